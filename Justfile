@@ -1,0 +1,64 @@
+# `just` alone lists the commands. Tools that are missing are installed into .tools/ when a command needs them.
+
+set shell := ["bash", "-euo", "pipefail", "-c"]
+
+export PATH := justfile_directory() / ".tools/bin" + ":" + env("PATH")
+
+# Lists the commands.
+_list:
+    @just --list --unsorted
+
+# Starts a server; everything it keeps is in ./zim-data.
+run *args:
+    cargo run --locked --bin zim-server -- {{ args }}
+
+# Starts a server in a temporary folder and lets two people chat.
+demo *args:
+    cargo build --locked --bin zim-server --bin zim
+    cargo run --quiet --locked --bin zim -- demo {{ args }}
+
+# All tests, on SQLite and then on PostgreSQL (ZIM_TEST_POSTGRES, or a private cluster).
+test *args: test-docs (test-sqlite args) (test-postgres args)
+
+# The tests on SQLite: no other program is needed.
+test-sqlite *args: (_tools "cargo-nextest")
+    ZIM_TEST_DATABASE=sqlite cargo nextest run --locked --workspace {{ args }}
+
+# The tests that use a database, on PostgreSQL.
+test-postgres *args: (_tools "cargo-nextest")
+    cargo build --quiet --locked --bin with-postgres
+    ZIM_TEST_DATABASE=postgres cargo run --quiet --locked --bin with-postgres -- cargo nextest run --locked --workspace {{ args }}
+
+# The examples in the documentation of the SDK and the protocol.
+test-docs:
+    cargo test --quiet --locked --doc --workspace
+
+# Everything that CI checks besides the tests: the only list.
+check: (_tools "cargo-deny" "typos")
+    cargo fmt --all --check
+    cargo clippy --locked --workspace --all-targets -- -D warnings
+    RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items
+    cargo deny --all-features check --hide-inclusion-graph bans licenses sources
+    typos
+
+# Mends what can be mended without thinking: format, spelling, lints with one answer.
+fix: (_tools "typos")
+    cargo clippy --locked --workspace --all-targets --fix --allow-dirty --allow-staged
+    cargo fmt --all
+    typos --write-changes
+
+# Messages a second and their latency, between pairs of users, against a release build on this machine.
+bench *args:
+    cargo build --release --locked --bin zim-server --bin zim
+    cargo run --release --quiet --locked --bin zim -- bench peer {{ args }}
+
+# The book, its generated reference included, into docs/book.
+docs: (_tools "mdbook")
+    mdbook build docs
+
+# Feeds a fuzz target for some seconds (needs cargo-fuzz).
+fuzz target="frame" seconds="60":
+    RUSTC_BOOTSTRAP=1 cargo fuzz run {{ target }} -- -max_total_time={{ seconds }}
+
+_tools *names:
+    @.ci/tools {{ names }}

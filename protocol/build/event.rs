@@ -1,0 +1,60 @@
+//! Events and error codes: the reference's names beside the generated ones.
+
+use std::fmt::Write;
+
+use anyhow::{Context, Result};
+use prost_reflect::DescriptorPool;
+
+use crate::model::camel;
+
+/// `EventKind`, and what connects it with `Event`.
+pub(crate) fn events(pool: &DescriptorPool) -> Result<String> {
+    let record = pool.get_message_by_name("zim.v1.EventRecord").context("EventRecord")?;
+    let oneof = record.oneofs().find(|oneof| oneof.name() == "event").context("the oneof of events")?;
+    let events: Vec<(String, String)> =
+        oneof.fields().map(|field| (camel(field.name()), field.json_name().to_owned())).collect();
+    let mut out = String::from(
+        "/// Which event. What `on` and `off` of the reference take.\n\
+         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]\npub enum EventKind {\n",
+    );
+    for (variant, name) in &events {
+        writeln!(out, "    /// `{name}`\n    {variant},")?;
+    }
+    out.push_str("}\n\nimpl EventKind {\n    /// All of them.\n    pub const ALL: &'static [Self] = &[\n");
+    for (variant, _) in &events {
+        writeln!(out, "        Self::{variant},")?;
+    }
+    out.push_str("    ];\n\n    /// The reference's name: `peerMessageReceived`.\n    pub fn name(self) -> &'static str {\n        match self {\n");
+    for (variant, name) in &events {
+        writeln!(out, "            Self::{variant} => {name:?},")?;
+    }
+    out.push_str("        }\n    }\n}\n\nimpl v1::event_record::Event {\n    /// Which event this is.\n    pub fn kind(&self) -> EventKind {\n        match self {\n");
+    for (variant, _) in &events {
+        writeln!(out, "            Self::{variant}(_) => EventKind::{variant},")?;
+    }
+    out.push_str("        }\n    }\n\n    pub(crate) fn payload(&self) -> serde_json::Result<serde_json::Value> {\n        match self {\n");
+    for (variant, _) in &events {
+        writeln!(out, "            Self::{variant}(payload) => serde_json::to_value(payload),")?;
+    }
+    out.push_str("        }\n    }\n}\n");
+    Ok(out)
+}
+
+/// The reference's names of error codes.
+pub(crate) fn errors(pool: &DescriptorPool) -> Result<String> {
+    let codes = pool.get_enum_by_name("zim.v1.ErrorCode").context("ErrorCode")?;
+    let mut out = String::from(
+        "impl v1::ErrorCode {\n    /// The reference's name: `MessageModuleTargetDoesNotExist`.\n    \
+         pub fn reference_name(self) -> &'static str {\n        match self {\n",
+    );
+    let name = pool.get_extension_by_name("zim.v1.reference").context("option zim.v1.reference")?;
+    for value in codes.values() {
+        let variant = camel(&value.name().trim_start_matches("ERROR_CODE_").to_lowercase());
+        let options = value.options();
+        let given = options.get_extension(&name);
+        let reference = given.as_str().filter(|name| !name.is_empty()).unwrap_or(&variant);
+        writeln!(out, "            Self::{variant} => {reference:?},")?;
+    }
+    out.push_str("        }\n    }\n}\n");
+    Ok(out)
+}

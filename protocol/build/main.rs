@@ -1,0 +1,72 @@
+//! The generator: from the `.proto` files, which are the contract, to everything mechanical. No `protoc`: protox compiles.
+
+mod event;
+mod message;
+mod model;
+mod service;
+mod validate;
+
+use std::path::{Path, PathBuf};
+use std::{env, fs};
+
+use anyhow::{Context, Result};
+use prost_build::{Service, ServiceGenerator};
+use prost_reflect::DescriptorPool;
+
+const PROTO: &str = "proto";
+
+/// tonic writes the operator's service; all others are ours (`service.rs`).
+struct AdminOnly(Box<dyn ServiceGenerator>);
+
+impl ServiceGenerator for AdminOnly {
+    fn generate(&mut self, service: Service, out: &mut String) {
+        if service.proto_name == "Admin" {
+            self.0.generate(service, out);
+        }
+    }
+}
+
+fn main() -> Result<()> {
+    println!("cargo::rerun-if-changed={PROTO}");
+    println!("cargo::rerun-if-changed=build");
+    let files = proto_files(Path::new(PROTO).join("zim/v1").as_path())?;
+    let mut compiler = protox::Compiler::new([PROTO])?;
+    compiler.include_source_info(true).include_imports(true).open_files(&files)?;
+    // The pool keeps the custom options, which prost_types drops.
+    let pool: DescriptorPool = compiler.descriptor_pool();
+    let files = compiler.file_descriptor_set();
+
+    let mut config = prost_build::Config::new();
+    config.bytes(["."]);
+    message::attributes(&mut config, &pool);
+    config.service_generator(Box::new(AdminOnly(tonic_prost_build::configure().service_generator())));
+    config.compile_fds(files).context("prost")?;
+
+    let out = PathBuf::from(env::var_os("OUT_DIR").context("OUT_DIR")?);
+    let model = model::Model::read(&pool)?;
+    for (name, text) in [
+        ("methods.rs", service::methods(&model)),
+        ("requests.rs", service::requests(&model)),
+        ("server.rs", service::server(&model)),
+        ("client.rs", service::client(&model)),
+        ("validate.rs", validate::all(&pool)?),
+        ("events.rs", event::events(&pool)?),
+        ("errors.rs", event::errors(&pool)?),
+        ("bodies.rs", message::bodies(&pool)?),
+    ] {
+        fs::write(out.join(name), text).with_context(|| name.to_owned())?;
+    }
+    Ok(())
+}
+
+fn proto_files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut files: Vec<PathBuf> = fs::read_dir(folder)?
+        .map(|entry| Ok(entry?.path()))
+        .collect::<Result<Vec<_>>>()?
+        .into_iter()
+        .filter(|path| path.extension().is_some_and(|end| end == "proto"))
+        .collect();
+    files.sort();
+    // protox wants names relative to the include folder.
+    files.iter().map(|path| Ok(path.strip_prefix(PROTO)?.to_path_buf())).collect()
+}

@@ -1,0 +1,103 @@
+//! How messages become Rust types whose JSON is the reference's, to the letter.
+
+use std::fmt::Write;
+
+use anyhow::{Context, Result};
+use prost_reflect::{DescriptorPool, FieldDescriptor, Kind, MessageDescriptor};
+
+use crate::model::{camel, type_name};
+
+/// Messages with a `type` and a body of that type, flat in JSON.
+const WITH_BODY: [&str; 2] = ["zim.v1.Message", "zim.v1.MessageLiteInfo"];
+
+const DERIVE: &str = "#[derive(serde::Serialize, serde::Deserialize)]";
+
+/// Tells prost how each message, oneof and field looks in JSON.
+pub(crate) fn attributes(config: &mut prost_build::Config, pool: &DescriptorPool) {
+    for message in pool.all_messages().filter(|message| message.package_name() == "zim.v1" && !message.is_map_entry()) {
+        let path = format!(".{}", message.full_name());
+        config.message_attribute(&path, DERIVE);
+        config.message_attribute(&path, "#[serde(default)]");
+        let with_body = WITH_BODY.contains(&message.full_name());
+        if with_body {
+            // `src/flat.rs` merges the body into the common fields.
+            config.message_attribute(&path, "#[serde(remote = \"Self\")]");
+        }
+        for oneof in message.oneofs().filter(|oneof| !is_optional(oneof)) {
+            let oneof_path = format!("{path}.{}", oneof.name());
+            config.enum_attribute(&oneof_path, DERIVE);
+            if with_body {
+                // prost gives the attribute to the variants as well, which does no harm: nobody asks serde for a body.
+                config.field_attribute(&oneof_path, "#[serde(skip)]");
+                continue;
+            }
+            for field in oneof.fields() {
+                let variant = format!("{oneof_path}.{}", field.name());
+                config.field_attribute(&variant, rename(&field));
+                if matches!(field.kind(), Kind::Bytes) {
+                    config.field_attribute(&variant, "#[serde(with = \"crate::json::base64\")]");
+                }
+            }
+        }
+        for field in message.fields().filter(|field| !in_oneof(field)) {
+            let field_path = format!("{path}.{}", field.name());
+            config.field_attribute(&field_path, rename(&field));
+            if matches!(field.kind(), Kind::Bytes) && !field.is_list() {
+                config.field_attribute(&field_path, "#[serde(with = \"crate::json::base64\")]");
+            }
+            if field.supports_presence() && !field.is_list() {
+                config.field_attribute(&field_path, "#[serde(skip_serializing_if = \"Option::is_none\")]");
+            }
+        }
+    }
+}
+
+fn rename(field: &FieldDescriptor) -> String {
+    format!("#[serde(rename = \"{}\")]", field.json_name())
+}
+
+fn is_optional(oneof: &prost_reflect::OneofDescriptor) -> bool {
+    oneof.is_synthetic()
+}
+
+fn in_oneof(field: &FieldDescriptor) -> bool {
+    field.containing_oneof().is_some_and(|oneof| !is_optional(&oneof))
+}
+
+/// Which body belongs to which `type`, both ways, and through JSON.
+pub(crate) fn bodies(pool: &DescriptorPool) -> Result<String> {
+    let mut out = String::new();
+    for name in WITH_BODY {
+        let message = pool.get_message_by_name(name).with_context(|| name.to_owned())?;
+        write_bodies(&mut out, &message)?;
+    }
+    Ok(out)
+}
+
+fn write_bodies(out: &mut String, message: &MessageDescriptor) -> Result<()> {
+    let name = type_name(message);
+    let module = crate::model::snake(message.name());
+    let oneof = message.oneofs().find(|oneof| oneof.name() == "body").context("a oneof named body")?;
+    let variants: Vec<String> = oneof.fields().map(|field| camel(field.name())).collect();
+    writeln!(out, "impl crate::flat::WithBody for v1::{name} {{")?;
+    writeln!(out, "    fn body_type(&self) -> Option<MessageType> {{\n        Some(match self.body.as_ref()? {{")?;
+    for variant in &variants {
+        writeln!(out, "            v1::{module}::Body::{variant}(_) => MessageType::{variant},")?;
+    }
+    writeln!(out, "        }})\n    }}\n")?;
+    writeln!(out, "    fn body_to_json(&self) -> serde_json::Result<serde_json::Value> {{\n        match &self.body {{")?;
+    for variant in &variants {
+        writeln!(out, "            Some(v1::{module}::Body::{variant}(body)) => serde_json::to_value(body),")?;
+    }
+    writeln!(out, "            None => Ok(serde_json::Value::Null),\n        }}\n    }}\n")?;
+    writeln!(out, "    fn body_from_json(&mut self, value: serde_json::Value) -> serde_json::Result<()> {{")?;
+    writeln!(out, "        self.body = match MessageType::try_from(self.r#type) {{")?;
+    for variant in &variants {
+        writeln!(
+            out,
+            "            Ok(MessageType::{variant}) => Some(v1::{module}::Body::{variant}(serde_json::from_value(value)?)),"
+        )?;
+    }
+    writeln!(out, "            _ => None,\n        }};\n        Ok(())\n    }}\n}}\n")?;
+    Ok(())
+}

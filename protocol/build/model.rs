@@ -1,0 +1,171 @@
+//! What the generators read: services and methods with their rules, and the rules of fields.
+
+use anyhow::{Context, Result};
+use prost_reflect::{DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, MethodDescriptor, Value};
+
+/// All services but the operator's.
+pub(crate) struct Model {
+    pub(crate) services: Vec<Service>,
+}
+
+pub(crate) struct Service {
+    /// "Group": the proto's GroupService.
+    pub(crate) name: String,
+    pub(crate) doc: String,
+    pub(crate) methods: Vec<Method>,
+}
+
+pub(crate) struct Method {
+    /// "CreateGroup"
+    pub(crate) rpc: String,
+    /// "create_group"
+    pub(crate) name: String,
+    pub(crate) doc: String,
+    pub(crate) request: String,
+    pub(crate) response: String,
+    pub(crate) access: i64,
+    pub(crate) lane: i64,
+    pub(crate) internal: bool,
+    pub(crate) deprecated: bool,
+    pub(crate) deadline_ms: i64,
+    /// Rust expressions, in order, that order writes.
+    pub(crate) targets: Vec<String>,
+}
+
+impl Method {
+    pub(crate) fn path(&self, service: &Service) -> String {
+        format!("{}/{}", service.name, self.rpc)
+    }
+
+    /// The variant of `AnyRequest`.
+    pub(crate) fn variant(&self, service: &Service) -> String {
+        format!("{}{}", service.name, self.rpc)
+    }
+}
+
+impl Model {
+    pub(crate) fn read(pool: &DescriptorPool) -> Result<Self> {
+        let rule = pool.get_extension_by_name("zim.v1.method").context("option zim.v1.method")?;
+        let mut services = Vec::new();
+        for service in pool.services().filter(|service| service.name().ends_with("Service")) {
+            let methods = service
+                .methods()
+                .map(|method| {
+                    let options = method.options();
+                    let rule = options.get_extension(&rule).into_owned();
+                    read_method(&method, rule.as_message().context("method rule")?)
+                })
+                .collect::<Result<_>>()?;
+            services.push(Service {
+                name: service.name().trim_end_matches("Service").to_owned(),
+                doc: comment(service.parent_file().file_descriptor_proto(), service.path()),
+                methods,
+            });
+        }
+        Ok(Self { services })
+    }
+}
+
+fn read_method(method: &MethodDescriptor, rule: &DynamicMessage) -> Result<Method> {
+    Ok(Method {
+        rpc: method.name().to_owned(),
+        name: snake(method.name()),
+        doc: comment(method.parent_file().file_descriptor_proto(), method.path()),
+        request: type_name(&method.input()),
+        response: type_name(&method.output()),
+        access: number(rule, "access"),
+        lane: number(rule, "lane"),
+        internal: flag(rule, "internal"),
+        deprecated: flag(rule, "deprecated"),
+        deadline_ms: number(rule, "deadline_ms"),
+        targets: targets(&method.input(), "self")?,
+    })
+}
+
+/// Expressions of the fields that are marked as target, also inside of message fields.
+fn targets(message: &MessageDescriptor, at: &str) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    for field in message.fields().filter(|field| !field.is_list() && !field.is_map()) {
+        let name = rust_field(field.name());
+        if flag(&field_rule(&field)?, "target") {
+            found.push(match field.kind() {
+                Kind::String => format!("order.text(&{at}.{name});"),
+                Kind::Bytes => format!("order.bytes(&{at}.{name});"),
+                _ => format!("order.number(i64::from({at}.{name}));"),
+            });
+        } else if let Kind::Message(inner) = field.kind()
+            && inner.name() == "ConversationRef"
+        {
+            let lines = targets(&inner, "it")?;
+            found.push(format!("if let Some(it) = &{at}.{name} {{ {} }}", lines.join(" ")));
+        }
+    }
+    Ok(found)
+}
+
+/// The rule of a field; an empty one where it has none.
+pub(crate) fn field_rule(field: &FieldDescriptor) -> Result<DynamicMessage> {
+    let pool = field.parent_message().parent_pool().clone();
+    let extension = pool.get_extension_by_name("zim.v1.field").context("option zim.v1.field")?;
+    let options = field.options();
+    Ok(options.get_extension(&extension).as_message().context("field rule")?.clone())
+}
+
+pub(crate) fn flag(rule: &DynamicMessage, name: &str) -> bool {
+    rule.get_field_by_name(name).and_then(|value| value.as_bool()).unwrap_or(false)
+}
+
+pub(crate) fn number(rule: &DynamicMessage, name: &str) -> i64 {
+    match rule.get_field_by_name(name).as_deref() {
+        Some(Value::I32(value) | Value::EnumNumber(value)) => i64::from(*value),
+        Some(Value::U32(value)) => i64::from(*value),
+        Some(Value::I64(value)) => *value,
+        _ => 0,
+    }
+}
+
+/// The comment before an item.
+pub(crate) fn comment(file: &prost_reflect::prost_types::FileDescriptorProto, path: &[i32]) -> String {
+    let info = file.source_code_info.as_ref();
+    let location = info.and_then(|info| info.location.iter().find(|location| location.path == path));
+    let text = location.and_then(|location| location.leading_comments.clone()).unwrap_or_default();
+    text.lines().map(str::trim).collect::<Vec<_>>().join(" ").trim().to_owned()
+}
+
+/// The Rust type of a message, as prost names it.
+pub(crate) fn type_name(message: &MessageDescriptor) -> String {
+    camel(message.name())
+}
+
+/// As prost: `VoIPConfig` is `VoIpConfig`.
+pub(crate) fn camel(name: &str) -> String {
+    snake(name)
+        .split('_')
+        .map(|word| {
+            let mut letters = word.chars();
+            letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+        })
+        .collect()
+}
+
+/// As prost and heck: `CreateGroup` is `create_group`, `VoIPConfig` is `vo_ip_config`.
+pub(crate) fn snake(name: &str) -> String {
+    let letters: Vec<char> = name.chars().collect();
+    let mut out = String::new();
+    for (index, letter) in letters.iter().enumerate() {
+        if letter.is_uppercase() && index > 0 && letters[index - 1] != '_' {
+            let after_lower = !letters[index - 1].is_uppercase();
+            let before_lower = letters.get(index + 1).is_some_and(|next| next.is_lowercase());
+            if after_lower || before_lower {
+                out.push('_');
+            }
+        }
+        out.extend(letter.to_lowercase());
+    }
+    out
+}
+
+/// A field's Rust name.
+pub(crate) fn rust_field(name: &str) -> String {
+    if ["type", "mod", "match", "ref", "move", "use", "self"].contains(&name) { format!("r#{name}") } else { name.to_owned() }
+}

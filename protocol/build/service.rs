@@ -1,0 +1,202 @@
+//! Methods: their table, `AnyRequest` with dispatch, the server's traits, the client's stubs.
+
+use std::fmt::Write;
+
+use crate::model::{Method, Model, Service};
+
+const ACCESS: [&str; 2] = ["User", "Anyone"];
+const LANE: [&str; 3] = ["Read", "Write", "Bulk"];
+
+fn each(model: &Model) -> impl Iterator<Item = (&Service, &Method)> {
+    model.services.iter().flat_map(|service| service.methods.iter().map(move |method| (service, method)))
+}
+
+fn named<'a>(names: &[&'a str], index: i64) -> &'a str {
+    usize::try_from(index).ok().and_then(|index| names.get(index).copied()).unwrap_or(names[0])
+}
+
+fn lower_first(name: &str) -> String {
+    let mut letters = name.chars();
+    letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
+}
+
+/// `METHODS`, the look-up by path, and `Rpc` for each request.
+pub(crate) fn methods(model: &Model) -> String {
+    let mut out = String::from("/// Every method of the wire, by path.\npub static METHODS: &[Method] = &[\n");
+    let mut sorted: Vec<_> = each(model).collect();
+    sorted.sort_by_key(|(service, method)| method.path(service));
+    for (service, method) in &sorted {
+        let _ = writeln!(
+            out,
+            "    Method {{ path: {:?}, service: {:?}, rpc: {:?}, name: {:?}, reference: {:?}, access: Access::{}, \
+             lane: Lane::{}, internal: {}, deprecated: {}, deadline_ms: {}, doc: {:?}, request: {:?}, response: {:?} }},",
+            method.path(service),
+            service.name,
+            method.rpc,
+            method.name,
+            lower_first(&method.rpc),
+            named(&ACCESS, method.access),
+            named(&LANE, method.lane),
+            method.internal,
+            method.deprecated,
+            method.deadline_ms,
+            method.doc,
+            method.request,
+            method.response,
+        );
+    }
+    out.push_str("];\n\n");
+    for (index, (service, method)) in sorted.iter().enumerate() {
+        let _ = writeln!(
+            out,
+            "impl Rpc for v1::{request} {{\n    type Response = v1::{response};\n    const METHOD: &'static Method = \
+             &METHODS[{index}];\n\n    fn order(&self) -> Option<u64> {{",
+            request = method.request,
+            response = method.response,
+        );
+        if method.lane == 1 {
+            let _ = writeln!(out, "        let {}order = Order::new({:?});", if method.targets.is_empty() { "" } else { "mut " }, order_scope(service, method));
+            for line in &method.targets {
+                let _ = writeln!(out, "        {line}");
+            }
+            out.push_str("        Some(order.finish())\n");
+        } else {
+            out.push_str("        None\n");
+        }
+        out.push_str("    }\n}\n\n");
+    }
+    out
+}
+
+/// Writes with the same targets are ordered among each other whatever their service is; those without by their service.
+fn order_scope<'a>(service: &'a Service, method: &Method) -> &'a str {
+    if method.targets.is_empty() { &service.name } else { "" }
+}
+
+/// `AnyRequest`: any call, decoded.
+pub(crate) fn requests(model: &Model) -> String {
+    let mut out = String::from("/// Any call, decoded.\n#[derive(Clone, Debug)]\n#[non_exhaustive]\npub enum AnyRequest {\n");
+    for (service, method) in each(model) {
+        let _ = writeln!(
+            out,
+            "    /// `{}`\n    {}(Box<v1::{}>),",
+            method.path(service),
+            method.variant(service),
+            method.request
+        );
+    }
+    out.push_str("}\n\nimpl AnyRequest {\n");
+    out.push_str("    /// Reads the payload of a call of `method`.\n    ///\n    /// # Errors\n    /// The payload is no such request.\n");
+    out.push_str("    pub fn decode(method: &'static Method, payload: bytes::Bytes) -> Result<Self, prost::DecodeError> {\n        Ok(match method.path {\n");
+    for (service, method) in each(model) {
+        let _ = writeln!(
+            out,
+            "            {:?} => Self::{}(Box::new(prost::Message::decode(payload)?)),",
+            method.path(service),
+            method.variant(service)
+        );
+    }
+    out.push_str("            path => unreachable!(\"{path} is not in METHODS\"),\n        })\n    }\n\n");
+    out.push_str("    /// Reads a call of `method` from JSON with the reference's names.\n    ///\n    /// # Errors\n    /// The value is no such request.\n");
+    out.push_str("    pub fn from_json(method: &'static Method, value: serde_json::Value) -> serde_json::Result<Self> {\n        Ok(match method.path {\n");
+    for (service, method) in each(model) {
+        let _ = writeln!(
+            out,
+            "            {:?} => Self::{}(Box::new(serde_json::from_value(value)?)),",
+            method.path(service),
+            method.variant(service)
+        );
+    }
+    out.push_str("            path => unreachable!(\"{path} is not in METHODS\"),\n        })\n    }\n\n");
+    for (doc, signature, body) in [
+        ("The method that is called.", "method(&self) -> &'static Method", "Rpc::method(&**request)"),
+        ("See [`Rpc::order`].", "order(&self) -> Option<u64>", "request.order()"),
+        ("As bytes.", "encode(&self) -> Vec<u8>", "prost::Message::encode_to_vec(&**request)"),
+    ] {
+        let _ = writeln!(out, "    /// {doc}\n    pub fn {signature} {{\n        match self {{");
+        for (service, method) in each(model) {
+            let _ = writeln!(out, "            Self::{}(request) => {body},", method.variant(service));
+        }
+        out.push_str("        }\n    }\n\n");
+    }
+    out.push_str("    /// Checks the limits of every field.\n    ///\n    /// # Errors\n    /// The first violation.\n");
+    out.push_str("    pub fn validate(&self) -> Result<(), Box<Violation>> {\n        match self {\n");
+    for (service, method) in each(model) {
+        let _ = writeln!(out, "            Self::{}(request) => request.validate(),", method.variant(service));
+    }
+    out.push_str("        }\n    }\n\n");
+    out.push_str("    /// Calls the service and encodes its answer.\n");
+    out.push_str("    pub fn call<'a, S: server::Services>(\n        self,\n        services: &'a S,\n        caller: &'a S::Caller,\n    ) -> BoxFuture<'a, Result<bytes::Bytes, S::Error>> {\n        match self {\n");
+    for (service, method) in each(model) {
+        let _ = writeln!(
+            out,
+            "            Self::{}(request) => Box::pin(async move {{ server::{}Service::{}(services, caller, *request).await.map(|it| \
+             prost::Message::encode_to_vec(&it).into()) }}),",
+            method.variant(service),
+            service.name,
+            method.name
+        );
+    }
+    out.push_str("        }\n    }\n}\n\n");
+    out.push_str("/// An encoded answer of `method` as JSON with the reference's names.\n///\n/// # Errors\n/// The payload is no such answer.\n");
+    out.push_str("pub fn response_to_json(method: &Method, payload: &[u8]) -> Result<serde_json::Value, JsonError> {\n    match method.path {\n");
+    for (service, method) in each(model) {
+        let _ = writeln!(
+            out,
+            "        {:?} => Ok(serde_json::to_value(<v1::{} as prost::Message>::decode(payload)?)?),",
+            method.path(service),
+            method.response
+        );
+    }
+    out.push_str("        path => unreachable!(\"{path} is not in METHODS\"),\n    }\n}\n");
+    out
+}
+
+fn doc(out: &mut String, indent: &str, text: &str) {
+    let _ = writeln!(out, "{indent}/// {}", if text.is_empty() { "Methods." } else { text });
+}
+
+/// What a server implements.
+pub(crate) fn server(model: &Model) -> String {
+    let mut out = String::new();
+    for service in &model.services {
+        doc(&mut out, "", &service.doc);
+        let _ = writeln!(out, "pub trait {}Service: Backend {{", service.name);
+        for method in &service.methods {
+            doc(&mut out, "    ", &method.doc);
+            let _ = writeln!(
+                out,
+                "    fn {}(&self, caller: &Self::Caller, request: v1::{}) -> impl Future<Output = Result<v1::{}, Self::Error>> + Send;",
+                method.name, method.request, method.response
+            );
+        }
+        out.push_str("}\n\n");
+    }
+    let all: Vec<String> = model.services.iter().map(|service| format!("{}Service", service.name)).collect();
+    let _ = writeln!(
+        out,
+        "/// All services of a server.\npub trait Services: {all} {{}}\n\nimpl<S: {all}> Services for S {{}}",
+        all = all.join(" + ")
+    );
+    out
+}
+
+/// What a client calls.
+pub(crate) fn client(model: &Model) -> String {
+    let mut out = String::new();
+    for service in &model.services {
+        doc(&mut out, "", &service.doc);
+        let _ = writeln!(out, "pub trait {}Client: Transport {{", service.name);
+        for method in &service.methods {
+            doc(&mut out, "    ", &method.doc);
+            let _ = writeln!(
+                out,
+                "    fn {}(&self, request: v1::{}) -> impl Future<Output = Result<v1::{}, Self::Error>> + Send {{\n        \
+                 self.call(request)\n    }}",
+                method.name, method.request, method.response
+            );
+        }
+        let _ = writeln!(out, "}}\n\nimpl<T: Transport> {}Client for T {{}}\n", service.name);
+    }
+    out
+}

@@ -1,0 +1,114 @@
+//! The reference's class hierarchies of messages: a `type`, common fields, and the fields of that type, flat in JSON.
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
+use serde_json::Value;
+
+use crate::v1::{self, CommandMessage, CustomMessage, Message, MessageLiteInfo, MessageType, TextMessage, message::Body};
+
+impl Message {
+    /// A text.
+    pub fn text(message: impl Into<String>) -> Self {
+        let body = Body::Text(TextMessage { message: message.into() });
+        Self { r#type: MessageType::Text as i32, body: Some(body), ..Self::default() }
+    }
+
+    /// A command: bytes for the app on the other side, delivered at most once and stored nowhere.
+    pub fn command(message: impl Into<bytes::Bytes>) -> Self {
+        let body = Body::Command(CommandMessage { message: message.into() });
+        Self { r#type: MessageType::Command as i32, body: Some(body), ..Self::default() }
+    }
+
+    /// A message of the app's own kind; `sub_type` is 0 to 200.
+    pub fn custom(message: impl Into<String>, sub_type: i64) -> Self {
+        let body = Body::Custom(CustomMessage { message: message.into(), sub_type, ..CustomMessage::default() });
+        Self { r#type: MessageType::Custom as i32, body: Some(body), ..Self::default() }
+    }
+
+    /// What a text, custom, barrage or system message says.
+    pub fn as_text(&self) -> Option<&str> {
+        match self.body.as_ref()? {
+            Body::Text(body) => Some(&body.message),
+            Body::Custom(body) => Some(&body.message),
+            Body::Barrage(body) => Some(&body.message),
+            Body::System(body) => Some(&body.message),
+            _ => None,
+        }
+    }
+}
+
+/// A message with a `type` and a body of that type. The generator writes the implementations.
+pub(crate) trait WithBody {
+    fn body_type(&self) -> Option<MessageType>;
+    fn body_to_json(&self) -> serde_json::Result<Value>;
+    fn body_from_json(&mut self, value: Value) -> serde_json::Result<()>;
+}
+
+/// The common fields and those of the body, beside each other.
+fn merged(common: Value, message: &impl WithBody) -> serde_json::Result<Value> {
+    let (Value::Object(mut fields), body) = (common, message.body_to_json()?) else {
+        return Err(ser::Error::custom("a message is an object"));
+    };
+    if let Value::Object(body) = body {
+        fields.extend(body);
+    }
+    if let Some(kind) = message.body_type() {
+        fields.insert("type".to_owned(), Value::from(kind as i32));
+    }
+    Ok(Value::Object(fields))
+}
+
+macro_rules! flat_json {
+    ($name:ident) => {
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+                // The derived functions, which know the common fields alone.
+                let common = Self::serialize(self, serde_json::value::Serializer).map_err(ser::Error::custom)?;
+                merged(common, self).map_err(ser::Error::custom)?.serialize(to)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                let value = Value::deserialize(from)?;
+                let mut message = Self::deserialize(value.clone()).map_err(de::Error::custom)?;
+                message.body_from_json(value).map_err(de::Error::custom)?;
+                Ok(message)
+            }
+        }
+    };
+}
+
+flat_json!(Message);
+flat_json!(MessageLiteInfo);
+
+include!(concat!(env!("OUT_DIR"), "/bodies.rs"));
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_is_flat_and_the_type_chooses_the_body() {
+        let json = serde_json::to_value(Message { message_id: "7".into(), ..Message::text("hi") }).unwrap();
+        assert_eq!(json["type"], 1);
+        assert_eq!(json["message"], "hi");
+        assert_eq!(json["messageID"], "7");
+        let custom = serde_json::json!({"type": 200, "message": "x", "subType": 3, "unknown": true});
+        let message: Message = serde_json::from_value(custom).unwrap();
+        assert_eq!(message, Message::custom("x", 3));
+    }
+
+    #[test]
+    fn a_commands_bytes_are_base64() {
+        let json = serde_json::to_value(Message::command(vec![1, 2, 3])).unwrap();
+        assert_eq!(json["message"], "AQID");
+        let back: Message = serde_json::from_value(json).unwrap();
+        assert_eq!(back, Message::command(vec![1, 2, 3]));
+    }
+
+    #[test]
+    fn a_body_tells_its_type() {
+        let json = serde_json::to_value(Message { r#type: 0, ..Message::text("hi") }).unwrap();
+        assert_eq!(json["type"], 1);
+    }
+}

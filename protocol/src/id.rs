@@ -1,0 +1,57 @@
+//! Ids, as the reference spells them.
+
+use std::fmt::Write;
+
+/// Whether an id of the reference may contain this.
+pub fn is_id_char(letter: char) -> bool {
+    letter.is_ascii_alphanumeric() || "!#$%&()+-:;<=.>?@[]^_{}|~".contains(letter)
+}
+
+/// Whether this can be an id.
+pub fn is_id(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(is_id_char)
+}
+
+/// Lower hex: how a client's key is seen as `localMessageID`.
+pub fn hex(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len() * 2);
+    for byte in bytes {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
+}
+
+/// The reverse of [`hex`]: exactly `N` bytes.
+pub fn from_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
+    if text.len() != N * 2 || !text.is_ascii() {
+        return None;
+    }
+    let mut bytes = [0; N];
+    for (index, byte) in bytes.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(text.get(index * 2..index * 2 + 2)?, 16).ok()?;
+    }
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hex_and_back() {
+        assert_eq!(hex(&[0, 15, 255]), "000fff");
+        assert_eq!(from_hex::<3>("000fff"), Some([0, 15, 255]));
+        assert_eq!(from_hex::<3>("000ff"), None);
+        assert_eq!(from_hex::<3>("000fgg"), None);
+        assert_eq!(from_hex::<2>("äb"), None);
+    }
+
+    #[test]
+    fn the_alphabet_is_the_references() {
+        assert!(is_id("a-Z0!#$%&()+-:;<=.>?@[]^_{}|~"));
+        for bad in [" ", ",", "'", "\"", "*", "/", "\\", "`", "ä", "\0", ""] {
+            assert!(!is_id(bad), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! What a server implements: one trait a service, one function a method. Transport, login, limits, deadlines, tracing and
+//! metrics stand around it, once.
+
+use crate::v1;
+
+/// What the services of a server share.
+pub trait Backend: Send + Sync {
+    /// Who calls.
+    type Caller: Send + Sync;
+    /// Why a call fails.
+    type Error: Send;
+}
+
+include!(concat!(env!("OUT_DIR"), "/server.rs"));

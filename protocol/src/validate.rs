@@ -1,0 +1,149 @@
+//! Limits of fields, from their options in the `.proto` files. Both sides check them: the client to spare a round trip, the
+//! server because it trusts nobody.
+
+use std::fmt;
+
+use crate::v1::{self, ErrorCode};
+
+/// A field that breaks its limits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Where, in the names of JSON: `config.token`, `userIDs[3]`.
+    pub field: String,
+    /// The reference's code.
+    pub code: ErrorCode,
+    /// What is wrong, to stand behind the field: `is 300 bytes long; at most 256 are allowed`.
+    pub problem: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.field, self.problem)
+    }
+}
+
+impl std::error::Error for Violation {}
+
+impl Violation {
+    fn within(mut self: Box<Self>, field: &str) -> Box<Self> {
+        self.field = format!("{field}.{}", self.field);
+        self
+    }
+
+    fn within_item(mut self: Box<Self>, field: &str, index: usize) -> Box<Self> {
+        self.field = format!("{field}[{index}].{}", self.field);
+        self
+    }
+}
+
+/// A message whose fields have limits.
+pub trait Validate {
+    /// Checks every field, also inside of fields.
+    ///
+    /// # Errors
+    /// The first violation.
+    fn validate(&self) -> Result<(), Box<Violation>>;
+}
+
+#[derive(Clone, Copy)]
+struct Field {
+    name: &'static str,
+    code: i32,
+}
+
+impl Field {
+    #[cold]
+    fn breaks(self, problem: String) -> Box<Violation> {
+        let code = ErrorCode::try_from(self.code).unwrap_or(ErrorCode::CommonModuleParamsInvalid);
+        Box::new(Violation { field: self.name.to_owned(), code, problem })
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Text {
+    required: bool,
+    max_bytes: usize,
+    max_chars: usize,
+    is_id: bool,
+    not_blank: bool,
+}
+
+/// One function a kind of limit; the generated code calls them.
+mod check {
+    use super::{Field, Text, Violation};
+
+    type Result = std::result::Result<(), Box<Violation>>;
+
+    pub(super) fn text(field: Field, text: &str, rule: Text) -> Result {
+        if text.is_empty() {
+            return if rule.required || rule.not_blank { Err(field.breaks("is missing".to_owned())) } else { Ok(()) };
+        }
+        if rule.max_bytes > 0 && text.len() > rule.max_bytes {
+            let problem = format!("is {} bytes long; at most {} are allowed", text.len(), rule.max_bytes);
+            return Err(field.breaks(problem));
+        }
+        if rule.max_chars > 0 && text.len() > rule.max_chars && text.chars().count() > rule.max_chars {
+            let problem = format!("is {} characters long; at most {} are allowed", text.chars().count(), rule.max_chars);
+            return Err(field.breaks(problem));
+        }
+        if rule.is_id {
+            if let Some(bad) = text.chars().find(|letter| !crate::id::is_id_char(*letter)) {
+                return Err(field.breaks(format!("contains {bad:?}, which an id may not")));
+            }
+        } else if text.as_bytes().contains(&0) {
+            // PostgreSQL cannot store it, and it would take its neighbours of the batch down.
+            return Err(field.breaks("contains the character U+0000".to_owned()));
+        }
+        if rule.not_blank && text.chars().all(char::is_whitespace) {
+            return Err(field.breaks("is blank".to_owned()));
+        }
+        Ok(())
+    }
+
+    pub(super) fn bytes(field: Field, bytes: &[u8], required: bool, most: usize, exact: usize) -> Result {
+        if bytes.is_empty() {
+            return if required { Err(field.breaks("is missing".to_owned())) } else { Ok(()) };
+        }
+        if most > 0 && bytes.len() > most {
+            return Err(field.breaks(format!("is {} bytes long; at most {most} are allowed", bytes.len())));
+        }
+        if exact > 0 && bytes.len() != exact {
+            return Err(field.breaks(format!("is {} bytes long; it must be {exact}", bytes.len())));
+        }
+        Ok(())
+    }
+
+    pub(super) fn items(field: Field, count: usize, min: usize, max: usize) -> Result {
+        if count < min {
+            return Err(field.breaks(format!("has {count} entries; at least {min} are needed")));
+        }
+        if max > 0 && count > max {
+            return Err(field.breaks(format!("has {count} entries; at most {max} are allowed")));
+        }
+        Ok(())
+    }
+
+    pub(super) fn map_entry(field: Field, key: &str, value: &str) -> Result {
+        if key.as_bytes().contains(&0) || value.as_bytes().contains(&0) {
+            return Err(field.breaks("contains the character U+0000".to_owned()));
+        }
+        Ok(())
+    }
+
+    pub(super) fn present(field: Field, is_present: bool) -> Result {
+        if is_present { Ok(()) } else { Err(field.breaks("is missing".to_owned())) }
+    }
+
+    pub(super) fn known(field: Field, is_known: bool) -> Result {
+        if is_known { Ok(()) } else { Err(field.breaks("has a value that the reference does not know".to_owned())) }
+    }
+
+    pub(super) fn range(field: Field, value: i128, min: i128, max: i128) -> Result {
+        if (min..=max).contains(&value) {
+            return Ok(());
+        }
+        Err(field.breaks(format!("is {value}; {min} to {max} are allowed")))
+    }
+}
+
+include!(concat!(env!("OUT_DIR"), "/validate.rs"));

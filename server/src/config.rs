@@ -1,0 +1,214 @@
+//! Everything that can be set, with its default and the reason for it. Where settings come from is `source.rs`; what a
+//! client must know of them goes out in `Welcome`.
+
+mod limits;
+mod source;
+mod value;
+
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+pub use self::limits::Limits;
+pub use self::source::{Args, Command, ConfigError};
+pub use self::value::{DatabaseUrl, Listen};
+
+/// The settings of one server.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Where clients connect, over QUIC (UDP). Default: port 4710 of every IPv4 address.
+    pub listen: SocketAddr,
+    /// Where everything is kept: database, certificate, keys. Default: `zim-data` in the folder that the server is started
+    /// in: easy to see, to mount and to throw away.
+    pub data_dir: PathBuf,
+    /// `sqlite://FILE`, or `postgres://USER:PASSWORD@HOST/NAME` for several servers. Default: SQLite in the data folder.
+    pub database: DatabaseUrl,
+    /// Where `/health`, `/ready` and `/metrics` are, or `off`. Default: port 4711 of this machine alone, because they are
+    /// nobody else's business.
+    pub http: Listen,
+    /// Where the operator's service is, behind the key in the data folder, or `off`. Default: port 4712 of this machine
+    /// alone.
+    pub admin: Listen,
+    /// Threads for the network; 0 is one per core. Default: 0.
+    pub workers: usize,
+    /// The certificate.
+    pub tls: Tls,
+    /// What is logged, and how.
+    pub log: Log,
+    /// Who may be logged in where.
+    pub login: Login,
+    /// Bounds.
+    pub limits: Limits,
+}
+
+/// The certificate. Without files the server makes its own, which does not expire, and clients trust its fingerprint.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Tls {
+    /// A PEM file with the certificate and what is between it and a root. Default: none.
+    pub cert: PathBuf,
+    /// A PEM file with its private key. Default: none.
+    pub key: PathBuf,
+    /// Further names and addresses in a certificate that the server makes itself; `localhost`, the loopback addresses and the
+    /// address that it listens on are in it anyway. Default: none.
+    pub names: Vec<String>,
+}
+
+/// What is logged, and how. Logs go to standard error.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    /// For people or for machines. Default: for people.
+    pub format: LogFormat,
+    /// As in `info,zim_server::net=debug`. Default: `info`, and warnings of QUIC and TLS.
+    pub filter: String,
+}
+
+/// The form of a line of the log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Pretty,
+    /// For machines.
+    Json,
+}
+
+/// Who may be logged in where. Over a cap, the earliest login ends, never the new one.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Login {
+    /// How many devices of one user may be logged in. Default: `multi`: people have a telephone and a computer.
+    pub multi_device: MultiDevice,
+    /// Native devices of one user under `multi`. Default and most: 10.
+    pub max_native: u32,
+    /// Browsers of one user under `multi`. Default and most: 10.
+    pub max_web: u32,
+}
+
+/// How many devices of one user may be logged in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MultiDevice {
+    /// One.
+    Single,
+    /// One native device and one browser.
+    Dual,
+    /// As many as the caps allow.
+    #[default]
+    Multi,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let here = |port| Listen(Some(SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, port))));
+        Self {
+            listen: SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 4710)),
+            data_dir: PathBuf::from("zim-data"),
+            database: DatabaseUrl::default(),
+            http: here(4711),
+            admin: here(4712),
+            workers: 0,
+            tls: Tls::default(),
+            log: Log::default(),
+            login: Login::default(),
+            limits: Limits::default(),
+        }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { format: LogFormat::Pretty, filter: "info,quinn=warn,quinn_proto=warn,rustls=warn,sqlx=warn".to_owned() }
+    }
+}
+
+impl Default for Login {
+    fn default() -> Self {
+        Self { multi_device: MultiDevice::Multi, max_native: 10, max_web: 10 }
+    }
+}
+
+impl Config {
+    /// For a server within another process, a test above all: ports that the system chooses, on this machine alone, and
+    /// everything under `data_dir`.
+    pub fn local(data_dir: impl Into<PathBuf>) -> Self {
+        let any = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0));
+        Self { listen: any, data_dir: data_dir.into(), http: Listen(Some(any)), admin: Listen(Some(any)), ..Self::default() }
+    }
+
+    /// Where the SQLite database is, unless another is configured.
+    pub fn sqlite_file(&self) -> PathBuf {
+        self.data_dir.join("zim.db")
+    }
+
+    /// Whether the settings make sense.
+    ///
+    /// # Errors
+    /// All that is wrong, a sentence each.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let mut wrong = self.limits.problems();
+        if self.data_dir.as_os_str().is_empty() {
+            wrong.push("data_dir is empty; it must name a folder".to_owned());
+        }
+        wrong.extend(self.database.problem());
+        if is_set(&self.tls.cert) != is_set(&self.tls.key) {
+            wrong.push("tls.cert and tls.key belong together; only one of them is given".to_owned());
+        }
+        for (name, value) in [("login.max_native", self.login.max_native), ("login.max_web", self.login.max_web)] {
+            if !(1..=10).contains(&value) {
+                wrong.push(format!("{name} is {value}; 1 to 10 are allowed"));
+            }
+        }
+        if let Err(error) = tracing_subscriber::EnvFilter::try_new(&self.log.filter) {
+            wrong.push(format!("log.filter is {:?}; {error}", self.log.filter));
+        }
+        if wrong.is_empty() { Ok(()) } else { Err(ConfigError::Invalid(wrong)) }
+    }
+}
+
+fn is_set(path: &Path) -> bool {
+    !path.as_os_str().is_empty()
+}
+
+impl Tls {
+    /// The files of the operator's own certificate and key, if he has one.
+    pub fn files(&self) -> Option<(&Path, &Path)> {
+        (is_set(&self.cert) && is_set(&self.key)).then_some((self.cert.as_path(), self.key.as_path()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_valid() {
+        Config::default().validate().unwrap();
+        Config::local("anywhere").validate().unwrap();
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_in_a_sentence_each() {
+        let mut config = Config::default();
+        config.limits.max_text_bytes = 40_000;
+        config.tls.cert = PathBuf::from("cert.pem");
+        config.login.max_web = 11;
+        let said = config.validate().unwrap_err().to_string();
+        assert!(said.contains("limits.max_text_bytes is 40000; at most 32768 is allowed"), "{said}");
+        assert!(said.contains("tls.cert and tls.key belong together"), "{said}");
+        assert!(said.contains("login.max_web is 11; 1 to 10 are allowed"), "{said}");
+        config = Config { database: "mysql://db".parse().unwrap(), ..Config::default() };
+        assert!(config.validate().unwrap_err().to_string().contains("sqlite:// or postgres://"));
+    }
+
+    #[test]
+    fn passwords_stay_out_of_logs() {
+        let config = Config { database: "postgres://zim:hunter2@db/zim".parse().unwrap(), ..Config::default() };
+        assert!(!format!("{config:?}").contains("hunter2"));
+        assert!(!toml::to_string(&config).unwrap().contains("hunter2"));
+    }
+}

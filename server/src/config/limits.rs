@@ -1,0 +1,146 @@
+//! Bounds: what one client may ask, and what all of them together may cost.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// Bounds. Those of the reference have its numbers; the others keep a client, or many, from making the server slow for all.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Bytes of a text message. Default: 2,048; at most 32,768, as the reference.
+    pub max_text_bytes: u32,
+    /// Bytes of a custom message. Default: 2,048; at most 32,768.
+    pub max_custom_bytes: u32,
+    /// Bytes of a command. Default: 5,120, as the reference; at most 32,768.
+    pub max_command_bytes: u32,
+    /// Messages a second of one session, on average. Default: 10, as the reference.
+    pub messages_per_second: u32,
+    /// Messages that a session may send at once after a pause. Default: 50, so that a client that was without network can send
+    /// what has gathered.
+    pub message_burst: u32,
+    /// Calls a second of one session, on average. Default: 50, as the reference.
+    pub requests_per_second: u32,
+    /// Calls that a session may make at once after a pause. Default: 100: twice the reference's 50, because a client that
+    /// has just connected asks for much.
+    pub request_burst: u32,
+    /// Calls of one session that are in work; with so many its stream is not read on. Default: 256.
+    pub max_calls_in_flight: u32,
+    /// Milliseconds until a call is given up, unless its method says otherwise. Default: 10,000.
+    pub request_timeout_ms: u32,
+    /// Milliseconds that a connection has to say Hello. Default: 5,000.
+    pub hello_timeout_ms: u32,
+    /// Milliseconds that a connection has to log in after its Hello. Default: 30,000.
+    pub login_timeout_ms: u32,
+    /// Milliseconds after which a client that reads nothing of what it is sent is let go. Default: 30,000.
+    pub write_timeout_ms: u32,
+    /// Milliseconds of silence after which a client is gone. Default: 35,000: three heartbeats of 10 seconds and a bit.
+    pub offline_after_ms: u32,
+    /// Milliseconds that running calls have to finish when the server stops. Default: 5,000.
+    pub stop_timeout_ms: u32,
+    /// Bytes of pushes that wait for one session; what is more the client pulls. Default: 262,144.
+    pub session_queue_bytes: usize,
+    /// Connections at once. Default: 100,000: at 50 KB each some 5 GB, more than most machines want to give.
+    pub max_connections: usize,
+    /// Connections at once from one address (IPv6: one /64). Default: 10,000: a school behind one address is many people.
+    pub max_connections_per_address: usize,
+    /// Handshakes in work at once. Default: 4: still 2,700 a second, and a storm of them does not slow those who are
+    /// connected (with 128 at once the slowest messages took 358 ms, with 4 they took 7.6 ms).
+    pub handshakes_at_once: usize,
+    /// Handshakes that wait for their turn; more are refused. Default: 4,096, which is less than two seconds of work.
+    pub handshakes_waiting: usize,
+    /// Milliseconds for a handshake, once it has its turn: a client that stops in the middle keeps nobody else out.
+    /// Default: 5,000.
+    pub handshake_timeout_ms: u32,
+    /// Handshakes a second from one address (IPv6: one /64), on average; five seconds' worth may come at once.
+    /// Default: 200.
+    pub handshakes_per_second_per_address: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_text_bytes: 2_048,
+            max_custom_bytes: 2_048,
+            max_command_bytes: 5_120,
+            messages_per_second: 10,
+            message_burst: 50,
+            requests_per_second: 50,
+            request_burst: 100,
+            max_calls_in_flight: 256,
+            request_timeout_ms: 10_000,
+            hello_timeout_ms: 5_000,
+            login_timeout_ms: 30_000,
+            write_timeout_ms: 30_000,
+            offline_after_ms: 35_000,
+            stop_timeout_ms: 5_000,
+            session_queue_bytes: 256 << 10,
+            max_connections: 100_000,
+            max_connections_per_address: 10_000,
+            handshakes_at_once: 4,
+            handshakes_waiting: 4_096,
+            handshake_timeout_ms: 5_000,
+            handshakes_per_second_per_address: 200,
+        }
+    }
+}
+
+impl Limits {
+    pub(super) fn problems(&self) -> Vec<String> {
+        let most_bytes = 32_768;
+        let long = 3_600_000;
+        let rows: [(&str, u64, u64, u64); 21] = [
+            ("max_text_bytes", self.max_text_bytes.into(), 1, most_bytes),
+            ("max_custom_bytes", self.max_custom_bytes.into(), 1, most_bytes),
+            ("max_command_bytes", self.max_command_bytes.into(), 1, most_bytes),
+            ("messages_per_second", self.messages_per_second.into(), 1, 1_000_000),
+            ("message_burst", self.message_burst.into(), 1, 1_000_000),
+            ("requests_per_second", self.requests_per_second.into(), 1, 1_000_000),
+            ("request_burst", self.request_burst.into(), 1, 1_000_000),
+            ("max_calls_in_flight", self.max_calls_in_flight.into(), 1, 65_536),
+            ("request_timeout_ms", self.request_timeout_ms.into(), 1, long),
+            ("hello_timeout_ms", self.hello_timeout_ms.into(), 1, long),
+            ("login_timeout_ms", self.login_timeout_ms.into(), 1, long),
+            ("write_timeout_ms", self.write_timeout_ms.into(), 1, long),
+            ("offline_after_ms", self.offline_after_ms.into(), 1_000, long),
+            ("stop_timeout_ms", self.stop_timeout_ms.into(), 0, long),
+            ("session_queue_bytes", as_u64(self.session_queue_bytes), 1_024, 64 << 20),
+            ("max_connections", as_u64(self.max_connections), 1, 10_000_000),
+            ("max_connections_per_address", as_u64(self.max_connections_per_address), 1, 10_000_000),
+            ("handshakes_at_once", as_u64(self.handshakes_at_once), 1, 1_024),
+            ("handshakes_waiting", as_u64(self.handshakes_waiting), 1, 65_536),
+            ("handshake_timeout_ms", self.handshake_timeout_ms.into(), 1, 60_000),
+            (
+                "handshakes_per_second_per_address",
+                self.handshakes_per_second_per_address.into(),
+                1,
+                1_000_000,
+            ),
+        ];
+        rows.into_iter().filter_map(|(name, value, least, most)| problem(name, value, least, most)).collect()
+    }
+
+    /// How long a client may be silent.
+    pub fn offline_after(&self) -> Duration {
+        Duration::from_millis(self.offline_after_ms.into())
+    }
+
+    /// How long a write may make no progress.
+    pub fn write_timeout(&self) -> Duration {
+        Duration::from_millis(self.write_timeout_ms.into())
+    }
+}
+
+fn as_u64(value: usize) -> u64 {
+    u64::try_from(value).unwrap_or(u64::MAX)
+}
+
+fn problem(name: &str, value: u64, least: u64, most: u64) -> Option<String> {
+    if value < least {
+        Some(format!("limits.{name} is {value}; at least {least} is needed"))
+    } else if value > most {
+        Some(format!("limits.{name} is {value}; at most {most} is allowed"))
+    } else {
+        None
+    }
+}

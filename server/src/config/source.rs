@@ -1,0 +1,312 @@
+//! Where settings come from: flags before variables before the file before the defaults.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use clap::{Parser, Subcommand};
+use toml::{Table, Value};
+
+use super::Config;
+
+const PREFIX: &str = "ZIM_";
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The command line: the text is what clap prints, help included.
+    #[error(transparent)]
+    Args(#[from] clap::Error),
+    /// The file cannot be read.
+    #[error("the configuration file {file} cannot be read: {source}")]
+    Read {
+        /// Which.
+        file: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file says something that does not exist or has the wrong form.
+    #[error("in the configuration file {file}: {message}")]
+    File {
+        /// Which.
+        file: PathBuf,
+        /// Where and what.
+        message: String,
+    },
+    /// A flag or variable says something that does not exist or has the wrong form.
+    #[error("{0}")]
+    Setting(String),
+    /// Everything has its form, but not all of it makes sense.
+    #[error("the configuration is not valid:\n  {}", .0.join("\n  "))]
+    Invalid(Vec<String>),
+}
+
+/// The chat server. Without arguments it makes what it needs on the first run and starts.
+///
+/// Every setting of the file can be given as a variable as well: `limits.max_text_bytes` is ZIM_LIMITS_MAX_TEXT_BYTES. Flags
+/// go before variables, variables before the file.
+#[derive(Debug, Parser)]
+#[command(name = "zim-server", version)]
+pub struct Args {
+    /// A TOML file with settings [variable: ZIM_CONFIG]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where clients connect (UDP) [default: 0.0.0.0:4710]
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<String>,
+    /// Where everything is kept [default: zim-data]
+    #[arg(long, value_name = "FOLDER")]
+    data_dir: Option<String>,
+    /// sqlite://FILE or postgres://… [default: SQLite in the data folder]
+    #[arg(long, value_name = "URL")]
+    database: Option<String>,
+    /// Where /health, /ready and /metrics are, or off [default: 127.0.0.1:4711]
+    #[arg(long, value_name = "ADDRESS")]
+    http: Option<String>,
+    /// Where the operator's service is, or off [default: 127.0.0.1:4712]
+    #[arg(long, value_name = "ADDRESS")]
+    admin: Option<String>,
+    /// A PEM file with a certificate instead of the server's own
+    #[arg(long, value_name = "FILE")]
+    tls_cert: Option<String>,
+    /// A PEM file with its private key
+    #[arg(long, value_name = "FILE")]
+    tls_key: Option<String>,
+    /// pretty or json [default: pretty]
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<String>,
+    /// What is logged, as in info,zim_server::net=debug
+    #[arg(long, value_name = "FILTER")]
+    log: Option<String>,
+    /// Any other setting, as in limits.max_text_bytes=4096
+    #[arg(long = "set", value_name = "NAME=VALUE")]
+    set: Vec<String>,
+    /// What to do instead of running
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// What to do instead of running.
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub enum Command {
+    /// Check the settings, print them and exit
+    CheckConfig,
+}
+
+impl Args {
+    /// Reads the command line.
+    ///
+    /// # Errors
+    /// An unknown flag, or help or version was asked for.
+    pub fn parse_from(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, ConfigError> {
+        Ok(<Self as Parser>::try_parse_from(arguments)?)
+    }
+
+    fn settings(&self) -> Result<Vec<(String, String)>, ConfigError> {
+        let named = [
+            ("listen", &self.listen),
+            ("data_dir", &self.data_dir),
+            ("database", &self.database),
+            ("http", &self.http),
+            ("admin", &self.admin),
+            ("tls.cert", &self.tls_cert),
+            ("tls.key", &self.tls_key),
+            ("log.format", &self.log_format),
+            ("log.filter", &self.log),
+        ];
+        let mut settings: Vec<_> = named
+            .into_iter()
+            .filter_map(|(name, value)| value.as_ref().map(|value| (name.to_owned(), value.clone())))
+            .collect();
+        for set in &self.set {
+            let (name, value) = set
+                .split_once('=')
+                .ok_or_else(|| ConfigError::Setting(format!("--set {set}: it looks like NAME=VALUE")))?;
+            settings.push((name.to_owned(), value.to_owned()));
+        }
+        Ok(settings)
+    }
+}
+
+impl Config {
+    /// The settings of this process: flags before variables before the file before the defaults.
+    ///
+    /// # Errors
+    /// A source cannot be read, names something that does not exist, or the whole makes no sense.
+    pub fn load(args: &Args, variables: impl IntoIterator<Item = (String, String)>) -> Result<Self, ConfigError> {
+        let mut settings = table_of(&Self::default())?;
+        let variables: Vec<_> = variables.into_iter().filter(|(name, _)| name.starts_with(PREFIX)).collect();
+        let in_variable = variables.iter().find(|(name, _)| name == "ZIM_CONFIG").map(|(_, file)| PathBuf::from(file));
+        if let Some(file) = args.config.clone().or(in_variable) {
+            merge(&mut settings, read_file(&file)?);
+        }
+        // In order of their names, so that the outcome never depends on the environment's order.
+        let names = names(&settings);
+        for name in &names {
+            let variable = variable(name);
+            if let Some((_, value)) = variables.iter().find(|(given, _)| *given == variable) {
+                set(&mut settings, name, value, &variable)?;
+            }
+        }
+        unknown_variables(&variables, &names, &settings)?;
+        for (name, value) in args.settings()? {
+            set(&mut settings, &name, &value, &name)?;
+        }
+        let config: Self =
+            Value::Table(settings).try_into().map_err(|error: toml::de::Error| setting_error(&error))?;
+        config.validate()?;
+        Ok(config)
+    }
+}
+
+fn setting_error(error: &toml::de::Error) -> ConfigError {
+    ConfigError::Setting(error.to_string().trim_end().to_owned())
+}
+
+fn table_of(config: &Config) -> Result<Table, ConfigError> {
+    Table::try_from(config).map_err(|error| ConfigError::Setting(error.to_string()))
+}
+
+fn read_file(file: &Path) -> Result<Table, ConfigError> {
+    let text = std::fs::read_to_string(file)
+        .map_err(|source| ConfigError::Read { file: file.to_owned(), source })?;
+    let wrong = |error: toml::de::Error| ConfigError::File { file: file.to_owned(), message: error.to_string() };
+    // Read twice: once strictly, for errors that name the line, once for what is really in it.
+    toml::from_str::<Config>(&text).map_err(wrong)?;
+    toml::from_str::<Table>(&text).map_err(wrong)
+}
+
+fn merge(into: &mut Table, from: Table) {
+    for (name, value) in from {
+        match (into.get_mut(&name), value) {
+            (Some(Value::Table(into)), Value::Table(from)) => merge(into, from),
+            (_, value) => {
+                into.insert(name, value);
+            }
+        }
+    }
+}
+
+/// Every setting as `section.name`.
+fn names(table: &Table) -> Vec<String> {
+    let mut names = Vec::new();
+    for (name, value) in table {
+        match value {
+            Value::Table(section) => names.extend(section.keys().map(|key| format!("{name}.{key}"))),
+            _ => names.push(name.clone()),
+        }
+    }
+    names
+}
+
+fn variable(name: &str) -> String {
+    format!("{PREFIX}{}", name.replace('.', "_").to_uppercase())
+}
+
+/// A variable of a section that names no setting is a slip of the pen; other names may belong to other programs.
+fn unknown_variables(variables: &[(String, String)], names: &[String], settings: &Table) -> Result<(), ConfigError> {
+    let sections: Vec<_> = settings.iter().filter(|(_, value)| value.is_table()).map(|(name, _)| variable(name)).collect();
+    for (given, _) in variables {
+        let in_section = sections.iter().any(|section| given.starts_with(&format!("{section}_")));
+        if in_section && !names.iter().any(|name| variable(name) == *given) {
+            return Err(ConfigError::Setting(format!("the variable {given} names no setting")));
+        }
+    }
+    Ok(())
+}
+
+/// Sets `section.name` to what `text` says, in the form that the setting has.
+fn set(settings: &mut Table, name: &str, text: &str, given_as: &str) -> Result<(), ConfigError> {
+    let place = match name.split_once('.') {
+        Some((section, key)) => {
+            settings.get_mut(section).and_then(Value::as_table_mut).and_then(|section| section.get_mut(key))
+        }
+        None => settings.get_mut(name).filter(|value| !value.is_table()),
+    };
+    let Some(place) = place else {
+        return Err(ConfigError::Setting(format!("there is no setting {name}")));
+    };
+    let wrong = |what| ConfigError::Setting(format!("{given_as} is {text:?}; it must be {what}"));
+    *place = match place {
+        Value::Integer(_) => Value::Integer(text.replace('_', "").parse().map_err(|_| wrong("a whole number"))?),
+        Value::Boolean(_) => Value::Boolean(text.parse().map_err(|_| wrong("true or false"))?),
+        Value::Array(_) => Value::Array(
+            text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(|item| Value::String(item.to_owned())).collect(),
+        ),
+        _ => Value::String(text.to_owned()),
+    };
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(arguments: &[&str], variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        let arguments = std::iter::once("zim-server").chain(arguments.iter().copied()).map(OsString::from);
+        let args = Args::parse_from(arguments)?;
+        Config::load(&args, variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())))
+    }
+
+    fn file(text: &str) -> (tempfile::TempDir, String) {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("zim.toml");
+        std::fs::write(&file, text).unwrap();
+        let name = file.to_str().unwrap().to_owned();
+        (dir, name)
+    }
+
+    #[test]
+    fn nothing_given_is_the_defaults() {
+        assert_eq!(load(&[], &[("HOME", "/"), ("ZIM_TOKEN", "of another program")]).unwrap(), Config::default());
+    }
+
+    #[test]
+    fn flags_before_variables_before_the_file_before_the_defaults() {
+        let (_dir, name) = file("listen = '127.0.0.1:1'\nhttp = 'off'\n[limits]\nmax_text_bytes = 1\nmax_custom_bytes = 1");
+        let variables = [("ZIM_LISTEN", "127.0.0.1:2"), ("ZIM_LIMITS_MAX_TEXT_BYTES", "2"), ("ZIM_CONFIG", name.as_str())];
+        let config = load(&["--listen", "127.0.0.1:3", "--set", "tls.names=a.example, b.example"], &variables).unwrap();
+        assert_eq!(config.listen.port(), 3);
+        assert_eq!(config.limits.max_text_bytes, 2);
+        assert_eq!(config.limits.max_custom_bytes, 1);
+        assert_eq!(config.http.0, None);
+        assert_eq!(config.limits.max_command_bytes, 5_120);
+        assert_eq!(config.tls.names, ["a.example", "b.example"]);
+        // The flag names another file than the variable.
+        let (_other_dir, other) = file("workers = 3");
+        let config = load(&["--config", &other], &[("ZIM_CONFIG", &name)]).unwrap();
+        assert_eq!((config.workers, config.limits.max_text_bytes), (3, 2_048));
+    }
+
+    #[test]
+    fn a_slip_of_the_pen_is_found_wherever_it_is() {
+        let (_dir, name) = file("[limits]\nmax_txt_bytes = 1");
+        let said = load(&["--config", &name], &[]).unwrap_err().to_string();
+        assert!(said.contains("max_txt_bytes") && said.contains("line 2"), "{said}");
+        let said = load(&[], &[("ZIM_LIMITS_MAX_TXT_BYTES", "1")]).unwrap_err().to_string();
+        assert!(said.contains("ZIM_LIMITS_MAX_TXT_BYTES names no setting"), "{said}");
+        let said = load(&["--set", "limits.max_txt_bytes=1"], &[]).unwrap_err().to_string();
+        assert!(said.contains("there is no setting limits.max_txt_bytes"), "{said}");
+        assert!(load(&["--set", "limits"], &[]).is_err());
+        assert!(load(&["--set", "limits=1"], &[]).is_err());
+        assert!(load(&["--colour"], &[]).is_err());
+        assert!(load(&["--config", "not/there.toml"], &[]).unwrap_err().to_string().contains("not/there.toml"));
+    }
+
+    #[test]
+    fn a_value_of_the_wrong_form_is_named() {
+        let said = load(&[], &[("ZIM_LIMITS_MAX_TEXT_BYTES", "many")]).unwrap_err().to_string();
+        assert!(said.contains("ZIM_LIMITS_MAX_TEXT_BYTES is \"many\"; it must be a whole number"), "{said}");
+        let said = load(&["--listen", "here"], &[]).unwrap_err().to_string();
+        assert!(said.contains("listen"), "{said}");
+        let said = load(&["--set", "limits.max_text_bytes=40000"], &[]).unwrap_err().to_string();
+        assert!(said.contains("max_text_bytes is 40000; at most 32768 is allowed"), "{said}");
+        assert!(load(&["--set", "login.multi_device=triple"], &[]).is_err());
+        assert!(load(&["--log-format", "json", "--set", "login.multi_device=multi"], &[]).is_ok());
+    }
+
+    #[test]
+    fn the_database_is_not_taken_for_its_printed_form() {
+        let config = load(&["--database", "postgres://zim:hunter2@db/zim"], &[]).unwrap();
+        assert_eq!(config.database.postgres(), Some("postgres://zim:hunter2@db/zim"));
+    }
+}

@@ -1,0 +1,127 @@
+//! Values with a form of their own.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+/// An address to listen on, or `off`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listen(pub Option<SocketAddr>);
+
+const OFF: &str = "off";
+
+impl FromStr for Listen {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == OFF {
+            return Ok(Self(None));
+        }
+        text.parse().map(|address| Self(Some(address))).map_err(|_| {
+            format!("{text:?} is no address to listen on; it looks like 127.0.0.1:4711 or [::]:4711, or is {OFF:?}")
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for Listen {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        String::deserialize(from)?.parse().map_err(de::Error::custom)
+    }
+}
+
+impl Serialize for Listen {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            Some(address) => to.collect_str(&address),
+            None => to.serialize_str(OFF),
+        }
+    }
+}
+
+/// Where a database is. It may hold a password: it is neither printed nor logged.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct DatabaseUrl(String);
+
+const SQLITE: &str = "sqlite://";
+const POSTGRES: [&str; 2] = ["postgres://", "postgresql://"];
+
+impl DatabaseUrl {
+    /// The file of an SQLite database; `None` for PostgreSQL and when nothing is set.
+    pub fn sqlite(&self) -> Option<&Path> {
+        self.0.strip_prefix(SQLITE).map(Path::new)
+    }
+
+    /// The address of a PostgreSQL database, password included.
+    pub fn postgres(&self) -> Option<&str> {
+        POSTGRES.iter().any(|scheme| self.0.starts_with(scheme)).then_some(self.0.as_str())
+    }
+
+    pub(super) fn problem(&self) -> Option<String> {
+        if self.0 == SQLITE {
+            return Some("database is sqlite:// without a file".to_owned());
+        }
+        let known = self.0.is_empty() || self.sqlite().is_some() || self.postgres().is_some();
+        (!known).then(|| format!("database is {self}; it must begin with sqlite:// or postgres://"))
+    }
+}
+
+impl FromStr for DatabaseUrl {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl<'de> Deserialize<'de> for DatabaseUrl {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        String::deserialize(from).map(Self)
+    }
+}
+
+impl fmt::Display for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Without user and password, and without parameters, which may hold them too.
+        let text = self.0.split('?').next().unwrap_or_default();
+        match (text.split_once("://"), text.rsplit_once('@')) {
+            (Some((scheme, _)), Some((_, host))) => write!(f, "{scheme}://…@{host}"),
+            _ => f.write_str(text),
+        }
+    }
+}
+
+impl fmt::Debug for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{self}\"")
+    }
+}
+
+impl Serialize for DatabaseUrl {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_is_named_without_its_password() {
+        let shown = |text: &str| text.parse::<DatabaseUrl>().unwrap().to_string();
+        assert_eq!(shown("sqlite://data/zim.db"), "sqlite://data/zim.db");
+        assert_eq!(shown("postgres://zim:p@ss@db:5432/zim?password=x"), "postgres://…@db:5432/zim");
+        assert_eq!(shown("postgres://db/zim?user=zim&password=x"), "postgres://db/zim");
+        assert_eq!(shown(""), "");
+    }
+
+    #[test]
+    fn an_address_can_be_off() {
+        assert_eq!("off".parse(), Ok(Listen(None)));
+        assert!("[::1]:0".parse::<Listen>().unwrap().0.is_some());
+        assert!("localhost".parse::<Listen>().is_err());
+    }
+}

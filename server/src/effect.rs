@@ -1,0 +1,71 @@
+//! What a committed transaction tells the rest of the server. Plain data: it is kept with the transaction, dropped with its
+//! savepoint, and handed over in commit order, after the commit and before the caller hears of it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::key::{AppKey, ConversationKey, SessionKey, UserKey};
+
+/// Something to tell those who are online.
+#[derive(Clone, Debug)]
+pub enum Effect {
+    /// The log of messages of a conversation grew by one.
+    Message(Arc<MessageEffect>),
+    /// The feed of a user grew.
+    Feed {
+        /// Whose.
+        user: UserKey,
+        /// The new head.
+        pos: i64,
+        /// The entry.
+        entry: zim_protocol::feed_entry::Detail,
+        /// The session that caused it: its response carries the entry.
+        cause: SessionKey,
+    },
+    /// A login was pushed out by a newer one, or ended by the operator.
+    Kicked {
+        /// Whose login.
+        user: UserKey,
+        /// The login.
+        session: SessionKey,
+    },
+}
+
+/// The two sides of a peer conversation, or whoever listens to a group.
+#[derive(Clone, Debug)]
+pub enum Audience {
+    /// Both users with their names: each sees the conversation under the other's name.
+    Peers([(UserKey, Arc<str>); 2]),
+}
+
+/// A stored message, ready to be copied into frames.
+#[derive(Debug)]
+pub struct MessageEffect {
+    /// The app.
+    pub app: AppKey,
+    /// The conversation.
+    pub conversation: ConversationKey,
+    /// Who is told.
+    pub audience: Audience,
+    /// Position.
+    pub seq: i64,
+    /// How many messages up to this one count as unread.
+    pub n: i64,
+    /// As clients see it.
+    pub message_id: i64,
+    /// Name of the sender.
+    pub sender: Arc<str>,
+    /// The session that sent it: it has the content.
+    pub cause: SessionKey,
+    /// Unix milliseconds.
+    pub ts: i64,
+    /// `MessageType`.
+    pub kind: i32,
+    /// `MessageFlag`s.
+    pub flags: u32,
+    /// The sender's key.
+    pub client_key: [u8; 16],
+    /// The stored body.
+    pub content: Bytes,
+}

@@ -1,0 +1,259 @@
+//! Why a call fails. Errors are made by named sentences, so that a code and its words stand together in one place; what
+//! caused an internal one is logged once, in `net/handler.rs`, and never sent.
+
+use std::borrow::Cow;
+use std::error::Error as StdError;
+use std::fmt;
+
+use zim_protocol::token::TokenError;
+use zim_protocol::{ErrorCode, Violation};
+
+use crate::db::DbError;
+use crate::key::AppKey;
+
+/// The failure of a call: what the caller hears, and what only the log does.
+pub struct Error(Box<Inner>);
+
+struct Inner {
+    code: ErrorCode,
+    message: Cow<'static, str>,
+    details: Vec<(&'static str, String)>,
+    source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+impl Error {
+    /// `code` with a sentence of the caller's concern: no internals.
+    pub fn new(code: ErrorCode, message: impl Into<Cow<'static, str>>) -> Self {
+        Self(Box::new(Inner { code, message: message.into(), details: Vec::new(), source: None }))
+    }
+
+    /// Adds a detail that a program may want to read.
+    #[must_use]
+    pub fn with_detail(mut self, key: &'static str, value: impl Into<String>) -> Self {
+        self.0.details.push((key, value.into()));
+        self
+    }
+
+    fn caused_by(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        self.0.source = Some(source.into());
+        self
+    }
+
+    /// The reference's code.
+    pub fn code(&self) -> ErrorCode {
+        self.0.code
+    }
+
+    /// What the caller hears.
+    pub fn message(&self) -> &str {
+        &self.0.message
+    }
+
+    /// The internal cause, for the log alone.
+    pub fn cause(&self) -> Option<&(dyn StdError + Send + Sync + 'static)> {
+        self.0.source.as_deref()
+    }
+
+    /// As it is sent: without the cause.
+    pub fn to_wire(&self) -> zim_protocol::Error {
+        zim_protocol::Error {
+            code: self.0.code as i32,
+            message: self.0.message.clone().into_owned(),
+            details: self.0.details.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect(),
+        }
+    }
+}
+
+/// The server's own trouble.
+impl Error {
+    /// Something that is not the caller's fault. The cause stays here.
+    pub fn internal(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self::new(ErrorCode::CommonModuleImServerError, "internal error").caused_by(source)
+    }
+
+    /// As [`Error::internal`], where no other error says what is wrong.
+    pub fn internal_text(cause: impl Into<String>) -> Self {
+        Self::internal(cause.into())
+    }
+
+    /// The disk is full: reads and logout still work.
+    pub fn storage_full(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self::new(ErrorCode::CommonModuleImDatabaseError, "the server has no room to store this").caused_by(source)
+    }
+
+    /// The database cannot be reached or answers too late; what was asked may be tried again.
+    pub fn storage_unavailable(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self::new(ErrorCode::CommonModuleImDatabaseError, "the server's store does not answer").caused_by(source)
+    }
+
+    /// The server stops.
+    pub fn shutting_down() -> Self {
+        Self::new(ErrorCode::CommonModuleImServerDisconnect, "the server stops; connect again")
+    }
+
+    /// The deadline of the method passed. What was asked may still happen.
+    pub fn timed_out() -> Self {
+        Self::new(ErrorCode::NetworkModuleRequestTimeout, "the server could not answer in time")
+    }
+}
+
+/// What is wrong with a call before it reaches a service.
+impl Error {
+    /// A value is not allowed.
+    pub fn params_invalid(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(ErrorCode::CommonModuleParamsInvalid, message)
+    }
+
+    /// The request is not what its method takes.
+    pub fn undecodable(method: &str) -> Self {
+        Self::params_invalid(format!("the request cannot be read as one of {method}"))
+    }
+
+    /// There is no such method.
+    pub fn unsupported(method: &str) -> Self {
+        // What a stranger sends is not repeated at any length.
+        let name: String = method.chars().filter(|c| !c.is_control()).take(64).collect();
+        Self::new(ErrorCode::CommonModuleUnsupportedRequest, format!("there is no method {name}"))
+    }
+
+    /// Somebody must be logged in for this.
+    pub fn not_logged_in() -> Self {
+        Self::new(ErrorCode::NetworkModuleUserIsNotLogged, "log in first")
+    }
+
+    /// Too many calls of this session in too short a time.
+    pub fn too_fast(retry_after_ms: i64) -> Self {
+        Self::new(ErrorCode::CommonModuleTriggerServerFrequencyLimit, "too many requests in a short time")
+            .with_detail("retry_after_ms", retry_after_ms.to_string())
+    }
+}
+
+/// Logging in.
+impl Error {
+    /// There is no such app here.
+    pub fn app_not_found(app: AppKey) -> Self {
+        Self::new(ErrorCode::CommonModuleInvalidAppId, format!("there is no app {}", app.0))
+    }
+
+    /// Neither app sign nor token.
+    pub fn credentials_missing() -> Self {
+        Self::new(ErrorCode::NetworkModuleTokenInvalid, "a token or the app's sign is needed")
+    }
+
+    /// The app sign is another.
+    pub fn app_sign_wrong() -> Self {
+        Self::new(ErrorCode::NetworkModuleTokenInvalid, "the app sign is wrong")
+    }
+
+    /// Another login on the same connection.
+    pub fn already_logged_in() -> Self {
+        Self::new(ErrorCode::NetworkModuleUserHasAlreadyLogged, "somebody is logged in on this connection; log out first")
+    }
+
+    /// A login that was resumed has been ended meanwhile; `reason` is for the SDK.
+    pub fn session_ended(reason: &'static str) -> Self {
+        Self::new(ErrorCode::NetworkModuleUserHasAlreadyLoggedOut, "this login was ended").with_detail("reason", reason)
+    }
+}
+
+/// Sending and asking.
+impl Error {
+    /// The sender's key stands for another message already.
+    pub fn key_reused() -> Self {
+        Self::params_invalid("another message was sent under the same client key; a new message needs a new key")
+    }
+
+    /// More profiles than a session may ask for.
+    pub fn users_queried_too_often() -> Self {
+        Self::new(ErrorCode::CommonModuleUserInfoQueriedLimit, "at most 10 users can be queried in 10 seconds")
+    }
+}
+
+/// Things that are not there.
+impl Error {
+    /// There is no such user in the app.
+    pub fn user_not_found(user_id: &str) -> Self {
+        Self::new(ErrorCode::CommonModuleUserIsNotExist, format!("there is no user {user_id}"))
+    }
+
+    /// Nobody to send to.
+    pub fn target_not_found(id: &str) -> Self {
+        Self::new(ErrorCode::MessageModuleTargetDoesNotExist, format!("there is nobody named {id} to send to"))
+    }
+
+    /// There is no such conversation for the caller.
+    pub fn conversation_not_found(id: &str) -> Self {
+        Self::new(
+            ErrorCode::ConversationModuleConversationDoesNotExist,
+            format!("there is no conversation with {id}"),
+        )
+    }
+}
+
+impl From<DbError> for Error {
+    fn from(error: DbError) -> Self {
+        if error.is_full() {
+            Self::storage_full(error)
+        } else if error.is_unavailable() {
+            Self::storage_unavailable(error)
+        } else {
+            Self::internal(error)
+        }
+    }
+}
+
+impl From<Violation> for Error {
+    fn from(violation: Violation) -> Self {
+        Self::new(violation.code, violation.to_string())
+    }
+}
+
+impl From<TokenError> for Error {
+    fn from(error: TokenError) -> Self {
+        Self::new(error.code, error.reason)
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.0.message, self.0.code as i32)
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Error")
+            .field("code", &self.0.code)
+            .field("message", &self.0.message)
+            .field("details", &self.0.details)
+            .field("source", &self.0.source)
+            .finish()
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.source.as_deref().map(|source| source as &(dyn StdError + 'static))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cause_is_kept_and_never_sent() {
+        let error = Error::internal(std::io::Error::other("disk of node 3 is on fire"));
+        let wire = error.to_wire();
+        assert_eq!((wire.code, wire.message.as_str()), (6_000_007, "internal error"));
+        assert!(error.cause().unwrap().to_string().contains("on fire"));
+        assert!(!error.to_string().contains("on fire"));
+    }
+
+    #[test]
+    fn a_strangers_words_are_not_repeated_at_length() {
+        let error = Error::unsupported(&"x\n".repeat(10_000));
+        assert!(error.message().len() < 100);
+        assert!(!error.message().contains('\n'));
+    }
+}

@@ -1,0 +1,162 @@
+//! From effects to frames. A body is copied once per viewer's name of the conversation, not once per session: frames are
+//! shared between the sessions that see the same.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use zim_protocol::{
+    ConversationRef, ConversationType, EventFrame, FeedEntry, LogKind, MessageEntry, Push, SessionEndReason, Transient,
+    event_frame::Frame, frame::encode_frame,
+};
+
+use super::{Fanout, LogRef};
+use crate::effect::{Audience, Effect, MessageEffect};
+use crate::key::{SessionKey, UserKey};
+use crate::session::SessionState;
+
+impl MessageEffect {
+    /// The entry as it is pushed. Without content it is for the session that sent it.
+    pub fn entry(&self, with_content: bool) -> MessageEntry {
+        MessageEntry {
+            seq: self.seq.unsigned_abs(),
+            n: self.n.unsigned_abs(),
+            message_id: self.message_id,
+            sender: self.sender.to_string(),
+            ts: self.ts,
+            kind: self.kind,
+            flags: self.flags,
+            client_key: Bytes::copy_from_slice(&self.client_key),
+            content: if with_content { self.content.clone() } else { Bytes::new() },
+        }
+    }
+}
+
+/// The push of consecutive messages of one conversation.
+pub(crate) fn message_push(messages: Vec<MessageEntry>, conversation: ConversationRef) -> Push {
+    Push {
+        log: LogKind::Messages as i32,
+        conversation: Some(conversation),
+        from: messages.first().map_or(0, |message| message.seq),
+        to: messages.last().map_or(0, |message| message.seq),
+        messages,
+        changes: Vec::new(),
+        feed: Vec::new(),
+    }
+}
+
+/// A run of messages for a session: what it sent itself comes without content.
+fn run_push(run: &[Arc<MessageEffect>], conversation: ConversationRef, cause: Option<SessionKey>) -> Push {
+    message_push(run.iter().map(|message| message.entry(cause != Some(message.cause))).collect(), conversation)
+}
+
+fn encode(frame: Frame) -> Bytes {
+    let mut out = BytesMut::new();
+    encode_frame(&EventFrame { frame: Some(frame) }, &mut out);
+    out.freeze()
+}
+
+impl Fanout {
+    /// Tells the sessions of this node what was committed, in the order of the commit. Runs on the write queue's thread, so it
+    /// only encodes and appends to queues.
+    pub fn publish(&self, effects: Vec<Effect>) {
+        let mut messages: Vec<Arc<MessageEffect>> = Vec::new();
+        for effect in effects {
+            match effect {
+                Effect::Message(message) => messages.push(message),
+                Effect::Feed { user, pos, entry, cause } => self.feed(user, pos, entry, cause),
+                Effect::Kicked { user, session } => self.kick(user, session),
+            }
+        }
+        // The logs are independent of each other: grouping a batch by conversation keeps each one's order.
+        messages.sort_by_key(|message| (message.conversation, message.seq));
+        for run in messages.chunk_by(|a, b| a.conversation == b.conversation) {
+            self.messages(run);
+        }
+    }
+
+    fn messages(&self, run: &[Arc<MessageEffect>]) {
+        let Some(first) = run.first() else { return };
+        match &first.audience {
+            Audience::Peers([one, two]) => {
+                self.messages_to(one.0, run, ConversationType::Peer, &two.1);
+                if one.0 != two.0 {
+                    self.messages_to(two.0, run, ConversationType::Peer, &one.1);
+                }
+            }
+        }
+    }
+
+    fn messages_to(&self, user: UserKey, run: &[Arc<MessageEffect>], kind: ConversationType, name: &str) {
+        let shard = self.shard(user).read();
+        let Some(sessions) = shard.get(&user) else { return };
+        let conversation = ConversationRef { r#type: kind as i32, id: name.to_owned() };
+        let log = LogRef::Conversation(conversation.clone());
+        let mut shared: Option<Bytes> = None;
+        for session in sessions {
+            let Some(identity) = session.identity() else { continue };
+            let own = run.iter().filter(|message| message.cause == identity.session).count();
+            if own == run.len() {
+                // Its responses carry exactly these entries.
+                continue;
+            }
+            let frame = if own > 0 {
+                encode(Frame::Push(run_push(run, conversation.clone(), Some(identity.session))))
+            } else {
+                shared
+                    .get_or_insert_with(|| encode(Frame::Push(run_push(run, conversation.clone(), None))))
+                    .clone()
+            };
+            session.queue.push(frame, &log);
+        }
+    }
+
+    fn feed(&self, user: UserKey, pos: i64, entry: zim_protocol::feed_entry::Detail, cause: SessionKey) {
+        let sessions = self.sessions(user);
+        if sessions.is_empty() {
+            return;
+        }
+        let frame = encode(Frame::Push(feed_push(pos, entry)));
+        for session in sessions {
+            if session.identity().is_some_and(|identity| identity.session != cause) {
+                session.queue.push(frame.clone(), &LogRef::Feed);
+            }
+        }
+    }
+
+    /// Ends a login's connection, if it has one here.
+    pub fn kick(&self, user: UserKey, session: SessionKey) {
+        for online in self.sessions(user) {
+            if online.identity().is_some_and(|identity| identity.session == session) {
+                online.queue.end(SessionEndReason::KickedOut, "a newer login took the place of this one");
+            }
+        }
+    }
+
+    /// Delivers what is never stored to all sessions of `user` but `except`.
+    pub fn transient(&self, user: UserKey, conversation: ConversationRef, message: MessageEntry, except: &Arc<SessionState>) {
+        let sessions = self.sessions(user);
+        if sessions.is_empty() {
+            return;
+        }
+        let frame = encode(Frame::Transient(Transient { conversation: Some(conversation), message: Some(message) }));
+        for session in sessions {
+            if !Arc::ptr_eq(&session, except) {
+                session.queue.push_transient(frame.clone());
+            }
+        }
+    }
+}
+
+/// The push of one entry of a feed.
+pub(crate) fn feed_push(pos: i64, entry: zim_protocol::feed_entry::Detail) -> Push {
+    let pos = pos.unsigned_abs();
+    Push {
+        log: LogKind::Feed as i32,
+        conversation: None,
+        from: pos,
+        to: pos,
+        messages: Vec::new(),
+        changes: Vec::new(),
+        feed: vec![FeedEntry { pos, detail: Some(entry) }],
+    }
+}

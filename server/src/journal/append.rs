@@ -1,0 +1,302 @@
+//! Appending messages: the fastest job of the write queue. The sends of a batch are a handful of multi-row statements,
+//! whoever they are from and wherever they go.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::db::{Bulk, Locks, Tx, Value};
+use crate::effect::{Audience, Effect, MessageEffect};
+use crate::error::Error;
+use crate::key::{AppKey, ConversationKey, Scrambler, SessionKey, UserKey};
+
+/// Rows of one multi-row statement: a power of two, so that the texts of all sizes are a handful and stay prepared.
+const MAX_ROWS: usize = 128;
+
+/// One message to store.
+#[derive(Debug)]
+pub struct Send {
+    /// The app.
+    pub app: AppKey,
+    /// How the app's clients see ids.
+    pub scrambler: Arc<Scrambler>,
+    /// The conversation.
+    pub conversation: ConversationKey,
+    /// Who is told.
+    pub audience: Audience,
+    /// The sender.
+    pub sender: UserKey,
+    /// His name.
+    pub sender_name: Arc<str>,
+    /// His login.
+    pub session: SessionKey,
+    /// Unique in the deployment.
+    pub id: i64,
+    /// 128 random bits of the client: sent twice is stored once.
+    pub key: [u8; 16],
+    /// A hash of everything that was sent under the key.
+    pub hash: i64,
+    /// When the server got it, Unix milliseconds.
+    pub now: i64,
+    /// `MessageType`.
+    pub kind: i32,
+    /// `MessageFlag`s.
+    pub flags: u32,
+    /// An encoded `Message` with what the sender said.
+    pub body: Bytes,
+}
+
+/// A stored message's place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sent {
+    /// Position.
+    pub seq: i64,
+    /// How many messages up to this one count as unread.
+    pub n: i64,
+    /// As clients see it.
+    pub message_id: i64,
+    /// Unix milliseconds.
+    pub ts: i64,
+}
+
+struct Head {
+    seq: i64,
+    n: i64,
+    last_ts: i64,
+    dismissed: bool,
+    moved: bool,
+}
+
+struct Stored {
+    hash: i64,
+    sent: Sent,
+}
+
+/// A conversation, a sender and his key: what makes a message the same message.
+type Identity = (i64, i64, [u8; 16]);
+
+impl Send {
+    fn identity(&self) -> Identity {
+        (self.conversation.0, self.sender.0, self.key)
+    }
+
+    fn is_counted(&self) -> bool {
+        self.flags & zim_protocol::MessageFlag::Counted as u32 != 0
+    }
+
+    fn row(&self, sent: Sent) -> [Value; 12] {
+        let (high, low) = halves(self.key);
+        [
+            self.id.into(),
+            self.conversation.into(),
+            sent.seq.into(),
+            sent.n.into(),
+            self.sender.into(),
+            high.into(),
+            low.into(),
+            self.hash.into(),
+            sent.ts.into(),
+            i64::from(self.kind).into(),
+            i64::from(self.flags).into(),
+            self.body.clone().into(),
+        ]
+    }
+
+    fn effect(&self, sent: Sent) -> Effect {
+        Effect::Message(Arc::new(MessageEffect {
+            app: self.app,
+            conversation: self.conversation,
+            audience: self.audience.clone(),
+            seq: sent.seq,
+            n: sent.n,
+            message_id: sent.message_id,
+            sender: Arc::clone(&self.sender_name),
+            cause: self.session,
+            ts: sent.ts,
+            kind: self.kind,
+            flags: self.flags,
+            client_key: self.key,
+            content: self.body.clone(),
+        }))
+    }
+}
+
+/// A key as two columns.
+fn halves(key: [u8; 16]) -> (i64, i64) {
+    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = key;
+    (i64::from_be_bytes([a, b, c, d, e, f, g, h]), i64::from_be_bytes([i, j, k, l, m, n, o, p]))
+}
+
+impl Bulk for Send {
+    type Out = Sent;
+
+    fn lane(&self) -> u64 {
+        self.conversation.0.unsigned_abs()
+    }
+
+    fn locks(&self) -> Locks {
+        Locks::conversation(self.conversation.0)
+    }
+
+    async fn run(tx: &mut Tx<'_>, ops: &[Self]) -> Result<Vec<Result<Sent, Error>>, Error> {
+        let mut heads = heads(tx, ops).await?;
+        let mut stored = stored(tx, ops).await?;
+        let mut results = Vec::with_capacity(ops.len());
+        let mut rows: Vec<[Value; 12]> = Vec::with_capacity(ops.len());
+        let mut counted: HashMap<(i64, i64), i64> = HashMap::new();
+        for op in ops {
+            if let Some(before) = stored.get(&op.identity()) {
+                results.push(if before.hash == op.hash { Ok(before.sent) } else { Err(Error::key_reused()) });
+                continue;
+            }
+            let Some(head) = heads.get_mut(&op.conversation.0).filter(|head| !head.dismissed) else {
+                results.push(Err(Error::conversation_not_found("it")));
+                continue;
+            };
+            head.seq += 1;
+            head.n += i64::from(op.is_counted());
+            head.last_ts = head.last_ts.max(op.now);
+            head.moved = true;
+            let sent =
+                Sent { seq: head.seq, n: head.n, message_id: op.scrambler.public(op.id), ts: head.last_ts };
+            if op.is_counted() {
+                *counted.entry((op.sender.0, op.conversation.0)).or_default() += 1;
+            }
+            stored.insert(op.identity(), Stored { hash: op.hash, sent });
+            rows.push(op.row(sent));
+            tx.emit(op.effect(sent));
+            results.push(Ok(sent));
+        }
+        insert(tx, rows).await?;
+        update_heads(tx, heads).await?;
+        update_sent(tx, counted).await?;
+        Ok(results)
+    }
+}
+
+/// The heads of the conversations, which the queue has locked.
+async fn heads(tx: &mut Tx<'_>, ops: &[Send]) -> Result<HashMap<i64, Head>, Error> {
+    let mut ids: Vec<i64> = ops.iter().map(|op| op.conversation.0).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    let mut heads = HashMap::with_capacity(ids.len());
+    for ids in ids.chunks(MAX_ROWS) {
+        let (list, params) = tx.dialect().in_list(ids.iter().copied(), 1);
+        let sql = format!("SELECT id, seq, n, last_ts, end_seq FROM conversation WHERE id IN {list}");
+        for row in tx.fetch(&sql, &params).await? {
+            heads.insert(
+                row.get(0)?,
+                Head {
+                    seq: row.get(1)?,
+                    n: row.get(2)?,
+                    last_ts: row.get(3)?,
+                    dismissed: row.get::<Option<i64>>(4)?.is_some(),
+                    moved: false,
+                },
+            );
+        }
+    }
+    Ok(heads)
+}
+
+/// What is stored already under the keys of these messages. Read under the heads' locks, so that no other transaction can
+/// store the same key at the same time.
+async fn stored(tx: &mut Tx<'_>, ops: &[Send]) -> Result<HashMap<Identity, Stored>, Error> {
+    let wanted: HashMap<Identity, &Send> = ops.iter().map(|op| (op.identity(), op)).collect();
+    let mut found = HashMap::new();
+    for ops in ops.chunks(MAX_ROWS) {
+        // Padded with the last pair, so that the texts are few.
+        let padded = ops.len().next_power_of_two();
+        let mut params: Vec<Value> = Vec::with_capacity(padded * 2);
+        for index in 0..padded {
+            let op = &ops[index.min(ops.len() - 1)];
+            params.push(op.conversation.into());
+            params.push(halves(op.key).0.into());
+        }
+        let list = tx.dialect().values_list(padded, 2, 1);
+        let sql = format!(
+            "SELECT m.conversation, m.sender, m.key_hi, m.key_lo, m.hash, m.seq, m.n, m.id, m.ts FROM message m \
+             WHERE (m.conversation, m.key_hi) IN (VALUES {list})"
+        );
+        for row in tx.fetch(&sql, &params).await? {
+            let (high, low): (i64, i64) = (row.get(2)?, row.get(3)?);
+            let mut key = [0; 16];
+            key[..8].copy_from_slice(&high.to_be_bytes());
+            key[8..].copy_from_slice(&low.to_be_bytes());
+            let identity = (row.get(0)?, row.get(1)?, key);
+            if let Some(op) = wanted.get(&identity) {
+                let sent = Sent {
+                    seq: row.get(5)?,
+                    n: row.get(6)?,
+                    message_id: op.scrambler.public(row.get(7)?),
+                    ts: row.get(8)?,
+                };
+                found.insert(identity, Stored { hash: row.get(4)?, sent });
+            }
+        }
+    }
+    Ok(found)
+}
+
+async fn insert(tx: &mut Tx<'_>, rows: Vec<[Value; 12]>) -> Result<(), Error> {
+    each_power_of_two(rows, async |rows: Vec<[Value; 12]>| {
+        let list = tx.dialect().values_list(rows.len(), 12, 1);
+        let sql = format!(
+            "INSERT INTO message (id, conversation, seq, n, sender, key_hi, key_lo, hash, ts, kind, flags, body) \
+             VALUES {list}"
+        );
+        let params: Vec<Value> = rows.into_iter().flatten().collect();
+        tx.execute(&sql, &params).await?;
+        Ok(())
+    })
+    .await
+}
+
+async fn update_heads(tx: &mut Tx<'_>, heads: HashMap<i64, Head>) -> Result<(), Error> {
+    let rows: Vec<[Value; 4]> = heads
+        .into_iter()
+        .filter(|(_, head)| head.moved)
+        .map(|(id, head)| [id.into(), head.seq.into(), head.n.into(), head.last_ts.into()])
+        .collect();
+    each_power_of_two(rows, async |rows: Vec<[Value; 4]>| {
+        let list = tx.dialect().values_list(rows.len(), 4, 1);
+        let sql = format!(
+            "UPDATE conversation SET seq = v.column2, n = v.column3, last_ts = v.column4, touched = v.column4 \
+             FROM (VALUES {list}) AS v WHERE conversation.id = v.column1"
+        );
+        let params: Vec<Value> = rows.into_iter().flatten().collect();
+        tx.execute(&sql, &params).await?;
+        Ok(())
+    })
+    .await
+}
+
+async fn update_sent(tx: &mut Tx<'_>, counted: HashMap<(i64, i64), i64>) -> Result<(), Error> {
+    let rows: Vec<[Value; 3]> = counted
+        .into_iter()
+        .map(|((account, conversation), more)| [account.into(), conversation.into(), more.into()])
+        .collect();
+    each_power_of_two(rows, async |rows: Vec<[Value; 3]>| {
+        let list = tx.dialect().values_list(rows.len(), 3, 1);
+        let sql = format!(
+            "UPDATE member SET sent = member.sent + v.column3 FROM (VALUES {list}) AS v \
+             WHERE member.account = v.column1 AND member.conversation = v.column2"
+        );
+        let params: Vec<Value> = rows.into_iter().flatten().collect();
+        tx.execute(&sql, &params).await?;
+        Ok(())
+    })
+    .await
+}
+
+/// Cuts rows into pieces of 128, 64, 32 … rows.
+async fn each_power_of_two<R>(mut rows: Vec<R>, mut run: impl AsyncFnMut(Vec<R>) -> Result<(), Error>) -> Result<(), Error> {
+    while !rows.is_empty() {
+        let size = MAX_ROWS.min(1 << rows.len().ilog2());
+        let rest = rows.split_off(size);
+        run(rows).await?;
+        rows = rest;
+    }
+    Ok(())
+}

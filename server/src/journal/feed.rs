@@ -1,0 +1,156 @@
+//! The feed of a user: what is one person's. An entry says what moved; what it is now is read when it is delivered, so the
+//! newest entry of a kind and key replaces the one before it and leaves a blank.
+
+use zim_protocol::{
+    Base, ConversationRef, ConversationType, FeedEntry, ReadMark, UserFullInfo, UserInfo, feed_entry::Detail,
+};
+
+use super::rules;
+use crate::db::{Tx, params};
+use crate::error::Error;
+use crate::key::{ConversationKey, UserKey};
+
+/// What kind of thing a feed entry is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FeedKind {
+    /// A read mark moved; the key is the conversation.
+    Read = 1,
+    /// The user's own profile changed; the key is 0.
+    Profile = 2,
+}
+
+/// Appends to the feed of `user`, whose head the job has locked; returns the position.
+pub async fn append(tx: &mut Tx<'_>, user: UserKey, kind: FeedKind, key: i64) -> Result<i64, Error> {
+    let row = tx
+        .fetch_one("UPDATE account SET pos = pos + 1 WHERE id = $1 RETURNING pos", &params![user])
+        .await?
+        .ok_or_else(|| Error::internal_text("a feed without a user"))?;
+    let pos: i64 = row.get(0)?;
+    tx.execute(
+        "DELETE FROM feed WHERE account = $1 AND kind = $2 AND key = $3",
+        &params![user, kind as i64, key],
+    )
+    .await?;
+    tx.execute(
+        "INSERT INTO feed (account, pos, kind, key) VALUES ($1, $2, $3, $4)",
+        &params![user, pos, kind as i64, key],
+    )
+    .await?;
+    Ok(pos)
+}
+
+/// The head of a user's feed.
+pub async fn head(tx: &mut Tx<'_>, user: UserKey) -> Result<i64, Error> {
+    let row = tx.fetch_one("SELECT pos FROM account WHERE id = $1", &params![user]).await?;
+    Ok(row.map_or(Ok(0), |row| row.get(0))?)
+}
+
+/// The feed after `after`, resolved to what its entries mean now; the position through which it is complete; and whether
+/// there is more.
+pub async fn page(tx: &mut Tx<'_>, user: UserKey, after: i64, limit: usize) -> Result<(Vec<FeedEntry>, i64, bool), Error> {
+    let head = head(tx, user).await?;
+    let limit_rows = i64::try_from(limit).unwrap_or(i64::MAX);
+    // Both kinds in one statement: a read mark needs its conversation, a profile its account.
+    let rows = tx
+        .fetch(
+            "SELECT f.pos, f.kind, f.key, m.read_seq, m.base_seq, m.base_n, m.base_sent, c.type, c.name, p.name \
+             FROM feed f LEFT JOIN member m ON m.account = f.account AND m.conversation = f.key AND f.kind = 1 \
+             LEFT JOIN conversation c ON c.id = m.conversation LEFT JOIN account p ON p.id = m.peer \
+             WHERE f.account = $1 AND f.pos > $2 ORDER BY f.pos LIMIT $3",
+            &params![user, after, limit_rows],
+        )
+        .await?;
+    let more = rows.len() == limit;
+    let mut entries = Vec::with_capacity(rows.len());
+    let mut through = after;
+    for row in &rows {
+        through = row.get(0)?;
+        let detail = if row.get::<i64>(1)? == FeedKind::Profile as i64 {
+            profile(tx, user).await?.map(Detail::Profile)
+        } else if let Some(read_seq) = row.get::<Option<i64>>(3)? {
+            let kind: i32 = row.get(7)?;
+            let id: String = if kind == ConversationType::Peer as i32 { row.get(9)? } else { row.get(8)? };
+            Some(Detail::Read(ReadMark {
+                conversation: Some(ConversationRef { r#type: kind, id }),
+                read_seq: read_seq.unsigned_abs(),
+                base: Some(base(rules::Base { seq: row.get(4)?, n: row.get(5)?, sent: row.get(6)? })),
+            }))
+        } else {
+            None
+        };
+        entries.push(FeedEntry { pos: through.unsigned_abs(), detail });
+    }
+    Ok((entries, if more { through } else { head }, more))
+}
+
+/// A base on the wire.
+fn base(base: rules::Base) -> Base {
+    Base { seq: base.seq.unsigned_abs(), n: base.n.unsigned_abs(), sent: base.sent.unsigned_abs() }
+}
+
+/// The user's profile as others and his own devices see it.
+async fn profile(tx: &mut Tx<'_>, user: UserKey) -> Result<Option<UserFullInfo>, Error> {
+    let row = tx
+        .fetch_one("SELECT name, user_name, avatar_url, extended_data FROM account WHERE id = $1", &params![user])
+        .await?;
+    row.map(|row| Ok(full_info(row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))).transpose()
+}
+
+/// A profile on the wire, with the reference's deprecated doubles.
+pub fn full_info(user_id: String, user_name: String, avatar_url: String, extended_data: String) -> UserFullInfo {
+    UserFullInfo {
+        base_info: Some(UserInfo {
+            user_id,
+            user_name,
+            user_avatar_url: avatar_url.clone(),
+            user_extended_data: extended_data.clone(),
+        }),
+        user_avatar_url: avatar_url,
+        extended_data,
+    }
+}
+
+/// The conversation's read mark of a user, moved to `read_seq`.
+pub async fn read_mark(
+    tx: &mut Tx<'_>,
+    conversation: ConversationKey,
+    user: UserKey,
+    name: ConversationRef,
+    seen: i64,
+) -> Result<Option<ReadMark>, Error> {
+    let Some(member) = super::member(tx, conversation, user).await? else {
+        return Err(Error::conversation_not_found(&name.id));
+    };
+    let Some(through) = rules::read_through(member.read_seq, seen, member.end_seq()) else { return Ok(None) };
+    let moved = if through == member.extent.head {
+        rules::Base { seq: through, n: member.n, sent: member.sent }
+    } else {
+        let n = tx
+            .fetch_one(
+                "SELECT n FROM message WHERE conversation = $1 AND seq <= $2 ORDER BY seq DESC LIMIT 1",
+                &params![conversation, through],
+            )
+            .await?
+            .map_or(Ok(0), |row| row.get::<i64>(0))?;
+        // Only what came after the mark is counted: it is little, however long the conversation is.
+        let later = tx
+            .fetch_one(
+                "SELECT COUNT(*) FROM message WHERE conversation = $1 AND seq > $2 AND sender = $3 AND (flags & 1) = 1",
+                &params![conversation, through, user],
+            )
+            .await?
+            .map_or(Ok(0), |row| row.get::<i64>(0))?;
+        rules::Base { seq: through, n, sent: member.sent - later }
+    };
+    tx.execute(
+        "UPDATE member SET read_seq = $3, base_seq = $3, base_n = $4, base_sent = $5, deducted = 0 \
+         WHERE account = $1 AND conversation = $2",
+        &params![user, conversation, moved.seq, moved.n, moved.sent],
+    )
+    .await?;
+    Ok(Some(ReadMark {
+        conversation: Some(name),
+        read_seq: through.unsigned_abs(),
+        base: Some(base(moved)),
+    }))
+}

@@ -1,0 +1,11 @@
+//! The three logs: messages and changes of a conversation, feed of a user. Each is dense, numbered by one head row in the
+//! transaction that commits, so that "from here to there" says exactly what somebody has not seen.
+
+mod append;
+mod feed;
+mod read;
+pub mod rules;
+
+pub use self::append::{Send, Sent};
+pub use self::feed::{FeedKind, append as append_feed, full_info, head as feed_head, page as feed_page, read_mark};
+pub use self::read::{Direction, Member, around, member, messages, messages_at};

@@ -1,0 +1,118 @@
+//! The rules of the three logs, without any store: what a member may see, and what he has not read. History, pulls, pushes
+//! and search share them, and the model checker runs them a million times.
+
+/// A stay in a conversation: the positions `from..=to`, or `from..` while it lasts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stay {
+    /// First position of the stay.
+    pub from: i64,
+    /// Last one, once it is over. His own removal is the last entry that a member sees.
+    pub to: Option<i64>,
+}
+
+/// Where a conversation's log begins and ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// What lies at or below it is no longer kept.
+    pub floor: i64,
+    /// The last position given.
+    pub head: i64,
+    /// The last position that counts, once the conversation is dismissed.
+    pub end: Option<i64>,
+}
+
+impl Extent {
+    /// The last position that anybody may know of.
+    pub fn last(&self) -> i64 {
+        self.end.map_or(self.head, |end| end.min(self.head))
+    }
+}
+
+/// The last position that a member may know of: his `end_seq` or `end_rev`.
+pub fn end_of_stay(stay: Stay, extent: Extent) -> i64 {
+    stay.to.map_or_else(|| extent.last(), |to| to.min(extent.last()))
+}
+
+/// The positions that a member may see, as `(after, through)` pairs, ascending and disjoint: those of his stays, above what he
+/// cleared and what is kept. Everything else is a blank: the position passes, without content.
+pub fn visible(stays: &[Stay], extent: Extent, cleared: i64) -> Vec<(i64, i64)> {
+    let below = cleared.max(extent.floor);
+    let mut windows: Vec<(i64, i64)> = stays
+        .iter()
+        .map(|stay| ((stay.from - 1).max(below), end_of_stay(*stay, extent)))
+        .filter(|(after, through)| through > after)
+        .collect();
+    windows.sort_unstable();
+    let mut merged: Vec<(i64, i64)> = Vec::with_capacity(windows.len());
+    for (after, through) in windows {
+        match merged.last_mut() {
+            Some(last) if after <= last.1 => last.1 = last.1.max(through),
+            _ => merged.push((after, through)),
+        }
+    }
+    merged
+}
+
+/// Where a member's counting begins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Base {
+    /// The position.
+    pub seq: i64,
+    /// The conversation's count there.
+    pub n: i64,
+    /// How many counted messages he had sent there.
+    pub sent: i64,
+}
+
+/// What a member has not read: the counted messages after the base, less his own, less those that were revoked or deleted.
+/// Computed from positions, never counted up, so that it cannot drift.
+pub fn unread(n: i64, base: Base, sent: i64, deducted: i64) -> i64 {
+    (n - base.n - (sent - base.sent) - deducted).max(0)
+}
+
+/// How far a read mark may move: never back, and never over what the device has seen or what the member may see.
+pub fn read_through(read: i64, seen: i64, end: i64) -> Option<i64> {
+    let through = if seen <= 0 { end } else { seen.min(end) };
+    (through > read).then_some(through)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OPEN: Extent = Extent { floor: 0, head: 10, end: None };
+
+    #[test]
+    fn a_member_sees_his_stays_and_nothing_else() {
+        let stays = [Stay { from: 2, to: Some(4) }, Stay { from: 7, to: None }];
+        assert_eq!(visible(&stays, OPEN, 0), [(1, 4), (6, 10)]);
+        assert_eq!(visible(&stays, OPEN, 3), [(3, 4), (6, 10)]);
+        assert_eq!(visible(&stays, Extent { floor: 8, ..OPEN }, 0), [(8, 10)]);
+        assert_eq!(visible(&stays, Extent { end: Some(7), ..OPEN }, 0), [(1, 4), (6, 7)]);
+        assert_eq!(visible(&[], OPEN, 0), []);
+        assert_eq!(visible(&stays, OPEN, 10), []);
+    }
+
+    #[test]
+    fn stays_that_touch_are_one() {
+        let stays = [Stay { from: 5, to: None }, Stay { from: 1, to: Some(4) }];
+        assert_eq!(visible(&stays, OPEN, 0), [(0, 10)]);
+    }
+
+    #[test]
+    fn unread_is_what_others_sent_since() {
+        let base = Base { seq: 4, n: 4, sent: 1 };
+        assert_eq!(unread(9, base, 3, 0), 3);
+        assert_eq!(unread(9, base, 3, 2), 1);
+        assert_eq!(unread(4, base, 1, 0), 0);
+    }
+
+    #[test]
+    fn a_read_mark_moves_forward_only_and_only_over_what_was_seen() {
+        assert_eq!(read_through(3, 5, 10), Some(5));
+        assert_eq!(read_through(3, 50, 10), Some(10));
+        assert_eq!(read_through(3, 0, 10), Some(10));
+        assert_eq!(read_through(5, 5, 10), None);
+        assert_eq!(read_through(5, 2, 10), None);
+    }
+}

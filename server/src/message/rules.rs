@@ -1,0 +1,96 @@
+//! What may be sent to whom, without any store.
+
+use zim_protocol::{Message, MessageFlag, MessageSendConfig, MessageType, message::Body};
+
+use crate::config::Limits;
+use crate::error::Error;
+
+/// What the sender says, stripped of everything that is the server's to fill; its kind; and its flags.
+#[derive(Debug)]
+pub struct Draft {
+    /// What is stored.
+    pub content: Message,
+    /// What kind of message it is.
+    pub kind: MessageType,
+    /// `MessageFlag`s.
+    pub flags: u32,
+}
+
+/// Checks a message to one other user.
+///
+/// # Errors
+/// A kind that cannot be sent this way, or a body over its limit.
+pub fn peer_draft(message: Message, config: &MessageSendConfig, limits: &Limits) -> Result<Draft, Error> {
+    let Some(body) = message.body else { return Err(Error::params_invalid("message says nothing: its body is missing")) };
+    let (kind, bytes, limit) = match &body {
+        Body::Text(text) => (MessageType::Text, text.message.len(), limits.max_text_bytes),
+        Body::Command(command) => (MessageType::Command, command.message.len(), limits.max_command_bytes),
+        Body::Custom(custom) => (MessageType::Custom, custom.message.len(), limits.max_custom_bytes),
+        Body::Barrage(_) => return Err(Error::params_invalid("a barrage message goes to a room, not to a user")),
+        _ => return Err(Error::params_invalid("sendMessage takes text, command and custom messages")),
+    };
+    if message.r#type != 0 && message.r#type != kind as i32 {
+        return Err(Error::params_invalid("message.type does not fit the body of the message"));
+    }
+    if bytes > limit as usize {
+        return Err(Error::params_invalid(format!("message is {bytes} bytes long; at most {limit} are allowed")));
+    }
+    let mut flags = 0;
+    if kind != MessageType::Command {
+        if !config.disable_unread_message_count {
+            flags |= MessageFlag::Counted as u32;
+        }
+        if config.has_receipt {
+            flags |= MessageFlag::Receipt as u32;
+        }
+        if config.is_notify_mentioned_users.unwrap_or(true) {
+            flags |= MessageFlag::NotifyMentioned as u32;
+        }
+    }
+    let content = Message {
+        body: Some(body),
+        extended_data: message.extended_data,
+        mentioned_user_ids: message.mentioned_user_ids,
+        is_mention_all: message.is_mention_all,
+        ..Message::default()
+    };
+    Ok(Draft { content, kind, flags })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn draft(message: Message) -> Result<Draft, Error> {
+        peer_draft(message, &MessageSendConfig::default(), &Limits::default())
+    }
+
+    #[test]
+    fn a_text_at_the_limit_passes_and_one_byte_more_does_not() {
+        let limit = Limits::default().max_text_bytes as usize;
+        assert!(draft(Message::text("x".repeat(limit))).is_ok());
+        assert!(draft(Message::text("x".repeat(limit + 1))).is_err());
+    }
+
+    #[test]
+    fn what_is_the_servers_to_fill_is_dropped() {
+        let message = Message { message_seq: 7, sender_user_id: "mallory".into(), ..Message::text("hi") };
+        let draft = draft(message).unwrap();
+        assert_eq!(draft.content.message_seq, 0);
+        assert_eq!(draft.content.sender_user_id, "");
+        assert_eq!(draft.kind, MessageType::Text);
+    }
+
+    #[test]
+    fn a_command_counts_nowhere() {
+        assert_eq!(draft(Message::command(vec![1])).unwrap().flags, 0);
+        let flags = draft(Message::text("hi")).unwrap().flags;
+        assert_ne!(flags & MessageFlag::Counted as u32, 0);
+    }
+
+    #[test]
+    fn a_type_that_lies_is_refused() {
+        let message = Message { r#type: MessageType::Custom as i32, ..Message::text("hi") };
+        assert!(draft(message).is_err());
+    }
+}

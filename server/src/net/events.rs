@@ -1,0 +1,47 @@
+//! The event stream: what a session's queue holds goes to the client, in batches.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use quinn::Connection;
+use tokio::time::timeout;
+use zim_protocol::SessionEndReason;
+use zim_protocol::wire::CloseCode;
+
+use super::writer::{Closing, Writer};
+use crate::session::SessionState;
+
+/// Frames of about so many bytes leave together.
+const BATCH_BYTES: usize = 64 << 10;
+/// How long the last frame may take to arrive.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// Writes events until the session ends. The stream is opened with the first one: a session without events has none.
+pub(crate) async fn run(connection: &Connection, state: &SessionState, sent: &AtomicU64, patience: Duration) -> Closing {
+    let mut open: Option<Writer> = None;
+    loop {
+        let mut batch = bytes::BytesMut::new();
+        let (count, end) = state.queue.next_batch(&mut batch, BATCH_BYTES).await;
+        let writer = match &mut open {
+            Some(writer) => writer,
+            None => match timeout(patience, connection.open_uni()).await {
+                Ok(Ok(stream)) => open.insert(Writer::new(stream, patience)),
+                Ok(Err(_)) => return Closing::done(),
+                Err(_) => return Closing::new(CloseCode::Protocol, "no event stream is allowed"),
+            },
+        };
+        // Counted before they leave, so that no acknowledgement comes too early.
+        sent.fetch_add(count, Ordering::Relaxed);
+        writer.ready = batch;
+        if let Err(closing) = writer.flush().await {
+            return closing;
+        }
+        if let Some(reason) = end {
+            writer.finish(FAREWELL).await;
+            return match reason {
+                SessionEndReason::GoingAway => Closing::new(CloseCode::GoingAway, "the server stops"),
+                _ => Closing::new(CloseCode::SessionEnded, ""),
+            };
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! Numbers for Prometheus. The recorder belongs to the process: several servers in one (tests) share it.
+
+use std::collections::HashMap;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use metrics::{Counter, Histogram, counter, describe_counter, describe_gauge, describe_histogram, histogram};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use zim_protocol::{METHODS, Method};
+
+/// Seconds: from a read in memory to the default deadline.
+const BUCKETS: [f64; 14] =
+    [0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
+
+/// Counts calls. The handles of what goes well are kept, because asking for them costs more than counting.
+pub(crate) struct Meter {
+    methods: HashMap<&'static str, PerMethod>,
+}
+
+struct PerMethod {
+    ok: Counter,
+    seconds: Histogram,
+}
+
+impl std::fmt::Debug for Meter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Meter").finish_non_exhaustive()
+    }
+}
+
+const CALLS: &str = "zim_calls_total";
+const SECONDS: &str = "zim_call_seconds";
+
+impl Meter {
+    pub(crate) fn new() -> Self {
+        recorder();
+        let methods = METHODS.iter().map(|method| {
+            let per_method = PerMethod {
+                ok: counter!(CALLS, "method" => method.path, "code" => "0"),
+                seconds: histogram!(SECONDS, "method" => method.path),
+            };
+            (method.path, per_method)
+        });
+        Self { methods: methods.collect() }
+    }
+
+    /// A call of `method` took so long and ended with `code`.
+    pub(crate) fn call(&self, method: &'static Method, code: i32, took: Duration) {
+        let Some(per_method) = self.methods.get(method.path) else { return };
+        per_method.seconds.record(took);
+        if code == 0 {
+            per_method.ok.increment(1);
+        } else {
+            counter!(CALLS, "method" => method.path, "code" => code.to_string()).increment(1);
+        }
+    }
+
+    /// A call of no known method. What a stranger calls it is no label: labels are kept for ever.
+    pub(crate) fn unknown_method(&self, code: i32) {
+        counter!(CALLS, "method" => "unknown", "code" => code.to_string()).increment(1);
+    }
+}
+
+/// The recorder of this process, installed by whoever comes first; `None` if the program has one of its own.
+pub(crate) fn recorder() -> Option<&'static PrometheusHandle> {
+    static HANDLE: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
+    HANDLE.get_or_init(install).as_ref()
+}
+
+fn install() -> Option<PrometheusHandle> {
+    let builder = PrometheusBuilder::new().set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &BUCKETS).ok()?;
+    let handle = builder.install_recorder().ok()?;
+    describe_counter!(CALLS, "Calls by method and code; 0 is success");
+    describe_histogram!(SECONDS, "Seconds from the arrival of a call to its answer");
+    describe_gauge!("zim_connections", "Connections that have shaken hands");
+    describe_gauge!("zim_sessions", "Users' sessions that are logged in");
+    describe_counter!("zim_handshakes_total", "Handshakes by what became of them");
+    describe_counter!("zim_closed_total", "Connections that the server closed, by reason");
+    Some(handle)
+}

@@ -1,0 +1,60 @@
+//! The network: the QUIC endpoint and its sessions, the ring around every call, HTTP for the operator's machines, and the
+//! operator's own service.
+
+mod admin;
+mod calls;
+mod events;
+mod handler;
+mod http;
+mod keys;
+mod limits;
+mod meter;
+mod order;
+mod quic;
+mod session;
+mod writer;
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub(crate) use self::admin::AdminService;
+pub(crate) use self::http::serve as serve_http;
+pub(crate) use self::keys::{Tickets, endpoint_config};
+use self::limits::{Addresses, Rate};
+use self::meter::Meter;
+pub(crate) use self::quic::{accept, bind};
+use crate::app::App;
+
+/// What every connection of a server needs.
+#[derive(Debug)]
+pub(crate) struct Net {
+    app: Arc<App>,
+    meter: Meter,
+    /// Every task of the server runs here, so that a stop can wait for all of them.
+    tasks: TaskTracker,
+    /// The server stops: no new connections, no new calls.
+    stopping: CancellationToken,
+    addresses: Mutex<Addresses>,
+    messages: Rate,
+    requests: Rate,
+}
+
+impl Net {
+    pub(crate) fn new(app: Arc<App>, tasks: TaskTracker, stopping: CancellationToken) -> Arc<Self> {
+        let limits = &app.config.limits;
+        let per_second = limits.handshakes_per_second_per_address;
+        let handshakes = Rate::new(per_second, per_second.saturating_mul(5));
+        Arc::new(Self {
+            meter: Meter::new(),
+            tasks,
+            stopping,
+            addresses: Mutex::new(Addresses::new(handshakes, limits.max_connections_per_address)),
+            messages: Rate::new(limits.messages_per_second, limits.message_burst),
+            requests: Rate::new(limits.requests_per_second, limits.request_burst),
+            app,
+        })
+    }
+}

@@ -1,0 +1,302 @@
+//! The QUIC endpoint: who may connect, how many at once, and how much any of them can make the server hold.
+//!
+//! A storm of handshakes (a deploy, a network that is back) must not stall those who are connected, so only a few are in work
+//! at a time; under load a client first proves its address (Retry), which costs the server nothing, and only then counts
+//! against the bounds of its address, so that nobody can use up another's.
+
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use metrics::{counter, gauge};
+use quinn::crypto::rustls::{HandshakeData, QuicServerConfig};
+use quinn::{
+    AckFrequencyConfig, AsyncTimer, AsyncUdpSocket, Connection, Endpoint, IdleTimeout, Incoming, Runtime, ServerConfig,
+    TokioRuntime, TransportConfig, VarInt,
+};
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+use tokio_util::task::TaskTracker;
+use tracing::{Instrument, debug, debug_span, warn};
+use zim_protocol::wire::{ALPN, CloseCode};
+
+use super::limits::Subnet;
+use super::{Net, session};
+use crate::config::Limits;
+
+/// With the system's default of 208 KB, 500 busy connections lost 36,000 datagrams and their slowest messages took 139 ms;
+/// with this, none and 31 ms.
+const SOCKET_BUFFER: usize = 4 << 20;
+/// What one connection can make the server hold of what it sent: enough for one frame of the largest size and a bit.
+const RECEIVE_WINDOW: u32 = 2 << 20;
+/// Of which on one stream.
+const STREAM_RECEIVE_WINDOW: u32 = 1 << 20;
+/// What the server holds of what one connection has not acknowledged.
+const SEND_WINDOW: u64 = 2 << 20;
+/// The session stream, and room to refuse others. More streams cost memory in every session (8 KB at quinn's 100).
+const CLIENT_STREAMS: u32 = 4;
+/// More packets of one connection than this wait nowhere while it waits for its handshake.
+const INCOMING_BUFFER: u64 = 16 << 10;
+const INCOMING_BUFFERS: u64 = 16 << 20;
+
+fn transport(limits: &Limits) -> TransportConfig {
+    let mut transport = TransportConfig::default();
+    transport
+        .max_concurrent_bidi_streams(VarInt::from_u32(CLIENT_STREAMS))
+        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .stream_receive_window(VarInt::from_u32(STREAM_RECEIVE_WINDOW))
+        .receive_window(VarInt::from_u32(RECEIVE_WINDOW))
+        .send_window(SEND_WINDOW)
+        .datagram_receive_buffer_size(None)
+        .datagram_send_buffer_size(0)
+        // The client keeps the connection alive: whoever is silent is gone.
+        .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(limits.offline_after_ms))))
+        .ack_frequency_config(Some(ack_frequency()));
+    transport
+}
+
+fn ack_frequency() -> AckFrequencyConfig {
+    let mut acks = AckFrequencyConfig::default();
+    acks.ack_eliciting_threshold(VarInt::from_u32(10)).max_ack_delay(Some(Duration::from_millis(25)));
+    acks
+}
+
+/// Opens the endpoint. Its own tasks run in `tasks`.
+pub(crate) fn bind(
+    address: SocketAddr,
+    tls: rustls::ServerConfig,
+    endpoint: quinn::EndpointConfig,
+    limits: &Limits,
+    tasks: &TaskTracker,
+) -> io::Result<Endpoint> {
+    let crypto = QuicServerConfig::try_from(tls).map_err(io::Error::other)?;
+    let mut server = ServerConfig::with_crypto(Arc::new(crypto));
+    server
+        .transport_config(Arc::new(transport(limits)))
+        .max_incoming(limits.handshakes_waiting)
+        .incoming_buffer_size(INCOMING_BUFFER)
+        .incoming_buffer_size_total(INCOMING_BUFFERS);
+    Endpoint::new(endpoint, Some(server), socket(address)?, Arc::new(Tracked(tasks.clone())))
+}
+
+fn socket(address: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    socket.set_recv_buffer_size(SOCKET_BUFFER)?;
+    socket.set_send_buffer_size(SOCKET_BUFFER)?;
+    // Linux doubles what it is asked for, for its own book-keeping.
+    let factor = if cfg!(target_os = "linux") { 2 } else { 1 };
+    let got = socket.recv_buffer_size()?.min(socket.send_buffer_size()?) / factor;
+    if got < SOCKET_BUFFER {
+        warn!(
+            got_bytes = got,
+            wanted_bytes = SOCKET_BUFFER,
+            "the system clamps UDP buffers: under load datagrams are lost and sent again; \
+             on Linux raise net.core.rmem_max and net.core.wmem_max"
+        );
+    }
+    socket.bind(&address.into())?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}
+
+/// tokio, with every task of the endpoint and its connections counted among the server's.
+#[derive(Debug)]
+struct Tracked(TaskTracker);
+
+impl Runtime for Tracked {
+    fn new_timer(&self, at: Instant) -> Pin<Box<dyn AsyncTimer>> {
+        TokioRuntime.new_timer(at)
+    }
+
+    fn spawn(&self, future: Pin<Box<dyn Future<Output = ()> + Send>>) {
+        self.0.spawn(future);
+    }
+
+    fn wrap_udp_socket(&self, socket: UdpSocket) -> io::Result<Arc<dyn AsyncUdpSocket>> {
+        TokioRuntime.wrap_udp_socket(socket)
+    }
+
+    fn now(&self) -> Instant {
+        TokioRuntime.now()
+    }
+}
+
+/// What becomes of somebody who knocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    Accept,
+    /// Prove your address first.
+    Retry,
+    Refuse,
+}
+
+/// How busy the door is.
+#[derive(Clone, Copy, Debug)]
+struct Door {
+    waiting: usize,
+    connections: usize,
+}
+
+impl Door {
+    /// `may_shake` is asked only about an address that is proved.
+    fn judge(self, limits: &Limits, validated: bool, may_shake: impl FnOnce() -> bool) -> Verdict {
+        if self.connections >= limits.max_connections || self.waiting >= limits.handshakes_waiting {
+            Verdict::Refuse
+        } else if validated {
+            if may_shake() { Verdict::Accept } else { Verdict::Refuse }
+        } else if self.waiting >= limits.handshakes_at_once * 4 {
+            Verdict::Retry
+        } else {
+            Verdict::Accept
+        }
+    }
+}
+
+/// Accepts connections until the server stops.
+pub(crate) async fn accept(net: Arc<Net>, endpoint: Endpoint) {
+    let limits = &net.app.config.limits;
+    let turns = Arc::new(Semaphore::new(limits.handshakes_at_once));
+    let waiting = Arc::new(AtomicUsize::new(0));
+    loop {
+        let incoming = tokio::select! {
+            incoming = endpoint.accept() => incoming,
+            () = net.stopping.cancelled() => None,
+        };
+        let Some(incoming) = incoming else { break };
+        let door = Door { waiting: waiting.load(Ordering::Relaxed), connections: endpoint.open_connections() };
+        let subnet = Subnet::from(incoming.remote_address());
+        let may_shake = || net.addresses.lock().may_shake(subnet, net.app.clock.now_ms());
+        match door.judge(limits, incoming.remote_address_validated(), may_shake) {
+            Verdict::Accept => {
+                waiting.fetch_add(1, Ordering::Relaxed);
+                let (net, turns, waiting) = (Arc::clone(&net), Arc::clone(&turns), Arc::clone(&waiting));
+                let span = debug_span!("connection", address = %incoming.remote_address());
+                net.tasks.clone().spawn(
+                    async move {
+                        let connection = shake(&net, &turns, incoming).await;
+                        waiting.fetch_sub(1, Ordering::Relaxed);
+                        // Only now, so that the handshake's frame is gone while the session lives.
+                        if let Some(connection) = connection {
+                            connected(net, connection).await;
+                        }
+                    }
+                    .instrument(span),
+                );
+            }
+            Verdict::Retry => {
+                counter!("zim_handshakes_total", "outcome" => "retry").increment(1);
+                // It fails only for an address that is proved.
+                drop(incoming.retry());
+            }
+            Verdict::Refuse => {
+                counter!("zim_handshakes_total", "outcome" => "refused").increment(1);
+                incoming.refuse();
+            }
+        }
+    }
+}
+
+/// The handshake, when its turn comes. One that waited too long is not begun: its client has given up.
+async fn shake(net: &Net, turns: &Semaphore, incoming: Incoming) -> Option<Connection> {
+    let limit = Duration::from_millis(net.app.config.limits.handshake_timeout_ms.into());
+    let turn = tokio::select! {
+        turn = timeout(limit, turns.acquire()) => turn.ok().and_then(Result::ok),
+        () = net.stopping.cancelled() => None,
+    };
+    let Some(_turn) = turn else {
+        incoming.refuse();
+        counter!("zim_handshakes_total", "outcome" => "late").increment(1);
+        return None;
+    };
+    let outcome = match incoming.accept() {
+        Ok(connecting) => timeout(limit, connecting).await,
+        Err(error) => Ok(Err(error)),
+    };
+    let (label, connection) = match outcome {
+        Ok(Ok(connection)) => ("ok", Some(connection)),
+        Ok(Err(error)) => {
+            debug!(%error, "a handshake failed");
+            ("failed", None)
+        }
+        Err(_) => ("timed out", None),
+    };
+    counter!("zim_handshakes_total", "outcome" => label).increment(1);
+    connection
+}
+
+/// A place among the connections of an address; given back whatever becomes of the connection.
+struct Place<'a> {
+    net: &'a Net,
+    subnet: Subnet,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.net.addresses.lock().disconnect(self.subnet, self.net.app.clock.now_ms());
+        gauge!("zim_connections").decrement(1.0);
+    }
+}
+
+async fn connected(net: Arc<Net>, connection: Connection) {
+    let subnet = Subnet::from(connection.remote_address());
+    if !net.addresses.lock().connect(subnet) {
+        close(&connection, CloseCode::Busy, "too many connections from this address");
+        return;
+    }
+    gauge!("zim_connections").increment(1.0);
+    let _place = Place { net: &net, subnet };
+    // One endpoint serves what the client asked for in its handshake; WebTransport becomes a second arm.
+    match protocol(&connection).as_deref() {
+        Some(ALPN) => session::run(&net, &connection).await,
+        _ => close(&connection, CloseCode::Protocol, "no such protocol"),
+    }
+}
+
+fn protocol(connection: &Connection) -> Option<Vec<u8>> {
+    connection.handshake_data()?.downcast::<HandshakeData>().ok()?.protocol
+}
+
+/// Closes a connection and counts why.
+pub(crate) fn close(connection: &Connection, code: CloseCode, reason: &str) {
+    if connection.close_reason().is_none() {
+        debug!(?code, reason, "the server closes a connection");
+        counter!("zim_closed_total", "code" => code.code().to_string()).increment(1);
+        connection.close(VarInt::from_u32(code.code()), reason.as_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judge(waiting: usize, connections: usize, validated: bool, may_shake: bool) -> Verdict {
+        Door { waiting, connections }.judge(&Limits::default(), validated, || may_shake)
+    }
+
+    #[test]
+    fn a_quiet_door_is_open() {
+        assert_eq!(judge(0, 0, false, false), Verdict::Accept);
+        assert_eq!(judge(15, 99_999, false, true), Verdict::Accept);
+    }
+
+    #[test]
+    fn under_load_an_address_is_proved_before_it_counts() {
+        assert_eq!(judge(16, 0, false, false), Verdict::Retry);
+        assert_eq!(judge(16, 0, true, true), Verdict::Accept);
+        assert_eq!(judge(16, 0, true, false), Verdict::Refuse);
+        assert_eq!(judge(0, 0, true, false), Verdict::Refuse);
+    }
+
+    #[test]
+    fn a_full_house_is_full_for_all() {
+        assert_eq!(judge(0, 100_000, true, true), Verdict::Refuse);
+        assert_eq!(judge(4_096, 0, false, true), Verdict::Refuse);
+    }
+}

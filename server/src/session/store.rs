@@ -1,0 +1,165 @@
+//! Rows of users who log in, and of their logins.
+
+use zim_protocol::{UserFullInfo, feed_entry::Detail};
+
+use super::rules::{DevicePolicy, Login, pushed_out};
+use crate::db::{Tx, params};
+use crate::effect::Effect;
+use crate::error::Error;
+use crate::journal::{FeedKind, append_feed, full_info};
+use crate::key::{AppKey, SessionKey, UserKey};
+
+/// States of a login.
+const GOOD: i64 = 0;
+const PUSHED_OUT: i64 = 1;
+
+/// How long a login that was pushed out is remembered, so that its device learns why: 30 days.
+const REMEMBER_MS: i64 = 30 * 24 * 3_600_000;
+
+/// A login that passed authentication.
+#[derive(Clone, Debug)]
+pub(super) struct NewLogin {
+    pub(super) app: AppKey,
+    pub(super) user_id: String,
+    pub(super) user_name: Option<String>,
+    /// In case he is new.
+    pub(super) account_id: i64,
+    pub(super) session_id: i64,
+    pub(super) ticket: [u8; 16],
+    pub(super) resume: Option<[u8; 16]>,
+    pub(super) platform: i32,
+    pub(super) device: [u8; 16],
+    pub(super) now: i64,
+    pub(super) one_shot: bool,
+    pub(super) policy: DevicePolicy,
+}
+
+/// A login that is good now.
+#[derive(Debug)]
+pub(super) struct Admitted {
+    pub(super) user: UserKey,
+    pub(super) session: SessionKey,
+    pub(super) ticket: [u8; 16],
+    pub(super) login_at: i64,
+    pub(super) info: UserFullInfo,
+}
+
+/// Registers the user if he is new, and stores the login; those that it pushes out are told.
+pub(super) async fn admit(tx: &mut Tx<'_>, login: NewLogin) -> Result<Admitted, Error> {
+    let (user, info) = account(tx, &login).await?;
+    let session = SessionKey(login.session_id);
+    let fresh = Admitted { user, session, ticket: login.ticket, login_at: login.now, info };
+    if login.one_shot {
+        return Ok(fresh);
+    }
+    if let Some(ticket) = login.resume {
+        let row = tx
+            .fetch_one(
+                "SELECT id, state, login_at FROM session WHERE ticket = $1 AND account = $2",
+                &params![ticket.to_vec(), user],
+            )
+            .await?;
+        if let Some(row) = row {
+            if row.get::<i64>(1)? != GOOD {
+                return Err(Error::session_ended("kickedOut"));
+            }
+            return Ok(Admitted { session: SessionKey(row.get(0)?), ticket, login_at: row.get(2)?, ..fresh });
+        }
+    }
+    let rows = tx
+        .fetch(
+            "SELECT id, platform, device, login_at FROM session WHERE account = $1 AND state = $2",
+            &params![user, GOOD],
+        )
+        .await?;
+    let mut good = Vec::with_capacity(rows.len());
+    for row in &rows {
+        good.push(Login {
+            session: SessionKey(row.get(0)?),
+            platform: row.get(1)?,
+            device: row.get::<Vec<u8>>(2)?.try_into().unwrap_or_default(),
+            login_at: row.get(3)?,
+        });
+    }
+    for out in pushed_out(login.policy, &good, login.platform, login.device) {
+        tx.execute("UPDATE session SET state = $2 WHERE id = $1", &params![out, PUSHED_OUT]).await?;
+        tx.emit(Effect::Kicked { user, session: out });
+    }
+    tx.execute(
+        "DELETE FROM session WHERE account = $1 AND login_at < $2 AND state <> $3",
+        &params![user, login.now - REMEMBER_MS, GOOD],
+    )
+    .await?;
+    tx.execute(
+        "INSERT INTO session (id, ticket, account, platform, device, login_at, state) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        &params![session, login.ticket.to_vec(), user, login.platform, login.device.to_vec(), login.now, GOOD],
+    )
+    .await?;
+    Ok(fresh)
+}
+
+/// The user's account: found, or registered by this first login.
+async fn account(tx: &mut Tx<'_>, login: &NewLogin) -> Result<(UserKey, UserFullInfo), Error> {
+    let find = "SELECT id, user_name, avatar_url, extended_data FROM account WHERE app = $1 AND name = $2";
+    let mut row = tx.fetch_one(find, &params![login.app, login.user_id.clone()]).await?;
+    if row.is_none() {
+        tx.execute(
+            "INSERT INTO account (id, app, name, pos, user_name, avatar_url, extended_data, created_at) \
+             VALUES ($1, $2, $3, 0, $4, '', '', $5) ON CONFLICT (app, name) DO NOTHING",
+            &params![
+                login.account_id,
+                login.app,
+                login.user_id.clone(),
+                login.user_name.clone().unwrap_or_default(),
+                login.now
+            ],
+        )
+        .await?;
+        row = tx.fetch_one(find, &params![login.app, login.user_id.clone()]).await?;
+    }
+    let row = row.ok_or_else(|| Error::internal_text("an account that is and is not there"))?;
+    let user = UserKey(row.get(0)?);
+    let mut info = full_info(login.user_id.clone(), row.get(1)?, row.get(2)?, row.get(3)?);
+    if let (Some(name), Some(base)) = (&login.user_name, &mut info.base_info)
+        && *name != base.user_name
+    {
+        base.user_name.clone_from(name);
+        rename(tx, user, name, info.clone(), SessionKey(0)).await?;
+    }
+    Ok((user, info))
+}
+
+/// Changes a user's name, and tells his devices but the one that did it.
+pub(crate) async fn rename(
+    tx: &mut Tx<'_>,
+    user: UserKey,
+    name: &str,
+    info: UserFullInfo,
+    cause: SessionKey,
+) -> Result<i64, Error> {
+    tx.execute("UPDATE account SET user_name = $2 WHERE id = $1", &params![user, name]).await?;
+    let pos = append_feed(tx, user, FeedKind::Profile, 0).await?;
+    tx.emit(Effect::Feed { user, pos, entry: Detail::Profile(info), cause });
+    Ok(pos)
+}
+
+/// The login is over: its device logged out.
+pub(super) async fn forget(tx: &mut Tx<'_>, session: SessionKey) -> Result<(), Error> {
+    tx.execute("DELETE FROM session WHERE id = $1", &params![session]).await?;
+    Ok(())
+}
+
+/// Ends all logins of a user; returns how many there were.
+pub(super) async fn end_all(tx: &mut Tx<'_>, user: UserKey) -> Result<u32, Error> {
+    let rows = tx
+        .fetch(
+            "UPDATE session SET state = $2 WHERE account = $1 AND state = $3 RETURNING id",
+            &params![user, PUSHED_OUT, GOOD],
+        )
+        .await?;
+    for row in &rows {
+        tx.emit(Effect::Kicked { user, session: SessionKey(row.get(0)?) });
+    }
+    Ok(u32::try_from(rows.len()).unwrap_or(u32::MAX))
+}

@@ -1,0 +1,171 @@
+//! How a client catches up: what moved while it was away, and the truth behind a push.
+
+mod store;
+
+use std::sync::Arc;
+
+use zim_protocol::{
+    FillRequest, FillResult, Page, PullRequest, SyncRequest, SyncResult, server::SyncService,
+};
+
+use crate::app::App;
+use crate::error::Error;
+use crate::journal::{self, Direction, Member};
+use crate::key::{ConversationKey, UserKey};
+use crate::session::Caller;
+
+/// A page's bytes, about: a quarter of the largest frame, so that a page never delays a push by much.
+pub const PAGE_BYTES: usize = 256 * 1024;
+/// Entries of a feed in one answer.
+const FEED_PAGE: usize = 500;
+/// Conversations in one answer.
+const HEADS_PAGE: i64 = 200;
+
+impl SyncService for App {
+    async fn sync(&self, caller: &Caller, request: SyncRequest) -> Result<SyncResult, Error> {
+        let identity = caller.identity()?;
+        let (app, user) = (identity.app, identity.user);
+        let scrambler = Arc::clone(&self.tenants.of(app)?.scrambler);
+        let epoch = self.epoch;
+        self.db
+            .read(async move |tx| {
+                let sums = store::sums(tx, user).await?;
+                let asked = request.sums.unwrap_or_default();
+                let head = journal::feed_head(tx, user).await?;
+                let known = !request.epoch.is_empty();
+                // Another epoch, or a client that is ahead of a restored store: its positions mean nothing.
+                let reset = known
+                    && (request.epoch != epoch[..]
+                        || request.pos > head.unsigned_abs()
+                        || asked.seq > sums.seq
+                        || asked.rev > sums.rev);
+                let pos = if reset { 0 } else { i64::try_from(request.pos).unwrap_or(i64::MAX) };
+                let (feed, pos, feed_more) = journal::feed_page(tx, user, pos, FEED_PAGE).await?;
+                let mut result = SyncResult {
+                    reset,
+                    epoch: epoch.to_vec().into(),
+                    feed,
+                    pos: pos.unsigned_abs(),
+                    heads: Vec::new(),
+                    next_cursor: 0,
+                    touched: 0,
+                    feed_more,
+                    sums: Some(sums),
+                };
+                result.touched = store::touched(tx, user).await?;
+                if reset || asked != sums || request.cursor > 0 || request.since == 0 {
+                    let since = if reset { 0 } else { request.since };
+                    let cursor = i64::try_from(request.cursor).unwrap_or(i64::MAX);
+                    (result.heads, result.next_cursor) =
+                        store::heads(tx, user, &scrambler, (since, cursor), HEADS_PAGE).await?;
+                }
+                Ok(result)
+            })
+            .await
+    }
+
+    async fn pull(&self, caller: &Caller, request: PullRequest) -> Result<Page, Error> {
+        let identity = caller.identity()?;
+        let (app, user) = (identity.app, identity.user);
+        let conversation = self.named(app, user, request.conversation).await?;
+        let scrambler = Arc::clone(&self.tenants.of(app)?.scrambler);
+        let after = i64::try_from(request.after_seq).unwrap_or(i64::MAX);
+        let max_bytes = match request.bytes {
+            0 => PAGE_BYTES,
+            bytes => (bytes as usize).min(PAGE_BYTES),
+        };
+        self.db
+            .read(async move |tx| {
+                let member = seen_by(tx, conversation, user).await?;
+                let (end_seq, end_rev) = (member.end_seq(), member.end_rev());
+                let mut page = Page {
+                    end_seq: end_seq.unsigned_abs(),
+                    end_rev: end_rev.unsigned_abs(),
+                    through_rev: end_rev.unsigned_abs(),
+                    ..Page::default()
+                };
+                // Below the floor there is nothing to pull: what the client holds of it may be more than we do.
+                let mut position = after;
+                if after < member.extent.floor {
+                    page.reset = true;
+                    position = member.extent.floor;
+                }
+                let mut left = max_bytes;
+                for (begin, end) in member.windows() {
+                    if end <= position {
+                        continue;
+                    }
+                    let (entries, through) =
+                        journal::messages(tx, conversation, &scrambler, (begin.max(position), end), left).await?;
+                    let used: usize = entries.iter().map(prost::Message::encoded_len).sum();
+                    page.messages.extend(entries);
+                    position = through;
+                    left = left.saturating_sub(used);
+                    if through < end || left == 0 {
+                        page.through_seq = through.unsigned_abs();
+                        return Ok(page);
+                    }
+                }
+                page.through_seq = position.max(end_seq).unsigned_abs();
+                Ok(page)
+            })
+            .await
+    }
+
+    async fn fill(&self, caller: &Caller, request: FillRequest) -> Result<FillResult, Error> {
+        let identity = caller.identity()?;
+        let (app, user) = (identity.app, identity.user);
+        let conversation = self.named(app, user, request.conversation).await?;
+        let scrambler = Arc::clone(&self.tenants.of(app)?.scrambler);
+        let anchor = i64::try_from(request.anchor).unwrap_or(i64::MAX);
+        let direction = if request.reverse { Direction::Older } else { Direction::Newer };
+        let count = request.count as usize;
+        self.db
+            .read(async move |tx| {
+                let member = seen_by(tx, conversation, user).await?;
+                let windows = member.windows();
+                let page = (anchor, direction);
+                let messages =
+                    journal::around(tx, conversation, &scrambler, &windows, page, count, PAGE_BYTES).await?;
+                let first = messages.first().map_or(0, |message| message.seq);
+                let last = messages.last().map_or(0, |message| message.seq);
+                let end_seq = member.end_seq().unsigned_abs();
+                let (low, high) = (windows.first().map_or(0, |window| window.0), windows.last().map_or(0, |window| window.1));
+                let (from, to, end) = match direction {
+                    Direction::Older => {
+                        let to = if anchor > 0 { (anchor - 1).unsigned_abs().min(end_seq) } else { end_seq };
+                        let end = messages.len() < count && (messages.is_empty() || first <= low.unsigned_abs() + 1);
+                        (if end { 1 } else { first }, to, end)
+                    }
+                    Direction::Newer => {
+                        let end = messages.len() < count && (messages.is_empty() || last >= high.unsigned_abs());
+                        (anchor.unsigned_abs() + 1, if end { end_seq } else { last }, end)
+                    }
+                };
+                Ok(FillResult { messages, from, to, end })
+            })
+            .await
+    }
+}
+
+/// The caller's view of a conversation.
+async fn seen_by(
+    tx: &mut crate::db::Tx<'_>,
+    conversation: ConversationKey,
+    user: UserKey,
+) -> Result<Member, Error> {
+    journal::member(tx, conversation, user).await?.ok_or_else(|| Error::conversation_not_found("it"))
+}
+
+impl App {
+    /// The conversation that a client names.
+    async fn named(
+        &self,
+        app: crate::key::AppKey,
+        user: UserKey,
+        name: Option<zim_protocol::ConversationRef>,
+    ) -> Result<ConversationKey, Error> {
+        let name = name.unwrap_or_default();
+        self.conversation_key(app, user, name.r#type, &name.id).await?.ok_or_else(|| Error::conversation_not_found(&name.id))
+    }
+}

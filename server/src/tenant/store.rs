@@ -1,0 +1,177 @@
+//! Rows of apps, and of names.
+
+use std::sync::Arc;
+
+use super::{Cache, Tenant};
+use crate::db::{Tx, params};
+use crate::error::Error;
+use crate::key::{AppKey, ConversationKey, Scrambler, UserKey};
+
+/// A row of `app`.
+#[derive(Clone)]
+pub struct NewApp {
+    id: i64,
+    name: String,
+    app_sign: String,
+    server_secret: String,
+    created_at: i64,
+}
+
+impl std::fmt::Debug for NewApp {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NewApp").field("id", &self.id).field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+fn random_hex(bytes: usize) -> Result<String, Error> {
+    let mut random = vec![0; bytes];
+    getrandom::fill(&mut random).map_err(Error::internal)?;
+    Ok(random.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+impl NewApp {
+    /// An app with fresh secrets; `app_id` 0 chooses a random nine-digit one.
+    pub fn generate(app_id: u32, name: &str, now: i64) -> Result<Self, Error> {
+        let id = if app_id == 0 {
+            let mut random = [0; 4];
+            getrandom::fill(&mut random).map_err(Error::internal)?;
+            100_000_000 + i64::from(u32::from_be_bytes(random) % 900_000_000)
+        } else {
+            i64::from(app_id)
+        };
+        Ok(Self {
+            id,
+            name: name.to_owned(),
+            app_sign: random_hex(32)?,
+            // 32 ASCII characters: the bytes themselves are the AES key of tokens.
+            server_secret: random_hex(16)?,
+            created_at: now,
+        })
+    }
+
+    /// With the ids of its clients scrambled by the deployment's secret.
+    pub fn into_tenant(self, secret: &[u8; 32]) -> Tenant {
+        let key = AppKey(self.id);
+        Tenant {
+            key,
+            name: self.name,
+            app_sign: self.app_sign,
+            server_secret: self.server_secret,
+            scrambler: Arc::new(Scrambler::new(secret, key)),
+            users: Cache::new(super::CACHED_USERS),
+        }
+    }
+}
+
+/// Stores a new app.
+pub async fn insert_app(tx: &mut Tx<'_>, app: NewApp) -> Result<NewApp, Error> {
+    let id = app.id;
+    tx.execute(
+        "INSERT INTO app (id, name, app_sign, server_secret, created_at) VALUES ($1, $2, $3, $4, $5)",
+        &params![app.id, app.name.clone(), app.app_sign.clone(), app.server_secret.clone(), app.created_at],
+    )
+    .await
+    .map_err(|error| {
+        if error.is_unique_violation() {
+            Error::params_invalid(format!("there is already an app with the id {id}"))
+        } else {
+            error.into()
+        }
+    })?;
+    Ok(app)
+}
+
+/// All apps.
+pub async fn app_rows(tx: &mut Tx<'_>) -> Result<Vec<NewApp>, Error> {
+    let rows = tx.fetch("SELECT id, name, app_sign, server_secret, created_at FROM app", &params![]).await?;
+    rows.iter()
+        .map(|row| {
+            Ok(NewApp {
+                id: row.get(0)?,
+                name: row.get(1)?,
+                app_sign: row.get(2)?,
+                server_secret: row.get(3)?,
+                created_at: row.get(4)?,
+            })
+        })
+        .collect()
+}
+
+/// The deployment's epoch and secret, made at the first start; and the newest id that is stored.
+pub async fn open_deployment(tx: &mut Tx<'_>, fresh: ([u8; 16], [u8; 32])) -> Result<([u8; 16], [u8; 32], i64), Error> {
+    tx.execute(
+        "INSERT INTO deployment (id, epoch, secret) VALUES (1, $1, $2) ON CONFLICT (id) DO NOTHING",
+        &params![fresh.0.to_vec(), fresh.1.to_vec()],
+    )
+    .await?;
+    let row = tx
+        .fetch_one("SELECT epoch, secret FROM deployment WHERE id = 1", &params![])
+        .await?
+        .ok_or_else(|| Error::internal_text("the deployment's row is gone"))?;
+    let broken = |_| Error::internal_text("the deployment's row is damaged");
+    let epoch: Vec<u8> = row.get(0)?;
+    let secret: Vec<u8> = row.get(1)?;
+    let mut newest = 0;
+    for table in ["message", "account", "conversation", "session"] {
+        let row = tx.fetch_one(&format!("SELECT MAX(id) FROM {table}"), &params![]).await?;
+        let id: Option<i64> = row.map_or(Ok(None), |row| row.get(0))?;
+        newest = newest.max(id.unwrap_or(0));
+    }
+    Ok((epoch.try_into().map_err(broken)?, secret.try_into().map_err(broken)?, newest))
+}
+
+/// A user's key.
+pub async fn user_key(tx: &mut Tx<'_>, app: AppKey, name: &str) -> Result<Option<UserKey>, Error> {
+    let row = tx.fetch_one("SELECT id FROM account WHERE app = $1 AND name = $2", &params![app, name]).await?;
+    Ok(row.map(|row| row.get(0)).transpose()?.map(UserKey))
+}
+
+fn pair_name(pair: (UserKey, UserKey)) -> String {
+    format!("{}:{}", pair.0.0, pair.1.0)
+}
+
+/// The conversation of two users, in ascending order.
+pub async fn peer_conversation(
+    tx: &mut Tx<'_>,
+    app: AppKey,
+    pair: (UserKey, UserKey),
+) -> Result<Option<ConversationKey>, Error> {
+    let row = tx
+        .fetch_one(
+            "SELECT id FROM conversation WHERE app = $1 AND type = 0 AND name = $2",
+            &params![app, pair_name(pair)],
+        )
+        .await?;
+    Ok(row.map(|row| row.get(0)).transpose()?.map(ConversationKey))
+}
+
+/// Makes the conversation of two users, unless somebody was faster.
+pub async fn open_peer_conversation(
+    tx: &mut Tx<'_>,
+    app: AppKey,
+    pair: (UserKey, UserKey),
+    id: i64,
+    now: i64,
+) -> Result<ConversationKey, Error> {
+    let made = tx
+        .execute(
+            "INSERT INTO conversation (id, app, type, name, seq, n, rev, last_ts, touched, floor_seq, floor_n, floor_rev) \
+             VALUES ($1, $2, 0, $3, 0, 0, 0, $4, $4, 0, 0, 0) ON CONFLICT (app, type, name) DO NOTHING",
+            &params![id, app, pair_name(pair), now],
+        )
+        .await?;
+    if made == 0 {
+        return peer_conversation(tx, app, pair)
+            .await?
+            .ok_or_else(|| Error::internal_text("a conversation that is and is not there"));
+    }
+    for (user, peer) in [pair, (pair.1, pair.0)] {
+        tx.execute(
+            "INSERT INTO member (conversation, account, peer, from_seq, from_rev, cleared_seq, read_seq, base_seq, base_n, \
+             base_sent, sent, deducted) VALUES ($1, $2, $3, 1, 1, 0, 0, 0, 0, 0, 0, 0)",
+            &params![id, user, peer],
+        )
+        .await?;
+    }
+    Ok(ConversationKey(id))
+}

@@ -1,0 +1,195 @@
+//! The certificate: the operator's, or one that the server makes itself on its first run and clients trust by fingerprint.
+
+use std::fmt;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use rcgen::{CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, KeyPair};
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::ProducesTickets;
+use sha2::{Digest, Sha256};
+use zim_protocol::wire::ALPN;
+
+use crate::config::Config;
+use crate::folder::{Folder, FolderError};
+
+const CERT: &str = "cert.pem";
+const KEY: &str = "key.pem";
+
+/// Why there is no certificate.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// The data folder.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    /// A file does not hold what it should.
+    #[error("{file}: {reason}")]
+    File {
+        /// Which.
+        file: String,
+        /// Why.
+        reason: String,
+    },
+    /// No certificate can be made.
+    #[error("no certificate can be made: {0}")]
+    Make(#[from] rcgen::Error),
+    /// Certificate and key do not fit each other, or TLS does not take them.
+    #[error("the certificate cannot be used: {0}")]
+    Use(#[from] rustls::Error),
+}
+
+/// SHA-256 of a certificate: what a client trusts that knows the server but no authority.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Fingerprint(pub [u8; 32]);
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+/// The server's identity.
+pub struct Identity {
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+    /// Of the server's own certificate.
+    pub fingerprint: Fingerprint,
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Identity").field("fingerprint", &self.fingerprint).finish_non_exhaustive()
+    }
+}
+
+/// ring's algorithms, the only ones that are built in.
+pub(crate) fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+impl Identity {
+    /// The operator's certificate, or the one in the data folder, made if it is not there.
+    ///
+    /// # Errors
+    /// The files cannot be read or made.
+    pub fn load(config: &Config, folder: &Folder) -> Result<Self, TlsError> {
+        if let Some((cert, key)) = config.tls.files() {
+            return Self::read(cert, key);
+        }
+        let (cert, key) = (folder.file(CERT), folder.file(KEY));
+        if !cert.exists() {
+            // The key first: a certificate without its key would be found at the next start and not be usable.
+            let pem = folder.secret(KEY, || Ok::<_, TlsError>(KeyPair::generate()?.serialize_pem().into_bytes()))?;
+            let pair = KeyPair::from_pem(&String::from_utf8_lossy(&pem))?;
+            folder.secret(CERT, || make(config, &pair))?;
+        }
+        Self::read(&cert, &key)
+    }
+
+    fn read(cert: &Path, key: &Path) -> Result<Self, TlsError> {
+        let wrong = |file: &Path, reason: String| TlsError::File { file: file.display().to_string(), reason };
+        let chain = CertificateDer::pem_file_iter(cert)
+            .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+            .map_err(|error| wrong(cert, error.to_string()))?;
+        let Some(own) = chain.first() else {
+            return Err(wrong(cert, "there is no certificate in it".to_owned()));
+        };
+        let fingerprint = Fingerprint(Sha256::digest(own).into());
+        let key = PrivateKeyDer::from_pem_file(key).map_err(|error| wrong(key, error.to_string()))?;
+        Ok(Self { chain, key, fingerprint })
+    }
+
+    /// What a TLS handshake needs.
+    ///
+    /// # Errors
+    /// Certificate and key do not fit each other.
+    pub(crate) fn server_config(self, tickets: Arc<dyn ProducesTickets>) -> Result<rustls::ServerConfig, TlsError> {
+        let mut config = rustls::ServerConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[&rustls::version::TLS13])?
+            .with_no_client_auth()
+            .with_single_cert(self.chain, self.key)?;
+        config.alpn_protocols = vec![ALPN.to_vec()];
+        config.ticketer = tickets;
+        config.send_tls13_tickets = 1;
+        // Early data can be replayed: nothing is taken from it.
+        config.max_early_data_size = 0;
+        Ok(config)
+    }
+}
+
+fn make(config: &Config, key: &KeyPair) -> Result<Vec<u8>, TlsError> {
+    let mut names: Vec<String> = ["localhost", "127.0.0.1", "::1"].map(str::to_owned).to_vec();
+    let ip = config.listen.ip();
+    if !ip.is_unspecified() {
+        names.push(ip.to_string());
+    }
+    names.extend(config.tls.names.iter().cloned());
+    names.sort();
+    names.dedup();
+    let mut params = CertificateParams::new(names)?;
+    let mut name = DistinguishedName::new();
+    name.push(DnType::CommonName, "zim-server");
+    params.distinguished_name = name;
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    Ok(params.self_signed(key)?.pem().into_bytes())
+}
+
+impl From<TlsError> for io::Error {
+    fn from(error: TlsError) -> Self {
+        Self::other(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_certificate_is_made_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::open(dir.path()).unwrap();
+        let mut config = Config::local(dir.path());
+        let first = Identity::load(&config, &folder).unwrap();
+        config.tls.names.push("chat.example".to_owned());
+        let second = Identity::load(&config, &folder).unwrap();
+        assert_eq!(first.fingerprint, second.fingerprint);
+        assert_eq!(first.fingerprint.to_string().len(), 64);
+        second.server_config(Arc::new(crate::net::Tickets::new([1; 32], zim_protocol::clock::Clock::system()))).unwrap();
+    }
+
+    #[test]
+    fn a_start_that_was_cut_short_is_mended() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::open(dir.path()).unwrap();
+        let config = Config::local(dir.path());
+        Identity::load(&config, &folder).unwrap();
+        std::fs::remove_file(folder.file(CERT)).unwrap();
+        let again = Identity::load(&config, &folder).unwrap();
+        again.server_config(Arc::new(crate::net::Tickets::new([1; 32], zim_protocol::clock::Clock::system()))).unwrap();
+    }
+
+    #[test]
+    fn the_operators_files_go_first() {
+        let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let folder = Folder::open(dir.path()).unwrap();
+        let mut config = Config::local(dir.path());
+        let own = Identity::load(&config, &folder).unwrap().fingerprint;
+        let elsewhere = Folder::open(other.path()).unwrap();
+        let theirs = Identity::load(&config, &elsewhere).unwrap().fingerprint;
+        config.tls.cert = elsewhere.file(CERT);
+        config.tls.key = elsewhere.file(KEY);
+        assert_eq!(Identity::load(&config, &folder).unwrap().fingerprint, theirs);
+        assert_ne!(own, theirs);
+        config.tls.cert = other.path().join("none.pem");
+        assert!(Identity::load(&config, &folder).unwrap_err().to_string().contains("none.pem"));
+    }
+}
