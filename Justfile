@@ -56,8 +56,8 @@ bench *args:
 docs: (_tools "mdbook")
     mdbook build docs
 
-# Feeds a fuzz target for some seconds (needs cargo-fuzz).
-fuzz target="frame" seconds="60":
+# Feeds a fuzz target for some seconds (needs a C++ compiler).
+fuzz target="frame" seconds="60": (_tools "cargo-fuzz")
     RUSTC_BOOTSTRAP=1 cargo fuzz run {{ target }} -- -max_total_time={{ seconds }}
 
 _tools *names:

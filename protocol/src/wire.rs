@@ -18,7 +18,7 @@ pub const MAX_FRAME_BYTES: usize = 1 << 20;
 pub enum CloseCode {
     /// The client closed, or asked for nothing more.
     Done = 0,
-    /// What came was not this protocol: a frame that cannot be read or is too long, a second Hello, a stream too many.
+    /// What came was not this protocol: a frame that cannot be read or is too long, a second Hello.
     Protocol = 1,
     /// No Hello came in time.
     HelloTimeout = 2,
@@ -63,9 +63,6 @@ impl CloseCode {
         Self::ALL.into_iter().find(|known| u64::from(known.code()) == code)
     }
 }
-
-/// Why a single stream is reset or stopped: no stream of this kind is taken here.
-pub const STREAM_REFUSED: u32 = 1;
 
 #[cfg(test)]
 mod tests {

@@ -137,12 +137,13 @@ impl Config {
     /// everything under `data_dir`.
     pub fn local(data_dir: impl Into<PathBuf>) -> Self {
         let any = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0));
-        Self { listen: any, data_dir: data_dir.into(), http: Listen(Some(any)), admin: Listen(Some(any)), ..Self::default() }
-    }
-
-    /// Where the SQLite database is, unless another is configured.
-    pub fn sqlite_file(&self) -> PathBuf {
-        self.data_dir.join("zim.db")
+        Self {
+            listen: any,
+            data_dir: data_dir.into(),
+            http: Listen(Some(any)),
+            admin: Listen(Some(any)),
+            ..Self::default()
+        }
     }
 
     /// Whether the settings make sense.

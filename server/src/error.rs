@@ -147,7 +147,10 @@ impl Error {
 
     /// Another login on the same connection.
     pub fn already_logged_in() -> Self {
-        Self::new(ErrorCode::NetworkModuleUserHasAlreadyLogged, "somebody is logged in on this connection; log out first")
+        Self::new(
+            ErrorCode::NetworkModuleUserHasAlreadyLogged,
+            "somebody is logged in on this connection; log out first",
+        )
     }
 
     /// A login that was resumed has been ended meanwhile; `reason` is for the SDK.
@@ -183,10 +186,7 @@ impl Error {
 
     /// There is no such conversation for the caller.
     pub fn conversation_not_found(id: &str) -> Self {
-        Self::new(
-            ErrorCode::ConversationModuleConversationDoesNotExist,
-            format!("there is no conversation with {id}"),
-        )
+        Self::new(ErrorCode::ConversationModuleConversationDoesNotExist, format!("there is no conversation with {id}"))
     }
 }
 
@@ -196,14 +196,16 @@ impl From<DbError> for Error {
             Self::storage_full(error)
         } else if error.is_unavailable() {
             Self::storage_unavailable(error)
+        } else if error.is_closed() {
+            Self::shutting_down()
         } else {
             Self::internal(error)
         }
     }
 }
 
-impl From<Violation> for Error {
-    fn from(violation: Violation) -> Self {
+impl From<Box<Violation>> for Error {
+    fn from(violation: Box<Violation>) -> Self {
         Self::new(violation.code, violation.to_string())
     }
 }

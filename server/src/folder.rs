@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// An opened data folder. While it exists, no other server opens the same one.
 #[derive(Debug)]
-pub struct Folder {
+pub(crate) struct Folder {
     path: PathBuf,
     _lock: File,
 }
@@ -35,10 +35,7 @@ impl FolderError {
 
 impl Folder {
     /// Opens the folder, and makes it if it is not there.
-    ///
-    /// # Errors
-    /// It cannot be made, or another server has it.
-    pub fn open(path: &Path) -> Result<Self, FolderError> {
+    pub(crate) fn open(path: &Path) -> Result<Self, FolderError> {
         make_private_folder(path).map_err(FolderError::at(path))?;
         let lock_path = path.join("lock");
         let lock = private_file(&lock_path, false).map_err(FolderError::at(&lock_path))?;
@@ -50,20 +47,17 @@ impl Folder {
     }
 
     /// Where it is.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// A file in it.
-    pub fn file(&self, name: &str) -> PathBuf {
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
 
     /// What the file `name` holds; if it is not there, what `make` makes is written to it first, completely or not at all.
-    ///
-    /// # Errors
-    /// The file can be neither read nor made.
-    pub fn secret<E>(&self, name: &str, make: impl FnOnce() -> Result<Vec<u8>, E>) -> Result<Vec<u8>, E>
+    pub(crate) fn secret<E>(&self, name: &str, make: impl FnOnce() -> Result<Vec<u8>, E>) -> Result<Vec<u8>, E>
     where
         E: From<FolderError>,
     {
@@ -80,10 +74,7 @@ impl Folder {
     }
 
     /// As [`Folder::secret`], with `N` random bytes.
-    ///
-    /// # Errors
-    /// The file can be neither read nor made, or holds something else.
-    pub fn random<const N: usize>(&self, name: &str) -> Result<[u8; N], FolderError> {
+    pub(crate) fn random<const N: usize>(&self, name: &str) -> Result<[u8; N], FolderError> {
         let path = self.file(name);
         let bytes = self.secret(name, || {
             let mut bytes = vec![0; N];
@@ -96,10 +87,7 @@ impl Folder {
     }
 
     /// Makes an empty file that its owner alone can read, unless it is there: a database then keeps that mode.
-    ///
-    /// # Errors
-    /// The file cannot be made.
-    pub fn reserve(path: &Path) -> Result<(), FolderError> {
+    pub(crate) fn reserve(path: &Path) -> Result<(), FolderError> {
         private_file(path, false).map(drop).map_err(FolderError::at(path))
     }
 }

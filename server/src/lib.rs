@@ -1,1 +1,29 @@
+//! The server of zim: in-app chat that you run yourself.
 
+pub mod app;
+pub mod config;
+mod conversation;
+pub mod db;
+pub mod effect;
+pub mod error;
+pub mod fanout;
+mod first_run;
+mod folder;
+pub mod journal;
+pub mod key;
+mod log;
+mod maintenance;
+mod message;
+mod net;
+pub mod run;
+pub mod server;
+pub mod session;
+mod sync;
+pub mod tenant;
+mod tls;
+mod user;
+
+pub use self::first_run::Credentials;
+pub use self::folder::FolderError;
+pub use self::server::{Server, StartError};
+pub use self::tls::{Fingerprint, TlsError};

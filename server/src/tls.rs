@@ -1,7 +1,6 @@
 //! The certificate: the operator's, or one that the server makes itself on its first run and clients trust by fingerprint.
 
 use std::fmt;
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -58,11 +57,11 @@ impl fmt::Debug for Fingerprint {
 }
 
 /// The server's identity.
-pub struct Identity {
+pub(crate) struct Identity {
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
     /// Of the server's own certificate.
-    pub fingerprint: Fingerprint,
+    pub(crate) fingerprint: Fingerprint,
 }
 
 impl fmt::Debug for Identity {
@@ -78,10 +77,7 @@ pub(crate) fn provider() -> Arc<CryptoProvider> {
 
 impl Identity {
     /// The operator's certificate, or the one in the data folder, made if it is not there.
-    ///
-    /// # Errors
-    /// The files cannot be read or made.
-    pub fn load(config: &Config, folder: &Folder) -> Result<Self, TlsError> {
+    pub(crate) fn load(config: &Config, folder: &Folder) -> Result<Self, TlsError> {
         if let Some((cert, key)) = config.tls.files() {
             return Self::read(cert, key);
         }
@@ -109,9 +105,6 @@ impl Identity {
     }
 
     /// What a TLS handshake needs.
-    ///
-    /// # Errors
-    /// Certificate and key do not fit each other.
     pub(crate) fn server_config(self, tickets: Arc<dyn ProducesTickets>) -> Result<rustls::ServerConfig, TlsError> {
         let mut config = rustls::ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&rustls::version::TLS13])?
@@ -143,12 +136,6 @@ fn make(config: &Config, key: &KeyPair) -> Result<Vec<u8>, TlsError> {
     Ok(params.self_signed(key)?.pem().into_bytes())
 }
 
-impl From<TlsError> for io::Error {
-    fn from(error: TlsError) -> Self {
-        Self::other(error)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -163,7 +150,9 @@ mod tests {
         let second = Identity::load(&config, &folder).unwrap();
         assert_eq!(first.fingerprint, second.fingerprint);
         assert_eq!(first.fingerprint.to_string().len(), 64);
-        second.server_config(Arc::new(crate::net::Tickets::new([1; 32], zim_protocol::clock::Clock::system()))).unwrap();
+        second
+            .server_config(Arc::new(crate::net::Tickets::new([1; 32], zim_protocol::clock::Clock::system())))
+            .unwrap();
     }
 
     #[test]
@@ -175,6 +164,51 @@ mod tests {
         std::fs::remove_file(folder.file(CERT)).unwrap();
         let again = Identity::load(&config, &folder).unwrap();
         again.server_config(Arc::new(crate::net::Tickets::new([1; 32], zim_protocol::clock::Clock::system()))).unwrap();
+    }
+
+    fn pump(client: &mut rustls::ClientConnection, server: &mut rustls::ServerConnection) {
+        while client.wants_write() || server.wants_write() {
+            let (mut up, mut down) = (Vec::new(), Vec::new());
+            client.write_tls(&mut up).unwrap();
+            server.write_tls(&mut down).unwrap();
+            let mut bytes = up.as_slice();
+            while !bytes.is_empty() {
+                server.read_tls(&mut bytes).unwrap();
+                server.process_new_packets().unwrap();
+            }
+            let mut bytes = down.as_slice();
+            while !bytes.is_empty() {
+                client.read_tls(&mut bytes).unwrap();
+                client.process_new_packets().unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn a_client_resumes_after_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::open(dir.path()).unwrap();
+        let config = Config::local(dir.path());
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(Identity::load(&config, &folder).unwrap().chain.remove(0)).unwrap();
+        let mut client_config = rustls::ClientConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        client_config.alpn_protocols = vec![ALPN.to_vec()];
+        let client_config = Arc::new(client_config);
+        let mut kinds = Vec::new();
+        for _start in 0..2 {
+            let tickets = crate::net::Tickets::new([7; 32], zim_protocol::clock::Clock::system());
+            let server_config = Identity::load(&config, &folder).unwrap().server_config(Arc::new(tickets)).unwrap();
+            let mut server = rustls::ServerConnection::new(Arc::new(server_config)).unwrap();
+            let name = "localhost".try_into().unwrap();
+            let mut client = rustls::ClientConnection::new(Arc::clone(&client_config), name).unwrap();
+            pump(&mut client, &mut server);
+            kinds.push(client.handshake_kind().unwrap());
+        }
+        assert_eq!(kinds, [rustls::HandshakeKind::Full, rustls::HandshakeKind::Resumed]);
     }
 
     #[test]

@@ -68,6 +68,8 @@ pub struct State {
     pub(super) rank: Option<i64>,
     /// A sync was asked for to describe it.
     pub(super) asked: bool,
+    /// Positions were skipped, so the tally means nothing until a head that is not older than what is known.
+    pub(super) uncounted: bool,
 }
 
 impl State {

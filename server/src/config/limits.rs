@@ -24,6 +24,11 @@ pub struct Limits {
     /// Calls that a session may make at once after a pause. Default: 100: twice the reference's 50, because a client that
     /// has just connected asks for much.
     pub request_burst: u32,
+    /// Calls a second of one session that are the protocol's own (sync, pull), on average. Default: 200: a client that was
+    /// away asks once for each conversation that moved.
+    pub pulls_per_second: u32,
+    /// As many of those at once after a pause. Default: 1,000.
+    pub pull_burst: u32,
     /// Calls of one session that are in work; with so many its stream is not read on. Default: 256.
     pub max_calls_in_flight: u32,
     /// Milliseconds until a call is given up, unless its method says otherwise. Default: 10,000.
@@ -67,6 +72,8 @@ impl Default for Limits {
             message_burst: 50,
             requests_per_second: 50,
             request_burst: 100,
+            pulls_per_second: 200,
+            pull_burst: 1_000,
             max_calls_in_flight: 256,
             request_timeout_ms: 10_000,
             hello_timeout_ms: 5_000,
@@ -89,7 +96,7 @@ impl Limits {
     pub(super) fn problems(&self) -> Vec<String> {
         let most_bytes = 32_768;
         let long = 3_600_000;
-        let rows: [(&str, u64, u64, u64); 21] = [
+        let rows: [(&str, u64, u64, u64); 23] = [
             ("max_text_bytes", self.max_text_bytes.into(), 1, most_bytes),
             ("max_custom_bytes", self.max_custom_bytes.into(), 1, most_bytes),
             ("max_command_bytes", self.max_command_bytes.into(), 1, most_bytes),
@@ -97,6 +104,8 @@ impl Limits {
             ("message_burst", self.message_burst.into(), 1, 1_000_000),
             ("requests_per_second", self.requests_per_second.into(), 1, 1_000_000),
             ("request_burst", self.request_burst.into(), 1, 1_000_000),
+            ("pulls_per_second", self.pulls_per_second.into(), 1, 1_000_000),
+            ("pull_burst", self.pull_burst.into(), 1, 1_000_000),
             ("max_calls_in_flight", self.max_calls_in_flight.into(), 1, 65_536),
             ("request_timeout_ms", self.request_timeout_ms.into(), 1, long),
             ("hello_timeout_ms", self.hello_timeout_ms.into(), 1, long),
@@ -110,12 +119,7 @@ impl Limits {
             ("handshakes_at_once", as_u64(self.handshakes_at_once), 1, 1_024),
             ("handshakes_waiting", as_u64(self.handshakes_waiting), 1, 65_536),
             ("handshake_timeout_ms", self.handshake_timeout_ms.into(), 1, 60_000),
-            (
-                "handshakes_per_second_per_address",
-                self.handshakes_per_second_per_address.into(),
-                1,
-                1_000_000,
-            ),
+            ("handshakes_per_second_per_address", self.handshakes_per_second_per_address.into(), 1, 1_000_000),
         ];
         rows.into_iter().filter_map(|(name, value, least, most)| problem(name, value, least, most)).collect()
     }

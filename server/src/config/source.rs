@@ -90,6 +90,8 @@ pub struct Args {
 pub enum Command {
     /// Check the settings, print them and exit
     CheckConfig,
+    /// After a backup was restored: make every client synchronize anew. No server may run on the store
+    NewEpoch,
 }
 
 impl Args {
@@ -151,8 +153,7 @@ impl Config {
         for (name, value) in args.settings()? {
             set(&mut settings, &name, &value, &name)?;
         }
-        let config: Self =
-            Value::Table(settings).try_into().map_err(|error: toml::de::Error| setting_error(&error))?;
+        let config: Self = Value::Table(settings).try_into().map_err(|error: toml::de::Error| setting_error(&error))?;
         config.validate()?;
         Ok(config)
     }
@@ -167,8 +168,7 @@ fn table_of(config: &Config) -> Result<Table, ConfigError> {
 }
 
 fn read_file(file: &Path) -> Result<Table, ConfigError> {
-    let text = std::fs::read_to_string(file)
-        .map_err(|source| ConfigError::Read { file: file.to_owned(), source })?;
+    let text = std::fs::read_to_string(file).map_err(|source| ConfigError::Read { file: file.to_owned(), source })?;
     let wrong = |error: toml::de::Error| ConfigError::File { file: file.to_owned(), message: error.to_string() };
     // Read twice: once strictly, for errors that name the line, once for what is really in it.
     toml::from_str::<Config>(&text).map_err(wrong)?;
@@ -204,7 +204,8 @@ fn variable(name: &str) -> String {
 
 /// A variable of a section that names no setting is a slip of the pen; other names may belong to other programs.
 fn unknown_variables(variables: &[(String, String)], names: &[String], settings: &Table) -> Result<(), ConfigError> {
-    let sections: Vec<_> = settings.iter().filter(|(_, value)| value.is_table()).map(|(name, _)| variable(name)).collect();
+    let sections: Vec<_> =
+        settings.iter().filter(|(_, value)| value.is_table()).map(|(name, _)| variable(name)).collect();
     for (given, _) in variables {
         let in_section = sections.iter().any(|section| given.starts_with(&format!("{section}_")));
         if in_section && !names.iter().any(|name| variable(name) == *given) {
@@ -230,7 +231,11 @@ fn set(settings: &mut Table, name: &str, text: &str, given_as: &str) -> Result<(
         Value::Integer(_) => Value::Integer(text.replace('_', "").parse().map_err(|_| wrong("a whole number"))?),
         Value::Boolean(_) => Value::Boolean(text.parse().map_err(|_| wrong("true or false"))?),
         Value::Array(_) => Value::Array(
-            text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(|item| Value::String(item.to_owned())).collect(),
+            text.split(',')
+                .map(str::trim)
+                .filter(|item| !item.is_empty())
+                .map(|item| Value::String(item.to_owned()))
+                .collect(),
         ),
         _ => Value::String(text.to_owned()),
     };
@@ -262,8 +267,10 @@ mod tests {
 
     #[test]
     fn flags_before_variables_before_the_file_before_the_defaults() {
-        let (_dir, name) = file("listen = '127.0.0.1:1'\nhttp = 'off'\n[limits]\nmax_text_bytes = 1\nmax_custom_bytes = 1");
-        let variables = [("ZIM_LISTEN", "127.0.0.1:2"), ("ZIM_LIMITS_MAX_TEXT_BYTES", "2"), ("ZIM_CONFIG", name.as_str())];
+        let (_dir, name) =
+            file("listen = '127.0.0.1:1'\nhttp = 'off'\n[limits]\nmax_text_bytes = 1\nmax_custom_bytes = 1");
+        let variables =
+            [("ZIM_LISTEN", "127.0.0.1:2"), ("ZIM_LIMITS_MAX_TEXT_BYTES", "2"), ("ZIM_CONFIG", name.as_str())];
         let config = load(&["--listen", "127.0.0.1:3", "--set", "tls.names=a.example, b.example"], &variables).unwrap();
         assert_eq!(config.listen.port(), 3);
         assert_eq!(config.limits.max_text_bytes, 2);

@@ -35,12 +35,13 @@ pub(crate) struct Calls<S> {
     running: FuturesUnordered<BoxFuture<'static, Done>>,
     order: Order<Call>,
     holders: Vec<Holder>,
+    done: Vec<Done>,
 }
 
 impl<S: Fn(Call) -> BoxFuture<'static, Done>> Calls<S> {
     /// `start` makes a call run.
     pub(crate) fn new(start: S) -> Self {
-        Self { start, running: FuturesUnordered::new(), order: Order::default(), holders: Vec::new() }
+        Self { start, running: FuturesUnordered::new(), order: Order::default(), holders: Vec::new(), done: Vec::new() }
     }
 
     /// How many are in work or wait for their turn.
@@ -83,20 +84,24 @@ impl<S: Fn(Call) -> BoxFuture<'static, Done>> Calls<S> {
         started
     }
 
-    /// Runs the calls; returns when some are over, and gives all that are to `done`. Waits for ever when there are none.
-    pub(crate) async fn next(&mut self, mut done: impl FnMut(Done)) {
-        poll_fn(|cx| self.poll(cx, &mut done)).await;
+    /// Runs the calls; returns when some are over, which [`Calls::take_done`] then gives. Waits for ever when there are none.
+    /// May be cancelled at any time without loss.
+    pub(crate) async fn next(&mut self) {
+        poll_fn(|cx| self.poll(cx)).await;
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>, done: &mut impl FnMut(Done)) -> Poll<()> {
-        let mut progress = false;
+    /// Those that are over.
+    pub(crate) fn take_done(&mut self) -> Vec<Done> {
+        std::mem::take(&mut self.done)
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             match self.running.poll_next_unpin(cx) {
                 Poll::Ready(Some(over)) => {
                     // A call that is over holds nobody back, whether or not it came to the write queue.
                     over.caller.set_submitted();
-                    done(over);
-                    progress = true;
+                    self.done.push(over);
                 }
                 Poll::Ready(None) | Poll::Pending => {
                     if !self.pass() {
@@ -105,7 +110,7 @@ impl<S: Fn(Call) -> BoxFuture<'static, Done>> Calls<S> {
                 }
             }
         }
-        if progress { Poll::Ready(()) } else { Poll::Pending }
+        if self.done.is_empty() { Poll::Pending } else { Poll::Ready(()) }
     }
 
     /// Forgets the calls that have not started.
@@ -116,6 +121,116 @@ impl<S: Fn(Call) -> BoxFuture<'static, Done>> Calls<S> {
 
 impl<S> std::fmt::Debug for Calls<S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Calls").field("running", &self.running.len()).field("order", &self.order).finish_non_exhaustive()
+        f.debug_struct("Calls")
+            .field("running", &self.running.len())
+            .field("order", &self.order)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use futures_util::FutureExt;
+    use parking_lot::Mutex;
+    use tokio::sync::Notify;
+    use tokio::time::Instant;
+    use zim_protocol::{AnyRequest, SendMessageRequest};
+
+    use super::*;
+    use crate::session::SessionState;
+
+    /// What was started, in order, and what lets each call go on: first to the write queue, then to its end.
+    #[derive(Default)]
+    struct Stage {
+        started: Mutex<Vec<u64>>,
+        submit: [Notify; 8],
+        end: [Notify; 8],
+    }
+
+    fn calls(stage: &Arc<Stage>) -> Calls<impl Fn(Call) -> BoxFuture<'static, Done> + use<>> {
+        let stage = Arc::clone(stage);
+        Calls::new(move |call: Call| {
+            let stage = Arc::clone(&stage);
+            Box::pin(async move {
+                let index = usize::try_from(call.id).unwrap();
+                stage.started.lock().push(call.id);
+                tokio::select! {
+                    () = stage.submit[index].notified() => call.caller.set_submitted(),
+                    () = stage.end[index].notified() => stage.end[index].notify_one(),
+                }
+                stage.end[index].notified().await;
+                Done { id: call.id, caller: call.caller, result: Ok(Bytes::new()) }
+            }) as BoxFuture<'static, Done>
+        })
+    }
+
+    fn call(id: u64, request: AnyRequest) -> Call {
+        let address: SocketAddr = "127.0.0.1:1".parse().unwrap();
+        let session = Arc::new(SessionState::new(address, 0, [0; 16], String::new(), 1_024));
+        Call { id, request, caller: Arc::new(Caller::new(session)), arrived: Instant::now() }
+    }
+
+    fn send(id: u64, to: &str) -> Call {
+        let request = SendMessageRequest { to_conversation_id: to.to_owned(), ..Default::default() };
+        call(id, AnyRequest::MessageSendMessage(Box::new(request)))
+    }
+
+    /// Runs what can run; gives what is over.
+    fn step<S: Fn(Call) -> BoxFuture<'static, Done>>(calls: &mut Calls<S>) -> Vec<u64> {
+        while calls.next().now_or_never().is_some() && calls.done.is_empty() {}
+        calls.take_done().iter().map(|done| done.id).collect()
+    }
+
+    #[test]
+    fn sends_to_one_conversation_start_when_the_one_before_is_in_the_queue() {
+        let stage = Arc::<Stage>::default();
+        let mut calls = calls(&stage);
+        for id in 0..3 {
+            calls.arrive(send(id, "bob"));
+        }
+        calls.arrive(send(3, "cat"));
+        calls.arrive(call(4, AnyRequest::UserQueryUsersInfo(Box::default())));
+        assert_eq!(calls.len(), 5);
+        assert!(step(&mut calls).is_empty());
+        assert_eq!(*stage.started.lock(), [0, 3, 4]);
+        // In the queue is enough: its end is not waited for.
+        stage.submit[0].notify_one();
+        assert!(step(&mut calls).is_empty());
+        assert_eq!(*stage.started.lock(), [0, 3, 4, 1]);
+        // One that fails before it comes to the queue lets the next one pass as well.
+        stage.end[1].notify_one();
+        assert_eq!(step(&mut calls), [1]);
+        assert_eq!(*stage.started.lock(), [0, 3, 4, 1, 2]);
+        stage.end[4].notify_one();
+        assert_eq!(step(&mut calls), [4]);
+        assert_eq!(calls.len(), 3);
+    }
+
+    #[test]
+    fn those_that_are_in_the_queue_at_once_start_in_one_go() {
+        let stage = Arc::<Stage>::default();
+        let mut calls = calls(&stage);
+        for id in 0..8 {
+            stage.submit[usize::try_from(id).unwrap()].notify_one();
+            calls.arrive(send(id, "bob"));
+        }
+        assert!(step(&mut calls).is_empty());
+        assert_eq!(*stage.started.lock(), [0, 1, 2, 3, 4, 5, 6, 7]);
+    }
+
+    #[test]
+    fn what_waits_at_the_end_is_forgotten() {
+        let stage = Arc::<Stage>::default();
+        let mut calls = calls(&stage);
+        calls.arrive(send(0, "bob"));
+        calls.arrive(send(1, "bob"));
+        calls.forget_waiting();
+        assert_eq!(calls.len(), 1);
+        stage.end[0].notify_one();
+        assert_eq!(step(&mut calls), [0]);
+        assert_eq!(calls.len(), 0);
+        assert_eq!(*stage.started.lock(), [0]);
     }
 }

@@ -17,7 +17,12 @@ const BATCH_BYTES: usize = 64 << 10;
 const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Writes events until the session ends. The stream is opened with the first one: a session without events has none.
-pub(crate) async fn run(connection: &Connection, state: &SessionState, sent: &AtomicU64, patience: Duration) -> Closing {
+pub(crate) async fn run(
+    connection: &Connection,
+    state: &SessionState,
+    sent: &AtomicU64,
+    patience: Duration,
+) -> Closing {
     let mut open: Option<Writer> = None;
     loop {
         let mut batch = bytes::BytesMut::new();

@@ -28,8 +28,8 @@ impl Bucket {
     pub(crate) fn take(&mut self, rate: Rate, now_ms: i64) -> Result<(), i64> {
         let now = now_ms.saturating_mul(1_000);
         // It cannot be emptier than empty: a clock that was set back locks nobody out.
-        let full_at = self.full_at_us.clamp(now, now.saturating_add(rate.depth_us));
-        let next = full_at.saturating_add(rate.interval_us);
+        self.full_at_us = self.full_at_us.clamp(now, now.saturating_add(rate.depth_us));
+        let next = self.full_at_us.saturating_add(rate.interval_us);
         let over = next.saturating_sub(now.saturating_add(rate.depth_us));
         if over > 0 {
             return Err((over + 999) / 1_000);

@@ -12,14 +12,24 @@ use zim_protocol::{METHODS, Method};
 const BUCKETS: [f64; 14] =
     [0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
 
-/// Counts calls. The handles of what goes well are kept, because asking for them costs more than counting.
+/// Counts calls. The handles of what goes well are kept, because asking for them costs more than counting; a method that
+/// nobody calls has none, so that it takes no room in every scrape.
 pub(crate) struct Meter {
-    methods: HashMap<&'static str, PerMethod>,
+    methods: HashMap<&'static str, OnceLock<PerMethod>>,
 }
 
 struct PerMethod {
     ok: Counter,
     seconds: Histogram,
+}
+
+impl PerMethod {
+    fn of(method: &'static Method) -> Self {
+        Self {
+            ok: counter!(CALLS, "method" => method.path, "code" => "0"),
+            seconds: histogram!(SECONDS, "method" => method.path),
+        }
+    }
 }
 
 impl std::fmt::Debug for Meter {
@@ -34,19 +44,13 @@ const SECONDS: &str = "zim_call_seconds";
 impl Meter {
     pub(crate) fn new() -> Self {
         recorder();
-        let methods = METHODS.iter().map(|method| {
-            let per_method = PerMethod {
-                ok: counter!(CALLS, "method" => method.path, "code" => "0"),
-                seconds: histogram!(SECONDS, "method" => method.path),
-            };
-            (method.path, per_method)
-        });
-        Self { methods: methods.collect() }
+        Self { methods: METHODS.iter().map(|method| (method.path, OnceLock::new())).collect() }
     }
 
     /// A call of `method` took so long and ended with `code`.
     pub(crate) fn call(&self, method: &'static Method, code: i32, took: Duration) {
         let Some(per_method) = self.methods.get(method.path) else { return };
+        let per_method = per_method.get_or_init(|| PerMethod::of(method));
         per_method.seconds.record(took);
         if code == 0 {
             per_method.ok.increment(1);
@@ -68,7 +72,8 @@ pub(crate) fn recorder() -> Option<&'static PrometheusHandle> {
 }
 
 fn install() -> Option<PrometheusHandle> {
-    let builder = PrometheusBuilder::new().set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &BUCKETS).ok()?;
+    let builder =
+        PrometheusBuilder::new().set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &BUCKETS).ok()?;
     let handle = builder.install_recorder().ok()?;
     describe_counter!(CALLS, "Calls by method and code; 0 is success");
     describe_histogram!(SECONDS, "Seconds from the arrival of a call to its answer");

@@ -20,7 +20,7 @@ use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub(crate) use self::admin::AdminService;
+pub(crate) use self::admin::{AdminService, KeyCheck};
 pub(crate) use self::http::serve as serve_http;
 pub(crate) use self::keys::{Tickets, endpoint_config};
 use self::limits::{Addresses, Rate};
@@ -35,11 +35,14 @@ pub(crate) struct Net {
     meter: Meter,
     /// Every task of the server runs here, so that a stop can wait for all of them.
     tasks: TaskTracker,
+    /// Those of them that are connections.
+    connections: TaskTracker,
     /// The server stops: no new connections, no new calls.
     stopping: CancellationToken,
     addresses: Mutex<Addresses>,
     messages: Rate,
     requests: Rate,
+    pulls: Rate,
 }
 
 impl Net {
@@ -50,11 +53,19 @@ impl Net {
         Arc::new(Self {
             meter: Meter::new(),
             tasks,
+            connections: TaskTracker::new(),
             stopping,
             addresses: Mutex::new(Addresses::new(handshakes, limits.max_connections_per_address)),
             messages: Rate::new(limits.messages_per_second, limits.message_burst),
             requests: Rate::new(limits.requests_per_second, limits.request_burst),
+            pulls: Rate::new(limits.pulls_per_second, limits.pull_burst),
             app,
         })
+    }
+
+    /// Waits until every connection is over; from now on none may begin.
+    pub(crate) async fn connections_ended(&self) {
+        self.connections.close();
+        self.connections.wait().await;
     }
 }

@@ -37,8 +37,9 @@ const RECEIVE_WINDOW: u32 = 2 << 20;
 const STREAM_RECEIVE_WINDOW: u32 = 1 << 20;
 /// What the server holds of what one connection has not acknowledged.
 const SEND_WINDOW: u64 = 2 << 20;
-/// The session stream, and room to refuse others. More streams cost memory in every session (8 KB at quinn's 100).
-const CLIENT_STREAMS: u32 = 4;
+/// The session stream. A client that opens another breaks the protocol, and QUIC itself says so; what a connection may open
+/// costs memory in every session (8 KB at quinn's 100).
+const CLIENT_STREAMS: u32 = 1;
 /// More packets of one connection than this wait nowhere while it waits for its handshake.
 const INCOMING_BUFFER: u64 = 16 << 10;
 const INCOMING_BUFFERS: u64 = 16 << 20;
@@ -178,17 +179,15 @@ pub(crate) async fn accept(net: Arc<Net>, endpoint: Endpoint) {
                 waiting.fetch_add(1, Ordering::Relaxed);
                 let (net, turns, waiting) = (Arc::clone(&net), Arc::clone(&turns), Arc::clone(&waiting));
                 let span = debug_span!("connection", address = %incoming.remote_address());
-                net.tasks.clone().spawn(
-                    async move {
-                        let connection = shake(&net, &turns, incoming).await;
-                        waiting.fetch_sub(1, Ordering::Relaxed);
-                        // Only now, so that the handshake's frame is gone while the session lives.
-                        if let Some(connection) = connection {
-                            connected(net, connection).await;
-                        }
+                let (tasks, connections) = (net.tasks.clone(), net.connections.clone());
+                let connection = async move {
+                    let connection = shake(&net, &turns, incoming).await;
+                    waiting.fetch_sub(1, Ordering::Relaxed);
+                    if let Some(connection) = connection {
+                        connected(net, connection).await;
                     }
-                    .instrument(span),
-                );
+                };
+                tasks.spawn(connections.track_future(connection.instrument(span)));
             }
             Verdict::Retry => {
                 counter!("zim_handshakes_total", "outcome" => "retry").increment(1);

@@ -84,12 +84,10 @@ impl SyncService for App {
                     through_rev: end_rev.unsigned_abs(),
                     ..Page::default()
                 };
-                // Below the floor there is nothing to pull: what the client holds of it may be more than we do.
-                let mut position = after;
-                if after < member.extent.floor {
-                    page.reset = true;
-                    position = member.extent.floor;
-                }
+                // Below the floor there is nothing to pull: what the client holds of it may be more than we do. But the cursor
+                // never passes what the member may know of, even if less than that is kept.
+                page.reset = after < member.extent.floor;
+                let mut position = after.max(member.extent.floor).min(end_seq);
                 let mut left = max_bytes;
                 for (begin, end) in member.windows() {
                     if end <= position {
@@ -106,7 +104,7 @@ impl SyncService for App {
                         return Ok(page);
                     }
                 }
-                page.through_seq = position.max(end_seq).unsigned_abs();
+                page.through_seq = end_seq.unsigned_abs();
                 Ok(page)
             })
             .await

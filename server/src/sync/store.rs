@@ -58,7 +58,7 @@ pub(super) async fn heads(
     );
     let rows = tx.fetch(&sql, &params![user, since, cursor, limit]).await?;
     let mut heads = Vec::with_capacity(rows.len());
-    let (mut bytes, mut last) = (0, 0);
+    let (mut bytes, mut last): (usize, i64) = (0, 0);
     for row in &rows {
         let head = head(row, scrambler)?;
         bytes += prost::Message::encoded_len(&head);
@@ -69,7 +69,7 @@ pub(super) async fn heads(
         }
     }
     let more = i64::try_from(rows.len()).is_ok_and(|count| count == limit);
-    Ok((heads, if more { i64::unsigned_abs(last) } else { 0 }))
+    Ok((heads, if more { last.unsigned_abs() } else { 0 }))
 }
 
 fn head(row: &Row, scrambler: &Scrambler) -> Result<ConversationHead, Error> {

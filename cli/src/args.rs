@@ -1,0 +1,157 @@
+//! The command line: what is common to all commands, and the list of them. Each command's own options are in its file.
+
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Parser, Subcommand};
+
+use crate::bench::BenchArgs;
+use crate::command::{
+    admin, call, chat, completions, conversation, demo, history, listen, login, logout, profile, send, token, user,
+};
+use crate::exit;
+use crate::output::Format;
+
+const EXAMPLES: &str = "\
+Examples:
+  zim login ann                     log in at the server that runs in this folder
+  zim send bob \"hi\"                 send a message
+  zim chat bob                      talk
+  zim listen | jq -c .event         what happens, as it happens, one JSON object a line
+  zim --profile bob login bob       a second user on this machine
+  zim demo                          see it all in five seconds, with a server of its own";
+
+/// In-app chat from a terminal and from scripts.
+#[derive(Debug, Parser)]
+#[command(name = "zim", version, after_help = EXAMPLES, after_long_help = long_help(), max_term_width = 100)]
+#[command(subcommand_required = true, arg_required_else_help = true, infer_subcommands = false)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What every command takes.
+#[derive(Clone, Debug, Default, ClapArgs)]
+#[command(next_help_heading = "Common options")]
+pub(crate) struct Global {
+    /// Who and where: a name for a server, a user and how he logs in [default: the one of `zim profile use`]
+    #[arg(long, short = 'p', global = true, env = "ZIM_PROFILE", hide_env_values = true, value_name = "NAME")]
+    pub(crate) profile: Option<String>,
+    /// Where profiles are kept [default: the system's folder for settings]
+    #[arg(long, global = true, env = "ZIM_CONFIG_DIR", hide_env_values = true, value_name = "FOLDER")]
+    pub(crate) config_dir: Option<PathBuf>,
+    /// JSON, one object a line: the default where standard output is not a terminal
+    #[arg(long, global = true, conflicts_with = "plain")]
+    pub(crate) json: bool,
+    /// Text for people, even where standard output is not a terminal
+    #[arg(long, global = true)]
+    pub(crate) plain: bool,
+}
+
+impl Global {
+    /// What was asked for, if anything was.
+    pub(crate) fn format(&self) -> Option<Format> {
+        match (self.json, self.plain) {
+            (true, _) => Some(Format::Json),
+            (_, true) => Some(Format::Plain),
+            _ => None,
+        }
+    }
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Log in, and remember server and user in a profile
+    Login(login::LoginArgs),
+    /// Forget the app sign or token of a profile
+    Logout(logout::LogoutArgs),
+    /// Send a message
+    Send(send::SendArgs),
+    /// Show events as they come
+    Listen(listen::ListenArgs),
+    /// Talk with somebody: lines in, lines out
+    Chat(chat::ChatArgs),
+    /// Show messages of a conversation, the oldest first
+    History(history::HistoryArgs),
+    /// List, show and read conversations
+    #[command(subcommand, visible_alias = "conv")]
+    Conversation(conversation::ConversationCommand),
+    /// Profiles of users, and one's own name
+    #[command(subcommand)]
+    User(user::UserCommand),
+    /// Call any method of the server by its name, with JSON
+    Call(call::CallArgs),
+    /// Make a token with which a user logs in
+    Token(token::TokenArgs),
+    /// List and choose the profiles on this machine
+    #[command(subcommand)]
+    Profile(profile::ProfileCommand),
+    /// For the operator of a server: apps, tokens, sessions
+    Admin(admin::AdminArgs),
+    /// See what it is: a server in a temporary folder and two users
+    Demo(demo::DemoArgs),
+    /// Measure a server
+    Bench(BenchArgs),
+    /// Print completions for a shell
+    Completions(completions::CompletionsArgs),
+}
+
+fn long_help() -> String {
+    format!(
+        "{EXAMPLES}\n\n{}\n\n\
+Output:
+  On a terminal commands print text for people, else JSON, one object a line, with the names of the reference
+  documentation. --json and --plain choose. Errors go to standard error, with code and name. NO_COLOR is honoured.
+
+Files:
+  Profiles hold secrets: they are readable by their owner alone. `zim profile show` says where they are.",
+        exit::HELP
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Args, clap::Error> {
+        Args::try_parse_from(line.split_whitespace())
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn common_options_go_anywhere() {
+        for line in ["zim --json --profile bob history ann", "zim history ann --profile bob --json"] {
+            let args = parse(line).unwrap();
+            assert_eq!(args.global.profile.as_deref(), Some("bob"));
+            assert_eq!(args.global.format(), Some(Format::Json));
+        }
+        assert_eq!(parse("zim history ann --plain").unwrap().global.format(), Some(Format::Plain));
+        assert_eq!(parse("zim history ann").unwrap().global.format(), None);
+        assert!(parse("zim history ann --plain --json").is_err());
+    }
+
+    #[test]
+    fn every_command_says_what_it_does() {
+        fn check(command: &clap::Command) {
+            assert!(command.get_about().is_some(), "{} has no help", command.get_name());
+            for argument in command.get_arguments() {
+                assert!(argument.get_help().is_some(), "{} of {} has no help", argument.get_id(), command.get_name());
+            }
+            command.get_subcommands().for_each(check);
+        }
+        check(&Args::command());
+    }
+
+    #[test]
+    fn the_long_help_tells_the_exit_codes() {
+        assert!(Args::command().render_long_help().to_string().contains("3  not logged in"));
+    }
+}

@@ -1,0 +1,140 @@
+//! Latencies in buckets: 64 to each power of two, so that a percentile is wrong by less than 1.6 %.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+/// Two to this many buckets in each power of two.
+const BITS: u32 = 6;
+const PER_POWER: usize = 1 << BITS;
+/// 2^40 µs are twelve days.
+const BUCKETS: usize = PER_POWER * 36;
+
+/// Counts of latencies, in microseconds.
+#[derive(Clone)]
+pub(crate) struct Histogram {
+    counts: Box<[u64]>,
+    count: u64,
+    max_us: u64,
+}
+
+impl std::fmt::Debug for Histogram {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Histogram").field("count", &self.count).finish_non_exhaustive()
+    }
+}
+
+impl Default for Histogram {
+    fn default() -> Self {
+        Self { counts: vec![0; BUCKETS].into_boxed_slice(), count: 0, max_us: 0 }
+    }
+}
+
+/// Small values have a bucket each; larger ones share it with those that agree in the leading bits.
+fn bucket(us: u64) -> usize {
+    let shift = (u64::BITS - us.leading_zeros()).saturating_sub(BITS + 1);
+    let leading = usize::try_from(us >> shift).unwrap_or(usize::MAX);
+    let power = usize::try_from(shift).unwrap_or(usize::MAX);
+    (power * PER_POWER + leading).min(BUCKETS - 1)
+}
+
+/// The largest value of a bucket.
+fn upper(bucket: usize) -> u64 {
+    let power = (bucket / PER_POWER).saturating_sub(1);
+    let leading = bucket - power * PER_POWER;
+    ((u64::try_from(leading).unwrap_or(u64::MAX) + 1) << power) - 1
+}
+
+impl Histogram {
+    pub(crate) fn record(&mut self, latency: Duration) {
+        let us = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
+        self.counts[bucket(us)] += 1;
+        self.count += 1;
+        self.max_us = self.max_us.max(us);
+    }
+
+    pub(crate) fn merge(&mut self, other: &Self) {
+        self.counts.iter_mut().zip(&other.counts).for_each(|(mine, theirs)| *mine += theirs);
+        self.count += other.count;
+        self.max_us = self.max_us.max(other.max_us);
+    }
+
+    /// So many per mille are not slower than this; microseconds.
+    fn per_mille(&self, per_mille: u64) -> u64 {
+        let wanted = (self.count * per_mille).div_ceil(1_000).max(1);
+        let mut seen = 0;
+        for (bucket, count) in self.counts.iter().enumerate() {
+            seen += count;
+            if seen >= wanted {
+                return upper(bucket).min(self.max_us);
+            }
+        }
+        self.max_us
+    }
+
+    pub(crate) fn summary(&self) -> Latency {
+        let at = |per_mille| Duration::from_micros(self.per_mille(per_mille));
+        Latency { p50: at(500), p95: at(950), p99: at(990), max: Duration::from_micros(self.max_us) }
+    }
+}
+
+/// What a histogram says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct Latency {
+    #[serde(rename = "p50Ms", serialize_with = "as_ms")]
+    pub(crate) p50: Duration,
+    #[serde(rename = "p95Ms", serialize_with = "as_ms")]
+    pub(crate) p95: Duration,
+    #[serde(rename = "p99Ms", serialize_with = "as_ms")]
+    pub(crate) p99: Duration,
+    #[serde(rename = "maxMs", serialize_with = "as_ms")]
+    pub(crate) max: Duration,
+}
+
+fn as_ms<S: serde::Serializer>(time: &Duration, to: S) -> Result<S::Ok, S::Error> {
+    // Microseconds are what was measured: no digits beyond them.
+    to.serialize_f64((time.as_secs_f64() * 1_000_000.0).round() / 1_000.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_value_is_in_its_bucket_and_the_bucket_is_narrow() {
+        for us in (0..100_000).chain([1 << 20, (1 << 30) + 12_345, 1 << 40]) {
+            let top = upper(bucket(us));
+            assert!(top >= us, "{us} is above its bucket, which ends at {top}");
+            assert!(top - us <= us / 64 + 1, "{us} is told as {top}");
+        }
+        assert_eq!(bucket(u64::MAX), BUCKETS - 1);
+    }
+
+    #[test]
+    fn percentiles_are_those_of_the_values() {
+        let mut histogram = Histogram::default();
+        (1..=1_000).for_each(|ms| histogram.record(Duration::from_millis(ms)));
+        let latency = histogram.summary();
+        let near = |got: Duration, ms: f64| (got.as_secs_f64() * 1_000.0 / ms - 1.0).abs() < 0.02;
+        assert!(near(latency.p50, 500.0) && near(latency.p95, 950.0) && near(latency.p99, 990.0), "{latency:?}");
+        assert_eq!(latency.max, Duration::from_secs(1));
+    }
+
+    #[test]
+    fn two_become_one() {
+        let (mut one, mut two) = (Histogram::default(), Histogram::default());
+        one.record(Duration::from_micros(10));
+        two.record(Duration::from_micros(30));
+        one.merge(&two);
+        assert_eq!(one.count, 2);
+        assert_eq!(one.summary().p50, Duration::from_micros(10));
+        assert_eq!(one.summary().max, Duration::from_micros(30));
+    }
+
+    #[test]
+    fn nothing_measured_is_nothing() {
+        assert_eq!(Histogram::default().summary(), Latency::default());
+        let json = serde_json::to_value(Latency { p50: Duration::from_micros(1_234), ..Latency::default() }).unwrap();
+        assert_eq!(json["p50Ms"], 1.234);
+    }
+}

@@ -1,0 +1,86 @@
+//! What a server on this machine costs: memory and processor time, as the system counts them.
+
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+/// A process at a moment; `None` where the system does not tell (another machine, another system than Linux).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sample {
+    at: Instant,
+    rss_bytes: u64,
+    cpu: Duration,
+}
+
+/// What happened to a process meanwhile.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Cost {
+    pub(crate) rss_before_bytes: u64,
+    pub(crate) rss_bytes: u64,
+    /// 100 is one core.
+    pub(crate) cpu_percent: f64,
+}
+
+impl Sample {
+    #[cfg(target_os = "linux")]
+    pub(crate) fn of(pid: u32) -> Option<Self> {
+        let read = |name: &str| std::fs::read_to_string(format!("/proc/{pid}/{name}")).ok();
+        let ticks = cpu_ticks(&read("stat")?)?;
+        let per_second = rustix::param::clock_ticks_per_second();
+        let cpu = Duration::from_millis(ticks.checked_mul(1_000)?.checked_div(per_second)?);
+        Some(Self { at: Instant::now(), rss_bytes: rss_bytes(&read("status")?)?, cpu })
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    pub(crate) fn of(_pid: u32) -> Option<Self> {
+        None
+    }
+
+    pub(crate) fn until(self, later: Self) -> Cost {
+        let elapsed = later.at.duration_since(self.at).as_secs_f64().max(0.001);
+        let cpu_percent = later.cpu.saturating_sub(self.cpu).as_secs_f64() / elapsed * 100.0;
+        Cost {
+            rss_before_bytes: self.rss_bytes,
+            rss_bytes: later.rss_bytes,
+            cpu_percent: (cpu_percent * 10.0).round() / 10.0,
+        }
+    }
+}
+
+/// `VmRSS:     1234 kB` of /proc/PID/status.
+#[cfg(target_os = "linux")]
+fn rss_bytes(status: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1_024)
+}
+
+/// utime and stime of /proc/PID/stat: fields 14 and 15, counted after the name, which may hold anything.
+#[cfg(target_os = "linux")]
+fn cpu_ticks(stat: &str) -> Option<u64> {
+    let (_, after_name) = stat.rsplit_once(')')?;
+    let mut fields = after_name.split_whitespace().skip(11);
+    let (user, system): (u64, u64) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+    user.checked_add(system)
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_has_memory_and_time() {
+        let sample = Sample::of(std::process::id()).unwrap();
+        assert!(sample.rss_bytes > 100_000);
+        let cost = sample.until(Sample::of(std::process::id()).unwrap());
+        assert!(cost.rss_bytes > 100_000 && cost.cpu_percent >= 0.0);
+        assert!(Sample::of(u32::MAX).is_none());
+    }
+
+    #[test]
+    fn a_name_with_anything_in_it_does_not_shift_the_fields() {
+        let stat = "7 (a) b (c) S 1 2 3 4 5 6 7 8 9 10 40 2 13";
+        assert_eq!(cpu_ticks(stat), Some(42));
+        assert_eq!(rss_bytes("Name:\tx\nVmRSS:\t    12 kB\n"), Some(12_288));
+    }
+}

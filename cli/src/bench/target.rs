@@ -1,0 +1,148 @@
+//! The server that is measured.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::Args;
+use zim_client_sdk::Trust;
+
+use super::process::{Cost, Sample};
+use crate::exit::{Exit, Failure};
+use crate::local_server::LocalServer;
+use crate::output::Output;
+use crate::profile::Profile;
+use crate::start_file::StartFile;
+
+/// Limits that protect a server from one client, which is what a bench looks like.
+const RAISED: [&str; 7] = [
+    "limits.messages_per_second=1000000",
+    "limits.message_burst=1000000",
+    "limits.requests_per_second=1000000",
+    "limits.request_burst=1000000",
+    "limits.max_connections_per_address=1000000",
+    "limits.handshakes_per_second_per_address=1000000",
+    "limits.session_queue_bytes=4194304",
+];
+
+/// Which server.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Which server")]
+pub(crate) struct TargetArgs {
+    /// A server that runs elsewhere
+    #[arg(long, global = true, value_name = "HOST:PORT")]
+    server: Option<String>,
+    /// The app of that server
+    #[arg(long, global = true, value_name = "N")]
+    app_id: Option<u32>,
+    /// The secret of that app
+    #[arg(long, global = true, env = "ZIM_APP_SIGN", hide_env_values = true, value_name = "SIGN")]
+    app_sign: Option<String>,
+    /// The SHA-256 of that server's certificate
+    #[arg(long, global = true, value_name = "HEX")]
+    fingerprint: Option<String>,
+    /// The roots of that server's certificate (PEM)
+    #[arg(long, global = true, value_name = "FILE", conflicts_with = "fingerprint")]
+    ca: Option<PathBuf>,
+    /// The data folder of a server that runs on this machine
+    #[arg(long, global = true, value_name = "FOLDER", conflicts_with = "server")]
+    server_data: Option<PathBuf>,
+    /// The binary to start [default: zim-server beside this program]
+    #[arg(long, global = true, value_name = "FILE", conflicts_with_all = ["server", "server_data"])]
+    server_bin: Option<PathBuf>,
+    /// The database of the server to start [default: SQLite in a temporary folder]
+    #[arg(long, global = true, value_name = "URL", conflicts_with_all = ["server", "server_data"])]
+    database: Option<String>,
+    /// A setting of the server to start, as in workers=2
+    #[arg(long = "set", global = true, value_name = "NAME=VALUE", conflicts_with_all = ["server", "server_data"])]
+    set: Vec<String>,
+}
+
+/// A server, and how to reach it.
+#[derive(Debug)]
+pub(crate) struct Target {
+    pub(crate) profile: Profile,
+    pub(crate) address: SocketAddr,
+    pub(crate) host: String,
+    pub(crate) trust: Trust,
+    pub(crate) app_id: u32,
+    pub(crate) app_sign: String,
+    /// Names the users of this run, so that runs against one server do not meet.
+    pub(crate) run: String,
+    /// Where the process can be looked at.
+    pid: Option<u32>,
+    own: Option<LocalServer>,
+}
+
+impl Target {
+    pub(crate) async fn open(args: &TargetArgs, output: Output) -> Result<Self, Failure> {
+        if let Some(folder) = &args.server_data {
+            let found = StartFile::find(Some(folder))?.ok_or_else(|| Failure::other("no server runs there"))?;
+            return Self::new(found.profile(), Some(found.pid), None).await;
+        }
+        if args.server.is_some() {
+            let mut profile = Profile {
+                server: args.server.clone(),
+                app_id: args.app_id,
+                app_sign: args.app_sign.clone(),
+                ..Profile::default()
+            };
+            profile.set_trust(args.fingerprint.clone(), args.ca.clone());
+            return Self::new(profile, None, None).await;
+        }
+        let mut arguments: Vec<String> = Vec::new();
+        if let Some(database) = &args.database {
+            arguments.extend(["--database".to_owned(), database.clone()]);
+        }
+        let settings = RAISED.iter().map(|setting| (*setting).to_owned()).chain(args.set.iter().cloned());
+        arguments.extend(settings.flat_map(|setting| ["--set".to_owned(), setting]));
+        let own = LocalServer::start(args.server_bin.as_deref(), &arguments).await?;
+        output.note(format!("a server of its own on {}, ready in {} ms", own.address(), own.ready_in().as_millis()));
+        Self::new(own.profile(), Some(own.pid()), Some(own)).await
+    }
+
+    async fn new(profile: Profile, pid: Option<u32>, own: Option<LocalServer>) -> Result<Self, Failure> {
+        let server = profile.server.clone().unwrap_or_default();
+        let address = tokio::net::lookup_host(&server).await.ok().and_then(|mut found| found.next()).ok_or_else(|| {
+            Failure::new(Exit::Network, format!("{server:?} is not the address of a server"))
+        })?;
+        let host = server.rsplit_once(':').map_or(server.as_str(), |(host, _)| host);
+        let (Some(app_id), Some(app_sign)) = (profile.app_id, profile.app_sign.clone()) else {
+            return Err(Failure::usage("--app-id and --app-sign are needed to log in at that server"));
+        };
+        let mut run = [0; 3];
+        getrandom::fill(&mut run).map_err(|error| Failure::other(error.to_string()))?;
+        Ok(Self {
+            host: host.trim_matches(['[', ']']).to_owned(),
+            trust: profile.trust()?,
+            profile,
+            address,
+            app_id,
+            app_sign,
+            run: zim_protocol::id::hex(&run),
+            pid,
+            own,
+        })
+    }
+
+    /// A user of this run.
+    pub(crate) fn user(&self, role: &str, number: usize) -> String {
+        format!("bench-{}-{role}{number}", self.run)
+    }
+
+    /// The server now, where it can be looked at.
+    pub(crate) fn sample(&self) -> Option<Sample> {
+        self.pid.and_then(Sample::of)
+    }
+
+    /// What the server cost since `before`.
+    pub(crate) fn cost(&self, before: Option<Sample>) -> Option<Cost> {
+        Some(before?.until(self.sample()?))
+    }
+
+    pub(crate) async fn close(self) -> Result<(), Failure> {
+        match self.own {
+            Some(own) => own.stop().await,
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,339 @@
+//! `zim admin …`: the operator's service of a server.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use serde::Serialize;
+use tonic::metadata::MetadataValue;
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Request, Status};
+use zim_protocol::admin::AdminClient;
+use zim_protocol::{
+    App, CreateAppRequest, DisconnectUserRequest, ListAppsRequest, ListSessionsRequest, MintTokenRequest, PlatformType,
+    SessionInfo,
+};
+
+use crate::context::{Context, now_ms};
+use crate::exit::{Exit, Failure};
+use crate::output::{Align, Table, preview, when};
+use crate::start_file::StartFile;
+
+/// `zim admin`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The address and the key are found in the data folder of a server that runs on this machine: zim-data in this folder, or
+the one that --server-data names. Elsewhere say them with --admin-url and ZIM_ADMIN_KEY.
+
+Examples:
+  zim admin app create --name shop
+  zim admin sessions
+  zim admin disconnect bob
+  ZIM_ADMIN_KEY=… zim admin --admin-url http://10.0.0.5:4712 app list")]
+pub(crate) struct AdminArgs {
+    #[command(flatten)]
+    access: AdminAccess,
+    #[command(subcommand)]
+    command: AdminCommand,
+}
+
+/// Where the operator's service is, and the key to it.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Operator's service")]
+pub(crate) struct AdminAccess {
+    /// The address, as in http://127.0.0.1:4712
+    #[arg(long, global = true, env = "ZIM_ADMIN_URL", value_name = "URL")]
+    admin_url: Option<String>,
+    /// The key, as in admin.key of the server's data folder
+    #[arg(long, global = true, env = "ZIM_ADMIN_KEY", hide_env_values = true, value_name = "KEY")]
+    admin_key: Option<String>,
+    /// The data folder of a server on this machine
+    #[arg(long, global = true, env = "ZIM_SERVER_DATA", value_name = "FOLDER")]
+    server_data: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum AdminCommand {
+    /// Apps: nothing of one is visible in another
+    #[command(subcommand)]
+    App(AppCommand),
+    /// Make a token with which a user logs in
+    Token {
+        /// Who
+        user: String,
+        /// The app [default: the first]
+        #[arg(long, value_name = "N")]
+        app_id: Option<u32>,
+        /// How long it is good for
+        #[arg(long, value_name = "SECONDS", default_value_t = 86_400)]
+        seconds: u32,
+    },
+    /// List the sessions that are connected now
+    Sessions {
+        /// Of this user alone
+        user: Option<String>,
+        /// The app [default: the first]
+        #[arg(long, value_name = "N")]
+        app_id: Option<u32>,
+    },
+    /// End all sessions of a user; he may log in again
+    Disconnect {
+        /// Who
+        user: String,
+        /// The app [default: the first]
+        #[arg(long, value_name = "N")]
+        app_id: Option<u32>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum AppCommand {
+    /// Make an app, and print its secrets
+    Create {
+        /// For the operator
+        #[arg(long, default_value = "", hide_default_value = true)]
+        name: String,
+        /// The app's number [default: the server chooses]
+        #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+        app_id: u32,
+    },
+    /// List the apps, without their secrets
+    List,
+}
+
+type Client = AdminClient<InterceptedService<Channel, Key>>;
+
+/// Adds the key to every call.
+#[derive(Clone)]
+pub(crate) struct Key(MetadataValue<tonic::metadata::Ascii>);
+
+impl std::fmt::Debug for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Key").finish_non_exhaustive()
+    }
+}
+
+impl Interceptor for Key {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        request.metadata_mut().insert("authorization", self.0.clone());
+        Ok(request)
+    }
+}
+
+/// A connection to the operator's service.
+#[derive(Debug)]
+pub(crate) struct Operator {
+    pub(crate) client: Client,
+    local: Option<StartFile>,
+}
+
+impl AdminAccess {
+    pub(crate) async fn connect(&self) -> Result<Operator, Failure> {
+        let local = match (&self.admin_url, &self.server_data) {
+            // An address elsewhere has nothing to do with the server that runs here.
+            (Some(_), None) => None,
+            (_, folder) => StartFile::find(folder.as_ref())?,
+        };
+        let (url, key) = self.choose(local.as_ref())?;
+        let mut bearer: MetadataValue<_> =
+            format!("Bearer {key}").parse().map_err(|_| Failure::usage("the key has characters that no key has"))?;
+        bearer.set_sensitive(true);
+        let endpoint = Endpoint::from_shared(url.clone())
+            .map_err(|error| Failure::usage(format!("--admin-url {url}: {error}")))?
+            .connect_timeout(Duration::from_secs(5))
+            .timeout(Duration::from_secs(30));
+        let channel = endpoint.connect().await.map_err(|error| {
+            let cause = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
+            Failure::new(Exit::Network, format!("the operator's service at {url} cannot be reached: {cause}"))
+                .hint("is the server running, and started with --admin?")
+        })?;
+        Ok(Operator { client: AdminClient::with_interceptor(channel, Key(bearer)), local })
+    }
+
+    fn choose(&self, local: Option<&StartFile>) -> Result<(String, String), Failure> {
+        let url = match (&self.admin_url, local) {
+            (Some(url), _) if url.contains("://") => url.clone(),
+            (Some(address), _) => format!("http://{address}"),
+            (None, Some(local)) => match &local.admin {
+                Some(address) => format!("http://{address}"),
+                None => return Err(Failure::other("the server on this machine runs without the operator's service")),
+            },
+            (None, None) => "http://127.0.0.1:4712".to_owned(),
+        };
+        let key = self.admin_key.clone().or_else(|| local.and_then(|local| local.admin_key.clone())).ok_or_else(|| {
+            Failure::new(Exit::Auth, "the operator's key is not known")
+                .hint("it is in admin.key of the server's data folder: --server-data FOLDER, or ZIM_ADMIN_KEY")
+        })?;
+        Ok((url, key))
+    }
+}
+
+impl Operator {
+    /// The first app, of a server on this machine.
+    pub(crate) fn first_app(&self) -> Option<u32> {
+        self.local.as_ref().map(|local| local.app_id)
+    }
+
+    /// For a server that has one app alone: there is nothing to choose.
+    pub(crate) async fn only_app(&mut self) -> Result<u32, Failure> {
+        let apps = self.client.list_apps(ListAppsRequest {}).await.map_err(|status| refused(&status))?.into_inner().apps;
+        match apps.as_slice() {
+            [app] => Ok(app.app_id),
+            _ => Err(Failure::usage(format!("the server has {} apps: --app-id says which is meant", apps.len()))
+                .hint("zim admin app list")),
+        }
+    }
+
+    async fn app(&mut self, given: Option<u32>) -> Result<u32, Failure> {
+        match given.or(self.first_app()) {
+            Some(app_id) => Ok(app_id),
+            None => self.only_app().await,
+        }
+    }
+}
+
+/// What the operator's service says, as a failure of this program.
+pub(crate) fn refused(status: &Status) -> Failure {
+    let exit = match status.code() {
+        Code::Unauthenticated | Code::PermissionDenied => Exit::Auth,
+        Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => Exit::Network,
+        _ => Exit::Refused,
+    };
+    let failure = Failure::new(exit, status.message());
+    match exit {
+        Exit::Auth => failure.hint("the key is in admin.key of the server's data folder"),
+        _ => failure,
+    }
+}
+
+pub(crate) async fn run(args: AdminArgs, context: &Context) -> Result<(), Failure> {
+    let mut operator = args.access.connect().await?;
+    match args.command {
+        AdminCommand::App(AppCommand::Create { name, app_id }) => {
+            let request = CreateAppRequest { app_id, name };
+            let made = operator.client.create_app(request).await.map_err(|status| refused(&status))?;
+            show_app(context, &made.into_inner())
+        }
+        AdminCommand::App(AppCommand::List) => {
+            let apps = operator.client.list_apps(ListAppsRequest {}).await.map_err(|status| refused(&status))?;
+            list_apps(context, &apps.into_inner().apps)
+        }
+        AdminCommand::Token { user, app_id, seconds } => {
+            let app_id = operator.app(app_id).await?;
+            let request = MintTokenRequest { app_id, user_id: user, effective_seconds: seconds.into() };
+            let minted = operator.client.mint_token(request).await.map_err(|status| refused(&status))?.into_inner();
+            if context.output.is_json() {
+                return context.output.json(&minted);
+            }
+            context.output.line(&minted.token)
+        }
+        AdminCommand::Sessions { user, app_id } => {
+            let app_id = operator.app(app_id).await?;
+            let request = ListSessionsRequest { app_id, user_id: user.unwrap_or_default() };
+            let found = operator.client.list_sessions(request).await.map_err(|status| refused(&status))?;
+            list_sessions(context, &found.into_inner().sessions)
+        }
+        AdminCommand::Disconnect { user, app_id } => {
+            let app_id = operator.app(app_id).await?;
+            let request = DisconnectUserRequest { app_id, user_id: user.clone() };
+            let done = operator.client.disconnect_user(request).await.map_err(|status| refused(&status))?.into_inner();
+            if context.output.is_json() {
+                return context.output.json(&done);
+            }
+            let user = preview(&user, 32);
+            context.output.line(match done.sessions {
+                0 => format!("{user} was not connected."),
+                1 => format!("One session of {user} has ended."),
+                many => format!("{many} sessions of {user} have ended."),
+            })
+        }
+    }
+}
+
+fn show_app(context: &Context, app: &App) -> Result<(), Failure> {
+    if context.output.is_json() {
+        return context.output.json(app);
+    }
+    let rows = [
+        ("app id", app.app_id.to_string()),
+        ("name", preview(&app.name, 60)),
+        ("app sign", app.app_sign.clone()),
+        ("secret", app.server_secret.clone()),
+    ];
+    rows.into_iter().try_for_each(|(what, value)| context.output.line(format!("{what:<12}{value}")))
+}
+
+fn list_apps(context: &Context, apps: &[App]) -> Result<(), Failure> {
+    /// The list holds no secrets, so it has no empty fields for them either.
+    #[derive(Serialize)]
+    struct Listed<'a> {
+        #[serde(rename = "appID")]
+        app_id: u32,
+        name: &'a str,
+    }
+    if context.output.is_json() {
+        let mut listed = apps.iter().map(|app| Listed { app_id: app.app_id, name: &app.name });
+        return listed.try_for_each(|app| context.output.json(&app));
+    }
+    let mut table = Table::new(&[("APP ID", Align::Right), ("NAME", Align::Left)]);
+    apps.iter().for_each(|app| table.row([app.app_id.to_string(), preview(&app.name, 60)]));
+    context.output.table(&table)
+}
+
+fn list_sessions(context: &Context, sessions: &[SessionInfo]) -> Result<(), Failure> {
+    if context.output.is_json() {
+        return sessions.iter().try_for_each(|session| context.output.json(session));
+    }
+    if sessions.is_empty() {
+        return context.output.line("Nobody is connected.");
+    }
+    let mut table = Table::new(&[
+        ("USER", Align::Left),
+        ("PLATFORM", Align::Left),
+        ("SINCE", Align::Left),
+        ("ADDRESS", Align::Left),
+        ("SDK", Align::Left),
+    ]);
+    for session in sessions {
+        let platform = PlatformType::try_from(session.platform).map_or_else(|_| "?".to_owned(), |known| format!("{known:?}"));
+        table.row([
+            preview(&session.user_id, 32),
+            platform,
+            when(session.login_at_ms, now_ms()),
+            session.address.clone(),
+            preview(&session.sdk_version, 20),
+        ]);
+    }
+    context.output.table(&table)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn access(url: Option<&str>, key: Option<&str>) -> AdminAccess {
+        AdminAccess { admin_url: url.map(str::to_owned), admin_key: key.map(str::to_owned), server_data: None }
+    }
+
+    #[test]
+    fn the_address_may_come_without_its_scheme() {
+        let choose = |url, key| access(url, key).choose(None);
+        assert_eq!(choose(Some("10.0.0.5:4712"), Some("k")).unwrap().0, "http://10.0.0.5:4712");
+        assert_eq!(choose(None, Some("k")).unwrap().0, "http://127.0.0.1:4712");
+        assert_eq!(choose(None, None).unwrap_err().exit, Exit::Auth);
+    }
+
+    #[test]
+    fn what_the_service_says_has_the_right_exit_code() {
+        assert_eq!(refused(&Status::unauthenticated("x")).exit, Exit::Auth);
+        assert_eq!(refused(&Status::unavailable("x")).exit, Exit::Network);
+        assert_eq!(refused(&Status::not_found("x")).exit, Exit::Refused);
+    }
+
+    #[test]
+    fn keys_stay_out_of_debug() {
+        assert!(!format!("{:?}", Key(MetadataValue::from_static("Bearer secret"))).contains("secret"));
+    }
+}

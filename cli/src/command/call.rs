@@ -1,0 +1,155 @@
+//! `zim call Message/SendMessage '{…}'`: any method of the server.
+
+use std::io::Read;
+
+use clap::Args;
+use serde::Serialize;
+use serde_json::Value;
+use zim_protocol::{Access, Lane, METHODS, Method};
+
+use crate::context::Context;
+use crate::exit::Failure;
+use crate::output::{Align, Table, preview};
+
+/// `zim call`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  zim call --list
+  zim call User/QueryUsersInfo '{\"userIDs\":[\"bob\"]}'
+  zim call Message/SendMessage '{\"message\":{\"type\":1,\"message\":\"hi\"},\"toConversationID\":\"bob\"}'
+
+Names and numbers are those of the reference documentation; what is left out has its default.")]
+pub(crate) struct CallArgs {
+    /// The method, as --list shows it
+    #[arg(required_unless_present = "list", value_name = "METHOD")]
+    method: Option<String>,
+    /// The request; - reads standard input
+    #[arg(value_name = "JSON", default_value = "{}", hide_default_value = true)]
+    request: String,
+    /// List the methods with what they do
+    #[arg(long, conflicts_with_all = ["method", "request"])]
+    list: bool,
+    /// Also those that only an SDK needs
+    #[arg(long, requires = "list")]
+    internal: bool,
+}
+
+/// A method, as a program reads it.
+#[derive(Serialize)]
+struct Listed {
+    method: &'static str,
+    name: &'static str,
+    doc: &'static str,
+    request: &'static str,
+    response: &'static str,
+    changes: bool,
+    access: &'static str,
+    deprecated: bool,
+    internal: bool,
+}
+
+impl From<&'static Method> for Listed {
+    fn from(method: &'static Method) -> Self {
+        Self {
+            method: method.path,
+            name: method.reference,
+            doc: method.doc,
+            request: method.request,
+            response: method.response,
+            changes: method.lane == Lane::Write,
+            access: if method.access == Access::Anyone { "anyone" } else { "user" },
+            deprecated: method.deprecated,
+            internal: method.internal,
+        }
+    }
+}
+
+pub(crate) async fn run(args: CallArgs, context: &Context) -> Result<(), Failure> {
+    if args.list {
+        return list(context, args.internal);
+    }
+    let path = args.method.unwrap_or_default();
+    let method = find(&path)?;
+    let request = read_request(&args.request)?;
+    let session = context.one_shot().await?;
+    let answer = session.zim.call_json(method.path, request).await;
+    session.end().await;
+    let answer = answer?;
+    if context.output.is_json() {
+        return context.output.json(&answer);
+    }
+    // JSON spells control characters out, so that it is safe on a terminal.
+    context.output.line(serde_json::to_string_pretty(&answer)?)
+}
+
+fn list(context: &Context, internal: bool) -> Result<(), Failure> {
+    let methods = METHODS.iter().filter(|method| internal || !method.internal);
+    if context.output.is_json() {
+        return methods.map(Listed::from).try_for_each(|method| context.output.json(&method));
+    }
+    let mut table = Table::new(&[("METHOD", Align::Left), ("", Align::Left)]);
+    for method in methods {
+        table.row([method.path.to_owned(), preview(method.doc, 100)]);
+    }
+    context.output.table(&table)
+}
+
+fn find(path: &str) -> Result<&'static Method, Failure> {
+    zim_protocol::method(path).ok_or_else(|| {
+        let failure = Failure::usage(format!("there is no method {path:?}"));
+        match alike(path).as_slice() {
+            [] => failure.hint("zim call --list"),
+            alike => failure.hint(format!("did you mean {}?", alike.join(" or "))),
+        }
+    })
+}
+
+/// Methods that somebody may have meant: by another spelling, or by a part of the name.
+fn alike(path: &str) -> Vec<&'static str> {
+    let plain = |text: &str| text.chars().filter(|letter| letter.is_alphanumeric()).collect::<String>().to_lowercase();
+    let wanted = plain(path);
+    if wanted.len() < 3 {
+        return Vec::new();
+    }
+    let is_alike = |method: &&Method| plain(method.path).contains(&wanted) || wanted.contains(&plain(method.rpc));
+    METHODS.iter().filter(is_alike).map(|method| method.path).take(3).collect()
+}
+
+fn read_request(text: &str) -> Result<Value, Failure> {
+    let mut from_stdin = String::new();
+    let text = if text == "-" {
+        std::io::stdin().lock().read_to_string(&mut from_stdin)?;
+        &from_stdin
+    } else {
+        text
+    };
+    let value: Value =
+        serde_json::from_str(text).map_err(|error| Failure::usage(format!("the request is not JSON: {error}")))?;
+    if !value.is_object() {
+        return Err(Failure::usage("the request must be a JSON object, as in {\"userIDs\":[\"bob\"]}"));
+    }
+    Ok(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_method_is_found_and_a_slip_gets_a_hint() {
+        assert_eq!(find("Message/SendMessage").unwrap().reference, "sendMessage");
+        for slip in ["sendMessage", "send_message", "message/sendmessage", "Messages/SendMessage"] {
+            let hint = find(slip).unwrap_err().hint.unwrap();
+            assert!(hint.contains("did you mean Message/SendMessage"), "{slip}: {hint}");
+        }
+        assert_eq!(find("x").unwrap_err().hint.as_deref(), Some("zim call --list"));
+    }
+
+    #[test]
+    fn a_request_is_an_object() {
+        assert_eq!(read_request("{}").unwrap(), serde_json::json!({}));
+        assert!(read_request("{").unwrap_err().message.contains("not JSON"));
+        assert!(read_request("[]").unwrap_err().message.contains("object"));
+    }
+}

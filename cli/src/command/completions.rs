@@ -1,0 +1,25 @@
+//! `zim completions SHELL`
+
+use std::io::Write;
+
+use clap::{Args, CommandFactory};
+use clap_complete::Shell;
+
+use crate::exit::Failure;
+
+/// `zim completions`
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  zim completions bash > ~/.local/share/bash-completion/completions/zim
+  zim completions zsh > \"${fpath[1]}/_zim\"
+  zim completions fish > ~/.config/fish/completions/zim.fish")]
+pub(crate) struct CompletionsArgs {
+    /// The shell
+    shell: Shell,
+}
+
+pub(crate) fn run(args: &CompletionsArgs) -> Result<(), Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut crate::args::Args::command(), "zim", &mut script);
+    Ok(std::io::stdout().lock().write_all(&script)?)
+}

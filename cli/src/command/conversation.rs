@@ -1,0 +1,160 @@
+//! `zim conversation …`
+
+use clap::{Args, Subcommand};
+use zim_protocol::{
+    Conversation, ConversationFilterOption, ConversationQueryConfig, ConversationTotalUnreadMessageCountQueryConfig,
+    ConversationType,
+};
+
+use crate::context::{Context, Session, now_ms};
+use crate::describe;
+use crate::exit::Failure;
+use crate::output::{Align, Ink, Table, when};
+
+/// `zim conversation`
+#[derive(Debug, Subcommand)]
+#[command(after_help = "\
+Examples:
+  zim conversation list
+  zim conversation list --unread | jq -r .conversationID
+  zim conversation clear bob")]
+pub(crate) enum ConversationCommand {
+    /// List conversations, the newest first
+    List(ListArgs),
+    /// Show one
+    Show {
+        /// The user
+        with: String,
+    },
+    /// Read one: nothing in it is unread any more, on no device
+    Clear {
+        /// The user
+        with: String,
+    },
+    /// How many messages are unread in all
+    Unread,
+}
+
+/// `zim conversation list`
+#[derive(Debug, Args)]
+pub(crate) struct ListArgs {
+    /// Only those with unread messages
+    #[arg(long)]
+    unread: bool,
+    /// How many
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(i64).range(1..))]
+    count: i64,
+}
+
+pub(crate) async fn run(command: ConversationCommand, context: &Context) -> Result<(), Failure> {
+    let mut session = context.one_shot().await?;
+    let outcome = async {
+        session.synced().await?;
+        match command {
+            ConversationCommand::List(args) => list(&args, context, &session).await,
+            ConversationCommand::Show { with } => show(&with, context, &session).await,
+            ConversationCommand::Clear { with } => clear(&with, context, &session).await,
+            ConversationCommand::Unread => unread(context, &session).await,
+        }
+    }
+    .await;
+    session.end().await;
+    outcome
+}
+
+async fn list(args: &ListArgs, context: &Context, session: &Session) -> Result<(), Failure> {
+    let config = ConversationQueryConfig { count: args.count, ..ConversationQueryConfig::default() };
+    let filter =
+        ConversationFilterOption { is_only_unread_conversation: args.unread, ..ConversationFilterOption::default() };
+    let found = session.zim.query_conversation_list(config, filter).await?.conversation_list;
+    if context.output.is_json() {
+        return found.iter().try_for_each(|conversation| context.output.json(conversation));
+    }
+    if found.is_empty() {
+        return context.output.line(if args.unread {
+            "Nothing is unread."
+        } else {
+            "There are no conversations yet: zim send USER \"hi\" begins one."
+        });
+    }
+    context.output.table(&table(&found, &session.user_id, now_ms()))
+}
+
+/// Conversations for people.
+pub(crate) fn table(conversations: &[Conversation], me: &str, now_ms: i64) -> Table {
+    let mut table = Table::new(&[
+        ("UNREAD", Align::Right),
+        ("WITH", Align::Left),
+        ("WHEN", Align::Left),
+        ("LAST MESSAGE", Align::Left),
+    ]);
+    for conversation in conversations {
+        let unread = match conversation.unread_message_count {
+            0 => "-".to_owned(),
+            count => count.to_string(),
+        };
+        let (at, last) = match &conversation.last_message {
+            Some(last) if last.sender_user_id == me => (last.timestamp, format!("you: {}", describe::short(last))),
+            Some(last) => (last.timestamp, describe::short(last)),
+            None => (0, String::new()),
+        };
+        table.row([unread, describe::name(conversation), when(at, now_ms), last]);
+    }
+    table
+}
+
+async fn show(with: &str, context: &Context, session: &Session) -> Result<(), Failure> {
+    let found = session.zim.query_conversation(with, ConversationType::Peer).await?;
+    if context.output.is_json() {
+        return context.output.json(&found);
+    }
+    let Some(conversation) = found.conversation else { return Ok(()) };
+    let now = now_ms();
+    let mut rows = vec![
+        ("with", describe::name(&conversation)),
+        ("unread", conversation.unread_message_count.to_string()),
+        ("read up to", conversation.read_message_seq.to_string()),
+    ];
+    if let Some(last) = &conversation.last_message {
+        rows.push(("last", format!("number {}, {}", last.message_seq, when(last.timestamp, now))));
+        rows.push(("", format!("{}: {}", describe::sender(last), describe::short(last))));
+    }
+    rows.into_iter().try_for_each(|(what, value)| context.output.line(format!("{what:<12}{value}")))
+}
+
+async fn clear(with: &str, context: &Context, session: &Session) -> Result<(), Failure> {
+    let cleared = session.zim.clear_conversation_unread_message_count(with, ConversationType::Peer).await?;
+    if context.output.is_json() {
+        return context.output.json(&cleared);
+    }
+    let name = context.output.paint(Ink::Name, &cleared.conversation_id);
+    context.output.line(format!("Everything from {name} is read."))
+}
+
+async fn unread(context: &Context, session: &Session) -> Result<(), Failure> {
+    let config = ConversationTotalUnreadMessageCountQueryConfig::default();
+    let total = session.zim.query_conversation_total_unread_message_count(config).await?;
+    if context.output.is_json() {
+        return context.output.json(&total);
+    }
+    context.output.line(format!("{} unread", total.unread_message_count))
+}
+
+#[cfg(test)]
+mod tests {
+    use zim_protocol::Message;
+
+    use super::*;
+
+    #[test]
+    fn the_list_shows_what_is_new_and_who_spoke_last() {
+        let conversation = |id: &str, unread, sender: &str| Conversation {
+            conversation_id: id.into(),
+            unread_message_count: unread,
+            last_message: Some(Message { sender_user_id: sender.into(), ..Message::text("hi\nthere") }),
+            ..Conversation::default()
+        };
+        let rows = table(&[conversation("bob", 2, "bob"), conversation("carol", 0, "ann")], "ann", 0).render();
+        assert_eq!(rows, ["UNREAD  WITH   WHEN  LAST MESSAGE", "     2  bob          hi there", "     -  carol        you: hi there"]);
+    }
+}

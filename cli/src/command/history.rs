@@ -1,0 +1,159 @@
+//! `zim history WITH`
+
+use clap::Args;
+use zim_protocol::{ConversationType, Message, MessageQueryConfig};
+
+use crate::context::{Context, Session};
+use crate::describe;
+use crate::exit::Failure;
+use crate::output::{Ink, date};
+
+/// What one question may ask for.
+const PAGE: i64 = 100;
+
+/// `zim history`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  zim history bob                     the last 20 messages
+  zim history bob --before 120        the 20 before number 120
+  zim history bob --all | jq -r .message")]
+pub(crate) struct HistoryArgs {
+    /// The user
+    #[arg(value_name = "WITH")]
+    with: String,
+    /// How many messages
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(i64).range(1..))]
+    count: i64,
+    /// Those before this number
+    #[arg(long, value_name = "SEQ", conflicts_with = "after", value_parser = clap::value_parser!(i64).range(1..))]
+    before: Option<i64>,
+    /// Those after this number; 0 begins with the first message
+    #[arg(long, value_name = "SEQ", value_parser = clap::value_parser!(i64).range(0..))]
+    after: Option<i64>,
+    /// All there are
+    #[arg(long, conflicts_with = "count")]
+    all: bool,
+}
+
+impl HistoryArgs {
+    /// From old to new, in which order pages can be shown while they come.
+    fn forward(&self) -> bool {
+        self.after.is_some() || (self.all && self.before.is_none())
+    }
+
+    fn wanted(&self) -> i64 {
+        if self.all { i64::MAX } else { self.count }
+    }
+}
+
+pub(crate) async fn run(args: HistoryArgs, context: &Context) -> Result<(), Failure> {
+    let session = context.one_shot().await?;
+    let shown = if args.forward() {
+        forward(&args, context, &session).await
+    } else {
+        backward(&args, context, &session).await
+    };
+    session.end().await;
+    if shown? == 0 && !context.output.is_json() {
+        context.output.line(format!("There are no messages with {}.", args.with))?;
+    }
+    Ok(())
+}
+
+async fn page(args: &HistoryArgs, session: &Session, anchor: i64, count: i64, reverse: bool) -> Result<Vec<Message>, Failure> {
+    let anchor = (anchor > 0).then(|| Message {
+        message_seq: anchor,
+        conversation_id: args.with.clone(),
+        conversation_type: ConversationType::Peer as i32,
+        ..Message::default()
+    });
+    let config = MessageQueryConfig { next_message: anchor, count, reverse, ..MessageQueryConfig::default() };
+    let result = session.zim.query_history_message(&args.with, ConversationType::Peer, config).await?;
+    Ok(result.message_list)
+}
+
+async fn forward(args: &HistoryArgs, context: &Context, session: &Session) -> Result<usize, Failure> {
+    let (mut left, mut anchor) = (args.wanted(), args.after.unwrap_or(0));
+    let (mut shown, mut day) = (0, String::new());
+    while left > 0 {
+        let messages = page(args, session, anchor, left.min(PAGE), false).await?;
+        let Some(last) = messages.last() else { break };
+        (anchor, left) = (last.message_seq, left - i64::try_from(messages.len()).unwrap_or(left));
+        shown += messages.len();
+        show(context, &messages, &mut day)?;
+    }
+    Ok(shown)
+}
+
+async fn backward(args: &HistoryArgs, context: &Context, session: &Session) -> Result<usize, Failure> {
+    let (mut left, mut anchor) = (args.wanted(), args.before.unwrap_or(0));
+    let mut pages = Vec::new();
+    while left > 0 {
+        let messages = page(args, session, anchor, left.min(PAGE), true).await?;
+        let Some(first) = messages.first() else { break };
+        (anchor, left) = (first.message_seq, left - i64::try_from(messages.len()).unwrap_or(left));
+        pages.push(messages);
+        if anchor <= 1 {
+            break;
+        }
+    }
+    pages.reverse();
+    let messages = pages.concat();
+    show(context, &messages, &mut String::new())?;
+    Ok(messages.len())
+}
+
+/// Messages, with a heading for each day; `day` is the one that was shown last.
+fn show(context: &Context, messages: &[Message], day: &mut String) -> Result<(), Failure> {
+    let columns = describe::who_columns(messages);
+    for message in messages {
+        if context.output.is_json() {
+            context.output.json(message)?;
+            continue;
+        }
+        let on = date(message.timestamp);
+        if on != *day {
+            context.output.line(context.output.paint(Ink::Dim, &on))?;
+            *day = on;
+        }
+        for line in describe::message(context.output, message, columns) {
+            context.output.line(line)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: HistoryArgs,
+    }
+
+    fn args(line: &str) -> Result<HistoryArgs, clap::Error> {
+        Line::try_parse_from(line.split_whitespace()).map(|line| line.args)
+    }
+
+    #[test]
+    fn the_direction_follows_from_what_is_asked() {
+        for (line, forward, wanted) in [
+            ("history bob", false, 20),
+            ("history bob --before 5 -n 3", false, 3),
+            ("history bob --after 5", true, 20),
+            ("history bob --all", true, i64::MAX),
+            ("history bob --all --before 5", false, i64::MAX),
+        ] {
+            let args = args(line).unwrap();
+            assert_eq!((args.forward(), args.wanted()), (forward, wanted), "{line}");
+        }
+        for bad in ["history", "history bob --count 0", "history bob --before 3 --after 1", "history bob --all --count 3"] {
+            assert!(args(bad).is_err(), "{bad}");
+        }
+    }
+}

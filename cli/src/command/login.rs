@@ -1,0 +1,222 @@
+//! `zim login USER`: logs in for real, and remembers what was used.
+
+use std::io::Read;
+use std::path::PathBuf;
+
+use clap::Args;
+use serde::Serialize;
+
+use crate::context::{Context, config, log_in};
+use crate::exit::Failure;
+use crate::output::Ink;
+use crate::profile::{Profile, fingerprint};
+use crate::start_file::StartFile;
+
+/// `zim login`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+What is not given is taken from the profile, then from the profile in use, then from a server that was started in this folder.
+
+Examples:
+  zim login ann
+  zim login ann --server chat.example.com:4710 --app-id 1 --token \"$TOKEN\"
+  zim login ann --server 10.0.0.5:4710 --app-id 1 --app-sign SIGN --fingerprint HEX
+  zim --profile bob login bob")]
+pub(crate) struct LoginArgs {
+    /// Who you are; the first login makes the user
+    #[arg(value_name = "USER")]
+    user_id: String,
+    /// The server
+    #[arg(long, value_name = "HOST:PORT")]
+    server: Option<String>,
+    /// The app of the server
+    #[arg(long, value_name = "N")]
+    app_id: Option<u32>,
+    /// The secret of an app that trusts its clients
+    #[arg(long, env = "ZIM_APP_SIGN", hide_env_values = true, value_name = "SIGN")]
+    app_sign: Option<String>,
+    /// A token from the app's back end, or - to read it from standard input
+    #[arg(long, env = "ZIM_TOKEN", hide_env_values = true, conflicts_with = "app_sign", value_name = "TOKEN")]
+    token: Option<String>,
+    /// Trust the server with this certificate: its SHA-256, as the server prints it
+    #[arg(long, value_name = "HEX", value_parser = checked_fingerprint)]
+    fingerprint: Option<String>,
+    /// Trust servers with a certificate from these roots (PEM), not those of the system
+    #[arg(long, conflicts_with = "fingerprint", value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// Trust the roots of the system again
+    #[arg(long, conflicts_with_all = ["fingerprint", "ca"])]
+    system_roots: bool,
+    /// The data folder of a server on this machine: says all of the above
+    #[arg(long, env = "ZIM_SERVER_DATA", value_name = "FOLDER")]
+    server_data: Option<PathBuf>,
+}
+
+fn checked_fingerprint(text: &str) -> Result<String, String> {
+    fingerprint(text).map(|bytes| zim_protocol::id::hex(&bytes))
+}
+
+#[derive(Serialize)]
+struct LoggedIn<'a> {
+    #[serde(rename = "userID")]
+    user_id: &'a str,
+    server: &'a str,
+    #[serde(rename = "appID")]
+    app_id: u32,
+    profile: &'a str,
+}
+
+pub(crate) async fn run(args: LoginArgs, context: &Context) -> Result<(), Failure> {
+    if !zim_protocol::id::is_id(&args.user_id) {
+        return Err(Failure::usage(format!("{:?} cannot be a user's id", args.user_id))
+            .hint("ids have ASCII letters, digits and !#$%&()+-:;<=.>?@[]^_{}|~"));
+    }
+    let profile = profile(args, context)?;
+    let session = log_in(config(&profile)?.one_shot(true), &profile).await?;
+    session.end().await;
+    context.profiles.save(&context.name, &profile)?;
+    let (user_id, server) = (profile.user_id.as_deref().unwrap_or(""), profile.server.as_deref().unwrap_or(""));
+    let app_id = profile.app_id.unwrap_or(0);
+    if context.output.is_json() {
+        return context.output.json(&LoggedIn { user_id, server, app_id, profile: &context.name });
+    }
+    let name = context.output.paint(Ink::Name, user_id);
+    context.output.line(format!("Logged in as {name} at {server} (app {app_id}, profile {:?}).", context.name))
+}
+
+/// The profile with what was given now.
+fn profile(args: LoginArgs, context: &Context) -> Result<Profile, Failure> {
+    let known = context.profiles.load(&context.name)?;
+    let is_new = known.is_none();
+    let mut profile = match known {
+        Some(known) => known,
+        None => context.profiles.template()?,
+    };
+    // A named folder goes before what is remembered; the folder that happens to be here does not.
+    let local = match (&args.server_data, &args.server, &profile.server) {
+        (Some(folder), _, _) => StartFile::find(Some(folder))?,
+        (None, None, None) => StartFile::here()?,
+        _ => None,
+    };
+    if let Some(local) = local {
+        context.output.note(format!("using the server on this machine, {}", local.server));
+        profile = Profile { token: profile.token, user_id: profile.user_id, ..local.profile() };
+    } else if is_new && args.server.is_none() {
+        if let Some(server) = &profile.server {
+            context.output.note(format!("using the server of the profile in use, {server}"));
+        }
+    }
+    merge(&mut profile, args)?;
+    let missing = |what: &str| {
+        Failure::usage(format!("{what} is not known"))
+            .hint("a server prints the command to log in when it starts; `zim login --help` explains it")
+    };
+    if profile.server.is_none() {
+        return Err(missing("--server HOST:PORT"));
+    }
+    if profile.app_id.is_none() {
+        return Err(missing("--app-id N"));
+    }
+    if profile.app_sign.is_none() && profile.token.is_none() {
+        return Err(missing("--app-sign SIGN or --token TOKEN"));
+    }
+    Ok(profile)
+}
+
+fn merge(profile: &mut Profile, args: LoginArgs) -> Result<(), Failure> {
+    if profile.user_id.as_ref().is_some_and(|before| *before != args.user_id) {
+        // A token is one person's.
+        profile.token = None;
+    }
+    profile.user_id = Some(args.user_id);
+    let server_changes = args.server.is_some() && args.server != profile.server;
+    if server_changes {
+        // What was trusted and said there is nothing to another server.
+        *profile = Profile { user_id: profile.user_id.take(), ..Profile::default() };
+    }
+    profile.server = args.server.or(profile.server.take());
+    profile.app_id = args.app_id.or(profile.app_id);
+    match (args.app_sign, args.token) {
+        (Some(sign), _) => (profile.app_sign, profile.token) = (Some(sign), None),
+        (None, Some(token)) => (profile.app_sign, profile.token) = (None, Some(read_token(token)?)),
+        (None, None) => {}
+    }
+    profile.set_trust(args.fingerprint, args.ca.map(|file| std::path::absolute(&file).unwrap_or(file)));
+    if args.system_roots {
+        (profile.fingerprint, profile.ca) = (None, None);
+    }
+    Ok(())
+}
+
+fn read_token(token: String) -> Result<String, Failure> {
+    if token != "-" {
+        return Ok(token);
+    }
+    let mut read = String::new();
+    std::io::stdin().lock().take(64 << 10).read_to_string(&mut read)?;
+    Ok(read.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: LoginArgs,
+    }
+
+    fn args(line: &str) -> LoginArgs {
+        Line::try_parse_from(line.split_whitespace()).unwrap().args
+    }
+
+    fn merged(mut profile: Profile, line: &str) -> Profile {
+        merge(&mut profile, args(line)).unwrap();
+        profile
+    }
+
+    #[test]
+    fn what_was_given_once_is_remembered() {
+        let first = merged(Profile::default(), "login ann --server s:1 --app-id 7 --app-sign x");
+        let again = merged(first.clone(), "login ann");
+        assert_eq!(again, first);
+        assert_eq!(first.app_id, Some(7));
+    }
+
+    #[test]
+    fn a_token_replaces_a_sign_and_is_one_persons() {
+        let first = merged(Profile::default(), "login ann --server s:1 --app-id 7 --app-sign x");
+        let token = merged(first, "login ann --token t");
+        assert_eq!((token.app_sign.as_deref(), token.token.as_deref()), (None, Some("t")));
+        assert_eq!(merged(token, "login bob").token, None);
+    }
+
+    #[test]
+    fn another_server_gets_nothing_that_was_for_the_first() {
+        let fingerprint = "ab".repeat(32);
+        let first = merged(
+            Profile::default(),
+            &format!("login ann --server s:1 --app-id 7 --app-sign x --fingerprint {fingerprint}"),
+        );
+        assert_eq!(first.fingerprint.as_deref(), Some(fingerprint.as_str()));
+        let other = merged(first.clone(), "login ann --server t:1 --app-id 7 --app-sign y");
+        assert_eq!(other.fingerprint, None);
+        assert_eq!(merged(first.clone(), "login ann --ca ca.pem").fingerprint, None);
+        assert_eq!(merged(first, "login ann --system-roots").fingerprint, None);
+    }
+
+    #[test]
+    fn options_that_contradict_each_other_are_refused() {
+        for line in [
+            "login ann --token t --app-sign s",
+            "login ann --fingerprint ab",
+            "login ann --ca x --system-roots",
+            "login",
+        ] {
+            assert!(Line::try_parse_from(line.split_whitespace()).is_err(), "{line}");
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! `zim profile …`: who one can be on this machine.
+
+use clap::Subcommand;
+use serde::Serialize;
+
+use crate::context::Context;
+use crate::exit::Failure;
+use crate::output::{Align, Table};
+use crate::profile::Profile;
+
+/// `zim profile`
+#[derive(Debug, Subcommand)]
+#[command(after_help = "\
+Examples:
+  zim --profile bob login bob      make a profile
+  zim profile use bob              all commands are bob's from now on
+  zim --profile ann send bob hi    this one is ann's")]
+pub(crate) enum ProfileCommand {
+    /// List the profiles
+    List,
+    /// Show a profile, without its secrets
+    Show {
+        /// Which [default: the one in use]
+        name: Option<String>,
+    },
+    /// Choose the profile that is used when none is named
+    Use {
+        /// Which
+        name: String,
+    },
+    /// Remove a profile and what was kept of its messages
+    Remove {
+        /// Which
+        name: String,
+    },
+}
+
+/// A profile without its secrets.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Shown {
+    profile: String,
+    in_use: bool,
+    #[serde(rename = "userID")]
+    user_id: Option<String>,
+    server: Option<String>,
+    #[serde(rename = "appID")]
+    app_id: Option<u32>,
+    login: &'static str,
+    trust: String,
+    file: String,
+}
+
+fn shown(name: String, profile: Profile, context: &Context) -> Shown {
+    let login = match (&profile.app_sign, &profile.token) {
+        (Some(_), _) => "app sign",
+        (None, Some(_)) => "token",
+        (None, None) => "logged out",
+    };
+    let trust = match (&profile.fingerprint, &profile.ca) {
+        (Some(fingerprint), _) => format!("fingerprint {fingerprint}"),
+        (None, Some(file)) => format!("roots in {}", file.display()),
+        (None, None) => "roots of the system".to_owned(),
+    };
+    Shown {
+        in_use: name == context.name,
+        file: context.profiles.file(&name).display().to_string(),
+        profile: name,
+        user_id: profile.user_id,
+        server: profile.server,
+        app_id: profile.app_id,
+        login,
+        trust,
+    }
+}
+
+pub(crate) fn run(command: &ProfileCommand, context: &Context) -> Result<(), Failure> {
+    match command {
+        ProfileCommand::List => list(context),
+        ProfileCommand::Show { name } => show(name.as_ref().unwrap_or(&context.name), context),
+        ProfileCommand::Use { name } => {
+            existing(name, context)?;
+            context.profiles.choose(name)?;
+            said(context, name, "is used from now on")
+        }
+        ProfileCommand::Remove { name } => {
+            existing(name, context)?;
+            context.profiles.remove(name)?;
+            said(context, name, "is gone")
+        }
+    }
+}
+
+fn existing(name: &str, context: &Context) -> Result<Profile, Failure> {
+    context.profiles.load(name)?.ok_or_else(|| {
+        Failure::usage(format!("there is no profile {name:?}")).hint(format!("make it: zim --profile {name} login USER"))
+    })
+}
+
+fn said(context: &Context, name: &str, what: &str) -> Result<(), Failure> {
+    if context.output.is_json() {
+        return context.output.json(&serde_json::json!({ "profile": name }));
+    }
+    context.output.line(format!("Profile {name:?} {what}."))
+}
+
+fn list(context: &Context) -> Result<(), Failure> {
+    let mut table =
+        Table::new(&[("", Align::Left), ("PROFILE", Align::Left), ("USER", Align::Left), ("SERVER", Align::Left)]);
+    for name in context.profiles.list()? {
+        let Some(profile) = context.profiles.load(&name)? else { continue };
+        let shown = shown(name, profile, context);
+        if context.output.is_json() {
+            context.output.json(&shown)?;
+            continue;
+        }
+        let mark = if shown.in_use { "*" } else { " " };
+        table.row([mark.to_owned(), shown.profile, shown.user_id.unwrap_or_default(), shown.server.unwrap_or_default()]);
+    }
+    if context.output.is_json() {
+        return Ok(());
+    }
+    if table.is_empty() {
+        return context.output.line("There is no profile yet: zim login USER makes one.");
+    }
+    context.output.table(&table)
+}
+
+fn show(name: &str, context: &Context) -> Result<(), Failure> {
+    let shown = shown(name.to_owned(), existing(name, context)?, context);
+    if context.output.is_json() {
+        return context.output.json(&shown);
+    }
+    let app_id = shown.app_id.map(|id| id.to_string());
+    let rows = [
+        ("profile", Some(shown.profile)),
+        ("user", shown.user_id),
+        ("server", shown.server),
+        ("app id", app_id),
+        ("logs in by", Some(shown.login.to_owned())),
+        ("trusts", Some(shown.trust)),
+        ("file", Some(shown.file)),
+    ];
+    for (what, value) in rows {
+        context.output.line(format!("{what:<12}{}", value.unwrap_or_else(|| "-".to_owned())))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,141 @@
+//! `zim token USER`: what an app's back end does, for trying things out and for scripts.
+
+use std::time::Duration;
+
+use clap::Args;
+use serde::Serialize;
+use zim_protocol::MintTokenRequest;
+use zim_protocol::clock::Clock;
+use zim_protocol::token::Token;
+
+use super::admin::{AdminAccess, refused};
+use crate::context::Context;
+use crate::exit::Failure;
+
+/// `zim token`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+With --secret the token is made here; without it the operator's service of the server makes it.
+Prints the token alone, so that it fits into $(…); with --json an object.
+
+Examples:
+  zim token ann --app-id 1 --secret SERVER_SECRET
+  zim login ann --server chat.example.com:4710 --app-id 1 --token \"$(zim token ann --server-data zim-data)\"")]
+pub(crate) struct TokenArgs {
+    /// Who will log in with it
+    #[arg(value_name = "USER")]
+    user_id: String,
+    /// The app [default: the profile's, else the server's first]
+    #[arg(long, value_name = "N")]
+    app_id: Option<u32>,
+    /// The server secret of the app: 32 characters
+    #[arg(long, env = "ZIM_SERVER_SECRET", hide_env_values = true, value_name = "SECRET")]
+    secret: Option<String>,
+    /// How long it is good for, as in 90s, 15m, 12h, 7d; at most 24 days
+    #[arg(long = "for", value_name = "TIME", default_value = "1d", value_parser = span)]
+    valid: Duration,
+    #[command(flatten)]
+    admin: AdminAccess,
+}
+
+/// `90s`, `15m`, `12h`, `7d`.
+fn span(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("{text:?} is no time; it looks like 90s, 15m, 12h or 7d");
+    let unit = text.chars().last().ok_or_else(wrong)?;
+    let seconds = match unit {
+        's' => 1,
+        'm' => 60,
+        'h' => 3_600,
+        'd' => 86_400,
+        _ => return Err(wrong()),
+    };
+    let number: u64 = text.trim_end_matches(unit).parse().map_err(|_| wrong())?;
+    match number.checked_mul(seconds) {
+        Some(seconds @ 1..=2_073_600) => Ok(Duration::from_secs(seconds)),
+        _ => Err("a token is good for 1 second to 24 days".to_owned()),
+    }
+}
+
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct Minted {
+    token: String,
+    #[serde(rename = "userID")]
+    user_id: String,
+    #[serde(rename = "appID")]
+    app_id: u32,
+    /// Unix seconds.
+    #[serde(rename = "expiresAt")]
+    expires_at: i64,
+}
+
+pub(crate) async fn run(args: TokenArgs, context: &Context) -> Result<(), Failure> {
+    let of_profile = context.profiles.load(&context.name)?.and_then(|profile| profile.app_id);
+    let minted = match &args.secret {
+        Some(secret) => {
+            let app_id = args.app_id.or(of_profile).ok_or_else(|| Failure::usage("--app-id N is needed"))?;
+            mint(&args, app_id, secret, Clock::system().now_s())?
+        }
+        None => by_the_server(&args, of_profile).await?,
+    };
+    // Its nature is to be put into a command: JSON only when it is asked for.
+    if context.asked_for_json {
+        return context.output.json(&minted);
+    }
+    context.output.line(&minted.token)
+}
+
+fn mint(args: &TokenArgs, app_id: u32, secret: &str, now_s: i64) -> Result<Minted, Failure> {
+    let seconds = i64::try_from(args.valid.as_secs()).unwrap_or(i64::MAX);
+    let token = Token::generate(app_id, &args.user_id, secret, now_s, seconds)
+        .map_err(|error| Failure::usage(error.to_string()))?;
+    Ok(Minted { token, user_id: args.user_id.clone(), app_id, expires_at: now_s.saturating_add(seconds) })
+}
+
+async fn by_the_server(args: &TokenArgs, of_profile: Option<u32>) -> Result<Minted, Failure> {
+    let mut operator = args.admin.connect().await?;
+    let app_id = match args.app_id.or(operator.first_app()).or(of_profile) {
+        Some(app_id) => app_id,
+        None => operator.only_app().await?,
+    };
+    let request = MintTokenRequest {
+        app_id,
+        user_id: args.user_id.clone(),
+        effective_seconds: i64::try_from(args.valid.as_secs()).unwrap_or(i64::MAX),
+    };
+    let minted = operator.client.mint_token(request).await.map_err(|status| refused(&status))?.into_inner();
+    Ok(Minted { token: minted.token, user_id: args.user_id.clone(), app_id, expires_at: minted.expires_at })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: TokenArgs,
+    }
+
+    #[test]
+    fn a_token_that_is_made_here_is_good() {
+        let secret = "0123456789abcdef0123456789abcdef";
+        let line = ["token", "ann", "--app-id", "7", "--for", "2h"];
+        let args = Line::try_parse_from(line).unwrap().args;
+        let minted = mint(&args, 7, secret, 1_700_000_000).unwrap();
+        assert_eq!(minted.expires_at, 1_700_007_200);
+        let token = Token::verify(&minted.token, 7, "ann", secret, 1_700_000_000).unwrap();
+        assert_eq!(token.expire, minted.expires_at);
+        assert!(mint(&args, 7, "short", 1_700_000_000).is_err());
+    }
+
+    #[test]
+    fn times_have_a_unit_and_an_end() {
+        assert_eq!(span("90s"), Ok(Duration::from_secs(90)));
+        assert_eq!(span("24d"), Ok(Duration::from_secs(2_073_600)));
+        for bad in ["", "s", "0s", "25d", "1w", "-1h", "1", "99999999999999999999d"] {
+            assert!(span(bad).is_err(), "{bad}");
+        }
+    }
+}

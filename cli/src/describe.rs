@@ -1,0 +1,216 @@
+//! Messages and events as sentences for people.
+
+use zim_protocol::message::Body;
+use zim_protocol::{
+    ConnectionEvent, ConnectionState, Conversation, ConversationEvent, Event, Message, MessageDirection, MessageSentStatus,
+    MessageType,
+};
+
+use crate::output::{Ink, Output, clock_time, lines, preview};
+
+/// Columns of a message that is shown as part of something else.
+const PREVIEW: usize = 60;
+
+/// What a message says, as far as a terminal can show it.
+pub(crate) fn content(message: &Message) -> String {
+    match &message.body {
+        Some(Body::Text(text)) => text.message.clone(),
+        Some(Body::Custom(custom)) => format!("[custom {}] {}", custom.sub_type, custom.message),
+        Some(Body::Command(command)) => match std::str::from_utf8(&command.message) {
+            Ok(text) => format!("[command] {text}"),
+            Err(_) => format!("[command, {} bytes]", command.message.len()),
+        },
+        _ => match MessageType::try_from(message.r#type) {
+            Ok(kind) => format!("[{kind:?}]"),
+            Err(_) => format!("[a message of type {}, which this version does not know]", message.r#type),
+        },
+    }
+}
+
+/// Any text in one line.
+pub(crate) fn line(text: &str) -> String {
+    preview(text, 200)
+}
+
+/// A message in one line, for a list.
+pub(crate) fn short(message: &Message) -> String {
+    preview(&content(message), PREVIEW)
+}
+
+/// `15:04:05  ann  hi`; further lines of the message stand below its first.
+pub(crate) fn message(output: Output, message: &Message, who_columns: usize) -> Vec<String> {
+    let time = clock_time(message.timestamp);
+    let who = sender(message);
+    let ink = if message.direction() == MessageDirection::Send { Ink::Dim } else { Ink::Name };
+    let indent = " ".repeat(time.len() + 2 + who_columns + 2);
+    let space = " ".repeat(who_columns.saturating_sub(who.chars().count()));
+    let head = format!("{}  {}{space}  ", output.paint(Ink::Dim, &time), output.paint(ink, &who));
+    let failed = match message.sent_status() {
+        MessageSentStatus::Failed => output.paint(Ink::Bad, "  not sent"),
+        _ => String::new(),
+    };
+    let mut all: Vec<String> = lines(&content(message))
+        .into_iter()
+        .enumerate()
+        .map(|(index, line)| format!("{}{line}", if index == 0 { &head } else { &indent }))
+        .collect();
+    if let Some(last) = all.last_mut() {
+        last.push_str(&failed);
+    }
+    all
+}
+
+/// Who said it.
+pub(crate) fn sender(message: &Message) -> String {
+    preview(&message.sender_user_id, 32)
+}
+
+/// How wide the column of senders is.
+pub(crate) fn who_columns<'a>(messages: impl IntoIterator<Item = &'a Message>) -> usize {
+    messages.into_iter().map(|message| sender(message).chars().count()).max().unwrap_or(0)
+}
+
+/// The name that a conversation is shown under.
+pub(crate) fn name(conversation: &Conversation) -> String {
+    let named = [&conversation.conversation_alias, &conversation.conversation_name];
+    let id = &conversation.conversation_id;
+    match named.into_iter().find(|name| !name.is_empty() && *name != id) {
+        Some(name) => preview(&format!("{id} ({name})"), 40),
+        None => preview(id, 40),
+    }
+}
+
+/// The state of the connection.
+pub(crate) fn connection(state: ConnectionState, event: ConnectionEvent) -> &'static str {
+    match (state, event) {
+        (_, ConnectionEvent::KickedOut) => "ended: the same user logged in elsewhere",
+        (_, ConnectionEvent::TokenExpired) => "ended: the token has expired",
+        (_, ConnectionEvent::Unregistered) => "ended: the account is gone",
+        (ConnectionState::Connected, _) => "connected",
+        (ConnectionState::Connecting, _) => "connecting",
+        (ConnectionState::Reconnecting, _) => "connection lost, connecting again",
+        (ConnectionState::Disconnected, ConnectionEvent::Success) => "logged out",
+        (ConnectionState::Disconnected, _) => "the login did not succeed",
+    }
+}
+
+/// An event in a line or more. Events without a sentence of their own are shown as JSON.
+pub(crate) fn event(output: Output, event: &Event, now_ms: i64) -> Vec<String> {
+    let at = |what: String| vec![format!("{}  {what}", output.paint(Ink::Dim, &clock_time(now_ms)))];
+    match event {
+        Event::PeerMessageReceived(received) => received
+            .message_list
+            .iter()
+            .flat_map(|received| message(output, received, who_columns([received])))
+            .collect(),
+        Event::ConnectionStateChanged(change) => at(connection(change.state(), change.event()).to_owned()),
+        Event::ConversationChanged(change) => {
+            let infos = change.info_list.iter().filter_map(|info| Some((info.event(), info.conversation.as_ref()?)));
+            infos.flat_map(|(event, conversation)| at(conversation_changed(event, conversation))).collect()
+        }
+        Event::ConversationTotalUnreadMessageCountUpdated(total) => {
+            at(format!("{} unread in all", total.total_unread_message_count))
+        }
+        Event::MessageSentStatusChanged(change) => {
+            let infos = change.infos.iter().filter_map(|info| Some((info.status(), info.message.as_ref()?)));
+            infos.flat_map(|(status, message)| at(format!("{}: {}", sent_status(status), short(message)))).collect()
+        }
+        Event::UserInfoUpdated(update) => {
+            let user = update.info.as_ref().and_then(|info| info.base_info.as_ref());
+            at(format!("your name is now {}", user.map_or_else(String::new, |user| preview(&user.user_name, 40))))
+        }
+        Event::TokenWillExpire(warning) => {
+            at(format!("the token expires in {} s: zim login USER --token TOKEN", warning.second))
+        }
+        other => {
+            let json = other.to_json().map_or_else(|error| error.to_string(), |json| json.to_string());
+            at(format!("{} {}", other.kind().name(), preview(&json, 200)))
+        }
+    }
+}
+
+fn conversation_changed(event: ConversationEvent, conversation: &Conversation) -> String {
+    let what = match event {
+        ConversationEvent::Added => "new",
+        ConversationEvent::Updated => "changed",
+        ConversationEvent::Disabled => "disabled",
+        ConversationEvent::Deleted => "deleted",
+    };
+    format!("conversation {} {what}, {} unread", name(conversation), conversation.unread_message_count)
+}
+
+fn sent_status(status: MessageSentStatus) -> &'static str {
+    match status {
+        MessageSentStatus::Sending => "sending",
+        MessageSentStatus::Success => "sent",
+        MessageSentStatus::Failed => "not sent",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use zim_protocol::{ConnectionStateChangedEvent, PeerMessageReceivedEvent};
+
+    use super::*;
+    use crate::output::Format;
+
+    fn plain() -> Output {
+        Output::from_env(Some(Format::Plain))
+    }
+
+    fn from(sender: &str, message: Message) -> Message {
+        Message { sender_user_id: sender.into(), direction: MessageDirection::Receive as i32, ..message }
+    }
+
+    #[test]
+    fn every_kind_of_message_can_be_shown() {
+        assert_eq!(content(&Message::text("hi")), "hi");
+        assert_eq!(content(&Message::custom("{}", 7)), "[custom 7] {}");
+        assert_eq!(content(&Message::command("ring")), "[command] ring");
+        assert_eq!(content(&Message::command(vec![0xff, 0xfe])), "[command, 2 bytes]");
+        assert_eq!(content(&Message { r#type: MessageType::Image as i32, ..Message::default() }), "[Image]");
+        let unknown = content(&Message { r#type: 999, ..Message::default() });
+        assert!(unknown.contains("999"), "{unknown}");
+    }
+
+    #[test]
+    fn a_message_stands_below_its_first_line() {
+        let shown = message(plain(), &from("ann", Message::text("one\ntwo")), 5);
+        assert_eq!(shown.len(), 2);
+        assert!(shown[0].ends_with("  ann    one"), "{shown:?}");
+        assert_eq!(shown[1].find("two"), shown[0].find("one"));
+    }
+
+    #[test]
+    fn a_message_that_was_not_sent_says_so() {
+        let failed = Message { sent_status: MessageSentStatus::Failed as i32, ..Message::text("hi") };
+        assert!(message(plain(), &failed, 3)[0].ends_with("hi  not sent"));
+    }
+
+    #[test]
+    fn events_read_as_sentences() {
+        let say = |said: Event| event(plain(), &said, 0).join("|");
+        let message_list = vec![from("ann", Message::text("hi \x1b[2J"))];
+        let received = PeerMessageReceivedEvent { message_list, ..PeerMessageReceivedEvent::default() };
+        assert!(say(Event::PeerMessageReceived(received)).ends_with("ann  hi \\u{1b}[2J"));
+        let kicked = ConnectionStateChangedEvent {
+            state: ConnectionState::Disconnected as i32,
+            event: ConnectionEvent::KickedOut as i32,
+            ..ConnectionStateChangedEvent::default()
+        };
+        assert!(say(Event::ConnectionStateChanged(kicked)).contains("logged in elsewhere"));
+        assert!(say(Event::BlacklistChanged(Default::default())).contains("blacklistChanged {"));
+    }
+
+    #[test]
+    fn a_conversation_is_named_by_what_people_call_it() {
+        let bob = |name: &str| Conversation {
+            conversation_id: "bob".into(),
+            conversation_name: name.into(),
+            ..Conversation::default()
+        };
+        assert_eq!(name(&bob("")), "bob");
+        assert_eq!(name(&bob("bob")), "bob");
+        assert_eq!(name(&bob("Robert")), "bob (Robert)");
+    }
+}

@@ -1,0 +1,320 @@
+//! Profiles: a name for a server, a user and how he logs in. One TOML file each, readable by its owner alone.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use serde::{Deserialize, Serialize};
+use zim_client_sdk::Trust;
+
+use crate::args::Global;
+use crate::exit::{Exit, Failure};
+
+/// The profile that is used when none is named.
+const DEFAULT: &str = "default";
+/// Holds the name that `zim profile use` chose.
+const CURRENT: &str = "current";
+
+/// What is remembered.
+#[derive(Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Profile {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) user_id: Option<String>,
+    /// `host:port`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) server: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) app_id: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) app_sign: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) token: Option<String>,
+    /// SHA-256 of the server's certificate, hex. Without it and `ca`, the system's roots are trusted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) fingerprint: Option<String>,
+    /// A PEM file with the roots to trust.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) ca: Option<PathBuf>,
+}
+
+impl std::fmt::Debug for Profile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Profile").field("user_id", &self.user_id).field("server", &self.server).finish_non_exhaustive()
+    }
+}
+
+impl Profile {
+    /// Whom to trust as the server.
+    pub(crate) fn trust(&self) -> Result<Trust, Failure> {
+        Ok(match (&self.fingerprint, &self.ca) {
+            (Some(text), _) => Trust::Fingerprint(fingerprint(text).map_err(Failure::usage)?),
+            (None, Some(file)) => Trust::CaFile(file.clone()),
+            (None, None) => Trust::System,
+        })
+    }
+
+    /// Trust that is given anew replaces the old one, whatever its kind was.
+    pub(crate) fn set_trust(&mut self, fingerprint: Option<String>, ca: Option<PathBuf>) {
+        if fingerprint.is_some() || ca.is_some() {
+            (self.fingerprint, self.ca) = (fingerprint, ca);
+        }
+    }
+}
+
+/// The SHA-256 of a certificate: 64 hex digits, with colons or without.
+pub(crate) fn fingerprint(text: &str) -> Result<[u8; 32], String> {
+    let digits: String = text.chars().filter(|letter| *letter != ':').collect::<String>().to_ascii_lowercase();
+    zim_protocol::id::from_hex(&digits)
+        .ok_or_else(|| format!("a fingerprint has 64 hexadecimal digits; this has {}", digits.chars().count()))
+}
+
+/// Where profiles and what belongs to them are.
+#[derive(Clone, Debug)]
+pub(crate) struct Profiles {
+    config: PathBuf,
+    data: PathBuf,
+}
+
+impl Profiles {
+    /// `--config-dir` holds everything; else the system's folders for settings and for data.
+    pub(crate) fn locate(global: &Global) -> Result<Self, Failure> {
+        if let Some(folder) = &global.config_dir {
+            return Ok(Self { config: folder.clone(), data: folder.join("data") });
+        }
+        let home = std::env::home_dir();
+        let base = |variable: &str, below_home: &str| {
+            let absolute = std::env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute());
+            absolute.or_else(|| Some(home.as_ref()?.join(below_home))).map(|path| path.join("zim"))
+        };
+        base("XDG_CONFIG_HOME", ".config")
+            .zip(base("XDG_DATA_HOME", ".local/share"))
+            .map(|(config, data)| Self { config, data })
+            .ok_or_else(|| Failure::other("there is no home folder").hint("name a folder: --config-dir FOLDER"))
+    }
+
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.config.join("profiles").join(format!("{name}.toml"))
+    }
+
+    /// Where the local databases of a profile are.
+    pub(crate) fn data_dir(&self, name: &str) -> PathBuf {
+        self.data.join(name)
+    }
+
+    /// The profile that this call is about: named, chosen, or the default one.
+    pub(crate) fn name(&self, global: &Global) -> Result<String, Failure> {
+        let name = match &global.profile {
+            Some(name) => name.clone(),
+            None => self.current(),
+        };
+        check_name(&name)?;
+        Ok(name)
+    }
+
+    fn current(&self) -> String {
+        let chosen = fs::read_to_string(self.config.join(CURRENT)).unwrap_or_default();
+        let chosen = chosen.trim();
+        if chosen.is_empty() { DEFAULT.to_owned() } else { chosen.to_owned() }
+    }
+
+    pub(crate) fn choose(&self, name: &str) -> Result<(), Failure> {
+        check_name(name)?;
+        write_private(&self.config.join(CURRENT), format!("{name}\n").as_bytes())?;
+        Ok(())
+    }
+
+    /// `None`: nothing was remembered under this name.
+    pub(crate) fn load(&self, name: &str) -> Result<Option<Profile>, Failure> {
+        let file = self.file(name);
+        let text = match fs::read_to_string(&file) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Failure::other(format!("{}: {error}", file.display()))),
+        };
+        let read = toml::from_str(&text).with_context(|| format!("{} cannot be read", file.display()));
+        Ok(Some(read?))
+    }
+
+    /// As [`Profiles::load`], for a command that needs a user.
+    pub(crate) fn logged_in(&self, name: &str) -> Result<Profile, Failure> {
+        let profile = self.load(name)?.filter(|profile| profile.user_id.is_some());
+        profile.ok_or_else(|| {
+            let (what, how) = match name {
+                DEFAULT => ("not logged in".to_owned(), "zim login USER".to_owned()),
+                _ => (format!("profile {name:?} is not logged in"), format!("zim --profile {name} login USER")),
+            };
+            Failure::new(Exit::Auth, what).hint(format!("{how} --server HOST:PORT --app-id N --app-sign SIGN"))
+        })
+    }
+
+    /// For what a new profile does not say: the chosen one, since most people have one server.
+    pub(crate) fn template(&self) -> Result<Profile, Failure> {
+        let known = self.load(&self.current())?.unwrap_or_default();
+        // A token is one person's, and so is the name.
+        Ok(Profile { user_id: None, token: None, ..known })
+    }
+
+    pub(crate) fn save(&self, name: &str, profile: &Profile) -> Result<(), Failure> {
+        let text = toml::to_string(profile).context("a profile cannot be written")?;
+        let file = self.file(name);
+        write_private(&file, text.as_bytes()).with_context(|| file.display().to_string())?;
+        Ok(())
+    }
+
+    /// All names, sorted.
+    pub(crate) fn list(&self) -> Result<Vec<String>, Failure> {
+        let entries = match fs::read_dir(self.config.join("profiles")) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error.into()),
+        };
+        let mut names = Vec::new();
+        for entry in entries {
+            let file = entry?.file_name();
+            names.extend(file.to_str().and_then(|file| file.strip_suffix(".toml")).map(str::to_owned));
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    /// Forgets a profile and its local databases.
+    pub(crate) fn remove(&self, name: &str) -> Result<(), Failure> {
+        check_name(name)?;
+        fs::remove_file(self.file(name))?;
+        match fs::remove_dir_all(self.data_dir(name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn check_name(name: &str) -> Result<(), Failure> {
+    let good = |letter: char| letter.is_ascii_alphanumeric() || "-_.".contains(letter);
+    if name.is_empty() || name.starts_with('.') || !name.chars().all(good) {
+        return Err(Failure::usage(format!("{name:?} cannot name a profile: letters, digits, - _ and . can")));
+    }
+    Ok(())
+}
+
+/// Writes a file completely or not at all; its owner alone can read it, and its folder.
+fn write_private(file: &Path, bytes: &[u8]) -> io::Result<()> {
+    let folder = file.parent().unwrap_or(Path::new("."));
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(folder)?;
+    let mut new = file.as_os_str().to_owned();
+    new.push(format!(".{}", std::process::id()));
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut opened = options.open(&new)?;
+    opened.write_all(bytes)?;
+    opened.sync_all()?;
+    fs::rename(&new, file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn profiles() -> (tempfile::TempDir, Profiles, Global) {
+        let dir = tempfile::tempdir().unwrap();
+        let global = Global { config_dir: Some(dir.path().join("zim")), ..Global::default() };
+        let profiles = Profiles::locate(&global).unwrap();
+        (dir, profiles, global)
+    }
+
+    fn ann() -> Profile {
+        Profile {
+            user_id: Some("ann".into()),
+            server: Some("chat.example:4710".into()),
+            app_id: Some(7),
+            app_sign: Some("secret sign".into()),
+            token: Some("secret token".into()),
+            fingerprint: Some("ab".repeat(32)),
+            ca: None,
+        }
+    }
+
+    #[test]
+    fn what_is_saved_is_read_again_by_its_owner_alone() {
+        let (_dir, profiles, _) = profiles();
+        assert_eq!(profiles.load("ann").unwrap(), None);
+        profiles.save("ann", &ann()).unwrap();
+        assert_eq!(profiles.load("ann").unwrap(), Some(ann()));
+        assert_eq!(profiles.list().unwrap(), ["ann"]);
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+            assert_eq!(mode(&profiles.file("ann")), 0o600);
+            assert_eq!(mode(profiles.file("ann").parent().unwrap()), 0o700);
+        }
+        profiles.remove("ann").unwrap();
+        assert_eq!(profiles.load("ann").unwrap(), None);
+    }
+
+    #[test]
+    fn the_name_is_the_given_one_else_the_chosen_one_else_the_default() {
+        let (_dir, profiles, mut global) = profiles();
+        assert_eq!(profiles.name(&global).unwrap(), "default");
+        profiles.choose("work").unwrap();
+        assert_eq!(profiles.name(&global).unwrap(), "work");
+        global.profile = Some("bob".into());
+        assert_eq!(profiles.name(&global).unwrap(), "bob");
+        for bad in ["", "../x", "a/b", ".hidden", "a b"] {
+            global.profile = Some(bad.into());
+            assert_eq!(profiles.name(&global).unwrap_err().exit, Exit::Usage, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn nobody_is_logged_in_before_a_login() {
+        let (_dir, profiles, _) = profiles();
+        let failure = profiles.logged_in("default").unwrap_err();
+        assert_eq!(failure.exit, Exit::Auth);
+        assert!(failure.hint.unwrap().starts_with("zim login USER"));
+        assert!(profiles.logged_in("bob").unwrap_err().hint.unwrap().starts_with("zim --profile bob login"));
+    }
+
+    #[test]
+    fn a_new_profile_knows_the_server_but_nobodys_token() {
+        let (_dir, profiles, _) = profiles();
+        profiles.save("default", &ann()).unwrap();
+        let template = profiles.template().unwrap();
+        assert_eq!(template, Profile { user_id: None, token: None, ..ann() });
+    }
+
+    #[test]
+    fn a_slip_in_the_file_is_named() {
+        let (_dir, profiles, _) = profiles();
+        profiles.save("ann", &ann()).unwrap();
+        fs::write(profiles.file("ann"), "user = \"ann\"").unwrap();
+        let failure = profiles.load("ann").unwrap_err();
+        assert!(failure.message.contains("ann.toml") && failure.message.contains("user"), "{}", failure.message);
+    }
+
+    #[test]
+    fn trust_is_one_of_three() {
+        let mut profile = ann();
+        assert!(matches!(profile.trust().unwrap(), Trust::Fingerprint(bytes) if bytes == [0xab; 32]));
+        profile.set_trust(None, None);
+        assert!(profile.fingerprint.is_some());
+        profile.set_trust(None, Some("ca.pem".into()));
+        assert!(matches!(profile.trust().unwrap(), Trust::CaFile(_)));
+        profile.ca = None;
+        assert!(matches!(profile.trust().unwrap(), Trust::System));
+        assert!(fingerprint("AB:cd").is_err());
+        assert_eq!(fingerprint(&["AB"; 32].join(":")).unwrap(), [0xab; 32]);
+    }
+
+    #[test]
+    fn secrets_stay_out_of_debug() {
+        assert!(!format!("{:?}", ann()).contains("secret"));
+    }
+}

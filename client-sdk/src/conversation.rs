@@ -1,0 +1,102 @@
+//! The list of conversations.
+
+use zim_protocol::{
+    ClearConversationUnreadMessageCountRequest, ConversationFilterOption, ConversationListQueriedResult,
+    ConversationQueriedResult, ConversationQueryConfig, ConversationTotalUnreadMessageCountQueriedResult,
+    ConversationTotalUnreadMessageCountQueryConfig, ConversationType, ConversationUnreadMessageCountClearedResult, ErrorCode,
+};
+
+use crate::error::Error;
+use crate::message::kept;
+use crate::store::conversation;
+use crate::sync::Name;
+use crate::zim::Zim;
+
+impl Zim {
+    /// One conversation of the list.
+    pub async fn query_conversation(
+        &self,
+        conversation_id: &str,
+        conversation_type: ConversationType,
+    ) -> Result<ConversationQueriedResult, Error> {
+        let data = self.data()?;
+        let name = kept(conversation_id, conversation_type)?;
+        data.listed().await;
+        let viewer = data.user_id().clone();
+        let found = data.store().read(move |db| match conversation::id(db, &name)? {
+            Some(id) => conversation::shown(db, id, &viewer),
+            None => Ok(None),
+        });
+        let conversation = found.await?.ok_or_else(|| not_found(conversation_id))?;
+        Ok(ConversationQueriedResult { conversation: Some(conversation) })
+    }
+
+    /// The list of conversations, newest first, pinned ones before all others. For the next page, the last conversation of
+    /// this one is the anchor.
+    pub async fn query_conversation_list(
+        &self,
+        config: ConversationQueryConfig,
+        filter: ConversationFilterOption,
+    ) -> Result<ConversationListQueriedResult, Error> {
+        let data = self.data()?;
+        let count = usize::try_from(config.count).unwrap_or(0);
+        data.listed().await;
+        let viewer = data.user_id().clone();
+        let anchor =
+            config.next_conversation.map(|next| (next.order_key, Name::new(next.r#type, next.conversation_id.as_str())));
+        let list = data.store().read(move |db| conversation::list(db, &viewer, anchor, count, &filter));
+        Ok(ConversationListQueriedResult { conversation_list: list.await? })
+    }
+
+    /// How many messages are unread in the conversations of these types and with these marks, without those that may not
+    /// disturb. Empty lists mean all.
+    pub async fn query_conversation_total_unread_message_count(
+        &self,
+        config: ConversationTotalUnreadMessageCountQueryConfig,
+    ) -> Result<ConversationTotalUnreadMessageCountQueriedResult, Error> {
+        let data = self.data()?;
+        data.listed().await;
+        let filter = ConversationFilterOption {
+            conversation_types: config.conversation_types,
+            marks: config.marks,
+            ..ConversationFilterOption::default()
+        };
+        let total = data.store().read(move |db| conversation::total_unread(db, &filter));
+        Ok(ConversationTotalUnreadMessageCountQueriedResult { unread_message_count: total.await? })
+    }
+
+    /// Reads a conversation: its unread count becomes 0 on all devices of this user. What this device has not seen it
+    /// does not clear.
+    pub async fn clear_conversation_unread_message_count(
+        &self,
+        conversation_id: &str,
+        conversation_type: ConversationType,
+    ) -> Result<ConversationUnreadMessageCountClearedResult, Error> {
+        let data = self.data()?;
+        let name = kept(conversation_id, conversation_type)?;
+        data.listed().await;
+        let seen = data.store().read(move |db| conversation::head_seq(db, &name)).await?;
+        let through_seq = seen.ok_or_else(|| not_found(conversation_id))?;
+        let kind = conversation_type as i32;
+        if through_seq > 0 {
+            let request = ClearConversationUnreadMessageCountRequest {
+                conversation_id: conversation_id.to_owned(),
+                conversation_type: kind,
+                through_seq,
+            };
+            return data.call(request).await;
+        }
+        // Only this device has it: nothing in it can be unread.
+        Ok(ConversationUnreadMessageCountClearedResult {
+            conversation_id: conversation_id.to_owned(),
+            conversation_type: kind,
+        })
+    }
+}
+
+fn not_found(id: &str) -> Error {
+    Error::new(
+        ErrorCode::ConversationModuleConversationDoesNotExist,
+        format!("there is no conversation {id:?} of this type"),
+    )
+}

@@ -1,0 +1,276 @@
+//! What one login has: its local database and the task that keeps it in step with the server.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use zim_protocol::{
+    ConversationRef, ErrorCode, Event, EventFrame, FillRequest, LoginResult, Push, Rpc, UserFullInfo, Welcome, clock::Clock,
+};
+
+use crate::config::Config;
+use crate::error::Error;
+use crate::event::Events;
+use crate::net::Link;
+use crate::store::{self, Store};
+use crate::sync::apply::Viewer;
+use crate::sync::driver::{Driver, Gauges, Input, Submission};
+use crate::sync::{Core, Name};
+use crate::user::Limiter;
+
+/// Event frames that wait for the store; more wait on the wire.
+const FRAMES: usize = 1_024;
+
+/// The way out: calls to the server, events to the app.
+pub(crate) trait Line: Clone + Send + Sync + 'static {
+    /// Calls a method. The frame leaves when the future is polled first.
+    fn call<R: Rpc + Send + Sync>(
+        &self,
+        request: R,
+    ) -> impl Future<Output = Result<(R::Response, Vec<Push>), Error>> + Send + 'static
+    where
+        R::Response: Send;
+
+    /// Whether a call has a chance.
+    fn is_online(&self) -> bool;
+
+    /// Tells the app.
+    fn raise(&self, event: Event);
+}
+
+/// The line of a real client.
+#[derive(Clone, Debug)]
+pub(crate) struct Wire {
+    link: Link,
+    events: Events,
+}
+
+impl Line for Wire {
+    fn call<R: Rpc + Send + Sync>(
+        &self,
+        request: R,
+    ) -> impl Future<Output = Result<(R::Response, Vec<Push>), Error>> + Send + 'static
+    where
+        R::Response: Send,
+    {
+        let link = self.link.clone();
+        async move { link.call(request).await }
+    }
+
+    fn is_online(&self) -> bool {
+        self.link.is_online()
+    }
+
+    fn raise(&self, event: Event) {
+        self.events.raise(event);
+    }
+}
+
+/// A login's data. See the module.
+#[derive(Debug)]
+pub(crate) struct Data<L: Line = Wire> {
+    user_id: Arc<str>,
+    line: L,
+    clock: Clock,
+    store: Arc<Store>,
+    inbox: mpsc::UnboundedSender<Input>,
+    frames: Arc<Semaphore>,
+    gauges: Arc<Gauges>,
+    queried_users: Mutex<Limiter>,
+    resend_window_ms: i64,
+    task: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Data {
+    /// Opens the local data of `user_id`: before the network answers, so that an offline login has it.
+    pub(crate) fn open(
+        config: &Config,
+        app_id: u32,
+        user_id: &str,
+        link: Link,
+        events: Events,
+        clock: Clock,
+    ) -> Result<Arc<Self>, Error> {
+        let file = config.data_dir().map(|folder| database_file(folder.to_owned(), app_id, user_id));
+        let settings = Settings { file, is_one_shot: config.is_one_shot(), resend_window_ms: config.resend_window_ms() };
+        Self::start(settings, user_id, Wire { link, events }, clock)
+    }
+}
+
+/// What of the config matters here.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) file: Option<PathBuf>,
+    pub(crate) is_one_shot: bool,
+    pub(crate) resend_window_ms: i64,
+}
+
+impl<L: Line> Data<L> {
+    pub(crate) fn start(settings: Settings, user_id: &str, line: L, clock: Clock) -> Result<Arc<Self>, Error> {
+        let store = Arc::new(Store::open(settings.file.as_deref())?);
+        let (position, states, total, (again, raised)) = store.write_now(|db| {
+            store::message::fail_all(db)?;
+            let (position, states) = store::conversation::load(db)?;
+            let total = store::conversation::total_unread(db, &zim_protocol::ConversationFilterOption::default())?;
+            Ok((position, states, total, store::pending::all(db)?))
+        })?;
+        let is_listed = watch::Sender::new(!position.epoch.is_empty());
+        let mut core = Core::new(user_id, position, states);
+        if settings.is_one_shot {
+            core = core.without_pulls();
+        }
+        let user_id: Arc<str> = Arc::from(user_id);
+        let gauges = Arc::new(Gauges { generation: AtomicU64::new(core.generation()), is_listed });
+        let viewer = Viewer { user_id: Arc::clone(&user_id), login_ms: clock.now_ms(), horizon_ms: 0, raised };
+        let (inbox, inputs) = mpsc::unbounded_channel();
+        let driver = Driver::new(
+            line.clone(),
+            clock.clone(),
+            (Arc::clone(&store), core, viewer),
+            (Arc::clone(&gauges), total),
+            inputs,
+        );
+        let task = tokio::spawn(driver.run(again));
+        Ok(Arc::new(Self {
+            user_id,
+            line,
+            clock,
+            store,
+            inbox,
+            frames: Arc::new(Semaphore::new(FRAMES)),
+            gauges,
+            queried_users: Mutex::new(Limiter::default()),
+            resend_window_ms: settings.resend_window_ms,
+            task: Mutex::new(Some(task)),
+        }))
+    }
+
+    /// After each login over a new connection: catches up and sends what waits. Returns at once; the events tell the rest.
+    pub(crate) async fn connected(&self, login: &LoginResult, welcome: &Welcome) {
+        self.tell(Input::Connected {
+            user: login.user.clone(),
+            epoch: welcome.epoch.clone(),
+            server_time: welcome.server_time,
+        });
+    }
+
+    /// The connection is gone.
+    pub(crate) fn disconnected(&self) {
+        self.tell(Input::Disconnected);
+    }
+
+    /// A frame of the event stream, in the order of arrival. Waits while too many wait.
+    pub(crate) async fn event_frame(&self, frame: EventFrame) {
+        // Closed never: the semaphore lives as long as this.
+        if let Ok(permit) = Arc::clone(&self.frames).acquire_owned().await {
+            self.tell(Input::Frame(frame, permit));
+        }
+    }
+
+    /// Ends the task and closes the database. What is being sent fails.
+    pub(crate) async fn close(&self) {
+        let (done, closed) = oneshot::channel();
+        self.tell(Input::Close(done));
+        // Fails when the task has ended already.
+        let _ = closed.await;
+        let task = self.task.lock().take();
+        if let Some(task) = task {
+            // A panic in it was reported when it happened.
+            let _ = task.await;
+        }
+    }
+
+    /// The user who is logged in.
+    pub(crate) fn user_id(&self) -> &Arc<str> {
+        &self.user_id
+    }
+
+    pub(crate) fn line(&self) -> &L {
+        &self.line
+    }
+
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    pub(crate) fn queried_users(&self) -> &Mutex<Limiter> {
+        &self.queried_users
+    }
+
+    pub(crate) fn resend_window_ms(&self) -> i64 {
+        self.resend_window_ms
+    }
+
+    /// Takes a message into the queue of sends, at the call.
+    pub(crate) fn submit(&self, submission: Submission) {
+        self.tell(Input::Send(Box::new(submission)));
+    }
+
+    /// Calls a method and applies the log entries that it caused.
+    pub(crate) async fn call<R: Rpc + Send + Sync>(&self, request: R) -> Result<R::Response, Error>
+    where
+        R::Response: Send,
+    {
+        let (response, pushes) = self.line.call(request).await?;
+        if !pushes.is_empty() {
+            self.ask(|done| Input::Pushes(pushes, done)).await?;
+        }
+        Ok(response)
+    }
+
+    /// Stores profiles that the server sent.
+    pub(crate) async fn learn_users(&self, users: Vec<UserFullInfo>) -> Result<(), Error> {
+        self.ask(|done| Input::Users(users, done)).await
+    }
+
+    /// Fetches a page of history of a conversation that the store knows; whether it told anything.
+    pub(crate) async fn fill(&self, name: &Name, is_older: bool, anchor: u64, count: usize) -> Result<bool, Error> {
+        let generation = self.gauges.generation.load(Ordering::Acquire);
+        let (fill, _) = self.line.call(fill_request(name.to_ref(), is_older, anchor, count)).await?;
+        let told = fill.from <= fill.to && fill.to > 0;
+        self.ask(|done| Input::Filled { name: name.clone(), generation, fill, done }).await?;
+        Ok(told)
+    }
+
+    /// Returns when the list of conversations was right once, or cannot be for now. A fresh device has nothing before.
+    pub(crate) async fn listed(&self) {
+        if self.line.is_online() {
+            // Fails when the task has ended: then nothing will come.
+            let _ = self.gauges.is_listed.subscribe().wait_for(|is_listed| *is_listed).await;
+        }
+    }
+
+    fn tell(&self, input: Input) {
+        // Fails when the login has ended: whoever waits for an answer learns it from the dropped sender.
+        let _ = self.inbox.send(input);
+    }
+
+    async fn ask(&self, input: impl FnOnce(oneshot::Sender<Result<(), Error>>) -> Input) -> Result<(), Error> {
+        let (done, answer) = oneshot::channel();
+        self.tell(input(done));
+        answer.await.map_err(|_| logged_out())?
+    }
+}
+
+/// The call that fills a hole.
+pub(crate) fn fill_request(conversation: ConversationRef, is_older: bool, anchor: u64, count: usize) -> FillRequest {
+    let count = u32::try_from(count.clamp(1, 100)).unwrap_or(100);
+    FillRequest { conversation: Some(conversation), reverse: is_older, anchor, count }
+}
+
+/// The login that a call belonged to has ended.
+pub(crate) fn logged_out() -> Error {
+    Error::new(ErrorCode::NetworkModuleUserIsNotLogged, "nobody is logged in")
+}
+
+/// One file per app and user. Ids may hold what a file system does not take, or takes for equal, so the name is in hex.
+fn database_file(folder: PathBuf, app_id: u32, user_id: &str) -> PathBuf {
+    folder.join(format!("{app_id}-{}.db", zim_protocol::id::hex(user_id.as_bytes())))
+}

@@ -1,0 +1,350 @@
+//! Messages: sending and reading.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use prost::Message as _;
+use tokio::sync::oneshot;
+use zim_protocol::{
+    ConversationRef, ConversationType, ErrorCode, Message, MessageDirection, MessageFlag, MessageQueriedResult,
+    MessageQueryConfig, MessageQueryMode, MessageReceiptStatus, MessageSendConfig, MessageSentResult, MessageSentStatus,
+    MessageType, ORDER_KEY_STEP, QueryMessagesRequest, SendMessageRequest, Validate, message::Body,
+};
+
+use crate::data::{Data, Line, fill_request, logged_out};
+use crate::error::Error;
+use crate::send::Key;
+use crate::store::message::{MessageRow, Pending, shown};
+use crate::store::{conversation, page};
+use crate::sync::Name;
+use crate::sync::driver::{OnAttached, Submission, SubmissionKind, is_offline};
+use crate::zim::Zim;
+
+/// Messages on a page at most.
+const MAX_PAGE: usize = 100;
+/// Fills for one page: the server's pages are limited in bytes, so a page of large messages takes a few.
+const MAX_FILLS: usize = 100;
+
+/// What an app hears of a message while it is being sent.
+#[derive(Default)]
+pub struct MessageSendNotification {
+    on_message_attached: Option<OnAttached>,
+}
+
+impl MessageSendNotification {
+    /// Called when the message stands in its conversation, before it is sent: time to show it.
+    #[must_use]
+    pub fn on_message_attached(mut self, attached: impl FnOnce(&Message) + Send + 'static) -> Self {
+        self.on_message_attached = Some(Box::new(attached));
+        self
+    }
+}
+
+impl std::fmt::Debug for MessageSendNotification {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let is_some = self.on_message_attached.is_some();
+        f.debug_struct("MessageSendNotification").field("on_message_attached", &is_some).finish()
+    }
+}
+
+impl Zim {
+    /// Sends a message. It is taken into the queue at the call, so messages are sent in the order of the calls even if
+    /// the futures are not awaited one by one; the future resolves when the server has stored it for good.
+    ///
+    /// While the connection is lost the message waits, and is sent again after the reconnect if that comes in time
+    /// (`Config::resend_window_ms`). A message that failed is sent again by passing it with `isRetrySend`.
+    pub fn send_message(
+        &self,
+        message: Message,
+        to_conversation_id: &str,
+        conversation_type: ConversationType,
+        config: MessageSendConfig,
+        notification: MessageSendNotification,
+    ) -> impl Future<Output = Result<MessageSentResult, Error>> + Send + 'static + use<> {
+        let name = Name::new(conversation_type as i32, to_conversation_id);
+        let submitted = self.data().and_then(|data| submit(&data, message, name, config, notification));
+        async move { submitted?.await.map_err(|_| logged_out())? }
+    }
+
+    /// The form of [`Zim::send_message`] that the reference had before it.
+    #[deprecated = "use `send_message`"]
+    pub fn send_peer_message(
+        &self,
+        message: Message,
+        to_user_id: &str,
+        config: MessageSendConfig,
+    ) -> impl Future<Output = Result<MessageSentResult, Error>> + Send + 'static + use<> {
+        self.send_message(message, to_user_id, ConversationType::Peer, config, MessageSendNotification::default())
+    }
+
+    /// A page of history, ascending. `reverse` walks from the anchor, or from the newest message, to older ones; else it
+    /// walks from the anchor, or from the oldest, to newer ones. The anchor is not part of the page. What this device does
+    /// not hold comes from the server; without a connection the page ends where the hole begins.
+    pub async fn query_history_message(
+        &self,
+        conversation_id: &str,
+        conversation_type: ConversationType,
+        config: MessageQueryConfig,
+    ) -> Result<MessageQueriedResult, Error> {
+        let data = self.data()?;
+        let name = kept(conversation_id, conversation_type)?;
+        let count = usize::try_from(config.count).unwrap_or(0).min(MAX_PAGE);
+        let message_list = if count == 0 { Vec::new() } else { history(&data, &name, &config, count).await? };
+        Ok(MessageQueriedResult {
+            conversation_id: conversation_id.to_owned(),
+            conversation_type: conversation_type as i32,
+            message_list,
+        })
+    }
+
+    /// Messages by their positions, at most 10.
+    pub async fn query_messages(
+        &self,
+        message_seqs: &[i64],
+        conversation_id: &str,
+        conversation_type: ConversationType,
+    ) -> Result<MessageQueriedResult, Error> {
+        let data = self.data()?;
+        let name = kept(conversation_id, conversation_type)?;
+        let mut request = QueryMessagesRequest {
+            message_seqs: message_seqs.to_vec(),
+            conversation_id: conversation_id.to_owned(),
+            conversation_type: conversation_type as i32,
+        };
+        request.validate().map_err(|violation| Error::from(*violation))?;
+        let seqs: Vec<u64> = message_seqs.iter().filter_map(|seq| u64::try_from(*seq).ok()).collect();
+        let wanted = name.clone();
+        let found = data.store().read(move |db| match conversation::id(db, &wanted)? {
+            Some(id) => page::at(db, id, &seqs),
+            None => Ok((Vec::new(), seqs)),
+        });
+        let (rows, missing) = found.await?;
+        let mut message_list = messages(&data, &name, rows);
+        if !missing.is_empty() {
+            request.message_seqs = missing.iter().filter_map(|seq| i64::try_from(*seq).ok()).collect();
+            match data.call(request).await {
+                Ok(result) => message_list.extend(result.message_list),
+                Err(error) if is_offline(&error) || is_unknown(&error) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        message_list.sort_by_key(|message| message.message_seq);
+        message_list.dedup_by_key(|message| message.message_seq);
+        Ok(MessageQueriedResult {
+            conversation_id: conversation_id.to_owned(),
+            conversation_type: conversation_type as i32,
+            message_list,
+        })
+    }
+}
+
+/// The conversation that somebody asks for, if such are kept.
+pub(crate) fn kept(id: &str, kind: ConversationType) -> Result<Name, Error> {
+    if id.is_empty() || !conversation::is_kept(kind as i32) {
+        return Err(invalid("conversationID and conversationType must name a peer or group conversation"));
+    }
+    Ok(Name::new(kind as i32, id))
+}
+
+fn invalid(message: &str) -> Error {
+    Error::new(ErrorCode::CommonModuleParamsInvalid, message)
+}
+
+fn is_unknown(error: &Error) -> bool {
+    error.code() == ErrorCode::ConversationModuleConversationDoesNotExist as i32
+}
+
+fn messages<L: Line>(data: &Data<L>, name: &Name, rows: Vec<MessageRow>) -> Vec<Message> {
+    let to = name.to_ref();
+    rows.into_iter().map(|row| row.into_message(data.user_id(), &to)).collect()
+}
+
+/// Checks a message and takes it into the queue.
+pub(crate) fn submit<L: Line>(
+    data: &Arc<Data<L>>,
+    message: Message,
+    name: Name,
+    config: MessageSendConfig,
+    notification: MessageSendNotification,
+) -> Result<oneshot::Receiver<Result<MessageSentResult, Error>>, Error> {
+    let now_ms = data.clock().now_ms();
+    let (key, kind) = if config.is_retry_send {
+        let key = zim_protocol::id::from_hex(&message.local_message_id);
+        let key = key.ok_or_else(|| invalid("isRetrySend takes the message object whose sending failed"))?;
+        (key, SubmissionKind::Retry { ts: now_ms })
+    } else {
+        compose(data.user_id(), message, &name, &config, now_ms)?
+    };
+    let (reply, answer) = oneshot::channel();
+    data.submit(Submission {
+        name,
+        key,
+        kind,
+        config,
+        deadline_ms: now_ms.saturating_add(data.resend_window_ms()),
+        on_attached: notification.on_message_attached,
+        reply,
+    });
+    Ok(answer)
+}
+
+/// A message as it will be sent and stored.
+fn compose(
+    user_id: &str,
+    message: Message,
+    name: &Name,
+    config: &MessageSendConfig,
+    now_ms: i64,
+) -> Result<(Key, SubmissionKind), Error> {
+    let mut request = SendMessageRequest {
+        message: Some(message),
+        to_conversation_id: name.id.to_string(),
+        conversation_type: name.kind,
+        config: None,
+        client_key: Bytes::new(),
+    };
+    request.validate().map_err(|violation| Error::from(*violation))?;
+    let message = request.message.take().unwrap_or_default();
+    if name.kind != ConversationType::Peer as i32 {
+        return Err(invalid("conversationType must be 0, a conversation with one other user"));
+    }
+    if *name.id == *user_id {
+        return Err(invalid("a message to oneself: toConversationID is your own userID"));
+    }
+    let kind = match &message.body {
+        Some(Body::Text(_)) => MessageType::Text,
+        Some(Body::Command(_)) => MessageType::Command,
+        Some(Body::Custom(_)) => MessageType::Custom,
+        Some(_) => return Err(invalid("sendMessage takes text, command and custom messages to a user")),
+        None => return Err(invalid("message says nothing: its body is missing")),
+    };
+    if message.r#type != 0 && message.r#type != kind as i32 {
+        return Err(invalid("message.type does not fit the body of the message"));
+    }
+    let mut key = Key::default();
+    getrandom::fill(&mut key).map_err(|error| {
+        Error::new(ErrorCode::MessageModuleCommonError, "the system gives no random bytes").with_source(error)
+    })?;
+    let local_data = message.local_extended_data;
+    // Only what the sender says; all else is the server's to fill.
+    let said = Message {
+        body: message.body,
+        extended_data: message.extended_data,
+        mentioned_user_ids: message.mentioned_user_ids,
+        is_mention_all: message.is_mention_all,
+        ..Message::default()
+    };
+    if kind == MessageType::Command {
+        let message = Message {
+            r#type: kind as i32,
+            local_message_id: zim_protocol::id::hex(&key),
+            sender_user_id: user_id.to_owned(),
+            conversation_id: name.id.to_string(),
+            conversation_type: name.kind,
+            direction: MessageDirection::Send as i32,
+            sent_status: MessageSentStatus::Sending as i32,
+            receipt_status: MessageReceiptStatus::None as i32,
+            timestamp: now_ms,
+            ..said
+        };
+        return Ok((key, SubmissionKind::Passing { message: Box::new(message) }));
+    }
+    let pending = Pending {
+        key,
+        ts: now_ms,
+        kind: kind as i32,
+        flags: flags(config),
+        content: said.encode_to_vec().into(),
+        local_data,
+        config: MessageSendConfig { is_retry_send: false, ..config.clone() }.encode_to_vec().into(),
+    };
+    Ok((key, SubmissionKind::Stored { pending, said: Box::new(said) }))
+}
+
+fn flags(config: &MessageSendConfig) -> u32 {
+    let counted = if config.disable_unread_message_count { 0 } else { MessageFlag::Counted as u32 };
+    let receipt = if config.has_receipt { MessageFlag::Receipt as u32 } else { 0 };
+    counted | receipt
+}
+
+/// A page of history: from the local database where it holds it, else from the server.
+pub(crate) async fn history<L: Line>(
+    data: &Data<L>,
+    name: &Name,
+    config: &MessageQueryConfig,
+    count: usize,
+) -> Result<Vec<Message>, Error> {
+    let mode = MessageQueryMode::try_from(config.mode).unwrap_or(MessageQueryMode::General);
+    let is_older = config.reverse;
+    let anchor = config.next_message.as_ref().map(anchor);
+    data.listed().await;
+    let wanted = name.clone();
+    let known = data.store().read(move |db| conversation::id(db, &wanted)).await?;
+    let Some(conversation) = known else {
+        return unknown_history(data, name, is_older, anchor.map_or(0, |anchor| anchor.0), count, mode).await;
+    };
+    let is_local_only = mode == MessageQueryMode::OnlyLocal;
+    let query = page::Query { conversation, anchor: anchor.clone(), is_older, count, is_local_only };
+    let mut fresh = (mode == MessageQueryMode::PreferServer).then(|| first_fill(anchor.as_ref(), is_older));
+    for _ in 0..MAX_FILLS {
+        let mut piece = None;
+        let beyond = match fresh.take() {
+            Some(beyond) => beyond,
+            None => {
+                let query = query.clone();
+                let read = data.store().read(move |db| page::read(db, &query)).await?;
+                let gap = read.gap;
+                let Some(gap) = gap else { return Ok(messages(data, name, read.rows)) };
+                piece = Some(read);
+                gap
+            }
+        };
+        let missing = count - piece.as_ref().map_or(0, |piece| piece.rows.len());
+        match data.fill(name, is_older, beyond, missing).await {
+            Ok(true) => {}
+            Err(error) if !is_offline(&error) && !is_unknown(&error) => return Err(error),
+            // Nothing new, or nobody to ask: what there is without a hole.
+            Ok(false) | Err(_) => break,
+        }
+    }
+    let query = query.clone();
+    let piece = data.store().read(move |db| page::read(db, &query)).await?;
+    Ok(messages(data, name, piece.rows))
+}
+
+/// Where a message stands: its order key, and its key while the server has not stored it.
+fn anchor(message: &Message) -> (i64, Vec<u8>) {
+    if message.order_key == 0 && message.message_seq > 0 {
+        return (message.message_seq.saturating_mul(ORDER_KEY_STEP), Vec::new());
+    }
+    let key: Option<Key> = zim_protocol::id::from_hex(&message.local_message_id);
+    (message.order_key, key.map(Vec::from).unwrap_or_default())
+}
+
+/// The anchor of a fill that asks the server whatever is held.
+fn first_fill(anchor: Option<&(i64, Vec<u8>)>, is_older: bool) -> u64 {
+    let Some((order_key, _)) = anchor else { return 0 };
+    let seq = if is_older { (order_key - 1).div_euclid(ORDER_KEY_STEP) + 1 } else { order_key.div_euclid(ORDER_KEY_STEP) };
+    u64::try_from(seq).unwrap_or(0)
+}
+
+/// History of a conversation that is not in the list: the server may have one, and if not there is none.
+async fn unknown_history<L: Line>(
+    data: &Data<L>,
+    name: &Name,
+    is_older: bool,
+    order_key: i64,
+    count: usize,
+    mode: MessageQueryMode,
+) -> Result<Vec<Message>, Error> {
+    if mode == MessageQueryMode::OnlyLocal {
+        return Ok(Vec::new());
+    }
+    let to: ConversationRef = name.to_ref();
+    let anchor = first_fill((order_key > 0).then_some((order_key, Vec::new())).as_ref(), is_older);
+    match data.line().call(fill_request(to.clone(), is_older, anchor, count)).await {
+        Ok((fill, _)) => Ok(fill.messages.into_iter().map(|entry| shown(entry, data.user_id(), &to)).collect()),
+        Err(error) if is_offline(&error) || is_unknown(&error) => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,305 @@
+//! Rows of conversations: the state that the sync core keeps, and what the app sees of them.
+
+use rusqlite::types::Value;
+use rusqlite::{Connection, OptionalExtension, params, params_from_iter};
+use zim_protocol::{
+    Conversation, ConversationFilterOption, ConversationNotificationStatus, ConversationPinnedFilter, ConversationRef,
+    ConversationType,
+};
+
+use super::message::{self, MessageRow};
+use super::{from_sql, to_sql};
+use crate::sync::{Name, Position, Ranges, Saved, State, Tally};
+
+/// Pinned conversations stand before all others, in the usual order among themselves.
+const PINNED: i64 = 1_000_000_000_000;
+
+/// The key of a row.
+pub(crate) fn id(db: &Connection, name: &Name) -> rusqlite::Result<Option<i64>> {
+    db.prepare_cached("SELECT id FROM conversation WHERE type = ?1 AND name = ?2")?
+        .query_row(params![name.kind, &*name.id], |row| row.get(0))
+        .optional()
+}
+
+/// What this device has seen of a conversation.
+pub(crate) fn head_seq(db: &Connection, name: &Name) -> rusqlite::Result<Option<i64>> {
+    db.prepare_cached("SELECT head_seq FROM conversation WHERE type = ?1 AND name = ?2")?
+        .query_row(params![name.kind, &*name.id], |row| row.get(0))
+        .optional()
+}
+
+/// The key of a row, which is made if there is none.
+pub(crate) fn ensure(db: &Connection, name: &Name) -> rusqlite::Result<i64> {
+    if let Some(id) = id(db, name)? {
+        return Ok(id);
+    }
+    db.prepare_cached("INSERT INTO conversation (type, name) VALUES (?1, ?2)")?.execute(params![name.kind, &*name.id])?;
+    Ok(db.last_insert_rowid())
+}
+
+/// All conversations.
+pub(crate) fn names(db: &Connection) -> rusqlite::Result<Vec<Name>> {
+    let mut statement = db.prepare_cached("SELECT type, name FROM conversation")?;
+    statement.query_map([], |row| Ok(Name::new(row.get(0)?, row.get::<_, String>(1)?)))?.collect()
+}
+
+/// The conversation of a message's row.
+pub(crate) fn name_of_message(db: &Connection, row: i64) -> rusqlite::Result<Name> {
+    db.prepare_cached("SELECT c.type, c.name FROM message m JOIN conversation c ON c.id = m.conversation WHERE m.id = ?1")?
+        .query_row([row], |row| Ok(Name::new(row.get(0)?, row.get::<_, String>(1)?)))
+}
+
+/// Everything that the sync core has to know.
+pub(crate) fn load(db: &Connection) -> rusqlite::Result<(Position, Vec<(Name, State)>)> {
+    let position = db.query_row("SELECT epoch, pos, touched FROM device", [], |row| {
+        Ok(Position { epoch: row.get::<_, Vec<u8>>(0)?.into(), pos: from_sql(row.get(1)?), touched: row.get(2)? })
+    })?;
+    let mut held = db.prepare("SELECT lo, hi FROM held WHERE conversation = ?1 ORDER BY lo")?;
+    let mut statement = db.prepare(
+        "SELECT id, type, name, seq, rev, head_seq, head_rev, is_known, last_ts, n, sent, base_seq, base_n, base_sent, \
+         deducted, read_seq FROM conversation",
+    )?;
+    let mut rows = statement.query([])?;
+    let mut states = Vec::new();
+    while let Some(row) = rows.next()? {
+        let number = |index| row.get(index).map(from_sql);
+        let ranges = held.query_map([row.get::<_, i64>(0)?], |row| Ok((from_sql(row.get(0)?), from_sql(row.get(1)?))))?;
+        let tally = Tally {
+            n: number(9)?,
+            sent: number(10)?,
+            base_seq: number(11)?,
+            base_n: number(12)?,
+            base_sent: number(13)?,
+            deducted: number(14)?,
+            read_seq: number(15)?,
+        };
+        let state = State {
+            seq: number(3)?,
+            rev: number(4)?,
+            head_seq: number(5)?,
+            head_rev: number(6)?,
+            known: row.get(7)?,
+            last_ts: row.get(8)?,
+            tally,
+            held: ranges.collect::<rusqlite::Result<Ranges>>()?,
+            ..State::default()
+        };
+        states.push((Name::new(row.get(1)?, row.get::<_, String>(2)?), state));
+    }
+    Ok((position, states))
+}
+
+/// Stores what the sync core knows beside conversations.
+pub(crate) fn save_position(db: &Connection, position: &Position) -> rusqlite::Result<()> {
+    db.prepare_cached("UPDATE device SET epoch = ?1, pos = ?2, touched = ?3")?.execute(params![
+        &position.epoch[..],
+        to_sql(position.pos),
+        position.touched
+    ])?;
+    Ok(())
+}
+
+/// Stores the state of a conversation.
+pub(crate) fn save(db: &Connection, conversation: i64, saved: &Saved) -> rusqlite::Result<()> {
+    let (state, tally) = (&saved.state, &saved.state.tally);
+    // A conversation that exists on the server is not disabled for want of a peer.
+    db.prepare_cached(
+        "UPDATE conversation SET seq = ?2, rev = ?3, head_seq = ?4, head_rev = ?5, is_known = ?6, last_ts = ?7, n = ?8, \
+         sent = ?9, base_seq = ?10, base_n = ?11, base_sent = ?12, deducted = ?13, read_seq = ?14, unread = ?15, \
+         is_disabled = CASE WHEN ?4 > 0 THEN 0 ELSE is_disabled END WHERE id = ?1",
+    )?
+    .execute(params![
+        conversation,
+        to_sql(state.seq),
+        to_sql(state.rev),
+        to_sql(state.head_seq),
+        to_sql(state.head_rev),
+        state.known,
+        state.last_ts,
+        to_sql(tally.n),
+        to_sql(tally.sent),
+        to_sql(tally.base_seq),
+        to_sql(tally.base_n),
+        to_sql(tally.base_sent),
+        to_sql(tally.deducted),
+        to_sql(tally.read_seq),
+        to_sql(tally.unread())
+    ])?;
+    for interval in &saved.held {
+        message::hold(db, conversation, *interval)?;
+    }
+    Ok(())
+}
+
+/// Puts a conversation where its newest message belongs.
+pub(crate) fn reorder(db: &Connection, conversation: i64) -> rusqlite::Result<()> {
+    db.prepare_cached(&format!(
+        "UPDATE conversation SET order_key = COALESCE((SELECT m.ts FROM message m WHERE m.conversation = ?1 \
+         ORDER BY m.order_key DESC, m.tie DESC LIMIT 1), last_ts) + CASE WHEN pinned_at > 0 THEN {PINNED} ELSE 0 END \
+         WHERE id = ?1"
+    ))?
+    .execute([conversation])?;
+    Ok(())
+}
+
+/// A conversation that nothing can be sent into.
+pub(crate) fn disable(db: &Connection, conversation: i64) -> rusqlite::Result<()> {
+    db.prepare_cached("UPDATE conversation SET is_disabled = 1 WHERE id = ?1")?.execute([conversation])?;
+    Ok(())
+}
+
+/// Conversations that hold nothing and that the server does not know leave the list; what they were.
+pub(crate) fn sweep(db: &Connection, viewer: &str) -> rusqlite::Result<Vec<Conversation>> {
+    let empty = "head_seq = 0 AND head_rev = 0 AND NOT EXISTS (SELECT 1 FROM message m WHERE m.conversation = c.id)";
+    let ids: Vec<i64> = db
+        .prepare_cached(&format!("SELECT id FROM conversation c WHERE {empty}"))?
+        .query_map([], |row| row.get(0))?
+        .collect::<rusqlite::Result<_>>()?;
+    let mut gone = Vec::with_capacity(ids.len());
+    for id in ids {
+        gone.extend(shown(db, id, viewer)?);
+        db.prepare_cached("DELETE FROM mark WHERE conversation = ?1")?.execute([id])?;
+        db.prepare_cached("DELETE FROM conversation WHERE id = ?1")?.execute([id])?;
+    }
+    Ok(gone)
+}
+
+/// Everything that the server stored goes; names and what only this device has stay.
+pub(crate) fn drop_all(db: &Connection) -> rusqlite::Result<()> {
+    db.execute("DELETE FROM message WHERE seq > 0", [])?;
+    db.execute("DELETE FROM held", [])?;
+    Ok(())
+}
+
+const SHOWN: &str = "c.type, c.name, c.notification, c.unread, c.read_seq, c.order_key, c.pinned_at, c.is_disabled, \
+                     u.user_name, u.avatar_url, m.id";
+
+/// The conversations `c`, with their peers and newest messages.
+fn shown_sql(rest: &str) -> String {
+    format!(
+        "SELECT {SHOWN}, {} FROM conversation c LEFT JOIN user u ON c.type = 0 AND u.user_id = c.name \
+         LEFT JOIN message m ON m.id = (SELECT l.id FROM message l WHERE l.conversation = c.id \
+         ORDER BY l.order_key DESC, l.tie DESC LIMIT 1) {rest}",
+        message::COLUMNS
+    )
+}
+
+fn read_shown(row: &rusqlite::Row<'_>, viewer: &str) -> rusqlite::Result<Conversation> {
+    let name = ConversationRef { r#type: row.get(0)?, id: row.get(1)? };
+    let last_message = match row.get::<_, Option<i64>>(10)? {
+        Some(_) => Some(MessageRow::read(row, 11)?.into_message(viewer, &name)),
+        None => None,
+    };
+    let pinned_time = row.get(6)?;
+    Ok(Conversation {
+        conversation_id: name.id,
+        r#type: name.r#type,
+        notification_status: row.get(2)?,
+        unread_message_count: row.get(3)?,
+        read_message_seq: row.get(4)?,
+        order_key: row.get(5)?,
+        is_pinned: pinned_time > 0,
+        pinned_time,
+        is_disabled: row.get(7)?,
+        conversation_name: row.get::<_, Option<String>>(8)?.unwrap_or_default(),
+        conversation_avatar_url: row.get::<_, Option<String>>(9)?.unwrap_or_default(),
+        last_message,
+        ..Conversation::default()
+    })
+}
+
+fn add_marks(db: &Connection, id: i64, conversation: &mut Conversation) -> rusqlite::Result<()> {
+    let mut statement = db.prepare_cached("SELECT mark FROM mark WHERE conversation = ?1 ORDER BY mark")?;
+    conversation.marks = statement.query_map([id], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+    Ok(())
+}
+
+/// A conversation as the app sees it.
+pub(crate) fn shown(db: &Connection, id: i64, viewer: &str) -> rusqlite::Result<Option<Conversation>> {
+    let mut found = db
+        .prepare_cached(&shown_sql("WHERE c.id = ?1"))?
+        .query_row([id], |row| read_shown(row, viewer))
+        .optional()?;
+    if let Some(conversation) = &mut found {
+        add_marks(db, id, conversation)?;
+    }
+    Ok(found)
+}
+
+/// The list, newest first, behind `anchor`: its order key and its name.
+pub(crate) fn list(
+    db: &Connection,
+    viewer: &str,
+    anchor: Option<(i64, Name)>,
+    count: usize,
+    filter: &ConversationFilterOption,
+) -> rusqlite::Result<Vec<Conversation>> {
+    let mut values: Vec<Value> = Vec::new();
+    let mut rest = String::from("WHERE c.type IN (0, 2)");
+    if let Some((order_key, name)) = anchor {
+        values.extend([order_key.into(), id(db, &name)?.unwrap_or(0).into()]);
+        rest.push_str(" AND (c.order_key, c.id) < (?, ?)");
+    }
+    rest.push_str(&filtered(filter, &mut values));
+    rest.push_str(" ORDER BY c.order_key DESC, c.id DESC LIMIT ?");
+    values.push(i64::try_from(count).unwrap_or(i64::MAX).into());
+    let mut statement = db.prepare_cached(&shown_sql(&rest))?;
+    let mut list: Vec<Conversation> = statement
+        .query_map(params_from_iter(values), |row| read_shown(row, viewer))?
+        .collect::<rusqlite::Result<_>>()?;
+    let is_marked: bool = db.prepare_cached("SELECT EXISTS (SELECT 1 FROM mark)")?.query_row([], |row| row.get(0))?;
+    for conversation in list.iter_mut().filter(|_| is_marked) {
+        let name = Name::new(conversation.r#type, conversation.conversation_id.as_str());
+        if let Some(id) = id(db, &name)? {
+            add_marks(db, id, conversation)?;
+        }
+    }
+    Ok(list)
+}
+
+/// The unread messages of the conversations that the filter lets through and that may disturb.
+pub(crate) fn total_unread(db: &Connection, filter: &ConversationFilterOption) -> rusqlite::Result<i64> {
+    let mut values: Vec<Value> = vec![i64::from(ConversationNotificationStatus::DoNotDisturb as i32).into()];
+    let rest = filtered(filter, &mut values);
+    let sql = format!("SELECT COALESCE(SUM(c.unread), 0) FROM conversation c WHERE c.type IN (0, 2) AND c.notification <> ?{rest}");
+    db.prepare_cached(&sql)?.query_row(params_from_iter(values), |row| row.get(0))
+}
+
+/// The conditions of a filter; empty lists filter nothing.
+fn filtered(filter: &ConversationFilterOption, values: &mut Vec<Value>) -> String {
+    let mut sql = String::new();
+    if !filter.conversation_types.is_empty() {
+        let types = filter.conversation_types.iter().map(i32::to_string).collect::<Vec<_>>().join(", ");
+        sql.push_str(&format!(" AND c.type IN ({types})"));
+    }
+    if !filter.marks.is_empty() {
+        let some = "EXISTS (SELECT 1 FROM mark k WHERE k.conversation = c.id";
+        let mut any = Vec::new();
+        for mark in &filter.marks {
+            any.push(match mark {
+                // Any mark, and none.
+                -1 => format!("{some})"),
+                0 => format!("NOT {some})"),
+                mark => {
+                    values.push((*mark).into());
+                    format!("{some} AND k.mark = ?)")
+                }
+            });
+        }
+        sql.push_str(&format!(" AND ({})", any.join(" OR ")));
+    }
+    if filter.is_only_unread_conversation {
+        sql.push_str(" AND c.unread > 0");
+    }
+    match ConversationPinnedFilter::try_from(filter.pinned_filter) {
+        Ok(ConversationPinnedFilter::OnlyPinned) => sql.push_str(" AND c.pinned_at > 0"),
+        Ok(ConversationPinnedFilter::OnlyUnpinned) => sql.push_str(" AND c.pinned_at = 0"),
+        Ok(ConversationPinnedFilter::All) | Err(_) => {}
+    }
+    sql
+}
+
+/// Whether conversations of this type are kept at all.
+pub(crate) fn is_kept(kind: i32) -> bool {
+    kind == ConversationType::Peer as i32 || kind == ConversationType::Group as i32
+}

@@ -1,0 +1,124 @@
+//! The database's file: its lock, its settings, its migrations.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+use zim_protocol::ErrorCode;
+
+use crate::error::Error;
+
+/// Forward only: a migration that was released is never changed.
+const MIGRATIONS: &[&str] = &[include_str!("migrations/001_init.sql")];
+/// Only a checkpoint makes anybody wait, and not for long.
+const BUSY: Duration = Duration::from_secs(5);
+const STATEMENTS: usize = 128;
+
+/// The lock on a database: as long as it lives, no other process and no other instance opens the same file.
+#[derive(Debug)]
+pub(super) struct DatabaseFile {
+    _lock: File,
+}
+
+impl DatabaseFile {
+    /// Takes the lock that belongs to the database at `path`.
+    pub(super) fn lock(path: &Path) -> Result<Self, Error> {
+        let failed = |error: std::io::Error| {
+            let message = format!("the local database ({}) cannot be opened", path.display());
+            Error::new(ErrorCode::DatabaseModuleOpenDatabaseError, message).with_source(error)
+        };
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder).map_err(failed)?;
+        }
+        let name = path.with_extension("lock");
+        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(name).map_err(failed)?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self { _lock: lock }),
+            Err(TryLockError::Error(error)) => Err(failed(error)),
+            Err(TryLockError::WouldBlock) => Err(Error::new(
+                ErrorCode::DatabaseModuleOpenDatabaseError,
+                format!(
+                    "the local database ({}) is open already: one process at a time may log this user in with this \
+                     data folder",
+                    path.display()
+                ),
+            )),
+        }
+    }
+}
+
+/// The connection that writes.
+pub(super) fn open(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = connect(path, OpenFlags::default())?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "NORMAL")?;
+    prepare(connection)
+}
+
+/// A connection that only reads.
+pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    settle(&connection)?;
+    Ok(connection)
+}
+
+/// A database that lives as long as its connection.
+pub(super) fn memory() -> rusqlite::Result<Connection> {
+    prepare(Connection::open_in_memory()?)
+}
+
+fn connect(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
+    Connection::open_with_flags(path, flags)
+}
+
+fn settle(connection: &Connection) -> rusqlite::Result<()> {
+    connection.busy_timeout(BUSY)?;
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    Ok(())
+}
+
+fn prepare(mut connection: Connection) -> rusqlite::Result<Connection> {
+    settle(&connection)?;
+    migrate(&mut connection)?;
+    Ok(connection)
+}
+
+fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
+    let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let version = usize::try_from(version).unwrap_or(usize::MAX);
+    if version > MIGRATIONS.len() {
+        // Written by a newer version of the SDK: reading it wrongly would be worse than not at all.
+        let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_NOTADB);
+        let message = format!("the database has version {version}, which is newer than this SDK");
+        return Err(rusqlite::Error::SqliteFailure(code, Some(message)));
+    }
+    for (index, migration) in MIGRATIONS.iter().enumerate().skip(version) {
+        let transaction = connection.transaction()?;
+        transaction.execute_batch(migration)?;
+        transaction.pragma_update(None, "user_version", i64::try_from(index + 1).unwrap_or(i64::MAX))?;
+        transaction.commit()?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn migrations_run_once() {
+        let mut connection = memory().unwrap();
+        migrate(&mut connection).unwrap();
+        let rows: i64 = connection.query_row("SELECT COUNT(*) FROM device", [], |row| row.get(0)).unwrap();
+        assert_eq!(rows, 1);
+    }
+
+    #[test]
+    fn a_newer_database_is_refused() {
+        let mut connection = memory().unwrap();
+        connection.pragma_update(None, "user_version", MIGRATIONS.len() as i64 + 1).unwrap();
+        assert!(migrate(&mut connection).is_err());
+    }
+}

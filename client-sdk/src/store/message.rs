@@ -1,0 +1,308 @@
+//! Rows of messages, and which positions are held.
+
+use bytes::Bytes;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use zim_protocol::{ConversationRef, Message, MessageEntry, MessageSentStatus, ORDER_KEY_STEP};
+
+use super::{from_sql, to_sql};
+
+/// What [`MessageRow::read`] reads, of a table named `m`.
+pub(crate) const COLUMNS: &str = "m.id, m.order_key, m.tie, m.seq, m.message_id, m.client_key, m.sender, m.ts, m.kind, \
+                                  m.flags, m.status, m.is_local, m.content, m.local_data";
+
+/// A stored message.
+#[derive(Clone, Debug)]
+pub(crate) struct MessageRow {
+    pub(crate) id: i64,
+    pub(crate) order_key: i64,
+    pub(crate) tie: i64,
+    pub(crate) seq: u64,
+    pub(crate) message_id: i64,
+    pub(crate) client_key: Bytes,
+    pub(crate) sender: String,
+    pub(crate) ts: i64,
+    pub(crate) kind: i32,
+    pub(crate) flags: u32,
+    pub(crate) status: i32,
+    pub(crate) is_local: bool,
+    pub(crate) content: Bytes,
+    pub(crate) local_data: String,
+}
+
+impl MessageRow {
+    /// Reads [`COLUMNS`] that begin at `first`.
+    pub(crate) fn read(row: &Row<'_>, first: usize) -> rusqlite::Result<Self> {
+        Ok(Self {
+            id: row.get(first)?,
+            order_key: row.get(first + 1)?,
+            tie: row.get(first + 2)?,
+            seq: from_sql(row.get(first + 3)?),
+            message_id: row.get(first + 4)?,
+            client_key: row.get::<_, Vec<u8>>(first + 5)?.into(),
+            sender: row.get(first + 6)?,
+            ts: row.get(first + 7)?,
+            kind: row.get(first + 8)?,
+            flags: row.get(first + 9)?,
+            status: row.get(first + 10)?,
+            is_local: row.get(first + 11)?,
+            content: row.get::<_, Vec<u8>>(first + 12)?.into(),
+            local_data: row.get(first + 13)?,
+        })
+    }
+
+    /// The message as `viewer` sees it.
+    pub(crate) fn into_message(self, viewer: &str, name: &ConversationRef) -> Message {
+        let entry = MessageEntry {
+            seq: self.seq,
+            n: 0,
+            message_id: self.message_id,
+            sender: self.sender,
+            ts: self.ts,
+            kind: self.kind,
+            flags: self.flags,
+            client_key: self.client_key,
+            content: self.content,
+        };
+        let mut message = shown(entry, viewer, name);
+        message.local_extended_data = self.local_data;
+        if self.seq == 0 {
+            message.message_id = String::new();
+            message.order_key = self.order_key;
+            message.sent_status = self.status;
+        }
+        message
+    }
+}
+
+/// The message of an entry. One that a later version wrote and this one cannot read is shown without a body, so that an old
+/// client is never stuck at something new.
+pub(crate) fn shown(entry: MessageEntry, viewer: &str, name: &ConversationRef) -> Message {
+    let bare = MessageEntry { content: Bytes::new(), ..entry.clone() };
+    entry.into_message(viewer, name).or_else(|_| bare.into_message(viewer, name)).unwrap_or_default()
+}
+
+/// What became of an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stored {
+    /// This device sent it.
+    pub(crate) is_local: bool,
+    /// The row that was waiting for the server until now.
+    pub(crate) settled: Option<i64>,
+}
+
+/// Stores an entry of the log. An echo of one's own message finds the row that waits for it.
+pub(crate) fn store(db: &Connection, conversation: i64, viewer: &str, entry: &MessageEntry) -> rusqlite::Result<Stored> {
+    if entry.sender == viewer
+        && let Some(id) = waiting(db, &entry.client_key)?.map(|row| row.0)
+    {
+        return settle_row(db, conversation, id, entry);
+    }
+    let order_key = order_key(entry.seq);
+    if entry.content.is_empty() {
+        let is_local = db
+            .prepare_cached("SELECT is_local FROM message WHERE conversation = ?1 AND order_key = ?2 AND tie = 0")?
+            .query_row(params![conversation, order_key], |row| row.get(0))
+            .optional()?;
+        return Ok(Stored { is_local: is_local.unwrap_or(true), settled: None });
+    }
+    let is_local = db
+        .prepare_cached(
+            "INSERT INTO message (conversation, order_key, tie, seq, message_id, client_key, sender, ts, kind, flags, status, \
+             is_local, content, local_data) VALUES (?1, ?2, 0, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 0, ?11, '') \
+             ON CONFLICT (conversation, order_key, tie) DO UPDATE SET message_id = excluded.message_id, ts = excluded.ts, \
+             kind = excluded.kind, flags = excluded.flags, content = excluded.content RETURNING is_local",
+        )?
+        .query_row(
+            params![
+                conversation,
+                order_key,
+                to_sql(entry.seq),
+                entry.message_id,
+                &entry.client_key[..],
+                entry.sender,
+                entry.ts,
+                entry.kind,
+                entry.flags,
+                MessageSentStatus::Success as i32,
+                &entry.content[..]
+            ],
+            |row| row.get(0),
+        )?;
+    Ok(Stored { is_local, settled: None })
+}
+
+/// The present row of a message that changed. One that is not held stays away.
+pub(crate) fn change(db: &Connection, conversation: i64, entry: &MessageEntry) -> rusqlite::Result<bool> {
+    let changed = db
+        .prepare_cached(
+            "UPDATE message SET kind = ?3, flags = ?4, content = CASE WHEN length(?5) > 0 THEN ?5 ELSE content END \
+             WHERE conversation = ?1 AND order_key = ?2 AND tie = 0",
+        )?
+        .execute(params![conversation, order_key(entry.seq), entry.kind, entry.flags, &entry.content[..]])?;
+    Ok(changed > 0)
+}
+
+/// The row that waits for the server under this key: its id, conversation and status.
+fn waiting(db: &Connection, key: &[u8]) -> rusqlite::Result<Option<(i64, i64, i32)>> {
+    db.prepare_cached("SELECT id, conversation, status FROM message WHERE client_key = ?1 AND seq = 0")?
+        .query_row([key], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+        .optional()
+}
+
+fn settle_row(db: &Connection, conversation: i64, id: i64, entry: &MessageEntry) -> rusqlite::Result<Stored> {
+    let order_key = order_key(entry.seq);
+    // The same position under another row: a pull was faster than the memory of having sent it.
+    db.prepare_cached("DELETE FROM message WHERE conversation = ?1 AND order_key = ?2 AND tie = 0 AND id <> ?3")?
+        .execute(params![conversation, order_key, id])?;
+    db.prepare_cached(
+        "UPDATE message SET order_key = ?2, tie = 0, seq = ?3, message_id = ?4, ts = ?5, status = ?6, config = NULL WHERE id = ?1",
+    )?
+    .execute(params![
+        id,
+        order_key,
+        to_sql(entry.seq),
+        entry.message_id,
+        entry.ts,
+        MessageSentStatus::Success as i32
+    ])?;
+    Ok(Stored { is_local: true, settled: Some(id) })
+}
+
+/// The server's answer to a send; the row, unless it was settled before or is gone.
+pub(crate) fn settle(db: &Connection, entry: &MessageEntry) -> rusqlite::Result<Option<i64>> {
+    let Some((id, conversation, _)) = waiting(db, &entry.client_key)? else { return Ok(None) };
+    Ok(settle_row(db, conversation, id, entry)?.settled)
+}
+
+/// A message that is about to be sent.
+#[derive(Clone, Debug)]
+pub(crate) struct Pending {
+    pub(crate) key: [u8; 16],
+    pub(crate) ts: i64,
+    pub(crate) kind: i32,
+    pub(crate) flags: u32,
+    pub(crate) content: Bytes,
+    pub(crate) local_data: String,
+    pub(crate) config: Bytes,
+}
+
+/// Where a message that the server has not stored yet stands: behind everything that is known.
+fn place(db: &Connection, conversation: i64) -> rusqlite::Result<(i64, i64)> {
+    let top: i64 = db
+        .prepare_cached(
+            "SELECT MAX(COALESCE((SELECT MAX(order_key) FROM message WHERE conversation = ?1), 0), \
+             COALESCE((SELECT head_seq * 100 FROM conversation WHERE id = ?1), 0))",
+        )?
+        .query_row([conversation], |row| row.get(0))?;
+    // More of them than there are places share the last one, in the order of `tie`.
+    let order_key = if top % ORDER_KEY_STEP < ORDER_KEY_STEP - 1 { top + 1 } else { top };
+    let tie = db
+        .prepare_cached("SELECT COALESCE(MAX(tie), 0) + 1 FROM message WHERE conversation = ?1 AND order_key = ?2")?
+        .query_row([conversation, order_key], |row| row.get(0))?;
+    Ok((order_key, tie))
+}
+
+/// Stores a message that is about to be sent; returns its order key.
+pub(crate) fn insert_pending(
+    db: &Connection,
+    conversation: i64,
+    viewer: &str,
+    pending: &Pending,
+) -> rusqlite::Result<i64> {
+    let (order_key, tie) = place(db, conversation)?;
+    db.prepare_cached(
+        "INSERT INTO message (conversation, order_key, tie, seq, message_id, client_key, sender, ts, kind, flags, status, \
+         is_local, content, local_data, config) VALUES (?1, ?2, ?3, 0, 0, ?4, ?5, ?6, ?7, ?8, ?9, 1, ?10, ?11, ?12)",
+    )?
+    .execute(params![
+        conversation,
+        order_key,
+        tie,
+        pending.key,
+        viewer,
+        pending.ts,
+        pending.kind,
+        pending.flags,
+        MessageSentStatus::Sending as i32,
+        &pending.content[..],
+        pending.local_data,
+        &pending.config[..]
+    ])?;
+    Ok(order_key)
+}
+
+/// A failed message goes to the end and is sent again: its row, and the config that it was first sent with.
+pub(crate) fn retry(
+    db: &Connection,
+    conversation: i64,
+    key: &[u8],
+    ts: i64,
+) -> rusqlite::Result<Option<(MessageRow, Bytes)>> {
+    let found = waiting(db, key)?.filter(|(_, place, status)| {
+        *place == conversation && *status == MessageSentStatus::Failed as i32
+    });
+    let Some((id, ..)) = found else { return Ok(None) };
+    // Out of the way first, so that it is not counted as its own predecessor.
+    db.prepare_cached("UPDATE message SET order_key = -id, tie = 0 WHERE id = ?1")?.execute([id])?;
+    let (order_key, tie) = place(db, conversation)?;
+    db.prepare_cached("UPDATE message SET order_key = ?2, tie = ?3, ts = ?4, status = ?5 WHERE id = ?1")?.execute(params![
+        id,
+        order_key,
+        tie,
+        ts,
+        MessageSentStatus::Sending as i32
+    ])?;
+    db.prepare_cached(&format!("SELECT {COLUMNS}, m.config FROM message m WHERE m.id = ?1"))?
+        .query_row([id], |row| {
+            let config = row.get::<_, Option<Vec<u8>>>(14)?.unwrap_or_default();
+            Ok((MessageRow::read(row, 0)?, config.into()))
+        })
+        .optional()
+}
+
+/// A message that could not be sent: its row; `None` if the server has it after all.
+pub(crate) fn fail(db: &Connection, key: &[u8]) -> rusqlite::Result<Option<i64>> {
+    db.prepare_cached("UPDATE message SET status = ?2 WHERE client_key = ?1 AND seq = 0 RETURNING id")?
+        .query_row(params![key, MessageSentStatus::Failed as i32], |row| row.get(0))
+        .optional()
+}
+
+/// A row by its own key.
+pub(crate) fn by_id(db: &Connection, id: i64) -> rusqlite::Result<Option<MessageRow>> {
+    db.prepare_cached(&format!("SELECT {COLUMNS} FROM message m WHERE m.id = ?1"))?
+        .query_row([id], |row| MessageRow::read(row, 0))
+        .optional()
+}
+
+/// What was being sent when the process ended was not sent, as far as anybody knows.
+pub(crate) fn fail_all(db: &Connection) -> rusqlite::Result<()> {
+    db.execute(
+        "UPDATE message SET status = ?1 WHERE seq = 0 AND status = ?2",
+        params![MessageSentStatus::Failed as i32, MessageSentStatus::Sending as i32],
+    )?;
+    Ok(())
+}
+
+/// Positions that are held now; the interval replaces what it covers.
+pub(crate) fn hold(db: &Connection, conversation: i64, (lo, hi): (u64, u64)) -> rusqlite::Result<()> {
+    let (lo, hi) = (to_sql(lo), to_sql(hi));
+    db.prepare_cached("DELETE FROM held WHERE conversation = ?1 AND lo > ?2 AND lo <= ?3")?.execute([conversation, lo, hi])?;
+    db.prepare_cached(
+        "INSERT INTO held (conversation, lo, hi) VALUES (?1, ?2, ?3) \
+         ON CONFLICT (conversation, lo) DO UPDATE SET hi = excluded.hi",
+    )?
+    .execute([conversation, lo, hi])?;
+    Ok(())
+}
+
+/// What the server stored of a conversation goes; what only this device has stays.
+pub(crate) fn drop_stored(db: &Connection, conversation: i64) -> rusqlite::Result<()> {
+    db.prepare_cached("DELETE FROM message WHERE conversation = ?1 AND seq > 0")?.execute([conversation])?;
+    db.prepare_cached("DELETE FROM held WHERE conversation = ?1")?.execute([conversation])?;
+    Ok(())
+}
+
+/// `orderKey` of a stored message.
+pub(crate) fn order_key(seq: u64) -> i64 {
+    to_sql(seq).saturating_mul(ORDER_KEY_STEP)
+}

@@ -1,0 +1,101 @@
+-- Times are Unix milliseconds.
+
+-- What this device knows beside its conversations.
+CREATE TABLE device (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    -- The server's epoch that all positions belong to; empty before the first sync.
+    epoch BLOB NOT NULL,
+    pos INTEGER NOT NULL,
+    touched INTEGER NOT NULL
+);
+
+INSERT INTO device (id, epoch, pos, touched) VALUES (1, x'', 0, 0);
+
+CREATE TABLE conversation (
+    id INTEGER PRIMARY KEY,
+    type INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    -- Raised to the app up to here.
+    seq INTEGER NOT NULL DEFAULT 0,
+    rev INTEGER NOT NULL DEFAULT 0,
+    -- Known of up to here.
+    head_seq INTEGER NOT NULL DEFAULT 0,
+    head_rev INTEGER NOT NULL DEFAULT 0,
+    is_known INTEGER NOT NULL DEFAULT 0,
+    last_ts INTEGER NOT NULL DEFAULT 0,
+    -- What the unread count is computed from, and the count.
+    n INTEGER NOT NULL DEFAULT 0,
+    sent INTEGER NOT NULL DEFAULT 0,
+    base_seq INTEGER NOT NULL DEFAULT 0,
+    base_n INTEGER NOT NULL DEFAULT 0,
+    base_sent INTEGER NOT NULL DEFAULT 0,
+    deducted INTEGER NOT NULL DEFAULT 0,
+    read_seq INTEGER NOT NULL DEFAULT 0,
+    unread INTEGER NOT NULL DEFAULT 0,
+    -- `ConversationNotificationStatus`
+    notification INTEGER NOT NULL DEFAULT 1,
+    pinned_at INTEGER NOT NULL DEFAULT 0,
+    is_disabled INTEGER NOT NULL DEFAULT 0,
+    -- What the list is sorted by.
+    order_key INTEGER NOT NULL DEFAULT 0
+);
+
+CREATE UNIQUE INDEX conversation_name ON conversation (type, name);
+
+CREATE INDEX conversation_order ON conversation (order_key, id);
+
+CREATE TABLE mark (
+    conversation INTEGER NOT NULL,
+    mark INTEGER NOT NULL,
+    PRIMARY KEY (conversation, mark)
+) WITHOUT ROWID;
+
+-- The positions whose messages are held: closed intervals, disjoint and never adjacent.
+CREATE TABLE held (
+    conversation INTEGER NOT NULL,
+    lo INTEGER NOT NULL,
+    hi INTEGER NOT NULL,
+    PRIMARY KEY (conversation, lo)
+) WITHOUT ROWID;
+
+CREATE TABLE message (
+    id INTEGER PRIMARY KEY,
+    conversation INTEGER NOT NULL,
+    -- 100 times `seq`; of a message that is not stored on the server between its neighbours, and `tie` tells equals apart.
+    order_key INTEGER NOT NULL,
+    tie INTEGER NOT NULL,
+    -- 0 while the server has not stored it.
+    seq INTEGER NOT NULL,
+    message_id INTEGER NOT NULL,
+    client_key BLOB NOT NULL,
+    sender TEXT NOT NULL,
+    ts INTEGER NOT NULL,
+    kind INTEGER NOT NULL,
+    flags INTEGER NOT NULL,
+    -- `MessageSentStatus`
+    status INTEGER NOT NULL,
+    -- Sent by this device.
+    is_local INTEGER NOT NULL,
+    content BLOB NOT NULL,
+    local_data TEXT NOT NULL,
+    -- The encoded `MessageSendConfig` of a message that is not stored on the server.
+    config BLOB
+);
+
+CREATE UNIQUE INDEX message_order ON message (conversation, order_key, tie);
+
+-- Only what is not stored yet is looked up by its key.
+CREATE INDEX message_pending ON message (client_key) WHERE seq = 0;
+
+CREATE TABLE user (
+    user_id TEXT PRIMARY KEY,
+    user_name TEXT NOT NULL,
+    avatar_url TEXT NOT NULL,
+    extended_data TEXT NOT NULL
+) WITHOUT ROWID;
+
+-- Events whose causes are stored and that were not raised for certain: raised at least once, even over a crash.
+CREATE TABLE pending_event (
+    id INTEGER PRIMARY KEY,
+    event BLOB NOT NULL
+);

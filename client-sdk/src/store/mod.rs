@@ -1,0 +1,214 @@
+//! The local database: one file per app and user, or memory. One thread owns the only connection that writes; readers have
+//! connections of their own and never wait for it.
+//!
+//! Durability: WAL with `synchronous = NORMAL`. A power cut may undo the last transactions, never half of one; positions,
+//! rows and events share transactions, so what was undone is pulled again.
+
+pub(crate) mod conversation;
+mod file;
+pub(crate) mod message;
+pub(crate) mod page;
+pub(crate) mod pending;
+pub(crate) mod user;
+mod writer;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use rusqlite::Connection;
+use tokio::sync::Semaphore;
+use zim_protocol::ErrorCode;
+
+use self::file::DatabaseFile;
+use self::writer::Writer;
+use crate::error::Error;
+
+/// Readers at the same time; more would only share the disk.
+const READERS: usize = 4;
+
+/// The local database. See the module.
+#[derive(Debug)]
+pub(crate) struct Store {
+    writer: Writer,
+    readers: Option<Arc<Readers>>,
+}
+
+/// Connections that only read.
+#[derive(Debug)]
+struct Readers {
+    file: std::path::PathBuf,
+    idle: Mutex<Vec<Connection>>,
+    permits: Semaphore,
+}
+
+impl Store {
+    /// Opens `file`, or a database in memory, and brings it up to date.
+    pub(crate) fn open(file: Option<&Path>) -> Result<Self, Error> {
+        let Some(path) = file else {
+            // A database in memory belongs to its connection: everything goes through the writer.
+            let connection = file::memory().map_err(|error| opening("in memory", error))?;
+            return Ok(Self { writer: Writer::start(connection, None)?, readers: None });
+        };
+        let database = DatabaseFile::lock(path)?;
+        let connection = file::open(path).map_err(|error| opening(&path.display().to_string(), error))?;
+        let idle = Mutex::new(Vec::new());
+        let readers = Readers { file: path.to_owned(), idle, permits: Semaphore::new(READERS) };
+        Ok(Self { writer: Writer::start(connection, Some(database))?, readers: Some(Arc::new(readers)) })
+    }
+
+    /// Runs `job` in a transaction and commits it.
+    pub(crate) async fn write<T, F>(&self, job: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    {
+        self.writer
+            .run(move |connection| {
+                let transaction = connection.transaction()?;
+                let value = job(&transaction)?;
+                transaction.commit()?;
+                Ok(value)
+            })
+            .await?
+            .map_err(writing)
+    }
+
+    /// Like [`Store::write`], for what nobody waits for.
+    pub(crate) fn write_later<F>(&self, job: F)
+    where
+        F: FnOnce(&Connection) -> rusqlite::Result<()> + Send + 'static,
+    {
+        self.writer.run_later(move |connection| {
+            if let Err(error) = job(connection) {
+                tracing::warn!(%error, "the local database does not take a write");
+            }
+        });
+    }
+
+    /// Runs `job` on a snapshot.
+    pub(crate) async fn read<T, F>(&self, job: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    {
+        let Some(readers) = &self.readers else {
+            return self.writer.run(move |connection| job(&*connection.transaction()?)).await?.map_err(reading);
+        };
+        // Acquiring fails only when the semaphore is closed: when the database is.
+        let Ok(_permit) = readers.permits.acquire().await else { return Err(closed()) };
+        let pool = Arc::clone(readers);
+        let done = tokio::task::spawn_blocking(move || {
+            let idle = pool.idle.lock().pop();
+            let mut connection = match idle {
+                Some(connection) => connection,
+                None => file::open_reader(&pool.file)?,
+            };
+            let value = job(&*connection.transaction()?);
+            if !pool.permits.is_closed() {
+                pool.idle.lock().push(connection);
+            }
+            value
+        });
+        done.await.map_err(|_| closed())?.map_err(reading)
+    }
+
+    /// Runs `job` on the writer's thread and waits for it, blocking: for opening, before anybody else is there.
+    pub(crate) fn write_now<T, F>(&self, job: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    {
+        self.writer
+            .run_now(move |connection| {
+                let transaction = connection.transaction()?;
+                let value = job(&transaction)?;
+                transaction.commit()?;
+                Ok(value)
+            })?
+            .map_err(writing)
+    }
+
+    /// Closes the database; what was written before is done.
+    pub(crate) async fn close(&self) {
+        if let Some(readers) = &self.readers {
+            readers.permits.close();
+            readers.idle.lock().clear();
+        }
+        self.writer.close().await;
+    }
+}
+
+fn opening(what: &str, error: rusqlite::Error) -> Error {
+    Error::new(
+        ErrorCode::DatabaseModuleOpenDatabaseError,
+        format!("the local database ({what}) cannot be opened"),
+    )
+    .with_source(error)
+}
+
+fn writing(error: rusqlite::Error) -> Error {
+    Error::new(ErrorCode::DatabaseModuleModifyDatabaseError, "the local database does not take a write").with_source(error)
+}
+
+fn reading(error: rusqlite::Error) -> Error {
+    Error::new(ErrorCode::DatabaseModuleSeleteDatabaseError, "the local database cannot be read").with_source(error)
+}
+
+fn closed() -> Error {
+    Error::new(ErrorCode::DatabaseModuleDbIsNotOpened, "the local database is closed")
+}
+
+/// A position as SQLite stores it.
+pub(crate) fn to_sql(position: u64) -> i64 {
+    i64::try_from(position).unwrap_or(i64::MAX)
+}
+
+/// A position as SQLite stored it.
+pub(crate) fn from_sql(position: i64) -> u64 {
+    u64::try_from(position).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_second_opener_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.db");
+        let store = Store::open(Some(&path)).unwrap();
+        let error = Store::open(Some(&path)).unwrap_err();
+        assert_eq!(error.code(), ErrorCode::DatabaseModuleOpenDatabaseError as i32);
+        store.close().await;
+        Store::open(Some(&path)).unwrap().close().await;
+    }
+
+    #[tokio::test]
+    async fn a_failed_transaction_leaves_nothing() {
+        let store = Store::open(None).unwrap();
+        let failed = store
+            .write(|db| {
+                db.execute("UPDATE device SET pos = 7", [])?;
+                db.execute("UPDATE no_such_table SET x = 1", [])
+            })
+            .await;
+        assert_eq!(failed.unwrap_err().code(), ErrorCode::DatabaseModuleModifyDatabaseError as i32);
+        let pos: i64 = store.read(|db| db.query_row("SELECT pos FROM device", [], |row| row.get(0))).await.unwrap();
+        assert_eq!(pos, 0);
+    }
+
+    #[tokio::test]
+    async fn what_was_committed_is_there_after_opening_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.db");
+        let store = Store::open(Some(&path)).unwrap();
+        store.write(|db| db.execute("UPDATE device SET pos = 7", [])).await.unwrap();
+        let read = |db: &Connection| db.query_row("SELECT pos FROM device", [], |row| row.get::<_, i64>(0));
+        assert_eq!(store.read(read).await.unwrap(), 7);
+        store.close().await;
+        assert_eq!(store.read(read).await.unwrap_err().code(), ErrorCode::DatabaseModuleDbIsNotOpened as i32);
+        let store = Store::open(Some(&path)).unwrap();
+        assert_eq!(store.read(read).await.unwrap(), 7);
+    }
+}

@@ -1,0 +1,87 @@
+//! The thread that owns the connection that writes.
+
+use std::sync::mpsc;
+use std::thread;
+
+use parking_lot::Mutex;
+use rusqlite::Connection;
+use tokio::sync::oneshot;
+use zim_protocol::ErrorCode;
+
+use super::closed;
+use super::file::DatabaseFile;
+use crate::error::Error;
+
+type Job = Box<dyn FnOnce(&mut Connection) + Send>;
+
+/// A handle to the thread. Jobs run one after the other, in the order of the calls.
+#[derive(Debug)]
+pub(super) struct Writer {
+    jobs: Mutex<Option<mpsc::Sender<Job>>>,
+    done: tokio::sync::Mutex<Option<oneshot::Receiver<()>>>,
+}
+
+impl Writer {
+    pub(super) fn start(mut connection: Connection, file: Option<DatabaseFile>) -> Result<Self, Error> {
+        let (jobs, queue) = mpsc::channel::<Job>();
+        let (ended, done) = oneshot::channel();
+        let run = move || {
+            for job in queue {
+                job(&mut connection);
+            }
+            // In this order: whoever gets the lock finds the file closed.
+            drop(connection);
+            drop(file);
+            // Nobody may be waiting.
+            let _ = ended.send(());
+        };
+        thread::Builder::new().name("zim-store".to_owned()).spawn(run).map_err(|error| {
+            Error::new(ErrorCode::DatabaseModuleOpenDatabaseError, "the local database gets no thread").with_source(error)
+        })?;
+        Ok(Self { jobs: Mutex::new(Some(jobs)), done: tokio::sync::Mutex::new(Some(done)) })
+    }
+
+    /// Runs `job` after those before it. Its place is taken at the call.
+    pub(super) fn run<T, F>(&self, job: F) -> impl Future<Output = Result<T, Error>> + use<T, F>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Connection) -> T + Send + 'static,
+    {
+        let (answer, result) = oneshot::channel();
+        self.run_later(move |connection| {
+            // Whoever asked may have gone.
+            let _ = answer.send(job(connection));
+        });
+        async move { result.await.map_err(|_| closed()) }
+    }
+
+    /// Runs `job` and waits, blocking.
+    pub(super) fn run_now<T, F>(&self, job: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Connection) -> T + Send + 'static,
+    {
+        let (answer, result) = mpsc::channel();
+        self.run_later(move |connection| {
+            // Whoever asked is waiting.
+            let _ = answer.send(job(connection));
+        });
+        result.recv().map_err(|_| closed())
+    }
+
+    pub(super) fn run_later(&self, job: impl FnOnce(&mut Connection) + Send + 'static) {
+        if let Some(jobs) = &*self.jobs.lock() {
+            // Fails only when the thread is gone; the job is dropped then, and with it what waits for it.
+            let _ = jobs.send(Box::new(job));
+        }
+    }
+
+    /// Ends the thread after the jobs before this call, and waits for it.
+    pub(super) async fn close(&self) {
+        drop(self.jobs.lock().take());
+        if let Some(done) = self.done.lock().await.take() {
+            // It ended either way.
+            let _ = done.await;
+        }
+    }
+}

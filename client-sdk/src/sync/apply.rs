@@ -1,0 +1,397 @@
+//! A step of the core and of the app's own calls, as one transaction, and the events that come of it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use rusqlite::Connection;
+use zim_protocol::{
+    ChangeEntry, Conversation, ConversationChangeInfo, ConversationChangedEvent, ConversationEvent, ConversationHead,
+    ConversationNotificationStatus, ConversationRef, ConversationType, Event, GroupMessageReceivedEvent, Message,
+    MessageEntry, MessageReceivedInfo, MessageSentStatus, MessageSentStatusChangeInfo, MessageSentStatusChangedEvent,
+    MessageType, PeerMessageReceivedEvent, UserFullInfo, UserInfoUpdatedEvent, change_entry,
+};
+
+use super::state::{Batch, Change, Name, Origin};
+use crate::store::message::{self, Pending};
+use crate::store::{conversation, pending, user};
+
+/// What an app's own call does before the batch.
+#[derive(Debug)]
+pub(crate) enum Attach {
+    /// A message that is about to be sent.
+    New(Pending),
+    /// A failed message that is about to be sent again.
+    Retry {
+        /// Its key.
+        key: [u8; 16],
+        /// Now.
+        ts: i64,
+    },
+}
+
+/// What an answer to an app's own call does after the batch.
+#[derive(Debug)]
+pub(crate) enum Settle {
+    /// The server stored a message; the entry says where.
+    Sent(MessageEntry),
+    /// A message could not be sent.
+    Failed {
+        /// The conversation.
+        name: Name,
+        /// The message.
+        key: [u8; 16],
+        /// Why, for the app.
+        reason: String,
+        /// Nothing can be sent there.
+        is_disabled: bool,
+    },
+    /// Profiles that were asked for.
+    Users(Vec<UserFullInfo>),
+}
+
+/// One transaction.
+#[derive(Debug, Default)]
+pub(crate) struct Job {
+    pub(crate) attach: Vec<(Name, Attach)>,
+    pub(crate) batch: Batch,
+    pub(crate) settle: Vec<Settle>,
+}
+
+impl Job {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.attach.is_empty() && self.batch.is_empty() && self.settle.is_empty()
+    }
+}
+
+/// Who applies.
+#[derive(Clone, Debug)]
+pub(crate) struct Viewer {
+    pub(crate) user_id: Arc<str>,
+    /// Messages from before this are offline messages.
+    pub(crate) login_ms: i64,
+    /// Messages from before this are history, not news.
+    pub(crate) horizon_ms: i64,
+    /// Pending events up to this were raised.
+    pub(crate) raised: Option<i64>,
+}
+
+/// A message that is attached to its conversation.
+#[derive(Debug)]
+pub(crate) struct Attached {
+    pub(crate) message: Message,
+    /// Of a message that is sent again: what it was first sent with, and what it says.
+    pub(crate) first: Option<(Bytes, Bytes)>,
+}
+
+/// What came of a transaction.
+#[derive(Debug, Default)]
+pub(crate) struct Applied {
+    /// As the attaches; `None`: there is no such failed message.
+    pub(crate) attached: Vec<Option<Attached>>,
+    /// To be raised, in this order.
+    pub(crate) events: Vec<Event>,
+    /// The last of them that is pending.
+    pub(crate) pending: Option<i64>,
+    /// How much the total of unread messages moved.
+    pub(crate) unread_delta: i64,
+    /// Own messages that the server has now.
+    pub(crate) settled: Vec<Message>,
+}
+
+/// Does a job.
+pub(crate) fn apply(db: &Connection, viewer: &Viewer, job: Job) -> rusqlite::Result<Applied> {
+    let mut step = Step::new(db, viewer);
+    if let Some(id) = viewer.raised {
+        pending::forget(db, id)?;
+    }
+    let mut applied = Applied::default();
+    for (name, attach) in job.attach {
+        applied.attached.push(step.attach(&name, attach)?);
+    }
+    let is_sweep = job.batch.changes.contains(&Change::Sweep);
+    for change in job.batch.changes {
+        step.change(change)?;
+    }
+    for saved in &job.batch.states {
+        let id = step.touch(&saved.name)?;
+        conversation::save(db, id, saved)?;
+    }
+    if let Some(position) = &job.batch.position {
+        conversation::save_position(db, position)?;
+    }
+    for settle in job.settle {
+        step.settle(settle)?;
+    }
+    step.finish(applied, is_sweep)
+}
+
+/// A transaction at work.
+struct Step<'a> {
+    db: &'a Connection,
+    viewer: &'a Viewer,
+    /// Rows, in the order in which they were touched, as the app saw them before; `None`: not in the list.
+    touched: Vec<(i64, Option<Conversation>)>,
+    ids: HashMap<Name, i64>,
+    durable: Vec<Event>,
+    statuses: Vec<MessageSentStatusChangeInfo>,
+}
+
+impl<'a> Step<'a> {
+    fn new(db: &'a Connection, viewer: &'a Viewer) -> Self {
+        let (touched, ids) = (Vec::new(), HashMap::new());
+        Self { db, viewer, touched, ids, durable: Vec::new(), statuses: Vec::new() }
+    }
+
+    /// The row of a conversation, which may change from here on.
+    fn touch(&mut self, name: &Name) -> rusqlite::Result<i64> {
+        if let Some(id) = self.ids.get(name) {
+            return Ok(*id);
+        }
+        let before = match conversation::id(self.db, name)? {
+            Some(id) => conversation::shown(self.db, id, &self.viewer.user_id)?,
+            None => None,
+        };
+        let id = conversation::ensure(self.db, name)?;
+        self.ids.insert(name.clone(), id);
+        self.touched.push((id, before));
+        Ok(id)
+    }
+
+    fn attach(&mut self, name: &Name, attach: Attach) -> rusqlite::Result<Option<Attached>> {
+        let viewer = Arc::clone(&self.viewer.user_id);
+        match attach {
+            Attach::New(pending) => {
+                let id = self.touch(name)?;
+                let order_key = message::insert_pending(self.db, id, &viewer, &pending)?;
+                let entry = MessageEntry {
+                    sender: viewer.to_string(),
+                    ts: pending.ts,
+                    kind: pending.kind,
+                    flags: pending.flags,
+                    client_key: Bytes::copy_from_slice(&pending.key),
+                    content: pending.content,
+                    ..MessageEntry::default()
+                };
+                let mut message = message::shown(entry, &viewer, &name.to_ref());
+                message.message_id.clear();
+                message.order_key = order_key;
+                message.sent_status = MessageSentStatus::Sending as i32;
+                message.local_extended_data = pending.local_data;
+                Ok(Some(Attached { message, first: None }))
+            }
+            Attach::Retry { key, ts } => {
+                let Some(id) = conversation::id(self.db, name)? else { return Ok(None) };
+                self.touch(name)?;
+                let Some((row, config)) = message::retry(self.db, id, &key, ts)? else { return Ok(None) };
+                let content = row.content.clone();
+                let message = row.into_message(&viewer, &name.to_ref());
+                self.status(message.clone(), "");
+                Ok(Some(Attached { message, first: Some((config, content)) }))
+            }
+        }
+    }
+
+    fn change(&mut self, change: Change) -> rusqlite::Result<()> {
+        match change {
+            Change::Messages { name, entries, raise_after } => self.messages(&name, entries, raise_after),
+            Change::Changes { name, entries } => self.changes(&name, &entries),
+            Change::Head(head) => self.head(*head),
+            Change::Profile { info, origin } => {
+                if user::write(self.db, &info)? && origin == Origin::Other {
+                    self.durable.push(Event::UserInfoUpdated(UserInfoUpdatedEvent { info: Some(*info) }));
+                }
+                Ok(())
+            }
+            Change::Drop(name) => {
+                let id = self.touch(&name)?;
+                message::drop_stored(self.db, id)
+            }
+            Change::DropAll => {
+                for name in conversation::names(self.db)? {
+                    self.touch(&name)?;
+                }
+                conversation::drop_all(self.db)
+            }
+            // At the end, when all states are stored.
+            Change::Sweep => Ok(()),
+        }
+    }
+
+    fn messages(&mut self, name: &Name, entries: Vec<MessageEntry>, raise_after: u64) -> rusqlite::Result<()> {
+        let id = self.touch(name)?;
+        let to = name.to_ref();
+        let mut news: Vec<Message> = Vec::new();
+        for entry in entries {
+            let stored = message::store(self.db, id, &self.viewer.user_id, &entry)?;
+            if let Some(row) = stored.settled {
+                self.settled(row, &to, "")?;
+            }
+            let is_news = entry.seq > raise_after
+                && !stored.is_local
+                && entry.ts >= self.viewer.horizon_ms
+                && entry.kind != MessageType::Revoke as i32;
+            if is_news {
+                news.push(message::shown(entry, &self.viewer.user_id, &to));
+            }
+        }
+        let login_ms = self.viewer.login_ms;
+        let is_offline = |message: &Message| message.timestamp < login_ms;
+        for news in news.chunk_by(|a, b| is_offline(a) == is_offline(b)) {
+            let info = MessageReceivedInfo { is_offline_message: news.first().is_some_and(is_offline) };
+            self.durable.extend(received(&to, news.to_vec(), info));
+        }
+        Ok(())
+    }
+
+    fn changes(&mut self, name: &Name, entries: &[ChangeEntry]) -> rusqlite::Result<()> {
+        let id = self.touch(name)?;
+        for entry in entries {
+            if let Some(change_entry::Detail::Message(entry)) = &entry.detail {
+                message::change(self.db, id, entry)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn head(&mut self, head: ConversationHead) -> rusqlite::Result<()> {
+        let Some(to) = head.conversation else { return Ok(()) };
+        let id = self.touch(&Name::from(&to))?;
+        if let Some(peer) = &head.peer {
+            user::write(self.db, peer)?;
+        }
+        if let Some(last) = head.last_message.filter(|last| !last.content.is_empty()) {
+            let stored = message::store(self.db, id, &self.viewer.user_id, &last)?;
+            if let Some(row) = stored.settled {
+                self.settled(row, &to, "")?;
+            }
+        }
+        Ok(())
+    }
+
+    fn settle(&mut self, settle: Settle) -> rusqlite::Result<()> {
+        match settle {
+            Settle::Sent(entry) => {
+                if let Some(row) = message::settle(self.db, &entry)? {
+                    let to = self.conversation_of(row)?;
+                    self.settled(row, &to, "")?;
+                }
+            }
+            Settle::Failed { name, key, reason, is_disabled } => {
+                let id = self.touch(&name)?;
+                if is_disabled {
+                    conversation::disable(self.db, id)?;
+                }
+                if let Some(row) = message::fail(self.db, &key)? {
+                    self.settled(row, &name.to_ref(), &reason)?;
+                }
+            }
+            Settle::Users(users) => {
+                for info in users {
+                    let id = info.base_info.as_ref().map_or("", |base| base.user_id.as_str());
+                    let name = Name::new(ConversationType::Peer as i32, id);
+                    if conversation::id(self.db, &name)?.is_some() {
+                        // Its name may be another now.
+                        self.touch(&name)?;
+                    }
+                    user::write(self.db, &info)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The conversation of a message's row, touched.
+    fn conversation_of(&mut self, row: i64) -> rusqlite::Result<ConversationRef> {
+        let name = conversation::name_of_message(self.db, row)?;
+        self.touch(&name)?;
+        Ok(name.to_ref())
+    }
+
+    /// A message of this device is sent or failed.
+    fn settled(&mut self, row: i64, to: &ConversationRef, reason: &str) -> rusqlite::Result<()> {
+        if let Some(row) = message::by_id(self.db, row)? {
+            self.status(row.into_message(&self.viewer.user_id, to), reason);
+        }
+        Ok(())
+    }
+
+    fn status(&mut self, message: Message, reason: &str) {
+        self.statuses.push(MessageSentStatusChangeInfo {
+            status: message.sent_status,
+            message: Some(message),
+            reason: reason.to_owned(),
+        });
+    }
+
+    /// What the app is told.
+    fn finish(self, mut applied: Applied, is_sweep: bool) -> rusqlite::Result<Applied> {
+        let viewer = &self.viewer.user_id;
+        let mut infos = Vec::new();
+        let gone = if is_sweep { conversation::sweep(self.db, viewer)? } else { Vec::new() };
+        for (id, before) in self.touched {
+            conversation::reorder(self.db, id)?;
+            let after = conversation::shown(self.db, id, viewer)?;
+            applied.unread_delta += disturbing(after.as_ref()) - disturbing(before.as_ref());
+            let Some(conversation) = after.filter(|after| before.as_ref() != Some(after)) else { continue };
+            let event = match &before {
+                Some(before) if conversation.is_disabled && !before.is_disabled => ConversationEvent::Disabled,
+                Some(_) => ConversationEvent::Updated,
+                None => ConversationEvent::Added,
+            };
+            infos.push(ConversationChangeInfo { event: event as i32, conversation: Some(conversation) });
+        }
+        for conversation in gone {
+            let event = ConversationEvent::Deleted as i32;
+            infos.push(ConversationChangeInfo { event, conversation: Some(conversation) });
+        }
+        applied.pending = pending::add(self.db, &self.durable)?;
+        applied.events.extend(self.durable.into_iter().flat_map(with_twin));
+        if !self.statuses.is_empty() {
+            let sent = MessageSentStatus::Success as i32;
+            let settled = self.statuses.iter().filter(|info| info.status == sent);
+            applied.settled.extend(settled.filter_map(|info| info.message.clone()));
+            applied.events.push(Event::MessageSentStatusChanged(MessageSentStatusChangedEvent { infos: self.statuses }));
+        }
+        if !infos.is_empty() {
+            applied.events.push(Event::ConversationChanged(ConversationChangedEvent { info_list: infos }));
+        }
+        Ok(applied)
+    }
+}
+
+/// What a conversation adds to the total of unread messages.
+fn disturbing(conversation: Option<&Conversation>) -> i64 {
+    let quiet = ConversationNotificationStatus::DoNotDisturb as i32;
+    conversation.filter(|shown| shown.notification_status != quiet).map_or(0, |shown| shown.unread_message_count)
+}
+
+/// The event of messages that came, if their conversation has one.
+pub(crate) fn received(to: &ConversationRef, message_list: Vec<Message>, info: MessageReceivedInfo) -> Option<Event> {
+    let (from_conversation_id, info) = (to.id.clone(), Some(info));
+    match ConversationType::try_from(to.r#type) {
+        Ok(ConversationType::Peer) => {
+            Some(Event::PeerMessageReceived(PeerMessageReceivedEvent { message_list, from_conversation_id, info }))
+        }
+        Ok(ConversationType::Group) => {
+            Some(Event::GroupMessageReceived(GroupMessageReceivedEvent { message_list, from_conversation_id, info }))
+        }
+        _ => None,
+    }
+}
+
+/// An event, and the deprecated one that says the same.
+pub(crate) fn with_twin(event: Event) -> Vec<Event> {
+    let twin = match &event {
+        Event::PeerMessageReceived(event) => Some(Event::ReceivePeerMessage(zim_protocol::ReceivePeerMessageEvent {
+            message_list: event.message_list.clone(),
+            from_conversation_id: event.from_conversation_id.clone(),
+        })),
+        Event::GroupMessageReceived(event) => Some(Event::ReceiveGroupMessage(zim_protocol::ReceiveGroupMessageEvent {
+            message_list: event.message_list.clone(),
+            from_conversation_id: event.from_conversation_id.clone(),
+        })),
+        _ => None,
+    };
+    std::iter::once(event).chain(twin).collect()
+}

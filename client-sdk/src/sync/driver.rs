@@ -1,0 +1,641 @@
+//! The task that owns the sync core: it feeds it what arrives, stores what comes of it, resolves promises, raises events and
+//! makes the calls that the core wants. All of a login's data passes through here, one step after the other, so positions,
+//! rows and events have one order. What waits shares the next transaction.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
+use prost::Message as _;
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
+use zim_protocol::{
+    ConversationSyncState, ConversationSyncStateChangedEvent, ConversationTotalUnreadMessageCountUpdatedEvent, ErrorCode,
+    Event, EventFrame, FillResult, Message, MessageReceivedInfo, MessageSendConfig, MessageSentResult, MessageSentStatus,
+    Page, Push, SendMessageRequest, SyncResult, UserFullInfo, clock::Clock, event_frame::Frame,
+};
+
+use super::apply::{self, Applied, Attach, Attached, Job, Settle, Viewer};
+use super::{Core, Name, Origin, Progress, Request};
+use crate::data::Line;
+use crate::error::Error;
+use crate::send::{self, Key, Outgoing, SendQueue};
+use crate::store::message::Pending;
+use crate::store::{self, Store};
+
+/// Sums are compared this often, so that a lost hint is repaired without traffic.
+const AUDIT_MS: i64 = 600_000;
+/// After a failed write: long enough for somebody to make room on the disk, short enough to be noticed.
+const RECOVER_MS: i64 = 10_000;
+/// Messages older than this are history and not caught up with.
+const HORIZON_MS: i64 = 7 * 86_400_000;
+/// Inputs of one step.
+const STEP: usize = 256;
+
+/// A message that the app gives to be sent.
+pub(crate) struct Submission {
+    pub(crate) name: Name,
+    pub(crate) key: Key,
+    pub(crate) kind: SubmissionKind,
+    pub(crate) config: MessageSendConfig,
+    pub(crate) deadline_ms: i64,
+    pub(crate) on_attached: Option<OnAttached>,
+    pub(crate) reply: oneshot::Sender<Result<MessageSentResult, Error>>,
+}
+
+/// Tells the app that its message is in its conversation.
+pub(crate) type OnAttached = Box<dyn FnOnce(&Message) + Send>;
+
+/// How a message is sent.
+#[derive(Debug)]
+pub(crate) enum SubmissionKind {
+    /// Stored here and on the server.
+    Stored {
+        pending: Pending,
+        /// What the sender says.
+        said: Box<Message>,
+    },
+    /// A failed one again.
+    Retry { ts: i64 },
+    /// Stored nowhere: a command.
+    Passing {
+        /// As the app sees it.
+        message: Box<Message>,
+    },
+}
+
+/// What the task is told.
+pub(crate) enum Input {
+    /// Logged in over a new connection.
+    Connected { user: Option<UserFullInfo>, epoch: Bytes, server_time: i64 },
+    /// The connection is gone.
+    Disconnected,
+    /// From the event stream.
+    Frame(EventFrame, OwnedSemaphorePermit),
+    /// From the response to a call of this device.
+    Pushes(Vec<Push>, oneshot::Sender<Result<(), Error>>),
+    /// A page of history.
+    Filled { name: Name, generation: u64, fill: FillResult, done: oneshot::Sender<Result<(), Error>> },
+    /// Profiles.
+    Users(Vec<UserFullInfo>, oneshot::Sender<Result<(), Error>>),
+    /// A message to send.
+    Send(Box<Submission>),
+    /// The login ends.
+    Close(oneshot::Sender<()>),
+}
+
+/// The answer to a call of the task.
+enum Done {
+    Pulled { ticket: u64, result: Result<(Page, Vec<Push>), Error> },
+    Synced { ticket: u64, result: Result<(SyncResult, Vec<Push>), Error> },
+    Sent { number: u64, connection: u64, result: Result<(MessageSentResult, Vec<Push>), Error> },
+    Passed { message: Box<Message>, reply: oneshot::Sender<Result<MessageSentResult, Error>>, result: Result<MessageSentResult, Error> },
+}
+
+type Call = Pin<Box<dyn Future<Output = Done> + Send>>;
+
+/// What others see of the task.
+#[derive(Debug)]
+pub(crate) struct Gauges {
+    /// The generation of positions, for fills.
+    pub(crate) generation: AtomicU64,
+    /// The list of conversations was right once, or cannot be for now.
+    pub(crate) is_listed: watch::Sender<bool>,
+}
+
+/// What happens after the commit.
+#[derive(Default)]
+struct After {
+    attached: Vec<Box<Submission>>,
+    sent: Vec<(oneshot::Sender<Result<MessageSentResult, Error>>, Result<MessageSentResult, Error>)>,
+    done: Vec<oneshot::Sender<Result<(), Error>>>,
+}
+
+/// The task. See the module.
+pub(crate) struct Driver<L: Line> {
+    pub(crate) line: L,
+    pub(crate) clock: Clock,
+    pub(crate) store: Arc<Store>,
+    pub(crate) core: Core,
+    pub(crate) viewer: Viewer,
+    pub(crate) gauges: Arc<Gauges>,
+    /// Sum of what is unread and may disturb.
+    pub(crate) total: i64,
+    pub(crate) inbox: mpsc::UnboundedReceiver<Input>,
+    sends: SendQueue,
+    calls: FuturesUnordered<Call>,
+    ready: Vec<Done>,
+    job: Job,
+    after: After,
+    /// Counts connections; a failure of an old one says nothing about the present.
+    connection: u64,
+    is_connected: bool,
+    next_audit_ms: i64,
+    is_total_told: bool,
+    /// The core is ahead of the store, because a write failed.
+    is_stale: bool,
+    closing: Option<oneshot::Sender<()>>,
+}
+
+impl<L: Line> Driver<L> {
+    pub(crate) fn new(
+        line: L,
+        clock: Clock,
+        (store, core, viewer): (Arc<Store>, Core, Viewer),
+        (gauges, total): (Arc<Gauges>, i64),
+        inbox: mpsc::UnboundedReceiver<Input>,
+    ) -> Self {
+        Self {
+            line,
+            clock,
+            store,
+            core,
+            viewer,
+            gauges,
+            total,
+            inbox,
+            sends: SendQueue::default(),
+            calls: FuturesUnordered::new(),
+            ready: Vec::new(),
+            job: Job::default(),
+            after: After::default(),
+            connection: 0,
+            is_connected: false,
+            next_audit_ms: i64::MAX,
+            is_total_told: false,
+            is_stale: false,
+            closing: None,
+        }
+    }
+
+    /// Runs until the login ends. `again` are events that the process before this one may not have raised.
+    pub(crate) async fn run(mut self, again: Vec<Event>) {
+        for event in again.into_iter().flat_map(apply::with_twin) {
+            self.line.raise(event);
+        }
+        while self.closing.is_none() {
+            let deadline = self.sends.next_deadline_ms().unwrap_or(i64::MAX).min(self.next_audit_ms);
+            tokio::select! {
+                input = self.inbox.recv() => match input {
+                    Some(input) => self.input(input).await,
+                    None => break,
+                },
+                Some(done) = self.calls.next(), if !self.calls.is_empty() => self.done(done),
+                () = self.clock.sleep_until(deadline) => {}
+            }
+            for _ in 0..STEP {
+                let Ok(input) = self.inbox.try_recv() else { break };
+                self.input(input).await;
+            }
+            while let Some(Some(done)) = self.calls.next().now_or_never() {
+                self.done(done);
+            }
+            self.look_at_the_clock().await;
+            self.step().await;
+            self.forget_raised();
+        }
+        self.end().await;
+    }
+
+    /// Commits, tells, and calls, until nothing is left to do at once.
+    async fn step(&mut self) {
+        loop {
+            self.commit().await;
+            if self.is_connected {
+                while let Some((number, request)) = self.sends.start() {
+                    let (call, connection) = (self.line.call(request), self.connection);
+                    self.start(async move { Done::Sent { number, connection, result: call.await } }).await;
+                }
+            }
+            if self.ready.is_empty() {
+                return;
+            }
+            for done in std::mem::take(&mut self.ready) {
+                self.done(done);
+            }
+        }
+    }
+
+    async fn input(&mut self, input: Input) {
+        if self.is_stale && !matches!(input, Input::Close(_) | Input::Connected { .. } | Input::Disconnected) {
+            self.reload().await;
+            if self.is_stale {
+                // Dropped, and with it whoever waits for it: the next sync finds what was in it.
+                return;
+            }
+        }
+        match input {
+            Input::Connected { user, epoch, server_time } => {
+                if self.core.is_online() {
+                    self.core.offline();
+                }
+                self.connection += 1;
+                self.is_connected = true;
+                self.viewer.login_ms = server_time;
+                self.next_audit_ms = self.clock.now_ms() + AUDIT_MS;
+                self.job.settle.extend(user.map(|user| Settle::Users(vec![user])));
+                self.core.online(&epoch);
+            }
+            Input::Disconnected => self.disconnected(),
+            Input::Frame(frame, _permit) => self.frame(frame),
+            Input::Pushes(pushes, done) => {
+                self.pushes(pushes);
+                self.after.done.push(done);
+            }
+            Input::Filled { name, generation, fill, done } => {
+                self.core.filled(&name, generation, fill);
+                self.after.done.push(done);
+            }
+            Input::Users(users, done) => {
+                self.job.settle.push(Settle::Users(users));
+                self.after.done.push(done);
+            }
+            Input::Send(submission) => self.submit(submission).await,
+            Input::Close(done) => self.closing = Some(done),
+        }
+    }
+
+    fn disconnected(&mut self) {
+        self.is_connected = false;
+        self.next_audit_ms = i64::MAX;
+        self.core.offline();
+        self.gauges.is_listed.send_replace(true);
+    }
+
+    fn frame(&mut self, frame: EventFrame) {
+        match frame.frame {
+            Some(Frame::Push(push)) => self.push(push, Origin::Other),
+            Some(Frame::Dirty(dirty)) => {
+                if dirty.transients_dropped > 0 {
+                    tracing::warn!(dropped = dirty.transients_dropped, "this session was too slow: commands were dropped");
+                }
+                self.core.dirtied(&dirty);
+            }
+            Some(Frame::Transient(transient)) => {
+                let (Some(name), Some(entry)) = (transient.conversation, transient.message) else { return };
+                let info = MessageReceivedInfo { is_offline_message: false };
+                let message = store::message::shown(entry, &self.viewer.user_id, &name);
+                for event in apply::received(&name, vec![message], info).into_iter().flat_map(apply::with_twin) {
+                    self.line.raise(event);
+                }
+            }
+            Some(Frame::End(_)) | None => {}
+        }
+    }
+
+    fn pushes(&mut self, pushes: Vec<Push>) {
+        for push in pushes {
+            self.push(push, Origin::Own);
+        }
+    }
+
+    /// One's own messages come back without what they say: that is here.
+    fn push(&mut self, mut push: Push, origin: Origin) {
+        for entry in push.messages.iter_mut().filter(|entry| entry.content.is_empty()) {
+            if let Some(content) = self.sends.content(&entry.client_key) {
+                entry.content = content;
+            }
+        }
+        self.core.push(push, origin);
+    }
+
+    async fn submit(&mut self, mut submission: Box<Submission>) {
+        let attach = match &submission.kind {
+            SubmissionKind::Stored { pending, .. } => {
+                self.core.open(&submission.name);
+                Attach::New(pending.clone())
+            }
+            SubmissionKind::Retry { ts } => Attach::Retry { key: submission.key, ts: *ts },
+            SubmissionKind::Passing { message } => {
+                let message = message.clone();
+                if let Some(on_attached) = submission.on_attached.take() {
+                    on_attached(&message);
+                }
+                let request = request(&submission.name, submission.key, (*message).clone(), submission.config);
+                let (call, reply) = (self.line.call(request), submission.reply);
+                let call = async move {
+                    let result = call.await.map(|(result, _)| result);
+                    Done::Passed { message, reply, result }
+                };
+                self.start(call).await;
+                return;
+            }
+        };
+        self.job.attach.push((submission.name.clone(), attach));
+        self.after.attached.push(submission);
+    }
+
+    fn done(&mut self, done: Done) {
+        let now_ms = self.clock.now_ms();
+        match done {
+            Done::Pulled { ticket, result } => match result {
+                Ok((page, _)) => {
+                    self.core.set_horizon(now_ms - HORIZON_MS);
+                    self.core.page(ticket, page);
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "a pull failed");
+                    self.core.pull_failed(ticket);
+                }
+            },
+            Done::Synced { ticket, result } => match result {
+                Ok((result, _)) => {
+                    self.core.set_horizon(now_ms - HORIZON_MS);
+                    self.core.synced(ticket, result);
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "a sync failed");
+                    self.core.sync_failed(ticket);
+                }
+            },
+            Done::Sent { number, connection, result } => self.sent(number, connection, result, now_ms),
+            Done::Passed { mut message, reply, result } => {
+                let answer = result.map(|result| {
+                    accept(&mut message, &result.message.unwrap_or_default());
+                    MessageSentResult { message: Some(*message) }
+                });
+                // The app may not wait for it.
+                let _ = reply.send(answer);
+            }
+        }
+    }
+
+    fn sent(&mut self, number: u64, connection: u64, result: Result<(MessageSentResult, Vec<Push>), Error>, now_ms: i64) {
+        match result {
+            Ok((result, pushes)) => {
+                self.pushes(pushes);
+                let Some(mut outgoing) = self.sends.sent(number) else { return };
+                let answer = result.message.unwrap_or_default();
+                if let Some(seq) = u64::try_from(answer.message_seq).ok().filter(|seq| *seq > 0) {
+                    self.core.hold(&outgoing.name, seq);
+                    self.job.settle.push(Settle::Sent(place(&answer, outgoing.key)));
+                }
+                accept(&mut outgoing.message, &answer);
+                self.after.sent.push((outgoing.reply, Ok(MessageSentResult { message: Some(outgoing.message) })));
+            }
+            Err(error) => {
+                if connection == self.connection && error.code() == ErrorCode::NetworkModuleNetworkError as i32 {
+                    // The rest waits for the next connection, so that nothing overtakes.
+                    self.is_connected = false;
+                }
+                if let Some((outgoing, error)) = self.sends.failed(number, error, now_ms) {
+                    self.fail(outgoing, error);
+                }
+            }
+        }
+    }
+
+    fn fail(&mut self, outgoing: Outgoing, error: Error) {
+        self.job.settle.push(Settle::Failed {
+            name: outgoing.name,
+            key: outgoing.key,
+            reason: error.to_string(),
+            is_disabled: error.code() == ErrorCode::MessageModuleTargetDoesNotExist as i32,
+        });
+        self.after.sent.push((outgoing.reply, Err(error)));
+    }
+
+    async fn look_at_the_clock(&mut self) {
+        let now_ms = self.clock.now_ms();
+        if self.is_stale {
+            self.reload().await;
+        }
+        for (outgoing, error) in self.sends.expired(now_ms) {
+            self.fail(outgoing, error);
+        }
+        if now_ms >= self.next_audit_ms {
+            self.next_audit_ms = now_ms + AUDIT_MS;
+            self.core.audit();
+        }
+    }
+
+    /// Stores what the inputs came to, then tells everybody, in the order: promises, events, calls.
+    async fn commit(&mut self) {
+        let output = self.core.take();
+        self.gauges.generation.store(self.core.generation(), Ordering::Release);
+        let mut job = std::mem::take(&mut self.job);
+        job.batch = output.batch;
+        self.viewer.horizon_ms = self.clock.now_ms() - HORIZON_MS;
+        let after = std::mem::take(&mut self.after);
+        if output.progress.contains(&Progress::Started) {
+            self.progress(ConversationSyncState::Started);
+        }
+        let applied = if job.is_empty() { Ok(Applied::default()) } else { self.write(job).await };
+        match applied {
+            Ok(applied) => self.tell(applied, after),
+            Err(error) => {
+                self.unwritten(&error, after);
+                // What the core wanted to ask, it will want again.
+                self.reload().await;
+                return;
+            }
+        }
+        for progress in output.progress {
+            match progress {
+                Progress::Started => {}
+                Progress::Finished => {
+                    self.gauges.is_listed.send_replace(true);
+                    if !std::mem::replace(&mut self.is_total_told, true) {
+                        self.tell_total();
+                    }
+                    self.progress(ConversationSyncState::Finished);
+                }
+                Progress::Failed => {
+                    self.gauges.is_listed.send_replace(true);
+                    self.progress(ConversationSyncState::Failed);
+                }
+            }
+        }
+        for request in output.requests {
+            match request {
+                Request::Pull { ticket, request } => {
+                    let call = self.line.call(request);
+                    self.start(async move { Done::Pulled { ticket, result: call.await } }).await;
+                }
+                Request::Sync { ticket, request } => {
+                    let call = self.line.call(request);
+                    self.start(async move { Done::Synced { ticket, result: call.await } }).await;
+                }
+            }
+        }
+    }
+
+    async fn write(&mut self, job: Job) -> Result<Applied, Error> {
+        let viewer = self.viewer.clone();
+        let applied = self.store.write(move |db| apply::apply(db, &viewer, job)).await?;
+        // What was raised before is forgotten with this commit.
+        self.viewer.raised = None;
+        Ok(applied)
+    }
+
+    fn tell(&mut self, applied: Applied, after: After) {
+        for (submission, attached) in after.attached.into_iter().zip(applied.attached) {
+            self.attached(*submission, attached);
+        }
+        for message in applied.settled {
+            let key: Key = zim_protocol::id::from_hex(&message.local_message_id).unwrap_or_default();
+            // Learnt from the log before the answer came: the promise need not wait.
+            if let Some(outgoing) = self.sends.settled(&key) {
+                let _ = outgoing.reply.send(Ok(MessageSentResult { message: Some(message) }));
+            }
+        }
+        for (reply, answer) in after.sent {
+            // The app may not wait for it.
+            let _ = reply.send(answer);
+        }
+        for done in after.done {
+            let _ = done.send(Ok(()));
+        }
+        for event in applied.events {
+            self.line.raise(event);
+        }
+        self.viewer.raised = applied.pending.or(self.viewer.raised);
+        if applied.unread_delta != 0 {
+            self.total += applied.unread_delta;
+            self.tell_total();
+        }
+    }
+
+    fn attached(&mut self, mut submission: Submission, attached: Option<Attached>) {
+        let Some(Attached { message, first }) = attached else {
+            let error = Error::new(
+                ErrorCode::CommonModuleParamsInvalid,
+                "isRetrySend takes a message of this conversation whose sending failed; this one is not, or is being sent again",
+            );
+            let _ = submission.reply.send(Err(error));
+            return;
+        };
+        if let Some(on_attached) = submission.on_attached.take() {
+            on_attached(&message);
+        }
+        let (said, content, config) = match (submission.kind, first) {
+            (SubmissionKind::Stored { pending, said }, _) => (*said, pending.content, submission.config),
+            // The same words and the same config: under one key the server takes only one message.
+            (_, Some((config, content))) => (
+                Message::decode(content.clone()).unwrap_or_default(),
+                content,
+                MessageSendConfig::decode(config).unwrap_or(submission.config),
+            ),
+            (_, None) => return,
+        };
+        self.sends.push(Outgoing {
+            key: submission.key,
+            request: request(&submission.name, submission.key, said, config),
+            name: submission.name,
+            content,
+            message,
+            deadline_ms: submission.deadline_ms,
+            reply: submission.reply,
+        });
+    }
+
+    /// The store did not take a write: nothing of the step happened.
+    fn unwritten(&mut self, error: &Error, after: After) {
+        tracing::error!(%error, "the local database does not take a write; trying again in a while");
+        for submission in after.attached {
+            let _ = submission.reply.send(Err(error.clone()));
+        }
+        for (reply, answer) in after.sent {
+            // What the server said of a message is true whether or not it could be noted.
+            let _ = reply.send(answer);
+        }
+        for done in after.done {
+            let _ = done.send(Err(error.clone()));
+        }
+        self.is_stale = true;
+        if self.is_connected {
+            self.next_audit_ms = self.clock.now_ms() + RECOVER_MS;
+        }
+    }
+
+    /// Makes the core what the store is.
+    async fn reload(&mut self) {
+        match self.store.read(store::conversation::load).await {
+            Ok((position, states)) => {
+                self.core.restore(position, states);
+                self.is_stale = false;
+            }
+            Err(error) => tracing::warn!(%error, "the local database cannot be read"),
+        }
+    }
+
+    fn progress(&self, state: ConversationSyncState) {
+        let event = ConversationSyncStateChangedEvent { state: state as i32 };
+        self.line.raise(Event::ConversationSyncStateChanged(event));
+    }
+
+    fn tell_total(&self) {
+        let event = ConversationTotalUnreadMessageCountUpdatedEvent { total_unread_message_count: self.total };
+        self.line.raise(Event::ConversationTotalUnreadMessageCountUpdated(event));
+    }
+
+    /// When nothing else is to be done, what was raised is forgotten; else the next commit does it.
+    fn forget_raised(&mut self) {
+        if self.inbox.is_empty()
+            && let Some(id) = self.viewer.raised.take()
+        {
+            self.store.write_later(move |db| store::pending::forget(db, id));
+        }
+    }
+
+    /// Starts a call now, so that calls leave in the order in which they are started.
+    async fn start(&mut self, call: impl Future<Output = Done> + Send + 'static) {
+        let mut call: Call = Box::pin(call);
+        match futures_util::poll!(&mut call) {
+            std::task::Poll::Ready(done) => self.ready.push(done),
+            std::task::Poll::Pending => self.calls.push(call),
+        }
+    }
+
+    async fn end(mut self) {
+        self.core.offline();
+        for (outgoing, _) in self.sends.drain() {
+            let error = Error::new(ErrorCode::NetworkModuleUserIsNotLogged, "the login ended before the message was sent");
+            self.fail(outgoing, error);
+        }
+        self.commit().await;
+        self.forget_raised();
+        self.store.close().await;
+        if let Some(closing) = self.closing.take() {
+            let _ = closing.send(());
+        }
+    }
+}
+
+/// The call that sends a message.
+fn request(name: &Name, key: Key, message: Message, config: MessageSendConfig) -> SendMessageRequest {
+    SendMessageRequest {
+        message: Some(message),
+        to_conversation_id: name.id.to_string(),
+        conversation_type: name.kind,
+        // Whether this is an attempt of many is no business of the server's: the key tells.
+        config: Some(MessageSendConfig { is_retry_send: false, ..config }),
+        client_key: Bytes::copy_from_slice(&key),
+    }
+}
+
+/// What the server says of a message that it stored.
+fn accept(message: &mut Message, answer: &Message) {
+    message.message_id.clone_from(&answer.message_id);
+    message.message_seq = answer.message_seq;
+    message.timestamp = answer.timestamp;
+    message.order_key = answer.order_key;
+    message.sent_status = MessageSentStatus::Success as i32;
+}
+
+/// The same for the row.
+fn place(answer: &Message, key: Key) -> zim_protocol::MessageEntry {
+    zim_protocol::MessageEntry {
+        seq: u64::try_from(answer.message_seq).unwrap_or(0),
+        message_id: answer.message_id.parse().unwrap_or(0),
+        ts: answer.timestamp,
+        client_key: Bytes::copy_from_slice(&key),
+        ..zim_protocol::MessageEntry::default()
+    }
+}
+
+/// Whether an error is of the network: the local store may still answer.
+pub(crate) fn is_offline(error: &Error) -> bool {
+    send::is_network(error)
+}

@@ -1,0 +1,17 @@
+//! How a device learns what happened: the pure core, what it does to the store, and the task that drives both.
+//!
+//! The pure part is public, undocumented in the book and not for apps: the model checker of the tests drives the very same
+//! code.
+
+pub(crate) mod apply;
+mod catch_up;
+mod core;
+pub(crate) mod driver;
+mod ranges;
+mod state;
+mod unread;
+
+pub use self::core::Core;
+pub use self::ranges::Ranges;
+pub use self::state::{Batch, Change, Name, Origin, Output, Position, Progress, Request, Saved, State};
+pub use self::unread::Tally;

@@ -1,0 +1,220 @@
+//! A PostgreSQL for tests: a throw-away cluster on a free port, gone when it is dropped; or the server that
+//! `ZIM_TEST_POSTGRES` names (`postgres://user@host:port/postgres`, somebody who may create databases).
+
+use std::env;
+use std::ffi::OsStr;
+use std::fs;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::Mutex;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use tempfile::TempDir;
+
+/// Names a server that is there already.
+const VARIABLE: &str = "ZIM_TEST_POSTGRES";
+/// The account under which a server runs where tests run as root: PostgreSQL refuses to be root.
+const ACCOUNT: &str = "postgres";
+/// A loaded machine takes its time.
+const START_LIMIT: Duration = Duration::from_secs(60);
+
+/// A database server. Dropping it removes the databases that it made.
+#[derive(Debug)]
+pub struct Cluster {
+    tools: Tools,
+    admin_url: String,
+    /// `None` if the server is somebody else's.
+    own: Option<Own>,
+    made: Mutex<Vec<String>>,
+}
+
+#[derive(Debug)]
+struct Own {
+    server: Child,
+    /// Its files; they go with it.
+    dir: TempDir,
+}
+
+impl Cluster {
+    /// Starts a server, or takes the one that is configured.
+    ///
+    /// # Errors
+    /// PostgreSQL is not installed, or does not start; the sentence says what to do.
+    pub fn start() -> anyhow::Result<Self> {
+        let tools = Tools::find()?;
+        let made = Mutex::new(Vec::new());
+        if let Ok(admin_url) = env::var(VARIABLE) {
+            return Ok(Self { tools, admin_url, own: None, made });
+        }
+        let dir = tempfile::Builder::new().prefix("zim-postgres-").tempdir()?;
+        tools.give_away(dir.path())?;
+        let data = dir.path().join("data");
+        let mut initdb = tools.server_tool("initdb");
+        initdb.args(["-A", "trust", "-U", ACCOUNT, "-E", "UTF8", "--locale=C.UTF-8", "--no-sync", "-D"]).arg(&data);
+        run(&mut initdb)?;
+        // Somebody may take the port between its choice and the start.
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
+            match tools.start(&data, dir.path(), port) {
+                Ok(server) => {
+                    let admin_url = format!("postgres://{ACCOUNT}@127.0.0.1:{port}/postgres");
+                    return Ok(Self { tools, admin_url, own: Some(Own { server, dir }), made });
+                }
+                Err(error) if tries == 3 => return Err(error),
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// The server's address, with its administrative database.
+    pub fn url(&self) -> String {
+        self.admin_url.clone()
+    }
+
+    /// Makes an empty database; returns its address. On a server that others use, the name is made unique.
+    ///
+    /// # Errors
+    /// The server does not make it.
+    pub fn create_database(&self, name: &str) -> anyhow::Result<String> {
+        let name = match self.own {
+            Some(_) => name.to_owned(),
+            None => format!("{name}_{}", std::process::id()),
+        };
+        self.sql(&format!("CREATE DATABASE \"{name}\" TEMPLATE template0"))?;
+        if let Ok(mut made) = self.made.lock() {
+            made.push(name.clone());
+        }
+        let (server, rest) = self.admin_url.rsplit_once('/').context("the server's address names no database")?;
+        let options = rest.find('?').map_or("", |at| &rest[at..]);
+        Ok(format!("{server}/{name}{options}"))
+    }
+
+    /// Runs a statement on the administrative database: to end somebody's connection, say.
+    ///
+    /// # Errors
+    /// The statement fails.
+    pub fn sql(&self, sql: &str) -> anyhow::Result<String> {
+        let mut psql = Command::new(self.tools.bin.join("psql"));
+        psql.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", &self.admin_url, "-c", sql]);
+        let done = run(&mut psql)?;
+        Ok(String::from_utf8_lossy(&done.stdout).trim().to_owned())
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        match &mut self.own {
+            Some(own) => {
+                let data = own.dir.path().join("data");
+                let mut stop = self.tools.server_tool("pg_ctl");
+                let stopped = run(stop.args(["-m", "immediate", "-w", "-D"]).arg(data).arg("stop"));
+                if stopped.is_err() {
+                    // It may be dead already.
+                    let _ = own.server.kill();
+                }
+                let _ = own.server.wait();
+            }
+            None => {
+                let made = self.made.lock().map(|made| made.clone()).unwrap_or_default();
+                for name in made {
+                    let _ = self.sql(&format!("DROP DATABASE IF EXISTS \"{name}\" WITH (FORCE)"));
+                }
+            }
+        }
+    }
+}
+
+/// PostgreSQL's programs.
+#[derive(Debug)]
+struct Tools {
+    bin: PathBuf,
+    is_root: bool,
+}
+
+impl Tools {
+    fn find() -> anyhow::Result<Self> {
+        let on_path = env::var_os("PATH").unwrap_or_default();
+        let mut folders: Vec<PathBuf> = env::split_paths(&on_path).collect();
+        // Debian keeps them off the path; the newest goes first.
+        let mut versions: Vec<PathBuf> = fs::read_dir("/usr/lib/postgresql")
+            .map(|entries| entries.flatten().map(|entry| entry.path()).collect())
+            .unwrap_or_default();
+        versions.sort_by_key(|path| path.file_name().and_then(OsStr::to_str).and_then(|name| name.parse::<u32>().ok()));
+        folders.extend(versions.iter().rev().map(|path| path.join("bin")));
+        let needed = ["initdb", "postgres", "pg_ctl", "psql"];
+        let bin = folders.into_iter().find(|folder| needed.iter().all(|tool| folder.join(tool).exists()));
+        let Some(bin) = bin else {
+            bail!("PostgreSQL is not installed here: `apt-get install postgresql`, or set {VARIABLE} to a server's address");
+        };
+        let user = run(Command::new("id").arg("-u"))?;
+        Ok(Self { bin, is_root: user.stdout.trim_ascii() == b"0" })
+    }
+
+    /// A program that must not run as root.
+    fn server_tool(&self, name: &str) -> Command {
+        let program = self.bin.join(name);
+        if !self.is_root {
+            return Command::new(program);
+        }
+        let mut command = Command::new("runuser");
+        command.args(["-u", ACCOUNT, "--"]).arg(program);
+        // What the tests' own folder is, is not for that account to know.
+        command.current_dir("/");
+        command
+    }
+
+    fn give_away(&self, dir: &Path) -> anyhow::Result<()> {
+        if self.is_root {
+            run(Command::new("chown").arg(ACCOUNT).arg(dir))?;
+        }
+        Ok(())
+    }
+
+    fn start(&self, data: &Path, dir: &Path, port: u16) -> anyhow::Result<Child> {
+        let log = fs::File::create(dir.join("log"))?;
+        let mut server = self
+            .server_tool("postgres")
+            .arg("-D")
+            .arg(data)
+            .arg("-k")
+            .arg(dir)
+            .args(["-p", &port.to_string(), "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off", "-c", "max_connections=200"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .context("PostgreSQL does not start")?;
+        let begun = Instant::now();
+        let ready = format!("postgres://{ACCOUNT}@127.0.0.1:{port}/postgres");
+        loop {
+            let mut psql = Command::new(self.bin.join("psql"));
+            if run(psql.args(["-X", "-q", "-d", &ready, "-c", "SELECT 1"])).is_ok() {
+                return Ok(server);
+            }
+            if server.try_wait()?.is_some() || begun.elapsed() > START_LIMIT {
+                let _ = server.kill();
+                let _ = server.wait();
+                let said = fs::read_to_string(dir.join("log")).unwrap_or_default();
+                bail!("PostgreSQL does not start: {said}");
+            }
+            sleep(Duration::from_millis(30));
+        }
+    }
+}
+
+fn run(command: &mut Command) -> anyhow::Result<Output> {
+    let done = command.output().with_context(|| format!("{} cannot be run", command.get_program().to_string_lossy()))?;
+    if !done.status.success() {
+        bail!(
+            "{} failed: {}",
+            command.get_program().to_string_lossy(),
+            String::from_utf8_lossy(&done.stderr).trim()
+        );
+    }
+    Ok(done)
+}

@@ -1,0 +1,350 @@
+//! The moves of the game, and what must hold after them.
+
+use zim_client_sdk::sync::Name;
+use zim_protocol::{Dirty, FeedEntry, LogKind, MessageEntry, Push};
+
+use super::Random;
+use super::device::{Answer, Device, Event};
+use super::server::{Conversation, Kind, Member, Message, NAMES, Server, User};
+use zim_server::journal::rules::{Base, Stay};
+
+/// Steps between two looks at everything.
+const ROUND: usize = 100;
+
+pub struct Play {
+    random: Random,
+    server: Server,
+    backup: Option<Server>,
+    devices: Vec<Device>,
+    keys: u64,
+}
+
+fn push(name: zim_protocol::ConversationRef, log: LogKind, at: i64, messages: Vec<MessageEntry>) -> Push {
+    let at = at as u64;
+    Push {
+        log: log as i32,
+        conversation: Some(name),
+        from: at,
+        to: at,
+        messages,
+        changes: vec![],
+        feed: vec![],
+    }
+}
+
+fn feed_push(entry: FeedEntry) -> Push {
+    let at = entry.pos as i64;
+    Push { conversation: None, feed: vec![entry], ..push(Default::default(), LogKind::Feed, at, vec![]) }
+}
+
+impl Play {
+    pub fn new(seed: u64) -> Self {
+        let mut play = Self {
+            random: Random(seed),
+            server: Server::new(),
+            backup: None,
+            devices: vec![Device::new(0, 0), Device::new(0, 1), Device::new(1, 1)],
+            keys: 0,
+        };
+        let mut peers = Conversation { peers: vec![0, 1], ..Conversation::default() };
+        peers.members = (0..2).map(|user| (user, play.member(0, 0, Base::default()))).collect();
+        play.server.conversations.push(peers);
+        play.found_group();
+        play
+    }
+
+    fn member(&self, seq: i64, rev: i64, base: Base) -> Member {
+        let stay = |from| vec![Stay { from: from + 1, to: None }];
+        Member { seqs: stay(seq), revs: stay(rev), read: 0, base }
+    }
+
+    fn found_group(&mut self) {
+        let id = format!("g{}", self.server.conversations.len());
+        let mut group = Conversation { id, touched: self.server.now, ..Conversation::default() };
+        group.members.insert(0, self.member(0, 0, Base::default()));
+        self.server.conversations.push(group);
+        let index = self.server.conversations.len() - 1;
+        self.change(index, None);
+    }
+
+    pub fn run(mut self, steps: usize) {
+        for step in 1..=steps {
+            self.server.now += self.random.below(40_000) as i64;
+            self.step();
+            self.nobody_is_ahead();
+            if step % ROUND == 0 {
+                self.look();
+            }
+        }
+    }
+
+    fn step(&mut self) {
+        let device = self.random.below(self.devices.len());
+        match self.random.below(1000) {
+            0..330 => self.send(device),
+            330..530 => self.deliver_event(device),
+            530..690 => self.serve(device),
+            690..850 => self.deliver_answer(device),
+            850..890 => self.read(device),
+            890..930 => {
+                let device = &mut self.devices[device];
+                if device.is_online { device.disconnect() } else { device.connect(&self.server) }
+            }
+            930..945 => self.devices[device].crash(),
+            945..960 => self.slow(device),
+            960..985 => self.membership(),
+            985..991 => self.retention(),
+            991..994 => self.backup = Some(self.server.clone()),
+            994..996 => self.restore(),
+            996..998 => self.dismiss(),
+            _ if self.server.conversations.len() < 6 => self.found_group(),
+            _ => {}
+        }
+    }
+
+    /// What one user is told on all his devices but the one that caused it; the network loses some of it.
+    fn tell(&mut self, user: User, cause: Option<usize>, event: impl Fn() -> Push) {
+        for (index, device) in self.devices.iter_mut().enumerate() {
+            if device.user != user || Some(index) == cause || !device.is_online {
+                continue;
+            }
+            let is_far = cause.is_some_and(|cause| cause % 2 != device.node);
+            if self.random.percent(if is_far { 15 } else { 5 }) {
+                continue;
+            }
+            device.events.push(Event::Push(event()));
+            if self.random.percent(3) {
+                device.events.push(Event::Push(event()));
+            }
+        }
+    }
+
+    fn send(&mut self, device: usize) {
+        let user = self.devices[device].user;
+        let index = self.random.below(self.server.conversations.len());
+        let one = &mut self.server.conversations[index];
+        if !self.devices[device].is_online || !one.is_member(user) {
+            return;
+        }
+        self.keys += 1;
+        let members = (0..NAMES.len()).filter(|user| one.is_member(*user));
+        let is_targeted = one.peers.is_empty() && self.random.percent(15);
+        let entitled = members.filter(|member| *member == user || !is_targeted).collect();
+        let is_counted = !is_targeted && self.random.percent(90);
+        let n = one.n(one.head()) + i64::from(is_counted);
+        one.log.push(Message { n, sender: user, is_counted, key: self.keys, entitled, is_targeted });
+        one.touched = self.server.now;
+        let (seq, one, key) = (one.head(), one.clone(), self.keys);
+        for viewer in (0..NAMES.len()).filter(|viewer| one.is_member(*viewer)) {
+            self.tell(viewer, Some(device), || {
+                push(one.name(viewer), LogKind::Messages, seq, one.entries(viewer, seq - 1, seq))
+            });
+        }
+        let mut own = one.entry(user, seq);
+        own.content.clear();
+        let name = one.name(user);
+        let sent = push(name.clone(), LogKind::Messages, seq, vec![own]);
+        // The answer may be lost with the link; the message is stored all the same.
+        self.devices[device].answers.push(Answer::Sent { name: Name::from(&name), push: sent, key });
+    }
+
+    /// The log of changes grows by one; `also` is told although he is no member any more.
+    fn change(&mut self, index: usize, also: Option<User>) {
+        let one = &mut self.server.conversations[index];
+        one.rev += 1;
+        one.touched = self.server.now;
+        let one = one.clone();
+        for viewer in (0..NAMES.len()).filter(|viewer| one.is_member(*viewer) || also == Some(*viewer)) {
+            self.tell(viewer, None, || push(one.name(viewer), LogKind::Changes, one.rev, vec![]));
+        }
+    }
+
+    fn membership(&mut self) {
+        let index = 1 + self.random.below(self.server.conversations.len() - 1);
+        let user = self.random.below(NAMES.len());
+        let one = &mut self.server.conversations[index];
+        if one.end.is_some() {
+            return;
+        }
+        let (seq, rev) = (one.head(), one.rev);
+        if one.is_member(user) {
+            // His own removal is the last entry he sees.
+            if let Some(member) = one.members.get_mut(&user) {
+                member.seqs.last_mut().unwrap().to = Some(seq);
+                member.revs.last_mut().unwrap().to = Some(rev + 1);
+            }
+            self.change(index, Some(user));
+            return;
+        }
+        // He comes (back): what passed meanwhile is blank to him, and counts for nothing.
+        let base = Base { seq, n: one.n(seq), sent: one.sent(user, seq) };
+        match one.members.get_mut(&user) {
+            Some(member) => {
+                member.seqs.push(Stay { from: seq + 1, to: None });
+                member.revs.push(Stay { from: rev + 1, to: None });
+                member.base = base;
+            }
+            None => {
+                let member = self.member(seq, rev, base);
+                self.server.conversations[index].members.insert(user, member);
+            }
+        }
+        self.change(index, None);
+        // One's own membership is one's own: it comes with the conversation as it is.
+        let push = feed_push(self.server.append(user, Kind::Membership, index));
+        self.tell(user, None, || push.clone());
+    }
+
+    fn dismiss(&mut self) {
+        let index = 1 + self.random.below(self.server.conversations.len() - 1);
+        if self.server.conversations[index].end.is_none() {
+            let members: Vec<User> =
+                (0..NAMES.len()).filter(|user| self.server.conversations[index].is_member(*user)).collect();
+            self.change(index, None);
+            let one = &mut self.server.conversations[index];
+            one.end = Some((one.head(), one.rev));
+            let _ = members;
+        }
+    }
+
+    /// Old messages go. They stay unread until somebody reads past them: otherwise a device that is up to date could not
+    /// tell how many of them were its own.
+    fn retention(&mut self) {
+        let index = self.random.below(self.server.conversations.len());
+        let keep = self.random.below(6) as i64;
+        let one = &mut self.server.conversations[index];
+        one.floor = one.floor.max(one.extent().last() - keep);
+    }
+
+    fn read(&mut self, device: usize) {
+        let user = self.devices[device].user;
+        let index = self.random.below(self.server.conversations.len());
+        let Some(one) = self.server.conversations.get(index).filter(|one| one.members.contains_key(&user)) else { return };
+        let name = Name::from(&one.name(user));
+        // What it has not seen it cannot clear.
+        let Some(seen) = self.devices[device].core.state(&name).map(|state| state.seq as i64).filter(|seen| *seen > 0) else {
+            return;
+        };
+        if !self.devices[device].is_online {
+            return;
+        }
+        if let Some(entry) = self.server.read(user, index, seen) {
+            let push = feed_push(entry);
+            self.tell(user, Some(device), || push.clone());
+            self.devices[device].answers.push(Answer::Read(push));
+        }
+    }
+
+    fn deliver_event(&mut self, device: usize) {
+        let device = &mut self.devices[device];
+        if !device.events.is_empty() {
+            // Mostly in order.
+            let index = if self.random.percent(80) { 0 } else { self.random.below(device.events.len()) };
+            let event = device.events.remove(index);
+            device.event(event);
+        }
+    }
+
+    fn serve(&mut self, device: usize) {
+        let device = &mut self.devices[device];
+        if !device.requests.is_empty() {
+            let index = self.random.below(device.requests.len());
+            device.serve(&self.server, index);
+        }
+    }
+
+    fn deliver_answer(&mut self, device: usize) {
+        let device = &mut self.devices[device];
+        if !device.answers.is_empty() {
+            let index = if self.random.percent(70) { 0 } else { self.random.below(device.answers.len()) };
+            let answer = device.answers.remove(index);
+            device.answer(answer);
+        }
+    }
+
+    /// A session that reads too slowly: bodies go, the logs are dirty.
+    fn slow(&mut self, device: usize) {
+        let device = &mut self.devices[device];
+        let mut dirty = Dirty::default();
+        for event in device.events.drain(..) {
+            match event {
+                Event::Push(Push { conversation: Some(name), .. }) => dirty.conversations.push(name),
+                Event::Push(_) => dirty.feed = true,
+                Event::Dirty(older) => {
+                    dirty.feed |= older.feed;
+                    dirty.conversations.extend(older.conversations);
+                }
+            }
+        }
+        device.events.push(Event::Dirty(dirty));
+    }
+
+    /// The server dies, and comes back with an older store.
+    fn restore(&mut self) {
+        if let Some(mut backup) = self.backup.clone() {
+            backup.epoch = self.server.epoch + 1;
+            backup.now = self.server.now;
+            self.server = backup;
+            self.devices.iter_mut().for_each(Device::disconnect);
+        }
+    }
+
+    /// A device never knows of more than there is.
+    fn nobody_is_ahead(&self) {
+        for device in &self.devices {
+            if device.core.position().epoch[..] != [self.server.epoch; 16] {
+                continue;
+            }
+            for one in self.server.conversations.iter().filter(|one| one.members.contains_key(&device.user)) {
+                if let Some(state) = device.core.state(&Name::from(&one.name(device.user))) {
+                    let (heads, ends) = ((state.head_seq, state.head_rev), (one.end_seq(device.user), one.end_rev(device.user)));
+                    let is_ahead = heads.0 > ends.0 as u64 || heads.1 > ends.1 as u64;
+                    assert!(!is_ahead, "{} knows {heads:?} of {ends:?} in {:?}", NAMES[device.user], one.name(device.user));
+                }
+            }
+        }
+    }
+
+    /// Everything arrives, every device asks once whether it is right, and then it must be.
+    fn look(&mut self) {
+        for device in &mut self.devices {
+            device.settle(&self.server);
+            device.core.audit();
+            device.store();
+            device.settle(&self.server);
+            let mut fresh = Device::new(device.user, 0);
+            fresh.settle(&self.server);
+            assert_eq!(device.core.sums(), self.server.sums(device.user), "the sums of {}", NAMES[device.user]);
+            for one in self.server.mine(device.user) {
+                agree(device, &fresh, one);
+            }
+        }
+    }
+}
+
+fn agree(device: &Device, fresh: &Device, one: &Conversation) {
+    let user = device.user;
+    let name = Name::from(&one.name(user));
+    let at = format!("{} in {:?}", NAMES[user], name);
+    let state = device.core.state(&name).unwrap_or_else(|| panic!("{at}: unknown"));
+    let new = fresh.core.state(&name).unwrap_or_else(|| panic!("{at}: unknown to a fresh device"));
+    let (end, end_rev) = (one.end_seq(user) as u64, one.end_rev(user) as u64);
+    assert!(state.known, "{at}: without a head");
+    assert_eq!((state.head_seq, state.head_rev), (end, end_rev), "{at}: positions");
+    assert_eq!((new.head_seq, new.head_rev), (end, end_rev), "{at}: positions of a fresh device");
+    assert_eq!(state.seq, end, "{at}: not caught up");
+    assert_eq!(one.unread(user), one.unread_by_hand(user), "{at}: the server's unread");
+    assert_eq!(state.tally.unread() as i64, one.unread(user), "{at}: unread");
+    assert_eq!(new.tally.unread(), state.tally.unread(), "{at}: unread of a fresh device");
+    let held = device.held(&name);
+    for seq in 1..=end {
+        let row = device.rows.get(&(name.clone(), seq));
+        let message = one.at(seq as i64);
+        if let Some(key) = row {
+            assert_eq!(*key, message.key, "{at}: another message at {seq}");
+            assert!(message.entitled.contains(&user), "{at}: holds {seq}, which is not his");
+        } else if held.contains(seq) && seq as i64 > one.floor {
+            assert!(!message.entitled.contains(&user), "{at}: {seq} is said to be held and is not there");
+        }
+    }
+}

@@ -1,0 +1,306 @@
+//! The server of the game: the logs in memory, read through the server's own rules.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use zim_protocol::{
+    Base, ChangeEntry, ConversationHead, ConversationRef, FeedEntry, MessageEntry, MessageFlag, Page, PullRequest,
+    ReadMark, Sums, SyncRequest, SyncResult, UserFullInfo, feed_entry::Detail,
+};
+use zim_server::journal::rules::{self, Extent, Stay, end_of_stay, read_through, unread, visible};
+
+pub type User = usize;
+pub const NAMES: [&str; 2] = ["ann", "bob"];
+/// Entries of a page: few, so that pages matter.
+const PAGE: usize = 5;
+
+#[derive(Clone, Debug)]
+pub struct Message {
+    pub n: i64,
+    pub sender: User,
+    pub is_counted: bool,
+    pub key: u64,
+    /// Who may see it, decided when it was sent and by nobody's rules: what the answers are checked against.
+    pub entitled: BTreeSet<User>,
+    pub is_targeted: bool,
+}
+
+#[derive(Clone, Debug)]
+pub struct Member {
+    pub seqs: Vec<Stay>,
+    pub revs: Vec<Stay>,
+    pub read: i64,
+    pub base: rules::Base,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Conversation {
+    /// Users of a peer conversation; empty: a group.
+    pub peers: Vec<User>,
+    pub id: String,
+    pub log: Vec<Message>,
+    pub rev: i64,
+    pub floor: i64,
+    pub end: Option<(i64, i64)>,
+    pub members: BTreeMap<User, Member>,
+    pub touched: i64,
+}
+
+impl Conversation {
+    pub fn head(&self) -> i64 {
+        self.log.len() as i64
+    }
+
+    pub fn at(&self, seq: i64) -> &Message {
+        &self.log[seq as usize - 1]
+    }
+
+    pub fn n(&self, seq: i64) -> i64 {
+        if seq == 0 { 0 } else { self.at(seq).n }
+    }
+
+    pub fn sent(&self, user: User, through: i64) -> i64 {
+        (1..=through).filter(|seq| self.at(*seq).sender == user && self.at(*seq).is_counted).count() as i64
+    }
+
+    pub fn is_member(&self, user: User) -> bool {
+        self.end.is_none() && self.members.get(&user).is_some_and(|member| member.seqs.last().unwrap().to.is_none())
+    }
+
+    pub fn name(&self, viewer: User) -> ConversationRef {
+        match self.peers.iter().find(|user| **user != viewer) {
+            Some(peer) => ConversationRef { r#type: 0, id: NAMES[*peer].to_owned() },
+            None => ConversationRef { r#type: 2, id: self.id.clone() },
+        }
+    }
+
+    pub fn extent(&self) -> Extent {
+        Extent { floor: self.floor, head: self.head(), end: self.end.map(|end| end.0) }
+    }
+
+    pub fn end_seq(&self, user: User) -> i64 {
+        end_of_stay(*self.members[&user].seqs.last().unwrap(), self.extent())
+    }
+
+    pub fn end_rev(&self, user: User) -> i64 {
+        let extent = Extent { floor: 0, head: self.rev, end: self.end.map(|end| end.1) };
+        end_of_stay(*self.members[&user].revs.last().unwrap(), extent)
+    }
+
+    fn windows(&self, user: User) -> Vec<(i64, i64)> {
+        visible(&self.members[&user].seqs, self.extent(), 0)
+    }
+
+    pub fn entry(&self, viewer: User, seq: i64) -> MessageEntry {
+        let message = self.at(seq);
+        // Nobody is ever handed what he may not see, whatever the rules say.
+        assert!(message.entitled.contains(&viewer), "{} was handed {seq} of {}", NAMES[viewer], self.id);
+        assert!(seq > self.floor, "{} was handed {seq}, which is not kept any more", NAMES[viewer]);
+        MessageEntry {
+            seq: seq as u64,
+            n: message.n as u64,
+            message_id: message.key as i64,
+            sender: NAMES[message.sender].to_owned(),
+            ts: seq,
+            kind: 1,
+            flags: if message.is_counted { MessageFlag::Counted as u32 } else { 0 },
+            client_key: message.key.to_be_bytes().to_vec().into(),
+            content: vec![1].into(),
+        }
+    }
+
+    /// The entries of `after < seq <= through` that `viewer` may see: what pushes and pulls hold.
+    pub fn entries(&self, viewer: User, after: i64, through: i64) -> Vec<MessageEntry> {
+        let windows = self.windows(viewer);
+        (after + 1..=through)
+            .filter(|seq| windows.iter().any(|(after, through)| seq > after && seq <= through))
+            .filter(|seq| !self.at(*seq).is_targeted || self.at(*seq).entitled.contains(&viewer))
+            .map(|seq| self.entry(viewer, seq))
+            .collect()
+    }
+
+    pub fn unread(&self, user: User) -> i64 {
+        let (member, end) = (&self.members[&user], self.end_seq(user));
+        unread(self.n(end), member.base, self.sent(user, end), 0)
+    }
+
+    /// Counted one by one: what others sent to `user` after his mark.
+    pub fn unread_by_hand(&self, user: User) -> i64 {
+        let member = &self.members[&user];
+        let from = member.seqs.last().unwrap().from;
+        let after = member.read.max(from - 1);
+        (after + 1..=self.end_seq(user))
+            .filter(|seq| self.at(*seq).sender != user && self.at(*seq).is_counted)
+            .count() as i64
+    }
+
+    fn head_of(&self, user: User) -> ConversationHead {
+        let (member, end) = (&self.members[&user], self.end_seq(user));
+        ConversationHead {
+            conversation: Some(self.name(user)),
+            end_seq: end as u64,
+            end_rev: self.end_rev(user) as u64,
+            n: self.n(end) as u64,
+            floor_seq: self.floor as u64,
+            floor_rev: 0,
+            from_seq: member.seqs[0].from as u64,
+            read_seq: member.read as u64,
+            base: Some(wire(member.base)),
+            sent: self.sent(user, end) as u64,
+            deducted: 0,
+            unread: self.unread(user) as u64,
+            last_ts: end,
+            last_message: self.entries(user, end - 1, end).pop(),
+            peer: (!self.peers.is_empty()).then(UserFullInfo::default),
+        }
+    }
+}
+
+fn wire(base: rules::Base) -> Base {
+    Base { seq: base.seq as u64, n: base.n as u64, sent: base.sent as u64 }
+}
+
+/// What a feed entry is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    Read,
+    Membership,
+}
+
+#[derive(Clone, Debug)]
+pub struct Server {
+    pub epoch: u8,
+    pub now: i64,
+    pub conversations: Vec<Conversation>,
+    /// Of each user: the head, and the positions by kind and conversation; an entry replaces the one before it.
+    pub feeds: Vec<(u64, BTreeMap<(Kind, usize), u64>)>,
+}
+
+impl Server {
+    pub fn new() -> Self {
+        Self { epoch: 1, now: 1_000_000, conversations: Vec::new(), feeds: vec![Default::default(); NAMES.len()] }
+    }
+
+    pub fn mine(&self, user: User) -> impl Iterator<Item = &Conversation> {
+        self.conversations
+            .iter()
+            .filter(move |one| one.members.contains_key(&user) && one.end_seq(user) + one.end_rev(user) > 0)
+    }
+
+    pub fn sums(&self, user: User) -> Sums {
+        self.mine(user).fold(Sums::default(), |sums, one| Sums {
+            count: sums.count + 1,
+            seq: sums.seq + one.end_seq(user) as u64,
+            rev: sums.rev + one.end_rev(user) as u64,
+        })
+    }
+
+    pub fn read(&mut self, user: User, index: usize, seen: i64) -> Option<FeedEntry> {
+        let one = &mut self.conversations[index];
+        let member = one.members.get(&user)?;
+        let through = read_through(member.read, seen, one.end_seq(user))?;
+        let base = rules::Base { seq: through, n: one.n(through), sent: one.sent(user, through) };
+        let member = one.members.get_mut(&user)?;
+        member.read = through;
+        if base.seq > member.base.seq {
+            member.base = base;
+        }
+        Some(self.append(user, Kind::Read, index))
+    }
+
+    /// Appends to a feed; returns the entry.
+    pub fn append(&mut self, user: User, kind: Kind, index: usize) -> FeedEntry {
+        let (pos, entries) = &mut self.feeds[user];
+        *pos += 1;
+        entries.insert((kind, index), *pos);
+        let pos = *pos;
+        self.feed_entry(user, kind, index, pos)
+    }
+
+    /// An entry as it is now, whenever it was written.
+    fn feed_entry(&self, user: User, kind: Kind, index: usize, pos: u64) -> FeedEntry {
+        let one = &self.conversations[index];
+        let member = &one.members[&user];
+        let detail = match kind {
+            Kind::Membership => Detail::Conversation(one.head_of(user)),
+            Kind::Read => Detail::Read(ReadMark {
+                conversation: Some(one.name(user)),
+                read_seq: member.read as u64,
+                base: Some(wire(member.base)),
+            }),
+        };
+        FeedEntry { pos, detail: Some(detail) }
+    }
+
+    pub fn feed(&self, user: User, after: u64) -> Vec<FeedEntry> {
+        let mut entries: Vec<FeedEntry> = self.feeds[user]
+            .1
+            .iter()
+            .filter(|(_, pos)| **pos > after)
+            .map(|((kind, index), pos)| self.feed_entry(user, *kind, *index, *pos))
+            .collect();
+        entries.sort_by_key(|entry| entry.pos);
+        entries
+    }
+
+    pub fn sync(&self, user: User, request: &SyncRequest) -> SyncResult {
+        let (sums, asked) = (self.sums(user), request.sums.unwrap_or_default());
+        let head = self.feeds[user].0;
+        let reset = !request.epoch.is_empty()
+            && (request.epoch[..] != [self.epoch; 16] || request.pos > head || asked.seq > sums.seq || asked.rev > sums.rev);
+        let (pos, since) = if reset { (0, 0) } else { (request.pos, request.since) };
+        let all: Vec<(usize, &Conversation)> = self.mine(user).enumerate().collect();
+        let mut heads = Vec::new();
+        let mut next_cursor = 0;
+        if reset || asked != sums || request.cursor > 0 || request.since == 0 {
+            for (index, one) in all.into_iter().filter(|(index, _)| *index as u64 >= request.cursor) {
+                if one.touched < since {
+                    continue;
+                }
+                if heads.len() == 2 {
+                    next_cursor = index as u64;
+                    break;
+                }
+                heads.push(one.head_of(user));
+            }
+        }
+        SyncResult {
+            reset,
+            epoch: vec![self.epoch; 16].into(),
+            feed: self.feed(user, pos),
+            pos: head,
+            heads,
+            sums: Some(sums),
+            next_cursor,
+            touched: self.mine(user).map(|one| one.touched).max().unwrap_or(0),
+            feed_more: false,
+        }
+    }
+
+    pub fn pull(&self, user: User, request: &PullRequest) -> Option<Page> {
+        let name = request.conversation.as_ref()?;
+        let one = self.mine(user).find(|one| one.name(user) == *name)?;
+        let (end, end_rev) = (one.end_seq(user), one.end_rev(user));
+        let mut after = request.after_seq as i64;
+        let reset = after < one.floor;
+        // Not beyond what he may know of, even if less than that is kept.
+        after = after.max(one.floor).min(end);
+        let mut messages = one.entries(user, after, end);
+        let mut through = end;
+        if messages.len() > PAGE {
+            messages.truncate(PAGE);
+            through = messages[PAGE - 1].seq as i64;
+        }
+        let changes = (request.after_rev as i64 + 1..=end_rev)
+            .map(|rev| ChangeEntry { rev: rev as u64, ..ChangeEntry::default() })
+            .collect();
+        Some(Page {
+            messages,
+            changes,
+            through_seq: through as u64,
+            through_rev: end_rev as u64,
+            end_seq: end as u64,
+            end_rev: end_rev as u64,
+            reset,
+        })
+    }
+}

@@ -1,0 +1,228 @@
+//! Shared commits. The jobs that wait when the previous commit returns share the next transaction, each in a savepoint, and
+//! are answered after its commit; nobody waits for a batch to fill, and a lone write goes at once.
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::attempt::{Attempts, Lost, Outcome};
+use super::error::{DbError, DbErrorKind};
+use super::job::{Bulk, Job, Reply};
+use super::locks::Locks;
+use super::session::{Access, Session};
+use crate::effect::Effect;
+use crate::error::Error;
+
+/// Jobs that share a commit at most: a transaction stays short, and what it locks is soon free.
+pub(super) const MAX_JOBS: usize = 1024;
+
+/// Where effects go, in the order of commits.
+pub(super) type Sink = Arc<dyn Fn(Vec<Effect>) + Send + Sync>;
+
+/// What waits in a lane.
+pub(super) enum Entry<B: Bulk> {
+    Bulk(B, Reply<B::Out>),
+    Job(Box<dyn Job>, Locks),
+}
+
+/// What is run in one piece: a job, or consecutive bulk ops.
+enum Unit<B: Bulk> {
+    Bulk(Run<B>),
+    Job(Single),
+}
+
+struct Single {
+    job: Box<dyn Job>,
+    locks: Locks,
+    /// It did not answer, or its answer does not count.
+    failure: Option<DbError>,
+}
+
+struct Run<B: Bulk> {
+    ops: Vec<B>,
+    replies: Vec<Reply<B::Out>>,
+    results: Vec<Result<B::Out, Error>>,
+}
+
+impl<B: Bulk> Entry<B> {
+    /// It is not even tried.
+    pub(super) fn refuse(self, error: &DbError) {
+        match self {
+            // Nobody may be waiting any more.
+            Self::Bulk(_, reply) => drop(reply.send(Err(error.clone().into()))),
+            Self::Job(job, _) => job.finish(Err(error.clone())),
+        }
+    }
+}
+
+/// Runs a batch to its end: everybody is answered.
+pub(super) async fn run<S: Session, B: Bulk>(session: &mut S, entries: Vec<Entry<B>>, sink: &Sink) {
+    #[expect(clippy::cast_precision_loss, reason = "a batch is small")]
+    metrics::histogram!("zim_db_batch_size").record(entries.len() as f64);
+    let mut waiting = units(entries);
+    while !waiting.is_empty() {
+        transaction(session, &mut waiting, sink).await;
+    }
+}
+
+fn units<B: Bulk>(entries: Vec<Entry<B>>) -> VecDeque<Unit<B>> {
+    let mut units: VecDeque<Unit<B>> = VecDeque::new();
+    for entry in entries {
+        match (entry, units.back_mut()) {
+            (Entry::Bulk(op, reply), Some(Unit::Bulk(run))) => {
+                run.ops.push(op);
+                run.replies.push(reply);
+            }
+            (Entry::Bulk(op, reply), _) => {
+                units.push_back(Unit::Bulk(Run { ops: vec![op], replies: vec![reply], results: Vec::new() }));
+            }
+            (Entry::Job(job, locks), _) => units.push_back(Unit::Job(Single { job, locks, failure: None })),
+        }
+    }
+    units
+}
+
+/// One transaction of what waits. If a job takes it down, those behind the job still wait afterwards.
+async fn transaction<S: Session, B: Bulk>(session: &mut S, waiting: &mut VecDeque<Unit<B>>, sink: &Sink) {
+    let locks = if S::LOCKS { locks(waiting) } else { Locks::none() };
+    if let Err(error) = session.begin(Access::Write, &locks).await {
+        return waiting.drain(..).for_each(|unit| unit.finish(Err(error.clone())));
+    }
+    let mut attempts = Attempts::new(session, waiting.len() > 1);
+    let mut done = Vec::with_capacity(waiting.len());
+    while let Some(mut unit) = waiting.pop_front() {
+        let ran = unit.run(&mut attempts, &locks).await;
+        if let Err(Lost(error)) = ran {
+            session.rollback().await;
+            unit.finish(Err(error.clone()));
+            // Those before it are innocent, and can be tried again.
+            let theirs = if error.is_everybodys() {
+                error
+            } else {
+                DbError::new(DbErrorKind::Conflict, format!("another job took the shared transaction down: {error}"))
+            };
+            return done.into_iter().for_each(|unit: Unit<B>| unit.finish(Err(theirs.clone())));
+        }
+        done.push(unit);
+    }
+    metrics::counter!("zim_db_statements_total").increment(attempts.statements);
+    let effects = attempts.effects;
+    let fate = commit(session).await;
+    if fate.is_ok() && !effects.is_empty() {
+        hand_over(sink, effects);
+    }
+    done.into_iter().for_each(|unit| unit.finish(fate.clone()));
+}
+
+/// Commits, unless a lone job has failed and everything is taken back already.
+async fn commit<S: Session>(session: &mut S) -> Result<(), DbError> {
+    if !session.is_in_transaction() {
+        return Ok(());
+    }
+    let begun = Instant::now();
+    let done = session.commit().await;
+    metrics::histogram!("zim_db_commit_seconds").record(begun.elapsed().as_secs_f64());
+    done.inspect_err(|error| tracing::error!(%error, "a commit failed"))
+}
+
+fn hand_over(sink: &Sink, effects: Vec<Effect>) {
+    // What is stored is stored: a push is a hint, and whoever misses it pulls.
+    if catch_unwind(AssertUnwindSafe(|| sink(effects))).is_err() {
+        tracing::error!("the effects of a commit are lost: whoever takes them panicked");
+    }
+}
+
+fn locks<B: Bulk>(units: &VecDeque<Unit<B>>) -> Locks {
+    let mut all = Locks::none();
+    for unit in units {
+        match unit {
+            Unit::Bulk(run) => run.ops.iter().for_each(|op| all.extend(&op.locks())),
+            Unit::Job(single) => all.extend(&single.locks),
+        }
+    }
+    all.sort();
+    all
+}
+
+impl<B: Bulk> Unit<B> {
+    async fn run<S: Session>(&mut self, attempts: &mut Attempts<'_, S>, locks: &Locks) -> Result<(), Lost> {
+        match self {
+            Self::Bulk(run) => run.run(attempts, locks).await,
+            Self::Job(single) => single.run(attempts).await,
+        }
+    }
+
+    fn finish(self, fate: Result<(), DbError>) {
+        match self {
+            Self::Bulk(run) => run.finish(&fate),
+            Self::Job(single) => single.job.finish(single.failure.map_or(fate, Err)),
+        }
+    }
+}
+
+impl Single {
+    async fn run<S: Session>(&mut self, attempts: &mut Attempts<'_, S>) -> Result<(), Lost> {
+        let job = &mut self.job;
+        let outcome = attempts.run(async |tx| job.run(tx).await, |wants_to_be_kept| *wants_to_be_kept).await?;
+        // A job that says no has said why. One that says yes after a failed statement has not looked.
+        if !outcome.is_kept && outcome.value != Some(false) {
+            self.failure = outcome.failure.or_else(|| Some(DbError::other("a job left a statement unfinished")));
+        }
+        Ok(())
+    }
+}
+
+impl<B: Bulk> Run<B> {
+    /// Runs all ops together; if they fail, in halves.
+    async fn run<S: Session>(&mut self, attempts: &mut Attempts<'_, S>, locks: &Locks) -> Result<(), Lost> {
+        let mut todo = vec![(0, self.ops.len(), true)];
+        while let Some((from, to, is_fresh)) = todo.pop() {
+            let ops = &self.ops[from..to];
+            let is_complete = |results: &Result<Vec<_>, Error>| results.as_ref().is_ok_and(|r| r.len() == ops.len());
+            let outcome = attempts.run(async |tx| B::run(tx, ops).await, is_complete).await?;
+            let kind = outcome.failure.as_ref().map(DbError::kind);
+            match outcome {
+                Outcome { is_kept: true, value: Some(Ok(results)), .. } => {
+                    self.results.extend(results);
+                    continue;
+                }
+                Outcome { failure: Some(error), .. } if error.is_everybodys() => {
+                    self.results.extend(ops.iter().map(|_| Err(error.clone().into())));
+                }
+                _ if kind == Some(DbErrorKind::Conflict) && is_fresh => todo.push((from, to, false)),
+                outcome if to - from == 1 => self.results.push(Err(reason(outcome))),
+                _ => {
+                    let middle = from.midpoint(to);
+                    todo.push((middle, to, true));
+                    todo.push((from, middle, true));
+                }
+            }
+            if !todo.is_empty() {
+                attempts.go_on(locks).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(self, fate: &Result<(), DbError>) {
+        let mut results = self.results.into_iter();
+        for reply in self.replies {
+            let result = match fate {
+                Ok(()) => results.next().unwrap_or_else(|| Err(DbError::other("a job was not run").into())),
+                Err(error) => Err(error.clone().into()),
+            };
+            // Nobody may be waiting any more.
+            let _ = reply.send(result);
+        }
+    }
+}
+
+/// Why one op alone could not be run.
+fn reason<T>(outcome: Outcome<Result<T, Error>>) -> Error {
+    match outcome {
+        Outcome { value: Some(Err(said)), .. } => said,
+        Outcome { failure: Some(failure), .. } => failure.into(),
+        _ => DbError::other("a bulk job answered for more or fewer than it was given").into(),
+    }
+}

@@ -1,0 +1,207 @@
+//! The store: one queue for all writes, readers beside it, one text of SQL for SQLite and PostgreSQL.
+//!
+//! A write is a job that gets a [`Tx`] and nothing else it could wait for. It takes its place in a queue at the call; the
+//! jobs that wait when a commit returns share the next one, each in a savepoint, so that one that fails fails alone. An
+//! answer means: committed, on disk. On SQLite one thread writes; on PostgreSQL there are lanes, each with a thread and a
+//! connection, and what must stay in order has the same lane.
+
+mod attempt;
+mod batch;
+mod config;
+mod dialect;
+mod error;
+mod job;
+mod locks;
+mod migrate;
+mod postgres;
+mod queue;
+mod row;
+mod session;
+mod sqlite;
+#[cfg(test)]
+mod tests;
+mod tx;
+mod value;
+mod worker;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use self::batch::{Entry, Sink};
+pub use self::config::{Database, DbConfig};
+pub use self::dialect::Dialect;
+pub use self::error::{DbError, DbErrorKind, OnUnique};
+pub use self::job::{Bulk, Submitted};
+pub use self::locks::{Locks, MAX_LOCKED_USERS};
+pub use self::migrate::{MIGRATIONS, Migration};
+use self::queue::Queue;
+pub use self::row::{CellRef, FromValue, Row};
+use self::session::Access;
+pub use self::tx::Tx;
+pub use self::value::Value;
+use self::worker::{Read, Threads, runtime, serve_postgres, serve_sqlite};
+use crate::effect::Effect;
+use crate::error::Error;
+pub use crate::params;
+
+/// A database. Cheap to clone; dropping the last one closes it, [`Db::close`] waits for that.
+pub struct Db<B: Bulk>(Arc<Inner<B>>);
+
+struct Inner<B: Bulk> {
+    lanes: Vec<Arc<Queue<Entry<B>>>>,
+    reads: Arc<Queue<Read>>,
+    threads: Threads,
+}
+
+impl<B: Bulk> Db<B> {
+    /// Opens a database, made if it is not there, with its schema brought up to date. `sink` gets the effects of each commit,
+    /// before the jobs' callers are answered; it must not block. The order is that of the commits within a lane.
+    ///
+    /// # Errors
+    /// It cannot be reached, or it is newer than this server.
+    pub async fn open(config: DbConfig, sink: impl Fn(Vec<Effect>) + Send + Sync + 'static) -> Result<Self, DbError> {
+        let lanes = match config.database {
+            Database::Sqlite(_) => 1,
+            Database::Postgres(_) => config.lanes.max(1),
+        };
+        let db = Self(Arc::new(Inner {
+            lanes: (0..lanes).map(|_| Arc::new(Queue::new(config.queue))).collect(),
+            reads: Arc::new(Queue::new(config.queue)),
+            threads: Threads::default(),
+        }));
+        let sink: Sink = Arc::new(sink);
+        match &config.database {
+            Database::Sqlite(path) => db.open_sqlite(path.clone(), &config, &sink).await?,
+            Database::Postgres(url) => db.open_postgres(url, &config, &sink).await?,
+        }
+        Ok(db)
+    }
+
+    async fn open_sqlite(&self, path: PathBuf, config: &DbConfig, sink: &Sink) -> Result<(), DbError> {
+        let limits = config.limits();
+        let (tell, ready) = oneshot::channel();
+        let (file, sink_of_writer, migrations) = (path.clone(), Arc::clone(sink), config.migrations);
+        let lane = Arc::clone(self.lane(0));
+        self.0.threads.spawn("zim-write".to_owned(), move || {
+            let opened = sqlite::open(&file, Access::Write).and_then(|mut conn| {
+                migrate::migrate_sqlite(&mut conn, migrations)?;
+                Ok(conn)
+            });
+            match opened {
+                Ok(conn) => {
+                    // Whoever opens may have gone away: then the queue is closed soon.
+                    let _ = tell.send(Ok(()));
+                    serve_sqlite(&file, Some(conn), limits, &lane, &sink_of_writer);
+                }
+                Err(error) => drop(tell.send(Err(error))),
+            }
+        })?;
+        ready.await.unwrap_or_else(|_| Err(DbError::closed()))?;
+        for index in 0..config.readers.max(1) {
+            let (path, reads, sink) = (path.clone(), Arc::clone(&self.0.reads), Arc::clone(sink));
+            self.0.threads.spawn(format!("zim-read-{index}"), move || {
+                let spare = sqlite::open(&path, Access::Read).ok();
+                serve_sqlite(&path, spare, limits, &reads, &sink);
+            })?;
+        }
+        Ok(())
+    }
+
+    async fn open_postgres(&self, url: &str, config: &DbConfig, sink: &Sink) -> Result<(), DbError> {
+        let (limits, options) = (config.limits(), postgres::options(url)?);
+        migrate::migrate_postgres(&options, limits, config.migrations).await?;
+        for (index, lane) in self.0.lanes.iter().enumerate() {
+            let (options, lane, sink) = (options.clone(), Arc::clone(lane), Arc::clone(sink));
+            let runtime = runtime()?;
+            self.0.threads.spawn(format!("zim-write-{index}"), move || {
+                serve_postgres(&runtime, options, limits, &lane, &sink);
+            })?;
+        }
+        for index in 0..config.readers.max(1) {
+            let (options, reads, sink) = (options.clone(), Arc::clone(&self.0.reads), Arc::clone(sink));
+            let runtime = runtime()?;
+            self.0.threads.spawn(format!("zim-read-{index}"), move || {
+                serve_postgres(&runtime, options, limits, &reads, &sink);
+            })?;
+        }
+        Ok(())
+    }
+
+    fn lane(&self, lane: u64) -> &Arc<Queue<Entry<B>>> {
+        let count = self.0.lanes.len() as u64;
+        #[expect(clippy::cast_possible_truncation, reason = "below the number of lanes")]
+        let index = (lane % count) as usize;
+        &self.0.lanes[index]
+    }
+
+    /// Enters an op of the fastest kind. Its place in the lane is taken at this call.
+    pub fn submit_bulk(&self, op: B) -> Submitted<B::Out> {
+        let lane = self.lane(op.lane());
+        Submitted::enter(|reply| lane.push(Entry::Bulk(op, reply)))
+    }
+
+    /// Enters a job: an async closure that does its work on the [`Tx`] and waits for nothing else. Its place in the lane is
+    /// taken at this call. It is run once and never again: if the transaction that it shares is lost, its caller gets an
+    /// error that [`DbError::is_unavailable`].
+    pub fn submit<T, F>(&self, lane: u64, locks: Locks, job: F) -> Submitted<T>
+    where
+        T: Send + 'static,
+        F: AsyncFnOnce(&mut Tx<'_>) -> Result<T, Error> + Send + 'static,
+    {
+        Submitted::enter(|reply| {
+            if locks.users.len() > MAX_LOCKED_USERS {
+                return Err(DbError::other(format!("a job locks {} users: too many", locks.users.len())));
+            }
+            self.lane(lane).push(Entry::Job(job::plain(job, reply), locks))
+        })
+    }
+
+    /// Runs a job that only reads, on a snapshot of its own. It sees whatever was answered before this call, and never waits
+    /// for a writer.
+    pub fn read<T, F>(&self, job: F) -> Submitted<T>
+    where
+        T: Send + 'static,
+        F: AsyncFnOnce(&mut Tx<'_>) -> Result<T, Error> + Send + 'static,
+    {
+        Submitted::enter(|reply| self.0.reads.push(Read(job::plain(job, reply))))
+    }
+
+    /// Jobs that wait for their turn, reads not counted.
+    pub fn waiting(&self) -> usize {
+        self.0.lanes.iter().map(|lane| lane.len()).sum()
+    }
+
+    /// Closes the database: what waits is still done and answered, what comes later is refused.
+    pub async fn close(&self) {
+        self.0.close();
+        self.0.threads.join().await;
+    }
+}
+
+impl<B: Bulk> Inner<B> {
+    fn close(&self) {
+        self.lanes.iter().for_each(|lane| lane.close());
+        self.reads.close();
+    }
+}
+
+impl<B: Bulk> Drop for Inner<B> {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl<B: Bulk> Clone for Db<B> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<B: Bulk> fmt::Debug for Db<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Db").field("lanes", &self.0.lanes).field("reads", &self.0.reads).finish_non_exhaustive()
+    }
+}

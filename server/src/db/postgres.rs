@@ -1,0 +1,261 @@
+//! PostgreSQL: each lane and each reader has a connection of its own, on a thread of its own. What the queue says in a
+//! transaction goes in as few round trips as can be: `BEGIN` with its locks, a savepoint with the release of the last one.
+
+mod value;
+
+use std::time::Duration;
+
+use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgRow};
+use sqlx::{Arguments, AssertSqlSafe, ConnectOptions, Connection};
+use tokio::time::{Instant, timeout};
+
+use self::value::{Param, null_marks, row};
+use super::error::{DbError, DbErrorKind, excerpt};
+use super::locks::Locks;
+use super::row::Row;
+use super::session::{Access, Limits, Session};
+use super::tx::{Link as AnyLink, Tx};
+use super::value::Value;
+use crate::effect::Effect;
+
+/// Prepared statements that a connection keeps.
+const STATEMENTS: usize = 512;
+/// For a connection to be made.
+const CONNECT: Duration = Duration::from_secs(5);
+/// What the network may add to a statement's limit, before the connection counts as dead.
+const NETWORK: Duration = Duration::from_secs(5);
+/// Between two attempts to connect, doubled from the first to the last.
+const BACK_OFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+
+/// A database's address, with what is the same for all connections.
+pub(super) fn options(url: &str) -> Result<PgConnectOptions, DbError> {
+    let options: PgConnectOptions = url.parse().map_err(|error| failure(error, "reading the address"))?;
+    Ok(options.application_name("zim-server").statement_cache_capacity(STATEMENTS).disable_statement_logging())
+}
+
+/// A connection.
+pub(super) struct Link {
+    conn: PgConnection,
+}
+
+impl Link {
+    pub(super) async fn open(options: &PgConnectOptions, limits: Limits) -> Result<Self, DbError> {
+        let conn = timeout(CONNECT, PgConnection::connect_with(options))
+            .await
+            .map_err(|_| DbError::new(DbErrorKind::Disconnected, "PostgreSQL does not answer"))?
+            .map_err(|error| failure(error, "connecting"))?;
+        let mut link = Self { conn };
+        // The second ends what a node holds that is stuck or gone, so that others get on.
+        link.simple(format!(
+            "SET statement_timeout = {}; SET idle_in_transaction_session_timeout = {}; SET client_min_messages = warning",
+            limits.statement.as_millis(),
+            limits.job.as_millis()
+        ))
+        .await?;
+        Ok(link)
+    }
+
+    /// Several statements without parameters, in one round trip.
+    pub(super) async fn simple(&mut self, sql: String) -> Result<(), DbError> {
+        let text = sql.clone();
+        match sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut self.conn).await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(failure(error, &text)),
+        }
+    }
+
+    pub(super) async fn execute(&mut self, sql: &str, params: &[Value]) -> Result<u64, DbError> {
+        let (text, arguments) = prepare(sql, params)?;
+        let done = sqlx::query_with(AssertSqlSafe(text), arguments).execute(&mut self.conn).await;
+        done.map(|done| done.rows_affected()).map_err(|error| failure(error, sql))
+    }
+
+    pub(super) async fn fetch(&mut self, sql: &str, params: &[Value]) -> Result<Vec<Row>, DbError> {
+        let (text, arguments) = prepare(sql, params)?;
+        let rows: Result<Vec<PgRow>, _> =
+            sqlx::query_with(AssertSqlSafe(text), arguments).fetch_all(&mut self.conn).await;
+        rows.map_err(|error| failure(error, sql))?.iter().map(row).collect()
+    }
+
+    pub(super) async fn close(self) {
+        // Whether the server hears the farewell does not matter.
+        let _ = timeout(Duration::from_secs(1), self.conn.close()).await;
+    }
+}
+
+fn prepare(sql: &str, params: &[Value]) -> Result<(String, PgArguments), DbError> {
+    let mut arguments = PgArguments::default();
+    arguments.reserve(params.len(), params.len() * 12);
+    for param in params {
+        arguments
+            .add(Param(param))
+            .map_err(|error| DbError::other(format!("a parameter cannot be encoded: {error}")))?;
+    }
+    Ok((null_marks(sql, params), arguments))
+}
+
+/// A connection that is made again when it is lost.
+pub(super) struct PostgresSession {
+    options: PgConnectOptions,
+    limits: Limits,
+    link: Option<Link>,
+    has_savepoint: bool,
+    in_transaction: bool,
+    /// Not before then is the next attempt to connect, and this long is the wait after it.
+    next_attempt: Option<(Instant, Duration)>,
+}
+
+impl PostgresSession {
+    pub(super) fn new(options: PgConnectOptions, limits: Limits) -> Self {
+        Self { options, limits, link: None, has_savepoint: false, in_transaction: false, next_attempt: None }
+    }
+
+    /// Connects, unless that was tried in vain just now.
+    pub(super) async fn connect(&mut self) -> Result<(), DbError> {
+        if self.link.is_some() {
+            return Ok(());
+        }
+        let wait = match self.next_attempt {
+            Some((at, _)) if Instant::now() < at => {
+                return Err(DbError::new(DbErrorKind::Disconnected, "PostgreSQL is out of reach"));
+            }
+            Some((_, wait)) => (wait * 2).min(BACK_OFF.1),
+            None => BACK_OFF.0,
+        };
+        match Link::open(&self.options, self.limits).await {
+            Ok(link) => {
+                self.link = Some(link);
+                self.next_attempt = None;
+                Ok(())
+            }
+            Err(error) => {
+                tracing::warn!(%error, "no connection to PostgreSQL");
+                self.next_attempt = Some((Instant::now() + wait, wait));
+                Err(DbError::new(DbErrorKind::Disconnected, error.to_string()))
+            }
+        }
+    }
+
+    pub(super) async fn close(&mut self) {
+        if let Some(link) = self.link.take() {
+            link.close().await;
+        }
+    }
+
+    /// What the queue says; a connection that does not answer, or answers that it is lost, is given up.
+    async fn control(&mut self, sql: String) -> Result<(), DbError> {
+        let Some(link) = &mut self.link else {
+            return Err(DbError::new(DbErrorKind::Disconnected, "the connection to PostgreSQL is lost"));
+        };
+        let done = match timeout(self.limits.statement + NETWORK, link.simple(sql)).await {
+            Ok(done) => done,
+            Err(_) => Err(DbError::new(DbErrorKind::Disconnected, "PostgreSQL does not answer any more")),
+        };
+        if done.as_ref().is_err_and(|error| error.kind() == DbErrorKind::Disconnected) {
+            self.give_up();
+        }
+        done
+    }
+
+    async fn begin_once(&mut self, sql: &str) -> Result<(), DbError> {
+        self.connect().await?;
+        let done = self.control(sql.to_owned()).await;
+        self.in_transaction = self.link.is_some();
+        if done.is_err() {
+            self.rollback().await;
+        }
+        done
+    }
+}
+
+impl Session for PostgresSession {
+    const LOCKS: bool = true;
+
+    async fn begin(&mut self, access: Access, locks: &Locks) -> Result<(), DbError> {
+        self.has_savepoint = false;
+        let mut sql = match access {
+            Access::Read => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY".to_owned(),
+            Access::Write => "BEGIN ISOLATION LEVEL READ COMMITTED".to_owned(),
+        };
+        locks.append_sql(&mut sql);
+        match self.begin_once(&sql).await {
+            // Nothing has been done yet, so it can be done again: a connection that died while nobody used it, or a
+            // deadlock with somebody who does not lock as we do.
+            Err(error) if matches!(error.kind(), DbErrorKind::Disconnected | DbErrorKind::Conflict) => {
+                self.begin_once(&sql).await
+            }
+            done => done,
+        }
+    }
+
+    async fn savepoint(&mut self) -> Result<(), DbError> {
+        let sql = if self.has_savepoint { "RELEASE SAVEPOINT job; SAVEPOINT job" } else { "SAVEPOINT job" };
+        self.has_savepoint = true;
+        self.control(sql.to_owned()).await
+    }
+
+    async fn undo(&mut self) -> Result<(), DbError> {
+        self.control("ROLLBACK TO SAVEPOINT job".to_owned()).await
+    }
+
+    async fn commit(&mut self) -> Result<(), DbError> {
+        // PostgreSQL answers COMMIT of a transaction that has failed with a quiet ROLLBACK. A savepoint in front of it fails
+        // in such a transaction, so nothing is ever acknowledged that was not stored.
+        let done = self.control("SAVEPOINT done; COMMIT".to_owned()).await;
+        if done.is_err() {
+            self.rollback().await;
+        }
+        self.in_transaction = false;
+        done
+    }
+
+    async fn rollback(&mut self) {
+        if self.in_transaction && self.link.is_some() && self.control("ROLLBACK".to_owned()).await.is_err() {
+            self.give_up();
+        }
+        self.in_transaction = false;
+    }
+
+    fn tx<'a>(&'a mut self, effects: &'a mut Vec<Effect>) -> Option<Tx<'a>> {
+        Some(Tx::new(AnyLink::Postgres(self.link.as_mut()?), effects))
+    }
+
+    fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    fn is_in_transaction(&self) -> bool {
+        self.in_transaction && self.link.is_some()
+    }
+
+    fn give_up(&mut self) {
+        // Dropped without a farewell: the server may not be there to hear it. It rolls back what was open.
+        self.link = None;
+        self.in_transaction = false;
+    }
+
+    async fn limit<T>(limits: Limits, job: impl Future<Output = T>) -> Result<T, DbError> {
+        timeout(limits.job, job).await.map_err(|_| DbError::new(DbErrorKind::Timeout, "a job took too long"))
+    }
+}
+
+/// Sorts PostgreSQL's errors by their class.
+pub(super) fn failure(error: sqlx::Error, doing: &str) -> DbError {
+    let kind = match &error {
+        sqlx::Error::Database(cause) => match cause.code().as_deref().unwrap_or_default() {
+            "23505" => DbErrorKind::Unique,
+            "40001" | "40P01" => DbErrorKind::Conflict,
+            "55P03" => DbErrorKind::Busy,
+            "57014" => DbErrorKind::Timeout,
+            "53100" => DbErrorKind::DiskFull,
+            "XX001" | "XX002" => DbErrorKind::Corrupt,
+            // Shutdown, too many connections, a session that was idle in its transaction.
+            "57P01" | "57P02" | "57P03" | "57P05" | "53300" | "25P03" => DbErrorKind::Disconnected,
+            code if code.starts_with("08") => DbErrorKind::Disconnected,
+            _ => DbErrorKind::Other,
+        },
+        sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) => DbErrorKind::Disconnected,
+        _ => DbErrorKind::Other,
+    };
+    DbError::caused_by(kind, format!("PostgreSQL: {error}; in: {}", excerpt(doing)), error)
+}

@@ -1,0 +1,93 @@
+//! What waits for a thread: bounded, first in, first out, and entered at the call.
+
+use std::collections::VecDeque;
+use std::fmt;
+
+use parking_lot::{Condvar, Mutex};
+
+use super::error::{DbError, DbErrorKind};
+
+/// Entries that wait for one lane, or for the readers.
+pub(super) struct Queue<E> {
+    state: Mutex<State<E>>,
+    ready: Condvar,
+    limit: usize,
+}
+
+struct State<E> {
+    waiting: VecDeque<E>,
+    is_closed: bool,
+}
+
+impl<E> Queue<E> {
+    pub(super) fn new(limit: usize) -> Self {
+        let state = State { waiting: VecDeque::new(), is_closed: false };
+        Self { state: Mutex::new(state), ready: Condvar::new(), limit }
+    }
+
+    /// Enters at the end.
+    pub(super) fn push(&self, entry: E) -> Result<(), DbError> {
+        let mut state = self.state.lock();
+        if state.is_closed {
+            return Err(DbError::closed());
+        }
+        if state.waiting.len() >= self.limit {
+            return Err(DbError::new(
+                DbErrorKind::QueueFull,
+                format!("{} jobs wait for the database already", self.limit),
+            ));
+        }
+        state.waiting.push_back(entry);
+        drop(state);
+        self.ready.notify_one();
+        Ok(())
+    }
+
+    /// What waits, at most `max` of it, as soon as there is anything; `None` once the queue is closed and empty.
+    pub(super) fn take(&self, max: usize) -> Option<Vec<E>> {
+        let mut state = self.state.lock();
+        while state.waiting.is_empty() {
+            if state.is_closed {
+                return None;
+            }
+            self.ready.wait(&mut state);
+        }
+        let count = state.waiting.len().min(max);
+        Some(state.waiting.drain(..count).collect())
+    }
+
+    /// Takes nothing new; what waits is still served.
+    pub(super) fn close(&self) {
+        self.state.lock().is_closed = true;
+        self.ready.notify_all();
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.state.lock().waiting.len()
+    }
+}
+
+impl<E> fmt::Debug for Queue<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Queue").field("waiting", &self.len()).field("limit", &self.limit).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_bounded_and_in_order() {
+        let queue = Queue::new(3);
+        for entry in 0..3 {
+            queue.push(entry).unwrap();
+        }
+        assert_eq!(queue.push(3).unwrap_err().kind(), DbErrorKind::QueueFull);
+        assert_eq!(queue.take(2), Some(vec![0, 1]));
+        queue.close();
+        assert!(queue.push(4).unwrap_err().is_closed());
+        assert_eq!(queue.take(2), Some(vec![2]));
+        assert_eq!(queue.take(2), None);
+    }
+}

@@ -1,0 +1,150 @@
+//! What a server without any settings makes for itself, and what it tells its operator: how to connect.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use crate::app::App;
+use crate::error::Error;
+use crate::folder::{Folder, FolderError};
+use crate::tls::Fingerprint;
+
+/// The operator's key.
+const ADMIN_KEY: &str = "admin.key";
+/// The first app with its secrets, for the app's own back end.
+const FIRST_APP: &str = "first-app.toml";
+
+/// An app with its secrets.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credentials {
+    /// The appID.
+    pub app_id: u32,
+    /// What an app that trusts its clients logs in with: 64 hexadecimal digits.
+    pub app_sign: String,
+    /// The key of its tokens: 32 characters.
+    pub server_secret: String,
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credentials").field("app_id", &self.app_id).finish_non_exhaustive()
+    }
+}
+
+/// The first app of the server, made if there is none.
+pub(crate) async fn first_app(app: &App, folder: &Folder) -> Result<Credentials, Error> {
+    let tenant = match app.tenants.list().into_iter().next() {
+        Some(tenant) => tenant,
+        None => app.create_app(0, "first").await?,
+    };
+    let app_id = u32::try_from(tenant.key.0).map_err(Error::internal)?;
+    let credentials =
+        Credentials { app_id, app_sign: tenant.app_sign.clone(), server_secret: tenant.server_secret.clone() };
+    folder.secret(FIRST_APP, || Ok::<_, FolderError>(credentials.to_file().into_bytes())).map_err(Error::internal)?;
+    Ok(credentials)
+}
+
+impl Credentials {
+    fn to_file(&self) -> String {
+        let Self { app_id, app_sign, server_secret } = self;
+        format!(
+            "# The first app. The server keeps its own copy: this file is for you.\n\
+             app_id = {app_id}\napp_sign = \"{app_sign}\"\nserver_secret = \"{server_secret}\"\n"
+        )
+    }
+}
+
+/// The operator's key, made if there is none.
+pub(crate) fn admin_key(folder: &Folder) -> Result<String, FolderError> {
+    let bytes = folder.secret(ADMIN_KEY, || {
+        let mut random = [0; 32];
+        let failed = |error| FolderError::at(&folder.file(ADMIN_KEY))(io::Error::other(error));
+        getrandom::fill(&mut random).map_err(failed)?;
+        Ok::<_, FolderError>(zim_protocol::id::hex(&random).into_bytes())
+    })?;
+    Ok(String::from_utf8_lossy(&bytes).trim().to_owned())
+}
+
+/// How to connect, in a few lines.
+#[derive(Debug)]
+pub(crate) struct Banner<'a> {
+    pub(crate) listen: SocketAddr,
+    pub(crate) http: Option<SocketAddr>,
+    pub(crate) admin: Option<SocketAddr>,
+    pub(crate) app: &'a Credentials,
+    pub(crate) fingerprint: Fingerprint,
+    pub(crate) data_dir: PathBuf,
+    pub(crate) database: String,
+}
+
+/// How a client on this machine reaches a server that listens on `address`.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), address.port())
+    } else {
+        address
+    }
+}
+
+impl fmt::Display for Banner<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { listen, http, admin, app, fingerprint, data_dir, database } = self;
+        let data_dir = data_dir.display();
+        writeln!(f, "zim-server {} is ready.\n", env!("CARGO_PKG_VERSION"))?;
+        writeln!(f, "  address      {listen} (QUIC, UDP)")?;
+        writeln!(f, "  app id       {}", app.app_id)?;
+        writeln!(f, "  app sign     {}", app.app_sign)?;
+        writeln!(f, "  fingerprint  {fingerprint}")?;
+        writeln!(f, "  data         {data_dir} (database: {database})")?;
+        writeln!(f, "  secrets      {data_dir}/{FIRST_APP}")?;
+        if let Some(http) = http {
+            writeln!(f, "  health       http://{http}/health")?;
+        }
+        if let Some(admin) = admin {
+            writeln!(f, "  operator     {admin}, key in {data_dir}/{ADMIN_KEY}")?;
+        }
+        writeln!(f, "\nLog in from this machine:\n")?;
+        writeln!(
+            f,
+            "  zim login ann --server {} --app-id {} --app-sign {} --fingerprint {fingerprint}\n",
+            reachable(*listen),
+            app.app_id,
+            app.app_sign
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_banner_tells_how_to_connect_and_no_server_secret() {
+        let app = Credentials { app_id: 7, app_sign: "ab".repeat(32), server_secret: "0123456789abcdef".repeat(2) };
+        let banner = Banner {
+            listen: "0.0.0.0:4710".parse().unwrap(),
+            http: None,
+            admin: None,
+            app: &app,
+            fingerprint: Fingerprint([1; 32]),
+            data_dir: PathBuf::from("zim-data"),
+            database: "SQLite".to_owned(),
+        };
+        let told = banner.to_string();
+        assert!(told.contains("--server 127.0.0.1:4710 --app-id 7 --app-sign abab"), "{told}");
+        assert!(told.contains(&"01".repeat(32)), "{told}");
+        assert!(!told.contains(&app.server_secret));
+        assert!(!format!("{app:?}").contains("0123456789abcdef"));
+        assert!(toml::from_str::<toml::Table>(&app.to_file()).is_ok());
+    }
+
+    #[test]
+    fn the_key_is_made_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::open(dir.path()).unwrap();
+        let key = admin_key(&folder).unwrap();
+        assert_eq!(key.len(), 64);
+        assert_eq!(admin_key(&folder).unwrap(), key);
+    }
+}

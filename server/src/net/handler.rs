@@ -1,0 +1,166 @@
+//! The ring around every call: which method, who may, how often, in what form, how long; and what became of it. A service is
+//! a function of a caller and a typed request, and knows nothing of all this.
+
+use std::any::Any;
+use std::error::Error as StdError;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use tokio::time::{Instant, timeout_at};
+use tracing::{Instrument, debug, debug_span, error};
+use zim_protocol::{Access, AnyRequest, Method, Request, method};
+
+use super::Net;
+use super::calls::Done;
+use super::limits::Bucket;
+use crate::error::Error;
+use crate::session::{Caller, SessionState};
+
+/// The one method that has a rate of its own.
+const SEND: &str = "Message/SendMessage";
+
+/// A call that may run.
+#[derive(Debug)]
+pub(crate) struct Call {
+    pub(crate) id: u64,
+    pub(crate) request: AnyRequest,
+    pub(crate) caller: Arc<Caller>,
+    pub(crate) arrived: Instant,
+}
+
+/// How much more one session may ask now.
+#[derive(Debug, Default)]
+pub(crate) struct Allowance {
+    messages: Bucket,
+    requests: Bucket,
+    pulls: Bucket,
+}
+
+impl Allowance {
+    fn take(&mut self, net: &Net, method: &Method) -> Result<(), Error> {
+        let now = net.app.clock.now_ms();
+        if method.internal {
+            return self.pulls.take(net.pulls, now).map_err(Error::too_fast);
+        }
+        self.requests.take(net.requests, now).map_err(Error::too_fast)?;
+        if method.path == SEND {
+            self.messages.take(net.messages, now).map_err(Error::too_fast)?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether a request may become a call.
+pub(crate) fn admit(
+    net: &Net,
+    session: &Arc<SessionState>,
+    allowance: &mut Allowance,
+    request: Request,
+) -> Result<Call, Error> {
+    let arrived = Instant::now();
+    let Some(method) = method(&request.method) else {
+        let refused = Error::unsupported(&request.method);
+        net.meter.unknown_method(refused.code() as i32);
+        return Err(refused);
+    };
+    let id = request.id;
+    check(net, session, allowance, method, request.payload)
+        .map(|request| Call { id, request, caller: Arc::new(Caller::new(Arc::clone(session))), arrived })
+        .inspect_err(|refused| over(net, method, Err(refused), arrived))
+}
+
+fn check(
+    net: &Net,
+    session: &SessionState,
+    allowance: &mut Allowance,
+    method: &'static Method,
+    payload: Bytes,
+) -> Result<AnyRequest, Error> {
+    let may = match method.access {
+        Access::Anyone => true,
+        Access::User => session.identity().is_some() && !session.is_logged_out(),
+    };
+    if !may {
+        return Err(Error::not_logged_in());
+    }
+    allowance.take(net, method)?;
+    let request = AnyRequest::decode(method, payload).map_err(|_| Error::undecodable(method.path))?;
+    request.validate()?;
+    Ok(request)
+}
+
+/// Runs a call to its end, which comes at its deadline at the latest. A panic ends this call and nothing else.
+pub(crate) async fn run(net: Arc<Net>, call: Call) -> Done {
+    let Call { id, request, caller, arrived } = call;
+    let method = request.method();
+    let deadline_ms = match method.deadline_ms {
+        0 => net.app.config.limits.request_timeout_ms,
+        own => own,
+    };
+    let user = caller.session.identity().map_or("", |identity| &identity.user_id);
+    let span = debug_span!("call", method = method.path, id, user);
+    let service = AssertUnwindSafe(request.call(&*net.app, &caller)).catch_unwind().instrument(span);
+    let result = match timeout_at(arrived + Duration::from_millis(deadline_ms.into()), service).await {
+        Ok(Ok(result)) => result,
+        Ok(Err(panic)) => Err(Error::internal_text(format!("panic: {}", panic_text(&*panic)))),
+        Err(_) => Err(Error::timed_out()),
+    };
+    over(&net, method, result.as_ref().map(drop), arrived);
+    Done { id, caller, result }
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("of an unknown kind")
+}
+
+/// Counts a call, and logs what its caller is not told.
+fn over(net: &Net, method: &'static Method, result: Result<(), &Error>, arrived: Instant) {
+    let code = result.map_or_else(|failed| failed.code() as i32, |()| 0);
+    net.meter.call(method, code, arrived.elapsed());
+    let Err(failed) = result else { return };
+    match failed.cause() {
+        Some(cause) => error!(method = method.path, code, cause = %Chain(cause), "a call failed inside"),
+        None => debug!(method = method.path, code, told = failed.message(), "a call failed"),
+    }
+}
+
+/// An error with what caused it.
+struct Chain<'a>(&'a (dyn StdError + Send + Sync + 'static));
+
+impl std::fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut next = self.0.source();
+        while let Some(cause) = next {
+            write!(f, ": {cause}")?;
+            next = cause.source();
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_is_told_with_its_causes() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("the page is torn")]
+        struct Outer(#[source] std::io::Error);
+        let outer = Outer(std::io::Error::other("bad sector"));
+        assert_eq!(Chain(&outer).to_string(), "the page is torn: bad sector");
+    }
+
+    #[test]
+    fn a_panic_has_a_text() {
+        let text = |run: fn()| panic_text(&*std::panic::catch_unwind(run).unwrap_err()).to_owned();
+        assert_eq!(text(|| std::panic::panic_any("plain")), "plain");
+        assert_eq!(text(|| std::panic::panic_any(String::from("made"))), "made");
+        assert_eq!(text(|| std::panic::panic_any(7)), "of an unknown kind");
+    }
+}

@@ -1,0 +1,106 @@
+//! The program: reads the settings, runs a server until it is told to stop.
+
+use std::ffi::OsString;
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use zim_protocol::clock::Clock;
+
+use crate::config::{Args, Command, Config, ConfigError};
+use crate::server::{Server, StartError};
+use crate::{log, maintenance};
+
+/// Runs the program. Exits with 0 when all went well, with 2 when the settings are wrong, with 1 otherwise.
+pub fn run(
+    arguments: impl IntoIterator<Item = OsString>,
+    variables: impl IntoIterator<Item = (OsString, OsString)>,
+) -> ExitCode {
+    let args = match Args::parse_from(arguments) {
+        Ok(args) => args,
+        Err(ConfigError::Args(error)) => {
+            drop(error.print());
+            return if error.use_stderr() { ExitCode::from(2) } else { ExitCode::SUCCESS };
+        }
+        Err(error) => return fail(error, 2),
+    };
+    // A variable that is no text names no setting.
+    let variables =
+        variables.into_iter().filter_map(|(name, value)| name.into_string().ok().zip(value.into_string().ok()));
+    let config = match Config::load(&args, variables) {
+        Ok(config) => config,
+        Err(error) => return fail(error, 2),
+    };
+    let outcome = match args.command {
+        Some(Command::CheckConfig) => return print(toml::to_string(&config).unwrap_or_default()),
+        Some(Command::NewEpoch) => on_runtime(&config, new_epoch(config.clone())),
+        None => on_runtime(&config, serve(config.clone())),
+    };
+    match outcome {
+        Ok(Ok(code)) => code,
+        Ok(Err(StartError::Config(error))) => fail(error, 2),
+        Ok(Err(error)) => fail(error, 1),
+        Err(error) => fail(error, 1),
+    }
+}
+
+fn on_runtime<T>(config: &Config, work: impl Future<Output = T>) -> io::Result<T> {
+    log::init(&config.log);
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if config.workers > 0 {
+        builder.worker_threads(config.workers);
+    }
+    Ok(builder.enable_all().build()?.block_on(work))
+}
+
+async fn serve(config: Config) -> Result<ExitCode, StartError> {
+    let server = Server::start(config).await?;
+    print(server.banner());
+    told_to_stop().await;
+    tokio::select! {
+        left = server.stop() => Ok(if left == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
+        // Told twice: at once.
+        () = told_to_stop() => Ok(ExitCode::FAILURE),
+    }
+}
+
+async fn new_epoch(config: Config) -> Result<ExitCode, StartError> {
+    let epoch = maintenance::new_epoch(config, Clock::system()).await?;
+    Ok(print(format!("The epoch is now {}. Every client synchronizes anew.\n", zim_protocol::id::hex(&epoch))))
+}
+
+/// Waits for SIGINT or SIGTERM.
+async fn told_to_stop() {
+    #[cfg(unix)]
+    let terminate = async {
+        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+            Ok(mut terminate) => drop(terminate.recv().await),
+            Err(error) => warn_if_deaf(Err(error)).await,
+        }
+    };
+    #[cfg(not(unix))]
+    let terminate = std::future::pending::<()>();
+    tokio::select! {
+        heard = tokio::signal::ctrl_c() => warn_if_deaf(heard).await,
+        () = terminate => {}
+    }
+}
+
+/// A server that cannot hear signals runs until it is killed; it does not stop because of that.
+async fn warn_if_deaf(heard: io::Result<()>) {
+    if let Err(error) = heard {
+        tracing::warn!(%error, "a signal cannot be heard");
+        std::future::pending::<()>().await;
+    }
+}
+
+fn print(text: String) -> ExitCode {
+    // Nobody may be listening; that is not the server's trouble.
+    drop(io::stdout().lock().write_all(text.as_bytes()));
+    ExitCode::SUCCESS
+}
+
+fn fail(error: impl Display, code: u8) -> ExitCode {
+    drop(writeln!(io::stderr().lock(), "zim-server: {error}"));
+    ExitCode::from(code)
+}

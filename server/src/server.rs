@@ -1,0 +1,271 @@
+//! A server that runs: started with settings, stopped without leaving anything behind.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use quinn::{Endpoint, VarInt};
+use tokio::net::TcpListener;
+use tokio::time::timeout;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
+use zim_protocol::admin::AdminServer;
+use zim_protocol::clock::Clock;
+use zim_protocol::wire::CloseCode;
+
+use crate::app::App;
+use crate::config::{Config, ConfigError, Listen};
+use crate::db::{Database, DbConfig};
+use crate::error::Error;
+use crate::first_run::{self, Banner, Credentials};
+use crate::folder::{Folder, FolderError};
+use crate::net::{self, AdminService, KeyCheck, Net, Tickets};
+use crate::tls::{Fingerprint, Identity, TlsError};
+
+/// The seed of the transport's keys.
+const TRANSPORT_KEY: &str = "transport.key";
+/// The database, unless another is configured.
+const SQLITE_FILE: &str = "zim.db";
+/// After the calls' own time: for farewells, and for what must be closed.
+const STOP_GRACE: Duration = Duration::from_secs(5);
+
+/// Why a server does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The settings.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The data folder.
+    #[error("the data folder cannot be used: {0}")]
+    Folder(#[from] FolderError),
+    /// The certificate.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The database.
+    #[error("the database cannot be opened: {}", cause(.0))]
+    Database(Error),
+    /// An address is taken, or not this machine's.
+    #[error("{what} cannot listen on {address}: {source}; choose another address with {flag}")]
+    Listen {
+        /// Who.
+        what: &'static str,
+        /// Where.
+        address: SocketAddr,
+        /// How to choose another.
+        flag: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+fn cause(error: &Error) -> String {
+    error.cause().map_or_else(|| error.to_string(), ToString::to_string)
+}
+
+/// A running server. Dropping it stops it at once; [`Server::stop`] lets it finish.
+#[derive(Debug)]
+pub struct Server {
+    net: Arc<Net>,
+    app: Arc<App>,
+    endpoint: Endpoint,
+    tasks: TaskTracker,
+    /// No new connections and calls.
+    stopping: CancellationToken,
+    /// Nothing at all.
+    stopped: CancellationToken,
+    _on_drop: [DropGuard; 2],
+    local_addr: SocketAddr,
+    http_addr: Option<SocketAddr>,
+    admin_addr: Option<SocketAddr>,
+    fingerprint: Fingerprint,
+    first_app: Credentials,
+    folder: Folder,
+}
+
+impl Server {
+    /// Starts a server on the clock of the machine.
+    ///
+    /// # Errors
+    /// The settings make no sense, an address is taken, or the data folder or the database cannot be used.
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        Self::start_with(config, Clock::system()).await
+    }
+
+    /// Starts a server that takes its time from `clock`.
+    ///
+    /// # Errors
+    /// As [`Server::start`].
+    pub async fn start_with(config: Config, clock: Clock) -> Result<Self, StartError> {
+        config.validate()?;
+        let folder = Folder::open(&config.data_dir)?;
+        let identity = Identity::load(&config, &folder)?;
+        let fingerprint = identity.fingerprint;
+        let seed: [u8; 32] = folder.random(TRANSPORT_KEY)?;
+        let tls = identity.server_config(Arc::new(Tickets::new(seed, clock.clone())))?;
+        let admin_key = first_run::admin_key(&folder)?;
+
+        let tasks = TaskTracker::new();
+        let (stopping, stopped) = (CancellationToken::new(), CancellationToken::new());
+        // The doors first: an address that is taken is found before anything is made in a database.
+        let http = listen("the HTTP service", config.http, "--http").await?;
+        let admin = listen("the operator's service", config.admin, "--admin").await?;
+        let endpoint =
+            net::bind(config.listen, tls, net::endpoint_config(&seed), &config.limits, &tasks).map_err(|source| {
+                StartError::Listen { what: "the server", address: config.listen, flag: "--listen", source }
+            })?;
+        let local_addr = endpoint.local_addr().unwrap_or(config.listen);
+
+        let app = open_app(config, clock, &folder).await?;
+        let first_app = first_run::first_app(&app, &folder).await.map_err(StartError::Database)?;
+
+        let net = Net::new(Arc::clone(&app), tasks.clone(), stopping.clone());
+        tasks.spawn(net::accept(Arc::clone(&net), endpoint.clone()));
+        let http_addr = http.as_ref().map(|(_, address)| *address);
+        if let Some((listener, _)) = http {
+            tasks.spawn(net::serve_http(Arc::clone(&net), listener, stopped.clone()));
+        }
+        let admin_addr = admin.as_ref().map(|(_, address)| *address);
+        if let Some((listener, _)) = admin {
+            let check = KeyCheck::new(&admin_key, &seed);
+            let service = AdminServer::with_interceptor(AdminService::new(Arc::clone(&app)), check);
+            let end = stopped.clone();
+            tasks.spawn(async move {
+                let incoming = tonic::transport::server::TcpIncoming::from(listener);
+                let server = tonic::transport::Server::builder().timeout(Duration::from_secs(30));
+                let served = server.serve_with_incoming_shutdown(service, incoming, end.cancelled_owned()).await;
+                if let Err(error) = served {
+                    tracing::error!(%error, "the operator's service ended");
+                }
+            });
+        }
+        tracing::info!(
+            %local_addr,
+            http = http_addr.map(tracing::field::display),
+            admin = admin_addr.map(tracing::field::display),
+            "the server is ready"
+        );
+        Ok(Self {
+            net,
+            app,
+            endpoint,
+            tasks,
+            _on_drop: [stopping.clone().drop_guard(), stopped.clone().drop_guard()],
+            stopping,
+            stopped,
+            local_addr,
+            http_addr,
+            admin_addr,
+            fingerprint,
+            first_app,
+            folder,
+        })
+    }
+
+    /// Where clients connect.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// Where `/health`, `/ready` and `/metrics` are.
+    pub fn http_addr(&self) -> Option<SocketAddr> {
+        self.http_addr
+    }
+
+    /// Where the operator's service is.
+    pub fn admin_addr(&self) -> Option<SocketAddr> {
+        self.admin_addr
+    }
+
+    /// SHA-256 of the certificate.
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.fingerprint
+    }
+
+    /// The app that was made at the first start.
+    pub fn first_app(&self) -> &Credentials {
+        &self.first_app
+    }
+
+    /// What the services work on, for a program that is server and operator at once.
+    pub fn app(&self) -> &Arc<App> {
+        &self.app
+    }
+
+    /// How many tasks run: the endpoint's, the services', and one or two a connection.
+    pub fn tasks(&self) -> usize {
+        self.tasks.len()
+    }
+
+    /// How to connect, in a few lines.
+    pub fn banner(&self) -> String {
+        let config = &self.app.config;
+        let database = match config.database.to_string() {
+            unset if unset.is_empty() => "SQLite".to_owned(),
+            set => set,
+        };
+        let data_dir = self.folder.path();
+        Banner {
+            listen: self.local_addr,
+            http: self.http_addr,
+            admin: self.admin_addr,
+            app: &self.first_app,
+            fingerprint: self.fingerprint,
+            data_dir: std::path::absolute(data_dir).unwrap_or_else(|_| data_dir.to_owned()),
+            database,
+        }
+        .to_string()
+    }
+
+    /// Stops: no new connections; calls that run may finish, but not for ever; clients are told; the database is closed.
+    /// Returns how many tasks had to be left: 0, unless something is wrong.
+    pub async fn stop(self) -> usize {
+        let Self { net, app, endpoint, tasks, stopping, stopped, folder, .. } = self;
+        tracing::info!("the server stops");
+        endpoint.set_server_config(None);
+        stopping.cancel();
+        let calls = Duration::from_millis(app.config.limits.stop_timeout_ms.into());
+        drop(timeout(calls + STOP_GRACE, net.connections_ended()).await);
+        stopped.cancel();
+        endpoint.close(VarInt::from_u32(CloseCode::GoingAway.code()), b"the server stops");
+        drop(timeout(STOP_GRACE, endpoint.wait_idle()).await);
+        // The endpoint's own task ends with its last handle.
+        drop((endpoint, net));
+        tasks.close();
+        drop(timeout(STOP_GRACE, tasks.wait()).await);
+        app.db.close().await;
+        let left = tasks.len();
+        if left > 0 {
+            tracing::error!(left, "tasks are left after the stop");
+        }
+        // Only now may another server have it.
+        drop(folder);
+        left
+    }
+}
+
+async fn listen(
+    what: &'static str,
+    at: Listen,
+    flag: &'static str,
+) -> Result<Option<(TcpListener, SocketAddr)>, StartError> {
+    let Some(address) = at.0 else { return Ok(None) };
+    let wrong = |source| StartError::Listen { what, address, flag, source };
+    let listener = TcpListener::bind(address).await.map_err(wrong)?;
+    let address = listener.local_addr().map_err(wrong)?;
+    Ok(Some((listener, address)))
+}
+
+/// Opens the store, with a database file that its owner alone can read.
+pub(crate) async fn open_app(config: Config, clock: Clock, folder: &Folder) -> Result<Arc<App>, StartError> {
+    let database = match config.database.postgres() {
+        Some(url) => Database::Postgres(url.to_owned()),
+        None => {
+            let file = config.database.sqlite().map_or_else(|| folder.file(SQLITE_FILE), Path::to_owned);
+            Folder::reserve(&file)?;
+            Database::Sqlite(file)
+        }
+    };
+    App::open(Arc::new(config), clock, DbConfig::new(database)).await.map_err(StartError::Database)
+}

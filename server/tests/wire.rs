@@ -1,0 +1,219 @@
+//! The wire as a stranger meets it: greetings, refusals, bounds, farewells.
+
+mod raw;
+
+use raw::{House, Raw, code, connect, hello, login, request, soon};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use zim_protocol::wire::CloseCode;
+use zim_protocol::{
+    Ack, Hello, LogoutRequest, QueryUsersInfoRequest, Request, SessionEndReason, UpdateUserNameRequest, client_frame,
+    event_frame,
+};
+use zim_server::config::Config;
+use zim_server::{Server, StartError};
+
+#[tokio::test]
+async fn a_client_is_welcomed_with_what_it_must_know() {
+    let house = House::with(|config| config.limits.max_text_bytes = 77).await;
+    let mut raw = Raw::new(&house).await;
+    raw.hello(Hello { versions: vec![1, 9], ..hello() }).await;
+    let welcome = raw.welcome().await;
+    assert_eq!((welcome.version, welcome.server_time, welcome.epoch.len()), (1, 1_700_000_000_000, 16));
+    let limits = welcome.limits.unwrap();
+    assert_eq!((limits.max_text_bytes, limits.offline_after_ms), (77, 35_000));
+    house.end().await;
+}
+
+#[tokio::test]
+async fn a_greeting_that_is_none_is_not_taken() {
+    let house = House::new().await;
+    for (greeting, expected) in [
+        (Hello { versions: vec![9], ..hello() }, CloseCode::Version),
+        (Hello { device_id: vec![1; 15].into(), ..hello() }, CloseCode::Protocol),
+    ] {
+        let mut raw = Raw::new(&house).await;
+        raw.hello(greeting).await;
+        assert_eq!(raw.closed().await, expected);
+    }
+    let mut raw = Raw::new(&house).await;
+    raw.write([client_frame::Frame::Ack(Ack { count: 0 })]).await;
+    assert_eq!(raw.closed().await, CloseCode::Protocol);
+    let mut raw = Raw::greeted(&house).await;
+    raw.hello(hello()).await;
+    assert_eq!(raw.closed().await, CloseCode::Protocol);
+    house.end().await;
+}
+
+#[tokio::test]
+async fn another_protocol_is_not_spoken() {
+    let house = House::new().await;
+    assert!(soon(connect(&house, b"h3")).await.is_err());
+    house.end().await;
+}
+
+#[tokio::test]
+async fn who_says_nothing_is_let_go() {
+    let house = House::with(|config| config.limits.hello_timeout_ms = 100).await;
+    assert_eq!(Raw::new(&house).await.closed().await, CloseCode::HelloTimeout);
+    let raw = Raw::greeted(&house).await;
+    house.clock.advance(30_000);
+    assert_eq!(raw.closed().await, CloseCode::LoginTimeout);
+    house.end().await;
+}
+
+#[tokio::test]
+async fn bytes_that_are_no_frames_end_the_connection() {
+    let house = House::new().await;
+    // A length without end, a frame of 2 MB, a frame that is no protobuf.
+    for bytes in [&[0xff; 8][..], &[0x80, 0x80, 0x80, 0x01], &[0x02, 0xff, 0xff]] {
+        let mut raw = Raw::greeted(&house).await;
+        soon(raw.send.write_all(bytes)).await.unwrap();
+        assert_eq!(raw.closed().await, CloseCode::Protocol);
+    }
+    house.end().await;
+}
+
+#[tokio::test]
+async fn what_a_later_version_says_is_skipped() {
+    let house = House::new().await;
+    let mut raw = Raw::greeted(&house).await;
+    // Field 15 of a ClientFrame, and an empty frame.
+    soon(raw.send.write_all(&[0x03, 0x7a, 0x01, 0x00, 0x00])).await.unwrap();
+    assert_eq!(code(&raw.call(&login(&house, "ann")).await), 0);
+    house.end().await;
+}
+
+#[tokio::test]
+async fn an_ack_of_what_was_not_sent_ends_the_connection() {
+    let house = House::new().await;
+    let mut raw = Raw::logged_in(&house, "ann").await;
+    raw.write([client_frame::Frame::Ack(Ack { count: 0 })]).await;
+    assert_eq!(code(&raw.call(&QueryUsersInfoRequest { user_ids: vec!["ann".into()], ..Default::default() }).await), 0);
+    raw.write([client_frame::Frame::Ack(Ack { count: 1 })]).await;
+    assert_eq!(raw.closed().await, CloseCode::Protocol);
+    house.end().await;
+}
+
+#[tokio::test]
+async fn a_client_has_one_stream() {
+    let house = House::new().await;
+    let raw = Raw::greeted(&house).await;
+    let patience = std::time::Duration::from_millis(100);
+    assert!(tokio::time::timeout(patience, raw.connection.open_bi()).await.is_err());
+    assert!(tokio::time::timeout(patience, raw.connection.open_uni()).await.is_err());
+    assert!(raw.connection.max_datagram_size().is_none());
+    house.end().await;
+}
+
+#[tokio::test]
+async fn calls_are_refused_in_the_references_words() {
+    let house = House::new().await;
+    let mut raw = Raw::greeted(&house).await;
+    let rename = UpdateUserNameRequest { user_name: "Ann".to_owned() };
+    assert_eq!(code(&raw.call(&rename).await), 6_000_121);
+    assert_eq!(code(&raw.call(&login(&house, "ann")).await), 0);
+    assert_eq!(code(&raw.call(&rename).await), 0);
+    for (method, payload, expected) in [
+        ("No/Such", &[][..], 6_000_013),
+        ("", &[], 6_000_013),
+        ("User/UpdateUserName", &[0xff, 0xff], 6_000_001),
+        ("Session/RenewToken", &[], 6_000_103),
+    ] {
+        let request = Request { id: 7, method: method.to_owned(), payload: payload.to_vec().into(), ack: 0 };
+        raw.write([client_frame::Frame::Request(request)]).await;
+        let response = raw.response().await;
+        assert_eq!((response.id, code(&response)), (7, expected), "{method}");
+    }
+    house.end().await;
+}
+
+#[tokio::test]
+async fn too_many_calls_are_refused_and_time_heals() {
+    let house = House::with(|config| config.limits.request_burst = 3).await;
+    let mut raw = Raw::logged_in(&house, "ann").await;
+    let rename = UpdateUserNameRequest { user_name: "Ann".to_owned() };
+    raw.write((0..3).map(|id| request(id, &rename))).await;
+    let mut codes = Vec::new();
+    for _ in 0..3 {
+        codes.push(code(&raw.response().await));
+    }
+    codes.sort_unstable();
+    assert_eq!(codes, [0, 0, 6_000_005]);
+    house.clock.advance(20);
+    assert_eq!(code(&raw.call(&rename).await), 0);
+    house.end().await;
+}
+
+#[tokio::test]
+async fn a_logout_is_answered_before_the_session_ends() {
+    let house = House::new().await;
+    let mut raw = Raw::logged_in(&house, "ann").await;
+    assert_eq!(code(&raw.call(&LogoutRequest {}).await), 0);
+    let events = raw.events().await;
+    let Some(event_frame::Frame::End(end)) = events.last() else { panic!("{events:?}") };
+    assert_eq!(end.reason(), SessionEndReason::LoggedOut);
+    assert_eq!(raw.closed().await, CloseCode::SessionEnded);
+    house.end().await;
+}
+
+#[tokio::test]
+async fn a_stop_is_told_and_leaves_nothing() {
+    let house = House::new().await;
+    let (ann, greeted) = (Raw::logged_in(&house, "ann").await, Raw::greeted(&house).await);
+    let (events, closed, _dir) = tokio::join!(ann.events(), greeted.closed(), house.end());
+    let Some(event_frame::Frame::End(end)) = events.last() else { panic!("{events:?}") };
+    assert_eq!(end.reason(), SessionEndReason::GoingAway);
+    assert_eq!(ann.closed().await, CloseCode::GoingAway);
+    assert_eq!(closed, CloseCode::GoingAway);
+}
+
+#[tokio::test]
+async fn a_second_start_makes_nothing_new() {
+    let house = House::new().await;
+    let (app, fingerprint) = (house.server.first_app().clone(), house.server.fingerprint());
+    assert_eq!((app.app_sign.len(), app.server_secret.len()), (64, 32));
+    let taken = Server::start(Config::local(house.dir.path())).await;
+    assert!(matches!(taken, Err(StartError::Folder(_))), "{taken:?}");
+    let dir = house.end().await;
+    let again = Server::start(Config::local(dir.path())).await.unwrap();
+    assert_eq!((again.first_app(), again.fingerprint()), (&app, fingerprint));
+    assert!(again.banner().contains(&app.app_sign));
+    assert!(!again.banner().contains(&app.server_secret));
+    assert_eq!(again.stop().await, 0);
+}
+
+#[tokio::test]
+async fn a_taken_address_is_said_in_a_sentence() {
+    let house = House::new().await;
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = Config::local(dir.path());
+    config.listen = house.server.local_addr();
+    let said = Server::start(config.clone()).await.unwrap_err().to_string();
+    assert!(said.contains("the server cannot listen on 127.0.0.1:") && said.contains("--listen"), "{said}");
+    config = Config::local(dir.path());
+    config.http.0 = house.server.http_addr();
+    let said = Server::start(config).await.unwrap_err().to_string();
+    assert!(said.contains("the HTTP service cannot listen on") && said.contains("--http"), "{said}");
+    house.end().await;
+}
+
+#[expect(clippy::unwrap_used, reason = "a helper of tests")]
+async fn get(house: &House, path: &str) -> String {
+    let mut stream = tokio::net::TcpStream::connect(house.server.http_addr().unwrap()).await.unwrap();
+    stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).await.unwrap();
+    let mut text = String::new();
+    soon(stream.read_to_string(&mut text)).await.unwrap();
+    text
+}
+
+#[tokio::test]
+async fn machines_can_ask_how_the_server_is() {
+    let house = House::new().await;
+    Raw::logged_in(&house, "ann").await;
+    assert!(get(&house, "/health").await.starts_with("HTTP/1.0 200"));
+    assert!(get(&house, "/ready").await.starts_with("HTTP/1.0 200"));
+    let metrics = get(&house, "/metrics").await;
+    assert!(metrics.contains(r#"zim_calls_total{method="Session/Login",code="0"}"#), "{metrics}");
+    assert!(metrics.contains(r#"zim_call_seconds_bucket{method="Session/Login",le="+Inf"}"#), "{metrics}");
+    house.end().await;
+}
