@@ -7,7 +7,7 @@ use crate::error::Error;
 
 /// What the sender says, stripped of everything that is the server's to fill; its kind; and its flags.
 #[derive(Debug)]
-pub struct Draft {
+pub(super) struct Draft {
     /// What is stored.
     pub content: Message,
     /// What kind of message it is.
@@ -20,7 +20,7 @@ pub struct Draft {
 ///
 /// # Errors
 /// A kind that cannot be sent this way, or a body over its limit.
-pub fn peer_draft(message: Message, config: &MessageSendConfig, limits: &Limits) -> Result<Draft, Error> {
+pub(super) fn peer_draft(message: Message, config: &MessageSendConfig, limits: &Limits) -> Result<Draft, Error> {
     let Some(body) = message.body else { return Err(Error::params_invalid("message says nothing: its body is missing")) };
     let (kind, bytes, limit) = match &body {
         Body::Text(text) => (MessageType::Text, text.message.len(), limits.max_text_bytes),

@@ -15,7 +15,7 @@ use crate::key::{ConversationKey, UserKey};
 use crate::session::Caller;
 
 /// A page's bytes, about: a quarter of the largest frame, so that a page never delays a push by much.
-pub const PAGE_BYTES: usize = 256 * 1024;
+pub(crate) const PAGE_BYTES: usize = 256 * 1024;
 /// Entries of a feed in one answer.
 const FEED_PAGE: usize = 500;
 /// Conversations in one answer.

@@ -121,7 +121,7 @@ pub async fn open_deployment(tx: &mut Tx<'_>, fresh: ([u8; 16], [u8; 32])) -> Re
 }
 
 /// A user's key.
-pub async fn user_key(tx: &mut Tx<'_>, app: AppKey, name: &str) -> Result<Option<UserKey>, Error> {
+pub(super) async fn user_key(tx: &mut Tx<'_>, app: AppKey, name: &str) -> Result<Option<UserKey>, Error> {
     let row = tx.fetch_one("SELECT id FROM account WHERE app = $1 AND name = $2", &params![app, name]).await?;
     Ok(row.map(|row| row.get(0)).transpose()?.map(UserKey))
 }
@@ -131,7 +131,7 @@ fn pair_name(pair: (UserKey, UserKey)) -> String {
 }
 
 /// The conversation of two users, in ascending order.
-pub async fn peer_conversation(
+pub(super) async fn peer_conversation(
     tx: &mut Tx<'_>,
     app: AppKey,
     pair: (UserKey, UserKey),
@@ -146,7 +146,7 @@ pub async fn peer_conversation(
 }
 
 /// Makes the conversation of two users, unless somebody was faster.
-pub async fn open_peer_conversation(
+pub(super) async fn open_peer_conversation(
     tx: &mut Tx<'_>,
     app: AppKey,
     pair: (UserKey, UserKey),
