@@ -81,7 +81,7 @@ impl Failure {
 
 impl From<zim_client_sdk::Error> for Failure {
     fn from(error: zim_client_sdk::Error) -> Self {
-        Self::coded(error.code(), error.message())
+        Self::coded(error.number(), error.message())
     }
 }
 

@@ -112,7 +112,7 @@ async fn ready(child: &mut Child, folder: &Path) -> Result<StartFile, Failure> {
 fn beside_this_program() -> Result<PathBuf, Failure> {
     let this = std::env::current_exe()?;
     let name = format!("{BINARY}{}", std::env::consts::EXE_SUFFIX);
-    let folder = this.parent().unwrap_or(Path::new("."));
+    let folder = this.parent().unwrap_or_else(|| Path::new("."));
     // A test's own binary is one folder below the programs.
     let places = [Some(folder), folder.parent()].into_iter().flatten().map(|folder| folder.join(&name));
     places.into_iter().find(|place| place.is_file()).ok_or_else(|| {
@@ -126,7 +126,7 @@ fn ask_to_stop(child: &Child) {
     let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw);
     if let Some(pid) = pid {
         // If it is gone already, that is what was wanted.
-        drop(rustix::process::kill_process(pid, rustix::process::Signal::TERM));
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
     }
 }
 

@@ -65,9 +65,10 @@ impl Profile {
 
 /// The SHA-256 of a certificate: 64 hex digits, with colons or without.
 pub(crate) fn fingerprint(text: &str) -> Result<[u8; 32], String> {
-    let digits: String = text.chars().filter(|letter| *letter != ':').collect::<String>().to_ascii_lowercase();
-    zim_protocol::id::from_hex(&digits)
-        .ok_or_else(|| format!("a fingerprint has 64 hexadecimal digits; this has {}", digits.chars().count()))
+    match Trust::fingerprint(text) {
+        Some(Trust::Fingerprint(bytes)) => Ok(bytes),
+        _ => Err("a fingerprint is a SHA-256: 64 hexadecimal digits".to_owned()),
+    }
 }
 
 /// Where profiles and what belongs to them are.
@@ -200,7 +201,7 @@ fn check_name(name: &str) -> Result<(), Failure> {
 
 /// Writes a file completely or not at all; its owner alone can read it, and its folder.
 fn write_private(file: &Path, bytes: &[u8]) -> io::Result<()> {
-    let folder = file.parent().unwrap_or(Path::new("."));
+    let folder = file.parent().unwrap_or_else(|| Path::new("."));
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]

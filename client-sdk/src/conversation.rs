@@ -3,7 +3,8 @@
 use zim_protocol::{
     ClearConversationUnreadMessageCountRequest, ConversationFilterOption, ConversationListQueriedResult,
     ConversationQueriedResult, ConversationQueryConfig, ConversationTotalUnreadMessageCountQueriedResult,
-    ConversationTotalUnreadMessageCountQueryConfig, ConversationType, ConversationUnreadMessageCountClearedResult, ErrorCode,
+    ConversationTotalUnreadMessageCountQueryConfig, ConversationType, ConversationUnreadMessageCountClearedResult,
+    ErrorCode,
 };
 
 use crate::error::Error;
@@ -42,8 +43,9 @@ impl Zim {
         let count = usize::try_from(config.count).unwrap_or(0);
         data.listed().await;
         let viewer = data.user_id().clone();
-        let anchor =
-            config.next_conversation.map(|next| (next.order_key, Name::new(next.r#type, next.conversation_id.as_str())));
+        let anchor = config
+            .next_conversation
+            .map(|next| (next.order_key, Name::new(next.r#type, next.conversation_id.as_str())));
         let list = data.store().read(move |db| conversation::list(db, &viewer, anchor, count, &filter));
         Ok(ConversationListQueriedResult { conversation_list: list.await? })
     }

@@ -8,7 +8,8 @@ use parking_lot::Mutex;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use zim_protocol::{
-    ConversationRef, ErrorCode, Event, EventFrame, FillRequest, LoginResult, Push, Rpc, UserFullInfo, Welcome, clock::Clock,
+    ConversationRef, ErrorCode, Event, EventFrame, FillRequest, LoginResult, Push, Rpc, UserFullInfo, Welcome,
+    clock::Clock,
 };
 
 use crate::config::Config;
@@ -17,7 +18,8 @@ use crate::event::Events;
 use crate::net::Link;
 use crate::store::{self, Store};
 use crate::sync::apply::Viewer;
-use crate::sync::driver::{Driver, Gauges, Input, Submission};
+use crate::sync::driver::{Driver, Gauges, Input};
+use crate::sync::outbox::Submission;
 use crate::sync::{Core, Name};
 use crate::user::Limiter;
 
@@ -94,8 +96,8 @@ impl Data {
         events: Events,
         clock: Clock,
     ) -> Result<Arc<Self>, Error> {
-        let file = config.data_dir().map(|folder| database_file(folder.to_owned(), app_id, user_id));
-        let settings = Settings { file, is_one_shot: config.is_one_shot(), resend_window_ms: config.resend_window_ms() };
+        let file = config.folder().map(|folder| database_file(folder.to_owned(), app_id, user_id));
+        let settings = Settings { file, is_one_shot: config.one_shot, resend_window_ms: config.resend_window_ms };
         Self::start(settings, user_id, Wire { link, events }, clock)
     }
 }
@@ -274,3 +276,8 @@ pub(crate) fn logged_out() -> Error {
 fn database_file(folder: PathBuf, app_id: u32, user_id: &str) -> PathBuf {
     folder.join(format!("{app_id}-{}.db", zim_protocol::id::hex(user_id.as_bytes())))
 }
+
+#[cfg(test)]
+mod fake;
+#[cfg(test)]
+mod tests;

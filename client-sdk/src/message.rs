@@ -7,17 +7,17 @@ use prost::Message as _;
 use tokio::sync::oneshot;
 use zim_protocol::{
     ConversationRef, ConversationType, ErrorCode, Message, MessageDirection, MessageFlag, MessageQueriedResult,
-    MessageQueryConfig, MessageQueryMode, MessageReceiptStatus, MessageSendConfig, MessageSentResult, MessageSentStatus,
-    MessageType, ORDER_KEY_STEP, QueryMessagesRequest, SendMessageRequest, Validate, message::Body,
+    MessageQueryConfig, MessageQueryMode, MessageReceiptStatus, MessageSendConfig, MessageSentResult,
+    MessageSentStatus, MessageType, ORDER_KEY_STEP, QueryMessagesRequest, SendMessageRequest, Validate, message::Body,
 };
 
 use crate::data::{Data, Line, fill_request, logged_out};
 use crate::error::Error;
-use crate::send::Key;
+use crate::send::{Key, is_network};
 use crate::store::message::{MessageRow, Pending, shown};
 use crate::store::{conversation, page};
 use crate::sync::Name;
-use crate::sync::driver::{OnAttached, Submission, SubmissionKind, is_offline};
+use crate::sync::outbox::{OnAttached, Submission, SubmissionKind};
 use crate::zim::Zim;
 
 /// Messages on a page at most.
@@ -124,7 +124,7 @@ impl Zim {
             request.message_seqs = missing.iter().filter_map(|seq| i64::try_from(*seq).ok()).collect();
             match data.call(request).await {
                 Ok(result) => message_list.extend(result.message_list),
-                Err(error) if is_offline(&error) || is_unknown(&error) => {}
+                Err(error) if is_network(&error) || is_unknown(&error) => {}
                 Err(error) => return Err(error),
             }
         }
@@ -151,7 +151,7 @@ fn invalid(message: &str) -> Error {
 }
 
 fn is_unknown(error: &Error) -> bool {
-    error.code() == ErrorCode::ConversationModuleConversationDoesNotExist as i32
+    error.code() == ErrorCode::ConversationModuleConversationDoesNotExist
 }
 
 fn messages<L: Line>(data: &Data<L>, name: &Name, rows: Vec<MessageRow>) -> Vec<Message> {
@@ -302,7 +302,7 @@ pub(crate) async fn history<L: Line>(
         let missing = count - piece.as_ref().map_or(0, |piece| piece.rows.len());
         match data.fill(name, is_older, beyond, missing).await {
             Ok(true) => {}
-            Err(error) if !is_offline(&error) && !is_unknown(&error) => return Err(error),
+            Err(error) if !is_network(&error) && !is_unknown(&error) => return Err(error),
             // Nothing new, or nobody to ask: what there is without a hole.
             Ok(false) | Err(_) => break,
         }
@@ -324,7 +324,8 @@ fn anchor(message: &Message) -> (i64, Vec<u8>) {
 /// The anchor of a fill that asks the server whatever is held.
 fn first_fill(anchor: Option<&(i64, Vec<u8>)>, is_older: bool) -> u64 {
     let Some((order_key, _)) = anchor else { return 0 };
-    let seq = if is_older { (order_key - 1).div_euclid(ORDER_KEY_STEP) + 1 } else { order_key.div_euclid(ORDER_KEY_STEP) };
+    let seq =
+        if is_older { (order_key - 1).div_euclid(ORDER_KEY_STEP) + 1 } else { order_key.div_euclid(ORDER_KEY_STEP) };
     u64::try_from(seq).unwrap_or(0)
 }
 
@@ -344,7 +345,7 @@ async fn unknown_history<L: Line>(
     let anchor = first_fill((order_key > 0).then_some((order_key, Vec::new())).as_ref(), is_older);
     match data.line().call(fill_request(to.clone(), is_older, anchor, count)).await {
         Ok((fill, _)) => Ok(fill.messages.into_iter().map(|entry| shown(entry, data.user_id(), &to)).collect()),
-        Err(error) if is_offline(&error) || is_unknown(&error) => Ok(Vec::new()),
+        Err(error) if is_network(&error) || is_unknown(&error) => Ok(Vec::new()),
         Err(error) => Err(error),
     }
 }

@@ -124,7 +124,10 @@ impl SendQueue {
         for number in numbers {
             let error = self.items.get_mut(&number).and_then(|item| item.error.take());
             let error = error.unwrap_or_else(|| {
-                Error::new(ErrorCode::NetworkModuleNetworkError, "the message could not be sent: there is no connection")
+                Error::new(
+                    ErrorCode::NetworkModuleNetworkError,
+                    "the message could not be sent: there is no connection",
+                )
             });
             ended.extend(self.remove(number).map(|outgoing| (outgoing, error)));
         }
@@ -144,7 +147,7 @@ impl SendQueue {
 
 /// Whether nobody knows if the server got it.
 pub(crate) fn is_network(error: &Error) -> bool {
-    error.code() == ErrorCode::NetworkModuleNetworkError as i32 || error.code() == ErrorCode::NetworkModuleRequestTimeout as i32
+    error.code() == ErrorCode::NetworkModuleNetworkError || error.code() == ErrorCode::NetworkModuleRequestTimeout
 }
 
 #[cfg(test)]
@@ -199,7 +202,7 @@ mod tests {
         assert!(queue.expired(99).is_empty());
         let expired = queue.expired(100);
         assert_eq!(expired.len(), 1);
-        assert_eq!(expired[0].1.code(), ErrorCode::NetworkModuleRequestTimeout as i32);
+        assert_eq!(expired[0].1.code(), ErrorCode::NetworkModuleRequestTimeout);
         assert_eq!(queue.next_deadline_ms(), Some(200));
     }
 

@@ -39,7 +39,11 @@ impl Limiter {
 impl Zim {
     /// Profiles of up to 10 users: what this device knows, and from the server those that it does not know, or all with
     /// `isQueryFromServer`. The server is asked for at most 10 users in 10 seconds.
-    pub async fn query_users_info<I>(&self, user_ids: I, config: UsersInfoQueryConfig) -> Result<UsersInfoQueriedResult, Error>
+    pub async fn query_users_info<I>(
+        &self,
+        user_ids: I,
+        config: UsersInfoQueryConfig,
+    ) -> Result<UsersInfoQueriedResult, Error>
     where
         I: IntoIterator,
         I::Item: Into<String>,

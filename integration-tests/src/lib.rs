@@ -1,1 +1,44 @@
+//! What the tests stand on: a whole server in process, real clients over real QUIC, a clock that the test moves, and bad
+//! weather on the way between them.
+//!
+//! ```no_run
+//! # async fn example() {
+//! use zim_integration_tests::World;
+//!
+//! let world = World::new().await;
+//! let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+//! ann.say("bob", "hi").await;
+//! assert_eq!(bob.hears("hi").await.sender_user_id, "ann");
+//! world.end().await;
+//! # }
+//! ```
 
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod database;
+mod device;
+mod link;
+mod logs;
+pub mod postgres;
+mod random;
+mod raw;
+mod wait;
+mod world;
+
+pub use self::device::{Device, Home, is_text, texts};
+pub use self::link::{Link, Weather};
+pub use self::random::Random;
+pub use self::raw::{Raw, code, hello, request, send_text};
+pub use self::wait::{PATIENCE, eventually, soon};
+pub use self::world::{START_MS, World};
+
+use zim_protocol::ErrorCode;
+
+/// The reference's code of a call of the SDK that failed.
+///
+/// # Panics
+/// It did not fail, or with a code that the reference does not know.
+pub fn refusal<T: std::fmt::Debug>(result: Result<T, zim_client_sdk::Error>) -> ErrorCode {
+    let error = result.expect_err("it should have been refused");
+    ErrorCode::try_from(error.code()).expect("a code of the reference")
+}

@@ -7,11 +7,11 @@ use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::Mutex;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use parking_lot::Mutex;
 use tempfile::TempDir;
 
 /// Names a server that is there already.
@@ -86,9 +86,7 @@ impl Cluster {
             None => format!("{name}_{}", std::process::id()),
         };
         self.sql(&format!("CREATE DATABASE \"{name}\" TEMPLATE template0"))?;
-        if let Ok(mut made) = self.made.lock() {
-            made.push(name.clone());
-        }
+        self.made.lock().push(name.clone());
         let (server, rest) = self.admin_url.rsplit_once('/').context("the server's address names no database")?;
         let options = rest.find('?').map_or("", |at| &rest[at..]);
         Ok(format!("{server}/{name}{options}"))
@@ -120,7 +118,7 @@ impl Drop for Cluster {
                 let _ = own.server.wait();
             }
             None => {
-                let made = self.made.lock().map(|made| made.clone()).unwrap_or_default();
+                let made = std::mem::take(&mut *self.made.lock());
                 for name in made {
                     let _ = self.sql(&format!("DROP DATABASE IF EXISTS \"{name}\" WITH (FORCE)"));
                 }
@@ -149,7 +147,9 @@ impl Tools {
         let needed = ["initdb", "postgres", "pg_ctl", "psql"];
         let bin = folders.into_iter().find(|folder| needed.iter().all(|tool| folder.join(tool).exists()));
         let Some(bin) = bin else {
-            bail!("PostgreSQL is not installed here: `apt-get install postgresql`, or set {VARIABLE} to a server's address");
+            bail!(
+                "PostgreSQL is not installed here: `apt-get install postgresql`, or set {VARIABLE} to a server's address"
+            );
         };
         let user = run(Command::new("id").arg("-u"))?;
         Ok(Self { bin, is_root: user.stdout.trim_ascii() == b"0" })
@@ -183,7 +183,16 @@ impl Tools {
             .arg(data)
             .arg("-k")
             .arg(dir)
-            .args(["-p", &port.to_string(), "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off", "-c", "max_connections=200"])
+            .args([
+                "-p",
+                &port.to_string(),
+                "-c",
+                "listen_addresses=127.0.0.1",
+                "-c",
+                "fsync=off",
+                "-c",
+                "max_connections=200",
+            ])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
@@ -202,19 +211,17 @@ impl Tools {
                 let said = fs::read_to_string(dir.join("log")).unwrap_or_default();
                 bail!("PostgreSQL does not start: {said}");
             }
+            #[expect(clippy::disallowed_methods, reason = "another process says in no other way that it is ready")]
             sleep(Duration::from_millis(30));
         }
     }
 }
 
 fn run(command: &mut Command) -> anyhow::Result<Output> {
-    let done = command.output().with_context(|| format!("{} cannot be run", command.get_program().to_string_lossy()))?;
+    let done =
+        command.output().with_context(|| format!("{} cannot be run", command.get_program().to_string_lossy()))?;
     if !done.status.success() {
-        bail!(
-            "{} failed: {}",
-            command.get_program().to_string_lossy(),
-            String::from_utf8_lossy(&done.stderr).trim()
-        );
+        bail!("{} failed: {}", command.get_program().to_string_lossy(), String::from_utf8_lossy(&done.stderr).trim());
     }
     Ok(done)
 }

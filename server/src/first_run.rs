@@ -5,6 +5,8 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+use serde::Serialize;
+
 use crate::app::App;
 use crate::error::Error;
 use crate::folder::{Folder, FolderError};
@@ -14,6 +16,8 @@ use crate::tls::Fingerprint;
 const ADMIN_KEY: &str = "admin.key";
 /// The first app with its secrets, for the app's own back end.
 const FIRST_APP: &str = "first-app.toml";
+/// How to reach the server, while it runs.
+const START_FILE: &str = "server.json";
 
 /// An app with its secrets.
 #[derive(Clone, PartialEq, Eq)]
@@ -66,6 +70,55 @@ pub(crate) fn admin_key(folder: &Folder) -> Result<String, FolderError> {
     Ok(String::from_utf8_lossy(&bytes).trim().to_owned())
 }
 
+/// How to reach the server and, for its owner, the keys: a file that is there while the server runs, so that a tool on the same
+/// machine needs nothing but the data folder.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct StartFile<'a> {
+    pid: u32,
+    version: &'a str,
+    server: String,
+    http: Option<String>,
+    admin: Option<String>,
+    admin_key: &'a str,
+    fingerprint: String,
+    #[serde(rename = "appID")]
+    app_id: u32,
+    app_sign: &'a str,
+    server_secret: &'a str,
+}
+
+/// Removes the start file when the server is gone.
+#[derive(Debug)]
+pub(crate) struct Started(PathBuf);
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_file(&self.0) {
+            tracing::warn!(%error, "the start file cannot be removed");
+        }
+    }
+}
+
+/// Writes the start file.
+pub(crate) fn started(folder: &Folder, banner: &Banner<'_>, admin_key: &str) -> Result<Started, FolderError> {
+    let file = StartFile {
+        pid: std::process::id(),
+        server: reachable(banner.listen).to_string(),
+        version: env!("CARGO_PKG_VERSION"),
+        http: banner.http.map(|address| reachable(address).to_string()),
+        admin: banner.admin.map(|address| reachable(address).to_string()),
+        admin_key,
+        fingerprint: banner.fingerprint.to_string(),
+        app_id: banner.app.app_id,
+        app_sign: &banner.app.app_sign,
+        server_secret: &banner.app.server_secret,
+    };
+    let failed = |error| FolderError::at(&folder.file(START_FILE))(io::Error::other(error));
+    folder.write(START_FILE, &serde_json::to_vec_pretty(&file).map_err(failed)?)?;
+    Ok(Started(folder.file(START_FILE)))
+}
+
 /// How to connect, in a few lines.
 #[derive(Debug)]
 pub(crate) struct Banner<'a> {
@@ -104,7 +157,8 @@ impl fmt::Display for Banner<'_> {
         if let Some(admin) = admin {
             writeln!(f, "  operator     {admin}, key in {data_dir}/{ADMIN_KEY}")?;
         }
-        writeln!(f, "\nLog in from this machine:\n")?;
+        writeln!(f, "\nLog in on this machine, or with all that another one must know:\n")?;
+        writeln!(f, "  zim login ann --server-data {data_dir}")?;
         writeln!(
             f,
             "  zim login ann --server {} --app-id {} --app-sign {} --fingerprint {fingerprint}\n",
@@ -137,6 +191,30 @@ mod tests {
         assert!(!told.contains(&app.server_secret));
         assert!(!format!("{app:?}").contains("0123456789abcdef"));
         assert!(toml::from_str::<toml::Table>(&app.to_file()).is_ok());
+    }
+
+    #[test]
+    fn the_start_file_is_there_while_the_server_runs() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::open(dir.path()).unwrap();
+        let app = Credentials { app_id: 7, app_sign: "ab".repeat(32), server_secret: "s".repeat(32) };
+        let banner = Banner {
+            listen: "0.0.0.0:4710".parse().unwrap(),
+            http: None,
+            admin: Some("127.0.0.1:4712".parse().unwrap()),
+            app: &app,
+            fingerprint: Fingerprint([1; 32]),
+            data_dir: PathBuf::from("zim-data"),
+            database: "SQLite".to_owned(),
+        };
+        let running = started(&folder, &banner, "the key").unwrap();
+        let text = std::fs::read(folder.file(START_FILE)).unwrap();
+        let file: serde_json::Value = serde_json::from_slice(&text).unwrap();
+        assert_eq!((&file["server"], &file["admin"]), (&"127.0.0.1:4710".into(), &"127.0.0.1:4712".into()));
+        assert_eq!((&file["adminKey"], &file["appID"]), (&"the key".into(), &7.into()));
+        assert!(file["http"].is_null());
+        drop(running);
+        assert!(!folder.file(START_FILE).exists());
     }
 
     #[test]

@@ -86,6 +86,12 @@ impl Folder {
         })
     }
 
+    /// Writes the file `name`, completely or not at all, over what is there.
+    pub(crate) fn write(&self, name: &str, bytes: &[u8]) -> Result<(), FolderError> {
+        let path = self.file(name);
+        write_secret(&path, bytes).map_err(FolderError::at(&path))
+    }
+
     /// Makes an empty file that its owner alone can read, unless it is there: a database then keeps that mode.
     pub(crate) fn reserve(path: &Path) -> Result<(), FolderError> {
         private_file(path, false).map(drop).map_err(FolderError::at(path))

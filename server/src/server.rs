@@ -19,7 +19,7 @@ use crate::app::App;
 use crate::config::{Config, ConfigError, Listen};
 use crate::db::{Database, DbConfig};
 use crate::error::Error;
-use crate::first_run::{self, Banner, Credentials};
+use crate::first_run::{self, Banner, Credentials, Started};
 use crate::folder::{Folder, FolderError};
 use crate::net::{self, AdminService, KeyCheck, Net, Tickets};
 use crate::tls::{Fingerprint, Identity, TlsError};
@@ -81,6 +81,7 @@ pub struct Server {
     admin_addr: Option<SocketAddr>,
     fingerprint: Fingerprint,
     first_app: Credentials,
+    started: Option<Started>,
     folder: Folder,
 }
 
@@ -146,7 +147,7 @@ impl Server {
             admin = admin_addr.map(tracing::field::display),
             "the server is ready"
         );
-        Ok(Self {
+        let mut server = Self {
             net,
             app,
             endpoint,
@@ -159,8 +160,11 @@ impl Server {
             admin_addr,
             fingerprint,
             first_app,
+            started: None,
             folder,
-        })
+        };
+        server.started = Some(first_run::started(&server.folder, &server.how_to_connect(), &admin_key)?);
+        Ok(server)
     }
 
     /// Where clients connect.
@@ -200,8 +204,11 @@ impl Server {
 
     /// How to connect, in a few lines.
     pub fn banner(&self) -> String {
-        let config = &self.app.config;
-        let database = match config.database.to_string() {
+        self.how_to_connect().to_string()
+    }
+
+    fn how_to_connect(&self) -> Banner<'_> {
+        let database = match self.app.config.database.to_string() {
             unset if unset.is_empty() => "SQLite".to_owned(),
             set => set,
         };
@@ -215,14 +222,14 @@ impl Server {
             data_dir: std::path::absolute(data_dir).unwrap_or_else(|_| data_dir.to_owned()),
             database,
         }
-        .to_string()
     }
 
     /// Stops: no new connections; calls that run may finish, but not for ever; clients are told; the database is closed.
     /// Returns how many tasks had to be left: 0, unless something is wrong.
     pub async fn stop(self) -> usize {
-        let Self { net, app, endpoint, tasks, stopping, stopped, folder, .. } = self;
+        let Self { net, app, endpoint, tasks, stopping, stopped, started, folder, .. } = self;
         tracing::info!("the server stops");
+        drop(started);
         endpoint.set_server_config(None);
         stopping.cancel();
         let calls = Duration::from_millis(app.config.limits.stop_timeout_ms.into());

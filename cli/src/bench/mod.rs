@@ -1,10 +1,10 @@
 //! `zim bench …`: measures a server, one of its own unless another is named.
 
-mod fill;
 mod histogram;
 mod history;
 mod idle;
 mod login;
+mod meter;
 mod peer;
 mod process;
 mod progress;
@@ -59,8 +59,8 @@ pub(crate) async fn run(args: BenchArgs, output: Output) -> Result<(), Failure> 
         },
     };
     // The server is stopped whatever came of it.
-    target.close().await?;
-    measured
+    let closed = target.close().await;
+    measured.and(closed)
 }
 
 async fn measure(command: BenchCommand, target: &target::Target, output: Output) -> Result<(), Failure> {

@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Args;
-use zim_client_sdk::Trust;
 
 use super::process::{Cost, Sample};
 use crate::exit::{Exit, Failure};
@@ -14,11 +13,13 @@ use crate::profile::Profile;
 use crate::start_file::StartFile;
 
 /// Limits that protect a server from one client, which is what a bench looks like.
-const RAISED: [&str; 7] = [
+const RAISED: [&str; 9] = [
     "limits.messages_per_second=1000000",
     "limits.message_burst=1000000",
     "limits.requests_per_second=1000000",
     "limits.request_burst=1000000",
+    "limits.pulls_per_second=1000000",
+    "limits.pull_burst=1000000",
     "limits.max_connections_per_address=1000000",
     "limits.handshakes_per_second_per_address=1000000",
     "limits.session_queue_bytes=4194304",
@@ -57,15 +58,26 @@ pub(crate) struct TargetArgs {
     set: Vec<String>,
 }
 
+/// What a bare client needs to log in.
+#[derive(Clone)]
+pub(crate) struct Door {
+    pub(crate) address: SocketAddr,
+    pub(crate) host: String,
+    pub(crate) app_id: u32,
+    pub(crate) app_sign: String,
+}
+
+impl std::fmt::Debug for Door {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Door").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
 /// A server, and how to reach it.
 #[derive(Debug)]
 pub(crate) struct Target {
     pub(crate) profile: Profile,
-    pub(crate) address: SocketAddr,
-    pub(crate) host: String,
-    pub(crate) trust: Trust,
-    pub(crate) app_id: u32,
-    pub(crate) app_sign: String,
+    pub(crate) door: Door,
     /// Names the users of this run, so that runs against one server do not meet.
     pub(crate) run: String,
     /// Where the process can be looked at.
@@ -111,13 +123,10 @@ impl Target {
         };
         let mut run = [0; 3];
         getrandom::fill(&mut run).map_err(|error| Failure::other(error.to_string()))?;
+        let door = Door { address, host: host.trim_matches(['[', ']']).to_owned(), app_id, app_sign };
         Ok(Self {
-            host: host.trim_matches(['[', ']']).to_owned(),
-            trust: profile.trust()?,
             profile,
-            address,
-            app_id,
-            app_sign,
+            door,
             run: zim_protocol::id::hex(&run),
             pid,
             own,

@@ -187,7 +187,7 @@ impl Operator {
     }
 
     async fn app(&mut self, given: Option<u32>) -> Result<u32, Failure> {
-        match given.or(self.first_app()) {
+        match given.or_else(|| self.first_app()) {
             Some(app_id) => Ok(app_id),
             None => self.only_app().await,
         }

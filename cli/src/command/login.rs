@@ -101,10 +101,11 @@ fn profile(args: LoginArgs, context: &Context) -> Result<Profile, Failure> {
     if let Some(local) = local {
         context.output.note(format!("using the server on this machine, {}", local.server));
         profile = Profile { token: profile.token, user_id: profile.user_id, ..local.profile() };
-    } else if is_new && args.server.is_none() {
-        if let Some(server) = &profile.server {
-            context.output.note(format!("using the server of the profile in use, {server}"));
-        }
+    } else if is_new
+        && args.server.is_none()
+        && let Some(server) = &profile.server
+    {
+        context.output.note(format!("using the server of the profile in use, {server}"));
     }
     merge(&mut profile, args)?;
     let missing = |what: &str| {
@@ -134,7 +135,7 @@ fn merge(profile: &mut Profile, args: LoginArgs) -> Result<(), Failure> {
         // What was trusted and said there is nothing to another server.
         *profile = Profile { user_id: profile.user_id.take(), ..Profile::default() };
     }
-    profile.server = args.server.or(profile.server.take());
+    profile.server = args.server.or_else(|| profile.server.take());
     profile.app_id = args.app_id.or(profile.app_id);
     match (args.app_sign, args.token) {
         (Some(sign), _) => (profile.app_sign, profile.token) = (Some(sign), None),

@@ -59,7 +59,7 @@ enum Kind {
 }
 
 impl SendArgs {
-    fn from_stdin(&self) -> bool {
+    fn is_from_stdin(&self) -> bool {
         self.text == ["-"]
     }
 
@@ -78,7 +78,7 @@ impl SendArgs {
 }
 
 pub(crate) async fn run(args: SendArgs, context: &Context) -> Result<(), Failure> {
-    if args.lines && !args.from_stdin() {
+    if args.lines && !args.is_from_stdin() {
         return Err(Failure::usage("--lines reads standard input: zim send TO --lines -"));
     }
     if args.custom_type != 0 && args.kind != Kind::Custom {
@@ -91,7 +91,7 @@ pub(crate) async fn run(args: SendArgs, context: &Context) -> Result<(), Failure
         return sent;
     }
     // Before the login: who types for a minute need not be connected meanwhile.
-    let text = if args.from_stdin() { read_stdin()? } else { args.text.join(" ") };
+    let text = if args.is_from_stdin() { read_stdin()? } else { args.text.join(" ") };
     let session = context.one_shot().await?;
     let sent = send(&args, &session, text).await;
     session.end().await;
@@ -172,7 +172,7 @@ mod tests {
     fn words_make_one_message() {
         let args = args(&["bob", "see", "you", "at 8"]);
         assert_eq!(args.message(args.text.join(" ")).as_text(), Some("see you at 8"));
-        assert!(!args.from_stdin());
+        assert!(!args.is_from_stdin());
     }
 
     #[test]
@@ -180,7 +180,7 @@ mod tests {
         let custom = args(&["bob", "--type", "custom", "--custom-type", "7", "{}"]);
         assert_eq!(custom.message("{}".into()), Message::custom("{}", 7));
         let command = args(&["bob", "--type", "command", "-"]);
-        assert!(command.from_stdin());
+        assert!(command.is_from_stdin());
         assert_eq!(command.message("ring".into()), Message::command("ring"));
         let extended = args(&["bob", "hi", "--extended-data", "x", "--quiet"]);
         assert_eq!(extended.message("hi".into()).extended_data, "x");

@@ -93,7 +93,7 @@ fn mint(args: &TokenArgs, app_id: u32, secret: &str, now_s: i64) -> Result<Minte
 
 async fn by_the_server(args: &TokenArgs, of_profile: Option<u32>) -> Result<Minted, Failure> {
     let mut operator = args.admin.connect().await?;
-    let app_id = match args.app_id.or(operator.first_app()).or(of_profile) {
+    let app_id = match args.app_id.or_else(|| operator.first_app()).or(of_profile) {
         Some(app_id) => app_id,
         None => operator.only_app().await?,
     };

@@ -33,7 +33,8 @@ pub(crate) fn ensure(db: &Connection, name: &Name) -> rusqlite::Result<i64> {
     if let Some(id) = id(db, name)? {
         return Ok(id);
     }
-    db.prepare_cached("INSERT INTO conversation (type, name) VALUES (?1, ?2)")?.execute(params![name.kind, &*name.id])?;
+    db.prepare_cached("INSERT INTO conversation (type, name) VALUES (?1, ?2)")?
+        .execute(params![name.kind, &*name.id])?;
     Ok(db.last_insert_rowid())
 }
 
@@ -45,8 +46,10 @@ pub(crate) fn names(db: &Connection) -> rusqlite::Result<Vec<Name>> {
 
 /// The conversation of a message's row.
 pub(crate) fn name_of_message(db: &Connection, row: i64) -> rusqlite::Result<Name> {
-    db.prepare_cached("SELECT c.type, c.name FROM message m JOIN conversation c ON c.id = m.conversation WHERE m.id = ?1")?
-        .query_row([row], |row| Ok(Name::new(row.get(0)?, row.get::<_, String>(1)?)))
+    db.prepare_cached(
+        "SELECT c.type, c.name FROM message m JOIN conversation c ON c.id = m.conversation WHERE m.id = ?1",
+    )?
+    .query_row([row], |row| Ok(Name::new(row.get(0)?, row.get::<_, String>(1)?)))
 }
 
 /// Everything that the sync core has to know.
@@ -63,7 +66,8 @@ pub(crate) fn load(db: &Connection) -> rusqlite::Result<(Position, Vec<(Name, St
     let mut states = Vec::new();
     while let Some(row) = rows.next()? {
         let number = |index| row.get(index).map(from_sql);
-        let ranges = held.query_map([row.get::<_, i64>(0)?], |row| Ok((from_sql(row.get(0)?), from_sql(row.get(1)?))))?;
+        let ranges =
+            held.query_map([row.get::<_, i64>(0)?], |row| Ok((from_sql(row.get(0)?), from_sql(row.get(1)?))))?;
         let tally = Tally {
             n: number(9)?,
             sent: number(10)?,
@@ -216,10 +220,8 @@ fn add_marks(db: &Connection, id: i64, conversation: &mut Conversation) -> rusql
 
 /// A conversation as the app sees it.
 pub(crate) fn shown(db: &Connection, id: i64, viewer: &str) -> rusqlite::Result<Option<Conversation>> {
-    let mut found = db
-        .prepare_cached(&shown_sql("WHERE c.id = ?1"))?
-        .query_row([id], |row| read_shown(row, viewer))
-        .optional()?;
+    let mut found =
+        db.prepare_cached(&shown_sql("WHERE c.id = ?1"))?.query_row([id], |row| read_shown(row, viewer)).optional()?;
     if let Some(conversation) = &mut found {
         add_marks(db, id, conversation)?;
     }
@@ -261,7 +263,9 @@ pub(crate) fn list(
 pub(crate) fn total_unread(db: &Connection, filter: &ConversationFilterOption) -> rusqlite::Result<i64> {
     let mut values: Vec<Value> = vec![i64::from(ConversationNotificationStatus::DoNotDisturb as i32).into()];
     let rest = filtered(filter, &mut values);
-    let sql = format!("SELECT COALESCE(SUM(c.unread), 0) FROM conversation c WHERE c.type IN (0, 2) AND c.notification <> ?{rest}");
+    let sql = format!(
+        "SELECT COALESCE(SUM(c.unread), 0) FROM conversation c WHERE c.type IN (0, 2) AND c.notification <> ?{rest}"
+    );
     db.prepare_cached(&sql)?.query_row(params_from_iter(values), |row| row.get(0))
 }
 

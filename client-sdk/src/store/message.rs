@@ -7,15 +7,15 @@ use zim_protocol::{ConversationRef, Message, MessageEntry, MessageSentStatus, OR
 use super::{from_sql, to_sql};
 
 /// What [`MessageRow::read`] reads, of a table named `m`.
-pub(crate) const COLUMNS: &str = "m.id, m.order_key, m.tie, m.seq, m.message_id, m.client_key, m.sender, m.ts, m.kind, \
-                                  m.flags, m.status, m.is_local, m.content, m.local_data";
+pub(crate) const COLUMNS: &str = "m.order_key, m.seq, m.message_id, m.client_key, m.sender, m.ts, m.kind, m.flags, \
+                                  m.status, m.content, m.local_data";
+/// How many they are.
+const COLUMN_COUNT: usize = 11;
 
 /// A stored message.
 #[derive(Clone, Debug)]
 pub(crate) struct MessageRow {
-    pub(crate) id: i64,
     pub(crate) order_key: i64,
-    pub(crate) tie: i64,
     pub(crate) seq: u64,
     pub(crate) message_id: i64,
     pub(crate) client_key: Bytes,
@@ -24,7 +24,6 @@ pub(crate) struct MessageRow {
     pub(crate) kind: i32,
     pub(crate) flags: u32,
     pub(crate) status: i32,
-    pub(crate) is_local: bool,
     pub(crate) content: Bytes,
     pub(crate) local_data: String,
 }
@@ -33,20 +32,17 @@ impl MessageRow {
     /// Reads [`COLUMNS`] that begin at `first`.
     pub(crate) fn read(row: &Row<'_>, first: usize) -> rusqlite::Result<Self> {
         Ok(Self {
-            id: row.get(first)?,
-            order_key: row.get(first + 1)?,
-            tie: row.get(first + 2)?,
-            seq: from_sql(row.get(first + 3)?),
-            message_id: row.get(first + 4)?,
-            client_key: row.get::<_, Vec<u8>>(first + 5)?.into(),
-            sender: row.get(first + 6)?,
-            ts: row.get(first + 7)?,
-            kind: row.get(first + 8)?,
-            flags: row.get(first + 9)?,
-            status: row.get(first + 10)?,
-            is_local: row.get(first + 11)?,
-            content: row.get::<_, Vec<u8>>(first + 12)?.into(),
-            local_data: row.get(first + 13)?,
+            order_key: row.get(first)?,
+            seq: from_sql(row.get(first + 1)?),
+            message_id: row.get(first + 2)?,
+            client_key: row.get::<_, Vec<u8>>(first + 3)?.into(),
+            sender: row.get(first + 4)?,
+            ts: row.get(first + 5)?,
+            kind: row.get(first + 6)?,
+            flags: row.get(first + 7)?,
+            status: row.get(first + 8)?,
+            content: row.get::<_, Vec<u8>>(first + 9)?.into(),
+            local_data: row.get(first + 10)?,
         })
     }
 
@@ -91,7 +87,12 @@ pub(crate) struct Stored {
 }
 
 /// Stores an entry of the log. An echo of one's own message finds the row that waits for it.
-pub(crate) fn store(db: &Connection, conversation: i64, viewer: &str, entry: &MessageEntry) -> rusqlite::Result<Stored> {
+pub(crate) fn store(
+    db: &Connection,
+    conversation: i64,
+    viewer: &str,
+    entry: &MessageEntry,
+) -> rusqlite::Result<Stored> {
     if entry.sender == viewer
         && let Some(id) = waiting(db, &entry.client_key)?.map(|row| row.0)
     {
@@ -238,23 +239,17 @@ pub(crate) fn retry(
     key: &[u8],
     ts: i64,
 ) -> rusqlite::Result<Option<(MessageRow, Bytes)>> {
-    let found = waiting(db, key)?.filter(|(_, place, status)| {
-        *place == conversation && *status == MessageSentStatus::Failed as i32
-    });
+    let found = waiting(db, key)?
+        .filter(|(_, place, status)| *place == conversation && *status == MessageSentStatus::Failed as i32);
     let Some((id, ..)) = found else { return Ok(None) };
     // Out of the way first, so that it is not counted as its own predecessor.
     db.prepare_cached("UPDATE message SET order_key = -id, tie = 0 WHERE id = ?1")?.execute([id])?;
     let (order_key, tie) = place(db, conversation)?;
-    db.prepare_cached("UPDATE message SET order_key = ?2, tie = ?3, ts = ?4, status = ?5 WHERE id = ?1")?.execute(params![
-        id,
-        order_key,
-        tie,
-        ts,
-        MessageSentStatus::Sending as i32
-    ])?;
+    db.prepare_cached("UPDATE message SET order_key = ?2, tie = ?3, ts = ?4, status = ?5 WHERE id = ?1")?
+        .execute(params![id, order_key, tie, ts, MessageSentStatus::Sending as i32])?;
     db.prepare_cached(&format!("SELECT {COLUMNS}, m.config FROM message m WHERE m.id = ?1"))?
         .query_row([id], |row| {
-            let config = row.get::<_, Option<Vec<u8>>>(14)?.unwrap_or_default();
+            let config = row.get::<_, Option<Vec<u8>>>(COLUMN_COUNT)?.unwrap_or_default();
             Ok((MessageRow::read(row, 0)?, config.into()))
         })
         .optional()
@@ -286,7 +281,11 @@ pub(crate) fn fail_all(db: &Connection) -> rusqlite::Result<()> {
 /// Positions that are held now; the interval replaces what it covers.
 pub(crate) fn hold(db: &Connection, conversation: i64, (lo, hi): (u64, u64)) -> rusqlite::Result<()> {
     let (lo, hi) = (to_sql(lo), to_sql(hi));
-    db.prepare_cached("DELETE FROM held WHERE conversation = ?1 AND lo > ?2 AND lo <= ?3")?.execute([conversation, lo, hi])?;
+    db.prepare_cached("DELETE FROM held WHERE conversation = ?1 AND lo > ?2 AND lo <= ?3")?.execute([
+        conversation,
+        lo,
+        hi,
+    ])?;
     db.prepare_cached(
         "INSERT INTO held (conversation, lo, hi) VALUES (?1, ?2, ?3) \
          ON CONFLICT (conversation, lo) DO UPDATE SET hi = excluded.hi",

@@ -140,15 +140,13 @@ impl Store {
 }
 
 fn opening(what: &str, error: rusqlite::Error) -> Error {
-    Error::new(
-        ErrorCode::DatabaseModuleOpenDatabaseError,
-        format!("the local database ({what}) cannot be opened"),
-    )
-    .with_source(error)
+    Error::new(ErrorCode::DatabaseModuleOpenDatabaseError, format!("the local database ({what}) cannot be opened"))
+        .with_source(error)
 }
 
 fn writing(error: rusqlite::Error) -> Error {
-    Error::new(ErrorCode::DatabaseModuleModifyDatabaseError, "the local database does not take a write").with_source(error)
+    Error::new(ErrorCode::DatabaseModuleModifyDatabaseError, "the local database does not take a write")
+        .with_source(error)
 }
 
 fn reading(error: rusqlite::Error) -> Error {
@@ -179,7 +177,7 @@ mod tests {
         let path = folder.path().join("a.db");
         let store = Store::open(Some(&path)).unwrap();
         let error = Store::open(Some(&path)).unwrap_err();
-        assert_eq!(error.code(), ErrorCode::DatabaseModuleOpenDatabaseError as i32);
+        assert_eq!(error.code(), ErrorCode::DatabaseModuleOpenDatabaseError);
         store.close().await;
         Store::open(Some(&path)).unwrap().close().await;
     }
@@ -193,7 +191,7 @@ mod tests {
                 db.execute("UPDATE no_such_table SET x = 1", [])
             })
             .await;
-        assert_eq!(failed.unwrap_err().code(), ErrorCode::DatabaseModuleModifyDatabaseError as i32);
+        assert_eq!(failed.unwrap_err().code(), ErrorCode::DatabaseModuleModifyDatabaseError);
         let pos: i64 = store.read(|db| db.query_row("SELECT pos FROM device", [], |row| row.get(0))).await.unwrap();
         assert_eq!(pos, 0);
     }
@@ -207,7 +205,7 @@ mod tests {
         let read = |db: &Connection| db.query_row("SELECT pos FROM device", [], |row| row.get::<_, i64>(0));
         assert_eq!(store.read(read).await.unwrap(), 7);
         store.close().await;
-        assert_eq!(store.read(read).await.unwrap_err().code(), ErrorCode::DatabaseModuleDbIsNotOpened as i32);
+        assert_eq!(store.read(read).await.unwrap_err().code(), ErrorCode::DatabaseModuleDbIsNotOpened);
         let store = Store::open(Some(&path)).unwrap();
         assert_eq!(store.read(read).await.unwrap(), 7);
     }

@@ -60,7 +60,7 @@ pub(crate) fn at(db: &Connection, conversation: i64, seqs: &[u64]) -> rusqlite::
         "SELECT {COLUMNS} FROM message m WHERE m.conversation = ?1 AND m.order_key = ?2 AND m.tie = 0"
     ))?;
     for seq in seqs {
-        if !around(db, conversation, *seq)?.is_some_and(|(_, hi)| hi >= *seq) {
+        if around(db, conversation, *seq)?.is_none_or(|(_, hi)| hi < *seq) {
             missing.push(*seq);
             continue;
         }
@@ -86,7 +86,11 @@ fn select(db: &Connection, query: &Query, anchor: (i64, i64), bound: i64) -> rus
 }
 
 /// The least order key that is reached without a hole, and the anchor of the fill beyond it.
-fn older_bound(db: &Connection, conversation: i64, anchor: Option<(i64, i64)>) -> rusqlite::Result<(Option<i64>, Option<u64>)> {
+fn older_bound(
+    db: &Connection,
+    conversation: i64,
+    anchor: Option<(i64, i64)>,
+) -> rusqlite::Result<(Option<i64>, Option<u64>)> {
     let top = match anchor {
         // The greatest position below the anchor.
         Some((order_key, _)) => from_sql((order_key - 1).div_euclid(ORDER_KEY_STEP)),
@@ -103,7 +107,11 @@ fn older_bound(db: &Connection, conversation: i64, anchor: Option<(i64, i64)>) -
 }
 
 /// The greatest order key that is reached without a hole, and the anchor of the fill beyond it.
-fn newer_bound(db: &Connection, conversation: i64, anchor: Option<(i64, i64)>) -> rusqlite::Result<(Option<i64>, Option<u64>)> {
+fn newer_bound(
+    db: &Connection,
+    conversation: i64,
+    anchor: Option<(i64, i64)>,
+) -> rusqlite::Result<(Option<i64>, Option<u64>)> {
     let bottom = anchor.map_or(1, |(order_key, _)| from_sql(order_key.div_euclid(ORDER_KEY_STEP)) + 1);
     let end = end(db, conversation)?;
     if bottom > end {
@@ -140,7 +148,9 @@ fn tie(db: &Connection, conversation: i64, order_key: i64, key: &[u8]) -> rusqli
         return Ok(0);
     }
     let tie = db
-        .prepare_cached("SELECT tie FROM message WHERE client_key = ?1 AND seq = 0 AND conversation = ?2 AND order_key = ?3")?
+        .prepare_cached(
+            "SELECT tie FROM message WHERE client_key = ?1 AND seq = 0 AND conversation = ?2 AND order_key = ?3",
+        )?
         .query_row(params![key, conversation, order_key], |row| row.get(0))
         .optional()?;
     Ok(tie.unwrap_or(0))

@@ -36,7 +36,8 @@ impl Writer {
             let _ = ended.send(());
         };
         thread::Builder::new().name("zim-store".to_owned()).spawn(run).map_err(|error| {
-            Error::new(ErrorCode::DatabaseModuleOpenDatabaseError, "the local database gets no thread").with_source(error)
+            Error::new(ErrorCode::DatabaseModuleOpenDatabaseError, "the local database gets no thread")
+                .with_source(error)
         })?;
         Ok(Self { jobs: Mutex::new(Some(jobs)), done: tokio::sync::Mutex::new(Some(done)) })
     }

@@ -351,7 +351,9 @@ impl<'a> Step<'a> {
             let sent = MessageSentStatus::Success as i32;
             let settled = self.statuses.iter().filter(|info| info.status == sent);
             applied.settled.extend(settled.filter_map(|info| info.message.clone()));
-            applied.events.push(Event::MessageSentStatusChanged(MessageSentStatusChangedEvent { infos: self.statuses }));
+            applied
+                .events
+                .push(Event::MessageSentStatusChanged(MessageSentStatusChangedEvent { infos: self.statuses }));
         }
         if !infos.is_empty() {
             applied.events.push(Event::ConversationChanged(ConversationChangedEvent { info_list: infos }));
@@ -387,10 +389,12 @@ pub(crate) fn with_twin(event: Event) -> Vec<Event> {
             message_list: event.message_list.clone(),
             from_conversation_id: event.from_conversation_id.clone(),
         })),
-        Event::GroupMessageReceived(event) => Some(Event::ReceiveGroupMessage(zim_protocol::ReceiveGroupMessageEvent {
-            message_list: event.message_list.clone(),
-            from_conversation_id: event.from_conversation_id.clone(),
-        })),
+        Event::GroupMessageReceived(event) => {
+            Some(Event::ReceiveGroupMessage(zim_protocol::ReceiveGroupMessageEvent {
+                message_list: event.message_list.clone(),
+                from_conversation_id: event.from_conversation_id.clone(),
+            }))
+        }
         _ => None,
     };
     std::iter::once(event).chain(twin).collect()

@@ -8,62 +8,29 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
-use prost::Message as _;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use zim_protocol::{
-    ConversationSyncState, ConversationSyncStateChangedEvent, ConversationTotalUnreadMessageCountUpdatedEvent, ErrorCode,
-    Event, EventFrame, FillResult, Message, MessageReceivedInfo, MessageSendConfig, MessageSentResult, MessageSentStatus,
-    Page, Push, SendMessageRequest, SyncResult, UserFullInfo, clock::Clock, event_frame::Frame,
+    ConversationSyncState, ConversationSyncStateChangedEvent, ConversationTotalUnreadMessageCountUpdatedEvent,
+    ErrorCode, Event, EventFrame, FillResult, Message, MessageReceivedInfo, MessageSentResult, Page, Push, SyncResult,
+    UserFullInfo, clock::Clock, event_frame::Frame,
 };
 
-use super::apply::{self, Applied, Attach, Attached, Job, Settle, Viewer};
+use super::apply::{self, Applied, Job, Settle, Viewer};
+use super::outbox::{Submission, accept};
 use super::{Core, Name, Origin, Progress, Request};
 use crate::data::Line;
 use crate::error::Error;
-use crate::send::{self, Key, Outgoing, SendQueue};
-use crate::store::message::Pending;
+use crate::send::{Key, SendQueue};
 use crate::store::{self, Store};
 
 /// Sums are compared this often, so that a lost hint is repaired without traffic.
 const AUDIT_MS: i64 = 600_000;
-/// After a failed write: long enough for somebody to make room on the disk, short enough to be noticed.
+/// After a failed write or a refusal: long enough for somebody to make room, short enough to be noticed.
 const RECOVER_MS: i64 = 10_000;
 /// Messages older than this are history and not caught up with.
 const HORIZON_MS: i64 = 7 * 86_400_000;
 /// Inputs of one step.
 const STEP: usize = 256;
-
-/// A message that the app gives to be sent.
-pub(crate) struct Submission {
-    pub(crate) name: Name,
-    pub(crate) key: Key,
-    pub(crate) kind: SubmissionKind,
-    pub(crate) config: MessageSendConfig,
-    pub(crate) deadline_ms: i64,
-    pub(crate) on_attached: Option<OnAttached>,
-    pub(crate) reply: oneshot::Sender<Result<MessageSentResult, Error>>,
-}
-
-/// Tells the app that its message is in its conversation.
-pub(crate) type OnAttached = Box<dyn FnOnce(&Message) + Send>;
-
-/// How a message is sent.
-#[derive(Debug)]
-pub(crate) enum SubmissionKind {
-    /// Stored here and on the server.
-    Stored {
-        pending: Pending,
-        /// What the sender says.
-        said: Box<Message>,
-    },
-    /// A failed one again.
-    Retry { ts: i64 },
-    /// Stored nowhere: a command.
-    Passing {
-        /// As the app sees it.
-        message: Box<Message>,
-    },
-}
 
 /// What the task is told.
 pub(crate) enum Input {
@@ -86,11 +53,25 @@ pub(crate) enum Input {
 }
 
 /// The answer to a call of the task.
-enum Done {
-    Pulled { ticket: u64, result: Result<(Page, Vec<Push>), Error> },
-    Synced { ticket: u64, result: Result<(SyncResult, Vec<Push>), Error> },
-    Sent { number: u64, connection: u64, result: Result<(MessageSentResult, Vec<Push>), Error> },
-    Passed { message: Box<Message>, reply: oneshot::Sender<Result<MessageSentResult, Error>>, result: Result<MessageSentResult, Error> },
+pub(super) enum Done {
+    Pulled {
+        ticket: u64,
+        result: Result<(Page, Vec<Push>), Error>,
+    },
+    Synced {
+        ticket: u64,
+        result: Result<(SyncResult, Vec<Push>), Error>,
+    },
+    Sent {
+        number: u64,
+        connection: u64,
+        result: Result<(MessageSentResult, Vec<Push>), Error>,
+    },
+    Passed {
+        message: Box<Message>,
+        reply: oneshot::Sender<Result<MessageSentResult, Error>>,
+        result: Result<MessageSentResult, Error>,
+    },
 }
 
 type Call = Pin<Box<dyn Future<Output = Done> + Send>>;
@@ -104,11 +85,14 @@ pub(crate) struct Gauges {
     pub(crate) is_listed: watch::Sender<bool>,
 }
 
+/// What the sender of a message is told.
+pub(crate) type SendResult = Result<MessageSentResult, Error>;
+
 /// What happens after the commit.
 #[derive(Default)]
-struct After {
-    attached: Vec<Box<Submission>>,
-    sent: Vec<(oneshot::Sender<Result<MessageSentResult, Error>>, Result<MessageSentResult, Error>)>,
+pub(super) struct After {
+    pub(super) attached: Vec<Submission>,
+    pub(super) sent: Vec<(oneshot::Sender<SendResult>, SendResult)>,
     done: Vec<oneshot::Sender<Result<(), Error>>>,
 }
 
@@ -123,14 +107,14 @@ pub(crate) struct Driver<L: Line> {
     /// Sum of what is unread and may disturb.
     pub(crate) total: i64,
     pub(crate) inbox: mpsc::UnboundedReceiver<Input>,
-    sends: SendQueue,
+    pub(super) sends: SendQueue,
     calls: FuturesUnordered<Call>,
     ready: Vec<Done>,
-    job: Job,
-    after: After,
+    pub(super) job: Job,
+    pub(super) after: After,
     /// Counts connections; a failure of an old one says nothing about the present.
-    connection: u64,
-    is_connected: bool,
+    pub(super) connection: u64,
+    pub(super) is_connected: bool,
     next_audit_ms: i64,
     is_total_told: bool,
     /// The core is ahead of the store, because a write failed.
@@ -268,7 +252,10 @@ impl<L: Line> Driver<L> {
             Some(Frame::Push(push)) => self.push(push, Origin::Other),
             Some(Frame::Dirty(dirty)) => {
                 if dirty.transients_dropped > 0 {
-                    tracing::warn!(dropped = dirty.transients_dropped, "this session was too slow: commands were dropped");
+                    tracing::warn!(
+                        dropped = dirty.transients_dropped,
+                        "this session was too slow: commands were dropped"
+                    );
                 }
                 self.core.dirtied(&dirty);
             }
@@ -284,7 +271,7 @@ impl<L: Line> Driver<L> {
         }
     }
 
-    fn pushes(&mut self, pushes: Vec<Push>) {
+    pub(super) fn pushes(&mut self, pushes: Vec<Push>) {
         for push in pushes {
             self.push(push, Origin::Own);
         }
@@ -300,32 +287,6 @@ impl<L: Line> Driver<L> {
         self.core.push(push, origin);
     }
 
-    async fn submit(&mut self, mut submission: Box<Submission>) {
-        let attach = match &submission.kind {
-            SubmissionKind::Stored { pending, .. } => {
-                self.core.open(&submission.name);
-                Attach::New(pending.clone())
-            }
-            SubmissionKind::Retry { ts } => Attach::Retry { key: submission.key, ts: *ts },
-            SubmissionKind::Passing { message } => {
-                let message = message.clone();
-                if let Some(on_attached) = submission.on_attached.take() {
-                    on_attached(&message);
-                }
-                let request = request(&submission.name, submission.key, (*message).clone(), submission.config);
-                let (call, reply) = (self.line.call(request), submission.reply);
-                let call = async move {
-                    let result = call.await.map(|(result, _)| result);
-                    Done::Passed { message, reply, result }
-                };
-                self.start(call).await;
-                return;
-            }
-        };
-        self.job.attach.push((submission.name.clone(), attach));
-        self.after.attached.push(submission);
-    }
-
     fn done(&mut self, done: Done) {
         let now_ms = self.clock.now_ms();
         match done {
@@ -337,6 +298,7 @@ impl<L: Line> Driver<L> {
                 Err(error) => {
                     tracing::debug!(%error, "a pull failed");
                     self.core.pull_failed(ticket);
+                    self.audit_soon(&error, now_ms);
                 }
             },
             Done::Synced { ticket, result } => match result {
@@ -347,6 +309,7 @@ impl<L: Line> Driver<L> {
                 Err(error) => {
                     tracing::debug!(%error, "a sync failed");
                     self.core.sync_failed(ticket);
+                    self.audit_soon(&error, now_ms);
                 }
             },
             Done::Sent { number, connection, result } => self.sent(number, connection, result, now_ms),
@@ -361,39 +324,16 @@ impl<L: Line> Driver<L> {
         }
     }
 
-    fn sent(&mut self, number: u64, connection: u64, result: Result<(MessageSentResult, Vec<Push>), Error>, now_ms: i64) {
-        match result {
-            Ok((result, pushes)) => {
-                self.pushes(pushes);
-                let Some(mut outgoing) = self.sends.sent(number) else { return };
-                let answer = result.message.unwrap_or_default();
-                if let Some(seq) = u64::try_from(answer.message_seq).ok().filter(|seq| *seq > 0) {
-                    self.core.hold(&outgoing.name, seq);
-                    self.job.settle.push(Settle::Sent(place(&answer, outgoing.key)));
-                }
-                accept(&mut outgoing.message, &answer);
-                self.after.sent.push((outgoing.reply, Ok(MessageSentResult { message: Some(outgoing.message) })));
-            }
-            Err(error) => {
-                if connection == self.connection && error.code() == ErrorCode::NetworkModuleNetworkError as i32 {
-                    // The rest waits for the next connection, so that nothing overtakes.
-                    self.is_connected = false;
-                }
-                if let Some((outgoing, error)) = self.sends.failed(number, error, now_ms) {
-                    self.fail(outgoing, error);
-                }
-            }
+    /// What was refused for now is tried again soon; all else waits for the usual audit.
+    fn audit_soon(&mut self, error: &Error, now_ms: i64) {
+        let passing = [
+            ErrorCode::CommonModuleTriggerServerFrequencyLimit,
+            ErrorCode::CommonModuleImServerError,
+            ErrorCode::NetworkModuleRequestTimeout,
+        ];
+        if self.is_connected && passing.iter().any(|code| error.code() == *code) {
+            self.next_audit_ms = self.next_audit_ms.min(now_ms + RECOVER_MS);
         }
-    }
-
-    fn fail(&mut self, outgoing: Outgoing, error: Error) {
-        self.job.settle.push(Settle::Failed {
-            name: outgoing.name,
-            key: outgoing.key,
-            reason: error.to_string(),
-            is_disabled: error.code() == ErrorCode::MessageModuleTargetDoesNotExist as i32,
-        });
-        self.after.sent.push((outgoing.reply, Err(error)));
     }
 
     async fn look_at_the_clock(&mut self) {
@@ -436,7 +376,7 @@ impl<L: Line> Driver<L> {
                 Progress::Started => {}
                 Progress::Finished => {
                     self.gauges.is_listed.send_replace(true);
-                    if !std::mem::replace(&mut self.is_total_told, true) {
+                    if !self.is_total_told {
                         self.tell_total();
                     }
                     self.progress(ConversationSyncState::Finished);
@@ -471,7 +411,7 @@ impl<L: Line> Driver<L> {
 
     fn tell(&mut self, applied: Applied, after: After) {
         for (submission, attached) in after.attached.into_iter().zip(applied.attached) {
-            self.attached(*submission, attached);
+            self.attached(submission, attached);
         }
         for message in applied.settled {
             let key: Key = zim_protocol::id::from_hex(&message.local_message_id).unwrap_or_default();
@@ -497,42 +437,9 @@ impl<L: Line> Driver<L> {
         }
     }
 
-    fn attached(&mut self, mut submission: Submission, attached: Option<Attached>) {
-        let Some(Attached { message, first }) = attached else {
-            let error = Error::new(
-                ErrorCode::CommonModuleParamsInvalid,
-                "isRetrySend takes a message of this conversation whose sending failed; this one is not, or is being sent again",
-            );
-            let _ = submission.reply.send(Err(error));
-            return;
-        };
-        if let Some(on_attached) = submission.on_attached.take() {
-            on_attached(&message);
-        }
-        let (said, content, config) = match (submission.kind, first) {
-            (SubmissionKind::Stored { pending, said }, _) => (*said, pending.content, submission.config),
-            // The same words and the same config: under one key the server takes only one message.
-            (_, Some((config, content))) => (
-                Message::decode(content.clone()).unwrap_or_default(),
-                content,
-                MessageSendConfig::decode(config).unwrap_or(submission.config),
-            ),
-            (_, None) => return,
-        };
-        self.sends.push(Outgoing {
-            key: submission.key,
-            request: request(&submission.name, submission.key, said, config),
-            name: submission.name,
-            content,
-            message,
-            deadline_ms: submission.deadline_ms,
-            reply: submission.reply,
-        });
-    }
-
     /// The store did not take a write: nothing of the step happened.
     fn unwritten(&mut self, error: &Error, after: After) {
-        tracing::error!(%error, "the local database does not take a write; trying again in a while");
+        tracing::error!(?error, "the local database does not take a write; trying again in a while");
         for submission in after.attached {
             let _ = submission.reply.send(Err(error.clone()));
         }
@@ -556,7 +463,7 @@ impl<L: Line> Driver<L> {
                 self.core.restore(position, states);
                 self.is_stale = false;
             }
-            Err(error) => tracing::warn!(%error, "the local database cannot be read"),
+            Err(error) => tracing::warn!(?error, "the local database cannot be read"),
         }
     }
 
@@ -565,7 +472,8 @@ impl<L: Line> Driver<L> {
         self.line.raise(Event::ConversationSyncStateChanged(event));
     }
 
-    fn tell_total(&self) {
+    fn tell_total(&mut self) {
+        self.is_total_told = true;
         let event = ConversationTotalUnreadMessageCountUpdatedEvent { total_unread_message_count: self.total };
         self.line.raise(Event::ConversationTotalUnreadMessageCountUpdated(event));
     }
@@ -580,7 +488,7 @@ impl<L: Line> Driver<L> {
     }
 
     /// Starts a call now, so that calls leave in the order in which they are started.
-    async fn start(&mut self, call: impl Future<Output = Done> + Send + 'static) {
+    pub(super) async fn start(&mut self, call: impl Future<Output = Done> + Send + 'static) {
         let mut call: Call = Box::pin(call);
         match futures_util::poll!(&mut call) {
             std::task::Poll::Ready(done) => self.ready.push(done),
@@ -591,7 +499,8 @@ impl<L: Line> Driver<L> {
     async fn end(mut self) {
         self.core.offline();
         for (outgoing, _) in self.sends.drain() {
-            let error = Error::new(ErrorCode::NetworkModuleUserIsNotLogged, "the login ended before the message was sent");
+            let error =
+                Error::new(ErrorCode::NetworkModuleUserIsNotLogged, "the login ended before the message was sent");
             self.fail(outgoing, error);
         }
         self.commit().await;
@@ -601,41 +510,4 @@ impl<L: Line> Driver<L> {
             let _ = closing.send(());
         }
     }
-}
-
-/// The call that sends a message.
-fn request(name: &Name, key: Key, message: Message, config: MessageSendConfig) -> SendMessageRequest {
-    SendMessageRequest {
-        message: Some(message),
-        to_conversation_id: name.id.to_string(),
-        conversation_type: name.kind,
-        // Whether this is an attempt of many is no business of the server's: the key tells.
-        config: Some(MessageSendConfig { is_retry_send: false, ..config }),
-        client_key: Bytes::copy_from_slice(&key),
-    }
-}
-
-/// What the server says of a message that it stored.
-fn accept(message: &mut Message, answer: &Message) {
-    message.message_id.clone_from(&answer.message_id);
-    message.message_seq = answer.message_seq;
-    message.timestamp = answer.timestamp;
-    message.order_key = answer.order_key;
-    message.sent_status = MessageSentStatus::Success as i32;
-}
-
-/// The same for the row.
-fn place(answer: &Message, key: Key) -> zim_protocol::MessageEntry {
-    zim_protocol::MessageEntry {
-        seq: u64::try_from(answer.message_seq).unwrap_or(0),
-        message_id: answer.message_id.parse().unwrap_or(0),
-        ts: answer.timestamp,
-        client_key: Bytes::copy_from_slice(&key),
-        ..zim_protocol::MessageEntry::default()
-    }
-}
-
-/// Whether an error is of the network: the local store may still answer.
-pub(crate) fn is_offline(error: &Error) -> bool {
-    send::is_network(error)
 }

@@ -57,19 +57,19 @@ pub struct State {
     /// The messages that this device holds.
     pub held: Ranges,
     /// The newest position heard of, by a push whose predecessors are missing.
-    pub(super) target_seq: u64,
+    pub(crate) target_seq: u64,
     /// The same of the log of changes.
-    pub(super) target_rev: u64,
+    pub(crate) target_rev: u64,
     /// Something of it was dropped on the way, nobody knows what.
-    pub(super) dirty: bool,
+    pub(crate) dirty: bool,
     /// The pull under way.
-    pub(super) pulling: Option<u64>,
+    pub(crate) pulling: Option<u64>,
     /// Its place in the queue of pulls.
-    pub(super) rank: Option<i64>,
+    pub(crate) rank: Option<i64>,
     /// A sync was asked for to describe it.
-    pub(super) asked: bool,
+    pub(crate) asked: bool,
     /// Positions were skipped, so the tally means nothing until a head that is not older than what is known.
-    pub(super) uncounted: bool,
+    pub(crate) uncounted: bool,
 }
 
 impl State {

@@ -233,17 +233,15 @@ mod tests {
     #[test]
     fn placeholders_are_rewritten_but_not_texts() {
         let sql = "SELECT '$1 it''s', \"$2\" -- $3\n, $2 /* $4 */ - $10 / $1 FROM \"ü$\"";
-        assert_eq!(
-            sqlite_statement(sql),
-            "SELECT '$1 it''s', \"$2\" -- $3\n, ?2 /* $4 */ - ?10 / ?1 FROM \"ü$\""
-        );
+        assert_eq!(sqlite_statement(sql), "SELECT '$1 it''s', \"$2\" -- $3\n, ?2 /* $4 */ - ?10 / ?1 FROM \"ü$\"");
         assert!(matches!(sqlite_statement("SELECT 1"), Cow::Borrowed(_)));
         assert_eq!(sqlite_statement("SELECT '$"), "SELECT '$");
     }
 
     #[test]
     fn a_migration_gets_sqlites_types() {
-        let sql = "CREATE TABLE a (id BIGINT\n PRIMARY  KEY, -- a BYTEA\n b BYTEA NOT NULL, c BIGINT, PRIMARY KEY (id))";
+        let sql =
+            "CREATE TABLE a (id BIGINT\n PRIMARY  KEY, -- a BYTEA\n b BYTEA NOT NULL, c BIGINT, PRIMARY KEY (id))";
         assert_eq!(
             sqlite_migration(sql),
             "CREATE TABLE a (id INTEGER\n PRIMARY  KEY, -- a BYTEA\n b BLOB NOT NULL, c BIGINT, PRIMARY KEY (id))"

@@ -25,10 +25,7 @@ pub trait Bulk: Sized + Send + 'static {
     /// Runs all of `ops`, with one result for each, in their order. An inner error refuses one op: its neighbours are stored,
     /// and it must have written nothing. An outer error takes back everything; the ops are then run in halves, until the one
     /// that cannot be run fails alone.
-    fn run(
-        tx: &mut Tx<'_>,
-        ops: &[Self],
-    ) -> impl Future<Output = Result<Vec<Result<Self::Out, Error>>, Error>>;
+    fn run(tx: &mut Tx<'_>, ops: &[Self]) -> impl Future<Output = Result<Vec<Result<Self::Out, Error>>, Error>>;
 }
 
 pub(super) type Reply<T> = oneshot::Sender<Result<T, Error>>;

@@ -105,9 +105,8 @@ pub(super) fn migrate_sqlite(conn: &mut Connection, known: &[Migration]) -> Resu
     tx.execute_batch(TABLE).map_err(failure)?;
     let applied = {
         let mut statement = tx.prepare(APPLIED).map_err(failure)?;
-        let rows = statement.query_map([], |row| {
-            Ok(Applied { version: row.get(0)?, name: row.get(1)?, checksum: row.get(2)? })
-        });
+        let rows = statement
+            .query_map([], |row| Ok(Applied { version: row.get(0)?, name: row.get(1)?, checksum: row.get(2)? }));
         rows.and_then(Iterator::collect::<Result<Vec<_>, _>>).map_err(failure)?
     };
     for migration in pending(known, &applied)? {

@@ -68,8 +68,8 @@ impl<B: Bulk> Db<B> {
             Database::Postgres(_) => config.lanes.max(1),
         };
         let db = Self(Arc::new(Inner {
-            lanes: (0..lanes).map(|_| Arc::new(Queue::new(config.queue))).collect(),
-            reads: Arc::new(Queue::new(config.queue)),
+            lanes: (0..lanes).map(|lane| Arc::new(Queue::new(format!("write-{lane}"), config.queue))).collect(),
+            reads: Arc::new(Queue::new("read".to_owned(), config.queue)),
             threads: Threads::default(),
         }));
         let sink: Sink = Arc::new(sink);

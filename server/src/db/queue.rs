@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 
+use metrics::Gauge;
 use parking_lot::{Condvar, Mutex};
 
 use super::error::{DbError, DbErrorKind};
@@ -12,6 +13,7 @@ pub(super) struct Queue<E> {
     state: Mutex<State<E>>,
     ready: Condvar,
     limit: usize,
+    depth: Gauge,
 }
 
 struct State<E> {
@@ -20,9 +22,11 @@ struct State<E> {
 }
 
 impl<E> Queue<E> {
-    pub(super) fn new(limit: usize) -> Self {
+    /// `name` is for the metrics.
+    pub(super) fn new(name: String, limit: usize) -> Self {
         let state = State { waiting: VecDeque::new(), is_closed: false };
-        Self { state: Mutex::new(state), ready: Condvar::new(), limit }
+        let depth = metrics::gauge!("zim_db_queue_depth", "queue" => name);
+        Self { state: Mutex::new(state), ready: Condvar::new(), limit, depth }
     }
 
     /// Enters at the end.
@@ -53,6 +57,8 @@ impl<E> Queue<E> {
             self.ready.wait(&mut state);
         }
         let count = state.waiting.len().min(max);
+        #[expect(clippy::cast_precision_loss, reason = "a queue is bounded far below 2^52")]
+        self.depth.set((state.waiting.len() - count) as f64);
         Some(state.waiting.drain(..count).collect())
     }
 
@@ -79,7 +85,7 @@ mod tests {
 
     #[test]
     fn it_is_bounded_and_in_order() {
-        let queue = Queue::new(3);
+        let queue = Queue::new("test".to_owned(), 3);
         for entry in 0..3 {
             queue.push(entry).unwrap();
         }

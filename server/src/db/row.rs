@@ -18,8 +18,14 @@ enum Cell {
     Int(i64),
     Real(f64),
     /// Where it is in `data`; it is UTF-8.
-    Text { start: usize, end: usize },
-    Bytes { start: usize, end: usize },
+    Text {
+        start: usize,
+        end: usize,
+    },
+    Bytes {
+        start: usize,
+        end: usize,
+    },
 }
 
 impl Row {

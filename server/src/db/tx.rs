@@ -130,6 +130,9 @@ impl Tx<'_> {
 
 impl fmt::Debug for Tx<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tx").field("dialect", &self.dialect()).field("statements", &self.statements).finish_non_exhaustive()
+        f.debug_struct("Tx")
+            .field("dialect", &self.dialect())
+            .field("statements", &self.statements)
+            .finish_non_exhaustive()
     }
 }

@@ -1,0 +1,85 @@
+//! `zim bench idle`: what a session costs that does nothing.
+
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use futures_util::stream::{self, StreamExt};
+use serde::Serialize;
+use tokio::time::sleep;
+
+use super::process::Cost;
+use super::progress;
+use super::raw::{Dialer, Raw};
+use super::target::Target;
+use crate::exit::Failure;
+use crate::output::{Output, span};
+
+const LOGINS_AT_ONCE: usize = 32;
+
+/// `zim bench idle`
+#[derive(Clone, Debug, Args)]
+pub(crate) struct IdleArgs {
+    /// Sessions, each a user of its own
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..))]
+    connections: u32,
+    /// How long they do nothing before it is measured
+    #[arg(long, value_name = "SECONDS", default_value_t = 5)]
+    seconds: u64,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Report {
+    bench: &'static str,
+    connections: u32,
+    connect_seconds: f64,
+    /// Sessions that were gone in the end.
+    lost: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes_per_session: Option<u64>,
+    /// While nothing happens.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    server: Option<Cost>,
+}
+
+pub(crate) async fn run(args: IdleArgs, target: &Target, output: Output) -> Result<(), Failure> {
+    let dialer = &Dialer::new(target, 4)?;
+    // The first session pays for what all share.
+    dialer.log_in(&target.user("i", 0)).await?.close();
+    sleep(Duration::from_secs(1)).await;
+    let (empty, began) = (target.sample(), Instant::now());
+    let bar = &progress::counting(args.connections.into(), "sessions");
+    let sessions: Vec<Result<Raw, Failure>> = stream::iter(1..=args.connections)
+        .map(|number| async move {
+            let user = target.user("i", usize::try_from(number).unwrap_or(0));
+            let session = dialer.log_in(&user).await;
+            bar.inc(1);
+            session
+        })
+        .buffer_unordered(LOGINS_AT_ONCE)
+        .collect()
+        .await;
+    bar.finish_and_clear();
+    let connect = began.elapsed();
+    let sessions = sessions.into_iter().collect::<Result<Vec<_>, _>>()?;
+    let settled = target.sample();
+    sleep(Duration::from_secs(args.seconds)).await;
+    let growth = target.cost(empty).map(|cost| cost.rss_bytes.saturating_sub(cost.rss_before_bytes));
+    let report = Report {
+        bench: "idle",
+        connections: args.connections,
+        connect_seconds: (connect.as_secs_f64() * 1_000.0).round() / 1_000.0,
+        lost: sessions.iter().filter(|session| session.connection.close_reason().is_some()).count(),
+        bytes_per_session: growth.map(|bytes| bytes / u64::from(args.connections)),
+        server: target.cost(settled),
+    };
+    sessions.into_iter().for_each(Raw::close);
+    if output.is_json() {
+        return output.json(&report);
+    }
+    output.line(format!("{} sessions, connected in {}, {} lost\n", report.connections, span(connect), report.lost))?;
+    if let Some(bytes) = report.bytes_per_session {
+        output.line(format!("each     {}.{} KB of the server's memory", bytes / 1_024, bytes % 1_024 * 10 / 1_024))?;
+    }
+    super::peer::show_cost(report.server, output)
+}

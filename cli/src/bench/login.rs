@@ -1,0 +1,165 @@
+//! `zim bench login`: how many people a second can come, and what those who are there notice of it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use serde::Serialize;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+use super::histogram::{Histogram, Latency};
+use super::meter::{Meter, SharedMeter};
+use super::peer::{Load, latency_columns, latency_row, raw_load, show_cost, show_errors};
+use super::process::Cost;
+use super::progress;
+use super::raw::{Dialer, SharedDialer};
+use super::target::Target;
+use crate::exit::Failure;
+use crate::output::{Output, Table};
+
+/// How long the live messages are measured alone.
+const ALONE: Duration = Duration::from_secs(2);
+/// Of one live sender.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// `zim bench login`
+#[derive(Clone, Debug, Args)]
+pub(crate) struct LoginArgs {
+    /// Clients that log in again and again
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=4096))]
+    clients: u16,
+    /// Users that each of them is in turn
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..))]
+    users: u16,
+    /// How long it is measured
+    #[arg(long, value_name = "SECONDS", default_value_t = 5)]
+    seconds: u64,
+    /// Pairs of users that talk meanwhile, up to 100 messages a second each
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    live_pairs: usize,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Report {
+    bench: &'static str,
+    clients: u16,
+    seconds: f64,
+    logins_per_second: u64,
+    login: Latency,
+    /// Messages of others, before and meanwhile.
+    live_alone: Latency,
+    live: Latency,
+    errors: std::collections::BTreeMap<String, u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    server: Option<Cost>,
+}
+
+/// What the clients share.
+#[derive(Debug, Default)]
+struct Logins {
+    stopping: AtomicBool,
+    done: AtomicU64,
+}
+
+pub(crate) async fn run(args: LoginArgs, target: &Target, output: Output) -> Result<(), Failure> {
+    let dialer = Arc::new(Dialer::new(target, 2)?);
+    let talking = Arc::new(Dialer::new(target, 1)?);
+    let live_alone = live(&args, target, &talking, "a", sleep(ALONE)).await?;
+    let (logins, meter) = (Arc::<Logins>::default(), Meter::new());
+    let time = Duration::from_secs(args.seconds);
+    let before = target.sample();
+    let began = Instant::now();
+    let storm = async {
+        let mut clients = JoinSet::new();
+        for client in 0..args.clients {
+            let users = (0..args.users).map(|user| target.user("l", usize::from(client) * usize::from(args.users) + usize::from(user)));
+            let (dialer, logins, meter) = (Arc::clone(&dialer), Arc::clone(&logins), Arc::clone(&meter));
+            clients.spawn(again_and_again(users.collect(), dialer, logins, meter));
+        }
+        progress::over(time, "logins", &logins.done).await;
+        logins.stopping.store(true, Ordering::Relaxed);
+        while clients.join_next().await.is_some() {}
+    };
+    let live = live(&args, target, &talking, "b", storm).await?;
+    let elapsed = began.elapsed();
+    let done = logins.done.load(Ordering::Relaxed);
+    let report = Report {
+        bench: "login",
+        clients: args.clients,
+        seconds: (elapsed.as_secs_f64() * 1_000.0).round() / 1_000.0,
+        logins_per_second: done.saturating_mul(1_000) / u64::try_from(elapsed.as_millis()).unwrap_or(1).max(1),
+        login: meter.latencies().0,
+        live_alone,
+        live,
+        errors: meter.errors(),
+        server: target.cost(before),
+    };
+    if output.is_json() {
+        return output.json(&report);
+    }
+    show(&report, output)
+}
+
+fn show(report: &Report, output: Output) -> Result<(), Failure> {
+    output.line(format!("{} clients log in again and again, {:.0} s\n", report.clients, report.seconds))?;
+    let mut table = Table::new(&latency_columns("", "A SECOND"));
+    table.row(latency_row("login", report.logins_per_second, &report.login));
+    for (what, latency) in [("message, without logins", &report.live_alone), ("message, meanwhile", &report.live)] {
+        let mut row = latency_row(what, 0, latency);
+        row[1] = String::new();
+        table.row(row);
+    }
+    output.table(&table)?;
+    output.line("")?;
+    show_errors(&report.errors, output)?;
+    show_cost(report.server, output)
+}
+
+/// How long messages take from sender to receiver while `meanwhile` happens.
+async fn live(
+    args: &LoginArgs,
+    target: &Target,
+    dialer: &SharedDialer,
+    role: &'static str,
+    meanwhile: impl Future<Output = ()>,
+) -> Result<Latency, Failure> {
+    let load = Load { role, pairs: args.live_pairs, window: 1, size: 200, pause: Some(PAUSE) };
+    let meter = Meter::new();
+    let running = raw_load(&load, target, dialer, &meter).await?;
+    meter.measure(true);
+    meanwhile.await;
+    meter.measure(false);
+    running.end(&meter).await;
+    Ok(meter.latencies().1)
+}
+
+async fn again_and_again(
+    users: Vec<String>,
+    dialer: SharedDialer,
+    logins: Arc<Logins>,
+    meter: SharedMeter,
+) {
+    let mut mine = Histogram::default();
+    for user in users.iter().cycle() {
+        if logins.stopping.load(Ordering::Relaxed) {
+            break;
+        }
+        let began = Instant::now();
+        match dialer.log_in(user).await {
+            Ok(raw) => {
+                mine.record(began.elapsed());
+                logins.done.fetch_add(1, Ordering::Relaxed);
+                raw.close();
+            }
+            Err(failure) => {
+                meter.fail(&failure);
+                // A server that refuses everybody is not asked a million times.
+                sleep(Duration::from_millis(10)).await;
+            }
+        }
+    }
+    meter.add(&mine, &Histogram::default());
+}

@@ -1,0 +1,41 @@
+//! A bar for people who wait: on standard error, if that is a terminal.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// How often it moves.
+const STEP: Duration = Duration::from_millis(200);
+
+/// A bar over a time, with a figure that runs.
+pub(crate) async fn over(time: Duration, what: &str, done: &AtomicU64) {
+    let bar = bar(u64::try_from(time.as_millis()).unwrap_or(u64::MAX), "{bar:30} {elapsed:>4}  {msg}");
+    let began = Instant::now();
+    let (mut before, mut at) = (done.load(Ordering::Relaxed), began);
+    while began.elapsed() < time {
+        tokio::time::sleep(STEP.min(time.saturating_sub(began.elapsed()))).await;
+        let (now, count) = (Instant::now(), done.load(Ordering::Relaxed));
+        let rate = count.saturating_sub(before) as f64 / now.duration_since(at).as_secs_f64();
+        (before, at) = (count, now);
+        bar.set_position(u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX));
+        bar.set_message(format!("{rate:.0} {what}/s"));
+    }
+    bar.finish_and_clear();
+}
+
+/// A bar over a count.
+pub(crate) fn counting(most: u64, what: &str) -> ProgressBar {
+    let bar = bar(most, "{bar:30} {pos}/{len} {msg}  {elapsed}");
+    bar.set_message(what.to_owned());
+    bar
+}
+
+fn bar(most: u64, template: &str) -> ProgressBar {
+    // Hidden by itself where standard error is no terminal.
+    let bar = ProgressBar::new(most);
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+    bar
+}

@@ -1,0 +1,103 @@
+//! The load of `zim bench peer` with the SDK as an app uses it; its database is in memory.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures_util::stream::{self, FuturesUnordered, StreamExt, TryStreamExt};
+use tokio::task::JoinSet;
+use zim_client_sdk::{EventStream, MessageSendNotification, Zim};
+use zim_protocol::{ConversationType, Event, Message, MessageSendConfig};
+
+use super::histogram::Histogram;
+use super::meter::{Meter, SharedMeter, is_final, text};
+use super::peer::{Load, Running};
+use super::target::Target;
+use crate::context::{Session, config, log_in};
+use crate::exit::Failure;
+use crate::profile::Profile;
+
+const LOGINS_AT_ONCE: usize = 8;
+
+/// Logs in the pairs and begins.
+pub(crate) async fn load(load: &Load, target: &Target, meter: &SharedMeter) -> Result<Running, Failure> {
+    let pairs: Vec<(Session, Session)> = stream::iter(0..load.pairs)
+        .map(|pair| async move {
+            let receiver = user(target, target.user(load.role, 2 * pair + 1)).await?;
+            let sender = user(target, target.user(load.role, 2 * pair)).await?;
+            Ok::<_, Failure>((sender, receiver))
+        })
+        .buffered(LOGINS_AT_ONCE)
+        .try_collect()
+        .await?;
+    let mut running = Running { senders: JoinSet::new(), receivers: JoinSet::new() };
+    for (sender, receiver) in pairs {
+        let (to, load) = (receiver.user_id.clone(), load.clone());
+        running.receivers.spawn(receive(receiver, Arc::clone(meter)));
+        let meter = Arc::clone(meter);
+        running.senders.spawn(async move {
+            let mut mine = Histogram::default();
+            let Session { zim, events, .. } = sender;
+            // Nobody listens to the sender's own events.
+            drop(events);
+            if let Err(failure) = send(&zim, &to, &load, &meter, &mut mine).await {
+                meter.fail(&failure);
+            }
+            meter.add(&mine, &Histogram::default());
+            zim.destroy();
+        });
+    }
+    Ok(running)
+}
+
+async fn user(target: &Target, user_id: String) -> Result<Session, Failure> {
+    let profile = Profile { user_id: Some(user_id), ..target.profile.clone() };
+    log_in(config(&profile)?, &profile).await
+}
+
+async fn send(zim: &Zim, to: &str, load: &Load, meter: &Meter, mine: &mut Histogram) -> Result<(), Failure> {
+    let mut under_way = FuturesUnordered::new();
+    let next = || {
+        let message = Message::text(text(meter.since, load.size));
+        let (config, told) = (MessageSendConfig::default(), MessageSendNotification::default());
+        let began = Instant::now();
+        let sending = zim.send_message(message, to, ConversationType::Peer, config, told);
+        async move { (sending.await, began.elapsed()) }
+    };
+    under_way.extend(std::iter::repeat_with(next).take(load.window));
+    while let Some((sent, took)) = under_way.next().await {
+        match sent.map_err(Failure::from) {
+            Ok(_) => meter.acknowledge(took, mine),
+            Err(failure) if is_final(&failure) => return Err(failure),
+            Err(failure) => meter.fail(&failure),
+        }
+        if !meter.is_stopping() {
+            under_way.push(next());
+        }
+    }
+    Ok(())
+}
+
+async fn receive(receiver: Session, meter: SharedMeter) {
+    let mut mine = Histogram::default();
+    let Session { zim, mut events, .. } = receiver;
+    while let Some(event) = next(&mut events, &meter).await {
+        if let Event::PeerMessageReceived(received) = event {
+            received.message_list.iter().for_each(|message| meter.deliver(message.as_text().unwrap_or(""), &mut mine));
+        }
+    }
+    meter.add(&Histogram::default(), &mine);
+    zim.destroy();
+}
+
+/// The next event; `None` at the end. What a slow reader missed is counted as an error.
+async fn next(events: &mut EventStream, meter: &Meter) -> Option<Event> {
+    loop {
+        tokio::select! {
+            event = events.next() => match event? {
+                Ok(event) => return Some(event),
+                Err(lagged) => meter.fail(&Failure::other(lagged.to_string())),
+            },
+            () = meter.finished() => return None,
+        }
+    }
+}

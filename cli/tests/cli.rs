@@ -1,0 +1,253 @@
+//! The real program against a real server, as people and scripts use it.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod common;
+
+use common::{Here, server_binary};
+use serde_json::Value;
+
+#[tokio::test]
+async fn two_people_talk() {
+    let here = Here::new().await;
+    here.login("ann").await;
+    here.login("bob").await;
+
+    let sent = here.zim("ann", &["send", "bob", "hi", "bob"]).await.json();
+    assert_eq!(sent["message"]["message"], "hi bob");
+    assert_eq!(sent["message"]["messageSeq"], 1);
+    assert_eq!(sent["message"]["conversationID"], "bob");
+
+    let listed = here.zim("bob", &["conversation", "list"]).await.json();
+    assert_eq!(listed["conversationID"], "ann");
+    assert_eq!(listed["unreadMessageCount"], 1);
+    assert_eq!(listed["lastMessage"]["message"], "hi bob");
+
+    here.zim("bob", &["conversation", "clear", "ann"]).await.ok();
+    assert_eq!(here.zim("bob", &["conversation", "unread"]).await.json()["unreadMessageCount"], 0);
+    assert_eq!(here.zim("bob", &["conversation", "list", "--unread"]).await.lines(), Vec::<String>::new());
+
+    let history = here.zim("bob", &["history", "ann"]).await.json();
+    assert_eq!(history["senderUserID"], "ann");
+    here.end().await;
+}
+
+#[tokio::test]
+async fn history_goes_back_in_pages() {
+    let here = Here::new().await;
+    here.login("ann").await;
+    here.login("bob").await;
+    let text: String = (1..=45).map(|number| format!("message {number}\n")).collect();
+    let sent = here.zim_with("ann", &["send", "bob", "--lines", "-"], &text).await.ok();
+    assert_eq!(sent.lines().len(), 45);
+
+    let seqs = |run: &common::Ran| -> Vec<i64> {
+        run.lines().iter().map(|line| serde_json::from_str::<Value>(line).unwrap()["messageSeq"].as_i64().unwrap()).collect()
+    };
+    assert_eq!(seqs(&here.zim("bob", &["history", "ann"]).await), (26..=45).collect::<Vec<_>>());
+    assert_eq!(seqs(&here.zim("bob", &["history", "ann", "--before", "4"]).await), [1, 2, 3]);
+    assert_eq!(seqs(&here.zim("bob", &["history", "ann", "--after", "43"]).await), [44, 45]);
+    assert_eq!(seqs(&here.zim("bob", &["history", "ann", "--all"]).await), (1..=45).collect::<Vec<_>>());
+    let plain = here.zim("bob", &["history", "ann", "--count", "1", "--plain"]).await.ok();
+    assert!(plain.stdout.contains("ann  message 45"), "{}", plain.stdout);
+    here.end().await;
+}
+
+#[tokio::test]
+async fn a_command_that_comes_and_goes_disturbs_no_listener() {
+    let here = Here::new().await;
+    here.login("ann").await;
+    here.login("bob").await;
+    let mut listener = here.start("bob", &["listen", "--event", "peerMessageReceived", "--count", "2", "--timeout", "30"]);
+    // It is there when the server knows a session of his.
+    here.until(async || here.zim("bob", &["admin", "sessions", "bob", "--server-data", here.data()]).await.lines().len() == 1).await;
+
+    here.zim("bob", &["send", "ann", "I am here as well"]).await.ok();
+    here.zim("bob", &["user", "show"]).await.ok();
+    here.zim("ann", &["send", "bob", "one"]).await.ok();
+    here.zim("ann", &["send", "bob", "two"]).await.ok();
+    let heard = listener.finish().await.ok();
+    let texts: Vec<Value> = heard.lines().iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(texts.iter().all(|event| event["event"] == "peerMessageReceived"), "{texts:?}");
+    let all = heard.stdout;
+    assert!(all.contains("\"two\"") || all.contains("\"one\""), "{all}");
+    here.end().await;
+}
+
+#[tokio::test]
+async fn chat_takes_lines_from_a_pipe() {
+    let here = Here::new().await;
+    here.login("ann").await;
+    here.login("bob").await;
+    here.zim("bob", &["send", "ann", "are you there?"]).await.ok();
+    let chat = here.zim_with("ann", &["chat", "bob"], "yes\n/quit is no command here\n").await.ok();
+    let said: Vec<Value> = chat.lines().iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let texts: Vec<_> = said.iter().map(|message| message["message"].as_str().unwrap()).collect();
+    assert_eq!(texts, ["are you there?", "yes", "/quit is no command here"]);
+    assert_eq!(here.zim("ann", &["conversation", "unread"]).await.json()["unreadMessageCount"], 0);
+    here.end().await;
+}
+
+#[tokio::test]
+async fn any_method_can_be_called() {
+    let here = Here::new().await;
+    here.login("ann").await;
+    let asked = here.zim("ann", &["call", "User/QueryUsersInfo", r#"{"userIDs":["ann"]}"#]).await.json();
+    assert_eq!(asked["userList"][0]["baseInfo"]["userID"], "ann");
+
+    let methods = here.zim("ann", &["call", "--list"]).await.ok();
+    assert!(methods.stdout.contains("\"method\":\"Message/SendMessage\""), "{}", methods.stdout);
+    assert!(!methods.stdout.contains("Sync/Pull"));
+
+    let slip = here.zim("ann", &["call", "sendMessage"]).await.fails(2);
+    assert!(slip.contains("did you mean Message/SendMessage"), "{slip}");
+    here.zim("ann", &["call", "User/QueryUsersInfo", "{"]).await.fails(2);
+    let refused = here.zim("ann", &["call", "User/QueryUsersInfo", r#"{"userIDs":[]}"#]).await.fails(5);
+    assert!(refused.starts_with("error: 6000001 CommonModuleParamsInvalid: "), "{refused}");
+    here.end().await;
+}
+
+#[tokio::test]
+async fn every_failure_has_its_code_and_says_what_to_do() {
+    let here = Here::new().await;
+    let nobody = here.zim("nobody", &["send", "bob", "hi"]).await.fails(3);
+    assert!(nobody.contains("not logged in") && nobody.contains("hint: zim --profile nobody login USER"), "{nobody}");
+
+    here.login("ann").await;
+    let unknown = here.zim("ann", &["send", "nobody", "hi"]).await.fails(5);
+    assert!(unknown.starts_with("error: 6000204 MessageModuleTargetDoesNotExist: "), "{unknown}");
+    assert!(unknown.contains("\nhint: "), "{unknown}");
+
+    here.zim("ann", &["fly"]).await.fails(2);
+    here.zim("ann", &["send", "bob"]).await.fails(2);
+    here.zim("ann", &["history", "bob", "--count", "0"]).await.fails(2);
+
+    let sign = "0".repeat(64);
+    let wrong = here.zim("eve", &["login", "eve", "--server-data", here.data(), "--app-sign", &sign]).await;
+    wrong.fails(3);
+    assert!(here.zim("eve", &["profile", "show"]).await.fails(2).contains("no profile"), "a failed login is not remembered");
+
+    let nowhere = ["login", "ann", "--server", "nowhere.invalid:1", "--app-id", "1", "--app-sign", "x"];
+    here.zim("lost", &nowhere).await.fails(4);
+    let fingerprint = "00".repeat(32);
+    let stranger = ["login", "ann", "--server-data", here.data(), "--fingerprint", &fingerprint];
+    here.zim("lost", &stranger).await.fails(4);
+    here.end().await;
+}
+
+#[tokio::test]
+async fn what_was_given_once_is_remembered() {
+    let here = Here::new().await;
+    here.login("ann").await;
+    // A second login needs nothing, and a second profile takes the server from the one in use.
+    here.zim("ann", &["login", "ann"]).await.ok();
+    here.zim("ann", &["profile", "use", "ann"]).await.ok();
+    let carol = here.zim("carol", &["login", "carol"]).await.json();
+    assert_eq!((&carol["userID"], &carol["profile"]), (&"carol".into(), &"carol".into()));
+
+    let shown = here.zim("carol", &["profile", "show"]).await.ok();
+    assert!(!shown.stdout.contains(here.app_sign()), "a secret is shown");
+    assert_eq!(here.zim("ann", &["profile", "list"]).await.lines().len(), 2);
+
+    here.zim("carol", &["logout"]).await.ok();
+    here.zim("carol", &["send", "ann", "hi"]).await.fails(3);
+    here.zim("carol", &["login", "carol", "--app-sign", here.app_sign()]).await.ok();
+    here.zim("carol", &["logout", "--forget"]).await.ok();
+    assert_eq!(here.zim("ann", &["profile", "list"]).await.lines().len(), 1);
+    here.end().await;
+}
+
+#[tokio::test]
+async fn a_token_is_made_here_or_by_the_server_and_logs_in() {
+    let here = Here::new().await;
+    let (app_id, secret) = (here.app_id().to_string(), here.server_secret().to_owned());
+    let made = here.zim("dan", &["token", "dan", "--app-id", &app_id, "--secret", &secret, "--for", "2h"]).await.ok();
+    let token = made.stdout.trim();
+    assert!(token.starts_with("04") && !token.contains(char::is_whitespace), "{token}");
+    let server = here.address();
+    let fingerprint = here.fingerprint();
+    let login = ["login", "dan", "--server", &server, "--app-id", &app_id, "--fingerprint", &fingerprint, "--token"];
+    here.zim("dan", &[&login[..], &[token]].concat()).await.ok();
+
+    let by_server = here.zim("dan", &["token", "dan", "--server-data", here.data(), "--json"]).await.json();
+    here.zim_with("dan", &[&login[..], &["-"]].concat(), by_server["token"].as_str().unwrap()).await.ok();
+    // Somebody else's token is no use.
+    let foreign = here.zim("eve", &["token", "dan", "--server-data", here.data()]).await.ok();
+    let eve = ["login", "eve", "--server", &server, "--app-id", &app_id, "--fingerprint", &fingerprint, "--token"];
+    here.zim("eve", &[&eve[..], &[foreign.stdout.trim()]].concat()).await.fails(3);
+    here.end().await;
+}
+
+#[tokio::test]
+async fn the_operator_sees_apps_and_sessions() {
+    let here = Here::new().await;
+    here.login("ann").await;
+    let admin = async |args: &[&str]| here.zim("ann", &[&["admin", "--server-data", here.data()], args].concat()).await;
+    let made = admin(&["app", "create", "--name", "shop"]).await.json();
+    assert_eq!(made["name"], "shop");
+    assert_eq!(made["serverSecret"].as_str().unwrap().len(), 32);
+    let apps = admin(&["app", "list"]).await.ok();
+    assert_eq!(apps.lines().len(), 2);
+    assert!(!apps.stdout.contains(made["serverSecret"].as_str().unwrap()));
+
+    let mut listener = here.start("ann", &["listen", "--timeout", "60"]);
+    here.until(async || admin(&["sessions"]).await.lines().len() == 1).await;
+    assert_eq!(admin(&["disconnect", "ann"]).await.json()["sessions"], 1);
+    let ended = listener.finish().await;
+    ended.fails(3);
+
+    let url = here.admin_url();
+    let wrong = ["admin", "--admin-url", &url, "--admin-key", "wrong", "app", "list"];
+    here.zim("ann", &wrong).await.fails(3);
+    here.end().await;
+}
+
+#[tokio::test]
+async fn people_see_text_and_scripts_see_json() {
+    let here = Here::new().await;
+    here.login("ann").await;
+    here.login("bob").await;
+    let sent = here.zim("ann", &["send", "bob", "one\u{1b}[2Jtwo", "--plain"]).await.ok();
+    assert!(sent.stdout.starts_with("Sent to bob at "), "{}", sent.stdout);
+    assert!(!sent.stdout.contains('\u{1b}'), "no colours where nobody looks, and nothing that moves the cursor");
+    let list = here.zim("bob", &["--plain", "conversation", "list"]).await.ok();
+    assert!(list.stdout.starts_with("UNREAD  WITH"), "{}", list.stdout);
+    let help = here.zim("ann", &["--help"]).await.ok();
+    assert!(help.stdout.contains("Exit codes:") && help.stdout.contains("Examples:"), "{}", help.stdout);
+    let script = here.zim("ann", &["completions", "bash"]).await.ok();
+    assert!(script.stdout.contains("_zim"), "no completions");
+    here.end().await;
+}
+
+#[tokio::test]
+async fn the_demo_plays_to_its_end() {
+    let here = Here::without_server();
+    let binary = server_binary();
+    let played = here.zim("x", &["demo", "--server-bin", &binary]).await.ok();
+    let lines = played.lines();
+    assert!((10..=26).contains(&lines.len()), "{}", played.stdout);
+    for said in ["hi bob, pizza at 8?", "1 unread from ann", "0 unread", "came while away", "stopped and removed"] {
+        assert!(played.stdout.contains(said), "{said:?} is missing:\n{}", played.stdout);
+    }
+}
+
+#[tokio::test]
+async fn a_bench_measures_and_leaves_nothing() {
+    let here = Here::without_server();
+    let binary = server_binary();
+    for client in [&[][..], &["--raw"]] {
+        let args = ["bench", "peer", "--server-bin", &binary, "--pairs", "2", "--window", "4", "--seconds", "1", "--warm-up", "0"];
+        let measured = here.zim("x", &[&args[..], client].concat()).await.json();
+        assert!(measured["acknowledgedPerSecond"].as_u64().unwrap() > 0, "{measured}");
+        assert!(measured["deliveredPerSecond"].as_u64().unwrap() > 0, "{measured}");
+        assert_eq!(measured["errors"], serde_json::json!({}), "{measured}");
+        assert_eq!(measured["missing"], 0, "{measured}");
+        assert!(measured["ack"]["p50Ms"].as_f64().unwrap() > 0.0, "{measured}");
+    }
+    let login = here.zim("x", &["bench", "login", "--server-bin", &binary, "--clients", "4", "--seconds", "1"]).await.json();
+    assert!(login["loginsPerSecond"].as_u64().unwrap() > 0, "{login}");
+    let idle = ["bench", "idle", "--server-bin", &binary, "--connections", "20", "--seconds", "1"];
+    assert_eq!(here.zim("x", &idle).await.json()["lost"], 0);
+    let history = ["bench", "history", "--server-bin", &binary, "--depth", "1000", "--samples", "10"];
+    assert!(here.zim("x", &history).await.json()["depth"].as_i64().unwrap() >= 1_000);
+}

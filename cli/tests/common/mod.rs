@@ -1,0 +1,188 @@
+//! A server in this process, profiles in a temporary folder, and the program.
+
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::io::AsyncWriteExt;
+use tokio::process::{Child, Command};
+use tokio::time::{sleep, timeout};
+use zim_server::config::Config;
+use zim_server::server::Server;
+
+/// No command takes so long.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Where a test happens.
+pub(crate) struct Here {
+    folder: TempDir,
+    server: Option<Server>,
+    data: String,
+}
+
+/// What a command did.
+pub(crate) struct Ran {
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+    code: Option<i32>,
+}
+
+/// A command that runs.
+pub(crate) struct Running(Option<Child>);
+
+impl Here {
+    pub(crate) async fn new() -> Self {
+        let mut here = Self::without_server();
+        let mut config = Config::local(&here.data);
+        // Tests talk faster than people.
+        config.limits.messages_per_second = 10_000;
+        config.limits.message_burst = 10_000;
+        here.server = Some(Server::start(config).await.unwrap());
+        here
+    }
+
+    pub(crate) fn without_server() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("server").to_str().unwrap().to_owned();
+        Self { folder, server: None, data }
+    }
+
+    fn server(&self) -> &Server {
+        self.server.as_ref().unwrap()
+    }
+
+    pub(crate) fn data(&self) -> &str {
+        &self.data
+    }
+
+    pub(crate) fn address(&self) -> String {
+        self.server().local_addr().to_string()
+    }
+
+    pub(crate) fn admin_url(&self) -> String {
+        format!("http://{}", self.server().admin_addr().unwrap())
+    }
+
+    pub(crate) fn fingerprint(&self) -> String {
+        self.server().fingerprint().to_string()
+    }
+
+    pub(crate) fn app_id(&self) -> u32 {
+        self.server().first_app().app_id
+    }
+
+    pub(crate) fn app_sign(&self) -> &str {
+        &self.server().first_app().app_sign
+    }
+
+    pub(crate) fn server_secret(&self) -> &str {
+        &self.server().first_app().server_secret
+    }
+
+    /// Logs `user` in, under a profile of the same name.
+    pub(crate) async fn login(&self, user: &str) {
+        self.zim(user, &["login", user, "--server-data", &self.data]).await.ok();
+    }
+
+    fn command(&self, profile: &str, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_zim"));
+        let mine = std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("ZIM_"));
+        mine.for_each(|(name, _)| {
+            command.env_remove(name);
+        });
+        command.args(["--profile", profile, "--config-dir"]).arg(self.folder.path().join("config")).args(arguments);
+        command.current_dir(self.folder.path());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        command
+    }
+
+    /// Runs the program to its end.
+    pub(crate) async fn zim(&self, profile: &str, arguments: &[&str]) -> Ran {
+        self.zim_with(profile, arguments, "").await
+    }
+
+    /// The same, with something on standard input.
+    pub(crate) async fn zim_with(&self, profile: &str, arguments: &[&str], input: &str) -> Ran {
+        let mut child = self.command(profile, arguments).spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        // A command that reads nothing may be gone before.
+        drop(stdin.write_all(input.as_bytes()).await);
+        drop(stdin);
+        Running(Some(child)).finish().await
+    }
+
+    /// Starts the program.
+    pub(crate) fn start(&self, profile: &str, arguments: &[&str]) -> Running {
+        Running(Some(self.command(profile, arguments).spawn().unwrap()))
+    }
+
+    /// Waits until something is so.
+    pub(crate) async fn until(&self, is_so: impl AsyncFn() -> bool) {
+        let began = Instant::now();
+        while !is_so().await {
+            assert!(began.elapsed() < PATIENCE, "it never came to be so");
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    pub(crate) async fn end(self) {
+        if let Some(server) = self.server {
+            assert_eq!(server.stop().await, 0, "tasks are left");
+        }
+    }
+}
+
+impl Running {
+    pub(crate) async fn finish(&mut self) -> Ran {
+        let child = self.0.take().unwrap();
+        let Output { status, stdout, stderr } = timeout(PATIENCE, child.wait_with_output()).await.unwrap().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        Ran { stdout: text(stdout), stderr: text(stderr), code: status.code() }
+    }
+}
+
+impl Ran {
+    /// It did what it should.
+    pub(crate) fn ok(self) -> Self {
+        assert_eq!(self.code, Some(0), "it failed: {}{}", self.stdout, self.stderr);
+        self
+    }
+
+    /// It failed with this code; what it said.
+    pub(crate) fn fails(self, code: i32) -> String {
+        assert_eq!(self.code, Some(code), "another exit code: {}{}", self.stdout, self.stderr);
+        assert!(self.stdout.is_empty() || code == 3, "errors are no output: {}", self.stdout);
+        self.stderr
+    }
+
+    pub(crate) fn lines(&self) -> Vec<String> {
+        self.stdout.lines().map(str::to_owned).collect()
+    }
+
+    /// Its only line, which is JSON.
+    pub(crate) fn json(self) -> Value {
+        let ran = self.ok();
+        let lines = ran.lines();
+        let [line] = lines.as_slice() else { panic!("not one line: {}", ran.stdout) };
+        serde_json::from_str(line).expect("a line is JSON")
+    }
+}
+
+/// The server's binary, built if it is not there.
+pub(crate) fn server_binary() -> String {
+    let zim = Path::new(env!("CARGO_BIN_EXE_zim"));
+    let folder = zim.parent().unwrap();
+    let binary: PathBuf = folder.join(format!("zim-server{}", std::env::consts::EXE_SUFFIX));
+    if !binary.is_file() {
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let mut build = std::process::Command::new(cargo);
+        build.args(["build", "--quiet", "--locked", "--package", "zim-server", "--bin", "zim-server"]);
+        if folder.ends_with("release") {
+            build.arg("--release");
+        }
+        assert!(build.status().unwrap().success(), "the server cannot be built");
+    }
+    binary.to_str().unwrap().to_owned()
+}

@@ -1,0 +1,200 @@
+//! Where the server is, how it is trusted, and what a client keeps.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use zim_protocol::PlatformType;
+use zim_protocol::clock::Clock;
+
+/// How a server's certificate is believed. There is no "accept anything".
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Trust {
+    /// It is signed by an authority that this system trusts.
+    #[default]
+    System,
+    /// It is signed by an authority in this PEM file.
+    CaFile(PathBuf),
+    /// It is exactly this one: the SHA-256 of its DER form, as `zim-server` prints it.
+    Fingerprint([u8; 32]),
+}
+
+impl Trust {
+    /// A fingerprint of 64 hexadecimal digits; colons between them are passed over.
+    pub fn fingerprint(hex: &str) -> Option<Self> {
+        let digits: String = hex.chars().filter(|letter| *letter != ':').collect();
+        zim_protocol::id::from_hex(&digits).map(Self::Fingerprint)
+    }
+}
+
+/// The settings of a client; the reference's `ZIMAppConfig` and what a server of one's own needs.
+///
+/// ```
+/// use zim_client_sdk::{Config, Trust};
+///
+/// let config = Config::new(123_456_789, "chat.example.org:4710")
+///     .trust(Trust::System)
+///     .data_dir("chat-data");
+/// ```
+#[derive(Clone)]
+pub struct Config {
+    pub(crate) app_id: u32,
+    pub(crate) app_sign: String,
+    pub(crate) server: String,
+    pub(crate) server_name: Option<String>,
+    pub(crate) trust: Trust,
+    pub(crate) data_dir: Option<PathBuf>,
+    pub(crate) platform: PlatformType,
+    pub(crate) one_shot: bool,
+    pub(crate) clock: Clock,
+    pub(crate) resend_window_ms: i64,
+    pub(crate) connect_timeout_ms: u64,
+    pub(crate) request_timeout_ms: u64,
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The app sign stays out of logs.
+        f.debug_struct("Config")
+            .field("app_id", &self.app_id)
+            .field("server", &self.server)
+            .field("trust", &self.trust)
+            .field("data_dir", &self.data_dir)
+            .field("platform", &self.platform)
+            .field("one_shot", &self.one_shot)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The platform that this is compiled for.
+const fn this_platform() -> PlatformType {
+    if cfg!(target_os = "windows") {
+        PlatformType::Win
+    } else if cfg!(target_os = "macos") {
+        PlatformType::MacOs
+    } else if cfg!(target_os = "ios") {
+        PlatformType::IPhoneOs
+    } else if cfg!(target_os = "android") {
+        PlatformType::Android
+    } else if cfg!(target_os = "linux") {
+        PlatformType::Linux
+    } else {
+        PlatformType::Unknown
+    }
+}
+
+impl Config {
+    /// An app on a server, `host:port`. The host is also the name that its certificate must have, unless
+    /// [`Config::server_name`] says another.
+    pub fn new(app_id: u32, server: impl Into<String>) -> Self {
+        Self {
+            app_id,
+            app_sign: String::new(),
+            server: server.into(),
+            server_name: None,
+            trust: Trust::System,
+            data_dir: None,
+            platform: this_platform(),
+            one_shot: false,
+            clock: Clock::system(),
+            resend_window_ms: 30_000,
+            connect_timeout_ms: 10_000,
+            request_timeout_ms: 10_000,
+        }
+    }
+
+    /// The app's secret, for apps that trust their clients: a login needs no token then.
+    #[must_use]
+    pub fn app_sign(mut self, app_sign: impl Into<String>) -> Self {
+        self.app_sign = app_sign.into();
+        self
+    }
+
+    /// How the server's certificate is believed. Default: [`Trust::System`].
+    #[must_use]
+    pub fn trust(mut self, trust: Trust) -> Self {
+        self.trust = trust;
+        self
+    }
+
+    /// The name in the server's certificate. Default: the host of the server's address.
+    #[must_use]
+    pub fn server_name(mut self, name: impl Into<String>) -> Self {
+        self.server_name = Some(name.into());
+        self
+    }
+
+    /// A folder for messages, drafts and what names this device. Default: none; everything is forgotten with the process.
+    #[must_use]
+    pub fn data_dir(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.data_dir = Some(folder.into());
+        self
+    }
+
+    /// What others see this device as. Default: what it is compiled for.
+    #[must_use]
+    pub fn platform(mut self, platform: PlatformType) -> Self {
+        self.platform = platform;
+        self
+    }
+
+    /// A command that comes and goes: no device, no presence, no pushes, and it pushes nobody out. Default: false.
+    #[must_use]
+    pub fn one_shot(mut self, one_shot: bool) -> Self {
+        self.one_shot = one_shot;
+        self
+    }
+
+    /// Where the time comes from. Default: the system.
+    #[must_use]
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// How long a message that found no connection is tried again, in milliseconds. Default: 30,000, as the reference.
+    #[must_use]
+    pub fn resend_window_ms(mut self, ms: i64) -> Self {
+        self.resend_window_ms = ms;
+        self
+    }
+
+    /// How long one attempt to connect may take, in milliseconds. Default: 10,000.
+    #[must_use]
+    pub fn connect_timeout_ms(mut self, ms: u64) -> Self {
+        self.connect_timeout_ms = ms;
+        self
+    }
+
+    /// How long a call waits for its answer, in milliseconds. Default: 10,000.
+    #[must_use]
+    pub fn request_timeout_ms(mut self, ms: u64) -> Self {
+        self.request_timeout_ms = ms;
+        self
+    }
+}
+
+/// What the modules of this crate read.
+impl Config {
+    pub(crate) fn folder(&self) -> Option<&Path> {
+        self.data_dir.as_deref()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_app_sign_is_not_printed() {
+        let config = Config::new(1, "localhost:1").app_sign("secret");
+        assert!(!format!("{config:?}").contains("secret"));
+    }
+
+    #[test]
+    fn a_fingerprint_is_64_digits() {
+        let hex = "ab".repeat(32);
+        assert_eq!(Trust::fingerprint(&hex), Some(Trust::Fingerprint([0xab; 32])));
+        assert_eq!(Trust::fingerprint(&vec!["ab"; 32].join(":")), Some(Trust::Fingerprint([0xab; 32])));
+        assert_eq!(Trust::fingerprint("ab"), None);
+    }
+}

@@ -1,0 +1,390 @@
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use zim_protocol::{
+    ClearConversationUnreadMessageCountRequest, Conversation, ConversationSyncState, ErrorCode, Event, EventFrame,
+    LoginResult, Message, MessageQueryConfig, MessageSendConfig, MessageSentResult, MessageSentStatus, Push, Welcome,
+    clock::Clock, event_frame::Frame,
+};
+
+use super::fake::{Fake, ME, NOW};
+use super::{Data, Settings};
+use crate::error::Error;
+use crate::message::{MessageSendNotification, history, submit};
+use crate::store::conversation;
+use crate::sync::Name;
+
+struct Login {
+    fake: Fake,
+    clock: Clock,
+    data: Arc<Data<Fake>>,
+}
+
+type Answer = tokio::sync::oneshot::Receiver<Result<MessageSentResult, Error>>;
+
+impl Login {
+    fn new() -> Self {
+        Self::with(Fake::default(), None)
+    }
+
+    fn with(fake: Fake, file: Option<&Path>) -> Self {
+        let clock = Clock::manual(NOW);
+        let settings = Settings { file: file.map(Path::to_owned), is_one_shot: false, resend_window_ms: 30_000 };
+        let data = Data::start(settings, ME, fake.clone(), clock.clone()).unwrap();
+        Self { fake, clock, data }
+    }
+
+    async fn online() -> Self {
+        let login = Self::new();
+        login.connect().await;
+        login
+    }
+
+    async fn connect(&self) {
+        let seen = self.states().len();
+        self.fake.0.lock().is_online = true;
+        let epoch = vec![self.fake.0.lock().epoch; 16].into();
+        let welcome = Welcome { server_time: NOW, epoch, ..Welcome::default() };
+        self.data.connected(&LoginResult::default(), &welcome).await;
+        self.until(|login| login.states().len() >= seen + 2).await;
+    }
+
+    fn disconnect(&self) {
+        self.fake.0.lock().is_online = false;
+        self.data.disconnected();
+    }
+
+    async fn frame(&self, push: Push) {
+        self.data.event_frame(EventFrame { frame: Some(Frame::Push(push)) }).await;
+    }
+
+    async fn until(&self, is_met: impl Fn(&Self) -> bool) {
+        let wait = async {
+            while !is_met(self) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), wait)
+            .await
+            .unwrap_or_else(|_| panic!("{:#?}", self.fake.0.lock().events));
+    }
+
+    fn send(&self, peer: &str, text: &str) -> Answer {
+        self.send_message(Message::text(text), peer, MessageSendConfig::default()).unwrap()
+    }
+
+    fn send_message(&self, message: Message, peer: &str, config: MessageSendConfig) -> Result<Answer, Error> {
+        submit(&self.data, message, Name::new(0, peer), config, MessageSendNotification::default())
+    }
+
+    fn events<T>(&self, pick: impl Fn(&Event) -> Option<T>) -> Vec<T> {
+        self.fake.0.lock().events.iter().filter_map(pick).collect()
+    }
+
+    fn states(&self) -> Vec<i32> {
+        self.events(|event| match event {
+            Event::ConversationSyncStateChanged(event) => Some(event.state),
+            _ => None,
+        })
+    }
+
+    fn received(&self) -> Vec<(String, bool)> {
+        let lists = self.events(|event| match event {
+            Event::PeerMessageReceived(event) => {
+                let is_offline = event.info.unwrap().is_offline_message;
+                Some(event.message_list.iter().map(|message| (text(message), is_offline)).collect::<Vec<_>>())
+            }
+            _ => None,
+        });
+        lists.concat()
+    }
+
+    fn totals(&self) -> Vec<i64> {
+        self.events(|event| match event {
+            Event::ConversationTotalUnreadMessageCountUpdated(event) => Some(event.total_unread_message_count),
+            _ => None,
+        })
+    }
+
+    fn statuses(&self) -> Vec<i32> {
+        let lists = self.events(|event| match event {
+            Event::MessageSentStatusChanged(event) => {
+                Some(event.infos.iter().map(|info| info.status).collect::<Vec<_>>())
+            }
+            _ => None,
+        });
+        lists.concat()
+    }
+
+    async fn list(&self) -> Vec<Conversation> {
+        self.data.store().read(|db| conversation::list(db, ME, None, 100, &Default::default())).await.unwrap()
+    }
+
+    async fn history(&self, count: usize, reverse: bool, next_message: Option<Message>) -> Vec<String> {
+        self.page(count, reverse, next_message).await.iter().map(text).collect()
+    }
+
+    async fn page(&self, count: usize, reverse: bool, next_message: Option<Message>) -> Vec<Message> {
+        let config = MessageQueryConfig { next_message, reverse, count: count as i64, ..MessageQueryConfig::default() };
+        history(&self.data, &Name::new(0, "bob"), &config, count).await.unwrap()
+    }
+}
+
+fn text(message: &Message) -> String {
+    message.as_text().unwrap_or_default().to_owned()
+}
+
+fn numbered(range: std::ops::RangeInclusive<u64>) -> Vec<String> {
+    range.map(|number| number.to_string()).collect()
+}
+
+#[tokio::test]
+async fn a_login_catches_up_and_says_so() {
+    let login = Login::new();
+    login.fake.0.lock().write("bob", "bob", "hi");
+    login.connect().await;
+    login.until(|login| !login.received().is_empty()).await;
+    assert_eq!(login.states(), [ConversationSyncState::Started as i32, ConversationSyncState::Finished as i32]);
+    assert_eq!(login.received(), [("hi".to_owned(), false)]);
+    let list = login.list().await;
+    assert_eq!(list[0].conversation_name, "BOB");
+    assert_eq!(list[0].unread_message_count, 1);
+    assert_eq!(login.totals(), [1]);
+    assert_eq!(text(list[0].last_message.as_ref().unwrap()), "hi");
+}
+
+#[tokio::test]
+async fn a_fresh_device_hears_its_total_even_if_it_is_nothing() {
+    let login = Login::online().await;
+    assert_eq!(login.totals(), [0]);
+    assert!(login.list().await.is_empty());
+}
+
+#[tokio::test]
+async fn pushes_are_raised_once_and_in_order_whatever_is_lost_on_the_way() {
+    let login = Login::online().await;
+    let pushes: Vec<Push> =
+        (1..=6).map(|number| login.fake.0.lock().write("bob", "bob", &number.to_string())).collect();
+    // 1, then 3 without 2, then 3 again; 4 to 6 are pulled with 2 and 3, and arrive late.
+    for index in [0, 2, 2, 3, 1, 5, 4] {
+        login.frame(pushes[index].clone()).await;
+    }
+    login.until(|login| login.received().len() >= 6).await;
+    let texts: Vec<String> = login.received().into_iter().map(|(text, _)| text).collect();
+    assert_eq!(texts, numbered(1..=6));
+    login.until(|login| login.totals().last() == Some(&6)).await;
+}
+
+#[tokio::test]
+async fn fifty_sends_that_nobody_awaits_are_stored_in_call_order() {
+    let login = Login::online().await;
+    let answers: Vec<Answer> = (1..=50).map(|number| login.send("bob", &number.to_string())).collect();
+    for (index, answer) in answers.into_iter().enumerate() {
+        let message = answer.await.unwrap().unwrap().message.unwrap();
+        assert_eq!(message.message_seq, index as i64 + 1);
+        assert_eq!(message.sent_status, MessageSentStatus::Success as i32);
+        assert_eq!(message.order_key, (index as i64 + 1) * 100);
+    }
+    assert_eq!(login.history(100, true, None).await, numbered(1..=50));
+    assert!(login.received().is_empty(), "the sending device hears only of the status");
+    login.until(|login| login.statuses().len() == 50).await;
+    let list = login.list().await;
+    assert_eq!((list.len(), list[0].unread_message_count), (1, 0));
+    // The conversation got its peer's name by itself.
+    login.until(|login| login.fake.0.lock().calls.iter().filter(|path| **path == "Sync/Sync").count() >= 2).await;
+}
+
+#[tokio::test]
+async fn what_was_stored_and_not_answered_is_sent_again_and_stored_once() {
+    let login = Login::online().await;
+    login.fake.0.lock().lose = 2;
+    let first = login.send("bob", "1");
+    let second = login.send("bob", "2");
+    login.until(|login| login.fake.0.lock().lose == 0).await;
+    login.disconnect();
+    let third = login.send("bob", "3");
+    login.connect().await;
+    for (answer, seq) in [(first, 1), (second, 2), (third, 3)] {
+        assert_eq!(answer.await.unwrap().unwrap().message.unwrap().message_seq, seq);
+    }
+    assert_eq!(login.history(10, true, None).await, numbered(1..=3));
+    assert!(login.received().is_empty());
+}
+
+#[tokio::test]
+async fn what_waits_longer_than_its_window_fails_and_can_be_sent_again() {
+    let login = Login::online().await;
+    login.disconnect();
+    let answer = login.send("bob", "1");
+    login
+        .until(|login| login.events(|event| matches!(event, Event::ConversationChanged(_)).then_some(())).len() == 1)
+        .await;
+    let waiting = login.page(1, true, None).await.remove(0);
+    assert_eq!(waiting.sent_status, MessageSentStatus::Sending as i32);
+    assert_eq!(waiting.order_key, 1);
+    // While it is being sent it cannot be sent again.
+    let again = MessageSendConfig { is_retry_send: true, ..MessageSendConfig::default() };
+    let refused = login.send_message(waiting.clone(), "bob", again.clone()).unwrap().await.unwrap();
+    assert_eq!(refused.unwrap_err().code(), ErrorCode::CommonModuleParamsInvalid);
+    login.clock.advance(30_000);
+    let failed = answer.await.unwrap().unwrap_err();
+    assert_eq!(failed.code(), ErrorCode::NetworkModuleNetworkError);
+    let message = login.page(1, true, None).await.remove(0);
+    assert_eq!(message.sent_status, MessageSentStatus::Failed as i32);
+    login.connect().await;
+    login.send("bob", "2").await.unwrap().unwrap();
+    let sent = login.send_message(message, "bob", again).unwrap().await.unwrap().unwrap();
+    assert_eq!(sent.message.unwrap().message_seq, 2);
+    assert_eq!(login.history(10, true, None).await, ["2", "1"]);
+    let failed = MessageSentStatus::Failed as i32;
+    assert_eq!(login.statuses(), [failed, 1, 0, 1]);
+}
+
+#[tokio::test]
+async fn a_message_to_nobody_fails_and_disables_its_conversation() {
+    let login = Login::online().await;
+    let error = login.send("nobody", "hi").await.unwrap().unwrap_err();
+    assert_eq!(error.code(), ErrorCode::MessageModuleTargetDoesNotExist);
+    let list = login.list().await;
+    assert!(list[0].is_disabled);
+    assert_eq!(list[0].last_message.as_ref().unwrap().sent_status, MessageSentStatus::Failed as i32);
+    let kinds = login.events(|event| match event {
+        Event::ConversationChanged(event) => Some(event.info_list[0].event),
+        _ => None,
+    });
+    assert_eq!(kinds, [0, 2]);
+}
+
+#[tokio::test]
+async fn messages_that_cannot_be_sent_are_refused_at_the_call() {
+    let login = Login::online().await;
+    let refused = |message: Message, peer: &str| {
+        let error = login.send_message(message, peer, MessageSendConfig::default()).unwrap_err();
+        assert_eq!(error.code(), ErrorCode::CommonModuleParamsInvalid, "{error}");
+    };
+    refused(Message::text("hi"), ME);
+    refused(Message::text(" \n"), "bob");
+    refused(Message::command(Vec::new()), "bob");
+    refused(Message::default(), "bob");
+    refused(Message::text("hi"), "");
+    let again = MessageSendConfig { is_retry_send: true, ..MessageSendConfig::default() };
+    assert!(login.send_message(Message::text("hi"), "bob", again).is_err());
+    assert!(login.list().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_message_from_ones_other_device_is_received_and_sent() {
+    let login = Login::online().await;
+    let push = login.fake.0.lock().write("bob", ME, "from the other device");
+    login.frame(push).await;
+    login.until(|login| !login.received().is_empty()).await;
+    let directions = login.events(|event| match event {
+        Event::PeerMessageReceived(event) => Some(event.message_list[0].direction),
+        _ => None,
+    });
+    assert_eq!(directions, [0]);
+    assert_eq!(login.list().await[0].unread_message_count, 0);
+}
+
+#[tokio::test]
+async fn history_walks_both_ways_over_what_is_not_held() {
+    let login = Login::new();
+    for number in 1..=2_500 {
+        login.fake.0.lock().write("bob", "bob", &number.to_string());
+    }
+    login.connect().await;
+    // Of 2,500 messages the last 1,000 are caught up with.
+    login.until(|login| login.received().len() == 1_000).await;
+    assert_eq!(login.received()[0].0, "1501");
+    assert_eq!(login.list().await[0].unread_message_count, 2_500);
+    assert_eq!(login.history(30, true, None).await, numbered(2_471..=2_500));
+    assert_eq!(login.history(30, false, None).await, numbered(1..=30));
+    let anchor = login.page(1, false, Some(Message { order_key: 150_900, ..Message::default() })).await.remove(0);
+    assert_eq!(text(&anchor), "1510");
+    assert_eq!(login.history(30, true, Some(anchor.clone())).await, numbered(1_480..=1_509));
+    let oldest = login.page(30, false, None).await.remove(29);
+    assert_eq!(login.history(5, false, Some(oldest)).await, numbered(31..=35));
+    // Without a connection a page ends where the hole begins.
+    login.disconnect();
+    assert_eq!(login.history(100, true, Some(anchor)).await, numbered(1_480..=1_509));
+    assert_eq!(login.history(100, false, None).await, numbered(1..=35));
+}
+
+#[tokio::test]
+async fn reading_takes_the_unread_count_away_everywhere() {
+    let login = Login::online().await;
+    for number in 1..=3 {
+        let push = login.fake.0.lock().write("bob", "bob", &number.to_string());
+        login.frame(push).await;
+    }
+    login.until(|login| login.totals().last() == Some(&3)).await;
+    let request = ClearConversationUnreadMessageCountRequest {
+        conversation_id: "bob".into(),
+        conversation_type: 0,
+        through_seq: 2,
+    };
+    login.data.call(request).await.unwrap();
+    login.until(|login| login.totals().last() == Some(&1)).await;
+    let list = login.list().await;
+    assert_eq!((list[0].unread_message_count, list[0].read_message_seq), (1, 2));
+}
+
+#[tokio::test]
+async fn a_device_begins_again_after_a_restored_backup() {
+    let login = Login::online().await;
+    let push = login.fake.0.lock().write("bob", "bob", "1");
+    login.frame(push).await;
+    login.until(|login| login.received().len() == 1).await;
+    login.disconnect();
+    {
+        let mut world = login.fake.0.lock();
+        world.restore_backup();
+        world.write("cem", "cem", "2");
+    }
+    login.connect().await;
+    login.until(|login| login.received().len() == 2).await;
+    let names: Vec<String> = login.list().await.into_iter().map(|shown| shown.conversation_id).collect();
+    assert_eq!(names, ["cem"]);
+}
+
+#[tokio::test]
+async fn a_new_process_goes_on_where_the_old_one_ended() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ann.db");
+    let fake = Fake::default();
+    fake.0.lock().write("bob", "bob", "1");
+    let login = Login::with(fake.clone(), Some(&file));
+    login.connect().await;
+    login.until(|login| login.received().len() == 1).await;
+    login.disconnect();
+    let unsent = login.send("bob", "unsent");
+    login
+        .until(|login| login.events(|event| matches!(event, Event::ConversationChanged(_)).then_some(())).len() >= 2)
+        .await;
+    login.data.close().await;
+    assert_eq!(unsent.await.unwrap().unwrap_err().code(), ErrorCode::NetworkModuleUserIsNotLogged);
+
+    fake.0.lock().events.clear();
+    fake.0.lock().write("bob", "bob", "2");
+    let login = Login::with(fake, Some(&file));
+    assert_eq!(login.history(10, true, None).await, ["1", "unsent"]);
+    login.connect().await;
+    login.until(|login| !login.received().is_empty()).await;
+    assert_eq!(login.received(), [("2".to_owned(), false)]);
+    let page = login.page(10, true, None).await;
+    assert_eq!(page.iter().map(text).collect::<Vec<_>>(), ["1", "unsent", "2"]);
+    assert_eq!(page[1].sent_status, MessageSentStatus::Failed as i32);
+    login.data.close().await;
+}
+
+#[tokio::test]
+async fn a_lost_hint_is_found_by_the_audit() {
+    let login = Login::online().await;
+    login.fake.0.lock().write("bob", "bob", "nobody told");
+    login.clock.advance(600_000);
+    login.until(|login| login.received().len() == 1).await;
+    assert_eq!(login.states().len(), 2, "an audit is not a login");
+}

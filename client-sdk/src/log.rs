@@ -1,0 +1,157 @@
+//! The SDK's log: rotating files, or nothing at all. What the SDK says goes through `tracing`; an app that has a subscriber of
+//! its own gets it there and needs none of this.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use parking_lot::Mutex;
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer, Registry, reload};
+
+use crate::zim::Zim;
+
+/// Files kept, as the reference.
+const FILES: usize = 3;
+/// Bytes of each, as the reference.
+const FILE_BYTES: u64 = 5 << 20;
+
+/// How much is logged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogLevel {
+    /// Everything.
+    Debug,
+    /// What one wants to know afterwards.
+    #[default]
+    Info,
+    /// What may be wrong.
+    Warn,
+    /// What is wrong.
+    Error,
+    /// The reference's level for what is sent to it; here as `Error`.
+    Report,
+    /// Nothing.
+    Disable,
+}
+
+/// The reference's `ZIMLogConfig`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LogConfig {
+    /// How much.
+    pub log_level: LogLevel,
+    /// The folder of the files: `zim.log`, then `zim.1.log` and `zim.2.log`, of 5 MB each. `None`: standard error.
+    pub log_path: Option<PathBuf>,
+}
+
+impl LogLevel {
+    fn filter(self) -> LevelFilter {
+        match self {
+            Self::Debug => LevelFilter::DEBUG,
+            Self::Info => LevelFilter::INFO,
+            Self::Warn => LevelFilter::WARN,
+            Self::Error | Self::Report => LevelFilter::ERROR,
+            Self::Disable => LevelFilter::OFF,
+        }
+    }
+}
+
+static FILTER: OnceLock<reload::Handle<LevelFilter, Registry>> = OnceLock::new();
+static OUTPUT: Mutex<Option<Rotating>> = Mutex::new(None);
+
+impl Zim {
+    /// How much is logged, and where (reference: `setLogConfig`). The first call installs a subscriber for the process, unless
+    /// the app has one: then the app's own decides.
+    pub fn set_log_config(&self, config: &LogConfig) {
+        *OUTPUT.lock() = config.log_path.as_deref().map(Rotating::new);
+        let level = config.log_level.filter();
+        if let Some(filter) = FILTER.get() {
+            // Fails only when the subscriber is gone, and with it the log.
+            let _ = filter.reload(level);
+            return;
+        }
+        let (filter, handle) = reload::Layer::new(level);
+        let layer = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(|| Output).with_filter(filter);
+        if tracing_subscriber::registry().with(layer).try_init().is_ok() {
+            // Nobody else can have set it: only one subscriber is ever installed.
+            let _ = FILTER.set(handle);
+        }
+    }
+}
+
+/// Wherever the log goes at the moment.
+struct Output;
+
+impl Write for Output {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        match &mut *OUTPUT.lock() {
+            Some(files) => files.write(line),
+            None => io::stderr().write(line),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A file that makes room for the next one when it is full.
+struct Rotating {
+    folder: PathBuf,
+    file: Option<(File, u64)>,
+}
+
+impl Rotating {
+    fn new(folder: &Path) -> Self {
+        Self { folder: folder.to_owned(), file: None }
+    }
+
+    fn path(&self, age: usize) -> PathBuf {
+        self.folder.join(if age == 0 { "zim.log".to_owned() } else { format!("zim.{age}.log") })
+    }
+
+    fn open(&self) -> io::Result<(File, u64)> {
+        std::fs::create_dir_all(&self.folder)?;
+        let file = OpenOptions::new().create(true).append(true).open(self.path(0))?;
+        let length = file.metadata()?.len();
+        Ok((file, length))
+    }
+
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if self.file.as_ref().is_some_and(|(_, length)| length + line.len() as u64 > FILE_BYTES) {
+            self.file = None;
+            for age in (1..FILES).rev() {
+                // The older one may not be there yet.
+                let _ = std::fs::rename(self.path(age - 1), self.path(age));
+            }
+        }
+        if self.file.is_none() {
+            self.file = Some(self.open()?);
+        }
+        let Some((file, length)) = &mut self.file else { return Ok(0) };
+        let written = file.write(line)?;
+        *length += written as u64;
+        Ok(written)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn three_files_are_kept_and_none_grows_over_its_size() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut log = Rotating::new(folder.path());
+        let line = vec![b'x'; 1 << 20];
+        for _ in 0..23 {
+            log.write(&line).unwrap();
+        }
+        let mut sizes: Vec<u64> =
+            std::fs::read_dir(folder.path()).unwrap().map(|file| file.unwrap().metadata().unwrap().len()).collect();
+        sizes.sort_unstable();
+        assert_eq!(sizes, [3 << 20, 5 << 20, 5 << 20]);
+    }
+}

@@ -1,0 +1,248 @@
+//! The rules of the three logs: what of a push, of a page or of a head is new, and what it moves.
+
+use zim_protocol::{ConversationHead, FeedEntry, LogKind, MessageEntry, Page, Push, feed_entry::Detail};
+
+use super::core::Core;
+use super::pulls::{LIVE, Pull};
+use super::state::{Change, Name, Origin, State};
+
+/// Messages of one conversation that are caught up with; what lies further back is a hole, and history fills it.
+const CATCH_UP_MESSAGES: u64 = 1_000;
+
+impl Core {
+    /// A push, of the event stream or of a response.
+    pub fn push(&mut self, push: Push, origin: Origin) {
+        if push.from == 0 || push.to < push.from {
+            return;
+        }
+        match LogKind::try_from(push.log) {
+            Ok(LogKind::Messages) => self.push_messages(push),
+            Ok(LogKind::Changes) => self.push_changes(push),
+            Ok(LogKind::Feed) => self.push_feed(push, origin),
+            // A log of a later version: an old client is never stuck at something new.
+            Ok(LogKind::Unspecified) | Err(_) => {}
+        }
+    }
+
+    /// The answer to a pull.
+    pub fn page(&mut self, ticket: u64, page: Page) {
+        let Some(Pull { name, after_seq, after_rev }) = self.pulls.remove(&ticket) else { return };
+        let Some(state) = self.conversations.get_mut(&name) else { return };
+        state.pulling = None;
+        let mut from = after_seq + 1;
+        if page.reset {
+            // What changed since cannot be told any more, so nothing that is held can be trusted.
+            from = page.messages.first().map_or(page.through_seq + 1, |first| first.seq);
+            state.held.clear();
+            state.known = false;
+            state.uncounted = true;
+            // Intervals of this step that were not stored yet are gone too.
+            self.dirty.insert(name.clone(), Vec::new());
+            self.output.batch.changes.push(Change::Drop(name.clone()));
+        }
+        let raise_after = state.seq;
+        count(state, &self.viewer, &page.messages);
+        state.head_seq = state.head_seq.max(page.through_seq);
+        state.head_rev = state.head_rev.max(page.through_rev);
+        state.target_seq = state.target_seq.max(page.end_seq);
+        state.target_rev = state.target_rev.max(page.end_rev);
+        let is_forward = page.through_seq > after_seq || page.through_rev > after_rev;
+        if !is_forward {
+            // What was heard of does not exist for this user.
+            state.target_seq = page.end_seq;
+            state.target_rev = page.end_rev;
+        }
+        state.seq = state.seq.max(page.through_seq);
+        state.rev = state.rev.max(page.through_rev);
+        // Without a step forward only a hint that came meanwhile is a reason to ask again; the next sync looks after the rest.
+        let (is_known, is_behind) = (state.known, state.dirty || is_forward && state.is_behind());
+        self.cover(&name, from, page.through_seq);
+        self.moved(&name);
+        let changes = &mut self.output.batch.changes;
+        if !page.messages.is_empty() {
+            changes.push(Change::Messages { name: name.clone(), entries: page.messages, raise_after });
+        }
+        if !page.changes.is_empty() {
+            changes.push(Change::Changes { name: name.clone(), entries: page.changes });
+        }
+        if !is_known {
+            self.ask_about(&name);
+        }
+        if is_behind {
+            self.want_pull(&name, LIVE);
+        }
+    }
+
+    fn push_messages(&mut self, push: Push) {
+        let Some(name) = push.conversation.as_ref().map(Name::from) else { return };
+        if !self.conversations.contains_key(&name) {
+            if push.from > 1 {
+                // It has a past that this device knows nothing of; its head says how much of it matters.
+                self.want_sync();
+                return;
+            }
+            self.open(&name);
+        }
+        let Some(state) = self.conversations.get_mut(&name) else { return };
+        let (from, to, mut entries) = (push.from, push.to, push.messages);
+        if to <= state.seq {
+            return;
+        }
+        let is_next = from <= state.seq + 1;
+        let is_counted_next = from <= state.head_seq + 1 && to > state.head_seq;
+        if !is_next && !is_counted_next {
+            state.target_seq = state.target_seq.max(to);
+            if state.known {
+                self.want_pull(&name, LIVE);
+            } else {
+                self.want_sync();
+            }
+            return;
+        }
+        // Next to what is counted but not to what was raised, it is stored and counted; the pull under way raises it.
+        let (begin, raise_after) = if is_next { (state.seq + 1, state.seq) } else { (state.head_seq + 1, u64::MAX) };
+        entries.retain(|entry| (begin..=to).contains(&entry.seq));
+        count(state, &self.viewer, &entries);
+        state.head_seq = state.head_seq.max(to);
+        if is_next {
+            state.seq = to;
+        }
+        let (is_known, is_behind) = (state.known, state.is_behind());
+        self.cover_push(&name, begin, to, &entries);
+        self.moved(&name);
+        self.output.batch.changes.push(Change::Messages { name: name.clone(), entries, raise_after });
+        if !is_known {
+            self.ask_about(&name);
+        }
+        if is_behind {
+            self.want_pull(&name, LIVE);
+        }
+    }
+
+    fn push_changes(&mut self, push: Push) {
+        let Some(name) = push.conversation.as_ref().map(Name::from) else { return };
+        let Some(state) = self.conversations.get_mut(&name) else {
+            self.want_sync();
+            return;
+        };
+        let (from, to, mut entries) = (push.from, push.to, push.changes);
+        if to <= state.rev {
+            return;
+        }
+        state.target_rev = state.target_rev.max(to);
+        if from > state.rev + 1 {
+            self.want_pull(&name, LIVE);
+            return;
+        }
+        entries.retain(|entry| entry.rev > state.rev && entry.rev <= to);
+        state.rev = to;
+        state.head_rev = state.head_rev.max(to);
+        self.moved(&name);
+        self.output.batch.changes.push(Change::Changes { name, entries });
+    }
+
+    fn push_feed(&mut self, push: Push, origin: Origin) {
+        if push.to <= self.position.pos {
+            return;
+        }
+        if push.from > self.position.pos + 1 {
+            self.want_sync();
+            return;
+        }
+        self.apply_feed(push.feed, push.to, origin);
+    }
+
+    /// Applies the feed after the present position, to `through`.
+    pub(super) fn apply_feed(&mut self, entries: Vec<FeedEntry>, through: u64, origin: Origin) {
+        let known = self.position.pos;
+        for entry in entries.into_iter().filter(|entry| entry.pos > known) {
+            match entry.detail {
+                Some(Detail::Conversation(head)) => self.apply_head(head),
+                Some(Detail::Read(mark)) => {
+                    let name = mark.conversation.as_ref().map(Name::from);
+                    // Of a conversation that is not known yet, the head brings the mark.
+                    if let Some(name) = name.filter(|name| self.conversations.contains_key(name)) {
+                        if let Some(state) = self.conversations.get_mut(&name) {
+                            state.tally.read(&mark);
+                        }
+                        self.touch(&name);
+                    }
+                }
+                Some(Detail::Profile(info)) => {
+                    self.output.batch.changes.push(Change::Profile { info: Box::new(info), origin });
+                }
+                None => {}
+            }
+        }
+        if through > known {
+            self.position.pos = through;
+            self.position_moved = true;
+        }
+    }
+
+    /// The server describes a conversation. What is older than what is known changes nothing but what only heads tell.
+    pub(super) fn apply_head(&mut self, head: ConversationHead) {
+        let Some(name) = head.conversation.as_ref().map(Name::from) else { return };
+        self.open(&name);
+        let Some(state) = self.conversations.get_mut(&name) else { return };
+        if !state.known {
+            // Changes to messages that are not held are dropped: there is nothing to catch up with.
+            state.rev = state.rev.max(head.end_rev);
+        }
+        state.asked = false;
+        let is_old = head.end_seq < state.head_seq;
+        state.known = !(is_old && state.uncounted);
+        state.uncounted &= is_old;
+        if !is_old {
+            state.tally.set(&head);
+            state.head_seq = head.end_seq;
+            state.last_ts = state.last_ts.max(head.last_ts);
+        } else {
+            state.tally.set_base(&head);
+        }
+        state.head_rev = state.head_rev.max(head.end_rev);
+        let too_old = head.last_ts < self.horizon_ms;
+        let start = if too_old { head.end_seq } else { head.end_seq.saturating_sub(CATCH_UP_MESSAGES) };
+        let start = start.max(head.floor_seq).max(head.from_seq.saturating_sub(1)).min(head.end_seq);
+        state.seq = state.seq.max(start);
+        let is_known = state.known;
+        if let Some(last) = head.last_message.as_ref().filter(|last| !last.content.is_empty()) {
+            self.cover(&name, last.seq, last.seq);
+        }
+        self.touch(&name);
+        self.output.batch.changes.push(Change::Head(Box::new(head)));
+        if !is_known {
+            self.ask_about(&name);
+        }
+    }
+
+    /// A conversation without a head gets one, once.
+    pub(super) fn ask_about(&mut self, name: &Name) {
+        if let Some(state) = self.conversations.get_mut(name)
+            && !std::mem::replace(&mut state.asked, true)
+        {
+            self.want_sync();
+        }
+    }
+
+    /// The positions of a push are held, but for one's own messages that came back without content.
+    fn cover_push(&mut self, name: &Name, begin: u64, to: u64, entries: &[MessageEntry]) {
+        let mut lo = begin;
+        for hole in entries.iter().filter(|entry| entry.content.is_empty()) {
+            self.cover(name, lo, hole.seq - 1);
+            lo = hole.seq + 1;
+        }
+        self.cover(name, lo, to);
+    }
+}
+
+/// Counts what follows the head, in order.
+fn count(state: &mut State, viewer: &str, entries: &[MessageEntry]) {
+    for entry in entries {
+        if entry.seq > state.head_seq {
+            state.tally.count(entry, viewer);
+            state.head_seq = entry.seq;
+        }
+        state.last_ts = state.last_ts.max(entry.ts);
+    }
+}

@@ -1,0 +1,83 @@
+//! Pulls: which conversations are behind, and in which order they are asked for.
+
+use zim_protocol::PullRequest;
+
+use super::core::Core;
+use super::state::{Name, Request};
+
+/// Pulls under way at the same time: enough to fill the pipe, few enough to let live traffic through.
+const MAX_PULLS: usize = 4;
+/// The rank of a pull that somebody waits for: before all that is only caught up with.
+pub(super) const LIVE: i64 = i64::MIN;
+
+/// A pull under way.
+#[derive(Debug)]
+pub(super) struct Pull {
+    pub(super) name: Name,
+    pub(super) after_seq: u64,
+    pub(super) after_rev: u64,
+}
+
+impl Core {
+    /// A pull that was refused. The next sync tries again.
+    pub fn pull_failed(&mut self, ticket: u64) {
+        if let Some(pull) = self.pulls.remove(&ticket)
+            && let Some(state) = self.conversations.get_mut(&pull.name)
+        {
+            state.pulling = None;
+        }
+    }
+
+    /// Conversations that are behind, in the background; the newest first.
+    pub(super) fn want_pulls(&mut self) {
+        let behind: Vec<(Name, i64)> = self
+            .conversations
+            .iter()
+            .filter(|(_, state)| state.is_behind())
+            .map(|(name, state)| (name.clone(), state.last_ts.saturating_neg()))
+            .collect();
+        for (name, rank) in behind {
+            self.want_pull(&name, rank);
+        }
+    }
+
+    pub(super) fn want_pull(&mut self, name: &Name, rank: i64) {
+        if !self.is_online || !self.pulls_enabled {
+            return;
+        }
+        let Some(state) = self.conversations.get_mut(name) else { return };
+        if state.pulling.is_some() {
+            // Its answer looks again.
+            return;
+        }
+        match state.rank {
+            Some(queued) if queued <= rank => return,
+            Some(queued) => {
+                self.queue.remove(&(queued, name.clone()));
+            }
+            None => {}
+        }
+        state.rank = Some(rank);
+        self.queue.insert((rank, name.clone()));
+    }
+
+    /// Starts what is wanted.
+    pub(super) fn pump(&mut self) {
+        while self.is_online && self.pulls.len() < MAX_PULLS {
+            let Some((_, name)) = self.queue.pop_first() else { break };
+            let Some(state) = self.conversations.get_mut(&name) else { continue };
+            state.rank = None;
+            if !state.is_behind() {
+                continue;
+            }
+            self.ticket += 1;
+            let ticket = self.ticket;
+            state.pulling = Some(ticket);
+            state.dirty = false;
+            let (after_seq, after_rev) = (state.seq, state.rev);
+            let request = PullRequest { conversation: Some(name.to_ref()), after_seq, after_rev, bytes: 0 };
+            self.pulls.insert(ticket, Pull { name, after_seq, after_rev });
+            self.output.requests.push(Request::Pull { ticket, request });
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! A real client with its own local database, and a memory of every event that it raised.
+
+use std::collections::HashMap;
+use std::ops::Deref;
+use std::path::Path;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tempfile::TempDir;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use zim_client_sdk::{MessageSendNotification, Zim};
+use zim_protocol::message::Body;
+use zim_protocol::{
+    Conversation, ConversationFilterOption, ConversationQueryConfig, ConversationSyncState,
+    ConversationTotalUnreadMessageCountQueryConfig, ConversationType, Event, EventKind, Message, MessageQueryConfig,
+    MessageQueryMode, MessageSendConfig,
+};
+
+use crate::wait::{eventually, soon};
+
+/// The folder of a device's local database; it outlives the client.
+#[derive(Clone, Debug)]
+pub struct Home(Arc<TempDir>);
+
+impl Default for Home {
+    fn default() -> Self {
+        Self(Arc::new(tempfile::tempdir().unwrap()))
+    }
+}
+
+impl Home {
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+/// A client; everything that [`Zim`] does, it does.
+#[derive(Debug)]
+pub struct Device {
+    zim: Zim,
+    home: Home,
+    seen: watch::Receiver<Vec<Event>>,
+    taken: Mutex<HashMap<EventKind, usize>>,
+    recorder: JoinHandle<()>,
+}
+
+impl Deref for Device {
+    type Target = Zim;
+
+    fn deref(&self) -> &Zim {
+        &self.zim
+    }
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        self.recorder.abort();
+    }
+}
+
+impl Device {
+    pub(crate) fn new(zim: Zim, home: Home) -> Self {
+        let (sender, seen) = watch::channel(Vec::new());
+        let mut events = zim.events();
+        let recorder = tokio::spawn(async move {
+            while let Some(event) = events.next().await {
+                let event = event.expect("the recorder was too slow for the events");
+                sender.send_modify(|seen| seen.push(event));
+            }
+        });
+        Self { zim, home, seen, taken: Mutex::default(), recorder }
+    }
+
+    /// Where its local database is.
+    pub fn home(&self) -> Home {
+        self.home.clone()
+    }
+
+    /// Every event so far.
+    pub fn seen(&self) -> Vec<Event> {
+        self.seen.borrow().clone()
+    }
+
+    /// Every event of a kind so far.
+    pub fn seen_of(&self, kind: EventKind) -> Vec<Event> {
+        self.seen.borrow().iter().filter(|event| event.kind() == kind).cloned().collect()
+    }
+
+    /// The next event of a kind that [`Device::next`] has not returned yet.
+    pub async fn next(&self, kind: EventKind) -> Event {
+        let at = {
+            let mut taken = self.taken.lock();
+            let taken = taken.entry(kind).or_default();
+            *taken += 1;
+            *taken - 1
+        };
+        self.until(&format!("event {at} of {kind}"), |seen| {
+            seen.iter().filter(|event| event.kind() == kind).nth(at).cloned()
+        })
+        .await
+    }
+
+    /// What `look` finds among all events, as soon as it finds something.
+    pub async fn until<T>(&self, what: &str, mut look: impl FnMut(&[Event]) -> Option<T>) -> T {
+        let mut seen = self.seen.clone();
+        let found = tokio::time::timeout(crate::wait::PATIENCE, async {
+            loop {
+                if let Some(found) = look(&seen.borrow_and_update()) {
+                    return found;
+                }
+                // Fails when the client is destroyed; then nothing will come.
+                if seen.changed().await.is_err() {
+                    return look(&seen.borrow()).unwrap_or_else(|| panic!("{what}: the events have ended"));
+                }
+            }
+        })
+        .await;
+        let kinds: Vec<&str> = self.seen.borrow().iter().map(|event| event.kind().name()).collect();
+        found.unwrap_or_else(|_| panic!("in vain: {what}; seen: {kinds:?}"))
+    }
+
+    /// Sends a text and returns the message as the server stored it.
+    pub async fn say(&self, to: &str, text: &str) -> Message {
+        let sent = soon(self.send(to, Message::text(text))).await;
+        sent.unwrap_or_else(|error| panic!("{text:?} to {to}: {error}"))
+    }
+
+    /// Sends a message.
+    pub fn send(
+        &self,
+        to: &str,
+        message: Message,
+    ) -> impl Future<Output = Result<Message, zim_client_sdk::Error>> + use<> {
+        let (config, notification) = (MessageSendConfig::default(), MessageSendNotification::default());
+        let sent = self.zim.send_message(message, to, ConversationType::Peer, config, notification);
+        async move { sent.await.map(|sent| sent.message.expect("the message")) }
+    }
+
+    /// The first message with this text that was received, as soon as there is one.
+    pub async fn hears(&self, text: &str) -> Message {
+        self.until(&format!("a message {text:?}"), |seen| {
+            received(seen).into_iter().map(|(message, _)| message).find(|message| is_text(message, text))
+        })
+        .await
+    }
+
+    /// Every message that was received in a conversation, in order, and whether it was an offline message.
+    pub fn heard_from(&self, peer: &str) -> Vec<(Message, bool)> {
+        let all = received(&self.seen.borrow());
+        all.into_iter().filter(|(message, _)| message.conversation_id == peer).collect()
+    }
+
+    /// Waits until it has caught up with the server once more than `before` times.
+    pub async fn caught_up(&self, before: usize) {
+        self.until("catching up", |seen| {
+            let finished = seen.iter().filter(|event| {
+                matches!(event, Event::ConversationSyncStateChanged(event)
+                    if event.state == ConversationSyncState::Finished as i32)
+            });
+            (finished.count() > before).then_some(())
+        })
+        .await;
+    }
+
+    /// How often it has caught up.
+    pub fn times_caught_up(&self) -> usize {
+        let of_state = |event: &Event| {
+            matches!(event, Event::ConversationSyncStateChanged(event)
+                if event.state == ConversationSyncState::Finished as i32)
+        };
+        self.seen.borrow().iter().filter(|event| of_state(event)).count()
+    }
+
+    /// All of a conversation, page by page from the newest to the oldest, ascending.
+    pub async fn history(&self, peer: &str) -> Vec<Message> {
+        self.history_by(peer, MessageQueryMode::General).await
+    }
+
+    /// As [`Device::history`], from where `mode` says.
+    pub async fn history_by(&self, peer: &str, mode: MessageQueryMode) -> Vec<Message> {
+        let mut all: Vec<Message> = Vec::new();
+        loop {
+            let config = MessageQueryConfig {
+                next_message: all.first().cloned(),
+                count: 100,
+                reverse: true,
+                mode: mode as i32,
+            };
+            let page = soon(self.zim.query_history_message(peer, ConversationType::Peer, config)).await.unwrap();
+            if page.message_list.is_empty() {
+                return all;
+            }
+            all.splice(0..0, page.message_list);
+        }
+    }
+
+    /// The conversation with a user.
+    pub async fn conversation(&self, peer: &str) -> Conversation {
+        let found = soon(self.zim.query_conversation(peer, ConversationType::Peer)).await.unwrap();
+        found.conversation.expect("a conversation")
+    }
+
+    /// The first 100 conversations.
+    pub async fn conversations(&self) -> Vec<Conversation> {
+        let config = ConversationQueryConfig { next_conversation: None, count: 100 };
+        let filter = ConversationFilterOption::default();
+        soon(self.zim.query_conversation_list(config, filter)).await.unwrap().conversation_list
+    }
+
+    /// All that is unread.
+    pub async fn total_unread(&self) -> i64 {
+        let config = ConversationTotalUnreadMessageCountQueryConfig::default();
+        let found = soon(self.zim.query_conversation_total_unread_message_count(config)).await;
+        found.unwrap().unread_message_count
+    }
+
+    /// Waits until a conversation has so many unread messages.
+    pub async fn has_unread(&self, peer: &str, count: i64) {
+        let mut last = None;
+        eventually(&format!("{count} unread from {peer}"), async || {
+            let found = self.zim.query_conversation(peer, ConversationType::Peer).await.ok()?;
+            last = found.conversation.map(|conversation| conversation.unread_message_count);
+            (last == Some(count)).then_some(())
+        })
+        .await;
+    }
+
+    /// Clears a conversation's unread count.
+    pub async fn read(&self, peer: &str) {
+        soon(self.zim.clear_conversation_unread_message_count(peer, ConversationType::Peer)).await.unwrap();
+    }
+}
+
+fn received(seen: &[Event]) -> Vec<(Message, bool)> {
+    let mut all = Vec::new();
+    for event in seen {
+        if let Event::PeerMessageReceived(event) = event {
+            let is_offline = event.info.is_some_and(|info| info.is_offline_message);
+            all.extend(event.message_list.iter().map(|message| (message.clone(), is_offline)));
+        }
+    }
+    all
+}
+
+/// Whether a message is this text.
+pub fn is_text(message: &Message, text: &str) -> bool {
+    matches!(&message.body, Some(Body::Text(body)) if body.message == text)
+}
+
+/// The texts of messages; of others their type.
+pub fn texts<'a>(messages: impl IntoIterator<Item = &'a Message>) -> Vec<String> {
+    let text = |message: &Message| match &message.body {
+        Some(Body::Text(body)) => body.message.clone(),
+        _ => format!("type {}", message.r#type),
+    };
+    messages.into_iter().map(text).collect()
+}

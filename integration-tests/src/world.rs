@@ -1,0 +1,282 @@
+//! A server and its clients, from the first to the last moment of a test.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use tempfile::TempDir;
+use tokio::runtime::Handle;
+use zim_client_sdk::{Config as ClientConfig, Trust, Zim};
+use zim_protocol::clock::Clock;
+use zim_protocol::token::Token;
+use zim_protocol::{LoginConfig, LoginRequest};
+use zim_server::Server;
+use zim_server::config::Config;
+
+use crate::database::TestDatabase;
+use crate::device::{Device, Home};
+use crate::link::Link;
+use crate::logs::Errors;
+use crate::raw::{Raw, hello};
+use crate::wait::{eventually, soon};
+
+/// When every test begins, Unix milliseconds.
+pub const START_MS: i64 = 1_800_000_000_000;
+/// How far the clock moves at a step where a test lets time pass.
+const STEP_MS: i64 = 250;
+/// A token that outlives every test that does not test it, seconds.
+const TOKEN_S: i64 = 24 * 3_600;
+
+/// The server of one test, its clock and its clients.
+#[derive(Debug)]
+pub struct World {
+    /// The time of server and clients: it moves when the test says so.
+    pub clock: Clock,
+    server: Option<Server>,
+    settings: Config,
+    data: TempDir,
+    clients: Mutex<Vec<Zim>>,
+    errors: Errors,
+    tasks_before: usize,
+    // The last to go: the server must have closed it.
+    _database: TestDatabase,
+}
+
+impl World {
+    /// A server with settings that no well-behaved test meets the bounds of.
+    pub async fn new() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    /// A server with settings of the test's own. Rates are far away unless it sets them, because the clock stands still.
+    pub async fn with(edit: impl FnOnce(&mut Config)) -> Self {
+        let errors = Errors::listen();
+        drop(errors.take());
+        let tasks_before = Handle::current().metrics().num_alive_tasks();
+        let data = tempfile::tempdir().unwrap();
+        let database = TestDatabase::fresh(data.path());
+        let mut settings = Config::local(data.path().join("data"));
+        settings.database = database.url.clone();
+        let many = 1_000_000;
+        settings.limits.messages_per_second = many;
+        settings.limits.message_burst = many;
+        settings.limits.requests_per_second = many;
+        settings.limits.request_burst = many;
+        settings.limits.pulls_per_second = many;
+        settings.limits.pull_burst = many;
+        edit(&mut settings);
+        let mut world = Self {
+            clock: Clock::manual(START_MS),
+            server: None,
+            settings,
+            data,
+            clients: Mutex::default(),
+            errors,
+            tasks_before,
+            _database: database,
+        };
+        world.start_server().await;
+        world
+    }
+
+    /// The server.
+    pub fn server(&self) -> &Server {
+        self.server.as_ref().expect("the server runs")
+    }
+
+    /// Starts it again, with what it stored.
+    pub async fn start_server(&mut self) {
+        assert!(self.server.is_none(), "it runs already");
+        let server = Server::start_with(self.settings.clone(), self.clock.clone()).await.expect("a server");
+        // A client that reconnects finds it where it was.
+        self.settings.listen = server.local_addr();
+        self.server = Some(server);
+    }
+
+    /// Stops it as an operator does.
+    pub async fn stop_server(&mut self) {
+        let server = self.server.take().expect("the server runs");
+        assert_eq!(soon(server.stop()).await, 0, "tasks that the server left behind");
+    }
+
+    /// Where clients connect.
+    pub fn address(&self) -> SocketAddr {
+        self.settings.listen
+    }
+
+    /// The first app.
+    pub fn app_id(&self) -> u32 {
+        self.server().first_app().app_id
+    }
+
+    /// A token of the first app for `user_id`, good for a day.
+    pub fn token(&self, user_id: &str) -> String {
+        self.token_for(user_id, TOKEN_S)
+    }
+
+    /// A token of the first app, good for so many seconds.
+    pub fn token_for(&self, user_id: &str, seconds: i64) -> String {
+        let app = self.server().first_app();
+        Token::generate(app.app_id, user_id, &app.server_secret, self.clock.now_s(), seconds).unwrap()
+    }
+
+    /// A login with a token of the first app.
+    pub fn with_token(&self, user_id: &str) -> LoginConfig {
+        LoginConfig { token: self.token(user_id), ..LoginConfig::default() }
+    }
+
+    /// The settings of a client of the first app, in memory until told otherwise.
+    pub fn client_config(&self) -> ClientConfig {
+        self.client_config_at(self.address())
+    }
+
+    fn client_config_at(&self, address: SocketAddr) -> ClientConfig {
+        ClientConfig::new(self.app_id(), &address.to_string())
+            .trust(Trust::Fingerprint(self.server().fingerprint().0))
+            .clock(self.clock.clone())
+    }
+
+    /// A client that is not logged in.
+    pub fn client(&self) -> Device {
+        self.client_with(|config| config)
+    }
+
+    /// As [`World::client`], with settings of the test's own.
+    pub fn client_with(&self, edit: impl FnOnce(ClientConfig) -> ClientConfig) -> Device {
+        self.client_at(Home::default(), edit)
+    }
+
+    /// A client on a device that was there before.
+    pub fn client_at(&self, home: Home, edit: impl FnOnce(ClientConfig) -> ClientConfig) -> Device {
+        let config = edit(self.client_config().data_dir(home.path()));
+        let zim = Zim::new(config).expect("a client");
+        self.clients.lock().push(zim.clone());
+        Device::new(zim, home)
+    }
+
+    /// A client of `user_id`, logged in and caught up.
+    pub async fn user(&self, user_id: &str) -> Device {
+        self.login(self.client(), user_id).await
+    }
+
+    /// Another device of somebody.
+    pub async fn device(&self, user_id: &str) -> Device {
+        self.user(user_id).await
+    }
+
+    /// As [`World::user`], on a device that was there before.
+    pub async fn user_at(&self, home: Home, user_id: &str) -> Device {
+        self.login(self.client_at(home, |config| config), user_id).await
+    }
+
+    /// As [`World::user`], over a link.
+    pub async fn user_via(&self, link: &Link, user_id: &str) -> Device {
+        let address = link.address().to_string();
+        self.login(self.client_with(|config| config.server(&address)), user_id).await
+    }
+
+    /// Logs a client in, and waits until it has caught up.
+    pub async fn login(&self, device: Device, user_id: &str) -> Device {
+        let before = device.times_caught_up();
+        soon(device.login(user_id, self.with_token(user_id))).await.expect("a login");
+        device.caught_up(before).await;
+        device
+    }
+
+    /// A link to this server.
+    pub async fn link(&self, seed: u64) -> Link {
+        Link::to(self.address(), seed).await
+    }
+
+    /// A connection that has said nothing.
+    pub async fn raw(&self) -> Raw {
+        let certificate = CertificateDer::from_pem_file(self.data.path().join("data/cert.pem")).unwrap();
+        Raw::connect(self.address(), certificate).await
+    }
+
+    /// A connection after Hello.
+    pub async fn raw_greeted(&self, device: u8) -> Raw {
+        let mut raw = self.raw().await;
+        raw.greet(hello(device)).await;
+        raw
+    }
+
+    /// A connection on which `user_id` is logged in. Devices with different numbers are different.
+    pub async fn raw_user(&self, user_id: &str, device: u8) -> Raw {
+        let mut raw = self.raw_greeted(device).await;
+        raw.call(&self.login_request(user_id)).await.expect("a login");
+        raw
+    }
+
+    /// A login by app sign, as it travels.
+    pub fn login_request(&self, user_id: &str) -> LoginRequest {
+        let app = self.server().first_app();
+        let (app_id, app_sign) = (app.app_id, app.app_sign.clone());
+        LoginRequest { user_id: user_id.to_owned(), app_id, app_sign, ..LoginRequest::default() }
+    }
+
+    /// The operator's key.
+    pub fn admin_key(&self) -> String {
+        std::fs::read_to_string(self.data.path().join("data/admin.key")).unwrap().trim().to_owned()
+    }
+
+    /// The server's data folder.
+    pub fn data_dir(&self) -> std::path::PathBuf {
+        self.data.path().join("data")
+    }
+
+    /// What `look` finds while time passes: for what waits for the clock, as a reconnect does.
+    pub async fn in_time<T>(&self, what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+        eventually(what, async || {
+            let found = look().await;
+            if found.is_none() {
+                self.clock.advance(STEP_MS);
+            }
+            found
+        })
+        .await
+    }
+
+    /// Takes the errors that were logged, because the test provoked them.
+    ///
+    /// # Panics
+    /// There are none.
+    pub fn expect_errors(&self) -> Vec<String> {
+        let errors = self.errors.take();
+        assert!(!errors.is_empty(), "no error was logged");
+        errors
+    }
+
+    /// A well-behaved user is served: what the test did to the server did nothing to others.
+    pub async fn is_well(&self) {
+        let (carl, dora) = (self.user("carl.control").await, self.user("dora.control").await);
+        let text = format!("all is well {}", carl.history("dora.control").await.len());
+        carl.say("dora.control", &text).await;
+        dora.hears(&text).await;
+        soon(carl.logout()).await;
+        soon(dora.logout()).await;
+    }
+
+    /// Ends the test: clients go, the server stops, nothing is left and nothing went wrong unseen.
+    pub async fn end(mut self) {
+        let clients = std::mem::take(&mut *self.clients.lock());
+        for client in clients {
+            soon(client.destroy()).await;
+        }
+        if self.server.is_some() {
+            self.stop_server().await;
+        }
+        let errors = self.errors.take();
+        assert!(errors.is_empty(), "logged as errors: {errors:#?}");
+        let before = self.tasks_before;
+        let left = tokio::time::timeout(Duration::from_secs(5), async {
+            while Handle::current().metrics().num_alive_tasks() > before {
+                tokio::task::yield_now().await;
+            }
+        });
+        let now = Handle::current().metrics();
+        assert!(left.await.is_ok(), "{} tasks are left, {before} were there before", now.num_alive_tasks());
+    }
+}

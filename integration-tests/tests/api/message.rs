@@ -1,0 +1,616 @@
+//! Messages: sending and reading.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use zim_client_sdk::MessageSendNotification;
+use zim_integration_tests::{Device, World, eventually, is_text, refusal, send_text, soon, texts};
+use zim_protocol::message::Body;
+use zim_protocol::{
+    ConversationEvent, ConversationType, ErrorCode, Event, EventKind, Message, MessageDirection, MessageQueryConfig,
+    MessageQueryMode, MessageSendConfig, MessageSentStatus, MessageType, SendMessageRequest,
+};
+
+const PEER: ConversationType = ConversationType::Peer;
+
+fn page(count: i64, reverse: bool, next_message: Option<Message>) -> MessageQueryConfig {
+    MessageQueryConfig { next_message, count, reverse, mode: MessageQueryMode::General as i32 }
+}
+
+async fn history(device: &Device, peer: &str, config: MessageQueryConfig) -> Vec<Message> {
+    soon(device.query_history_message(peer, PEER, config)).await.unwrap().message_list
+}
+
+#[tokio::test]
+async fn send_message_arrives_as_it_was_sent() {
+    let world = World::new().await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    let message = Message { extended_data: "{\"a\":1}".into(), ..Message::text("hello, bob – 你好 👋") };
+    let sent = soon(ann.send("bob", message)).await.unwrap();
+    let got = bob.hears("hello, bob – 你好 👋").await;
+    assert_eq!((sent.direction(), got.direction()), (MessageDirection::Send, MessageDirection::Receive));
+    assert_eq!((sent.conversation_id.as_str(), got.conversation_id.as_str()), ("bob", "ann"));
+    assert_eq!((sent.sender_user_id.as_str(), got.sender_user_id.as_str()), ("ann", "ann"));
+    assert_eq!(sent.message_id, got.message_id);
+    assert!(sent.message_id.parse::<i64>().unwrap() > 0);
+    assert_eq!((sent.message_seq, got.message_seq), (1, 1));
+    assert_eq!((sent.order_key, got.order_key), (100, 100));
+    assert_eq!((sent.timestamp, got.timestamp), (world.clock.now_ms(), world.clock.now_ms()));
+    assert_eq!(sent.sent_status(), MessageSentStatus::Success);
+    assert_eq!(got.extended_data, "{\"a\":1}");
+    assert_eq!(got.r#type(), MessageType::Text);
+    assert_eq!(sent.local_message_id.len(), 32);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn send_message_raises_the_older_event_too() {
+    let world = World::new().await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    ann.say("bob", "hi").await;
+    match bob.next(EventKind::ReceivePeerMessage).await {
+        Event::ReceivePeerMessage(event) => {
+            assert_eq!(event.from_conversation_id, "ann");
+            assert_eq!(texts(&event.message_list), ["hi"]);
+        }
+        other => panic!("{other:?}"),
+    }
+    match bob.next(EventKind::PeerMessageReceived).await {
+        Event::PeerMessageReceived(event) => assert!(!event.info.unwrap().is_offline_message),
+        other => panic!("{other:?}"),
+    }
+    world.end().await;
+}
+
+#[tokio::test]
+async fn send_message_shows_the_message_before_it_is_sent_and_tells_when_it_was() {
+    let world = World::new().await;
+    let (ann, _bob) = (world.user("ann").await, world.user("bob").await);
+    let attached: Arc<Mutex<Option<Message>>> = Arc::default();
+    let slot = Arc::clone(&attached);
+    let notification = MessageSendNotification::default()
+        .on_message_attached(move |message: &Message| *slot.lock() = Some(message.clone()));
+    let sent = ann.send_message(Message::text("hi"), "bob", PEER, MessageSendConfig::default(), notification);
+    let sent = soon(sent).await.unwrap().message.unwrap();
+    let attached = attached.lock().take().expect("attached before it was sent");
+    assert_eq!(attached.sent_status(), MessageSentStatus::Sending);
+    assert_eq!(attached.local_message_id, sent.local_message_id);
+    match ann.next(EventKind::MessageSentStatusChanged).await {
+        Event::MessageSentStatusChanged(event) => {
+            assert_eq!(event.infos[0].status(), MessageSentStatus::Success);
+            assert_eq!(event.infos[0].message.as_ref().unwrap().message_id, sent.message_id);
+        }
+        other => panic!("{other:?}"),
+    }
+    world.end().await;
+}
+
+#[tokio::test]
+async fn send_message_custom_and_its_sub_type_arrive() {
+    let world = World::new().await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    soon(ann.send("bob", Message::custom("{\"dice\":6}", 42))).await.unwrap();
+    let got = bob
+        .until("the custom message", |seen| {
+            seen.iter().find_map(|event| match event {
+                Event::PeerMessageReceived(event) => event.message_list.first().cloned(),
+                _ => None,
+            })
+        })
+        .await;
+    match got.body {
+        Some(Body::Custom(custom)) => assert_eq!((custom.message.as_str(), custom.sub_type), ("{\"dice\":6}", 42)),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(bob.history("ann").await.len(), 1);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn send_message_command_arrives_and_leaves_no_trace() {
+    let world = World::new().await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    let sent = soon(ann.send("bob", Message::command(vec![0, 159, 146, 150]))).await.unwrap();
+    assert_eq!(sent.message_seq, 0);
+    let got = bob
+        .until("the command", |seen| {
+            seen.iter().find_map(|event| match event {
+                Event::PeerMessageReceived(event) => event.message_list.first().cloned(),
+                _ => None,
+            })
+        })
+        .await;
+    match got.body {
+        Some(Body::Command(command)) => assert_eq!(&command.message[..], [0, 159, 146, 150]),
+        other => panic!("{other:?}"),
+    }
+    assert!(bob.conversations().await.is_empty());
+    assert!(ann.conversations().await.is_empty());
+    assert!(bob.history("ann").await.is_empty());
+    assert_eq!(bob.total_unread().await, 0);
+    // And takes no position.
+    assert_eq!(ann.say("bob", "first").await.message_seq, 1);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn send_message_is_stored_in_the_order_of_the_calls() {
+    let world = World::new().await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    let calls: Vec<_> = (0..50).map(|number| ann.send("bob", Message::text(format!("{number}")))).collect();
+    // Awaited last first: the order is that of the calls.
+    for call in calls.into_iter().rev() {
+        soon(call).await.unwrap();
+    }
+    let expected: Vec<String> = (0..50).map(|number| number.to_string()).collect();
+    assert_eq!(texts(&ann.history("bob").await), expected);
+    bob.hears("49").await;
+    assert_eq!(texts(bob.heard_from("ann").iter().map(|(message, _)| message)), expected);
+    assert_eq!(texts(&bob.history("ann").await), expected);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn send_message_to_oneself_is_refused() {
+    let world = World::new().await;
+    let ann = world.user("ann").await;
+    assert_eq!(refusal(soon(ann.send("ann", Message::text("me"))).await), ErrorCode::CommonModuleParamsInvalid);
+    let mut raw = world.raw_user("bob", 1).await;
+    let refused = raw.call(&send_text("bob", "me", 1)).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::CommonModuleParamsInvalid as i32);
+    raw.end().await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn send_message_to_nobody_fails_and_disables_the_conversation() {
+    let world = World::new().await;
+    let ann = world.user("ann").await;
+    let refused = soon(ann.send("nobody", Message::text("hello?"))).await;
+    assert_eq!(refusal(refused), ErrorCode::MessageModuleTargetDoesNotExist);
+    ann.until("the conversation is disabled", |seen| {
+        let is_it = |event: &Event| match event {
+            Event::ConversationChanged(event) => event.info_list.iter().any(|info| {
+                info.event() == ConversationEvent::Disabled
+                    || info.conversation.as_ref().is_some_and(|conversation| conversation.is_disabled)
+            }),
+            _ => false,
+        };
+        seen.iter().any(is_it).then_some(())
+    })
+    .await;
+    ann.until("the message has failed", |seen| {
+        let is_it = |event: &Event| match event {
+            Event::MessageSentStatusChanged(event) => {
+                event.infos.iter().any(|info| info.status() == MessageSentStatus::Failed)
+            }
+            _ => false,
+        };
+        seen.iter().any(is_it).then_some(())
+    })
+    .await;
+    let held = ann.history("nobody").await;
+    assert_eq!(held.len(), 1);
+    assert_eq!(held[0].sent_status(), MessageSentStatus::Failed);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn send_message_that_failed_is_sent_again_as_a_new_last_message() {
+    let world = World::new().await;
+    let ann = world.user("ann").await;
+    refusal(soon(ann.send("bob", Message::text("first try"))).await);
+    let failed = ann.history("bob").await.remove(0);
+    let bob = world.user("bob").await;
+    ann.say("bob", "meanwhile").await;
+    let config = MessageSendConfig { is_retry_send: true, ..MessageSendConfig::default() };
+    let sent = ann.send_message(failed.clone(), "bob", PEER, config, MessageSendNotification::default());
+    let sent = soon(sent).await.unwrap().message.unwrap();
+    assert_eq!(sent.local_message_id, failed.local_message_id);
+    bob.hears("first try").await;
+    assert_eq!(texts(&ann.history("bob").await), ["meanwhile", "first try"]);
+    assert_eq!(texts(&bob.history("ann").await), ["meanwhile", "first try"]);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn send_message_again_that_did_not_fail_is_refused() {
+    let world = World::new().await;
+    let (ann, _bob) = (world.user("ann").await, world.user("bob").await);
+    let sent = ann.say("bob", "fine").await;
+    let config = MessageSendConfig { is_retry_send: true, ..MessageSendConfig::default() };
+    let refused = ann.send_message(sent, "bob", PEER, config, MessageSendNotification::default());
+    assert_eq!(refusal(soon(refused).await), ErrorCode::CommonModuleParamsInvalid);
+    assert_eq!(ann.history("bob").await.len(), 1);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn send_message_text_is_refused_when_empty_blank_too_long_or_with_a_null() {
+    let world = World::new().await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    let limit = zim_server::config::Limits::default().max_text_bytes as usize;
+    let (longest, too_long, far_too_long) = ("x".repeat(limit), "x".repeat(limit + 1), "x".repeat(40_000));
+    let bad: [&str; 8] = ["", " ", " \t\n\u{3000}", "\0", "a\0b", "trailing\0", &too_long, &far_too_long];
+    let mut raw = world.raw_user("ann", 1).await;
+    for (key, text) in (0u8..).zip(bad) {
+        let what: String = text.chars().take(10).collect();
+        let by_sdk = soon(ann.send("bob", Message::text(text))).await;
+        assert_eq!(refusal(by_sdk), ErrorCode::CommonModuleParamsInvalid, "by the SDK: {what:?}");
+        let by_server = raw.call(&send_text("bob", text, key)).await.unwrap_err();
+        assert_eq!(by_server.code, ErrorCode::CommonModuleParamsInvalid as i32, "by the server: {what:?}");
+    }
+    ann.say("bob", &longest).await;
+    bob.hears(&longest).await;
+    // Only what was right is there: nothing came of the rest.
+    let stored = bob.history("ann").await;
+    assert_eq!(stored.len(), 1);
+    assert_eq!(stored[0].message_seq, 1);
+    raw.end().await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn send_message_counts_bytes_and_not_letters() {
+    let world = World::new().await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    let limit = zim_server::config::Limits::default().max_text_bytes as usize;
+    let fits = "é".repeat(limit / 2);
+    ann.say("bob", &fits).await;
+    bob.hears(&fits).await;
+    let refused = soon(ann.send("bob", Message::text(format!("{fits}x")))).await;
+    assert_eq!(refusal(refused), ErrorCode::CommonModuleParamsInvalid);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn send_message_of_other_kinds_is_held_to_their_limits() {
+    let world = World::new().await;
+    let (ann, _bob) = (world.user("ann").await, world.user("bob").await);
+    let limits = zim_server::config::Limits::default();
+    let (command, custom) = (limits.max_command_bytes as usize, limits.max_custom_bytes as usize);
+    let data_too_long = Message { extended_data: "x".repeat(1_025), ..Message::text("hi") };
+    let mentions = |count: usize| Message {
+        mentioned_user_ids: (0..count).map(|number| format!("user{number}")).collect(),
+        ..Message::text("hi")
+    };
+    let lie = Message { r#type: MessageType::Custom as i32, ..Message::text("hi") };
+    let barrage = Message {
+        body: Some(Body::Barrage(zim_protocol::BarrageMessage { message: "wow".into() })),
+        ..Message::default()
+    };
+    for (what, message) in [
+        ("an empty command", Message::command(Vec::new())),
+        ("a long command", Message::command(vec![1; command + 1])),
+        ("an empty custom", Message::custom("", 0)),
+        ("a blank custom", Message::custom("  ", 0)),
+        ("a long custom", Message::custom("x".repeat(custom + 1), 0)),
+        ("a custom with a null", Message::custom("a\0", 0)),
+        ("a sub-type below 0", Message::custom("x", -1)),
+        ("a sub-type above 200", Message::custom("x", 201)),
+        ("long extended data", data_too_long),
+        ("51 mentions", mentions(51)),
+        ("nothing at all", Message::default()),
+        ("a type that is another", lie),
+        ("a barrage", barrage),
+    ] {
+        assert_eq!(refusal(soon(ann.send("bob", message.clone())).await), ErrorCode::CommonModuleParamsInvalid, "{what}");
+        let mut raw = world.raw_user("ann", 9).await;
+        let request = SendMessageRequest { message: Some(message), ..send_text("bob", "", 1) };
+        let refused = raw.call(&request).await.unwrap_err();
+        assert_eq!(refused.code, ErrorCode::CommonModuleParamsInvalid as i32, "by the server: {what}");
+        raw.end().await;
+    }
+    for message in [
+        Message::command(vec![1; command]),
+        Message::custom("x".repeat(custom), 0),
+        Message::custom("x", 200),
+        mentions(50),
+        Message { extended_data: "x".repeat(1_024), ..Message::text("hi") },
+    ] {
+        soon(ann.send("bob", message)).await.unwrap();
+    }
+    world.end().await;
+}
+
+#[tokio::test]
+async fn send_message_to_what_is_no_conversation_is_refused() {
+    let world = World::new().await;
+    let mut raw = world.raw_user("ann", 1).await;
+    let (longest, too_long) = ("x".repeat(32), "x".repeat(129));
+    for id in ["", "b ob", "bob\0", "b/ob", "böb", too_long.as_str()] {
+        let refused = raw.call(&send_text(id, "hi", 1)).await.unwrap_err();
+        assert_eq!(refused.code, ErrorCode::CommonModuleParamsInvalid as i32, "{id:?}");
+    }
+    let refused = raw.call(&send_text(&longest, "hi", 1)).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::MessageModuleTargetDoesNotExist as i32);
+    for kind in [-1, 77, i32::MAX] {
+        let request = SendMessageRequest { conversation_type: kind, ..send_text("bob", "hi", 1) };
+        let refused = raw.call(&request).await.unwrap_err();
+        assert_eq!(refused.code, ErrorCode::CommonModuleParamsInvalid as i32, "type {kind}");
+    }
+    let ann = world.user("ann").await;
+    for kind in [ConversationType::Group, ConversationType::Room] {
+        let refused = ann.send_message(
+            Message::text("hi"),
+            "bob",
+            kind,
+            MessageSendConfig::default(),
+            MessageSendNotification::default(),
+        );
+        assert_eq!(refusal(soon(refused).await), ErrorCode::CommonModuleParamsInvalid, "{kind:?}");
+    }
+    raw.end().await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn send_message_twice_under_one_key_is_stored_once() {
+    let world = World::new().await;
+    let bob = world.user("bob").await;
+    let mut raw = world.raw_user("ann", 1).await;
+    let first = raw.call(&send_text("bob", "once", 7)).await.unwrap().message.unwrap();
+    world.clock.advance(5_000);
+    let second = raw.call(&send_text("bob", "once", 7)).await.unwrap().message.unwrap();
+    assert_eq!(first, second, "the first answer");
+    // Over another connection too, as after a reconnect.
+    let mut other = world.raw_user("ann", 2).await;
+    let third = other.call(&send_text("bob", "once", 7)).await.unwrap().message.unwrap();
+    assert_eq!((third.message_id, third.message_seq), (first.message_id, first.message_seq));
+    // And at the same time.
+    let ids: Vec<u64> = {
+        let mut ids = Vec::new();
+        for _ in 0..5 {
+            ids.push(raw.ask(&send_text("bob", "at once", 8)).await);
+        }
+        ids
+    };
+    assert_eq!(raw.responses(ids.len()).await.iter().filter(|response| zim_integration_tests::code(response) == 0).count(), 5);
+    raw.call(&send_text("bob", "end", 9)).await.unwrap();
+    bob.hears("end").await;
+    assert_eq!(texts(&bob.history("ann").await), ["once", "at once", "end"]);
+    raw.end().await;
+    other.end().await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn send_message_of_another_body_under_a_used_key_is_refused() {
+    let world = World::new().await;
+    let bob = world.user("bob").await;
+    let mut raw = world.raw_user("ann", 1).await;
+    raw.call(&send_text("bob", "the first", 7)).await.unwrap();
+    let other_config = SendMessageRequest {
+        config: Some(MessageSendConfig { has_receipt: true, ..MessageSendConfig::default() }),
+        ..send_text("bob", "the first", 7)
+    };
+    let other_kind = SendMessageRequest { message: Some(Message::custom("the first", 0)), ..send_text("bob", "", 7) };
+    for other in [send_text("bob", "the second", 7), other_config, other_kind] {
+        let refused = raw.call(&other).await.unwrap_err();
+        assert_eq!(refused.code, ErrorCode::CommonModuleParamsInvalid as i32, "{refused}");
+    }
+    // In one batch with others.
+    raw.ask(&send_text("bob", "left", 20)).await;
+    let bad = raw.ask(&send_text("bob", "another body", 7)).await;
+    raw.ask(&send_text("bob", "right", 21)).await;
+    for response in raw.responses(3).await {
+        let expected = if response.id == bad { ErrorCode::CommonModuleParamsInvalid as i32 } else { 0 };
+        assert_eq!(zim_integration_tests::code(&response), expected, "{response:?}");
+    }
+    bob.hears("right").await;
+    assert_eq!(texts(&bob.history("ann").await), ["the first", "left", "right"]);
+    raw.end().await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn send_message_keys_of_different_people_and_conversations_do_not_meet() {
+    let world = World::new().await;
+    let (ann, bob, carl) = (world.user("ann").await, world.user("bob").await, world.user("carl").await);
+    let mut raw_ann = world.raw_user("ann", 1).await;
+    let mut raw_bob = world.raw_user("bob", 2).await;
+    raw_ann.call(&send_text("bob", "from ann", 7)).await.unwrap();
+    raw_bob.call(&send_text("ann", "from bob", 7)).await.unwrap();
+    raw_ann.call(&send_text("carl", "to carl", 7)).await.unwrap();
+    ann.hears("from bob").await;
+    bob.hears("from ann").await;
+    carl.hears("to carl").await;
+    assert_eq!(texts(&ann.history("bob").await), ["from ann", "from bob"]);
+    raw_ann.end().await;
+    raw_bob.end().await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn send_message_without_a_key_is_a_new_message_each_time() {
+    let world = World::new().await;
+    let bob = world.user("bob").await;
+    let mut raw = world.raw_user("ann", 1).await;
+    for _ in 0..2 {
+        let request = SendMessageRequest { client_key: Default::default(), ..send_text("bob", "hi", 0) };
+        raw.call(&request).await.unwrap();
+    }
+    let request = SendMessageRequest { client_key: vec![1; 15].into(), ..send_text("bob", "hi", 0) };
+    assert_eq!(raw.call(&request).await.unwrap_err().code, ErrorCode::CommonModuleParamsInvalid as i32);
+    eventually("both", async || (bob.history("ann").await.len() == 2).then_some(())).await;
+    raw.end().await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn send_message_cannot_say_what_is_the_servers_to_say() {
+    let world = World::new().await;
+    let bob = world.user("bob").await;
+    world.user("mallory").await;
+    let mut raw = world.raw_user("ann", 1).await;
+    let lies = Message {
+        sender_user_id: "mallory".into(),
+        message_id: "1".into(),
+        message_seq: 4_711,
+        timestamp: 1,
+        is_server_message: true,
+        is_broadcast_message: true,
+        editor_user_id: "mallory".into(),
+        root_replied_count: 9,
+        local_extended_data: "mine".into(),
+        ..Message::text("lies")
+    };
+    raw.call(&SendMessageRequest { message: Some(lies), ..send_text("bob", "", 1) }).await.unwrap();
+    let got = bob.hears("lies").await;
+    assert_eq!((got.sender_user_id.as_str(), got.message_seq), ("ann", 1));
+    assert_eq!(got.timestamp, world.clock.now_ms());
+    assert!(!got.is_server_message && !got.is_broadcast_message);
+    assert_eq!((got.editor_user_id.as_str(), got.root_replied_count, got.local_extended_data.as_str()), ("", 0, ""));
+    raw.end().await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn send_peer_message_is_the_older_form() {
+    let world = World::new().await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    #[expect(deprecated, reason = "the older form is what is tested")]
+    let sent = ann.send_peer_message(Message::text("old school"), "bob", MessageSendConfig::default());
+    let sent = soon(sent).await.unwrap().message.unwrap();
+    assert_eq!(bob.hears("old school").await.message_id, sent.message_id);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn query_history_message_walks_both_ways_without_the_anchor() {
+    let world = World::new().await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    for number in 1..=10 {
+        let (from, to) = if number % 2 == 0 { (&ann, "bob") } else { (&bob, "ann") };
+        from.say(to, &number.to_string()).await;
+    }
+    ann.hears("9").await;
+    bob.hears("10").await;
+    for device in [&ann, &bob] {
+        let peer = if device.user_id().as_deref() == Some("ann") { "bob" } else { "ann" };
+        let newest = history(device, peer, page(3, true, None)).await;
+        assert_eq!(texts(&newest), ["8", "9", "10"]);
+        let older = history(device, peer, page(3, true, Some(newest[0].clone()))).await;
+        assert_eq!(texts(&older), ["5", "6", "7"]);
+        let newer = history(device, peer, page(3, false, Some(older[2].clone()))).await;
+        assert_eq!(texts(&newer), ["8", "9", "10"]);
+        let oldest = history(device, peer, page(2, false, None)).await;
+        assert_eq!(texts(&oldest), ["1", "2"]);
+        assert!(history(device, peer, page(5, true, Some(oldest[0].clone()))).await.is_empty());
+        assert!(history(device, peer, page(5, false, Some(newest[2].clone()))).await.is_empty());
+        assert!(history(device, peer, page(0, true, None)).await.is_empty());
+        assert!(history(device, peer, page(-1, true, None)).await.is_empty());
+        assert_eq!(history(device, peer, page(1_000, true, None)).await.len(), 10);
+    }
+    world.end().await;
+}
+
+#[tokio::test]
+async fn query_history_message_of_a_fresh_device_comes_from_the_server() {
+    let world = World::new().await;
+    let (ann, _bob) = (world.user("ann").await, world.user("bob").await);
+    for number in 1..=120 {
+        drop(ann.send("bob", Message::text(number.to_string())));
+    }
+    ann.say("bob", "121").await;
+    let fresh = world.device("ann").await;
+    let all = texts(&fresh.history("bob").await);
+    assert_eq!(all, (1..=121).map(|number| number.to_string()).collect::<Vec<_>>());
+    // What was fetched once is held: it is there without the server too.
+    assert_eq!(texts(&fresh.history_by("bob", MessageQueryMode::OnlyLocal).await), all);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn query_history_message_of_a_conversation_that_is_none_is_empty() {
+    let world = World::new().await;
+    let (ann, _bob) = (world.user("ann").await, world.user("bob").await);
+    assert!(ann.history("bob").await.is_empty());
+    assert!(ann.history("nobody").await.is_empty());
+    world.end().await;
+}
+
+#[tokio::test]
+async fn query_history_message_is_refused_without_a_conversation() {
+    let world = World::new().await;
+    let ann = world.user("ann").await;
+    let refused = soon(ann.query_history_message("", PEER, page(1, true, None))).await;
+    assert_eq!(refusal(refused), ErrorCode::CommonModuleParamsInvalid);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn query_history_message_on_the_wire_is_what_the_sdk_shows() {
+    let world = World::new().await;
+    let (ann, _bob) = (world.user("ann").await, world.user("bob").await);
+    for number in 0..5 {
+        ann.say("bob", &number.to_string()).await;
+    }
+    let request = serde_json::json!({
+        "conversationID": "bob", "conversationType": 0, "config": {"count": 3, "reverse": true}
+    });
+    let answer = soon(ann.call_json("Message/QueryHistoryMessage", request)).await.unwrap();
+    let list = answer["messageList"].as_array().unwrap();
+    let said: Vec<&str> = list.iter().map(|message| message["message"].as_str().unwrap()).collect();
+    assert_eq!(said, ["2", "3", "4"]);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn query_messages_finds_by_position() {
+    let world = World::new().await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    for number in 1..=5 {
+        ann.say("bob", &number.to_string()).await;
+    }
+    bob.hears("5").await;
+    for (device, peer) in [(&ann, "bob"), (&bob, "ann")] {
+        let found = soon(device.query_messages(&[4, 2, 99, 2], peer, PEER)).await.unwrap();
+        assert_eq!(texts(&found.message_list), ["2", "4"]);
+        assert_eq!(found.conversation_id, peer);
+    }
+    // On a device that holds nothing.
+    let fresh = world.device("ann").await;
+    let found = soon(fresh.query_messages(&[1, 3], "bob", PEER)).await.unwrap();
+    assert_eq!(texts(&found.message_list), ["1", "3"]);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn query_messages_is_refused_beyond_ten_and_below_one() {
+    let world = World::new().await;
+    let ann = world.user("ann").await;
+    let many: Vec<i64> = (1..=11).collect();
+    for seqs in [&many[..], &[]] {
+        assert_eq!(refusal(soon(ann.query_messages(seqs, "bob", PEER)).await), ErrorCode::CommonModuleParamsInvalid);
+    }
+    assert!(soon(ann.query_messages(&many[..10], "bob", PEER)).await.unwrap().message_list.is_empty());
+    world.end().await;
+}
+
+#[tokio::test]
+async fn query_messages_of_others_show_nothing() {
+    let world = World::new().await;
+    let (ann, _bob, carl) = (world.user("ann").await, world.user("bob").await, world.user("carl").await);
+    ann.say("bob", "between us").await;
+    for peer in ["ann", "bob"] {
+        assert!(soon(carl.query_messages(&[1], peer, PEER)).await.unwrap().message_list.is_empty());
+        assert!(carl.history(peer).await.is_empty());
+    }
+    world.end().await;
+}
+
+#[tokio::test]
+async fn send_message_reaches_the_senders_other_devices_as_sent() {
+    let world = World::new().await;
+    let (phone, laptop, bob) = (world.user("ann").await, world.device("ann").await, world.user("bob").await);
+    let sent = phone.say("bob", "from the phone").await;
+    bob.hears("from the phone").await;
+    let echo = laptop.hears("from the phone").await;
+    assert_eq!(echo.direction(), MessageDirection::Send);
+    assert_eq!((echo.conversation_id.as_str(), echo.message_id), ("bob", sent.message_id));
+    assert!(phone.seen_of(EventKind::PeerMessageReceived).is_empty(), "the sending device hears no echo");
+    assert!(laptop.seen_of(EventKind::MessageSentStatusChanged).is_empty(), "only the sending device hears of the status");
+    assert!(is_text(laptop.conversation("bob").await.last_message.as_ref().unwrap(), "from the phone"));
+    world.end().await;
+}

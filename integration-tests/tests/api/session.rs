@@ -1,0 +1,562 @@
+//! Logging in and out.
+
+use zim_client_sdk::{Config as ClientConfig, Trust, Zim};
+use zim_integration_tests::{Device, Home, World, eventually, hello, refusal, soon};
+use zim_protocol::token::Token;
+use zim_protocol::{
+    ConnectionEvent, ConnectionState, ErrorCode, Event, EventKind, LoginConfig, PlatformType, SessionEndReason, UserInfo,
+    event_frame,
+};
+use zim_server::config::MultiDevice;
+
+/// The states that a client went through, with their events.
+fn states(device: &Device) -> Vec<(ConnectionState, ConnectionEvent)> {
+    let of = |event: Event| match event {
+        Event::ConnectionStateChanged(event) => (event.state(), event.event()),
+        other => panic!("{other:?}"),
+    };
+    device.seen_of(EventKind::ConnectionStateChanged).into_iter().map(of).collect()
+}
+
+async fn reaches(device: &Device, state: ConnectionState, event: ConnectionEvent) {
+    device
+        .until(&format!("{state:?} by {event:?}"), |seen| {
+            let is_it = |seen: &Event| {
+                matches!(seen, Event::ConnectionStateChanged(changed) if changed.state() == state && changed.event() == event)
+            };
+            seen.iter().any(is_it).then_some(())
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn create_makes_one_instance_and_destroy_makes_room_for_another() {
+    let world = World::new().await;
+    assert!(Zim::get_instance().is_none());
+    let zim = Zim::create(world.client_config()).expect("the first");
+    assert!(Zim::create(world.client_config()).is_none(), "a second one");
+    assert!(Zim::get_instance().is_some());
+    soon(zim.login("ann", world.with_token("ann"))).await.unwrap();
+    soon(zim.destroy()).await;
+    assert!(Zim::get_instance().is_none());
+    let again = Zim::create(world.client_config()).expect("room for another");
+    soon(again.destroy()).await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn get_instance_is_the_one_that_was_created() {
+    let world = World::new().await;
+    let zim = Zim::create(world.client_config()).unwrap();
+    let same = Zim::get_instance().unwrap();
+    soon(same.login("ann", world.with_token("ann"))).await.unwrap();
+    assert_eq!(zim.user_id().as_deref(), Some("ann"));
+    soon(zim.destroy()).await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn destroy_ends_what_is_going_on() {
+    let world = World::new().await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    soon(ann.destroy()).await;
+    assert_eq!(refusal(soon(ann.send("bob", zim_protocol::Message::text("too late"))).await), ErrorCode::NetworkModuleUserIsNotLogged);
+    bob.say("ann", "for later").await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn get_version_is_the_version_of_the_sdk() {
+    assert_eq!(Zim::get_version(), env!("CARGO_PKG_VERSION"));
+}
+
+#[tokio::test]
+async fn login_with_a_token_goes_through_connecting_to_connected() {
+    let world = World::new().await;
+    let ann = world.user("ann").await;
+    assert_eq!(
+        states(&ann),
+        [
+            (ConnectionState::Connecting, ConnectionEvent::ActiveLogin),
+            (ConnectionState::Connected, ConnectionEvent::Success)
+        ]
+    );
+    assert_eq!(ann.user_id().as_deref(), Some("ann"));
+    assert_eq!(ann.connection_state(), ConnectionState::Connected);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn login_with_user_info_is_the_older_form_and_sets_the_name() {
+    let world = World::new().await;
+    let ann = world.client();
+    let info = UserInfo { user_id: "ann".into(), user_name: "Ann".into(), ..UserInfo::default() };
+    #[expect(deprecated, reason = "the older form is what is tested")]
+    soon(ann.login_with_user_info(info, &world.token("ann"))).await.unwrap();
+    let bob = world.user("bob").await;
+    let found = soon(bob.query_users_info(["ann"], Default::default())).await.unwrap();
+    assert_eq!(found.user_list[0].base_info.as_ref().unwrap().user_name, "Ann");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn login_with_an_app_sign_needs_no_token() {
+    let world = World::new().await;
+    let app_sign = world.server().first_app().app_sign.clone();
+    let ann = world.client_with(|config| config.app_sign(&app_sign));
+    soon(ann.login("ann", LoginConfig::default())).await.unwrap();
+    let bob = world.user("bob").await;
+    bob.say("ann", "hi").await;
+    ann.hears("hi").await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn login_with_a_wrong_app_sign_and_a_good_token_is_let_in() {
+    let world = World::new().await;
+    let ann = world.client_with(|config| config.app_sign(&"0".repeat(64)));
+    soon(ann.login("ann", world.with_token("ann"))).await.unwrap();
+    world.end().await;
+}
+
+#[tokio::test]
+async fn login_without_a_name_keeps_the_one_before() {
+    let world = World::new().await;
+    let ann = world.client();
+    let config = LoginConfig { user_name: "Ann".into(), ..world.with_token("ann") };
+    soon(ann.login("ann", config)).await.unwrap();
+    soon(ann.logout()).await;
+    let again = world.user("ann").await;
+    let found = soon(again.query_users_info(["ann"], Default::default())).await.unwrap();
+    assert_eq!(found.user_list[0].base_info.as_ref().unwrap().user_name, "Ann");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn login_is_refused_in_the_words_of_what_is_wrong() {
+    let world = World::new().await;
+    let app = world.server().first_app().clone();
+    let now = world.clock.now_s();
+    let make = |app_id: u32, user: &str, secret: &str, at: i64, for_s: i64| Token::generate(app_id, user, secret, at, for_s).unwrap();
+    let good = world.token("ann");
+    let (broken, other_secret) = (format!("{}AAAA", &good[..good.len() - 4]), "x".repeat(32));
+    let cases = [
+        ("another user's", world.token("bob"), ErrorCode::NetworkModuleTokenInvalid),
+        ("another app's", make(app.app_id ^ 1, "ann", &app.server_secret, now, 3_600), ErrorCode::NetworkModuleCommonError),
+        ("forged", make(app.app_id, "ann", &other_secret, now, 3_600), ErrorCode::NetworkModuleTokenInvalid),
+        ("changed", broken, ErrorCode::NetworkModuleTokenInvalid),
+        ("expired", make(app.app_id, "ann", &app.server_secret, now - 7_200, 3_600), ErrorCode::NetworkModuleTokenExpired),
+        ("too short", make(app.app_id, "ann", &app.server_secret, now, 29), ErrorCode::NetworkModuleTokenTimeIsTooShort),
+        ("too long", make(app.app_id, "ann", &app.server_secret, now + 60, 2_073_600), ErrorCode::NetworkModuleRspProtoParseError),
+        ("of another version", format!("03{}", &good[2..]), ErrorCode::NetworkModuleTokenVersionError),
+        ("cut", good[..20].to_owned(), ErrorCode::NetworkModuleTokenInvalid),
+        ("no base64", format!("04{}", "*".repeat(60)), ErrorCode::NetworkModuleTokenInvalid),
+        ("none", String::new(), ErrorCode::NetworkModuleTokenInvalid),
+    ];
+    for (what, token, expected) in cases {
+        // The SDK finds some of it out by itself …
+        let ann = world.client();
+        let config = LoginConfig { token: token.clone(), ..LoginConfig::default() };
+        assert_eq!(refusal(soon(ann.login("ann", config.clone())).await), expected, "by the SDK: {what}");
+        assert_eq!(ann.connection_state(), ConnectionState::Disconnected, "{what}");
+        // … and the server all of it.
+        let mut raw = world.raw_greeted(1).await;
+        let mut request = world.login_request("ann");
+        request.app_sign.clear();
+        request.config = Some(config);
+        let refused = raw.call(&request).await.unwrap_err();
+        assert_eq!(refused.code, expected as i32, "by the server: {what}: {refused}");
+        raw.end().await;
+    }
+    world.is_well().await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn login_in_the_older_form_of_a_token_is_accepted() {
+    let world = World::new().await;
+    let app = world.server().first_app().clone();
+    let token = Token::generate_cbc(app.app_id, "ann", &app.server_secret, world.clock.now_s(), 3_600).unwrap();
+    let ann = world.client();
+    soon(ann.login("ann", LoginConfig { token, ..LoginConfig::default() })).await.unwrap();
+    world.end().await;
+}
+
+#[tokio::test]
+async fn login_to_an_app_that_is_not_there_is_refused() {
+    let world = World::new().await;
+    let ann = Zim::new(
+        ClientConfig::new(world.app_id() ^ 1, &world.address().to_string())
+            .trust(Trust::Fingerprint(world.server().fingerprint().0))
+            .clock(world.clock.clone())
+            .app_sign(&world.server().first_app().app_sign),
+    )
+    .unwrap();
+    assert_eq!(refusal(soon(ann.login("ann", LoginConfig::default())).await), ErrorCode::CommonModuleInvalidAppId);
+    soon(ann.destroy()).await;
+    let mut raw = world.raw_greeted(1).await;
+    let mut request = world.login_request("ann");
+    request.app_id = 0;
+    assert_eq!(raw.call(&request).await.unwrap_err().code, ErrorCode::CommonModuleInvalidAppId as i32);
+    raw.end().await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn login_with_a_wrong_app_sign_is_refused_and_says_interrupted() {
+    let world = World::new().await;
+    let ann = world.client_with(|config| config.app_sign(&"0".repeat(64)));
+    assert_eq!(refusal(soon(ann.login("ann", LoginConfig::default())).await), ErrorCode::NetworkModuleTokenInvalid);
+    reaches(&ann, ConnectionState::Disconnected, ConnectionEvent::LoginInterrupted).await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn login_under_an_id_with_a_forbidden_character_is_refused() {
+    let world = World::new().await;
+    let longest = "a".repeat(33);
+    for id in ["", "with space", "a,b", "a'b", "a\"b", "a*b", "a/b", "a\\b", "a`b", "änn", "a\0b", "a\nb", longest.as_str()] {
+        let ann = world.client();
+        let refused = soon(ann.login(id, world.with_token("ann"))).await;
+        assert_eq!(refusal(refused), ErrorCode::CommonModuleParamsInvalid, "{id:?}");
+        let mut raw = world.raw_greeted(1).await;
+        let refused = raw.call(&world.login_request(id)).await.unwrap_err();
+        assert_eq!(refused.code, ErrorCode::CommonModuleParamsInvalid as i32, "{id:?}");
+        raw.end().await;
+    }
+    world.end().await;
+}
+
+#[tokio::test]
+async fn login_under_an_id_of_every_allowed_character_works() {
+    let world = World::new().await;
+    for id in ["!#$%&()+-:;<=.>?@[]^_{}|~", "0123456789", "ABCDEFGHIJKLMNOPQRSTUVWXYZ", &"z".repeat(32)] {
+        let user = world.user(id).await;
+        assert_eq!(user.user_id().as_deref(), Some(id));
+    }
+    world.end().await;
+}
+
+#[tokio::test]
+async fn login_again_is_refused_while_somebody_is_logged_in() {
+    let world = World::new().await;
+    let ann = world.user("ann").await;
+    for user in ["ann", "bob"] {
+        let refused = soon(ann.login(user, world.with_token(user))).await;
+        assert_eq!(refusal(refused), ErrorCode::NetworkModuleUserHasAlreadyLogged, "{user}");
+    }
+    assert_eq!(ann.user_id().as_deref(), Some("ann"));
+    // The same on the wire.
+    let mut raw = world.raw_user("bob", 1).await;
+    let refused = raw.call(&world.login_request("bob")).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::NetworkModuleUserHasAlreadyLogged as i32);
+    raw.end().await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn login_to_a_server_with_another_certificate_is_refused() {
+    let world = World::new().await;
+    let ann = world.client_with(|config| config.trust(Trust::Fingerprint([7; 32])).connect_timeout_ms(2_000));
+    let login = ann.login("ann", world.with_token("ann"));
+    tokio::pin!(login);
+    let refused = world
+        .in_time("a refusal", async || tokio::time::timeout(std::time::Duration::from_millis(5), &mut login).await.ok())
+        .await;
+    let refused = refusal(refused);
+    assert!(
+        matches!(refused, ErrorCode::NetworkModuleNetworkError | ErrorCode::NetworkModuleRequestTimeout),
+        "{refused:?}"
+    );
+    assert_ne!(ann.connection_state(), ConnectionState::Connected);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn login_of_a_second_device_ends_the_first_where_one_is_allowed() {
+    let world = World::with(|config| config.login.multi_device = MultiDevice::Single).await;
+    let (first, bob) = (world.user("ann").await, world.user("bob").await);
+    let second = world.device("ann").await;
+    reaches(&first, ConnectionState::Disconnected, ConnectionEvent::KickedOut).await;
+    assert_eq!(first.connection_state(), ConnectionState::Disconnected);
+    assert_eq!(refusal(soon(first.send("bob", zim_protocol::Message::text("no"))).await), ErrorCode::NetworkModuleUserIsNotLogged);
+    // And does not come back by itself, however long it waits.
+    world.clock.advance(600_000);
+    second.say("bob", "I am the one").await;
+    bob.hears("I am the one").await;
+    assert_eq!(states(&first).last(), Some(&(ConnectionState::Disconnected, ConnectionEvent::KickedOut)));
+    assert_eq!(second.connection_state(), ConnectionState::Connected);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn login_of_a_browser_leaves_the_native_device_where_both_are_allowed() {
+    let world = World::with(|config| config.login.multi_device = MultiDevice::Dual).await;
+    let native = world.login(world.client_with(|config| config.platform(PlatformType::Linux)), "ann").await;
+    let browser = world.login(world.client_with(|config| config.platform(PlatformType::Web)), "ann").await;
+    let other = world.login(world.client_with(|config| config.platform(PlatformType::IPhone)), "ann").await;
+    reaches(&native, ConnectionState::Disconnected, ConnectionEvent::KickedOut).await;
+    world.user("bob").await.say("ann", "still there?").await;
+    browser.hears("still there?").await;
+    other.hears("still there?").await;
+    assert_eq!(browser.connection_state(), ConnectionState::Connected);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn login_beyond_the_cap_ends_the_earliest() {
+    let world = World::with(|config| config.login.max_native = 2).await;
+    let mut devices = Vec::new();
+    for _ in 0..3 {
+        devices.push(world.device("ann").await);
+        world.clock.advance(1_000);
+    }
+    reaches(&devices[0], ConnectionState::Disconnected, ConnectionEvent::KickedOut).await;
+    world.user("bob").await.say("ann", "who is there?").await;
+    devices[1].hears("who is there?").await;
+    devices[2].hears("who is there?").await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn login_of_the_same_device_takes_its_own_place() {
+    let world = World::with(|config| config.login.max_native = 2).await;
+    let (other, home) = (world.device("ann").await, Home::default());
+    for _ in 0..3 {
+        let device = world.user_at(home.clone(), "ann").await;
+        soon(device.destroy()).await;
+        world.clock.advance(1_000);
+    }
+    world.user("bob").await.say("ann", "two devices").await;
+    other.hears("two devices").await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn login_of_a_one_shot_client_ends_nobody() {
+    let world = World::with(|config| config.login.multi_device = MultiDevice::Single).await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    let shot = world.client_with(|config| config.one_shot(true));
+    soon(shot.login("ann", world.with_token("ann"))).await.unwrap();
+    shot.say("bob", "in passing").await;
+    bob.hears("in passing").await;
+    soon(shot.logout()).await;
+    bob.say("ann", "still here?").await;
+    ann.hears("still here?").await;
+    assert_eq!(ann.connection_state(), ConnectionState::Connected);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn login_offline_shows_what_the_device_holds_and_connects_later() {
+    let mut world = World::new().await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    ann.say("bob", "before").await;
+    bob.hears("before").await;
+    let home = ann.home();
+    soon(ann.destroy()).await;
+    soon(bob.logout()).await;
+    let (token, config) = (world.with_token("ann"), world.client_config());
+    world.stop_server().await;
+    let ann = {
+        let zim = Zim::new(config.data_dir(home.path())).unwrap();
+        soon(zim.login("ann", LoginConfig { is_offline_login: true, ..token.clone() })).await.unwrap();
+        zim
+    };
+    assert_eq!(ann.connection_state(), ConnectionState::Connecting);
+    let page = soon(ann.query_history_message(
+        "bob",
+        zim_protocol::ConversationType::Peer,
+        zim_protocol::MessageQueryConfig { count: 10, reverse: true, ..Default::default() },
+    ))
+    .await
+    .unwrap();
+    assert_eq!(zim_integration_tests::texts(&page.message_list), ["before"]);
+    world.start_server().await;
+    world
+        .in_time("a connection", async || (ann.connection_state() == ConnectionState::Connected).then_some(()))
+        .await;
+    soon(ann.destroy()).await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn login_offline_of_somebody_who_never_was_here_is_refused() {
+    let world = World::new().await;
+    let ann = world.client();
+    let config = LoginConfig { is_offline_login: true, ..world.with_token("ann") };
+    assert_eq!(refusal(soon(ann.login("ann", config)).await), ErrorCode::NetworkModuleUserIdError);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn login_with_the_database_of_a_running_client_is_refused() {
+    let world = World::new().await;
+    let ann = world.user("ann").await;
+    let second = world.client_at(ann.home(), |config| config);
+    let refused = soon(second.login("ann", world.with_token("ann"))).await;
+    assert_eq!(refusal(refused), ErrorCode::DatabaseModuleOpenDatabaseError);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn logout_says_disconnected_and_ends_the_session() {
+    let world = World::new().await;
+    let ann = world.user("ann").await;
+    soon(ann.logout()).await;
+    assert_eq!(states(&ann).last(), Some(&(ConnectionState::Disconnected, ConnectionEvent::Success)));
+    assert_eq!(ann.connection_state(), ConnectionState::Disconnected);
+    assert_eq!(refusal(soon(ann.send("bob", zim_protocol::Message::text("no"))).await), ErrorCode::NetworkModuleUserIsNotLogged);
+    assert_eq!(ann.user_id(), None);
+    eventually("the server forgets the session", async || (world.server().app().fanout.all().is_empty()).then_some(())).await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn logout_makes_room_for_another_user() {
+    let world = World::new().await;
+    let device = world.user("ann").await;
+    soon(device.logout()).await;
+    let device = world.login(device, "bob").await;
+    let carl = world.user("carl").await;
+    carl.say("bob", "for bob").await;
+    device.hears("for bob").await;
+    assert_eq!(device.conversations().await.len(), 1);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn logout_is_answered_and_then_the_session_stream_ends() {
+    let world = World::new().await;
+    let mut raw = world.raw_user("ann", 1).await;
+    raw.call(&zim_protocol::LogoutRequest {}).await.unwrap();
+    assert_eq!(raw.read().await, None);
+    match raw.event().await {
+        Some(event_frame::Frame::End(end)) => assert_eq!(end.reason(), SessionEndReason::LoggedOut),
+        other => panic!("{other:?}"),
+    }
+    raw.end().await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn renew_token_keeps_the_session_beyond_the_first_token() {
+    let world = World::new().await;
+    let ann = world.client();
+    let config = LoginConfig { token: world.token_for("ann", 100), ..LoginConfig::default() };
+    soon(ann.login("ann", config)).await.unwrap();
+    world.clock.advance(71_000);
+    match ann.next(EventKind::TokenWillExpire).await {
+        Event::TokenWillExpire(event) => assert!((1..=30).contains(&event.second), "{event:?}"),
+        other => panic!("{other:?}"),
+    }
+    let fresh = world.token_for("ann", 3_600);
+    let renewed = soon(ann.renew_token(&fresh)).await.unwrap();
+    assert_eq!(renewed.token, fresh);
+    world.clock.advance(60_000);
+    let bob = world.user("bob").await;
+    ann.say("bob", "still here").await;
+    bob.hears("still here").await;
+    assert!(!states(&ann).contains(&(ConnectionState::Disconnected, ConnectionEvent::TokenExpired)));
+    world.end().await;
+}
+
+#[tokio::test]
+async fn renew_token_that_never_comes_ends_the_session() {
+    let world = World::new().await;
+    let ann = world.client();
+    let config = LoginConfig { token: world.token_for("ann", 100), ..LoginConfig::default() };
+    soon(ann.login("ann", config)).await.unwrap();
+    world.clock.advance(100_000);
+    reaches(&ann, ConnectionState::Disconnected, ConnectionEvent::TokenExpired).await;
+    assert_eq!(refusal(soon(ann.send("bob", zim_protocol::Message::text("no"))).await), ErrorCode::NetworkModuleUserIsNotLogged);
+    // With a new one he is back.
+    world.login(ann, "ann").await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn renew_token_is_refused_for_a_token_that_is_no_good_and_the_old_one_stays() {
+    let world = World::new().await;
+    let ann = world.user("ann").await;
+    let app = world.server().first_app().clone();
+    let forged = Token::generate(app.app_id, "ann", &"y".repeat(32), world.clock.now_s(), 3_600).unwrap();
+    for (token, expected) in [
+        (forged, ErrorCode::NetworkModuleTokenInvalid),
+        (world.token("bob"), ErrorCode::NetworkModuleTokenInvalid),
+        (world.token_for("ann", 10), ErrorCode::NetworkModuleTokenTimeIsTooShort),
+        ("nonsense".to_owned(), ErrorCode::NetworkModuleTokenInvalid),
+    ] {
+        assert_eq!(refusal(soon(ann.renew_token(&token)).await), expected, "{token}");
+    }
+    let bob = world.user("bob").await;
+    ann.say("bob", "still here").await;
+    bob.hears("still here").await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn login_with_a_token_near_its_end_is_told_at_once() {
+    let world = World::new().await;
+    let ann = world.client();
+    let config = LoginConfig { token: world.token_for("ann", 30), ..LoginConfig::default() };
+    soon(ann.login("ann", config)).await.unwrap();
+    match ann.next(EventKind::TokenWillExpire).await {
+        Event::TokenWillExpire(event) => assert!(event.second <= 30, "{event:?}"),
+        other => panic!("{other:?}"),
+    }
+    world.end().await;
+}
+
+#[tokio::test]
+async fn on_hears_every_event_of_its_kind_and_off_no_more() {
+    let world = World::new().await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    let heard = std::sync::Arc::new(parking_lot::Mutex::new(Vec::new()));
+    let ears = std::sync::Arc::clone(&heard);
+    bob.on(EventKind::PeerMessageReceived, move |_, event| ears.lock().push(event.clone()));
+    ann.say("bob", "one").await;
+    eventually("the handler", async || (heard.lock().len() == 1).then_some(())).await;
+    assert_eq!(heard.lock()[0].kind(), EventKind::PeerMessageReceived);
+    bob.off(EventKind::PeerMessageReceived);
+    ann.say("bob", "two").await;
+    bob.hears("two").await;
+    ann.say("bob", "three").await;
+    bob.hears("three").await;
+    assert_eq!(heard.lock().len(), 1);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn off_takes_only_the_kind_that_it_names() {
+    let world = World::new().await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    let heard = std::sync::Arc::new(parking_lot::Mutex::new(0));
+    let ears = std::sync::Arc::clone(&heard);
+    bob.on(EventKind::PeerMessageReceived, move |_, _| *ears.lock() += 1);
+    bob.off(EventKind::ConversationChanged);
+    ann.say("bob", "one").await;
+    eventually("the handler", async || (*heard.lock() == 1).then_some(())).await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn set_log_config_writes_what_happens_into_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    Zim::set_log_config(zim_client_sdk::LogConfig {
+        log_level: "debug".to_owned(),
+        log_path: Some(dir.path().to_owned()),
+        ..Default::default()
+    });
+    let zim = Zim::new(ClientConfig::new(1, "127.0.0.1:9")).unwrap();
+    soon(zim.destroy()).await;
+}
+
+#[tokio::test]
+async fn login_with_a_hello_of_no_known_version_closes_the_connection() {
+    let world = World::new().await;
+    let mut raw = world.raw().await;
+    raw.write([zim_protocol::client_frame::Frame::Hello(zim_protocol::Hello { versions: vec![77], ..hello(1) })]).await;
+    assert_eq!(raw.closed().await, zim_protocol::wire::CloseCode::Version);
+    world.end().await;
+}

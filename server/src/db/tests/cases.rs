@@ -1,0 +1,358 @@
+//! What holds on both databases.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::*;
+
+macro_rules! cases {
+    ($($case:ident),* $(,)?) => {
+        mod sqlite {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $case() {
+                    super::$case(&super::Place::new(None, stringify!($case))).await;
+                }
+            )*
+        }
+
+        /// All cases, on PostgreSQL.
+        pub(super) async fn all(cluster: &Cluster) {
+            $(
+                $case(&Place::new(Some(cluster), stringify!($case))).await;
+            )*
+        }
+    };
+}
+
+cases![
+    jobs_that_wait_share_a_commit,
+    a_failing_job_fails_alone,
+    a_bulk_op_fails_alone,
+    bulk_ops_run_together_and_in_order,
+    a_failing_commit_fails_for_everybody,
+    closing_finishes_what_waits,
+    a_full_queue_refuses,
+    many_at_once,
+    a_read_is_one_snapshot,
+    a_read_writes_nothing,
+    values_come_back,
+    an_abandoned_answer_is_still_done,
+    dropping_the_database_ends_its_threads,
+];
+
+async fn jobs_that_wait_share_a_commit(place: &Place<'_>) {
+    let store = place.open().await;
+    let (gate, held) = store.hold().await;
+    let jobs: Vec<_> = (1..=5).map(|id| store.put(id)).collect();
+    assert_eq!(store.db.waiting(), 5);
+    drop(gate);
+    held.await.unwrap();
+    for (job, id) in jobs.into_iter().zip(1..) {
+        assert_eq!(job.await.unwrap(), id);
+    }
+    // Told once, in order, and before the first of them was answered.
+    assert_eq!(store.told(), [[1, 2, 3, 4, 5]]);
+    assert_eq!(store.ids().await, [1, 2, 3, 4, 5]);
+    assert_eq!(store.put(6).await.unwrap(), 6);
+    assert_eq!(store.told(), [[6]]);
+}
+
+async fn a_failing_job_fails_alone(place: &Place<'_>) {
+    let store = place.open().await;
+    let (gate, held) = store.hold().await;
+    let first = store.put(1);
+    let refused = store.db.submit(0, Locks::none(), async |tx| {
+        insert(tx, 2, "two").await?;
+        Err::<(), _>(Error::params_invalid("no"))
+    });
+    let twice = store.db.submit(0, Locks::none(), async |tx| {
+        insert(tx, 3, "three").await?;
+        insert(tx, 4, "item 1").await
+    });
+    let panics = store.db.submit(0, Locks::none(), async |tx| {
+        insert(tx, 5, "five").await?;
+        if tx.statements() == 1 {
+            panic!("as asked");
+        }
+        Ok(())
+    });
+    let blind = store.db.submit(0, Locks::none(), async |tx| {
+        insert(tx, 6, "six").await?;
+        let _ = tx.execute("INSERT INTO nowhere (id) VALUES ($1)", &params![1]).await;
+        assert!(insert(tx, 7, "seven").await.is_err());
+        Ok(())
+    });
+    let last = store.put(8);
+    drop(gate);
+    held.await.unwrap();
+    assert_eq!(first.await.unwrap(), 1);
+    assert_eq!(refused.await.unwrap_err().message(), "no");
+    assert_eq!(twice.await.unwrap_err().message(), "taken");
+    assert!(panics.await.unwrap_err().cause().unwrap().to_string().contains("as asked"));
+    assert!(blind.await.unwrap_err().cause().unwrap().to_string().contains("nowhere"));
+    assert_eq!(last.await.unwrap(), 8);
+    assert_eq!(store.told(), [[1, 8]]);
+    assert_eq!(store.ids().await, [1, 8]);
+    // The same where each is alone in its transaction.
+    assert_eq!(store.put(1).await.unwrap_err().message(), "taken");
+    assert!(store.db.submit(0, Locks::none(), async |_| -> Result<(), Error> { panic!("again") }).await.is_err());
+    assert_eq!(store.put(9).await.unwrap(), 9);
+    assert_eq!(store.told(), [[9]]);
+}
+
+async fn a_bulk_op_fails_alone(place: &Place<'_>) {
+    let store = place.open().await;
+    store.put(100).await.unwrap();
+    store.told();
+    for with_neighbours in [false, true] {
+        let base = if with_neighbours { 10 } else { 0 };
+        let names: Vec<String> = (base..base + 8).map(|id| format!("bulk {id}")).collect();
+        let mut ops: Vec<_> = (base..base + 8).zip(&names).map(|(id, name)| (id, name.as_str(), Flaw::None)).collect();
+        ops[2].1 = "item 100";
+        ops[4].2 = Flaw::Refused;
+        ops[7].2 = Flaw::Panics;
+        let (gate, held) = store.hold().await;
+        let before = with_neighbours.then(|| store.put(50));
+        let (answers, runs) = put_all(&store, ops);
+        let after = with_neighbours.then(|| store.put(51));
+        drop(gate);
+        held.await.unwrap();
+        let mut good = Vec::new();
+        for (answer, id) in answers.into_iter().zip(base..) {
+            match answer.await {
+                Ok(stored) => {
+                    assert_eq!(stored, id);
+                    good.push(id);
+                }
+                Err(error) => assert!(matches!(id - base, 2 | 4 | 7), "{id}: {error:?}"),
+            }
+        }
+        assert_eq!(good, [0, 1, 3, 5, 6].map(|id| id + base));
+        assert_eq!(*runs.lock(), [8, 4, 2, 2, 1, 1, 4, 2, 2, 1, 1]);
+        let mut told = good.clone();
+        if let (Some(before), Some(after)) = (before, after) {
+            assert_eq!((before.await.unwrap(), after.await.unwrap()), (50, 51));
+            told.insert(0, 50);
+            told.push(51);
+        }
+        assert_eq!(store.told(), [told]);
+    }
+    assert_eq!(store.ids().await.len(), 1 + 5 + 7);
+}
+
+async fn bulk_ops_run_together_and_in_order(place: &Place<'_>) {
+    let store = place.open().await;
+    let (gate, held) = store.hold().await;
+    let (first, runs_before) = put_all(&store, vec![(5, "a", Flaw::None), (3, "b", Flaw::None)]);
+    let between = store.put(4);
+    let (second, runs_after) = put_all(&store, vec![(2, "c", Flaw::None), (1, "d", Flaw::None), (6, "e", Flaw::None)]);
+    drop(gate);
+    held.await.unwrap();
+    for answer in first.into_iter().chain([between]).chain(second) {
+        answer.await.unwrap();
+    }
+    assert_eq!((runs_before.lock().clone(), runs_after.lock().clone()), (vec![2], vec![3]));
+    assert_eq!(store.told(), [[5, 3, 4, 2, 1, 6]]);
+}
+
+async fn a_failing_commit_fails_for_everybody(place: &Place<'_>) {
+    let store = place.open().await;
+    let (gate, held) = store.hold().await;
+    let first = store.put(1);
+    let dangling = store.db.submit(0, Locks::none(), async |tx| {
+        tx.execute("INSERT INTO late (id, item) VALUES (1, 999)", &params![]).await?;
+        Ok(())
+    });
+    let refused = store.db.submit(0, Locks::none(), async |_| Err::<(), _>(Error::params_invalid("no")));
+    drop(gate);
+    held.await.unwrap();
+    assert!(first.await.is_err());
+    assert!(dangling.await.is_err());
+    // It may have been refused for something that is not stored now.
+    assert_ne!(refused.await.unwrap_err().message(), "no");
+    assert_eq!(store.told(), Vec::<Vec<i64>>::new());
+    assert_eq!(store.put(1).await.unwrap(), 1);
+    assert_eq!(store.ids().await, [1]);
+    assert_eq!(store.told(), [[1]]);
+}
+
+async fn closing_finishes_what_waits(place: &Place<'_>) {
+    let store = place.open().await;
+    let (gate, held) = store.hold().await;
+    let waiting: Vec<_> = (1..=3).map(|id| store.put(id)).collect();
+    let db = store.db.clone();
+    let closing = tokio::spawn(async move { db.close().await });
+    while store.db.read(async |_| Ok(())).await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+    let late = store.put(4).await.unwrap_err();
+    assert!(late.cause().unwrap().to_string().contains("closed"), "{late:?}");
+    drop(gate);
+    closing.await.unwrap();
+    held.await.unwrap();
+    for (job, id) in waiting.into_iter().zip(1..) {
+        assert_eq!(job.await.unwrap(), id);
+    }
+    assert_eq!(store.told(), [[1, 2, 3]]);
+    // A second time is no mistake.
+    store.db.close().await;
+}
+
+async fn a_full_queue_refuses(place: &Place<'_>) {
+    let store = Store::open(DbConfig { queue: 2, ..place.config() }).await;
+    let (gate, held) = store.hold().await;
+    let waiting = [store.put(1), store.put(2)];
+    let refused = store.put(3).await.unwrap_err();
+    assert!(refused.cause().unwrap().to_string().contains("2 jobs wait"), "{refused:?}");
+    let many = Locks::users(0..=i64::try_from(MAX_LOCKED_USERS).unwrap());
+    assert!(store.db.submit(0, many, async |_| Ok(())).await.is_err());
+    drop(gate);
+    held.await.unwrap();
+    for job in waiting {
+        job.await.unwrap();
+    }
+    assert_eq!(store.put(3).await.unwrap(), 3);
+}
+
+async fn many_at_once(place: &Place<'_>) {
+    let store = Arc::new(Store::open(DbConfig { lanes: 3, ..place.config() }).await);
+    let mut tasks = tokio::task::JoinSet::new();
+    for task in 0..16_i64 {
+        let store = Arc::clone(&store);
+        tasks.spawn(async move {
+            for round in 0..25 {
+                let id = task * 25 + round;
+                let stored = if round % 2 == 0 {
+                    let lane = id.unsigned_abs();
+                    store.db.submit(lane, Locks::user(id), async move |tx| insert(tx, id, &format!("item {id}")).await)
+                } else {
+                    let runs = Arc::default();
+                    store.db.submit_bulk(Put { id, name: format!("bulk {id}"), flaw: Flaw::None, runs })
+                };
+                assert_eq!(stored.await.unwrap(), id);
+                let found = store.db.read(async move |tx| {
+                    Ok(tx.fetch_one("SELECT id FROM item WHERE id = $1", &params![id]).await?.is_some())
+                });
+                assert!(found.await.unwrap());
+            }
+        });
+    }
+    while let Some(task) = tasks.join_next().await {
+        task.unwrap();
+    }
+    assert_eq!(store.ids().await.len(), 400);
+    let mut told = store.told().concat();
+    told.sort_unstable();
+    assert_eq!(told, (0..400).collect::<Vec<_>>());
+}
+
+async fn a_read_is_one_snapshot(place: &Place<'_>) {
+    let store = place.open().await;
+    store.put(1).await.unwrap();
+    let (gate, wait) = gate();
+    let (arrived, here) = tokio::sync::oneshot::channel();
+    let count = "SELECT COUNT(*) FROM item";
+    let reading = store.db.read(async move |tx| {
+        let before: i64 = tx.fetch_one(count, &params![]).await?.unwrap().get(0)?;
+        arrived.send(()).unwrap();
+        let _ = wait.recv();
+        let after: i64 = tx.fetch_one(count, &params![]).await?.unwrap().get(0)?;
+        Ok((before, after))
+    });
+    here.await.unwrap();
+    // The writer does not wait for the reader, nor another reader for this one.
+    store.put(2).await.unwrap();
+    assert_eq!(store.ids().await, [1, 2]);
+    drop(gate);
+    assert_eq!(reading.await.unwrap(), (1, 1));
+}
+
+async fn a_read_writes_nothing(place: &Place<'_>) {
+    let store = place.open().await;
+    for _ in 0..3 {
+        let wrote = store.db.read(async |tx| insert(tx, 1, "one").await);
+        assert!(wrote.await.is_err());
+    }
+    assert_eq!(store.db.read(async |_| Err::<(), _>(taken())).await.unwrap_err().message(), "taken");
+    assert!(store.db.read(async |_| -> Result<(), Error> { panic!("as asked") }).await.is_err());
+    assert_eq!(store.ids().await, Vec::<i64>::new());
+    assert_eq!(store.told(), Vec::<Vec<i64>>::new());
+}
+
+async fn values_come_back(place: &Place<'_>) {
+    let store = place.open().await;
+    let job = store.db.submit(0, Locks::none(), async |tx| {
+        let insert = "INSERT INTO item (id, name, body, small, size) VALUES ($1, $2, $3, $4, $5)";
+        // NULL first: what is prepared for it must not be used for a number.
+        tx.execute(insert, &params![1, "eins", None::<Bytes>, None::<i64>, None::<f64>]).await?;
+        tx.execute(insert, &params![2, "", vec![0_u8, 255], 3, 0.5]).await?;
+        tx.execute(insert, &params![i64::MAX, "ü$1 '", Bytes::new(), i32::from(i16::MIN), None::<f64>]).await?;
+        let changed = tx.execute("UPDATE item SET small = $2 WHERE id > $1 AND name <> '$9'", &params![1, 4]).await?;
+        assert_eq!(changed, 2);
+        assert_eq!(tx.execute("DELETE FROM item WHERE id = $1 RETURNING id", &params![77]).await?, 0);
+        assert_eq!(tx.execute("UPDATE item SET size = 1 WHERE id = $1 RETURNING id", &params![1]).await?, 1);
+        let again = "INSERT INTO item (id, name) VALUES ($1, $2) ON CONFLICT DO NOTHING";
+        assert_eq!(tx.execute(again, &params![1, "other"]).await?, 0);
+        Ok(())
+    });
+    job.await.unwrap();
+    let rows = store.db.read(async |tx| {
+        let (list, mut params) = tx.dialect().in_list([i64::MAX, 1, 2], 2);
+        params.insert(0, "none".into());
+        // Out of order, twice, and beside a text that looks like one.
+        let sql =
+            format!("SELECT id, name, body, small, size, '$3' FROM item WHERE id IN {list} AND name <> $1 ORDER BY id");
+        let rows = tx.fetch(&sql, &params).await?;
+        let (list, params) = tx.dialect().in_list(Vec::<i64>::new(), 1);
+        assert!(tx.fetch(&format!("SELECT id FROM item WHERE id IN {list}"), &params).await?.is_empty());
+        let swapped = tx.fetch_one("SELECT name FROM item WHERE name <> $2 AND id = $1", &params![2, "x"]).await?;
+        assert_eq!(swapped.unwrap().get::<String>(0)?, "");
+        let pairs = tx.dialect().values_list(2, 2, 1);
+        let sql = format!("SELECT id FROM item WHERE (id, name) IN (VALUES {pairs})");
+        assert_eq!(tx.fetch(&sql, &params![1, "eins", 2, "zwei"]).await?.len(), 1);
+        let sum = tx.fetch_one("SELECT CAST(COALESCE(SUM(small), 0) AS BIGINT) FROM item", &params![]).await?;
+        assert_eq!(sum.unwrap().get::<u32>(0)?, 8);
+        Ok(rows)
+    });
+    let rows = rows.await.unwrap();
+    assert_eq!(rows[0].get::<i64>(0).unwrap(), 1);
+    assert_eq!(rows[0].get::<Option<Bytes>>(2).unwrap(), None);
+    assert_eq!(rows[0].get::<Option<i32>>(3).unwrap(), None);
+    assert_eq!(rows[1].get::<Vec<u8>>(2).unwrap(), [0, 255]);
+    assert_eq!(rows[1].get::<Option<f64>>(4).unwrap(), Some(0.5));
+    assert_eq!(rows[2].get::<u64>(0).unwrap(), i64::MAX.unsigned_abs());
+    assert_eq!(rows[2].get::<String>(1).unwrap(), "ü$1 '");
+    assert_eq!(rows[2].get::<Bytes>(2).unwrap(), Bytes::new());
+    assert_eq!((rows[2].get::<i64>(3).unwrap(), rows[2].get::<String>(5).unwrap()), (4, "$3".to_owned()));
+    let nul = store.db.submit(0, Locks::none(), async |tx| insert(tx, 9, "a\0b").await).await.unwrap_err();
+    assert!(nul.cause().unwrap().to_string().contains("U+0000"));
+    let few =
+        store.db.submit(0, Locks::none(), async |tx| Ok(tx.execute("DELETE FROM item WHERE id = $1", &[]).await?));
+    assert!(few.await.is_err());
+}
+
+async fn an_abandoned_answer_is_still_done(place: &Place<'_>) {
+    let store = place.open().await;
+    let (gate, held) = store.hold().await;
+    drop(store.put(1));
+    let last = store.put(2);
+    drop(gate);
+    held.await.unwrap();
+    last.await.unwrap();
+    assert_eq!(store.ids().await, [1, 2]);
+}
+
+async fn dropping_the_database_ends_its_threads(place: &Place<'_>) {
+    let store = place.open().await;
+    let alive = Arc::downgrade(&store.told);
+    let answer = store.put(1);
+    drop(store);
+    answer.await.unwrap();
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+    while alive.upgrade().is_some() {
+        assert!(tokio::time::Instant::now() < deadline, "a thread still holds the sink");
+        tokio::task::yield_now().await;
+    }
+}

@@ -1,0 +1,71 @@
+//! The schema, step by step.
+
+use super::*;
+
+const SECOND: Migration = Migration { name: "0002_more", sql: "CREATE TABLE more (id BIGINT PRIMARY KEY, body BYTEA)" };
+const CHANGED: &[Migration] = &[Migration { name: "0001_test", sql: "CREATE TABLE other (id BIGINT PRIMARY KEY)" }];
+const BOTH: &[Migration] = &[SCHEMA[0], SECOND];
+const BROKEN: &[Migration] = &[
+    SCHEMA[0],
+    Migration { name: "0002_broken", sql: "CREATE TABLE half (id BIGINT PRIMARY KEY); CREATE TABLE half (" },
+];
+const LATE: &[Migration] =
+    &[SCHEMA[0], Migration { name: "0003_late", sql: "CREATE TABLE late_one (id BIGINT PRIMARY KEY)" }];
+const BETWEEN: &[Migration] = &[SCHEMA[0], SECOND, LATE[1]];
+
+async fn steps(place: &Place<'_>) {
+    let config = place.config();
+    let open = async |migrations| Db::<Put>::open(DbConfig { migrations, ..config.clone() }, |_| {}).await;
+    let refused = async |migrations| open(migrations).await.map(drop).unwrap_err().to_string();
+    open(SCHEMA).await.unwrap().close().await;
+    open(SCHEMA).await.unwrap().close().await;
+    let said = refused(CHANGED).await;
+    assert!(said.contains("0001_test is not the one"), "{said}");
+    // All or nothing: the half that worked is gone as well.
+    refused(BROKEN).await;
+    refused(BROKEN).await;
+    let db = open(BOTH).await.unwrap();
+    db.submit(0, Locks::none(), async |tx| {
+        tx.execute("INSERT INTO more (id, body) VALUES (1, $1)", &params![vec![1_u8]]).await?;
+        assert!(tx.fetch("SELECT id FROM item", &[]).await?.is_empty());
+        Ok(())
+    })
+    .await
+    .unwrap();
+    db.close().await;
+    let said = refused(SCHEMA).await;
+    assert!(said.contains("newer than this server") && said.contains("0002_more"), "{said}");
+}
+
+async fn out_of_order(place: &Place<'_>) {
+    let config = place.config();
+    let open = async |migrations| Db::<Put>::open(DbConfig { migrations, ..config.clone() }, |_| {}).await;
+    open(LATE).await.unwrap().close().await;
+    let said = open(BETWEEN).await.map(drop).unwrap_err().to_string();
+    assert!(said.contains("0002_more is older"), "{said}");
+}
+
+#[tokio::test]
+async fn steps_on_sqlite() {
+    steps(&Place::new(None, "steps")).await;
+    out_of_order(&Place::new(None, "out_of_order")).await;
+}
+
+/// On PostgreSQL, and two nodes that start at once.
+pub(super) async fn all(cluster: &Cluster) {
+    steps(&Place::new(Some(cluster), "steps")).await;
+    out_of_order(&Place::new(Some(cluster), "out_of_order")).await;
+    let config = Place::new(Some(cluster), "two_nodes").config();
+    let nodes = (0..4).map(|_| Store::open(config.clone()));
+    let nodes = futures_util::future::join_all(nodes).await;
+    for (node, id) in nodes.iter().zip(1..) {
+        node.put(id).await.unwrap();
+    }
+    assert_eq!(nodes[0].ids().await, [1, 2, 3, 4]);
+}
+
+#[tokio::test]
+async fn the_servers_own_schema_is_sound() {
+    let place = Place::new(None, "own");
+    Store::open(DbConfig { migrations: MIGRATIONS, ..place.config() }).await.db.close().await;
+}

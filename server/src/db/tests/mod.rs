@@ -1,0 +1,181 @@
+//! The store on both databases: each case runs on SQLite as a test of its own, and on PostgreSQL in one test, which starts a
+//! server for all of them.
+
+mod cases;
+mod migrations;
+mod on_postgres;
+mod on_sqlite;
+#[path = "../../../../integration-tests/src/postgres.rs"]
+#[expect(unreachable_pub, dead_code, reason = "the module belongs to the integration tests")]
+mod postgres;
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use parking_lot::Mutex;
+use tempfile::TempDir;
+
+use self::postgres::Cluster;
+use super::*;
+use crate::key::{SessionKey, UserKey};
+
+const SCHEMA: &[Migration] = &[Migration {
+    name: "0001_test",
+    sql: "CREATE TABLE conversation (id BIGINT PRIMARY KEY, n BIGINT NOT NULL);
+          CREATE TABLE account (id BIGINT PRIMARY KEY, n BIGINT NOT NULL);
+          CREATE TABLE item (id BIGINT PRIMARY KEY, name TEXT NOT NULL, body BYTEA, small SMALLINT, size DOUBLE PRECISION);
+          CREATE UNIQUE INDEX item_name ON item (name);
+          CREATE TABLE late (id BIGINT PRIMARY KEY, item BIGINT REFERENCES item (id) DEFERRABLE INITIALLY DEFERRED);",
+}];
+
+/// Where a case runs.
+struct Place<'a> {
+    dir: TempDir,
+    cluster: Option<&'a Cluster>,
+    name: &'a str,
+}
+
+impl<'a> Place<'a> {
+    fn new(cluster: Option<&'a Cluster>, name: &'a str) -> Self {
+        Self { dir: tempfile::tempdir().unwrap(), cluster, name }
+    }
+
+    /// A fresh database with one lane, so that everything happens in one order.
+    fn config(&self) -> DbConfig {
+        let database = match self.cluster {
+            Some(cluster) => Database::Postgres(cluster.create_database(self.name).unwrap()),
+            None => Database::Sqlite(self.dir.path().join("test.db")),
+        };
+        DbConfig { lanes: 1, readers: 2, migrations: SCHEMA, ..DbConfig::new(database) }
+    }
+
+    async fn open(&self) -> Store {
+        Store::open(self.config()).await
+    }
+}
+
+/// A database, and what its commits told.
+struct Store {
+    db: Db<Put>,
+    told: Arc<Mutex<Vec<Vec<i64>>>>,
+}
+
+impl Store {
+    async fn open(config: DbConfig) -> Self {
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let sink = Arc::clone(&told);
+        let tell = move |effects: Vec<Effect>| sink.lock().push(effects.iter().map(number).collect());
+        Self { db: Db::open(config, tell).await.unwrap(), told }
+    }
+
+    /// Holds the lane up until the gate is opened or dropped: what is submitted meanwhile shares the next commit.
+    async fn hold(&self) -> (Gate, Submitted<()>) {
+        let (gate, wait) = gate();
+        let (arrived, here) = tokio::sync::oneshot::channel();
+        let held = self.db.submit(0, Locks::none(), async move |_| {
+            arrived.send(()).unwrap();
+            let _ = wait.recv();
+            Ok(())
+        });
+        here.await.unwrap();
+        (gate, held)
+    }
+
+    fn put(&self, id: i64) -> Submitted<i64> {
+        self.db.submit(0, Locks::none(), async move |tx| insert(tx, id, &format!("item {id}")).await)
+    }
+
+    async fn ids(&self) -> Vec<i64> {
+        self.db
+            .read(async |tx| {
+                let rows = tx.fetch("SELECT id FROM item ORDER BY id", &params![]).await?;
+                Ok(rows.iter().map(|row| row.get(0)).collect::<Result<_, _>>()?)
+            })
+            .await
+            .unwrap()
+    }
+
+    fn told(&self) -> Vec<Vec<i64>> {
+        std::mem::take(&mut *self.told.lock())
+    }
+}
+
+type Gate = Sender<()>;
+
+fn gate() -> (Gate, Receiver<()>) {
+    channel()
+}
+
+fn effect(number: i64) -> Effect {
+    Effect::Kicked { user: UserKey(number), session: SessionKey(0) }
+}
+
+fn number(effect: &Effect) -> i64 {
+    match effect {
+        Effect::Kicked { user, .. } => user.0,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Stores an item and tells of it.
+async fn insert(tx: &mut Tx<'_>, id: i64, name: &str) -> Result<i64, Error> {
+    tx.emit(effect(id));
+    tx.execute("INSERT INTO item (id, name) VALUES ($1, $2)", &params![id, name]).await.on_unique(taken)?;
+    Ok(id)
+}
+
+fn taken() -> Error {
+    Error::params_invalid("taken")
+}
+
+/// What is wrong with a [`Put`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Flaw {
+    None,
+    Refused,
+    Panics,
+}
+
+/// The bulk op of these tests.
+#[derive(Debug)]
+struct Put {
+    id: i64,
+    name: String,
+    flaw: Flaw,
+    /// How many were run together, each time.
+    runs: Arc<Mutex<Vec<usize>>>,
+}
+
+impl Bulk for Put {
+    type Out = i64;
+
+    fn lane(&self) -> u64 {
+        0
+    }
+
+    fn locks(&self) -> Locks {
+        Locks::conversation(self.id)
+    }
+
+    async fn run(tx: &mut Tx<'_>, ops: &[Self]) -> Result<Vec<Result<i64, Error>>, Error> {
+        ops[0].runs.lock().push(ops.len());
+        let good: Vec<&Self> = ops.iter().filter(|op| op.flaw != Flaw::Refused).collect();
+        if !good.is_empty() {
+            let list = tx.dialect().values_list(good.len(), 2, 1);
+            let params: Vec<Value> = good.iter().flat_map(|op| params![op.id, &op.name]).collect();
+            good.iter().for_each(|op| tx.emit(effect(op.id)));
+            tx.execute(&format!("INSERT INTO item (id, name) VALUES {list}"), &params).await?;
+        }
+        assert!(ops.iter().all(|op| op.flaw != Flaw::Panics), "as asked");
+        Ok(ops.iter().map(|op| if op.flaw == Flaw::Refused { Err(taken()) } else { Ok(op.id) }).collect())
+    }
+}
+
+/// Submits a row of bulk ops.
+fn put_all(store: &Store, ops: Vec<(i64, &str, Flaw)>) -> (Vec<Submitted<i64>>, Arc<Mutex<Vec<usize>>>) {
+    let runs = Arc::new(Mutex::new(Vec::new()));
+    let put = |(id, name, flaw): (i64, &str, Flaw)| {
+        store.db.submit_bulk(Put { id, name: name.to_owned(), flaw, runs: Arc::clone(&runs) })
+    };
+    (ops.into_iter().map(put).collect(), runs)
+}

@@ -1,0 +1,173 @@
+//! Everything on PostgreSQL, in one test: starting a server takes longer than the cases do.
+
+use std::time::{Duration, Instant};
+
+use super::*;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn everything_on_postgres() {
+    let cluster = Cluster::start().unwrap();
+    cases::all(&cluster).await;
+    migrations::all(&cluster).await;
+    let own = Place::new(Some(&cluster), "own");
+    Store::open(DbConfig { migrations: MIGRATIONS, ..own.config() }).await.db.close().await;
+    lanes_never_lock_crosswise(&Place::new(Some(&cluster), "lanes")).await;
+    a_deadlock_of_ones_own_making_fails_alone(&Place::new(Some(&cluster), "deadlock")).await;
+    a_statement_has_a_time_limit(&Place::new(Some(&cluster), "time_limit")).await;
+    a_job_has_a_time_limit(&Place::new(Some(&cluster), "job_limit")).await;
+    a_lost_connection_is_replaced(&cluster, &Place::new(Some(&cluster), "lost")).await;
+    let gone = Place::new(Some(&cluster), "gone");
+    let store = gone.open().await;
+    drop(cluster);
+    a_server_that_is_gone_is_said(&store).await;
+}
+
+/// A row each, counted up under its lock.
+async fn count_up(tx: &mut Tx<'_>, table: &str, id: i64) -> Result<(), Error> {
+    let n = tx.fetch_one(&format!("SELECT n FROM {table} WHERE id = $1"), &params![id]).await?;
+    let n: i64 = n.unwrap().get(0)?;
+    tx.execute(&format!("UPDATE {table} SET n = $2 WHERE id = $1"), &params![id, n + 1]).await?;
+    Ok(())
+}
+
+async fn seed(store: &Store) {
+    let seeded = store.db.submit(0, Locks::none(), async |tx| {
+        for table in ["conversation", "account"] {
+            let list = tx.dialect().values_list(10, 2, 1);
+            let params: Vec<Value> = (0..10).flat_map(|id| params![id, 0]).collect();
+            tx.execute(&format!("INSERT INTO {table} (id, n) VALUES {list}"), &params).await?;
+        }
+        Ok(())
+    });
+    seeded.await.unwrap();
+}
+
+async fn lanes_never_lock_crosswise(place: &Place<'_>) {
+    let store = Store::open(DbConfig { lanes: 4, ..place.config() }).await;
+    seed(&store).await;
+    let mut answers = Vec::new();
+    for job in 0..400_i64 {
+        // Three of each, in another order every time, in whatever lane.
+        let ids = [job * 7 % 10, (job * 3 + 1) % 10, (job / 10) % 10];
+        let mut locks = Locks::users(ids);
+        ids.into_iter().for_each(|id| locks.conversations.push(id));
+        answers.push(store.db.submit(job.unsigned_abs() * 31 % 4, locks, async move |tx| {
+            for id in ids {
+                count_up(tx, "account", id).await?;
+                count_up(tx, "conversation", id).await?;
+            }
+            Ok(())
+        }));
+    }
+    for answer in answers {
+        answer.await.unwrap();
+    }
+    let sum = store.db.read(async |tx| {
+        let sql = "SELECT CAST(SUM(c.n) AS BIGINT), CAST(SUM(a.n) AS BIGINT) FROM conversation c JOIN account a ON a.id = c.id";
+        let row = tx.fetch_one(sql, &[]).await?.unwrap();
+        Ok((row.get::<i64>(0)?, row.get::<i64>(1)?))
+    });
+    assert_eq!(sum.await.unwrap(), (1200, 1200), "no count is lost");
+}
+
+async fn a_deadlock_of_ones_own_making_fails_alone(place: &Place<'_>) {
+    let store = Store::open(DbConfig { lanes: 2, ..place.config() }).await;
+    seed(&store).await;
+    let (arrived_one, one_here) = channel();
+    let (arrived_two, two_here) = channel();
+    let first = store.db.submit(0, Locks::none(), async move |tx| {
+        count_up(tx, "account", 1).await?;
+        arrived_one.send(()).unwrap();
+        two_here.recv().unwrap();
+        count_up(tx, "account", 2).await
+    });
+    let second = store.db.submit(1, Locks::none(), async move |tx| {
+        count_up(tx, "account", 2).await?;
+        arrived_two.send(()).unwrap();
+        one_here.recv().unwrap();
+        count_up(tx, "account", 1).await
+    });
+    let (first, second) = (first.await, second.await);
+    let error = match (first, second) {
+        (Ok(()), Err(error)) | (Err(error), Ok(())) => error,
+        other => panic!("{other:?}"),
+    };
+    let cause = error.cause().unwrap().downcast_ref::<DbError>().unwrap();
+    assert!(cause.kind() == DbErrorKind::Conflict && cause.is_unavailable(), "{cause:?}");
+    store.put(1).await.unwrap();
+}
+
+async fn a_statement_has_a_time_limit(place: &Place<'_>) {
+    let store = Store::open(DbConfig { statement_limit: Duration::from_millis(200), ..place.config() }).await;
+    let (gate, held) = store.hold().await;
+    let first = store.put(1);
+    let slow = store
+        .db
+        .submit(0, Locks::none(), async |tx| Ok(tx.fetch("SELECT CAST(pg_sleep(60) AS TEXT)", &[]).await?.len()));
+    let last = store.put(2);
+    drop(gate);
+    held.await.unwrap();
+    assert_eq!((first.await.unwrap(), last.await.unwrap()), (1, 2));
+    let error = slow.await.unwrap_err();
+    let cause = error.cause().unwrap().downcast_ref::<DbError>().unwrap();
+    assert_eq!(cause.kind(), DbErrorKind::Timeout, "{cause}");
+}
+
+async fn a_job_has_a_time_limit(place: &Place<'_>) {
+    let store = Store::open(DbConfig { job_limit: Duration::from_millis(300), ..place.config() }).await;
+    let (gate, held) = store.hold().await;
+    let first = store.put(1);
+    let idle = store.db.submit(0, Locks::none(), async |tx| {
+        insert(tx, 2, "two").await?;
+        std::future::pending::<()>().await;
+        Ok(())
+    });
+    let last = store.put(3);
+    drop(gate);
+    held.await.unwrap();
+    assert!(idle.await.is_err());
+    // Whoever shared its transaction is told the truth: stored, or to try again.
+    let first = first.await;
+    assert_eq!(last.await.unwrap(), 3);
+    assert_eq!(store.ids().await, if first.is_ok() { vec![1, 3] } else { vec![3] });
+}
+
+async fn a_lost_connection_is_replaced(cluster: &Cluster, place: &Place<'_>) {
+    let store = place.open().await;
+    store.put(1).await.unwrap();
+    store.ids().await;
+    // Those that idle are replaced without anybody noticing.
+    cluster.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'lost'").unwrap();
+    store.put(2).await.unwrap();
+    assert_eq!(store.ids().await, [1, 2]);
+    store.told();
+    // In the middle of a batch: what shared the transaction is lost, what waits behind it is not.
+    let (gate, held) = store.hold().await;
+    let before = store.put(3);
+    let suicide = store.db.submit(0, Locks::none(), async |tx| {
+        insert(tx, 4, "four").await?;
+        Ok(tx.fetch("SELECT CAST(pg_terminate_backend(pg_backend_pid()) AS TEXT)", &[]).await?.len())
+    });
+    let (after, _) = put_all(&store, vec![(5, "five", Flaw::None), (6, "six", Flaw::None)]);
+    drop(gate);
+    held.await.unwrap();
+    for error in [before.await.unwrap_err(), suicide.await.map(|_| 0).unwrap_err()] {
+        assert!(error.cause().unwrap().downcast_ref::<DbError>().unwrap().is_unavailable(), "{error:?}");
+    }
+    for answer in after {
+        answer.await.unwrap();
+    }
+    assert_eq!(store.ids().await, [1, 2, 5, 6]);
+    assert_eq!(store.told(), [[5, 6]]);
+}
+
+async fn a_server_that_is_gone_is_said(store: &Store) {
+    let begun = Instant::now();
+    for id in 0..20 {
+        let error = store.put(id).await.unwrap_err();
+        assert!(error.cause().unwrap().downcast_ref::<DbError>().unwrap().is_unavailable(), "{error:?}");
+    }
+    assert!(store.db.read(async |_| Ok(())).await.is_err());
+    store.db.close().await;
+    assert!(begun.elapsed() < Duration::from_secs(20), "nobody waits long for a server that is gone");
+}

@@ -1,0 +1,102 @@
+//! What is SQLite's alone.
+
+use std::time::{Duration, Instant};
+
+use super::*;
+
+#[tokio::test]
+async fn a_job_that_waits_for_something_else_is_a_mistake() {
+    let place = Place::new(None, "");
+    let store = place.open().await;
+    let (gate, held) = store.hold().await;
+    let first = store.put(1);
+    let (_never, other) = tokio::sync::oneshot::channel::<()>();
+    let waits = store.db.submit(0, Locks::none(), async move |tx| {
+        insert(tx, 2, "two").await?;
+        let _ = other.await;
+        Ok(())
+    });
+    let last = store.put(3);
+    drop(gate);
+    held.await.unwrap();
+    assert_eq!((first.await.unwrap(), last.await.unwrap()), (1, 3));
+    assert!(waits.await.unwrap_err().cause().unwrap().to_string().contains("not its Tx"));
+    assert_eq!(store.ids().await, [1, 3]);
+    let (_never, other) = tokio::sync::oneshot::channel::<()>();
+    let read = store.db.read(async move |_| {
+        let _ = other.await;
+        Ok(())
+    });
+    assert!(read.await.is_err());
+}
+
+#[tokio::test]
+async fn a_job_has_a_time_limit() {
+    let place = Place::new(None, "");
+    let store = Store::open(DbConfig { job_limit: Duration::from_millis(100), ..place.config() }).await;
+    let endless = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT COUNT(*) FROM n";
+    let begun = Instant::now();
+    let (gate, held) = store.hold().await;
+    let first = store.put(1);
+    let writes = store.db.submit(0, Locks::none(), async move |tx| Ok(tx.fetch(endless, &[]).await?.len()));
+    let last = store.put(2);
+    drop(gate);
+    held.await.unwrap();
+    assert_eq!((first.await.unwrap(), last.await.unwrap()), (1, 2));
+    let error = writes.await.unwrap_err();
+    assert!(error.cause().unwrap().downcast_ref::<DbError>().unwrap().kind() == DbErrorKind::Timeout, "{error:?}");
+    assert!(store.db.read(async move |tx| Ok(tx.fetch(endless, &[]).await?.len())).await.is_err());
+    assert!(begun.elapsed() < Duration::from_secs(10));
+    assert_eq!(store.ids().await, [1, 2]);
+}
+
+#[tokio::test]
+async fn a_full_disk_is_said_and_survived() {
+    let place = Place::new(None, "");
+    let store = place.open().await;
+    store.put(1).await.unwrap();
+    let pages = async |count: i64| {
+        let limit =
+            async move |tx: &mut Tx<'_>| Ok(tx.fetch(&format!("PRAGMA max_page_count = {count}"), &[]).await?.len());
+        store.db.submit(0, Locks::none(), limit).await.unwrap();
+    };
+    pages(1).await;
+    let (gate, held) = store.hold().await;
+    let fill = async |tx: &mut Tx<'_>| {
+        tx.execute("INSERT INTO item (id, name, body) VALUES (2, 'big', $1)", &params![vec![7_u8; 1 << 20]]).await?;
+        Ok(())
+    };
+    let full = store.db.submit(0, Locks::none(), fill);
+    let neighbour = store.db.submit(0, Locks::none(), async |_| Ok(()));
+    drop(gate);
+    held.await.unwrap();
+    let error = full.await.unwrap_err();
+    assert!(error.cause().unwrap().downcast_ref::<DbError>().unwrap().is_full(), "{error:?}");
+    // One of several, or all of them: nothing is acknowledged that is not stored.
+    let _ = neighbour.await;
+    assert_eq!(store.ids().await, [1]);
+    pages(1_000_000).await;
+    store.db.submit(0, Locks::none(), fill).await.unwrap();
+    assert_eq!(store.ids().await, [1, 2]);
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_is_there_at_the_next_start() {
+    let place = Place::new(None, "");
+    let store = place.open().await;
+    for id in 1..=10 {
+        store.put(id).await.unwrap();
+    }
+    store.db.close().await;
+    let names: Vec<_> = std::fs::read_dir(place.dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names, ["test.db"], "the log is folded into the file");
+    assert_eq!(place.open().await.ids().await.len(), 10);
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_database_is_refused() {
+    let place = Place::new(None, "");
+    std::fs::write(place.dir.path().join("test.db"), "this is a letter to my aunt".repeat(100)).unwrap();
+    let error = Db::<Put>::open(place.config(), |_| {}).await.unwrap_err();
+    assert_eq!(error.kind(), DbErrorKind::Corrupt, "{error}");
+}
