@@ -1,8 +1,12 @@
 # `just` alone lists the commands. Tools that are missing are installed into .tools/ when a command needs them.
 
 set shell := ["bash", "-euo", "pipefail", "-c"]
+set positional-arguments
 
 export PATH := justfile_directory() / ".tools/bin" + ":" + env("PATH")
+
+# Tests that open a database: the others say the same on both.
+on_a_database := "package(zim-server) | package(zim-integration-tests)"
 
 # Lists the commands.
 _list:
@@ -10,12 +14,16 @@ _list:
 
 # Starts a server; everything it keeps is in ./zim-data.
 run *args:
-    cargo run --locked --bin zim-server -- {{ args }}
+    cargo run --locked --bin zim-server -- "$@"
+
+# The command line: `just zim login ann`, `just zim send bob "hi"`.
+zim *args:
+    @cargo run --quiet --locked --bin zim -- "$@"
 
 # Starts a server in a temporary folder and lets two people chat.
 demo *args:
     cargo build --locked --bin zim-server --bin zim
-    cargo run --quiet --locked --bin zim -- demo {{ args }}
+    cargo run --quiet --locked --bin zim -- demo "$@"
 
 # All tests, on SQLite and then on PostgreSQL (ZIM_TEST_POSTGRES, or a private cluster).
 test *args: test-docs (test-sqlite args) (test-postgres args)
@@ -27,7 +35,8 @@ test-sqlite *args: (_tools "cargo-nextest")
 # The tests that use a database, on PostgreSQL.
 test-postgres *args: (_tools "cargo-nextest")
     cargo build --quiet --locked --bin with-postgres
-    ZIM_TEST_DATABASE=postgres cargo run --quiet --locked --bin with-postgres -- cargo nextest run --locked --workspace {{ args }}
+    ZIM_TEST_DATABASE=postgres cargo run --quiet --locked --bin with-postgres -- \
+        cargo nextest run --locked --workspace -E '{{ on_a_database }}' {{ args }}
 
 # The examples in the documentation of the SDK and the protocol.
 test-docs:
@@ -50,7 +59,7 @@ fix: (_tools "typos")
 # Messages a second and their latency, between pairs of users, against a release build on this machine.
 bench *args:
     cargo build --release --locked --bin zim-server --bin zim
-    cargo run --release --quiet --locked --bin zim -- bench peer {{ args }}
+    cargo run --release --quiet --locked --bin zim -- bench peer "$@"
 
 # The book, its generated reference included, into docs/book.
 docs: (_tools "mdbook")

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use futures_util::FutureExt;
 use tokio::time::timeout;
 use zim_client_sdk::{Config, EventStream, Zim};
 use zim_protocol::clock::Clock;
@@ -114,8 +113,9 @@ impl Session {
     /// Says farewell, so that the server need not find out.
     pub(crate) async fn end(self) {
         let farewell = async {
-            self.zim.logout().map(drop).await;
+            self.zim.logout().await;
             self.zim.destroy();
+            self.zim.closed().await;
         };
         drop(timeout(LOGOUT_WITHIN, farewell).await);
     }

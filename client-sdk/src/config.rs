@@ -102,6 +102,13 @@ impl Config {
         }
     }
 
+    /// Another address of the server, `host:port`.
+    #[must_use]
+    pub fn server(mut self, server: impl Into<String>) -> Self {
+        self.server = server.into();
+        self
+    }
+
     /// The app's secret, for apps that trust their clients: a login needs no token then.
     #[must_use]
     pub fn app_sign(mut self, app_sign: impl Into<String>) -> Self {

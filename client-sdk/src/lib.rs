@@ -35,6 +35,7 @@ mod error;
 mod event;
 mod last_user;
 mod log;
+#[expect(hidden_glob_reexports, reason = "the noun's file; the module of bodies that it hides is `zim_protocol::message`")]
 mod message;
 mod net;
 mod send;
@@ -52,4 +53,6 @@ pub use self::error::Error;
 pub use self::event::{EventStream, Lagged};
 pub use self::log::{LogConfig, LogLevel};
 pub use self::message::MessageSendNotification;
+#[doc(hidden)]
+pub use self::net::quic_client_config;
 pub use self::zim::Zim;

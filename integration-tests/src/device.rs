@@ -73,6 +73,16 @@ impl Device {
         Self { zim, home, seen, taken: Mutex::default(), recorder }
     }
 
+    pub(crate) fn recorder(&self) -> tokio::task::AbortHandle {
+        self.recorder.abort_handle()
+    }
+
+    /// Ends the client and waits until it has ended.
+    pub async fn quit(&self) {
+        self.zim.destroy();
+        soon(self.zim.closed()).await;
+    }
+
     /// Where its local database is.
     pub fn home(&self) -> Home {
         self.home.clone()

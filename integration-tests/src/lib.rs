@@ -30,15 +30,14 @@ pub use self::link::{Link, Weather};
 pub use self::random::Random;
 pub use self::raw::{Raw, code, hello, request, send_text};
 pub use self::wait::{PATIENCE, eventually, soon};
-pub use self::world::{START_MS, World};
+pub use self::world::{Key, Operator, START_MS, World};
 
 use zim_protocol::ErrorCode;
 
 /// The reference's code of a call of the SDK that failed.
 ///
 /// # Panics
-/// It did not fail, or with a code that the reference does not know.
+/// It did not fail.
 pub fn refusal<T: std::fmt::Debug>(result: Result<T, zim_client_sdk::Error>) -> ErrorCode {
-    let error = result.expect_err("it should have been refused");
-    ErrorCode::try_from(error.code()).expect("a code of the reference")
+    result.expect_err("it should have been refused").code()
 }

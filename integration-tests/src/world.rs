@@ -8,7 +8,12 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use tempfile::TempDir;
 use tokio::runtime::Handle;
+use tokio::task::AbortHandle;
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::Channel;
 use zim_client_sdk::{Config as ClientConfig, Trust, Zim};
+use zim_protocol::admin::AdminClient;
 use zim_protocol::clock::Clock;
 use zim_protocol::token::Token;
 use zim_protocol::{LoginConfig, LoginRequest};
@@ -29,6 +34,26 @@ const STEP_MS: i64 = 250;
 /// A token that outlives every test that does not test it, seconds.
 const TOKEN_S: i64 = 24 * 3_600;
 
+/// The operator.
+pub type Operator = AdminClient<InterceptedService<Channel, Key>>;
+
+/// Shows the operator's key with every call.
+#[derive(Clone)]
+pub struct Key(pub String);
+
+impl std::fmt::Debug for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Key").finish_non_exhaustive()
+    }
+}
+
+impl Interceptor for Key {
+    fn call(&mut self, mut request: tonic::Request<()>) -> Result<tonic::Request<()>, tonic::Status> {
+        request.metadata_mut().insert("authorization", format!("Bearer {}", self.0).parse().unwrap());
+        Ok(request)
+    }
+}
+
 /// The server of one test, its clock and its clients.
 #[derive(Debug)]
 pub struct World {
@@ -38,6 +63,7 @@ pub struct World {
     settings: Config,
     data: TempDir,
     clients: Mutex<Vec<Zim>>,
+    recorders: Mutex<Vec<AbortHandle>>,
     errors: Errors,
     tasks_before: usize,
     // The last to go: the server must have closed it.
@@ -73,6 +99,7 @@ impl World {
             settings,
             data,
             clients: Mutex::default(),
+            recorders: Mutex::default(),
             errors,
             tasks_before,
             _database: database,
@@ -133,7 +160,7 @@ impl World {
     }
 
     fn client_config_at(&self, address: SocketAddr) -> ClientConfig {
-        ClientConfig::new(self.app_id(), &address.to_string())
+        ClientConfig::new(self.app_id(), address.to_string())
             .trust(Trust::Fingerprint(self.server().fingerprint().0))
             .clock(self.clock.clone())
     }
@@ -150,10 +177,21 @@ impl World {
 
     /// A client on a device that was there before.
     pub fn client_at(&self, home: Home, edit: impl FnOnce(ClientConfig) -> ClientConfig) -> Device {
-        let config = edit(self.client_config().data_dir(home.path()));
+        self.client_to(self.address(), home, edit)
+    }
+
+    /// As [`World::client_at`], over a link.
+    pub fn client_via(&self, link: &Link, home: Home, edit: impl FnOnce(ClientConfig) -> ClientConfig) -> Device {
+        self.client_to(link.address(), home, edit)
+    }
+
+    fn client_to(&self, to: SocketAddr, home: Home, edit: impl FnOnce(ClientConfig) -> ClientConfig) -> Device {
+        let config = edit(self.client_config_at(to).data_dir(home.path()));
         let zim = Zim::new(config).expect("a client");
         self.clients.lock().push(zim.clone());
-        Device::new(zim, home)
+        let device = Device::new(zim, home);
+        self.recorders.lock().push(device.recorder());
+        device
     }
 
     /// A client of `user_id`, logged in and caught up.
@@ -173,8 +211,7 @@ impl World {
 
     /// As [`World::user`], over a link.
     pub async fn user_via(&self, link: &Link, user_id: &str) -> Device {
-        let address = link.address().to_string();
-        self.login(self.client_with(|config| config.server(&address)), user_id).await
+        self.login(self.client_via(link, Home::default(), |config| config), user_id).await
     }
 
     /// Logs a client in, and waits until it has caught up.
@@ -239,6 +276,13 @@ impl World {
         .await
     }
 
+    /// The operator's service, with his key.
+    pub async fn admin(&self) -> Operator {
+        let address = format!("http://{}", self.server().admin_addr().expect("the operator's service"));
+        let channel = Channel::from_shared(address).unwrap().connect().await.unwrap();
+        AdminClient::with_interceptor(channel, Key(self.admin_key()))
+    }
+
     /// Takes the errors that were logged, because the test provoked them.
     ///
     /// # Panics
@@ -262,9 +306,14 @@ impl World {
     /// Ends the test: clients go, the server stops, nothing is left and nothing went wrong unseen.
     pub async fn end(mut self) {
         let clients = std::mem::take(&mut *self.clients.lock());
-        for client in clients {
-            soon(client.destroy()).await;
+        for client in &clients {
+            client.destroy();
+            soon(client.closed()).await;
         }
+        for recorder in self.recorders.lock().drain(..) {
+            recorder.abort();
+        }
+        drop(clients);
         if self.server.is_some() {
             self.stop_server().await;
         }

@@ -41,7 +41,7 @@ impl Dialer {
             SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
             SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
         };
-        let config = zim_client_sdk::quic::client_config(&target.profile.trust()?)?;
+        let config = zim_client_sdk::quic_client_config(&target.profile.trust()?)?;
         let endpoints = (0..sockets.max(1)).map(|_| Endpoint::client(any)).collect::<Result<_, _>>()?;
         Ok(Self { endpoints, next: AtomicUsize::new(0), config, door })
     }

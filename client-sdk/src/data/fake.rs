@@ -1,11 +1,5 @@
 //! A server of one user, without a network: enough of it to drive a login's data.
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::cast_sign_loss,
-    clippy::cast_possible_truncation,
-    reason = "a test fails by panicking, and its numbers are small"
-)]
+#![expect(clippy::cast_sign_loss, clippy::cast_possible_truncation, reason = "the numbers of a test are small")]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,5 +1,3 @@
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
-
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -387,4 +385,49 @@ async fn a_lost_hint_is_found_by_the_audit() {
     login.clock.advance(600_000);
     login.until(|login| login.received().len() == 1).await;
     assert_eq!(login.states().len(), 2, "an audit is not a login");
+}
+
+#[tokio::test]
+#[ignore = "a measurement"]
+async fn bench() {
+    let folder = tempfile::tempdir().unwrap();
+    let login = Login::with(Fake::default(), Some(&folder.path().join("ann.db")));
+    login.connect().await;
+    let start = std::time::Instant::now();
+    let answers: Vec<Answer> = (1..=5_000).map(|number| login.send("bob", &number.to_string())).collect();
+    for answer in answers {
+        answer.await.unwrap().unwrap();
+    }
+    eprintln!("5000 sends pipelined: {:?}", start.elapsed());
+    let start = std::time::Instant::now();
+    for number in 0..500 {
+        login.send("bob", &number.to_string()).await.unwrap().unwrap();
+    }
+    eprintln!("500 sends one by one: {:?} each", start.elapsed() / 500);
+    let pushes: Vec<Push> = (1..=5_000).map(|number| login.fake.0.lock().write("cem", "cem", &number.to_string())).collect();
+    let start = std::time::Instant::now();
+    for push in pushes {
+        login.frame(push).await;
+    }
+    login.until(|login| login.received().len() == 5_000).await;
+    eprintln!("5000 pushes: {:?}", start.elapsed());
+    for number in 0..1_000 {
+        login.fake.0.lock().write(&format!("user{number}"), "x", "hi");
+    }
+    login.disconnect();
+    let start = std::time::Instant::now();
+    login.connect().await;
+    eprintln!("1000 heads: {:?}", start.elapsed());
+    login.until(|login| login.received().len() == 6_000).await;
+    eprintln!("1000 pulls: {:?}", start.elapsed());
+    let start = std::time::Instant::now();
+    for _ in 0..200 {
+        login.history(30, true, None).await;
+    }
+    eprintln!("a page of history: {:?}", start.elapsed() / 200);
+    let start = std::time::Instant::now();
+    for _ in 0..50 {
+        login.list().await;
+    }
+    eprintln!("a list of 100: {:?}", start.elapsed() / 50);
 }

@@ -9,3 +9,4 @@ mod tls;
 pub(crate) use self::link::{Link, Outgoing};
 pub(crate) use self::quic::{Dialer, Ended, Session};
 pub(crate) use self::reconnect::Backoff;
+pub use self::quic::client_config as quic_client_config;

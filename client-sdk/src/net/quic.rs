@@ -20,7 +20,7 @@ use zim_protocol::{
 use super::connection::{Connection, Incoming};
 use super::link::{Answer, Outgoing, await_answer, unreadable};
 use super::tls;
-use crate::config::Config;
+use crate::config::{Config, Trust};
 use crate::error::Error;
 
 /// The server hears something this often; it takes a client for gone after 35 silent seconds.
@@ -58,6 +58,16 @@ fn network(message: impl Into<String>) -> Error {
     Error::new(ErrorCode::NetworkModuleNetworkError, message)
 }
 
+/// How a client connects on QUIC: whom it believes, and how it keeps the connection. For tools that speak the protocol
+/// without a [`Zim`](crate::Zim) in between.
+pub fn client_config(trust: &Trust) -> Result<ClientConfig, Error> {
+    let tls = QuicClientConfig::try_from(tls::client_config(trust)?)
+        .map_err(|error| network("QUIC cannot use this system's cryptography").with_source(error))?;
+    let mut config = ClientConfig::new(Arc::new(tls));
+    config.transport_config(Arc::new(transport()));
+    Ok(config)
+}
+
 impl Dialer {
     pub(crate) fn new(config: &Config, device_id: [u8; 16]) -> Result<Self, Error> {
         let Some((host, _)) = config.server.rsplit_once(':') else {
@@ -67,14 +77,10 @@ impl Dialer {
             ));
         };
         let name = host.trim_start_matches('[').trim_end_matches(']');
-        let tls = QuicClientConfig::try_from(tls::client_config(&config.trust)?)
-            .map_err(|error| network("QUIC cannot use this system's cryptography").with_source(error))?;
-        let mut tls = ClientConfig::new(Arc::new(tls));
-        tls.transport_config(Arc::new(transport()));
         Ok(Self {
             address: config.server.clone(),
             name: config.server_name.clone().unwrap_or_else(|| name.to_owned()),
-            tls,
+            tls: client_config(&config.trust)?,
             hello: Hello {
                 versions: vec![zim_protocol::wire::VERSION],
                 sdk_version: env!("CARGO_PKG_VERSION").to_owned(),
