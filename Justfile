@@ -62,7 +62,8 @@ bench *args:
     cargo run --release --quiet --locked --bin zim -- bench peer "$@"
 
 # The book, its generated reference included, into docs/book.
-docs: (_tools "mdbook")
+docs: (_tools "cargo-nextest" "mdbook")
+    UPDATE=1 cargo nextest run --locked -p zim-protocol --test reference
     mdbook build docs
 
 # Feeds a fuzz target for some seconds (needs a C++ compiler).

@@ -35,16 +35,16 @@ pub(crate) struct Args {
 #[derive(Clone, Debug, Default, ClapArgs)]
 #[command(next_help_heading = "Common options")]
 pub(crate) struct Global {
-    /// Who and where: a name for a server, a user and how he logs in [default: the one of `zim profile use`]
+    /// Whose: a name under which `zim login` remembers [default: as `zim profile use` says]
     #[arg(long, short = 'p', global = true, env = "ZIM_PROFILE", hide_env_values = true, value_name = "NAME")]
     pub(crate) profile: Option<String>,
-    /// Where profiles are kept [default: the system's folder for settings]
+    /// Where profiles are kept [default: ~/.config/zim]
     #[arg(long, global = true, env = "ZIM_CONFIG_DIR", hide_env_values = true, value_name = "FOLDER")]
     pub(crate) config_dir: Option<PathBuf>,
-    /// JSON, one object a line: the default where standard output is not a terminal
+    /// JSON, one object a line: the default in a pipe
     #[arg(long, global = true, conflicts_with = "plain")]
     pub(crate) json: bool,
-    /// Text for people, even where standard output is not a terminal
+    /// Text for people, even in a pipe
     #[arg(long, global = true)]
     pub(crate) plain: bool,
 }
@@ -102,11 +102,13 @@ fn long_help() -> String {
     format!(
         "{EXAMPLES}\n\n{}\n\n\
 Output:
-  On a terminal commands print text for people, else JSON, one object a line, with the names of the reference
-  documentation. --json and --plain choose. Errors go to standard error, with code and name. NO_COLOR is honoured.
+  On a terminal commands print text for people, else JSON, one object a line, with the names
+  of the reference documentation. --json and --plain choose. Errors go to standard error,
+  with code and name. NO_COLOR is honoured.
 
 Files:
-  Profiles hold secrets: they are readable by their owner alone. `zim profile show` says where they are.",
+  Profiles hold secrets: they are readable by their owner alone. `zim profile show` tells
+  where they are.",
         exit::HELP
     )
 }

@@ -56,9 +56,9 @@ impl Context {
         let folder = self.profiles.data_dir(&self.name);
         match log_in(config(&profile)?.data_dir(folder), &profile).await {
             Err(failure) if failure.name() == "DatabaseModuleOpenDatabaseError" => {
-                self.output.warn(format!(
-                    "the local database of profile {:?} is in use ({}); this one keeps its data in memory",
-                    self.name, failure.message
+                self.output.note(format!(
+                    "another zim of profile {:?} has the local database; this one keeps its data in memory",
+                    self.name
                 ));
                 log_in(config(&profile)?, &profile).await
             }

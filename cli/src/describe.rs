@@ -2,8 +2,8 @@
 
 use zim_protocol::message::Body;
 use zim_protocol::{
-    ConnectionEvent, ConnectionState, Conversation, ConversationEvent, Event, Message, MessageDirection, MessageSentStatus,
-    MessageType,
+    ConnectionEvent, ConnectionState, Conversation, ConversationEvent, ConversationSyncState, Event, Message,
+    MessageDirection, MessageSentStatus, MessageType,
 };
 
 use crate::output::{Ink, Output, clock_time, lines, preview};
@@ -83,9 +83,9 @@ pub(crate) fn name(conversation: &Conversation) -> String {
 /// The state of the connection.
 pub(crate) fn connection(state: ConnectionState, event: ConnectionEvent) -> &'static str {
     match (state, event) {
-        (_, ConnectionEvent::KickedOut) => "ended: the same user logged in elsewhere",
-        (_, ConnectionEvent::TokenExpired) => "ended: the token has expired",
-        (_, ConnectionEvent::Unregistered) => "ended: the account is gone",
+        (_, ConnectionEvent::KickedOut) => "the same user logged in elsewhere and took this place",
+        (_, ConnectionEvent::TokenExpired) => "the token has expired",
+        (_, ConnectionEvent::Unregistered) => "the account is gone",
         (ConnectionState::Connected, _) => "connected",
         (ConnectionState::Connecting, _) => "connecting",
         (ConnectionState::Reconnecting, _) => "connection lost, connecting again",
@@ -108,6 +108,13 @@ pub(crate) fn event(output: Output, event: &Event, now_ms: i64) -> Vec<String> {
             let infos = change.info_list.iter().filter_map(|info| Some((info.event(), info.conversation.as_ref()?)));
             infos.flat_map(|(event, conversation)| at(conversation_changed(event, conversation))).collect()
         }
+        Event::ConversationSyncStateChanged(change) => match change.state() {
+            ConversationSyncState::Started => Vec::new(),
+            ConversationSyncState::Finished => at("up to date".to_owned()),
+            ConversationSyncState::Failed => {
+                at("what happened meanwhile could not be fetched; it is tried again".to_owned())
+            }
+        },
         Event::ConversationTotalUnreadMessageCountUpdated(total) => {
             at(format!("{} unread in all", total.total_unread_message_count))
         }
@@ -198,7 +205,7 @@ mod tests {
             event: ConnectionEvent::KickedOut as i32,
             ..ConnectionStateChangedEvent::default()
         };
-        assert!(say(Event::ConnectionStateChanged(kicked)).contains("logged in elsewhere"));
+        assert!(say(Event::ConnectionStateChanged(kicked)).contains("took this place"));
         assert!(say(Event::BlacklistChanged(Default::default())).contains("blacklistChanged {"));
     }
 

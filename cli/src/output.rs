@@ -182,7 +182,8 @@ mod tests {
 
     #[test]
     fn colours_can_be_refused() {
-        let with = |name: &'static str, value: &'static str| move |asked: &str| (asked == name).then(|| value.to_owned());
+        let with =
+            |name: &'static str, value: &'static str| move |asked: &str| (asked == name).then(|| value.to_owned());
         assert!(colour_wanted(|_| None));
         assert!(!colour_wanted(with("NO_COLOR", "1")));
         assert!(colour_wanted(with("NO_COLOR", "")));

@@ -42,7 +42,10 @@ async fn history_goes_back_in_pages() {
     assert_eq!(sent.lines().len(), 45);
 
     let seqs = |run: &common::Ran| -> Vec<i64> {
-        run.lines().iter().map(|line| serde_json::from_str::<Value>(line).unwrap()["messageSeq"].as_i64().unwrap()).collect()
+        run.lines()
+            .iter()
+            .map(|line| serde_json::from_str::<Value>(line).unwrap()["messageSeq"].as_i64().unwrap())
+            .collect()
     };
     assert_eq!(seqs(&here.zim("bob", &["history", "ann"]).await), (26..=45).collect::<Vec<_>>());
     assert_eq!(seqs(&here.zim("bob", &["history", "ann", "--before", "4"]).await), [1, 2, 3]);
@@ -58,9 +61,13 @@ async fn a_command_that_comes_and_goes_disturbs_no_listener() {
     let here = Here::new().await;
     here.login("ann").await;
     here.login("bob").await;
-    let mut listener = here.start("bob", &["listen", "--event", "peerMessageReceived", "--count", "2", "--timeout", "30"]);
+    let mut listener =
+        here.start("bob", &["listen", "--event", "peerMessageReceived", "--count", "2", "--timeout", "30"]);
     // It is there when the server knows a session of his.
-    here.until(async || here.zim("bob", &["admin", "sessions", "bob", "--server-data", here.data()]).await.lines().len() == 1).await;
+    here.until(async || {
+        here.zim("bob", &["admin", "sessions", "bob", "--server-data", here.data()]).await.lines().len() == 1
+    })
+    .await;
 
     here.zim("bob", &["send", "ann", "I am here as well"]).await.ok();
     here.zim("bob", &["user", "show"]).await.ok();
@@ -71,6 +78,24 @@ async fn a_command_that_comes_and_goes_disturbs_no_listener() {
     assert!(texts.iter().all(|event| event["event"] == "peerMessageReceived"), "{texts:?}");
     let all = heard.stdout;
     assert!(all.contains("\"two\"") || all.contains("\"one\""), "{all}");
+    here.end().await;
+}
+
+#[tokio::test]
+async fn a_second_program_of_the_same_profile_disturbs_nobody() {
+    let here = Here::new().await;
+    here.login("ann").await;
+    here.login("bob").await;
+    let mut listener =
+        here.start("bob", &["listen", "--event", "peerMessageReceived", "--count", "1", "--timeout", "30"]);
+    here.until(async || {
+        here.zim("bob", &["admin", "sessions", "bob", "--server-data", here.data()]).await.lines().len() == 1
+    })
+    .await;
+    // Both want the local database; the second one does without.
+    here.zim_with("bob", &["chat", "ann"], "hello\n").await.ok();
+    here.zim("ann", &["send", "bob", "hello yourself"]).await.ok();
+    assert!(listener.finish().await.ok().stdout.contains("hello"));
     here.end().await;
 }
 
@@ -125,7 +150,10 @@ async fn every_failure_has_its_code_and_says_what_to_do() {
     let sign = "0".repeat(64);
     let wrong = here.zim("eve", &["login", "eve", "--server-data", here.data(), "--app-sign", &sign]).await;
     wrong.fails(3);
-    assert!(here.zim("eve", &["profile", "show"]).await.fails(2).contains("no profile"), "a failed login is not remembered");
+    assert!(
+        here.zim("eve", &["profile", "show"]).await.fails(2).contains("no profile"),
+        "a failed login is not remembered"
+    );
 
     let nowhere = ["login", "ann", "--server", "nowhere.invalid:1", "--app-id", "1", "--app-sign", "x"];
     here.zim("lost", &nowhere).await.fails(4);
@@ -236,7 +264,20 @@ async fn a_bench_measures_and_leaves_nothing() {
     let here = Here::without_server();
     let binary = server_binary();
     for client in [&[][..], &["--raw"]] {
-        let args = ["bench", "peer", "--server-bin", &binary, "--pairs", "2", "--window", "4", "--seconds", "1", "--warm-up", "0"];
+        let args = [
+            "bench",
+            "peer",
+            "--server-bin",
+            &binary,
+            "--pairs",
+            "2",
+            "--window",
+            "4",
+            "--seconds",
+            "1",
+            "--warm-up",
+            "0",
+        ];
         let measured = here.zim("x", &[&args[..], client].concat()).await.json();
         assert!(measured["acknowledgedPerSecond"].as_u64().unwrap() > 0, "{measured}");
         assert!(measured["deliveredPerSecond"].as_u64().unwrap() > 0, "{measured}");
@@ -244,7 +285,8 @@ async fn a_bench_measures_and_leaves_nothing() {
         assert_eq!(measured["missing"], 0, "{measured}");
         assert!(measured["ack"]["p50Ms"].as_f64().unwrap() > 0.0, "{measured}");
     }
-    let login = here.zim("x", &["bench", "login", "--server-bin", &binary, "--clients", "4", "--seconds", "1"]).await.json();
+    let login =
+        here.zim("x", &["bench", "login", "--server-bin", &binary, "--clients", "4", "--seconds", "1"]).await.json();
     assert!(login["loginsPerSecond"].as_u64().unwrap() > 0, "{login}");
     let idle = ["bench", "idle", "--server-bin", &binary, "--connections", "20", "--seconds", "1"];
     assert_eq!(here.zim("x", &idle).await.json()["lost"], 0);

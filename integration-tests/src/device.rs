@@ -73,6 +73,12 @@ impl Device {
         Self { zim, home, seen, taken: Mutex::default(), recorder }
     }
 
+    /// A client with these settings whose local database is in `home`; for tests that are without a `World`.
+    pub fn make(config: zim_client_sdk::Config, home: Home) -> Self {
+        let zim = Zim::new(config.data_dir(home.path())).expect("a client");
+        Self::new(zim, home)
+    }
+
     pub(crate) fn recorder(&self) -> tokio::task::AbortHandle {
         self.recorder.abort_handle()
     }

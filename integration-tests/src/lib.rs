@@ -25,6 +25,7 @@ mod raw;
 mod wait;
 mod world;
 
+pub use self::database::TestDatabase;
 pub use self::device::{Device, Home, is_text, texts};
 pub use self::link::{Link, Weather};
 pub use self::random::Random;

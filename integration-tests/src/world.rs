@@ -84,7 +84,7 @@ impl World {
         let data = tempfile::tempdir().unwrap();
         let database = TestDatabase::fresh(data.path());
         let mut settings = Config::local(data.path().join("data"));
-        settings.database = database.url.clone();
+        settings.database = database.url().parse().unwrap();
         let many = 1_000_000;
         settings.limits.messages_per_second = many;
         settings.limits.message_burst = many;

@@ -26,6 +26,7 @@ impl ServiceGenerator for AdminOnly {
     }
 }
 
+#[expect(clippy::print_stdout, reason = "how a build script talks to Cargo")]
 fn main() -> Result<()> {
     println!("cargo::rerun-if-changed={PROTO}");
     println!("cargo::rerun-if-changed=build");
@@ -35,6 +36,7 @@ fn main() -> Result<()> {
     // The pool keeps the custom options, which prost_types drops.
     let pool: DescriptorPool = compiler.descriptor_pool();
     let files = compiler.file_descriptor_set();
+    let descriptor = compiler.encode_file_descriptor_set();
 
     let mut config = prost_build::Config::new();
     config.bytes(["."]);
@@ -43,6 +45,7 @@ fn main() -> Result<()> {
     config.compile_fds(files).context("prost")?;
 
     let out = PathBuf::from(env::var_os("OUT_DIR").context("OUT_DIR")?);
+    fs::write(out.join("descriptor.bin"), descriptor)?;
     let model = model::Model::read(&pool)?;
     for (name, text) in [
         ("methods.rs", service::methods(&model)),

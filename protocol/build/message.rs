@@ -85,7 +85,10 @@ fn write_bodies(out: &mut String, message: &MessageDescriptor) -> Result<()> {
         writeln!(out, "            v1::{module}::Body::{variant}(_) => MessageType::{variant},")?;
     }
     writeln!(out, "        }})\n    }}\n")?;
-    writeln!(out, "    fn body_to_json(&self) -> serde_json::Result<serde_json::Value> {{\n        match &self.body {{")?;
+    writeln!(
+        out,
+        "    fn body_to_json(&self) -> serde_json::Result<serde_json::Value> {{\n        match &self.body {{"
+    )?;
     for variant in &variants {
         writeln!(out, "            Some(v1::{module}::Body::{variant}(body)) => serde_json::to_value(body),")?;
     }

@@ -1,7 +1,9 @@
 //! What the generators read: services and methods with their rules, and the rules of fields.
 
 use anyhow::{Context, Result};
-use prost_reflect::{DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, MethodDescriptor, Value};
+use prost_reflect::{
+    DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, MethodDescriptor, Value,
+};
 
 /// All services but the operator's.
 pub(crate) struct Model {
@@ -27,6 +29,7 @@ pub(crate) struct Method {
     pub(crate) lane: i64,
     pub(crate) internal: bool,
     pub(crate) deprecated: bool,
+    pub(crate) idempotent: bool,
     pub(crate) deadline_ms: i64,
     /// Rust expressions, in order, that order writes.
     pub(crate) targets: Vec<String>,
@@ -77,6 +80,8 @@ fn read_method(method: &MethodDescriptor, rule: &DynamicMessage) -> Result<Metho
         lane: number(rule, "lane"),
         internal: flag(rule, "internal"),
         deprecated: flag(rule, "deprecated"),
+        // What changes nothing can be repeated anyhow.
+        idempotent: flag(rule, "idempotent") || number(rule, "lane") != 1,
         deadline_ms: number(rule, "deadline_ms"),
         targets: targets(&method.input(), "self")?,
     })
@@ -167,5 +172,9 @@ pub(crate) fn snake(name: &str) -> String {
 
 /// A field's Rust name.
 pub(crate) fn rust_field(name: &str) -> String {
-    if ["type", "mod", "match", "ref", "move", "use", "self"].contains(&name) { format!("r#{name}") } else { name.to_owned() }
+    if ["type", "mod", "match", "ref", "move", "use", "self"].contains(&name) {
+        format!("r#{name}")
+    } else {
+        name.to_owned()
+    }
 }

@@ -29,7 +29,7 @@ pub(crate) fn methods(model: &Model) -> String {
         let _ = writeln!(
             out,
             "    Method {{ path: {:?}, service: {:?}, rpc: {:?}, name: {:?}, reference: {:?}, access: Access::{}, \
-             lane: Lane::{}, internal: {}, deprecated: {}, deadline_ms: {}, doc: {:?}, request: {:?}, response: {:?} }},",
+             lane: Lane::{}, internal: {}, deprecated: {}, idempotent: {}, deadline_ms: {}, doc: {:?}, request: {:?}, response: {:?} }},",
             method.path(service),
             service.name,
             method.rpc,
@@ -39,6 +39,7 @@ pub(crate) fn methods(model: &Model) -> String {
             named(&LANE, method.lane),
             method.internal,
             method.deprecated,
+            method.idempotent,
             method.deadline_ms,
             method.doc,
             method.request,
@@ -55,7 +56,12 @@ pub(crate) fn methods(model: &Model) -> String {
             response = method.response,
         );
         if method.lane == 1 {
-            let _ = writeln!(out, "        let {}order = Order::new({:?});", if method.targets.is_empty() { "" } else { "mut " }, order_scope(service, method));
+            let _ = writeln!(
+                out,
+                "        let {}order = Order::new({:?});",
+                if method.targets.is_empty() { "" } else { "mut " },
+                order_scope(service, method)
+            );
             for line in &method.targets {
                 let _ = writeln!(out, "        {line}");
             }
@@ -75,7 +81,8 @@ fn order_scope<'a>(service: &'a Service, method: &Method) -> &'a str {
 
 /// `AnyRequest`: any call, decoded.
 pub(crate) fn requests(model: &Model) -> String {
-    let mut out = String::from("/// Any call, decoded.\n#[derive(Clone, Debug)]\n#[non_exhaustive]\npub enum AnyRequest {\n");
+    let mut out =
+        String::from("/// Any call, decoded.\n#[derive(Clone, Debug)]\n#[non_exhaustive]\npub enum AnyRequest {\n");
     for (service, method) in each(model) {
         let _ = writeln!(
             out,
@@ -119,7 +126,9 @@ pub(crate) fn requests(model: &Model) -> String {
         }
         out.push_str("        }\n    }\n\n");
     }
-    out.push_str("    /// Checks the limits of every field.\n    ///\n    /// # Errors\n    /// The first violation.\n");
+    out.push_str(
+        "    /// Checks the limits of every field.\n    ///\n    /// # Errors\n    /// The first violation.\n",
+    );
     out.push_str("    pub fn validate(&self) -> Result<(), Box<Violation>> {\n        match self {\n");
     for (service, method) in each(model) {
         let _ = writeln!(out, "            Self::{}(request) => request.validate(),", method.variant(service));

@@ -27,20 +27,27 @@ fn one(out: &mut String, message: &MessageDescriptor) -> Result<()> {
     }
     let module = snake(message.name());
     for oneof in message.oneofs().filter(|oneof| !oneof.is_synthetic()) {
-        let mut arms = String::new();
-        for field in oneof.fields() {
-            if let Kind::Message(_) = field.kind() {
-                let kind = format!("v1::{module}::{}", camel(oneof.name()));
-                writeln!(
-                    arms,
-                    "            Some({kind}::{}(it)) => it.validate().map_err(|it| it.within({:?}))?,",
-                    camel(field.name()),
-                    field.json_name()
-                )?;
+        let (kind, at) = (format!("v1::{module}::{}", camel(oneof.name())), rust_field(oneof.name()));
+        let arms: Vec<(String, String)> = oneof
+            .fields()
+            .filter(|field| matches!(field.kind(), Kind::Message(_)))
+            .map(|field| {
+                let check = format!("it.validate().map_err(|it| it.within({:?}))?", field.json_name());
+                (format!("Some({kind}::{}(it))", camel(field.name())), check)
+            })
+            .collect();
+        match arms.as_slice() {
+            [] => {}
+            [(pattern, check)] => {
+                writeln!(body, "        if let {pattern} = &self.{at} {{\n            {check};\n        }}")?;
             }
-        }
-        if !arms.is_empty() {
-            writeln!(body, "        match &self.{} {{\n{arms}            _ => {{}}\n        }}", rust_field(oneof.name()))?;
+            _ => {
+                writeln!(body, "        match &self.{at} {{")?;
+                for (pattern, check) in arms {
+                    writeln!(body, "            {pattern} => {check},")?;
+                }
+                writeln!(body, "            _ => {{}}\n        }}")?;
+            }
         }
     }
     writeln!(
@@ -84,7 +91,8 @@ fn check_field(out: &mut String, field: &FieldDescriptor) -> Result<()> {
     match field.kind() {
         Kind::String => writeln!(out, "        {}", text(&rule, &at, &format!("&self.{name}"), false))?,
         Kind::Bytes => {
-            let (required, most, exact) = (flag(&rule, "required"), number(&rule, "max_bytes"), number(&rule, "exact_bytes"));
+            let (required, most, exact) =
+                (flag(&rule, "required"), number(&rule, "max_bytes"), number(&rule, "exact_bytes"));
             if required || most > 0 || exact > 0 {
                 writeln!(out, "        check::bytes({at}, &self.{name}, {required}, {most}, {exact})?;")?;
             }

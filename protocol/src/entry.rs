@@ -2,7 +2,9 @@
 
 use prost::Message as _;
 
-use crate::{ConversationRef, Message, MessageDirection, MessageEntry, MessageFlag, MessageReceiptStatus, MessageSentStatus};
+use crate::{
+    ConversationRef, Message, MessageDirection, MessageEntry, MessageFlag, MessageReceiptStatus, MessageSentStatus,
+};
 
 /// `orderKey` of a stored message is its position times this; messages that are not stored yet lie between.
 pub const ORDER_KEY_STEP: i64 = 100;
@@ -19,7 +21,8 @@ impl MessageEntry {
     /// The content is not an encoded [`Message`].
     pub fn into_message(self, viewer: &str, conversation: &ConversationRef) -> Result<Message, prost::DecodeError> {
         let seq = i64::try_from(self.seq).unwrap_or(i64::MAX);
-        let receipt = if self.has(MessageFlag::Receipt) { MessageReceiptStatus::Processing } else { MessageReceiptStatus::None };
+        let receipt =
+            if self.has(MessageFlag::Receipt) { MessageReceiptStatus::Processing } else { MessageReceiptStatus::None };
         let direction = if self.sender == viewer { MessageDirection::Send } else { MessageDirection::Receive };
         let is_server_message = self.has(MessageFlag::Server);
         let content = Message::decode(self.content)?;

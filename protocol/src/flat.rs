@@ -3,7 +3,9 @@
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 use serde_json::Value;
 
-use crate::v1::{self, CommandMessage, CustomMessage, Message, MessageLiteInfo, MessageType, TextMessage, message::Body};
+use crate::v1::{
+    self, CommandMessage, CustomMessage, Message, MessageLiteInfo, MessageType, TextMessage, message::Body,
+};
 
 impl Message {
     /// A text.

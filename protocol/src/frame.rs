@@ -51,7 +51,8 @@ impl FrameDecoder {
     pub fn next(&mut self) -> Result<Option<Bytes>, FrameError> {
         let Some((length, prefix)) = read_length(&self.buffer)? else { return Ok(None) };
         let max = self.max;
-        let length = usize::try_from(length).ok().filter(|length| *length <= max).ok_or(FrameError::TooLong { length, max })?;
+        let length =
+            usize::try_from(length).ok().filter(|length| *length <= max).ok_or(FrameError::TooLong { length, max })?;
         if self.buffer.len() < prefix + length {
             return Ok(None);
         }

@@ -19,7 +19,14 @@
 #![warn(missing_docs)]
 
 /// The messages of package `zim.v1`, as the `.proto` files document them.
-#[expect(missing_docs, clippy::pedantic, clippy::style, reason = "generated; the comments of the .proto files are its docs")]
+#[expect(
+    missing_docs,
+    clippy::pedantic,
+    clippy::allow_attributes,
+    clippy::allow_attributes_without_reason,
+    clippy::large_enum_variant,
+    reason = "generated; the comments of the .proto files are its docs"
+)]
 pub mod v1 {
     include!(concat!(env!("OUT_DIR"), "/zim.v1.rs"));
 }
@@ -45,6 +52,9 @@ pub use self::rpc::{Access, AnyRequest, BoxFuture, JsonError, Lane, METHODS, Met
 pub use self::v1::event_record::Event;
 pub use self::v1::*;
 pub use self::validate::{Validate, Violation};
+
+/// The `.proto` files as one encoded `FileDescriptorSet`, options and comments included: for tools that show the contract.
+pub static DESCRIPTOR: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptor.bin"));
 
 /// The operator's service, over gRPC.
 pub mod admin {

@@ -28,6 +28,8 @@ pub struct Method {
     pub internal: bool,
     /// Deprecated in the reference.
     pub deprecated: bool,
+    /// Sent twice is done once.
+    pub idempotent: bool,
     /// Milliseconds until the server gives up; 0 is the server's default.
     pub deadline_ms: u32,
     /// What it does.

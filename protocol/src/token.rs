@@ -214,8 +214,8 @@ impl Token {
     ) -> Result<String, TokenError> {
         let (expire, plain) = Self::plaintext(app_id, user_id, now_s, effective_s)?;
         let iv = random::<BLOCK>()?;
-        let ciphertext = cbc::Encryptor::<aes::Aes256>::new(key(secret)?.into(), &iv.into())
-            .encrypt_padded_vec_mut::<Pkcs7>(&plain);
+        let ciphertext =
+            cbc::Encryptor::<aes::Aes256>::new(key(secret)?.into(), &iv.into()).encrypt_padded_vec_mut::<Pkcs7>(&plain);
         Envelope { expire, iv: iv.to_vec(), ciphertext, gcm: false }.seal()
     }
 
@@ -280,10 +280,7 @@ fn check_expiry(expire: i64, now_s: i64) -> Result<(), TokenError> {
         return Err(refused(ErrorCode::NetworkModuleTokenExpired, "the token has expired"));
     }
     if left < MIN_VALIDITY_S {
-        return Err(refused(
-            ErrorCode::NetworkModuleTokenTimeIsTooShort,
-            "the token is good for less than 30 seconds",
-        ));
+        return Err(refused(ErrorCode::NetworkModuleTokenTimeIsTooShort, "the token is good for less than 30 seconds"));
     }
     if left > MAX_VALIDITY_S {
         return Err(refused(ErrorCode::NetworkModuleRspProtoParseError, "the token is good for more than 24 days"));

@@ -83,7 +83,8 @@ mod check {
             return Err(field.breaks(problem));
         }
         if rule.max_chars > 0 && text.len() > rule.max_chars && text.chars().count() > rule.max_chars {
-            let problem = format!("is {} characters long; at most {} are allowed", text.chars().count(), rule.max_chars);
+            let problem =
+                format!("is {} characters long; at most {} are allowed", text.chars().count(), rule.max_chars);
             return Err(field.breaks(problem));
         }
         if rule.is_id {

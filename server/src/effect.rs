@@ -18,8 +18,8 @@ pub enum Effect {
         user: UserKey,
         /// The new head.
         pos: i64,
-        /// The entry.
-        entry: zim_protocol::feed_entry::Detail,
+        /// The entry; in a box, because most effects are messages and move in batches.
+        entry: Box<zim_protocol::feed_entry::Detail>,
         /// The session that caused it: its response carries the entry.
         cause: SessionKey,
     },

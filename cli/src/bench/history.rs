@@ -81,7 +81,11 @@ pub(crate) async fn run(args: HistoryArgs, target: &Target, output: Output) -> R
     }
     output.line(format!("{} messages, pages of {}\n", super::peer::thousands(depth.unsigned_abs()), args.page))?;
     let mut table = Table::new(&latency_columns("PAGE", "BEFORE"));
-    let rows = [("newest", depth, &report.first), ("middle", anchors[1], &report.middle), ("oldest", anchors[2], &report.deepest)];
+    let rows = [
+        ("newest", depth, &report.first),
+        ("middle", anchors[1], &report.middle),
+        ("oldest", anchors[2], &report.deepest),
+    ];
     for (what, before, latency) in rows {
         table.row(latency_row(what, before.unsigned_abs(), latency));
     }

@@ -67,24 +67,25 @@ struct Logins {
 pub(crate) async fn run(args: LoginArgs, target: &Target, output: Output) -> Result<(), Failure> {
     let dialer = Arc::new(Dialer::new(target, 2)?);
     let talking = Arc::new(Dialer::new(target, 1)?);
-    let live_alone = live(&args, target, &talking, "a", sleep(ALONE)).await?;
+    let (live_alone, ()) = live(&args, target, &talking, "a", sleep(ALONE)).await?;
     let (logins, meter) = (Arc::<Logins>::default(), Meter::new());
     let time = Duration::from_secs(args.seconds);
     let before = target.sample();
-    let began = Instant::now();
     let storm = async {
+        let began = Instant::now();
         let mut clients = JoinSet::new();
         for client in 0..args.clients {
-            let users = (0..args.users).map(|user| target.user("l", usize::from(client) * usize::from(args.users) + usize::from(user)));
+            let users = (0..args.users)
+                .map(|user| target.user("l", usize::from(client) * usize::from(args.users) + usize::from(user)));
             let (dialer, logins, meter) = (Arc::clone(&dialer), Arc::clone(&logins), Arc::clone(&meter));
             clients.spawn(again_and_again(users.collect(), dialer, logins, meter));
         }
         progress::over(time, "logins", &logins.done).await;
         logins.stopping.store(true, Ordering::Relaxed);
         while clients.join_next().await.is_some() {}
+        began.elapsed()
     };
-    let live = live(&args, target, &talking, "b", storm).await?;
-    let elapsed = began.elapsed();
+    let (live, elapsed) = live(&args, target, &talking, "b", storm).await?;
     let done = logins.done.load(Ordering::Relaxed);
     let report = Report {
         bench: "login",
@@ -119,29 +120,24 @@ fn show(report: &Report, output: Output) -> Result<(), Failure> {
 }
 
 /// How long messages take from sender to receiver while `meanwhile` happens.
-async fn live(
+async fn live<T>(
     args: &LoginArgs,
     target: &Target,
     dialer: &SharedDialer,
     role: &'static str,
-    meanwhile: impl Future<Output = ()>,
-) -> Result<Latency, Failure> {
+    meanwhile: impl Future<Output = T>,
+) -> Result<(Latency, T), Failure> {
     let load = Load { role, pairs: args.live_pairs, window: 1, size: 200, pause: Some(PAUSE) };
     let meter = Meter::new();
     let running = raw_load(&load, target, dialer, &meter).await?;
     meter.measure(true);
-    meanwhile.await;
+    let of_meanwhile = meanwhile.await;
     meter.measure(false);
     running.end(&meter).await;
-    Ok(meter.latencies().1)
+    Ok((meter.latencies().1, of_meanwhile))
 }
 
-async fn again_and_again(
-    users: Vec<String>,
-    dialer: SharedDialer,
-    logins: Arc<Logins>,
-    meter: SharedMeter,
-) {
+async fn again_and_again(users: Vec<String>, dialer: SharedDialer, logins: Arc<Logins>, meter: SharedMeter) {
     let mut mine = Histogram::default();
     for user in users.iter().cycle() {
         if logins.stopping.load(Ordering::Relaxed) {

@@ -53,7 +53,8 @@ impl Dialer {
 
     async fn dial(&self) -> Result<Raw, Failure> {
         let endpoint = &self.endpoints[self.next.fetch_add(1, Ordering::Relaxed) % self.endpoints.len()];
-        let connecting = endpoint.connect_with(self.config.clone(), self.door.address, &self.door.host).map_err(lost)?;
+        let connecting =
+            endpoint.connect_with(self.config.clone(), self.door.address, &self.door.host).map_err(lost)?;
         let connection = connecting.await.map_err(lost)?;
         let (send, recv) = connection.open_bi().await.map_err(lost)?;
         let mut raw = Raw { connection, send, recv, frames: FrameDecoder::new(MAX_FRAME_BYTES), calls: 0 };

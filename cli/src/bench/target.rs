@@ -114,9 +114,11 @@ impl Target {
 
     async fn new(profile: Profile, pid: Option<u32>, own: Option<LocalServer>) -> Result<Self, Failure> {
         let server = profile.server.clone().unwrap_or_default();
-        let address = tokio::net::lookup_host(&server).await.ok().and_then(|mut found| found.next()).ok_or_else(|| {
-            Failure::new(Exit::Network, format!("{server:?} is not the address of a server"))
-        })?;
+        let address = tokio::net::lookup_host(&server)
+            .await
+            .ok()
+            .and_then(|mut found| found.next())
+            .ok_or_else(|| Failure::new(Exit::Network, format!("{server:?} is not the address of a server")))?;
         let host = server.rsplit_once(':').map_or(server.as_str(), |(host, _)| host);
         let (Some(app_id), Some(app_sign)) = (profile.app_id, profile.app_sign.clone()) else {
             return Err(Failure::usage("--app-id and --app-sign are needed to log in at that server"));
@@ -124,13 +126,7 @@ impl Target {
         let mut run = [0; 3];
         getrandom::fill(&mut run).map_err(|error| Failure::other(error.to_string()))?;
         let door = Door { address, host: host.trim_matches(['[', ']']).to_owned(), app_id, app_sign };
-        Ok(Self {
-            profile,
-            door,
-            run: zim_protocol::id::hex(&run),
-            pid,
-            own,
-        })
+        Ok(Self { profile, door, run: zim_protocol::id::hex(&run), pid, own })
     }
 
     /// A user of this run.

@@ -24,8 +24,8 @@ use crate::start_file::StartFile;
 /// `zim admin`
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The address and the key are found in the data folder of a server that runs on this machine: zim-data in this folder, or
-the one that --server-data names. Elsewhere say them with --admin-url and ZIM_ADMIN_KEY.
+The address and the key are found in the data folder of a server that runs on this machine: \
+zim-data in this folder, or the one that --server-data names. Elsewhere say them with --admin-url and ZIM_ADMIN_KEY.
 
 Examples:
   zim admin app create --name shop
@@ -44,13 +44,13 @@ pub(crate) struct AdminArgs {
 #[command(next_help_heading = "Operator's service")]
 pub(crate) struct AdminAccess {
     /// The address, as in http://127.0.0.1:4712
-    #[arg(long, global = true, env = "ZIM_ADMIN_URL", value_name = "URL")]
+    #[arg(long, global = true, env = "ZIM_ADMIN_URL", hide_env_values = true, value_name = "URL")]
     admin_url: Option<String>,
     /// The key, as in admin.key of the server's data folder
     #[arg(long, global = true, env = "ZIM_ADMIN_KEY", hide_env_values = true, value_name = "KEY")]
     admin_key: Option<String>,
     /// The data folder of a server on this machine
-    #[arg(long, global = true, env = "ZIM_SERVER_DATA", value_name = "FOLDER")]
+    #[arg(long, global = true, env = "ZIM_SERVER_DATA", hide_env_values = true, value_name = "FOLDER")]
     server_data: Option<PathBuf>,
 }
 
@@ -162,10 +162,11 @@ impl AdminAccess {
             },
             (None, None) => "http://127.0.0.1:4712".to_owned(),
         };
-        let key = self.admin_key.clone().or_else(|| local.and_then(|local| local.admin_key.clone())).ok_or_else(|| {
-            Failure::new(Exit::Auth, "the operator's key is not known")
-                .hint("it is in admin.key of the server's data folder: --server-data FOLDER, or ZIM_ADMIN_KEY")
-        })?;
+        let key =
+            self.admin_key.clone().or_else(|| local.and_then(|local| local.admin_key.clone())).ok_or_else(|| {
+                Failure::new(Exit::Auth, "the operator's key is not known")
+                    .hint("it is in admin.key of the server's data folder: --server-data FOLDER, or ZIM_ADMIN_KEY")
+            })?;
         Ok((url, key))
     }
 }
@@ -178,7 +179,8 @@ impl Operator {
 
     /// For a server that has one app alone: there is nothing to choose.
     pub(crate) async fn only_app(&mut self) -> Result<u32, Failure> {
-        let apps = self.client.list_apps(ListAppsRequest {}).await.map_err(|status| refused(&status))?.into_inner().apps;
+        let apps =
+            self.client.list_apps(ListAppsRequest {}).await.map_err(|status| refused(&status))?.into_inner().apps;
         match apps.as_slice() {
             [app] => Ok(app.app_id),
             _ => Err(Failure::usage(format!("the server has {} apps: --app-id says which is meant", apps.len()))
@@ -297,7 +299,8 @@ fn list_sessions(context: &Context, sessions: &[SessionInfo]) -> Result<(), Fail
         ("SDK", Align::Left),
     ]);
     for session in sessions {
-        let platform = PlatformType::try_from(session.platform).map_or_else(|_| "?".to_owned(), |known| format!("{known:?}"));
+        let platform =
+            PlatformType::try_from(session.platform).map_or_else(|_| "?".to_owned(), |known| format!("{known:?}"));
         table.row([
             preview(&session.user_id, 32),
             platform,

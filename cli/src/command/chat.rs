@@ -24,8 +24,9 @@ const UNDER_WAY: usize = 64;
 /// `zim chat`
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Type a line and press Enter. Ctrl-D or /quit ends, /help helps. What is shown is read: on no device of yours it
-counts as unread any more. With standard input from a pipe every line is sent, and the end of it ends the chat.
+Type a line and press Enter. Ctrl-D or /quit ends, /help helps. What is shown is read: on no device \
+of yours it counts as unread any more. With standard input from a pipe every line is sent, and the \
+end of it ends the chat.
 
 Examples:
   zim chat bob
@@ -157,7 +158,9 @@ fn show(event: &Event, screen: &mut Screen) -> Result<bool, Failure> {
         }
         Event::ConnectionStateChanged(change) => {
             match change.state() {
-                ConnectionState::Reconnecting => screen.aside("connection lost; what you type is sent when it is back")?,
+                ConnectionState::Reconnecting => {
+                    screen.aside("connection lost; what you type is sent when it is back")?;
+                }
                 ConnectionState::Connected => screen.aside("connected")?,
                 _ => {}
             }

@@ -155,6 +155,13 @@ mod tests {
             ..Conversation::default()
         };
         let rows = table(&[conversation("bob", 2, "bob"), conversation("carol", 0, "ann")], "ann", 0).render();
-        assert_eq!(rows, ["UNREAD  WITH   WHEN  LAST MESSAGE", "     2  bob          hi there", "     -  carol        you: hi there"]);
+        assert_eq!(
+            rows,
+            [
+                "UNREAD  WITH   WHEN  LAST MESSAGE",
+                "     2  bob          hi there",
+                "     -  carol        you: hi there"
+            ]
+        );
     }
 }

@@ -7,8 +7,8 @@ use clap::Args;
 use tokio::time::timeout;
 use zim_client_sdk::MessageSendNotification;
 use zim_protocol::{
-    Conversation, ConversationFilterOption, ConversationQueryConfig, ConversationType, Event, Message, MessageQueryConfig,
-    MessageSendConfig,
+    Conversation, ConversationFilterOption, ConversationQueryConfig, ConversationType, Event, Message,
+    MessageQueryConfig, MessageSendConfig,
 };
 
 use crate::context::{Session, config, log_in};

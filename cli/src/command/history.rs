@@ -49,11 +49,8 @@ impl HistoryArgs {
 
 pub(crate) async fn run(args: HistoryArgs, context: &Context) -> Result<(), Failure> {
     let session = context.one_shot().await?;
-    let shown = if args.forward() {
-        forward(&args, context, &session).await
-    } else {
-        backward(&args, context, &session).await
-    };
+    let shown =
+        if args.forward() { forward(&args, context, &session).await } else { backward(&args, context, &session).await };
     session.end().await;
     if shown? == 0 && !context.output.is_json() {
         context.output.line(format!("There are no messages with {}.", args.with))?;
@@ -61,7 +58,13 @@ pub(crate) async fn run(args: HistoryArgs, context: &Context) -> Result<(), Fail
     Ok(())
 }
 
-async fn page(args: &HistoryArgs, session: &Session, anchor: i64, count: i64, reverse: bool) -> Result<Vec<Message>, Failure> {
+async fn page(
+    args: &HistoryArgs,
+    session: &Session,
+    anchor: i64,
+    count: i64,
+    reverse: bool,
+) -> Result<Vec<Message>, Failure> {
     let anchor = (anchor > 0).then(|| Message {
         message_seq: anchor,
         conversation_id: args.with.clone(),
@@ -152,7 +155,9 @@ mod tests {
             let args = args(line).unwrap();
             assert_eq!((args.forward(), args.wanted()), (forward, wanted), "{line}");
         }
-        for bad in ["history", "history bob --count 0", "history bob --before 3 --after 1", "history bob --all --count 3"] {
+        for bad in
+            ["history", "history bob --count 0", "history bob --before 3 --after 1", "history bob --all --count 3"]
+        {
             assert!(args(bad).is_err(), "{bad}");
         }
     }

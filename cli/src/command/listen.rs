@@ -18,8 +18,8 @@ Examples:
   zim listen --event peerMessageReceived | jq -r '.messageList[].message'
   zim listen --event peerMessageReceived --count 1 --timeout 60
 
-It is a device of its own: what was sent while it did not run comes when it starts, marked isOfflineMessage.
-The deprecated events that repeat others (receivePeerMessage …) are shown when they are named.")]
+It is a device of its own: what was sent while it did not run comes when it starts, marked \
+isOfflineMessage. The deprecated events that repeat others (receivePeerMessage …) are shown when they are named.")]
 pub(crate) struct ListenArgs {
     /// Only this event; may be given several times
     #[arg(long = "event", value_name = "NAME", value_parser = event_kind)]

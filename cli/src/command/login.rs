@@ -15,7 +15,8 @@ use crate::start_file::StartFile;
 /// `zim login`
 #[derive(Debug, Args)]
 #[command(after_help = "\
-What is not given is taken from the profile, then from the profile in use, then from a server that was started in this folder.
+What is not given is taken from the profile, then from the profile in use, then from a server \
+that was started in this folder.
 
 Examples:
   zim login ann
@@ -48,7 +49,7 @@ pub(crate) struct LoginArgs {
     #[arg(long, conflicts_with_all = ["fingerprint", "ca"])]
     system_roots: bool,
     /// The data folder of a server on this machine: says all of the above
-    #[arg(long, env = "ZIM_SERVER_DATA", value_name = "FOLDER")]
+    #[arg(long, env = "ZIM_SERVER_DATA", hide_env_values = true, value_name = "FOLDER")]
     server_data: Option<PathBuf>,
 }
 

@@ -10,7 +10,8 @@ use crate::profile::Profile;
 /// `zim logout`
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The address of the server is kept, so that the next login is short. A `zim listen` that runs goes on until it ends.")]
+The address of the server is kept, so that the next login is short. A `zim listen` that runs goes \
+on until it ends.")]
 pub(crate) struct LogoutArgs {
     /// Remove the whole profile and what was kept of its messages
     #[arg(long)]

@@ -93,7 +93,8 @@ pub(crate) fn run(command: &ProfileCommand, context: &Context) -> Result<(), Fai
 
 fn existing(name: &str, context: &Context) -> Result<Profile, Failure> {
     context.profiles.load(name)?.ok_or_else(|| {
-        Failure::usage(format!("there is no profile {name:?}")).hint(format!("make it: zim --profile {name} login USER"))
+        Failure::usage(format!("there is no profile {name:?}"))
+            .hint(format!("make it: zim --profile {name} login USER"))
     })
 }
 
@@ -115,7 +116,12 @@ fn list(context: &Context) -> Result<(), Failure> {
             continue;
         }
         let mark = if shown.in_use { "*" } else { " " };
-        table.row([mark.to_owned(), shown.profile, shown.user_id.unwrap_or_default(), shown.server.unwrap_or_default()]);
+        table.row([
+            mark.to_owned(),
+            shown.profile,
+            shown.user_id.unwrap_or_default(),
+            shown.server.unwrap_or_default(),
+        ]);
     }
     if context.output.is_json() {
         return Ok(());

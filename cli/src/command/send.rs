@@ -98,7 +98,11 @@ pub(crate) async fn run(args: SendArgs, context: &Context) -> Result<(), Failure
     show(context, &sent?)
 }
 
-fn send(args: &SendArgs, session: &Session, text: String) -> impl Future<Output = Result<MessageSentResult, Failure>> + use<> {
+fn send(
+    args: &SendArgs,
+    session: &Session,
+    text: String,
+) -> impl Future<Output = Result<MessageSentResult, Failure>> + use<> {
     let sending = session.zim.send_message(
         args.message(text),
         &args.to,
@@ -189,7 +193,11 @@ mod tests {
 
     #[test]
     fn what_cannot_be_is_refused() {
-        for line in [&["send", "bob"][..], &["send", "bob", "hi", "--type", "song"], &["send", "bob", "hi", "--custom-type", "201"]] {
+        for line in [
+            &["send", "bob"][..],
+            &["send", "bob", "hi", "--type", "song"],
+            &["send", "bob", "hi", "--custom-type", "201"],
+        ] {
             assert!(Line::try_parse_from(line).is_err(), "{line:?}");
         }
     }

@@ -73,5 +73,5 @@ async fn rename(name: &str, context: &Context, session: &Session) -> Result<(), 
         return context.output.json(&updated);
     }
     let name = context.output.paint(Ink::Name, &preview(&updated.user_name, 60));
-    context.output.line(format!("Your name is now {name}."))
+    context.output.line(format!("Your name is now {name}"))
 }

@@ -1,20 +1,28 @@
-//! A connection without any IO: bytes of the two streams in, frames out. What it does with a socket is `quic.rs`; what a
+//! A connection without any IO: bytes of the two streams in, frames out. What it does with a socket is `drive.rs`; what a
 //! fuzzer or a test does with it is their business.
+//!
+//! `W` waits for an answer. It is dropped when the answer can no longer come.
+
+use std::collections::HashMap;
 
 use bytes::{Bytes, BytesMut};
 use prost::Message;
 use zim_protocol::frame::{FrameDecoder, FrameError, encode_frame};
+use zim_protocol::wire::{MAX_FRAME_BYTES, VERSION};
 use zim_protocol::{
     Ack, ClientFrame, EventFrame, Hello, Request, Response, ServerFrame, Welcome, client_frame, server_frame,
 };
 
+/// What surrounds the payload in a frame: the id, the path of the method, the count of events.
+const OVERHEAD_BYTES: usize = 256;
+
 /// What came on the session stream.
 #[derive(Debug)]
-pub(crate) enum Incoming {
+pub(crate) enum Incoming<W> {
     /// The server is there.
     Welcome(Box<Welcome>),
     /// A call was answered.
-    Response(Box<Response>),
+    Answer(W, Box<Response>),
 }
 
 /// What cannot come from a server of this protocol.
@@ -24,27 +32,48 @@ pub(crate) enum ProtocolError {
     Frame(#[from] FrameError),
     #[error("the server sent a frame that cannot be read: {0}")]
     Decode(#[from] prost::DecodeError),
+    #[error("the server speaks version {0} of the protocol")]
+    Version(u32),
+    #[error("the server answers before it says Welcome")]
+    NoWelcome,
+    #[error("the server says Welcome twice")]
+    SecondWelcome,
+    #[error("the server answers call {0}, which was never made")]
+    NeverAsked(u64),
+}
+
+/// A request that no frame holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a request of {length} bytes; at most {max} can be sent")]
+pub(crate) struct TooLong {
+    length: usize,
+    max: usize,
 }
 
 /// The state of one connection.
 #[derive(Debug)]
-pub(crate) struct Connection {
+pub(crate) struct Connection<W> {
     out: BytesMut,
     session: FrameDecoder,
     events: FrameDecoder,
+    waiting: HashMap<u64, W>,
+    is_greeted: bool,
+    max_payload: usize,
     last_id: u64,
     received: u64,
     acknowledged: u64,
 }
 
-impl Connection {
+impl<W> Connection<W> {
     /// Begins with Hello.
     pub(crate) fn new(hello: Hello) -> Self {
-        let max = zim_protocol::wire::MAX_FRAME_BYTES;
         let mut connection = Self {
             out: BytesMut::new(),
-            session: FrameDecoder::new(max),
-            events: FrameDecoder::new(max),
+            session: FrameDecoder::new(MAX_FRAME_BYTES),
+            events: FrameDecoder::new(MAX_FRAME_BYTES),
+            waiting: HashMap::new(),
+            is_greeted: false,
+            max_payload: MAX_FRAME_BYTES - OVERHEAD_BYTES,
             last_id: 0,
             received: 0,
             acknowledged: 0,
@@ -57,21 +86,37 @@ impl Connection {
         encode_frame(&ClientFrame { frame: Some(frame) }, &mut self.out);
     }
 
-    /// Queues a call; returns the id of its answer. It tells the server along the way which events arrived.
-    pub(crate) fn request(&mut self, method: &'static str, payload: Bytes) -> u64 {
+    /// Queues a call; returns its id. It tells the server along the way which events arrived.
+    pub(crate) fn request(&mut self, method: &'static str, payload: Bytes, waiter: W) -> Result<u64, TooLong> {
+        if payload.len() > self.max_payload {
+            return Err(TooLong { length: payload.len(), max: self.max_payload });
+        }
         self.last_id += 1;
         self.acknowledged = self.received;
+        self.waiting.insert(self.last_id, waiter);
         let request = Request { id: self.last_id, method: method.to_owned(), payload, ack: self.received };
         self.push(client_frame::Frame::Request(request));
-        self.last_id
+        Ok(self.last_id)
     }
 
-    /// Tells the server which events arrived, if it does not know.
-    pub(crate) fn acknowledge(&mut self) {
-        if self.received > self.acknowledged {
-            self.acknowledged = self.received;
-            self.push(client_frame::Frame::Ack(Ack { count: self.received }));
+    /// Nobody waits for this answer any more.
+    pub(crate) fn abandon(&mut self, id: u64) {
+        self.waiting.remove(&id);
+    }
+
+    /// Tells the server which events arrived, if it does not know. Whether there was something to tell.
+    pub(crate) fn acknowledge(&mut self) -> bool {
+        let owes = self.owes_ack();
+        if owes {
+            self.heartbeat();
         }
+        owes
+    }
+
+    /// Tells the server which events arrived, even if it knows: it hears that somebody is here.
+    pub(crate) fn heartbeat(&mut self) {
+        self.acknowledged = self.received;
+        self.push(client_frame::Frame::Ack(Ack { count: self.received }));
     }
 
     /// Whether events arrived that the server does not know of.
@@ -81,17 +126,17 @@ impl Connection {
 
     /// What is to be written, at once.
     pub(crate) fn take_out(&mut self) -> Bytes {
-        self.out.split().freeze()
+        std::mem::take(&mut self.out).freeze()
     }
 
     /// Bytes of the session stream.
-    pub(crate) fn on_session(&mut self, bytes: &[u8]) -> Result<Vec<Incoming>, ProtocolError> {
+    pub(crate) fn on_session(&mut self, bytes: &[u8]) -> Result<Vec<Incoming<W>>, ProtocolError> {
         self.session.push(bytes);
         let mut incoming = Vec::new();
         while let Some(frame) = self.session.next()? {
             match ServerFrame::decode(frame)?.frame {
-                Some(server_frame::Frame::Welcome(welcome)) => incoming.push(Incoming::Welcome(Box::new(welcome))),
-                Some(server_frame::Frame::Response(response)) => incoming.push(Incoming::Response(Box::new(response))),
+                Some(server_frame::Frame::Welcome(welcome)) => incoming.push(self.welcome(welcome)?),
+                Some(server_frame::Frame::Response(response)) => incoming.extend(self.response(response)?),
                 // Of a later version.
                 None => {}
             }
@@ -99,24 +144,64 @@ impl Connection {
         Ok(incoming)
     }
 
-    /// Bytes of the event stream.
-    pub(crate) fn on_events(&mut self, bytes: &[u8]) -> Result<Vec<EventFrame>, ProtocolError> {
-        self.events.push(bytes);
-        let mut frames = Vec::new();
-        while let Some(frame) = self.events.next()? {
-            frames.push(EventFrame::decode(frame)?);
-            self.received += 1;
+    fn welcome(&mut self, welcome: Welcome) -> Result<Incoming<W>, ProtocolError> {
+        if welcome.version != VERSION {
+            return Err(ProtocolError::Version(welcome.version));
         }
-        Ok(frames)
+        if std::mem::replace(&mut self.is_greeted, true) {
+            return Err(ProtocolError::SecondWelcome);
+        }
+        let limit = welcome.limits.as_ref().and_then(|limits| usize::try_from(limits.max_frame_bytes).ok());
+        if let Some(limit) = limit.filter(|limit| *limit > OVERHEAD_BYTES) {
+            self.max_payload = limit.min(MAX_FRAME_BYTES) - OVERHEAD_BYTES;
+        }
+        Ok(Incoming::Welcome(Box::new(welcome)))
+    }
+
+    fn response(&mut self, response: Response) -> Result<Option<Incoming<W>>, ProtocolError> {
+        if !self.is_greeted {
+            return Err(ProtocolError::NoWelcome);
+        }
+        if response.id == 0 || response.id > self.last_id {
+            return Err(ProtocolError::NeverAsked(response.id));
+        }
+        let waiter = self.waiting.remove(&response.id);
+        Ok(waiter.map(|waiter| Incoming::Answer(waiter, Box::new(response))))
+    }
+
+    /// Bytes of the event stream. What is in them comes out of [`Connection::next_event`].
+    pub(crate) fn on_events(&mut self, bytes: &[u8]) {
+        self.events.push(bytes);
+    }
+
+    /// The next frame of the event stream. Taken is received: the server is told.
+    pub(crate) fn next_event(&mut self) -> Result<Option<EventFrame>, ProtocolError> {
+        let Some(frame) = self.events.next()? else { return Ok(None) };
+        let frame = EventFrame::decode(frame)?;
+        self.received += 1;
+        Ok(Some(frame))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use zim_protocol::Limits;
+
     use super::*;
 
-    fn sent(connection: &mut Connection) -> Vec<client_frame::Frame> {
-        let mut decoder = FrameDecoder::new(1 << 20);
+    fn connection() -> Connection<&'static str> {
+        Connection::new(Hello::default())
+    }
+
+    fn greeted() -> Connection<&'static str> {
+        let mut connection = connection();
+        connection.on_session(&welcome(Welcome::default())).unwrap();
+        sent(&mut connection);
+        connection
+    }
+
+    fn sent(connection: &mut Connection<&'static str>) -> Vec<client_frame::Frame> {
+        let mut decoder = FrameDecoder::new(MAX_FRAME_BYTES);
         decoder.push(&connection.take_out());
         std::iter::from_fn(|| decoder.next().unwrap())
             .map(|frame| ClientFrame::decode(frame).unwrap().frame.unwrap())
@@ -129,11 +214,29 @@ mod tests {
         out
     }
 
+    fn welcome(welcome: Welcome) -> BytesMut {
+        let welcome = Welcome { version: VERSION, ..welcome };
+        frame(&ServerFrame { frame: Some(server_frame::Frame::Welcome(welcome)) })
+    }
+
+    fn response(id: u64) -> BytesMut {
+        let response = Response { id, ..Response::default() };
+        frame(&ServerFrame { frame: Some(server_frame::Frame::Response(response)) })
+    }
+
+    fn answered(connection: &mut Connection<&'static str>, bytes: &[u8]) -> Vec<&'static str> {
+        let incoming = connection.on_session(bytes).unwrap();
+        incoming
+            .into_iter()
+            .map(|one| if let Incoming::Answer(waiter, _) = one { waiter } else { "welcome" })
+            .collect()
+    }
+
     #[test]
     fn hello_comes_first_and_calls_keep_their_order() {
-        let mut connection = Connection::new(Hello::default());
-        assert_eq!(connection.request("A/One", Bytes::new()), 1);
-        assert_eq!(connection.request("A/Two", Bytes::new()), 2);
+        let mut connection = connection();
+        assert_eq!(connection.request("A/One", Bytes::new(), "1"), Ok(1));
+        assert_eq!(connection.request("A/Two", Bytes::new(), "2"), Ok(2));
         let frames = sent(&mut connection);
         assert!(matches!(frames[0], client_frame::Frame::Hello(_)));
         let methods: Vec<_> = frames[1..]
@@ -144,35 +247,97 @@ mod tests {
     }
 
     #[test]
-    fn events_are_acknowledged_once_by_whatever_leaves_first() {
-        let mut connection = Connection::new(Hello::default());
-        let event = frame(&EventFrame::default());
-        // In any pieces.
-        for byte in &event {
-            connection.on_events(&[*byte]).unwrap();
+    fn answers_find_their_callers_in_any_order_and_in_any_pieces() {
+        let mut connection = connection();
+        for waiter in ["1", "2", "3"] {
+            connection.request("A/One", Bytes::new(), waiter).unwrap();
         }
-        connection.on_events(&event).unwrap();
-        sent(&mut connection);
+        let mut bytes = welcome(Welcome::default());
+        bytes.extend_from_slice(&response(3));
+        bytes.extend_from_slice(&response(1));
+        let mut found = Vec::new();
+        for byte in &bytes {
+            found.extend(answered(&mut connection, &[*byte]));
+        }
+        assert_eq!(found, ["welcome", "3", "1"]);
+        assert_eq!(answered(&mut connection, &response(2)), ["2"]);
+    }
+
+    #[test]
+    fn an_answer_that_nobody_waits_for_is_dropped() {
+        let mut connection = greeted();
+        let id = connection.request("A/One", Bytes::new(), "1").unwrap();
+        connection.abandon(id);
+        assert!(answered(&mut connection, &response(id)).is_empty());
+        assert!(answered(&mut connection, &response(id)).is_empty());
+    }
+
+    #[test]
+    fn events_are_acknowledged_once_by_whatever_leaves_first() {
+        let mut connection = greeted();
+        let event = frame(&EventFrame::default());
+        connection.on_events(&event[..1]);
+        connection.on_events(&event[1..]);
+        connection.on_events(&event);
+        // They count when they are taken.
+        assert!(!connection.acknowledge());
+        assert!(connection.next_event().unwrap().is_some());
+        assert!(connection.next_event().unwrap().is_some());
+        assert!(connection.next_event().unwrap().is_none());
         assert!(connection.owes_ack());
-        connection.request("A/One", Bytes::new());
-        assert!(!connection.owes_ack());
-        connection.acknowledge();
+        connection.request("A/One", Bytes::new(), "1").unwrap();
+        assert!(!connection.acknowledge());
         let frames = sent(&mut connection);
         assert_eq!(frames.len(), 1);
         assert!(matches!(&frames[0], client_frame::Frame::Request(request) if request.ack == 2));
+        connection.on_events(&event);
+        connection.next_event().unwrap();
+        assert!(connection.acknowledge());
+        assert!(!connection.acknowledge());
+        assert!(matches!(sent(&mut connection)[..], [client_frame::Frame::Ack(Ack { count: 3 })]));
+        connection.heartbeat();
+        assert!(matches!(sent(&mut connection)[..], [client_frame::Frame::Ack(Ack { count: 3 })]));
     }
 
     #[test]
     fn what_is_no_frame_ends_the_connection() {
-        let mut connection = Connection::new(Hello::default());
-        assert!(connection.on_session(&[0xff; 6]).is_err());
-        let mut connection = Connection::new(Hello::default());
-        assert!(connection.on_session(&[2, 0xff, 0xff]).is_err());
+        assert!(matches!(greeted().on_session(&[0xff; 6]), Err(ProtocolError::Frame(_))));
+        assert!(matches!(greeted().on_session(&[2, 0xff, 0xff]), Err(ProtocolError::Decode(_))));
+        let mut connection = greeted();
+        connection.on_events(&[0xff; 6]);
+        assert!(matches!(connection.next_event(), Err(ProtocolError::Frame(_))));
+    }
+
+    #[test]
+    fn what_a_server_never_does_ends_the_connection() {
+        let mut early = connection();
+        early.request("A/One", Bytes::new(), "1").unwrap();
+        assert!(matches!(early.on_session(&response(1)), Err(ProtocolError::NoWelcome)));
+        assert!(matches!(greeted().on_session(&response(1)), Err(ProtocolError::NeverAsked(1))));
+        let again = welcome(Welcome::default());
+        assert!(matches!(greeted().on_session(&again), Err(ProtocolError::SecondWelcome)));
+        let other = Welcome { version: 9, ..Welcome::default() };
+        let other = frame(&ServerFrame { frame: Some(server_frame::Frame::Welcome(other)) });
+        assert!(matches!(connection().on_session(&other), Err(ProtocolError::Version(9))));
     }
 
     #[test]
     fn frames_of_a_later_version_are_skipped() {
-        let mut connection = Connection::new(Hello::default());
+        let mut connection = greeted();
         assert!(connection.on_session(&[3, 0x7a, 1, 0]).unwrap().is_empty());
+        connection.on_events(&[3, 0x7a, 1, 0]);
+        assert!(connection.next_event().unwrap().is_some_and(|event| event.frame.is_none()));
+    }
+
+    #[test]
+    fn a_request_that_fits_no_frame_is_not_sent() {
+        let mut connection = connection();
+        let limits = Limits { max_frame_bytes: 1_256, ..Limits::default() };
+        connection.on_session(&welcome(Welcome { limits: Some(limits), ..Welcome::default() })).unwrap();
+        sent(&mut connection);
+        let refused = connection.request("A/One", vec![0; 1_001].into(), "1");
+        assert_eq!(refused, Err(TooLong { length: 1_001, max: 1_000 }));
+        assert!(sent(&mut connection).is_empty());
+        assert_eq!(connection.request("A/One", vec![0; 1_000].into(), "1"), Ok(1));
     }
 }

@@ -1,4 +1,7 @@
-//! The way to the server for the rest of the client, whether there is a connection or not.
+//! The way to the server for one login, whether there is a connection or not. A call is put into the connection's next write
+//! at once, so frames leave in the order of the calls; answers come back to whoever waits.
+//!
+//! Each login has a link of its own: what an earlier login left behind can never speak in the name of a later one.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,21 +9,17 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use prost::Message;
-use tokio::sync::{mpsc, oneshot};
-use zim_protocol::{ErrorCode, Method, Push, Rpc};
+use tokio::sync::{Notify, oneshot, watch};
+use zim_protocol::response::Outcome;
+use zim_protocol::{ErrorCode, EventFrame, Hello, Method, Push, Response, Rpc, Welcome};
 
+use super::connection::{Connection, Incoming, ProtocolError};
 use crate::error::Error;
 
 /// An answer, with the log entries that the call caused.
 pub(crate) type Answer = Result<(Bytes, Vec<Push>), Error>;
 
-/// A call on its way out.
-#[derive(Debug)]
-pub(crate) struct Outgoing {
-    pub(crate) method: &'static Method,
-    pub(crate) payload: Bytes,
-    pub(crate) reply: oneshot::Sender<Answer>,
-}
+type Waiter = oneshot::Sender<Answer>;
 
 /// Carries calls. Clones share the connection.
 #[derive(Clone, Debug)]
@@ -28,66 +27,387 @@ pub(crate) struct Link(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    /// The way into the present connection, if it is logged in.
-    out: Mutex<Option<mpsc::UnboundedSender<Outgoing>>>,
     timeout: Duration,
+    open: Mutex<Open>,
+    /// What the server said of itself on the present connection.
+    welcome: watch::Sender<Option<Arc<Welcome>>>,
+    /// Something is to be written.
+    to_write: Notify,
+    /// The server is to be told of events.
+    owed: Notify,
+    /// A call got no answer in time.
+    silence: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    connection: Option<Connection<Waiter>>,
+    /// Tells the connections apart.
+    number: u64,
+    is_logged_in: bool,
 }
 
 impl Link {
     pub(crate) fn new(timeout_ms: u64) -> Self {
-        Self(Arc::new(Shared { out: Mutex::default(), timeout: Duration::from_millis(timeout_ms) }))
-    }
-
-    /// A connection is logged in.
-    pub(crate) fn attach(&self, out: mpsc::UnboundedSender<Outgoing>) {
-        *self.0.out.lock() = Some(out);
-    }
-
-    /// There is none.
-    pub(crate) fn detach(&self) {
-        self.0.out.lock().take();
+        Self(Arc::new(Shared {
+            timeout: Duration::from_millis(timeout_ms),
+            open: Mutex::default(),
+            welcome: watch::Sender::new(None),
+            to_write: Notify::new(),
+            owed: Notify::new(),
+            silence: Notify::new(),
+        }))
     }
 
     /// Whether a call has a chance.
     pub(crate) fn is_online(&self) -> bool {
-        self.0.out.lock().is_some()
+        self.0.open.lock().is_logged_in
     }
 
-    /// Calls a method: checks the limits, sends the frame when it is first polled, and waits for the answer.
-    pub(crate) async fn call<R: Rpc>(&self, request: R) -> Result<(R::Response, Vec<Push>), Error> {
-        request.validate().map_err(|violation| Error::from(*violation))?;
-        let (payload, pushes) = self.send(R::METHOD, request.encode_to_vec().into()).await?;
-        Ok((R::Response::decode(payload).map_err(unreadable)?, pushes))
-    }
-
-    /// Calls a method whose request is encoded already.
-    pub(crate) async fn send(&self, method: &'static Method, payload: Bytes) -> Answer {
-        let (reply, answer) = oneshot::channel();
-        {
-            let out = self.0.out.lock();
-            let out = out.as_ref().ok_or_else(no_connection)?;
-            out.send(Outgoing { method, payload, reply }).map_err(|_| no_connection())?;
+    /// Calls a method: checks the limits, queues the frame at once, and waits for the answer.
+    pub(crate) fn call<R: Rpc>(
+        &self,
+        request: R,
+    ) -> impl Future<Output = Result<(R::Response, Vec<Push>), Error>> + Send + 'static + use<R> {
+        let checked = request.validate().map_err(|violation| Error::from(*violation));
+        let sent = checked.map(|()| self.send(R::METHOD, request.encode_to_vec().into()));
+        async move {
+            let (payload, pushes) = sent?.await?;
+            Ok((R::Response::decode(payload).map_err(unreadable)?, pushes))
         }
-        await_answer(answer, self.0.timeout).await
+    }
+
+    /// As [`Link::call`], for a request that is encoded already and was checked.
+    pub(crate) fn send(
+        &self,
+        method: &'static Method,
+        payload: Bytes,
+    ) -> impl Future<Output = Answer> + Send + 'static + use<> {
+        let asked = if self.is_online() { self.ask(method, payload) } else { Err(no_connection()) };
+        async move { asked?.answer().await }
+    }
+
+    /// The call that logs in: the only one before somebody is logged in.
+    pub(crate) async fn log_in<R: Rpc>(&self, request: &R) -> Result<R::Response, Error> {
+        let (payload, _) = self.ask(R::METHOD, request.encode_to_vec().into())?.answer().await?;
+        R::Response::decode(payload).map_err(unreadable)
+    }
+
+    fn ask(&self, method: &'static Method, payload: Bytes) -> Result<Asked, Error> {
+        let (waiter, answer) = oneshot::channel();
+        let mut open = self.0.open.lock();
+        let number = open.number;
+        let connection = open.connection.as_mut().ok_or_else(no_connection)?;
+        let id = connection.request(method.path, payload, waiter).map_err(|too_long| {
+            Error::new(ErrorCode::CommonModuleParamsInvalid, format!("{}: {too_long}", method.path))
+        })?;
+        drop(open);
+        self.0.to_write.notify_one();
+        Ok(Asked { link: self.clone(), number, id, answer: Some(answer) })
     }
 }
 
-/// Waits for an answer, but not for ever.
-pub(crate) async fn await_answer(answer: oneshot::Receiver<Answer>, patience: Duration) -> Answer {
-    match tokio::time::timeout(patience, answer).await {
-        Ok(Ok(answer)) => answer,
-        Ok(Err(_)) => Err(Error::new(
-            ErrorCode::NetworkModuleNetworkError,
-            "the connection was lost before the answer came; the call may have been carried out",
-        )),
-        Err(_) => Err(Error::new(ErrorCode::NetworkModuleRequestTimeout, "the server did not answer in time")),
+/// What drives the connection.
+impl Link {
+    /// A new connection begins.
+    pub(crate) fn open(&self, hello: Hello) {
+        let mut open = self.0.open.lock();
+        *open = Open { connection: Some(Connection::new(hello)), number: open.number + 1, is_logged_in: false };
+        drop(open);
+        self.0.welcome.send_replace(None);
+        self.0.to_write.notify_one();
+    }
+
+    /// The connection is gone: whoever waits for an answer learns it.
+    pub(crate) fn close(&self) {
+        let mut open = self.0.open.lock();
+        open.is_logged_in = false;
+        let gone = open.connection.take();
+        drop(open);
+        drop(gone);
+    }
+
+    /// Calls may be made from now on.
+    pub(crate) fn set_logged_in(&self) {
+        self.0.open.lock().is_logged_in = true;
+    }
+
+    /// What the server said of itself, as soon as it has.
+    pub(crate) async fn welcome(&self) -> Arc<Welcome> {
+        let mut welcome = self.0.welcome.subscribe();
+        loop {
+            if let Some(welcome) = &*welcome.borrow_and_update() {
+                return Arc::clone(welcome);
+            }
+            if welcome.changed().await.is_err() {
+                // Not while `self` holds the sender.
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// What is to be written, as soon as there is something.
+    pub(crate) async fn to_write(&self) -> Bytes {
+        loop {
+            let out = self.0.open.lock().connection.as_mut().map(Connection::take_out);
+            if let Some(out) = out.filter(|out| !out.is_empty()) {
+                return out;
+            }
+            self.0.to_write.notified().await;
+        }
+    }
+
+    /// Bytes of the session stream.
+    pub(crate) fn on_session(&self, bytes: &[u8]) -> Result<(), ProtocolError> {
+        let incoming = match &mut self.0.open.lock().connection {
+            Some(connection) => connection.on_session(bytes)?,
+            None => Vec::new(),
+        };
+        for one in incoming {
+            match one {
+                Incoming::Welcome(welcome) => {
+                    self.0.welcome.send_replace(Some(Arc::from(welcome)));
+                }
+                Incoming::Answer(waiter, response) => settle(waiter, *response),
+            }
+        }
+        Ok(())
+    }
+
+    /// Bytes of the event stream.
+    pub(crate) fn on_events(&self, bytes: &[u8]) {
+        if let Some(connection) = &mut self.0.open.lock().connection {
+            connection.on_events(bytes);
+        }
+    }
+
+    /// The next frame of the event stream that has come whole.
+    pub(crate) fn next_event(&self) -> Result<Option<EventFrame>, ProtocolError> {
+        let mut open = self.0.open.lock();
+        let Some(connection) = &mut open.connection else { return Ok(None) };
+        let owed = connection.owes_ack();
+        let event = connection.next_event()?;
+        if connection.owes_ack() && !owed {
+            self.0.owed.notify_one();
+        }
+        Ok(event)
+    }
+
+    /// Returns when the server is to be told of events, some time later.
+    pub(crate) async fn owed(&self) {
+        self.0.owed.notified().await;
+    }
+
+    /// Tells the server of events, if no call has done it meanwhile.
+    pub(crate) fn acknowledge(&self) {
+        let told = self.0.open.lock().connection.as_mut().is_some_and(Connection::acknowledge);
+        if told {
+            self.0.to_write.notify_one();
+        }
+    }
+
+    /// Lets the server hear something.
+    pub(crate) fn heartbeat(&self) {
+        if let Some(connection) = &mut self.0.open.lock().connection {
+            connection.heartbeat();
+        }
+        self.0.to_write.notify_one();
+    }
+
+    /// Returns when a call got no answer in time.
+    pub(crate) async fn silence(&self) {
+        self.0.silence.notified().await;
     }
 }
 
-pub(crate) fn unreadable(error: prost::DecodeError) -> Error {
+/// A call that is under way.
+struct Asked {
+    link: Link,
+    number: u64,
+    id: u64,
+    answer: Option<oneshot::Receiver<Answer>>,
+}
+
+impl Asked {
+    async fn answer(mut self) -> Answer {
+        let Some(answer) = &mut self.answer else { return Err(lost()) };
+        match tokio::time::timeout(self.link.0.timeout, answer).await {
+            Ok(answer) => {
+                self.answer = None;
+                answer.unwrap_or_else(|_| Err(lost()))
+            }
+            Err(_) => {
+                self.link.0.silence.notify_one();
+                Err(Error::new(
+                    ErrorCode::NetworkModuleRequestTimeout,
+                    "the server did not answer in time; the call may have been carried out",
+                ))
+            }
+        }
+    }
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        if self.answer.is_some() {
+            let mut open = self.link.0.open.lock();
+            if open.number == self.number
+                && let Some(connection) = &mut open.connection
+            {
+                connection.abandon(self.id);
+            }
+        }
+    }
+}
+
+/// Answers a caller.
+fn settle(waiter: Waiter, response: Response) {
+    let answer = match response.outcome {
+        Some(Outcome::Ok(payload)) => Ok((payload, response.pushes)),
+        Some(Outcome::Error(error)) => Err(Error::from(error)),
+        // An answer without fields.
+        None => Ok((Bytes::new(), response.pushes)),
+    };
+    // The caller may have stopped waiting.
+    let _ = waiter.send(answer);
+}
+
+fn unreadable(error: prost::DecodeError) -> Error {
     Error::new(ErrorCode::NetworkModuleRspProtoParseError, "the server's answer cannot be read").with_source(error)
 }
 
 fn no_connection() -> Error {
     Error::new(ErrorCode::NetworkModuleNetworkError, "there is no connection to the server")
+}
+
+fn lost() -> Error {
+    Error::new(
+        ErrorCode::NetworkModuleNetworkError,
+        "the connection was lost before the answer came; the call may have been carried out",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+    use zim_protocol::frame::{FrameDecoder, encode_frame};
+    use zim_protocol::wire::{MAX_FRAME_BYTES, VERSION};
+    use zim_protocol::{
+        ClientFrame, LogoutRequest, ServerFrame, UpdateUserNameRequest, UserNameUpdatedResult, client_frame, server_frame,
+    };
+
+    use super::*;
+
+    fn greeted(timeout_ms: u64) -> Link {
+        let link = Link::new(timeout_ms);
+        link.open(Hello::default());
+        let welcome = Welcome { version: VERSION, ..Welcome::default() };
+        link.on_session(&frame(server_frame::Frame::Welcome(welcome))).unwrap();
+        link.set_logged_in();
+        link
+    }
+
+    fn frame(frame: server_frame::Frame) -> BytesMut {
+        let mut out = BytesMut::new();
+        encode_frame(&ServerFrame { frame: Some(frame) }, &mut out);
+        out
+    }
+
+    fn answer(link: &Link, id: u64, outcome: Outcome) {
+        let response = Response { id, outcome: Some(outcome), pushes: Vec::new() };
+        link.on_session(&frame(server_frame::Frame::Response(response))).unwrap();
+    }
+
+    fn rename(name: &str) -> UpdateUserNameRequest {
+        UpdateUserNameRequest { user_name: name.to_owned() }
+    }
+
+    async fn names(link: &Link) -> Vec<String> {
+        let mut decoder = FrameDecoder::new(MAX_FRAME_BYTES);
+        decoder.push(&link.to_write().await);
+        let frames = std::iter::from_fn(|| decoder.next().unwrap());
+        let frames = frames.map(|frame| ClientFrame::decode(frame).unwrap().frame.unwrap());
+        frames
+            .filter_map(|frame| match frame {
+                client_frame::Frame::Request(request) => {
+                    Some(UpdateUserNameRequest::decode(request.payload).unwrap().user_name)
+                }
+                _ => None,
+            })
+            .collect()
+    }
+
+    #[tokio::test]
+    async fn calls_leave_in_one_write_in_the_order_of_the_calls() {
+        let link = greeted(10_000);
+        let calls: Vec<_> = ["1", "2", "3"].map(rename).into_iter().map(|request| link.call(request)).collect();
+        // Nothing was awaited yet.
+        assert_eq!(names(&link).await, ["1", "2", "3"]);
+        let result = UserNameUpdatedResult { user_name: "2".to_owned() };
+        answer(&link, 2, Outcome::Ok(result.encode_to_vec().into()));
+        let refusal = zim_protocol::Error::new(ErrorCode::CommonModuleImServerError, "no");
+        answer(&link, 1, Outcome::Error(refusal));
+        link.close();
+        let mut answers = Vec::new();
+        for call in calls {
+            answers.push(call.await.map(|(result, _)| result.user_name).map_err(|error| error.code()));
+        }
+        let expected = [
+            Err(ErrorCode::CommonModuleImServerError),
+            Ok("2".to_owned()),
+            Err(ErrorCode::NetworkModuleNetworkError),
+        ];
+        assert_eq!(answers, expected);
+    }
+
+    #[tokio::test]
+    async fn without_a_login_there_is_no_call() {
+        let link = Link::new(10_000);
+        assert!(!link.is_online());
+        let refused = link.call(LogoutRequest {}).await.unwrap_err();
+        assert_eq!(refused.code(), ErrorCode::NetworkModuleNetworkError);
+        link.open(Hello::default());
+        assert!(link.call(LogoutRequest {}).await.is_err());
+        let link = greeted(10_000);
+        assert!(link.is_online());
+        link.close();
+        assert!(!link.is_online());
+        assert!(link.call(LogoutRequest {}).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn what_breaks_a_limit_is_not_sent() {
+        let link = greeted(10_000);
+        let refused = link.call(rename(&"x".repeat(257))).await.unwrap_err();
+        assert_eq!(refused.code(), ErrorCode::CommonModuleParamsInvalid);
+        drop(link.call(rename("y")));
+        assert_eq!(names(&link).await, ["y"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_without_answer_ends_and_makes_somebody_look() {
+        let link = greeted(10_000);
+        let late = link.call(LogoutRequest {}).await.unwrap_err();
+        assert_eq!(late.code(), ErrorCode::NetworkModuleRequestTimeout);
+        link.silence().await;
+        // The late answer hurts nobody.
+        answer(&link, 1, Outcome::Ok(Bytes::new()));
+    }
+
+    #[tokio::test]
+    async fn a_caller_that_has_gone_leaves_nothing_behind() {
+        let link = greeted(10_000);
+        drop(link.call(LogoutRequest {}));
+        answer(&link, 1, Outcome::Ok(Bytes::new()));
+        // Of an earlier connection.
+        let old = link.call(LogoutRequest {});
+        link.open(Hello::default());
+        link.set_logged_in();
+        let new = link.call(LogoutRequest {});
+        drop(old);
+        let welcome = Welcome { version: VERSION, ..Welcome::default() };
+        link.on_session(&frame(server_frame::Frame::Welcome(welcome))).unwrap();
+        answer(&link, 1, Outcome::Ok(Bytes::new()));
+        assert!(new.await.is_ok());
+    }
 }

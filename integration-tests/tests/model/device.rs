@@ -9,24 +9,28 @@ use super::server::{NAMES, Server, User};
 
 /// What is on its way to a device on the session stream.
 #[derive(Debug)]
-pub enum Answer {
+pub(crate) enum Answer {
     Synced(u64, Box<SyncResult>),
     Paged(u64, Option<Page>),
     /// A message of its own was stored.
-    Sent { name: Name, push: Push, key: u64 },
+    Sent {
+        name: Name,
+        push: Push,
+        key: u64,
+    },
     /// A read mark of its own was stored.
     Read(Push),
 }
 
 /// What is on its way on the event stream.
 #[derive(Debug)]
-pub enum Event {
+pub(crate) enum Event {
     Push(Push),
     Dirty(Dirty),
 }
 
 #[derive(Debug)]
-pub struct Device {
+pub(crate) struct Device {
     pub user: User,
     /// Which node it is connected to; what happens on the other one reaches it over a bus that loses more.
     pub node: usize,
@@ -44,7 +48,7 @@ pub struct Device {
 }
 
 impl Device {
-    pub fn new(user: User, node: usize) -> Self {
+    pub(crate) fn new(user: User, node: usize) -> Self {
         Self {
             user,
             node,
@@ -60,13 +64,13 @@ impl Device {
         }
     }
 
-    pub fn connect(&mut self, server: &Server) {
+    pub(crate) fn connect(&mut self, server: &Server) {
         self.is_online = true;
         self.core.online(&vec![server.epoch; 16].into());
         self.store();
     }
 
-    pub fn disconnect(&mut self) {
+    pub(crate) fn disconnect(&mut self) {
         self.is_online = false;
         self.events.clear();
         self.requests.clear();
@@ -76,7 +80,7 @@ impl Device {
     }
 
     /// The process dies and starts again: what was not stored is forgotten.
-    pub fn crash(&mut self) {
+    pub(crate) fn crash(&mut self) {
         self.disconnect();
         let states = self.states.iter().map(|(name, stored)| {
             let mut state = State::default();
@@ -93,7 +97,7 @@ impl Device {
         self.core = Core::new(NAMES[self.user], self.position.clone(), states.collect::<Vec<_>>());
     }
 
-    pub fn event(&mut self, event: Event) {
+    pub(crate) fn event(&mut self, event: Event) {
         match event {
             Event::Push(push) => self.core.push(push, Origin::Other),
             Event::Dirty(dirty) => self.core.dirtied(&dirty),
@@ -101,7 +105,7 @@ impl Device {
         self.store();
     }
 
-    pub fn answer(&mut self, answer: Answer) {
+    pub(crate) fn answer(&mut self, answer: Answer) {
         match answer {
             Answer::Synced(ticket, result) => self.core.synced(ticket, *result),
             Answer::Paged(ticket, Some(page)) => self.core.page(ticket, page),
@@ -119,7 +123,7 @@ impl Device {
     }
 
     /// Takes the server's view of the oldest request under way.
-    pub fn serve(&mut self, server: &Server, index: usize) {
+    pub(crate) fn serve(&mut self, server: &Server, index: usize) {
         let answer = match self.requests.remove(index) {
             Request::Sync { ticket, request } => Answer::Synced(ticket, Box::new(server.sync(self.user, &request))),
             Request::Pull { ticket, request } => Answer::Paged(ticket, server.pull(self.user, &request)),
@@ -128,7 +132,7 @@ impl Device {
     }
 
     /// One transaction of the device's database.
-    pub fn store(&mut self) {
+    pub(crate) fn store(&mut self) {
         let Output { batch, requests, .. } = self.core.take();
         for change in batch.changes {
             match change {
@@ -180,12 +184,12 @@ impl Device {
         }
     }
 
-    pub fn held(&self, name: &Name) -> Ranges {
+    pub(crate) fn held(&self, name: &Name) -> Ranges {
         self.states.get(name).map(|state| state.held.clone()).unwrap_or_default()
     }
 
     /// Lets everything arrive, in order and without loss.
-    pub fn settle(&mut self, server: &Server) {
+    pub(crate) fn settle(&mut self, server: &Server) {
         if !self.is_online {
             self.connect(server);
         }

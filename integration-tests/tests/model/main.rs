@@ -5,6 +5,9 @@
 //!
 //! A round is replayed by its seed: `ZIM_MODEL_SEED=17 cargo nextest run -p zim-integration-tests --test model`.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a game has a thousand positions")]
+
 mod device;
 mod play;
 mod server;
@@ -17,10 +20,10 @@ const GAMES: u64 = 1_000;
 
 /// A generator of random numbers that is the same everywhere: SplitMix64.
 #[derive(Clone, Debug)]
-pub struct Random(u64);
+struct Random(u64);
 
 impl Random {
-    pub fn next(&mut self) -> u64 {
+    fn number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -28,12 +31,12 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    pub fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound.max(1) as u64) as usize
+    fn below(&mut self, bound: usize) -> usize {
+        (self.number() % bound.max(1) as u64) as usize
     }
 
-    pub fn percent(&mut self, percent: u64) -> bool {
-        self.next() % 100 < percent
+    fn percent(&mut self, percent: u64) -> bool {
+        self.number() % 100 < percent
     }
 }
 

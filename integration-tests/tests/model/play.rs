@@ -11,7 +11,7 @@ use zim_server::journal::rules::{Base, Stay};
 /// Steps between two looks at everything.
 const ROUND: usize = 100;
 
-pub struct Play {
+pub(crate) struct Play {
     random: Random,
     server: Server,
     backup: Option<Server>,
@@ -21,15 +21,7 @@ pub struct Play {
 
 fn push(name: zim_protocol::ConversationRef, log: LogKind, at: i64, messages: Vec<MessageEntry>) -> Push {
     let at = at as u64;
-    Push {
-        log: log as i32,
-        conversation: Some(name),
-        from: at,
-        to: at,
-        messages,
-        changes: vec![],
-        feed: vec![],
-    }
+    Push { log: log as i32, conversation: Some(name), from: at, to: at, messages, changes: vec![], feed: vec![] }
 }
 
 fn feed_push(entry: FeedEntry) -> Push {
@@ -38,7 +30,7 @@ fn feed_push(entry: FeedEntry) -> Push {
 }
 
 impl Play {
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         let mut play = Self {
             random: Random(seed),
             server: Server::new(),
@@ -67,7 +59,7 @@ impl Play {
         self.change(index, None);
     }
 
-    pub fn run(mut self, steps: usize) {
+    pub(crate) fn run(mut self, steps: usize) {
         for step in 1..=steps {
             self.server.now += self.random.below(40_000) as i64;
             self.step();
@@ -219,10 +211,13 @@ impl Play {
     fn read(&mut self, device: usize) {
         let user = self.devices[device].user;
         let index = self.random.below(self.server.conversations.len());
-        let Some(one) = self.server.conversations.get(index).filter(|one| one.members.contains_key(&user)) else { return };
+        let Some(one) = self.server.conversations.get(index).filter(|one| one.members.contains_key(&user)) else {
+            return;
+        };
         let name = Name::from(&one.name(user));
         // What it has not seen it cannot clear.
-        let Some(seen) = self.devices[device].core.state(&name).map(|state| state.seq as i64).filter(|seen| *seen > 0) else {
+        let Some(seen) = self.devices[device].core.state(&name).map(|state| state.seq as i64).filter(|seen| *seen > 0)
+        else {
             return;
         };
         if !self.devices[device].is_online {
@@ -297,9 +292,15 @@ impl Play {
             }
             for one in self.server.conversations.iter().filter(|one| one.members.contains_key(&device.user)) {
                 if let Some(state) = device.core.state(&Name::from(&one.name(device.user))) {
-                    let (heads, ends) = ((state.head_seq, state.head_rev), (one.end_seq(device.user), one.end_rev(device.user)));
+                    let (heads, ends) =
+                        ((state.head_seq, state.head_rev), (one.end_seq(device.user), one.end_rev(device.user)));
                     let is_ahead = heads.0 > ends.0 as u64 || heads.1 > ends.1 as u64;
-                    assert!(!is_ahead, "{} knows {heads:?} of {ends:?} in {:?}", NAMES[device.user], one.name(device.user));
+                    assert!(
+                        !is_ahead,
+                        "{} knows {heads:?} of {ends:?} in {:?}",
+                        NAMES[device.user],
+                        one.name(device.user)
+                    );
                 }
             }
         }

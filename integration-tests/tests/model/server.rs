@@ -8,13 +8,13 @@ use zim_protocol::{
 };
 use zim_server::journal::rules::{self, Extent, Stay, end_of_stay, read_through, unread, visible};
 
-pub type User = usize;
-pub const NAMES: [&str; 2] = ["ann", "bob"];
+pub(crate) type User = usize;
+pub(crate) const NAMES: [&str; 2] = ["ann", "bob"];
 /// Entries of a page: few, so that pages matter.
 const PAGE: usize = 5;
 
 #[derive(Clone, Debug)]
-pub struct Message {
+pub(crate) struct Message {
     pub n: i64,
     pub sender: User,
     pub is_counted: bool,
@@ -25,7 +25,7 @@ pub struct Message {
 }
 
 #[derive(Clone, Debug)]
-pub struct Member {
+pub(crate) struct Member {
     pub seqs: Vec<Stay>,
     pub revs: Vec<Stay>,
     pub read: i64,
@@ -33,7 +33,7 @@ pub struct Member {
 }
 
 #[derive(Clone, Debug, Default)]
-pub struct Conversation {
+pub(crate) struct Conversation {
     /// Users of a peer conversation; empty: a group.
     pub peers: Vec<User>,
     pub id: String,
@@ -46,42 +46,42 @@ pub struct Conversation {
 }
 
 impl Conversation {
-    pub fn head(&self) -> i64 {
+    pub(crate) fn head(&self) -> i64 {
         self.log.len() as i64
     }
 
-    pub fn at(&self, seq: i64) -> &Message {
+    pub(crate) fn at(&self, seq: i64) -> &Message {
         &self.log[seq as usize - 1]
     }
 
-    pub fn n(&self, seq: i64) -> i64 {
+    pub(crate) fn n(&self, seq: i64) -> i64 {
         if seq == 0 { 0 } else { self.at(seq).n }
     }
 
-    pub fn sent(&self, user: User, through: i64) -> i64 {
+    pub(crate) fn sent(&self, user: User, through: i64) -> i64 {
         (1..=through).filter(|seq| self.at(*seq).sender == user && self.at(*seq).is_counted).count() as i64
     }
 
-    pub fn is_member(&self, user: User) -> bool {
+    pub(crate) fn is_member(&self, user: User) -> bool {
         self.end.is_none() && self.members.get(&user).is_some_and(|member| member.seqs.last().unwrap().to.is_none())
     }
 
-    pub fn name(&self, viewer: User) -> ConversationRef {
+    pub(crate) fn name(&self, viewer: User) -> ConversationRef {
         match self.peers.iter().find(|user| **user != viewer) {
             Some(peer) => ConversationRef { r#type: 0, id: NAMES[*peer].to_owned() },
             None => ConversationRef { r#type: 2, id: self.id.clone() },
         }
     }
 
-    pub fn extent(&self) -> Extent {
+    pub(crate) fn extent(&self) -> Extent {
         Extent { floor: self.floor, head: self.head(), end: self.end.map(|end| end.0) }
     }
 
-    pub fn end_seq(&self, user: User) -> i64 {
+    pub(crate) fn end_seq(&self, user: User) -> i64 {
         end_of_stay(*self.members[&user].seqs.last().unwrap(), self.extent())
     }
 
-    pub fn end_rev(&self, user: User) -> i64 {
+    pub(crate) fn end_rev(&self, user: User) -> i64 {
         let extent = Extent { floor: 0, head: self.rev, end: self.end.map(|end| end.1) };
         end_of_stay(*self.members[&user].revs.last().unwrap(), extent)
     }
@@ -90,7 +90,7 @@ impl Conversation {
         visible(&self.members[&user].seqs, self.extent(), 0)
     }
 
-    pub fn entry(&self, viewer: User, seq: i64) -> MessageEntry {
+    pub(crate) fn entry(&self, viewer: User, seq: i64) -> MessageEntry {
         let message = self.at(seq);
         // Nobody is ever handed what he may not see, whatever the rules say.
         assert!(message.entitled.contains(&viewer), "{} was handed {seq} of {}", NAMES[viewer], self.id);
@@ -109,7 +109,7 @@ impl Conversation {
     }
 
     /// The entries of `after < seq <= through` that `viewer` may see: what pushes and pulls hold.
-    pub fn entries(&self, viewer: User, after: i64, through: i64) -> Vec<MessageEntry> {
+    pub(crate) fn entries(&self, viewer: User, after: i64, through: i64) -> Vec<MessageEntry> {
         let windows = self.windows(viewer);
         (after + 1..=through)
             .filter(|seq| windows.iter().any(|(after, through)| seq > after && seq <= through))
@@ -118,19 +118,18 @@ impl Conversation {
             .collect()
     }
 
-    pub fn unread(&self, user: User) -> i64 {
+    pub(crate) fn unread(&self, user: User) -> i64 {
         let (member, end) = (&self.members[&user], self.end_seq(user));
         unread(self.n(end), member.base, self.sent(user, end), 0)
     }
 
     /// Counted one by one: what others sent to `user` after his mark.
-    pub fn unread_by_hand(&self, user: User) -> i64 {
+    pub(crate) fn unread_by_hand(&self, user: User) -> i64 {
         let member = &self.members[&user];
         let from = member.seqs.last().unwrap().from;
         let after = member.read.max(from - 1);
-        (after + 1..=self.end_seq(user))
-            .filter(|seq| self.at(*seq).sender != user && self.at(*seq).is_counted)
-            .count() as i64
+        (after + 1..=self.end_seq(user)).filter(|seq| self.at(*seq).sender != user && self.at(*seq).is_counted).count()
+            as i64
     }
 
     fn head_of(&self, user: User) -> ConversationHead {
@@ -161,32 +160,35 @@ fn wire(base: rules::Base) -> Base {
 
 /// What a feed entry is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
+pub(crate) enum Kind {
     Read,
     Membership,
 }
 
+/// The head of a feed, and its positions by kind and conversation; an entry replaces the one before it.
+type Feed = (u64, BTreeMap<(Kind, usize), u64>);
+
 #[derive(Clone, Debug)]
-pub struct Server {
+pub(crate) struct Server {
     pub epoch: u8,
     pub now: i64,
     pub conversations: Vec<Conversation>,
-    /// Of each user: the head, and the positions by kind and conversation; an entry replaces the one before it.
-    pub feeds: Vec<(u64, BTreeMap<(Kind, usize), u64>)>,
+    /// Of each user.
+    pub feeds: Vec<Feed>,
 }
 
 impl Server {
-    pub fn new() -> Self {
-        Self { epoch: 1, now: 1_000_000, conversations: Vec::new(), feeds: vec![Default::default(); NAMES.len()] }
+    pub(crate) fn new() -> Self {
+        Self { epoch: 1, now: 1_000_000, conversations: Vec::new(), feeds: vec![Feed::default(); NAMES.len()] }
     }
 
-    pub fn mine(&self, user: User) -> impl Iterator<Item = &Conversation> {
+    pub(crate) fn mine(&self, user: User) -> impl Iterator<Item = &Conversation> {
         self.conversations
             .iter()
             .filter(move |one| one.members.contains_key(&user) && one.end_seq(user) + one.end_rev(user) > 0)
     }
 
-    pub fn sums(&self, user: User) -> Sums {
+    pub(crate) fn sums(&self, user: User) -> Sums {
         self.mine(user).fold(Sums::default(), |sums, one| Sums {
             count: sums.count + 1,
             seq: sums.seq + one.end_seq(user) as u64,
@@ -194,7 +196,7 @@ impl Server {
         })
     }
 
-    pub fn read(&mut self, user: User, index: usize, seen: i64) -> Option<FeedEntry> {
+    pub(crate) fn read(&mut self, user: User, index: usize, seen: i64) -> Option<FeedEntry> {
         let one = &mut self.conversations[index];
         let member = one.members.get(&user)?;
         let through = read_through(member.read, seen, one.end_seq(user))?;
@@ -208,7 +210,7 @@ impl Server {
     }
 
     /// Appends to a feed; returns the entry.
-    pub fn append(&mut self, user: User, kind: Kind, index: usize) -> FeedEntry {
+    pub(crate) fn append(&mut self, user: User, kind: Kind, index: usize) -> FeedEntry {
         let (pos, entries) = &mut self.feeds[user];
         *pos += 1;
         entries.insert((kind, index), *pos);
@@ -231,7 +233,7 @@ impl Server {
         FeedEntry { pos, detail: Some(detail) }
     }
 
-    pub fn feed(&self, user: User, after: u64) -> Vec<FeedEntry> {
+    pub(crate) fn feed(&self, user: User, after: u64) -> Vec<FeedEntry> {
         let mut entries: Vec<FeedEntry> = self.feeds[user]
             .1
             .iter()
@@ -242,11 +244,14 @@ impl Server {
         entries
     }
 
-    pub fn sync(&self, user: User, request: &SyncRequest) -> SyncResult {
+    pub(crate) fn sync(&self, user: User, request: &SyncRequest) -> SyncResult {
         let (sums, asked) = (self.sums(user), request.sums.unwrap_or_default());
         let head = self.feeds[user].0;
         let reset = !request.epoch.is_empty()
-            && (request.epoch[..] != [self.epoch; 16] || request.pos > head || asked.seq > sums.seq || asked.rev > sums.rev);
+            && (request.epoch[..] != [self.epoch; 16]
+                || request.pos > head
+                || asked.seq > sums.seq
+                || asked.rev > sums.rev);
         let (pos, since) = if reset { (0, 0) } else { (request.pos, request.since) };
         let all: Vec<(usize, &Conversation)> = self.mine(user).enumerate().collect();
         let mut heads = Vec::new();
@@ -276,7 +281,7 @@ impl Server {
         }
     }
 
-    pub fn pull(&self, user: User, request: &PullRequest) -> Option<Page> {
+    pub(crate) fn pull(&self, user: User, request: &PullRequest) -> Option<Page> {
         let name = request.conversation.as_ref()?;
         let one = self.mine(user).find(|one| one.name(user) == *name)?;
         let (end, end_rev) = (one.end_seq(user), one.end_rev(user));

@@ -33,7 +33,7 @@ impl ConversationService for App {
                 return Ok(None);
             };
             let pos = append_feed(tx, user, FeedKind::Read, conversation.0).await?;
-            tx.emit(Effect::Feed { user, pos, entry: Detail::Read(mark.clone()), cause: session });
+            tx.emit(Effect::Feed { user, pos, entry: Box::new(Detail::Read(mark.clone())), cause: session });
             Ok(Some((pos, mark)))
         });
         caller.set_submitted();

@@ -63,7 +63,7 @@ impl Fanout {
         for effect in effects {
             match effect {
                 Effect::Message(message) => messages.push(message),
-                Effect::Feed { user, pos, entry, cause } => self.feed(user, pos, entry, cause),
+                Effect::Feed { user, pos, entry, cause } => self.feed(user, pos, *entry, cause),
                 Effect::Kicked { user, session } => self.kick(user, session),
             }
         }

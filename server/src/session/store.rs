@@ -140,7 +140,7 @@ pub(crate) async fn rename(
 ) -> Result<i64, Error> {
     tx.execute("UPDATE account SET user_name = $2 WHERE id = $1", &params![user, name]).await?;
     let pos = append_feed(tx, user, FeedKind::Profile, 0).await?;
-    tx.emit(Effect::Feed { user, pos, entry: Detail::Profile(info), cause });
+    tx.emit(Effect::Feed { user, pos, entry: Box::new(Detail::Profile(info)), cause });
     Ok(pos)
 }
 

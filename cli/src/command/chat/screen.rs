@@ -27,6 +27,8 @@ pub(super) struct Screen {
     waiting: VecDeque<String>,
     echo_is_last: bool,
     has_sent: bool,
+    /// The newest message that was shown at the beginning: an event for it, or for what came before, shows nothing new.
+    opened_at: i64,
 }
 
 impl Screen {
@@ -40,6 +42,7 @@ impl Screen {
             waiting: VecDeque::new(),
             echo_is_last: false,
             has_sent: false,
+            opened_at: 0,
         }
     }
 
@@ -61,6 +64,7 @@ impl Screen {
             };
             self.output.line(self.output.paint(Ink::Bold, &format!("{} and {}: {what}", self.me, self.with)))?;
         }
+        self.opened_at = before.last().map_or(0, |message| message.message_seq);
         let received = |message: &Message| message.direction() == MessageDirection::Receive;
         let mut left = before.iter().filter(|message| received(message)).count();
         let mut told = unread == 0;
@@ -115,8 +119,14 @@ impl Screen {
 
     /// Messages that came.
     pub(super) fn messages(&mut self, messages: &[Message]) -> Result<(), Failure> {
+        // What has no number is kept nowhere and comes once.
+        let is_new = |message: &&Message| message.message_seq == 0 || message.message_seq > self.opened_at;
+        let new: Vec<_> = messages.iter().filter(is_new).collect();
+        if new.is_empty() {
+            return Ok(());
+        }
         self.above()?;
-        messages.iter().try_for_each(|message| self.message(message))?;
+        new.into_iter().try_for_each(|message| self.message(message))?;
         self.prompt()
     }
 

@@ -1,0 +1,110 @@
+//! Who may call what, over the whole table: a method that somebody adds is here by itself.
+
+use serde_json::json;
+use zim_integration_tests::{World, code, refusal, soon};
+use zim_protocol::{Access, DisconnectUserRequest, ErrorCode, METHODS, SessionEndReason, event_frame};
+
+const NOT_LOGGED_IN: i32 = ErrorCode::NetworkModuleUserIsNotLogged as i32;
+
+#[tokio::test]
+async fn nothing_but_login_is_open_to_strangers() {
+    let open: Vec<&str> = METHODS.iter().filter(|method| method.access == Access::Anyone).map(|method| method.path).collect();
+    assert_eq!(open, ["Session/Login"]);
+}
+
+#[tokio::test]
+async fn whoever_is_not_logged_in_is_told_so_by_every_method() {
+    let world = World::new().await;
+    let mut raw = world.raw_greeted(1).await;
+    for method in METHODS.iter().filter(|method| method.access == Access::User) {
+        // Whether or not the request makes sense: who may not ask learns nothing from the answer.
+        for payload in [Vec::new(), vec![0xff; 8]] {
+            assert_eq!(code(&raw.call_bytes(method.path, payload).await), NOT_LOGGED_IN, "{}", method.path);
+        }
+    }
+    // A login that failed opens nothing.
+    let mut request = world.login_request("ann");
+    request.app_sign = "0".repeat(64);
+    raw.call(&request).await.unwrap_err();
+    for method in METHODS.iter().filter(|method| method.access == Access::User) {
+        assert_eq!(code(&raw.call_bytes(method.path, Vec::new()).await), NOT_LOGGED_IN, "{}", method.path);
+    }
+    raw.end().await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn whoever_is_not_logged_in_is_told_so_by_the_sdk_before_it_asks() {
+    let world = World::new().await;
+    let client = world.client();
+    for method in METHODS.iter().filter(|method| method.access == Access::User) {
+        let refused = soon(client.call_json(method.path, json!({}))).await;
+        assert_eq!(refusal(refused), ErrorCode::NetworkModuleUserIsNotLogged, "{}", method.path);
+    }
+    let ann = world.login(client, "ann").await;
+    soon(ann.logout()).await;
+    for method in METHODS.iter().filter(|method| method.access == Access::User) {
+        let refused = soon(ann.call_json(method.path, json!({}))).await;
+        assert_eq!(refusal(refused), ErrorCode::NetworkModuleUserIsNotLogged, "{}", method.path);
+    }
+    world.end().await;
+}
+
+#[tokio::test]
+async fn whoever_was_put_out_is_not_let_in_by_his_old_session() {
+    let world = World::new().await;
+    let mut raw = world.raw_greeted(1).await;
+    let login = raw.call(&world.login_request("ann")).await.unwrap();
+    let mut admin = world.admin().await;
+    let out = DisconnectUserRequest { app_id: world.app_id(), user_id: "ann".into() };
+    assert_eq!(admin.disconnect_user(out).await.unwrap().into_inner().sessions, 1);
+    match raw.event().await {
+        Some(event_frame::Frame::End(end)) => assert_eq!(end.reason(), SessionEndReason::KickedOut),
+        other => panic!("{other:?}"),
+    }
+    let mut again = world.raw_greeted(1).await;
+    let resume = zim_protocol::LoginRequest { resume: login.session, ..world.login_request("ann") };
+    let refused = again.call(&resume).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::NetworkModuleUserHasAlreadyLoggedOut as i32, "{refused}");
+    // With his credentials he is.
+    again.call(&world.login_request("ann")).await.unwrap();
+    drop(admin);
+    raw.end().await;
+    again.end().await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_session_that_is_resumed_belongs_to_its_user() {
+    let world = World::new().await;
+    let mut raw = world.raw_greeted(1).await;
+    let login = raw.call(&world.login_request("ann")).await.unwrap();
+    // Somebody else's ticket is no ticket: bob gets a session of his own, and ann keeps hers.
+    let mut bob = world.raw_greeted(2).await;
+    let stolen = zim_protocol::LoginRequest { resume: login.session.clone(), ..world.login_request("bob") };
+    let own = bob.call(&stolen).await.unwrap();
+    assert_ne!(own.session, login.session);
+    assert_eq!(own.user.unwrap().base_info.unwrap().user_id, "bob");
+    raw.call(&zim_integration_tests::send_text("bob", "I am still here", 1)).await.unwrap();
+    // A ticket without credentials is nothing either.
+    let mut nobody = world.raw_greeted(3).await;
+    let mut bare = zim_protocol::LoginRequest { resume: login.session, ..world.login_request("ann") };
+    bare.app_sign.clear();
+    assert_eq!(nobody.call(&bare).await.unwrap_err().code, ErrorCode::NetworkModuleTokenInvalid as i32);
+    for raw in [raw, bob, nobody] {
+        raw.end().await;
+    }
+    world.end().await;
+}
+
+#[tokio::test]
+async fn every_method_has_limits_that_the_server_checks_itself() {
+    let world = World::new().await;
+    let mut raw = world.raw_user("ann", 1).await;
+    for method in METHODS.iter().filter(|method| method.path != "Session/Logout") {
+        let refused = raw.call_bytes(method.path, vec![0xff; 16]).await;
+        assert_eq!(code(&refused), ErrorCode::CommonModuleParamsInvalid as i32, "{}: {refused:?}", method.path);
+    }
+    raw.end().await;
+    world.end().await;
+}

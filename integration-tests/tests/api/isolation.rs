@@ -1,0 +1,189 @@
+//! Two apps on one server, with the same names in both: neither sees anything of the other.
+
+use zim_client_sdk::{Config as ClientConfig, Trust, Zim};
+use zim_integration_tests::{Operator, World, refusal, send_text, soon, texts};
+use zim_protocol::{
+    App, ConversationRef, ConversationType, CreateAppRequest, DisconnectUserRequest, ErrorCode, FillRequest,
+    ListSessionsRequest, LoginConfig, LoginRequest, MessageQueryConfig, PullRequest, QueryUsersInfoRequest,
+    SendMessageRequest, SyncRequest, UsersInfoQueryConfig,
+};
+use zim_server::config::MultiDevice;
+
+const PEER: ConversationType = ConversationType::Peer;
+
+async fn second_app(operator: &mut Operator) -> App {
+    let made = CreateAppRequest { app_id: 0, name: "second".to_owned() };
+    soon(operator.create_app(made)).await.unwrap().into_inner()
+}
+
+fn login(app: &App, user_id: &str) -> LoginRequest {
+    let (app_id, app_sign) = (app.app_id, app.app_sign.clone());
+    LoginRequest { user_id: user_id.to_owned(), app_id, app_sign, ..LoginRequest::default() }
+}
+
+#[tokio::test]
+async fn the_same_names_in_two_apps_are_different_people() {
+    let world = World::with(|config| config.login.multi_device = MultiDevice::Single).await;
+    let mut operator = world.admin().await;
+    let other = second_app(&mut operator).await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    let mut other_ann = world.raw_greeted(1).await;
+    let mut other_bob = world.raw_greeted(2).await;
+    // Only one device is allowed: a login in the other app ends nobody here.
+    other_ann.call(&login(&other, "ann")).await.unwrap();
+    other_bob.call(&login(&other, "bob")).await.unwrap();
+    ann.say("bob", "in the first").await;
+    other_ann.call(&send_text("bob", "in the second", 1)).await.unwrap();
+    bob.hears("in the first").await;
+    assert_eq!(texts(&bob.history("ann").await), ["in the first"]);
+    assert_eq!(bob.total_unread().await, 1);
+    let sync = other_bob.call(&SyncRequest::default()).await.unwrap();
+    assert_eq!(sync.heads.len(), 1);
+    assert_eq!(sync.heads[0].unread, 1);
+    // Names too.
+    soon(ann.update_user_name("Ann of the first")).await.unwrap();
+    let found = other_bob.call(&QueryUsersInfoRequest { user_ids: vec!["ann".into()], config: None }).await.unwrap();
+    assert_eq!(found.user_list[0].base_info.as_ref().unwrap().user_name, "");
+    // A disconnected user of one is at home in the other.
+    let out = DisconnectUserRequest { app_id: other.app_id, user_id: "ann".into() };
+    assert_eq!(operator.disconnect_user(out).await.unwrap().into_inner().sessions, 1);
+    ann.say("bob", "still here").await;
+    let here = operator.list_sessions(ListSessionsRequest { app_id: world.app_id(), user_id: String::new() }).await;
+    let here = here.unwrap().into_inner().sessions;
+    assert_eq!(here.iter().map(|session| session.user_id.as_str()).collect::<Vec<_>>(), ["ann", "bob"]);
+    drop(operator);
+    other_ann.end().await;
+    other_bob.end().await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_user_of_one_app_is_nobody_in_the_other() {
+    let world = World::new().await;
+    let mut operator = world.admin().await;
+    let other = second_app(&mut operator).await;
+    let (ann, _bob) = (world.user("ann").await, world.user("bob").await);
+    ann.say("bob", "a secret").await;
+    let mut stranger = world.raw_greeted(1).await;
+    stranger.call(&login(&other, "ann")).await.unwrap();
+    assert!(stranger.call(&SyncRequest::default()).await.unwrap().heads.is_empty());
+    let refused = stranger.call(&send_text("bob", "hello?", 1)).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::MessageModuleTargetDoesNotExist as i32);
+    let found = stranger.call(&QueryUsersInfoRequest { user_ids: vec!["bob".into()], config: None }).await.unwrap();
+    assert!(found.user_list.is_empty());
+    assert_eq!(found.error_user_list.len(), 1);
+    let conversation = Some(ConversationRef { r#type: PEER as i32, id: "bob".into() });
+    let none = ErrorCode::ConversationModuleConversationDoesNotExist as i32;
+    let pull = PullRequest { conversation: conversation.clone(), ..PullRequest::default() };
+    assert_eq!(stranger.call(&pull).await.unwrap_err().code, none);
+    let fill = FillRequest { conversation, reverse: true, anchor: 0, count: 10 };
+    assert_eq!(stranger.call(&fill).await.unwrap_err().code, none);
+    let history = zim_protocol::QueryHistoryMessageRequest {
+        conversation_id: "bob".into(),
+        conversation_type: PEER as i32,
+        config: Some(MessageQueryConfig { count: 10, ..MessageQueryConfig::default() }),
+    };
+    assert!(stranger.call(&history).await.unwrap().message_list.is_empty());
+    let clear = zim_protocol::ClearConversationUnreadMessageCountRequest {
+        conversation_id: "bob".into(),
+        ..Default::default()
+    };
+    assert_eq!(stranger.call(&clear).await.unwrap_err().code, none);
+    drop(operator);
+    stranger.end().await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn the_credentials_of_one_app_open_no_other() {
+    let world = World::new().await;
+    let mut operator = world.admin().await;
+    let other = second_app(&mut operator).await;
+    let first = world.server().first_app().clone();
+    // The other app's id with this app's sign, and with a token that this app's secret made.
+    let mut raw = world.raw_greeted(1).await;
+    let request = LoginRequest { app_sign: first.app_sign.clone(), ..login(&other, "ann") };
+    assert_eq!(raw.call(&request).await.unwrap_err().code, ErrorCode::NetworkModuleTokenInvalid as i32);
+    let token = LoginConfig { token: world.token("ann"), ..LoginConfig::default() };
+    let request = LoginRequest { app_sign: String::new(), config: Some(token.clone()), ..login(&other, "ann") };
+    assert_eq!(raw.call(&request).await.unwrap_err().code, ErrorCode::NetworkModuleTokenInvalid as i32);
+    raw.end().await;
+    let config = ClientConfig::new(other.app_id, world.address().to_string())
+        .trust(Trust::Fingerprint(world.server().fingerprint().0))
+        .clock(world.clock.clone());
+    let zim = Zim::new(config).unwrap();
+    assert_eq!(refusal(soon(zim.login("ann", token)).await), ErrorCode::NetworkModuleTokenInvalid);
+    zim.destroy();
+    soon(zim.closed()).await;
+    drop(operator);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_session_of_one_app_cannot_be_resumed_in_the_other() {
+    let world = World::new().await;
+    let mut operator = world.admin().await;
+    let other = second_app(&mut operator).await;
+    let mut raw = world.raw_greeted(1).await;
+    let session = raw.call(&world.login_request("ann")).await.unwrap().session;
+    let mut stranger = world.raw_greeted(2).await;
+    let own = stranger.call(&LoginRequest { resume: session.clone(), ..login(&other, "ann") }).await.unwrap();
+    assert_ne!(own.session, session);
+    drop(operator);
+    raw.end().await;
+    stranger.end().await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn ids_that_cross_the_wire_do_not_count_what_others_do() {
+    let world = World::new().await;
+    let mut operator = world.admin().await;
+    let other = second_app(&mut operator).await;
+    let mut ann = world.raw_user("ann", 1).await;
+    world.raw_user("bob", 2).await.end().await;
+    let mut stranger = world.raw_greeted(3).await;
+    stranger.call(&login(&other, "ann")).await.unwrap();
+    let mut friend = world.raw_greeted(4).await;
+    friend.call(&login(&other, "bob")).await.unwrap();
+    let mut ids = Vec::new();
+    for key in 0..6 {
+        let sent = ann.call(&send_text("bob", "x", key)).await.unwrap().message.unwrap();
+        ids.push(sent.message_id.parse::<i64>().unwrap());
+        let request: SendMessageRequest = send_text("bob", "x", key);
+        let sent = stranger.call(&request).await.unwrap().message.unwrap();
+        ids.push(sent.message_id.parse::<i64>().unwrap());
+        // Positions are the conversation's own, whatever the other app does.
+        assert_eq!(sent.message_seq, i64::from(key) + 1);
+    }
+    let steps: std::collections::HashSet<i64> = ids.windows(2).map(|pair| pair[1].wrapping_sub(pair[0])).collect();
+    assert_eq!(steps.len(), ids.len() - 1, "the ids go up in equal steps: {ids:?}");
+    drop(operator);
+    for raw in [ann, stranger, friend] {
+        raw.end().await;
+    }
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_profile_of_the_same_name_is_told_only_within_its_app() {
+    let world = World::new().await;
+    let mut operator = world.admin().await;
+    let other = second_app(&mut operator).await;
+    let config = ClientConfig::new(other.app_id, world.address().to_string())
+        .app_sign(&other.app_sign)
+        .trust(Trust::Fingerprint(world.server().fingerprint().0))
+        .clock(world.clock.clone());
+    let stranger = Zim::new(config).unwrap();
+    soon(stranger.login("ann", LoginConfig::default())).await.unwrap();
+    let (phone, laptop) = (world.user("ann").await, world.device("ann").await);
+    soon(phone.update_user_name("Ann")).await.unwrap();
+    laptop.next(zim_protocol::EventKind::UserInfoUpdated).await;
+    let fresh = UsersInfoQueryConfig { is_query_from_server: true };
+    let found = soon(stranger.query_users_info(["ann"], fresh)).await.unwrap();
+    assert_eq!(found.user_list[0].base_info.as_ref().unwrap().user_name, "");
+    stranger.destroy();
+    soon(stranger.closed()).await;
+    drop(operator);
+    world.end().await;
+}

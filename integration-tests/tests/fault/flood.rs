@@ -1,0 +1,176 @@
+//! A client that sends faster than it may, and crowds at the door.
+
+use zim_integration_tests::{World, code, hello, request, send_text, soon, texts};
+use zim_protocol::response::Outcome;
+use zim_protocol::{ErrorCode, Message, QueryMessagesRequest};
+
+const TOO_FAST: i32 = ErrorCode::CommonModuleTriggerServerFrequencyLimit as i32;
+
+fn default_rates(config: &mut zim_server::config::Config) {
+    let (rates, limits) = (zim_server::config::Limits::default(), &mut config.limits);
+    limits.messages_per_second = rates.messages_per_second;
+    limits.message_burst = rates.message_burst;
+    limits.requests_per_second = rates.requests_per_second;
+    limits.request_burst = rates.request_burst;
+    limits.pulls_per_second = rates.pulls_per_second;
+    limits.pull_burst = rates.pull_burst;
+}
+
+#[tokio::test]
+async fn messages_beyond_the_rate_are_refused_and_told_when_there_is_room_again() {
+    let world = World::with(default_rates).await;
+    let bob = world.user("bob").await;
+    let mut raw = world.raw_user("ann", 1).await;
+    raw.write((0..80u8).map(|key| request(u64::from(key) + 1, &send_text("bob", &key.to_string(), key)))).await;
+    let answers = raw.responses(80).await;
+    let sent = answers.iter().filter(|answer| code(answer) == 0).count();
+    assert_eq!(sent, 50, "the burst");
+    for refused in &answers[50..] {
+        assert_eq!(code(refused), TOO_FAST);
+        match &refused.outcome {
+            Some(Outcome::Error(error)) => {
+                let after: i64 = error.details["retry_after_ms"].parse().unwrap();
+                assert!((1..=1_000).contains(&after), "{after}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    // Ten a second come back.
+    world.clock.advance(1_000);
+    raw.write((100..120u8).map(|key| request(u64::from(key), &send_text("bob", &key.to_string(), key)))).await;
+    assert_eq!(raw.responses(20).await.iter().filter(|answer| code(answer) == 0).count(), 10);
+    bob.hears("109").await;
+    assert_eq!(bob.history("ann").await.len(), 60);
+    // Others are not slowed.
+    world.is_well().await;
+    raw.end().await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn requests_beyond_the_rate_are_refused_and_time_heals() {
+    let world = World::with(default_rates).await;
+    let mut raw = world.raw_user("ann", 1).await;
+    let ask = QueryMessagesRequest { message_seqs: vec![1], conversation_id: "bob".into(), conversation_type: 0 };
+    raw.write((1..=300).map(|id| request(id, &ask))).await;
+    let answers = raw.responses(300).await;
+    let refused = answers.iter().filter(|answer| code(answer) == TOO_FAST).count();
+    assert!((195..=205).contains(&refused), "{refused} of 300");
+    world.clock.advance(10_000);
+    assert!(raw.call(&ask).await.is_ok());
+    raw.end().await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn login_attempts_are_not_free_either() {
+    let world = World::with(default_rates).await;
+    let mut raw = world.raw_greeted(1).await;
+    let mut wrong = world.login_request("ann");
+    wrong.app_sign = "0".repeat(64);
+    raw.write((1..=300).map(|id| request(id, &wrong))).await;
+    let answers = raw.responses(300).await;
+    assert!(answers.iter().all(|answer| code(answer) != 0));
+    assert!(answers.iter().any(|answer| code(answer) == TOO_FAST), "nobody stopped the guessing");
+    raw.end().await;
+    world.is_well().await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_thousand_calls_in_flight_are_all_answered() {
+    let world = World::new().await;
+    let bob = world.user("bob").await;
+    let mut raw = world.raw_user("ann", 1).await;
+    let mut id = 0;
+    let mut frames = Vec::new();
+    for high in 0..4u8 {
+        for low in 0..250u8 {
+            id += 1;
+            let mut message = send_text("bob", &format!("{id}"), low);
+            message.client_key = [vec![high; 8], vec![low; 8]].concat().into();
+            frames.push(request(id, &message));
+        }
+    }
+    raw.write(frames).await;
+    let answers = raw.responses(1_000).await;
+    assert!(answers.iter().all(|answer| code(answer) == 0));
+    bob.hears("1000").await;
+    let expected: Vec<String> = (1..=1_000).map(|number| number.to_string()).collect();
+    assert_eq!(texts(&bob.history("ann").await), expected);
+    raw.end().await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_crowd_at_the_door_is_let_in_and_those_inside_notice_nothing() {
+    let world = World::with(|config| config.limits.handshakes_per_second_per_address = 10_000).await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    let crowd = futures_util::future::join_all((0..60u8).map(|number| {
+        let world = &world;
+        async move {
+            let mut raw = world.raw().await;
+            raw.greet(hello(number)).await;
+            raw.call(&world.login_request(&format!("crowd{number}"))).await.unwrap();
+            raw
+        }
+    }));
+    let talk = async {
+        for number in 0..20 {
+            ann.say("bob", &number.to_string()).await;
+            bob.hears(&number.to_string()).await;
+        }
+    };
+    let (crowd, ()) = soon(async { tokio::join!(crowd, talk) }).await;
+    assert_eq!(crowd.len(), 60);
+    for raw in crowd {
+        raw.end().await;
+    }
+    world.end().await;
+}
+
+#[tokio::test]
+async fn an_address_has_no_more_than_its_share_of_connections() {
+    let world = World::with(|config| config.limits.max_connections_per_address = 3).await;
+    let (a, b, c) = (world.raw_greeted(1).await, world.raw_greeted(2).await, world.raw_greeted(3).await);
+    let over = world.raw().await;
+    assert_eq!(over.closed().await, zim_protocol::wire::CloseCode::Busy);
+    over.end().await;
+    a.end().await;
+    zim_integration_tests::eventually("a place", async || {
+        let raw = world.raw().await;
+        let is_busy = tokio::time::timeout(std::time::Duration::from_millis(50), raw.connection.closed()).await.is_ok();
+        raw.end().await;
+        (!is_busy).then_some(())
+    })
+    .await;
+    b.end().await;
+    c.end().await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn the_sdk_is_told_when_it_sends_faster_than_it_may() {
+    let world = World::with(default_rates).await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    let calls: Vec<_> = (0..70).map(|number| ann.send("bob", Message::text(number.to_string()))).collect();
+    let mut refused = 0;
+    for call in calls {
+        match soon(call).await {
+            Ok(_) => {}
+            Err(error) => {
+                assert!(
+                    [ErrorCode::CommonModuleTriggerServerFrequencyLimit, ErrorCode::CommonModuleTriggerSdkFrequencyLimit]
+                        .contains(&error.code()),
+                    "{error}"
+                );
+                assert!(error.is_retryable());
+                refused += 1;
+            }
+        }
+    }
+    assert!(refused > 0, "the rate was not kept");
+    let sent = 70 - refused;
+    zim_integration_tests::eventually("what was sent", async || (bob.history("ann").await.len() == sent).then_some(())).await;
+    world.end().await;
+}

@@ -1,0 +1,9 @@
+//! What goes wrong, and what must not go wrong with it.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod bad_input;
+mod flood;
+mod killed_server;
+mod lossy;
+mod slow_reader;

@@ -1,0 +1,141 @@
+//! A client that never reads: the server holds little for it, and others do not wait for it.
+
+use zim_integration_tests::{World, eventually, send_text, soon, texts};
+use zim_protocol::{Dirty, MessageQueryConfig, QueryHistoryMessageRequest, event_frame};
+
+#[tokio::test]
+async fn who_does_not_read_his_events_is_told_what_to_fetch() {
+    let world = World::with(|config| config.limits.session_queue_bytes = 16 << 10).await;
+    let ann = world.user("ann").await;
+    let mut slow = world.raw_user("bob", 1).await;
+    // More than the stream's window and the queue hold.
+    let text = "x".repeat(2_000);
+    let calls: Vec<_> = (0..2_000).map(|_| ann.send("bob", zim_protocol::Message::text(&*text))).collect();
+    for call in calls {
+        soon(call).await.unwrap();
+    }
+    let (mut next, mut dirty) = (1, None::<Dirty>);
+    while dirty.is_none() {
+        match slow.event().await.expect("an event") {
+            event_frame::Frame::Push(push) => {
+                assert_eq!(push.from, next, "a hole without a word");
+                next = push.to + 1;
+            }
+            event_frame::Frame::Dirty(told) => dirty = Some(told),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(next < 2_001, "everything fitted: the queue is not bounded");
+    assert_eq!(dirty.unwrap().conversations[0].id, "ann");
+    // What was dropped is to be pulled, to the last.
+    let mut after = next - 1;
+    while after < 2_000 {
+        let pull = zim_protocol::PullRequest {
+            conversation: Some(zim_protocol::ConversationRef { r#type: 0, id: "ann".into() }),
+            after_seq: after,
+            ..Default::default()
+        };
+        let page = slow.call(&pull).await.unwrap();
+        assert!(page.through_seq > after);
+        after = page.through_seq;
+    }
+    slow.end().await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn who_never_reads_his_answers_is_not_read_on_and_then_let_go() {
+    let world = World::with(|config| config.limits.write_timeout_ms = 1_500).await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    for number in 0..100 {
+        drop(ann.send("bob", zim_protocol::Message::text(format!("{number} {}", "x".repeat(2_000)))));
+    }
+    ann.say("bob", "ready").await;
+    let mut greedy = world.raw_user("bob", 9).await;
+    let ask = QueryHistoryMessageRequest {
+        conversation_id: "ann".into(),
+        conversation_type: 0,
+        config: Some(MessageQueryConfig { count: 100, reverse: true, ..MessageQueryConfig::default() }),
+    };
+    // Each answer is 200 KB; he asks for 1,000 of them and reads none.
+    let frame = {
+        let frame = zim_protocol::ClientFrame { frame: Some(zim_integration_tests::request(1, &ask)) };
+        let mut bytes = bytes::BytesMut::new();
+        zim_protocol::frame::encode_frame(&frame, &mut bytes);
+        bytes
+    };
+    greedy.write_bytes(&frame.repeat(1_000)).await;
+    // Others are served meanwhile.
+    for number in 0..10 {
+        ann.say("bob", &format!("live {number}")).await;
+        bob.hears(&format!("live {number}")).await;
+    }
+    assert_eq!(greedy.closed().await, zim_protocol::wire::CloseCode::TooSlow);
+    greedy.end().await;
+    world.is_well().await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_slow_reader_of_the_sdks_events_slows_nobody_and_misses_nothing_that_is_state() {
+    let world = World::new().await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    // A stream that nobody reads.
+    let mut stream = bob.events();
+    let calls: Vec<_> = (0..3_000).map(|number| ann.send("bob", zim_protocol::Message::text(number.to_string()))).collect();
+    for call in calls {
+        soon(call).await.unwrap();
+    }
+    bob.has_unread("ann", 3_000).await;
+    let history = texts(&bob.history("ann").await);
+    assert_eq!(history.len(), 3_000);
+    // Whatever it says first, it says something and goes on.
+    assert!(soon(stream.next()).await.is_some());
+    world.end().await;
+}
+
+#[tokio::test]
+async fn commands_to_who_does_not_read_are_dropped_and_counted() {
+    let world = World::with(|config| config.limits.session_queue_bytes = 16 << 10).await;
+    let ann = world.user("ann").await;
+    let mut slow = world.raw_user("bob", 1).await;
+    let calls: Vec<_> = (0..2_000).map(|_| ann.send("bob", zim_protocol::Message::command(vec![7; 4_000]))).collect();
+    for call in calls {
+        soon(call).await.unwrap();
+    }
+    let (mut came, mut dropped) = (0, 0);
+    while came + dropped < 2_000 {
+        match slow.event().await.expect("an event") {
+            event_frame::Frame::Transient(_) => came += 1,
+            event_frame::Frame::Dirty(dirty) => dropped += dirty.transients_dropped,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(dropped > 0, "everything fitted: the lane is not bounded");
+    // And then they come again.
+    soon(ann.send("bob", zim_protocol::Message::command(vec![1]))).await.unwrap();
+    assert!(matches!(slow.event().await, Some(event_frame::Frame::Transient(_))));
+    slow.end().await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_session_that_is_gone_leaves_nothing_behind() {
+    let world = World::new().await;
+    let before = world.server().tasks();
+    let mut raws = Vec::new();
+    for number in 0..20 {
+        let mut raw = world.raw_user(&format!("user{number}"), number).await;
+        raw.ask(&send_text("user0", "x", 1)).await;
+        raws.push(raw);
+    }
+    assert!(world.server().tasks() > before);
+    for raw in raws {
+        raw.end().await;
+    }
+    eventually("the sessions are gone", async || {
+        (world.server().tasks() <= before && world.server().app().fanout.all().is_empty()).then_some(())
+    })
+    .await;
+    world.end().await;
+}

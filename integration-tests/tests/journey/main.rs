@@ -1,0 +1,42 @@
+//! What people do, from beginning to end.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod chat;
+mod offline_and_back;
+mod reconnect;
+mod restart;
+mod two_devices;
+
+use zim_integration_tests::{Device, texts};
+use zim_protocol::{Conversation, Message};
+
+/// What a device shows of a message, without what is the device's own.
+fn row(message: &Message) -> Message {
+    Message { local_message_id: String::new(), local_extended_data: String::new(), ..message.clone() }
+}
+
+/// Everything that a device shows: conversations and their histories.
+async fn everything(device: &Device) -> (Vec<Conversation>, Vec<Vec<Message>>, i64) {
+    let mut conversations = device.conversations().await;
+    let mut histories = Vec::new();
+    for conversation in &mut conversations {
+        let history = device.history(&conversation.conversation_id).await;
+        histories.push(history.iter().map(row).collect());
+        conversation.last_message = conversation.last_message.as_ref().map(row);
+        // What of it this user knows of is the device's own.
+        conversation.conversation_name.clear();
+    }
+    (conversations, histories, device.total_unread().await)
+}
+
+/// Two devices of one user show the same, row for row.
+async fn assert_same(one: &Device, other: &Device) {
+    let (one, other) = (everything(one).await, everything(other).await);
+    for (a, b) in one.1.iter().zip(&other.1) {
+        assert_eq!(texts(a), texts(b));
+    }
+    assert_eq!(one.0, other.0);
+    assert_eq!(one.1, other.1);
+    assert_eq!(one.2, other.2);
+}

@@ -1,0 +1,191 @@
+//! Somebody is away, and comes back to everything that happened.
+
+use zim_integration_tests::{Home, World, soon, texts};
+use zim_protocol::{ConversationEvent, Event, MessageQueryMode};
+
+use crate::assert_same;
+
+#[tokio::test]
+async fn what_was_said_meanwhile_comes_in_order_and_as_offline_messages() {
+    let world = World::new().await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    ann.say("bob", "before").await;
+    bob.hears("before").await;
+    soon(bob.logout()).await;
+    world.clock.advance(60_000);
+    for number in 0..30 {
+        ann.say("bob", &format!("meanwhile {number}")).await;
+        world.clock.advance(1_000);
+    }
+    let bob = world.login(bob, "bob").await;
+    bob.hears("meanwhile 29").await;
+    let heard = bob.heard_from("ann");
+    let mut expected = vec![("before".to_owned(), false)];
+    expected.extend((0..30).map(|number| (format!("meanwhile {number}"), true)));
+    let heard: Vec<_> = heard.iter().map(|(message, offline)| (texts([message])[0].clone(), *offline)).collect();
+    assert_eq!(heard, expected);
+    bob.has_unread("ann", 31).await;
+    assert_eq!(bob.total_unread().await, 31);
+    ann.say("bob", "welcome back").await;
+    bob.hears("welcome back").await;
+    assert!(!bob.heard_from("ann").last().unwrap().1, "this one is live");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_device_that_was_away_ends_up_equal_to_one_that_stayed() {
+    let world = World::new().await;
+    let (phone, laptop) = (world.user("ann").await, world.device("ann").await);
+    let (bob, carl) = (world.user("bob").await, world.user("carl").await);
+    bob.say("ann", "1").await;
+    carl.say("ann", "2").await;
+    laptop.hears("1").await;
+    laptop.hears("2").await;
+    let home = laptop.home();
+    laptop.quit().await;
+    world.clock.advance(3_600_000);
+    for number in 3..40 {
+        bob.say("ann", &number.to_string()).await;
+        phone.say("carl", &format!("mine {number}")).await;
+        world.clock.advance(10);
+    }
+    phone.hears("39").await;
+    phone.has_unread("bob", 38).await;
+    phone.read("bob").await;
+    bob.say("ann", "40").await;
+    phone.has_unread("bob", 1).await;
+    let laptop = world.user_at(home, "ann").await;
+    laptop.hears("40").await;
+    laptop.has_unread("bob", 1).await;
+    assert_same(&phone, &laptop).await;
+    // A new one as well, and it fetches what it does not hold.
+    let tablet = world.user_at(Home::default(), "ann").await;
+    assert_same(&phone, &tablet).await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_long_absence_leaves_no_hole() {
+    let world = World::new().await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    ann.say("bob", "0").await;
+    bob.hears("0").await;
+    soon(bob.logout()).await;
+    let calls: Vec<_> =
+        (1..=600).map(|number| ann.send("bob", zim_protocol::Message::text(format!("{number} {}", "x".repeat(1_000))))).collect();
+    for call in calls {
+        soon(call).await.unwrap();
+    }
+    let bob = world.login(bob, "bob").await;
+    bob.has_unread("ann", 601).await;
+    let history = bob.history("ann").await;
+    let seqs: Vec<i64> = history.iter().map(|message| message.message_seq).collect();
+    assert_eq!(seqs, (1..=601).collect::<Vec<_>>());
+    world.end().await;
+}
+
+#[tokio::test]
+async fn what_is_older_than_seven_days_is_history_and_no_news() {
+    let world = World::new().await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    soon(bob.logout()).await;
+    ann.say("bob", "long ago").await;
+    world.clock.advance(8 * 86_400_000);
+    let ann = {
+        // His token ended meanwhile.
+        soon(ann.logout()).await;
+        world.login(ann, "ann").await
+    };
+    ann.say("bob", "yesterday").await;
+    world.clock.advance(86_400_000 / 2);
+    let bob = world.login(bob, "bob").await;
+    bob.hears("yesterday").await;
+    assert_eq!(texts(bob.heard_from("ann").iter().map(|(message, _)| message)), ["yesterday"]);
+    assert_eq!(texts(&bob.history("ann").await), ["long ago", "yesterday"]);
+    bob.has_unread("ann", 2).await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn what_was_read_elsewhere_is_read_here_too() {
+    let world = World::new().await;
+    let (phone, laptop, bob) = (world.user("ann").await, world.device("ann").await, world.user("bob").await);
+    for number in 0..4 {
+        bob.say("ann", &number.to_string()).await;
+    }
+    phone.has_unread("bob", 4).await;
+    laptop.has_unread("bob", 4).await;
+    let home = laptop.home();
+    laptop.quit().await;
+    phone.read("bob").await;
+    let laptop = world.user_at(home, "ann").await;
+    laptop.has_unread("bob", 0).await;
+    assert_eq!(laptop.total_unread().await, 0);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn somebody_who_was_never_here_finds_what_waited_for_him() {
+    let world = World::new().await;
+    let ann = world.user("ann").await;
+    let bob = world.user("bob").await;
+    soon(bob.logout()).await;
+    ann.say("bob", "welcome").await;
+    let bob = world.user("bob").await;
+    bob.until("the conversation", |seen| {
+        let added = |event: &Event| match event {
+            Event::ConversationChanged(event) => event.info_list.iter().any(|info| info.event() == ConversationEvent::Added),
+            _ => false,
+        };
+        seen.iter().any(added).then_some(())
+    })
+    .await;
+    assert_eq!(texts(&bob.history("ann").await), ["welcome"]);
+    bob.has_unread("ann", 1).await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_device_shows_what_it_holds_after_it_was_closed() {
+    let world = World::new().await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    for number in 0..20 {
+        bob.say("ann", &number.to_string()).await;
+    }
+    ann.hears("19").await;
+    let before = texts(&ann.history_by("bob", MessageQueryMode::OnlyLocal).await);
+    assert_eq!(before.len(), 20);
+    let home = ann.home();
+    ann.quit().await;
+    let ann = world.user_at(home, "ann").await;
+    assert_eq!(texts(&ann.history_by("bob", MessageQueryMode::OnlyLocal).await), before);
+    assert!(ann.heard_from("bob").is_empty(), "what was raised before is not raised again");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_flood_of_conversations_is_caught_up_with() {
+    let world = World::new().await;
+    let ann = world.user("ann").await;
+    soon(ann.logout()).await;
+    let mut raws = Vec::new();
+    for number in 0..30u8 {
+        let mut raw = world.raw_user(&format!("user{number:02}"), number).await;
+        raw.call(&zim_integration_tests::send_text("ann", &format!("from {number}"), number)).await.unwrap();
+        raws.push(raw);
+        world.clock.advance(10);
+    }
+    let ann = world.login(ann, "ann").await;
+    let list = ann.conversations().await;
+    let names: Vec<&str> = list.iter().map(|one| one.conversation_id.as_str()).collect();
+    let expected: Vec<String> = (0..30).rev().map(|number| format!("user{number:02}")).collect();
+    assert_eq!(names, expected);
+    assert_eq!(ann.total_unread().await, 30);
+    for number in 0..30 {
+        ann.hears(&format!("from {number}")).await;
+    }
+    for raw in raws {
+        raw.end().await;
+    }
+    world.end().await;
+}

@@ -1,0 +1,89 @@
+//! One person, two devices.
+
+use zim_integration_tests::{World, soon, texts};
+use zim_protocol::{EventKind, MessageDirection};
+
+use crate::assert_same;
+
+#[tokio::test]
+async fn both_devices_show_the_same() {
+    let world = World::new().await;
+    let (phone, laptop, bob) = (world.user("ann").await, world.device("ann").await, world.user("bob").await);
+    for number in 0..10 {
+        phone.say("bob", &format!("phone {number}")).await;
+        bob.say("ann", &format!("bob {number}")).await;
+        laptop.say("bob", &format!("laptop {number}")).await;
+        world.clock.advance(100);
+    }
+    phone.hears("laptop 9").await;
+    laptop.hears("bob 9").await;
+    bob.hears("laptop 9").await;
+    assert_eq!(bob.history("ann").await.len(), 30);
+    assert_same(&phone, &laptop).await;
+    phone.read("bob").await;
+    laptop.has_unread("bob", 0).await;
+    assert_same(&phone, &laptop).await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn ones_own_messages_come_to_the_other_device_once_and_as_sent() {
+    let world = World::new().await;
+    let (phone, laptop, bob) = (world.user("ann").await, world.device("ann").await, world.user("bob").await);
+    let calls: Vec<_> = (0..20).map(|number| phone.send("bob", zim_protocol::Message::text(number.to_string()))).collect();
+    for call in calls {
+        soon(call).await.unwrap();
+    }
+    laptop.hears("19").await;
+    bob.hears("19").await;
+    let heard = laptop.heard_from("bob");
+    let expected: Vec<String> = (0..20).map(|number| number.to_string()).collect();
+    assert_eq!(texts(heard.iter().map(|(message, _)| message)), expected);
+    assert!(heard.iter().all(|(message, _)| message.direction() == MessageDirection::Send));
+    assert!(phone.seen_of(EventKind::PeerMessageReceived).is_empty());
+    assert_eq!(laptop.total_unread().await, 0);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn both_devices_send_at_once_and_see_one_order() {
+    let world = World::new().await;
+    let (phone, laptop, bob) = (world.user("ann").await, world.device("ann").await, world.user("bob").await);
+    let mut calls = Vec::new();
+    for number in 0..50 {
+        calls.push(phone.send("bob", zim_protocol::Message::text(format!("p{number}"))));
+        calls.push(laptop.send("bob", zim_protocol::Message::text(format!("l{number}"))));
+    }
+    for call in calls {
+        soon(call).await.unwrap();
+    }
+    phone.hears("l49").await;
+    laptop.hears("p49").await;
+    bob.hears("l49").await;
+    bob.hears("p49").await;
+    let of_phone = texts(&phone.history("bob").await);
+    assert_eq!(of_phone.len(), 100);
+    assert_eq!(of_phone, texts(&laptop.history("bob").await));
+    assert_eq!(of_phone, texts(&bob.history("ann").await));
+    assert_same(&phone, &laptop).await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_clear_on_one_device_spares_what_the_other_said_and_what_comes_after() {
+    let world = World::new().await;
+    let (phone, laptop, bob) = (world.user("ann").await, world.device("ann").await, world.user("bob").await);
+    bob.say("ann", "1").await;
+    laptop.say("bob", "mine").await;
+    bob.say("ann", "2").await;
+    phone.has_unread("bob", 2).await;
+    laptop.has_unread("bob", 2).await;
+    laptop.read("bob").await;
+    phone.has_unread("bob", 0).await;
+    bob.say("ann", "3").await;
+    phone.say("bob", "mine too").await;
+    phone.has_unread("bob", 1).await;
+    laptop.has_unread("bob", 1).await;
+    assert_same(&phone, &laptop).await;
+    world.end().await;
+}

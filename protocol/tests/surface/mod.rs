@@ -1,0 +1,123 @@
+//! The contract, walked through its descriptor; what the snapshot and the reference pages are made from.
+
+use prost_reflect::{
+    DescriptorPool, DynamicMessage, EnumDescriptor, FieldDescriptor, FileDescriptor, Kind, MessageDescriptor, Value,
+};
+
+/// Everything that the `.proto` files say.
+pub struct Surface {
+    pub pool: DescriptorPool,
+}
+
+impl Surface {
+    pub fn read() -> Self {
+        Self { pool: DescriptorPool::decode(zim_protocol::DESCRIPTOR).unwrap() }
+    }
+
+    pub fn files(&self) -> Vec<FileDescriptor> {
+        let mut files: Vec<_> = self.pool.files().filter(|file| file.package_name() == "zim.v1").collect();
+        files.sort_by(|a, b| a.name().cmp(b.name()));
+        files
+    }
+
+    pub fn enums(&self) -> Vec<EnumDescriptor> {
+        let mut enums: Vec<_> = self.pool.all_enums().filter(|one| one.package_name() == "zim.v1").collect();
+        enums.sort_by(|a, b| a.name().cmp(b.name()));
+        enums
+    }
+
+    /// What a field demands, as words: `required`, `≤ 256 bytes`.
+    pub fn limits(&self, field: &FieldDescriptor) -> Vec<String> {
+        let extension = self.pool.get_extension_by_name("zim.v1.field").unwrap();
+        let options = field.options();
+        let rule = options.get_extension(&extension);
+        let rule = rule.as_message().unwrap();
+        let of = |name: &str| number(rule, name);
+        let mut words = Vec::new();
+        for (name, word) in [("required", "required"), ("not_blank", "not blank"), ("known", "a known number")] {
+            if of(name) == 1 {
+                words.push(word.to_owned());
+            }
+        }
+        if of("charset") == 1 {
+            words.push("id characters".to_owned());
+        }
+        for (name, unit) in [("max_bytes", "bytes"), ("max_chars", "characters"), ("max_items", "items")] {
+            if of(name) > 0 {
+                words.push(format!("≤ {} {unit}", of(name)));
+            }
+        }
+        if of("min_items") > 0 {
+            words.push(format!("≥ {} items", of("min_items")));
+        }
+        if of("exact_bytes") > 0 {
+            words.push(format!("{} bytes", of("exact_bytes")));
+        }
+        if (of("min"), of("max")) != (0, 0) {
+            words.push(format!("{} to {}", of("min"), of("max")));
+        }
+        if of("error") > 0 {
+            words.push(format!("else {}", of("error")));
+        }
+        if of("target") == 1 {
+            words.push("orders writes".to_owned());
+        }
+        words
+    }
+}
+
+fn number(rule: &DynamicMessage, name: &str) -> i64 {
+    match rule.get_field_by_name(name).as_deref() {
+        Some(Value::Bool(is)) => i64::from(*is),
+        Some(Value::U32(value)) => i64::from(*value),
+        Some(Value::I64(value)) => *value,
+        Some(Value::EnumNumber(value)) => i64::from(*value),
+        _ => 0,
+    }
+}
+
+/// A field's type, as one writes it.
+pub fn type_of(field: &FieldDescriptor) -> String {
+    let name = |kind: Kind| match kind {
+        Kind::Message(message) => message.name().to_owned(),
+        Kind::Enum(one) => one.name().to_owned(),
+        other => format!("{other:?}").to_lowercase(),
+    };
+    if field.is_map() {
+        return "map<string, string>".to_owned();
+    }
+    let name = name(field.kind());
+    if field.is_list() { format!("{name}[]") } else { name }
+}
+
+/// The comment before an item, as one line.
+pub fn comment(file: &FileDescriptor, path: &[i32]) -> String {
+    let info = file.file_descriptor_proto().source_code_info.as_ref();
+    let location = info.and_then(|info| info.location.iter().find(|location| location.path == path));
+    let text = location.and_then(|location| location.leading_comments.clone()).unwrap_or_default();
+    text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
+}
+
+/// Messages of a file, in its order.
+pub fn messages(file: &FileDescriptor) -> Vec<MessageDescriptor> {
+    file.messages().filter(|message| !message.is_map_entry()).collect()
+}
+
+/// Compares with what is committed, or writes it when `UPDATE` is set.
+pub fn committed(path: &str, text: &str, how: &str) {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+        return;
+    }
+    let old = std::fs::read_to_string(&path).unwrap_or_default();
+    if old == text {
+        return;
+    }
+    let (was, is): (Vec<&str>, Vec<&str>) = (old.lines().collect(), text.lines().collect());
+    let gone = was.iter().filter(|line| !is.contains(line)).map(|line| format!("- {line}"));
+    let new = is.iter().filter(|line| !was.contains(line)).map(|line| format!("+ {line}"));
+    let diff: Vec<String> = gone.chain(new).collect();
+    panic!("{} is not what the contract says now:\n{}\n\n{how}", path.display(), diff.join("\n"));
+}
