@@ -384,9 +384,9 @@ mod tests {
         assert_eq!(names(&link).await, ["y"]);
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_call_without_answer_ends_and_makes_somebody_look() {
-        let link = greeted(10_000);
+        let link = greeted(5);
         let late = link.call(LogoutRequest {}).await.unwrap_err();
         assert_eq!(late.code(), ErrorCode::NetworkModuleRequestTimeout);
         link.silence().await;
