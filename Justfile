@@ -43,12 +43,13 @@ test-docs:
     cargo test --quiet --locked --doc --workspace
 
 # Everything that CI checks besides the tests: the only list.
-check: (_tools "cargo-deny" "typos")
+check: (_tools "cargo-deny" "typos" "mdbook")
     cargo fmt --all --check
     cargo clippy --locked --workspace --all-targets -- -D warnings
     RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items
     cargo deny --all-features check --hide-inclusion-graph bans licenses sources
     typos
+    mdbook build docs
 
 # Mends what can be mended without thinking: format, spelling, lints with one answer.
 fix: (_tools "typos")
@@ -63,7 +64,7 @@ bench *args:
 
 # The book, its generated reference included, into docs/book.
 docs: (_tools "cargo-nextest" "mdbook")
-    UPDATE=1 cargo nextest run --locked -p zim-protocol --test reference
+    UPDATE=1 cargo nextest run --locked -p zim-protocol --test contract pages
     mdbook build docs
 
 # Feeds a fuzz target for some seconds (needs a C++ compiler).

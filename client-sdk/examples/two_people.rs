@@ -5,7 +5,7 @@
 //! ```
 
 use zim_client_sdk::{
-    Config, ConversationQueryConfig, ConversationFilterOption, ConversationType, Event, LoginConfig, Message,
+    Config, ConversationFilterOption, ConversationQueryConfig, ConversationType, Event, LoginConfig, Message,
     MessageSendConfig, MessageSendNotification, Trust, Zim,
 };
 

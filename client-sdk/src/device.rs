@@ -11,9 +11,8 @@ const FILE: &str = "device-id";
 /// The id kept in `folder`, made at the first start; a fresh one where nothing is kept.
 pub(crate) fn id(folder: Option<&Path>) -> Result<[u8; 16], Error> {
     let mut fresh = [0; 16];
-    getrandom::fill(&mut fresh).map_err(|error| {
-        Error::new(ErrorCode::Failed, "the system gives no random bytes").with_source(error)
-    })?;
+    getrandom::fill(&mut fresh)
+        .map_err(|error| Error::new(ErrorCode::Failed, "the system gives no random bytes").with_source(error))?;
     let Some(folder) = folder else { return Ok(fresh) };
     let failed = |error: std::io::Error| {
         let message = format!("{} cannot be used: {error}", folder.display());

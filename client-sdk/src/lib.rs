@@ -35,7 +35,10 @@ mod error;
 mod event;
 mod last_user;
 mod log;
-#[expect(hidden_glob_reexports, reason = "the noun's file; the module of bodies that it hides is `zim_protocol::message`")]
+#[expect(
+    hidden_glob_reexports,
+    reason = "the noun's file; the module of bodies that it hides is `zim_protocol::message`"
+)]
 mod message;
 mod net;
 mod send;

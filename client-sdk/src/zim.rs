@@ -183,9 +183,10 @@ impl Zim {
     pub(crate) fn data(&self) -> Result<Arc<Data>, Error> {
         self.inner().alive()?;
         let active = self.inner().active.lock();
-        active.as_ref().map(|active| Arc::clone(&active.data)).ok_or_else(|| {
-            Error::new(ErrorCode::NetworkModuleUserIsNotLogged, "nobody is logged in; call login first")
-        })
+        active
+            .as_ref()
+            .map(|active| Arc::clone(&active.data))
+            .ok_or_else(|| Error::new(ErrorCode::NetworkModuleUserIsNotLogged, "nobody is logged in; call login first"))
     }
 }
 
@@ -203,11 +204,8 @@ impl Inner {
         if self.is_destroyed.load(Ordering::Acquire) {
             return;
         }
-        let changed = ConnectionStateChangedEvent {
-            state: state as i32,
-            event: event as i32,
-            extended_data: String::new(),
-        };
+        let changed =
+            ConnectionStateChangedEvent { state: state as i32, event: event as i32, extended_data: String::new() };
         self.events.raise(Event::ConnectionStateChanged(changed));
     }
 }

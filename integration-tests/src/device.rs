@@ -198,12 +198,8 @@ impl Device {
     pub async fn history_by(&self, peer: &str, mode: MessageQueryMode) -> Vec<Message> {
         let mut all: Vec<Message> = Vec::new();
         loop {
-            let config = MessageQueryConfig {
-                next_message: all.first().cloned(),
-                count: 100,
-                reverse: true,
-                mode: mode as i32,
-            };
+            let config =
+                MessageQueryConfig { next_message: all.first().cloned(), count: 100, reverse: true, mode: mode as i32 };
             let page = soon(self.zim.query_history_message(peer, ConversationType::Peer, config)).await.unwrap();
             if page.message_list.is_empty() {
                 return all;

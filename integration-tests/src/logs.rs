@@ -22,9 +22,9 @@ impl Errors {
         ERRORS
             .get_or_init(|| {
                 let errors = Self::default();
-                let shown = std::env::var("ZIM_TEST_LOG").ok().map(|filter| {
-                    fmt::layer().with_test_writer().with_filter(EnvFilter::new(filter))
-                });
+                let shown = std::env::var("ZIM_TEST_LOG")
+                    .ok()
+                    .map(|filter| fmt::layer().with_test_writer().with_filter(EnvFilter::new(filter)));
                 // Fails where a test installed a subscriber of its own; then nobody listens.
                 let _ = tracing_subscriber::registry().with(errors.clone()).with(shown).try_init();
                 errors

@@ -66,6 +66,7 @@ pub struct World {
     recorders: Mutex<Vec<AbortHandle>>,
     errors: Errors,
     tasks_before: usize,
+    is_ended: bool,
     // The last to go: the server must have closed it.
     _database: TestDatabase,
 }
@@ -102,6 +103,7 @@ impl World {
             recorders: Mutex::default(),
             errors,
             tasks_before,
+            is_ended: false,
             _database: database,
         };
         world.start_server().await;
@@ -305,6 +307,7 @@ impl World {
 
     /// Ends the test: clients go, the server stops, nothing is left and nothing went wrong unseen.
     pub async fn end(mut self) {
+        self.is_ended = true;
         let clients = std::mem::take(&mut *self.clients.lock());
         for client in &clients {
             client.destroy();
@@ -327,5 +330,11 @@ impl World {
         });
         let now = Handle::current().metrics();
         assert!(left.await.is_ok(), "{} tasks are left, {before} were there before", now.num_alive_tasks());
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        assert!(self.is_ended || std::thread::panicking(), "a test must `end` its world: that is where it is checked");
     }
 }

@@ -404,12 +404,13 @@ async fn bench() {
         login.send("bob", &number.to_string()).await.unwrap().unwrap();
     }
     eprintln!("500 sends one by one: {:?} each", start.elapsed() / 500);
-    let pushes: Vec<Push> = (1..=5_000).map(|number| login.fake.0.lock().write("cem", "cem", &number.to_string())).collect();
+    let pushes: Vec<Push> =
+        (1..=5_000).map(|number| login.fake.0.lock().write("cem", "cem", &number.to_string())).collect();
     let start = std::time::Instant::now();
     for push in pushes {
         login.frame(push).await;
     }
-    for _ in 0..50 { tokio::time::sleep(Duration::from_millis(100)).await; eprintln!("DBG {} {:?} calls {}", login.received().len(), start.elapsed(), login.fake.0.lock().calls.len()); if login.received().len()>=5000 {break;} }
+    login.until(|login| login.received().len() == 5_000).await;
     eprintln!("5000 pushes: {:?}", start.elapsed());
     for number in 0..1_000 {
         login.fake.0.lock().write(&format!("user{number}"), "x", "hi");

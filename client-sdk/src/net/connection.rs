@@ -226,10 +226,7 @@ mod tests {
 
     fn answered(connection: &mut Connection<&'static str>, bytes: &[u8]) -> Vec<&'static str> {
         let incoming = connection.on_session(bytes).unwrap();
-        incoming
-            .into_iter()
-            .map(|one| if let Incoming::Answer(waiter, _) = one { waiter } else { "welcome" })
-            .collect()
+        incoming.into_iter().map(|one| if let Incoming::Answer(waiter, _) = one { waiter } else { "welcome" }).collect()
     }
 
     #[test]

@@ -87,7 +87,8 @@ fn network(message: impl Into<String>) -> Error {
 
 impl Dialer {
     pub(crate) fn new(config: &Config) -> Result<Self, Error> {
-        let host = config.server.rsplit_once(':').filter(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
+        let host =
+            config.server.rsplit_once(':').filter(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
         let Some((host, _)) = host else {
             return Err(Error::new(
                 ErrorCode::CommonModuleParamsInvalid,
@@ -139,9 +140,9 @@ impl Dialer {
 
     async fn attempt(&self, to: SocketAddr) -> Result<Dialed, Unreachable> {
         let endpoint = self.endpoint(to)?;
-        let connecting = endpoint.connect_with(self.config.clone(), to, &self.name).map_err(|error| {
-            Unreachable::passing(network(format!("{to} cannot be reached")).with_source(error))
-        })?;
+        let connecting = endpoint
+            .connect_with(self.config.clone(), to, &self.name)
+            .map_err(|error| Unreachable::passing(network(format!("{to} cannot be reached")).with_source(error)))?;
         let connection = connecting.await.map_err(|error| self.unreachable(error))?;
         let (send, recv) = connection.open_bi().await.map_err(|error| self.unreachable(error))?;
         self.endpoints.lock().server = Some(to);

@@ -44,7 +44,7 @@ where
     let why = tokio::select! {
         ended = &mut listening => return ended,
         why = write(send, link) => why,
-        why = read(recv, link) => why,
+        why = read(connection, recv, link) => why,
         why = probe(connection, link) => why,
         () = acknowledge(link) => "acknowledging ended".to_owned(),
         () = beat(link) => "the heartbeat ended".to_owned(),
@@ -56,12 +56,10 @@ where
 
 fn lost(connection: &quinn::Connection, why: &str) -> Ended {
     match connection.close_reason() {
-        Some(ConnectionError::ApplicationClosed(close)) => {
-            match CloseCode::from_code(close.error_code.into_inner()) {
-                Some(CloseCode::Version) => Ended::Version,
-                code => Ended::Lost(format!("the server closed the connection ({code:?}): {close}")),
-            }
-        }
+        Some(ConnectionError::ApplicationClosed(close)) => match CloseCode::from_code(close.error_code.into_inner()) {
+            Some(CloseCode::Version) => Ended::Version,
+            code => Ended::Lost(format!("the server closed the connection ({code:?}): {close}")),
+        },
         Some(reason) => Ended::Lost(reason.to_string()),
         None => Ended::Lost(why.to_owned()),
     }
@@ -82,12 +80,12 @@ async fn write(send: &mut SendStream, link: &Link) -> String {
     }
 }
 
-async fn read(recv: &mut RecvStream, link: &Link) -> String {
+async fn read(connection: &quinn::Connection, recv: &mut RecvStream, link: &Link) -> String {
     loop {
         match recv.read_chunk(READ_BYTES, true).await {
             Ok(Some(chunk)) => {
                 if let Err(error) = link.on_session(&chunk.bytes) {
-                    tracing::warn!(%error, "this is not the protocol; closing the connection");
+                    broken(connection, &error);
                     return error.to_string();
                 }
             }

@@ -293,7 +293,8 @@ mod tests {
     use zim_protocol::frame::{FrameDecoder, encode_frame};
     use zim_protocol::wire::{MAX_FRAME_BYTES, VERSION};
     use zim_protocol::{
-        ClientFrame, LogoutRequest, ServerFrame, UpdateUserNameRequest, UserNameUpdatedResult, client_frame, server_frame,
+        ClientFrame, LogoutRequest, ServerFrame, UpdateUserNameRequest, UserNameUpdatedResult, client_frame,
+        server_frame,
     };
 
     use super::*;
@@ -352,11 +353,8 @@ mod tests {
         for call in calls {
             answers.push(call.await.map(|(result, _)| result.user_name).map_err(|error| error.code()));
         }
-        let expected = [
-            Err(ErrorCode::CommonModuleImServerError),
-            Ok("2".to_owned()),
-            Err(ErrorCode::NetworkModuleNetworkError),
-        ];
+        let expected =
+            [Err(ErrorCode::CommonModuleImServerError), Ok("2".to_owned()), Err(ErrorCode::NetworkModuleNetworkError)];
         assert_eq!(answers, expected);
     }
 

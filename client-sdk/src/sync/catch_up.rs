@@ -150,6 +150,11 @@ impl Core {
         }
     }
 
+    /// Whether this is the first catching up of a login.
+    pub(super) fn is_logging_in(&self) -> bool {
+        self.syncing.as_ref().is_some_and(|syncing| syncing.is_login)
+    }
+
     /// Conversations that hold something and that the server never described.
     fn nameless(&self) -> impl Iterator<Item = &Name> {
         self.conversations.iter().filter(|(_, state)| !state.known && state.is_counted()).map(|(name, _)| name)

@@ -183,6 +183,8 @@ impl Core {
     /// The server describes a conversation. What is older than what is known changes nothing but what only heads tell.
     pub(super) fn apply_head(&mut self, head: ConversationHead) {
         let Some(name) = head.conversation.as_ref().map(Name::from) else { return };
+        // Only who was away leaves what is far back to history; whoever is here hears everything.
+        let was_away = !self.conversations.contains_key(&name) || self.is_logging_in();
         self.open(&name);
         let Some(state) = self.conversations.get_mut(&name) else { return };
         if !state.known {
@@ -201,8 +203,11 @@ impl Core {
             state.tally.set_base(&head);
         }
         state.head_rev = state.head_rev.max(head.end_rev);
-        let too_old = head.last_ts < self.horizon_ms;
-        let start = if too_old { head.end_seq } else { head.end_seq.saturating_sub(CATCH_UP_MESSAGES) };
+        let start = match head.last_ts < self.horizon_ms {
+            _ if !was_away => 0,
+            true => head.end_seq,
+            false => head.end_seq.saturating_sub(CATCH_UP_MESSAGES),
+        };
         let start = start.max(head.floor_seq).max(head.from_seq.saturating_sub(1)).min(head.end_seq);
         state.seq = state.seq.max(start);
         let is_known = state.known;

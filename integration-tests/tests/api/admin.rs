@@ -13,7 +13,8 @@ use zim_protocol::{
 async fn create_app_gives_credentials_that_work() {
     let world = World::new().await;
     let mut operator = world.admin().await;
-    let made = soon(operator.create_app(CreateAppRequest { app_id: 77, name: "Chess".into() })).await.unwrap().into_inner();
+    let made =
+        soon(operator.create_app(CreateAppRequest { app_id: 77, name: "Chess".into() })).await.unwrap().into_inner();
     assert_eq!((made.app_id, made.name.as_str(), made.server_secret.len()), (77, "Chess", 32));
     let mut raw = world.raw_greeted(1).await;
     let login = zim_protocol::LoginRequest {
@@ -25,7 +26,8 @@ async fn create_app_gives_credentials_that_work() {
     raw.call(&login).await.unwrap();
     let twice = soon(operator.create_app(CreateAppRequest { app_id: 77, name: "Again".into() })).await.unwrap_err();
     assert!(matches!(twice.code(), Code::AlreadyExists | Code::InvalidArgument), "{twice}");
-    let chosen = soon(operator.create_app(CreateAppRequest { app_id: 0, name: String::new() })).await.unwrap().into_inner();
+    let chosen =
+        soon(operator.create_app(CreateAppRequest { app_id: 0, name: String::new() })).await.unwrap().into_inner();
     assert!(chosen.app_id != 0 && chosen.app_id != 77);
     raw.end().await;
     drop(operator);

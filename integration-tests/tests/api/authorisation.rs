@@ -8,7 +8,8 @@ const NOT_LOGGED_IN: i32 = ErrorCode::NetworkModuleUserIsNotLogged as i32;
 
 #[tokio::test]
 async fn nothing_but_login_is_open_to_strangers() {
-    let open: Vec<&str> = METHODS.iter().filter(|method| method.access == Access::Anyone).map(|method| method.path).collect();
+    let open: Vec<&str> =
+        METHODS.iter().filter(|method| method.access == Access::Anyone).map(|method| method.path).collect();
     assert_eq!(open, ["Session/Login"]);
 }
 

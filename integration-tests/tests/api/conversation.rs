@@ -179,7 +179,8 @@ async fn query_conversation_total_unread_message_count_is_the_sum() {
     ann.has_unread("bob", 2).await;
     ann.has_unread("carl", 1).await;
     assert_eq!(ann.total_unread().await, 3);
-    let of = |kinds: Vec<i32>| ConversationTotalUnreadMessageCountQueryConfig { conversation_types: kinds, marks: vec![] };
+    let of =
+        |kinds: Vec<i32>| ConversationTotalUnreadMessageCountQueryConfig { conversation_types: kinds, marks: vec![] };
     let peers = soon(ann.query_conversation_total_unread_message_count(of(vec![PEER as i32]))).await.unwrap();
     assert_eq!(peers.unread_message_count, 3);
     let groups = of(vec![ConversationType::Group as i32]);

@@ -25,7 +25,9 @@ fn sources(folder: &Path, skip: &str) -> String {
             if path.is_dir() {
                 folders.push(path);
             } else if path.extension().is_some_and(|extension| extension == "rs") && !path.ends_with(skip) {
-                for line in fs::read_to_string(&path).unwrap().lines().filter(|line| !line.trim_start().starts_with("//")) {
+                for line in
+                    fs::read_to_string(&path).unwrap().lines().filter(|line| !line.trim_start().starts_with("//"))
+                {
                     all.push_str(line);
                     all.push('\n');
                 }
@@ -128,8 +130,11 @@ fn every_event_is_seen_by_a_test_or_known_to_be_missing() {
 #[test]
 fn every_error_code_that_can_be_met_is_provoked_by_a_test() {
     let provoked = names_after(&tests(), "ErrorCode::");
-    let all: BTreeSet<String> =
-        (0..2).chain(6_000_000..6_001_000).filter_map(|code| ErrorCode::try_from(code).ok()).map(|code| format!("{code:?}")).collect();
+    let all: BTreeSet<String> = (0..2)
+        .chain(6_000_000..6_001_000)
+        .filter_map(|code| ErrorCode::try_from(code).ok())
+        .map(|code| format!("{code:?}"))
+        .collect();
     assert_eq!(all.len(), 169);
     let missing: BTreeSet<String> = all.difference(&provoked).cloned().collect();
     assert_list("missing_errors.txt", &missing);

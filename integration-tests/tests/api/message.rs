@@ -294,7 +294,11 @@ async fn send_message_of_other_kinds_is_held_to_their_limits() {
         ("a type that is another", lie),
         ("a barrage", barrage),
     ] {
-        assert_eq!(refusal(soon(ann.send("bob", message.clone())).await), ErrorCode::CommonModuleParamsInvalid, "{what}");
+        assert_eq!(
+            refusal(soon(ann.send("bob", message.clone())).await),
+            ErrorCode::CommonModuleParamsInvalid,
+            "{what}"
+        );
         let mut raw = world.raw_user("ann", 9).await;
         let request = SendMessageRequest { message: Some(message), ..send_text("bob", "", 1) };
         let refused = raw.call(&request).await.unwrap_err();
@@ -365,7 +369,10 @@ async fn send_message_twice_under_one_key_is_stored_once() {
         }
         ids
     };
-    assert_eq!(raw.responses(ids.len()).await.iter().filter(|response| zim_integration_tests::code(response) == 0).count(), 5);
+    assert_eq!(
+        raw.responses(ids.len()).await.iter().filter(|response| zim_integration_tests::code(response) == 0).count(),
+        5
+    );
     raw.call(&send_text("bob", "end", 9)).await.unwrap();
     bob.hears("end").await;
     assert_eq!(texts(&bob.history("ann").await), ["once", "at once", "end"]);
@@ -610,7 +617,10 @@ async fn send_message_reaches_the_senders_other_devices_as_sent() {
     assert_eq!(echo.direction(), MessageDirection::Send);
     assert_eq!((echo.conversation_id.as_str(), echo.message_id), ("bob", sent.message_id));
     assert!(phone.seen_of(EventKind::PeerMessageReceived).is_empty(), "the sending device hears no echo");
-    assert!(laptop.seen_of(EventKind::MessageSentStatusChanged).is_empty(), "only the sending device hears of the status");
+    assert!(
+        laptop.seen_of(EventKind::MessageSentStatusChanged).is_empty(),
+        "only the sending device hears of the status"
+    );
     assert!(is_text(laptop.conversation("bob").await.last_message.as_ref().unwrap(), "from the phone"));
     world.end().await;
 }

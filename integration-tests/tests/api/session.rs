@@ -4,8 +4,8 @@ use zim_client_sdk::{Config as ClientConfig, LogConfig, LogLevel, Trust, Zim};
 use zim_integration_tests::{Device, Home, World, eventually, hello, refusal, soon};
 use zim_protocol::token::Token;
 use zim_protocol::{
-    ConnectionEvent, ConnectionState, ErrorCode, Event, EventKind, LoginConfig, PlatformType, SessionEndReason, UserInfo,
-    event_frame,
+    ConnectionEvent, ConnectionState, ErrorCode, Event, EventKind, LoginConfig, PlatformType, SessionEndReason,
+    UserInfo, event_frame,
 };
 use zim_server::config::MultiDevice;
 
@@ -65,7 +65,10 @@ async fn destroy_ends_what_is_going_on() {
     let world = World::new().await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
     ann.quit().await;
-    assert_eq!(refusal(soon(ann.send("bob", zim_protocol::Message::text("too late"))).await), ErrorCode::CommonModuleNotInit);
+    assert_eq!(
+        refusal(soon(ann.send("bob", zim_protocol::Message::text("too late"))).await),
+        ErrorCode::CommonModuleNotInit
+    );
     assert_eq!(refusal(soon(ann.login("ann", world.with_token("ann"))).await), ErrorCode::CommonModuleNotInit);
     bob.say("ann", "for later").await;
     world.end().await;
@@ -143,17 +146,35 @@ async fn login_is_refused_in_the_words_of_what_is_wrong() {
     let world = World::new().await;
     let app = world.server().first_app().clone();
     let now = world.clock.now_s();
-    let make = |app_id: u32, user: &str, secret: &str, at: i64, for_s: i64| Token::generate(app_id, user, secret, at, for_s).unwrap();
+    let make = |app_id: u32, user: &str, secret: &str, at: i64, for_s: i64| {
+        Token::generate(app_id, user, secret, at, for_s).unwrap()
+    };
     let good = world.token("ann");
     let (broken, other_secret) = (format!("{}AAAA", &good[..good.len() - 4]), "x".repeat(32));
     let cases = [
         ("another user's", world.token("bob"), ErrorCode::NetworkModuleTokenInvalid),
-        ("another app's", make(app.app_id ^ 1, "ann", &app.server_secret, now, 3_600), ErrorCode::NetworkModuleCommonError),
+        (
+            "another app's",
+            make(app.app_id ^ 1, "ann", &app.server_secret, now, 3_600),
+            ErrorCode::NetworkModuleCommonError,
+        ),
         ("forged", make(app.app_id, "ann", &other_secret, now, 3_600), ErrorCode::NetworkModuleTokenInvalid),
         ("changed", broken, ErrorCode::NetworkModuleTokenInvalid),
-        ("expired", make(app.app_id, "ann", &app.server_secret, now - 7_200, 3_600), ErrorCode::NetworkModuleTokenExpired),
-        ("too short", make(app.app_id, "ann", &app.server_secret, now, 29), ErrorCode::NetworkModuleTokenTimeIsTooShort),
-        ("too long", make(app.app_id, "ann", &app.server_secret, now + 60, 2_073_600), ErrorCode::NetworkModuleRspProtoParseError),
+        (
+            "expired",
+            make(app.app_id, "ann", &app.server_secret, now - 7_200, 3_600),
+            ErrorCode::NetworkModuleTokenExpired,
+        ),
+        (
+            "too short",
+            make(app.app_id, "ann", &app.server_secret, now, 29),
+            ErrorCode::NetworkModuleTokenTimeIsTooShort,
+        ),
+        (
+            "too long",
+            make(app.app_id, "ann", &app.server_secret, now + 60, 2_073_600),
+            ErrorCode::NetworkModuleRspProtoParseError,
+        ),
         ("of another version", format!("03{}", &good[2..]), ErrorCode::NetworkModuleTokenVersionError),
         ("cut", good[..20].to_owned(), ErrorCode::NetworkModuleTokenInvalid),
         ("no base64", format!("04{}", "*".repeat(60)), ErrorCode::NetworkModuleTokenInvalid),
@@ -221,7 +242,9 @@ async fn login_with_a_wrong_app_sign_is_refused_and_says_interrupted() {
 async fn login_under_an_id_with_a_forbidden_character_is_refused() {
     let world = World::new().await;
     let longest = "a".repeat(33);
-    for id in ["", "with space", "a,b", "a'b", "a\"b", "a*b", "a/b", "a\\b", "a`b", "änn", "a\0b", "a\nb", longest.as_str()] {
+    for id in
+        ["", "with space", "a,b", "a'b", "a\"b", "a*b", "a/b", "a\\b", "a`b", "änn", "a\0b", "a\nb", longest.as_str()]
+    {
         let ann = world.client();
         let refused = soon(ann.login(id, world.with_token("ann"))).await;
         assert_eq!(refusal(refused), ErrorCode::CommonModuleParamsInvalid, "{id:?}");
@@ -285,7 +308,10 @@ async fn login_of_a_second_device_ends_the_first_where_one_is_allowed() {
     let second = world.device("ann").await;
     reaches(&first, ConnectionState::Disconnected, ConnectionEvent::KickedOut).await;
     assert_eq!(first.connection_state(), ConnectionState::Disconnected);
-    assert_eq!(refusal(soon(first.send("bob", zim_protocol::Message::text("no"))).await), ErrorCode::NetworkModuleUserIsNotLogged);
+    assert_eq!(
+        refusal(soon(first.send("bob", zim_protocol::Message::text("no"))).await),
+        ErrorCode::NetworkModuleUserIsNotLogged
+    );
     // And does not come back by itself, however long it waits.
     world.clock.advance(600_000);
     second.say("bob", "I am the one").await;
@@ -379,9 +405,7 @@ async fn login_offline_shows_what_the_device_holds_and_connects_later() {
     .unwrap();
     assert_eq!(zim_integration_tests::texts(&page.message_list), ["before"]);
     world.start_server().await;
-    world
-        .in_time("a connection", async || (ann.connection_state() == ConnectionState::Connected).then_some(()))
-        .await;
+    world.in_time("a connection", async || (ann.connection_state() == ConnectionState::Connected).then_some(())).await;
     quit(&ann).await;
     world.end().await;
 }
@@ -415,9 +439,13 @@ async fn logout_says_disconnected_and_ends_the_session() {
     soon(ann.logout()).await;
     assert_eq!(states(&ann).last(), Some(&(ConnectionState::Disconnected, ConnectionEvent::Success)));
     assert_eq!(ann.connection_state(), ConnectionState::Disconnected);
-    assert_eq!(refusal(soon(ann.send("bob", zim_protocol::Message::text("no"))).await), ErrorCode::NetworkModuleUserIsNotLogged);
+    assert_eq!(
+        refusal(soon(ann.send("bob", zim_protocol::Message::text("no"))).await),
+        ErrorCode::NetworkModuleUserIsNotLogged
+    );
     assert_eq!(ann.user_id(), None);
-    eventually("the server forgets the session", async || (world.server().app().fanout.all().is_empty()).then_some(())).await;
+    eventually("the server forgets the session", async || (world.server().app().fanout.all().is_empty()).then_some(()))
+        .await;
     world.end().await;
 }
 
@@ -478,7 +506,10 @@ async fn renew_token_that_never_comes_ends_the_session() {
     soon(ann.login("ann", config)).await.unwrap();
     world.clock.advance(100_000);
     reaches(&ann, ConnectionState::Disconnected, ConnectionEvent::TokenExpired).await;
-    assert_eq!(refusal(soon(ann.send("bob", zim_protocol::Message::text("no"))).await), ErrorCode::NetworkModuleUserIsNotLogged);
+    assert_eq!(
+        refusal(soon(ann.send("bob", zim_protocol::Message::text("no"))).await),
+        ErrorCode::NetworkModuleUserIsNotLogged
+    );
     // With a new one he is back.
     world.login(ann, "ann").await;
     world.end().await;

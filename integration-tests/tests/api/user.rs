@@ -46,7 +46,8 @@ async fn query_users_info_is_refused_for_none_more_than_ten_and_what_is_no_id() 
 async fn query_users_info_is_limited_to_ten_ids_in_ten_seconds() {
     let world = World::new().await;
     let mut raw = world.raw_user("ann", 1).await;
-    let ask = |count: usize| QueryUsersInfoRequest { user_ids: (0..count).map(|n| format!("u{n}")).collect(), config: None };
+    let ask =
+        |count: usize| QueryUsersInfoRequest { user_ids: (0..count).map(|n| format!("u{n}")).collect(), config: None };
     raw.call(&ask(6)).await.unwrap();
     raw.call(&ask(4)).await.unwrap();
     let refused = raw.call(&ask(1)).await.unwrap_err();

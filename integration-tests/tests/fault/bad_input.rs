@@ -129,7 +129,17 @@ async fn an_unknown_method_is_refused_and_the_session_goes_on() {
     let bob = world.user("bob").await;
     let mut raw = world.raw_user("ann", 1).await;
     let long = "x".repeat(10_000);
-    for method in ["", "Message", "Message/", "/SendMessage", "message/sendMessage", "Message/SendMessage/", "Group/Explode", "\0", &long] {
+    for method in [
+        "",
+        "Message",
+        "Message/",
+        "/SendMessage",
+        "message/sendMessage",
+        "Message/SendMessage/",
+        "Group/Explode",
+        "\0",
+        &long,
+    ] {
         let refused = raw.call_bytes(method, Vec::new()).await;
         assert_eq!(code(&refused), ErrorCode::CommonModuleUnsupportedRequest as i32, "{refused:?}");
     }
@@ -233,7 +243,10 @@ async fn one_bad_message_among_good_ones_fails_alone() {
         (send_text("b ob", "no id", 105), ErrorCode::CommonModuleParamsInvalid),
         (send_text("bob", "another body", 200), ErrorCode::CommonModuleParamsInvalid),
         (SendMessageRequest { message: None, ..send_text("bob", "", 106) }, ErrorCode::CommonModuleParamsInvalid),
-        (SendMessageRequest { conversation_type: 9, ..send_text("bob", "x", 107) }, ErrorCode::CommonModuleParamsInvalid),
+        (
+            SendMessageRequest { conversation_type: 9, ..send_text("bob", "x", 107) },
+            ErrorCode::CommonModuleParamsInvalid,
+        ),
     ];
     // All of them in one write, each between two good ones.
     let (mut frames, mut expected, mut good) = (Vec::new(), Vec::new(), vec!["used".to_owned()]);

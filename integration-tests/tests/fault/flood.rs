@@ -160,8 +160,11 @@ async fn the_sdk_is_told_when_it_sends_faster_than_it_may() {
             Ok(_) => {}
             Err(error) => {
                 assert!(
-                    [ErrorCode::CommonModuleTriggerServerFrequencyLimit, ErrorCode::CommonModuleTriggerSdkFrequencyLimit]
-                        .contains(&error.code()),
+                    [
+                        ErrorCode::CommonModuleTriggerServerFrequencyLimit,
+                        ErrorCode::CommonModuleTriggerSdkFrequencyLimit
+                    ]
+                    .contains(&error.code()),
                     "{error}"
                 );
                 assert!(error.is_retryable());
@@ -171,6 +174,7 @@ async fn the_sdk_is_told_when_it_sends_faster_than_it_may() {
     }
     assert!(refused > 0, "the rate was not kept");
     let sent = 70 - refused;
-    zim_integration_tests::eventually("what was sent", async || (bob.history("ann").await.len() == sent).then_some(())).await;
+    zim_integration_tests::eventually("what was sent", async || (bob.history("ann").await.len() == sent).then_some(()))
+        .await;
     world.end().await;
 }

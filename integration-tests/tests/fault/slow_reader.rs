@@ -82,7 +82,8 @@ async fn a_slow_reader_of_the_sdks_events_slows_nobody_and_misses_nothing_that_i
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
     // A stream that nobody reads.
     let mut stream = bob.events();
-    let calls: Vec<_> = (0..3_000).map(|number| ann.send("bob", zim_protocol::Message::text(number.to_string()))).collect();
+    let calls: Vec<_> =
+        (0..3_000).map(|number| ann.send("bob", zim_protocol::Message::text(number.to_string()))).collect();
     for call in calls {
         soon(call).await.unwrap();
     }

@@ -68,7 +68,10 @@ async fn three_people_talk_in_pairs_and_nobody_hears_what_is_not_for_him() {
     carl.hears("bob to carl 4").await;
     carl.hears("to carl 4").await;
     bob.hears("to bob 4").await;
-    assert_eq!((ann.conversations().await.len(), bob.conversations().await.len(), carl.conversations().await.len()), (2, 2, 2));
+    assert_eq!(
+        (ann.conversations().await.len(), bob.conversations().await.len(), carl.conversations().await.len()),
+        (2, 2, 2)
+    );
     assert_eq!(carl.total_unread().await, 10);
     assert_eq!(bob.total_unread().await, 5);
     assert_eq!(carl.heard_from("ann").len(), 5);

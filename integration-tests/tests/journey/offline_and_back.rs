@@ -71,8 +71,9 @@ async fn a_long_absence_leaves_no_hole() {
     ann.say("bob", "0").await;
     bob.hears("0").await;
     soon(bob.logout()).await;
-    let calls: Vec<_> =
-        (1..=600).map(|number| ann.send("bob", zim_protocol::Message::text(format!("{number} {}", "x".repeat(1_000))))).collect();
+    let calls: Vec<_> = (1..=600)
+        .map(|number| ann.send("bob", zim_protocol::Message::text(format!("{number} {}", "x".repeat(1_000)))))
+        .collect();
     for call in calls {
         soon(call).await.unwrap();
     }
@@ -134,7 +135,9 @@ async fn somebody_who_was_never_here_finds_what_waited_for_him() {
     let bob = world.user("bob").await;
     bob.until("the conversation", |seen| {
         let added = |event: &Event| match event {
-            Event::ConversationChanged(event) => event.info_list.iter().any(|info| info.event() == ConversationEvent::Added),
+            Event::ConversationChanged(event) => {
+                event.info_list.iter().any(|info| info.event() == ConversationEvent::Added)
+            }
             _ => false,
         };
         seen.iter().any(added).then_some(())

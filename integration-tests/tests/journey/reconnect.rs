@@ -12,18 +12,20 @@ fn impatient(config: &mut Config) {
 }
 
 async fn user_via(world: &World, link: &Link, user: &str) -> Device {
-    let device = world.client_via(link, Home::default(), |config| config.request_timeout_ms(3_000).connect_timeout_ms(2_000));
+    let device =
+        world.client_via(link, Home::default(), |config| config.request_timeout_ms(3_000).connect_timeout_ms(2_000));
     world.login(device, user).await
 }
 
 async fn is_in(device: &Device, state: ConnectionState) {
-    zim_integration_tests::eventually(&format!("{state:?}"), async || (device.connection_state() == state).then_some(())).await;
+    zim_integration_tests::eventually(&format!("{state:?}"), async || {
+        (device.connection_state() == state).then_some(())
+    })
+    .await;
 }
 
 fn count_states(device: &Device, state: ConnectionState, event: ConnectionEvent) -> usize {
-    let is_it = |seen: &Event| {
-        matches!(seen, Event::ConnectionStateChanged(changed) if changed.state() == state && changed.event() == event)
-    };
+    let is_it = |seen: &Event| matches!(seen, Event::ConnectionStateChanged(changed) if changed.state() == state && changed.event() == event);
     device.seen().iter().filter(|seen| is_it(seen)).count()
 }
 

@@ -30,7 +30,8 @@ async fn both_devices_show_the_same() {
 async fn ones_own_messages_come_to_the_other_device_once_and_as_sent() {
     let world = World::new().await;
     let (phone, laptop, bob) = (world.user("ann").await, world.device("ann").await, world.user("bob").await);
-    let calls: Vec<_> = (0..20).map(|number| phone.send("bob", zim_protocol::Message::text(number.to_string()))).collect();
+    let calls: Vec<_> =
+        (0..20).map(|number| phone.send("bob", zim_protocol::Message::text(number.to_string()))).collect();
     for call in calls {
         soon(call).await.unwrap();
     }

@@ -102,9 +102,7 @@ impl Fanout {
             let frame = if own > 0 {
                 encode(Frame::Push(run_push(run, conversation.clone(), Some(identity.session))))
             } else {
-                shared
-                    .get_or_insert_with(|| encode(Frame::Push(run_push(run, conversation.clone(), None))))
-                    .clone()
+                shared.get_or_insert_with(|| encode(Frame::Push(run_push(run, conversation.clone(), None)))).clone()
             };
             session.queue.push(frame, &log);
         }
@@ -133,7 +131,13 @@ impl Fanout {
     }
 
     /// Delivers what is never stored to all sessions of `user` but `except`.
-    pub fn transient(&self, user: UserKey, conversation: ConversationRef, message: MessageEntry, except: &Arc<SessionState>) {
+    pub fn transient(
+        &self,
+        user: UserKey,
+        conversation: ConversationRef,
+        message: MessageEntry,
+        except: &Arc<SessionState>,
+    ) {
         let sessions = self.sessions(user);
         if sessions.is_empty() {
             return;

@@ -214,10 +214,7 @@ mod tests {
     fn push_frame(bytes: usize) -> Bytes {
         let mut out = BytesMut::new();
         let text = "x".repeat(bytes);
-        encode_frame(
-            &EventFrame { frame: Some(Frame::End(SessionEnd { reason: 0, message: text })) },
-            &mut out,
-        );
+        encode_frame(&EventFrame { frame: Some(Frame::End(SessionEnd { reason: 0, message: text })) }, &mut out);
         out.freeze()
     }
 

@@ -158,8 +158,7 @@ impl Bulk for Send {
             head.n += i64::from(op.is_counted());
             head.last_ts = head.last_ts.max(op.now);
             head.moved = true;
-            let sent =
-                Sent { seq: head.seq, n: head.n, message_id: op.scrambler.public(op.id), ts: head.last_ts };
+            let sent = Sent { seq: head.seq, n: head.n, message_id: op.scrambler.public(op.id), ts: head.last_ts };
             if op.is_counted() {
                 *counted.entry((op.sender.0, op.conversation.0)).or_default() += 1;
             }
@@ -291,7 +290,10 @@ async fn update_sent(tx: &mut Tx<'_>, counted: HashMap<(i64, i64), i64>) -> Resu
 }
 
 /// Cuts rows into pieces of 128, 64, 32 … rows.
-async fn each_power_of_two<R>(mut rows: Vec<R>, mut run: impl AsyncFnMut(Vec<R>) -> Result<(), Error>) -> Result<(), Error> {
+async fn each_power_of_two<R>(
+    mut rows: Vec<R>,
+    mut run: impl AsyncFnMut(Vec<R>) -> Result<(), Error>,
+) -> Result<(), Error> {
     while !rows.is_empty() {
         let size = MAX_ROWS.min(1 << rows.len().ilog2());
         let rest = rows.split_off(size);

@@ -26,11 +26,8 @@ pub async fn append(tx: &mut Tx<'_>, user: UserKey, kind: FeedKind, key: i64) ->
         .await?
         .ok_or_else(|| Error::internal_text("a feed without a user"))?;
     let pos: i64 = row.get(0)?;
-    tx.execute(
-        "DELETE FROM feed WHERE account = $1 AND kind = $2 AND key = $3",
-        &params![user, kind as i64, key],
-    )
-    .await?;
+    tx.execute("DELETE FROM feed WHERE account = $1 AND kind = $2 AND key = $3", &params![user, kind as i64, key])
+        .await?;
     tx.execute(
         "INSERT INTO feed (account, pos, kind, key) VALUES ($1, $2, $3, $4)",
         &params![user, pos, kind as i64, key],
@@ -47,7 +44,12 @@ pub async fn head(tx: &mut Tx<'_>, user: UserKey) -> Result<i64, Error> {
 
 /// The feed after `after`, resolved to what its entries mean now; the position through which it is complete; and whether
 /// there is more.
-pub async fn page(tx: &mut Tx<'_>, user: UserKey, after: i64, limit: usize) -> Result<(Vec<FeedEntry>, i64, bool), Error> {
+pub async fn page(
+    tx: &mut Tx<'_>,
+    user: UserKey,
+    after: i64,
+    limit: usize,
+) -> Result<(Vec<FeedEntry>, i64, bool), Error> {
     let head = head(tx, user).await?;
     let limit_rows = i64::try_from(limit).unwrap_or(i64::MAX);
     // Both kinds in one statement: a read mark needs its conversation, a profile its account.
@@ -148,9 +150,5 @@ pub async fn read_mark(
         &params![user, conversation, moved.seq, moved.n, moved.sent],
     )
     .await?;
-    Ok(Some(ReadMark {
-        conversation: Some(name),
-        read_seq: through.unsigned_abs(),
-        base: Some(base(moved)),
-    }))
+    Ok(Some(ReadMark { conversation: Some(name), read_seq: through.unsigned_abs(), base: Some(base(moved)) }))
 }

@@ -212,10 +212,7 @@ pub async fn messages_at(
     windows: &[(i64, i64)],
     seqs: &[i64],
 ) -> Result<Vec<MessageEntry>, Error> {
-    let seqs = seqs
-        .iter()
-        .copied()
-        .filter(|seq| windows.iter().any(|(after, through)| seq > after && seq <= through));
+    let seqs = seqs.iter().copied().filter(|seq| windows.iter().any(|(after, through)| seq > after && seq <= through));
     let (list, mut params) = tx.dialect().in_list(seqs, 2);
     params.insert(0, conversation.into());
     let sql = format!(

@@ -45,12 +45,7 @@ impl App {
     ) -> Result<Sent, Error> {
         let identity = caller.identity()?;
         let tenant = self.tenants.of(identity.app)?;
-        let sent = Sent {
-            seq: 0,
-            n: 0,
-            message_id: tenant.scrambler.public(self.ids.next()),
-            ts: self.clock.now_ms(),
-        };
+        let sent = Sent { seq: 0, n: 0, message_id: tenant.scrambler.public(self.ids.next()), ts: self.clock.now_ms() };
         let entry = MessageEntry {
             seq: 0,
             n: 0,

@@ -21,7 +21,9 @@ pub(super) struct Draft {
 /// # Errors
 /// A kind that cannot be sent this way, or a body over its limit.
 pub(super) fn peer_draft(message: Message, config: &MessageSendConfig, limits: &Limits) -> Result<Draft, Error> {
-    let Some(body) = message.body else { return Err(Error::params_invalid("message says nothing: its body is missing")) };
+    let Some(body) = message.body else {
+        return Err(Error::params_invalid("message says nothing: its body is missing"));
+    };
     let (kind, bytes, limit) = match &body {
         Body::Text(text) => (MessageType::Text, text.message.len(), limits.max_text_bytes),
         Body::Command(command) => (MessageType::Command, command.message.len(), limits.max_command_bytes),

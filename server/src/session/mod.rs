@@ -34,7 +34,11 @@ impl App {
         }
         let token = request.config.as_ref().map_or("", |config| config.token.as_str());
         if token.is_empty() {
-            return Err(if request.app_sign.is_empty() { Error::credentials_missing() } else { Error::app_sign_wrong() });
+            return Err(if request.app_sign.is_empty() {
+                Error::credentials_missing()
+            } else {
+                Error::app_sign_wrong()
+            });
         }
         self.verify_token(tenant, &request.user_id, token)
     }
@@ -75,7 +79,8 @@ impl SessionService for App {
         if session.identity().is_some() {
             return Err(Error::already_logged_in());
         }
-        let tenant = self.tenants.get(request.app_id).ok_or_else(|| Error::app_not_found(AppKey(i64::from(request.app_id))))?;
+        let tenant =
+            self.tenants.get(request.app_id).ok_or_else(|| Error::app_not_found(AppKey(i64::from(request.app_id))))?;
         let expires_at = self.authenticate(&tenant, &request)?;
         let mut ticket = [0; 16];
         getrandom::fill(&mut ticket).map_err(Error::internal)?;
@@ -120,19 +125,13 @@ impl SessionService for App {
             }
             self.fanout.register(user, Arc::clone(session));
         }
-        Ok(LoginResult {
-            session: ticket.to_vec().into(),
-            user: Some(info),
-            token_expires_at: expires_at,
-        })
+        Ok(LoginResult { session: ticket.to_vec().into(), user: Some(info), token_expires_at: expires_at })
     }
 
     async fn logout(&self, caller: &Caller, _: LogoutRequest) -> Result<LogoutResult, Error> {
         let identity = caller.identity()?;
         let (user, key): (_, SessionKey) = (identity.user, identity.session);
-        let done = self
-            .db
-            .submit(user.0.unsigned_abs(), Locks::none(), async move |tx| store::forget(tx, key).await);
+        let done = self.db.submit(user.0.unsigned_abs(), Locks::none(), async move |tx| store::forget(tx, key).await);
         caller.set_submitted();
         done.await?;
         caller.session.set_logged_out();
@@ -149,4 +148,3 @@ impl SessionService for App {
         Ok(TokenRenewedResult { token: request.token })
     }
 }
-

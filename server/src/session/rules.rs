@@ -52,8 +52,7 @@ pub fn pushed_out(policy: DevicePolicy, good: &[Login], platform: i32, device: [
     let is_web = |platform: i32| WEB.contains(&platform);
     // A client that does not name its installation is one of its own.
     let is_same = |login: &Login| device != [0; 16] && login.device == device;
-    let mut out: Vec<SessionKey> =
-        good.iter().filter(|login| is_same(login)).map(|login| login.session).collect();
+    let mut out: Vec<SessionKey> = good.iter().filter(|login| is_same(login)).map(|login| login.session).collect();
     let mut rivals: Vec<&Login> = good
         .iter()
         .filter(|login| !is_same(login))

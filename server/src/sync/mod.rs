@@ -4,9 +4,7 @@ mod store;
 
 use std::sync::Arc;
 
-use zim_protocol::{
-    FillRequest, FillResult, Page, PullRequest, SyncRequest, SyncResult, server::SyncService,
-};
+use zim_protocol::{FillRequest, FillResult, Page, PullRequest, SyncRequest, SyncResult, server::SyncService};
 
 use crate::app::App;
 use crate::error::Error;
@@ -123,12 +121,12 @@ impl SyncService for App {
                 let member = seen_by(tx, conversation, user).await?;
                 let windows = member.windows();
                 let page = (anchor, direction);
-                let messages =
-                    journal::around(tx, conversation, &scrambler, &windows, page, count, PAGE_BYTES).await?;
+                let messages = journal::around(tx, conversation, &scrambler, &windows, page, count, PAGE_BYTES).await?;
                 let first = messages.first().map_or(0, |message| message.seq);
                 let last = messages.last().map_or(0, |message| message.seq);
                 let end_seq = member.end_seq().unsigned_abs();
-                let (low, high) = (windows.first().map_or(0, |window| window.0), windows.last().map_or(0, |window| window.1));
+                let (low, high) =
+                    (windows.first().map_or(0, |window| window.0), windows.last().map_or(0, |window| window.1));
                 let (from, to, end) = match direction {
                     Direction::Older => {
                         let to = if anchor > 0 { (anchor - 1).unsigned_abs().min(end_seq) } else { end_seq };
@@ -147,11 +145,7 @@ impl SyncService for App {
 }
 
 /// The caller's view of a conversation.
-async fn seen_by(
-    tx: &mut crate::db::Tx<'_>,
-    conversation: ConversationKey,
-    user: UserKey,
-) -> Result<Member, Error> {
+async fn seen_by(tx: &mut crate::db::Tx<'_>, conversation: ConversationKey, user: UserKey) -> Result<Member, Error> {
     journal::member(tx, conversation, user).await?.ok_or_else(|| Error::conversation_not_found("it"))
 }
 
@@ -164,6 +158,8 @@ impl App {
         name: Option<zim_protocol::ConversationRef>,
     ) -> Result<ConversationKey, Error> {
         let name = name.unwrap_or_default();
-        self.conversation_key(app, user, name.r#type, &name.id).await?.ok_or_else(|| Error::conversation_not_found(&name.id))
+        self.conversation_key(app, user, name.r#type, &name.id)
+            .await?
+            .ok_or_else(|| Error::conversation_not_found(&name.id))
     }
 }

@@ -8,8 +8,10 @@ use crate::journal::{full_info, rules};
 use crate::key::{Scrambler, UserKey};
 
 /// The last positions that a member may know of, as SQL: `min(head, to, end)`.
-const END_SEQ: &str = "CASE WHEN m.to_seq < COALESCE(c.end_seq, c.seq) THEN m.to_seq ELSE COALESCE(c.end_seq, c.seq) END";
-const END_REV: &str = "CASE WHEN m.to_rev < COALESCE(c.end_rev, c.rev) THEN m.to_rev ELSE COALESCE(c.end_rev, c.rev) END";
+const END_SEQ: &str =
+    "CASE WHEN m.to_seq < COALESCE(c.end_seq, c.seq) THEN m.to_seq ELSE COALESCE(c.end_seq, c.seq) END";
+const END_REV: &str =
+    "CASE WHEN m.to_rev < COALESCE(c.end_rev, c.rev) THEN m.to_rev ELSE COALESCE(c.end_rev, c.rev) END";
 
 /// COUNT, SUM(end_seq), SUM(end_rev) over the user's conversations that hold anything.
 pub(super) async fn sums(tx: &mut Tx<'_>, user: UserKey) -> Result<Sums, Error> {
@@ -17,7 +19,8 @@ pub(super) async fn sums(tx: &mut Tx<'_>, user: UserKey) -> Result<Sums, Error> 
         "SELECT COUNT(*), CAST(COALESCE(SUM({END_SEQ}), 0) AS BIGINT), CAST(COALESCE(SUM({END_REV}), 0) AS BIGINT) \
          FROM member m JOIN conversation c ON c.id = m.conversation WHERE m.account = $1 AND c.seq + c.rev > 0"
     );
-    let row = tx.fetch_one(&sql, &params![user]).await?.ok_or_else(|| Error::internal_text("an aggregate without a row"))?;
+    let row =
+        tx.fetch_one(&sql, &params![user]).await?.ok_or_else(|| Error::internal_text("an aggregate without a row"))?;
     Ok(Sums {
         count: row.get::<i64>(0)?.unsigned_abs(),
         seq: row.get::<i64>(1)?.unsigned_abs(),

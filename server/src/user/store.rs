@@ -10,7 +10,11 @@ use crate::journal::full_info;
 use crate::key::{AppKey, SessionKey, UserKey};
 
 /// The profiles of `ids`, in their order and each once, and the ids that nobody has.
-pub(super) async fn users(tx: &mut Tx<'_>, app: AppKey, ids: Vec<String>) -> Result<(Vec<UserFullInfo>, Vec<String>), Error> {
+pub(super) async fn users(
+    tx: &mut Tx<'_>,
+    app: AppKey,
+    ids: Vec<String>,
+) -> Result<(Vec<UserFullInfo>, Vec<String>), Error> {
     // Ten at most, each a seek: a list of texts would sort differently on the two databases, and win nothing.
     let mut found: HashMap<String, UserFullInfo> = HashMap::new();
     let mut order: Vec<String> = Vec::with_capacity(ids.len());

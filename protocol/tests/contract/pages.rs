@@ -1,11 +1,9 @@
 //! The reference pages of the book, made from the contract: `just docs` writes them, and this test keeps them true.
 
-mod surface;
-
 use std::fmt::Write;
 
+use crate::surface::{Surface, comment, committed, messages, type_of};
 use prost_reflect::{FileDescriptor, Kind, MessageDescriptor};
-use surface::{Surface, comment, committed, messages, type_of};
 use zim_protocol::{Access, ErrorCode, EventKind, Lane, METHODS, Method};
 
 const HOW: &str = "The pages are generated: run `just docs`";
@@ -64,7 +62,8 @@ fn the_pages_of_the_methods_are_current() {
     let surface = Surface::read();
     let mut services: Vec<&str> = METHODS.iter().map(|method| method.service).collect();
     services.dedup();
-    let mut index = String::from("# Reference\n\nGenerated from the contract. JSON has these names, to the letter.\n\n");
+    let mut index =
+        String::from("# Reference\n\nGenerated from the contract. JSON has these names, to the letter.\n\n");
     for service in services {
         let mut text = format!("# {service}\n\n");
         for method in METHODS.iter().filter(|method| method.service == service) {
@@ -85,7 +84,8 @@ fn the_pages_of_the_methods_are_current() {
 #[test]
 fn the_page_of_the_events_is_current() {
     let surface = Surface::read();
-    let mut text = format!("# Events\n\nThe {} events of the reference, as `zim listen` prints them.\n\n", EventKind::ALL.len());
+    let mut text =
+        format!("# Events\n\nThe {} events of the reference, as `zim listen` prints them.\n\n", EventKind::ALL.len());
     for kind in EventKind::ALL {
         let _ = writeln!(text, "## {kind}\n");
         fields(&mut text, &surface, &format!("{kind}Event"));

@@ -1,12 +1,10 @@
 //! The whole surface of the contract, as committed text: a change of the wire shows in review. And the names: what the
 //! reference calls something, so do we, to the letter.
 
-mod surface;
-
 use std::collections::HashMap;
 use std::fmt::Write;
 
-use surface::{Surface, committed, messages, type_of};
+use crate::surface::{Surface, committed, messages, type_of};
 use zim_protocol::{ErrorCode, EventKind, METHODS};
 
 #[test]
@@ -50,7 +48,7 @@ fn the_wire_changes_only_on_purpose() {
     }
     let how = "Is that what you want, and can clients of the version before live with it? Then: \
                UPDATE=1 cargo nextest run -p zim-protocol --test contract";
-    committed("tests/contract.txt", &text, how);
+    committed("tests/contract/contract.txt", &text, how);
 }
 
 /// `OnlyPinned` and `ONLY_PINNED` are one name.

@@ -5,29 +5,29 @@ use prost_reflect::{
 };
 
 /// Everything that the `.proto` files say.
-pub struct Surface {
-    pub pool: DescriptorPool,
+pub(crate) struct Surface {
+    pub(crate) pool: DescriptorPool,
 }
 
 impl Surface {
-    pub fn read() -> Self {
+    pub(crate) fn read() -> Self {
         Self { pool: DescriptorPool::decode(zim_protocol::DESCRIPTOR).unwrap() }
     }
 
-    pub fn files(&self) -> Vec<FileDescriptor> {
+    pub(crate) fn files(&self) -> Vec<FileDescriptor> {
         let mut files: Vec<_> = self.pool.files().filter(|file| file.package_name() == "zim.v1").collect();
         files.sort_by(|a, b| a.name().cmp(b.name()));
         files
     }
 
-    pub fn enums(&self) -> Vec<EnumDescriptor> {
+    pub(crate) fn enums(&self) -> Vec<EnumDescriptor> {
         let mut enums: Vec<_> = self.pool.all_enums().filter(|one| one.package_name() == "zim.v1").collect();
         enums.sort_by(|a, b| a.name().cmp(b.name()));
         enums
     }
 
     /// What a field demands, as words: `required`, `≤ 256 bytes`.
-    pub fn limits(&self, field: &FieldDescriptor) -> Vec<String> {
+    pub(crate) fn limits(&self, field: &FieldDescriptor) -> Vec<String> {
         let extension = self.pool.get_extension_by_name("zim.v1.field").unwrap();
         let options = field.options();
         let rule = options.get_extension(&extension);
@@ -77,7 +77,7 @@ fn number(rule: &DynamicMessage, name: &str) -> i64 {
 }
 
 /// A field's type, as one writes it.
-pub fn type_of(field: &FieldDescriptor) -> String {
+pub(crate) fn type_of(field: &FieldDescriptor) -> String {
     let name = |kind: Kind| match kind {
         Kind::Message(message) => message.name().to_owned(),
         Kind::Enum(one) => one.name().to_owned(),
@@ -91,7 +91,7 @@ pub fn type_of(field: &FieldDescriptor) -> String {
 }
 
 /// The comment before an item, as one line.
-pub fn comment(file: &FileDescriptor, path: &[i32]) -> String {
+pub(crate) fn comment(file: &FileDescriptor, path: &[i32]) -> String {
     let info = file.file_descriptor_proto().source_code_info.as_ref();
     let location = info.and_then(|info| info.location.iter().find(|location| location.path == path));
     let text = location.and_then(|location| location.leading_comments.clone()).unwrap_or_default();
@@ -99,12 +99,12 @@ pub fn comment(file: &FileDescriptor, path: &[i32]) -> String {
 }
 
 /// Messages of a file, in its order.
-pub fn messages(file: &FileDescriptor) -> Vec<MessageDescriptor> {
+pub(crate) fn messages(file: &FileDescriptor) -> Vec<MessageDescriptor> {
     file.messages().filter(|message| !message.is_map_entry()).collect()
 }
 
 /// Compares with what is committed, or writes it when `UPDATE` is set.
-pub fn committed(path: &str, text: &str, how: &str) {
+pub(crate) fn committed(path: &str, text: &str, how: &str) {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
     if std::env::var_os("UPDATE").is_some() {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();

@@ -1,0 +1,154 @@
+//! A login as its callers and its task see it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use zim_protocol::ErrorCode;
+
+use crate::data::{Data, logged_out};
+use crate::error::Error;
+use crate::net::Link;
+
+/// How far a login is.
+#[derive(Clone, Debug)]
+enum Phase {
+    /// Nobody knows yet whether it will be one.
+    Beginning,
+    /// Calls may be made.
+    Good,
+    /// Calls may not be made any more.
+    Ending,
+    /// Nothing of it is left; the reason, if it was not the app's wish.
+    Over(Option<Error>),
+}
+
+/// A login, from the call to its last moment.
+#[derive(Debug)]
+pub(crate) struct Login {
+    pub(crate) user_id: String,
+    pub(crate) link: Link,
+    data: Mutex<Option<Arc<Data>>>,
+    token: Mutex<String>,
+    /// When the token ends, Unix milliseconds of this device's clock; 0 for never.
+    ends_at: watch::Sender<i64>,
+    /// How far the server's clock is ahead of this device's, milliseconds.
+    skew_ms: AtomicI64,
+    phase: watch::Sender<Phase>,
+    leaving: CancellationToken,
+}
+
+impl Login {
+    pub(crate) fn new(user_id: &str, token: &str, request_timeout_ms: u64) -> Self {
+        Self {
+            user_id: user_id.to_owned(),
+            link: Link::new(request_timeout_ms),
+            data: Mutex::default(),
+            token: Mutex::new(token.to_owned()),
+            ends_at: watch::Sender::new(0),
+            skew_ms: AtomicI64::new(0),
+            phase: watch::Sender::new(Phase::Beginning),
+            leaving: CancellationToken::new(),
+        }
+    }
+
+    /// What is stored for this user, while calls may be made.
+    pub(crate) fn data(&self) -> Option<Arc<Data>> {
+        self.data.lock().clone()
+    }
+
+    /// The app's wish that it ends: calls fail from now on.
+    pub(crate) fn leave(&self) {
+        self.data.lock().take();
+        self.leaving.cancel();
+    }
+
+    /// Whether the app wished that it ends.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.leaving.is_cancelled()
+    }
+
+    /// Returns when the app wishes that it ends.
+    pub(super) async fn left(&self) {
+        self.leaving.cancelled().await;
+    }
+
+    /// Whether it is over, or will be in a moment.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.is_leaving() || matches!(*self.phase.borrow(), Phase::Ending | Phase::Over(_))
+    }
+
+    /// Whether it has become one.
+    pub(super) fn is_good(&self) -> bool {
+        matches!(*self.phase.borrow(), Phase::Good)
+    }
+
+    /// Returns when it has become one, or why it has not.
+    pub(crate) async fn good(&self) -> Result<(), Error> {
+        let mut phase = self.phase.subscribe();
+        let settled = phase.wait_for(|phase| matches!(phase, Phase::Good | Phase::Over(_))).await;
+        match settled.map(|phase| phase.clone()) {
+            Ok(Phase::Over(Some(error))) => Err(error),
+            Ok(Phase::Good) => Ok(()),
+            // Logged out, or destroyed, meanwhile.
+            _ => Err(logged_out()),
+        }
+    }
+
+    /// Returns when nothing of it is left.
+    pub(crate) async fn over(&self) {
+        // Fails never: `self` holds the sender.
+        let _ = self.phase.subscribe().wait_for(|phase| matches!(phase, Phase::Over(_))).await;
+    }
+
+    /// Calls may be made from now on.
+    pub(super) fn set_good(&self, data: &Arc<Data>) {
+        let mut slot = self.data.lock();
+        if !self.is_leaving() {
+            *slot = Some(Arc::clone(data));
+        }
+        drop(slot);
+        self.phase.send_replace(Phase::Good);
+    }
+
+    pub(super) fn set_ending(&self) {
+        self.data.lock().take();
+        self.phase.send_replace(Phase::Ending);
+    }
+
+    pub(super) fn set_over(&self, error: Option<Error>) {
+        self.phase.send_replace(Phase::Over(error));
+    }
+
+    pub(super) fn token(&self) -> String {
+        self.token.lock().clone()
+    }
+
+    /// A new token that the server has taken.
+    pub(crate) fn renew(&self, token: &str, ends_at_ms: i64) {
+        token.clone_into(&mut self.token.lock());
+        self.set_token_end(ends_at_ms);
+    }
+
+    /// How far the server's clock is ahead.
+    pub(super) fn set_skew(&self, ms: i64) {
+        self.skew_ms.store(ms, Ordering::Relaxed);
+    }
+
+    /// The token ends then, by the server's clock; 0 for never.
+    pub(super) fn set_token_end(&self, at_ms: i64) {
+        let at_ms = if at_ms == 0 { 0 } else { at_ms.saturating_sub(self.skew_ms.load(Ordering::Relaxed)) };
+        self.ends_at.send_if_modified(|ends_at| std::mem::replace(ends_at, at_ms) != at_ms);
+    }
+
+    pub(super) fn token_end(&self) -> watch::Receiver<i64> {
+        self.ends_at.subscribe()
+    }
+}
+
+/// Why calls fail after a kick: the same as after a logout, with the cause.
+pub(super) fn kicked_out() -> Error {
+    Error::new(ErrorCode::NetworkModuleUserHasAlreadyLoggedOut, "another login of this user took the place of this one")
+}
