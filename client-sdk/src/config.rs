@@ -185,6 +185,10 @@ impl Config {
     pub(crate) fn folder(&self) -> Option<&Path> {
         self.data_dir.as_deref()
     }
+
+    pub(crate) fn has_app_sign(&self) -> bool {
+        !self.app_sign.is_empty()
+    }
 }
 
 #[cfg(test)]

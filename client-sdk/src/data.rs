@@ -102,6 +102,21 @@ impl Data {
     }
 }
 
+impl Data {
+    /// Deletes the local data of an account that is gone. Nobody may have it open.
+    pub(crate) fn erase(config: &Config, app_id: u32, user_id: &str) -> std::io::Result<()> {
+        let Some(folder) = config.folder() else { return Ok(()) };
+        let file = database_file(folder.to_owned(), app_id, user_id);
+        for kind in ["db", "db-wal", "db-shm"] {
+            match std::fs::remove_file(file.with_extension(kind)) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
 /// What of the config matters here.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {

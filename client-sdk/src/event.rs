@@ -3,77 +3,114 @@
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 
 use futures_util::Stream;
 use parking_lot::RwLock;
 use tokio::sync::{broadcast, mpsc};
-use zim_protocol::{Event, EventKind};
+use zim_protocol::{ErrorCode, ErrorEvent, Event, EventKind};
 
 use crate::zim::{Handle, Zim};
 
-/// Events that wait for one reader; a slower one is told how many it missed.
+/// Events that wait for one reader, or for the handlers; a slower one is told how many it missed.
 const BUFFERED: usize = 4_096;
 
 type Handler = Arc<dyn Fn(&Zim, &Event) + Send + Sync>;
 
 /// Raises events, in order.
 #[derive(Clone)]
-pub(crate) struct Events {
-    streams: broadcast::Sender<Event>,
-    handled: mpsc::UnboundedSender<Event>,
-    handlers: Arc<RwLock<HashMap<EventKind, Handler>>>,
+pub(crate) struct Events(Arc<Shared>);
+
+struct Shared {
+    /// `None` when the client is destroyed.
+    ways: RwLock<Option<Ways>>,
+    handlers: RwLock<HashMap<EventKind, Handler>>,
+    /// Events that the handlers were too slow for.
+    lost: AtomicU64,
+}
+
+struct Ways {
+    streams: broadcast::Sender<Arc<Event>>,
+    handled: mpsc::Sender<Arc<Event>>,
 }
 
 impl std::fmt::Debug for Events {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Events").field("streams", &self.streams.receiver_count()).finish_non_exhaustive()
+        let kinds: Vec<_> = self.0.handlers.read().keys().copied().collect();
+        f.debug_struct("Events").field("handlers", &kinds).finish_non_exhaustive()
     }
 }
 
 /// Events on their way to the handlers.
-pub(crate) type Handled = mpsc::UnboundedReceiver<Event>;
+pub(crate) type Handled = mpsc::Receiver<Arc<Event>>;
 
 impl Events {
     pub(crate) fn new() -> (Self, Handled) {
-        let (handled, waiting) = mpsc::unbounded_channel();
-        let streams = broadcast::Sender::new(BUFFERED);
-        (Self { streams, handled, handlers: Arc::default() }, waiting)
+        let (handled, waiting) = mpsc::channel(BUFFERED);
+        let ways = Ways { streams: broadcast::Sender::new(BUFFERED), handled };
+        let handlers = RwLock::default();
+        (Self(Arc::new(Shared { ways: RwLock::new(Some(ways)), handlers, lost: AtomicU64::new(0) })), waiting)
     }
 
     /// Tells the app.
     pub(crate) fn raise(&self, event: Event) {
-        if self.handlers.read().contains_key(&event.kind()) {
-            // Fails when the client is being destroyed: then nobody is to be told.
-            let _ = self.handled.send(event.clone());
+        let ways = self.0.ways.read();
+        let Some(ways) = &*ways else { return };
+        let event = Arc::new(event);
+        if self.0.handlers.read().contains_key(&event.kind())
+            && let Err(mpsc::error::TrySendError::Full(_)) = ways.handled.try_send(Arc::clone(&event))
+        {
+            self.0.lost.fetch_add(1, Ordering::Relaxed);
         }
         // Fails when nobody listens.
-        let _ = self.streams.send(event);
+        let _ = ways.streams.send(event);
+    }
+
+    /// No event is raised any more; streams end.
+    pub(crate) fn close(&self) {
+        let ways = self.0.ways.write().take();
+        drop(ways);
     }
 
     pub(crate) fn stream(&self) -> EventStream {
-        EventStream { receiver: receiver(self.streams.subscribe()) }
+        let events = match &*self.0.ways.read() {
+            Some(ways) => ways.streams.subscribe(),
+            // Of a sender that is gone: it ends at once.
+            None => broadcast::channel(1).1,
+        };
+        EventStream { receiver: receiver(events) }
     }
 
     pub(crate) fn on(&self, kind: EventKind, handler: Handler) {
-        self.handlers.write().insert(kind, handler);
+        self.0.handlers.write().insert(kind, handler);
     }
 
     pub(crate) fn off(&self, kind: EventKind) {
-        self.handlers.write().remove(&kind);
+        self.0.handlers.write().remove(&kind);
     }
 
     /// Calls the handlers, one event after the other, until the client is gone.
     pub(crate) async fn dispatch(self, mut waiting: Handled, zim: Weak<Handle>) {
         while let Some(event) = waiting.recv().await {
-            let handler = self.handlers.read().get(&event.kind()).cloned();
-            let (Some(handler), Some(handle)) = (handler, zim.upgrade()) else { continue };
-            let zim = Zim(handle);
-            // An app's mistake in one handler must not silence the others.
-            if std::panic::catch_unwind(AssertUnwindSafe(|| handler(&zim, &event))).is_err() {
-                tracing::error!(event = %event.kind(), "a handler panicked");
+            let Some(zim) = zim.upgrade().map(Zim) else { return };
+            self.handle(&zim, &event);
+            let lost = self.0.lost.swap(0, Ordering::Relaxed);
+            if lost > 0 {
+                let lagged = Lagged(lost);
+                tracing::warn!("{lagged}");
+                let event = ErrorEvent { code: ErrorCode::Failed as i32, message: lagged.to_string() };
+                self.handle(&zim, &Event::Error(event));
             }
+        }
+    }
+
+    fn handle(&self, zim: &Zim, event: &Event) {
+        let Some(handler) = self.0.handlers.read().get(&event.kind()).cloned() else { return };
+        // An app's mistake in one handler must not silence the others.
+        if std::panic::catch_unwind(AssertUnwindSafe(|| handler(zim, event))).is_err() {
+            tracing::error!(event = %event.kind(), "a handler of the app panicked");
         }
     }
 }
@@ -83,7 +120,7 @@ impl Events {
 #[error("{0} events were lost to a reader that was too slow; query what is state")]
 pub struct Lagged(pub u64);
 
-type Receiver = Pin<Box<dyn Stream<Item = Result<Event, Lagged>> + Send>>;
+type Receiver = Pin<Box<dyn Stream<Item = Result<Event, Lagged>> + Send + Sync>>;
 
 /// All events from now on, in order. Ends with the client.
 pub struct EventStream {
@@ -97,7 +134,7 @@ impl std::fmt::Debug for EventStream {
 }
 
 impl EventStream {
-    /// The next event.
+    /// The next event. Nothing is lost when the future is dropped before it is ready.
     pub async fn next(&mut self) -> Option<Result<Event, Lagged>> {
         std::future::poll_fn(|context| self.receiver.as_mut().poll_next(context)).await
     }
@@ -111,10 +148,94 @@ impl Stream for EventStream {
     }
 }
 
-fn receiver(events: broadcast::Receiver<Event>) -> Receiver {
+fn receiver(events: broadcast::Receiver<Arc<Event>>) -> Receiver {
     Box::pin(futures_util::stream::unfold(events, async |mut events| match events.recv().await {
-        Ok(event) => Some((Ok(event), events)),
+        Ok(event) => Some((Ok(Arc::unwrap_or_clone(event)), events)),
         Err(broadcast::error::RecvError::Lagged(lost)) => Some((Err(Lagged(lost)), events)),
         Err(broadcast::error::RecvError::Closed) => None,
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use parking_lot::Mutex;
+    use zim_protocol::TokenWillExpireEvent;
+
+    use super::*;
+    use crate::config::{Config, Trust};
+
+    fn zim() -> Zim {
+        Zim::new(Config::new(1, "127.0.0.1:1").trust(Trust::Fingerprint([0; 32]))).unwrap()
+    }
+
+    fn event(second: i64) -> Event {
+        Event::TokenWillExpire(TokenWillExpireEvent { second })
+    }
+
+    #[tokio::test]
+    async fn a_stream_has_all_events_in_order_and_ends_with_the_client() {
+        let (events, _handled) = Events::new();
+        events.raise(event(0));
+        let mut stream = events.stream();
+        events.raise(event(1));
+        events.raise(event(2));
+        events.close();
+        events.raise(event(3));
+        assert_eq!(stream.next().await, Some(Ok(event(1))));
+        assert_eq!(stream.next().await, Some(Ok(event(2))));
+        assert_eq!(stream.next().await, None);
+        assert_eq!(events.stream().next().await, None);
+    }
+
+    #[tokio::test]
+    async fn a_slow_reader_is_told_how_much_it_missed() {
+        let (events, _handled) = Events::new();
+        let mut stream = events.stream();
+        let raised = i64::try_from(BUFFERED).unwrap() + 10;
+        (0..raised).for_each(|second| events.raise(event(second)));
+        assert_eq!(stream.next().await, Some(Err(Lagged(10))));
+        assert_eq!(stream.next().await, Some(Ok(event(10))));
+    }
+
+    #[tokio::test]
+    async fn handlers_are_called_in_order_and_survive_a_panic() {
+        let zim = zim();
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let (done, all) = tokio::sync::oneshot::channel();
+        let (memory, done) = (Arc::clone(&seen), Mutex::new(Some(done)));
+        zim.on(EventKind::TokenWillExpire, |_, _| panic!("replaced: never called"));
+        zim.on(EventKind::TokenWillExpire, move |_, event| {
+            let Event::TokenWillExpire(TokenWillExpireEvent { second }) = event else { return };
+            memory.lock().push(*second);
+            assert_ne!(*second, 1, "a mistake of the app");
+            if *second == 3 {
+                done.lock().take().unwrap().send(()).unwrap();
+            }
+        });
+        let events = &zim.inner().events;
+        (1..=3).for_each(|second| events.raise(event(second)));
+        all.await.unwrap();
+        assert_eq!(*seen.lock(), [1, 2, 3]);
+        zim.off(EventKind::TokenWillExpire);
+        events.raise(event(4));
+        zim.destroy();
+        zim.closed().await;
+        assert_eq!(*seen.lock(), [1, 2, 3]);
+    }
+
+    #[tokio::test]
+    async fn handlers_that_are_too_slow_are_told() {
+        let zim = zim();
+        let (told, lost) = tokio::sync::oneshot::channel();
+        let told = Mutex::new(Some(told));
+        zim.on(EventKind::TokenWillExpire, |_, _| {});
+        zim.on(EventKind::Error, move |_, event| {
+            let Event::Error(error) = event else { return };
+            told.lock().take().unwrap().send(error.message.clone()).unwrap();
+        });
+        // The handlers' task does not run while this does not wait.
+        let raised = i64::try_from(BUFFERED).unwrap() + 10;
+        (0..raised).for_each(|second| zim.inner().events.raise(event(second)));
+        assert!(lost.await.unwrap().starts_with("10 events were lost"));
+    }
 }

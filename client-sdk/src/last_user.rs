@@ -20,3 +20,33 @@ pub(crate) fn set(config: &Config, user_id: &str) {
         tracing::warn!(%error, file = %file.display(), "an offline login will not know the last user");
     }
 }
+
+/// The account is gone.
+pub(crate) fn forget(config: &Config, user_id: &str) {
+    if let Some(file) = file(config).filter(|_| get(config).as_deref() == Some(user_id)) {
+        // Whoever comes next writes it anew.
+        let _ = std::fs::remove_file(file);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_user_is_kept_for_each_app() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = Config::new(1, "host:1").data_dir(folder.path());
+        assert_eq!(get(&config), None);
+        set(&config, "ann");
+        set(&config, "bob");
+        assert_eq!(get(&config).as_deref(), Some("bob"));
+        assert_eq!(get(&Config::new(2, "host:1").data_dir(folder.path())), None);
+        forget(&config, "ann");
+        assert_eq!(get(&config).as_deref(), Some("bob"));
+        forget(&config, "bob");
+        assert_eq!(get(&config), None);
+        set(&Config::new(1, "host:1"), "ann");
+        assert_eq!(get(&Config::new(1, "host:1")), None);
+    }
+}

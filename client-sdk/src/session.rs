@@ -124,7 +124,7 @@ impl Inner {
         };
         request.validate().map_err(|violation| Error::from(*violation))?;
         // With both, the server looks at the token only when the sign is wrong.
-        if self.config.app_sign.is_empty() {
+        if !self.config.has_app_sign() {
             Token::precheck(&config.token, self.config.clock.now_s())?;
         }
         Ok(request)

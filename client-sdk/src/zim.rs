@@ -7,16 +7,18 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use zim_protocol::wire::VERSION;
 use zim_protocol::{
-    AnyRequest, ConnectionEvent, ConnectionState, ConnectionStateChangedEvent, ErrorCode, Event, EventKind,
+    AnyRequest, ConnectionEvent, ConnectionState, ConnectionStateChangedEvent, Dirty, ErrorCode, Event, EventFrame,
+    EventKind, Hello, LogKind, Push, event_frame,
 };
 
 use crate::config::Config;
-use crate::data::Data;
+use crate::data::{Data, logged_out};
 use crate::error::Error;
 use crate::event::{EventStream, Events};
-use crate::net::{Dialer, Link};
-use crate::session::Active;
+use crate::net::Dialer;
+use crate::session::Login;
 
 /// A client of one app. Cheap to clone; when the last clone is dropped, it stops.
 ///
@@ -33,21 +35,19 @@ pub(crate) struct Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.inner.root.cancel();
-        self.inner.tasks.close();
+        self.inner.stop();
     }
 }
 
 #[derive(Debug)]
 pub(crate) struct Inner {
     pub(crate) config: Config,
-    pub(crate) link: Link,
+    pub(crate) hello: Hello,
     pub(crate) events: Events,
     pub(crate) dialer: Dialer,
-    pub(crate) active: Mutex<Option<Active>>,
-    /// Only one login at a time.
-    pub(crate) logging_in: tokio::sync::Mutex<()>,
-    pub(crate) state: watch::Sender<ConnectionState>,
+    /// The present login, from the call to its last moment.
+    pub(crate) login: Mutex<Option<Arc<Login>>>,
+    state: watch::Sender<ConnectionState>,
     pub(crate) root: CancellationToken,
     pub(crate) tasks: TaskTracker,
     is_destroyed: AtomicBool,
@@ -61,16 +61,28 @@ impl Zim {
     /// # Errors
     /// The settings make no sense, or the server could not be trusted with them.
     pub fn new(config: Config) -> Result<Self, Error> {
+        if tokio::runtime::Handle::try_current().is_err() {
+            let message = "a client needs a tokio runtime; make it within one";
+            return Err(Error::new(ErrorCode::CommonModuleNotInit, message));
+        }
+        if config.app_id == 0 {
+            return Err(Error::new(ErrorCode::CommonModuleInvalidAppId, "0 is no app id"));
+        }
+        let dialer = Dialer::new(&config)?;
         let device_id = crate::device::id(config.folder())?;
-        let dialer = Dialer::new(&config, device_id)?;
+        let hello = Hello {
+            versions: vec![VERSION],
+            sdk_version: Self::get_version().to_owned(),
+            platform: config.platform as i32,
+            device_id: device_id.to_vec().into(),
+        };
         let (events, handled) = Events::new();
         let inner = Arc::new(Inner {
-            link: Link::new(config.request_timeout_ms),
             events: events.clone(),
+            hello,
             dialer,
             config,
-            active: Mutex::default(),
-            logging_in: tokio::sync::Mutex::default(),
+            login: Mutex::default(),
             state: watch::Sender::new(ConnectionState::Disconnected),
             root: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -109,8 +121,9 @@ impl Zim {
         env!("CARGO_PKG_VERSION")
     }
 
-    /// Ends the client (reference: `destroy`): no call works any more, no event is raised. [`Zim::closed`] waits until its
-    /// tasks are over and its database is closed.
+    /// Ends the client (reference: `destroy`): no call works any more, no event is raised, streams of events end. It does not
+    /// log out: the server sees this device go offline. [`Zim::closed`] waits until the tasks are over and the database is
+    /// closed.
     pub fn destroy(&self) {
         {
             let mut instance = INSTANCE.lock();
@@ -119,15 +132,15 @@ impl Zim {
             }
         }
         self.inner().is_destroyed.store(true, Ordering::Release);
-        self.inner().root.cancel();
-        self.inner().tasks.close();
+        self.inner().stop();
     }
 
     /// Waits until a destroyed client has ended.
     pub async fn closed(&self) {
-        self.inner().root.cancelled().await;
-        self.inner().tasks.wait().await;
-        self.inner().dialer.close().await;
+        let inner = self.inner();
+        inner.root.cancelled().await;
+        inner.tasks.wait().await;
+        inner.dialer.close().await;
     }
 
     /// All events from now on, in order. A reader that is too slow is told how many it missed; it never slows the client.
@@ -151,26 +164,33 @@ impl Zim {
         *self.inner().state.borrow()
     }
 
-    /// Who is logged in.
+    /// Who is logged in, by an offline login as well.
     pub fn user_id(&self) -> Option<String> {
-        self.inner().active.lock().as_ref().map(|active| active.user_id.clone())
+        self.logged_in().ok().map(|login| login.user_id.clone())
     }
 
-    /// Calls any method of the wire by its path, with the reference's names: `"Message/SendMessage"`. For tools: the local
-    /// database knows nothing of it.
+    /// Calls any method of the wire by its path, with the reference's names: `"Message/SendMessage"`. For tools. What it
+    /// changes comes back as it does to the user's other devices.
     ///
     /// # Errors
-    /// No such method, a value over its limit, or the server's refusal.
+    /// Nobody is logged in, no such method, a value over its limit, or the server's refusal.
     pub async fn call_json(&self, path: &str, request: serde_json::Value) -> Result<serde_json::Value, Error> {
-        self.data()?;
+        let login = self.logged_in()?;
         let method = zim_protocol::method(path).ok_or_else(|| {
             Error::new(ErrorCode::CommonModuleUnsupportedRequest, format!("there is no method {path:?}"))
         })?;
+        if method.service == "Session" {
+            let message = "logging in and out, and renewing a token, are methods of the client itself";
+            return Err(Error::new(ErrorCode::CommonModuleUnsupportedRequest, message));
+        }
         let request = AnyRequest::from_json(method, request).map_err(|error| {
             Error::new(ErrorCode::CommonModuleParamsInvalid, format!("{} cannot be read: {error}", method.request))
         })?;
         request.validate().map_err(|violation| Error::from(*violation))?;
-        let (payload, _) = self.inner().link.send(method, request.encode().into()).await?;
+        let (payload, pushes) = login.link.send(method, request.encode().into()).await?;
+        if let (false, Some(data)) = (pushes.is_empty(), login.data()) {
+            data.event_frame(EventFrame { frame: Some(event_frame::Frame::Dirty(dirty(pushes))) }).await;
+        }
         zim_protocol::response_to_json(method, &payload)
             .map_err(|error| Error::new(ErrorCode::NetworkModuleRspProtoParseError, error.to_string()))
     }
@@ -179,18 +199,42 @@ impl Zim {
         &self.0.inner
     }
 
+    /// The login through which calls may be made.
+    pub(crate) fn logged_in(&self) -> Result<Arc<Login>, Error> {
+        self.inner().alive()?;
+        let login = self.inner().login.lock().clone();
+        login.filter(|login| login.data().is_some()).ok_or_else(logged_out)
+    }
+
     /// The data of whoever is logged in.
     pub(crate) fn data(&self) -> Result<Arc<Data>, Error> {
         self.inner().alive()?;
-        let active = self.inner().active.lock();
-        active
-            .as_ref()
-            .map(|active| Arc::clone(&active.data))
-            .ok_or_else(|| Error::new(ErrorCode::NetworkModuleUserIsNotLogged, "nobody is logged in; call login first"))
+        let login = self.inner().login.lock().clone();
+        login.and_then(|login| login.data()).ok_or_else(logged_out)
     }
 }
 
+/// The logs that pushes move. Their entries of one's own messages say nothing, because the client that sent them has the
+/// words; here nobody has, so that the logs are pulled.
+fn dirty(pushes: Vec<Push>) -> Dirty {
+    let mut dirty = Dirty::default();
+    for push in pushes {
+        match push.log() {
+            LogKind::Feed => dirty.feed = true,
+            _ => dirty.conversations.extend(push.conversation),
+        }
+    }
+    dirty
+}
+
 impl Inner {
+    /// Everything ends, at once and in the background.
+    fn stop(&self) {
+        self.events.close();
+        self.root.cancel();
+        self.tasks.close();
+    }
+
     pub(crate) fn alive(&self) -> Result<(), Error> {
         if self.is_destroyed.load(Ordering::Acquire) {
             return Err(Error::new(ErrorCode::CommonModuleNotInit, "this client was destroyed; create a new one"));
@@ -201,9 +245,6 @@ impl Inner {
     /// Moves to a state and tells the app.
     pub(crate) fn enter(&self, state: ConnectionState, event: ConnectionEvent) {
         self.state.send_replace(state);
-        if self.is_destroyed.load(Ordering::Acquire) {
-            return;
-        }
         let changed =
             ConnectionStateChangedEvent { state: state as i32, event: event as i32, extended_data: String::new() };
         self.events.raise(Event::ConnectionStateChanged(changed));

@@ -103,7 +103,7 @@ CREATE UNIQUE INDEX message_seq ON message (conversation, seq);
 
 CREATE INDEX message_key ON message (conversation, key_hi);
 
--- The log of changes of a conversation; `detail` is the body of the entry, `subject` the message it is about.
+-- The log of changes of a conversation; `subject` says what the change is about, by its kind.
 CREATE TABLE change (
     conversation BIGINT NOT NULL,
     rev BIGINT NOT NULL,
@@ -111,7 +111,6 @@ CREATE TABLE change (
     actor BIGINT NOT NULL,
     at BIGINT NOT NULL,
     subject BIGINT NOT NULL,
-    detail BYTEA NOT NULL,
     PRIMARY KEY (conversation, rev)
 );
 

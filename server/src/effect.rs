@@ -23,6 +23,15 @@ pub enum Effect {
         /// The session that caused it: its response carries the entry.
         cause: SessionKey,
     },
+    /// The log of changes of a conversation grew by one.
+    Change {
+        /// Who is told.
+        audience: Audience,
+        /// The entry, with its position.
+        entry: Box<zim_protocol::ChangeEntry>,
+        /// The session that caused it: its response carries the entry.
+        cause: SessionKey,
+    },
     /// A login was pushed out by a newer one, or ended by the operator.
     Kicked {
         /// Whose login.

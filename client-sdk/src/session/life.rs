@@ -131,7 +131,8 @@ impl Life {
             let ends_at_s = zim_protocol::token::Token::expiry(&self.login.token()).unwrap_or(0);
             let ends_at_s = if self.inner.config.has_app_sign() { 0 } else { ends_at_s };
             self.login.set_token_end(ends_at_s.saturating_mul(1_000));
-            self.login.set_good(data);
+            self.login.admit(data);
+            self.login.set_good();
         }
         tokio::select! {
             biased;
@@ -321,9 +322,10 @@ impl Life {
             return;
         }
         self.login.link.set_logged_in();
-        self.login.set_good(data);
+        self.login.admit(data);
         self.inner.enter(ConnectionState::Connected, ConnectionEvent::Success);
         data.connected(result, &welcome).await;
+        self.login.set_good();
     }
 
     /// Moves the connection to each new network.
@@ -352,9 +354,10 @@ impl Life {
                 clock.sleep_until(at).await;
             };
             tokio::select! {
-                () = end => return,
-                // A new token; the sender lives as long as this.
+                biased;
+                // A new token that came in time, even if this looks late. The sender lives as long as this.
                 _ = ends_at.changed() => {}
+                () = end => return,
             }
         }
     }

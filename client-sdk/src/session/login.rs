@@ -61,8 +61,8 @@ impl Login {
 
     /// The app's wish that it ends: calls fail from now on.
     pub(crate) fn leave(&self) {
-        self.data.lock().take();
         self.leaving.cancel();
+        self.data.lock().take();
     }
 
     /// Whether the app wished that it ends.
@@ -104,12 +104,16 @@ impl Login {
     }
 
     /// Calls may be made from now on.
-    pub(super) fn set_good(&self, data: &Arc<Data>) {
+    pub(super) fn admit(&self, data: &Arc<Data>) {
         let mut slot = self.data.lock();
+        // `leave` cancels first and looks into the slot then: it cannot miss what is put here.
         if !self.is_leaving() {
             *slot = Some(Arc::clone(data));
         }
-        drop(slot);
+    }
+
+    /// Those who wait for the login may go on.
+    pub(super) fn set_good(&self) {
         self.phase.send_replace(Phase::Good);
     }
 

@@ -597,5 +597,6 @@ async fn login_with_a_hello_of_no_known_version_closes_the_connection() {
     let mut raw = world.raw().await;
     raw.write([zim_protocol::client_frame::Frame::Hello(zim_protocol::Hello { versions: vec![77], ..hello(1) })]).await;
     assert_eq!(raw.closed().await, zim_protocol::wire::CloseCode::Version);
+    raw.end().await;
     world.end().await;
 }

@@ -19,7 +19,7 @@ mod row;
 mod session;
 mod sqlite;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod tx;
 mod value;
 mod worker;

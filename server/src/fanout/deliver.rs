@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use zim_protocol::{
-    ConversationRef, ConversationType, EventFrame, FeedEntry, LogKind, MessageEntry, Push, SessionEndReason, Transient,
-    event_frame::Frame, frame::encode_frame,
+    ChangeEntry, ConversationRef, ConversationType, EventFrame, FeedEntry, LogKind, MessageEntry, Push,
+    SessionEndReason, Transient, event_frame::Frame, frame::encode_frame,
 };
 
 use super::{Fanout, LogRef};
@@ -44,6 +44,18 @@ pub(crate) fn message_push(messages: Vec<MessageEntry>, conversation: Conversati
     }
 }
 
+/// The push of one change of a conversation.
+pub(crate) fn change_push(entry: ChangeEntry, conversation: ConversationRef) -> Push {
+    Push {
+        log: LogKind::Changes as i32,
+        conversation: Some(conversation),
+        from: entry.rev,
+        to: entry.rev,
+        changes: vec![entry],
+        ..Push::default()
+    }
+}
+
 /// A run of messages for a session: what it sent itself comes without content.
 fn run_push(run: &[Arc<MessageEffect>], conversation: ConversationRef, cause: Option<SessionKey>) -> Push {
     message_push(run.iter().map(|message| message.entry(cause != Some(message.cause))).collect(), conversation)
@@ -64,6 +76,7 @@ impl Fanout {
             match effect {
                 Effect::Message(message) => messages.push(message),
                 Effect::Feed { user, pos, entry, cause } => self.feed(user, pos, *entry, cause),
+                Effect::Change { audience, entry, cause } => self.change(&audience, &entry, cause),
                 Effect::Kicked { user, session } => self.kick(user, session),
             }
         }
@@ -105,6 +118,27 @@ impl Fanout {
                 shared.get_or_insert_with(|| encode(Frame::Push(run_push(run, conversation.clone(), None)))).clone()
             };
             session.queue.push(frame, &log);
+        }
+    }
+
+    fn change(&self, audience: &Audience, entry: &ChangeEntry, cause: SessionKey) {
+        match audience {
+            Audience::Peers([one, two]) => {
+                for (user, name) in [(one.0, &two.1), (two.0, &one.1)] {
+                    let sessions = self.sessions(user);
+                    if sessions.is_empty() {
+                        continue;
+                    }
+                    let conversation = ConversationRef { r#type: ConversationType::Peer as i32, id: name.to_string() };
+                    let log = LogRef::Conversation(conversation.clone());
+                    let frame = encode(Frame::Push(change_push(entry.clone(), conversation)));
+                    for session in sessions {
+                        if session.identity().is_some_and(|identity| identity.session != cause) {
+                            session.queue.push(frame.clone(), &log);
+                        }
+                    }
+                }
+            }
         }
     }
 

@@ -2,10 +2,14 @@
 //! transaction that commits, so that "from here to there" says exactly what somebody has not seen.
 
 mod append;
+mod change;
 mod feed;
 mod read;
 pub mod rules;
+#[cfg(test)]
+mod tests;
 
 pub use self::append::{Send, Sent};
+pub use self::change::{ChangeKind, append as append_change, changes};
 pub use self::feed::{FeedKind, append as append_feed, full_info, head as feed_head, page as feed_page, read_mark};
 pub use self::read::{Direction, Member, around, member, messages, messages_at};

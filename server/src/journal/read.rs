@@ -3,15 +3,15 @@
 use bytes::Bytes;
 use zim_protocol::MessageEntry;
 
-use super::rules::{Base, Extent, Stay, end_of_stay, visible};
+use super::rules::{Base, Extent, Stay, end_of_stay, is_visible, visible};
 use crate::db::{Row, Tx, params};
 use crate::error::Error;
 use crate::key::{ConversationKey, Scrambler, UserKey};
 
 /// Rows fetched at once; a page of small messages takes a few rounds, one of large messages no more memory than needed.
-const ROWS: i64 = 64;
+pub(super) const ROWS: i64 = 64;
 
-const COLUMNS: &str = "m.seq, m.n, m.id, a.name, m.ts, m.kind, m.flags, m.key_hi, m.key_lo, m.body";
+pub(super) const COLUMNS: &str = "m.seq, m.n, m.id, a.name, m.ts, m.kind, m.flags, m.key_hi, m.key_lo, m.body";
 
 /// A member's view of a conversation.
 #[derive(Clone, Copy, Debug)]
@@ -83,7 +83,7 @@ pub async fn member(tx: &mut Tx<'_>, conversation: ConversationKey, user: UserKe
     }))
 }
 
-fn entry(row: &Row, scrambler: &Scrambler) -> Result<MessageEntry, Error> {
+pub(super) fn entry(row: &Row, scrambler: &Scrambler) -> Result<MessageEntry, Error> {
     let mut key = Vec::with_capacity(16);
     key.extend_from_slice(&row.get::<i64>(7)?.to_be_bytes());
     key.extend_from_slice(&row.get::<i64>(8)?.to_be_bytes());
@@ -212,7 +212,7 @@ pub async fn messages_at(
     windows: &[(i64, i64)],
     seqs: &[i64],
 ) -> Result<Vec<MessageEntry>, Error> {
-    let seqs = seqs.iter().copied().filter(|seq| windows.iter().any(|(after, through)| seq > after && seq <= through));
+    let seqs = seqs.iter().copied().filter(|seq| is_visible(windows, *seq));
     let (list, mut params) = tx.dialect().in_list(seqs, 2);
     params.insert(0, conversation.into());
     let sql = format!(

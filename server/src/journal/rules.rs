@@ -53,6 +53,11 @@ pub fn visible(stays: &[Stay], extent: Extent, cleared: i64) -> Vec<(i64, i64)> 
     merged
 }
 
+/// Whether a position lies in one of the `(after, through)` pairs of [`visible`].
+pub fn is_visible(windows: &[(i64, i64)], position: i64) -> bool {
+    windows.iter().any(|(after, through)| position > *after && position <= *through)
+}
+
 /// Where a member's counting begins.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Base {

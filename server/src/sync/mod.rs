@@ -68,6 +68,7 @@ impl SyncService for App {
         let conversation = self.named(app, user, request.conversation).await?;
         let scrambler = Arc::clone(&self.tenants.of(app)?.scrambler);
         let after = i64::try_from(request.after_seq).unwrap_or(i64::MAX);
+        let after_rev = i64::try_from(request.after_rev).unwrap_or(i64::MAX);
         let max_bytes = match request.bytes {
             0 => PAGE_BYTES,
             bytes => (bytes as usize).min(PAGE_BYTES),
@@ -76,18 +77,29 @@ impl SyncService for App {
             .read(async move |tx| {
                 let member = seen_by(tx, conversation, user).await?;
                 let (end_seq, end_rev) = (member.end_seq(), member.end_rev());
-                let mut page = Page {
-                    end_seq: end_seq.unsigned_abs(),
-                    end_rev: end_rev.unsigned_abs(),
-                    through_rev: end_rev.unsigned_abs(),
-                    ..Page::default()
-                };
+                let mut page =
+                    Page { end_seq: end_seq.unsigned_abs(), end_rev: end_rev.unsigned_abs(), ..Page::default() };
                 // Below the floor there is nothing to pull: what the client holds of it may be more than we do. But the cursor
                 // never passes what the member may know of, even if less than that is kept.
                 page.reset = after < member.extent.floor;
                 let mut position = after.max(member.extent.floor).min(end_seq);
                 let mut left = max_bytes;
-                for (begin, end) in member.windows() {
+                let windows = member.windows();
+                let span = (after_rev.min(end_rev), end_rev);
+                match journal::changes(tx, conversation, &scrambler, &windows, span, left).await? {
+                    Some((changes, through)) => {
+                        let used: usize = changes.iter().map(prost::Message::encoded_len).sum();
+                        left = left.saturating_sub(used);
+                        page.changes = changes;
+                        page.through_rev = through.unsigned_abs();
+                    }
+                    // So far behind, what is held is worth less than what it costs to bring it up to date.
+                    None => {
+                        page.reset = true;
+                        page.through_rev = end_rev.unsigned_abs();
+                    }
+                }
+                for (begin, end) in windows {
                     if end <= position {
                         continue;
                     }

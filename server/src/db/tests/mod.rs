@@ -7,7 +7,7 @@ mod on_postgres;
 mod on_sqlite;
 #[path = "../../../../integration-tests/src/postgres.rs"]
 #[expect(unreachable_pub, dead_code, reason = "the module belongs to the integration tests")]
-mod postgres;
+pub(crate) mod postgres;
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};

@@ -1,0 +1,173 @@
+//! The logs on both databases: dense, complete, and seen by nobody who may not.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use zim_protocol::{ConversationRef, Message, MessageFlag, change_entry};
+
+use super::*;
+use crate::db::tests::postgres::Cluster;
+use crate::db::{Database, Db, DbConfig, Locks, Tx, params};
+use crate::effect::{Audience, Effect};
+use crate::key::{AppKey, ConversationKey, Scrambler, SessionKey, UserKey};
+
+const ANN: UserKey = UserKey(1);
+const BOB: UserKey = UserKey(2);
+const CHAT: ConversationKey = ConversationKey(64);
+
+struct House {
+    db: Db<Send>,
+    scrambler: Arc<Scrambler>,
+    told: Arc<Mutex<Vec<Effect>>>,
+}
+
+impl House {
+    async fn open(database: Database) -> Self {
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let sink = Arc::clone(&told);
+        let db = Db::open(DbConfig::new(database), move |effects| sink.lock().extend(effects)).await.unwrap();
+        db.submit(0, Locks::none(), async |tx: &mut Tx<'_>| {
+            tx.execute("INSERT INTO app (id, name, app_sign, server_secret, created_at) VALUES (7, '', '', '', 0)", &[]).await?;
+            for (user, name) in [(ANN, "ann"), (BOB, "bob")] {
+                tx.execute(
+                    "INSERT INTO account (id, app, name, pos, user_name, avatar_url, extended_data, created_at) \
+                     VALUES ($1, 7, $2, 0, '', '', '', 0)",
+                    &params![user, name],
+                )
+                .await?;
+            }
+            tx.execute(
+                "INSERT INTO conversation (id, app, type, name, seq, n, rev, last_ts, touched, floor_seq, floor_n, floor_rev) \
+                 VALUES ($1, 7, 0, '1:2', 0, 0, 0, 0, 0, 0, 0, 0)",
+                &params![CHAT],
+            )
+            .await?;
+            for (user, peer) in [(ANN, BOB), (BOB, ANN)] {
+                tx.execute(
+                    "INSERT INTO member (conversation, account, peer, from_seq, from_rev, cleared_seq, read_seq, base_seq, \
+                     base_n, base_sent, sent, deducted) VALUES ($1, $2, $3, 1, 1, 0, 0, 0, 0, 0, 0, 0)",
+                    &params![CHAT, user, peer],
+                )
+                .await?;
+            }
+            Ok(())
+        })
+        .await
+        .unwrap();
+        Self { db, scrambler: Arc::new(Scrambler::new(b"secret", AppKey(7))), told }
+    }
+
+    fn message(&self, id: i64, key: u8, text: &str) -> Send {
+        Send {
+            app: AppKey(7),
+            scrambler: Arc::clone(&self.scrambler),
+            conversation: CHAT,
+            audience: Audience::Peers([(ANN, "ann".into()), (BOB, "bob".into())]),
+            sender: ANN,
+            sender_name: "ann".into(),
+            session: SessionKey(5),
+            id,
+            key: [key; 16],
+            hash: text.len() as i64,
+            now: 1_000 + id,
+            kind: 1,
+            flags: MessageFlag::Counted as u32,
+            body: prost::Message::encode_to_vec(&Message::text(text)).into(),
+        }
+    }
+
+    async fn change(&self, subject: i64) -> i64 {
+        self.db
+            .submit(0, Locks::conversation(CHAT.0), async move |tx: &mut Tx<'_>| {
+                append_change(tx, CHAT, (ChangeKind::Message, subject), BOB, 5_000).await
+            })
+            .await
+            .unwrap()
+    }
+
+    async fn changes(
+        &self,
+        windows: Vec<(i64, i64)>,
+        span: (i64, i64),
+        bytes: usize,
+    ) -> Option<(Vec<zim_protocol::ChangeEntry>, i64)> {
+        let scrambler = Arc::clone(&self.scrambler);
+        self.db
+            .read(async move |tx: &mut Tx<'_>| changes(tx, CHAT, &scrambler, &windows, span, bytes).await)
+            .await
+            .unwrap()
+    }
+}
+
+async fn everything(database: Database) {
+    let house = House::open(database).await;
+    let sent: Vec<_> = (1..=5).map(|id| house.db.submit_bulk(house.message(id, 10 + id as u8, "hi"))).collect();
+    let mut seqs = Vec::new();
+    for sent in sent {
+        seqs.push(sent.await.unwrap().seq);
+    }
+    assert_eq!(seqs, [1, 2, 3, 4, 5]);
+
+    // The same key and body: the first answer. The same key, another body: an error, and the neighbour is stored.
+    let again = house.db.submit_bulk(house.message(6, 11, "hi"));
+    let other = house.db.submit_bulk(house.message(7, 12, "something else"));
+    let new = house.db.submit_bulk(house.message(8, 20, "hi"));
+    assert_eq!(again.await.unwrap().seq, 1);
+    assert!(other.await.is_err());
+    assert_eq!(new.await.unwrap().seq, 6);
+    let told: Vec<i64> =
+        house.told.lock().iter().map(|effect| if let Effect::Message(it) = effect { it.seq } else { 0 }).collect();
+    assert_eq!(told, [1, 2, 3, 4, 5, 6]);
+
+    // Pages are limited in bytes and say how far they go.
+    let scrambler = Arc::clone(&house.scrambler);
+    let (some, through) =
+        house.db.read(async move |tx: &mut Tx<'_>| messages(tx, CHAT, &scrambler, (1, 6), 130).await).await.unwrap();
+    assert_eq!(through, some.last().unwrap().seq as i64);
+    assert!(some.len() < 5 && some[0].seq == 2, "{some:?}");
+
+    // Changes are dense, resolved to the present row, and blank where the message is not for this member.
+    assert_eq!((house.change(2).await, house.change(4).await, house.change(99).await), (1, 2, 3));
+    let (all, through) = house.changes(vec![(0, 3)], (0, 3), 1 << 20).await.unwrap();
+    assert_eq!((all.len(), through), (3, 3));
+    let subjects: Vec<_> = all
+        .iter()
+        .map(|entry| entry.detail.as_ref().map(|change_entry::Detail::Message(message)| message.seq))
+        .collect();
+    assert_eq!(subjects, [Some(2), None, None]);
+    assert_eq!((all[0].rev, all[0].actor.as_str(), all[0].at), (1, "bob", 5_000));
+    let (one, through) = house.changes(vec![(0, 6)], (0, 3), 1).await.unwrap();
+    assert_eq!((one.len(), through), (1, 1));
+    assert!(house.changes(vec![], (0, 1_001), 1).await.is_none());
+    assert!(house.changes(vec![], (3, 1_003), 1).await.is_some());
+
+    // Reading moves the mark and the base, forward only.
+    let read = async |seen: i64| {
+        house
+            .db
+            .submit(0, Locks::conversation(CHAT.0).and_user(BOB.0), async move |tx: &mut Tx<'_>| {
+                let name = ConversationRef { r#type: 0, id: "ann".into() };
+                let mark = read_mark(tx, CHAT, BOB, name, seen).await?;
+                let member = member(tx, CHAT, BOB).await?.unwrap();
+                Ok((mark.map(|mark| mark.read_seq), rules::unread(member.n, member.base, member.sent, member.deducted)))
+            })
+            .await
+            .unwrap()
+    };
+    assert_eq!(read(4).await, (Some(4), 2));
+    assert_eq!(read(2).await, (None, 2));
+    assert_eq!(read(0).await, (Some(6), 0));
+    house.db.close().await;
+}
+
+#[tokio::test]
+async fn the_logs_hold_on_sqlite() {
+    let dir = tempfile::tempdir().unwrap();
+    everything(Database::Sqlite(dir.path().join("test.db"))).await;
+}
+
+#[tokio::test]
+async fn the_logs_hold_on_postgresql() {
+    let cluster = Cluster::start().unwrap();
+    everything(Database::Postgres(cluster.create_database("journal").unwrap())).await;
+}
