@@ -97,10 +97,38 @@ impl From<zim_protocol::token::TokenError> for Error {
     }
 }
 
+/// What to do about an error, where the sentence alone does not say it.
+fn advice(code: ErrorCode) -> Option<&'static str> {
+    Some(match code {
+        ErrorCode::CommonModuleTriggerServerFrequencyLimit | ErrorCode::CommonModuleUserInfoQueriedLimit => {
+            "wait a moment"
+        }
+        ErrorCode::CommonModuleImServerError => "the server's log says more",
+        ErrorCode::CommonModuleImServerDisconnect | ErrorCode::CommonModuleImDatabaseError => "try again in a moment",
+        ErrorCode::CommonModuleInvalidAppId => "take the app id from the server's operator",
+        ErrorCode::NetworkModuleTokenInvalid => {
+            "get a token for this app and user from your own back end, or use the app sign of this app"
+        }
+        ErrorCode::NetworkModuleTokenVersionError => "make tokens of version 04",
+        ErrorCode::NetworkModuleTokenExpired | ErrorCode::NetworkModuleTokenTimeIsTooShort => {
+            "get a new token from your own back end"
+        }
+        ErrorCode::NetworkModuleRequestTimeout | ErrorCode::NetworkModuleNetworkError => {
+            "see whether the server runs and is reached at this address, by UDP"
+        }
+        ErrorCode::NetworkModuleUserIsNotLogged => "call login first",
+        ErrorCode::NetworkModuleUserIdError => "log in with a connection once",
+        _ => return None,
+    })
+}
+
+/// The code, its name, what went wrong, and what to do about it.
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = ErrorCode::try_from(self.0.code).map_or("", ErrorCode::reference_name);
-        write!(f, "{} {name}: {}", self.0.code, self.0.message)
+        let known = ErrorCode::try_from(self.0.code);
+        let name = known.map_or("", ErrorCode::reference_name);
+        write!(f, "{} {name}: {}", self.0.code, self.0.message)?;
+        known.ok().and_then(advice).map_or(Ok(()), |advice| write!(f, " ({advice})"))
     }
 }
 
@@ -130,6 +158,9 @@ mod tests {
         let error = Error::new(ErrorCode::MessageModuleTargetDoesNotExist, "there is nobody named bob");
         assert_eq!(error.to_string(), "6000204 MessageModuleTargetDoesNotExist: there is nobody named bob");
         assert!(!error.is_retryable());
+        let error = Error::new(ErrorCode::NetworkModuleTokenExpired, "the token has expired");
+        let said = "6000106 NetworkModuleTokenExpired: the token has expired (get a new token from your own back end)";
+        assert_eq!(error.to_string(), said);
     }
 
     #[test]

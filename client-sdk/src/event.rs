@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 
-use futures_util::Stream;
+use futures_util::{Stream, StreamExt};
 use parking_lot::RwLock;
 use tokio::sync::{broadcast, mpsc};
 use zim_protocol::{ErrorCode, ErrorEvent, Event, EventKind};
@@ -149,11 +149,13 @@ impl Stream for EventStream {
 }
 
 fn receiver(events: broadcast::Receiver<Arc<Event>>) -> Receiver {
-    Box::pin(futures_util::stream::unfold(events, async |mut events| match events.recv().await {
+    let events = futures_util::stream::unfold(events, async |mut events| match events.recv().await {
         Ok(event) => Some((Ok(Arc::unwrap_or_clone(event)), events)),
         Err(broadcast::error::RecvError::Lagged(lost)) => Some((Err(Lagged(lost)), events)),
         Err(broadcast::error::RecvError::Closed) => None,
-    }))
+    });
+    // A reader may ask again after the end.
+    Box::pin(events.fuse())
 }
 
 #[cfg(test)]
@@ -183,6 +185,8 @@ mod tests {
         events.raise(event(3));
         assert_eq!(stream.next().await, Some(Ok(event(1))));
         assert_eq!(stream.next().await, Some(Ok(event(2))));
+        assert_eq!(stream.next().await, None);
+        assert_eq!(stream.next().await, None);
         assert_eq!(stream.next().await, None);
         assert_eq!(events.stream().next().await, None);
     }

@@ -130,3 +130,6 @@ impl Inner {
         Ok(request)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -164,6 +164,13 @@ impl Zim {
         *self.inner().state.borrow()
     }
 
+    /// Tells the client that the network is another one: it goes on over a new socket at once, or connects at once. Not in the
+    /// reference, and needed by no app: the client notices within seconds by itself. The system of a phone tells its apps
+    /// earlier.
+    pub fn network_changed(&self) {
+        self.inner().dialer.tell_network_changed();
+    }
+
     /// Who is logged in, by an offline login as well.
     pub fn user_id(&self) -> Option<String> {
         self.logged_in().ok().map(|login| login.user_id.clone())

@@ -5,11 +5,12 @@ use std::ops::Deref;
 use std::path::Path;
 use std::sync::Arc;
 
+use futures_util::FutureExt;
 use parking_lot::Mutex;
 use tempfile::TempDir;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use zim_client_sdk::{MessageSendNotification, Zim};
+use zim_client_sdk::{EventStream, MessageSendNotification, Zim};
 use zim_protocol::message::Body;
 use zim_protocol::{
     Conversation, ConversationFilterOption, ConversationQueryConfig, ConversationSyncState,
@@ -36,6 +37,23 @@ impl Home {
     }
 }
 
+/// Events on their way into the memory.
+#[derive(Debug)]
+struct Recording {
+    events: EventStream,
+    seen: watch::Sender<Vec<Event>>,
+}
+
+impl Recording {
+    /// Records the next event; false when there is none any more.
+    async fn next(&mut self) -> bool {
+        let Some(event) = self.events.next().await else { return false };
+        let event = event.expect("the recorder was too slow for the events");
+        self.seen.send_modify(|seen| seen.push(event));
+        true
+    }
+}
+
 /// A client; everything that [`Zim`] does, it does.
 #[derive(Debug)]
 pub struct Device {
@@ -43,6 +61,7 @@ pub struct Device {
     home: Home,
     seen: watch::Receiver<Vec<Event>>,
     taken: Mutex<HashMap<EventKind, usize>>,
+    stream: Arc<tokio::sync::Mutex<Recording>>,
     recorder: JoinHandle<()>,
 }
 
@@ -63,14 +82,12 @@ impl Drop for Device {
 impl Device {
     pub(crate) fn new(zim: Zim, home: Home) -> Self {
         let (sender, seen) = watch::channel(Vec::new());
-        let mut events = zim.events();
-        let recorder = tokio::spawn(async move {
-            while let Some(event) = events.next().await {
-                let event = event.expect("the recorder was too slow for the events");
-                sender.send_modify(|seen| seen.push(event));
-            }
+        let stream = Arc::new(tokio::sync::Mutex::new(Recording { events: zim.events(), seen: sender }));
+        let recorder = tokio::spawn({
+            let stream = Arc::clone(&stream);
+            async move { while stream.lock().await.next().await {} }
         });
-        Self { zim, home, seen, taken: Mutex::default(), recorder }
+        Self { zim, home, seen, taken: Mutex::default(), stream, recorder }
     }
 
     /// A client with these settings whose local database is in `home`; for tests that are without a `World`.
@@ -83,10 +100,13 @@ impl Device {
         self.recorder.abort_handle()
     }
 
-    /// Ends the client and waits until it has ended.
+    /// Ends the client, waits until it has ended, and records what it raised to its end.
     pub async fn quit(&self) {
         self.zim.destroy();
         soon(self.zim.closed()).await;
+        self.recorder.abort();
+        let mut stream = soon(self.stream.lock()).await;
+        while stream.next().now_or_never() == Some(true) {}
     }
 
     /// Where its local database is.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::net::UdpSocket;
-use tokio::task::JoinHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 
 use crate::random::Random;
 
@@ -72,6 +72,10 @@ impl Link {
         let state = Arc::new(Mutex::new(state));
         let task = tokio::spawn(relay(front, Arc::clone(&state)));
         Self { address, state, task }
+    }
+
+    pub(crate) fn task(&self) -> AbortHandle {
+        self.task.abort_handle()
     }
 
     /// What a client connects to.

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use parking_lot::Mutex;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -63,7 +64,8 @@ pub struct World {
     settings: Config,
     data: TempDir,
     clients: Mutex<Vec<Zim>>,
-    recorders: Mutex<Vec<AbortHandle>>,
+    /// Of the test itself: what records events, and links.
+    tasks: Mutex<Vec<AbortHandle>>,
     errors: Errors,
     tasks_before: usize,
     is_ended: bool,
@@ -100,7 +102,7 @@ impl World {
             settings,
             data,
             clients: Mutex::default(),
-            recorders: Mutex::default(),
+            tasks: Mutex::default(),
             errors,
             tasks_before,
             is_ended: false,
@@ -192,7 +194,7 @@ impl World {
         let zim = Zim::new(config).expect("a client");
         self.clients.lock().push(zim.clone());
         let device = Device::new(zim, home);
-        self.recorders.lock().push(device.recorder());
+        self.tasks.lock().push(device.recorder());
         device
     }
 
@@ -226,7 +228,9 @@ impl World {
 
     /// A link to this server.
     pub async fn link(&self, seed: u64) -> Link {
-        Link::to(self.address(), seed).await
+        let link = Link::to(self.address(), seed).await;
+        self.tasks.lock().push(link.task());
+        link
     }
 
     /// A connection that has said nothing.
@@ -309,16 +313,15 @@ impl World {
     pub async fn end(mut self) {
         self.is_ended = true;
         let clients = std::mem::take(&mut *self.clients.lock());
-        for client in &clients {
-            client.destroy();
-            soon(client.closed()).await;
-        }
-        for recorder in self.recorders.lock().drain(..) {
-            recorder.abort();
-        }
+        clients.iter().for_each(Zim::destroy);
+        // Each says goodbye and waits a moment for the answer: all at once.
+        soon(join_all(clients.iter().map(Zim::closed))).await;
         drop(clients);
         if self.server.is_some() {
             self.stop_server().await;
+        }
+        for task in self.tasks.lock().drain(..) {
+            task.abort();
         }
         let errors = self.errors.take();
         assert!(errors.is_empty(), "logged as errors: {errors:#?}");

@@ -27,6 +27,8 @@ pub(super) struct World {
     pub(super) is_online: bool,
     /// This many answers to sends are lost after the message was stored.
     pub(super) lose: usize,
+    /// This many pulls are a call too many.
+    pub(super) limit_pulls: usize,
     pub(super) calls: Vec<&'static str>,
     pub(super) events: Vec<Event>,
     pub(super) epoch: u8,
@@ -82,6 +84,10 @@ impl World {
             return Err(lost());
         }
         self.calls.push(path);
+        if path == "Sync/Pull" && self.limit_pulls > 0 {
+            self.limit_pulls -= 1;
+            return Err(Error::new(ErrorCode::CommonModuleTriggerServerFrequencyLimit, "too many"));
+        }
         match path {
             "Message/SendMessage" => self.send(SendMessageRequest::decode(bytes).unwrap()),
             "Sync/Sync" => Ok((self.sync(&SyncRequest::decode(bytes).unwrap()).encode_to_vec(), Vec::new())),

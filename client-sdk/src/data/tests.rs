@@ -400,3 +400,22 @@ async fn a_conversation_that_is_busy_from_its_first_message_is_heard_in_full() {
     let texts: Vec<String> = login.received().into_iter().map(|(text, _)| text).collect();
     assert_eq!(texts, numbered(1..=1_500));
 }
+
+#[tokio::test]
+async fn a_login_that_pulls_too_fast_pauses_and_goes_on() {
+    let login = Login::new();
+    for number in 0..50 {
+        login.fake.0.lock().write(&format!("user{number}"), "x", "hi");
+    }
+    login.fake.0.lock().limit_pulls = 4;
+    login.connect().await;
+    let pulls = |login: &Login| login.fake.0.lock().calls.iter().filter(|path| **path == "Sync/Pull").count();
+    login.until(|login| login.fake.0.lock().limit_pulls == 0).await;
+    let is_all_here = |login: &Login| {
+        // When the refusals are noted only the device knows.
+        login.clock.advance(1_000);
+        login.received().len() == 50
+    };
+    login.until(is_all_here).await;
+    assert_eq!(pulls(&login), 54);
+}

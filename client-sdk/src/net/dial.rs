@@ -8,6 +8,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use parking_lot::Mutex;
 use quinn::{ClientConfig, ConnectionError, Endpoint, RecvStream, SendStream, VarInt};
+use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 use tokio_util::task::TaskTracker;
 use zim_protocol::ErrorCode;
@@ -35,6 +36,8 @@ pub(crate) struct Dialer {
     config: ClientConfig,
     timeout: Duration,
     endpoints: Mutex<Endpoints>,
+    /// The app says that the network changed.
+    told: Notify,
     tasks: TaskTracker,
 }
 
@@ -102,6 +105,7 @@ impl Dialer {
             config: quic::client_config(&config.trust)?,
             timeout: Duration::from_millis(config.connect_timeout_ms),
             endpoints: Mutex::default(),
+            told: Notify::new(),
             tasks: TaskTracker::new(),
         })
     }
@@ -172,12 +176,20 @@ impl Dialer {
         Ok(endpoint)
     }
 
+    /// The app knows that the network changed.
+    pub(crate) fn tell_network_changed(&self) {
+        self.told.notify_waiters();
+    }
+
     /// Returns when the way to the server is another than at the call: another network, or one at last.
     pub(crate) async fn network_changed(&self) {
         let look = || self.endpoints.lock().server.map(|server| (server, quic::local_address(server)));
         let before = look();
         loop {
-            sleep(LOOK).await;
+            tokio::select! {
+                () = self.told.notified() => return,
+                () = sleep(LOOK) => {}
+            }
             let now = look();
             if now != before && now.is_some_and(|(_, local)| local.is_some()) {
                 return;

@@ -27,6 +27,8 @@ use crate::store::{self, Store};
 const AUDIT_MS: i64 = 600_000;
 /// After a failed write or a refusal: long enough for somebody to make room, short enough to be noticed.
 const RECOVER_MS: i64 = 10_000;
+/// After a call too many: the server's allowance is full again by then.
+const PAUSE_MS: i64 = 1_000;
 /// Messages older than this are history and not caught up with.
 const HORIZON_MS: i64 = 7 * 86_400_000;
 /// Inputs of one step.
@@ -326,13 +328,16 @@ impl<L: Line> Driver<L> {
 
     /// What was refused for now is tried again soon; all else waits for the usual audit.
     fn audit_soon(&mut self, error: &Error, now_ms: i64) {
-        let passing = [
-            ErrorCode::CommonModuleTriggerServerFrequencyLimit,
-            ErrorCode::CommonModuleImServerError,
-            ErrorCode::NetworkModuleRequestTimeout,
-        ];
-        if self.is_connected && passing.iter().any(|code| error.code() == *code) {
-            self.next_audit_ms = self.next_audit_ms.min(now_ms + RECOVER_MS);
+        let pause_ms = match error.code() {
+            ErrorCode::CommonModuleTriggerServerFrequencyLimit => {
+                self.core.pause_pulls();
+                PAUSE_MS
+            }
+            ErrorCode::CommonModuleImServerError | ErrorCode::NetworkModuleRequestTimeout => RECOVER_MS,
+            _ => return,
+        };
+        if self.is_connected {
+            self.next_audit_ms = self.next_audit_ms.min(now_ms + pause_ms);
         }
     }
 

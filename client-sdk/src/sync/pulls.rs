@@ -25,6 +25,17 @@ impl Core {
             && let Some(state) = self.conversations.get_mut(&pull.name)
         {
             state.pulling = None;
+            // The hint that it was for is not answered.
+            state.dirty = true;
+        }
+    }
+
+    /// The server wants a pause: what is queued waits for the next sync.
+    pub fn pause_pulls(&mut self) {
+        for (_, name) in std::mem::take(&mut self.queue) {
+            if let Some(state) = self.conversations.get_mut(&name) {
+                state.rank = None;
+            }
         }
     }
 

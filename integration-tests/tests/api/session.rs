@@ -71,6 +71,8 @@ async fn destroy_ends_what_is_going_on() {
     );
     assert_eq!(refusal(soon(ann.login("ann", world.with_token("ann"))).await), ErrorCode::CommonModuleNotInit);
     bob.say("ann", "for later").await;
+    let mut events = ann.events();
+    assert!(soon(events.next()).await.is_none(), "an event of a client that is gone");
     world.end().await;
 }
 

@@ -1,6 +1,7 @@
 //! A client that sends faster than it may, and crowds at the door.
 
-use zim_integration_tests::{World, code, hello, request, send_text, soon, texts};
+use futures_util::future::join_all;
+use zim_integration_tests::{Raw, World, code, hello, request, send_text, soon, texts};
 use zim_protocol::response::Outcome;
 use zim_protocol::{ErrorCode, Message, QueryMessagesRequest};
 
@@ -106,7 +107,7 @@ async fn a_thousand_calls_in_flight_are_all_answered() {
 async fn a_crowd_at_the_door_is_let_in_and_those_inside_notice_nothing() {
     let world = World::with(|config| config.limits.handshakes_per_second_per_address = 10_000).await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
-    let crowd = futures_util::future::join_all((0..60u8).map(|number| {
+    let crowd = join_all((0..60u8).map(|number| {
         let world = &world;
         async move {
             let mut raw = world.raw().await;
@@ -123,9 +124,7 @@ async fn a_crowd_at_the_door_is_let_in_and_those_inside_notice_nothing() {
     };
     let (crowd, ()) = soon(async { tokio::join!(crowd, talk) }).await;
     assert_eq!(crowd.len(), 60);
-    for raw in crowd {
-        raw.end().await;
-    }
+    join_all(crowd.into_iter().map(Raw::end)).await;
     world.end().await;
 }
 

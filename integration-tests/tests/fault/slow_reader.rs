@@ -1,6 +1,7 @@
 //! A client that never reads: the server holds little for it, and others do not wait for it.
 
-use zim_integration_tests::{World, eventually, send_text, soon, texts};
+use futures_util::future::join_all;
+use zim_integration_tests::{Raw, World, eventually, send_text, soon, texts};
 use zim_protocol::{Dirty, MessageQueryConfig, QueryHistoryMessageRequest, event_frame};
 
 #[tokio::test]
@@ -131,9 +132,7 @@ async fn a_session_that_is_gone_leaves_nothing_behind() {
         raws.push(raw);
     }
     assert!(world.server().tasks() > before);
-    for raw in raws {
-        raw.end().await;
-    }
+    join_all(raws.into_iter().map(Raw::end)).await;
     eventually("the sessions are gone", async || {
         (world.server().tasks() <= before && world.server().app().fanout.all().is_empty()).then_some(())
     })

@@ -1,6 +1,7 @@
 //! Somebody is away, and comes back to everything that happened.
 
-use zim_integration_tests::{Home, World, soon, texts};
+use futures_util::future::join_all;
+use zim_integration_tests::{Home, Raw, World, soon, texts};
 use zim_protocol::{ConversationEvent, Event, MessageQueryMode};
 
 use crate::assert_same;
@@ -187,8 +188,6 @@ async fn a_flood_of_conversations_is_caught_up_with() {
     for number in 0..30 {
         ann.hears(&format!("from {number}")).await;
     }
-    for raw in raws {
-        raw.end().await;
-    }
+    join_all(raws.into_iter().map(Raw::end)).await;
     world.end().await;
 }

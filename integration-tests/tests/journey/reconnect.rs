@@ -146,6 +146,27 @@ async fn a_change_of_networks_is_no_loss() {
 }
 
 #[tokio::test]
+async fn an_app_that_knows_of_a_new_network_says_so_and_nothing_is_lost() {
+    let world = World::new().await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    let mut calls = Vec::new();
+    for number in 0..30 {
+        calls.push(ann.send("bob", Message::text(number.to_string())));
+        if number % 6 == 0 {
+            ann.network_changed();
+        }
+    }
+    for call in calls {
+        soon(call).await.unwrap();
+    }
+    bob.hears("29").await;
+    let expected: Vec<String> = (0..30).map(|number| number.to_string()).collect();
+    assert_eq!(texts(bob.heard_from("ann").iter().map(|(message, _)| message)), expected);
+    assert_eq!(count_states(&ann, ConnectionState::Reconnecting, ConnectionEvent::LoginInterrupted), 0);
+    world.end().await;
+}
+
+#[tokio::test]
 async fn who_was_put_out_while_away_learns_it_when_he_comes_back() {
     let world = World::with(|config| {
         impatient(config);

@@ -1,0 +1,209 @@
+//! Logins where nobody answers: what needs a server is tested with one, in the integration tests.
+
+use std::net::UdpSocket;
+use std::path::Path;
+
+use zim_protocol::token::Token;
+use zim_protocol::{
+    ConnectionEvent, ConnectionState, ConversationFilterOption, ConversationQueryConfig, ErrorCode, Event, LoginConfig,
+};
+
+use crate::config::{Config, Trust};
+use crate::event::EventStream;
+use crate::zim::Zim;
+
+const SECRET: &str = "0123456789abcdef0123456789abcdef";
+const NOW_S: i64 = 1_800_000_000;
+
+/// A server that says nothing.
+struct Silent(UdpSocket);
+
+impl Silent {
+    fn new() -> Self {
+        Self(UdpSocket::bind("127.0.0.1:0").unwrap())
+    }
+
+    fn config(&self) -> Config {
+        Config::new(1, self.0.local_addr().unwrap().to_string())
+            .trust(Trust::Fingerprint([0; 32]))
+            .clock(zim_protocol::clock::Clock::manual(NOW_S * 1_000))
+    }
+
+    fn patient(&self) -> Zim {
+        Zim::new(self.config().app_sign("sign").connect_timeout_ms(60_000)).unwrap()
+    }
+}
+
+fn config() -> LoginConfig {
+    LoginConfig::default()
+}
+
+async fn state(events: &mut EventStream) -> (ConnectionState, ConnectionEvent) {
+    match events.next().await {
+        Some(Ok(Event::ConnectionStateChanged(changed))) => (changed.state(), changed.event()),
+        other => panic!("{other:?}"),
+    }
+}
+
+const CONNECTING: (ConnectionState, ConnectionEvent) = (ConnectionState::Connecting, ConnectionEvent::ActiveLogin);
+
+#[tokio::test]
+async fn a_login_that_nobody_answers_ends_and_may_be_tried_again() {
+    let server = Silent::new();
+    let zim = Zim::new(server.config().app_sign("sign").connect_timeout_ms(50)).unwrap();
+    let mut events = zim.events();
+    for _ in 0..2 {
+        let refused = zim.login("ann", config()).await.unwrap_err();
+        assert_eq!(refused.code(), ErrorCode::NetworkModuleRequestTimeout, "{refused}");
+        assert_eq!(state(&mut events).await, CONNECTING);
+        assert_eq!(state(&mut events).await, (ConnectionState::Disconnected, ConnectionEvent::LoginTimeout));
+        assert_eq!(zim.connection_state(), ConnectionState::Disconnected);
+        assert_eq!(zim.user_id(), None);
+    }
+}
+
+#[tokio::test]
+async fn while_one_logs_in_the_same_may_wait_with_him_and_no_other() {
+    let server = Silent::new();
+    let zim = server.patient();
+    let mut events = zim.events();
+    let one = Box::pin(zim.login("ann", config())).await_once().await;
+    let two = Box::pin(zim.login("ann", config())).await_once().await;
+    assert_eq!(state(&mut events).await, CONNECTING);
+    let refused = zim.login("bob", config()).await.unwrap_err();
+    assert_eq!(refused.code(), ErrorCode::NetworkModuleUserHasAlreadyLogged);
+    // Not logged in yet: no call.
+    let refused = zim.query_users_info(["bob"], Default::default()).await.unwrap_err();
+    assert_eq!(refused.code(), ErrorCode::NetworkModuleUserIsNotLogged);
+    zim.logout().await;
+    assert_eq!(state(&mut events).await, (ConnectionState::Disconnected, ConnectionEvent::Success));
+    for login in [one, two] {
+        let ended = login.await.unwrap_err();
+        assert_eq!(ended.code(), ErrorCode::NetworkModuleUserIsNotLogged, "{ended}");
+    }
+}
+
+#[tokio::test]
+async fn a_login_goes_on_without_its_future_until_a_logout() {
+    let server = Silent::new();
+    let zim = server.patient();
+    {
+        let mut login = Box::pin(zim.login("ann", config()));
+        assert!(futures_util::poll!(&mut login).is_pending());
+    }
+    assert_eq!(zim.connection_state(), ConnectionState::Connecting);
+    zim.logout().await;
+    assert_eq!(zim.connection_state(), ConnectionState::Disconnected);
+    // Of nobody.
+    zim.logout().await;
+}
+
+#[tokio::test]
+async fn with_the_last_handle_everything_ends() {
+    let server = Silent::new();
+    let zim = server.patient();
+    let mut events = zim.events();
+    let tasks = zim.inner().tasks.clone();
+    drop(Box::pin(zim.login("ann", config())).await_once().await);
+    assert!(!tasks.is_empty());
+    drop(zim);
+    tasks.wait().await;
+    assert_eq!(state(&mut events).await, CONNECTING);
+    assert_eq!(events.next().await, None);
+}
+
+#[tokio::test]
+async fn a_destroyed_client_does_nothing() {
+    let server = Silent::new();
+    let zim = server.patient();
+    drop(Box::pin(zim.login("ann", config())).await_once().await);
+    zim.destroy();
+    zim.destroy();
+    zim.closed().await;
+    let refused = zim.login("ann", config()).await.unwrap_err();
+    assert_eq!(refused.code(), ErrorCode::CommonModuleNotInit);
+    let refused = zim.renew_token("04").await.unwrap_err();
+    assert_eq!(refused.code(), ErrorCode::CommonModuleNotInit);
+    zim.logout().await;
+    assert_eq!(zim.events().next().await, None);
+}
+
+#[tokio::test]
+async fn a_token_that_is_no_good_is_refused_before_anybody_is_asked() {
+    let server = Silent::new();
+    let zim = Zim::new(server.config()).unwrap();
+    let mut events = zim.events();
+    let token = |now_s| Token::generate(1, "ann", SECRET, now_s, 100).unwrap();
+    for (token, code) in [
+        (String::new(), ErrorCode::NetworkModuleTokenInvalid),
+        ("04".repeat(20), ErrorCode::NetworkModuleTokenInvalid),
+        (token(NOW_S).replacen("04", "05", 1), ErrorCode::NetworkModuleTokenVersionError),
+        (token(NOW_S - 100), ErrorCode::NetworkModuleTokenExpired),
+        (token(NOW_S - 71), ErrorCode::NetworkModuleTokenTimeIsTooShort),
+        (token(NOW_S + 24 * 86_400), ErrorCode::NetworkModuleRspProtoParseError),
+    ] {
+        let refused = zim.login("ann", LoginConfig { token, ..config() }).await.unwrap_err();
+        assert_eq!(refused.code(), code);
+    }
+    let refused = zim.login("an n", LoginConfig { token: token(NOW_S), ..config() }).await.unwrap_err();
+    assert_eq!(refused.code(), ErrorCode::CommonModuleParamsInvalid);
+    zim.destroy();
+    assert_eq!(events.next().await, None);
+}
+
+#[tokio::test]
+async fn an_offline_login_is_for_the_last_user_of_the_device() {
+    let (server, folder) = (Silent::new(), tempfile::tempdir().unwrap());
+    let with = |folder: &Path| Zim::new(server.config().data_dir(folder)).unwrap();
+    let token = |user| Token::generate(1, user, SECRET, NOW_S, 100).unwrap();
+    let offline = |user| LoginConfig { is_offline_login: true, token: token(user), ..config() };
+    let zim = with(folder.path());
+    let mut events = zim.events();
+    let refused = zim.login("ann", offline("ann")).await.unwrap_err();
+    assert_eq!(refused.code(), ErrorCode::NetworkModuleUserIdError);
+    crate::last_user::set(&zim.inner().config, "ann");
+    let refused = zim.login("bob", offline("bob")).await.unwrap_err();
+    assert_eq!(refused.code(), ErrorCode::NetworkModuleUserIdError);
+
+    zim.login("ann", offline("ann")).await.unwrap();
+    assert_eq!(zim.user_id().as_deref(), Some("ann"));
+    assert_eq!(zim.connection_state(), ConnectionState::Connecting);
+    assert_eq!(state(&mut events).await, CONNECTING);
+    let query = ConversationQueryConfig { count: 10, ..Default::default() };
+    let list = zim.query_conversation_list(query, ConversationFilterOption::default()).await.unwrap();
+    assert!(list.conversation_list.is_empty());
+
+    // The token ends without network as well.
+    zim.inner().config.clock.advance(100_000);
+    while !matches!(events.next().await, Some(Ok(Event::TokenWillExpire(_)))) {}
+    assert_eq!(state(&mut events).await, (ConnectionState::Disconnected, ConnectionEvent::TokenExpired));
+    // The next login waits until the database of this one is closed.
+    let refused = zim.login("ann", offline("ann")).await.unwrap_err();
+    assert_eq!(refused.code(), ErrorCode::NetworkModuleTokenExpired);
+}
+
+#[tokio::test]
+async fn settings_that_make_no_sense_make_no_client() {
+    let code = |config| Zim::new(config).unwrap_err().code();
+    let trust = Trust::Fingerprint([0; 32]);
+    assert_eq!(code(Config::new(0, "host:1").trust(trust.clone())), ErrorCode::CommonModuleInvalidAppId);
+    assert_eq!(code(Config::new(1, "host").trust(trust)), ErrorCode::CommonModuleParamsInvalid);
+    let gone = Trust::CaFile("no/such/file.pem".into());
+    assert!(Zim::new(Config::new(1, "host:1").trust(gone)).is_err());
+}
+
+#[test]
+fn without_a_runtime_there_is_no_client() {
+    let config = Config::new(1, "host:1").trust(Trust::Fingerprint([0; 32]));
+    assert_eq!(Zim::new(config).unwrap_err().code(), ErrorCode::CommonModuleNotInit);
+}
+
+/// Begins something and lets go of it.
+trait AwaitOnce: Future + Unpin + Sized {
+    async fn await_once(mut self) -> Self {
+        assert!(futures_util::poll!(&mut self).is_pending());
+        self
+    }
+}
+
+impl<F: Future + Unpin> AwaitOnce for F {}
