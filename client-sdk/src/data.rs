@@ -39,8 +39,8 @@ pub(crate) trait Line: Clone + Send + Sync + 'static {
     /// Whether a call has a chance.
     fn is_online(&self) -> bool;
 
-    /// Tells the app.
-    fn raise(&self, event: Event);
+    /// Tells the app; false if it cannot be told any more.
+    fn raise(&self, event: Event) -> bool;
 }
 
 /// The line of a real client.
@@ -66,8 +66,8 @@ impl Line for Wire {
         self.link.is_online()
     }
 
-    fn raise(&self, event: Event) {
-        self.events.raise(event);
+    fn raise(&self, event: Event) -> bool {
+        self.events.raise(event)
     }
 }
 

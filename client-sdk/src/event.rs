@@ -54,10 +54,10 @@ impl Events {
         (Self(Arc::new(Shared { ways: RwLock::new(Some(ways)), handlers, lost: AtomicU64::new(0) })), waiting)
     }
 
-    /// Tells the app.
-    pub(crate) fn raise(&self, event: Event) {
+    /// Tells the app; false when the client was destroyed: then nobody can be told any more.
+    pub(crate) fn raise(&self, event: Event) -> bool {
         let ways = self.0.ways.read();
-        let Some(ways) = &*ways else { return };
+        let Some(ways) = &*ways else { return false };
         let event = Arc::new(event);
         if self.0.handlers.read().contains_key(&event.kind())
             && let Err(mpsc::error::TrySendError::Full(_)) = ways.handled.try_send(Arc::clone(&event))
@@ -66,6 +66,7 @@ impl Events {
         }
         // Fails when nobody listens.
         let _ = ways.streams.send(event);
+        true
     }
 
     /// No event is raised any more; streams end.
@@ -182,7 +183,7 @@ mod tests {
         events.raise(event(1));
         events.raise(event(2));
         events.close();
-        events.raise(event(3));
+        assert!(!events.raise(event(3)));
         assert_eq!(stream.next().await, Some(Ok(event(1))));
         assert_eq!(stream.next().await, Some(Ok(event(2))));
         assert_eq!(stream.next().await, None);
@@ -196,7 +197,9 @@ mod tests {
         let (events, _handled) = Events::new();
         let mut stream = events.stream();
         let raised = i64::try_from(BUFFERED).unwrap() + 10;
-        (0..raised).for_each(|second| events.raise(event(second)));
+        for second in 0..raised {
+            events.raise(event(second));
+        }
         assert_eq!(stream.next().await, Some(Err(Lagged(10))));
         assert_eq!(stream.next().await, Some(Ok(event(10))));
     }
@@ -217,7 +220,9 @@ mod tests {
             }
         });
         let events = &zim.inner().events;
-        (1..=3).for_each(|second| events.raise(event(second)));
+        for second in 1..=3 {
+            events.raise(event(second));
+        }
         all.await.unwrap();
         assert_eq!(*seen.lock(), [1, 2, 3]);
         zim.off(EventKind::TokenWillExpire);
@@ -239,7 +244,9 @@ mod tests {
         });
         // The handlers' task does not run while this does not wait.
         let raised = i64::try_from(BUFFERED).unwrap() + 10;
-        (0..raised).for_each(|second| zim.inner().events.raise(event(second)));
+        for second in 0..raised {
+            zim.inner().events.raise(event(second));
+        }
         assert!(lost.await.unwrap().starts_with("10 events were lost"));
     }
 }

@@ -42,3 +42,8 @@ use zim_protocol::ErrorCode;
 pub fn refusal<T: std::fmt::Debug>(result: Result<T, zim_client_sdk::Error>) -> ErrorCode {
     result.expect_err("it should have been refused").code()
 }
+
+/// The guide's examples, which must compile.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/guide/getting-started.md")]
+struct GettingStarted;

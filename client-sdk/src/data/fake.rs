@@ -69,8 +69,9 @@ impl Line for Fake {
         self.0.lock().is_online
     }
 
-    fn raise(&self, event: Event) {
+    fn raise(&self, event: Event) -> bool {
         self.0.lock().events.push(event);
+        true
     }
 }
 

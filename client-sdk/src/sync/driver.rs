@@ -157,8 +157,8 @@ impl<L: Line> Driver<L> {
 
     /// Runs until the login ends. `again` are events that the process before this one may not have raised.
     pub(crate) async fn run(mut self, again: Vec<Event>) {
-        for event in again.into_iter().flat_map(apply::with_twin) {
-            self.line.raise(event);
+        if !self.raise_all(again.into_iter().flat_map(apply::with_twin)) {
+            self.viewer.raised = None;
         }
         while self.closing.is_none() {
             let deadline = self.sends.next_deadline_ms().unwrap_or(i64::MAX).min(self.next_audit_ms);
@@ -432,10 +432,9 @@ impl<L: Line> Driver<L> {
         for done in after.done {
             let _ = done.send(Ok(()));
         }
-        for event in applied.events {
-            self.line.raise(event);
+        if self.raise_all(applied.events) {
+            self.viewer.raised = applied.pending.or(self.viewer.raised);
         }
-        self.viewer.raised = applied.pending.or(self.viewer.raised);
         if applied.unread_delta != 0 {
             self.total += applied.unread_delta;
             self.tell_total();
@@ -470,6 +469,11 @@ impl<L: Line> Driver<L> {
             }
             Err(error) => tracing::warn!(?error, "the local database cannot be read"),
         }
+    }
+
+    /// Whether the app was told all of them. What a client that is being destroyed stores it tells the next time.
+    fn raise_all(&self, events: impl IntoIterator<Item = Event>) -> bool {
+        events.into_iter().fold(true, |told, event| self.line.raise(event) && told)
     }
 
     fn progress(&self, state: ConversationSyncState) {

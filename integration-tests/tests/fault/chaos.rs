@@ -33,7 +33,6 @@ impl Place {
     async fn close(&mut self) {
         if let Some(device) = self.device.take() {
             device.quit().await;
-            if std::env::var("CHAOS").is_ok() { eprintln!("close {} heard {:?}", self.user, USERS.map(|p| device.heard_from(p).iter().map(|(m,_)| m.message_seq).collect::<Vec<_>>())); }
             self.remember(&device);
         }
     }
@@ -77,13 +76,7 @@ impl Chaos {
         };
         let advance = self.random.below(50);
         self.world.clock.advance(i64::try_from(advance).unwrap());
-        let dice = self.random.below(100);
-        if std::env::var("CHAOS").is_ok() && dice >= 60 {
-            let p = &self.places[at];
-            let d = p.device.as_ref().unwrap();
-            eprintln!("step {number} dice {dice} device {at} {} {:?} heard {:?}", p.user, d.connection_state(), USERS.map(|u| d.heard_from(u).iter().map(|(m, o)| (m.message_seq, *o)).collect::<Vec<_>>()));
-        }
-        match dice {
+        match self.random.below(100) {
             0..60 => self.send(at, peer, number),
             60..75 => {
                 if let Some(device) = &self.places[at].device {

@@ -168,6 +168,45 @@ async fn a_device_shows_what_it_holds_after_it_was_closed() {
 }
 
 #[tokio::test]
+async fn a_device_that_is_closed_while_it_catches_up_tells_the_rest_the_next_time() {
+    let world = World::new().await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    let home = ann.home();
+    ann.quit().await;
+    let mut heard = Vec::new();
+    let mut expected = Vec::new();
+    for round in 0..5 {
+        for number in 0..20 {
+            expected.push(format!("{round}.{number}"));
+            bob.say("ann", &format!("{round}.{number}")).await;
+        }
+        let device = world.client_at(home.clone(), |config| config);
+        soon(device.login("ann", world.with_token("ann"))).await.unwrap();
+        // A little later each time, so that it is caught at another moment.
+        for _ in 0..round * 8 {
+            tokio::task::yield_now().await;
+        }
+        device.quit().await;
+        heard.extend(texts(device.heard_from("bob").iter().map(|(message, _)| message)));
+    }
+    let device = world.user_at(home, "ann").await;
+    device
+        .until("the rest", |seen| {
+            let of = |event: &Event| match event {
+                Event::PeerMessageReceived(event) => event.message_list.len(),
+                _ => 0,
+            };
+            (heard.len() + seen.iter().map(of).sum::<usize>() >= expected.len()).then_some(())
+        })
+        .await;
+    heard.extend(texts(device.heard_from("bob").iter().map(|(message, _)| message)));
+    // At least once, in order.
+    heard.dedup();
+    assert_eq!(heard, expected);
+    world.end().await;
+}
+
+#[tokio::test]
 async fn a_flood_of_conversations_is_caught_up_with() {
     let world = World::new().await;
     let ann = world.user("ann").await;

@@ -215,8 +215,9 @@ async fn stored(tx: &mut Tx<'_>, ops: &[Send]) -> Result<HashMap<Identity, Store
         }
         let list = tx.dialect().values_list(padded, 2, 1);
         let sql = format!(
-            "SELECT m.conversation, m.sender, m.key_hi, m.key_lo, m.hash, m.seq, m.n, m.id, m.ts FROM message m \
-             WHERE (m.conversation, m.key_hi) IN (VALUES {list})"
+            // A join, not `IN (VALUES …)`: for that SQLite reads the whole index.
+            "SELECT m.conversation, m.sender, m.key_hi, m.key_lo, m.hash, m.seq, m.n, m.id, m.ts \
+             FROM (VALUES {list}) AS v JOIN message m ON m.conversation = v.column1 AND m.key_hi = v.column2"
         );
         for row in tx.fetch(&sql, &params).await? {
             let (high, low): (i64, i64) = (row.get(2)?, row.get(3)?);

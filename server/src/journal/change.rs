@@ -49,7 +49,7 @@ pub async fn append(
 
 /// The changes of `after < rev <= through`, ascending, at most about `max_bytes` of them, and the position through which
 /// they are complete. Each is resolved to what it means now, for a member who sees the messages of `windows`. `None`: more
-/// than [`MAX_CHANGES`].
+/// than `MAX_CHANGES`.
 ///
 /// # Errors
 /// The store fails.
