@@ -101,7 +101,8 @@ CREATE TABLE message (
 
 CREATE UNIQUE INDEX message_seq ON message (conversation, seq);
 
-CREATE INDEX message_key ON message (conversation, key_hi);
+-- Both halves: a client chooses its keys, and one half alone could be the same for a million messages.
+CREATE INDEX message_key ON message (conversation, key_hi, key_lo);
 
 -- The log of changes of a conversation; `subject` says what the change is about, by its kind.
 CREATE TABLE change (

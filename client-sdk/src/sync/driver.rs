@@ -473,7 +473,7 @@ impl<L: Line> Driver<L> {
 
     /// Whether the app was told all of them. What a client that is being destroyed stores it tells the next time.
     fn raise_all(&self, events: impl IntoIterator<Item = Event>) -> bool {
-        events.into_iter().fold(true, |told, event| self.line.raise(event) && told)
+        events.into_iter().all(|event| self.line.raise(event))
     }
 
     fn progress(&self, state: ConversationSyncState) {

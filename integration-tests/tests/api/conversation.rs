@@ -142,7 +142,7 @@ async fn conversation_changed_tells_added_and_then_updated() {
                     let last = info.conversation.as_ref().and_then(|conversation| conversation.last_message.as_ref());
                     last.is_some_and(|last| is_text(last, text))
                 })
-                .map(|info| info.event())
+                .map(zim_client_sdk::ConversationChangeInfo::event)
                 .collect();
             (!found.is_empty()).then(|| kinds.push(found[0]))
         })

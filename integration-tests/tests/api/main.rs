@@ -1,7 +1,7 @@
 //! What one call does, and what it refuses. A file per service; a test is named after the method that it is about, and a
 //! sentence. `coverage.rs` keeps count.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod admin;
 mod authorisation;

@@ -125,7 +125,7 @@ async fn login_with_an_app_sign_needs_no_token() {
 #[tokio::test]
 async fn login_with_a_wrong_app_sign_and_a_good_token_is_let_in() {
     let world = World::new().await;
-    let ann = world.client_with(|config| config.app_sign(&"0".repeat(64)));
+    let ann = world.client_with(|config| config.app_sign("0".repeat(64)));
     soon(ann.login("ann", world.with_token("ann"))).await.unwrap();
     world.end().await;
 }
@@ -234,7 +234,7 @@ async fn login_to_an_app_that_is_not_there_is_refused() {
 #[tokio::test]
 async fn login_with_a_wrong_app_sign_is_refused_and_says_interrupted() {
     let world = World::new().await;
-    let ann = world.client_with(|config| config.app_sign(&"0".repeat(64)));
+    let ann = world.client_with(|config| config.app_sign("0".repeat(64)));
     assert_eq!(refusal(soon(ann.login("ann", LoginConfig::default())).await), ErrorCode::NetworkModuleTokenInvalid);
     reaches(&ann, ConnectionState::Disconnected, ConnectionEvent::LoginInterrupted).await;
     world.end().await;

@@ -1,7 +1,5 @@
 //! What people do, from beginning to end.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
-
 mod chat;
 mod offline_and_back;
 mod reconnect;

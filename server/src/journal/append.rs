@@ -205,19 +205,20 @@ async fn stored(tx: &mut Tx<'_>, ops: &[Send]) -> Result<HashMap<Identity, Store
     let wanted: HashMap<Identity, &Send> = ops.iter().map(|op| (op.identity(), op)).collect();
     let mut found = HashMap::new();
     for ops in ops.chunks(MAX_ROWS) {
-        // Padded with the last pair, so that the texts are few.
+        // Padded with the last one, so that the texts are few.
         let padded = ops.len().next_power_of_two();
-        let mut params: Vec<Value> = Vec::with_capacity(padded * 2);
+        let mut params: Vec<Value> = Vec::with_capacity(padded * 3);
         for index in 0..padded {
             let op = &ops[index.min(ops.len() - 1)];
-            params.push(op.conversation.into());
-            params.push(halves(op.key).0.into());
+            let (high, low) = halves(op.key);
+            params.extend([op.conversation.into(), high.into(), low.into()]);
         }
-        let list = tx.dialect().values_list(padded, 2, 1);
+        let list = tx.dialect().values_list(padded, 3, 1);
         let sql = format!(
             // A join, not `IN (VALUES …)`: for that SQLite reads the whole index.
             "SELECT m.conversation, m.sender, m.key_hi, m.key_lo, m.hash, m.seq, m.n, m.id, m.ts \
-             FROM (VALUES {list}) AS v JOIN message m ON m.conversation = v.column1 AND m.key_hi = v.column2"
+             FROM (VALUES {list}) AS v JOIN message m \
+             ON m.conversation = v.column1 AND m.key_hi = v.column2 AND m.key_lo = v.column3"
         );
         for row in tx.fetch(&sql, &params).await? {
             let (high, low): (i64, i64) = (row.get(2)?, row.get(3)?);
