@@ -20,7 +20,7 @@ struct AdminOnly(Box<dyn ServiceGenerator>);
 
 impl ServiceGenerator for AdminOnly {
     fn generate(&mut self, service: Service, out: &mut String) {
-        if service.proto_name == "Admin" {
+        if service.proto_name == model::OPERATOR {
             self.0.generate(service, out);
         }
     }
@@ -40,7 +40,7 @@ fn main() -> Result<()> {
 
     let mut config = prost_build::Config::new();
     config.bytes(["."]);
-    message::attributes(&mut config, &pool);
+    message::attributes(&mut config, &pool)?;
     config.service_generator(Box::new(AdminOnly(tonic_prost_build::configure().service_generator())));
     config.compile_fds(files).context("prost")?;
 
@@ -56,6 +56,7 @@ fn main() -> Result<()> {
         ("events.rs", event::events(&pool)?),
         ("errors.rs", event::errors(&pool)?),
         ("bodies.rs", message::bodies(&pool)?),
+        ("oneofs.rs", message::oneofs(&pool)?),
     ] {
         fs::write(out.join(name), text).with_context(|| name.to_owned())?;
     }

@@ -2,23 +2,32 @@
 
 use std::fmt::Write;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use prost_reflect::{DescriptorPool, FieldDescriptor, Kind, MessageDescriptor};
 
-use crate::model::{camel, type_name};
+use crate::model::{camel, snake, type_name};
 
 /// Messages with a `type` and a body of that type, flat in JSON.
 const WITH_BODY: [&str; 2] = ["zim.v1.Message", "zim.v1.MessageLiteInfo"];
 
 const DERIVE: &str = "#[derive(serde::Serialize, serde::Deserialize)]";
 
+/// Whether its body stands beside the common fields in JSON.
+pub(crate) fn is_flat(message: &MessageDescriptor) -> bool {
+    WITH_BODY.contains(&message.full_name())
+}
+
+fn ours(pool: &DescriptorPool) -> impl Iterator<Item = MessageDescriptor> {
+    pool.all_messages().filter(|message| message.package_name() == "zim.v1" && !message.is_map_entry())
+}
+
 /// Tells prost how each message, oneof and field looks in JSON.
-pub(crate) fn attributes(config: &mut prost_build::Config, pool: &DescriptorPool) {
-    for message in pool.all_messages().filter(|message| message.package_name() == "zim.v1" && !message.is_map_entry()) {
+pub(crate) fn attributes(config: &mut prost_build::Config, pool: &DescriptorPool) -> Result<()> {
+    for message in ours(pool) {
         let path = format!(".{}", message.full_name());
         config.message_attribute(&path, DERIVE);
         config.message_attribute(&path, "#[serde(default)]");
-        let with_body = WITH_BODY.contains(&message.full_name());
+        let with_body = is_flat(&message);
         if with_body {
             // `src/flat.rs` merges the body into the common fields.
             config.message_attribute(&path, "#[serde(remote = \"Self\")]");
@@ -31,6 +40,9 @@ pub(crate) fn attributes(config: &mut prost_build::Config, pool: &DescriptorPool
                 config.field_attribute(&oneof_path, "#[serde(skip)]");
                 continue;
             }
+            // A path from the root would give it to the variants as well.
+            let field = format!("{}.{}", message.name(), oneof.name());
+            config.field_attribute(field, "#[serde(flatten, deserialize_with = \"crate::json::oneof\")]");
             for field in oneof.fields() {
                 let variant = format!("{oneof_path}.{}", field.name());
                 config.field_attribute(&variant, rename(&field));
@@ -42,13 +54,25 @@ pub(crate) fn attributes(config: &mut prost_build::Config, pool: &DescriptorPool
         for field in message.fields().filter(|field| !in_oneof(field)) {
             let field_path = format!("{path}.{}", field.name());
             config.field_attribute(&field_path, rename(&field));
-            if matches!(field.kind(), Kind::Bytes) && !field.is_list() {
+            if has_bytes(&field) {
+                let is_plain = !field.is_list() && !field.is_map() && !field.supports_presence();
+                ensure!(is_plain, "{}: bytes have JSON only in a plain field", field.full_name());
                 config.field_attribute(&field_path, "#[serde(with = \"crate::json::base64\")]");
             }
             if field.supports_presence() && !field.is_list() {
                 config.field_attribute(&field_path, "#[serde(skip_serializing_if = \"Option::is_none\")]");
             }
         }
+    }
+    Ok(())
+}
+
+/// Also as the value of a map.
+fn has_bytes(field: &FieldDescriptor) -> bool {
+    match field.kind() {
+        Kind::Bytes => true,
+        Kind::Message(entry) if field.is_map() => matches!(entry.map_entry_value_field().kind(), Kind::Bytes),
+        _ => false,
     }
 }
 
@@ -64,6 +88,22 @@ fn in_oneof(field: &FieldDescriptor) -> bool {
     field.containing_oneof().is_some_and(|oneof| !is_optional(&oneof))
 }
 
+/// The keys of each oneof whose variant's name is its key in JSON.
+pub(crate) fn oneofs(pool: &DescriptorPool) -> Result<String> {
+    let mut out = String::new();
+    for message in ours(pool).filter(|message| !is_flat(message)) {
+        for oneof in message.oneofs().filter(|oneof| !is_optional(oneof)) {
+            let keys: Vec<String> = oneof.fields().map(|field| field.json_name().to_owned()).collect();
+            let (module, name) = (snake(message.name()), camel(oneof.name()));
+            writeln!(
+                out,
+                "impl Oneof for v1::{module}::{name} {{\n    const KEYS: &'static [&'static str] = &{keys:?};\n}}\n"
+            )?;
+        }
+    }
+    Ok(out)
+}
+
 /// Which body belongs to which `type`, both ways, and through JSON.
 pub(crate) fn bodies(pool: &DescriptorPool) -> Result<String> {
     let mut out = String::new();
@@ -76,7 +116,7 @@ pub(crate) fn bodies(pool: &DescriptorPool) -> Result<String> {
 
 fn write_bodies(out: &mut String, message: &MessageDescriptor) -> Result<()> {
     let name = type_name(message);
-    let module = crate::model::snake(message.name());
+    let module = snake(message.name());
     let oneof = message.oneofs().find(|oneof| oneof.name() == "body").context("a oneof named body")?;
     let variants: Vec<String> = oneof.fields().map(|field| camel(field.name())).collect();
     writeln!(out, "impl crate::flat::WithBody for v1::{name} {{")?;

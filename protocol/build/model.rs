@@ -1,9 +1,12 @@
 //! What the generators read: services and methods with their rules, and the rules of fields.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail, ensure};
 use prost_reflect::{
     DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, MethodDescriptor, Value,
 };
+
+/// The operator's service, which tonic writes.
+pub(crate) const OPERATOR: &str = "Admin";
 
 /// All services but the operator's.
 pub(crate) struct Model {
@@ -50,30 +53,33 @@ impl Model {
     pub(crate) fn read(pool: &DescriptorPool) -> Result<Self> {
         let rule = pool.get_extension_by_name("zim.v1.method").context("option zim.v1.method")?;
         let mut services = Vec::new();
-        for service in pool.services().filter(|service| service.name().ends_with("Service")) {
+        for service in pool.services().filter(|service| service.name() != OPERATOR) {
+            let name = service.name().strip_suffix("Service");
+            let name = name.with_context(|| format!("{}: a service is called …Service", service.name()))?;
+            let doc = comment(service.parent_file().file_descriptor_proto(), service.path());
+            ensure!(!doc.is_empty(), "{}: its comment is its documentation", service.name());
             let methods = service
                 .methods()
                 .map(|method| {
                     let options = method.options();
                     let rule = options.get_extension(&rule).into_owned();
                     read_method(&method, rule.as_message().context("method rule")?)
+                        .with_context(|| method.full_name().to_owned())
                 })
                 .collect::<Result<_>>()?;
-            services.push(Service {
-                name: service.name().trim_end_matches("Service").to_owned(),
-                doc: comment(service.parent_file().file_descriptor_proto(), service.path()),
-                methods,
-            });
+            services.push(Service { name: name.to_owned(), doc, methods });
         }
         Ok(Self { services })
     }
 }
 
 fn read_method(method: &MethodDescriptor, rule: &DynamicMessage) -> Result<Method> {
+    let doc = comment(method.parent_file().file_descriptor_proto(), method.path());
+    ensure!(!doc.is_empty(), "its comment is its documentation");
     Ok(Method {
         rpc: method.name().to_owned(),
         name: snake(method.name()),
-        doc: comment(method.parent_file().file_descriptor_proto(), method.path()),
+        doc,
         request: type_name(&method.input()),
         response: type_name(&method.output()),
         access: number(rule, "access"),
@@ -83,29 +89,64 @@ fn read_method(method: &MethodDescriptor, rule: &DynamicMessage) -> Result<Metho
         // What changes nothing can be repeated anyhow.
         idempotent: flag(rule, "idempotent") || number(rule, "lane") != 1,
         deadline_ms: number(rule, "deadline_ms"),
-        targets: targets(&method.input(), "self")?,
+        targets: targets(&method.input())?,
     })
 }
 
-/// Expressions of the fields that are marked as target, also inside of message fields.
-fn targets(message: &MessageDescriptor, at: &str) -> Result<Vec<String>> {
-    let mut found = Vec::new();
-    for field in message.fields().filter(|field| !field.is_list() && !field.is_map()) {
+/// Statements that hash the fields that are marked as target, also inside of message fields. Numbers come before text:
+/// one conversation is one target, whether a request names its type first or its id.
+fn targets(request: &MessageDescriptor) -> Result<Vec<String>> {
+    let (mut numbers, mut texts) = (Vec::new(), Vec::new());
+    find_targets(request, &mut Vec::new(), &mut numbers, &mut texts)?;
+    numbers.append(&mut texts);
+    Ok(numbers)
+}
+
+fn find_targets(
+    message: &MessageDescriptor,
+    path: &mut Vec<FieldDescriptor>,
+    numbers: &mut Vec<String>,
+    texts: &mut Vec<String>,
+) -> Result<()> {
+    for field in message.fields() {
+        let in_oneof = field.containing_oneof().is_some();
         let name = rust_field(field.name());
         if flag(&field_rule(&field)?, "target") {
-            found.push(match field.kind() {
-                Kind::String => format!("order.text(&{at}.{name});"),
-                Kind::Bytes => format!("order.bytes(&{at}.{name});"),
-                _ => format!("order.number(i64::from({at}.{name}));"),
-            });
+            ensure!(!field.is_list() && !field.is_map() && !in_oneof, "{}: no target", field.full_name());
+            let value = if path.is_empty() { format!("self.{name}") } else { format!("it.{name}") };
+            let (found, hash) = match field.kind() {
+                Kind::String => (&mut *texts, format!("order.text(&{value});")),
+                Kind::Bytes => (&mut *texts, format!("order.bytes(&{value});")),
+                Kind::Int64 | Kind::Sint64 | Kind::Sfixed64 => (&mut *numbers, format!("order.number({value});")),
+                Kind::Uint64 | Kind::Fixed64 => (&mut *numbers, format!("order.number({value}.cast_signed());")),
+                Kind::Message(_) | Kind::Float | Kind::Double => bail!("{}: no target", field.full_name()),
+                _ => (&mut *numbers, format!("order.number(i64::from({value}));")),
+            };
+            found.push(inside(path, &hash));
         } else if let Kind::Message(inner) = field.kind()
-            && inner.name() == "ConversationRef"
+            && !(field.is_list() || field.is_map() || in_oneof)
+            && inner != *message
+            && path.iter().all(|outer| *outer.parent_message() != inner)
         {
-            let lines = targets(&inner, "it")?;
-            found.push(format!("if let Some(it) = &{at}.{name} {{ {} }}", lines.join(" ")));
+            path.push(field);
+            find_targets(&inner, path, numbers, texts)?;
+            path.pop();
         }
     }
-    Ok(found)
+    Ok(())
+}
+
+/// `hash`, where each of the messages on the way is there.
+fn inside(path: &[FieldDescriptor], hash: &str) -> String {
+    let steps: Vec<String> = path
+        .iter()
+        .enumerate()
+        .map(|(depth, field)| {
+            let outer = if depth == 0 { "self" } else { "it" };
+            format!("let Some(it) = &{outer}.{}", rust_field(field.name()))
+        })
+        .collect();
+    if steps.is_empty() { hash.to_owned() } else { format!("if {} {{ {hash} }}", steps.join(" && ")) }
 }
 
 /// The rule of a field; an empty one where it has none.
@@ -170,11 +211,17 @@ pub(crate) fn snake(name: &str) -> String {
     out
 }
 
-/// A field's Rust name.
+/// A field's Rust name, as prost escapes it.
 pub(crate) fn rust_field(name: &str) -> String {
-    if ["type", "mod", "match", "ref", "move", "use", "self"].contains(&name) {
-        format!("r#{name}")
-    } else {
-        name.to_owned()
+    const RAW: [&str; 47] = [
+        "as", "break", "const", "continue", "else", "enum", "false", "fn", "for", "if", "impl", "in", "let", "loop",
+        "match", "mod", "move", "mut", "pub", "ref", "return", "static", "struct", "trait", "true", "type", "unsafe",
+        "use", "where", "while", "dyn", "abstract", "become", "box", "do", "final", "macro", "override", "priv",
+        "typeof", "unsized", "virtual", "yield", "async", "await", "try", "gen",
+    ];
+    match name {
+        "super" | "self" | "extern" | "crate" => format!("{name}_"),
+        _ if RAW.contains(&name) => format!("r#{name}"),
+        _ => name.to_owned(),
     }
 }

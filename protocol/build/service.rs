@@ -29,7 +29,8 @@ pub(crate) fn methods(model: &Model) -> String {
         let _ = writeln!(
             out,
             "    Method {{ path: {:?}, service: {:?}, rpc: {:?}, name: {:?}, reference: {:?}, access: Access::{}, \
-             lane: Lane::{}, internal: {}, deprecated: {}, idempotent: {}, deadline_ms: {}, doc: {:?}, request: {:?}, response: {:?} }},",
+             lane: Lane::{}, internal: {}, deprecated: {}, idempotent: {}, deadline_ms: {}, doc: {:?}, request: {:?}, response: {:?}, \
+             codec: Codec::of::<v1::{}>() }},",
             method.path(service),
             service.name,
             method.rpc,
@@ -44,6 +45,7 @@ pub(crate) fn methods(model: &Model) -> String {
             method.doc,
             method.request,
             method.response,
+            method.request,
         );
     }
     out.push_str("];\n\n");
@@ -93,28 +95,6 @@ pub(crate) fn requests(model: &Model) -> String {
         );
     }
     out.push_str("}\n\nimpl AnyRequest {\n");
-    out.push_str("    /// Reads the payload of a call of `method`.\n    ///\n    /// # Errors\n    /// The payload is no such request.\n");
-    out.push_str("    pub fn decode(method: &'static Method, payload: bytes::Bytes) -> Result<Self, prost::DecodeError> {\n        Ok(match method.path {\n");
-    for (service, method) in each(model) {
-        let _ = writeln!(
-            out,
-            "            {:?} => Self::{}(Box::new(prost::Message::decode(payload)?)),",
-            method.path(service),
-            method.variant(service)
-        );
-    }
-    out.push_str("            path => unreachable!(\"{path} is not in METHODS\"),\n        })\n    }\n\n");
-    out.push_str("    /// Reads a call of `method` from JSON with the reference's names.\n    ///\n    /// # Errors\n    /// The value is no such request.\n");
-    out.push_str("    pub fn from_json(method: &'static Method, value: serde_json::Value) -> serde_json::Result<Self> {\n        Ok(match method.path {\n");
-    for (service, method) in each(model) {
-        let _ = writeln!(
-            out,
-            "            {:?} => Self::{}(Box::new(serde_json::from_value(value)?)),",
-            method.path(service),
-            method.variant(service)
-        );
-    }
-    out.push_str("            path => unreachable!(\"{path} is not in METHODS\"),\n        })\n    }\n\n");
     for (doc, signature, body) in [
         ("The method that is called.", "method(&self) -> &'static Method", "Rpc::method(&**request)"),
         ("See [`Rpc::order`].", "order(&self) -> Option<u64>", "request.order()"),
@@ -147,22 +127,19 @@ pub(crate) fn requests(model: &Model) -> String {
         );
     }
     out.push_str("        }\n    }\n}\n\n");
-    out.push_str("/// An encoded answer of `method` as JSON with the reference's names.\n///\n/// # Errors\n/// The payload is no such answer.\n");
-    out.push_str("pub fn response_to_json(method: &Method, payload: &[u8]) -> Result<serde_json::Value, JsonError> {\n    match method.path {\n");
     for (service, method) in each(model) {
+        let (request, variant) = (&method.request, method.variant(service));
         let _ = writeln!(
             out,
-            "        {:?} => Ok(serde_json::to_value(<v1::{} as prost::Message>::decode(payload)?)?),",
-            method.path(service),
-            method.response
+            "impl From<v1::{request}> for AnyRequest {{\n    fn from(request: v1::{request}) -> Self {{\n        \
+             Self::{variant}(Box::new(request))\n    }}\n}}\n"
         );
     }
-    out.push_str("        path => unreachable!(\"{path} is not in METHODS\"),\n    }\n}\n");
     out
 }
 
 fn doc(out: &mut String, indent: &str, text: &str) {
-    let _ = writeln!(out, "{indent}/// {}", if text.is_empty() { "Methods." } else { text });
+    let _ = writeln!(out, "{indent}/// {text}");
 }
 
 /// What a server implements.

@@ -1,18 +1,22 @@
-//! Limits: from the options of fields to `Validate`.
+//! Limits: from the options of fields to `Validate`. An option that says nothing about its field is an error of the build:
+//! a limit that stands in the contract and is not enforced would be worse than none.
 
 use std::fmt::Write;
 
-use anyhow::Result;
-use prost_reflect::{DescriptorPool, FieldDescriptor, Kind, MessageDescriptor};
+use anyhow::{Context, Result, ensure};
+use prost_reflect::{DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, OneofDescriptor};
 
+use crate::message::is_flat;
 use crate::model::{camel, field_rule, flag, number, rust_field, snake, type_name};
+
+const DEFAULT_CODE: i64 = 6_000_001;
 
 /// `Validate` for every message.
 pub(crate) fn all(pool: &DescriptorPool) -> Result<String> {
     let mut out = String::new();
     for message in pool.all_messages() {
         if message.package_name() == "zim.v1" && !message.is_map_entry() {
-            one(&mut out, &message)?;
+            one(&mut out, &message).with_context(|| message.full_name().to_owned())?;
         }
     }
     Ok(out)
@@ -22,33 +26,12 @@ fn one(out: &mut String, message: &MessageDescriptor) -> Result<()> {
     let mut body = String::new();
     for field in message.fields() {
         if field.containing_oneof().is_none_or(|oneof| oneof.is_synthetic()) {
-            check_field(&mut body, &field)?;
+            let limits = Limits::read(&field).with_context(|| field.name().to_owned())?;
+            limits.check_field(&mut body).with_context(|| field.name().to_owned())?;
         }
     }
-    let module = snake(message.name());
     for oneof in message.oneofs().filter(|oneof| !oneof.is_synthetic()) {
-        let (kind, at) = (format!("v1::{module}::{}", camel(oneof.name())), rust_field(oneof.name()));
-        let arms: Vec<(String, String)> = oneof
-            .fields()
-            .filter(|field| matches!(field.kind(), Kind::Message(_)))
-            .map(|field| {
-                let check = format!("it.validate().map_err(|it| it.within({:?}))?", field.json_name());
-                (format!("Some({kind}::{}(it))", camel(field.name())), check)
-            })
-            .collect();
-        match arms.as_slice() {
-            [] => {}
-            [(pattern, check)] => {
-                writeln!(body, "        if let {pattern} = &self.{at} {{\n            {check};\n        }}")?;
-            }
-            _ => {
-                writeln!(body, "        match &self.{at} {{")?;
-                for (pattern, check) in arms {
-                    writeln!(body, "            {pattern} => {check},")?;
-                }
-                writeln!(body, "            _ => {{}}\n        }}")?;
-            }
-        }
+        check_oneof(&mut body, message, &oneof).with_context(|| oneof.name().to_owned())?;
     }
     writeln!(
         out,
@@ -58,77 +41,189 @@ fn one(out: &mut String, message: &MessageDescriptor) -> Result<()> {
     Ok(())
 }
 
-fn check_field(out: &mut String, field: &FieldDescriptor) -> Result<()> {
-    let rule = field_rule(field)?;
-    let name = rust_field(field.name());
-    let json = field.json_name();
-    let code = match number(&rule, "error") {
-        0 => 6_000_001,
-        code => code,
-    };
-    let at = format!("Field {{ name: {json:?}, code: {code} }}");
-    let items = (number(&rule, "min_items"), number(&rule, "max_items"));
-    if field.is_list() || field.is_map() {
-        if items != (0, 0) {
-            writeln!(out, "        check::items({at}, self.{name}.len(), {}, {})?;", items.0, items.1)?;
+fn check_oneof(out: &mut String, message: &MessageDescriptor, oneof: &OneofDescriptor) -> Result<()> {
+    let (kind, at) = (format!("v1::{}::{}", snake(message.name()), camel(oneof.name())), rust_field(oneof.name()));
+    let mut arms = Vec::new();
+    for field in oneof.fields() {
+        let limits = Limits::read(&field).with_context(|| field.name().to_owned())?;
+        // Where the JSON is flat, the body has no name of its own.
+        let checks = match field.kind() {
+            Kind::Message(_) if is_flat(message) => vec!["it.validate()".to_owned()],
+            _ => limits.checks("it", "*it").with_context(|| field.name().to_owned())?,
+        };
+        if !checks.is_empty() {
+            arms.push((format!("Some({kind}::{}(it))", camel(field.name())), statements(&checks)));
         }
-        if field.is_map() {
-            writeln!(out, "        for (key, value) in &self.{name} {{ check::map_entry({at}, key, value)?; }}")?;
-            return Ok(());
-        }
-        match field.kind() {
-            Kind::String => {
-                writeln!(out, "        for it in &self.{name} {{ {} }}", text(&rule, &at, "it", true))?;
-            }
-            Kind::Message(_) => writeln!(
-                out,
-                "        for (index, it) in self.{name}.iter().enumerate() {{ it.validate().map_err(|it| it.within_item({json:?}, index))?; }}"
-            )?,
-            _ => {}
-        }
-        return Ok(());
     }
-    match field.kind() {
-        Kind::String => writeln!(out, "        {}", text(&rule, &at, &format!("&self.{name}"), false))?,
-        Kind::Bytes => {
-            let (required, most, exact) =
-                (flag(&rule, "required"), number(&rule, "max_bytes"), number(&rule, "exact_bytes"));
-            if required || most > 0 || exact > 0 {
-                writeln!(out, "        check::bytes({at}, &self.{name}, {required}, {most}, {exact})?;")?;
-            }
+    match arms.as_slice() {
+        [] => {}
+        [(pattern, check)] => {
+            writeln!(out, "        if let {pattern} = &self.{at} {{\n            {check}\n        }}")?;
         }
-        Kind::Message(_) => {
-            if flag(&rule, "required") {
-                writeln!(out, "        check::present({at}, self.{name}.is_some())?;")?;
-            }
-            writeln!(
-                out,
-                "        if let Some(it) = &self.{name} {{ it.validate().map_err(|it| it.within({json:?}))?; }}"
-            )?;
-        }
-        Kind::Enum(kind) if flag(&rule, "known") => {
-            writeln!(out, "        check::known({at}, v1::{}::try_from(self.{name}).is_ok())?;", camel(kind.name()))?;
-        }
-        Kind::Enum(_) | Kind::Bool | Kind::Float | Kind::Double => {}
         _ => {
-            let (min, max) = (number(&rule, "min"), number(&rule, "max"));
-            if (min, max) != (0, 0) {
-                writeln!(out, "        check::range({at}, self.{name} as i128, {min}, {max})?;")?;
-            } else if flag(&rule, "required") {
-                writeln!(out, "        check::present({at}, self.{name} != 0)?;")?;
+            writeln!(out, "        match &self.{at} {{")?;
+            for (pattern, check) in &arms {
+                writeln!(out, "            {pattern} => {{ {check} }}")?;
             }
+            // Scalars without limits have no arm.
+            let rest = if arms.len() < oneof.fields().len() { "_" } else { "None" };
+            writeln!(out, "            {rest} => {{}}\n        }}")?;
         }
     }
     Ok(())
 }
 
-fn text(rule: &prost_reflect::DynamicMessage, at: &str, value: &str, is_item: bool) -> String {
-    let (bytes, chars) = (number(rule, "max_bytes"), number(rule, "max_chars"));
-    let is_id = number(rule, "charset") == 1;
-    // An id in a list is never empty.
-    let required = flag(rule, "required") || (is_item && is_id);
-    format!(
-        "check::text({at}, {value}, Text {{ required: {required}, max_bytes: {bytes}, max_chars: {chars}, is_id: {is_id}, not_blank: {} }})?;",
-        flag(rule, "not_blank")
-    )
+fn statements(checks: &[String]) -> String {
+    checks.iter().map(|check| format!("{check}?;")).collect::<Vec<_>>().join(" ")
+}
+
+/// A field, its rule, and the Rust that names it in a violation.
+struct Limits<'a> {
+    field: &'a FieldDescriptor,
+    rule: DynamicMessage,
+    at: String,
+}
+
+impl<'a> Limits<'a> {
+    fn read(field: &'a FieldDescriptor) -> Result<Self> {
+        let rule = field_rule(field)?;
+        let fits: &[&str] = match field.kind() {
+            _ if field.is_map() => &[],
+            Kind::String => &["max_bytes", "max_chars", "charset", "not_blank"],
+            Kind::Bytes => &["max_bytes", "exact_bytes"],
+            Kind::Enum(_) => &["known"],
+            Kind::Message(_) | Kind::Bool | Kind::Float | Kind::Double => &[],
+            _ => &["min", "max"],
+        };
+        let is_oneof = field.containing_oneof().is_some_and(|oneof| !oneof.is_synthetic());
+        let more: &[&str] = match field.kind() {
+            _ if field.is_list() || field.is_map() => &["required", "min_items", "max_items"],
+            _ if is_oneof => &[],
+            Kind::Bool => &["target"],
+            Kind::Message(_) | Kind::Float | Kind::Double => &["required"],
+            _ => &["required", "target"],
+        };
+        for (option, _) in rule.fields() {
+            let name = option.name();
+            ensure!(
+                name == "error" || fits.contains(&name) || more.contains(&name),
+                "the option {name} says nothing about this field"
+            );
+        }
+        let code = match number(&rule, "error") {
+            0 => DEFAULT_CODE,
+            code => code,
+        };
+        let codes = field.parent_pool().get_enum_by_name("zim.v1.ErrorCode").context("ErrorCode")?;
+        let is_code = i32::try_from(code).is_ok_and(|code| codes.get_value(code).is_some());
+        ensure!(is_code, "{code} is not a code of the reference");
+        let at = format!("Field {{ name: {:?}, code: {code} }}", field.json_name());
+        Ok(Self { field, rule, at })
+    }
+
+    fn check_field(&self, out: &mut String) -> Result<()> {
+        let (name, at) = (rust_field(self.field.name()), &self.at);
+        if !self.field.is_list() && !self.field.is_map() {
+            if flag(&self.rule, "required") && self.field.supports_presence() {
+                writeln!(out, "        check::present({at}, self.{name}.is_some())?;")?;
+            }
+            if self.field.supports_presence() {
+                let checks = self.checks("it", "*it")?;
+                if !checks.is_empty() {
+                    writeln!(out, "        if let Some(it) = &self.{name} {{ {} }}", statements(&checks))?;
+                }
+            } else {
+                for check in self.checks(&format!("&self.{name}"), &format!("self.{name}"))? {
+                    writeln!(out, "        {check}?;")?;
+                }
+            }
+            return Ok(());
+        }
+        let (min, max) = (number(&self.rule, "min_items"), number(&self.rule, "max_items"));
+        ensure!(max == 0 || min <= max, "min_items is above max_items");
+        let min = min.max(i64::from(flag(&self.rule, "required")));
+        if (min, max) != (0, 0) {
+            writeln!(out, "        check::items({at}, self.{name}.len(), {min}, {max})?;")?;
+        }
+        if self.field.is_map() {
+            let Kind::Message(entry) = self.field.kind() else { return Ok(()) };
+            let is_text = |field: &FieldDescriptor| matches!(field.kind(), Kind::String);
+            ensure!(
+                is_text(&entry.map_entry_key_field()) && is_text(&entry.map_entry_value_field()),
+                "only maps from string to string can be checked"
+            );
+            writeln!(out, "        for (key, value) in &self.{name} {{ check::map_entry({at}, key, value)?; }}")?;
+        } else if let Kind::Message(_) = self.field.kind() {
+            let json = self.field.json_name();
+            writeln!(
+                out,
+                "        for (index, it) in self.{name}.iter().enumerate() {{ it.validate().map_err(|it| it.within_item({json:?}, index))?; }}"
+            )?;
+        } else {
+            let checks = self.checks("it", "*it")?;
+            let checks: Vec<_> = checks.iter().map(|check| format!("{check}.map_err(|it| it.item(index))")).collect();
+            if !checks.is_empty() {
+                let all = statements(&checks);
+                writeln!(out, "        for (index, it) in self.{name}.iter().enumerate() {{ {all} }}")?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Expressions that check one value: `reference` and `value` are how it is named. None: it has no limits.
+    fn checks(&self, reference: &str, value: &str) -> Result<Vec<String>> {
+        let (rule, at) = (&self.rule, &self.at);
+        let required = flag(rule, "required") && !self.field.is_list() && !self.field.supports_presence();
+        let mut checks = Vec::new();
+        match self.field.kind() {
+            Kind::String => checks.push(self.text(reference)),
+            Kind::Bytes => {
+                let (most, exact) = (number(rule, "max_bytes"), number(rule, "exact_bytes"));
+                if required || most > 0 || exact > 0 {
+                    checks.push(format!("check::bytes({at}, {reference}, {required}, {most}, {exact})"));
+                }
+            }
+            Kind::Message(_) => {
+                checks.push(format!("it.validate().map_err(|it| it.within({:?}))", self.field.json_name()));
+            }
+            Kind::Enum(kind) => {
+                let unspecified = kind.default_value().name().ends_with("_UNSPECIFIED");
+                ensure!(!required || unspecified, "required: 0 is a value of {} like any other", kind.name());
+                if required {
+                    checks.push(format!("check::present({at}, {value} != 0)"));
+                }
+                if flag(rule, "known") {
+                    // The reference has no such member: it is there because proto3 wants one that is 0.
+                    let named = if unspecified { format!("{value} != 0 && ") } else { String::new() };
+                    let name = camel(kind.name());
+                    checks.push(format!("check::known({at}, {named}v1::{name}::try_from({value}).is_ok())"));
+                }
+            }
+            Kind::Bool | Kind::Float | Kind::Double => {
+                ensure!(!required, "required: nothing tells false or 0 from missing");
+            }
+            _ => {
+                let (min, max) = (number(rule, "min"), number(rule, "max"));
+                ensure!(min <= max, "min is above max: both bounds are needed");
+                if required {
+                    checks.push(format!("check::present({at}, {value} != 0)"));
+                }
+                if (min, max) != (0, 0) {
+                    checks.push(format!("check::range({at}, i128::from({value}), {min}, {max})"));
+                }
+            }
+        }
+        Ok(checks)
+    }
+
+    fn text(&self, reference: &str) -> String {
+        let (rule, at) = (&self.rule, &self.at);
+        let (bytes, chars) = (number(rule, "max_bytes"), number(rule, "max_chars"));
+        let (is_id, not_blank) = (number(rule, "charset") == 1, flag(rule, "not_blank"));
+        // A list that must not be empty may hold an empty text, but never an empty id.
+        let required = if self.field.is_list() { is_id } else { flag(rule, "required") };
+        format!(
+            "check::text({at}, {reference}, Text {{ required: {required}, max_bytes: {bytes}, max_chars: {chars}, is_id: {is_id}, not_blank: {not_blank} }})"
+        )
+    }
 }

@@ -18,8 +18,24 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}: {}", self.code, self.name(), self.message)
+        match self.name() {
+            "" => write!(f, "{}: {}", self.code, self.message),
+            name => write!(f, "{} {name}: {}", self.code, self.message),
+        }
     }
 }
 
 impl std::error::Error for Error {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_reads_as_a_sentence() {
+        let error = Error::new(ErrorCode::MessageModuleTargetDoesNotExist, "there is no user \"bob\"");
+        assert_eq!(error.to_string(), "6000204 MessageModuleTargetDoesNotExist: there is no user \"bob\"");
+        let later = Error { code: 9_999_999, ..error };
+        assert_eq!(later.to_string(), "9999999: there is no user \"bob\"");
+    }
+}

@@ -1,5 +1,29 @@
 //! JSON where serde's own is not the reference's.
 
+use serde::de::{Deserialize, DeserializeOwned, Deserializer, Error};
+use serde_json::{Map, Value};
+
+use crate::v1;
+
+/// What is one of several: in JSON a key of its own, beside the other fields.
+pub(crate) trait Oneof: DeserializeOwned {
+    /// The keys that it can have.
+    const KEYS: &'static [&'static str];
+}
+
+/// Reads a flattened oneof. serde's own way takes one that it cannot read for one that is not there.
+pub(crate) fn oneof<'de, D: Deserializer<'de>, T: Oneof>(from: D) -> Result<Option<T>, D::Error> {
+    let mut fields = Map::deserialize(from)?;
+    fields.retain(|key, value| T::KEYS.contains(&key.as_str()) && !value.is_null());
+    match fields.len() {
+        0 => Ok(None),
+        1 => serde_json::from_value(Value::Object(fields)).map(Some).map_err(D::Error::custom),
+        _ => Err(D::Error::custom(format_args!("only one of {} can be set", T::KEYS.join(", ")))),
+    }
+}
+
+include!(concat!(env!("OUT_DIR"), "/oneofs.rs"));
+
 /// Bytes as base64 text.
 pub(crate) mod base64 {
     use base64::Engine;
@@ -14,5 +38,36 @@ pub(crate) mod base64 {
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Bytes, D::Error> {
         let text = String::deserialize(from)?;
         STANDARD.decode(text).map(Bytes::from).map_err(D::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use crate::{FeedEntry, ReadMark, Response, feed_entry, response};
+
+    #[test]
+    fn a_oneof_is_a_key_beside_the_others() {
+        let mark = ReadMark { read_seq: 4, ..ReadMark::default() };
+        let entry = FeedEntry { pos: 7, detail: Some(feed_entry::Detail::Read(mark)) };
+        let json = serde_json::to_value(&entry).unwrap();
+        assert_eq!(json, json!({"pos": 7, "read": {"readSeq": 4}}));
+        assert_eq!(serde_json::from_value::<FeedEntry>(json).unwrap(), entry);
+        let ok = Response { outcome: Some(response::Outcome::Ok(vec![1, 2, 3].into())), ..Response::default() };
+        let json = serde_json::to_value(&ok).unwrap();
+        assert_eq!(json, json!({"id": 0, "ok": "AQID", "pushes": []}));
+        assert_eq!(serde_json::from_value::<Response>(json).unwrap(), ok);
+    }
+
+    #[test]
+    fn a_oneof_may_be_missing_but_neither_wrong_nor_double() {
+        for none in [json!({"pos": 7}), json!({"pos": 7, "read": null, "of a later version": {}})] {
+            assert_eq!(serde_json::from_value::<FeedEntry>(none).unwrap(), FeedEntry { pos: 7, detail: None });
+        }
+        for bad in [json!({"read": 1}), json!({"read": {"readSeq": "x"}}), json!({"read": {}, "profile": {}})] {
+            assert!(serde_json::from_value::<FeedEntry>(bad.clone()).is_err(), "{bad}");
+        }
+        assert_eq!(serde_json::to_value(FeedEntry { pos: 7, detail: None }).unwrap(), json!({"pos": 7}));
     }
 }

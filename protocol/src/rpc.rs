@@ -1,6 +1,10 @@
 //! Methods: their table, and calls of any of them.
 
+use std::fmt;
 use std::pin::Pin;
+
+use bytes::Bytes;
+use serde_json::Value;
 
 use crate::validate::{Validate, Violation};
 use crate::{server, v1};
@@ -8,7 +12,7 @@ use crate::{server, v1};
 pub use crate::v1::{Access, Lane};
 
 /// What the proto says about a method.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 pub struct Method {
     /// The name on the wire: `Group/CreateGroup`.
     pub path: &'static str,
@@ -38,6 +42,71 @@ pub struct Method {
     pub request: &'static str,
     /// The message that it answers.
     pub response: &'static str,
+    /// Private: every method comes from [`METHODS`].
+    codec: Codec,
+}
+
+/// The path names a method.
+impl PartialEq for Method {
+    fn eq(&self, other: &Self) -> bool {
+        self.path == other.path
+    }
+}
+
+impl Eq for Method {}
+
+impl fmt::Debug for Method {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Method")
+            .field("path", &self.path)
+            .field("access", &self.access)
+            .field("lane", &self.lane)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How the bytes and the JSON of a method are read: a call that has found its method looks for nothing any more.
+#[derive(Clone, Copy)]
+struct Codec {
+    decode: fn(Bytes) -> Result<AnyRequest, prost::DecodeError>,
+    from_json: fn(Value) -> serde_json::Result<AnyRequest>,
+    response_to_json: fn(&[u8]) -> Result<Value, JsonError>,
+}
+
+impl Codec {
+    const fn of<R: Rpc + Into<AnyRequest>>() -> Self {
+        Self {
+            decode: |payload| Ok(R::decode(payload)?.into()),
+            from_json: |value| Ok(serde_json::from_value::<R>(value)?.into()),
+            response_to_json: |payload| Ok(serde_json::to_value(<R::Response as prost::Message>::decode(payload)?)?),
+        }
+    }
+}
+
+impl AnyRequest {
+    /// Reads the payload of a call of `method`.
+    ///
+    /// # Errors
+    /// The payload is no such request.
+    pub fn decode(method: &'static Method, payload: Bytes) -> Result<Self, prost::DecodeError> {
+        (method.codec.decode)(payload)
+    }
+
+    /// Reads a call of `method` from JSON with the reference's names.
+    ///
+    /// # Errors
+    /// The value is no such request.
+    pub fn from_json(method: &'static Method, value: Value) -> serde_json::Result<Self> {
+        (method.codec.from_json)(value)
+    }
+}
+
+/// An encoded answer of `method` as JSON with the reference's names.
+///
+/// # Errors
+/// The payload is no such answer.
+pub fn response_to_json(method: &Method, payload: &[u8]) -> Result<Value, JsonError> {
+    (method.codec.response_to_json)(payload)
 }
 
 /// The method with this path.
@@ -109,3 +178,60 @@ impl Order {
 
 include!(concat!(env!("OUT_DIR"), "/methods.rs"));
 include!(concat!(env!("OUT_DIR"), "/requests.rs"));
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        ClearConversationUnreadMessageCountRequest, ConversationType, Message, MessageSentResult, QueryMessagesRequest,
+        SendMessageRequest, UpdateUserNameRequest,
+    };
+    use prost::Message as _;
+
+    fn send(to: &str, kind: ConversationType) -> SendMessageRequest {
+        let message = Some(Message::text("hi"));
+        SendMessageRequest {
+            message,
+            to_conversation_id: to.to_owned(),
+            conversation_type: kind as i32,
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn writes_to_one_target_share_an_order_whatever_they_do() {
+        let clear =
+            ClearConversationUnreadMessageCountRequest { conversation_id: "bob".to_owned(), ..Default::default() };
+        let order = send("bob", ConversationType::Peer).order();
+        assert!(order.is_some());
+        assert_eq!(clear.order(), order);
+        assert_ne!(send("bob", ConversationType::Group).order(), order);
+        assert_ne!(send("bo", ConversationType::Peer).order(), order);
+        // Without a target: the service's own order. A read has none.
+        assert!(UpdateUserNameRequest::default().order().is_some_and(|own| Some(own) != order));
+        assert_eq!(QueryMessagesRequest::default().order(), None);
+    }
+
+    #[test]
+    fn a_request_goes_through_bytes_and_json_by_its_method_alone() {
+        let request = send("bob", ConversationType::Peer);
+        let method = method("Message/SendMessage").unwrap();
+        assert_eq!(method, SendMessageRequest::METHOD);
+        let read = AnyRequest::decode(method, request.encode_to_vec().into()).unwrap();
+        assert_eq!((read.method(), read.encode()), (method, request.encode_to_vec()));
+        let json = AnyRequest::from_json(method, serde_json::to_value(&request).unwrap()).unwrap();
+        assert_eq!((json.encode(), json.order()), (read.encode(), request.order()));
+        let answer = MessageSentResult { message: request.message }.encode_to_vec();
+        assert_eq!(response_to_json(method, &answer).unwrap()["message"]["message"], "hi");
+        assert!(AnyRequest::decode(method, vec![0xff].into()).is_err());
+        assert!(response_to_json(method, &[0xff]).is_err());
+        assert_eq!(super::method("Message/Explode"), None);
+    }
+
+    #[test]
+    fn every_path_finds_its_method() {
+        for one in METHODS {
+            assert_eq!(method(one.path), Some(one));
+        }
+    }
+}

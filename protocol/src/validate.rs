@@ -1,7 +1,7 @@
 //! Limits of fields, from their options in the `.proto` files. Both sides check them: the client to spare a round trip, the
 //! server because it trusts nobody.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use crate::v1::{self, ErrorCode};
 
@@ -32,6 +32,11 @@ impl Violation {
 
     fn within_item(mut self: Box<Self>, field: &str, index: usize) -> Box<Self> {
         self.field = format!("{field}[{index}].{}", self.field);
+        self
+    }
+
+    fn item(mut self: Box<Self>, index: usize) -> Box<Self> {
+        let _ = write!(self.field, "[{index}]");
         self
     }
 }
@@ -88,7 +93,8 @@ mod check {
             return Err(field.breaks(problem));
         }
         if rule.is_id {
-            if let Some(bad) = text.chars().find(|letter| !crate::id::is_id_char(*letter)) {
+            if !crate::id::is_id(text) {
+                let bad = text.chars().find(|letter| !crate::id::is_id_char(*letter)).unwrap_or_default();
                 return Err(field.breaks(format!("contains {bad:?}, which an id may not")));
             }
         } else if text.as_bytes().contains(&0) {

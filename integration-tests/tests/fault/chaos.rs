@@ -244,16 +244,10 @@ async fn the_invariants_hold_after_chaos_2() {
     run(2).await;
 }
 
+/// `ZIM_TEST_SEEDS=100..200 cargo nextest run chaos_of` looks for more.
 #[tokio::test]
-async fn the_invariants_hold_after_chaos_3() {
-    run(3).await;
-}
-
-/// `ZIM_TEST_SEEDS=100..200 cargo nextest run --run-ignored all chaos_of_all` looks for more.
-#[tokio::test]
-#[ignore = "takes as long as it is told to"]
-async fn the_invariants_hold_after_chaos_of_all_seeds() {
-    let seeds = std::env::var("ZIM_TEST_SEEDS").unwrap_or_else(|_| "100..110".to_owned());
+async fn the_invariants_hold_after_chaos_of_the_seeds_asked_for() {
+    let seeds = std::env::var("ZIM_TEST_SEEDS").unwrap_or_else(|_| "3..4".to_owned());
     let (from, to) = seeds.split_once("..").expect("FROM..TO");
     for seed in from.parse().unwrap()..to.parse().unwrap() {
         run(seed).await;
