@@ -75,7 +75,7 @@ async fn a_command_that_comes_and_goes_disturbs_no_listener() {
     here.zim("ann", &["send", "bob", "two"]).await.ok();
     let heard = listener.finish().await.ok();
     let texts: Vec<Value> = heard.lines().iter().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert!(texts.iter().all(|event| event["event"] == "peerMessageReceived"), "{texts:?}");
+    assert!(texts.iter().all(|event| event["name"] == "peerMessageReceived"), "{texts:?}");
     let all = heard.stdout;
     assert!(all.contains("\"two\"") || all.contains("\"one\""), "{all}");
     here.end().await;

@@ -28,22 +28,41 @@ impl fmt::Display for EventKind {
 }
 
 impl v1::event_record::Event {
-    /// `{"event":"peerMessageReceived", …}`: one object, the payload's fields beside the name.
+    /// `{"name":"peerMessageReceived", …}`: one object, the payload's fields beside the event's name. No payload has a field
+    /// called `name`; some have one called `event`.
     ///
     /// # Errors
     /// The payload has no JSON.
     pub fn to_json(&self) -> serde_json::Result<serde_json::Value> {
         let mut object = serde_json::Map::new();
-        object.insert("event".to_owned(), self.kind().name().into());
+        object.insert("name".to_owned(), self.kind().name().into());
         if let serde_json::Value::Object(payload) = self.payload()? {
-            // `connectionStateChanged` has a field of the same name; the payload's stays, the name is told by `name`.
-            for (key, value) in payload {
-                if key == "event" {
-                    object.insert("name".to_owned(), self.kind().name().into());
-                }
-                object.insert(key, value);
-            }
+            object.extend(payload);
         }
         Ok(object.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::v1::ConnectionStateChangedEvent;
+
+    #[test]
+    fn an_events_name_hides_nothing_of_its_payload() {
+        let event = v1::event_record::Event::ConnectionStateChanged(ConnectionStateChangedEvent {
+            event: 4,
+            ..Default::default()
+        });
+        let json = event.to_json().unwrap();
+        assert_eq!((json["name"].as_str(), json["event"].as_i64()), (Some("connectionStateChanged"), Some(4)));
+        assert_eq!("peerMessageReceived".parse(), Ok(EventKind::PeerMessageReceived));
+        assert!("PeerMessageReceived".parse::<EventKind>().is_err());
+    }
+
+    #[test]
+    fn no_payload_has_a_field_called_name() {
+        let pages = include_str!("../../docs/reference/events.md");
+        assert!(!pages.contains("| `name` |"));
     }
 }
