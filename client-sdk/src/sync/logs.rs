@@ -41,6 +41,12 @@ impl Core {
             self.output.batch.changes.push(Change::Drop(name.clone()));
         }
         let raise_after = state.seq;
+        let new = page.messages.iter().filter(|entry| entry.seq > state.head_seq).count() as u64;
+        if new < page.through_seq.saturating_sub(state.head_seq) {
+            // A blank may be a message of one's own that was deleted meanwhile: how many were sent, only a head tells.
+            state.known = false;
+            state.uncounted = true;
+        }
         count(state, &self.viewer, &page.messages);
         state.head_seq = state.head_seq.max(page.through_seq);
         state.head_rev = state.head_rev.max(page.through_rev);

@@ -47,7 +47,7 @@ impl Play {
 
     fn member(&self, seq: i64, rev: i64, base: Base) -> Member {
         let stay = |from| vec![Stay { from: from + 1, to: None }];
-        Member { seqs: stay(seq), revs: stay(rev), read: 0, base }
+        Member { seqs: stay(seq), revs: stay(rev), read: 0, cleared: 0, base }
     }
 
     fn found_group(&mut self) {
@@ -84,7 +84,8 @@ impl Play {
             }
             930..945 => self.devices[device].crash(),
             945..960 => self.slow(device),
-            960..985 => self.membership(),
+            960..964 => self.clear(),
+            964..985 => self.membership(),
             985..991 => self.retention(),
             991..994 => self.backup = Some(self.server.clone()),
             994..996 => self.restore(),
@@ -230,6 +231,26 @@ impl Play {
         }
     }
 
+    /// Somebody deletes all messages of a conversation, for himself: they are gone and no longer unread, on all his devices.
+    fn clear(&mut self) {
+        let user = self.random.below(NAMES.len());
+        let index = self.random.below(self.server.conversations.len());
+        let one = &mut self.server.conversations[index];
+        if !one.members.contains_key(&user) {
+            return;
+        }
+        let end = one.end_seq(user);
+        let base = Base { seq: end, n: one.n(end), sent: one.sent(user, end) };
+        if let Some(member) = one.members.get_mut(&user).filter(|member| member.cleared < end) {
+            member.cleared = end;
+            if base.seq > member.base.seq {
+                member.base = base;
+            }
+            let push = feed_push(self.server.append(user, Kind::Membership, index));
+            self.tell(user, None, || push.clone());
+        }
+    }
+
     fn deliver_event(&mut self, device: usize) {
         let device = &mut self.devices[device];
         if !device.events.is_empty() {
@@ -344,7 +365,7 @@ fn agree(device: &Device, fresh: &Device, one: &Conversation) {
         if let Some(key) = row {
             assert_eq!(*key, message.key, "{at}: another message at {seq}");
             assert!(message.entitled.contains(&user), "{at}: holds {seq}, which is not his");
-        } else if held.contains(seq) && seq as i64 > one.floor {
+        } else if held.contains(seq) && seq as i64 > one.floor.max(one.members[&user].cleared) {
             assert!(!message.entitled.contains(&user), "{at}: {seq} is said to be held and is not there");
         }
     }

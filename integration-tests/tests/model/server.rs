@@ -29,6 +29,8 @@ pub(crate) struct Member {
     pub seqs: Vec<Stay>,
     pub revs: Vec<Stay>,
     pub read: i64,
+    /// Everything up to here he deleted, for himself.
+    pub cleared: i64,
     pub base: rules::Base,
 }
 
@@ -87,7 +89,7 @@ impl Conversation {
     }
 
     fn windows(&self, user: User) -> Vec<(i64, i64)> {
-        visible(&self.members[&user].seqs, self.extent(), 0)
+        visible(&self.members[&user].seqs, self.extent(), self.members[&user].cleared)
     }
 
     pub(crate) fn entry(&self, viewer: User, seq: i64) -> MessageEntry {
@@ -95,6 +97,7 @@ impl Conversation {
         // Nobody is ever handed what he may not see, whatever the rules say.
         assert!(message.entitled.contains(&viewer), "{} was handed {seq} of {}", NAMES[viewer], self.id);
         assert!(seq > self.floor, "{} was handed {seq}, which is not kept any more", NAMES[viewer]);
+        assert!(seq > self.members[&viewer].cleared, "{} was handed {seq}, which he deleted", NAMES[viewer]);
         MessageEntry {
             seq: seq as u64,
             n: message.n as u64,
@@ -127,7 +130,7 @@ impl Conversation {
     pub(crate) fn unread_by_hand(&self, user: User) -> i64 {
         let member = &self.members[&user];
         let from = member.seqs.last().unwrap().from;
-        let after = member.read.max(from - 1);
+        let after = member.read.max(from - 1).max(member.cleared);
         (after + 1..=self.end_seq(user)).filter(|seq| self.at(*seq).sender != user && self.at(*seq).is_counted).count()
             as i64
     }
