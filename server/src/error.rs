@@ -184,6 +184,11 @@ impl Error {
         Self::new(ErrorCode::MessageModuleTargetDoesNotExist, format!("there is nobody named {id} to send to"))
     }
 
+    /// The conversation has ended, or the caller was never part of it: he is not told which.
+    pub fn conversation_closed() -> Self {
+        Self::new(ErrorCode::ConversationModuleConversationDoesNotExist, "you are not part of this conversation")
+    }
+
     /// There is no such conversation for the caller.
     pub fn conversation_not_found(id: &str) -> Self {
         Self::new(ErrorCode::ConversationModuleConversationDoesNotExist, format!("there is no conversation with {id}"))

@@ -157,9 +157,10 @@ impl Fanout {
 
     /// Ends a login's connection, if it has one here.
     pub fn kick(&self, user: UserKey, session: SessionKey) {
+        self.remember_ended(session);
         for online in self.sessions(user) {
             if online.identity().is_some_and(|identity| identity.session == session) {
-                online.queue.end(SessionEndReason::KickedOut, "a newer login took the place of this one");
+                online.queue.end(SessionEndReason::KickedOut, super::PUSHED_OUT);
             }
         }
     }

@@ -7,20 +7,27 @@
 mod deliver;
 mod queue;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
+use zim_protocol::SessionEndReason;
 
 pub(crate) use self::deliver::{feed_push, message_push};
 pub use self::queue::{LogRef, SessionQueue};
-use crate::key::UserKey;
+use crate::key::{SessionKey, UserKey};
 use crate::session::SessionState;
+
+/// Logins that ended lately: more than can be on their way to the table at the same time.
+const ENDED: usize = 4_096;
 
 /// Locks of the table of sessions: enough that two users rarely share one.
 const SHARDS: usize = 64;
+
+/// What somebody who was pushed out is told.
+const PUSHED_OUT: &str = "a newer login took the place of this one";
 
 type Shard = RwLock<HashMap<UserKey, Vec<Arc<SessionState>>>>;
 
@@ -30,6 +37,8 @@ pub struct Fanout {
     shards: Vec<Shard>,
     hasher: RandomState,
     online: AtomicUsize,
+    /// Logins that were pushed out, the newest last: one of them may not have reached the table yet.
+    ended: Mutex<VecDeque<SessionKey>>,
 }
 
 impl Default for Fanout {
@@ -38,6 +47,7 @@ impl Default for Fanout {
             shards: (0..SHARDS).map(|_| Shard::default()).collect(),
             hasher: RandomState::new(),
             online: AtomicUsize::new(0),
+            ended: Mutex::default(),
         }
     }
 }
@@ -50,11 +60,28 @@ impl Fanout {
     }
 
     /// From now on `session` is told what concerns `user`. Comes before the session reads anything, so that nothing falls
-    /// between the two.
+    /// between the two. A login that was pushed out since it was stored ends here: it must not stay online as a ghost.
     pub fn register(&self, user: UserKey, session: Arc<SessionState>) {
-        self.shard(user).write().entry(user).or_default().push(session);
+        let login = session.identity().map(|identity| identity.session);
+        {
+            let mut shard = self.shard(user).write();
+            shard.entry(user).or_default().push(Arc::clone(&session));
+        }
         self.online.fetch_add(1, Ordering::Relaxed);
         metrics::gauge!("zim_sessions").increment(1.0);
+        // After it is in the table: whoever pushes it out from now on finds it there.
+        if login.is_some_and(|login| self.ended.lock().contains(&login)) {
+            session.queue.end(SessionEndReason::KickedOut, PUSHED_OUT);
+        }
+    }
+
+    /// A login was pushed out; whether it is in the table already, nobody knows.
+    fn remember_ended(&self, login: SessionKey) {
+        let mut ended = self.ended.lock();
+        if ended.len() == ENDED {
+            ended.pop_front();
+        }
+        ended.push_back(login);
     }
 
     /// `session` is gone. True if it was registered.
@@ -93,5 +120,51 @@ impl Fanout {
     /// All sessions, for the operator.
     pub fn all(&self) -> Vec<Arc<SessionState>> {
         self.shards.iter().flat_map(|shard| shard.read().values().flatten().cloned().collect::<Vec<_>>()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::key::AppKey;
+    use crate::session::Identity;
+
+    fn session(login: i64) -> Arc<SessionState> {
+        let state = SessionState::new("127.0.0.1:1".parse().unwrap(), 5, [1; 16], String::new(), 1_000);
+        state.log_in(Identity {
+            app: AppKey(1),
+            user: UserKey(1),
+            user_id: "ann".into(),
+            session: SessionKey(login),
+            ticket: [0; 16],
+            login_at: 0,
+            one_shot: false,
+        });
+        Arc::new(state)
+    }
+
+    #[test]
+    fn a_login_that_is_pushed_out_ends_whether_it_is_registered_before_or_after() {
+        let fanout = Fanout::default();
+        let (first, second, other) = (session(10), session(20), session(30));
+        fanout.register(UserKey(1), Arc::clone(&first));
+        fanout.kick(UserKey(1), SessionKey(10));
+        fanout.kick(UserKey(1), SessionKey(20));
+        fanout.register(UserKey(1), Arc::clone(&second));
+        fanout.register(UserKey(1), Arc::clone(&other));
+        assert!(first.queue.is_ended());
+        assert!(second.queue.is_ended());
+        assert!(!other.queue.is_ended());
+    }
+
+    #[test]
+    fn who_is_unregistered_is_told_nothing() {
+        let fanout = Fanout::default();
+        let one = session(10);
+        fanout.register(UserKey(1), Arc::clone(&one));
+        assert_eq!(fanout.sessions(UserKey(1)).len(), 1);
+        assert!(fanout.unregister(UserKey(1), &one));
+        assert!(!fanout.unregister(UserKey(1), &one));
+        assert!(fanout.is_empty() && fanout.sessions(UserKey(1)).is_empty());
     }
 }

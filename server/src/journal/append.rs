@@ -151,7 +151,7 @@ impl Bulk for Send {
                 continue;
             }
             let Some(head) = heads.get_mut(&op.conversation.0).filter(|head| !head.dismissed) else {
-                results.push(Err(Error::conversation_not_found("it")));
+                results.push(Err(Error::conversation_closed()));
                 continue;
             };
             head.seq += 1;

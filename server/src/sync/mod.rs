@@ -158,7 +158,7 @@ impl SyncService for App {
 
 /// The caller's view of a conversation.
 async fn seen_by(tx: &mut crate::db::Tx<'_>, conversation: ConversationKey, user: UserKey) -> Result<Member, Error> {
-    journal::member(tx, conversation, user).await?.ok_or_else(|| Error::conversation_not_found("it"))
+    journal::member(tx, conversation, user).await?.ok_or_else(Error::conversation_closed)
 }
 
 impl App {
