@@ -26,7 +26,7 @@ mod worker;
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 
 use tokio::sync::oneshot;
 
@@ -83,6 +83,7 @@ impl<B: Bulk> Db<B> {
     async fn open_sqlite(&self, path: PathBuf, config: &DbConfig, sink: &Sink) -> Result<(), DbError> {
         let limits = config.limits();
         let (tell, ready) = oneshot::channel();
+        let (reading, readers) = mpsc::channel::<()>();
         let (file, sink_of_writer, migrations) = (path.clone(), Arc::clone(sink), config.migrations);
         let lane = Arc::clone(self.lane(0));
         self.0.threads.spawn("zim-write".to_owned(), move || {
@@ -94,17 +95,23 @@ impl<B: Bulk> Db<B> {
                 Ok(conn) => {
                     // Whoever opens may have gone away: then the queue is closed soon.
                     let _ = tell.send(Ok(()));
-                    serve_sqlite(&file, Some(conn), limits, &lane, &sink_of_writer);
+                    let conn = serve_sqlite(&file, Some(conn), limits, &lane, &sink_of_writer);
+                    // The last connection that closes folds the log into the file, and of two that close at once neither
+                    // is the last: this one waits until the readers have dropped theirs.
+                    let _ = readers.recv();
+                    drop(conn);
                 }
                 Err(error) => drop(tell.send(Err(error))),
             }
         })?;
         ready.await.unwrap_or_else(|_| Err(DbError::closed()))?;
         for index in 0..config.readers.max(1) {
-            let (path, reads, sink) = (path.clone(), Arc::clone(&self.0.reads), Arc::clone(sink));
+            let (path, reads, sink, reading) =
+                (path.clone(), Arc::clone(&self.0.reads), Arc::clone(sink), reading.clone());
             self.0.threads.spawn(format!("zim-read-{index}"), move || {
                 let spare = sqlite::open(&path, Access::Read).ok();
-                serve_sqlite(&path, spare, limits, &reads, &sink);
+                drop(serve_sqlite(&path, spare, limits, &reads, &sink));
+                drop(reading);
             })?;
         }
         Ok(())

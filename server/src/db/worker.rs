@@ -80,31 +80,36 @@ async fn read<S: Session>(session: &mut S, mut job: Box<dyn Job>) {
     session.rollback().await;
 }
 
-/// Serves a queue on SQLite until it is closed and empty. A connection that breaks is replaced.
+/// Serves a queue on SQLite until it is closed and empty. A connection that breaks is replaced; the last one is returned, for
+/// the caller to close.
 pub(super) fn serve_sqlite<W: Work>(
     path: &Path,
     mut spare: Option<Connection>,
     limits: Limits,
     queue: &Queue<W>,
     sink: &Sink,
-) {
+) -> Option<Connection> {
     while let Some(work) = queue.take(W::MAX) {
         let opened = spare.take().map_or_else(|| sqlite::open(path, W::ACCESS), Ok);
-        if let Err((work, error)) = serve_connection(opened, limits, queue, sink, work) {
-            tracing::error!(%error, "the database cannot be opened again");
-            work.into_iter().for_each(|entry| entry.refuse(&error));
+        match serve_connection(opened, limits, queue, sink, work) {
+            Ok(conn) => spare = conn,
+            Err((work, error)) => {
+                tracing::error!(%error, "the database cannot be opened again");
+                work.into_iter().for_each(|entry| entry.refuse(&error));
+            }
         }
     }
+    spare
 }
 
-/// Until the connection breaks, or the queue ends.
+/// Until the queue ends, or the connection breaks: then it is not returned.
 fn serve_connection<W: Work>(
     opened: Result<Connection, DbError>,
     limits: Limits,
     queue: &Queue<W>,
     sink: &Sink,
     first: Vec<W>,
-) -> Result<(), (Vec<W>, DbError)> {
+) -> Result<Option<Connection>, (Vec<W>, DbError)> {
     let conn = match opened {
         Ok(conn) => conn,
         Err(error) => return Err((first, error)),
@@ -122,11 +127,12 @@ fn serve_connection<W: Work>(
             session.give_up();
         }
         if session.is_broken() {
-            return Ok(());
+            return Ok(None);
         }
         next = queue.take(W::MAX);
     }
-    Ok(())
+    drop(session);
+    Ok(Some(conn))
 }
 
 /// Serves a queue on PostgreSQL until it is closed and empty.
