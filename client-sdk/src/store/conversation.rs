@@ -54,8 +54,13 @@ pub(crate) fn name_of_message(db: &Connection, row: i64) -> rusqlite::Result<Nam
 
 /// Everything that the sync core has to know.
 pub(crate) fn load(db: &Connection) -> rusqlite::Result<(Position, Vec<(Name, State)>)> {
-    let position = db.query_row("SELECT epoch, pos, touched FROM device", [], |row| {
-        Ok(Position { epoch: row.get::<_, Vec<u8>>(0)?.into(), pos: from_sql(row.get(1)?), touched: row.get(2)? })
+    let position = db.query_row("SELECT epoch, pos, touched, is_settled FROM device", [], |row| {
+        Ok(Position {
+            epoch: row.get::<_, Vec<u8>>(0)?.into(),
+            pos: from_sql(row.get(1)?),
+            touched: row.get(2)?,
+            is_settled: row.get(3)?,
+        })
     })?;
     let mut held = db.prepare("SELECT lo, hi FROM held WHERE conversation = ?1 ORDER BY lo")?;
     let mut statement = db.prepare(
@@ -95,10 +100,11 @@ pub(crate) fn load(db: &Connection) -> rusqlite::Result<(Position, Vec<(Name, St
 
 /// Stores what the sync core knows beside conversations.
 pub(crate) fn save_position(db: &Connection, position: &Position) -> rusqlite::Result<()> {
-    db.prepare_cached("UPDATE device SET epoch = ?1, pos = ?2, touched = ?3")?.execute(params![
+    db.prepare_cached("UPDATE device SET epoch = ?1, pos = ?2, touched = ?3, is_settled = ?4")?.execute(params![
         &position.epoch[..],
         to_sql(position.pos),
-        position.touched
+        position.touched,
+        position.is_settled
     ])?;
     Ok(())
 }

@@ -9,7 +9,8 @@ use zim_protocol::{
     ChangeEntry, Conversation, ConversationChangeInfo, ConversationChangedEvent, ConversationEvent, ConversationHead,
     ConversationNotificationStatus, ConversationRef, ConversationType, Event, GroupMessageReceivedEvent, Message,
     MessageEntry, MessageReceivedInfo, MessageSentStatus, MessageSentStatusChangeInfo, MessageSentStatusChangedEvent,
-    MessageType, PeerMessageReceivedEvent, UserFullInfo, UserInfoUpdatedEvent, change_entry,
+    MessageType, PeerMessageReceivedEvent, Snapshot, UserFullInfo, UserInfoUpdatedEvent, change_entry,
+    feed_entry::Detail,
 };
 
 use super::state::{Batch, Change, Name, Origin};
@@ -48,6 +49,8 @@ pub(crate) enum Settle {
     },
     /// Profiles that were asked for.
     Users(Vec<UserFullInfo>),
+    /// What is true of other people now.
+    Snapshot(Snapshot),
 }
 
 /// One transaction.
@@ -197,12 +200,7 @@ impl<'a> Step<'a> {
             Change::Messages { name, entries, raise_after } => self.messages(&name, entries, raise_after),
             Change::Changes { name, entries } => self.changes(&name, &entries),
             Change::Head(head) => self.head(*head),
-            Change::Profile { info, origin } => {
-                if user::write(self.db, &info)? && origin == Origin::Other {
-                    self.durable.push(Event::UserInfoUpdated(UserInfoUpdatedEvent { info: Some(*info) }));
-                }
-                Ok(())
-            }
+            Change::Own { detail, origin } => self.own(*detail, origin),
             Change::Drop(name) => {
                 let id = self.touch(&name)?;
                 message::drop_stored(self.db, id)
@@ -216,6 +214,38 @@ impl<'a> Step<'a> {
             // At the end, when all states are stored.
             Change::Sweep => Ok(()),
         }
+    }
+
+    /// What is this person's own. The local copy tells what of it is new.
+    fn own(&mut self, detail: Detail, origin: Origin) -> rusqlite::Result<()> {
+        match detail {
+            Detail::Profile(info) => {
+                if user::write(self.db, &info)? && origin == Origin::Other {
+                    self.durable.push(Event::UserInfoUpdated(UserInfoUpdatedEvent { info: Some(info) }));
+                }
+                Ok(())
+            }
+            // The core keeps what concerns conversations.
+            Detail::Conversation(_) | Detail::Read(_) => Ok(()),
+        }
+    }
+
+    /// What is true of other people now: what is known of them follows, and so do their conversations.
+    fn snapshot(&mut self, snapshot: Snapshot) -> rusqlite::Result<()> {
+        self.profiles(snapshot.profiles)
+    }
+
+    fn profiles(&mut self, profiles: Vec<UserFullInfo>) -> rusqlite::Result<()> {
+        for info in profiles {
+            let id = info.base_info.as_ref().map_or("", |base| base.user_id.as_str());
+            let name = Name::new(ConversationType::Peer as i32, id);
+            if conversation::id(self.db, &name)?.is_some() {
+                // Its name may be another now.
+                self.touch(&name)?;
+            }
+            user::write(self.db, &info)?;
+        }
+        Ok(())
     }
 
     fn messages(&mut self, name: &Name, entries: Vec<MessageEntry>, raise_after: u64) -> rusqlite::Result<()> {
@@ -286,17 +316,8 @@ impl<'a> Step<'a> {
                     self.settled(row, &name.to_ref(), &reason)?;
                 }
             }
-            Settle::Users(users) => {
-                for info in users {
-                    let id = info.base_info.as_ref().map_or("", |base| base.user_id.as_str());
-                    let name = Name::new(ConversationType::Peer as i32, id);
-                    if conversation::id(self.db, &name)?.is_some() {
-                        // Its name may be another now.
-                        self.touch(&name)?;
-                    }
-                    user::write(self.db, &info)?;
-                }
-            }
+            Settle::Users(users) => self.profiles(users)?,
+            Settle::Snapshot(snapshot) => self.snapshot(snapshot)?,
         }
         Ok(())
     }

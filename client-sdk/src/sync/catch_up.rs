@@ -98,7 +98,8 @@ impl Core {
             }
         }
         self.set_epoch(result.epoch);
-        self.apply_feed(result.feed, result.pos, Origin::Other);
+        let origin = if self.position.is_settled { Origin::Other } else { Origin::First };
+        self.apply_feed(result.feed, result.pos, origin);
         for head in result.heads {
             let name = head.conversation.as_ref().map(Name::from);
             if let (Some(syncing), Some(name)) = (&mut self.syncing, name) {
@@ -116,6 +117,10 @@ impl Core {
         }
         if result.touched > self.position.touched {
             self.position.touched = result.touched;
+            self.position_moved = true;
+        }
+        if !self.position.is_settled {
+            self.position.is_settled = true;
             self.position_moved = true;
         }
         self.complete(result.sums.unwrap_or_default());

@@ -159,7 +159,7 @@ impl Core {
 
     /// Bodies were dropped on the way.
     pub fn dirtied(&mut self, dirty: &Dirty) {
-        if dirty.all || dirty.feed {
+        if dirty.all || dirty.feed || dirty.snapshots {
             self.want_sync();
         }
         for name in &dirty.conversations {
@@ -209,7 +209,7 @@ impl Core {
     /// The positions mean nothing any more.
     pub(super) fn drop_all(&mut self) {
         self.generation += 1;
-        self.position = Position::default();
+        self.position = Position { is_settled: self.position.is_settled, ..Position::default() };
         self.position_moved = true;
         self.pulls.clear();
         self.queue.clear();

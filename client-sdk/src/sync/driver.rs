@@ -269,6 +269,7 @@ impl<L: Line> Driver<L> {
                     self.line.raise(event);
                 }
             }
+            Some(Frame::Snapshot(snapshot)) => self.job.settle.push(Settle::Snapshot(snapshot)),
             Some(Frame::End(_)) | None => {}
         }
     }

@@ -174,9 +174,7 @@ impl Core {
                         self.touch(&name);
                     }
                 }
-                Some(Detail::Profile(info)) => {
-                    self.output.batch.changes.push(Change::Profile { info: Box::new(info), origin });
-                }
+                Some(detail) => self.output.batch.changes.push(Change::Own { detail: Box::new(detail), origin }),
                 None => {}
             }
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use zim_protocol::{
-    ChangeEntry, ConversationHead, ConversationRef, MessageEntry, PullRequest, SyncRequest, UserFullInfo,
+    ChangeEntry, ConversationHead, ConversationRef, MessageEntry, PullRequest, SyncRequest, feed_entry,
 };
 
 use super::ranges::Ranges;
@@ -93,6 +93,8 @@ pub struct Position {
     pub pos: u64,
     /// The newest change of a head, of the last complete sync.
     pub touched: i64,
+    /// A sync was completed once.
+    pub is_settled: bool,
 }
 
 /// Who caused a push.
@@ -102,6 +104,8 @@ pub enum Origin {
     Own,
     /// Somebody else, or another device.
     Other,
+    /// The first sync of this device: what was there before is no news.
+    First,
 }
 
 /// One thing for the store to do.
@@ -125,11 +129,11 @@ pub enum Change {
     },
     /// The server described a conversation.
     Head(Box<ConversationHead>),
-    /// The user's own profile.
-    Profile {
-        /// As it is now.
-        info: Box<UserFullInfo>,
-        /// Who changed it.
+    /// Something that is this person's own, as it is now: an entry of the feed that concerns no conversation.
+    Own {
+        /// What it is.
+        detail: Box<feed_entry::Detail>,
+        /// Who caused it.
         origin: Origin,
     },
     /// What the server stored of a conversation is no longer to be trusted: its rows go, those that only this device has stay.

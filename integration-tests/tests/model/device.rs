@@ -164,7 +164,7 @@ impl Device {
                         self.rows.insert((Name::from(name), last.seq), key);
                     }
                 }
-                Change::Changes { .. } | Change::Profile { .. } | Change::Sweep => {}
+                Change::Changes { .. } | Change::Own { .. } | Change::Sweep => {}
             }
         }
         for saved in batch.states {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use zim_protocol::{
     ChangeEntry, ConversationRef, ConversationType, EventFrame, FeedEntry, LogKind, MessageEntry, Push,
-    SessionEndReason, Transient, event_frame::Frame, frame::encode_frame,
+    SessionEndReason, Snapshot, Transient, event_frame::Frame, frame::encode_frame,
 };
 
 use super::{Fanout, LogRef};
@@ -161,6 +161,20 @@ impl Fanout {
         for online in self.sessions(user) {
             if online.identity().is_some_and(|identity| identity.session == session) {
                 online.queue.end(SessionEndReason::KickedOut, super::PUSHED_OUT);
+            }
+        }
+    }
+
+    /// Tells the sessions of `users`, but for `except`, what is true of somebody now. It is encoded once.
+    pub fn snapshot(&self, users: impl IntoIterator<Item = UserKey>, snapshot: Snapshot, except: Option<SessionKey>) {
+        let frame = encode(Frame::Snapshot(snapshot));
+        for user in users {
+            let shard = self.shard(user).read();
+            for session in shard.get(&user).into_iter().flatten() {
+                let login = session.identity().map(|identity| identity.session);
+                if except.is_none() || login != except {
+                    session.queue.push(frame.clone(), &LogRef::Snapshot);
+                }
             }
         }
     }

@@ -19,6 +19,8 @@ pub enum LogRef {
     Feed,
     /// A conversation: messages and changes are pulled together.
     Conversation(ConversationRef),
+    /// No log: what is true of other people now.
+    Snapshot,
 }
 
 /// A bounded queue of encoded event frames. A client that reads too slowly loses bodies, never positions: the logs are
@@ -35,6 +37,7 @@ struct Inner {
     frames: VecDeque<Bytes>,
     bytes: usize,
     dirty_feed: bool,
+    dirty_snapshots: bool,
     dirty: HashSet<(i32, String)>,
     dirty_all: bool,
     transients_dropped: u64,
@@ -54,9 +57,10 @@ impl Inner {
     }
 
     fn is_dirty(&self, log: &LogRef) -> bool {
-        self.dirty_all
+        (self.dirty_all && !matches!(log, LogRef::Snapshot))
             || match log {
                 LogRef::Feed => self.dirty_feed,
+                LogRef::Snapshot => self.dirty_snapshots,
                 LogRef::Conversation(name) => {
                     !self.dirty.is_empty() && self.dirty.contains(&(name.r#type, name.id.clone()))
                 }
@@ -66,6 +70,7 @@ impl Inner {
     fn mark(&mut self, log: &LogRef) {
         match log {
             LogRef::Feed => self.dirty_feed = true,
+            LogRef::Snapshot => self.dirty_snapshots = true,
             LogRef::Conversation(_) if self.dirty.len() >= MAX_DIRTY => {
                 self.dirty.clear();
                 self.dirty_all = true;
@@ -77,7 +82,8 @@ impl Inner {
     }
 
     fn take_dirty(&mut self) -> Option<Dirty> {
-        if !self.dirty_feed && self.dirty.is_empty() && !self.dirty_all && self.transients_dropped == 0 {
+        let is_clean = !self.dirty_feed && !self.dirty_snapshots && self.dirty.is_empty() && !self.dirty_all;
+        if is_clean && self.transients_dropped == 0 {
             return None;
         }
         Some(Dirty {
@@ -85,6 +91,7 @@ impl Inner {
             conversations: self.dirty.drain().map(|(r#type, id)| ConversationRef { r#type, id }).collect(),
             all: std::mem::take(&mut self.dirty_all),
             transients_dropped: std::mem::take(&mut self.transients_dropped),
+            snapshots: std::mem::take(&mut self.dirty_snapshots),
         })
     }
 }

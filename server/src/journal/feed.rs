@@ -1,9 +1,9 @@
 //! The feed of a user: what is one person's. An entry says what moved; what it is now is read when it is delivered, so the
 //! newest entry of a kind and key replaces the one before it and leaves a blank.
 
-use zim_protocol::{
-    Base, ConversationRef, ConversationType, FeedEntry, ReadMark, UserFullInfo, UserInfo, feed_entry::Detail,
-};
+use std::collections::HashMap;
+
+use zim_protocol::{Base, ConversationRef, ConversationType, ReadMark, UserFullInfo, UserInfo, feed_entry::Detail};
 
 use super::rules;
 use crate::db::{Tx, params};
@@ -42,47 +42,62 @@ pub async fn head(tx: &mut Tx<'_>, user: UserKey) -> Result<i64, Error> {
     Ok(row.map_or(Ok(0), |row| row.get(0))?)
 }
 
-/// The feed after `after`, resolved to what its entries mean now; the position through which it is complete; and whether
-/// there is more.
-pub async fn page(
+/// A row of a feed: that something moved, not what it is now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FeedRow {
+    /// Its position.
+    pub pos: i64,
+    /// `FeedKind`.
+    pub kind: i64,
+    /// What it is about, by its kind.
+    pub key: i64,
+}
+
+/// The feed after `after`; the position through which it is complete; and whether there is more.
+pub async fn rows(
     tx: &mut Tx<'_>,
     user: UserKey,
     after: i64,
     limit: usize,
-) -> Result<(Vec<FeedEntry>, i64, bool), Error> {
+) -> Result<(Vec<FeedRow>, i64, bool), Error> {
     let head = head(tx, user).await?;
     let limit_rows = i64::try_from(limit).unwrap_or(i64::MAX);
-    // Both kinds in one statement: a read mark needs its conversation, a profile its account.
     let rows = tx
         .fetch(
-            "SELECT f.pos, f.kind, f.key, m.read_seq, m.base_seq, m.base_n, m.base_sent, c.type, c.name, p.name \
-             FROM feed f LEFT JOIN member m ON m.account = f.account AND m.conversation = f.key AND f.kind = 1 \
-             LEFT JOIN conversation c ON c.id = m.conversation LEFT JOIN account p ON p.id = m.peer \
-             WHERE f.account = $1 AND f.pos > $2 ORDER BY f.pos LIMIT $3",
+            "SELECT pos, kind, key FROM feed WHERE account = $1 AND pos > $2 ORDER BY pos LIMIT $3",
             &params![user, after, limit_rows],
         )
         .await?;
+    let rows: Vec<FeedRow> = rows
+        .iter()
+        .map(|row| Ok(FeedRow { pos: row.get(0)?, kind: row.get(1)?, key: row.get(2)? }))
+        .collect::<Result<_, Error>>()?;
     let more = rows.len() == limit;
-    let mut entries = Vec::with_capacity(rows.len());
-    let mut through = after;
-    for row in &rows {
-        through = row.get(0)?;
-        let detail = if row.get::<i64>(1)? == FeedKind::Profile as i64 {
-            profile(tx, user).await?.map(Detail::Profile)
-        } else if let Some(read_seq) = row.get::<Option<i64>>(3)? {
-            let kind: i32 = row.get(7)?;
-            let id: String = if kind == ConversationType::Peer as i32 { row.get(9)? } else { row.get(8)? };
-            Some(Detail::Read(ReadMark {
-                conversation: Some(ConversationRef { r#type: kind, id }),
-                read_seq: read_seq.unsigned_abs(),
-                base: Some(base(rules::Base { seq: row.get(4)?, n: row.get(5)?, sent: row.get(6)? })),
-            }))
-        } else {
-            None
+    let through = rows.last().filter(|_| more).map_or(head, |last| last.pos);
+    Ok((rows, through, more))
+}
+
+/// Where the reading of these conversations stands.
+pub async fn read_marks(tx: &mut Tx<'_>, user: UserKey, keys: &[i64]) -> Result<HashMap<i64, Detail>, Error> {
+    let (list, mut params) = tx.dialect().in_list(keys.iter().copied(), 2);
+    params.insert(0, user.into());
+    let sql = format!(
+        "SELECT c.id, m.read_seq, m.base_seq, m.base_n, m.base_sent, c.type, c.name, p.name \
+         FROM member m JOIN conversation c ON c.id = m.conversation LEFT JOIN account p ON p.id = m.peer \
+         WHERE m.account = $1 AND m.conversation IN {list}"
+    );
+    let mut marks = HashMap::with_capacity(keys.len());
+    for row in tx.fetch(&sql, &params).await? {
+        let kind: i32 = row.get(5)?;
+        let id: String = if kind == ConversationType::Peer as i32 { row.get(7)? } else { row.get(6)? };
+        let mark = ReadMark {
+            conversation: Some(ConversationRef { r#type: kind, id }),
+            read_seq: row.get::<i64>(1)?.unsigned_abs(),
+            base: Some(base(rules::Base { seq: row.get(2)?, n: row.get(3)?, sent: row.get(4)? })),
         };
-        entries.push(FeedEntry { pos: through.unsigned_abs(), detail });
+        marks.insert(row.get(0)?, Detail::Read(mark));
     }
-    Ok((entries, if more { through } else { head }, more))
+    Ok(marks)
 }
 
 /// A base on the wire.
@@ -90,12 +105,14 @@ fn base(base: rules::Base) -> Base {
     Base { seq: base.seq.unsigned_abs(), n: base.n.unsigned_abs(), sent: base.sent.unsigned_abs() }
 }
 
-/// The user's profile as others and his own devices see it.
-async fn profile(tx: &mut Tx<'_>, user: UserKey) -> Result<Option<UserFullInfo>, Error> {
+/// The user's own profile, under the key of its entry.
+pub async fn profile(tx: &mut Tx<'_>, user: UserKey) -> Result<HashMap<i64, Detail>, Error> {
     let row = tx
         .fetch_one("SELECT name, user_name, avatar_url, extended_data FROM account WHERE id = $1", &params![user])
         .await?;
-    row.map(|row| Ok(full_info(row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))).transpose()
+    row.map(|row| Ok((0, Detail::Profile(full_info(row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))))
+        .into_iter()
+        .collect()
 }
 
 /// A profile on the wire, with the reference's deprecated doubles.

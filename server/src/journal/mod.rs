@@ -11,5 +11,8 @@ mod tests;
 
 pub use self::append::{Send, Sent};
 pub use self::change::{ChangeKind, append as append_change, changes};
-pub use self::feed::{FeedKind, append as append_feed, full_info, head as feed_head, page as feed_page, read_mark};
+pub use self::feed::{
+    FeedKind, FeedRow, append as append_feed, full_info, head as feed_head, profile, read_mark, read_marks,
+    rows as feed_rows,
+};
 pub use self::read::{Direction, Member, around, member, messages, messages_at};

@@ -1,5 +1,6 @@
 //! How a client catches up: what moved while it was away, and the truth behind a push.
 
+mod feed;
 mod store;
 
 use std::sync::Arc;
@@ -38,7 +39,7 @@ impl SyncService for App {
                         || asked.seq > sums.seq
                         || asked.rev > sums.rev);
                 let pos = if reset { 0 } else { i64::try_from(request.pos).unwrap_or(i64::MAX) };
-                let (feed, pos, feed_more) = journal::feed_page(tx, user, pos, FEED_PAGE).await?;
+                let (feed, pos, feed_more) = feed::page(tx, user, pos, FEED_PAGE).await?;
                 let mut result = SyncResult {
                     reset,
                     epoch: epoch.to_vec().into(),

@@ -6,10 +6,12 @@ CREATE TABLE device (
     -- The server's epoch that all positions belong to; empty before the first sync.
     epoch BLOB NOT NULL,
     pos INTEGER NOT NULL,
-    touched INTEGER NOT NULL
+    touched INTEGER NOT NULL,
+    -- A sync was completed once: what comes from now on is news.
+    is_settled INTEGER NOT NULL
 );
 
-INSERT INTO device (id, epoch, pos, touched) VALUES (1, x'', 0, 0);
+INSERT INTO device (id, epoch, pos, touched, is_settled) VALUES (1, x'', 0, 0, 0);
 
 CREATE TABLE conversation (
     id INTEGER PRIMARY KEY,

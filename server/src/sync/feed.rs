@@ -1,0 +1,46 @@
+//! A page of a feed: its rows say what moved, and each kind knows what that is now.
+
+use std::collections::HashMap;
+
+use zim_protocol::{FeedEntry, feed_entry::Detail};
+
+use crate::db::Tx;
+use crate::error::Error;
+use crate::journal::{self, FeedKind};
+use crate::key::UserKey;
+
+/// The feed after `after`, resolved to what its entries mean now; the position through which it is complete; and whether
+/// there is more. One statement for each kind, whatever the number of entries.
+pub(super) async fn page(
+    tx: &mut Tx<'_>,
+    user: UserKey,
+    after: i64,
+    limit: usize,
+) -> Result<(Vec<FeedEntry>, i64, bool), Error> {
+    let (rows, through, more) = journal::feed_rows(tx, user, after, limit).await?;
+    let mut keys: HashMap<i64, Vec<i64>> = HashMap::new();
+    for row in &rows {
+        keys.entry(row.kind).or_default().push(row.key);
+    }
+    let mut found: HashMap<(i64, i64), Detail> = HashMap::with_capacity(rows.len());
+    for (kind, keys) in keys {
+        let details = details(tx, user, kind, &keys).await?;
+        found.extend(details.into_iter().map(|(key, detail)| ((kind, key), detail)));
+    }
+    let entries = rows
+        .iter()
+        .map(|row| FeedEntry { pos: row.pos.unsigned_abs(), detail: found.remove(&(row.kind, row.key)) })
+        .collect();
+    Ok((entries, through, more))
+}
+
+/// What the entries of one kind mean now. What is no longer there, or of a kind that a later version wrote, is a blank.
+async fn details(tx: &mut Tx<'_>, user: UserKey, kind: i64, keys: &[i64]) -> Result<HashMap<i64, Detail>, Error> {
+    const READ: i64 = FeedKind::Read as i64;
+    const PROFILE: i64 = FeedKind::Profile as i64;
+    match kind {
+        READ => journal::read_marks(tx, user, keys).await,
+        PROFILE => journal::profile(tx, user).await,
+        _ => Ok(HashMap::new()),
+    }
+}
