@@ -96,6 +96,40 @@ CREATE TABLE user (
     extended_data TEXT NOT NULL
 ) WITHOUT ROWID;
 
+-- The list of friends. Their profiles are in `user`.
+CREATE TABLE friend (
+    id INTEGER PRIMARY KEY,
+    user_id TEXT NOT NULL UNIQUE,
+    alias TEXT NOT NULL,
+    -- A JSON object.
+    attributes TEXT NOT NULL,
+    wording TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    -- What the list is sorted by.
+    place INTEGER NOT NULL,
+    -- Whether the server still knows it is not known yet.
+    is_stale INTEGER NOT NULL DEFAULT 0
+);
+
+CREATE INDEX friend_place ON friend (place);
+
+-- Applications to and from others, by the other.
+CREATE TABLE friend_application (
+    user_id TEXT PRIMARY KEY,
+    -- `FriendApplicationType` and `FriendApplicationState`.
+    type INTEGER NOT NULL,
+    state INTEGER NOT NULL,
+    wording TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL,
+    -- When it is too late for an answer.
+    expires_at INTEGER NOT NULL,
+    place INTEGER NOT NULL,
+    is_stale INTEGER NOT NULL DEFAULT 0
+) WITHOUT ROWID;
+
+CREATE INDEX friend_application_place ON friend_application (place);
+
 -- Events whose causes are stored and that were not raised for certain: raised at least once, even over a crash.
 CREATE TABLE pending_event (
     id INTEGER PRIMARY KEY,
