@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use zim_protocol::{Base, ConversationRef, ConversationType, ReadMark, UserFullInfo, UserInfo, feed_entry::Detail};
 
-use super::rules;
+use super::rules::{self, Extent};
 use crate::db::{Tx, params};
 use crate::error::Error;
 use crate::key::{ConversationKey, UserKey};
@@ -141,31 +141,46 @@ pub async fn read_mark(
         return Err(Error::conversation_not_found(&name.id));
     };
     let Some(through) = rules::read_through(member.read_seq, seen, member.end_seq()) else { return Ok(None) };
-    let moved = if through == member.extent.head {
-        rules::Base { seq: through, n: member.n, sent: member.sent }
+    // What was cleared beyond the mark stays cleared.
+    let (moved, deducted) = if through <= member.base.seq {
+        (member.base, member.deducted)
+    } else if through == member.extent.head {
+        (rules::Base { seq: through, n: member.n, sent: member.sent }, 0)
     } else {
-        let n = tx
-            .fetch_one(
-                "SELECT n FROM message WHERE conversation = $1 AND seq <= $2 ORDER BY seq DESC LIMIT 1",
-                &params![conversation, through],
-            )
-            .await?
-            .map_or(Ok(0), |row| row.get::<i64>(0))?;
-        // Only what came after the mark is counted: it is little, however long the conversation is.
-        let later = tx
-            .fetch_one(
-                "SELECT COUNT(*) FROM message WHERE conversation = $1 AND seq > $2 AND sender = $3 AND (flags & 1) = 1",
-                &params![conversation, through, user],
-            )
-            .await?
-            .map_or(Ok(0), |row| row.get::<i64>(0))?;
-        rules::Base { seq: through, n, sent: member.sent - later }
+        (base_at(tx, conversation, user, &member, through).await?, 0)
     };
     tx.execute(
-        "UPDATE member SET read_seq = $3, base_seq = $3, base_n = $4, base_sent = $5, deducted = 0 \
+        "UPDATE member SET read_seq = $3, base_seq = $4, base_n = $5, base_sent = $6, deducted = $7 \
          WHERE account = $1 AND conversation = $2",
-        &params![user, conversation, moved.seq, moved.n, moved.sent],
+        &params![user, conversation, through, moved.seq, moved.n, moved.sent, deducted],
     )
     .await?;
     Ok(Some(ReadMark { conversation: Some(name), read_seq: through.unsigned_abs(), base: Some(base(moved)) }))
+}
+
+/// The base of a member at `through`, which lies between his present base and the head.
+async fn base_at(
+    tx: &mut Tx<'_>,
+    conversation: ConversationKey,
+    user: UserKey,
+    member: &super::Member,
+    through: i64,
+) -> Result<rules::Base, Error> {
+    // His own messages are counted on the shorter side of the mark: from the base, which then moves over them for good, so
+    // that nobody makes the writer count the same messages again and again; or from the head.
+    let Extent { floor, head, .. } = member.extent;
+    let is_forward = member.base.seq >= floor && through - member.base.seq <= head - through;
+    let (after, to) = if is_forward { (member.base.seq, through) } else { (through, head) };
+    let row = tx
+        .fetch_one(
+            "SELECT COALESCE((SELECT n FROM message WHERE conversation = $1 AND seq <= $2 ORDER BY seq DESC LIMIT 1), floor_n), \
+             (SELECT COUNT(*) FROM message WHERE conversation = $1 AND seq > $3 AND seq <= $4 AND sender = $5 \
+             AND (flags & 1) = 1) FROM conversation WHERE id = $1",
+            &params![conversation, through, after, to, user],
+        )
+        .await?
+        .ok_or_else(|| Error::internal_text("a member of no conversation"))?;
+    let own: i64 = row.get(1)?;
+    let sent = if is_forward { member.base.sent + own } else { member.sent - own };
+    Ok(rules::Base { seq: through, n: row.get(0)?, sent })
 }

@@ -7,7 +7,7 @@ mod feed;
 mod read;
 pub mod rules;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use self::append::{Send, Sent};
 pub use self::change::{ChangeKind, append as append_change, changes};

@@ -11,18 +11,19 @@ use crate::db::{Database, Db, DbConfig, Locks, Tx, params};
 use crate::effect::{Audience, Effect};
 use crate::key::{AppKey, ConversationKey, Scrambler, SessionKey, UserKey};
 
-const ANN: UserKey = UserKey(1);
-const BOB: UserKey = UserKey(2);
-const CHAT: ConversationKey = ConversationKey(64);
+pub(crate) const ANN: UserKey = UserKey(1);
+pub(crate) const BOB: UserKey = UserKey(2);
+pub(crate) const CHAT: ConversationKey = ConversationKey(64);
 
-struct House {
-    db: Db<Send>,
-    scrambler: Arc<Scrambler>,
-    told: Arc<Mutex<Vec<Effect>>>,
+/// An app with two people who have a conversation.
+pub(crate) struct House {
+    pub(crate) db: Db<Send>,
+    pub(crate) scrambler: Arc<Scrambler>,
+    pub(crate) told: Arc<Mutex<Vec<Effect>>>,
 }
 
 impl House {
-    async fn open(database: Database) -> Self {
+    pub(crate) async fn open(database: Database) -> Self {
         let told = Arc::new(Mutex::new(Vec::new()));
         let sink = Arc::clone(&told);
         let db = Db::open(DbConfig::new(database), move |effects| sink.lock().extend(effects)).await.unwrap();
@@ -57,7 +58,7 @@ impl House {
         Self { db, scrambler: Arc::new(Scrambler::new(b"secret", AppKey(7))), told }
     }
 
-    fn message(&self, id: i64, key: u8, text: &str) -> Send {
+    pub(crate) fn message(&self, id: i64, key: u8, text: &str) -> Send {
         Send {
             app: AppKey(7),
             scrambler: Arc::clone(&self.scrambler),
@@ -76,13 +77,31 @@ impl House {
         }
     }
 
-    async fn change(&self, subject: i64) -> i64 {
+    pub(crate) async fn change(&self, subject: i64) -> i64 {
         self.db
             .submit(0, Locks::conversation(CHAT.0), async move |tx: &mut Tx<'_>| {
                 append_change(tx, CHAT, (ChangeKind::Message, subject), BOB, 5_000).await
             })
             .await
             .unwrap()
+    }
+
+    /// Bob has seen the messages up to here; how far he has read, if that moved, and what he has not.
+    async fn read(&self, seen: i64) -> (Option<u64>, i64) {
+        self.db
+            .submit(0, Locks::conversation(CHAT.0).and_user(BOB.0), async move |tx: &mut Tx<'_>| {
+                let name = ConversationRef { r#type: 0, id: "ann".into() };
+                let mark = read_mark(tx, CHAT, BOB, name, seen).await?;
+                let member = member(tx, CHAT, BOB).await?.unwrap();
+                Ok((mark.map(|mark| mark.read_seq), rules::unread(member.n, member.base, member.sent, member.deducted)))
+            })
+            .await
+            .unwrap()
+    }
+
+    /// Runs a statement.
+    pub(crate) async fn execute(&self, sql: &'static str) {
+        self.db.submit(0, Locks::none(), async move |tx: &mut Tx<'_>| Ok(tx.execute(sql, &[]).await?)).await.unwrap();
     }
 
     async fn changes(
@@ -142,21 +161,59 @@ async fn everything(database: Database) {
     assert!(house.changes(vec![], (3, 1_003), 1).await.is_some());
 
     // Reading moves the mark and the base, forward only.
-    let read = async |seen: i64| {
-        house
-            .db
-            .submit(0, Locks::conversation(CHAT.0).and_user(BOB.0), async move |tx: &mut Tx<'_>| {
-                let name = ConversationRef { r#type: 0, id: "ann".into() };
-                let mark = read_mark(tx, CHAT, BOB, name, seen).await?;
-                let member = member(tx, CHAT, BOB).await?.unwrap();
-                Ok((mark.map(|mark| mark.read_seq), rules::unread(member.n, member.base, member.sent, member.deducted)))
-            })
-            .await
-            .unwrap()
-    };
-    assert_eq!(read(4).await, (Some(4), 2));
-    assert_eq!(read(2).await, (None, 2));
-    assert_eq!(read(0).await, (Some(6), 0));
+    assert_eq!(house.read(4).await, (Some(4), 2));
+    assert_eq!(house.read(2).await, (None, 2));
+    assert_eq!(house.read(0).await, (Some(6), 0));
+    house.db.close().await;
+}
+
+/// A mark moves over any part of the log, in any order and over what was cleared, and what is unread stays what one would count.
+async fn marks(database: Database) {
+    let house = House::open(database).await;
+    // By position: by ann, by bob, and bob's that does not count.
+    let kinds = [0, 0, 1, 0, 2, 1, 0, 0, 1, 0, 1, 0, 0, 2, 0, 1, 1, 0, 0, 1];
+    for (id, kind) in (1_u8..).zip(kinds) {
+        let sender = if kind == 0 { ANN } else { BOB };
+        let flags = if kind == 2 { 0 } else { MessageFlag::Counted as u32 };
+        house.db.submit_bulk(Send { sender, flags, ..house.message(id.into(), id, "hi") }).await.unwrap();
+    }
+    let mut counted_from = 0;
+    // From the base and from the head, not back, exactly to the head.
+    for (cleared, seen, read) in [
+        (0, 3, Some(3)),
+        (0, 2, None),
+        (0, 5, Some(5)),
+        (9, 7, Some(7)),
+        (9, 8, Some(8)),
+        (9, 11, Some(11)),
+        (0, 18, Some(18)),
+        (0, 99, Some(20)),
+    ] {
+        if cleared > counted_from {
+            house
+                .execute("UPDATE member SET cleared_seq = 9, base_seq = 9, base_n = 8, base_sent = 3 WHERE account = 2")
+                .await;
+        }
+        let (mark, unread) = house.read(seen).await;
+        assert_eq!(mark, read, "{seen}");
+        counted_from = counted_from.max(cleared).max(mark.map_or(0, |mark| usize::try_from(mark).unwrap()));
+        let by_hand = kinds[counted_from..].iter().filter(|kind| **kind == 0).count();
+        assert_eq!(unread, i64::try_from(by_hand).unwrap(), "after {seen}");
+    }
+    house.db.close().await;
+}
+
+/// What retention removed under a mark counted, once.
+async fn marks_below_the_floor(database: Database) {
+    let house = House::open(database).await;
+    for id in 1..=10 {
+        let sender = if id % 2 == 0 { BOB } else { ANN };
+        house.db.submit_bulk(Send { sender, ..house.message(id.into(), id, "hi") }).await.unwrap();
+    }
+    house.execute("DELETE FROM message WHERE seq <= 6").await;
+    house.execute("UPDATE conversation SET floor_seq = 6, floor_n = 6").await;
+    assert_eq!(house.read(4).await, (Some(4), 2));
+    assert_eq!(house.read(7).await, (Some(7), 1));
     house.db.close().await;
 }
 
@@ -164,10 +221,14 @@ async fn everything(database: Database) {
 async fn the_logs_hold_on_sqlite() {
     let dir = tempfile::tempdir().unwrap();
     everything(Database::Sqlite(dir.path().join("test.db"))).await;
+    marks(Database::Sqlite(dir.path().join("marks.db"))).await;
+    marks_below_the_floor(Database::Sqlite(dir.path().join("floor.db"))).await;
 }
 
 #[tokio::test]
 async fn the_logs_hold_on_postgresql() {
     let cluster = Cluster::start().unwrap();
     everything(Database::Postgres(cluster.create_database("journal").unwrap())).await;
+    marks(Database::Postgres(cluster.create_database("marks").unwrap())).await;
+    marks_below_the_floor(Database::Postgres(cluster.create_database("floor").unwrap())).await;
 }
