@@ -263,7 +263,8 @@ async fn update_heads(tx: &mut Tx<'_>, heads: HashMap<i64, Head>) -> Result<(), 
     each_power_of_two(rows, async |rows: Vec<[Value; 4]>| {
         let list = tx.dialect().values_list(rows.len(), 4, 1);
         let sql = format!(
-            "UPDATE conversation SET seq = v.column2, n = v.column3, last_ts = v.column4, touched = v.column4 \
+            "UPDATE conversation SET seq = v.column2, n = v.column3, last_ts = v.column4, \
+             touched = CASE WHEN touched > v.column4 THEN touched ELSE v.column4 END \
              FROM (VALUES {list}) AS v WHERE conversation.id = v.column1"
         );
         let params: Vec<Value> = rows.into_iter().flatten().collect();

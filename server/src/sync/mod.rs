@@ -2,15 +2,18 @@
 
 mod feed;
 mod store;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
 use zim_protocol::{FillRequest, FillResult, Page, PullRequest, SyncRequest, SyncResult, server::SyncService};
 
 use crate::app::App;
+use crate::db::Tx;
 use crate::error::Error;
 use crate::journal::{self, Direction, Member};
-use crate::key::{ConversationKey, UserKey};
+use crate::key::{ConversationKey, Scrambler, UserKey};
 use crate::session::Caller;
 
 /// A page's bytes, about: a quarter of the largest frame, so that a page never delays a push by much.
@@ -28,7 +31,7 @@ impl SyncService for App {
         let epoch = self.epoch;
         self.db
             .read(async move |tx| {
-                let sums = store::sums(tx, user).await?;
+                let (sums, touched) = store::sums(tx, user).await?;
                 let asked = request.sums.unwrap_or_default();
                 let head = journal::feed_head(tx, user).await?;
                 let known = !request.epoch.is_empty();
@@ -47,11 +50,10 @@ impl SyncService for App {
                     pos: pos.unsigned_abs(),
                     heads: Vec::new(),
                     next_cursor: 0,
-                    touched: 0,
+                    touched,
                     feed_more,
                     sums: Some(sums),
                 };
-                result.touched = store::touched(tx, user).await?;
                 if reset || asked != sums || request.cursor > 0 || request.since == 0 {
                     let since = if reset { 0 } else { request.since };
                     let cursor = i64::try_from(request.cursor).unwrap_or(i64::MAX);
@@ -77,46 +79,7 @@ impl SyncService for App {
         self.db
             .read(async move |tx| {
                 let member = seen_by(tx, conversation, user).await?;
-                let (end_seq, end_rev) = (member.end_seq(), member.end_rev());
-                let mut page =
-                    Page { end_seq: end_seq.unsigned_abs(), end_rev: end_rev.unsigned_abs(), ..Page::default() };
-                // Below the floor there is nothing to pull: what the client holds of it may be more than we do. But the cursor
-                // never passes what the member may know of, even if less than that is kept.
-                page.reset = after < member.extent.floor;
-                let mut position = after.max(member.extent.floor).min(end_seq);
-                let mut left = max_bytes;
-                let windows = member.windows();
-                let span = (after_rev.min(end_rev), end_rev);
-                match journal::changes(tx, conversation, &scrambler, &windows, span, left).await? {
-                    Some((changes, through)) => {
-                        let used: usize = changes.iter().map(prost::Message::encoded_len).sum();
-                        left = left.saturating_sub(used);
-                        page.changes = changes;
-                        page.through_rev = through.unsigned_abs();
-                    }
-                    // So far behind, what is held is worth less than what it costs to bring it up to date.
-                    None => {
-                        page.reset = true;
-                        page.through_rev = end_rev.unsigned_abs();
-                    }
-                }
-                for (begin, end) in windows {
-                    if end <= position {
-                        continue;
-                    }
-                    let (entries, through) =
-                        journal::messages(tx, conversation, &scrambler, (begin.max(position), end), left).await?;
-                    let used: usize = entries.iter().map(prost::Message::encoded_len).sum();
-                    page.messages.extend(entries);
-                    position = through;
-                    left = left.saturating_sub(used);
-                    if through < end || left == 0 {
-                        page.through_seq = through.unsigned_abs();
-                        return Ok(page);
-                    }
-                }
-                page.through_seq = end_seq.unsigned_abs();
-                Ok(page)
+                pulled(tx, conversation, &member, &scrambler, (after, after_rev), max_bytes).await
             })
             .await
     }
@@ -157,8 +120,60 @@ impl SyncService for App {
     }
 }
 
+/// What a member may know of a conversation after a position in each of its two logs.
+async fn pulled(
+    tx: &mut Tx<'_>,
+    conversation: ConversationKey,
+    member: &Member,
+    scrambler: &Scrambler,
+    (after, after_rev): (i64, i64),
+    max_bytes: usize,
+) -> Result<Page, Error> {
+    let (end_seq, end_rev) = (member.end_seq(), member.end_rev());
+    // Below a floor there is nothing to pull: what the client holds of it may be more than we do, or not what became of it.
+    // But the cursor never passes what the member may know of, even if less than that is kept.
+    let floor_rev = member.changes.floor;
+    let reset = after < member.extent.floor || after_rev < floor_rev;
+    let mut page = Page { end_seq: end_seq.unsigned_abs(), end_rev: end_rev.unsigned_abs(), reset, ..Page::default() };
+    let mut position = after.max(member.extent.floor).min(end_seq);
+    let mut left = max_bytes;
+    let windows = member.windows();
+    // What changed before his stay is not his to know.
+    let from_rev = after_rev.max(floor_rev).max(member.change_stay.from - 1).min(end_rev);
+    match journal::changes(tx, conversation, scrambler, &windows, (from_rev, end_rev), left).await? {
+        Some((changes, through)) => {
+            let used: usize = changes.iter().map(prost::Message::encoded_len).sum();
+            left = left.saturating_sub(used);
+            page.changes = changes;
+            page.through_rev = through.unsigned_abs();
+        }
+        // So far behind, what is held is worth less than what it costs to bring it up to date.
+        None => {
+            page.reset = true;
+            page.through_rev = end_rev.unsigned_abs();
+        }
+    }
+    for (begin, end) in windows {
+        if end <= position {
+            continue;
+        }
+        let (entries, through) =
+            journal::messages(tx, conversation, scrambler, (begin.max(position), end), left).await?;
+        let used: usize = entries.iter().map(prost::Message::encoded_len).sum();
+        page.messages.extend(entries);
+        position = through;
+        left = left.saturating_sub(used);
+        if through < end || left == 0 {
+            page.through_seq = through.unsigned_abs();
+            return Ok(page);
+        }
+    }
+    page.through_seq = end_seq.unsigned_abs();
+    Ok(page)
+}
+
 /// The caller's view of a conversation.
-async fn seen_by(tx: &mut crate::db::Tx<'_>, conversation: ConversationKey, user: UserKey) -> Result<Member, Error> {
+async fn seen_by(tx: &mut Tx<'_>, conversation: ConversationKey, user: UserKey) -> Result<Member, Error> {
     journal::member(tx, conversation, user).await?.ok_or_else(Error::conversation_closed)
 }
 

@@ -12,32 +12,25 @@ const END_SEQ: &str =
     "CASE WHEN m.to_seq < COALESCE(c.end_seq, c.seq) THEN m.to_seq ELSE COALESCE(c.end_seq, c.seq) END";
 const END_REV: &str =
     "CASE WHEN m.to_rev < COALESCE(c.end_rev, c.rev) THEN m.to_rev ELSE COALESCE(c.end_rev, c.rev) END";
+/// How many messages up to the last of those positions count as unread: what came after a stay is none of it.
+const END_N: &str = "CASE WHEN m.to_seq < c.seq THEN COALESCE((SELECT e.n FROM message e WHERE e.conversation = c.id \
+     AND e.seq <= m.to_seq ORDER BY e.seq DESC LIMIT 1), c.floor_n) ELSE c.n END";
 
-/// COUNT, SUM(end_seq), SUM(end_rev) over the user's conversations that hold anything.
-pub(super) async fn sums(tx: &mut Tx<'_>, user: UserKey) -> Result<Sums, Error> {
+/// COUNT, SUM(end_seq), SUM(end_rev) over the user's conversations that hold anything; and when the newest of them moved, Unix
+/// milliseconds.
+pub(super) async fn sums(tx: &mut Tx<'_>, user: UserKey) -> Result<(Sums, i64), Error> {
     let sql = format!(
-        "SELECT COUNT(*), CAST(COALESCE(SUM({END_SEQ}), 0) AS BIGINT), CAST(COALESCE(SUM({END_REV}), 0) AS BIGINT) \
-         FROM member m JOIN conversation c ON c.id = m.conversation WHERE m.account = $1 AND c.seq + c.rev > 0"
+        "SELECT COUNT(*), CAST(COALESCE(SUM({END_SEQ}), 0) AS BIGINT), CAST(COALESCE(SUM({END_REV}), 0) AS BIGINT), \
+         COALESCE(MAX(c.touched), 0) FROM member m JOIN conversation c ON c.id = m.conversation WHERE m.account = $1 AND c.seq + c.rev > 0"
     );
     let row =
         tx.fetch_one(&sql, &params![user]).await?.ok_or_else(|| Error::internal_text("an aggregate without a row"))?;
-    Ok(Sums {
+    let sums = Sums {
         count: row.get::<i64>(0)?.unsigned_abs(),
         seq: row.get::<i64>(1)?.unsigned_abs(),
         rev: row.get::<i64>(2)?.unsigned_abs(),
-    })
-}
-
-/// When the newest of the user's conversations moved, Unix milliseconds.
-pub(super) async fn touched(tx: &mut Tx<'_>, user: UserKey) -> Result<i64, Error> {
-    let row = tx
-        .fetch_one(
-            "SELECT COALESCE(MAX(c.touched), 0) FROM member m JOIN conversation c ON c.id = m.conversation \
-             WHERE m.account = $1",
-            &params![user],
-        )
-        .await?;
-    Ok(row.map_or(Ok(0), |row| row.get(0))?)
+    };
+    Ok((sums, row.get(3)?))
 }
 
 /// Up to `limit` heads that moved at or after `since`, behind `cursor`; and the cursor of what follows, 0 at the end.
@@ -49,15 +42,16 @@ pub(super) async fn heads(
     limit: i64,
 ) -> Result<(Vec<ConversationHead>, u64), Error> {
     let sql = format!(
-        "SELECT c.id, c.type, c.name, {END_SEQ}, {END_REV}, c.n, c.floor_seq, c.floor_rev, m.from_seq, m.cleared_seq, \
+        "SELECT c.id, c.type, c.name, {END_SEQ}, {END_REV}, {END_N}, c.floor_seq, c.floor_rev, m.from_seq, m.cleared_seq, \
          m.read_seq, m.base_seq, m.base_n, m.base_sent, m.sent, m.deducted, c.last_ts, \
          p.name, p.user_name, p.avatar_url, p.extended_data, \
          x.seq, x.n, x.id, a.name, x.ts, x.kind, x.flags, x.key_hi, x.key_lo, x.body \
          FROM member m JOIN conversation c ON c.id = m.conversation \
          LEFT JOIN account p ON p.id = m.peer \
-         LEFT JOIN message x ON x.conversation = c.id AND x.seq = {END_SEQ} AND x.seq > m.cleared_seq \
+         LEFT JOIN message x ON x.conversation = c.id AND x.seq = {END_SEQ} AND x.seq > m.cleared_seq AND x.seq >= m.from_seq \
          LEFT JOIN account a ON a.id = x.sender \
-         WHERE m.account = $1 AND c.touched >= $2 AND c.id > $3 AND c.seq + c.rev > 0 ORDER BY c.id LIMIT $4"
+         WHERE m.account = $1 AND c.touched >= $2 AND m.conversation > $3 AND c.seq + c.rev > 0 \
+         ORDER BY m.conversation LIMIT $4"
     );
     let rows = tx.fetch(&sql, &params![user, since, cursor, limit]).await?;
     let mut heads = Vec::with_capacity(rows.len());
