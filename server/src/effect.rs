@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use zim_protocol::SessionEndReason;
 
 use crate::key::{AppKey, ConversationKey, SessionKey, UserKey};
 
@@ -32,12 +33,14 @@ pub enum Effect {
         /// The session that caused it: its response carries the entry.
         cause: SessionKey,
     },
-    /// A login was pushed out by a newer one, or ended by the operator.
-    Kicked {
+    /// A login is over: pushed out by a newer one, ended by the operator, or resumed on another connection.
+    Ended {
         /// Whose login.
         user: UserKey,
         /// The login.
         session: SessionKey,
+        /// What its client is told.
+        reason: SessionEndReason,
     },
 }
 

@@ -149,7 +149,7 @@ impl Error {
     pub fn already_logged_in() -> Self {
         Self::new(
             ErrorCode::NetworkModuleUserHasAlreadyLogged,
-            "somebody is logged in on this connection; log out first",
+            "somebody is logged in on this connection; another login needs another connection",
         )
     }
 

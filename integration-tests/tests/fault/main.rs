@@ -6,5 +6,6 @@ mod bad_input;
 mod chaos;
 mod flood;
 mod killed_server;
+mod logins;
 mod lossy;
 mod slow_reader;

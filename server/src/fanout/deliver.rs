@@ -77,7 +77,7 @@ impl Fanout {
                 Effect::Message(message) => messages.push(message),
                 Effect::Feed { user, pos, entry, cause } => self.feed(user, pos, *entry, cause),
                 Effect::Change { audience, entry, cause } => self.change(&audience, &entry, cause),
-                Effect::Kicked { user, session } => self.kick(user, session),
+                Effect::Ended { user, session, reason } => self.end_login(user, session, reason),
             }
         }
         // The logs are independent of each other: grouping a batch by conversation keeps each one's order.
@@ -155,12 +155,13 @@ impl Fanout {
         }
     }
 
-    /// Ends a login's connection, if it has one here.
-    pub fn kick(&self, user: UserKey, session: SessionKey) {
-        self.remember_ended(session);
+    /// Ends a login's connection, if it has one here. It is not online any more, whenever its client hears of it.
+    pub fn end_login(&self, user: UserKey, session: SessionKey, reason: SessionEndReason) {
+        self.remember_ended(session, reason);
         for online in self.sessions(user) {
             if online.identity().is_some_and(|identity| identity.session == session) {
-                online.queue.end(SessionEndReason::KickedOut, super::PUSHED_OUT);
+                online.queue.end(reason, super::words(reason));
+                self.unregister(user, &online);
             }
         }
     }

@@ -26,8 +26,13 @@ const ENDED: usize = 4_096;
 /// Locks of the table of sessions: enough that two users rarely share one.
 const SHARDS: usize = 64;
 
-/// What somebody who was pushed out is told.
-const PUSHED_OUT: &str = "a newer login took the place of this one";
+/// What the client of a login that ended is told.
+fn words(reason: SessionEndReason) -> &'static str {
+    match reason {
+        SessionEndReason::KickedOut => "a newer login took the place of this one",
+        _ => "resumed on another connection",
+    }
+}
 
 type Shard = RwLock<HashMap<UserKey, Vec<Arc<SessionState>>>>;
 
@@ -37,8 +42,8 @@ pub struct Fanout {
     shards: Vec<Shard>,
     hasher: RandomState,
     online: AtomicUsize,
-    /// Logins that were pushed out, the newest last: one of them may not have reached the table yet.
-    ended: Mutex<VecDeque<SessionKey>>,
+    /// Logins that ended, the newest last: one of them may not have reached the table yet.
+    ended: Mutex<VecDeque<(SessionKey, SessionEndReason)>>,
 }
 
 impl Default for Fanout {
@@ -60,7 +65,7 @@ impl Fanout {
     }
 
     /// From now on `session` is told what concerns `user`. Comes before the session reads anything, so that nothing falls
-    /// between the two. A login that was pushed out since it was stored ends here: it must not stay online as a ghost.
+    /// between the two. A login that was ended since it was stored ends here: it must not stay online as a ghost.
     pub fn register(&self, user: UserKey, session: Arc<SessionState>) {
         let login = session.identity().map(|identity| identity.session);
         {
@@ -69,19 +74,21 @@ impl Fanout {
         }
         self.online.fetch_add(1, Ordering::Relaxed);
         metrics::gauge!("zim_sessions").increment(1.0);
-        // After it is in the table: whoever pushes it out from now on finds it there.
-        if login.is_some_and(|login| self.ended.lock().contains(&login)) {
-            session.queue.end(SessionEndReason::KickedOut, PUSHED_OUT);
+        // After it is in the table: whoever ends it from now on finds it there.
+        let reason = self.ended.lock().iter().find(|(ended, _)| Some(*ended) == login).map(|(_, reason)| *reason);
+        if let Some(reason) = reason {
+            session.queue.end(reason, words(reason));
+            self.unregister(user, &session);
         }
     }
 
-    /// A login was pushed out; whether it is in the table already, nobody knows.
-    fn remember_ended(&self, login: SessionKey) {
+    /// A login ended; whether it is in the table already, nobody knows.
+    fn remember_ended(&self, login: SessionKey, reason: SessionEndReason) {
         let mut ended = self.ended.lock();
         if ended.len() == ENDED {
             ended.pop_front();
         }
-        ended.push_back(login);
+        ended.push_back((login, reason));
     }
 
     /// `session` is gone. True if it was registered.
@@ -144,17 +151,19 @@ mod tests {
     }
 
     #[test]
-    fn a_login_that_is_pushed_out_ends_whether_it_is_registered_before_or_after() {
+    fn a_login_that_is_ended_ends_whether_it_is_registered_before_or_after() {
         let fanout = Fanout::default();
         let (first, second, other) = (session(10), session(20), session(30));
         fanout.register(UserKey(1), Arc::clone(&first));
-        fanout.kick(UserKey(1), SessionKey(10));
-        fanout.kick(UserKey(1), SessionKey(20));
+        fanout.end_login(UserKey(1), SessionKey(10), SessionEndReason::KickedOut);
+        fanout.end_login(UserKey(1), SessionKey(20), SessionEndReason::Unspecified);
         fanout.register(UserKey(1), Arc::clone(&second));
         fanout.register(UserKey(1), Arc::clone(&other));
         assert!(first.queue.is_ended());
         assert!(second.queue.is_ended());
         assert!(!other.queue.is_ended());
+        // Nor is it online for others until its client has heard of it.
+        assert_eq!((fanout.len(), fanout.sessions(UserKey(1)).len()), (1, 1));
     }
 
     #[test]

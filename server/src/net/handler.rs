@@ -81,7 +81,8 @@ fn check(
 ) -> Result<AnyRequest, Error> {
     let may = match method.access {
         Access::Anyone => true,
-        Access::User => session.identity().is_some() && !session.is_logged_out(),
+        // A login that was ended may do nothing more, whenever its client reads that it was.
+        Access::User => session.identity().is_some() && !session.is_logged_out() && !session.queue.is_ended(),
     };
     if !may {
         return Err(Error::not_logged_in());

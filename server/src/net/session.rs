@@ -16,7 +16,9 @@ use zim_protocol::frame::{FrameDecoder, encode_frame};
 use zim_protocol::response::Outcome;
 use zim_protocol::server_frame::Frame as ToClient;
 use zim_protocol::wire::{CloseCode, MAX_FRAME_BYTES, VERSION};
-use zim_protocol::{ClientFrame, Hello, Limits, Request, Response, ServerFrame, SessionEndReason, Welcome};
+use zim_protocol::{
+    ClientFrame, Hello, Limits, PlatformType, Request, Response, ServerFrame, SessionEndReason, Welcome,
+};
 
 use super::calls::{Calls, Done};
 use super::handler::{self, Allowance, Call};
@@ -86,7 +88,9 @@ fn hear(net: &Net, connection: &Connection, hello: Hello) -> Result<SessionState
     };
     let sdk_version: String = hello.sdk_version.chars().filter(|c| !c.is_control()).take(64).collect();
     let queue_bytes = net.app.config.limits.session_queue_bytes;
-    Ok(SessionState::new(connection.remote_address(), hello.platform, device, sdk_version, queue_bytes))
+    // Of a later version, perhaps: the column holds what has a name.
+    let platform = PlatformType::try_from(hello.platform).unwrap_or(PlatformType::Unknown);
+    Ok(SessionState::new(connection.remote_address(), platform as i32, device, sdk_version, queue_bytes))
 }
 
 fn welcome(net: &Net) -> Welcome {

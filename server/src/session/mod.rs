@@ -3,6 +3,8 @@
 mod rules;
 mod state;
 mod store;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
@@ -98,10 +100,17 @@ impl SessionService for App {
             one_shot: request.one_shot,
             policy: DevicePolicy::of(&self.config.login),
         };
-        // All logins of one name share a lane: the first one registers, the others find it.
-        let lane = request.user_id.bytes().fold(0, |sum: u64, byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte)));
-        let admitted = self.db.submit(lane, Locks::none(), async move |tx| store::admit(tx, login).await);
-        caller.set_submitted();
+        let (lane, locks) = match self.user_key(tenant.key, &request.user_id).await? {
+            // His row is the lock of his logins: all that touches them takes it, before the transaction begins.
+            Some(user) => (user.0.unsigned_abs(), Locks::user(user.0)),
+            // All first logins of one name share a lane: one registers, the others find it.
+            None => {
+                let add = |sum: u64, byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte));
+                (request.user_id.bytes().fold(0, add), Locks::none())
+            }
+        };
+        // Not `set_submitted`: a second login on this connection waits, and is refused before it pushes anybody out.
+        let admitted = self.db.submit(lane, locks, async move |tx| store::admit(tx, login).await);
         let Admitted { user, session: key, ticket, login_at, info } = admitted.await?;
         let identity = Identity {
             app: tenant.key,
@@ -117,12 +126,6 @@ impl SessionService for App {
         }
         session.set_token_expires_at(expires_at);
         if !request.one_shot {
-            for older in self.fanout.sessions(user) {
-                if older.identity().is_some_and(|other| other.session == key) {
-                    older.queue.end(zim_protocol::SessionEndReason::Unspecified, "resumed on another connection");
-                    self.fanout.unregister(user, &older);
-                }
-            }
             self.fanout.register(user, Arc::clone(session));
         }
         Ok(LoginResult { session: ticket.to_vec().into(), user: Some(info), token_expires_at: expires_at })
@@ -131,7 +134,8 @@ impl SessionService for App {
     async fn logout(&self, caller: &Caller, _: LogoutRequest) -> Result<LogoutResult, Error> {
         let identity = caller.identity()?;
         let (user, key): (_, SessionKey) = (identity.user, identity.session);
-        let done = self.db.submit(user.0.unsigned_abs(), Locks::none(), async move |tx| store::forget(tx, key).await);
+        let locks = Locks::user(user.0);
+        let done = self.db.submit(user.0.unsigned_abs(), locks, async move |tx| store::forget(tx, key).await);
         caller.set_submitted();
         done.await?;
         caller.session.set_logged_out();

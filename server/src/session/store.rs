@@ -1,6 +1,6 @@
 //! Rows of users who log in, and of their logins.
 
-use zim_protocol::{UserFullInfo, feed_entry::Detail};
+use zim_protocol::{SessionEndReason, UserFullInfo, feed_entry::Detail};
 
 use super::rules::{DevicePolicy, Login, pushed_out};
 use crate::db::{Tx, params};
@@ -15,6 +15,8 @@ const PUSHED_OUT: i64 = 1;
 
 /// How long a login that was pushed out is remembered, so that its device learns why: 30 days.
 const REMEMBER_MS: i64 = 30 * 24 * 3_600_000;
+/// How many of them, of one user: somebody who logs in again and again makes no table of it.
+const REMEMBERED: i64 = 32;
 
 /// A login that passed authentication.
 #[derive(Clone, Debug)]
@@ -63,7 +65,11 @@ pub(super) async fn admit(tx: &mut Tx<'_>, login: NewLogin) -> Result<Admitted, 
             if row.get::<i64>(1)? != GOOD {
                 return Err(Error::session_ended("kickedOut"));
             }
-            return Ok(Admitted { session: SessionKey(row.get(0)?), ticket, login_at: row.get(2)?, ..fresh });
+            // Under a new id: what the connection before is still doing is not this one's own, and ends nothing of this one.
+            let before = SessionKey(row.get(0)?);
+            tx.execute("UPDATE session SET id = $2 WHERE id = $1", &params![before, session]).await?;
+            tx.emit(Effect::Ended { user, session: before, reason: SessionEndReason::Unspecified });
+            return Ok(Admitted { ticket, login_at: row.get(2)?, ..fresh });
         }
     }
     let rows = tx
@@ -83,13 +89,9 @@ pub(super) async fn admit(tx: &mut Tx<'_>, login: NewLogin) -> Result<Admitted, 
     }
     for out in pushed_out(login.policy, &good, login.platform, login.device) {
         tx.execute("UPDATE session SET state = $2 WHERE id = $1", &params![out, PUSHED_OUT]).await?;
-        tx.emit(Effect::Kicked { user, session: out });
+        tx.emit(Effect::Ended { user, session: out, reason: SessionEndReason::KickedOut });
     }
-    tx.execute(
-        "DELETE FROM session WHERE account = $1 AND login_at < $2 AND state <> $3",
-        &params![user, login.now - REMEMBER_MS, GOOD],
-    )
-    .await?;
+    forget_old(tx, user, login.now - REMEMBER_MS).await?;
     tx.execute(
         "INSERT INTO session (id, ticket, account, platform, device, login_at, state) \
          VALUES ($1, $2, $3, $4, $5, $6, $7)",
@@ -97,6 +99,17 @@ pub(super) async fn admit(tx: &mut Tx<'_>, login: NewLogin) -> Result<Admitted, 
     )
     .await?;
     Ok(fresh)
+}
+
+/// Forgets the logins of a user that were pushed out before `since`, and all but the newest of the others.
+async fn forget_old(tx: &mut Tx<'_>, user: UserKey, since: i64) -> Result<(), Error> {
+    tx.execute(
+        "DELETE FROM session WHERE account = $1 AND state <> $3 AND (login_at < $2 OR login_at <= \
+         (SELECT s.login_at FROM session s WHERE s.account = $1 AND s.state <> $3 ORDER BY s.login_at DESC LIMIT 1 OFFSET $4))",
+        &params![user, since, GOOD, REMEMBERED],
+    )
+    .await?;
+    Ok(())
 }
 
 /// The user's account: found, or registered by this first login.
@@ -159,7 +172,7 @@ pub(super) async fn end_all(tx: &mut Tx<'_>, user: UserKey) -> Result<u32, Error
         )
         .await?;
     for row in &rows {
-        tx.emit(Effect::Kicked { user, session: SessionKey(row.get(0)?) });
+        tx.emit(Effect::Ended { user, session: SessionKey(row.get(0)?), reason: SessionEndReason::KickedOut });
     }
     Ok(u32::try_from(rows.len()).unwrap_or(u32::MAX))
 }

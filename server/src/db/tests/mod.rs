@@ -14,6 +14,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 
 use parking_lot::Mutex;
 use tempfile::TempDir;
+use zim_protocol::SessionEndReason;
 
 use self::postgres::Cluster;
 use super::*;
@@ -107,12 +108,12 @@ fn gate() -> (Gate, Receiver<()>) {
 }
 
 fn effect(number: i64) -> Effect {
-    Effect::Kicked { user: UserKey(number), session: SessionKey(0) }
+    Effect::Ended { user: UserKey(number), session: SessionKey(0), reason: SessionEndReason::Unspecified }
 }
 
 fn number(effect: &Effect) -> i64 {
     match effect {
-        Effect::Kicked { user, .. } => user.0,
+        Effect::Ended { user, .. } => user.0,
         other => panic!("{other:?}"),
     }
 }

@@ -1,0 +1,98 @@
+//! Rows of logins on both databases: who pushes whom out, who may come back.
+
+use zim_protocol::SessionEndReason;
+
+use super::rules::DevicePolicy;
+use super::store::{Admitted, NewLogin, admit, end_all, forget};
+use crate::db::tests::postgres::Cluster;
+use crate::db::{Database, Locks, Tx};
+use crate::effect::Effect;
+use crate::error::Error;
+use crate::journal::tests::{ANN, House};
+use crate::key::{AppKey, SessionKey};
+
+/// A login of ann on a device of its own.
+fn login(id: i64) -> NewLogin {
+    NewLogin {
+        app: AppKey(7),
+        user_id: "ann".to_owned(),
+        user_name: None,
+        account_id: 1_000,
+        session_id: id,
+        ticket: id.to_be_bytes().repeat(2).try_into().unwrap(),
+        resume: None,
+        platform: 5,
+        device: id.to_le_bytes().repeat(2).try_into().unwrap(),
+        now: 1_000 + id,
+        one_shot: false,
+        policy: DevicePolicy::Single,
+    }
+}
+
+async fn enter(house: &House, login: NewLogin) -> Result<Admitted, Error> {
+    house.db.submit(0, Locks::user(ANN.0), async move |tx: &mut Tx<'_>| admit(tx, login).await).await
+}
+
+/// The logins that ended since the last look.
+fn ended(house: &House) -> Vec<(i64, SessionEndReason)> {
+    let told = std::mem::take(&mut *house.told.lock());
+    let of = |effect| match effect {
+        Effect::Ended { session, reason, .. } => (session.0, reason),
+        other => panic!("{other:?}"),
+    };
+    told.into_iter().map(of).collect()
+}
+
+async fn rows(house: &House) -> i64 {
+    let count = house.db.read(async |tx: &mut Tx<'_>| {
+        Ok(tx.fetch_one("SELECT COUNT(*) FROM session", &[]).await?.unwrap().get::<i64>(0)?)
+    });
+    count.await.unwrap()
+}
+
+async fn everything(database: Database) {
+    let house = House::open(database).await;
+    let first = enter(&house, login(1)).await.unwrap();
+    assert!(ended(&house).is_empty());
+
+    // Who comes back takes the place of the connection before, under an id of its own: what is still on its way there is
+    // neither taken for his own nor does it end him.
+    let resume = |id, ticket| NewLogin { resume: Some(ticket), ..login(id) };
+    let again = enter(&house, resume(2, first.ticket)).await.unwrap();
+    assert_eq!((again.session, again.ticket, again.login_at), (SessionKey(2), first.ticket, first.login_at));
+    assert_eq!(ended(&house), [(1, SessionEndReason::Unspecified)]);
+    house.db.submit(0, Locks::user(ANN.0), async move |tx: &mut Tx<'_>| forget(tx, first.session).await).await.unwrap();
+    assert_eq!(enter(&house, resume(3, first.ticket)).await.unwrap().session, SessionKey(3));
+    assert_eq!((ended(&house), rows(&house).await), (vec![(2, SessionEndReason::Unspecified)], 1));
+
+    // Who was pushed out, or ended, does not come back; who logged out begins anew.
+    let second = enter(&house, login(4)).await.unwrap();
+    assert_eq!(ended(&house), [(3, SessionEndReason::KickedOut)]);
+    assert!(enter(&house, resume(5, first.ticket)).await.is_err());
+    let count = house.db.submit(0, Locks::user(ANN.0), async |tx: &mut Tx<'_>| end_all(tx, ANN).await).await.unwrap();
+    assert_eq!((count, ended(&house)), (1, vec![(4, SessionEndReason::KickedOut)]));
+    assert!(enter(&house, resume(6, second.ticket)).await.is_err());
+    let third = enter(&house, login(7)).await.unwrap();
+    house.db.submit(0, Locks::user(ANN.0), async move |tx: &mut Tx<'_>| forget(tx, third.session).await).await.unwrap();
+    assert_eq!(enter(&house, resume(8, third.ticket)).await.unwrap().ticket, login(8).ticket);
+    assert!(ended(&house).is_empty());
+
+    // Somebody who logs in again and again fills no table.
+    for id in 10..60 {
+        enter(&house, login(id)).await.unwrap();
+    }
+    assert_eq!(rows(&house).await, 33, "the good one, and 32 that were pushed out");
+    house.db.close().await;
+}
+
+#[tokio::test]
+async fn logins_come_and_go_on_sqlite() {
+    let dir = tempfile::tempdir().unwrap();
+    everything(Database::Sqlite(dir.path().join("test.db"))).await;
+}
+
+#[tokio::test]
+async fn logins_come_and_go_on_postgresql() {
+    let cluster = Cluster::start().unwrap();
+    everything(Database::Postgres(cluster.create_database("session").unwrap())).await;
+}
