@@ -76,15 +76,25 @@ impl Fanout {
             match effect {
                 Effect::Message(message) => messages.push(message),
                 Effect::Feed { user, pos, entry, cause } => self.feed(user, pos, *entry, cause),
-                Effect::Change { audience, entry, cause } => self.change(&audience, &entry, cause),
+                Effect::Change { audience, entry, cause } => {
+                    // It may be about one of these: a change of what a client does not have is dropped, and the message that
+                    // followed it would stay as it was sent.
+                    self.runs(&mut messages);
+                    self.change(&audience, &entry, cause);
+                }
                 Effect::Ended { user, session, reason } => self.end_login(user, session, reason),
             }
         }
-        // The logs are independent of each other: grouping a batch by conversation keeps each one's order.
+        self.runs(&mut messages);
+    }
+
+    /// Grouping messages by conversation keeps the order of each log.
+    fn runs(&self, messages: &mut Vec<Arc<MessageEffect>>) {
         messages.sort_by_key(|message| (message.conversation, message.seq));
         for run in messages.chunk_by(|a, b| a.conversation == b.conversation) {
             self.messages(run);
         }
+        messages.clear();
     }
 
     fn messages(&self, run: &[Arc<MessageEffect>]) {

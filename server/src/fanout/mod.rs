@@ -132,8 +132,16 @@ impl Fanout {
 
 #[cfg(test)]
 mod tests {
+    use bytes::{Bytes, BytesMut};
+    use futures_util::FutureExt;
+    use prost::Message as _;
+    use zim_protocol::event_frame::Frame;
+    use zim_protocol::frame::FrameDecoder;
+    use zim_protocol::{ChangeEntry, EventFrame, LogKind};
+
     use super::*;
-    use crate::key::AppKey;
+    use crate::effect::{Audience, Effect, MessageEffect};
+    use crate::key::{AppKey, ConversationKey};
     use crate::session::Identity;
 
     fn session(login: i64) -> Arc<SessionState> {
@@ -164,6 +172,47 @@ mod tests {
         assert!(!other.queue.is_ended());
         // Nor is it online for others until its client has heard of it.
         assert_eq!((fanout.len(), fanout.sessions(UserKey(1)).len()), (1, 1));
+    }
+
+    /// A change is about a message that its client has: whoever gets both in one batch gets the message first.
+    #[test]
+    fn a_change_does_not_overtake_the_message_that_it_is_about() {
+        let fanout = Fanout::default();
+        let ann = session(10);
+        fanout.register(UserKey(1), Arc::clone(&ann));
+        let audience = || Audience::Peers([(UserKey(1), "ann".into()), (UserKey(2), "bob".into())]);
+        let message = |seq| {
+            Effect::Message(Arc::new(MessageEffect {
+                app: AppKey(1),
+                conversation: ConversationKey(3),
+                audience: audience(),
+                seq,
+                n: seq,
+                message_id: seq,
+                sender: "bob".into(),
+                cause: SessionKey(99),
+                ts: 0,
+                kind: 1,
+                flags: 1,
+                client_key: [0; 16],
+                content: Bytes::from_static(b"as sent"),
+            }))
+        };
+        let entry = Box::new(ChangeEntry { rev: 1, ..ChangeEntry::default() });
+        let change = Effect::Change { audience: audience(), entry, cause: SessionKey(99) };
+        fanout.publish(vec![message(1), message(2), change, message(3)]);
+        let mut out = BytesMut::new();
+        ann.queue.next_batch(&mut out, usize::MAX).now_or_never().unwrap();
+        let mut frames = FrameDecoder::new(1 << 20);
+        frames.push(&out);
+        let mut told = Vec::new();
+        while let Some(frame) = frames.next().unwrap() {
+            match EventFrame::decode(frame).unwrap().frame {
+                Some(Frame::Push(push)) => told.push((push.log(), push.from, push.to)),
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(told, [(LogKind::Messages, 1, 2), (LogKind::Changes, 1, 1), (LogKind::Messages, 3, 3)]);
     }
 
     #[test]
