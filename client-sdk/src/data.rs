@@ -205,6 +205,11 @@ impl<L: Line> Data<L> {
         &self.user_id
     }
 
+    /// Whether the server can be asked.
+    pub(crate) fn is_online(&self) -> bool {
+        self.line.is_online()
+    }
+
     pub(crate) fn line(&self) -> &L {
         &self.line
     }

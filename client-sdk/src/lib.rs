@@ -27,6 +27,7 @@
 
 #![warn(missing_docs)]
 
+mod blacklist;
 mod config;
 mod conversation;
 mod data;

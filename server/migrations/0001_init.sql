@@ -51,7 +51,10 @@ CREATE TABLE conversation (
     floor_rev BIGINT NOT NULL,
     -- Set at dismissal.
     end_seq BIGINT,
-    end_rev BIGINT
+    end_rev BIGINT,
+    -- Of two users, who does not want the other's messages: 1 the lower account, 2 the higher. It follows from `block`, and
+    -- stands here because every message reads this row under its lock.
+    blocks SMALLINT NOT NULL
 );
 
 CREATE UNIQUE INDEX conversation_name ON conversation (app, type, name);
@@ -141,3 +144,14 @@ CREATE TABLE session (
 CREATE UNIQUE INDEX session_ticket ON session (ticket);
 
 CREATE INDEX session_account ON session (account, login_at);
+
+-- `blocked` is on the blacklist of `account`.
+CREATE TABLE block (
+    account BIGINT NOT NULL,
+    blocked BIGINT NOT NULL,
+    -- Where it stands in the account's feed: the list is sorted by it.
+    pos BIGINT NOT NULL,
+    PRIMARY KEY (account, blocked)
+);
+
+CREATE UNIQUE INDEX block_pos ON block (account, pos);

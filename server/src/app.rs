@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use zim_protocol::clock::Clock;
 
+use crate::blacklist::Gate;
 use crate::config::Config;
 use crate::db::{DbConfig, Locks};
 use crate::effect::Effect;
@@ -38,6 +39,7 @@ pub struct App {
     /// Changes when a backup is restored or a replica promoted.
     pub epoch: [u8; 16],
     pub(crate) secret: [u8; 32],
+    pub(crate) gate: Gate,
     pub(crate) conversations: Cache<(UserKey, UserKey), ConversationKey>,
 }
 
@@ -68,6 +70,7 @@ impl App {
             tenants,
             epoch,
             secret,
+            gate: Gate::default(),
             conversations: Cache::new(CACHED_CONVERSATIONS),
         }))
     }

@@ -6,7 +6,7 @@ use std::error::Error as StdError;
 use std::fmt;
 
 use zim_protocol::token::TokenError;
-use zim_protocol::{ErrorCode, Violation};
+use zim_protocol::{ErrorCode, ErrorUserInfo, Violation};
 
 use crate::db::DbError;
 use crate::key::AppKey;
@@ -166,6 +166,20 @@ impl Error {
         Self::params_invalid("another message was sent under the same client key; a new message needs a new key")
     }
 
+    /// Who should get the message has blocked the sender.
+    pub fn sender_blocked() -> Self {
+        Self::new(ErrorCode::MessageModuleSenderInBlacklist, "this user does not want messages from you")
+    }
+
+    /// Nothing that was asked of several users could be done: for the one reason they share, or else `various`.
+    pub fn all_refused(errors: &[ErrorUserInfo], various: ErrorCode) -> Self {
+        let first = errors.first().and_then(|error| code(error.reason)).unwrap_or(various);
+        let is_shared = errors.iter().all(|error| code(error.reason) == Some(first));
+        let list: Vec<String> = errors.iter().map(|error| format!("{} ({})", error.user_id, error.reason)).collect();
+        let message = format!("this could be done for none of the users: {}", list.join(", "));
+        Self::new(if is_shared { first } else { various }, message)
+    }
+
     /// More profiles than a session may ask for.
     pub fn users_queried_too_often() -> Self {
         Self::new(ErrorCode::CommonModuleUserInfoQueriedLimit, "at most 10 users can be queried in 10 seconds")
@@ -193,6 +207,10 @@ impl Error {
     pub fn conversation_not_found(id: &str) -> Self {
         Self::new(ErrorCode::ConversationModuleConversationDoesNotExist, format!("there is no conversation with {id}"))
     }
+}
+
+fn code(reason: i64) -> Option<ErrorCode> {
+    i32::try_from(reason).ok().and_then(|code| ErrorCode::try_from(code).ok())
 }
 
 impl From<DbError> for Error {

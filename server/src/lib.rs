@@ -1,6 +1,7 @@
 //! The server of zim: in-app chat that you run yourself.
 
 pub mod app;
+mod blacklist;
 pub mod config;
 mod conversation;
 pub mod db;

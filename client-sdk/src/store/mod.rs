@@ -4,6 +4,7 @@
 //! Durability: WAL with `synchronous = NORMAL`. A power cut may undo the last transactions, never half of one; positions,
 //! rows and events share transactions, so what was undone is pulled again.
 
+pub(crate) mod block;
 pub(crate) mod conversation;
 mod file;
 pub(crate) mod message;

@@ -6,16 +6,16 @@ use std::sync::Arc;
 use bytes::Bytes;
 use rusqlite::Connection;
 use zim_protocol::{
-    ChangeEntry, Conversation, ConversationChangeInfo, ConversationChangedEvent, ConversationEvent, ConversationHead,
-    ConversationNotificationStatus, ConversationRef, ConversationType, Event, GroupMessageReceivedEvent, Message,
-    MessageEntry, MessageReceivedInfo, MessageSentStatus, MessageSentStatusChangeInfo, MessageSentStatusChangedEvent,
-    MessageType, PeerMessageReceivedEvent, Snapshot, UserFullInfo, UserInfoUpdatedEvent, change_entry,
-    feed_entry::Detail,
+    BlacklistChangeAction, BlacklistChangedEvent, BlockEntry, ChangeEntry, Conversation, ConversationChangeInfo,
+    ConversationChangedEvent, ConversationEvent, ConversationHead, ConversationNotificationStatus, ConversationRef,
+    ConversationType, Event, GroupMessageReceivedEvent, Message, MessageEntry, MessageReceivedInfo, MessageSentStatus,
+    MessageSentStatusChangeInfo, MessageSentStatusChangedEvent, MessageType, PeerMessageReceivedEvent, Snapshot,
+    UserFullInfo, UserInfo, UserInfoUpdatedEvent, change_entry, feed_entry::Detail,
 };
 
 use super::state::{Batch, Change, Name, Origin};
 use crate::store::message::{self, Pending};
-use crate::store::{conversation, pending, user};
+use crate::store::{block, conversation, pending, user};
 
 /// What an app's own call does before the batch.
 #[derive(Debug)]
@@ -209,10 +209,16 @@ impl<'a> Step<'a> {
                 for name in conversation::names(self.db)? {
                     self.touch(&name)?;
                 }
+                block::doubt(self.db)?;
                 conversation::drop_all(self.db)
             }
-            // At the end, when all states are stored.
-            Change::Sweep => Ok(()),
+            // Conversations at the end, when all states are stored.
+            Change::Sweep => {
+                for user in block::sweep(self.db)? {
+                    self.blacklist_changed(user, BlacklistChangeAction::Removed);
+                }
+                Ok(())
+            }
         }
     }
 
@@ -225,8 +231,34 @@ impl<'a> Step<'a> {
                 }
                 Ok(())
             }
+            Detail::Block(entry) => self.block(entry, origin),
             // The core keeps what concerns conversations.
             Detail::Conversation(_) | Detail::Read(_) => Ok(()),
+        }
+    }
+
+    /// The device that blocked somebody is told like all others.
+    fn block(&mut self, entry: BlockEntry, origin: Origin) -> rusqlite::Result<()> {
+        let Some(user) = entry.user.filter(|user| !user.user_id.is_empty()) else { return Ok(()) };
+        self.profiles(vec![full_info(user.clone())])?;
+        let (is_news, action) = if entry.is_deleted {
+            (block::remove(self.db, &user.user_id)?, BlacklistChangeAction::Removed)
+        } else {
+            (block::add(self.db, &user.user_id, entry.place)?, BlacklistChangeAction::Added)
+        };
+        if is_news && origin != Origin::First {
+            self.blacklist_changed(user, action);
+        }
+        Ok(())
+    }
+
+    /// Users who were blocked together are told together.
+    fn blacklist_changed(&mut self, user: UserInfo, action: BlacklistChangeAction) {
+        match self.durable.last_mut() {
+            Some(Event::BlacklistChanged(event)) if event.action == action as i32 => event.user_list.push(user),
+            _ => self
+                .durable
+                .push(Event::BlacklistChanged(BlacklistChangedEvent { user_list: vec![user], action: action as i32 })),
         }
     }
 
@@ -381,6 +413,12 @@ impl<'a> Step<'a> {
         }
         Ok(applied)
     }
+}
+
+/// A profile with the reference's deprecated doubles.
+fn full_info(info: UserInfo) -> UserFullInfo {
+    let (user_avatar_url, extended_data) = (info.user_avatar_url.clone(), info.user_extended_data.clone());
+    UserFullInfo { base_info: Some(info), user_avatar_url, extended_data }
 }
 
 /// What a conversation adds to the total of unread messages.

@@ -41,15 +41,21 @@ fn tests() -> String {
     sources(&PathBuf::from(HERE).join("tests"), THIS)
 }
 
-/// A crate's own sources, up to its unit tests.
+/// A crate's own sources, without its unit tests.
 fn of_crate(name: &str) -> String {
     let all = sources(&PathBuf::from(HERE).join("..").join(name).join("src"), "tests.rs");
-    all.split("#[cfg(test)]").next().map(str::to_owned).unwrap_or_default() + &after_unit_tests(&all)
-}
-
-/// Unit tests are last in their file: what follows the next head of a file is code again. Good enough to find names.
-fn after_unit_tests(all: &str) -> String {
-    all.split("#[cfg(test)]").skip(1).filter_map(|piece| piece.split_once("\n}\n")).map(|(_, rest)| rest).collect()
+    let mut own = String::new();
+    let mut lines = all.lines();
+    while let Some(line) = lines.next() {
+        if line != "#[cfg(test)]" {
+            own.push_str(line);
+            own.push('\n');
+        } else if lines.next().is_some_and(|item| item.ends_with('{')) {
+            // What is formatted ends at the margin.
+            lines.by_ref().find(|line| *line == "}");
+        }
+    }
+    own
 }
 
 /// The names that follow `prefix` in a text.

@@ -5,6 +5,7 @@
 
 mod admin;
 mod authorisation;
+mod blacklist;
 mod conversation;
 mod coverage;
 mod isolation;

@@ -29,6 +29,8 @@ pub struct Limits {
     pub pulls_per_second: u32,
     /// As many of those at once after a pause. Default: 1,000.
     pub pull_burst: u32,
+    /// Users on one blacklist. Default: 1,000, as the reference.
+    pub max_blocked_users: u32,
     /// Calls of one session that are in work; with so many its stream is not read on. Default: 256.
     pub max_calls_in_flight: u32,
     /// Milliseconds until a call is given up, unless its method says otherwise. Default: 10,000.
@@ -74,6 +76,7 @@ impl Default for Limits {
             request_burst: 100,
             pulls_per_second: 200,
             pull_burst: 1_000,
+            max_blocked_users: 1_000,
             max_calls_in_flight: 256,
             request_timeout_ms: 10_000,
             hello_timeout_ms: 5_000,
@@ -96,7 +99,7 @@ impl Limits {
     pub(super) fn problems(&self) -> Vec<String> {
         let most_bytes = 32_768;
         let long = 3_600_000;
-        let rows: [(&str, u64, u64, u64); 23] = [
+        let rows: [(&str, u64, u64, u64); 24] = [
             ("max_text_bytes", self.max_text_bytes.into(), 1, most_bytes),
             ("max_custom_bytes", self.max_custom_bytes.into(), 1, most_bytes),
             ("max_command_bytes", self.max_command_bytes.into(), 1, most_bytes),
@@ -106,6 +109,7 @@ impl Limits {
             ("request_burst", self.request_burst.into(), 1, 1_000_000),
             ("pulls_per_second", self.pulls_per_second.into(), 1, 1_000_000),
             ("pull_burst", self.pull_burst.into(), 1, 1_000_000),
+            ("max_blocked_users", self.max_blocked_users.into(), 0, 100_000),
             ("max_calls_in_flight", self.max_calls_in_flight.into(), 1, 65_536),
             ("request_timeout_ms", self.request_timeout_ms.into(), 1, long),
             ("hello_timeout_ms", self.hello_timeout_ms.into(), 1, long),

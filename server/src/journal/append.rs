@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::rules;
 use crate::db::{Bulk, Locks, Tx, Value};
 use crate::effect::{Audience, Effect, MessageEffect};
 use crate::error::Error;
@@ -65,6 +66,7 @@ struct Head {
     n: i64,
     last_ts: i64,
     dismissed: bool,
+    blocks: i64,
     moved: bool,
 }
 
@@ -79,6 +81,12 @@ type Identity = (i64, i64, [u8; 16]);
 impl Send {
     fn identity(&self) -> Identity {
         (self.conversation.0, self.sender.0, self.key)
+    }
+
+    /// Whether the other side does not want it.
+    fn is_blocked(&self, head: &Head) -> bool {
+        let Audience::Peers(peers) = &self.audience;
+        peers.iter().any(|(peer, _)| *peer != self.sender && rules::is_blocked(head.blocks, self.sender.0, peer.0))
     }
 
     fn is_counted(&self) -> bool {
@@ -154,6 +162,10 @@ impl Bulk for Send {
                 results.push(Err(Error::conversation_closed()));
                 continue;
             };
+            if op.is_blocked(head) {
+                results.push(Err(Error::sender_blocked()));
+                continue;
+            }
             head.seq += 1;
             head.n += i64::from(op.is_counted());
             head.last_ts = head.last_ts.max(op.now);
@@ -182,7 +194,7 @@ async fn heads(tx: &mut Tx<'_>, ops: &[Send]) -> Result<HashMap<i64, Head>, Erro
     let mut heads = HashMap::with_capacity(ids.len());
     for ids in ids.chunks(MAX_ROWS) {
         let (list, params) = tx.dialect().in_list(ids.iter().copied(), 1);
-        let sql = format!("SELECT id, seq, n, last_ts, end_seq FROM conversation WHERE id IN {list}");
+        let sql = format!("SELECT id, seq, n, last_ts, end_seq, blocks FROM conversation WHERE id IN {list}");
         for row in tx.fetch(&sql, &params).await? {
             heads.insert(
                 row.get(0)?,
@@ -191,6 +203,7 @@ async fn heads(tx: &mut Tx<'_>, ops: &[Send]) -> Result<HashMap<i64, Head>, Erro
                     n: row.get(2)?,
                     last_ts: row.get(3)?,
                     dismissed: row.get::<Option<i64>>(4)?.is_some(),
+                    blocks: row.get(5)?,
                     moved: false,
                 },
             );
@@ -293,7 +306,7 @@ async fn update_sent(tx: &mut Tx<'_>, counted: HashMap<(i64, i64), i64>) -> Resu
 }
 
 /// Cuts rows into pieces of 128, 64, 32 … rows.
-async fn each_power_of_two<R>(
+pub(super) async fn each_power_of_two<R>(
     mut rows: Vec<R>,
     mut run: impl AsyncFnMut(Vec<R>) -> Result<(), Error>,
 ) -> Result<(), Error> {

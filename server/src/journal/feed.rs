@@ -5,8 +5,9 @@ use std::collections::HashMap;
 
 use zim_protocol::{Base, ConversationRef, ConversationType, ReadMark, UserFullInfo, UserInfo, feed_entry::Detail};
 
+use super::append::each_power_of_two;
 use super::rules::{self, Extent};
-use crate::db::{Tx, params};
+use crate::db::{Tx, Value, params};
 use crate::error::Error;
 use crate::key::{ConversationKey, UserKey};
 
@@ -17,23 +18,35 @@ pub enum FeedKind {
     Read = 1,
     /// The user's own profile changed; the key is 0.
     Profile = 2,
+    /// The user blocked or unblocked somebody; the key is that user.
+    Block = 6,
 }
 
 /// Appends to the feed of `user`, whose head the job has locked; returns the position.
 pub async fn append(tx: &mut Tx<'_>, user: UserKey, kind: FeedKind, key: i64) -> Result<i64, Error> {
+    append_all(tx, user, kind, &[key]).await
+}
+
+/// Appends an entry for each of these keys, which are different; returns the position of the first.
+pub async fn append_all(tx: &mut Tx<'_>, user: UserKey, kind: FeedKind, keys: &[i64]) -> Result<i64, Error> {
+    let count = i64::try_from(keys.len()).map_err(Error::internal)?;
     let row = tx
-        .fetch_one("UPDATE account SET pos = pos + 1 WHERE id = $1 RETURNING pos", &params![user])
+        .fetch_one("UPDATE account SET pos = pos + $2 WHERE id = $1 RETURNING pos", &params![user, count])
         .await?
         .ok_or_else(|| Error::internal_text("a feed without a user"))?;
-    let pos: i64 = row.get(0)?;
-    tx.execute("DELETE FROM feed WHERE account = $1 AND kind = $2 AND key = $3", &params![user, kind as i64, key])
-        .await?;
-    tx.execute(
-        "INSERT INTO feed (account, pos, kind, key) VALUES ($1, $2, $3, $4)",
-        &params![user, pos, kind as i64, key],
-    )
+    let first = row.get::<i64>(0)? - count + 1;
+    let (list, mut params) = tx.dialect().in_list(keys.iter().copied(), 3);
+    params.splice(0..0, params![user, kind as i64]);
+    tx.execute(&format!("DELETE FROM feed WHERE account = $1 AND kind = $2 AND key IN {list}"), &params).await?;
+    let rows = (first..).zip(keys).map(|(pos, key)| params![user, pos, kind as i64, *key]).collect();
+    each_power_of_two(rows, async |rows: Vec<[Value; 4]>| {
+        let list = tx.dialect().values_list(rows.len(), 4, 1);
+        let sql = format!("INSERT INTO feed (account, pos, kind, key) VALUES {list}");
+        tx.execute(&sql, &rows.into_iter().flatten().collect::<Vec<_>>()).await?;
+        Ok(())
+    })
     .await?;
-    Ok(pos)
+    Ok(first)
 }
 
 /// The head of a user's feed.

@@ -58,6 +58,16 @@ pub fn is_visible(windows: &[(i64, i64)], position: i64) -> bool {
     windows.iter().any(|(after, through)| position > *after && position <= *through)
 }
 
+/// The bit of a conversation's `blocks` that says that `account` does not want the messages of `other`.
+pub fn blocks_bit(account: i64, other: i64) -> i64 {
+    if account < other { 1 } else { 2 }
+}
+
+/// Whether what `sender` sends to `peer` is refused.
+pub fn is_blocked(blocks: i64, sender: i64, peer: i64) -> bool {
+    blocks & blocks_bit(peer, sender) != 0
+}
+
 /// Where a member's counting begins.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Base {
@@ -96,6 +106,18 @@ mod tests {
         assert_eq!(visible(&stays, Extent { end: Some(7), ..OPEN }, 0), [(1, 4), (6, 7)]);
         assert_eq!(visible(&[], OPEN, 0), []);
         assert_eq!(visible(&stays, OPEN, 10), []);
+    }
+
+    #[test]
+    fn a_block_is_one_way() {
+        for (one, two) in [(3, 7), (7, 3)] {
+            let blocks = blocks_bit(one, two);
+            assert!(is_blocked(blocks, two, one));
+            assert!(!is_blocked(blocks, one, two));
+            let both = blocks | blocks_bit(two, one);
+            assert!(is_blocked(both, two, one) && is_blocked(both, one, two));
+        }
+        assert!(!is_blocked(0, 3, 7) && !is_blocked(0, 7, 3));
     }
 
     #[test]

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use zim_protocol::{ConversationRef, Message, MessageFlag, change_entry};
+use zim_protocol::{ConversationRef, ErrorCode, Message, MessageFlag, change_entry};
 
 use super::*;
 use crate::db::tests::postgres::Cluster;
-use crate::db::{Database, Db, DbConfig, Locks, Tx, params};
+use crate::db::{Bulk as _, Database, Db, DbConfig, Locks, Tx, params};
 use crate::effect::{Audience, Effect};
+use crate::error::Error;
 use crate::key::{AppKey, ConversationKey, Scrambler, SessionKey, UserKey};
 
 pub(crate) const ANN: UserKey = UserKey(1);
@@ -38,8 +39,8 @@ impl House {
                 .await?;
             }
             tx.execute(
-                "INSERT INTO conversation (id, app, type, name, seq, n, rev, last_ts, touched, floor_seq, floor_n, floor_rev) \
-                 VALUES ($1, 7, 0, '1:2', 0, 0, 0, 0, 0, 0, 0, 0)",
+                "INSERT INTO conversation (id, app, type, name, seq, n, rev, last_ts, touched, floor_seq, floor_n, floor_rev, blocks) \
+                 VALUES ($1, 7, 0, '1:2', 0, 0, 0, 0, 0, 0, 0, 0, 0)",
                 &params![CHAT],
             )
             .await?;
@@ -118,6 +119,47 @@ impl House {
     }
 }
 
+/// Bob does not want Ann's messages: she is refused, he is not, and looking costs no statement.
+async fn block(house: &House) {
+    let set = async |blocks: i64| {
+        let job = async move |tx: &mut Tx<'_>| {
+            tx.execute("UPDATE conversation SET blocks = $2 WHERE id = $1", &params![CHAT, blocks]).await?;
+            Ok(())
+        };
+        house.db.submit(0, Locks::conversation(CHAT.0), job).await.unwrap();
+    };
+    set(rules::blocks_bit(BOB.0, ANN.0)).await;
+    let batch = vec![
+        house.message(30, 30, "hi"),
+        Send { sender: BOB, ..house.message(31, 31, "hi") },
+        // What was stored before is answered as before.
+        house.message(32, 11, "hi"),
+    ];
+    let job = async move |tx: &mut Tx<'_>| {
+        let sent: Vec<_> = Send::run(tx, &batch).await?.into_iter().map(|sent| sent.map(|sent| sent.seq)).collect();
+        let cost = tx.statements();
+        // Taken back.
+        Err::<(), _>(Error::internal_text(format!("{sent:?} in {cost} statements")))
+    };
+    let refused = house.db.submit(0, Locks::conversation(CHAT.0), job).await.unwrap_err();
+    let said = refused.cause().unwrap().to_string();
+    let code = format!("{:?}", ErrorCode::MessageModuleSenderInBlacklist);
+    assert!(said.starts_with("[Err(") && said.contains(&code), "{said}");
+    assert!(said.ends_with(", Ok(7), Ok(1)] in 5 statements"), "{said}");
+    set(rules::blocks_bit(ANN.0, BOB.0)).await;
+    let sent = async |message: Send| {
+        let job = async move |tx: &mut Tx<'_>| {
+            let sent = Send::run(tx, &[message]).await?.remove(0).map(|sent| sent.seq);
+            Err::<(), _>(Error::internal_text(format!("{}", sent.is_ok())))
+        };
+        let said = house.db.submit(0, Locks::conversation(CHAT.0), job).await.unwrap_err();
+        said.cause().unwrap().to_string()
+    };
+    assert_eq!(sent(house.message(33, 33, "hi")).await, "true");
+    assert_eq!(sent(Send { sender: BOB, ..house.message(34, 34, "hi") }).await, "false");
+    set(0).await;
+}
+
 async fn everything(database: Database) {
     let house = House::open(database).await;
     let sent: Vec<_> = (1_u8..=5).map(|id| house.db.submit_bulk(house.message(id.into(), 10 + id, "hi"))).collect();
@@ -137,6 +179,8 @@ async fn everything(database: Database) {
     let told: Vec<i64> =
         house.told.lock().iter().map(|effect| if let Effect::Message(it) = effect { it.seq } else { 0 }).collect();
     assert_eq!(told, [1, 2, 3, 4, 5, 6]);
+
+    block(&house).await;
 
     // Pages are limited in bytes and say how far they go.
     let scrambler = Arc::clone(&house.scrambler);

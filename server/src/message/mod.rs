@@ -14,6 +14,7 @@ use zim_protocol::{
 };
 
 use crate::app::App;
+use crate::blacklist::is_blocked;
 use crate::effect::Audience;
 use crate::error::Error;
 use crate::fanout::message_push;
@@ -36,7 +37,7 @@ impl App {
     }
 
     /// Delivers a command: at most once, to whoever is online, stored nowhere.
-    fn send_command(
+    async fn send_command(
         &self,
         caller: &Caller,
         (peer, name): (UserKey, ConversationRef),
@@ -58,9 +59,20 @@ impl App {
             content: draft.content.encode_to_vec().into(),
         };
         let seen_by_peer = ConversationRef { r#type: name.r#type, id: identity.user_id.to_string() };
-        self.fanout.transient(peer, seen_by_peer, entry.clone(), &caller.session);
-        self.fanout.transient(identity.user, name, entry, &caller.session);
-        Ok(sent)
+        let sender = identity.user;
+        loop {
+            let mark = self.gate.mark();
+            if self.db.read(async move |tx| is_blocked(tx, peer, sender).await).await? {
+                return Err(Error::sender_blocked());
+            }
+            let is_delivered = self.gate.pass(mark, || {
+                self.fanout.transient(peer, seen_by_peer.clone(), entry.clone(), &caller.session);
+                self.fanout.transient(sender, name.clone(), entry.clone(), &caller.session);
+            });
+            if is_delivered {
+                return Ok(sent);
+            }
+        }
     }
 
     /// Stores a message; its place in the queue is taken at the call.
@@ -124,7 +136,7 @@ impl MessageService for App {
         let name = ConversationRef { r#type: request.conversation_type, id: request.to_conversation_id };
         let peer = self.peer(identity, &name.id).await?;
         let sent = if draft.kind == MessageType::Command {
-            self.send_command(caller, (peer, name.clone()), &draft, key)?
+            self.send_command(caller, (peer, name.clone()), &draft, key).await?
         } else {
             let conversation = self.open_peers(identity.app, identity.user, peer).await?;
             let audience =

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use zim_protocol::{FeedEntry, feed_entry::Detail};
 
+use crate::blacklist;
 use crate::db::Tx;
 use crate::error::Error;
 use crate::journal::{self, FeedKind};
@@ -38,9 +39,11 @@ pub(super) async fn page(
 async fn details(tx: &mut Tx<'_>, user: UserKey, kind: i64, keys: &[i64]) -> Result<HashMap<i64, Detail>, Error> {
     const READ: i64 = FeedKind::Read as i64;
     const PROFILE: i64 = FeedKind::Profile as i64;
+    const BLOCK: i64 = FeedKind::Block as i64;
     match kind {
         READ => journal::read_marks(tx, user, keys).await,
         PROFILE => journal::profile(tx, user).await,
+        BLOCK => blacklist::feed_entries(tx, user, keys).await,
         _ => Ok(HashMap::new()),
     }
 }

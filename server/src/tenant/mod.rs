@@ -10,7 +10,7 @@ use parking_lot::RwLock;
 use zim_protocol::ConversationType;
 
 pub use self::cache::Cache;
-pub use self::store::{NewApp, app_rows, insert_app, open_deployment};
+pub use self::store::{NewApp, app_rows, insert_app, open_deployment, peer_conversations};
 use crate::app::App;
 use crate::effect::Audience;
 use crate::error::Error;
@@ -142,7 +142,7 @@ impl App {
         let (id, now) = (self.ids.next(), self.clock.now_ms());
         let key = self
             .db
-            .submit(pair.0.0.unsigned_abs(), crate::db::Locks::none(), async move |tx| {
+            .submit(pair.0.0.unsigned_abs(), crate::db::Locks::users([pair.0.0, pair.1.0]), async move |tx| {
                 store::open_peer_conversation(tx, app, pair, id, now).await
             })
             .await?;

@@ -130,6 +130,17 @@ CREATE TABLE friend_application (
 
 CREATE INDEX friend_application_place ON friend_application (place);
 
+-- The blacklist. The profiles are in `user`.
+CREATE TABLE block (
+    user_id TEXT PRIMARY KEY,
+    -- What the list is sorted by.
+    place INTEGER NOT NULL,
+    -- Whether the server still knows it is not known yet.
+    is_stale INTEGER NOT NULL DEFAULT 0
+) WITHOUT ROWID;
+
+CREATE INDEX block_place ON block (place);
+
 -- Events whose causes are stored and that were not raised for certain: raised at least once, even over a crash.
 CREATE TABLE pending_event (
     id INTEGER PRIMARY KEY,

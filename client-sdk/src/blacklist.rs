@@ -1,0 +1,63 @@
+//! The blacklist: whose messages a user does not want.
+
+use zim_protocol::{
+    AddUsersToBlacklistRequest, BlacklistCheckedResult, BlacklistQueriedResult, BlacklistQueryConfig,
+    BlacklistUsersAddedResult, BlacklistUsersRemovedResult, CheckUserIsInBlacklistRequest, QueryBlacklistRequest,
+    RemoveUsersFromBlacklistRequest, Validate,
+};
+
+use crate::error::Error;
+use crate::store::block;
+use crate::zim::Zim;
+
+impl Zim {
+    /// Blocks up to 20 users: once this returns, nothing that they send arrives. Oneself can still write to them. They are not
+    /// told; all of one's own devices are, by `blacklistChanged`. Those who could not be blocked are in the result; if nobody
+    /// could, the call fails.
+    pub async fn add_users_to_blacklist<I>(&self, user_ids: I) -> Result<BlacklistUsersAddedResult, Error>
+    where
+        I: IntoIterator,
+        I::Item: Into<String>,
+    {
+        let request = AddUsersToBlacklistRequest { user_ids: user_ids.into_iter().map(Into::into).collect() };
+        request.validate().map_err(|violation| Error::from(*violation))?;
+        self.data()?.call(request).await
+    }
+
+    /// Unblocks up to 20 users, at once. Those who could not be unblocked are in the result; if nobody could, the call fails.
+    pub async fn remove_users_from_blacklist<I>(&self, user_ids: I) -> Result<BlacklistUsersRemovedResult, Error>
+    where
+        I: IntoIterator,
+        I::Item: Into<String>,
+    {
+        let request = RemoveUsersFromBlacklistRequest { user_ids: user_ids.into_iter().map(Into::into).collect() };
+        request.validate().map_err(|violation| Error::from(*violation))?;
+        self.data()?.call(request).await
+    }
+
+    /// Who is blocked, the last one first, 1 to 100 at a time. `nextFlag` of the result asks for the next page; 0 is the
+    /// first, and the end. Without a connection this is what the device knows.
+    pub async fn query_blacklist(&self, config: BlacklistQueryConfig) -> Result<BlacklistQueriedResult, Error> {
+        let data = self.data()?;
+        let request = QueryBlacklistRequest { config: Some(config) };
+        request.validate().map_err(|violation| Error::from(*violation))?;
+        if data.is_online() {
+            return data.call(request).await;
+        }
+        let page = data.store().read(move |db| block::page(db, config.next_flag, config.count));
+        let (blacklist, next_flag) = page.await?;
+        Ok(BlacklistQueriedResult { blacklist, next_flag })
+    }
+
+    /// Whether a user is blocked. Without a connection this is what the device knows.
+    pub async fn check_user_is_in_blacklist(&self, user_id: &str) -> Result<BlacklistCheckedResult, Error> {
+        let data = self.data()?;
+        let request = CheckUserIsInBlacklistRequest { user_id: user_id.to_owned() };
+        request.validate().map_err(|violation| Error::from(*violation))?;
+        if data.is_online() {
+            return data.call(request).await;
+        }
+        let listed = data.store().read(move |db| block::is_listed(db, &request.user_id));
+        Ok(BlacklistCheckedResult { is_user_in_blacklist: listed.await? })
+    }
+}
