@@ -31,7 +31,7 @@ pub struct Config {
     /// Where the operator's service is, behind the key in the data folder, or `off`. Default: port 4712 of this machine
     /// alone.
     pub admin: Listen,
-    /// Threads for the network; 0 is one per core. Default: 0.
+    /// Threads for the network, at most 1,024; 0 is one per core. Default: 0.
     pub workers: usize,
     /// The certificate.
     pub tls: Tls,
@@ -156,6 +156,9 @@ impl Config {
             wrong.push("data_dir is empty; it must name a folder".to_owned());
         }
         wrong.extend(self.database.problem());
+        if self.workers > 1_024 {
+            wrong.push(format!("workers is {}; at most 1024 are allowed", self.workers));
+        }
         if is_set(&self.tls.cert) != is_set(&self.tls.key) {
             wrong.push("tls.cert and tls.key belong together; only one of them is given".to_owned());
         }
@@ -198,10 +201,13 @@ mod tests {
         config.limits.max_text_bytes = 40_000;
         config.tls.cert = PathBuf::from("cert.pem");
         config.login.max_web = 11;
+        config.workers = 1_025;
         let said = config.validate().unwrap_err().to_string();
         assert!(said.contains("limits.max_text_bytes is 40000; at most 32768 is allowed"), "{said}");
         assert!(said.contains("tls.cert and tls.key belong together"), "{said}");
         assert!(said.contains("login.max_web is 11; 1 to 10 are allowed"), "{said}");
+        assert!(said.contains("workers is 1025; at most 1024 are allowed"), "{said}");
+        Config { workers: 1_024, ..Config::default() }.validate().unwrap();
         config = Config { database: "mysql://db".parse().unwrap(), ..Config::default() };
         assert!(config.validate().unwrap_err().to_string().contains("sqlite:// or postgres://"));
     }

@@ -85,10 +85,17 @@ impl<'de> Deserialize<'de> for DatabaseUrl {
 impl fmt::Display for DatabaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Without user and password, and without parameters, which may hold them too.
-        let text = self.0.split('?').next().unwrap_or_default();
-        match (text.split_once("://"), text.rsplit_once('@')) {
-            (Some((scheme, _)), Some((_, host))) => write!(f, "{scheme}://…@{host}"),
-            _ => f.write_str(text),
+        let is_scheme = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        let scheme = self.0.split_once("://").filter(|(scheme, _)| is_scheme(scheme));
+        let (scheme, rest) = scheme.map_or(("", self.0.as_str()), |(scheme, rest)| (scheme, rest));
+        if !scheme.is_empty() {
+            write!(f, "{scheme}://")?;
+        }
+        match (rest.find('?'), rest.rsplit_once('@')) {
+            (_, None) => f.write_str(rest.split('?').next().unwrap_or_default()),
+            // Nobody can tell which of them is part of a password.
+            (Some(mark), Some((secret, _))) if mark < secret.len() => f.write_str("…"),
+            (_, Some((_, host))) => write!(f, "…@{}", host.split('?').next().unwrap_or_default()),
         }
     }
 }
@@ -116,6 +123,11 @@ mod tests {
         assert_eq!(shown("postgres://zim:p@ss@db:5432/zim?password=x"), "postgres://…@db:5432/zim");
         assert_eq!(shown("postgres://db/zim?user=zim&password=x"), "postgres://db/zim");
         assert_eq!(shown(""), "");
+        // What was forgotten or not escaped shows nothing either.
+        assert_eq!(shown("postgres://zim:hunter?2@db/zim"), "postgres://…");
+        assert_eq!(shown("postgres://db/zim?password=hunter@2"), "postgres://…");
+        assert_eq!(shown("zim:hunter2@db/zim"), "…@db/zim");
+        assert_eq!(shown("zim:hunter://2@db/zim"), "…@db/zim");
     }
 
     #[test]
