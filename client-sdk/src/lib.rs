@@ -41,7 +41,8 @@ mod log;
     reason = "the noun's file; the module of bodies that it hides is `zim_protocol::message`"
 )]
 mod message;
-mod net;
+#[doc(hidden)]
+pub mod net;
 mod send;
 mod session;
 mod store;

@@ -16,6 +16,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod database;
+pub mod decoders;
 mod device;
 mod link;
 mod logs;

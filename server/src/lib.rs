@@ -26,5 +26,7 @@ mod user;
 
 pub use self::first_run::Credentials;
 pub use self::folder::FolderError;
+#[doc(hidden)]
+pub use self::net::Tickets;
 pub use self::server::{Server, StartError};
 pub use self::tls::{Fingerprint, TlsError};

@@ -18,7 +18,7 @@ const OVERHEAD_BYTES: usize = 256;
 
 /// What came on the session stream.
 #[derive(Debug)]
-pub(crate) enum Incoming<W> {
+pub enum Incoming<W> {
     /// The server is there.
     Welcome(Box<Welcome>),
     /// A call was answered.
@@ -27,17 +27,23 @@ pub(crate) enum Incoming<W> {
 
 /// What cannot come from a server of this protocol.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum ProtocolError {
+pub enum ProtocolError {
+    /// No sequence of frames.
     #[error("the server sent {0}")]
     Frame(#[from] FrameError),
+    /// No protobuf.
     #[error("the server sent a frame that cannot be read: {0}")]
     Decode(#[from] prost::DecodeError),
+    /// Another version than the client's.
     #[error("the server speaks version {0} of the protocol")]
     Version(u32),
+    /// An answer before Welcome.
     #[error("the server answers before it says Welcome")]
     NoWelcome,
+    /// Two of them.
     #[error("the server says Welcome twice")]
     SecondWelcome,
+    /// An answer without a call.
     #[error("the server answers call {0}, which was never made")]
     NeverAsked(u64),
 }
@@ -45,14 +51,14 @@ pub(crate) enum ProtocolError {
 /// A request that no frame holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a request of {length} bytes; at most {max} can be sent")]
-pub(crate) struct TooLong {
+pub struct TooLong {
     length: usize,
     max: usize,
 }
 
 /// The state of one connection.
 #[derive(Debug)]
-pub(crate) struct Connection<W> {
+pub struct Connection<W> {
     out: BytesMut,
     session: FrameDecoder,
     events: FrameDecoder,
@@ -66,7 +72,7 @@ pub(crate) struct Connection<W> {
 
 impl<W> Connection<W> {
     /// Begins with Hello.
-    pub(crate) fn new(hello: Hello) -> Self {
+    pub fn new(hello: Hello) -> Self {
         let mut connection = Self {
             out: BytesMut::new(),
             session: FrameDecoder::new(MAX_FRAME_BYTES),
@@ -87,7 +93,7 @@ impl<W> Connection<W> {
     }
 
     /// Queues a call; returns its id. It tells the server along the way which events arrived.
-    pub(crate) fn request(&mut self, method: &'static str, payload: Bytes, waiter: W) -> Result<u64, TooLong> {
+    pub fn request(&mut self, method: &'static str, payload: Bytes, waiter: W) -> Result<u64, TooLong> {
         if payload.len() > self.max_payload {
             return Err(TooLong { length: payload.len(), max: self.max_payload });
         }
@@ -100,12 +106,12 @@ impl<W> Connection<W> {
     }
 
     /// Nobody waits for this answer any more.
-    pub(crate) fn abandon(&mut self, id: u64) {
+    pub fn abandon(&mut self, id: u64) {
         self.waiting.remove(&id);
     }
 
     /// Tells the server which events arrived, if it does not know. Whether there was something to tell.
-    pub(crate) fn acknowledge(&mut self) -> bool {
+    pub fn acknowledge(&mut self) -> bool {
         let owes = self.owes_ack();
         if owes {
             self.heartbeat();
@@ -114,23 +120,23 @@ impl<W> Connection<W> {
     }
 
     /// Tells the server which events arrived, even if it knows: it hears that somebody is here.
-    pub(crate) fn heartbeat(&mut self) {
+    pub fn heartbeat(&mut self) {
         self.acknowledged = self.received;
         self.push(client_frame::Frame::Ack(Ack { count: self.received }));
     }
 
     /// Whether events arrived that the server does not know of.
-    pub(crate) fn owes_ack(&self) -> bool {
+    pub fn owes_ack(&self) -> bool {
         self.received > self.acknowledged
     }
 
     /// What is to be written, at once.
-    pub(crate) fn take_out(&mut self) -> Bytes {
+    pub fn take_out(&mut self) -> Bytes {
         std::mem::take(&mut self.out).freeze()
     }
 
     /// Bytes of the session stream.
-    pub(crate) fn on_session(&mut self, bytes: &[u8]) -> Result<Vec<Incoming<W>>, ProtocolError> {
+    pub fn on_session(&mut self, bytes: &[u8]) -> Result<Vec<Incoming<W>>, ProtocolError> {
         self.session.push(bytes);
         let mut incoming = Vec::new();
         while let Some(frame) = self.session.next()? {
@@ -170,12 +176,12 @@ impl<W> Connection<W> {
     }
 
     /// Bytes of the event stream. What is in them comes out of [`Connection::next_event`].
-    pub(crate) fn on_events(&mut self, bytes: &[u8]) {
+    pub fn on_events(&mut self, bytes: &[u8]) {
         self.events.push(bytes);
     }
 
     /// The next frame of the event stream. Taken is received: the server is told.
-    pub(crate) fn next_event(&mut self) -> Result<Option<EventFrame>, ProtocolError> {
+    pub fn next_event(&mut self) -> Result<Option<EventFrame>, ProtocolError> {
         let Some(frame) = self.events.next()? else { return Ok(None) };
         let frame = EventFrame::decode(frame)?;
         self.received += 1;

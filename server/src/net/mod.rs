@@ -22,7 +22,9 @@ use tokio_util::task::TaskTracker;
 
 pub(crate) use self::admin::{AdminService, KeyCheck};
 pub(crate) use self::http::serve as serve_http;
-pub(crate) use self::keys::{Tickets, endpoint_config};
+// Public for the fuzzer alone: tickets are bytes that any stranger may bring.
+pub use self::keys::Tickets;
+pub(crate) use self::keys::endpoint_config;
 use self::limits::{Addresses, Rate};
 use self::meter::Meter;
 pub(crate) use self::quic::{accept, bind};

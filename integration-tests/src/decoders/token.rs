@@ -1,0 +1,121 @@
+//! What a client brings to show who it is: tokens of version 04, and tickets that resume a TLS session.
+
+use std::sync::LazyLock;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use rustls::server::ProducesTickets;
+use zim_protocol::clock::Clock;
+use zim_protocol::token::{MAX_VALIDITY_S, MIN_VALIDITY_S, Token};
+use zim_server::Tickets;
+
+const SECRET: &str = "0123456789abcdef0123456789abcdef";
+const APP: u32 = 1_234_567_890;
+const USER: &str = "alice";
+const NOW_S: i64 = 1_700_000_000;
+const NONCE: [u8; 12] = [7; 12];
+/// A good one of each form: AES-256-CBC and AES-256-GCM.
+const GENUINE: [&str; 2] = [
+    "04AAAAAGVT/xAAEGFiY2RlZmdoaWprbG1ub3AAcJwJclIKyjW0qO9Z//dHZNvpYQpx2Mz+KL+DfnprnEsq7p0LRejsjWac9MzPIKSV6vmkyKuy9NLBEDFAYEI4c+uYl4qg2HZ3WKlIlrg+4z8ERNYstHqGTjtcKEKDeGCKwlOd+seoz+WINREXFpYTw0E=",
+    "04AAAAAGVT/xAADAABAgMEBQYHCAkKCwB2VsfaDKlHu8iK5kCMQvvkMtEwOrcQngH4Ra7k3dwHlqbcx199LJc7Mv9K1T+/jvkOHse/knzZ+KcKeQV5LCsvTp0yVAEaAT7TLQA6eNtLPQ805/JAd1vV1KySN77bI/w0iLIhqq/Svj6FSl5/IsfSqH31G+n08QE=",
+];
+
+static TICKETS: LazyLock<Tickets> = LazyLock::new(|| Tickets::new([7; 32], Clock::manual(NOW_S * 1_000)));
+static TICKET: LazyLock<Vec<u8>> = LazyLock::new(|| TICKETS.encrypt(b"a session").unwrap());
+
+/// By the first byte: a token as it came, the bytes within one, a good one with some bytes changed, one that is genuine
+/// but says something else, one that is made for somebody, a ticket, a good ticket with some bytes changed. Nothing passes
+/// that the secret did not make.
+pub fn token(input: &[u8]) {
+    let Some((mode, rest)) = input.split_first() else { return };
+    match mode % 7 {
+        0 => {
+            if let Ok(text) = str::from_utf8(rest) {
+                verify(text);
+            }
+        }
+        1 => drop(verify(&token_of(rest))),
+        2 => changed(rest),
+        3 => sealed(rest),
+        4 => made(rest),
+        5 => assert!(rest == *TICKET || TICKETS.decrypt(rest).is_none(), "a ticket that nobody made"),
+        _ => {
+            let mut ticket = TICKET.clone();
+            flip(&mut ticket, rest);
+            assert_eq!(TICKETS.decrypt(&ticket).is_some(), ticket == *TICKET, "a changed ticket");
+        }
+    }
+}
+
+fn token_of(bytes: &[u8]) -> String {
+    format!("04{}", STANDARD.encode(bytes))
+}
+
+/// What is verified is what its clear header says, at this time.
+fn verify(token: &str) -> Option<Token> {
+    let (expiry, precheck) = (Token::expiry(token), Token::precheck(token, NOW_S));
+    if let Ok(end) = precheck {
+        assert_eq!(expiry, Ok(end));
+    }
+    let verified = Token::verify(token, APP, USER, SECRET, NOW_S).ok()?;
+    assert_eq!(precheck, Ok(verified.expire), "a server takes what its client would not send");
+    assert!((MIN_VALIDITY_S..=MAX_VALIDITY_S).contains(&(verified.expire - NOW_S)));
+    assert_eq!((verified.app_id, verified.user_id.as_str()), (APP, USER));
+    for (app, user) in [(APP ^ 1, USER), (APP, "bob")] {
+        assert!(Token::verify(token, app, user, SECRET, NOW_S).is_err(), "it is for everybody");
+    }
+    Some(verified)
+}
+
+/// Pairs of a place and what is flipped there.
+fn flip(bytes: &mut [u8], flips: &[u8]) {
+    for pair in flips.as_chunks::<2>().0 {
+        let place = usize::from(pair[0]) % bytes.len();
+        bytes[place] ^= pair[1];
+    }
+}
+
+fn changed(flips: &[u8]) {
+    for (whole, is_gcm) in GENUINE.into_iter().zip([false, true]) {
+        let whole = STANDARD.decode(&whole[2..]).unwrap();
+        let mut bytes = whole.clone();
+        flip(&mut bytes, flips);
+        let verified = verify(&token_of(&bytes));
+        // CBC has no tag: there, what is not looked at (the nonce, the payload) may be another.
+        if is_gcm {
+            assert_eq!(verified.is_some(), bytes == whole, "a changed token");
+        }
+    }
+}
+
+/// Eight bytes of expiry and a plaintext: the server's own key sealed them, so all that is left is to read them.
+fn sealed(input: &[u8]) {
+    let Some((expire, plain)) = input.split_first_chunk::<8>() else { return };
+    let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, SECRET.as_bytes()).unwrap());
+    let mut sealed = plain.to_vec();
+    key.seal_in_place_append_tag(Nonce::assume_unique_for_key(NONCE), Aad::empty(), &mut sealed).unwrap();
+    let Ok(length) = u16::try_from(sealed.len()) else { return };
+    let bytes = [&expire[..], &12_u16.to_be_bytes(), &NONCE, &length.to_be_bytes(), &sealed, &[1]].concat();
+    let Some(verified) = verify(&token_of(&bytes)) else { return };
+    // What a token says beside its claims is passed over, even where it is not quite JSON.
+    let Ok(said) = serde_json::from_slice::<serde_json::Value>(plain) else { return };
+    assert_eq!((&said["app_id"], &said["user_id"]), (&APP.into(), &USER.into()));
+    assert_eq!((&said["expire"], verified.expire), (&verified.expire.into(), i64::from_be_bytes(*expire)));
+    assert_eq!(said["ctime"], verified.ctime);
+}
+
+/// Eight bytes of validity and a user: what is made is good for exactly this.
+fn made(input: &[u8]) {
+    let Some((validity, user)) = input.split_first_chunk::<8>() else { return };
+    let (validity, Ok(user)) = (i64::from_be_bytes(*validity), str::from_utf8(user)) else { return };
+    for make in [Token::generate, Token::generate_cbc] {
+        let is_fine = (1..=64).contains(&user.len()) && (1..=MAX_VALIDITY_S).contains(&validity);
+        let made = make(APP, user, SECRET, NOW_S, validity);
+        assert_eq!(made.is_ok(), is_fine, "{user:?} for {validity} s");
+        let Ok(token) = made else { continue };
+        let verified = Token::verify(&token, APP, user, SECRET, NOW_S);
+        assert_eq!(verified.is_ok(), validity >= MIN_VALIDITY_S, "{user:?} for {validity} s: {verified:?}");
+        assert_eq!(Token::expiry(&token), Ok(NOW_S + validity));
+    }
+}
