@@ -7,6 +7,7 @@ use bytes::Bytes;
 use zim_protocol::{SyncRequest, SyncResult};
 
 use super::core::Core;
+use super::logs::MAX_POSITION;
 use super::state::{Change, Name, Origin, Progress, Request};
 
 /// Heads that moved this long before the newest change are asked for again: the server notes the time before it commits.
@@ -86,6 +87,10 @@ impl Core {
     /// The answer to a sync.
     pub fn synced(&mut self, ticket: u64, result: SyncResult) {
         if self.syncing.as_ref().is_none_or(|syncing| syncing.ticket != ticket) {
+            return;
+        }
+        if result.pos > MAX_POSITION {
+            self.sync_failed(ticket);
             return;
         }
         if result.reset {

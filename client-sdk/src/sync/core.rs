@@ -11,6 +11,7 @@ use bytes::Bytes;
 use zim_protocol::{Dirty, FillResult, Sums};
 
 use super::catch_up::Syncing;
+use super::logs::MAX_POSITION;
 use super::pulls::{LIVE, Pull};
 use super::ranges::Ranges;
 use super::state::{Batch, Change, Name, Output, Position, Progress, Saved, State};
@@ -97,8 +98,8 @@ impl Core {
         let counted = self.conversations.values().filter(|state| state.is_counted());
         counted.fold(Sums::default(), |sums, state| Sums {
             count: sums.count + 1,
-            seq: sums.seq + state.head_seq,
-            rev: sums.rev + state.head_rev,
+            seq: sums.seq.saturating_add(state.head_seq),
+            rev: sums.rev.saturating_add(state.head_rev),
         })
     }
 
@@ -195,7 +196,8 @@ impl Core {
 
     /// The answer to a fill that was asked in `generation`.
     pub fn filled(&mut self, name: &Name, generation: u64, fill: FillResult) {
-        let Some(state) = self.conversations.get_mut(name).filter(|_| generation == self.generation) else { return };
+        let is_wanted = generation == self.generation && fill.to <= MAX_POSITION;
+        let Some(state) = self.conversations.get_mut(name).filter(|_| is_wanted) else { return };
         state.target_seq = state.target_seq.max(fill.to);
         let is_behind = state.is_behind();
         self.cover(name, fill.from.max(1), fill.to);

@@ -8,11 +8,13 @@ use super::state::{Change, Name, Origin, State};
 
 /// Messages of one conversation that are caught up with; what lies further back is a hole, and history fills it.
 const CATCH_UP_MESSAGES: u64 = 1_000;
+/// No log is longer. What a server says of positions beyond it is passed over: nothing could be counted on from there.
+pub(super) const MAX_POSITION: u64 = (1 << 53) - 1;
 
 impl Core {
     /// A push, of the event stream or of a response.
     pub fn push(&mut self, push: Push, origin: Origin) {
-        if push.from == 0 || push.to < push.from {
+        if push.from == 0 || push.to < push.from || push.to > MAX_POSITION {
             return;
         }
         match LogKind::try_from(push.log) {
@@ -26,6 +28,10 @@ impl Core {
 
     /// The answer to a pull.
     pub fn page(&mut self, ticket: u64, page: Page) {
+        if !is_possible(&page) {
+            self.pull_failed(ticket);
+            return;
+        }
         let Some(Pull { name, after_seq, after_rev }) = self.pulls.remove(&ticket) else { return };
         let Some(state) = self.conversations.get_mut(&name) else { return };
         state.pulling = None;
@@ -186,6 +192,9 @@ impl Core {
 
     /// The server describes a conversation. What is older than what is known changes nothing but what only heads tell.
     pub(super) fn apply_head(&mut self, head: ConversationHead) {
+        if head.end_seq.max(head.end_rev).max(head.sent) > MAX_POSITION {
+            return;
+        }
         let Some(name) = head.conversation.as_ref().map(Name::from) else { return };
         // Only who was away leaves what is far back to history; whoever is here hears everything.
         let was_away = !self.conversations.contains_key(&name) || self.is_logging_in();
@@ -245,6 +254,13 @@ impl Core {
     }
 }
 
+/// Whether all its positions can be.
+fn is_possible(page: &Page) -> bool {
+    let ends = [page.through_seq, page.through_rev, page.end_seq, page.end_rev];
+    let mut all = ends.into_iter().chain(page.messages.iter().map(|entry| entry.seq));
+    all.all(|position| position <= MAX_POSITION)
+}
+
 /// Counts what follows the head, in order.
 fn count(state: &mut State, viewer: &str, entries: &[MessageEntry]) {
     for entry in entries {
@@ -253,5 +269,100 @@ fn count(state: &mut State, viewer: &str, entries: &[MessageEntry]) {
             state.head_seq = entry.seq;
         }
         state.last_ts = state.last_ts.max(entry.ts);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use zim_protocol::{ConversationRef, ConversationType, SyncResult};
+
+    use super::super::state::{Position, Request};
+    use super::*;
+
+    fn bob() -> ConversationRef {
+        ConversationRef { r#type: ConversationType::Peer as i32, id: "bob".to_owned() }
+    }
+
+    fn push(log: LogKind, to: u64) -> Push {
+        Push { log: log as i32, conversation: Some(bob()), from: 1, to, ..Push::default() }
+    }
+
+    /// A device that has asked for what it missed, and its ticket.
+    fn online() -> (Core, u64) {
+        let mut core = Core::new("ann", Position::default(), []);
+        core.online(&Bytes::from_static(&[1; 16]));
+        match core.take().requests.as_slice() {
+            [Request::Sync { ticket, .. }] => (core, *ticket),
+            _ => (core, 0),
+        }
+    }
+
+    fn seq(core: &Core) -> Option<u64> {
+        core.state(&Name::from(&bob())).map(|state| state.seq)
+    }
+
+    #[test]
+    fn a_push_to_the_last_position_is_taken_and_one_beyond_is_not() {
+        for log in [LogKind::Messages, LogKind::Changes, LogKind::Feed] {
+            let (mut core, _) = online();
+            core.push(push(LogKind::Messages, 1), Origin::Other);
+            for (to, is_taken) in [(MAX_POSITION + 1, false), (u64::MAX, false), (MAX_POSITION, true)] {
+                core.push(push(log, to), Origin::Other);
+                let state = core.state(&Name::from(&bob())).unwrap();
+                let reached = [state.seq, state.rev, core.position().pos].contains(&to);
+                assert_eq!(reached, is_taken, "{log:?} to {to}");
+            }
+            // Still something to count on.
+            core.push(push(log, u64::MAX), Origin::Other);
+            core.audit();
+            core.take();
+        }
+    }
+
+    #[test]
+    fn a_head_at_the_last_position_is_taken_and_one_beyond_is_not() {
+        let head = |end_seq, end_rev, sent| ConversationHead {
+            conversation: Some(bob()),
+            end_seq,
+            end_rev,
+            sent,
+            ..ConversationHead::default()
+        };
+        let most = MAX_POSITION;
+        for (head, is_taken) in [
+            (head(most, most, most), true),
+            (head(most + 1, 0, 0), false),
+            (head(0, most + 1, 0), false),
+            (head(0, 0, most + 1), false),
+        ] {
+            let (mut core, ticket) = online();
+            core.synced(ticket, SyncResult { heads: vec![head], ..SyncResult::default() });
+            assert_eq!(seq(&core).is_some(), is_taken);
+            core.sums();
+        }
+    }
+
+    #[test]
+    fn an_answer_with_impossible_positions_is_none() {
+        let (mut core, ticket) = online();
+        core.synced(ticket, SyncResult { pos: MAX_POSITION + 1, ..SyncResult::default() });
+        assert_eq!(core.position().pos, 0);
+        assert!(core.is_idle(), "it is over");
+        let page = |through_seq| Page { through_seq, end_seq: through_seq, ..Page::default() };
+        for (page, is_taken) in [
+            (page(MAX_POSITION), true),
+            (page(MAX_POSITION + 1), false),
+            (Page { messages: vec![MessageEntry { seq: u64::MAX, ..MessageEntry::default() }], ..page(4) }, false),
+        ] {
+            let (mut core, ticket) = online();
+            let head = ConversationHead { conversation: Some(bob()), end_seq: 2, ..ConversationHead::default() };
+            let sums = Some(zim_protocol::Sums { count: 1, seq: 2, rev: 0 });
+            core.synced(ticket, SyncResult { heads: vec![head], sums, ..SyncResult::default() });
+            let requests = core.take().requests;
+            let [Request::Pull { ticket, .. }] = requests.as_slice() else { panic!("{requests:?}") };
+            core.page(*ticket, page.clone());
+            assert_eq!(seq(&core) == Some(page.through_seq), is_taken, "{page:?}");
+        }
     }
 }
