@@ -1,5 +1,6 @@
 //! The calls of one session that are in work: which may start, which are done.
 
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -29,10 +30,16 @@ struct Holder {
     caller: Arc<Caller>,
 }
 
+/// Reads of one session that run at once: each may come to a page of a quarter of a megabyte, and what has come waits here
+/// for a client that may be slow.
+const READS: usize = 16;
+
 /// The calls of one session. They run within the session's own task.
 pub(crate) struct Calls<S> {
     start: S,
     running: FuturesUnordered<BoxFuture<'static, Done>>,
+    reads: FuturesUnordered<BoxFuture<'static, Done>>,
+    reads_waiting: VecDeque<Call>,
     order: Order<Call>,
     holders: Vec<Holder>,
     done: Vec<Done>,
@@ -41,18 +48,27 @@ pub(crate) struct Calls<S> {
 impl<S: Fn(Call) -> BoxFuture<'static, Done>> Calls<S> {
     /// `start` makes a call run.
     pub(crate) fn new(start: S) -> Self {
-        Self { start, running: FuturesUnordered::new(), order: Order::default(), holders: Vec::new(), done: Vec::new() }
+        Self {
+            start,
+            running: FuturesUnordered::new(),
+            reads: FuturesUnordered::new(),
+            reads_waiting: VecDeque::new(),
+            order: Order::default(),
+            holders: Vec::new(),
+            done: Vec::new(),
+        }
     }
 
     /// How many are in work or wait for their turn.
     pub(crate) fn len(&self) -> usize {
-        self.running.len() + self.order.waiting()
+        self.running.len() + self.order.waiting() + self.reads.len() + self.reads_waiting.len()
     }
 
-    /// A call arrives. It starts with the next [`Calls::next`], or when those before it to the same target have let it pass.
+    /// A call arrives. It starts with the next [`Calls::next`], or when those before it to the same target have let it pass; a
+    /// read, when there is a place.
     pub(crate) fn arrive(&mut self, call: Call) {
         match call.request.order() {
-            None => self.running.push((self.start)(call)),
+            None => self.reads_waiting.push_back(call),
             Some(target) => {
                 if let Some(call) = self.order.arrive(target, call) {
                     self.start_holder(target, call);
@@ -84,10 +100,19 @@ impl<S: Fn(Call) -> BoxFuture<'static, Done>> Calls<S> {
         started
     }
 
+    /// Starts reads that wait, as far as there is a place.
+    fn read(&mut self) {
+        while self.reads.len() < READS
+            && let Some(call) = self.reads_waiting.pop_front()
+        {
+            self.reads.push((self.start)(call));
+        }
+    }
+
     /// Runs the calls; returns when some are over, which [`Calls::take_done`] then gives. Waits for ever when there are none.
-    /// May be cancelled at any time without loss.
-    pub(crate) async fn next(&mut self) {
-        poll_fn(|cx| self.poll(cx)).await;
+    /// No read starts unless `may_read`. May be cancelled at any time without loss.
+    pub(crate) async fn next(&mut self, may_read: bool) {
+        poll_fn(|cx| self.poll(cx, may_read)).await;
     }
 
     /// Those that are over.
@@ -95,7 +120,7 @@ impl<S: Fn(Call) -> BoxFuture<'static, Done>> Calls<S> {
         std::mem::take(&mut self.done)
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll(&mut self, cx: &mut Context<'_>, may_read: bool) -> Poll<()> {
         loop {
             match self.running.poll_next_unpin(cx) {
                 Poll::Ready(Some(over)) => {
@@ -110,12 +135,20 @@ impl<S: Fn(Call) -> BoxFuture<'static, Done>> Calls<S> {
                 }
             }
         }
+        // One round: those that take the places of what is over now have their turn when its answers are in the writer's hands.
+        if may_read {
+            self.read();
+        }
+        while let Poll::Ready(Some(over)) = self.reads.poll_next_unpin(cx) {
+            self.done.push(over);
+        }
         if self.done.is_empty() { Poll::Pending } else { Poll::Ready(()) }
     }
 
     /// Forgets the calls that have not started.
     pub(crate) fn forget_waiting(&mut self) {
         self.order.clear();
+        self.reads_waiting.clear();
     }
 }
 
@@ -123,6 +156,8 @@ impl<S> std::fmt::Debug for Calls<S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Calls")
             .field("running", &self.running.len())
+            .field("reads", &self.reads.len())
+            .field("reads_waiting", &self.reads_waiting.len())
             .field("order", &self.order)
             .finish_non_exhaustive()
     }
@@ -179,7 +214,7 @@ mod tests {
 
     /// Runs what can run; gives what is over.
     fn step<S: Fn(Call) -> BoxFuture<'static, Done>>(calls: &mut Calls<S>) -> Vec<u64> {
-        while calls.next().now_or_never().is_some() && calls.done.is_empty() {}
+        while calls.next(true).now_or_never().is_some() && calls.done.is_empty() {}
         calls.take_done().iter().map(|done| done.id).collect()
     }
 
@@ -218,6 +253,36 @@ mod tests {
         }
         assert!(step(&mut calls).is_empty());
         assert_eq!(*stage.started.lock(), [0, 1, 2, 3, 4, 5, 6, 7]);
+    }
+
+    /// A client that asks for a thousand pages and reads none of them.
+    #[test]
+    fn reads_are_few_at_once_and_wait_for_the_writer() {
+        let stage = Arc::<Stage>::default();
+        let mut calls = calls(&stage);
+        let read = |id| call(id, AnyRequest::SyncPull(Box::default()));
+        // Their ends are not told apart: all of them have those of the stage's first.
+        for _ in 0..100 {
+            calls.arrive(read(0));
+        }
+        calls.arrive(send(1, "bob"));
+        assert!(calls.next(false).now_or_never().is_none());
+        assert_eq!(
+            (stage.started.lock().as_slice(), calls.len()),
+            ([1].as_slice(), 101),
+            "a write waits for no reader"
+        );
+        assert!(calls.next(true).now_or_never().is_none());
+        assert_eq!(stage.started.lock().len(), 1 + READS);
+        stage.end[0].notify_one();
+        while calls.next(false).now_or_never().is_none() {}
+        assert_eq!((calls.take_done().len(), stage.started.lock().len()), (1, 1 + READS));
+        assert!(calls.next(false).now_or_never().is_none());
+        assert_eq!(stage.started.lock().len(), 1 + READS);
+        assert!(calls.next(true).now_or_never().is_none());
+        assert_eq!((stage.started.lock().len(), calls.len()), (2 + READS, 100));
+        calls.forget_waiting();
+        assert_eq!(calls.len(), READS + 1);
     }
 
     #[test]

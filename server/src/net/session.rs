@@ -237,10 +237,12 @@ impl<'a> Requests<'a> {
             if idle && self.writer.len() == 0 && (stop_by.is_some() || self.finished || self.state.is_logged_out()) {
                 return Ok(());
             }
+            // Pages that nobody reads are not made.
+            let may_page = self.writer.len() < UNREAD_BYTES;
             let Self { recv, frames, writer, calls, finished, .. } = self;
             tokio::select! {
                 biased;
-                () = calls.next(), if !idle => {
+                () = calls.next(may_page), if !idle => {
                     for done in calls.take_done() {
                         answer(writer, done);
                     }
