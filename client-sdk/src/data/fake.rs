@@ -245,7 +245,7 @@ impl World {
         let (from, to) =
             if request.reverse { (first, if anchor == 0 { len } else { anchor - 1 }) } else { (anchor + 1, last) };
         let end = if request.reverse { first <= 1 } else { last >= len };
-        Ok(FillResult { messages, from, to, end })
+        Ok(FillResult { messages, from, to, end, rev: 0 })
     }
 
     fn clear(&mut self, request: &ClearConversationUnreadMessageCountRequest) -> (Vec<u8>, Vec<Push>) {

@@ -96,7 +96,12 @@ pub(crate) fn store(
     if entry.sender == viewer
         && let Some(id) = waiting(db, &entry.client_key)?.map(|row| row.0)
     {
-        return settle_row(db, conversation, id, entry);
+        let stored = settle_row(db, conversation, id, entry)?;
+        if !entry.content.is_empty() {
+            // It may have been revoked or edited before this device heard that it was stored.
+            change(db, conversation, entry)?;
+        }
+        return Ok(stored);
     }
     let order_key = order_key(entry.seq);
     if entry.content.is_empty() {

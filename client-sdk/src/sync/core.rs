@@ -199,6 +199,9 @@ impl Core {
         let is_wanted = generation == self.generation && fill.to <= MAX_POSITION;
         let Some(state) = self.conversations.get_mut(name).filter(|_| is_wanted) else { return };
         state.target_seq = state.target_seq.max(fill.to);
+        if !fill.messages.is_empty() {
+            state.as_of(fill.rev);
+        }
         let is_behind = state.is_behind();
         self.cover(name, fill.from.max(1), fill.to);
         let change = Change::Messages { name: name.clone(), entries: fill.messages, raise_after: u64::MAX };

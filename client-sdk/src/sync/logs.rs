@@ -1,6 +1,8 @@
 //! The rules of the three logs: what of a push, of a page or of a head is new, and what it moves.
 
-use zim_protocol::{ConversationHead, FeedEntry, LogKind, MessageEntry, Page, Push, feed_entry::Detail};
+use zim_protocol::{
+    ChangeEntry, ConversationHead, FeedEntry, LogKind, MessageEntry, Page, Push, change_entry, feed_entry::Detail,
+};
 
 use super::core::Core;
 use super::pulls::{LIVE, Pull};
@@ -66,6 +68,9 @@ impl Core {
         }
         state.seq = state.seq.max(page.through_seq);
         state.rev = state.rev.max(page.through_rev);
+        if !page.messages.is_empty() {
+            state.as_of(page.end_rev);
+        }
         // Without a step forward only a hint that came meanwhile is a reason to ask again; the next sync looks after the rest.
         let (is_known, is_behind) = (state.known, state.dirty || is_forward && state.is_behind());
         self.cover(&name, from, page.through_seq);
@@ -142,7 +147,12 @@ impl Core {
             return;
         }
         state.target_rev = state.target_rev.max(to);
-        if from > state.rev + 1 {
+        // Of a message that is still on its way here, the pull brings what it is now.
+        let is_early = |entry: &ChangeEntry| match &entry.detail {
+            Some(change_entry::Detail::Message(message)) => message.seq > state.head_seq,
+            None => false,
+        };
+        if from > state.rev + 1 || entries.iter().any(is_early) {
             self.want_pull(&name, LIVE);
             return;
         }
@@ -191,7 +201,7 @@ impl Core {
     }
 
     /// The server describes a conversation. What is older than what is known changes nothing but what only heads tell.
-    pub(super) fn apply_head(&mut self, head: ConversationHead) {
+    pub(super) fn apply_head(&mut self, mut head: ConversationHead) {
         if head.end_seq.max(head.end_rev).max(head.sent) > MAX_POSITION {
             return;
         }
@@ -205,6 +215,10 @@ impl Core {
             state.rev = state.rev.max(head.end_rev);
         }
         state.asked = false;
+        if head.end_rev < state.head_rev {
+            // It may have changed since, and the change was told already.
+            head.last_message = None;
+        }
         let is_old = head.end_seq < state.head_seq;
         state.known = !(is_old && state.uncounted);
         state.uncounted &= is_old;

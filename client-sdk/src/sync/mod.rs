@@ -12,6 +12,8 @@ pub(crate) mod outbox;
 mod pulls;
 mod ranges;
 mod state;
+#[cfg(test)]
+mod tests;
 mod unread;
 
 pub use self::core::Core;

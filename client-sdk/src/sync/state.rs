@@ -78,6 +78,13 @@ impl State {
         self.dirty || self.seq < self.target_seq.max(self.head_seq) || self.rev < self.target_rev.max(self.head_rev)
     }
 
+    /// Messages came as they were at `rev`. What changed since was told already, perhaps to a device that did not hold them:
+    /// it is to be told again.
+    pub(super) fn as_of(&mut self, rev: u64) {
+        self.target_rev = self.target_rev.max(self.rev);
+        self.rev = self.rev.min(rev);
+    }
+
     /// Whether it counts in the sums.
     pub(super) fn is_counted(&self) -> bool {
         self.head_seq + self.head_rev > 0

@@ -114,7 +114,7 @@ impl SyncService for App {
                         (anchor.unsigned_abs() + 1, if end { end_seq } else { last }, end)
                     }
                 };
-                Ok(FillResult { messages, from, to, end })
+                Ok(FillResult { messages, from, to, end, rev: member.end_rev().unsigned_abs() })
             })
             .await
     }

@@ -1,0 +1,117 @@
+//! What a device is told of a message and of its changes arrives in any order: the newest state stays.
+
+use bytes::Bytes;
+use zim_protocol::{
+    ChangeEntry, ConversationHead, ConversationType, FillResult, LogKind, MessageEntry, Page, PullRequest, Push, Sums,
+    SyncResult, change_entry,
+};
+
+use super::core::Core;
+use super::state::{Change, Name, Origin, Position, Request, State};
+
+fn name() -> Name {
+    Name::new(ConversationType::Peer as i32, "bob")
+}
+
+fn message(seq: u64) -> MessageEntry {
+    MessageEntry { seq, n: seq, sender: "bob".to_owned(), content: Bytes::from_static(b"x"), ..MessageEntry::default() }
+}
+
+/// The push of a change of the message at `seq`.
+fn change(rev: u64, seq: u64) -> Push {
+    let detail = Some(change_entry::Detail::Message(message(seq)));
+    Push {
+        log: LogKind::Changes as i32,
+        conversation: Some(name().to_ref()),
+        from: rev,
+        to: rev,
+        changes: vec![ChangeEntry { rev, detail, ..ChangeEntry::default() }],
+        ..Push::default()
+    }
+}
+
+/// The pulls that were asked for since the last look, with their tickets.
+fn pulls(core: &mut Core) -> Vec<(u64, PullRequest)> {
+    let of = |request| match request {
+        Request::Pull { ticket, request } => Some((ticket, request)),
+        Request::Sync { .. } => None,
+    };
+    core.take().requests.into_iter().filter_map(of).collect()
+}
+
+/// A device that has raised the messages up to `seq`, knows of three, and is in step with a server without changes.
+fn device(seq: u64) -> Core {
+    let state = State { seq, head_seq: 3, known: true, ..State::default() };
+    let mut core = Core::new("ann", Position::default(), [(name(), state)]);
+    core.online(&Bytes::from_static(&[1; 16]));
+    let Some(Request::Sync { ticket, .. }) = core.take().requests.pop() else { panic!("no sync") };
+    let sums = Some(Sums { count: 1, seq: 3, rev: 0 });
+    let head =
+        ConversationHead { conversation: Some(name().to_ref()), end_seq: 3, n: 3, ..ConversationHead::default() };
+    core.synced(ticket, SyncResult { epoch: vec![1; 16].into(), sums, heads: vec![head], ..SyncResult::default() });
+    core
+}
+
+fn rev(core: &Core) -> u64 {
+    core.state(&name()).unwrap().rev
+}
+
+#[test]
+fn a_page_from_before_a_change_brings_the_change_again() {
+    let mut core = device(1);
+    let (ticket, request) = pulls(&mut core).pop().unwrap();
+    assert_eq!(request.after_seq, 1);
+    core.push(change(1, 2), Origin::Other);
+    assert_eq!(rev(&core), 1);
+    let page = Page { messages: vec![message(2), message(3)], through_seq: 3, end_seq: 3, ..Page::default() };
+    core.page(ticket, page);
+    let again = pulls(&mut core);
+    assert_eq!((rev(&core), again.len(), again[0].1.after_rev), (0, 1, 0));
+    let changes = change(1, 2).changes;
+    core.page(again[0].0, Page { through_seq: 3, end_seq: 3, changes, through_rev: 1, end_rev: 1, ..Page::default() });
+    assert_eq!((rev(&core), pulls(&mut core).len()), (1, 0));
+}
+
+#[test]
+fn a_fill_from_before_a_change_brings_the_change_again() {
+    for (filled_at, asked) in [(0, 1), (1, 0)] {
+        let mut core = device(3);
+        core.push(change(1, 2), Origin::Other);
+        assert_eq!((rev(&core), pulls(&mut core).len()), (1, 0));
+        let generation = core.generation();
+        let messages = vec![message(1), message(2)];
+        core.filled(&name(), generation, FillResult { messages, from: 1, to: 2, end: true, rev: filled_at });
+        assert_eq!((rev(&core), pulls(&mut core).len()), (filled_at, asked));
+    }
+}
+
+#[test]
+fn a_head_from_before_a_change_has_no_last_message() {
+    let mut core = device(3);
+    core.push(change(1, 3), Origin::Other);
+    core.audit();
+    let Some(Request::Sync { ticket, .. }) = core.take().requests.pop() else { panic!("no sync") };
+    let head = ConversationHead {
+        conversation: Some(name().to_ref()),
+        end_seq: 3,
+        n: 3,
+        last_message: Some(message(3)),
+        ..ConversationHead::default()
+    };
+    core.synced(ticket, SyncResult { epoch: vec![1; 16].into(), heads: vec![head], ..SyncResult::default() });
+    let heads: Vec<_> = core
+        .take()
+        .batch
+        .changes
+        .into_iter()
+        .filter_map(|change| if let Change::Head(head) = change { Some(head.last_message) } else { None })
+        .collect();
+    assert_eq!(heads, [None]);
+}
+
+#[test]
+fn a_change_that_is_faster_than_its_message_is_pulled_with_it() {
+    let mut core = device(3);
+    core.push(change(1, 4), Origin::Other);
+    assert_eq!((rev(&core), pulls(&mut core).len()), (0, 1));
+}
