@@ -6,7 +6,8 @@ use clap::{Args as ClapArgs, Parser, Subcommand};
 
 use crate::bench::BenchArgs;
 use crate::command::{
-    admin, call, chat, completions, conversation, demo, history, listen, login, logout, profile, send, token, user,
+    admin, call, chat, completions, conversation, demo, friend, history, listen, login, logout, profile, send, token,
+    user,
 };
 use crate::exit;
 use crate::output::Format;
@@ -81,6 +82,9 @@ pub(crate) enum Command {
     /// Profiles of users, and one's own name
     #[command(subcommand)]
     User(user::UserCommand),
+    /// Ask, accept, list and name friends
+    #[command(subcommand)]
+    Friend(friend::FriendCommand),
     /// Call any method of the server by its name, with JSON
     Call(call::CallArgs),
     /// Make a token with which a user logs in

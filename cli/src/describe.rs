@@ -2,8 +2,9 @@
 
 use zim_protocol::message::Body;
 use zim_protocol::{
-    ConnectionEvent, ConnectionState, Conversation, ConversationEvent, ConversationSyncState, Event, Message,
-    MessageDirection, MessageSentStatus, MessageType,
+    ConnectionEvent, ConnectionState, Conversation, ConversationEvent, ConversationSyncState, Event,
+    FriendApplicationInfo, FriendApplicationType, FriendListChangeAction, Message, MessageDirection, MessageSentStatus,
+    MessageType,
 };
 
 use crate::output::{Ink, Output, clock_time, lines, preview};
@@ -126,6 +127,15 @@ pub(crate) fn event(output: Output, event: &Event, now_ms: i64) -> Vec<String> {
             let user = update.info.as_ref().and_then(|info| info.base_info.as_ref());
             at(format!("your name is now {}", user.map_or_else(String::new, |user| preview(&user.user_name, 40))))
         }
+        Event::FriendListChanged(change) => {
+            let now = match change.action() {
+                FriendListChangeAction::Added => "is a friend now",
+                FriendListChangeAction::Deleted => "is no friend any more",
+            };
+            change.friend_list.iter().flat_map(|friend| at(format!("{} {now}", preview(&friend.user_id, 32)))).collect()
+        }
+        Event::FriendApplicationListChanged(change) => applications(&change.application_list).flat_map(at).collect(),
+        Event::FriendApplicationUpdated(change) => applications(&change.application_list).flat_map(at).collect(),
         Event::TokenWillExpire(warning) => {
             at(format!("the token expires in {} s: zim login USER --token TOKEN", warning.second))
         }
@@ -134,6 +144,20 @@ pub(crate) fn event(output: Output, event: &Event, now_ms: i64) -> Vec<String> {
             at(format!("{} {}", other.kind().name(), preview(&json, 200)))
         }
     }
+}
+
+fn applications(list: &[FriendApplicationInfo]) -> impl Iterator<Item = String> {
+    list.iter().map(|info| {
+        let user = info.apply_user.as_ref().map_or_else(String::new, |user| preview(&user.user_id, 32));
+        let state = format!("{:?}", info.state()).to_lowercase();
+        let said =
+            if info.wording.is_empty() { String::new() } else { format!(": {}", preview(&info.wording, PREVIEW)) };
+        match info.r#type() {
+            FriendApplicationType::Sent => format!("your application to {user} is {state}{said}"),
+            FriendApplicationType::Both => format!("you and {user} applied to each other: {state}{said}"),
+            _ => format!("the application of {user} is {state}{said}"),
+        }
+    })
 }
 
 fn conversation_changed(event: ConversationEvent, conversation: &Conversation) -> String {

@@ -141,7 +141,8 @@ impl<L: Line> Data<L> {
         }
         let user_id: Arc<str> = Arc::from(user_id);
         let gauges = Arc::new(Gauges { generation: AtomicU64::new(core.generation()), is_listed });
-        let viewer = Viewer { user_id: Arc::clone(&user_id), login_ms: clock.now_ms(), horizon_ms: 0, raised };
+        let viewer =
+            Viewer { user_id: Arc::clone(&user_id), login_ms: clock.now_ms(), horizon_ms: 0, now_ms: 0, raised };
         let (inbox, inputs) = mpsc::unbounded_channel();
         let driver = Driver::new(
             line.clone(),

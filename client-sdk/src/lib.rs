@@ -34,6 +34,7 @@ mod data;
 mod device;
 mod error;
 mod event;
+mod friend;
 mod last_user;
 mod log;
 #[expect(

@@ -170,6 +170,12 @@ pub(crate) fn number(rule: &DynamicMessage, name: &str) -> i64 {
     }
 }
 
+pub(crate) fn texts(rule: &DynamicMessage, name: &str) -> Vec<String> {
+    let value = rule.get_field_by_name(name);
+    let list = value.as_deref().and_then(Value::as_list).unwrap_or_default();
+    list.iter().filter_map(Value::as_str).map(str::to_owned).collect()
+}
+
 /// The comment before an item.
 pub(crate) fn comment(file: &prost_reflect::prost_types::FileDescriptorProto, path: &[i32]) -> String {
     let info = file.source_code_info.as_ref();

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use prost_reflect::{DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, OneofDescriptor};
 
 use crate::message::is_flat;
-use crate::model::{camel, field_rule, flag, number, rust_field, snake, type_name};
+use crate::model::{camel, field_rule, flag, number, rust_field, snake, texts, type_name};
 
 const DEFAULT_CODE: i64 = 6_000_001;
 
@@ -82,6 +82,12 @@ struct Limits<'a> {
     field: &'a FieldDescriptor,
     rule: DynamicMessage,
     at: String,
+    /// The same for a violation of `max_items`.
+    at_too_many: String,
+}
+
+fn or(code: i64, other: i64) -> i64 {
+    if code == 0 { other } else { code }
 }
 
 impl<'a> Limits<'a> {
@@ -97,7 +103,10 @@ impl<'a> Limits<'a> {
         };
         let is_oneof = field.containing_oneof().is_some_and(|oneof| !oneof.is_synthetic());
         let more: &[&str] = match field.kind() {
-            _ if field.is_list() || field.is_map() => &["required", "min_items", "max_items"],
+            _ if field.is_map() => {
+                &["required", "min_items", "max_items", "max_items_error", "keys", "max_total_bytes"]
+            }
+            _ if field.is_list() => &["required", "min_items", "max_items", "max_items_error"],
             _ if is_oneof => &[],
             Kind::Bool => &["target"],
             Kind::Message(_) | Kind::Float | Kind::Double => &["required"],
@@ -110,15 +119,15 @@ impl<'a> Limits<'a> {
                 "the option {name} says nothing about this field"
             );
         }
-        let code = match number(&rule, "error") {
-            0 => DEFAULT_CODE,
-            code => code,
-        };
+        let code = or(number(&rule, "error"), DEFAULT_CODE);
+        let too_many = or(number(&rule, "max_items_error"), code);
         let codes = field.parent_pool().get_enum_by_name("zim.v1.ErrorCode").context("ErrorCode")?;
-        let is_code = i32::try_from(code).is_ok_and(|code| codes.get_value(code).is_some());
-        ensure!(is_code, "{code} is not a code of the reference");
-        let at = format!("Field {{ name: {:?}, code: {code} }}", field.json_name());
-        Ok(Self { field, rule, at })
+        for code in [code, too_many] {
+            let is_code = i32::try_from(code).is_ok_and(|code| codes.get_value(code).is_some());
+            ensure!(is_code, "{code} is not a code of the reference");
+        }
+        let at = |code| format!("Field {{ name: {:?}, code: {code} }}", field.json_name());
+        Ok(Self { field, rule, at: at(code), at_too_many: at(too_many) })
     }
 
     fn check_field(&self, out: &mut String) -> Result<()> {
@@ -143,7 +152,8 @@ impl<'a> Limits<'a> {
         ensure!(max == 0 || min <= max, "min_items is above max_items");
         let min = min.max(i64::from(flag(&self.rule, "required")));
         if (min, max) != (0, 0) {
-            writeln!(out, "        check::items({at}, self.{name}.len(), {min}, {max})?;")?;
+            let at_too_many = &self.at_too_many;
+            writeln!(out, "        check::items({at}, {at_too_many}, self.{name}.len(), {min}, {max})?;")?;
         }
         if self.field.is_map() {
             let Kind::Message(entry) = self.field.kind() else { return Ok(()) };
@@ -152,7 +162,15 @@ impl<'a> Limits<'a> {
                 is_text(&entry.map_entry_key_field()) && is_text(&entry.map_entry_value_field()),
                 "only maps from string to string can be checked"
             );
-            writeln!(out, "        for (key, value) in &self.{name} {{ check::map_entry({at}, key, value)?; }}")?;
+            let keys = texts(&self.rule, "keys");
+            writeln!(
+                out,
+                "        for (key, value) in &self.{name} {{ check::map_entry({at}, key, value, &{keys:?})?; }}"
+            )?;
+            let most = number(&self.rule, "max_total_bytes");
+            if most > 0 {
+                writeln!(out, "        check::map_bytes({at}, &self.{name}, {most})?;")?;
+            }
         } else if let Kind::Message(_) = self.field.kind() {
             let json = self.field.json_name();
             writeln!(

@@ -75,6 +75,8 @@ struct Text {
 
 /// One function a kind of limit; the generated code calls them.
 mod check {
+    use std::collections::HashMap;
+
     use super::{Field, Text, Violation};
 
     type Result = std::result::Result<(), Box<Violation>>;
@@ -120,19 +122,30 @@ mod check {
         Ok(())
     }
 
-    pub(super) fn items(field: Field, count: usize, min: usize, max: usize) -> Result {
+    pub(super) fn items(field: Field, too_many: Field, count: usize, min: usize, max: usize) -> Result {
         if count < min {
             return Err(field.breaks(format!("has {count} entries; at least {min} are needed")));
         }
         if max > 0 && count > max {
-            return Err(field.breaks(format!("has {count} entries; at most {max} are allowed")));
+            return Err(too_many.breaks(format!("has {count} entries; at most {max} are allowed")));
         }
         Ok(())
     }
 
-    pub(super) fn map_entry(field: Field, key: &str, value: &str) -> Result {
+    pub(super) fn map_entry(field: Field, key: &str, value: &str, keys: &[&str]) -> Result {
         if key.as_bytes().contains(&0) || value.as_bytes().contains(&0) {
             return Err(field.breaks("contains the character U+0000".to_owned()));
+        }
+        if !keys.is_empty() && !keys.contains(&key) {
+            return Err(field.breaks(format!("has the key {key:?}; only {} are allowed", keys.join(", "))));
+        }
+        Ok(())
+    }
+
+    pub(super) fn map_bytes(field: Field, map: &HashMap<String, String>, most: usize) -> Result {
+        let total: usize = map.iter().map(|(key, value)| key.len() + value.len()).sum();
+        if total > most {
+            return Err(field.breaks(format!("has {total} bytes in its keys and values; at most {most} are allowed")));
         }
         Ok(())
     }

@@ -6,39 +6,49 @@
 use std::collections::HashMap;
 
 use prost::Message as _;
-use prost_reflect::{DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, ReflectMessage, Value};
+use prost_reflect::{
+    DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MapKey, MessageDescriptor, ReflectMessage, Value,
+};
 use zim_protocol::{AnyRequest, DESCRIPTOR, METHODS, Method, Violation};
 
 const DEFAULT_CODE: i64 = 6_000_001;
 const UNKNOWN_NUMBER: i32 = 987_654;
 
 /// The options of a field that are set.
-struct Rule(HashMap<String, i64>);
+struct Rule {
+    numbers: HashMap<String, i64>,
+    keys: Vec<String>,
+}
 
 impl Rule {
     fn of(field: &FieldDescriptor) -> Self {
         let extension = field.parent_pool().get_extension_by_name("zim.v1.field").unwrap();
         let options = field.options();
         let rule = options.get_extension(&extension);
-        let set = rule.as_message().unwrap().fields().map(|(option, value)| {
+        let (mut numbers, mut keys) = (HashMap::new(), Vec::new());
+        for (option, value) in rule.as_message().unwrap().fields() {
             let value = match value {
                 Value::Bool(is) => i64::from(*is),
                 Value::U32(number) => i64::from(*number),
                 Value::I64(number) => *number,
                 Value::EnumNumber(number) => i64::from(*number),
+                Value::List(list) if option.name() == "keys" => {
+                    keys.extend(list.iter().map(|key| key.as_str().unwrap().to_owned()));
+                    continue;
+                }
                 other => panic!("{other:?}"),
             };
-            (option.name().to_owned(), value)
-        });
-        Self(set.collect())
+            numbers.insert(option.name().to_owned(), value);
+        }
+        Self { numbers, keys }
     }
 
     fn has(&self, option: &str) -> bool {
-        self.0.contains_key(option)
+        self.numbers.contains_key(option)
     }
 
     fn get(&self, option: &str) -> i64 {
-        self.0.get(option).copied().unwrap_or(0)
+        self.numbers.get(option).copied().unwrap_or(0)
     }
 
     fn size(&self, option: &str) -> usize {
@@ -48,6 +58,21 @@ impl Rule {
     fn code(&self) -> i64 {
         if self.has("error") { self.get("error") } else { DEFAULT_CODE }
     }
+
+    /// The code for more than `max_items`.
+    fn too_many(&self) -> i64 {
+        if self.has("max_items_error") { self.get("max_items_error") } else { self.code() }
+    }
+
+    /// A map of so many entries, with keys that it may have.
+    fn map(&self, count: usize) -> Value {
+        let key = |index: usize| self.keys.get(index).cloned().unwrap_or_else(|| format!("key{index}"));
+        map((0..count).map(|index| (key(index), String::new())))
+    }
+}
+
+fn map(entries: impl IntoIterator<Item = (String, String)>) -> Value {
+    Value::Map(entries.into_iter().map(|(key, value)| (MapKey::String(key), Value::String(value))).collect())
 }
 
 fn number(kind: &Kind, value: i64) -> Option<Value> {
@@ -83,6 +108,8 @@ fn smallest(message: &MessageDescriptor) -> DynamicMessage {
         if field.is_list() {
             let items = rule.size("min_items").max(usize::from(rule.has("required")));
             made.set_field(&field, Value::List(vec![fine(&field); items]));
+        } else if field.is_map() {
+            made.set_field(&field, rule.map(rule.size("min_items").max(usize::from(rule.has("required")))));
         } else if ["required", "not_blank", "known", "min"].iter().any(|option| rule.has(option)) {
             made.set_field(&field, fine(&field));
         }
@@ -169,6 +196,10 @@ impl Trial {
     }
 
     fn fails(&mut self, place: &Place, item: &str, what: &str, value: Value) {
+        self.fails_with(place, item, what, value, Rule::of(place.field()).code());
+    }
+
+    fn fails_with(&mut self, place: &Place, item: &str, what: &str, value: Value, code: i64) {
         self.tried += 1;
         let (path, name) = (self.method.path, place.name() + item);
         match validate(self.method, &place.request(&self.root, value)) {
@@ -176,7 +207,7 @@ impl Trial {
             Err(violation) if violation.field != name => {
                 self.problems.push(format!("{path} {name}: {what} is told of {}", violation.field));
             }
-            Err(violation) if i64::from(violation.code as i32) != Rule::of(place.field()).code() => {
+            Err(violation) if i64::from(violation.code as i32) != code => {
                 self.problems.push(format!("{path} {name}: {what} has code {:?}", violation.code));
             }
             Err(_) => {}
@@ -262,7 +293,7 @@ impl Trial {
             let list = |count: usize| Value::List(vec![fine(&field); count]);
             if rule.has("max_items") {
                 self.passes(place, "the longest list", list(rule.size("max_items")));
-                self.fails(place, "", "one item more", list(rule.size("max_items") + 1));
+                self.fails_with(place, "", "one item more", list(rule.size("max_items") + 1), rule.too_many());
             }
             if rule.has("min_items") {
                 self.fails(place, "", "one item less", list(rule.size("min_items") - 1));
@@ -271,12 +302,37 @@ impl Trial {
             let item = format!("[{}]", before.len());
             self.value(place, &item, |value| Value::List([&before[..], &[value]].concat()));
         } else if field.is_map() {
-            for (key, value) in [("a\0", "b"), ("a", "b\0")] {
-                let entry = (prost_reflect::MapKey::String(key.to_owned()), Value::String(value.to_owned()));
-                self.fails(place, "", "U+0000", Value::Map(HashMap::from([entry])));
-            }
+            self.map(place, &rule);
         } else {
             self.value(place, "", |value| value);
+        }
+    }
+}
+
+impl Trial {
+    /// What a map must and must not be.
+    fn map(&mut self, place: &Place, rule: &Rule) {
+        let key = rule.keys.first().map_or("a", String::as_str);
+        let one = |key: &str, value: String| map([(key.to_owned(), value)]);
+        for (key, value) in [("a\0", "b"), (key, "b\0")] {
+            self.fails(place, "", "U+0000", one(key, value.to_owned()));
+        }
+        if rule.has("max_items") {
+            self.passes(place, "the largest map", rule.map(rule.size("max_items")));
+            let more = rule.map(rule.size("max_items") + 1);
+            self.fails_with(place, "", "one entry more", more, rule.too_many());
+        }
+        if rule.has("min_items") {
+            self.fails(place, "", "one entry less", rule.map(rule.size("min_items") - 1));
+        }
+        if let Some(key) = rule.keys.first() {
+            self.passes(place, "all keys", rule.map(rule.keys.len()));
+            self.fails(place, "", "another key", one(&format!("{key}x"), String::new()));
+        }
+        if rule.has("max_total_bytes") {
+            let fits = rule.size("max_total_bytes") - key.len();
+            self.passes(place, "the most bytes", one(key, "a".repeat(fits)));
+            self.fails(place, "", "one byte more", one(key, "a".repeat(fits + 1)));
         }
     }
 }

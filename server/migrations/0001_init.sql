@@ -129,6 +129,43 @@ CREATE TABLE feed (
 
 CREATE UNIQUE INDEX feed_key ON feed (account, kind, key);
 
+-- Who is on whose list of friends. Alias and attributes (a JSON object) are the owner's; `place` orders the list and is the
+-- position in his feed at which the friend came.
+CREATE TABLE friend (
+    account BIGINT NOT NULL,
+    friend BIGINT NOT NULL,
+    alias TEXT NOT NULL,
+    attributes TEXT NOT NULL,
+    wording TEXT NOT NULL,
+    created_at BIGINT NOT NULL,
+    place BIGINT NOT NULL,
+    PRIMARY KEY (account, friend)
+);
+
+CREATE UNIQUE INDEX friend_place ON friend (account, place);
+
+-- Who hears of a change of somebody's profile.
+CREATE INDEX friend_of ON friend (friend, account);
+
+-- What stands between two users: a row of each. `alias` and `attributes` are what the one will say of the other.
+CREATE TABLE friend_application (
+    account BIGINT NOT NULL,
+    peer BIGINT NOT NULL,
+    type SMALLINT NOT NULL,
+    state SMALLINT NOT NULL,
+    wording TEXT NOT NULL,
+    alias TEXT NOT NULL,
+    attributes TEXT NOT NULL,
+    created_at BIGINT NOT NULL,
+    updated_at BIGINT NOT NULL,
+    -- If it waits until then, it has expired.
+    expires_at BIGINT NOT NULL,
+    place BIGINT NOT NULL,
+    PRIMARY KEY (account, peer)
+);
+
+CREATE UNIQUE INDEX friend_application_place ON friend_application (account, place);
+
 -- A login that has not ended. It outlives its connection, so that a client can resume it.
 CREATE TABLE session (
     id BIGINT PRIMARY KEY,

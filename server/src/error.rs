@@ -186,6 +186,84 @@ impl Error {
     }
 }
 
+/// Friends and applications.
+impl Error {
+    /// A list of friends holds no more.
+    pub fn friends_full(whose: &str, most: u64) -> Self {
+        Self::new(ErrorCode::FriendModuleFriendNumsLimit, format!("{whose} list of friends is full: it holds {most}"))
+    }
+
+    /// There is nothing that the caller could answer.
+    pub fn no_application_waits() -> Self {
+        let message = "no application of this user waits for your answer";
+        Self::new(ErrorCode::FriendModuleFriendApplicationStatusError, message)
+    }
+
+    /// It was not answered in time.
+    pub fn application_expired() -> Self {
+        Self::new(ErrorCode::FriendModuleFriendApplicationExpired, "the application of this user has expired")
+    }
+
+    /// The other one is on the caller's list.
+    pub fn already_friends() -> Self {
+        Self::new(ErrorCode::FriendModuleIsAlreadyYourFriend, "this user is your friend already")
+    }
+
+    /// Who should become a friend has blocked the caller.
+    pub fn blocked_by_friend() -> Self {
+        Self::new(ErrorCode::CommonModuleBlacklistLimit, "this user has blocked you")
+    }
+
+    /// Nobody is his own friend.
+    pub fn cannot_befriend_self() -> Self {
+        Self::new(ErrorCode::FriendModuleCannotAddSelfToFriendList, "this user is yourself")
+    }
+
+    /// There is no such user in the app.
+    pub fn friend_unregistered(user_id: &str) -> Self {
+        Self::new(ErrorCode::FriendModuleFriendAreUnregistered, format!("there is no user {user_id}"))
+    }
+
+    /// The other one is not on the caller's list.
+    pub fn not_friends(user_id: &str) -> Self {
+        Self::new(ErrorCode::FriendModuleNotYourFriend, format!("{user_id} is not on your list of friends"))
+    }
+
+    /// Nobody is on his own list.
+    pub fn cannot_delete_self() -> Self {
+        Self::new(ErrorCode::FriendModuleCannotDeleteSelf, "this user is yourself: you are not on your own list")
+    }
+
+    /// Attributes that are too long together with those that are there.
+    pub fn friend_attributes_too_long(bytes: usize, most: usize) -> Self {
+        let message = format!("the friend would have {bytes} bytes of attributes; at most {most} are allowed");
+        Self::params_invalid(message)
+    }
+}
+
+/// Users whom a call for several could not serve, each with the reason.
+#[derive(Debug, Default)]
+pub struct LeftOut(Vec<(String, Error)>);
+
+impl LeftOut {
+    /// One more.
+    pub fn add(&mut self, user_id: String, why: Error) {
+        self.0.push((user_id, why));
+    }
+
+    /// What the answer says of them, when `served` others were served. If nobody was, the call fails as the first one did.
+    ///
+    /// # Errors
+    /// Nobody was served.
+    pub fn finish(mut self, served: usize) -> Result<Vec<ErrorUserInfo>, Error> {
+        if served == 0 && !self.0.is_empty() {
+            return Err(self.0.swap_remove(0).1);
+        }
+        let left_out = self.0.into_iter();
+        Ok(left_out.map(|(user_id, why)| ErrorUserInfo { user_id, reason: i64::from(why.code() as i32) }).collect())
+    }
+}
+
 /// Things that are not there.
 impl Error {
     /// There is no such user in the app.

@@ -10,6 +10,7 @@ pub mod error;
 pub mod fanout;
 mod first_run;
 mod folder;
+mod friend;
 pub mod journal;
 pub mod key;
 mod log;

@@ -6,6 +6,7 @@ pub(crate) mod chat;
 pub(crate) mod completions;
 pub(crate) mod conversation;
 pub(crate) mod demo;
+pub(crate) mod friend;
 pub(crate) mod history;
 pub(crate) mod listen;
 pub(crate) mod login;
@@ -34,6 +35,7 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<(), Failure> {
         Command::History(args) => history::run(args, &context()?).await,
         Command::Conversation(command) => conversation::run(command, &context()?).await,
         Command::User(command) => user::run(command, &context()?).await,
+        Command::Friend(command) => friend::run(command, &context()?).await,
         Command::Call(args) => call::run(args, &context()?).await,
         Command::Token(args) => token::run(args, &context()?).await,
         Command::Profile(command) => profile::run(&command, &context()?),

@@ -9,8 +9,9 @@ use parking_lot::Mutex;
 use prost::Message as _;
 use zim_protocol::{
     Base, ClearConversationUnreadMessageCountRequest, ConversationHead, ConversationRef, ErrorCode, Event, FeedEntry,
-    FillRequest, FillResult, LogKind, Message, MessageEntry, MessageFlag, MessageSentResult, Page, PullRequest, Push,
-    ReadMark, Rpc, SendMessageRequest, Sums, SyncRequest, SyncResult, UserFullInfo, UserInfo, feed_entry::Detail,
+    FillRequest, FillResult, FriendEntry, FriendInfo, LogKind, Message, MessageEntry, MessageFlag, MessageSentResult,
+    Page, PullRequest, Push, ReadMark, Rpc, SendMessageRequest, Sums, SyncRequest, SyncResult, UserFullInfo, UserInfo,
+    feed_entry::Detail,
 };
 
 use super::Line;
@@ -24,6 +25,7 @@ pub(super) const NOW: i64 = 1_000_000_000;
 pub(super) struct World {
     logs: BTreeMap<String, Log>,
     pub(super) pos: u64,
+    pub(super) feed: Vec<FeedEntry>,
     pub(super) is_online: bool,
     /// This many answers to sends are lost after the message was stored.
     pub(super) lose: usize,
@@ -109,7 +111,16 @@ impl World {
     pub(super) fn restore_backup(&mut self) {
         self.logs.clear();
         self.pos = 0;
+        self.feed.clear();
         self.epoch += 1;
+    }
+
+    /// Somebody comes onto the list of friends, or leaves it: the entry of the feed.
+    pub(super) fn befriend(&mut self, user_id: &str, alias: &str, is_deleted: bool) {
+        self.pos += 1;
+        let info = FriendInfo { user_id: user_id.into(), friend_alias: alias.into(), ..FriendInfo::default() };
+        let entry = FriendEntry { info: Some(info), is_deleted, place: self.pos as i64 };
+        self.feed.push(FeedEntry { pos: self.pos, detail: Some(Detail::Friend(entry)) });
     }
 
     /// Somebody writes; the push that the session gets.
@@ -207,6 +218,7 @@ impl World {
         SyncResult {
             reset,
             epoch,
+            feed: self.feed.iter().filter(|entry| reset || entry.pos > request.pos).cloned().collect(),
             pos: self.pos,
             heads: if is_equal { Vec::new() } else { self.logs.keys().map(|peer| self.head(peer)).collect() },
             sums: Some(sums),

@@ -12,7 +12,7 @@ use super::fake::{Fake, ME, NOW};
 use super::{Data, Settings};
 use crate::error::Error;
 use crate::message::{MessageSendNotification, history, submit};
-use crate::store::conversation;
+use crate::store::{conversation, friend};
 use crate::sync::Name;
 
 struct Login {
@@ -346,6 +346,43 @@ async fn a_device_begins_again_after_a_restored_backup() {
     login.until(|login| login.received().len() == 2).await;
     let names: Vec<String> = login.list().await.into_iter().map(|shown| shown.conversation_id).collect();
     assert_eq!(names, ["cem"]);
+}
+
+fn friend_changes(event: &Event) -> Option<(i32, Vec<String>)> {
+    let Event::FriendListChanged(event) = event else { return None };
+    Some((event.action, event.friend_list.iter().map(|friend| friend.user_id.clone()).collect()))
+}
+
+#[tokio::test]
+async fn friends_that_a_restored_backup_does_not_know_are_gone() {
+    let login = Login::new();
+    {
+        let mut world = login.fake.0.lock();
+        world.befriend("bob", "", false);
+        world.befriend("cem", "", false);
+        world.befriend("dan", "", false);
+        world.befriend("dan", "", true);
+    }
+    login.connect().await;
+    assert!(login.events(friend_changes).is_empty(), "what was there before is no news");
+    login.disconnect();
+    login.fake.0.lock().befriend("eva", "", false);
+    login.connect().await;
+    assert_eq!(login.events(friend_changes), [(0, vec!["eva".to_owned()])]);
+    login.disconnect();
+    login.fake.0.lock().events.clear();
+    {
+        let mut world = login.fake.0.lock();
+        world.restore_backup();
+        world.befriend("cem", "", false);
+        world.befriend("fay", "", false);
+    }
+    login.connect().await;
+    let expected = [(0, vec!["fay".to_owned()]), (1, vec!["bob".to_owned(), "eva".to_owned()])];
+    assert_eq!(login.events(friend_changes), expected);
+    let (list, _) = login.data.store().read(|db| friend::page(db, 0, 10)).await.unwrap();
+    let names: Vec<&str> = list.iter().map(|friend| friend.user_id.as_str()).collect();
+    assert_eq!(names, ["fay", "cem"]);
 }
 
 #[tokio::test]

@@ -182,12 +182,13 @@ pub(crate) fn drop_all(db: &Connection) -> rusqlite::Result<()> {
 }
 
 const SHOWN: &str = "c.type, c.name, c.notification, c.unread, c.read_seq, c.order_key, c.pinned_at, c.is_disabled, \
-                     u.user_name, u.avatar_url, m.id";
+                     u.user_name, u.avatar_url, f.alias, m.id";
 
-/// The conversations `c`, with their peers and newest messages.
+/// The conversations `c`, with their peers, what this person calls them, and newest messages.
 fn shown_sql(rest: &str) -> String {
     format!(
         "SELECT {SHOWN}, {} FROM conversation c LEFT JOIN user u ON c.type = 0 AND u.user_id = c.name \
+         LEFT JOIN friend f ON c.type = 0 AND f.user_id = c.name \
          LEFT JOIN message m ON m.id = (SELECT l.id FROM message l WHERE l.conversation = c.id \
          ORDER BY l.order_key DESC, l.tie DESC LIMIT 1) {rest}",
         message::COLUMNS
@@ -196,8 +197,8 @@ fn shown_sql(rest: &str) -> String {
 
 fn read_shown(row: &rusqlite::Row<'_>, viewer: &str) -> rusqlite::Result<Conversation> {
     let name = ConversationRef { r#type: row.get(0)?, id: row.get(1)? };
-    let last_message = match row.get::<_, Option<i64>>(10)? {
-        Some(_) => Some(MessageRow::read(row, 11)?.into_message(viewer, &name)),
+    let last_message = match row.get::<_, Option<i64>>(11)? {
+        Some(_) => Some(MessageRow::read(row, 12)?.into_message(viewer, &name)),
         None => None,
     };
     let pinned_time = row.get(6)?;
@@ -213,6 +214,7 @@ fn read_shown(row: &rusqlite::Row<'_>, viewer: &str) -> rusqlite::Result<Convers
         is_disabled: row.get(7)?,
         conversation_name: row.get::<_, Option<String>>(8)?.unwrap_or_default(),
         conversation_avatar_url: row.get::<_, Option<String>>(9)?.unwrap_or_default(),
+        conversation_alias: row.get::<_, Option<String>>(10)?.unwrap_or_default(),
         last_message,
         ..Conversation::default()
     })

@@ -7,6 +7,8 @@
 pub(crate) mod block;
 pub(crate) mod conversation;
 mod file;
+pub(crate) mod friend;
+pub(crate) mod friend_application;
 pub(crate) mod message;
 pub(crate) mod page;
 pub(crate) mod pending;
@@ -156,6 +158,29 @@ fn reading(error: rusqlite::Error) -> Error {
 
 fn closed() -> Error {
     Error::new(ErrorCode::DatabaseModuleDbIsNotOpened, "the local database is closed")
+}
+
+/// A page of a list that is sorted by its places, the greatest first: `sql` takes the place behind which it begins and how
+/// many rows. The place behind which the next page begins is in column `place`; 0 is the end.
+fn paged<T>(
+    db: &Connection,
+    sql: &str,
+    (next_flag, count): (i64, i64),
+    place: usize,
+    read: impl Fn(&rusqlite::Row<'_>) -> rusqlite::Result<T>,
+) -> rusqlite::Result<(Vec<T>, i64)> {
+    let before = if next_flag > 0 { next_flag } else { i64::MAX };
+    let mut statement = db.prepare_cached(sql)?;
+    let mut rows = statement.query([before, count.saturating_add(1)])?;
+    let (mut page, mut last) = (Vec::new(), 0);
+    while let Some(row) = rows.next()? {
+        if i64::try_from(page.len()).is_ok_and(|len| len == count) {
+            return Ok((page, last));
+        }
+        page.push(read(row)?);
+        last = row.get(place)?;
+    }
+    Ok((page, 0))
 }
 
 /// A position as SQLite stores it.

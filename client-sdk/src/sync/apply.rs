@@ -1,5 +1,7 @@
 //! A step of the core and of the app's own calls, as one transaction, and the events that come of it.
 
+mod friend;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -15,7 +17,7 @@ use zim_protocol::{
 
 use super::state::{Batch, Change, Name, Origin};
 use crate::store::message::{self, Pending};
-use crate::store::{block, conversation, pending, user};
+use crate::store::{self, block, conversation, pending, user};
 
 /// What an app's own call does before the batch.
 #[derive(Debug)]
@@ -75,6 +77,8 @@ pub(crate) struct Viewer {
     pub(crate) login_ms: i64,
     /// Messages from before this are history, not news.
     pub(crate) horizon_ms: i64,
+    /// The time of the step.
+    pub(crate) now_ms: i64,
     /// Pending events up to this were raised.
     pub(crate) raised: Option<i64>,
 }
@@ -209,11 +213,14 @@ impl<'a> Step<'a> {
                 for name in conversation::names(self.db)? {
                     self.touch(&name)?;
                 }
+                store::friend::doubt_all(self.db)?;
+                store::friend_application::doubt_all(self.db)?;
                 block::doubt(self.db)?;
                 conversation::drop_all(self.db)
             }
             // Conversations at the end, when all states are stored.
             Change::Sweep => {
+                self.sweep_friends()?;
                 for user in block::sweep(self.db)? {
                     self.blacklist_changed(user, BlacklistChangeAction::Removed);
                 }
@@ -231,6 +238,8 @@ impl<'a> Step<'a> {
                 }
                 Ok(())
             }
+            Detail::Friend(entry) => self.friend(&entry, origin),
+            Detail::Application(entry) => self.application(entry, origin),
             Detail::Block(entry) => self.block(entry, origin),
             // The core keeps what concerns conversations.
             Detail::Conversation(_) | Detail::Read(_) => Ok(()),
@@ -240,7 +249,7 @@ impl<'a> Step<'a> {
     /// The device that blocked somebody is told like all others.
     fn block(&mut self, entry: BlockEntry, origin: Origin) -> rusqlite::Result<()> {
         let Some(user) = entry.user.filter(|user| !user.user_id.is_empty()) else { return Ok(()) };
-        self.profiles(vec![full_info(user.clone())])?;
+        self.learn(full_info(user.clone()))?;
         let (is_news, action) = if entry.is_deleted {
             (block::remove(self.db, &user.user_id)?, BlacklistChangeAction::Removed)
         } else {
@@ -268,16 +277,7 @@ impl<'a> Step<'a> {
     }
 
     fn profiles(&mut self, profiles: Vec<UserFullInfo>) -> rusqlite::Result<()> {
-        for info in profiles {
-            let id = info.base_info.as_ref().map_or("", |base| base.user_id.as_str());
-            let name = Name::new(ConversationType::Peer as i32, id);
-            if conversation::id(self.db, &name)?.is_some() {
-                // Its name may be another now.
-                self.touch(&name)?;
-            }
-            user::write(self.db, &info)?;
-        }
-        Ok(())
+        profiles.into_iter().try_for_each(|info| self.learn(info))
     }
 
     fn messages(&mut self, name: &Name, entries: Vec<MessageEntry>, raise_after: u64) -> rusqlite::Result<()> {
@@ -319,8 +319,8 @@ impl<'a> Step<'a> {
     fn head(&mut self, head: ConversationHead) -> rusqlite::Result<()> {
         let Some(to) = head.conversation else { return Ok(()) };
         let id = self.touch(&Name::from(&to))?;
-        if let Some(peer) = &head.peer {
-            user::write(self.db, peer)?;
+        if let Some(peer) = head.peer {
+            self.learn(peer)?;
         }
         if let Some(last) = head.last_message.filter(|last| !last.content.is_empty()) {
             let stored = message::store(self.db, id, &self.viewer.user_id, &last)?;

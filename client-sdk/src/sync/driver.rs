@@ -362,7 +362,8 @@ impl<L: Line> Driver<L> {
         self.gauges.generation.store(self.core.generation(), Ordering::Release);
         let mut job = std::mem::take(&mut self.job);
         job.batch = output.batch;
-        self.viewer.horizon_ms = self.clock.now_ms() - HORIZON_MS;
+        self.viewer.now_ms = self.clock.now_ms();
+        self.viewer.horizon_ms = self.viewer.now_ms - HORIZON_MS;
         let after = std::mem::take(&mut self.after);
         if output.progress.contains(&Progress::Started) {
             self.progress(ConversationSyncState::Started);

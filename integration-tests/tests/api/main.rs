@@ -8,6 +8,8 @@ mod authorisation;
 mod blacklist;
 mod conversation;
 mod coverage;
+mod friend;
+mod friend_application;
 mod isolation;
 mod message;
 mod session;

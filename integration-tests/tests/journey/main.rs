@@ -1,6 +1,9 @@
 //! What people do, from beginning to end.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod chat;
+mod friends;
 mod offline_and_back;
 mod reconnect;
 mod restart;

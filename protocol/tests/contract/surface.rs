@@ -56,8 +56,20 @@ impl Surface {
         if (of("min"), of("max")) != (0, 0) {
             words.push(format!("{} to {}", of("min"), of("max")));
         }
+        if let Some(keys) = rule.get_field_by_name("keys")
+            && let Some(keys) = keys.as_list().filter(|keys| !keys.is_empty())
+        {
+            let keys: Vec<&str> = keys.iter().filter_map(Value::as_str).collect();
+            words.push(format!("keys {}", keys.join(" ")));
+        }
+        if of("max_total_bytes") > 0 {
+            words.push(format!("≤ {} bytes in all", of("max_total_bytes")));
+        }
         if of("error") > 0 {
             words.push(format!("else {}", of("error")));
+        }
+        if of("max_items_error") > 0 {
+            words.push(format!("more items: {}", of("max_items_error")));
         }
         if of("target") == 1 {
             words.push("orders writes".to_owned());

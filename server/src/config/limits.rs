@@ -19,6 +19,10 @@ pub struct Limits {
     /// Messages that a session may send at once after a pause. Default: 50, so that a client that was without network can send
     /// what has gathered.
     pub message_burst: u32,
+    /// Friends of one user. Default: 3,000, as the reference; at most 100,000.
+    pub max_friends: u32,
+    /// Seconds in which an application can be answered. Default: 604,800: seven days, as the reference.
+    pub friend_application_valid_s: u32,
     /// Calls a second of one session, on average. Default: 50, as the reference.
     pub requests_per_second: u32,
     /// Calls that a session may make at once after a pause. Default: 100: twice the reference's 50, because a client that
@@ -72,6 +76,8 @@ impl Default for Limits {
             max_command_bytes: 5_120,
             messages_per_second: 10,
             message_burst: 50,
+            max_friends: 3_000,
+            friend_application_valid_s: 7 * 86_400,
             requests_per_second: 50,
             request_burst: 100,
             pulls_per_second: 200,
@@ -99,12 +105,14 @@ impl Limits {
     pub(super) fn problems(&self) -> Vec<String> {
         let most_bytes = 32_768;
         let long = 3_600_000;
-        let rows: [(&str, u64, u64, u64); 24] = [
+        let rows: [(&str, u64, u64, u64); 26] = [
             ("max_text_bytes", self.max_text_bytes.into(), 1, most_bytes),
             ("max_custom_bytes", self.max_custom_bytes.into(), 1, most_bytes),
             ("max_command_bytes", self.max_command_bytes.into(), 1, most_bytes),
             ("messages_per_second", self.messages_per_second.into(), 1, 1_000_000),
             ("message_burst", self.message_burst.into(), 1, 1_000_000),
+            ("max_friends", self.max_friends.into(), 1, 100_000),
+            ("friend_application_valid_s", self.friend_application_valid_s.into(), 1, 366 * 86_400),
             ("requests_per_second", self.requests_per_second.into(), 1, 1_000_000),
             ("request_burst", self.request_burst.into(), 1, 1_000_000),
             ("pulls_per_second", self.pulls_per_second.into(), 1, 1_000_000),

@@ -18,6 +18,10 @@ pub enum FeedKind {
     Read = 1,
     /// The user's own profile changed; the key is 0.
     Profile = 2,
+    /// Somebody came onto the list of friends, left it or is seen otherwise; the key is the other user.
+    Friend = 4,
+    /// What stands between the user and another one moved; the key is the other user.
+    Application = 5,
     /// The user blocked or unblocked somebody; the key is that user.
     Block = 6,
 }

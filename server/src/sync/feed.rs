@@ -7,6 +7,7 @@ use zim_protocol::{FeedEntry, feed_entry::Detail};
 use crate::blacklist;
 use crate::db::Tx;
 use crate::error::Error;
+use crate::friend;
 use crate::journal::{self, FeedKind};
 use crate::key::UserKey;
 
@@ -39,10 +40,14 @@ pub(super) async fn page(
 async fn details(tx: &mut Tx<'_>, user: UserKey, kind: i64, keys: &[i64]) -> Result<HashMap<i64, Detail>, Error> {
     const READ: i64 = FeedKind::Read as i64;
     const PROFILE: i64 = FeedKind::Profile as i64;
+    const FRIEND: i64 = FeedKind::Friend as i64;
+    const APPLICATION: i64 = FeedKind::Application as i64;
     const BLOCK: i64 = FeedKind::Block as i64;
     match kind {
         READ => journal::read_marks(tx, user, keys).await,
         PROFILE => journal::profile(tx, user).await,
+        FRIEND => friend::feed_entries(tx, user, keys).await,
+        APPLICATION => friend::application_feed_entries(tx, user, keys).await,
         BLOCK => blacklist::feed_entries(tx, user, keys).await,
         _ => Ok(HashMap::new()),
     }

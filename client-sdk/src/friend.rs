@@ -1,0 +1,180 @@
+//! Friends, and who asks to be one. With a connection the server answers; without one this device's own copy does.
+
+use std::collections::{HashMap, HashSet};
+
+use zim_protocol::{
+    AcceptFriendApplicationRequest, AddFriendRequest, CheckFriendsRelationRequest, DeleteFriendsRequest, ErrorCode,
+    ErrorUserInfo, FriendAddConfig, FriendAddedResult, FriendAliasUpdatedResult, FriendApplicationAcceptConfig,
+    FriendApplicationAcceptedResult, FriendApplicationListQueriedResult, FriendApplicationListQueryConfig,
+    FriendApplicationRejectConfig, FriendApplicationRejectedResult, FriendApplicationSendConfig,
+    FriendApplicationSentResult, FriendAttributesUpdatedResult, FriendDeleteConfig, FriendListQueriedResult,
+    FriendListQueryConfig, FriendRelationCheckConfig, FriendsDeletedResult, FriendsInfoQueriedResult,
+    FriendsRelationCheckedResult, QueryFriendApplicationListRequest, QueryFriendListRequest, QueryFriendsInfoRequest,
+    RejectFriendApplicationRequest, SendFriendApplicationRequest, UpdateFriendAliasRequest,
+    UpdateFriendAttributesRequest, Validate,
+};
+
+use crate::error::Error;
+use crate::store::{friend, friend_application};
+use crate::zim::Zim;
+
+fn valid<R: Validate>(request: R) -> Result<R, Error> {
+    request.validate().map_err(|violation| Error::from(*violation))?;
+    Ok(request)
+}
+
+fn ids<I>(user_ids: I) -> Vec<String>
+where
+    I: IntoIterator,
+    I::Item: Into<String>,
+{
+    user_ids.into_iter().map(Into::into).collect()
+}
+
+impl Zim {
+    /// Makes a user one's friend, and oneself his, at once and without his consent. Alias and attributes are one's own.
+    pub async fn add_friend(&self, user_id: &str, config: FriendAddConfig) -> Result<FriendAddedResult, Error> {
+        let request = valid(AddFriendRequest { user_id: user_id.to_owned(), config: Some(config) })?;
+        self.data()?.call(request).await
+    }
+
+    /// Asks a user to be one's friend. If one is on his list already, he is one's friend at once, and the answer says that
+    /// the application is accepted.
+    pub async fn send_friend_application(
+        &self,
+        user_id: &str,
+        config: FriendApplicationSendConfig,
+    ) -> Result<FriendApplicationSentResult, Error> {
+        let request = valid(SendFriendApplicationRequest { user_id: user_id.to_owned(), config: Some(config) })?;
+        self.data()?.call(request).await
+    }
+
+    /// Takes up to 20 users off one's own list; with type `Both`, the default, oneself off theirs, too. Who could not be
+    /// deleted is told with the reason; if that is everybody, the call fails.
+    pub async fn delete_friends<I>(
+        &self,
+        user_ids: I,
+        config: FriendDeleteConfig,
+    ) -> Result<FriendsDeletedResult, Error>
+    where
+        I: IntoIterator,
+        I::Item: Into<String>,
+    {
+        let request = valid(DeleteFriendsRequest { user_ids: ids(user_ids), config: Some(config) })?;
+        self.data()?.call(request).await
+    }
+
+    /// Whether up to 20 users are on one's own list; with type `Both`, the default, also whether oneself is on theirs.
+    pub async fn check_friends_relation<I>(
+        &self,
+        user_ids: I,
+        config: FriendRelationCheckConfig,
+    ) -> Result<FriendsRelationCheckedResult, Error>
+    where
+        I: IntoIterator,
+        I::Item: Into<String>,
+    {
+        let request = valid(CheckFriendsRelationRequest { user_ids: ids(user_ids), config: Some(config) })?;
+        self.data()?.call(request).await
+    }
+
+    /// Changes what one calls a friend: the alias of the conversation with him, on all one's devices and nowhere else. An
+    /// empty one removes it.
+    pub async fn update_friend_alias(
+        &self,
+        friend_alias: &str,
+        user_id: &str,
+    ) -> Result<FriendAliasUpdatedResult, Error> {
+        let (friend_alias, user_id) = (friend_alias.to_owned(), user_id.to_owned());
+        let request = valid(UpdateFriendAliasRequest { friend_alias, user_id })?;
+        self.data()?.call(request).await
+    }
+
+    /// Sets attributes `k0` to `k4` of a friend: those that are not named stay, and an empty value removes one.
+    pub async fn update_friend_attributes(
+        &self,
+        friend_attributes: HashMap<String, String>,
+        user_id: &str,
+    ) -> Result<FriendAttributesUpdatedResult, Error> {
+        let request = valid(UpdateFriendAttributesRequest { friend_attributes, user_id: user_id.to_owned() })?;
+        self.data()?.call(request).await
+    }
+
+    /// Says yes to a user who asked: he is one's friend, and oneself his.
+    pub async fn accept_friend_application(
+        &self,
+        user_id: &str,
+        config: FriendApplicationAcceptConfig,
+    ) -> Result<FriendApplicationAcceptedResult, Error> {
+        let request = valid(AcceptFriendApplicationRequest { user_id: user_id.to_owned(), config: Some(config) })?;
+        self.data()?.call(request).await
+    }
+
+    /// Says no to a user who asked.
+    pub async fn reject_friend_application(
+        &self,
+        user_id: &str,
+        config: FriendApplicationRejectConfig,
+    ) -> Result<FriendApplicationRejectedResult, Error> {
+        let request = valid(RejectFriendApplicationRequest { user_id: user_id.to_owned(), config: Some(config) })?;
+        self.data()?.call(request).await
+    }
+
+    /// What one knows of up to 20 friends.
+    pub async fn query_friends_info<I>(&self, user_ids: I) -> Result<FriendsInfoQueriedResult, Error>
+    where
+        I: IntoIterator,
+        I::Item: Into<String>,
+    {
+        let request = valid(QueryFriendsInfoRequest { user_ids: ids(user_ids) })?;
+        let data = self.data()?;
+        if data.is_online() {
+            return data.call(request).await;
+        }
+        let mut seen = HashSet::new();
+        let asked: Vec<String> = request.user_ids.into_iter().filter(|id| seen.insert(id.clone())).collect();
+        let found = data.store().read(move |db| {
+            asked.into_iter().map(|id| Ok((friend::read(db, &id)?, id))).collect::<rusqlite::Result<Vec<_>>>()
+        });
+        let mut result = FriendsInfoQueriedResult::default();
+        let reason = i64::from(ErrorCode::FriendModuleNotYourFriend as i32);
+        for (info, user_id) in found.await? {
+            match info {
+                Some(info) => result.friend_infos.push(info),
+                None => result.error_user_list.push(ErrorUserInfo { user_id, reason }),
+            }
+        }
+        if result.friend_infos.is_empty() {
+            return Err(Error::new(ErrorCode::FriendModuleNotYourFriend, "none of these users is your friend"));
+        }
+        Ok(result)
+    }
+
+    /// One's friends, the newest friendship first. `nextFlag` of the answer leads to the next page; 0 is the end.
+    pub async fn query_friend_list(&self, config: FriendListQueryConfig) -> Result<FriendListQueriedResult, Error> {
+        let request = valid(QueryFriendListRequest { config: Some(config) })?;
+        let data = self.data()?;
+        if data.is_online() {
+            return data.call(request).await;
+        }
+        let (friend_list, next_flag) =
+            data.store().read(move |db| friend::page(db, config.next_flag, config.count)).await?;
+        Ok(FriendListQueriedResult { friend_list, next_flag })
+    }
+
+    /// Applications sent and received, what moved last first. `nextFlag` of the answer leads to the next page; 0 is the end.
+    pub async fn query_friend_application_list(
+        &self,
+        config: FriendApplicationListQueryConfig,
+    ) -> Result<FriendApplicationListQueriedResult, Error> {
+        let request = valid(QueryFriendApplicationListRequest { config: Some(config) })?;
+        let data = self.data()?;
+        if data.is_online() {
+            return data.call(request).await;
+        }
+        let now_ms = data.clock().now_ms();
+        let page = data.store().read(move |db| friend_application::page(db, config.next_flag, config.count, now_ms));
+        let (application_list, next_flag) = page.await?;
+        Ok(FriendApplicationListQueriedResult { application_list, next_flag })
+    }
+}

@@ -1,0 +1,182 @@
+//! The jobs that change lists of friends. Both users' heads are locked: what is read here stays true until the commit.
+
+use zim_protocol::{ErrorUserInfo, FriendApplicationInfo, FriendApplicationState as State, FriendInfo, Push};
+
+use super::application;
+use super::news::News;
+use super::rules::{Attributes, Terms, changed};
+use super::store::{self, Friend};
+use crate::blacklist::is_blocked;
+use crate::db::Tx;
+use crate::error::{Error, LeftOut};
+use crate::journal::FeedKind;
+use crate::key::{SessionKey, UserKey};
+
+/// One user's call that concerns another.
+#[derive(Clone, Debug)]
+pub(super) struct Call {
+    pub(super) me: UserKey,
+    pub(super) other: UserKey,
+    pub(super) session: SessionKey,
+    pub(super) now: i64,
+    /// Friends that one user may have.
+    pub(super) max_friends: u64,
+}
+
+impl Call {
+    pub(super) fn news(&self) -> News {
+        News::of(self.me, self.session)
+    }
+
+    /// The other one as the caller sees him.
+    pub(super) async fn friend(&self, tx: &mut Tx<'_>) -> Result<FriendInfo, Error> {
+        let found = store::entries(tx, self.me, &[self.other.0]).await?;
+        let entry = found.into_values().next().filter(|entry| !entry.is_deleted);
+        entry.and_then(|entry| entry.info).ok_or_else(|| Error::internal_text("a friend without a row"))
+    }
+
+    /// What stands between the two as the caller sees it.
+    pub(super) async fn application(&self, tx: &mut Tx<'_>) -> Result<FriendApplicationInfo, Error> {
+        let found = application::entries(tx, self.me, &[self.other.0]).await?;
+        let info = found.into_values().next().and_then(|entry| entry.info);
+        info.ok_or_else(|| Error::internal_text("an application without a row"))
+    }
+
+    /// Whether the caller may become a friend of the other one.
+    pub(super) async fn may_ask(&self, tx: &mut Tx<'_>) -> Result<(), Error> {
+        if store::find(tx, self.me, self.other).await?.is_some() {
+            return Err(Error::already_friends());
+        }
+        if is_blocked(tx, self.other, self.me).await? {
+            return Err(Error::blocked_by_friend());
+        }
+        Ok(())
+    }
+
+    /// Whether one more fits onto the lists of both.
+    pub(super) async fn has_room(&self, tx: &mut Tx<'_>) -> Result<(), Error> {
+        for (user, whose) in [(self.me, "your"), (self.other, "the other user's")] {
+            if store::count(tx, user).await? >= self.max_friends {
+                return Err(Error::friends_full(whose, self.max_friends));
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts the other onto the caller's list and the caller onto the other's, where they are not; what waits between them is
+    /// accepted by that. `mine` is the caller's, `theirs` the other's.
+    pub(super) async fn befriend(
+        &self,
+        tx: &mut Tx<'_>,
+        news: &mut News,
+        (mine, theirs): (Terms, Terms),
+        wording: &str,
+    ) -> Result<(), Error> {
+        for (user, other) in [(self.me, self.other), (self.other, self.me)] {
+            self.answer(tx, news, (user, other), State::Accepted).await?;
+        }
+        let sides = [(self.me, self.other, mine, "your"), (self.other, self.me, theirs, "the other user's")];
+        for (user, other, terms, whose) in sides {
+            if store::find(tx, user, other).await?.is_some() {
+                continue;
+            }
+            if store::count(tx, user).await? >= self.max_friends {
+                return Err(Error::friends_full(whose, self.max_friends));
+            }
+            let place = news.add(tx, user, FeedKind::Friend, other).await?;
+            let row = Friend { terms, wording: wording.to_owned(), created_at: self.now, place };
+            store::insert(tx, user, other, row).await?;
+        }
+        Ok(())
+    }
+
+    /// One's row of what waits between two users becomes answered.
+    pub(super) async fn answer(
+        &self,
+        tx: &mut Tx<'_>,
+        news: &mut News,
+        (user, other): (UserKey, UserKey),
+        state: State,
+    ) -> Result<(), Error> {
+        let Some(mut row) = application::find(tx, user, other).await?.filter(|row| row.is_waiting(self.now)) else {
+            return Ok(());
+        };
+        row.state = state;
+        row.updated_at = self.now;
+        let place = news.add(tx, user, FeedKind::Application, other).await?;
+        application::save(tx, (user, other), row, place).await
+    }
+}
+
+/// Makes two users friends of each other.
+pub(super) async fn add(
+    tx: &mut Tx<'_>,
+    call: &Call,
+    terms: Terms,
+    wording: &str,
+) -> Result<(FriendInfo, Vec<Push>), Error> {
+    call.may_ask(tx).await?;
+    let mut news = call.news();
+    // What the other one said when he asked stands beside what the caller says now.
+    let theirs = application::find(tx, call.other, call.me).await?.filter(|row| row.is_waiting(call.now));
+    let theirs = theirs.map(|row| row.terms).unwrap_or_default();
+    call.befriend(tx, &mut news, (terms, theirs), wording).await?;
+    Ok((call.friend(tx).await?, news.tell(tx).await?))
+}
+
+/// Takes users off the list of `me`, and him off theirs if `is_mutual`; tells who was none of his friends.
+pub(super) async fn delete(
+    tx: &mut Tx<'_>,
+    (me, session): (UserKey, SessionKey),
+    others: Vec<(UserKey, String)>,
+    is_mutual: bool,
+    mut left_out: LeftOut,
+) -> Result<(Vec<Push>, Vec<ErrorUserInfo>), Error> {
+    let mut news = News::of(me, session);
+    let mut deleted = 0;
+    for (other, id) in others {
+        if store::find(tx, me, other).await?.is_none() {
+            left_out.add(id.clone(), Error::not_friends(&id));
+            continue;
+        }
+        deleted += 1;
+        news.add(tx, me, FeedKind::Friend, other).await?;
+        store::remove(tx, me, other).await?;
+        if is_mutual && store::find(tx, other, me).await?.is_some() {
+            news.add(tx, other, FeedKind::Friend, me).await?;
+            store::remove(tx, other, me).await?;
+        }
+    }
+    Ok((news.tell(tx).await?, left_out.finish(deleted)?))
+}
+
+/// A change of what one says of a friend.
+#[derive(Clone, Debug)]
+pub(super) enum Change {
+    /// What one calls him.
+    Alias(String),
+    /// Some of his attributes.
+    Attributes(Attributes),
+}
+
+/// Changes what the caller says of a friend; nobody else hears of it.
+pub(super) async fn change(
+    tx: &mut Tx<'_>,
+    call: &Call,
+    id: &str,
+    change: Change,
+) -> Result<(FriendInfo, Vec<Push>), Error> {
+    let before = store::find(tx, call.me, call.other).await?.ok_or_else(|| Error::not_friends(id))?;
+    let after = match change {
+        Change::Alias(alias) => Terms { alias, ..before.clone() },
+        Change::Attributes(changes) => {
+            Terms { attributes: changed(before.attributes.clone(), changes)?, ..before.clone() }
+        }
+    };
+    let mut news = call.news();
+    if after != before {
+        news.add(tx, call.me, FeedKind::Friend, call.other).await?;
+        store::update(tx, call.me, call.other, after).await?;
+    }
+    Ok((call.friend(tx).await?, news.tell(tx).await?))
+}
