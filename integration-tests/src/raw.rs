@@ -111,6 +111,11 @@ impl Raw {
         }
     }
 
+    /// Whether a frame comes within a moment: for what must not come.
+    pub async fn hears_something(&mut self) -> bool {
+        tokio::time::timeout(std::time::Duration::from_millis(50), self.read()).await.is_ok()
+    }
+
     /// As many answers, by id.
     pub async fn responses(&mut self, count: usize) -> Vec<Response> {
         let mut responses = Vec::with_capacity(count);
@@ -163,7 +168,7 @@ impl Raw {
     }
 }
 
-fn endpoint(certificate: CertificateDer<'static>) -> Endpoint {
+pub(crate) fn endpoint(certificate: CertificateDer<'static>) -> Endpoint {
     let mut roots = RootCertStore::empty();
     roots.add(certificate).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());

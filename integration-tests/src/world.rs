@@ -235,8 +235,16 @@ impl World {
 
     /// A connection that has said nothing.
     pub async fn raw(&self) -> Raw {
-        let certificate = CertificateDer::from_pem_file(self.data.path().join("data/cert.pem")).unwrap();
-        Raw::connect(self.address(), certificate).await
+        Raw::connect(self.address(), self.certificate()).await
+    }
+
+    /// QUIC alone: an endpoint that believes this server.
+    pub fn quic(&self) -> quinn::Endpoint {
+        crate::raw::endpoint(self.certificate())
+    }
+
+    fn certificate(&self) -> CertificateDer<'static> {
+        CertificateDer::from_pem_file(self.data.path().join("data/cert.pem")).unwrap()
     }
 
     /// A connection after Hello.

@@ -33,6 +33,11 @@ impl FrameDecoder {
         Self { buffer: BytesMut::new(), max }
     }
 
+    /// From the next frame on, another bound: who has logged in may say more than a stranger.
+    pub fn set_max(&mut self, max: usize) {
+        self.max = max;
+    }
+
     /// Adds what came in, in any pieces.
     pub fn push(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);

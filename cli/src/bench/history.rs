@@ -51,7 +51,7 @@ pub(crate) async fn run(args: HistoryArgs, target: &Target, output: Output) -> R
     let dialer = Arc::new(Dialer::new(target, 1)?);
     fill(&args, target, &dialer).await?;
     let peer = target.user("h", 1);
-    let mut reader = dialer.log_in(&target.user("h", 0)).await?;
+    let mut reader = dialer.settle(&target.user("h", 0)).await?;
     let newest = page(&mut reader, &peer, 0, 1).await?;
     let depth = newest.first().map_or(0, |message| message.message_seq);
     // Anchors: none, the middle, and the oldest page.

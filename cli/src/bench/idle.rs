@@ -33,6 +33,8 @@ struct Report {
     bench: &'static str,
     connections: u32,
     connect_seconds: f64,
+    /// Connections that the server refused or left, and that were tried again.
+    tried_again: u64,
     /// Sessions that were gone in the end.
     lost: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -45,14 +47,14 @@ struct Report {
 pub(crate) async fn run(args: IdleArgs, target: &Target, output: Output) -> Result<(), Failure> {
     let dialer = &Dialer::new(target, 4)?;
     // The first session pays for what all share.
-    dialer.log_in(&target.user("i", 0)).await?.close();
+    dialer.settle(&target.user("i", 0)).await?.close();
     sleep(Duration::from_secs(1)).await;
     let (empty, began) = (target.sample(), Instant::now());
     let bar = &progress::counting(args.connections.into(), "sessions");
     let sessions: Vec<Result<Raw, Failure>> = stream::iter(1..=args.connections)
         .map(|number| async move {
             let user = target.user("i", usize::try_from(number).unwrap_or(0));
-            let session = dialer.log_in(&user).await;
+            let session = dialer.settle(&user).await;
             bar.inc(1);
             session
         })
@@ -69,6 +71,7 @@ pub(crate) async fn run(args: IdleArgs, target: &Target, output: Output) -> Resu
         bench: "idle",
         connections: args.connections,
         connect_seconds: (connect.as_secs_f64() * 1_000.0).round() / 1_000.0,
+        tried_again: dialer.tried_again(),
         lost: sessions.iter().filter(|session| session.connection.close_reason().is_some()).count(),
         bytes_per_session: growth.map(|bytes| bytes / u64::from(args.connections)),
         server: target.cost(settled),
@@ -77,7 +80,13 @@ pub(crate) async fn run(args: IdleArgs, target: &Target, output: Output) -> Resu
     if output.is_json() {
         return output.json(&report);
     }
-    output.line(format!("{} sessions, connected in {}, {} lost\n", report.connections, span(connect), report.lost))?;
+    output.line(format!(
+        "{} sessions, connected in {}, {} tried again, {} lost\n",
+        report.connections,
+        span(connect),
+        report.tried_again,
+        report.lost
+    ))?;
     if let Some(bytes) = report.bytes_per_session {
         output.line(format!("each     {}.{} KB of the server's memory", bytes / 1_024, bytes % 1_024 * 10 / 1_024))?;
     }

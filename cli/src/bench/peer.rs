@@ -227,8 +227,8 @@ pub(crate) async fn raw_load(
     use futures_util::stream::{self, StreamExt, TryStreamExt};
     let pairs: Vec<(Raw, Raw)> = stream::iter(0..load.pairs)
         .map(|pair| async move {
-            let receiver = dialer.log_in(&target.user(load.role, 2 * pair + 1)).await?;
-            let sender = dialer.log_in(&target.user(load.role, 2 * pair)).await?;
+            let receiver = dialer.settle(&target.user(load.role, 2 * pair + 1)).await?;
+            let sender = dialer.settle(&target.user(load.role, 2 * pair)).await?;
             Ok::<_, Failure>((sender, receiver))
         })
         .buffered(LOGINS_AT_ONCE)

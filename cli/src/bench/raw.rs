@@ -3,13 +3,13 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use prost::Message;
 use quinn::{Connection, Endpoint, RecvStream, SendStream};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use zim_protocol::client_frame::Frame as ToServer;
 use zim_protocol::frame::{FrameDecoder, encode_frame};
 use zim_protocol::response::Outcome;
@@ -24,6 +24,9 @@ use crate::exit::{Exit, Failure};
 const READ_BYTES: usize = 64 << 10;
 /// A connection, or an answer, that takes longer does not come.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// How often a client that is to be there, however busy the server is, tries again, and after which pause.
+const TRIES: u32 = 10;
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// Opens connections, over a few sockets, so that no one of them is the bottleneck.
 #[derive(Debug)]
@@ -32,6 +35,7 @@ pub(crate) struct Dialer {
     next: AtomicUsize,
     config: quinn::ClientConfig,
     door: Door,
+    again: AtomicU64,
 }
 
 impl Dialer {
@@ -43,7 +47,7 @@ impl Dialer {
         };
         let config = zim_client_sdk::quic_client_config(&target.profile.trust()?)?;
         let endpoints = (0..sockets.max(1)).map(|_| Endpoint::client(any)).collect::<Result<_, _>>()?;
-        Ok(Self { endpoints, next: AtomicUsize::new(0), config, door })
+        Ok(Self { endpoints, next: AtomicUsize::new(0), config, door, again: AtomicU64::new(0) })
     }
 
     /// A connection that has said Hello.
@@ -86,6 +90,26 @@ impl Dialer {
         };
         raw.call(&request).await?;
         Ok(raw)
+    }
+
+    /// As [`Dialer::log_in`], like a client that is there to stay: a busy server that refuses it is asked again.
+    pub(crate) async fn settle(&self, user_id: &str) -> Result<Raw, Failure> {
+        let mut tries = 1;
+        loop {
+            match self.log_in(user_id).await {
+                Err(failure) if tries < TRIES && failure.exit == Exit::Network => {
+                    self.again.fetch_add(1, Ordering::Relaxed);
+                    sleep(PAUSE * tries).await;
+                    tries += 1;
+                }
+                settled => return settled,
+            }
+        }
+    }
+
+    /// How often a connection was tried again.
+    pub(crate) fn tried_again(&self) -> u64 {
+        self.again.load(Ordering::Relaxed)
     }
 }
 

@@ -104,6 +104,56 @@ async fn a_thousand_calls_in_flight_are_all_answered() {
 }
 
 #[tokio::test]
+async fn ten_thousand_calls_in_flight_are_all_answered_and_others_do_not_wait_for_them() {
+    let world = World::new().await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    ann.say("bob", "asked for").await;
+    bob.hears("asked for").await;
+    let mut raw = world.raw_user("bob", 9).await;
+    let ask = QueryMessagesRequest { message_seqs: vec![1], conversation_id: "ann".into(), conversation_type: 0 };
+    let flood = async {
+        raw.write((1..=10_000).map(|id| request(id, &ask))).await;
+        raw.responses(10_000).await
+    };
+    let talk = async {
+        for number in 0..20 {
+            ann.say("bob", &number.to_string()).await;
+            bob.hears(&number.to_string()).await;
+        }
+    };
+    let (answers, ()) = tokio::join!(flood, talk);
+    assert!(answers.iter().all(|answer| code(answer) == 0));
+    // Each once.
+    assert!(answers.iter().map(|answer| answer.id).eq(1..=10_000));
+    raw.end().await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn who_goes_on_after_a_thousand_refusals_is_not_read_on_for_a_while() {
+    let world = World::with(default_rates).await;
+    let mut raw = world.raw_user("ann", 1).await;
+    let ask = QueryMessagesRequest { message_seqs: vec![1], conversation_id: "bob".into(), conversation_type: 0 };
+    let most = 3_000;
+    raw.write((1..=most).map(|id| request(id, &ask))).await;
+    // 99 beside the login, a thousand refusals, and the one that is too much.
+    let answered = 99 + 1_000 + 1;
+    let answers = raw.responses(answered).await;
+    assert_eq!(answers.iter().filter(|answer| code(answer) == TOO_FAST).count(), 1_001);
+    world.is_well().await;
+    assert!(!raw.hears_something().await, "it is served as fast as it asks");
+    // A second later there are 200 more for it, which are calls at first.
+    let mut left = usize::try_from(most).unwrap() - answered;
+    while left > 0 {
+        world.clock.advance(1_000);
+        left -= raw.responses(left.min(150)).await.len();
+    }
+    assert!(raw.call(&ask).await.is_ok() || !raw.hears_something().await);
+    raw.end().await;
+    world.end().await;
+}
+
+#[tokio::test]
 async fn a_crowd_at_the_door_is_let_in_and_those_inside_notice_nothing() {
     let world = World::with(|config| config.limits.handshakes_per_second_per_address = 10_000).await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);

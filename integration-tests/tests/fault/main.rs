@@ -9,3 +9,4 @@ mod killed_server;
 mod logins;
 mod lossy;
 mod slow_reader;
+mod storm;

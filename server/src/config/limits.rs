@@ -29,7 +29,8 @@ pub struct Limits {
     /// has just connected asks for much.
     pub request_burst: u32,
     /// Calls a second of one session that are the protocol's own (sync, pull), on average. Default: 200: a client that was
-    /// away asks once for each conversation that moved.
+    /// away asks once for each conversation that moved. As many calls may be refused; beyond that the session is not read on
+    /// for a moment, so that a flood costs the server no more than calls do.
     pub pulls_per_second: u32,
     /// As many of those at once after a pause. Default: 1,000.
     pub pull_burst: u32,
@@ -43,7 +44,8 @@ pub struct Limits {
     pub hello_timeout_ms: u32,
     /// Milliseconds that a connection has to log in after its Hello. Default: 30,000.
     pub login_timeout_ms: u32,
-    /// Milliseconds after which a client that reads nothing of what it is sent is let go. Default: 30,000.
+    /// Milliseconds after which a client that reads nothing of what it is sent, or that leaves a frame half sent, is let go.
+    /// Default: 30,000.
     pub write_timeout_ms: u32,
     /// Milliseconds of silence after which a client is gone. Default: 35,000: three heartbeats of 10 seconds and a bit.
     pub offline_after_ms: u32,
@@ -60,8 +62,8 @@ pub struct Limits {
     pub handshakes_at_once: usize,
     /// Handshakes that wait for their turn; more are refused. Default: 4,096, which is less than two seconds of work.
     pub handshakes_waiting: usize,
-    /// Milliseconds for a handshake, once it has its turn: a client that stops in the middle keeps nobody else out.
-    /// Default: 5,000.
+    /// Milliseconds for a handshake, once it has its turn. A turn itself lasts 10 at most: a client that is far away, or stops
+    /// in the middle, keeps nobody else out. Default: 5,000.
     pub handshake_timeout_ms: u32,
     /// Handshakes a second from one address (IPv6: one /64), on average; five seconds' worth may come at once.
     /// Default: 200.

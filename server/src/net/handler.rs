@@ -37,6 +37,7 @@ pub(crate) struct Allowance {
     messages: Bucket,
     requests: Bucket,
     pulls: Bucket,
+    in_vain: Bucket,
 }
 
 impl Allowance {
@@ -50,6 +51,11 @@ impl Allowance {
             self.messages.take(net.messages, now).map_err(Error::too_fast)?;
         }
         Ok(())
+    }
+
+    /// For what is no call, or is refused: as much as for pulls. Or in how many milliseconds there is more.
+    pub(crate) fn in_vain(&mut self, net: &Net, now_ms: i64) -> Result<(), i64> {
+        self.in_vain.take(net.pulls, now_ms)
     }
 }
 

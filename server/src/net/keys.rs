@@ -9,6 +9,8 @@ use ring::hmac;
 use rustls::server::ProducesTickets;
 use zim_protocol::clock::Clock;
 
+use super::cid::ConnectionIds;
+
 fn derive(seed: &[u8; 32], label: &str, number: i64) -> [u8; 32] {
     let key = hmac::Key::new(hmac::HMAC_SHA256, seed);
     let mut context = hmac::Context::with_key(&key);
@@ -23,9 +25,8 @@ fn derive(seed: &[u8; 32], label: &str, number: i64) -> [u8; 32] {
 pub(crate) fn endpoint_config(seed: &[u8; 32]) -> quinn::EndpointConfig {
     let reset = hmac::Key::new(hmac::HMAC_SHA256, &derive(seed, "stateless reset", 0));
     let mut config = quinn::EndpointConfig::new(Arc::new(reset));
-    let [a, b, c, d, e, f, g, h, ..] = derive(seed, "connection id", 0);
-    let cid_key = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
-    config.cid_generator(move || Box::new(quinn_proto::HashedConnectionIdGenerator::from_key(cid_key)));
+    let ids = ConnectionIds::new(&derive(seed, "connection id", 0));
+    config.cid_generator(move || Box::new(ids.clone()));
     config
 }
 

@@ -3,6 +3,7 @@
 
 mod admin;
 mod calls;
+mod cid;
 mod events;
 mod handler;
 mod http;

@@ -27,6 +27,8 @@ use super::{Net, events, quic};
 use crate::error::Error;
 use crate::session::SessionState;
 
+/// Nobody has more to say before he has logged in; a stranger cannot make the server keep more for him.
+const STRANGERS_FRAME_BYTES: usize = 16 << 10;
 /// What is read at once; it stays where QUIC put it until it is cut into frames.
 const READ_BYTES: usize = 64 << 10;
 /// A client that does not read its answers is not asked for more.
@@ -56,7 +58,7 @@ async fn open<'a>(net: &'a Arc<Net>, connection: &Connection, sent: &'a AtomicU6
 
 async fn greet<'a>(net: &'a Arc<Net>, connection: &Connection, sent: &'a AtomicU64) -> Result<Requests<'a>, Closing> {
     let (send, mut recv) = connection.accept_bi().await.map_err(|_| Closing::done())?;
-    let mut frames = FrameDecoder::new(MAX_FRAME_BYTES);
+    let mut frames = FrameDecoder::new(STRANGERS_FRAME_BYTES);
     let first = loop {
         match frames.next() {
             Ok(Some(frame)) => break frame,
@@ -181,6 +183,10 @@ struct Requests<'a> {
     received: u64,
     /// The client asks for nothing more.
     finished: bool,
+    /// Until when the client is not read on because it asks too much in vain, Unix milliseconds.
+    rest_until: i64,
+    /// When the rest of a frame that has begun must have come.
+    whole_by: Option<Instant>,
 }
 
 impl<'a> Requests<'a> {
@@ -206,6 +212,8 @@ impl<'a> Requests<'a> {
             sent,
             received: 0,
             finished: false,
+            rest_until: 0,
+            whole_by: None,
         }
     }
 
@@ -239,7 +247,9 @@ impl<'a> Requests<'a> {
             }
             // Pages that nobody reads are not made.
             let may_page = self.writer.len() < UNREAD_BYTES;
-            let Self { recv, frames, writer, calls, finished, .. } = self;
+            let clock = &self.net.app.clock;
+            let is_resting = self.rest_until > clock.now_ms();
+            let Self { recv, frames, writer, calls, finished, rest_until, whole_by, .. } = self;
             tokio::select! {
                 biased;
                 () = calls.next(may_page), if !idle => {
@@ -259,13 +269,19 @@ impl<'a> Requests<'a> {
                     Ok(None) => *finished = true,
                     Err(_) => return Err(Closing::done()),
                 },
+                () = clock.sleep_until(*rest_until), if is_resting => {}
+                () = at(*whole_by), if may_read && whole_by.is_some() => {
+                    return Err(Closing::new(CloseCode::TooSlow, "a frame was left half sent"));
+                }
             }
         }
     }
 
     /// Takes the frames that have come whole. False while no more are wanted: what a client sends then waits on its side.
     fn take_frames(&mut self) -> Result<bool, Closing> {
-        let most = usize::try_from(self.net.app.config.limits.max_calls_in_flight).unwrap_or(usize::MAX);
+        let limits = &self.net.app.config.limits;
+        let most = usize::try_from(limits.max_calls_in_flight).unwrap_or(usize::MAX);
+        let mut half_since = self.whole_by.take();
         loop {
             if self.finished || self.state.is_logged_out() {
                 return Ok(false);
@@ -273,9 +289,26 @@ impl<'a> Requests<'a> {
             if self.calls.len() >= most || self.writer.len() >= UNREAD_BYTES {
                 return Ok(false);
             }
+            if self.rest_until > 0 {
+                if self.rest_until > self.net.app.clock.now_ms() {
+                    return Ok(false);
+                }
+                self.rest_until = 0;
+            }
+            if self.state.identity().is_some() {
+                self.frames.set_max(MAX_FRAME_BYTES);
+            }
             match self.frames.next() {
-                Ok(Some(frame)) => self.take(frame)?,
-                Ok(None) => return Ok(true),
+                Ok(Some(frame)) => {
+                    half_since = None;
+                    self.take(frame)?;
+                }
+                Ok(None) => {
+                    if self.frames.is_partial() {
+                        self.whole_by = half_since.or_else(|| Some(Instant::now() + limits.write_timeout()));
+                    }
+                    return Ok(true);
+                }
                 Err(_) => return Err(unreadable()),
             }
         }
@@ -289,10 +322,26 @@ impl<'a> Requests<'a> {
                 self.request(request);
                 Ok(())
             }
-            Some(FromClient::Ack(ack)) => self.acknowledge(ack.count),
+            Some(FromClient::Ack(ack)) => {
+                self.in_vain();
+                self.acknowledge(ack.count)
+            }
             Some(FromClient::Hello(_)) => Err(Closing::new(CloseCode::Protocol, "a second Hello")),
             // Of a later version: skipped.
-            None => Ok(()),
+            None => {
+                self.in_vain();
+                Ok(())
+            }
+        }
+    }
+
+    /// Something came that has no allowance of its own, a call that is refused above all. It has one together with all such;
+    /// beyond it the client is not read on for a moment: to be refused as fast as it can ask would cost the server as much as
+    /// to serve it.
+    fn in_vain(&mut self) {
+        let now = self.net.app.clock.now_ms();
+        if let Err(wait_ms) = self.allowance.in_vain(self.net, now) {
+            self.rest_until = now.saturating_add(wait_ms);
         }
     }
 
@@ -300,7 +349,10 @@ impl<'a> Requests<'a> {
         let id = request.id;
         match handler::admit(self.net, &self.state, &mut self.allowance, request) {
             Ok(call) => self.calls.arrive(call),
-            Err(refused) => respond(&mut self.writer, id, Outcome::Error(refused.to_wire()), Vec::new()),
+            Err(refused) => {
+                respond(&mut self.writer, id, Outcome::Error(refused.to_wire()), Vec::new());
+                self.in_vain();
+            }
         }
     }
 
