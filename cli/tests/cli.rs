@@ -292,4 +292,11 @@ async fn a_bench_measures_and_leaves_nothing() {
     assert_eq!(here.zim("x", &idle).await.json()["lost"], 0);
     let history = ["bench", "history", "--server-bin", &binary, "--depth", "1000", "--samples", "10"];
     assert!(here.zim("x", &history).await.json()["depth"].as_i64().unwrap() >= 1_000);
+    let start = ["bench", "start", "--server-bin", &binary, "--seconds", "0"];
+    assert!(here.zim("x", &start).await.json()["readyMs"].as_u64().unwrap() > 0);
+    let attack =
+        ["bench", "attack", "--server-bin", &binary, "--only", "floods", "--seconds", "1", "--live-pairs", "2"];
+    let attack = here.zim("x", &attack).await.json();
+    let told = &attack["attacks"][0]["told"];
+    assert!(told["6000005 CommonModuleTriggerServerFrequencyLimit"].as_u64().unwrap() >= 1_000, "{attack}");
 }

@@ -67,7 +67,8 @@ struct Logins {
 pub(crate) async fn run(args: LoginArgs, target: &Target, output: Output) -> Result<(), Failure> {
     let dialer = Arc::new(Dialer::new(target, 2)?);
     let talking = Arc::new(Dialer::new(target, 1)?);
-    let (live_alone, ()) = live(&args, target, &talking, "a", sleep(ALONE)).await?;
+    let load = |role| Load { role, pairs: args.live_pairs, window: 1, size: 200, pause: Some(PAUSE) };
+    let (live_alone, ()) = live(&load("a"), target, &talking, sleep(ALONE)).await?;
     let (logins, meter) = (Arc::<Logins>::default(), Meter::new());
     let time = Duration::from_secs(args.seconds);
     let before = target.sample();
@@ -85,7 +86,7 @@ pub(crate) async fn run(args: LoginArgs, target: &Target, output: Output) -> Res
         while clients.join_next().await.is_some() {}
         began.elapsed()
     };
-    let (live, elapsed) = live(&args, target, &talking, "b", storm).await?;
+    let (live, elapsed) = live(&load("b"), target, &talking, storm).await?;
     let done = logins.done.load(Ordering::Relaxed);
     let report = Report {
         bench: "login",
@@ -120,16 +121,14 @@ fn show(report: &Report, output: Output) -> Result<(), Failure> {
 }
 
 /// How long messages take from sender to receiver while `meanwhile` happens.
-async fn live<T>(
-    args: &LoginArgs,
+pub(crate) async fn live<T>(
+    load: &Load,
     target: &Target,
     dialer: &SharedDialer,
-    role: &'static str,
     meanwhile: impl Future<Output = T>,
 ) -> Result<(Latency, T), Failure> {
-    let load = Load { role, pairs: args.live_pairs, window: 1, size: 200, pause: Some(PAUSE) };
     let meter = Meter::new();
-    let running = raw_load(&load, target, dialer, &meter).await?;
+    let running = raw_load(load, target, dialer, &meter).await?;
     meter.measure(true);
     let of_meanwhile = meanwhile.await;
     meter.measure(false);

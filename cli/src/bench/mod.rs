@@ -1,5 +1,6 @@
 //! `zim bench …`: measures a server, one of its own unless another is named.
 
+mod attack;
 mod histogram;
 mod history;
 mod idle;
@@ -10,6 +11,7 @@ mod process;
 mod progress;
 mod raw;
 mod sdk;
+mod start;
 mod target;
 
 use clap::{Args, Subcommand};
@@ -20,7 +22,8 @@ use crate::output::Output;
 /// `zim bench`
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Without --server or --server-data it starts the server binary in a temporary folder, with limits that do not limit.
+Without --server or --server-data it starts the server binary in a temporary folder, with limits that do not limit
+(attack and start: those of a server as it comes).
 Client and server share the machine: a figure is what both reach together.
 
 Examples:
@@ -29,6 +32,8 @@ Examples:
   zim bench login --seconds 5 --live-pairs 5
   zim bench idle --connections 5000
   zim bench history --depth 1000000
+  zim bench attack --seconds 5
+  zim bench start
   zim bench peer --database postgres://zim@localhost/bench --json")]
 pub(crate) struct BenchArgs {
     #[command(flatten)]
@@ -47,10 +52,19 @@ enum BenchCommand {
     Idle(idle::IdleArgs),
     /// What a page of history costs, at the end and deep down
     History(history::HistoryArgs),
+    /// What bad clients cost the others, with the limits that a server has by default
+    Attack(attack::AttackArgs),
+    /// How soon a server is ready, and what it costs before anybody comes
+    Start(start::StartArgs),
 }
 
 pub(crate) async fn run(args: BenchArgs, output: Output) -> Result<(), Failure> {
-    let target = target::Target::open(&args.target, output).await?;
+    let settings = match &args.command {
+        BenchCommand::Attack(_) => &attack::SETTINGS[..],
+        BenchCommand::Start(_) => &[],
+        _ => &target::RAISED,
+    };
+    let target = target::Target::open(&args.target, settings, output).await?;
     let measured = tokio::select! {
         measured = measure(args.command, &target, output) => measured,
         interrupted = tokio::signal::ctrl_c() => match interrupted {
@@ -69,5 +83,7 @@ async fn measure(command: BenchCommand, target: &target::Target, output: Output)
         BenchCommand::Login(args) => Box::pin(login::run(args, target, output)).await,
         BenchCommand::Idle(args) => Box::pin(idle::run(args, target, output)).await,
         BenchCommand::History(args) => Box::pin(history::run(args, target, output)).await,
+        BenchCommand::Attack(args) => Box::pin(attack::run(args, target, output)).await,
+        BenchCommand::Start(args) => Box::pin(start::run(args, target, output)).await,
     }
 }

@@ -37,6 +37,10 @@ impl Sample {
         None
     }
 
+    pub(crate) fn rss_bytes(self) -> u64 {
+        self.rss_bytes
+    }
+
     pub(crate) fn until(self, later: Self) -> Cost {
         let elapsed = later.at.duration_since(self.at).as_secs_f64().max(0.001);
         let cpu_percent = later.cpu.saturating_sub(self.cpu).as_secs_f64() / elapsed * 100.0;

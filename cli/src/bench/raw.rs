@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use prost::Message;
-use quinn::{Connection, Endpoint, RecvStream, SendStream};
+use quinn::{Connecting, Connection, Endpoint, RecvStream, SendStream};
 use tokio::time::{sleep, timeout};
 use zim_protocol::client_frame::Frame as ToServer;
 use zim_protocol::frame::{FrameDecoder, encode_frame};
@@ -55,11 +55,14 @@ impl Dialer {
         timeout(PATIENCE, self.dial()).await.map_err(|_| lost("no connection in time"))?
     }
 
-    async fn dial(&self) -> Result<Raw, Failure> {
+    /// A connection that has said nothing.
+    pub(crate) fn shake(&self) -> Result<Connecting, Failure> {
         let endpoint = &self.endpoints[self.next.fetch_add(1, Ordering::Relaxed) % self.endpoints.len()];
-        let connecting =
-            endpoint.connect_with(self.config.clone(), self.door.address, &self.door.host).map_err(lost)?;
-        let connection = connecting.await.map_err(lost)?;
+        endpoint.connect_with(self.config.clone(), self.door.address, &self.door.host).map_err(lost)
+    }
+
+    async fn dial(&self) -> Result<Raw, Failure> {
+        let connection = self.shake()?.await.map_err(lost)?;
         let (send, recv) = connection.open_bi().await.map_err(lost)?;
         let mut raw = Raw { connection, send, recv, frames: FrameDecoder::new(MAX_FRAME_BYTES), calls: 0 };
         let mut device_id = [0; 16];
@@ -168,6 +171,37 @@ impl Raw {
             }
         }
         Ok(None)
+    }
+
+    /// Writes `what` again and again, as fast as the server takes it and so many times at most; hands over the answers. Ends
+    /// with the connection.
+    pub(crate) async fn pour(&mut self, what: &Bytes, times: u64, mut heard: impl FnMut(Response)) -> Failure {
+        let (mut left, mut rest) = (times, Bytes::new());
+        loop {
+            if rest.is_empty() && left > 0 {
+                left -= 1;
+                rest = what.clone();
+            }
+            let came = tokio::select! {
+                written = self.send.write_chunks(std::slice::from_mut(&mut rest)), if !rest.is_empty() => match written {
+                    Ok(_) => continue,
+                    Err(error) => return lost(error),
+                },
+                came = self.recv.read_chunk(READ_BYTES, true) => came,
+            };
+            match came {
+                Ok(Some(chunk)) => self.frames.push(&chunk.bytes),
+                Ok(None) => return lost("the server closed the session"),
+                Err(error) => return lost(error),
+            }
+            loop {
+                match self.ready() {
+                    Ok(Some(response)) => heard(response),
+                    Ok(None) => break,
+                    Err(failure) => return failure,
+                }
+            }
+        }
     }
 
     /// Asks and waits for the answer; nothing else may be under way.

@@ -13,7 +13,7 @@ use crate::profile::Profile;
 use crate::start_file::StartFile;
 
 /// Limits that protect a server from one client, which is what a bench looks like.
-const RAISED: [&str; 9] = [
+pub(crate) const RAISED: [&str; 9] = [
     "limits.messages_per_second=1000000",
     "limits.message_burst=1000000",
     "limits.requests_per_second=1000000",
@@ -86,7 +86,8 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    pub(crate) async fn open(args: &TargetArgs, output: Output) -> Result<Self, Failure> {
+    /// `settings` are of a server of its own.
+    pub(crate) async fn open(args: &TargetArgs, settings: &[&str], output: Output) -> Result<Self, Failure> {
         if let Some(folder) = &args.server_data {
             let found = StartFile::find(Some(folder))?.ok_or_else(|| Failure::other("no server runs there"))?;
             return Self::new(found.profile(), Some(found.pid), None).await;
@@ -105,7 +106,7 @@ impl Target {
         if let Some(database) = &args.database {
             arguments.extend(["--database".to_owned(), database.clone()]);
         }
-        let settings = RAISED.iter().map(|setting| (*setting).to_owned()).chain(args.set.iter().cloned());
+        let settings = settings.iter().map(|setting| (*setting).to_owned()).chain(args.set.iter().cloned());
         arguments.extend(settings.flat_map(|setting| ["--set".to_owned(), setting]));
         let own = LocalServer::start(args.server_bin.as_deref(), &arguments).await?;
         output.note(format!("a server of its own on {}, ready in {} ms", own.address(), own.ready_in().as_millis()));
@@ -142,6 +143,11 @@ impl Target {
     /// What the server cost since `before`.
     pub(crate) fn cost(&self, before: Option<Sample>) -> Option<Cost> {
         Some(before?.until(self.sample()?))
+    }
+
+    /// From its start until a server of its own took connections.
+    pub(crate) fn ready_in(&self) -> Option<std::time::Duration> {
+        self.own.as_ref().map(LocalServer::ready_in)
     }
 
     pub(crate) async fn close(self) -> Result<(), Failure> {

@@ -1,0 +1,50 @@
+//! `zim bench start`: from the start of the process to the first connection, and what a server costs that nobody uses.
+
+use std::time::Duration;
+
+use clap::Args;
+use serde::Serialize;
+use tokio::time::sleep;
+
+use super::peer::mb;
+use super::process::Cost;
+use super::target::Target;
+use crate::exit::Failure;
+use crate::output::{Output, span};
+
+/// `zim bench start`
+#[derive(Clone, Debug, Args)]
+pub(crate) struct StartArgs {
+    /// How long it does nothing before it is measured
+    #[arg(long, value_name = "SECONDS", default_value_t = 3)]
+    seconds: u64,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Report {
+    bench: &'static str,
+    /// The folder was empty: a certificate, keys, a database and an app were made.
+    ready_ms: u64,
+    /// While nothing happens.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    server: Option<Cost>,
+}
+
+pub(crate) async fn run(args: StartArgs, target: &Target, output: Output) -> Result<(), Failure> {
+    let ready = target.ready_in().ok_or_else(|| Failure::usage("a server that runs already does not start"))?;
+    let before = target.sample();
+    sleep(Duration::from_secs(args.seconds)).await;
+    let ready_ms = u64::try_from(ready.as_millis()).unwrap_or(u64::MAX);
+    let report = Report { bench: "start", ready_ms, server: target.cost(before) };
+    if output.is_json() {
+        return output.json(&report);
+    }
+    output.line(format!("ready    in {}, from an empty folder", span(ready)))?;
+    match report.server {
+        Some(cost) => {
+            output.line(format!("idle     {} of memory, {:.0} % of a core", mb(cost.rss_bytes), cost.cpu_percent))
+        }
+        None => Ok(()),
+    }
+}
