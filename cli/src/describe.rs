@@ -125,7 +125,10 @@ pub(crate) fn event(output: Output, event: &Event, now_ms: i64) -> Vec<String> {
         }
         Event::UserInfoUpdated(update) => {
             let user = update.info.as_ref().and_then(|info| info.base_info.as_ref());
-            at(format!("your name is now {}", user.map_or_else(String::new, |user| preview(&user.user_name, 40))))
+            at(format!(
+                "your profile changed: you are {}",
+                user.map_or_else(String::new, |user| preview(&user.user_name, 40))
+            ))
         }
         Event::FriendListChanged(change) => {
             let now = match change.action() {

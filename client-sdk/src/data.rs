@@ -167,9 +167,11 @@ impl<L: Line> Data<L> {
     }
 
     /// After each login over a new connection: catches up and sends what waits. Returns at once; the events tell the rest.
-    pub(crate) async fn connected(&self, login: &LoginResult, welcome: &Welcome) {
+    /// `is_named`: the login itself gave the user's name.
+    pub(crate) async fn connected(&self, login: &LoginResult, is_named: bool, welcome: &Welcome) {
         self.tell(Input::Connected {
             user: login.user.clone(),
+            is_named,
             epoch: welcome.epoch.clone(),
             server_time: welcome.server_time,
         });

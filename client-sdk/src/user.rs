@@ -1,14 +1,18 @@
-//! People: their names and what belongs to their profile.
+//! People: what belongs to their profile, and one's own rules.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 
 use zim_protocol::{
-    ErrorCode, ErrorUserInfo, QueryUsersInfoRequest, UpdateUserNameRequest, UserFullInfo, UserNameUpdatedResult,
-    UsersInfoQueriedResult, UsersInfoQueryConfig, Validate,
+    ErrorCode, ErrorUserInfo, QuerySelfUserInfoRequest, QueryUsersInfoRequest, SelfUserInfo, SelfUserInfoQueriedResult,
+    UpdateUserAvatarUrlRequest, UpdateUserExtendedDataRequest, UpdateUserNameRequest, UpdateUserOfflinePushRuleRequest,
+    UserAvatarUrlUpdatedResult, UserExtendedDataUpdatedResult, UserFullInfo, UserInfo, UserNameUpdatedResult,
+    UserOfflinePushRule, UserOfflinePushRuleUpdatedResult, UserOnlineStatus, UserStatus, UsersInfoQueriedResult,
+    UsersInfoQueryConfig, Validate,
 };
 
+use crate::data::Line;
 use crate::error::Error;
-use crate::store::user;
+use crate::store::{rule, user};
 use crate::zim::Zim;
 
 /// Users that the server is asked for in [`WINDOW_MS`] at most.
@@ -52,6 +56,8 @@ impl Zim {
         let mut request =
             QueryUsersInfoRequest { user_ids: user_ids.into_iter().map(Into::into).collect(), config: Some(config) };
         request.validate().map_err(|violation| Error::from(*violation))?;
+        let mut named = HashSet::new();
+        request.user_ids.retain(|id| named.insert(id.clone()));
         let ids = request.user_ids.clone();
         let mut found: Vec<UserFullInfo> = Vec::new();
         if !config.is_query_from_server {
@@ -85,6 +91,54 @@ impl Zim {
         let request = UpdateUserNameRequest { user_name: user_name.to_owned() };
         request.validate().map_err(|violation| Error::from(*violation))?;
         self.data()?.call(request).await
+    }
+
+    /// Changes the address of one's own avatar; the other devices hear of it by `userInfoUpdated`. The image itself is kept
+    /// wherever the app likes.
+    pub async fn update_user_avatar_url(&self, user_avatar_url: &str) -> Result<UserAvatarUrlUpdatedResult, Error> {
+        let request = UpdateUserAvatarUrlRequest { user_avatar_url: user_avatar_url.to_owned() };
+        request.validate().map_err(|violation| Error::from(*violation))?;
+        self.data()?.call(request).await
+    }
+
+    /// Changes what the app keeps with one's own profile, 2 KB unless the server is set to more; the other devices hear of it
+    /// by `userInfoUpdated`.
+    pub async fn update_user_extended_data(&self, extended_data: &str) -> Result<UserExtendedDataUpdatedResult, Error> {
+        let request = UpdateUserExtendedDataRequest { extended_data: extended_data.to_owned() };
+        request.validate().map_err(|violation| Error::from(*violation))?;
+        self.data()?.call(request).await
+    }
+
+    /// Replaces the rule by which some devices get no offline push while others are online. All devices of this user hear of
+    /// it by `userRuleUpdated`, this one too.
+    pub async fn update_user_offline_push_rule(
+        &self,
+        offline_push_rule: UserOfflinePushRule,
+    ) -> Result<UserOfflinePushRuleUpdatedResult, Error> {
+        let request = UpdateUserOfflinePushRuleRequest { offline_push_rule: Some(offline_push_rule) };
+        request.validate().map_err(|violation| Error::from(*violation))?;
+        self.data()?.call(request).await
+    }
+
+    /// One's own profile, rules and status; without a connection what this device knows of them.
+    pub async fn query_self_user_info(&self) -> Result<SelfUserInfoQueriedResult, Error> {
+        let data = self.data()?;
+        if data.line().is_online() {
+            return data.call(QuerySelfUserInfoRequest {}).await;
+        }
+        let user_id = data.user_id().to_string();
+        let held = data.store().read(move |db| {
+            let info = user::read(db, &user_id)?.unwrap_or_else(|| UserFullInfo {
+                base_info: Some(UserInfo { user_id: user_id.clone(), ..UserInfo::default() }),
+                ..UserFullInfo::default()
+            });
+            // Without a connection nobody knows where one is online.
+            let online_status = UserOnlineStatus::Unknown as i32;
+            let status = UserStatus { user_id, online_status, ..UserStatus::default() };
+            let user_rule = Some(rule::read(db)?);
+            Ok(SelfUserInfo { user_full_info: Some(info), user_rule, user_status: Some(status) })
+        });
+        Ok(SelfUserInfoQueriedResult { self_user_info: Some(held.await?) })
     }
 }
 

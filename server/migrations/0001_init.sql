@@ -27,6 +27,10 @@ CREATE TABLE account (
     user_name TEXT NOT NULL,
     avatar_url TEXT NOT NULL,
     extended_data TEXT NOT NULL,
+    -- When the profile last changed: what those who know him and were away ask by.
+    info_at BIGINT NOT NULL,
+    -- An encoded `UserOfflinePushRule`, once one was set.
+    push_rule BYTEA,
     created_at BIGINT NOT NULL
 );
 

@@ -33,6 +33,13 @@ pub enum Effect {
         /// The session that caused it: its response carries the entry.
         cause: SessionKey,
     },
+    /// A user's profile changed: those who know him are told, when they are found.
+    Profile {
+        /// Whose.
+        user: UserKey,
+        /// As it is now.
+        info: Box<zim_protocol::UserFullInfo>,
+    },
     /// A login is over: pushed out by a newer one, ended by the operator, or resumed on another connection.
     Ended {
         /// Whose login.

@@ -180,6 +180,11 @@ impl Error {
         Self::new(if is_shared { first } else { various }, message)
     }
 
+    /// The extended data of a profile is too long for this server.
+    pub fn user_extended_data_too_long(bytes: usize, most: u32) -> Self {
+        Self::params_invalid(format!("extendedData is {bytes} bytes long; at most {most} are allowed"))
+    }
+
     /// More profiles than a session may ask for.
     pub fn users_queried_too_often() -> Self {
         Self::new(ErrorCode::CommonModuleUserInfoQueriedLimit, "at most 10 users can be queried in 10 seconds")

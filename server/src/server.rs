@@ -23,6 +23,7 @@ use crate::first_run::{self, Banner, Credentials, Started};
 use crate::folder::{Folder, FolderError};
 use crate::net::{self, AdminService, KeyCheck, Net, Tickets};
 use crate::tls::{Fingerprint, Identity, TlsError};
+use crate::user;
 
 /// The seed of the transport's keys.
 const TRANSPORT_KEY: &str = "transport.key";
@@ -123,6 +124,7 @@ impl Server {
 
         let net = Net::new(Arc::clone(&app), tasks.clone(), stopping.clone());
         tasks.spawn(net::accept(Arc::clone(&net), endpoint.clone()));
+        tasks.spawn(user::tell_of_profiles(Arc::clone(&app), stopped.clone()));
         let http_addr = http.as_ref().map(|(_, address)| *address);
         if let Some((listener, _)) = http {
             tasks.spawn(net::serve_http(Arc::clone(&net), listener, stopped.clone()));

@@ -46,7 +46,7 @@ impl Login {
         self.fake.0.lock().is_online = true;
         let epoch = vec![self.fake.0.lock().epoch; 16].into();
         let welcome = Welcome { server_time: NOW, epoch, ..Welcome::default() };
-        self.data.connected(&LoginResult::default(), &welcome).await;
+        self.data.connected(&LoginResult::default(), false, &welcome).await;
         self.until(|login| login.states().len() >= seen + 2).await;
     }
 

@@ -306,12 +306,13 @@ impl Life {
         let skew_ms = welcome.server_time.saturating_sub(self.inner.config.clock.now_ms());
         self.login.set_skew(if skew_ms.unsigned_abs() < SAME_CLOCK_MS { 0 } else { skew_ms });
         self.login.set_token_end(result.token_expires_at);
+        let mut is_named = false;
         {
             let mut request = self.request.lock();
             request.resume = if request.one_shot { Bytes::new() } else { result.session.clone() };
             if let Some(config) = &mut request.config {
                 // Given at login and set once, not again at each new connection.
-                config.user_name.clear();
+                is_named = !std::mem::take(&mut config.user_name).is_empty();
                 config.custom_status.clear();
             }
         }
@@ -324,7 +325,7 @@ impl Life {
         self.login.link.set_logged_in();
         self.login.admit(data);
         self.inner.enter(ConnectionState::Connected, ConnectionEvent::Success);
-        data.connected(result, &welcome).await;
+        data.connected(result, is_named, &welcome).await;
         self.login.set_good();
     }
 

@@ -54,12 +54,13 @@ pub(crate) fn name_of_message(db: &Connection, row: i64) -> rusqlite::Result<Nam
 
 /// Everything that the sync core has to know.
 pub(crate) fn load(db: &Connection) -> rusqlite::Result<(Position, Vec<(Name, State)>)> {
-    let position = db.query_row("SELECT epoch, pos, touched, is_settled FROM device", [], |row| {
+    let position = db.query_row("SELECT epoch, pos, touched, is_settled, profiles_at FROM device", [], |row| {
         Ok(Position {
             epoch: row.get::<_, Vec<u8>>(0)?.into(),
             pos: from_sql(row.get(1)?),
             touched: row.get(2)?,
             is_settled: row.get(3)?,
+            profiles_at: row.get(4)?,
         })
     })?;
     let mut held = db.prepare("SELECT lo, hi FROM held WHERE conversation = ?1 ORDER BY lo")?;
@@ -100,11 +101,13 @@ pub(crate) fn load(db: &Connection) -> rusqlite::Result<(Position, Vec<(Name, St
 
 /// Stores what the sync core knows beside conversations.
 pub(crate) fn save_position(db: &Connection, position: &Position) -> rusqlite::Result<()> {
-    db.prepare_cached("UPDATE device SET epoch = ?1, pos = ?2, touched = ?3, is_settled = ?4")?.execute(params![
+    let sql = "UPDATE device SET epoch = ?1, pos = ?2, touched = ?3, is_settled = ?4, profiles_at = ?5";
+    db.prepare_cached(sql)?.execute(params![
         &position.epoch[..],
         to_sql(position.pos),
         position.touched,
-        position.is_settled
+        position.is_settled,
+        position.profiles_at
     ])?;
     Ok(())
 }

@@ -12,12 +12,12 @@ use zim_protocol::{
     ConversationChangedEvent, ConversationEvent, ConversationHead, ConversationNotificationStatus, ConversationRef,
     ConversationType, Event, GroupMessageReceivedEvent, Message, MessageEntry, MessageReceivedInfo, MessageSentStatus,
     MessageSentStatusChangeInfo, MessageSentStatusChangedEvent, MessageType, PeerMessageReceivedEvent, Snapshot,
-    UserFullInfo, UserInfo, UserInfoUpdatedEvent, change_entry, feed_entry::Detail,
+    UserFullInfo, UserInfo, UserInfoUpdatedEvent, UserRuleUpdatedEvent, change_entry, feed_entry::Detail,
 };
 
 use super::state::{Batch, Change, Name, Origin};
 use crate::store::message::{self, Pending};
-use crate::store::{self, block, conversation, pending, user};
+use crate::store::{self, block, conversation, pending, rule, user};
 
 /// What an app's own call does before the batch.
 #[derive(Debug)]
@@ -205,6 +205,8 @@ impl<'a> Step<'a> {
             Change::Changes { name, entries } => self.changes(&name, &entries),
             Change::Head(head) => self.head(*head),
             Change::Own { detail, origin } => self.own(*detail, origin),
+            Change::LoggedIn { info, is_named } => self.logged_in(*info, is_named),
+            Change::Profiles(profiles) => self.profiles(profiles),
             Change::Drop(name) => {
                 let id = self.touch(&name)?;
                 message::drop_stored(self.db, id)
@@ -233,7 +235,7 @@ impl<'a> Step<'a> {
     fn own(&mut self, detail: Detail, origin: Origin) -> rusqlite::Result<()> {
         match detail {
             Detail::Profile(info) => {
-                if user::write(self.db, &info)? && origin == Origin::Other {
+                if self.learn(info.clone())? && origin == Origin::Other {
                     self.durable.push(Event::UserInfoUpdated(UserInfoUpdatedEvent { info: Some(info) }));
                 }
                 Ok(())
@@ -241,6 +243,14 @@ impl<'a> Step<'a> {
             Detail::Friend(entry) => self.friend(&entry, origin),
             Detail::Application(entry) => self.application(entry, origin),
             Detail::Block(entry) => self.block(entry, origin),
+            Detail::Rule(rule) => {
+                let is_news = rule::write(self.db, &rule)? && origin != Origin::First;
+                if is_news {
+                    // All devices, the one that changed it too.
+                    self.durable.push(Event::UserRuleUpdated(UserRuleUpdatedEvent { user_rule: Some(rule) }));
+                }
+                Ok(())
+            }
             // The core keeps what concerns conversations.
             Detail::Conversation(_) | Detail::Read(_) => Ok(()),
         }
@@ -261,6 +271,21 @@ impl<'a> Step<'a> {
         Ok(())
     }
 
+    /// A device that was away learns here what another one changed; what this login changed it knows.
+    fn logged_in(&mut self, info: UserFullInfo, is_named: bool) -> rusqlite::Result<()> {
+        let mut before = user::read(self.db, &self.viewer.user_id)?;
+        if let (true, Some(before), Some(now)) =
+            (is_named, before.as_mut().and_then(|before| before.base_info.as_mut()), &info.base_info)
+        {
+            before.user_name.clone_from(&now.user_name);
+        }
+        self.learn(info.clone())?;
+        if before.is_some_and(|before| before != info) {
+            self.durable.push(Event::UserInfoUpdated(UserInfoUpdatedEvent { info: Some(info) }));
+        }
+        Ok(())
+    }
+
     /// Users who were blocked together are told together.
     fn blacklist_changed(&mut self, user: UserInfo, action: BlacklistChangeAction) {
         match self.durable.last_mut() {
@@ -277,7 +302,7 @@ impl<'a> Step<'a> {
     }
 
     fn profiles(&mut self, profiles: Vec<UserFullInfo>) -> rusqlite::Result<()> {
-        profiles.into_iter().try_for_each(|info| self.learn(info))
+        profiles.into_iter().try_for_each(|info| self.learn(info).map(drop))
     }
 
     fn messages(&mut self, name: &Name, entries: Vec<MessageEntry>, raise_after: u64) -> rusqlite::Result<()> {

@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 
 use bytes::Bytes;
-use zim_protocol::{SyncRequest, SyncResult};
+use zim_protocol::{SyncRequest, SyncResult, UserFullInfo};
 
 use super::core::Core;
 use super::logs::MAX_POSITION;
@@ -25,6 +25,10 @@ pub(super) struct Syncing {
     is_full: bool,
     rounds: u32,
     since: i64,
+    /// What is asked for of profiles: since when, and from which page on.
+    profiles: (i64, u64),
+    /// The next `profiles_at`: what the first page said.
+    profiles_at: Option<i64>,
     /// Conversations whose heads moved by pushes meanwhile.
     pub(super) moved: HashSet<Name>,
     seen: HashSet<Name>,
@@ -41,6 +45,11 @@ impl Core {
         self.sync_wanted = false;
         self.output.progress.push(Progress::Started);
         self.start(true, self.position.touched == 0, 0);
+    }
+
+    /// The login says who this is, before anything else comes.
+    pub fn logged_in(&mut self, info: UserFullInfo, is_named: bool) {
+        self.output.batch.changes.push(Change::LoggedIn { info: Box::new(info), is_named });
     }
 
     /// Compares the sums with the server's.
@@ -63,7 +72,9 @@ impl Core {
     fn start(&mut self, is_login: bool, is_full: bool, rounds: u32) {
         let since = if is_full { 0 } else { self.position.touched.saturating_sub(SINCE_MARGIN_MS).max(1) };
         let (moved, seen) = (HashSet::new(), HashSet::new());
-        self.syncing = Some(Syncing { ticket: 0, is_login, is_full, rounds, since, moved, seen });
+        let profiles = (self.position.profiles_at, 0);
+        self.syncing =
+            Some(Syncing { ticket: 0, is_login, is_full, rounds, since, profiles, profiles_at: None, moved, seen });
         self.ask(0);
     }
 
@@ -80,6 +91,8 @@ impl Core {
             since: syncing.since,
             epoch: self.position.epoch.clone(),
             cursor,
+            profiles_since: syncing.profiles.0,
+            profiles_cursor: syncing.profiles.1,
         };
         self.output.requests.push(Request::Sync { ticket: self.ticket, request });
     }
@@ -98,6 +111,7 @@ impl Core {
             if let Some(syncing) = &mut self.syncing {
                 syncing.is_full = true;
                 syncing.since = 0;
+                syncing.profiles = (0, 0);
                 syncing.moved.clear();
                 syncing.seen.clear();
             }
@@ -112,11 +126,26 @@ impl Core {
             }
             self.apply_head(head);
         }
-        if let Some(syncing) = self.syncing.as_mut().filter(|_| result.next_cursor == 0 && result.feed_more) {
-            // The heads are complete; only the feed goes on.
-            syncing.since = result.touched.saturating_sub(SINCE_MARGIN_MS).max(1);
+        if !result.profiles.is_empty() {
+            self.output.batch.changes.push(Change::Profiles(result.profiles));
         }
-        if result.next_cursor > 0 || result.feed_more {
+        let is_more = result.next_cursor > 0 || result.feed_more || result.profiles_cursor > 0;
+        if let Some(syncing) = &mut self.syncing {
+            let profiles_at = *syncing.profiles_at.get_or_insert(result.profiles_at);
+            if is_more && result.next_cursor == 0 {
+                // The heads are complete; only the feed or the profiles go on.
+                syncing.since = result.touched.saturating_sub(SINCE_MARGIN_MS).max(1);
+            }
+            syncing.profiles = match result.profiles_cursor {
+                0 => (profiles_at, 0),
+                cursor => (syncing.profiles.0, cursor),
+            };
+            if !is_more && profiles_at != self.position.profiles_at {
+                self.position.profiles_at = profiles_at;
+                self.position_moved = true;
+            }
+        }
+        if is_more {
             self.ask(result.next_cursor);
             return;
         }

@@ -175,6 +175,11 @@ impl Core {
         }
     }
 
+    /// Profiles came by themselves. A sync under way may have read older ones: another one puts that right.
+    pub fn profiles_came(&mut self) {
+        self.sync_wanted |= self.syncing.is_some();
+    }
+
     /// A conversation that only this device knows yet: somebody writes its first message.
     pub fn open(&mut self, name: &Name) {
         if !self.conversations.contains_key(name) {

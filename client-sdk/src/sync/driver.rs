@@ -37,7 +37,7 @@ const STEP: usize = 256;
 /// What the task is told.
 pub(crate) enum Input {
     /// Logged in over a new connection.
-    Connected { user: Option<UserFullInfo>, epoch: Bytes, server_time: i64 },
+    Connected { user: Option<UserFullInfo>, is_named: bool, epoch: Bytes, server_time: i64 },
     /// The connection is gone.
     Disconnected,
     /// From the event stream.
@@ -212,7 +212,7 @@ impl<L: Line> Driver<L> {
             }
         }
         match input {
-            Input::Connected { user, epoch, server_time } => {
+            Input::Connected { user, is_named, epoch, server_time } => {
                 if self.core.is_online() {
                     self.core.offline();
                 }
@@ -220,7 +220,9 @@ impl<L: Line> Driver<L> {
                 self.is_connected = true;
                 self.viewer.login_ms = server_time;
                 self.next_audit_ms = self.clock.now_ms() + AUDIT_MS;
-                self.job.settle.extend(user.map(|user| Settle::Users(vec![user])));
+                if let Some(info) = user {
+                    self.core.logged_in(info, is_named);
+                }
                 self.core.online(&epoch);
             }
             Input::Disconnected => self.disconnected(),
@@ -269,7 +271,12 @@ impl<L: Line> Driver<L> {
                     self.line.raise(event);
                 }
             }
-            Some(Frame::Snapshot(snapshot)) => self.job.settle.push(Settle::Snapshot(snapshot)),
+            Some(Frame::Snapshot(snapshot)) => {
+                if !snapshot.profiles.is_empty() {
+                    self.core.profiles_came();
+                }
+                self.job.settle.push(Settle::Snapshot(snapshot));
+            }
             Some(Frame::End(_)) | None => {}
         }
     }

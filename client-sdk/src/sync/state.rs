@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use zim_protocol::{
-    ChangeEntry, ConversationHead, ConversationRef, MessageEntry, PullRequest, SyncRequest, feed_entry,
+    ChangeEntry, ConversationHead, ConversationRef, MessageEntry, PullRequest, SyncRequest, UserFullInfo, feed_entry,
 };
 
 use super::ranges::Ranges;
@@ -102,6 +102,8 @@ pub struct Position {
     pub touched: i64,
     /// A sync was completed once.
     pub is_settled: bool,
+    /// Profiles that changed since are asked for; 0: heads and feed bring all.
+    pub profiles_at: i64,
 }
 
 /// Who caused a push.
@@ -143,6 +145,15 @@ pub enum Change {
         /// Who caused it.
         origin: Origin,
     },
+    /// One's own profile, as a login found it.
+    LoggedIn {
+        /// As it is now.
+        info: Box<UserFullInfo>,
+        /// The login itself gave the name: that is no news.
+        is_named: bool,
+    },
+    /// Profiles of others, as they are now.
+    Profiles(Vec<UserFullInfo>),
     /// What the server stored of a conversation is no longer to be trusted: its rows go, those that only this device has stay.
     Drop(Name),
     /// The same of all conversations.

@@ -5,7 +5,7 @@ use zim_integration_tests::{Operator, World, refusal, send_text, soon, texts};
 use zim_protocol::{
     App, ConversationRef, ConversationType, CreateAppRequest, DisconnectUserRequest, ErrorCode, FillRequest,
     ListSessionsRequest, LoginConfig, LoginRequest, MessageQueryConfig, PullRequest, QueryUsersInfoRequest,
-    SendMessageRequest, SyncRequest, UsersInfoQueryConfig,
+    SendMessageRequest, SyncRequest, UpdateUserNameRequest, UsersInfoQueryConfig, event_frame::Frame,
 };
 use zim_server::config::MultiDevice;
 
@@ -185,5 +185,38 @@ async fn a_profile_of_the_same_name_is_told_only_within_its_app() {
     stranger.destroy();
     soon(stranger.closed()).await;
     drop(operator);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn who_writes_with_somebody_of_the_same_name_in_another_app_hears_nothing_of_his_profile() {
+    let world = World::new().await;
+    let mut operator = world.admin().await;
+    let other = second_app(&mut operator).await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    let (mut other_ann, mut other_bob) = (world.raw_greeted(1).await, world.raw_greeted(2).await);
+    other_ann.call(&login(&other, "ann")).await.unwrap();
+    other_bob.call(&login(&other, "bob")).await.unwrap();
+    ann.say("bob", "in the first").await;
+    other_ann.call(&send_text("bob", "in the second", 1)).await.unwrap();
+    assert!(matches!(other_bob.event().await, Some(Frame::Push(_))));
+    soon(ann.update_user_name("Ann of the first")).await.unwrap();
+    zim_integration_tests::eventually("the new name", async || {
+        (bob.conversation("ann").await.conversation_name == "Ann of the first").then_some(())
+    })
+    .await;
+    // All who were to be told are told: the next thing that Bob of the second app hears is of his own app.
+    other_ann.call(&UpdateUserNameRequest { user_name: "Ann of the second".to_owned() }).await.unwrap();
+    let Some(Frame::Snapshot(snapshot)) = other_bob.event().await else { panic!("no snapshot") };
+    assert_eq!(snapshot.profiles.len(), 1);
+    assert_eq!(snapshot.profiles[0].base_info.as_ref().unwrap().user_name, "Ann of the second");
+    // Nor by asking.
+    let asked = SyncRequest { profiles_since: 1, ..SyncRequest::default() };
+    let told = other_bob.call(&asked).await.unwrap().profiles;
+    assert_eq!(told, snapshot.profiles);
+    assert_eq!(bob.conversation("ann").await.conversation_name, "Ann of the first");
+    drop(operator);
+    other_ann.end().await;
+    other_bob.end().await;
     world.end().await;
 }

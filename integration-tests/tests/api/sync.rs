@@ -53,8 +53,13 @@ async fn sync_tells_the_heads_that_moved_and_nothing_when_sums_are_equal() {
     assert_eq!(head.last_message.as_ref().unwrap().seq, 3);
     assert_eq!(head.peer.as_ref().unwrap().base_info.as_ref().unwrap().user_id, "ann");
     assert_eq!(first.sums, Some(Sums { count: 1, seq: 3, rev: head.end_rev }));
-    let again =
-        SyncRequest { pos: first.pos, sums: first.sums, since: first.touched, epoch: first.epoch.clone(), cursor: 0 };
+    let again = SyncRequest {
+        pos: first.pos,
+        sums: first.sums,
+        since: first.touched,
+        epoch: first.epoch.clone(),
+        ..SyncRequest::default()
+    };
     let second = bob.call(&again).await.unwrap();
     assert!(second.heads.is_empty() && second.feed.is_empty() && !second.reset);
     ann.end().await;
@@ -69,8 +74,13 @@ async fn sync_of_another_epoch_or_of_a_client_that_is_ahead_starts_over() {
     let mut ann = world.raw_user("ann", 1).await;
     send(&mut ann, "bob", 2).await;
     let here = bob.call(&SyncRequest::default()).await.unwrap();
-    let known =
-        SyncRequest { pos: here.pos, sums: here.sums, since: here.touched, epoch: here.epoch.clone(), cursor: 0 };
+    let known = SyncRequest {
+        pos: here.pos,
+        sums: here.sums,
+        since: here.touched,
+        epoch: here.epoch.clone(),
+        ..SyncRequest::default()
+    };
     let sums = here.sums.unwrap();
     for (what, request) in [
         ("another epoch", SyncRequest { epoch: vec![9; 16].into(), ..known.clone() }),
@@ -99,10 +109,12 @@ async fn sync_with_positions_that_are_no_numbers_of_ours_is_answered() {
         since: i64::MIN,
         epoch: Default::default(),
         cursor: u64::MAX,
+        profiles_since: i64::MIN,
+        profiles_cursor: u64::MAX,
     };
     // Whatever it says, it says it without an internal error; World checks the log.
     let _ = ann.call(&wild).await;
-    let _ = ann.call(&SyncRequest { since: i64::MAX, ..wild }).await;
+    let _ = ann.call(&SyncRequest { since: i64::MAX, profiles_since: 1, ..wild }).await;
     let wild = PullRequest { conversation: with("bob"), after_seq: u64::MAX, after_rev: u64::MAX, bytes: u32::MAX };
     let _ = ann.call(&wild).await;
     for reverse in [true, false] {

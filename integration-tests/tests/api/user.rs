@@ -1,7 +1,12 @@
 //! People.
 
-use zim_integration_tests::{World, refusal, soon};
-use zim_protocol::{ErrorCode, Event, EventKind, QueryUsersInfoRequest, UserFullInfo, UsersInfoQueryConfig};
+use zim_client_sdk::Zim;
+use zim_integration_tests::{Device, World, refusal, soon};
+use zim_protocol::{
+    Conversation, ConversationEvent, ErrorCode, Event, EventKind, LoginConfig, PlatformType, QueryUsersInfoRequest,
+    SelfUserInfo, UpdateUserAvatarUrlRequest, UpdateUserExtendedDataRequest, UpdateUserOfflinePushRuleRequest,
+    UserFullInfo, UserInfo, UserOfflinePushRule, UserOnlineStatus, UserRule, UsersInfoQueryConfig,
+};
 
 fn name(info: &UserFullInfo) -> &str {
     &info.base_info.as_ref().unwrap().user_name
@@ -123,5 +128,341 @@ async fn update_user_name_twice_ends_with_the_second() {
     second.unwrap();
     let found = soon(ann.query_users_info(["ann"], FRESH)).await.unwrap();
     assert_eq!(name(&found.user_list[0]), "second");
+    world.end().await;
+}
+
+/// A profile on the wire and in the SDK.
+fn profile(id: &str, name: &str, avatar: &str, data: &str) -> UserFullInfo {
+    UserFullInfo {
+        base_info: Some(UserInfo {
+            user_id: id.to_owned(),
+            user_name: name.to_owned(),
+            user_avatar_url: avatar.to_owned(),
+            user_extended_data: data.to_owned(),
+        }),
+        // The deprecated doubles say the same.
+        user_avatar_url: avatar.to_owned(),
+        extended_data: data.to_owned(),
+    }
+}
+
+fn rule(online: &[PlatformType], quiet: &[PlatformType]) -> UserOfflinePushRule {
+    let numbers = |platforms: &[PlatformType]| platforms.iter().map(|platform| *platform as i32).collect();
+    UserOfflinePushRule { online_platforms: numbers(online), not_to_receive_offline_push_platforms: numbers(quiet) }
+}
+
+async fn oneself(device: &Zim) -> SelfUserInfo {
+    soon(device.query_self_user_info()).await.unwrap().self_user_info.unwrap()
+}
+
+/// The profile of the next `userInfoUpdated`.
+async fn next_profile(device: &Device) -> UserFullInfo {
+    match device.next(EventKind::UserInfoUpdated).await {
+        Event::UserInfoUpdated(event) => event.info.unwrap(),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The rule of the next `userRuleUpdated`.
+async fn next_rule(device: &Device) -> UserOfflinePushRule {
+    match device.next(EventKind::UserRuleUpdated).await {
+        Event::UserRuleUpdated(event) => event.user_rule.unwrap().offline_push_rule.unwrap(),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The conversation with `peer` as the first `conversationChanged` shows it that `is_it` likes.
+async fn shown_as(device: &Device, peer: &str, is_it: impl Fn(&Conversation) -> bool) -> Conversation {
+    device
+        .until(&format!("a change of the conversation with {peer}"), |seen| {
+            let changes = seen.iter().filter_map(|event| match event {
+                Event::ConversationChanged(event) => Some(event.info_list.clone()),
+                _ => None,
+            });
+            let mut updates = changes.flatten().filter(|info| info.event() == ConversationEvent::Updated);
+            updates.find_map(|info| {
+                info.conversation.filter(|conversation| conversation.conversation_id == peer && is_it(conversation))
+            })
+        })
+        .await
+}
+
+#[tokio::test]
+async fn query_users_info_of_those_who_are_known_is_unlimited_and_an_id_counts_once() {
+    let world = World::new().await;
+    let (ann, _bob) = (world.user("ann").await, world.user("bob").await);
+    let twice = soon(ann.query_users_info(["bob"; 10], FRESH)).await.unwrap();
+    assert_eq!(twice.user_list.len(), 1);
+    // Nine are left.
+    let nine: Vec<String> = (0..9).map(|number| format!("u{number}")).collect();
+    soon(ann.query_users_info(nine, FRESH)).await.unwrap();
+    for _ in 0..50 {
+        let held = soon(ann.query_users_info(["bob", "bob", "ann"], UsersInfoQueryConfig::default())).await.unwrap();
+        let ids: Vec<_> = held.user_list.iter().map(|info| info.base_info.as_ref().unwrap().user_id.as_str()).collect();
+        assert_eq!(ids, ["bob", "ann"]);
+    }
+    let stranger = soon(ann.query_users_info(["carl"], UsersInfoQueryConfig::default())).await;
+    assert_eq!(refusal(stranger), ErrorCode::CommonModuleUserInfoQueriedLimit);
+    world.clock.advance(10_000);
+    let stranger = soon(ann.query_users_info(["carl"], UsersInfoQueryConfig::default())).await.unwrap();
+    assert_eq!(stranger.error_user_list[0].user_id, "carl");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn update_user_name_is_seen_in_the_conversations_of_others_and_by_nobody_else() {
+    let world = World::new().await;
+    let (ann, bob, carl) = (world.user("ann").await, world.user("bob").await, world.user("carl").await);
+    ann.say("bob", "hello").await;
+    bob.hears("hello").await;
+    assert_eq!(bob.conversation("ann").await.conversation_name, "");
+    soon(ann.update_user_name("Ann")).await.unwrap();
+    shown_as(&bob, "ann", |conversation| conversation.conversation_name == "Ann").await;
+    soon(ann.update_user_avatar_url("https://a/1.png")).await.unwrap();
+    let shown = shown_as(&bob, "ann", |conversation| !conversation.conversation_avatar_url.is_empty()).await;
+    assert_eq!((shown.conversation_name.as_str(), shown.conversation_avatar_url.as_str()), ("Ann", "https://a/1.png"));
+    assert_eq!(bob.conversation("ann").await, shown);
+    // What this device knows follows too, without a question.
+    let held = soon(bob.query_users_info(["ann"], UsersInfoQueryConfig::default())).await.unwrap();
+    assert_eq!(held.user_list, [profile("ann", "Ann", "https://a/1.png", "")]);
+    // Those who know each other hear in one go: what comes to Carl now comes after that.
+    bob.say("carl", "anything new?").await;
+    carl.hears("anything new?").await;
+    assert_eq!(carl.conversations().await.len(), 1);
+    for other in [&bob, &carl] {
+        assert!(other.seen_of(EventKind::UserInfoUpdated).is_empty());
+    }
+    // Somebody who writes later has it from the beginning.
+    carl.say("ann", "hello").await;
+    ann.hears("hello").await;
+    soon(ann.update_user_name("Ann B.")).await.unwrap();
+    shown_as(&carl, "ann", |conversation| conversation.conversation_name == "Ann B.").await;
+    shown_as(&bob, "ann", |conversation| conversation.conversation_name == "Ann B.").await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn update_user_avatar_url_is_told_to_the_other_devices_only() {
+    let world = World::new().await;
+    let (phone, laptop) = (world.user("ann").await, world.device("ann").await);
+    let updated = soon(phone.update_user_avatar_url("https://a/1.png")).await.unwrap();
+    assert_eq!(updated.user_avatar_url, "https://a/1.png");
+    assert_eq!(next_profile(&laptop).await, profile("ann", "", "https://a/1.png", ""));
+    // An empty one takes it away.
+    soon(laptop.update_user_avatar_url("")).await.unwrap();
+    assert_eq!(next_profile(&phone).await, profile("ann", "", "", ""));
+    assert_eq!(laptop.seen_of(EventKind::UserInfoUpdated).len(), 1);
+    assert_eq!(phone.seen_of(EventKind::UserInfoUpdated).len(), 1);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn update_user_avatar_url_takes_500_bytes_and_not_one_more() {
+    let world = World::new().await;
+    let ann = world.user("ann").await;
+    let mut raw = world.raw_user("bob", 1).await;
+    let longest = "é".repeat(250);
+    assert_eq!(soon(ann.update_user_avatar_url(&longest)).await.unwrap().user_avatar_url, longest);
+    raw.call(&UpdateUserAvatarUrlRequest { user_avatar_url: longest.clone() }).await.unwrap();
+    for bad in [format!("{longest}x"), "a\0b".to_owned()] {
+        assert_eq!(refusal(soon(ann.update_user_avatar_url(&bad)).await), ErrorCode::CommonModuleParamsInvalid);
+        let refused = raw.call(&UpdateUserAvatarUrlRequest { user_avatar_url: bad }).await.unwrap_err();
+        assert_eq!(refused.code, ErrorCode::CommonModuleParamsInvalid as i32);
+    }
+    assert_eq!(oneself(&ann).await.user_full_info.unwrap(), profile("ann", "", &longest, ""));
+    raw.end().await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn update_user_extended_data_is_told_to_the_other_devices_only() {
+    let world = World::new().await;
+    let (phone, laptop) = (world.user("ann").await, world.device("ann").await);
+    let updated = soon(phone.update_user_extended_data("{\"mood\":\"good\"}")).await.unwrap();
+    assert_eq!(updated.extended_data, "{\"mood\":\"good\"}");
+    assert_eq!(next_profile(&laptop).await, profile("ann", "", "", "{\"mood\":\"good\"}"));
+    soon(laptop.update_user_extended_data("")).await.unwrap();
+    next_profile(&phone).await;
+    assert_eq!(laptop.seen_of(EventKind::UserInfoUpdated).len(), 1);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn update_user_extended_data_takes_what_the_server_is_set_to() {
+    // 2 KB unless it is set to something else, and never more than 32 KB.
+    for (set, most) in [(None, 2_048), (Some(32_768), 32_768)] {
+        let world =
+            World::with(|config| set.into_iter().for_each(|bytes| config.limits.max_user_extended_data_bytes = bytes))
+                .await;
+        let ann = world.user("ann").await;
+        let mut raw = world.raw_user("bob", 1).await;
+        let longest = "é".repeat(most / 2);
+        assert_eq!(soon(ann.update_user_extended_data(&longest)).await.unwrap().extended_data, longest);
+        raw.call(&UpdateUserExtendedDataRequest { extended_data: longest.clone() }).await.unwrap();
+        for bad in [format!("{longest}x"), "a\0b".to_owned()] {
+            assert_eq!(refusal(soon(ann.update_user_extended_data(&bad)).await), ErrorCode::CommonModuleParamsInvalid);
+            let refused = raw.call(&UpdateUserExtendedDataRequest { extended_data: bad }).await.unwrap_err();
+            assert_eq!(refused.code, ErrorCode::CommonModuleParamsInvalid as i32);
+        }
+        assert_eq!(oneself(&ann).await.user_full_info.unwrap(), profile("ann", "", "", &longest));
+        raw.end().await;
+        world.end().await;
+    }
+}
+
+#[tokio::test]
+async fn update_user_offline_push_rule_is_told_to_all_devices_and_to_nobody_else() {
+    let world = World::new().await;
+    let (phone, laptop, bob) = (world.user("ann").await, world.device("ann").await, world.user("bob").await);
+    let first = rule(&[PlatformType::Win, PlatformType::MacOs], &[PlatformType::IPhoneOs]);
+    let updated = soon(phone.update_user_offline_push_rule(first.clone())).await.unwrap();
+    assert_eq!(updated.offline_push_rule.unwrap(), first);
+    assert_eq!(next_rule(&phone).await, first);
+    assert_eq!(next_rule(&laptop).await, first);
+    // The new one takes the place of all of the old one.
+    let second = rule(&[], &[PlatformType::Android]);
+    soon(laptop.update_user_offline_push_rule(second.clone())).await.unwrap();
+    assert_eq!(next_rule(&phone).await, second);
+    assert_eq!(next_rule(&laptop).await, second);
+    assert_eq!(oneself(&phone).await.user_rule, Some(UserRule { offline_push_rule: Some(second) }));
+    phone.say("bob", "done").await;
+    bob.hears("done").await;
+    assert!(bob.seen_of(EventKind::UserRuleUpdated).is_empty());
+    assert!(phone.seen_of(EventKind::UserInfoUpdated).is_empty());
+    for device in [&phone, &laptop] {
+        assert_eq!(device.seen_of(EventKind::UserRuleUpdated).len(), 2);
+    }
+    world.end().await;
+}
+
+#[tokio::test]
+async fn update_user_offline_push_rule_takes_platforms_that_exist_and_16_at_most() {
+    let world = World::new().await;
+    let ann = world.user("ann").await;
+    let mut raw = world.raw_user("bob", 1).await;
+    let of = |online: Vec<i32>, quiet: Vec<i32>| UserOfflinePushRule {
+        online_platforms: online,
+        not_to_receive_offline_push_platforms: quiet,
+    };
+    let all = vec![1, 2, 3, 4, 5, 6, 7, 9, 10, 32];
+    let good = [of(vec![], vec![]), of(all.clone(), all), of(vec![1; 16], vec![2; 16])];
+    for rule in good {
+        let updated = soon(ann.update_user_offline_push_rule(rule.clone())).await.unwrap();
+        assert_eq!(updated.offline_push_rule.unwrap(), rule);
+    }
+    let bad = [
+        of(vec![8], vec![]),
+        of(vec![], vec![-1]),
+        of(vec![0], vec![]),
+        of(vec![1; 17], vec![]),
+        of(vec![], vec![1; 17]),
+    ];
+    for rule in bad {
+        let refused = soon(ann.update_user_offline_push_rule(rule.clone())).await;
+        assert_eq!(refusal(refused), ErrorCode::CommonModuleParamsInvalid, "{rule:?}");
+        let request = UpdateUserOfflinePushRuleRequest { offline_push_rule: Some(rule) };
+        assert_eq!(raw.call(&request).await.unwrap_err().code, ErrorCode::CommonModuleParamsInvalid as i32);
+    }
+    let refused = raw.call(&UpdateUserOfflinePushRuleRequest { offline_push_rule: None }).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::CommonModuleParamsInvalid as i32);
+    raw.end().await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn query_self_user_info_tells_profile_rules_and_platforms() {
+    let world = World::new().await;
+    let (phone, laptop) = (world.user("ann").await, world.device("ann").await);
+    let mine = oneself(&phone).await;
+    assert_eq!(mine.user_full_info.unwrap(), profile("ann", "", "", ""));
+    assert_eq!(mine.user_rule.unwrap().offline_push_rule.unwrap(), UserOfflinePushRule::default());
+    let quiet = rule(&[PlatformType::Linux], &[PlatformType::Ohos]);
+    soon(phone.update_user_name("Ann")).await.unwrap();
+    soon(phone.update_user_avatar_url("https://a/1.png")).await.unwrap();
+    soon(phone.update_user_extended_data("data")).await.unwrap();
+    soon(phone.update_user_offline_push_rule(quiet.clone())).await.unwrap();
+    for device in [&phone, &laptop] {
+        let mine = oneself(device).await;
+        assert_eq!(mine.user_full_info.unwrap(), profile("ann", "Ann", "https://a/1.png", "data"));
+        assert_eq!(mine.user_rule.unwrap().offline_push_rule.unwrap(), quiet);
+        let status = mine.user_status.unwrap();
+        assert_eq!((status.user_id.as_str(), status.online_status()), ("ann", UserOnlineStatus::Online));
+        assert_eq!(status.online_platforms.len(), 1, "two devices of one platform");
+    }
+    world.end().await;
+}
+
+#[tokio::test]
+async fn query_self_user_info_without_a_connection_tells_what_the_device_holds() {
+    let mut world = World::new().await;
+    let (phone, laptop) = (world.user("ann").await, world.device("ann").await);
+    let quiet = rule(&[PlatformType::Linux], &[PlatformType::Android]);
+    soon(phone.update_user_name("Ann")).await.unwrap();
+    soon(phone.update_user_avatar_url("https://a/1.png")).await.unwrap();
+    soon(phone.update_user_extended_data("data")).await.unwrap();
+    soon(phone.update_user_offline_push_rule(quiet.clone())).await.unwrap();
+    // It never asked: it was told.
+    next_rule(&laptop).await;
+    let (home, config) = (laptop.home(), world.client_config());
+    laptop.quit().await;
+    let token = LoginConfig { is_offline_login: true, ..world.with_token("ann") };
+    world.stop_server().await;
+    let laptop = Zim::new(config.data_dir(home.path())).unwrap();
+    soon(laptop.login("ann", token)).await.unwrap();
+    let mine = oneself(&laptop).await;
+    assert_eq!(mine.user_full_info.unwrap(), profile("ann", "Ann", "https://a/1.png", "data"));
+    assert_eq!(mine.user_rule.unwrap().offline_push_rule.unwrap(), quiet);
+    let status = mine.user_status.unwrap();
+    assert_eq!((status.user_id.as_str(), status.online_status()), ("ann", UserOnlineStatus::Unknown));
+    laptop.destroy();
+    soon(laptop.closed()).await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn what_concerns_oneself_needs_a_login() {
+    let world = World::new().await;
+    let nobody = world.client();
+    let code = ErrorCode::NetworkModuleUserIsNotLogged;
+    assert_eq!(refusal(soon(nobody.update_user_name("a")).await), code);
+    assert_eq!(refusal(soon(nobody.update_user_avatar_url("a")).await), code);
+    assert_eq!(refusal(soon(nobody.update_user_extended_data("a")).await), code);
+    assert_eq!(refusal(soon(nobody.update_user_offline_push_rule(UserOfflinePushRule::default())).await), code);
+    assert_eq!(refusal(soon(nobody.query_self_user_info()).await), code);
+    assert_eq!(refusal(soon(nobody.query_users_info(["a"], FRESH)).await), code);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn login_with_a_name_gives_it_and_without_one_keeps_it() {
+    let world = World::new().await;
+    let (laptop, bob) = (world.user("ann").await, world.user("bob").await);
+    laptop.say("bob", "hello").await;
+    bob.hears("hello").await;
+    let named = LoginConfig { user_name: "Ann".to_owned(), ..world.with_token("ann") };
+    let phone = world.client();
+    soon(phone.login("ann", named.clone())).await.unwrap();
+    phone.caught_up(0).await;
+    assert_eq!(next_profile(&laptop).await, profile("ann", "Ann", "", ""));
+    shown_as(&bob, "ann", |conversation| conversation.conversation_name == "Ann").await;
+    assert_eq!(oneself(&phone).await.user_full_info.unwrap(), profile("ann", "Ann", "", ""));
+    // Who was there before and is named anew knows it himself; one without a name keeps it.
+    soon(phone.logout()).await;
+    let before = phone.times_caught_up();
+    let named = LoginConfig { user_name: "Ann B.".to_owned(), ..named };
+    soon(phone.login("ann", named)).await.unwrap();
+    phone.caught_up(before).await;
+    assert_eq!(next_profile(&laptop).await, profile("ann", "Ann B.", "", ""));
+    soon(phone.logout()).await;
+    let phone = world.login(phone, "ann").await;
+    assert_eq!(oneself(&phone).await.user_full_info.unwrap(), profile("ann", "Ann B.", "", ""));
+    assert!(phone.seen_of(EventKind::UserInfoUpdated).is_empty());
+    assert_eq!(laptop.seen_of(EventKind::UserInfoUpdated).len(), 2);
+    let too_long = LoginConfig { user_name: "x".repeat(257), ..world.with_token("carl") };
+    assert_eq!(refusal(soon(world.client().login("carl", too_long)).await), ErrorCode::CommonModuleParamsInvalid);
+    let longest = LoginConfig { user_name: "x".repeat(256), ..world.with_token("carl") };
+    let carl = world.client();
+    soon(carl.login("carl", longest)).await.unwrap();
+    assert_eq!(name(&oneself(&carl).await.user_full_info.unwrap()), "x".repeat(256));
     world.end().await;
 }

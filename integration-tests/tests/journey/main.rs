@@ -5,6 +5,7 @@
 mod chat;
 mod friends;
 mod offline_and_back;
+mod profiles;
 mod reconnect;
 mod restart;
 mod two_devices;
@@ -25,8 +26,6 @@ async fn everything(device: &Device) -> (Vec<Conversation>, Vec<Vec<Message>>, i
         let history = device.history(&conversation.conversation_id).await;
         histories.push(history.iter().map(row).collect());
         conversation.last_message = conversation.last_message.as_ref().map(row);
-        // What of it this user knows of is the device's own.
-        conversation.conversation_name.clear();
     }
     (conversations, histories, device.total_unread().await)
 }

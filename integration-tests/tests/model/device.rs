@@ -164,7 +164,11 @@ impl Device {
                         self.rows.insert((Name::from(name), last.seq), key);
                     }
                 }
-                Change::Changes { .. } | Change::Own { .. } | Change::Sweep => {}
+                Change::Own { .. }
+                | Change::LoggedIn { .. }
+                | Change::Profiles(_)
+                | Change::Sweep
+                | Change::Changes { .. } => {}
             }
         }
         for saved in batch.states {

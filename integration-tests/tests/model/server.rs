@@ -281,6 +281,7 @@ impl Server {
             next_cursor,
             touched: self.mine(user).map(|one| one.touched).max().unwrap_or(0),
             feed_more: false,
+            ..SyncResult::default()
         }
     }
 

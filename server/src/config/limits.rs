@@ -14,6 +14,8 @@ pub struct Limits {
     pub max_custom_bytes: u32,
     /// Bytes of a command. Default: 5,120, as the reference; at most 32,768.
     pub max_command_bytes: u32,
+    /// Bytes of the extended data of a user's profile. Default: 2,048; at most 32,768, as the reference.
+    pub max_user_extended_data_bytes: u32,
     /// Messages a second of one session, on average. Default: 10, as the reference.
     pub messages_per_second: u32,
     /// Messages that a session may send at once after a pause. Default: 50, so that a client that was without network can send
@@ -76,6 +78,7 @@ impl Default for Limits {
             max_text_bytes: 2_048,
             max_custom_bytes: 2_048,
             max_command_bytes: 5_120,
+            max_user_extended_data_bytes: 2_048,
             messages_per_second: 10,
             message_burst: 50,
             max_friends: 3_000,
@@ -107,10 +110,11 @@ impl Limits {
     pub(super) fn problems(&self) -> Vec<String> {
         let most_bytes = 32_768;
         let long = 3_600_000;
-        let rows: [(&str, u64, u64, u64); 26] = [
+        let rows: [(&str, u64, u64, u64); 27] = [
             ("max_text_bytes", self.max_text_bytes.into(), 1, most_bytes),
             ("max_custom_bytes", self.max_custom_bytes.into(), 1, most_bytes),
             ("max_command_bytes", self.max_command_bytes.into(), 1, most_bytes),
+            ("max_user_extended_data_bytes", self.max_user_extended_data_bytes.into(), 1, most_bytes),
             ("messages_per_second", self.messages_per_second.into(), 1, 1_000_000),
             ("message_burst", self.message_burst.into(), 1, 1_000_000),
             ("max_friends", self.max_friends.into(), 1, 100_000),

@@ -76,6 +76,7 @@ impl Fanout {
             match effect {
                 Effect::Message(message) => messages.push(message),
                 Effect::Feed { user, pos, entry, cause } => self.feed(user, pos, *entry, cause),
+                Effect::Profile { user, info } => self.profiles.add(user, *info),
                 Effect::Change { audience, entry, cause } => {
                     // It may be about one of these: a change of what a client does not have is dropped, and the message that
                     // followed it would stay as it was sent.

@@ -5,6 +5,7 @@
 //! durable, nothing blocks, and a slow session costs a bounded amount of memory.
 
 mod deliver;
+mod profiles;
 mod queue;
 
 use std::collections::{HashMap, VecDeque};
@@ -16,6 +17,7 @@ use parking_lot::{Mutex, RwLock};
 use zim_protocol::SessionEndReason;
 
 pub(crate) use self::deliver::{feed_push, message_push};
+use self::profiles::Profiles;
 pub use self::queue::{LogRef, SessionQueue};
 use crate::key::{SessionKey, UserKey};
 use crate::session::SessionState;
@@ -44,6 +46,8 @@ pub struct Fanout {
     online: AtomicUsize,
     /// Logins that ended, the newest last: one of them may not have reached the table yet.
     ended: Mutex<VecDeque<(SessionKey, SessionEndReason)>>,
+    /// Profiles that changed and that nobody else was told of yet.
+    pub(crate) profiles: Profiles,
 }
 
 impl Default for Fanout {
@@ -53,6 +57,7 @@ impl Default for Fanout {
             hasher: RandomState::new(),
             online: AtomicUsize::new(0),
             ended: Mutex::default(),
+            profiles: Profiles::default(),
         }
     }
 }

@@ -18,6 +18,8 @@ pub enum FeedKind {
     Read = 1,
     /// The user's own profile changed; the key is 0.
     Profile = 2,
+    /// The user's own rules changed; the key is 0.
+    Rule = 3,
     /// Somebody came onto the list of friends, left it or is seen otherwise; the key is the other user.
     Friend = 4,
     /// What stands between the user and another one moved; the key is the other user.
@@ -120,16 +122,6 @@ pub async fn read_marks(tx: &mut Tx<'_>, user: UserKey, keys: &[i64]) -> Result<
 /// A base on the wire.
 fn base(base: rules::Base) -> Base {
     Base { seq: base.seq.unsigned_abs(), n: base.n.unsigned_abs(), sent: base.sent.unsigned_abs() }
-}
-
-/// The user's own profile, under the key of its entry.
-pub async fn profile(tx: &mut Tx<'_>, user: UserKey) -> Result<HashMap<i64, Detail>, Error> {
-    let row = tx
-        .fetch_one("SELECT name, user_name, avatar_url, extended_data FROM account WHERE id = $1", &params![user])
-        .await?;
-    row.map(|row| Ok((0, Detail::Profile(full_info(row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))))
-        .into_iter()
-        .collect()
 }
 
 /// A profile on the wire, with the reference's deprecated doubles.

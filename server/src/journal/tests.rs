@@ -32,8 +32,8 @@ impl House {
             tx.execute("INSERT INTO app (id, name, app_sign, server_secret, created_at) VALUES (7, '', '', '', 0)", &[]).await?;
             for (user, name) in [(ANN, "ann"), (BOB, "bob")] {
                 tx.execute(
-                    "INSERT INTO account (id, app, name, pos, user_name, avatar_url, extended_data, created_at) \
-                     VALUES ($1, 7, $2, 0, '', '', '', 0)",
+                    "INSERT INTO account (id, app, name, pos, user_name, avatar_url, extended_data, info_at, created_at) \
+                     VALUES ($1, 7, $2, 0, '', '', '', 0, 0)",
                     &params![user, name],
                 )
                 .await?;

@@ -16,7 +16,6 @@ use zim_protocol::{
 pub use self::rules::{DevicePolicy, Login, pushed_out};
 pub use self::state::{Caller, Identity, SessionState};
 use self::store::Admitted;
-pub(crate) use self::store::rename;
 use crate::app::App;
 use crate::db::Locks;
 use crate::error::Error;

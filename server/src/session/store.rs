@@ -1,13 +1,14 @@
 //! Rows of users who log in, and of their logins.
 
-use zim_protocol::{SessionEndReason, UserFullInfo, feed_entry::Detail};
+use zim_protocol::{SessionEndReason, UserFullInfo};
 
 use super::rules::{DevicePolicy, Login, pushed_out};
 use crate::db::{Tx, params};
 use crate::effect::Effect;
 use crate::error::Error;
-use crate::journal::{FeedKind, append_feed, full_info};
+use crate::journal::full_info;
 use crate::key::{AppKey, SessionKey, UserKey};
+use crate::user::{self, Part};
 
 /// States of a login.
 const GOOD: i64 = 0;
@@ -118,8 +119,8 @@ async fn account(tx: &mut Tx<'_>, login: &NewLogin) -> Result<(UserKey, UserFull
     let mut row = tx.fetch_one(find, &params![login.app, login.user_id.clone()]).await?;
     if row.is_none() {
         tx.execute(
-            "INSERT INTO account (id, app, name, pos, user_name, avatar_url, extended_data, created_at) \
-             VALUES ($1, $2, $3, 0, $4, '', '', $5) ON CONFLICT (app, name) DO NOTHING",
+            "INSERT INTO account (id, app, name, pos, user_name, avatar_url, extended_data, info_at, created_at) \
+             VALUES ($1, $2, $3, 0, $4, '', '', $5, $5) ON CONFLICT (app, name) DO NOTHING",
             &params![
                 login.account_id,
                 login.app,
@@ -133,28 +134,16 @@ async fn account(tx: &mut Tx<'_>, login: &NewLogin) -> Result<(UserKey, UserFull
     }
     let row = row.ok_or_else(|| Error::internal_text("an account that is and is not there"))?;
     let user = UserKey(row.get(0)?);
-    let mut info = full_info(login.user_id.clone(), row.get(1)?, row.get(2)?, row.get(3)?);
-    if let (Some(name), Some(base)) = (&login.user_name, &mut info.base_info)
-        && *name != base.user_name
-    {
-        base.user_name.clone_from(name);
-        rename(tx, user, name, info.clone(), SessionKey(0)).await?;
+    let info = full_info(login.user_id.clone(), row.get(1)?, row.get(2)?, row.get(3)?);
+    let held = info.base_info.as_ref().map(|base| base.user_name.as_str());
+    match &login.user_name {
+        Some(name) if held != Some(name) => {
+            let named = Part::Name(name.clone());
+            let (_, info) = user::change(tx, user, named, login.now, SessionKey(0)).await?;
+            Ok((user, info))
+        }
+        _ => Ok((user, info)),
     }
-    Ok((user, info))
-}
-
-/// Changes a user's name, and tells his devices but the one that did it.
-pub(crate) async fn rename(
-    tx: &mut Tx<'_>,
-    user: UserKey,
-    name: &str,
-    info: UserFullInfo,
-    cause: SessionKey,
-) -> Result<i64, Error> {
-    tx.execute("UPDATE account SET user_name = $2 WHERE id = $1", &params![user, name]).await?;
-    let pos = append_feed(tx, user, FeedKind::Profile, 0).await?;
-    tx.emit(Effect::Feed { user, pos, entry: Box::new(Detail::Profile(info)), cause });
-    Ok(pos)
 }
 
 /// The login is over: its device logged out.

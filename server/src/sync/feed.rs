@@ -10,6 +10,7 @@ use crate::error::Error;
 use crate::friend;
 use crate::journal::{self, FeedKind};
 use crate::key::UserKey;
+use crate::user;
 
 /// The feed after `after`, resolved to what its entries mean now; the position through which it is complete; and whether
 /// there is more. One statement for each kind, whatever the number of entries.
@@ -29,10 +30,17 @@ pub(super) async fn page(
         let details = details(tx, user, kind, &keys).await?;
         found.extend(details.into_iter().map(|(key, detail)| ((kind, key), detail)));
     }
-    let entries = rows
-        .iter()
-        .map(|row| FeedEntry { pos: row.pos.unsigned_abs(), detail: found.remove(&(row.kind, row.key)) })
-        .collect();
+    let mut entries = Vec::with_capacity(rows.len());
+    let mut bytes = 0;
+    for row in &rows {
+        let entry = FeedEntry { pos: row.pos.unsigned_abs(), detail: found.remove(&(row.kind, row.key)) };
+        bytes += prost::Message::encoded_len(&entry);
+        entries.push(entry);
+        if bytes > super::PAGE_BYTES {
+            // It may have been the last: then the next page is empty.
+            return Ok((entries, row.pos, true));
+        }
+    }
     Ok((entries, through, more))
 }
 
@@ -40,12 +48,14 @@ pub(super) async fn page(
 async fn details(tx: &mut Tx<'_>, user: UserKey, kind: i64, keys: &[i64]) -> Result<HashMap<i64, Detail>, Error> {
     const READ: i64 = FeedKind::Read as i64;
     const PROFILE: i64 = FeedKind::Profile as i64;
+    const RULE: i64 = FeedKind::Rule as i64;
     const FRIEND: i64 = FeedKind::Friend as i64;
     const APPLICATION: i64 = FeedKind::Application as i64;
     const BLOCK: i64 = FeedKind::Block as i64;
     match kind {
         READ => journal::read_marks(tx, user, keys).await,
-        PROFILE => journal::profile(tx, user).await,
+        PROFILE => user::profile_entry(tx, user).await,
+        RULE => user::rule_entry(tx, user).await,
         FRIEND => friend::feed_entries(tx, user, keys).await,
         APPLICATION => friend::application_feed_entries(tx, user, keys).await,
         BLOCK => blacklist::feed_entries(tx, user, keys).await,

@@ -15,6 +15,7 @@ use crate::error::Error;
 use crate::journal::{self, Direction, Member};
 use crate::key::{ConversationKey, Scrambler, UserKey};
 use crate::session::Caller;
+use crate::user;
 
 /// A page's bytes, about: a quarter of the largest frame, so that a page never delays a push by much.
 pub(crate) const PAGE_BYTES: usize = 256 * 1024;
@@ -22,13 +23,15 @@ pub(crate) const PAGE_BYTES: usize = 256 * 1024;
 const FEED_PAGE: usize = 500;
 /// Conversations in one answer.
 const HEADS_PAGE: i64 = 200;
+/// The time of a change is noted this long before its commit at most.
+const PROFILES_MARGIN_MS: i64 = 60_000;
 
 impl SyncService for App {
     async fn sync(&self, caller: &Caller, request: SyncRequest) -> Result<SyncResult, Error> {
         let identity = caller.identity()?;
         let (app, user) = (identity.app, identity.user);
         let scrambler = Arc::clone(&self.tenants.of(app)?.scrambler);
-        let epoch = self.epoch;
+        let (epoch, now) = (self.epoch, self.clock.now_ms());
         self.db
             .read(async move |tx| {
                 let (sums, touched) = store::sums(tx, user).await?;
@@ -53,12 +56,23 @@ impl SyncService for App {
                     touched,
                     feed_more,
                     sums: Some(sums),
+                    profiles: Vec::new(),
+                    // Noted before the commit, as the time of a change is.
+                    profiles_at: now - PROFILES_MARGIN_MS,
+                    profiles_cursor: 0,
                 };
                 if reset || asked != sums || request.cursor > 0 || request.since == 0 {
                     let since = if reset { 0 } else { request.since };
                     let cursor = i64::try_from(request.cursor).unwrap_or(i64::MAX);
                     (result.heads, result.next_cursor) =
                         store::heads(tx, user, &scrambler, (since, cursor), HEADS_PAGE).await?;
+                }
+                if !reset && request.profiles_since > 0 {
+                    let cursor = i64::try_from(request.profiles_cursor).unwrap_or_default();
+                    let after = if cursor > 0 { scrambler.stored(cursor) } else { 0 };
+                    let (profiles, last) = user::profiles_since(tx, user, request.profiles_since, after).await?;
+                    result.profiles = profiles;
+                    result.profiles_cursor = last.map_or(0, |last| scrambler.public(last).unsigned_abs());
                 }
                 Ok(result)
             })

@@ -1,11 +1,17 @@
-//! People: their names and what belongs to their profile.
+//! People: what belongs to their profile, and each one's own rules.
 
+mod follow;
 mod store;
 
 use zim_protocol::{
-    ErrorCode, ErrorUserInfo, QueryUsersInfoRequest, UpdateUserNameRequest, UserNameUpdatedResult,
-    UsersInfoQueriedResult, feed_entry::Detail, server::UserService,
+    ErrorCode, ErrorUserInfo, QuerySelfUserInfoRequest, QueryUsersInfoRequest, SelfUserInfo, SelfUserInfoQueriedResult,
+    UpdateUserAvatarUrlRequest, UpdateUserExtendedDataRequest, UpdateUserNameRequest, UpdateUserOfflinePushRuleRequest,
+    UserAvatarUrlUpdatedResult, UserExtendedDataUpdatedResult, UserNameUpdatedResult, UserOfflinePushRuleUpdatedResult,
+    UserOnlineStatus, UserRule, UserStatus, UsersInfoQueriedResult, feed_entry::Detail, server::UserService,
 };
+
+pub(crate) use self::follow::{profiles_since, tell_of_profiles};
+pub(crate) use self::store::{Part, change, profile_entry, rule_entry};
 
 use crate::app::App;
 use crate::db::Locks;
@@ -37,15 +43,86 @@ impl UserService for App {
         caller: &Caller,
         request: UpdateUserNameRequest,
     ) -> Result<UserNameUpdatedResult, Error> {
+        let name = request.user_name;
+        self.change_profile(caller, Part::Name(name.clone())).await?;
+        Ok(UserNameUpdatedResult { user_name: name })
+    }
+
+    async fn update_user_avatar_url(
+        &self,
+        caller: &Caller,
+        request: UpdateUserAvatarUrlRequest,
+    ) -> Result<UserAvatarUrlUpdatedResult, Error> {
+        let user_avatar_url = request.user_avatar_url;
+        self.change_profile(caller, Part::Avatar(user_avatar_url.clone())).await?;
+        Ok(UserAvatarUrlUpdatedResult { user_avatar_url })
+    }
+
+    async fn update_user_extended_data(
+        &self,
+        caller: &Caller,
+        request: UpdateUserExtendedDataRequest,
+    ) -> Result<UserExtendedDataUpdatedResult, Error> {
+        let extended_data = request.extended_data;
+        let most = self.config.limits.max_user_extended_data_bytes;
+        if extended_data.len() > most as usize {
+            return Err(Error::user_extended_data_too_long(extended_data.len(), most));
+        }
+        self.change_profile(caller, Part::ExtendedData(extended_data.clone())).await?;
+        Ok(UserExtendedDataUpdatedResult { extended_data })
+    }
+
+    async fn update_user_offline_push_rule(
+        &self,
+        caller: &Caller,
+        request: UpdateUserOfflinePushRuleRequest,
+    ) -> Result<UserOfflinePushRuleUpdatedResult, Error> {
         let identity = caller.identity()?;
-        let (user, session, name) = (identity.user, identity.session, request.user_name);
+        let (user, session, rule) = (identity.user, identity.session, request.offline_push_rule.unwrap_or_default());
         let done = self.db.submit(user.0.unsigned_abs(), Locks::user(user.0), {
-            let name = name.clone();
-            async move |tx| store::rename(tx, user, name, session).await
+            let rule = rule.clone();
+            async move |tx| store::set_push_rule(tx, user, rule, session).await
+        });
+        caller.set_submitted();
+        let pos = done.await?;
+        caller.add_push(feed_push(pos, Detail::Rule(UserRule { offline_push_rule: Some(rule.clone()) })));
+        Ok(UserOfflinePushRuleUpdatedResult { offline_push_rule: Some(rule) })
+    }
+
+    async fn query_self_user_info(
+        &self,
+        caller: &Caller,
+        _: QuerySelfUserInfoRequest,
+    ) -> Result<SelfUserInfoQueriedResult, Error> {
+        let identity = caller.identity()?;
+        let user = identity.user;
+        let (info, rule) = self.db.read(async move |tx| store::own(tx, user).await).await?;
+        let mut platforms: Vec<i32> = self.fanout.sessions(user).iter().map(|session| session.platform).collect();
+        platforms.sort_unstable();
+        platforms.dedup();
+        let online = if platforms.is_empty() { UserOnlineStatus::Offline } else { UserOnlineStatus::Online };
+        let status = UserStatus {
+            user_id: identity.user_id.to_string(),
+            online_status: online as i32,
+            online_platforms: platforms,
+            ..UserStatus::default()
+        };
+        let own = SelfUserInfo { user_full_info: Some(info), user_rule: Some(rule), user_status: Some(status) };
+        Ok(SelfUserInfoQueriedResult { self_user_info: Some(own) })
+    }
+}
+
+impl App {
+    /// Changes a part of the caller's profile.
+    async fn change_profile(&self, caller: &Caller, part: Part) -> Result<(), Error> {
+        let identity = caller.identity()?;
+        let (user, session, now) = (identity.user, identity.session, self.clock.now_ms());
+        let done = self.db.submit(user.0.unsigned_abs(), Locks::user(user.0), async move |tx| {
+            store::change(tx, user, part, now, session).await
         });
         caller.set_submitted();
         let (pos, info) = done.await?;
         caller.add_push(feed_push(pos, Detail::Profile(info)));
-        Ok(UserNameUpdatedResult { user_name: name })
+        Ok(())
     }
 }

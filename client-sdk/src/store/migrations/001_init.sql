@@ -8,10 +8,12 @@ CREATE TABLE device (
     pos INTEGER NOT NULL,
     touched INTEGER NOT NULL,
     -- A sync was completed once: what comes from now on is news.
-    is_settled INTEGER NOT NULL
+    is_settled INTEGER NOT NULL,
+    -- Profiles that changed since are asked for.
+    profiles_at INTEGER NOT NULL
 );
 
-INSERT INTO device (id, epoch, pos, touched, is_settled) VALUES (1, x'', 0, 0, 0);
+INSERT INTO device (id, epoch, pos, touched, is_settled, profiles_at) VALUES (1, x'', 0, 0, 0, 0);
 
 CREATE TABLE conversation (
     id INTEGER PRIMARY KEY,
@@ -140,6 +142,12 @@ CREATE TABLE block (
 ) WITHOUT ROWID;
 
 CREATE INDEX block_place ON block (place);
+
+-- One's own rules: an encoded `UserRule`, once one was set.
+CREATE TABLE rule (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    rule BLOB NOT NULL
+);
 
 -- Events whose causes are stored and that were not raised for certain: raised at least once, even over a crash.
 CREATE TABLE pending_event (

@@ -71,16 +71,15 @@ impl Step<'_> {
         Ok(())
     }
 
-    /// Somebody's profile: his conversation follows, and if he is a friend the app is told.
-    pub(super) fn learn(&mut self, info: UserFullInfo) -> rusqlite::Result<()> {
-        let Some(user_id) = info.base_info.as_ref().map(|base| base.user_id.clone()) else { return Ok(()) };
+    /// Somebody's profile: his conversation follows, and if he is a friend the app is told. Whether it is new.
+    pub(super) fn learn(&mut self, info: UserFullInfo) -> rusqlite::Result<bool> {
+        let Some(user_id) = info.base_info.as_ref().map(|base| base.user_id.clone()) else { return Ok(false) };
         self.touch_peer(&user_id)?;
-        if user::write(self.db, &info)?
-            && let Some(friend) = friend::read(self.db, &user_id)?
-        {
+        let is_new = user::write(self.db, &info)?;
+        if is_new && let Some(friend) = friend::read(self.db, &user_id)? {
             self.friend_seen(friend);
         }
-        Ok(())
+        Ok(is_new)
     }
 
     /// The conversation with somebody may look otherwise from here on.

@@ -1,0 +1,181 @@
+//! Names and faces change while somebody is away.
+
+use zim_integration_tests::{Device, Home, World, eventually, soon};
+use zim_protocol::{
+    ConversationEvent, Event, EventKind, FriendAddConfig, FriendDeleteConfig, FriendDeleteType, PlatformType,
+    UpdateUserExtendedDataRequest, UpdateUserNameRequest, UserFullInfo, UserOfflinePushRule, UsersInfoQueryConfig,
+};
+
+use crate::assert_same;
+
+/// What this device knows of somebody.
+async fn known(device: &Device, user: &str) -> UserFullInfo {
+    let held = soon(device.query_users_info([user], UsersInfoQueryConfig::default())).await.unwrap();
+    held.user_list[0].clone()
+}
+
+fn rule() -> UserOfflinePushRule {
+    UserOfflinePushRule {
+        online_platforms: vec![PlatformType::Win as i32],
+        not_to_receive_offline_push_platforms: vec![PlatformType::Android as i32],
+    }
+}
+
+/// How often a conversation was told to be another.
+fn updates(device: &Device, peer: &str) -> usize {
+    let infos = device.seen().into_iter().filter_map(|event| match event {
+        Event::ConversationChanged(event) => Some(event.info_list),
+        _ => None,
+    });
+    let is_it = |info: &zim_protocol::ConversationChangeInfo| {
+        info.event() == ConversationEvent::Updated
+            && info.conversation.as_ref().is_some_and(|conversation| conversation.conversation_id == peer)
+    };
+    infos.flatten().filter(is_it).count()
+}
+
+#[tokio::test]
+async fn who_was_away_sees_the_new_names_of_others_without_a_new_message() {
+    let world = World::new().await;
+    let (ann, bob, carl) = (world.user("ann").await, world.user("bob").await, world.user("carl").await);
+    ann.say("bob", "hello").await;
+    carl.say("bob", "hello too").await;
+    bob.hears("hello").await;
+    bob.hears("hello too").await;
+    let home = bob.home();
+    bob.quit().await;
+    // Longer than the margin within which everything is told again.
+    world.clock.advance(3_600_000);
+    soon(ann.update_user_name("Ann")).await.unwrap();
+    soon(ann.update_user_avatar_url("https://a/1.png")).await.unwrap();
+    world.clock.advance(3_600_000);
+    let bob = world.user_at(home, "bob").await;
+    let shown = bob.conversation("ann").await;
+    assert_eq!((shown.conversation_name.as_str(), shown.conversation_avatar_url.as_str()), ("Ann", "https://a/1.png"));
+    assert_eq!((updates(&bob, "ann"), updates(&bob, "carl")), (1, 0));
+    // Once is enough: nothing of it comes at the next login.
+    let home = bob.home();
+    bob.quit().await;
+    world.clock.advance(3_600_000);
+    let bob = world.user_at(home, "bob").await;
+    assert_eq!((updates(&bob, "ann"), updates(&bob, "carl")), (0, 0));
+    let tablet = world.user_at(Home::default(), "bob").await;
+    assert_same(&bob, &tablet).await;
+    world.end().await;
+}
+
+/// The friends in the events that say that friends are seen otherwise.
+fn friends_seen(device: &Device) -> Vec<zim_protocol::FriendInfo> {
+    let lists = device.seen().into_iter().filter_map(|event| match event {
+        Event::FriendInfoUpdated(event) => Some(event.friend_list),
+        _ => None,
+    });
+    lists.flatten().collect()
+}
+
+#[tokio::test]
+async fn a_friend_is_seen_as_he_is_at_once_and_after_being_away() {
+    let world = World::new().await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    // Ann is on Bob's list, and they never wrote: Bob is not on hers.
+    soon(bob.add_friend("ann", FriendAddConfig::default())).await.unwrap();
+    let both = FriendDeleteConfig { r#type: FriendDeleteType::Single as i32 };
+    soon(ann.delete_friends(["bob"], both)).await.unwrap();
+    soon(ann.update_user_name("Ann")).await.unwrap();
+    bob.next(EventKind::FriendInfoUpdated).await;
+    assert_eq!(friends_seen(&bob)[0].user_name, "Ann");
+    let home = bob.home();
+    bob.quit().await;
+    world.clock.advance(3_600_000);
+    soon(ann.update_user_avatar_url("https://a/1.png")).await.unwrap();
+    soon(bob_renames(&world)).await;
+    let bob = world.user_at(home, "bob").await;
+    let seen = friends_seen(&bob);
+    assert_eq!(seen.len(), 1);
+    assert_eq!((seen[0].user_name.as_str(), seen[0].user_avatar_url.as_str()), ("Ann", "https://a/1.png"));
+    assert!(friends_seen(&ann).is_empty(), "Bob is no friend of hers");
+    world.end().await;
+}
+
+/// Bob has another name, by a connection that comes and goes.
+async fn bob_renames(world: &World) {
+    let mut bob = world.raw_user("bob", 9).await;
+    bob.call(&UpdateUserNameRequest { user_name: "Bob".to_owned() }).await.unwrap();
+    bob.end().await;
+}
+
+#[tokio::test]
+async fn many_large_profiles_come_in_pages() {
+    let world = World::with(|config| config.limits.max_user_extended_data_bytes = 32_768).await;
+    let bob = world.user("bob").await;
+    let names: Vec<String> = (0..25).map(|number| format!("peer{number}")).collect();
+    for name in &names {
+        world.user(name).await.say("bob", name).await;
+        bob.hears(name).await;
+    }
+    let home = bob.home();
+    bob.quit().await;
+    world.clock.advance(3_600_000);
+    for (number, name) in names.iter().enumerate() {
+        let mut peer = world.raw_user(name, 1).await;
+        let extended_data = format!("{number} {}", "x".repeat(32_000));
+        peer.call(&UpdateUserExtendedDataRequest { extended_data }).await.unwrap();
+        peer.end().await;
+    }
+    let bob = world.user_at(home, "bob").await;
+    for (number, name) in names.iter().enumerate() {
+        let info = known(&bob, name).await;
+        assert!(info.extended_data.starts_with(&format!("{number} x")), "{name}");
+    }
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_second_device_that_was_away_hears_what_the_first_one_changed() {
+    let world = World::new().await;
+    let (phone, laptop) = (world.user("ann").await, world.device("ann").await);
+    let home = laptop.home();
+    laptop.quit().await;
+    soon(phone.update_user_name("Ann")).await.unwrap();
+    soon(phone.update_user_name("Ann B.")).await.unwrap();
+    soon(phone.update_user_offline_push_rule(rule())).await.unwrap();
+    let laptop = world.user_at(home, "ann").await;
+    // The present state, once.
+    let (infos, rules) = (laptop.seen_of(EventKind::UserInfoUpdated), laptop.seen_of(EventKind::UserRuleUpdated));
+    assert_eq!((infos.len(), rules.len()), (1, 1));
+    let Event::UserInfoUpdated(event) = &infos[0] else { panic!("{infos:?}") };
+    assert_eq!(event.info.as_ref().unwrap().base_info.as_ref().unwrap().user_name, "Ann B.");
+    let Event::UserRuleUpdated(event) = &rules[0] else { panic!("{rules:?}") };
+    assert_eq!(event.user_rule.as_ref().unwrap().offline_push_rule, Some(rule()));
+    // A new device knows it and is told nothing: there was nothing before.
+    let tablet = world.user_at(Home::default(), "ann").await;
+    assert!(tablet.seen_of(EventKind::UserInfoUpdated).is_empty());
+    assert!(tablet.seen_of(EventKind::UserRuleUpdated).is_empty());
+    assert_eq!(known(&tablet, "ann").await, known(&phone, "ann").await);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_lost_connection_costs_no_profile() {
+    let world = World::with(|config| config.limits.offline_after_ms = 2_000).await;
+    let link = world.link(1).await;
+    let (bob, phone) = (world.user_via(&link, "bob").await, world.user("bob").await);
+    let ann = world.user("ann").await;
+    ann.say("bob", "hello").await;
+    bob.hears("hello").await;
+    link.cut();
+    soon(ann.update_user_name("Ann")).await.unwrap();
+    soon(phone.update_user_name("Bob")).await.unwrap();
+    soon(phone.update_user_offline_push_rule(rule())).await.unwrap();
+    link.mend();
+    eventually("the profiles", async || {
+        let names = [known(&bob, "ann").await, known(&bob, "bob").await];
+        let names = names.map(|info| info.base_info.unwrap().user_name);
+        (names == ["Ann", "Bob"]).then_some(())
+    })
+    .await;
+    bob.next(EventKind::UserInfoUpdated).await;
+    bob.next(EventKind::UserRuleUpdated).await;
+    assert_eq!(bob.conversation("ann").await.conversation_name, "Ann");
+    world.end().await;
+}
