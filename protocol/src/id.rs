@@ -42,7 +42,8 @@ pub fn hex(bytes: &[u8]) -> String {
 
 /// The reverse of [`hex`]: exactly `N` bytes.
 pub fn from_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
-    if text.len() != N * 2 || !text.is_ascii() {
+    // `from_str_radix` takes a sign for a digit.
+    if text.len() != N * 2 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return None;
     }
     let mut bytes = [0; N];
@@ -63,6 +64,8 @@ mod tests {
         assert_eq!(from_hex::<3>("000ff"), None);
         assert_eq!(from_hex::<3>("000fgg"), None);
         assert_eq!(from_hex::<2>("äb"), None);
+        assert_eq!(from_hex::<2>("+a+b"), None);
+        assert_eq!(from_hex::<2>("0AFf"), Some([10, 255]));
     }
 
     #[test]
