@@ -4,6 +4,7 @@ mod event;
 mod message;
 mod model;
 mod service;
+mod shape;
 mod validate;
 
 use std::path::{Path, PathBuf};
@@ -53,6 +54,7 @@ fn main() -> Result<()> {
         ("server.rs", service::server(&model)),
         ("client.rs", service::client(&model)),
         ("validate.rs", validate::all(&pool)?),
+        ("shapes.rs", shape::all(&model, &pool)?),
         ("events.rs", event::events(&pool)?),
         ("errors.rs", event::errors(&pool)?),
         ("bodies.rs", message::bodies(&pool)?),

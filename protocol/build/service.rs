@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use crate::model::{Method, Model, Service};
+use crate::shape;
 
 const ACCESS: [&str; 2] = ["User", "Anyone"];
 const LANE: [&str; 3] = ["Read", "Write", "Bulk"];
@@ -30,7 +31,7 @@ pub(crate) fn methods(model: &Model) -> String {
             out,
             "    Method {{ path: {:?}, service: {:?}, rpc: {:?}, name: {:?}, reference: {:?}, access: Access::{}, \
              lane: Lane::{}, internal: {}, deprecated: {}, idempotent: {}, deadline_ms: {}, doc: {:?}, request: {:?}, response: {:?}, \
-             codec: Codec::of::<v1::{}>() }},",
+             codec: Codec::of::<v1::{}>(&shape::{}) }},",
             method.path(service),
             service.name,
             method.rpc,
@@ -46,6 +47,7 @@ pub(crate) fn methods(model: &Model) -> String {
             method.request,
             method.response,
             method.request,
+            shape::name(&method.request),
         );
     }
     out.push_str("];\n\n");

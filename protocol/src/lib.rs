@@ -42,13 +42,17 @@ pub mod id;
 mod json;
 mod rpc;
 pub mod server;
+mod shape;
 pub mod token;
 mod validate;
 pub mod wire;
 
 pub use self::entry::ORDER_KEY_STEP;
 pub use self::event::{EventKind, UnknownEvent};
-pub use self::rpc::{Access, AnyRequest, BoxFuture, JsonError, Lane, METHODS, Method, Rpc, method, response_to_json};
+pub use self::rpc::{
+    Access, AnyRequest, BoxFuture, JsonError, Lane, METHODS, Method, RequestError, Rpc, method, response_to_json,
+};
+pub use self::shape::MAX_PARTS;
 pub use self::v1::event_record::Event;
 pub use self::v1::*;
 pub use self::validate::{Validate, Violation};

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use bytes::Bytes;
 use serde_json::Value;
 
+use crate::shape::{self, MAX_PARTS, Shape};
 use crate::validate::{Validate, Violation};
 use crate::{server, v1};
 
@@ -68,14 +69,16 @@ impl fmt::Debug for Method {
 /// How the bytes and the JSON of a method are read: a call that has found its method looks for nothing any more.
 #[derive(Clone, Copy)]
 struct Codec {
+    shape: &'static Shape,
     decode: fn(Bytes) -> Result<AnyRequest, prost::DecodeError>,
     from_json: fn(Value) -> serde_json::Result<AnyRequest>,
     response_to_json: fn(&[u8]) -> Result<Value, JsonError>,
 }
 
 impl Codec {
-    const fn of<R: Rpc + Into<AnyRequest>>() -> Self {
+    const fn of<R: Rpc + Into<AnyRequest>>(shape: &'static Shape) -> Self {
         Self {
+            shape,
             decode: |payload| Ok(R::decode(payload)?.into()),
             from_json: |value| Ok(serde_json::from_value::<R>(value)?.into()),
             response_to_json: |payload| Ok(serde_json::to_value(<R::Response as prost::Message>::decode(payload)?)?),
@@ -87,9 +90,12 @@ impl AnyRequest {
     /// Reads the payload of a call of `method`.
     ///
     /// # Errors
-    /// The payload is no such request.
-    pub fn decode(method: &'static Method, payload: Bytes) -> Result<Self, prost::DecodeError> {
-        (method.codec.decode)(payload)
+    /// The payload is no such request, or has more messages inside of it than memory is spent on.
+    pub fn decode(method: &'static Method, payload: Bytes) -> Result<Self, RequestError> {
+        if !method.codec.shape.is_bounded(&payload) {
+            return Err(RequestError::TooManyParts);
+        }
+        Ok((method.codec.decode)(payload)?)
     }
 
     /// Reads a call of `method` from JSON with the reference's names.
@@ -133,6 +139,17 @@ pub trait Rpc: prost::Message + Default + Validate + serde::Serialize + serde::d
 
 /// A future on the heap.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Why a payload is no request.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RequestError {
+    /// It is not a request of this method.
+    #[error("the request cannot be read: {0}")]
+    Decode(#[from] prost::DecodeError),
+    /// More messages are inside of it than memory is spent on.
+    #[error("the request holds more than {MAX_PARTS} messages")]
+    TooManyParts,
+}
 
 /// Why an answer cannot be shown as JSON.
 #[derive(Debug, thiserror::Error)]

@@ -4,7 +4,9 @@ use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
 use prost::Message;
 use zim_protocol::frame::{FrameDecoder, FrameError, encode_frame};
-use zim_protocol::{AnyRequest, ClientFrame, EventFrame, METHODS, Request, ServerFrame, client_frame};
+use zim_protocol::{
+    AnyRequest, ClientFrame, EventFrame, MAX_PARTS, METHODS, Request, RequestError, ServerFrame, client_frame,
+};
 
 const MAX: usize = 1_000;
 
@@ -91,4 +93,41 @@ fn a_length_that_does_not_end_is_refused() {
     assert_eq!(decoder.next(), Ok(None));
     decoder.push(&[0x80]);
     assert_eq!(decoder.next(), Err(FrameError::BadLength));
+}
+
+/// A message with so many parts: each an empty message in a list, two bytes long.
+fn parts(count: usize) -> Vec<u8> {
+    use zim_protocol::{CombineMessage, Message, SendMessageRequest, message::Body};
+    // `message`, `combine` and the list's items count.
+    let list = vec![Message::default(); count - 2];
+    let combine = CombineMessage { message_list: list, ..CombineMessage::default() };
+    let message = Message { body: Some(Body::Combine(combine)), ..Message::default() };
+    SendMessageRequest { message: Some(message), ..SendMessageRequest::default() }.encode_to_vec()
+}
+
+#[test]
+fn a_request_with_as_many_parts_as_may_be_is_read_and_one_more_is_not() {
+    let method = zim_protocol::method("Message/SendMessage").unwrap();
+    let most = AnyRequest::decode(method, parts(MAX_PARTS).into()).unwrap();
+    assert_eq!(most.encode(), parts(MAX_PARTS));
+    let more = AnyRequest::decode(method, parts(MAX_PARTS + 1).into());
+    assert_eq!(more.unwrap_err(), RequestError::TooManyParts);
+    // A text is no part, however it looks inside.
+    let text = zim_protocol::UpdateUserNameRequest { user_name: "\n\0".repeat(MAX_PARTS) }.encode_to_vec();
+    let method = zim_protocol::method("User/UpdateUserName").unwrap();
+    assert!(AnyRequest::decode(method, text.into()).is_ok());
+}
+
+#[test]
+fn parts_are_counted_wherever_they_are_and_whatever_is_between_them() {
+    let method = zim_protocol::method("Message/SendMessage").unwrap();
+    let half = parts(MAX_PARTS / 2 + 2);
+    // Twice the same field is merged; a group and fields of a later version are skipped.
+    let unknown = [0xfb, 0x3f, 0x08, 0x01, 0xfc, 0x3f, 0xfa, 0x3f, 0x02, 0x0a, 0x00];
+    let decoded = |bytes: Vec<u8>| AnyRequest::decode(method, bytes.into()).map(drop);
+    assert_eq!(decoded([&half[..], &unknown].concat()), Ok(()));
+    assert_eq!(decoded([&half[..], &unknown, &half].concat()), Err(RequestError::TooManyParts));
+    // What is cut is counted up to there.
+    let cut = decoded(half[..half.len() - 1].to_vec()).unwrap_err();
+    assert!(matches!(cut, RequestError::Decode(_)), "{cut}");
 }

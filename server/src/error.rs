@@ -6,7 +6,7 @@ use std::error::Error as StdError;
 use std::fmt;
 
 use zim_protocol::token::TokenError;
-use zim_protocol::{ErrorCode, ErrorUserInfo, Violation};
+use zim_protocol::{ErrorCode, ErrorUserInfo, RequestError, Violation};
 
 use crate::db::DbError;
 use crate::key::AppKey;
@@ -105,8 +105,11 @@ impl Error {
     }
 
     /// The request is not what its method takes.
-    pub fn undecodable(method: &str) -> Self {
-        Self::params_invalid(format!("the request cannot be read as one of {method}"))
+    pub fn undecodable(method: &str, why: &RequestError) -> Self {
+        Self::params_invalid(match why {
+            RequestError::TooManyParts => why.to_string(),
+            RequestError::Decode(_) => format!("the request cannot be read as one of {method}"),
+        })
     }
 
     /// There is no such method.

@@ -191,6 +191,28 @@ async fn a_body_of_an_unknown_kind_is_refused() {
 }
 
 #[tokio::test]
+async fn a_request_that_would_be_huge_in_memory_is_refused_unread() {
+    let world = World::new().await;
+    let bob = world.user("bob").await;
+    let mut raw = world.raw_user("ann", 1).await;
+    // A list of empty messages, two bytes each: nearly a frame full of them would take half a gigabyte.
+    let list = [0x22, 0x00].repeat(500_000);
+    let within = |field: u32, inside: &[u8]| {
+        let mut bytes = varint(u64::from(field << 3 | 2));
+        bytes.extend(varint(inside.len() as u64));
+        [&bytes, inside].concat()
+    };
+    let payload = within(1, &within(51, &list));
+    let refused = raw.call_bytes("Message/SendMessage", payload).await;
+    assert_eq!(code(&refused), ErrorCode::CommonModuleParamsInvalid as i32, "{refused:?}");
+    assert!(format!("{refused:?}").contains("more than 8192 messages"), "{refused:?}");
+    raw.call(&send_text("bob", "still here", 1)).await.unwrap();
+    bob.hears("still here").await;
+    raw.end().await;
+    world.end().await;
+}
+
+#[tokio::test]
 async fn a_greeting_that_is_none_closes_the_connection() {
     let world = World::new().await;
     let before_hello = [

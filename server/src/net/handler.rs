@@ -94,7 +94,7 @@ fn check(
         return Err(Error::not_logged_in());
     }
     allowance.take(net, method)?;
-    let request = AnyRequest::decode(method, payload).map_err(|_| Error::undecodable(method.path))?;
+    let request = AnyRequest::decode(method, payload).map_err(|error| Error::undecodable(method.path, &error))?;
     request.validate()?;
     Ok(request)
 }
