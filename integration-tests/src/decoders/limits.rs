@@ -21,6 +21,10 @@ struct Rule {
     max_items: usize,
     min: i64,
     max: i64,
+    /// Of a map; none: any.
+    keys: Vec<String>,
+    /// Of all keys and values of a map.
+    max_total_bytes: usize,
 }
 
 static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| DescriptorPool::decode(DESCRIPTOR).unwrap());
@@ -51,7 +55,12 @@ impl Rule {
                 "max_items" => rule.max_items = size,
                 "min" => rule.min = value.as_i64().unwrap(),
                 "max" => rule.max = value.as_i64().unwrap(),
-                "error" | "target" => {}
+                "max_total_bytes" => rule.max_total_bytes = size,
+                "keys" => {
+                    let keys = value.as_list().unwrap().iter();
+                    rule.keys = keys.map(|key| key.as_str().unwrap().to_owned()).collect();
+                }
+                "error" | "max_items_error" | "target" => {}
                 other => panic!("{}: nobody checks the option {other}", field.full_name()),
             }
         }
@@ -70,9 +79,9 @@ pub(super) fn are_kept(message: &DynamicMessage) -> bool {
         let rule = &RULES[field.full_name()];
         let value = message.get_field(&field);
         if field.is_map() {
-            let entries = value.as_map().unwrap();
-            let texts = entries.iter().flat_map(|(key, value)| [key.as_str(), value.as_str()]);
-            return is_count(rule, entries.len()) && texts.flatten().all(|text| !text.contains('\0'));
+            let entries = value.as_map().unwrap().iter();
+            let texts: Vec<_> = entries.map(|(key, value)| (key.as_str().unwrap(), value.as_str().unwrap())).collect();
+            return is_count(rule, texts.len()) && is_map(rule, &texts);
         }
         if field.is_list() {
             let items = value.as_list().unwrap();
@@ -92,6 +101,13 @@ pub(super) fn are_kept(message: &DynamicMessage) -> bool {
 fn is_count(rule: &Rule, count: usize) -> bool {
     let min = rule.min_items.max(usize::from(rule.required));
     count >= min && (rule.max_items == 0 || count <= rule.max_items)
+}
+
+fn is_map(rule: &Rule, entries: &[(&str, &str)]) -> bool {
+    let bytes: usize = entries.iter().map(|(key, value)| key.len() + value.len()).sum();
+    let is_key = |key: &str| rule.keys.is_empty() || rule.keys.iter().any(|allowed| allowed == key);
+    (rule.max_total_bytes == 0 || bytes <= rule.max_total_bytes)
+        && entries.iter().all(|(key, value)| is_key(key) && !key.contains('\0') && !value.contains('\0'))
 }
 
 fn is_fine(field: &FieldDescriptor, rule: &Rule, required: bool, value: &Value) -> bool {
