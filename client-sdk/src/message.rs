@@ -264,7 +264,10 @@ fn compose(
 fn flags(config: &MessageSendConfig) -> u32 {
     let counted = if config.disable_unread_message_count { 0 } else { MessageFlag::Counted as u32 };
     let receipt = if config.has_receipt { MessageFlag::Receipt as u32 } else { 0 };
-    counted | receipt
+    // Unless the sender says otherwise, who is mentioned is told.
+    let tells = config.is_notify_mentioned_users.unwrap_or(true);
+    let notify = if tells { MessageFlag::NotifyMentioned as u32 } else { 0 };
+    counted | receipt | notify
 }
 
 /// A page of history: from the local database where it holds it, else from the server.
@@ -347,5 +350,18 @@ async fn unknown_history<L: Line>(
         Ok((fill, _)) => Ok(fill.messages.into_iter().map(|entry| shown(entry, data.user_id(), &to)).collect()),
         Err(error) if is_network(&error) || is_unknown(&error) => Ok(Vec::new()),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_of_ones_own_has_the_flags_that_the_server_gives_it() {
+        let told = MessageFlag::Counted as u32 | MessageFlag::NotifyMentioned as u32;
+        assert_eq!(flags(&MessageSendConfig::default()), told);
+        let quiet = MessageSendConfig { is_notify_mentioned_users: Some(false), ..MessageSendConfig::default() };
+        assert_eq!(flags(&quiet), MessageFlag::Counted as u32);
     }
 }
