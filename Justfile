@@ -80,5 +80,12 @@ fuzz target="frame" seconds="60": (_tools "cargo-fuzz")
 fuzz-keep target: (_tools "cargo-fuzz")
     {{ _fuzz }} {{ target }} fuzz/corpus/{{ target }} fuzz/found/{{ target }} -- -merge=1 -use_counters=0
 
+# Runs from seeds against a real server, with processes killed, disks full, clocks wrong; then checks that nothing is lost:
+# `just fault --runs 100`, `just fault --seed 7`, `just fault --runs 1000 --database both --page FILE`.
+fault *args:
+    CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
+        cargo build --quiet --release --locked -p zim-integration-tests --bins
+    ./target/release/fault "$@"
+
 _tools *names:
     @.ci/tools {{ names }}

@@ -15,22 +15,27 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+pub mod campaign;
 mod database;
 pub mod decoders;
 mod device;
 mod link;
 mod logs;
 pub mod postgres;
+mod puppet;
 mod random;
 mod raw;
+mod strings;
 mod wait;
 mod world;
 
 pub use self::database::TestDatabase;
 pub use self::device::{Device, Home, is_text, texts};
 pub use self::link::{Link, Weather};
+pub use self::puppet::{FirstApp, ServerHome, ServerProcess};
 pub use self::random::Random;
 pub use self::raw::{Raw, code, hello, request, send_text};
+pub use self::strings::{clock, lines, say};
 pub use self::wait::{PATIENCE, eventually, soon};
 pub use self::world::{Key, Operator, START_MS, World};
 

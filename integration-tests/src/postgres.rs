@@ -36,6 +36,7 @@ struct Own {
     server: Child,
     /// Its files; they go with it.
     dir: TempDir,
+    port: u16,
 }
 
 impl Cluster {
@@ -49,6 +50,19 @@ impl Cluster {
         if let Ok(admin_url) = env::var(VARIABLE) {
             return Ok(Self { tools, admin_url, own: None, made });
         }
+        Self::start_private(tools)
+    }
+
+    /// Starts a server of one's own, which may be killed, whatever is configured.
+    ///
+    /// # Errors
+    /// As [`Cluster::start`].
+    pub fn private() -> anyhow::Result<Self> {
+        Self::start_private(Tools::find()?)
+    }
+
+    fn start_private(tools: Tools) -> anyhow::Result<Self> {
+        let made = Mutex::new(Vec::new());
         let dir = tempfile::Builder::new().prefix("zim-postgres-").tempdir()?;
         tools.give_away(dir.path())?;
         let data = dir.path().join("data");
@@ -63,7 +77,7 @@ impl Cluster {
             match tools.start(&data, dir.path(), port) {
                 Ok(server) => {
                     let admin_url = format!("postgres://{ACCOUNT}@127.0.0.1:{port}/postgres");
-                    return Ok(Self { tools, admin_url, own: Some(Own { server, dir }), made });
+                    return Ok(Self { tools, admin_url, own: Some(Own { server, dir, port }), made });
                 }
                 Err(error) if tries == 3 => return Err(error),
                 Err(_) => {}
@@ -97,10 +111,65 @@ impl Cluster {
     /// # Errors
     /// The statement fails.
     pub fn sql(&self, sql: &str) -> anyhow::Result<String> {
+        self.sql_in(&self.admin_url, sql)
+    }
+
+    /// Runs a statement on a database of this server; returns its rows, a line each, the values separated by `|`.
+    ///
+    /// # Errors
+    /// The statement fails.
+    pub fn sql_in(&self, url: &str, sql: &str) -> anyhow::Result<String> {
         let mut psql = Command::new(self.tools.bin.join("psql"));
-        psql.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", &self.admin_url, "-c", sql]);
+        psql.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", url, "-c", sql]);
         let done = run(&mut psql)?;
         Ok(String::from_utf8_lossy(&done.stdout).trim().to_owned())
+    }
+}
+
+impl Cluster {
+    /// SIGKILL to a private server, in the middle of whatever it does.
+    ///
+    /// # Errors
+    /// It is somebody else's, or does not run.
+    pub fn kill(&mut self) -> anyhow::Result<()> {
+        let own = self.own.as_mut().context("somebody else's server is not ours to kill")?;
+        let file = fs::read_to_string(own.dir.path().join("data/postmaster.pid"))?;
+        let pid = file.lines().next().context("no process id")?;
+        run(Command::new("kill").args(["-KILL", pid]))?;
+        own.server.wait()?;
+        Ok(())
+    }
+
+    /// Starts a private server that was killed, where it was.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn restart(&mut self) -> anyhow::Result<()> {
+        let own = self.own.as_mut().context("somebody else's server is not ours to start")?;
+        let begun = Instant::now();
+        loop {
+            // What the killed one left behind ends by itself, and until then nothing new starts.
+            match self.tools.start(&own.dir.path().join("data"), own.dir.path(), own.port) {
+                Ok(server) => {
+                    own.server = server;
+                    return Ok(());
+                }
+                Err(error) if begun.elapsed() > START_LIMIT => return Err(error),
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Makes a database a copy of another, in its place if it is there; nobody may be using either.
+    ///
+    /// # Errors
+    /// Somebody is.
+    pub fn copy_database(&self, from: &str, to: &str) -> anyhow::Result<()> {
+        self.sql(&format!("DROP DATABASE IF EXISTS \"{to}\" WITH (FORCE)"))?;
+        self.sql(&format!("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '{from}'"))?;
+        self.sql(&format!("CREATE DATABASE \"{to}\" TEMPLATE \"{from}\""))?;
+        self.made.lock().push(to.to_owned());
+        Ok(())
     }
 }
 

@@ -1,26 +1,133 @@
-//! A server in a process of its own, for tests that kill it: `victim FOLDER DATABASE PORT` (an empty database is SQLite in
-//! the folder, port 0 is any). Says where it listens on its first line.
-
-#![expect(clippy::print_stdout, reason = "how the test learns the address")]
+//! A server in a process of its own, for tests that kill it. `victim FOLDER DATABASE PORT` (an empty database is SQLite in
+//! the folder, port 0 is any) says where it listens on its first line, takes commands from its input, one a line, and answers
+//! each with `done` or a reason. It ends with its input. `victim new-epoch FOLDER DATABASE` is what an operator does after a
+//! restore.
+//!
+//! What it does to its own server it does from outside, through what any program has that embeds one: statements on the
+//! writing connection, and a clock. The server that is shipped has nothing of it.
 
 use std::env;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::process::ExitCode;
 
 use anyhow::Context;
-use zim_server::Server;
+use tracing_subscriber::EnvFilter;
+use zim_integration_tests::{clock, lines, say};
+use zim_protocol::clock::Clock;
 use zim_server::config::Config;
+use zim_server::db::{Dialect, Locks, Tx};
+use zim_server::error::Error;
+use zim_server::{Server, run};
 
-#[tokio::main]
-async fn main() -> anyhow::Result<()> {
+fn main() -> anyhow::Result<ExitCode> {
     let words: Vec<String> = env::args().skip(1).collect();
-    let [folder, database, port] = words.as_slice() else { anyhow::bail!("victim FOLDER DATABASE PORT") };
-    let mut config = Config::local(folder);
-    config.database = database.parse()?;
-    config.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, port.parse().context("PORT")?));
-    config.limits.message_burst = 1_000_000;
-    config.limits.request_burst = 1_000_000;
-    let server = Server::start(config).await?;
-    println!("{}", server.local_addr());
-    // Until it is killed.
-    std::future::pending().await
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["new-epoch", folder, database] => {
+            let arguments = ["zim-server", "--data-dir", folder, "--database", database, "new-epoch"];
+            Ok(run::run(arguments.map(Into::into), []))
+        }
+        [folder, database, port] => {
+            let mut config = Config::local(folder);
+            config.database = database.parse()?;
+            config.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, port.parse().context("PORT")?));
+            let many = 1_000_000;
+            config.limits.message_burst = many;
+            config.limits.request_burst = many;
+            config.limits.pull_burst = many;
+            config.limits.stop_timeout_ms = 1_000;
+            tokio::runtime::Runtime::new()?.block_on(serve(config))
+        }
+        _ => anyhow::bail!("victim FOLDER DATABASE PORT"),
+    }
+}
+
+async fn serve(config: Config) -> anyhow::Result<ExitCode> {
+    let filter = EnvFilter::try_from_env("ZIM_TEST_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+    let clock = clock();
+    let server = Server::start_with(config, clock.clone()).await?;
+    say(server.local_addr());
+    let mut commands = lines();
+    let mut left = 0;
+    while let Some(command) = commands.recv().await {
+        if command == "stop" {
+            left = server.stop().await;
+            say(format_args!("done {left}"));
+            break;
+        }
+        match obey(&server, &clock, &command).await {
+            Ok(()) => say("done"),
+            Err(error) => say(format_args!("{error:#}")),
+        }
+    }
+    Ok(if left == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn obey(server: &Server, clock: &Clock, command: &str) -> anyhow::Result<()> {
+    let (word, rest) = command.split_once(' ').unwrap_or((command, ""));
+    match word {
+        // The clock is set, in milliseconds from what it shows.
+        "jump" => clock.advance(rest.parse()?),
+        // The disk has room for so many pages more.
+        "room" => {
+            let pages: u64 = rest.parse()?;
+            job(server, async move |tx| room(tx, pages).await).await?;
+        }
+        // From now on a message that says "poison" cannot be stored.
+        "poison" => job(server, async |tx| poison(tx).await).await?,
+        // What everybody has read is no longer kept.
+        "retain" => job(server, async |tx| retain(tx).await).await?,
+        _ => anyhow::bail!("what is {command:?}?"),
+    }
+    Ok(())
+}
+
+/// Runs a job on the connection that writes.
+async fn job(
+    server: &Server,
+    job: impl AsyncFnOnce(&mut Tx<'_>) -> Result<(), Error> + Send + 'static,
+) -> anyhow::Result<()> {
+    let done = server.app().db.submit(0, Locks::none(), job).await;
+    done.map_err(|error| anyhow::anyhow!("{error}: {:?}", error.cause()))
+}
+
+async fn room(tx: &mut Tx<'_>, pages: u64) -> Result<(), Error> {
+    if tx.dialect() == Dialect::Postgres {
+        // Its disk is not ours to fill.
+        return Ok(());
+    }
+    let used = tx.fetch_one("PRAGMA page_count", &[]).await?;
+    let used: i64 = used.map_or(Ok(0), |row| row.get(0))?;
+    tx.fetch(&format!("PRAGMA max_page_count = {}", used.unsigned_abs().saturating_add(pages)), &[]).await?;
+    Ok(())
+}
+
+async fn poison(tx: &mut Tx<'_>) -> Result<(), Error> {
+    let statements: &[&str] = match tx.dialect() {
+        Dialect::Sqlite => &["CREATE TRIGGER IF NOT EXISTS poison BEFORE INSERT ON message \
+             WHEN instr(NEW.body, x'706f69736f6e') > 0 BEGIN SELECT RAISE(ABORT, 'poison'); END"],
+        Dialect::Postgres => &[
+            "CREATE OR REPLACE FUNCTION poison() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN \
+             IF position(''poison''::bytea IN NEW.body) > 0 THEN RAISE EXCEPTION ''poison''; END IF; RETURN NEW; END'",
+            "CREATE OR REPLACE TRIGGER poison BEFORE INSERT ON message FOR EACH ROW EXECUTE FUNCTION poison()",
+        ],
+    };
+    for statement in statements {
+        tx.execute(statement, &[]).await?;
+    }
+    Ok(())
+}
+
+async fn retain(tx: &mut Tx<'_>) -> Result<(), Error> {
+    let statements = [
+        "UPDATE conversation SET floor_seq = (SELECT MIN(base_seq) FROM member WHERE conversation = id)",
+        "UPDATE conversation SET floor_n = COALESCE((SELECT m.n FROM message m WHERE m.conversation = conversation.id \
+         AND m.seq = conversation.floor_seq), 0)",
+        "DELETE FROM message WHERE seq <= (SELECT floor_seq FROM conversation c WHERE c.id = message.conversation)",
+    ];
+    for statement in statements {
+        tx.execute(statement, &[]).await?;
+    }
+    Ok(())
 }

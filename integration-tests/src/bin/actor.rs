@@ -1,0 +1,167 @@
+//! A client in a process of its own, for the campaign that kills it: `actor SERVER APP SIGN FINGERPRINT USER FOLDER`. It logs
+//! in, takes commands from its input, one JSON object a line, and prints answers and events, one JSON object a line. It ends
+//! with its input.
+
+use std::env;
+use std::time::Duration;
+
+use anyhow::Context;
+use serde_json::{Value, json};
+use tokio::time::sleep;
+use zim_client_sdk::{Config, EventStream, MessageSendNotification, Trust, Zim};
+use zim_integration_tests::{clock, lines, say};
+use zim_protocol::clock::Clock;
+use zim_protocol::{
+    ConversationFilterOption, ConversationQueryConfig, ConversationTotalUnreadMessageCountQueryConfig,
+    ConversationType, LoginConfig, Message, MessageQueryConfig, MessageSendConfig,
+};
+
+/// Between two attempts to log in.
+const PAUSE: Duration = Duration::from_millis(50);
+const PEER: ConversationType = ConversationType::Peer;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> anyhow::Result<()> {
+    let words: Vec<String> = env::args().skip(1).collect();
+    let [server, app, sign, fingerprint, user, folder] = words.as_slice() else {
+        anyhow::bail!("actor SERVER APP SIGN FINGERPRINT USER FOLDER")
+    };
+    let clock = clock();
+    let config = Config::new(app.parse()?, server.as_str())
+        .app_sign(sign.as_str())
+        .trust(Trust::fingerprint(fingerprint).context("FINGERPRINT")?)
+        .data_dir(folder)
+        .clock(clock.clone())
+        .request_timeout_ms(3_000)
+        .connect_timeout_ms(2_000)
+        .resend_window_ms(3_600_000);
+    let zim = Zim::new(config)?;
+    let events = tokio::spawn(tell_events(zim.events()));
+    let login = tokio::spawn(log_in(zim.clone(), user.clone()));
+    let mut commands = lines();
+    while let Some(line) = commands.recv().await {
+        let command: Value = serde_json::from_str(&line)?;
+        if command["do"] == "quit" {
+            zim.destroy();
+            zim.closed().await;
+            // The stream ends with the client: what was raised is told.
+            let _ = events.await;
+            say(answer(&command, Ok(Value::Null)));
+            break;
+        }
+        obey(&zim, &clock, command);
+    }
+    login.abort();
+    Ok(())
+}
+
+/// Begins what is asked for, in the order of the commands, and tells the outcome when there is one.
+fn obey(zim: &Zim, clock: &Clock, command: Value) {
+    let word = |name: &str| command[name].as_str().unwrap_or_default().to_owned();
+    match command["do"].as_str().unwrap_or_default() {
+        "send" => {
+            // Its place is taken here, before the next command.
+            let (message, config) = (Message::text(word("text")), MessageSendConfig::default());
+            let sent = zim.send_message(message, &word("peer"), PEER, config, MessageSendNotification::default());
+            later(command, async move { to_json(&sent.await?.message) });
+        }
+        "clear" => {
+            let (zim, peer) = (zim.clone(), word("peer"));
+            later(command, async move { to_json(&zim.clear_conversation_unread_message_count(&peer, PEER).await?) });
+        }
+        "rename" => {
+            let (zim, name) = (zim.clone(), word("name"));
+            later(command, async move { to_json(&zim.update_user_name(&name).await?) });
+        }
+        "view" => {
+            let zim = zim.clone();
+            later(command, async move { view(&zim).await });
+        }
+        "history" => {
+            let (zim, peer) = (zim.clone(), word("peer"));
+            later(command, async move { history(&zim, &peer).await });
+        }
+        "jump" => {
+            clock.advance(command["ms"].as_i64().unwrap_or(0));
+            say(answer(&command, Ok(Value::Null)));
+        }
+        "poke" => {
+            zim.network_changed();
+            say(answer(&command, Ok(Value::Null)));
+        }
+        other => say(answer(&command, Err(anyhow::anyhow!("what is {other:?}?")))),
+    }
+}
+
+fn later(command: Value, work: impl Future<Output = anyhow::Result<Value>> + Send + 'static) {
+    tokio::spawn(async move { say(answer(&command, work.await)) });
+}
+
+fn to_json(value: &impl serde::Serialize) -> anyhow::Result<Value> {
+    Ok(serde_json::to_value(value)?)
+}
+
+fn answer(command: &Value, result: anyhow::Result<Value>) -> Value {
+    let id = &command["id"];
+    match result {
+        Ok(ok) => json!({"id": id, "ok": ok}),
+        Err(error) => {
+            let code = error.downcast_ref::<zim_client_sdk::Error>().map_or(0, |error| error.code() as i32);
+            json!({"id": id, "error": {"code": code, "message": format!("{error:#}")}})
+        }
+    }
+}
+
+/// The list of conversations as the app sees it.
+async fn view(zim: &Zim) -> anyhow::Result<Value> {
+    let config = ConversationQueryConfig { next_conversation: None, count: 100 };
+    let found = zim.query_conversation_list(config, ConversationFilterOption::default()).await?;
+    let total =
+        zim.query_conversation_total_unread_message_count(ConversationTotalUnreadMessageCountQueryConfig::default());
+    let list: serde_json::Map<String, Value> = found
+        .conversation_list
+        .iter()
+        .map(|one| {
+            let what = json!({"unread": one.unread_message_count, "read": one.read_message_seq});
+            (one.conversation_id.clone(), what)
+        })
+        .collect();
+    Ok(json!({"conversations": list, "total": total.await?.unread_message_count}))
+}
+
+/// All of a conversation that the server has stored, ascending.
+async fn history(zim: &Zim, peer: &str) -> anyhow::Result<Value> {
+    let mut all: Vec<Message> = Vec::new();
+    loop {
+        let next_message = all.first().cloned();
+        let config = MessageQueryConfig { next_message, count: 100, reverse: true, ..MessageQueryConfig::default() };
+        let page = zim.query_history_message(peer, PEER, config).await?;
+        if page.message_list.is_empty() {
+            break;
+        }
+        all.splice(0..0, page.message_list);
+    }
+    let stored = all.iter().filter(|message| message.message_seq > 0);
+    Ok(stored.map(|one| json!({"seq": one.message_seq, "text": one.as_text(), "from": one.sender_user_id})).collect())
+}
+
+/// Tries until it succeeds: who opens an app in a tunnel does so too.
+async fn log_in(zim: Zim, user: String) {
+    while let Err(error) = zim.login(&user, LoginConfig::default()).await {
+        say(json!({"in_vain": error.to_string()}));
+        sleep(PAUSE).await;
+    }
+    say(json!({"logged_in": true}));
+}
+
+async fn tell_events(mut events: EventStream) {
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(event) => match event.to_json() {
+                Ok(event) => say(json!({"event": event})),
+                Err(error) => say(json!({"in_vain": error.to_string()})),
+            },
+            Err(lagged) => say(json!({"lagged": lagged.to_string()})),
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! A campaign against a real server: `just fault --runs 100`. A run that finds something keeps its folder, with the record of
+//! every call, answer and event, and says how it is played again.
+
+#![expect(clippy::print_stdout, reason = "a table for people")]
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use anyhow::Context;
+use clap::{Parser, ValueEnum};
+use parking_lot::Mutex;
+use zim_integration_tests::campaign::{
+    self, Database, Outcome, PATIENCE, Plan, Programs, Report, Settings, SharedCluster,
+};
+use zim_integration_tests::postgres::Cluster;
+
+/// Plays runs: clients, a server, and everything that can go wrong; then checks that nothing is lost.
+#[derive(Debug, Parser)]
+struct Args {
+    /// How many runs, with one seed each
+    #[arg(long, default_value_t = 20)]
+    runs: u64,
+    /// The first seed
+    #[arg(long, default_value_t = 1)]
+    first: u64,
+    /// One seed alone, with its plan
+    #[arg(long)]
+    seed: Option<u64>,
+    /// What the server has
+    #[arg(long, value_enum, default_value = "sqlite")]
+    database: Which,
+    /// Runs at once
+    #[arg(long, default_value_t = 1)]
+    jobs: usize,
+    /// Where the folders of runs are in which something is wrong
+    #[arg(long, default_value = "target/fault")]
+    folder: PathBuf,
+    /// A file for the table, as Markdown
+    #[arg(long)]
+    page: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Which {
+    Sqlite,
+    Postgres,
+    /// Every fifth seed on PostgreSQL
+    Both,
+}
+
+impl Which {
+    const fn of(self, seed: u64) -> Database {
+        match self {
+            Self::Postgres => Database::Postgres,
+            Self::Both if seed.is_multiple_of(5) => Database::Postgres,
+            Self::Sqlite | Self::Both => Database::Sqlite,
+        }
+    }
+}
+
+/// What the workers share.
+struct Campaign {
+    args: Args,
+    settings: Settings,
+    next: AtomicU64,
+    end: u64,
+    report: Mutex<Report>,
+}
+
+fn main() -> anyhow::Result<ExitCode> {
+    let args = Args::parse();
+    let own = std::env::current_exe()?;
+    let beside = own.parent().context("no folder")?;
+    let programs = Programs { server: beside.join("victim"), client: beside.join("actor") };
+    for program in [&programs.server, &programs.client] {
+        anyhow::ensure!(program.exists(), "{} is not built", program.display());
+    }
+    let (first, runs) = args.seed.map_or((args.first, args.runs), |seed| (seed, 1));
+    let campaign = Campaign {
+        args,
+        settings: Settings { programs, planted: None, patience: PATIENCE },
+        next: AtomicU64::new(first),
+        end: first + runs,
+        report: Mutex::default(),
+    };
+    let begun = Instant::now();
+    std::thread::scope(|scope| -> anyhow::Result<()> {
+        let workers: Vec<_> = (0..campaign.args.jobs.max(1)).map(|_| scope.spawn(|| work(&campaign))).collect();
+        workers.into_iter().try_for_each(|worker| worker.join().map_err(|_| anyhow::anyhow!("a worker panicked"))?)
+    })?;
+    let mut report = campaign.report.into_inner();
+    report.took(begun.elapsed());
+    println!("\n{}", report.text());
+    if let Some(page) = &campaign.args.page {
+        std::fs::write(page, report.text())?;
+    }
+    Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Plays runs until there are none left.
+fn work(campaign: &Campaign) -> anyhow::Result<()> {
+    let args = &campaign.args;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut cluster: Option<SharedCluster> = None;
+    loop {
+        let seed = campaign.next.fetch_add(1, Ordering::Relaxed);
+        if seed >= campaign.end {
+            return Ok(());
+        }
+        let database = args.database.of(seed);
+        if database == Database::Postgres && cluster.is_none() {
+            cluster = Some(Arc::new(Mutex::new(Cluster::private()?)));
+        }
+        let plan = Plan::new(seed, database);
+        if args.seed.is_some() {
+            println!("{plan}");
+        }
+        let begun = Instant::now();
+        let outcome = runtime.block_on(one(plan, &campaign.settings, &args.folder, cluster.as_ref()));
+        tell(args, seed, &outcome, begun);
+        match &outcome {
+            Ok(outcome) => campaign.report.lock().add(outcome),
+            Err(error) => {
+                campaign.report.lock().add_failure(seed, error);
+                // Whatever became of it.
+                cluster = None;
+            }
+        }
+    }
+}
+
+async fn one(
+    plan: Plan,
+    settings: &Settings,
+    folder: &Path,
+    cluster: Option<&SharedCluster>,
+) -> anyhow::Result<Outcome> {
+    let folder = std::path::absolute(folder)?.join(format!("seed-{}", plan.seed));
+    // Of an earlier campaign.
+    let _ = std::fs::remove_dir_all(&folder);
+    std::fs::create_dir_all(&folder)?;
+    let outcome = campaign::run(plan, settings, &folder, cluster).await?;
+    if outcome.violations.is_empty() {
+        std::fs::remove_dir_all(&folder)?;
+    }
+    Ok(outcome)
+}
+
+fn tell(args: &Args, seed: u64, outcome: &anyhow::Result<Outcome>, begun: Instant) {
+    let took = begun.elapsed().as_millis();
+    let again = format!("just fault --seed {seed} --database {:?}", args.database.of(seed)).to_lowercase();
+    match outcome {
+        Ok(outcome) if outcome.violations.is_empty() => {
+            let tally = &outcome.tally;
+            println!("seed {seed}: well, {} of {} calls in {took} ms", tally.acknowledged, tally.calls);
+        }
+        Ok(outcome) => {
+            println!("seed {seed}: WRONG ({took} ms), see {}; again: {again}", args.folder.display());
+            for violation in &outcome.violations {
+                println!("    {}: {}", violation.name, violation.what);
+            }
+        }
+        Err(error) => println!("seed {seed}: NO END ({took} ms): {error:#}; again: {again}"),
+    }
+}

@@ -1,0 +1,328 @@
+//! Somebody between clients and server who understands what they say: he has the server's certificate, so that both believe
+//! him. He can lose exactly one frame, which nobody can who sees only datagrams; and he can make an honest server look like
+//! one with a fault, which is how the harness itself is tested. The server needs no hook for either.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use parking_lot::Mutex;
+use prost::Message as _;
+use quinn::crypto::rustls::QuicServerConfig;
+use quinn::{Connection, ConnectionError, Endpoint, Incoming, RecvStream, SendStream, ServerConfig, VarInt};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::sync::mpsc;
+use tokio::task::{JoinHandle, JoinSet};
+use zim_protocol::frame::{FrameDecoder, encode_frame};
+use zim_protocol::response::Outcome;
+use zim_protocol::wire::{ALPN, MAX_FRAME_BYTES};
+use zim_protocol::{
+    ClientFrame, EventFrame, LogKind, LoginRequest, Message, MessageSentResult, Request, Response, SendMessageRequest,
+    ServerFrame, client_frame, event_frame, server_frame,
+};
+
+use crate::raw;
+
+/// How long a message takes to the disk of a server that does not wait for it.
+const COMMIT: Duration = Duration::from_millis(150);
+const SEND: &str = "Message/SendMessage";
+
+/// A fault that a server could have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Planted {
+    /// It says "stored" before it is.
+    AckBeforeCommit,
+    /// Its pushes do not say where in the log they belong.
+    PushWithoutPosition,
+    /// Under a key that was used it answers what it answered then, whatever is said now.
+    ReusedKeyAnswersOld,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Middle {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    task: JoinHandle<()>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    server: SocketAddr,
+    to_server: Endpoint,
+    planted: Option<Planted>,
+    is_mute: AtomicBool,
+    dropped: AtomicU64,
+    /// The answers to messages, by their keys.
+    answers: Mutex<HashMap<Bytes, Bytes>>,
+    /// Where the logs of two people end, as far as was heard.
+    ends: Mutex<HashMap<[String; 2], u64>>,
+}
+
+impl Drop for Middle {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Middle {
+    /// Between clients and the server at `server`, whose data folder this is.
+    ///
+    /// # Errors
+    /// The folder holds no certificate, or the system gives no port.
+    pub(super) fn new(server: SocketAddr, folder: &Path, planted: Option<Planted>) -> anyhow::Result<Self> {
+        let certificate = CertificateDer::from_pem_file(folder.join("cert.pem"))?;
+        let key = PrivateKeyDer::from_pem_file(folder.join("key.pem"))?;
+        let to_server = raw::endpoint(certificate.clone());
+        let mut tls = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_protocol_versions(&[&rustls::version::TLS13])?
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate], key)?;
+        tls.alpn_protocols = vec![ALPN.to_vec()];
+        let config = ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls)?));
+        let endpoint = Endpoint::server(config, "127.0.0.1:0".parse()?)?;
+        let address = endpoint.local_addr()?;
+        let shared = Arc::new(Shared {
+            server,
+            to_server,
+            planted,
+            is_mute: AtomicBool::new(false),
+            dropped: AtomicU64::new(0),
+            answers: Mutex::default(),
+            ends: Mutex::default(),
+        });
+        let task = tokio::spawn({
+            let shared = Arc::clone(&shared);
+            async move {
+                // They end with this.
+                let mut relays = JoinSet::new();
+                while let Some(incoming) = endpoint.accept().await {
+                    relays.spawn(relay(incoming, Arc::clone(&shared)));
+                }
+            }
+        });
+        Ok(Self { address, shared, task })
+    }
+
+    /// What a client connects to.
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Loses every push of a message from now on, or no more.
+    pub(super) fn mute(&self, is_mute: bool) {
+        self.shared.is_mute.store(is_mute, Ordering::SeqCst);
+    }
+
+    /// How many pushes it has lost.
+    pub(super) fn dropped(&self) -> u64 {
+        self.shared.dropped.load(Ordering::SeqCst)
+    }
+}
+
+/// One client's connection, as both ends see it.
+#[derive(Default)]
+struct Session {
+    user: Mutex<String>,
+    /// The keys of the messages under way, by the numbers of their calls.
+    keys: Mutex<HashMap<u64, Bytes>>,
+}
+
+async fn relay(incoming: Incoming, shared: Arc<Shared>) {
+    let Ok(client) = incoming.await else { return };
+    // The server may be down: the client finds out.
+    let server = match shared.to_server.connect(shared.server, "localhost") {
+        Ok(connecting) => tokio::time::timeout(Duration::from_secs(2), connecting).await,
+        Err(_) => return,
+    };
+    let Ok(Ok(server)) = server else { return client.close(VarInt::from_u32(0), b"") };
+    let ended = tokio::select! {
+        _ = converse(&client, &server, &shared) => None,
+        error = client.closed() => Some(error),
+        error = server.closed() => Some(error),
+    };
+    let (code, reason) = match ended {
+        Some(ConnectionError::ApplicationClosed(closed)) => (closed.error_code, closed.reason),
+        _ => (VarInt::from_u32(0), Bytes::new()),
+    };
+    client.close(code, &reason);
+    server.close(code, &reason);
+}
+
+async fn converse(client: &Connection, server: &Connection, shared: &Arc<Shared>) -> Option<()> {
+    let (to_client, from_client) = client.accept_bi().await.ok()?;
+    let (to_server, from_server) = server.open_bi().await.ok()?;
+    let session = &Session::default();
+    let ((up, going_up), (down, going_down)) = (mpsc::unbounded_channel(), mpsc::unbounded_channel());
+    let events = async {
+        let from_server = server.accept_uni().await.ok()?;
+        let to_client = client.open_uni().await.ok()?;
+        let (out, going_out) = mpsc::unbounded_channel();
+        let pushes = async move {
+            let out = out;
+            pump(from_server, |frame: EventFrame| shared.event(session, frame, &out)).await;
+        };
+        Some(tokio::join!(write(to_client, going_out), pushes))
+    };
+    // Ends when one of the streams does; the answers that wait are written.
+    tokio::join!(
+        write(to_server, going_up),
+        write(to_client, going_down),
+        async {
+            let (up, down) = (up, down);
+            tokio::join!(
+                pump(from_client, |frame: ClientFrame| shared.request(session, frame, &up, &down)),
+                pump(from_server, |frame: ServerFrame| shared.answer(session, frame, &down)),
+            );
+        },
+        events,
+    );
+    Some(())
+}
+
+/// Reads frames until the stream ends.
+async fn pump<F: prost::Message + Default>(mut from: RecvStream, mut take: impl FnMut(F)) {
+    let mut frames = FrameDecoder::new(MAX_FRAME_BYTES);
+    while let Ok(Some(chunk)) = from.read_chunk(65_536, true).await {
+        frames.push(&chunk.bytes);
+        while let Ok(Some(frame)) = frames.next() {
+            let Ok(frame) = F::decode(frame) else { return };
+            take(frame);
+        }
+    }
+}
+
+async fn write(mut to: SendStream, mut frames: mpsc::UnboundedReceiver<BytesMut>) {
+    while let Some(frame) = frames.recv().await {
+        if to.write_all(&frame).await.is_err() {
+            return;
+        }
+    }
+    // Closed already, perhaps.
+    let _ = to.finish();
+}
+
+type Out = mpsc::UnboundedSender<BytesMut>;
+
+fn put(out: &Out, frame: &impl prost::Message) {
+    let mut bytes = BytesMut::new();
+    encode_frame(frame, &mut bytes);
+    // Fails when the connection is over.
+    let _ = out.send(bytes);
+}
+
+fn put_answer(out: &Out, id: u64, payload: Bytes) {
+    let response = Response { id, outcome: Some(Outcome::Ok(payload)), ..Response::default() };
+    put(out, &ServerFrame { frame: Some(server_frame::Frame::Response(response)) });
+}
+
+impl Shared {
+    fn request(&self, session: &Session, frame: ClientFrame, up: &Out, down: &Out) {
+        if let Some(client_frame::Frame::Request(request)) = &frame.frame {
+            if let Ok(login) = LoginRequest::decode(request.payload.clone())
+                && request.method == "Session/Login"
+            {
+                *session.user.lock() = login.user_id;
+            }
+            if let Ok(send) = SendMessageRequest::decode(request.payload.clone())
+                && request.method == SEND
+                && self.sends(session, request, &send, &frame, (up, down)).is_some()
+            {
+                return;
+            }
+        }
+        put(up, &frame);
+    }
+
+    /// A message; `None` if it goes its way.
+    fn sends(
+        &self,
+        session: &Session,
+        request: &Request,
+        send: &SendMessageRequest,
+        frame: &ClientFrame,
+        (up, down): (&Out, &Out),
+    ) -> Option<()> {
+        match self.planted {
+            Some(Planted::ReusedKeyAnswersOld) => {
+                let answers = self.answers.lock();
+                let Some(old) = answers.get(&send.client_key) else {
+                    session.keys.lock().insert(request.id, send.client_key.clone());
+                    return None;
+                };
+                put_answer(down, request.id, old.clone());
+                Some(())
+            }
+            Some(Planted::AckBeforeCommit) => {
+                let seq = {
+                    let mut ends = self.ends.lock();
+                    let end = ends.entry(pair(session, &send.to_conversation_id)).or_default();
+                    *end += 1;
+                    end.cast_signed()
+                };
+                let message = Message {
+                    message_id: seq.to_string(),
+                    message_seq: seq,
+                    order_key: seq * 100,
+                    timestamp: zim_protocol::clock::Clock::system().now_ms(),
+                    ..Message::default()
+                };
+                session.keys.lock().insert(request.id, send.client_key.clone());
+                let answer = MessageSentResult { message: Some(message) };
+                put_answer(down, request.id, answer.encode_to_vec().into());
+                let (up, frame) = (up.clone(), frame.clone());
+                tokio::spawn(async move {
+                    tokio::time::sleep(COMMIT).await;
+                    put(&up, &frame);
+                });
+                Some(())
+            }
+            _ => None,
+        }
+    }
+
+    fn answer(&self, session: &Session, frame: ServerFrame, down: &Out) {
+        if let Some(server_frame::Frame::Response(response)) = &frame.frame
+            && let Some(key) = session.keys.lock().remove(&response.id)
+        {
+            if self.planted == Some(Planted::AckBeforeCommit) {
+                // Answered long ago.
+                return;
+            }
+            if let Some(Outcome::Ok(payload)) = &response.outcome {
+                self.answers.lock().insert(key, payload.clone());
+            }
+        }
+        put(down, &frame);
+    }
+
+    fn event(&self, session: &Session, mut frame: EventFrame, out: &Out) {
+        if let Some(event_frame::Frame::Push(push)) = &mut frame.frame
+            && push.log() == LogKind::Messages
+        {
+            if self.is_mute.load(Ordering::SeqCst) {
+                self.dropped.fetch_add(1, Ordering::SeqCst);
+                return;
+            }
+            let peer = push.conversation.as_ref().map_or("", |name| name.id.as_str());
+            let mut ends = self.ends.lock();
+            let end = ends.entry(pair(session, peer)).or_default();
+            *end = push.to.max(*end);
+            if self.planted == Some(Planted::PushWithoutPosition) {
+                (push.from, push.to) = (0, 0);
+            }
+        }
+        put(out, &frame);
+    }
+}
+
+fn pair(session: &Session, peer: &str) -> [String; 2] {
+    let mut pair = [session.user.lock().clone(), peer.to_owned()];
+    pair.sort();
+    pair
+}

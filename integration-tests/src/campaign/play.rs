@@ -1,0 +1,318 @@
+//! A run, from its plan to what is wrong.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context;
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
+use zim_protocol::{ConversationType, ErrorCode, LoginRequest, Message, SendMessageRequest};
+
+use super::checks::{self, End, Seen, Violation};
+use super::device::Device;
+use super::middle::Planted;
+use super::plan::{Deed, Fault, Kind, Plan, USERS};
+use super::record::Record;
+use super::rows;
+use super::stage::{LISTENER, Programs, Stage};
+use super::store::{Kept, SharedCluster};
+use crate::raw::{Raw, hello};
+
+/// Says the same twice, and something else under the same key.
+pub(super) const STRANGER: &str = "mallory";
+/// How often a condition that nobody announces is looked at.
+const LOOK: Duration = Duration::from_millis(10);
+/// After which a device compares sums with the server.
+const AUDIT_MS: i64 = 600_000;
+/// Newcomers have numbers from here.
+const NEWCOMERS: usize = 100;
+
+/// How a run is played.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The programs.
+    pub programs: Programs,
+    /// A fault that the server is made to have.
+    pub planted: Option<Planted>,
+    /// How long anything may take at the end.
+    pub patience: Duration,
+}
+
+/// What a run came to.
+#[derive(Debug)]
+pub struct Outcome {
+    /// What was planned.
+    pub plan: Plan,
+    /// What is wrong.
+    pub violations: Vec<Violation>,
+    /// What happened, in numbers.
+    pub tally: Tally,
+    /// Everything that happened.
+    pub record: Record,
+}
+
+/// Numbers that add up over runs.
+#[derive(Clone, Debug, Default)]
+#[expect(missing_docs, reason = "their names say it")]
+pub struct Tally {
+    pub calls: usize,
+    pub acknowledged: usize,
+    pub failed: usize,
+    pub messages: usize,
+    pub events: usize,
+    pub rows: usize,
+    pub server_kills: usize,
+    pub client_kills: usize,
+    pub cuts: usize,
+}
+
+/// Plays a plan.
+///
+/// # Errors
+/// The harness fails, not what it tests.
+pub async fn run(
+    plan: Plan,
+    settings: &Settings,
+    folder: &Path,
+    cluster: Option<&SharedCluster>,
+) -> anyhow::Result<Outcome> {
+    let mut stage = Stage::new(&plan, settings.planted, &settings.programs, folder, cluster).await?;
+    let record = stage.record.clone();
+    let played = play(&mut stage, &plan, settings).await;
+    let end = match played {
+        Ok(end) => end,
+        Err(error) => {
+            std::fs::write(folder.join("record.txt"), record.text())?;
+            return Err(error);
+        }
+    };
+    let (end, mut violations) = end;
+    violations.extend(checks::check(&end));
+    let tally = tally(&end, &record);
+    if !violations.is_empty() {
+        std::fs::write(folder.join("record.txt"), format!("{}\n{}\n{violations:#?}\n", end.plan, record.text()))?;
+    }
+    Ok(Outcome { plan: end.plan, violations, tally, record })
+}
+
+fn tally(end: &End, record: &Record) -> Tally {
+    let faults = |is: fn(&Fault) -> bool| record.read(|events| events.faults.iter().filter(|(_, one)| is(one)).count());
+    Tally {
+        calls: end.calls.len(),
+        acknowledged: end.calls.iter().filter(|call| call.acknowledged().is_some()).count(),
+        failed: end.calls.iter().filter(|call| call.acknowledged().is_none()).count(),
+        messages: end.kept.iter().map(|kept| kept.messages.len()).sum(),
+        events: end.raised.len(),
+        rows: end.devices.iter().map(|seen| seen.rows.len()).sum(),
+        server_kills: faults(|one| matches!(one, Fault::KillServer | Fault::KillPostgres)),
+        client_kills: faults(|one| matches!(one, Fault::KillDevice(_))),
+        cuts: faults(|one| matches!(one, Fault::Cut(_))),
+    }
+}
+
+async fn play(stage: &mut Stage, plan: &Plan, settings: &Settings) -> anyhow::Result<(End, Vec<Violation>)> {
+    let mut wrong = Vec::new();
+    logged_in(&stage.devices, &stage.record, settings.patience).await?;
+    for step in &plan.steps {
+        stage.play(step).await?;
+    }
+    stage.recover().await?;
+    let record = stage.record.clone();
+    for device in &mut stage.devices {
+        device.open(&stage.programs.client, &stage.app, &record)?;
+    }
+    if !stage.wait(usize::MAX, settings.patience).await {
+        let calls = record.read(|events| events.calls.clone());
+        let waiting = calls.into_iter().filter(|call| call.answer.is_none());
+        wrong.extend(waiting.map(|call| Violation { name: "no_answer", what: format!("{call:?}") }));
+    }
+    wrong.extend(reuse_a_key(stage).await?);
+    let mut fresh = Vec::new();
+    for (at, user) in USERS.into_iter().enumerate() {
+        fresh.push(stage.newcomer(NEWCOMERS + at, user).await?);
+    }
+    let everybody = stage.devices.iter().chain(&fresh);
+    logged_in(everybody, &record, settings.patience).await?;
+    wrong.extend(converge(stage, &mut fresh, settings.patience).await?);
+    if plan.has(Kind::LastPush) {
+        wrong.extend(lose_the_last_push(stage, settings.patience).await?);
+        wrong.extend(converge(stage, &mut fresh, settings.patience).await?);
+    }
+    all_raised(stage, settings.patience).await?;
+    let mut seen = Vec::new();
+    let mut devices = std::mem::take(&mut stage.devices);
+    for device in devices.iter_mut().chain(&mut fresh) {
+        let (view, histories) = look(device, &record).await?;
+        let told = std::mem::take(&mut device.told);
+        seen.push(Seen { number: device.number, user: device.user, view, histories, rows: BTreeSet::new(), told });
+        device.close(&record).await?;
+    }
+    stage.play(&super::plan::Step::Fault(Fault::StopServer)).await?;
+    let kept = stage.store.conversations()?;
+    for (seen, device) in seen.iter_mut().zip(devices.iter().chain(&fresh)) {
+        seen.rows = rows::read(&device.folder, &floors(&kept, seen.user))?;
+    }
+    let names = stage.store.rows("SELECT name, user_name FROM account")?;
+    let names = names.into_iter().map(|row| (row[0].clone(), row.get(1).cloned().unwrap_or_default())).collect();
+    let fresh = seen.split_off(devices.len());
+    let (calls, raised) = record.read(|events| (events.calls.clone(), events.raised.clone()));
+    let log = std::fs::read_to_string(stage.home.log()).unwrap_or_default();
+    let (restored, fallen) = (stage.restored, stage.fallen);
+    Ok((End { plan: plan.clone(), calls, raised, restored, kept, names, devices: seen, fresh, log, fallen }, wrong))
+}
+
+/// Below what, by peer, a user's messages are no longer kept.
+fn floors(kept: &[Kept], user: &str) -> BTreeMap<String, i64> {
+    let of = kept.iter().filter(|kept| kept.members.iter().any(|(name, _)| name == user));
+    of.flat_map(|kept| kept.members.iter().map(|(name, _)| (name.clone(), kept.floor))).collect()
+}
+
+/// Looks again and again; false if it is in vain.
+async fn in_time(patience: Duration, mut look: impl AsyncFnMut() -> anyhow::Result<bool>) -> anyhow::Result<bool> {
+    let end = Instant::now() + patience;
+    loop {
+        if look().await? {
+            return Ok(true);
+        }
+        if Instant::now() > end {
+            return Ok(false);
+        }
+        sleep(LOOK).await;
+    }
+}
+
+async fn logged_in(
+    devices: impl IntoIterator<Item = &Device>,
+    record: &Record,
+    patience: Duration,
+) -> anyhow::Result<()> {
+    let devices: Vec<&Device> = devices.into_iter().collect();
+    let is_in = |device: &&Device| record.is_logged_in(device.number, device.life);
+    let all = in_time(patience, async || Ok(devices.iter().all(&is_in))).await?;
+    let out: Vec<usize> = devices.iter().filter(|device| !is_in(device)).map(|device| device.number).collect();
+    anyhow::ensure!(all, "devices {out:?} cannot log in");
+    Ok(())
+}
+
+/// Until every device shows what a fresh one of its user shows.
+async fn converge(stage: &mut Stage, fresh: &mut [Device], patience: Duration) -> anyhow::Result<Vec<Violation>> {
+    let record = stage.record.clone();
+    let mut behind = Vec::new();
+    let devices = &mut stage.devices;
+    in_time(patience, async || {
+        behind.clear();
+        let mut truth = BTreeMap::new();
+        for device in &mut *fresh {
+            truth.insert(device.user, device.ask(json!({"do": "view"}), &record).await?);
+        }
+        for device in &mut *devices {
+            let view = device.ask(json!({"do": "view"}), &record).await?;
+            let truth = &truth[device.user];
+            let is_same = truth["total"] == view["total"]
+                && truth["conversations"].as_object().is_some_and(|all| {
+                    all.iter().all(|(peer, conversation)| view["conversations"][peer] == *conversation)
+                });
+            if !is_same {
+                let what = format!("device {} shows {view}; fresh: {truth}", device.number);
+                behind.push(Violation { name: "device_behind", what });
+            }
+        }
+        Ok(behind.is_empty())
+    })
+    .await?;
+    Ok(behind)
+}
+
+/// Until every device has raised what it must; what is missing the checks tell.
+async fn all_raised(stage: &Stage, patience: Duration) -> anyhow::Result<()> {
+    let kept = stage.store.conversations()?;
+    if stage.restored.is_some() {
+        return Ok(());
+    }
+    in_time(patience, async || {
+        let raised = stage.record.read(|events| events.raised.clone());
+        Ok(stage.devices.iter().all(|device| {
+            let mut heard = checks::heard(&raised, device.number);
+            heard.extend(device.told.iter().cloned());
+            let mut all = kept.iter().filter_map(|kept| checks::expected(kept, device.user, device.number));
+            all.all(|(peer, seqs)| seqs.into_iter().all(|seq| heard.contains(&(peer.to_owned(), seq))))
+        }))
+    })
+    .await?;
+    Ok(())
+}
+
+type Look = (Value, BTreeMap<String, Vec<(i64, String, String)>>);
+
+/// What a device shows.
+async fn look(device: &mut Device, record: &Record) -> anyhow::Result<Look> {
+    let mut histories = BTreeMap::new();
+    let user = device.user;
+    for peer in USERS.into_iter().chain([STRANGER]).filter(|peer| *peer != user) {
+        let all = device.ask(json!({"do": "history", "peer": peer}), record).await?;
+        let one = |message: &Value| {
+            let word = |name: &str| message[name].as_str().unwrap_or_default().to_owned();
+            (message["seq"].as_i64().unwrap_or(0), word("text"), word("from"))
+        };
+        histories.insert(peer.to_owned(), all.as_array().into_iter().flatten().map(one).collect());
+    }
+    Ok((device.ask(json!({"do": "view"}), record).await?, histories))
+}
+
+/// Exactly the last push of a conversation is lost; nothing follows it. The device finds out when it next compares sums.
+async fn lose_the_last_push(stage: &mut Stage, patience: Duration) -> anyhow::Result<Option<Violation>> {
+    let record = stage.record.clone();
+    let peer = stage.devices[LISTENER].user;
+    let middle = stage.middle.as_ref().context("nobody in the middle")?;
+    let before = middle.dropped();
+    middle.mute(true);
+    stage.devices[0].do_deed(&Deed::Send { peer, is_poison: false }, &record);
+    let is_lost = in_time(patience, async || Ok(middle.dropped() > before)).await?;
+    middle.mute(false);
+    anyhow::ensure!(is_lost, "there was no push to lose");
+    anyhow::ensure!(stage.wait(usize::MAX, patience).await, "no answer");
+    let words = record.read(|events| events.calls.last().map(|call| call.words.clone())).unwrap_or_default();
+    let is_heard = || {
+        record.read(|events| {
+            let mut of = events.raised.iter().filter(|one| one.device == LISTENER);
+            of.any(|one| one.event.to_string().contains(&words))
+        })
+    };
+    anyhow::ensure!(!is_heard(), "the push was not lost");
+    stage.devices[LISTENER].ask(json!({"do": "jump", "ms": AUDIT_MS}), &record).await?;
+    let is_repaired = in_time(patience, async || Ok(is_heard())).await?;
+    Ok((!is_repaired).then(|| Violation { name: "hint_not_repaired", what: format!("{words:?} never came") }))
+}
+
+/// A client that no SDK is: the same key with the same words, and with others.
+async fn reuse_a_key(stage: &mut Stage) -> anyhow::Result<Option<Violation>> {
+    let server = stage.server.as_ref().context("no server")?.address();
+    let to = stage.middle.as_ref().map_or(server, super::middle::Middle::address);
+    let mut raw = Raw::connect(to, stage.home.certificate()?).await;
+    raw.greet(hello(9)).await;
+    let (app_id, app_sign) = (stage.app.app_id, stage.app.app_sign.clone());
+    let login = LoginRequest { user_id: STRANGER.to_owned(), app_id, app_sign, ..LoginRequest::default() };
+    raw.call(&login).await.map_err(|error| anyhow::anyhow!("{error:?}"))?;
+    let send = |text: &str| SendMessageRequest {
+        message: Some(Message::text(text)),
+        to_conversation_id: USERS[0].to_owned(),
+        conversation_type: ConversationType::Peer as i32,
+        config: None,
+        client_key: vec![7; 16].into(),
+    };
+    let [first, again, other] = [
+        raw.call(&send("the first words")).await,
+        raw.call(&send("the first words")).await,
+        raw.call(&send("other words")).await,
+    ];
+    raw.end().await;
+    let seq = |answer: &Result<zim_protocol::MessageSentResult, _>| {
+        let message = answer.as_ref().ok().and_then(|result| result.message.as_ref());
+        message.map(|message| message.message_seq)
+    };
+    let is_refused = other.as_ref().is_err_and(|error| error.code == ErrorCode::CommonModuleParamsInvalid as i32);
+    let is_right = seq(&first).is_some() && seq(&first) == seq(&again) && is_refused;
+    let what = format!("first {first:?}; again {again:?}; other words {other:?}");
+    Ok((!is_right).then_some(Violation { name: "reused_key_answered", what }))
+}

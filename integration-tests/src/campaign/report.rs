@@ -1,0 +1,150 @@
+//! What a campaign came to: a table for people, and a page for the docs.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::time::Duration;
+
+use super::checks::{CHECKS, WAITS};
+use super::plan::{Database, Kind};
+use super::play::{Outcome, Tally};
+
+/// Many runs.
+#[derive(Debug, Default)]
+pub struct Report {
+    runs: BTreeMap<&'static str, usize>,
+    first: Option<u64>,
+    last: u64,
+    total: Tally,
+    kinds: BTreeMap<Kind, usize>,
+    found: Vec<(u64, String)>,
+    took: Duration,
+}
+
+impl Report {
+    /// Counts a run.
+    pub fn add(&mut self, outcome: &Outcome) {
+        let database = match outcome.plan.database {
+            Database::Sqlite => "SQLite",
+            Database::Postgres => "PostgreSQL",
+        };
+        *self.runs.entry(database).or_default() += 1;
+        self.seed(outcome.plan.seed);
+        for kind in &outcome.plan.kinds {
+            *self.kinds.entry(*kind).or_default() += 1;
+        }
+        let (total, tally) = (&mut self.total, &outcome.tally);
+        total.calls += tally.calls;
+        total.acknowledged += tally.acknowledged;
+        total.failed += tally.failed;
+        total.messages += tally.messages;
+        total.events += tally.events;
+        total.rows += tally.rows;
+        total.server_kills += tally.server_kills;
+        total.client_kills += tally.client_kills;
+        total.cuts += tally.cuts;
+        for violation in &outcome.violations {
+            self.found.push((outcome.plan.seed, violation.name.to_owned()));
+        }
+    }
+
+    /// Counts a run that the harness could not play to its end.
+    pub fn add_failure(&mut self, seed: u64, error: &anyhow::Error) {
+        self.seed(seed);
+        self.found.push((seed, format!("the run came to no end: {error:#}")));
+    }
+
+    /// How long all of it took.
+    pub fn took(&mut self, took: Duration) {
+        self.took = took;
+    }
+
+    fn seed(&mut self, seed: u64) {
+        self.first = Some(self.first.map_or(seed, |first| first.min(seed)));
+        self.last = self.last.max(seed);
+    }
+
+    /// Whether nothing is wrong.
+    pub fn is_clean(&self) -> bool {
+        self.found.is_empty()
+    }
+
+    /// As Markdown: tables of what was done, what was checked and what was found.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        let mut row = |cells: &[&str]| {
+            // Writing to a string cannot fail.
+            let _ = writeln!(text, "| {} |", cells.join(" | "));
+        };
+        let runs: usize = self.runs.values().sum();
+        row(&["what", "how much"]);
+        row(&["---", "---:"]);
+        row(&["seeds", &format!("{} to {}", self.first.unwrap_or(0), self.last)]);
+        for (database, runs) in &self.runs {
+            row(&[&format!("runs on {database}"), &grouped(*runs)]);
+        }
+        for (what, count) in [
+            ("calls", self.total.calls),
+            ("of them acknowledged", self.total.acknowledged),
+            ("of them failed, or never answered because a process was killed", self.total.failed),
+            ("messages stored", self.total.messages),
+            ("events recorded", self.total.events),
+            ("rows of devices compared with those of fresh devices", self.total.rows),
+            ("SIGKILLs to a server or its database", self.total.server_kills),
+            ("SIGKILLs to a client", self.total.client_kills),
+            ("links cut", self.total.cuts),
+            ("minutes", usize::try_from(self.took.as_secs() / 60).unwrap_or(0)),
+        ] {
+            row(&[what, &grouped(count)]);
+        }
+        let _ = writeln!(text);
+        let mut row = |cells: &[&str]| {
+            let _ = writeln!(text, "| {} |", cells.join(" | "));
+        };
+        row(&["what went wrong, often several at once", "runs with it"]);
+        row(&["---", "---:"]);
+        for kind in Kind::ALL {
+            row(&[kind.title(), &grouped(self.kinds.get(&kind).copied().unwrap_or(0))]);
+        }
+        let _ = writeln!(text);
+        let mut row = |cells: &[&str]| {
+            let _ = writeln!(text, "| {} |", cells.join(" | "));
+        };
+        row(&["what was checked after each run", "violations"]);
+        row(&["---", "---:"]);
+        let checks = CHECKS.iter().map(|(name, what, _)| (*name, *what)).chain(WAITS.iter().copied());
+        for (name, what) in checks {
+            let count = self.found.iter().filter(|(_, found)| found == name).count();
+            row(&[what, &grouped(count)]);
+        }
+        if !self.found.is_empty() {
+            let _ = writeln!(text, "\n{runs} runs, and in these something is wrong:\n");
+            for (seed, what) in &self.found {
+                let _ = writeln!(text, "- seed {seed}: {what}");
+            }
+        }
+        text
+    }
+}
+
+/// 1,234,567
+fn grouped(number: usize) -> String {
+    let digits = number.to_string();
+    let mut out = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::grouped;
+
+    #[test]
+    fn thousands_are_apart() {
+        assert_eq!([0, 999, 1_000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
+    }
+}

@@ -1,0 +1,282 @@
+//! Where a run is played: a server, its database, the devices and the ways between them; and everything that can be done to
+//! them.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context;
+use serde_json::json;
+use tokio::time::{Instant, timeout_at};
+
+use super::device::Device;
+use super::middle::{Middle, Planted};
+use super::plan::{DEVICES, Deed, Fault, Kind, Plan, Step, USERS};
+use super::record::{Moment, Record};
+use super::store::{SharedCluster, Store};
+use crate::link::{Link, Weather};
+use crate::puppet::{FirstApp, ServerHome, ServerProcess};
+
+/// As bad as it gets while something still passes.
+const STORM: Weather = Weather { lost: 60, doubled: 50, late: 150, delay_ms: 20 };
+/// More room than a run needs.
+const ROOM: u64 = 1 << 30;
+
+/// The programs that are played with.
+#[derive(Clone, Debug)]
+pub struct Programs {
+    /// `victim`.
+    pub server: PathBuf,
+    /// `actor`.
+    pub client: PathBuf,
+}
+
+/// What was in a backup and what came after it, in the order of everything.
+#[derive(Clone, Copy, Debug)]
+pub struct Restored {
+    /// What was answered before this is in it.
+    pub backup_begun: Moment,
+    /// What was called after this came after it.
+    pub done: Moment,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Stage {
+    pub(crate) record: Record,
+    pub(crate) devices: Vec<Device>,
+    pub(crate) store: Store,
+    pub(crate) folder: PathBuf,
+    pub(crate) programs: Programs,
+    pub(crate) app: FirstApp,
+    pub(crate) middle: Option<Middle>,
+    pub(crate) server: Option<ServerProcess>,
+    pub(crate) home: ServerHome,
+    backup_begun: Option<Moment>,
+    pub(crate) restored: Option<Restored>,
+    /// Servers that ended though nobody ended them.
+    pub(crate) fallen: usize,
+}
+
+impl Stage {
+    /// Everything in place, everybody logging in.
+    pub(crate) async fn new(
+        plan: &Plan,
+        planted: Option<Planted>,
+        programs: &Programs,
+        folder: &Path,
+        cluster: Option<&SharedCluster>,
+    ) -> anyhow::Result<Self> {
+        let record = Record::default();
+        let name = format!("run_{}_{}", plan.seed, std::process::id());
+        let store = Store::new(plan.database, folder, &name, cluster)?;
+        let mut home = ServerHome::new(&programs.server, folder.join("server"), store.url());
+        let mut server = home.start().await?;
+        server.tell("poison").await?;
+        let app = home.first_app()?;
+        let address = server.address();
+        let middle = match (plan.has(Kind::LastPush), planted) {
+            (false, None) => None,
+            _ => Some(Middle::new(address, &home.folder, planted)?),
+        };
+        let mut devices = Vec::new();
+        for (number, user) in DEVICES.into_iter().enumerate() {
+            // With a fault planted the server is faulty for all; else one device is enough.
+            let is_apart = middle.as_ref().filter(|_| planted.is_some() || number == LISTENER);
+            let to = is_apart.map_or(address, Middle::address);
+            let link = Link::to(to, plan.seed.wrapping_mul(100) + number as u64).await;
+            let mut device = Device::new(number, user, link, folder.join(format!("device{number}")));
+            device.open(&programs.client, &app, &record)?;
+            devices.push(device);
+        }
+        Ok(Self {
+            record,
+            devices,
+            store,
+            folder: folder.to_owned(),
+            programs: programs.clone(),
+            app,
+            middle,
+            server: Some(server),
+            home,
+            backup_begun: None,
+            restored: None,
+            fallen: 0,
+        })
+    }
+
+    /// A device that was never here before.
+    pub(crate) async fn newcomer(&mut self, number: usize, user: &'static str) -> anyhow::Result<Device> {
+        let link = Link::to(self.server.as_ref().context("no server")?.address(), 0).await;
+        let mut device = Device::new(number, user, link, self.folder.join(format!("device{number}")));
+        device.open(&self.programs.client, &self.app, &self.record)?;
+        Ok(device)
+    }
+
+    /// Does a step.
+    pub(crate) async fn play(&mut self, step: &Step) -> anyhow::Result<()> {
+        match step {
+            Step::Deed(device, deed) => {
+                let record = self.record.clone();
+                self.devices[*device].do_deed(deed, &record);
+                Ok(())
+            }
+            Step::Wait { answers, at_most_ms } => {
+                self.wait(*answers, Duration::from_millis(*at_most_ms)).await;
+                Ok(())
+            }
+            Step::Fault(fault) => {
+                self.record.fault(fault);
+                self.befall(fault).await.with_context(|| format!("{fault:?}"))
+            }
+        }
+    }
+
+    /// Until so many of the calls that wait are answered; false if it took too long.
+    pub(crate) async fn wait(&self, answers: usize, at_most: Duration) -> bool {
+        let waiting = || self.record.read(|events| events.calls.iter().filter(|call| call.answer.is_none()).count());
+        let (mut changes, end) = (self.record.changes(), Instant::now() + at_most);
+        let enough = waiting().saturating_sub(answers);
+        while waiting() > enough {
+            changes.borrow_and_update();
+            if waiting() > enough && timeout_at(end, changes.changed()).await.is_err() {
+                return false;
+            }
+        }
+        true
+    }
+
+    async fn befall(&mut self, fault: &Fault) -> anyhow::Result<()> {
+        let record = self.record.clone();
+        match *fault {
+            Fault::Cut(device) => self.devices[device].link.cut(),
+            Fault::Mend(device) => self.devices[device].link.mend(),
+            Fault::Storm(device) => self.devices[device].link.set_weather(STORM),
+            Fault::FairWeather(device) => self.devices[device].link.set_weather(Weather::default()),
+            Fault::NewAddress(device) => self.devices[device].link.change_addresses(),
+            Fault::KillServer => drop(self.take_server()),
+            Fault::StopServer => {
+                if let Some(server) = self.take_server() {
+                    // A connection whose packets went nowhere drains for seconds on a machine with much to do.
+                    let left = server.stop().await?;
+                    self.record.note(format!("the stop left {left} tasks"));
+                }
+            }
+            Fault::StartServer => self.start_server().await?,
+            Fault::KillDevice(device) => self.devices[device].kill(&record)?,
+            Fault::CloseDevice(device) => self.devices[device].close(&record).await?,
+            Fault::OpenDevice(device) => self.devices[device].open(&self.programs.client, &self.app, &record)?,
+            Fault::DiskFull { pages } => self.tell_server(&format!("room {pages}")).await?,
+            Fault::DiskRoom => self.tell_server(&format!("room {ROOM}")).await?,
+            Fault::WriteFails { bytes } => {
+                let limit = self.store.log_bytes() + bytes;
+                self.server.as_ref().map_or(Ok(()), |server| server.limit_files(Some(limit)))?;
+            }
+            Fault::WriteHeals => self.server.as_ref().map_or(Ok(()), |server| server.limit_files(None))?,
+            Fault::JumpServer { ms } => self.tell_server(&format!("jump {ms}")).await?,
+            Fault::JumpDevice { device, ms } => self.devices[device].tell(json!({"do": "jump", "ms": ms}), &record),
+            Fault::KillPostgres => {
+                if self.store.is_up() {
+                    self.store.kill()?;
+                }
+            }
+            Fault::StartPostgres => self.store.start()?,
+            Fault::Backup => self.back_up().await?,
+            Fault::Restore => self.restore().await?,
+            Fault::Retain => self.retain().await?,
+        }
+        Ok(())
+    }
+
+    /// The server, if it runs. One that should and does not has fallen.
+    fn take_server(&mut self) -> Option<ServerProcess> {
+        let mut server = self.server.take()?;
+        if server.is_alive() {
+            return Some(server);
+        }
+        self.fallen += 1;
+        None
+    }
+
+    /// Has the server do something, if it runs.
+    pub(crate) async fn tell_server(&mut self, command: &str) -> anyhow::Result<()> {
+        if let Some(server) = &mut self.server {
+            server.tell(command).await?;
+        }
+        Ok(())
+    }
+
+    /// Starts the server, if it does not run and its database does.
+    async fn start_server(&mut self) -> anyhow::Result<()> {
+        if self.server.is_none() && self.store.is_up() {
+            let mut server = self.home.start().await?;
+            server.tell("poison").await?;
+            self.server = Some(server);
+        }
+        Ok(())
+    }
+
+    async fn retain(&mut self) -> anyhow::Result<()> {
+        self.recover().await?;
+        // What is sent again later must still be known by its key.
+        self.wait(usize::MAX, super::PATIENCE).await;
+        let record = self.record.clone();
+        for device in &mut self.devices {
+            let user = device.user;
+            for peer in USERS.into_iter().filter(|peer| *peer != user) {
+                device.do_deed(&Deed::Clear { peer }, &record);
+            }
+        }
+        self.wait(usize::MAX, super::PATIENCE).await;
+        self.tell_server("retain").await
+    }
+
+    async fn back_up(&mut self) -> anyhow::Result<()> {
+        self.store.start()?;
+        // PostgreSQL copies what nobody uses.
+        let is_online = matches!(self.store, Store::Sqlite { .. });
+        let begun = self.record.note("the backup begins");
+        if is_online {
+            self.start_server().await?;
+            self.store.back_up()?;
+        } else {
+            drop(self.take_server());
+            self.store.back_up()?;
+            self.start_server().await?;
+        }
+        self.backup_begun = Some(begun);
+        Ok(())
+    }
+
+    async fn restore(&mut self) -> anyhow::Result<()> {
+        let Some(backup_begun) = self.backup_begun else { return Ok(()) };
+        self.store.start()?;
+        drop(self.take_server());
+        self.store.restore()?;
+        self.home.new_epoch()?;
+        self.start_server().await?;
+        let done = self.record.note("the backup is restored");
+        self.restored = Some(Restored { backup_begun, done });
+        Ok(())
+    }
+
+    /// All that was broken works again, except for devices that are away.
+    pub(crate) async fn recover(&mut self) -> anyhow::Result<()> {
+        self.store.start()?;
+        if self.server.is_some() {
+            self.server = self.take_server();
+        }
+        self.start_server().await?;
+        self.server.as_ref().map_or(Ok(()), |server| server.limit_files(None))?;
+        self.tell_server(&format!("room {ROOM}")).await?;
+        let record = self.record.clone();
+        for device in &mut self.devices {
+            device.link.mend();
+            device.link.set_weather(Weather::default());
+            device.tell(json!({"do": "poke"}), &record);
+        }
+        Ok(())
+    }
+}
+
+/// The device that hears through somebody else when a single push is to be lost.
+pub(crate) const LISTENER: usize = 4;

@@ -1,0 +1,45 @@
+//! What a program hangs on that a test plays with (`puppet.rs`): lines in, lines out, and a clock that the test can set.
+
+use std::fmt::Display;
+use std::io::{BufRead, Write};
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+use zim_protocol::clock::Clock;
+
+/// How often the clock moves.
+const TICK: Duration = Duration::from_millis(5);
+
+/// The lines of the input, until it ends: with the test, whatever becomes of the test.
+pub fn lines() -> mpsc::UnboundedReceiver<String> {
+    let (tell, told) = mpsc::unbounded_channel();
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lock().lines().map_while(Result::ok) {
+            // Fails when nobody listens any more.
+            let _ = tell.send(line);
+        }
+    });
+    told
+}
+
+/// Prints a line.
+pub fn say(what: impl Display) {
+    // Nobody may be listening any more.
+    let _ = writeln!(std::io::stdout(), "{what}");
+}
+
+/// A clock that shows the machine's time until it is set, and goes on from there.
+pub fn clock() -> Clock {
+    let clock = Clock::manual(Clock::system().now_ms());
+    let ticking = clock.clone();
+    tokio::spawn(async move {
+        let mut last = Instant::now();
+        loop {
+            tokio::time::sleep(TICK).await;
+            let ms = u64::try_from(last.elapsed().as_millis()).unwrap_or(0);
+            ticking.advance(ms.cast_signed());
+            last += Duration::from_millis(ms);
+        }
+    });
+    clock
+}
