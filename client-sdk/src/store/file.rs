@@ -7,6 +7,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags};
 use zim_protocol::ErrorCode;
 
+use super::search;
 use crate::error::Error;
 
 /// Forward only: a migration that was released is never changed.
@@ -81,6 +82,7 @@ fn settle(connection: &Connection) -> rusqlite::Result<()> {
 
 fn prepare(mut connection: Connection) -> rusqlite::Result<Connection> {
     settle(&connection)?;
+    search::install(&connection)?;
     migrate(&mut connection)?;
     Ok(connection)
 }

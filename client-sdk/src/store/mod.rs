@@ -13,6 +13,7 @@ pub(crate) mod message;
 pub(crate) mod page;
 pub(crate) mod pending;
 pub(crate) mod rule;
+pub(crate) mod search;
 pub(crate) mod user;
 mod writer;
 
