@@ -6,8 +6,8 @@ use clap::{Args as ClapArgs, Parser, Subcommand};
 
 use crate::bench::BenchArgs;
 use crate::command::{
-    admin, call, chat, completions, conversation, demo, friend, history, listen, login, logout, profile, send, token,
-    user,
+    admin, blacklist, call, chat, completions, conversation, demo, friend, history, listen, login, logout, profile,
+    send, token, user,
 };
 use crate::exit;
 use crate::output::Format;
@@ -85,6 +85,9 @@ pub(crate) enum Command {
     /// Ask, accept, list and name friends
     #[command(subcommand)]
     Friend(friend::FriendCommand),
+    /// Who cannot write to you
+    #[command(subcommand)]
+    Blacklist(blacklist::BlacklistCommand),
     /// Call any method of the server by its name, with JSON
     Call(call::CallArgs),
     /// Make a token with which a user logs in

@@ -300,3 +300,23 @@ async fn a_bench_measures_and_leaves_nothing() {
     let told = &attack["attacks"][0]["told"];
     assert!(told["6000005 CommonModuleTriggerServerFrequencyLimit"].as_u64().unwrap() >= 1_000, "{attack}");
 }
+
+#[tokio::test]
+async fn blacklist_blocks_and_unblocks() {
+    let here = Here::new().await;
+    here.login("ann").await;
+    here.login("bob").await;
+    let added = here.zim("ann", &["blacklist", "add", "bob"]).await.json();
+    assert_eq!(added, serde_json::json!({ "errorUserList": [] }));
+    assert!(here.zim("ann", &["blacklist", "add", "bob"]).await.fails(5).contains("6000804"));
+    assert_eq!(here.zim("ann", &["blacklist", "list"]).await.json()["userID"], "bob");
+    let plain = here.zim("ann", &["blacklist", "check", "bob", "--plain"]).await.ok();
+    assert_eq!(plain.lines(), ["bob is blocked."]);
+    assert!(here.zim("bob", &["send", "ann", "hi"]).await.fails(5).contains("6000284"));
+    here.zim("ann", &["send", "bob", "I can write to you"]).await.ok();
+    // Part of what was asked for could not be done.
+    assert!(here.zim("ann", &["blacklist", "remove", "bob", "nobody"]).await.fails(5).contains("nobody (6000011)"));
+    assert_eq!(here.zim("ann", &["blacklist", "list", "--plain"]).await.ok().lines(), ["Nobody is blocked."]);
+    here.zim("bob", &["send", "ann", "at last"]).await.ok();
+    here.end().await;
+}

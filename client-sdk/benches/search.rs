@@ -5,7 +5,6 @@
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark")]
 
-#[allow(dead_code, unreachable_pub, reason = "it is the SDK's own file, of which a benchmark needs a part")]
 #[path = "../src/store/search.rs"]
 mod search;
 
@@ -111,7 +110,9 @@ fn main() {
         "INSERT INTO bigram (rowid, body) VALUES (?1, search_text(?2))",
     );
     println!("{:<12} {:>10} {:>10}", "keyword", "trigrams", "bigrams");
-    for keyword in ["a", "鑫", "我", "會", "on", "q ", "明天", "鑫q", "饭我", "zanzibar", "monday", "中午开会", "nowhere"] {
+    for keyword in
+        ["a", "鑫", "我", "會", "on", "q ", "明天", "鑫q", "饭我", "zanzibar", "monday", "中午开会", "nowhere"]
+    {
         let long = keyword.chars().count() >= 3;
         let (sql, question) = if long {
             ("SELECT rowid FROM trigram WHERE trigram MATCH ?1 ORDER BY rowid DESC LIMIT ?2", format!("\"{keyword}\""))

@@ -1,6 +1,7 @@
 //! The commands, one file each, named as on the command line.
 
 pub(crate) mod admin;
+pub(crate) mod blacklist;
 pub(crate) mod call;
 pub(crate) mod chat;
 pub(crate) mod completions;
@@ -36,6 +37,7 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<(), Failure> {
         Command::Conversation(command) => conversation::run(command, &context()?).await,
         Command::User(command) => user::run(command, &context()?).await,
         Command::Friend(command) => friend::run(command, &context()?).await,
+        Command::Blacklist(command) => blacklist::run(command, &context()?).await,
         Command::Call(args) => call::run(args, &context()?).await,
         Command::Token(args) => token::run(args, &context()?).await,
         Command::Profile(command) => profile::run(&command, &context()?),

@@ -8,10 +8,10 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use prost::Message as _;
 use zim_protocol::{
-    Base, ClearConversationUnreadMessageCountRequest, ConversationHead, ConversationRef, ErrorCode, Event, FeedEntry,
-    FillRequest, FillResult, FriendEntry, FriendInfo, LogKind, Message, MessageEntry, MessageFlag, MessageSentResult,
-    Page, PullRequest, Push, ReadMark, Rpc, SendMessageRequest, Sums, SyncRequest, SyncResult, UserFullInfo, UserInfo,
-    feed_entry::Detail,
+    Base, BlockEntry, ClearConversationUnreadMessageCountRequest, ConversationHead, ConversationRef, ErrorCode, Event,
+    FeedEntry, FillRequest, FillResult, FriendEntry, FriendInfo, LogKind, Message, MessageEntry, MessageFlag,
+    MessageSentResult, Page, PullRequest, Push, ReadMark, Rpc, SendMessageRequest, Sums, SyncRequest, SyncResult,
+    UserFullInfo, UserInfo, feed_entry::Detail,
 };
 
 use super::Line;
@@ -121,6 +121,16 @@ impl World {
         let info = FriendInfo { user_id: user_id.into(), friend_alias: alias.into(), ..FriendInfo::default() };
         let entry = FriendEntry { info: Some(info), is_deleted, place: self.pos as i64 };
         self.feed.push(FeedEntry { pos: self.pos, detail: Some(Detail::Friend(entry)) });
+    }
+
+    /// Users are blocked, each with an entry of the feed.
+    pub(super) fn block(&mut self, users: &[&str]) {
+        for user_id in users {
+            self.pos += 1;
+            let user = UserInfo { user_id: (*user_id).to_owned(), ..UserInfo::default() };
+            let entry = BlockEntry { user: Some(user), is_deleted: false, place: self.pos as i64 };
+            self.feed.push(FeedEntry { pos: self.pos, detail: Some(Detail::Block(entry)) });
+        }
     }
 
     /// Somebody writes; the push that the session gets.

@@ -386,6 +386,40 @@ async fn friends_that_a_restored_backup_does_not_know_are_gone() {
 }
 
 #[tokio::test]
+async fn a_blacklist_is_compared_after_a_restored_backup() {
+    let login = Login::new();
+    login.fake.0.lock().block(&["bob", "cem"]);
+    login.connect().await;
+    let told = |login: &Login| {
+        let changes = login.events(|event| match event {
+            Event::BlacklistChanged(event) => {
+                Some(event.user_list.iter().map(|user| (user.user_id.clone(), event.action)).collect::<Vec<_>>())
+            }
+            _ => None,
+        });
+        changes.concat()
+    };
+    // What a new device finds is no news.
+    assert!(told(&login).is_empty());
+    login.disconnect();
+    login.fake.0.lock().block(&["dan"]);
+    login.connect().await;
+    assert_eq!(told(&login), [("dan".to_owned(), 0)]);
+    login.disconnect();
+    {
+        let mut world = login.fake.0.lock();
+        world.restore_backup();
+        world.block(&["eve", "cem"]);
+    }
+    login.connect().await;
+    // Who was blocked before and still is, is no news either.
+    login.until(|login| told(login).len() == 4).await;
+    assert_eq!(told(&login)[1..], [("eve".to_owned(), 0), ("bob".to_owned(), 1), ("dan".to_owned(), 1)]);
+    let (list, _) = login.data.store().read(|db| crate::store::block::page(db, 0, 10)).await.unwrap();
+    assert_eq!(list.iter().map(|user| user.user_id.as_str()).collect::<Vec<_>>(), ["cem", "eve"]);
+}
+
+#[tokio::test]
 async fn a_new_process_goes_on_where_the_old_one_ended() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("ann.db");

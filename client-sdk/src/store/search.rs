@@ -49,7 +49,10 @@ pub(crate) fn query<S: AsRef<str>>(columns: &[&str], keywords: &[S]) -> Option<S
 /// Without regard to case. Up and down again, because some letters have two small forms (σ, ς) or are two when they are great
 /// (ß, SS). The four i of Turkish are one: whoever types İ means what others type as i.
 fn folded(text: &str) -> impl Iterator<Item = char> {
-    text.chars().map(|letter| if letter == 'İ' { 'I' } else { letter }).flat_map(char::to_uppercase).flat_map(char::to_lowercase)
+    text.chars()
+        .map(|letter| if letter == 'İ' { 'I' } else { letter })
+        .flat_map(char::to_uppercase)
+        .flat_map(char::to_lowercase)
 }
 
 /// The pairs, and perhaps the last character alone.

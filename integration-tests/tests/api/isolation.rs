@@ -3,9 +3,10 @@
 use zim_client_sdk::{Config as ClientConfig, Trust, Zim};
 use zim_integration_tests::{Operator, World, refusal, send_text, soon, texts};
 use zim_protocol::{
-    App, ConversationRef, ConversationType, CreateAppRequest, DisconnectUserRequest, ErrorCode, FillRequest,
-    ListSessionsRequest, LoginConfig, LoginRequest, MessageQueryConfig, PullRequest, QueryUsersInfoRequest,
-    SendMessageRequest, SyncRequest, UpdateUserNameRequest, UsersInfoQueryConfig, event_frame::Frame,
+    AddUsersToBlacklistRequest, App, ConversationRef, ConversationType, CreateAppRequest, DisconnectUserRequest,
+    ErrorCode, FillRequest, ListSessionsRequest, LoginConfig, LoginRequest, MessageQueryConfig, PullRequest,
+    QueryUsersInfoRequest, SendMessageRequest, SyncRequest, UpdateUserNameRequest, UsersInfoQueryConfig,
+    event_frame::Frame,
 };
 use zim_server::config::MultiDevice;
 
@@ -19,6 +20,10 @@ async fn second_app(operator: &mut Operator) -> App {
 fn login(app: &App, user_id: &str) -> LoginRequest {
     let (app_id, app_sign) = (app.app_id, app.app_sign.clone());
     LoginRequest { user_id: user_id.to_owned(), app_id, app_sign, ..LoginRequest::default() }
+}
+
+fn block(user_id: &str) -> AddUsersToBlacklistRequest {
+    AddUsersToBlacklistRequest { user_ids: vec![user_id.to_owned()] }
 }
 
 #[tokio::test]
@@ -44,6 +49,13 @@ async fn the_same_names_in_two_apps_are_different_people() {
     soon(ann.update_user_name("Ann of the first")).await.unwrap();
     let found = other_bob.call(&QueryUsersInfoRequest { user_ids: vec!["ann".into()], config: None }).await.unwrap();
     assert_eq!(found.user_list[0].base_info.as_ref().unwrap().user_name, "");
+    // Who is blocked in one is welcome in the other.
+    other_ann.call(&block("bob")).await.unwrap();
+    let refused = other_bob.call(&send_text("ann", "in the second", 1)).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::MessageModuleSenderInBlacklist as i32);
+    bob.say("ann", "in the first").await;
+    ann.hears("in the first").await;
+    assert!(ann.seen_of(zim_protocol::EventKind::BlacklistChanged).is_empty());
     // A disconnected user of one is at home in the other.
     let out = DisconnectUserRequest { app_id: other.app_id, user_id: "ann".into() };
     assert_eq!(operator.disconnect_user(out).await.unwrap().into_inner().sessions, 1);
@@ -72,6 +84,8 @@ async fn a_user_of_one_app_is_nobody_in_the_other() {
     let found = stranger.call(&QueryUsersInfoRequest { user_ids: vec!["bob".into()], config: None }).await.unwrap();
     assert!(found.user_list.is_empty());
     assert_eq!(found.error_user_list.len(), 1);
+    let nobody = ErrorCode::CommonModuleUserIsNotExist as i32;
+    assert_eq!(stranger.call(&block("bob")).await.unwrap_err().code, nobody);
     let conversation = Some(ConversationRef { r#type: PEER as i32, id: "bob".into() });
     let none = ErrorCode::ConversationModuleConversationDoesNotExist as i32;
     let pull = PullRequest { conversation: conversation.clone(), ..PullRequest::default() };

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod blacklist;
 mod chat;
 mod friends;
 mod offline_and_back;
