@@ -8,10 +8,10 @@ use zim_protocol::{
     FriendApplicationAcceptedResult, FriendApplicationListQueriedResult, FriendApplicationListQueryConfig,
     FriendApplicationRejectConfig, FriendApplicationRejectedResult, FriendApplicationSendConfig,
     FriendApplicationSentResult, FriendAttributesUpdatedResult, FriendDeleteConfig, FriendListQueriedResult,
-    FriendListQueryConfig, FriendRelationCheckConfig, FriendsDeletedResult, FriendsInfoQueriedResult,
-    FriendsRelationCheckedResult, QueryFriendApplicationListRequest, QueryFriendListRequest, QueryFriendsInfoRequest,
-    RejectFriendApplicationRequest, SendFriendApplicationRequest, UpdateFriendAliasRequest,
-    UpdateFriendAttributesRequest, Validate,
+    FriendListQueryConfig, FriendRelationCheckConfig, FriendSearchConfig, FriendsDeletedResult,
+    FriendsInfoQueriedResult, FriendsRelationCheckedResult, FriendsSearchedResult, QueryFriendApplicationListRequest,
+    QueryFriendListRequest, QueryFriendsInfoRequest, RejectFriendApplicationRequest, SendFriendApplicationRequest,
+    UpdateFriendAliasRequest, UpdateFriendAttributesRequest, Validate,
 };
 
 use crate::error::Error;
@@ -176,5 +176,18 @@ impl Zim {
         let page = data.store().read(move |db| friend_application::page(db, config.next_flag, config.count, now_ms));
         let (application_list, next_flag) = page.await?;
         Ok(FriendApplicationListQueriedResult { application_list, next_flag })
+    }
+
+    /// Friends on this device, the newest friendship first, in whose names, or with `isAlsoMatchFriendAlias` in whose aliases,
+    /// all of 1 to 5 keywords stand, in any script and without regard to case. 1 to 30 at a time; `nextFlag` of the answer
+    /// leads to the next page; 0 is the end. The server is not asked.
+    pub async fn search_local_friends(&self, config: FriendSearchConfig) -> Result<FriendsSearchedResult, Error> {
+        let config = valid(config)?;
+        let data = self.data()?;
+        data.listed().await;
+        let (page, with_alias) = ((config.next_flag, config.count), config.is_also_match_friend_alias);
+        let found = data.store().read(move |db| friend::search(db, &config.keywords, with_alias, page));
+        let (friend_info_list, next_flag) = found.await?;
+        Ok(FriendsSearchedResult { friend_info_list, next_flag })
     }
 }

@@ -6,7 +6,7 @@ use zim_protocol::{
     FriendAddConfig, FriendApplicationAcceptConfig, FriendApplicationInfo, FriendApplicationListQueryConfig,
     FriendApplicationRejectConfig, FriendApplicationSendConfig, FriendApplicationState, FriendApplicationType,
     FriendDeleteConfig, FriendDeleteType, FriendInfo, FriendListQueryConfig, FriendRelationCheckConfig,
-    FriendRelationCheckType, UserRelationType,
+    FriendRelationCheckType, FriendSearchConfig, UserRelationType,
 };
 
 use crate::context::{Context, now_ms};
@@ -17,6 +17,8 @@ use crate::output::{Align, Ink, Output, Table, preview, when};
 const MOST: usize = 20;
 /// What one page of a list holds at most.
 const PAGE: i64 = 100;
+/// What one page of a search holds at most.
+const FOUND: i64 = 30;
 
 /// `zim friend`
 #[derive(Debug, Subcommand)]
@@ -54,6 +56,12 @@ pub(crate) enum FriendCommand {
     },
     /// List friends, the newest first
     List(ListArgs),
+    /// Find friends by their names and aliases
+    Search {
+        /// What must be there, in any case
+        #[arg(value_name = "KEYWORD", required = true, num_args = 1..=5)]
+        keywords: Vec<String>,
+    },
     /// List applications, what moved last first
     Applications(ListArgs),
     /// Change what you call a friend
@@ -106,6 +114,7 @@ pub(crate) async fn run(command: FriendCommand, context: &Context) -> Result<(),
         FriendCommand::Reject { user } => reject(&user, zim, output).await,
         FriendCommand::Delete { users, single } => delete(&users, single, zim, output).await,
         FriendCommand::List(args) => list(&args, zim, output).await,
+        FriendCommand::Search { keywords } => search(&keywords, zim, output).await,
         FriendCommand::Applications(args) => applications(&args, zim, output).await,
         FriendCommand::Alias { user, alias } => rename(&user, &alias, zim, output).await,
         FriendCommand::Check { users, single } => check(&users, single, zim, output).await,
@@ -191,6 +200,27 @@ async fn list(args: &ListArgs, zim: &Zim, output: Output) -> Result<(), Failure>
     }
     if all.is_empty() {
         return output.line("There are no friends yet: zim friend apply USER asks somebody.");
+    }
+    output.table(&friends(&all, now_ms()))
+}
+
+async fn search(keywords: &[String], zim: &Zim, output: Output) -> Result<(), Failure> {
+    let (mut all, mut next_flag): (Vec<FriendInfo>, i64) = (Vec::new(), 0);
+    loop {
+        let keywords = keywords.to_vec();
+        let config = FriendSearchConfig { next_flag, count: FOUND, keywords, is_also_match_friend_alias: true };
+        let page = zim.search_local_friends(config).await?;
+        all.extend(page.friend_info_list);
+        next_flag = page.next_flag;
+        if next_flag == 0 {
+            break;
+        }
+    }
+    if output.is_json() {
+        return all.iter().try_for_each(|friend| output.json(friend));
+    }
+    if all.is_empty() {
+        return output.line("No friend is called that.");
     }
     output.table(&friends(&all, now_ms()))
 }

@@ -1,6 +1,6 @@
 //! Rows of the blacklist.
 
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, Row, params};
 use zim_protocol::UserInfo;
 
 const LISTED: &str = "SELECT b.place, b.user_id, COALESCE(u.user_name, ''), COALESCE(u.avatar_url, ''), \
@@ -29,16 +29,8 @@ pub(crate) fn is_listed(db: &Connection, user_id: &str) -> rusqlite::Result<bool
 
 /// Up to `count` users behind `next_flag`, who was added last first; and the flag of what follows, 0 at the end.
 pub(crate) fn page(db: &Connection, next_flag: i64, count: i64) -> rusqlite::Result<(Vec<UserInfo>, i64)> {
-    let before = if next_flag > 0 { next_flag } else { i64::MAX };
     let sql = format!("{LISTED} WHERE b.place < ?1 ORDER BY b.place DESC LIMIT ?2");
-    let rows = db.prepare_cached(&sql)?.query_map([before, count], listed)?.collect::<rusqlite::Result<Vec<_>>>()?;
-    let last = rows.last().map_or(0, |(place, _)| *place);
-    let is_more = db
-        .prepare_cached("SELECT 1 FROM block WHERE place < ?1 LIMIT 1")?
-        .query_row([last], |_| Ok(()))
-        .optional()?
-        .is_some();
-    Ok((rows.into_iter().map(|(_, user)| user).collect(), if is_more { last } else { 0 }))
+    super::paged(db, &sql, (next_flag, count), &[], 0, listed)
 }
 
 /// What the server knows of the list will be told anew.
@@ -52,15 +44,14 @@ pub(crate) fn sweep(db: &Connection) -> rusqlite::Result<Vec<UserInfo>> {
     let sql = format!("{LISTED} WHERE b.is_stale = 1 ORDER BY b.place");
     let gone = db.prepare_cached(&sql)?.query_map([], listed)?.collect::<rusqlite::Result<Vec<_>>>()?;
     db.prepare_cached("DELETE FROM block WHERE is_stale = 1")?.execute([])?;
-    Ok(gone.into_iter().map(|(_, user)| user).collect())
+    Ok(gone)
 }
 
-fn listed(row: &Row<'_>) -> rusqlite::Result<(i64, UserInfo)> {
-    let user = UserInfo {
+fn listed(row: &Row<'_>) -> rusqlite::Result<UserInfo> {
+    Ok(UserInfo {
         user_id: row.get(1)?,
         user_name: row.get(2)?,
         user_avatar_url: row.get(3)?,
         user_extended_data: row.get(4)?,
-    };
-    Ok((row.get(0)?, user))
+    })
 }

@@ -6,6 +6,8 @@ use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use zim_protocol::{FriendEntry, FriendInfo};
 
+use super::search;
+
 /// Of a friend `f` and his profile `u`.
 const COLUMNS: &str = "f.user_id, u.user_name, u.avatar_url, u.extended_data, f.alias, f.attributes, f.wording, \
                        f.created_at, f.place";
@@ -40,7 +42,23 @@ pub(crate) fn read(db: &Connection, user_id: &str) -> rusqlite::Result<Option<Fr
 /// the end.
 pub(crate) fn page(db: &Connection, next_flag: i64, count: i64) -> rusqlite::Result<(Vec<FriendInfo>, i64)> {
     let sql = format!("SELECT {COLUMNS} {FROM} WHERE f.place < ?1 ORDER BY f.place DESC LIMIT ?2");
-    super::paged(db, &sql, (next_flag, count), 8, info)
+    super::paged(db, &sql, (next_flag, count), &[], 8, info)
+}
+
+/// As [`page`], of those who have all of `keywords` in their names, or in what one calls them.
+pub(crate) fn search(
+    db: &Connection,
+    keywords: &[String],
+    with_alias: bool,
+    page: (i64, i64),
+) -> rusqlite::Result<(Vec<FriendInfo>, i64)> {
+    let columns: &[&str] = if with_alias { &["user_name", "alias"] } else { &["user_name"] };
+    let Some(query) = search::query(columns, keywords) else { return Ok((Vec::new(), 0)) };
+    let sql = format!(
+        "SELECT {COLUMNS} {FROM} WHERE f.id IN (SELECT rowid FROM friend_search WHERE friend_search MATCH ?3) \
+         AND f.place < ?1 ORDER BY f.place DESC LIMIT ?2"
+    );
+    super::paged(db, &sql, page, &[&query], 8, info)
 }
 
 /// Stores what the server says of a friend.
@@ -74,4 +92,81 @@ pub(crate) fn doubt_all(db: &Connection) -> rusqlite::Result<()> {
 pub(crate) fn doubtful(db: &Connection) -> rusqlite::Result<Vec<String>> {
     let mut statement = db.prepare_cached("SELECT user_id FROM friend WHERE is_stale = 1 ORDER BY place")?;
     statement.query_map([], |row| row.get(0))?.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use zim_protocol::{UserFullInfo, UserInfo};
+
+    use super::*;
+    use crate::store::{Store, user};
+
+    const NAMES: [&str; 5] = ["", "Bob", "bobby", "張偉", "偉"];
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Befriend(usize, usize),
+        Name(usize, usize),
+        Remove(usize),
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let step = prop_oneof![
+            (0..3_usize, 0..NAMES.len()).prop_map(|(who, alias)| Step::Befriend(who, alias)),
+            (0..3_usize, 0..NAMES.len()).prop_map(|(who, name)| Step::Name(who, name)),
+            (0..3_usize).prop_map(Step::Remove),
+        ];
+        proptest::collection::vec(step, 0..20)
+    }
+
+    fn step(db: &Connection, place: i64, step: &Step) -> rusqlite::Result<()> {
+        let id = |who: usize| format!("u{who}");
+        match *step {
+            Step::Befriend(who, alias) => {
+                let info =
+                    FriendInfo { user_id: id(who), friend_alias: NAMES[alias].to_owned(), ..FriendInfo::default() };
+                write(db, &FriendEntry { info: Some(info), is_deleted: false, place })
+            }
+            Step::Name(who, name) => {
+                let info = UserInfo { user_id: id(who), user_name: NAMES[name].to_owned(), ..UserInfo::default() };
+                user::write(db, &UserFullInfo { base_info: Some(info), ..UserFullInfo::default() }).map(drop)
+            }
+            Step::Remove(who) => remove(db, &id(who)),
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(60))]
+
+        /// In whatever order friends, aliases and names come and go, a search finds what is in the list.
+        #[test]
+        fn a_search_finds_what_the_list_holds(steps in steps()) {
+            let store = Store::open(None).unwrap();
+            let (listed, found) = store
+                .write_now(move |db| {
+                    for (place, one) in (1..).zip(&steps) {
+                        step(db, place, one)?;
+                    }
+                    let mut found = Vec::new();
+                    for keyword in ["b", "bob", "偉", "張偉", "by"] {
+                        for with_alias in [false, true] {
+                            let keywords = [keyword.to_owned()];
+                            found.push((keyword, with_alias, search(db, &keywords, with_alias, (0, 30))?.0));
+                        }
+                    }
+                    Ok((page(db, 0, 30)?.0, found))
+                })
+                .unwrap();
+            for (keyword, with_alias, found) in found {
+                let is_in = |text: &str| text.to_lowercase().contains(keyword);
+                let expected: Vec<FriendInfo> = listed
+                    .iter()
+                    .filter(|friend| is_in(&friend.user_name) || with_alias && is_in(&friend.friend_alias))
+                    .cloned()
+                    .collect();
+                prop_assert_eq!(found, expected, "{} {}", keyword, with_alias);
+            }
+        }
+    }
 }

@@ -46,7 +46,7 @@ pub(crate) fn page(
     now_ms: i64,
 ) -> rusqlite::Result<(Vec<FriendApplicationInfo>, i64)> {
     let sql = format!("SELECT {COLUMNS} {FROM} WHERE p.place < ?1 ORDER BY p.place DESC LIMIT ?2");
-    super::paged(db, &sql, (next_flag, count), 10, |row| Ok(shown(entry(row)?, now_ms)))
+    super::paged(db, &sql, (next_flag, count), &[], 10, |row| Ok(shown(entry(row)?, now_ms)))
 }
 
 /// Stores what the server says stands between this person and another.

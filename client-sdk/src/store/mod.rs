@@ -21,7 +21,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use rusqlite::Connection;
+use rusqlite::types::Value;
+use rusqlite::{Connection, params_from_iter};
 use tokio::sync::Semaphore;
 use zim_protocol::ErrorCode;
 
@@ -163,17 +164,20 @@ fn closed() -> Error {
 }
 
 /// A page of a list that is sorted by its places, the greatest first: `sql` takes the place behind which it begins and how
-/// many rows. The place behind which the next page begins is in column `place`; 0 is the end.
+/// many rows, and then `more`. The place behind which the next page begins is in column `place`; 0 is the end.
 fn paged<T>(
     db: &Connection,
     sql: &str,
     (next_flag, count): (i64, i64),
+    more: &[&str],
     place: usize,
     read: impl Fn(&rusqlite::Row<'_>) -> rusqlite::Result<T>,
 ) -> rusqlite::Result<(Vec<T>, i64)> {
     let before = if next_flag > 0 { next_flag } else { i64::MAX };
     let mut statement = db.prepare_cached(sql)?;
-    let mut rows = statement.query([before, count.saturating_add(1)])?;
+    let numbers = [before, count.saturating_add(1)].map(Value::from);
+    let texts = more.iter().map(|text| Value::from((*text).to_owned()));
+    let mut rows = statement.query(params_from_iter(numbers.into_iter().chain(texts)))?;
     let (mut page, mut last) = (Vec::new(), 0);
     while let Some(row) = rows.next()? {
         if i64::try_from(page.len()).is_ok_and(|len| len == count) {

@@ -375,7 +375,6 @@ async fn query_blacklist_pages_from_who_was_added_last_online_and_offline() {
         }
     }
     assert_eq!(flags[0], flags[1]);
-    world.start_server().await;
     world.end().await;
 }
 

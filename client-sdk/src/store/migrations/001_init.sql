@@ -115,6 +115,41 @@ CREATE TABLE friend (
 
 CREATE INDEX friend_place ON friend (place);
 
+-- Finds friends by their names and aliases; see store/search.rs. Whoever writes a friend or a profile keeps it in step.
+CREATE VIRTUAL TABLE friend_search USING fts5
+    (user_name, alias, content='', contentless_delete=1, tokenize='ascii', prefix='4');
+
+CREATE VIEW friend_searched (id, user_id, user_name, alias) AS
+    SELECT f.id, f.user_id, search_text(COALESCE(u.user_name, '')), search_text(f.alias)
+    FROM friend f LEFT JOIN user u ON u.user_id = f.user_id;
+
+CREATE TRIGGER friend_search_added AFTER INSERT ON friend BEGIN
+    INSERT INTO friend_search (rowid, user_name, alias)
+        SELECT id, user_name, alias FROM friend_searched WHERE id = new.id;
+END;
+
+CREATE TRIGGER friend_search_removed AFTER DELETE ON friend BEGIN
+    DELETE FROM friend_search WHERE rowid = old.id;
+END;
+
+CREATE TRIGGER friend_search_alias AFTER UPDATE OF alias ON friend WHEN new.alias <> old.alias BEGIN
+    DELETE FROM friend_search WHERE rowid = old.id;
+    INSERT INTO friend_search (rowid, user_name, alias)
+        SELECT id, user_name, alias FROM friend_searched WHERE id = new.id;
+END;
+
+CREATE TRIGGER friend_search_met AFTER INSERT ON user BEGIN
+    DELETE FROM friend_search WHERE rowid IN (SELECT id FROM friend WHERE user_id = new.user_id);
+    INSERT INTO friend_search (rowid, user_name, alias)
+        SELECT id, user_name, alias FROM friend_searched WHERE user_id = new.user_id;
+END;
+
+CREATE TRIGGER friend_search_renamed AFTER UPDATE OF user_name ON user WHEN new.user_name <> old.user_name BEGIN
+    DELETE FROM friend_search WHERE rowid IN (SELECT id FROM friend WHERE user_id = new.user_id);
+    INSERT INTO friend_search (rowid, user_name, alias)
+        SELECT id, user_name, alias FROM friend_searched WHERE user_id = new.user_id;
+END;
+
 -- Applications to and from others, by the other.
 CREATE TABLE friend_application (
     user_id TEXT PRIMARY KEY,

@@ -1,9 +1,14 @@
 //! Local search over a million rows: the index of bigrams against FTS5's trigram tokenizer with a scan for what is too short
 //! for it. The numbers are in docs/decisions/0011-search-by-bigrams.md.
 //!
-//! `cargo bench -p zim-client-sdk --bench search [-- ROWS]`
+//! `cargo run --release -p zim-client-sdk --example bench_search [ROWS]`
 
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    reason = "a benchmark with a database of its own"
+)]
 
 #[path = "../src/store/search.rs"]
 mod search;
