@@ -76,6 +76,8 @@ pub struct Server {
     stopping: CancellationToken,
     /// Nothing at all.
     stopped: CancellationToken,
+    /// Not even what QUIC still wants to do.
+    cut: CancellationToken,
     _on_drop: [DropGuard; 2],
     local_addr: SocketAddr,
     http_addr: Option<SocketAddr>,
@@ -109,14 +111,14 @@ impl Server {
         let admin_key = first_run::admin_key(&folder)?;
 
         let tasks = TaskTracker::new();
-        let (stopping, stopped) = (CancellationToken::new(), CancellationToken::new());
+        let (stopping, stopped, cut) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
         // The doors first: an address that is taken is found before anything is made in a database.
         let http = listen("the HTTP service", config.http, "--http").await?;
         let admin = listen("the operator's service", config.admin, "--admin").await?;
         let endpoint =
-            net::bind(config.listen, tls, net::endpoint_config(&seed), &config.limits, &tasks).map_err(|source| {
-                StartError::Listen { what: "the server", address: config.listen, flag: "--listen", source }
-            })?;
+            net::bind(config.listen, tls, net::endpoint_config(&seed), &config.limits, &tasks, &cut).map_err(
+                |source| StartError::Listen { what: "the server", address: config.listen, flag: "--listen", source },
+            )?;
         let local_addr = endpoint.local_addr().unwrap_or(config.listen);
 
         let app = open_app(config, clock, &folder).await?;
@@ -157,6 +159,7 @@ impl Server {
             _on_drop: [stopping.clone().drop_guard(), stopped.clone().drop_guard()],
             stopping,
             stopped,
+            cut,
             local_addr,
             http_addr,
             admin_addr,
@@ -229,7 +232,7 @@ impl Server {
     /// Stops: no new connections; calls that run may finish, but not for ever; clients are told; the database is closed.
     /// Returns how many tasks had to be left: 0, unless something is wrong.
     pub async fn stop(self) -> usize {
-        let Self { net, app, endpoint, tasks, stopping, stopped, started, folder, .. } = self;
+        let Self { net, app, endpoint, tasks, stopping, stopped, cut, started, folder, .. } = self;
         tracing::info!("the server stops");
         drop(started);
         endpoint.set_server_config(None);
@@ -239,6 +242,7 @@ impl Server {
         stopped.cancel();
         endpoint.close(VarInt::from_u32(CloseCode::GoingAway.code()), b"the server stops");
         drop(timeout(STOP_GRACE, endpoint.wait_idle()).await);
+        cut.cancel();
         // The endpoint's own task ends with its last handle.
         drop((endpoint, net));
         tasks.close();

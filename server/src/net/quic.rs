@@ -20,6 +20,7 @@ use quinn::{
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, debug, debug_span, warn};
 use zim_protocol::wire::{ALPN, CloseCode};
@@ -70,13 +71,14 @@ fn ack_frequency() -> AckFrequencyConfig {
     acks
 }
 
-/// Opens the endpoint. Its own tasks run in `tasks`.
+/// Opens the endpoint. Its own tasks run in `tasks`, until `cut` at the latest.
 pub(crate) fn bind(
     address: SocketAddr,
     tls: rustls::ServerConfig,
     endpoint: quinn::EndpointConfig,
     limits: &Limits,
     tasks: &TaskTracker,
+    cut: &CancellationToken,
 ) -> io::Result<Endpoint> {
     let crypto = QuicServerConfig::try_from(tls).map_err(io::Error::other)?;
     let mut server = ServerConfig::with_crypto(Arc::new(crypto));
@@ -85,7 +87,12 @@ pub(crate) fn bind(
         .max_incoming(limits.handshakes_waiting)
         .incoming_buffer_size(INCOMING_BUFFER)
         .incoming_buffer_size_total(INCOMING_BUFFERS);
-    Endpoint::new(endpoint, Some(server), socket(address)?, Arc::new(Tracked(tasks.clone())))
+    Endpoint::new(
+        endpoint,
+        Some(server),
+        socket(address)?,
+        Arc::new(Tracked { tasks: tasks.clone(), cut: cut.clone() }),
+    )
 }
 
 fn socket(address: SocketAddr) -> io::Result<UdpSocket> {
@@ -111,9 +118,14 @@ fn socket(address: SocketAddr) -> io::Result<UdpSocket> {
     Ok(socket.into())
 }
 
-/// tokio, with every task of the endpoint and its connections counted among the server's.
+/// tokio, with every task of the endpoint and its connections counted among the server's, and cut off when the server has no
+/// more patience: a connection whose first packet is its farewell stays in quinn until it is idle for long enough, and nothing
+/// ends it before.
 #[derive(Debug)]
-struct Tracked(TaskTracker);
+struct Tracked {
+    tasks: TaskTracker,
+    cut: CancellationToken,
+}
 
 impl Runtime for Tracked {
     fn new_timer(&self, at: Instant) -> Pin<Box<dyn AsyncTimer>> {
@@ -121,7 +133,13 @@ impl Runtime for Tracked {
     }
 
     fn spawn(&self, future: Pin<Box<dyn Future<Output = ()> + Send>>) {
-        self.0.spawn(future);
+        let cut = self.cut.clone().cancelled_owned();
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = future => {}
+                () = cut => {}
+            }
+        });
     }
 
     fn wrap_udp_socket(&self, socket: UdpSocket) -> io::Result<Arc<dyn AsyncUdpSocket>> {
