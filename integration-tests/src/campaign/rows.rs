@@ -20,6 +20,8 @@ const OWN: &[(&str, &str)] = &[
     ("*", "id"),
     // When the server's rows moved, as of the last sync.
     ("device", "touched"),
+    // When it last asked, by the clock.
+    ("device", "profiles_at"),
     // Sent from here; and what is local only.
     ("message", "is_local"),
     ("message", "local_data"),
