@@ -23,7 +23,7 @@ pub enum Database {
 }
 
 /// What somebody does. A new noun begins here: what is done, in `Deed`; how, in `bin/actor.rs`; how often, in
-/// [`Planner::deed`]; what must have come of it, in `checks.rs`.
+/// `Planner::deed`; what must have come of it, in `checks.rs`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Deed {
     /// A text to a user.
@@ -42,7 +42,7 @@ pub enum Deed {
     Rename,
 }
 
-/// What goes wrong; numbers of devices are places in [`DEVICES`].
+/// What goes wrong; numbers of devices are places in `DEVICES`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "their names say it")]
 pub enum Fault {
