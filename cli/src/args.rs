@@ -7,7 +7,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand};
 use crate::bench::BenchArgs;
 use crate::command::{
     admin, blacklist, call, chat, completions, conversation, demo, friend, history, listen, login, logout, profile,
-    send, token, user,
+    send, status, token, user,
 };
 use crate::exit;
 use crate::output::Format;
@@ -88,6 +88,9 @@ pub(crate) enum Command {
     /// Who cannot write to you
     #[command(subcommand)]
     Blacklist(blacklist::BlacklistCommand),
+    /// Who is online, and what you say of yourself
+    #[command(subcommand)]
+    Status(status::StatusCommand),
     /// Call any method of the server by its name, with JSON
     Call(call::CallArgs),
     /// Make a token with which a user logs in

@@ -4,7 +4,7 @@ use zim_protocol::message::Body;
 use zim_protocol::{
     ConnectionEvent, ConnectionState, Conversation, ConversationEvent, ConversationSyncState, Event,
     FriendApplicationInfo, FriendApplicationType, FriendListChangeAction, Message, MessageDirection, MessageSentStatus,
-    MessageType,
+    MessageType, UserOnlineStatus, UserStatus,
 };
 
 use crate::output::{Ink, Output, clock_time, lines, preview};
@@ -130,6 +130,9 @@ pub(crate) fn event(output: Output, event: &Event, now_ms: i64) -> Vec<String> {
                 user.map_or_else(String::new, |user| preview(&user.user_name, 40))
             ))
         }
+        Event::UserStatusUpdated(update) => {
+            update.user_status_list.iter().flat_map(|status| at(seen(status))).collect()
+        }
         Event::FriendListChanged(change) => {
             let now = match change.action() {
                 FriendListChangeAction::Added => "is a friend now",
@@ -147,6 +150,30 @@ pub(crate) fn event(output: Output, event: &Event, now_ms: i64) -> Vec<String> {
             at(format!("{} {}", other.kind().name(), preview(&json, 200)))
         }
     }
+}
+
+/// Whether somebody is online, and where.
+pub(crate) fn online(status: &UserStatus) -> String {
+    let platforms: Vec<String> =
+        status.online_platforms().map(|platform| format!("{platform:?}").to_lowercase()).collect();
+    match status.online_status() {
+        UserOnlineStatus::Online | UserOnlineStatus::Unknown if !platforms.is_empty() => {
+            format!("online ({})", platforms.join(", "))
+        }
+        UserOnlineStatus::Online => "online".to_owned(),
+        UserOnlineStatus::Offline => "offline".to_owned(),
+        UserOnlineStatus::Logout => "logged out".to_owned(),
+        UserOnlineStatus::Unknown => "unknown".to_owned(),
+    }
+}
+
+fn seen(status: &UserStatus) -> String {
+    let who = preview(&status.user_id, 32);
+    let says = match preview(&status.custom_status, 64) {
+        said if said.is_empty() => said,
+        said => format!(", and says {said:?}"),
+    };
+    format!("{who} is {}{says}", online(status))
 }
 
 fn applications(list: &[FriendApplicationInfo]) -> impl Iterator<Item = String> {
@@ -233,6 +260,16 @@ mod tests {
             ..ConnectionStateChangedEvent::default()
         };
         assert!(say(Event::ConnectionStateChanged(kicked)).contains("took this place"));
+        let busy = UserStatus {
+            user_id: "bob".into(),
+            online_platforms: vec![5, 6],
+            custom_status: "busy".into(),
+            ..UserStatus::default()
+        };
+        let gone =
+            UserStatus { online_status: 2, online_platforms: vec![], custom_status: String::new(), ..busy.clone() };
+        let seen = zim_protocol::UserStatusUpdatedEvent { user_status_list: vec![busy, gone] };
+        assert!(say(Event::UserStatusUpdated(seen)).contains("bob is online (linux, web), and says \"busy\""));
         assert!(say(Event::BlacklistChanged(Default::default())).contains("blacklistChanged {"));
     }
 

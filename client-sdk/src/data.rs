@@ -8,8 +8,8 @@ use parking_lot::Mutex;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use zim_protocol::{
-    ConversationRef, ErrorCode, Event, EventFrame, FillRequest, LoginResult, Push, Rpc, UserFullInfo, Welcome,
-    clock::Clock,
+    ConversationRef, ErrorCode, Event, EventFrame, FillRequest, LoginResult, Push, Rpc, UserFullInfo, UserStatus,
+    Welcome, clock::Clock,
 };
 
 use crate::config::Config;
@@ -82,6 +82,7 @@ pub(crate) struct Data<L: Line = Wire> {
     frames: Arc<Semaphore>,
     gauges: Arc<Gauges>,
     queried_users: Mutex<Limiter>,
+    custom_status_at: Mutex<Option<i64>>,
     resend_window_ms: i64,
     task: Mutex<Option<JoinHandle<()>>>,
 }
@@ -141,8 +142,14 @@ impl<L: Line> Data<L> {
         }
         let user_id: Arc<str> = Arc::from(user_id);
         let gauges = Arc::new(Gauges { generation: AtomicU64::new(core.generation()), is_listed });
-        let viewer =
-            Viewer { user_id: Arc::clone(&user_id), login_ms: clock.now_ms(), horizon_ms: 0, now_ms: 0, raised };
+        let viewer = Viewer {
+            user_id: Arc::clone(&user_id),
+            login_ms: clock.now_ms(),
+            horizon_ms: 0,
+            now_ms: 0,
+            raised,
+            is_caught_up: false,
+        };
         let (inbox, inputs) = mpsc::unbounded_channel();
         let driver = Driver::new(
             line.clone(),
@@ -161,6 +168,7 @@ impl<L: Line> Data<L> {
             frames: Arc::new(Semaphore::new(FRAMES)),
             gauges,
             queried_users: Mutex::new(Limiter::default()),
+            custom_status_at: Mutex::default(),
             resend_window_ms: settings.resend_window_ms,
             task: Mutex::new(Some(task)),
         }))
@@ -229,6 +237,18 @@ impl<L: Line> Data<L> {
         &self.queried_users
     }
 
+    /// Whether the custom status may be changed now, once in `every_ms`; then it counts as changed.
+    pub(crate) fn may_change_custom_status(&self, every_ms: i64) -> bool {
+        let now_ms = self.clock.now_ms();
+        let mut changed_at = self.custom_status_at.lock();
+        // A clock that was set back locks nobody out.
+        let is_early = changed_at.is_some_and(|at| (0..every_ms).contains(&now_ms.saturating_sub(at)));
+        if !is_early {
+            *changed_at = Some(now_ms);
+        }
+        !is_early
+    }
+
     pub(crate) fn resend_window_ms(&self) -> i64 {
         self.resend_window_ms
     }
@@ -253,6 +273,11 @@ impl<L: Line> Data<L> {
     /// Stores profiles that the server sent.
     pub(crate) async fn learn_users(&self, users: Vec<UserFullInfo>) -> Result<(), Error> {
         self.ask(|done| Input::Users(users, done)).await
+    }
+
+    /// Stores what this person is seen as, as a call of this device made it.
+    pub(crate) async fn learn_own_status(&self, status: UserStatus) -> Result<(), Error> {
+        self.ask(|done| Input::OwnStatus(status, done)).await
     }
 
     /// Fetches a page of history of a conversation that the store knows; whether it told anything.

@@ -46,6 +46,7 @@ mod message;
 pub mod net;
 mod send;
 mod session;
+mod status;
 mod store;
 #[doc(hidden)]
 pub mod sync;

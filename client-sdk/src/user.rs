@@ -12,7 +12,7 @@ use zim_protocol::{
 
 use crate::data::Line;
 use crate::error::Error;
-use crate::store::{rule, user};
+use crate::store::{rule, status, user};
 use crate::zim::Zim;
 
 /// Users that the server is asked for in [`WINDOW_MS`] at most.
@@ -126,7 +126,7 @@ impl Zim {
         if data.line().is_online() {
             return data.call(QuerySelfUserInfoRequest {}).await;
         }
-        let user_id = data.user_id().to_string();
+        let (user_id, now_ms) = (data.user_id().to_string(), data.clock().now_ms());
         let held = data.store().read(move |db| {
             let info = user::read(db, &user_id)?.unwrap_or_else(|| UserFullInfo {
                 base_info: Some(UserInfo { user_id: user_id.clone(), ..UserInfo::default() }),
@@ -134,7 +134,9 @@ impl Zim {
             });
             // Without a connection nobody knows where one is online.
             let online_status = UserOnlineStatus::Unknown as i32;
-            let status = UserStatus { user_id, online_status, ..UserStatus::default() };
+            let held = status::read(db, &user_id)?.unwrap_or_default();
+            let status = UserStatus { user_id, online_status, online_platforms: Vec::new(), ..held };
+            let status = status::shown(status, now_ms);
             let user_rule = Some(rule::read(db)?);
             Ok(SelfUserInfo { user_full_info: Some(info), user_rule, user_status: Some(status) })
         });

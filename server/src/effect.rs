@@ -40,6 +40,15 @@ pub enum Effect {
         /// As it is now.
         info: Box<zim_protocol::UserFullInfo>,
     },
+    /// What a user is seen as changed: his other devices are told, and those who subscribed, when they are found.
+    Status {
+        /// Whose.
+        user: UserKey,
+        /// As it is now.
+        status: Box<zim_protocol::UserStatus>,
+        /// The session that caused it.
+        cause: SessionKey,
+    },
     /// A login is over: pushed out by a newer one, ended by the operator, or resumed on another connection.
     Ended {
         /// Whose login.

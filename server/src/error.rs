@@ -188,6 +188,16 @@ impl Error {
         Self::params_invalid(format!("extendedData is {bytes} bytes long; at most {most} are allowed"))
     }
 
+    /// Nobody subscribes to himself.
+    pub fn own_status() -> Self {
+        Self::params_invalid("this user is yourself: your own devices hear of your status anyhow")
+    }
+
+    /// There is no subscription to end.
+    pub fn not_subscribed(user_id: &str) -> Self {
+        Self::params_invalid(format!("you have not subscribed to the status of {user_id}"))
+    }
+
     /// More profiles than a session may ask for.
     pub fn users_queried_too_often() -> Self {
         Self::new(ErrorCode::CommonModuleUserInfoQueriedLimit, "at most 10 users can be queried in 10 seconds")

@@ -20,6 +20,7 @@ mod net;
 pub mod run;
 pub mod server;
 pub mod session;
+mod status;
 mod sync;
 pub mod tenant;
 mod tls;

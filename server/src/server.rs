@@ -22,6 +22,7 @@ use crate::error::Error;
 use crate::first_run::{self, Banner, Credentials, Started};
 use crate::folder::{Folder, FolderError};
 use crate::net::{self, AdminService, KeyCheck, Net, Tickets};
+use crate::status;
 use crate::tls::{Fingerprint, Identity, TlsError};
 use crate::user;
 
@@ -124,9 +125,13 @@ impl Server {
         let app = open_app(config, clock, &folder).await?;
         let first_app = first_run::first_app(&app, &folder).await.map_err(StartError::Database)?;
 
+        let ghosts = status::ghosts(&app).await.map_err(StartError::Database)?;
+
         let net = Net::new(Arc::clone(&app), tasks.clone(), stopping.clone());
         tasks.spawn(net::accept(Arc::clone(&net), endpoint.clone()));
         tasks.spawn(user::tell_of_profiles(Arc::clone(&app), stopped.clone()));
+        tasks.spawn(status::tell_of_statuses(Arc::clone(&app), stopped.clone()));
+        tasks.spawn(status::keep(Arc::clone(&app), ghosts, stopped.clone()));
         let http_addr = http.as_ref().map(|(_, address)| *address);
         if let Some((listener, _)) = http {
             tasks.spawn(net::serve_http(Arc::clone(&net), listener, stopped.clone()));

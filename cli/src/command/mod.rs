@@ -14,6 +14,7 @@ pub(crate) mod login;
 pub(crate) mod logout;
 pub(crate) mod profile;
 pub(crate) mod send;
+pub(crate) mod status;
 pub(crate) mod token;
 pub(crate) mod user;
 
@@ -38,6 +39,7 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<(), Failure> {
         Command::User(command) => user::run(command, &context()?).await,
         Command::Friend(command) => friend::run(command, &context()?).await,
         Command::Blacklist(command) => blacklist::run(command, &context()?).await,
+        Command::Status(command) => status::run(command, &context()?).await,
         Command::Call(args) => call::run(args, &context()?).await,
         Command::Token(args) => token::run(args, &context()?).await,
         Command::Profile(command) => profile::run(&command, &context()?),

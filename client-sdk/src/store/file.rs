@@ -11,7 +11,7 @@ use super::search;
 use crate::error::Error;
 
 /// Forward only: a migration that was released is never changed.
-const MIGRATIONS: &[&str] = &[include_str!("migrations/001_init.sql")];
+const MIGRATIONS: &[&str] = &[include_str!("migrations/001_init.sql"), include_str!("migrations/002_status.sql")];
 /// Only a checkpoint makes anybody wait, and not for long.
 const BUSY: Duration = Duration::from_secs(5);
 const STATEMENTS: usize = 128;

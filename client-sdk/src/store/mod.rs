@@ -14,6 +14,7 @@ pub(crate) mod page;
 pub(crate) mod pending;
 pub(crate) mod rule;
 pub(crate) mod search;
+pub(crate) mod status;
 pub(crate) mod user;
 mod writer;
 

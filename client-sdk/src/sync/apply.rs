@@ -1,6 +1,7 @@
 //! A step of the core and of the app's own calls, as one transaction, and the events that come of it.
 
 mod friend;
+mod status;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use zim_protocol::{
     ConversationChangedEvent, ConversationEvent, ConversationHead, ConversationNotificationStatus, ConversationRef,
     ConversationType, Event, GroupMessageReceivedEvent, Message, MessageEntry, MessageReceivedInfo, MessageSentStatus,
     MessageSentStatusChangeInfo, MessageSentStatusChangedEvent, MessageType, PeerMessageReceivedEvent, Snapshot,
-    UserFullInfo, UserInfo, UserInfoUpdatedEvent, UserRuleUpdatedEvent, change_entry, feed_entry::Detail,
+    UserFullInfo, UserInfo, UserInfoUpdatedEvent, UserRuleUpdatedEvent, UserStatus, change_entry, feed_entry::Detail,
 };
 
 use super::state::{Batch, Change, Name, Origin};
@@ -53,6 +54,8 @@ pub(crate) enum Settle {
     Users(Vec<UserFullInfo>),
     /// What is true of other people now.
     Snapshot(Snapshot),
+    /// What this person is seen as, as this device itself made it: no news to its app.
+    OwnStatus(UserStatus),
 }
 
 /// One transaction.
@@ -81,6 +84,8 @@ pub(crate) struct Viewer {
     pub(crate) now_ms: i64,
     /// Pending events up to this were raised.
     pub(crate) raised: Option<i64>,
+    /// The app was told what those are seen as whose status this login follows: from now on changes are news.
+    pub(crate) is_caught_up: bool,
 }
 
 /// A message that is attached to its conversation.
@@ -142,12 +147,14 @@ struct Step<'a> {
     ids: HashMap<Name, i64>,
     durable: Vec<Event>,
     statuses: Vec<MessageSentStatusChangeInfo>,
+    /// Whose presence is news.
+    seen: Vec<UserStatus>,
 }
 
 impl<'a> Step<'a> {
     fn new(db: &'a Connection, viewer: &'a Viewer) -> Self {
         let (touched, ids) = (Vec::new(), HashMap::new());
-        Self { db, viewer, touched, ids, durable: Vec::new(), statuses: Vec::new() }
+        Self { db, viewer, touched, ids, durable: Vec::new(), statuses: Vec::new(), seen: Vec::new() }
     }
 
     /// The row of a conversation, which may change from here on.
@@ -207,6 +214,7 @@ impl<'a> Step<'a> {
             Change::Own { detail, origin } => self.own(*detail, origin),
             Change::LoggedIn { info, is_named } => self.logged_in(*info, is_named),
             Change::Profiles(profiles) => self.profiles(profiles),
+            Change::Statuses(statuses) => statuses.into_iter().try_for_each(|told| self.status_told(told)),
             Change::Drop(name) => {
                 let id = self.touch(&name)?;
                 message::drop_stored(self.db, id)
@@ -218,11 +226,13 @@ impl<'a> Step<'a> {
                 store::friend::doubt_all(self.db)?;
                 store::friend_application::doubt_all(self.db)?;
                 block::doubt(self.db)?;
+                store::status::doubt(self.db)?;
                 conversation::drop_all(self.db)
             }
             // Conversations at the end, when all states are stored.
             Change::Sweep => {
                 self.sweep_friends()?;
+                store::status::sweep(self.db)?;
                 for user in block::sweep(self.db)? {
                     self.blacklist_changed(user, BlacklistChangeAction::Removed);
                 }
@@ -243,6 +253,7 @@ impl<'a> Step<'a> {
             Detail::Friend(entry) => self.friend(&entry, origin),
             Detail::Application(entry) => self.application(entry, origin),
             Detail::Block(entry) => self.block(entry, origin),
+            Detail::Subscription(entry) => self.subscription(entry),
             Detail::Rule(rule) => {
                 let is_news = rule::write(self.db, &rule)? && origin != Origin::First;
                 if is_news {
@@ -298,7 +309,8 @@ impl<'a> Step<'a> {
 
     /// What is true of other people now: what is known of them follows, and so do their conversations.
     fn snapshot(&mut self, snapshot: Snapshot) -> rusqlite::Result<()> {
-        self.profiles(snapshot.profiles)
+        self.profiles(snapshot.profiles)?;
+        snapshot.statuses.into_iter().try_for_each(|told| self.status_told(told))
     }
 
     fn profiles(&mut self, profiles: Vec<UserFullInfo>) -> rusqlite::Result<()> {
@@ -375,6 +387,7 @@ impl<'a> Step<'a> {
             }
             Settle::Users(users) => self.profiles(users)?,
             Settle::Snapshot(snapshot) => self.snapshot(snapshot)?,
+            Settle::OwnStatus(status) => drop(store::status::write(self.db, status)?),
         }
         Ok(())
     }
@@ -425,6 +438,7 @@ impl<'a> Step<'a> {
         }
         applied.pending = pending::add(self.db, &self.durable)?;
         applied.events.extend(self.durable.into_iter().flat_map(with_twin));
+        applied.events.extend(Self::seen_event(self.seen));
         if !self.statuses.is_empty() {
             let sent = MessageSentStatus::Success as i32;
             let settled = self.statuses.iter().filter(|info| info.status == sent);

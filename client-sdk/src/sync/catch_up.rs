@@ -129,6 +129,9 @@ impl Core {
         if !result.profiles.is_empty() {
             self.output.batch.changes.push(Change::Profiles(result.profiles));
         }
+        if !result.statuses.is_empty() {
+            self.output.batch.changes.push(Change::Statuses(result.statuses));
+        }
         let is_more = result.next_cursor > 0 || result.feed_more || result.profiles_cursor > 0;
         if let Some(syncing) = &mut self.syncing {
             let profiles_at = *syncing.profiles_at.get_or_insert(result.profiles_at);

@@ -12,7 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use zim_protocol::{
     ConversationSyncState, ConversationSyncStateChangedEvent, ConversationTotalUnreadMessageCountUpdatedEvent,
     ErrorCode, Event, EventFrame, FillResult, Message, MessageReceivedInfo, MessageSentResult, Page, Push, SyncResult,
-    UserFullInfo, clock::Clock, event_frame::Frame,
+    UserFullInfo, UserStatus, UserStatusUpdatedEvent, clock::Clock, event_frame::Frame,
 };
 
 use super::apply::{self, Applied, Job, Settle, Viewer};
@@ -48,6 +48,8 @@ pub(crate) enum Input {
     Filled { name: Name, generation: u64, fill: FillResult, done: oneshot::Sender<Result<(), Error>> },
     /// Profiles.
     Users(Vec<UserFullInfo>, oneshot::Sender<Result<(), Error>>),
+    /// What this person is seen as now, as a call of this device made it.
+    OwnStatus(UserStatus, oneshot::Sender<Result<(), Error>>),
     /// A message to send.
     Send(Box<Submission>),
     /// The login ends.
@@ -239,6 +241,10 @@ impl<L: Line> Driver<L> {
                 self.job.settle.push(Settle::Users(users));
                 self.after.done.push(done);
             }
+            Input::OwnStatus(status, done) => {
+                self.job.settle.push(Settle::OwnStatus(status));
+                self.after.done.push(done);
+            }
             Input::Send(submission) => self.submit(submission).await,
             Input::Close(done) => self.closing = Some(done),
         }
@@ -390,6 +396,7 @@ impl<L: Line> Driver<L> {
                 Progress::Started => {}
                 Progress::Finished => {
                     self.gauges.is_listed.send_replace(true);
+                    self.tell_statuses().await;
                     if !self.is_total_told {
                         self.tell_total();
                     }
@@ -397,6 +404,7 @@ impl<L: Line> Driver<L> {
                 }
                 Progress::Failed => {
                     self.gauges.is_listed.send_replace(true);
+                    self.tell_statuses().await;
                     self.progress(ConversationSyncState::Failed);
                 }
             }
@@ -488,6 +496,23 @@ impl<L: Line> Driver<L> {
     fn progress(&self, state: ConversationSyncState) {
         let event = ConversationSyncStateChangedEvent { state: state as i32 };
         self.line.raise(Event::ConversationSyncStateChanged(event));
+    }
+
+    /// Each login begins with what those are seen as whose status it follows; changes follow.
+    async fn tell_statuses(&mut self) {
+        if std::mem::replace(&mut self.viewer.is_caught_up, true) {
+            return;
+        }
+        let now_ms = self.clock.now_ms();
+        match self.store.read(move |db| store::status::subscriptions(db, now_ms)).await {
+            Ok(list) => {
+                let user_status_list: Vec<_> = list.into_iter().filter_map(|held| held.user_status).collect();
+                if !user_status_list.is_empty() {
+                    self.line.raise(Event::UserStatusUpdated(UserStatusUpdatedEvent { user_status_list }));
+                }
+            }
+            Err(error) => tracing::warn!(?error, "the local database cannot be read"),
+        }
     }
 
     fn tell_total(&mut self) {

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use zim_protocol::{
-    ChangeEntry, ConversationHead, ConversationRef, MessageEntry, PullRequest, SyncRequest, UserFullInfo, feed_entry,
+    ChangeEntry, ConversationHead, ConversationRef, MessageEntry, PullRequest, SyncRequest, UserFullInfo, UserStatus,
+    feed_entry,
 };
 
 use super::ranges::Ranges;
@@ -154,6 +155,8 @@ pub enum Change {
     },
     /// Profiles of others, as they are now.
     Profiles(Vec<UserFullInfo>),
+    /// What people are seen as now.
+    Statuses(Vec<UserStatus>),
     /// What the server stored of a conversation is no longer to be trusted: its rows go, those that only this device has stay.
     Drop(Name),
     /// The same of all conversations.

@@ -14,5 +14,6 @@ mod friend_search;
 mod isolation;
 mod message;
 mod session;
+mod status;
 mod sync;
 mod user;

@@ -167,6 +167,7 @@ impl Device {
                 Change::Own { .. }
                 | Change::LoggedIn { .. }
                 | Change::Profiles(_)
+                | Change::Statuses(_)
                 | Change::Sweep
                 | Change::Changes { .. } => {}
             }

@@ -38,6 +38,8 @@ pub struct Limits {
     pub pull_burst: u32,
     /// Users on one blacklist. Default: 1,000, as the reference.
     pub max_blocked_users: u32,
+    /// Users whose status one user is told of. Default: 3,000, as the reference; at least 100, which is what one call takes.
+    pub max_status_subscriptions: u32,
     /// Calls of one session that are in work; with so many its stream is not read on. Default: 256.
     pub max_calls_in_flight: u32,
     /// Milliseconds until a call is given up, unless its method says otherwise. Default: 10,000.
@@ -88,6 +90,7 @@ impl Default for Limits {
             pulls_per_second: 200,
             pull_burst: 1_000,
             max_blocked_users: 1_000,
+            max_status_subscriptions: 3_000,
             max_calls_in_flight: 256,
             request_timeout_ms: 10_000,
             hello_timeout_ms: 5_000,
@@ -110,7 +113,7 @@ impl Limits {
     pub(super) fn problems(&self) -> Vec<String> {
         let most_bytes = 32_768;
         let long = 3_600_000;
-        let rows: [(&str, u64, u64, u64); 27] = [
+        let rows: [(&str, u64, u64, u64); 28] = [
             ("max_text_bytes", self.max_text_bytes.into(), 1, most_bytes),
             ("max_custom_bytes", self.max_custom_bytes.into(), 1, most_bytes),
             ("max_command_bytes", self.max_command_bytes.into(), 1, most_bytes),
@@ -124,6 +127,7 @@ impl Limits {
             ("pulls_per_second", self.pulls_per_second.into(), 1, 1_000_000),
             ("pull_burst", self.pull_burst.into(), 1, 1_000_000),
             ("max_blocked_users", self.max_blocked_users.into(), 0, 100_000),
+            ("max_status_subscriptions", self.max_status_subscriptions.into(), 100, 100_000),
             ("max_calls_in_flight", self.max_calls_in_flight.into(), 1, 65_536),
             ("request_timeout_ms", self.request_timeout_ms.into(), 1, long),
             ("hello_timeout_ms", self.hello_timeout_ms.into(), 1, long),

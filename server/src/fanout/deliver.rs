@@ -77,6 +77,11 @@ impl Fanout {
                 Effect::Message(message) => messages.push(message),
                 Effect::Feed { user, pos, entry, cause } => self.feed(user, pos, *entry, cause),
                 Effect::Profile { user, info } => self.profiles.add(user, *info),
+                Effect::Status { user, status, cause } => {
+                    let told = Snapshot { profiles: Vec::new(), statuses: vec![(*status).clone()] };
+                    self.snapshot([user], &told, Some(cause));
+                    self.statuses.add(user, *status);
+                }
                 Effect::Change { audience, entry, cause } => {
                     // It may be about one of these: a change of what a client does not have is dropped, and the message that
                     // followed it would stay as it was sent.
@@ -177,15 +182,17 @@ impl Fanout {
         }
     }
 
-    /// Tells the sessions of `users`, but for `except`, what is true of somebody now. It is encoded once.
-    pub fn snapshot(&self, users: impl IntoIterator<Item = UserKey>, snapshot: Snapshot, except: Option<SessionKey>) {
-        let frame = encode(Frame::Snapshot(snapshot));
+    /// Tells the sessions of `users`, but for `except`, what is true of somebody now. It is encoded
+    /// once, or not at all if nobody is there.
+    pub fn snapshot(&self, users: impl IntoIterator<Item = UserKey>, snapshot: &Snapshot, except: Option<SessionKey>) {
+        let mut encoded: Option<Bytes> = None;
         for user in users {
             let shard = self.shard(user).read();
             for session in shard.get(&user).into_iter().flatten() {
                 let login = session.identity().map(|identity| identity.session);
                 if except.is_none() || login != except {
-                    session.queue.push(frame.clone(), &LogRef::Snapshot);
+                    let frame = encoded.get_or_insert_with(|| encode(Frame::Snapshot(snapshot.clone()))).clone();
+                    session.queue.push(frame, &LogRef::Snapshot);
                 }
             }
         }

@@ -5,7 +5,7 @@
 //! durable, nothing blocks, and a slow session costs a bounded amount of memory.
 
 mod deliver;
-mod profiles;
+mod latest;
 mod queue;
 
 use std::collections::{HashMap, VecDeque};
@@ -14,10 +14,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, RwLock};
-use zim_protocol::SessionEndReason;
+use zim_protocol::{SessionEndReason, UserFullInfo, UserStatus};
 
 pub(crate) use self::deliver::{feed_push, message_push};
-use self::profiles::Profiles;
+use self::latest::Latest;
 pub use self::queue::{LogRef, SessionQueue};
 use crate::key::{SessionKey, UserKey};
 use crate::session::SessionState;
@@ -47,7 +47,9 @@ pub struct Fanout {
     /// Logins that ended, the newest last: one of them may not have reached the table yet.
     ended: Mutex<VecDeque<(SessionKey, SessionEndReason)>>,
     /// Profiles that changed and that nobody else was told of yet.
-    pub(crate) profiles: Profiles,
+    pub(crate) profiles: Latest<UserFullInfo>,
+    /// Likewise of what users are seen as.
+    pub(crate) statuses: Latest<UserStatus>,
 }
 
 impl Default for Fanout {
@@ -57,7 +59,8 @@ impl Default for Fanout {
             hasher: RandomState::new(),
             online: AtomicUsize::new(0),
             ended: Mutex::default(),
-            profiles: Profiles::default(),
+            profiles: Latest::default(),
+            statuses: Latest::default(),
         }
     }
 }
@@ -127,6 +130,13 @@ impl Fanout {
     /// The sessions of a user.
     pub fn sessions(&self, user: UserKey) -> Vec<Arc<SessionState>> {
         self.shard(user).read().get(&user).cloned().unwrap_or_default()
+    }
+
+    /// Whether a login has a connection to this node.
+    pub fn is_online(&self, user: UserKey, login: SessionKey) -> bool {
+        let shard = self.shard(user).read();
+        let mut sessions = shard.get(&user).into_iter().flatten();
+        sessions.any(|session| session.identity().is_some_and(|identity| identity.session == login))
     }
 
     /// All sessions, for the operator.

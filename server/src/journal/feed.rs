@@ -26,6 +26,8 @@ pub enum FeedKind {
     Application = 5,
     /// The user blocked or unblocked somebody; the key is that user.
     Block = 6,
+    /// A subscription to somebody's status was made, renewed or ended; the key is that user.
+    Subscription = 7,
 }
 
 /// Appends to the feed of `user`, whose head the job has locked; returns the position.

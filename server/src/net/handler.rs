@@ -19,8 +19,9 @@ use super::limits::Bucket;
 use crate::error::Error;
 use crate::session::{Caller, SessionState};
 
-/// The one method that has a rate of its own.
+/// The methods that have a rate of their own.
 const SEND: &str = "Message/SendMessage";
+const CUSTOM_STATUS: &str = "Status/UpdateUserCustomStatus";
 
 /// A call that may run.
 #[derive(Debug)]
@@ -37,6 +38,7 @@ pub(crate) struct Allowance {
     messages: Bucket,
     requests: Bucket,
     pulls: Bucket,
+    custom_statuses: Bucket,
     in_vain: Bucket,
 }
 
@@ -47,10 +49,11 @@ impl Allowance {
             return self.pulls.take(net.pulls, now).map_err(Error::too_fast);
         }
         self.requests.take(net.requests, now).map_err(Error::too_fast)?;
-        if method.path == SEND {
-            self.messages.take(net.messages, now).map_err(Error::too_fast)?;
+        match method.path {
+            SEND => self.messages.take(net.messages, now).map_err(Error::too_fast),
+            CUSTOM_STATUS => self.custom_statuses.take(net.custom_statuses, now).map_err(Error::too_fast),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// For what is no call, or is refused: as much as for pulls. Or in how many milliseconds there is more.

@@ -46,6 +46,7 @@ pub(crate) struct Net {
     messages: Rate,
     requests: Rate,
     pulls: Rate,
+    custom_statuses: Rate,
 }
 
 impl Net {
@@ -62,6 +63,8 @@ impl Net {
             messages: Rate::new(limits.messages_per_second, limits.message_burst),
             requests: Rate::new(limits.requests_per_second, limits.request_burst),
             pulls: Rate::new(limits.pulls_per_second, limits.pull_burst),
+            // As the reference.
+            custom_statuses: Rate::new(1, 1),
             app,
         })
     }

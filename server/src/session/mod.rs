@@ -20,6 +20,7 @@ use crate::app::App;
 use crate::db::Locks;
 use crate::error::Error;
 use crate::key::{AppKey, SessionKey};
+use crate::status::Custom;
 use crate::tenant::Tenant;
 
 /// Compares secrets in a time that does not tell how much of them is right.
@@ -50,13 +51,6 @@ impl App {
         Ok(token.expire * 1000)
     }
 
-    /// The connection of `session` is gone: nobody tells it anything any more.
-    pub fn disconnected(&self, session: &Arc<SessionState>) {
-        if let Some(identity) = session.identity() {
-            self.fanout.unregister(identity.user, session);
-        }
-    }
-
     /// Ends all sessions of a user; he may log in again.
     ///
     /// # Errors
@@ -66,11 +60,11 @@ impl App {
         let Some(user) = self.user_key(tenant.key, user_id).await? else {
             return Err(Error::user_not_found(user_id));
         };
-        let ended = self
+        let now = self.clock.now_ms();
+        let done = self
             .db
-            .submit(user.0.unsigned_abs(), Locks::user(user.0), async move |tx| store::end_all(tx, user).await)
-            .await?;
-        Ok(ended)
+            .submit(user.0.unsigned_abs(), Locks::user(user.0), async move |tx| store::end_all(tx, user, now).await);
+        done.await
     }
 }
 
@@ -85,17 +79,21 @@ impl SessionService for App {
         let expires_at = self.authenticate(&tenant, &request)?;
         let mut ticket = [0; 16];
         getrandom::fill(&mut ticket).map_err(Error::internal)?;
+        let (now, config) = (self.clock.now_ms(), request.config.unwrap_or_default());
+        let has_custom = !config.custom_status.is_empty();
         let login = store::NewLogin {
             app: tenant.key,
             user_id: request.user_id.clone(),
-            user_name: request.config.map(|config| config.user_name).filter(|name| !name.is_empty()),
+            user_name: Some(config.user_name).filter(|name| !name.is_empty()),
+            custom: (!config.custom_status.is_empty())
+                .then(|| Custom::new(config.custom_status, config.custom_status_duration, now)),
             account_id: self.ids.next(),
             session_id: self.ids.next(),
             ticket,
             resume: <[u8; 16]>::try_from(&request.resume[..]).ok(),
             platform: session.platform,
             device: session.device,
-            now: self.clock.now_ms(),
+            now,
             one_shot: request.one_shot,
             policy: DevicePolicy::of(&self.config.login),
         };
@@ -110,6 +108,9 @@ impl SessionService for App {
         };
         // Not `set_submitted`: a second login on this connection waits, and is refused before it pushes anybody out.
         let admitted = self.db.submit(lane, locks, async move |tx| store::admit(tx, login).await);
+        if has_custom {
+            self.ends.moved();
+        }
         let Admitted { user, session: key, ticket, login_at, info } = admitted.await?;
         let identity = Identity {
             app: tenant.key,
@@ -133,8 +134,9 @@ impl SessionService for App {
     async fn logout(&self, caller: &Caller, _: LogoutRequest) -> Result<LogoutResult, Error> {
         let identity = caller.identity()?;
         let (user, key): (_, SessionKey) = (identity.user, identity.session);
-        let locks = Locks::user(user.0);
-        let done = self.db.submit(user.0.unsigned_abs(), locks, async move |tx| store::forget(tx, key).await);
+        let (locks, now) = (Locks::user(user.0), self.clock.now_ms());
+        let done =
+            self.db.submit(user.0.unsigned_abs(), locks, async move |tx| store::forget(tx, user, key, now).await);
         caller.set_submitted();
         done.await?;
         caller.session.set_logged_out();

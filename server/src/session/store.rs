@@ -8,6 +8,7 @@ use crate::effect::Effect;
 use crate::error::Error;
 use crate::journal::full_info;
 use crate::key::{AppKey, SessionKey, UserKey};
+use crate::status::{self, Change, Custom};
 use crate::user::{self, Part};
 
 /// States of a login.
@@ -25,6 +26,8 @@ pub(super) struct NewLogin {
     pub(super) app: AppKey,
     pub(super) user_id: String,
     pub(super) user_name: Option<String>,
+    /// What others see of him from now on, unless that stays as it is.
+    pub(super) custom: Option<Custom>,
     /// In case he is new.
     pub(super) account_id: i64,
     pub(super) session_id: i64,
@@ -48,8 +51,17 @@ pub(super) struct Admitted {
 }
 
 /// Registers the user if he is new, and stores the login; those that it pushes out are told.
-pub(super) async fn admit(tx: &mut Tx<'_>, login: NewLogin) -> Result<Admitted, Error> {
+pub(super) async fn admit(tx: &mut Tx<'_>, mut login: NewLogin) -> Result<Admitted, Error> {
     let (user, info) = account(tx, &login).await?;
+    let (now, custom) = (login.now, login.custom.take());
+    let admitted = store(tx, login, user, info).await?;
+    let seen = Some(status::seen(tx, user, false).await?);
+    status::change(tx, user, Change { seen, custom }, now, admitted.session).await?;
+    Ok(admitted)
+}
+
+/// Stores the login of a registered user.
+async fn store(tx: &mut Tx<'_>, login: NewLogin, user: UserKey, info: UserFullInfo) -> Result<Admitted, Error> {
     let session = SessionKey(login.session_id);
     let fresh = Admitted { user, session, ticket: login.ticket, login_at: login.now, info };
     if login.one_shot {
@@ -68,7 +80,8 @@ pub(super) async fn admit(tx: &mut Tx<'_>, login: NewLogin) -> Result<Admitted, 
             }
             // Under a new id: what the connection before is still doing is not this one's own, and ends nothing of this one.
             let before = SessionKey(row.get(0)?);
-            tx.execute("UPDATE session SET id = $2 WHERE id = $1", &params![before, session]).await?;
+            let again = "UPDATE session SET id = $2, connected = 1 WHERE id = $1";
+            tx.execute(again, &params![before, session]).await?;
             tx.emit(Effect::Ended { user, session: before, reason: SessionEndReason::Unspecified });
             return Ok(Admitted { ticket, login_at: row.get(2)?, ..fresh });
         }
@@ -94,8 +107,8 @@ pub(super) async fn admit(tx: &mut Tx<'_>, login: NewLogin) -> Result<Admitted, 
     }
     forget_old(tx, user, login.now - REMEMBER_MS).await?;
     tx.execute(
-        "INSERT INTO session (id, ticket, account, platform, device, login_at, state) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        "INSERT INTO session (id, ticket, account, platform, device, login_at, state, connected) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, 1)",
         &params![session, login.ticket.to_vec(), user, login.platform, login.device.to_vec(), login.now, GOOD],
     )
     .await?;
@@ -147,13 +160,16 @@ async fn account(tx: &mut Tx<'_>, login: &NewLogin) -> Result<(UserKey, UserFull
 }
 
 /// The login is over: its device logged out.
-pub(super) async fn forget(tx: &mut Tx<'_>, session: SessionKey) -> Result<(), Error> {
-    tx.execute("DELETE FROM session WHERE id = $1", &params![session]).await?;
+pub(super) async fn forget(tx: &mut Tx<'_>, user: UserKey, session: SessionKey, now: i64) -> Result<(), Error> {
+    if tx.execute("DELETE FROM session WHERE id = $1", &params![session]).await? > 0 {
+        let seen = Some(status::seen(tx, user, true).await?);
+        status::change(tx, user, Change { seen, custom: None }, now, session).await?;
+    }
     Ok(())
 }
 
 /// Ends all logins of a user; returns how many there were.
-pub(super) async fn end_all(tx: &mut Tx<'_>, user: UserKey) -> Result<u32, Error> {
+pub(super) async fn end_all(tx: &mut Tx<'_>, user: UserKey, now: i64) -> Result<u32, Error> {
     let rows = tx
         .fetch(
             "UPDATE session SET state = $2 WHERE account = $1 AND state = $3 RETURNING id",
@@ -163,5 +179,7 @@ pub(super) async fn end_all(tx: &mut Tx<'_>, user: UserKey) -> Result<u32, Error
     for row in &rows {
         tx.emit(Effect::Ended { user, session: SessionKey(row.get(0)?), reason: SessionEndReason::KickedOut });
     }
+    let seen = Some(status::seen(tx, user, false).await?);
+    status::change(tx, user, Change { seen, custom: None }, now, SessionKey(0)).await?;
     Ok(u32::try_from(rows.len()).unwrap_or(u32::MAX))
 }

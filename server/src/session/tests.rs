@@ -17,6 +17,7 @@ fn login(id: i64) -> NewLogin {
         app: AppKey(7),
         user_id: "ann".to_owned(),
         user_name: None,
+        custom: None,
         account_id: 1_000,
         session_id: id,
         ticket: id.to_be_bytes().repeat(2).try_into().unwrap(),
@@ -37,10 +38,12 @@ async fn enter(house: &House, login: NewLogin) -> Result<Admitted, Error> {
 fn ended(house: &House) -> Vec<(i64, SessionEndReason)> {
     let told = std::mem::take(&mut *house.told.lock());
     let of = |effect| match effect {
-        Effect::Ended { session, reason, .. } => (session.0, reason),
+        Effect::Ended { session, reason, .. } => Some((session.0, reason)),
+        // What that means for how the user is seen is not tested here.
+        Effect::Status { .. } => None,
         other => panic!("{other:?}"),
     };
-    told.into_iter().map(of).collect()
+    told.into_iter().filter_map(of).collect()
 }
 
 async fn rows(house: &House) -> i64 {
@@ -61,7 +64,11 @@ async fn everything(database: Database) {
     let again = enter(&house, resume(2, first.ticket)).await.unwrap();
     assert_eq!((again.session, again.ticket, again.login_at), (SessionKey(2), first.ticket, first.login_at));
     assert_eq!(ended(&house), [(1, SessionEndReason::Unspecified)]);
-    house.db.submit(0, Locks::user(ANN.0), async move |tx: &mut Tx<'_>| forget(tx, first.session).await).await.unwrap();
+    house
+        .db
+        .submit(0, Locks::user(ANN.0), async move |tx: &mut Tx<'_>| forget(tx, ANN, first.session, 3).await)
+        .await
+        .unwrap();
     assert_eq!(enter(&house, resume(3, first.ticket)).await.unwrap().session, SessionKey(3));
     assert_eq!((ended(&house), rows(&house).await), (vec![(2, SessionEndReason::Unspecified)], 1));
 
@@ -69,11 +76,16 @@ async fn everything(database: Database) {
     let second = enter(&house, login(4)).await.unwrap();
     assert_eq!(ended(&house), [(3, SessionEndReason::KickedOut)]);
     assert!(enter(&house, resume(5, first.ticket)).await.is_err());
-    let count = house.db.submit(0, Locks::user(ANN.0), async |tx: &mut Tx<'_>| end_all(tx, ANN).await).await.unwrap();
+    let count =
+        house.db.submit(0, Locks::user(ANN.0), async |tx: &mut Tx<'_>| end_all(tx, ANN, 3).await).await.unwrap();
     assert_eq!((count, ended(&house)), (1, vec![(4, SessionEndReason::KickedOut)]));
     assert!(enter(&house, resume(6, second.ticket)).await.is_err());
     let third = enter(&house, login(7)).await.unwrap();
-    house.db.submit(0, Locks::user(ANN.0), async move |tx: &mut Tx<'_>| forget(tx, third.session).await).await.unwrap();
+    house
+        .db
+        .submit(0, Locks::user(ANN.0), async move |tx: &mut Tx<'_>| forget(tx, ANN, third.session, 3).await)
+        .await
+        .unwrap();
     assert_eq!(enter(&house, resume(8, third.ticket)).await.unwrap().ticket, login(8).ticket);
     assert!(ended(&house).is_empty());
 

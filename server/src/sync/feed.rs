@@ -10,6 +10,7 @@ use crate::error::Error;
 use crate::friend;
 use crate::journal::{self, FeedKind};
 use crate::key::UserKey;
+use crate::status;
 use crate::user;
 
 /// The feed after `after`, resolved to what its entries mean now; the position through which it is complete; and whether
@@ -52,6 +53,7 @@ async fn details(tx: &mut Tx<'_>, user: UserKey, kind: i64, keys: &[i64]) -> Res
     const FRIEND: i64 = FeedKind::Friend as i64;
     const APPLICATION: i64 = FeedKind::Application as i64;
     const BLOCK: i64 = FeedKind::Block as i64;
+    const SUBSCRIPTION: i64 = FeedKind::Subscription as i64;
     match kind {
         READ => journal::read_marks(tx, user, keys).await,
         PROFILE => user::profile_entry(tx, user).await,
@@ -59,6 +61,7 @@ async fn details(tx: &mut Tx<'_>, user: UserKey, kind: i64, keys: &[i64]) -> Res
         FRIEND => friend::feed_entries(tx, user, keys).await,
         APPLICATION => friend::application_feed_entries(tx, user, keys).await,
         BLOCK => blacklist::feed_entries(tx, user, keys).await,
+        SUBSCRIPTION => status::feed_entries(tx, user, keys).await,
         _ => Ok(HashMap::new()),
     }
 }

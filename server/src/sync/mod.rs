@@ -15,6 +15,7 @@ use crate::error::Error;
 use crate::journal::{self, Direction, Member};
 use crate::key::{ConversationKey, Scrambler, UserKey};
 use crate::session::Caller;
+use crate::status;
 use crate::user;
 
 /// A page's bytes, about: a quarter of the largest frame, so that a page never delays a push by much.
@@ -60,6 +61,7 @@ impl SyncService for App {
                     // Noted before the commit, as the time of a change is.
                     profiles_at: now - PROFILES_MARGIN_MS,
                     profiles_cursor: 0,
+                    statuses: Vec::new(),
                 };
                 if reset || asked != sums || request.cursor > 0 || request.since == 0 {
                     let since = if reset { 0 } else { request.since };
@@ -67,11 +69,14 @@ impl SyncService for App {
                     (result.heads, result.next_cursor) =
                         store::heads(tx, user, &scrambler, (since, cursor), HEADS_PAGE).await?;
                 }
-                if !reset && request.profiles_since > 0 {
+                if reset || request.profiles_since == 0 {
+                    result.statuses = vec![status::own(tx, user, now).await?];
+                } else {
                     let cursor = i64::try_from(request.profiles_cursor).unwrap_or_default();
                     let after = if cursor > 0 { scrambler.stored(cursor) } else { 0 };
-                    let (profiles, last) = user::profiles_since(tx, user, request.profiles_since, after).await?;
-                    result.profiles = profiles;
+                    let since = (request.profiles_since, now);
+                    let (profiles, statuses, last) = user::known_since(tx, user, since, after).await?;
+                    (result.profiles, result.statuses) = (profiles, statuses);
                     result.profiles_cursor = last.map_or(0, |last| scrambler.public(last).unsigned_abs());
                 }
                 Ok(result)

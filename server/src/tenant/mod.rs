@@ -3,7 +3,7 @@
 mod cache;
 mod store;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use parking_lot::RwLock;
@@ -112,6 +112,38 @@ impl App {
             tenant.users.insert(Arc::from(user_id), key);
         }
         Ok(found)
+    }
+
+    /// The keys of these users of `app`, as far as they are registered; each user once, in this order.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub async fn user_keys(&self, app: AppKey, user_ids: Vec<String>) -> Result<Vec<(String, Option<UserKey>)>, Error> {
+        let tenant = self.tenants.of(app)?;
+        let mut seen = HashSet::with_capacity(user_ids.len());
+        let mut keys: Vec<(String, Option<UserKey>)> = Vec::with_capacity(user_ids.len());
+        for user_id in user_ids {
+            if seen.insert(user_id.clone()) {
+                let key = tenant.users.get(&*user_id);
+                keys.push((user_id, key));
+            }
+        }
+        if keys.iter().all(|(_, key)| key.is_some()) {
+            return Ok(keys);
+        }
+        let keys = self.db.read(async move |tx| {
+            for (user_id, key) in keys.iter_mut().filter(|(_, key)| key.is_none()) {
+                *key = store::user_key(tx, app, user_id).await?;
+            }
+            Ok(keys)
+        });
+        let keys = keys.await?;
+        for (user_id, key) in &keys {
+            if let Some(key) = key {
+                tenant.users.insert(Arc::from(&**user_id), *key);
+            }
+        }
+        Ok(keys)
     }
 
     /// The conversation of `caller` with the user named `peer_id`, if it exists.

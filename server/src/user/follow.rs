@@ -4,13 +4,14 @@
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
-use zim_protocol::{Snapshot, UserFullInfo};
+use zim_protocol::{Snapshot, UserFullInfo, UserStatus};
 
 use crate::app::App;
-use crate::db::{Tx, params};
+use crate::db::{Tx, Value, params};
 use crate::error::Error;
 use crate::journal::full_info;
 use crate::key::UserKey;
+use crate::status;
 
 /// People that one read finds.
 const PAGE: i64 = 1_000;
@@ -25,7 +26,13 @@ pub(crate) async fn tell_of_profiles(app: Arc<App>, stopped: CancellationToken) 
             changed = app.fanout.profiles.take() => changed,
         };
         for (user, info) in changed {
-            if let Err(error) = tell(&app, user, info).await {
+            let snapshot = Snapshot { profiles: vec![info], statuses: Vec::new() };
+            // Who is both is told twice, which changes nothing.
+            let mut told = Ok(());
+            for sql in [PEERS, FRIENDS] {
+                told = told.and(tell(&app, user, Circle { sql, more: Vec::new() }, &snapshot).await);
+            }
+            if let Err(error) = told {
                 // Whoever was not told finds out when he syncs.
                 tracing::warn!(%error, cause = ?error.cause(), "a profile changed, and not everybody was told");
             }
@@ -33,18 +40,26 @@ pub(crate) async fn tell_of_profiles(app: Arc<App>, stopped: CancellationToken) 
     }
 }
 
-async fn tell(app: &App, user: UserKey, info: UserFullInfo) -> Result<(), Error> {
-    // Who is both is told twice, which changes nothing.
-    for pages in [PEERS, FRIENDS] {
-        let mut after = 0;
-        loop {
-            let (found, last) = app.db.read(async move |tx| page(tx, pages, user, after).await).await?;
-            app.fanout.snapshot(found, Snapshot { profiles: vec![info.clone()], statuses: Vec::new() }, None);
-            let Some(last) = last else { break };
-            after = last;
-        }
+/// Those who hear of a user: `sql` takes him, what the page is behind, and how many rows; and then `more`. It gives what the next
+/// page is behind, and somebody.
+#[derive(Debug)]
+pub(crate) struct Circle {
+    pub(crate) sql: &'static str,
+    pub(crate) more: Vec<Value>,
+}
+
+/// Tells a circle of what is true of a user now.
+pub(crate) async fn tell(app: &App, user: UserKey, circle: Circle, snapshot: &Snapshot) -> Result<(), Error> {
+    let Circle { sql, more } = circle;
+    let mut after = 0;
+    loop {
+        let mut values = params![user, after, PAGE].to_vec();
+        values.extend(more.iter().cloned());
+        let (found, last) = app.db.read(async move |tx| page(tx, sql, user, &values).await).await?;
+        app.fanout.snapshot(found, snapshot, None);
+        let Some(last) = last else { return Ok(()) };
+        after = last;
     }
-    Ok(())
 }
 
 /// The other sides of a user's conversations.
@@ -56,10 +71,15 @@ const FRIENDS: &str =
     "SELECT account, account FROM friend WHERE friend = $1 AND account > $2 ORDER BY account LIMIT $3";
 
 /// A page of those who know the user, and where the next one begins, if there is one.
-async fn page(tx: &mut Tx<'_>, pages: &str, user: UserKey, after: i64) -> Result<(Vec<UserKey>, Option<i64>), Error> {
-    let rows = tx.fetch(pages, &params![user, after, PAGE]).await?;
+async fn page(
+    tx: &mut Tx<'_>,
+    sql: &str,
+    user: UserKey,
+    values: &[Value],
+) -> Result<(Vec<UserKey>, Option<i64>), Error> {
+    let rows = tx.fetch(sql, values).await?;
     let mut found = Vec::with_capacity(rows.len());
-    let mut last = after;
+    let mut last = 0;
     for row in &rows {
         last = row.get(0)?;
         let peer: i64 = row.get(1)?;
@@ -71,14 +91,42 @@ async fn page(tx: &mut Tx<'_>, pages: &str, user: UserKey, after: i64) -> Result
     Ok((found, is_full.then_some(last)))
 }
 
-/// The profiles that changed at or after `since` of those whom the user knows, ascending behind the account `after`; and the
-/// last account, if there may be more.
-pub(crate) async fn profiles_since(
+/// What changed at or after `since` of those whom the user knows: their profiles, his own status and those that he subscribed to,
+/// ascending behind the account `after`; and the last account, if there may be more. `now` is the time.
+pub(crate) async fn known_since(
+    tx: &mut Tx<'_>,
+    user: UserKey,
+    (since, now): (i64, i64),
+    after: i64,
+) -> Result<(Vec<UserFullInfo>, Vec<UserStatus>, Option<i64>), Error> {
+    let profiles = profiles_since(tx, user, since, after).await?;
+    let statuses = status::statuses_since(tx, user, (since, now), after, PAGE).await?;
+    // Up to here the page tells of both.
+    let last = match (end(&profiles), end(&statuses)) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    };
+    let through = last.unwrap_or(i64::MAX);
+    Ok((up_to(profiles, through), up_to(statuses, through), last))
+}
+
+/// Where a page ends that may have been cut off.
+fn end<T: prost::Message>(page: &[(i64, T)]) -> Option<i64> {
+    let is_full = i64::try_from(page.len()).is_ok_and(|count| count == PAGE);
+    let bytes: usize = page.iter().map(|(_, what)| what.encoded_len()).sum();
+    page.last().filter(|_| is_full || bytes > PAGE_BYTES).map(|(account, _)| *account)
+}
+
+fn up_to<T>(page: Vec<(i64, T)>, through: i64) -> Vec<T> {
+    page.into_iter().take_while(|(account, _)| *account <= through).map(|(_, what)| what).collect()
+}
+
+async fn profiles_since(
     tx: &mut Tx<'_>,
     user: UserKey,
     since: i64,
     after: i64,
-) -> Result<(Vec<UserFullInfo>, Option<i64>), Error> {
+) -> Result<Vec<(i64, UserFullInfo)>, Error> {
     let rows = tx
         .fetch(
             // The join goes from those whom he knows to their accounts, never the other way.
@@ -94,12 +142,10 @@ pub(crate) async fn profiles_since(
     for row in &rows {
         let info = full_info(row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?);
         bytes += prost::Message::encoded_len(&info);
-        profiles.push(info);
+        profiles.push((row.get(0)?, info));
         if bytes > PAGE_BYTES {
-            return Ok((profiles, Some(row.get(0)?)));
+            break;
         }
     }
-    let is_full = i64::try_from(rows.len()).is_ok_and(|count| count == PAGE);
-    let last = rows.last().filter(|_| is_full).map(|row| row.get(0)).transpose()?;
-    Ok((profiles, last))
+    Ok(profiles)
 }

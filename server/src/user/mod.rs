@@ -7,10 +7,10 @@ use zim_protocol::{
     ErrorCode, ErrorUserInfo, QuerySelfUserInfoRequest, QueryUsersInfoRequest, SelfUserInfo, SelfUserInfoQueriedResult,
     UpdateUserAvatarUrlRequest, UpdateUserExtendedDataRequest, UpdateUserNameRequest, UpdateUserOfflinePushRuleRequest,
     UserAvatarUrlUpdatedResult, UserExtendedDataUpdatedResult, UserNameUpdatedResult, UserOfflinePushRuleUpdatedResult,
-    UserOnlineStatus, UserRule, UserStatus, UsersInfoQueriedResult, feed_entry::Detail, server::UserService,
+    UserRule, UsersInfoQueriedResult, feed_entry::Detail, server::UserService,
 };
 
-pub(crate) use self::follow::{profiles_since, tell_of_profiles};
+pub(crate) use self::follow::{Circle, known_since, tell, tell_of_profiles};
 pub(crate) use self::store::{Part, change, profile_entry, rule_entry};
 
 use crate::app::App;
@@ -18,6 +18,7 @@ use crate::db::Locks;
 use crate::error::Error;
 use crate::fanout::feed_push;
 use crate::session::Caller;
+use crate::status;
 
 impl UserService for App {
     async fn query_users_info(
@@ -95,19 +96,13 @@ impl UserService for App {
         _: QuerySelfUserInfoRequest,
     ) -> Result<SelfUserInfoQueriedResult, Error> {
         let identity = caller.identity()?;
-        let user = identity.user;
-        let (info, rule) = self.db.read(async move |tx| store::own(tx, user).await).await?;
-        let mut platforms: Vec<i32> = self.fanout.sessions(user).iter().map(|session| session.platform).collect();
-        platforms.sort_unstable();
-        platforms.dedup();
-        let online = if platforms.is_empty() { UserOnlineStatus::Offline } else { UserOnlineStatus::Online };
-        let status = UserStatus {
-            user_id: identity.user_id.to_string(),
-            online_status: online as i32,
-            online_platforms: platforms,
-            ..UserStatus::default()
-        };
-        let own = SelfUserInfo { user_full_info: Some(info), user_rule: Some(rule), user_status: Some(status) };
+        let (user, now) = (identity.user, self.clock.now_ms());
+        let own = self.db.read(async move |tx| {
+            let (info, rule) = store::own(tx, user).await?;
+            let status = status::own(tx, user, now).await?;
+            Ok(SelfUserInfo { user_full_info: Some(info), user_rule: Some(rule), user_status: Some(status) })
+        });
+        let own = own.await?;
         Ok(SelfUserInfoQueriedResult { self_user_info: Some(own) })
     }
 }

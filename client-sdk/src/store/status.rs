@@ -1,0 +1,155 @@
+//! Rows of presence: what people were last seen as, and whose status is told.
+
+use prost::Message as _;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use zim_protocol::{SubscriptionEntry, UserStatus, UserStatusSubscription};
+
+/// What is known of somebody.
+pub(crate) fn read(db: &Connection, user_id: &str) -> rusqlite::Result<Option<UserStatus>> {
+    db.prepare_cached("SELECT status FROM status WHERE user_id = ?1")?
+        .query_row([user_id], |row| status(row, 0))
+        .optional()
+}
+
+/// Stores what the server says of somebody, as far as it is newer than what is known; returns what is known now, and whether his
+/// being online and his custom status are news; `None` if nothing is.
+pub(crate) fn write(db: &Connection, told: UserStatus) -> rusqlite::Result<Option<(UserStatus, News)>> {
+    let Some((status, news)) = newer(read(db, &told.user_id)?, told) else { return Ok(None) };
+    db.prepare_cached(
+        "INSERT INTO status (user_id, status) VALUES (?1, ?2) ON CONFLICT (user_id) DO UPDATE SET status = excluded.status",
+    )?
+    .execute(params![status.user_id, status.encode_to_vec()])?;
+    Ok(Some((status, news)))
+}
+
+/// What of a status is news.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct News {
+    pub(crate) online: bool,
+    pub(crate) custom: bool,
+}
+
+/// Two statements about one person may overtake each other: each half is as new as its time.
+fn newer(held: Option<UserStatus>, told: UserStatus) -> Option<(UserStatus, News)> {
+    let Some(held) = held else { return Some((told, News { online: true, custom: true })) };
+    let news = News {
+        online: told.last_online_status_update_time > held.last_online_status_update_time,
+        custom: told.last_custom_status_update_time > held.last_custom_status_update_time,
+    };
+    let (online, custom) = (if news.online { &told } else { &held }, if news.custom { &told } else { &held });
+    let status = UserStatus {
+        user_id: held.user_id.clone(),
+        online_status: online.online_status,
+        online_platforms: online.online_platforms.clone(),
+        last_online_status_update_time: online.last_online_status_update_time,
+        custom_status: custom.custom_status.clone(),
+        custom_status_expired_time: custom.custom_status_expired_time,
+        last_custom_status_update_time: custom.last_custom_status_update_time,
+        last_update_time: online.last_online_status_update_time.max(custom.last_custom_status_update_time),
+    };
+    (news.online || news.custom).then_some((status, news))
+}
+
+/// A status as it is at a time: a custom one that has ended is gone, whether or not the server could say so.
+pub(crate) fn shown(mut status: UserStatus, now_ms: i64) -> UserStatus {
+    let ends_at = status.custom_status_expired_time;
+    if ends_at > 0 && ends_at <= now_ms {
+        status.custom_status.clear();
+        status.custom_status_expired_time = 0;
+    }
+    status
+}
+
+/// A subscription as it is now.
+pub(crate) fn subscribe(db: &Connection, user_id: &str, entry: &SubscriptionEntry) -> rusqlite::Result<()> {
+    db.prepare_cached(
+        "INSERT INTO subscription (user_id, expires_at, place) VALUES (?1, ?2, ?3) ON CONFLICT (user_id) \
+         DO UPDATE SET expires_at = excluded.expires_at, place = excluded.place, is_stale = 0",
+    )?
+    .execute(params![user_id, entry.expires_at, entry.place])?;
+    Ok(())
+}
+
+/// A subscription has ended: nothing that is known of this person stays true.
+pub(crate) fn unsubscribe(db: &Connection, user_id: &str) -> rusqlite::Result<()> {
+    for table in ["subscription", "status"] {
+        db.prepare_cached(&format!("DELETE FROM {table} WHERE user_id = ?1"))?.execute([user_id])?;
+    }
+    Ok(())
+}
+
+/// Whether this person's status is told at a time.
+pub(crate) fn is_subscribed(db: &Connection, user_id: &str, now_ms: i64) -> rusqlite::Result<bool> {
+    db.prepare_cached("SELECT 1 FROM subscription WHERE user_id = ?1 AND expires_at > ?2")?
+        .exists(params![user_id, now_ms])
+}
+
+/// The subscriptions at a time, the earliest first.
+pub(crate) fn subscriptions(db: &Connection, now_ms: i64) -> rusqlite::Result<Vec<UserStatusSubscription>> {
+    db.prepare_cached(
+        "SELECT s.expires_at, t.status, s.user_id FROM subscription s LEFT JOIN status t ON t.user_id = s.user_id \
+         WHERE s.expires_at > ?1 ORDER BY s.place",
+    )?
+    .query_map([now_ms], |row| {
+        let held = status(row, 1)?;
+        let status = UserStatus { user_id: row.get(2)?, ..held };
+        let user_status = Some(shown(status, now_ms));
+        Ok(UserStatusSubscription { user_status, subscribe_expired_time: row.get(0)? })
+    })?
+    .collect()
+}
+
+/// The server's times begin anew, and what it knows of subscriptions will be told anew.
+pub(crate) fn doubt(db: &Connection) -> rusqlite::Result<()> {
+    db.prepare_cached("DELETE FROM status")?.execute([])?;
+    db.prepare_cached("UPDATE subscription SET is_stale = 1")?.execute([])?;
+    Ok(())
+}
+
+/// Those that the server no longer named go.
+pub(crate) fn sweep(db: &Connection) -> rusqlite::Result<()> {
+    db.prepare_cached("DELETE FROM subscription WHERE is_stale = 1")?.execute([])?;
+    Ok(())
+}
+
+/// What cannot be read is as good as nothing: the server has it.
+fn status(row: &Row<'_>, column: usize) -> rusqlite::Result<UserStatus> {
+    let bytes: Option<Vec<u8>> = row.get(column)?;
+    Ok(bytes.and_then(|bytes| UserStatus::decode(&bytes[..]).ok()).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(online_at: i64, custom_at: i64) -> UserStatus {
+        UserStatus {
+            user_id: "bob".to_owned(),
+            online_status: i32::try_from(online_at % 3).unwrap(),
+            custom_status: custom_at.to_string(),
+            last_update_time: online_at.max(custom_at),
+            last_online_status_update_time: online_at,
+            last_custom_status_update_time: custom_at,
+            ..UserStatus::default()
+        }
+    }
+
+    #[test]
+    fn each_half_of_a_status_is_as_new_as_its_time() {
+        let (first, news) = newer(None, told(10, 10)).unwrap();
+        assert_eq!((&first, news), (&told(10, 10), News { online: true, custom: true }));
+        let (second, news) = newer(Some(first), told(5, 12)).unwrap();
+        assert_eq!((&second, news), (&told(10, 12), News { online: false, custom: true }));
+        assert_eq!(newer(Some(second.clone()), told(10, 12)), None);
+        assert_eq!(newer(Some(second.clone()), told(9, 11)), None);
+        assert_eq!(newer(Some(second), told(11, 12)).unwrap().0, told(11, 12));
+    }
+
+    #[test]
+    fn a_custom_status_ends_at_its_time() {
+        let busy = UserStatus { custom_status_expired_time: 100, ..told(1, 1) };
+        assert_eq!(shown(busy.clone(), 99), busy);
+        assert_eq!(shown(busy.clone(), 100).custom_status, "");
+        assert_eq!(shown(told(1, 1), i64::MAX).custom_status, "1");
+    }
+}

@@ -1,0 +1,104 @@
+//! What time does to presence: a custom status ends by itself, and a login whose connection is gone without a word is found.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use super::store;
+use crate::app::App;
+use crate::db::{Locks, MAX_LOCKED_USERS};
+use crate::error::Error;
+use crate::key::{SessionKey, UserKey};
+
+/// Logins that one read finds.
+const PAGE: i64 = 1_000;
+/// After the store failed.
+const TRY_AGAIN_MS: i64 = 10_000;
+
+/// Logins that are online by the store alone.
+pub(crate) type Ghosts = HashSet<(SessionKey, UserKey)>;
+
+/// Wakes whoever waits for the next custom status to end.
+#[derive(Debug, Default)]
+pub(crate) struct Ends(Notify);
+
+impl Ends {
+    /// The next one may come sooner now.
+    pub(crate) fn moved(&self) {
+        self.0.notify_one();
+    }
+}
+
+/// Keeps presence true until the server ends. `ghosts` were found before anybody could log in.
+pub(crate) async fn keep(app: Arc<App>, ghosts: Ghosts, stopped: CancellationToken) {
+    tokio::select! {
+        () = stopped.cancelled() => {}
+        () = lay(&app, ghosts) => {}
+        () = end_customs(&app) => {}
+    }
+}
+
+/// Finds logins that are online by the store and have no connection here.
+pub(crate) async fn ghosts(app: &App) -> Result<Ghosts, Error> {
+    let (mut found, mut after) = (Ghosts::new(), SessionKey(0));
+    loop {
+        let page = app.db.read(async move |tx| store::connected(tx, after, PAGE).await).await?;
+        let Some((last, _)) = page.last() else { return Ok(found) };
+        after = *last;
+        found.extend(page.into_iter().filter(|(login, user)| !app.fanout.is_online(*user, *login)));
+    }
+}
+
+/// Turns ghosts offline. One that is seen twice, as long apart as a client may be silent, is no login that was just stored and
+/// is on its way into the table of those who are online.
+async fn lay(app: &App, mut suspects: Ghosts) {
+    loop {
+        let found = match ghosts(app).await {
+            Ok(found) => found,
+            Err(error) => {
+                tracing::warn!(%error, cause = ?error.cause(), "who is online by mistake cannot be found");
+                suspects.clone()
+            }
+        };
+        for (login, user) in found.intersection(&suspects) {
+            if let Err(error) = app.lost(*user, *login).await {
+                tracing::warn!(%error, cause = ?error.cause(), "somebody stays online by mistake");
+                break;
+            }
+        }
+        suspects = found;
+        app.clock.sleep(app.config.limits.offline_after_ms.into()).await;
+    }
+}
+
+/// Ends each custom status at its time.
+async fn end_customs(app: &App) {
+    loop {
+        let next = match end_due(app).await {
+            Ok(next) => next.unwrap_or(i64::MAX),
+            Err(error) => {
+                tracing::warn!(%error, cause = ?error.cause(), "a custom status could not be ended");
+                app.clock.now_ms() + TRY_AGAIN_MS
+            }
+        };
+        tokio::select! {
+            () = app.clock.sleep_until(next) => {}
+            () = app.ends.0.notified() => {}
+        }
+    }
+}
+
+/// Ends those whose time has come; returns when the next one's does.
+async fn end_due(app: &App) -> Result<Option<i64>, Error> {
+    let limit = i64::try_from(MAX_LOCKED_USERS).unwrap_or(1);
+    loop {
+        let now = app.clock.now_ms();
+        let users = app.db.read(async move |tx| store::have_ended(tx, now, limit).await).await?;
+        let Some(first) = users.first() else { break };
+        let (lane, locks) = (first.0.unsigned_abs(), Locks::users(users.iter().map(|user| user.0)));
+        app.db.submit(lane, locks, async move |tx| store::end(tx, &users, now).await).await?;
+    }
+    app.db.read(async |tx| store::next_end(tx).await).await
+}

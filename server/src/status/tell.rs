@@ -1,0 +1,43 @@
+//! Those who subscribed to a user hear when his status changes. Who they are is asked of the store, after the commit and in
+//! pages, so that a change costs its user the same however many they are.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use zim_protocol::Snapshot;
+
+use crate::app::App;
+use crate::db::params;
+use crate::user::{Circle, tell};
+
+/// Changes that come this soon after others are merged: of each user the newest is told. A pause of the machine's time, because
+/// it only spares work.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Those who subscribed and still want to know.
+const SUBSCRIBERS: &str = "SELECT account, account FROM subscription \
+                           WHERE target = $1 AND account > $2 AND expires_at > $4 ORDER BY account LIMIT $3";
+
+/// Tells those who subscribed to a user, whenever his status changed. Ends with the server.
+pub(crate) async fn tell_of_statuses(app: Arc<App>, stopped: CancellationToken) {
+    loop {
+        let changed = tokio::select! {
+            () = stopped.cancelled() => return,
+            changed = app.fanout.statuses.take() => changed,
+        };
+        let now = app.clock.now_ms();
+        for (user, status) in changed {
+            let snapshot = Snapshot { profiles: Vec::new(), statuses: vec![status] };
+            let subscribers = Circle { sql: SUBSCRIBERS, more: params![now].to_vec() };
+            if let Err(error) = tell(&app, user, subscribers, &snapshot).await {
+                // Whoever was not told finds out when he syncs.
+                tracing::warn!(%error, cause = ?error.cause(), "a status changed, and not everybody was told");
+            }
+        }
+        tokio::select! {
+            () = stopped.cancelled() => return,
+            () = tokio::time::sleep(PAUSE) => {}
+        }
+    }
+}
