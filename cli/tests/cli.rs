@@ -333,3 +333,29 @@ async fn friend_search_finds_by_alias() {
     assert_eq!(none.lines(), ["No friend is called that."]);
     here.end().await;
 }
+
+#[tokio::test]
+async fn status_is_set_shown_and_followed() {
+    let here = Here::new().await;
+    here.login("ann").await;
+    here.login("bob").await;
+    let set = here.zim("bob", &["status", "set", "busy", "--for", "3600"]).await.json();
+    assert_eq!(set["customStatus"], "busy");
+    let shown = here.zim("ann", &["status", "show", "bob"]).await.json();
+    // He came and went with commands: he was never seen.
+    assert_eq!((&shown["customStatus"], &shown["onlineStatus"]), (&"busy".into(), &1.into()));
+    assert!(here.zim("ann", &["status", "show", "nobody"]).await.fails(5).contains("6000011"));
+
+    here.zim("ann", &["status", "subscribe", "bob", "--minutes", "5", "--plain"]).await.ok();
+    let listed = here.zim("ann", &["status", "list"]).await.json();
+    assert_eq!(listed["userStatus"]["userID"], "bob");
+    here.zim("ann", &["status", "unsubscribe", "bob"]).await.ok();
+    assert!(here.zim("ann", &["status", "unsubscribe", "bob"]).await.fails(2).contains("6000001"));
+    let plain = here.zim("ann", &["status", "list", "--plain"]).await.ok();
+    assert_eq!(plain.lines(), ["You have subscribed to nobody's status."]);
+
+    let plain = here.zim("bob", &["status", "clear", "--plain"]).await.ok();
+    assert_eq!(plain.lines(), ["You say nothing of yourself."]);
+    assert!(here.zim("bob", &["status", "set", &"x".repeat(65)]).await.fails(2).contains("64"));
+    here.end().await;
+}

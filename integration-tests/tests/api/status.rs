@@ -610,3 +610,40 @@ async fn a_command_that_comes_and_goes_is_not_seen() {
     assert_eq!(query(&ann, "bob").await.online_status(), UserOnlineStatus::Offline);
     world.end().await;
 }
+
+/// A connection that broke while its login was being stored leaves a login that is online by the store alone.
+#[tokio::test]
+async fn a_login_without_a_connection_is_found_and_goes_offline() {
+    let world = World::new().await;
+    let ann = world.user("ann").await;
+    register(&world, &["bob".to_owned()]).await;
+    subscribe(&ann, "bob").await;
+    let app = world.server().app();
+    let (login, app_id) = (app.ids.next(), i64::from(world.app_id()));
+    let ghost = app.db.submit(0, Locks::none(), async move |tx: &mut Tx<'_>| {
+        tx.execute(
+            "INSERT INTO session (id, ticket, account, platform, device, login_at, state, connected) \
+             SELECT $1, $2, id, 5, $2, 0, 0, 1 FROM account WHERE app = $3 AND name = 'bob'",
+            &params![login, login.to_be_bytes().to_vec(), app_id],
+        )
+        .await?;
+        tx.execute(
+            "INSERT INTO presence (account, online, platforms, online_at, custom, custom_at, custom_ends_at, changed_at) \
+             SELECT id, 0, 32, 1, '', 0, 0, 1 FROM account WHERE app = $1 AND name = 'bob'",
+            &params![app_id],
+        )
+        .await?;
+        Ok(())
+    });
+    soon(ghost).await.unwrap();
+    assert_eq!(query(&ann, "bob").await.online_status(), UserOnlineStatus::Online);
+    world
+        .in_time("he is found", async || {
+            (query(&ann, "bob").await.online_status() == UserOnlineStatus::Offline).then_some(())
+        })
+        .await;
+    sees(&ann, "bob", |status| status.last_online_status_update_time > START_MS).await;
+    // Who has a connection is never taken for one.
+    assert_eq!(query(&ann, "ann").await.online_status(), UserOnlineStatus::Online);
+    world.end().await;
+}

@@ -2,7 +2,7 @@
 
 use zim_client_sdk::Config as ClientConfig;
 use zim_integration_tests::{Device, Home, ServerHome, ServerProcess, TestDatabase, eventually, soon, texts};
-use zim_protocol::{LoginConfig, Message};
+use zim_protocol::{LoginConfig, Message, UserOnlineStatus};
 
 async fn user(home: &ServerHome, server: &ServerProcess, name: &str) -> Device {
     let app = home.first_app().unwrap();
@@ -43,5 +43,27 @@ async fn what_was_acknowledged_survives_a_kill() {
     for device in [ann, bob, fresh] {
         device.quit().await;
     }
+    victim.kill();
+}
+
+/// It could not note who went while it was dead.
+#[tokio::test]
+async fn nobody_stays_online_who_went_while_the_server_was_dead() {
+    let dir = tempfile::tempdir().unwrap();
+    let database = TestDatabase::fresh(dir.path());
+    let mut home = ServerHome::new(env!("CARGO_BIN_EXE_victim"), dir.path().join("data"), database.url());
+    let mut victim = home.start().await.unwrap();
+    let (ann, bob) = (user(&home, &victim, "ann").await, user(&home, &victim, "bob").await);
+    let online = async |user: &str| {
+        let found = ann.query_users_status([user]).await.ok()?;
+        found.user_status_list.first().map(zim_protocol::UserStatus::online_status)
+    };
+    assert_eq!(soon(online("bob")).await, Some(UserOnlineStatus::Online));
+    victim.kill();
+    bob.quit().await;
+    victim = home.start().await.unwrap();
+    eventually("bob is offline", async || (online("bob").await == Some(UserOnlineStatus::Offline)).then_some(())).await;
+    eventually("ann is online", async || (online("ann").await == Some(UserOnlineStatus::Online)).then_some(())).await;
+    ann.quit().await;
     victim.kill();
 }

@@ -6,6 +6,7 @@ mod blacklist;
 mod chat;
 mod friends;
 mod offline_and_back;
+mod presence;
 mod profiles;
 mod reconnect;
 mod restart;

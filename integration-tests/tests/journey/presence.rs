@@ -1,0 +1,93 @@
+//! Presence of people, for somebody who is away, on a bad link, or has more than one device.
+
+use zim_integration_tests::{Device, World, eventually, soon};
+use zim_protocol::{
+    Event, SubscribedUserStatusQueryConfig, UserCustomStatusUpdateConfig, UserOnlineStatus, UserStatus,
+    UserStatusSubscribeConfig, UserStatusSubscription,
+};
+
+const HOUR: UserStatusSubscribeConfig = UserStatusSubscribeConfig { subscription_duration: 60 };
+const ALL: SubscribedUserStatusQueryConfig = SubscribedUserStatusQueryConfig { user_ids: Vec::new() };
+
+async fn say(device: &Device, custom: &str) {
+    let day = UserCustomStatusUpdateConfig::default();
+    soon(device.update_user_custom_status(custom, day)).await.unwrap();
+}
+
+/// What a device was told last of a user.
+fn last(seen: &[Event], user: &str) -> Option<UserStatus> {
+    let lists = seen.iter().rev().filter_map(|event| match event {
+        Event::UserStatusUpdated(event) => Some(&event.user_status_list),
+        _ => None,
+    });
+    lists.flat_map(|list| list.iter().rev()).find(|status| status.user_id == user).cloned()
+}
+
+async fn held(device: &Device) -> Vec<UserStatusSubscription> {
+    soon(device.query_subscribed_user_status_list(ALL)).await.unwrap().user_status_subscription_list
+}
+
+#[tokio::test]
+async fn what_changed_while_the_link_was_cut_is_told_when_it_is_back() {
+    let world = World::with(|settings| settings.limits.offline_after_ms = 1_000).await;
+    let link = world.link(3).await;
+    let ann = world.user_via(&link, "ann").await;
+    let (tablet, bob, carl) = (world.device("ann").await, world.user("bob").await, world.user("carl").await);
+    soon(ann.subscribe_users_status(["bob", "carl"], HOUR)).await.unwrap();
+    let told_of_carl = async || {
+        ann.until("carl", |seen| last(seen, "carl")).await;
+        let all = ann.seen();
+        all.iter().filter(|event| last(std::slice::from_ref(*event), "carl").is_some()).count()
+    };
+    let before = told_of_carl().await;
+    link.cut();
+    world.clock.advance(2_000);
+    say(&bob, "busy").await;
+    soon(tablet.unsubscribe_users_status(["carl"])).await.unwrap();
+    world.clock.advance(2_000);
+    say(&bob, "away").await;
+    say(&carl, "unheard").await;
+    tablet.until("bob is away", |seen| last(seen, "bob").filter(|status| status.custom_status == "away")).await;
+    link.mend();
+    world
+        .in_time("ann hears of it", async || last(&ann.seen(), "bob").filter(|status| status.custom_status == "away"))
+        .await;
+    eventually("both hold the same", async || (held(&ann).await == held(&tablet).await).then_some(())).await;
+    assert_eq!(held(&ann).await.len(), 1);
+    // Only the newest is told of what came thick while she was away, and nothing of whom she no longer follows.
+    let says = |event: &Event| last(std::slice::from_ref(event), "bob").map(|status| status.custom_status);
+    assert!(ann.seen().iter().filter_map(says).all(|said| said != "busy"));
+    assert_eq!(told_of_carl().await, before);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_restart_of_the_server_leaves_everybody_as_he_is() {
+    let mut world = World::new().await;
+    let (ann, bob, carl) = (world.user("ann").await, world.user("bob").await, world.user("carl").await);
+    soon(ann.subscribe_users_status(["bob", "carl"], HOUR)).await.unwrap();
+    say(&bob, "busy").await;
+    soon(carl.logout()).await;
+    ann.until("carl is gone", |seen| {
+        last(seen, "carl").filter(|status| status.online_status() == UserOnlineStatus::Logout)
+    })
+    .await;
+    world.stop_server().await;
+    world.clock.advance(1_000);
+    world.start_server().await;
+    let now = world
+        .in_time("bob is back", async || {
+            let found = ann.query_users_status(["bob", "carl"]).await.ok()?.user_status_list;
+            (found[0].online_status() == UserOnlineStatus::Online).then_some(found)
+        })
+        .await;
+    assert_eq!(now[0].custom_status, "busy");
+    assert_eq!(now[1].online_status(), UserOnlineStatus::Logout);
+    // The local copy follows.
+    eventually("she is told", async || {
+        let held: Vec<UserStatus> = held(&ann).await.into_iter().filter_map(|held| held.user_status).collect();
+        (held == now).then_some(())
+    })
+    .await;
+    world.end().await;
+}
