@@ -29,7 +29,7 @@ pub(crate) enum StatusCommand {
         #[arg(value_name = "USER", required = true, num_args = 1..=200)]
         users: Vec<String>,
     },
-    /// Say something of yourself: \"busy\"
+    /// Say something of yourself, such as "busy"
     Set {
         /// What others see, up to 64 bytes
         text: String,

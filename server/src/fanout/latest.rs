@@ -39,3 +39,22 @@ impl<T> Latest<T> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    #[test]
+    fn changes_that_come_thick_are_merged() {
+        let latest = Latest::default();
+        assert!(latest.take().now_or_never().is_none());
+        for change in 0..10 {
+            latest.add(UserKey(1), change);
+        }
+        latest.add(UserKey(2), 7);
+        assert_eq!(latest.take().now_or_never(), Some(HashMap::from([(UserKey(1), 9), (UserKey(2), 7)])));
+        assert!(latest.take().now_or_never().is_none());
+    }
+}
