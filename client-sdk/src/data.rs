@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
@@ -141,13 +141,15 @@ impl<L: Line> Data<L> {
             core = core.without_pulls();
         }
         let user_id: Arc<str> = Arc::from(user_id);
-        let gauges = Arc::new(Gauges { generation: AtomicU64::new(core.generation()), is_listed });
+        let gauges =
+            Arc::new(Gauges { generation: AtomicU64::new(core.generation()), is_listed, ahead_ms: AtomicI64::new(0) });
         let viewer = Viewer {
             user_id: Arc::clone(&user_id),
             login_ms: clock.now_ms(),
             horizon_ms: 0,
             now_ms: 0,
             raised,
+            ahead_ms: 0,
             is_caught_up: false,
         };
         let (inbox, inputs) = mpsc::unbounded_channel();
@@ -227,6 +229,11 @@ impl<L: Line> Data<L> {
 
     pub(crate) fn clock(&self) -> &Clock {
         &self.clock
+    }
+
+    /// The time by the server's clock, as far as this device knows it.
+    pub(crate) fn server_now_ms(&self) -> i64 {
+        self.clock.now_ms().saturating_add(self.gauges.ahead_ms.load(Ordering::Relaxed))
     }
 
     pub(crate) fn store(&self) -> &Store {

@@ -68,7 +68,7 @@ impl Zim {
     ) -> Result<SubscribedUserStatusListQueriedResult, Error> {
         let data = self.data()?;
         data.listed().await;
-        let now_ms = data.clock().now_ms();
+        let now_ms = data.server_now_ms();
         let mut list = data.store().read(move |db| status::subscriptions(db, now_ms)).await?;
         if !config.user_ids.is_empty() {
             let wanted: HashSet<String> = config.user_ids.into_iter().collect();

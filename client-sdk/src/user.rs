@@ -126,7 +126,7 @@ impl Zim {
         if data.line().is_online() {
             return data.call(QuerySelfUserInfoRequest {}).await;
         }
-        let (user_id, now_ms) = (data.user_id().to_string(), data.clock().now_ms());
+        let (user_id, now_ms) = (data.user_id().to_string(), data.server_now_ms());
         let held = data.store().read(move |db| {
             let info = user::read(db, &user_id)?.unwrap_or_else(|| UserFullInfo {
                 base_info: Some(UserInfo { user_id: user_id.clone(), ..UserInfo::default() }),

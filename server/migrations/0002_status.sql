@@ -3,7 +3,8 @@
 -- 1 while the login has a connection: who is online where. A new connection of a login is a new id.
 ALTER TABLE session ADD COLUMN connected SMALLINT NOT NULL DEFAULT 0;
 
-CREATE INDEX session_connected ON session (connected, id);
+-- Of these alone: an index on the column would tempt a planner to find one user's logins among all that are connected.
+CREATE INDEX session_connected ON session (id) WHERE connected = 1;
 
 -- What a user is seen as, once there was anything to see. Written only when it changes.
 CREATE TABLE presence (
@@ -39,3 +40,6 @@ CREATE INDEX subscription_place ON subscription (account, place);
 
 -- Who hears of a change.
 CREATE INDEX subscription_of ON subscription (target, account);
+
+-- Whose time is up.
+CREATE INDEX subscription_expires ON subscription (expires_at);

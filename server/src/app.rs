@@ -13,7 +13,6 @@ use crate::fanout::Fanout;
 use crate::journal::Send;
 use crate::key::{ConversationKey, IdGenerator, UserKey};
 use crate::session::Caller;
-use crate::status::Ends;
 use crate::tenant::{Cache, Tenants, app_rows, open_deployment};
 
 /// The database, whose fastest job is sending messages.
@@ -41,7 +40,6 @@ pub struct App {
     pub epoch: [u8; 16],
     pub(crate) secret: [u8; 32],
     pub(crate) gate: Gate,
-    pub(crate) ends: Ends,
     pub(crate) conversations: Cache<(UserKey, UserKey), ConversationKey>,
 }
 
@@ -73,7 +71,6 @@ impl App {
             epoch,
             secret,
             gate: Gate::default(),
-            ends: Ends::default(),
             conversations: Cache::new(CACHED_CONVERSATIONS),
         }))
     }

@@ -2,7 +2,7 @@
 
 use prost::Message as _;
 use rusqlite::{Connection, OptionalExtension, Row, params};
-use zim_protocol::{SubscriptionEntry, UserStatus, UserStatusSubscription};
+use zim_protocol::{SubscriptionEntry, UserOnlineStatus, UserStatus, UserStatusSubscription};
 
 /// What is known of somebody.
 pub(crate) fn read(db: &Connection, user_id: &str) -> rusqlite::Result<Option<UserStatus>> {
@@ -26,13 +26,16 @@ pub(crate) fn write(db: &Connection, told: UserStatus) -> rusqlite::Result<Optio
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct News {
     pub(crate) online: bool,
+    /// Of what is online, the platforms are others.
+    pub(crate) platforms: bool,
     pub(crate) custom: bool,
 }
 
 /// Two statements about one person may overtake each other: each half is as new as its time.
 fn newer(held: Option<UserStatus>, told: UserStatus) -> Option<(UserStatus, News)> {
-    let Some(held) = held else { return Some((told, News { online: true, custom: true })) };
+    let Some(held) = held else { return Some((told, News { online: true, platforms: true, custom: true })) };
     let news = News {
+        platforms: told.online_platforms != held.online_platforms,
         online: told.last_online_status_update_time > held.last_online_status_update_time,
         custom: told.last_custom_status_update_time > held.last_custom_status_update_time,
     };
@@ -78,10 +81,11 @@ pub(crate) fn unsubscribe(db: &Connection, user_id: &str) -> rusqlite::Result<()
     Ok(())
 }
 
-/// Whether this person's status is told at a time.
-pub(crate) fn is_subscribed(db: &Connection, user_id: &str, now_ms: i64) -> rusqlite::Result<bool> {
-    db.prepare_cached("SELECT 1 FROM subscription WHERE user_id = ?1 AND expires_at > ?2")?
-        .exists(params![user_id, now_ms])
+/// When the subscription to this person ends, whether or not that has passed.
+pub(crate) fn expires_at(db: &Connection, user_id: &str) -> rusqlite::Result<Option<i64>> {
+    db.prepare_cached("SELECT expires_at FROM subscription WHERE user_id = ?1")?
+        .query_row([user_id], |row| row.get(0))
+        .optional()
 }
 
 /// The subscriptions at a time, the earliest first.
@@ -115,7 +119,8 @@ pub(crate) fn sweep(db: &Connection) -> rusqlite::Result<()> {
 /// What cannot be read is as good as nothing: the server has it.
 fn status(row: &Row<'_>, column: usize) -> rusqlite::Result<UserStatus> {
     let bytes: Option<Vec<u8>> = row.get(column)?;
-    Ok(bytes.and_then(|bytes| UserStatus::decode(&bytes[..]).ok()).unwrap_or_default())
+    let unknown = || UserStatus { online_status: UserOnlineStatus::Unknown as i32, ..UserStatus::default() };
+    Ok(bytes.and_then(|bytes| UserStatus::decode(&bytes[..]).ok()).unwrap_or_else(unknown))
 }
 
 #[cfg(test)]
@@ -137,9 +142,9 @@ mod tests {
     #[test]
     fn each_half_of_a_status_is_as_new_as_its_time() {
         let (first, news) = newer(None, told(10, 10)).unwrap();
-        assert_eq!((&first, news), (&told(10, 10), News { online: true, custom: true }));
+        assert_eq!((&first, news), (&told(10, 10), News { online: true, platforms: true, custom: true }));
         let (second, news) = newer(Some(first), told(5, 12)).unwrap();
-        assert_eq!((&second, news), (&told(10, 12), News { online: false, custom: true }));
+        assert_eq!((&second, news), (&told(10, 12), News { online: false, platforms: false, custom: true }));
         assert_eq!(newer(Some(second.clone()), told(10, 12)), None);
         assert_eq!(newer(Some(second.clone()), told(9, 11)), None);
         assert_eq!(newer(Some(second), told(11, 12)).unwrap().0, told(11, 12));

@@ -84,8 +84,17 @@ pub(crate) struct Viewer {
     pub(crate) now_ms: i64,
     /// Pending events up to this were raised.
     pub(crate) raised: Option<i64>,
+    /// How far the server's clock is ahead of this device's: what the server dates is compared with its own time.
+    pub(crate) ahead_ms: i64,
     /// The app was told what those are seen as whose status this login follows: from now on changes are news.
     pub(crate) is_caught_up: bool,
+}
+
+impl Viewer {
+    /// The time of the step, by the server's clock.
+    pub(crate) fn server_now_ms(&self) -> i64 {
+        self.now_ms.saturating_add(self.ahead_ms)
+    }
 }
 
 /// A message that is attached to its conversation.
@@ -109,6 +118,8 @@ pub(crate) struct Applied {
     pub(crate) unread_delta: i64,
     /// Own messages that the server has now.
     pub(crate) settled: Vec<Message>,
+    /// Something came that only makes sense with what has not come yet.
+    pub(crate) is_behind: bool,
 }
 
 /// Does a job.
@@ -149,12 +160,13 @@ struct Step<'a> {
     statuses: Vec<MessageSentStatusChangeInfo>,
     /// Whose presence is news.
     seen: Vec<UserStatus>,
+    is_behind: bool,
 }
 
 impl<'a> Step<'a> {
     fn new(db: &'a Connection, viewer: &'a Viewer) -> Self {
         let (touched, ids) = (Vec::new(), HashMap::new());
-        Self { db, viewer, touched, ids, durable: Vec::new(), statuses: Vec::new(), seen: Vec::new() }
+        Self { db, viewer, touched, ids, durable: Vec::new(), statuses: Vec::new(), seen: Vec::new(), is_behind: false }
     }
 
     /// The row of a conversation, which may change from here on.
@@ -214,7 +226,7 @@ impl<'a> Step<'a> {
             Change::Own { detail, origin } => self.own(*detail, origin),
             Change::LoggedIn { info, is_named } => self.logged_in(*info, is_named),
             Change::Profiles(profiles) => self.profiles(profiles),
-            Change::Statuses(statuses) => statuses.into_iter().try_for_each(|told| self.status_told(told)),
+            Change::Statuses(statuses) => statuses.into_iter().try_for_each(|told| self.status_told(told).map(drop)),
             Change::Drop(name) => {
                 let id = self.touch(&name)?;
                 message::drop_stored(self.db, id)
@@ -310,7 +322,7 @@ impl<'a> Step<'a> {
     /// What is true of other people now: what is known of them follows, and so do their conversations.
     fn snapshot(&mut self, snapshot: Snapshot) -> rusqlite::Result<()> {
         self.profiles(snapshot.profiles)?;
-        snapshot.statuses.into_iter().try_for_each(|told| self.status_told(told))
+        snapshot.statuses.into_iter().try_for_each(|told| self.status_told(told).map(drop))
     }
 
     fn profiles(&mut self, profiles: Vec<UserFullInfo>) -> rusqlite::Result<()> {
@@ -438,6 +450,7 @@ impl<'a> Step<'a> {
         }
         applied.pending = pending::add(self.db, &self.durable)?;
         applied.events.extend(self.durable.into_iter().flat_map(with_twin));
+        applied.is_behind = self.is_behind;
         applied.events.extend(Self::seen_event(self.seen));
         if !self.statuses.is_empty() {
             let sent = MessageSentStatus::Success as i32;

@@ -175,8 +175,9 @@ impl Core {
         }
     }
 
-    /// Profiles came by themselves. A sync under way may have read older ones: another one puts that right.
-    pub fn profiles_came(&mut self) {
+    /// What is true of other people came by itself. A sync under way may have read what was true before, or drop what came:
+    /// another one puts that right.
+    pub fn snapshot_came(&mut self) {
         self.sync_wanted |= self.syncing.is_some();
     }
 

@@ -4,7 +4,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
@@ -12,7 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use zim_protocol::{
     ConversationSyncState, ConversationSyncStateChangedEvent, ConversationTotalUnreadMessageCountUpdatedEvent,
     ErrorCode, Event, EventFrame, FillResult, Message, MessageReceivedInfo, MessageSentResult, Page, Push, SyncResult,
-    UserFullInfo, UserStatus, UserStatusUpdatedEvent, clock::Clock, event_frame::Frame,
+    UserFullInfo, UserOnlineStatus, UserStatus, UserStatusUpdatedEvent, clock::Clock, event_frame::Frame,
 };
 
 use super::apply::{self, Applied, Job, Settle, Viewer};
@@ -87,6 +87,8 @@ pub(crate) struct Gauges {
     pub(crate) generation: AtomicU64,
     /// The list of conversations was right once, or cannot be for now.
     pub(crate) is_listed: watch::Sender<bool>,
+    /// How far the server's clock is ahead of this device's, milliseconds.
+    pub(crate) ahead_ms: AtomicI64,
 }
 
 /// What the sender of a message is told.
@@ -221,6 +223,8 @@ impl<L: Line> Driver<L> {
                 self.connection += 1;
                 self.is_connected = true;
                 self.viewer.login_ms = server_time;
+                self.viewer.ahead_ms = server_time.saturating_sub(self.clock.now_ms());
+                self.gauges.ahead_ms.store(self.viewer.ahead_ms, Ordering::Relaxed);
                 self.next_audit_ms = self.clock.now_ms() + AUDIT_MS;
                 if let Some(info) = user {
                     self.core.logged_in(info, is_named);
@@ -278,9 +282,7 @@ impl<L: Line> Driver<L> {
                 }
             }
             Some(Frame::Snapshot(snapshot)) => {
-                if !snapshot.profiles.is_empty() {
-                    self.core.profiles_came();
-                }
+                self.core.snapshot_came();
                 self.job.settle.push(Settle::Snapshot(snapshot));
             }
             Some(Frame::End(_)) | None => {}
@@ -383,7 +385,12 @@ impl<L: Line> Driver<L> {
         }
         let applied = if job.is_empty() { Ok(Applied::default()) } else { self.write(job).await };
         match applied {
-            Ok(applied) => self.tell(applied, after),
+            Ok(applied) => {
+                if applied.is_behind && self.is_connected {
+                    self.next_audit_ms = self.viewer.now_ms;
+                }
+                self.tell(applied, after);
+            }
             Err(error) => {
                 self.unwritten(&error, after);
                 // What the core wanted to ask, it will want again.
@@ -503,10 +510,12 @@ impl<L: Line> Driver<L> {
         if std::mem::replace(&mut self.viewer.is_caught_up, true) {
             return;
         }
-        let now_ms = self.clock.now_ms();
+        let now_ms = self.clock.now_ms().saturating_add(self.viewer.ahead_ms);
         match self.store.read(move |db| store::status::subscriptions(db, now_ms)).await {
             Ok(list) => {
-                let user_status_list: Vec<_> = list.into_iter().filter_map(|held| held.user_status).collect();
+                let known = |status: &UserStatus| status.online_status() != UserOnlineStatus::Unknown;
+                let user_status_list: Vec<_> =
+                    list.into_iter().filter_map(|held| held.user_status).filter(known).collect();
                 if !user_status_list.is_empty() {
                     self.line.raise(Event::UserStatusUpdated(UserStatusUpdatedEvent { user_status_list }));
                 }

@@ -86,6 +86,12 @@ async fn a_user_of_one_app_is_nobody_in_the_other() {
     assert_eq!(found.error_user_list.len(), 1);
     let nobody = ErrorCode::CommonModuleUserIsNotExist as i32;
     assert_eq!(stranger.call(&block("bob")).await.unwrap_err().code, nobody);
+    let users = || vec!["bob".to_owned()];
+    let query = zim_protocol::QueryUsersStatusRequest { user_ids: users() };
+    assert_eq!(stranger.call(&query).await.unwrap_err().code, nobody);
+    let config = Some(zim_protocol::UserStatusSubscribeConfig { subscription_duration: 60 });
+    let follow = zim_protocol::SubscribeUsersStatusRequest { user_ids: users(), config };
+    assert_eq!(stranger.call(&follow).await.unwrap_err().code, nobody);
     let conversation = Some(ConversationRef { r#type: PEER as i32, id: "bob".into() });
     let none = ErrorCode::ConversationModuleConversationDoesNotExist as i32;
     let pull = PullRequest { conversation: conversation.clone(), ..PullRequest::default() };

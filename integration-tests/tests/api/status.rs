@@ -2,12 +2,14 @@
 
 use zim_client_sdk::Zim;
 use zim_integration_tests::{Device, Home, START_MS, World, eventually, refusal, soon};
+use zim_protocol::clock::Clock;
 use zim_protocol::{
     ConnectionState, ErrorCode, ErrorUserInfo, Event, EventKind, Hello, LoginConfig, PlatformType,
     QueryUsersStatusRequest, SubscribeUsersStatusRequest, SubscribedUserStatusQueryConfig,
     UnsubscribeUsersStatusRequest, UpdateUserCustomStatusRequest, UserCustomStatusUpdateConfig, UserOnlineStatus,
-    UserStatus, UserStatusSubscribeConfig, UserStatusSubscription,
+    UserStatus, UserStatusSubscribeConfig, UserStatusSubscription, event_frame,
 };
+use zim_server::config::MultiDevice;
 use zim_server::db::{Locks, Tx, params};
 
 const HOUR: UserStatusSubscribeConfig = UserStatusSubscribeConfig { subscription_duration: 60 };
@@ -122,7 +124,7 @@ async fn subscribe_users_status_tells_online_offline_and_logout_apart() {
 }
 
 #[tokio::test]
-async fn subscribe_users_status_tells_that_a_link_is_dead_after_35_seconds() {
+async fn subscribe_users_status_tells_that_a_link_is_dead_after_its_silence() {
     let world = World::with(|settings| settings.limits.offline_after_ms = 1_000).await;
     let ann = world.user("ann").await;
     let link = world.link(1).await;
@@ -204,13 +206,17 @@ async fn subscribe_users_status_lasts_1_to_43200_minutes() {
     assert!(subscribed(&ann).await.is_empty());
     say(&bob, "unheard").await;
     assert_eq!(query(&ann, "bob").await.custom_status, "unheard");
-    // Another one is told after it.
-    let carl = world.user("carl").await;
-    subscribe(&carl, "bob").await;
-    world.clock.advance(1_000);
-    say(&bob, "again").await;
-    sees(&carl, "bob", |status| status.custom_status == "again").await;
-    assert!(told(&ann.seen(), "bob").iter().all(|status| status.custom_status != "unheard"));
+    // Again, for a fresh term: he is told of as he is, though nothing of him has changed since she asked.
+    soon(ann.subscribe_users_status(["bob"], lasting(1))).await.unwrap();
+    sees(&ann, "bob", |status| status.custom_status == "unheard").await;
+    let before = told(&ann.seen(), "bob").len();
+    world.clock.advance(60_000);
+    soon(ann.subscribe_users_status(["bob"], lasting(1))).await.unwrap();
+    assert_eq!(told(&ann.seen(), "bob").len(), before + 1);
+    // Renewed while it lasts: no news.
+    soon(ann.subscribe_users_status(["bob"], lasting(1))).await.unwrap();
+    assert_eq!(told(&ann.seen(), "bob").len(), before + 1);
+    world.clock.advance(60_000);
     assert_eq!(refusal(soon(ann.unsubscribe_users_status(["bob"])).await), INVALID);
     world.end().await;
 }
@@ -380,6 +386,8 @@ async fn update_user_custom_status_takes_64_bytes_once_a_second() {
     // The server counts for itself.
     let mut raw = world.raw_user("carl", 1).await;
     let says = |text: &str| UpdateUserCustomStatusRequest { custom_status: text.to_owned(), config: None };
+    // One more than that, because what leaves a second apart may arrive closer.
+    raw.call(&says("a")).await.unwrap();
     raw.call(&says("a")).await.unwrap();
     world.clock.advance(999);
     assert_eq!(refused(raw.call(&says("b")).await), ErrorCode::CommonModuleTriggerServerFrequencyLimit);
@@ -453,6 +461,13 @@ async fn login_with_a_custom_status_sets_it_and_without_one_keeps_it() {
     assert_eq!(refusal(soon(ann.login("ann", bad)).await), INVALID);
     soon(ann.login("ann", busy("ann", -1))).await.unwrap();
     assert_eq!(query(&bob, "ann").await.custom_status_expired_time, 0);
+    soon(ann.logout()).await;
+    // It ends by itself like any other.
+    subscribe(&bob, "ann").await;
+    soon(ann.login("ann", busy("ann", 60))).await.unwrap();
+    sees(&bob, "ann", |status| status.custom_status_expired_time == START_MS + 60_000).await;
+    world.clock.advance(60_000);
+    sees(&bob, "ann", |status| status.last_custom_status_update_time == START_MS + 60_000).await;
     world.end().await;
 }
 
@@ -531,7 +546,7 @@ async fn presence_needs_a_login() {
     world.end().await;
 }
 
-/// A server that was killed left them online; nobody stays so.
+/// A stop writes down who went with it, and a start does not undo it.
 #[tokio::test]
 async fn nobody_is_online_after_a_restart_who_does_not_come_back() {
     let mut world = World::new().await;
@@ -645,5 +660,110 @@ async fn a_login_without_a_connection_is_found_and_goes_offline() {
     sees(&ann, "bob", |status| status.last_online_status_update_time > START_MS).await;
     // Who has a connection is never taken for one.
     assert_eq!(query(&ann, "ann").await.online_status(), UserOnlineStatus::Online);
+    world.end().await;
+}
+
+/// What the server sends, whatever an SDK would make of it.
+#[tokio::test]
+async fn who_has_unsubscribed_or_whose_time_is_up_is_sent_nothing() {
+    let world = World::new().await;
+    let bob = world.user("bob").await;
+    let mut left = world.raw_user("ann", 1).await;
+    let mut expired = world.raw_user("carl", 2).await;
+    let mut follows = world.raw_user("dora", 3).await;
+    let users = vec!["bob".to_owned()];
+    for (raw, minutes) in [(&mut left, 60), (&mut expired, 1), (&mut follows, 60)] {
+        let config = Some(UserStatusSubscribeConfig { subscription_duration: minutes });
+        raw.call(&SubscribeUsersStatusRequest { user_ids: users.clone(), config }).await.unwrap();
+    }
+    left.call(&UnsubscribeUsersStatusRequest { user_ids: users }).await.unwrap();
+    world.clock.advance(60_000);
+    say(&bob, "unheard").await;
+    let statuses = |frame| match frame {
+        Some(event_frame::Frame::Snapshot(snapshot)) => snapshot.statuses,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(statuses(follows.event().await)[0].custom_status, "unheard");
+    // Whatever was sent to them was sent before this.
+    for (raw, name) in [(&mut left, "ann"), (&mut expired, "carl")] {
+        bob.say(name, "done").await;
+        let first = raw.event().await;
+        assert!(matches!(first, Some(event_frame::Frame::Push(push)) if !push.messages.is_empty()));
+    }
+    for raw in [left, expired, follows] {
+        raw.end().await;
+    }
+    world.end().await;
+}
+
+#[tokio::test]
+async fn more_subscribers_than_one_page_are_told() {
+    let world = World::new().await;
+    let users = names(1_001);
+    let bob = world.user("bob").await;
+    register(&world, &users).await;
+    // Her key comes after all of theirs.
+    let ann = world.user("ann").await;
+    let app = world.server().app();
+    let app_id = i64::from(world.app_id());
+    let followed = app.db.submit(0, Locks::none(), async move |tx: &mut Tx<'_>| {
+        tx.execute(
+            "INSERT INTO subscription (account, target, place, expires_at) SELECT a.id, b.id, 1, $1 \
+             FROM account a CROSS JOIN account b WHERE a.app = $2 AND a.name LIKE 'user%' AND b.app = $2 AND b.name = 'bob'",
+            &params![i64::MAX, app_id],
+        )
+        .await?;
+        Ok(())
+    });
+    soon(followed).await.unwrap();
+    subscribe(&ann, "bob").await;
+    say(&bob, "hello all").await;
+    sees(&ann, "bob", |status| status.custom_status == "hello all").await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn who_is_kicked_out_or_whose_token_ends_is_offline() {
+    let world = World::with(|settings| settings.login.multi_device = MultiDevice::Single).await;
+    let ann = world.user("ann").await;
+    let bob = world.client();
+    let short = LoginConfig { token: world.token_for("bob", 60), ..LoginConfig::default() };
+    soon(bob.login("bob", short)).await.unwrap();
+    subscribe(&ann, "bob").await;
+    sees_as(&ann, "bob", UserOnlineStatus::Online).await;
+    // A newer login takes the place of the old one: he was online all the time.
+    let short = LoginConfig { token: world.token_for("bob", 60), ..LoginConfig::default() };
+    let newer = world.client();
+    soon(newer.login("bob", short)).await.unwrap();
+    bob.next(EventKind::ConnectionStateChanged).await;
+    bob.until("the end of the old one", |seen| {
+        seen.iter().find(|event| {
+            matches!(event, Event::ConnectionStateChanged(change) if change.state() == ConnectionState::Disconnected)
+        })
+        .map(drop)
+    })
+    .await;
+    assert_eq!(query(&ann, "bob").await.online_status(), UserOnlineStatus::Online);
+    assert_eq!(told(&ann.seen(), "bob").len(), 1);
+    world.clock.advance(60_000);
+    sees_as(&ann, "bob", UserOnlineStatus::Offline).await;
+    world.end().await;
+}
+
+/// The clocks of devices are wrong by hours.
+#[tokio::test]
+async fn a_device_with_a_wrong_clock_follows_all_the_same() {
+    let world = World::new().await;
+    let bob = world.user("bob").await;
+    let ahead = Clock::manual(START_MS + 7_200_000);
+    let ann = world.login(world.client_with(|config| config.clock(ahead.clone())), "ann").await;
+    subscribe(&ann, "bob").await;
+    sees_as(&ann, "bob", UserOnlineStatus::Online).await;
+    assert_eq!(subscribed(&ann).await, ["bob"]);
+    soon(bob.update_user_custom_status("busy", UserCustomStatusUpdateConfig { duration: 60 })).await.unwrap();
+    sees(&ann, "bob", |status| status.custom_status == "busy").await;
+    assert_eq!(subscriptions(&ann).await[0].user_status.clone().unwrap().custom_status, "busy");
+    ahead.advance(3_600_000);
+    assert!(subscribed(&ann).await.is_empty());
     world.end().await;
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use zim_protocol::{
     ChangeEntry, ConversationRef, ConversationType, EventFrame, FeedEntry, LogKind, MessageEntry, Push,
-    SessionEndReason, Snapshot, Transient, event_frame::Frame, frame::encode_frame,
+    SessionEndReason, Snapshot, Transient, UserStatus, event_frame::Frame, frame::encode_frame,
 };
 
 use super::{Fanout, LogRef};
@@ -67,6 +67,13 @@ fn encode(frame: Frame) -> Bytes {
     out.freeze()
 }
 
+/// Two changes of one user may be published the other way round, if they were committed in different lanes.
+fn is_newer(one: &UserStatus, other: &UserStatus) -> bool {
+    let times = |status: &UserStatus| (status.last_online_status_update_time, status.last_custom_status_update_time);
+    let ((online, custom), (other_online, other_custom)) = (times(one), times(other));
+    online >= other_online && custom >= other_custom
+}
+
 impl Fanout {
     /// Tells the sessions of this node what was committed, in the order of the commit. Runs on the write queue's thread, so it
     /// only encodes and appends to queues.
@@ -76,11 +83,14 @@ impl Fanout {
             match effect {
                 Effect::Message(message) => messages.push(message),
                 Effect::Feed { user, pos, entry, cause } => self.feed(user, pos, *entry, cause),
-                Effect::Profile { user, info } => self.profiles.add(user, *info),
+                Effect::Profile { user, info } => self.profiles.add(user, *info, |_, _| true),
                 Effect::Status { user, status, cause } => {
                     let told = Snapshot { profiles: Vec::new(), statuses: vec![(*status).clone()] };
                     self.snapshot([user], &told, Some(cause));
-                    self.statuses.add(user, *status);
+                    if status.custom_status_expired_time > 0 {
+                        self.ends.notify_one();
+                    }
+                    self.statuses.add(user, *status, is_newer);
                 }
                 Effect::Change { audience, entry, cause } => {
                     // It may be about one of these: a change of what a client does not have is dropped, and the message that

@@ -2,6 +2,7 @@
 //! not wait for.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -22,9 +23,13 @@ impl<T> Default for Latest<T> {
 }
 
 impl<T> Latest<T> {
-    /// Takes the place of what waits of this user.
-    pub(super) fn add(&self, user: UserKey, what: T) {
-        self.waiting.lock().insert(user, what);
+    /// Takes the place of what waits of this user, unless that is newer.
+    pub(super) fn add(&self, user: UserKey, what: T, is_newer: impl Fn(&T, &T) -> bool) {
+        match self.waiting.lock().entry(user) {
+            Entry::Vacant(place) => drop(place.insert(what)),
+            Entry::Occupied(mut held) if is_newer(&what, held.get()) => drop(held.insert(what)),
+            Entry::Occupied(_) => {}
+        }
         self.some.notify_one();
     }
 
@@ -51,9 +56,10 @@ mod tests {
         let latest = Latest::default();
         assert!(latest.take().now_or_never().is_none());
         for change in 0..10 {
-            latest.add(UserKey(1), change);
+            latest.add(UserKey(1), change, |one, other| one > other);
         }
-        latest.add(UserKey(2), 7);
+        latest.add(UserKey(1), 3, |one, other| one > other);
+        latest.add(UserKey(2), 7, |one, other| one > other);
         assert_eq!(latest.take().now_or_never(), Some(HashMap::from([(UserKey(1), 9), (UserKey(2), 7)])));
         assert!(latest.take().now_or_never().is_none());
     }

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, RwLock};
+use tokio::sync::Notify;
 use zim_protocol::{SessionEndReason, UserFullInfo, UserStatus};
 
 pub(crate) use self::deliver::{feed_push, message_push};
@@ -50,6 +51,8 @@ pub struct Fanout {
     pub(crate) profiles: Latest<UserFullInfo>,
     /// Likewise of what users are seen as.
     pub(crate) statuses: Latest<UserStatus>,
+    /// Wakes whoever waits for the next custom status to end by itself.
+    pub(crate) ends: Notify,
 }
 
 impl Default for Fanout {
@@ -61,6 +64,7 @@ impl Default for Fanout {
             ended: Mutex::default(),
             profiles: Latest::default(),
             statuses: Latest::default(),
+            ends: Notify::new(),
         }
     }
 }

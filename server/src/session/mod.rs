@@ -45,6 +45,27 @@ impl App {
         self.verify_token(tenant, &request.user_id, token)
     }
 
+    /// Stores a login. Not `set_submitted`: a second login on the same connection waits, and is refused before it pushes
+    /// anybody out.
+    async fn admit(&self, login: store::NewLogin) -> Result<Admitted, Error> {
+        loop {
+            let (lane, locks) = match self.user_key(login.app, &login.user_id).await? {
+                // His row is the lock of his logins: all that touches them takes it, before the transaction begins.
+                Some(user) => (user.0.unsigned_abs(), Locks::user(user.0)),
+                // All first logins of one name share a lane: one registers, the others find it, and come again.
+                None => {
+                    let add = |sum: u64, byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte));
+                    (login.user_id.bytes().fold(0, add), Locks::none())
+                }
+            };
+            let login = store::NewLogin { is_locked: !locks.users.is_empty(), ..login.clone() };
+            let admitted = self.db.submit(lane, locks, async move |tx| store::admit(tx, login).await);
+            if let Some(admitted) = admitted.await? {
+                return Ok(admitted);
+            }
+        }
+    }
+
     fn verify_token(&self, tenant: &Tenant, user_id: &str, token: &str) -> Result<i64, Error> {
         let app = u32::try_from(tenant.key.0).unwrap_or_default();
         let token = Token::verify(token, app, user_id, &tenant.server_secret, self.clock.now_s())?;
@@ -80,7 +101,6 @@ impl SessionService for App {
         let mut ticket = [0; 16];
         getrandom::fill(&mut ticket).map_err(Error::internal)?;
         let (now, config) = (self.clock.now_ms(), request.config.unwrap_or_default());
-        let has_custom = !config.custom_status.is_empty();
         let login = store::NewLogin {
             app: tenant.key,
             user_id: request.user_id.clone(),
@@ -96,22 +116,9 @@ impl SessionService for App {
             now,
             one_shot: request.one_shot,
             policy: DevicePolicy::of(&self.config.login),
+            is_locked: false,
         };
-        let (lane, locks) = match self.user_key(tenant.key, &request.user_id).await? {
-            // His row is the lock of his logins: all that touches them takes it, before the transaction begins.
-            Some(user) => (user.0.unsigned_abs(), Locks::user(user.0)),
-            // All first logins of one name share a lane: one registers, the others find it.
-            None => {
-                let add = |sum: u64, byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte));
-                (request.user_id.bytes().fold(0, add), Locks::none())
-            }
-        };
-        // Not `set_submitted`: a second login on this connection waits, and is refused before it pushes anybody out.
-        let admitted = self.db.submit(lane, locks, async move |tx| store::admit(tx, login).await);
-        if has_custom {
-            self.ends.moved();
-        }
-        let Admitted { user, session: key, ticket, login_at, info } = admitted.await?;
+        let Admitted { user, session: key, ticket, login_at, info } = self.admit(login).await?;
         let identity = Identity {
             app: tenant.key,
             user,

@@ -38,6 +38,8 @@ pub(super) struct NewLogin {
     pub(super) now: i64,
     pub(super) one_shot: bool,
     pub(super) policy: DevicePolicy,
+    /// The job has locked the user's head. Only somebody who is new needs no lock: nobody else sees him before the commit.
+    pub(super) is_locked: bool,
 }
 
 /// A login that is good now.
@@ -50,14 +52,17 @@ pub(super) struct Admitted {
     pub(super) info: UserFullInfo,
 }
 
-/// Registers the user if he is new, and stores the login; those that it pushes out are told.
-pub(super) async fn admit(tx: &mut Tx<'_>, mut login: NewLogin) -> Result<Admitted, Error> {
-    let (user, info) = account(tx, &login).await?;
-    let (now, custom) = (login.now, login.custom.take());
+/// Registers the user if he is new, and stores the login; those that it pushes out are told. `None`: he is not new, and his
+/// lock is needed.
+pub(super) async fn admit(tx: &mut Tx<'_>, mut login: NewLogin) -> Result<Option<Admitted>, Error> {
+    let Some((user, info)) = account(tx, &login).await? else { return Ok(None) };
+    let (now, custom, is_device) = (login.now, login.custom.take(), !login.one_shot);
     let admitted = store(tx, login, user, info).await?;
-    let seen = Some(status::seen(tx, user, false).await?);
-    status::change(tx, user, Change { seen, custom }, now, admitted.session).await?;
-    Ok(admitted)
+    let seen = if is_device { Some(status::seen(tx, user, false).await?) } else { None };
+    if seen.is_some() || custom.is_some() {
+        status::change(tx, user, Change { seen, custom }, now, admitted.session).await?;
+    }
+    Ok(Some(admitted))
 }
 
 /// Stores the login of a registered user.
@@ -102,7 +107,8 @@ async fn store(tx: &mut Tx<'_>, login: NewLogin, user: UserKey, info: UserFullIn
         });
     }
     for out in pushed_out(login.policy, &good, login.platform, login.device) {
-        tx.execute("UPDATE session SET state = $2 WHERE id = $1", &params![out, PUSHED_OUT]).await?;
+        let end = "UPDATE session SET state = $2, connected = 0 WHERE id = $1";
+        tx.execute(end, &params![out, PUSHED_OUT]).await?;
         tx.emit(Effect::Ended { user, session: out, reason: SessionEndReason::KickedOut });
     }
     forget_old(tx, user, login.now - REMEMBER_MS).await?;
@@ -126,24 +132,30 @@ async fn forget_old(tx: &mut Tx<'_>, user: UserKey, since: i64) -> Result<(), Er
     Ok(())
 }
 
-/// The user's account: found, or registered by this first login.
-async fn account(tx: &mut Tx<'_>, login: &NewLogin) -> Result<(UserKey, UserFullInfo), Error> {
+/// The user's account: found, or registered by this first login. `None`: found without the lock that is needed.
+async fn account(tx: &mut Tx<'_>, login: &NewLogin) -> Result<Option<(UserKey, UserFullInfo)>, Error> {
     let find = "SELECT id, user_name, avatar_url, extended_data FROM account WHERE app = $1 AND name = $2";
     let mut row = tx.fetch_one(find, &params![login.app, login.user_id.clone()]).await?;
     if row.is_none() {
-        tx.execute(
-            "INSERT INTO account (id, app, name, pos, user_name, avatar_url, extended_data, info_at, created_at) \
+        let made = tx
+            .execute(
+                "INSERT INTO account (id, app, name, pos, user_name, avatar_url, extended_data, info_at, created_at) \
              VALUES ($1, $2, $3, 0, $4, '', '', $5, $5) ON CONFLICT (app, name) DO NOTHING",
-            &params![
-                login.account_id,
-                login.app,
-                login.user_id.clone(),
-                login.user_name.clone().unwrap_or_default(),
-                login.now
-            ],
-        )
-        .await?;
+                &params![
+                    login.account_id,
+                    login.app,
+                    login.user_id.clone(),
+                    login.user_name.clone().unwrap_or_default(),
+                    login.now
+                ],
+            )
+            .await?;
+        if made == 0 && !login.is_locked {
+            return Ok(None);
+        }
         row = tx.fetch_one(find, &params![login.app, login.user_id.clone()]).await?;
+    } else if !login.is_locked {
+        return Ok(None);
     }
     let row = row.ok_or_else(|| Error::internal_text("an account that is and is not there"))?;
     let user = UserKey(row.get(0)?);
@@ -153,9 +165,9 @@ async fn account(tx: &mut Tx<'_>, login: &NewLogin) -> Result<(UserKey, UserFull
         Some(name) if held != Some(name) => {
             let named = Part::Name(name.clone());
             let (_, info) = user::change(tx, user, named, login.now, SessionKey(0)).await?;
-            Ok((user, info))
+            Ok(Some((user, info)))
         }
-        _ => Ok((user, info)),
+        _ => Ok(Some((user, info))),
     }
 }
 
@@ -172,7 +184,7 @@ pub(super) async fn forget(tx: &mut Tx<'_>, user: UserKey, session: SessionKey, 
 pub(super) async fn end_all(tx: &mut Tx<'_>, user: UserKey, now: i64) -> Result<u32, Error> {
     let rows = tx
         .fetch(
-            "UPDATE session SET state = $2 WHERE account = $1 AND state = $3 RETURNING id",
+            "UPDATE session SET state = $2, connected = 0 WHERE account = $1 AND state = $3 RETURNING id",
             &params![user, PUSHED_OUT, GOOD],
         )
         .await?;

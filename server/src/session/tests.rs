@@ -27,11 +27,13 @@ fn login(id: i64) -> NewLogin {
         now: 1_000 + id,
         one_shot: false,
         policy: DevicePolicy::Single,
+        is_locked: true,
     }
 }
 
 async fn enter(house: &House, login: NewLogin) -> Result<Admitted, Error> {
-    house.db.submit(0, Locks::user(ANN.0), async move |tx: &mut Tx<'_>| admit(tx, login).await).await
+    let admitted = house.db.submit(0, Locks::user(ANN.0), async move |tx: &mut Tx<'_>| admit(tx, login).await);
+    Ok(admitted.await?.unwrap())
 }
 
 /// The logins that ended since the last look.
@@ -88,6 +90,18 @@ async fn everything(database: Database) {
         .unwrap();
     assert_eq!(enter(&house, resume(8, third.ticket)).await.unwrap().ticket, login(8).ticket);
     assert!(ended(&house).is_empty());
+
+    // Without his lock nothing is done for somebody who is registered; who is not is nobody's to lock.
+    let unlocked =
+        |login: NewLogin| house.db.submit(0, Locks::none(), async move |tx: &mut Tx<'_>| admit(tx, login).await);
+    let before = rows(&house).await;
+    assert!(unlocked(NewLogin { is_locked: false, ..login(9) }).await.unwrap().is_none());
+    assert_eq!((rows(&house).await, ended(&house)), (before, vec![]));
+    let new = NewLogin { is_locked: false, user_id: "new".to_owned(), ..login(9) };
+    assert!(unlocked(new.clone()).await.unwrap().is_some());
+    assert!(unlocked(new).await.unwrap().is_none());
+    assert_eq!(rows(&house).await, before + 1);
+    house.execute("DELETE FROM session WHERE account = 1000").await;
 
     // Somebody who logs in again and again fills no table.
     for id in 10..60 {

@@ -1,12 +1,12 @@
-//! What time does to presence: a custom status ends by itself, and a login whose connection is gone without a word is found.
+//! What time does to presence: a custom status ends by itself, a login whose connection is gone without a word is found, and
+//! subscriptions whose time is up go.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::store;
+use super::{store, subscription};
 use crate::app::App;
 use crate::db::{Locks, MAX_LOCKED_USERS};
 use crate::error::Error;
@@ -14,22 +14,15 @@ use crate::key::{SessionKey, UserKey};
 
 /// Logins that one read finds.
 const PAGE: i64 = 1_000;
+/// Jobs that wait for one commit.
+const AT_ONCE: usize = 256;
+/// Between two looks for subscriptions whose time is up. Until then they count for nothing and are just there.
+const SWEEP_MS: i64 = 3_600_000;
 /// After the store failed.
 const TRY_AGAIN_MS: i64 = 10_000;
 
 /// Logins that are online by the store alone.
 pub(crate) type Ghosts = HashSet<(SessionKey, UserKey)>;
-
-/// Wakes whoever waits for the next custom status to end.
-#[derive(Debug, Default)]
-pub(crate) struct Ends(Notify);
-
-impl Ends {
-    /// The next one may come sooner now.
-    pub(crate) fn moved(&self) {
-        self.0.notify_one();
-    }
-}
 
 /// Keeps presence true until the server ends. `ghosts` were found before anybody could log in.
 pub(crate) async fn keep(app: Arc<App>, ghosts: Ghosts, stopped: CancellationToken) {
@@ -37,6 +30,7 @@ pub(crate) async fn keep(app: Arc<App>, ghosts: Ghosts, stopped: CancellationTok
         () = stopped.cancelled() => {}
         () = lay(&app, ghosts) => {}
         () = end_customs(&app) => {}
+        () = sweep(&app) => {}
     }
 }
 
@@ -62,10 +56,14 @@ async fn lay(app: &App, mut suspects: Ghosts) {
                 suspects.clone()
             }
         };
-        for (login, user) in found.intersection(&suspects) {
-            if let Err(error) = app.lost(*user, *login).await {
-                tracing::warn!(%error, cause = ?error.cause(), "somebody stays online by mistake");
-                break;
+        let gone: Vec<_> = found.intersection(&suspects).collect();
+        // Many at once: they share commits.
+        for gone in gone.chunks(AT_ONCE) {
+            let lost: Vec<_> = gone.iter().map(|(login, user)| app.lost(*user, *login)).collect();
+            for done in lost {
+                if let Err(error) = done.await {
+                    tracing::warn!(%error, cause = ?error.cause(), "somebody stays online by mistake for now");
+                }
             }
         }
         suspects = found;
@@ -85,7 +83,7 @@ async fn end_customs(app: &App) {
         };
         tokio::select! {
             () = app.clock.sleep_until(next) => {}
-            () = app.ends.0.notified() => {}
+            () = app.fanout.ends.notified() => {}
         }
     }
 }
@@ -101,4 +99,36 @@ async fn end_due(app: &App) -> Result<Option<i64>, Error> {
         app.db.submit(lane, locks, async move |tx| store::end(tx, &users, now).await).await?;
     }
     app.db.read(async |tx| store::next_end(tx).await).await
+}
+
+/// Takes away subscriptions whose time is up.
+async fn sweep(app: &App) {
+    loop {
+        if let Err(error) = expire(app).await {
+            tracing::warn!(%error, cause = ?error.cause(), "subscriptions whose time is up could not be taken away");
+        }
+        app.clock.sleep(SWEEP_MS).await;
+    }
+}
+
+async fn expire(app: &App) -> Result<(), Error> {
+    loop {
+        let now = app.clock.now_ms();
+        let limit = i64::try_from(AT_ONCE).unwrap_or(1);
+        let owners = app.db.read(async move |tx| subscription::have_expired(tx, now, limit).await).await?;
+        if owners.is_empty() {
+            return Ok(());
+        }
+        let jobs: Vec<_> = owners
+            .into_iter()
+            .map(|user| {
+                app.db.submit(user.0.unsigned_abs(), Locks::user(user.0), async move |tx| {
+                    subscription::expire(tx, user, now).await
+                })
+            })
+            .collect();
+        for done in jobs {
+            done.await?;
+        }
+    }
 }

@@ -21,7 +21,7 @@ use zim_protocol::{
     UsersStatusUnsubscribedResult, server::StatusService,
 };
 
-pub(crate) use self::keep::{Ends, ghosts, keep};
+pub(crate) use self::keep::{ghosts, keep};
 pub(crate) use self::rules::{Change, Custom};
 pub(crate) use self::store::{change, own, seen};
 pub(crate) use self::subscription::{feed_entries, statuses_since};
@@ -114,7 +114,6 @@ impl StatusService for App {
         });
         caller.set_submitted();
         let status = done.await?;
-        self.ends.moved();
         Ok(UserCustomStatusUpdatedResult { custom_status: request.custom_status, status: Some(status) })
     }
 }

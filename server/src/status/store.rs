@@ -26,11 +26,18 @@ pub(super) fn presence(row: &Row, first: usize) -> Result<Presence, Error> {
     })
 }
 
+/// Where a user has connections.
+pub(super) const SEEN: &str =
+    "SELECT DISTINCT platform FROM session WHERE account = $1 AND state = 0 AND connected = 1";
+
+/// Logins that have a connection, by the store.
+pub(super) const CONNECTED: &str =
+    "SELECT id, account FROM session WHERE connected = 1 AND id > $1 ORDER BY id LIMIT $2";
+
 /// Where a user has connections, and how the last one to go went.
 pub(crate) async fn seen(tx: &mut Tx<'_>, user: UserKey, has_logged_out: bool) -> Result<Seen, Error> {
-    let sql = "SELECT DISTINCT platform FROM session WHERE account = $1 AND state = 0 AND connected = 1";
     let mut platforms = 0;
-    for row in tx.fetch(sql, &params![user]).await? {
+    for row in tx.fetch(SEEN, &params![user]).await? {
         platforms |= bit(row.get(0)?);
     }
     Ok(Seen { platforms, has_logged_out })
@@ -89,8 +96,7 @@ pub(super) async fn connected(
     after: SessionKey,
     limit: i64,
 ) -> Result<Vec<(SessionKey, UserKey)>, Error> {
-    let sql = "SELECT id, account FROM session WHERE connected = 1 AND id > $1 ORDER BY id LIMIT $2";
-    let rows = tx.fetch(sql, &params![after, limit]).await?;
+    let rows = tx.fetch(CONNECTED, &params![after, limit]).await?;
     rows.iter().map(|row| Ok((SessionKey(row.get(0)?), UserKey(row.get(1)?)))).collect()
 }
 
@@ -109,10 +115,7 @@ pub(super) async fn statuses(
         let held = presence(&row, 2)?;
         // What has ended is gone, even if nobody has taken it away yet.
         let has_ended = held.custom_ends_at > 0 && held.custom_ends_at <= now;
-        let status = match held.after(ended(has_ended), now) {
-            Some(after) => after,
-            None => held,
-        };
+        let status = held.after(ended(has_ended), held.custom_ends_at).unwrap_or(held);
         found.insert(UserKey(row.get(0)?), status.told(row.get(1)?));
     }
     Ok(found)

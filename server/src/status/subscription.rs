@@ -11,6 +11,12 @@ use crate::error::Error;
 use crate::journal::{FeedKind, append_feed_all};
 use crate::key::{SessionKey, UserKey};
 
+/// Subscriptions that one job takes away at most.
+const AT_ONCE: i64 = 100;
+
+/// Of those that give way; more than one call brings there are only after the limit was lowered.
+const MOST_SURPLUS: i64 = 200;
+
 /// Subscribes `user`, whose head the job has locked, to `targets` until `expires_at`. Of more than `most` the earliest give
 /// way. Returns what the response carries.
 pub(super) async fn subscribe(
@@ -20,19 +26,19 @@ pub(super) async fn subscribe(
     (now, expires_at): (i64, i64),
     most: i64,
 ) -> Result<Push, Error> {
-    tx.execute("DELETE FROM subscription WHERE account = $1 AND expires_at <= $2", &params![user, now]).await?;
-    let (list, mut params) = tx.dialect().in_list(targets.iter().map(|target| target.0), 2);
-    params.insert(0, user.into());
-    let sql = format!("SELECT COUNT(*) FROM subscription WHERE account = $1 AND target NOT IN {list}");
+    let (list, mut params) = tx.dialect().in_list(targets.iter().map(|target| target.0), 3);
+    params.splice(0..0, params![user, now]);
+    let sql =
+        format!("SELECT COUNT(*) FROM subscription WHERE account = $1 AND expires_at > $2 AND target NOT IN {list}");
     let others: i64 = tx.fetch_one(&sql, &params).await?.map_or(Ok(0), |row| row.get(0))?;
     let surplus = others.saturating_add(i64::try_from(targets.len()).unwrap_or(i64::MAX)).saturating_sub(most);
     let mut keys: Vec<i64> = Vec::new();
     if surplus > 0 {
-        let (list, mut params) = tx.dialect().in_list(targets.iter().map(|target| target.0), 3);
-        params.splice(0..0, params![user, surplus]);
+        let (list, mut params) = tx.dialect().in_list(targets.iter().map(|target| target.0), 4);
+        params.splice(0..0, params![user, now, surplus.min(MOST_SURPLUS)]);
         let sql = format!(
             "DELETE FROM subscription WHERE account = $1 AND target IN (SELECT target FROM subscription \
-             WHERE account = $1 AND target NOT IN {list} ORDER BY place LIMIT $2) RETURNING target"
+             WHERE account = $1 AND expires_at > $2 AND target NOT IN {list} ORDER BY place LIMIT $3) RETURNING target"
         );
         for row in tx.fetch(&sql, &params).await? {
             keys.push(row.get(0)?);
@@ -67,19 +73,44 @@ pub(super) async fn unsubscribe(
         "DELETE FROM subscription WHERE account = $1 AND target IN {list} \
          RETURNING target, CASE WHEN expires_at > $2 THEN 1 ELSE 0 END"
     );
-    let mut ended = Vec::with_capacity(targets.len());
+    let (mut ended, mut keys) = (Vec::with_capacity(targets.len()), Vec::with_capacity(targets.len()));
     for row in tx.fetch(&sql, &params).await? {
+        let target: i64 = row.get(0)?;
+        keys.push(target);
         if row.get::<i64>(1)? == 1 {
-            ended.push(UserKey(row.get(0)?));
+            ended.push(UserKey(target));
         }
     }
-    if ended.is_empty() {
+    if keys.is_empty() {
         return Ok((ended, None));
     }
-    let keys: Vec<i64> = ended.iter().map(|target| target.0).collect();
     let first = append_feed_all(tx, user, FeedKind::Subscription, &keys).await?;
     let push = tell(tx, (user, cause), &keys, first).await?;
     Ok((ended, Some(push)))
+}
+
+/// Takes away subscriptions of `user`, whose head the job has locked, that have expired. All his devices are told, so that
+/// they hold the same rows.
+pub(super) async fn expire(tx: &mut Tx<'_>, user: UserKey, now: i64) -> Result<(), Error> {
+    let sql = "DELETE FROM subscription WHERE account = $1 AND target IN (SELECT target FROM subscription \
+               WHERE account = $1 AND expires_at <= $2 LIMIT $3) RETURNING target";
+    let mut keys: Vec<i64> = Vec::new();
+    for row in tx.fetch(sql, &params![user, now, AT_ONCE]).await? {
+        keys.push(row.get(0)?);
+    }
+    if !keys.is_empty() {
+        let first = append_feed_all(tx, user, FeedKind::Subscription, &keys).await?;
+        tell(tx, (user, SessionKey(0)), &keys, first).await?;
+    }
+    Ok(())
+}
+
+/// Up to `limit` users who have subscriptions that have expired.
+pub(super) async fn have_expired(tx: &mut Tx<'_>, now: i64, limit: i64) -> Result<Vec<UserKey>, Error> {
+    let sql = "SELECT DISTINCT account FROM (SELECT account FROM subscription WHERE expires_at <= $1 \
+               ORDER BY expires_at LIMIT $2) AS expired";
+    let rows = tx.fetch(sql, &params![now, limit]).await?;
+    rows.iter().map(|row| Ok(UserKey(row.get(0)?))).collect()
 }
 
 /// Tells the devices of `user` of these entries, the first of which is at `first`.

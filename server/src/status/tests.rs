@@ -1,10 +1,10 @@
 //! Presence in rows, on both databases.
 
-use zim_protocol::{UserOnlineStatus, UserStatus};
+use zim_protocol::{FeedEntry, Push, UserOnlineStatus, UserStatus, feed_entry::Detail};
 
 use super::rules::{Change, Custom, Seen, bit};
 use super::store::{change, connected, disconnected, end, have_ended, next_end, own};
-use super::subscription::{statuses_since, subscribe};
+use super::subscription::{expire, have_expired, statuses_since, subscribe, unsubscribe};
 use crate::db::tests::postgres::Cluster;
 use crate::db::{Database, Locks, Tx, Value, params};
 use crate::effect::Effect;
@@ -35,6 +35,17 @@ fn told(house: &House) -> Vec<UserStatus> {
         _ => None,
     };
     effects.into_iter().filter_map(of).collect()
+}
+
+/// Whom the entries of a push are about, and whether there is a subscription no more.
+fn entries(push: &Push) -> Vec<(String, bool)> {
+    let details = push.feed.iter().filter_map(|entry| entry.detail.clone());
+    details
+        .map(|detail| match detail {
+            Detail::Subscription(entry) => (entry.status.unwrap().user_id, entry.is_deleted),
+            other => panic!("{other:?}"),
+        })
+        .collect()
 }
 
 async fn add_login(house: &House, login: i64, platform: i64) {
@@ -107,6 +118,44 @@ async fn everything(database: Database) {
     };
     assert_eq!((since(ANN, 2_000, 2_000).await, since(ANN, 2_001, 2_000).await), (vec![ANN.0], vec![]));
     assert_eq!((since(BOB, 2_000, 8_999).await, since(BOB, 0, 9_000).await), (vec![ANN.0], vec![]));
+
+    // Whose time is up goes, and every device is told.
+    house
+        .execute(
+            "INSERT INTO account (id, app, name, pos, user_name, avatar_url, extended_data, info_at, created_at) \
+             VALUES (3, 7, 'carl', 0, '', '', '', 0, 0)",
+        )
+        .await;
+    let carl = UserKey(3);
+    let later = house
+        .db
+        .submit(0, Locks::users([BOB.0, carl.0]), async move |tx: &mut Tx<'_>| {
+            subscribe(tx, (BOB, ME), &[carl], (9_000, 20_000), 100).await
+        })
+        .await
+        .unwrap();
+    assert_eq!(entries(&later), [("carl".to_owned(), false)]);
+    let expired =
+        async |now: i64| house.db.read(async move |tx: &mut Tx<'_>| have_expired(tx, now, 10).await).await.unwrap();
+    assert_eq!((expired(8_999).await, expired(9_000).await), (vec![], vec![BOB]));
+    let locks = Locks::user(BOB.0);
+    house.db.submit(0, locks, async move |tx: &mut Tx<'_>| expire(tx, BOB, 9_000).await).await.unwrap();
+    assert_eq!(expired(9_000).await, []);
+    let swept = std::mem::take(&mut *house.told.lock()).into_iter().filter_map(|effect| match effect {
+        Effect::Feed { user: BOB, pos, entry, .. } => Some((pos, *entry)),
+        _ => None,
+    });
+    let (pos, entry) = swept.last().unwrap();
+    let feed = vec![FeedEntry { pos: pos.unsigned_abs(), detail: Some(entry) }];
+    assert_eq!(entries(&Push { feed, ..Push::default() }), [("ann".to_owned(), true)]);
+    let (ended, push) = house
+        .db
+        .submit(0, Locks::user(BOB.0), async move |tx: &mut Tx<'_>| {
+            unsubscribe(tx, (BOB, ME), &[carl, ANN], 20_000).await
+        })
+        .await
+        .unwrap();
+    assert_eq!((ended, entries(&push.unwrap())), (vec![], vec![("carl".to_owned(), true)]));
     house.db.close().await;
 }
 
@@ -154,5 +203,24 @@ async fn a_change_is_one_row_written_however_many_have_subscribed() {
     // What changes nothing writes nothing.
     write(&house, async move |tx: &mut Tx<'_>| change(tx, ANN, Change { seen, custom: None }, 5_000, ME).await).await;
     assert_eq!(written().await - before, 2);
+    house.db.close().await;
+}
+
+/// Without statistics, which nothing gathers here, a planner takes an index that it should not rather than none.
+#[tokio::test]
+async fn what_every_login_asks_is_found_by_the_user() {
+    let dir = tempfile::tempdir().unwrap();
+    let house = House::open(Database::Sqlite(dir.path().join("test.db"))).await;
+    let plan = async |sql: &'static str, values: Vec<Value>| {
+        let plan = house.db.read(async move |tx: &mut Tx<'_>| {
+            let rows = tx.fetch(&format!("EXPLAIN QUERY PLAN {sql}"), &values).await?;
+            rows.iter().map(|row| Ok(row.get::<String>(3)?)).collect::<Result<Vec<_>, Error>>()
+        });
+        plan.await.unwrap().join("; ")
+    };
+    let seen = plan(super::store::SEEN, params![ANN].to_vec()).await;
+    assert!(seen.contains("USING INDEX session_account (account=?)"), "{seen}");
+    let connected = plan(super::store::CONNECTED, params![0, 10].to_vec()).await;
+    assert!(connected.contains("USING INDEX session_connected (id>?)"), "{connected}");
     house.db.close().await;
 }

@@ -131,14 +131,11 @@ impl App {
         if keys.iter().all(|(_, key)| key.is_some()) {
             return Ok(keys);
         }
-        let keys = self.db.read(async move |tx| {
-            for (user_id, key) in keys.iter_mut().filter(|(_, key)| key.is_none()) {
-                *key = store::user_key(tx, app, user_id).await?;
-            }
-            Ok(keys)
-        });
-        let keys = keys.await?;
-        for (user_id, key) in &keys {
+        let unknown: Vec<String> =
+            keys.iter().filter(|(_, key)| key.is_none()).map(|(user_id, _)| user_id.clone()).collect();
+        let found = self.db.read(async move |tx| store::user_keys(tx, app, &unknown).await).await?;
+        for (user_id, key) in keys.iter_mut().filter(|(_, key)| key.is_none()) {
+            *key = found.get(user_id).copied();
             if let Some(key) = key {
                 tenant.users.insert(Arc::from(&**user_id), *key);
             }

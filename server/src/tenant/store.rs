@@ -127,6 +127,19 @@ pub(super) async fn user_key(tx: &mut Tx<'_>, app: AppKey, name: &str) -> Result
     Ok(row.map(|row| row.get(0)).transpose()?.map(UserKey))
 }
 
+/// The keys of these users, as far as they are registered.
+pub(super) async fn user_keys(
+    tx: &mut Tx<'_>,
+    app: AppKey,
+    names: &[String],
+) -> Result<HashMap<String, UserKey>, Error> {
+    let (list, mut params) = tx.dialect().in_list(names, 2);
+    params.insert(0, app.into());
+    let sql = format!("SELECT name, id FROM account WHERE app = $1 AND name IN {list}");
+    let rows = tx.fetch(&sql, &params).await?;
+    rows.iter().map(|row| Ok((row.get(0)?, UserKey(row.get(1)?)))).collect()
+}
+
 fn pair_name(pair: (UserKey, UserKey)) -> String {
     format!("{}:{}", pair.0.0, pair.1.0)
 }

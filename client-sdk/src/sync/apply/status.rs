@@ -6,27 +6,47 @@ use super::Step;
 use crate::store::status::{self, News};
 
 impl Step<'_> {
-    /// A subscription as it is now, with what its user is seen as.
+    /// A subscription as it is now, with what its user is seen as. Whoever is followed from now on is news.
     pub(super) fn subscription(&mut self, entry: SubscriptionEntry) -> rusqlite::Result<()> {
         let Some(told) = entry.status.clone() else { return Ok(()) };
         if entry.is_deleted {
             return status::unsubscribe(self.db, &told.user_id);
         }
+        let now_ms = self.viewer.server_now_ms();
+        let was_followed = status::expires_at(self.db, &told.user_id)?.is_some_and(|expires_at| expires_at > now_ms);
         status::subscribe(self.db, &told.user_id, &entry)?;
-        self.status_told(told)
-    }
-
-    /// What somebody is seen as. Nobody asked for what comes after a subscription has ended.
-    pub(super) fn status_told(&mut self, told: UserStatus) -> rusqlite::Result<()> {
-        let is_own = *told.user_id == *self.viewer.user_id;
-        if !is_own && !status::is_subscribed(self.db, &told.user_id, self.viewer.now_ms)? {
-            return Ok(());
-        }
-        let Some((now, news)) = status::write(self.db, told)? else { return Ok(()) };
-        if self.viewer.is_caught_up {
-            self.seen.push(status::shown(if is_own { own(now, news) } else { now }, self.viewer.now_ms));
+        let user_id = told.user_id.clone();
+        let is_told = self.status_told(told)?;
+        if !is_told
+            && !was_followed
+            && let Some(held) = status::read(self.db, &user_id)?
+        {
+            self.see(held);
         }
         Ok(())
+    }
+
+    /// What somebody is seen as; whether that was news.
+    pub(super) fn status_told(&mut self, told: UserStatus) -> rusqlite::Result<bool> {
+        let is_own = *told.user_id == *self.viewer.user_id;
+        if !is_own && status::expires_at(self.db, &told.user_id)?.is_none() {
+            // It overtook the subscription, or its end.
+            self.is_behind = true;
+            return Ok(false);
+        }
+        let Some((now, news)) = status::write(self.db, told)? else { return Ok(false) };
+        if !is_own {
+            self.see(now);
+        } else if news.custom || news.platforms {
+            self.see(own(now, news));
+        }
+        Ok(true)
+    }
+
+    fn see(&mut self, status: UserStatus) {
+        if self.viewer.is_caught_up {
+            self.seen.push(status::shown(status, self.viewer.server_now_ms()));
+        }
     }
 
     /// Those who were seen, in one event. It is what is true now, so it is not raised again after a crash.
