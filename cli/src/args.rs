@@ -79,7 +79,7 @@ pub(crate) enum Command {
     /// List, show and read conversations
     #[command(subcommand, visible_alias = "conv")]
     Conversation(conversation::ConversationCommand),
-    /// Profiles of users, and one's own name
+    /// Profiles of users, and one's own: name, avatar, data, rules
     #[command(subcommand)]
     User(user::UserCommand),
     /// Ask, accept, list and name friends

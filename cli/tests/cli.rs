@@ -70,7 +70,7 @@ async fn a_command_that_comes_and_goes_disturbs_no_listener() {
     .await;
 
     here.zim("bob", &["send", "ann", "I am here as well"]).await.ok();
-    here.zim("bob", &["user", "show"]).await.ok();
+    here.zim("bob", &["user", "self"]).await.ok();
     here.zim("ann", &["send", "bob", "one"]).await.ok();
     here.zim("ann", &["send", "bob", "two"]).await.ok();
     let heard = listener.finish().await.ok();
@@ -299,6 +299,58 @@ async fn a_bench_measures_and_leaves_nothing() {
     let attack = here.zim("x", &attack).await.json();
     let told = &attack["attacks"][0]["told"];
     assert!(told["6000005 CommonModuleTriggerServerFrequencyLimit"].as_u64().unwrap() >= 1_000, "{attack}");
+}
+
+#[tokio::test]
+async fn user_changes_and_shows_a_profile() {
+    let here = Here::new().await;
+    here.login("ann").await;
+    here.login("bob").await;
+    assert_eq!(here.zim("ann", &["user", "name", "Ann B."]).await.json()["userName"], "Ann B.");
+    let named = here.zim("ann", &["user", "avatar", "https://example.org/a.png", "--plain"]).await.ok();
+    assert_eq!(named.lines(), ["Your avatar is now https://example.org/a.png"]);
+    assert_eq!(here.zim("ann", &["user", "data", "{\"team\":7}"]).await.json()["extendedData"], "{\"team\":7}");
+
+    let seen = here.zim("bob", &["user", "show", "ann"]).await.json();
+    assert_eq!(seen["baseInfo"]["userName"], "Ann B.");
+    assert_eq!(seen["baseInfo"]["userExtendedData"], "{\"team\":7}");
+    let partly = here.zim("bob", &["user", "show", "nobody", "--plain"]).await.fails(5);
+    assert!(partly.contains("there is no user nobody"), "{partly}");
+    here.zim("bob", &["user", "show"]).await.fails(2);
+
+    let own = here.zim("ann", &["user", "self"]).await.json();
+    assert_eq!(own["userFullInfo"]["userAvatarUrl"], "https://example.org/a.png");
+    here.zim("ann", &["user", "avatar"]).await.ok();
+    let own = here.zim("ann", &["user", "self", "--plain"]).await.ok();
+    assert_eq!(own.lines()[..4], ["user       ann", "name       Ann B.", "avatar     -", "data       {\"team\":7}"]);
+
+    let long = "x".repeat(257);
+    assert!(here.zim("ann", &["user", "name", &long]).await.fails(5).contains("6000001"));
+    here.end().await;
+}
+
+#[tokio::test]
+async fn user_push_rule_is_set_shown_and_cleared() {
+    let here = Here::new().await;
+    here.login("ann").await;
+    let none = here.zim("ann", &["user", "push-rule", "--plain"]).await.ok();
+    assert_eq!(none.lines(), ["There is no rule: every device gets its offline push."]);
+    let set = ["user", "push-rule", "--online", "win,macos", "--no-push", "android", "--no-push", "iphone"];
+    here.zim("ann", &set).await.ok();
+    let rule = here.zim("ann", &["user", "push-rule"]).await.json();
+    // As `PlatformType` numbers them.
+    let expected = serde_json::json!({ "onlinePlatforms": [1, 4], "notToReceiveOfflinePushPlatforms": [3, 2] });
+    assert_eq!(rule["offlinePushRule"], expected);
+    let shown = here.zim("ann", &["user", "push-rule", "--plain"]).await.ok();
+    assert_eq!(shown.lines(), ["The rule: no offline push to android, iphone while online on win, macos."]);
+    // Half a rule is none, and a platform that nobody has is a slip.
+    here.zim("ann", &["user", "push-rule", "--online", "win"]).await.fails(2);
+    let slip = here.zim("ann", &["user", "push-rule", "--online", "windows", "--no-push", "android"]).await.fails(2);
+    assert!(slip.contains("mini-program"), "it does not say what there is: {slip}");
+    here.zim("ann", &["user", "push-rule", "--clear"]).await.ok();
+    let none = here.zim("ann", &["user", "push-rule"]).await.json();
+    assert_eq!(none["offlinePushRule"]["onlinePlatforms"], serde_json::json!([]));
+    here.end().await;
 }
 
 #[tokio::test]

@@ -1,56 +1,113 @@
 //! `zim user …`
 
-use clap::Subcommand;
-use zim_protocol::{UserFullInfo, UsersInfoQueryConfig};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, Subcommand};
+use zim_client_sdk::Zim;
+use zim_protocol::{
+    PlatformType, SelfUserInfo, UserFullInfo, UserInfo, UserOfflinePushRule, UserRule, UsersInfoQueryConfig,
+};
 
-use crate::context::{Context, Session};
+use crate::context::Context;
 use crate::exit::{Exit, Failure};
-use crate::output::{Align, Ink, Table, preview};
+use crate::output::{Align, Ink, Output, Table, preview, printable};
 
 /// What one question may ask for.
 const MOST: usize = 10;
+
+/// What people call the platforms.
+const PLATFORMS: [(&str, PlatformType); 9] = [
+    ("win", PlatformType::Win),
+    ("macos", PlatformType::MacOs),
+    ("linux", PlatformType::Linux),
+    ("android", PlatformType::Android),
+    ("iphone", PlatformType::IPhoneOs),
+    ("ipad", PlatformType::IPadOs),
+    ("ohos", PlatformType::Ohos),
+    ("web", PlatformType::Web),
+    ("mini-program", PlatformType::MiniProgram),
+];
 
 /// `zim user`
 #[derive(Debug, Subcommand)]
 #[command(after_help = "\
 Examples:
   zim user show bob carol
-  zim user name \"Ann B.\"")]
+  zim user name \"Ann B.\"
+  zim user push-rule --online win,macos,linux --no-push android,iphone")]
 pub(crate) enum UserCommand {
     /// Show profiles of users
     Show {
-        /// The users [default: oneself]
-        #[arg(value_name = "USER", num_args = ..=MOST)]
+        /// The users
+        #[arg(value_name = "USER", required = true, num_args = 1..=MOST)]
         users: Vec<String>,
     },
+    /// Show one's own profile, rules and where one is online
+    #[command(name = "self")]
+    Own,
     /// Change one's own name
     Name {
         /// The new name
         name: String,
     },
+    /// Change the address of one's own avatar
+    Avatar {
+        /// The address; none removes it
+        #[arg(default_value = "")]
+        url: String,
+    },
+    /// Change what the app keeps with one's own profile
+    Data {
+        /// Whatever the app likes; none removes it
+        #[arg(default_value = "")]
+        text: String,
+    },
+    /// Show or replace the rule of offline push: which devices get none while others are online
+    PushRule(PushRuleArgs),
+}
+
+/// `zim user push-rule`
+#[derive(Debug, Args)]
+pub(crate) struct PushRuleArgs {
+    /// While one is online on one of these ...
+    #[arg(long, value_name = "PLATFORM,…", value_delimiter = ',', requires = "no_push", value_parser = platforms())]
+    online: Vec<PlatformType>,
+    /// ... these get no offline push
+    #[arg(long, value_name = "PLATFORM,…", value_delimiter = ',', requires = "online", value_parser = platforms())]
+    no_push: Vec<PlatformType>,
+    /// No rule: every device gets its offline push
+    #[arg(long, conflicts_with_all = ["online", "no_push"])]
+    clear: bool,
+}
+
+fn platforms() -> impl TypedValueParser<Value = PlatformType> {
+    PossibleValuesParser::new(PLATFORMS.map(|(name, _)| name)).map(|named| {
+        let found = PLATFORMS.into_iter().find(|(name, _)| *name == named);
+        found.map_or(PlatformType::Unknown, |(_, platform)| platform)
+    })
 }
 
 pub(crate) async fn run(command: UserCommand, context: &Context) -> Result<(), Failure> {
     let session = context.one_shot().await?;
+    let (zim, output) = (&session.zim, context.output);
     let outcome = match command {
-        UserCommand::Show { users } => show(users, context, &session).await,
-        UserCommand::Name { name } => rename(&name, context, &session).await,
+        UserCommand::Show { users } => show(&users, zim, output).await,
+        UserCommand::Own => own(zim, output).await,
+        UserCommand::Name { name } => rename(&name, zim, output).await,
+        UserCommand::Avatar { url } => avatar(&url, zim, output).await,
+        UserCommand::Data { text } => data(&text, zim, output).await,
+        UserCommand::PushRule(args) => push_rule(args, zim, output).await,
     };
     session.end().await;
     outcome
 }
 
-async fn show(mut users: Vec<String>, context: &Context, session: &Session) -> Result<(), Failure> {
-    if users.is_empty() {
-        users.push(session.user_id.clone());
-    }
-    let ids: Vec<&str> = users.iter().map(String::as_str).collect();
+async fn show(users: &[String], zim: &Zim, output: Output) -> Result<(), Failure> {
     let config = UsersInfoQueryConfig { is_query_from_server: true };
-    let found = session.zim.query_users_info(ids.iter().copied(), config).await?;
-    if context.output.is_json() {
-        found.user_list.iter().try_for_each(|user| context.output.json(user))?;
+    let found = zim.query_users_info(users, config).await?;
+    if output.is_json() {
+        found.user_list.iter().try_for_each(|user| output.json(user))?;
     } else if !found.user_list.is_empty() {
-        context.output.table(&table(&found.user_list))?;
+        output.table(&table(&found.user_list))?;
     }
     let unknown: Vec<_> = found.error_user_list.iter().map(|error| preview(&error.user_id, 32)).collect();
     if unknown.is_empty() {
@@ -60,18 +117,152 @@ async fn show(mut users: Vec<String>, context: &Context, session: &Session) -> R
 }
 
 fn table(users: &[UserFullInfo]) -> Table {
-    let mut table = Table::new(&[("USER", Align::Left), ("NAME", Align::Left)]);
+    let mut table =
+        Table::new(&[("USER", Align::Left), ("NAME", Align::Left), ("AVATAR", Align::Left), ("DATA", Align::Left)]);
     for user in users.iter().filter_map(|user| user.base_info.as_ref()) {
-        table.row([preview(&user.user_id, 32), preview(&user.user_name, 60)]);
+        table.row([
+            preview(&user.user_id, 32),
+            preview(&user.user_name, 40),
+            preview(&user.user_avatar_url, 60),
+            preview(&user.user_extended_data, 40),
+        ]);
     }
     table
 }
 
-async fn rename(name: &str, context: &Context, session: &Session) -> Result<(), Failure> {
-    let updated = session.zim.update_user_name(name).await?;
-    if context.output.is_json() {
-        return context.output.json(&updated);
+async fn own(zim: &Zim, output: Output) -> Result<(), Failure> {
+    let found = zim.query_self_user_info().await?.self_user_info.unwrap_or_default();
+    if output.is_json() {
+        return output.json(&found);
     }
-    let name = context.output.paint(Ink::Name, &preview(&updated.user_name, 60));
-    context.output.line(format!("Your name is now {name}"))
+    about(found).into_iter().try_for_each(|line| output.line(line))
+}
+
+/// Oneself, in lines.
+fn about(own: SelfUserInfo) -> Vec<String> {
+    let UserInfo { user_id, user_name, user_avatar_url, user_extended_data } =
+        own.user_full_info.and_then(|info| info.base_info).unwrap_or_default();
+    let rule = own.user_rule.and_then(|rule| rule.offline_push_rule).unwrap_or_default();
+    let status = own.user_status.unwrap_or_default();
+    let rows = [
+        ("user", user_id),
+        ("name", user_name),
+        ("avatar", user_avatar_url),
+        ("data", user_extended_data),
+        ("online on", named(status.online_platforms())),
+        ("push rule", sentence(&rule)),
+    ];
+    let line = |(what, value): (&str, String)| match value.as_str() {
+        "" => format!("{what:<11}-"),
+        value => format!("{what:<11}{}", printable(value)),
+    };
+    rows.into_iter().map(line).collect()
+}
+
+/// What a rule says; nothing without one.
+fn sentence(rule: &UserOfflinePushRule) -> String {
+    let silent = named(rule.not_to_receive_offline_push_platforms());
+    let online = named(rule.online_platforms());
+    if silent.is_empty() || online.is_empty() {
+        return String::new();
+    }
+    format!("no offline push to {silent} while online on {online}")
+}
+
+fn named(platforms: impl Iterator<Item = PlatformType>) -> String {
+    let names = platforms.map(|platform| {
+        let known = PLATFORMS.into_iter().find(|(_, listed)| *listed == platform);
+        known.map_or("another", |(name, _)| name)
+    });
+    names.collect::<Vec<_>>().join(", ")
+}
+
+async fn rename(name: &str, zim: &Zim, output: Output) -> Result<(), Failure> {
+    let updated = zim.update_user_name(name).await?;
+    if output.is_json() {
+        return output.json(&updated);
+    }
+    is_now("name", &updated.user_name, output)
+}
+
+async fn avatar(url: &str, zim: &Zim, output: Output) -> Result<(), Failure> {
+    let updated = zim.update_user_avatar_url(url).await?;
+    if output.is_json() {
+        return output.json(&updated);
+    }
+    is_now("avatar", &updated.user_avatar_url, output)
+}
+
+async fn data(text: &str, zim: &Zim, output: Output) -> Result<(), Failure> {
+    let updated = zim.update_user_extended_data(text).await?;
+    if output.is_json() {
+        return output.json(&updated);
+    }
+    is_now("data", &updated.extended_data, output)
+}
+
+fn is_now(what: &str, value: &str, output: Output) -> Result<(), Failure> {
+    match value {
+        "" => output.line(format!("You have no {what} any more.")),
+        value => output.line(format!("Your {what} is now {}", output.paint(Ink::Name, &preview(value, 60)))),
+    }
+}
+
+async fn push_rule(args: PushRuleArgs, zim: &Zim, output: Output) -> Result<(), Failure> {
+    let PushRuleArgs { online, no_push, clear } = args;
+    let rule = if clear || !online.is_empty() {
+        let as_numbers = |platforms: Vec<PlatformType>| platforms.into_iter().map(|one| one as i32).collect();
+        let rule = UserOfflinePushRule {
+            online_platforms: as_numbers(online),
+            not_to_receive_offline_push_platforms: as_numbers(no_push),
+        };
+        zim.update_user_offline_push_rule(rule).await?.offline_push_rule
+    } else {
+        let own = zim.query_self_user_info().await?.self_user_info.unwrap_or_default();
+        own.user_rule.and_then(|rule| rule.offline_push_rule)
+    };
+    let rule = rule.unwrap_or_default();
+    if output.is_json() {
+        return output.json(&UserRule { offline_push_rule: Some(rule) });
+    }
+    match sentence(&rule).as_str() {
+        "" => output.line("There is no rule: every device gets its offline push."),
+        said => output.line(format!("The rule: {said}.")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_platform_that_a_device_can_have_is_named() {
+        let all = (0..=32).filter_map(|number| PlatformType::try_from(number).ok());
+        let nameless: Vec<_> = all.filter(|one| named([*one].into_iter()) == "another").collect();
+        assert_eq!(nameless, [PlatformType::Unspecified, PlatformType::Unknown]);
+    }
+
+    #[test]
+    fn oneself_stands_in_lines() {
+        let own = SelfUserInfo {
+            user_full_info: Some(UserFullInfo {
+                base_info: Some(UserInfo { user_id: "ann".into(), user_name: "An\nn".into(), ..UserInfo::default() }),
+                ..UserFullInfo::default()
+            }),
+            ..SelfUserInfo::default()
+        };
+        let lines =
+            ["user       ann", "name       An n", "avatar     -", "data       -", "online on  -", "push rule  -"];
+        assert_eq!(about(own), lines);
+    }
+
+    #[test]
+    fn a_rule_is_a_sentence() {
+        let rule = UserOfflinePushRule {
+            online_platforms: vec![PlatformType::Win as i32, PlatformType::MacOs as i32],
+            not_to_receive_offline_push_platforms: vec![PlatformType::Android as i32],
+        };
+        assert_eq!(sentence(&rule), "no offline push to android while online on win, macos");
+        assert_eq!(sentence(&UserOfflinePushRule::default()), "");
+    }
 }
