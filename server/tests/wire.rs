@@ -4,6 +4,7 @@ mod raw;
 
 use raw::{House, Raw, code, connect, hello, login, request, soon};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use zim_protocol::wire::CloseCode;
 use zim_protocol::{
     Ack, Hello, LogoutRequest, QueryUsersInfoRequest, Request, SessionEndReason, UpdateUserNameRequest, client_frame,
@@ -199,11 +200,96 @@ async fn a_taken_address_is_said_in_a_sentence() {
 
 #[expect(clippy::unwrap_used, reason = "a helper of tests")]
 async fn get(house: &House, path: &str) -> String {
-    let mut stream = tokio::net::TcpStream::connect(house.server.http_addr().unwrap()).await.unwrap();
+    let mut stream = dial(house).await;
     stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).await.unwrap();
     let mut text = String::new();
     soon(stream.read_to_string(&mut text)).await.unwrap();
     text
+}
+
+#[expect(clippy::unwrap_used, reason = "a helper of tests")]
+async fn dial(house: &House) -> TcpStream {
+    soon(TcpStream::connect(house.server.http_addr().unwrap())).await.unwrap()
+}
+
+/// What is said until the end, whether it is a clean one or not.
+#[expect(clippy::unwrap_used, reason = "a helper of tests")]
+async fn rest(stream: &mut TcpStream) -> String {
+    let mut heard = Vec::new();
+    drop(soon(stream.read_to_end(&mut heard)).await);
+    String::from_utf8(heard).unwrap()
+}
+
+#[tokio::test]
+async fn who_asks_half_a_question_over_http_is_let_go() {
+    let house = House::with(|config| config.limits.http_timeout_ms = 300).await;
+    let began = std::time::Instant::now();
+    let (mut silent, mut half, mut whole) = (dial(&house).await, dial(&house).await, dial(&house).await);
+    half.write_all(b"GET /health HTTP/1.1\r\nHost: ").await.unwrap();
+    whole.write_all(b"GET /health HTTP/1.1\r\nHost: here\r\n\r\nGET /health HTTP/1.1\r\n").await.unwrap();
+    assert_eq!((rest(&mut silent).await, rest(&mut half).await), (String::new(), String::new()));
+    // What was asked whole is answered; the half that follows is not.
+    assert_eq!(rest(&mut whole).await.matches("200 OK").count(), 1);
+    assert!(began.elapsed() >= std::time::Duration::from_millis(300), "nobody was given the time that he has");
+    house.end().await;
+}
+
+#[tokio::test]
+async fn a_byte_now_and_then_buys_no_time_over_http() {
+    let house = House::with(|config| config.limits.http_timeout_ms = 300).await;
+    let mut slow = dial(&house).await;
+    slow.write_all(b"GET /").await.unwrap();
+    let drip = async {
+        let pause = std::time::Duration::from_millis(20);
+        // Until the server has hung up.
+        while tokio::time::timeout(pause, slow.read(&mut [0])).await.is_err() && slow.write_all(b"x").await.is_ok() {}
+    };
+    soon(drip).await;
+    house.end().await;
+}
+
+#[tokio::test]
+async fn an_http_connection_in_use_stays_and_every_request_has_its_own_time() {
+    let house = House::with(|config| config.limits.http_timeout_ms = 1_000).await;
+    let mut used = dial(&house).await;
+    let began = std::time::Instant::now();
+    let (mut asked, mut heard) = (0, [0; 4_096]);
+    while began.elapsed() < std::time::Duration::from_millis(1_200) {
+        used.write_all(b"GET /health HTTP/1.1\r\nHost: here\r\n\r\n").await.unwrap();
+        asked += 1;
+        let length = soon(used.read(&mut heard)).await.unwrap();
+        assert!(heard[..length].starts_with(b"HTTP/1.1 200 OK"), "after {asked}");
+    }
+    house.end().await;
+}
+
+#[tokio::test]
+async fn http_connections_are_so_many_and_the_next_one_waits() {
+    let house = House::with(|config| config.limits.max_http_connections = 2).await;
+    let (one, mut two) = (dial(&house).await, dial(&house).await);
+    // Both are in: the second one is answered and stays.
+    two.write_all(b"GET /health HTTP/1.1\r\nHost: here\r\n\r\n").await.unwrap();
+    assert_ne!(soon(two.read(&mut [0; 64])).await.unwrap(), 0);
+    let mut three = dial(&house).await;
+    three.write_all(b"GET /health HTTP/1.0\r\n\r\n").await.unwrap();
+    let moment = std::time::Duration::from_millis(100);
+    assert!(tokio::time::timeout(moment, three.read(&mut [0; 64])).await.is_err(), "a third one is served");
+    drop(one);
+    assert!(rest(&mut three).await.starts_with("HTTP/1.0 200"));
+    house.end().await;
+}
+
+#[tokio::test]
+async fn half_a_question_over_http_does_not_hold_up_a_stop() {
+    let house = House::new().await;
+    let mut half = dial(&house).await;
+    half.write_all(b"GET /health HTTP/1.1\r\nHost: ").await.unwrap();
+    // It is in: what comes after it is answered.
+    assert!(get(&house, "/health").await.starts_with("HTTP/1.0 200"));
+    let began = std::time::Instant::now();
+    house.end().await;
+    assert!(began.elapsed() < std::time::Duration::from_secs(4), "the stop waited for it");
+    assert_eq!(rest(&mut half).await, "");
 }
 
 #[tokio::test]

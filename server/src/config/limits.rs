@@ -72,6 +72,10 @@ pub struct Limits {
     /// Handshakes a second from one address (IPv6: one /64), on average; five seconds' worth may come at once.
     /// Default: 200.
     pub handshakes_per_second_per_address: u32,
+    /// Connections of the HTTP service at once; more wait for one of them to end. Default: 64: a handful of machines ask.
+    pub max_http_connections: usize,
+    /// Milliseconds for a request to the HTTP service and its answer together. Default: 10,000.
+    pub http_timeout_ms: u32,
 }
 
 impl Default for Limits {
@@ -105,6 +109,8 @@ impl Default for Limits {
             handshakes_waiting: 4_096,
             handshake_timeout_ms: 5_000,
             handshakes_per_second_per_address: 200,
+            max_http_connections: 64,
+            http_timeout_ms: 10_000,
         }
     }
 }
@@ -113,7 +119,7 @@ impl Limits {
     pub(super) fn problems(&self) -> Vec<String> {
         let most_bytes = 32_768;
         let long = 3_600_000;
-        let rows: [(&str, u64, u64, u64); 28] = [
+        let rows: [(&str, u64, u64, u64); 30] = [
             ("max_text_bytes", self.max_text_bytes.into(), 1, most_bytes),
             ("max_custom_bytes", self.max_custom_bytes.into(), 1, most_bytes),
             ("max_command_bytes", self.max_command_bytes.into(), 1, most_bytes),
@@ -142,6 +148,8 @@ impl Limits {
             ("handshakes_waiting", as_u64(self.handshakes_waiting), 1, 65_536),
             ("handshake_timeout_ms", self.handshake_timeout_ms.into(), 1, 60_000),
             ("handshakes_per_second_per_address", self.handshakes_per_second_per_address.into(), 1, 1_000_000),
+            ("max_http_connections", as_u64(self.max_http_connections), 1, 65_536),
+            ("http_timeout_ms", self.http_timeout_ms.into(), 1, long),
         ];
         rows.into_iter().filter_map(|(name, value, least, most)| problem(name, value, least, most)).collect()
     }

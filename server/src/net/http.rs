@@ -12,6 +12,7 @@ use tokio::net::TcpListener;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use super::exchange::Bounded;
 use super::{Net, meter};
 use crate::app::App;
 use crate::db::params;
@@ -22,6 +23,9 @@ const READY_WITHIN: Duration = Duration::from_secs(2);
 
 /// Serves until `end`.
 pub(crate) async fn serve(net: Arc<Net>, listener: TcpListener, end: CancellationToken) {
+    let limits = &net.app.config.limits;
+    let patience = Duration::from_millis(limits.http_timeout_ms.into());
+    let listener = Bounded::new(listener, limits.max_http_connections, patience, end.clone());
     let router = Router::new()
         .route("/health", get(|| async { "alive\n" }))
         .route("/ready", get(ready))

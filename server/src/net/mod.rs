@@ -5,6 +5,7 @@ mod admin;
 mod calls;
 mod cid;
 mod events;
+mod exchange;
 mod handler;
 mod http;
 mod keys;
