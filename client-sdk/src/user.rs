@@ -19,7 +19,7 @@ use crate::zim::Zim;
 const MAX_QUERIED: usize = 10;
 const WINDOW_MS: i64 = 10_000;
 
-/// How many users the server was asked for lately. Pure: no clock.
+/// How many users the server was asked for lately. Pure: the time is given, by the steady clock.
 #[derive(Debug, Default)]
 pub(crate) struct Limiter {
     asked: VecDeque<(i64, usize)>,
@@ -70,7 +70,7 @@ impl Zim {
         }
         let mut error_user_list: Vec<ErrorUserInfo> = Vec::new();
         if !request.user_ids.is_empty() {
-            if !data.queried_users().lock().take(request.user_ids.len(), data.clock().now_ms()) {
+            if !data.queried_users().lock().take(request.user_ids.len(), data.clock().steady_ms()) {
                 return Err(Error::new(
                     ErrorCode::CommonModuleUserInfoQueriedLimit,
                     "the server is asked for at most 10 users in 10 seconds; what this device knows may be asked for at any time",

@@ -31,6 +31,8 @@ pub(super) struct World {
     pub(super) lose: usize,
     /// This many pulls are a call too many.
     pub(super) limit_pulls: usize,
+    /// This many syncs find no store behind the server.
+    pub(super) refuse_syncs: usize,
     pub(super) calls: Vec<&'static str>,
     pub(super) events: Vec<Event>,
     pub(super) epoch: u8,
@@ -90,6 +92,10 @@ impl World {
         if path == "Sync/Pull" && self.limit_pulls > 0 {
             self.limit_pulls -= 1;
             return Err(Error::new(ErrorCode::CommonModuleTriggerServerFrequencyLimit, "too many"));
+        }
+        if path == "Sync/Sync" && self.refuse_syncs > 0 {
+            self.refuse_syncs -= 1;
+            return Err(Error::new(ErrorCode::CommonModuleImDatabaseError, "the server's store does not answer"));
         }
         match path {
             "Message/SendMessage" => self.send(SendMessageRequest::decode(bytes).unwrap()),

@@ -453,9 +453,22 @@ async fn a_new_process_goes_on_where_the_old_one_ended() {
 async fn a_lost_hint_is_found_by_the_audit() {
     let login = Login::online().await;
     login.fake.0.lock().write("bob", "bob", "nobody told");
+    // Whatever time of day it is.
+    login.clock.jump(-7_200_000);
     login.clock.advance(600_000);
     login.until(|login| login.received().len() == 1).await;
     assert_eq!(login.states().len(), 2, "an audit is not a login");
+}
+
+#[tokio::test]
+async fn a_sync_that_the_store_refused_is_tried_again_soon() {
+    let login = Login::new();
+    login.fake.0.lock().write("bob", "bob", "hi");
+    login.fake.0.lock().refuse_syncs = 1;
+    login.connect().await;
+    login.clock.jump(-7_200_000);
+    login.clock.advance(10_000);
+    login.until(|login| login.received().len() == 1).await;
 }
 
 #[tokio::test]

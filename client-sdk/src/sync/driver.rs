@@ -165,7 +165,7 @@ impl<L: Line> Driver<L> {
             self.viewer.raised = None;
         }
         while self.closing.is_none() {
-            let deadline = self.sends.next_deadline_ms().unwrap_or(i64::MAX).min(self.next_audit_ms);
+            let deadline = self.sends.next_deadline_ms().unwrap_or(i64::MAX);
             tokio::select! {
                 input = self.inbox.recv() => match input {
                     Some(input) => self.input(input).await,
@@ -173,6 +173,7 @@ impl<L: Line> Driver<L> {
                 },
                 Some(done) = self.calls.next(), if !self.calls.is_empty() => self.done(done),
                 () = self.clock.sleep_until(deadline) => {}
+                () = self.clock.sleep_until_steady(self.next_audit_ms) => {}
             }
             for _ in 0..STEP {
                 let Ok(input) = self.inbox.try_recv() else { break };
@@ -225,7 +226,7 @@ impl<L: Line> Driver<L> {
                 self.viewer.login_ms = server_time;
                 self.viewer.ahead_ms = server_time.saturating_sub(self.clock.now_ms());
                 self.gauges.ahead_ms.store(self.viewer.ahead_ms, Ordering::Relaxed);
-                self.next_audit_ms = self.clock.now_ms() + AUDIT_MS;
+                self.next_audit_ms = self.clock.steady_ms() + AUDIT_MS;
                 if let Some(info) = user {
                     self.core.logged_in(info, is_named);
                 }
@@ -316,7 +317,7 @@ impl<L: Line> Driver<L> {
                 Err(error) => {
                     tracing::debug!(%error, "a pull failed");
                     self.core.pull_failed(ticket);
-                    self.audit_soon(&error, now_ms);
+                    self.audit_soon(&error);
                 }
             },
             Done::Synced { ticket, result } => match result {
@@ -327,7 +328,7 @@ impl<L: Line> Driver<L> {
                 Err(error) => {
                     tracing::debug!(%error, "a sync failed");
                     self.core.sync_failed(ticket);
-                    self.audit_soon(&error, now_ms);
+                    self.audit_soon(&error);
                 }
             },
             Done::Sent { number, connection, result } => self.sent(number, connection, result, now_ms),
@@ -343,17 +344,19 @@ impl<L: Line> Driver<L> {
     }
 
     /// What was refused for now is tried again soon; all else waits for the usual audit.
-    fn audit_soon(&mut self, error: &Error, now_ms: i64) {
+    fn audit_soon(&mut self, error: &Error) {
         let pause_ms = match error.code() {
             ErrorCode::CommonModuleTriggerServerFrequencyLimit => {
                 self.core.pause_pulls();
                 PAUSE_MS
             }
-            ErrorCode::CommonModuleImServerError | ErrorCode::NetworkModuleRequestTimeout => RECOVER_MS,
+            ErrorCode::CommonModuleImServerError => RECOVER_MS,
+            // A store that is away or full for now is one of them.
+            _ if error.is_retryable() => RECOVER_MS,
             _ => return,
         };
         if self.is_connected {
-            self.next_audit_ms = self.next_audit_ms.min(now_ms + pause_ms);
+            self.next_audit_ms = self.next_audit_ms.min(self.clock.steady_ms() + pause_ms);
         }
     }
 
@@ -365,8 +368,9 @@ impl<L: Line> Driver<L> {
         for (outgoing, error) in self.sends.expired(now_ms) {
             self.fail(outgoing, error);
         }
-        if now_ms >= self.next_audit_ms {
-            self.next_audit_ms = now_ms + AUDIT_MS;
+        let steady_ms = self.clock.steady_ms();
+        if steady_ms >= self.next_audit_ms {
+            self.next_audit_ms = steady_ms + AUDIT_MS;
             self.core.audit();
         }
     }
@@ -387,7 +391,7 @@ impl<L: Line> Driver<L> {
         match applied {
             Ok(applied) => {
                 if applied.is_behind && self.is_connected {
-                    self.next_audit_ms = self.viewer.now_ms;
+                    self.next_audit_ms = self.clock.steady_ms();
                 }
                 self.tell(applied, after);
             }
@@ -480,7 +484,7 @@ impl<L: Line> Driver<L> {
         }
         self.is_stale = true;
         if self.is_connected {
-            self.next_audit_ms = self.clock.now_ms() + RECOVER_MS;
+            self.next_audit_ms = self.clock.steady_ms() + RECOVER_MS;
         }
     }
 

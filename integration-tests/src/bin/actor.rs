@@ -82,6 +82,10 @@ fn obey(zim: &Zim, clock: &Clock, command: Value) {
             later(command, async move { history(&zim, &peer).await });
         }
         "jump" => {
+            clock.jump(command["ms"].as_i64().unwrap_or(0));
+            say(answer(&command, Ok(Value::Null)));
+        }
+        "pass" => {
             clock.advance(command["ms"].as_i64().unwrap_or(0));
             say(answer(&command, Ok(Value::Null)));
         }

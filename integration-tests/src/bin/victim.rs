@@ -71,7 +71,7 @@ async fn obey(server: &Server, clock: &Clock, command: &str) -> anyhow::Result<(
     let (word, rest) = command.split_once(' ').unwrap_or((command, ""));
     match word {
         // The clock is set, in milliseconds from what it shows.
-        "jump" => clock.advance(rest.parse()?),
+        "jump" => clock.jump(rest.parse()?),
         // The disk has room for so many pages more.
         "room" => {
             let pages: u64 = rest.parse()?;

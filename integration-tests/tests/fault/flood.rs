@@ -3,8 +3,10 @@
 use futures_util::future::join_all;
 use zim_integration_tests::{Raw, World, code, hello, request, send_text, soon, texts};
 use zim_protocol::response::Outcome;
-use zim_protocol::{ErrorCode, Message, QueryMessagesRequest};
+use zim_protocol::{ErrorCode, Message, QueryMessagesRequest, QueryUsersInfoRequest};
 
+/// What an operator's mistake may set a clock back by, milliseconds.
+const BACK_MS: i64 = -7_200_000;
 const TOO_FAST: i32 = ErrorCode::CommonModuleTriggerServerFrequencyLimit as i32;
 
 fn default_rates(config: &mut zim_server::config::Config) {
@@ -59,6 +61,27 @@ async fn requests_beyond_the_rate_are_refused_and_time_heals() {
     assert!((195..=205).contains(&refused), "{refused} of 300");
     world.clock.advance(10_000);
     assert!(raw.call(&ask).await.is_ok());
+    raw.end().await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_clock_that_is_set_back_takes_nothing_from_a_session() {
+    let world = World::with(default_rates).await;
+    world.user("bob").await;
+    let mut raw = world.raw_user("ann", 1).await;
+    let user_ids = (0..10).map(|number| format!("user{number}")).collect();
+    let users = QueryUsersInfoRequest { user_ids, config: None };
+    raw.call(&send_text("bob", "first", 0)).await.unwrap();
+    raw.call(&users).await.unwrap();
+    world.clock.jump(BACK_MS);
+    raw.write((1..50u8).map(|key| request(u64::from(key), &send_text("bob", &key.to_string(), key)))).await;
+    let sent = raw.responses(49).await.iter().filter(|answer| code(answer) == 0).count();
+    assert_eq!(sent, 49, "the rest of the burst");
+    let refused = raw.call(&users).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::CommonModuleUserInfoQueriedLimit as i32);
+    world.clock.advance(10_000);
+    raw.call(&users).await.unwrap();
     raw.end().await;
     world.end().await;
 }
@@ -142,7 +165,8 @@ async fn who_goes_on_after_a_thousand_refusals_is_not_read_on_for_a_while() {
     assert_eq!(answers.iter().filter(|answer| code(answer) == TOO_FAST).count(), 1_001);
     world.is_well().await;
     assert!(!raw.hears_something().await, "it is served as fast as it asks");
-    // A second later there are 200 more for it, which are calls at first.
+    // A second later, whatever time of day that is, there are 200 more for it, which are calls at first.
+    world.clock.jump(BACK_MS);
     let mut left = usize::try_from(most).unwrap() - answered;
     while left > 0 {
         world.clock.advance(1_000);

@@ -44,7 +44,7 @@ pub(crate) struct Allowance {
 
 impl Allowance {
     fn take(&mut self, net: &Net, method: &Method) -> Result<(), Error> {
-        let now = net.app.clock.now_ms();
+        let now = net.app.clock.steady_ms();
         if method.internal {
             return self.pulls.take(net.pulls, now).map_err(Error::too_fast);
         }

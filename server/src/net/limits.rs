@@ -1,4 +1,5 @@
-//! How much and how many: a token bucket, and the connections of each address. Pure: the time is given.
+//! How much and how many: a token bucket, and the connections of each address. Pure: the time is given, by a clock that
+//! nobody sets (`Clock::steady_ms`), or else a clock that is set back would leave everybody with an empty bucket.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -27,7 +28,7 @@ impl Bucket {
     /// Takes one, or says in how many milliseconds there is one.
     pub(crate) fn take(&mut self, rate: Rate, now_ms: i64) -> Result<(), i64> {
         let now = now_ms.saturating_mul(1_000);
-        // It cannot be emptier than empty: a clock that was set back locks nobody out.
+        // It cannot be emptier than empty: even a clock that goes back locks nobody out.
         self.full_at_us = self.full_at_us.clamp(now, now.saturating_add(rate.depth_us));
         let next = self.full_at_us.saturating_add(rate.interval_us);
         let over = next.saturating_sub(now.saturating_add(rate.depth_us));
@@ -161,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_was_set_back_locks_nobody_out() {
+    fn a_clock_that_goes_back_locks_nobody_out() {
         let rate = Rate::new(10, 3);
         let mut bucket = Bucket::default();
         assert!(bucket.take(rate, 9_000_000_000).is_ok());

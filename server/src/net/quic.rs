@@ -196,7 +196,7 @@ pub(crate) async fn accept(net: Arc<Net>, endpoint: Endpoint) {
         let Some(incoming) = incoming else { break };
         let door = Door { waiting: waiting.load(Ordering::Relaxed), connections: endpoint.open_connections() };
         let subnet = Subnet::from(incoming.remote_address());
-        let may_shake = || net.addresses.lock().may_shake(subnet, net.app.clock.now_ms());
+        let may_shake = || net.addresses.lock().may_shake(subnet, net.app.clock.steady_ms());
         match door.judge(limits, incoming.remote_address_validated(), may_shake) {
             Verdict::Accept => {
                 waiting.fetch_add(1, Ordering::Relaxed);
@@ -270,7 +270,7 @@ struct Place<'a> {
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        self.net.addresses.lock().disconnect(self.subnet, self.net.app.clock.now_ms());
+        self.net.addresses.lock().disconnect(self.subnet, self.net.app.clock.steady_ms());
         gauge!("zim_connections").decrement(1.0);
     }
 }

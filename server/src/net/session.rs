@@ -141,13 +141,13 @@ async fn talk(net: &Arc<Net>, connection: &Connection, requests: &mut Requests<'
 /// Waits for the end of what a connection is given time for: to log in, then until the token ends.
 async fn lifetime(net: &Net, state: &SessionState) -> Closing {
     let clock = &net.app.clock;
-    let login_by = clock.now_ms().saturating_add(net.app.config.limits.login_timeout_ms.into());
+    let login_by = clock.steady_ms().saturating_add(net.app.config.limits.login_timeout_ms.into());
     while state.identity().is_none() {
-        if clock.now_ms() >= login_by {
+        if clock.steady_ms() >= login_by {
             return Closing::new(CloseCode::LoginTimeout, "nobody logged in in time");
         }
         tokio::select! {
-            () = clock.sleep_until(login_by) => {}
+            () = clock.sleep_until_steady(login_by) => {}
             () = state.token_moved.notified() => {}
         }
     }
@@ -184,7 +184,7 @@ struct Requests<'a> {
     received: u64,
     /// The client asks for nothing more.
     finished: bool,
-    /// Until when the client is not read on because it asks too much in vain, Unix milliseconds.
+    /// Until when the client is not read on because it asks too much in vain, by the steady clock.
     rest_until: i64,
     /// When the rest of a frame that has begun must have come.
     whole_by: Option<Instant>,
@@ -249,7 +249,7 @@ impl<'a> Requests<'a> {
             // Pages that nobody reads are not made.
             let may_page = self.writer.len() < UNREAD_BYTES;
             let clock = &self.net.app.clock;
-            let is_resting = self.rest_until > clock.now_ms();
+            let is_resting = self.rest_until > clock.steady_ms();
             let Self { recv, frames, writer, calls, finished, rest_until, whole_by, .. } = self;
             tokio::select! {
                 biased;
@@ -270,7 +270,7 @@ impl<'a> Requests<'a> {
                     Ok(None) => *finished = true,
                     Err(_) => return Err(Closing::done()),
                 },
-                () = clock.sleep_until(*rest_until), if is_resting => {}
+                () = clock.sleep_until_steady(*rest_until), if is_resting => {}
                 () = at(*whole_by), if may_read && whole_by.is_some() => {
                     return Err(Closing::new(CloseCode::TooSlow, "a frame was left half sent"));
                 }
@@ -291,7 +291,7 @@ impl<'a> Requests<'a> {
                 return Ok(false);
             }
             if self.rest_until > 0 {
-                if self.rest_until > self.net.app.clock.now_ms() {
+                if self.rest_until > self.net.app.clock.steady_ms() {
                     return Ok(false);
                 }
                 self.rest_until = 0;
@@ -340,7 +340,7 @@ impl<'a> Requests<'a> {
     /// beyond it the client is not read on for a moment: to be refused as fast as it can ask would cost the server as much as
     /// to serve it.
     fn in_vain(&mut self) {
-        let now = self.net.app.clock.now_ms();
+        let now = self.net.app.clock.steady_ms();
         if let Err(wait_ms) = self.allowance.in_vain(self.net, now) {
             self.rest_until = now.saturating_add(wait_ms);
         }

@@ -93,7 +93,7 @@ impl SessionState {
         self.token_moved.notify_one();
     }
 
-    /// Counts a query of `users` profiles; false if that is more than 10 within 10 seconds.
+    /// Counts a query of `users` profiles at `now_ms`, by the steady clock; false if that is more than 10 within 10 seconds.
     pub fn count_queried_users(&self, users: usize, now_ms: i64) -> bool {
         let mut queried = self.queried_users.lock();
         while queried.front().is_some_and(|(at, _)| now_ms - at >= QUERY_WINDOW_MS) {

@@ -27,7 +27,7 @@ impl UserService for App {
         request: QueryUsersInfoRequest,
     ) -> Result<UsersInfoQueriedResult, Error> {
         let identity = caller.identity()?;
-        if !caller.session.count_queried_users(request.user_ids.len(), self.clock.now_ms()) {
+        if !caller.session.count_queried_users(request.user_ids.len(), self.clock.steady_ms()) {
             return Err(Error::users_queried_too_often());
         }
         let (app, ids) = (identity.app, request.user_ids);
