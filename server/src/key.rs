@@ -75,6 +75,12 @@ impl IdGenerator {
             }
         }
     }
+
+    /// The time of a new id, Unix milliseconds: the clock's, but it never falls, even if the clock does. For what is noted
+    /// and later asked for by "since".
+    pub fn time_ms(&self) -> i64 {
+        (self.next() >> (SEQUENCE_BITS + NODE_BITS)) + ORIGIN_MS
+    }
 }
 
 /// A permutation of 62-bit ids, keyed per app: what a client sees of an id neither counts nor dates the messages of others.
@@ -145,6 +151,7 @@ mod tests {
             assert_eq!(next & 63, 3);
             last = next;
         }
+        assert_eq!((ids.time_ms(), behind.time_ms()), (ORIGIN_MS + 1000, ORIGIN_MS + 1003));
     }
 
     #[test]

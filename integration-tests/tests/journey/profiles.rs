@@ -64,6 +64,22 @@ async fn who_was_away_sees_the_new_names_of_others_without_a_new_message() {
     world.end().await;
 }
 
+#[tokio::test]
+async fn who_was_away_sees_a_new_name_even_if_the_servers_clock_was_set_back() {
+    let world = World::new().await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    ann.say("bob", "hello").await;
+    bob.hears("hello").await;
+    let home = bob.home();
+    bob.quit().await;
+    world.clock.jump(-7_200_000);
+    soon(ann.update_user_name("Ann")).await.unwrap();
+    world.clock.advance(3_600_000);
+    let bob = world.user_at(home, "bob").await;
+    assert_eq!(bob.conversation("ann").await.conversation_name, "Ann");
+    world.end().await;
+}
+
 /// The friends in the events that say that friends are seen otherwise.
 fn friends_seen(device: &Device) -> Vec<zim_protocol::FriendInfo> {
     let lists = device.seen().into_iter().filter_map(|event| match event {

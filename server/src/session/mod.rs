@@ -114,6 +114,7 @@ impl SessionService for App {
             platform: session.platform,
             device: session.device,
             now,
+            noted_at: self.ids.time_ms(),
             one_shot: request.one_shot,
             policy: DevicePolicy::of(&self.config.login),
             is_locked: false,
@@ -141,9 +142,9 @@ impl SessionService for App {
     async fn logout(&self, caller: &Caller, _: LogoutRequest) -> Result<LogoutResult, Error> {
         let identity = caller.identity()?;
         let (user, key): (_, SessionKey) = (identity.user, identity.session);
-        let (locks, now) = (Locks::user(user.0), self.clock.now_ms());
+        let (locks, at) = (Locks::user(user.0), self.ids.time_ms());
         let done =
-            self.db.submit(user.0.unsigned_abs(), locks, async move |tx| store::forget(tx, user, key, now).await);
+            self.db.submit(user.0.unsigned_abs(), locks, async move |tx| store::forget(tx, user, key, at).await);
         caller.set_submitted();
         done.await?;
         caller.session.set_logged_out();

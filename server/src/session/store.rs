@@ -36,6 +36,8 @@ pub(super) struct NewLogin {
     pub(super) platform: i32,
     pub(super) device: [u8; 16],
     pub(super) now: i64,
+    /// The time of what comes with it, as profiles and presence note it.
+    pub(super) noted_at: i64,
     pub(super) one_shot: bool,
     pub(super) policy: DevicePolicy,
     /// The job has locked the user's head. Only somebody who is new needs no lock: nobody else sees him before the commit.
@@ -56,11 +58,11 @@ pub(super) struct Admitted {
 /// lock is needed.
 pub(super) async fn admit(tx: &mut Tx<'_>, mut login: NewLogin) -> Result<Option<Admitted>, Error> {
     let Some((user, info)) = account(tx, &login).await? else { return Ok(None) };
-    let (now, custom, is_device) = (login.now, login.custom.take(), !login.one_shot);
+    let (at, custom, is_device) = (login.noted_at, login.custom.take(), !login.one_shot);
     let admitted = store(tx, login, user, info).await?;
     let seen = if is_device { Some(status::seen(tx, user, false).await?) } else { None };
     if seen.is_some() || custom.is_some() {
-        status::change(tx, user, Change { seen, custom }, now, admitted.session).await?;
+        status::change(tx, user, Change { seen, custom }, at, admitted.session).await?;
     }
     Ok(Some(admitted))
 }
@@ -140,13 +142,14 @@ async fn account(tx: &mut Tx<'_>, login: &NewLogin) -> Result<Option<(UserKey, U
         let made = tx
             .execute(
                 "INSERT INTO account (id, app, name, pos, user_name, avatar_url, extended_data, info_at, created_at) \
-             VALUES ($1, $2, $3, 0, $4, '', '', $5, $5) ON CONFLICT (app, name) DO NOTHING",
+             VALUES ($1, $2, $3, 0, $4, '', '', $6, $5) ON CONFLICT (app, name) DO NOTHING",
                 &params![
                     login.account_id,
                     login.app,
                     login.user_id.clone(),
                     login.user_name.clone().unwrap_or_default(),
-                    login.now
+                    login.now,
+                    login.noted_at
                 ],
             )
             .await?;
@@ -164,7 +167,7 @@ async fn account(tx: &mut Tx<'_>, login: &NewLogin) -> Result<Option<(UserKey, U
     match &login.user_name {
         Some(name) if held != Some(name) => {
             let named = Part::Name(name.clone());
-            let (_, info) = user::change(tx, user, named, login.now, SessionKey(0)).await?;
+            let (_, info) = user::change(tx, user, named, login.noted_at, SessionKey(0)).await?;
             Ok(Some((user, info)))
         }
         _ => Ok(Some((user, info))),
@@ -172,16 +175,16 @@ async fn account(tx: &mut Tx<'_>, login: &NewLogin) -> Result<Option<(UserKey, U
 }
 
 /// The login is over: its device logged out.
-pub(super) async fn forget(tx: &mut Tx<'_>, user: UserKey, session: SessionKey, now: i64) -> Result<(), Error> {
+pub(super) async fn forget(tx: &mut Tx<'_>, user: UserKey, session: SessionKey, at: i64) -> Result<(), Error> {
     if tx.execute("DELETE FROM session WHERE id = $1", &params![session]).await? > 0 {
         let seen = Some(status::seen(tx, user, true).await?);
-        status::change(tx, user, Change { seen, custom: None }, now, session).await?;
+        status::change(tx, user, Change { seen, custom: None }, at, session).await?;
     }
     Ok(())
 }
 
 /// Ends all logins of a user; returns how many there were.
-pub(super) async fn end_all(tx: &mut Tx<'_>, user: UserKey, now: i64) -> Result<u32, Error> {
+pub(super) async fn end_all(tx: &mut Tx<'_>, user: UserKey, at: i64) -> Result<u32, Error> {
     let rows = tx
         .fetch(
             "UPDATE session SET state = $2, connected = 0 WHERE account = $1 AND state = $3 RETURNING id",
@@ -192,6 +195,6 @@ pub(super) async fn end_all(tx: &mut Tx<'_>, user: UserKey, now: i64) -> Result<
         tx.emit(Effect::Ended { user, session: SessionKey(row.get(0)?), reason: SessionEndReason::KickedOut });
     }
     let seen = Some(status::seen(tx, user, false).await?);
-    status::change(tx, user, Change { seen, custom: None }, now, SessionKey(0)).await?;
+    status::change(tx, user, Change { seen, custom: None }, at, SessionKey(0)).await?;
     Ok(u32::try_from(rows.len()).unwrap_or(u32::MAX))
 }

@@ -25,6 +25,7 @@ fn login(id: i64) -> NewLogin {
         platform: 5,
         device: id.to_le_bytes().repeat(2).try_into().unwrap(),
         now: 1_000 + id,
+        noted_at: 1_000 + id,
         one_shot: false,
         policy: DevicePolicy::Single,
         is_locked: true,

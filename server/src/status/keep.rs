@@ -92,11 +92,11 @@ async fn end_customs(app: &App) {
 async fn end_due(app: &App) -> Result<Option<i64>, Error> {
     let limit = i64::try_from(MAX_LOCKED_USERS).unwrap_or(1);
     loop {
-        let now = app.clock.now_ms();
+        let (now, at) = (app.clock.now_ms(), app.ids.time_ms());
         let users = app.db.read(async move |tx| store::have_ended(tx, now, limit).await).await?;
         let Some(first) = users.first() else { break };
         let (lane, locks) = (first.0.unsigned_abs(), Locks::users(users.iter().map(|user| user.0)));
-        app.db.submit(lane, locks, async move |tx| store::end(tx, &users, now).await).await?;
+        app.db.submit(lane, locks, async move |tx| store::end(tx, &users, (now, at)).await).await?;
     }
     app.db.read(async |tx| store::next_end(tx).await).await
 }

@@ -106,11 +106,11 @@ impl StatusService for App {
         request: UpdateUserCustomStatusRequest,
     ) -> Result<UserCustomStatusUpdatedResult, Error> {
         let identity = caller.identity()?;
-        let (user, session, now) = (identity.user, identity.session, self.clock.now_ms());
+        let (user, session, at) = (identity.user, identity.session, self.ids.time_ms());
         let duration_s = request.config.unwrap_or_default().duration;
-        let custom = Some(Custom::new(request.custom_status.clone(), duration_s, now));
+        let custom = Some(Custom::new(request.custom_status.clone(), duration_s, self.clock.now_ms()));
         let done = self.db.submit(user.0.unsigned_abs(), Locks::user(user.0), async move |tx| {
-            store::change(tx, user, Change { seen: None, custom }, now, session).await
+            store::change(tx, user, Change { seen: None, custom }, at, session).await
         });
         caller.set_submitted();
         let status = done.await?;
@@ -148,8 +148,7 @@ impl App {
 
     /// Notes that a login has lost its connection.
     fn lost(&self, user: UserKey, login: SessionKey) -> Submitted<()> {
-        let now = self.clock.now_ms();
-        let locks = Locks::user(user.0);
-        self.db.submit(user.0.unsigned_abs(), locks, async move |tx| store::disconnected(tx, user, login, now).await)
+        let (locks, at) = (Locks::user(user.0), self.ids.time_ms());
+        self.db.submit(user.0.unsigned_abs(), locks, async move |tx| store::disconnected(tx, user, login, at).await)
     }
 }

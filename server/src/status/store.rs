@@ -44,12 +44,12 @@ pub(crate) async fn seen(tx: &mut Tx<'_>, user: UserKey, has_logged_out: bool) -
 }
 
 /// Changes the status of a user, whose head the job has locked, and tells whoever should hear of it, if it is different; returns
-/// what it is now.
+/// what it is now. `at` is a time that never falls, because those who were away ask by it.
 pub(crate) async fn change(
     tx: &mut Tx<'_>,
     user: UserKey,
     change: Change,
-    now: i64,
+    at: i64,
     cause: SessionKey,
 ) -> Result<UserStatus, Error> {
     let sql =
@@ -57,7 +57,7 @@ pub(crate) async fn change(
     let row =
         tx.fetch_one(&sql, &params![user]).await?.ok_or_else(|| Error::internal_text("a session without a user"))?;
     let (user_id, before): (String, _) = (row.get(0)?, presence(&row, 1)?);
-    let Some(after) = before.after(change, now) else { return Ok(before.told(user_id)) };
+    let Some(after) = before.after(change, at) else { return Ok(before.told(user_id)) };
     tx.execute(
         "INSERT INTO presence (account, online, platforms, online_at, custom, custom_at, custom_ends_at, changed_at) \
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (account) DO UPDATE SET online = excluded.online, \
@@ -71,7 +71,7 @@ pub(crate) async fn change(
             after.custom.clone(),
             after.custom_at,
             after.custom_ends_at,
-            now
+            at
         ],
     )
     .await?;
@@ -81,11 +81,11 @@ pub(crate) async fn change(
 }
 
 /// A login has lost its connection: the user may be offline now. A login that has another connection by now has another id.
-pub(super) async fn disconnected(tx: &mut Tx<'_>, user: UserKey, session: SessionKey, now: i64) -> Result<(), Error> {
+pub(super) async fn disconnected(tx: &mut Tx<'_>, user: UserKey, session: SessionKey, at: i64) -> Result<(), Error> {
     let gone = "UPDATE session SET connected = 0 WHERE id = $1 AND connected = 1";
     if tx.execute(gone, &params![session]).await? > 0 {
         let seen = Some(seen(tx, user, false).await?);
-        change(tx, user, Change { seen, custom: None }, now, session).await?;
+        change(tx, user, Change { seen, custom: None }, at, session).await?;
     }
     Ok(())
 }
@@ -146,11 +146,11 @@ pub(super) async fn have_ended(tx: &mut Tx<'_>, now: i64, limit: i64) -> Result<
 }
 
 /// Takes away the custom status of these users, whose heads the job has locked, where it has ended.
-pub(super) async fn end(tx: &mut Tx<'_>, users: &[UserKey], now: i64) -> Result<(), Error> {
+pub(super) async fn end(tx: &mut Tx<'_>, users: &[UserKey], (now, at): (i64, i64)) -> Result<(), Error> {
     for user in users {
         let sql = "SELECT 1 FROM presence WHERE account = $1 AND custom_ends_at > 0 AND custom_ends_at <= $2";
         if tx.fetch_one(sql, &params![*user, now]).await?.is_some() {
-            change(tx, *user, ended(true), now, SessionKey(0)).await?;
+            change(tx, *user, ended(true), at, SessionKey(0)).await?;
         }
     }
     Ok(())

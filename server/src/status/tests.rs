@@ -96,9 +96,9 @@ async fn everything(database: Database) {
     let at = async |now: i64| house.db.read(async move |tx: &mut Tx<'_>| own(tx, ANN, now).await).await.unwrap();
     assert_eq!((at(1_999).await.custom_status.as_str(), at(2_000).await.custom_status.as_str()), ("busy", ""));
     told(&house);
-    write(&house, async |tx: &mut Tx<'_>| end(tx, &[ANN, BOB], 1_999).await).await;
+    write(&house, async |tx: &mut Tx<'_>| end(tx, &[ANN, BOB], (1_999, 1_999)).await).await;
     assert!(told(&house).is_empty());
-    write(&house, async |tx: &mut Tx<'_>| end(tx, &[ANN, BOB], 2_000).await).await;
+    write(&house, async |tx: &mut Tx<'_>| end(tx, &[ANN, BOB], (2_000, 2_000)).await).await;
     assert_eq!(told(&house).len(), 1);
     let next = house.db.read(async |tx: &mut Tx<'_>| next_end(tx).await).await.unwrap();
     assert_eq!((due(i64::MAX).await, next), (vec![], None));

@@ -32,7 +32,7 @@ impl SyncService for App {
         let identity = caller.identity()?;
         let (app, user) = (identity.app, identity.user);
         let scrambler = Arc::clone(&self.tenants.of(app)?.scrambler);
-        let (epoch, now) = (self.epoch, self.clock.now_ms());
+        let (epoch, now, clock_ms) = (self.epoch, self.ids.time_ms(), self.clock.now_ms());
         self.db
             .read(async move |tx| {
                 let (sums, touched) = store::sums(tx, user).await?;
@@ -70,11 +70,13 @@ impl SyncService for App {
                         store::heads(tx, user, &scrambler, (since, cursor), HEADS_PAGE).await?;
                 }
                 if reset || request.profiles_since == 0 {
-                    result.statuses = vec![status::own(tx, user, now).await?];
+                    result.statuses = vec![status::own(tx, user, clock_ms).await?];
                 } else {
                     let cursor = i64::try_from(request.profiles_cursor).unwrap_or_default();
                     let after = if cursor > 0 { scrambler.stored(cursor) } else { 0 };
-                    let since = (request.profiles_since, now);
+                    // Told by a time that was forgotten since, with a clock that was set back: everything may be news.
+                    let since = if request.profiles_since > now { 0 } else { request.profiles_since };
+                    let since = (since, clock_ms);
                     let (profiles, statuses, last) = user::known_since(tx, user, since, after).await?;
                     (result.profiles, result.statuses) = (profiles, statuses);
                     result.profiles_cursor = last.map_or(0, |last| scrambler.public(last).unsigned_abs());

@@ -111,9 +111,9 @@ impl App {
     /// Changes a part of the caller's profile.
     async fn change_profile(&self, caller: &Caller, part: Part) -> Result<(), Error> {
         let identity = caller.identity()?;
-        let (user, session, now) = (identity.user, identity.session, self.clock.now_ms());
+        let (user, session, at) = (identity.user, identity.session, self.ids.time_ms());
         let done = self.db.submit(user.0.unsigned_abs(), Locks::user(user.0), async move |tx| {
-            store::change(tx, user, part, now, session).await
+            store::change(tx, user, part, at, session).await
         });
         caller.set_submitted();
         let (pos, info) = done.await?;

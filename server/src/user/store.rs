@@ -62,7 +62,7 @@ pub(crate) async fn change(
     tx: &mut Tx<'_>,
     user: UserKey,
     part: Part,
-    now: i64,
+    at: i64,
     cause: SessionKey,
 ) -> Result<(i64, UserFullInfo), Error> {
     let (column, value) = match part {
@@ -71,7 +71,7 @@ pub(crate) async fn change(
         Part::ExtendedData(value) => ("extended_data", value),
     };
     let sql = format!("UPDATE account SET {column} = $2, info_at = $3 WHERE id = $1 RETURNING {PROFILE}");
-    let row = tx.fetch_one(&sql, &params![user, value, now]).await?.ok_or_else(no_account)?;
+    let row = tx.fetch_one(&sql, &params![user, value, at]).await?.ok_or_else(no_account)?;
     let info = profile(&row)?;
     let pos = append_feed(tx, user, FeedKind::Profile, 0).await?;
     tx.emit(Effect::Feed { user, pos, entry: Box::new(Detail::Profile(info.clone())), cause });
