@@ -33,6 +33,8 @@ pub(super) struct World {
     pub(super) limit_pulls: usize,
     /// This many syncs find no store behind the server.
     pub(super) refuse_syncs: usize,
+    /// As they are now, for who asks what changed.
+    pub(super) profiles: Vec<UserFullInfo>,
     pub(super) calls: Vec<&'static str>,
     pub(super) events: Vec<Event>,
     pub(super) epoch: u8,
@@ -239,6 +241,8 @@ impl World {
             heads: if is_equal { Vec::new() } else { self.logs.keys().map(|peer| self.head(peer)).collect() },
             sums: Some(sums),
             touched: NOW,
+            profiles: if request.profiles_since > 0 { self.profiles.clone() } else { Vec::new() },
+            profiles_at: NOW,
             ..SyncResult::default()
         }
     }

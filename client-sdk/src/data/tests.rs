@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use zim_protocol::{
     ClearConversationUnreadMessageCountRequest, Conversation, ConversationSyncState, ErrorCode, Event, EventFrame,
-    LoginResult, Message, MessageQueryConfig, MessageSendConfig, MessageSentResult, MessageSentStatus, Push, Welcome,
-    clock::Clock, event_frame::Frame,
+    LogKind, LoginResult, Message, MessageQueryConfig, MessageSendConfig, MessageSentResult, MessageSentStatus, Push,
+    Snapshot, UserFullInfo, UserInfo, Welcome, clock::Clock, event_frame::Frame,
 };
 
 use super::fake::{Fake, ME, NOW};
@@ -458,6 +458,32 @@ async fn a_lost_hint_is_found_by_the_audit() {
     login.clock.advance(600_000);
     login.until(|login| login.received().len() == 1).await;
     assert_eq!(login.states().len(), 2, "an audit is not a login");
+}
+
+#[tokio::test]
+async fn a_profile_that_comes_late_beside_something_else_is_put_right() {
+    let login = Login::online().await;
+    let base_info = UserInfo { user_id: "bob".into(), user_name: "Bob".into(), ..UserInfo::default() };
+    let profiles = vec![UserFullInfo { base_info: Some(base_info), ..UserFullInfo::default() }];
+    login.fake.0.lock().profiles.clone_from(&profiles);
+    let snapshot = Snapshot { profiles, ..Snapshot::default() };
+    login.data.event_frame(EventFrame { frame: Some(Frame::Snapshot(snapshot)) }).await;
+    // Written before he had a name, and long on its way.
+    let push = {
+        let mut world = login.fake.0.lock();
+        world.befriend("bob", "", false);
+        let (pos, feed) = (world.pos, vec![world.feed[0].clone()]);
+        Push { log: LogKind::Feed as i32, from: pos, to: pos, feed, ..Push::default() }
+    };
+    login.frame(push).await;
+    let names = |login: &Login| {
+        login.events(|event| match event {
+            Event::FriendListChanged(event) => Some(event.friend_list[0].user_name.clone()),
+            Event::FriendInfoUpdated(event) => Some(event.friend_list[0].user_name.clone()),
+            _ => None,
+        })
+    };
+    login.until(|login| names(login) == ["", "Bob"]).await;
 }
 
 #[tokio::test]

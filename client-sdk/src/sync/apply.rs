@@ -118,7 +118,7 @@ pub(crate) struct Applied {
     pub(crate) unread_delta: i64,
     /// Own messages that the server has now.
     pub(crate) settled: Vec<Message>,
-    /// Something came that only makes sense with what has not come yet.
+    /// Something came that may be older than what is known, or makes sense only with what has not come yet: a sync tells.
     pub(crate) is_behind: bool,
 }
 
@@ -282,7 +282,7 @@ impl<'a> Step<'a> {
     /// The device that blocked somebody is told like all others.
     fn block(&mut self, entry: BlockEntry, origin: Origin) -> rusqlite::Result<()> {
         let Some(user) = entry.user.filter(|user| !user.user_id.is_empty()) else { return Ok(()) };
-        self.learn(full_info(user.clone()))?;
+        self.meet(full_info(user.clone()))?;
         let (is_news, action) = if entry.is_deleted {
             (block::remove(self.db, &user.user_id)?, BlacklistChangeAction::Removed)
         } else {
@@ -369,7 +369,7 @@ impl<'a> Step<'a> {
         let Some(to) = head.conversation else { return Ok(()) };
         let id = self.touch(&Name::from(&to))?;
         if let Some(peer) = head.peer {
-            self.learn(peer)?;
+            self.meet(peer)?;
         }
         if let Some(last) = head.last_message.filter(|last| !last.content.is_empty()) {
             let stored = message::store(self.db, id, &self.viewer.user_id, &last)?;
@@ -397,7 +397,7 @@ impl<'a> Step<'a> {
                     self.settled(row, &name.to_ref(), &reason)?;
                 }
             }
-            Settle::Users(users) => self.profiles(users)?,
+            Settle::Users(users) => users.into_iter().try_for_each(|info| self.meet(info))?,
             Settle::Snapshot(snapshot) => self.snapshot(snapshot)?,
             Settle::OwnStatus(status) => drop(store::status::write(self.db, status)?),
         }

@@ -389,12 +389,7 @@ impl<L: Line> Driver<L> {
         }
         let applied = if job.is_empty() { Ok(Applied::default()) } else { self.write(job).await };
         match applied {
-            Ok(applied) => {
-                if applied.is_behind && self.is_connected {
-                    self.next_audit_ms = self.clock.steady_ms();
-                }
-                self.tell(applied, after);
-            }
+            Ok(applied) => self.tell(applied, after),
             Err(error) => {
                 self.unwritten(&error, after);
                 // What the core wanted to ask, it will want again.
@@ -462,6 +457,9 @@ impl<L: Line> Driver<L> {
         }
         if self.raise_all(applied.events) {
             self.viewer.raised = applied.pending.or(self.viewer.raised);
+        }
+        if applied.is_behind && self.is_connected {
+            self.next_audit_ms = self.clock.steady_ms();
         }
         if applied.unread_delta != 0 {
             self.total += applied.unread_delta;

@@ -19,7 +19,8 @@ impl Step<'_> {
         if entry.is_deleted {
             friend::remove(self.db, &info.user_id)?;
         } else {
-            user::write(self.db, &profile(info))?;
+            let is_known = user::read(self.db, &info.user_id)?.is_some();
+            self.is_behind |= user::write(self.db, &profile(info))? && is_known;
             friend::write(self.db, entry)?;
         }
         match before {
@@ -40,7 +41,7 @@ impl Step<'_> {
             friend_application::remove(self.db, &peer.user_id)?;
             before.map(|before| (Some(FriendApplicationListChangeAction::Deleted), before))
         } else {
-            self.learn(full_info(peer.clone()))?;
+            self.meet(full_info(peer.clone()))?;
             friend_application::write(self.db, &peer.user_id, &entry)?;
             match before {
                 None => Some((Some(FriendApplicationListChangeAction::Added), entry)),
@@ -68,6 +69,15 @@ impl Step<'_> {
             let entry = FriendApplicationEntry { info: Some(info), is_deleted: true, ..Default::default() };
             self.application(entry, Origin::Other)?;
         }
+        Ok(())
+    }
+
+    /// A profile as it was when something else was said. An answer that took long comes after the profile has changed and that
+    /// was told, so what differs from what is known may be older: the next sync tells.
+    pub(super) fn meet(&mut self, info: UserFullInfo) -> rusqlite::Result<()> {
+        let user_id = info.base_info.as_ref().map(|base| base.user_id.as_str()).unwrap_or_default();
+        let is_known = user::read(self.db, user_id)?.is_some();
+        self.is_behind |= self.learn(info)? && is_known;
         Ok(())
     }
 
