@@ -13,7 +13,9 @@ use zim_integration_tests::{clock, lines, say};
 use zim_protocol::clock::Clock;
 use zim_protocol::{
     ConversationFilterOption, ConversationQueryConfig, ConversationTotalUnreadMessageCountQueryConfig,
-    ConversationType, LoginConfig, Message, MessageQueryConfig, MessageSendConfig,
+    ConversationType, FriendAddConfig, FriendApplicationAcceptConfig, FriendApplicationRejectConfig,
+    FriendApplicationSendConfig, FriendDeleteConfig, FriendDeleteType, LoginConfig, Message, MessageQueryConfig,
+    MessageSendConfig,
 };
 
 /// Between two attempts to log in.
@@ -73,6 +75,15 @@ fn obey(zim: &Zim, clock: &Clock, command: Value) {
             let (zim, name) = (zim.clone(), word("name"));
             later(command, async move { to_json(&zim.update_user_name(&name).await?) });
         }
+        "portrait" => {
+            let (zim, url) = (zim.clone(), word("url"));
+            later(command, async move { to_json(&zim.update_user_avatar_url(&url).await?) });
+        }
+        act @ ("befriend" | "apply" | "accept" | "reject" | "unfriend" | "alias" | "block" | "unblock") => {
+            let (zim, act, peer, words) = (zim.clone(), act.to_owned(), word("peer"), word("words"));
+            let is_mutual = command["is_mutual"] == true;
+            later(command, async move { social(&zim, &act, &peer, words, is_mutual).await });
+        }
         "view" => {
             let zim = zim.clone();
             later(command, async move { view(&zim).await });
@@ -94,6 +105,33 @@ fn obey(zim: &Zim, clock: &Clock, command: Value) {
             say(answer(&command, Ok(Value::Null)));
         }
         other => say(answer(&command, Err(anyhow::anyhow!("what is {other:?}?")))),
+    }
+}
+
+/// Something between this user and another.
+async fn social(zim: &Zim, act: &str, peer: &str, words: String, is_mutual: bool) -> anyhow::Result<Value> {
+    match act {
+        "befriend" => {
+            let config = FriendAddConfig { friend_alias: words, ..FriendAddConfig::default() };
+            to_json(&zim.add_friend(peer, config).await?)
+        }
+        "apply" => {
+            let config = FriendApplicationSendConfig { wording: words, ..FriendApplicationSendConfig::default() };
+            to_json(&zim.send_friend_application(peer, config).await?)
+        }
+        "accept" => {
+            let config = FriendApplicationAcceptConfig { friend_alias: words, ..Default::default() };
+            to_json(&zim.accept_friend_application(peer, config).await?)
+        }
+        "reject" => to_json(&zim.reject_friend_application(peer, FriendApplicationRejectConfig::default()).await?),
+        "unfriend" => {
+            let mut config = FriendDeleteConfig::default();
+            config.set_type(if is_mutual { FriendDeleteType::Both } else { FriendDeleteType::Single });
+            to_json(&zim.delete_friends([peer], config).await?)
+        }
+        "alias" => to_json(&zim.update_friend_alias(&words, peer).await?),
+        "block" => to_json(&zim.add_users_to_blacklist([peer]).await?),
+        _ => to_json(&zim.remove_users_from_blacklist([peer]).await?),
     }
 }
 

@@ -67,7 +67,18 @@ struct Campaign {
     settings: Settings,
     next: AtomicU64,
     end: u64,
+    begun: Instant,
     report: Mutex<Report>,
+}
+
+impl Campaign {
+    /// Counts a run. The page is written after each, so that a campaign that is ended early has one.
+    fn count(&self, add: impl FnOnce(&mut Report)) -> anyhow::Result<()> {
+        let mut report = self.report.lock();
+        add(&mut report);
+        report.took(self.begun.elapsed());
+        self.args.page.as_ref().map_or(Ok(()), |page| Ok(std::fs::write(page, report.text())?))
+    }
 }
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -84,19 +95,15 @@ fn main() -> anyhow::Result<ExitCode> {
         settings: Settings { programs, planted: None, patience: PATIENCE },
         next: AtomicU64::new(first),
         end: first + runs,
+        begun: Instant::now(),
         report: Mutex::default(),
     };
-    let begun = Instant::now();
     std::thread::scope(|scope| -> anyhow::Result<()> {
         let workers: Vec<_> = (0..campaign.args.jobs.max(1)).map(|_| scope.spawn(|| work(&campaign))).collect();
         workers.into_iter().try_for_each(|worker| worker.join().map_err(|_| anyhow::anyhow!("a worker panicked"))?)
     })?;
-    let mut report = campaign.report.into_inner();
-    report.took(begun.elapsed());
+    let report = campaign.report.into_inner();
     println!("\n{}", report.text());
-    if let Some(page) = &campaign.args.page {
-        std::fs::write(page, report.text())?;
-    }
     Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -122,9 +129,9 @@ fn work(campaign: &Campaign) -> anyhow::Result<()> {
         let outcome = runtime.block_on(one(plan, &campaign.settings, &args.folder, cluster.as_ref()));
         tell(args, seed, &outcome, begun);
         match &outcome {
-            Ok(outcome) => campaign.report.lock().add(outcome),
+            Ok(outcome) => campaign.count(|report| report.add(outcome))?,
             Err(error) => {
-                campaign.report.lock().add_failure(seed, error);
+                campaign.count(|report| report.add_failure(seed, error))?;
                 // Whatever became of it.
                 cluster = None;
             }

@@ -5,9 +5,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use serde_json::Value;
 use zim_protocol::ErrorCode;
 
+use super::lists::{Known, Lists, Profile};
 use super::plan::{Deed, Kind, POISON, Plan};
 use super::record::{Call, Raised};
 use super::rows::Rows;
+use super::social;
 use super::stage::Restored;
 use super::store::{Kept, Stored};
 
@@ -24,8 +26,12 @@ pub struct Seen {
     pub histories: BTreeMap<String, Vec<(i64, String, String)>>,
     /// Its local database.
     pub rows: Rows,
+    /// Its lists, and whom it knows.
+    pub known: Known,
     /// What it had told its app when it was killed.
     pub told: BTreeSet<(String, i64)>,
+    /// The life in which it was last killed, and its lists then.
+    pub killed: Option<(u32, Lists)>,
 }
 
 /// A run that is over.
@@ -41,8 +47,10 @@ pub struct End {
     pub restored: Option<Restored>,
     /// What the server has.
     pub kept: Vec<Kept>,
-    /// The names that people have taken, by user.
-    pub names: BTreeMap<String, String>,
+    /// Everybody's lists as the server has them, by user.
+    pub lists: BTreeMap<String, Lists>,
+    /// All profiles, by user.
+    pub profiles: BTreeMap<String, Profile>,
     /// What the devices show.
     pub devices: Vec<Seen>,
     /// What devices show that were never here before, one for each user.
@@ -51,6 +59,8 @@ pub struct End {
     pub log: String,
     /// How many servers ended by themselves.
     pub fallen: usize,
+    /// How many tasks they left behind when they were stopped.
+    pub left: usize,
 }
 
 /// Something that must not be.
@@ -75,12 +85,20 @@ pub const CHECKS: &[(&str, &str, Check)] = &[
     ("histories_differ", "every device of both sides shows the same messages in the same order", histories_differ),
     ("unread_wrong", "unread counts are what one counts by hand, and so is their sum", unread_wrong),
     ("clear_lost", "what was read stays read", clear_lost),
-    ("last_name_lost", "a name is the last one that was taken", last_name_lost),
+    ("profile_lost", "names and avatars are the last ones that were taken", social::profile_lost),
+    ("act_lost", "friends, aliases, applications and blacklists are what was acknowledged last", social::act_lost),
+    ("passed_a_block", "nothing of somebody who is blocked is stored after that was answered", social::passed_a_block),
+    ("lists_differ", "a device holds the lists and the profiles that the server keeps", social::lists_differ),
+    (
+        "events_tell_otherwise",
+        "the events of friends, applications and the blacklist, one after the other, tell what the device holds",
+        social::events_tell_otherwise,
+    ),
     ("rows_differ", "the rows of a device equal those of a device that was never here before", rows_differ),
     ("never_raised", "every message is raised at every device, at least once", never_raised),
     ("raised_out_of_order", "messages are raised in the order of their log", raised_out_of_order),
     ("raised_twice", "a device that lives raises a message once", raised_twice),
-    ("server_fell", "the server ends when it is ended, and never panics", server_fell),
+    ("server_fell", "the server ends when it is ended, leaves nothing behind then, and never panics", server_fell),
 ];
 
 /// What `play.rs` finds while it waits for the end.
@@ -98,7 +116,7 @@ pub(super) fn check(end: &End) -> Vec<Violation> {
 }
 
 /// Whether a moment's success must have lasted: it is in the backup, or came after it was restored.
-fn lasts(end: &End, call: &Call) -> bool {
+pub(super) fn lasts(end: &End, call: &Call) -> bool {
     let Some((acknowledged, _)) = call.acknowledged() else { return false };
     end.restored.is_none_or(|restored| acknowledged < restored.backup_begun || call.called > restored.done)
 }
@@ -107,7 +125,7 @@ fn named(kept: &Kept) -> String {
     kept.members.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join("+")
 }
 
-fn user_of(call: &Call) -> &'static str {
+pub(super) fn user_of(call: &Call) -> &'static str {
     super::plan::DEVICES[call.device]
 }
 
@@ -201,7 +219,12 @@ fn poison_spread(end: &End) -> Vec<String> {
     if excuses.into_iter().any(|kind| end.plan.has(kind)) {
         return wrong;
     }
-    let personal = [0, ErrorCode::NetworkModuleUserIsNotLogged as i64, ErrorCode::NetworkModuleNetworkError as i64];
+    let personal = [
+        0,
+        ErrorCode::NetworkModuleUserIsNotLogged as i64,
+        ErrorCode::NetworkModuleNetworkError as i64,
+        ErrorCode::MessageModuleSenderInBlacklist as i64,
+    ];
     for call in &end.calls {
         let (Deed::Send { is_poison, .. }, Some((_, answer))) = (&call.deed, &call.answer) else { continue };
         match answer {
@@ -247,7 +270,8 @@ fn unread_wrong(end: &End) -> Vec<String> {
             let unread = kept.messages.iter().filter(|one| one.sender != seen.user && one.seq > *read).count();
             total += unread;
             let shown = &seen.view["conversations"][peer]["unread"];
-            if *shown != unread {
+            // One whose first message failed is there, and shown to nobody.
+            if *shown != unread && kept.head > 0 {
                 wrong.push(format!("device {} with {peer}: {shown}; counted by hand: {unread}", seen.number));
             }
         }
@@ -259,7 +283,7 @@ fn unread_wrong(end: &End) -> Vec<String> {
 }
 
 /// Each message that an event brought: peer, position and text.
-fn received(raised: &Raised) -> impl Iterator<Item = (&str, i64, &str)> {
+pub(super) fn received(raised: &Raised) -> impl Iterator<Item = (&str, i64, &str)> {
     let list = raised.event["messageList"].as_array().filter(|_| raised.event["name"] == "peerMessageReceived");
     list.into_iter().flatten().map(|message| {
         let word = |name: &str| message[name].as_str().unwrap_or_default();
@@ -282,27 +306,6 @@ fn clear_lost(end: &End) -> Vec<String> {
         let seen = before.flat_map(received).filter(|(of, ..)| of == peer).map(|(_, seq, _)| seq).max().unwrap_or(0);
         if read < seen {
             wrong.push(format!("device {} read {} to {seen}; it is read to {read}", call.device, named(kept)));
-        }
-    }
-    wrong
-}
-
-fn last_name_lost(end: &End) -> Vec<String> {
-    let mut wrong = Vec::new();
-    if end.restored.is_some() {
-        // Which of them came before the backup is not known for calls that ran meanwhile.
-        return wrong;
-    }
-    for (user, name) in &end.names {
-        let calls = || end.calls.iter().filter(|call| call.deed == Deed::Rename && user_of(call) == user);
-        let ended = |call: &Call| call.acknowledged().map_or(u64::MAX, |(at, _)| at);
-        let is_over = |one: &Call| calls().any(|other| other.acknowledged().is_some() && other.called > ended(one));
-        let is_possible = match calls().find(|call| call.words == *name) {
-            Some(call) => !is_over(call),
-            None => calls().all(|call| call.acknowledged().is_none()),
-        };
-        if !is_possible {
-            wrong.push(format!("{user} is called {name:?}"));
         }
     }
     wrong
@@ -407,6 +410,9 @@ fn server_fell(end: &End) -> Vec<String> {
     let mut wrong: Vec<String> = end.log.lines().filter(|line| line.contains("panicked")).map(str::to_owned).collect();
     if end.fallen > 0 {
         wrong.push(format!("{} servers ended by themselves", end.fallen));
+    }
+    if end.left > 0 {
+        wrong.push(format!("{} tasks were left behind", end.left));
     }
     wrong
 }

@@ -8,7 +8,8 @@ use anyhow::Context;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use super::plan::Deed;
+use super::lists::Lists;
+use super::plan::{Act, Deed};
 use super::record::Record;
 use super::rows;
 use crate::link::Link;
@@ -26,11 +27,13 @@ pub(crate) struct Device {
     pub(crate) life: u32,
     /// What it has told its app, when nobody heard: before it was killed.
     pub(crate) told: BTreeSet<(String, i64)>,
+    /// The life in which it was last killed, and its lists then.
+    pub(crate) killed: Option<(u32, Lists)>,
 }
 
 impl Device {
     pub(crate) fn new(number: usize, user: &'static str, link: Link, folder: PathBuf) -> Self {
-        Self { number, user, link, folder, puppet: None, life: 0, told: BTreeSet::new() }
+        Self { number, user, link, folder, puppet: None, life: 0, told: BTreeSet::new(), killed: None }
     }
 
     /// Starts the client, if it does not run; it logs in as soon as it can.
@@ -60,7 +63,9 @@ impl Device {
         if self.puppet.take().is_some() {
             record.gone(self.number);
             // It may have been killed before it had a database.
-            self.told.extend(rows::told(&self.folder).unwrap_or_default());
+            let (told, lists) = rows::left_behind(&self.folder).unwrap_or_default();
+            self.told.extend(told);
+            self.killed = Some((self.life, lists));
         }
         Ok(())
     }
@@ -84,6 +89,20 @@ impl Device {
             Deed::Send { peer, .. } => json!({"id": id, "do": "send", "peer": peer, "text": words}),
             Deed::Clear { peer } => json!({"id": id, "do": "clear", "peer": peer}),
             Deed::Rename => json!({"id": id, "do": "rename", "name": words}),
+            Deed::Portrait => json!({"id": id, "do": "portrait", "url": words}),
+            Deed::Social { peer, act } => {
+                let (act, is_mutual) = match act {
+                    Act::Befriend => ("befriend", false),
+                    Act::Apply => ("apply", false),
+                    Act::Accept => ("accept", false),
+                    Act::Reject => ("reject", false),
+                    Act::Unfriend { is_mutual } => ("unfriend", *is_mutual),
+                    Act::Alias => ("alias", false),
+                    Act::Block => ("block", false),
+                    Act::Unblock => ("unblock", false),
+                };
+                json!({"id": id, "do": act, "peer": peer, "words": words, "is_mutual": is_mutual})
+            }
         };
         puppet.say(&command.to_string());
     }

@@ -2,7 +2,7 @@
 //! him. He can lose exactly one frame, which nobody can who sees only datagrams; and he can make an honest server look like
 //! one with a fault, which is how the harness itself is tested. The server needs no hook for either.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -22,8 +22,8 @@ use zim_protocol::frame::{FrameDecoder, encode_frame};
 use zim_protocol::response::Outcome;
 use zim_protocol::wire::{ALPN, MAX_FRAME_BYTES};
 use zim_protocol::{
-    ClientFrame, EventFrame, LogKind, LoginRequest, Message, MessageSentResult, Request, Response, SendMessageRequest,
-    ServerFrame, client_frame, event_frame, server_frame,
+    BlacklistUsersAddedResult, ClientFrame, EventFrame, LogKind, LoginRequest, Message, MessageSentResult, Request,
+    Response, SendMessageRequest, ServerFrame, client_frame, event_frame, server_frame,
 };
 
 use crate::raw;
@@ -31,6 +31,7 @@ use crate::raw;
 /// How long a message takes to the disk of a server that does not wait for it.
 const COMMIT: Duration = Duration::from_millis(150);
 const SEND: &str = "Message/SendMessage";
+const BLOCK: &str = "Blacklist/AddUsersToBlacklist";
 
 /// A fault that a server could have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +42,10 @@ pub enum Planted {
     PushWithoutPosition,
     /// Under a key that was used it answers what it answered then, whatever is said now.
     ReusedKeyAnswersOld,
+    /// It says that somebody is blocked before he is.
+    AnswerBeforeBlock,
+    /// Its pushes of friends, applications and blacklists say that there was something, and not what.
+    FeedWithoutEntries,
 }
 
 /// See the module.
@@ -62,6 +67,8 @@ struct Shared {
     answers: Mutex<HashMap<Bytes, Bytes>>,
     /// Where the logs of two people end, as far as was heard.
     ends: Mutex<HashMap<[String; 2], u64>>,
+    /// Blocks that were answered, until the next message is.
+    blocks: Mutex<Vec<(Out, ClientFrame)>>,
 }
 
 impl Drop for Middle {
@@ -95,6 +102,7 @@ impl Middle {
             dropped: AtomicU64::new(0),
             answers: Mutex::default(),
             ends: Mutex::default(),
+            blocks: Mutex::default(),
         });
         let task = tokio::spawn({
             let shared = Arc::clone(&shared);
@@ -131,6 +139,8 @@ struct Session {
     user: Mutex<String>,
     /// The keys of the messages under way, by the numbers of their calls.
     keys: Mutex<HashMap<u64, Bytes>>,
+    /// The numbers of calls that were answered already.
+    answered: Mutex<HashSet<u64>>,
 }
 
 async fn relay(incoming: Incoming, shared: Arc<Shared>) {
@@ -229,6 +239,12 @@ impl Shared {
             {
                 *session.user.lock() = login.user_id;
             }
+            if self.planted == Some(Planted::AnswerBeforeBlock) && request.method == BLOCK {
+                put_answer(down, request.id, BlacklistUsersAddedResult::default().encode_to_vec().into());
+                session.answered.lock().insert(request.id);
+                self.blocks.lock().push((up.clone(), frame));
+                return;
+            }
             if let Ok(send) = SendMessageRequest::decode(request.payload.clone())
                 && request.method == SEND
                 && self.sends(session, request, &send, &frame, (up, down)).is_some()
@@ -257,6 +273,10 @@ impl Shared {
                 };
                 put_answer(down, request.id, old.clone());
                 Some(())
+            }
+            Some(Planted::AnswerBeforeBlock) => {
+                session.keys.lock().insert(request.id, send.client_key.clone());
+                None
             }
             Some(Planted::AckBeforeCommit) => {
                 let seq = {
@@ -288,11 +308,19 @@ impl Shared {
 
     fn answer(&self, session: &Session, frame: ServerFrame, down: &Out) {
         if let Some(server_frame::Frame::Response(response)) = &frame.frame
+            && session.answered.lock().remove(&response.id)
+        {
+            return;
+        }
+        if let Some(server_frame::Frame::Response(response)) = &frame.frame
             && let Some(key) = session.keys.lock().remove(&response.id)
         {
             if self.planted == Some(Planted::AckBeforeCommit) {
                 // Answered long ago.
                 return;
+            }
+            for (up, block) in self.blocks.lock().drain(..) {
+                put(&up, &block);
             }
             if let Some(Outcome::Ok(payload)) = &response.outcome {
                 self.answers.lock().insert(key, payload.clone());
@@ -302,6 +330,12 @@ impl Shared {
     }
 
     fn event(&self, session: &Session, mut frame: EventFrame, out: &Out) {
+        if let Some(event_frame::Frame::Push(push)) = &mut frame.frame
+            && push.log() == LogKind::Feed
+            && self.planted == Some(Planted::FeedWithoutEntries)
+        {
+            push.feed.clear();
+        }
         if let Some(event_frame::Frame::Push(push)) = &mut frame.frame
             && push.log() == LogKind::Messages
         {

@@ -40,6 +40,53 @@ pub enum Deed {
     },
     /// Takes another name.
     Rename,
+    /// Takes another avatar.
+    Portrait,
+    /// Something between two people.
+    Social {
+        /// With whom.
+        peer: &'static str,
+        /// What.
+        act: Act,
+    },
+}
+
+/// What somebody does about somebody else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "their names say it")]
+pub enum Act {
+    Befriend,
+    Apply,
+    Accept,
+    Reject,
+    /// Only the one list, or both.
+    Unfriend {
+        is_mutual: bool,
+    },
+    /// Calls a friend by another name.
+    Alias,
+    Block,
+    Unblock,
+}
+
+impl Act {
+    /// Each as often as it is wished for: few who are blocked stay so for long.
+    const ALL: [Self; 14] = [
+        Self::Befriend,
+        Self::Apply,
+        Self::Apply,
+        Self::Apply,
+        Self::Accept,
+        Self::Accept,
+        Self::Reject,
+        Self::Unfriend { is_mutual: true },
+        Self::Unfriend { is_mutual: false },
+        Self::Alias,
+        Self::Alias,
+        Self::Block,
+        Self::Unblock,
+        Self::Unblock,
+    ];
 }
 
 /// What goes wrong; numbers of devices are places in `DEVICES`.
@@ -262,10 +309,16 @@ impl Planner {
     fn deed(&mut self, device: usize) -> Deed {
         let peer = self.peer(device);
         match self.random.below(100) {
-            0..78 => Deed::Send { peer, is_poison: self.has_poison && self.random.chance(150) },
-            78..92 => Deed::Clear { peer },
-            _ => Deed::Rename,
+            0..66 => Deed::Send { peer, is_poison: self.has_poison && self.random.chance(150) },
+            66..78 => Deed::Clear { peer },
+            78..82 => Deed::Rename,
+            82..84 => Deed::Portrait,
+            _ => self.social(peer),
         }
+    }
+
+    fn social(&mut self, peer: &'static str) -> Deed {
+        Deed::Social { peer, act: Act::ALL[self.below(Act::ALL.len())] }
     }
 
     fn peer(&mut self, device: usize) -> &'static str {
@@ -309,7 +362,9 @@ impl Planner {
             let device = sender.unwrap_or_else(|| pick(&mut self.random, DEVICES.len()));
             for _ in 0..4 + self.below(12) {
                 let peer = self.peer(device);
-                steps.push(Step::Deed(device, Deed::Send { peer, is_poison: false }));
+                let is_social = self.random.chance(150);
+                let deed = if is_social { self.social(peer) } else { Deed::Send { peer, is_poison: false } };
+                steps.push(Step::Deed(device, deed));
             }
         }
         let answers = self.below(steps.len());

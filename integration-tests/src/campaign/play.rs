@@ -11,10 +11,12 @@ use zim_protocol::{ConversationType, ErrorCode, LoginRequest, Message, SendMessa
 
 use super::checks::{self, End, Seen, Violation};
 use super::device::Device;
+use super::lists::{self, Known};
 use super::middle::Planted;
-use super::plan::{Deed, Fault, Kind, Plan, USERS};
+use super::plan::{Act, Deed, Fault, Kind, Plan, USERS};
 use super::record::Record;
 use super::rows;
+use super::social;
 use super::stage::{LISTENER, Programs, Stage};
 use super::store::{Kept, SharedCluster};
 use crate::raw::{Raw, hello};
@@ -114,6 +116,7 @@ fn tally(end: &End, record: &Record) -> Tally {
 async fn play(stage: &mut Stage, plan: &Plan, settings: &Settings) -> anyhow::Result<(End, Vec<Violation>)> {
     let mut wrong = Vec::new();
     logged_in(&stage.devices, &stage.record, settings.patience).await?;
+    settled_once(stage, settings.patience).await?;
     for step in &plan.steps {
         stage.play(step).await?;
     }
@@ -140,26 +143,67 @@ async fn play(stage: &mut Stage, plan: &Plan, settings: &Settings) -> anyhow::Re
         wrong.extend(converge(stage, &mut fresh, settings.patience).await?);
     }
     all_raised(stage, settings.patience).await?;
+    if wrong.is_empty() {
+        settled(stage, &fresh, settings.patience).await?;
+    }
     let mut seen = Vec::new();
     let mut devices = std::mem::take(&mut stage.devices);
     for device in devices.iter_mut().chain(&mut fresh) {
         let (view, histories) = look(device, &record).await?;
-        let told = std::mem::take(&mut device.told);
-        seen.push(Seen { number: device.number, user: device.user, view, histories, rows: BTreeSet::new(), told });
+        let (told, killed) = (std::mem::take(&mut device.told), device.killed.take());
+        let (number, user, rows, known) = (device.number, device.user, BTreeSet::new(), Known::default());
+        seen.push(Seen { number, user, view, histories, rows, known, told, killed });
         device.close(&record).await?;
     }
     stage.play(&super::plan::Step::Fault(Fault::StopServer)).await?;
     let kept = stage.store.conversations()?;
     for (seen, device) in seen.iter_mut().zip(devices.iter().chain(&fresh)) {
         seen.rows = rows::read(&device.folder, &floors(&kept, seen.user))?;
+        seen.known = lists::held(&device.folder)?;
     }
-    let names = stage.store.rows("SELECT name, user_name FROM account")?;
-    let names = names.into_iter().map(|row| (row[0].clone(), row.get(1).cloned().unwrap_or_default())).collect();
+    let (lists, profiles) = lists::kept(&stage.store)?;
     let fresh = seen.split_off(devices.len());
     let (calls, raised) = record.read(|events| (events.calls.clone(), events.raised.clone()));
     let log = std::fs::read_to_string(stage.home.log()).unwrap_or_default();
-    let (restored, fallen) = (stage.restored, stage.fallen);
-    Ok((End { plan: plan.clone(), calls, raised, restored, kept, names, devices: seen, fresh, log, fallen }, wrong))
+    let (restored, fallen, left) = (stage.restored, stage.fallen, stage.left);
+    let (plan, devices) = (plan.clone(), seen);
+    Ok((End { plan, calls, raised, restored, kept, lists, profiles, devices, fresh, log, fallen, left }, wrong))
+}
+
+/// Until every device has caught up for the first time: what is there before raises no events.
+async fn settled_once(stage: &Stage, patience: Duration) -> anyhow::Result<()> {
+    let is_settled = |device: &Device| {
+        stage.record.read(|events| {
+            let mut of = events.raised.iter().filter(|one| one.device == device.number);
+            of.any(|one| one.event["name"] == "conversationSyncStateChanged" && one.event["state"] == 1)
+        })
+    };
+    let all = in_time(patience, async || Ok(stage.devices.iter().all(is_settled))).await?;
+    anyhow::ensure!(all, "somebody does not catch up");
+    Ok(())
+}
+
+/// Until every device holds what a fresh one holds, and what the server keeps; what is still another then the checks tell.
+async fn settled(stage: &Stage, fresh: &[Device], patience: Duration) -> anyhow::Result<()> {
+    in_time(patience, async || {
+        let kept = stage.store.conversations()?;
+        let (lists, profiles) = lists::kept(&stage.store)?;
+        for device in &stage.devices {
+            let Some(other) = fresh.iter().find(|fresh| fresh.user == device.user) else { continue };
+            let floors = floors(&kept, device.user);
+            let (held, own) = (lists::held(&device.folder)?, lists.get(device.user).cloned().unwrap_or_default());
+            let known = social::acquaintances(&own, &kept, device.user);
+            let is_same = rows::read(&device.folder, &floors)? == rows::read(&other.folder, &floors)?
+                && held.lists == own
+                && known.iter().all(|user| held.profiles.get(user) == profiles.get(user));
+            if !is_same {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    })
+    .await?;
+    Ok(())
 }
 
 /// Below what, by peer, a user's messages are no longer kept.
@@ -264,6 +308,10 @@ async fn look(device: &mut Device, record: &Record) -> anyhow::Result<Look> {
 async fn lose_the_last_push(stage: &mut Stage, patience: Duration) -> anyhow::Result<Option<Violation>> {
     let record = stage.record.clone();
     let peer = stage.devices[LISTENER].user;
+    // Whoever is blocked has nothing to lose.
+    let unblock = Deed::Social { peer: stage.devices[0].user, act: Act::Unblock };
+    stage.devices[LISTENER].do_deed(&unblock, &record);
+    anyhow::ensure!(stage.wait(usize::MAX, patience).await, "no answer");
     let middle = stage.middle.as_ref().context("nobody in the middle")?;
     let before = middle.dropped();
     middle.mute(true);

@@ -10,11 +10,13 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, OpenFlags};
 use zim_protocol::{Event, EventRecord};
 
+use super::lists::Lists;
+
 /// What is one device's own.
 const OWN: &[(&str, &str)] = &[
     // Coverage: which history somebody has looked at.
     ("held", "*"),
-    // Who else is known, and how well, depends on whom one has asked.
+    // Who else is known, and how well, depends on whom one has asked: `social.rs` looks at those who matter.
     ("user", "*"),
     // Numbers of rows.
     ("*", "id"),
@@ -34,7 +36,7 @@ const OWN: &[(&str, &str)] = &[
 /// The rows of a device, as text: table and row.
 pub(super) type Rows = BTreeSet<String>;
 
-fn open(folder: &Path) -> anyhow::Result<Connection> {
+pub(super) fn open(folder: &Path) -> anyhow::Result<Connection> {
     let mut files = std::fs::read_dir(folder)?.filter_map(Result::ok).map(|entry| entry.path());
     let file = files.find(|path| path.extension().is_some_and(|kind| kind == "db"));
     Ok(Connection::open_with_flags(file.context("no database")?, OpenFlags::SQLITE_OPEN_READ_WRITE)?)
@@ -52,7 +54,10 @@ pub(super) fn read(folder: &Path, floors: &BTreeMap<String, i64>) -> anyhow::Res
     let is_own =
         |table: &str, column: &str| OWN.iter().any(|(t, c)| (*t == "*" || *t == table) && (*c == column || *c == "*"));
     let mut all = Rows::new();
-    for table in names("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'")? {
+    // What a search stands on is made of other tables, and not everywhere in the same pieces.
+    for table in names(
+        "SELECT name FROM pragma_table_list WHERE type = 'table' AND schema = 'main' AND name NOT LIKE 'sqlite_%'",
+    )? {
         let columns = names(&format!("SELECT name FROM pragma_table_info('{table}')"))?;
         let kept: Vec<&String> = columns.iter().filter(|column| !is_own(&table, column)).collect();
         if kept.is_empty() {
@@ -103,11 +108,12 @@ fn text(values: &[(&String, Value)]) -> String {
 }
 
 /// The messages, by peer and position, that a device that was killed has told its app of, or may have: their rows are stored
-/// and no event waits. What it told in its last moment nobody has heard.
+/// and no event waits; and its lists, whose events it tells again if they wait. What it told in its last moment nobody has
+/// heard.
 ///
 /// # Errors
 /// The database cannot be read.
-pub(super) fn told(folder: &Path) -> anyhow::Result<BTreeSet<(String, i64)>> {
+pub(super) fn left_behind(folder: &Path) -> anyhow::Result<(BTreeSet<(String, i64)>, Lists)> {
     // A copy: whoever opens a database first after a kill repairs it, and that is for the client to do.
     let copy = tempfile::tempdir()?;
     for entry in std::fs::read_dir(folder)?.filter_map(Result::ok) {
@@ -128,5 +134,6 @@ pub(super) fn told(folder: &Path) -> anyhow::Result<BTreeSet<(String, i64)>> {
             }
         }
     }
-    Ok(told)
+    let lists = super::lists::known(&db)?.lists;
+    Ok((told, lists))
 }

@@ -55,6 +55,8 @@ pub(super) struct Stage {
     pub(crate) restored: Option<Restored>,
     /// Servers that ended though nobody ended them.
     pub(crate) fallen: usize,
+    /// Tasks that servers left behind when they were stopped.
+    pub(crate) left: usize,
 }
 
 impl Stage {
@@ -101,6 +103,7 @@ impl Stage {
             backup_begun: None,
             restored: None,
             fallen: 0,
+            left: 0,
         })
     }
 
@@ -156,9 +159,7 @@ impl Stage {
             Fault::KillServer => drop(self.take_server()),
             Fault::StopServer => {
                 if let Some(server) = self.take_server() {
-                    // A connection whose packets went nowhere drains for seconds on a machine with much to do.
-                    let left = server.stop().await?;
-                    self.record.note(format!("the stop left {left} tasks"));
+                    self.left += server.stop().await?;
                 }
             }
             Fault::StartServer => self.start_server().await?,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use zim_integration_tests::campaign::{
-    self, Database, Kind, Outcome, Plan, Planted, Programs, Settings, SharedCluster,
+    self, Act, Database, Deed, Kind, Outcome, Plan, Planted, Programs, Settings, SharedCluster, Step,
 };
 use zim_integration_tests::postgres::Cluster;
 
@@ -80,7 +80,10 @@ async fn a_campaign_of_restored_backups_and_wrong_clocks() {
 
 /// The same seed with the fault and without: caught by its name, and only because of it.
 async fn is_caught(planted: Planted, kinds: &[Kind], name: &str) {
-    let plan = Plan::of(11, Database::Sqlite, kinds.to_vec());
+    is_caught_in(Plan::of(11, Database::Sqlite, kinds.to_vec()), planted, name).await;
+}
+
+async fn is_caught_in(plan: Plan, planted: Planted, name: &str) {
     let outcome = play(plan.clone(), Some(planted), None).await;
     let names: Vec<&str> = outcome.violations.iter().map(|violation| violation.name).collect();
     assert!(names.contains(&name), "{planted:?} was not caught as {name}: {:#?}", outcome.violations);
@@ -100,4 +103,20 @@ async fn a_push_without_its_position_is_caught() {
 #[tokio::test]
 async fn a_reused_key_that_answers_old_is_caught() {
     is_caught(Planted::ReusedKeyAnswersOld, &[], "reused_key_answered").await;
+}
+
+#[tokio::test]
+async fn a_block_that_is_answered_before_it_takes_effect_is_caught() {
+    let mut plan = Plan::of(11, Database::Sqlite, Vec::new());
+    let (ann, bob) = (0, 2);
+    let send = Step::Deed(bob, Deed::Send { peer: "ann", is_poison: false });
+    let act = |act| Step::Deed(ann, Deed::Social { peer: "bob", act });
+    let all = Step::Wait { answers: usize::MAX, at_most_ms: 10_000 };
+    plan.steps.extend([act(Act::Unblock), all.clone(), act(Act::Block), all.clone(), send.clone(), send, all]);
+    is_caught_in(plan, Planted::AnswerBeforeBlock, "passed_a_block").await;
+}
+
+#[tokio::test]
+async fn a_push_that_does_not_say_whom_it_is_about_is_caught() {
+    is_caught(Planted::FeedWithoutEntries, &[], "lists_differ").await;
 }

@@ -1,0 +1,182 @@
+//! Friends, applications, blacklists and profiles: as the server keeps them, as a device holds them, and as its events tell
+//! them one after the other.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use rusqlite::Connection;
+use serde_json::Value;
+
+use super::record::Raised;
+use super::rows;
+use super::store::Store;
+
+/// A friend, as somebody's list shows him.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Friend {
+    /// What he is called there.
+    pub alias: String,
+    /// What he is.
+    pub profile: Profile,
+}
+
+/// What everybody sees of somebody.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Profile {
+    /// His name.
+    pub name: String,
+    /// His avatar.
+    pub avatar: String,
+}
+
+/// What stands between two people, as one of them sees it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Application {
+    /// `FriendApplicationType`.
+    pub kind: i64,
+    /// `FriendApplicationState`.
+    pub state: i64,
+    /// What was said.
+    pub wording: String,
+}
+
+/// What is one person's, by the other's id.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Lists {
+    /// His friends.
+    pub friends: BTreeMap<String, Friend>,
+    /// Who asked whom.
+    pub applications: BTreeMap<String, Application>,
+    /// His blacklist.
+    pub blocked: BTreeSet<String>,
+}
+
+/// Lists, and the profiles that are known beside them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Known {
+    /// The lists.
+    pub lists: Lists,
+    /// Profiles, by user id.
+    pub profiles: BTreeMap<String, Profile>,
+}
+
+fn number(text: &str) -> i64 {
+    text.parse().unwrap_or(i64::MIN)
+}
+
+/// What the server keeps: everybody's lists, and all profiles.
+///
+/// # Errors
+/// It cannot be read.
+pub(super) fn kept(store: &Store) -> anyhow::Result<(BTreeMap<String, Lists>, BTreeMap<String, Profile>)> {
+    let mut all: BTreeMap<String, Lists> = BTreeMap::new();
+    let mut profiles = BTreeMap::new();
+    for row in store.rows("SELECT name, user_name, avatar_url FROM account")? {
+        let [user, name, avatar] = row.as_slice() else { continue };
+        all.entry(user.clone()).or_default();
+        profiles.insert(user.clone(), Profile { name: name.clone(), avatar: avatar.clone() });
+    }
+    let both = |table: &str, other: &str, columns: &str| {
+        format!(
+            "SELECT a.name, b.name{columns} FROM {table} t JOIN account a ON a.id = t.account \
+             JOIN account b ON b.id = t.{other}"
+        )
+    };
+    for row in store.rows(&both("friend", "friend", ", t.alias, b.user_name, b.avatar_url"))? {
+        let [user, peer, alias, name, avatar] = row.as_slice() else { continue };
+        let profile = Profile { name: name.clone(), avatar: avatar.clone() };
+        all.entry(user.clone()).or_default().friends.insert(peer.clone(), Friend { alias: alias.clone(), profile });
+    }
+    let columns = ", CAST(t.type AS TEXT), CAST(t.state AS TEXT), t.wording";
+    for row in store.rows(&both("friend_application", "peer", columns))? {
+        let [user, peer, kind, state, wording] = row.as_slice() else { continue };
+        let application = Application { kind: number(kind), state: number(state), wording: wording.clone() };
+        all.entry(user.clone()).or_default().applications.insert(peer.clone(), application);
+    }
+    for row in store.rows(&both("block", "blocked", ""))? {
+        let [user, peer] = row.as_slice() else { continue };
+        all.entry(user.clone()).or_default().blocked.insert(peer.clone());
+    }
+    Ok((all, profiles))
+}
+
+/// What a device holds in the database in `folder`.
+///
+/// # Errors
+/// There is none.
+pub(super) fn held(folder: &Path) -> anyhow::Result<Known> {
+    known(&rows::open(folder)?)
+}
+
+pub(super) fn known(db: &Connection) -> anyhow::Result<Known> {
+    let mut known = Known::default();
+    let mut statement = db.prepare("SELECT user_id, user_name, avatar_url FROM user")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        known.profiles.insert(row.get(0)?, Profile { name: row.get(1)?, avatar: row.get(2)? });
+    }
+    let mut statement = db.prepare("SELECT user_id, alias FROM friend")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let user: String = row.get(0)?;
+        let profile = known.profiles.get(&user).cloned().unwrap_or_default();
+        known.lists.friends.insert(user, Friend { alias: row.get(1)?, profile });
+    }
+    let mut statement = db.prepare("SELECT user_id, type, state, wording FROM friend_application")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let application = Application { kind: row.get(1)?, state: row.get(2)?, wording: row.get(3)? };
+        known.lists.applications.insert(row.get(0)?, application);
+    }
+    let mut statement = db.prepare("SELECT user_id FROM block")?;
+    known.lists.blocked = statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    Ok(known)
+}
+
+impl Lists {
+    /// Follows what an app is told.
+    pub(super) fn follow<'e>(&mut self, raised: impl Iterator<Item = &'e Raised>) {
+        for one in raised {
+            self.hear(&one.event);
+        }
+    }
+
+    fn hear(&mut self, event: &Value) {
+        let list = |name: &str| event[name].as_array().into_iter().flatten();
+        let word = |value: &Value, name: &str| value[name].as_str().unwrap_or_default().to_owned();
+        let is_gone = event["action"] == 1;
+        match event["name"].as_str().unwrap_or_default() {
+            "friendListChanged" if is_gone => {
+                list("friendList").for_each(|info| drop(self.friends.remove(&word(info, "userID"))));
+            }
+            "friendListChanged" | "friendInfoUpdated" => {
+                for info in list("friendList") {
+                    let profile = Profile { name: word(info, "userName"), avatar: word(info, "userAvatarUrl") };
+                    let friend = Friend { alias: word(info, "friendAlias"), profile };
+                    self.friends.insert(word(info, "userID"), friend);
+                }
+            }
+            "friendApplicationListChanged" if is_gone => {
+                let ids = list("applicationList").map(|info| word(&info["applyUser"], "userID"));
+                ids.for_each(|id| drop(self.applications.remove(&id)));
+            }
+            "friendApplicationListChanged" | "friendApplicationUpdated" => {
+                for info in list("applicationList") {
+                    let [kind, state] = ["type", "state"].map(|name| info[name].as_i64().unwrap_or(i64::MIN));
+                    let application = Application { kind, state, wording: word(info, "wording") };
+                    self.applications.insert(word(&info["applyUser"], "userID"), application);
+                }
+            }
+            "blacklistChanged" => {
+                for user in list("userList").map(|user| word(user, "userID")) {
+                    if is_gone {
+                        self.blocked.remove(&user);
+                    } else {
+                        self.blocked.insert(user);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+}
