@@ -3,10 +3,11 @@
 use zim_client_sdk::{Config as ClientConfig, Trust, Zim};
 use zim_integration_tests::{Operator, World, refusal, send_text, soon, texts};
 use zim_protocol::{
-    AddUsersToBlacklistRequest, App, ConversationRef, ConversationType, CreateAppRequest, DisconnectUserRequest,
-    ErrorCode, FillRequest, ListSessionsRequest, LoginConfig, LoginRequest, MessageQueryConfig, PullRequest,
-    QueryUsersInfoRequest, SendMessageRequest, SyncRequest, UpdateUserNameRequest, UsersInfoQueryConfig,
-    event_frame::Frame,
+    AcceptFriendApplicationRequest, AddFriendRequest, AddUsersToBlacklistRequest, App, CheckFriendsRelationRequest,
+    ConversationRef, ConversationType, CreateAppRequest, DisconnectUserRequest, ErrorCode, EventKind, FillRequest,
+    FriendApplicationAcceptConfig, FriendRelationCheckConfig, ListSessionsRequest, LoginConfig, LoginRequest,
+    MessageQueryConfig, PullRequest, QueryUsersInfoRequest, SendFriendApplicationRequest, SendMessageRequest,
+    SyncRequest, UpdateUserNameRequest, UserRelationType, UsersInfoQueryConfig, event_frame::Frame,
 };
 use zim_server::config::MultiDevice;
 
@@ -205,6 +206,46 @@ async fn a_profile_of_the_same_name_is_told_only_within_its_app() {
     stranger.destroy();
     soon(stranger.closed()).await;
     drop(operator);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn friends_of_one_app_are_nobodys_friends_in_the_other() {
+    let world = World::new().await;
+    let mut operator = world.admin().await;
+    let other = second_app(&mut operator).await;
+    let (ann, bob, _carl) = (world.user("ann").await, world.user("bob").await, world.user("carl").await);
+    let mut other_ann = world.raw_greeted(1).await;
+    other_ann.call(&login(&other, "ann")).await.unwrap();
+    let mut other_bob = world.raw_greeted(2).await;
+    other_bob.call(&login(&other, "bob")).await.unwrap();
+    let asks = |user_id: &str| SendFriendApplicationRequest { user_id: user_id.to_owned(), config: None };
+    other_ann.call(&asks("bob")).await.unwrap();
+    // Carl is somebody in the first app alone.
+    let nobody = ErrorCode::FriendModuleFriendAreUnregistered as i32;
+    assert_eq!(other_ann.call(&asks("carl")).await.unwrap_err().code, nobody);
+    let adds = AddFriendRequest { user_id: "carl".to_owned(), config: None };
+    assert_eq!(other_ann.call(&adds).await.unwrap_err().code, nobody);
+    let status = ErrorCode::FriendModuleFriendApplicationStatusError;
+    let accepted = soon(bob.accept_friend_application("ann", FriendApplicationAcceptConfig::default())).await;
+    assert_eq!(refusal(accepted), status);
+    let accepts = AcceptFriendApplicationRequest { user_id: "ann".to_owned(), config: None };
+    other_bob.call(&accepts).await.unwrap();
+    let checks = CheckFriendsRelationRequest { user_ids: vec!["bob".to_owned()], config: None };
+    let relation = other_ann.call(&checks).await.unwrap().relation_infos[0].r#type();
+    assert_eq!(relation, UserRelationType::BothAllHave);
+    let checked = soon(ann.check_friends_relation(["bob"], FriendRelationCheckConfig::default())).await.unwrap();
+    assert_eq!(checked.relation_infos[0].r#type(), UserRelationType::BothAllNo);
+    // What follows has arrived: nobody of the first app heard anything of it.
+    ann.say("bob", "done").await;
+    bob.hears("done").await;
+    for device in [&ann, &bob] {
+        assert!(device.seen_of(EventKind::FriendListChanged).is_empty());
+        assert!(device.seen_of(EventKind::FriendApplicationListChanged).is_empty());
+    }
+    drop(operator);
+    other_ann.end().await;
+    other_bob.end().await;
     world.end().await;
 }
 

@@ -10,6 +10,7 @@ mod conversation;
 mod coverage;
 mod friend;
 mod friend_application;
+mod friend_bounds;
 mod friend_search;
 mod isolation;
 mod message;

@@ -4,8 +4,9 @@ use zim_client_sdk::Zim;
 use zim_integration_tests::{Device, World, refusal, soon};
 use zim_protocol::{
     Conversation, ConversationEvent, ErrorCode, Event, EventKind, LoginConfig, PlatformType, QueryUsersInfoRequest,
-    SelfUserInfo, UpdateUserAvatarUrlRequest, UpdateUserExtendedDataRequest, UpdateUserOfflinePushRuleRequest,
-    UserFullInfo, UserInfo, UserOfflinePushRule, UserOnlineStatus, UserRule, UsersInfoQueryConfig,
+    SelfUserInfo, UpdateUserAvatarUrlRequest, UpdateUserExtendedDataRequest, UpdateUserNameRequest,
+    UpdateUserOfflinePushRuleRequest, UserFullInfo, UserInfo, UserOfflinePushRule, UserOnlineStatus, UserRule,
+    UsersInfoQueryConfig,
 };
 
 fn name(info: &UserFullInfo) -> &str {
@@ -35,7 +36,8 @@ async fn query_users_info_is_refused_for_none_more_than_ten_and_what_is_no_id() 
     let ann = world.user("ann").await;
     let eleven: Vec<String> = (0..11).map(|number| format!("user{number}")).collect();
     let eleven: Vec<&str> = eleven.iter().map(String::as_str).collect();
-    for ids in [vec![], eleven, vec!["b ob"], vec![""]] {
+    let (longest, too_long) = ("x".repeat(32), "x".repeat(33));
+    for ids in [vec![], eleven, vec!["b ob"], vec![""], vec![too_long.as_str()]] {
         let refused = soon(ann.query_users_info(ids.clone(), FRESH)).await;
         assert_eq!(refusal(refused), ErrorCode::CommonModuleParamsInvalid, "{ids:?}");
         let mut raw = world.raw_user("ann", 1).await;
@@ -44,6 +46,8 @@ async fn query_users_info_is_refused_for_none_more_than_ten_and_what_is_no_id() 
         assert_eq!(refused.code, ErrorCode::CommonModuleParamsInvalid as i32, "{ids:?}");
         raw.end().await;
     }
+    let found = soon(ann.query_users_info([longest.as_str()], FRESH)).await.unwrap();
+    assert_eq!(found.error_user_list[0].user_id, longest);
     world.end().await;
 }
 
@@ -110,9 +114,14 @@ async fn update_user_name_takes_256_bytes_and_not_one_more() {
     let ann = world.user("ann").await;
     let longest = "é".repeat(128);
     assert_eq!(soon(ann.update_user_name(&longest)).await.unwrap().user_name, longest);
+    let mut raw = world.raw_user("bob", 1).await;
+    raw.call(&UpdateUserNameRequest { user_name: longest.clone() }).await.unwrap();
     for bad in [format!("{longest}x"), "a\0b".to_owned()] {
         assert_eq!(refusal(soon(ann.update_user_name(&bad)).await), ErrorCode::CommonModuleParamsInvalid);
+        let refused = raw.call(&UpdateUserNameRequest { user_name: bad }).await.unwrap_err();
+        assert_eq!(refused.code, ErrorCode::CommonModuleParamsInvalid as i32);
     }
+    raw.end().await;
     let found = soon(ann.query_users_info(["ann"], FRESH)).await.unwrap();
     assert_eq!(name(&found.user_list[0]), longest);
     world.end().await;

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use zim_integration_tests::{Device, Home, World, eventually, soon};
 use zim_protocol::{
-    Event, FriendAddConfig, FriendApplicationAcceptConfig, FriendApplicationInfo, FriendApplicationListQueryConfig,
-    FriendApplicationSendConfig, FriendApplicationState, FriendDeleteConfig, FriendInfo, FriendListChangeAction,
-    FriendListQueryConfig, LoginConfig,
+    ConnectionState, Event, EventKind, FriendAddConfig, FriendApplicationAcceptConfig, FriendApplicationInfo,
+    FriendApplicationListQueryConfig, FriendApplicationSendConfig, FriendApplicationState, FriendDeleteConfig,
+    FriendInfo, FriendListChangeAction, FriendListQueryConfig, LoginConfig,
 };
 
 /// What the events said last of each friend, `None` if he went; and of each application.
@@ -101,6 +101,86 @@ async fn who_was_away_is_told_what_became_of_his_friends() {
     let online = lists(&tablet).await;
     assert_eq!(online, lists(&phone).await);
     drop((bob, emil));
+    world.end().await;
+}
+
+#[tokio::test]
+async fn an_alias_names_the_conversation_on_every_device_whenever_it_comes() {
+    let mut world = World::new().await;
+    let (phone, laptop, bob) = (world.user("ann").await, world.device("ann").await, world.user("bob").await);
+    let config = FriendAddConfig { friend_alias: "Bobby".to_owned(), ..FriendAddConfig::default() };
+    soon(phone.add_friend("bob", config)).await.unwrap();
+    // The conversation comes after the alias, and has it from its first moment.
+    bob.say("ann", "hello").await;
+    for device in [&phone, &laptop] {
+        device.hears("hello").await;
+        assert_eq!(device.conversation("bob").await.conversation_alias, "Bobby");
+    }
+    let home = laptop.home();
+    laptop.quit().await;
+    soon(phone.update_friend_alias("Robert", "bob")).await.unwrap();
+    let laptop = world.user_at(home, "ann").await;
+    let told = laptop.seen().into_iter().filter_map(|event| match event {
+        Event::ConversationChanged(event) => event.info_list.into_iter().find_map(|info| info.conversation),
+        _ => None,
+    });
+    assert_eq!(told.map(|shown| shown.conversation_alias).collect::<Vec<_>>(), ["Robert"]);
+    let tablet = world.user_at(Home::default(), "ann").await;
+    for device in [&phone, &laptop, &tablet] {
+        assert_eq!(device.conversation("bob").await.conversation_alias, "Robert");
+    }
+    // Without a server, on a device that begins anew.
+    let home = tablet.home();
+    tablet.quit().await;
+    let (login, config) = (world.with_token("ann"), world.client_config());
+    world.stop_server().await;
+    let tablet = Device::make(config, home.clone());
+    soon(tablet.login("ann", LoginConfig { is_offline_login: true, ..login })).await.unwrap();
+    assert_eq!(tablet.conversation("bob").await.conversation_alias, "Robert");
+    tablet.quit().await;
+    world.start_server().await;
+    // Bob ends it while the tablet is away: with the friend goes what he was called.
+    let deletes = async || soon(bob.delete_friends(["ann"], FriendDeleteConfig::default())).await.ok();
+    world.in_time("the end of a friendship", deletes).await;
+    let tablet = world.user_at(home, "ann").await;
+    assert_eq!(tablet.conversation("bob").await.conversation_alias, "");
+    assert_eq!(bob.conversation("ann").await.conversation_alias, "");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_lost_connection_costs_no_news_of_friends() {
+    let world = World::with(|config| config.limits.offline_after_ms = 2_000).await;
+    let link = world.link(1).await;
+    let (laptop, phone) = (world.user_via(&link, "ann").await, world.user("ann").await);
+    let (bob, carl) = (world.user("bob").await, world.user("carl").await);
+    add(&phone, "bob").await;
+    laptop.until("a friend", |seen| (told(seen).0.len() == 1).then_some(())).await;
+    let (before, on_phone) = (laptop.seen().len(), phone.seen().len());
+    link.cut();
+    soon(phone.update_friend_alias("Bobby", "bob")).await.unwrap();
+    soon(bob.update_user_name("Robert")).await.unwrap();
+    add(&carl, "ann").await;
+    world.raw_user("dora", 1).await.end().await;
+    apply(&phone, "dora").await;
+    soon(phone.add_users_to_blacklist(["carl"])).await.unwrap();
+    let is_over = |event: &Event| matches!(event, Event::ConnectionStateChanged(changed) if changed.state() == ConnectionState::Reconnecting);
+    laptop.until("the end of the connection", |seen| seen.iter().any(is_over).then_some(())).await;
+    link.mend();
+    let is_all = |seen: &[Event]| {
+        let (friends, applications) = told(seen);
+        let bob = friends.get("bob").cloned().flatten();
+        let is_bob = bob.is_some_and(|bob| bob.friend_alias == "Bobby" && bob.user_name == "Robert");
+        let is_blocked = seen.iter().any(|event| matches!(event, Event::BlacklistChanged(_)));
+        let is_there = friends.contains_key("carl") && applications.contains_key("dora");
+        (is_bob && is_blocked && is_there).then_some((friends, applications))
+    };
+    let on_laptop = world.in_time("all of it", async || is_all(&laptop.seen()[before..])).await;
+    let on_phone = phone.until("all of it", |seen| is_all(&seen[on_phone..])).await;
+    assert_eq!(on_laptop, on_phone);
+    assert_eq!(lists(&laptop).await, lists(&phone).await);
+    let blocked = |device: &Device| device.seen_of(EventKind::BlacklistChanged).len();
+    assert_eq!((blocked(&laptop), blocked(&phone), blocked(&carl), blocked(&bob)), (1, 1, 0, 0));
     world.end().await;
 }
 
