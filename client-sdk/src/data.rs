@@ -25,6 +25,8 @@ use crate::user::Limiter;
 
 /// Event frames that wait for the store; more wait on the wire.
 const FRAMES: usize = 1_024;
+/// A custom status may be changed once in so many milliseconds.
+const CUSTOM_STATUS_MS: i64 = 1_000;
 
 /// The way out: calls to the server, events to the app.
 pub(crate) trait Line: Clone + Send + Sync + 'static {
@@ -82,7 +84,7 @@ pub(crate) struct Data<L: Line = Wire> {
     frames: Arc<Semaphore>,
     gauges: Arc<Gauges>,
     queried_users: Mutex<Limiter>,
-    custom_status_at: Mutex<Option<i64>>,
+    custom_statuses: Mutex<Limiter>,
     resend_window_ms: i64,
     task: Mutex<Option<JoinHandle<()>>>,
 }
@@ -169,8 +171,8 @@ impl<L: Line> Data<L> {
             inbox,
             frames: Arc::new(Semaphore::new(FRAMES)),
             gauges,
-            queried_users: Mutex::new(Limiter::default()),
-            custom_status_at: Mutex::default(),
+            queried_users: Mutex::new(Limiter::queried_users()),
+            custom_statuses: Mutex::new(Limiter::new(1, CUSTOM_STATUS_MS)),
             resend_window_ms: settings.resend_window_ms,
             task: Mutex::new(Some(task)),
         }))
@@ -244,16 +246,8 @@ impl<L: Line> Data<L> {
         &self.queried_users
     }
 
-    /// Whether the custom status may be changed now, once in `every_ms`; then it counts as changed.
-    pub(crate) fn may_change_custom_status(&self, every_ms: i64) -> bool {
-        let now_ms = self.clock.now_ms();
-        let mut changed_at = self.custom_status_at.lock();
-        // A clock that was set back locks nobody out.
-        let is_early = changed_at.is_some_and(|at| (0..every_ms).contains(&now_ms.saturating_sub(at)));
-        if !is_early {
-            *changed_at = Some(now_ms);
-        }
-        !is_early
+    pub(crate) fn custom_statuses(&self) -> &Mutex<Limiter> {
+        &self.custom_statuses
     }
 
     pub(crate) fn resend_window_ms(&self) -> i64 {

@@ -13,9 +13,6 @@ use crate::error::Error;
 use crate::store::status;
 use crate::zim::Zim;
 
-/// How often a custom status may be changed.
-const CUSTOM_MS: i64 = 1_000;
-
 impl Zim {
     /// Hears of the status of up to 100 registered users for 1 to 43,200 minutes: `userStatusUpdated` says what it is now and
     /// tells each change, on all of one's own devices, over logins and restarts until the time is up. 3,000 users can be
@@ -90,7 +87,7 @@ impl Zim {
         let data = self.data()?;
         let request = UpdateUserCustomStatusRequest { custom_status: custom_status.to_owned(), config: Some(config) };
         request.validate().map_err(|violation| Error::from(*violation))?;
-        if !data.may_change_custom_status(CUSTOM_MS) {
+        if !data.custom_statuses().lock().take(1, data.clock().steady_ms()) {
             return Err(Error::new(
                 ErrorCode::CommonModuleTriggerSdkFrequencyLimit,
                 "a custom status can be changed once a second",

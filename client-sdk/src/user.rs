@@ -15,24 +15,32 @@ use crate::error::Error;
 use crate::store::{rule, status, user};
 use crate::zim::Zim;
 
-/// Users that the server is asked for in [`WINDOW_MS`] at most.
-const MAX_QUERIED: usize = 10;
-const WINDOW_MS: i64 = 10_000;
-
-/// How many users the server was asked for lately. Pure: the time is given, by the steady clock.
-#[derive(Debug, Default)]
+/// How often something may be asked for. Pure: the time is given, by the steady clock.
+#[derive(Debug)]
 pub(crate) struct Limiter {
+    most: usize,
+    window_ms: i64,
     asked: VecDeque<(i64, usize)>,
 }
 
 impl Limiter {
-    /// Counts `count` more users, if they are allowed.
+    /// `most` in each `window_ms`.
+    pub(crate) fn new(most: usize, window_ms: i64) -> Self {
+        Self { most, window_ms, asked: VecDeque::new() }
+    }
+
+    /// 10 users in 10 seconds.
+    pub(crate) fn queried_users() -> Self {
+        Self::new(10, 10_000)
+    }
+
+    /// Counts `count` more, if they are allowed.
     pub(crate) fn take(&mut self, count: usize, now_ms: i64) -> bool {
-        while self.asked.front().is_some_and(|(at, _)| now_ms - at >= WINDOW_MS) {
+        while self.asked.front().is_some_and(|(at, _)| now_ms - at >= self.window_ms) {
             self.asked.pop_front();
         }
         let asked: usize = self.asked.iter().map(|(_, count)| count).sum();
-        if asked + count > MAX_QUERIED {
+        if asked + count > self.most {
             return false;
         }
         self.asked.push_back((now_ms, count));
@@ -154,13 +162,13 @@ mod tests {
 
     #[test]
     fn ten_users_in_ten_seconds() {
-        let mut limiter = Limiter::default();
+        let mut limiter = Limiter::queried_users();
         assert!(limiter.take(6, 0));
         assert!(limiter.take(4, 1_000));
         assert!(!limiter.take(1, 9_999));
         assert!(limiter.take(6, 10_000));
         assert!(!limiter.take(1, 10_000));
         assert!(limiter.take(4, 11_000));
-        assert!(!Limiter::default().take(11, 0));
+        assert!(!Limiter::queried_users().take(11, 0));
     }
 }

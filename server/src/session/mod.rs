@@ -143,8 +143,7 @@ impl SessionService for App {
         let identity = caller.identity()?;
         let (user, key): (_, SessionKey) = (identity.user, identity.session);
         let (locks, at) = (Locks::user(user.0), self.ids.time_ms());
-        let done =
-            self.db.submit(user.0.unsigned_abs(), locks, async move |tx| store::forget(tx, user, key, at).await);
+        let done = self.db.submit(user.0.unsigned_abs(), locks, async move |tx| store::forget(tx, user, key, at).await);
         caller.set_submitted();
         done.await?;
         caller.session.set_logged_out();
