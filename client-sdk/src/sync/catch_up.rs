@@ -108,6 +108,8 @@ impl Core {
         }
         if result.reset {
             self.drop_all();
+            // What was pushed before this was judged by positions of another life, and may have been taken for old.
+            self.sync_wanted = true;
             if let Some(syncing) = &mut self.syncing {
                 syncing.is_full = true;
                 syncing.since = 0;

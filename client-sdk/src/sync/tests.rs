@@ -57,6 +57,22 @@ fn rev(core: &Core) -> u64 {
 }
 
 #[test]
+fn what_was_pushed_before_a_reset_is_asked_for_after_it() {
+    let state = State { seq: 3, head_seq: 3, known: true, ..State::default() };
+    let position = Position { epoch: Bytes::from_static(&[1; 16]), ..Position::default() };
+    let mut core = Core::new("ann", position, [(name(), state)]);
+    core.online(&Bytes::from_static(&[2; 16]));
+    let Some(Request::Sync { ticket, .. }) = core.take().requests.pop() else { panic!("no sync") };
+    // The first message after a restore, stored when the answer to the sync was already made.
+    let (log, conversation, messages) = (LogKind::Messages as i32, Some(name().to_ref()), vec![message(1)]);
+    core.push(Push { log, conversation, from: 1, to: 1, messages, ..Push::default() }, Origin::Other);
+    let (epoch, sums) = (vec![2; 16].into(), Some(Sums::default()));
+    core.synced(ticket, SyncResult { reset: true, epoch, sums, ..SyncResult::default() });
+    let requests = core.take().requests;
+    assert!(matches!(requests.as_slice(), [Request::Sync { .. }]), "{requests:?}");
+}
+
+#[test]
 fn a_page_from_before_a_change_brings_the_change_again() {
     let mut core = device(1);
     let (ticket, request) = pulls(&mut core).pop().unwrap();
