@@ -9,10 +9,11 @@ use tokio::time::sleep;
 use zim_protocol::{ConversationType, Message, MessageQueryConfig, QueryHistoryMessageRequest};
 
 use super::histogram::{Histogram, Latency};
+use super::load::{Load, raw_load};
 use super::meter::Meter;
-use super::peer::{Load, latency_columns, latency_row, raw_load};
 use super::progress;
 use super::raw::{Dialer, Raw};
+use super::show::{latency_columns, latency_row, thousands};
 use super::target::Target;
 use crate::exit::Failure;
 use crate::output::{Output, Table};
@@ -79,7 +80,7 @@ pub(crate) async fn run(args: HistoryArgs, target: &Target, output: Output) -> R
     if output.is_json() {
         return output.json(&report);
     }
-    output.line(format!("{} messages, pages of {}\n", super::peer::thousands(depth.unsigned_abs()), args.page))?;
+    output.line(format!("{} messages, pages of {}\n", thousands(depth.unsigned_abs()), args.page))?;
     let mut table = Table::new(&latency_columns("PAGE", "BEFORE"));
     let rows = [
         ("newest", depth, &report.first),
@@ -95,7 +96,7 @@ pub(crate) async fn run(args: HistoryArgs, target: &Target, output: Output) -> R
 
 /// Makes the conversation as deep as asked for.
 async fn fill(args: &HistoryArgs, target: &Target, dialer: &Arc<Dialer>) -> Result<(), Failure> {
-    let load = Load { role: "h", pairs: 1, window: 200, size: args.size, pause: None };
+    let load = Load { window: 200, size: args.size, ..Load::full("h", 1) };
     let meter = Meter::new();
     let running = raw_load(&load, target, dialer, &meter).await?;
     meter.measure(true);

@@ -90,5 +90,5 @@ pub(crate) async fn run(args: IdleArgs, target: &Target, output: Output) -> Resu
     if let Some(bytes) = report.bytes_per_session {
         output.line(format!("each     {}.{} KB of the server's memory", bytes / 1_024, bytes % 1_024 * 10 / 1_024))?;
     }
-    super::peer::show_cost(report.server, output)
+    super::show::show_cost(report.server, output)
 }

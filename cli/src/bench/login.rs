@@ -10,17 +10,20 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use super::histogram::{Histogram, Latency};
+use super::load::{Load, raw_load};
 use super::meter::{Meter, SharedMeter};
-use super::peer::{Load, latency_columns, latency_row, raw_load, show_cost, show_errors};
 use super::process::Cost;
 use super::progress;
 use super::raw::{Dialer, SharedDialer};
+use super::show::{latency_columns, latency_row, show_cost, show_errors};
 use super::target::Target;
 use crate::exit::Failure;
 use crate::output::{Output, Table};
 
 /// How long the live messages are measured alone.
 const ALONE: Duration = Duration::from_secs(2);
+/// How long the live pairs talk before they are measured.
+const WARM_UP: Duration = Duration::from_millis(500);
 /// Of one live sender.
 const PAUSE: Duration = Duration::from_millis(10);
 
@@ -67,7 +70,7 @@ struct Logins {
 pub(crate) async fn run(args: LoginArgs, target: &Target, output: Output) -> Result<(), Failure> {
     let dialer = Arc::new(Dialer::new(target, 2)?);
     let talking = Arc::new(Dialer::new(target, 1)?);
-    let load = |role| Load { role, pairs: args.live_pairs, window: 1, size: 200, pause: Some(PAUSE) };
+    let load = |role| Load::calm(role, args.live_pairs, PAUSE);
     let (live_alone, ()) = live(&load("a"), target, &talking, sleep(ALONE)).await?;
     let (logins, meter) = (Arc::<Logins>::default(), Meter::new());
     let time = Duration::from_secs(args.seconds);
@@ -129,6 +132,8 @@ pub(crate) async fn live<T>(
 ) -> Result<(Latency, T), Failure> {
     let meter = Meter::new();
     let running = raw_load(load, target, dialer, &meter).await?;
+    // The first message of each pair makes their conversation.
+    sleep(WARM_UP).await;
     meter.measure(true);
     let of_meanwhile = meanwhile.await;
     meter.measure(false);

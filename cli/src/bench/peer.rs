@@ -1,31 +1,22 @@
 //! `zim bench peer`: pairs of users, one of each sends and the other receives.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
 use clap::Args;
-use prost::Message as _;
 use serde::Serialize;
-use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
-use zim_protocol::event_frame::Frame;
-use zim_protocol::{ConversationType, EventFrame, Message, SendMessageRequest};
+use tokio::time::sleep;
 
-use super::histogram::{Histogram, Latency};
-use super::meter::{Meter, SharedMeter, is_final, text};
-use super::process::Cost;
-use super::raw::{Dialer, Events, Raw, SharedDialer, outcome, queue};
+use super::histogram::Latency;
+use super::load::{Load, raw_load};
+use super::meter::Meter;
+use super::process::{Cost, Sample};
+use super::raw::Dialer;
+use super::show::{latency_columns, latency_row, show_cost, show_errors, thousands};
 use super::target::Target;
-use super::{progress, sdk};
+use super::{progress, sdk, spread};
 use crate::exit::Failure;
-use crate::output::{Align, Output, Table, span};
-
-/// How long what is under way may take to arrive after the end.
-const DRAIN: Duration = Duration::from_secs(10);
-/// Logins of a bench that are under way at once.
-const LOGINS_AT_ONCE: usize = 16;
+use crate::output::{Output, Table};
 
 /// `zim bench peer`
 #[derive(Clone, Debug, Args)]
@@ -48,6 +39,28 @@ pub(crate) struct PeerArgs {
     /// Clients with nothing in them but the protocol: they leave the machine to the server
     #[arg(long)]
     raw: bool,
+    /// Spread the messages over so many conversations, which are made first: each sender writes to many users in turn, and a
+    /// second device of his is the receiver
+    #[arg(long, value_name = "N", requires = "raw", value_parser = conversations)]
+    conversations: Option<usize>,
+    /// Messages that each of these conversations holds already
+    #[arg(long, value_name = "N", default_value_t = 2, requires = "conversations", value_parser = filled)]
+    filled: usize,
+}
+
+fn conversations(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(conversations @ 1..=10_000_000) => Ok(conversations),
+        _ => Err("1 to 10000000".to_owned()),
+    }
+}
+
+fn filled(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        // An empty conversation would be made by the first message that is measured.
+        Ok(filled @ 1..=1_000) => Ok(filled),
+        _ => Err("1 to 1000".to_owned()),
+    }
 }
 
 fn window(text: &str) -> Result<usize, String> {
@@ -55,17 +68,6 @@ fn window(text: &str) -> Result<usize, String> {
         Ok(window @ 1..=256) => Ok(window),
         _ => Err("1 to 256: a session has at most 256 calls in work".to_owned()),
     }
-}
-
-/// What senders do.
-#[derive(Clone, Debug)]
-pub(crate) struct Load {
-    pub(crate) role: &'static str,
-    pub(crate) pairs: usize,
-    pub(crate) window: usize,
-    pub(crate) size: usize,
-    /// A pause before each message.
-    pub(crate) pause: Option<Duration>,
 }
 
 /// What came of it.
@@ -77,6 +79,8 @@ struct Report {
     pairs: usize,
     window: usize,
     size: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    conversations: Option<usize>,
     seconds: f64,
     acknowledged_per_second: u64,
     delivered_per_second: u64,
@@ -87,34 +91,49 @@ struct Report {
     errors: std::collections::BTreeMap<String, u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     server: Option<Cost>,
+    /// Processor time of the server and of all clients, for each message that was acknowledged.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    server_us_per_message: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    clients_us_per_message: Option<f64>,
 }
 
 pub(crate) async fn run(args: PeerArgs, target: &Target, output: Output) -> Result<(), Failure> {
-    let load = Load { role: "p", pairs: args.pairs, window: args.window, size: args.size, pause: None };
+    let mut load = Load { window: args.window, size: args.size, ..Load::full("p", args.pairs) };
     let meter = Meter::new();
     let running = if args.raw {
         let dialer = Arc::new(Dialer::new(target, 2)?);
+        if let Some(conversations) = args.conversations {
+            load.friends = Some(spread::fill(&load, conversations, args.filled, target, &dialer).await?);
+        }
         raw_load(&load, target, &dialer, &meter).await?
     } else {
         sdk::load(&load, target, &meter).await?
     };
     sleep(Duration::from_secs(args.warm_up)).await;
-    let before = target.sample();
+    let (before, own_before) = (target.sample(), Sample::of(std::process::id()));
     let began = Instant::now();
     meter.measure(true);
     progress::over(Duration::from_secs(args.seconds), "messages", meter.acknowledged()).await;
     meter.measure(false);
     let (elapsed, server) = (began.elapsed(), target.cost(before));
+    let clients = own_before.and_then(|before| Some(before.until(Sample::of(std::process::id())?)));
     running.end(&meter).await;
     let (ack, delivery) = meter.latencies();
     let (acknowledged, delivered) = meter.counts();
     let per_second = |count: u64| count.saturating_mul(1_000) / u64::try_from(elapsed.as_millis()).unwrap_or(1).max(1);
+    #[expect(clippy::cast_precision_loss, reason = "messages are counted far below 2^52")]
+    let us_per_message = |cost: Cost| {
+        let us = cost.cpu_percent * 10_000.0 * elapsed.as_secs_f64() / acknowledged.max(1) as f64;
+        (us * 10.0).round() / 10.0
+    };
     let report = Report {
         bench: "peer",
         client: if args.raw { "raw" } else { "sdk" },
         pairs: args.pairs,
         window: args.window,
         size: args.size,
+        conversations: args.conversations,
         seconds: (elapsed.as_secs_f64() * 1_000.0).round() / 1_000.0,
         acknowledged_per_second: per_second(acknowledged),
         delivered_per_second: per_second(delivered),
@@ -123,6 +142,8 @@ pub(crate) async fn run(args: PeerArgs, target: &Target, output: Output) -> Resu
         missing: meter.missing(),
         errors: meter.errors(),
         server,
+        server_us_per_message: server.map(us_per_message),
+        clients_us_per_message: clients.map(us_per_message),
     };
     if output.is_json() {
         return output.json(&report);
@@ -132,8 +153,10 @@ pub(crate) async fn run(args: PeerArgs, target: &Target, output: Output) -> Resu
 
 fn show(report: &Report, output: Output) -> Result<(), Failure> {
     let clients = if report.client == "raw" { "bare clients" } else { "SDK clients" };
+    let spread =
+        report.conversations.map(|count| format!(", {} conversations", thousands(count as u64))).unwrap_or_default();
     output.line(format!(
-        "{} pairs, {} under way each, {} bytes, {:.0} s, {clients}\n",
+        "{} pairs, {} under way each, {} bytes, {:.0} s, {clients}{spread}\n",
         report.pairs, report.window, report.size, report.seconds
     ))?;
     let mut table = Table::new(&latency_columns("", "A SECOND"));
@@ -145,218 +168,18 @@ fn show(report: &Report, output: Output) -> Result<(), Failure> {
     if report.missing > 0 {
         output.line(format!("missing  {} acknowledged messages were not delivered", report.missing))?;
     }
-    show_cost(report.server, output)
-}
-
-/// The head of a table of latencies.
-pub(crate) fn latency_columns(what: &'static str, count: &'static str) -> [(&'static str, Align); 6] {
-    let right = |name| (name, Align::Right);
-    [(what, Align::Left), right(count), right("P50"), right("P95"), right("P99"), right("MAX")]
-}
-
-/// A row of it.
-pub(crate) fn latency_row(what: &str, count: u64, latency: &Latency) -> [String; 6] {
-    let Latency { p50, p95, p99, max } = *latency;
-    [what.to_owned(), thousands(count), span(p50), span(p95), span(p99), span(max)]
-}
-
-/// 25,000
-pub(crate) fn thousands(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
+    show_cost(report.server, output)?;
+    match (report.server_us_per_message, report.clients_us_per_message) {
+        (Some(server), Some(clients)) => {
+            output.line(format!("a message  {server} µs of the server, {clients} µs of the clients"))
         }
-        text.push(digit);
+        _ => Ok(()),
     }
-    text
-}
-
-pub(crate) fn show_errors(errors: &std::collections::BTreeMap<String, u64>, output: Output) -> Result<(), Failure> {
-    if errors.is_empty() {
-        return output.line("errors   none");
-    }
-    errors.iter().try_for_each(|(name, count)| output.line(format!("errors   {} {name}", thousands(*count))))
-}
-
-pub(crate) fn show_cost(cost: Option<Cost>, output: Output) -> Result<(), Failure> {
-    let Some(cost) = cost else { return Ok(()) };
-    output.line(format!(
-        "server   {} of memory ({} before), {:.0} % of a core",
-        mb(cost.rss_bytes),
-        mb(cost.rss_before_bytes),
-        cost.cpu_percent
-    ))
-}
-
-/// 13.1 MB
-pub(crate) fn mb(bytes: u64) -> String {
-    format!("{}.{} MB", bytes >> 20, ((bytes & 0xf_ffff) * 10) >> 20)
-}
-
-/// Senders and receivers that run.
-#[derive(Debug)]
-pub(crate) struct Running {
-    pub(crate) senders: JoinSet<()>,
-    pub(crate) receivers: JoinSet<()>,
-}
-
-impl Running {
-    /// Lets what is under way arrive, then ends it.
-    pub(crate) async fn end(mut self, meter: &Meter) {
-        meter.stop();
-        drop(timeout(DRAIN, async { while self.senders.join_next().await.is_some() {} }).await);
-        self.senders.shutdown().await;
-        let arrived = async {
-            while meter.missing() > 0 {
-                sleep(Duration::from_millis(10)).await;
-            }
-        };
-        drop(timeout(DRAIN, arrived).await);
-        // Receivers hand over what they measured when they are told, not when they are cut off.
-        meter.finish();
-        drop(timeout(DRAIN, async { while self.receivers.join_next().await.is_some() {} }).await);
-        self.receivers.shutdown().await;
-    }
-}
-
-/// Logs in the pairs and begins.
-pub(crate) async fn raw_load(
-    load: &Load,
-    target: &Target,
-    dialer: &SharedDialer,
-    meter: &SharedMeter,
-) -> Result<Running, Failure> {
-    use futures_util::stream::{self, StreamExt, TryStreamExt};
-    let pairs: Vec<(Raw, Raw)> = stream::iter(0..load.pairs)
-        .map(|pair| async move {
-            let receiver = dialer.settle(&target.user(load.role, 2 * pair + 1)).await?;
-            let sender = dialer.settle(&target.user(load.role, 2 * pair)).await?;
-            Ok::<_, Failure>((sender, receiver))
-        })
-        .buffered(LOGINS_AT_ONCE)
-        .try_collect()
-        .await?;
-    let mut running = Running { senders: JoinSet::new(), receivers: JoinSet::new() };
-    for (pair, (sender, receiver)) in pairs.into_iter().enumerate() {
-        let (to, load) = (target.user(load.role, 2 * pair + 1), load.clone());
-        running.receivers.spawn(receive(receiver, Arc::clone(meter)));
-        let meter = Arc::clone(meter);
-        running.senders.spawn(async move {
-            let mut mine = Histogram::default();
-            if let Err(failure) = send(sender, to, &load, &meter, &mut mine).await {
-                meter.fail(&failure);
-            }
-            meter.add(&mine, &Histogram::default());
-        });
-    }
-    Ok(running)
-}
-
-/// Keys that no other message has: random in front, counted behind.
-#[derive(Debug)]
-pub(crate) struct Keys {
-    random: [u8; 8],
-    count: AtomicU64,
-}
-
-impl Keys {
-    pub(crate) fn new() -> Result<Self, Failure> {
-        let mut random = [0; 8];
-        getrandom::fill(&mut random).map_err(|error| Failure::other(error.to_string()))?;
-        Ok(Self { random, count: AtomicU64::new(0) })
-    }
-
-    pub(crate) fn next(&self) -> Bytes {
-        let count = self.count.fetch_add(1, Ordering::Relaxed);
-        Bytes::from([self.random, count.to_be_bytes()].concat())
-    }
-}
-
-/// Keeps `window` messages under way: each answer makes room for the next. What became free together leaves together.
-async fn send(mut raw: Raw, to: String, load: &Load, meter: &Meter, mine: &mut Histogram) -> Result<(), Failure> {
-    let keys = Keys::new()?;
-    let window = u64::try_from(load.window).unwrap_or(1);
-    let message = |since| SendMessageRequest {
-        message: Some(Message::text(text(since, load.size))),
-        to_conversation_id: to.clone(),
-        conversation_type: ConversationType::Peer as i32,
-        config: None,
-        client_key: keys.next(),
-    };
-    let mut began = vec![Instant::now(); load.window];
-    let mut out = BytesMut::new();
-    (0..window).for_each(|id| queue(id, &message(meter.since), &mut out));
-    let mut under_way = load.window;
-    raw.write(out).await?;
-    while under_way > 0 {
-        let mut next = Some(raw.response().await?);
-        let mut out = BytesMut::new();
-        while let Some(response) = next {
-            let id = response.id;
-            let slot = usize::try_from(id % window).unwrap_or(0);
-            match outcome(response) {
-                Ok(_) => meter.acknowledge(began[slot].elapsed(), mine),
-                Err(failure) if is_final(&failure) => return Err(failure),
-                Err(failure) => meter.fail(&failure),
-            }
-            under_way -= 1;
-            if !meter.is_stopping() {
-                if let Some(pause) = load.pause {
-                    sleep(pause).await;
-                }
-                began[slot] = Instant::now();
-                queue(id + window, &message(meter.since), &mut out);
-                under_way += 1;
-            }
-            next = raw.ready()?;
-        }
-        if !out.is_empty() {
-            raw.write(out).await?;
-        }
-    }
-    raw.close();
-    Ok(())
-}
-
-async fn receive(raw: Raw, meter: SharedMeter) {
-    let mut mine = Histogram::default();
-    let mut events = Events::of(&raw);
-    loop {
-        let frame = tokio::select! {
-            frame = events.next() => frame,
-            () = meter.finished() => break,
-        };
-        let frame = match frame {
-            Ok(frame) => EventFrame::decode(frame),
-            Err(failure) => {
-                meter.fail(&failure);
-                break;
-            }
-        };
-        if let Ok(EventFrame { frame: Some(Frame::Push(push)) }) = frame {
-            for entry in push.messages {
-                let message = Message::decode(entry.content).unwrap_or_default();
-                meter.deliver(message.as_text().unwrap_or(""), &mut mine);
-            }
-        }
-    }
-    meter.add(&Histogram::default(), &mine);
-    raw.close();
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn numbers_are_readable() {
-        assert_eq!(thousands(0), "0");
-        assert_eq!(thousands(999), "999");
-        assert_eq!(thousands(1_000), "1,000");
-        assert_eq!(thousands(12_345_678), "12,345,678");
-    }
 
     #[test]
     fn a_window_has_the_servers_bound() {
@@ -365,10 +188,8 @@ mod tests {
     }
 
     #[test]
-    fn keys_never_repeat() {
-        let keys = Keys::new().unwrap();
-        let (one, two) = (keys.next(), keys.next());
-        assert_eq!(one.len(), 16);
-        assert_ne!(one, two);
+    fn conversations_hold_something() {
+        assert_eq!((conversations("50000"), filled("2")), (Ok(50_000), Ok(2)));
+        assert!(conversations("0").is_err() && filled("0").is_err() && filled("x").is_err());
     }
 }

@@ -17,7 +17,7 @@ use zim_protocol::server_frame::Frame as FromServer;
 use zim_protocol::wire::{MAX_FRAME_BYTES, VERSION};
 use zim_protocol::{ClientFrame, ErrorCode, Hello, LoginRequest, Request, Response, Rpc, ServerFrame};
 
-use super::target::{Door, Target};
+use super::target::{Door, Target, user};
 use crate::context::platform;
 use crate::exit::{Exit, Failure};
 
@@ -35,6 +35,7 @@ pub(crate) struct Dialer {
     next: AtomicUsize,
     config: quinn::ClientConfig,
     door: Door,
+    run: String,
     again: AtomicU64,
 }
 
@@ -47,7 +48,19 @@ impl Dialer {
         };
         let config = zim_client_sdk::quic_client_config(&target.profile.trust()?)?;
         let endpoints = (0..sockets.max(1)).map(|_| Endpoint::client(any)).collect::<Result<_, _>>()?;
-        Ok(Self { endpoints, next: AtomicUsize::new(0), config, door, again: AtomicU64::new(0) })
+        Ok(Self {
+            endpoints,
+            next: AtomicUsize::new(0),
+            config,
+            door,
+            run: target.run.clone(),
+            again: AtomicU64::new(0),
+        })
+    }
+
+    /// See [`Target::user`].
+    pub(crate) fn user(&self, role: &str, number: usize) -> String {
+        user(&self.run, role, number)
     }
 
     /// A connection that has said Hello.

@@ -9,8 +9,8 @@ use zim_client_sdk::{EventStream, MessageSendNotification, Zim};
 use zim_protocol::{ConversationType, Event, Message, MessageSendConfig};
 
 use super::histogram::Histogram;
+use super::load::{Load, Running};
 use super::meter::{Meter, SharedMeter, is_final, text};
-use super::peer::{Load, Running};
 use super::target::Target;
 use crate::context::{Session, config, log_in};
 use crate::exit::Failure;

@@ -6,8 +6,8 @@ use clap::Args;
 use serde::Serialize;
 use tokio::time::sleep;
 
-use super::peer::mb;
 use super::process::Cost;
+use super::show::mb;
 use super::target::Target;
 use crate::exit::Failure;
 use crate::output::{Output, span};

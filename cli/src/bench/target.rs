@@ -73,6 +73,11 @@ impl std::fmt::Debug for Door {
     }
 }
 
+/// A user of a run.
+pub(crate) fn user(run: &str, role: &str, number: usize) -> String {
+    format!("bench-{run}-{role}{number}")
+}
+
 /// A server, and how to reach it.
 #[derive(Debug)]
 pub(crate) struct Target {
@@ -132,7 +137,7 @@ impl Target {
 
     /// A user of this run.
     pub(crate) fn user(&self, role: &str, number: usize) -> String {
-        format!("bench-{}-{role}{number}", self.run)
+        user(&self.run, role, number)
     }
 
     /// The server now, where it can be looked at.

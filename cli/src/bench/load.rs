@@ -1,0 +1,230 @@
+//! The load of a bench: pairs of bare clients, one of each sends and the other receives.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use prost::Message as _;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use zim_protocol::event_frame::Frame;
+use zim_protocol::{ConversationType, EventFrame, Message, SendMessageRequest};
+
+use super::histogram::Histogram;
+use super::meter::{Meter, SharedMeter, is_final, text};
+use super::raw::{Events, Raw, SharedDialer, outcome, queue};
+use super::spread::Friends;
+use super::target::Target;
+use crate::exit::Failure;
+
+/// How long what is under way may take to arrive after the end.
+const DRAIN: Duration = Duration::from_secs(10);
+/// Logins of a bench that are under way at once.
+pub(crate) const LOGINS_AT_ONCE: usize = 16;
+
+/// What senders do.
+#[derive(Clone, Debug)]
+pub(crate) struct Load {
+    pub(crate) role: &'static str,
+    pub(crate) pairs: usize,
+    pub(crate) window: usize,
+    pub(crate) size: usize,
+    /// A pause before each message.
+    pub(crate) pause: Option<Duration>,
+    /// Whom each sender writes to in turn; otherwise to the receiver of his pair.
+    pub(crate) friends: Option<Arc<[String]>>,
+    /// Messages of one sender.
+    pub(crate) most: u64,
+}
+
+impl Load {
+    /// One message after the other between each pair, with a pause.
+    pub(crate) fn calm(role: &'static str, pairs: usize, pause: Duration) -> Self {
+        Self { window: 1, pause: Some(pause), ..Self::full(role, pairs) }
+    }
+
+    /// As many messages as the server takes, of 200 bytes.
+    pub(crate) fn full(role: &'static str, pairs: usize) -> Self {
+        Self { role, pairs, window: 8, size: 200, pause: None, friends: None, most: u64::MAX }
+    }
+}
+
+/// Senders and receivers that run.
+#[derive(Debug)]
+pub(crate) struct Running {
+    pub(crate) senders: JoinSet<()>,
+    pub(crate) receivers: JoinSet<()>,
+}
+
+impl Running {
+    /// Lets what is under way arrive, then ends it.
+    pub(crate) async fn end(mut self, meter: &Meter) {
+        meter.stop();
+        drop(timeout(DRAIN, async { while self.senders.join_next().await.is_some() {} }).await);
+        self.senders.shutdown().await;
+        let arrived = async {
+            while meter.missing() > 0 {
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        drop(timeout(DRAIN, arrived).await);
+        // Receivers hand over what they measured when they are told, not when they are cut off.
+        meter.finish();
+        drop(timeout(DRAIN, async { while self.receivers.join_next().await.is_some() {} }).await);
+        self.receivers.shutdown().await;
+    }
+}
+
+/// Logs in the pairs and begins.
+pub(crate) async fn raw_load(
+    load: &Load,
+    target: &Target,
+    dialer: &SharedDialer,
+    meter: &SharedMeter,
+) -> Result<Running, Failure> {
+    use futures_util::stream::{self, StreamExt, TryStreamExt};
+    let pairs: Vec<(Raw, Raw)> = stream::iter(0..load.pairs)
+        .map(|pair| async move {
+            // Who writes to many receives on a second device what he sent.
+            let other = if load.friends.is_some() { 2 * pair } else { 2 * pair + 1 };
+            let receiver = dialer.settle(&target.user(load.role, other)).await?;
+            let sender = dialer.settle(&target.user(load.role, 2 * pair)).await?;
+            Ok::<_, Failure>((sender, receiver))
+        })
+        .buffered(LOGINS_AT_ONCE)
+        .try_collect()
+        .await?;
+    let mut running = Running { senders: JoinSet::new(), receivers: JoinSet::new() };
+    for (pair, (sender, receiver)) in pairs.into_iter().enumerate() {
+        let to = match &load.friends {
+            Some(names) => Friends::many(names, pair),
+            None => Friends::one(target.user(load.role, 2 * pair + 1)),
+        };
+        let load = load.clone();
+        running.receivers.spawn(receive(receiver, Arc::clone(meter)));
+        let meter = Arc::clone(meter);
+        running.senders.spawn(async move {
+            let mut mine = Histogram::default();
+            if let Some(pause) = load.pause {
+                // People do not talk in step.
+                sleep(pause.mul_f64(pair as f64 / load.pairs as f64)).await;
+            }
+            if let Err(failure) = send(sender, to, &load, &meter, &mut mine).await {
+                meter.fail(&failure);
+            }
+            meter.add(&mine, &Histogram::default());
+        });
+    }
+    Ok(running)
+}
+
+/// Keys that no other message has: random in front, counted behind.
+#[derive(Debug)]
+pub(crate) struct Keys {
+    random: [u8; 8],
+    count: AtomicU64,
+}
+
+impl Keys {
+    pub(crate) fn new() -> Result<Self, Failure> {
+        let mut random = [0; 8];
+        getrandom::fill(&mut random).map_err(|error| Failure::other(error.to_string()))?;
+        Ok(Self { random, count: AtomicU64::new(0) })
+    }
+
+    pub(crate) fn next(&self) -> Bytes {
+        let count = self.count.fetch_add(1, Ordering::Relaxed);
+        Bytes::from([self.random, count.to_be_bytes()].concat())
+    }
+}
+
+/// Keeps `window` messages under way: each answer makes room for the next. What became free together leaves together.
+async fn send(mut raw: Raw, mut to: Friends, load: &Load, meter: &Meter, mine: &mut Histogram) -> Result<(), Failure> {
+    let keys = Keys::new()?;
+    let window = u64::try_from(load.window).unwrap_or(1);
+    let mut message = |since| SendMessageRequest {
+        message: Some(Message::text(text(since, load.size))),
+        to_conversation_id: to.next(),
+        conversation_type: ConversationType::Peer as i32,
+        config: None,
+        client_key: keys.next(),
+    };
+    let mut began = vec![Instant::now(); load.window];
+    let mut out = BytesMut::new();
+    let mut left = load.most;
+    let mut under_way = 0;
+    for id in 0..window.min(left) {
+        queue(id, &message(meter.since), &mut out);
+        (under_way, left) = (under_way + 1, left - 1);
+    }
+    raw.write(out).await?;
+    while under_way > 0 {
+        let mut next = Some(raw.response().await?);
+        let mut out = BytesMut::new();
+        while let Some(response) = next {
+            let id = response.id;
+            let slot = usize::try_from(id % window).unwrap_or(0);
+            match outcome(response) {
+                Ok(_) => meter.acknowledge(began[slot].elapsed(), mine),
+                Err(failure) if is_final(&failure) => return Err(failure),
+                Err(failure) => meter.fail(&failure),
+            }
+            under_way -= 1;
+            if left > 0 && !meter.is_stopping() {
+                left -= 1;
+                if let Some(pause) = load.pause {
+                    sleep(pause).await;
+                }
+                began[slot] = Instant::now();
+                queue(id + window, &message(meter.since), &mut out);
+                under_way += 1;
+            }
+            next = raw.ready()?;
+        }
+        if !out.is_empty() {
+            raw.write(out).await?;
+        }
+    }
+    raw.close();
+    Ok(())
+}
+
+async fn receive(raw: Raw, meter: SharedMeter) {
+    let mut mine = Histogram::default();
+    let mut events = Events::of(&raw);
+    loop {
+        let frame = tokio::select! {
+            frame = events.next() => frame,
+            () = meter.finished() => break,
+        };
+        let frame = match frame {
+            Ok(frame) => EventFrame::decode(frame),
+            Err(failure) => {
+                meter.fail(&failure);
+                break;
+            }
+        };
+        if let Ok(EventFrame { frame: Some(Frame::Push(push)) }) = frame {
+            for entry in push.messages {
+                let message = Message::decode(entry.content).unwrap_or_default();
+                meter.deliver(message.as_text().unwrap_or(""), &mut mine);
+            }
+        }
+    }
+    meter.add(&Histogram::default(), &mine);
+    raw.close();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_never_repeat() {
+        let keys = Keys::new().unwrap();
+        let (one, two) = (keys.next(), keys.next());
+        assert_eq!(one.len(), 16);
+        assert_ne!(one, two);
+    }
+}
