@@ -132,6 +132,7 @@ impl Server {
         tasks.spawn(user::tell_of_profiles(Arc::clone(&app), stopped.clone()));
         tasks.spawn(status::tell_of_statuses(Arc::clone(&app), stopped.clone()));
         tasks.spawn(status::keep(Arc::clone(&app), ghosts, stopped.clone()));
+        tasks.spawn(net::keep_meter(stopped.clone()));
         let http_addr = http.as_ref().map(|(_, address)| *address);
         if let Some((listener, _)) = http {
             tasks.spawn(net::serve_http(Arc::clone(&net), listener, stopped.clone()));

@@ -57,7 +57,7 @@ async fn ping(app: &App) -> Result<(), Error> {
 
 async fn metrics() -> impl IntoResponse {
     let text = meter::recorder().map_or_else(String::new, |handle| {
-        // Without it, histograms keep every value until somebody looks.
+        // What was measured in the last second, too.
         handle.run_upkeep();
         handle.render()
     });

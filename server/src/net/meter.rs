@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use metrics::{Counter, Histogram, counter, describe_counter, describe_gauge, describe_histogram, histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 use zim_protocol::{METHODS, Method};
 
 /// Seconds: from a read in memory to the default deadline.
@@ -69,6 +71,17 @@ impl Meter {
 pub(crate) fn recorder() -> Option<&'static PrometheusHandle> {
     static HANDLE: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
     HANDLE.get_or_init(install).as_ref()
+}
+
+/// How often what was measured is counted.
+const UPKEEP: Duration = Duration::from_secs(1);
+
+/// Counts what was measured, until `end`: a histogram keeps every value until then, and nobody may ever look at `/metrics`.
+pub(crate) async fn keep(end: CancellationToken) {
+    let Some(handle) = recorder() else { return };
+    while timeout(UPKEEP, end.cancelled()).await.is_err() {
+        handle.run_upkeep();
+    }
 }
 
 fn install() -> Option<PrometheusHandle> {

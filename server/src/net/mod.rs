@@ -29,6 +29,7 @@ pub use self::keys::Tickets;
 pub(crate) use self::keys::endpoint_config;
 use self::limits::{Addresses, Rate};
 use self::meter::Meter;
+pub(crate) use self::meter::keep as keep_meter;
 pub(crate) use self::quic::{accept, bind};
 use crate::app::App;
 
