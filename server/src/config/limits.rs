@@ -69,8 +69,8 @@ pub struct Limits {
     /// Milliseconds for a handshake, once it has its turn. A turn itself lasts 10 at most: a client that is far away, or stops
     /// in the middle, keeps nobody else out. Default: 5,000.
     pub handshake_timeout_ms: u32,
-    /// Handshakes a second from one address (IPv6: one /64), on average; five seconds' worth may come at once.
-    /// Default: 200.
+    /// Handshakes a second from one address (IPv6: one /64); one second's worth may come at once. As many may come from
+    /// addresses that are not proved, from all of them together; beyond that a client first proves its own. Default: 200.
     pub handshakes_per_second_per_address: u32,
     /// Connections of the HTTP service at once; more wait for one of them to end. Default: 64: a handful of machines ask.
     pub max_http_connections: usize,

@@ -49,13 +49,16 @@ pub(crate) struct Net {
     requests: Rate,
     pulls: Rate,
     custom_statuses: Rate,
+    /// Handshakes with addresses that are not proved, all together: one client who is served as fast as he comes would
+    /// otherwise never be asked, and never count.
+    unproved: Rate,
 }
 
 impl Net {
     pub(crate) fn new(app: Arc<App>, tasks: TaskTracker, stopping: CancellationToken) -> Arc<Self> {
         let limits = &app.config.limits;
         let per_second = limits.handshakes_per_second_per_address;
-        let handshakes = Rate::new(per_second, per_second.saturating_mul(5));
+        let handshakes = Rate::new(per_second, per_second);
         Arc::new(Self {
             meter: Meter::new(),
             tasks,
@@ -67,6 +70,7 @@ impl Net {
             pulls: Rate::new(limits.pulls_per_second, limits.pull_burst),
             // As the reference; and one more, because calls that left a second apart may arrive closer.
             custom_statuses: Rate::new(1, 2),
+            unproved: Rate::new(per_second, per_second / 2),
             app,
         })
     }

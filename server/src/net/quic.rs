@@ -25,7 +25,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{Instrument, debug, debug_span, warn};
 use zim_protocol::wire::{ALPN, CloseCode};
 
-use super::limits::Subnet;
+use super::limits::{Bucket, Subnet};
 use super::{Net, session};
 use crate::config::Limits;
 
@@ -169,13 +169,19 @@ struct Door {
 }
 
 impl Door {
-    /// `may_shake` is asked only about an address that is proved.
-    fn judge(self, limits: &Limits, validated: bool, may_shake: impl FnOnce() -> bool) -> Verdict {
+    /// `may_shake` is asked only about an address that is proved, `may_come_unproved` only about one that is not.
+    fn judge(
+        self,
+        limits: &Limits,
+        validated: bool,
+        may_shake: impl FnOnce() -> bool,
+        may_come_unproved: impl FnOnce() -> bool,
+    ) -> Verdict {
         if self.connections >= limits.max_connections || self.waiting >= limits.handshakes_waiting {
             Verdict::Refuse
         } else if validated {
             if may_shake() { Verdict::Accept } else { Verdict::Refuse }
-        } else if self.waiting >= limits.handshakes_at_once * 4 {
+        } else if self.waiting >= limits.handshakes_at_once * 4 || !may_come_unproved() {
             Verdict::Retry
         } else {
             Verdict::Accept
@@ -188,6 +194,7 @@ pub(crate) async fn accept(net: Arc<Net>, endpoint: Endpoint) {
     let limits = &net.app.config.limits;
     let turns = Arc::new(Semaphore::new(limits.handshakes_at_once));
     let waiting = Arc::new(AtomicUsize::new(0));
+    let mut unproved = Bucket::default();
     loop {
         let incoming = tokio::select! {
             incoming = endpoint.accept() => incoming,
@@ -196,8 +203,10 @@ pub(crate) async fn accept(net: Arc<Net>, endpoint: Endpoint) {
         let Some(incoming) = incoming else { break };
         let door = Door { waiting: waiting.load(Ordering::Relaxed), connections: endpoint.open_connections() };
         let subnet = Subnet::from(incoming.remote_address());
-        let may_shake = || net.addresses.lock().may_shake(subnet, net.app.clock.steady_ms());
-        match door.judge(limits, incoming.remote_address_validated(), may_shake) {
+        let now = net.app.clock.steady_ms();
+        let may_shake = || net.addresses.lock().may_shake(subnet, now);
+        let may_come_unproved = || unproved.take(net.unproved, now).is_ok();
+        match door.judge(limits, incoming.remote_address_validated(), may_shake, may_come_unproved) {
             Verdict::Accept => {
                 waiting.fetch_add(1, Ordering::Relaxed);
                 let (net, turns, waiting) = (Arc::clone(&net), Arc::clone(&turns), Arc::clone(&waiting));
@@ -308,7 +317,7 @@ mod tests {
     use super::*;
 
     fn judge(waiting: usize, connections: usize, validated: bool, may_shake: bool) -> Verdict {
-        Door { waiting, connections }.judge(&Limits::default(), validated, || may_shake)
+        Door { waiting, connections }.judge(&Limits::default(), validated, || may_shake, || true)
     }
 
     #[test]
@@ -323,6 +332,15 @@ mod tests {
         assert_eq!(judge(16, 0, true, true), Verdict::Accept);
         assert_eq!(judge(16, 0, true, false), Verdict::Refuse);
         assert_eq!(judge(0, 0, true, false), Verdict::Refuse);
+    }
+
+    #[test]
+    fn those_who_prove_nothing_are_few_in_a_second_however_soon_each_is_served() {
+        let door = Door { waiting: 0, connections: 0 };
+        let judge = |validated, may_shake| door.judge(&Limits::default(), validated, || may_shake, || false);
+        assert_eq!(judge(false, true), Verdict::Retry);
+        assert_eq!(judge(true, true), Verdict::Accept);
+        assert_eq!(judge(true, false), Verdict::Refuse);
     }
 
     #[test]
