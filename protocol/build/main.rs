@@ -42,6 +42,7 @@ fn main() -> Result<()> {
     let mut config = prost_build::Config::new();
     config.bytes(["."]);
     message::attributes(&mut config, &pool)?;
+    message::boxes(&mut config);
     config.service_generator(Box::new(AdminOnly(tonic_prost_build::configure().service_generator())));
     config.compile_fds(files).context("prost")?;
 

@@ -12,6 +12,25 @@ const WITH_BODY: [&str; 2] = ["zim.v1.Message", "zim.v1.MessageLiteInfo"];
 
 const DERIVE: &str = "#[derive(serde::Serialize, serde::Deserialize)]";
 
+/// What few messages have and would make every one of them twice as large; messages are moved a dozen times on their way.
+const RARE: [&str; 8] = [
+    ".zim.v1.Message.replied_info",
+    ".zim.v1.Message.body.image",
+    ".zim.v1.Message.body.file",
+    ".zim.v1.Message.body.audio",
+    ".zim.v1.Message.body.video",
+    ".zim.v1.Message.body.revoke",
+    ".zim.v1.Message.body.tips",
+    ".zim.v1.Message.body.combine",
+];
+
+/// Puts the rare parts of a message on the heap.
+pub(crate) fn boxes(config: &mut prost_build::Config) {
+    for path in RARE {
+        config.boxed(path);
+    }
+}
+
 /// Whether its body stands beside the common fields in JSON.
 pub(crate) fn is_flat(message: &MessageDescriptor) -> bool {
     WITH_BODY.contains(&message.full_name())

@@ -254,14 +254,13 @@ async fn stored(tx: &mut Tx<'_>, ops: &[Send]) -> Result<HashMap<Identity, Store
 }
 
 async fn insert(tx: &mut Tx<'_>, rows: Vec<[Value; 12]>) -> Result<(), Error> {
-    each_power_of_two(rows, async |rows: Vec<[Value; 12]>| {
-        let list = tx.dialect().values_list(rows.len(), 12, 1);
+    each_power_of_two(&rows, async |count, params| {
+        let list = tx.dialect().values_list(count, 12, 1);
         let sql = format!(
             "INSERT INTO message (id, conversation, seq, n, sender, key_hi, key_lo, hash, ts, kind, flags, body) \
              VALUES {list}"
         );
-        let params: Vec<Value> = rows.into_iter().flatten().collect();
-        tx.execute(&sql, &params).await?;
+        tx.execute(&sql, params).await?;
         Ok(())
     })
     .await
@@ -273,15 +272,14 @@ async fn update_heads(tx: &mut Tx<'_>, heads: HashMap<i64, Head>) -> Result<(), 
         .filter(|(_, head)| head.moved)
         .map(|(id, head)| [id.into(), head.seq.into(), head.n.into(), head.last_ts.into()])
         .collect();
-    each_power_of_two(rows, async |rows: Vec<[Value; 4]>| {
-        let list = tx.dialect().values_list(rows.len(), 4, 1);
+    each_power_of_two(&rows, async |count, params| {
+        let list = tx.dialect().values_list(count, 4, 1);
         let sql = format!(
             "UPDATE conversation SET seq = v.column2, n = v.column3, last_ts = v.column4, \
              touched = CASE WHEN touched > v.column4 THEN touched ELSE v.column4 END \
              FROM (VALUES {list}) AS v WHERE conversation.id = v.column1"
         );
-        let params: Vec<Value> = rows.into_iter().flatten().collect();
-        tx.execute(&sql, &params).await?;
+        tx.execute(&sql, params).await?;
         Ok(())
     })
     .await
@@ -292,29 +290,27 @@ async fn update_sent(tx: &mut Tx<'_>, counted: HashMap<(i64, i64), i64>) -> Resu
         .into_iter()
         .map(|((account, conversation), more)| [account.into(), conversation.into(), more.into()])
         .collect();
-    each_power_of_two(rows, async |rows: Vec<[Value; 3]>| {
-        let list = tx.dialect().values_list(rows.len(), 3, 1);
+    each_power_of_two(&rows, async |count, params| {
+        let list = tx.dialect().values_list(count, 3, 1);
         let sql = format!(
             "UPDATE member SET sent = member.sent + v.column3 FROM (VALUES {list}) AS v \
              WHERE member.account = v.column1 AND member.conversation = v.column2"
         );
-        let params: Vec<Value> = rows.into_iter().flatten().collect();
-        tx.execute(&sql, &params).await?;
+        tx.execute(&sql, params).await?;
         Ok(())
     })
     .await
 }
 
-/// Cuts rows into pieces of 128, 64, 32 … rows.
-pub(super) async fn each_power_of_two<R>(
-    mut rows: Vec<R>,
-    mut run: impl AsyncFnMut(Vec<R>) -> Result<(), Error>,
+/// Cuts rows into pieces of 128, 64, 32 … rows: how many, and their values one after the other.
+pub(super) async fn each_power_of_two<const COLUMNS: usize>(
+    mut rows: &[[Value; COLUMNS]],
+    mut run: impl AsyncFnMut(usize, &[Value]) -> Result<(), Error>,
 ) -> Result<(), Error> {
     while !rows.is_empty() {
-        let size = MAX_ROWS.min(1 << rows.len().ilog2());
-        let rest = rows.split_off(size);
-        run(rows).await?;
-        rows = rest;
+        let (now, later) = rows.split_at(MAX_ROWS.min(1 << rows.len().ilog2()));
+        run(now.len(), now.as_flattened()).await?;
+        rows = later;
     }
     Ok(())
 }

@@ -46,11 +46,11 @@ pub async fn append_all(tx: &mut Tx<'_>, user: UserKey, kind: FeedKind, keys: &[
     let (list, mut params) = tx.dialect().in_list(keys.iter().copied(), 3);
     params.splice(0..0, params![user, kind as i64]);
     tx.execute(&format!("DELETE FROM feed WHERE account = $1 AND kind = $2 AND key IN {list}"), &params).await?;
-    let rows = (first..).zip(keys).map(|(pos, key)| params![user, pos, kind as i64, *key]).collect();
-    each_power_of_two(rows, async |rows: Vec<[Value; 4]>| {
-        let list = tx.dialect().values_list(rows.len(), 4, 1);
+    let rows: Vec<[Value; 4]> = (first..).zip(keys).map(|(pos, key)| params![user, pos, kind as i64, *key]).collect();
+    each_power_of_two(&rows, async |count, params| {
+        let list = tx.dialect().values_list(count, 4, 1);
         let sql = format!("INSERT INTO feed (account, pos, kind, key) VALUES {list}");
-        tx.execute(&sql, &rows.into_iter().flatten().collect::<Vec<_>>()).await?;
+        tx.execute(&sql, params).await?;
         Ok(())
     })
     .await?;

@@ -5,7 +5,6 @@ mod rules;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use prost::Message as _;
 use sha2::{Digest, Sha256};
 use zim_protocol::{
     ConversationRef, ConversationType, Message, MessageDirection, MessageEntry, MessageQueriedResult,
@@ -56,7 +55,7 @@ impl App {
             kind: draft.kind as i32,
             flags: draft.flags,
             client_key: Bytes::copy_from_slice(&key),
-            content: draft.content.encode_to_vec().into(),
+            content: draft.content.clone(),
         };
         let seen_by_peer = ConversationRef { r#type: name.r#type, id: identity.user_id.to_string() };
         let sender = identity.user;
@@ -86,7 +85,7 @@ impl App {
     ) -> Result<impl Future<Output = Result<Sent, Error>> + use<>, Error> {
         let identity = caller.identity()?;
         let tenant = self.tenants.of(identity.app)?;
-        let body: Bytes = draft.content.encode_to_vec().into();
+        let body = draft.content.clone();
         let digest = Sha256::new()
             .chain_update((draft.kind as i32).to_be_bytes())
             .chain_update(draft.flags.to_be_bytes())

@@ -133,9 +133,11 @@ impl Runtime for Tracked {
     }
 
     fn spawn(&self, future: Pin<Box<dyn Future<Output = ()> + Send>>) {
-        let cut = self.cut.clone().cancelled_owned();
+        // Of its own: all connections on one token would meet at its lock, whenever one of them has something to do.
+        let cut = self.cut.child_token().cancelled_owned();
         self.tasks.spawn(async move {
             tokio::select! {
+                biased;
                 () = future => {}
                 () = cut => {}
             }

@@ -1,6 +1,7 @@
 //! One connection, in one task: Hello and Welcome, then requests and their answers on the session stream, events on a stream
 //! of their own, until somebody ends it.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -240,6 +241,7 @@ impl<'a> Requests<'a> {
     /// Reads requests and writes answers until there is nothing more to do.
     async fn serve(&mut self, stopping: &CancellationToken) -> Result<(), Closing> {
         let mut stop_by: Option<Instant> = None;
+        let mut told_to_stop = pin!(stopping.cancelled());
         loop {
             let may_read = stop_by.is_none() && self.take_frames()?;
             let idle = self.calls.len() == 0;
@@ -260,7 +262,7 @@ impl<'a> Requests<'a> {
                 }
                 flushed = writer.flush(), if writer.len() > 0 => flushed?,
                 () = at(stop_by), if stop_by.is_some() => return Ok(()),
-                () = stopping.cancelled(), if stop_by.is_none() => {
+                () = &mut told_to_stop, if stop_by.is_none() => {
                     calls.forget_waiting();
                     let patience = self.net.app.config.limits.stop_timeout_ms;
                     stop_by = Some(Instant::now() + Duration::from_millis(patience.into()));
