@@ -14,9 +14,14 @@ mod start_file;
 use std::process::ExitCode;
 
 use clap::Parser;
+use mimalloc::MiMalloc;
 
 use crate::args::Args;
 use crate::exit::Failure;
+
+/// The clients of a bench share the machine with the server.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
     let args = match Args::try_parse() {
