@@ -167,7 +167,7 @@ impl Config {
                 wrong.push(format!("{name} is {value}; 1 to 10 are allowed"));
             }
         }
-        if let Err(error) = tracing_subscriber::EnvFilter::try_new(&self.log.filter) {
+        if let Err(error) = crate::log::filter(&self.log.filter) {
             wrong.push(format!("log.filter is {:?}; {error}", self.log.filter));
         }
         if wrong.is_empty() { Ok(()) } else { Err(ConfigError::Invalid(wrong)) }
