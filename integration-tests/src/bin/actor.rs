@@ -15,7 +15,7 @@ use zim_protocol::{
     ConversationFilterOption, ConversationQueryConfig, ConversationTotalUnreadMessageCountQueryConfig,
     ConversationType, FriendAddConfig, FriendApplicationAcceptConfig, FriendApplicationRejectConfig,
     FriendApplicationSendConfig, FriendDeleteConfig, FriendDeleteType, LoginConfig, Message, MessageQueryConfig,
-    MessageSendConfig,
+    MessageSendConfig, UserCustomStatusUpdateConfig, UserStatusSubscribeConfig,
 };
 
 /// Between two attempts to log in.
@@ -79,7 +79,14 @@ fn obey(zim: &Zim, clock: &Clock, command: Value) {
             let (zim, url) = (zim.clone(), word("url"));
             later(command, async move { to_json(&zim.update_user_avatar_url(&url).await?) });
         }
-        act @ ("befriend" | "apply" | "accept" | "reject" | "unfriend" | "alias" | "block" | "unblock") => {
+        "say" => {
+            let (zim, custom) = (zim.clone(), word("custom"));
+            // Until it is changed, whatever becomes of the clocks.
+            let config = UserCustomStatusUpdateConfig { duration: -1 };
+            later(command, async move { to_json(&zim.update_user_custom_status(&custom, config).await?) });
+        }
+        act @ ("befriend" | "apply" | "accept" | "reject" | "unfriend" | "alias" | "block" | "unblock" | "follow"
+        | "unfollow") => {
             let (zim, act, peer, words) = (zim.clone(), act.to_owned(), word("peer"), word("words"));
             let is_mutual = command["is_mutual"] == true;
             later(command, async move { social(&zim, &act, &peer, words, is_mutual).await });
@@ -131,6 +138,11 @@ async fn social(zim: &Zim, act: &str, peer: &str, words: String, is_mutual: bool
         }
         "alias" => to_json(&zim.update_friend_alias(&words, peer).await?),
         "block" => to_json(&zim.add_users_to_blacklist([peer]).await?),
+        "follow" => {
+            let config = UserStatusSubscribeConfig { subscription_duration: 43_200 };
+            to_json(&zim.subscribe_users_status([peer], config).await?)
+        }
+        "unfollow" => to_json(&zim.unsubscribe_users_status([peer]).await?),
         _ => to_json(&zim.remove_users_from_blacklist([peer]).await?),
     }
 }

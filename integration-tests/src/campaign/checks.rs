@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use serde_json::Value;
 use zim_protocol::ErrorCode;
 
-use super::lists::{Known, Lists, Profile};
+use super::lists::{Followed, Known, Lists, Profile};
 use super::plan::{Deed, Kind, POISON, Plan};
 use super::record::{Call, Raised};
 use super::rows::Rows;
@@ -51,6 +51,10 @@ pub struct End {
     pub lists: BTreeMap<String, Lists>,
     /// All profiles, by user.
     pub profiles: BTreeMap<String, Profile>,
+    /// Whose status everybody follows, by user.
+    pub followed: BTreeMap<String, Followed>,
+    /// What everybody says of himself.
+    pub says: BTreeMap<String, String>,
     /// What the devices show.
     pub devices: Vec<Seen>,
     /// What devices show that were never here before, one for each user.
@@ -86,6 +90,7 @@ pub const CHECKS: &[(&str, &str, Check)] = &[
     ("unread_wrong", "unread counts are what one counts by hand, and so is their sum", unread_wrong),
     ("clear_lost", "what was read stays read", clear_lost),
     ("profile_lost", "names and avatars are the last ones that were taken", social::profile_lost),
+    ("presence_lost", "custom statuses and subscriptions are what was acknowledged last", social::presence_lost),
     ("act_lost", "friends, aliases, applications and blacklists are what was acknowledged last", social::act_lost),
     ("passed_a_block", "nothing of somebody who is blocked is stored after that was answered", social::passed_a_block),
     ("lists_differ", "a device holds the lists and the profiles that the server keeps", social::lists_differ),

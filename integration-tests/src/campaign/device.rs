@@ -90,6 +90,7 @@ impl Device {
             Deed::Clear { peer } => json!({"id": id, "do": "clear", "peer": peer}),
             Deed::Rename => json!({"id": id, "do": "rename", "name": words}),
             Deed::Portrait => json!({"id": id, "do": "portrait", "url": words}),
+            Deed::Say => json!({"id": id, "do": "say", "custom": words}),
             Deed::Social { peer, act } => {
                 let (act, is_mutual) = match act {
                     Act::Befriend => ("befriend", false),
@@ -100,6 +101,8 @@ impl Device {
                     Act::Alias => ("alias", false),
                     Act::Block => ("block", false),
                     Act::Unblock => ("unblock", false),
+                    Act::Follow => ("follow", false),
+                    Act::Unfollow => ("unfollow", false),
                 };
                 json!({"id": id, "do": act, "peer": peer, "words": words, "is_mutual": is_mutual})
             }

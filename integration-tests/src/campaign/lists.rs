@@ -4,8 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use prost::Message as _;
 use rusqlite::Connection;
 use serde_json::Value;
+use zim_protocol::UserStatus;
 
 use super::record::Raised;
 use super::rows;
@@ -51,6 +53,9 @@ pub struct Lists {
     pub blocked: BTreeSet<String>,
 }
 
+/// Whose status somebody follows, each with what he says of himself.
+pub type Followed = BTreeMap<String, String>;
+
 /// Lists, and the profiles that are known beside them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Known {
@@ -58,6 +63,8 @@ pub struct Known {
     pub lists: Lists,
     /// Profiles, by user id.
     pub profiles: BTreeMap<String, Profile>,
+    /// Whose status is followed.
+    pub followed: Followed,
 }
 
 fn number(text: &str) -> i64 {
@@ -100,6 +107,30 @@ pub(super) fn kept(store: &Store) -> anyhow::Result<(BTreeMap<String, Lists>, BT
     Ok((all, profiles))
 }
 
+/// Whom everybody follows, by user; and what everybody says of himself.
+///
+/// # Errors
+/// It cannot be read.
+pub(super) fn presence(store: &Store) -> anyhow::Result<(BTreeMap<String, Followed>, BTreeMap<String, String>)> {
+    let says =
+        store.rows("SELECT a.name, COALESCE(p.custom, '') FROM account a LEFT JOIN presence p ON p.account = a.id")?;
+    let says: BTreeMap<String, String> = says
+        .into_iter()
+        .filter_map(|row| match row.as_slice() {
+            [user, custom] => Some((user.clone(), custom.clone())),
+            _ => None,
+        })
+        .collect();
+    let mut followed: BTreeMap<String, Followed> = BTreeMap::new();
+    let follows = "SELECT a.name, b.name FROM subscription s JOIN account a ON a.id = s.account JOIN account b ON b.id = s.target";
+    for row in store.rows(follows)? {
+        let [user, peer] = row.as_slice() else { continue };
+        let said = says.get(peer).cloned().unwrap_or_default();
+        followed.entry(user.clone()).or_default().insert(peer.clone(), said);
+    }
+    Ok((followed, says))
+}
+
 /// What a device holds in the database in `folder`.
 ///
 /// # Errors
@@ -130,6 +161,13 @@ pub(super) fn known(db: &Connection) -> anyhow::Result<Known> {
     }
     let mut statement = db.prepare("SELECT user_id FROM block")?;
     known.lists.blocked = statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    let mut statement =
+        db.prepare("SELECT s.user_id, t.status FROM subscription s LEFT JOIN status t ON t.user_id = s.user_id")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let status = UserStatus::decode(&row.get::<_, Option<Vec<u8>>>(1)?.unwrap_or_default()[..])?;
+        known.followed.insert(row.get(0)?, status.custom_status);
+    }
     Ok(known)
 }
 

@@ -22,7 +22,7 @@ mod store;
 use std::time::Duration;
 
 pub use self::checks::{CHECKS, End, Seen, Violation, WAITS};
-pub use self::lists::{Application, Friend, Known, Lists, Profile};
+pub use self::lists::{Application, Followed, Friend, Known, Lists, Profile};
 pub use self::middle::Planted;
 pub use self::plan::{Act, Database, Deed, Fault, Kind, Plan, Step};
 pub use self::play::{Outcome, Settings, Tally, run};

@@ -42,6 +42,8 @@ pub enum Deed {
     Rename,
     /// Takes another avatar.
     Portrait,
+    /// Says something else of himself.
+    Say,
     /// Something between two people.
     Social {
         /// With whom.
@@ -67,11 +69,14 @@ pub enum Act {
     Alias,
     Block,
     Unblock,
+    /// Hears of the other's status, until he unfollows.
+    Follow,
+    Unfollow,
 }
 
 impl Act {
     /// Each as often as it is wished for: few who are blocked stay so for long.
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 18] = [
         Self::Befriend,
         Self::Apply,
         Self::Apply,
@@ -86,6 +91,10 @@ impl Act {
         Self::Block,
         Self::Unblock,
         Self::Unblock,
+        Self::Follow,
+        Self::Follow,
+        Self::Follow,
+        Self::Unfollow,
     ];
 }
 
@@ -313,6 +322,7 @@ impl Planner {
             66..78 => Deed::Clear { peer },
             78..82 => Deed::Rename,
             82..84 => Deed::Portrait,
+            84..87 => Deed::Say,
             _ => self.social(peer),
         }
     }

@@ -162,12 +162,16 @@ async fn play(stage: &mut Stage, plan: &Plan, settings: &Settings) -> anyhow::Re
         seen.known = lists::held(&device.folder)?;
     }
     let (lists, profiles) = lists::kept(&stage.store)?;
+    let (followed, says) = lists::presence(&stage.store)?;
     let fresh = seen.split_off(devices.len());
     let (calls, raised) = record.read(|events| (events.calls.clone(), events.raised.clone()));
     let log = std::fs::read_to_string(stage.home.log()).unwrap_or_default();
     let (restored, fallen, left) = (stage.restored, stage.fallen, stage.left);
     let (plan, devices) = (plan.clone(), seen);
-    Ok((End { plan, calls, raised, restored, kept, lists, profiles, devices, fresh, log, fallen, left }, wrong))
+    Ok((
+        End { plan, calls, raised, restored, kept, lists, profiles, followed, says, devices, fresh, log, fallen, left },
+        wrong,
+    ))
 }
 
 /// Until every device has caught up for the first time: what is there before raises no events.
@@ -188,6 +192,7 @@ async fn settled(stage: &Stage, fresh: &[Device], patience: Duration) -> anyhow:
     in_time(patience, async || {
         let kept = stage.store.conversations()?;
         let (lists, profiles) = lists::kept(&stage.store)?;
+        let (followed, _) = lists::presence(&stage.store)?;
         for device in &stage.devices {
             let Some(other) = fresh.iter().find(|fresh| fresh.user == device.user) else { continue };
             let floors = floors(&kept, device.user);
@@ -195,6 +200,7 @@ async fn settled(stage: &Stage, fresh: &[Device], patience: Duration) -> anyhow:
             let known = social::acquaintances(&own, &kept, device.user);
             let is_same = rows::read(&device.folder, &floors)? == rows::read(&other.folder, &floors)?
                 && held.lists == own
+                && held.followed == followed.get(device.user).cloned().unwrap_or_default()
                 && known.iter().all(|user| held.profiles.get(user) == profiles.get(user));
             if !is_same {
                 return Ok(false);

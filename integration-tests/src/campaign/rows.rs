@@ -18,6 +18,8 @@ const OWN: &[(&str, &str)] = &[
     ("held", "*"),
     // Who else is known, and how well, depends on whom one has asked: `social.rs` looks at those who matter.
     ("user", "*"),
+    // Who is online when a device is closed depends on which is closed first; `social.rs` looks at the rest.
+    ("status", "status"),
     // Numbers of rows.
     ("*", "id"),
     // When the server's rows moved, as of the last sync.

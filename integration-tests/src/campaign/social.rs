@@ -188,6 +188,32 @@ pub(super) fn profile_lost(end: &End) -> Vec<String> {
     wrong
 }
 
+/// What somebody says of himself is what he said last, and whom he follows is told by his calls.
+pub(super) fn presence_lost(end: &End) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for (user, says) in &end.says {
+        let calls = end.calls.iter().filter(|call| call.deed == Deed::Say && user_of(call) == user);
+        let said: Vec<_> = calls.filter_map(|call| write(end, call, true, call.words.clone())).collect();
+        if !may_remain(&said, says, &String::new()) {
+            wrong.push(format!("{user} says {says:?}"));
+        }
+    }
+    for user in super::plan::USERS {
+        for peer in super::plan::USERS.into_iter().filter(|peer| *peer != user) {
+            let one = |(call, is_own, act)| match act {
+                Act::Follow if is_own => write(end, call, true, true),
+                Act::Unfollow if is_own => write(end, call, true, false),
+                _ => None,
+            };
+            let is_followed = end.followed.get(user).is_some_and(|followed| followed.contains_key(peer));
+            if !may_remain(&between(end, user, peer).filter_map(one).collect::<Vec<_>>(), &is_followed, &false) {
+                wrong.push(format!("{user} {} {peer}", if is_followed { "follows" } else { "does not follow" }));
+            }
+        }
+    }
+    wrong
+}
+
 /// Whether what a message said is stored.
 fn is_stored(end: &End, words: &str) -> bool {
     end.kept.iter().flat_map(|kept: &Kept| &kept.messages).any(|message| message.text == words)
@@ -234,6 +260,10 @@ fn differences(seen: &Seen, end: &End) -> Vec<String> {
     let kept = end.lists.get(seen.user).cloned().unwrap_or_default();
     if seen.known.lists != kept {
         wrong.push(format!("device {} holds {:?}; kept: {kept:?}", seen.number, seen.known.lists));
+    }
+    let followed = end.followed.get(seen.user).cloned().unwrap_or_default();
+    if seen.known.followed != followed {
+        wrong.push(format!("device {} follows {:?}; kept: {followed:?}", seen.number, seen.known.followed));
     }
     for user in acquaintances(&kept, &end.kept, seen.user) {
         let (held, is) = (seen.known.profiles.get(&user), end.profiles.get(&user));
