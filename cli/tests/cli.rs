@@ -375,6 +375,43 @@ async fn blacklist_blocks_and_unblocks() {
 }
 
 #[tokio::test]
+async fn friend_commands_ask_accept_name_and_part() {
+    let here = Here::new().await;
+    here.login("ann").await;
+    here.login("bob").await;
+    let asked = here.zim("ann", &["friend", "apply", "bob", "--wording", "it's Ann", "--plain"]).await.ok();
+    assert_eq!(asked.lines(), ["bob is asked."]);
+    let waiting = here.zim("bob", &["friend", "applications"]).await.json();
+    assert_eq!((&waiting["applyUser"]["userID"], &waiting["wording"]), (&"ann".into(), &"it's Ann".into()));
+    here.zim("bob", &["friend", "reject", "ann"]).await.ok();
+    assert!(here.zim("bob", &["friend", "accept", "ann"]).await.fails(5).contains("6000802"));
+    here.zim("ann", &["friend", "apply", "bob"]).await.ok();
+    let accepted = here.zim("bob", &["friend", "accept", "ann", "--alias", "Annie", "--plain"]).await.ok();
+    assert_eq!(accepted.lines(), ["ann (Annie) is your friend now."]);
+
+    let named = here.zim("ann", &["friend", "alias", "bob", "Bobby", "--plain"]).await.ok();
+    assert_eq!(named.lines(), ["You call bob Bobby now."]);
+    let set = here.zim("ann", &["friend", "attributes", "bob", "k4=x", "k0=school", "--plain"]).await.ok();
+    assert_eq!(set.lines(), ["bob has k0=school k4=x now."]);
+    here.zim("ann", &["friend", "attributes", "bob", "k4="]).await.ok();
+    let shown = here.zim("ann", &["friend", "show", "bob"]).await.json();
+    assert_eq!(shown["friendAttributes"], serde_json::json!({ "k0": "school" }));
+    assert_eq!((&shown["friendAlias"], &shown["userID"]), (&"Bobby".into(), &"bob".into()));
+    assert!(here.zim("ann", &["friend", "attributes", "bob", "k5=x"]).await.fails(5).contains("6000001"));
+    here.zim("ann", &["friend", "attributes", "bob", "k0"]).await.fails(2);
+    assert!(here.zim("ann", &["friend", "show", "nobody"]).await.fails(5).contains("6000811"));
+
+    assert_eq!(here.zim("bob", &["friend", "list"]).await.json()["friendAlias"], "Annie");
+    here.zim("bob", &["friend", "delete", "ann", "--single"]).await.ok();
+    let relation = here.zim("ann", &["friend", "check", "bob", "--plain"]).await.ok();
+    assert!(relation.stdout.contains("is on your list, and you are not on theirs"), "{}", relation.stdout);
+    here.zim("ann", &["friend", "delete", "bob"]).await.ok();
+    let none = here.zim("ann", &["friend", "list", "--plain"]).await.ok();
+    assert_eq!(none.lines(), ["There are no friends yet: zim friend apply USER asks somebody."]);
+    here.end().await;
+}
+
+#[tokio::test]
 async fn friend_search_finds_by_alias() {
     let here = Here::new().await;
     here.login("ann").await;

@@ -1,5 +1,7 @@
 //! `zim friend …`
 
+mod about;
+
 use clap::{Args, Subcommand};
 use zim_client_sdk::Zim;
 use zim_protocol::{
@@ -72,6 +74,20 @@ pub(crate) enum FriendCommand {
         #[arg(default_value = "")]
         alias: String,
     },
+    /// Set attributes of a friend, for yourself
+    Attributes {
+        /// The user
+        user: String,
+        /// k0 to k4, each with a value; none removes it
+        #[arg(value_name = "KEY=VALUE", required = true, num_args = 1..=5, value_parser = about::attribute)]
+        attributes: Vec<(String, String)>,
+    },
+    /// What you know of friends
+    Show {
+        /// The users
+        #[arg(value_name = "USER", required = true, num_args = 1..=MOST)]
+        users: Vec<String>,
+    },
     /// Who is on whose list
     Check {
         /// The users
@@ -117,6 +133,8 @@ pub(crate) async fn run(command: FriendCommand, context: &Context) -> Result<(),
         FriendCommand::Search { keywords } => search(&keywords, zim, output).await,
         FriendCommand::Applications(args) => applications(&args, zim, output).await,
         FriendCommand::Alias { user, alias } => rename(&user, &alias, zim, output).await,
+        FriendCommand::Attributes { user, attributes } => about::update(&user, attributes, zim, output).await,
+        FriendCommand::Show { users } => about::show(&users, zim, output).await,
         FriendCommand::Check { users, single } => check(&users, single, zim, output).await,
     };
     session.end().await;
