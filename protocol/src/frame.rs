@@ -25,12 +25,14 @@ pub enum FrameError {
 pub struct FrameDecoder {
     buffer: BytesMut,
     max: usize,
+    /// What is left in the buffer shares its memory with frames that were taken.
+    is_shared: bool,
 }
 
 impl FrameDecoder {
     /// Frames of at most `max` bytes.
     pub fn new(max: usize) -> Self {
-        Self { buffer: BytesMut::new(), max }
+        Self { buffer: BytesMut::new(), max, is_shared: false }
     }
 
     /// From the next frame on, another bound: who has logged in may say more than a stranger.
@@ -43,9 +45,14 @@ impl FrameDecoder {
         self.buffer.extend_from_slice(bytes);
     }
 
+    /// Bytes that are held: of frames that were not taken yet, and of one that is not whole.
+    pub fn buffered(&self) -> usize {
+        self.buffer.len()
+    }
+
     /// Whether a frame has begun that is not whole.
     pub fn is_partial(&self) -> bool {
-        !self.buffer.is_empty()
+        self.buffered() > 0
     }
 
     /// The next whole frame, without its length; `None` until more comes.
@@ -54,12 +61,12 @@ impl FrameDecoder {
     /// The stream is no sequence of frames. A frame that is too long is refused as soon as its length is known.
     #[expect(clippy::should_implement_trait, reason = "an error ends the stream, a None does not: no iterator")]
     pub fn next(&mut self) -> Result<Option<Bytes>, FrameError> {
-        let Some((length, prefix)) = read_length(&self.buffer)? else { return Ok(None) };
+        let Some((length, prefix)) = read_length(&self.buffer)? else { return Ok(self.wait()) };
         let max = self.max;
         let length =
             usize::try_from(length).ok().filter(|length| *length <= max).ok_or(FrameError::TooLong { length, max })?;
         if self.buffer.len() < prefix + length {
-            return Ok(None);
+            return Ok(self.wait());
         }
         self.buffer.advance(prefix);
         let frame = self.buffer.split_to(length).freeze();
@@ -67,7 +74,16 @@ impl FrameDecoder {
             // The frame keeps the allocation; an idle stream keeps none.
             self.buffer = BytesMut::new();
         }
+        self.is_shared = !self.buffer.is_empty();
         Ok(Some(frame))
+    }
+
+    /// Nothing more until more comes. Else the begin of a frame would keep what came with it in memory.
+    fn wait(&mut self) -> Option<Bytes> {
+        if std::mem::take(&mut self.is_shared) {
+            self.buffer = BytesMut::from(&self.buffer[..]);
+        }
+        None
     }
 }
 

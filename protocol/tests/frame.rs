@@ -19,6 +19,10 @@ fn stream(payloads: &[Vec<u8>]) -> BytesMut {
     out
 }
 
+fn varint_len(length: usize) -> usize {
+    prost::encoding::encoded_len_varint(length as u64)
+}
+
 fn frames(decoder: &mut FrameDecoder) -> Result<Vec<Bytes>, FrameError> {
     let mut frames = Vec::new();
     while let Some(frame) = decoder.next()? {
@@ -40,6 +44,8 @@ proptest! {
             let (piece, more) = rest.split_at(cuts.next().unwrap().min(rest.len()));
             decoder.push(piece);
             got.extend(frames(&mut decoder).unwrap());
+            let taken: usize = got.iter().map(|frame| frame.len() + varint_len(frame.len())).sum();
+            prop_assert_eq!(decoder.buffered(), bytes.len() - more.len() - taken);
             rest = more;
         }
         prop_assert!(!decoder.is_partial());

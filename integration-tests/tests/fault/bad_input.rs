@@ -1,7 +1,10 @@
 //! Bytes that no client of ours sends. Each gets an answer or a closed stream with a reason, and nobody else notices.
 
+use futures_util::future::select_all;
 use prost::Message as _;
-use zim_integration_tests::{Random, World, code, hello, request, send_text, texts};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use zim_integration_tests::{Random, World, code, eventually, hello, request, send_text, texts};
 use zim_protocol::wire::{CloseCode, MAX_FRAME_BYTES};
 use zim_protocol::{
     Ack, ClientFrame, ErrorCode, Hello, LoginRequest, METHODS, Request, SendMessageRequest, client_frame,
@@ -72,6 +75,77 @@ async fn a_frame_that_is_cut_is_no_call() {
     raw.end().await;
     assert_eq!(texts(&bob.history("ann").await), ["whole"]);
     world.end().await;
+}
+
+/// A call that is answered when it is whole, and nearly as long as a frame may be.
+fn long_call() -> Vec<u8> {
+    let (method, payload) = ("No/Such".to_owned(), vec![0; MAX_FRAME_BYTES - 1_000].into());
+    let request = Request { id: 7, method, payload, ack: 0 };
+    framed(&ClientFrame { frame: Some(client_frame::Frame::Request(request)) }.encode_to_vec())
+}
+
+#[tokio::test]
+async fn what_is_half_sent_is_bounded_for_all_sessions_together() {
+    let world = World::with(|config| {
+        config.limits.max_half_sent_bytes = 2 << 20;
+        config.limits.hello_timeout_ms = 60_000;
+    })
+    .await;
+    let call = long_call();
+    let (begin, rest) = call.split_at(1_000_000);
+    let mut some = Vec::new();
+    for (name, device) in [("ann", 1), ("bob", 2), ("carl", 3)] {
+        let mut raw = world.raw_user(name, device).await;
+        raw.write_bytes(begin).await;
+        some.push(raw);
+    }
+    // Two fit; which of them comes last, the network decides.
+    let closed = select_all(some.iter().map(|raw| Box::pin(raw.closed())));
+    let (why, offender, _) = closed.await;
+    assert_eq!(why, CloseCode::Busy);
+    some.remove(offender).end().await;
+    holds_half_sent(&world, 2_000_000).await;
+    // Full is full, for a stranger too; whoever is well-behaved does not notice.
+    let mut strangers = Vec::new();
+    for _ in 0..9 {
+        // A Hello of 16 KB, most of it: eight of them fit into what is left.
+        let mut stranger = world.raw().await;
+        stranger.write_bytes(&[&varint(16_000)[..], &[0; 12_000]].concat()).await;
+        strangers.push(stranger);
+    }
+    let closed = select_all(strangers.iter().map(|raw| Box::pin(raw.closed())));
+    assert_eq!(closed.await.0, CloseCode::Busy);
+    holds_half_sent(&world, 2_000_000 + 8 * 12_002).await;
+    world.is_well().await;
+    let mut late = world.raw_user("dora", 4).await;
+    late.write_bytes(begin).await;
+    assert_eq!(late.closed().await, CloseCode::Busy);
+    late.end().await;
+    for stranger in strangers {
+        stranger.end().await;
+    }
+    // The others were not touched; whoever goes makes room, and so does whoever finishes.
+    holds_half_sent(&world, 2_000_000).await;
+    for mut raw in some {
+        raw.write_bytes(rest).await;
+        assert_eq!(code(&raw.response().await), ErrorCode::CommonModuleUnsupportedRequest as i32);
+        raw.end().await;
+    }
+    holds_half_sent(&world, 0).await;
+    world.end().await;
+}
+
+/// Waits until the server holds so many bytes of frames that are not whole.
+async fn holds_half_sent(world: &World, bytes: usize) {
+    let line = format!("zim_half_sent_bytes {bytes}");
+    eventually(&line, async || {
+        let mut stream = TcpStream::connect(world.server().http_addr().unwrap()).await.unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").await.unwrap();
+        let mut metrics = String::new();
+        stream.read_to_string(&mut metrics).await.unwrap();
+        metrics.lines().any(|told| told == line).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -57,6 +57,10 @@ pub struct Limits {
     pub stop_timeout_ms: u32,
     /// Bytes of pushes that wait for one session; what is more the client pulls. Default: 262,144.
     pub session_queue_bytes: usize,
+    /// Bytes of half-sent frames that all sessions together may leave with the server; what one packet brings is not counted.
+    /// Whoever would leave more is closed. Default: 67,108,864: two thousand of the longest messages on their way at the same
+    /// moment, and no more than a small machine can spare.
+    pub max_half_sent_bytes: usize,
     /// Connections at once. Default: 100,000: at 50 KB each some 5 GB, more than most machines want to give.
     pub max_connections: usize,
     /// Connections at once from one address (IPv6: one /64). Default: 10,000: a school behind one address is many people.
@@ -103,6 +107,7 @@ impl Default for Limits {
             offline_after_ms: 35_000,
             stop_timeout_ms: 5_000,
             session_queue_bytes: 256 << 10,
+            max_half_sent_bytes: 64 << 20,
             max_connections: 100_000,
             max_connections_per_address: 10_000,
             handshakes_at_once: 4,
@@ -142,6 +147,8 @@ impl Limits {
             ("offline_after_ms", self.offline_after_ms.into(), 1_000, long),
             ("stop_timeout_ms", self.stop_timeout_ms.into(), 0, long),
             ("session_queue_bytes", as_u64(self.session_queue_bytes), 1_024, 64 << 20),
+            // One frame of the longest at least.
+            ("max_half_sent_bytes", as_u64(self.max_half_sent_bytes), 2 << 20, 1 << 40),
             ("max_connections", as_u64(self.max_connections), 1, 10_000_000),
             ("max_connections_per_address", as_u64(self.max_connections_per_address), 1, 10_000_000),
             ("handshakes_at_once", as_u64(self.handshakes_at_once), 1, 1_024),

@@ -10,6 +10,8 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use zim_protocol::{METHODS, Method};
 
+use super::half_sent::GAUGE;
+
 /// Seconds: from a read in memory to the default deadline.
 const BUCKETS: [f64; 14] =
     [0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
@@ -92,6 +94,7 @@ fn install() -> Option<PrometheusHandle> {
     describe_histogram!(SECONDS, "Seconds from the arrival of a call to its answer");
     describe_gauge!("zim_connections", "Connections that have shaken hands");
     describe_gauge!("zim_sessions", "Users' sessions that are logged in");
+    describe_gauge!(GAUGE, "Bytes of half-sent frames that are counted");
     describe_counter!("zim_handshakes_total", "Handshakes by what became of them");
     describe_counter!("zim_closed_total", "Connections that the server closed, by reason");
     Some(handle)

@@ -6,6 +6,7 @@ mod calls;
 mod cid;
 mod events;
 mod exchange;
+mod half_sent;
 mod handler;
 mod http;
 mod keys;
@@ -25,6 +26,7 @@ use tokio_util::task::TaskTracker;
 pub(crate) use self::admin::{AdminService, KeyCheck};
 pub(crate) use self::http::serve as serve_http;
 // Public for the fuzzer alone: tickets are bytes that any stranger may bring.
+use self::half_sent::HalfSent;
 pub use self::keys::Tickets;
 pub(crate) use self::keys::endpoint_config;
 use self::limits::{Addresses, Rate};
@@ -45,6 +47,7 @@ pub(crate) struct Net {
     /// The server stops: no new connections, no new calls.
     stopping: CancellationToken,
     addresses: Mutex<Addresses>,
+    half_sent: HalfSent,
     messages: Rate,
     requests: Rate,
     pulls: Rate,
@@ -65,6 +68,7 @@ impl Net {
             connections: TaskTracker::new(),
             stopping,
             addresses: Mutex::new(Addresses::new(handshakes, limits.max_connections_per_address)),
+            half_sent: HalfSent::new(limits.max_half_sent_bytes),
             messages: Rate::new(limits.messages_per_second, limits.message_burst),
             requests: Rate::new(limits.requests_per_second, limits.request_burst),
             pulls: Rate::new(limits.pulls_per_second, limits.pull_burst),

@@ -22,6 +22,7 @@ use zim_protocol::{
 };
 
 use super::calls::{Calls, Done};
+use super::half_sent::Share;
 use super::handler::{self, Allowance, Call};
 use super::writer::{Closing, Writer};
 use super::{Net, events, quic};
@@ -60,10 +61,11 @@ async fn open<'a>(net: &'a Arc<Net>, connection: &Connection, sent: &'a AtomicU6
 async fn greet<'a>(net: &'a Arc<Net>, connection: &Connection, sent: &'a AtomicU64) -> Result<Requests<'a>, Closing> {
     let (send, mut recv) = connection.accept_bi().await.map_err(|_| Closing::done())?;
     let mut frames = FrameDecoder::new(STRANGERS_FRAME_BYTES);
+    let mut half_sent = net.half_sent.share();
     let first = loop {
         match frames.next() {
             Ok(Some(frame)) => break frame,
-            Ok(None) => {}
+            Ok(None) => half_sent.set(frames.buffered())?,
             Err(_) => return Err(unreadable()),
         }
         match recv.read_chunk(READ_BYTES, true).await {
@@ -75,7 +77,7 @@ async fn greet<'a>(net: &'a Arc<Net>, connection: &Connection, sent: &'a AtomicU
         return Err(Closing::new(CloseCode::Protocol, "the first frame must be Hello"));
     };
     let state = Arc::new(hear(net, connection, hello)?);
-    Ok(Requests::new(net, (send, recv), frames, state, sent))
+    Ok(Requests::new(net, (send, recv), (frames, half_sent), state, sent))
 }
 
 fn unreadable() -> Closing {
@@ -176,6 +178,8 @@ struct Requests<'a> {
     state: Arc<SessionState>,
     recv: RecvStream,
     frames: FrameDecoder,
+    /// What of it is counted.
+    half_sent: Share<'a>,
     writer: Writer,
     calls: Calls<Start>,
     allowance: Allowance,
@@ -195,7 +199,7 @@ impl<'a> Requests<'a> {
     fn new(
         net: &'a Arc<Net>,
         (send, recv): (SendStream, RecvStream),
-        frames: FrameDecoder,
+        (frames, half_sent): (FrameDecoder, Share<'a>),
         state: Arc<SessionState>,
         sent: &'a AtomicU64,
     ) -> Self {
@@ -208,6 +212,7 @@ impl<'a> Requests<'a> {
             state,
             recv,
             frames,
+            half_sent,
             writer,
             calls: Calls::new(start),
             allowance: Allowance::default(),
@@ -310,6 +315,7 @@ impl<'a> Requests<'a> {
                     if self.frames.is_partial() {
                         self.whole_by = half_since.or_else(|| Some(Instant::now() + limits.write_timeout()));
                     }
+                    self.half_sent.set(self.frames.buffered())?;
                     return Ok(true);
                 }
                 Err(_) => return Err(unreadable()),
