@@ -124,7 +124,12 @@ impl Device {
         let (id, answer) = record.question(self.number);
         command["id"] = id.into();
         puppet.say(&command.to_string());
-        let answer = timeout(PATIENCE, answer).await.with_context(|| format!("device {}: no answer", self.number))?;
+        let Ok(answer) = timeout(PATIENCE, answer).await else {
+            let why = if puppet.is_alive() { "does not answer" } else { "ended by itself" };
+            let log = std::fs::read_to_string(self.folder.with_extension("log")).unwrap_or_default();
+            let panic: Vec<&str> = log.lines().skip_while(|line| !line.contains("panicked")).take(2).collect();
+            anyhow::bail!("device {} {why}: {command}; {}", self.number, panic.join(" "));
+        };
         let answer = answer.with_context(|| format!("device {} is gone", self.number))?;
         anyhow::ensure!(answer["error"].is_null(), "device {}: {command}: {}", self.number, answer["error"]);
         Ok(answer)

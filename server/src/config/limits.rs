@@ -124,7 +124,7 @@ impl Limits {
     pub(super) fn problems(&self) -> Vec<String> {
         let most_bytes = 32_768;
         let long = 3_600_000;
-        let rows: [(&str, u64, u64, u64); 30] = [
+        let rows: [(&str, u64, u64, u64); _] = [
             ("max_text_bytes", self.max_text_bytes.into(), 1, most_bytes),
             ("max_custom_bytes", self.max_custom_bytes.into(), 1, most_bytes),
             ("max_command_bytes", self.max_command_bytes.into(), 1, most_bytes),
