@@ -107,7 +107,7 @@ fn parts(count: usize) -> Vec<u8> {
     // `message`, `combine` and the list's items count.
     let list = vec![Message::default(); count - 2];
     let combine = CombineMessage { message_list: list, ..CombineMessage::default() };
-    let message = Message { body: Some(Body::Combine(combine)), ..Message::default() };
+    let message = Message { body: Some(Body::Combine(combine.into())), ..Message::default() };
     SendMessageRequest { message: Some(message), ..SendMessageRequest::default() }.encode_to_vec()
 }
 
