@@ -146,7 +146,7 @@ async fn play(stage: &mut Stage, plan: &Plan, settings: &Settings) -> anyhow::Re
     }
     all_raised(stage, settings.patience).await?;
     if wrong.is_empty() {
-        settled(stage, &fresh, settings.patience).await?;
+        settled(stage, &mut fresh, settings.patience).await?;
     }
     let mut seen = Vec::new();
     let mut devices = std::mem::take(&mut stage.devices);
@@ -192,12 +192,12 @@ async fn settled_once(stage: &Stage, patience: Duration) -> anyhow::Result<()> {
 /// Until every device holds what a fresh one holds, and what the server keeps; what is still another then the checks tell.
 /// What nobody could tell of, because the server does not know whether a commit that broke took effect, a device finds with
 /// its next audit: its ten minutes pass here if they must.
-async fn settled(stage: &mut Stage, fresh: &[Device], patience: Duration) -> anyhow::Result<()> {
+async fn settled(stage: &mut Stage, fresh: &mut [Device], patience: Duration) -> anyhow::Result<()> {
     if in_time(patience.min(BEFORE_AN_AUDIT), async || is_settled(stage, fresh)).await? {
         return Ok(());
     }
     let record = stage.record.clone();
-    for device in &mut stage.devices {
+    for device in stage.devices.iter_mut().chain(fresh.iter_mut()) {
         device.ask(json!({"do": "pass", "ms": AUDIT_MS}), &record).await?;
     }
     in_time(patience, async || is_settled(stage, fresh)).await?;
