@@ -3,7 +3,9 @@
 use std::io;
 use std::process::ExitCode;
 
-use zim_protocol::ErrorCode;
+use zim_protocol::{ErrorCode, ErrorUserInfo};
+
+use crate::output::preview;
 
 /// Shown by `zim --help`.
 pub(crate) const HELP: &str = "\
@@ -31,6 +33,16 @@ impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(exit as u8)
     }
+}
+
+/// Fails if a call for several users left some out: `what` says that it did, and the list of them follows.
+pub(crate) fn all_done(errors: &[ErrorUserInfo], what: &str) -> Result<(), Failure> {
+    if errors.is_empty() {
+        return Ok(());
+    }
+    let left: Vec<String> =
+        errors.iter().map(|error| format!("{} ({})", preview(&error.user_id, 32), error.reason)).collect();
+    Err(Failure::new(Exit::Refused, format!("{what}: {}", left.join(", "))))
 }
 
 /// Why a command did not do what it should.

@@ -2,10 +2,10 @@
 
 use clap::Subcommand;
 use zim_client_sdk::Zim;
-use zim_protocol::{BlacklistQueryConfig, ErrorUserInfo, UserInfo};
+use zim_protocol::{BlacklistQueryConfig, UserInfo};
 
 use crate::context::Context;
-use crate::exit::{Exit, Failure};
+use crate::exit::{Failure, all_done};
 use crate::output::{Align, Output, Table, preview};
 
 /// What one call takes.
@@ -59,7 +59,7 @@ async fn add(users: &[String], zim: &Zim, output: Output) -> Result<(), Failure>
     if output.is_json() {
         output.json(&added)?;
     }
-    all_done(&added.error_user_list, "blocked")
+    all_done(&added.error_user_list, "not blocked")
 }
 
 async fn remove(users: &[String], zim: &Zim, output: Output) -> Result<(), Failure> {
@@ -67,16 +67,7 @@ async fn remove(users: &[String], zim: &Zim, output: Output) -> Result<(), Failu
     if output.is_json() {
         output.json(&removed)?;
     }
-    all_done(&removed.error_user_list, "unblocked")
-}
-
-fn all_done(errors: &[ErrorUserInfo], what: &str) -> Result<(), Failure> {
-    if errors.is_empty() {
-        return Ok(());
-    }
-    let left: Vec<String> =
-        errors.iter().map(|error| format!("{} ({})", preview(&error.user_id, 32), error.reason)).collect();
-    Err(Failure::new(Exit::Refused, format!("not {what}: {}", left.join(", "))))
+    all_done(&removed.error_user_list, "not unblocked")
 }
 
 async fn list(zim: &Zim, output: Output) -> Result<(), Failure> {

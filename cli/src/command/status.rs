@@ -3,12 +3,12 @@
 use clap::Subcommand;
 use zim_client_sdk::Zim;
 use zim_protocol::{
-    ErrorUserInfo, SubscribedUserStatusQueryConfig, UserCustomStatusUpdateConfig, UserStatus, UserStatusSubscribeConfig,
+    SubscribedUserStatusQueryConfig, UserCustomStatusUpdateConfig, UserStatus, UserStatusSubscribeConfig,
 };
 
 use crate::context::{Context, now_ms};
 use crate::describe;
-use crate::exit::{Exit, Failure};
+use crate::exit::{Failure, all_done};
 use crate::output::{Align, Output, Table, preview, when};
 
 /// What one call takes.
@@ -77,15 +77,6 @@ pub(crate) async fn run(command: StatusCommand, context: &Context) -> Result<(),
     };
     session.end().await;
     outcome
-}
-
-fn all_done(errors: &[ErrorUserInfo], what: &str) -> Result<(), Failure> {
-    if errors.is_empty() {
-        return Ok(());
-    }
-    let left: Vec<String> =
-        errors.iter().map(|error| format!("{} ({})", preview(&error.user_id, 32), error.reason)).collect();
-    Err(Failure::new(Exit::Refused, format!("{what}: {}", left.join(", "))))
 }
 
 async fn show(users: &[String], zim: &Zim, output: Output) -> Result<(), Failure> {

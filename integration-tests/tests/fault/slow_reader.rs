@@ -101,12 +101,12 @@ async fn commands_to_who_does_not_read_are_dropped_and_counted() {
     let world = World::with(|config| config.limits.session_queue_bytes = 16 << 10).await;
     let ann = world.user("ann").await;
     let mut slow = world.raw_user("bob", 1).await;
-    let calls: Vec<_> = (0..2_000).map(|_| ann.send("bob", zim_protocol::Message::command(vec![7; 4_000]))).collect();
+    let calls: Vec<_> = (0..1_000).map(|_| ann.send("bob", zim_protocol::Message::command(vec![7; 4_000]))).collect();
     for call in calls {
         soon(call).await.unwrap();
     }
     let (mut came, mut dropped) = (0, 0);
-    while came + dropped < 2_000 {
+    while came + dropped < 1_000 {
         match slow.event().await.expect("an event") {
             event_frame::Frame::Transient(_) => came += 1,
             event_frame::Frame::Dirty(dirty) => dropped += dirty.transients_dropped,

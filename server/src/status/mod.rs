@@ -3,7 +3,7 @@
 //! A login that has a connection is marked in its own row, in the transaction that admits it, so what a user is seen as follows
 //! from committed rows and never from what this node happens to have in memory. A change of it is one row written, whoever hears
 //! of it: those who subscribed are found after the commit, in pages ([`tell`]). What went wrong on the way (a connection that
-//! broke while its login was being stored, a server that was killed) is found by [`keep`], so nobody stays online as a ghost.
+//! broke while its login was being stored, a server that was killed) is found by [`mod@keep`], so nobody stays online as a ghost.
 
 mod keep;
 mod rules;
