@@ -31,7 +31,16 @@ pub(super) struct Syncing {
     profiles_at: Option<i64>,
     /// Conversations whose heads moved by pushes meanwhile.
     pub(super) moved: HashSet<Name>,
+    /// Users whose profiles were pushed meanwhile: what an answer says of them may be older.
+    pub(super) told: HashSet<String>,
     seen: HashSet<Name>,
+}
+
+impl Syncing {
+    /// Whether a profile in an answer may be older than the one that was pushed.
+    fn is_told(&self, info: &UserFullInfo) -> bool {
+        info.base_info.as_ref().is_some_and(|base| self.told.contains(&base.user_id))
+    }
 }
 
 impl Core {
@@ -71,10 +80,19 @@ impl Core {
 
     fn start(&mut self, is_login: bool, is_full: bool, rounds: u32) {
         let since = if is_full { 0 } else { self.position.touched.saturating_sub(SINCE_MARGIN_MS).max(1) };
-        let (moved, seen) = (HashSet::new(), HashSet::new());
         let profiles = (self.position.profiles_at, 0);
-        self.syncing =
-            Some(Syncing { ticket: 0, is_login, is_full, rounds, since, profiles, profiles_at: None, moved, seen });
+        self.syncing = Some(Syncing {
+            ticket: 0,
+            is_login,
+            is_full,
+            rounds,
+            since,
+            profiles,
+            profiles_at: None,
+            moved: HashSet::new(),
+            told: HashSet::new(),
+            seen: HashSet::new(),
+        });
         self.ask(0);
     }
 
@@ -98,7 +116,7 @@ impl Core {
     }
 
     /// The answer to a sync.
-    pub fn synced(&mut self, ticket: u64, result: SyncResult) {
+    pub fn synced(&mut self, ticket: u64, mut result: SyncResult) {
         if self.syncing.as_ref().is_none_or(|syncing| syncing.ticket != ticket) {
             return;
         }
@@ -115,18 +133,23 @@ impl Core {
                 syncing.since = 0;
                 syncing.profiles = (0, 0);
                 syncing.moved.clear();
+                syncing.told.clear();
                 syncing.seen.clear();
             }
         }
         self.set_epoch(result.epoch);
         let origin = if self.position.is_settled { Origin::Other } else { Origin::First };
         self.apply_feed(result.feed, result.pos, origin);
-        for head in result.heads {
+        for mut head in result.heads {
             let name = head.conversation.as_ref().map(Name::from);
             if let (Some(syncing), Some(name)) = (&mut self.syncing, name) {
                 syncing.seen.insert(name);
+                head.peer = head.peer.filter(|peer| !syncing.is_told(peer));
             }
             self.apply_head(head);
+        }
+        if let Some(syncing) = &self.syncing {
+            result.profiles.retain(|info| !syncing.is_told(info));
         }
         if !result.profiles.is_empty() {
             self.output.batch.changes.push(Change::Profiles(result.profiles));

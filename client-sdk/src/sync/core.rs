@@ -8,7 +8,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use bytes::Bytes;
-use zim_protocol::{Dirty, FillResult, Sums};
+use zim_protocol::{Dirty, FillResult, Snapshot, Sums, UserFullInfo};
 
 use super::catch_up::Syncing;
 use super::logs::MAX_POSITION;
@@ -176,9 +176,13 @@ impl Core {
     }
 
     /// What is true of other people came by itself. A sync under way may have read what was true before, or drop what came:
-    /// another one puts that right.
-    pub fn snapshot_came(&mut self) {
-        self.sync_wanted |= self.syncing.is_some();
+    /// another one puts that right, and until then what came stays.
+    pub fn snapshot_came(&mut self, snapshot: &Snapshot) {
+        if let Some(syncing) = &mut self.syncing {
+            let base = |info: &UserFullInfo| info.base_info.as_ref().map(|base| base.user_id.clone());
+            syncing.told.extend(snapshot.profiles.iter().filter_map(base));
+            self.sync_wanted = true;
+        }
     }
 
     /// A conversation that only this device knows yet: somebody writes its first message.

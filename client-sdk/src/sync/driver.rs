@@ -283,7 +283,7 @@ impl<L: Line> Driver<L> {
                 }
             }
             Some(Frame::Snapshot(snapshot)) => {
-                self.core.snapshot_came();
+                self.core.snapshot_came(&snapshot);
                 self.job.settle.push(Settle::Snapshot(snapshot));
             }
             Some(Frame::End(_)) | None => {}

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use zim_protocol::{
-    ChangeEntry, ConversationHead, ConversationType, FillResult, LogKind, MessageEntry, Page, PullRequest, Push, Sums,
-    SyncResult, change_entry,
+    ChangeEntry, ConversationHead, ConversationType, FillResult, LogKind, MessageEntry, Page, PullRequest, Push,
+    Snapshot, Sums, SyncResult, UserFullInfo, UserInfo, change_entry,
 };
 
 use super::core::Core;
@@ -123,6 +123,50 @@ fn a_head_from_before_a_change_has_no_last_message() {
         .filter_map(|change| if let Change::Head(head) = change { Some(head.last_message) } else { None })
         .collect();
     assert_eq!(heads, [None]);
+}
+
+#[test]
+fn a_profile_that_was_pushed_during_a_sync_is_not_undone_by_it() {
+    let profile = |user_id: &str, name: &str| {
+        let base_info = UserInfo { user_id: user_id.into(), user_name: name.into(), ..UserInfo::default() };
+        UserFullInfo { base_info: Some(base_info), ..UserFullInfo::default() }
+    };
+    let mut core = device(3);
+    core.audit();
+    let Some(Request::Sync { ticket, .. }) = core.take().requests.pop() else { panic!("no sync") };
+    core.snapshot_came(&Snapshot { profiles: vec![profile("bob", "Bob B.")], ..Snapshot::default() });
+    let of = |bob: &str| SyncResult {
+        epoch: vec![1; 16].into(),
+        sums: Some(Sums { count: 1, seq: 3, rev: 0 }),
+        heads: vec![ConversationHead {
+            conversation: Some(name().to_ref()),
+            end_seq: 3,
+            n: 3,
+            peer: Some(profile("bob", bob)),
+            ..ConversationHead::default()
+        }],
+        profiles: vec![profile("bob", bob), profile("carl", "Carl")],
+        ..SyncResult::default()
+    };
+    let learnt = |core: &mut Core| {
+        let output = core.take();
+        let of = |change| match change {
+            Change::Head(head) => head.peer.into_iter().collect(),
+            Change::Profiles(profiles) => profiles,
+            _ => Vec::new(),
+        };
+        (output.batch.changes.into_iter().flat_map(of).collect::<Vec<_>>(), output.requests)
+    };
+    // Read before the push was made.
+    core.synced(ticket, of("Bob"));
+    let (profiles, requests) = learnt(&mut core);
+    assert_eq!(profiles, [profile("carl", "Carl")]);
+    // What was asked for after the push is no older than it.
+    let [Request::Sync { ticket, .. }] = requests.as_slice() else { panic!("{requests:?}") };
+    core.synced(*ticket, of("Bob B."));
+    let (profiles, requests) = learnt(&mut core);
+    assert_eq!(profiles, [profile("bob", "Bob B."), profile("bob", "Bob B."), profile("carl", "Carl")]);
+    assert!(requests.is_empty(), "{requests:?}");
 }
 
 #[test]
