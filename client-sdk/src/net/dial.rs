@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -15,6 +16,7 @@ use zim_protocol::ErrorCode;
 use zim_protocol::wire::CloseCode;
 
 use super::quic;
+use super::socket::Replaceable;
 use crate::config::Config;
 use crate::error::Error;
 
@@ -41,17 +43,20 @@ pub(crate) struct Dialer {
     tasks: TaskTracker,
 }
 
+/// An endpoint with its socket.
+type Bound = (Endpoint, Arc<Replaceable>);
+
 /// One for each family of addresses; rarely both are used.
 #[derive(Debug, Default)]
 struct Endpoints {
-    v4: Option<Endpoint>,
-    v6: Option<Endpoint>,
+    v4: Option<Bound>,
+    v6: Option<Bound>,
     /// Where the server was found last.
     server: Option<SocketAddr>,
 }
 
 impl Endpoints {
-    fn slot(&mut self, to: SocketAddr) -> &mut Option<Endpoint> {
+    fn slot(&mut self, to: SocketAddr) -> &mut Option<Bound> {
         if to.is_ipv4() { &mut self.v4 } else { &mut self.v6 }
     }
 }
@@ -167,13 +172,15 @@ impl Dialer {
     fn endpoint(&self, to: SocketAddr) -> Result<Endpoint, Unreachable> {
         let mut endpoints = self.endpoints.lock();
         let slot = endpoints.slot(to);
-        if let Some(endpoint) = slot {
+        if let Some((endpoint, _)) = slot {
             return Ok(endpoint.clone());
         }
-        let endpoint = quic::endpoint(to, &self.tasks)
-            .map_err(|error| Unreachable::passing(network("there is no socket to be had").with_source(error)))?;
-        *slot = Some(endpoint.clone());
-        Ok(endpoint)
+        let bound = quic::socket(to).and_then(Replaceable::new).map(Arc::new);
+        let bound = bound.and_then(|socket| Ok((quic::endpoint(socket.clone(), &self.tasks)?, socket)));
+        let (endpoint, _) = slot.insert(
+            bound.map_err(|error| Unreachable::passing(network("there is no socket to be had").with_source(error)))?,
+        );
+        Ok(endpoint.clone())
     }
 
     /// The app knows that the network changed.
@@ -201,8 +208,8 @@ impl Dialer {
     pub(crate) fn rebind(&self) {
         let mut endpoints = self.endpoints.lock();
         let Some(server) = endpoints.server else { return };
-        let Some(endpoint) = endpoints.slot(server) else { return };
-        match quic::socket(server).and_then(|socket| endpoint.rebind(socket)) {
+        let Some((_, socket)) = endpoints.slot(server) else { return };
+        match quic::socket(server).and_then(|other| socket.replace(other)) {
             Ok(()) => tracing::info!("the network changed: the connection goes on over a new socket"),
             Err(error) => tracing::debug!(%error, "no new socket"),
         }
@@ -211,7 +218,7 @@ impl Dialer {
     /// Gives the sockets back: says goodbye and waits until it was heard, but not for long.
     pub(crate) async fn close(&self) {
         let Endpoints { v4, v6, .. } = std::mem::take(&mut *self.endpoints.lock());
-        for endpoint in [v4, v6].into_iter().flatten() {
+        for (endpoint, _) in [v4, v6].into_iter().flatten() {
             endpoint.close(VarInt::from_u32(CloseCode::Done.code()), b"");
             // A server that is gone hears nothing.
             let _ = timeout(FAREWELL, endpoint.wait_idle()).await;

@@ -8,6 +8,7 @@ mod drive;
 mod link;
 mod quic;
 mod reconnect;
+mod socket;
 mod tls;
 
 pub use self::connection::{Connection, Incoming, ProtocolError, TooLong};

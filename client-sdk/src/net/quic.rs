@@ -15,6 +15,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio_util::task::TaskTracker;
 use zim_protocol::ErrorCode;
 
+use super::socket::Replaceable;
 use super::tls;
 use crate::config::Trust;
 use crate::error::Error;
@@ -65,9 +66,10 @@ fn transport() -> TransportConfig {
     transport
 }
 
-/// An endpoint for servers of one family of addresses. Its tasks are counted in `tasks`.
-pub(super) fn endpoint(to: SocketAddr, tasks: &TaskTracker) -> io::Result<Endpoint> {
-    Endpoint::new(EndpointConfig::default(), None, socket(to)?, Arc::new(Tracked(tasks.clone())))
+/// An endpoint on a socket for servers of one family of addresses. Its tasks are counted in `tasks`.
+pub(super) fn endpoint(socket: Arc<Replaceable>, tasks: &TaskTracker) -> io::Result<Endpoint> {
+    let runtime = Arc::new(Tracked(tasks.clone()));
+    Endpoint::new_with_abstract_socket(EndpointConfig::default(), None, socket, runtime)
 }
 
 /// A socket on any free port.
