@@ -107,6 +107,19 @@ async fn a_client_has_one_stream() {
 }
 
 #[tokio::test]
+async fn a_stranger_may_leave_little_with_the_server_and_a_user_a_whole_frame() {
+    let house = House::new().await;
+    // Empty frames. QUIC takes at once what the server allows, whether or not it reads it.
+    let much = vec![0; 2 << 20];
+    let mut stranger = Raw::new(&house).await;
+    assert_eq!(soon(stranger.send.write(&much)).await.unwrap(), 32 << 10);
+    let mut user = Raw::logged_in(&house, "ann").await;
+    // That he may send more reaches him beside the answer to his login, sooner or later.
+    soon(async { while user.send.write(&much).await.unwrap() <= 64 << 10 {} }).await;
+    house.end().await;
+}
+
+#[tokio::test]
 async fn calls_are_refused_in_the_references_words() {
     let house = House::new().await;
     let mut raw = Raw::greeted(&house).await;

@@ -73,8 +73,9 @@ pub struct Limits {
     /// Milliseconds for a handshake, once it has its turn. A turn itself lasts 10 at most: a client that is far away, or stops
     /// in the middle, keeps nobody else out. Default: 5,000.
     pub handshake_timeout_ms: u32,
-    /// Handshakes a second from one address (IPv6: one /64); one second's worth may come at once. As many may come from
-    /// addresses that are not proved, from all of them together; beyond that a client first proves its own. Default: 200.
+    /// Handshakes a second from one address (IPv6: one /64); half a second's worth may come at once. Half as many come in from
+    /// addresses that are not proved, from all of them together; beyond that a client first proves its own, which costs it a
+    /// round trip. Default: 100, of which one attacker's cost a twentieth of a core.
     pub handshakes_per_second_per_address: u32,
     /// Connections of the HTTP service at once; more wait for one of them to end. Default: 64: a handful of machines ask.
     pub max_http_connections: usize,
@@ -113,7 +114,7 @@ impl Default for Limits {
             handshakes_at_once: 4,
             handshakes_waiting: 4_096,
             handshake_timeout_ms: 5_000,
-            handshakes_per_second_per_address: 200,
+            handshakes_per_second_per_address: 100,
             max_http_connections: 64,
             http_timeout_ms: 10_000,
         }

@@ -61,7 +61,7 @@ impl Net {
     pub(crate) fn new(app: Arc<App>, tasks: TaskTracker, stopping: CancellationToken) -> Arc<Self> {
         let limits = &app.config.limits;
         let per_second = limits.handshakes_per_second_per_address;
-        let handshakes = Rate::new(per_second, per_second);
+        let handshakes = Rate::new(per_second, per_second / 2);
         Arc::new(Self {
             meter: Meter::new(),
             tasks,
@@ -74,7 +74,8 @@ impl Net {
             pulls: Rate::new(limits.pulls_per_second, limits.pull_burst),
             // As the reference; and one more, because calls that left a second apart may arrive closer.
             custom_statuses: Rate::new(1, 2),
-            unproved: Rate::new(per_second, per_second / 2),
+            // So few at once that those who talk wait a few milliseconds for them, however many come.
+            unproved: Rate::new(per_second / 2, per_second / 8),
             app,
         })
     }

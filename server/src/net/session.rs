@@ -48,7 +48,7 @@ pub(crate) async fn run(net: &Arc<Net>, connection: &Connection) {
     quic::close(connection, closing.code, closing.reason);
 }
 
-async fn open<'a>(net: &'a Arc<Net>, connection: &Connection, sent: &'a AtomicU64) -> Result<Requests<'a>, Closing> {
+async fn open<'a>(net: &'a Arc<Net>, connection: &'a Connection, sent: &'a AtomicU64) -> Result<Requests<'a>, Closing> {
     let patience = Duration::from_millis(net.app.config.limits.hello_timeout_ms.into());
     tokio::select! {
         opened = timeout(patience, greet(net, connection, sent)) => {
@@ -58,7 +58,11 @@ async fn open<'a>(net: &'a Arc<Net>, connection: &Connection, sent: &'a AtomicU6
     }
 }
 
-async fn greet<'a>(net: &'a Arc<Net>, connection: &Connection, sent: &'a AtomicU64) -> Result<Requests<'a>, Closing> {
+async fn greet<'a>(
+    net: &'a Arc<Net>,
+    connection: &'a Connection,
+    sent: &'a AtomicU64,
+) -> Result<Requests<'a>, Closing> {
     let (send, mut recv) = connection.accept_bi().await.map_err(|_| Closing::done())?;
     let mut frames = FrameDecoder::new(STRANGERS_FRAME_BYTES);
     let mut half_sent = net.half_sent.share();
@@ -77,7 +81,7 @@ async fn greet<'a>(net: &'a Arc<Net>, connection: &Connection, sent: &'a AtomicU
         return Err(Closing::new(CloseCode::Protocol, "the first frame must be Hello"));
     };
     let state = Arc::new(hear(net, connection, hello)?);
-    Ok(Requests::new(net, (send, recv), (frames, half_sent), state, sent))
+    Ok(Requests::new(net, connection, (send, recv), (frames, half_sent), state, sent))
 }
 
 fn unreadable() -> Closing {
@@ -175,7 +179,10 @@ type Start = Box<dyn Fn(Call) -> BoxFuture<'static, Done> + Send>;
 /// The session stream after Hello.
 struct Requests<'a> {
     net: &'a Arc<Net>,
+    connection: &'a Connection,
     state: Arc<SessionState>,
+    /// Nobody has logged in yet.
+    is_strange: bool,
     recv: RecvStream,
     frames: FrameDecoder,
     /// What of it is counted.
@@ -198,6 +205,7 @@ struct Requests<'a> {
 impl<'a> Requests<'a> {
     fn new(
         net: &'a Arc<Net>,
+        connection: &'a Connection,
         (send, recv): (SendStream, RecvStream),
         (frames, half_sent): (FrameDecoder, Share<'a>),
         state: Arc<SessionState>,
@@ -209,7 +217,9 @@ impl<'a> Requests<'a> {
         let start: Start = Box::new(move |call| Box::pin(handler::run(Arc::clone(&of_calls), call)));
         Self {
             net,
+            connection,
             state,
+            is_strange: true,
             recv,
             frames,
             half_sent,
@@ -303,8 +313,10 @@ impl<'a> Requests<'a> {
                 }
                 self.rest_until = 0;
             }
-            if self.state.identity().is_some() {
+            if self.is_strange && self.state.identity().is_some() {
+                self.is_strange = false;
                 self.frames.set_max(MAX_FRAME_BYTES);
+                quic::welcome_in(self.connection);
             }
             match self.frames.next() {
                 Ok(Some(frame)) => {
