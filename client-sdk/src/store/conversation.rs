@@ -1,5 +1,7 @@
 //! Rows of conversations: the state that the sync core keeps, and what the app sees of them.
 
+use std::sync::LazyLock;
+
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, params, params_from_iter};
 use zim_protocol::{
@@ -28,11 +30,8 @@ pub(crate) fn head_seq(db: &Connection, name: &Name) -> rusqlite::Result<Option<
         .optional()
 }
 
-/// The key of a row, which is made if there is none.
-pub(crate) fn ensure(db: &Connection, name: &Name) -> rusqlite::Result<i64> {
-    if let Some(id) = id(db, name)? {
-        return Ok(id);
-    }
+/// A new row; its key.
+pub(crate) fn add(db: &Connection, name: &Name) -> rusqlite::Result<i64> {
     db.prepare_cached("INSERT INTO conversation (type, name) VALUES (?1, ?2)")?
         .execute(params![name.kind, &*name.id])?;
     Ok(db.last_insert_rowid())
@@ -146,12 +145,12 @@ pub(crate) fn save(db: &Connection, conversation: i64, saved: &Saved) -> rusqlit
 
 /// Puts a conversation where its newest message belongs.
 pub(crate) fn reorder(db: &Connection, conversation: i64) -> rusqlite::Result<()> {
-    db.prepare_cached(&format!(
+    db.prepare_cached(
         "UPDATE conversation SET order_key = COALESCE((SELECT m.ts FROM message m WHERE m.conversation = ?1 \
-         ORDER BY m.order_key DESC, m.tie DESC LIMIT 1), last_ts) + CASE WHEN pinned_at > 0 THEN {PINNED} ELSE 0 END \
-         WHERE id = ?1"
-    ))?
-    .execute([conversation])?;
+         ORDER BY m.order_key DESC, m.tie DESC LIMIT 1), last_ts) + CASE WHEN pinned_at > 0 THEN ?2 ELSE 0 END \
+         WHERE id = ?1",
+    )?
+    .execute([conversation, PINNED])?;
     Ok(())
 }
 
@@ -231,8 +230,8 @@ fn add_marks(db: &Connection, id: i64, conversation: &mut Conversation) -> rusql
 
 /// A conversation as the app sees it.
 pub(crate) fn shown(db: &Connection, id: i64, viewer: &str) -> rusqlite::Result<Option<Conversation>> {
-    let mut found =
-        db.prepare_cached(&shown_sql("WHERE c.id = ?1"))?.query_row([id], |row| read_shown(row, viewer)).optional()?;
+    static SQL: LazyLock<String> = LazyLock::new(|| shown_sql("WHERE c.id = ?1"));
+    let mut found = db.prepare_cached(&SQL)?.query_row([id], |row| read_shown(row, viewer)).optional()?;
     if let Some(conversation) = &mut found {
         add_marks(db, id, conversation)?;
     }

@@ -5,15 +5,18 @@ use prost::Message as _;
 use rusqlite::Connection;
 use zim_protocol::{Event, EventRecord};
 
-/// Notes events; returns the id of the last.
-pub(crate) fn add(db: &Connection, events: &[Event]) -> rusqlite::Result<Option<i64>> {
+/// Notes events; returns them and the id of the last.
+pub(crate) fn add(db: &Connection, events: Vec<Event>) -> rusqlite::Result<(Vec<Event>, Option<i64>)> {
     let mut statement = db.prepare_cached("INSERT INTO pending_event (event) VALUES (?1)")?;
     let mut last = None;
+    let mut noted = Vec::with_capacity(events.len());
     for event in events {
-        statement.execute([EventRecord { event: Some(event.clone()) }.encode_to_vec()])?;
+        let record = EventRecord { event: Some(event) };
+        statement.execute([record.encode_to_vec()])?;
         last = Some(db.last_insert_rowid());
+        noted.extend(record.event);
     }
-    Ok(last)
+    Ok((noted, last))
 }
 
 /// Forgets the events up to `id`: they were raised.

@@ -174,11 +174,10 @@ impl<'a> Step<'a> {
         if let Some(id) = self.ids.get(name) {
             return Ok(*id);
         }
-        let before = match conversation::id(self.db, name)? {
-            Some(id) => conversation::shown(self.db, id, &self.viewer.user_id)?,
-            None => None,
+        let (id, before) = match conversation::id(self.db, name)? {
+            Some(id) => (id, conversation::shown(self.db, id, &self.viewer.user_id)?),
+            None => (conversation::add(self.db, name)?, None),
         };
-        let id = conversation::ensure(self.db, name)?;
         self.ids.insert(name.clone(), id);
         self.touched.push((id, before));
         Ok(id)
@@ -384,8 +383,9 @@ impl<'a> Step<'a> {
         match settle {
             Settle::Sent(entry) => {
                 if let Some(row) = message::settle(self.db, &entry)? {
-                    let to = self.conversation_of(row)?;
-                    self.settled(row, &to, "")?;
+                    let name = conversation::name_of_message(self.db, row)?;
+                    self.touch(&name)?;
+                    self.settled(row, &name.to_ref(), "")?;
                 }
             }
             Settle::Failed { name, key, reason, is_disabled } => {
@@ -402,13 +402,6 @@ impl<'a> Step<'a> {
             Settle::OwnStatus(status) => drop(store::status::write(self.db, status)?),
         }
         Ok(())
-    }
-
-    /// The conversation of a message's row, touched.
-    fn conversation_of(&mut self, row: i64) -> rusqlite::Result<ConversationRef> {
-        let name = conversation::name_of_message(self.db, row)?;
-        self.touch(&name)?;
-        Ok(name.to_ref())
     }
 
     /// A message of this device is sent or failed.
@@ -448,8 +441,9 @@ impl<'a> Step<'a> {
             let event = ConversationEvent::Deleted as i32;
             infos.push(ConversationChangeInfo { event, conversation: Some(conversation) });
         }
-        applied.pending = pending::add(self.db, &self.durable)?;
-        applied.events.extend(self.durable.into_iter().flat_map(with_twin));
+        let (durable, pending) = pending::add(self.db, self.durable)?;
+        applied.pending = pending;
+        applied.events.extend(durable.into_iter().flat_map(with_twin));
         applied.is_behind = self.is_behind;
         applied.events.extend(Self::seen_event(self.seen));
         if !self.statuses.is_empty() {

@@ -44,13 +44,14 @@ impl Syncing {
 }
 
 impl Core {
-    /// The link is up and logged in, to a server of this epoch. What is learned before the first sync belongs to it: without
-    /// it, a backup that is restored meanwhile would go unnoticed.
+    /// The link is up and logged in, to a server of this epoch. What is learned from now on belongs to it: judged by positions of
+    /// another, a message would be taken for an old one, or raised and then forgotten with them.
     pub fn online(&mut self, epoch: &Bytes) {
         self.is_online = true;
-        if self.position.epoch.is_empty() {
-            self.set_epoch(epoch.clone());
+        if !self.position.epoch.is_empty() && self.position.epoch != *epoch {
+            self.drop_all();
         }
+        self.set_epoch(epoch.clone());
         self.sync_wanted = false;
         self.output.progress.push(Progress::Started);
         self.start(true, self.position.touched == 0, 0);

@@ -59,17 +59,41 @@ fn rev(core: &Core) -> u64 {
 #[test]
 fn what_was_pushed_before_a_reset_is_asked_for_after_it() {
     let state = State { seq: 3, head_seq: 3, known: true, ..State::default() };
-    let position = Position { epoch: Bytes::from_static(&[1; 16]), ..Position::default() };
+    let position = Position { epoch: Bytes::from_static(&[2; 16]), ..Position::default() };
     let mut core = Core::new("ann", position, [(name(), state)]);
     core.online(&Bytes::from_static(&[2; 16]));
     let Some(Request::Sync { ticket, .. }) = core.take().requests.pop() else { panic!("no sync") };
-    // The first message after a restore, stored when the answer to the sync was already made.
+    // A backup was restored and nobody made a new epoch. The first message after that, stored when the answer to the sync was
+    // already made.
     let (log, conversation, messages) = (LogKind::Messages as i32, Some(name().to_ref()), vec![message(1)]);
     core.push(Push { log, conversation, from: 1, to: 1, messages, ..Push::default() }, Origin::Other);
     let (epoch, sums) = (vec![2; 16].into(), Some(Sums::default()));
     core.synced(ticket, SyncResult { reset: true, epoch, sums, ..SyncResult::default() });
     let requests = core.take().requests;
     assert!(matches!(requests.as_slice(), [Request::Sync { .. }]), "{requests:?}");
+}
+
+#[test]
+fn what_comes_before_the_first_sync_is_not_judged_by_positions_of_another_epoch() {
+    let state = State { seq: 3, head_seq: 3, known: true, ..State::default() };
+    let position = Position { epoch: Bytes::from_static(&[1; 16]), pos: 9, touched: 9, ..Position::default() };
+    let mut core = Core::new("ann", position, [(name(), state)]);
+    core.online(&Bytes::from_static(&[2; 16]));
+    let mut output = core.take();
+    let Some(Request::Sync { ticket, request }) = output.requests.pop() else { panic!("no sync") };
+    assert_eq!((request.epoch.as_ref(), request.pos, request.since), ([2; 16].as_slice(), 0, 0));
+    assert!(matches!(output.batch.changes.as_slice(), [Change::DropAll]), "{:?}", output.batch.changes);
+    // The first message after a restore, before the sync is answered.
+    let (log, conversation, messages) = (LogKind::Messages as i32, Some(name().to_ref()), vec![message(1)]);
+    core.push(Push { log, conversation, from: 1, to: 1, messages, ..Push::default() }, Origin::Other);
+    let raised = |core: &mut Core| core.take().batch.raised().map(|(_, seq)| seq).collect::<Vec<_>>();
+    assert_eq!((raised(&mut core), core.state(&name()).unwrap().seq), (vec![1], 1));
+    let head =
+        ConversationHead { conversation: Some(name().to_ref()), end_seq: 1, n: 1, ..ConversationHead::default() };
+    let (epoch, sums) = (vec![2; 16].into(), Some(Sums { count: 1, seq: 1, rev: 0 }));
+    core.synced(ticket, SyncResult { epoch, sums, heads: vec![head], ..SyncResult::default() });
+    // It stays, and is not raised again.
+    assert_eq!((raised(&mut core), core.state(&name()).unwrap().seq), (vec![], 1));
 }
 
 #[test]
