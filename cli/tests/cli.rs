@@ -263,7 +263,7 @@ async fn the_demo_plays_to_its_end() {
 async fn a_bench_measures_and_leaves_nothing() {
     let here = Here::without_server();
     let binary = server_binary();
-    for client in [&[][..], &["--raw"]] {
+    for client in [&[][..], &["--sdk"]] {
         let args = [
             "bench",
             "peer",

@@ -32,8 +32,8 @@ Client and server share the machine: a figure is what both reach together.
 
 Examples:
   zim bench peer --pairs 50 --window 8
-  zim bench peer --pairs 1 --window 1 --raw
-  zim bench peer --raw --conversations 50000
+  zim bench peer --pairs 1 --window 1
+  zim bench peer --conversations 50000
   zim bench login --seconds 5 --live-pairs 5
   zim bench idle --connections 5000
   zim bench history --depth 1000000

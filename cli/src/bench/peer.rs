@@ -36,12 +36,13 @@ pub(crate) struct PeerArgs {
     /// How long it runs before it is measured
     #[arg(long, value_name = "SECONDS", default_value_t = 1)]
     warm_up: u64,
-    /// Clients with nothing in them but the protocol: they leave the machine to the server
+    /// Clients with the SDK in them, each with a database of its own, as an app has it: three quarters of the machine are theirs
+    /// then. Without it clients speak the protocol and no more, and leave the machine to the server
     #[arg(long)]
-    raw: bool,
+    sdk: bool,
     /// Spread the messages over so many conversations, which are made first: each sender writes to many users in turn, and a
     /// second device of his is the receiver
-    #[arg(long, value_name = "N", requires = "raw", value_parser = conversations)]
+    #[arg(long, value_name = "N", conflicts_with = "sdk", value_parser = conversations)]
     conversations: Option<usize>,
     /// Messages that each of these conversations holds already
     #[arg(long, value_name = "N", default_value_t = 2, requires = "conversations", value_parser = filled)]
@@ -101,14 +102,14 @@ struct Report {
 pub(crate) async fn run(args: PeerArgs, target: &Target, output: Output) -> Result<(), Failure> {
     let mut load = Load { window: args.window, size: args.size, ..Load::full("p", args.pairs) };
     let meter = Meter::new();
-    let running = if args.raw {
+    let running = if args.sdk {
+        sdk::load(&load, target, &meter).await?
+    } else {
         let dialer = Arc::new(Dialer::new(target, 2)?);
         if let Some(conversations) = args.conversations {
             load.friends = Some(spread::fill(&load, conversations, args.filled, target, &dialer).await?);
         }
         raw_load(&load, target, &dialer, &meter).await?
-    } else {
-        sdk::load(&load, target, &meter).await?
     };
     sleep(Duration::from_secs(args.warm_up)).await;
     let (before, own_before) = (target.sample(), Sample::of(std::process::id()));
@@ -129,7 +130,7 @@ pub(crate) async fn run(args: PeerArgs, target: &Target, output: Output) -> Resu
     };
     let report = Report {
         bench: "peer",
-        client: if args.raw { "raw" } else { "sdk" },
+        client: if args.sdk { "sdk" } else { "bare" },
         pairs: args.pairs,
         window: args.window,
         size: args.size,
@@ -152,7 +153,7 @@ pub(crate) async fn run(args: PeerArgs, target: &Target, output: Output) -> Resu
 }
 
 fn show(report: &Report, output: Output) -> Result<(), Failure> {
-    let clients = if report.client == "raw" { "bare clients" } else { "SDK clients" };
+    let clients = if report.client == "sdk" { "SDK clients" } else { "bare clients" };
     let spread =
         report.conversations.map(|count| format!(", {} conversations", thousands(count as u64))).unwrap_or_default();
     output.line(format!(
