@@ -160,7 +160,7 @@ fn hint_of(code: ErrorCode) -> Option<&'static str> {
             "a user exists from his first login on, for example: zim --profile bob login bob"
         }
         E::CommonModuleTriggerServerFrequencyLimit | E::CommonModuleTriggerSdkFrequencyLimit => {
-            "too fast: wait a moment, or raise the server's limits.messages_per_second"
+            "too fast: wait a moment; the server's operator sets limits.messages_per_second and limits.requests_per_second"
         }
         E::ConversationModuleConversationDoesNotExist => {
             "a conversation exists from its first message on; `zim conversation list` shows all"

@@ -18,7 +18,7 @@ use crate::event::Events;
 use crate::net::Link;
 use crate::store::{self, Store};
 use crate::sync::apply::Viewer;
-use crate::sync::driver::{Driver, Gauges, Input};
+use crate::sync::driver::{Driver, Gauges, Input, UNKNOWN};
 use crate::sync::outbox::Submission;
 use crate::sync::{Core, Name};
 use crate::user::Limiter;
@@ -137,21 +137,23 @@ impl<L: Line> Data<L> {
             let total = store::conversation::total_unread(db, &zim_protocol::ConversationFilterOption::default())?;
             Ok((position, states, total, store::pending::all(db)?))
         })?;
-        let is_listed = watch::Sender::new(!position.epoch.is_empty());
+        let is_listed = watch::Sender::new(position.is_settled);
         let mut core = Core::new(user_id, position, states);
         if settings.is_one_shot {
             core = core.without_pulls();
         }
         let user_id: Arc<str> = Arc::from(user_id);
-        let gauges =
-            Arc::new(Gauges { generation: AtomicU64::new(core.generation()), is_listed, ahead_ms: AtomicI64::new(0) });
+        let gauges = Arc::new(Gauges {
+            generation: AtomicU64::new(core.generation()),
+            is_listed,
+            ahead_ms: AtomicI64::new(UNKNOWN),
+        });
         let viewer = Viewer {
             user_id: Arc::clone(&user_id),
             login_ms: clock.now_ms(),
             horizon_ms: 0,
             now_ms: 0,
             raised,
-            ahead_ms: 0,
             is_caught_up: false,
         };
         let (inbox, inputs) = mpsc::unbounded_channel();
@@ -235,7 +237,7 @@ impl<L: Line> Data<L> {
 
     /// The time by the server's clock, as far as this device knows it.
     pub(crate) fn server_now_ms(&self) -> i64 {
-        self.clock.now_ms().saturating_add(self.gauges.ahead_ms.load(Ordering::Relaxed))
+        self.gauges.server_now_ms(&self.clock)
     }
 
     pub(crate) fn store(&self) -> &Store {

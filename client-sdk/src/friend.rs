@@ -172,7 +172,7 @@ impl Zim {
         if data.is_online() {
             return data.call(request).await;
         }
-        let now_ms = data.clock().now_ms();
+        let now_ms = data.server_now_ms();
         let page = data.store().read(move |db| friend_application::page(db, config.next_flag, config.count, now_ms));
         let (application_list, next_flag) = page.await?;
         Ok(FriendApplicationListQueriedResult { application_list, next_flag })

@@ -181,7 +181,7 @@ pub(crate) fn submit<L: Line>(
         key,
         kind,
         config,
-        deadline_ms: now_ms.saturating_add(data.resend_window_ms()),
+        deadline_ms: data.clock().steady_ms().saturating_add(data.resend_window_ms()),
         on_attached: notification.on_message_attached,
         reply,
     });

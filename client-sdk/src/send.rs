@@ -26,7 +26,7 @@ pub(crate) struct Outgoing {
     pub(crate) content: Bytes,
     /// As the app sees it now.
     pub(crate) message: Message,
-    /// After this it is not sent again.
+    /// After this it is not sent again, by the steady clock.
     pub(crate) deadline_ms: i64,
     pub(crate) reply: oneshot::Sender<Result<MessageSentResult, Error>>,
 }

@@ -63,7 +63,7 @@ impl Zim {
         let login = self.logged_in()?;
         let request = RenewTokenRequest { token: token.to_owned() };
         request.validate().map_err(|violation| Error::from(*violation))?;
-        let ends_at_s = Token::precheck(token, self.inner().config.clock.now_s())?;
+        let ends_at_s = Token::expiry(token)?;
         let (result, _) = login.link.call(request).await?;
         login.renew(token, ends_at_s.saturating_mul(1_000));
         Ok(result)
@@ -106,7 +106,7 @@ impl Inner {
             let message = format!("{user_id} is not the last user who was logged in on this device");
             return Err(Error::new(ErrorCode::NetworkModuleUserIdError, message));
         }
-        let login = Arc::new(Login::new(user_id, &config.token, self.config.request_timeout_ms));
+        let login = Arc::new(Login::new(user_id, &config.token, self.config.request_timeout_ms, &self.config.clock));
         *slot = Some(Arc::clone(&login));
         self.enter(ConnectionState::Connecting, ConnectionEvent::ActiveLogin);
         self.tasks.spawn(Life::new(Arc::clone(self), Arc::clone(&login), request).run());
@@ -125,7 +125,8 @@ impl Inner {
         request.validate().map_err(|violation| Error::from(*violation))?;
         // With both, the server looks at the token only when the sign is wrong.
         if !self.config.has_app_sign() {
-            Token::precheck(&config.token, self.config.clock.now_s())?;
+            // Whether it has ended the server knows: this device's clock may be wrong.
+            Token::expiry(&config.token)?;
         }
         Ok(request)
     }

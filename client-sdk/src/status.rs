@@ -87,7 +87,7 @@ impl Zim {
         let data = self.data()?;
         let request = UpdateUserCustomStatusRequest { custom_status: custom_status.to_owned(), config: Some(config) };
         request.validate().map_err(|violation| Error::from(*violation))?;
-        if !data.custom_statuses().lock().take(1, data.clock().steady_ms()) {
+        if data.is_online() && !data.custom_statuses().lock().take(1, data.clock().steady_ms()) {
             return Err(Error::new(
                 ErrorCode::CommonModuleTriggerSdkFrequencyLimit,
                 "a custom status can be changed once a second",

@@ -78,7 +78,9 @@ impl Zim {
         }
         let mut error_user_list: Vec<ErrorUserInfo> = Vec::new();
         if !request.user_ids.is_empty() {
-            if !data.queried_users().lock().take(request.user_ids.len(), data.clock().steady_ms()) {
+            if data.line().is_online()
+                && !data.queried_users().lock().take(request.user_ids.len(), data.clock().steady_ms())
+            {
                 return Err(Error::new(
                     ErrorCode::CommonModuleUserInfoQueriedLimit,
                     "the server is asked for at most 10 users in 10 seconds; what this device knows may be asked for at any time",

@@ -11,7 +11,7 @@ use zim_protocol::{
     Base, BlockEntry, ClearConversationUnreadMessageCountRequest, ConversationHead, ConversationRef, ErrorCode, Event,
     FeedEntry, FillRequest, FillResult, FriendEntry, FriendInfo, LogKind, Message, MessageEntry, MessageFlag,
     MessageSentResult, Page, PullRequest, Push, ReadMark, Rpc, SendMessageRequest, Sums, SyncRequest, SyncResult,
-    UserFullInfo, UserInfo, feed_entry::Detail,
+    UserFullInfo, UserInfo, UserStatus, feed_entry::Detail,
 };
 
 use super::Line;
@@ -35,6 +35,8 @@ pub(super) struct World {
     pub(super) refuse_syncs: usize,
     /// As they are now, for who asks what changed.
     pub(super) profiles: Vec<UserFullInfo>,
+    /// The same.
+    pub(super) statuses: Vec<UserStatus>,
     pub(super) calls: Vec<&'static str>,
     pub(super) events: Vec<Event>,
     pub(super) epoch: u8,
@@ -242,6 +244,7 @@ impl World {
             sums: Some(sums),
             touched: NOW,
             profiles: if request.profiles_since > 0 { self.profiles.clone() } else { Vec::new() },
+            statuses: if request.profiles_since > 0 { self.statuses.clone() } else { Vec::new() },
             profiles_at: NOW,
             ..SyncResult::default()
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use zim_protocol::{
     ClearConversationUnreadMessageCountRequest, Conversation, ConversationSyncState, ErrorCode, Event, EventFrame,
     LogKind, LoginResult, Message, MessageQueryConfig, MessageSendConfig, MessageSentResult, MessageSentStatus, Push,
-    Snapshot, UserFullInfo, UserInfo, Welcome, clock::Clock, event_frame::Frame,
+    Snapshot, UserFullInfo, UserInfo, UserStatus, Welcome, clock::Clock, event_frame::Frame,
 };
 
 use super::fake::{Fake, ME, NOW};
@@ -227,7 +227,12 @@ async fn what_waits_longer_than_its_window_fails_and_can_be_sent_again() {
     let again = MessageSendConfig { is_retry_send: true, ..MessageSendConfig::default() };
     let refused = login.send_message(waiting.clone(), "bob", again.clone()).unwrap().await.unwrap();
     assert_eq!(refused.unwrap_err().code(), ErrorCode::CommonModuleParamsInvalid);
-    login.clock.advance(30_000);
+    // Whatever time of day it is.
+    login.clock.jump(7_200_000);
+    login.clock.advance(29_999);
+    assert_eq!(login.page(1, true, None).await[0].sent_status, MessageSentStatus::Sending as i32);
+    login.clock.jump(-14_400_000);
+    login.clock.advance(1);
     let failed = answer.await.unwrap().unwrap_err();
     assert_eq!(failed.code(), ErrorCode::NetworkModuleNetworkError);
     let message = login.page(1, true, None).await.remove(0);
@@ -484,6 +489,90 @@ async fn a_profile_that_comes_late_beside_something_else_is_put_right() {
         })
     };
     login.until(|login| names(login) == ["", "Bob"]).await;
+}
+
+#[tokio::test]
+async fn a_device_with_a_wrong_clock_hears_of_messages() {
+    for days in [-8, 8] {
+        let login = Login::new();
+        login.clock.jump(days * 86_400_000);
+        login.connect().await;
+        let push = login.fake.0.lock().write("bob", "bob", "hi");
+        login.frame(push).await;
+        login.until(|login| login.received() == [("hi".to_owned(), false)]).await;
+        // Nor does it matter if it is put right.
+        login.clock.jump(-2 * days * 86_400_000);
+        let push = login.fake.0.lock().write("bob", "bob", "still there?");
+        login.frame(push).await;
+        login.until(|login| login.received().len() == 2).await;
+    }
+}
+
+#[tokio::test]
+async fn a_call_ends_when_its_entry_is_here_with_those_before_it() {
+    let login = Login::online().await;
+    let push = login.fake.0.lock().write("bob", "bob", "hi");
+    login.frame(push).await;
+    login.until(|login| login.received().len() == 1).await;
+    // What another device did is on its way still when the answer comes.
+    login.fake.0.lock().befriend("carl", "", false);
+    let request = ClearConversationUnreadMessageCountRequest {
+        conversation_id: "bob".into(),
+        through_seq: 1,
+        ..ClearConversationUnreadMessageCountRequest::default()
+    };
+    login.data.call(request).await.unwrap();
+    let carl = login.data.store().read(|db| friend::read(db, "carl")).await.unwrap();
+    assert!(carl.is_some());
+}
+
+#[tokio::test]
+async fn a_status_of_somebody_who_is_not_followed_does_not_make_it_sync_again_and_again() {
+    let login = Login::online().await;
+    login.fake.0.lock().statuses = vec![UserStatus { user_id: "carl".into(), ..UserStatus::default() }];
+    let syncs = |login: &Login| login.fake.0.lock().calls.iter().filter(|path| **path == "Sync/Sync").count();
+    let before = syncs(&login);
+    login.clock.advance(600_000);
+    login.until(|login| syncs(login) > before).await;
+    // Each send is a round trip: a sync that brings on the next would have had its turns.
+    for number in 1..=5 {
+        login.send("bob", &number.to_string()).await.unwrap().unwrap();
+    }
+    login.until(|login| login.statuses().len() == 5).await;
+    assert!(syncs(&login) <= before + 2, "{:?}", login.fake.0.lock().calls);
+}
+
+#[tokio::test]
+async fn a_list_that_was_never_whole_is_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ann.db");
+    let login = Login::with(Fake::default(), Some(&file));
+    login.fake.0.lock().refuse_syncs = 1;
+    login.connect().await;
+    login.data.close().await;
+    let login = Login::with(Fake::default(), Some(&file));
+    assert!(!*login.data.gauges.is_listed.borrow());
+    login.connect().await;
+    login.data.close().await;
+    let login = Login::with(Fake::default(), Some(&file));
+    assert!(*login.data.gauges.is_listed.borrow());
+    login.data.close().await;
+}
+
+#[tokio::test]
+async fn a_login_whose_list_cannot_be_stored_says_so() {
+    let login = Login::new();
+    login.fake.0.lock().write("bob", "bob", "hi");
+    let full = "CREATE TEMP TRIGGER full BEFORE UPDATE OF is_settled ON device WHEN new.is_settled = 1 \
+                BEGIN SELECT RAISE(FAIL, 'no room'); END";
+    login.data.store().write(|db| db.execute_batch(full)).await.unwrap();
+    login.connect().await;
+    assert_eq!(login.states(), [ConversationSyncState::Started as i32, ConversationSyncState::Failed as i32]);
+    assert!(*login.data.gauges.is_listed.borrow());
+    // When there is room again all goes on.
+    login.data.store().write(|db| db.execute_batch("DROP TRIGGER full")).await.unwrap();
+    login.clock.advance(10_000);
+    login.until(|login| login.received().len() == 1).await;
 }
 
 #[tokio::test]

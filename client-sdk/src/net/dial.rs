@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use parking_lot::Mutex;
-use quinn::{ClientConfig, ConnectionError, Endpoint, RecvStream, SendStream, VarInt};
+use quinn::{ClientConfig, ConnectError, ConnectionError, Endpoint, RecvStream, SendStream, VarInt};
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 use tokio_util::task::TaskTracker;
@@ -148,9 +148,13 @@ impl Dialer {
     }
 
     async fn attempt(&self, to: SocketAddr) -> Result<Dialed, Unreachable> {
-        let endpoint = self.endpoint(to)?;
-        let connecting = endpoint
-            .connect_with(self.config.clone(), to, &self.name)
+        let mut connecting = self.endpoint(to)?.connect_with(self.config.clone(), to, &self.name);
+        if matches!(connecting, Err(ConnectError::EndpointStopping)) {
+            // Its task has ended: a socket that was taken away, or a panic in it. Another one connects.
+            *self.endpoints.lock().slot(to) = None;
+            connecting = self.endpoint(to)?.connect_with(self.config.clone(), to, &self.name);
+        }
+        let connecting = connecting
             .map_err(|error| Unreachable::passing(network(format!("{to} cannot be reached")).with_source(error)))?;
         let connection = connecting.await.map_err(|error| self.unreachable(error))?;
         let (send, recv) = connection.open_bi().await.map_err(|error| self.unreachable(error))?;

@@ -25,8 +25,6 @@ const WARN_MS: i64 = 30_000;
 const FAREWELL: Duration = Duration::from_secs(2);
 /// A connection that lasted so long was a good one: the next pause is short again.
 const STEADY: Duration = Duration::from_secs(10);
-/// Clocks that differ by less are the same: the network takes its time too.
-const SAME_CLOCK_MS: u64 = 2_000;
 
 /// Why a login is over.
 #[derive(Debug)]
@@ -303,8 +301,7 @@ impl Life {
     /// A connection is logged in: calls go through it from now on.
     async fn logged_in(&self, result: &LoginResult, data: &Arc<Data>) {
         let welcome = self.login.link.welcome().await;
-        let skew_ms = welcome.server_time.saturating_sub(self.inner.config.clock.now_ms());
-        self.login.set_skew(if skew_ms.unsigned_abs() < SAME_CLOCK_MS { 0 } else { skew_ms });
+        self.login.set_time(welcome.server_time, self.inner.config.clock.steady_ms());
         self.login.set_token_end(result.token_expires_at);
         let mut is_named = false;
         {
@@ -345,14 +342,14 @@ impl Life {
         loop {
             let at = *ends_at.borrow_and_update();
             let end = async {
-                if at == 0 {
+                if at == i64::MAX {
                     return std::future::pending().await;
                 }
-                clock.sleep_until(at.saturating_sub(WARN_MS)).await;
+                clock.sleep_until_steady(at.saturating_sub(WARN_MS)).await;
                 // Begun seconds count, so that 30 seconds before the end it says 30.
-                let second = at.saturating_sub(clock.now_ms()).max(0).saturating_add(999).div_euclid(1_000);
+                let second = at.saturating_sub(clock.steady_ms()).max(0).saturating_add(999).div_euclid(1_000);
                 self.inner.events.raise(Event::TokenWillExpire(TokenWillExpireEvent { second }));
-                clock.sleep_until(at).await;
+                clock.sleep_until_steady(at).await;
             };
             tokio::select! {
                 biased;

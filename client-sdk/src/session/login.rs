@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use zim_protocol::ErrorCode;
+use zim_protocol::clock::Clock;
 
 use crate::data::{Data, logged_out};
 use crate::error::Error;
@@ -32,23 +33,23 @@ pub(crate) struct Login {
     pub(crate) link: Link,
     data: Mutex<Option<Arc<Data>>>,
     token: Mutex<String>,
-    /// When the token ends, Unix milliseconds of this device's clock; 0 for never.
+    /// When the token ends, by the steady clock; `i64::MAX` for never.
     ends_at: watch::Sender<i64>,
-    /// How far the server's clock is ahead of this device's, milliseconds.
-    skew_ms: AtomicI64,
+    /// What to add to the steady clock for the time of day: the server's, once it has said it.
+    ahead_ms: AtomicI64,
     phase: watch::Sender<Phase>,
     leaving: CancellationToken,
 }
 
 impl Login {
-    pub(crate) fn new(user_id: &str, token: &str, request_timeout_ms: u64) -> Self {
+    pub(crate) fn new(user_id: &str, token: &str, request_timeout_ms: u64, clock: &Clock) -> Self {
         Self {
             user_id: user_id.to_owned(),
             link: Link::new(request_timeout_ms),
             data: Mutex::default(),
             token: Mutex::new(token.to_owned()),
-            ends_at: watch::Sender::new(0),
-            skew_ms: AtomicI64::new(0),
+            ends_at: watch::Sender::new(i64::MAX),
+            ahead_ms: AtomicI64::new(clock.now_ms().saturating_sub(clock.steady_ms())),
             phase: watch::Sender::new(Phase::Beginning),
             leaving: CancellationToken::new(),
         }
@@ -136,14 +137,14 @@ impl Login {
         self.set_token_end(ends_at_ms);
     }
 
-    /// How far the server's clock is ahead.
-    pub(super) fn set_skew(&self, ms: i64) {
-        self.skew_ms.store(ms, Ordering::Relaxed);
+    /// It is so late, by the server's clock and by the steady one.
+    pub(super) fn set_time(&self, server_ms: i64, steady_ms: i64) {
+        self.ahead_ms.store(server_ms.saturating_sub(steady_ms), Ordering::Relaxed);
     }
 
     /// The token ends then, by the server's clock; 0 for never.
     pub(super) fn set_token_end(&self, at_ms: i64) {
-        let at_ms = if at_ms == 0 { 0 } else { at_ms.saturating_sub(self.skew_ms.load(Ordering::Relaxed)) };
+        let at_ms = if at_ms == 0 { i64::MAX } else { at_ms.saturating_sub(self.ahead_ms.load(Ordering::Relaxed)) };
         self.ends_at.send_if_modified(|ends_at| std::mem::replace(ends_at, at_ms) != at_ms);
     }
 

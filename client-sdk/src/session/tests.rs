@@ -138,9 +138,6 @@ async fn a_token_that_is_no_good_is_refused_before_anybody_is_asked() {
         (String::new(), ErrorCode::NetworkModuleTokenInvalid),
         ("04".repeat(20), ErrorCode::NetworkModuleTokenInvalid),
         (token(NOW_S).replacen("04", "05", 1), ErrorCode::NetworkModuleTokenVersionError),
-        (token(NOW_S - 100), ErrorCode::NetworkModuleTokenExpired),
-        (token(NOW_S - 71), ErrorCode::NetworkModuleTokenTimeIsTooShort),
-        (token(NOW_S + 24 * 86_400), ErrorCode::NetworkModuleRspProtoParseError),
     ] {
         let refused = zim.login("ann", LoginConfig { token, ..config() }).await.unwrap_err();
         assert_eq!(refused.code(), code);

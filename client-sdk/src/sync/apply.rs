@@ -80,21 +80,12 @@ pub(crate) struct Viewer {
     pub(crate) login_ms: i64,
     /// Messages from before this are history, not news.
     pub(crate) horizon_ms: i64,
-    /// The time of the step.
+    /// The time of the step, by the server's clock.
     pub(crate) now_ms: i64,
     /// Pending events up to this were raised.
     pub(crate) raised: Option<i64>,
-    /// How far the server's clock is ahead of this device's: what the server dates is compared with its own time.
-    pub(crate) ahead_ms: i64,
     /// The app was told what those are seen as whose status this login follows: from now on changes are news.
     pub(crate) is_caught_up: bool,
-}
-
-impl Viewer {
-    /// The time of the step, by the server's clock.
-    pub(crate) fn server_now_ms(&self) -> i64 {
-        self.now_ms.saturating_add(self.ahead_ms)
-    }
 }
 
 /// A message that is attached to its conversation.
@@ -225,7 +216,13 @@ impl<'a> Step<'a> {
             Change::Own { detail, origin } => self.own(*detail, origin),
             Change::LoggedIn { info, is_named } => self.logged_in(*info, is_named),
             Change::Profiles(profiles) => self.profiles(profiles),
-            Change::Statuses(statuses) => statuses.into_iter().try_for_each(|told| self.status_told(told).map(drop)),
+            Change::Statuses(statuses) => {
+                // Whom this device does not follow it does not know of yet: what is behind follows, with its subscription.
+                let is_behind = self.is_behind;
+                statuses.into_iter().try_for_each(|told| self.status_told(told).map(drop))?;
+                self.is_behind = is_behind;
+                Ok(())
+            }
             Change::Drop(name) => {
                 let id = self.touch(&name)?;
                 message::drop_stored(self.db, id)

@@ -139,6 +139,11 @@ impl Core {
         }
     }
 
+    /// Whether what moved is being asked for.
+    pub fn is_syncing(&self) -> bool {
+        self.syncing.is_some()
+    }
+
     /// Whether calls are answered.
     pub fn is_online(&self) -> bool {
         self.is_online
@@ -181,7 +186,8 @@ impl Core {
         if let Some(syncing) = &mut self.syncing {
             let base = |info: &UserFullInfo| info.base_info.as_ref().map(|base| base.user_id.clone());
             syncing.told.extend(snapshot.profiles.iter().filter_map(base));
-            self.sync_wanted = true;
+            // A status says how new it is.
+            self.sync_wanted |= !snapshot.profiles.is_empty();
         }
     }
 

@@ -11,8 +11,8 @@ use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use zim_protocol::{
     ConversationSyncState, ConversationSyncStateChangedEvent, ConversationTotalUnreadMessageCountUpdatedEvent,
-    ErrorCode, Event, EventFrame, FillResult, Message, MessageReceivedInfo, MessageSentResult, Page, Push, SyncResult,
-    UserFullInfo, UserOnlineStatus, UserStatus, UserStatusUpdatedEvent, clock::Clock, event_frame::Frame,
+    ErrorCode, Event, EventFrame, FillResult, LogKind, Message, MessageReceivedInfo, MessageSentResult, Page, Push,
+    SyncResult, UserFullInfo, UserOnlineStatus, UserStatus, UserStatusUpdatedEvent, clock::Clock, event_frame::Frame,
 };
 
 use super::apply::{self, Applied, Job, Settle, Viewer};
@@ -87,8 +87,21 @@ pub(crate) struct Gauges {
     pub(crate) generation: AtomicU64,
     /// The list of conversations was right once, or cannot be for now.
     pub(crate) is_listed: watch::Sender<bool>,
-    /// How far the server's clock is ahead of this device's, milliseconds.
+    /// What to add to the steady clock for the time by the server's, as the last connection told it; `UNKNOWN` before.
     pub(crate) ahead_ms: AtomicI64,
+}
+
+/// Nobody has told the time yet.
+pub(crate) const UNKNOWN: i64 = i64::MIN;
+
+impl Gauges {
+    /// The time by the server's clock, as far as this device knows it: whatever its own is set to, once it was connected.
+    pub(crate) fn server_now_ms(&self, clock: &Clock) -> i64 {
+        match self.ahead_ms.load(Ordering::Relaxed) {
+            UNKNOWN => clock.now_ms(),
+            ahead_ms => clock.steady_ms().saturating_add(ahead_ms),
+        }
+    }
 }
 
 /// What the sender of a message is told.
@@ -118,6 +131,8 @@ pub(crate) struct Driver<L: Line> {
     ready: Vec<Done>,
     pub(super) job: Job,
     pub(super) after: After,
+    /// Calls of this device that wait until the feed is here up to their own entries.
+    late: Vec<(u64, oneshot::Sender<Result<(), Error>>)>,
     /// Counts connections; a failure of an old one says nothing about the present.
     pub(super) connection: u64,
     pub(super) is_connected: bool,
@@ -150,6 +165,7 @@ impl<L: Line> Driver<L> {
             ready: Vec::new(),
             job: Job::default(),
             after: After::default(),
+            late: Vec::new(),
             connection: 0,
             is_connected: false,
             next_audit_ms: i64::MAX,
@@ -172,7 +188,7 @@ impl<L: Line> Driver<L> {
                     None => break,
                 },
                 Some(done) = self.calls.next(), if !self.calls.is_empty() => self.done(done),
-                () = self.clock.sleep_until(deadline) => {}
+                () = self.clock.sleep_until_steady(deadline) => {}
                 () = self.clock.sleep_until_steady(self.next_audit_ms) => {}
             }
             for _ in 0..STEP {
@@ -212,7 +228,17 @@ impl<L: Line> Driver<L> {
         if self.is_stale && !matches!(input, Input::Close(_) | Input::Connected { .. } | Input::Disconnected) {
             self.reload().await;
             if self.is_stale {
-                // Dropped, and with it whoever waits for it: the next sync finds what was in it.
+                // The next sync finds what was in it.
+                let error =
+                    || Error::new(ErrorCode::DatabaseModuleSeleteDatabaseError, "the local database cannot be read");
+                match input {
+                    Input::Pushes(_, done)
+                    | Input::Filled { done, .. }
+                    | Input::Users(_, done)
+                    | Input::OwnStatus(_, done) => drop(done.send(Err(error()))),
+                    Input::Send(submission) => drop(submission.reply.send(Err(error()))),
+                    _ => {}
+                }
                 return;
             }
         }
@@ -224,8 +250,8 @@ impl<L: Line> Driver<L> {
                 self.connection += 1;
                 self.is_connected = true;
                 self.viewer.login_ms = server_time;
-                self.viewer.ahead_ms = server_time.saturating_sub(self.clock.now_ms());
-                self.gauges.ahead_ms.store(self.viewer.ahead_ms, Ordering::Relaxed);
+                let ahead_ms = server_time.saturating_sub(self.clock.steady_ms());
+                self.gauges.ahead_ms.store(ahead_ms, Ordering::Relaxed);
                 self.next_audit_ms = self.clock.steady_ms() + AUDIT_MS;
                 if let Some(info) = user {
                     self.core.logged_in(info, is_named);
@@ -235,8 +261,10 @@ impl<L: Line> Driver<L> {
             Input::Disconnected => self.disconnected(),
             Input::Frame(frame, _permit) => self.frame(frame),
             Input::Pushes(pushes, done) => {
+                let of_feed = pushes.iter().filter(|push| push.log == LogKind::Feed as i32);
+                let through = of_feed.map(|push| push.to).max().unwrap_or(0);
                 self.pushes(pushes);
-                self.after.done.push(done);
+                self.late.push((through, done));
             }
             Input::Filled { name, generation, fill, done } => {
                 self.core.filled(&name, generation, fill);
@@ -307,11 +335,10 @@ impl<L: Line> Driver<L> {
     }
 
     fn done(&mut self, done: Done) {
-        let now_ms = self.clock.now_ms();
         match done {
             Done::Pulled { ticket, result } => match result {
                 Ok((page, _)) => {
-                    self.core.set_horizon(now_ms - HORIZON_MS);
+                    self.core.set_horizon(self.horizon_ms());
                     self.core.page(ticket, page);
                 }
                 Err(error) => {
@@ -322,7 +349,7 @@ impl<L: Line> Driver<L> {
             },
             Done::Synced { ticket, result } => match result {
                 Ok((result, _)) => {
-                    self.core.set_horizon(now_ms - HORIZON_MS);
+                    self.core.set_horizon(self.horizon_ms());
                     self.core.synced(ticket, result);
                 }
                 Err(error) => {
@@ -331,7 +358,7 @@ impl<L: Line> Driver<L> {
                     self.audit_soon(&error);
                 }
             },
-            Done::Sent { number, connection, result } => self.sent(number, connection, result, now_ms),
+            Done::Sent { number, connection, result } => self.sent(number, connection, result),
             Done::Passed { mut message, reply, result } => {
                 let answer = result.map(|result| {
                     accept(&mut message, &result.message.unwrap_or_default());
@@ -361,18 +388,22 @@ impl<L: Line> Driver<L> {
     }
 
     async fn look_at_the_clock(&mut self) {
-        let now_ms = self.clock.now_ms();
         if self.is_stale {
             self.reload().await;
         }
-        for (outgoing, error) in self.sends.expired(now_ms) {
+        let steady_ms = self.clock.steady_ms();
+        for (outgoing, error) in self.sends.expired(steady_ms) {
             self.fail(outgoing, error);
         }
-        let steady_ms = self.clock.steady_ms();
         if steady_ms >= self.next_audit_ms {
             self.next_audit_ms = steady_ms + AUDIT_MS;
             self.core.audit();
         }
+    }
+
+    /// Messages from before this are history: the server dates them, so its clock counts.
+    fn horizon_ms(&self) -> i64 {
+        self.gauges.server_now_ms(&self.clock).saturating_sub(HORIZON_MS)
     }
 
     /// Stores what the inputs came to, then tells everybody, in the order: promises, events, calls.
@@ -381,9 +412,13 @@ impl<L: Line> Driver<L> {
         self.gauges.generation.store(self.core.generation(), Ordering::Release);
         let mut job = std::mem::take(&mut self.job);
         job.batch = output.batch;
-        self.viewer.now_ms = self.clock.now_ms();
-        self.viewer.horizon_ms = self.viewer.now_ms - HORIZON_MS;
-        let after = std::mem::take(&mut self.after);
+        self.viewer.now_ms = self.gauges.server_now_ms(&self.clock);
+        self.viewer.horizon_ms = self.horizon_ms();
+        let mut after = std::mem::take(&mut self.after);
+        // A call whose entry waits for those before it ends with the sync that brings them, so that what is asked next shows it.
+        let (through, is_syncing) = (self.core.position().pos, self.core.is_syncing());
+        let is_here = |late: &mut (u64, oneshot::Sender<_>)| late.0 <= through || !is_syncing;
+        after.done.extend(self.late.extract_if(.., is_here).map(|(_, done)| done));
         if output.progress.contains(&Progress::Started) {
             self.progress(ConversationSyncState::Started);
         }
@@ -391,29 +426,19 @@ impl<L: Line> Driver<L> {
         match applied {
             Ok(applied) => self.tell(applied, after),
             Err(error) => {
+                after.done.extend(self.late.drain(..).map(|(_, done)| done));
                 self.unwritten(&error, after);
                 // What the core wanted to ask, it will want again.
                 self.reload().await;
+                if output.progress.iter().any(|progress| *progress != Progress::Started) {
+                    // The login's sync is over, and nothing says so again: who waits for it gets what there is.
+                    self.progressed(Progress::Failed).await;
+                }
                 return;
             }
         }
         for progress in output.progress {
-            match progress {
-                Progress::Started => {}
-                Progress::Finished => {
-                    self.gauges.is_listed.send_replace(true);
-                    self.tell_statuses().await;
-                    if !self.is_total_told {
-                        self.tell_total();
-                    }
-                    self.progress(ConversationSyncState::Finished);
-                }
-                Progress::Failed => {
-                    self.gauges.is_listed.send_replace(true);
-                    self.tell_statuses().await;
-                    self.progress(ConversationSyncState::Failed);
-                }
-            }
+            self.progressed(progress).await;
         }
         for request in output.requests {
             match request {
@@ -502,6 +527,21 @@ impl<L: Line> Driver<L> {
         events.into_iter().all(|event| self.line.raise(event))
     }
 
+    /// The login's sync went on; that it began was told before.
+    async fn progressed(&mut self, progress: Progress) {
+        let state = match progress {
+            Progress::Started => return,
+            Progress::Finished => ConversationSyncState::Finished,
+            Progress::Failed => ConversationSyncState::Failed,
+        };
+        self.gauges.is_listed.send_replace(true);
+        self.tell_statuses().await;
+        if progress == Progress::Finished && !self.is_total_told {
+            self.tell_total();
+        }
+        self.progress(state);
+    }
+
     fn progress(&self, state: ConversationSyncState) {
         let event = ConversationSyncStateChangedEvent { state: state as i32 };
         self.line.raise(Event::ConversationSyncStateChanged(event));
@@ -512,7 +552,7 @@ impl<L: Line> Driver<L> {
         if std::mem::replace(&mut self.viewer.is_caught_up, true) {
             return;
         }
-        let now_ms = self.clock.now_ms().saturating_add(self.viewer.ahead_ms);
+        let now_ms = self.gauges.server_now_ms(&self.clock);
         match self.store.read(move |db| store::status::subscriptions(db, now_ms)).await {
             Ok(list) => {
                 let known = |status: &UserStatus| status.online_status() != UserOnlineStatus::Unknown;

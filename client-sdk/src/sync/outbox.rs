@@ -107,13 +107,7 @@ impl<L: Line> Driver<L> {
         });
     }
 
-    pub(super) fn sent(
-        &mut self,
-        number: u64,
-        connection: u64,
-        result: Result<(MessageSentResult, Vec<Push>), Error>,
-        now_ms: i64,
-    ) {
+    pub(super) fn sent(&mut self, number: u64, connection: u64, result: Result<(MessageSentResult, Vec<Push>), Error>) {
         match result {
             Ok((result, pushes)) => {
                 self.pushes(pushes);
@@ -131,7 +125,7 @@ impl<L: Line> Driver<L> {
                     // The rest waits for the next connection, so that nothing overtakes.
                     self.is_connected = false;
                 }
-                if let Some((outgoing, error)) = self.sends.failed(number, error, now_ms) {
+                if let Some((outgoing, error)) = self.sends.failed(number, error, self.clock.steady_ms()) {
                     self.fail(outgoing, error);
                 }
             }

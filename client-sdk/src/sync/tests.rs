@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use zim_protocol::{
     ChangeEntry, ConversationHead, ConversationType, FillResult, LogKind, MessageEntry, Page, PullRequest, Push,
-    Snapshot, Sums, SyncResult, UserFullInfo, UserInfo, change_entry,
+    Snapshot, Sums, SyncResult, UserFullInfo, UserInfo, UserStatus, change_entry,
 };
 
 use super::core::Core;
@@ -185,6 +185,8 @@ fn a_profile_that_was_pushed_during_a_sync_is_not_undone_by_it() {
     core.synced(ticket, of("Bob"));
     let (profiles, requests) = learnt(&mut core);
     assert_eq!(profiles, [profile("carl", "Carl")]);
+    // A status says how new it is, so one that comes during a sync brings on no other.
+    core.snapshot_came(&Snapshot { statuses: vec![UserStatus::default()], ..Snapshot::default() });
     // What was asked for after the push is no older than it.
     let [Request::Sync { ticket, .. }] = requests.as_slice() else { panic!("{requests:?}") };
     core.synced(*ticket, of("Bob B."));

@@ -2,6 +2,7 @@
 
 use zim_client_sdk::{Config as ClientConfig, LogConfig, LogLevel, Trust, Zim};
 use zim_integration_tests::{Device, Home, World, eventually, hello, refusal, soon};
+use zim_protocol::clock::Clock;
 use zim_protocol::token::Token;
 use zim_protocol::{
     ConnectionEvent, ConnectionState, ErrorCode, Event, EventKind, LoginConfig, PlatformType, SessionEndReason,
@@ -514,6 +515,25 @@ async fn renew_token_that_never_comes_ends_the_session() {
     );
     // With a new one he is back.
     world.login(ann, "ann").await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn login_with_a_token_ends_when_the_server_says_whatever_the_device_takes_the_time_for() {
+    let world = World::new().await;
+    let years = 20 * 365 * 86_400_000;
+    for ahead in [-years, years] {
+        let theirs = Clock::manual(world.clock.now_ms() + ahead);
+        let device = world.client_with(|config| config.clock(theirs.clone()));
+        soon(device.login("ann", world.with_token("ann"))).await.unwrap();
+        // The time is put right, a day late.
+        theirs.jump(-ahead + 86_400_000);
+        soon(device.renew_token(&world.token("ann"))).await.unwrap();
+        soon(device.update_user_name("Ann")).await.unwrap();
+        // Time passes on both sides: now it has ended.
+        theirs.advance(86_400_000);
+        reaches(&device, ConnectionState::Disconnected, ConnectionEvent::TokenExpired).await;
+    }
     world.end().await;
 }
 

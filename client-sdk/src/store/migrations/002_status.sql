@@ -1,3 +1,6 @@
+-- An SDK that did not know of subscriptions passed over them in the feed: it is read again from its beginning.
+UPDATE device SET pos = 0;
+
 -- What this user, and those whose status he subscribed to, were last seen as: an encoded `UserStatus` each.
 CREATE TABLE status (
     user_id TEXT PRIMARY KEY,

@@ -12,7 +12,7 @@ impl Step<'_> {
         if entry.is_deleted {
             return status::unsubscribe(self.db, &told.user_id);
         }
-        let now_ms = self.viewer.server_now_ms();
+        let now_ms = self.viewer.now_ms;
         let was_followed = status::expires_at(self.db, &told.user_id)?.is_some_and(|expires_at| expires_at > now_ms);
         status::subscribe(self.db, &told.user_id, &entry)?;
         let user_id = told.user_id.clone();
@@ -45,7 +45,7 @@ impl Step<'_> {
 
     fn see(&mut self, status: UserStatus) {
         if self.viewer.is_caught_up {
-            self.seen.push(status::shown(status, self.viewer.server_now_ms()));
+            self.seen.push(status::shown(status, self.viewer.now_ms));
         }
     }
 
