@@ -38,12 +38,16 @@ async fn query_users_info_is_refused_for_none_more_than_ten_and_what_is_no_id() 
     let eleven: Vec<&str> = eleven.iter().map(String::as_str).collect();
     let (longest, too_long) = ("x".repeat(32), "x".repeat(33));
     for ids in [vec![], eleven, vec!["b ob"], vec![""], vec![too_long.as_str()]] {
+        let code = match ids.len() {
+            11 => ErrorCode::CommonModuleUserInfoQueriedLimit,
+            _ => ErrorCode::CommonModuleParamsInvalid,
+        };
         let refused = soon(ann.query_users_info(ids.clone(), FRESH)).await;
-        assert_eq!(refusal(refused), ErrorCode::CommonModuleParamsInvalid, "{ids:?}");
+        assert_eq!(refusal(refused), code, "{ids:?}");
         let mut raw = world.raw_user("ann", 1).await;
         let user_ids = ids.iter().map(|id| (*id).to_owned()).collect();
         let refused = raw.call(&QueryUsersInfoRequest { user_ids, config: None }).await.unwrap_err();
-        assert_eq!(refused.code, ErrorCode::CommonModuleParamsInvalid as i32, "{ids:?}");
+        assert_eq!(refused.code, code as i32, "{ids:?}");
         raw.end().await;
     }
     let found = soon(ann.query_users_info([longest.as_str()], FRESH)).await.unwrap();

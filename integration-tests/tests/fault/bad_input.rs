@@ -77,9 +77,9 @@ async fn a_frame_that_is_cut_is_no_call() {
     world.end().await;
 }
 
-/// A call that is answered when it is whole, and nearly as long as a frame may be.
-fn long_call() -> Vec<u8> {
-    let (method, payload) = ("No/Such".to_owned(), vec![0; MAX_FRAME_BYTES - 1_000].into());
+/// A call that is answered when it is whole.
+fn call_of(bytes: usize) -> Vec<u8> {
+    let (method, payload) = ("No/Such".to_owned(), vec![0; bytes].into());
     let request = Request { id: 7, method, payload, ack: 0 };
     framed(&ClientFrame { frame: Some(client_frame::Frame::Request(request)) }.encode_to_vec())
 }
@@ -91,7 +91,8 @@ async fn what_is_half_sent_is_bounded_for_all_sessions_together() {
         config.limits.hello_timeout_ms = 60_000;
     })
     .await;
-    let call = long_call();
+    // Nearly as long as a frame may be.
+    let call = call_of(MAX_FRAME_BYTES - 1_000);
     let (begin, rest) = call.split_at(1_000_000);
     let mut some = Vec::new();
     for (name, device) in [("ann", 1), ("bob", 2), ("carl", 3)] {
@@ -105,18 +106,27 @@ async fn what_is_half_sent_is_bounded_for_all_sessions_together() {
     assert_eq!(why, CloseCode::Busy);
     some.remove(offender).end().await;
     holds_half_sent(&world, 2_000_000).await;
-    // Full is full, for a stranger too; whoever is well-behaved does not notice.
+    // Strangers have an eighth for themselves; whoever is well-behaved does not notice.
     let mut strangers = Vec::new();
-    for _ in 0..9 {
-        // A Hello of 16 KB, most of it: eight of them fit into what is left.
+    for _ in 0..22 {
+        // A Hello of 16 KB, most of it: 21 of them fit.
         let mut stranger = world.raw().await;
         stranger.write_bytes(&[&varint(16_000)[..], &[0; 12_000]].concat()).await;
         strangers.push(stranger);
     }
     let closed = select_all(strangers.iter().map(|raw| Box::pin(raw.closed())));
     assert_eq!(closed.await.0, CloseCode::Busy);
-    holds_half_sent(&world, 2_000_000 + 8 * 12_002).await;
+    holds_half_sent(&world, 2_000_000 + 21 * 12_002).await;
     world.is_well().await;
+    // A user has what users left.
+    let mut user = world.raw_user("emil", 5).await;
+    let shorter = call_of(90_000);
+    let (begin_of_his, rest_of_his) = shorter.split_at(80_000);
+    user.write_bytes(begin_of_his).await;
+    holds_half_sent(&world, 2_000_000 + 21 * 12_002 + 80_000).await;
+    user.write_bytes(rest_of_his).await;
+    assert_eq!(code(&user.response().await), ErrorCode::CommonModuleUnsupportedRequest as i32);
+    user.end().await;
     let mut late = world.raw_user("dora", 4).await;
     late.write_bytes(begin).await;
     assert_eq!(late.closed().await, CloseCode::Busy);

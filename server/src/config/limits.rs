@@ -58,7 +58,7 @@ pub struct Limits {
     /// Bytes of pushes that wait for one session; what is more the client pulls. Default: 262,144.
     pub session_queue_bytes: usize,
     /// Bytes of half-sent frames that all sessions together may leave with the server; what one packet brings is not counted.
-    /// Whoever would leave more is closed. Default: 67,108,864: two thousand of the longest messages on their way at the same
+    /// Whoever would leave more is closed; strangers share an eighth of it. Default: 67,108,864: two thousand of the longest messages on their way at the same
     /// moment, and no more than a small machine can spare.
     pub max_half_sent_bytes: usize,
     /// Connections at once. Default: 100,000: at 50 KB each some 5 GB, more than most machines want to give.

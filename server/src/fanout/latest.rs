@@ -24,7 +24,7 @@ impl<T> Default for Latest<T> {
 
 impl<T> Latest<T> {
     /// Takes the place of what waits of this user, unless that is newer.
-    pub(super) fn add(&self, user: UserKey, what: T, is_newer: impl Fn(&T, &T) -> bool) {
+    pub(crate) fn add(&self, user: UserKey, what: T, is_newer: impl Fn(&T, &T) -> bool) {
         match self.waiting.lock().entry(user) {
             Entry::Vacant(place) => drop(place.insert(what)),
             Entry::Occupied(mut held) if is_newer(&what, held.get()) => drop(held.insert(what)),

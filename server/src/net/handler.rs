@@ -21,6 +21,7 @@ use crate::session::{Caller, SessionState};
 
 /// The methods that have a rate of their own.
 const SEND: &str = "Message/SendMessage";
+const SYNC: &str = "Sync/Sync";
 const CUSTOM_STATUS: &str = "Status/UpdateUserCustomStatus";
 
 /// A call that may run.
@@ -38,6 +39,7 @@ pub(crate) struct Allowance {
     messages: Bucket,
     requests: Bucket,
     pulls: Bucket,
+    syncs: Bucket,
     custom_statuses: Bucket,
     in_vain: Bucket,
 }
@@ -45,6 +47,9 @@ pub(crate) struct Allowance {
 impl Allowance {
     fn take(&mut self, net: &Net, method: &Method) -> Result<(), Error> {
         let now = net.app.clock.steady_ms();
+        if method.path == SYNC {
+            return self.syncs.take(net.syncs, now).map_err(Error::too_fast);
+        }
         if method.internal {
             return self.pulls.take(net.pulls, now).map_err(Error::too_fast);
         }

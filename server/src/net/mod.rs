@@ -48,9 +48,13 @@ pub(crate) struct Net {
     stopping: CancellationToken,
     addresses: Mutex<Addresses>,
     half_sent: HalfSent,
+    /// Strangers have a share of their own, so that they close out nobody who has logged in.
+    half_sent_of_strangers: HalfSent,
     messages: Rate,
     requests: Rate,
     pulls: Rate,
+    /// A sync reads what one has of everything, where a pull reads a page: a twentieth and a tenth as many.
+    syncs: Rate,
     custom_statuses: Rate,
     /// Handshakes with addresses that are not proved, all together: one client who is served as fast as he comes would
     /// otherwise never be asked, and never count.
@@ -69,9 +73,11 @@ impl Net {
             stopping,
             addresses: Mutex::new(Addresses::new(handshakes, limits.max_connections_per_address)),
             half_sent: HalfSent::new(limits.max_half_sent_bytes),
+            half_sent_of_strangers: HalfSent::new(limits.max_half_sent_bytes / 8),
             messages: Rate::new(limits.messages_per_second, limits.message_burst),
             requests: Rate::new(limits.requests_per_second, limits.request_burst),
             pulls: Rate::new(limits.pulls_per_second, limits.pull_burst),
+            syncs: Rate::new(limits.pulls_per_second / 20, limits.pull_burst / 10),
             // As the reference; and one more, because calls that left a second apart may arrive closer.
             custom_statuses: Rate::new(1, 2),
             // So few at once that those who talk wait a few milliseconds for them, however many come.

@@ -65,7 +65,7 @@ async fn greet<'a>(
 ) -> Result<Requests<'a>, Closing> {
     let (send, mut recv) = connection.accept_bi().await.map_err(|_| Closing::done())?;
     let mut frames = FrameDecoder::new(STRANGERS_FRAME_BYTES);
-    let mut half_sent = net.half_sent.share();
+    let mut half_sent = net.half_sent_of_strangers.share();
     let first = loop {
         match frames.next() {
             Ok(Some(frame)) => break frame,
@@ -316,6 +316,7 @@ impl<'a> Requests<'a> {
             if self.is_strange && self.state.identity().is_some() {
                 self.is_strange = false;
                 self.frames.set_max(MAX_FRAME_BYTES);
+                self.half_sent = self.net.half_sent.share();
                 quic::welcome_in(self.connection);
             }
             match self.frames.next() {

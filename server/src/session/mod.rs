@@ -81,10 +81,10 @@ impl App {
         let Some(user) = self.user_key(tenant.key, user_id).await? else {
             return Err(Error::user_not_found(user_id));
         };
-        let now = self.clock.now_ms();
+        let at = self.ids.time_ms();
         let done = self
             .db
-            .submit(user.0.unsigned_abs(), Locks::user(user.0), async move |tx| store::end_all(tx, user, now).await);
+            .submit(user.0.unsigned_abs(), Locks::user(user.0), async move |tx| store::end_all(tx, user, at).await);
         done.await
     }
 }

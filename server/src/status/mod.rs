@@ -25,7 +25,7 @@ pub(crate) use self::keep::{ghosts, keep};
 pub(crate) use self::rules::{Change, Custom};
 pub(crate) use self::store::{change, own, seen};
 pub(crate) use self::subscription::{feed_entries, statuses_since};
-pub(crate) use self::tell::tell_of_statuses;
+pub(crate) use self::tell::{AGAIN, PAUSE, tell_of_statuses};
 use crate::app::App;
 use crate::db::{Locks, Submitted};
 use crate::error::{Error, LeftOut};

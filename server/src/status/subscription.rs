@@ -26,10 +26,10 @@ pub(super) async fn subscribe(
     (now, expires_at): (i64, i64),
     most: i64,
 ) -> Result<Push, Error> {
-    let (list, mut params) = tx.dialect().in_list(targets.iter().map(|target| target.0), 3);
-    params.splice(0..0, params![user, now]);
-    let sql =
-        format!("SELECT COUNT(*) FROM subscription WHERE account = $1 AND expires_at > $2 AND target NOT IN {list}");
+    // Those that have ended count too until they are swept away, or else short ones would pile up between two sweeps.
+    let (list, mut params) = tx.dialect().in_list(targets.iter().map(|target| target.0), 2);
+    params.splice(0..0, params![user]);
+    let sql = format!("SELECT COUNT(*) FROM subscription WHERE account = $1 AND target NOT IN {list}");
     let others: i64 = tx.fetch_one(&sql, &params).await?.map_or(Ok(0), |row| row.get(0))?;
     let surplus = others.saturating_add(i64::try_from(targets.len()).unwrap_or(i64::MAX)).saturating_sub(most);
     let mut keys: Vec<i64> = Vec::new();
@@ -38,7 +38,8 @@ pub(super) async fn subscribe(
         params.splice(0..0, params![user, now, surplus.min(MOST_SURPLUS)]);
         let sql = format!(
             "DELETE FROM subscription WHERE account = $1 AND target IN (SELECT target FROM subscription \
-             WHERE account = $1 AND expires_at > $2 AND target NOT IN {list} ORDER BY place LIMIT $3) RETURNING target"
+             WHERE account = $1 AND target NOT IN {list} \
+             ORDER BY CASE WHEN expires_at <= $2 THEN 0 ELSE 1 END, place LIMIT $3) RETURNING target"
         );
         for row in tx.fetch(&sql, &params).await? {
             keys.push(row.get(0)?);

@@ -13,7 +13,9 @@ use crate::user::{Circle, tell};
 
 /// Changes that come this soon after others are merged: of each user the newest is told. A pause of the machine's time, because
 /// it only spares work.
-const PAUSE: Duration = Duration::from_millis(100);
+pub(crate) const PAUSE: Duration = Duration::from_millis(100);
+/// And if not everybody could be told: the store may be away for a while.
+pub(crate) const AGAIN: Duration = Duration::from_secs(1);
 
 /// Those who subscribed and still want to know.
 const SUBSCRIBERS: &str = "SELECT account, account FROM subscription \
@@ -27,17 +29,19 @@ pub(crate) async fn tell_of_statuses(app: Arc<App>, stopped: CancellationToken) 
             changed = app.fanout.statuses.take() => changed,
         };
         let now = app.clock.now_ms();
+        let mut pause = PAUSE;
         for (user, status) in changed {
-            let snapshot = Snapshot { profiles: Vec::new(), statuses: vec![status] };
+            let snapshot = Snapshot { profiles: Vec::new(), statuses: vec![status.clone()] };
             let subscribers = Circle { sql: SUBSCRIBERS, more: params![now].to_vec() };
             if let Err(error) = tell(&app, user, subscribers, &snapshot).await {
-                // Whoever was not told finds out when he syncs.
-                tracing::warn!(%error, cause = ?error.cause(), "a status changed, and not everybody was told");
+                tracing::warn!(%error, cause = ?error.cause(), "a status changed, and not everybody was told: once more");
+                app.fanout.statuses.add(user, status, |_, _| false);
+                pause = AGAIN;
             }
         }
         tokio::select! {
             () = stopped.cancelled() => return,
-            () = tokio::time::sleep(PAUSE) => {}
+            () = tokio::time::sleep(pause) => {}
         }
     }
 }

@@ -25,17 +25,24 @@ pub(crate) async fn tell_of_profiles(app: Arc<App>, stopped: CancellationToken) 
             () = stopped.cancelled() => return,
             changed = app.fanout.profiles.take() => changed,
         };
+        let mut pause = status::PAUSE;
         for (user, info) in changed {
-            let snapshot = Snapshot { profiles: vec![info], statuses: Vec::new() };
+            let snapshot = Snapshot { profiles: vec![info.clone()], statuses: Vec::new() };
             // Who is both is told twice, which changes nothing.
             let mut told = Ok(());
             for sql in [PEERS, FRIENDS] {
                 told = told.and(tell(&app, user, Circle { sql, more: Vec::new() }, &snapshot).await);
             }
             if let Err(error) = told {
-                // Whoever was not told finds out when he syncs.
-                tracing::warn!(%error, cause = ?error.cause(), "a profile changed, and not everybody was told");
+                tracing::warn!(%error, cause = ?error.cause(), "a profile changed, and not everybody was told: once more");
+                app.fanout.profiles.add(user, info, |_, _| false);
+                pause = status::AGAIN;
             }
+        }
+        // Who renames himself as fast as he may is told of as often as who changes his status.
+        tokio::select! {
+            () = stopped.cancelled() => return,
+            () = tokio::time::sleep(pause) => {}
         }
     }
 }
