@@ -156,6 +156,23 @@ async fn everything(database: Database) {
         .await
         .unwrap();
     assert_eq!((ended, entries(&push.unwrap())), (vec![], vec![("carl".to_owned(), true)]));
+
+    // One that has ended and was not swept away yet counts, so that short ones do not pile up, and is the first to give way.
+    let follow = async |target: UserKey, now: i64, until: i64, most: i64| {
+        let job = async move |tx: &mut Tx<'_>| subscribe(tx, (BOB, ME), &[target], (now, until), most).await;
+        entries(&house.db.submit(0, Locks::users([BOB.0, target.0]), job).await.unwrap())
+    };
+    let told_of = |name: &str, is_deleted: bool| (name.to_owned(), is_deleted);
+    assert_eq!(follow(ANN, 30_000, 90_000, 2).await, [told_of("ann", false)]);
+    assert_eq!(follow(carl, 30_000, 31_000, 2).await, [told_of("carl", false)]);
+    house
+        .execute(
+            "INSERT INTO account (id, app, name, pos, user_name, avatar_url, extended_data, info_at, created_at) \
+             VALUES (4, 7, 'dora', 0, '', '', '', 0, 0)",
+        )
+        .await;
+    assert_eq!(follow(UserKey(4), 31_000, 90_000, 2).await, [told_of("carl", true), told_of("dora", false)]);
+    assert_eq!(follow(carl, 31_000, 90_000, 2).await, [told_of("ann", true), told_of("carl", false)]);
     house.db.close().await;
 }
 
