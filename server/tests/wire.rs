@@ -277,6 +277,23 @@ async fn an_http_connection_in_use_stays_and_every_request_has_its_own_time() {
 }
 
 #[tokio::test]
+async fn an_http_connection_in_use_makes_room_in_the_end() {
+    let house = House::with(|config| config.limits.http_timeout_ms = 100).await;
+    let mut used = dial(&house).await;
+    let mut heard = [0; 4_096];
+    let until_it_ends = async {
+        // The end may meet a request that is on its way.
+        while used.write_all(b"GET /health HTTP/1.1\r\nHost: here\r\n\r\n").await.is_ok() {
+            if !matches!(used.read(&mut heard).await, Ok(1..)) {
+                break;
+            }
+        }
+    };
+    soon(until_it_ends).await;
+    house.end().await;
+}
+
+#[tokio::test]
 async fn http_connections_are_so_many_and_the_next_one_waits() {
     let house = House::with(|config| config.limits.max_http_connections = 2).await;
     let (one, mut two) = (dial(&house).await, dial(&house).await);

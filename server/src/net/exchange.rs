@@ -15,6 +15,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep, sleep};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
+/// A connection that is in use all the time makes room after so many times the patience: who asks once in a while again and again
+/// would otherwise keep its place for ever.
+const STAY: u32 = 10;
+
 /// So many connections at once, and so much time for each exchange on them.
 #[derive(Debug)]
 pub(super) struct Bounded {
@@ -35,7 +39,7 @@ impl Listener for Bounded {
     type Addr = SocketAddr;
 
     async fn accept(&mut self) -> (Exchange, SocketAddr) {
-        // One that is too many waits where the system keeps it: none of the others is there for longer than the patience.
+        // One that is too many waits where the system keeps it: none of the others is there for ever.
         let Ok(place) = Arc::clone(&self.places).acquire_owned().await else {
             // It is never closed.
             return std::future::pending().await;
@@ -45,6 +49,7 @@ impl Listener for Bounded {
             stream,
             patience: self.patience,
             deadline: Box::pin(sleep(self.patience)),
+            leaves_at: Instant::now() + self.patience * STAY,
             end: Box::pin(self.end.clone().cancelled_owned()),
             is_answered: false,
             _place: place,
@@ -58,12 +63,14 @@ impl Listener for Bounded {
 }
 
 /// A connection. From the first byte of a request to the last of its answer there is a deadline, which no single byte moves; a
-/// connection that asks for nothing is closed when that of its last exchange has passed.
+/// connection that asks for nothing is closed when that of its last exchange has passed, and any after some exchanges.
 #[derive(Debug)]
 pub(super) struct Exchange {
     stream: TcpStream,
     patience: Duration,
     deadline: Pin<Box<Sleep>>,
+    /// No request is taken after this.
+    leaves_at: Instant,
     end: Pin<Box<WaitForCancellationFutureOwned>>,
     /// An answer has begun: what is read next is another request.
     is_answered: bool,
@@ -94,6 +101,9 @@ impl Exchange {
 impl AsyncRead for Exchange {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         self.poll_deadline(cx)?;
+        if self.is_answered && Instant::now() >= self.leaves_at {
+            return Poll::Ready(Ok(()));
+        }
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
         if read.is_pending() && self.end.as_mut().poll(cx).is_ready() {
