@@ -50,6 +50,19 @@ impl Context {
         log_in(config(&profile)?.one_shot(true), &profile).await
     }
 
+    /// As [`Context::one_shot`], with the local copy complete: without it nobody would be found, and that would look like an
+    /// answer.
+    pub(crate) async fn one_shot_synced(&self) -> Result<Session, Failure> {
+        let mut session = self.one_shot().await?;
+        match session.synced().await {
+            Ok(()) => Ok(session),
+            Err(failure) => {
+                session.end().await;
+                Err(failure)
+            }
+        }
+    }
+
     /// For a command that stays: a device with a local database, which remembers what was seen.
     pub(crate) async fn device(&self) -> Result<Session, Failure> {
         let profile = self.profiles.logged_in(&self.name)?;

@@ -7,8 +7,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use zim_protocol::wire::CloseCode;
 use zim_protocol::{
-    Ack, Hello, LogoutRequest, QueryUsersInfoRequest, Request, SessionEndReason, UpdateUserNameRequest, client_frame,
-    event_frame,
+    Ack, ErrorCode, Hello, LogoutRequest, QueryUsersInfoRequest, Request, SessionEndReason, SyncRequest,
+    UpdateUserNameRequest, client_frame, event_frame,
 };
 use zim_server::config::Config;
 use zim_server::{Server, StartError};
@@ -155,6 +155,22 @@ async fn too_many_calls_are_refused_and_time_heals() {
     assert_eq!(codes, [0, 0, 6_000_005]);
     house.clock.advance(20);
     assert_eq!(code(&raw.call(&rename).await), 0);
+    house.end().await;
+}
+
+#[tokio::test]
+async fn syncs_have_an_allowance_of_their_own() {
+    let house = House::with(|config| (config.limits.pulls_per_second, config.limits.pull_burst) = (40, 30)).await;
+    let mut raw = Raw::logged_in(&house, "ann").await;
+    let too_fast = ErrorCode::CommonModuleTriggerServerFrequencyLimit as i32;
+    for expected in [0, 0, 0, too_fast] {
+        assert_eq!(code(&raw.call(&SyncRequest::default()).await), expected);
+    }
+    // Two a second.
+    house.clock.advance(499);
+    assert_eq!(code(&raw.call(&SyncRequest::default()).await), too_fast);
+    house.clock.advance(1);
+    assert_eq!(code(&raw.call(&SyncRequest::default()).await), 0);
     house.end().await;
 }
 

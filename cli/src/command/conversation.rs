@@ -47,17 +47,13 @@ pub(crate) struct ListArgs {
 }
 
 pub(crate) async fn run(command: ConversationCommand, context: &Context) -> Result<(), Failure> {
-    let mut session = context.one_shot().await?;
-    let outcome = async {
-        session.synced().await?;
-        match command {
-            ConversationCommand::List(args) => list(&args, context, &session).await,
-            ConversationCommand::Show { with } => show(&with, context, &session).await,
-            ConversationCommand::Clear { with } => clear(&with, context, &session).await,
-            ConversationCommand::Unread => unread(context, &session).await,
-        }
-    }
-    .await;
+    let session = context.one_shot_synced().await?;
+    let outcome = match command {
+        ConversationCommand::List(args) => list(&args, context, &session).await,
+        ConversationCommand::Show { with } => show(&with, context, &session).await,
+        ConversationCommand::Clear { with } => clear(&with, context, &session).await,
+        ConversationCommand::Unread => unread(context, &session).await,
+    };
     session.end().await;
     outcome
 }

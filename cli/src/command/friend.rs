@@ -121,14 +121,10 @@ pub(crate) struct ListArgs {
 }
 
 pub(crate) async fn run(command: FriendCommand, context: &Context) -> Result<(), Failure> {
-    let mut session = context.one_shot().await?;
-    if matches!(command, FriendCommand::Search { .. }) {
-        // Without its local copy nobody would be found, and that would look like an answer.
-        if let Err(failure) = session.synced().await {
-            session.end().await;
-            return Err(failure);
-        }
-    }
+    let session = match command {
+        FriendCommand::Search { .. } => context.one_shot_synced().await?,
+        _ => context.one_shot().await?,
+    };
     let (zim, output) = (&session.zim, context.output);
     let outcome = match command {
         FriendCommand::Add(args) => add(args, zim, output).await,

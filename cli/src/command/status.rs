@@ -65,14 +65,10 @@ pub(crate) enum StatusCommand {
 }
 
 pub(crate) async fn run(command: StatusCommand, context: &Context) -> Result<(), Failure> {
-    let mut session = context.one_shot().await?;
-    if matches!(command, StatusCommand::List) {
-        // Without its local copy nobody would be found, and that would look like an answer.
-        if let Err(failure) = session.synced().await {
-            session.end().await;
-            return Err(failure);
-        }
-    }
+    let session = match command {
+        StatusCommand::List => context.one_shot_synced().await?,
+        _ => context.one_shot().await?,
+    };
     let (zim, output) = (&session.zim, context.output);
     let outcome = match command {
         StatusCommand::Show { users } => show(&users, zim, output).await,

@@ -30,8 +30,9 @@ pub struct Limits {
     /// Calls that a session may make at once after a pause. Default: 100: twice the reference's 50, because a client that
     /// has just connected asks for much.
     pub request_burst: u32,
-    /// Calls a second of one session that are the protocol's own (sync, pull), on average. Default: 200: a client that was
-    /// away asks once for each conversation that moved. As many calls may be refused; beyond that the session is not read on
+    /// Calls a second of one session that are the protocol's own, on average: pulls, and a twentieth as many syncs (of those at
+    /// once a tenth), because a sync reads what one has of everything. Default: 200: a client that was away asks once for each
+    /// conversation that moved. As many calls may be refused; beyond that the session is not read on
     /// for a moment, so that a flood costs the server no more than calls do.
     pub pulls_per_second: u32,
     /// As many of those at once after a pause. Default: 1,000.
@@ -58,8 +59,8 @@ pub struct Limits {
     /// Bytes of pushes that wait for one session; what is more the client pulls. Default: 262,144.
     pub session_queue_bytes: usize,
     /// Bytes of half-sent frames that all sessions together may leave with the server; what one packet brings is not counted.
-    /// Whoever would leave more is closed; strangers share an eighth of it. Default: 67,108,864: two thousand of the longest messages on their way at the same
-    /// moment, and no more than a small machine can spare.
+    /// Whoever would leave more is closed; strangers have an eighth as many of their own. Default: 67,108,864: two thousand of
+    /// the longest messages on their way at the same moment, and no more than a small machine can spare.
     pub max_half_sent_bytes: usize,
     /// Connections at once. Default: 100,000: at 50 KB each some 5 GB, more than most machines want to give.
     pub max_connections: usize,
@@ -75,7 +76,7 @@ pub struct Limits {
     pub handshake_timeout_ms: u32,
     /// Handshakes a second from one address (IPv6: one /64); half a second's worth may come at once. Half as many come in from
     /// addresses that are not proved, from all of them together; beyond that a client first proves its own, which costs it a
-    /// round trip. Default: 100, of which one attacker's cost a twentieth of a core.
+    /// round trip. Default: 100: a storm of 2,000 a second costs a tenth of a core, what is refused of it too.
     pub handshakes_per_second_per_address: u32,
     /// Connections of the HTTP service at once; more wait for one of them to end. Default: 64: a handful of machines ask.
     pub max_http_connections: usize,

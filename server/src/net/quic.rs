@@ -307,7 +307,7 @@ fn protocol(connection: &Connection) -> Option<Vec<u8>> {
     connection.handshake_data()?.downcast::<HandshakeData>().ok()?.protocol
 }
 
-/// Somebody has logged in: he may send as much as a frame takes.
+/// Somebody has logged in: he may send faster.
 pub(super) fn welcome_in(connection: &Connection) {
     connection.set_receive_window(VarInt::from_u32(RECEIVE_WINDOW));
 }
