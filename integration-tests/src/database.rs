@@ -21,20 +21,43 @@ impl TestDatabase {
     /// On SQLite a file in `dir`; on PostgreSQL a new database of the server that `with-postgres` started, or of one of its
     /// own if nobody did.
     pub fn fresh(dir: &Path) -> Self {
-        let kind = std::env::var("ZIM_TEST_DATABASE").unwrap_or_default();
-        match kind.as_str() {
-            "" | "sqlite" => {
-                let file = dir.join("zim.db");
-                Self { url: format!("sqlite://{}", file.display()), _cluster: None }
-            }
-            "postgres" => {
-                static MADE: AtomicU32 = AtomicU32::new(0);
-                let cluster = Cluster::start().expect("PostgreSQL");
-                let name = format!("zim_{}_{}", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
-                let url = cluster.create_database(&name).expect("a database");
-                Self { url, _cluster: Some(cluster) }
-            }
-            other => panic!("ZIM_TEST_DATABASE is {other:?}; it must be sqlite or postgres"),
+        if is_postgres() {
+            let (cluster, url) = new_database();
+            return Self { url, _cluster: Some(cluster) };
         }
+        Self::of_file(&dir.join("zim.db"))
     }
+
+    /// What an earlier build wrote: on SQLite the file, which is used as it is; on PostgreSQL a new database with what the
+    /// dump says.
+    pub fn of_fixture(file: &Path, dump: &Path) -> Self {
+        if is_postgres() {
+            let (cluster, url) = new_database();
+            cluster.load(&url, dump).expect("a dump");
+            return Self { url, _cluster: Some(cluster) };
+        }
+        assert!(file.exists(), "{} is missing", file.display());
+        Self::of_file(file)
+    }
+
+    fn of_file(file: &Path) -> Self {
+        Self { url: format!("sqlite://{}", file.display()), _cluster: None }
+    }
+}
+
+/// Whether this run is one on PostgreSQL.
+pub(crate) fn is_postgres() -> bool {
+    match std::env::var("ZIM_TEST_DATABASE").unwrap_or_default().as_str() {
+        "" | "sqlite" => false,
+        "postgres" => true,
+        other => panic!("ZIM_TEST_DATABASE is {other:?}; it must be sqlite or postgres"),
+    }
+}
+
+fn new_database() -> (Cluster, String) {
+    static MADE: AtomicU32 = AtomicU32::new(0);
+    let cluster = Cluster::start().expect("PostgreSQL");
+    let name = format!("zim_{}_{}", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
+    let url = cluster.create_database(&name).expect("a database");
+    (cluster, url)
 }

@@ -18,6 +18,7 @@ use zim_protocol::{
     MessageQueryMode, MessageSendConfig,
 };
 
+use crate::fixture::copy_private;
 use crate::wait::{eventually, soon};
 
 /// The folder of a device's local database; it outlives the client.
@@ -31,6 +32,13 @@ impl Default for Home {
 }
 
 impl Home {
+    /// A copy of a folder that another client left.
+    pub fn copy_of(folder: &Path) -> Self {
+        let home = Self::default();
+        copy_private(folder, home.path());
+        home
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         self.0.path()

@@ -19,6 +19,7 @@ pub mod campaign;
 mod database;
 pub mod decoders;
 mod device;
+mod fixture;
 mod link;
 mod logs;
 pub mod postgres;
@@ -31,6 +32,7 @@ mod world;
 
 pub use self::database::TestDatabase;
 pub use self::device::{Device, Home, is_text, texts};
+pub use self::fixture::{App, Fixture, as_stored, assert_same, said, view};
 pub use self::link::{Link, Weather};
 pub use self::puppet::{FirstApp, ServerHome, ServerProcess};
 pub use self::random::Random;

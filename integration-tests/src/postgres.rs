@@ -124,6 +124,15 @@ impl Cluster {
         let done = run(&mut psql)?;
         Ok(String::from_utf8_lossy(&done.stdout).trim().to_owned())
     }
+
+    /// Runs a file, a dump above all, on a database of this server.
+    ///
+    /// # Errors
+    /// A statement of it fails.
+    pub fn load(&self, url: &str, file: &Path) -> anyhow::Result<()> {
+        let mut psql = Command::new(self.tools.bin.join("psql"));
+        run(psql.args(["-X", "-q", "-1", "-v", "ON_ERROR_STOP=1", "-d", url, "-f"]).arg(file)).map(drop)
+    }
 }
 
 impl Cluster {

@@ -23,6 +23,7 @@ use zim_server::config::Config;
 
 use crate::database::TestDatabase;
 use crate::device::{Device, Home};
+use crate::fixture::{App, Fixture, copy_private};
 use crate::link::Link;
 use crate::logs::Errors;
 use crate::raw::{Raw, hello};
@@ -69,6 +70,7 @@ pub struct World {
     errors: Errors,
     tasks_before: usize,
     is_ended: bool,
+    fixture: Option<Fixture>,
     // The last to go: the server must have closed it.
     _database: TestDatabase,
 }
@@ -81,11 +83,37 @@ impl World {
 
     /// A server with settings of the test's own. Rates are far away unless it sets them, because the clock stands still.
     pub async fn with(edit: impl FnOnce(&mut Config)) -> Self {
+        let data = tempfile::tempdir().unwrap();
+        let database = TestDatabase::fresh(data.path());
+        Self::open(data, database, Clock::manual(START_MS), None, edit).await
+    }
+
+    /// A server on a copy of what an earlier build wrote, at the time when it was written. See [`Fixture`].
+    pub async fn of_fixture(name: &str) -> Self {
+        Self::of_fixture_with(name, |_| {}).await
+    }
+
+    /// As [`World::of_fixture`], with settings of the test's own.
+    pub async fn of_fixture_with(name: &str, edit: impl FnOnce(&mut Config)) -> Self {
+        let fixture = Fixture::named(name);
+        let data = tempfile::tempdir().unwrap();
+        let folder = data.path().join("data");
+        copy_private(&fixture.server(), &folder);
+        let database = TestDatabase::of_fixture(&folder.join("zim.db"), &fixture.dump());
+        let clock = Clock::manual(fixture.made_at_ms());
+        Self::open(data, database, clock, Some(fixture), edit).await
+    }
+
+    async fn open(
+        data: TempDir,
+        database: TestDatabase,
+        clock: Clock,
+        fixture: Option<Fixture>,
+        edit: impl FnOnce(&mut Config),
+    ) -> Self {
         let errors = Errors::listen();
         drop(errors.take());
         let tasks_before = Handle::current().metrics().num_alive_tasks();
-        let data = tempfile::tempdir().unwrap();
-        let database = TestDatabase::fresh(data.path());
         let mut settings = Config::local(data.path().join("data"));
         settings.database = database.url().parse().unwrap();
         let many = 1_000_000;
@@ -97,7 +125,7 @@ impl World {
         settings.limits.pull_burst = many;
         edit(&mut settings);
         let mut world = Self {
-            clock: Clock::manual(START_MS),
+            clock,
             server: None,
             settings,
             data,
@@ -106,10 +134,19 @@ impl World {
             errors,
             tasks_before,
             is_ended: false,
+            fixture,
             _database: database,
         };
         world.start_server().await;
         world
+    }
+
+    /// What it was opened on.
+    ///
+    /// # Panics
+    /// It is not [`World::of_fixture`].
+    pub fn fixture(&self) -> &Fixture {
+        self.fixture.as_ref().expect("a world of a fixture")
     }
 
     /// The server.
@@ -189,8 +226,19 @@ impl World {
         self.client_to(link.address(), home, edit)
     }
 
+    /// A client of an app of the fixture that need not be the first.
+    pub fn client_of(&self, app: &App, home: Home, edit: impl FnOnce(ClientConfig) -> ClientConfig) -> Device {
+        let config = ClientConfig::new(app.app_id, self.address().to_string())
+            .trust(Trust::Fingerprint(self.server().fingerprint().0))
+            .clock(self.clock.clone());
+        self.keep(edit(config.data_dir(home.path())), home)
+    }
+
     fn client_to(&self, to: SocketAddr, home: Home, edit: impl FnOnce(ClientConfig) -> ClientConfig) -> Device {
-        let config = edit(self.client_config_at(to).data_dir(home.path()));
+        self.keep(edit(self.client_config_at(to).data_dir(home.path())), home)
+    }
+
+    fn keep(&self, config: ClientConfig, home: Home) -> Device {
         let zim = Zim::new(config).expect("a client");
         self.clients.lock().push(zim.clone());
         let device = Device::new(zim, home);

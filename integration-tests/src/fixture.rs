@@ -1,0 +1,268 @@
+//! What an earlier build wrote, for tests that open it with this one. A fixture is a folder of `integration-tests/fixtures`,
+//! named after the commit that wrote it; its README says what is in it. It never changes: a test works on a copy, which its
+//! owner alone can read.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+use zim_protocol::clock::Clock;
+use zim_protocol::token::Token;
+use zim_protocol::{
+    BlacklistQueryConfig, FriendApplicationListQueryConfig, FriendListQueryConfig, LoginConfig,
+    SubscribedUserStatusQueryConfig,
+};
+
+use crate::database::is_postgres;
+use crate::device::{Device, Home};
+use crate::wait::soon;
+
+/// A token that outlives every test, seconds.
+const TOKEN_S: i64 = 24 * 3_600;
+
+/// A fixture, on the database of this run.
+#[derive(Clone, Debug)]
+pub struct Fixture {
+    folder: PathBuf,
+    manifest: Value,
+}
+
+/// An app of a fixture.
+#[derive(Clone, Debug)]
+pub struct App {
+    /// The app.
+    pub app_id: u32,
+    /// Its secret for clients.
+    pub app_sign: String,
+    /// The key of its tokens.
+    pub server_secret: String,
+}
+
+impl Fixture {
+    /// The fixture of a commit.
+    pub fn named(name: &str) -> Self {
+        let kind = if is_postgres() { "postgres" } else { "sqlite" };
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name).join(kind);
+        let file = folder.join("manifest.json");
+        let text = fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+        Self { folder, manifest: serde_json::from_str(&text).unwrap() }
+    }
+
+    /// What it must show: see the README of the fixture.
+    pub fn manifest(&self) -> &Value {
+        &self.manifest
+    }
+
+    /// When it was written, Unix milliseconds. Clocks start there.
+    pub fn made_at_ms(&self) -> i64 {
+        self.manifest["madeAtMs"].as_i64().expect("madeAtMs")
+    }
+
+    /// The server's data folder.
+    pub(crate) fn server(&self) -> PathBuf {
+        self.folder.join("server")
+    }
+
+    /// What the server had in PostgreSQL.
+    pub(crate) fn dump(&self) -> PathBuf {
+        self.folder.join("dump.sql")
+    }
+
+    /// The devices, with the users of the first app whose databases they have.
+    pub fn devices(&self) -> Vec<(String, String)> {
+        let prefix = format!("{}-", self.app("first").app_id);
+        let mut devices = Vec::new();
+        for (device, databases) in self.manifest["devices"].as_object().expect("devices") {
+            for file in databases.as_object().expect("databases").keys() {
+                let user = file.strip_prefix(&prefix).and_then(|file| file.strip_suffix(".db"));
+                let user =
+                    user.map(|hex| self.users("first").keys().find(|id| zim_protocol::id::hex(id.as_bytes()) == hex));
+                devices.extend(user.map(|user| (device.clone(), user.expect("a user of the first app").clone())));
+            }
+        }
+        devices
+    }
+
+    /// A copy of a device's folder.
+    pub fn device(&self, name: &str) -> Home {
+        Home::copy_of(&self.folder.join("devices").join(name))
+    }
+
+    /// What the database of a user held on a device: `pendingEvents`, `unsent` messages, `localData`, and by conversation
+    /// the position `raisedTo` which its messages were raised.
+    ///
+    /// # Panics
+    /// The user of the first app has no database on this device.
+    pub fn facts(&self, device: &str, user_id: &str) -> &Value {
+        let file = format!("{}-{}.db", self.app("first").app_id, zim_protocol::id::hex(user_id.as_bytes()));
+        let facts = &self.manifest["devices"][device][&file];
+        assert!(facts.is_object(), "{device} has no {file}");
+        facts
+    }
+
+    /// An app: `first` or `second`.
+    pub fn app(&self, name: &str) -> App {
+        let app = &self.manifest["apps"][name];
+        let word = |field: &str| app[field].as_str().unwrap_or_else(|| panic!("app {name} has no {field}")).to_owned();
+        let app_id = app["appID"].as_u64().and_then(|id| id.try_into().ok()).expect("appID");
+        App { app_id, app_sign: word("appSign"), server_secret: word("serverSecret") }
+    }
+
+    /// What each user of an app saw, as [`view`] returns it.
+    pub fn users(&self, app: &str) -> &Map<String, Value> {
+        self.manifest["apps"][app]["users"].as_object().expect("users")
+    }
+}
+
+impl App {
+    /// A login with a token.
+    pub fn with_token(&self, user_id: &str, clock: &Clock) -> LoginConfig {
+        let token = Token::generate(self.app_id, user_id, &self.server_secret, clock.now_s(), TOKEN_S).unwrap();
+        LoginConfig { token, ..LoginConfig::default() }
+    }
+}
+
+/// All that a user can query through a device, without fields that hold their defaults.
+pub async fn view(device: &Device) -> Value {
+    let conversations = device.conversations().await;
+    let mut histories = Map::new();
+    for conversation in &conversations {
+        let history = device.history(&conversation.conversation_id).await;
+        histories.insert(conversation.conversation_id.clone(), said(&history));
+    }
+    json!({
+        "conversations": said(&conversations),
+        "histories": histories,
+        "unread": device.total_unread().await,
+        "friends": said(&friends(device).await),
+        "applications": said(&applications(device).await),
+        "blacklist": said(&blacklist(device).await),
+        "subscriptions": said(&subscriptions(device).await),
+        "self": said(&soon(device.query_self_user_info()).await.unwrap().self_user_info),
+    })
+}
+
+async fn friends(device: &Device) -> Vec<zim_protocol::FriendInfo> {
+    let config = FriendListQueryConfig { next_flag: 0, count: 100 };
+    soon(device.query_friend_list(config)).await.unwrap().friend_list
+}
+
+async fn applications(device: &Device) -> Vec<zim_protocol::FriendApplicationInfo> {
+    let config = FriendApplicationListQueryConfig { next_flag: 0, count: 100 };
+    soon(device.query_friend_application_list(config)).await.unwrap().application_list
+}
+
+async fn blacklist(device: &Device) -> Vec<zim_protocol::UserInfo> {
+    let config = BlacklistQueryConfig { next_flag: 0, count: 100 };
+    soon(device.query_blacklist(config)).await.unwrap().blacklist
+}
+
+async fn subscriptions(device: &Device) -> Vec<zim_protocol::UserStatusSubscription> {
+    let config = SubscribedUserStatusQueryConfig { user_ids: Vec::new() };
+    soon(device.query_subscribed_user_status_list(config)).await.unwrap().user_status_subscription_list
+}
+
+/// A view without what is one device's own: its notes, what it did not send, and where its user is online.
+#[must_use]
+pub fn as_stored(mut view: Value) -> Value {
+    let is_stored = |message: &Value| message["messageSeq"].as_i64().is_some_and(|seq| seq > 0);
+    let without_notes = |message: &mut Value| drop(message.as_object_mut().and_then(|m| m.remove("localExtendedData")));
+    if let Some(list) = view["conversations"].as_array_mut() {
+        list.retain(|conversation| is_stored(&conversation["lastMessage"]));
+        list.iter_mut().for_each(|conversation| without_notes(&mut conversation["lastMessage"]));
+    }
+    if let Some(histories) = view["histories"].as_object_mut() {
+        for history in histories.values_mut().filter_map(Value::as_array_mut) {
+            history.retain(is_stored);
+            history.iter_mut().for_each(without_notes);
+        }
+        histories.retain(|_, history| history.as_array().is_some_and(|history| !history.is_empty()));
+    }
+    if let Some(own) = view["self"].as_object_mut() {
+        own.remove("userStatus");
+    }
+    view
+}
+
+/// Fails with the first places where two values differ.
+///
+/// # Panics
+/// They do.
+pub fn assert_same(what: &str, actual: &Value, expected: &Value) {
+    let mut found = Vec::new();
+    differences(what, actual, expected, &mut found);
+    assert!(found.is_empty(), "it is not what it was:\n{}", found[..found.len().min(10)].join("\n"));
+}
+
+fn differences(at: &str, actual: &Value, expected: &Value, found: &mut Vec<String>) {
+    match (actual, expected) {
+        (Value::Object(actual), Value::Object(expected)) => {
+            let names: BTreeSet<&String> = actual.keys().chain(expected.keys()).collect();
+            for name in names {
+                let value = |fields: &Map<String, Value>| fields.get(name).cloned().unwrap_or_default();
+                differences(&format!("{at}.{name}"), &value(actual), &value(expected), found);
+            }
+        }
+        (Value::Array(actual), Value::Array(expected)) if actual.len() == expected.len() => {
+            for (number, (actual, expected)) in actual.iter().zip(expected).enumerate() {
+                differences(&format!("{at}[{number}]"), actual, expected, found);
+            }
+        }
+        _ if actual == expected => {}
+        _ => found.push(format!("{at}: {actual} instead of {expected}")),
+    }
+}
+
+/// A value as JSON, without fields that hold their defaults.
+pub fn said(value: &impl Serialize) -> Value {
+    without_defaults(serde_json::to_value(value).unwrap())
+}
+
+fn without_defaults(value: Value) -> Value {
+    match value {
+        Value::Array(list) => list.into_iter().map(without_defaults).collect(),
+        Value::Object(fields) => {
+            let fields = fields.into_iter().map(|(name, value)| (name, without_defaults(value)));
+            Value::Object(fields.filter(|(_, value)| !is_default(value)).collect())
+        }
+        other => other,
+    }
+}
+
+fn is_default(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Bool(value) => !value,
+        Value::Number(value) => value.as_i64() == Some(0),
+        Value::String(value) => value.is_empty(),
+        Value::Array(value) => value.is_empty(),
+        Value::Object(value) => value.is_empty(),
+    }
+}
+
+/// Copies a folder; its owner alone can read the copy, whatever a checkout made of the original.
+pub(crate) fn copy_private(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    restrict(to, 0o700);
+    for entry in fs::read_dir(from).unwrap_or_else(|error| panic!("{}: {error}", from.display())) {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_private(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), &target).unwrap();
+            restrict(&target, 0o600);
+        }
+    }
+}
+
+#[cfg(unix)]
+fn restrict(path: &Path, mode: u32) {
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+#[cfg(not(unix))]
+fn restrict(_: &Path, _: u32) {}

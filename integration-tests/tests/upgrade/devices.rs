@@ -1,0 +1,339 @@
+//! The local databases of clients.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+use zim_client_sdk::MessageSendNotification;
+use zim_integration_tests::{
+    Device, Fixture, Home, World, as_stored, assert_same, eventually, refusal, said, soon, texts, view,
+};
+use zim_protocol::{
+    ConnectionState, ConversationType, ErrorCode, Event, EventKind, LoginConfig, Message, MessageQueryMode,
+    MessageSendConfig, MessageSentStatus, PlatformType,
+};
+
+use crate::FIXTURE;
+
+/// Events as they are compared: those of the connection and of the sync come as they come, and the deprecated form of an
+/// event says the same once more.
+fn told(seen: &[Event]) -> Vec<Value> {
+    let passed_over = [
+        EventKind::ConnectionStateChanged,
+        EventKind::ConversationSyncStateChanged,
+        EventKind::ConversationChanged,
+        EventKind::ConversationTotalUnreadMessageCountUpdated,
+        EventKind::ReceivePeerMessage,
+    ];
+    let kept = seen.iter().filter(|event| !passed_over.contains(&event.kind()));
+    kept.map(|event| said(&event.to_json().unwrap())).collect()
+}
+
+/// A field of the facts that is a list.
+fn list<'a>(facts: &'a Value, name: &str) -> &'a [Value] {
+    facts[name].as_array().unwrap_or_else(|| panic!("no {name}"))
+}
+
+fn text<'a>(value: &'a Value, name: &str) -> &'a str {
+    value[name].as_str().unwrap_or_else(|| panic!("no {name} in {value}"))
+}
+
+/// Positions, by conversation, of what a device has not raised yet: all that is not its own.
+fn missed(fixture: &Fixture, device: &str, user: &str) -> BTreeMap<String, Vec<i64>> {
+    let facts = fixture.facts(device, user);
+    let own: Vec<&Value> = list(facts, "unsent").iter().map(|message| &message["localMessageID"]).collect();
+    let histories = fixture.users("first")[user]["histories"].as_object().unwrap();
+    let of = |(peer, history): (&String, &Value)| {
+        let raised_to = facts["raisedTo"][peer].as_i64().unwrap_or(0);
+        let news = history.as_array().unwrap().iter().filter(|message| !own.contains(&&message["localMessageID"]));
+        let seqs = news.map(|message| message["messageSeq"].as_i64().unwrap()).filter(|seq| *seq > raised_to).collect();
+        (peer.clone(), seqs)
+    };
+    histories.iter().map(of).filter(|(_, seqs): &(String, Vec<i64>)| !seqs.is_empty()).collect()
+}
+
+/// Positions, by conversation, of the messages that a device was told of, offline messages or not.
+fn heard(device: &Device, peers: impl IntoIterator<Item = String>, is_offline: bool) -> BTreeMap<String, Vec<i64>> {
+    let of = |peer: String| {
+        let heard = device.heard_from(&peer).into_iter().filter(|(_, offline)| *offline == is_offline);
+        let seqs: Vec<i64> = heard.map(|(message, _)| message.message_seq).collect();
+        (peer, seqs)
+    };
+    peers.into_iter().map(of).filter(|(_, seqs)| !seqs.is_empty()).collect()
+}
+
+fn peers(fixture: &Fixture, user: &str) -> Vec<String> {
+    fixture.users("first")[user]["histories"].as_object().unwrap().keys().cloned().collect()
+}
+
+/// Sends a message again that failed.
+async fn again(device: &Device, message: Message) -> Result<Message, zim_client_sdk::Error> {
+    let (to, config) =
+        (message.conversation_id.clone(), MessageSendConfig { is_retry_send: true, ..Default::default() });
+    let sent = device.send_message(message, &to, ConversationType::Peer, config, MessageSendNotification::default());
+    soon(sent).await.map(|sent| sent.message.unwrap())
+}
+
+async fn failed(device: &Device, unsent: &Value) -> Message {
+    let history = device.history(text(unsent, "peer")).await;
+    let message = history.into_iter().find(|message| message.local_message_id == text(unsent, "localMessageID"));
+    let message = message.unwrap_or_else(|| panic!("it is gone: {unsent}"));
+    assert_eq!(message.sent_status(), MessageSentStatus::Failed);
+    assert_eq!(message.message_seq, 0);
+    assert_eq!(message.local_extended_data, text(unsent, "localExtendedData"));
+    assert_eq!(message.extended_data, text(unsent, "extendedData"));
+    message
+}
+
+#[tokio::test]
+async fn every_device_ends_up_equal_to_a_new_one() {
+    let mut world = World::of_fixture(FIXTURE).await;
+    let mut pairs = Vec::new();
+    for (name, user) in world.fixture().devices() {
+        let device = world.user_at(world.fixture().device(&name), &user).await;
+        pairs.push((format!("{user} on {name}"), device, world.user(&user).await));
+    }
+    assert!(pairs.len() >= 3);
+    for (what, old, new) in &pairs {
+        let expected = as_stored(view(new).await);
+        eventually(&format!("{what} is in step"), async || (as_stored(view(old).await) == expected).then_some(()))
+            .await;
+    }
+    // The same of what they hold themselves.
+    world.stop_server().await;
+    for (what, old, new) in &pairs {
+        for device in [old, new] {
+            eventually("offline", async || (device.connection_state() == ConnectionState::Reconnecting).then_some(()))
+                .await;
+        }
+        assert_same(what, &as_stored(view(old).await), &as_stored(view(new).await));
+    }
+    world.end().await;
+}
+
+#[tokio::test]
+async fn every_device_is_told_exactly_what_it_missed() {
+    let world = World::of_fixture(FIXTURE).await;
+    for (name, user) in world.fixture().devices() {
+        let (fixture, peers) = (world.fixture(), peers(world.fixture(), &user));
+        let device = world.user_at(fixture.device(&name), &user).await;
+        let expected = missed(fixture, &name, &user);
+        let all = async || (heard(&device, peers.clone(), true) == expected).then_some(());
+        eventually(&format!("{user} on {name} hears {expected:?}"), all).await;
+        // What it had not raised for certain comes as it was.
+        let facts = fixture.facts(&name, &user);
+        let again: Vec<&Value> =
+            list(facts, "pendingEvents").iter().flat_map(|event| event["messageList"].as_array()).flatten().collect();
+        let live: usize = heard(&device, peers.clone(), false).values().map(Vec::len).sum();
+        assert_eq!(live, again.len(), "{user} on {name}");
+        soon(device.logout()).await;
+    }
+    world.end().await;
+}
+
+#[tokio::test]
+async fn the_device_that_was_away_is_told_of_all_that_changed() {
+    let world = World::of_fixture(FIXTURE).await;
+    let home = world.fixture().device("tablet");
+    let tablet = world.user_at(home, "ann").await;
+    // Messages come later, see above.
+    let news = told(&tablet.seen()).into_iter().filter(|event| event["name"] != "peerMessageReceived");
+    let news: Vec<Value> = news.collect();
+    let expected = [
+        ("userInfoUpdated", "/info/baseInfo/userName", json!("Ann the second")),
+        ("friendInfoUpdated", "/friendList/0/friendAlias", json!("Bob the friend")),
+        ("blacklistChanged", "/userList/0/userID", json!("fay")),
+        ("userRuleUpdated", "/userRule/offlinePushRule/onlinePlatforms/0", json!(PlatformType::Web as i32)),
+        ("friendApplicationListChanged", "/applicationList/0/applyUser/userID", json!("hal")),
+        ("blacklistChanged", "/userList/0/userID", json!("dan")),
+        ("userStatusUpdated", "/userStatusList/0/customStatus", json!("out to lunch")),
+    ];
+    for (event, (name, at, value)) in news.iter().zip(&expected) {
+        assert_eq!((text(event, "name"), event.pointer(at)), (*name, Some(value)), "{event}");
+    }
+    assert_eq!(news.len(), expected.len(), "{news:#?}");
+    // And from now on it is there like any other.
+    let bob = world.user("bob").await;
+    bob.say("ann", "welcome back").await;
+    tablet.hears("welcome back").await;
+    tablet.say("bob", "thank you").await;
+    bob.hears("thank you").await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn pending_events_are_raised_first_and_once() {
+    let world = World::of_fixture(FIXTURE).await;
+    let facts = world.fixture().facts("laptop", "ann").clone();
+    let pending = list(&facts, "pendingEvents");
+    assert!(!pending.is_empty());
+    let home = world.fixture().device("laptop");
+    // The process was killed: what it wrote last is still in the write-ahead log.
+    let left = std::fs::read_dir(home.path()).unwrap().map(|entry| entry.unwrap().path());
+    assert!(left.into_iter().any(|path| path.to_str().unwrap().ends_with("-wal")));
+    let laptop = world.user_at(home.clone(), "ann").await;
+    let expected = missed(world.fixture(), "laptop", "ann");
+    eventually("what was missed", async || {
+        (heard(&laptop, peers(world.fixture(), "ann"), true) == expected).then_some(())
+    })
+    .await;
+    let seen = told(&laptop.seen());
+    assert!(seen.len() >= pending.len(), "{seen:#?}");
+    for (number, (event, expected)) in seen.iter().zip(pending).enumerate() {
+        assert_same(&format!("event {number}"), event, expected);
+    }
+    for expected in pending {
+        assert_eq!(seen.iter().filter(|event| *event == expected).count(), 1, "{expected}");
+    }
+    laptop.quit().await;
+    let laptop = world.user_at(home, "ann").await;
+    let seen = told(&laptop.seen());
+    assert!(!seen.iter().any(|event| pending.contains(event)), "{seen:#?}");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn pending_events_are_raised_without_a_network() {
+    let mut world = World::of_fixture(FIXTURE).await;
+    let facts = world.fixture().facts("laptop", "ann").clone();
+    let pending = list(&facts, "pendingEvents");
+    let login = LoginConfig { is_offline_login: true, ..world.with_token("ann") };
+    let laptop = world.client_at(world.fixture().device("laptop"), |config| config);
+    world.stop_server().await;
+    soon(laptop.login("ann", login)).await.unwrap();
+    laptop.until("the pending events", |seen| (told(seen).len() >= pending.len()).then_some(())).await;
+    assert_eq!(told(&laptop.seen()), pending);
+    // All that it held can be read.
+    let held = laptop.history_by("bob", MessageQueryMode::OnlyLocal).await;
+    let raised_to = facts["raisedTo"]["bob"].as_i64().unwrap();
+    assert_eq!(held.iter().filter(|message| message.message_seq > 0).last().unwrap().message_seq, raised_to);
+    for unsent in list(&facts, "unsent") {
+        failed(&laptop, unsent).await;
+    }
+    world.start_server().await;
+    let expected = missed(world.fixture(), "laptop", "ann");
+    world
+        .in_time("what was missed", async || {
+            (heard(&laptop, peers(world.fixture(), "ann"), true) == expected).then_some(())
+        })
+        .await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn what_was_being_sent_when_the_process_was_killed() {
+    let world = World::of_fixture(FIXTURE).await;
+    let bob = world.user("bob").await;
+    let laptop = world.user_at(world.fixture().device("laptop"), "ann").await;
+    let facts = world.fixture().facts("laptop", "ann");
+    let [arrived, never] = list(facts, "unsent") else { panic!("{facts}") };
+    // One the server had stored: it is sent, and there once, with the note.
+    let found = eventually("it is settled", async || {
+        let history = laptop.history("bob").await;
+        let mut same = history.into_iter().filter(|message| message.as_text() == Some(text(arrived, "text")));
+        let found = same.next().unwrap();
+        assert_eq!(same.count(), 0);
+        (found.sent_status() == MessageSentStatus::Success).then_some(found)
+    })
+    .await;
+    assert!(found.message_seq > 0);
+    assert_eq!(found.local_message_id, text(arrived, "localMessageID"));
+    assert_eq!(found.local_extended_data, text(arrived, "localExtendedData"));
+    // The other never left; it can be sent now.
+    let sent = again(&laptop, failed(&laptop, never).await).await.unwrap();
+    assert_eq!(sent.local_extended_data, text(never, "localExtendedData"));
+    let heard = bob.hears(text(never, "text")).await;
+    assert_eq!(heard.extended_data, text(never, "extendedData"));
+    assert_eq!(said(&heard.mentioned_user_ids), never["mentionedUserIDs"]);
+    assert_eq!(heard.local_extended_data, "");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn what_failed_can_be_sent_again() {
+    let world = World::of_fixture(FIXTURE).await;
+    let (bob, eve) = (world.user("bob").await, world.user("eve").await);
+    let phone = world.user_at(world.fixture().device("phone"), "ann").await;
+    let facts = world.fixture().facts("phone", "ann");
+    let unsent = list(facts, "unsent");
+    assert_eq!(unsent.len(), 4);
+    for unsent in unsent {
+        let message = failed(&phone, unsent).await;
+        let sent = again(&phone, message.clone()).await;
+        match text(unsent, "peer") {
+            "bob" => {
+                assert_eq!(sent.unwrap().local_extended_data, text(unsent, "localExtendedData"));
+                let heard = bob.hears(text(unsent, "text")).await;
+                assert_eq!(heard.extended_data, text(unsent, "extendedData"));
+                assert_eq!(said(&heard.mentioned_user_ids), unsent["mentionedUserIDs"]);
+            }
+            "eve" => {
+                assert_eq!(sent.unwrap().body, message.body);
+                let heard = eve
+                    .until("it", |seen| {
+                        seen.iter().find_map(|event| match event {
+                            Event::PeerMessageReceived(event) => {
+                                event.message_list.iter().find(|heard| heard.body == message.body).cloned()
+                            }
+                            _ => None,
+                        })
+                    })
+                    .await;
+                assert_eq!(heard.sender_user_id, "ann");
+            }
+            // For the same reason as then.
+            "cat" => assert_eq!(refusal(sent), ErrorCode::MessageModuleSenderInBlacklist),
+            "nobody" => assert_eq!(refusal(sent), ErrorCode::MessageModuleTargetDoesNotExist),
+            other => panic!("to {other}?"),
+        }
+    }
+    assert!(phone.conversation("nobody").await.is_disabled);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn notes_that_only_a_device_has_are_still_there() {
+    let world = World::of_fixture(FIXTURE).await;
+    let phone = world.user_at(world.fixture().device("phone"), "ann").await;
+    let notes = list(world.fixture().facts("phone", "ann"), "localData");
+    assert_eq!(notes.len(), 2);
+    for note in notes {
+        let history = phone.history(text(note, "peer")).await;
+        let seq = note["messageSeq"].as_i64().unwrap();
+        let message = history.iter().find(|message| message.message_seq == seq).unwrap();
+        assert_eq!(message.local_extended_data, text(note, "localExtendedData"));
+    }
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_device_of_two_apps_has_both() {
+    let world = World::of_fixture(FIXTURE).await;
+    let app = world.fixture().app("second");
+    let home = world.fixture().device("phone");
+    let first = world.user_at(home.clone(), "ann").await;
+    let second = world.client_of(&app, home, |config| config);
+    soon(second.login("ann", app.with_token("ann", &world.clock))).await.unwrap();
+    second.caught_up(0).await;
+    let said = second.history_by("bob", MessageQueryMode::OnlyLocal).await;
+    assert_eq!(texts(&said), ["hello of the second app", "and back"]);
+    assert!(first.history("bob").await.len() > said.len());
+    world.end().await;
+}
+
+#[tokio::test]
+async fn only_the_last_user_of_a_device_comes_in_without_a_network() {
+    let mut world = World::of_fixture(FIXTURE).await;
+    if !world.fixture().devices().contains(&("bob".to_owned(), "cat".to_owned())) {
+        // Where nothing depends on the server's database, there is one such device: beside SQLite.
+        return world.end().await;
+    }
+    let home: Home = world.fixture().device("bob");
+    let offline = |user| LoginConfig { is_offline_login: true, ..world.with_token(user) };
+    let (as_bob, as_cat) = (offline("bob"), offline("cat"));
+    let device = world.client_at(home, |config| config);
+    world.stop_server().await;
+    assert_eq!(refusal(soon(device.login("bob", as_bob)).await), ErrorCode::NetworkModuleUserIdError);
+    soon(device.login("cat", as_cat)).await.unwrap();
+    assert_eq!(texts(&device.history("dan").await), ["not for ann"]);
+    world.end().await;
+}

@@ -1,0 +1,168 @@
+//! The server's data folder and database.
+
+use serde_json::{Value, json};
+use zim_integration_tests::{Home, World, as_stored, assert_same, eventually, hello, said, soon, view};
+use zim_protocol::{
+    ErrorCode, FriendApplicationState, ListAppsRequest, LoginRequest, UserStatus, UsersInfoQueryConfig,
+};
+
+use crate::FIXTURE;
+
+#[tokio::test]
+async fn everybody_sees_what_he_saw() {
+    let world = World::of_fixture(FIXTURE).await;
+    let users = world.fixture().users("first").clone();
+    // Clients that leave no trace, so that nobody is seen to be online.
+    let watcher = world.login(world.client_with(|config| config.one_shot(true)), "gil").await;
+    for (user, expected) in &users {
+        let device = world.login(world.client_with(|config| config.one_shot(true)), user).await;
+        assert_same(user, &view(&device).await, expected);
+        soon(device.logout()).await;
+    }
+    let statuses = soon(watcher.query_users_status(users.keys().cloned())).await.unwrap();
+    assert_same("statuses", &said(&statuses.user_status_list), &world.fixture().manifest()["statuses"]);
+    let fresh = UsersInfoQueryConfig { is_query_from_server: true };
+    let profiles = soon(watcher.query_users_info(users.keys().cloned(), fresh)).await.unwrap();
+    assert_same("profiles", &said(&profiles.user_list), &world.fixture().manifest()["profiles"]);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_new_device_gets_all_of_it() {
+    let world = World::of_fixture(FIXTURE).await;
+    for (user, expected) in world.fixture().users("first") {
+        // One after the other: whom they follow is not online yet, or not any more.
+        let device = world.user(user).await;
+        let mut seen = as_stored(view(&device).await);
+        let mut expected = as_stored(expected.clone());
+        for view in [&mut seen, &mut expected] {
+            without_presence(&mut view["subscriptions"]);
+        }
+        assert_same(user, &seen, &expected);
+        soon(device.logout()).await;
+    }
+    world.end().await;
+}
+
+/// Whom one follows, without when they were online.
+fn without_presence(subscriptions: &mut Value) {
+    for subscription in subscriptions.as_array_mut().into_iter().flatten() {
+        let status = subscription["userStatus"].as_object_mut().unwrap();
+        status.retain(|name, _| ["userID", "customStatus", "customStatusExpiredTime"].contains(&name.as_str()));
+    }
+}
+
+#[tokio::test]
+async fn the_second_app_has_its_own_people() {
+    let world = World::of_fixture(FIXTURE).await;
+    let app = world.fixture().app("second");
+    for (user, expected) in world.fixture().users("second") {
+        let device = world.client_of(&app, Home::default(), |config| config.one_shot(true));
+        soon(device.login(user, app.with_token(user, &world.clock))).await.unwrap();
+        device.caught_up(0).await;
+        assert_same(user, &view(&device).await, expected);
+    }
+    world.end().await;
+}
+
+#[tokio::test]
+async fn the_server_is_the_one_that_clients_know() {
+    let world = World::of_fixture(FIXTURE).await;
+    let manifest = world.fixture().manifest();
+    assert_eq!(json!(world.server().fingerprint().to_string()), manifest["fingerprint"]);
+    let (first, second) = (world.fixture().app("first"), world.fixture().app("second"));
+    let now = world.server().first_app();
+    assert_eq!((now.app_id, &now.app_sign, &now.server_secret), (first.app_id, &first.app_sign, &first.server_secret));
+    // The operator's key is the old one.
+    let apps = soon(world.admin().await.list_apps(ListAppsRequest {})).await.unwrap().into_inner().apps;
+    let mut apps: Vec<_> = apps.into_iter().map(|app| (app.name, app.app_id)).collect();
+    apps.sort();
+    assert_eq!(apps, [("first".to_owned(), first.app_id), ("second".to_owned(), second.app_id)]);
+    // By its app sign somebody logs in as before, and by a token.
+    soon(world.raw_user("ann", 9).await.end()).await;
+    drop(world.user("ann").await);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_login_is_resumed_unless_it_was_pushed_out() {
+    let world = World::of_fixture(FIXTURE).await;
+    let sessions = &world.fixture().manifest()["sessions"];
+    let user = sessions["user"].as_str().unwrap();
+    let resume = |session: &Value| {
+        let ticket: [u8; 16] = zim_protocol::id::from_hex(session["ticket"].as_str().unwrap()).unwrap();
+        let device = u8::try_from(session["device"].as_u64().unwrap()).unwrap();
+        (device, LoginRequest { resume: ticket.to_vec().into(), ..world.login_request(user) })
+    };
+    for session in sessions["good"].as_array().unwrap() {
+        let (device, request) = resume(session);
+        let mut raw = world.raw().await;
+        raw.greet(hello(device)).await;
+        let result = raw.call(&request).await.unwrap();
+        assert_eq!(result.session, request.resume, "it is another login");
+        raw.end().await;
+    }
+    let (device, request) = resume(&sessions["pushedOut"]);
+    let mut raw = world.raw().await;
+    raw.greet(hello(device)).await;
+    let error = raw.call(&request).await.unwrap_err();
+    assert_eq!(error.code, ErrorCode::NetworkModuleUserHasAlreadyLoggedOut as i32);
+    assert_eq!(error.details.get("reason").map(String::as_str), Some("kickedOut"));
+    raw.end().await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn people_go_on_talking() {
+    let world = World::of_fixture(FIXTURE).await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    let last = ann.conversation("bob").await.last_message.unwrap();
+    let sent = ann.say("bob", "after the upgrade").await;
+    assert_eq!(sent.message_seq, last.message_seq + 1);
+    assert_eq!(bob.hears("after the upgrade").await.message_id, sent.message_id);
+    let before = ann.conversation("bob").await.unread_message_count;
+    bob.say("ann", "and back").await;
+    ann.hears("and back").await;
+    ann.has_unread("bob", before + 1).await;
+    ann.read("bob").await;
+    assert_eq!(ann.conversation("bob").await.unread_message_count, 0);
+    // Who does not want somebody's messages still does not.
+    assert_eq!(
+        zim_integration_tests::refusal(soon(ann.send("cat", zim_protocol::Message::text("hello?"))).await),
+        ErrorCode::MessageModuleSenderInBlacklist
+    );
+    world.end().await;
+}
+
+#[tokio::test]
+async fn what_ends_by_itself_ends_in_its_time() {
+    let world = World::of_fixture(FIXTURE).await;
+    // By the app sign, which does not end as tokens do.
+    let sign = world.fixture().app("first").app_sign;
+    let watcher = async |user| {
+        let client = world.client_with(|config| config.one_shot(true).app_sign(sign.clone()));
+        world.login(client, user).await
+    };
+    let (gil, ann) = (watcher("gil").await, watcher("ann").await);
+    let custom = async || -> Vec<String> {
+        let found = soon(gil.query_users_status(["bob", "cat"])).await.unwrap().user_status_list;
+        found.into_iter().map(|status: UserStatus| status.custom_status).collect()
+    };
+    let expected = |index: usize| world.fixture().manifest()["statuses"][index]["customStatusExpiredTime"].as_i64();
+    let (bobs_end, cats_end) = (expected(1).unwrap(), expected(2));
+    assert_eq!((custom().await, cats_end), (vec!["out to lunch".to_owned(), "always".to_owned()], None));
+    world.clock.advance(bobs_end - world.clock.now_ms());
+    eventually("bob's ends", async || (custom().await == ["", "always"]).then_some(())).await;
+    // Seven days after it was sent.
+    let state_of_cats = async || {
+        let seen = view(&ann).await;
+        let list = seen["applications"].as_array().unwrap().clone();
+        let of_cat = list.into_iter().find(|info| info["applyUser"]["userID"] == "cat").unwrap();
+        (of_cat["state"].clone(), of_cat["createTime"].as_i64().unwrap())
+    };
+    let (state, sent_at) = state_of_cats().await;
+    assert_eq!(state, json!(FriendApplicationState::Waiting as i32));
+    world.clock.advance(sent_at + 7 * 86_400_000 + 1_000 - world.clock.now_ms());
+    assert_eq!(state_of_cats().await.0, json!(FriendApplicationState::Expired as i32));
+    world.end().await;
+}
