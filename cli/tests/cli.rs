@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod common;
+#[path = "cli/upgrade.rs"]
+mod upgrade;
 
 use common::{Here, server_binary};
 use serde_json::Value;

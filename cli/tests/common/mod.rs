@@ -1,5 +1,6 @@
 //! A server in this process, profiles in a temporary folder, and the program.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
@@ -9,6 +10,7 @@ use tempfile::TempDir;
 use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
+use zim_protocol::clock::Clock;
 use zim_server::config::Config;
 use zim_server::server::Server;
 
@@ -41,6 +43,46 @@ impl Here {
         config.limits.message_burst = 10_000;
         here.server = Some(Server::start(config).await.unwrap());
         here
+    }
+
+    /// A server, profiles and local databases that an earlier build wrote, at the time when it wrote them. See
+    /// `integration-tests/fixtures`. The profiles name the address of a server that is gone, until
+    /// [`Here::move_profiles`].
+    pub(crate) async fn of_fixture(name: &str) -> Self {
+        let mut here = Self::without_server();
+        let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("../integration-tests/fixtures").join(name);
+        copy_private(&fixture.join("sqlite/server"), Path::new(&here.data));
+        copy_private(&fixture.join("cli"), &here.config());
+        let manifest: Value =
+            serde_json::from_slice(&std::fs::read(fixture.join("sqlite/manifest.json")).unwrap()).unwrap();
+        let clock = Clock::manual(manifest["madeAtMs"].as_i64().unwrap());
+        here.server = Some(Server::start_with(Config::local(&here.data), clock).await.unwrap());
+        here
+    }
+
+    /// The profiles name this server's address from now on, and nothing else of them changes.
+    pub(crate) fn move_profiles(&self) {
+        for entry in std::fs::read_dir(self.config().join("profiles")).unwrap() {
+            let file = entry.unwrap().path();
+            let text = std::fs::read_to_string(&file).unwrap();
+            let moved = text.lines().map(|line| match line.strip_prefix("server = ") {
+                Some(_) => format!("server = \"{}\"\n", self.address()),
+                None => format!("{line}\n"),
+            });
+            std::fs::write(&file, moved.collect::<String>()).unwrap();
+        }
+    }
+
+    /// The local databases of a profile, by the names of their files.
+    pub(crate) fn local_databases(&self, profile: &str) -> BTreeMap<PathBuf, Vec<u8>> {
+        let entries = std::fs::read_dir(self.config().join("data").join(profile)).unwrap();
+        let files =
+            entries.map(|entry| entry.unwrap().path()).filter(|file| file.extension().is_some_and(|it| it == "db"));
+        files.map(|file| (file.clone(), std::fs::read(file).unwrap())).collect()
+    }
+
+    fn config(&self) -> PathBuf {
+        self.folder.path().join("config")
     }
 
     pub(crate) fn without_server() -> Self {
@@ -92,13 +134,16 @@ impl Here {
         mine.for_each(|(name, _)| {
             command.env_remove(name);
         });
-        command.args(["--profile", profile, "--config-dir"]).arg(self.folder.path().join("config")).args(arguments);
+        if !profile.is_empty() {
+            command.args(["--profile", profile]);
+        }
+        command.arg("--config-dir").arg(self.config()).args(arguments);
         command.current_dir(self.folder.path());
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         command
     }
 
-    /// Runs the program to its end.
+    /// Runs the program to its end. No profile: the one in use.
     pub(crate) async fn zim(&self, profile: &str, arguments: &[&str]) -> Ran {
         self.zim_with(profile, arguments, "").await
     }
@@ -169,6 +214,31 @@ impl Ran {
         serde_json::from_str(line).expect("a line is JSON")
     }
 }
+
+/// Copies a folder; its owner alone can read the copy, whatever a checkout made of the original.
+fn copy_private(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    restrict(to, 0o700);
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_private(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), &target).unwrap();
+            restrict(&target, 0o600);
+        }
+    }
+}
+
+#[cfg(unix)]
+fn restrict(path: &Path, mode: u32) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+}
+
+#[cfg(not(unix))]
+fn restrict(_: &Path, _: u32) {}
 
 /// The server's binary, built if it is not there.
 pub(crate) fn server_binary() -> String {
