@@ -3,7 +3,7 @@
 use tonic::Request;
 use tonic::transport::Channel;
 use zim_protocol::admin::AdminClient;
-use zim_protocol::token::Token;
+use zim_protocol::token::{Cbc, Token};
 use zim_protocol::{CreateAppRequest, DisconnectUserRequest, ListAppsRequest, ListSessionsRequest, MintTokenRequest};
 use zim_server::Server;
 use zim_server::config::Config;
@@ -53,7 +53,7 @@ async fn apps_are_made_and_their_tokens_minted() {
     let mint = MintTokenRequest { app_id: 4_242, user_id: "ann".to_owned(), effective_seconds: 60 };
     let minted = admin.mint_token(with_key(&key, mint)).await.unwrap().into_inner();
     let now_s = minted.expires_at - 60;
-    assert!(Token::verify(&minted.token, 4_242, "ann", &app.server_secret, now_s).is_ok());
+    assert!(Token::verify(&minted.token, 4_242, "ann", &[&app.server_secret], Cbc::Refused, now_s).is_ok());
     let nobody = MintTokenRequest { app_id: 1, user_id: "ann".to_owned(), effective_seconds: 60 };
     assert_eq!(admin.mint_token(with_key(&key, nobody)).await.unwrap_err().code(), tonic::Code::NotFound);
     let too_long = MintTokenRequest { app_id: 4_242, user_id: "ann".to_owned(), effective_seconds: i64::MAX };

@@ -109,6 +109,7 @@ async fn by_the_server(args: &TokenArgs, of_profile: Option<u32>) -> Result<Mint
 #[cfg(test)]
 mod tests {
     use clap::Parser;
+    use zim_protocol::token::Cbc;
 
     use super::*;
 
@@ -125,7 +126,7 @@ mod tests {
         let args = Line::try_parse_from(line).unwrap().args;
         let minted = mint(&args, 7, secret, 1_700_000_000).unwrap();
         assert_eq!(minted.expires_at, 1_700_007_200);
-        let token = Token::verify(&minted.token, 7, "ann", secret, 1_700_000_000).unwrap();
+        let token = Token::verify(&minted.token, 7, "ann", &[secret], Cbc::Refused, 1_700_000_000).unwrap();
         assert_eq!(token.expire, minted.expires_at);
         assert!(mint(&args, 7, "short", 1_700_000_000).is_err());
     }

@@ -203,12 +203,14 @@ async fn login_is_refused_in_the_words_of_what_is_wrong() {
 }
 
 #[tokio::test]
-async fn login_in_the_older_form_of_a_token_is_accepted() {
+async fn login_with_a_token_of_the_cbc_form_is_refused_with_the_setting_that_is_missing() {
     let world = World::new().await;
     let app = world.server().first_app().clone();
     let token = Token::generate_cbc(app.app_id, "ann", &app.server_secret, world.clock.now_s(), 3_600).unwrap();
     let ann = world.client();
-    soon(ann.login("ann", LoginConfig { token, ..LoginConfig::default() })).await.unwrap();
+    let refused = soon(ann.login("ann", LoginConfig { token, ..LoginConfig::default() })).await.unwrap_err();
+    assert_eq!(refused.code(), ErrorCode::NetworkModuleTokenInvalid);
+    assert!(refused.to_string().contains("--cbc-tokens on"), "{refused}");
     world.end().await;
 }
 

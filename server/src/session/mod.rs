@@ -10,7 +10,8 @@ use std::sync::Arc;
 
 use zim_protocol::{
     LoginRequest, LoginResult, LogoutRequest, LogoutResult, RenewTokenRequest, TokenRenewedResult,
-    server::SessionService, token::Token,
+    server::SessionService,
+    token::{Cbc, Token},
 };
 
 pub use self::rules::{DevicePolicy, Login, pushed_out};
@@ -68,7 +69,7 @@ impl App {
 
     fn verify_token(&self, tenant: &Tenant, user_id: &str, token: &str) -> Result<i64, Error> {
         let app = u32::try_from(tenant.key.0).unwrap_or_default();
-        let token = Token::verify(token, app, user_id, &tenant.server_secret, self.clock.now_s())?;
+        let token = Token::verify(token, app, user_id, &[&tenant.server_secret], Cbc::Refused, self.clock.now_s())?;
         Ok(token.expire * 1000)
     }
 
