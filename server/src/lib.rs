@@ -17,6 +17,7 @@ mod log;
 mod maintenance;
 mod message;
 mod net;
+mod rate;
 pub mod run;
 pub mod server;
 pub mod session;

@@ -1,66 +1,8 @@
-//! How much and how many: a token bucket, and the connections of each address. Pure: the time is given, by a clock that
-//! nobody sets (`Clock::steady_ms`), or else a clock that is set back would leave everybody with an empty bucket.
+//! How many connections and handshakes each address has. Pure: the caller gives the time, by the steady clock.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
 
-/// So many a second on average, and so many at once after a pause.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Rate {
-    interval_us: i64,
-    depth_us: i64,
-}
-
-impl Rate {
-    pub(crate) fn new(per_second: u32, burst: u32) -> Self {
-        let interval_us = 1_000_000 / i64::from(per_second.max(1));
-        Self { interval_us, depth_us: interval_us * i64::from(burst.max(1)) }
-    }
-}
-
-/// A token bucket in eight bytes: the time at which it is full again (the generic cell rate algorithm).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Bucket {
-    full_at_us: i64,
-}
-
-impl Bucket {
-    /// Takes one, or says in how many milliseconds there is one.
-    pub(crate) fn take(&mut self, rate: Rate, now_ms: i64) -> Result<(), i64> {
-        let now = now_ms.saturating_mul(1_000);
-        // It cannot be emptier than empty: even a clock that goes back locks nobody out.
-        self.full_at_us = self.full_at_us.clamp(now, now.saturating_add(rate.depth_us));
-        let next = self.full_at_us.saturating_add(rate.interval_us);
-        let over = next.saturating_sub(now.saturating_add(rate.depth_us));
-        if over > 0 {
-            return Err((over + 999) / 1_000);
-        }
-        self.full_at_us = next;
-        Ok(())
-    }
-
-    /// Whether it is full: nothing to remember.
-    fn is_full(self, now_ms: i64) -> bool {
-        self.full_at_us <= now_ms.saturating_mul(1_000)
-    }
-}
-
-/// Whom an address belongs to: one IPv4 address, or one IPv6 /64, which is the least that anybody is given.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Subnet(u64);
-
-impl From<SocketAddr> for Subnet {
-    fn from(address: SocketAddr) -> Self {
-        match address.ip().to_canonical() {
-            IpAddr::V4(ip) => Self(u64::from(u32::from(ip))),
-            IpAddr::V6(ip) => {
-                let [a, b, c, d, ..] = ip.segments();
-                // No network begins with sixteen zero bits, so that none meets an IPv4 address.
-                Self([a, b, c, d].into_iter().fold(0, |net, part| (net << 16) | u64::from(part)))
-            }
-        }
-    }
-}
+pub(crate) use crate::rate::{Bucket, Rate, Subnet};
 
 #[derive(Debug, Default)]
 struct Entry {
@@ -116,59 +58,9 @@ impl Addresses {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
-
-    #[test]
-    fn a_bucket_gives_its_burst_and_then_its_rate() {
-        let rate = Rate::new(50, 50);
-        let mut bucket = Bucket::default();
-        for _ in 0..50 {
-            assert_eq!(bucket.take(rate, 10_000), Ok(()));
-        }
-        assert_eq!(bucket.take(rate, 10_000), Err(20));
-        assert_eq!(bucket.take(rate, 10_019), Err(1));
-        // Five more for 100 ms.
-        for _ in 0..5 {
-            assert_eq!(bucket.take(rate, 10_100), Ok(()));
-        }
-        assert_eq!(bucket.take(rate, 10_100), Err(20));
-    }
-
-    #[test]
-    fn a_pause_fills_it_and_no_more() {
-        let rate = Rate::new(10, 3);
-        let mut bucket = Bucket::default();
-        assert!(bucket.take(rate, 0).is_ok());
-        assert!(bucket.is_full(100) && !bucket.is_full(99));
-        let granted = (0..10).filter(|_| bucket.take(rate, 1_000_000).is_ok()).count();
-        assert_eq!(granted, 3);
-    }
-
-    #[test]
-    fn the_answer_when_to_come_again_is_right() {
-        let rate = Rate::new(3, 2);
-        let mut bucket = Bucket::default();
-        let mut now = 5;
-        for _ in 0..100 {
-            match bucket.take(rate, now) {
-                Ok(()) => {}
-                Err(wait) => {
-                    assert!(bucket.take(rate, now + wait - 1).is_err());
-                    now += wait;
-                    assert_eq!(bucket.take(rate, now), Ok(()));
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn a_clock_that_goes_back_locks_nobody_out() {
-        let rate = Rate::new(10, 3);
-        let mut bucket = Bucket::default();
-        assert!(bucket.take(rate, 9_000_000_000).is_ok());
-        assert_eq!(bucket.take(rate, 1_000), Err(100));
-        assert_eq!(bucket.take(rate, 1_100), Ok(()));
-    }
 
     #[test]
     fn an_address_has_its_own_bounds() {
@@ -191,12 +83,12 @@ mod tests {
     fn idle_addresses_are_forgotten() {
         let mut addresses = Addresses::new(Rate::new(1, 1), 1);
         for index in 0..SWEEP_FROM as u64 {
-            assert!(addresses.may_shake(Subnet(index), 0));
+            assert!(addresses.may_shake(Subnet::from_number(index), 0));
         }
-        assert!(addresses.connect(Subnet(7)));
-        assert!(addresses.may_shake(Subnet(u64::MAX), 5_000));
+        assert!(addresses.connect(Subnet::from_number(7)));
+        assert!(addresses.may_shake(Subnet::from_number(u64::MAX), 5_000));
         assert_eq!(addresses.entries.len(), 2);
-        addresses.disconnect(Subnet(7), 9_000);
+        addresses.disconnect(Subnet::from_number(7), 9_000);
         assert_eq!(addresses.entries.len(), 1);
     }
 }

@@ -1,0 +1,195 @@
+//! Token buckets: how often something may happen. Pure: the caller gives the time, by a clock that nobody sets
+//! (`Clock::steady_ms`). A clock that is set back would leave everybody with an empty bucket.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::net::{IpAddr, SocketAddr};
+
+use parking_lot::Mutex;
+
+/// So many a second on average, and so many at once after a pause.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Rate {
+    interval_us: i64,
+    depth_us: i64,
+}
+
+impl Rate {
+    pub(crate) fn new(per_second: u32, burst: u32) -> Self {
+        Self::per(1_000_000, per_second, burst)
+    }
+
+    /// So many a minute; as many may come at once.
+    pub(crate) fn per_minute(count: u32) -> Self {
+        Self::per(60_000_000, count, count)
+    }
+
+    fn per(span_us: i64, count: u32, burst: u32) -> Self {
+        let interval_us = span_us / i64::from(count.max(1));
+        Self { interval_us, depth_us: interval_us * i64::from(burst.max(1)) }
+    }
+}
+
+/// A token bucket in eight bytes: the time at which it is full again (the generic cell rate algorithm).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Bucket {
+    full_at_us: i64,
+}
+
+impl Bucket {
+    /// Takes one, or says in how many milliseconds there is one.
+    pub(crate) fn take(&mut self, rate: Rate, now_ms: i64) -> Result<(), i64> {
+        let now = now_ms.saturating_mul(1_000);
+        // It cannot be emptier than empty: even a clock that goes back locks nobody out.
+        self.full_at_us = self.full_at_us.clamp(now, now.saturating_add(rate.depth_us));
+        let next = self.full_at_us.saturating_add(rate.interval_us);
+        let over = next.saturating_sub(now.saturating_add(rate.depth_us));
+        if over > 0 {
+            return Err((over + 999) / 1_000);
+        }
+        self.full_at_us = next;
+        Ok(())
+    }
+
+    /// Whether it is full: nothing to remember.
+    pub(crate) fn is_full(self, now_ms: i64) -> bool {
+        self.full_at_us <= now_ms.saturating_mul(1_000)
+    }
+}
+
+/// Whom an address belongs to: one IPv4 address, or one IPv6 /64, which is the least that anybody is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Subnet(u64);
+
+impl From<SocketAddr> for Subnet {
+    fn from(address: SocketAddr) -> Self {
+        match address.ip().to_canonical() {
+            IpAddr::V4(ip) => Self(u64::from(u32::from(ip))),
+            IpAddr::V6(ip) => {
+                let [a, b, c, d, ..] = ip.segments();
+                // No network begins with sixteen zero bits, so that none meets an IPv4 address.
+                Self([a, b, c, d].into_iter().fold(0, |net, part| (net << 16) | u64::from(part)))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+impl Subnet {
+    pub(crate) fn from_number(number: u64) -> Self {
+        Self(number)
+    }
+}
+
+/// With so few keys nobody looks for those that can be forgotten.
+const SWEEP_FROM: usize = 4_096;
+
+/// A bucket for each key, all with one rate. Full buckets are forgotten, so the memory is bounded by what the rate lets happen.
+#[derive(Debug)]
+pub(crate) struct Buckets<K> {
+    rate: Rate,
+    kept: Mutex<Kept<K>>,
+}
+
+#[derive(Debug)]
+struct Kept<K> {
+    buckets: HashMap<K, Bucket>,
+    sweep_at: usize,
+}
+
+impl<K: Eq + Hash> Buckets<K> {
+    pub(crate) fn new(rate: Rate) -> Self {
+        Self { rate, kept: Mutex::new(Kept { buckets: HashMap::new(), sweep_at: SWEEP_FROM }) }
+    }
+
+    /// Takes one from the bucket of `key`, or says in how many milliseconds there is one.
+    pub(crate) fn take(&self, key: K, now_ms: i64) -> Result<(), i64> {
+        let Kept { buckets, sweep_at } = &mut *self.kept.lock();
+        if buckets.len() >= *sweep_at {
+            buckets.retain(|_, bucket| !bucket.is_full(now_ms));
+            *sweep_at = (buckets.len() * 2).max(SWEEP_FROM);
+        }
+        buckets.entry(key).or_default().take(self.rate, now_ms)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bucket_gives_its_burst_and_then_its_rate() {
+        let rate = Rate::new(50, 50);
+        let mut bucket = Bucket::default();
+        for _ in 0..50 {
+            assert_eq!(bucket.take(rate, 10_000), Ok(()));
+        }
+        assert_eq!(bucket.take(rate, 10_000), Err(20));
+        assert_eq!(bucket.take(rate, 10_019), Err(1));
+        // Five more for 100 ms.
+        for _ in 0..5 {
+            assert_eq!(bucket.take(rate, 10_100), Ok(()));
+        }
+        assert_eq!(bucket.take(rate, 10_100), Err(20));
+    }
+
+    #[test]
+    fn a_pause_fills_it_and_no_more() {
+        let rate = Rate::new(10, 3);
+        let mut bucket = Bucket::default();
+        assert!(bucket.take(rate, 0).is_ok());
+        assert!(bucket.is_full(100) && !bucket.is_full(99));
+        let granted = (0..10).filter(|_| bucket.take(rate, 1_000_000).is_ok()).count();
+        assert_eq!(granted, 3);
+    }
+
+    #[test]
+    fn the_answer_when_to_come_again_is_right() {
+        let rate = Rate::new(3, 2);
+        let mut bucket = Bucket::default();
+        let mut now = 5;
+        for _ in 0..100 {
+            match bucket.take(rate, now) {
+                Ok(()) => {}
+                Err(wait) => {
+                    assert!(bucket.take(rate, now + wait - 1).is_err());
+                    now += wait;
+                    assert_eq!(bucket.take(rate, now), Ok(()));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_clock_that_goes_back_locks_nobody_out() {
+        let rate = Rate::new(10, 3);
+        let mut bucket = Bucket::default();
+        assert!(bucket.take(rate, 9_000_000_000).is_ok());
+        assert_eq!(bucket.take(rate, 1_000), Err(100));
+        assert_eq!(bucket.take(rate, 1_100), Ok(()));
+    }
+
+    #[test]
+    fn a_minute_gives_its_count_at_once_and_then_one_by_one() {
+        let rate = Rate::per_minute(60);
+        let mut bucket = Bucket::default();
+        assert_eq!((0..100).filter(|_| bucket.take(rate, 0).is_ok()).count(), 60);
+        assert_eq!(bucket.take(rate, 0), Err(1_000));
+        assert_eq!(bucket.take(rate, 1_000), Ok(()));
+        assert_eq!(bucket.take(rate, 1_000), Err(1_000));
+    }
+
+    #[test]
+    fn each_key_has_a_bucket_and_full_ones_are_forgotten() {
+        let buckets = Buckets::new(Rate::new(1, 2));
+        assert!(buckets.take(1, 0).is_ok() && buckets.take(1, 0).is_ok());
+        assert_eq!(buckets.take(1, 0), Err(1_000));
+        assert!(buckets.take(2, 0).is_ok());
+        for key in 3..=SWEEP_FROM {
+            assert!(buckets.take(key, 0).is_ok());
+        }
+        // By now all are full but the first.
+        assert!(buckets.take(0, 1_500).is_ok());
+        assert_eq!(buckets.kept.lock().buckets.len(), 2);
+    }
+}
