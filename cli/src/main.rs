@@ -5,6 +5,7 @@ mod bench;
 mod command;
 mod context;
 mod describe;
+mod duration;
 mod exit;
 mod local_server;
 mod output;

@@ -251,9 +251,14 @@ impl Inner {
 
     /// Moves to a state and tells the app.
     pub(crate) fn enter(&self, state: ConnectionState, event: ConnectionEvent) {
+        self.enter_because(state, event, "");
+    }
+
+    /// As [`Inner::enter`], with the event's `extendedData`.
+    pub(crate) fn enter_because(&self, state: ConnectionState, event: ConnectionEvent, extended_data: &str) {
         self.state.send_replace(state);
-        let changed =
-            ConnectionStateChangedEvent { state: state as i32, event: event as i32, extended_data: String::new() };
+        let extended_data = extended_data.to_owned();
+        let changed = ConnectionStateChangedEvent { state: state as i32, event: event as i32, extended_data };
         self.events.raise(Event::ConnectionStateChanged(changed));
     }
 }

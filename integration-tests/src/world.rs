@@ -123,6 +123,9 @@ impl World {
         settings.limits.request_burst = many;
         settings.limits.pulls_per_second = many;
         settings.limits.pull_burst = many;
+        settings.limits.failed_logins_per_minute_per_address = many;
+        settings.limits.failed_logins_per_minute_per_app = many;
+        settings.limits.first_login_burst_per_address = many;
         edit(&mut settings);
         let mut world = Self {
             clock,

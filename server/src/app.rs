@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::fanout::Fanout;
 use crate::journal::Send;
 use crate::key::{ConversationKey, IdGenerator, UserKey};
-use crate::session::Caller;
+use crate::session::{Caller, LoginAllowances};
 use crate::tenant::{Cache, Tenants, app_rows, open_deployment};
 
 /// The database, whose fastest job is sending messages.
@@ -39,6 +39,7 @@ pub struct App {
     /// Changes when a backup is restored or a replica promoted.
     pub epoch: [u8; 16],
     pub(crate) secret: [u8; 32],
+    pub(crate) logins: LoginAllowances,
     pub(crate) gate: Gate,
     pub(crate) conversations: Cache<(UserKey, UserKey), ConversationKey>,
 }
@@ -57,7 +58,7 @@ impl App {
         getrandom::fill(&mut fresh.1).map_err(Error::internal)?;
         let (epoch, secret, newest) =
             db.submit(0, Locks::none(), async move |tx| open_deployment(tx, fresh).await).await?;
-        let tenants = Tenants::default();
+        let tenants = Tenants::empty()?;
         for app in db.read(async move |tx| app_rows(tx).await).await? {
             tenants.add(app.into_tenant(&secret));
         }
@@ -66,6 +67,7 @@ impl App {
             db,
             fanout,
             clock,
+            logins: LoginAllowances::new(&config.limits),
             config,
             tenants,
             epoch,

@@ -143,9 +143,48 @@ impl Error {
         Self::new(ErrorCode::NetworkModuleTokenInvalid, "a token or the app's sign is needed")
     }
 
-    /// The app sign is another.
+    /// The app sign is another, or there is no such app: nobody learns which apps a server has.
     pub fn app_sign_wrong() -> Self {
-        Self::new(ErrorCode::NetworkModuleTokenInvalid, "the app sign is wrong")
+        Self::new(ErrorCode::NetworkModuleTokenInvalid, "the app ID or the app sign is wrong")
+    }
+
+    /// The app sign is right, and the operator has turned it off.
+    pub fn app_sign_off() -> Self {
+        let message = "logging in with the app sign is turned off for this app; log in with a token";
+        Self::new(ErrorCode::NetworkModuleTokenInvalid, message)
+    }
+
+    /// Logins of this address, or to this app, failed too often.
+    pub fn too_many_failed_logins(retry_after_ms: i64) -> Self {
+        let message = "too many logins failed in a short time; what is wrong with this one is not told";
+        Self::new(ErrorCode::CommonModuleTriggerServerFrequencyLimit, message)
+            .with_detail("retry_after_ms", retry_after_ms.to_string())
+    }
+
+    /// Too many new users of this address.
+    pub fn too_many_first_logins(retry_after_ms: i64) -> Self {
+        let message = "too many new users from this address in a short time";
+        Self::new(ErrorCode::CommonModuleTriggerServerFrequencyLimit, message)
+            .with_detail("retry_after_ms", retry_after_ms.to_string())
+    }
+
+    /// A first login does not register a user of this app.
+    pub fn user_not_registered(user_id: &str) -> Self {
+        let message = format!("there is no user {user_id}, and this app does not register users in this way");
+        Self::new(ErrorCode::CommonModuleUserIsNotExist, message)
+    }
+
+    /// The operator keeps the user out.
+    pub fn user_banned(ends_at_ms: i64) -> Self {
+        let error =
+            Self::new(ErrorCode::NetworkModuleTokenInvalid, "this user is banned").with_detail("reason", "banned");
+        if ends_at_ms == 0 { error } else { error.with_detail("ends_at_ms", ends_at_ms.to_string()) }
+    }
+
+    /// The operator has revoked the token. To a client it is as if its time were up: a newer one opens.
+    pub fn token_revoked() -> Self {
+        Self::new(ErrorCode::NetworkModuleTokenExpired, "this token was revoked; log in with a newer one")
+            .with_detail("reason", "revoked")
     }
 
     /// Another login on the same connection.

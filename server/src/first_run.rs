@@ -43,8 +43,9 @@ pub(crate) async fn first_app(app: &App, folder: &Folder) -> Result<Credentials,
         None => app.create_app(0, "first").await?,
     };
     let app_id = u32::try_from(tenant.key.0).map_err(Error::internal)?;
-    let credentials =
-        Credentials { app_id, app_sign: tenant.app_sign.clone(), server_secret: tenant.server_secret.clone() };
+    let access = tenant.access();
+    let (app_sign, server_secret) = (access.app_sign.value.clone(), access.server_secret.value.clone());
+    let credentials = Credentials { app_id, app_sign, server_secret };
     folder.secret(FIRST_APP, || Ok::<_, FolderError>(credentials.to_file().into_bytes())).map_err(Error::internal)?;
     Ok(credentials)
 }

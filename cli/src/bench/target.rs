@@ -13,7 +13,7 @@ use crate::profile::Profile;
 use crate::start_file::StartFile;
 
 /// Limits that protect a server from one client, which is what a bench looks like.
-pub(crate) const RAISED: [&str; 9] = [
+pub(crate) const RAISED: [&str; 11] = [
     "limits.messages_per_second=1000000",
     "limits.message_burst=1000000",
     "limits.requests_per_second=1000000",
@@ -23,6 +23,8 @@ pub(crate) const RAISED: [&str; 9] = [
     "limits.max_connections_per_address=1000000",
     "limits.handshakes_per_second_per_address=1000000",
     "limits.session_queue_bytes=4194304",
+    "limits.first_logins_per_second_per_address=1000000",
+    "limits.first_login_burst_per_address=1000000",
 ];
 
 /// Which server.

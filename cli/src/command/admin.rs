@@ -1,10 +1,12 @@
 //! `zim admin …`: the operator's service of a server.
 
+mod app;
+mod user;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use serde::Serialize;
 use tonic::metadata::MetadataValue;
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
@@ -12,8 +14,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 use zim_protocol::admin::AdminClient;
 use zim_protocol::{
-    App, CreateAppRequest, DisconnectUserRequest, ListAppsRequest, ListSessionsRequest, MintTokenRequest, PlatformType,
-    SessionInfo,
+    DisconnectUserRequest, ListAppsRequest, ListSessionsRequest, MintTokenRequest, PlatformType, SessionInfo,
 };
 
 use crate::context::{Context, now_ms};
@@ -29,6 +30,8 @@ zim-data in this folder, or the one that --server-data names. Elsewhere say them
 
 Examples:
   zim admin app create --name shop
+  zim admin app rotate server-secret --overlap 24h
+  zim admin user ban mallory
   zim admin sessions
   zim admin disconnect bob
   ZIM_ADMIN_KEY=… zim admin --admin-url http://10.0.0.5:4712 app list")]
@@ -56,9 +59,12 @@ pub(crate) struct AdminAccess {
 
 #[derive(Debug, Subcommand)]
 enum AdminCommand {
-    /// Apps: nothing of one is visible in another
+    /// Apps, their secrets, and what they let in
     #[command(subcommand)]
-    App(AppCommand),
+    App(app::AppCommand),
+    /// Users: register, ban, revoke tokens
+    #[command(subcommand)]
+    User(user::UserCommand),
     /// Make a token with which a user logs in
     Token {
         /// Who
@@ -78,7 +84,7 @@ enum AdminCommand {
         #[arg(long, value_name = "N")]
         app_id: Option<u32>,
     },
-    /// End all sessions of a user; he may log in again
+    /// End all sessions of a user, who may log in again
     Disconnect {
         /// Who
         user: String,
@@ -86,21 +92,6 @@ enum AdminCommand {
         #[arg(long, value_name = "N")]
         app_id: Option<u32>,
     },
-}
-
-#[derive(Debug, Subcommand)]
-enum AppCommand {
-    /// Make an app, and print its secrets
-    Create {
-        /// For the operator
-        #[arg(long, default_value = "", hide_default_value = true)]
-        name: String,
-        /// The app's number [default: the server chooses]
-        #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
-        app_id: u32,
-    },
-    /// List the apps, without their secrets
-    List,
 }
 
 type Client = AdminClient<InterceptedService<Channel, Key>>;
@@ -213,15 +204,8 @@ pub(crate) fn refused(status: &Status) -> Failure {
 pub(crate) async fn run(args: AdminArgs, context: &Context) -> Result<(), Failure> {
     let mut operator = args.access.connect().await?;
     match args.command {
-        AdminCommand::App(AppCommand::Create { name, app_id }) => {
-            let request = CreateAppRequest { app_id, name };
-            let made = operator.client.create_app(request).await.map_err(|status| refused(&status))?;
-            show_app(context, &made.into_inner())
-        }
-        AdminCommand::App(AppCommand::List) => {
-            let apps = operator.client.list_apps(ListAppsRequest {}).await.map_err(|status| refused(&status))?;
-            list_apps(context, &apps.into_inner().apps)
-        }
+        AdminCommand::App(command) => app::run(command, &mut operator, context).await,
+        AdminCommand::User(command) => user::run(command, &mut operator, context).await,
         AdminCommand::Token { user, app_id, seconds } => {
             let app_id = operator.app(app_id).await?;
             let request = MintTokenRequest { app_id, user_id: user, effective_seconds: seconds.into() };
@@ -252,36 +236,6 @@ pub(crate) async fn run(args: AdminArgs, context: &Context) -> Result<(), Failur
             })
         }
     }
-}
-
-fn show_app(context: &Context, app: &App) -> Result<(), Failure> {
-    if context.output.is_json() {
-        return context.output.json(app);
-    }
-    let rows = [
-        ("app id", app.app_id.to_string()),
-        ("name", preview(&app.name, 60)),
-        ("app sign", app.app_sign.clone()),
-        ("secret", app.server_secret.clone()),
-    ];
-    rows.into_iter().try_for_each(|(what, value)| context.output.line(format!("{what:<12}{value}")))
-}
-
-fn list_apps(context: &Context, apps: &[App]) -> Result<(), Failure> {
-    /// The list holds no secrets, so it has no empty fields for them either.
-    #[derive(Serialize)]
-    struct Listed<'a> {
-        #[serde(rename = "appID")]
-        app_id: u32,
-        name: &'a str,
-    }
-    if context.output.is_json() {
-        let mut listed = apps.iter().map(|app| Listed { app_id: app.app_id, name: &app.name });
-        return listed.try_for_each(|app| context.output.json(&app));
-    }
-    let mut table = Table::new(&[("APP ID", Align::Right), ("NAME", Align::Left)]);
-    apps.iter().for_each(|app| table.row([app.app_id.to_string(), preview(&app.name, 60)]));
-    context.output.table(&table)
 }
 
 fn list_sessions(context: &Context, sessions: &[SessionInfo]) -> Result<(), Failure> {

@@ -12,7 +12,7 @@ use zim_protocol::{
     TokenWillExpireEvent,
 };
 
-use super::login::{Login, kicked_out};
+use super::login::{Login, ended_by_operator, kicked_out};
 use crate::data::Data;
 use crate::error::Error;
 use crate::last_user;
@@ -38,6 +38,8 @@ enum End {
     /// There was no connection in time.
     GaveUp(Error),
     KickedOut,
+    /// The operator ended the session.
+    EndedByOperator,
     TokenExpired,
     Unregistered,
 }
@@ -47,10 +49,19 @@ impl End {
     fn of(reason: SessionEndReason) -> Option<Self> {
         match reason {
             SessionEndReason::KickedOut => Some(Self::KickedOut),
+            SessionEndReason::EndedByOperator => Some(Self::EndedByOperator),
             SessionEndReason::TokenExpired => Some(Self::TokenExpired),
             SessionEndReason::Unregistered => Some(Self::Unregistered),
             SessionEndReason::LoggedOut => Some(Self::Left),
             SessionEndReason::GoingAway | SessionEndReason::Unspecified => None,
+        }
+    }
+
+    /// The `extendedData` of the event: what the reference's events cannot tell apart.
+    const fn extended_data(&self) -> &'static str {
+        match self {
+            Self::EndedByOperator => r#"{"reason":"endedByOperator"}"#,
+            _ => "",
         }
     }
 
@@ -62,6 +73,7 @@ impl End {
             Self::Refused(error) => (ConnectionEvent::LoginInterrupted, Some(error)),
             Self::GaveUp(error) => (ConnectionEvent::LoginTimeout, Some(error)),
             Self::KickedOut => (ConnectionEvent::KickedOut, Some(kicked_out())),
+            Self::EndedByOperator => (ConnectionEvent::KickedOut, Some(ended_by_operator())),
             Self::TokenExpired => {
                 let error = Error::new(ErrorCode::NetworkModuleTokenExpired, "the token has expired");
                 (ConnectionEvent::TokenExpired, Some(error))
@@ -145,12 +157,13 @@ impl Life {
         self.login.set_ending();
         self.login.link.close();
         let is_gone = matches!(end, End::Unregistered);
+        let why = end.extended_data();
         let told = end.told();
         if let Some((event, error)) = &told {
             if let Some(error) = error {
                 tracing::info!(user = self.login.user_id, ?event, %error, "the login is over");
             }
-            self.inner.enter(ConnectionState::Disconnected, *event);
+            self.inner.enter_because(ConnectionState::Disconnected, *event, why);
         }
         if let Some(data) = data {
             data.disconnected();
@@ -367,6 +380,9 @@ fn verdict(error: &Error) -> Option<End> {
         ErrorCode::NetworkModuleUserHasAlreadyLoggedOut if error.detail("reason") == Some("kickedOut") => {
             Some(End::KickedOut)
         }
+        ErrorCode::NetworkModuleUserHasAlreadyLoggedOut if error.detail("reason") == Some("endedByOperator") => {
+            Some(End::EndedByOperator)
+        }
         ErrorCode::NetworkModuleTokenExpired | ErrorCode::NetworkModuleTokenTimeIsTooShort => Some(End::TokenExpired),
         ErrorCode::NetworkModuleUserHasAlreadyLoggedOut
         | ErrorCode::NetworkModuleTokenInvalid
@@ -426,6 +442,7 @@ mod tests {
     fn the_server_ends_a_login_or_just_a_connection() {
         let event = |reason| told(End::of(reason)).map(|(event, _)| event);
         assert_eq!(event(SessionEndReason::KickedOut), Some(ConnectionEvent::KickedOut));
+        assert_eq!(event(SessionEndReason::EndedByOperator), Some(ConnectionEvent::KickedOut));
         assert_eq!(event(SessionEndReason::TokenExpired), Some(ConnectionEvent::TokenExpired));
         assert_eq!(event(SessionEndReason::Unregistered), Some(ConnectionEvent::Unregistered));
         assert_eq!(event(SessionEndReason::LoggedOut), Some(ConnectionEvent::Success));

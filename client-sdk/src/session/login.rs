@@ -157,3 +157,8 @@ impl Login {
 pub(super) fn kicked_out() -> Error {
     Error::new(ErrorCode::NetworkModuleUserHasAlreadyLoggedOut, "another login of this user took the place of this one")
 }
+
+/// Why calls fail after the operator ended the session.
+pub(super) fn ended_by_operator() -> Error {
+    Error::new(ErrorCode::NetworkModuleUserHasAlreadyLoggedOut, "the operator ended this session; log in again")
+}

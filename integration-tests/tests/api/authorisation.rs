@@ -60,7 +60,7 @@ async fn whoever_was_put_out_is_not_let_in_by_his_old_session() {
     let out = DisconnectUserRequest { app_id: world.app_id(), user_id: "ann".into() };
     assert_eq!(admin.disconnect_user(out).await.unwrap().into_inner().sessions, 1);
     match raw.event().await {
-        Some(event_frame::Frame::End(end)) => assert_eq!(end.reason(), SessionEndReason::KickedOut),
+        Some(event_frame::Frame::End(end)) => assert_eq!(end.reason(), SessionEndReason::EndedByOperator),
         other => panic!("{other:?}"),
     }
     let mut again = world.raw_greeted(1).await;

@@ -224,7 +224,8 @@ async fn login_to_an_app_that_is_not_there_is_refused() {
             .app_sign(&world.server().first_app().app_sign),
     )
     .unwrap();
-    assert_eq!(refusal(soon(ann.login("ann", LoginConfig::default())).await), ErrorCode::CommonModuleInvalidAppId);
+    // As with a wrong sign: a stranger does not learn which apps a server has.
+    assert_eq!(refusal(soon(ann.login("ann", LoginConfig::default())).await), ErrorCode::NetworkModuleTokenInvalid);
     quit(&ann).await;
     let mut raw = world.raw_greeted(1).await;
     let mut request = world.login_request("ann");

@@ -78,6 +78,17 @@ pub struct Limits {
     /// addresses that are not proved, from all of them together; beyond that a client first proves its own, which costs it a
     /// round trip. Default: 100: a storm of 2,000 a second costs a tenth of a core, what is refused of it too.
     pub handshakes_per_second_per_address: u32,
+    /// Failed logins a minute from one address (IPv6: one /64); as many may come at once. Beyond them a client with wrong
+    /// credentials is not told what is wrong with them; right ones still open. Default: 60: a person who mistypes needs a few, a
+    /// search for a forged token needs tens of thousands.
+    pub failed_logins_per_minute_per_address: u32,
+    /// Failed logins a minute of one app, from all addresses together, in the same way. Default: 600.
+    pub failed_logins_per_minute_per_app: u32,
+    /// Users a second whom logins with the app sign from one address (IPv6: one /64) register. With a token the app's back end
+    /// decides who exists, and nothing is counted. Default: 1.
+    pub first_logins_per_second_per_address: u32,
+    /// As many of those at once after a pause. Default: 500: a school behind one address starts a lesson together.
+    pub first_login_burst_per_address: u32,
     /// Connections of the HTTP service at once; more wait for one of them to end. Default: 64: a handful of machines ask.
     pub max_http_connections: usize,
     /// Milliseconds for a request to the HTTP service and its answer together. Default: 10,000.
@@ -116,6 +127,10 @@ impl Default for Limits {
             handshakes_waiting: 4_096,
             handshake_timeout_ms: 5_000,
             handshakes_per_second_per_address: 100,
+            failed_logins_per_minute_per_address: 60,
+            failed_logins_per_minute_per_app: 600,
+            first_logins_per_second_per_address: 1,
+            first_login_burst_per_address: 500,
             max_http_connections: 64,
             http_timeout_ms: 10_000,
         }
@@ -157,6 +172,10 @@ impl Limits {
             ("handshakes_waiting", as_u64(self.handshakes_waiting), 1, 65_536),
             ("handshake_timeout_ms", self.handshake_timeout_ms.into(), 1, 60_000),
             ("handshakes_per_second_per_address", self.handshakes_per_second_per_address.into(), 1, 1_000_000),
+            ("failed_logins_per_minute_per_address", self.failed_logins_per_minute_per_address.into(), 1, 10_000_000),
+            ("failed_logins_per_minute_per_app", self.failed_logins_per_minute_per_app.into(), 1, 10_000_000),
+            ("first_logins_per_second_per_address", self.first_logins_per_second_per_address.into(), 1, 1_000_000),
+            ("first_login_burst_per_address", self.first_login_burst_per_address.into(), 1, 10_000_000),
             ("max_http_connections", as_u64(self.max_http_connections), 1, 65_536),
             ("http_timeout_ms", self.http_timeout_ms.into(), 1, long),
         ];

@@ -33,6 +33,7 @@ const SHARDS: usize = 64;
 fn words(reason: SessionEndReason) -> &'static str {
     match reason {
         SessionEndReason::KickedOut => "a newer login took the place of this one",
+        SessionEndReason::EndedByOperator => "the operator ended this session",
         _ => "resumed on another connection",
     }
 }

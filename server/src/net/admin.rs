@@ -8,14 +8,17 @@ use tonic::{Request, Response, Status};
 use zim_protocol::admin::Admin;
 use zim_protocol::token::Token;
 use zim_protocol::{
-    App as AppRow, CreateAppRequest, DisconnectUserRequest, DisconnectUserResult, ErrorCode, ListAppsRequest,
-    ListAppsResult, ListSessionsRequest, ListSessionsResult, MintTokenRequest, MintTokenResult, SessionInfo,
+    App as AppRow, BanUserRequest, BanUserResult, CreateAppRequest, DisconnectUserRequest, DisconnectUserResult,
+    ErrorCode, GetUserRequest, ListAppsRequest, ListAppsResult, ListBannedUsersRequest, ListBannedUsersResult,
+    ListSessionsRequest, ListSessionsResult, MintTokenRequest, MintTokenResult, RegisterUserRequest,
+    RegisterUserResult, RevokeTokensRequest, RevokeTokensResult, RotateSecretRequest, RotateSecretResult, SessionInfo,
+    UnbanUserRequest, UnbanUserResult, UpdateAppRequest, UserAccess, Validate,
 };
 
 use crate::app::App;
 use crate::error::Error;
 use crate::key::AppKey;
-use crate::tenant::Tenant;
+use crate::tenant::{Rotated, Tenant};
 
 /// How long a token is good for, unless the request says otherwise: one day.
 const TOKEN_S: i64 = 24 * 3_600;
@@ -94,58 +97,167 @@ fn app_id(tenant: &Tenant) -> u32 {
     u32::try_from(tenant.key.0).unwrap_or_default()
 }
 
-fn is_user_id(user_id: &str) -> Result<(), Error> {
-    if user_id.is_empty() || user_id.len() > 32 {
-        return Err(Error::params_invalid("a userID has 1 to 32 bytes"));
+fn as_row(tenant: &Tenant) -> AppRow {
+    let access = tenant.access();
+    AppRow {
+        app_id: app_id(tenant),
+        name: tenant.name.clone(),
+        app_sign: String::new(),
+        server_secret: String::new(),
+        cbc_tokens: access.cbc_tokens as i32,
+        app_sign_login: access.app_sign_login,
+        registration: access.registration as i32,
+        old_app_sign_ends_at: access.app_sign.old_ends_at,
+        old_server_secret_ends_at: access.server_secret.old_ends_at,
     }
-    Ok(())
+}
+
+/// What a call is about, for its line in the audit log.
+fn about(app_id: u32, user_id: &str) {
+    let span = tracing::Span::current();
+    span.record("app", app_id);
+    if !user_id.is_empty() {
+        span.record("user", user_id);
+    }
+}
+
+/// The request, if each field is within its limits.
+fn valid<R: Validate>(request: Request<R>) -> Result<R, Status> {
+    let request = request.into_inner();
+    request.validate().map_err(|violation| status(violation.into()))?;
+    Ok(request)
 }
 
 #[tonic::async_trait]
 impl Admin for AdminService {
     async fn create_app(&self, request: Request<CreateAppRequest>) -> Result<Response<AppRow>, Status> {
-        let CreateAppRequest { app_id: wanted, name } = request.into_inner();
-        if name.len() > 256 || name.contains('\0') {
-            return Err(status(Error::params_invalid("a name has at most 256 bytes, and not U+0000")));
-        }
+        let CreateAppRequest { app_id: wanted, name } = valid(request)?;
         let tenant = self.app.create_app(wanted, &name).await.map_err(status)?;
-        tracing::info!(app = app_id(&tenant), "an app was made");
+        about(app_id(&tenant), "");
+        let access = tenant.access();
         Ok(Response::new(AppRow {
-            app_id: app_id(&tenant),
-            name: tenant.name.clone(),
-            app_sign: tenant.app_sign.clone(),
-            server_secret: tenant.server_secret.clone(),
+            app_sign: access.app_sign.value.clone(),
+            server_secret: access.server_secret.value.clone(),
+            ..as_row(&tenant)
         }))
     }
 
     async fn list_apps(&self, _: Request<ListAppsRequest>) -> Result<Response<ListAppsResult>, Status> {
-        let without_secrets = |tenant: Arc<Tenant>| AppRow {
-            app_id: app_id(&tenant),
-            name: tenant.name.clone(),
-            app_sign: String::new(),
-            server_secret: String::new(),
-        };
-        let apps = self.app.tenants.list().into_iter().map(without_secrets).collect();
+        let apps = self.app.tenants.list().iter().map(|tenant| as_row(tenant)).collect();
         Ok(Response::new(ListAppsResult { apps }))
     }
 
+    async fn update_app(&self, request: Request<UpdateAppRequest>) -> Result<Response<AppRow>, Status> {
+        let request = valid(request)?;
+        let tenant = self.tenant(request.app_id).map_err(status)?;
+        about(request.app_id, "");
+        self.app.update_app(&tenant, &request).await.map_err(status)?;
+        Ok(Response::new(as_row(&tenant)))
+    }
+
+    async fn rotate_secret(
+        &self,
+        request: Request<RotateSecretRequest>,
+    ) -> Result<Response<RotateSecretResult>, Status> {
+        let request = valid(request)?;
+        let tenant = self.tenant(request.app_id).map_err(status)?;
+        about(request.app_id, "");
+        let overlap_ms = request.overlap_seconds.saturating_mul(1_000);
+        let Rotated { secret, old_ends_at } =
+            self.app.rotate(&tenant, request.secret(), overlap_ms).await.map_err(status)?;
+        Ok(Response::new(RotateSecretResult { secret, old_ends_at }))
+    }
+
     async fn mint_token(&self, request: Request<MintTokenRequest>) -> Result<Response<MintTokenResult>, Status> {
-        let MintTokenRequest { app_id, user_id, effective_seconds } = request.into_inner();
-        is_user_id(&user_id).map_err(status)?;
+        let MintTokenRequest { app_id, user_id, effective_seconds } = valid(request)?;
         let tenant = self.tenant(app_id).map_err(status)?;
+        about(app_id, &user_id);
         let effective_s = if effective_seconds == 0 { TOKEN_S } else { effective_seconds };
-        let now_s = self.app.clock.now_s();
-        let token = Token::generate(app_id, &user_id, &tenant.server_secret, now_s, effective_s)
-            .map_err(|error| status(error.into()))?;
+        // A token that is made in the second of a revocation would be refused with those before it.
+        let revoked_at = match self.app.user_access(&tenant, &user_id).await {
+            Ok(access) => access.tokens_revoked_at,
+            Err(error) if error.code() == ErrorCode::CommonModuleUserIsNotExist => 0,
+            Err(error) => return Err(status(error)),
+        };
+        let now_s = self.app.clock.now_s().max(revoked_at.saturating_add(1));
+        let secret = &tenant.access().server_secret.value;
+        let token =
+            Token::generate(app_id, &user_id, secret, now_s, effective_s).map_err(|error| status(error.into()))?;
         Ok(Response::new(MintTokenResult { token, expires_at: now_s.saturating_add(effective_s) }))
+    }
+
+    async fn register_user(
+        &self,
+        request: Request<RegisterUserRequest>,
+    ) -> Result<Response<RegisterUserResult>, Status> {
+        let RegisterUserRequest { app_id, user_id, user_name } = valid(request)?;
+        let tenant = self.tenant(app_id).map_err(status)?;
+        about(app_id, &user_id);
+        let is_new = self.app.register_user(&tenant, user_id, user_name).await.map_err(status)?;
+        Ok(Response::new(RegisterUserResult { is_new }))
+    }
+
+    async fn get_user(&self, request: Request<GetUserRequest>) -> Result<Response<UserAccess>, Status> {
+        let GetUserRequest { app_id, user_id } = valid(request)?;
+        let tenant = self.tenant(app_id).map_err(status)?;
+        about(app_id, &user_id);
+        self.app.user_access(&tenant, &user_id).await.map(Response::new).map_err(status)
+    }
+
+    async fn ban_user(&self, request: Request<BanUserRequest>) -> Result<Response<BanUserResult>, Status> {
+        let BanUserRequest { app_id, user_id, seconds } = valid(request)?;
+        let tenant = self.tenant(app_id).map_err(status)?;
+        about(app_id, &user_id);
+        let ban_ends_at = match seconds {
+            0 => 0,
+            _ => self.app.clock.now_ms().saturating_add(seconds.saturating_mul(1_000)),
+        };
+        let sessions = self.app.ban_user(&tenant, &user_id, ban_ends_at).await.map_err(status)?;
+        Ok(Response::new(BanUserResult { sessions, ban_ends_at }))
+    }
+
+    async fn unban_user(&self, request: Request<UnbanUserRequest>) -> Result<Response<UnbanUserResult>, Status> {
+        let UnbanUserRequest { app_id, user_id } = valid(request)?;
+        let tenant = self.tenant(app_id).map_err(status)?;
+        about(app_id, &user_id);
+        let was_banned = self.app.unban_user(&tenant, &user_id).await.map_err(status)?;
+        Ok(Response::new(UnbanUserResult { was_banned }))
+    }
+
+    async fn list_banned_users(
+        &self,
+        request: Request<ListBannedUsersRequest>,
+    ) -> Result<Response<ListBannedUsersResult>, Status> {
+        let ListBannedUsersRequest { app_id, next_flag, count } = valid(request)?;
+        let tenant = self.tenant(app_id).map_err(status)?;
+        about(app_id, "");
+        self.app.banned_users(&tenant, next_flag, count).await.map(Response::new).map_err(status)
+    }
+
+    async fn revoke_tokens(
+        &self,
+        request: Request<RevokeTokensRequest>,
+    ) -> Result<Response<RevokeTokensResult>, Status> {
+        let RevokeTokensRequest { app_id, user_id, made_until } = valid(request)?;
+        let tenant = self.tenant(app_id).map_err(status)?;
+        about(app_id, &user_id);
+        let now_s = self.app.clock.now_s();
+        if made_until > now_s {
+            return Err(status(Error::params_invalid("madeUntil is in the future: tokens to come cannot be revoked")));
+        }
+        let made_until = if made_until == 0 { now_s } else { made_until };
+        let (sessions, tokens_revoked_at) =
+            self.app.revoke_tokens(&tenant, &user_id, made_until).await.map_err(status)?;
+        Ok(Response::new(RevokeTokensResult { sessions, tokens_revoked_at }))
     }
 
     async fn list_sessions(
         &self,
         request: Request<ListSessionsRequest>,
     ) -> Result<Response<ListSessionsResult>, Status> {
-        let ListSessionsRequest { app_id, user_id } = request.into_inner();
+        let ListSessionsRequest { app_id, user_id } = valid(request)?;
         let tenant = self.tenant(app_id).map_err(status)?;
+        about(app_id, &user_id);
         let mut sessions: Vec<SessionInfo> = self
             .app
             .fanout
@@ -171,10 +283,10 @@ impl Admin for AdminService {
         &self,
         request: Request<DisconnectUserRequest>,
     ) -> Result<Response<DisconnectUserResult>, Status> {
-        let DisconnectUserRequest { app_id, user_id } = request.into_inner();
-        is_user_id(&user_id).map_err(status)?;
-        let sessions = self.app.disconnect_user(app_id, &user_id).await.map_err(status)?;
-        tracing::info!(app = app_id, sessions, "a user was disconnected");
+        let DisconnectUserRequest { app_id, user_id } = valid(request)?;
+        let tenant = self.tenant(app_id).map_err(status)?;
+        about(app_id, &user_id);
+        let sessions = self.app.disconnect_user(&tenant, &user_id).await.map_err(status)?;
         Ok(Response::new(DisconnectUserResult { sessions }))
     }
 }

@@ -1,19 +1,22 @@
 //! Logging in and out: who is who, which devices a user may have, how long a session lasts.
 
+mod access;
+mod allowance;
 mod rules;
 mod state;
 mod store;
 #[cfg(test)]
 mod tests;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use zim_protocol::{
     LoginRequest, LoginResult, LogoutRequest, LogoutResult, RenewTokenRequest, TokenRenewedResult,
     server::SessionService,
-    token::{Cbc, Token},
 };
 
+pub(crate) use self::allowance::LoginAllowances;
 pub use self::rules::{DevicePolicy, Login, pushed_out};
 pub use self::state::{Caller, Identity, SessionState};
 use self::store::Admitted;
@@ -22,39 +25,52 @@ use crate::db::Locks;
 use crate::error::Error;
 use crate::key::{AppKey, SessionKey};
 use crate::status::Custom;
-use crate::tenant::Tenant;
-
-/// Compares secrets in a time that does not tell how much of them is right.
-fn same_secret(a: &str, b: &str) -> bool {
-    a.len() == b.len() && a.bytes().zip(b.bytes()).fold(0, |diff, (a, b)| diff | (a ^ b)) == 0
-}
+use crate::tenant::{Access, Proof, Refusal, Shown, Tenant};
 
 impl App {
-    /// Checks that the caller may log in as `user_id`; returns when his right ends, Unix milliseconds, 0 for never.
-    fn authenticate(&self, tenant: &Tenant, request: &LoginRequest) -> Result<i64, Error> {
-        if !request.app_sign.is_empty() && same_secret(&request.app_sign, &tenant.app_sign) {
-            return Ok(0);
+    /// A login or a renewal that is not let in: it is counted, and beyond the allowance a guess is not told what was wrong.
+    fn refused(&self, address: SocketAddr, app_id: u32, refusal: Refusal) -> Error {
+        let known = self.tenants.get(app_id).map_or(AppKey(0), |tenant| tenant.key);
+        let counted = self.logins.fail(address, known, self.clock.steady_ms());
+        tracing::debug!(%address, app_id, reason = refusal.error.message(), "a login failed");
+        match counted {
+            Err(wait_ms) if refusal.is_guess => Error::too_many_failed_logins(wait_ms),
+            _ => refusal.error,
         }
-        let token = request.config.as_ref().map_or("", |config| config.token.as_str());
-        if token.is_empty() {
-            return Err(if request.app_sign.is_empty() {
-                Error::credentials_missing()
-            } else {
-                Error::app_sign_wrong()
-            });
+    }
+
+    /// Whether somebody whom the server has never seen may become a user.
+    fn may_register(&self, access: &Access, proof: Proof, address: SocketAddr, user_id: &str) -> Result<(), Error> {
+        access.may_register(proof, user_id)?;
+        match proof {
+            // The app's back end decides who exists.
+            Proof::Token { .. } => Ok(()),
+            Proof::AppSign { .. } => {
+                self.logins.first_login(address, self.clock.steady_ms()).map_err(Error::too_many_first_logins)
+            }
         }
-        self.verify_token(tenant, &request.user_id, token)
     }
 
     /// Stores a login. Not `set_submitted`: a second login on the same connection waits, and is refused before it pushes
     /// anybody out.
-    async fn admit(&self, login: store::NewLogin) -> Result<Admitted, Error> {
+    async fn admit(
+        &self,
+        login: store::NewLogin,
+        access: &Access,
+        proof: Proof,
+        address: SocketAddr,
+    ) -> Result<Admitted, Error> {
+        let mut may_register = false;
         loop {
             let (lane, locks) = match self.user_key(login.app, &login.user_id).await? {
-                // His row is the lock of his logins: all that touches them takes it, before the transaction begins.
+                // The user's row is the lock of their logins: all that touches them takes it, before the transaction begins.
                 Some(user) => (user.0.unsigned_abs(), Locks::user(user.0)),
                 // All first logins of one name share a lane: one registers, the others find it, and come again.
                 None => {
+                    if !may_register {
+                        self.may_register(access, proof, address, &login.user_id)?;
+                        may_register = true;
+                    }
                     let add = |sum: u64, byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte));
                     (login.user_id.bytes().fold(0, add), Locks::none())
                 }
@@ -67,26 +83,15 @@ impl App {
         }
     }
 
-    fn verify_token(&self, tenant: &Tenant, user_id: &str, token: &str) -> Result<i64, Error> {
-        let app = u32::try_from(tenant.key.0).unwrap_or_default();
-        let token = Token::verify(token, app, user_id, &[&tenant.server_secret], Cbc::Refused, self.clock.now_s())?;
-        Ok(token.expire * 1000)
-    }
-
-    /// Ends all sessions of a user; he may log in again.
-    ///
-    /// # Errors
-    /// No such user, or the store fails.
-    pub async fn disconnect_user(&self, app_id: u32, user_id: &str) -> Result<u32, Error> {
-        let tenant = self.tenants.get(app_id).ok_or_else(|| Error::app_not_found(AppKey(i64::from(app_id))))?;
-        let Some(user) = self.user_key(tenant.key, user_id).await? else {
-            return Err(Error::user_not_found(user_id));
-        };
-        let at = self.ids.time_ms();
-        let done = self
-            .db
-            .submit(user.0.unsigned_abs(), Locks::user(user.0), async move |tx| store::end_all(tx, user, at).await);
-        done.await
+    /// Applies to a session what its app lets in now. A change of the app that comes meanwhile is applied, too.
+    fn enforce(&self, tenant: &Tenant, session: &SessionState) {
+        loop {
+            let access = tenant.access();
+            session.enforce(&access, self.clock.now_ms());
+            if Arc::ptr_eq(&access, &tenant.access()) {
+                return;
+            }
+        }
     }
 }
 
@@ -96,9 +101,17 @@ impl SessionService for App {
         if session.identity().is_some() {
             return Err(Error::already_logged_in());
         }
-        let tenant =
-            self.tenants.get(request.app_id).ok_or_else(|| Error::app_not_found(AppKey(i64::from(request.app_id))))?;
-        let expires_at = self.authenticate(&tenant, &request)?;
+        let shown = Shown {
+            app_id: request.app_id,
+            user_id: &request.user_id,
+            app_sign: &request.app_sign,
+            token: request.config.as_ref().map_or("", |config| &config.token),
+        };
+        let access = self.tenants.access(request.app_id);
+        let proof = access
+            .authenticate(shown, self.clock.now_ms())
+            .map_err(|refusal| self.refused(session.address, request.app_id, refusal))?;
+        let tenant = self.tenants.get(request.app_id).ok_or_else(Error::app_sign_wrong)?;
         let mut ticket = [0; 16];
         getrandom::fill(&mut ticket).map_err(Error::internal)?;
         let (now, config) = (self.clock.now_ms(), request.config.unwrap_or_default());
@@ -116,11 +129,13 @@ impl SessionService for App {
             device: session.device,
             now,
             noted_at: self.ids.time_ms(),
+            token_ctime: proof.token_ctime(),
             one_shot: request.one_shot,
             policy: DevicePolicy::of(&self.config.login),
             is_locked: false,
         };
-        let Admitted { user, session: key, ticket, login_at, info } = self.admit(login).await?;
+        let Admitted { user, session: key, ticket, login_at, info } =
+            self.admit(login, &access, proof, session.address).await?;
         let identity = Identity {
             app: tenant.key,
             user,
@@ -133,11 +148,14 @@ impl SessionService for App {
         if !session.log_in(identity) {
             return Err(Error::already_logged_in());
         }
-        session.set_token_expires_at(expires_at);
+        session.set_proof(proof);
         if !request.one_shot {
             self.fanout.register(user, Arc::clone(session));
         }
-        Ok(LoginResult { session: ticket.to_vec().into(), user: Some(info), token_expires_at: expires_at })
+        // Once it is registered: a change of the app finds it from now on, and this finds a change that came before.
+        self.enforce(&tenant, session);
+        let token_expires_at = session.token_expires_at();
+        Ok(LoginResult { session: ticket.to_vec().into(), user: Some(info), token_expires_at })
     }
 
     async fn logout(&self, caller: &Caller, _: LogoutRequest) -> Result<LogoutResult, Error> {
@@ -153,11 +171,24 @@ impl SessionService for App {
     }
 
     async fn renew_token(&self, caller: &Caller, request: RenewTokenRequest) -> Result<TokenRenewedResult, Error> {
-        caller.set_submitted();
         let identity = caller.identity()?;
         let tenant = self.tenants.of(identity.app)?;
-        let expires_at = self.verify_token(&tenant, &identity.user_id, &request.token)?;
-        caller.session.set_token_expires_at(expires_at);
+        let app_id = u32::try_from(tenant.key.0).unwrap_or_default();
+        let shown = Shown { app_id, user_id: &identity.user_id, app_sign: "", token: &request.token };
+        let session = &caller.session;
+        let proof = tenant
+            .access()
+            .verify(shown, self.clock.now_ms())
+            .map_err(|refusal| self.refused(session.address, app_id, refusal))?;
+        let (user, key, now) = (identity.user, identity.session, self.clock.now_ms());
+        let ctime = proof.token_ctime().unwrap_or_default();
+        let renewed = self.db.submit(user.0.unsigned_abs(), Locks::user(user.0), async move |tx| {
+            store::renew(tx, user, key, ctime, now).await
+        });
+        caller.set_submitted();
+        renewed.await?;
+        session.set_proof(proof);
+        self.enforce(&tenant, session);
         Ok(TokenRenewedResult { token: request.token })
     }
 }

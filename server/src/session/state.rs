@@ -6,10 +6,11 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
-use zim_protocol::Push;
+use zim_protocol::{Push, SessionEndReason};
 
 use crate::fanout::SessionQueue;
 use crate::key::{AppKey, SessionKey, UserKey};
+use crate::tenant::{Access, Proof};
 
 /// Who logged in on a session. Set once: another user needs another connection.
 #[derive(Clone, Debug)]
@@ -44,6 +45,7 @@ pub struct SessionState {
     /// What waits for the event stream.
     pub queue: SessionQueue,
     identity: OnceLock<Identity>,
+    proof: Mutex<Option<Proof>>,
     token_expires_at: AtomicI64,
     /// Wakes the session when the token's end moved.
     pub token_moved: tokio::sync::Notify,
@@ -65,6 +67,7 @@ impl SessionState {
             sdk_version,
             queue: SessionQueue::new(queue_bytes),
             identity: OnceLock::new(),
+            proof: Mutex::default(),
             token_expires_at: AtomicI64::new(0),
             token_moved: tokio::sync::Notify::new(),
             ended: AtomicBool::new(false),
@@ -91,6 +94,22 @@ impl SessionState {
     pub fn set_token_expires_at(&self, at_ms: i64) {
         self.token_expires_at.store(at_ms, Ordering::Relaxed);
         self.token_moved.notify_one();
+    }
+
+    /// What let the session in, or keeps it in since a token was renewed.
+    pub fn set_proof(&self, proof: Proof) {
+        *self.proof.lock() = Some(proof);
+    }
+
+    /// Ends the session if its app does not let it in any more; else moves its end to where the app has it.
+    pub fn enforce(&self, access: &Access, now_ms: i64) {
+        let Some(proof) = *self.proof.lock() else { return };
+        match access.ends_at(proof, now_ms) {
+            Some(ends_at) => self.set_token_expires_at(ends_at),
+            None => {
+                self.queue.end(SessionEndReason::EndedByOperator, "the app does not accept any more what let you in");
+            }
+        }
     }
 
     /// Counts a query of `users` profiles at `now_ms`, by the steady clock; false if that is more than 10 within 10 seconds.

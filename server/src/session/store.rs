@@ -1,9 +1,9 @@
 //! Rows of users who log in, and of their logins.
 
-use zim_protocol::{SessionEndReason, UserFullInfo};
+use zim_protocol::{ListBannedUsersResult, SessionEndReason, UserAccess, UserFullInfo};
 
 use super::rules::{DevicePolicy, Login, pushed_out};
-use crate::db::{Tx, params};
+use crate::db::{Row, Tx, params};
 use crate::effect::Effect;
 use crate::error::Error;
 use crate::journal::full_info;
@@ -14,6 +14,7 @@ use crate::user::{self, Part};
 /// States of a login.
 const GOOD: i64 = 0;
 const PUSHED_OUT: i64 = 1;
+const ENDED_BY_OPERATOR: i64 = 2;
 
 /// How long a login that was pushed out is remembered, so that its device learns why: 30 days.
 const REMEMBER_MS: i64 = 30 * 24 * 3_600_000;
@@ -38,10 +39,19 @@ pub(super) struct NewLogin {
     pub(super) now: i64,
     /// The time of what comes with it, as profiles and presence note it.
     pub(super) noted_at: i64,
+    /// When the token was made, Unix seconds; `None`: the app sign let the user in.
+    pub(super) token_ctime: Option<i64>,
     pub(super) one_shot: bool,
     pub(super) policy: DevicePolicy,
     /// The job has locked the user's head. Only somebody who is new needs no lock: nobody else sees him before the commit.
     pub(super) is_locked: bool,
+}
+
+impl NewLogin {
+    /// How old what let the user in is, Unix seconds.
+    fn proof_at(&self) -> i64 {
+        self.token_ctime.unwrap_or_else(|| self.now.div_euclid(1_000))
+    }
 }
 
 /// A login that is good now.
@@ -82,13 +92,15 @@ async fn store(tx: &mut Tx<'_>, login: NewLogin, user: UserKey, info: UserFullIn
             )
             .await?;
         if let Some(row) = row {
-            if row.get::<i64>(1)? != GOOD {
-                return Err(Error::session_ended("kickedOut"));
+            match row.get::<i64>(1)? {
+                GOOD => {}
+                ENDED_BY_OPERATOR => return Err(Error::session_ended("endedByOperator")),
+                _ => return Err(Error::session_ended("kickedOut")),
             }
             // Under a new id: what the connection before is still doing is not this one's own, and ends nothing of this one.
             let before = SessionKey(row.get(0)?);
-            let again = "UPDATE session SET id = $2, connected = 1 WHERE id = $1";
-            tx.execute(again, &params![before, session]).await?;
+            let again = "UPDATE session SET id = $2, connected = 1, proof_at = $3 WHERE id = $1";
+            tx.execute(again, &params![before, session, login.proof_at()]).await?;
             tx.emit(Effect::Ended { user, session: before, reason: SessionEndReason::Unspecified });
             return Ok(Admitted { ticket, login_at: row.get(2)?, ..fresh });
         }
@@ -115,9 +127,18 @@ async fn store(tx: &mut Tx<'_>, login: NewLogin, user: UserKey, info: UserFullIn
     }
     forget_old(tx, user, login.now - REMEMBER_MS).await?;
     tx.execute(
-        "INSERT INTO session (id, ticket, account, platform, device, login_at, state, connected) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, 1)",
-        &params![session, login.ticket.to_vec(), user, login.platform, login.device.to_vec(), login.now, GOOD],
+        "INSERT INTO session (id, ticket, account, platform, device, login_at, state, connected, proof_at) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, 1, $8)",
+        &params![
+            session,
+            login.ticket.to_vec(),
+            user,
+            login.platform,
+            login.device.to_vec(),
+            login.now,
+            GOOD,
+            login.proof_at()
+        ],
     )
     .await?;
     Ok(fresh)
@@ -134,26 +155,48 @@ async fn forget_old(tx: &mut Tx<'_>, user: UserKey, since: i64) -> Result<(), Er
     Ok(())
 }
 
+/// A user who is to be registered.
+#[derive(Clone, Debug)]
+pub(super) struct NewAccount {
+    pub(super) app: AppKey,
+    pub(super) user_id: String,
+    pub(super) user_name: String,
+    pub(super) id: i64,
+    pub(super) now: i64,
+    /// The time of the profile.
+    pub(super) noted_at: i64,
+}
+
+/// Registers a user. False: somebody has the name already.
+pub(super) async fn register(tx: &mut Tx<'_>, new: NewAccount) -> Result<bool, Error> {
+    let made = tx
+        .execute(
+            "INSERT INTO account (id, app, name, pos, user_name, avatar_url, extended_data, info_at, created_at) \
+             VALUES ($1, $2, $3, 0, $4, '', '', $6, $5) ON CONFLICT (app, name) DO NOTHING",
+            &params![new.id, new.app, new.user_id, new.user_name, new.now, new.noted_at],
+        )
+        .await?;
+    Ok(made > 0)
+}
+
 /// The user's account: found, or registered by this first login. `None`: found without the lock that is needed.
+///
+/// # Errors
+/// The user is banned, or the token is revoked.
 async fn account(tx: &mut Tx<'_>, login: &NewLogin) -> Result<Option<(UserKey, UserFullInfo)>, Error> {
-    let find = "SELECT id, user_name, avatar_url, extended_data FROM account WHERE app = $1 AND name = $2";
+    let find = "SELECT id, user_name, avatar_url, extended_data, banned_at, ban_ends_at, tokens_revoked_at \
+                FROM account WHERE app = $1 AND name = $2";
     let mut row = tx.fetch_one(find, &params![login.app, login.user_id.clone()]).await?;
     if row.is_none() {
-        let made = tx
-            .execute(
-                "INSERT INTO account (id, app, name, pos, user_name, avatar_url, extended_data, info_at, created_at) \
-             VALUES ($1, $2, $3, 0, $4, '', '', $6, $5) ON CONFLICT (app, name) DO NOTHING",
-                &params![
-                    login.account_id,
-                    login.app,
-                    login.user_id.clone(),
-                    login.user_name.clone().unwrap_or_default(),
-                    login.now,
-                    login.noted_at
-                ],
-            )
-            .await?;
-        if made == 0 && !login.is_locked {
+        let new = NewAccount {
+            app: login.app,
+            user_id: login.user_id.clone(),
+            user_name: login.user_name.clone().unwrap_or_default(),
+            id: login.account_id,
+            now: login.now,
+            noted_at: login.noted_at,
+        };
+        if !register(tx, new).await? && !login.is_locked {
             return Ok(None);
         }
         row = tx.fetch_one(find, &params![login.app, login.user_id.clone()]).await?;
@@ -161,6 +204,7 @@ async fn account(tx: &mut Tx<'_>, login: &NewLogin) -> Result<Option<(UserKey, U
         return Ok(None);
     }
     let row = row.ok_or_else(|| Error::internal_text("an account that is and is not there"))?;
+    Standing::read(&row, 4)?.check(login.token_ctime, login.now)?;
     let user = UserKey(row.get(0)?);
     let info = full_info(login.user_id.clone(), row.get(1)?, row.get(2)?, row.get(3)?);
     let held = info.base_info.as_ref().map(|base| base.user_name.as_str());
@@ -183,18 +227,148 @@ pub(super) async fn forget(tx: &mut Tx<'_>, user: UserKey, session: SessionKey, 
     Ok(())
 }
 
-/// Ends all logins of a user; returns how many there were.
+/// What the operator has decided about a user.
+#[derive(Clone, Copy, Debug)]
+struct Standing {
+    banned_at: i64,
+    ban_ends_at: i64,
+    tokens_revoked_at: i64,
+}
+
+impl Standing {
+    /// From three columns: `banned_at, ban_ends_at, tokens_revoked_at`.
+    fn read(row: &Row, first: usize) -> Result<Self, Error> {
+        Ok(Self {
+            banned_at: row.get(first)?,
+            ban_ends_at: row.get(first + 1)?,
+            tokens_revoked_at: row.get(first + 2)?,
+        })
+    }
+
+    fn is_banned(self, now: i64) -> bool {
+        self.banned_at > 0 && (self.ban_ends_at == 0 || now < self.ban_ends_at)
+    }
+
+    /// Whether a login with a token of this second, or with an app sign (`None`), may go on.
+    fn check(self, token_ctime: Option<i64>, now: i64) -> Result<(), Error> {
+        if self.is_banned(now) {
+            return Err(Error::user_banned(self.ban_ends_at));
+        }
+        if token_ctime.is_some_and(|ctime| ctime <= self.tokens_revoked_at) {
+            return Err(Error::token_revoked());
+        }
+        Ok(())
+    }
+}
+
+/// The login goes on with a token of this second.
+pub(super) async fn renew(
+    tx: &mut Tx<'_>,
+    user: UserKey,
+    session: SessionKey,
+    token_ctime: i64,
+    now: i64,
+) -> Result<(), Error> {
+    let sql = "SELECT banned_at, ban_ends_at, tokens_revoked_at FROM account WHERE id = $1";
+    let row = tx.fetch_one(sql, &params![user]).await?.ok_or_else(Error::not_logged_in)?;
+    Standing::read(&row, 0)?.check(Some(token_ctime), now)?;
+    tx.execute("UPDATE session SET proof_at = $2 WHERE id = $1", &params![session, token_ctime]).await?;
+    Ok(())
+}
+
+/// Bans a user from now on.
+pub(super) async fn set_ban(tx: &mut Tx<'_>, user: UserKey, now: i64, ends_at: i64) -> Result<(), Error> {
+    let sql = "UPDATE account SET banned_at = $2, ban_ends_at = $3 WHERE id = $1";
+    tx.execute(sql, &params![user, now, ends_at]).await?;
+    Ok(())
+}
+
+/// Lifts a ban. False: there was none.
+pub(super) async fn lift_ban(tx: &mut Tx<'_>, user: UserKey, now: i64) -> Result<bool, Error> {
+    let was_banned = user_access(tx, user, now).await?.is_some_and(|access| access.is_banned);
+    tx.execute("UPDATE account SET banned_at = 0, ban_ends_at = 0 WHERE id = $1", &params![user]).await?;
+    Ok(was_banned)
+}
+
+/// Refuses tokens that were made in the second `made_until` or before, and ends the logins that they opened, and those by app
+/// sign of that time. Returns how many connected ones ended, and the second that is in force.
+pub(super) async fn revoke_tokens(
+    tx: &mut Tx<'_>,
+    user: UserKey,
+    made_until: i64,
+    at: i64,
+) -> Result<(u32, i64), Error> {
+    let later = "UPDATE account SET tokens_revoked_at = $2 WHERE id = $1 AND tokens_revoked_at < $2";
+    tx.execute(later, &params![user, made_until]).await?;
+    let sql = "SELECT tokens_revoked_at FROM account WHERE id = $1";
+    let row = tx.fetch_one(sql, &params![user]).await?.ok_or_else(|| Error::internal_text("an account is gone"))?;
+    let in_force: i64 = row.get(0)?;
+    Ok((end_logins(tx, user, in_force, at).await?, in_force))
+}
+
+/// Ends all logins of a user; returns how many of them were connected.
 pub(super) async fn end_all(tx: &mut Tx<'_>, user: UserKey, at: i64) -> Result<u32, Error> {
-    let rows = tx
-        .fetch(
-            "UPDATE session SET state = $2, connected = 0 WHERE account = $1 AND state = $3 RETURNING id",
-            &params![user, PUSHED_OUT, GOOD],
-        )
-        .await?;
-    for row in &rows {
-        tx.emit(Effect::Ended { user, session: SessionKey(row.get(0)?), reason: SessionEndReason::KickedOut });
+    end_logins(tx, user, i64::MAX, at).await
+}
+
+/// Ends the logins of a user by what was made in the second `made_until` or before, as the operator wants it.
+async fn end_logins(tx: &mut Tx<'_>, user: UserKey, made_until: i64, at: i64) -> Result<u32, Error> {
+    let find = "SELECT id, connected FROM session WHERE account = $1 AND state = $2 AND proof_at <= $3";
+    let mut connected = 0;
+    for row in tx.fetch(find, &params![user, GOOD, made_until]).await? {
+        let session = SessionKey(row.get(0)?);
+        let end = "UPDATE session SET state = $2, connected = 0 WHERE id = $1";
+        tx.execute(end, &params![session, ENDED_BY_OPERATOR]).await?;
+        tx.emit(Effect::Ended { user, session, reason: SessionEndReason::EndedByOperator });
+        connected += u32::from(row.get::<bool>(1)?);
     }
     let seen = Some(status::seen(tx, user, false).await?);
     status::change(tx, user, Change { seen, custom: None }, at, SessionKey(0)).await?;
-    Ok(u32::try_from(rows.len()).unwrap_or(u32::MAX))
+    Ok(connected)
+}
+
+const ACCESS: &str = "name, user_name, created_at, banned_at, ban_ends_at, tokens_revoked_at";
+
+fn access(row: &Row, first: usize, now: i64) -> Result<UserAccess, Error> {
+    let standing = Standing::read(row, first + 3)?;
+    let is_banned = standing.is_banned(now);
+    Ok(UserAccess {
+        user_id: row.get(first)?,
+        user_name: row.get(first + 1)?,
+        registered_at: row.get(first + 2)?,
+        is_banned,
+        banned_at: if is_banned { standing.banned_at } else { 0 },
+        ban_ends_at: if is_banned { standing.ban_ends_at } else { 0 },
+        tokens_revoked_at: standing.tokens_revoked_at,
+    })
+}
+
+/// What is decided about a user.
+pub(super) async fn user_access(tx: &mut Tx<'_>, user: UserKey, now: i64) -> Result<Option<UserAccess>, Error> {
+    let row = tx.fetch_one(&format!("SELECT {ACCESS} FROM account WHERE id = $1"), &params![user]).await?;
+    row.map(|row| access(&row, 0, now)).transpose()
+}
+
+/// Users of an app who are banned now: up to `count` behind `after`.
+pub(super) async fn banned_users(
+    tx: &mut Tx<'_>,
+    app: AppKey,
+    after: UserKey,
+    count: u32,
+    now: i64,
+) -> Result<ListBannedUsersResult, Error> {
+    let sql = format!(
+        "SELECT id, {ACCESS} FROM account WHERE app = $1 AND id > $2 AND banned_at > 0 \
+         AND (ban_ends_at = 0 OR ban_ends_at > $3) ORDER BY id LIMIT $4"
+    );
+    let rows = tx.fetch(&sql, &params![app, after, now, i64::from(count) + 1]).await?;
+    let mut page = ListBannedUsersResult::default();
+    for row in rows.iter().take(count as usize) {
+        page.users.push(access(row, 1, now)?);
+        page.next_flag = row.get::<i64>(0)?.unsigned_abs();
+    }
+    if rows.len() <= count as usize {
+        page.next_flag = 0;
+    }
+    Ok(page)
 }

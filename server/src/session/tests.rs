@@ -1,15 +1,18 @@
 //! Rows of logins on both databases: who pushes whom out, who may come back.
 
-use zim_protocol::SessionEndReason;
+use zim_protocol::{ErrorCode, SessionEndReason};
 
 use super::rules::DevicePolicy;
-use super::store::{Admitted, NewLogin, admit, end_all, forget};
+use super::store::{
+    Admitted, NewAccount, NewLogin, admit, banned_users, end_all, forget, lift_ban, register, renew, revoke_tokens,
+    set_ban, user_access,
+};
 use crate::db::tests::postgres::Cluster;
 use crate::db::{Database, Locks, Tx};
 use crate::effect::Effect;
 use crate::error::Error;
 use crate::journal::tests::{ANN, House};
-use crate::key::{AppKey, SessionKey};
+use crate::key::{AppKey, SessionKey, UserKey};
 
 /// A login of ann on a device of its own.
 fn login(id: i64) -> NewLogin {
@@ -26,6 +29,7 @@ fn login(id: i64) -> NewLogin {
         device: id.to_le_bytes().repeat(2).try_into().unwrap(),
         now: 1_000 + id,
         noted_at: 1_000 + id,
+        token_ctime: None,
         one_shot: false,
         policy: DevicePolicy::Single,
         is_locked: true,
@@ -81,7 +85,7 @@ async fn everything(database: Database) {
     assert!(enter(&house, resume(5, first.ticket)).await.is_err());
     let count =
         house.db.submit(0, Locks::user(ANN.0), async |tx: &mut Tx<'_>| end_all(tx, ANN, 3).await).await.unwrap();
-    assert_eq!((count, ended(&house)), (1, vec![(4, SessionEndReason::KickedOut)]));
+    assert_eq!((count, ended(&house)), (1, vec![(4, SessionEndReason::EndedByOperator)]));
     assert!(enter(&house, resume(6, second.ticket)).await.is_err());
     let third = enter(&house, login(7)).await.unwrap();
     house
@@ -109,7 +113,80 @@ async fn everything(database: Database) {
         enter(&house, login(id)).await.unwrap();
     }
     assert_eq!(rows(&house).await, 33, "the good one, and 32 that were pushed out");
+    what_the_operator_decides(&house).await;
     house.db.close().await;
+}
+
+/// A job under ann's lock.
+macro_rules! locked {
+    ($house:expr, $tx:ident => $job:expr) => {
+        $house.db.submit(0, Locks::user(ANN.0), async move |$tx: &mut Tx<'_>| $job.await).await
+    };
+}
+
+async fn what_the_operator_decides(house: &House) {
+    const BY_OPERATOR: SessionEndReason = SessionEndReason::EndedByOperator;
+    house.execute("DELETE FROM session").await;
+    let policy = DevicePolicy::Multi { native: 10, web: 10 };
+    let of_token = |id, ctime| NewLogin { policy, token_ctime: Some(ctime), ..login(id) };
+    let of_sign = |id, second: i64| NewLogin { policy, now: second * 1_000, ..login(id) };
+    drop(ended(house));
+
+    // A revocation ends what older tokens and the app sign opened, and refuses those tokens; newer ones are not touched.
+    let old = enter(house, of_token(101, 500)).await.unwrap();
+    enter(house, of_token(102, 501)).await.unwrap();
+    enter(house, of_sign(103, 500)).await.unwrap();
+    assert_eq!(locked!(house, tx => revoke_tokens(tx, ANN, 500, 9)).unwrap(), (2, 500));
+    assert_eq!(ended(house), [(101, BY_OPERATOR), (103, BY_OPERATOR)]);
+    let code = |refused: Result<Admitted, Error>| refused.unwrap_err().code();
+    assert_eq!(code(enter(house, of_token(104, 500)).await), ErrorCode::NetworkModuleTokenExpired);
+    enter(house, of_token(104, 501)).await.unwrap();
+    enter(house, of_sign(105, 501)).await.unwrap();
+    // A device that was away is told that its login has ended.
+    let back = NewLogin { resume: Some(old.ticket), ..of_token(106, 501) };
+    let refused = enter(house, back).await.unwrap_err();
+    assert_eq!(refused.to_wire().details["reason"], "endedByOperator");
+    // An earlier revocation takes nothing back.
+    assert_eq!(locked!(house, tx => revoke_tokens(tx, ANN, 400, 9)).unwrap(), (0, 500));
+    // A renewal takes what a login takes, and from then on the session is as new as its token.
+    assert!(locked!(house, tx => renew(tx, ANN, SessionKey(102), 500, 9)).is_err());
+    locked!(house, tx => renew(tx, ANN, SessionKey(102), 600, 9)).unwrap();
+    drop(ended(house));
+    assert_eq!(locked!(house, tx => revoke_tokens(tx, ANN, 501, 9)).unwrap(), (2, 501));
+    assert_eq!(ended(house), [(104, BY_OPERATOR), (105, BY_OPERATOR)]);
+
+    // A ban keeps out whatever is shown, until it ends or is lifted.
+    let now = login(0).now;
+    locked!(house, tx => set_ban(tx, ANN, now, now + 210)).unwrap();
+    assert_eq!(locked!(house, tx => end_all(tx, ANN, 9)).unwrap(), 1);
+    assert_eq!(ended(house), [(102, BY_OPERATOR)]);
+    for request in [of_token(209, 999), NewLogin { policy, ..login(209) }, NewLogin { one_shot: true, ..login(209) }] {
+        assert_eq!(code(enter(house, request).await), ErrorCode::NetworkModuleTokenInvalid);
+    }
+    assert!(locked!(house, tx => renew(tx, ANN, SessionKey(102), 999, now + 209)).is_err());
+    enter(house, of_token(210, 999)).await.unwrap();
+    locked!(house, tx => set_ban(tx, ANN, now, 0)).unwrap();
+    let access = locked!(house, tx => user_access(tx, ANN, now)).unwrap().unwrap();
+    assert_eq!((access.is_banned, access.banned_at, access.ban_ends_at, access.tokens_revoked_at), (true, now, 0, 501));
+    let page = locked!(house, tx => banned_users(tx, AppKey(7), UserKey(0), 1, now)).unwrap();
+    assert_eq!((page.users.len(), page.next_flag), (1, 0));
+    assert!(locked!(house, tx => banned_users(tx, AppKey(8), UserKey(0), 1, now)).unwrap().users.is_empty());
+    assert!(locked!(house, tx => lift_ban(tx, ANN, now)).unwrap());
+    assert!(!locked!(house, tx => lift_ban(tx, ANN, now)).unwrap());
+    enter(house, of_sign(211, 1)).await.unwrap();
+
+    // Registered twice is registered once.
+    let dora = NewAccount {
+        app: AppKey(7),
+        user_id: "dora".to_owned(),
+        user_name: "Dora".to_owned(),
+        id: 2_000,
+        now,
+        noted_at: now,
+    };
+    let again = dora.clone();
+    assert!(locked!(house, tx => register(tx, dora)).unwrap());
+    assert!(!locked!(house, tx => register(tx, again)).unwrap());
 }
 
 #[tokio::test]

@@ -1,6 +1,8 @@
 //! Apps, and the one place where names become keys: a name is resolved within its app, and nobody gets a key otherwise.
 
+mod access;
 mod cache;
+mod change;
 mod store;
 
 use std::collections::{HashMap, HashSet};
@@ -9,7 +11,9 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 use zim_protocol::ConversationType;
 
+pub use self::access::{Access, Proof, Refusal, Secret, Shown};
 pub use self::cache::Cache;
+pub(crate) use self::change::Rotated;
 pub use self::store::{NewApp, app_rows, insert_app, open_deployment, peer_conversations};
 use crate::app::App;
 use crate::effect::Audience;
@@ -25,14 +29,20 @@ pub struct Tenant {
     pub key: AppKey,
     /// For the operator.
     pub name: String,
-    /// What an app that trusts its clients logs in with.
-    pub app_sign: String,
-    /// The key of its tokens.
-    pub server_secret: String,
     /// How its clients see ids.
     pub scrambler: Arc<Scrambler>,
     /// Its users by name: names of one app are not even in reach of another.
     users: Cache<Arc<str>, UserKey>,
+    access: RwLock<Arc<Access>>,
+    /// Held while the row and then `access` change, so that both change in one order.
+    changing: tokio::sync::Mutex<()>,
+}
+
+impl Tenant {
+    /// What it lets in.
+    pub fn access(&self) -> Arc<Access> {
+        Arc::clone(&self.access.read())
+    }
 }
 
 impl std::fmt::Debug for Tenant {
@@ -43,12 +53,30 @@ impl std::fmt::Debug for Tenant {
 }
 
 /// The apps, all in memory: they are few and every login needs one.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Tenants {
     apps: RwLock<HashMap<AppKey, Arc<Tenant>>>,
+    /// Stands in for apps that do not exist: a client that guesses is refused after the same work and with the same words.
+    nobody: Arc<Access>,
+    /// Counts the changes of any app.
+    pub(crate) changes: tokio::sync::watch::Sender<u64>,
 }
 
 impl Tenants {
+    /// No app yet.
+    ///
+    /// # Errors
+    /// The system gives no random bytes.
+    pub fn empty() -> Result<Self, Error> {
+        let nobody = Access::new(store::random_hex(32)?, store::random_hex(16)?);
+        Ok(Self { apps: RwLock::default(), nobody: Arc::new(nobody), changes: tokio::sync::watch::Sender::new(0) })
+    }
+
+    /// What an app lets in that may not exist.
+    pub(crate) fn access(&self, app_id: u32) -> Arc<Access> {
+        self.get(app_id).map_or_else(|| Arc::clone(&self.nobody), |tenant| tenant.access())
+    }
+
     /// The app with this appID.
     pub fn get(&self, app_id: u32) -> Option<Arc<Tenant>> {
         self.apps.read().get(&AppKey(i64::from(app_id))).cloned()

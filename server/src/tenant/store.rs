@@ -3,8 +3,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use parking_lot::RwLock;
+use zim_protocol::{CbcTokens, Registration};
+
+use super::access::{Access, Secret};
 use super::{Cache, Tenant};
-use crate::db::{Tx, params};
+use crate::db::{Row, Tx, params};
 use crate::error::Error;
 use crate::key::{AppKey, ConversationKey, Scrambler, UserKey};
 
@@ -13,8 +17,7 @@ use crate::key::{AppKey, ConversationKey, Scrambler, UserKey};
 pub struct NewApp {
     id: i64,
     name: String,
-    app_sign: String,
-    server_secret: String,
+    access: Access,
     created_at: i64,
 }
 
@@ -24,10 +27,19 @@ impl std::fmt::Debug for NewApp {
     }
 }
 
-fn random_hex(bytes: usize) -> Result<String, Error> {
+pub(super) fn random_hex(bytes: usize) -> Result<String, Error> {
     let mut random = vec![0; bytes];
     getrandom::fill(&mut random).map_err(Error::internal)?;
     Ok(random.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+pub(super) fn new_app_sign() -> Result<String, Error> {
+    random_hex(32)
+}
+
+/// 32 ASCII characters: the bytes themselves are the AES key of tokens.
+pub(super) fn new_server_secret() -> Result<String, Error> {
+    random_hex(16)
 }
 
 impl NewApp {
@@ -43,9 +55,7 @@ impl NewApp {
         Ok(Self {
             id,
             name: name.to_owned(),
-            app_sign: random_hex(32)?,
-            // 32 ASCII characters: the bytes themselves are the AES key of tokens.
-            server_secret: random_hex(16)?,
+            access: Access::new(new_app_sign()?, new_server_secret()?),
             created_at: now,
         })
     }
@@ -56,10 +66,10 @@ impl NewApp {
         Tenant {
             key,
             name: self.name,
-            app_sign: self.app_sign,
-            server_secret: self.server_secret,
             scrambler: Arc::new(Scrambler::new(secret, key)),
             users: Cache::new(super::CACHED_USERS),
+            access: RwLock::new(Arc::new(self.access)),
+            changing: tokio::sync::Mutex::default(),
         }
     }
 }
@@ -69,7 +79,13 @@ pub async fn insert_app(tx: &mut Tx<'_>, app: NewApp) -> Result<NewApp, Error> {
     let id = app.id;
     tx.execute(
         "INSERT INTO app (id, name, app_sign, server_secret, created_at) VALUES ($1, $2, $3, $4, $5)",
-        &params![app.id, app.name.clone(), app.app_sign.clone(), app.server_secret.clone(), app.created_at],
+        &params![
+            app.id,
+            app.name.clone(),
+            app.access.app_sign.value.clone(),
+            app.access.server_secret.value.clone(),
+            app.created_at
+        ],
     )
     .await
     .map_err(|error| {
@@ -82,20 +98,71 @@ pub async fn insert_app(tx: &mut Tx<'_>, app: NewApp) -> Result<NewApp, Error> {
     Ok(app)
 }
 
+const ACCESS: &str = "app_sign, app_sign_version, old_app_sign, old_app_sign_ends_at, \
+    server_secret, server_secret_version, old_server_secret, old_server_secret_ends_at, \
+    app_sign_login, cbc_tokens, registration";
+
+/// What an app lets in: the columns of [`ACCESS`], from the first one on.
+fn access(row: &Row, first: usize) -> Result<Access, Error> {
+    let secret = |at| {
+        Ok::<_, Error>(Secret {
+            value: row.get(at)?,
+            version: row.get(at + 1)?,
+            old: row.get(at + 2)?,
+            old_ends_at: row.get(at + 3)?,
+        })
+    };
+    let (cbc_tokens, registration): (i32, i32) = (row.get(first + 9)?, row.get(first + 10)?);
+    // A value of a later version lets nobody in whom this one would not.
+    Ok(Access {
+        app_sign: secret(first)?,
+        server_secret: secret(first + 4)?,
+        app_sign_login: row.get(first + 8)?,
+        cbc_tokens: CbcTokens::try_from(cbc_tokens).unwrap_or(CbcTokens::Off),
+        registration: Registration::try_from(registration).unwrap_or(Registration::Operator),
+    })
+}
+
 /// All apps.
 pub async fn app_rows(tx: &mut Tx<'_>) -> Result<Vec<NewApp>, Error> {
-    let rows = tx.fetch("SELECT id, name, app_sign, server_secret, created_at FROM app", &params![]).await?;
+    let rows = tx.fetch(&format!("SELECT id, name, created_at, {ACCESS} FROM app"), &params![]).await?;
     rows.iter()
-        .map(|row| {
-            Ok(NewApp {
-                id: row.get(0)?,
-                name: row.get(1)?,
-                app_sign: row.get(2)?,
-                server_secret: row.get(3)?,
-                created_at: row.get(4)?,
-            })
-        })
+        .map(|row| Ok(NewApp { id: row.get(0)?, name: row.get(1)?, created_at: row.get(2)?, access: access(row, 3)? }))
         .collect()
+}
+
+/// Changes what an app lets in; returns what it lets in now.
+pub(super) async fn change_access(
+    tx: &mut Tx<'_>,
+    app: AppKey,
+    change: impl FnOnce(&mut Access),
+) -> Result<Access, Error> {
+    let sql = format!("SELECT {ACCESS} FROM app WHERE id = $1{}", tx.dialect().for_update());
+    let row = tx.fetch_one(&sql, &params![app]).await?.ok_or_else(|| Error::app_not_found(app))?;
+    let mut access = access(&row, 0)?;
+    change(&mut access);
+    let Access { app_sign, server_secret, app_sign_login, cbc_tokens, registration } = access.clone();
+    tx.execute(
+        "UPDATE app SET app_sign = $2, app_sign_version = $3, old_app_sign = $4, old_app_sign_ends_at = $5, \
+         server_secret = $6, server_secret_version = $7, old_server_secret = $8, old_server_secret_ends_at = $9, \
+         app_sign_login = $10, cbc_tokens = $11, registration = $12 WHERE id = $1",
+        &params![
+            app,
+            app_sign.value,
+            app_sign.version,
+            app_sign.old,
+            app_sign.old_ends_at,
+            server_secret.value,
+            server_secret.version,
+            server_secret.old,
+            server_secret.old_ends_at,
+            app_sign_login,
+            cbc_tokens as i32,
+            registration as i32
+        ],
+    )
+    .await?;
+    Ok(access)
 }
 
 /// The deployment's epoch and secret, made at the first start; and the newest id that is stored.

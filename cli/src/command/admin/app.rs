@@ -1,0 +1,267 @@
+//! `zim admin app …`
+
+use std::time::Duration;
+
+use clap::{Subcommand, ValueEnum};
+use serde::Serialize;
+use zim_protocol::{
+    App, CbcTokens, CreateAppRequest, ListAppsRequest, Registration, RotateSecretRequest, SecretKind, UpdateAppRequest,
+};
+
+use super::{Operator, refused};
+use crate::context::{Context, now_ms};
+use crate::duration;
+use crate::exit::Failure;
+use crate::output::{Align, Table, preview, when};
+
+/// `zim admin app`
+#[derive(Debug, Subcommand)]
+pub(crate) enum AppCommand {
+    /// Make an app, and print its secrets
+    Create {
+        /// For the operator
+        #[arg(long, default_value = "", hide_default_value = true)]
+        name: String,
+        /// The app's number [default: the server chooses]
+        #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+        app_id: u32,
+    },
+    /// List the apps, and what each lets in, without their secrets
+    List,
+    /// Change what an app lets in; sessions that it does not let in any more end at once
+    #[command(after_help = "\
+AES-CBC tokens carry no authentication tag: a client can change one, and the server cannot tell it from a genuine one by a
+tag, only by what it says. Accept them only while a back end still makes them, and move that back end to AES-GCM tokens.
+  off   refuse them
+  on    accept those of ZEGO's generators in Python, Node, Go and C#
+  java  accept those, and those of ZEGO's generator in Java. Whoever has such a token can change the first four
+        characters of the user ID in it: use it only where this is harmless
+
+Who registers, that is, becomes a user of the app by logging in for the first time:
+  anyone    whoever has a token for the user, or the app sign
+  token     whoever has a token for the user: the app's back end decides who exists
+  operator  nobody: users are registered with zim admin user register
+
+Examples:
+  zim admin app set --cbc-tokens on
+  zim admin app set --app-sign off --registration token")]
+    Set {
+        /// The app [default: the first]
+        #[arg(long, value_name = "N")]
+        app_id: Option<u32>,
+        /// Tokens with AES-256-CBC
+        #[arg(long, value_name = "WHICH")]
+        cbc_tokens: Option<Cbc>,
+        /// Whether the app sign opens a session
+        #[arg(long, value_name = "ON|OFF")]
+        app_sign: Option<Switch>,
+        /// Who becomes a user by logging in
+        #[arg(long, value_name = "WHO")]
+        registration: Option<Who>,
+    },
+    /// Replace a secret of an app, and print the new one
+    #[command(after_help = "\
+While the overlap lasts the old secret is accepted beside the new one; then it ends, and so do the sessions that it opened.
+Without an overlap they end at once. A second rotation ends a secret that is older still at once.
+
+Examples:
+  zim admin app rotate server-secret --overlap 24h
+  zim admin app rotate app-sign                      after a leak")]
+    Rotate {
+        /// Which
+        secret: Which,
+        /// The app [default: the first]
+        #[arg(long, value_name = "N")]
+        app_id: Option<u32>,
+        /// How long the old one is accepted, as in 90s, 15m, 12h, 7d; at most 30 days
+        #[arg(long, value_name = "TIME", default_value = "0s", value_parser = overlap)]
+        overlap: Duration,
+    },
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Switch {
+    On,
+    Off,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Cbc {
+    Off,
+    On,
+    Java,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Who {
+    Anyone,
+    Token,
+    Operator,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Which {
+    AppSign,
+    ServerSecret,
+}
+
+impl From<Cbc> for CbcTokens {
+    fn from(cbc: Cbc) -> Self {
+        match cbc {
+            Cbc::Off => Self::Off,
+            Cbc::On => Self::On,
+            Cbc::Java => Self::Java,
+        }
+    }
+}
+
+impl From<Who> for Registration {
+    fn from(who: Who) -> Self {
+        match who {
+            Who::Anyone => Self::Anyone,
+            Who::Token => Self::Token,
+            Who::Operator => Self::Operator,
+        }
+    }
+}
+
+impl From<Which> for SecretKind {
+    fn from(which: Which) -> Self {
+        match which {
+            Which::AppSign => Self::AppSign,
+            Which::ServerSecret => Self::ServerSecret,
+        }
+    }
+}
+
+fn overlap(text: &str) -> Result<Duration, String> {
+    match duration::parse(text)? {
+        overlap if overlap.as_secs() <= 30 * 86_400 => Ok(overlap),
+        _ => Err("an overlap lasts 30 days at most".to_owned()),
+    }
+}
+
+pub(super) async fn run(command: AppCommand, operator: &mut Operator, context: &Context) -> Result<(), Failure> {
+    match command {
+        AppCommand::Create { name, app_id } => {
+            let request = CreateAppRequest { app_id, name };
+            let made = operator.client.create_app(request).await.map_err(|status| refused(&status))?;
+            show_new(context, &made.into_inner())
+        }
+        AppCommand::List => {
+            let apps = operator.client.list_apps(ListAppsRequest {}).await.map_err(|status| refused(&status))?;
+            show_all(context, &apps.into_inner().apps)
+        }
+        AppCommand::Set { app_id, cbc_tokens, app_sign, registration } => {
+            if cbc_tokens.is_none() && app_sign.is_none() && registration.is_none() {
+                return Err(Failure::usage("nothing to set: --cbc-tokens, --app-sign or --registration"));
+            }
+            let request = UpdateAppRequest {
+                app_id: operator.app(app_id).await?,
+                cbc_tokens: cbc_tokens.map(|cbc| CbcTokens::from(cbc) as i32),
+                app_sign_login: app_sign.map(|switch| matches!(switch, Switch::On)),
+                registration: registration.map(|who| Registration::from(who) as i32),
+            };
+            let app = operator.client.update_app(request).await.map_err(|status| refused(&status))?.into_inner();
+            show_all(context, std::slice::from_ref(&app))
+        }
+        AppCommand::Rotate { secret, app_id, overlap } => {
+            let request = RotateSecretRequest {
+                app_id: operator.app(app_id).await?,
+                secret: SecretKind::from(secret) as i32,
+                overlap_seconds: i64::try_from(overlap.as_secs()).unwrap_or(i64::MAX),
+            };
+            let rotated = operator.client.rotate_secret(request).await.map_err(|status| refused(&status))?.into_inner();
+            if context.output.is_json() {
+                return context.output.json(&rotated);
+            }
+            context.output.line(&rotated.secret)?;
+            context.output.note(match rotated.old_ends_at {
+                0 => "The old one is not accepted any more.".to_owned(),
+                at => format!("The old one is accepted until {}.", when(at, now_ms())),
+            });
+            Ok(())
+        }
+    }
+}
+
+fn show_new(context: &Context, app: &App) -> Result<(), Failure> {
+    if context.output.is_json() {
+        return context.output.json(app);
+    }
+    let rows = [
+        ("app id", app.app_id.to_string()),
+        ("name", preview(&app.name, 60)),
+        ("app sign", app.app_sign.clone()),
+        ("secret", app.server_secret.clone()),
+    ];
+    rows.into_iter().try_for_each(|(what, value)| context.output.line(format!("{what:<12}{value}")))
+}
+
+fn show_all(context: &Context, apps: &[App]) -> Result<(), Failure> {
+    /// The list holds no secrets, so it has no empty fields for them either.
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Listed<'a> {
+        #[serde(rename = "appID")]
+        app_id: u32,
+        name: &'a str,
+        app_sign_login: bool,
+        cbc_tokens: &'static str,
+        registration: &'static str,
+        old_app_sign_ends_at: i64,
+        old_server_secret_ends_at: i64,
+    }
+    let cbc = |app: &App| match app.cbc_tokens() {
+        CbcTokens::Off => "off",
+        CbcTokens::On => "on",
+        CbcTokens::Java => "java",
+    };
+    let registration = |app: &App| match app.registration() {
+        Registration::Anyone => "anyone",
+        Registration::Token => "token",
+        Registration::Operator => "operator",
+    };
+    if context.output.is_json() {
+        let mut listed = apps.iter().map(|app| Listed {
+            app_id: app.app_id,
+            name: &app.name,
+            app_sign_login: app.app_sign_login,
+            cbc_tokens: cbc(app),
+            registration: registration(app),
+            old_app_sign_ends_at: app.old_app_sign_ends_at,
+            old_server_secret_ends_at: app.old_server_secret_ends_at,
+        });
+        return listed.try_for_each(|app| context.output.json(&app));
+    }
+    let left = |name| (name, Align::Left);
+    let mut table = Table::new(&[
+        ("APP ID", Align::Right),
+        left("NAME"),
+        left("APP SIGN"),
+        left("CBC TOKENS"),
+        left("REGISTRATION"),
+    ]);
+    for app in apps {
+        table.row([
+            app.app_id.to_string(),
+            preview(&app.name, 60),
+            if app.app_sign_login { "on" } else { "off" }.to_owned(),
+            cbc(app).to_owned(),
+            registration(app).to_owned(),
+        ]);
+    }
+    context.output.table(&table)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_overlap_lasts_30_days_at_most() {
+        assert_eq!(overlap("30d"), Ok(Duration::from_secs(2_592_000)));
+        assert_eq!(overlap("0s"), Ok(Duration::ZERO));
+        assert!(overlap("2592001s").is_err());
+    }
+}

@@ -1,0 +1,230 @@
+//! `zim admin user …`
+
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use zim_protocol::{
+    BanUserRequest, GetUserRequest, ListBannedUsersRequest, RegisterUserRequest, RevokeTokensRequest, UnbanUserRequest,
+    UserAccess,
+};
+
+use super::{Operator, refused};
+use crate::context::{Context, now_ms};
+use crate::duration;
+use crate::exit::Failure;
+use crate::output::{Align, Table, preview, when};
+
+/// Whom a command is about.
+#[derive(Debug, Args)]
+pub(crate) struct Whom {
+    /// The user
+    user: String,
+    /// The app [default: the first]
+    #[arg(long, value_name = "N")]
+    app_id: Option<u32>,
+}
+
+/// `zim admin user`
+#[derive(Debug, Subcommand)]
+pub(crate) enum UserCommand {
+    /// Register a user, for apps that do not register users at their first login
+    Register {
+        #[command(flatten)]
+        whom: Whom,
+        /// The name that others see
+        #[arg(long, default_value = "", hide_default_value = true)]
+        name: String,
+    },
+    /// Show whether a user is registered or banned, and whose tokens are revoked
+    Show {
+        #[command(flatten)]
+        whom: Whom,
+    },
+    /// Keep a user out, and end their sessions
+    Ban {
+        #[command(flatten)]
+        whom: Whom,
+        /// How long, as in 90s, 15m, 12h, 7d [default: until it is lifted]
+        #[arg(long = "for", value_name = "TIME", value_parser = ban)]
+        time: Option<Duration>,
+    },
+    /// Lift a ban
+    Unban {
+        #[command(flatten)]
+        whom: Whom,
+    },
+    /// List the users who are banned now
+    Banned {
+        /// The app [default: the first]
+        #[arg(long, value_name = "N")]
+        app_id: Option<u32>,
+    },
+    /// Refuse the tokens that a user has now, and end the sessions that they opened
+    #[command(after_help = "\
+A token that the app's back end makes from now on opens again. The app sign is not a token: where it is on, whoever has it
+logs in as anybody (zim admin app set --app-sign off).
+
+Examples:
+  zim admin user revoke ann               a lost phone
+  zim admin user revoke ann --older 2h    only tokens that are older than two hours")]
+    Revoke {
+        #[command(flatten)]
+        whom: Whom,
+        /// Only tokens that are older, as in 90s, 15m, 12h, 7d
+        #[arg(long, value_name = "TIME", default_value = "0s", hide_default_value = true, value_parser = duration::parse)]
+        older: Duration,
+    },
+}
+
+/// A ban of no time would be none.
+fn ban(text: &str) -> Result<Duration, String> {
+    match duration::parse(text)? {
+        time if (1..=3_155_760_000).contains(&time.as_secs()) => Ok(time),
+        _ => {
+            Err("a ban lasts a second at least and 100 years at most; without --for it lasts until it is lifted"
+                .to_owned())
+        }
+    }
+}
+
+fn seconds(time: Duration) -> i64 {
+    i64::try_from(time.as_secs()).unwrap_or(i64::MAX)
+}
+
+fn sessions(count: u32) -> String {
+    match count {
+        0 => "No session was connected".to_owned(),
+        1 => "One session has ended".to_owned(),
+        many => format!("{many} sessions have ended"),
+    }
+}
+
+pub(super) async fn run(command: UserCommand, operator: &mut Operator, context: &Context) -> Result<(), Failure> {
+    let output = context.output;
+    match command {
+        UserCommand::Register { whom, name } => {
+            let (app_id, user) = (operator.app(whom.app_id).await?, preview(&whom.user, 32));
+            let request = RegisterUserRequest { app_id, user_id: whom.user, user_name: name };
+            let done = operator.client.register_user(request).await.map_err(|status| refused(&status))?.into_inner();
+            if output.is_json() {
+                return output.json(&done);
+            }
+            output.line(if done.is_new {
+                format!("{user} is registered.")
+            } else {
+                format!("{user} was registered before; nothing has changed.")
+            })
+        }
+        UserCommand::Show { whom } => {
+            let request = GetUserRequest { app_id: operator.app(whom.app_id).await?, user_id: whom.user };
+            let user = operator.client.get_user(request).await.map_err(|status| refused(&status))?.into_inner();
+            if output.is_json() { output.json(&user) } else { show(context, &user) }
+        }
+        UserCommand::Ban { whom, time } => {
+            let (app_id, user) = (operator.app(whom.app_id).await?, preview(&whom.user, 32));
+            let request = BanUserRequest { app_id, user_id: whom.user, seconds: time.map_or(0, seconds) };
+            let done = operator.client.ban_user(request).await.map_err(|status| refused(&status))?.into_inner();
+            if output.is_json() {
+                return output.json(&done);
+            }
+            let until = match done.ban_ends_at {
+                0 => "until the ban is lifted".to_owned(),
+                at => format!("until {}", when(at, now_ms())),
+            };
+            output.line(format!("{user} is banned {until}. {}.", sessions(done.sessions)))
+        }
+        UserCommand::Unban { whom } => {
+            let (app_id, user) = (operator.app(whom.app_id).await?, preview(&whom.user, 32));
+            let request = UnbanUserRequest { app_id, user_id: whom.user };
+            let done = operator.client.unban_user(request).await.map_err(|status| refused(&status))?.into_inner();
+            if output.is_json() {
+                return output.json(&done);
+            }
+            output.line(if done.was_banned {
+                format!("{user} may log in again.")
+            } else {
+                format!("{user} was not banned.")
+            })
+        }
+        UserCommand::Banned { app_id } => banned(operator.app(app_id).await?, operator, context).await,
+        UserCommand::Revoke { whom, older } => {
+            let (app_id, user) = (operator.app(whom.app_id).await?, preview(&whom.user, 32));
+            // Without a time the server takes its own, so that the clocks need not agree.
+            let made_until = match older {
+                Duration::ZERO => 0,
+                older => (now_ms() / 1_000).saturating_sub(seconds(older)).max(1),
+            };
+            let request = RevokeTokensRequest { app_id, user_id: whom.user, made_until };
+            let done = operator.client.revoke_tokens(request).await.map_err(|status| refused(&status))?.into_inner();
+            if output.is_json() {
+                return output.json(&done);
+            }
+            let since = when(done.tokens_revoked_at.saturating_mul(1_000), now_ms());
+            output.line(format!("Tokens of {user} made until {since} are refused. {}.", sessions(done.sessions)))
+        }
+    }
+}
+
+fn show(context: &Context, user: &UserAccess) -> Result<(), Failure> {
+    let ban = match (user.is_banned, user.ban_ends_at) {
+        (false, _) => "no".to_owned(),
+        (true, 0) => format!("since {}, until it is lifted", when(user.banned_at, now_ms())),
+        (true, at) => format!("since {}, until {}", when(user.banned_at, now_ms()), when(at, now_ms())),
+    };
+    let revoked = match user.tokens_revoked_at {
+        0 => "none".to_owned(),
+        at => format!("those made until {}", when(at.saturating_mul(1_000), now_ms())),
+    };
+    let rows = [
+        ("user", preview(&user.user_id, 32)),
+        ("name", preview(&user.user_name, 60)),
+        ("registered", when(user.registered_at, now_ms())),
+        ("banned", ban),
+        ("revoked", revoked),
+    ];
+    rows.into_iter().try_for_each(|(what, value)| context.output.line(format!("{what:<12}{value}")))
+}
+
+async fn banned(app_id: u32, operator: &mut Operator, context: &Context) -> Result<(), Failure> {
+    let mut table =
+        Table::new(&[("USER", Align::Left), ("NAME", Align::Left), ("SINCE", Align::Left), ("UNTIL", Align::Left)]);
+    let (mut next_flag, mut is_empty) = (0, true);
+    loop {
+        let request = ListBannedUsersRequest { app_id, next_flag, count: 0 };
+        let page = operator.client.list_banned_users(request).await.map_err(|status| refused(&status))?.into_inner();
+        is_empty &= page.users.is_empty();
+        for user in &page.users {
+            if context.output.is_json() {
+                context.output.json(user)?;
+            }
+            let until =
+                if user.ban_ends_at == 0 { "it is lifted".to_owned() } else { when(user.ban_ends_at, now_ms()) };
+            table.row([
+                preview(&user.user_id, 32),
+                preview(&user.user_name, 40),
+                when(user.banned_at, now_ms()),
+                until,
+            ]);
+        }
+        next_flag = page.next_flag;
+        if next_flag == 0 {
+            break;
+        }
+    }
+    match (context.output.is_json(), is_empty) {
+        (true, _) => Ok(()),
+        (false, true) => context.output.line("Nobody is banned."),
+        (false, false) => context.output.table(&table),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ban_has_a_time_or_none() {
+        assert_eq!(ban("1s"), Ok(Duration::from_secs(1)));
+        assert!(ban("0s").is_err() && ban("40000d").is_err());
+    }
+}

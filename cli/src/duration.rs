@@ -1,0 +1,37 @@
+//! Durations on the command line.
+
+use std::time::Duration;
+
+/// Reads `90s`, `15m`, `12h` or `7d`.
+///
+/// # Errors
+/// A sentence that says how a duration looks.
+pub(crate) fn parse(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("{text:?} is no duration; it looks like 90s, 15m, 12h or 7d");
+    let unit = text.chars().last().ok_or_else(wrong)?;
+    let seconds = match unit {
+        's' => 1,
+        'm' => 60,
+        'h' => 3_600,
+        'd' => 86_400,
+        _ => return Err(wrong()),
+    };
+    let number = text.strip_suffix(unit).filter(|number| number.bytes().all(|byte| byte.is_ascii_digit()));
+    let number: u64 = number.and_then(|number| number.parse().ok()).ok_or_else(wrong)?;
+    number.checked_mul(seconds).map(Duration::from_secs).ok_or_else(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_have_a_number_and_a_unit() {
+        for (text, seconds) in [("90s", 90), ("15m", 900), ("12h", 43_200), ("7d", 604_800), ("0s", 0)] {
+            assert_eq!(parse(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for bad in ["", "s", "1", "1w", "-1h", "+1h", "1ss", "1.5h", " 1h", "99999999999999999999d", "1ä"] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,560 @@
+//! Who is let in, and how what was let in is taken back: secrets that are rotated, settings of apps, bans, revoked tokens, and
+//! the allowances of logins that fail.
+
+use tonic::Code;
+use zim_integration_tests::{Device, Operator, Raw, World, eventually, soon};
+use zim_protocol::admin::AdminClient;
+use zim_protocol::token::Token;
+use zim_protocol::{
+    App, BanUserRequest, CbcTokens, ConnectionEvent, ConnectionState, ConnectionStateChangedEvent, ErrorCode, Event,
+    GetUserRequest, ListBannedUsersRequest, LoginConfig, LoginRequest, MintTokenRequest, QuerySelfUserInfoRequest,
+    RegisterUserRequest, Registration, RenewTokenRequest, RevokeTokensRequest, RotateSecretRequest, SecretKind,
+    SessionEndReason, UnbanUserRequest, UpdateAppRequest, event_frame,
+};
+
+const DAY_S: i64 = 86_400;
+const INVALID: i32 = ErrorCode::NetworkModuleTokenInvalid as i32;
+const EXPIRED: i32 = ErrorCode::NetworkModuleTokenExpired as i32;
+const TOO_FAST: i32 = ErrorCode::CommonModuleTriggerServerFrequencyLimit as i32;
+
+/// A login with a token alone.
+fn by_token(world: &World, user_id: &str, token: String) -> LoginRequest {
+    let config = LoginConfig { token, ..LoginConfig::default() };
+    LoginRequest { app_sign: String::new(), config: Some(config), ..world.login_request(user_id) }
+}
+
+/// A token of the first app under another secret.
+fn token_of(world: &World, user_id: &str, secret: &str) -> String {
+    Token::generate(world.app_id(), user_id, secret, world.clock.now_s(), DAY_S).unwrap()
+}
+
+/// Logs in on a connection of its own; `Err` is the code.
+async fn try_login(world: &World, request: &LoginRequest) -> Result<Raw, i32> {
+    let mut raw = world.raw_greeted(9).await;
+    match raw.call(request).await {
+        Ok(_) => Ok(raw),
+        Err(error) => {
+            raw.end().await;
+            Err(error.code)
+        }
+    }
+}
+
+/// Waits until the session on this connection has ended, and gives the reason.
+async fn end_of(raw: &mut Raw) -> SessionEndReason {
+    loop {
+        match raw.event().await {
+            Some(event_frame::Frame::End(end)) => return end.reason(),
+            Some(_) => {}
+            None => panic!("the connection ended without a word"),
+        }
+    }
+}
+
+async fn rotate(operator: &mut Operator, app_id: u32, secret: SecretKind, overlap_seconds: i64) -> String {
+    let request = RotateSecretRequest { app_id, secret: secret as i32, overlap_seconds };
+    soon(operator.rotate_secret(request)).await.unwrap().into_inner().secret
+}
+
+async fn set(operator: &mut Operator, change: UpdateAppRequest) -> App {
+    soon(operator.update_app(change)).await.unwrap().into_inner()
+}
+
+/// A session that is alive answers.
+async fn is_alive(raw: &mut Raw) -> bool {
+    raw.call(&QuerySelfUserInfoRequest {}).await.is_ok()
+}
+
+#[tokio::test]
+async fn rotate_secret_of_the_app_sign_ends_at_once_what_the_old_one_opened() {
+    let world = World::new().await;
+    let mut operator = world.admin().await;
+    let mut by_sign = world.raw_user("ann", 1).await;
+    let mut with_token = try_login(&world, &by_token(&world, "bob", world.token("bob"))).await.unwrap();
+    let new = rotate(&mut operator, world.app_id(), SecretKind::AppSign, 0).await;
+    assert_eq!(new.len(), 64);
+    assert_eq!(end_of(&mut by_sign).await, SessionEndReason::EndedByOperator);
+    assert_eq!(try_login(&world, &world.login_request("ann")).await.unwrap_err(), INVALID);
+    let with_new = LoginRequest { app_sign: new, ..world.login_request("ann") };
+    let mut ann = try_login(&world, &with_new).await.unwrap();
+    assert!(is_alive(&mut ann).await && is_alive(&mut with_token).await);
+    for raw in [by_sign, with_token, ann] {
+        raw.end().await;
+    }
+    drop(operator);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn rotate_secret_with_an_overlap_lets_both_in_until_it_ends() {
+    let world = World::new().await;
+    let mut operator = world.admin().await;
+    let old_secret = world.server().first_app().server_secret.clone();
+    let old_token = world.token("ann");
+    let mut before = try_login(&world, &by_token(&world, "ann", old_token.clone())).await.unwrap();
+    let mut signed = world.raw_user("cat", 3).await;
+    let new = rotate(&mut operator, world.app_id(), SecretKind::ServerSecret, 3_600).await;
+    let new_sign = rotate(&mut operator, world.app_id(), SecretKind::AppSign, 3_600).await;
+    // Both tokens and both signs are good.
+    let mut meanwhile =
+        try_login(&world, &by_token(&world, "bob", token_of(&world, "bob", &old_secret))).await.unwrap();
+    let mut with_new = try_login(&world, &by_token(&world, "dora", token_of(&world, "dora", &new))).await.unwrap();
+    let sign = LoginRequest { app_sign: new_sign, ..world.login_request("eve") };
+    let mut signed_anew = try_login(&world, &sign).await.unwrap();
+    assert!(try_login(&world, &world.login_request("fay")).await.is_ok());
+    world.clock.advance(3_599_000);
+    assert!(is_alive(&mut before).await && is_alive(&mut signed).await);
+    // One of them moves to the new secret in time.
+    let renewal = RenewTokenRequest { token: token_of(&world, "bob", &new) };
+    meanwhile.call(&renewal).await.unwrap();
+    world.clock.advance(1_000);
+    assert_eq!(end_of(&mut before).await, SessionEndReason::TokenExpired);
+    assert_eq!(end_of(&mut signed).await, SessionEndReason::TokenExpired);
+    assert!(is_alive(&mut meanwhile).await && is_alive(&mut with_new).await && is_alive(&mut signed_anew).await);
+    assert_eq!(try_login(&world, &by_token(&world, "ann", old_token)).await.unwrap_err(), INVALID);
+    assert_eq!(try_login(&world, &world.login_request("cat")).await.unwrap_err(), INVALID);
+    for raw in [before, signed, meanwhile, with_new, signed_anew] {
+        raw.end().await;
+    }
+    drop(operator);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn rotate_secret_survives_a_restart_and_a_second_rotation_ends_what_is_older() {
+    let mut world = World::new().await;
+    let mut operator = world.admin().await;
+    let (app_id, first) = (world.app_id(), world.server().first_app().server_secret.clone());
+    let second = rotate(&mut operator, app_id, SecretKind::ServerSecret, 3_600).await;
+    drop(operator);
+    world.stop_server().await;
+    world.start_server().await;
+    assert_eq!(world.server().first_app().server_secret, second);
+    assert!(try_login(&world, &by_token(&world, "ann", token_of(&world, "ann", &first))).await.is_ok());
+    let mut of_first = try_login(&world, &by_token(&world, "ann", token_of(&world, "ann", &first))).await.unwrap();
+    let mut of_second = try_login(&world, &by_token(&world, "bob", token_of(&world, "bob", &second))).await.unwrap();
+    let mut operator = world.admin().await;
+    rotate(&mut operator, app_id, SecretKind::ServerSecret, 3_600).await;
+    assert_eq!(end_of(&mut of_first).await, SessionEndReason::EndedByOperator);
+    assert!(is_alive(&mut of_second).await);
+    for (secret, overlap_seconds) in [(0, 0), (3, 0), (1, -1), (1, 30 * DAY_S + 1)] {
+        let request = RotateSecretRequest { app_id, secret, overlap_seconds };
+        let refused = soon(operator.rotate_secret(request)).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument, "{secret} {overlap_seconds}");
+    }
+    let longest = RotateSecretRequest { app_id, secret: 1, overlap_seconds: 30 * DAY_S };
+    soon(operator.rotate_secret(longest)).await.unwrap();
+    let nowhere = RotateSecretRequest { app_id: app_id ^ 1, secret: 1, overlap_seconds: 0 };
+    assert_eq!(soon(operator.rotate_secret(nowhere)).await.unwrap_err().code(), Code::NotFound);
+    for raw in [of_first, of_second] {
+        raw.end().await;
+    }
+    drop(operator);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn update_app_turns_the_app_sign_off() {
+    let world = World::new().await;
+    let mut operator = world.admin().await;
+    let mut by_sign = world.raw_user("ann", 1).await;
+    let mut with_token = try_login(&world, &by_token(&world, "bob", world.token("bob"))).await.unwrap();
+    let off = UpdateAppRequest { app_id: world.app_id(), app_sign_login: Some(false), ..UpdateAppRequest::default() };
+    let app = set(&mut operator, off).await;
+    assert!(!app.app_sign_login && app.app_sign.is_empty() && app.server_secret.is_empty());
+    assert_eq!(end_of(&mut by_sign).await, SessionEndReason::EndedByOperator);
+    let mut raw = world.raw_greeted(2).await;
+    let refused = raw.call(&world.login_request("ann")).await.unwrap_err();
+    assert_eq!(refused.code, INVALID);
+    assert!(refused.message.contains("turned off"), "{refused}");
+    // A renewal with a token still works, and so does a login with one.
+    assert!(is_alive(&mut with_token).await);
+    let on = UpdateAppRequest { app_sign_login: Some(true), ..off };
+    set(&mut operator, on).await;
+    raw.call(&world.login_request("ann")).await.unwrap();
+    for raw in [by_sign, with_token, raw] {
+        raw.end().await;
+    }
+    drop(operator);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn update_app_decides_about_cbc_tokens() {
+    let world = World::new().await;
+    let mut operator = world.admin().await;
+    let secret = world.server().first_app().server_secret.clone();
+    let token = Token::generate_cbc(world.app_id(), "ann", &secret, world.clock.now_s(), DAY_S).unwrap();
+    let request = by_token(&world, "ann", token);
+    let mut raw = world.raw_greeted(1).await;
+    let refused = raw.call(&request).await.unwrap_err();
+    assert_eq!(refused.code, INVALID);
+    assert!(refused.message.contains("zim admin app set") && refused.message.contains("--cbc-tokens on"), "{refused}");
+    // Of an app that does not exist the same is said.
+    let elsewhere = LoginRequest { app_id: world.app_id() ^ 1, ..request.clone() };
+    let unknown = raw.call(&elsewhere).await.unwrap_err();
+    assert_eq!((unknown.code, &unknown.message), (INVALID, &refused.message));
+    let to = |cbc: CbcTokens| UpdateAppRequest {
+        app_id: world.app_id(),
+        cbc_tokens: Some(cbc as i32),
+        ..UpdateAppRequest::default()
+    };
+    assert_eq!(set(&mut operator, to(CbcTokens::On)).await.cbc_tokens(), CbcTokens::On);
+    raw.call(&request).await.unwrap();
+    assert!(is_alive(&mut raw).await);
+    set(&mut operator, to(CbcTokens::Off)).await;
+    assert_eq!(end_of(&mut raw).await, SessionEndReason::EndedByOperator);
+    assert_eq!(try_login(&world, &request).await.unwrap_err(), INVALID);
+    let unknown = UpdateAppRequest { cbc_tokens: Some(3), ..to(CbcTokens::Off) };
+    assert_eq!(soon(operator.update_app(unknown)).await.unwrap_err().code(), Code::InvalidArgument);
+    raw.end().await;
+    drop(operator);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn update_app_decides_who_registers() {
+    let world = World::new().await;
+    let mut operator = world.admin().await;
+    let known = world.raw_user("known", 1).await;
+    let to = |registration: Registration| UpdateAppRequest {
+        app_id: world.app_id(),
+        registration: Some(registration as i32),
+        ..UpdateAppRequest::default()
+    };
+    let not_there = ErrorCode::CommonModuleUserIsNotExist as i32;
+    set(&mut operator, to(Registration::Token)).await;
+    assert_eq!(try_login(&world, &world.login_request("ann")).await.unwrap_err(), not_there);
+    assert!(try_login(&world, &by_token(&world, "ann", world.token("ann"))).await.is_ok());
+    // Now ann is registered, and the sign opens for her.
+    assert!(try_login(&world, &world.login_request("ann")).await.is_ok());
+    set(&mut operator, to(Registration::Operator)).await;
+    assert_eq!(try_login(&world, &by_token(&world, "bob", world.token("bob"))).await.unwrap_err(), not_there);
+    assert!(try_login(&world, &world.login_request("known")).await.is_ok());
+    let bob = RegisterUserRequest { app_id: world.app_id(), user_id: "bob".into(), user_name: "Bob".into() };
+    assert!(soon(operator.register_user(bob.clone())).await.unwrap().into_inner().is_new);
+    assert!(!soon(operator.register_user(bob.clone())).await.unwrap().into_inner().is_new);
+    let mut raw = world.raw_greeted(2).await;
+    let login = raw.call(&by_token(&world, "bob", world.token("bob"))).await.unwrap();
+    assert_eq!(login.user.unwrap().base_info.unwrap().user_name, "Bob");
+    for wrong in ["", &"x".repeat(33), "with space"] {
+        let request = RegisterUserRequest { user_id: wrong.into(), ..bob.clone() };
+        assert_eq!(soon(operator.register_user(request)).await.unwrap_err().code(), Code::InvalidArgument, "{wrong:?}");
+    }
+    for raw in [known, raw] {
+        raw.end().await;
+    }
+    drop(operator);
+    world.end().await;
+}
+
+/// Waits until a device is told that the operator ended its session.
+async fn is_put_out(device: &Device) -> ConnectionStateChangedEvent {
+    device
+        .until("put out", |seen| {
+            seen.iter().find_map(|event| match event {
+                Event::ConnectionStateChanged(changed) if changed.state() == ConnectionState::Disconnected => {
+                    Some(changed.clone())
+                }
+                _ => None,
+            })
+        })
+        .await
+}
+
+#[tokio::test]
+async fn ban_user_ends_all_sessions_and_keeps_the_user_out_until_it_is_lifted() {
+    let world = World::new().await;
+    let mut operator = world.admin().await;
+    let (phone, laptop, bob) = (world.user("ann").await, world.device("ann").await, world.user("bob").await);
+    let mut raw = world.raw_user("ann", 1).await;
+    let login = raw.call(&world.login_request("ann")).await;
+    assert!(login.is_err(), "one login a connection");
+    let ban = BanUserRequest { app_id: world.app_id(), user_id: "ann".into(), seconds: 0 };
+    let done = soon(operator.ban_user(ban.clone())).await.unwrap().into_inner();
+    assert_eq!((done.sessions, done.ban_ends_at), (3, 0));
+    for device in [&phone, &laptop] {
+        let changed = is_put_out(device).await;
+        assert_eq!(changed.event(), ConnectionEvent::KickedOut);
+        assert_eq!(changed.extended_data, r#"{"reason":"endedByOperator"}"#);
+    }
+    assert_eq!(end_of(&mut raw).await, SessionEndReason::EndedByOperator);
+    // No credentials open: not a token, not the sign, not a command that comes and goes.
+    let mut again = world.raw_greeted(2).await;
+    for request in [
+        world.login_request("ann"),
+        by_token(&world, "ann", world.token("ann")),
+        LoginRequest { one_shot: true, ..world.login_request("ann") },
+    ] {
+        let refused = again.call(&request).await.unwrap_err();
+        assert_eq!((refused.code, refused.details.get("reason").map(String::as_str)), (INVALID, Some("banned")));
+    }
+    // Others go on, and may write to her.
+    bob.say("ann", "where are you?").await;
+    let who = GetUserRequest { app_id: world.app_id(), user_id: "ann".into() };
+    let known = soon(operator.get_user(who.clone())).await.unwrap().into_inner();
+    assert_eq!((known.is_banned, known.banned_at, known.ban_ends_at), (true, world.clock.now_ms(), 0));
+    let unban = UnbanUserRequest { app_id: world.app_id(), user_id: "ann".into() };
+    assert!(soon(operator.unban_user(unban.clone())).await.unwrap().into_inner().was_banned);
+    assert!(!soon(operator.unban_user(unban)).await.unwrap().into_inner().was_banned);
+    let phone = world.login(phone, "ann").await;
+    phone.hears("where are you?").await;
+    again.call(&world.login_request("ann")).await.unwrap();
+    let nobody = BanUserRequest { user_id: "nobody".into(), ..ban };
+    assert_eq!(soon(operator.ban_user(nobody)).await.unwrap_err().code(), Code::NotFound);
+    for raw in [raw, again] {
+        raw.end().await;
+    }
+    drop(operator);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn ban_user_for_a_time_ends_by_itself_and_survives_a_restart() {
+    let mut world = World::new().await;
+    let mut operator = world.admin().await;
+    let app_id = world.app_id();
+    for user in ["ann", "bob", "cat"] {
+        world.raw_user(user, 1).await.end().await;
+    }
+    let ban = |user: &str, seconds| BanUserRequest { app_id, user_id: user.into(), seconds };
+    let ends_at = soon(operator.ban_user(ban("ann", 60))).await.unwrap().into_inner().ban_ends_at;
+    assert_eq!(ends_at, world.clock.now_ms() + 60_000);
+    soon(operator.ban_user(ban("cat", 0))).await.unwrap();
+    let banned = async |operator: &mut Operator, count, next_flag| {
+        let request = ListBannedUsersRequest { app_id, next_flag, count };
+        let page = soon(operator.list_banned_users(request)).await.unwrap().into_inner();
+        (page.users.into_iter().map(|user| user.user_id).collect::<Vec<_>>(), page.next_flag)
+    };
+    assert_eq!(banned(&mut operator, 0, 0).await, (vec!["ann".to_owned(), "cat".to_owned()], 0));
+    let (first, next) = banned(&mut operator, 1, 0).await;
+    assert_eq!((first, banned(&mut operator, 1, next).await), (vec!["ann".to_owned()], (vec!["cat".to_owned()], 0)));
+    drop(operator);
+    world.stop_server().await;
+    world.start_server().await;
+    world.clock.advance(59_999);
+    assert_eq!(try_login(&world, &world.login_request("ann")).await.unwrap_err(), INVALID);
+    world.clock.advance(1);
+    assert!(try_login(&world, &world.login_request("ann")).await.is_ok());
+    assert_eq!(try_login(&world, &world.login_request("cat")).await.unwrap_err(), INVALID);
+    let mut operator = world.admin().await;
+    assert_eq!(banned(&mut operator, 0, 0).await.0, ["cat"]);
+    for seconds in [-1, 3_155_760_001] {
+        assert_eq!(soon(operator.ban_user(ban("bob", seconds))).await.unwrap_err().code(), Code::InvalidArgument);
+    }
+    drop(operator);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn revoke_tokens_refuses_older_tokens_and_ends_their_sessions() {
+    let world = World::new().await;
+    let mut operator = world.admin().await;
+    let stolen = world.token("ann");
+    let mut thief = try_login(&world, &by_token(&world, "ann", stolen.clone())).await.unwrap();
+    let mut one_shot =
+        try_login(&world, &LoginRequest { one_shot: true, ..by_token(&world, "ann", stolen.clone()) }).await.unwrap();
+    let mut bob = try_login(&world, &by_token(&world, "bob", world.token("bob"))).await.unwrap();
+    world.clock.advance(1_000);
+    let revoke = RevokeTokensRequest { app_id: world.app_id(), user_id: "ann".into(), made_until: 0 };
+    let done = soon(operator.revoke_tokens(revoke.clone())).await.unwrap().into_inner();
+    assert_eq!((done.sessions, done.tokens_revoked_at), (2, world.clock.now_s()));
+    assert_eq!(end_of(&mut thief).await, SessionEndReason::EndedByOperator);
+    assert_eq!(end_of(&mut one_shot).await, SessionEndReason::EndedByOperator);
+    assert!(is_alive(&mut bob).await, "another user's token is another's");
+    let mut raw = world.raw_greeted(2).await;
+    let refused = raw.call(&by_token(&world, "ann", stolen.clone())).await.unwrap_err();
+    assert_eq!((refused.code, refused.details.get("reason").map(String::as_str)), (EXPIRED, Some("revoked")));
+    // One that a back end makes in the same second is refused as well; the operator's is not.
+    assert_eq!(try_login(&world, &by_token(&world, "ann", world.token("ann"))).await.unwrap_err(), EXPIRED);
+    let mint = MintTokenRequest { app_id: world.app_id(), user_id: "ann".into(), effective_seconds: 600 };
+    let minted = soon(operator.mint_token(mint)).await.unwrap().into_inner().token;
+    raw.call(&by_token(&world, "ann", minted.clone())).await.unwrap();
+    // A renewal is a login, too: the old token does not come in by it.
+    assert_eq!(raw.call(&RenewTokenRequest { token: stolen }).await.unwrap_err().code, EXPIRED);
+    assert!(is_alive(&mut raw).await);
+    // An earlier time changes nothing, and a later token is not touched by it.
+    let earlier = RevokeTokensRequest { made_until: world.clock.now_s() - 100, ..revoke.clone() };
+    let done = soon(operator.revoke_tokens(earlier)).await.unwrap().into_inner();
+    assert_eq!((done.sessions, done.tokens_revoked_at), (0, world.clock.now_s()));
+    assert!(is_alive(&mut raw).await);
+    let future = RevokeTokensRequest { made_until: world.clock.now_s() + 1, ..revoke };
+    assert_eq!(soon(operator.revoke_tokens(future)).await.unwrap_err().code(), Code::InvalidArgument);
+    for raw in [thief, one_shot, bob, raw] {
+        raw.end().await;
+    }
+    drop(operator);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn revoke_tokens_spares_a_session_that_moved_to_a_newer_token() {
+    let world = World::new().await;
+    let mut operator = world.admin().await;
+    let mut raw = try_login(&world, &by_token(&world, "ann", world.token("ann"))).await.unwrap();
+    let made_until = world.clock.now_s();
+    world.clock.advance(5_000);
+    raw.call(&RenewTokenRequest { token: world.token("ann") }).await.unwrap();
+    let revoke = RevokeTokensRequest { app_id: world.app_id(), user_id: "ann".into(), made_until };
+    assert_eq!(soon(operator.revoke_tokens(revoke)).await.unwrap().into_inner().sessions, 0);
+    assert!(is_alive(&mut raw).await);
+    raw.end().await;
+    drop(operator);
+    world.end().await;
+}
+
+/// A reconnect shows the same token: a revocation while the device is away must not be missed by it.
+#[tokio::test]
+async fn revoke_tokens_holds_for_a_device_that_is_away() {
+    let world = World::new().await;
+    let mut operator = world.admin().await;
+    let token = world.token("ann");
+    let mut raw = world.raw_greeted(1).await;
+    let login = raw.call(&by_token(&world, "ann", token.clone())).await.unwrap();
+    raw.end().await;
+    eventually("ann is away", async || world.server().app().fanout.is_empty().then_some(())).await;
+    let revoke = RevokeTokensRequest { app_id: world.app_id(), user_id: "ann".into(), made_until: 0 };
+    soon(operator.revoke_tokens(revoke)).await.unwrap();
+    let back = LoginRequest { resume: login.session.clone(), ..by_token(&world, "ann", token) };
+    assert_eq!(try_login(&world, &back).await.unwrap_err(), EXPIRED);
+    // With the sign it comes back as a login of its own: what the token opened has ended.
+    let resumed = LoginRequest { resume: login.session, ..world.login_request("ann") };
+    let ended = ErrorCode::NetworkModuleUserHasAlreadyLoggedOut as i32;
+    assert_eq!(try_login(&world, &resumed).await.unwrap_err(), ended);
+    assert!(try_login(&world, &world.login_request("ann")).await.is_ok());
+    drop(operator);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn login_to_an_app_that_is_not_there_is_refused_like_a_wrong_secret() {
+    let world = World::new().await;
+    let mut raw = world.raw_greeted(1).await;
+    let wrong_sign = LoginRequest { app_sign: "0".repeat(64), ..world.login_request("ann") };
+    let wrong_token = by_token(&world, "ann", token_of(&world, "ann", &"x".repeat(32)));
+    for request in [wrong_sign, wrong_token] {
+        let known = raw.call(&request).await.unwrap_err();
+        let unknown = raw.call(&LoginRequest { app_id: world.app_id() ^ 1, ..request }).await.unwrap_err();
+        assert_eq!((known.code, &known.message), (INVALID, &unknown.message));
+        assert_eq!(known.code, unknown.code);
+    }
+    raw.end().await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn login_beyond_the_allowance_for_failures_tells_a_guess_nothing_and_lets_the_right_in() {
+    let world = World::with(|settings| {
+        settings.limits.failed_logins_per_minute_per_address = 10;
+        settings.limits.failed_logins_per_minute_per_app = 1_000;
+    })
+    .await;
+    let mut raw = world.raw_greeted(1).await;
+    let wrong_sign = LoginRequest { app_sign: "0".repeat(64), ..world.login_request("ann") };
+    let wrong_token = by_token(&world, "ann", token_of(&world, "ann", &"x".repeat(32)));
+    for attempt in 0..10 {
+        assert_eq!(raw.call(&wrong_sign).await.unwrap_err().code, INVALID, "attempt {attempt}");
+    }
+    // From now on nothing is said, on any connection of the address and about any credentials.
+    let mut other = world.raw_greeted(2).await;
+    for request in [&wrong_sign, &wrong_token] {
+        let refused = other.call(request).await.unwrap_err();
+        assert_eq!(refused.code, TOO_FAST);
+        assert!(refused.details["retry_after_ms"].parse::<i64>().unwrap() <= 6_000);
+    }
+    // A genuine token that has ended is no guess: its client must learn that it needs another.
+    let (secret, now_s) = (world.server().first_app().server_secret.clone(), world.clock.now_s());
+    let expired = Token::generate(world.app_id(), "ann", &secret, now_s - 100, 60).unwrap();
+    assert_eq!(other.call(&by_token(&world, "ann", expired)).await.unwrap_err().code, EXPIRED);
+    // Who is right is let in.
+    other.call(&by_token(&world, "ann", world.token("ann"))).await.unwrap();
+    // A renewal is a question like a login.
+    assert_eq!(other.call(&RenewTokenRequest { token: "04".repeat(20) }).await.unwrap_err().code, INVALID);
+    let guessed = RenewTokenRequest { token: token_of(&world, "ann", &"x".repeat(32)) };
+    assert_eq!(other.call(&guessed).await.unwrap_err().code, TOO_FAST);
+    for raw in [raw, other] {
+        raw.end().await;
+    }
+    world.clock.advance(60_000);
+    assert_eq!(try_login(&world, &wrong_sign).await.unwrap_err(), INVALID);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn login_beyond_the_allowance_of_an_app_leaves_other_apps_alone() {
+    let world = World::with(|settings| settings.limits.failed_logins_per_minute_per_app = 2).await;
+    let mut operator = world.admin().await;
+    let request = zim_protocol::CreateAppRequest { app_id: 77, name: "other".into() };
+    let other = soon(operator.create_app(request)).await.unwrap().into_inner();
+    let wrong = LoginRequest { app_sign: "0".repeat(64), ..world.login_request("ann") };
+    let mut raw = world.raw_greeted(1).await;
+    let mut codes = Vec::new();
+    for _ in 0..3 {
+        codes.push(raw.call(&wrong).await.unwrap_err().code);
+    }
+    assert_eq!(codes, [INVALID, INVALID, TOO_FAST]);
+    let elsewhere = LoginRequest { app_id: 77, ..wrong };
+    assert_eq!(raw.call(&elsewhere).await.unwrap_err().code, INVALID);
+    raw.call(&LoginRequest { app_sign: other.app_sign, ..elsewhere }).await.unwrap();
+    raw.end().await;
+    drop(operator);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn login_registers_only_so_many_users_of_an_address_with_the_app_sign() {
+    let world = World::with(|settings| {
+        settings.limits.first_logins_per_second_per_address = 1;
+        settings.limits.first_login_burst_per_address = 3;
+    })
+    .await;
+    for user in ["a", "b", "c"] {
+        assert!(try_login(&world, &world.login_request(user)).await.is_ok(), "{user}");
+    }
+    assert_eq!(try_login(&world, &world.login_request("d")).await.unwrap_err(), TOO_FAST);
+    // Who is registered is not counted, and who comes with a token is the back end's.
+    assert!(try_login(&world, &world.login_request("a")).await.is_ok());
+    assert!(try_login(&world, &by_token(&world, "e", world.token("e"))).await.is_ok());
+    world.clock.advance(1_000);
+    assert!(try_login(&world, &world.login_request("d")).await.is_ok());
+    assert_eq!(try_login(&world, &world.login_request("f")).await.unwrap_err(), TOO_FAST);
+    world.end().await;
+}
+
+/// One character of the sign let a user in once, and no test saw it.
+#[tokio::test]
+async fn login_with_a_part_of_the_app_sign_is_refused() {
+    let world = World::new().await;
+    let sign = world.server().first_app().app_sign.clone();
+    let mut raw = world.raw_greeted(1).await;
+    for part in [&sign[..1], &sign[..32], &sign[..63], &sign[1..], &format!("{sign}0")] {
+        let request = LoginRequest { app_sign: part.to_owned(), ..world.login_request("ann") };
+        assert_eq!(raw.call(&request).await.unwrap_err().code, INVALID, "{} characters", part.len());
+    }
+    raw.call(&world.login_request("ann")).await.unwrap();
+    raw.end().await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn every_new_admin_method_asks_for_the_key() {
+    let world = World::new().await;
+    let address = format!("http://{}", world.server().admin_addr().unwrap());
+    let channel = tonic::transport::Channel::from_shared(address).unwrap().connect().await.unwrap();
+    let mut stranger = AdminClient::new(channel);
+    let refused = [
+        stranger.update_app(UpdateAppRequest::default()).await.map(drop),
+        stranger.rotate_secret(RotateSecretRequest::default()).await.map(drop),
+        stranger.register_user(RegisterUserRequest::default()).await.map(drop),
+        stranger.get_user(GetUserRequest::default()).await.map(drop),
+        stranger.ban_user(BanUserRequest::default()).await.map(drop),
+        stranger.unban_user(UnbanUserRequest::default()).await.map(drop),
+        stranger.list_banned_users(ListBannedUsersRequest::default()).await.map(drop),
+        stranger.revoke_tokens(RevokeTokensRequest::default()).await.map(drop),
+    ];
+    for refused in refused {
+        assert_eq!(refused.unwrap_err().code(), Code::Unauthenticated);
+    }
+    drop(stranger);
+    world.end().await;
+}

@@ -1,0 +1,397 @@
+//! What an app lets in: its secrets, what each of them may be used for, and who may register. Pure: the caller gives the time.
+
+use zim_protocol::token::{Cbc, Token, TokenErrorKind};
+use zim_protocol::{CbcTokens, Registration};
+
+use crate::error::Error;
+
+/// A secret that can be rotated.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret {
+    /// The one in force.
+    pub value: String,
+    /// Counts the rotations: a session knows which version let it in.
+    pub version: i64,
+    /// The one before the last rotation.
+    pub old: String,
+    /// Until when the old one is accepted, Unix milliseconds; 0: it is not.
+    pub old_ends_at: i64,
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Secret").field("version", &self.version).finish_non_exhaustive()
+    }
+}
+
+impl Secret {
+    /// A secret that was never rotated.
+    pub fn new(value: String) -> Self {
+        Self { value, version: 1, old: String::new(), old_ends_at: 0 }
+    }
+
+    /// `value` takes its place. The old one is accepted for `overlap_ms` more; one that was older still is forgotten.
+    pub fn rotate(&mut self, value: String, now_ms: i64, overlap_ms: i64) {
+        let old = std::mem::replace(&mut self.value, value);
+        (self.old, self.old_ends_at) = match overlap_ms {
+            0 => (String::new(), 0),
+            _ => (old, now_ms.saturating_add(overlap_ms)),
+        };
+        self.version += 1;
+    }
+
+    fn is_old_accepted(&self, now_ms: i64) -> bool {
+        now_ms < self.old_ends_at
+    }
+
+    /// Until when this version is accepted, Unix milliseconds, 0 for as long as nobody rotates it; `None` if it is not.
+    fn ends_at(&self, version: i64, now_ms: i64) -> Option<i64> {
+        if version == self.version {
+            Some(0)
+        } else if version + 1 == self.version && self.is_old_accepted(now_ms) {
+            Some(self.old_ends_at)
+        } else {
+            None
+        }
+    }
+
+    /// Which version this is, if it is accepted. Compares with both, whatever the first comparison finds.
+    fn version_of(&self, given: &str, now_ms: i64) -> Option<i64> {
+        let is_new = is_same_secret(given, &self.value);
+        let is_old = is_same_secret(given, &self.old) & self.is_old_accepted(now_ms);
+        if is_new {
+            Some(self.version)
+        } else if is_old {
+            Some(self.version - 1)
+        } else {
+            None
+        }
+    }
+}
+
+/// Compares secrets in a time that does not tell how much of them is right.
+fn is_same_secret(a: &str, b: &str) -> bool {
+    a.len() == b.len() && !a.is_empty() && a.bytes().zip(b.bytes()).fold(0, |diff, (a, b)| diff | (a ^ b)) == 0
+}
+
+/// What let a session in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// The app sign of this version.
+    AppSign {
+        /// Of the app sign.
+        version: i64,
+    },
+    /// A token.
+    Token {
+        /// Of the server secret.
+        version: i64,
+        /// When the token was made, Unix seconds.
+        ctime: i64,
+        /// When the token ends, Unix milliseconds.
+        ends_at: i64,
+        /// What the app must accept of the older form, AES-256-CBC, for this token.
+        cbc: CbcTokens,
+    },
+}
+
+impl Proof {
+    /// When the token was made, Unix seconds; `None` with an app sign.
+    pub fn token_ctime(self) -> Option<i64> {
+        match self {
+            Self::AppSign { .. } => None,
+            Self::Token { ctime, .. } => Some(ctime),
+        }
+    }
+}
+
+/// Why somebody is not let in.
+#[derive(Debug)]
+pub struct Refusal {
+    /// What the client is told.
+    pub error: Error,
+    /// The client showed no secret and no token that the server knows as genuine: it may be guessing. Beyond the allowance for
+    /// failed logins it is not told which of its guesses failed in which way.
+    pub is_guess: bool,
+}
+
+impl Refusal {
+    fn of_guess(error: Error) -> Self {
+        Self { error, is_guess: true }
+    }
+
+    fn certain(error: Error) -> Self {
+        Self { error, is_guess: false }
+    }
+}
+
+/// What an app lets in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Access {
+    /// What an app that trusts its clients logs in with.
+    pub app_sign: Secret,
+    /// The key of its tokens.
+    pub server_secret: Secret,
+    /// Whether the app sign opens a session.
+    pub app_sign_login: bool,
+    /// Which tokens with AES-256-CBC, which carry no authentication tag, are accepted.
+    pub cbc_tokens: CbcTokens,
+    /// Who becomes a user by logging in.
+    pub registration: Registration,
+}
+
+/// What a client shows to log in.
+#[derive(Clone, Copy, Debug)]
+pub struct Shown<'a> {
+    /// The app that it names.
+    pub app_id: u32,
+    /// The user that it wants to be.
+    pub user_id: &'a str,
+    /// Empty: none.
+    pub app_sign: &'a str,
+    /// Empty: none.
+    pub token: &'a str,
+}
+
+impl Access {
+    /// Of a new app with these secrets.
+    pub fn new(app_sign: String, server_secret: String) -> Self {
+        Self {
+            app_sign: Secret::new(app_sign),
+            server_secret: Secret::new(server_secret),
+            app_sign_login: true,
+            cbc_tokens: CbcTokens::Off,
+            registration: Registration::Anyone,
+        }
+    }
+
+    /// Whether the client may log in. The app sign goes first; a token counts when the sign is missing or wrong.
+    ///
+    /// # Errors
+    /// Neither a sign nor a token that the app accepts.
+    pub fn authenticate(&self, shown: Shown<'_>, now_ms: i64) -> Result<Proof, Refusal> {
+        let by_sign = self.app_sign.version_of(shown.app_sign, now_ms);
+        match by_sign {
+            Some(version) if self.app_sign_login => return Ok(Proof::AppSign { version }),
+            // Who knows the sign may know that it is off.
+            Some(_) if shown.token.is_empty() => return Err(Refusal::certain(Error::app_sign_off())),
+            _ => {}
+        }
+        if !shown.token.is_empty() {
+            return self.verify(shown, now_ms);
+        }
+        Err(if shown.app_sign.is_empty() {
+            Refusal::certain(Error::credentials_missing())
+        } else {
+            Refusal::of_guess(Error::app_sign_wrong())
+        })
+    }
+
+    /// Whether the token is good for this user of this app.
+    ///
+    /// # Errors
+    /// It is not.
+    pub fn verify(&self, shown: Shown<'_>, now_ms: i64) -> Result<Proof, Refusal> {
+        let Shown { app_id, user_id, token, .. } = shown;
+        let secrets = [self.server_secret.value.as_str(), self.server_secret.old.as_str()];
+        let secrets = if self.server_secret.is_old_accepted(now_ms) { &secrets[..] } else { &secrets[..1] };
+        let cbc = match self.cbc_tokens {
+            CbcTokens::Off => Cbc::Refused,
+            CbcTokens::On => Cbc::Accepted,
+            CbcTokens::Java => Cbc::AcceptedWithJava,
+        };
+        let verified = Token::verify(token, app_id, user_id, secrets, cbc, now_ms.div_euclid(1_000));
+        let verified = verified.map_err(|refused| Refusal {
+            is_guess: refused.kind == TokenErrorKind::NotGenuine,
+            error: refused.into(),
+        })?;
+        Ok(Proof::Token {
+            version: self.server_secret.version - i64::from(verified.secret > 0),
+            ctime: verified.ctime,
+            ends_at: verified.expire.saturating_mul(1_000),
+            // A token may need less than what was set when it came: a stricter setting ends its session all the same, and its
+            // client comes back with it.
+            cbc: if verified.is_cbc { self.cbc_tokens } else { CbcTokens::Off },
+        })
+    }
+
+    /// Until when a session that this let in may go on, Unix milliseconds, 0 for never; `None` if it may not any more.
+    pub fn ends_at(&self, proof: Proof, now_ms: i64) -> Option<i64> {
+        match proof {
+            Proof::AppSign { version } => self.app_sign.ends_at(version, now_ms).filter(|_| self.app_sign_login),
+            Proof::Token { version, ends_at, cbc, .. } => {
+                let secret_ends_at = self.server_secret.ends_at(version, now_ms)?;
+                if (cbc as i32) > (self.cbc_tokens as i32) {
+                    return None;
+                }
+                Some(if secret_ends_at == 0 { ends_at } else { ends_at.min(secret_ends_at) })
+            }
+        }
+    }
+
+    /// Whether somebody whom this let in may become a user of the app.
+    ///
+    /// # Errors
+    /// The app registers its users in another way.
+    pub fn may_register(&self, proof: Proof, user_id: &str) -> Result<(), Error> {
+        match (self.registration, proof) {
+            (Registration::Anyone, _) | (Registration::Token, Proof::Token { .. }) => Ok(()),
+            _ => Err(Error::user_not_registered(user_id)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use zim_protocol::ErrorCode;
+
+    use super::*;
+
+    const APP: u32 = 7;
+    const NOW: i64 = 1_700_000_000_000;
+    const NOW_S: i64 = NOW / 1_000;
+    const DAY_MS: i64 = 86_400_000;
+
+    fn sign(letter: char) -> String {
+        letter.to_string().repeat(64)
+    }
+
+    fn secret(letter: char) -> String {
+        letter.to_string().repeat(32)
+    }
+
+    fn access() -> Access {
+        Access::new(sign('a'), secret('a'))
+    }
+
+    fn by_sign(access: &Access, app_sign: &str, now_ms: i64) -> Result<Proof, (ErrorCode, bool)> {
+        let shown = Shown { app_id: APP, user_id: "ann", app_sign, token: "" };
+        access.authenticate(shown, now_ms).map_err(|refusal| (refusal.error.code(), refusal.is_guess))
+    }
+
+    fn by_token(access: &Access, token: &str, now_ms: i64) -> Result<Proof, (ErrorCode, bool)> {
+        let shown = Shown { app_id: APP, user_id: "ann", app_sign: "", token };
+        access.authenticate(shown, now_ms).map_err(|refusal| (refusal.error.code(), refusal.is_guess))
+    }
+
+    fn token(letter: char) -> String {
+        Token::generate(APP, "ann", &secret(letter), NOW_S, 86_400).unwrap()
+    }
+
+    /// Each of these would pass if the comparison stopped at the end of what the client sent, or at the first byte.
+    #[test]
+    fn only_the_whole_sign_is_the_sign() {
+        let access = access();
+        let right = sign('a');
+        assert_eq!(by_sign(&access, &right, NOW), Ok(Proof::AppSign { version: 1 }));
+        let wrong = Err((ErrorCode::NetworkModuleTokenInvalid, true));
+        for length in 1..right.len() {
+            assert_eq!(by_sign(&access, &right[..length], NOW), wrong, "{length} characters");
+        }
+        assert_eq!(by_sign(&access, &format!("{right}a"), NOW), wrong);
+        for index in 0..right.len() {
+            let mut other = right.clone().into_bytes();
+            other[index] ^= 1;
+            assert_eq!(by_sign(&access, &String::from_utf8(other).unwrap(), NOW), wrong, "byte {index}");
+        }
+        // There is no old sign; its place is empty and lets nobody in.
+        assert_eq!(by_sign(&access, "", NOW), Err((ErrorCode::NetworkModuleTokenInvalid, false)));
+    }
+
+    #[test]
+    fn an_old_sign_is_accepted_until_its_overlap_ends() {
+        let mut access = access();
+        access.app_sign.rotate(sign('b'), NOW, DAY_MS);
+        let old = Proof::AppSign { version: 1 };
+        assert_eq!(by_sign(&access, &sign('b'), NOW), Ok(Proof::AppSign { version: 2 }));
+        assert_eq!(by_sign(&access, &sign('a'), NOW + DAY_MS - 1), Ok(old));
+        assert!(by_sign(&access, &sign('a'), NOW + DAY_MS).is_err());
+        // A session that it let in ends with it.
+        assert_eq!(access.ends_at(old, NOW), Some(NOW + DAY_MS));
+        assert_eq!(access.ends_at(old, NOW + DAY_MS), None);
+        assert_eq!(access.ends_at(Proof::AppSign { version: 2 }, NOW), Some(0));
+        // Another rotation forgets it.
+        access.app_sign.rotate(sign('c'), NOW, DAY_MS);
+        assert!(by_sign(&access, &sign('a'), NOW).is_err());
+        assert_eq!(access.ends_at(old, NOW), None);
+        assert!(by_sign(&access, &sign('b'), NOW).is_ok());
+        // Without an overlap nothing of it is left.
+        access.app_sign.rotate(sign('d'), NOW, 0);
+        assert!(by_sign(&access, &sign('c'), NOW).is_err());
+        assert_eq!((access.app_sign.old.as_str(), access.ends_at(Proof::AppSign { version: 3 }, NOW)), ("", None));
+    }
+
+    #[test]
+    fn tokens_of_an_old_secret_are_accepted_until_its_overlap_ends() {
+        let mut access = access();
+        let ends_at = NOW + DAY_MS;
+        let proof = |version| Proof::Token { version, ctime: NOW_S, ends_at, cbc: CbcTokens::Off };
+        assert_eq!(by_token(&access, &token('a'), NOW), Ok(proof(1)));
+        access.server_secret.rotate(secret('b'), NOW, 3_600_000);
+        assert_eq!(by_token(&access, &token('a'), NOW), Ok(proof(1)));
+        assert_eq!(by_token(&access, &token('b'), NOW), Ok(proof(2)));
+        assert_eq!(access.ends_at(proof(1), NOW), Some(NOW + 3_600_000));
+        assert_eq!(access.ends_at(proof(2), NOW), Some(ends_at));
+        let wrong = Err((ErrorCode::NetworkModuleTokenInvalid, true));
+        assert_eq!(by_token(&access, &token('a'), NOW + 3_600_000), wrong);
+        assert_eq!(access.ends_at(proof(1), NOW + 3_600_000), None);
+        assert!(by_token(&access, &token('b'), NOW + 3_600_000).is_ok());
+        assert_eq!(by_token(&access, &token('c'), NOW), wrong);
+    }
+
+    #[test]
+    fn a_sign_that_is_off_opens_nothing_and_only_its_owner_is_told_so() {
+        let mut access = access();
+        access.app_sign_login = false;
+        assert_eq!(by_sign(&access, &sign('a'), NOW), Err((ErrorCode::NetworkModuleTokenInvalid, false)));
+        let told = |app_sign: &str| {
+            let shown = Shown { app_id: APP, user_id: "ann", app_sign, token: "" };
+            access.authenticate(shown, NOW).unwrap_err().error.to_string()
+        };
+        assert!(told(&sign('a')).contains("turned off"));
+        assert!(!told(&sign('b')).contains("turned off"));
+        assert_eq!(access.ends_at(Proof::AppSign { version: 1 }, NOW), None);
+        // A token beside it counts.
+        let both = Shown { app_id: APP, user_id: "ann", app_sign: &sign('a'), token: &token('a') };
+        assert!(matches!(access.authenticate(both, NOW), Ok(Proof::Token { .. })));
+    }
+
+    #[test]
+    fn cbc_tokens_need_the_setting() {
+        let mut access = access();
+        let token = Token::generate_cbc(APP, "ann", &secret('a'), NOW_S, 86_400).unwrap();
+        let shown = Shown { app_id: APP, user_id: "ann", app_sign: "", token: &token };
+        let refusal = access.authenticate(shown, NOW).unwrap_err();
+        assert_eq!((refusal.error.code(), refusal.is_guess), (ErrorCode::NetworkModuleTokenInvalid, false));
+        assert!(refusal.error.message().contains("--cbc-tokens on"), "{}", refusal.error.message());
+        for (accepted, stricter) in [(CbcTokens::On, CbcTokens::Off), (CbcTokens::Java, CbcTokens::On)] {
+            access.cbc_tokens = accepted;
+            let proof = access.authenticate(shown, NOW).unwrap();
+            assert_eq!(access.ends_at(proof, NOW), Some(NOW + DAY_MS));
+            access.cbc_tokens = stricter;
+            assert_eq!(access.ends_at(proof, NOW), None);
+        }
+    }
+
+    #[test]
+    fn who_registers_is_the_apps_choice() {
+        let mut access = access();
+        let sign = Proof::AppSign { version: 1 };
+        let token = Proof::Token { version: 1, ctime: 0, ends_at: 0, cbc: CbcTokens::Off };
+        let mut may = |registration| {
+            access.registration = registration;
+            [sign, token].map(|proof| access.may_register(proof, "ann").is_ok())
+        };
+        assert_eq!(may(Registration::Anyone), [true, true]);
+        assert_eq!(may(Registration::Token), [false, true]);
+        assert_eq!(may(Registration::Operator), [false, false]);
+    }
+
+    #[test]
+    fn debug_shows_no_secret() {
+        let mut access = access();
+        access.app_sign.rotate(sign('b'), NOW, 1);
+        let text = format!("{access:?}");
+        assert!(!text.contains("aaaa") && !text.contains("bbbb"), "{text}");
+    }
+}

@@ -1,0 +1,78 @@
+//! What the operator changes about an app: settings and secrets. A change is in force, for live sessions too, before the operator
+//! hears that it is done.
+
+use std::sync::Arc;
+
+use zim_protocol::{SecretKind, UpdateAppRequest};
+
+use super::access::Access;
+use super::{Tenant, store};
+use crate::app::App;
+use crate::db::Locks;
+use crate::error::Error;
+
+/// A secret that was rotated.
+pub(crate) struct Rotated {
+    /// The new one.
+    pub(crate) secret: String,
+    /// Until when the old one is accepted, Unix milliseconds; 0: it is not.
+    pub(crate) old_ends_at: i64,
+}
+
+impl App {
+    /// Changes what an app lets in, as far as the request says something about it.
+    pub(crate) async fn update_app(&self, tenant: &Tenant, request: &UpdateAppRequest) -> Result<Arc<Access>, Error> {
+        let (cbc, sign) = (request.cbc_tokens.map(|_| request.cbc_tokens()), request.app_sign_login);
+        let registration = request.registration.map(|_| request.registration());
+        self.change_access(tenant, move |access| {
+            access.cbc_tokens = cbc.unwrap_or(access.cbc_tokens);
+            access.app_sign_login = sign.unwrap_or(access.app_sign_login);
+            access.registration = registration.unwrap_or(access.registration);
+        })
+        .await
+    }
+
+    /// Replaces a secret of an app. The old one is accepted for `overlap_ms` more.
+    pub(crate) async fn rotate(&self, tenant: &Tenant, kind: SecretKind, overlap_ms: i64) -> Result<Rotated, Error> {
+        let new = match kind {
+            SecretKind::AppSign => store::new_app_sign()?,
+            SecretKind::ServerSecret => store::new_server_secret()?,
+            SecretKind::Unspecified => {
+                return Err(Error::params_invalid("secret must be the app sign or the server secret"));
+            }
+        };
+        let (now, value) = (self.clock.now_ms(), new.clone());
+        let access = self
+            .change_access(tenant, move |access| {
+                let secret = match kind {
+                    SecretKind::AppSign => &mut access.app_sign,
+                    _ => &mut access.server_secret,
+                };
+                secret.rotate(value, now, overlap_ms);
+            })
+            .await?;
+        let secret = if kind == SecretKind::AppSign { &access.app_sign } else { &access.server_secret };
+        Ok(Rotated { secret: new, old_ends_at: secret.old_ends_at })
+    }
+
+    async fn change_access(
+        &self,
+        tenant: &Tenant,
+        change: impl FnOnce(&mut Access) + Send + 'static,
+    ) -> Result<Arc<Access>, Error> {
+        let _turn = tenant.changing.lock().await;
+        let app = tenant.key;
+        let changed =
+            self.db.submit(0, Locks::none(), async move |tx| store::change_access(tx, app, change).await).await?;
+        let access = Arc::new(changed);
+        *tenant.access.write() = Arc::clone(&access);
+        // A login that was checked before this line and is registered after it looks once more (`App::login`).
+        for session in self.fanout.all() {
+            if session.identity().is_some_and(|identity| identity.app == app) {
+                session.enforce(&access, self.clock.now_ms());
+            }
+        }
+        self.tenants.changes.send_modify(|count| *count += 1);
+        Ok(access)
+    }
+}
