@@ -93,8 +93,25 @@ impl Failure {
 
 impl From<zim_client_sdk::Error> for Failure {
     fn from(error: zim_client_sdk::Error) -> Self {
-        Self::coded(error.number(), error.message())
+        let failure = Self::coded(error.number(), error.message());
+        match error.detail("reason").and_then(hint_of_reason) {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
     }
+}
+
+/// What to do about an error whose code alone does not tell.
+fn hint_of_reason(reason: &str) -> Option<&'static str> {
+    Some(match reason {
+        "banned" => "the server's operator can lift the ban: zim admin user unban USER",
+        "revoked" => "get a new token and give it: zim login USER --token TOKEN",
+        "notRegistered" => "the server's operator registers users: zim admin user register USER",
+        "appSignOff" => "get a token and give it: zim login USER --token TOKEN",
+        "cbcTokensOff" => "`zim token` makes AES-GCM tokens; what the setting means: zim admin app set --help",
+        "endedByOperator" => "the server's operator ended this session: log in again with `zim login`",
+        _ => return None,
+    })
 }
 
 impl From<io::Error> for Failure {
@@ -157,7 +174,7 @@ fn hint_of(code: ErrorCode) -> Option<&'static str> {
         }
         E::CommonModuleInvalidAppId => "`zim admin app list` says which apps this server has",
         E::MessageModuleTargetDoesNotExist | E::CommonModuleUserIsNotExist => {
-            "a user exists from his first login on, for example: zim --profile bob login bob"
+            "a user exists from the first login on, for example: zim --profile bob login bob"
         }
         E::CommonModuleTriggerServerFrequencyLimit | E::CommonModuleTriggerSdkFrequencyLimit => {
             "too fast: wait a moment; the server's operator sets limits.messages_per_second and limits.requests_per_second"
@@ -201,6 +218,16 @@ mod tests {
         assert!(failure.hint.is_some_and(|hint| hint.contains("login bob")));
         assert_eq!(Failure::coded(9_999_999, "x").name(), "");
         assert_eq!(Failure::other("x").name(), "");
+    }
+
+    #[test]
+    fn a_reason_says_more_than_its_code() {
+        let mut wire = zim_protocol::Error::new(ErrorCode::NetworkModuleTokenInvalid, "this user is banned");
+        wire.details.insert("reason".to_owned(), "banned".to_owned());
+        let failure = Failure::from(zim_client_sdk::Error::from(wire));
+        assert!(failure.hint.is_some_and(|hint| hint.contains("unban")));
+        let failure = Failure::coded(ErrorCode::NetworkModuleTokenInvalid as i32, "x");
+        assert!(failure.hint.is_some_and(|hint| hint.contains("does not fit")));
     }
 
     #[test]

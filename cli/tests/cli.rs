@@ -233,6 +233,55 @@ async fn the_operator_sees_apps_and_sessions() {
 }
 
 #[tokio::test]
+async fn the_operator_takes_back_what_was_let_in() {
+    let here = Here::new().await;
+    here.login("ann").await;
+    let admin = async |args: &[&str]| here.zim("ann", &[&["admin", "--server-data", here.data()], args].concat()).await;
+    let login = async || here.zim("ann", &["login", "ann"]).await;
+
+    let banned = admin(&["user", "ban", "ann", "--for", "7d"]).await.json();
+    assert!(banned["banEndsAt"].as_i64().unwrap() > 0);
+    let refused = login().await.fails(3);
+    assert!(refused.contains("this user is banned") && refused.contains("hint: ") && refused.contains("unban"), "{refused}");
+    assert_eq!(admin(&["user", "banned"]).await.json()["userID"], "ann");
+    assert_eq!(admin(&["user", "show", "ann"]).await.json()["isBanned"], true);
+    assert_eq!(admin(&["user", "unban", "ann"]).await.json()["wasBanned"], true);
+    assert!(admin(&["user", "banned", "--plain"]).await.ok().stdout.contains("Nobody is banned."));
+    login().await.ok();
+
+    // A token that was revoked opens no more; one made afterwards does.
+    let token = async || admin(&["token", "ann"]).await.json()["token"].as_str().unwrap().to_owned();
+    let old = token().await;
+    admin(&["user", "revoke", "ann"]).await.ok();
+    let app_id = here.app_id().to_string();
+    let (server, fingerprint) = (here.address(), here.fingerprint());
+    let with = ["login", "ann", "--server", &server, "--app-id", &app_id, "--fingerprint", &fingerprint, "--token"];
+    let refused = here.zim("phone", &[&with[..], &[&old]].concat()).await.fails(3);
+    assert!(refused.contains("revoked"), "{refused}");
+    let new = token().await;
+    here.zim("phone", &[&with[..], &[&new]].concat()).await.ok();
+
+    assert!(admin(&["app", "set"]).await.fails(2).contains("nothing to set"));
+    let app = admin(&["app", "set", "--cbc-tokens", "on", "--registration", "operator"]).await.json();
+    assert_eq!((&app["cbcTokens"], &app["registration"]), (&"on".into(), &"operator".into()));
+    let unknown = here.zim("eve", &["login", "eve", "--server-data", here.data()]).await.fails(5);
+    assert!(unknown.contains("zim admin user register"), "{unknown}");
+    assert_eq!(admin(&["user", "register", "eve", "--name", "Eve"]).await.json()["isNew"], true);
+    here.login("eve").await;
+
+    let rotated = admin(&["app", "rotate", "app-sign", "--overlap", "1h"]).await.json();
+    assert!(rotated["oldEndsAt"].as_i64().unwrap() > 0);
+    here.zim("eve", &["login", "eve", "--app-sign", rotated["secret"].as_str().unwrap()]).await.ok();
+    admin(&["app", "rotate", "app-sign", "--overlap", "31d"]).await.fails(2);
+    assert_eq!(admin(&["app", "rotate", "server-secret"]).await.json()["secret"].as_str().unwrap().len(), 32);
+    here.zim("phone", &["send", "eve", "hi"]).await.fails(3);
+    admin(&["app", "set", "--app-sign", "off"]).await.ok();
+    let off = here.zim("eve", &["send", "ann", "hi"]).await.fails(3);
+    assert!(off.contains("turned off"), "{off}");
+    here.end().await;
+}
+
+#[tokio::test]
 async fn people_see_text_and_scripts_see_json() {
     let here = Here::new().await;
     here.login("ann").await;

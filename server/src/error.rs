@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
 
-use zim_protocol::token::TokenError;
+use zim_protocol::token::{TokenError, TokenErrorKind};
 use zim_protocol::{ErrorCode, ErrorUserInfo, RequestError, Violation};
 
 use crate::db::DbError;
@@ -151,7 +151,7 @@ impl Error {
     /// The app sign is right, and the operator has turned it off.
     pub fn app_sign_off() -> Self {
         let message = "logging in with the app sign is turned off for this app; log in with a token";
-        Self::new(ErrorCode::NetworkModuleTokenInvalid, message)
+        Self::new(ErrorCode::NetworkModuleTokenInvalid, message).with_detail("reason", "appSignOff")
     }
 
     /// Logins of this address, or to this app, failed too often.
@@ -171,7 +171,7 @@ impl Error {
     /// A first login does not register a user of this app.
     pub fn user_not_registered(user_id: &str) -> Self {
         let message = format!("there is no user {user_id}, and this app does not register users in this way");
-        Self::new(ErrorCode::CommonModuleUserIsNotExist, message)
+        Self::new(ErrorCode::CommonModuleUserIsNotExist, message).with_detail("reason", "notRegistered")
     }
 
     /// The operator keeps the user out.
@@ -369,8 +369,12 @@ impl From<Box<Violation>> for Error {
 }
 
 impl From<TokenError> for Error {
-    fn from(error: TokenError) -> Self {
-        Self::new(error.code, error.reason)
+    fn from(refused: TokenError) -> Self {
+        let error = Self::new(refused.code, refused.reason);
+        match refused.kind {
+            TokenErrorKind::CbcOff => error.with_detail("reason", "cbcTokensOff"),
+            _ => error,
+        }
     }
 }
 
