@@ -12,6 +12,7 @@ mod http;
 mod keys;
 mod limits;
 mod meter;
+mod operator;
 mod order;
 mod quic;
 mod session;
@@ -23,7 +24,7 @@ use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub(crate) use self::admin::{AdminService, KeyCheck};
+pub(crate) use self::admin::AdminService;
 pub(crate) use self::http::serve as serve_http;
 // Public for the fuzzer alone: tickets are bytes that any stranger may bring.
 use self::half_sent::HalfSent;
@@ -32,6 +33,7 @@ pub(crate) use self::keys::endpoint_config;
 use self::limits::{Addresses, Rate};
 use self::meter::Meter;
 pub(crate) use self::meter::keep as keep_meter;
+pub(crate) use self::operator::KeyCheck;
 pub(crate) use self::quic::{accept, bind};
 use crate::app::App;
 
