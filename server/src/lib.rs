@@ -18,6 +18,8 @@ mod maintenance;
 mod message;
 mod net;
 mod rate;
+#[cfg_attr(not(test), expect(dead_code, reason = "its first user follows"))]
+mod repeated;
 pub mod run;
 pub mod server;
 pub mod session;

@@ -1,0 +1,172 @@
+//! Warnings about what may happen a thousand times a second: at most one a minute, with how often and from where.
+//!
+//! The first event is told at once. Those of the next minute are counted, and told together: with the first event after that
+//! minute, or by [`keep`] when no event follows, so that no count is lost.
+
+use std::fmt::Display;
+
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+use zim_protocol::clock::Clock;
+
+/// How long nothing more is told after a warning.
+const QUIET_MS: i64 = 60_000;
+/// So many different sources are remembered for a warning: the latest ones.
+const MOST_SOURCES: usize = 5;
+
+/// Events of one kind. `A` is where an event comes from, an address as a rule.
+///
+/// Pure: the time is given, by a clock that nobody sets (`Clock::steady_ms`).
+#[derive(Debug)]
+pub(crate) struct Repeated<A> {
+    told_at_ms: Option<i64>,
+    count: u64,
+    sources: Vec<A>,
+    /// There were more sources than `sources` holds.
+    has_more: bool,
+}
+
+/// What one warning tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Summary {
+    /// The events since the last warning, the latest one included.
+    pub(crate) count: u64,
+    /// Where they came from: the latest sources, separated by commas.
+    pub(crate) addresses: String,
+}
+
+impl<A: Display + PartialEq> Repeated<A> {
+    /// Nothing has happened yet.
+    pub(crate) const fn new() -> Self {
+        Self { told_at_ms: None, count: 0, sources: Vec::new(), has_more: false }
+    }
+
+    /// It happened again. Returns what to tell now, if it is time to tell something.
+    pub(crate) fn note(&mut self, now_ms: i64, from: A) -> Option<Summary> {
+        self.count = self.count.saturating_add(1);
+        if !self.sources.contains(&from) {
+            if self.sources.len() == MOST_SOURCES {
+                self.sources.remove(0);
+                self.has_more = true;
+            }
+            self.sources.push(from);
+        }
+        self.rest(now_ms)
+    }
+
+    /// What is counted and not told yet, once the minute after the last warning is over.
+    pub(crate) fn rest(&mut self, now_ms: i64) -> Option<Summary> {
+        let may_tell = self.told_at_ms.is_none_or(|told| now_ms.saturating_sub(told) >= QUIET_MS);
+        if !may_tell { None } else { self.tell(now_ms) }
+    }
+
+    /// What is counted and not told yet, whatever the time is: for the end.
+    pub(crate) fn tell(&mut self, now_ms: i64) -> Option<Summary> {
+        if self.count == 0 {
+            return None;
+        }
+        self.told_at_ms = Some(now_ms);
+        let mut addresses = self.sources.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        if self.has_more {
+            addresses.push_str(" and others");
+        }
+        let summary = Summary { count: self.count, addresses };
+        (self.count, self.has_more) = (0, false);
+        self.sources.clear();
+        Some(summary)
+    }
+}
+
+/// Tells what events leave untold: a minute after the last warning, and at `end`.
+pub(crate) async fn keep<A: Display + PartialEq>(
+    repeated: &Mutex<Repeated<A>>,
+    clock: &Clock,
+    end: &CancellationToken,
+    tell: impl Fn(Summary),
+) {
+    loop {
+        let at_ms = clock.steady_ms().saturating_add(QUIET_MS);
+        if end.run_until_cancelled(clock.sleep_until_steady(at_ms)).await.is_none() {
+            break;
+        }
+        let left = repeated.lock().rest(clock.steady_ms());
+        left.into_iter().for_each(&tell);
+    }
+    let left = repeated.lock().tell(clock.steady_ms());
+    left.into_iter().for_each(&tell);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    fn told(count: u64, addresses: &str) -> Option<Summary> {
+        Some(Summary { count, addresses: addresses.to_owned() })
+    }
+
+    #[test]
+    fn the_first_is_told_at_once_and_the_next_a_minute_later() {
+        let mut repeated = Repeated::new();
+        assert_eq!(repeated.note(5_000, "a"), told(1, "a"));
+        for now_ms in [5_000, 5_001, 64_999] {
+            assert_eq!(repeated.note(now_ms, "b"), None);
+            assert_eq!(repeated.rest(now_ms), None);
+        }
+        assert_eq!(repeated.note(65_000, "c"), told(4, "b, c"));
+        assert_eq!(repeated.note(124_999, "c"), None);
+    }
+
+    #[test]
+    fn what_is_counted_is_told_when_nothing_follows() {
+        let mut repeated = Repeated::new();
+        assert_eq!(repeated.rest(0), None);
+        assert_eq!(repeated.note(0, 1), told(1, "1"));
+        assert_eq!(repeated.note(1, 2), None);
+        assert_eq!(repeated.rest(59_999), None);
+        assert_eq!(repeated.rest(60_000), told(1, "2"));
+        assert_eq!(repeated.rest(200_000), None);
+        assert_eq!(repeated.note(200_000, 3), told(1, "3"));
+        assert_eq!(repeated.note(200_001, 4), None);
+        assert_eq!(repeated.tell(200_002), told(1, "4"));
+        assert_eq!(repeated.tell(200_003), None);
+    }
+
+    #[test]
+    fn a_thousand_addresses_are_not_remembered() {
+        let mut repeated = Repeated::new();
+        repeated.note(0, 0);
+        for address in 1..=5 {
+            assert_eq!(repeated.note(1, address), None);
+        }
+        assert_eq!(repeated.note(60_000, 5), told(6, "1, 2, 3, 4, 5"));
+        for address in 1..=1_000 {
+            assert_eq!(repeated.note(60_001, address), None);
+        }
+        assert_eq!(repeated.rest(120_000), told(1_000, "996, 997, 998, 999, 1000 and others"));
+        assert!(repeated.sources.capacity() < 10);
+    }
+
+    #[tokio::test]
+    async fn the_rest_is_told_a_minute_later_and_at_the_end() {
+        let repeated = Arc::new(Mutex::new(Repeated::new()));
+        let (clock, end) = (Clock::manual(0), CancellationToken::new());
+        let (sender, mut heard) = tokio::sync::mpsc::unbounded_channel();
+        repeated.lock().note(clock.steady_ms(), "a");
+        repeated.lock().note(clock.steady_ms(), "b");
+        let keeper = {
+            let (repeated, clock, end) = (Arc::clone(&repeated), clock.clone(), end.clone());
+            tokio::spawn(async move { keep(&repeated, &clock, &end, |summary| drop(sender.send(summary))).await })
+        };
+        while heard.is_empty() {
+            clock.advance(QUIET_MS);
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(heard.recv().await, told(1, "b"));
+        repeated.lock().note(clock.steady_ms(), "c");
+        end.cancel();
+        keeper.await.unwrap();
+        assert_eq!(heard.recv().await, told(1, "c"));
+    }
+}
