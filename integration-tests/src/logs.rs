@@ -6,48 +6,97 @@ use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, fmt};
 
-/// The errors that were logged so far in this process.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Errors(Arc<Mutex<Vec<String>>>);
+/// What of the server's log tests look at, besides errors: the audit trail and warnings.
+const SERVER: &str = "zim_server";
+const AUDIT: &str = "zim_server::audit";
 
-impl Errors {
-    /// Those of this process, which is one test's: nextest starts one for each.
+/// What was logged so far in this process.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Logged {
+    errors: Arc<Mutex<Vec<String>>>,
+    warnings: Arc<Mutex<Vec<String>>>,
+    audit: Arc<Mutex<Vec<String>>>,
+}
+
+impl Logged {
+    /// What is logged in this process, which is one test's: nextest starts one for each.
     pub(crate) fn listen() -> Self {
-        static ERRORS: OnceLock<Errors> = OnceLock::new();
-        ERRORS
+        static LOGGED: OnceLock<Logged> = OnceLock::new();
+        LOGGED
             .get_or_init(|| {
-                let errors = Self::default();
+                let logged = Self::default();
                 let shown = std::env::var("ZIM_TEST_LOG")
                     .ok()
                     .map(|filter| fmt::layer().with_test_writer().with_filter(EnvFilter::new(filter)));
                 // Fails where a test installed a subscriber of its own; then nobody listens.
-                let _ = tracing_subscriber::registry().with(errors.clone()).with(shown).try_init();
-                errors
+                let _ = tracing_subscriber::registry().with(logged.clone()).with(shown).try_init();
+                logged
             })
             .clone()
     }
 
-    /// Takes what has gathered.
-    pub(crate) fn take(&self) -> Vec<String> {
-        std::mem::take(&mut self.0.lock())
+    /// Takes the errors that have gathered.
+    pub(crate) fn errors(&self) -> Vec<String> {
+        std::mem::take(&mut self.errors.lock())
+    }
+
+    /// Takes the server's warnings that have gathered.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        std::mem::take(&mut self.warnings.lock())
+    }
+
+    /// Takes the lines of the audit trail that have gathered.
+    pub(crate) fn audit(&self) -> Vec<String> {
+        std::mem::take(&mut self.audit.lock())
     }
 }
 
-impl<S: Subscriber> Layer<S> for Errors {
-    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        if *event.metadata().level() == Level::ERROR {
-            let mut line = Line(event.metadata().target().to_owned());
-            event.record(&mut line);
-            self.0.lock().push(line.0);
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Logged {
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
+        if attributes.metadata().target() == AUDIT
+            && let Some(span) = context.span(id)
+        {
+            let mut line = Line::default();
+            attributes.record(&mut line);
+            span.extensions_mut().insert(line);
         }
     }
+
+    fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
+        if let Some(span) = context.span(id)
+            && let Some(line) = span.extensions_mut().get_mut::<Line>()
+        {
+            values.record(line);
+        }
+    }
+
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
+        let (level, target) = (*event.metadata().level(), event.metadata().target());
+        let to = match level {
+            Level::ERROR => &self.errors,
+            Level::WARN if target.starts_with(SERVER) => &self.warnings,
+            _ if target == AUDIT => &self.audit,
+            _ => return,
+        };
+        let mut line = Line(target.to_owned());
+        event.record(&mut line);
+        if let Some(span) = context.event_span(event)
+            && let Some(Line(of_span)) = span.extensions().get()
+        {
+            line.0.push_str(of_span);
+        }
+        to.lock().push(line.0);
+    }
 }
 
+#[derive(Default)]
 struct Line(String);
 
 impl Visit for Line {

@@ -8,6 +8,8 @@ use parking_lot::Mutex;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 use tonic::service::Interceptor;
@@ -25,7 +27,7 @@ use crate::database::TestDatabase;
 use crate::device::{Device, Home};
 use crate::fixture::{App, Fixture, copy_private};
 use crate::link::Link;
-use crate::logs::Errors;
+use crate::logs::Logged;
 use crate::raw::{Raw, hello};
 use crate::wait::{eventually, soon};
 
@@ -67,7 +69,7 @@ pub struct World {
     clients: Mutex<Vec<Zim>>,
     /// Of the test itself: what records events, and links.
     tasks: Mutex<Vec<AbortHandle>>,
-    errors: Errors,
+    logged: Logged,
     tasks_before: usize,
     is_ended: bool,
     fixture: Option<Fixture>,
@@ -111,8 +113,8 @@ impl World {
         fixture: Option<Fixture>,
         edit: impl FnOnce(&mut Config),
     ) -> Self {
-        let errors = Errors::listen();
-        drop(errors.take());
+        let logged = Logged::listen();
+        drop(logged.errors());
         let tasks_before = Handle::current().metrics().num_alive_tasks();
         let mut settings = Config::local(data.path().join("data"));
         settings.database = database.url().parse().unwrap();
@@ -134,7 +136,7 @@ impl World {
             data,
             clients: Mutex::default(),
             tasks: Mutex::default(),
-            errors,
+            logged,
             tasks_before,
             is_ended: false,
             fixture,
@@ -341,6 +343,15 @@ impl World {
         .await
     }
 
+    /// What `/metrics` says.
+    pub async fn metrics(&self) -> String {
+        let mut stream = TcpStream::connect(self.server().http_addr().expect("the HTTP service")).await.unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").await.unwrap();
+        let mut metrics = String::new();
+        soon(stream.read_to_string(&mut metrics)).await.unwrap();
+        metrics
+    }
+
     /// The operator's service, with his key.
     pub async fn admin(&self) -> Operator {
         let address = format!("http://{}", self.server().admin_addr().expect("the operator's service"));
@@ -353,9 +364,19 @@ impl World {
     /// # Panics
     /// There are none.
     pub fn expect_errors(&self) -> Vec<String> {
-        let errors = self.errors.take();
+        let errors = self.logged.errors();
         assert!(!errors.is_empty(), "no error was logged");
         errors
+    }
+
+    /// Takes the server's warnings that were logged.
+    pub fn warnings(&self) -> Vec<String> {
+        self.logged.warnings()
+    }
+
+    /// Takes the lines that the operator's calls left in the log.
+    pub fn audit(&self) -> Vec<String> {
+        self.logged.audit()
     }
 
     /// A well-behaved user is served: what the test did to the server did nothing to others.
@@ -382,7 +403,7 @@ impl World {
         for task in self.tasks.lock().drain(..) {
             task.abort();
         }
-        let errors = self.errors.take();
+        let errors = self.logged.errors();
         assert!(errors.is_empty(), "logged as errors: {errors:#?}");
         let before = self.tasks_before;
         let left = tokio::time::timeout(Duration::from_secs(5), async {

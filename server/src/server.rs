@@ -11,6 +11,7 @@ use tokio::net::TcpListener;
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
+use tonic::service::interceptor::InterceptedService;
 use zim_protocol::admin::AdminServer;
 use zim_protocol::clock::Clock;
 use zim_protocol::wire::CloseCode;
@@ -21,7 +22,7 @@ use crate::db::{Database, DbConfig};
 use crate::error::Error;
 use crate::first_run::{self, Banner, Credentials, Started};
 use crate::folder::{Folder, FolderError};
-use crate::net::{self, AdminService, KeyCheck, Net, Tickets};
+use crate::net::{self, AdminService, Audited, KeyCheck, Net, Tickets};
 use crate::status;
 use crate::tls::{Fingerprint, Identity, TlsError};
 use crate::user;
@@ -140,7 +141,9 @@ impl Server {
         let admin_addr = admin.as_ref().map(|(_, address)| *address);
         if let Some((listener, _)) = admin {
             let check = KeyCheck::new(&admin_key, &seed);
-            let service = AdminServer::with_interceptor(AdminService::new(Arc::clone(&app)), check);
+            // Who has no key leaves no line: a stranger could fill the log.
+            let audited = Audited(AdminServer::new(AdminService::new(Arc::clone(&app))));
+            let service = InterceptedService::new(audited, check);
             let end = stopped.clone();
             tasks.spawn(async move {
                 let incoming = tonic::transport::server::TcpIncoming::from(listener);

@@ -2,8 +2,8 @@
 
 use tonic::Code;
 use tonic::transport::Channel;
+use tonic_prost::ProstCodec;
 use zim_integration_tests::{World, eventually, soon};
-use zim_protocol::admin::AdminClient;
 use zim_protocol::{
     ConnectionEvent, ConnectionState, CreateAppRequest, DisconnectUserRequest, Event, ListAppsRequest,
     ListSessionsRequest, LoginConfig, MintTokenRequest,
@@ -114,22 +114,65 @@ async fn disconnect_user_ends_all_his_sessions_and_he_may_come_back() {
     world.end().await;
 }
 
+/// The names of all methods, as the contract has them.
+fn methods() -> Vec<&'static str> {
+    let contract = include_str!("../../../protocol/proto/zim/v1/admin.proto");
+    let methods = contract.lines().filter_map(|line| line.trim().strip_prefix("rpc ")?.split('(').next());
+    let methods: Vec<_> = methods.collect();
+    assert!(methods.len() >= 5, "{methods:?}");
+    methods
+}
+
+/// Calls a method with an empty request, which all of them can read.
+async fn call(channel: &Channel, method: &str, key: Option<&str>) -> Code {
+    let mut client = tonic::client::Grpc::new(channel.clone());
+    client.ready().await.unwrap();
+    let mut request = tonic::Request::new(());
+    if let Some(key) = key {
+        request.metadata_mut().insert("authorization", format!("Bearer {key}").parse().unwrap());
+    }
+    let path = format!("/zim.v1.Admin/{method}").parse().unwrap();
+    let answer: Result<tonic::Response<()>, _> = soon(client.unary(request, path, ProstCodec::default())).await;
+    answer.err().map_or(Code::Ok, |status| status.code())
+}
+
+async fn channel(world: &World) -> Channel {
+    let address = format!("http://{}", world.server().admin_addr().unwrap());
+    Channel::from_shared(address).unwrap().connect().await.unwrap()
+}
+
 #[tokio::test]
 async fn every_admin_method_asks_for_the_key() {
     let world = World::new().await;
-    let address = format!("http://{}", world.server().admin_addr().unwrap());
-    let mut stranger = AdminClient::new(Channel::from_shared(address).unwrap().connect().await.unwrap());
-    let refused = [
-        stranger.create_app(CreateAppRequest::default()).await.map(drop),
-        stranger.list_apps(ListAppsRequest {}).await.map(drop),
-        stranger.mint_token(MintTokenRequest::default()).await.map(drop),
-        stranger.list_sessions(ListSessionsRequest::default()).await.map(drop),
-        stranger.disconnect_user(DisconnectUserRequest::default()).await.map(drop),
-    ];
-    for refused in refused {
-        assert_eq!(refused.unwrap_err().code(), Code::Unauthenticated);
+    let stranger = channel(&world).await;
+    for method in methods() {
+        for key in [None, Some("wrong")] {
+            assert_eq!(call(&stranger, method, key).await, Code::Unauthenticated, "{method}");
+        }
     }
+    assert_eq!(world.audit(), Vec::<String>::new(), "a stranger can fill the log");
     drop(stranger);
     eventually("nobody came in", async || world.server().app().fanout.all().is_empty().then_some(())).await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn every_admin_method_leaves_a_line() {
+    let world = World::new().await;
+    let (operator, key) = (channel(&world).await, world.admin_key());
+    for method in methods() {
+        let code = call(&operator, method, Some(&key)).await;
+        let lines = world.audit();
+        let [line] = lines.as_slice() else { panic!("{method}: {lines:?}") };
+        let says = [format!("method={method:?}"), "peer=127.0.0.1:".into(), format!("code=\"{code:?}\""), "ms=".into()];
+        assert!(says.iter().all(|part| line.contains(part)), "{says:?}: {line}");
+        assert!(!line.contains(&key), "{line}");
+    }
+    let unknown = call(&operator, "MakeCoffee", Some(&key)).await;
+    assert_eq!((unknown, world.audit().len()), (Code::Unimplemented, 1));
+    let metrics = world.metrics().await;
+    assert!(metrics.contains(r#"zim_admin_calls_total{method="ListApps",code="Ok"} 1"#), "{metrics}");
+    assert!(metrics.contains(r#"zim_admin_calls_total{method="unknown",code="Unimplemented"} 1"#), "{metrics}");
+    drop(operator);
     world.end().await;
 }

@@ -2,8 +2,6 @@
 
 use futures_util::future::select_all;
 use prost::Message as _;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use zim_integration_tests::{Random, World, code, eventually, hello, request, send_text, texts};
 use zim_protocol::wire::{CloseCode, MAX_FRAME_BYTES};
 use zim_protocol::{
@@ -148,14 +146,7 @@ async fn what_is_half_sent_is_bounded_for_all_sessions_together() {
 /// Waits until the server holds so many bytes of frames that are not whole.
 async fn holds_half_sent(world: &World, bytes: usize) {
     let line = format!("zim_half_sent_bytes {bytes}");
-    eventually(&line, async || {
-        let mut stream = TcpStream::connect(world.server().http_addr().unwrap()).await.unwrap();
-        stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").await.unwrap();
-        let mut metrics = String::new();
-        stream.read_to_string(&mut metrics).await.unwrap();
-        metrics.lines().any(|told| told == line).then_some(())
-    })
-    .await;
+    eventually(&line, async || world.metrics().await.lines().any(|told| told == line).then_some(())).await;
 }
 
 #[tokio::test]

@@ -44,6 +44,8 @@ impl std::fmt::Debug for Meter {
 
 const CALLS: &str = "zim_calls_total";
 const SECONDS: &str = "zim_call_seconds";
+/// Of the operator's service.
+pub(super) const ADMIN_CALLS: &str = "zim_admin_calls_total";
 
 impl Meter {
     pub(crate) fn new() -> Self {
@@ -92,6 +94,7 @@ fn install() -> Option<PrometheusHandle> {
     let handle = builder.install_recorder().ok()?;
     describe_counter!(CALLS, "Calls by method and code; 0 is success");
     describe_histogram!(SECONDS, "Seconds from the arrival of a call to its answer");
+    describe_counter!(ADMIN_CALLS, "Calls of the operator's service by method and gRPC status");
     describe_gauge!("zim_connections", "Connections that have shaken hands");
     describe_gauge!("zim_sessions", "Users' sessions that are logged in");
     describe_gauge!(GAUGE, "Bytes of half-sent frames that are counted");

@@ -33,7 +33,7 @@ pub(crate) use self::keys::endpoint_config;
 use self::limits::{Addresses, Rate};
 use self::meter::Meter;
 pub(crate) use self::meter::keep as keep_meter;
-pub(crate) use self::operator::KeyCheck;
+pub(crate) use self::operator::{Audited, KeyCheck};
 pub(crate) use self::quic::{accept, bind};
 use crate::app::App;
 

@@ -1,8 +1,12 @@
-//! Who comes in to the operator's service.
+//! Who comes in to the operator's service, and the trail that they leave.
+
+mod audit;
 
 use ring::hmac;
 use tonic::service::Interceptor;
 use tonic::{Request, Status};
+
+pub(crate) use self::audit::Audited;
 
 /// Lets in who has the key.
 #[derive(Clone)]

@@ -1,0 +1,182 @@
+//! The audit trail: one line of the log for each of the operator's calls, around the service, so that no method can forget it.
+//!
+//! The line has the method, who called, the outcome and how long it took. What a call was about its method adds:
+//! `tracing::Span::current().record("app", app_id)`, and the same for `user` and `detail`. A key, token or secret is never added.
+
+use std::convert::Infallible;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use metrics::counter;
+use tonic::body::Body;
+use tonic::codegen::{BoxFuture, Service, http};
+use tonic::transport::server::TcpConnectInfo;
+use tonic::{Code, Status};
+use tracing::field::Empty;
+use tracing::{Instrument, Span};
+
+use crate::net::meter::ADMIN_CALLS;
+
+/// The target of the lines: `log.filter` may keep them when it drops others.
+const TARGET: &str = "zim_server::audit";
+
+/// A service with an audit trail.
+#[derive(Clone, Debug)]
+pub(crate) struct Audited<S>(pub(crate) S);
+
+impl<S> Service<http::Request<Body>> for Audited<S>
+where
+    S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<Self::Response, Infallible>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.0.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let line = Line::begin(&request);
+        let span = line.span.clone();
+        let answer = span.in_scope(|| self.0.call(request));
+        let answered = async move {
+            let answer = answer.await?;
+            line.end(code(&answer));
+            Ok(answer)
+        };
+        Box::pin(answered.instrument(span))
+    }
+}
+
+/// How a call ended. What went well says so behind its body, where nobody need look: what fails says so at once.
+fn code(answer: &http::Response<Body>) -> Code {
+    Status::from_header_map(answer.headers()).map_or(Code::Ok, |status| status.code())
+}
+
+/// The line of one call. It is written also for a call that is given up, by its caller or because it took too long.
+struct Line {
+    span: Span,
+    method: String,
+    began: Instant,
+    code: Code,
+}
+
+impl Line {
+    fn begin(request: &http::Request<Body>) -> Self {
+        let method = request.uri().path().rsplit('/').next().unwrap_or_default().to_owned();
+        let peer = request.extensions().get::<TcpConnectInfo>().and_then(TcpConnectInfo::remote_addr);
+        let peer = peer.map(tracing::field::display);
+        let span =
+            tracing::info_span!(target: TARGET, "admin", method, peer, app = Empty, user = Empty, detail = Empty);
+        Self { span, method, began: Instant::now(), code: Code::Cancelled }
+    }
+
+    fn end(mut self, code: Code) {
+        self.code = code;
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        let Self { span, method, began, code } = self;
+        // Whatever anybody makes up is no label: labels are kept for ever.
+        let label = if *code == Code::Unimplemented { "unknown".to_owned() } else { std::mem::take(method) };
+        let code = format!("{code:?}");
+        let ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        span.in_scope(|| tracing::info!(target: TARGET, code, ms, "an operator's call"));
+        counter!(ADMIN_CALLS, "method" => label, "code" => code).increment(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::sync::Arc;
+
+    use parking_lot::Mutex;
+    use tracing_subscriber::fmt::MakeWriter;
+
+    use super::*;
+
+    /// A log that a test reads.
+    #[derive(Clone, Debug, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl Log {
+        fn lines(&self) -> Vec<String> {
+            String::from_utf8(self.0.lock().clone()).unwrap().lines().map(str::to_owned).collect()
+        }
+    }
+
+    impl Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl<'a> MakeWriter<'a> for Log {
+        type Writer = Self;
+
+        fn make_writer(&'a self) -> Self {
+            self.clone()
+        }
+    }
+
+    /// Answers with a status, or never.
+    #[derive(Clone)]
+    struct Answers(Option<Code>);
+
+    impl Service<http::Request<Body>> for Answers {
+        type Response = http::Response<Body>;
+        type Error = Infallible;
+        type Future = BoxFuture<Self::Response, Infallible>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, _: http::Request<Body>) -> Self::Future {
+            let status = self.0;
+            Box::pin(async move {
+                Span::current().record("app", 7).record("user", "ann\n");
+                let Some(code) = status else { return std::future::pending().await };
+                Ok(Status::new(code, "said").into_http())
+            })
+        }
+    }
+
+    /// The line of a call under the default filter.
+    async fn line(code: Option<Code>) -> String {
+        let log = Log::default();
+        let filter = crate::log::filter(&crate::config::Log::default().filter).unwrap();
+        let lines = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(log.clone());
+        let _heard = tracing::subscriber::set_default(lines.finish());
+        let request = http::Request::post("/zim.v1.Admin/MintToken").body(Body::empty()).unwrap();
+        let call = Audited(Answers(code)).call(request);
+        let given_up = tokio::time::timeout(std::time::Duration::ZERO, call).await.is_err();
+        assert_eq!(given_up, code.is_none());
+        let lines = log.lines();
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        lines.into_iter().next().unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_call_leaves_a_line_with_what_its_method_says() {
+        let line = line(Some(Code::NotFound)).await;
+        let expected = r#"INFO admin{method="MintToken" app=7 user="ann\n"}: zim_server::audit: an operator's call code="NotFound" ms="#;
+        assert!(line.contains(expected), "{line}");
+    }
+
+    #[tokio::test]
+    async fn a_call_that_is_given_up_leaves_one_too() {
+        let line = line(None).await;
+        assert!(line.contains(r#"method="MintToken" app=7"#) && line.contains(r#"code="Cancelled""#), "{line}");
+    }
+}
