@@ -242,7 +242,10 @@ async fn the_operator_takes_back_what_was_let_in() {
     let banned = admin(&["user", "ban", "ann", "--for", "7d"]).await.json();
     assert!(banned["banEndsAt"].as_i64().unwrap() > 0);
     let refused = login().await.fails(3);
-    assert!(refused.contains("this user is banned") && refused.contains("hint: ") && refused.contains("unban"), "{refused}");
+    assert!(
+        refused.contains("this user is banned") && refused.contains("hint: ") && refused.contains("unban"),
+        "{refused}"
+    );
     assert_eq!(admin(&["user", "banned"]).await.json()["userID"], "ann");
     assert_eq!(admin(&["user", "show", "ann"]).await.json()["isBanned"], true);
     assert_eq!(admin(&["user", "unban", "ann"]).await.json()["wasBanned"], true);

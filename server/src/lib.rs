@@ -18,7 +18,6 @@ mod maintenance;
 mod message;
 mod net;
 mod rate;
-#[cfg_attr(not(test), expect(dead_code, reason = "its first user follows"))]
 mod repeated;
 pub mod run;
 pub mod server;

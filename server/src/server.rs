@@ -134,6 +134,10 @@ impl Server {
         tasks.spawn(status::tell_of_statuses(Arc::clone(&app), stopped.clone()));
         tasks.spawn(status::keep(Arc::clone(&app), ghosts, stopped.clone()));
         tasks.spawn(net::keep_meter(stopped.clone()));
+        tasks.spawn({
+            let (app, end) = (Arc::clone(&app), stopped.clone());
+            async move { app.logins.keep_log(&app.clock, &end).await }
+        });
         let http_addr = http.as_ref().map(|(_, address)| *address);
         if let Some((listener, _)) = http {
             tasks.spawn(net::serve_http(Arc::clone(&net), listener, stopped.clone()));

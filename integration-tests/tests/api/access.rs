@@ -3,7 +3,6 @@
 
 use tonic::Code;
 use zim_integration_tests::{Device, Operator, Raw, World, eventually, soon};
-use zim_protocol::admin::AdminClient;
 use zim_protocol::token::Token;
 use zim_protocol::{
     App, BanUserRequest, CbcTokens, ConnectionEvent, ConnectionState, ConnectionStateChangedEvent, ErrorCode, Event,
@@ -537,24 +536,38 @@ async fn login_with_a_part_of_the_app_sign_is_refused() {
 }
 
 #[tokio::test]
-async fn every_new_admin_method_asks_for_the_key() {
+async fn login_failures_are_logged_once_a_minute_with_their_number_and_addresses() {
     let world = World::new().await;
-    let address = format!("http://{}", world.server().admin_addr().unwrap());
-    let channel = tonic::transport::Channel::from_shared(address).unwrap().connect().await.unwrap();
-    let mut stranger = AdminClient::new(channel);
-    let refused = [
-        stranger.update_app(UpdateAppRequest::default()).await.map(drop),
-        stranger.rotate_secret(RotateSecretRequest::default()).await.map(drop),
-        stranger.register_user(RegisterUserRequest::default()).await.map(drop),
-        stranger.get_user(GetUserRequest::default()).await.map(drop),
-        stranger.ban_user(BanUserRequest::default()).await.map(drop),
-        stranger.unban_user(UnbanUserRequest::default()).await.map(drop),
-        stranger.list_banned_users(ListBannedUsersRequest::default()).await.map(drop),
-        stranger.revoke_tokens(RevokeTokensRequest::default()).await.map(drop),
-    ];
-    for refused in refused {
-        assert_eq!(refused.unwrap_err().code(), Code::Unauthenticated);
+    let mut raw = world.raw_greeted(1).await;
+    let wrong = LoginRequest { app_sign: "0".repeat(64), ..world.login_request("ann") };
+    for _ in 0..5 {
+        raw.call(&wrong).await.unwrap_err();
     }
-    drop(stranger);
+    let lines = world.warnings();
+    let [line] = lines.as_slice() else { panic!("{lines:?}") };
+    assert!(line.contains("count=1") && line.contains("127.0.0.1") && line.contains("app sign"), "{line}");
+    raw.end().await;
+    // The others are told together when the minute is over.
+    let told = world.in_time("the rest", async || world.warnings().into_iter().next()).await;
+    assert!(told.contains("count=4") && told.contains("127.0.0.1"), "{told}");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn what_the_operator_decides_is_in_the_audit_log_without_secrets() {
+    let world = World::new().await;
+    let mut operator = world.admin().await;
+    world.raw_user("ann", 1).await.end().await;
+    drop(world.audit());
+    let ban = BanUserRequest { app_id: world.app_id(), user_id: "ann".into(), seconds: 60 };
+    soon(operator.ban_user(ban)).await.unwrap();
+    let secret = rotate(&mut operator, world.app_id(), SecretKind::ServerSecret, 60).await;
+    let lines = world.audit();
+    let [banned, rotated] = lines.as_slice() else { panic!("{lines:?}") };
+    assert!(
+        banned.contains(&format!("app={}", world.app_id())) && banned.contains("ann") && banned.contains("for 60 s")
+    );
+    assert!(rotated.contains("ServerSecret, overlap 60 s") && !rotated.contains(&secret), "{rotated}");
+    drop(operator);
     world.end().await;
 }

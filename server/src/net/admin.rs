@@ -80,6 +80,11 @@ fn about(app_id: u32, user_id: &str) {
     }
 }
 
+/// What a call was to do, for its line in the audit log. Never a secret.
+fn in_detail(detail: &str) {
+    tracing::Span::current().record("detail", detail);
+}
+
 /// The request, if each field is within its limits.
 fn valid<R: Validate>(request: Request<R>) -> Result<R, Status> {
     let request = request.into_inner();
@@ -110,6 +115,10 @@ impl Admin for AdminService {
         let request = valid(request)?;
         let tenant = self.tenant(request.app_id).map_err(status)?;
         about(request.app_id, "");
+        let UpdateAppRequest { app_id: _, cbc_tokens, app_sign_login, registration } = &request;
+        in_detail(&format!(
+            "cbc_tokens: {cbc_tokens:?}, app_sign_login: {app_sign_login:?}, registration: {registration:?}"
+        ));
         self.app.update_app(&tenant, &request).await.map_err(status)?;
         Ok(Response::new(as_row(&tenant)))
     }
@@ -121,6 +130,7 @@ impl Admin for AdminService {
         let request = valid(request)?;
         let tenant = self.tenant(request.app_id).map_err(status)?;
         about(request.app_id, "");
+        in_detail(&format!("{:?}, overlap {} s", request.secret(), request.overlap_seconds));
         let overlap_ms = request.overlap_seconds.saturating_mul(1_000);
         let Rotated { secret, old_ends_at } =
             self.app.rotate(&tenant, request.secret(), overlap_ms).await.map_err(status)?;
@@ -131,6 +141,7 @@ impl Admin for AdminService {
         let MintTokenRequest { app_id, user_id, effective_seconds } = valid(request)?;
         let tenant = self.tenant(app_id).map_err(status)?;
         about(app_id, &user_id);
+        in_detail(&format!("good for {effective_seconds} s"));
         let effective_s = if effective_seconds == 0 { TOKEN_S } else { effective_seconds };
         // A token that is made in the second of a revocation would be refused with those before it.
         let revoked_at = match self.app.user_access(&tenant, &user_id).await {
@@ -167,6 +178,7 @@ impl Admin for AdminService {
         let BanUserRequest { app_id, user_id, seconds } = valid(request)?;
         let tenant = self.tenant(app_id).map_err(status)?;
         about(app_id, &user_id);
+        in_detail(&format!("for {seconds} s"));
         let ban_ends_at = match seconds {
             0 => 0,
             _ => self.app.clock.now_ms().saturating_add(seconds.saturating_mul(1_000)),
@@ -200,6 +212,7 @@ impl Admin for AdminService {
         let RevokeTokensRequest { app_id, user_id, made_until } = valid(request)?;
         let tenant = self.tenant(app_id).map_err(status)?;
         about(app_id, &user_id);
+        in_detail(&format!("made until {made_until}"));
         let now_s = self.app.clock.now_s();
         if made_until > now_s {
             return Err(status(Error::params_invalid("madeUntil is in the future: tokens to come cannot be revoked")));

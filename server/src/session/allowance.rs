@@ -4,11 +4,16 @@
 //! A client with a genuine token or the right sign is let in however many others fail: nobody locks a user out. A client that
 //! guesses learns nothing from answers beyond the allowance but whether it was let in.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+use zim_protocol::clock::Clock;
 
 use crate::config::Limits;
 use crate::key::AppKey;
 use crate::rate::{Buckets, Rate, Subnet};
+use crate::repeated::{self, Repeated, Summary};
 
 /// The allowances for logins that fail, and for first logins.
 #[derive(Debug)]
@@ -17,6 +22,8 @@ pub(crate) struct LoginAllowances {
     /// Apps that do not exist share one.
     failed_by_app: Buckets<AppKey>,
     first_by_address: Buckets<Subnet>,
+    /// For the log.
+    failures: Mutex<Repeated<IpAddr>>,
 }
 
 impl LoginAllowances {
@@ -28,7 +35,23 @@ impl LoginAllowances {
                 limits.first_logins_per_second_per_address,
                 limits.first_login_burst_per_address,
             )),
+            failures: Mutex::new(Repeated::new()),
         }
+    }
+
+    /// Tells the log that a login failed, and why: the first of a minute at once, the others together.
+    pub(crate) fn log_failure(&self, address: SocketAddr, app_id: u32, reason: &str, now_ms: i64) {
+        if let Some(Summary { count, addresses }) = self.failures.lock().note(now_ms, address.ip()) {
+            tracing::warn!(count, addresses, app_id, reason, "logins failed; app and reason are those of the last one");
+        }
+    }
+
+    /// Tells the log what [`LoginAllowances::log_failure`] has counted and not told, until `end`.
+    pub(crate) async fn keep_log(&self, clock: &Clock, end: &CancellationToken) {
+        repeated::keep(&self.failures, clock, end, |Summary { count, addresses }| {
+            tracing::warn!(count, addresses, "logins failed");
+        })
+        .await;
     }
 
     /// Counts a failed login; beyond the allowance, in how many milliseconds there is more.
