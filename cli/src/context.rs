@@ -66,7 +66,7 @@ impl Context {
     /// For a command that stays: a device with a local database, which remembers what was seen.
     pub(crate) async fn device(&self) -> Result<Session, Failure> {
         let profile = self.profiles.logged_in(&self.name)?;
-        let folder = self.profiles.data_dir(&self.name);
+        let folder = self.profiles.own_data_dir(&self.name)?;
         match log_in(config(&profile)?.data_dir(folder), &profile).await {
             Err(failure) if failure.name() == "DatabaseModuleOpenDatabaseError" => {
                 self.output.note(format!(

@@ -33,7 +33,11 @@ impl LocalServer {
             Some(binary) => binary.to_owned(),
             None => beside_this_program()?,
         };
-        let folder = tempfile::Builder::new().prefix("zim-").tempdir()?;
+        let mut folder = tempfile::Builder::new();
+        folder.prefix("zim-");
+        #[cfg(unix)]
+        folder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700));
+        let folder = folder.tempdir()?;
         let started = Instant::now();
         let mut child = command(&binary, folder.path(), arguments)
             .spawn()
@@ -91,7 +95,9 @@ fn command(binary: &Path, folder: &Path, arguments: &[String]) -> Command {
 
 /// Where the server's log goes; it is shown if the server does not start.
 fn log_file(folder: &Path) -> Stdio {
-    std::fs::File::create(folder.join("log")).map_or_else(|_| Stdio::null(), Stdio::from)
+    let mut options = std::fs::OpenOptions::new();
+    let file = zim_files::open(&folder.join("log"), options.create(true).append(true));
+    file.map_or_else(|_| Stdio::null(), Stdio::from)
 }
 
 async fn ready(child: &mut Child, folder: &Path) -> Result<StartFile, Failure> {

@@ -1,8 +1,8 @@
 //! Profiles: a name for a server, a user and how he logs in. One TOML file each, readable by its owner alone.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::io;
+use std::path::PathBuf;
 
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
@@ -15,6 +15,8 @@ use crate::exit::{Exit, Failure};
 const DEFAULT: &str = "default";
 /// Holds the name that `zim profile use` chose.
 const CURRENT: &str = "current";
+/// The folder of the files.
+const PROFILES: &str = "profiles";
 
 /// What is remembered.
 #[derive(Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
@@ -96,12 +98,20 @@ impl Profiles {
     }
 
     pub(crate) fn file(&self, name: &str) -> PathBuf {
-        self.config.join("profiles").join(format!("{name}.toml"))
+        self.config.join(PROFILES).join(format!("{name}.toml"))
     }
 
-    /// Where the local databases of a profile are.
-    pub(crate) fn data_dir(&self, name: &str) -> PathBuf {
+    fn data_dir(&self, name: &str) -> PathBuf {
         self.data.join(name)
+    }
+
+    /// The folder for the local databases of a profile. An older version let others enter it.
+    pub(crate) fn own_data_dir(&self, name: &str) -> Result<PathBuf, Failure> {
+        let folder = self.data_dir(name);
+        for own in [&self.data, &folder] {
+            zim_files::own_folder(own).with_context(|| own.display().to_string())?;
+        }
+        Ok(folder)
     }
 
     /// The profile that this call is about: named, chosen, or the default one.
@@ -122,13 +132,15 @@ impl Profiles {
 
     pub(crate) fn choose(&self, name: &str) -> Result<(), Failure> {
         check_name(name)?;
-        write_private(&self.config.join(CURRENT), format!("{name}\n").as_bytes())?;
-        Ok(())
+        zim_files::create_folder(&self.config)?;
+        Ok(zim_files::write(&self.config.join(CURRENT), format!("{name}\n").as_bytes())?)
     }
 
     /// `None`: nothing was remembered under this name.
     pub(crate) fn load(&self, name: &str) -> Result<Option<Profile>, Failure> {
         let file = self.file(name);
+        // A copy of a backup may be open to others.
+        zim_files::close_to_others(&file);
         let text = match fs::read_to_string(&file) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -160,13 +172,16 @@ impl Profiles {
     pub(crate) fn save(&self, name: &str, profile: &Profile) -> Result<(), Failure> {
         let text = toml::to_string(profile).context("a profile cannot be written")?;
         let file = self.file(name);
-        write_private(&file, text.as_bytes()).with_context(|| file.display().to_string())?;
-        Ok(())
+        let write = || {
+            zim_files::own_folder(&self.config.join(PROFILES))?;
+            zim_files::write(&file, text.as_bytes())
+        };
+        Ok(write().with_context(|| file.display().to_string())?)
     }
 
     /// All names, sorted.
     pub(crate) fn list(&self) -> Result<Vec<String>, Failure> {
-        let entries = match fs::read_dir(self.config.join("profiles")) {
+        let entries = match fs::read_dir(self.config.join(PROFILES)) {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) => return Err(error.into()),
@@ -197,26 +212,6 @@ fn check_name(name: &str) -> Result<(), Failure> {
         return Err(Failure::usage(format!("{name:?} cannot name a profile: letters, digits, - _ and . can")));
     }
     Ok(())
-}
-
-/// Writes a file completely or not at all; its owner alone can read it, and its folder.
-fn write_private(file: &Path, bytes: &[u8]) -> io::Result<()> {
-    let folder = file.parent().unwrap_or_else(|| Path::new("."));
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(folder)?;
-    let mut new = file.as_os_str().to_owned();
-    new.push(format!(".{}", std::process::id()));
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut opened = options.open(&new)?;
-    opened.write_all(bytes)?;
-    opened.sync_all()?;
-    fs::rename(&new, file)
 }
 
 #[cfg(test)]
@@ -252,6 +247,7 @@ mod tests {
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt;
+            use std::path::Path;
             let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
             assert_eq!(mode(&profiles.file("ann")), 0o600);
             assert_eq!(mode(profiles.file("ann").parent().unwrap()), 0o700);

@@ -115,6 +115,42 @@ async fn chat_takes_lines_from_a_pipe() {
     here.end().await;
 }
 
+#[cfg(unix)]
+#[tokio::test]
+async fn nobody_else_reads_what_it_keeps_whatever_the_umask() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let here = Here::new().await;
+    for arguments in [&["login", "ann", "--server-data", here.data()][..], &["profile", "use", "ann"], &["chat", "ann"]]
+    {
+        here.start_without_umask("ann", arguments).finish().await.ok();
+    }
+    let mode = |path: &std::path::Path| path.metadata().unwrap().permissions().mode() & 0o777;
+    let (config, mut seen) = (here.folder().join("config"), Vec::new());
+    let mut folders = vec![config.clone()];
+    while let Some(folder) = folders.pop() {
+        assert_eq!(mode(&folder), 0o700, "{}", folder.display());
+        for entry in std::fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            assert_eq!(mode(&path), 0o600, "{}", path.display());
+            seen.push(path.extension().map_or_else(String::new, |end| end.to_str().unwrap().to_owned()));
+        }
+    }
+    for kind in ["toml", "db", "lock", ""] {
+        assert!(seen.iter().any(|seen| seen == kind), "no {kind:?} in {seen:?}");
+    }
+    // What an older version left open is closed.
+    let data = config.join("data/ann");
+    std::fs::set_permissions(&data, std::fs::Permissions::from_mode(0o755)).unwrap();
+    here.zim("ann", &["chat", "ann"]).await.ok();
+    assert_eq!(mode(&data), 0o700);
+    here.end().await;
+}
+
 #[tokio::test]
 async fn any_method_can_be_called() {
     let here = Here::new().await;

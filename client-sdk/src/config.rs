@@ -131,6 +131,9 @@ impl Config {
     }
 
     /// A folder for messages, drafts and what names this device. Default: none; everything is forgotten with the process.
+    ///
+    /// On unix, what the SDK makes in it no other user can read, and a folder that it has to make no other user can enter. A
+    /// folder that is there already keeps its mode: the app may have other things in it, and others may list it.
     #[must_use]
     pub fn data_dir(mut self, folder: impl Into<PathBuf>) -> Self {
         self.data_dir = Some(folder.into());

@@ -18,10 +18,11 @@ pub(crate) fn id(folder: Option<&Path>) -> Result<[u8; 16], Error> {
         let message = format!("{} cannot be used: {error}", folder.display());
         Error::new(ErrorCode::DatabaseModuleOpenDatabaseError, message).with_source(error)
     };
-    std::fs::create_dir_all(folder).map_err(failed)?;
+    zim_files::create_folder(folder).map_err(failed)?;
     let file = folder.join(FILE);
     match std::fs::read_to_string(&file) {
         Ok(text) => {
+            zim_files::close_to_others(&file);
             if let Some(known) = id::from_hex(text.trim()) {
                 return Ok(known);
             }
@@ -30,9 +31,7 @@ pub(crate) fn id(folder: Option<&Path>) -> Result<[u8; 16], Error> {
         Err(error) => return Err(failed(error)),
     }
     // Complete or not there: two processes that start at once never see half of it.
-    let draft = folder.join(format!("{FILE}.{}", id::hex(&fresh[..4])));
-    std::fs::write(&draft, id::hex(&fresh)).map_err(failed)?;
-    std::fs::rename(&draft, &file).map_err(failed)?;
+    zim_files::write(&file, id::hex(&fresh).as_bytes()).map_err(failed)?;
     Ok(fresh)
 }
 
@@ -46,5 +45,21 @@ mod tests {
         let first = id(Some(folder.path())).unwrap();
         assert_eq!(id(Some(folder.path())).unwrap(), first);
         assert_ne!(id(None).unwrap(), first);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn nobody_else_reads_the_name() {
+        use std::os::unix::fs::PermissionsExt;
+
+        let folder = tempfile::tempdir().unwrap();
+        let (folder, file) = (folder.path().join("data"), folder.path().join("data/device-id"));
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        let first = id(Some(&folder)).unwrap();
+        assert_eq!((mode(&folder), mode(&file)), (0o700, 0o600));
+        // As an older version left it.
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
+        assert_eq!(id(Some(&folder)).unwrap(), first);
+        assert_eq!(mode(&file), 0o600);
     }
 }

@@ -10,13 +10,15 @@ fn file(config: &Config) -> Option<PathBuf> {
 
 /// The last user of this app on this device.
 pub(crate) fn get(config: &Config) -> Option<String> {
-    std::fs::read_to_string(file(config)?).ok()
+    let file = file(config)?;
+    zim_files::close_to_others(&file);
+    std::fs::read_to_string(file).ok()
 }
 
 /// A login succeeded.
 pub(crate) fn set(config: &Config, user_id: &str) {
     let Some(file) = file(config).filter(|_| get(config).as_deref() != Some(user_id)) else { return };
-    if let Err(error) = std::fs::write(&file, user_id) {
+    if let Err(error) = zim_files::write(&file, user_id.as_bytes()) {
         tracing::warn!(%error, file = %file.display(), "an offline login will not know the last user");
     }
 }
@@ -48,5 +50,22 @@ mod tests {
         assert_eq!(get(&config), None);
         set(&Config::new(1, "host:1"), "ann");
         assert_eq!(get(&Config::new(1, "host:1")), None);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn nobody_else_reads_who_it_was() {
+        use std::os::unix::fs::PermissionsExt;
+
+        let folder = tempfile::tempdir().unwrap();
+        let config = Config::new(1, "host:1").data_dir(folder.path());
+        let file = file(&config).unwrap();
+        let mode = || std::fs::metadata(&file).unwrap().permissions().mode() & 0o777;
+        set(&config, "ann");
+        assert_eq!(mode(), 0o600);
+        // As an older version left it.
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
+        assert_eq!(get(&config).as_deref(), Some("ann"));
+        assert_eq!(mode(), 0o600);
     }
 }

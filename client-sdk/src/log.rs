@@ -42,7 +42,8 @@ pub enum LogLevel {
 pub struct LogConfig {
     /// How much.
     pub log_level: LogLevel,
-    /// The folder of the files: `zim.log`, then `zim.1.log` and `zim.2.log`, of 5 MB each. `None`: standard error.
+    /// The folder of the files: `zim.log`, then `zim.1.log` and `zim.2.log`, of 5 MB each. Other users cannot read them.
+    /// `None`: standard error.
     pub log_path: Option<PathBuf>,
 }
 
@@ -113,8 +114,11 @@ impl Rotating {
     }
 
     fn open(&self) -> io::Result<(File, u64)> {
-        std::fs::create_dir_all(&self.folder)?;
-        let file = OpenOptions::new().create(true).append(true).open(self.path(0))?;
+        zim_files::create_folder(&self.folder)?;
+        for age in 1..FILES {
+            zim_files::close_to_others(&self.path(age));
+        }
+        let file = zim_files::open(&self.path(0), OpenOptions::new().create(true).append(true))?;
         let length = file.metadata()?.len();
         Ok((file, length))
     }
@@ -153,5 +157,23 @@ mod tests {
             std::fs::read_dir(folder.path()).unwrap().map(|file| file.unwrap().metadata().unwrap().len()).collect();
         sizes.sort_unstable();
         assert_eq!(sizes, [3 << 20, 5 << 20, 5 << 20]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn nobody_else_reads_the_log_also_that_of_an_older_version() {
+        use std::os::unix::fs::PermissionsExt;
+
+        let folder = tempfile::tempdir().unwrap();
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        let mut log = Rotating::new(&folder.path().join("log"));
+        log.write(b"line").unwrap();
+        assert_eq!((mode(&log.folder), mode(&log.path(0))), (0o700, 0o600));
+        for age in 0..FILES {
+            std::fs::write(log.path(age), "old").unwrap();
+            std::fs::set_permissions(log.path(age), std::fs::Permissions::from_mode(0o644)).unwrap();
+        }
+        Rotating::new(&log.folder).write(b"line").unwrap();
+        assert_eq!([0, 1, 2].map(|age| mode(&log.path(age))), [0o600; FILES]);
     }
 }

@@ -95,6 +95,10 @@ impl Here {
         self.server.as_ref().unwrap()
     }
 
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     pub(crate) fn data(&self) -> &str {
         &self.data
     }
@@ -129,7 +133,18 @@ impl Here {
     }
 
     fn command(&self, profile: &str, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_zim"));
+        self.command_of(Command::new(env!("CARGO_BIN_EXE_zim")), profile, arguments)
+    }
+
+    /// The program, run by somebody whose umask closes nothing.
+    #[cfg(unix)]
+    pub(crate) fn start_without_umask(&self, profile: &str, arguments: &[&str]) -> Running {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "umask 000; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_zim")]);
+        Running(Some(self.command_of(shell, profile, arguments).spawn().unwrap()))
+    }
+
+    fn command_of(&self, mut command: Command, profile: &str, arguments: &[&str]) -> Command {
         let mine = std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("ZIM_"));
         mine.for_each(|(name, _)| {
             command.env_remove(name);

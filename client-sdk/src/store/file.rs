@@ -1,6 +1,7 @@
-//! The database's file: its lock, its settings, its migrations.
+//! The database's file: who may read it, its lock, its settings, its migrations.
 
 use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
@@ -23,30 +24,43 @@ pub(super) struct DatabaseFile {
 }
 
 impl DatabaseFile {
-    /// Takes the lock that belongs to the database at `path`.
+    /// Takes the lock that belongs to the database at `path`, and closes the database to other users.
     pub(super) fn lock(path: &Path) -> Result<Self, Error> {
-        let failed = |error: std::io::Error| {
+        let failed = |error: io::Error| {
             let message = format!("the local database ({}) cannot be opened", path.display());
             Error::new(ErrorCode::DatabaseModuleOpenDatabaseError, message).with_source(error)
         };
         if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder).map_err(failed)?;
+            zim_files::create_folder(folder).map_err(failed)?;
         }
-        let name = path.with_extension("lock");
-        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(name).map_err(failed)?;
+        let lock = private(&path.with_extension("lock")).map_err(failed)?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self { _lock: lock }),
-            Err(TryLockError::Error(error)) => Err(failed(error)),
-            Err(TryLockError::WouldBlock) => Err(Error::new(
-                ErrorCode::DatabaseModuleOpenDatabaseError,
-                format!(
-                    "the local database ({}) is open already: one process at a time may log this user in with this \
-                     data folder",
-                    path.display()
-                ),
-            )),
+            Ok(()) => {}
+            Err(TryLockError::Error(error)) => return Err(failed(error)),
+            Err(TryLockError::WouldBlock) => {
+                return Err(Error::new(
+                    ErrorCode::DatabaseModuleOpenDatabaseError,
+                    format!(
+                        "the local database ({}) is open already: one process at a time may log this user in with this \
+                         data folder",
+                        path.display()
+                    ),
+                ));
+            }
         }
+        // SQLite gives what it makes beside the database the database's mode. What an older version left is closed as well.
+        // Not without the lock: closing a file that SQLite has open in this process would undo SQLite's own locks.
+        private(path).map_err(failed)?;
+        for beside in ["db-wal", "db-shm", "db-journal"] {
+            zim_files::close_to_others(&path.with_extension(beside));
+        }
+        Ok(Self { _lock: lock })
     }
+}
+
+/// Opens a file, made if it is not there, that this user alone can read.
+fn private(path: &Path) -> io::Result<File> {
+    zim_files::open(path, OpenOptions::new().create(true).truncate(false).write(true))
 }
 
 /// The connection that writes.

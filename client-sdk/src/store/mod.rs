@@ -215,6 +215,51 @@ mod tests {
         Store::open(Some(&path)).unwrap().close().await;
     }
 
+    /// Names and modes of what is in a folder.
+    #[cfg(unix)]
+    fn modes(folder: &Path) -> Vec<(String, u32)> {
+        use std::os::unix::fs::PermissionsExt;
+
+        let entry = |entry: std::io::Result<std::fs::DirEntry>| {
+            let entry = entry.unwrap();
+            (entry.file_name().into_string().unwrap(), entry.metadata().unwrap().permissions().mode() & 0o777)
+        };
+        let mut modes: Vec<_> = std::fs::read_dir(folder).unwrap().map(entry).collect();
+        modes.sort();
+        modes
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn the_files_are_this_users_alone_also_those_of_an_older_version() {
+        use std::os::unix::fs::PermissionsExt;
+
+        let folder = tempfile::tempdir().unwrap();
+        let [made, old] = ["made", "old"].map(|name| folder.path().join(name));
+        let store = Store::open(Some(&made.join("a.db"))).unwrap();
+        store.write(|db| db.execute("UPDATE device SET pos = 7", [])).await.unwrap();
+        let private: Vec<_> =
+            ["a.db", "a.db-shm", "a.db-wal", "a.lock"].map(|name| (name.to_owned(), 0o600)).into_iter().collect();
+        assert_eq!(modes(&made), private);
+        assert_eq!(std::fs::metadata(&made).unwrap().permissions().mode() & 0o777, 0o700);
+
+        // What a process leaves that was killed, as an older version made it.
+        std::fs::create_dir(&old).unwrap();
+        std::fs::set_permissions(&old, std::fs::Permissions::from_mode(0o755)).unwrap();
+        for (name, _) in &private {
+            std::fs::copy(made.join(name), old.join(name)).unwrap();
+            std::fs::set_permissions(old.join(name), std::fs::Permissions::from_mode(0o644)).unwrap();
+        }
+        let opened = Store::open(Some(&old.join("a.db"))).unwrap();
+        assert_eq!(modes(&old), private);
+        let pos: i64 = opened.read(|db| db.query_row("SELECT pos FROM device", [], |row| row.get(0))).await.unwrap();
+        assert_eq!(pos, 7);
+        // The app may keep other things in a folder that was there before.
+        assert_eq!(std::fs::metadata(&old).unwrap().permissions().mode() & 0o777, 0o755);
+        store.close().await;
+        opened.close().await;
+    }
+
     #[tokio::test]
     async fn a_failed_transaction_leaves_nothing() {
         let store = Store::open(None).unwrap();
