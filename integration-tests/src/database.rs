@@ -25,7 +25,10 @@ impl TestDatabase {
             let (cluster, url) = new_database();
             return Self { url, _cluster: Some(cluster) };
         }
-        Self::of_file(&dir.join("zim.db"))
+        // The server takes no database in a folder that others can write to, whatever the umask.
+        let folder = dir.join("database");
+        zim_files::create_folder(&folder).expect("a folder");
+        Self::of_file(&folder.join("zim.db"))
     }
 
     /// What an earlier build wrote: on SQLite the file, which is used as it is; on PostgreSQL a new database with what the

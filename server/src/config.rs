@@ -23,6 +23,9 @@ pub struct Config {
     /// Where everything is kept: database, certificate, keys. Default: `zim-data` in the folder that the server is started
     /// in: easy to see, to mount and to throw away.
     pub data_dir: PathBuf,
+    /// Start although other users can write to the data folder, to its keys or to the database, or read the keys: for volumes
+    /// whose modes are given. Whoever can do that is an operator of this server. Default: no; the server refuses and says why.
+    pub allow_insecure_data_dir: bool,
     /// `sqlite://FILE`, or `postgres://USER:PASSWORD@HOST/NAME` for several servers. Default: SQLite in the data folder.
     pub database: DatabaseUrl,
     /// Where `/health`, `/ready` and `/metrics` are, or `off`. Default: port 4711 of this machine alone, because they are
@@ -108,6 +111,7 @@ impl Default for Config {
         Self {
             listen: SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 4710)),
             data_dir: PathBuf::from("zim-data"),
+            allow_insecure_data_dir: false,
             database: DatabaseUrl::default(),
             http: here(4711),
             admin: here(4712),

@@ -14,6 +14,8 @@ use crate::tls::Fingerprint;
 
 /// The operator's key.
 const ADMIN_KEY: &str = "admin.key";
+/// A shorter one is guessed, and an empty one is what everybody has.
+const MIN_KEY: usize = 16;
 /// The first app with its secrets, for the app's own back end.
 const FIRST_APP: &str = "first-app.toml";
 /// How to reach the server, while it runs.
@@ -68,7 +70,12 @@ pub(crate) fn admin_key(folder: &Folder) -> Result<String, FolderError> {
         getrandom::fill(&mut random).map_err(failed)?;
         Ok::<_, FolderError>(zim_protocol::id::hex(&random).into_bytes())
     })?;
-    Ok(String::from_utf8_lossy(&bytes).trim().to_owned())
+    let key = String::from_utf8_lossy(&bytes).trim().to_owned();
+    if key.len() < MIN_KEY {
+        let few = format!("{} characters are no key; remove the file, and the server makes one", key.len());
+        return Err(FolderError::at(&folder.file(ADMIN_KEY))(io::Error::other(few)));
+    }
+    Ok(key)
 }
 
 /// How to reach the server and, for its owner, the keys: a file that is there while the server runs, so that a tool on the same
@@ -173,6 +180,7 @@ impl fmt::Display for Banner<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
 
     #[test]
     fn the_banner_tells_how_to_connect_and_no_server_secret() {
@@ -197,7 +205,7 @@ mod tests {
     #[test]
     fn the_start_file_is_there_while_the_server_runs() {
         let dir = tempfile::tempdir().unwrap();
-        let folder = Folder::open(dir.path()).unwrap();
+        let folder = Folder::open(&Config::local(dir.path().join("data"))).unwrap();
         let app = Credentials { app_id: 7, app_sign: "ab".repeat(32), server_secret: "s".repeat(32) };
         let banner = Banner {
             listen: "0.0.0.0:4710".parse().unwrap(),
@@ -221,9 +229,16 @@ mod tests {
     #[test]
     fn the_key_is_made_once() {
         let dir = tempfile::tempdir().unwrap();
-        let folder = Folder::open(dir.path()).unwrap();
+        let folder = Folder::open(&Config::local(dir.path().join("data"))).unwrap();
         let key = admin_key(&folder).unwrap();
         assert_eq!(key.len(), 64);
         assert_eq!(admin_key(&folder).unwrap(), key);
+        // The operator may choose another, but not one that is none.
+        for few in ["", " \n", "0123456789abcde\n"] {
+            folder.write(ADMIN_KEY, few.as_bytes()).unwrap();
+            assert!(admin_key(&folder).unwrap_err().to_string().contains("are no key"), "{few:?}");
+        }
+        folder.write(ADMIN_KEY, b"0123456789abcdef\n").unwrap();
+        assert_eq!(admin_key(&folder).unwrap(), "0123456789abcdef");
     }
 }

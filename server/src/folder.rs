@@ -1,13 +1,23 @@
-//! The data folder: everything that a server keeps outside its database. What is secret is readable by its owner alone.
+//! The data folder: everything that a server keeps outside its database. What is secret its owner alone can read.
+//!
+//! Who can write to the folder is the operator of the server: a key that somebody else put there would open everything. So the
+//! folder, the keys and the database are used only if they belong to the server's user or to root, and nobody else can write
+//! to them; keys, only if nobody else can read them. The folders above are not looked at: whoever can write to one of them can
+//! take the data folder away, but cannot put one of their own in its place that passes.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Write};
+use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+
+use zim_files::{DRAFT, Exposed, Others, Owner};
+
+use crate::config::Config;
 
 /// An opened data folder. While it exists, no other server opens the same one.
 #[derive(Debug)]
 pub(crate) struct Folder {
     path: PathBuf,
+    is_insecure_allowed: bool,
     _lock: File,
 }
 
@@ -17,6 +27,12 @@ pub enum FolderError {
     /// Another server runs in it.
     #[error("another server uses the data folder {0}")]
     InUse(PathBuf),
+    /// Others can change what is in it, or read its secrets.
+    #[error(
+        "{0}. Where modes are given and cannot be changed, as on some volumes, the setting allow_insecure_data_dir = true \
+         lets the server start"
+    )]
+    Exposed(#[from] Exposed),
     /// The system says no.
     #[error("{path}: {source}")]
     Io {
@@ -35,12 +51,16 @@ impl FolderError {
 
 impl Folder {
     /// Opens the folder, and makes it if it is not there.
-    pub(crate) fn open(path: &Path) -> Result<Self, FolderError> {
-        make_private_folder(path).map_err(FolderError::at(path))?;
+    pub(crate) fn open(config: &Config) -> Result<Self, FolderError> {
+        let path = &config.data_dir;
+        zim_files::create_folder(path).map_err(FolderError::at(path))?;
+        let is_insecure_allowed = config.allow_insecure_data_dir;
         let lock_path = path.join("lock");
-        let lock = private_file(&lock_path, false).map_err(FolderError::at(&lock_path))?;
+        check_if_there(path, Others::Read, is_insecure_allowed)?;
+        check_if_there(&lock_path, Others::Read, is_insecure_allowed)?;
+        let lock = private_file(&lock_path).map_err(FolderError::at(&lock_path))?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
+            Ok(()) => Ok(Self { path: path.to_owned(), is_insecure_allowed, _lock: lock }),
             Err(TryLockError::WouldBlock) => Err(FolderError::InUse(path.to_owned())),
             Err(TryLockError::Error(source)) => Err(FolderError::Io { path: lock_path, source }),
         }
@@ -61,16 +81,26 @@ impl Folder {
     where
         E: From<FolderError>,
     {
-        let path = self.file(name);
-        match fs::read(&path) {
-            Ok(bytes) => Ok(bytes),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+        self.remove_drafts(name)?;
+        match self.read_secret(&self.file(name)) {
+            Err(FolderError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
                 let bytes = make()?;
-                write_secret(&path, &bytes).map_err(FolderError::at(&path))?;
+                self.write(name, &bytes)?;
                 Ok(bytes)
             }
-            Err(source) => Err(FolderError::Io { path, source }.into()),
+            read => Ok(read?),
         }
+    }
+
+    /// What a secret file holds, also one of the operator's elsewhere.
+    pub(crate) fn read_secret(&self, path: &Path) -> Result<Vec<u8>, FolderError> {
+        let failed = FolderError::at(path);
+        let mut file = File::open(path).map_err(&failed)?;
+        // Of the file that is read, whatever becomes of its name meanwhile.
+        check(path, &file.metadata().map_err(&failed)?, Others::Nothing, self.is_insecure_allowed)?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).map_err(&failed)?;
+        Ok(bytes)
     }
 
     /// As [`Folder::secret`], with `N` random bytes.
@@ -88,68 +118,227 @@ impl Folder {
 
     /// Writes the file `name`, completely or not at all, over what is there.
     pub(crate) fn write(&self, name: &str, bytes: &[u8]) -> Result<(), FolderError> {
+        self.remove_drafts(name)?;
         let path = self.file(name);
-        write_secret(&path, bytes).map_err(FolderError::at(&path))
+        zim_files::write(&path, bytes).map_err(FolderError::at(&path))
     }
 
-    /// Makes an empty file that its owner alone can read, unless it is there: a database then keeps that mode.
-    pub(crate) fn reserve(path: &Path) -> Result<(), FolderError> {
-        private_file(path, false).map(drop).map_err(FolderError::at(path))
+    /// Removes what a server left that was killed while it wrote the file `name`. Nobody else writes: this one has the lock.
+    fn remove_drafts(&self, name: &str) -> Result<(), FolderError> {
+        let failed = FolderError::at(&self.path);
+        let of_an_older_version = Path::new(name).with_extension(&DRAFT[1..]);
+        for entry in fs::read_dir(&self.path).map_err(&failed)? {
+            let found = entry.map_err(&failed)?.file_name();
+            let rest = found.to_str().and_then(|found| found.strip_prefix(name)).unwrap_or_default();
+            if found == of_an_older_version || (rest.starts_with('.') && rest.ends_with(DRAFT)) {
+                let path = self.path.join(&found);
+                fs::remove_file(&path).map_err(FolderError::at(&path))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the database's file, unless it is there, so that its owner alone can read it: SQLite gives what it makes beside it
+    /// the same mode. One that comes from a backup may be open to readers, and is closed: that they could read it is said.
+    pub(crate) fn reserve(&self, path: &Path) -> Result<(), FolderError> {
+        // Through a link, since what belongs to the database is beside the file itself.
+        let path = &path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+        check_if_there(folder, Others::Read, self.is_insecure_allowed)?;
+        let beside = ["-wal", "-shm", "-journal"].map(|end| {
+            let mut name = path.as_os_str().to_owned();
+            name.push(end);
+            PathBuf::from(name)
+        });
+        for file in beside.iter().chain([path]) {
+            check_if_there(file, Others::Read, self.is_insecure_allowed)?;
+            if zim_files::close_to_others(file) {
+                tracing::warn!(file = %file.display(), "other users could read the database; its mode is 0600 now");
+            }
+        }
+        private_file(path).map(drop).map_err(FolderError::at(path))
     }
 }
 
-fn write_secret(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let new = path.with_extension("new");
-    let mut file = private_file(&new, true)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&new, path)
+fn check_if_there(path: &Path, others: Others, is_insecure_allowed: bool) -> Result<(), FolderError> {
+    match fs::metadata(path) {
+        Ok(found) => check(path, &found, others, is_insecure_allowed),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(source) => Err(FolderError::at(path)(source)),
+    }
 }
 
-fn private_file(path: &Path, truncate: bool) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(truncate);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
+fn check(path: &Path, found: &Metadata, others: Others, is_insecure_allowed: bool) -> Result<(), FolderError> {
+    match Owner::this_user().check(path, found, others) {
+        Err(exposed) if is_insecure_allowed => {
+            tracing::warn!(%exposed, "allowed by allow_insecure_data_dir");
+            Ok(())
+        }
+        checked => Ok(checked?),
+    }
 }
 
-fn make_private_folder(path: &Path) -> io::Result<()> {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(path)
+fn private_file(path: &Path) -> io::Result<File> {
+    zim_files::open(path, OpenOptions::new().read(true).write(true).create(true).truncate(false))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn folder(path: &Path) -> Result<Folder, FolderError> {
+        Folder::open(&Config::local(path))
+    }
+
     #[test]
-    fn a_secret_is_made_once_and_is_its_owners() {
+    fn a_secret_is_made_once() {
         let dir = tempfile::tempdir().unwrap();
-        let folder = Folder::open(&dir.path().join("a/b")).unwrap();
+        let folder = folder(&dir.path().join("a/b")).unwrap();
         let one: [u8; 32] = folder.random("key").unwrap();
         assert_ne!(one, [0; 32]);
         assert_eq!(folder.random::<32>("key").unwrap(), one);
         assert!(folder.random::<16>("key").unwrap_err().to_string().contains("32 bytes where 16 belong"));
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt;
-            let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
-            assert_eq!(mode(&folder.file("key")), 0o600);
-            assert_eq!(mode(folder.path()), 0o700);
-        }
     }
 
     #[test]
     fn two_servers_do_not_share_a_folder() {
         let dir = tempfile::tempdir().unwrap();
-        let first = Folder::open(dir.path()).unwrap();
-        let said = Folder::open(dir.path()).unwrap_err().to_string();
+        let path = dir.path().join("data");
+        let first = folder(&path).unwrap();
+        let said = folder(&path).unwrap_err().to_string();
         assert!(said.contains("another server uses the data folder"), "{said}");
         drop(first);
-        Folder::open(dir.path()).unwrap();
+        folder(&path).unwrap();
+    }
+
+    #[cfg(unix)]
+    mod on_unix {
+        use std::os::unix::fs::{PermissionsExt, symlink};
+
+        use super::*;
+
+        fn mode(path: &Path) -> u32 {
+            fs::metadata(path).unwrap().permissions().mode() & 0o777
+        }
+
+        fn set_mode(path: &Path, mode: u32) {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        }
+
+        fn refused<T: std::fmt::Debug>(outcome: Result<T, FolderError>) -> String {
+            match outcome {
+                Err(error @ FolderError::Exposed(_)) => error.to_string(),
+                other => panic!("not refused: {other:?}"),
+            }
+        }
+
+        fn make(_: &Folder) -> Result<Vec<u8>, FolderError> {
+            Ok(b"made".to_vec())
+        }
+
+        #[test]
+        fn what_it_holds_is_its_owners_alone() {
+            let dir = tempfile::tempdir().unwrap();
+            let folder = folder(&dir.path().join("a/b")).unwrap();
+            folder.random::<32>("key").unwrap();
+            folder.reserve(&folder.file("zim.db")).unwrap();
+            for name in ["key", "lock", "zim.db"] {
+                assert_eq!(mode(&folder.file(name)), 0o600, "{name}");
+            }
+            assert_eq!((mode(folder.path()), mode(&dir.path().join("a"))), (0o700, 0o700));
+        }
+
+        #[test]
+        fn a_folder_that_others_can_write_to_is_refused_unless_that_is_allowed() {
+            let dir = tempfile::tempdir().unwrap();
+            let (path, link) = (dir.path().join("data"), dir.path().join("link"));
+            fs::create_dir(&path).unwrap();
+            symlink(&path, &link).unwrap();
+            for open in [0o777, 0o770, 0o702, 0o1777] {
+                set_mode(&path, open);
+                let said = refused(folder(&path));
+                assert!(said.contains(&format!("chmod 700 {}", path.display())), "{said}");
+                assert!(
+                    said.contains(&format!("(mode {open:04o})")) && said.contains("allow_insecure_data_dir"),
+                    "{said}"
+                );
+                // What the link leads to is the folder.
+                refused(folder(&link));
+            }
+            let allowed = Config { allow_insecure_data_dir: true, ..Config::local(&path) };
+            let opened = Folder::open(&allowed).unwrap();
+            fs::write(opened.file("key"), "known").unwrap();
+            set_mode(&opened.file("key"), 0o660);
+            assert_eq!(opened.secret("key", || make(&opened)).unwrap(), b"known");
+            drop(opened);
+            for closed in [0o755, 0o750, 0o700] {
+                set_mode(&path, closed);
+                drop(folder(&link).unwrap());
+            }
+        }
+
+        #[test]
+        fn a_key_that_others_can_write_or_read_is_refused() {
+            let dir = tempfile::tempdir().unwrap();
+            let folder = folder(&dir.path().join("data")).unwrap();
+            let key = folder.file("admin.key");
+            fs::write(&key, "planted").unwrap();
+            for open in [0o666, 0o620, 0o644, 0o604] {
+                set_mode(&key, open);
+                let said = refused(folder.secret("admin.key", || make(&folder)));
+                assert!(said.contains("data/admin.key (mode 0"), "{said}");
+            }
+            set_mode(&key, 0o400);
+            assert_eq!(folder.secret("admin.key", || make(&folder)).unwrap(), b"planted");
+        }
+
+        #[test]
+        fn nothing_is_written_through_a_link_and_no_draft_is_left() {
+            let dir = tempfile::tempdir().unwrap();
+            let folder = folder(&dir.path().join("data")).unwrap();
+            let mine = dir.path().join("mine");
+            fs::write(&mine, "mine").unwrap();
+            for draft in ["server.new", "server.json.AbCdEf.new", "server.json"] {
+                symlink(&mine, folder.file(draft)).unwrap();
+            }
+            fs::write(folder.file("notes.new"), "the operator's").unwrap();
+            folder.write("server.json", b"secret").unwrap();
+            assert_eq!(fs::read(&mine).unwrap(), b"mine");
+            assert_eq!(fs::read(folder.file("server.json")).unwrap(), b"secret");
+            let mut left: Vec<_> =
+                fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+            left.sort();
+            assert_eq!(left, ["lock", "notes.new", "server.json"]);
+        }
+
+        #[test]
+        fn a_restored_database_is_closed_to_readers_and_one_that_others_write_is_refused() {
+            let dir = tempfile::tempdir().unwrap();
+            let folder = folder(&dir.path().join("data")).unwrap();
+            let elsewhere = dir.path().join("elsewhere");
+            zim_files::create_folder(&elsewhere).unwrap();
+            let database = elsewhere.join("zim.db");
+            for name in ["zim.db", "zim.db-wal", "zim.db-shm", "zim.db-journal"] {
+                let file = elsewhere.join(name);
+                fs::write(&file, "restored").unwrap();
+                set_mode(&file, 0o644);
+                folder.reserve(&database).unwrap();
+                assert_eq!(mode(&file), 0o600, "{name}");
+                set_mode(&file, 0o660);
+                assert!(refused(folder.reserve(&database)).contains(name));
+                set_mode(&file, 0o600);
+            }
+            // A link to it is followed, since SQLite does that too.
+            let link = folder.file("zim.db");
+            symlink(&database, &link).unwrap();
+            set_mode(&elsewhere.join("zim.db-wal"), 0o666);
+            refused(folder.reserve(&link));
+            set_mode(&elsewhere.join("zim.db-wal"), 0o600);
+            set_mode(&elsewhere, 0o777);
+            assert!(refused(folder.reserve(&link)).contains("chmod 700"));
+            set_mode(&elsewhere, 0o755);
+            folder.reserve(&link).unwrap();
+            assert_eq!(fs::read(&database).unwrap(), b"restored");
+        }
     }
 }

@@ -15,7 +15,7 @@ use crate::server::{StartError, open_app};
 /// nothing any more, and all of them synchronize anew.
 pub(crate) async fn new_epoch(config: Config, clock: Clock) -> Result<[u8; 16], StartError> {
     config.validate()?;
-    let folder = Folder::open(&config.data_dir)?;
+    let folder = Folder::open(&config)?;
     let app: Arc<App> = open_app(config, clock, &folder).await?;
     let written = write_epoch(&app).await;
     app.db.close().await;

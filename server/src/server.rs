@@ -105,7 +105,7 @@ impl Server {
     /// As [`Server::start`].
     pub async fn start_with(config: Config, clock: Clock) -> Result<Self, StartError> {
         config.validate()?;
-        let folder = Folder::open(&config.data_dir)?;
+        let folder = Folder::open(&config)?;
         let identity = Identity::load(&config, &folder)?;
         let fingerprint = identity.fingerprint;
         let seed: [u8; 32] = folder.random(TRANSPORT_KEY)?;
@@ -289,7 +289,7 @@ pub(crate) async fn open_app(config: Config, clock: Clock, folder: &Folder) -> R
         Some(url) => Database::Postgres(url.to_owned()),
         None => {
             let file = config.database.sqlite().map_or_else(|| folder.file(SQLITE_FILE), Path::to_owned);
-            Folder::reserve(&file)?;
+            folder.reserve(&file)?;
             Database::Sqlite(file)
         }
     };

@@ -79,7 +79,7 @@ impl Identity {
     /// The operator's certificate, or the one in the data folder, made if it is not there.
     pub(crate) fn load(config: &Config, folder: &Folder) -> Result<Self, TlsError> {
         if let Some((cert, key)) = config.tls.files() {
-            return Self::read(cert, key);
+            return Self::read(folder, cert, key);
         }
         let (cert, key) = (folder.file(CERT), folder.file(KEY));
         if !cert.exists() {
@@ -88,10 +88,10 @@ impl Identity {
             let pair = KeyPair::from_pem(&String::from_utf8_lossy(&pem))?;
             folder.secret(CERT, || make(config, &pair))?;
         }
-        Self::read(&cert, &key)
+        Self::read(folder, &cert, &key)
     }
 
-    fn read(cert: &Path, key: &Path) -> Result<Self, TlsError> {
+    fn read(folder: &Folder, cert: &Path, key: &Path) -> Result<Self, TlsError> {
         let wrong = |file: &Path, reason: String| TlsError::File { file: file.display().to_string(), reason };
         let chain = CertificateDer::pem_file_iter(cert)
             .and_then(Iterator::collect::<Result<Vec<_>, _>>)
@@ -100,7 +100,8 @@ impl Identity {
             return Err(wrong(cert, "there is no certificate in it".to_owned()));
         };
         let fingerprint = Fingerprint(Sha256::digest(own).into());
-        let key = PrivateKeyDer::from_pem_file(key).map_err(|error| wrong(key, error.to_string()))?;
+        let pem = folder.read_secret(key)?;
+        let key = PrivateKeyDer::from_pem_slice(&pem).map_err(|error| wrong(key, error.to_string()))?;
         Ok(Self { chain, key, fingerprint })
     }
 
@@ -143,7 +144,7 @@ mod tests {
     #[test]
     fn the_certificate_is_made_once() {
         let dir = tempfile::tempdir().unwrap();
-        let folder = Folder::open(dir.path()).unwrap();
+        let folder = Folder::open(&Config::local(dir.path().join("data"))).unwrap();
         let mut config = Config::local(dir.path());
         let first = Identity::load(&config, &folder).unwrap();
         config.tls.names.push("chat.example".to_owned());
@@ -158,7 +159,7 @@ mod tests {
     #[test]
     fn a_start_that_was_cut_short_is_mended() {
         let dir = tempfile::tempdir().unwrap();
-        let folder = Folder::open(dir.path()).unwrap();
+        let folder = Folder::open(&Config::local(dir.path().join("data"))).unwrap();
         let config = Config::local(dir.path());
         Identity::load(&config, &folder).unwrap();
         std::fs::remove_file(folder.file(CERT)).unwrap();
@@ -187,7 +188,7 @@ mod tests {
     #[test]
     fn a_client_resumes_after_a_restart() {
         let dir = tempfile::tempdir().unwrap();
-        let folder = Folder::open(dir.path()).unwrap();
+        let folder = Folder::open(&Config::local(dir.path().join("data"))).unwrap();
         let config = Config::local(dir.path());
         let mut roots = rustls::RootCertStore::empty();
         roots.add(Identity::load(&config, &folder).unwrap().chain.remove(0)).unwrap();
@@ -214,15 +215,23 @@ mod tests {
     #[test]
     fn the_operators_files_go_first() {
         let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let folder = Folder::open(dir.path()).unwrap();
+        let folder = Folder::open(&Config::local(dir.path().join("data"))).unwrap();
         let mut config = Config::local(dir.path());
         let own = Identity::load(&config, &folder).unwrap().fingerprint;
-        let elsewhere = Folder::open(other.path()).unwrap();
+        let elsewhere = Folder::open(&Config::local(other.path().join("data"))).unwrap();
         let theirs = Identity::load(&config, &elsewhere).unwrap().fingerprint;
         config.tls.cert = elsewhere.file(CERT);
         config.tls.key = elsewhere.file(KEY);
         assert_eq!(Identity::load(&config, &folder).unwrap().fingerprint, theirs);
         assert_ne!(own, theirs);
+        #[cfg(unix)]
+        {
+            // A key that others read is nobody's secret, wherever it is.
+            std::fs::set_permissions(&config.tls.key, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+            let said = Identity::load(&config, &folder).unwrap_err().to_string();
+            assert!(said.contains("others can read") && said.contains("key.pem"), "{said}");
+            std::fs::set_permissions(&config.tls.key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        }
         config.tls.cert = other.path().join("none.pem");
         assert!(Identity::load(&config, &folder).unwrap_err().to_string().contains("none.pem"));
     }

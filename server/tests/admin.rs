@@ -24,7 +24,7 @@ fn with_key<T>(key: &str, message: T) -> Request<T> {
 #[tokio::test]
 async fn nothing_without_the_key() {
     let dir = tempfile::tempdir().unwrap();
-    let server = Server::start(Config::local(dir.path())).await.unwrap();
+    let server = Server::start(Config::local(dir.path().join("data"))).await.unwrap();
     let mut admin = client(&server).await;
     for request in
         [Request::new(ListAppsRequest {}), with_key("", ListAppsRequest {}), with_key("wrong", ListAppsRequest {})]
@@ -38,8 +38,8 @@ async fn nothing_without_the_key() {
 #[tokio::test]
 async fn apps_are_made_and_their_tokens_minted() {
     let dir = tempfile::tempdir().unwrap();
-    let server = Server::start(Config::local(dir.path())).await.unwrap();
-    let key = std::fs::read_to_string(dir.path().join("admin.key")).unwrap();
+    let server = Server::start(Config::local(dir.path().join("data"))).await.unwrap();
+    let key = std::fs::read_to_string(dir.path().join("data/admin.key")).unwrap();
     let mut admin = client(&server).await;
     let made = CreateAppRequest { app_id: 4_242, name: "shop".to_owned() };
     let app = admin.create_app(with_key(&key, made.clone())).await.unwrap().into_inner();

@@ -216,11 +216,11 @@ async fn a_second_start_makes_nothing_new() {
 async fn a_taken_address_is_said_in_a_sentence() {
     let house = House::new().await;
     let dir = tempfile::tempdir().unwrap();
-    let mut config = Config::local(dir.path());
+    let mut config = Config::local(dir.path().join("data"));
     config.listen = house.server.local_addr();
     let said = Server::start(config.clone()).await.unwrap_err().to_string();
     assert!(said.contains("the server cannot listen on 127.0.0.1:") && said.contains("--listen"), "{said}");
-    config = Config::local(dir.path());
+    config = Config::local(dir.path().join("data"));
     config.http.0 = house.server.http_addr();
     let said = Server::start(config).await.unwrap_err().to_string();
     assert!(said.contains("the HTTP service cannot listen on") && said.contains("--http"), "{said}");

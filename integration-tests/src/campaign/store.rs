@@ -77,7 +77,11 @@ impl Store {
         cluster: Option<&SharedCluster>,
     ) -> anyhow::Result<Self> {
         match database {
-            Database::Sqlite => Ok(Self::Sqlite { file: folder.join("zim.db") }),
+            Database::Sqlite => {
+                // The server takes no database in a folder that others can write to, whatever the umask.
+                zim_files::own_folder(folder)?;
+                Ok(Self::Sqlite { file: folder.join("zim.db") })
+            }
             Database::Postgres => {
                 let cluster = Arc::clone(cluster.context("no PostgreSQL")?);
                 let url = cluster.lock().create_database(name)?;

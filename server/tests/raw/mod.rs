@@ -46,6 +46,8 @@ impl House {
 
     pub async fn with(edit: impl FnOnce(&mut Config)) -> Self {
         let dir = tempfile::tempdir().unwrap();
+        // The server takes no folder that others can write to, whatever the umask.
+        zim_files::own_folder(dir.path()).unwrap();
         let mut config = Config::local(dir.path());
         edit(&mut config);
         let clock = Clock::manual(1_700_000_000_000);
