@@ -66,7 +66,7 @@ impl LocalServer {
     }
 
     /// How to reach it.
-    pub(crate) fn profile(&self) -> Profile {
+    pub(crate) fn profile(&self) -> Result<Profile, Failure> {
         self.file.profile()
     }
 

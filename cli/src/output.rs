@@ -87,6 +87,11 @@ impl Output {
         write_out(format!("{}\n", text.as_ref()).as_bytes())
     }
 
+    /// What was chosen without being asked for: on standard error, also when programs read.
+    pub(crate) fn tell(self, text: impl AsRef<str>) {
+        write_err(&self.paint_error(Ink::Dim, &printable(text.as_ref())));
+    }
+
     /// For people who wait, beside what the command answers: on standard error, and not when programs read.
     pub(crate) fn note(self, text: impl AsRef<str>) {
         if !self.is_json() {

@@ -151,6 +151,31 @@ async fn nobody_else_reads_what_it_keeps_whatever_the_umask() {
     here.end().await;
 }
 
+/// Whoever runs a command in a folder that others write to would log in where they want.
+#[cfg(unix)]
+#[tokio::test]
+async fn the_server_of_this_folder_is_used_only_if_it_is_ones_own() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let here = Here::new().await;
+    let usual = here.folder().join("zim-data");
+    std::os::unix::fs::symlink(here.data(), &usual).unwrap();
+    let found = here.zim("ann", &["login", "ann"]).await.ok();
+    assert!(found.stderr.contains(&format!("using the server on this machine, {}", here.address())), "{}", found.stderr);
+    let found = here.zim("ann", &["admin", "sessions"]).await.ok();
+    assert!(found.stderr.contains("using the server on this machine"), "{}", found.stderr);
+
+    std::fs::set_permissions(here.data(), std::fs::Permissions::from_mode(0o777)).unwrap();
+    let command: [&[&str]; 3] = [&["login", "bob"], &["admin", "sessions"], &["token", "bob"]];
+    for arguments in command {
+        let said = here.zim("bob", arguments).await.fails(1);
+        assert!(said.contains("others can write to zim-data (mode 0777)"), "{said}");
+        assert!(said.contains("hint: ") && said.contains("--server-data zim-data"), "{said}");
+    }
+    here.zim("bob", &["login", "bob", "--server-data", "zim-data"]).await.ok();
+    here.end().await;
+}
+
 #[tokio::test]
 async fn any_method_can_be_called() {
     let here = Here::new().await;

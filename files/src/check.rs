@@ -16,14 +16,11 @@ pub enum Others {
     Nothing,
 }
 
-/// Why a file or a folder is not to be trusted, with the command that mends it.
+/// Why a file or a folder is not to be trusted.
 #[derive(Debug, thiserror::Error)]
 pub enum Exposed {
     /// Somebody else can change it.
-    #[error(
-        "{path} belongs to user {owner}, and not to user {user} or to root: whoever owns it can change it. If you trust \
-         what is in it: chown {user} {path}", path = path.display()
-    )]
+    #[error("{path} belongs to user {owner}, and not to user {user} or to root", path = path.display())]
     Foreign {
         /// What was looked at.
         path: PathBuf,
@@ -33,10 +30,7 @@ pub enum Exposed {
         user: u32,
     },
     /// Others can change it.
-    #[error(
-        "others can write to {path} (mode {mode:04o}). If you trust what is in it: chmod {repair} {path}",
-        path = path.display(), repair = if *is_folder { "700" } else { "go-w" }
-    )]
+    #[error("others can write to {path} (mode {mode:04o})", path = path.display())]
     Writable {
         /// What was looked at.
         path: PathBuf,
@@ -46,16 +40,25 @@ pub enum Exposed {
         is_folder: bool,
     },
     /// Others can read a secret.
-    #[error(
-        "others can read {path} (mode {mode:04o}), and it is secret: chmod 600 {path}. If somebody may have read it, \
-         replace what is in it", path = path.display()
-    )]
+    #[error("others can read {path} (mode {mode:04o}), and it is secret", path = path.display())]
     Readable {
         /// What was looked at.
         path: PathBuf,
         /// Its mode.
         mode: u32,
     },
+}
+
+impl Exposed {
+    /// The command that mends it.
+    pub fn repair(&self) -> String {
+        match self {
+            Self::Foreign { path, user, .. } => format!("chown {user} {}", path.display()),
+            Self::Writable { path, is_folder: true, .. } => format!("chmod 700 {}", path.display()),
+            Self::Writable { path, .. } => format!("chmod go-w {}", path.display()),
+            Self::Readable { path, .. } => format!("chmod 600 {}", path.display()),
+        }
+    }
 }
 
 #[cfg(unix)]
@@ -134,7 +137,8 @@ mod tests {
 
     fn judged(owner: u32, mode: u32, others: Others) -> Result<(), String> {
         let path = Path::new("data/admin.key");
-        judge(1_000, path, (owner, 0o100_000 | mode, false), others).map_err(|error| error.to_string())
+        judge(1_000, path, (owner, 0o100_000 | mode, false), others)
+            .map_err(|error| format!("{error}; {}", error.repair()))
     }
 
     #[test]
@@ -166,8 +170,9 @@ mod tests {
             }
         }
         assert!(judged(1_001, 0o755, Others::Read).is_err());
-        let said = judge(1_000, Path::new("data"), (1_000, 0o40_770, true), Others::Read).unwrap_err().to_string();
-        assert!(said.contains("(mode 0770)") && said.ends_with("chmod 700 data"), "{said}");
+        let error = judge(1_000, Path::new("data"), (1_000, 0o40_770, true), Others::Read).unwrap_err();
+        assert!(error.to_string().ends_with("(mode 0770)"), "{error}");
+        assert_eq!(error.repair(), "chmod 700 data");
     }
 
     #[test]

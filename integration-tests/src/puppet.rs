@@ -114,9 +114,11 @@ impl ServerHome {
     /// It never started.
     pub fn first_app(&self) -> anyhow::Result<FirstApp> {
         let told: serde_json::Value = serde_json::from_slice(&std::fs::read(self.folder.join("server.json"))?)?;
-        let word = |name: &str| told[name].as_str().map(str::to_owned).with_context(|| format!("no {name}"));
         let app_id = u32::try_from(told["appID"].as_u64().context("no appID")?)?;
-        Ok(FirstApp { app_id, app_sign: word("appSign")?, fingerprint: word("fingerprint")? })
+        let fingerprint = told["fingerprint"].as_str().context("no fingerprint")?.to_owned();
+        let app: toml::Table = toml::from_str(&std::fs::read_to_string(self.folder.join("first-app.toml"))?)?;
+        let app_sign = app.get("app_sign").and_then(toml::Value::as_str).context("no app_sign")?.to_owned();
+        Ok(FirstApp { app_id, app_sign, fingerprint })
     }
 
     /// Its certificate.

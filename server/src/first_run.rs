@@ -18,7 +18,7 @@ const ADMIN_KEY: &str = "admin.key";
 const MIN_KEY: usize = 16;
 /// The first app with its secrets, for the app's own back end.
 const FIRST_APP: &str = "first-app.toml";
-/// How to reach the server, while it runs.
+/// How to reach the server, while it runs. Without secrets: it stays when the server is killed, and they are in files beside it.
 const START_FILE: &str = "server.json";
 
 /// An app with its secrets.
@@ -38,25 +38,32 @@ impl fmt::Debug for Credentials {
     }
 }
 
-/// The first app of the server, made if there is none.
-pub(crate) async fn first_app(app: &App, folder: &Folder) -> Result<Credentials, Error> {
-    let tenant = match app.tenants.list().into_iter().next() {
-        Some(tenant) => tenant,
-        None => app.create_app(0, "first").await?,
+/// The first app of the server, made if there is none, and whether it was made now.
+pub(crate) async fn first_app(app: &App, folder: &Folder) -> Result<(Credentials, bool), Error> {
+    let (tenant, is_new) = match app.tenants.list().into_iter().next() {
+        Some(tenant) => (tenant, false),
+        None => (app.create_app(0, "first").await?, true),
     };
     let app_id = u32::try_from(tenant.key.0).map_err(Error::internal)?;
     let access = tenant.access();
     let (app_sign, server_secret) = (access.app_sign.value.clone(), access.server_secret.value.clone());
     let credentials = Credentials { app_id, app_sign, server_secret };
-    folder.secret(FIRST_APP, || Ok::<_, FolderError>(credentials.to_file().into_bytes())).map_err(Error::internal)?;
-    Ok(credentials)
+    keep(folder, &credentials).map_err(Error::internal)?;
+    Ok((credentials, is_new))
+}
+
+/// Writes the file of the first app, unless it says the same: the command line on this machine reads it.
+fn keep(folder: &Folder, credentials: &Credentials) -> Result<(), FolderError> {
+    let wanted = credentials.to_file().into_bytes();
+    let found = folder.secret(FIRST_APP, || Ok::<_, FolderError>(wanted.clone()))?;
+    if found == wanted { Ok(()) } else { folder.write(FIRST_APP, &wanted) }
 }
 
 impl Credentials {
     fn to_file(&self) -> String {
         let Self { app_id, app_sign, server_secret } = self;
         format!(
-            "# The first app. The server keeps its own copy: this file is for you.\n\
+            "# The first app, for you and for the command line. The server has its own copy and writes this file when it starts.\n\
              app_id = {app_id}\napp_sign = \"{app_sign}\"\nserver_secret = \"{server_secret}\"\n"
         )
     }
@@ -78,8 +85,8 @@ pub(crate) fn admin_key(folder: &Folder) -> Result<String, FolderError> {
     Ok(key)
 }
 
-/// How to reach the server and, for its owner, the keys: a file that is there while the server runs, so that a tool on the same
-/// machine needs nothing but the data folder.
+/// How to reach the server: a file that is there while it runs, so that a tool on the same machine needs nothing but the data
+/// folder.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct StartFile<'a> {
@@ -88,12 +95,9 @@ struct StartFile<'a> {
     server: String,
     http: Option<String>,
     admin: Option<String>,
-    admin_key: &'a str,
     fingerprint: String,
     #[serde(rename = "appID")]
     app_id: u32,
-    app_sign: &'a str,
-    server_secret: &'a str,
 }
 
 /// Removes the start file when the server is gone.
@@ -109,18 +113,15 @@ impl Drop for Started {
 }
 
 /// Writes the start file.
-pub(crate) fn started(folder: &Folder, banner: &Banner<'_>, admin_key: &str) -> Result<Started, FolderError> {
+pub(crate) fn started(folder: &Folder, banner: &Banner<'_>) -> Result<Started, FolderError> {
     let file = StartFile {
         pid: std::process::id(),
         server: reachable(banner.listen).to_string(),
         version: env!("CARGO_PKG_VERSION"),
         http: banner.http.map(|address| reachable(address).to_string()),
         admin: banner.admin.map(|address| reachable(address).to_string()),
-        admin_key,
         fingerprint: banner.fingerprint.to_string(),
         app_id: banner.app.app_id,
-        app_sign: &banner.app.app_sign,
-        server_secret: &banner.app.server_secret,
     };
     let failed = |error| FolderError::at(&folder.file(START_FILE))(io::Error::other(error));
     folder.write(START_FILE, &serde_json::to_vec_pretty(&file).map_err(failed)?)?;
@@ -134,6 +135,8 @@ pub(crate) struct Banner<'a> {
     pub(crate) http: Option<SocketAddr>,
     pub(crate) admin: Option<SocketAddr>,
     pub(crate) app: &'a Credentials,
+    /// The app sign may be shown: somebody looks at it, and it is not kept in a log.
+    pub(crate) shows_app_sign: bool,
     pub(crate) fingerprint: Fingerprint,
     pub(crate) data_dir: PathBuf,
     pub(crate) database: String,
@@ -150,12 +153,14 @@ fn reachable(address: SocketAddr) -> SocketAddr {
 
 impl fmt::Display for Banner<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { listen, http, admin, app, fingerprint, data_dir, database } = self;
+        let Self { listen, http, admin, app, shows_app_sign, fingerprint, data_dir, database } = self;
         let data_dir = data_dir.display();
         writeln!(f, "zim-server {} is ready.\n", env!("CARGO_PKG_VERSION"))?;
         writeln!(f, "  address      {listen} (QUIC, UDP)")?;
         writeln!(f, "  app id       {}", app.app_id)?;
-        writeln!(f, "  app sign     {}", app.app_sign)?;
+        if *shows_app_sign {
+            writeln!(f, "  app sign     {}", app.app_sign)?;
+        }
         writeln!(f, "  fingerprint  {fingerprint}")?;
         writeln!(f, "  data         {data_dir} (database: {database})")?;
         writeln!(f, "  secrets      {data_dir}/{FIRST_APP}")?;
@@ -165,14 +170,14 @@ impl fmt::Display for Banner<'_> {
         if let Some(admin) = admin {
             writeln!(f, "  operator     {admin}, key in {data_dir}/{ADMIN_KEY}")?;
         }
-        writeln!(f, "\nLog in on this machine, or with all that another one must know:\n")?;
-        writeln!(f, "  zim login ann --server-data {data_dir}")?;
+        writeln!(f, "\nLog in on this machine:\n")?;
+        writeln!(f, "  zim login ann --server-data {data_dir}\n")?;
+        writeln!(f, "On another one, with the app sign that is in {FIRST_APP}:\n")?;
         writeln!(
             f,
-            "  zim login ann --server {} --app-id {} --app-sign {} --fingerprint {fingerprint}\n",
+            "  ZIM_APP_SIGN=… zim login ann --server {} --app-id {} --fingerprint {fingerprint}\n",
             reachable(*listen),
             app.app_id,
-            app.app_sign
         )
     }
 }
@@ -182,48 +187,73 @@ mod tests {
     use super::*;
     use crate::config::Config;
 
-    #[test]
-    fn the_banner_tells_how_to_connect_and_no_server_secret() {
-        let app = Credentials { app_id: 7, app_sign: "ab".repeat(32), server_secret: "0123456789abcdef".repeat(2) };
-        let banner = Banner {
-            listen: "0.0.0.0:4710".parse().unwrap(),
-            http: None,
-            admin: None,
-            app: &app,
-            fingerprint: Fingerprint([1; 32]),
-            data_dir: PathBuf::from("zim-data"),
-            database: "SQLite".to_owned(),
-        };
-        let told = banner.to_string();
-        assert!(told.contains("--server 127.0.0.1:4710 --app-id 7 --app-sign abab"), "{told}");
-        assert!(told.contains(&"01".repeat(32)), "{told}");
-        assert!(!told.contains(&app.server_secret));
-        assert!(!format!("{app:?}").contains("0123456789abcdef"));
-        assert!(toml::from_str::<toml::Table>(&app.to_file()).is_ok());
+    fn app() -> Credentials {
+        Credentials { app_id: 7, app_sign: "ab".repeat(32), server_secret: "0123456789abcdef".repeat(2) }
     }
 
-    #[test]
-    fn the_start_file_is_there_while_the_server_runs() {
-        let dir = tempfile::tempdir().unwrap();
-        let folder = Folder::open(&Config::local(dir.path().join("data"))).unwrap();
-        let app = Credentials { app_id: 7, app_sign: "ab".repeat(32), server_secret: "s".repeat(32) };
-        let banner = Banner {
+    fn banner(app: &Credentials) -> Banner<'_> {
+        Banner {
             listen: "0.0.0.0:4710".parse().unwrap(),
             http: None,
             admin: Some("127.0.0.1:4712".parse().unwrap()),
-            app: &app,
+            app,
+            shows_app_sign: false,
             fingerprint: Fingerprint([1; 32]),
             data_dir: PathBuf::from("zim-data"),
             database: "SQLite".to_owned(),
-        };
-        let running = started(&folder, &banner, "the key").unwrap();
+        }
+    }
+
+    #[test]
+    fn the_banner_tells_how_to_connect_and_no_more_secrets_than_it_may() {
+        let app = app();
+        let mut banner = banner(&app);
+        let told = banner.to_string();
+        assert!(told.contains("--server 127.0.0.1:4710 --app-id 7 --fingerprint 0101"), "{told}");
+        assert!(told.contains("--server-data zim-data") && told.contains("zim-data/first-app.toml"), "{told}");
+        assert!(!told.contains(&app.app_sign), "{told}");
+        banner.shows_app_sign = true;
+        let told = banner.to_string();
+        assert_eq!(
+            told.matches(&app.app_sign).count(),
+            1,
+            "not in a command, where others on the machine see it: {told}"
+        );
+        assert!(!told.contains(&app.server_secret), "{told}");
+        assert!(!format!("{app:?}").contains("0123456789abcdef"));
+    }
+
+    #[test]
+    fn the_start_file_is_there_while_the_server_runs_and_has_no_secrets() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::open(&Config::local(dir.path().join("data"))).unwrap();
+        let app = app();
+        let running = started(&folder, &banner(&app)).unwrap();
         let text = std::fs::read(folder.file(START_FILE)).unwrap();
         let file: serde_json::Value = serde_json::from_slice(&text).unwrap();
         assert_eq!((&file["server"], &file["admin"]), (&"127.0.0.1:4710".into(), &"127.0.0.1:4712".into()));
-        assert_eq!((&file["adminKey"], &file["appID"]), (&"the key".into(), &7.into()));
+        assert_eq!(file["appID"], 7);
         assert!(file["http"].is_null());
+        let names: Vec<&str> = file.as_object().unwrap().keys().map(String::as_str).collect();
+        assert_eq!(names, ["admin", "appID", "fingerprint", "http", "pid", "server", "version"]);
         drop(running);
         assert!(!folder.file(START_FILE).exists());
+    }
+
+    #[test]
+    fn the_file_of_the_first_app_says_what_is_so() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::open(&Config::local(dir.path().join("data"))).unwrap();
+        let read =
+            || -> toml::Table { toml::from_str(&std::fs::read_to_string(folder.file(FIRST_APP)).unwrap()).unwrap() };
+        let mut app = app();
+        keep(&folder, &app).unwrap();
+        assert_eq!(read()["app_sign"].as_str(), Some(app.app_sign.as_str()));
+        // Of another database, or of before a new secret was made.
+        app.app_sign = "cd".repeat(32);
+        keep(&folder, &app).unwrap();
+        assert_eq!(read()["app_sign"].as_str(), Some(app.app_sign.as_str()));
+        assert_eq!(read()["server_secret"].as_str(), Some(app.server_secret.as_str()));
     }
 
     #[test]

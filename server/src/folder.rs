@@ -29,8 +29,9 @@ pub enum FolderError {
     InUse(PathBuf),
     /// Others can change what is in it, or read its secrets.
     #[error(
-        "{0}. Where modes are given and cannot be changed, as on some volumes, the setting allow_insecure_data_dir = true \
-         lets the server start"
+        "{0}. If you trust what is in it: {repair}. Where modes are given and cannot be changed, as on some volumes, the \
+         setting allow_insecure_data_dir = true lets the server start",
+        repair = .0.repair()
     )]
     Exposed(#[from] Exposed),
     /// The system says no.

@@ -2,12 +2,12 @@
 
 use std::ffi::OsString;
 use std::fmt::Display;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use zim_protocol::clock::Clock;
 
-use crate::config::{Args, Command, Config, ConfigError};
+use crate::config::{Args, Command, Config, ConfigError, LogFormat};
 use crate::server::{Server, StartError};
 use crate::{log, maintenance};
 
@@ -54,13 +54,23 @@ fn on_runtime<T>(config: &Config, work: impl Future<Output = T>) -> io::Result<T
 }
 
 async fn serve(config: Config) -> Result<ExitCode, StartError> {
+    let format = config.log.format;
     let server = Server::start(config).await?;
-    print(server.banner());
+    print(announcement(&server, format, io::stdout().is_terminal()));
     told_to_stop().await;
     tokio::select! {
         left = server.stop() => Ok(if left == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
         // Told twice: at once.
         () = told_to_stop() => Ok(ExitCode::FAILURE),
+    }
+}
+
+/// What a server that is ready says on standard output. To machines it says it in the log, in the line that says that it is
+/// ready.
+fn announcement(server: &Server, format: LogFormat, to_terminal: bool) -> String {
+    match format {
+        LogFormat::Pretty => server.banner(to_terminal),
+        LogFormat::Json => String::new(),
     }
 }
 
@@ -103,4 +113,27 @@ fn print(text: String) -> ExitCode {
 fn fail(error: impl Display, code: u8) -> ExitCode {
     drop(writeln!(io::stderr().lock(), "zim-server: {error}"));
     ExitCode::from(code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_app_sign_is_told_once_and_to_people() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config::local(dir.path().join("data"));
+        let mut server = Server::start(config.clone()).await.unwrap();
+        let sign = server.first_app().app_sign.clone();
+        assert!(announcement(&server, LogFormat::Pretty, false).contains(&sign), "somebody must learn it");
+        for (start, to_terminal) in [("first", true), ("second", false), ("third", true)] {
+            assert_eq!(announcement(&server, LogFormat::Json, to_terminal), "", "at the {start} start");
+            server.stop().await;
+            server = Server::start(config.clone()).await.unwrap();
+            let told = announcement(&server, LogFormat::Pretty, to_terminal);
+            assert!(told.contains("is ready") && told.contains("--server-data"), "{told}");
+            assert_eq!(told.contains(&sign), to_terminal, "{told}");
+        }
+        server.stop().await;
+    }
 }

@@ -86,6 +86,7 @@ pub struct Server {
     admin_addr: Option<SocketAddr>,
     fingerprint: Fingerprint,
     first_app: Credentials,
+    is_first_start: bool,
     started: Option<Started>,
     folder: Folder,
 }
@@ -124,7 +125,7 @@ impl Server {
         let local_addr = endpoint.local_addr().unwrap_or(config.listen);
 
         let app = open_app(config, clock, &folder).await?;
-        let first_app = first_run::first_app(&app, &folder).await.map_err(StartError::Database)?;
+        let (first_app, is_first_start) = first_run::first_app(&app, &folder).await.map_err(StartError::Database)?;
 
         let ghosts = status::ghosts(&app).await.map_err(StartError::Database)?;
 
@@ -162,6 +163,9 @@ impl Server {
             %local_addr,
             http = http_addr.map(tracing::field::display),
             admin = admin_addr.map(tracing::field::display),
+            %fingerprint,
+            app_id = first_app.app_id,
+            data_dir = %folder.path().display(),
             "the server is ready"
         );
         let mut server = Self {
@@ -178,10 +182,11 @@ impl Server {
             admin_addr,
             fingerprint,
             first_app,
+            is_first_start,
             started: None,
             folder,
         };
-        server.started = Some(first_run::started(&server.folder, &server.how_to_connect(), &admin_key)?);
+        server.started = Some(first_run::started(&server.folder, &server.how_to_connect(false))?);
         Ok(server)
     }
 
@@ -220,12 +225,13 @@ impl Server {
         self.tasks.len()
     }
 
-    /// How to connect, in a few lines.
-    pub fn banner(&self) -> String {
-        self.how_to_connect().to_string()
+    /// How to connect, in a few lines. They have the app sign if somebody looks at a terminal, or if the app was made just now:
+    /// at any other start they may go to a log that others read.
+    pub fn banner(&self, to_terminal: bool) -> String {
+        self.how_to_connect(to_terminal || self.is_first_start).to_string()
     }
 
-    fn how_to_connect(&self) -> Banner<'_> {
+    fn how_to_connect(&self, shows_app_sign: bool) -> Banner<'_> {
         let database = match self.app.config.database.to_string() {
             unset if unset.is_empty() => "SQLite".to_owned(),
             set => set,
@@ -236,6 +242,7 @@ impl Server {
             http: self.http_addr,
             admin: self.admin_addr,
             app: &self.first_app,
+            shows_app_sign,
             fingerprint: self.fingerprint,
             data_dir: std::path::absolute(data_dir).unwrap_or_else(|_| data_dir.to_owned()),
             database,

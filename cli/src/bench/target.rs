@@ -97,7 +97,7 @@ impl Target {
     pub(crate) async fn open(args: &TargetArgs, settings: &[&str], output: Output) -> Result<Self, Failure> {
         if let Some(folder) = &args.server_data {
             let found = StartFile::find(Some(folder))?.ok_or_else(|| Failure::other("no server runs there"))?;
-            return Self::new(found.profile(), Some(found.pid), None).await;
+            return Self::new(found.profile()?, Some(found.pid), None).await;
         }
         if args.server.is_some() {
             let mut profile = Profile {
@@ -117,7 +117,7 @@ impl Target {
         arguments.extend(settings.flat_map(|setting| ["--set".to_owned(), setting]));
         let own = LocalServer::start(args.server_bin.as_deref(), &arguments).await?;
         output.note(format!("a server of its own on {}, ready in {} ms", own.address(), own.ready_in().as_millis()));
-        Self::new(own.profile(), Some(own.pid()), Some(own)).await
+        Self::new(own.profile()?, Some(own.pid()), Some(own)).await
     }
 
     async fn new(profile: Profile, pid: Option<u32>, own: Option<LocalServer>) -> Result<Self, Failure> {

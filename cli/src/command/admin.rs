@@ -19,7 +19,7 @@ use zim_protocol::{
 
 use crate::context::{Context, now_ms};
 use crate::exit::{Exit, Failure};
-use crate::output::{Align, Table, preview, when};
+use crate::output::{Align, Output, Table, preview, when};
 use crate::start_file::StartFile;
 
 /// `zim admin`
@@ -121,12 +121,15 @@ pub(crate) struct Operator {
 }
 
 impl AdminAccess {
-    pub(crate) async fn connect(&self) -> Result<Operator, Failure> {
+    pub(crate) async fn connect(&self, output: Output) -> Result<Operator, Failure> {
         let local = match (&self.admin_url, &self.server_data) {
             // An address elsewhere has nothing to do with the server that runs here.
             (Some(_), None) => None,
             (_, folder) => StartFile::find(folder.as_ref())?,
         };
+        if let (Some(local), None) = (&local, &self.server_data) {
+            output.tell(format!("using the server on this machine, {}", local.server));
+        }
         let (url, key) = self.choose(local.as_ref())?;
         let mut bearer: MetadataValue<_> =
             format!("Bearer {key}").parse().map_err(|_| Failure::usage("the key has characters that no key has"))?;
@@ -153,11 +156,11 @@ impl AdminAccess {
             },
             (None, None) => "http://127.0.0.1:4712".to_owned(),
         };
-        let key =
-            self.admin_key.clone().or_else(|| local.and_then(|local| local.admin_key.clone())).ok_or_else(|| {
-                Failure::new(Exit::Auth, "the operator's key is not known")
-                    .hint("it is in admin.key of the server's data folder: --server-data FOLDER, or ZIM_ADMIN_KEY")
-            })?;
+        let beside = || local.map_or(Ok(None), StartFile::admin_key);
+        let key = self.admin_key.clone().map_or_else(beside, |key| Ok(Some(key)))?.ok_or_else(|| {
+            Failure::new(Exit::Auth, "the operator's key is not known")
+                .hint("it is in admin.key of the server's data folder: --server-data FOLDER, or ZIM_ADMIN_KEY")
+        })?;
         Ok((url, key))
     }
 }
@@ -202,7 +205,7 @@ pub(crate) fn refused(status: &Status) -> Failure {
 }
 
 pub(crate) async fn run(args: AdminArgs, context: &Context) -> Result<(), Failure> {
-    let mut operator = args.access.connect().await?;
+    let mut operator = args.access.connect(context.output).await?;
     match args.command {
         AdminCommand::App(command) => app::run(command, &mut operator, context).await,
         AdminCommand::User(command) => user::run(command, &mut operator, context).await,

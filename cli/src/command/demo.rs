@@ -115,7 +115,7 @@ async fn play(stage: &Stage, server: &LocalServer) -> Result<(), Failure> {
 }
 
 async fn log_in_as(user_id: &str, server: &LocalServer) -> Result<Session, Failure> {
-    let profile = Profile { user_id: Some(user_id.to_owned()), ..server.profile() };
+    let profile = Profile { user_id: Some(user_id.to_owned()), ..server.profile()? };
     let device = server.folder().join(user_id);
     let mut session = log_in(config(&profile)?.data_dir(device), &profile).await?;
     session.synced().await?;

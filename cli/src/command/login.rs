@@ -100,13 +100,13 @@ fn profile(args: LoginArgs, context: &Context) -> Result<Profile, Failure> {
         _ => None,
     };
     if let Some(local) = local {
-        context.output.note(format!("using the server on this machine, {}", local.server));
-        profile = Profile { token: profile.token, user_id: profile.user_id, ..local.profile() };
+        context.output.tell(format!("using the server on this machine, {}", local.server));
+        profile = Profile { token: profile.token, user_id: profile.user_id, ..local.profile()? };
     } else if is_new
         && args.server.is_none()
         && let Some(server) = &profile.server
     {
-        context.output.note(format!("using the server of the profile in use, {server}"));
+        context.output.tell(format!("using the server of the profile in use, {server}"));
     }
     merge(&mut profile, args)?;
     let missing = |what: &str| {

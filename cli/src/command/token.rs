@@ -12,6 +12,7 @@ use super::admin::{AdminAccess, refused};
 use crate::context::Context;
 use crate::duration;
 use crate::exit::Failure;
+use crate::output::Output;
 
 /// `zim token`
 #[derive(Debug, Args)]
@@ -66,7 +67,7 @@ pub(crate) async fn run(args: TokenArgs, context: &Context) -> Result<(), Failur
             let app_id = args.app_id.or(of_profile).ok_or_else(|| Failure::usage("--app-id N is needed"))?;
             mint(&args, app_id, secret, Clock::system().now_s())?
         }
-        None => by_the_server(&args, of_profile).await?,
+        None => by_the_server(&args, of_profile, context.output).await?,
     };
     // Its nature is to be put into a command: JSON only when it is asked for.
     if context.asked_for_json {
@@ -82,8 +83,8 @@ fn mint(args: &TokenArgs, app_id: u32, secret: &str, now_s: i64) -> Result<Minte
     Ok(Minted { token, user_id: args.user_id.clone(), app_id, expires_at: now_s.saturating_add(seconds) })
 }
 
-async fn by_the_server(args: &TokenArgs, of_profile: Option<u32>) -> Result<Minted, Failure> {
-    let mut operator = args.admin.connect().await?;
+async fn by_the_server(args: &TokenArgs, of_profile: Option<u32>, output: Output) -> Result<Minted, Failure> {
+    let mut operator = args.admin.connect(output).await?;
     let app_id = match args.app_id.or_else(|| operator.first_app()).or(of_profile) {
         Some(app_id) => app_id,
         None => operator.only_app().await?,
