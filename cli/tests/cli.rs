@@ -161,7 +161,11 @@ async fn the_server_of_this_folder_is_used_only_if_it_is_ones_own() {
     let usual = here.folder().join("zim-data");
     std::os::unix::fs::symlink(here.data(), &usual).unwrap();
     let found = here.zim("ann", &["login", "ann"]).await.ok();
-    assert!(found.stderr.contains(&format!("using the server on this machine, {}", here.address())), "{}", found.stderr);
+    assert!(
+        found.stderr.contains(&format!("using the server on this machine, {}", here.address())),
+        "{}",
+        found.stderr
+    );
     let found = here.zim("ann", &["admin", "sessions"]).await.ok();
     assert!(found.stderr.contains("using the server on this machine"), "{}", found.stderr);
 

@@ -4,12 +4,15 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde::Serialize;
+use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
 use crate::error::Error;
 use crate::folder::{Folder, FolderError};
+use crate::tenant::Tenant;
 use crate::tls::Fingerprint;
 
 /// The operator's key.
@@ -44,12 +47,20 @@ pub(crate) async fn first_app(app: &App, folder: &Folder) -> Result<(Credentials
         Some(tenant) => (tenant, false),
         None => (app.create_app(0, "first").await?, true),
     };
-    let app_id = u32::try_from(tenant.key.0).map_err(Error::internal)?;
-    let access = tenant.access();
-    let (app_sign, server_secret) = (access.app_sign.value.clone(), access.server_secret.value.clone());
-    let credentials = Credentials { app_id, app_sign, server_secret };
+    let credentials = Credentials::of(&tenant);
     keep(folder, &credentials).map_err(Error::internal)?;
     Ok((credentials, is_new))
+}
+
+/// Keeps the file of the first app true when its secrets are rotated, until `end`.
+pub(crate) async fn keep_first_app(app: Arc<App>, folder: Arc<Folder>, app_id: u32, end: CancellationToken) {
+    let mut changes = app.tenants.changes.subscribe();
+    while let Some(Ok(())) = end.run_until_cancelled(changes.changed()).await {
+        let Some(tenant) = app.tenants.get(app_id) else { return };
+        if let Err(error) = keep(&folder, &Credentials::of(&tenant)) {
+            tracing::error!(%error, "{FIRST_APP} has a secret that is not good any more; the next start writes it again");
+        }
+    }
 }
 
 /// Writes the file of the first app, unless it says the same: the command line on this machine reads it.
@@ -60,10 +71,20 @@ fn keep(folder: &Folder, credentials: &Credentials) -> Result<(), FolderError> {
 }
 
 impl Credentials {
+    fn of(tenant: &Tenant) -> Self {
+        let access = tenant.access();
+        Self {
+            // An app's key is its appID.
+            app_id: u32::try_from(tenant.key.0).unwrap_or_default(),
+            app_sign: access.app_sign.value.clone(),
+            server_secret: access.server_secret.value.clone(),
+        }
+    }
+
     fn to_file(&self) -> String {
         let Self { app_id, app_sign, server_secret } = self;
         format!(
-            "# The first app, for you and for the command line. The server has its own copy and writes this file when it starts.\n\
+            "# The first app, for you and for the command line. The server has its own copy, and writes this file when it starts and when a secret is rotated.\n\
              app_id = {app_id}\napp_sign = \"{app_sign}\"\nserver_secret = \"{server_secret}\"\n"
         )
     }

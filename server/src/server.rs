@@ -88,7 +88,7 @@ pub struct Server {
     first_app: Credentials,
     is_first_start: bool,
     started: Option<Started>,
-    folder: Folder,
+    folder: Arc<Folder>,
 }
 
 impl Server {
@@ -106,7 +106,7 @@ impl Server {
     /// As [`Server::start`].
     pub async fn start_with(config: Config, clock: Clock) -> Result<Self, StartError> {
         config.validate()?;
-        let folder = Folder::open(&config)?;
+        let folder = Arc::new(Folder::open(&config)?);
         let identity = Identity::load(&config, &folder)?;
         let fingerprint = identity.fingerprint;
         let seed: [u8; 32] = folder.random(TRANSPORT_KEY)?;
@@ -135,6 +135,8 @@ impl Server {
         tasks.spawn(status::tell_of_statuses(Arc::clone(&app), stopped.clone()));
         tasks.spawn(status::keep(Arc::clone(&app), ghosts, stopped.clone()));
         tasks.spawn(net::keep_meter(stopped.clone()));
+        let (of_file, folder_of_file) = (Arc::clone(&app), Arc::clone(&folder));
+        tasks.spawn(first_run::keep_first_app(of_file, folder_of_file, first_app.app_id, stopped.clone()));
         tasks.spawn({
             let (app, end) = (Arc::clone(&app), stopped.clone());
             async move { app.logins.keep_log(&app.clock, &end).await }

@@ -125,6 +125,11 @@ async fn rotate_secret_survives_a_restart_and_a_second_rotation_ends_what_is_old
     let mut operator = world.admin().await;
     let (app_id, first) = (world.app_id(), world.server().first_app().server_secret.clone());
     let second = rotate(&mut operator, app_id, SecretKind::ServerSecret, 3_600).await;
+    // The operator's file of the first app tells the new one.
+    let file = world.data_dir().join("first-app.toml");
+    let is_told = async || std::fs::read_to_string(&file).unwrap().contains(&second).then_some(());
+    eventually("the file has the new secret", is_told).await;
+    assert!(!std::fs::read_to_string(&file).unwrap().contains(&first));
     drop(operator);
     world.stop_server().await;
     world.start_server().await;
