@@ -497,6 +497,15 @@ async fn login_beyond_the_allowance_of_an_app_leaves_other_apps_alone() {
         codes.push(raw.call(&wrong).await.unwrap_err().code);
     }
     assert_eq!(codes, [INVALID, INVALID, TOO_FAST]);
+    // An app that does not exist has an allowance like one that does: nothing tells them apart.
+    for app_id in [78, 79] {
+        let unknown = LoginRequest { app_id, ..wrong.clone() };
+        let mut codes = Vec::new();
+        for _ in 0..3 {
+            codes.push(raw.call(&unknown).await.unwrap_err().code);
+        }
+        assert_eq!(codes, [INVALID, INVALID, TOO_FAST], "{app_id}");
+    }
     let elsewhere = LoginRequest { app_id: 77, ..wrong };
     assert_eq!(raw.call(&elsewhere).await.unwrap_err().code, INVALID);
     raw.call(&LoginRequest { app_sign: other.app_sign, ..elsewhere }).await.unwrap();

@@ -2,8 +2,10 @@
 
 use serde_json::{Value, json};
 use zim_integration_tests::{Home, World, as_stored, assert_same, eventually, hello, said, soon, view};
+use zim_protocol::token::Token;
 use zim_protocol::{
-    ErrorCode, FriendApplicationState, ListAppsRequest, LoginRequest, UserStatus, UsersInfoQueryConfig,
+    CbcTokens, ErrorCode, FriendApplicationState, ListAppsRequest, LoginConfig, LoginRequest, UpdateAppRequest,
+    UserStatus, UsersInfoQueryConfig,
 };
 
 use crate::FIXTURE;
@@ -164,5 +166,32 @@ async fn what_ends_by_itself_ends_in_its_time() {
     assert_eq!(state, json!(FriendApplicationState::Waiting as i32));
     world.clock.advance(sent_at + 7 * 86_400_000 + 1_000 - world.clock.now_ms());
     assert_eq!(state_of_cats().await.0, json!(FriendApplicationState::Expired as i32));
+    world.end().await;
+}
+
+/// The build that wrote the fixture took tokens of the AES-CBC form, with which a user could make tokens for others.
+#[tokio::test]
+async fn cbc_tokens_are_off_after_the_upgrade_until_the_operator_turns_them_on() {
+    let world = World::of_fixture(FIXTURE).await;
+    let app = world.fixture().app("first");
+    let now_s = world.clock.now_s();
+    let token = Token::generate_cbc(app.app_id, "ann", &app.server_secret, now_s, 3_600).unwrap();
+    let request = LoginRequest {
+        user_id: "ann".into(),
+        app_id: app.app_id,
+        config: Some(LoginConfig { token, ..LoginConfig::default() }),
+        ..LoginRequest::default()
+    };
+    let mut raw = world.raw_greeted(9).await;
+    let refused = raw.call(&request).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::NetworkModuleTokenInvalid as i32);
+    assert!(refused.message.contains("--cbc-tokens on"), "{refused}");
+    let mut operator = world.admin().await;
+    let on =
+        UpdateAppRequest { app_id: app.app_id, cbc_tokens: Some(CbcTokens::On as i32), ..UpdateAppRequest::default() };
+    soon(operator.update_app(on)).await.unwrap();
+    raw.call(&request).await.unwrap();
+    drop(operator);
+    raw.end().await;
     world.end().await;
 }

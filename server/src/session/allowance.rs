@@ -19,7 +19,6 @@ use crate::repeated::{self, Repeated, Summary};
 #[derive(Debug)]
 pub(crate) struct LoginAllowances {
     failed_by_address: Buckets<Subnet>,
-    /// Apps that do not exist share one.
     failed_by_app: Buckets<AppKey>,
     first_by_address: Buckets<Subnet>,
     /// For the log.

@@ -30,9 +30,9 @@ use crate::tenant::{Access, Proof, Refusal, Shown, Tenant};
 impl App {
     /// A login or a renewal that is not let in: it is counted, and beyond the allowance a guess is not told what was wrong.
     fn refused(&self, address: SocketAddr, app_id: u32, refusal: Refusal) -> Error {
-        let known = self.tenants.get(app_id).map_or(AppKey(0), |tenant| tenant.key);
         let now_ms = self.clock.steady_ms();
-        let counted = self.logins.fail(address, known, now_ms);
+        // Whether there is such an app or not: an allowance of its own would tell.
+        let counted = self.logins.fail(address, AppKey(i64::from(app_id)), now_ms);
         self.logins.log_failure(address, app_id, refusal.error.message(), now_ms);
         match counted {
             Err(wait_ms) if refusal.is_guess => Error::too_many_failed_logins(wait_ms),
