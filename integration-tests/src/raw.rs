@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use prost::Message as _;
 use quinn::crypto::rustls::QuicClientConfig;
-use quinn::{ClientConfig, Connection, ConnectionError, Endpoint, RecvStream, SendStream};
+use quinn::{ClientConfig, Connection, ConnectionError, Endpoint, RecvStream, SendStream, TransportConfig};
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use zim_protocol::frame::{FrameDecoder, encode_frame};
@@ -35,7 +35,16 @@ pub struct Raw {
 impl Raw {
     /// Connects to a server with this certificate, and says nothing.
     pub(crate) async fn connect(server: SocketAddr, certificate: CertificateDer<'static>) -> Self {
-        let endpoint = endpoint(certificate);
+        Self::connect_with(server, certificate, TransportConfig::default()).await
+    }
+
+    /// As [`Raw::connect`], with QUIC settings of the test's own.
+    pub(crate) async fn connect_with(
+        server: SocketAddr,
+        certificate: CertificateDer<'static>,
+        transport: TransportConfig,
+    ) -> Self {
+        let endpoint = endpoint_with(certificate, transport);
         let connection = soon(endpoint.connect(server, "localhost").unwrap()).await.unwrap();
         let (send, recv) = soon(connection.open_bi()).await.unwrap();
         let frames = FrameDecoder::new(MAX_FRAME_BYTES);
@@ -169,6 +178,10 @@ impl Raw {
 }
 
 pub(crate) fn endpoint(certificate: CertificateDer<'static>) -> Endpoint {
+    endpoint_with(certificate, TransportConfig::default())
+}
+
+fn endpoint_with(certificate: CertificateDer<'static>, transport: TransportConfig) -> Endpoint {
     let mut roots = RootCertStore::empty();
     roots.add(certificate).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -179,7 +192,9 @@ pub(crate) fn endpoint(certificate: CertificateDer<'static>) -> Endpoint {
         .with_no_client_auth();
     tls.alpn_protocols = vec![ALPN.to_vec()];
     let mut endpoint = Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
-    endpoint.set_default_client_config(ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap())));
+    let mut config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
+    config.transport_config(Arc::new(transport));
+    endpoint.set_default_client_config(config);
     endpoint
 }
 

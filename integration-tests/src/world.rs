@@ -291,6 +291,13 @@ impl World {
         Raw::connect(self.address(), self.certificate()).await
     }
 
+    /// As [`World::raw`], with QUIC settings of the test's own.
+    pub async fn raw_with(&self, edit: impl FnOnce(&mut quinn::TransportConfig)) -> Raw {
+        let mut transport = quinn::TransportConfig::default();
+        edit(&mut transport);
+        Raw::connect_with(self.address(), self.certificate(), transport).await
+    }
+
     /// QUIC alone: an endpoint that believes this server.
     pub fn quic(&self) -> quinn::Endpoint {
         crate::raw::endpoint(self.certificate())
@@ -312,6 +319,11 @@ impl World {
         let mut raw = self.raw_greeted(device).await;
         raw.call(&self.login_request(user_id)).await.expect("a login");
         raw
+    }
+
+    /// A one-shot login by app sign, as it travels.
+    pub fn one_shot_request(&self, user_id: &str) -> LoginRequest {
+        LoginRequest { one_shot: true, ..self.login_request(user_id) }
     }
 
     /// A login by app sign, as it travels.

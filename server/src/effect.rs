@@ -58,6 +58,13 @@ pub enum Effect {
         /// What its client is told.
         reason: SessionEndReason,
     },
+    /// All one-shot logins of a user are over, also those that are being admitted.
+    OneShotsEnded {
+        /// Whose.
+        user: UserKey,
+        /// What their clients are told.
+        reason: SessionEndReason,
+    },
 }
 
 /// The two sides of a peer conversation, or whoever listens to a group.

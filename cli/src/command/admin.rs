@@ -256,8 +256,11 @@ fn list_sessions(context: &Context, sessions: &[SessionInfo]) -> Result<(), Fail
         ("SDK", Align::Left),
     ]);
     for session in sessions {
-        let platform =
+        let mut platform =
             PlatformType::try_from(session.platform).map_or_else(|_| "?".to_owned(), |known| format!("{known:?}"));
+        if session.one_shot {
+            platform.push_str(", one-shot");
+        }
         table.row([
             preview(&session.user_id, 32),
             platform,

@@ -9,5 +9,6 @@ mod flood;
 mod killed_server;
 mod logins;
 mod lossy;
+mod one_shots;
 mod slow_reader;
 mod storm;

@@ -66,6 +66,9 @@ pub struct Limits {
     pub max_connections: usize,
     /// Connections at once from one address (IPv6: one /64). Default: 10,000: a school behind one address is many people.
     pub max_connections_per_address: usize,
+    /// One-shot logins of one user at once; beyond it the earliest gives way, and its client may connect again. Default: 32:
+    /// scripts run many commands side by side, and each is one for a moment.
+    pub max_one_shots_per_user: usize,
     /// Handshakes in work at once. Default: 4: still 2,700 a second, and a storm of them does not slow those who are
     /// connected (with 128 at once the slowest messages took 358 ms, with 4 they took 7.6 ms).
     pub handshakes_at_once: usize,
@@ -123,6 +126,7 @@ impl Default for Limits {
             max_half_sent_bytes: 64 << 20,
             max_connections: 100_000,
             max_connections_per_address: 10_000,
+            max_one_shots_per_user: 32,
             handshakes_at_once: 4,
             handshakes_waiting: 4_096,
             handshake_timeout_ms: 5_000,
@@ -168,6 +172,7 @@ impl Limits {
             ("max_half_sent_bytes", as_u64(self.max_half_sent_bytes), 2 << 20, 1 << 40),
             ("max_connections", as_u64(self.max_connections), 1, 10_000_000),
             ("max_connections_per_address", as_u64(self.max_connections_per_address), 1, 10_000_000),
+            ("max_one_shots_per_user", as_u64(self.max_one_shots_per_user), 1, 1_000_000),
             ("handshakes_at_once", as_u64(self.handshakes_at_once), 1, 1_024),
             ("handshakes_waiting", as_u64(self.handshakes_waiting), 1, 65_536),
             ("handshake_timeout_ms", self.handshake_timeout_ms.into(), 1, 60_000),

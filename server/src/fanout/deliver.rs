@@ -99,6 +99,9 @@ impl Fanout {
                     self.change(&audience, &entry, cause);
                 }
                 Effect::Ended { user, session, reason } => self.end_login(user, session, reason),
+                Effect::OneShotsEnded { user, reason } => {
+                    self.one_shots.end(user, reason);
+                }
             }
         }
         self.runs(&mut messages);

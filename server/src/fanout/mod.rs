@@ -6,6 +6,7 @@
 
 mod deliver;
 mod latest;
+mod one_shots;
 mod queue;
 
 use std::collections::{HashMap, VecDeque};
@@ -19,6 +20,7 @@ use zim_protocol::{SessionEndReason, UserFullInfo, UserStatus};
 
 pub(crate) use self::deliver::{feed_push, message_push};
 use self::latest::Latest;
+pub use self::one_shots::OneShots;
 pub use self::queue::{LogRef, SessionQueue};
 use crate::key::{SessionKey, UserKey};
 use crate::session::SessionState;
@@ -48,6 +50,8 @@ pub struct Fanout {
     online: AtomicUsize,
     /// Logins that ended, the newest last: one of them may not have reached the table yet.
     ended: Mutex<VecDeque<(SessionKey, SessionEndReason)>>,
+    /// The sessions that are no devices.
+    pub one_shots: OneShots,
     /// Profiles that changed and that nobody else was told of yet.
     pub(crate) profiles: Latest<UserFullInfo>,
     /// Likewise of what users are seen as.
@@ -63,6 +67,7 @@ impl Default for Fanout {
             hasher: RandomState::new(),
             online: AtomicUsize::new(0),
             ended: Mutex::default(),
+            one_shots: OneShots::default(),
             profiles: Latest::default(),
             statuses: Latest::default(),
             ends: Notify::new(),
@@ -104,8 +109,12 @@ impl Fanout {
         ended.push_back((login, reason));
     }
 
-    /// `session` is gone. True if it was registered.
+    /// `session` is gone. True if it was online: a one-shot session never is.
     pub fn unregister(&self, user: UserKey, session: &Arc<SessionState>) -> bool {
+        if session.identity().is_some_and(|identity| identity.one_shot) {
+            self.one_shots.unregister(user, session);
+            return false;
+        }
         let mut shard = self.shard(user).write();
         let Some(sessions) = shard.get_mut(&user) else { return false };
         let before = sessions.len();
@@ -122,12 +131,12 @@ impl Fanout {
         gone > 0
     }
 
-    /// Sessions that are logged in on this node.
+    /// Sessions that are online on this node: one-shot sessions are not.
     pub fn len(&self) -> usize {
         self.online.load(Ordering::Relaxed)
     }
 
-    /// Whether nobody is logged in on this node.
+    /// Whether nobody is online on this node.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -144,9 +153,10 @@ impl Fanout {
         sessions.any(|session| session.identity().is_some_and(|identity| identity.session == login))
     }
 
-    /// All sessions, for the operator.
+    /// All sessions that are logged in, one-shot ones too, for the operator.
     pub fn all(&self) -> Vec<Arc<SessionState>> {
-        self.shards.iter().flat_map(|shard| shard.read().values().flatten().cloned().collect::<Vec<_>>()).collect()
+        let online = self.shards.iter().flat_map(|shard| shard.read().values().flatten().cloned().collect::<Vec<_>>());
+        online.chain(self.one_shots.all()).collect()
     }
 }
 

@@ -143,6 +143,17 @@ impl SessionQueue {
         self.ready.notify_one();
     }
 
+    /// As [`SessionQueue::end`] for a session whose client may connect again: what it asks before it hears of that is not
+    /// refused, so that it loses nothing. A later `end` counts instead.
+    pub fn retire(&self, message: &str) {
+        let mut inner = self.inner.lock();
+        if !inner.ended {
+            inner.end = Some(SessionEnd { reason: SessionEndReason::Unspecified as i32, message: message.to_owned() });
+        }
+        drop(inner);
+        self.ready.notify_one();
+    }
+
     /// Whether [`SessionQueue::end`] was called.
     pub fn is_ended(&self) -> bool {
         self.inner.lock().ended

@@ -245,6 +245,7 @@ impl Admin for AdminService {
                 address: session.address.to_string(),
                 login_at_ms: identity.login_at,
                 sdk_version: session.sdk_version.clone(),
+                one_shot: identity.one_shot,
             })
             .collect();
         sessions.sort_by(|a, b| (&a.user_id, a.login_at_ms).cmp(&(&b.user_id, b.login_at_ms)));

@@ -27,6 +27,9 @@ pub(crate) async fn run(
     loop {
         let mut batch = bytes::BytesMut::new();
         let (count, end) = state.queue.next_batch(&mut batch, BATCH_BYTES).await;
+        // A one-shot login has nothing to catch up with before its end. A client that does not take the end must not stay.
+        let is_one_shot = state.identity().is_some_and(|identity| identity.one_shot);
+        let patience = if end.is_some() && is_one_shot { FAREWELL } else { patience };
         let writer = match &mut open {
             Some(writer) => writer,
             None => match timeout(patience, connection.open_uni()).await {

@@ -96,7 +96,8 @@ fn install() -> Option<PrometheusHandle> {
     describe_histogram!(SECONDS, "Seconds from the arrival of a call to its answer");
     describe_counter!(ADMIN_CALLS, "Calls of the operator's service by method and gRPC status");
     describe_gauge!("zim_connections", "Connections that have shaken hands");
-    describe_gauge!("zim_sessions", "Users' sessions that are logged in");
+    describe_gauge!("zim_sessions", "Users' devices that are logged in");
+    describe_gauge!("zim_one_shot_sessions", "One-shot logins: commands that come and go");
     describe_gauge!(GAUGE, "Bytes of half-sent frames that are counted");
     describe_counter!("zim_handshakes_total", "Handshakes by what became of them");
     describe_counter!("zim_closed_total", "Connections that the server closed, by reason");

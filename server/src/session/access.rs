@@ -18,15 +18,20 @@ impl App {
         self.user_key(tenant.key, user_id).await?.ok_or_else(|| Error::user_not_found(user_id))
     }
 
+    fn one_shots(&self, user: UserKey) -> u32 {
+        u32::try_from(self.fanout.one_shots.of(user)).unwrap_or(u32::MAX)
+    }
+
     /// Ends all sessions of a user, who may log in again. Returns how many there were.
     ///
     /// # Errors
     /// No such user, or the store fails.
     pub async fn disconnect_user(&self, tenant: &Tenant, user_id: &str) -> Result<u32, Error> {
         let user = self.known_user(tenant, user_id).await?;
-        let at = self.ids.time_ms();
+        let (at, one_shots) = (self.ids.time_ms(), self.one_shots(user));
         let (lane, locks) = (user.0.unsigned_abs(), Locks::user(user.0));
-        self.db.submit(lane, locks, async move |tx| store::end_all(tx, user, at).await).await
+        let ended = self.db.submit(lane, locks, async move |tx| store::end_all(tx, user, at).await).await?;
+        Ok(ended.saturating_add(one_shots))
     }
 
     /// Keeps a user out until `ends_at`, Unix milliseconds, 0 for until the ban is lifted. Returns how many sessions ended.
@@ -35,13 +40,13 @@ impl App {
     /// No such user, or the store fails.
     pub async fn ban_user(&self, tenant: &Tenant, user_id: &str, ends_at: i64) -> Result<u32, Error> {
         let user = self.known_user(tenant, user_id).await?;
-        let (now, at) = (self.clock.now_ms(), self.ids.time_ms());
+        let (now, at, one_shots) = (self.clock.now_ms(), self.ids.time_ms(), self.one_shots(user));
         let (lane, locks) = (user.0.unsigned_abs(), Locks::user(user.0));
         let done = self.db.submit(lane, locks, async move |tx| {
             store::set_ban(tx, user, now, ends_at).await?;
             store::end_all(tx, user, at).await
         });
-        done.await
+        Ok(done.await?.saturating_add(one_shots))
     }
 
     /// Lifts a ban. False: the user was not banned.
@@ -62,9 +67,13 @@ impl App {
     /// No such user, or the store fails.
     pub async fn revoke_tokens(&self, tenant: &Tenant, user_id: &str, made_until: i64) -> Result<(u32, i64), Error> {
         let user = self.known_user(tenant, user_id).await?;
-        let at = self.ids.time_ms();
+        let (at, one_shots) = (self.ids.time_ms(), self.one_shots(user));
         let (lane, locks) = (user.0.unsigned_abs(), Locks::user(user.0));
-        self.db.submit(lane, locks, async move |tx| store::revoke_tokens(tx, user, made_until, at).await).await
+        let done = self.db.submit(lane, locks, async move |tx| store::revoke_tokens(tx, user, made_until, at).await);
+        let (ended, in_force) = done.await?;
+        // An earlier revocation reaches as far: nothing else has ended.
+        let one_shots = if in_force == made_until { one_shots } else { 0 };
+        Ok((ended.saturating_add(one_shots), in_force))
     }
 
     /// Registers a user. False: the user was registered before.

@@ -102,6 +102,7 @@ impl SessionService for App {
         if session.identity().is_some() {
             return Err(Error::already_logged_in());
         }
+        let ends_before = self.fanout.one_shots.ends();
         let shown = Shown {
             app_id: request.app_id,
             user_id: &request.user_id,
@@ -150,7 +151,10 @@ impl SessionService for App {
             return Err(Error::already_logged_in());
         }
         session.set_proof(proof);
-        if !request.one_shot {
+        if request.one_shot {
+            let most = self.config.limits.max_one_shots_per_user;
+            self.fanout.one_shots.register(user, Arc::clone(session), ends_before, most);
+        } else {
             self.fanout.register(user, Arc::clone(session));
         }
         // Once it is registered: a change of the app finds it from now on, and this finds a change that came before.

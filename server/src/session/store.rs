@@ -290,8 +290,9 @@ pub(super) async fn lift_ban(tx: &mut Tx<'_>, user: UserKey, now: i64) -> Result
     Ok(was_banned)
 }
 
-/// Refuses tokens that were made in the second `made_until` or before, and ends the logins that they opened, and those by app
-/// sign of that time. Returns how many connected ones ended, and the second that is in force.
+/// Refuses tokens that were made in the second `made_until` or before, and ends the logins that they opened, those by app sign
+/// of that time, and one-shot ones, which are stored nowhere. Returns how many connected ones ended, without one-shot ones, and
+/// the second that is in force.
 pub(super) async fn revoke_tokens(
     tx: &mut Tx<'_>,
     user: UserKey,
@@ -299,16 +300,23 @@ pub(super) async fn revoke_tokens(
     at: i64,
 ) -> Result<(u32, i64), Error> {
     let later = "UPDATE account SET tokens_revoked_at = $2 WHERE id = $1 AND tokens_revoked_at < $2";
-    tx.execute(later, &params![user, made_until]).await?;
+    if tx.execute(later, &params![user, made_until]).await? > 0 {
+        end_one_shots(tx, user);
+    }
     let sql = "SELECT tokens_revoked_at FROM account WHERE id = $1";
     let row = tx.fetch_one(sql, &params![user]).await?.ok_or_else(|| Error::internal_text("an account is gone"))?;
     let in_force: i64 = row.get(0)?;
     Ok((end_logins(tx, user, in_force, at).await?, in_force))
 }
 
-/// Ends all logins of a user; returns how many of them were connected.
+/// Ends all logins of a user; returns how many of them were connected, without one-shot ones.
 pub(super) async fn end_all(tx: &mut Tx<'_>, user: UserKey, at: i64) -> Result<u32, Error> {
+    end_one_shots(tx, user);
     end_logins(tx, user, i64::MAX, at).await
+}
+
+fn end_one_shots(tx: &mut Tx<'_>, user: UserKey) {
+    tx.emit(Effect::OneShotsEnded { user, reason: SessionEndReason::EndedByOperator });
 }
 
 /// Ends the logins of a user by what was made in the second `made_until` or before, as the operator wants it.

@@ -46,8 +46,8 @@ fn ended(house: &House) -> Vec<(i64, SessionEndReason)> {
     let told = std::mem::take(&mut *house.told.lock());
     let of = |effect| match effect {
         Effect::Ended { session, reason, .. } => Some((session.0, reason)),
-        // What that means for how the user is seen is not tested here.
-        Effect::Status { .. } => None,
+        // What that means for how the user is seen, and for one-shot logins, is not tested here.
+        Effect::Status { .. } | Effect::OneShotsEnded { .. } => None,
         other => panic!("{other:?}"),
     };
     told.into_iter().filter_map(of).collect()
