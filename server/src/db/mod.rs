@@ -118,8 +118,9 @@ impl<B: Bulk> Db<B> {
     }
 
     async fn open_postgres(&self, url: &str, config: &DbConfig, sink: &Sink) -> Result<(), DbError> {
-        let (limits, options) = (config.limits(), postgres::options(url)?);
-        migrate::migrate_postgres(&options, limits, config.migrations).await?;
+        let (limits, (options, decision)) = (config.limits(), postgres::options(url)?);
+        let migrated = migrate::migrate_postgres(&options, limits, config.migrations).await;
+        migrated.map_err(|error| decision.explain(error))?;
         for (index, lane) in self.0.lanes.iter().enumerate() {
             let (options, lane, sink) = (options.clone(), Arc::clone(lane), Arc::clone(sink));
             let runtime = runtime()?;

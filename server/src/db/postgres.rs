@@ -1,6 +1,7 @@
 //! PostgreSQL: each lane and each reader has a connection of its own, on a thread of its own. What the queue says in a
 //! transaction goes in as few round trips as can be: `BEGIN` with its locks, a savepoint with the release of the last one.
 
+mod tls;
 mod value;
 
 use std::time::Duration;
@@ -9,6 +10,7 @@ use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgRow};
 use sqlx::{Arguments, AssertSqlSafe, ConnectOptions, Connection};
 use tokio::time::{Instant, timeout};
 
+use self::tls::Decision;
 use self::value::{Param, null_marks, row};
 use super::error::{DbError, DbErrorKind, excerpt};
 use super::locks::Locks;
@@ -27,10 +29,12 @@ const NETWORK: Duration = Duration::from_secs(5);
 /// Between two attempts to connect, doubled from the first to the last.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
-/// A database's address, with what is the same for all connections.
-pub(super) fn options(url: &str) -> Result<PgConnectOptions, DbError> {
+/// A database's address, with what is the same for all connections, and how the way to it is protected.
+pub(super) fn options(url: &str) -> Result<(PgConnectOptions, Decision), DbError> {
     let options: PgConnectOptions = url.parse().map_err(|error| failure(error, "reading the address"))?;
-    Ok(options.application_name("zim-server").statement_cache_capacity(STATEMENTS).disable_statement_logging())
+    let options =
+        options.application_name("zim-server").statement_cache_capacity(STATEMENTS).disable_statement_logging();
+    Ok(tls::protect(options, url, std::env::var("PGSSLMODE").ok().as_deref()))
 }
 
 /// A connection.
