@@ -287,7 +287,7 @@ async fn listen(
 ) -> Result<Option<(TcpListener, SocketAddr)>, StartError> {
     let Some(address) = at.0 else { return Ok(None) };
     let wrong = |source| StartError::Listen { what, address, flag, source };
-    let listener = TcpListener::bind(address).await.map_err(wrong)?;
+    let listener = net::listen(address).map_err(wrong)?;
     let address = listener.local_addr().map_err(wrong)?;
     Ok(Some((listener, address)))
 }

@@ -10,5 +10,7 @@ mod killed_server;
 mod logins;
 mod lossy;
 mod one_shots;
+#[cfg(unix)]
+mod slow_http;
 mod slow_reader;
 mod storm;

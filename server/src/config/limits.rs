@@ -92,9 +92,12 @@ pub struct Limits {
     pub first_logins_per_second_per_address: u32,
     /// As many of those at once after a pause. Default: 500: a school behind one address starts a lesson together.
     pub first_login_burst_per_address: u32,
-    /// Connections of the HTTP service at once; more wait for one of them to end. Default: 64: a handful of machines ask.
+    /// Connections of the HTTP service at once; one more takes the place of the oldest that has nothing in work. Default: 64: a
+    /// handful of machines ask.
     pub max_http_connections: usize,
-    /// Milliseconds for a request to the HTTP service and its answer together. Default: 10,000.
+    /// Milliseconds that a connection to the HTTP service has for its first request. Default: 2,000: a probe asks at once.
+    pub http_header_timeout_ms: u32,
+    /// Milliseconds for the work on a request to the HTTP service, and for the next request after an answer. Default: 10,000.
     pub http_timeout_ms: u32,
 }
 
@@ -136,6 +139,7 @@ impl Default for Limits {
             first_logins_per_second_per_address: 1,
             first_login_burst_per_address: 500,
             max_http_connections: 64,
+            http_header_timeout_ms: 2_000,
             http_timeout_ms: 10_000,
         }
     }
@@ -182,6 +186,7 @@ impl Limits {
             ("first_logins_per_second_per_address", self.first_logins_per_second_per_address.into(), 1, 1_000_000),
             ("first_login_burst_per_address", self.first_login_burst_per_address.into(), 1, 10_000_000),
             ("max_http_connections", as_u64(self.max_http_connections), 1, 65_536),
+            ("http_header_timeout_ms", self.http_header_timeout_ms.into(), 1, long),
             ("http_timeout_ms", self.http_timeout_ms.into(), 1, long),
         ];
         rows.into_iter().filter_map(|(name, value, least, most)| problem(name, value, least, most)).collect()

@@ -1,135 +1,128 @@
-//! Connections of the HTTP service that cannot be held for nothing: axum takes as many as come, and waits for the rest of a
-//! request for ever.
+//! Connections of the HTTP and the operator's service that cannot be held for nothing: the libraries that serve them take as many
+//! as come, and wait for the rest of a request for ever.
 
+use std::fmt::Debug;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::serve::Listener;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep, sleep};
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tokio_util::sync::WaitForCancellationFutureOwned;
 
-/// A connection that is in use all the time makes room after so many times the patience: who asks once in a while again and again
-/// would otherwise keep its place for ever.
-const STAY: u32 = 10;
+use super::peer::Peer;
+use super::places::{Patience, Place};
 
-/// So many connections at once, and so much time for each exchange on them.
+/// What new connections come from.
+pub(super) trait Accept: Debug + Send + 'static {
+    /// A connection.
+    type Io: Stream;
+
+    /// Waits for a connection. It may be given up at any time: no connection is lost by that.
+    fn accept(&mut self) -> impl Future<Output = io::Result<(Self::Io, Peer)>> + Send;
+}
+
+/// What a connection reads from and writes to.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Debug + Unpin + Send + 'static {
+    /// It is going to be dropped in the middle of something: the system need not remember it either.
+    fn forget(&self);
+}
+
+impl Stream for TcpStream {
+    fn forget(&self) {
+        // Otherwise each connection of a flood keeps its addresses taken for a minute, and somebody else's first packet, from a
+        // port that is used again, goes unanswered. If it fails, that is what happens.
+        drop(self.set_zero_linger());
+    }
+}
+
+impl Accept for TcpListener {
+    type Io = TcpStream;
+
+    async fn accept(&mut self) -> io::Result<(TcpStream, Peer)> {
+        let (stream, address): (_, SocketAddr) = Self::accept(self).await?;
+        // Answers are small and whole: nothing is gained by waiting for more of them.
+        stream.set_nodelay(true)?;
+        Ok((stream, Peer(address)))
+    }
+}
+
+/// A connection with a place. Its time is limited, and no byte that it sends moves the limit: only a whole request does.
 #[derive(Debug)]
-pub(super) struct Bounded {
-    listener: TcpListener,
-    places: Arc<Semaphore>,
-    patience: Duration,
-    end: CancellationToken,
-}
-
-impl Bounded {
-    pub(super) fn new(listener: TcpListener, places: usize, patience: Duration, end: CancellationToken) -> Self {
-        Self { listener, places: Arc::new(Semaphore::new(places)), patience, end }
-    }
-}
-
-impl Listener for Bounded {
-    type Io = Exchange;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Exchange, SocketAddr) {
-        // One that is too many waits where the system keeps it: none of the others is there for ever.
-        let Ok(place) = Arc::clone(&self.places).acquire_owned().await else {
-            // It is never closed.
-            return std::future::pending().await;
-        };
-        let (stream, address) = Listener::accept(&mut self.listener).await;
-        let exchange = Exchange {
-            stream,
-            patience: self.patience,
-            deadline: Box::pin(sleep(self.patience)),
-            leaves_at: Instant::now() + self.patience * STAY,
-            end: Box::pin(self.end.clone().cancelled_owned()),
-            is_answered: false,
-            _place: place,
-        };
-        (exchange, address)
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
-    }
-}
-
-/// A connection. From the first byte of a request to the last of its answer there is a deadline, which no single byte moves; a
-/// connection that asks for nothing is closed when that of its last exchange has passed, and any after some exchanges.
-#[derive(Debug)]
-pub(super) struct Exchange {
-    stream: TcpStream,
-    patience: Duration,
+pub(super) struct Exchange<S> {
+    stream: S,
+    place: Place,
+    patience: Patience,
     deadline: Pin<Box<Sleep>>,
     /// No request is taken after this.
-    leaves_at: Instant,
-    end: Pin<Box<WaitForCancellationFutureOwned>>,
-    /// An answer has begun: what is read next is another request.
-    is_answered: bool,
-    _place: OwnedSemaphorePermit,
+    stays_until: Option<Instant>,
+    leave: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
-impl Exchange {
-    /// Whether there is time left; if so, the task is woken when there is none any more.
-    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        match self.deadline.as_mut().poll(cx) {
-            Poll::Ready(()) => Err(io::ErrorKind::TimedOut.into()),
-            Poll::Pending => Ok(()),
-        }
+impl<S: Stream> Exchange<S> {
+    pub(super) fn new(stream: S, place: Place, patience: Patience, stay: Option<Duration>) -> Self {
+        let leave = Box::pin(place.usage().leave());
+        let deadline = Box::pin(sleep(patience.first));
+        Self { stream, place, patience, deadline, stays_until: stay.map(|stay| Instant::now() + stay), leave }
     }
 
-    fn poll_out(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        write: impl FnOnce(Pin<&mut TcpStream>, &mut Context<'_>) -> Poll<io::Result<usize>>,
-    ) -> Poll<io::Result<usize>> {
-        self.poll_deadline(cx)?;
-        let written = write(Pin::new(&mut self.stream), cx);
-        self.is_answered |= written.is_ready();
-        written
+    pub(super) fn place(&self) -> &Place {
+        &self.place
     }
-}
 
-impl AsyncRead for Exchange {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        self.poll_deadline(cx)?;
-        if self.is_answered && Instant::now() >= self.leaves_at {
-            return Poll::Ready(Ok(()));
+    /// Whether the connection may go on; if so, the task is woken when it may not any more. Says whether the server stops.
+    fn poll_limits(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
+        let leaves = self.leave.as_mut().poll(cx).is_ready();
+        let usage = self.place.usage();
+        if leaves && usage.is_evicted() {
+            self.stream.forget();
+            return Err(io::ErrorKind::ConnectionAborted.into());
         }
-        let before = buffer.filled().len();
-        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        if read.is_pending() && self.end.as_mut().poll(cx).is_ready() {
-            // The server stops: who has not asked yet, or only half, is as good as gone.
-            return Poll::Ready(Ok(()));
-        }
-        if self.is_answered && buffer.filled().len() > before {
-            self.is_answered = false;
-            let by = Instant::now() + self.patience;
+        while self.deadline.as_mut().poll(cx).is_ready() {
+            let now = Instant::now();
+            // What happened since the deadline was set may have moved it.
+            let by = usage.deadline(&self.patience).unwrap_or_else(|| now + self.patience.idle);
+            if by <= now {
+                self.stream.forget();
+                return Err(io::ErrorKind::TimedOut.into());
+            }
             self.deadline.as_mut().reset(by);
+        }
+        Ok(leaves)
+    }
+}
+
+impl<S: Stream> AsyncRead for Exchange<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let stops = self.poll_limits(cx)?;
+        if self.stays_until.is_some_and(|by| Instant::now() >= by) && self.place.usage().is_done() {
+            return Poll::Ready(Ok(()));
+        }
+        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if read.is_pending() && stops && self.place.usage().is_idle() {
+            // Who has not asked yet, or only half, is as good as gone.
+            return Poll::Ready(Ok(()));
         }
         read
     }
 }
 
-impl AsyncWrite for Exchange {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.poll_out(cx, |stream, cx| stream.poll_write(cx, bytes))
+impl<S: Stream> AsyncWrite for Exchange<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_limits(cx)?;
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 
     fn poll_write_vectored(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.poll_out(cx, |stream, cx| stream.poll_write_vectored(cx, bytes))
+        self.poll_limits(cx)?;
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bytes)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -137,7 +130,11 @@ impl AsyncWrite for Exchange {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        if flushed.is_ready() {
+            self.place.usage().is_written();
+        }
+        flushed
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

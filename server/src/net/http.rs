@@ -4,15 +4,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::connect_info::Connected;
+use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{StatusCode, header};
-use axum::response::IntoResponse;
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::serve::IncomingStream;
+use futures_util::future::join;
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::exchange::Bounded;
+use super::bounded::{Bounded, Complaints};
+use super::places::{Patience, Use};
 use super::{Net, meter};
 use crate::app::App;
 use crate::db::params;
@@ -21,20 +26,45 @@ use crate::error::Error;
 /// A database that takes longer is not ready.
 const READY_WITHIN: Duration = Duration::from_secs(2);
 
+/// A connection that is in use all the time makes room after so many times the time of a request.
+const STAY: u32 = 10;
+
 /// Serves until `end`.
 pub(crate) async fn serve(net: Arc<Net>, listener: TcpListener, end: CancellationToken) {
     let limits = &net.app.config.limits;
-    let patience = Duration::from_millis(limits.http_timeout_ms.into());
-    let listener = Bounded::new(listener, limits.max_http_connections, patience, end.clone());
+    let whole = Duration::from_millis(limits.http_timeout_ms.into());
+    let first = Duration::from_millis(limits.http_header_timeout_ms.into()).min(whole);
+    let patience = Patience { first, work: Some(whole), idle: whole };
+    let complaints = Complaints::new("the HTTP service", &net.app.clock);
+    let listener = Bounded::new(listener, limits.max_http_connections, patience, &complaints, &end).stay(whole * STAY);
     let router = Router::new()
         .route("/health", get(|| async { "alive\n" }))
         .route("/ready", get(ready))
         .route("/metrics", get(metrics))
-        .with_state(net);
-    let served = axum::serve(listener, router).with_graceful_shutdown(end.cancelled_owned()).await;
+        .layer(middleware::from_fn(work))
+        .with_state(net)
+        .into_make_service_with_connect_info::<Connection>();
+    let served = axum::serve(listener, router).with_graceful_shutdown(end.clone().cancelled_owned());
+    let (served, ()) = join(served.into_future(), complaints.keep(&end)).await;
     if let Err(error) = served {
         tracing::error!(%error, "the HTTP service ended");
     }
+}
+
+/// The connection of a request.
+#[derive(Clone, Debug)]
+struct Connection(Arc<Use>);
+
+impl Connected<IncomingStream<'_, Bounded<TcpListener>>> for Connection {
+    fn connect_info(stream: IncomingStream<'_, Bounded<TcpListener>>) -> Self {
+        Self(Arc::clone(stream.io().place().usage()))
+    }
+}
+
+/// Lets the connection know that it waits for the server now.
+async fn work(ConnectInfo(Connection(usage)): ConnectInfo<Connection>, request: Request, next: Next) -> Response {
+    let _work = usage.work();
+    next.run(request).await
 }
 
 async fn ready(State(net): State<Arc<Net>>) -> (StatusCode, &'static str) {

@@ -2,6 +2,7 @@
 //! operator's own service.
 
 mod admin;
+mod bounded;
 mod calls;
 mod cid;
 mod events;
@@ -14,6 +15,8 @@ mod limits;
 mod meter;
 mod operator;
 mod order;
+mod peer;
+mod places;
 mod quic;
 mod session;
 mod writer;
@@ -25,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub(crate) use self::admin::AdminService;
+pub(crate) use self::bounded::listen;
 pub(crate) use self::http::serve as serve_http;
 // Public for the fuzzer alone: tickets are bytes that any stranger may bring.
 use self::half_sent::HalfSent;
