@@ -158,6 +158,8 @@ pub(crate) struct Banner<'a> {
     pub(crate) app: &'a Credentials,
     /// The app sign may be shown: somebody looks at it, and it is not kept in a log.
     pub(crate) shows_app_sign: bool,
+    /// Whether the app accepts tokens of the AES-CBC form.
+    pub(crate) cbc_tokens: bool,
     pub(crate) fingerprint: Fingerprint,
     pub(crate) data_dir: PathBuf,
     pub(crate) database: String,
@@ -174,13 +176,18 @@ fn reachable(address: SocketAddr) -> SocketAddr {
 
 impl fmt::Display for Banner<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { listen, http, admin, app, shows_app_sign, fingerprint, data_dir, database } = self;
+        let Self { listen, http, admin, app, shows_app_sign, cbc_tokens, fingerprint, data_dir, database } = self;
         let data_dir = data_dir.display();
         writeln!(f, "zim-server {} is ready.\n", env!("CARGO_PKG_VERSION"))?;
         writeln!(f, "  address      {listen} (QUIC, UDP)")?;
         writeln!(f, "  app id       {}", app.app_id)?;
         if *shows_app_sign {
             writeln!(f, "  app sign     {}", app.app_sign)?;
+        }
+        if *cbc_tokens {
+            writeln!(f, "  tokens       AES-GCM and AES-CBC (refuse AES-CBC: zim admin app set --cbc-tokens off)")?;
+        } else {
+            writeln!(f, "  tokens       AES-GCM (accept AES-CBC, too: zim admin app set --cbc-tokens on)")?;
         }
         writeln!(f, "  fingerprint  {fingerprint}")?;
         writeln!(f, "  data         {data_dir} (database: {database})")?;
@@ -219,6 +226,7 @@ mod tests {
             admin: Some("127.0.0.1:4712".parse().unwrap()),
             app,
             shows_app_sign: false,
+            cbc_tokens: false,
             fingerprint: Fingerprint([1; 32]),
             data_dir: PathBuf::from("zim-data"),
             database: "SQLite".to_owned(),
@@ -233,6 +241,7 @@ mod tests {
         assert!(told.contains("--server 127.0.0.1:4710 --app-id 7 --fingerprint 0101"), "{told}");
         assert!(told.contains("--server-data zim-data") && told.contains("zim-data/first-app.toml"), "{told}");
         assert!(!told.contains(&app.app_sign), "{told}");
+        assert!(told.contains("zim admin app set --cbc-tokens on"), "{told}");
         banner.shows_app_sign = true;
         let told = banner.to_string();
         assert_eq!(

@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tonic::service::interceptor::InterceptedService;
+use zim_protocol::CbcTokens;
 use zim_protocol::admin::AdminServer;
 use zim_protocol::clock::Clock;
 use zim_protocol::wire::CloseCode;
@@ -245,6 +246,7 @@ impl Server {
             admin: self.admin_addr,
             app: &self.first_app,
             shows_app_sign,
+            cbc_tokens: self.app.tenants.access(self.first_app.app_id).cbc_tokens != CbcTokens::Off,
             fingerprint: self.fingerprint,
             data_dir: std::path::absolute(data_dir).unwrap_or_else(|_| data_dir.to_owned()),
             database,
