@@ -11,8 +11,7 @@
 //!   text, another app, another user, another time. The time in the clear is checked before.
 //! - The text has no room for random blocks (see the head of `token/text.rs`).
 //! - The work is the same whatever is wrong: all secrets are tried, and all of the text is read. It depends on the length of
-//!   the token, on the number of secrets and on the length of the user id, which the sender knows. The branches
-//!   taken within the text do differ, by nanoseconds.
+//!   the token and on the number of secrets. What differs is which branches are taken for a byte: nanoseconds.
 //!
 //! GCM and CBC use one key, because that is what the generators do, so the two cannot be told apart by the key. Whoever knows
 //! the text of a GCM token knows pairs of an AES block and its decryption (its key stream), and can use them as blocks of CBC.

@@ -31,7 +31,7 @@ static TICKET: LazyLock<Vec<u8>> = LazyLock::new(|| TICKETS.encrypt(b"a session"
 ///
 /// What passes is for the app, the user and the time that were asked for, and a good token with some bytes changed does not
 /// pass. That nobody can forge a token is not shown here: a forger of the AES-CBC form asks one question after the other
-/// and learns from the answers, which a fuzzer does not. `protocol/tests/forger.rs` does.
+/// and learns from the answers, which a fuzzer does not. `protocol/tests/forger` does.
 pub fn token(input: &[u8]) {
     let Some((mode, rest)) = input.split_first() else { return };
     match mode % 7 {

