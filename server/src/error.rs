@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
 
-use zim_protocol::token::{TokenError, TokenErrorKind};
+use zim_protocol::token::TokenError;
 use zim_protocol::{ErrorCode, ErrorUserInfo, RequestError, Violation};
 
 use crate::db::DbError;
@@ -152,6 +152,15 @@ impl Error {
     pub fn app_sign_off() -> Self {
         let message = "logging in with the app sign is turned off for this app; log in with a token";
         Self::new(ErrorCode::NetworkModuleTokenInvalid, message).with_detail("reason", "appSignOff")
+    }
+
+    /// The token is of the AES-CBC form, which the app does not accept.
+    pub fn cbc_tokens_off(app_id: u32) -> Self {
+        let message = format!(
+            "tokens of the AES-CBC form are off for this app; make AES-GCM tokens, or turn them on with: \
+             zim admin app set --app-id {app_id} --cbc-tokens on"
+        );
+        Self::new(ErrorCode::NetworkModuleTokenInvalid, message).with_detail("reason", "cbcTokensOff")
     }
 
     /// Logins of this address, or to this app, failed too often.
@@ -369,12 +378,8 @@ impl From<Box<Violation>> for Error {
 }
 
 impl From<TokenError> for Error {
-    fn from(refused: TokenError) -> Self {
-        let error = Self::new(refused.code, refused.reason);
-        match refused.kind {
-            TokenErrorKind::CbcOff => error.with_detail("reason", "cbcTokensOff"),
-            _ => error,
-        }
+    fn from(error: TokenError) -> Self {
+        Self::new(error.code, error.reason)
     }
 }
 

@@ -203,7 +203,10 @@ impl Access {
         let verified = Token::verify(token, app_id, user_id, secrets, cbc, now_ms.div_euclid(1_000));
         let verified = verified.map_err(|refused| Refusal {
             is_guess: refused.kind == TokenErrorKind::NotGenuine,
-            error: refused.into(),
+            error: match refused.kind {
+                TokenErrorKind::CbcOff => Error::cbc_tokens_off(app_id),
+                _ => refused.into(),
+            },
         })?;
         Ok(Proof::Token {
             version: self.server_secret.version - i64::from(verified.secret > 0),
