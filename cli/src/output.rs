@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use serde::Serialize;
 
 pub(crate) use self::table::{Align, Table};
-pub(crate) use self::text::{lines, preview, printable};
+pub(crate) use self::text::{lines, preview, printable, printable_json};
 pub(crate) use self::time::{clock_time, date, span, when};
 use crate::exit::{Exit, Failure};
 
@@ -77,9 +77,7 @@ impl Output {
 
     /// One object on a line of its own, at once: who follows a pipe sees it when it happens.
     pub(crate) fn json(self, value: &impl Serialize) -> Result<(), Failure> {
-        let mut line = serde_json::to_vec(value)?;
-        line.push(b'\n');
-        write_out(&line)
+        self.line(printable_json(&serde_json::to_string(value)?))
     }
 
     /// A line for people.
@@ -95,13 +93,13 @@ impl Output {
     /// For people who wait, beside what the command answers: on standard error, and not when programs read.
     pub(crate) fn note(self, text: impl AsRef<str>) {
         if !self.is_json() {
-            write_err(&self.paint_error(Ink::Dim, text.as_ref()));
+            self.tell(text);
         }
     }
 
     /// What went wrong, but not so much that the command ends.
     pub(crate) fn warn(self, text: impl AsRef<str>) {
-        write_err(&format!("{} {}", self.paint_error(Ink::Bold, "warning:"), text.as_ref()));
+        write_err(&format!("{} {}", self.paint_error(Ink::Bold, "warning:"), printable(text.as_ref())));
     }
 
     /// Says why the command failed, and with which code the program ends.

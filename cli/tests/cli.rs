@@ -35,6 +35,28 @@ async fn two_people_talk() {
 }
 
 #[tokio::test]
+async fn nothing_that_others_wrote_reaches_the_terminal_as_it_is() {
+    let here = Here::new().await;
+    here.login("ann").await;
+    here.login("bob").await;
+    let hostile = "left \u{202e}thgir\u{9b}2J\u{200d}";
+    here.zim("bob", &["send", "ann", hostile]).await.ok();
+    let asked = r#"{"conversationID":"bob","conversationType":0,"messageSeqs":[1]}"#;
+    for arguments in [
+        &["history", "bob", "--json"][..],
+        &["history", "bob", "--plain"],
+        &["call", "Message/QueryMessages", asked, "--plain"],
+    ] {
+        let shown = here.zim("ann", arguments).await.ok().stdout;
+        assert!(shown.contains("left ") && shown.contains("202e"), "{shown}");
+        assert!(!shown.contains(['\u{202e}', '\u{9b}', '\u{200d}']), "{arguments:?}: {shown:?}");
+    }
+    // A program reads what was written.
+    assert_eq!(here.zim("ann", &["history", "bob"]).await.json()["message"], hostile);
+    here.end().await;
+}
+
+#[tokio::test]
 async fn history_goes_back_in_pages() {
     let here = Here::new().await;
     here.login("ann").await;

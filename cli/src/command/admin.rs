@@ -265,7 +265,7 @@ fn list_sessions(context: &Context, sessions: &[SessionInfo]) -> Result<(), Fail
             preview(&session.user_id, 32),
             platform,
             when(session.login_at_ms, now_ms()),
-            session.address.clone(),
+            preview(&session.address, 60),
             preview(&session.sdk_version, 20),
         ]);
     }

@@ -9,7 +9,7 @@ use zim_protocol::{Access, Lane, METHODS, Method};
 
 use crate::context::Context;
 use crate::exit::Failure;
-use crate::output::{Align, Table, preview};
+use crate::output::{Align, Table, preview, printable_json};
 
 /// `zim call`
 #[derive(Debug, Args)]
@@ -79,8 +79,7 @@ pub(crate) async fn run(args: CallArgs, context: &Context) -> Result<(), Failure
     if context.output.is_json() {
         return context.output.json(&answer);
     }
-    // JSON spells control characters out, so that it is safe on a terminal.
-    context.output.line(serde_json::to_string_pretty(&answer)?)
+    context.output.line(printable_json(&serde_json::to_string_pretty(&answer)?))
 }
 
 fn list(context: &Context, internal: bool) -> Result<(), Failure> {

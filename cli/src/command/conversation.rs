@@ -9,7 +9,7 @@ use zim_protocol::{
 use crate::context::{Context, Session, now_ms};
 use crate::describe;
 use crate::exit::Failure;
-use crate::output::{Align, Ink, Table, when};
+use crate::output::{Align, Ink, Table, preview, when};
 
 /// `zim conversation`
 #[derive(Debug, Subcommand)]
@@ -123,7 +123,7 @@ async fn clear(with: &str, context: &Context, session: &Session) -> Result<(), F
     if context.output.is_json() {
         return context.output.json(&cleared);
     }
-    let name = context.output.paint(Ink::Name, &cleared.conversation_id);
+    let name = context.output.paint(Ink::Name, &preview(&cleared.conversation_id, 32));
     context.output.line(format!("Everything from {name} is read."))
 }
 

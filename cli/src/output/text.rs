@@ -1,25 +1,97 @@
-//! Text that others wrote, for a terminal: nothing in it moves the cursor, changes a colour or turns the line around.
+//! Text that others wrote, for a terminal: nothing in it moves the cursor, changes a colour, turns the line around, or is there
+//! without being seen, so that two names that look the same are the same.
+//!
+//! Some invisible characters belong to a script or to an emoji, and stay where they do: joiners within an emoji, after a virama,
+//! and between two letters that join (Persian, Urdu); the choice between emoji and text after an emoji. Elsewhere they are spelled
+//! out, also where they would do no harm: in the flags of parts of countries, in variants of Han characters, in Mongolian.
 
+use icu_properties::props::{
+    CanonicalCombiningClass, DefaultIgnorableCodePoint, EmojiModifier, ExtendedPictographic, JoiningType,
+};
+use icu_properties::{CodePointMapData, CodePointSetData};
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-/// Control characters and those that reorder or hide text.
+const ZERO_WIDTH_NON_JOINER: char = '\u{200c}';
+const ZERO_WIDTH_JOINER: char = '\u{200d}';
+const AS_TEXT: char = '\u{fe0e}';
+const AS_EMOJI: char = '\u{fe0f}';
+/// Makes a key of the digit before it.
+const KEYCAP: char = '\u{20e3}';
+
+/// Control characters, those that reorder text, and those that nobody sees.
 fn is_unsafe(letter: char) -> bool {
     letter.is_control()
-        || matches!(letter, '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+        || matches!(letter, '\u{2028}' | '\u{2029}' | '\u{fff9}'..='\u{fffb}')
+        || CodePointSetData::new::<DefaultIgnorableCodePoint>().contains(letter)
+}
+
+/// Whether an invisible character stands where its script or its emoji needs it.
+fn belongs(before: &[char], letter: char, after: &[char]) -> bool {
+    let (last, next) = (before.last().copied(), after.first().copied());
+    match letter {
+        AS_EMOJI if next == Some(KEYCAP) => last.is_some_and(|key| key.is_ascii_digit() || "#*".contains(key)),
+        AS_EMOJI | AS_TEXT => last.is_some_and(is_pictograph),
+        ZERO_WIDTH_JOINER => joins_emoji(before, next) || is_of_a_script(before, after),
+        ZERO_WIDTH_NON_JOINER => is_of_a_script(before, after),
+        _ => false,
+    }
+}
+
+fn is_pictograph(letter: char) -> bool {
+    CodePointSetData::new::<ExtendedPictographic>().contains(letter)
+}
+
+/// A family, a profession: two pictures, the first one perhaps with a colour of skin.
+fn joins_emoji(before: &[char], next: Option<char>) -> bool {
+    let modifies = |letter: char| letter == AS_EMOJI || CodePointSetData::new::<EmojiModifier>().contains(letter);
+    let first = before.iter().rev().find(|letter| !modifies(**letter));
+    first.copied().is_some_and(is_pictograph) && next.is_some_and(is_pictograph)
+}
+
+/// After a virama, as in Hindi, Bengali and Sinhala, or between two letters that join, as in Persian; nearly as host names have
+/// it (RFC 5892, A.1 and A.2).
+fn is_of_a_script(before: &[char], after: &[char]) -> bool {
+    let joining = CodePointMapData::<JoiningType>::new();
+    let joins = |letter: Option<&char>| {
+        let kind = letter.map(|letter| joining.get(*letter));
+        matches!(kind, Some(JoiningType::DualJoining | JoiningType::LeftJoining | JoiningType::RightJoining))
+    };
+    let is_letter = |letter: &&char| joining.get(**letter) != JoiningType::Transparent;
+    let class = before.last().map(|last| CodePointMapData::<CanonicalCombiningClass>::new().get(*last));
+    class == Some(CanonicalCombiningClass::Virama)
+        || (joins(before.iter().rev().find(is_letter)) && joins(after.iter().find(is_letter)))
+}
+
+/// The text with `spell` in the place of what must not reach a terminal.
+fn safe(text: &str, spell: impl Fn(char, &mut String)) -> String {
+    let letters: Vec<char> = text.chars().collect();
+    let mut safe = String::with_capacity(text.len());
+    for (index, letter) in letters.iter().copied().enumerate() {
+        let (before, after) = (letters.get(..index).unwrap_or_default(), letters.get(index + 1..).unwrap_or_default());
+        if is_unsafe(letter) && !belongs(before, letter, after) {
+            spell(letter, &mut safe);
+        } else {
+            safe.push(letter);
+        }
+    }
+    safe
 }
 
 /// One line: breaks and tabs become spaces, unsafe characters are spelled out.
 pub(crate) fn printable(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for letter in text.chars() {
-        match letter {
-            '\n' | '\t' => safe.push(' '),
-            '\r' => {}
-            letter if is_unsafe(letter) => safe.extend(letter.escape_unicode()),
-            letter => safe.push(letter),
-        }
-    }
-    safe
+    safe(text, |letter, safe| match letter {
+        '\n' | '\t' => safe.push(' '),
+        '\r' => {}
+        letter => safe.extend(letter.escape_unicode()),
+    })
+}
+
+/// The same JSON, with unsafe characters escaped as JSON does it. Those of ASCII are, but for the breaks between lines.
+pub(crate) fn printable_json(json: &str) -> String {
+    safe(json, |letter, safe| match letter {
+        '\n' => safe.push('\n'),
+        letter => letter.encode_utf16(&mut [0; 2]).iter().for_each(|unit| safe.push_str(&format!("\\u{unit:04x}"))),
+    })
 }
 
 /// The lines of a text, each as [`printable`] has it; at least one.
@@ -59,6 +131,109 @@ mod tests {
         assert_eq!(printable("a\u{9b}2J"), "a\\u{9b}2J");
         assert_eq!(printable("two\r\nlines\tand a tab"), "two lines and a tab");
         assert_eq!(printable("größer 🙂 你好"), "größer 🙂 你好");
+    }
+
+    #[test]
+    fn what_nobody_sees_is_spelled_out() {
+        let hidden = [
+            '\u{ad}',
+            '\u{34f}',
+            '\u{61c}',
+            '\u{115f}',
+            '\u{1160}',
+            '\u{17b4}',
+            '\u{180e}',
+            '\u{200b}',
+            '\u{200c}',
+            '\u{200d}',
+            '\u{200e}',
+            '\u{200f}',
+            '\u{2028}',
+            '\u{2029}',
+            '\u{202a}',
+            '\u{202e}',
+            '\u{2060}',
+            '\u{2064}',
+            '\u{2065}',
+            '\u{2066}',
+            '\u{2069}',
+            '\u{206f}',
+            '\u{3164}',
+            '\u{fe00}',
+            '\u{fe0e}',
+            '\u{fe0f}',
+            '\u{feff}',
+            '\u{ffa0}',
+            '\u{fff0}',
+            '\u{fff9}',
+            '\u{1bca0}',
+            '\u{1d173}',
+            '\u{e0001}',
+            '\u{e0061}',
+            '\u{e007f}',
+            '\u{e0100}',
+            '\u{e0fff}',
+        ];
+        for letter in hidden {
+            let spelled = format!("\\u{{{:x}}}", u32::from(letter));
+            assert_eq!(printable(&format!("ann{letter}")), format!("ann{spelled}"));
+            assert_eq!(printable(&format!("{letter}ann")), format!("{spelled}ann"));
+            assert_eq!(printable(&format!("a{letter}b")), format!("a{spelled}b"));
+        }
+        assert_eq!(
+            printable("größer 你好 мир שלום مرحبا 한국어 é e\u{301} ½ № ؀"),
+            "größer 你好 мир שלום مرحبا 한국어 é e\u{301} ½ № ؀"
+        );
+    }
+
+    #[test]
+    fn an_emoji_keeps_what_it_is_made_of() {
+        for whole in ["👨‍👩‍👧‍👦", "❤️", "❤️‍🔥", "👩🏽‍🚀", "🏳️‍🌈", "🧑🏿‍❤️‍🧑🏻", "🤷🏼‍♀️", "☺︎", "1️⃣", "#️⃣", "🇩🇪"]
+        {
+            assert_eq!(printable(whole), whole);
+        }
+        // Cut in two, doubled, or beside a letter, it is nothing that one sees.
+        for (text, shown) in [
+            ("👨\u{200d}", "👨\\u{200d}"),
+            ("\u{200d}👨", "\\u{200d}👨"),
+            ("👨\u{200d}a", "👨\\u{200d}a"),
+            ("a\u{200d}👨", "a\\u{200d}👨"),
+            ("👨\u{200d}\u{200d}👩", "👨\\u{200d}\\u{200d}👩"),
+            ("❤\u{fe0f}\u{fe0f}", "❤\u{fe0f}\\u{fe0f}"),
+            ("1\u{fe0f}", "1\\u{fe0f}"),
+            ("a\u{fe0f}\u{20e3}", "a\\u{fe0f}\u{20e3}"),
+        ] {
+            assert_eq!(printable(text), shown);
+        }
+    }
+
+    #[test]
+    fn a_script_keeps_its_joiners() {
+        // Persian "I want" and "works", Hindi with both joiners, Sinhala "Sri".
+        for word in ["می\u{200c}خواهم", "کار\u{200c}ها", "क्\u{200d}ष", "क्\u{200c}ष", "ශ්\u{200d}රී"]
+        {
+            assert_eq!(printable(word), word);
+        }
+        for (text, shown) in [
+            ("می\u{200c}", "می\\u{200c}"),
+            ("می\u{200c} خ", "می\\u{200c} خ"),
+            ("\u{200c}می", "\\u{200c}می"),
+            ("می\u{200c}\u{200c}خ", "می\\u{200c}\\u{200c}خ"),
+            ("क\u{200d}ष", "क\\u{200d}ष"),
+        ] {
+            assert_eq!(printable(text), shown);
+        }
+    }
+
+    #[test]
+    fn json_says_the_same_in_safe_letters() {
+        let value = serde_json::json!({ "name": "ann\u{9b}2J\u{202e}\u{7f}\u{e0061}\x1b", "emoji": "❤️\n" });
+        for json in [value.to_string(), serde_json::to_string_pretty(&value).unwrap()] {
+            let shown = printable_json(&json);
+            assert!(shown.contains(r"ann\u009b2J\u202e\u007f\udb40\udc61\u001b") && shown.contains("❤️"), "{shown}");
+            assert_eq!(serde_json::from_str::<serde_json::Value>(&shown).unwrap(), value);
+            assert_eq!(shown.lines().count(), json.lines().count());
+        }
     }
 
     #[test]

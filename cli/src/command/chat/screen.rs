@@ -151,7 +151,11 @@ impl Screen {
                 self.above()?;
                 let said = self.output.paint(Ink::Bad, "not sent");
                 let shown = describe::short(&Message::text(text));
-                self.output.line(format!("{said}: {shown}\n  {} {}", failure.name(), failure.message))?;
+                self.output.line(format!(
+                    "{said}: {shown}\n  {} {}",
+                    failure.name(),
+                    describe::line(&failure.message)
+                ))?;
                 self.prompt()
             }
         }
