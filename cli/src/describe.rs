@@ -143,7 +143,7 @@ pub(crate) fn event(output: Output, event: &Event, now_ms: i64) -> Vec<String> {
         Event::FriendApplicationListChanged(change) => applications(&change.application_list).flat_map(at).collect(),
         Event::FriendApplicationUpdated(change) => applications(&change.application_list).flat_map(at).collect(),
         Event::TokenWillExpire(warning) => {
-            at(format!("the token expires in {} s: zim login USER --token TOKEN", warning.second))
+            at(format!("the token expires in {} s: zim login USER --token-file FILE", warning.second))
         }
         other => {
             let json = other.to_json().map_or_else(|error| error.to_string(), |json| json.to_string());

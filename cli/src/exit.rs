@@ -167,7 +167,7 @@ fn hint_of(code: ErrorCode) -> Option<&'static str> {
             "is the server running, and is the address right? `zim profile show` says what is used"
         }
         E::NetworkModuleTokenExpired | E::NetworkModuleTokenTimeIsTooShort => {
-            "get a new token and give it: zim login USER --token TOKEN"
+            "get a new token and give it: zim login USER --token-file FILE"
         }
         E::NetworkModuleTokenInvalid | E::NetworkModuleTokenVersionError | E::NetworkModuleCommonError => {
             "the app sign or token does not fit this app, user and server: log in again with `zim login`"

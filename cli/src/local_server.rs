@@ -27,8 +27,12 @@ pub(crate) struct LocalServer {
 }
 
 impl LocalServer {
-    /// Starts the binary with further arguments, and waits until it is ready.
-    pub(crate) async fn start(binary: Option<&Path>, arguments: &[String]) -> Result<Self, Failure> {
+    /// Starts the binary with further arguments and perhaps a database elsewhere, and waits until it is ready.
+    pub(crate) async fn start(
+        binary: Option<&Path>,
+        arguments: &[String],
+        database: Option<&str>,
+    ) -> Result<Self, Failure> {
         let binary = match binary {
             Some(binary) => binary.to_owned(),
             None => beside_this_program()?,
@@ -39,7 +43,7 @@ impl LocalServer {
         folder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700));
         let folder = folder.tempdir()?;
         let started = Instant::now();
-        let mut child = command(&binary, folder.path(), arguments)
+        let mut child = command(&binary, folder.path(), arguments, database)
             .spawn()
             .map_err(|error| Failure::other(format!("{} cannot be started: {error}", binary.display())))?;
         let file = timeout(READY_WITHIN, ready(&mut child, folder.path())).await.map_err(|_| {
@@ -80,7 +84,7 @@ impl LocalServer {
     }
 }
 
-fn command(binary: &Path, folder: &Path, arguments: &[String]) -> Command {
+fn command(binary: &Path, folder: &Path, arguments: &[String], database: Option<&str>) -> Command {
     let mut command = Command::new(binary);
     command.arg("--data-dir").arg(folder);
     command.args(["--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--admin", "127.0.0.1:0"]).args(arguments);
@@ -89,6 +93,10 @@ fn command(binary: &Path, folder: &Path, arguments: &[String]) -> Command {
     settings.for_each(|(name, _)| {
         command.env_remove(name);
     });
+    if let Some(database) = database {
+        // It may have a password, and arguments are seen by everybody.
+        command.env("ZIM_DATABASE", database);
+    }
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log_file(folder)).kill_on_drop(true);
     command
 }
@@ -138,3 +146,18 @@ fn ask_to_stop(child: &Child) {
 
 #[cfg(not(unix))]
 fn ask_to_stop(_child: &Child) {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_is_not_an_argument() {
+        let url = "postgres://zim:hunter2@127.0.0.1/bench";
+        let command = command(Path::new("zim-server"), Path::new("data"), &[], Some(url));
+        let command = command.as_std();
+        assert!(command.get_args().all(|argument| !argument.to_string_lossy().contains("hunter2")), "{command:?}");
+        let given = command.get_envs().find(|(name, _)| *name == "ZIM_DATABASE");
+        assert_eq!(given.and_then(|(_, value)| value?.to_str()), Some(url));
+    }
+}

@@ -10,6 +10,7 @@ mod exit;
 mod local_server;
 mod output;
 mod profile;
+mod secret;
 mod start_file;
 
 use std::process::ExitCode;

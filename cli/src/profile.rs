@@ -158,7 +158,7 @@ impl Profiles {
                 DEFAULT => ("not logged in".to_owned(), "zim login USER".to_owned()),
                 _ => (format!("profile {name:?} is not logged in"), format!("zim --profile {name} login USER")),
             };
-            Failure::new(Exit::Auth, what).hint(format!("{how} --server HOST:PORT --app-id N --app-sign SIGN"))
+            Failure::new(Exit::Auth, what).hint(format!("{how} --server HOST:PORT --app-id N --app-sign-file FILE"))
         })
     }
 

@@ -203,6 +203,43 @@ async fn the_server_of_this_folder_is_used_only_if_it_is_ones_own() {
 }
 
 #[tokio::test]
+async fn a_secret_can_come_from_a_file_and_from_standard_input() {
+    let here = Here::new().await;
+    let file = |name: &str, text: &str| {
+        let path = here.folder().join(name);
+        zim_files::write(&path, text.as_bytes()).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let (sign, secret) = (file("sign", here.app_sign()), file("secret", here.server_secret()));
+    let key = format!("{}/admin.key", here.data());
+    let (server, app_id, fingerprint) = (here.address(), here.app_id().to_string(), here.fingerprint());
+    let login = ["login", "ann", "--server", &server, "--app-id", &app_id, "--fingerprint", &fingerprint];
+    let quiet = here.zim("ann", &[&login[..], &["--app-sign-file", &sign]].concat()).await.ok();
+    assert_eq!(quiet.stderr, "");
+
+    let token = here.zim("ann", &["token", "ann", "--app-id", &app_id, "--secret-file", &secret]).await.ok().stdout;
+    let token_file = file("token", &token);
+    here.zim("ann", &[&login[..], &["--token-file", &token_file]].concat()).await.ok();
+    for form in [["--token", "-"], ["--token-file", "-"]] {
+        here.zim_with("ann", &[&login[..], &form].concat(), &token).await.ok();
+    }
+    let sign_piped = here.zim_with("bob", &[&login[..], &["--app-sign-file", "-"]].concat(), here.app_sign()).await;
+    sign_piped.ok();
+
+    let url = here.admin_url();
+    let admin = ["admin", "--admin-url", &url, "--admin-key-file", &key, "app", "list"];
+    here.zim("ann", &admin).await.ok();
+    #[cfg(unix)]
+    {
+        // What others can read is no secret: the command goes on, and says so.
+        std::fs::set_permissions(&sign, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+        let warned = here.zim("ann", &[&login[..], &["--app-sign-file", &sign]].concat()).await.ok();
+        assert!(warned.stderr.contains("others can read") && warned.stderr.contains("chmod 600"), "{}", warned.stderr);
+    }
+    here.end().await;
+}
+
+#[tokio::test]
 async fn any_method_can_be_called() {
     let here = Here::new().await;
     here.login("ann").await;

@@ -3,8 +3,10 @@
 use std::ffi::OsString;
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use zim_files::{Exposed, Others, Owner};
 use zim_protocol::clock::Clock;
 
 use crate::config::{Args, Command, Config, ConfigError, LogFormat};
@@ -25,8 +27,9 @@ pub fn run(
         Err(error) => return fail(error, 2),
     };
     // A variable that is no text names no setting.
-    let variables =
-        variables.into_iter().filter_map(|(name, value)| name.into_string().ok().zip(value.into_string().ok()));
+    let as_text = |(name, value): (OsString, OsString)| name.into_string().ok().zip(value.into_string().ok());
+    let variables: Vec<_> = variables.into_iter().filter_map(as_text).collect();
+    let file = args.file(&variables);
     let config = match Config::load(&args, variables) {
         Ok(config) => config,
         Err(error) => return fail(error, 2),
@@ -34,7 +37,7 @@ pub fn run(
     let outcome = match args.command {
         Some(Command::CheckConfig) => return print(toml::to_string(&config).unwrap_or_default()),
         Some(Command::NewEpoch) => on_runtime(&config, new_epoch(config.clone())),
-        None => on_runtime(&config, serve(config.clone())),
+        None => on_runtime(&config, serve(config.clone(), file)),
     };
     match outcome {
         Ok(Ok(code)) => code,
@@ -53,7 +56,16 @@ fn on_runtime<T>(config: &Config, work: impl Future<Output = T>) -> io::Result<T
     Ok(builder.enable_all().build()?.block_on(work))
 }
 
-async fn serve(config: Config) -> Result<ExitCode, StartError> {
+/// Why a password in the file of settings is none.
+fn told_to_others(config: &Config, file: &Path) -> Option<Exposed> {
+    let found = std::fs::metadata(file).ok().filter(|_| config.database.has_password())?;
+    Owner::this_user().check(file, &found, Others::Nothing).err()
+}
+
+async fn serve(config: Config, file: Option<PathBuf>) -> Result<ExitCode, StartError> {
+    if let Some(exposed) = file.and_then(|file| told_to_others(&config, &file)) {
+        tracing::warn!(%exposed, repair = exposed.repair(), "the password of the database is in the settings");
+    }
     let format = config.log.format;
     let server = Server::start(config).await?;
     print(announcement(&server, format, io::stdout().is_terminal()));
@@ -118,6 +130,23 @@ fn fail(error: impl Display, code: u8) -> ExitCode {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn a_password_in_a_file_that_others_read_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("zim.toml");
+        std::fs::write(&file, "").unwrap();
+        let with = |url: &str| Config { database: url.parse().unwrap(), ..Config::default() };
+        let told = |url: &str, mode| {
+            std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+            told_to_others(&with(url), &file).is_some()
+        };
+        assert!(told("postgres://zim:hunter2@localhost/zim", 0o644));
+        assert!(!told("postgres://zim:hunter2@localhost/zim", 0o600));
+        assert!(!told("postgres://zim@localhost/zim", 0o644));
+        assert!(told_to_others(&with("postgres://zim:hunter2@localhost/zim"), &dir.path().join("none")).is_none());
+    }
 
     #[tokio::test]
     async fn the_app_sign_is_told_once_and_to_people() {

@@ -10,6 +10,7 @@ use crate::exit::{Exit, Failure};
 use crate::local_server::LocalServer;
 use crate::output::Output;
 use crate::profile::Profile;
+use crate::secret;
 use crate::start_file::StartFile;
 
 /// Limits that protect a server from one client, which is what a bench looks like.
@@ -37,7 +38,10 @@ pub(crate) struct TargetArgs {
     /// The app of that server
     #[arg(long, global = true, value_name = "N")]
     app_id: Option<u32>,
-    /// The secret of that app
+    /// A file with the secret of that app; - is standard input
+    #[arg(long, global = true, value_name = "FILE")]
+    app_sign_file: Option<PathBuf>,
+    /// The secret itself; others on this machine see it in the list of processes
     #[arg(long, global = true, env = "ZIM_APP_SIGN", hide_env_values = true, value_name = "SIGN")]
     app_sign: Option<String>,
     /// The SHA-256 of that server's certificate
@@ -52,8 +56,12 @@ pub(crate) struct TargetArgs {
     /// The binary to start [default: zim-server beside this program]
     #[arg(long, global = true, value_name = "FILE", conflicts_with_all = ["server", "server_data"])]
     server_bin: Option<PathBuf>,
-    /// The database of the server to start [default: SQLite in a temporary folder]
-    #[arg(long, global = true, value_name = "URL", conflicts_with_all = ["server", "server_data"])]
+    /// The database of the server to start [default: SQLite in a temporary folder]; with a password in the variable, since
+    /// others on this machine see arguments
+    #[arg(
+        long, global = true, env = "ZIM_BENCH_DATABASE", hide_env_values = true, value_name = "URL",
+        conflicts_with_all = ["server", "server_data"]
+    )]
     database: Option<String>,
     /// A setting of the server to start, as in workers=2
     #[arg(long = "set", global = true, value_name = "NAME=VALUE", conflicts_with_all = ["server", "server_data"])]
@@ -103,19 +111,15 @@ impl Target {
             let mut profile = Profile {
                 server: args.server.clone(),
                 app_id: args.app_id,
-                app_sign: args.app_sign.clone(),
+                app_sign: secret::read(args.app_sign.clone(), args.app_sign_file.as_deref(), output)?,
                 ..Profile::default()
             };
             profile.set_trust(args.fingerprint.clone(), args.ca.clone());
             return Self::new(profile, None, None).await;
         }
-        let mut arguments: Vec<String> = Vec::new();
-        if let Some(database) = &args.database {
-            arguments.extend(["--database".to_owned(), database.clone()]);
-        }
         let settings = settings.iter().map(|setting| (*setting).to_owned()).chain(args.set.iter().cloned());
-        arguments.extend(settings.flat_map(|setting| ["--set".to_owned(), setting]));
-        let own = LocalServer::start(args.server_bin.as_deref(), &arguments).await?;
+        let arguments: Vec<String> = settings.flat_map(|setting| ["--set".to_owned(), setting]).collect();
+        let own = LocalServer::start(args.server_bin.as_deref(), &arguments, args.database.as_deref()).await?;
         output.note(format!("a server of its own on {}, ready in {} ms", own.address(), own.ready_in().as_millis()));
         Self::new(own.profile()?, Some(own.pid()), Some(own)).await
     }
@@ -129,7 +133,7 @@ impl Target {
             .ok_or_else(|| Failure::new(Exit::Network, format!("{server:?} is not the address of a server")))?;
         let host = server.rsplit_once(':').map_or(server.as_str(), |(host, _)| host);
         let (Some(app_id), Some(app_sign)) = (profile.app_id, profile.app_sign.clone()) else {
-            return Err(Failure::usage("--app-id and --app-sign are needed to log in at that server"));
+            return Err(Failure::usage("--app-id and --app-sign-file are needed to log in at that server"));
         };
         let mut run = [0; 3];
         getrandom::fill(&mut run).map_err(|error| Failure::other(error.to_string()))?;

@@ -20,13 +20,15 @@ use zim_protocol::{
 use crate::context::{Context, now_ms};
 use crate::exit::{Exit, Failure};
 use crate::output::{Align, Output, Table, preview, when};
+use crate::secret;
 use crate::start_file::StartFile;
 
 /// `zim admin`
 #[derive(Debug, Args)]
 #[command(after_help = "\
 The address and the key are found in the data folder of a server that runs on this machine: \
-zim-data in this folder, or the one that --server-data names. Elsewhere say them with --admin-url and ZIM_ADMIN_KEY.
+zim-data in this folder, or the one that --server-data names. Elsewhere say them with --admin-url and --admin-key-file
+or ZIM_ADMIN_KEY.
 
 Examples:
   zim admin app create --name shop
@@ -34,7 +36,7 @@ Examples:
   zim admin user ban mallory
   zim admin sessions
   zim admin disconnect bob
-  ZIM_ADMIN_KEY=… zim admin --admin-url http://10.0.0.5:4712 app list")]
+  zim admin --admin-url http://10.0.0.5:4712 --admin-key-file admin.key app list")]
 pub(crate) struct AdminArgs {
     #[command(flatten)]
     access: AdminAccess,
@@ -49,7 +51,10 @@ pub(crate) struct AdminAccess {
     /// The address, as in http://127.0.0.1:4712
     #[arg(long, global = true, env = "ZIM_ADMIN_URL", hide_env_values = true, value_name = "URL")]
     admin_url: Option<String>,
-    /// The key, as in admin.key of the server's data folder
+    /// A file with the key, as admin.key of the server's data folder; - is standard input
+    #[arg(long, global = true, value_name = "FILE")]
+    admin_key_file: Option<PathBuf>,
+    /// The key itself; others on this machine see it in the list of processes
     #[arg(long, global = true, env = "ZIM_ADMIN_KEY", hide_env_values = true, value_name = "KEY")]
     admin_key: Option<String>,
     /// The data folder of a server on this machine
@@ -130,7 +135,8 @@ impl AdminAccess {
         if let (Some(local), None) = (&local, &self.server_data) {
             output.tell(format!("using the server on this machine, {}", local.server));
         }
-        let (url, key) = self.choose(local.as_ref())?;
+        let given = secret::read(self.admin_key.clone(), self.admin_key_file.as_deref(), output)?;
+        let (url, key) = self.choose(local.as_ref(), given)?;
         let mut bearer: MetadataValue<_> =
             format!("Bearer {key}").parse().map_err(|_| Failure::usage("the key has characters that no key has"))?;
         bearer.set_sensitive(true);
@@ -146,7 +152,7 @@ impl AdminAccess {
         Ok(Operator { client: AdminClient::with_interceptor(channel, Key(bearer)), local })
     }
 
-    fn choose(&self, local: Option<&StartFile>) -> Result<(String, String), Failure> {
+    fn choose(&self, local: Option<&StartFile>, given: Option<String>) -> Result<(String, String), Failure> {
         let url = match (&self.admin_url, local) {
             (Some(url), _) if url.contains("://") => url.clone(),
             (Some(address), _) => format!("http://{address}"),
@@ -157,9 +163,9 @@ impl AdminAccess {
             (None, None) => "http://127.0.0.1:4712".to_owned(),
         };
         let beside = || local.map_or(Ok(None), StartFile::admin_key);
-        let key = self.admin_key.clone().map_or_else(beside, |key| Ok(Some(key)))?.ok_or_else(|| {
+        let key = given.map_or_else(beside, |key| Ok(Some(key)))?.ok_or_else(|| {
             Failure::new(Exit::Auth, "the operator's key is not known")
-                .hint("it is in admin.key of the server's data folder: --server-data FOLDER, or ZIM_ADMIN_KEY")
+                .hint("it is in admin.key of the server's data folder: --server-data FOLDER, or --admin-key-file FILE")
         })?;
         Ok((url, key))
     }
@@ -276,13 +282,13 @@ fn list_sessions(context: &Context, sessions: &[SessionInfo]) -> Result<(), Fail
 mod tests {
     use super::*;
 
-    fn access(url: Option<&str>, key: Option<&str>) -> AdminAccess {
-        AdminAccess { admin_url: url.map(str::to_owned), admin_key: key.map(str::to_owned), server_data: None }
+    fn access(url: Option<&str>) -> AdminAccess {
+        AdminAccess { admin_url: url.map(str::to_owned), admin_key: None, admin_key_file: None, server_data: None }
     }
 
     #[test]
     fn the_address_may_come_without_its_scheme() {
-        let choose = |url, key| access(url, key).choose(None);
+        let choose = |url, key: Option<&str>| access(url).choose(None, key.map(str::to_owned));
         assert_eq!(choose(Some("10.0.0.5:4712"), Some("k")).unwrap().0, "http://10.0.0.5:4712");
         assert_eq!(choose(None, Some("k")).unwrap().0, "http://127.0.0.1:4712");
         assert_eq!(choose(None, None).unwrap_err().exit, Exit::Auth);

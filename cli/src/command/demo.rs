@@ -32,7 +32,7 @@ pub(crate) struct DemoArgs {
 pub(crate) async fn run(args: DemoArgs, output: Output) -> Result<(), Failure> {
     // It is a show, wherever it is shown.
     let stage = Stage { output: output.for_people(), began: Instant::now() };
-    let server = LocalServer::start(args.server_bin.as_deref(), &[]).await?;
+    let server = LocalServer::start(args.server_bin.as_deref(), &[], None).await?;
     let played = tokio::select! {
         played = play(&stage, &server) => played,
         interrupted = tokio::signal::ctrl_c() => match interrupted {

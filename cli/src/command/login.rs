@@ -1,6 +1,5 @@
 //! `zim login USER`: logs in for real, and remembers what was used.
 
-use std::io::Read;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -8,8 +7,9 @@ use serde::Serialize;
 
 use crate::context::{Context, config, log_in};
 use crate::exit::Failure;
-use crate::output::Ink;
+use crate::output::{Ink, Output};
 use crate::profile::{Profile, fingerprint};
+use crate::secret;
 use crate::start_file::StartFile;
 
 /// `zim login`
@@ -20,8 +20,9 @@ that was started in this folder.
 
 Examples:
   zim login ann
-  zim login ann --server chat.example.com:4710 --app-id 1 --token \"$TOKEN\"
-  zim login ann --server 10.0.0.5:4710 --app-id 1 --app-sign SIGN --fingerprint HEX
+  zim login ann --server chat.example.com:4710 --app-id 1 --token-file token
+  zim login ann --server 10.0.0.5:4710 --app-id 1 --app-sign-file sign --fingerprint HEX
+  make-token ann | zim login ann --server chat.example.com:4710 --app-id 1 --token -
   zim --profile bob login bob")]
 pub(crate) struct LoginArgs {
     /// Who you are; the first login makes the user
@@ -33,11 +34,20 @@ pub(crate) struct LoginArgs {
     /// The app of the server
     #[arg(long, value_name = "N")]
     app_id: Option<u32>,
-    /// The secret of an app that trusts its clients
+    /// A file with the secret of an app that trusts its clients; - is standard input
+    #[arg(long, value_name = "FILE")]
+    app_sign_file: Option<PathBuf>,
+    /// The secret itself; others on this machine see it in the list of processes
     #[arg(long, env = "ZIM_APP_SIGN", hide_env_values = true, value_name = "SIGN")]
     app_sign: Option<String>,
-    /// A token from the app's back end, or - to read it from standard input
-    #[arg(long, env = "ZIM_TOKEN", hide_env_values = true, conflicts_with = "app_sign", value_name = "TOKEN")]
+    /// A file with a token from the app's back end; - is standard input
+    #[arg(long, conflicts_with_all = ["app_sign", "app_sign_file"], value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// The token itself, or - for standard input; others on this machine see it in the list of processes
+    #[arg(
+        long, env = "ZIM_TOKEN", hide_env_values = true, conflicts_with_all = ["app_sign", "app_sign_file"],
+        value_name = "TOKEN"
+    )]
     token: Option<String>,
     /// Trust the server with this certificate: its SHA-256, as the server prints it
     #[arg(long, value_name = "HEX", value_parser = checked_fingerprint)]
@@ -108,7 +118,7 @@ fn profile(args: LoginArgs, context: &Context) -> Result<Profile, Failure> {
     {
         context.output.tell(format!("using the server of the profile in use, {server}"));
     }
-    merge(&mut profile, args)?;
+    merge(&mut profile, args, context.output)?;
     let missing = |what: &str| {
         Failure::usage(format!("{what} is not known"))
             .hint("a server prints the command to log in when it starts; `zim login --help` explains it")
@@ -120,12 +130,14 @@ fn profile(args: LoginArgs, context: &Context) -> Result<Profile, Failure> {
         return Err(missing("--app-id N"));
     }
     if profile.app_sign.is_none() && profile.token.is_none() {
-        return Err(missing("--app-sign SIGN or --token TOKEN"));
+        return Err(missing("--app-sign-file FILE or --token-file FILE"));
     }
     Ok(profile)
 }
 
-fn merge(profile: &mut Profile, args: LoginArgs) -> Result<(), Failure> {
+fn merge(profile: &mut Profile, args: LoginArgs, output: Output) -> Result<(), Failure> {
+    let app_sign = secret::read(args.app_sign, args.app_sign_file.as_deref(), output)?;
+    let token = secret::read(args.token, args.token_file.as_deref(), output)?;
     if profile.user_id.as_ref().is_some_and(|before| *before != args.user_id) {
         // A token is one person's.
         profile.token = None;
@@ -138,9 +150,9 @@ fn merge(profile: &mut Profile, args: LoginArgs) -> Result<(), Failure> {
     }
     profile.server = args.server.or_else(|| profile.server.take());
     profile.app_id = args.app_id.or(profile.app_id);
-    match (args.app_sign, args.token) {
+    match (app_sign, token) {
         (Some(sign), _) => (profile.app_sign, profile.token) = (Some(sign), None),
-        (None, Some(token)) => (profile.app_sign, profile.token) = (None, Some(read_token(token)?)),
+        (None, Some(token)) => (profile.app_sign, profile.token) = (None, Some(token)),
         (None, None) => {}
     }
     profile.set_trust(args.fingerprint, args.ca.map(|file| std::path::absolute(&file).unwrap_or(file)));
@@ -148,15 +160,6 @@ fn merge(profile: &mut Profile, args: LoginArgs) -> Result<(), Failure> {
         (profile.fingerprint, profile.ca) = (None, None);
     }
     Ok(())
-}
-
-fn read_token(token: String) -> Result<String, Failure> {
-    if token != "-" {
-        return Ok(token);
-    }
-    let mut read = String::new();
-    std::io::stdin().lock().take(64 << 10).read_to_string(&mut read)?;
-    Ok(read.trim().to_owned())
 }
 
 #[cfg(test)]
@@ -176,7 +179,7 @@ mod tests {
     }
 
     fn merged(mut profile: Profile, line: &str) -> Profile {
-        merge(&mut profile, args(line)).unwrap();
+        merge(&mut profile, args(line), Output::from_env(None)).unwrap();
         profile
     }
 
@@ -214,6 +217,9 @@ mod tests {
     fn options_that_contradict_each_other_are_refused() {
         for line in [
             "login ann --token t --app-sign s",
+            "login ann --token-file t --app-sign-file s",
+            "login ann --token-file t --app-sign s",
+            "login ann --token t --app-sign-file s",
             "login ann --fingerprint ab",
             "login ann --ca x --system-roots",
             "login",

@@ -1,5 +1,6 @@
 //! `zim token USER`: what an app's back end does, for trying things out and for scripts.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
@@ -13,16 +14,17 @@ use crate::context::Context;
 use crate::duration;
 use crate::exit::Failure;
 use crate::output::Output;
+use crate::secret;
 
 /// `zim token`
 #[derive(Debug, Args)]
 #[command(after_help = "\
-With --secret the token is made here; without it the operator's service of the server makes it.
+With the server secret the token is made here; without it the operator's service of the server makes it.
 Prints the token alone, so that it fits into $(…); with --json an object.
 
 Examples:
-  zim token ann --app-id 1 --secret SERVER_SECRET
-  zim login ann --server chat.example.com:4710 --app-id 1 --token \"$(zim token ann --server-data zim-data)\"")]
+  zim token ann --app-id 1 --secret-file secret
+  zim token ann --server-data zim-data | zim login ann --server chat.example.com:4710 --app-id 1 --token -")]
 pub(crate) struct TokenArgs {
     /// Who will log in with it
     #[arg(value_name = "USER")]
@@ -30,7 +32,10 @@ pub(crate) struct TokenArgs {
     /// The app [default: the profile's, else the server's first]
     #[arg(long, value_name = "N")]
     app_id: Option<u32>,
-    /// The server secret of the app: 32 characters
+    /// A file with the server secret of the app: 32 characters; - is standard input
+    #[arg(long, value_name = "FILE")]
+    secret_file: Option<PathBuf>,
+    /// The secret itself; others on this machine see it in the list of processes
     #[arg(long, env = "ZIM_SERVER_SECRET", hide_env_values = true, value_name = "SECRET")]
     secret: Option<String>,
     /// How long it is good for, as in 90s, 15m, 12h, 7d; at most 24 days
@@ -62,10 +67,10 @@ struct Minted {
 
 pub(crate) async fn run(args: TokenArgs, context: &Context) -> Result<(), Failure> {
     let of_profile = context.profiles.load(&context.name)?.and_then(|profile| profile.app_id);
-    let minted = match &args.secret {
+    let minted = match secret::read(args.secret.clone(), args.secret_file.as_deref(), context.output)? {
         Some(secret) => {
             let app_id = args.app_id.or(of_profile).ok_or_else(|| Failure::usage("--app-id N is needed"))?;
-            mint(&args, app_id, secret, Clock::system().now_s())?
+            mint(&args, app_id, &secret, Clock::system().now_s())?
         }
         None => by_the_server(&args, of_profile, context.output).await?,
     };

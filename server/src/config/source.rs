@@ -56,7 +56,8 @@ pub struct Args {
     /// Where everything is kept [default: zim-data]
     #[arg(long, value_name = "FOLDER")]
     data_dir: Option<String>,
-    /// sqlite://FILE or postgres://… [default: SQLite in the data folder]
+    /// sqlite://FILE or postgres://… [default: SQLite in the data folder]. Others on this machine see arguments: an address
+    /// with a password belongs into the file, the variable ZIM_DATABASE, or its password into PGPASSFILE
     #[arg(long, value_name = "URL")]
     database: Option<String>,
     /// Where /health, /ready and /metrics are, or off [default: 127.0.0.1:4711]
@@ -103,6 +104,13 @@ impl Args {
         Ok(<Self as Parser>::try_parse_from(arguments)?)
     }
 
+    /// The file of settings: the flag's, else the variable's.
+    pub(crate) fn file(&self, variables: &[(String, String)]) -> Option<PathBuf> {
+        let in_variable =
+            || variables.iter().find(|(name, _)| name == "ZIM_CONFIG").map(|(_, file)| PathBuf::from(file));
+        self.config.clone().or_else(in_variable)
+    }
+
     fn settings(&self) -> Result<Vec<(String, String)>, ConfigError> {
         let named = [
             ("listen", &self.listen),
@@ -137,8 +145,7 @@ impl Config {
     pub fn load(args: &Args, variables: impl IntoIterator<Item = (String, String)>) -> Result<Self, ConfigError> {
         let mut settings = table_of(&Self::default())?;
         let variables: Vec<_> = variables.into_iter().filter(|(name, _)| name.starts_with(PREFIX)).collect();
-        let in_variable = variables.iter().find(|(name, _)| name == "ZIM_CONFIG").map(|(_, file)| PathBuf::from(file));
-        if let Some(file) = args.config.clone().or(in_variable) {
+        if let Some(file) = args.file(&variables) {
             merge(&mut settings, read_file(&file)?);
         }
         // In order of their names, so that the outcome never depends on the environment's order.

@@ -59,6 +59,14 @@ impl DatabaseUrl {
         POSTGRES.iter().any(|scheme| self.0.starts_with(scheme)).then_some(self.0.as_str())
     }
 
+    /// Whether somebody who reads the address can use the database.
+    pub(crate) fn has_password(&self) -> bool {
+        let Some((_, rest)) = self.postgres().and_then(|url| url.split_once("://")) else { return false };
+        let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let user = place.rsplit_once('@').map_or("", |(user, _)| user);
+        user.contains(':') || query.split('&').any(|pair| pair.starts_with("password="))
+    }
+
     pub(super) fn problem(&self) -> Option<String> {
         if self.0 == SQLITE {
             return Some("database is sqlite:// without a file".to_owned());
@@ -128,6 +136,16 @@ mod tests {
         assert_eq!(shown("postgres://db/zim?password=hunter@2"), "postgres://…");
         assert_eq!(shown("zim:hunter2@db/zim"), "…@db/zim");
         assert_eq!(shown("zim:hunter://2@db/zim"), "…@db/zim");
+    }
+
+    #[test]
+    fn a_password_is_found_wherever_it_stands() {
+        let has = |text: &str| text.parse::<DatabaseUrl>().unwrap().has_password();
+        assert!(has("postgres://zim:hunter2@db/zim"));
+        assert!(has("postgresql://db:5432/zim?user=zim&password=hunter2"));
+        for without in ["", "sqlite://a:b@c", "postgres://zim@db:5432/zim", "postgres://db:5432/zim?sslmode=require"] {
+            assert!(!has(without), "{without}");
+        }
     }
 
     #[test]

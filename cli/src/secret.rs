@@ -1,0 +1,76 @@
+//! Secrets that a command needs. As an argument a secret is seen by everybody on the machine (`ps`), so each of these can come
+//! from a variable, from a file and from standard input.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+use zim_files::{Others, Owner};
+
+use crate::exit::Failure;
+use crate::output::Output;
+
+/// Names standard input, as a value and as a file.
+const STDIN: &str = "-";
+/// No secret is longer.
+const MOST: u64 = 64 << 10;
+
+/// What was given: the contents of the file, else the value, which may be `-` for standard input.
+pub(crate) fn read(given: Option<String>, file: Option<&Path>, output: Output) -> Result<Option<String>, Failure> {
+    match (given, file) {
+        (_, Some(file)) if file.as_os_str() != STDIN => from_file(file, output).map(Some),
+        (Some(value), None) if value != STDIN => Ok(Some(value)),
+        (None, None) => Ok(None),
+        _ => one(io::stdin().lock(), "standard input").map(Some),
+    }
+}
+
+fn from_file(path: &Path, output: Output) -> Result<String, Failure> {
+    let name = path.display().to_string();
+    let failed = |error: io::Error| Failure::other(format!("{name}: {error}"));
+    let file = File::open(path).map_err(failed)?;
+    let found = file.metadata().map_err(failed)?;
+    // Of a shell's `<(…)` nobody else has anything.
+    if found.is_file()
+        && let Err(exposed) = Owner::this_user().check(path, &found, Others::Nothing)
+    {
+        output.warn(format!("{exposed}: {}", exposed.repair()));
+    }
+    one(file, &name)
+}
+
+fn one(from: impl Read, name: &str) -> Result<String, Failure> {
+    let mut text = String::new();
+    from.take(MOST).read_to_string(&mut text).map_err(|error| Failure::other(format!("{name}: {error}")))?;
+    match text.trim() {
+        "" => Err(Failure::usage(format!("there is no secret in {name}"))),
+        secret if secret.contains('\n') => {
+            Err(Failure::usage(format!("{name} has more than one line: it is no secret")))
+        }
+        secret => Ok(secret.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read_file(text: &str) -> Result<Option<String>, Failure> {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("secret");
+        zim_files::write(&file, text.as_bytes()).unwrap();
+        read(Some("value".into()), Some(&file), Output::from_env(None))
+    }
+
+    #[test]
+    fn a_file_goes_before_a_value() {
+        assert_eq!(read_file(" secret\r\n").unwrap().as_deref(), Some("secret"));
+        let output = Output::from_env(None);
+        assert_eq!(read(Some("value".into()), None, output).unwrap().as_deref(), Some("value"));
+        assert_eq!(read(None, None, output).unwrap(), None);
+        assert!(read(None, Some(Path::new("not/there")), output).unwrap_err().message.contains("not/there"));
+        assert!(read_file("\n").unwrap_err().message.contains("no secret in"));
+        // A file of settings, such as the server's first-app.toml.
+        assert!(read_file("app_id = 7\napp_sign = \"x\"").unwrap_err().message.contains("more than one line"));
+    }
+}
