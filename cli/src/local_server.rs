@@ -87,7 +87,9 @@ impl LocalServer {
 fn command(binary: &Path, folder: &Path, arguments: &[String], database: Option<&str>) -> Command {
     let mut command = Command::new(binary);
     command.arg("--data-dir").arg(folder);
-    command.args(["--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--admin", "127.0.0.1:0"]).args(arguments);
+    // The operator's socket is in the folder, where the system has such sockets.
+    let admin = if cfg!(unix) { "local" } else { "127.0.0.1:0" };
+    command.args(["--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--admin", admin]).args(arguments);
     // The settings of another server on this machine are not this one's.
     let settings = std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("ZIM_"));
     settings.for_each(|(name, _)| {

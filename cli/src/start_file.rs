@@ -23,7 +23,7 @@ pub(crate) struct StartFile {
     pub(crate) pid: u32,
     /// `host:port` for clients.
     pub(crate) server: String,
-    /// `host:port` of the operator's service, where there is one.
+    /// The URL of the operator's service, where there is one.
     pub(crate) admin: Option<String>,
     pub(crate) fingerprint: String,
     #[serde(rename = "appID")]

@@ -14,7 +14,7 @@ use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::Channel;
+use tonic::transport::{Channel, Endpoint};
 use zim_client_sdk::{Config as ClientConfig, Trust, Zim};
 use zim_protocol::admin::AdminClient;
 use zim_protocol::clock::Clock;
@@ -366,9 +366,18 @@ impl World {
 
     /// The operator's service, with his key.
     pub async fn admin(&self) -> Operator {
-        let address = format!("http://{}", self.server().admin_addr().expect("the operator's service"));
-        let channel = Channel::from_shared(address).unwrap().connect().await.unwrap();
-        AdminClient::with_interceptor(channel, Key(self.admin_key()))
+        AdminClient::with_interceptor(self.admin_channel().await, Key(self.admin_key()))
+    }
+
+    /// A connection to the operator's service, without the key.
+    pub async fn admin_channel(&self) -> Channel {
+        soon(self.admin_endpoint().connect()).await.unwrap()
+    }
+
+    /// How to connect to the operator's service.
+    pub fn admin_endpoint(&self) -> Endpoint {
+        let address = self.server().admin_addr().expect("the operator's service").to_string();
+        Endpoint::from_shared(address).unwrap()
     }
 
     /// Takes the errors that were logged, because the test provoked them.

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::limits::Limits;
 pub use self::source::{Args, Command, ConfigError};
-pub use self::value::{DatabaseUrl, Listen};
+pub use self::value::{AdminListen, DatabaseUrl, Listen};
 
 /// The settings of one server.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
@@ -31,9 +31,10 @@ pub struct Config {
     /// Where `/health`, `/ready` and `/metrics` are, or `off`. Default: port 4711 of this machine alone, because they are
     /// nobody else's business.
     pub http: Listen,
-    /// Where the operator's service is, behind the key in the data folder, or `off`. Default: port 4712 of this machine
-    /// alone.
-    pub admin: Listen,
+    /// Where the operator's service is, behind the key in the data folder: `local`, `unix:PATH`, `HOST:PORT` or `off`. On an
+    /// address that other machines reach it speaks TLS with the server's certificate. Default: `local`, the Unix socket
+    /// `admin.sock` in the data folder, because nobody else on the machine can connect to it.
+    pub admin: AdminListen,
     /// Threads for the network, at most 1,024; 0 is one per core. Default: 0.
     pub workers: usize,
     /// The certificate.
@@ -107,14 +108,13 @@ pub enum MultiDevice {
 
 impl Default for Config {
     fn default() -> Self {
-        let here = |port| Listen(Some(SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, port))));
         Self {
             listen: SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 4710)),
             data_dir: PathBuf::from("zim-data"),
             allow_insecure_data_dir: false,
             database: DatabaseUrl::default(),
-            http: here(4711),
-            admin: here(4712),
+            http: Listen(Some(SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 4711)))),
+            admin: AdminListen::Local,
             workers: 0,
             tls: Tls::default(),
             log: Log::default(),
@@ -138,16 +138,12 @@ impl Default for Login {
 
 impl Config {
     /// For a server within another process, a test above all: ports that the system chooses, on this machine alone, and
-    /// everything under `data_dir`.
+    /// everything else under `data_dir`.
     pub fn local(data_dir: impl Into<PathBuf>) -> Self {
         let any = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0));
-        Self {
-            listen: any,
-            data_dir: data_dir.into(),
-            http: Listen(Some(any)),
-            admin: Listen(Some(any)),
-            ..Self::default()
-        }
+        // The operator's socket is in the folder.
+        let admin = if cfg!(unix) { AdminListen::Local } else { AdminListen::Tcp(any) };
+        Self { listen: any, data_dir: data_dir.into(), http: Listen(Some(any)), admin, ..Self::default() }
     }
 
     /// Whether the settings make sense.
@@ -160,6 +156,7 @@ impl Config {
             wrong.push("data_dir is empty; it must name a folder".to_owned());
         }
         wrong.extend(self.database.problem());
+        wrong.extend(self.admin.problem());
         if self.workers > 1_024 {
             wrong.push(format!("workers is {}; at most 1024 are allowed", self.workers));
         }

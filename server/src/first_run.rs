@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::app::App;
 use crate::error::Error;
 use crate::folder::{Folder, FolderError};
+use crate::net::AdminAddr;
 use crate::tenant::Tenant;
 use crate::tls::Fingerprint;
 
@@ -140,7 +141,7 @@ pub(crate) fn started(folder: &Folder, banner: &Banner<'_>) -> Result<Started, F
         server: reachable(banner.listen).to_string(),
         version: env!("CARGO_PKG_VERSION"),
         http: banner.http.map(|address| reachable(address).to_string()),
-        admin: banner.admin.map(|address| reachable(address).to_string()),
+        admin: banner.admin.map(reachable_operator),
         fingerprint: banner.fingerprint.to_string(),
         app_id: banner.app.app_id,
     };
@@ -154,7 +155,7 @@ pub(crate) fn started(folder: &Folder, banner: &Banner<'_>) -> Result<Started, F
 pub(crate) struct Banner<'a> {
     pub(crate) listen: SocketAddr,
     pub(crate) http: Option<SocketAddr>,
-    pub(crate) admin: Option<SocketAddr>,
+    pub(crate) admin: Option<&'a AdminAddr>,
     pub(crate) app: &'a Credentials,
     /// The app sign may be shown: somebody looks at it, and it is not kept in a log.
     pub(crate) shows_app_sign: bool,
@@ -171,6 +172,14 @@ fn reachable(address: SocketAddr) -> SocketAddr {
         SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), address.port())
     } else {
         address
+    }
+}
+
+/// How the operator on this machine reaches the service.
+fn reachable_operator(address: &AdminAddr) -> String {
+    match address {
+        AdminAddr::Tls(address) => AdminAddr::Tls(reachable(*address)).to_string(),
+        local => local.to_string(),
     }
 }
 
@@ -215,6 +224,8 @@ mod tests {
     use super::*;
     use crate::config::Config;
 
+    const OPERATOR: &AdminAddr = &AdminAddr::Tls(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 4712));
+
     fn app() -> Credentials {
         Credentials { app_id: 7, app_sign: "ab".repeat(32), server_secret: "0123456789abcdef".repeat(2) }
     }
@@ -223,7 +234,7 @@ mod tests {
         Banner {
             listen: "0.0.0.0:4710".parse().unwrap(),
             http: None,
-            admin: Some("127.0.0.1:4712".parse().unwrap()),
+            admin: Some(OPERATOR),
             app,
             shows_app_sign: false,
             cbc_tokens: false,
@@ -261,7 +272,7 @@ mod tests {
         let running = started(&folder, &banner(&app)).unwrap();
         let text = std::fs::read(folder.file(START_FILE)).unwrap();
         let file: serde_json::Value = serde_json::from_slice(&text).unwrap();
-        assert_eq!((&file["server"], &file["admin"]), (&"127.0.0.1:4710".into(), &"127.0.0.1:4712".into()));
+        assert_eq!((&file["server"], &file["admin"]), (&"127.0.0.1:4710".into(), &"https://127.0.0.1:4712".into()));
         assert_eq!(file["appID"], 7);
         assert!(file["http"].is_null());
         let names: Vec<&str> = file.as_object().unwrap().keys().map(String::as_str).collect();

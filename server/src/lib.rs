@@ -30,6 +30,7 @@ mod user;
 
 pub use self::first_run::Credentials;
 pub use self::folder::FolderError;
+pub use self::net::AdminAddr;
 #[doc(hidden)]
 pub use self::net::Tickets;
 pub use self::server::{Server, StartError};

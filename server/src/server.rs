@@ -11,9 +11,7 @@ use tokio::net::TcpListener;
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
-use tonic::service::interceptor::InterceptedService;
 use zim_protocol::CbcTokens;
-use zim_protocol::admin::AdminServer;
 use zim_protocol::clock::Clock;
 use zim_protocol::wire::CloseCode;
 
@@ -23,7 +21,7 @@ use crate::db::{Database, DbConfig};
 use crate::error::Error;
 use crate::first_run::{self, Banner, Credentials, Started};
 use crate::folder::{Folder, FolderError};
-use crate::net::{self, AdminService, Audited, KeyCheck, Net, Tickets};
+use crate::net::{self, AdminAddr, KeyCheck, Net, Tickets};
 use crate::status;
 use crate::tls::{Fingerprint, Identity, TlsError};
 use crate::user;
@@ -56,7 +54,7 @@ pub enum StartError {
         /// Who.
         what: &'static str,
         /// Where.
-        address: SocketAddr,
+        address: String,
         /// How to choose another.
         flag: &'static str,
         /// What the system said.
@@ -84,7 +82,7 @@ pub struct Server {
     _on_drop: [DropGuard; 2],
     local_addr: SocketAddr,
     http_addr: Option<SocketAddr>,
-    admin_addr: Option<SocketAddr>,
+    admin_addr: Option<AdminAddr>,
     fingerprint: Fingerprint,
     first_app: Credentials,
     is_first_start: bool,
@@ -117,12 +115,24 @@ impl Server {
         let tasks = TaskTracker::new();
         let (stopping, stopped, cut) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
         // The doors first: an address that is taken is found before anything is made in a database.
-        let http = listen("the HTTP service", config.http, "--http").await?;
-        let admin = listen("the operator's service", config.admin, "--admin").await?;
-        let endpoint =
-            net::bind(config.listen, tls, net::endpoint_config(&seed), &config.limits, &tasks, &cut).map_err(
-                |source| StartError::Listen { what: "the server", address: config.listen, flag: "--listen", source },
-            )?;
+        let http = listen("the HTTP service", config.http, "--http")?;
+        let admin = net::bind_admin(&config.admin, &folder).await.map_err(|(address, source)| StartError::Listen {
+            what: "the operator's service",
+            address: address.to_string(),
+            flag: "--admin",
+            source,
+        })?;
+        let admin_tls = match admin.as_ref().map(|admin| &admin.address) {
+            Some(AdminAddr::Tls(_)) => Some(identity.operator_config()?),
+            _ => None,
+        };
+        let endpoint = net::bind(config.listen, tls, net::endpoint_config(&seed), &config.limits, &tasks, &cut)
+            .map_err(|source| StartError::Listen {
+                what: "the server",
+                address: config.listen.to_string(),
+                flag: "--listen",
+                source,
+            })?;
         let local_addr = endpoint.local_addr().unwrap_or(config.listen);
 
         let app = open_app(config, clock, &folder).await?;
@@ -146,26 +156,21 @@ impl Server {
         if let Some((listener, _)) = http {
             tasks.spawn(net::serve_http(Arc::clone(&net), listener, stopped.clone()));
         }
-        let admin_addr = admin.as_ref().map(|(_, address)| *address);
-        if let Some((listener, _)) = admin {
+        let admin_addr = admin.as_ref().map(|admin| admin.address.clone());
+        if let Some(admin) = admin {
             let check = KeyCheck::new(&admin_key, &seed);
-            // Who has no key leaves no line: a stranger could fill the log.
-            let audited = Audited(AdminServer::new(AdminService::new(Arc::clone(&app))));
-            let service = InterceptedService::new(audited, check);
-            let end = stopped.clone();
-            tasks.spawn(async move {
-                let incoming = tonic::transport::server::TcpIncoming::from(listener);
-                let server = tonic::transport::Server::builder().timeout(Duration::from_secs(30));
-                let served = server.serve_with_incoming_shutdown(service, incoming, end.cancelled_owned()).await;
-                if let Err(error) = served {
-                    tracing::error!(%error, "the operator's service ended");
-                }
-            });
+            tasks.spawn(net::serve_admin(Arc::clone(&app), admin, admin_tls, check, stopped.clone()));
+        }
+        if let Some(address) = http_addr.filter(|address| !address.ip().to_canonical().is_loopback()) {
+            tracing::warn!(
+                %address,
+                "health and metrics are on an address of the network: over plain HTTP, and for everybody who reaches it"
+            );
         }
         tracing::info!(
             %local_addr,
             http = http_addr.map(tracing::field::display),
-            admin = admin_addr.map(tracing::field::display),
+            admin = admin_addr.as_ref().map(tracing::field::display),
             %fingerprint,
             app_id = first_app.app_id,
             data_dir = %folder.path().display(),
@@ -204,8 +209,8 @@ impl Server {
     }
 
     /// Where the operator's service is.
-    pub fn admin_addr(&self) -> Option<SocketAddr> {
-        self.admin_addr
+    pub fn admin_addr(&self) -> Option<&AdminAddr> {
+        self.admin_addr.as_ref()
     }
 
     /// SHA-256 of the certificate.
@@ -243,7 +248,7 @@ impl Server {
         Banner {
             listen: self.local_addr,
             http: self.http_addr,
-            admin: self.admin_addr,
+            admin: self.admin_addr.as_ref(),
             app: &self.first_app,
             shows_app_sign,
             cbc_tokens: self.app.tenants.access(self.first_app.app_id).cbc_tokens != CbcTokens::Off,
@@ -282,13 +287,9 @@ impl Server {
     }
 }
 
-async fn listen(
-    what: &'static str,
-    at: Listen,
-    flag: &'static str,
-) -> Result<Option<(TcpListener, SocketAddr)>, StartError> {
+fn listen(what: &'static str, at: Listen, flag: &'static str) -> Result<Option<(TcpListener, SocketAddr)>, StartError> {
     let Some(address) = at.0 else { return Ok(None) };
-    let wrong = |source| StartError::Listen { what, address, flag, source };
+    let wrong = |source| StartError::Listen { what, address: address.to_string(), flag, source };
     let listener = net::listen(address).map_err(wrong)?;
     let address = listener.local_addr().map_err(wrong)?;
     Ok(Some((listener, address)))

@@ -105,15 +105,27 @@ impl Identity {
         Ok(Self { chain, key, fingerprint })
     }
 
-    /// What a TLS handshake needs.
-    pub(crate) fn server_config(self, tickets: Arc<dyn ProducesTickets>) -> Result<rustls::ServerConfig, TlsError> {
+    /// What a TLS handshake with a client needs.
+    pub(crate) fn server_config(&self, tickets: Arc<dyn ProducesTickets>) -> Result<rustls::ServerConfig, TlsError> {
+        let mut config = self.config(ALPN)?;
+        config.ticketer = tickets;
+        config.send_tls13_tickets = 1;
+        Ok(config)
+    }
+
+    /// What a TLS handshake with the operator needs: gRPC is HTTP/2. A session is never resumed.
+    pub(crate) fn operator_config(&self) -> Result<rustls::ServerConfig, TlsError> {
+        let mut config = self.config(b"h2")?;
+        config.send_tls13_tickets = 0;
+        Ok(config)
+    }
+
+    fn config(&self, protocol: &[u8]) -> Result<rustls::ServerConfig, TlsError> {
         let mut config = rustls::ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&rustls::version::TLS13])?
             .with_no_client_auth()
-            .with_single_cert(self.chain, self.key)?;
-        config.alpn_protocols = vec![ALPN.to_vec()];
-        config.ticketer = tickets;
-        config.send_tls13_tickets = 1;
+            .with_single_cert(self.chain.clone(), self.key.clone_key())?;
+        config.alpn_protocols = vec![protocol.to_vec()];
         // Early data can be replayed: nothing is taken from it.
         config.max_early_data_size = 0;
         Ok(config)

@@ -1,7 +1,7 @@
 //! The operator's service, over gRPC.
 
 use tonic::Request;
-use tonic::transport::Channel;
+use tonic::transport::{Channel, Endpoint};
 use zim_protocol::admin::AdminClient;
 use zim_protocol::token::{Cbc, Token};
 use zim_protocol::{CreateAppRequest, DisconnectUserRequest, ListAppsRequest, ListSessionsRequest, MintTokenRequest};
@@ -10,8 +10,8 @@ use zim_server::config::Config;
 
 #[expect(clippy::unwrap_used, reason = "a helper of tests")]
 async fn client(server: &Server) -> AdminClient<Channel> {
-    let address = format!("http://{}", server.admin_addr().unwrap());
-    AdminClient::new(Channel::from_shared(address).unwrap().connect().await.unwrap())
+    let address = server.admin_addr().unwrap().to_string();
+    AdminClient::new(Endpoint::from_shared(address).unwrap().connect().await.unwrap())
 }
 
 #[expect(clippy::unwrap_used, reason = "a helper of tests")]

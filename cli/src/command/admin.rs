@@ -154,10 +154,10 @@ impl AdminAccess {
 
     fn choose(&self, local: Option<&StartFile>, given: Option<String>) -> Result<(String, String), Failure> {
         let url = match (&self.admin_url, local) {
-            (Some(url), _) if url.contains("://") => url.clone(),
+            (Some(url), _) if url.contains("://") || url.starts_with("unix:") => url.clone(),
             (Some(address), _) => format!("http://{address}"),
             (None, Some(local)) => match &local.admin {
-                Some(address) => format!("http://{address}"),
+                Some(url) => url.clone(),
                 None => return Err(Failure::other("the server on this machine runs without the operator's service")),
             },
             (None, None) => "http://127.0.0.1:4712".to_owned(),

@@ -108,7 +108,7 @@ impl Here {
     }
 
     pub(crate) fn admin_url(&self) -> String {
-        format!("http://{}", self.server().admin_addr().unwrap())
+        self.server().admin_addr().unwrap().to_string()
     }
 
     pub(crate) fn fingerprint(&self) -> String {

@@ -15,8 +15,8 @@ use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 use zim_protocol::{DisconnectUserRequest, ListAppsRequest, ListSessionsRequest, MintTokenRequest};
-use zim_server::Server;
-use zim_server::config::Config;
+use zim_server::config::{AdminListen, Config};
+use zim_server::{AdminAddr, Server};
 
 use super::folder;
 
@@ -69,8 +69,11 @@ pub(super) fn end() {
 fn serve() -> Served {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let data = folder().join("server");
-    let server = runtime.block_on(Server::start(Config::local(&data))).unwrap();
-    let (http, admin) = (server.http_addr().unwrap(), server.admin_addr().unwrap());
+    let mut config = Config::local(&data);
+    config.admin = AdminListen::Tcp(SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0)));
+    let server = runtime.block_on(Server::start(config)).unwrap();
+    let http = server.http_addr().unwrap();
+    let Some(AdminAddr::Loopback(admin)) = server.admin_addr().cloned() else { panic!("no port") };
     let key = std::fs::read_to_string(data.join("admin.key")).unwrap();
     let operator = {
         let _inside = runtime.enter();

@@ -11,6 +11,8 @@ mod logins;
 mod lossy;
 mod one_shots;
 #[cfg(unix)]
+mod operator;
+#[cfg(unix)]
 mod slow_http;
 mod slow_reader;
 mod storm;

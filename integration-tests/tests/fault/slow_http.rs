@@ -11,7 +11,11 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpSocket;
 use tokio::runtime::Runtime;
-use zim_integration_tests::{PATIENCE, World, eventually, say, soon};
+use zim_integration_tests::{Key, PATIENCE, World, eventually, say, soon};
+use zim_protocol::ListAppsRequest;
+use zim_protocol::admin::AdminClient;
+use zim_server::AdminAddr;
+use zim_server::config::AdminListen;
 
 const ASKS: &[u8] = b"GET /health HTTP/1.1\r\nHost: here\r\n\r\n";
 
@@ -20,6 +24,7 @@ const ASKS: &[u8] = b"GET /health HTTP/1.1\r\nHost: here\r\n\r\n";
 enum Slow {
     Silent,
     HalfARequest,
+    HalfAPreface,
     AByteNowAndThen,
     AsksAgainAndAgain,
 }
@@ -66,10 +71,11 @@ async fn keep(stream: &mut tokio::net::TcpStream, slow: Slow) {
     match slow {
         Slow::Silent => {}
         Slow::HalfARequest => drop(stream.write_all(&ASKS[..20]).await),
+        Slow::HalfAPreface => drop(stream.write_all(b"PRI * HTTP/2.0\r\n").await),
         Slow::AByteNowAndThen => {
             let pause = Duration::from_millis(10);
             while tokio::time::timeout(pause, stream.read(&mut heard)).await.is_err() {
-                if stream.write_all(b"G").await.is_err() {
+                if stream.write_all(b"P").await.is_err() {
                     return;
                 }
             }
@@ -139,6 +145,27 @@ async fn health_answers_while_a_thousand_slow_connections_try_to_prevent_it() {
         warnings.iter().filter(|line| line.contains("all places of the HTTP service were taken")).collect();
     assert_eq!(full.len(), 1, "{warnings:?}");
     assert!(full[0].contains("127.0.0.1"), "{full:?}");
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_operator_is_served_while_a_thousand_slow_connections_try_to_prevent_it() {
+    let world = World::with(|config| config.admin = AdminListen::Tcp(([127, 0, 0, 1], 0).into())).await;
+    let Some(AdminAddr::Loopback(to)) = world.server().admin_addr().cloned() else { panic!("no port") };
+    let count = files_for(1_000);
+    for slow in [Slow::Silent, Slow::HalfAPreface, Slow::AByteNowAndThen] {
+        let crowd = Crowd::of(count, slow, to);
+        eventually("the crowd has come", async || (crowd.closed() > count).then_some(())).await;
+        // A call takes several steps. In a crowd that comes back at once, not each attempt gets through all of them.
+        eventually("an operator's call", async || {
+            let channel = world.admin_endpoint().connect().await.ok()?;
+            let mut operator = AdminClient::with_interceptor(channel, Key(world.admin_key()));
+            operator.list_apps(ListAppsRequest {}).await.ok()
+        })
+        .await;
+        health(&world).await.unwrap();
+        drop(crowd);
+    }
     world.end().await;
 }
 

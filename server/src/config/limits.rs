@@ -99,6 +99,13 @@ pub struct Limits {
     pub http_header_timeout_ms: u32,
     /// Milliseconds for the work on a request to the HTTP service, and for the next request after an answer. Default: 10,000.
     pub http_timeout_ms: u32,
+    /// Connections of the operator's service at once; one more takes the place of the oldest that has nothing in work. Default:
+    /// 64: a handful of people and programs operate a server.
+    pub max_admin_connections: usize,
+    /// Milliseconds that a connection to the operator's service has until its first call, TLS handshake included. Default: 5,000.
+    pub admin_first_call_timeout_ms: u32,
+    /// Milliseconds that a connection to the operator's service may do nothing after a call. Default: 60,000.
+    pub admin_idle_timeout_ms: u32,
 }
 
 impl Default for Limits {
@@ -141,6 +148,9 @@ impl Default for Limits {
             max_http_connections: 64,
             http_header_timeout_ms: 2_000,
             http_timeout_ms: 10_000,
+            max_admin_connections: 64,
+            admin_first_call_timeout_ms: 5_000,
+            admin_idle_timeout_ms: 60_000,
         }
     }
 }
@@ -188,6 +198,9 @@ impl Limits {
             ("max_http_connections", as_u64(self.max_http_connections), 1, 65_536),
             ("http_header_timeout_ms", self.http_header_timeout_ms.into(), 1, long),
             ("http_timeout_ms", self.http_timeout_ms.into(), 1, long),
+            ("max_admin_connections", as_u64(self.max_admin_connections), 1, 65_536),
+            ("admin_first_call_timeout_ms", self.admin_first_call_timeout_ms.into(), 1, long),
+            ("admin_idle_timeout_ms", self.admin_idle_timeout_ms.into(), 1, long),
         ];
         rows.into_iter().filter_map(|(name, value, least, most)| problem(name, value, least, most)).collect()
     }

@@ -63,7 +63,7 @@ pub struct Args {
     /// Where /health, /ready and /metrics are, or off [default: 127.0.0.1:4711]
     #[arg(long, value_name = "ADDRESS")]
     http: Option<String>,
-    /// Where the operator's service is, or off [default: 127.0.0.1:4712]
+    /// Where the operator's service is: local (a socket in the data folder), unix:PATH, HOST:PORT or off [default: local]
     #[arg(long, value_name = "ADDRESS")]
     admin: Option<String>,
     /// A PEM file with a certificate instead of the server's own

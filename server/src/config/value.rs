@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -38,6 +38,74 @@ impl Serialize for Listen {
             Some(address) => to.collect_str(&address),
             None => to.serialize_str(OFF),
         }
+    }
+}
+
+/// Where the operator's service is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum AdminListen {
+    /// The Unix socket `admin.sock` in the data folder. Where the system has no such sockets: port 4712 of this machine alone.
+    #[default]
+    Local,
+    /// A Unix socket of this name.
+    Unix(PathBuf),
+    /// A port. Other machines can reach it only with TLS.
+    Tcp(SocketAddr),
+    /// Nowhere.
+    Off,
+}
+
+const LOCAL: &str = "local";
+const UNIX: &str = "unix:";
+
+impl AdminListen {
+    pub(super) fn problem(&self) -> Option<String> {
+        match self {
+            Self::Unix(path) if path.as_os_str().is_empty() => Some("admin is unix: without a path".to_owned()),
+            Self::Unix(_) if cfg!(not(unix)) => Some(format!("admin is {self}; this system has no Unix sockets")),
+            _ => None,
+        }
+    }
+}
+
+impl FromStr for AdminListen {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match (text, text.strip_prefix(UNIX)) {
+            (OFF, _) => Ok(Self::Off),
+            (LOCAL, _) => Ok(Self::Local),
+            (_, Some(path)) => Ok(Self::Unix(path.into())),
+            _ => text.parse().map(Self::Tcp).map_err(|_| {
+                format!(
+                    "{text:?} is no address of the operator's service; it looks like {LOCAL:?}, unix:/run/zim/admin.sock or \
+                     127.0.0.1:4712, or is {OFF:?}"
+                )
+            }),
+        }
+    }
+}
+
+impl fmt::Display for AdminListen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Local => f.write_str(LOCAL),
+            Self::Unix(path) => write!(f, "{UNIX}{}", path.display()),
+            Self::Tcp(address) => address.fmt(f),
+            Self::Off => f.write_str(OFF),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for AdminListen {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        String::deserialize(from)?.parse().map_err(de::Error::custom)
+    }
+}
+
+impl Serialize for AdminListen {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
     }
 }
 
@@ -146,6 +214,21 @@ mod tests {
         for without in ["", "sqlite://a:b@c", "postgres://zim@db:5432/zim", "postgres://db:5432/zim?sslmode=require"] {
             assert!(!has(without), "{without}");
         }
+    }
+
+    #[test]
+    fn the_operators_service_is_in_one_of_four_places() {
+        for (text, expected) in [
+            ("local", AdminListen::Local),
+            ("off", AdminListen::Off),
+            ("unix:/run/zim/admin.sock", AdminListen::Unix("/run/zim/admin.sock".into())),
+            ("[::1]:4712", AdminListen::Tcp("[::1]:4712".parse().unwrap())),
+        ] {
+            assert_eq!((text.parse(), expected.to_string().as_str()), (Ok(expected), text));
+        }
+        assert!("localhost:4712".parse::<AdminListen>().unwrap_err().contains("unix:/run/zim/admin.sock"));
+        assert!(AdminListen::Unix(PathBuf::new()).problem().is_some());
+        assert_eq!(AdminListen::Unix("a".into()).problem().is_some(), cfg!(not(unix)));
     }
 
     #[test]

@@ -121,15 +121,14 @@ impl<L: Accept> Bounded<L> {
 
 impl axum::serve::Listener for Bounded<TcpListener> {
     type Io = Exchange<<TcpListener as Accept>::Io>;
-    type Addr = SocketAddr;
+    type Addr = Peer;
 
-    async fn accept(&mut self) -> (Self::Io, SocketAddr) {
-        let (exchange, Peer(address)) = self.next().await;
-        (exchange, address)
+    async fn accept(&mut self) -> (Self::Io, Peer) {
+        self.next().await
     }
 
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
+    fn local_addr(&self) -> io::Result<Peer> {
+        self.listener.local_addr().map(Peer::Tcp)
     }
 }
 

@@ -3,7 +3,6 @@
 
 use std::fmt::Debug;
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -43,10 +42,10 @@ impl Accept for TcpListener {
     type Io = TcpStream;
 
     async fn accept(&mut self) -> io::Result<(TcpStream, Peer)> {
-        let (stream, address): (_, SocketAddr) = Self::accept(self).await?;
+        let (stream, address) = Self::accept(self).await?;
         // Answers are small and whole: nothing is gained by waiting for more of them.
         stream.set_nodelay(true)?;
-        Ok((stream, Peer(address)))
+        Ok((stream, Peer::Tcp(address)))
     }
 }
 
@@ -81,17 +80,20 @@ impl<S: Stream> Exchange<S> {
             self.stream.forget();
             return Err(io::ErrorKind::ConnectionAborted.into());
         }
-        while self.deadline.as_mut().poll(cx).is_ready() {
-            let now = Instant::now();
-            // What happened since the deadline was set may have moved it.
-            let by = usage.deadline(&self.patience).unwrap_or_else(|| now + self.patience.idle);
-            if by <= now {
+        loop {
+            // Without a deadline it looks again some time.
+            let by = usage.deadline(&self.patience).unwrap_or_else(|| Instant::now() + self.patience.idle);
+            if by < self.deadline.deadline() || self.deadline.is_elapsed() {
+                self.deadline.as_mut().reset(by);
+            }
+            if self.deadline.as_mut().poll(cx).is_pending() {
+                return Ok(leaves);
+            }
+            if by <= Instant::now() {
                 self.stream.forget();
                 return Err(io::ErrorKind::TimedOut.into());
             }
-            self.deadline.as_mut().reset(by);
         }
-        Ok(leaves)
     }
 }
 

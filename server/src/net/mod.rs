@@ -27,7 +27,6 @@ use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub(crate) use self::admin::AdminService;
 pub(crate) use self::bounded::listen;
 pub(crate) use self::http::serve as serve_http;
 // Public for the fuzzer alone: tickets are bytes that any stranger may bring.
@@ -37,7 +36,8 @@ pub(crate) use self::keys::endpoint_config;
 use self::limits::{Addresses, Rate};
 use self::meter::Meter;
 pub(crate) use self::meter::keep as keep_meter;
-pub(crate) use self::operator::{Audited, KeyCheck};
+pub use self::operator::AdminAddr;
+pub(crate) use self::operator::{KeyCheck, bind as bind_admin, serve as serve_admin};
 pub(crate) use self::quic::{accept, bind};
 use crate::app::App;
 

@@ -1,72 +1,159 @@
-//! Who comes in to the operator's service, and the trail that they leave.
+//! The operator's service as the network sees it: where it listens, what a connection may cost, who comes in, and the trail that
+//! they leave. What it does is `admin.rs`.
 
 mod audit;
+mod key;
+mod listen;
 
-use ring::hmac;
-use tonic::service::Interceptor;
-use tonic::{Request, Status};
+use std::convert::Infallible;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
 
-pub(crate) use self::audit::Audited;
+use futures_util::future::{join, ready};
+use futures_util::{StreamExt, stream};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::server::Connected;
+use zim_protocol::admin::AdminServer;
 
-/// Lets in who has the key.
-#[derive(Clone)]
-pub(crate) struct KeyCheck {
-    /// Comparing tags instead of keys takes the same time whatever was sent.
-    by: hmac::Key,
-    tag: hmac::Tag,
-}
+use self::audit::Audited;
+pub(crate) use self::key::KeyCheck;
+pub use self::listen::AdminAddr;
+use self::listen::Door;
+pub(crate) use self::listen::{Listening, bind};
+use super::admin::AdminService;
+use super::bounded::{Bounded, Complaints};
+use super::exchange::{Accept, Exchange, Stream};
+use super::peer::Peer;
+use super::places::{Patience, Use};
+use crate::app::App;
+use crate::config::Limits;
 
-impl std::fmt::Debug for KeyCheck {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("KeyCheck").finish_non_exhaustive()
+/// No call takes so long.
+const CALL_WITHIN: Duration = Duration::from_secs(30);
+/// Calls of one connection at once.
+const CALLS_AT_ONCE: u32 = 16;
+/// A request's headers: the key and what gRPC says, some 200 bytes.
+const HEADER_BYTES: u32 = 16 << 10;
+/// A request: the longest has a name and a few numbers.
+const REQUEST_BYTES: usize = 64 << 10;
+/// What a connection may send ahead of those who read it.
+const CONNECTION_WINDOW: u32 = 256 << 10;
+
+/// Serves until `end`.
+pub(crate) async fn serve(
+    app: Arc<App>,
+    listening: Listening,
+    tls: Option<rustls::ServerConfig>,
+    check: KeyCheck,
+    end: CancellationToken,
+) {
+    let tls = tls.map(|tls| TlsAcceptor::from(Arc::new(tls)));
+    match listening.door {
+        Door::Tcp(listener) => serve_on(app, listener, tls, check, end).await,
+        #[cfg(unix)]
+        Door::Unix(listener) => serve_on(app, listener, tls, check, end).await,
     }
 }
 
-impl KeyCheck {
-    /// `seed` is any secret of the server.
-    pub(crate) fn new(key: &str, seed: &[u8; 32]) -> Self {
-        let by = hmac::Key::new(hmac::HMAC_SHA256, seed);
-        let tag = hmac::sign(&by, key.as_bytes());
-        Self { by, tag }
-    }
-
-    fn is_right(&self, authorization: &str) -> bool {
-        let given = authorization.strip_prefix("Bearer ").unwrap_or_default();
-        hmac::verify(&self.by, given.as_bytes(), self.tag.as_ref()).is_ok()
+async fn serve_on<L: Accept>(
+    app: Arc<App>,
+    listener: L,
+    tls: Option<TlsAcceptor>,
+    check: KeyCheck,
+    end: CancellationToken,
+) {
+    let limits = &app.config.limits;
+    let complaints = Complaints::new("the operator's service", &app.clock);
+    let listener = Bounded::new(listener, limits.max_admin_connections, patience(limits), &complaints, &end);
+    let accepted = stream::unfold(listener, async |mut listener| Some((listener.next().await, listener)));
+    let incoming = accepted
+        .map(|(exchange, peer)| Connection::new(exchange, peer, tls.clone()))
+        // They have places, which bounds their number, and a time for it.
+        .buffer_unordered(usize::MAX)
+        // Who cannot shake hands is closed, and that is all.
+        .filter_map(|shaken| ready(shaken.ok().map(Ok::<_, Infallible>)));
+    // Who has no key leaves no line: a stranger could fill the log.
+    let service = AdminServer::new(AdminService::new(Arc::clone(&app))).max_decoding_message_size(REQUEST_BYTES);
+    let service = InterceptedService::new(Audited(service), check);
+    let served = tonic::transport::Server::builder()
+        .timeout(CALL_WITHIN)
+        .max_concurrent_streams(CALLS_AT_ONCE)
+        .http2_max_header_list_size(HEADER_BYTES)
+        .initial_stream_window_size(u32::try_from(REQUEST_BYTES).unwrap_or(u32::MAX))
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .serve_with_incoming_shutdown(service, incoming, end.clone().cancelled_owned());
+    let (served, ()) = join(served, complaints.keep(&end)).await;
+    if let Err(error) = served {
+        tracing::error!(%error, "the operator's service ended");
     }
 }
 
-impl Interceptor for KeyCheck {
-    fn call(&mut self, request: Request<()>) -> Result<Request<()>, Status> {
-        let given = request.metadata().get("authorization").and_then(|value| value.to_str().ok());
-        match given {
-            Some(given) if self.is_right(given) => Ok(request),
-            Some(_) => Err(Status::unauthenticated("the key is wrong")),
-            None => Err(Status::unauthenticated("the header `authorization: Bearer KEY` is missing")),
-        }
+fn patience(limits: &Limits) -> Patience {
+    Patience {
+        first: Duration::from_millis(limits.admin_first_call_timeout_ms.into()),
+        work: None,
+        idle: Duration::from_millis(limits.admin_idle_timeout_ms.into()),
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Who calls, and on which connection.
+#[derive(Clone, Debug)]
+struct Caller {
+    peer: Peer,
+    usage: Arc<Use>,
+}
 
-    #[test]
-    fn only_the_key_opens() {
-        let check = KeyCheck::new("secret", &[3; 32]);
-        assert!(check.is_right("Bearer secret"));
-        for wrong in ["", "secret", "Bearer ", "Bearer Secret", "Bearer secret ", "bearer secret"] {
-            assert!(!check.is_right(wrong), "{wrong:?}");
-        }
-        assert!(!format!("{check:?}").contains("secret"));
+trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
+
+/// A connection that calls may come on.
+struct Connection {
+    io: Box<dyn Io>,
+    caller: Caller,
+}
+
+impl Connection {
+    async fn new<S: Stream>(exchange: Exchange<S>, peer: Peer, tls: Option<TlsAcceptor>) -> io::Result<Self> {
+        let caller = Caller { peer, usage: Arc::clone(exchange.place().usage()) };
+        let io: Box<dyn Io> = match tls {
+            Some(tls) => Box::new(tls.accept(exchange).await?),
+            None => Box::new(exchange),
+        };
+        Ok(Self { io, caller })
+    }
+}
+
+impl Connected for Connection {
+    type ConnectInfo = Caller;
+
+    fn connect_info(&self) -> Caller {
+        self.caller.clone()
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, bytes)
     }
 
-    #[test]
-    fn a_call_without_a_key_is_refused() {
-        let mut check = KeyCheck::new("secret", &[3; 32]);
-        assert_eq!(check.call(Request::new(())).unwrap_err().code(), tonic::Code::Unauthenticated);
-        let mut request = Request::new(());
-        request.metadata_mut().insert("authorization", "Bearer secret".parse().unwrap());
-        assert!(check.call(request).is_ok());
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }

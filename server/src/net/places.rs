@@ -249,7 +249,7 @@ mod tests {
     use super::*;
 
     fn peer(port: u16) -> Peer {
-        Peer(([192, 0, 2, 1], port).into())
+        Peer::Tcp(([192, 0, 2, 1], port).into())
     }
 
     fn take(places: &Arc<Places>, port: u16) -> (Place, Option<Peer>) {

@@ -10,19 +10,20 @@ use std::time::Instant;
 use metrics::counter;
 use tonic::body::Body;
 use tonic::codegen::{BoxFuture, Service, http};
-use tonic::transport::server::TcpConnectInfo;
 use tonic::{Code, Status};
 use tracing::field::Empty;
 use tracing::{Instrument, Span};
 
+use super::Caller;
 use crate::net::meter::ADMIN_CALLS;
+use crate::net::places::Work;
 
 /// The target of the lines: `log.filter` may keep them when it drops others.
 const TARGET: &str = "zim_server::audit";
 
 /// A service with an audit trail.
 #[derive(Clone, Debug)]
-pub(crate) struct Audited<S>(pub(crate) S);
+pub(super) struct Audited<S>(pub(super) S);
 
 impl<S> Service<http::Request<Body>> for Audited<S>
 where
@@ -61,16 +62,19 @@ struct Line {
     method: String,
     began: Instant,
     code: Code,
+    /// The connection waits for the server.
+    _work: Option<Work>,
 }
 
 impl Line {
     fn begin(request: &http::Request<Body>) -> Self {
         let method = request.uri().path().rsplit('/').next().unwrap_or_default().to_owned();
-        let peer = request.extensions().get::<TcpConnectInfo>().and_then(TcpConnectInfo::remote_addr);
-        let peer = peer.map(tracing::field::display);
+        let caller = request.extensions().get::<Caller>();
+        let peer = caller.map(|caller| tracing::field::display(caller.peer));
         let span =
             tracing::info_span!(target: TARGET, "admin", method, peer, app = Empty, user = Empty, detail = Empty);
-        Self { span, method, began: Instant::now(), code: Code::Cancelled }
+        let work = caller.map(|caller| caller.usage.work());
+        Self { span, method, began: Instant::now(), code: Code::Cancelled, _work: work }
     }
 
     fn end(mut self, code: Code) {
@@ -80,7 +84,7 @@ impl Line {
 
 impl Drop for Line {
     fn drop(&mut self) {
-        let Self { span, method, began, code } = self;
+        let Self { span, method, began, code, .. } = self;
         // Whatever anybody makes up is no label: labels are kept for ever.
         let label = if *code == Code::Unimplemented { "unknown".to_owned() } else { std::mem::take(method) };
         let code = format!("{code:?}");

@@ -1,0 +1,189 @@
+//! Where the operator's service listens: a Unix socket that only its owner can connect to, or a port.
+
+use std::fmt;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::path::PathBuf;
+
+use tokio::net::TcpListener;
+
+use crate::config::AdminListen;
+use crate::folder::Folder;
+use crate::net::bounded;
+
+/// The socket in the data folder.
+const SOCKET: &str = "admin.sock";
+/// For systems without Unix sockets.
+const PORT: u16 = 4_712;
+
+/// How the operator's service is reached: its text is a URL that `zim admin --admin-url` takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AdminAddr {
+    /// A Unix socket.
+    Unix(PathBuf),
+    /// A port that this machine alone reaches, without TLS.
+    Loopback(SocketAddr),
+    /// A port with TLS.
+    Tls(SocketAddr),
+}
+
+impl AdminAddr {
+    fn tcp(address: SocketAddr) -> Self {
+        if address.ip().to_canonical().is_loopback() { Self::Loopback(address) } else { Self::Tls(address) }
+    }
+}
+
+impl fmt::Display for AdminAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Loopback(address) => write!(f, "http://{address}"),
+            Self::Tls(address) => write!(f, "https://{address}"),
+        }
+    }
+}
+
+/// What the operator's service listens on.
+#[derive(Debug)]
+pub(crate) struct Listening {
+    pub(crate) address: AdminAddr,
+    pub(super) door: Door,
+}
+
+#[derive(Debug)]
+pub(super) enum Door {
+    Tcp(TcpListener),
+    #[cfg(unix)]
+    Unix(unix::Socket),
+}
+
+/// Listens where the settings say. An error comes with the address that it is about.
+pub(crate) async fn bind(listen: &AdminListen, folder: &Folder) -> Result<Option<Listening>, (AdminAddr, io::Error)> {
+    let wanted = match listen {
+        AdminListen::Off => return Ok(None),
+        AdminListen::Tcp(address) => AdminAddr::tcp(*address),
+        AdminListen::Unix(path) => AdminAddr::Unix(path.clone()),
+        AdminListen::Local if cfg!(unix) => AdminAddr::Unix(folder.file(SOCKET)),
+        AdminListen::Local => AdminAddr::tcp(SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, PORT))),
+    };
+    match open(&wanted).await {
+        Ok(listening) => Ok(Some(listening)),
+        Err(error) => Err((wanted, error)),
+    }
+}
+
+async fn open(wanted: &AdminAddr) -> io::Result<Listening> {
+    match wanted {
+        #[cfg(unix)]
+        AdminAddr::Unix(path) => {
+            let socket = unix::Socket::bind(path).await?;
+            Ok(Listening { address: AdminAddr::Unix(socket.path().to_owned()), door: Door::Unix(socket) })
+        }
+        #[cfg(not(unix))]
+        AdminAddr::Unix(_) => Err(io::ErrorKind::Unsupported.into()),
+        AdminAddr::Loopback(address) | AdminAddr::Tls(address) => {
+            let listener = bounded::listen(*address)?;
+            Ok(Listening { address: AdminAddr::tcp(listener.local_addr()?), door: Door::Tcp(listener) })
+        }
+    }
+}
+
+#[cfg(unix)]
+mod unix {
+    use std::fs;
+    use std::io;
+    use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+    use std::os::unix::net::UnixListener as StdUnixListener;
+    use std::path::{Path, PathBuf};
+
+    use socket2::{Domain, SockAddr, Type};
+    use tokio::net::{UnixListener, UnixStream};
+
+    use crate::net::exchange::{Accept, Stream};
+    use crate::net::peer::Peer;
+
+    /// Connections that wait until they are accepted.
+    const BACKLOG: i32 = 128;
+    /// Its owner alone connects to it.
+    const MODE: u32 = 0o600;
+
+    /// A Unix socket that is listened on. Dropping it removes its file.
+    #[derive(Debug)]
+    pub(in crate::net::operator) struct Socket {
+        listener: UnixListener,
+        path: PathBuf,
+        /// What tells its file from one that another process has put there.
+        inode: (u64, u64),
+    }
+
+    impl Socket {
+        pub(super) async fn bind(path: &Path) -> io::Result<Self> {
+            let path = std::path::absolute(path)?;
+            let address = SockAddr::unix(&path).map_err(|error| {
+                let length = path.as_os_str().len();
+                let hint = "Unix sockets have short paths, as --admin unix:/run/zim/admin.sock";
+                io::Error::new(error.kind(), format!("its path of {length} bytes is too long; {hint}"))
+            })?;
+            remove_stale(&path).await?;
+            let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
+            socket.bind(&address)?;
+            // Nobody can connect before it listens, and then it has its mode.
+            fs::set_permissions(&path, fs::Permissions::from_mode(MODE))?;
+            socket.listen(BACKLOG)?;
+            socket.set_nonblocking(true)?;
+            let listener = UnixListener::from_std(StdUnixListener::from(socket))?;
+            Ok(Self { listener, inode: inode(&path)?, path })
+        }
+
+        pub(super) fn path(&self) -> &Path {
+            &self.path
+        }
+    }
+
+    impl Drop for Socket {
+        fn drop(&mut self) {
+            if inode(&self.path).is_ok_and(|inode| inode == self.inode)
+                && let Err(error) = fs::remove_file(&self.path)
+            {
+                tracing::warn!(%error, path = %self.path.display(), "the operator's socket cannot be removed");
+            }
+        }
+    }
+
+    fn inode(path: &Path) -> io::Result<(u64, u64)> {
+        let file = fs::symlink_metadata(path)?;
+        Ok((file.dev(), file.ino()))
+    }
+
+    /// Removes the file of a server that was killed. Whatever else is there stays.
+    async fn remove_stale(path: &Path) -> io::Result<()> {
+        let file = match fs::symlink_metadata(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        if !file.file_type().is_socket() {
+            let kind = io::ErrorKind::AlreadyExists;
+            return Err(io::Error::new(kind, "there is something that is no socket: remove it if nobody needs it"));
+        }
+        match UnixStream::connect(path).await {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
+            // Somebody listens, or it cannot be known.
+            _ => Err(io::ErrorKind::AddrInUse.into()),
+        }
+    }
+
+    impl Accept for Socket {
+        type Io = UnixStream;
+
+        async fn accept(&mut self) -> io::Result<(UnixStream, Peer)> {
+            let (stream, _) = self.listener.accept().await?;
+            let user = stream.peer_cred().ok().map(|credentials| credentials.uid());
+            Ok((stream, Peer::Unix(user)))
+        }
+    }
+
+    impl Stream for UnixStream {
+        fn forget(&self) {}
+    }
+}
