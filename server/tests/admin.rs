@@ -44,6 +44,10 @@ async fn apps_are_made_and_their_tokens_minted() {
     let made = CreateAppRequest { app_id: 4_242, name: "shop".to_owned() };
     let app = admin.create_app(with_key(&key, made.clone())).await.unwrap().into_inner();
     assert_eq!((app.app_id, app.app_sign.len(), app.server_secret.len()), (4_242, 64, 32));
+    for name in ["two\nlines".to_owned(), "\x1b[2J".to_owned(), "x".repeat(257)] {
+        let bad = admin.create_app(with_key(&key, CreateAppRequest { app_id: 0, name })).await.unwrap_err();
+        assert_eq!(bad.code(), tonic::Code::InvalidArgument, "{bad}");
+    }
     let twice = admin.create_app(with_key(&key, made)).await.unwrap_err();
     assert_eq!(twice.code(), tonic::Code::InvalidArgument, "{twice}");
     let apps = admin.list_apps(with_key(&key, ListAppsRequest {})).await.unwrap().into_inner().apps;

@@ -16,7 +16,7 @@ use zim_protocol::{
 use crate::app::App;
 use crate::error::Error;
 use crate::key::AppKey;
-use crate::tenant::{Rotated, Tenant};
+use crate::tenant::{Rotated, Tenant, check_app_name};
 
 /// How long a token is good for, unless the request says otherwise: one day.
 const TOKEN_S: i64 = 24 * 3_600;
@@ -96,6 +96,7 @@ fn valid<R: Validate>(request: Request<R>) -> Result<R, Status> {
 impl Admin for AdminService {
     async fn create_app(&self, request: Request<CreateAppRequest>) -> Result<Response<AppRow>, Status> {
         let CreateAppRequest { app_id: wanted, name } = valid(request)?;
+        check_app_name(&name).map_err(status)?;
         let tenant = self.app.create_app(wanted, &name).await.map_err(status)?;
         about(app_id(&tenant), "");
         let access = tenant.access();

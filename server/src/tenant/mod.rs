@@ -3,6 +3,7 @@
 mod access;
 mod cache;
 mod change;
+mod name;
 mod store;
 
 use std::collections::{HashMap, HashSet};
@@ -14,6 +15,7 @@ use zim_protocol::ConversationType;
 pub use self::access::{Access, Proof, Refusal, Secret, Shown};
 pub use self::cache::Cache;
 pub(crate) use self::change::Rotated;
+pub use self::name::check_app_name;
 pub use self::store::{NewApp, app_rows, insert_app, open_deployment, peer_conversations};
 use crate::app::App;
 use crate::effect::Audience;
