@@ -233,6 +233,11 @@ impl Server {
         self.tasks.len()
     }
 
+    /// Bytes that all sessions hold of unread answers, and of room for answers that are being read.
+    pub fn unread_bytes(&self) -> usize {
+        self.net.unread_bytes()
+    }
+
     /// How to connect, in a few lines. They have the app sign if somebody looks at a terminal, or if the app was made just now:
     /// at any other start they may go to a log that others read.
     pub fn banner(&self, to_terminal: bool) -> String {

@@ -16,3 +16,4 @@ mod operator;
 mod slow_http;
 mod slow_reader;
 mod storm;
+mod unread;

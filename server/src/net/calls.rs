@@ -12,6 +12,7 @@ use futures_util::stream::FuturesUnordered;
 
 use super::handler::Call;
 use super::order::Order;
+use super::unread::Share;
 use crate::error::Error;
 use crate::session::Caller;
 
@@ -100,19 +101,28 @@ impl<S: Fn(Call) -> BoxFuture<'static, Done>> Calls<S> {
         started
     }
 
-    /// Starts reads that wait, as far as there is a place.
-    fn read(&mut self) {
-        while self.reads.len() < READS
-            && let Some(call) = self.reads_waiting.pop_front()
-        {
-            self.reads.push((self.start)(call));
+    /// Starts reads that wait, as far as there is a place, and room for their answers.
+    fn read(&mut self, cx: &mut Context<'_>, unread: &mut Share<'_>) {
+        while self.reads.len() < READS && !self.reads_waiting.is_empty() {
+            if unread.poll_room(cx).is_pending() {
+                return;
+            }
+            if let Some(call) = self.reads_waiting.pop_front() {
+                self.reads.push((self.start)(call));
+            }
         }
+        unread.stop_waiting();
+    }
+
+    /// Reads that have started. Each has its room in what the session holds of unread answers.
+    pub(crate) fn reading(&self) -> usize {
+        self.reads.len()
     }
 
     /// Runs the calls; returns when some are over, which [`Calls::take_done`] then gives. Waits for ever when there are none.
-    /// No read starts unless `may_read`. May be cancelled at any time without loss.
-    pub(crate) async fn next(&mut self, may_read: bool) {
-        poll_fn(|cx| self.poll(cx, may_read)).await;
+    /// Reads start with room in `unread`, and not at all without it. May be cancelled at any time without loss.
+    pub(super) async fn next(&mut self, mut unread: Option<&mut Share<'_>>) {
+        poll_fn(|cx| self.poll(cx, unread.as_deref_mut())).await;
     }
 
     /// Those that are over.
@@ -120,7 +130,7 @@ impl<S: Fn(Call) -> BoxFuture<'static, Done>> Calls<S> {
         std::mem::take(&mut self.done)
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>, may_read: bool) -> Poll<()> {
+    fn poll(&mut self, cx: &mut Context<'_>, unread: Option<&mut Share<'_>>) -> Poll<()> {
         loop {
             match self.running.poll_next_unpin(cx) {
                 Poll::Ready(Some(over)) => {
@@ -136,8 +146,8 @@ impl<S: Fn(Call) -> BoxFuture<'static, Done>> Calls<S> {
             }
         }
         // One round: those that take the places of what is over now have their turn when its answers are in the writer's hands.
-        if may_read {
-            self.read();
+        if let Some(unread) = unread {
+            self.read(cx, unread);
         }
         while let Poll::Ready(Some(over)) = self.reads.poll_next_unpin(cx) {
             self.done.push(over);
@@ -166,6 +176,7 @@ impl<S> std::fmt::Debug for Calls<S> {
 #[cfg(test)]
 mod tests {
     use std::net::SocketAddr;
+    use std::time::Duration;
 
     use futures_util::FutureExt;
     use parking_lot::Mutex;
@@ -173,7 +184,9 @@ mod tests {
     use tokio::time::Instant;
     use zim_protocol::{AnyRequest, SendMessageRequest};
 
+    use super::super::unread::Unread;
     use super::*;
+    use crate::key::UserKey;
     use crate::session::SessionState;
 
     /// What was started, in order, and what lets each call go on: first to the write queue, then to its end.
@@ -212,9 +225,16 @@ mod tests {
         call(id, AnyRequest::MessageSendMessage(Box::new(request)))
     }
 
+    /// Room for 16 reads of one user.
+    fn unread() -> Unread {
+        Unread::new(128 << 20, Duration::from_secs(1))
+    }
+
     /// Runs what can run; gives what is over.
     fn step<S: Fn(Call) -> BoxFuture<'static, Done>>(calls: &mut Calls<S>) -> Vec<u64> {
-        while calls.next(true).now_or_never().is_some() && calls.done.is_empty() {}
+        let unread = unread();
+        let mut share = unread.share(UserKey(1));
+        while calls.next(Some(&mut share)).now_or_never().is_some() && calls.done.is_empty() {}
         calls.take_done().iter().map(|done| done.id).collect()
     }
 
@@ -258,6 +278,8 @@ mod tests {
     /// A client that asks for a thousand pages and reads none of them.
     #[test]
     fn reads_are_few_at_once_and_wait_for_the_writer() {
+        let unread = unread();
+        let mut share = unread.share(UserKey(1));
         let stage = Arc::<Stage>::default();
         let mut calls = calls(&stage);
         let read = |id| call(id, AnyRequest::SyncPull(Box::default()));
@@ -266,23 +288,59 @@ mod tests {
             calls.arrive(read(0));
         }
         calls.arrive(send(1, "bob"));
-        assert!(calls.next(false).now_or_never().is_none());
+        assert!(calls.next(None).now_or_never().is_none());
         assert_eq!(
             (stage.started.lock().as_slice(), calls.len()),
             ([1].as_slice(), 101),
             "a write waits for no reader"
         );
-        assert!(calls.next(true).now_or_never().is_none());
+        assert!(calls.next(Some(&mut share)).now_or_never().is_none());
         assert_eq!(stage.started.lock().len(), 1 + READS);
         stage.end[0].notify_one();
-        while calls.next(false).now_or_never().is_none() {}
+        while calls.next(None).now_or_never().is_none() {}
         assert_eq!((calls.take_done().len(), stage.started.lock().len()), (1, 1 + READS));
-        assert!(calls.next(false).now_or_never().is_none());
+        share.set(calls.reading(), 0);
+        assert!(calls.next(None).now_or_never().is_none());
         assert_eq!(stage.started.lock().len(), 1 + READS);
-        assert!(calls.next(true).now_or_never().is_none());
+        assert!(calls.next(Some(&mut share)).now_or_never().is_none());
         assert_eq!((stage.started.lock().len(), calls.len()), (2 + READS, 100));
         calls.forget_waiting();
         assert_eq!(calls.len(), READS + 1);
+    }
+
+    /// A read starts with room for its answer; no write waits for that, and the reads keep their order.
+    #[tokio::test]
+    async fn reads_wait_for_room_and_writes_do_not() {
+        let unread = Unread::new(16 << 20, Duration::from_secs(1));
+        let (mut share, mut other) = (unread.share(UserKey(1)), unread.share(UserKey(1)));
+        let stage = Arc::<Stage>::default();
+        let mut calls = calls(&stage);
+        let started = || stage.started.lock().clone();
+        for id in 0..4 {
+            calls.arrive(call(id, AnyRequest::SyncPull(Box::default())));
+        }
+        calls.arrive(send(4, "bob"));
+        assert!(calls.next(Some(&mut share)).now_or_never().is_none());
+        assert_eq!(started(), [4, 0, 1], "an eighth is room for two");
+        calls.arrive(send(5, "cat"));
+        assert!(calls.next(Some(&mut share)).now_or_never().is_none());
+        assert_eq!(started(), [4, 0, 1, 5]);
+        // One is over, but its answer is not read.
+        stage.end[0].notify_one();
+        while calls.next(Some(&mut share)).now_or_never().is_none() {}
+        calls.take_done();
+        share.set(calls.reading(), 100_000);
+        assert!(calls.next(Some(&mut share)).now_or_never().is_none());
+        assert_eq!(started(), [4, 0, 1, 5]);
+        share.set(calls.reading(), 0);
+        assert!(calls.next(Some(&mut share)).now_or_never().is_none());
+        assert_eq!(started(), [4, 0, 1, 5, 2]);
+        // Without a read that waits, nothing is put aside.
+        calls.forget_waiting();
+        assert!(calls.next(Some(&mut share)).now_or_never().is_none());
+        share.set(0, 0);
+        let mut room = std::task::Context::from_waker(std::task::Waker::noop());
+        assert!((0..2).all(|_| other.poll_room(&mut room).is_ready()));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use zim_protocol::{METHODS, Method};
 
-use super::half_sent::GAUGE;
+use super::{half_sent, unread};
 
 /// Seconds: from a read in memory to the default deadline.
 const BUCKETS: [f64; 14] =
@@ -98,7 +98,11 @@ fn install() -> Option<PrometheusHandle> {
     describe_gauge!("zim_connections", "Connections that have shaken hands");
     describe_gauge!("zim_sessions", "Users' devices that are logged in");
     describe_gauge!("zim_one_shot_sessions", "One-shot logins: commands that come and go");
-    describe_gauge!(GAUGE, "Bytes of half-sent frames that are counted");
+    describe_gauge!(half_sent::GAUGE, "Bytes of half-sent frames that are counted");
+    describe_gauge!(
+        unread::GAUGE,
+        "Bytes of answers that clients have not read, and of room for those that are being read"
+    );
     describe_counter!("zim_handshakes_total", "Handshakes by what became of them");
     describe_counter!("zim_closed_total", "Connections that the server closed, by reason");
     Some(handle)

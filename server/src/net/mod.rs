@@ -19,6 +19,7 @@ mod peer;
 mod places;
 mod quic;
 mod session;
+mod unread;
 mod writer;
 
 use std::sync::Arc;
@@ -39,6 +40,7 @@ pub(crate) use self::meter::keep as keep_meter;
 pub use self::operator::AdminAddr;
 pub(crate) use self::operator::{KeyCheck, bind as bind_admin, serve as serve_admin};
 pub(crate) use self::quic::{accept, bind};
+use self::unread::Unread;
 use crate::app::App;
 
 /// What every connection of a server needs.
@@ -56,6 +58,7 @@ pub(crate) struct Net {
     half_sent: HalfSent,
     /// Strangers have a share of their own, so that they close out nobody who has logged in.
     half_sent_of_strangers: HalfSent,
+    unread: Unread,
     messages: Rate,
     requests: Rate,
     pulls: Rate,
@@ -80,6 +83,8 @@ impl Net {
             addresses: Mutex::new(Addresses::new(handshakes, limits.max_connections_per_address)),
             half_sent: HalfSent::new(limits.max_half_sent_bytes),
             half_sent_of_strangers: HalfSent::new(limits.max_half_sent_bytes / 8),
+            // So that a read has waited for a while before a session is closed for it: some wait for others' reads alone.
+            unread: Unread::new(limits.max_unread_bytes, limits.stall_timeout() / 5),
             messages: Rate::new(limits.messages_per_second, limits.message_burst),
             requests: Rate::new(limits.requests_per_second, limits.request_burst),
             pulls: Rate::new(limits.pulls_per_second, limits.pull_burst),
@@ -90,6 +95,11 @@ impl Net {
             unproved: Rate::new(per_second / 2, per_second / 8),
             app,
         })
+    }
+
+    /// Bytes of unread answers, and of room for those that are being read, of all sessions.
+    pub(crate) fn unread_bytes(&self) -> usize {
+        self.unread.bytes()
     }
 
     /// Waits until every connection is over; from now on none may begin.

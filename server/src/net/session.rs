@@ -13,7 +13,7 @@ use quinn::{Connection, RecvStream, SendStream};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use zim_protocol::client_frame::Frame as FromClient;
-use zim_protocol::frame::{FrameDecoder, encode_frame};
+use zim_protocol::frame::FrameDecoder;
 use zim_protocol::response::Outcome;
 use zim_protocol::server_frame::Frame as ToClient;
 use zim_protocol::wire::{CloseCode, MAX_FRAME_BYTES, VERSION};
@@ -22,10 +22,11 @@ use zim_protocol::{
 };
 
 use super::calls::{Calls, Done};
-use super::half_sent::Share;
+use super::half_sent::Share as HalfSent;
 use super::handler::{self, Allowance, Call};
-use super::writer::{Closing, Writer};
-use super::{Net, events, quic};
+use super::unread::UNCOUNTED_BYTES;
+use super::writer::{Closing, Patience, Writer};
+use super::{Net, events, quic, unread};
 use crate::error::Error;
 use crate::session::SessionState;
 
@@ -137,12 +138,17 @@ async fn talk(net: &Arc<Net>, connection: &Connection, requests: &mut Requests<'
     let state = Arc::clone(&requests.state);
     let sent = requests.sent;
     let _online = Online { net, state: Arc::clone(&state) };
-    let patience = net.app.config.limits.write_timeout();
+    let patience = patience(net);
     tokio::select! {
         closing = requests.run() => closing,
         closing = events::run(connection, &state, sent, patience) => closing,
         closing = lifetime(net, &state) => closing,
     }
+}
+
+fn patience(net: &Net) -> Patience {
+    let limits = &net.app.config.limits;
+    Patience { most: limits.write_timeout(), least: limits.stall_timeout() }
 }
 
 /// Waits for the end of what a connection is given time for: to log in, then until the token ends.
@@ -186,8 +192,10 @@ struct Requests<'a> {
     recv: RecvStream,
     frames: FrameDecoder,
     /// What of it is counted.
-    half_sent: Share<'a>,
+    half_sent: HalfSent<'a>,
     writer: Writer,
+    /// What is counted of unread answers, once somebody has logged in: nobody else reads anything.
+    unread: Option<unread::Share<'a>>,
     calls: Calls<Start>,
     allowance: Allowance,
     /// Event frames that were sent.
@@ -207,12 +215,12 @@ impl<'a> Requests<'a> {
         net: &'a Arc<Net>,
         connection: &'a Connection,
         (send, recv): (SendStream, RecvStream),
-        (frames, half_sent): (FrameDecoder, Share<'a>),
+        (frames, half_sent): (FrameDecoder, HalfSent<'a>),
         state: Arc<SessionState>,
         sent: &'a AtomicU64,
     ) -> Self {
-        let mut writer = Writer::new(send, net.app.config.limits.write_timeout());
-        encode_frame(&ServerFrame { frame: Some(ToClient::Welcome(welcome(net))) }, &mut writer.ready);
+        let mut writer = Writer::new(send, patience(net));
+        writer.add(&ServerFrame { frame: Some(ToClient::Welcome(welcome(net))) });
         let of_calls = Arc::clone(net);
         let start: Start = Box::new(move |call| Box::pin(handler::run(Arc::clone(&of_calls), call)));
         Self {
@@ -224,6 +232,7 @@ impl<'a> Requests<'a> {
             frames,
             half_sent,
             writer,
+            unread: None,
             calls: Calls::new(start),
             allowance: Allowance::default(),
             sent,
@@ -265,17 +274,23 @@ impl<'a> Requests<'a> {
             }
             // Pages that nobody reads are not made.
             let may_page = self.writer.len() < UNREAD_BYTES;
+            if let Some(unread) = &mut self.unread {
+                unread.set(self.calls.reading(), self.writer.len());
+                if !may_page {
+                    unread.stop_waiting();
+                }
+            }
             let clock = &self.net.app.clock;
             let is_resting = self.rest_until > clock.steady_ms();
-            let Self { recv, frames, writer, calls, finished, rest_until, whole_by, .. } = self;
+            let Self { recv, frames, writer, unread, calls, finished, rest_until, whole_by, .. } = self;
             tokio::select! {
                 biased;
-                () = calls.next(may_page), if !idle => {
+                () = calls.next(unread.as_mut().filter(|_| may_page)), if !idle => {
                     for done in calls.take_done() {
                         answer(writer, done);
                     }
                 }
-                flushed = writer.flush(), if writer.len() > 0 => flushed?,
+                written = writer.write(), if writer.len() > 0 => written?,
                 () = at(stop_by), if stop_by.is_some() => return Ok(()),
                 () = &mut told_to_stop, if stop_by.is_none() => {
                     calls.forget_waiting();
@@ -304,7 +319,7 @@ impl<'a> Requests<'a> {
             if self.finished || self.state.is_logged_out() {
                 return Ok(false);
             }
-            if self.calls.len() >= most || self.writer.len() >= UNREAD_BYTES {
+            if self.calls.len() >= most || self.has_much_unread() {
                 return Ok(false);
             }
             if self.rest_until > 0 {
@@ -318,6 +333,8 @@ impl<'a> Requests<'a> {
                 self.frames.set_max(MAX_FRAME_BYTES);
                 self.half_sent = self.net.half_sent.share();
                 quic::welcome_in(self.connection);
+                self.unread = self.state.identity().map(|identity| self.net.unread.share(identity.user));
+                self.unread.iter().for_each(|unread| self.writer.count_at(unread.claim()));
             }
             match self.frames.next() {
                 Ok(Some(frame)) => {
@@ -334,6 +351,14 @@ impl<'a> Requests<'a> {
                 Err(_) => return Err(unreadable()),
             }
         }
+    }
+
+    /// The client has so many answers to read that it is not asked for more.
+    fn has_much_unread(&self) -> bool {
+        let unread = self.writer.len();
+        // What a stranger leaves unread is counted nowhere, so it must be little.
+        let may_have_much = || self.unread.as_ref().is_some_and(|unread| !unread.is_overdrawn());
+        unread >= UNREAD_BYTES || (unread > UNCOUNTED_BYTES && !may_have_much())
     }
 
     fn take(&mut self, frame: Bytes) -> Result<(), Closing> {
@@ -413,5 +438,5 @@ fn respond(writer: &mut Writer, id: u64, outcome: Outcome, pushes: Vec<zim_proto
         let outcome = Some(Outcome::Error(Error::internal_text("an answer is longer than a frame").to_wire()));
         frame.frame = Some(ToClient::Response(Response { id, outcome, pushes: Vec::new() }));
     }
-    encode_frame(&frame, &mut writer.ready);
+    writer.add(&frame);
 }

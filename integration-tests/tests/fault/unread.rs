@@ -1,0 +1,213 @@
+//! Clients that ask for pages and read none, many of one user and many users: what the server holds for all of them is bounded,
+//! and those who read get their answers.
+
+use std::time::Duration;
+
+use bytes::BytesMut;
+use futures_util::future::join_all;
+use quinn::ConnectionError;
+use zim_integration_tests::{Device, Raw, World, code, eventually, hello, request, send_text, soon};
+use zim_protocol::frame::encode_frame;
+use zim_protocol::wire::CloseCode;
+use zim_protocol::{
+    ClientFrame, ConversationRef, FillRequest, Message, Request, UpdateUserExtendedDataRequest, client_frame,
+};
+use zim_server::config::Config;
+
+const MB: usize = 1 << 20;
+
+/// Room for one answer of each user at a time, and long messages, so that few make a page.
+fn little_room(config: &mut Config) {
+    config.limits.max_unread_bytes = 8 * MB;
+    config.limits.max_text_bytes = 32_768;
+}
+
+/// A page of a quarter of a megabyte, whose messages `friend` has sent.
+fn page_of(friend: &str) -> FillRequest {
+    let conversation = ConversationRef { r#type: 0, id: friend.to_owned() };
+    FillRequest { conversation: Some(conversation), reverse: true, anchor: 0, count: 100 }
+}
+
+/// Sends `to`, who is new, so much that a page is full.
+async fn fill(world: &World, friend: &Device, to: &str) {
+    slow(world, to).await.end().await;
+    let text = "x".repeat(32_000);
+    let calls: Vec<_> = (0..9).map(|_| friend.send(to, Message::text(&*text))).collect();
+    for call in calls {
+        soon(call).await.unwrap();
+    }
+}
+
+/// A one-shot session whose client gives credit for 16 KB and reads nothing by itself.
+async fn slow(world: &World, user_id: &str) -> Raw {
+    let narrow = |quic: &mut quinn::TransportConfig| {
+        quic.stream_receive_window((16u32 << 10).into());
+    };
+    let mut raw = world.raw_with(narrow).await;
+    raw.greet(hello(1)).await;
+    raw.call(&world.one_shot_request(user_id)).await.expect("a login");
+    raw
+}
+
+/// Why the server closed a connection, in its own words.
+async fn reason(raw: &Raw) -> (CloseCode, String) {
+    match soon(raw.connection.closed()).await {
+        ConnectionError::ApplicationClosed(closed) => {
+            let code = CloseCode::from_code(closed.error_code.into_inner()).unwrap();
+            (code, String::from_utf8_lossy(&closed.reason).into_owned())
+        }
+        other => panic!("{other}"),
+    }
+}
+
+async fn nothing_is_held(world: &World) {
+    eventually("everything is given back", async || (world.server().unread_bytes() == 0).then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_user_with_many_sessions_is_held_to_a_share_and_others_read() {
+    let world = World::with(|config| {
+        little_room(config);
+        config.limits.max_unread_bytes = 32 * MB;
+    })
+    .await;
+    let (ann, carol) = (world.user("ann").await, world.user("carol").await);
+    fill(&world, &ann, "bob").await;
+    fill(&world, &ann, "carol").await;
+    let mut greedy = Vec::new();
+    for _ in 0..12 {
+        let mut raw = slow(&world, "bob").await;
+        raw.write((1..=40).map(|id| request(id, &page_of("ann")))).await;
+        greedy.push(raw);
+    }
+    // Two pages of each session would be 6 MB; the share is 4.
+    let share = 4 * MB;
+    eventually("the share is full", async || (world.server().unread_bytes() > share - MB).then_some(())).await;
+    for number in 0..20u8 {
+        assert!(world.server().unread_bytes() <= share, "{} are held", world.server().unread_bytes());
+        ann.say("carol", &number.to_string()).await;
+        carol.hears(&number.to_string()).await;
+    }
+    // Somebody else reads.
+    let mut reader = world.raw_user("carol", 7).await;
+    for _ in 0..20 {
+        assert!(!reader.call(&page_of("ann")).await.unwrap().messages.is_empty());
+    }
+    // The same user still sends, on a session that reads its answers.
+    let mut sender = slow(&world, "bob").await;
+    sender.call(&send_text("ann", "I am not all bad", 1)).await.unwrap();
+    ann.hears("I am not all bad").await;
+    world.is_well().await;
+    join_all(greedy.into_iter().chain([reader, sender]).map(Raw::end)).await;
+    nothing_is_held(&world).await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_stalled_session_makes_room_for_another_of_its_user() {
+    let world = World::with(|config| {
+        little_room(config);
+        config.limits.write_timeout_ms = 3_000;
+    })
+    .await;
+    fill(&world, &world.user("ann").await, "bob").await;
+    let (mut stalled, mut reads) = (slow(&world, "bob").await, slow(&world, "bob").await);
+    stalled.ask(&page_of("ann")).await;
+    eventually("its answer waits", async || (1..MB).contains(&world.server().unread_bytes()).then_some(())).await;
+    assert!(!reads.call(&page_of("ann")).await.unwrap().messages.is_empty());
+    let (code, words) = reason(&stalled).await;
+    assert_eq!(code, CloseCode::TooSlow);
+    assert!(words.contains("others waited"), "{words}");
+    nothing_is_held(&world).await;
+    join_all([stalled, reads].map(Raw::end)).await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_crowd_of_stalled_clients_makes_room_for_somebody_who_reads() {
+    let world = World::with(|config| {
+        little_room(config);
+        config.limits.write_timeout_ms = 3_000;
+    })
+    .await;
+    let ann = world.user("ann").await;
+    let users: Vec<String> = (0..24).map(|number| format!("user{number}")).collect();
+    join_all(users.iter().map(|user| fill(&world, &ann, user))).await;
+    fill(&world, &ann, "bob").await;
+    let mut crowd = join_all(users.iter().map(|user| slow(&world, user))).await;
+    for raw in &mut crowd {
+        raw.ask(&page_of("ann")).await;
+    }
+    // Less is left than a read takes.
+    eventually("there is no room", async || (world.server().unread_bytes() > 7 * MB).then_some(())).await;
+    let mut bob = slow(&world, "bob").await;
+    let page = bob.ask(&page_of("ann")).await;
+    let sent = bob.ask(&send_text("ann", "I need no room", 1)).await;
+    let first = bob.response().await;
+    assert_eq!((first.id, code(&first)), (sent, 0), "a write waits for no room");
+    let second = bob.response().await;
+    assert_eq!((second.id, code(&second)), (page, 0));
+    let closed = crowd.iter().filter_map(|raw| raw.connection.close_reason()).collect::<Vec<_>>();
+    assert!(!closed.is_empty());
+    for error in closed {
+        assert!(error.to_string().contains("others waited"), "{error}");
+    }
+    join_all(crowd.into_iter().chain([bob]).map(Raw::end)).await;
+    nothing_is_held(&world).await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn answers_to_writes_that_nobody_reads_are_counted_and_bounded() {
+    let world = World::with(|config| {
+        little_room(config);
+        config.limits.max_user_extended_data_bytes = 32_768;
+    })
+    .await;
+    let carol = world.user("carol").await;
+    let (mut reads, mut deaf) = (slow(&world, "bob").await, Vec::new());
+    for session in 0..4 {
+        let mut raw = slow(&world, "bob").await;
+        // Each answer holds what was written: together less than a session may leave unread.
+        let long = |id| UpdateUserExtendedDataRequest { extended_data: format!("{session}{id:032767}") };
+        raw.write((1..=7).map(|id| request(id, &long(id)))).await;
+        deaf.push(raw);
+    }
+    // The share is 1 MB.
+    eventually("it is overdrawn", async || (world.server().unread_bytes() > MB).then_some(())).await;
+    deaf[0].write([request(8, &send_text("carol", "later", 1))]).await;
+    for number in 0..20u8 {
+        reads.call(&send_text("carol", &number.to_string(), 100 + number)).await.unwrap();
+        carol.hears(&number.to_string()).await;
+    }
+    assert_eq!(carol.history("bob").await.len(), 20, "it is read on, though it reads nothing");
+    let answers = deaf[0].responses(8).await;
+    assert!(answers.iter().all(|answer| code(answer) == 0));
+    carol.hears("later").await;
+    join_all(deaf.into_iter().chain([reads]).map(Raw::end)).await;
+    nothing_is_held(&world).await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_stranger_that_reads_nothing_is_not_read_on() {
+    let world = World::new().await;
+    let narrow = |quic: &mut quinn::TransportConfig| {
+        quic.stream_receive_window(1_024u32.into());
+    };
+    let mut stranger = world.raw_with(narrow).await;
+    stranger.greet(hello(1)).await;
+    let (mut out, asked) = (BytesMut::new(), 2_000);
+    for id in 0..asked {
+        let request = Request { id, method: "No/SuchMethod".to_owned(), payload: vec![0; 32].into(), ack: 0 };
+        encode_frame(&ClientFrame { frame: Some(client_frame::Frame::Request(request)) }, &mut out);
+    }
+    assert!(!stranger.try_write(&out, Duration::from_millis(300)).await, "it is read on");
+    // What it has asked is answered as soon as it reads.
+    for _ in 0..100 {
+        assert_ne!(code(&stranger.response().await), 0);
+    }
+    world.is_well().await;
+    stranger.end().await;
+    world.end().await;
+}
