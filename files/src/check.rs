@@ -20,7 +20,11 @@ pub enum Others {
 #[derive(Debug, thiserror::Error)]
 pub enum Exposed {
     /// Somebody else can change it.
-    #[error("{path} belongs to user {owner}, and not to user {user} or to root", path = path.display())]
+    #[error(
+        "{path} belongs to user {owner}, and not to {}",
+        if *user == ROOT { "root".to_owned() } else { format!("user {user} or to root") },
+        path = path.display()
+    )]
     Foreign {
         /// What was looked at.
         path: PathBuf,
@@ -60,6 +64,8 @@ impl Exposed {
         }
     }
 }
+
+const ROOT: u32 = 0;
 
 #[cfg(unix)]
 pub(crate) fn this_user() -> u32 {
@@ -110,7 +116,6 @@ impl Owner {
 
 #[cfg(unix)]
 fn judge(user: u32, path: &Path, (owner, mode, is_folder): (u32, u32, bool), others: Others) -> Result<(), Exposed> {
-    const ROOT: u32 = 0;
     let (path, mode) = (path.to_owned(), mode & 0o7777);
     if owner != user && owner != ROOT {
         return Err(Exposed::Foreign { path, owner, user });
@@ -169,7 +174,9 @@ mod tests {
                 assert!(said.contains("others can write to data/admin.key"), "{said}");
             }
         }
-        assert!(judged(1_001, 0o755, Others::Read).is_err());
+        assert!(judged(1_001, 0o755, Others::Read).unwrap_err().contains("and not to user 1000 or to root"));
+        let error = judge(ROOT, Path::new("data"), (1_000, 0o40_700, true), Others::Read).unwrap_err();
+        assert!(error.to_string().ends_with("belongs to user 1000, and not to root"), "{error}");
         let error = judge(1_000, Path::new("data"), (1_000, 0o40_770, true), Others::Read).unwrap_err();
         assert!(error.to_string().ends_with("(mode 0770)"), "{error}");
         assert_eq!(error.repair(), "chmod 700 data");
