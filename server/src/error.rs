@@ -163,11 +163,31 @@ impl Error {
         Self::new(ErrorCode::NetworkModuleTokenInvalid, message).with_detail("reason", "cbcTokensOff")
     }
 
-    /// Logins of this address, or to this app, failed too often.
+    /// Whether this is [`Error::cbc_tokens_off`].
+    pub fn is_cbc_tokens_off(&self) -> bool {
+        self.0.details.iter().any(|(key, value)| *key == "reason" && value == "cbcTokensOff")
+    }
+
+    /// Logins of this address, or to this app, failed too often. A client that may have been right must not come again with the
+    /// same: the code is that of wrong credentials.
+    pub fn credentials_refused(retry_after_ms: i64) -> Self {
+        let message = "the credentials are not accepted; too many logins failed in a short time for more to be told";
+        Self::new(ErrorCode::NetworkModuleTokenInvalid, message)
+            .with_detail("retry_after_ms", retry_after_ms.to_string())
+    }
+
+    /// Logins of this address, or to this app, failed too often for a token of the AES-CBC form to be looked at.
     pub fn too_many_failed_logins(retry_after_ms: i64) -> Self {
-        let message = "too many logins failed in a short time; what is wrong with this one is not told";
+        let message = "too many logins failed in a short time; tokens of the AES-CBC form have to wait";
         Self::new(ErrorCode::CommonModuleTriggerServerFrequencyLimit, message)
             .with_detail("retry_after_ms", retry_after_ms.to_string())
+    }
+
+    /// The back end that made the token has a clock that is far ahead, or counts milliseconds.
+    pub fn token_made_ahead() -> Self {
+        let message = "the token was made more than ten minutes ahead of the server's clock; \
+                       ctime is in Unix seconds, and the clocks must agree";
+        Self::new(ErrorCode::NetworkModuleTokenInvalid, message)
     }
 
     /// Too many new users of this address.

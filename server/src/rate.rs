@@ -111,6 +111,12 @@ impl<K: Eq + Hash> Buckets<K> {
         }
         buckets.entry(key).or_default().take(self.rate, now_ms)
     }
+
+    /// In how many milliseconds the bucket of `key` has one, 0 for now. Takes none.
+    pub(crate) fn wait_ms(&self, key: &K, now_ms: i64) -> i64 {
+        let mut bucket = self.kept.lock().buckets.get(key).copied().unwrap_or_default();
+        bucket.take(self.rate, now_ms).err().unwrap_or(0)
+    }
 }
 
 #[cfg(test)]
@@ -183,7 +189,8 @@ mod tests {
     fn each_key_has_a_bucket_and_full_ones_are_forgotten() {
         let buckets = Buckets::new(Rate::new(1, 2));
         assert!(buckets.take(1, 0).is_ok() && buckets.take(1, 0).is_ok());
-        assert_eq!(buckets.take(1, 0), Err(1_000));
+        assert_eq!((buckets.take(1, 0), buckets.wait_ms(&1, 0)), (Err(1_000), 1_000));
+        assert_eq!((buckets.wait_ms(&1, 1_000), buckets.wait_ms(&2, 0), buckets.wait_ms(&2, 0)), (0, 0, 0));
         assert!(buckets.take(2, 0).is_ok());
         for key in 3..=SWEEP_FROM {
             assert!(buckets.take(key, 0).is_ok());

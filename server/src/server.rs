@@ -136,6 +136,7 @@ impl Server {
         let local_addr = endpoint.local_addr().unwrap_or(config.listen);
 
         let app = open_app(config, clock, &folder).await?;
+        app.forget_ended_secrets().await.map_err(StartError::Database)?;
         let (first_app, is_first_start) = first_run::first_app(&app, &folder).await.map_err(StartError::Database)?;
 
         let ghosts = status::ghosts(&app).await.map_err(StartError::Database)?;

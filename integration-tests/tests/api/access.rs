@@ -450,7 +450,7 @@ async fn login_to_an_app_that_is_not_there_is_refused_like_a_wrong_secret() {
 }
 
 #[tokio::test]
-async fn login_beyond_the_allowance_for_failures_tells_a_guess_nothing_and_lets_the_right_in() {
+async fn login_beyond_the_allowance_for_failures_is_told_nothing_and_the_right_is_let_in() {
     let world = World::with(|settings| {
         settings.limits.failed_logins_per_minute_per_address = 10;
         settings.limits.failed_logins_per_minute_per_app = 1_000;
@@ -464,11 +464,15 @@ async fn login_beyond_the_allowance_for_failures_tells_a_guess_nothing_and_lets_
     }
     // From now on nothing is said, on any connection of the address and about any credentials.
     let mut other = world.raw_greeted(2).await;
+    let mut told = Vec::new();
     for request in [&wrong_sign, &wrong_token] {
         let refused = other.call(request).await.unwrap_err();
-        assert_eq!(refused.code, TOO_FAST);
         assert!(refused.details["retry_after_ms"].parse::<i64>().unwrap() <= 6_000);
+        // As for any wrong credentials: a client with an old secret must not come again with it.
+        assert_eq!(refused.code, INVALID);
+        told.push(refused.message);
     }
+    assert!(told[0] == told[1] && told[0].contains("too many"), "{told:?}");
     // A genuine token that has ended is no guess: its client must learn that it needs another.
     let (secret, now_s) = (world.server().first_app().server_secret.clone(), world.clock.now_s());
     let expired = Token::generate(world.app_id(), "ann", &secret, now_s - 100, 60).unwrap();
@@ -478,7 +482,7 @@ async fn login_beyond_the_allowance_for_failures_tells_a_guess_nothing_and_lets_
     // A renewal is a question like a login.
     assert_eq!(other.call(&RenewTokenRequest { token: "04".repeat(20) }).await.unwrap_err().code, INVALID);
     let guessed = RenewTokenRequest { token: token_of(&world, "ann", &"x".repeat(32)) };
-    assert_eq!(other.call(&guessed).await.unwrap_err().code, TOO_FAST);
+    assert_eq!(other.call(&guessed).await.unwrap_err().message, told[0]);
     for raw in [raw, other] {
         raw.end().await;
     }
@@ -495,24 +499,87 @@ async fn login_beyond_the_allowance_of_an_app_leaves_other_apps_alone() {
     let other = soon(operator.create_app(request)).await.unwrap().into_inner();
     let wrong = LoginRequest { app_sign: "0".repeat(64), ..world.login_request("ann") };
     let mut raw = world.raw_greeted(1).await;
-    let mut codes = Vec::new();
-    for _ in 0..3 {
-        codes.push(raw.call(&wrong).await.unwrap_err().code);
+    let is_hidden = async |raw: &mut Raw, request: &LoginRequest| {
+        let refused = raw.call(request).await.unwrap_err();
+        assert_eq!(refused.code, INVALID);
+        refused.details.contains_key("retry_after_ms")
+    };
+    for expected in [false, false, true] {
+        assert_eq!(is_hidden(&mut raw, &wrong).await, expected);
     }
-    assert_eq!(codes, [INVALID, INVALID, TOO_FAST]);
     // An app that does not exist has an allowance like one that does: nothing tells them apart.
     for app_id in [78, 79] {
         let unknown = LoginRequest { app_id, ..wrong.clone() };
-        let mut codes = Vec::new();
-        for _ in 0..3 {
-            codes.push(raw.call(&unknown).await.unwrap_err().code);
+        for expected in [false, false, true] {
+            assert_eq!(is_hidden(&mut raw, &unknown).await, expected, "{app_id}");
         }
-        assert_eq!(codes, [INVALID, INVALID, TOO_FAST], "{app_id}");
     }
     let elsewhere = LoginRequest { app_id: 77, ..wrong };
-    assert_eq!(raw.call(&elsewhere).await.unwrap_err().code, INVALID);
+    assert!(!is_hidden(&mut raw, &elsewhere).await);
     raw.call(&LoginRequest { app_sign: other.app_sign, ..elsewhere }).await.unwrap();
     raw.end().await;
+    drop(operator);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn login_with_a_cbc_token_has_to_wait_for_the_allowance_and_with_a_gcm_token_has_not() {
+    let world = World::with(|settings| settings.limits.failed_logins_per_minute_per_address = 2).await;
+    let mut operator = world.admin().await;
+    let on = UpdateAppRequest {
+        app_id: world.app_id(),
+        cbc_tokens: Some(CbcTokens::On as i32),
+        ..UpdateAppRequest::default()
+    };
+    set(&mut operator, on).await;
+    let secret = world.server().first_app().server_secret.clone();
+    let cbc = |user| Token::generate_cbc(world.app_id(), user, &secret, world.clock.now_s(), DAY_S).unwrap();
+    assert!(try_login(&world, &by_token(&world, "ann", cbc("ann"))).await.is_ok());
+    for _ in 0..2 {
+        // A guess: the token of somebody else.
+        assert_eq!(try_login(&world, &by_token(&world, "ann", cbc("bob"))).await.unwrap_err(), INVALID);
+    }
+    assert_eq!(try_login(&world, &by_token(&world, "ann", cbc("ann"))).await.unwrap_err(), TOO_FAST);
+    assert!(try_login(&world, &by_token(&world, "ann", world.token("ann"))).await.is_ok());
+    world.clock.advance(30_000);
+    assert!(try_login(&world, &by_token(&world, "ann", cbc("ann"))).await.is_ok());
+    drop(operator);
+    world.end().await;
+}
+
+/// However a login and a change of the app meet, what is open afterwards is what the app lets in.
+#[tokio::test]
+async fn login_that_races_a_change_of_its_app_does_not_stay() {
+    let world = World::new().await;
+    let mut operator = world.admin().await;
+    let to = |on| UpdateAppRequest { app_id: world.app_id(), app_sign_login: Some(on), ..UpdateAppRequest::default() };
+    for round in 0..40 {
+        let mut raw = world.raw_greeted(round).await;
+        let login = world.login_request("ann");
+        let (logged_in, _) = tokio::join!(raw.call(&login), set(&mut operator, to(false)));
+        if logged_in.is_ok() {
+            assert_eq!(end_of(&mut raw).await, SessionEndReason::EndedByOperator, "round {round}");
+        }
+        raw.end().await;
+        set(&mut operator, to(true)).await;
+    }
+    drop(operator);
+    world.end().await;
+}
+
+/// A device that was away while its secret was rotated hears that it needs another, however many others fail.
+#[tokio::test]
+async fn login_with_a_rotated_secret_ends_the_reconnecting_beyond_the_allowance_too() {
+    let world = World::with(|settings| settings.limits.failed_logins_per_minute_per_address = 1).await;
+    let mut operator = world.admin().await;
+    let devices = [world.user("ann").await, world.user("bob").await, world.user("cat").await];
+    rotate(&mut operator, world.app_id(), SecretKind::ServerSecret, 60).await;
+    world.clock.advance(60_000);
+    for device in &devices {
+        is_put_out(device).await;
+        let error = soon(device.login("ann", world.with_token("ann"))).await.unwrap_err();
+        assert_eq!(error.code(), ErrorCode::NetworkModuleTokenInvalid);
+    }
     drop(operator);
     world.end().await;
 }
@@ -581,6 +648,11 @@ async fn what_the_operator_decides_is_in_the_audit_log_without_secrets() {
     let secret = rotate(&mut operator, world.app_id(), SecretKind::ServerSecret, 60).await;
     let lines = world.audit();
     let [banned, rotated] = lines.as_slice() else { panic!("{lines:?}") };
+    // A call that fails says what it was about, too.
+    let nobody = UnbanUserRequest { app_id: world.app_id() ^ 1, user_id: "nobody".into() };
+    soon(operator.unban_user(nobody)).await.unwrap_err();
+    let refused = world.audit().concat();
+    assert!(refused.contains(&format!("app={}", world.app_id() ^ 1)) && refused.contains("nobody"), "{refused}");
     assert!(
         banned.contains(&format!("app={}", world.app_id())) && banned.contains("ann") && banned.contains("for 60 s")
     );

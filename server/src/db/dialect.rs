@@ -4,7 +4,7 @@
 //! - `BIGINT PRIMARY KEY` becomes `INTEGER PRIMARY KEY`: only so is SQLite's table itself ordered by the key, without a
 //!   second tree.
 //! - `BYTEA` becomes `BLOB`: SQLite takes an unknown name for NUMERIC.
-//! - `FOR UPDATE` is PostgreSQL's alone: SQLite has one writer, and does not parse it.
+//! - `FOR UPDATE` and `FOR SHARE` are PostgreSQL's alone: SQLite has one writer, and does not parse it.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -38,6 +38,14 @@ impl Dialect {
         match self {
             Self::Sqlite => "",
             Self::Postgres => " FOR UPDATE",
+        }
+    }
+
+    /// Ends a `SELECT` of one row that must stay as it is until the transaction ends.
+    pub fn for_share(self) -> &'static str {
+        match self {
+            Self::Sqlite => "",
+            Self::Postgres => " FOR SHARE",
         }
     }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
+use tracing::Instrument;
 use zim_protocol::admin::Admin;
 use zim_protocol::token::Token;
 use zim_protocol::{
@@ -71,13 +72,54 @@ fn as_row(tenant: &Tenant) -> AppRow {
     }
 }
 
-/// What a call is about, for its line in the audit log.
-fn about(app_id: u32, user_id: &str) {
-    let span = tracing::Span::current();
-    span.record("app", app_id);
-    if !user_id.is_empty() {
-        span.record("user", user_id);
+/// A request that names what it is about: its line in the audit log has that whatever becomes of the call.
+trait About {
+    fn app_id(&self) -> u32;
+
+    fn user_id(&self) -> &str {
+        ""
     }
+}
+
+macro_rules! about {
+    ($($request:ty: $($user:ident)?;)*) => {$(
+        impl About for $request {
+            fn app_id(&self) -> u32 {
+                self.app_id
+            }
+            $(
+                fn user_id(&self) -> &str {
+                    &self.$user
+                }
+            )?
+        }
+    )*};
+}
+
+about! {
+    CreateAppRequest: ;
+    UpdateAppRequest: ;
+    RotateSecretRequest: ;
+    ListBannedUsersRequest: ;
+    MintTokenRequest: user_id;
+    RegisterUserRequest: user_id;
+    GetUserRequest: user_id;
+    BanUserRequest: user_id;
+    UnbanUserRequest: user_id;
+    RevokeTokensRequest: user_id;
+    ListSessionsRequest: user_id;
+    DisconnectUserRequest: user_id;
+}
+
+/// The most of a user id that the audit log repeats, in characters: a valid one is not longer.
+const LOGGED_ID: usize = 32;
+
+/// Does `work` to its end, whether or not the operator waits for it: half of it must not be done.
+async fn to_its_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T, Error>> + Send + 'static,
+) -> Result<T, Status> {
+    let done = tokio::spawn(work.in_current_span()).await;
+    done.unwrap_or_else(|panic| Err(Error::internal(panic))).map_err(status)
 }
 
 /// What a call was to do, for its line in the audit log. Never a secret.
@@ -85,9 +127,16 @@ fn in_detail(detail: &str) {
     tracing::Span::current().record("detail", detail);
 }
 
-/// The request, if each field is within its limits.
-fn valid<R: Validate>(request: Request<R>) -> Result<R, Status> {
+/// The request, if each field is within its limits. The audit log is told what it is about.
+fn valid<R: About + Validate>(request: Request<R>) -> Result<R, Status> {
     let request = request.into_inner();
+    let span = tracing::Span::current();
+    if request.app_id() != 0 {
+        span.record("app", request.app_id());
+    }
+    if !request.user_id().is_empty() {
+        span.record("user", request.user_id().chars().take(LOGGED_ID).collect::<String>());
+    }
     request.validate().map_err(|violation| status(violation.into()))?;
     Ok(request)
 }
@@ -97,8 +146,10 @@ impl Admin for AdminService {
     async fn create_app(&self, request: Request<CreateAppRequest>) -> Result<Response<AppRow>, Status> {
         let CreateAppRequest { app_id: wanted, name } = valid(request)?;
         check_app_name(&name).map_err(status)?;
-        let tenant = self.app.create_app(wanted, &name).await.map_err(status)?;
-        about(app_id(&tenant), "");
+        in_detail(&format!("name {name:?}"));
+        let app = Arc::clone(&self.app);
+        let tenant = to_its_end(async move { app.create_app(wanted, &name).await }).await?;
+        tracing::Span::current().record("app", app_id(&tenant));
         let access = tenant.access();
         Ok(Response::new(AppRow {
             app_sign: access.app_sign.value.clone(),
@@ -115,12 +166,12 @@ impl Admin for AdminService {
     async fn update_app(&self, request: Request<UpdateAppRequest>) -> Result<Response<AppRow>, Status> {
         let request = valid(request)?;
         let tenant = self.tenant(request.app_id).map_err(status)?;
-        about(request.app_id, "");
         let UpdateAppRequest { app_id: _, cbc_tokens, app_sign_login, registration } = &request;
         in_detail(&format!(
             "cbc_tokens: {cbc_tokens:?}, app_sign_login: {app_sign_login:?}, registration: {registration:?}"
         ));
-        self.app.update_app(&tenant, &request).await.map_err(status)?;
+        let (app, of_app) = (Arc::clone(&self.app), Arc::clone(&tenant));
+        to_its_end(async move { app.update_app(&of_app, &request).await }).await?;
         Ok(Response::new(as_row(&tenant)))
     }
 
@@ -130,18 +181,17 @@ impl Admin for AdminService {
     ) -> Result<Response<RotateSecretResult>, Status> {
         let request = valid(request)?;
         let tenant = self.tenant(request.app_id).map_err(status)?;
-        about(request.app_id, "");
         in_detail(&format!("{:?}, overlap {} s", request.secret(), request.overlap_seconds));
         let overlap_ms = request.overlap_seconds.saturating_mul(1_000);
+        let app = Arc::clone(&self.app);
         let Rotated { secret, old_ends_at } =
-            self.app.rotate(&tenant, request.secret(), overlap_ms).await.map_err(status)?;
+            to_its_end(async move { app.rotate(&tenant, request.secret(), overlap_ms).await }).await?;
         Ok(Response::new(RotateSecretResult { secret, old_ends_at }))
     }
 
     async fn mint_token(&self, request: Request<MintTokenRequest>) -> Result<Response<MintTokenResult>, Status> {
         let MintTokenRequest { app_id, user_id, effective_seconds } = valid(request)?;
         let tenant = self.tenant(app_id).map_err(status)?;
-        about(app_id, &user_id);
         in_detail(&format!("good for {effective_seconds} s"));
         let effective_s = if effective_seconds == 0 { TOKEN_S } else { effective_seconds };
         // A token that is made in the second of a revocation would be refused with those before it.
@@ -163,7 +213,6 @@ impl Admin for AdminService {
     ) -> Result<Response<RegisterUserResult>, Status> {
         let RegisterUserRequest { app_id, user_id, user_name } = valid(request)?;
         let tenant = self.tenant(app_id).map_err(status)?;
-        about(app_id, &user_id);
         let is_new = self.app.register_user(&tenant, user_id, user_name).await.map_err(status)?;
         Ok(Response::new(RegisterUserResult { is_new }))
     }
@@ -171,14 +220,12 @@ impl Admin for AdminService {
     async fn get_user(&self, request: Request<GetUserRequest>) -> Result<Response<UserAccess>, Status> {
         let GetUserRequest { app_id, user_id } = valid(request)?;
         let tenant = self.tenant(app_id).map_err(status)?;
-        about(app_id, &user_id);
         self.app.user_access(&tenant, &user_id).await.map(Response::new).map_err(status)
     }
 
     async fn ban_user(&self, request: Request<BanUserRequest>) -> Result<Response<BanUserResult>, Status> {
         let BanUserRequest { app_id, user_id, seconds } = valid(request)?;
         let tenant = self.tenant(app_id).map_err(status)?;
-        about(app_id, &user_id);
         in_detail(&format!("for {seconds} s"));
         let ban_ends_at = match seconds {
             0 => 0,
@@ -191,7 +238,6 @@ impl Admin for AdminService {
     async fn unban_user(&self, request: Request<UnbanUserRequest>) -> Result<Response<UnbanUserResult>, Status> {
         let UnbanUserRequest { app_id, user_id } = valid(request)?;
         let tenant = self.tenant(app_id).map_err(status)?;
-        about(app_id, &user_id);
         let was_banned = self.app.unban_user(&tenant, &user_id).await.map_err(status)?;
         Ok(Response::new(UnbanUserResult { was_banned }))
     }
@@ -202,7 +248,6 @@ impl Admin for AdminService {
     ) -> Result<Response<ListBannedUsersResult>, Status> {
         let ListBannedUsersRequest { app_id, next_flag, count } = valid(request)?;
         let tenant = self.tenant(app_id).map_err(status)?;
-        about(app_id, "");
         self.app.banned_users(&tenant, next_flag, count).await.map(Response::new).map_err(status)
     }
 
@@ -212,13 +257,12 @@ impl Admin for AdminService {
     ) -> Result<Response<RevokeTokensResult>, Status> {
         let RevokeTokensRequest { app_id, user_id, made_until } = valid(request)?;
         let tenant = self.tenant(app_id).map_err(status)?;
-        about(app_id, &user_id);
         in_detail(&format!("made until {made_until}"));
         let now_s = self.app.clock.now_s();
         if made_until > now_s {
             return Err(status(Error::params_invalid("madeUntil is in the future: tokens to come cannot be revoked")));
         }
-        let made_until = if made_until == 0 { now_s } else { made_until };
+        let made_until = (made_until != 0).then_some(made_until);
         let (sessions, tokens_revoked_at) =
             self.app.revoke_tokens(&tenant, &user_id, made_until).await.map_err(status)?;
         Ok(Response::new(RevokeTokensResult { sessions, tokens_revoked_at }))
@@ -230,7 +274,6 @@ impl Admin for AdminService {
     ) -> Result<Response<ListSessionsResult>, Status> {
         let ListSessionsRequest { app_id, user_id } = valid(request)?;
         let tenant = self.tenant(app_id).map_err(status)?;
-        about(app_id, &user_id);
         let mut sessions: Vec<SessionInfo> = self
             .app
             .fanout
@@ -259,8 +302,31 @@ impl Admin for AdminService {
     ) -> Result<Response<DisconnectUserResult>, Status> {
         let DisconnectUserRequest { app_id, user_id } = valid(request)?;
         let tenant = self.tenant(app_id).map_err(status)?;
-        about(app_id, &user_id);
         let sessions = self.app.disconnect_user(&tenant, &user_id).await.map_err(status)?;
         Ok(Response::new(DisconnectUserResult { sessions }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::sync::oneshot;
+    use tokio::time::timeout;
+
+    use super::*;
+
+    /// Half of a change would be in the database and not in memory.
+    #[tokio::test]
+    async fn what_the_operator_gives_up_is_done_to_its_end() {
+        let ((go, may_go), (done, is_done)) = (oneshot::channel(), oneshot::channel());
+        let work = to_its_end(async move {
+            may_go.await.unwrap();
+            done.send(()).unwrap();
+            Ok(())
+        });
+        assert!(timeout(Duration::ZERO, work).await.is_err(), "it did not wait");
+        go.send(()).unwrap();
+        is_done.await.unwrap();
     }
 }

@@ -60,20 +60,24 @@ impl App {
         self.db.submit(lane, locks, async move |tx| store::lift_ban(tx, user, now).await).await
     }
 
-    /// Refuses the user's tokens that were made in the second `made_until` or before, and ends the sessions that they opened.
-    /// Returns how many ended, and what is in force now.
+    /// Refuses the tokens that the user has now, or those that were made in the second `made_until` or before, and ends the
+    /// sessions that they opened. Returns how many ended, and the second up to which tokens are refused now.
     ///
     /// # Errors
     /// No such user, or the store fails.
-    pub async fn revoke_tokens(&self, tenant: &Tenant, user_id: &str, made_until: i64) -> Result<(u32, i64), Error> {
+    pub async fn revoke_tokens(
+        &self,
+        tenant: &Tenant,
+        user_id: &str,
+        made_until: Option<i64>,
+    ) -> Result<(u32, i64), Error> {
         let user = self.known_user(tenant, user_id).await?;
         let (at, one_shots) = (self.ids.time_ms(), self.one_shots(user));
+        let until = made_until.map_or_else(|| store::Until::Now(self.clock.now_s()), store::Until::Made);
         let (lane, locks) = (user.0.unsigned_abs(), Locks::user(user.0));
-        let done = self.db.submit(lane, locks, async move |tx| store::revoke_tokens(tx, user, made_until, at).await);
-        let (ended, in_force) = done.await?;
-        // An earlier revocation reaches as far: nothing else has ended.
-        let one_shots = if in_force == made_until { one_shots } else { 0 };
-        Ok((ended.saturating_add(one_shots), in_force))
+        let done = self.db.submit(lane, locks, async move |tx| store::revoke_tokens(tx, user, until, at).await);
+        let (ended, in_force, has_ended_one_shots) = done.await?;
+        Ok((ended.saturating_add(if has_ended_one_shots { one_shots } else { 0 }), in_force))
     }
 
     /// Registers a user. False: the user was registered before.

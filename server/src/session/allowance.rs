@@ -1,8 +1,8 @@
-//! Failed logins, which may be guesses: how many an address and an app may have before the server stops to say what was wrong
-//! with them.
+//! Failed logins: how many an address and an app may have, and what becomes of the next ones.
 //!
-//! A client with a genuine token or the right sign is let in however many others fail: nobody locks a user out. A client that
-//! guesses learns nothing from answers beyond the allowance but whether it was let in.
+//! A client with a genuine AES-GCM token or the right app sign is let in however many others fail: nobody locks a user out, and
+//! secrets of 128 bits do not fall to guessing. Tokens of the AES-CBC form carry no authentication tag, so guesses count there:
+//! beyond the allowance such a token is not even looked at.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -23,6 +23,9 @@ pub(crate) struct LoginAllowances {
     first_by_address: Buckets<Subnet>,
     /// For the log.
     failures: Mutex<Repeated<IpAddr>>,
+    /// Apps for which tokens of the AES-CBC form came, and that do not accept them: for the log, which must name the setting
+    /// whatever else fails.
+    cbc_refused: Mutex<Repeated<u32>>,
 }
 
 impl LoginAllowances {
@@ -35,6 +38,7 @@ impl LoginAllowances {
                 limits.first_login_burst_per_address,
             )),
             failures: Mutex::new(Repeated::new()),
+            cbc_refused: Mutex::new(Repeated::new()),
         }
     }
 
@@ -45,29 +49,44 @@ impl LoginAllowances {
         }
     }
 
-    /// Tells the log what [`LoginAllowances::log_failure`] has counted and not told, until `end`.
-    pub(crate) async fn keep_log(&self, clock: &Clock, end: &CancellationToken) {
-        repeated::keep(&self.failures, clock, end, |Summary { count, addresses }| {
-            tracing::warn!(count, addresses, "logins failed");
-        })
-        .await;
+    /// Tells the log that a token of the AES-CBC form was refused because the app does not accept it.
+    pub(crate) fn log_cbc_refused(&self, app_id: u32, now_ms: i64) {
+        let summary = self.cbc_refused.lock().note(now_ms, app_id);
+        summary.into_iter().for_each(tell_cbc_refused);
     }
 
-    /// Counts a failed login; beyond the allowance, in how many milliseconds there is more.
+    /// Tells the log what was counted and not told, until `end`.
+    pub(crate) async fn keep_log(&self, clock: &Clock, end: &CancellationToken) {
+        let failures = repeated::keep(&self.failures, clock, end, |Summary { count, addresses }| {
+            tracing::warn!(count, addresses, "logins failed");
+        });
+        tokio::join!(failures, repeated::keep(&self.cbc_refused, clock, end, tell_cbc_refused));
+    }
+
+    /// In how many milliseconds another login may fail, 0 for now.
+    pub(crate) fn wait_ms(&self, address: SocketAddr, app: AppKey, now_ms: i64) -> i64 {
+        self.failed_by_address.wait_ms(&address.into(), now_ms).max(self.failed_by_app.wait_ms(&app, now_ms))
+    }
+
+    /// Counts a failed login; beyond the allowance, in how many milliseconds there is more. One that is beyond its address's
+    /// allowance does not count for the app: one address does not use up an app's.
     pub(crate) fn fail(&self, address: SocketAddr, app: AppKey, now_ms: i64) -> Result<(), i64> {
-        // Both are counted, whichever of them is empty.
-        let by_address = self.failed_by_address.take(address.into(), now_ms);
-        let by_app = self.failed_by_app.take(app, now_ms);
-        match (by_address, by_app) {
-            (Ok(()), Ok(())) => Ok(()),
-            (one, other) => Err(one.err().max(other.err()).unwrap_or_default()),
-        }
+        self.failed_by_address.take(address.into(), now_ms)?;
+        self.failed_by_app.take(app, now_ms)
     }
 
     /// Counts the first login of a user; beyond the allowance, in how many milliseconds there is more.
     pub(crate) fn first_login(&self, address: SocketAddr, now_ms: i64) -> Result<(), i64> {
         self.first_by_address.take(address.into(), now_ms)
     }
+}
+
+fn tell_cbc_refused(Summary { count, addresses: apps }: Summary) {
+    tracing::warn!(
+        count,
+        apps,
+        "tokens of the AES-CBC form were refused; to accept them: zim admin app set --app-id N --cbc-tokens on"
+    );
 }
 
 #[cfg(test)]
@@ -85,9 +104,13 @@ mod tests {
         let address = |last| SocketAddr::from(([192, 0, 2, last], 1));
         assert!(allowances.fail(address(1), AppKey(1), 0).is_ok());
         assert!(allowances.fail(address(1), AppKey(1), 0).is_ok());
-        assert_eq!(allowances.fail(address(1), AppKey(2), 0), Err(30_000), "the address has none left");
+        assert_eq!(allowances.fail(address(1), AppKey(1), 0), Err(30_000), "the address has none left");
+        assert_eq!(allowances.wait_ms(address(1), AppKey(9), 0), 30_000);
+        // That one did not count for the app.
+        assert_eq!(allowances.wait_ms(address(2), AppKey(1), 0), 0);
         assert!(allowances.fail(address(2), AppKey(1), 0).is_ok());
         assert_eq!(allowances.fail(address(3), AppKey(1), 0), Err(20_000), "the app has none left");
+        assert_eq!(allowances.wait_ms(address(4), AppKey(1), 0), 20_000);
         assert!(allowances.fail(address(3), AppKey(2), 0).is_ok());
         assert!(allowances.fail(address(4), AppKey(1), 20_000).is_ok());
     }

@@ -25,43 +25,35 @@ use crate::db::Locks;
 use crate::error::Error;
 use crate::key::{AppKey, SessionKey};
 use crate::status::Custom;
-use crate::tenant::{Access, Proof, Refusal, Shown, Tenant};
+use crate::tenant::{Refusal, Shown, Tenant};
 
 impl App {
-    /// A login or a renewal that is not let in: it is counted, and beyond the allowance a guess is not told what was wrong.
+    /// A login or a renewal that is not let in: it is counted, and beyond the allowance it is not told what was wrong.
     fn refused(&self, address: SocketAddr, app_id: u32, refusal: Refusal) -> Error {
+        let Refusal { error, is_guess } = refusal;
         let now_ms = self.clock.steady_ms();
         // Whether there is such an app or not: an allowance of its own would tell.
         let counted = self.logins.fail(address, AppKey(i64::from(app_id)), now_ms);
-        self.logins.log_failure(address, app_id, refusal.error.message(), now_ms);
+        self.logins.log_failure(address, app_id, error.message(), now_ms);
+        if error.is_cbc_tokens_off() {
+            self.logins.log_cbc_refused(app_id, now_ms);
+        }
         match counted {
-            Err(wait_ms) if refusal.is_guess => Error::too_many_failed_logins(wait_ms),
-            _ => refusal.error,
+            Err(wait_ms) if is_guess => Error::credentials_refused(wait_ms),
+            _ => error,
         }
     }
 
-    /// Whether somebody whom the server has never seen may become a user.
-    fn may_register(&self, access: &Access, proof: Proof, address: SocketAddr, user_id: &str) -> Result<(), Error> {
-        access.may_register(proof, user_id)?;
-        match proof {
-            // The app's back end decides who exists.
-            Proof::Token { .. } => Ok(()),
-            Proof::AppSign { .. } => {
-                self.logins.first_login(address, self.clock.steady_ms()).map_err(Error::too_many_first_logins)
-            }
-        }
+    /// In how many milliseconds a client may guess again.
+    fn wait_ms(&self, address: SocketAddr, app_id: u32) -> i64 {
+        self.logins.wait_ms(address, AppKey(i64::from(app_id)), self.clock.steady_ms())
     }
 
     /// Stores a login. Not `set_submitted`: a second login on the same connection waits, and is refused before it pushes
     /// anybody out.
-    async fn admit(
-        &self,
-        login: store::NewLogin,
-        access: &Access,
-        proof: Proof,
-        address: SocketAddr,
-    ) -> Result<Admitted, Error> {
-        let mut may_register = false;
+    async fn admit(&self, login: store::NewLogin, address: SocketAddr) -> Result<Admitted, Error> {
+        // With a token the app's back end decides who exists.
+        let mut may_register = login.token_ctime.is_some();
         loop {
             let (lane, locks) = match self.user_key(login.app, &login.user_id).await? {
                 // The user's row is the lock of their logins: all that touches them takes it, before the transaction begins.
@@ -69,7 +61,8 @@ impl App {
                 // All first logins of one name share a lane: one registers, the others find it, and come again.
                 None => {
                     if !may_register {
-                        self.may_register(access, proof, address, &login.user_id)?;
+                        let counted = self.logins.first_login(address, self.clock.steady_ms());
+                        counted.map_err(Error::too_many_first_logins)?;
                         may_register = true;
                     }
                     let add = |sum: u64, byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte));
@@ -108,6 +101,7 @@ impl SessionService for App {
             user_id: &request.user_id,
             app_sign: &request.app_sign,
             token: request.config.as_ref().map_or("", |config| &config.token),
+            wait_ms: self.wait_ms(session.address, request.app_id),
         };
         let access = self.tenants.access(request.app_id);
         let proof = access
@@ -136,8 +130,7 @@ impl SessionService for App {
             policy: DevicePolicy::of(&self.config.login),
             is_locked: false,
         };
-        let Admitted { user, session: key, ticket, login_at, info } =
-            self.admit(login, &access, proof, session.address).await?;
+        let Admitted { user, session: key, ticket, login_at, info } = self.admit(login, session.address).await?;
         let identity = Identity {
             app: tenant.key,
             user,
@@ -179,8 +172,9 @@ impl SessionService for App {
         let identity = caller.identity()?;
         let tenant = self.tenants.of(identity.app)?;
         let app_id = u32::try_from(tenant.key.0).unwrap_or_default();
-        let shown = Shown { app_id, user_id: &identity.user_id, app_sign: "", token: &request.token };
         let session = &caller.session;
+        let wait_ms = self.wait_ms(session.address, app_id);
+        let shown = Shown { app_id, user_id: &identity.user_id, app_sign: "", token: &request.token, wait_ms };
         let proof = tenant
             .access()
             .verify(shown, self.clock.now_ms())

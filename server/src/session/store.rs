@@ -9,6 +9,7 @@ use crate::error::Error;
 use crate::journal::full_info;
 use crate::key::{AppKey, SessionKey, UserKey};
 use crate::status::{self, Change, Custom};
+use crate::tenant::{may_register, registration};
 use crate::user::{self, Part};
 
 /// States of a login.
@@ -188,6 +189,8 @@ async fn account(tx: &mut Tx<'_>, login: &NewLogin) -> Result<Option<(UserKey, U
                 FROM account WHERE app = $1 AND name = $2";
     let mut row = tx.fetch_one(find, &params![login.app, login.user_id.clone()]).await?;
     if row.is_none() {
+        // Under a lock: an operator who has closed the registration gets no more users.
+        may_register(registration(tx, login.app).await?, login.token_ctime.is_some(), &login.user_id)?;
         let new = NewAccount {
             app: login.app,
             user_id: login.user_id.clone(),
@@ -290,23 +293,42 @@ pub(super) async fn lift_ban(tx: &mut Tx<'_>, user: UserKey, now: i64) -> Result
     Ok(was_banned)
 }
 
-/// Refuses tokens that were made in the second `made_until` or before, and ends the logins that they opened, those by app sign
-/// of that time, and one-shot ones, which are stored nowhere. Returns how many connected ones ended, without one-shot ones, and
-/// the second that is in force.
+/// What a revocation reaches.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Until {
+    /// Whatever the user has now, Unix seconds. A back end's clock may be ahead of this one.
+    Now(i64),
+    /// What was made in this second or before, Unix seconds.
+    Made(i64),
+}
+
+/// Refuses tokens as far as `until` says, and ends the logins that they opened, those by app sign of that time, and one-shot
+/// ones, which are stored nowhere. Returns how many connected ones ended, without one-shot ones, and the second up to which
+/// tokens are refused now, and whether the revocation reached further than those before.
 pub(super) async fn revoke_tokens(
     tx: &mut Tx<'_>,
     user: UserKey,
-    made_until: i64,
+    until: Until,
     at: i64,
-) -> Result<(u32, i64), Error> {
-    let later = "UPDATE account SET tokens_revoked_at = $2 WHERE id = $1 AND tokens_revoked_at < $2";
-    if tx.execute(later, &params![user, made_until]).await? > 0 {
+) -> Result<(u32, i64, bool), Error> {
+    let sql = "SELECT tokens_revoked_at, (SELECT COALESCE(MAX(s.proof_at), 0) FROM session s WHERE s.account = $1) \
+               FROM account WHERE id = $1";
+    let row = tx.fetch_one(sql, &params![user]).await?.ok_or_else(|| Error::internal_text("an account is gone"))?;
+    let (before, newest): (i64, i64) = (row.get(0)?, row.get(1)?);
+    let wanted = match until {
+        // One second more than the last time: the operator may have made a token in the second of that revocation.
+        Until::Now(now_s) if before >= now_s => newest.max(before + 1),
+        Until::Now(now_s) => newest.max(now_s),
+        Until::Made(second) => second,
+    };
+    let in_force = wanted.max(before);
+    let reaches_further = in_force > before;
+    if reaches_further {
+        let sql = "UPDATE account SET tokens_revoked_at = $2 WHERE id = $1";
+        tx.execute(sql, &params![user, in_force]).await?;
         end_one_shots(tx, user);
     }
-    let sql = "SELECT tokens_revoked_at FROM account WHERE id = $1";
-    let row = tx.fetch_one(sql, &params![user]).await?.ok_or_else(|| Error::internal_text("an account is gone"))?;
-    let in_force: i64 = row.get(0)?;
-    Ok((end_logins(tx, user, in_force, at).await?, in_force))
+    Ok((end_logins(tx, user, in_force, at).await?, in_force, reaches_further))
 }
 
 /// Ends all logins of a user; returns how many of them were connected, without one-shot ones.

@@ -4,8 +4,8 @@ use zim_protocol::{ErrorCode, SessionEndReason};
 
 use super::rules::DevicePolicy;
 use super::store::{
-    Admitted, NewAccount, NewLogin, admit, banned_users, end_all, forget, lift_ban, register, renew, revoke_tokens,
-    set_ban, user_access,
+    Admitted, NewAccount, NewLogin, Until, admit, banned_users, end_all, forget, lift_ban, register, renew,
+    revoke_tokens, set_ban, user_access,
 };
 use crate::db::tests::postgres::Cluster;
 use crate::db::{Database, Locks, Tx};
@@ -136,7 +136,7 @@ async fn what_the_operator_decides(house: &House) {
     let old = enter(house, of_token(101, 500)).await.unwrap();
     enter(house, of_token(102, 501)).await.unwrap();
     enter(house, of_sign(103, 500)).await.unwrap();
-    assert_eq!(locked!(house, tx => revoke_tokens(tx, ANN, 500, 9)).unwrap(), (2, 500));
+    assert_eq!(locked!(house, tx => revoke_tokens(tx, ANN, Until::Made(500), 9)).unwrap(), (2, 500, true));
     assert_eq!(ended(house), [(101, BY_OPERATOR), (103, BY_OPERATOR)]);
     let code = |refused: Result<Admitted, Error>| refused.unwrap_err().code();
     assert_eq!(code(enter(house, of_token(104, 500)).await), ErrorCode::NetworkModuleTokenExpired);
@@ -147,12 +147,12 @@ async fn what_the_operator_decides(house: &House) {
     let refused = enter(house, back).await.unwrap_err();
     assert_eq!(refused.to_wire().details["reason"], "endedByOperator");
     // An earlier revocation takes nothing back.
-    assert_eq!(locked!(house, tx => revoke_tokens(tx, ANN, 400, 9)).unwrap(), (0, 500));
+    assert_eq!(locked!(house, tx => revoke_tokens(tx, ANN, Until::Made(400), 9)).unwrap(), (0, 500, false));
     // A renewal takes what a login takes, and from then on the session is as new as its token.
     assert!(locked!(house, tx => renew(tx, ANN, SessionKey(102), 500, 9)).is_err());
     locked!(house, tx => renew(tx, ANN, SessionKey(102), 600, 9)).unwrap();
     drop(ended(house));
-    assert_eq!(locked!(house, tx => revoke_tokens(tx, ANN, 501, 9)).unwrap(), (2, 501));
+    assert_eq!(locked!(house, tx => revoke_tokens(tx, ANN, Until::Made(501), 9)).unwrap(), (2, 501, true));
     assert_eq!(ended(house), [(104, BY_OPERATOR), (105, BY_OPERATOR)]);
 
     // A ban keeps out whatever is shown, until it ends or is lifted.
@@ -174,6 +174,17 @@ async fn what_the_operator_decides(house: &House) {
     assert!(locked!(house, tx => lift_ban(tx, ANN, now)).unwrap());
     assert!(!locked!(house, tx => lift_ban(tx, ANN, now)).unwrap());
     enter(house, of_sign(211, 1)).await.unwrap();
+
+    // Whatever the user has now: a token of a clock that is ahead, and one that was made in the second of a revocation.
+    house.execute("DELETE FROM session").await;
+    enter(house, of_token(220, 900)).await.unwrap();
+    drop(ended(house));
+    assert_eq!(locked!(house, tx => revoke_tokens(tx, ANN, Until::Now(700), 9)).unwrap(), (1, 900, true));
+    assert_eq!(ended(house), [(220, BY_OPERATOR)]);
+    assert_eq!(code(enter(house, of_token(221, 900)).await), ErrorCode::NetworkModuleTokenExpired);
+    assert_eq!(locked!(house, tx => revoke_tokens(tx, ANN, Until::Now(900), 9)).unwrap(), (0, 901, true));
+    assert_eq!(code(enter(house, of_token(222, 901)).await), ErrorCode::NetworkModuleTokenExpired);
+    enter(house, of_token(223, 902)).await.unwrap();
 
     // Registered twice is registered once.
     let dora = NewAccount {

@@ -44,6 +44,17 @@ impl Secret {
         now_ms < self.old_ends_at
     }
 
+    /// Whether the time of the old one is up and it is still here.
+    fn has_ended(&self, now_ms: i64) -> bool {
+        !self.old.is_empty() && !self.is_old_accepted(now_ms)
+    }
+
+    fn forget_ended(&mut self, now_ms: i64) {
+        if self.has_ended(now_ms) {
+            (self.old, self.old_ends_at) = (String::new(), 0);
+        }
+    }
+
     /// Until when this version is accepted, Unix milliseconds, 0 for as long as nobody rotates it; `None` if it is not.
     fn ends_at(&self, version: i64, now_ms: i64) -> Option<i64> {
         if version == self.version {
@@ -68,6 +79,10 @@ impl Secret {
         }
     }
 }
+
+/// How far the clock of a back end may be ahead, seconds. A token that was made later would outlive a revocation. One second
+/// more is for a token that the operator makes in the second of a revocation.
+pub(super) const MAX_AHEAD_S: i64 = 600;
 
 /// Compares secrets in a time that does not tell how much of them is right.
 fn is_same_secret(a: &str, b: &str) -> bool {
@@ -151,6 +166,8 @@ pub struct Shown<'a> {
     pub app_sign: &'a str,
     /// Empty: none.
     pub token: &'a str,
+    /// In how many milliseconds the client may guess again: failed logins have used up its allowance. 0: it may now.
+    pub wait_ms: i64,
 }
 
 impl Access {
@@ -163,6 +180,17 @@ impl Access {
             cbc_tokens: CbcTokens::Off,
             registration: Registration::Anyone,
         }
+    }
+
+    /// Whether an old secret is still here whose time is up.
+    pub fn has_ended(&self, now_ms: i64) -> bool {
+        self.app_sign.has_ended(now_ms) || self.server_secret.has_ended(now_ms)
+    }
+
+    /// Forgets old secrets whose time is up.
+    pub fn forget_ended(&mut self, now_ms: i64) {
+        self.app_sign.forget_ended(now_ms);
+        self.server_secret.forget_ended(now_ms);
     }
 
     /// Whether the client may log in. The app sign goes first; a token counts when the sign is missing or wrong.
@@ -192,22 +220,32 @@ impl Access {
     /// # Errors
     /// It is not.
     pub fn verify(&self, shown: Shown<'_>, now_ms: i64) -> Result<Proof, Refusal> {
-        let Shown { app_id, user_id, token, .. } = shown;
+        let Shown { app_id, user_id, token, wait_ms, .. } = shown;
         let secrets = [self.server_secret.value.as_str(), self.server_secret.old.as_str()];
         let secrets = if self.server_secret.is_old_accepted(now_ms) { &secrets[..] } else { &secrets[..1] };
+        let now_s = now_ms.div_euclid(1_000);
+        let may_guess = wait_ms == 0;
         let cbc = match self.cbc_tokens {
+            // Not even looked at: a guess that is right must not come through either.
+            _ if !may_guess => Cbc::Refused,
             CbcTokens::Off => Cbc::Refused,
             CbcTokens::On => Cbc::Accepted,
             CbcTokens::Java => Cbc::AcceptedWithJava,
         };
-        let verified = Token::verify(token, app_id, user_id, secrets, cbc, now_ms.div_euclid(1_000));
+        let verified = Token::verify(token, app_id, user_id, secrets, cbc, now_s);
         let verified = verified.map_err(|refused| Refusal {
             is_guess: refused.kind == TokenErrorKind::NotGenuine,
             error: match refused.kind {
+                TokenErrorKind::CbcOff if !may_guess && self.cbc_tokens != CbcTokens::Off => {
+                    Error::too_many_failed_logins(wait_ms)
+                }
                 TokenErrorKind::CbcOff => Error::cbc_tokens_off(app_id),
                 _ => refused.into(),
             },
         })?;
+        if verified.ctime.saturating_sub(now_s) > MAX_AHEAD_S + 1 {
+            return Err(Refusal { error: Error::token_made_ahead(), is_guess: verified.is_cbc });
+        }
         Ok(Proof::Token {
             version: self.server_secret.version - i64::from(verified.secret > 0),
             ctime: verified.ctime,
@@ -231,16 +269,17 @@ impl Access {
             }
         }
     }
+}
 
-    /// Whether somebody whom this let in may become a user of the app.
-    ///
-    /// # Errors
-    /// The app registers its users in another way.
-    pub fn may_register(&self, proof: Proof, user_id: &str) -> Result<(), Error> {
-        match (self.registration, proof) {
-            (Registration::Anyone, _) | (Registration::Token, Proof::Token { .. }) => Ok(()),
-            _ => Err(Error::user_not_registered(user_id)),
-        }
+/// Whether somebody may become a user of an app by logging in, with a token or with the app sign.
+///
+/// # Errors
+/// The app registers its users in another way.
+pub fn may_register(registration: Registration, has_token: bool, user_id: &str) -> Result<(), Error> {
+    match registration {
+        Registration::Anyone => Ok(()),
+        Registration::Token if has_token => Ok(()),
+        Registration::Token | Registration::Operator => Err(Error::user_not_registered(user_id)),
     }
 }
 
@@ -268,12 +307,12 @@ mod tests {
     }
 
     fn by_sign(access: &Access, app_sign: &str, now_ms: i64) -> Result<Proof, (ErrorCode, bool)> {
-        let shown = Shown { app_id: APP, user_id: "ann", app_sign, token: "" };
+        let shown = Shown { app_id: APP, user_id: "ann", app_sign, token: "", wait_ms: 0 };
         access.authenticate(shown, now_ms).map_err(|refusal| (refusal.error.code(), refusal.is_guess))
     }
 
     fn by_token(access: &Access, token: &str, now_ms: i64) -> Result<Proof, (ErrorCode, bool)> {
-        let shown = Shown { app_id: APP, user_id: "ann", app_sign: "", token };
+        let shown = Shown { app_id: APP, user_id: "ann", app_sign: "", token, wait_ms: 0 };
         access.authenticate(shown, now_ms).map_err(|refusal| (refusal.error.code(), refusal.is_guess))
     }
 
@@ -325,6 +364,20 @@ mod tests {
     }
 
     #[test]
+    fn an_old_secret_is_forgotten_when_its_time_is_up_and_not_before() {
+        let mut access = access();
+        access.app_sign.rotate(sign('b'), NOW, DAY_MS);
+        assert!(!access.has_ended(NOW + DAY_MS - 1) && access.has_ended(NOW + DAY_MS));
+        access.forget_ended(NOW + DAY_MS - 1);
+        assert_eq!(access.app_sign.old, sign('a'));
+        access.forget_ended(NOW + DAY_MS);
+        assert_eq!((access.app_sign.old.as_str(), access.app_sign.old_ends_at), ("", 0));
+        assert!(!access.has_ended(NOW + DAY_MS));
+        // A clock that is set back does not let it in again.
+        assert!(by_sign(&access, &sign('a'), NOW).is_err());
+    }
+
+    #[test]
     fn tokens_of_an_old_secret_are_accepted_until_its_overlap_ends() {
         let mut access = access();
         let ends_at = NOW + DAY_MS;
@@ -348,14 +401,14 @@ mod tests {
         access.app_sign_login = false;
         assert_eq!(by_sign(&access, &sign('a'), NOW), Err((ErrorCode::NetworkModuleTokenInvalid, false)));
         let told = |app_sign: &str| {
-            let shown = Shown { app_id: APP, user_id: "ann", app_sign, token: "" };
+            let shown = Shown { app_id: APP, user_id: "ann", app_sign, token: "", wait_ms: 0 };
             access.authenticate(shown, NOW).unwrap_err().error.to_string()
         };
         assert!(told(&sign('a')).contains("turned off"));
         assert!(!told(&sign('b')).contains("turned off"));
         assert_eq!(access.ends_at(Proof::AppSign { version: 1 }, NOW), None);
         // A token beside it counts.
-        let both = Shown { app_id: APP, user_id: "ann", app_sign: &sign('a'), token: &token('a') };
+        let both = Shown { app_id: APP, user_id: "ann", app_sign: &sign('a'), token: &token('a'), wait_ms: 0 };
         assert!(matches!(access.authenticate(both, NOW), Ok(Proof::Token { .. })));
     }
 
@@ -363,7 +416,7 @@ mod tests {
     fn cbc_tokens_need_the_setting() {
         let mut access = access();
         let token = Token::generate_cbc(APP, "ann", &secret('a'), NOW_S, 86_400).unwrap();
-        let shown = Shown { app_id: APP, user_id: "ann", app_sign: "", token: &token };
+        let shown = Shown { app_id: APP, user_id: "ann", app_sign: "", token: &token, wait_ms: 0 };
         let refusal = access.authenticate(shown, NOW).unwrap_err();
         assert_eq!((refusal.error.code(), refusal.is_guess), (ErrorCode::NetworkModuleTokenInvalid, false));
         assert!(refusal.error.message().contains("--cbc-tokens on"), "{}", refusal.error.message());
@@ -377,14 +430,30 @@ mod tests {
     }
 
     #[test]
-    fn who_registers_is_the_apps_choice() {
+    fn a_cbc_token_is_not_looked_at_while_there_is_no_allowance_and_others_are() {
         let mut access = access();
-        let sign = Proof::AppSign { version: 1 };
-        let token = Proof::Token { version: 1, ctime: 0, ends_at: 0, cbc: CbcTokens::Off };
-        let mut may = |registration| {
-            access.registration = registration;
-            [sign, token].map(|proof| access.may_register(proof, "ann").is_ok())
+        access.cbc_tokens = CbcTokens::On;
+        let cbc = Token::generate_cbc(APP, "ann", &secret('a'), NOW_S, 86_400).unwrap();
+        let code = |token: &str, app_sign: &str, wait_ms| {
+            let shown = Shown { app_id: APP, user_id: "ann", app_sign, token, wait_ms };
+            access.authenticate(shown, NOW).map_err(|refusal| refusal.error.code())
         };
+        assert!(code(&cbc, "", 0).is_ok());
+        assert_eq!(code(&cbc, "", 1), Err(ErrorCode::CommonModuleTriggerServerFrequencyLimit));
+        assert!(code(&token('a'), "", 1).is_ok() && code("", &sign('a'), 1).is_ok());
+    }
+
+    #[test]
+    fn a_token_of_the_future_is_refused() {
+        let access = access();
+        let made = |ahead| Token::generate(APP, "ann", &secret('a'), NOW_S + ahead, 3_600).unwrap();
+        assert!(by_token(&access, &made(MAX_AHEAD_S + 1), NOW).is_ok());
+        assert_eq!(by_token(&access, &made(MAX_AHEAD_S + 2), NOW), Err((ErrorCode::NetworkModuleTokenInvalid, false)));
+    }
+
+    #[test]
+    fn who_registers_is_the_apps_choice() {
+        let may = |registration| [false, true].map(|has_token| may_register(registration, has_token, "ann").is_ok());
         assert_eq!(may(Registration::Anyone), [true, true]);
         assert_eq!(may(Registration::Token), [false, true]);
         assert_eq!(may(Registration::Operator), [false, false]);

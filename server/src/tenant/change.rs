@@ -62,17 +62,45 @@ impl App {
     ) -> Result<Arc<Access>, Error> {
         let _turn = tenant.changing.lock().await;
         let app = tenant.key;
-        let changed =
-            self.db.submit(0, Locks::none(), async move |tx| store::change_access(tx, app, change).await).await?;
-        let access = Arc::new(changed);
+        let now = self.clock.now_ms();
+        let change = move |access: &mut Access| {
+            access.forget_ended(now);
+            change(access);
+        };
+        let changed = self.db.submit(0, Locks::none(), async move |tx| store::change_access(tx, app, change).await);
+        match changed.await {
+            Ok(access) => Ok(self.apply_access(tenant, access)),
+            Err(error) => {
+                // It may have been stored all the same: a commit whose answer was lost. What is stored is what counts.
+                if let Ok(stored) = self.db.read(async move |tx| store::stored_access(tx, app).await).await {
+                    self.apply_access(tenant, stored);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn apply_access(&self, tenant: &Tenant, access: Access) -> Arc<Access> {
+        let access = Arc::new(access);
         *tenant.access.write() = Arc::clone(&access);
         // A login that was checked before this line and is registered after it looks once more (`App::login`).
         for session in self.fanout.all() {
-            if session.identity().is_some_and(|identity| identity.app == app) {
+            if session.identity().is_some_and(|identity| identity.app == tenant.key) {
                 session.enforce(&access, self.clock.now_ms());
             }
         }
         self.tenants.changes.send_modify(|count| *count += 1);
-        Ok(access)
+        access
+    }
+
+    /// Forgets the secrets of all apps whose time was up: they have no business in the database and its backups.
+    pub(crate) async fn forget_ended_secrets(&self) -> Result<(), Error> {
+        let now = self.clock.now_ms();
+        for tenant in self.tenants.list() {
+            if tenant.access().has_ended(now) {
+                self.change_access(&tenant, |_| {}).await?;
+            }
+        }
+        Ok(())
     }
 }

@@ -12,11 +12,11 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 use zim_protocol::ConversationType;
 
-pub use self::access::{Access, Proof, Refusal, Secret, Shown};
+pub use self::access::{Access, Proof, Refusal, Secret, Shown, may_register};
 pub use self::cache::Cache;
 pub(crate) use self::change::Rotated;
 pub use self::name::check_app_name;
-pub use self::store::{NewApp, app_rows, insert_app, open_deployment, peer_conversations};
+pub use self::store::{NewApp, app_rows, insert_app, open_deployment, peer_conversations, registration};
 use crate::app::App;
 use crate::effect::Audience;
 use crate::error::Error;

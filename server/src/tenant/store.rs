@@ -131,6 +131,19 @@ pub async fn app_rows(tx: &mut Tx<'_>) -> Result<Vec<NewApp>, Error> {
         .collect()
 }
 
+/// Who may register in an app, locked until the transaction ends: a change of it waits.
+pub async fn registration(tx: &mut Tx<'_>, app: AppKey) -> Result<Registration, Error> {
+    let sql = format!("SELECT registration FROM app WHERE id = $1{}", tx.dialect().for_share());
+    let row = tx.fetch_one(&sql, &params![app]).await?.ok_or_else(|| Error::app_not_found(app))?;
+    Ok(Registration::try_from(row.get::<i32>(0)?).unwrap_or(Registration::Operator))
+}
+
+/// What an app lets in, as it is stored.
+pub(super) async fn stored_access(tx: &mut Tx<'_>, app: AppKey) -> Result<Access, Error> {
+    let row = tx.fetch_one(&format!("SELECT {ACCESS} FROM app WHERE id = $1"), &params![app]).await?;
+    access(&row.ok_or_else(|| Error::app_not_found(app))?, 0)
+}
+
 /// Changes what an app lets in; returns what it lets in now.
 pub(super) async fn change_access(
     tx: &mut Tx<'_>,
