@@ -34,6 +34,7 @@ pub use self::database::TestDatabase;
 pub use self::device::{Device, Home, is_text, texts};
 pub use self::fixture::{App, Fixture, as_stored, assert_same, said, view};
 pub use self::link::{Link, Weather};
+pub use self::logs::Logged;
 pub use self::puppet::{FirstApp, ServerHome, ServerProcess};
 pub use self::random::Random;
 pub use self::raw::{Raw, code, hello, request, send_text};

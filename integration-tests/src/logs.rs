@@ -19,7 +19,7 @@ const AUDIT: &str = "zim_server::audit";
 
 /// What was logged so far in this process.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Logged {
+pub struct Logged {
     errors: Arc<Mutex<Vec<String>>>,
     warnings: Arc<Mutex<Vec<String>>>,
     audit: Arc<Mutex<Vec<String>>>,
@@ -43,17 +43,17 @@ impl Logged {
     }
 
     /// Takes the errors that have gathered.
-    pub(crate) fn errors(&self) -> Vec<String> {
+    pub fn errors(&self) -> Vec<String> {
         std::mem::take(&mut self.errors.lock())
     }
 
     /// Takes the server's warnings that have gathered.
-    pub(crate) fn warnings(&self) -> Vec<String> {
+    pub fn warnings(&self) -> Vec<String> {
         std::mem::take(&mut self.warnings.lock())
     }
 
     /// Takes the lines of the audit trail that have gathered.
-    pub(crate) fn audit(&self) -> Vec<String> {
+    pub fn audit(&self) -> Vec<String> {
         std::mem::take(&mut self.audit.lock())
     }
 }

@@ -390,6 +390,11 @@ impl World {
         errors
     }
 
+    /// What is logged, also after the end of the world.
+    pub fn logged(&self) -> Logged {
+        self.logged.clone()
+    }
+
     /// Takes the server's warnings that were logged.
     pub fn warnings(&self) -> Vec<String> {
         self.logged.warnings()

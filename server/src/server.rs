@@ -159,7 +159,7 @@ impl Server {
         }
         let admin_addr = admin.as_ref().map(|admin| admin.address.clone());
         if let Some(admin) = admin {
-            let check = KeyCheck::new(&admin_key, &seed);
+            let check = KeyCheck::new(&admin_key, &seed, &app.clock);
             tasks.spawn(net::serve_admin(Arc::clone(&app), admin, admin_tls, check, stopped.clone()));
         }
         if let Some(address) = http_addr.filter(|address| !address.ip().to_canonical().is_loopback()) {

@@ -161,6 +161,7 @@ type Frame = (u8, u8, u32, Vec<u8>);
 impl Http2 {
     async fn connect(to: SocketAddr) -> Self {
         let mut stream = soon(TcpStream::connect(to)).await.unwrap();
+        stream.set_nodelay(true).unwrap();
         stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
         let mut http2 = Self(stream);
         http2.write(SETTINGS, 0, 0, &[]).await;
@@ -258,6 +259,40 @@ async fn the_first_call_has_its_time_and_only_a_call_with_the_key_counts() {
     assert!(began.elapsed() >= Duration::from_millis(1_000), "nobody was given the time that they have");
     assert!(calls.is_open().await && calls.call(3, &key).await);
     world.end().await;
+}
+
+#[tokio::test]
+async fn wrong_keys_are_counted_and_limited_and_told_once_a_minute() {
+    let (world, address) = world_with_port(|config| config.limits.admin_first_call_timeout_ms = 60_000).await;
+    let key = world.admin_key();
+    let mut http2 = Http2::connect(address).await;
+    for call in 0..500 {
+        assert!(http2.call(call * 2 + 1, "wrong").await);
+    }
+    assert!(http2.call(1_001, &key).await, "the operator is kept out");
+    let metrics = world.metrics().await;
+    for (reason, count) in [("wrong", 10), ("limited", 490)] {
+        let line = format!(r#"zim_admin_refused_total{{reason="{reason}"}} {count}"#);
+        assert!(metrics.contains(&line), "{metrics}");
+    }
+    let told = async || {
+        let warnings = world.warnings();
+        assert!(warnings.len() < 2 && !warnings.iter().any(|line| line.contains("wrong\"")), "{warnings:?}");
+        warnings.into_iter().next()
+    };
+    let first = eventually("the first is told at once", &told).await;
+    assert!(first.contains(r#"count=1 addresses="127.0.0.1""#), "{first}");
+    assert_eq!(told().await, None);
+    world.clock.advance(60_000);
+    let rest = eventually("the others are told a minute later", &told).await;
+    assert!(rest.contains(r#"count=499 addresses="127.0.0.1""#), "{rest}");
+    // Somebody who stops before the minute is over is told of at the end.
+    assert!(http2.call(1_003, "wrong").await);
+    drop(http2);
+    let logged = world.logged();
+    world.end().await;
+    let last = logged.warnings();
+    assert!(matches!(last.as_slice(), [one] if one.contains("count=1 ")), "{last:?}");
 }
 
 #[tokio::test]

@@ -46,6 +46,7 @@ const CALLS: &str = "zim_calls_total";
 const SECONDS: &str = "zim_call_seconds";
 /// Of the operator's service.
 pub(super) const ADMIN_CALLS: &str = "zim_admin_calls_total";
+pub(super) const ADMIN_REFUSED: &str = "zim_admin_refused_total";
 
 impl Meter {
     pub(crate) fn new() -> Self {
@@ -94,7 +95,8 @@ fn install() -> Option<PrometheusHandle> {
     let handle = builder.install_recorder().ok()?;
     describe_counter!(CALLS, "Calls by method and code; 0 is success");
     describe_histogram!(SECONDS, "Seconds from the arrival of a call to its answer");
-    describe_counter!(ADMIN_CALLS, "Calls of the operator's service by method and gRPC status");
+    describe_counter!(ADMIN_CALLS, "Calls of the operator's service with its key, by method and gRPC status");
+    describe_counter!(ADMIN_REFUSED, "Calls of the operator's service that were refused because of the key, by reason");
     describe_gauge!("zim_connections", "Connections that have shaken hands");
     describe_gauge!("zim_sessions", "Users' devices that are logged in");
     describe_gauge!("zim_one_shot_sessions", "One-shot logins: commands that come and go");

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures_util::future::{join, ready};
+use futures_util::future::{join3, ready};
 use futures_util::{StreamExt, stream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::TlsAcceptor;
@@ -80,7 +80,7 @@ async fn serve_on<L: Accept>(
         .filter_map(|shaken| ready(shaken.ok().map(Ok::<_, Infallible>)));
     // Who has no key leaves no line: a stranger could fill the log.
     let service = AdminServer::new(AdminService::new(Arc::clone(&app))).max_decoding_message_size(REQUEST_BYTES);
-    let service = InterceptedService::new(Audited(service), check);
+    let service = InterceptedService::new(Audited(service), check.clone());
     let served = tonic::transport::Server::builder()
         .timeout(CALL_WITHIN)
         .max_concurrent_streams(CALLS_AT_ONCE)
@@ -88,7 +88,7 @@ async fn serve_on<L: Accept>(
         .initial_stream_window_size(u32::try_from(REQUEST_BYTES).unwrap_or(u32::MAX))
         .initial_connection_window_size(CONNECTION_WINDOW)
         .serve_with_incoming_shutdown(service, incoming, end.clone().cancelled_owned());
-    let (served, ()) = join(served, complaints.keep(&end)).await;
+    let (served, (), ()) = join3(served, complaints.keep(&end), check.keep(&end)).await;
     if let Err(error) = served {
         tracing::error!(%error, "the operator's service ended");
     }

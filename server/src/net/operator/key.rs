@@ -1,8 +1,30 @@
-//! Who comes in to the operator's service.
+//! Who comes in to the operator's service: whoever has the key. Wrong keys are counted, told, and refused for a while when there are
+//! many.
+//!
+//! Nobody guesses a key of 256 bits. The limit is for one that an operator chose, and for the log. It counts each address alone, so
+//! that no other machine keeps the operator out. Processes of one machine share its addresses and cannot be told apart: there the
+//! right key always opens, and only wrong ones are refused.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use metrics::counter;
+use parking_lot::Mutex;
 use ring::hmac;
+use tokio_util::sync::CancellationToken;
 use tonic::service::Interceptor;
-use tonic::{Request, Status};
+use tonic::{Extensions, Request, Status};
+use zim_protocol::clock::Clock;
+
+use super::Caller;
+use crate::net::limits::{Bucket, Rate, Subnet};
+use crate::net::meter::ADMIN_REFUSED;
+use crate::net::peer::Peer;
+use crate::repeated::{self, Repeated, Summary};
+
+/// Wrong keys of one address: a second on average, and at once.
+const WRONG_PER_SECOND: u32 = 1;
+const WRONG_AT_ONCE: u32 = 10;
 
 /// Lets in who has the key.
 #[derive(Clone)]
@@ -10,6 +32,14 @@ pub(crate) struct KeyCheck {
     /// Comparing tags instead of keys takes the same time whatever was sent.
     by: hmac::Key,
     tag: hmac::Tag,
+    refused: Arc<Refused>,
+}
+
+/// Those who had it not.
+struct Refused {
+    clock: Clock,
+    failures: Mutex<Failures>,
+    told: Mutex<Repeated<String>>,
 }
 
 impl std::fmt::Debug for KeyCheck {
@@ -20,36 +50,143 @@ impl std::fmt::Debug for KeyCheck {
 
 impl KeyCheck {
     /// `seed` is any secret of the server.
-    pub(crate) fn new(key: &str, seed: &[u8; 32]) -> Self {
+    pub(crate) fn new(key: &str, seed: &[u8; 32], clock: &Clock) -> Self {
         let by = hmac::Key::new(hmac::HMAC_SHA256, seed);
         let tag = hmac::sign(&by, key.as_bytes());
-        Self { by, tag }
+        let (failures, told) = (Mutex::new(Failures::new()), Mutex::new(Repeated::new()));
+        Self { by, tag, refused: Arc::new(Refused { clock: clock.clone(), failures, told }) }
     }
 
     fn is_right(&self, authorization: &str) -> bool {
         let given = authorization.strip_prefix("Bearer ").unwrap_or_default();
         hmac::verify(&self.by, given.as_bytes(), self.tag.as_ref()).is_ok()
     }
+
+    /// Says who was refused when nobody follows, until `end`.
+    pub(super) async fn keep(&self, end: &CancellationToken) {
+        repeated::keep(&self.refused.told, &self.refused.clock, end, tell).await;
+    }
+
+    fn refuse(&self, peer: Option<Peer>, why: Why) -> Status {
+        let reason = match why {
+            Why::Missing => "missing",
+            Why::Wrong => "wrong",
+            Why::Limited(_) => "limited",
+        };
+        counter!(ADMIN_REFUSED, "reason" => reason).increment(1);
+        let source = peer.map_or_else(|| "an unknown address".to_owned(), |peer| peer.source());
+        let told = self.refused.told.lock().note(self.refused.clock.steady_ms(), source);
+        told.into_iter().for_each(tell);
+        match why {
+            Why::Missing => Status::unauthenticated("the header `authorization: Bearer KEY` is missing"),
+            Why::Wrong => Status::unauthenticated("the key is wrong"),
+            Why::Limited(ms) => {
+                Status::resource_exhausted(format!("too many wrong keys came from this address; try again in {ms} ms"))
+            }
+        }
+    }
+}
+
+enum Why {
+    Missing,
+    Wrong,
+    /// For so many milliseconds.
+    Limited(i64),
+}
+
+fn tell(Summary { count, addresses }: Summary) {
+    tracing::warn!(count, addresses, "calls of the operator's service were refused: they did not have its key");
 }
 
 impl Interceptor for KeyCheck {
     fn call(&mut self, request: Request<()>) -> Result<Request<()>, Status> {
+        let peer = peer(request.extensions());
         let given = request.metadata().get("authorization").and_then(|value| value.to_str().ok());
-        match given {
-            Some(given) if self.is_right(given) => Ok(request),
-            Some(_) => Err(Status::unauthenticated("the key is wrong")),
-            None => Err(Status::unauthenticated("the header `authorization: Bearer KEY` is missing")),
+        let is_right = given.is_some_and(|given| self.is_right(given));
+        let address = match peer {
+            Some(Peer::Tcp(address)) => Some(address),
+            _ => None,
+        };
+        let is_shared = address.is_none_or(|address| address.ip().to_canonical().is_loopback());
+        if is_right && is_shared {
+            return Ok(request);
         }
+        let subnet = address.map(Subnet::from);
+        let now_ms = self.refused.clock.steady_ms();
+        let allowed = self.refused.failures.lock().attempt(subnet, is_right, now_ms);
+        match (allowed, given) {
+            (Err(ms), _) => Err(self.refuse(peer, Why::Limited(ms))),
+            (Ok(()), _) if is_right => Ok(request),
+            (Ok(()), Some(_)) => Err(self.refuse(peer, Why::Wrong)),
+            (Ok(()), None) => Err(self.refuse(peer, Why::Missing)),
+        }
+    }
+}
+
+fn peer(extensions: &Extensions) -> Option<Peer> {
+    extensions.get::<Caller>().map(|caller| caller.peer)
+}
+
+/// How many wrong keys came from each address. A process of this machine, on a Unix socket, has none.
+struct Failures {
+    rate: Rate,
+    buckets: HashMap<Option<Subnet>, Bucket>,
+    sweep_at: usize,
+}
+
+/// With so few addresses nobody looks for those that can be forgotten.
+const SWEEP_FROM: usize = 1_024;
+
+impl Failures {
+    fn new() -> Self {
+        Self { rate: Rate::new(WRONG_PER_SECOND, WRONG_AT_ONCE), buckets: HashMap::new(), sweep_at: SWEEP_FROM }
+    }
+
+    /// Somebody shows a key. Fails with the milliseconds to wait if there were too many wrong ones; only wrong ones count.
+    fn attempt(&mut self, from: Option<Subnet>, is_right: bool, now_ms: i64) -> Result<(), i64> {
+        if is_right {
+            // A copy: the right key takes nothing.
+            return self.buckets.get(&from).copied().unwrap_or_default().take(self.rate, now_ms);
+        }
+        if self.buckets.len() >= self.sweep_at {
+            self.buckets.retain(|_, bucket| !bucket.is_full(now_ms));
+            self.sweep_at = (self.buckets.len() * 2).max(SWEEP_FROM);
+        }
+        self.buckets.entry(from).or_default().take(self.rate, now_ms)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
+    use tokio_util::sync::CancellationToken;
+    use tonic::Code;
+
     use super::*;
+    use crate::net::places::Places;
+
+    fn check() -> (KeyCheck, Clock) {
+        let clock = Clock::manual(0);
+        (KeyCheck::new("secret", &[3; 32], &clock), clock)
+    }
+
+    /// What a call from `peer` with this key is told.
+    fn call(check: &KeyCheck, peer: Peer, key: &str) -> Code {
+        let usage = Arc::clone(Places::new(1).take(peer, &CancellationToken::new()).0.usage());
+        let mut request = Request::new(());
+        request.extensions_mut().insert(Caller { peer, usage });
+        request.metadata_mut().insert("authorization", format!("Bearer {key}").parse().unwrap());
+        check.clone().call(request).map_or_else(|status| status.code(), |_| Code::Ok)
+    }
+
+    fn at(address: &str) -> Peer {
+        Peer::Tcp(address.parse::<SocketAddr>().unwrap())
+    }
 
     #[test]
     fn only_the_key_opens() {
-        let check = KeyCheck::new("secret", &[3; 32]);
+        let (check, _) = check();
         assert!(check.is_right("Bearer secret"));
         for wrong in ["", "secret", "Bearer ", "Bearer Secret", "Bearer secret ", "bearer secret"] {
             assert!(!check.is_right(wrong), "{wrong:?}");
@@ -59,10 +196,56 @@ mod tests {
 
     #[test]
     fn a_call_without_a_key_is_refused() {
-        let mut check = KeyCheck::new("secret", &[3; 32]);
-        assert_eq!(check.call(Request::new(())).unwrap_err().code(), tonic::Code::Unauthenticated);
+        let (mut check, _) = check();
+        assert_eq!(check.call(Request::new(())).unwrap_err().code(), Code::Unauthenticated);
         let mut request = Request::new(());
         request.metadata_mut().insert("authorization", "Bearer secret".parse().unwrap());
         assert!(check.call(request).is_ok());
+    }
+
+    #[test]
+    fn an_address_with_many_wrong_keys_waits_and_no_other() {
+        let (check, clock) = check();
+        let (guesses, operates) = (at("192.0.2.1:1"), at("192.0.2.2:1"));
+        for _ in 0..10 {
+            assert_eq!(call(&check, guesses, "wrong"), Code::Unauthenticated);
+        }
+        for key in ["wrong", "secret"] {
+            assert_eq!(call(&check, at("192.0.2.1:2"), key), Code::ResourceExhausted, "{key}");
+        }
+        assert_eq!(call(&check, operates, "secret"), Code::Ok);
+        clock.advance(999);
+        assert_eq!(call(&check, guesses, "secret"), Code::ResourceExhausted);
+        clock.advance(1);
+        // The right key takes nothing, the first wrong one all that there is.
+        for key in ["secret", "secret", "wrong"] {
+            assert_ne!(call(&check, guesses, key), Code::ResourceExhausted);
+        }
+        assert_eq!(call(&check, guesses, "secret"), Code::ResourceExhausted);
+    }
+
+    #[test]
+    fn a_neighbour_on_the_machine_does_not_keep_the_operator_out() {
+        let (check, _) = check();
+        let mut peers = vec![at("127.0.0.1:1"), at("[::1]:1"), at("[::ffff:127.0.0.1]:1")];
+        #[cfg(unix)]
+        peers.push(Peer::Unix(Some(1_000)));
+        for peer in peers {
+            let codes: Vec<_> = (0..100).map(|_| call(&check, peer, "wrong")).collect();
+            assert_eq!(codes.last(), Some(&Code::ResourceExhausted), "{peer}");
+            assert_eq!(call(&check, peer, "secret"), Code::Ok, "{peer}");
+        }
+    }
+
+    #[test]
+    fn addresses_without_wrong_keys_are_forgotten() {
+        let mut failures = Failures::new();
+        for address in 0..u32::try_from(SWEEP_FROM).unwrap() {
+            let address = SocketAddr::from((address.to_be_bytes(), 1));
+            failures.attempt(Some(Subnet::from(address)), false, 0).unwrap();
+        }
+        assert_eq!(failures.buckets.len(), SWEEP_FROM);
+        failures.attempt(None, false, 1_000).unwrap();
+        assert_eq!(failures.buckets.len(), 1);
     }
 }
