@@ -8,6 +8,7 @@ mod describe;
 mod duration;
 mod exit;
 mod local_server;
+mod operator;
 mod output;
 mod profile;
 mod secret;

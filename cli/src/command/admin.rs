@@ -4,14 +4,14 @@ mod app;
 mod user;
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use tonic::metadata::MetadataValue;
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
+use zim_client_sdk::Trust;
 use zim_protocol::admin::AdminClient;
 use zim_protocol::{
     DisconnectUserRequest, ListAppsRequest, ListSessionsRequest, MintTokenRequest, PlatformType, SessionInfo,
@@ -19,7 +19,9 @@ use zim_protocol::{
 
 use crate::context::{Context, now_ms};
 use crate::exit::{Exit, Failure};
+use crate::operator::Target;
 use crate::output::{Align, Output, Table, preview, when};
+use crate::profile::fingerprint;
 use crate::secret;
 use crate::start_file::StartFile;
 
@@ -27,8 +29,9 @@ use crate::start_file::StartFile;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 The address and the key are found in the data folder of a server that runs on this machine: \
-zim-data in this folder, or the one that --server-data names. Elsewhere say them with --admin-url and --admin-key-file
-or ZIM_ADMIN_KEY.
+zim-data in this folder, or the one that --server-data names. Elsewhere say them with --admin-url and --admin-key-file or ZIM_ADMIN_KEY. \
+Another machine is reached with TLS alone, because the key opens everything. Its certificate is believed by its fingerprint \
+(--admin-fingerprint), by an authority (--admin-ca), or by the authorities of this system.
 
 Examples:
   zim admin app create --name shop
@@ -36,7 +39,7 @@ Examples:
   zim admin user ban mallory
   zim admin sessions
   zim admin disconnect bob
-  zim admin --admin-url http://10.0.0.5:4712 --admin-key-file admin.key app list")]
+  zim admin --admin-url https://chat.example.org:4712 --admin-key-file admin.key app list")]
 pub(crate) struct AdminArgs {
     #[command(flatten)]
     access: AdminAccess,
@@ -48,9 +51,15 @@ pub(crate) struct AdminArgs {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Operator's service")]
 pub(crate) struct AdminAccess {
-    /// The address, as in http://127.0.0.1:4712
+    /// The address, as in unix:zim-data/admin.sock or https://chat.example.org:4712
     #[arg(long, global = true, env = "ZIM_ADMIN_URL", hide_env_values = true, value_name = "URL")]
     admin_url: Option<String>,
+    /// The fingerprint of the certificate at an https address, as zim-server prints it
+    #[arg(long, global = true, env = "ZIM_ADMIN_FINGERPRINT", hide_env_values = true, value_name = "HEX")]
+    admin_fingerprint: Option<String>,
+    /// A PEM file with the authority of that certificate
+    #[arg(long, global = true, value_name = "FILE", conflicts_with = "admin_fingerprint")]
+    admin_ca: Option<PathBuf>,
     /// A file with the key, as admin.key of the server's data folder; - is standard input
     #[arg(long, global = true, value_name = "FILE")]
     admin_key_file: Option<PathBuf>,
@@ -136,38 +145,43 @@ impl AdminAccess {
             output.tell(format!("using the server on this machine, {}", local.server));
         }
         let given = secret::read(self.admin_key.clone(), self.admin_key_file.as_deref(), output)?;
-        let (url, key) = self.choose(local.as_ref(), given)?;
+        let (target, key) = self.choose(local.as_ref(), given)?;
         let mut bearer: MetadataValue<_> =
             format!("Bearer {key}").parse().map_err(|_| Failure::usage("the key has characters that no key has"))?;
         bearer.set_sensitive(true);
-        let endpoint = Endpoint::from_shared(url.clone())
-            .map_err(|error| Failure::usage(format!("--admin-url {url}: {error}")))?
-            .connect_timeout(Duration::from_secs(5))
-            .timeout(Duration::from_secs(30));
-        let channel = endpoint.connect().await.map_err(|error| {
-            let cause = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
-            Failure::new(Exit::Network, format!("the operator's service at {url} cannot be reached: {cause}"))
-                .hint("is the server running, and started with --admin?")
-        })?;
+        let channel = target.connect(&self.trust(local.as_ref())?).await?;
         Ok(Operator { client: AdminClient::with_interceptor(channel, Key(bearer)), local })
     }
 
-    fn choose(&self, local: Option<&StartFile>, given: Option<String>) -> Result<(String, String), Failure> {
-        let url = match (&self.admin_url, local) {
-            (Some(url), _) if url.contains("://") || url.starts_with("unix:") => url.clone(),
-            (Some(address), _) => format!("http://{address}"),
-            (None, Some(local)) => match &local.admin {
-                Some(url) => url.clone(),
-                None => return Err(Failure::other("the server on this machine runs without the operator's service")),
-            },
-            (None, None) => "http://127.0.0.1:4712".to_owned(),
+    fn choose(&self, local: Option<&StartFile>, given: Option<String>) -> Result<(Target, String), Failure> {
+        let target = match (&self.admin_url, local) {
+            (Some(url), _) => Target::parse(url)?,
+            (None, Some(StartFile { admin: Some(url), .. })) => Target::parse(url)?,
+            (None, Some(_)) => {
+                return Err(Failure::other("the server on this machine runs without the operator's service"));
+            }
+            (None, None) => {
+                return Err(Failure::other("no server is known whose operator you are").hint(
+                    "start zim-server in this folder, or say where it is: --server-data FOLDER, or --admin-url URL",
+                ));
+            }
         };
         let beside = || local.map_or(Ok(None), StartFile::admin_key);
         let key = given.map_or_else(beside, |key| Ok(Some(key)))?.ok_or_else(|| {
             Failure::new(Exit::Auth, "the operator's key is not known")
                 .hint("it is in admin.key of the server's data folder: --server-data FOLDER, or --admin-key-file FILE")
         })?;
-        Ok((url, key))
+        Ok((target, key))
+    }
+
+    /// How the server's certificate is believed.
+    fn trust(&self, local: Option<&StartFile>) -> Result<Trust, Failure> {
+        let known = self.admin_fingerprint.as_ref().or_else(|| local.map(|local| &local.fingerprint));
+        Ok(match (&self.admin_ca, known) {
+            (Some(file), _) => Trust::CaFile(file.clone()),
+            (None, Some(text)) => Trust::Fingerprint(fingerprint(text).map_err(Failure::usage)?),
+            (None, None) => Trust::System,
+        })
     }
 }
 
@@ -198,6 +212,11 @@ impl Operator {
 
 /// What the operator's service says, as a failure of this program.
 pub(crate) fn refused(status: &Status) -> Failure {
+    if std::error::Error::source(status).is_some() {
+        // It is not the service that says so: the connection broke, or there is something else at its end.
+        return Failure::new(Exit::Network, format!("the operator's service does not answer: {}", status.message()))
+            .hint("is it the right address? On other addresses than this machine's it speaks TLS: https://");
+    }
     let exit = match status.code() {
         Code::Unauthenticated | Code::PermissionDenied => Exit::Auth,
         Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => Exit::Network,
@@ -283,15 +302,57 @@ mod tests {
     use super::*;
 
     fn access(url: Option<&str>) -> AdminAccess {
-        AdminAccess { admin_url: url.map(str::to_owned), admin_key: None, admin_key_file: None, server_data: None }
+        AdminAccess {
+            admin_url: url.map(str::to_owned),
+            admin_fingerprint: None,
+            admin_ca: None,
+            admin_key: None,
+            admin_key_file: None,
+            server_data: None,
+        }
+    }
+
+    fn local(admin: Option<&str>) -> StartFile {
+        let text = format!(
+            r#"{{"pid":1,"server":"127.0.0.1:4710","admin":{},"fingerprint":"{}","appID":7}}"#,
+            serde_json::to_string(&admin).unwrap(),
+            "ab".repeat(32)
+        );
+        serde_json::from_str(&text).unwrap()
     }
 
     #[test]
-    fn the_address_may_come_without_its_scheme() {
-        let choose = |url, key: Option<&str>| access(url).choose(None, key.map(str::to_owned));
-        assert_eq!(choose(Some("10.0.0.5:4712"), Some("k")).unwrap().0, "http://10.0.0.5:4712");
-        assert_eq!(choose(None, Some("k")).unwrap().0, "http://127.0.0.1:4712");
-        assert_eq!(choose(None, None).unwrap_err().exit, Exit::Auth);
+    fn what_is_said_goes_before_what_is_found() {
+        let choose = |url, key: Option<&str>, local: Option<&StartFile>| {
+            let given = key.map(str::to_owned);
+            access(url).choose(local, given).map(|(target, key)| (target.to_string(), key))
+        };
+        let (elsewhere, here) = ("https://10.0.0.5:4712", "unix:/data/admin.sock");
+        let local = |admin| Some(local(admin));
+        for (url, key, local, expected) in [
+            (Some("10.0.0.5:4712"), Some("k"), None, (elsewhere, "k")),
+            (Some(elsewhere), Some("k"), local(Some(here)), (elsewhere, "k")),
+            (None, Some("k"), local(Some(here)), (here, "k")),
+        ] {
+            assert_eq!(choose(url, key, local.as_ref()).unwrap(), (expected.0.to_owned(), expected.1.to_owned()));
+        }
+        assert_eq!(choose(Some(elsewhere), None, None).unwrap_err().exit, Exit::Auth);
+        assert_eq!(choose(None, Some("k"), None).unwrap_err().exit, Exit::Other);
+        assert_eq!(choose(None, Some("k"), local(None).as_ref()).unwrap_err().exit, Exit::Other);
+        assert_eq!(choose(Some("http://10.0.0.5:4712"), Some("k"), None).unwrap_err().exit, Exit::Usage);
+    }
+
+    #[test]
+    fn a_server_here_is_believed_by_its_fingerprint() {
+        let mut access = access(None);
+        assert_eq!(access.trust(None).unwrap(), Trust::System);
+        assert_eq!(access.trust(Some(&local(None))).unwrap(), Trust::Fingerprint([0xab; 32]));
+        access.admin_fingerprint = Some("cd".repeat(32));
+        assert_eq!(access.trust(Some(&local(None))).unwrap(), Trust::Fingerprint([0xcd; 32]));
+        access.admin_ca = Some("ca.pem".into());
+        assert_eq!(access.trust(Some(&local(None))).unwrap(), Trust::CaFile("ca.pem".into()));
+        access = AdminAccess { admin_ca: None, admin_fingerprint: Some("cd".to_owned()), ..access };
+        assert_eq!(access.trust(None).unwrap_err().exit, Exit::Usage);
     }
 
     #[test]

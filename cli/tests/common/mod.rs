@@ -11,6 +11,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 use zim_protocol::clock::Clock;
+use zim_server::AdminAddr;
 use zim_server::config::Config;
 use zim_server::server::Server;
 
@@ -36,11 +37,17 @@ pub(crate) struct Running(Option<Child>);
 
 impl Here {
     pub(crate) async fn new() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    /// A server with settings of the test's own.
+    pub(crate) async fn with(edit: impl FnOnce(&mut Config)) -> Self {
         let mut here = Self::without_server();
         let mut config = Config::local(&here.data);
         // Tests talk faster than people.
         config.limits.messages_per_second = 10_000;
         config.limits.message_burst = 10_000;
+        edit(&mut config);
         here.server = Some(Server::start(config).await.unwrap());
         here
     }
@@ -109,6 +116,14 @@ impl Here {
 
     pub(crate) fn admin_url(&self) -> String {
         self.server().admin_addr().unwrap().to_string()
+    }
+
+    pub(crate) fn admin_addr(&self) -> Option<AdminAddr> {
+        self.server().admin_addr().cloned()
+    }
+
+    pub(crate) fn admin_key(&self) -> String {
+        std::fs::read_to_string(format!("{}/admin.key", self.data)).unwrap()
     }
 
     pub(crate) fn fingerprint(&self) -> String {

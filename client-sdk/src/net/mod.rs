@@ -17,3 +17,4 @@ pub(crate) use self::drive::{Ended, drive};
 pub(crate) use self::link::Link;
 pub use self::quic::client_config as quic_client_config;
 pub(crate) use self::reconnect::Backoff;
+pub use self::tls::certificate_verifier;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
@@ -15,12 +16,28 @@ use crate::error::Error;
 
 /// The TLS settings of a client.
 pub(crate) fn client_config(trust: &Trust) -> Result<ClientConfig, Error> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+    let mut config = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
-        .map_err(|error| untrusted("TLS 1.3 is not available").with_source(error))?;
-    let mut config = match trust {
-        Trust::System => builder.with_root_certificates(system_roots()?).with_no_client_auth(),
+        .map_err(|error| untrusted("TLS 1.3 is not available").with_source(error))?
+        .dangerous()
+        .with_custom_certificate_verifier(certificate_verifier(trust)?)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![zim_protocol::wire::ALPN.to_vec()];
+    Ok(config)
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+/// What decides whether a server's certificate is believed. For tools that speak TLS with a server without a
+/// [`Zim`](crate::Zim) in between.
+///
+/// # Errors
+/// Nobody can be believed that way: no such file, no certificate in it.
+pub fn certificate_verifier(trust: &Trust) -> Result<Arc<dyn ServerCertVerifier>, Error> {
+    let roots = match trust {
+        Trust::System => system_roots()?,
         Trust::CaFile(file) => {
             let mut roots = RootCertStore::empty();
             let certificates = CertificateDer::pem_file_iter(file)
@@ -35,15 +52,16 @@ pub(crate) fn client_config(trust: &Trust) -> Result<ClientConfig, Error> {
             if roots.is_empty() {
                 return Err(untrusted(format!("{} holds no certificate", file.display())));
             }
-            builder.with_root_certificates(roots).with_no_client_auth()
+            roots
         }
-        Trust::Fingerprint(fingerprint) => builder
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Pinned { fingerprint: *fingerprint, provider }))
-            .with_no_client_auth(),
+        Trust::Fingerprint(fingerprint) => {
+            return Ok(Arc::new(Pinned { fingerprint: *fingerprint, provider: provider() }));
+        }
     };
-    config.alpn_protocols = vec![zim_protocol::wire::ALPN.to_vec()];
-    Ok(config)
+    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider()).build();
+    verifier
+        .map(|verifier| verifier as Arc<_>)
+        .map_err(|error| untrusted("no certificate can be checked").with_source(error))
 }
 
 fn untrusted(message: impl Into<String>) -> Error {
@@ -88,7 +106,7 @@ impl ServerCertVerifier for Pinned {
         _: &CertificateDer<'_>,
         _: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Err(rustls::Error::General("QUIC is TLS 1.3".to_owned()))
+        Err(rustls::Error::General("only TLS 1.3 is spoken".to_owned()))
     }
 
     fn verify_tls13_signature(
