@@ -6,10 +6,10 @@
 //! ZEGO's older generators write; it is read only where [`Cbc`] says so.
 //!
 //! CBC carries no tag: everybody may change a token, and each answer to a changed one tells something about what the server
-//! made of it. Where CBC is accepted, three rules keep answers from adding up to a forged token:
+//! made of it. Where CBC is accepted, these rules keep answers from adding up to a forged token:
 //! - What is refused after decryption is refused with one error, [`TokenErrorKind::NotGenuine`]: wrong padding, another
 //!   text, another app, another user, another time. The time in the clear is checked before.
-//! - The text has no room for random blocks (see the head of `token/text.rs`).
+//! - The text has no room for random blocks where that would matter (see the head of `token/text.rs`).
 //! - The work is the same whatever is wrong: all secrets are tried, and all of the text is read. It depends on the length of
 //!   the token and on the number of secrets. What differs is which branches are taken for a byte: nanoseconds.
 //!
@@ -46,10 +46,12 @@ pub enum Cbc {
     /// No: only tokens of the AES-GCM form.
     #[default]
     Refused,
-    /// Those of ZEGO's generators in Python, Node, Go and C#.
+    /// Those of ZEGO's generators in Python, Node, Go, and in C# without a payload. Whoever has several can make one for a user id
+    /// with up to 16 random characters in a row, which nobody was given. They cannot make one for an id of somebody else.
     Accepted,
-    /// Those, and those of ZEGO's generator in Java. It writes the user id first, where CBC protects nothing: whoever has such
-    /// a token can change the first four characters of the user id in it, and nothing in the token shows that.
+    /// Those, and those of ZEGO's generator in Java without a payload. It writes the user id first, where CBC protects
+    /// nothing: whoever has such a token can change the first four characters of the user id, and leave out 16 at a time
+    /// before them. Nothing in the token shows that.
     AcceptedWithJava,
 }
 

@@ -4,13 +4,17 @@
 //! reader that skips what it does not know gives room to the random parts. This one has no such room: the keys, their
 //! order and every byte between the values are fixed, and a value is a number or printable ASCII.
 //!
-//! The order matters as well. The sender chooses the IV, and with it all of the first block. In the first three shapes the
-//! user id begins behind the first block, and `payload`, the one value that is free, comes after the user id. To change the
-//! user id, a forger needs a block that decrypts to one of a few texts out of 2^128. In the shape of the generator in Java
-//! the user id begins in the first block: see [`Cbc::AcceptedWithJava`].
+//! A forger can also put tokens together: the first blocks of one and the last blocks of another. They choose the first block
+//! at will through the IV. Each block at a join is random, but they know what it says, so they try pairs of tokens until it
+//! fits, without asking the server. A block of nothing but printable text fits once in 11 million pairs. A block of digits,
+//! the loosest of all that the shapes have apart from strings, fits once in 2^74. So strings decide what a forger gets:
+//! - The user id begins behind the first block, and all of it must be what is wanted. A join within it makes a user id with up
+//!   to 16 random characters in a row. That is never the id of somebody, but it may be an id that nobody was given.
+//! - A payload of any text stands only at the end. All that counts is before it, in blocks of one genuine token.
+//! - Where the times follow the payload, the payload must be empty. Otherwise the user id of an old token and the times of a
+//!   new one make a token that is good.
 //!
-//! One thing remains to a forger who guesses: a random block passes for a part of `payload` once in eleven million times. In the
-//! shapes of C# and Java the two times follow, and could then be of their choice, in a token for their own user id.
+//! In the shape of the generator in Java the user id begins in the first block: see [`Cbc::AcceptedWithJava`].
 //!
 //! Every byte is read in every shape, whatever is wrong, and one flag collects all that is. What remains is the
 //! difference between branches, some nanoseconds for each token.
@@ -18,16 +22,16 @@
 use super::Cbc;
 use super::envelope::BLOCK;
 
-/// A capital stands for a value: app id, user id, nonce, ctime, expire, payload.
+/// A capital stands for a value: app id, user id, nonce, ctime, expire, payload, or `O` for a payload with nothing in it.
 const SHAPES: [&[u8]; 4] = [
     // Python, Node; also PHP and C++.
     br#"{"app_id":A,"user_id":U,"nonce":N,"ctime":C,"expire":E,"payload":P}"#,
     // Go.
     br#"{"app_id":A,"user_id":U,"ctime":C,"expire":E,"nonce":N,"payload":P}"#,
     // C#.
-    br#"{"app_id":A,"user_id":U,"payload":P,"ctime":C,"expire":E,"nonce":N}"#,
+    br#"{"app_id":A,"user_id":U,"payload":O,"ctime":C,"expire":E,"nonce":N}"#,
     // Java: the order of its `HashMap`.
-    br#"{"user_id":U,"payload":P,"expire":E,"ctime":C,"app_id":A,"nonce":N}"#,
+    br#"{"user_id":U,"payload":O,"expire":E,"ctime":C,"app_id":A,"nonce":N}"#,
 ];
 
 impl Cbc {
@@ -138,7 +142,7 @@ impl<'a> Reader<'a> {
         match self.expected() {
             // The padding.
             None => {}
-            Some(b'U' | b'P') => self.character(byte),
+            Some(b'U' | b'P' | b'O') => self.character(byte),
             Some(literal) => {
                 self.wrong |= byte != literal;
                 self.at += 1;
@@ -178,7 +182,7 @@ impl<'a> Reader<'a> {
 
     fn character(&mut self, byte: u8) {
         self.part = match (self.part, byte) {
-            (Part::Before, b'n') if self.expected() == Some(b'P') => Part::Null(1),
+            (Part::Before, b'n') if self.expected() != Some(b'U') => Part::Null(1),
             (Part::Before, _) => {
                 self.wrong |= byte != b'"';
                 Part::Inside
@@ -211,7 +215,7 @@ impl<'a> Reader<'a> {
 
     /// Takes a character of a string.
     fn say(&mut self, byte: u8) -> Part {
-        self.wrong |= !matches!(byte, b' '..=b'~');
+        self.wrong |= !matches!(byte, b' '..=b'~') | (self.expected() == Some(b'O'));
         if self.expected() == Some(b'U') {
             self.wrong |= self.wanted.user_id.as_bytes().get(self.user_bytes) != Some(&byte);
             self.user_bytes += 1;

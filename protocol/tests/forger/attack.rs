@@ -5,7 +5,7 @@
 //! that is read nevertheless ([`Hole`]). Whether it is read tells something about `D(X) ^ R`, with an R of their choice. Some
 //! thousand answers tell `D(X)`. With it they write a token for anybody, from the last block to the first.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use zim_protocol::ErrorCode;
 
@@ -276,4 +276,47 @@ pub(crate) fn hole_of_pairs(forger: &mut Forger<'_>, pairs: &[Pair]) -> Option<H
             return Some(Hole { expire, iv, head: vec![first.block], join: first, closing, rest });
         }
     }
+}
+
+/// A token that is known with its text.
+pub(crate) struct Known {
+    pub(crate) token: Question,
+    pub(crate) said: String,
+}
+
+impl Known {
+    /// A block, if it is not the padding, with what it decrypts to.
+    fn pair(&self, index: usize) -> Option<Pair> {
+        let said = self.said.as_bytes().as_chunks().0.get(index)?;
+        let before = if index == 0 { self.token.iv } else { self.token.blocks[index - 1] };
+        Some(Pair { block: self.token.blocks[index], decrypted: xor(*said, before) })
+    }
+}
+
+/// The tokens that begin as one of `heads` and end as one of `tails`, cut anywhere, whose block at the join is printable, each
+/// with its text. Nobody is asked: what a block says behind another is the XOR of what is known.
+pub(crate) fn splices(heads: &[Known], tails: &[Known]) -> Vec<Known> {
+    // The highest bits of two blocks are the same, or their XOR is not ASCII. So only such pairs are looked at.
+    let highest = |block: &Block| u128::from_be_bytes(*block) & 0x8080_8080_8080_8080_8080_8080_8080_8080;
+    let mut lasts: HashMap<u128, Vec<(&Known, usize)>> = HashMap::new();
+    for head in heads {
+        for (to, last) in head.token.blocks.iter().enumerate().take(head.said.len() / 16) {
+            lasts.entry(highest(last)).or_default().push((head, to));
+        }
+    }
+    let mut found = Vec::new();
+    for tail in tails {
+        for (from, pair) in (0..).map_while(|from| Some((from, tail.pair(from)?))) {
+            for (head, to) in lasts.get(&highest(&pair.decrypted)).into_iter().flatten() {
+                let join = xor(pair.decrypted, head.token.blocks[*to]);
+                if join.iter().all(|byte| matches!(byte, b' '..=b'~')) {
+                    let join = str::from_utf8(&join).unwrap();
+                    let said = [&head.said[..(to + 1) * 16], join, &tail.said[(from + 1) * 16..]].concat();
+                    let blocks = [&head.token.blocks[..=*to], &tail.token.blocks[from..]].concat();
+                    found.push(Known { token: Question { blocks, iv: head.token.iv, ..tail.token }, said });
+                }
+            }
+        }
+    }
+    found
 }

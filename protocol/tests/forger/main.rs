@@ -3,6 +3,9 @@
 //! The same forger ([`attack`]) gets two verifiers. The old one reads JSON, skips what it does not know, and tells "another
 //! app" from "not genuine". There the forger must make a token for somebody else, or the test shows nothing. The real one
 //! must give one and the same answer to everything, also to what the old one answered in another way.
+//!
+//! A second forger ([`attack::splices`]) asks nothing, and puts together what genuine tokens are made of. It meets the real
+//! verifier, and one that is as strict but for one rule ([`rules_with_any_payload`]). There it must succeed.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -18,7 +21,8 @@ use zim_protocol::ErrorCode;
 use zim_protocol::token::{Cbc, Token, TokenErrorKind};
 
 use crate::attack::{
-    Answer, Block, Forger, Pair, Question, Random, hole_of_pairs, holes_of_a_cbc_token, is_harmful, pairs_of,
+    Answer, Block, Forger, Known, Pair, Question, Random, hole_of_pairs, holes_of_a_cbc_token, is_harmful, pairs_of,
+    splices,
 };
 
 const SECRET: &[u8; 32] = b"0123456789abcdef0123456789abcdef";
@@ -30,6 +34,10 @@ const NOW_S: i64 = 1_700_000_000;
 const QUESTIONS: u32 = 200_000;
 /// How many the old one may be asked for a forged token: the attack on a live server took 72,272.
 const BUDGET: u32 = 50_000;
+/// How many new tokens of their own a forger tries to put behind an old one of the victim: 60,000 joins each.
+const SPLICED: usize = 1_000;
+/// How many tokens of their own a forger puts together with each other.
+const OWN: usize = 3_000;
 const NOT_GENUINE: Answer = Err((ErrorCode::NetworkModuleTokenInvalid, "the token is not genuine"));
 
 /// What a back end encrypts for a user.
@@ -109,7 +117,7 @@ fn a_token_of_ones_own_does_not_lead_to_one_of_somebody_else() {
     let payload = "-".repeat(50);
     let text = text_for(FORGER, &payload);
     let own = cbc_token(text.as_bytes(), *b"k3j5h2g7f8d0s1a4");
-    assert_eq!(real_rules(&own, FORGER), Ok(NOW_S));
+    assert_eq!(old_rules(&own, FORGER), Ok(NOW_S));
     let (holes, known) = holes_of_a_cbc_token(&own, &text);
     for (seed, hole) in (0..).zip(&holes) {
         let mut forger = Forger::new(&|question| old_rules(question, FORGER), seed, BUDGET);
@@ -178,4 +186,114 @@ fn no_text_with_a_block_of_garbage_is_read() {
     }
     // The old rules did not read the second, where a known key comes twice, nor the arrays.
     assert_eq!(read_before, 2_000 * 5);
+}
+
+/// The orders of the keys that the real verifier reads, with the first letters of their values' names.
+const SHAPES: [&str; 4] = [
+    r#"{"app_id":A,"user_id":U,"nonce":N,"ctime":C,"expire":E,"payload":P}"#,
+    r#"{"app_id":A,"user_id":U,"ctime":C,"expire":E,"nonce":N,"payload":P}"#,
+    r#"{"app_id":A,"user_id":U,"payload":P,"ctime":C,"expire":E,"nonce":N}"#,
+    r#"{"user_id":U,"payload":P,"expire":E,"ctime":C,"app_id":A,"nonce":N}"#,
+];
+
+/// The real rules without the one that a payload before the times is empty.
+fn rules_with_any_payload(question: &Question, user_id: &str) -> Answer {
+    let plain = cbc::Decryptor::<aes::Aes256>::new(SECRET.into(), &question.iv.into())
+        .decrypt_padded_vec_mut::<Pkcs7>(question.blocks.as_flattened());
+    let text = plain.ok().and_then(|plain| String::from_utf8(plain).ok()).unwrap_or_default();
+    let is_in_time = (30..=24 * 86_400).contains(&(question.expire - NOW_S));
+    let read = |shape| ctime_of(shape, &text, user_id, question.expire);
+    SHAPES.into_iter().find_map(read).filter(|_| is_in_time).ok_or_else(|| NOT_GENUINE.unwrap_err())
+}
+
+fn ctime_of(shape: &str, mut text: &str, user_id: &str, expire: i64) -> Option<i64> {
+    let mut ctime = None;
+    for letter in shape.split_inclusive(|letter: char| letter.is_ascii_uppercase() || letter == '}') {
+        let (literal, value) = letter.split_at(letter.len() - 1);
+        text = text.strip_prefix(literal)?;
+        let end = match value {
+            "P" | "U" => 2 + text.strip_prefix('"')?.find('"')?,
+            "}" => 1,
+            _ => text.find(|digit: char| !digit.is_ascii_digit())?,
+        };
+        let (said, rest) = text.split_at(end);
+        let is_right = match value {
+            "A" => said == APP.to_string(),
+            "U" => said.trim_matches('"') == user_id,
+            "C" => {
+                ctime = said.parse().ok();
+                ctime.is_some()
+            }
+            "E" => said == expire.to_string(),
+            "N" => said.parse::<i64>().is_ok(),
+            "P" => said.bytes().all(|byte| matches!(byte, b' '..=b'~') && byte != b'\\'),
+            _ => said == "}",
+        };
+        if !is_right {
+            return None;
+        }
+        text = rest;
+    }
+    ctime.filter(|_| text.is_empty())
+}
+
+/// A genuine token of this shape that is good for an hour.
+fn known(shape: &str, user: &str, payload: &str, made: i64, iv: Block) -> Known {
+    let expire = made + 3_600;
+    let values = [
+        (":A", APP.to_string()),
+        (":U", format!("\"{user}\"")),
+        (":N", "1848103".to_owned()),
+        (":C", made.to_string()),
+        (":E", expire.to_string()),
+        (":P", format!("\"{payload}\"")),
+    ];
+    let said = values.iter().fold(shape.to_owned(), |said, (key, value)| said.replace(key, &format!(":{value}")));
+    Known { token: Question { expire, ..cbc_token(said.as_bytes(), iv) }, said }
+}
+
+#[test]
+fn an_old_token_of_somebody_else_does_not_become_a_new_one() {
+    const OLD_S: i64 = NOW_S - 100_000;
+    let mut random = Random::new(3);
+    let payload = "-".repeat(4_000);
+    for (index, shape) in SHAPES.into_iter().enumerate() {
+        let stolen = [&payload, ""].map(|payload| known(shape, VICTIM, payload, OLD_S, random.block()));
+        let own: Vec<Known> = (0..SPLICED).map(|_| known(shape, FORGER, &payload, NOW_S, random.block())).collect();
+        let (mut tried, mut forged_before) = (0, 0);
+        for Known { token, .. } in splices(&stolen, &own) {
+            tried += 1;
+            forged_before += u32::from(rules_with_any_payload(&token, VICTIM) == Ok(NOW_S));
+            // With either of the two times in the clear.
+            for expire in [token.expire, OLD_S + 3_600] {
+                let question = Question { expire, ..token.clone() };
+                assert!(real_rules(&question, VICTIM).is_err(), "{shape}");
+            }
+        }
+        assert!(tried > 0, "{shape}");
+        // In the first two shapes the times are before the payload.
+        assert_eq!(forged_before > 0, index >= 2, "{shape}: {forged_before} of {tried}");
+    }
+}
+
+/// A splice within the user id is read in every shape. It says 16 characters that nobody chose, so it is nobody's id: see
+/// what the setting says about ids that nobody was given.
+#[test]
+fn two_tokens_of_ones_own_make_one_for_a_user_id_that_nobody_has() {
+    let mut random = Random::new(5);
+    let user = "mallory-".repeat(8);
+    for (index, shape) in SHAPES.into_iter().enumerate() {
+        let own: Vec<Known> = (0..OWN).map(|_| known(shape, &user, "", NOW_S, random.block())).collect();
+        let mut made = 0;
+        for Known { token, said } in splices(&own, &own) {
+            let said_id = said.split_once(r#""user_id":""#).and_then(|(_, rest)| rest.split_once('"'));
+            let Some((user_id, _)) = said_id.filter(|(id, _)| *id != user) else { continue };
+            let setting = if index < 3 { Cbc::Accepted } else { Cbc::AcceptedWithJava };
+            made += u32::from(verify(&token, user_id, setting).is_ok());
+            for somebody in [VICTIM, &user] {
+                assert!(real_rules(&token, somebody).is_err(), "{said}");
+            }
+        }
+        assert!(made > 0, "{shape}");
+    }
 }

@@ -33,9 +33,10 @@ pub(crate) enum AppCommand {
 AES-CBC tokens carry no authentication tag: a client can change one, and the server cannot tell it from a genuine one by a
 tag, only by what it says. Accept them only while a back end still makes them, and move that back end to AES-GCM tokens.
   off   refuse them
-  on    accept those of ZEGO's generators in Python, Node, Go and C#
-  java  accept those, and those of ZEGO's generator in Java. Whoever has such a token can change the first four
-        characters of the user ID in it: use it only where this is harmless
+  on    accept those of ZEGO's generators in Python, Node and Go, and in C# without a payload. Whoever has several can
+        make one for a user ID that nobody was given, with 16 random characters in it
+  java  accept those, and those of ZEGO's generator in Java without a payload. Whoever has such a token can change the
+        first four characters of the user ID, and leave out 16 at a time before them: use it only where this is harmless
 
 Who registers, that is, becomes a user of the app by logging in for the first time:
   anyone    whoever has a token for the user, or the app sign
