@@ -1,11 +1,11 @@
 //! What a server writes into its data folder: how to reach it while it runs, and beside it, for its owner, the keys.
 
-use std::fs::{self, File};
+use std::fs::{File, Metadata};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
-use zim_files::{Exposed, Others, Owner};
+use zim_files::{Exposed, OpenFolder, Others, Owner};
 
 use crate::exit::Failure;
 use crate::profile::Profile;
@@ -30,6 +30,27 @@ pub(crate) struct StartFile {
     pub(crate) app_id: u32,
     #[serde(skip)]
     folder: PathBuf,
+    /// Read with the rest, so that what was checked is what is used.
+    #[serde(skip)]
+    first_app: Contents,
+    #[serde(skip)]
+    admin_key: Contents,
+}
+
+/// What a file held, if it was there, or why it could not be read: not every command needs it.
+#[derive(Clone, Debug)]
+struct Contents(Result<Option<Vec<u8>>, String>);
+
+impl Default for Contents {
+    fn default() -> Self {
+        Self(Ok(None))
+    }
+}
+
+impl Contents {
+    fn get(&self) -> Result<Option<&[u8]>, Failure> {
+        self.0.as_ref().map(Option::as_deref).map_err(Failure::other)
+    }
 }
 
 /// The file of the first app, as far as a client needs it.
@@ -42,10 +63,11 @@ struct FirstApp {
 impl StartFile {
     /// Of the server with this data folder, if it runs. The folder was named: whose it is does not matter.
     pub(crate) fn read(folder: &Path) -> Result<Option<Self>, Failure> {
-        let Some(bytes) = contents(&folder.join(NAME))? else { return Ok(None) };
-        let found: Self = serde_json::from_slice(&bytes)
-            .map_err(|error| Failure::other(format!("{} cannot be read: {error}", folder.join(NAME).display())))?;
-        Ok(Some(Self { folder: folder.to_owned(), ..found }))
+        match OpenFolder::open(folder) {
+            Ok(open) => Self::load(&open, None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(unreadable(folder, &error)),
+        }
     }
 
     /// Of the server that was started in this folder, if there is one. Nobody has named it: it must be this user's own, or
@@ -55,17 +77,45 @@ impl StartFile {
     }
 
     fn own(folder: &Path) -> Result<Option<Self>, Failure> {
-        if !folder.join(NAME).exists() {
-            return Ok(None);
+        match OpenFolder::open(folder) {
+            Ok(open) => Self::load(&open, Some(Owner::this_user())),
+            // Nothing here is this user's server.
+            Err(error) if is_not_there(&error) || error.kind() == io::ErrorKind::NotADirectory => Ok(None),
+            Err(error) => Err(unreadable(folder, &error)),
         }
-        for path in [folder.to_owned(), folder.join(NAME), folder.join(FIRST_APP), folder.join(ADMIN_KEY)] {
-            let found = match fs::metadata(&path) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                found => found.map_err(|error| unreadable(&path, &error))?,
-            };
-            Owner::this_user().check(&path, &found, Others::Read).map_err(|exposed| not_trusted(folder, &exposed))?;
+    }
+
+    /// What the folder holds, all of it of this owner if one is given.
+    fn load(folder: &OpenFolder, owner: Option<Owner>) -> Result<Option<Self>, Failure> {
+        let path = folder.path();
+        let trusted = |path: &Path, found: io::Result<Metadata>| -> Result<(), Failure> {
+            let Some(owner) = owner else { return Ok(()) };
+            let found = found.map_err(|error| unreadable(path, &error))?;
+            owner.check(path, &found, Others::Read).map_err(|exposed| not_trusted(folder.path(), &exposed))
+        };
+        // Of the file that is open, whatever becomes of its name meanwhile.
+        let contents = |name: &str| -> Result<Contents, Failure> {
+            match folder.file(name) {
+                Ok(file) => {
+                    trusted(&path.join(name), file.metadata())?;
+                    Ok(Contents(bytes(file).map(Some).map_err(|error| said(&path.join(name), &error))))
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Contents(Ok(None))),
+                Err(error) => Ok(Contents(Err(said(&path.join(name), &error)))),
+            }
+        };
+        match folder.file(NAME) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            // Another user's folder, which is closed to this one.
+            Err(error) if owner.is_some() && is_not_there(&error) => return Ok(None),
+            _ => trusted(path, folder.metadata())?,
         }
-        Self::read(folder)
+        let started = contents(NAME)?;
+        let Some(text) = started.get()? else { return Ok(None) };
+        let found: Self = serde_json::from_slice(text)
+            .map_err(|error| Failure::other(format!("{} cannot be read: {error}", path.join(NAME).display())))?;
+        let (first_app, admin_key) = (contents(FIRST_APP)?, contents(ADMIN_KEY)?);
+        Ok(Some(Self { folder: path.to_owned(), first_app, admin_key, ..found }))
     }
 
     /// Of the named folder, where it must be; else of this one, where it may be.
@@ -82,7 +132,7 @@ impl StartFile {
     pub(crate) fn profile(&self) -> Result<Profile, Failure> {
         let path = self.folder.join(FIRST_APP);
         let missing = || Failure::other(format!("{} is not there", path.display()));
-        let text = String::from_utf8(contents(&path)?.ok_or_else(missing)?);
+        let text = String::from_utf8(self.first_app.get()?.ok_or_else(missing)?.to_owned());
         let app: FirstApp = text
             .map_err(|error| error.to_string())
             .and_then(|text| toml::from_str(&text).map_err(|error| error.to_string()))
@@ -98,25 +148,28 @@ impl StartFile {
 
     /// The key to the operator's service.
     pub(crate) fn admin_key(&self) -> Result<Option<String>, Failure> {
-        let key = contents(&self.folder.join(ADMIN_KEY))?;
-        Ok(key.map(|key| String::from_utf8_lossy(&key).trim().to_owned()))
+        Ok(self.admin_key.get()?.map(|key| String::from_utf8_lossy(key).trim().to_owned()))
     }
 }
 
-/// What a file holds, if it is there.
-fn contents(path: &Path) -> Result<Option<Vec<u8>>, Failure> {
+fn bytes(file: File) -> io::Result<Vec<u8>> {
     /// None of these files is longer.
     const MOST: u64 = 64 << 10;
     let mut bytes = Vec::new();
-    match File::open(path).and_then(|file| file.take(MOST).read_to_end(&mut bytes)) {
-        Ok(_) => Ok(Some(bytes)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(unreadable(path, &error)),
-    }
+    file.take(MOST).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn is_not_there(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied)
+}
+
+fn said(path: &Path, error: &io::Error) -> String {
+    format!("{}: {error}", path.display())
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> Failure {
-    Failure::other(format!("{}: {error}", path.display()))
+    Failure::other(said(path, error))
 }
 
 fn not_trusted(folder: &Path, exposed: &Exposed) -> Failure {
@@ -129,6 +182,8 @@ fn not_trusted(folder: &Path, exposed: &Exposed) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     /// A data folder as an older server left it, with secrets in `server.json`.
@@ -160,10 +215,45 @@ mod tests {
         assert_eq!(found.admin_key().unwrap().as_deref(), Some("key"));
         fs::remove_file(folder.join(ADMIN_KEY)).unwrap();
         fs::write(folder.join(FIRST_APP), "app_id = 7").unwrap();
-        assert_eq!(found.admin_key().unwrap(), None);
-        assert!(found.profile().unwrap_err().message.contains("app_sign"));
+        let later = StartFile::read(&folder).unwrap().unwrap();
+        assert_eq!(later.admin_key().unwrap(), None);
+        assert!(later.profile().unwrap_err().message.contains("app_sign"));
         fs::remove_file(folder.join(FIRST_APP)).unwrap();
-        assert!(found.profile().unwrap_err().message.contains("first-app.toml is not there"));
+        fs::create_dir(folder.join(ADMIN_KEY)).unwrap();
+        let later = StartFile::read(&folder).unwrap().unwrap();
+        assert!(later.profile().unwrap_err().message.contains("first-app.toml is not there"));
+        assert!(later.admin_key().unwrap_err().message.contains("admin.key: "));
+        // What was read and checked stays what is used.
+        assert_eq!(found.profile().unwrap().app_sign.as_deref(), Some("sign"));
+        assert_eq!(found.admin_key().unwrap().as_deref(), Some("key"));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_takes_the_place_of_a_checked_folder_is_not_believed() {
+        use std::os::unix::fs::symlink;
+
+        let dir = tempfile::tempdir().unwrap();
+        let (trusted, empty, link) = (dir.path().join("trusted"), dir.path().join("empty"), dir.path().join("link"));
+        fs::rename(folder(dir.path()), &trusted).unwrap();
+        zim_files::create_folder(&empty).unwrap();
+        let evil = folder(dir.path());
+        fs::write(evil.join(FIRST_APP), "app_id = 8\napp_sign = \"evil\"").unwrap();
+        // What may be in the place that a link names while it is opened, and what is there afterwards.
+        let flipped = |first: &Path| {
+            symlink(first, &link).unwrap();
+            let open = OpenFolder::open(&link).unwrap();
+            fs::remove_file(&link).unwrap();
+            symlink(&evil, &link).unwrap();
+            let found = StartFile::load(&open, Some(Owner::this_user())).unwrap();
+            fs::remove_file(&link).unwrap();
+            found.map(|found| found.profile().unwrap().app_sign.unwrap())
+        };
+        assert_eq!(flipped(&trusted).as_deref(), Some("sign"));
+        // A folder that passes and has no server in it, such as any of root's.
+        assert_eq!(flipped(&empty), None);
+        // What is no folder has no server either.
+        assert!(StartFile::own(&evil.join(NAME)).unwrap().is_none());
     }
 
     #[cfg(unix)]

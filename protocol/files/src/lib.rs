@@ -4,19 +4,21 @@
 //! - What is made here has mode 0600, folders 0700, whatever the umask says.
 //! - A file that an older version left open to others is closed when it is opened. A folder that was there before is never
 //!   changed by [`create_folder`]: it may be the app's or the home folder. [`own_folder`] is for folders of the program alone.
-//! - [`Owner::check`] tells whether others can change or read what is there.
+//! - [`Owner::check`] tells whether others can change or read what is there. With [`OpenFolder`] what is checked is what is read.
 //!
 //! On systems without unix modes files are made as the system makes them, and every check passes.
 
 #![warn(missing_docs)]
 
 mod check;
+mod folder;
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::Path;
 
 pub use self::check::{Exposed, Others, Owner};
+pub use self::folder::OpenFolder;
 
 /// How the name of a file ends that [`write`] has not finished.
 pub const DRAFT: &str = ".new";
