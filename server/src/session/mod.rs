@@ -53,7 +53,7 @@ impl App {
     /// anybody out.
     async fn admit(&self, login: store::NewLogin, address: SocketAddr) -> Result<Admitted, Error> {
         // With a token the app's back end decides who exists.
-        let mut may_register = login.token_ctime.is_some();
+        let mut may_register = login.is_vouched;
         loop {
             let (lane, locks) = match self.user_key(login.app, &login.user_id).await? {
                 // The user's row is the lock of their logins: all that touches them takes it, before the transaction begins.
@@ -126,6 +126,7 @@ impl SessionService for App {
             now,
             noted_at: self.ids.time_ms(),
             token_ctime: proof.token_ctime(),
+            is_vouched: proof.is_vouched(),
             one_shot: request.one_shot,
             policy: DevicePolicy::of(&self.config.login),
             is_locked: false,

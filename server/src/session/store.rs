@@ -42,6 +42,8 @@ pub(super) struct NewLogin {
     pub(super) noted_at: i64,
     /// When the token was made, Unix seconds; `None`: the app sign let the user in.
     pub(super) token_ctime: Option<i64>,
+    /// The app's back end alone can have decided that this user exists.
+    pub(super) is_vouched: bool,
     pub(super) one_shot: bool,
     pub(super) policy: DevicePolicy,
     /// The job has locked the user's head. Only somebody who is new needs no lock: nobody else sees him before the commit.
@@ -190,7 +192,7 @@ async fn account(tx: &mut Tx<'_>, login: &NewLogin) -> Result<Option<(UserKey, U
     let mut row = tx.fetch_one(find, &params![login.app, login.user_id.clone()]).await?;
     if row.is_none() {
         // Under a lock: an operator who has closed the registration gets no more users.
-        may_register(registration(tx, login.app).await?, login.token_ctime.is_some(), &login.user_id)?;
+        may_register(registration(tx, login.app).await?, login.is_vouched, &login.user_id)?;
         let new = NewAccount {
             app: login.app,
             user_id: login.user_id.clone(),

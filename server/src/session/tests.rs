@@ -30,6 +30,7 @@ fn login(id: i64) -> NewLogin {
         now: 1_000 + id,
         noted_at: 1_000 + id,
         token_ctime: None,
+        is_vouched: false,
         one_shot: false,
         policy: DevicePolicy::Single,
         is_locked: true,

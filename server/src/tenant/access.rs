@@ -111,6 +111,12 @@ pub enum Proof {
 }
 
 impl Proof {
+    /// Whether the app's back end alone can have decided that this user exists. Two tokens of the AES-CBC form can be joined to one
+    /// for a user ID that the back end never wrote, and the app sign is for whoever has it.
+    pub fn is_vouched(self) -> bool {
+        matches!(self, Self::Token { cbc: CbcTokens::Off, .. })
+    }
+
     /// When the token was made, Unix seconds; `None` with an app sign.
     pub fn token_ctime(self) -> Option<i64> {
         match self {
@@ -271,14 +277,15 @@ impl Access {
     }
 }
 
-/// Whether somebody may become a user of an app by logging in, with a token or with the app sign.
+/// Whether somebody may become a user of an app by logging in. `is_vouched`: with a token that the app's back end alone can have
+/// made for this user ([`Proof::is_vouched`]).
 ///
 /// # Errors
 /// The app registers its users in another way.
-pub fn may_register(registration: Registration, has_token: bool, user_id: &str) -> Result<(), Error> {
+pub fn may_register(registration: Registration, is_vouched: bool, user_id: &str) -> Result<(), Error> {
     match registration {
         Registration::Anyone => Ok(()),
-        Registration::Token if has_token => Ok(()),
+        Registration::Token if is_vouched => Ok(()),
         Registration::Token | Registration::Operator => Err(Error::user_not_registered(user_id)),
     }
 }
@@ -383,6 +390,7 @@ mod tests {
         let ends_at = NOW + DAY_MS;
         let proof = |version| Proof::Token { version, ctime: NOW_S, ends_at, cbc: CbcTokens::Off };
         assert_eq!(by_token(&access, &token('a'), NOW), Ok(proof(1)));
+        assert!(proof(1).is_vouched() && !Proof::AppSign { version: 1 }.is_vouched());
         access.server_secret.rotate(secret('b'), NOW, 3_600_000);
         assert_eq!(by_token(&access, &token('a'), NOW), Ok(proof(1)));
         assert_eq!(by_token(&access, &token('b'), NOW), Ok(proof(2)));
@@ -423,6 +431,7 @@ mod tests {
         for (accepted, stricter) in [(CbcTokens::On, CbcTokens::Off), (CbcTokens::Java, CbcTokens::On)] {
             access.cbc_tokens = accepted;
             let proof = access.authenticate(shown, NOW).unwrap();
+            assert!(!proof.is_vouched());
             assert_eq!(access.ends_at(proof, NOW), Some(NOW + DAY_MS));
             access.cbc_tokens = stricter;
             assert_eq!(access.ends_at(proof, NOW), None);
@@ -453,7 +462,7 @@ mod tests {
 
     #[test]
     fn who_registers_is_the_apps_choice() {
-        let may = |registration| [false, true].map(|has_token| may_register(registration, has_token, "ann").is_ok());
+        let may = |registration| [false, true].map(|is_vouched| may_register(registration, is_vouched, "ann").is_ok());
         assert_eq!(may(Registration::Anyone), [true, true]);
         assert_eq!(may(Registration::Token), [false, true]);
         assert_eq!(may(Registration::Operator), [false, false]);

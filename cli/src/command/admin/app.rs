@@ -40,7 +40,7 @@ tag, only by what it says. Accept them only while a back end still makes them, a
 
 Who registers, that is, becomes a user of the app by logging in for the first time:
   anyone    whoever has a token for the user, or the app sign
-  token     whoever has a token for the user: the app's back end decides who exists
+  token     whoever has an AES-GCM token for the user: the app's back end decides who exists
   operator  nobody: users are registered with zim admin user register
 
 Examples:
