@@ -34,6 +34,17 @@ pub enum FolderError {
         repair = .0.repair()
     )]
     Exposed(#[from] Exposed),
+    /// Others can change what is in it, and it is there for more than the server: to close it could break the machine.
+    #[error(
+        "{exposed}. Put the {what} into a folder of its own that only the server's user can write to. Where modes are given and \
+         cannot be changed, as on some volumes, the setting allow_insecure_data_dir = true lets the server start"
+    )]
+    NotOwn {
+        /// What is wrong with the folder.
+        exposed: Exposed,
+        /// What the server keeps there.
+        what: &'static str,
+    },
     /// The system says no.
     #[error("{path}: {source}")]
     Io {
@@ -57,7 +68,7 @@ impl Folder {
         zim_files::create_folder(path).map_err(FolderError::at(path))?;
         let is_insecure_allowed = config.allow_insecure_data_dir;
         let lock_path = path.join("lock");
-        check_if_there(path, Others::Read, is_insecure_allowed)?;
+        check_if_there(path, Others::Read, is_insecure_allowed).map_err(not_own)?;
         check_if_there(&lock_path, Others::Read, is_insecure_allowed)?;
         let lock = private_file(&lock_path).map_err(FolderError::at(&lock_path))?;
         match lock.try_lock() {
@@ -142,10 +153,14 @@ impl Folder {
     /// Makes the database's file, unless it is there, so that its owner alone can read it: SQLite gives what it makes beside it
     /// the same mode. One that comes from a backup may be open to readers, and is closed: that they could read it is said.
     pub(crate) fn reserve(&self, path: &Path) -> Result<(), FolderError> {
-        // Through a link, since what belongs to the database is beside the file itself.
-        let path = &path.canonicalize().unwrap_or_else(|_| path.to_owned());
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
-        check_if_there(folder, Others::Read, self.is_insecure_allowed)?;
+        // Through links, since the file is made where they lead to, and what belongs to it is beside it.
+        let path = &resolve(path).map_err(FolderError::at(path))?;
+        let folder = folder_of(path);
+        check_if_there(folder, Others::Read, self.is_insecure_allowed).map_err(|error| match error {
+            // The folder may be anybody's: nobody has made it for the server alone.
+            FolderError::Exposed(exposed) if !self.is_same(folder) => FolderError::NotOwn { exposed, what: "database" },
+            error => not_own(error),
+        })?;
         let beside = ["-wal", "-shm", "-journal"].map(|end| {
             let mut name = path.as_os_str().to_owned();
             name.push(end);
@@ -158,6 +173,36 @@ impl Folder {
             }
         }
         private_file(path).map(drop).map_err(FolderError::at(path))
+    }
+
+    fn is_same(&self, folder: &Path) -> bool {
+        matches!((folder.canonicalize(), self.path.canonicalize()), (Ok(one), Ok(other)) if one == other)
+    }
+}
+
+/// Where links lead to in the end, also if nothing is there yet.
+fn resolve(path: &Path) -> io::Result<PathBuf> {
+    /// As many as Linux follows.
+    const MOST: usize = 40;
+    let mut path = path.to_owned();
+    for _ in 0..=MOST {
+        if !fs::symlink_metadata(&path).is_ok_and(|found| found.is_symlink()) {
+            return Ok(path);
+        }
+        path = folder_of(&path).join(fs::read_link(&path)?);
+    }
+    Err(io::Error::other("too many links"))
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."))
+}
+
+/// The data folder's error, if it is a place for everybody.
+fn not_own(error: FolderError) -> FolderError {
+    match error {
+        FolderError::Exposed(exposed) if exposed.is_shared_place() => FolderError::NotOwn { exposed, what: "data" },
+        error => error,
     }
 }
 
@@ -228,7 +273,7 @@ mod tests {
 
         fn refused<T: std::fmt::Debug>(outcome: Result<T, FolderError>) -> String {
             match outcome {
-                Err(error @ FolderError::Exposed(_)) => error.to_string(),
+                Err(error @ (FolderError::Exposed(_) | FolderError::NotOwn { .. })) => error.to_string(),
                 other => panic!("not refused: {other:?}"),
             }
         }
@@ -258,7 +303,10 @@ mod tests {
             for open in [0o777, 0o770, 0o702, 0o1777] {
                 set_mode(&path, open);
                 let said = refused(folder(&path));
-                assert!(said.contains(&format!("chmod 700 {}", path.display())), "{said}");
+                let command = format!("chmod 700 {}", path.display());
+                // Nobody closes a place such as /tmp.
+                assert_eq!(said.contains(&command), open != 0o1777, "{said}");
+                assert_eq!(said.contains("Put the data into a folder of its own"), open == 0o1777, "{said}");
                 assert!(
                     said.contains(&format!("(mode {open:04o})")) && said.contains("allow_insecure_data_dir"),
                     "{said}"
@@ -335,11 +383,46 @@ mod tests {
             set_mode(&elsewhere.join("zim.db-wal"), 0o666);
             refused(folder.reserve(&link));
             set_mode(&elsewhere.join("zim.db-wal"), 0o600);
-            set_mode(&elsewhere, 0o777);
-            assert!(refused(folder.reserve(&link)).contains("chmod 700"));
+            for open in [0o777, 0o775, 0o1777] {
+                set_mode(&elsewhere, open);
+                let said = refused(folder.reserve(&link));
+                assert!(
+                    said.contains("Put the database into a folder of its own") && !said.contains("chmod"),
+                    "{said}"
+                );
+            }
             set_mode(&elsewhere, 0o755);
             folder.reserve(&link).unwrap();
             assert_eq!(fs::read(&database).unwrap(), b"restored");
+            // The server's own folder can be closed, by whatever name it is known.
+            let own = dir.path().join("own");
+            symlink(folder.path(), &own).unwrap();
+            set_mode(folder.path(), 0o770);
+            assert!(refused(folder.reserve(&own.join("new.db"))).contains("chmod 700"));
+        }
+
+        #[test]
+        fn no_database_is_made_in_an_open_folder_that_a_link_leads_to() {
+            let dir = tempfile::tempdir().unwrap();
+            let folder = folder(&dir.path().join("data")).unwrap();
+            let (open, closed) = (dir.path().join("open"), dir.path().join("closed"));
+            for place in [&open, &closed] {
+                zim_files::create_folder(place).unwrap();
+            }
+            set_mode(&open, 0o777);
+            let link = folder.file("zim.db");
+            symlink("next", &link).unwrap();
+            symlink("../open/new.db", folder.file("next")).unwrap();
+            assert!(refused(folder.reserve(&link)).contains("open"));
+            assert_eq!(fs::read_dir(&open).unwrap().count(), 0, "it is made");
+            // Where nobody else writes it is made, its owner's alone.
+            fs::remove_file(folder.file("next")).unwrap();
+            symlink("../closed/new.db", folder.file("next")).unwrap();
+            folder.reserve(&link).unwrap();
+            assert_eq!(mode(&closed.join("new.db")), 0o600);
+            fs::remove_file(folder.file("next")).unwrap();
+            symlink("zim.db", folder.file("next")).unwrap();
+            assert!(folder.reserve(&link).unwrap_err().to_string().contains("zim.db: "));
         }
     }
 }

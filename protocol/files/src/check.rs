@@ -32,6 +32,8 @@ pub enum Exposed {
         owner: u32,
         /// Whose it should be.
         user: u32,
+        /// Whether it is a folder.
+        is_folder: bool,
     },
     /// Others can change it.
     #[error("others can write to {path} (mode {mode:04o})", path = path.display())]
@@ -54,17 +56,25 @@ pub enum Exposed {
 }
 
 impl Exposed {
-    /// The command that mends it.
+    /// What mends it: a command, except for a place that is there for everybody.
     pub fn repair(&self) -> String {
         match self {
+            Self::Foreign { path, user, is_folder: true, .. } => format!("chown -R {user} {}", path.display()),
             Self::Foreign { path, user, .. } => format!("chown {user} {}", path.display()),
+            _ if self.is_shared_place() => "use a folder of its own that only its user can write to".to_owned(),
             Self::Writable { path, is_folder: true, .. } => format!("chmod 700 {}", path.display()),
             Self::Writable { path, .. } => format!("chmod go-w {}", path.display()),
             Self::Readable { path, .. } => format!("chmod 600 {}", path.display()),
         }
     }
+
+    /// Whether it is a folder where everybody puts files, such as `/tmp` (the sticky bit): to close it would break the machine.
+    pub fn is_shared_place(&self) -> bool {
+        matches!(self, Self::Writable { mode, is_folder: true, .. } if mode & STICKY != 0)
+    }
 }
 
+const STICKY: u32 = 0o1000;
 const ROOT: u32 = 0;
 
 #[cfg(unix)]
@@ -118,7 +128,7 @@ impl Owner {
 fn judge(user: u32, path: &Path, (owner, mode, is_folder): (u32, u32, bool), others: Others) -> Result<(), Exposed> {
     let (path, mode) = (path.to_owned(), mode & 0o7777);
     if owner != user && owner != ROOT {
-        return Err(Exposed::Foreign { path, owner, user });
+        return Err(Exposed::Foreign { path, owner, user, is_folder });
     }
     // Where there are access lists, the group's bits are the most that any of them grants.
     if mode & 0o022 != 0 {
@@ -180,6 +190,16 @@ mod tests {
         let error = judge(1_000, Path::new("data"), (1_000, 0o40_770, true), Others::Read).unwrap_err();
         assert!(error.to_string().ends_with("(mode 0770)"), "{error}");
         assert_eq!(error.repair(), "chmod 700 data");
+    }
+
+    #[test]
+    fn what_mends_it_does_not_break_the_machine() {
+        let repair =
+            |owner, mode| judge(1_000, Path::new("data"), (owner, mode, true), Others::Read).unwrap_err().repair();
+        assert_eq!(repair(0, 0o40_777), "chmod 700 data");
+        assert_eq!(repair(0, 0o41_777), "use a folder of its own that only its user can write to");
+        // A folder is no use without what is in it.
+        assert_eq!(repair(1_001, 0o40_700), "chown -R 1000 data");
     }
 
     #[test]
