@@ -1,11 +1,12 @@
 //! How the way to PostgreSQL is protected. Everything that people said goes over it, and the apps' secrets, so another machine
 //! must show a certificate, unless the address says otherwise.
 
+use std::error::Error;
 use std::net::IpAddr;
 
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
-use super::super::error::{DbError, DbErrorKind};
+use super::super::error::DbError;
 
 /// What an operator does who reads that the certificate is not good.
 const HOW_TO_CHOOSE: &str = "The address has no sslmode, so a database on another machine must show a certificate of a \
@@ -72,15 +73,28 @@ pub(super) fn protect(options: PgConnectOptions, url: &str, variable: Option<&st
 impl Decision {
     /// An error of the first connection, with how to choose if nobody has.
     pub(in crate::db) fn explain(self, error: DbError) -> DbError {
-        if self.is_default && error.kind() == DbErrorKind::Disconnected {
+        if self.is_default && is_of_tls(&error) {
             return DbError::new(error.kind(), format!("{error}. {HOW_TO_CHOOSE}"));
         }
         error
     }
 }
 
+/// Whether the two sides did not agree on TLS, or the certificate is not good. A database that is not there is another matter.
+fn is_of_tls(error: &DbError) -> bool {
+    match error.source().and_then(|source| source.downcast_ref()) {
+        Some(sqlx::Error::Tls(_)) => true,
+        // What goes wrong in the handshake.
+        Some(sqlx::Error::Io(error)) => error.get_ref().is_some_and(<dyn Error + Send + Sync>::is::<rustls::Error>),
+        _ => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::io;
+
+    use super::super::failure;
     use super::*;
 
     fn name(mode: PgSslMode) -> String {
@@ -147,13 +161,20 @@ mod tests {
         assert_eq!(mode("postgres://zim@db.example/zim?sslmode=disable").0, "Disable");
         assert_eq!(mode("postgres://zim@%2Frun%2Fpg/zim").0, "Prefer");
         assert_eq!(mode("postgres://zim@localhost/zim?host=db.example").0, "VerifyFull");
-        let of = |kind| DbError::new(kind, "no TLS");
+        let no_tls = || failure(sqlx::Error::Tls("no TLS".into()), "connect");
+        let io = |kind, cause: Box<dyn Error + Send + Sync>| failure(io::Error::new(kind, cause).into(), "connect");
+        let unknown = rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer);
         let (_, decided) = mode("postgres://zim@db.example/zim?sslmode=verify-full");
-        assert_eq!(decided.explain(of(DbErrorKind::Disconnected)).to_string(), "no TLS");
+        assert!(!decided.explain(no_tls()).to_string().contains("no sslmode"));
         let (verify, default) = mode("postgres://zim@db.example/zim");
         assert_eq!(verify, "VerifyFull");
-        let said = default.explain(of(DbErrorKind::Disconnected)).to_string();
-        assert!(said.starts_with("no TLS. The address has no sslmode"), "{said}");
-        assert_eq!(default.explain(of(DbErrorKind::Corrupt)).to_string(), "no TLS");
+        for of_tls in [no_tls(), io(io::ErrorKind::InvalidData, unknown.into())] {
+            let said = default.explain(of_tls).to_string();
+            assert!(said.contains("in: connect. The address has no sslmode"), "{said}");
+        }
+        // A certificate does not help against these.
+        for other in [io(io::ErrorKind::ConnectionRefused, "refused".into()), DbError::closed()] {
+            assert_eq!(default.explain(other.clone()).to_string(), other.to_string());
+        }
     }
 }
