@@ -53,7 +53,8 @@ pub fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
     let file = options.open(path)?;
-    close_to_others(path);
+    // What was opened, also where a link led to it.
+    close_open_file(&file);
     Ok(file)
 }
 
@@ -79,20 +80,36 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
 pub fn close_to_others(path: &Path) -> bool {
     #[cfg(unix)]
     {
-        use std::os::unix::fs::{MetadataExt, PermissionsExt};
-
-        let Ok(found) = fs::symlink_metadata(path) else { return false };
-        let mode = found.permissions().mode();
-        if found.is_symlink() || found.uid() != check::this_user() || mode & 0o077 == 0 {
-            return false;
-        }
-        fs::set_permissions(path, fs::Permissions::from_mode(mode & 0o700)).is_ok()
+        let closed =
+            fs::symlink_metadata(path).ok().filter(|found| !found.is_symlink()).and_then(|found| closed(&found));
+        closed.is_some_and(|closed| fs::set_permissions(path, closed).is_ok())
     }
     #[cfg(not(unix))]
     {
         let _ = path;
         false
     }
+}
+
+/// As [`close_to_others`], for the file that is open.
+fn close_open_file(file: &File) {
+    #[cfg(unix)]
+    if let Some(closed) = file.metadata().ok().and_then(|found| closed(&found)) {
+        // A file system that knows no modes is no reason to do without the file.
+        let _ = file.set_permissions(closed);
+    }
+    #[cfg(not(unix))]
+    let _ = file;
+}
+
+/// What to change the mode to, if this user's file is open to others.
+#[cfg(unix)]
+fn closed(found: &fs::Metadata) -> Option<fs::Permissions> {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
+    let mode = found.permissions().mode();
+    let is_open = found.uid() == check::this_user() && mode & 0o077 != 0;
+    is_open.then(|| fs::Permissions::from_mode(mode & 0o700))
 }
 
 #[cfg(unix)]
@@ -142,6 +159,11 @@ mod tests {
         assert_eq!((mode(&shared), mode(&file)), (0o755, 0o600));
         own_folder(&shared).unwrap();
         assert_eq!(mode(&shared), 0o700);
+        let link = dir.path().join("link");
+        symlink(&file, &link).unwrap();
+        set_mode(&file, 0o644);
+        open(&link, OpenOptions::new().write(true)).unwrap();
+        assert_eq!(mode(&file), 0o600, "behind a link");
         assert!(!close_to_others(&file), "there is nothing left to take");
         assert!(!close_to_others(&dir.path().join("missing")));
     }
