@@ -35,14 +35,18 @@ pub(crate) struct AttackArgs {
     /// Pairs of users that talk meanwhile, nine messages a second each
     #[arg(long, value_name = "N", default_value_t = 30)]
     live_pairs: usize,
+    /// One-shot sessions of the user who has many
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    sessions: usize,
     /// This one alone
     #[arg(long, value_name = "ATTACK")]
     only: Option<Attack>,
 }
 
 /// In their order; two roles each for those who talk, before and meanwhile.
-const ATTACKS: [(Attack, [&str; 2]); 5] = [
+const ATTACKS: [(Attack, [&str; 2]); 6] = [
     (Attack::NeverReads, ["na", "nb"]),
+    (Attack::OneShots, ["sa", "sb"]),
     (Attack::Floods, ["fa", "fb"]),
     (Attack::Handshakes, ["ha", "hb"]),
     (Attack::HalfOpen, ["oa", "ob"]),
@@ -54,6 +58,8 @@ const ATTACKS: [(Attack, [&str; 2]); 5] = [
 pub(crate) enum Attack {
     /// Asks for pages and reads none.
     NeverReads,
+    /// Likewise, on many one-shot sessions of one user.
+    OneShots,
     /// Asks as fast as the server takes it.
     Floods,
     /// 2,000 a second from one address.
@@ -68,6 +74,7 @@ impl Attack {
     const fn name(self) -> &'static str {
         match self {
             Self::NeverReads => "never reads",
+            Self::OneShots => "many one-shots never read",
             Self::Floods => "floods",
             Self::Handshakes => "2,000 handshakes a second",
             Self::HalfOpen => "1,000 half-open streams",
@@ -180,7 +187,7 @@ async fn measure(
         };
         tokio::select! {
             () = watch => {}
-            result = crowd.strike(attack, Instant::now() + time, Arc::clone(&told)) => result?,
+            result = crowd.strike(attack, args.sessions, Instant::now() + time, Arc::clone(&told)) => result?,
         }
         Ok::<_, Failure>((before, target.cost(at_first)))
     };

@@ -14,13 +14,13 @@ use tokio::time::{MissedTickBehavior, interval, timeout_at};
 use zim_protocol::response::Outcome;
 use zim_protocol::wire::CloseCode;
 use zim_protocol::{
-    ConversationType, ErrorCode, Message, MessageQueryConfig, QueryHistoryMessageRequest, QueryMessagesRequest,
-    SendMessageRequest,
+    ConversationRef, ConversationType, ErrorCode, FillRequest, Message, MessageQueryConfig, QueryHistoryMessageRequest,
+    QueryMessagesRequest, SendMessageRequest,
 };
 
 use super::attack::Attack;
 use super::load::Keys;
-use super::raw::{Dialer, SharedDialer, queue};
+use super::raw::{Dialer, Raw, SharedDialer, queue};
 use super::target::Target;
 use crate::exit::Failure;
 
@@ -81,10 +81,17 @@ impl Crowd {
         Ok(Self { runtime: Some(runtime), dialer })
     }
 
-    pub(crate) async fn strike(&self, attack: Attack, until: Instant, told: Arc<Told>) -> Result<(), Failure> {
+    /// `sessions` is for an attack with many of one user.
+    pub(crate) async fn strike(
+        &self,
+        attack: Attack,
+        sessions: usize,
+        until: Instant,
+        told: Arc<Told>,
+    ) -> Result<(), Failure> {
         let Some(runtime) = &self.runtime else { return Ok(()) };
         let dialer = Arc::clone(&self.dialer);
-        let striking = runtime.spawn(async move { strike(attack, &dialer, until, &told).await });
+        let striking = runtime.spawn(async move { strike(attack, sessions, &dialer, until, &told).await });
         striking.await.unwrap_or_else(|error| Err(Failure::other(error.to_string())))
     }
 }
@@ -96,10 +103,17 @@ impl Drop for Crowd {
     }
 }
 
-async fn strike(attack: Attack, dialer: &SharedDialer, until: Instant, told: &Told) -> Result<(), Failure> {
+async fn strike(
+    attack: Attack,
+    sessions: usize,
+    dialer: &SharedDialer,
+    until: Instant,
+    told: &Told,
+) -> Result<(), Failure> {
     let until = tokio::time::Instant::from_std(until);
     match attack {
         Attack::NeverReads => never_read(dialer, until, told).await?,
+        Attack::OneShots => one_shots(sessions, dialer, until, told).await?,
         Attack::Floods => pour(dialer, until, told, u64::MAX).await?,
         Attack::InFlight => pour(dialer, until, told, IN_FLIGHT / CALLS).await?,
         Attack::Handshakes => handshakes(dialer, until, told).await,
@@ -110,21 +124,31 @@ async fn strike(attack: Attack, dialer: &SharedDialer, until: Instant, told: &To
     Ok(())
 }
 
-/// Somebody has 45 long messages; he asks for them again and again, and looks at no answer.
-async fn never_read(dialer: &SharedDialer, until: tokio::time::Instant, told: &Told) -> Result<(), Failure> {
-    let (him, friend) = (dialer.user("never", 0), dialer.user("never", 1));
-    drop(dialer.settle(&him).await?);
-    let (mut sender, keys) = (dialer.settle(&friend).await?, Keys::new()?);
-    for _ in 0..45 {
+/// What a sender may send at once after a pause, less a few.
+const MESSAGES: usize = 45;
+
+/// Sends as many long messages at once as a user may.
+async fn send_much(sender: &mut Raw, to: &str) -> Result<(), Failure> {
+    let keys = Keys::new()?;
+    for _ in 0..MESSAGES {
         let message = SendMessageRequest {
             message: Some(Message::text("x".repeat(2_000))),
-            to_conversation_id: him.clone(),
+            to_conversation_id: to.to_owned(),
             conversation_type: ConversationType::Peer as i32,
             config: None,
             client_key: keys.next(),
         };
         sender.call(&message).await?;
     }
+    Ok(())
+}
+
+/// Somebody has 45 long messages, asks for them again and again, and looks at no answer.
+async fn never_read(dialer: &SharedDialer, until: tokio::time::Instant, told: &Told) -> Result<(), Failure> {
+    let (user, friend) = (dialer.user("never", 0), dialer.user("never", 1));
+    drop(dialer.settle(&user).await?);
+    let mut sender = dialer.settle(&friend).await?;
+    send_much(&mut sender, &user).await?;
     sender.close();
     let ask = QueryHistoryMessageRequest {
         conversation_id: friend,
@@ -134,13 +158,56 @@ async fn never_read(dialer: &SharedDialer, until: tokio::time::Instant, told: &T
     let mut out = BytesMut::new();
     (0..100).for_each(|id| queue(id, &ask, &mut out));
     while tokio::time::Instant::now() < until {
-        let mut greedy = dialer.settle(&him).await?;
+        let mut greedy = dialer.settle(&user).await?;
         greedy.write(out.clone()).await?;
         if let Ok(error) = timeout_at(until, greedy.connection.closed()).await {
             told.end(&error);
         }
         greedy.close();
     }
+    Ok(())
+}
+
+/// Pages that each session asks for.
+const PAGES: u64 = 200;
+
+/// Somebody has a conversation of 90 long messages, asks for all of it on many sessions, 200 times on each, and looks at no
+/// answer.
+async fn one_shots(
+    sessions: usize,
+    dialer: &SharedDialer,
+    until: tokio::time::Instant,
+    told: &Told,
+) -> Result<(), Failure> {
+    use futures_util::stream::{self, StreamExt};
+    let (user, friend) = (dialer.user("shots", 0), dialer.user("shots", 1));
+    let (mut one, mut other) = (dialer.settle(&user).await?, dialer.settle(&friend).await?);
+    send_much(&mut one, &friend).await?;
+    send_much(&mut other, &user).await?;
+    one.close();
+    other.close();
+    let conversation = ConversationRef { r#type: ConversationType::Peer as i32, id: friend };
+    let ask = FillRequest { conversation: Some(conversation), reverse: true, anchor: 0, count: 100 };
+    let mut out = BytesMut::new();
+    (0..PAGES).for_each(|id| queue(id, &ask, &mut out));
+    let opened: Vec<Raw> = stream::iter(0..sessions)
+        .map(|_| async {
+            let mut greedy = dialer.settle_one_shot(&user).await.ok()?;
+            greedy.write(out.clone()).await.ok()?;
+            Some(greedy)
+        })
+        .buffer_unordered(16)
+        .filter_map(async |greedy| greedy)
+        .collect()
+        .await;
+    join_all(opened.iter().map(|greedy| async {
+        match timeout_at(until, greedy.connection.closed()).await {
+            Ok(error) => told.end(&error),
+            Err(_) => told.add("still there".to_owned()),
+        }
+    }))
+    .await;
+    opened.into_iter().for_each(Raw::close);
     Ok(())
 }
 

@@ -97,11 +97,16 @@ impl Dialer {
 
     /// A connection of a user who is logged in.
     pub(crate) async fn log_in(&self, user_id: &str) -> Result<Raw, Failure> {
+        self.enter(user_id, false).await
+    }
+
+    async fn enter(&self, user_id: &str, one_shot: bool) -> Result<Raw, Failure> {
         let mut raw = self.connect().await?;
         let request = LoginRequest {
             user_id: user_id.to_owned(),
             app_id: self.door.app_id,
             app_sign: self.door.app_sign.clone(),
+            one_shot,
             ..LoginRequest::default()
         };
         raw.call(&request).await?;
@@ -110,9 +115,18 @@ impl Dialer {
 
     /// As [`Dialer::log_in`], like a client that is there to stay: a busy server that refuses it is asked again.
     pub(crate) async fn settle(&self, user_id: &str) -> Result<Raw, Failure> {
+        self.settle_as(user_id, false).await
+    }
+
+    /// As [`Dialer::settle`], but no device, as a command that comes and goes.
+    pub(crate) async fn settle_one_shot(&self, user_id: &str) -> Result<Raw, Failure> {
+        self.settle_as(user_id, true).await
+    }
+
+    async fn settle_as(&self, user_id: &str, one_shot: bool) -> Result<Raw, Failure> {
         let mut tries = 1;
         loop {
-            match self.log_in(user_id).await {
+            match self.enter(user_id, one_shot).await {
                 Err(failure) if tries < TRIES && failure.exit == Exit::Network => {
                     self.again.fetch_add(1, Ordering::Relaxed);
                     sleep(PAUSE * tries).await;

@@ -51,7 +51,7 @@ pub(crate) struct AdminArgs {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Operator's service")]
 pub(crate) struct AdminAccess {
-    /// The address, as in unix:zim-data/admin.sock or https://chat.example.org:4712
+    /// The address, as in unix:zim-data/admin.sock or `https://chat.example.org:4712`
     #[arg(long, global = true, env = "ZIM_ADMIN_URL", hide_env_values = true, value_name = "URL")]
     admin_url: Option<String>,
     /// The fingerprint of the certificate at an https address, as zim-server prints it

@@ -3,7 +3,7 @@
 use std::fs;
 
 use zim_client_sdk::Trust;
-use zim_server::config::{Args, Config, ConfigError, DatabaseUrl, Listen};
+use zim_server::config::{AdminListen, Args, Config, ConfigError, DatabaseUrl, Listen};
 
 use super::folder;
 
@@ -52,6 +52,10 @@ fn taken(loaded: Result<Config, ConfigError>) {
 fn value(text: &str) {
     if let Ok(listen) = text.parse::<Listen>() {
         let shown = toml::Value::try_from(listen).unwrap();
+        assert_eq!(shown.as_str().unwrap().parse(), Ok(listen));
+    }
+    if let Ok(listen) = text.parse::<AdminListen>() {
+        let shown = toml::Value::try_from(&listen).unwrap();
         assert_eq!(shown.as_str().unwrap().parse(), Ok(listen));
     }
     if let Some(Trust::Fingerprint(bytes)) = Trust::fingerprint(text) {

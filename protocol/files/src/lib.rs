@@ -20,7 +20,7 @@ use std::path::Path;
 pub use self::check::{Exposed, Others, Owner};
 pub use self::folder::OpenFolder;
 
-/// How the name of a file ends that [`write`] has not finished.
+/// How the name of a file ends that [`write()`] has not finished.
 pub const DRAFT: &str = ".new";
 
 /// Makes a folder, and those above it that are missing. One that is there stays as it is.

@@ -87,9 +87,9 @@ pub struct Limits {
     /// addresses that are not proved, from all of them together; beyond that a client first proves its own, which costs it a
     /// round trip. Default: 100: a storm of 2,000 a second costs a tenth of a core, what is refused of it too.
     pub handshakes_per_second_per_address: u32,
-    /// Failed logins a minute from one address (IPv6: one /64); as many may come at once. Beyond them a client with wrong
-    /// credentials is not told what is wrong with them; right ones still open. Default: 60: a person who mistypes needs a few, a
-    /// search for a forged token needs tens of thousands.
+    /// Failed logins a minute from one address (IPv6: one /64); as many may come at once. Beyond them a client is not told what is
+    /// wrong with its credentials, and a CBC token is not looked at; the app sign and AES-GCM tokens still open. Default: 60: a
+    /// person who mistypes needs a few, a search for a forged token needs tens of thousands.
     pub failed_logins_per_minute_per_address: u32,
     /// Failed logins a minute of one app, from all addresses together, in the same way. Default: 600.
     pub failed_logins_per_minute_per_app: u32,
