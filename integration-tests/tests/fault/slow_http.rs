@@ -5,7 +5,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -89,9 +89,8 @@ async fn keep(stream: &mut tokio::net::TcpStream, slow: Slow) {
     drop(stream.read(&mut heard).await);
 }
 
-/// Asks as a probe does: a connection for a question. How long it took until the answer was there.
-fn probe(to: SocketAddr) -> std::io::Result<Duration> {
-    let began = Instant::now();
+/// Asks as a probe does: a connection for a question.
+fn probe(to: SocketAddr) -> std::io::Result<()> {
     let mut stream = TcpStream::connect_timeout(&to, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.write_all(ASKS)?;
@@ -100,12 +99,12 @@ fn probe(to: SocketAddr) -> std::io::Result<Duration> {
         0 => Err(ErrorKind::UnexpectedEof.into()),
         length => {
             assert!(heard[..length].starts_with(b"HTTP/1.1 200 OK"), "{}", heard[..length].escape_ascii());
-            Ok(began.elapsed())
+            Ok(())
         }
     }
 }
 
-async fn health(world: &World) -> std::io::Result<Duration> {
+async fn health(world: &World) -> std::io::Result<()> {
     let to = world.server().http_addr().unwrap();
     tokio::task::spawn_blocking(move || probe(to)).await.unwrap()
 }
@@ -133,18 +132,9 @@ async fn health_answers_while_a_thousand_slow_connections_try_to_prevent_it() {
         let crowd = Crowd::of(count, slow, world.server().http_addr().unwrap());
         // All have been there once: they take each other's places.
         eventually("the crowd has come", async || (crowd.closed() > count).then_some(())).await;
-        let mut times = Vec::new();
         for _ in 0..5 {
-            // On a busy machine a probe may lose its place before it is served; the next one is not long in coming.
-            let mut tries = 0;
-            let took = loop {
-                match health(&world).await {
-                    Ok(took) => break took,
-                    Err(error) => assert!(tries < 4, "{slow:?}: {error}, after {times:?}"),
-                }
-                tries += 1;
-            };
-            times.push(took);
+            // On a machine that is busy with other things too, a request may come too late for its connection.
+            eventually("health", async || health(&world).await.ok()).await;
         }
         drop(crowd);
         eventually("all are gone", async || health(&world).await.is_ok().then_some(())).await;

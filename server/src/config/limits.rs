@@ -98,15 +98,15 @@ pub struct Limits {
     pub first_logins_per_second_per_address: u32,
     /// As many of those at once after a pause. Default: 500: a school behind one address starts a lesson together.
     pub first_login_burst_per_address: u32,
-    /// Connections of the HTTP service at once; one more takes the place of the oldest that has nothing in work. Default: 64: a
-    /// handful of machines ask.
+    /// Connections of the HTTP service at once; one more takes the place of the oldest that has nothing in work. Default: 128: a
+    /// handful of machines ask, and more places are more time for a request to arrive while others crowd in.
     pub max_http_connections: usize,
     /// Milliseconds that a connection to the HTTP service has for its first request. Default: 2,000: a probe asks at once.
     pub http_header_timeout_ms: u32,
     /// Milliseconds for the work on a request to the HTTP service, and for the next request after an answer. Default: 10,000.
     pub http_timeout_ms: u32,
     /// Connections of the operator's service at once; one more takes the place of the oldest that has nothing in work. Default:
-    /// 64: a handful of people and programs operate a server.
+    /// 128, as for HTTP.
     pub max_admin_connections: usize,
     /// Milliseconds that a connection to the operator's service has until its first call, TLS handshake included. Default: 5,000.
     pub admin_first_call_timeout_ms: u32,
@@ -152,10 +152,10 @@ impl Default for Limits {
             failed_logins_per_minute_per_app: 600,
             first_logins_per_second_per_address: 1,
             first_login_burst_per_address: 500,
-            max_http_connections: 64,
+            max_http_connections: 128,
             http_header_timeout_ms: 2_000,
             http_timeout_ms: 10_000,
-            max_admin_connections: 64,
+            max_admin_connections: 128,
             admin_first_call_timeout_ms: 5_000,
             admin_idle_timeout_ms: 60_000,
         }

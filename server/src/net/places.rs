@@ -13,10 +13,11 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::peer::Peer;
 
-/// A connection keeps its place for so long at least: in that time a request arrives that was sent at once.
-const KEEPS_FOR: Duration = Duration::from_millis(10);
-/// With few places it is only so long for each of them: a thousand connections that came before are through in 160 ms.
-const KEEPS_FOR_PER_PLACE: Duration = Duration::from_micros(160);
+/// A connection keeps its place for so long at least: in that time a request arrives that was sent at once, also on a machine that
+/// is busy.
+const KEEPS_FOR: Duration = Duration::from_millis(40);
+/// With few places it is only so long for each of them: a thousand connections that came before are through in 300 ms.
+const KEEPS_FOR_PER_PLACE: Duration = Duration::from_micros(300);
 /// How long a listener waits for connections that lost their places and are still there. They only need to be scheduled once.
 const LEAVE_WITHIN: Duration = Duration::from_millis(100);
 
