@@ -50,7 +50,7 @@ pub struct Limits {
     /// Milliseconds that a connection has to log in after its Hello. Default: 30,000.
     pub login_timeout_ms: u32,
     /// Milliseconds after which a client that reads nothing of what it is sent, or that leaves a frame half sent, is let go.
-    /// After a sixth of it a client is let go that reads next to nothing (less than 16 KB in that time) while others wait for
+    /// After a sixth of it a client is let go that reads next to nothing (less than 32 KB in that time) while others wait for
     /// room under `max_unread_bytes`. Default: 30,000.
     pub write_timeout_ms: u32,
     /// Milliseconds of silence after which a client is gone. Default: 35,000: three heartbeats of 10 seconds and a bit.
@@ -63,10 +63,9 @@ pub struct Limits {
     /// Whoever would leave more is closed; strangers have an eighth as many of their own. Default: 67,108,864: two thousand of
     /// the longest messages on their way at the same moment, and no more than a small machine can spare.
     pub max_half_sent_bytes: usize,
-    /// Bytes of answers that clients have not read, and of pages that are being read, of all sessions together. Beyond it reads
-    /// wait, writes never. One user has an eighth of it, across all sessions. At least 8,388,608: an eighth must hold the
-    /// longest answer. Default: 67,108,864: sixty of the longest answers, or three hundred pages, that nobody reads; what is read
-    /// is there for a moment only.
+    /// Bytes of answers that clients have not taken, and of pages that are being read for them, of all sessions together. Beyond
+    /// it reads wait, writes never. One user has a thirty-second part of it across all sessions, and at least 393,216: room for
+    /// a long answer. At least 8,388,608. Default: 67,108,864, of which a user has 2 MB: ten pages that wait for a slow client.
     pub max_unread_bytes: usize,
     /// Connections at once. Default: 100,000: at 50 KB each some 5 GB, more than most machines want to give.
     pub max_connections: usize,
@@ -191,7 +190,7 @@ impl Limits {
             ("session_queue_bytes", as_u64(self.session_queue_bytes), 1_024, 64 << 20),
             // One frame of the longest at least.
             ("max_half_sent_bytes", as_u64(self.max_half_sent_bytes), 2 << 20, 1 << 40),
-            // A user's eighth holds one answer of the longest at least.
+            // Some users read at the same time.
             ("max_unread_bytes", as_u64(self.max_unread_bytes), 8 << 20, 1 << 40),
             ("max_connections", as_u64(self.max_connections), 1, 10_000_000),
             ("max_connections_per_address", as_u64(self.max_connections_per_address), 1, 10_000_000),
@@ -222,11 +221,6 @@ impl Limits {
     /// How long a write may make no progress.
     pub fn write_timeout(&self) -> Duration {
         Duration::from_millis(self.write_timeout_ms.into())
-    }
-
-    /// The same when others wait for the room.
-    pub fn stall_timeout(&self) -> Duration {
-        self.write_timeout() / 6
     }
 }
 

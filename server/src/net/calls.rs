@@ -225,9 +225,9 @@ mod tests {
         call(id, AnyRequest::MessageSendMessage(Box::new(request)))
     }
 
-    /// Room for 16 reads of one user.
+    /// Room for all reads of one session.
     fn unread() -> Unread {
-        Unread::new(128 << 20, Duration::from_secs(1))
+        Unread::new(256 << 20, Duration::from_secs(1))
     }
 
     /// Runs what can run; gives what is over.
@@ -311,7 +311,7 @@ mod tests {
     /// A read starts with room for its answer; no write waits for that, and the reads keep their order.
     #[tokio::test]
     async fn reads_wait_for_room_and_writes_do_not() {
-        let unread = Unread::new(16 << 20, Duration::from_secs(1));
+        let unread = Unread::new(24 << 20, Duration::from_secs(1));
         let (mut share, mut other) = (unread.share(UserKey(1)), unread.share(UserKey(1)));
         let stage = Arc::<Stage>::default();
         let mut calls = calls(&stage);
@@ -321,7 +321,7 @@ mod tests {
         }
         calls.arrive(send(4, "bob"));
         assert!(calls.next(Some(&mut share)).now_or_never().is_none());
-        assert_eq!(started(), [4, 0, 1], "an eighth is room for two");
+        assert_eq!(started(), [4, 0, 1], "a share of it is room for two");
         calls.arrive(send(5, "cat"));
         assert!(calls.next(Some(&mut share)).now_or_never().is_none());
         assert_eq!(started(), [4, 0, 1, 5]);

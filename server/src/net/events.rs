@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use zim_protocol::SessionEndReason;
 use zim_protocol::wire::CloseCode;
 
-use super::writer::{Closing, Patience, Writer};
+use super::writer::{Closing, Writer};
 use crate::session::SessionState;
 
 /// Frames of about so many bytes leave together.
@@ -21,7 +21,7 @@ pub(crate) async fn run(
     connection: &Connection,
     state: &SessionState,
     sent: &AtomicU64,
-    patience: Patience,
+    patience: Duration,
 ) -> Closing {
     let mut open: Option<Writer> = None;
     loop {
@@ -29,11 +29,11 @@ pub(crate) async fn run(
         let (count, end) = state.queue.next_batch(&mut batch, BATCH_BYTES).await;
         // A one-shot login has nothing to catch up with before its end. A client that does not take the end must not stay.
         let is_one_shot = state.identity().is_some_and(|identity| identity.one_shot);
-        let most = if end.is_some() && is_one_shot { FAREWELL } else { patience.most };
+        let patience = if end.is_some() && is_one_shot { FAREWELL } else { patience };
         let writer = match &mut open {
             Some(writer) => writer,
-            None => match timeout(most, connection.open_uni()).await {
-                Ok(Ok(stream)) => open.insert(Writer::new(stream, Patience { most, ..patience })),
+            None => match timeout(patience, connection.open_uni()).await {
+                Ok(Ok(stream)) => open.insert(Writer::new(stream, patience)),
                 Ok(Err(_)) => return Closing::done(),
                 Err(_) => return Closing::new(CloseCode::Protocol, "no event stream is allowed"),
             },

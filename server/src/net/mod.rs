@@ -41,6 +41,7 @@ pub use self::operator::AdminAddr;
 pub(crate) use self::operator::{KeyCheck, bind as bind_admin, serve as serve_admin};
 pub(crate) use self::quic::{accept, bind};
 use self::unread::Unread;
+use self::writer::STALLED;
 use crate::app::App;
 
 /// What every connection of a server needs.
@@ -83,8 +84,8 @@ impl Net {
             addresses: Mutex::new(Addresses::new(handshakes, limits.max_connections_per_address)),
             half_sent: HalfSent::new(limits.max_half_sent_bytes),
             half_sent_of_strangers: HalfSent::new(limits.max_half_sent_bytes / 8),
-            // So that a read has waited for a while before a session is closed for it: some wait for others' reads alone.
-            unread: Unread::new(limits.max_unread_bytes, limits.stall_timeout() / 5),
+            // A read waits a second by default before a session is closed for it: many wait for the reads of others alone.
+            unread: Unread::new(limits.max_unread_bytes, limits.write_timeout() / STALLED / 5),
             messages: Rate::new(limits.messages_per_second, limits.message_burst),
             requests: Rate::new(limits.requests_per_second, limits.request_burst),
             pulls: Rate::new(limits.pulls_per_second, limits.pull_burst),

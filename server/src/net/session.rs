@@ -25,7 +25,7 @@ use super::calls::{Calls, Done};
 use super::half_sent::Share as HalfSent;
 use super::handler::{self, Allowance, Call};
 use super::unread::UNCOUNTED_BYTES;
-use super::writer::{Closing, Patience, Writer};
+use super::writer::{Closing, Writer};
 use super::{Net, events, quic, unread};
 use crate::error::Error;
 use crate::session::SessionState;
@@ -138,17 +138,12 @@ async fn talk(net: &Arc<Net>, connection: &Connection, requests: &mut Requests<'
     let state = Arc::clone(&requests.state);
     let sent = requests.sent;
     let _online = Online { net, state: Arc::clone(&state) };
-    let patience = patience(net);
+    let patience = net.app.config.limits.write_timeout();
     tokio::select! {
         closing = requests.run() => closing,
         closing = events::run(connection, &state, sent, patience) => closing,
         closing = lifetime(net, &state) => closing,
     }
-}
-
-fn patience(net: &Net) -> Patience {
-    let limits = &net.app.config.limits;
-    Patience { most: limits.write_timeout(), least: limits.stall_timeout() }
 }
 
 /// Waits for the end of what a connection is given time for: to log in, then until the token ends.
@@ -219,7 +214,7 @@ impl<'a> Requests<'a> {
         state: Arc<SessionState>,
         sent: &'a AtomicU64,
     ) -> Self {
-        let mut writer = Writer::new(send, patience(net));
+        let mut writer = Writer::new(send, net.app.config.limits.write_timeout());
         writer.add(&ServerFrame { frame: Some(ToClient::Welcome(welcome(net))) });
         let of_calls = Arc::clone(net);
         let start: Start = Box::new(move |call| Box::pin(handler::run(Arc::clone(&of_calls), call)));
@@ -275,7 +270,7 @@ impl<'a> Requests<'a> {
             // Pages that nobody reads are not made.
             let may_page = self.writer.len() < UNREAD_BYTES;
             if let Some(unread) = &mut self.unread {
-                unread.set(self.calls.reading(), self.writer.len());
+                unread.set(self.calls.reading(), self.writer.held());
                 if !may_page {
                     unread.stop_waiting();
                 }
@@ -290,7 +285,7 @@ impl<'a> Requests<'a> {
                         answer(writer, done);
                     }
                 }
-                written = writer.write(), if writer.len() > 0 => written?,
+                written = writer.write(), if writer.held() > 0 => written?,
                 () = at(stop_by), if stop_by.is_some() => return Ok(()),
                 () = &mut told_to_stop, if stop_by.is_none() => {
                     calls.forget_waiting();
@@ -334,7 +329,7 @@ impl<'a> Requests<'a> {
                 self.half_sent = self.net.half_sent.share();
                 quic::welcome_in(self.connection);
                 self.unread = self.state.identity().map(|identity| self.net.unread.share(identity.user));
-                self.unread.iter().for_each(|unread| self.writer.count_at(unread.claim()));
+                self.unread.iter().for_each(|unread| self.writer.count_at(unread.claim(), self.connection.clone()));
             }
             match self.frames.next() {
                 Ok(Some(frame)) => {

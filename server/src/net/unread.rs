@@ -3,8 +3,8 @@
 //! makes the server hold megabytes, and it may have many sessions.
 //!
 //! So there is one budget, and each user has a share of it, across all of the user's sessions. A read starts only when there is
-//! room for the longest answer in both, and waits for it in the order of arrival. When its answer is there, the answer's own
-//! bytes are what is held, until QUIC has taken them. Answers to writes are counted as well, but no write waits: sending goes on
+//! room for a long answer in both, and waits for it in the order of arrival. When its answer is there, the answer's own
+//! bytes are what is held, until the client has acknowledged them. Answers to writes are counted as well, but no write waits: sending goes on
 //! while readers wait. What they take beyond the budget is a debt that is paid before the next read starts.
 //!
 //! When a read has waited for a while, sessions that hold answers and take next to nothing of them are closed ([`Claim::wanted`]):
@@ -22,20 +22,21 @@ use metrics::{Gauge, gauge};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
-use zim_protocol::wire::MAX_FRAME_BYTES;
 
-use super::quic::SEND_WINDOW;
 use crate::key::UserKey;
+use crate::sync::PAGE_BYTES;
 
 pub(super) const GAUGE: &str = "zim_unread_bytes";
 
-/// What a read reserves until its answer is there: no answer is longer than a frame.
-const READ_BYTES: usize = MAX_FRAME_BYTES;
+/// What a read reserves until its answer is there: a page, and an entry that is longer than the rest of one. A list of a hundred
+/// friends or ten of the longest messages are no longer. A sync alone may be, as it holds up to three pages: what it takes
+/// beyond this is counted when it is there.
+const READ_BYTES: usize = PAGE_BYTES + (128 << 10);
 /// The same for a semaphore.
-const READ_PERMITS: u32 = 1 << 20;
+const READ_PERMITS: u32 = 384 << 10;
 const _: () = assert!(READ_PERMITS as usize == READ_BYTES);
-/// A user's share is this part of the budget.
-const SHARES: usize = 8;
+/// A user's share is this part of the budget, and one read at least.
+const SHARES: usize = 32;
 /// So little is not counted: it is within what a connection costs anyway, the answers of most clients are never more, and the
 /// counters are not touched for them.
 pub(super) const UNCOUNTED_BYTES: usize = 4 << 10;
@@ -145,7 +146,7 @@ impl Unread {
     pub(super) fn new(most: usize, patience: Duration) -> Self {
         Self {
             all: Pool::new(most),
-            most_of_user: most / SHARES,
+            most_of_user: (most / SHARES).max(READ_BYTES),
             users: Mutex::default(),
             patience,
             bytes: AtomicUsize::new(0),
@@ -232,9 +233,9 @@ impl Share<'_> {
         self.waiting = None;
     }
 
-    /// So many reads are in progress, and so many bytes of answers wait. While answers wait, QUIC may hold a window besides.
+    /// So many reads are in progress, and so many bytes of answers wait.
     pub(super) fn set(&mut self, reads: usize, answers: usize) {
-        let answers = if answers > UNCOUNTED_BYTES { answers + SEND_WINDOW } else { 0 };
+        let answers = if answers > UNCOUNTED_BYTES { answers } else { 0 };
         let held = reads * READ_BYTES + answers;
         if held > self.held {
             let more = held - self.held;
@@ -305,7 +306,8 @@ mod tests {
 
     use super::*;
 
-    const MB: usize = 1 << 20;
+    /// What makes a user's share one read.
+    const ONE_READ: usize = SHARES * READ_BYTES;
     const PATIENCE: Duration = Duration::from_secs(1);
 
     fn user(number: i64) -> UserKey {
@@ -334,53 +336,59 @@ mod tests {
 
     #[tokio::test]
     async fn a_user_has_a_share_across_sessions_and_all_have_the_whole() {
-        let unread = Unread::new(16 * MB, PATIENCE);
+        let unread = Unread::new(2 * ONE_READ, PATIENCE);
         let (mut one, mut two) = (unread.share(user(1)), unread.share(user(1)));
         assert_eq!((reads(&mut one), reads(&mut two)), (2, 0));
-        let mut others: Vec<_> = (2..=8).map(|number| unread.share(user(number))).collect();
+        let mut others: Vec<_> = (2..=32).map(|number| unread.share(user(number))).collect();
         assert!(others.iter_mut().all(|other| reads(other) == 2));
-        assert_eq!((unread.bytes(), room(&unread)), (16 * MB, 0));
-        assert_eq!(reads(&mut unread.share(user(9))), 0);
-        // One byte less is not enough.
-        let unread = Unread::new(16 * MB - 8, PATIENCE);
+        assert_eq!((unread.bytes(), room(&unread)), (2 * ONE_READ, 0));
+        assert_eq!(reads(&mut unread.share(user(33))), 0);
+        // A byte less is not enough.
+        let unread = Unread::new(2 * ONE_READ - SHARES, PATIENCE);
+        assert_eq!(reads(&mut unread.share(user(1))), 1);
+        // One read always has room, or a user could never read.
+        let unread = Unread::new(ONE_READ / 2, PATIENCE);
         assert_eq!(reads(&mut unread.share(user(1))), 1);
     }
 
     #[tokio::test]
     async fn an_answer_takes_its_own_bytes_and_then_none() {
-        let unread = Unread::new(8 * MB, PATIENCE);
+        let unread = Unread::new(ONE_READ, PATIENCE);
         let (mut one, mut two) = (unread.share(user(1)), unread.share(user(2)));
         assert!(has_room(&mut one) && has_room(&mut two));
         one.set(0, 200_000);
-        assert_eq!(unread.bytes(), MB + 200_000 + SEND_WINDOW);
+        assert_eq!(unread.bytes(), READ_BYTES + 200_000);
         assert!(!has_room(&mut one), "what is left of the share is less than a read");
         one.set(0, UNCOUNTED_BYTES + 1);
-        assert_eq!(unread.bytes(), MB + UNCOUNTED_BYTES + 1 + SEND_WINDOW);
+        assert_eq!(unread.bytes(), READ_BYTES + UNCOUNTED_BYTES + 1);
         one.set(0, UNCOUNTED_BYTES);
-        assert_eq!(unread.bytes(), MB);
+        assert_eq!(unread.bytes(), READ_BYTES);
         assert!(has_room(&mut one));
         one.set(1, 0);
         two.set(0, 0);
-        assert_eq!(unread.bytes(), MB);
+        assert_eq!(unread.bytes(), READ_BYTES);
+        // A long sync.
+        one.set(0, 900_000);
+        assert_eq!((unread.bytes(), debts(&one)), (900_000, (900_000 - READ_BYTES, 0)));
     }
 
     #[tokio::test]
     async fn a_session_gives_everything_back_at_its_end() {
-        let unread = Unread::new(8 * MB, PATIENCE);
+        let unread = Unread::new(ONE_READ, PATIENCE);
         let (mut one, mut two) = (unread.share(user(1)), unread.share(user(1)));
         assert!(has_room(&mut one) && !has_room(&mut two));
         one.set(1, 300_000);
-        assert_eq!(debts(&one), (300_000 + SEND_WINDOW, 0));
+        assert_eq!(debts(&one), (300_000, 0));
         drop(one);
         // The one that waits has it now, though it has not looked yet: it gives that back, too.
         assert_eq!((unread.bytes(), unread.users.lock().len()), (0, 1));
         drop(two);
-        assert_eq!((unread.bytes(), room(&unread), unread.users.lock().len()), (0, 8 * MB, 0));
+        assert_eq!((unread.bytes(), room(&unread), unread.users.lock().len()), (0, ONE_READ, 0));
     }
 
     #[tokio::test]
     async fn those_who_wait_have_their_turn_in_order_and_nobody_overtakes() {
-        let unread = Unread::new(8 * MB, PATIENCE);
+        let unread = Unread::new(ONE_READ, PATIENCE);
         let [mut holder, mut first, mut second] = [1, 1, 1].map(|number| unread.share(user(number)));
         assert!(has_room(&mut holder) && !has_room(&mut first) && !has_room(&mut second));
         holder.set(0, 0);
@@ -398,10 +406,10 @@ mod tests {
 
     #[tokio::test]
     async fn users_have_their_turn_in_order_too() {
-        let unread = Unread::new(16 * MB, PATIENCE);
-        let mut holders: Vec<_> = (1..=8).map(|number| unread.share(user(number))).collect();
+        let unread = Unread::new(2 * ONE_READ, PATIENCE);
+        let mut holders: Vec<_> = (1..=32).map(|number| unread.share(user(number))).collect();
         assert!(holders.iter_mut().all(|holder| reads(holder) == 2));
-        let (mut first, mut second) = (unread.share(user(9)), unread.share(user(10)));
+        let (mut first, mut second) = (unread.share(user(33)), unread.share(user(34)));
         assert!(!has_room(&mut first) && !has_room(&mut second));
         // It has room in its own share then, and comes behind them.
         holders[0].set(1, 0);
@@ -416,7 +424,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_waits_for_room_is_woken() {
-        let unread = Unread::new(8 * MB, PATIENCE);
+        let unread = Unread::new(ONE_READ, PATIENCE);
         let (mut holder, mut waits) = (unread.share(user(1)), unread.share(user(1)));
         assert!(has_room(&mut holder));
         let (woken, waker) = counting_waker();
@@ -443,27 +451,27 @@ mod tests {
 
     #[tokio::test]
     async fn answers_to_writes_wait_for_no_room_but_are_paid_before_the_next_read() {
-        let unread = Unread::new(8 * MB, PATIENCE);
+        let unread = Unread::new(ONE_READ, PATIENCE);
         let (mut one, mut two) = (unread.share(user(1)), unread.share(user(1)));
-        one.set(0, MB - SEND_WINDOW);
+        one.set(0, READ_BYTES);
         assert!(!one.is_overdrawn());
         two.set(0, 50_000);
         assert!(one.is_overdrawn() && two.is_overdrawn());
-        assert_eq!(debts(&one), (50_000 + SEND_WINDOW, 0));
+        assert_eq!(debts(&one), (50_000, 0));
         assert!(!unread.share(user(2)).is_overdrawn());
         two.set(0, 0);
         assert!(!one.is_overdrawn() && !has_room(&mut one));
         one.set(0, 0);
         assert!(has_room(&mut one));
-        assert_eq!((unread.bytes(), room(&unread)), (MB, 7 * MB));
+        assert_eq!((unread.bytes(), room(&unread)), (READ_BYTES, ONE_READ - READ_BYTES));
         // Beyond the whole.
-        let mut many: Vec<_> = (10..30).map(|number| unread.share(user(number))).collect();
-        many.iter_mut().for_each(|share| share.set(0, 500_000));
+        let mut many: Vec<_> = (10..50).map(|number| unread.share(user(number))).collect();
+        many.iter_mut().for_each(|share| share.set(0, READ_BYTES));
         assert!(one.is_overdrawn() && !has_room(&mut two));
         drop(many);
         assert!(!one.is_overdrawn());
         drop((one, two));
-        assert_eq!((unread.bytes(), room(&unread)), (0, 8 * MB));
+        assert_eq!((unread.bytes(), room(&unread)), (0, ONE_READ));
     }
 
     /// Drives a read that waits until its room is wanted.
@@ -479,7 +487,7 @@ mod tests {
 
     #[tokio::test]
     async fn those_who_hold_room_are_asked_for_it_when_a_read_has_waited() {
-        let unread = Unread::new(16 * MB, Duration::from_millis(1));
+        let unread = Unread::new(2 * ONE_READ, Duration::from_millis(1));
         let [mut holder, mut waits, mut other] = [1, 1, 2].map(|number| unread.share(user(number)));
         let (claim, of_other) = (holder.claim(), other.claim());
         assert_eq!(reads(&mut holder), 2);
@@ -490,7 +498,7 @@ mod tests {
         assert!(has_room(&mut waits));
         assert!(claim.wanted().now_or_never().is_none());
         // When the whole is short, all are asked.
-        let mut others: Vec<_> = (3..=9).map(|number| unread.share(user(number))).collect();
+        let mut others: Vec<_> = (3..=33).map(|number| unread.share(user(number))).collect();
         assert!(others.iter_mut().all(|share| reads(share) == 2));
         until_wanted(&claim, &mut other).await;
         assert!(of_other.wanted().now_or_never().is_some());
@@ -500,7 +508,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_read_that_has_not_waited_for_long_asks_nobody() {
-        let unread = Unread::new(8 * MB, Duration::from_secs(3_600));
+        let unread = Unread::new(ONE_READ, Duration::from_secs(3_600));
         let (mut holder, mut waits) = (unread.share(user(1)), unread.share(user(1)));
         assert!(has_room(&mut holder));
         assert!(!has_room(&mut waits));

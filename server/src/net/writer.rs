@@ -4,19 +4,22 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt;
 use prost::Message;
-use quinn::{SendStream, WriteError};
+use quinn::{Connection, SendStream, WriteError, Written};
 use tokio::time::{Instant, sleep_until};
 use zim_protocol::frame::encode_frame;
 use zim_protocol::wire::CloseCode;
 
+use super::quic::{PAGES_SEND_WINDOW, SEND_WINDOW, set_send_window};
 use super::unread::Claim;
 
-/// Small frames gather in pieces of about this size. A longer one is a piece of its own, because memory is free again when all
-/// of a piece has left.
-const PIECE_BYTES: usize = 64 << 10;
-/// Whoever takes so much in the time that a stalled client has is not stalled: 3 KB a second at the default.
-const PACE_BYTES: usize = 16 << 10;
+/// Small frames gather in pieces of about this size, and longer ones are cut.
+const PIECE_BYTES: usize = 32 << 10;
+/// After this part of the patience a client is stalled that takes next to nothing, and gives way when others want its room.
+pub(super) const STALLED: u32 = 6;
+/// Whoever takes so much in the time that a stalled client has is not stalled: 6.5 KB a second at the default.
+const PACE_BYTES: usize = 32 << 10;
 
 /// Why a session ends: what the client is told, unless it is gone already.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,15 +36,6 @@ impl Closing {
     pub(crate) const fn done() -> Self {
         Self::new(CloseCode::Done, "")
     }
-}
-
-/// How long a client that takes nothing is waited for.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Patience {
-    /// At most.
-    pub(crate) most: Duration,
-    /// When others wait for the room that it takes.
-    pub(crate) least: Duration,
 }
 
 /// Since when a client has been slow, and how much it has taken since.
@@ -63,6 +57,40 @@ impl Pace {
     }
 }
 
+/// What QUIC may hold of what is written and not acknowledged. It does not say how much it holds; but it takes something new
+/// only while it holds less than its window. So the window is wide only while there are pages to write, and afterwards it is
+/// made smaller step by step: when QUIC would take something, it holds less than that.
+#[derive(Debug)]
+struct Window {
+    connection: Connection,
+    size: usize,
+    /// What QUIC holds at most, if that can be more than the small window; else 0.
+    held: usize,
+}
+
+impl Window {
+    /// So many bytes wait to be written; with none, the next step.
+    fn set_for(&mut self, waiting: usize) {
+        let size = if waiting == 0 {
+            self.held.saturating_sub(PACE_BYTES).max(SEND_WINDOW)
+        } else if waiting > SEND_WINDOW || self.held > 0 {
+            PAGES_SEND_WINDOW
+        } else {
+            SEND_WINDOW
+        };
+        if size != self.size {
+            set_send_window(&self.connection, size);
+            self.size = size;
+        }
+    }
+
+    /// QUIC took so many bytes; with none, the step is done.
+    fn took(&mut self, bytes: usize) {
+        let held = if bytes > 0 { (self.held + bytes).min(self.size) } else { self.size };
+        self.held = if self.size > SEND_WINDOW { held } else { 0 };
+    }
+}
+
 /// Frames that wait for their stream. Those that are ready together leave together.
 #[derive(Debug)]
 pub(crate) struct Writer {
@@ -75,9 +103,11 @@ pub(crate) struct Writer {
     ready: BytesMut,
     /// Bytes of all these.
     waiting: usize,
-    patience: Patience,
-    /// Where what waits is counted, if it is.
-    claim: Option<Claim>,
+    /// How long a client that takes nothing is waited for.
+    patience: Duration,
+    /// Where what waits is counted, and what QUIC has of it, if they are. In a box, because not every writer has it, and each is
+    /// in the future of a session.
+    counted: Option<Box<(Claim, Window)>>,
     /// Set while nothing moves; it outlives a cancelled [`Writer::flush`].
     deadline: Option<Instant>,
     /// Set while something waits, and as long lived.
@@ -85,7 +115,7 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    pub(crate) fn new(stream: SendStream, patience: Patience) -> Self {
+    pub(crate) fn new(stream: SendStream, patience: Duration) -> Self {
         Self {
             stream,
             leaving: Bytes::new(),
@@ -93,7 +123,7 @@ impl Writer {
             ready: BytesMut::new(),
             waiting: 0,
             patience,
-            claim: None,
+            counted: None,
             deadline: None,
             pace: None,
         }
@@ -101,25 +131,35 @@ impl Writer {
 
     /// From now on what waits is counted there, and a client that takes next to nothing of it is let go when others want the
     /// room.
-    pub(super) fn count_at(&mut self, claim: Claim) {
-        self.claim = Some(claim);
+    pub(super) fn count_at(&mut self, claim: Claim, connection: Connection) {
+        self.counted = Some(Box::new((claim, Window { connection, size: SEND_WINDOW, held: 0 })));
     }
 
     /// Adds a frame.
     pub(crate) fn add(&mut self, frame: &impl Message) {
-        if !self.ready.is_empty() && self.ready.len() + frame.encoded_len() > PIECE_BYTES {
-            self.pieces.push_back(std::mem::take(&mut self.ready).freeze());
+        let length = frame.encoded_len();
+        if self.ready.len() + length > PIECE_BYTES {
+            self.seal();
         }
         let before = self.ready.len();
         encode_frame(frame, &mut self.ready);
         self.waiting += self.ready.len() - before;
+        if length > PIECE_BYTES {
+            // In pieces of their own: memory is free again with all of a piece, and the last of it may be long in leaving.
+            let whole = std::mem::take(&mut self.ready);
+            self.pieces.extend(whole.chunks(PIECE_BYTES).map(Bytes::copy_from_slice));
+        }
+    }
+
+    fn seal(&mut self) {
+        if !self.ready.is_empty() {
+            self.pieces.push_back(std::mem::take(&mut self.ready).freeze());
+        }
     }
 
     /// Adds frames that are encoded.
     pub(crate) fn add_encoded(&mut self, frames: BytesMut) {
-        if !self.ready.is_empty() {
-            self.pieces.push_back(std::mem::take(&mut self.ready).freeze());
-        }
+        self.seal();
         self.waiting += frames.len();
         self.ready = frames;
     }
@@ -127,6 +167,16 @@ impl Writer {
     /// Bytes that wait.
     pub(crate) fn len(&self) -> usize {
         self.waiting
+    }
+
+    /// Bytes that QUIC may hold unless its window is small.
+    fn in_quic(&self) -> usize {
+        self.counted.as_ref().map_or(0, |counted| counted.1.held)
+    }
+
+    /// Bytes that are to be counted.
+    pub(super) fn held(&self) -> usize {
+        self.waiting + self.in_quic()
     }
 
     /// Writes all that waits.
@@ -137,29 +187,22 @@ impl Writer {
         Ok(())
     }
 
-    /// Writes the next piece of what waits, or a part of it. May be cancelled at any time without loss.
+    /// Writes the next piece of what waits, or a part of it; if nothing waits, returns when QUIC holds less. May be cancelled at
+    /// any time without loss.
     pub(crate) async fn write(&mut self) -> Result<(), Closing> {
         if self.leaving.is_empty() {
             // An idle session keeps no buffer: what is written belongs to the stream until it is acknowledged.
             let next = self.pieces.pop_front();
             self.leaving = next.unwrap_or_else(|| std::mem::take(&mut self.ready).freeze());
         }
-        let Self { stream, leaving, patience, claim, deadline, pace, .. } = self;
-        let begun = *pace.get_or_insert_with(Pace::begin);
-        let by = *deadline.get_or_insert_with(|| Instant::now() + patience.most);
-        let wanted = async {
-            let Some(claim) = claim else { return std::future::pending().await };
-            sleep_until(begun.since + patience.least).await;
-            // In a box: hardly any session comes here, and all of them would be larger.
-            Box::pin(claim.wanted()).await;
-        };
-        let written = tokio::select! {
-            biased;
-            written = stream.write_chunks(std::slice::from_mut(leaving)) => written,
-            () = sleep_until(by) => return Err(Closing::new(CloseCode::TooSlow, "nothing was read for too long")),
-            () = wanted => {
-                return Err(Closing::new(CloseCode::TooSlow, "too little was read while others waited for the room"));
-            }
+        let waiting = self.waiting;
+        if let Some(counted) = &mut self.counted {
+            counted.1.set_for(waiting);
+        }
+        // Nearly always QUIC takes it at once; a session that does not wait is as small as it can be.
+        let written = match self.give().now_or_never() {
+            Some(written) => written,
+            None => Box::pin(self.wait()).await?,
         };
         let bytes = match written {
             Ok(written) => written.bytes,
@@ -169,12 +212,39 @@ impl Writer {
             Err(_) => return Err(Closing::done()),
         };
         self.waiting -= bytes;
+        if let Some(counted) = &mut self.counted {
+            counted.1.took(bytes);
+        }
         self.deadline = None;
-        self.pace = if self.waiting == 0 { None } else { begun.took(bytes) };
+        self.pace = self.pace.filter(|_| self.held() > 0 && bytes > 0).and_then(|pace| pace.took(bytes));
         if self.pieces.is_empty() {
             self.pieces = VecDeque::new();
         }
         Ok(())
+    }
+
+    /// Gives the piece that leaves to QUIC, as far as it takes it; or nothing, which it takes as well as anything.
+    async fn give(&mut self) -> Result<Written, WriteError> {
+        let pieces = if self.waiting > 0 { std::slice::from_mut(&mut self.leaving) } else { &mut [] };
+        self.stream.write_chunks(pieces).await
+    }
+
+    /// The same for as long as there is patience.
+    async fn wait(&mut self) -> Result<Result<Written, WriteError>, Closing> {
+        let by = *self.deadline.get_or_insert_with(|| Instant::now() + self.patience);
+        let stalled_at = self.pace.get_or_insert_with(Pace::begin).since + self.patience / STALLED;
+        let claim = self.counted.as_ref().map(|counted| counted.0.clone());
+        let wanted = async {
+            let Some(claim) = claim else { return std::future::pending().await };
+            sleep_until(stalled_at).await;
+            claim.wanted().await;
+        };
+        tokio::select! {
+            biased;
+            written = self.give() => Ok(written),
+            () = sleep_until(by) => Err(Closing::new(CloseCode::TooSlow, "nothing was read for too long")),
+            () = wanted => Err(Closing::new(CloseCode::TooSlow, "too little was read while others waited for the room")),
+        }
     }
 
     /// Ends the stream and waits, but not for long, until the client has everything.
