@@ -29,7 +29,7 @@ pub(crate) struct Method {
     pub(crate) request: String,
     pub(crate) response: String,
     pub(crate) access: i64,
-    pub(crate) lane: i64,
+    pub(crate) scheduling: i64,
     pub(crate) internal: bool,
     pub(crate) deprecated: bool,
     pub(crate) idempotent: bool,
@@ -83,11 +83,11 @@ fn read_method(method: &MethodDescriptor, rule: &DynamicMessage) -> Result<Metho
         request: type_name(&method.input()),
         response: type_name(&method.output()),
         access: number(rule, "access"),
-        lane: number(rule, "lane"),
+        scheduling: number(rule, "scheduling"),
         internal: flag(rule, "internal"),
         deprecated: flag(rule, "deprecated"),
         // What changes nothing can be repeated anyhow.
-        idempotent: flag(rule, "idempotent") || number(rule, "lane") != 1,
+        idempotent: flag(rule, "idempotent") || number(rule, "scheduling") != 1,
         deadline_ms: number(rule, "deadline_ms"),
         targets: targets(&method.input())?,
     })

@@ -6,7 +6,7 @@ use crate::model::{Method, Model, Service};
 use crate::shape;
 
 const ACCESS: [&str; 2] = ["User", "Anyone"];
-const LANE: [&str; 3] = ["Read", "Write", "Bulk"];
+const SCHEDULING: [&str; 2] = ["Read", "Write"];
 
 fn each(model: &Model) -> impl Iterator<Item = (&Service, &Method)> {
     model.services.iter().flat_map(|service| service.methods.iter().map(move |method| (service, method)))
@@ -30,7 +30,7 @@ pub(crate) fn methods(model: &Model) -> String {
         let _ = writeln!(
             out,
             "    Method {{ path: {:?}, service: {:?}, rpc: {:?}, name: {:?}, reference: {:?}, access: Access::{}, \
-             lane: Lane::{}, internal: {}, deprecated: {}, idempotent: {}, deadline_ms: {}, doc: {:?}, request: {:?}, response: {:?}, \
+             scheduling: Scheduling::{}, internal: {}, deprecated: {}, idempotent: {}, deadline_ms: {}, doc: {:?}, request: {:?}, response: {:?}, \
              codec: Codec::of::<v1::{}>(&shape::{}) }},",
             method.path(service),
             service.name,
@@ -38,7 +38,7 @@ pub(crate) fn methods(model: &Model) -> String {
             method.name,
             lower_first(&method.rpc),
             named(&ACCESS, method.access),
-            named(&LANE, method.lane),
+            named(&SCHEDULING, method.scheduling),
             method.internal,
             method.deprecated,
             method.idempotent,
@@ -59,7 +59,7 @@ pub(crate) fn methods(model: &Model) -> String {
             request = method.request,
             response = method.response,
         );
-        if method.lane == 1 {
+        if method.scheduling == 1 {
             let _ = writeln!(
                 out,
                 "        let {}order = Order::new({:?});",

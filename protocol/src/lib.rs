@@ -50,7 +50,7 @@ pub mod wire;
 pub use self::entry::ORDER_KEY_STEP;
 pub use self::event::{EventKind, UnknownEvent};
 pub use self::rpc::{
-    Access, AnyRequest, BoxFuture, JsonError, Lane, METHODS, Method, RequestError, Rpc, method, response_to_json,
+    Access, AnyRequest, BoxFuture, JsonError, METHODS, Method, RequestError, Rpc, Scheduling, method, response_to_json,
 };
 pub use self::shape::MAX_PARTS;
 pub use self::v1::event_record::Event;

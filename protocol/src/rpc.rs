@@ -10,7 +10,7 @@ use crate::shape::{self, MAX_PARTS, Shape};
 use crate::validate::{Validate, Violation};
 use crate::{server, v1};
 
-pub use crate::v1::{Access, Lane};
+pub use crate::v1::{Access, Scheduling};
 
 /// What the proto says about a method.
 #[derive(Clone, Copy)]
@@ -28,7 +28,7 @@ pub struct Method {
     /// Who may call it.
     pub access: Access,
     /// How it is scheduled within its session.
-    pub lane: Lane,
+    pub scheduling: Scheduling,
     /// Not a method of the reference.
     pub internal: bool,
     /// Deprecated in the reference.
@@ -61,7 +61,7 @@ impl fmt::Debug for Method {
         f.debug_struct("Method")
             .field("path", &self.path)
             .field("access", &self.access)
-            .field("lane", &self.lane)
+            .field("scheduling", &self.scheduling)
             .finish_non_exhaustive()
     }
 }

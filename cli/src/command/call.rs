@@ -5,7 +5,7 @@ use std::io::Read;
 use clap::Args;
 use serde::Serialize;
 use serde_json::Value;
-use zim_protocol::{Access, Lane, METHODS, Method};
+use zim_protocol::{Access, METHODS, Method, Scheduling};
 
 use crate::context::Context;
 use crate::exit::Failure;
@@ -57,7 +57,7 @@ impl From<&'static Method> for Listed {
             doc: method.doc,
             request: method.request,
             response: method.response,
-            changes: method.lane == Lane::Write,
+            changes: method.scheduling == Scheduling::Write,
             access: if method.access == Access::Anyone { "anyone" } else { "user" },
             deprecated: method.deprecated,
             internal: method.internal,

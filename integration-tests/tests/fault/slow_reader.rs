@@ -113,7 +113,7 @@ async fn commands_to_who_does_not_read_are_dropped_and_counted() {
             other => panic!("{other:?}"),
         }
     }
-    assert!(dropped > 0, "everything fitted: the lane is not bounded");
+    assert!(dropped > 0, "everything fitted: the transient lane is not bounded");
     // And then they come again.
     soon(ann.send("bob", zim_protocol::Message::command(vec![1]))).await.unwrap();
     assert!(matches!(slow.event().await, Some(event_frame::Frame::Transient(_))));

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use crate::surface::{Surface, comment, committed, messages, type_of};
 use prost_reflect::{FileDescriptor, Kind, MessageDescriptor};
-use zim_protocol::{Access, ErrorCode, EventKind, Lane, METHODS, Method};
+use zim_protocol::{Access, ErrorCode, EventKind, METHODS, Method, Scheduling};
 
 const HOW: &str = "The pages are generated: run `just docs`";
 
@@ -48,10 +48,9 @@ fn rules(method: &Method) -> String {
         Access::User => "Somebody who is logged in.",
         Access::Anyone => "Anybody with a connection.",
     };
-    let order = match method.lane {
-        Lane::Read => "Reads.",
-        Lane::Write => "Writes: calls of one session with the same target keep their order.",
-        Lane::Bulk => "Reads a lot.",
+    let order = match method.scheduling {
+        Scheduling::Read => "Reads.",
+        Scheduling::Write => "Writes: calls of one session with the same target keep their order.",
     };
     let again = if method.idempotent { " Sent twice is done once." } else { "" };
     format!("{who} {order}{again}")

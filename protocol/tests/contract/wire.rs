@@ -14,12 +14,12 @@ fn the_wire_changes_only_on_purpose() {
     for method in METHODS {
         let _ = writeln!(
             text,
-            "method {} ({}) -> {} access={:?} lane={:?}{}{}",
+            "method {} ({}) -> {} access={:?} scheduling={:?}{}{}",
             method.path,
             method.request,
             method.response,
             method.access,
-            method.lane,
+            method.scheduling,
             if method.internal { " internal" } else { "" },
             if method.idempotent { " idempotent" } else { "" },
         );

@@ -20,7 +20,7 @@ pub(super) const MAX_JOBS: usize = 1024;
 /// Where effects go, in the order of commits.
 pub(super) type Sink = Arc<dyn Fn(Vec<Effect>) + Send + Sync>;
 
-/// What waits in a lane.
+/// What waits in a partition.
 pub(super) enum Entry<B: Bulk> {
     Bulk(B, Reply<B::Out>),
     Job(Box<dyn Job>, Locks),

@@ -57,10 +57,10 @@ pub struct DbConfig {
     /// Where it is.
     pub database: Database,
     /// Writing connections to PostgreSQL; SQLite has one. Default: 4. More of them commit more at once, and share less.
-    pub lanes: usize,
+    pub partitions: usize,
     /// Reading connections, a thread each. Default: 4.
     pub readers: usize,
-    /// Jobs that may wait in each lane, and reads in all; one more is refused. Default: 16,384.
+    /// Jobs that may wait in each partition, and reads in all; one more is refused. Default: 16,384.
     pub queue: usize,
     /// What one statement may take on PostgreSQL. Default: 10 s.
     pub statement_limit: Duration,
@@ -75,7 +75,7 @@ impl DbConfig {
     pub fn new(database: Database) -> Self {
         Self {
             database,
-            lanes: 4,
+            partitions: 4,
             readers: 4,
             queue: 16_384,
             statement_limit: Duration::from_secs(10),

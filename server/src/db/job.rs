@@ -16,8 +16,8 @@ pub trait Bulk: Sized + Send + 'static {
     /// What the caller gets.
     type Out: Send + 'static;
 
-    /// What must stay in order has the same lane; on PostgreSQL lanes run beside each other.
-    fn lane(&self) -> u64;
+    /// What must stay in order has the same partition. On PostgreSQL, partitions run in parallel.
+    fn partition(&self) -> u64;
 
     /// The heads that it needs.
     fn locks(&self) -> Locks;

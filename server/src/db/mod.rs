@@ -2,8 +2,8 @@
 //!
 //! A write is a job that gets a [`Tx`] and nothing else it could wait for. It takes its place in a queue at the call; the
 //! jobs that wait when a commit returns share the next one, each in a savepoint, so that one that fails fails alone. An
-//! answer means: committed, on disk. On SQLite one thread writes; on PostgreSQL there are lanes, each with a thread and a
-//! connection, and what must stay in order has the same lane.
+//! answer means: committed, on disk. On SQLite one thread writes; on PostgreSQL there are partitions, each with a thread and a
+//! connection, and what must stay in order has the same partition.
 
 mod attempt;
 mod batch;
@@ -51,24 +51,26 @@ pub use crate::params;
 pub struct Db<B: Bulk>(Arc<Inner<B>>);
 
 struct Inner<B: Bulk> {
-    lanes: Vec<Arc<Queue<Entry<B>>>>,
+    partitions: Vec<Arc<Queue<Entry<B>>>>,
     reads: Arc<Queue<Read>>,
     threads: Threads,
 }
 
 impl<B: Bulk> Db<B> {
     /// Opens a database, made if it is not there, with its schema brought up to date. `sink` gets the effects of each commit,
-    /// before the jobs' callers are answered; it must not block. The order is that of the commits within a lane.
+    /// before the jobs' callers are answered; it must not block. The order is that of the commits within a partition.
     ///
     /// # Errors
     /// It cannot be reached, or it is newer than this server.
     pub async fn open(config: DbConfig, sink: impl Fn(Vec<Effect>) + Send + Sync + 'static) -> Result<Self, DbError> {
-        let lanes = match config.database {
+        let partitions = match config.database {
             Database::Sqlite(_) => 1,
-            Database::Postgres(_) => config.lanes.max(1),
+            Database::Postgres(_) => config.partitions.max(1),
         };
         let db = Self(Arc::new(Inner {
-            lanes: (0..lanes).map(|lane| Arc::new(Queue::new(format!("write-{lane}"), config.queue))).collect(),
+            partitions: (0..partitions)
+                .map(|partition| Arc::new(Queue::new(format!("write-{partition}"), config.queue)))
+                .collect(),
             reads: Arc::new(Queue::new("read".to_owned(), config.queue)),
             threads: Threads::default(),
         }));
@@ -85,7 +87,7 @@ impl<B: Bulk> Db<B> {
         let (tell, ready) = oneshot::channel();
         let (reading, readers) = mpsc::channel::<()>();
         let (file, sink_of_writer, migrations) = (path.clone(), Arc::clone(sink), config.migrations);
-        let lane = Arc::clone(self.lane(0));
+        let partition = Arc::clone(self.partition(0));
         self.0.threads.spawn("zim-write".to_owned(), move || {
             let opened = sqlite::open(&file, Access::Write).and_then(|mut conn| {
                 migrate::migrate_sqlite(&mut conn, migrations)?;
@@ -95,7 +97,7 @@ impl<B: Bulk> Db<B> {
                 Ok(conn) => {
                     // Whoever opens may have gone away: then the queue is closed soon.
                     let _ = tell.send(Ok(()));
-                    let conn = serve_sqlite(&file, Some(conn), limits, &lane, &sink_of_writer);
+                    let conn = serve_sqlite(&file, Some(conn), limits, &partition, &sink_of_writer);
                     // The last connection that closes folds the log into the file, and of two that close at once neither
                     // is the last: this one waits until the readers have dropped theirs.
                     let _ = readers.recv();
@@ -121,11 +123,11 @@ impl<B: Bulk> Db<B> {
         let (limits, (options, decision)) = (config.limits(), postgres::options(url)?);
         let migrated = migrate::migrate_postgres(&options, limits, config.migrations).await;
         migrated.map_err(|error| decision.explain(error))?;
-        for (index, lane) in self.0.lanes.iter().enumerate() {
-            let (options, lane, sink) = (options.clone(), Arc::clone(lane), Arc::clone(sink));
+        for (index, partition) in self.0.partitions.iter().enumerate() {
+            let (options, partition, sink) = (options.clone(), Arc::clone(partition), Arc::clone(sink));
             let runtime = runtime()?;
             self.0.threads.spawn(format!("zim-write-{index}"), move || {
-                serve_postgres(&runtime, options, limits, &lane, &sink);
+                serve_postgres(&runtime, options, limits, &partition, &sink);
             })?;
         }
         for index in 0..config.readers.max(1) {
@@ -138,23 +140,23 @@ impl<B: Bulk> Db<B> {
         Ok(())
     }
 
-    fn lane(&self, lane: u64) -> &Arc<Queue<Entry<B>>> {
-        let count = self.0.lanes.len() as u64;
-        #[expect(clippy::cast_possible_truncation, reason = "below the number of lanes")]
-        let index = (lane % count) as usize;
-        &self.0.lanes[index]
+    fn partition(&self, partition: u64) -> &Arc<Queue<Entry<B>>> {
+        let count = self.0.partitions.len() as u64;
+        #[expect(clippy::cast_possible_truncation, reason = "below the number of partitions")]
+        let index = (partition % count) as usize;
+        &self.0.partitions[index]
     }
 
-    /// Enters an op of the fastest kind. Its place in the lane is taken at this call.
+    /// Enters an op of the fastest kind. Its place in the partition is taken at this call.
     pub fn submit_bulk(&self, op: B) -> Submitted<B::Out> {
-        let lane = self.lane(op.lane());
-        Submitted::enter(|reply| lane.push(Entry::Bulk(op, reply)))
+        let partition = self.partition(op.partition());
+        Submitted::enter(|reply| partition.push(Entry::Bulk(op, reply)))
     }
 
-    /// Enters a job: an async closure that does its work on the [`Tx`] and waits for nothing else. Its place in the lane is
+    /// Enters a job: an async closure that does its work on the [`Tx`] and waits for nothing else. Its place in the partition is
     /// taken at this call. It is run once and never again: if the transaction that it shares is lost, its caller gets an
     /// error that [`DbError::is_unavailable`].
-    pub fn submit<T, F>(&self, lane: u64, locks: Locks, job: F) -> Submitted<T>
+    pub fn submit<T, F>(&self, partition: u64, locks: Locks, job: F) -> Submitted<T>
     where
         T: Send + 'static,
         F: AsyncFnOnce(&mut Tx<'_>) -> Result<T, Error> + Send + 'static,
@@ -163,7 +165,7 @@ impl<B: Bulk> Db<B> {
             if locks.users.len() > MAX_LOCKED_USERS {
                 return Err(DbError::other(format!("a job locks {} users: too many", locks.users.len())));
             }
-            self.lane(lane).push(Entry::Job(job::plain(job, reply), locks))
+            self.partition(partition).push(Entry::Job(job::plain(job, reply), locks))
         })
     }
 
@@ -179,7 +181,7 @@ impl<B: Bulk> Db<B> {
 
     /// Jobs that wait for their turn, reads not counted.
     pub fn waiting(&self) -> usize {
-        self.0.lanes.iter().map(|lane| lane.len()).sum()
+        self.0.partitions.iter().map(|partition| partition.len()).sum()
     }
 
     /// Closes the database: what waits is still done and answered, what comes later is refused.
@@ -191,7 +193,7 @@ impl<B: Bulk> Db<B> {
 
 impl<B: Bulk> Inner<B> {
     fn close(&self) {
-        self.lanes.iter().for_each(|lane| lane.close());
+        self.partitions.iter().for_each(|partition| partition.close());
         self.reads.close();
     }
 }
@@ -210,6 +212,9 @@ impl<B: Bulk> Clone for Db<B> {
 
 impl<B: Bulk> fmt::Debug for Db<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Db").field("lanes", &self.0.lanes).field("reads", &self.0.reads).finish_non_exhaustive()
+        f.debug_struct("Db")
+            .field("partitions", &self.0.partitions)
+            .field("reads", &self.0.reads)
+            .finish_non_exhaustive()
     }
 }

@@ -1,4 +1,4 @@
-//! PostgreSQL: each lane and each reader has a connection of its own, on a thread of its own. What the queue says in a
+//! PostgreSQL: each partition and each reader has a connection of its own, on a thread of its own. What the queue says in a
 //! transaction goes in as few round trips as can be: `BEGIN` with its locks, a savepoint with the release of the last one.
 
 mod tls;

@@ -8,7 +8,7 @@ use parking_lot::{Condvar, Mutex};
 
 use super::error::{DbError, DbErrorKind};
 
-/// Entries that wait for one lane, or for the readers.
+/// Entries that wait for one partition, or for the readers.
 pub(super) struct Queue<E> {
     state: Mutex<State<E>>,
     ready: Condvar,

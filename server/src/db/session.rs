@@ -1,4 +1,4 @@
-//! What a lane needs of a connection, whichever database it is to.
+//! What a partition needs of a connection, whichever database it is to.
 
 use std::time::Duration;
 

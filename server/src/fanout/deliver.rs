@@ -67,7 +67,7 @@ fn encode(frame: Frame) -> Bytes {
     out.freeze()
 }
 
-/// Two changes of one user may be published the other way round, if they were committed in different lanes.
+/// Two changes of one user may be published the other way round, if they were committed in different partitions.
 fn is_newer(one: &UserStatus, other: &UserStatus) -> bool {
     let times = |status: &UserStatus| (status.last_online_status_update_time, status.last_custom_status_update_time);
     let ((online, custom), (other_online, other_custom)) = (times(one), times(other));

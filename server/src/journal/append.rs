@@ -139,7 +139,7 @@ fn halves(key: [u8; 16]) -> (i64, i64) {
 impl Bulk for Send {
     type Out = Sent;
 
-    fn lane(&self) -> u64 {
+    fn partition(&self) -> u64 {
         self.conversation.0.unsigned_abs()
     }
 

@@ -29,8 +29,8 @@ impl App {
     pub async fn disconnect_user(&self, tenant: &Tenant, user_id: &str) -> Result<u32, Error> {
         let user = self.known_user(tenant, user_id).await?;
         let (at, one_shots) = (self.ids.time_ms(), self.one_shots(user));
-        let (lane, locks) = (user.0.unsigned_abs(), Locks::user(user.0));
-        let ended = self.db.submit(lane, locks, async move |tx| store::end_all(tx, user, at).await).await?;
+        let (partition, locks) = (user.0.unsigned_abs(), Locks::user(user.0));
+        let ended = self.db.submit(partition, locks, async move |tx| store::end_all(tx, user, at).await).await?;
         Ok(ended.saturating_add(one_shots))
     }
 
@@ -41,8 +41,8 @@ impl App {
     pub async fn ban_user(&self, tenant: &Tenant, user_id: &str, ends_at: i64) -> Result<u32, Error> {
         let user = self.known_user(tenant, user_id).await?;
         let (now, at, one_shots) = (self.clock.now_ms(), self.ids.time_ms(), self.one_shots(user));
-        let (lane, locks) = (user.0.unsigned_abs(), Locks::user(user.0));
-        let done = self.db.submit(lane, locks, async move |tx| {
+        let (partition, locks) = (user.0.unsigned_abs(), Locks::user(user.0));
+        let done = self.db.submit(partition, locks, async move |tx| {
             store::set_ban(tx, user, now, ends_at).await?;
             store::end_all(tx, user, at).await
         });
@@ -56,8 +56,8 @@ impl App {
     pub async fn unban_user(&self, tenant: &Tenant, user_id: &str) -> Result<bool, Error> {
         let user = self.known_user(tenant, user_id).await?;
         let now = self.clock.now_ms();
-        let (lane, locks) = (user.0.unsigned_abs(), Locks::user(user.0));
-        self.db.submit(lane, locks, async move |tx| store::lift_ban(tx, user, now).await).await
+        let (partition, locks) = (user.0.unsigned_abs(), Locks::user(user.0));
+        self.db.submit(partition, locks, async move |tx| store::lift_ban(tx, user, now).await).await
     }
 
     /// Refuses the tokens that the user has now, or those that were made in the second `made_until` or before, and ends the
@@ -74,8 +74,8 @@ impl App {
         let user = self.known_user(tenant, user_id).await?;
         let (at, one_shots) = (self.ids.time_ms(), self.one_shots(user));
         let until = made_until.map_or_else(|| store::Until::Now(self.clock.now_s()), store::Until::Made);
-        let (lane, locks) = (user.0.unsigned_abs(), Locks::user(user.0));
-        let done = self.db.submit(lane, locks, async move |tx| store::revoke_tokens(tx, user, until, at).await);
+        let (partition, locks) = (user.0.unsigned_abs(), Locks::user(user.0));
+        let done = self.db.submit(partition, locks, async move |tx| store::revoke_tokens(tx, user, until, at).await);
         let (ended, in_force, has_ended_one_shots) = done.await?;
         Ok((ended.saturating_add(if has_ended_one_shots { one_shots } else { 0 }), in_force))
     }

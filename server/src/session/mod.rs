@@ -55,10 +55,10 @@ impl App {
         // With a token the app's back end decides who exists.
         let mut may_register = login.is_vouched;
         loop {
-            let (lane, locks) = match self.user_key(login.app, &login.user_id).await? {
+            let (partition, locks) = match self.user_key(login.app, &login.user_id).await? {
                 // The user's row is the lock of their logins: all that touches them takes it, before the transaction begins.
                 Some(user) => (user.0.unsigned_abs(), Locks::user(user.0)),
-                // All first logins of one name share a lane: one registers, the others find it, and come again.
+                // All first logins of one name share a partition: one registers, the others find it, and come again.
                 None => {
                     if !may_register {
                         let counted = self.logins.first_login(address, self.clock.steady_ms());
@@ -70,7 +70,7 @@ impl App {
                 }
             };
             let login = store::NewLogin { is_locked: !locks.users.is_empty(), ..login.clone() };
-            let admitted = self.db.submit(lane, locks, async move |tx| store::admit(tx, login).await);
+            let admitted = self.db.submit(partition, locks, async move |tx| store::admit(tx, login).await);
             if let Some(admitted) = admitted.await? {
                 return Ok(admitted);
             }

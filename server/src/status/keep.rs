@@ -95,8 +95,8 @@ async fn end_due(app: &App) -> Result<Option<i64>, Error> {
         let (now, at) = (app.clock.now_ms(), app.ids.time_ms());
         let users = app.db.read(async move |tx| store::have_ended(tx, now, limit).await).await?;
         let Some(first) = users.first() else { break };
-        let (lane, locks) = (first.0.unsigned_abs(), Locks::users(users.iter().map(|user| user.0)));
-        app.db.submit(lane, locks, async move |tx| store::end(tx, &users, (now, at)).await).await?;
+        let (partition, locks) = (first.0.unsigned_abs(), Locks::users(users.iter().map(|user| user.0)));
+        app.db.submit(partition, locks, async move |tx| store::end(tx, &users, (now, at)).await).await?;
     }
     app.db.read(async |tx| store::next_end(tx).await).await
 }

@@ -217,7 +217,7 @@ async fn a_full_queue_refuses(place: &Place<'_>) {
 }
 
 async fn many_at_once(place: &Place<'_>) {
-    let store = Arc::new(Store::open(DbConfig { lanes: 3, ..place.config() }).await);
+    let store = Arc::new(Store::open(DbConfig { partitions: 3, ..place.config() }).await);
     let mut tasks = tokio::task::JoinSet::new();
     for task in 0..16_i64 {
         let store = Arc::clone(&store);
@@ -225,8 +225,10 @@ async fn many_at_once(place: &Place<'_>) {
             for round in 0..25 {
                 let id = task * 25 + round;
                 let stored = if round % 2 == 0 {
-                    let lane = id.unsigned_abs();
-                    store.db.submit(lane, Locks::user(id), async move |tx| insert(tx, id, &format!("item {id}")).await)
+                    let partition = id.unsigned_abs();
+                    store
+                        .db
+                        .submit(partition, Locks::user(id), async move |tx| insert(tx, id, &format!("item {id}")).await)
                 } else {
                     let runs = Arc::default();
                     store.db.submit_bulk(Put { id, name: format!("bulk {id}"), flaw: Flaw::None, runs })

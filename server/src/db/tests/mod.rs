@@ -41,13 +41,13 @@ impl<'a> Place<'a> {
         Self { dir: tempfile::tempdir().unwrap(), cluster, name }
     }
 
-    /// A fresh database with one lane, so that everything happens in one order.
+    /// A fresh database with one partition, so that everything happens in one order.
     fn config(&self) -> DbConfig {
         let database = match self.cluster {
             Some(cluster) => Database::Postgres(cluster.create_database(self.name).unwrap()),
             None => Database::Sqlite(self.dir.path().join("test.db")),
         };
-        DbConfig { lanes: 1, readers: 2, migrations: SCHEMA, ..DbConfig::new(database) }
+        DbConfig { partitions: 1, readers: 2, migrations: SCHEMA, ..DbConfig::new(database) }
     }
 
     async fn open(&self) -> Store {
@@ -69,7 +69,7 @@ impl Store {
         Self { db: Db::open(config, tell).await.unwrap(), told }
     }
 
-    /// Holds the lane up until the gate is opened or dropped: what is submitted meanwhile shares the next commit.
+    /// Holds the partition up until the gate is opened or dropped: what is submitted meanwhile shares the next commit.
     async fn hold(&self) -> (Gate, Submitted<()>) {
         let (gate, wait) = gate();
         let (arrived, here) = tokio::sync::oneshot::channel();
@@ -150,7 +150,7 @@ struct Put {
 impl Bulk for Put {
     type Out = i64;
 
-    fn lane(&self) -> u64 {
+    fn partition(&self) -> u64 {
         0
     }
 

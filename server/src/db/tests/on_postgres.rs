@@ -11,7 +11,7 @@ async fn everything_on_postgres() {
     migrations::all(&cluster).await;
     let own = Place::new(Some(&cluster), "own");
     Store::open(DbConfig { migrations: MIGRATIONS, ..own.config() }).await.db.close().await;
-    lanes_never_lock_crosswise(&Place::new(Some(&cluster), "lanes")).await;
+    partitions_never_lock_crosswise(&Place::new(Some(&cluster), "partitions")).await;
     a_deadlock_of_ones_own_making_fails_alone(&Place::new(Some(&cluster), "deadlock")).await;
     a_statement_has_a_time_limit(&Place::new(Some(&cluster), "time_limit")).await;
     a_job_has_a_time_limit(&Place::new(Some(&cluster), "job_limit")).await;
@@ -42,12 +42,12 @@ async fn seed(store: &Store) {
     seeded.await.unwrap();
 }
 
-async fn lanes_never_lock_crosswise(place: &Place<'_>) {
-    let store = Store::open(DbConfig { lanes: 4, ..place.config() }).await;
+async fn partitions_never_lock_crosswise(place: &Place<'_>) {
+    let store = Store::open(DbConfig { partitions: 4, ..place.config() }).await;
     seed(&store).await;
     let mut answers = Vec::new();
     for job in 0..400_i64 {
-        // Three of each, in another order every time, in whatever lane.
+        // Three of each, in another order every time, in whatever partition.
         let ids = [job * 7 % 10, (job * 3 + 1) % 10, (job / 10) % 10];
         let mut locks = Locks::users(ids);
         ids.into_iter().for_each(|id| locks.conversations.push(id));
@@ -71,7 +71,7 @@ async fn lanes_never_lock_crosswise(place: &Place<'_>) {
 }
 
 async fn a_deadlock_of_ones_own_making_fails_alone(place: &Place<'_>) {
-    let store = Store::open(DbConfig { lanes: 2, ..place.config() }).await;
+    let store = Store::open(DbConfig { partitions: 2, ..place.config() }).await;
     seed(&store).await;
     let (arrived_one, one_here) = channel();
     let (arrived_two, two_here) = channel();
