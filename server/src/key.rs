@@ -14,12 +14,6 @@ macro_rules! key {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub struct $name(pub i64);
-
-        impl From<$name> for crate::db::Value {
-            fn from(key: $name) -> Self {
-                Self::Int(key.0)
-            }
-        }
     };
 }
 

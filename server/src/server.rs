@@ -22,9 +22,9 @@ use crate::error::Error;
 use crate::first_run::{self, Banner, Credentials, Started};
 use crate::folder::{Folder, FolderError};
 use crate::net::{self, AdminAddr, KeyCheck, Net, Tickets};
-use crate::status;
+use crate::service::status;
+use crate::service::user;
 use crate::tls::{Fingerprint, Identity, TlsError};
-use crate::user;
 
 /// The seed of the transport's keys.
 const TRANSPORT_KEY: &str = "transport.key";
@@ -143,8 +143,8 @@ impl Server {
 
         let net = Net::new(Arc::clone(&app), tasks.clone(), stopping.clone());
         tasks.spawn(net::accept(Arc::clone(&net), endpoint.clone()));
-        tasks.spawn(user::tell_of_profiles(Arc::clone(&app), stopped.clone()));
-        tasks.spawn(status::tell_of_statuses(Arc::clone(&app), stopped.clone()));
+        tasks.spawn(user::notify_of_profiles(Arc::clone(&app), stopped.clone()));
+        tasks.spawn(status::notify_of_statuses(Arc::clone(&app), stopped.clone()));
         tasks.spawn(status::keep(Arc::clone(&app), ghosts, stopped.clone()));
         tasks.spawn(net::keep_meter(stopped.clone()));
         let (of_file, folder_of_file) = (Arc::clone(&app), Arc::clone(&folder));

@@ -9,10 +9,11 @@ use zim_protocol::{
     SessionEndReason, Snapshot, Transient, UserStatus, event_frame::Frame, frame::encode_frame,
 };
 
-use super::{Fanout, LogRef};
+use super::Fanout;
+use crate::connection::LogRef;
+use crate::connection::SessionState;
 use crate::effect::{Audience, Effect, MessageEffect};
 use crate::key::{SessionKey, UserKey};
-use crate::session::SessionState;
 
 impl MessageEffect {
     /// The entry as it is pushed. Without content it is for the session that sent it.

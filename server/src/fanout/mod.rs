@@ -7,7 +7,6 @@
 mod deliver;
 mod latest;
 mod one_shots;
-mod queue;
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
@@ -21,9 +20,8 @@ use zim_protocol::{SessionEndReason, UserFullInfo, UserStatus};
 pub(crate) use self::deliver::{feed_push, message_push};
 use self::latest::Latest;
 pub use self::one_shots::OneShots;
-pub use self::queue::{LogRef, SessionQueue};
+use crate::connection::SessionState;
 use crate::key::{SessionKey, UserKey};
-use crate::session::SessionState;
 
 /// Logins that ended lately: more than can be on their way to the table at the same time.
 const ENDED: usize = 4_096;
@@ -170,9 +168,9 @@ mod tests {
     use zim_protocol::{ChangeEntry, EventFrame, LogKind};
 
     use super::*;
+    use crate::connection::Identity;
     use crate::effect::{Audience, Effect, MessageEffect};
     use crate::key::{AppKey, ConversationKey};
-    use crate::session::Identity;
 
     fn session(login: i64) -> Arc<SessionState> {
         let state = SessionState::new("127.0.0.1:1".parse().unwrap(), 5, [1; 16], String::new(), 1_000);

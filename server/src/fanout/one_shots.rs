@@ -9,8 +9,8 @@ use parking_lot::Mutex;
 use zim_protocol::SessionEndReason;
 
 use super::words;
+use crate::connection::SessionState;
 use crate::key::UserKey;
-use crate::session::SessionState;
 
 /// Ends that are remembered for logins that are being admitted: more than can happen during one admission.
 const ENDED: usize = 4_096;

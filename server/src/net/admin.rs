@@ -15,9 +15,10 @@ use zim_protocol::{
 };
 
 use crate::app::App;
+use crate::app::Rotated;
 use crate::error::Error;
 use crate::key::AppKey;
-use crate::tenant::{Rotated, Tenant, check_app_name};
+use crate::tenant::{Tenant, check_app_name};
 
 /// How long a token is good for, unless the request says otherwise: one day.
 const TOKEN_S: i64 = 24 * 3_600;

@@ -13,8 +13,8 @@ use futures_util::stream::FuturesUnordered;
 use super::handler::Call;
 use super::order::Order;
 use super::unread::Share;
+use crate::connection::Caller;
 use crate::error::Error;
-use crate::session::Caller;
 
 /// A call that is over.
 #[derive(Debug)]
@@ -186,8 +186,8 @@ mod tests {
 
     use super::super::unread::Unread;
     use super::*;
+    use crate::connection::SessionState;
     use crate::key::UserKey;
-    use crate::session::SessionState;
 
     /// What was started, in order, and what lets each call go on: first to the write queue, then to its end.
     #[derive(Default)]

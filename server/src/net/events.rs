@@ -9,7 +9,7 @@ use zim_protocol::SessionEndReason;
 use zim_protocol::wire::CloseCode;
 
 use super::writer::{Closing, Writer};
-use crate::session::SessionState;
+use crate::connection::SessionState;
 
 /// Frames of about so many bytes leave together.
 const BATCH_BYTES: usize = 64 << 10;

@@ -16,8 +16,8 @@ use zim_protocol::{Access, AnyRequest, Method, Request, method};
 use super::Net;
 use super::calls::Done;
 use super::limits::Bucket;
+use crate::connection::{Caller, SessionState};
 use crate::error::Error;
-use crate::session::{Caller, SessionState};
 
 /// The methods that have a rate of their own.
 const SEND: &str = "Message/SendMessage";

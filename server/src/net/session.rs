@@ -27,8 +27,8 @@ use super::handler::{self, Allowance, Call};
 use super::unread::UNCOUNTED_BYTES;
 use super::writer::{Closing, Writer};
 use super::{Net, events, quic, unread};
+use crate::connection::SessionState;
 use crate::error::Error;
-use crate::session::SessionState;
 
 /// Nobody has more to say before he has logged in; a stranger cannot make the server keep more for him.
 const STRANGERS_FRAME_BYTES: usize = 16 << 10;

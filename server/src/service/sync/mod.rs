@@ -10,13 +10,13 @@ use std::sync::Arc;
 use zim_protocol::{FillRequest, FillResult, Page, PullRequest, SyncRequest, SyncResult, server::SyncService};
 
 use crate::app::App;
+use crate::connection::Caller;
 use crate::db::Tx;
 use crate::error::Error;
 use crate::journal::{self, Direction, Member};
 use crate::key::{ConversationKey, Scrambler, UserKey};
-use crate::session::Caller;
-use crate::status;
-use crate::user;
+use crate::service::status;
+use crate::service::user;
 
 /// A page's bytes, about: a quarter of the largest frame, so that a page never delays a push by much.
 pub(crate) const PAGE_BYTES: usize = 256 * 1024;
@@ -77,7 +77,7 @@ impl SyncService for App {
                     // Told by a time that was forgotten since, with a clock that was set back: everything may be news.
                     let since = if request.profiles_since > now { 0 } else { request.profiles_since };
                     let since = (since, clock_ms);
-                    let (profiles, statuses, last) = user::known_since(tx, user, since, after).await?;
+                    let (profiles, statuses, last) = user::changes_since(tx, user, since, after).await?;
                     (result.profiles, result.statuses) = (profiles, statuses);
                     result.profiles_cursor = last.map_or(0, |last| scrambler.public(last).unsigned_abs());
                 }

@@ -1,5 +1,8 @@
 //! What the server knows of one connection: nothing before login, everything after.
 
+mod allowance;
+mod queue;
+
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -8,7 +11,8 @@ use std::sync::{Arc, OnceLock};
 use parking_lot::Mutex;
 use zim_protocol::{Push, SessionEndReason};
 
-use crate::fanout::SessionQueue;
+pub(crate) use self::allowance::LoginAllowances;
+pub use self::queue::{LogRef, SessionQueue};
 use crate::key::{AppKey, SessionKey, UserKey};
 use crate::tenant::{Access, Proof};
 

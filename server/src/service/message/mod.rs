@@ -13,13 +13,14 @@ use zim_protocol::{
 };
 
 use crate::app::App;
-use crate::blacklist::is_blocked;
+use crate::connection::{Caller, Identity};
 use crate::effect::Audience;
 use crate::error::Error;
 use crate::fanout::message_push;
 use crate::journal::{self, Direction, Send, Sent};
 use crate::key::{ConversationKey, UserKey};
-use crate::session::{Caller, Identity};
+use crate::service::blacklist::is_blocked;
+use crate::service::sync::PAGE_BYTES;
 
 use self::rules::Draft;
 
@@ -60,11 +61,11 @@ impl App {
         let seen_by_peer = ConversationRef { r#type: name.r#type, id: identity.user_id.to_string() };
         let sender = identity.user;
         loop {
-            let mark = self.gate.mark();
+            let mark = self.block_fence.epoch();
             if self.db.read(async move |tx| is_blocked(tx, peer, sender).await).await? {
                 return Err(Error::sender_blocked());
             }
-            let is_delivered = self.gate.pass(mark, || {
+            let is_delivered = self.block_fence.deliver_if(mark, || {
                 self.fanout.transient(peer, seen_by_peer.clone(), entry.clone(), &caller.session);
                 self.fanout.transient(sender, name.clone(), entry.clone(), &caller.session);
             });
@@ -159,7 +160,7 @@ impl MessageService for App {
         self.read_messages(caller, (request.conversation_type, request.conversation_id), {
             async move |tx, conversation, scrambler, windows| {
                 let page = (anchor, direction);
-                journal::around(tx, conversation, scrambler, windows, page, count, crate::sync::PAGE_BYTES).await
+                journal::around(tx, conversation, scrambler, windows, page, count, PAGE_BYTES).await
             }
         })
         .await

@@ -8,9 +8,9 @@ use crate::effect::Effect;
 use crate::error::Error;
 use crate::journal::full_info;
 use crate::key::{AppKey, SessionKey, UserKey};
-use crate::status::{self, Change, Custom};
+use crate::service::status::{self, Change, Custom};
+use crate::service::user::{self, Part};
 use crate::tenant::{may_register, registration};
-use crate::user::{self, Part};
 
 /// States of a login.
 const GOOD: i64 = 0;

@@ -9,7 +9,7 @@ mod keep;
 mod rules;
 mod store;
 mod subscription;
-mod tell;
+mod notify;
 #[cfg(test)]
 mod tests;
 
@@ -22,15 +22,15 @@ use zim_protocol::{
 };
 
 pub(crate) use self::keep::{ghosts, keep};
+pub(crate) use self::notify::notify_of_statuses;
 pub(crate) use self::rules::{Change, Custom};
 pub(crate) use self::store::{change, own, seen};
 pub(crate) use self::subscription::{feed_entries, statuses_since};
-pub(crate) use self::tell::{AGAIN, PAUSE, tell_of_statuses};
 use crate::app::App;
+use crate::connection::{Caller, SessionState};
 use crate::db::{Locks, Submitted};
 use crate::error::{Error, LeftOut};
 use crate::key::{SessionKey, UserKey};
-use crate::session::{Caller, SessionState};
 
 impl StatusService for App {
     async fn subscribe_users_status(

@@ -1,6 +1,6 @@
 //! People: what belongs to their profile, and each one's own rules.
 
-mod follow;
+mod watchers;
 mod store;
 
 use zim_protocol::{
@@ -10,15 +10,15 @@ use zim_protocol::{
     UserRule, UsersInfoQueriedResult, feed_entry::Detail, server::UserService,
 };
 
-pub(crate) use self::follow::{Circle, known_since, tell, tell_of_profiles};
 pub(crate) use self::store::{Part, change, profile_entry, rule_entry};
+pub(crate) use self::watchers::{changes_since, notify_of_profiles};
 
 use crate::app::App;
+use crate::connection::Caller;
 use crate::db::Locks;
 use crate::error::Error;
 use crate::fanout::feed_push;
-use crate::session::Caller;
-use crate::status;
+use crate::service::status;
 
 impl UserService for App {
     async fn query_users_info(

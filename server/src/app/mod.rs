@@ -1,19 +1,26 @@
 //! The application: everything that a service needs, passed to it and never global.
 
+mod names;
+mod tenant;
+mod watchers;
+
 use std::sync::Arc;
 
 use zim_protocol::clock::Clock;
 
-use crate::blacklist::Gate;
+use crate::block_fence::BlockFence;
 use crate::config::Config;
+use crate::connection::{Caller, LoginAllowances};
 use crate::db::{DbConfig, Locks};
 use crate::effect::Effect;
 use crate::error::Error;
 use crate::fanout::Fanout;
 use crate::journal::Send;
 use crate::key::{ConversationKey, IdGenerator, UserKey};
-use crate::session::{Caller, LoginAllowances};
 use crate::tenant::{Cache, Tenants, app_rows, open_deployment};
+
+pub(crate) use self::tenant::Rotated;
+pub(crate) use self::watchers::{NOTIFY_PAUSE, RETRY_PAUSE, Watchers};
 
 /// The database, whose fastest job is sending messages.
 pub type Db = crate::db::Db<Send>;
@@ -40,7 +47,7 @@ pub struct App {
     pub epoch: [u8; 16],
     pub(crate) secret: [u8; 32],
     pub(crate) logins: LoginAllowances,
-    pub(crate) gate: Gate,
+    pub(crate) block_fence: BlockFence,
     pub(crate) conversations: Cache<(UserKey, UserKey), ConversationKey>,
 }
 
@@ -72,7 +79,7 @@ impl App {
             tenants,
             epoch,
             secret,
-            gate: Gate::default(),
+            block_fence: BlockFence::default(),
             conversations: Cache::new(CACHED_CONVERSATIONS),
         }))
     }

@@ -1,9 +1,7 @@
 //! Logging in and out: who is who, which devices a user may have, how long a session lasts.
 
 mod access;
-mod allowance;
 mod rules;
-mod state;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -16,15 +14,14 @@ use zim_protocol::{
     server::SessionService,
 };
 
-pub(crate) use self::allowance::LoginAllowances;
 pub use self::rules::{DevicePolicy, Login, pushed_out};
-pub use self::state::{Caller, Identity, SessionState};
 use self::store::Admitted;
 use crate::app::App;
+use crate::connection::{Caller, Identity, SessionState};
 use crate::db::Locks;
 use crate::error::Error;
 use crate::key::{AppKey, SessionKey};
-use crate::status::Custom;
+use crate::service::status::Custom;
 use crate::tenant::{Refusal, Shown, Tenant};
 
 impl App {

@@ -4,14 +4,14 @@ use std::collections::HashMap;
 
 use zim_protocol::{FeedEntry, feed_entry::Detail};
 
-use crate::blacklist;
 use crate::db::Tx;
 use crate::error::Error;
-use crate::friend;
 use crate::journal::{self, FeedKind};
 use crate::key::UserKey;
-use crate::status;
-use crate::user;
+use crate::service::blacklist;
+use crate::service::friend;
+use crate::service::status;
+use crate::service::user;
 
 /// The feed after `after`, resolved to what its entries mean now; the position through which it is complete; and whether
 /// there is more. One statement for each kind, whatever the number of entries.

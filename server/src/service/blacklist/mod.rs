@@ -5,9 +5,8 @@
 //!   under the same lock. Either the message is before the block, or it is refused.
 //! - A conversation that is made meanwhile reads the table under the locks of its two users, one of which the job that
 //!   blocks holds. Either it finds the block, or the job finds the conversation, and begins again with its lock.
-//! - A command has no log and no lock: the [`Gate`] lets it pass only if nobody was blocked since it looked.
+//! - A command has no log and no lock: the [`BlockFence`](crate::block_fence::BlockFence) lets it pass only if nobody was blocked since it looked.
 
-mod gate;
 mod rules;
 mod store;
 
@@ -19,16 +18,15 @@ use zim_protocol::{
     RemoveUsersFromBlacklistRequest, server::BlacklistService,
 };
 
-pub(crate) use self::gate::Gate;
 use self::rules::Edit;
 pub(crate) use self::store::{feed_entries, is_blocked};
 use crate::app::App;
+use crate::connection::Caller;
 use crate::db::Locks;
 use crate::error::Error;
 use crate::fanout::feed_push;
 use crate::key::UserKey;
-use crate::session::Caller;
-use crate::tenant::peer_conversations;
+use crate::service::conversation::peer_conversations;
 
 impl BlacklistService for App {
     async fn add_users_to_blacklist(
@@ -39,7 +37,7 @@ impl BlacklistService for App {
         let edit = Edit::Add { limit: i64::from(self.config.limits.max_blocked_users) };
         let error_user_list = self.edit_blacklist(caller, request.user_ids, edit).await?;
         // Commands that looked before the commit and are not delivered yet look again.
-        self.gate.shut();
+        self.block_fence.advance();
         Ok(BlacklistUsersAddedResult { error_user_list })
     }
 

@@ -5,11 +5,10 @@ use std::sync::Arc;
 
 use zim_protocol::{SecretKind, UpdateAppRequest};
 
-use super::access::Access;
-use super::{Tenant, store};
-use crate::app::App;
+use super::App;
 use crate::db::Locks;
 use crate::error::Error;
+use crate::tenant::{self, Access, NewApp, Tenant, insert_app};
 
 /// A secret that was rotated.
 pub(crate) struct Rotated {
@@ -20,6 +19,17 @@ pub(crate) struct Rotated {
 }
 
 impl App {
+    /// Makes an app. `app_id` 0 lets the server choose.
+    ///
+    /// # Errors
+    /// The id is taken, or the store fails.
+    pub async fn create_app(&self, app_id: u32, name: &str) -> Result<Arc<Tenant>, Error> {
+        let new = NewApp::generate(app_id, name, self.clock.now_ms())?;
+        let secret = self.secret;
+        let row = self.db.submit(0, Locks::none(), async move |tx| insert_app(tx, new).await).await?;
+        Ok(self.tenants.add(row.into_tenant(&secret)))
+    }
+
     /// Changes what an app lets in, as far as the request says something about it.
     pub(crate) async fn update_app(&self, tenant: &Tenant, request: &UpdateAppRequest) -> Result<Arc<Access>, Error> {
         let (cbc, sign) = (request.cbc_tokens.map(|_| request.cbc_tokens()), request.app_sign_login);
@@ -35,8 +45,8 @@ impl App {
     /// Replaces a secret of an app. The old one is accepted for `overlap_ms` more.
     pub(crate) async fn rotate(&self, tenant: &Tenant, kind: SecretKind, overlap_ms: i64) -> Result<Rotated, Error> {
         let new = match kind {
-            SecretKind::AppSign => store::new_app_sign()?,
-            SecretKind::ServerSecret => store::new_server_secret()?,
+            SecretKind::AppSign => tenant::new_app_sign()?,
+            SecretKind::ServerSecret => tenant::new_server_secret()?,
             SecretKind::Unspecified => {
                 return Err(Error::params_invalid("secret must be the app sign or the server secret"));
             }
@@ -67,12 +77,12 @@ impl App {
             access.forget_ended(now);
             change(access);
         };
-        let changed = self.db.submit(0, Locks::none(), async move |tx| store::change_access(tx, app, change).await);
+        let changed = self.db.submit(0, Locks::none(), async move |tx| tenant::change_access(tx, app, change).await);
         match changed.await {
             Ok(access) => Ok(self.apply_access(tenant, access)),
             Err(error) => {
                 // It may have been stored all the same: a commit whose answer was lost. What is stored is what counts.
-                if let Ok(stored) = self.db.read(async move |tx| store::stored_access(tx, app).await).await {
+                if let Ok(stored) = self.db.read(async move |tx| tenant::stored_access(tx, app).await).await {
                     self.apply_access(tenant, stored);
                 }
                 Err(error)

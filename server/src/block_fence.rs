@@ -6,18 +6,18 @@ use parking_lot::RwLock;
 /// while the count stands still; so when a block is answered, every command that was let through before it is delivered, and
 /// every later one has seen it.
 #[derive(Debug, Default)]
-pub(crate) struct Gate(RwLock<u64>);
+pub(crate) struct BlockFence(RwLock<u64>);
 
-impl Gate {
+impl BlockFence {
     /// Before looking at the blacklist.
-    pub(crate) fn mark(&self) -> u64 {
+    pub(crate) fn epoch(&self) -> u64 {
         *self.0.read()
     }
 
-    /// Delivers, unless somebody was blocked since `mark`: then false, and it is worth looking again.
-    pub(crate) fn pass(&self, mark: u64, deliver: impl FnOnce()) -> bool {
+    /// Delivers, unless somebody was blocked since `epoch`: then false, and it is worth looking again.
+    pub(crate) fn deliver_if(&self, epoch: u64, deliver: impl FnOnce()) -> bool {
         let count = self.0.read();
-        if *count != mark {
+        if *count != epoch {
             return false;
         }
         deliver();
@@ -25,7 +25,7 @@ impl Gate {
     }
 
     /// Somebody was blocked, and that is committed.
-    pub(crate) fn shut(&self) {
+    pub(crate) fn advance(&self) {
         *self.0.write() += 1;
     }
 }
@@ -36,13 +36,13 @@ mod tests {
 
     #[test]
     fn nothing_passes_that_looked_before_a_block() {
-        let gate = Gate::default();
-        let before = gate.mark();
+        let fence = BlockFence::default();
+        let before = fence.epoch();
         let mut delivered = 0;
-        assert!(gate.pass(before, || delivered += 1));
-        gate.shut();
-        assert!(!gate.pass(before, || delivered += 1));
-        assert!(gate.pass(gate.mark(), || delivered += 1));
+        assert!(fence.deliver_if(before, || delivered += 1));
+        fence.advance();
+        assert!(!fence.deliver_if(before, || delivered += 1));
+        assert!(fence.deliver_if(fence.epoch(), || delivered += 1));
         assert_eq!(delivered, 2);
     }
 }

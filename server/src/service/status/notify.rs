@@ -2,41 +2,33 @@
 //! pages, so that a change costs its user the same however many they are.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use zim_protocol::Snapshot;
 
-use crate::app::App;
+use crate::app::{App, NOTIFY_PAUSE, RETRY_PAUSE, Watchers};
 use crate::db::params;
-use crate::user::{Circle, tell};
-
-/// Changes that come this soon after others are merged: of each user the newest is told. A pause of the machine's time, because
-/// it only spares work.
-pub(crate) const PAUSE: Duration = Duration::from_millis(100);
-/// And if not everybody could be told: the store may be away for a while.
-pub(crate) const AGAIN: Duration = Duration::from_secs(1);
 
 /// Those who subscribed and still want to know.
 const SUBSCRIBERS: &str = "SELECT account, account FROM subscription \
                            WHERE target = $1 AND account > $2 AND expires_at > $4 ORDER BY account LIMIT $3";
 
 /// Tells those who subscribed to a user, whenever his status changed. Ends with the server.
-pub(crate) async fn tell_of_statuses(app: Arc<App>, stopped: CancellationToken) {
+pub(crate) async fn notify_of_statuses(app: Arc<App>, stopped: CancellationToken) {
     loop {
         let changed = tokio::select! {
             () = stopped.cancelled() => return,
             changed = app.fanout.statuses.take() => changed,
         };
         let now = app.clock.now_ms();
-        let mut pause = PAUSE;
+        let mut pause = NOTIFY_PAUSE;
         for (user, status) in changed {
             let snapshot = Snapshot { profiles: Vec::new(), statuses: vec![status.clone()] };
-            let subscribers = Circle { sql: SUBSCRIBERS, more: params![now].to_vec() };
-            if let Err(error) = tell(&app, user, subscribers, &snapshot).await {
+            let subscribers = Watchers { sql: SUBSCRIBERS, more: params![now].to_vec() };
+            if let Err(error) = app.notify_watchers(user, subscribers, &snapshot).await {
                 tracing::warn!(%error, cause = ?error.cause(), "a status changed, and not everybody was told: once more");
                 app.fanout.statuses.add(user, status, |_, _| false);
-                pause = AGAIN;
+                pause = RETRY_PAUSE;
             }
         }
         tokio::select! {

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use zim_protocol::{Snapshot, UserFullInfo, UserStatus};
 
-use crate::app::App;
-use crate::db::{Tx, Value, params};
+use crate::app::{App, NOTIFY_PAUSE, RETRY_PAUSE, Watchers};
+use crate::db::{Tx, params};
 use crate::error::Error;
 use crate::journal::full_info;
 use crate::key::UserKey;
-use crate::status;
+use crate::service::status;
 
 /// People that one read finds.
 const PAGE: i64 = 1_000;
@@ -19,24 +19,24 @@ const PAGE: i64 = 1_000;
 const PAGE_BYTES: usize = 128 * 1024;
 
 /// Tells those who know a user, whenever a profile changed. Ends with the server.
-pub(crate) async fn tell_of_profiles(app: Arc<App>, stopped: CancellationToken) {
+pub(crate) async fn notify_of_profiles(app: Arc<App>, stopped: CancellationToken) {
     loop {
         let changed = tokio::select! {
             () = stopped.cancelled() => return,
             changed = app.fanout.profiles.take() => changed,
         };
-        let mut pause = status::PAUSE;
+        let mut pause = NOTIFY_PAUSE;
         for (user, info) in changed {
             let snapshot = Snapshot { profiles: vec![info.clone()], statuses: Vec::new() };
             // Who is both is told twice, which changes nothing.
             let mut told = Ok(());
             for sql in [PEERS, FRIENDS] {
-                told = told.and(tell(&app, user, Circle { sql, more: Vec::new() }, &snapshot).await);
+                told = told.and(app.notify_watchers(user, Watchers { sql, more: Vec::new() }, &snapshot).await);
             }
             if let Err(error) = told {
                 tracing::warn!(%error, cause = ?error.cause(), "a profile changed, and not everybody was told: once more");
                 app.fanout.profiles.add(user, info, |_, _| false);
-                pause = status::AGAIN;
+                pause = RETRY_PAUSE;
             }
         }
         // Who renames himself as fast as he may is told of as often as who changes his status.
@@ -44,28 +44,6 @@ pub(crate) async fn tell_of_profiles(app: Arc<App>, stopped: CancellationToken) 
             () = stopped.cancelled() => return,
             () = tokio::time::sleep(pause) => {}
         }
-    }
-}
-
-/// Those who hear of a user: `sql` takes him, what the page is behind, and how many rows; and then `more`. It gives what the next
-/// page is behind, and somebody.
-#[derive(Debug)]
-pub(crate) struct Circle {
-    pub(crate) sql: &'static str,
-    pub(crate) more: Vec<Value>,
-}
-
-/// Tells a circle of what is true of a user now.
-pub(crate) async fn tell(app: &App, user: UserKey, circle: Circle, snapshot: &Snapshot) -> Result<(), Error> {
-    let Circle { sql, more } = circle;
-    let mut after = 0;
-    loop {
-        let mut values = params![user, after, PAGE].to_vec();
-        values.extend(more.iter().cloned());
-        let (found, last) = app.db.read(async move |tx| page(tx, sql, user, &values).await).await?;
-        app.fanout.snapshot(found, snapshot, None);
-        let Some(last) = last else { return Ok(()) };
-        after = last;
     }
 }
 
@@ -77,30 +55,9 @@ const PEERS: &str =
 const FRIENDS: &str =
     "SELECT account, account FROM friend WHERE friend = $1 AND account > $2 ORDER BY account LIMIT $3";
 
-/// A page of those who know the user, and where the next one begins, if there is one.
-async fn page(
-    tx: &mut Tx<'_>,
-    sql: &str,
-    user: UserKey,
-    values: &[Value],
-) -> Result<(Vec<UserKey>, Option<i64>), Error> {
-    let rows = tx.fetch(sql, values).await?;
-    let mut found = Vec::with_capacity(rows.len());
-    let mut last = 0;
-    for row in &rows {
-        last = row.get(0)?;
-        let peer: i64 = row.get(1)?;
-        if peer > 0 && peer != user.0 {
-            found.push(UserKey(peer));
-        }
-    }
-    let is_full = i64::try_from(rows.len()).is_ok_and(|count| count == PAGE);
-    Ok((found, is_full.then_some(last)))
-}
-
 /// What changed at or after `since` of those whom the user knows: their profiles, his own status and those that he subscribed to,
 /// ascending behind the account `after`; and the last account, if there may be more. `now` is the time.
-pub(crate) async fn known_since(
+pub(crate) async fn changes_since(
     tx: &mut Tx<'_>,
     user: UserKey,
     (since, now): (i64, i64),

@@ -6,11 +6,11 @@ use super::application;
 use super::news::News;
 use super::rules::{Attributes, Terms, changed};
 use super::store::{self, Friend};
-use crate::blacklist::is_blocked;
 use crate::db::Tx;
 use crate::error::{Error, LeftOut};
 use crate::journal::FeedKind;
 use crate::key::{SessionKey, UserKey};
+use crate::service::blacklist::is_blocked;
 
 /// One user's call that concerns another.
 #[derive(Clone, Debug)]

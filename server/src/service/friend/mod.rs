@@ -24,10 +24,10 @@ use self::list::{Call, Change};
 use self::rules::Terms;
 pub(crate) use self::store::feed_entries;
 use crate::app::App;
+use crate::connection::Caller;
 use crate::db::{Locks, Row, Tx};
 use crate::error::{Error, LeftOut};
 use crate::key::UserKey;
-use crate::session::Caller;
 
 impl FriendService for App {
     async fn add_friend(&self, caller: &Caller, request: AddFriendRequest) -> Result<FriendAddedResult, Error> {

@@ -1,17 +1,21 @@
 //! Conversations as one member sees them.
 
+mod peers;
+mod store;
+
 use zim_protocol::{
     ClearConversationUnreadMessageCountRequest, ConversationRef, ConversationUnreadMessageCountClearedResult,
     feed_entry::Detail, server::ConversationService,
 };
 
+pub(crate) use self::store::peer_conversations;
 use crate::app::App;
+use crate::connection::Caller;
 use crate::db::Locks;
 use crate::effect::Effect;
 use crate::error::Error;
 use crate::fanout::feed_push;
 use crate::journal::{FeedKind, append_feed, read_mark};
-use crate::session::Caller;
 
 impl ConversationService for App {
     async fn clear_conversation_unread_message_count(
