@@ -226,9 +226,9 @@ mod tests {
     #[test]
     fn the_value_of_a_field_in_a_log_filter_is_not_a_regular_expression() {
         let filter = |directives: &str| Log { filter: directives.to_owned(), ..Log::default() }.env_filter();
-        assert!(filter("info,[call{user=ann}]=debug").is_ok());
+        assert!(filter("info,[request{user=ann}]=debug").is_ok());
         // As an expression this one has no end, and one with an end could take minutes.
-        assert!(filter("info,[call{user=(}]=debug").is_ok());
+        assert!(filter("info,[request{user=(}]=debug").is_ok());
         assert!(filter("loud").is_ok_and(|filter| filter.to_string() == "loud=trace"));
         assert!(filter("info,zim=loud").is_err());
     }

@@ -31,7 +31,7 @@ key!(
 );
 key!(
     /// A login.
-    SessionKey
+    LoginKey
 );
 
 /// Milliseconds at which ids begin: 2024-01-01.

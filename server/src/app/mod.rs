@@ -15,7 +15,7 @@ use crate::db::{DbConfig, Locks};
 use crate::effect::Effect;
 use crate::error::Error;
 use crate::fanout::Fanout;
-use crate::journal::Send;
+use crate::journal::NewMessage;
 use crate::key::{ConversationKey, IdGenerator, UserKey};
 use crate::tenant::{Cache, Tenants, app_rows, open_deployment};
 
@@ -23,7 +23,7 @@ pub(crate) use self::tenant::Rotated;
 pub(crate) use self::watchers::{NOTIFY_PAUSE, RETRY_PAUSE, Watchers};
 
 /// The database, whose fastest job is sending messages.
-pub type Db = crate::db::Db<Send>;
+pub type Db = crate::db::Db<NewMessage>;
 
 /// Pairs remembered.
 const CACHED_CONVERSATIONS: usize = 200_000;

@@ -12,8 +12,8 @@ use parking_lot::Mutex;
 use zim_protocol::{Push, SessionEndReason};
 
 pub(crate) use self::allowance::LoginAllowances;
-pub use self::queue::{LogRef, SessionQueue};
-use crate::key::{AppKey, SessionKey, UserKey};
+pub use self::queue::{PushQueue, PushTarget};
+use crate::key::{AppKey, LoginKey, UserKey};
 use crate::tenant::{Access, Proof};
 
 /// Who logged in on a session. Set once: another user needs another connection.
@@ -26,7 +26,7 @@ pub struct Identity {
     /// His name in the app.
     pub user_id: Arc<str>,
     /// The login.
-    pub session: SessionKey,
+    pub login: LoginKey,
     /// What resumes it.
     pub ticket: [u8; 16],
     /// When he logged in, Unix milliseconds.
@@ -37,7 +37,7 @@ pub struct Identity {
 
 /// One connection.
 #[derive(Debug)]
-pub struct SessionState {
+pub struct ConnectionState {
     /// Where the client is.
     pub address: SocketAddr,
     /// From `Hello`.
@@ -47,13 +47,13 @@ pub struct SessionState {
     /// From `Hello`.
     pub sdk_version: String,
     /// What waits for the event stream.
-    pub queue: SessionQueue,
+    pub queue: PushQueue,
     identity: OnceLock<Identity>,
     proof: Mutex<Option<Proof>>,
     token_expires_at: AtomicI64,
     /// Wakes the session when the token's end moved.
     pub token_moved: tokio::sync::Notify,
-    ended: AtomicBool,
+    logged_out: AtomicBool,
     queried_users: Mutex<VecDeque<(i64, usize)>>,
 }
 
@@ -61,7 +61,7 @@ pub struct SessionState {
 const QUERIED_USERS: usize = 10;
 const QUERY_WINDOW_MS: i64 = 10_000;
 
-impl SessionState {
+impl ConnectionState {
     /// A connection that has said Hello.
     pub fn new(address: SocketAddr, platform: i32, device: [u8; 16], sdk_version: String, queue_bytes: usize) -> Self {
         Self {
@@ -69,12 +69,12 @@ impl SessionState {
             platform,
             device,
             sdk_version,
-            queue: SessionQueue::new(queue_bytes),
+            queue: PushQueue::new(queue_bytes),
             identity: OnceLock::new(),
             proof: Mutex::default(),
             token_expires_at: AtomicI64::new(0),
             token_moved: tokio::sync::Notify::new(),
-            ended: AtomicBool::new(false),
+            logged_out: AtomicBool::new(false),
             queried_users: Mutex::default(),
         }
     }
@@ -134,12 +134,12 @@ impl SessionState {
 
     /// The user logged out on this session: its end is not a loss.
     pub fn set_logged_out(&self) {
-        self.ended.store(true, Ordering::Relaxed);
+        self.logged_out.store(true, Ordering::Relaxed);
     }
 
     /// Whether the user logged out on this session.
     pub fn is_logged_out(&self) -> bool {
-        self.ended.load(Ordering::Relaxed)
+        self.logged_out.load(Ordering::Relaxed)
     }
 }
 
@@ -147,15 +147,15 @@ impl SessionState {
 #[derive(Debug)]
 pub struct Caller {
     /// The connection that the call came on.
-    pub session: Arc<SessionState>,
+    pub connection: Arc<ConnectionState>,
     submitted: AtomicBool,
     pushes: Mutex<Vec<Push>>,
 }
 
 impl Caller {
     /// The caller of one call on `session`.
-    pub fn new(session: Arc<SessionState>) -> Self {
-        Self { session, submitted: AtomicBool::new(false), pushes: Mutex::default() }
+    pub fn new(connection: Arc<ConnectionState>) -> Self {
+        Self { connection, submitted: AtomicBool::new(false), pushes: Mutex::default() }
     }
 
     /// Who calls; the ring around the handlers has checked that somebody is logged in.
@@ -163,7 +163,7 @@ impl Caller {
     /// # Errors
     /// Not logged in.
     pub fn identity(&self) -> Result<&Identity, crate::error::Error> {
-        self.session.identity().ok_or_else(crate::error::Error::not_logged_in)
+        self.connection.identity().ok_or_else(crate::error::Error::not_logged_in)
     }
 
     /// The call has its place in the write queue: the next write of its session may start.

@@ -14,7 +14,7 @@ const MAX_DIRTY: usize = 1_000;
 
 /// Which log a frame moves, as its viewer names it; what is left of a push whose body had to go.
 #[derive(Clone, Debug)]
-pub enum LogRef {
+pub enum PushTarget {
     /// The viewer's feed.
     Feed,
     /// A conversation: messages and changes are pulled together.
@@ -26,7 +26,7 @@ pub enum LogRef {
 /// A bounded queue of encoded event frames. A client that reads too slowly loses bodies, never positions: the logs are
 /// remembered as dirty, and it pulls them.
 #[derive(Debug)]
-pub struct SessionQueue {
+pub struct PushQueue {
     inner: Mutex<Inner>,
     ready: Notify,
     max_bytes: usize,
@@ -56,26 +56,26 @@ impl Inner {
         self.frames.push_back(frame);
     }
 
-    fn is_dirty(&self, log: &LogRef) -> bool {
-        (self.dirty_all && !matches!(log, LogRef::Snapshot))
+    fn is_dirty(&self, log: &PushTarget) -> bool {
+        (self.dirty_all && !matches!(log, PushTarget::Snapshot))
             || match log {
-                LogRef::Feed => self.dirty_feed,
-                LogRef::Snapshot => self.dirty_snapshots,
-                LogRef::Conversation(name) => {
+                PushTarget::Feed => self.dirty_feed,
+                PushTarget::Snapshot => self.dirty_snapshots,
+                PushTarget::Conversation(name) => {
                     !self.dirty.is_empty() && self.dirty.contains(&(name.r#type, name.id.clone()))
                 }
             }
     }
 
-    fn mark(&mut self, log: &LogRef) {
+    fn mark(&mut self, log: &PushTarget) {
         match log {
-            LogRef::Feed => self.dirty_feed = true,
-            LogRef::Snapshot => self.dirty_snapshots = true,
-            LogRef::Conversation(_) if self.dirty.len() >= MAX_DIRTY => {
+            PushTarget::Feed => self.dirty_feed = true,
+            PushTarget::Snapshot => self.dirty_snapshots = true,
+            PushTarget::Conversation(_) if self.dirty.len() >= MAX_DIRTY => {
                 self.dirty.clear();
                 self.dirty_all = true;
             }
-            LogRef::Conversation(name) => {
+            PushTarget::Conversation(name) => {
                 self.dirty.insert((name.r#type, name.id.clone()));
             }
         }
@@ -96,14 +96,14 @@ impl Inner {
     }
 }
 
-impl SessionQueue {
+impl PushQueue {
     /// A queue that holds at most about `max_bytes` of frames.
     pub fn new(max_bytes: usize) -> Self {
         Self { inner: Mutex::default(), ready: Notify::new(), max_bytes }
     }
 
     /// Queues a frame that moves `log`. A log that is dirty stays so: the client pulls it anyway.
-    pub fn push(&self, frame: Bytes, log: &LogRef) {
+    pub fn push(&self, frame: Bytes, log: &PushTarget) {
         let mut inner = self.inner.lock();
         if inner.ended {
             return;
@@ -143,7 +143,7 @@ impl SessionQueue {
         self.ready.notify_one();
     }
 
-    /// As [`SessionQueue::end`] for a session whose client may connect again: what it asks before it hears of that is not
+    /// As [`PushQueue::end`] for a session whose client may connect again: what it asks before it hears of that is not
     /// refused, so that it loses nothing. A later `end` counts instead.
     pub fn retire(&self, message: &str) {
         let mut inner = self.inner.lock();
@@ -154,7 +154,7 @@ impl SessionQueue {
         self.ready.notify_one();
     }
 
-    /// Whether [`SessionQueue::end`] was called.
+    /// Whether [`PushQueue::end`] was called.
     pub fn is_ended(&self) -> bool {
         self.inner.lock().ended
     }
@@ -212,11 +212,11 @@ impl SessionQueue {
 mod tests {
     use super::*;
 
-    fn log(id: &str) -> LogRef {
-        LogRef::Conversation(ConversationRef { r#type: 0, id: id.to_owned() })
+    fn log(id: &str) -> PushTarget {
+        PushTarget::Conversation(ConversationRef { r#type: 0, id: id.to_owned() })
     }
 
-    fn frames(queue: &SessionQueue) -> Vec<Frame> {
+    fn frames(queue: &PushQueue) -> Vec<Frame> {
         let mut out = BytesMut::new();
         let mut decoder = zim_protocol::frame::FrameDecoder::new(1 << 20);
         queue.take(&mut out, usize::MAX);
@@ -238,11 +238,11 @@ mod tests {
 
     #[test]
     fn a_slow_reader_loses_bodies_but_no_log() {
-        let queue = SessionQueue::new(1_000);
+        let queue = PushQueue::new(1_000);
         queue.push(push_frame(900), &log("ann"));
         queue.push(push_frame(900), &log("bob"));
         queue.push(push_frame(10), &log("bob"));
-        queue.push(push_frame(10), &LogRef::Feed);
+        queue.push(push_frame(10), &PushTarget::Feed);
         let got = frames(&queue);
         assert_eq!(got.len(), 3);
         let Frame::Dirty(dirty) = &got[2] else { panic!("{got:?}") };
@@ -254,7 +254,7 @@ mod tests {
 
     #[test]
     fn dropped_transients_are_counted_and_told() {
-        let queue = SessionQueue::new(1_000);
+        let queue = PushQueue::new(1_000);
         for _ in 0..5 {
             queue.push_transient(push_frame(300));
         }
@@ -265,7 +265,7 @@ mod tests {
 
     #[test]
     fn nothing_follows_the_end() {
-        let queue = SessionQueue::new(1_000);
+        let queue = PushQueue::new(1_000);
         queue.push(push_frame(10), &log("ann"));
         queue.end(SessionEndReason::KickedOut, "a newer login");
         queue.push(push_frame(10), &log("ann"));
@@ -278,7 +278,7 @@ mod tests {
 
     #[test]
     fn too_many_dirty_conversations_become_one_sync() {
-        let queue = SessionQueue::new(1);
+        let queue = PushQueue::new(1);
         queue.push(push_frame(10), &log("first"));
         for index in 0..=MAX_DIRTY {
             queue.push(push_frame(10), &log(&index.to_string()));

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::key::{AppKey, ConversationKey, SessionKey, UserKey};
+use crate::key::{AppKey, ConversationKey, LoginKey, UserKey};
 
 /// A parameter of a statement.
 #[derive(Clone, Debug, PartialEq)]
@@ -59,7 +59,7 @@ from! {
     AppKey: |key| Self::Int(key.0);
     UserKey: |key| Self::Int(key.0);
     ConversationKey: |key| Self::Int(key.0);
-    SessionKey: |key| Self::Int(key.0);
+    LoginKey: |key| Self::Int(key.0);
 }
 
 impl<const N: usize> From<[u8; N]> for Value {

@@ -285,7 +285,7 @@ impl Admin for AdminService {
             .filter(|(_, identity)| user_id.is_empty() || *identity.user_id == *user_id)
             .map(|(session, identity)| SessionInfo {
                 user_id: identity.user_id.to_string(),
-                session_id: format!("{:016x}", tenant.scrambler.public(identity.session.0)),
+                session_id: format!("{:016x}", tenant.scrambler.public(identity.login.0)),
                 platform: session.platform,
                 address: session.address.to_string(),
                 login_at_ms: identity.login_at,

@@ -87,7 +87,7 @@ impl App {
         edit: Edit,
     ) -> Result<Vec<ErrorUserInfo>, Error> {
         let identity = caller.identity()?;
-        let (app, user, session) = (identity.app, identity.user, identity.session);
+        let (app, user, login) = (identity.app, identity.user, identity.login);
         let mut errors = Vec::new();
         let mut names: HashMap<UserKey, String> = HashMap::with_capacity(user_ids.len());
         let mut users = Vec::with_capacity(user_ids.len());
@@ -115,7 +115,7 @@ impl App {
                     // Made since it was looked: not locked.
                     return Ok(None);
                 }
-                store::edit(tx, user, &peers, edit, &conversations, session).await.map(Some)
+                store::edit(tx, user, &peers, edit, &conversations, login).await.map(Some)
             });
             if let Some(edited) = done.await? {
                 break edited;

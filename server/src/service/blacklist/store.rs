@@ -9,7 +9,7 @@ use crate::db::{Row, Tx, params};
 use crate::effect::Effect;
 use crate::error::Error;
 use crate::journal::{FeedKind, append_feed_all, rules::blocks_bit};
-use crate::key::{ConversationKey, SessionKey, UserKey};
+use crate::key::{ConversationKey, LoginKey, UserKey};
 
 /// What became of an edit.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ pub(super) async fn edit(
     users: &[UserKey],
     edit: Edit,
     conversations: &[(ConversationKey, UserKey)],
-    cause: SessionKey,
+    cause: LoginKey,
 ) -> Result<Edited, Error> {
     let (chosen, refused) = choose(tx, user, users, edit).await?;
     if chosen.is_empty() {

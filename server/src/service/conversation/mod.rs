@@ -24,7 +24,7 @@ impl ConversationService for App {
         request: ClearConversationUnreadMessageCountRequest,
     ) -> Result<ConversationUnreadMessageCountClearedResult, Error> {
         let identity = caller.identity()?;
-        let (user, session) = (identity.user, identity.session);
+        let (user, login) = (identity.user, identity.login);
         let (kind, id) = (request.conversation_type, request.conversation_id);
         let conversation = self
             .conversation_key(identity.app, user, kind, &id)
@@ -37,7 +37,7 @@ impl ConversationService for App {
                 return Ok(None);
             };
             let pos = append_feed(tx, user, FeedKind::Read, conversation.0).await?;
-            tx.emit(Effect::Feed { user, pos, entry: Box::new(Detail::Read(mark.clone())), cause: session });
+            tx.emit(Effect::Feed { user, pos, entry: Box::new(Detail::Read(mark.clone())), cause: login });
             Ok(Some((pos, mark)))
         });
         caller.set_submitted();

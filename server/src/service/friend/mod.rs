@@ -1,9 +1,8 @@
 //! Friends: who is on whose list, and who asks to be. A list is one person's; what happens to it is in his feed.
 
 mod application;
-mod asking;
-mod list;
-mod news;
+mod friendship;
+mod feed_writer;
 mod rules;
 mod store;
 
@@ -20,8 +19,8 @@ use zim_protocol::{
 };
 
 pub(crate) use self::application::feed_entries as application_feed_entries;
-use self::list::{Call, Change};
-use self::rules::Terms;
+use self::friendship::{Change, Pair};
+use self::rules::Remarks;
 pub(crate) use self::store::feed_entries;
 use crate::app::App;
 use crate::connection::Caller;
@@ -31,11 +30,11 @@ use crate::key::UserKey;
 
 impl FriendService for App {
     async fn add_friend(&self, caller: &Caller, request: AddFriendRequest) -> Result<FriendAddedResult, Error> {
-        let call = self.friend_call(caller, &request.user_id).await?;
+        let pair = self.resolve_pair(caller, &request.user_id).await?;
         let config = request.config.unwrap_or_default();
-        let terms = Terms::new(config.friend_alias, config.friend_attributes);
+        let remarks = Remarks::new(config.friend_alias, config.friend_attributes);
         let info = self
-            .with_friend(caller, call, async move |tx, call| list::add(tx, call, terms, &config.wording).await)
+            .with_friend(caller, pair, async move |tx, pair| friendship::add(tx, pair, remarks, &config.wording).await)
             .await?;
         Ok(FriendAddedResult { friend_info: Some(info) })
     }
@@ -46,7 +45,7 @@ impl FriendService for App {
         request: DeleteFriendsRequest,
     ) -> Result<FriendsDeletedResult, Error> {
         let identity = caller.identity()?;
-        let (me, session) = (identity.user, identity.session);
+        let (me, login) = (identity.user, identity.login);
         let is_mutual = request.config.unwrap_or_default().r#type() == FriendDeleteType::Both;
         let mut left_out = LeftOut::default();
         let mut found = self.friend_keys(caller, request.user_ids, &mut left_out).await?;
@@ -59,7 +58,7 @@ impl FriendService for App {
         });
         let locks = Locks::user(me.0).and_users(found.iter().map(|(key, _)| key.0));
         let done = self.db.submit(me.0.unsigned_abs(), locks, async move |tx| {
-            list::delete(tx, (me, session), found, is_mutual, left_out).await
+            friendship::delete(tx, (me, login), found, is_mutual, left_out).await
         });
         caller.set_submitted();
         let (pushes, error_user_list) = done.await?;
@@ -144,12 +143,12 @@ impl FriendService for App {
         caller: &Caller,
         request: SendFriendApplicationRequest,
     ) -> Result<FriendApplicationSentResult, Error> {
-        let call = self.friend_call(caller, &request.user_id).await?;
+        let pair = self.resolve_pair(caller, &request.user_id).await?;
         let config = request.config.unwrap_or_default();
-        let said = (config.wording, Terms::new(config.friend_alias, config.friend_attributes));
-        let expires_at = call.now + i64::from(self.config.limits.friend_application_valid_s) * 1_000;
+        let said = (config.wording, Remarks::new(config.friend_alias, config.friend_attributes));
+        let expires_at = pair.now + i64::from(self.config.limits.friend_application_valid_s) * 1_000;
         let info = self
-            .with_friend(caller, call, async move |tx, call| asking::send(tx, call, said, expires_at).await)
+            .with_friend(caller, pair, async move |tx, pair| application::jobs::send(tx, pair, said, expires_at).await)
             .await?;
         Ok(FriendApplicationSentResult { application_info: Some(info) })
     }
@@ -159,10 +158,12 @@ impl FriendService for App {
         caller: &Caller,
         request: AcceptFriendApplicationRequest,
     ) -> Result<FriendApplicationAcceptedResult, Error> {
-        let call = self.friend_call(caller, &request.user_id).await?;
+        let pair = self.resolve_pair(caller, &request.user_id).await?;
         let config = request.config.unwrap_or_default();
-        let terms = Terms::new(config.friend_alias, config.friend_attributes);
-        let info = self.with_friend(caller, call, async move |tx, call| asking::accept(tx, call, terms).await).await?;
+        let remarks = Remarks::new(config.friend_alias, config.friend_attributes);
+        let info = self
+            .with_friend(caller, pair, async move |tx, pair| application::jobs::accept(tx, pair, remarks).await)
+            .await?;
         Ok(FriendApplicationAcceptedResult { friend_info: Some(info) })
     }
 
@@ -171,8 +172,9 @@ impl FriendService for App {
         caller: &Caller,
         request: RejectFriendApplicationRequest,
     ) -> Result<FriendApplicationRejectedResult, Error> {
-        let call = self.friend_call(caller, &request.user_id).await?;
-        let user = self.with_friend(caller, call, async move |tx, call| asking::reject(tx, call).await).await?;
+        let pair = self.resolve_pair(caller, &request.user_id).await?;
+        let user =
+            self.with_friend(caller, pair, async move |tx, pair| application::jobs::reject(tx, pair).await).await?;
         Ok(FriendApplicationRejectedResult { user_info: Some(user) })
     }
 
@@ -192,26 +194,26 @@ impl FriendService for App {
 
 impl App {
     /// A call about another user, who must be registered.
-    async fn friend_call(&self, caller: &Caller, user_id: &str) -> Result<Call, Error> {
+    async fn resolve_pair(&self, caller: &Caller, user_id: &str) -> Result<Pair, Error> {
         let identity = caller.identity()?;
         let other = self.user_key(identity.app, user_id).await?;
         let other = other.ok_or_else(|| Error::friend_unregistered(user_id))?;
         if other == identity.user {
             return Err(Error::cannot_befriend_self());
         }
-        let (me, session, now) = (identity.user, identity.session, self.clock.now_ms());
-        Ok(Call { me, other, session, now, max_friends: self.config.limits.max_friends.into() })
+        let (me, login, now) = (identity.user, identity.login, self.clock.now_ms());
+        Ok(Pair { me, other, login, now, max_friends: self.config.limits.max_friends.into() })
     }
 
     /// Runs a job under the heads of both users; the response carries what it wrote into the caller's feed.
     async fn with_friend<T: Send + 'static>(
         &self,
         caller: &Caller,
-        call: Call,
-        job: impl AsyncFnOnce(&mut Tx<'_>, &Call) -> Result<(T, Vec<Push>), Error> + Send + 'static,
+        pair: Pair,
+        job: impl AsyncFnOnce(&mut Tx<'_>, &Pair) -> Result<(T, Vec<Push>), Error> + Send + 'static,
     ) -> Result<T, Error> {
-        let locks = Locks::users([call.me.0, call.other.0]);
-        let done = self.db.submit(call.me.0.unsigned_abs(), locks, async move |tx| job(tx, &call).await);
+        let locks = Locks::users([pair.me.0, pair.other.0]);
+        let done = self.db.submit(pair.me.0.unsigned_abs(), locks, async move |tx| job(tx, &pair).await);
         caller.set_submitted();
         let (answer, pushes) = done.await?;
         pushes.into_iter().for_each(|push| caller.add_push(push));
@@ -219,11 +221,11 @@ impl App {
     }
 
     async fn change_friend(&self, caller: &Caller, user_id: String, change: Change) -> Result<FriendInfo, Error> {
-        let call = self.friend_call(caller, &user_id).await.map_err(|error| match error.code() {
+        let pair = self.resolve_pair(caller, &user_id).await.map_err(|error| match error.code() {
             ErrorCode::FriendModuleCannotAddSelfToFriendList => Error::not_friends(&user_id),
             _ => error,
         })?;
-        self.with_friend(caller, call, async move |tx, call| list::change(tx, call, &user_id, change).await).await
+        self.with_friend(caller, pair, async move |tx, pair| friendship::change(tx, pair, &user_id, change).await).await
     }
 
     /// The keys of these users, each once; those who are not registered are left out.

@@ -16,12 +16,12 @@ pub(super) type Attributes = BTreeMap<String, String>;
 
 /// What one says of another on his own list: nobody else sees it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Terms {
+pub(super) struct Remarks {
     pub(super) alias: String,
     pub(super) attributes: Attributes,
 }
 
-impl Terms {
+impl Remarks {
     /// From what a request says. Attributes without a value are not set.
     pub(super) fn new(alias: String, attributes: impl IntoIterator<Item = (String, String)>) -> Self {
         Self { alias, attributes: attributes.into_iter().filter(|(_, value)| !value.is_empty()).collect() }
@@ -75,7 +75,7 @@ pub(super) struct Application {
     pub(super) state: State,
     pub(super) wording: String,
     /// What he says of the other, should they become friends.
-    pub(super) terms: Terms,
+    pub(super) remarks: Remarks,
     pub(super) created_at: i64,
     pub(super) updated_at: i64,
     pub(super) expires_at: i64,
@@ -98,7 +98,7 @@ pub(super) fn state_at(state: State, expires_at: i64, now: i64) -> State {
 pub(super) fn applied(
     own: Option<Application>,
     theirs: Option<Application>,
-    (wording, terms): (String, Terms),
+    (wording, remarks): (String, Remarks),
     (now, expires_at): (i64, i64),
 ) -> (Application, Application) {
     let own = own.filter(|own| own.is_waiting(now));
@@ -106,17 +106,17 @@ pub(super) fn applied(
     let (kind, their_kind) = if is_mutual { (Kind::Both, Kind::Both) } else { (Kind::Sent, Kind::Received) };
     let created_at = own.map_or(now, |own| own.created_at);
     let state = State::Waiting;
-    let their_terms = theirs.filter(|_| is_mutual).map(|theirs| theirs.terms).unwrap_or_default();
-    let row = |kind, terms| Application {
+    let their_terms = theirs.filter(|_| is_mutual).map(|theirs| theirs.remarks).unwrap_or_default();
+    let row = |kind, remarks| Application {
         kind,
         state,
         wording: wording.clone(),
-        terms,
+        remarks,
         created_at,
         updated_at: now,
         expires_at,
     };
-    (row(kind, terms), row(their_kind, their_terms))
+    (row(kind, remarks), row(their_kind, their_terms))
 }
 
 /// The application that somebody may answer now.
@@ -132,8 +132,8 @@ mod tests {
 
     const NOW: i64 = 1_000;
 
-    fn terms(alias: &str) -> Terms {
-        Terms::new(alias.to_owned(), [])
+    fn remarks(alias: &str) -> Remarks {
+        Remarks::new(alias.to_owned(), [])
     }
 
     fn waiting(kind: Kind, expires_at: i64) -> Application {
@@ -141,7 +141,7 @@ mod tests {
             kind,
             state: State::Waiting,
             wording: "before".to_owned(),
-            terms: terms("before"),
+            remarks: remarks("before"),
             created_at: 1,
             updated_at: 2,
             expires_at,
@@ -149,14 +149,14 @@ mod tests {
     }
 
     fn apply(own: Option<Application>, theirs: Option<Application>) -> (Application, Application) {
-        applied(own, theirs, ("hi".to_owned(), terms("bob")), (NOW, 2_000))
+        applied(own, theirs, ("hi".to_owned(), remarks("bob")), (NOW, 2_000))
     }
 
     #[test]
     fn a_first_application_is_sent_and_received() {
         let (own, theirs) = apply(None, None);
         assert_eq!((own.kind, theirs.kind), (Kind::Sent, Kind::Received));
-        assert_eq!((own.terms.alias.as_str(), theirs.terms.alias.as_str()), ("bob", ""));
+        assert_eq!((own.remarks.alias.as_str(), theirs.remarks.alias.as_str()), ("bob", ""));
         assert_eq!((own.created_at, own.updated_at, own.expires_at), (NOW, NOW, 2_000));
     }
 
@@ -165,14 +165,14 @@ mod tests {
         let (own, theirs) = apply(Some(waiting(Kind::Sent, 1_500)), Some(waiting(Kind::Received, 1_500)));
         assert_eq!((own.kind, theirs.kind), (Kind::Sent, Kind::Received));
         assert_eq!((own.created_at, own.updated_at, own.wording.as_str()), (1, NOW, "hi"));
-        assert_eq!(theirs.terms, Terms::default());
+        assert_eq!(theirs.remarks, Remarks::default());
     }
 
     #[test]
     fn who_asks_whoever_asked_him_makes_it_mutual() {
         let (own, theirs) = apply(Some(waiting(Kind::Received, 1_500)), Some(waiting(Kind::Sent, 1_500)));
         assert_eq!((own.kind, theirs.kind), (Kind::Both, Kind::Both));
-        assert_eq!((own.terms.alias.as_str(), theirs.terms.alias.as_str()), ("bob", "before"));
+        assert_eq!((own.remarks.alias.as_str(), theirs.remarks.alias.as_str()), ("bob", "before"));
         let (again, _) = apply(Some(own), Some(theirs));
         assert_eq!(again.kind, Kind::Both);
     }

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use zim_protocol::{FriendEntry, FriendInfo, feed_entry::Detail};
 
-use super::rules::{Attributes, Terms};
+use super::rules::{Attributes, Remarks};
 use crate::db::{Row, Tx, params};
 use crate::error::Error;
 use crate::key::UserKey;
@@ -12,7 +12,7 @@ use crate::key::UserKey;
 /// One who is on somebody's list.
 #[derive(Debug)]
 pub(super) struct Friend {
-    pub(super) terms: Terms,
+    pub(super) remarks: Remarks,
     pub(super) wording: String,
     pub(super) created_at: i64,
     /// The position in the owner's feed at which he came onto the list: it orders the list, and tells nothing of others.
@@ -20,10 +20,10 @@ pub(super) struct Friend {
 }
 
 /// What `account` says of `friend`, if he is on its list.
-pub(super) async fn find(tx: &mut Tx<'_>, account: UserKey, friend: UserKey) -> Result<Option<Terms>, Error> {
+pub(super) async fn find(tx: &mut Tx<'_>, account: UserKey, friend: UserKey) -> Result<Option<Remarks>, Error> {
     let sql = "SELECT alias, attributes FROM friend WHERE account = $1 AND friend = $2";
     let Some(row) = tx.fetch_one(sql, &params![account, friend]).await? else { return Ok(None) };
-    Ok(Some(Terms { alias: row.get(0)?, attributes: attributes(&row, 1)? }))
+    Ok(Some(Remarks { alias: row.get(0)?, attributes: attributes(&row, 1)? }))
 }
 
 /// How many friends somebody has.
@@ -40,8 +40,8 @@ pub(super) async fn insert(tx: &mut Tx<'_>, account: UserKey, friend: UserKey, r
         &params![
             account,
             friend,
-            row.terms.alias,
-            text(&row.terms.attributes)?,
+            row.remarks.alias,
+            text(&row.remarks.attributes)?,
             row.wording,
             row.created_at,
             row.place
@@ -52,10 +52,10 @@ pub(super) async fn insert(tx: &mut Tx<'_>, account: UserKey, friend: UserKey, r
 }
 
 /// Changes what `account` says of a friend.
-pub(super) async fn update(tx: &mut Tx<'_>, account: UserKey, friend: UserKey, terms: Terms) -> Result<(), Error> {
+pub(super) async fn update(tx: &mut Tx<'_>, account: UserKey, friend: UserKey, remarks: Remarks) -> Result<(), Error> {
     tx.execute(
         "UPDATE friend SET alias = $3, attributes = $4 WHERE account = $1 AND friend = $2",
-        &params![account, friend, terms.alias, text(&terms.attributes)?],
+        &params![account, friend, remarks.alias, text(&remarks.attributes)?],
     )
     .await?;
     Ok(())

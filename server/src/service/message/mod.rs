@@ -17,7 +17,7 @@ use crate::connection::{Caller, Identity};
 use crate::effect::Audience;
 use crate::error::Error;
 use crate::fanout::message_push;
-use crate::journal::{self, Direction, Send, Sent};
+use crate::journal::{self, Direction, NewMessage, Sent};
 use crate::key::{ConversationKey, UserKey};
 use crate::service::blacklist::is_blocked;
 use crate::service::sync::PAGE_BYTES;
@@ -66,8 +66,8 @@ impl App {
                 return Err(Error::sender_blocked());
             }
             let is_delivered = self.block_fence.deliver_if(mark, || {
-                self.fanout.transient(peer, seen_by_peer.clone(), entry.clone(), &caller.session);
-                self.fanout.transient(sender, name.clone(), entry.clone(), &caller.session);
+                self.fanout.transient(peer, seen_by_peer.clone(), entry.clone(), &caller.connection);
+                self.fanout.transient(sender, name.clone(), entry.clone(), &caller.connection);
             });
             if is_delivered {
                 return Ok(sent);
@@ -93,14 +93,14 @@ impl App {
             .chain_update(&body)
             .finalize();
         let hash = digest.iter().take(8).fold(0, |sum: i64, byte| (sum << 8) | i64::from(*byte));
-        let sent = self.db.submit_bulk(Send {
+        let sent = self.db.submit_bulk(NewMessage {
             app: identity.app,
             scrambler: Arc::clone(&tenant.scrambler),
             conversation,
             audience,
             sender: identity.user,
             sender_name: Arc::clone(&identity.user_id),
-            session: identity.session,
+            login: identity.login,
             id: self.ids.next(),
             key,
             hash,
@@ -145,7 +145,7 @@ impl MessageService for App {
             caller.add_push(own_push(identity, &name, &draft, key, sent));
             sent
         };
-        Ok(MessageSentResult { message: Some(receipt(identity, name, &draft, key, sent)) })
+        Ok(MessageSentResult { message: Some(sent_message(identity, name, &draft, key, sent)) })
     }
 
     async fn query_history_message(
@@ -196,7 +196,7 @@ impl App {
                 &crate::key::Scrambler,
                 &[(i64, i64)],
             ) -> Result<Vec<MessageEntry>, Error>
-            + std::marker::Send
+            + Send
             + 'static,
     {
         let identity = caller.identity()?;
@@ -247,7 +247,7 @@ fn own_push(
 }
 
 /// What the sender is told of his message; the content he has.
-fn receipt(identity: &Identity, name: ConversationRef, draft: &Draft, key: [u8; 16], sent: Sent) -> Message {
+fn sent_message(identity: &Identity, name: ConversationRef, draft: &Draft, key: [u8; 16], sent: Sent) -> Message {
     Message {
         r#type: draft.kind as i32,
         message_id: sent.message_id.to_string(),

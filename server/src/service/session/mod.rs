@@ -17,10 +17,10 @@ use zim_protocol::{
 pub use self::rules::{DevicePolicy, Login, pushed_out};
 use self::store::Admitted;
 use crate::app::App;
-use crate::connection::{Caller, Identity, SessionState};
+use crate::connection::{Caller, ConnectionState, Identity};
 use crate::db::Locks;
 use crate::error::Error;
-use crate::key::{AppKey, SessionKey};
+use crate::key::{AppKey, LoginKey};
 use crate::service::status::Custom;
 use crate::tenant::{Refusal, Shown, Tenant};
 
@@ -75,7 +75,7 @@ impl App {
     }
 
     /// Applies to a session what its app lets in now. A change of the app that comes meanwhile is applied, too.
-    fn enforce(&self, tenant: &Tenant, session: &SessionState) {
+    fn enforce(&self, tenant: &Tenant, session: &ConnectionState) {
         loop {
             let access = tenant.access();
             session.enforce(&access, self.clock.now_ms());
@@ -88,7 +88,7 @@ impl App {
 
 impl SessionService for App {
     async fn login(&self, caller: &Caller, request: LoginRequest) -> Result<LoginResult, Error> {
-        let session = &caller.session;
+        let session = &caller.connection;
         if session.identity().is_some() {
             return Err(Error::already_logged_in());
         }
@@ -133,7 +133,7 @@ impl SessionService for App {
             app: tenant.key,
             user,
             user_id: Arc::from(request.user_id),
-            session: key,
+            login: key,
             ticket,
             login_at,
             one_shot: request.one_shot,
@@ -156,13 +156,13 @@ impl SessionService for App {
 
     async fn logout(&self, caller: &Caller, _: LogoutRequest) -> Result<LogoutResult, Error> {
         let identity = caller.identity()?;
-        let (user, key): (_, SessionKey) = (identity.user, identity.session);
+        let (user, key): (_, LoginKey) = (identity.user, identity.login);
         let (locks, at) = (Locks::user(user.0), self.ids.time_ms());
         let done = self.db.submit(user.0.unsigned_abs(), locks, async move |tx| store::forget(tx, user, key, at).await);
         caller.set_submitted();
         done.await?;
-        caller.session.set_logged_out();
-        self.fanout.unregister(user, &caller.session);
+        caller.connection.set_logged_out();
+        self.fanout.unregister(user, &caller.connection);
         Ok(LogoutResult {})
     }
 
@@ -170,14 +170,14 @@ impl SessionService for App {
         let identity = caller.identity()?;
         let tenant = self.tenants.of(identity.app)?;
         let app_id = u32::try_from(tenant.key.0).unwrap_or_default();
-        let session = &caller.session;
+        let session = &caller.connection;
         let wait_ms = self.wait_ms(session.address, app_id);
         let shown = Shown { app_id, user_id: &identity.user_id, app_sign: "", token: &request.token, wait_ms };
         let proof = tenant
             .access()
             .verify(shown, self.clock.now_ms())
             .map_err(|refusal| self.refused(session.address, app_id, refusal))?;
-        let (user, key, now) = (identity.user, identity.session, self.clock.now_ms());
+        let (user, key, now) = (identity.user, identity.login, self.clock.now_ms());
         let ctime = proof.token_ctime().unwrap_or_default();
         let renewed = self.db.submit(user.0.unsigned_abs(), Locks::user(user.0), async move |tx| {
             store::renew(tx, user, key, ctime, now).await

@@ -1,7 +1,7 @@
 //! Which devices a user may have (behaviour of the reference's multi-device login), without any store.
 
 use crate::config::{self, MultiDevice};
-use crate::key::SessionKey;
+use crate::key::LoginKey;
 
 /// Web and mini program; everything else is native.
 const WEB: [i32; 2] = [6, 7];
@@ -37,7 +37,7 @@ impl DevicePolicy {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Login {
     /// Which.
-    pub session: SessionKey,
+    pub session: LoginKey,
     /// `PlatformType`.
     pub platform: i32,
     /// The installation.
@@ -48,11 +48,11 @@ pub struct Login {
 
 /// The logins that a new one on `platform` and `device` pushes out: those of the same installation, and beyond the cap the
 /// earliest, never the new one.
-pub fn pushed_out(policy: DevicePolicy, good: &[Login], platform: i32, device: [u8; 16]) -> Vec<SessionKey> {
+pub fn pushed_out(policy: DevicePolicy, good: &[Login], platform: i32, device: [u8; 16]) -> Vec<LoginKey> {
     let is_web = |platform: i32| WEB.contains(&platform);
     // A client that does not name its installation is one of its own.
     let is_same = |login: &Login| device != [0; 16] && login.device == device;
-    let mut out: Vec<SessionKey> = good.iter().filter(|login| is_same(login)).map(|login| login.session).collect();
+    let mut out: Vec<LoginKey> = good.iter().filter(|login| is_same(login)).map(|login| login.session).collect();
     let mut rivals: Vec<&Login> = good
         .iter()
         .filter(|login| !is_same(login))
@@ -75,20 +75,20 @@ mod tests {
     fn login(id: i64, platform: i32, at: i64) -> Login {
         let mut device = [0; 16];
         device[0] = u8::try_from(id).unwrap();
-        Login { session: SessionKey(id), platform, device, login_at: at }
+        Login { session: LoginKey(id), platform, device, login_at: at }
     }
 
     #[test]
     fn single_keeps_only_the_newest() {
         let good = [login(1, 5, 10), login(2, 6, 20)];
-        assert_eq!(pushed_out(DevicePolicy::Single, &good, 3, [9; 16]), [SessionKey(1), SessionKey(2)]);
+        assert_eq!(pushed_out(DevicePolicy::Single, &good, 3, [9; 16]), [LoginKey(1), LoginKey(2)]);
     }
 
     #[test]
     fn dual_keeps_one_native_and_one_browser() {
         let good = [login(1, 5, 10), login(2, 6, 20)];
-        assert_eq!(pushed_out(DevicePolicy::Dual, &good, 3, [9; 16]), [SessionKey(1)]);
-        assert_eq!(pushed_out(DevicePolicy::Dual, &good, 6, [9; 16]), [SessionKey(2)]);
+        assert_eq!(pushed_out(DevicePolicy::Dual, &good, 3, [9; 16]), [LoginKey(1)]);
+        assert_eq!(pushed_out(DevicePolicy::Dual, &good, 6, [9; 16]), [LoginKey(2)]);
     }
 
     #[test]
@@ -97,7 +97,7 @@ mod tests {
         let good = [login(1, 5, 30), login(2, 3, 10)];
         assert!(pushed_out(policy, &good, 3, [9; 16]).is_empty());
         let good = [login(1, 5, 30), login(2, 3, 10), login(3, 4, 20)];
-        assert_eq!(pushed_out(policy, &good, 3, [9; 16]), [SessionKey(2)]);
+        assert_eq!(pushed_out(policy, &good, 3, [9; 16]), [LoginKey(2)]);
         assert!(pushed_out(policy, &good, 6, [9; 16]).is_empty());
     }
 
@@ -105,6 +105,6 @@ mod tests {
     fn the_same_installation_never_counts_twice() {
         let policy = DevicePolicy::Multi { native: 2, web: 1 };
         let good = [login(1, 5, 30), login(2, 3, 10)];
-        assert_eq!(pushed_out(policy, &good, 5, good[0].device), [SessionKey(1)]);
+        assert_eq!(pushed_out(policy, &good, 5, good[0].device), [LoginKey(1)]);
     }
 }

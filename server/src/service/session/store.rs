@@ -7,9 +7,9 @@ use crate::db::{Row, Tx, params};
 use crate::effect::Effect;
 use crate::error::Error;
 use crate::journal::full_info;
-use crate::key::{AppKey, SessionKey, UserKey};
+use crate::key::{AppKey, LoginKey, UserKey};
 use crate::service::status::{self, Change, Custom};
-use crate::service::user::{self, Part};
+use crate::service::user::{self, ProfileField};
 use crate::tenant::{may_register, registration};
 
 /// States of a login.
@@ -61,7 +61,7 @@ impl NewLogin {
 #[derive(Debug)]
 pub(super) struct Admitted {
     pub(super) user: UserKey,
-    pub(super) session: SessionKey,
+    pub(super) session: LoginKey,
     pub(super) ticket: [u8; 16],
     pub(super) login_at: i64,
     pub(super) info: UserFullInfo,
@@ -82,7 +82,7 @@ pub(super) async fn admit(tx: &mut Tx<'_>, mut login: NewLogin) -> Result<Option
 
 /// Stores the login of a registered user.
 async fn store(tx: &mut Tx<'_>, login: NewLogin, user: UserKey, info: UserFullInfo) -> Result<Admitted, Error> {
-    let session = SessionKey(login.session_id);
+    let session = LoginKey(login.session_id);
     let fresh = Admitted { user, session, ticket: login.ticket, login_at: login.now, info };
     if login.one_shot {
         return Ok(fresh);
@@ -101,10 +101,10 @@ async fn store(tx: &mut Tx<'_>, login: NewLogin, user: UserKey, info: UserFullIn
                 _ => return Err(Error::session_ended("kickedOut")),
             }
             // Under a new id: what the connection before is still doing is not this one's own, and ends nothing of this one.
-            let before = SessionKey(row.get(0)?);
+            let before = LoginKey(row.get(0)?);
             let again = "UPDATE session SET id = $2, connected = 1, proof_at = $3 WHERE id = $1";
             tx.execute(again, &params![before, session, login.proof_at()]).await?;
-            tx.emit(Effect::Ended { user, session: before, reason: SessionEndReason::Unspecified });
+            tx.emit(Effect::Ended { user, login: before, reason: SessionEndReason::Unspecified });
             return Ok(Admitted { ticket, login_at: row.get(2)?, ..fresh });
         }
     }
@@ -117,7 +117,7 @@ async fn store(tx: &mut Tx<'_>, login: NewLogin, user: UserKey, info: UserFullIn
     let mut good = Vec::with_capacity(rows.len());
     for row in &rows {
         good.push(Login {
-            session: SessionKey(row.get(0)?),
+            session: LoginKey(row.get(0)?),
             platform: row.get(1)?,
             device: row.get::<Vec<u8>>(2)?.try_into().unwrap_or_default(),
             login_at: row.get(3)?,
@@ -126,7 +126,7 @@ async fn store(tx: &mut Tx<'_>, login: NewLogin, user: UserKey, info: UserFullIn
     for out in pushed_out(login.policy, &good, login.platform, login.device) {
         let end = "UPDATE session SET state = $2, connected = 0 WHERE id = $1";
         tx.execute(end, &params![out, PUSHED_OUT]).await?;
-        tx.emit(Effect::Ended { user, session: out, reason: SessionEndReason::KickedOut });
+        tx.emit(Effect::Ended { user, login: out, reason: SessionEndReason::KickedOut });
     }
     forget_old(tx, user, login.now - REMEMBER_MS).await?;
     tx.execute(
@@ -215,8 +215,8 @@ async fn account(tx: &mut Tx<'_>, login: &NewLogin) -> Result<Option<(UserKey, U
     let held = info.base_info.as_ref().map(|base| base.user_name.as_str());
     match &login.user_name {
         Some(name) if held != Some(name) => {
-            let named = Part::Name(name.clone());
-            let (_, info) = user::change(tx, user, named, login.noted_at, SessionKey(0)).await?;
+            let named = ProfileField::Name(name.clone());
+            let (_, info) = user::change(tx, user, named, login.noted_at, LoginKey(0)).await?;
             Ok(Some((user, info)))
         }
         _ => Ok(Some((user, info))),
@@ -224,7 +224,7 @@ async fn account(tx: &mut Tx<'_>, login: &NewLogin) -> Result<Option<(UserKey, U
 }
 
 /// The login is over: its device logged out.
-pub(super) async fn forget(tx: &mut Tx<'_>, user: UserKey, session: SessionKey, at: i64) -> Result<(), Error> {
+pub(super) async fn forget(tx: &mut Tx<'_>, user: UserKey, session: LoginKey, at: i64) -> Result<(), Error> {
     if tx.execute("DELETE FROM session WHERE id = $1", &params![session]).await? > 0 {
         let seen = Some(status::seen(tx, user, true).await?);
         status::change(tx, user, Change { seen, custom: None }, at, session).await?;
@@ -270,7 +270,7 @@ impl Standing {
 pub(super) async fn renew(
     tx: &mut Tx<'_>,
     user: UserKey,
-    session: SessionKey,
+    session: LoginKey,
     token_ctime: i64,
     now: i64,
 ) -> Result<(), Error> {
@@ -348,14 +348,14 @@ async fn end_logins(tx: &mut Tx<'_>, user: UserKey, made_until: i64, at: i64) ->
     let find = "SELECT id, connected FROM session WHERE account = $1 AND state = $2 AND proof_at <= $3";
     let mut connected = 0;
     for row in tx.fetch(find, &params![user, GOOD, made_until]).await? {
-        let session = SessionKey(row.get(0)?);
+        let session = LoginKey(row.get(0)?);
         let end = "UPDATE session SET state = $2, connected = 0 WHERE id = $1";
         tx.execute(end, &params![session, ENDED_BY_OPERATOR]).await?;
-        tx.emit(Effect::Ended { user, session, reason: SessionEndReason::EndedByOperator });
+        tx.emit(Effect::Ended { user, login: session, reason: SessionEndReason::EndedByOperator });
         connected += u32::from(row.get::<bool>(1)?);
     }
     let seen = Some(status::seen(tx, user, false).await?);
-    status::change(tx, user, Change { seen, custom: None }, at, SessionKey(0)).await?;
+    status::change(tx, user, Change { seen, custom: None }, at, LoginKey(0)).await?;
     Ok(connected)
 }
 

@@ -11,8 +11,8 @@ use crate::db::tests::postgres::Cluster;
 use crate::db::{Database, Locks, Tx};
 use crate::effect::Effect;
 use crate::error::Error;
-use crate::journal::tests::{ANN, House};
-use crate::key::{AppKey, SessionKey, UserKey};
+use crate::journal::tests::{ANN, Fixture};
+use crate::key::{AppKey, LoginKey, UserKey};
 
 /// A login of ann on a device of its own.
 fn login(id: i64) -> NewLogin {
@@ -37,16 +37,16 @@ fn login(id: i64) -> NewLogin {
     }
 }
 
-async fn enter(house: &House, login: NewLogin) -> Result<Admitted, Error> {
+async fn enter(house: &Fixture, login: NewLogin) -> Result<Admitted, Error> {
     let admitted = house.db.submit(0, Locks::user(ANN.0), async move |tx: &mut Tx<'_>| admit(tx, login).await);
     Ok(admitted.await?.unwrap())
 }
 
 /// The logins that ended since the last look.
-fn ended(house: &House) -> Vec<(i64, SessionEndReason)> {
+fn ended(house: &Fixture) -> Vec<(i64, SessionEndReason)> {
     let told = std::mem::take(&mut *house.told.lock());
     let of = |effect| match effect {
-        Effect::Ended { session, reason, .. } => Some((session.0, reason)),
+        Effect::Ended { login, reason, .. } => Some((login.0, reason)),
         // What that means for how the user is seen, and for one-shot logins, is not tested here.
         Effect::Status { .. } | Effect::OneShotsEnded { .. } => None,
         other => panic!("{other:?}"),
@@ -54,7 +54,7 @@ fn ended(house: &House) -> Vec<(i64, SessionEndReason)> {
     told.into_iter().filter_map(of).collect()
 }
 
-async fn rows(house: &House) -> i64 {
+async fn rows(house: &Fixture) -> i64 {
     let count = house.db.read(async |tx: &mut Tx<'_>| {
         Ok(tx.fetch_one("SELECT COUNT(*) FROM session", &[]).await?.unwrap().get::<i64>(0)?)
     });
@@ -62,7 +62,7 @@ async fn rows(house: &House) -> i64 {
 }
 
 async fn everything(database: Database) {
-    let house = House::open(database).await;
+    let house = Fixture::open(database).await;
     let first = enter(&house, login(1)).await.unwrap();
     assert!(ended(&house).is_empty());
 
@@ -70,14 +70,14 @@ async fn everything(database: Database) {
     // neither taken for his own nor does it end him.
     let resume = |id, ticket| NewLogin { resume: Some(ticket), ..login(id) };
     let again = enter(&house, resume(2, first.ticket)).await.unwrap();
-    assert_eq!((again.session, again.ticket, again.login_at), (SessionKey(2), first.ticket, first.login_at));
+    assert_eq!((again.session, again.ticket, again.login_at), (LoginKey(2), first.ticket, first.login_at));
     assert_eq!(ended(&house), [(1, SessionEndReason::Unspecified)]);
     house
         .db
         .submit(0, Locks::user(ANN.0), async move |tx: &mut Tx<'_>| forget(tx, ANN, first.session, 3).await)
         .await
         .unwrap();
-    assert_eq!(enter(&house, resume(3, first.ticket)).await.unwrap().session, SessionKey(3));
+    assert_eq!(enter(&house, resume(3, first.ticket)).await.unwrap().session, LoginKey(3));
     assert_eq!((ended(&house), rows(&house).await), (vec![(2, SessionEndReason::Unspecified)], 1));
 
     // Who was pushed out, or ended, does not come back; who logged out begins anew.
@@ -125,7 +125,7 @@ macro_rules! locked {
     };
 }
 
-async fn what_the_operator_decides(house: &House) {
+async fn what_the_operator_decides(house: &Fixture) {
     const BY_OPERATOR: SessionEndReason = SessionEndReason::EndedByOperator;
     house.execute("DELETE FROM session").await;
     let policy = DevicePolicy::Multi { native: 10, web: 10 };
@@ -150,8 +150,8 @@ async fn what_the_operator_decides(house: &House) {
     // An earlier revocation takes nothing back.
     assert_eq!(locked!(house, tx => revoke_tokens(tx, ANN, Until::Made(400), 9)).unwrap(), (0, 500, false));
     // A renewal takes what a login takes, and from then on the session is as new as its token.
-    assert!(locked!(house, tx => renew(tx, ANN, SessionKey(102), 500, 9)).is_err());
-    locked!(house, tx => renew(tx, ANN, SessionKey(102), 600, 9)).unwrap();
+    assert!(locked!(house, tx => renew(tx, ANN, LoginKey(102), 500, 9)).is_err());
+    locked!(house, tx => renew(tx, ANN, LoginKey(102), 600, 9)).unwrap();
     drop(ended(house));
     assert_eq!(locked!(house, tx => revoke_tokens(tx, ANN, Until::Made(501), 9)).unwrap(), (2, 501, true));
     assert_eq!(ended(house), [(104, BY_OPERATOR), (105, BY_OPERATOR)]);
@@ -164,7 +164,7 @@ async fn what_the_operator_decides(house: &House) {
     for request in [of_token(209, 999), NewLogin { policy, ..login(209) }, NewLogin { one_shot: true, ..login(209) }] {
         assert_eq!(code(enter(house, request).await), ErrorCode::NetworkModuleTokenInvalid);
     }
-    assert!(locked!(house, tx => renew(tx, ANN, SessionKey(102), 999, now + 209)).is_err());
+    assert!(locked!(house, tx => renew(tx, ANN, LoginKey(102), 999, now + 209)).is_err());
     enter(house, of_token(210, 999)).await.unwrap();
     locked!(house, tx => set_ban(tx, ANN, now, 0)).unwrap();
     let access = locked!(house, tx => user_access(tx, ANN, now)).unwrap().unwrap();

@@ -5,7 +5,7 @@
 //! of it: those who subscribed are found after the commit, in pages ([`tell`]). What went wrong on the way (a connection that
 //! broke while its login was being stored, a server that was killed) is found by [`mod@keep`], so nobody stays online as a ghost.
 
-mod keep;
+mod maintenance;
 mod rules;
 mod store;
 mod subscription;
@@ -21,16 +21,16 @@ use zim_protocol::{
     UsersStatusUnsubscribedResult, server::StatusService,
 };
 
-pub(crate) use self::keep::{ghosts, keep};
+pub(crate) use self::maintenance::{keep, lost_logins};
 pub(crate) use self::notify::notify_of_statuses;
 pub(crate) use self::rules::{Change, Custom};
 pub(crate) use self::store::{change, own, seen};
 pub(crate) use self::subscription::{feed_entries, statuses_since};
 use crate::app::App;
-use crate::connection::{Caller, SessionState};
+use crate::connection::{Caller, ConnectionState};
 use crate::db::{Locks, Submitted};
 use crate::error::{Error, LeftOut};
-use crate::key::{SessionKey, UserKey};
+use crate::key::{LoginKey, UserKey};
 
 impl StatusService for App {
     async fn subscribe_users_status(
@@ -39,7 +39,7 @@ impl StatusService for App {
         request: SubscribeUsersStatusRequest,
     ) -> Result<UsersStatusSubscribedResult, Error> {
         let identity = caller.identity()?;
-        let (user, session, now) = (identity.user, identity.session, self.clock.now_ms());
+        let (user, session, now) = (identity.user, identity.login, self.clock.now_ms());
         let minutes = request.config.unwrap_or_default().subscription_duration;
         let mut left_out = LeftOut::default();
         let mut found = self.registered(caller, request.user_ids, &mut left_out).await?;
@@ -69,7 +69,7 @@ impl StatusService for App {
         request: UnsubscribeUsersStatusRequest,
     ) -> Result<UsersStatusUnsubscribedResult, Error> {
         let identity = caller.identity()?;
-        let (user, session, now) = (identity.user, identity.session, self.clock.now_ms());
+        let (user, session, now) = (identity.user, identity.login, self.clock.now_ms());
         let mut left_out = LeftOut::default();
         let found = self.registered(caller, request.user_ids, &mut left_out).await?;
         let targets: Vec<UserKey> = found.iter().map(|(key, _)| *key).collect();
@@ -106,7 +106,7 @@ impl StatusService for App {
         request: UpdateUserCustomStatusRequest,
     ) -> Result<UserCustomStatusUpdatedResult, Error> {
         let identity = caller.identity()?;
-        let (user, session, at) = (identity.user, identity.session, self.ids.time_ms());
+        let (user, session, at) = (identity.user, identity.login, self.ids.time_ms());
         let duration_s = request.config.unwrap_or_default().duration;
         let custom = Some(Custom::new(request.custom_status.clone(), duration_s, self.clock.now_ms()));
         let done = self.db.submit(user.0.unsigned_abs(), Locks::user(user.0), async move |tx| {
@@ -137,9 +137,9 @@ impl App {
     }
 
     /// The connection of `session` is gone: nobody tells it anything any more, and its user may be offline now.
-    pub fn disconnected(&self, session: &Arc<SessionState>) {
+    pub fn disconnected(&self, session: &Arc<ConnectionState>) {
         let Some(identity) = session.identity() else { return };
-        let (user, login) = (identity.user, identity.session);
+        let (user, login) = (identity.user, identity.login);
         if self.fanout.unregister(user, session) && !session.is_logged_out() {
             // If the store does not take it, it is a ghost, which is found later.
             drop(self.lost(user, login));
@@ -147,7 +147,7 @@ impl App {
     }
 
     /// Notes that a login has lost its connection.
-    fn lost(&self, user: UserKey, login: SessionKey) -> Submitted<()> {
+    fn lost(&self, user: UserKey, login: LoginKey) -> Submitted<()> {
         let (locks, at) = (Locks::user(user.0), self.ids.time_ms());
         self.db.submit(user.0.unsigned_abs(), locks, async move |tx| store::disconnected(tx, user, login, at).await)
     }

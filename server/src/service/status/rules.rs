@@ -34,7 +34,7 @@ impl Default for Presence {
 
 /// Where somebody has connections now.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Seen {
+pub(crate) struct Connections {
     /// A bit for each `PlatformType`.
     pub(crate) platforms: i64,
     /// What ended the last connection was his own logout.
@@ -64,7 +64,7 @@ impl Custom {
 /// Something that may change a status.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Change {
-    pub(crate) seen: Option<Seen>,
+    pub(crate) seen: Option<Connections>,
     pub(crate) custom: Option<Custom>,
 }
 
@@ -96,7 +96,7 @@ impl Presence {
     }
 
     /// As it is told.
-    pub(crate) fn told(self, user_id: String) -> UserStatus {
+    pub(crate) fn to_status(self, user_id: String) -> UserStatus {
         UserStatus {
             user_id,
             online_status: self.online as i32,
@@ -127,7 +127,7 @@ mod tests {
     use super::*;
 
     fn seen(platforms: i64, has_logged_out: bool) -> Change {
-        Change { seen: Some(Seen { platforms, has_logged_out }), custom: None }
+        Change { seen: Some(Connections { platforms, has_logged_out }), custom: None }
     }
 
     fn says(text: &str, duration_s: i64, now: i64) -> Change {
@@ -152,10 +152,10 @@ mod tests {
     #[test]
     fn who_logs_out_on_one_of_two_devices_is_online() {
         let both = Presence::default().after(seen(bit(3) | bit(6), false), 10).unwrap();
-        assert_eq!(both.clone().told("ann".to_owned()).online_platforms, [3, 6]);
+        assert_eq!(both.clone().to_status("ann".to_owned()).online_platforms, [3, 6]);
         let one = both.after(seen(bit(6), true), 20).unwrap();
         assert_eq!((one.online, one.online_at), (UserOnlineStatus::Online, 20));
-        assert_eq!(one.told("ann".to_owned()).online_platforms, [6]);
+        assert_eq!(one.to_status("ann".to_owned()).online_platforms, [6]);
     }
 
     #[test]
@@ -175,7 +175,7 @@ mod tests {
         let busy = Presence::default().after(says("busy", 7, 1_000), 1_000).unwrap();
         assert_eq!(busy.after(says("busy", 7, 1_000), 2_000), None);
         assert_eq!(busy.after(says("busy", 7, 2_000), 2_000).unwrap().custom_ends_at, 9_000);
-        let told = busy.told("ann".to_owned());
+        let told = busy.to_status("ann".to_owned());
         assert_eq!((told.last_update_time, told.last_online_status_update_time), (1_000, 0));
     }
 

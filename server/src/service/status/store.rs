@@ -4,11 +4,11 @@ use std::collections::HashMap;
 
 use zim_protocol::{UserOnlineStatus, UserStatus};
 
-use super::rules::{Change, Custom, Presence, Seen, bit};
+use super::rules::{Change, Connections, Custom, Presence, bit};
 use crate::db::{Row, Tx, params};
 use crate::effect::Effect;
 use crate::error::Error;
-use crate::key::{SessionKey, UserKey};
+use crate::key::{LoginKey, UserKey};
 
 /// What [`presence`] reads, of a table named `p` that may have no row.
 pub(super) const PRESENCE: &str = "COALESCE(p.online, 1), COALESCE(p.platforms, 0), COALESCE(p.online_at, 0), \
@@ -35,12 +35,12 @@ pub(super) const CONNECTED: &str =
     "SELECT id, account FROM session WHERE connected = 1 AND id > $1 ORDER BY id LIMIT $2";
 
 /// Where a user has connections, and how the last one to go went.
-pub(crate) async fn seen(tx: &mut Tx<'_>, user: UserKey, has_logged_out: bool) -> Result<Seen, Error> {
+pub(crate) async fn seen(tx: &mut Tx<'_>, user: UserKey, has_logged_out: bool) -> Result<Connections, Error> {
     let mut platforms = 0;
     for row in tx.fetch(SEEN, &params![user]).await? {
         platforms |= bit(row.get(0)?);
     }
-    Ok(Seen { platforms, has_logged_out })
+    Ok(Connections { platforms, has_logged_out })
 }
 
 /// Changes the status of a user, whose head the job has locked, and tells whoever should hear of it, if it is different; returns
@@ -50,14 +50,14 @@ pub(crate) async fn change(
     user: UserKey,
     change: Change,
     at: i64,
-    cause: SessionKey,
+    cause: LoginKey,
 ) -> Result<UserStatus, Error> {
     let sql =
         format!("SELECT a.name, {PRESENCE} FROM account a LEFT JOIN presence p ON p.account = a.id WHERE a.id = $1");
     let row =
         tx.fetch_one(&sql, &params![user]).await?.ok_or_else(|| Error::internal_text("a session without a user"))?;
     let (user_id, before): (String, _) = (row.get(0)?, presence(&row, 1)?);
-    let Some(after) = before.after(change, at) else { return Ok(before.told(user_id)) };
+    let Some(after) = before.after(change, at) else { return Ok(before.to_status(user_id)) };
     tx.execute(
         "INSERT INTO presence (account, online, platforms, online_at, custom, custom_at, custom_ends_at, changed_at) \
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (account) DO UPDATE SET online = excluded.online, \
@@ -75,13 +75,13 @@ pub(crate) async fn change(
         ],
     )
     .await?;
-    let status = after.told(user_id);
+    let status = after.to_status(user_id);
     tx.emit(Effect::Status { user, status: Box::new(status.clone()), cause });
     Ok(status)
 }
 
 /// A login has lost its connection: the user may be offline now. A login that has another connection by now has another id.
-pub(super) async fn disconnected(tx: &mut Tx<'_>, user: UserKey, session: SessionKey, at: i64) -> Result<(), Error> {
+pub(super) async fn disconnected(tx: &mut Tx<'_>, user: UserKey, session: LoginKey, at: i64) -> Result<(), Error> {
     let gone = "UPDATE session SET connected = 0 WHERE id = $1 AND connected = 1";
     if tx.execute(gone, &params![session]).await? > 0 {
         let seen = Some(seen(tx, user, false).await?);
@@ -91,13 +91,9 @@ pub(super) async fn disconnected(tx: &mut Tx<'_>, user: UserKey, session: Sessio
 }
 
 /// Logins that have a connection, by the store: up to `limit` behind `after`, ascending.
-pub(super) async fn connected(
-    tx: &mut Tx<'_>,
-    after: SessionKey,
-    limit: i64,
-) -> Result<Vec<(SessionKey, UserKey)>, Error> {
+pub(super) async fn connected(tx: &mut Tx<'_>, after: LoginKey, limit: i64) -> Result<Vec<(LoginKey, UserKey)>, Error> {
     let rows = tx.fetch(CONNECTED, &params![after, limit]).await?;
-    rows.iter().map(|row| Ok((SessionKey(row.get(0)?), UserKey(row.get(1)?)))).collect()
+    rows.iter().map(|row| Ok((LoginKey(row.get(0)?), UserKey(row.get(1)?)))).collect()
 }
 
 /// What these users are seen as now, by their keys.
@@ -116,7 +112,7 @@ pub(super) async fn statuses(
         // What has ended is gone, even if nobody has taken it away yet.
         let has_ended = held.custom_ends_at > 0 && held.custom_ends_at <= now;
         let status = held.after(ended(has_ended), held.custom_ends_at).unwrap_or(held);
-        found.insert(UserKey(row.get(0)?), status.told(row.get(1)?));
+        found.insert(UserKey(row.get(0)?), status.to_status(row.get(1)?));
     }
     Ok(found)
 }
@@ -150,7 +146,7 @@ pub(super) async fn end(tx: &mut Tx<'_>, users: &[UserKey], (now, at): (i64, i64
     for user in users {
         let sql = "SELECT 1 FROM presence WHERE account = $1 AND custom_ends_at > 0 AND custom_ends_at <= $2";
         if tx.fetch_one(sql, &params![*user, now]).await?.is_some() {
-            change(tx, *user, ended(true), at, SessionKey(0)).await?;
+            change(tx, *user, ended(true), at, LoginKey(0)).await?;
         }
     }
     Ok(())

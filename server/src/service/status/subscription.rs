@@ -9,7 +9,7 @@ use crate::db::{Tx, params};
 use crate::effect::Effect;
 use crate::error::Error;
 use crate::journal::{FeedKind, append_feed_all};
-use crate::key::{SessionKey, UserKey};
+use crate::key::{LoginKey, UserKey};
 
 /// Subscriptions that one job takes away at most.
 const AT_ONCE: i64 = 100;
@@ -21,7 +21,7 @@ const MOST_SURPLUS: i64 = 200;
 /// way. Returns what the response carries.
 pub(super) async fn subscribe(
     tx: &mut Tx<'_>,
-    (user, cause): (UserKey, SessionKey),
+    (user, cause): (UserKey, LoginKey),
     targets: &[UserKey],
     (now, expires_at): (i64, i64),
     most: i64,
@@ -64,7 +64,7 @@ pub(super) async fn subscribe(
 /// response carries.
 pub(super) async fn unsubscribe(
     tx: &mut Tx<'_>,
-    (user, cause): (UserKey, SessionKey),
+    (user, cause): (UserKey, LoginKey),
     targets: &[UserKey],
     now: i64,
 ) -> Result<(Vec<UserKey>, Option<Push>), Error> {
@@ -101,7 +101,7 @@ pub(super) async fn expire(tx: &mut Tx<'_>, user: UserKey, now: i64) -> Result<(
     }
     if !keys.is_empty() {
         let first = append_feed_all(tx, user, FeedKind::Subscription, &keys).await?;
-        tell(tx, (user, SessionKey(0)), &keys, first).await?;
+        tell(tx, (user, LoginKey(0)), &keys, first).await?;
     }
     Ok(())
 }
@@ -115,7 +115,7 @@ pub(super) async fn have_expired(tx: &mut Tx<'_>, now: i64, limit: i64) -> Resul
 }
 
 /// Tells the devices of `user` of these entries, the first of which is at `first`.
-async fn tell(tx: &mut Tx<'_>, (user, cause): (UserKey, SessionKey), keys: &[i64], first: i64) -> Result<Push, Error> {
+async fn tell(tx: &mut Tx<'_>, (user, cause): (UserKey, LoginKey), keys: &[i64], first: i64) -> Result<Push, Error> {
     let mut details = feed_entries(tx, user, keys).await?;
     let mut feed = Vec::with_capacity(keys.len());
     let mut last = first;
@@ -143,7 +143,7 @@ pub(crate) async fn feed_entries(tx: &mut Tx<'_>, user: UserKey, keys: &[i64]) -
         let (user_id, place): (String, Option<i64>) = (row.get(1)?, row.get(2)?);
         let entry = match place {
             Some(place) => SubscriptionEntry {
-                status: Some(presence(&row, 4)?.told(user_id)),
+                status: Some(presence(&row, 4)?.to_status(user_id)),
                 is_deleted: false,
                 expires_at: row.get(3)?,
                 place,
@@ -176,5 +176,5 @@ pub(crate) async fn statuses_since(
          WHERE p.account = known.id AND a.id = known.id AND p.changed_at >= $2 ORDER BY known.id LIMIT $4"
     );
     let rows = tx.fetch(&sql, &params![user, since, after, limit, now]).await?;
-    rows.iter().map(|row| Ok((row.get(0)?, presence(row, 2)?.told(row.get(1)?)))).collect()
+    rows.iter().map(|row| Ok((row.get(0)?, presence(row, 2)?.to_status(row.get(1)?)))).collect()
 }

@@ -2,33 +2,33 @@
 
 use zim_protocol::{FeedEntry, Push, UserOnlineStatus, UserStatus, feed_entry::Detail};
 
-use super::rules::{Change, Custom, Seen, bit};
+use super::rules::{Change, Connections, Custom, bit};
 use super::store::{change, connected, disconnected, end, have_ended, next_end, own};
 use super::subscription::{expire, have_expired, statuses_since, subscribe, unsubscribe};
 use crate::db::tests::postgres::Cluster;
 use crate::db::{Database, Locks, Tx, Value, params};
 use crate::effect::Effect;
 use crate::error::Error;
-use crate::journal::tests::{ANN, BOB, House};
-use crate::key::{SessionKey, UserKey};
+use crate::journal::tests::{ANN, BOB, Fixture};
+use crate::key::{LoginKey, UserKey};
 
-const ME: SessionKey = SessionKey(9);
+const ME: LoginKey = LoginKey(9);
 
 /// Runs a job of Ann's.
 async fn write<T: Send + 'static>(
-    house: &House,
+    house: &Fixture,
     job: impl AsyncFnOnce(&mut Tx<'_>) -> Result<T, Error> + Send + 'static,
 ) -> T {
     house.db.submit(0, Locks::user(ANN.0), job).await.unwrap()
 }
 
-async fn says(house: &House, text: &'static str, duration_s: i64, now: i64) -> UserStatus {
+async fn says(house: &Fixture, text: &'static str, duration_s: i64, now: i64) -> UserStatus {
     let custom = Some(Custom::new(text.to_owned(), duration_s, now));
     write(house, async move |tx: &mut Tx<'_>| change(tx, ANN, Change { seen: None, custom }, now, ME).await).await
 }
 
 /// The statuses that were told since the last look.
-fn told(house: &House) -> Vec<UserStatus> {
+fn told(house: &Fixture) -> Vec<UserStatus> {
     let effects = std::mem::take(&mut *house.told.lock());
     let of = |effect| match effect {
         Effect::Status { status, .. } => Some(*status),
@@ -48,7 +48,7 @@ fn entries(push: &Push) -> Vec<(String, bool)> {
         .collect()
 }
 
-async fn add_login(house: &House, login: i64, platform: i64) {
+async fn add_login(house: &Fixture, login: i64, platform: i64) {
     write(house, async move |tx: &mut Tx<'_>| {
         tx.execute(
             "INSERT INTO session (id, ticket, account, platform, device, login_at, state, connected) \
@@ -57,13 +57,13 @@ async fn add_login(house: &House, login: i64, platform: i64) {
         )
         .await?;
         let seen = Some(super::seen(tx, ANN, false).await?);
-        change(tx, ANN, Change { seen, custom: None }, 100 + login, SessionKey(login)).await
+        change(tx, ANN, Change { seen, custom: None }, 100 + login, LoginKey(login)).await
     })
     .await;
 }
 
 async fn everything(database: Database) {
-    let house = House::open(database).await;
+    let house = Fixture::open(database).await;
 
     // Two devices of one platform are one platform, and the end of a connection that was replaced is none.
     add_login(&house, 10, 5).await;
@@ -73,7 +73,7 @@ async fn everything(database: Database) {
         told(&house).into_iter().map(|status| (status.last_update_time, status.online_platforms)).collect();
     assert_eq!(seen, [(110, vec![5]), (112, vec![5, 6])]);
     let lose = async |login: i64, now: i64| {
-        write(&house, async move |tx: &mut Tx<'_>| disconnected(tx, ANN, SessionKey(login), now).await).await;
+        write(&house, async move |tx: &mut Tx<'_>| disconnected(tx, ANN, LoginKey(login), now).await).await;
     };
     lose(99, 200).await;
     lose(10, 201).await;
@@ -81,8 +81,8 @@ async fn everything(database: Database) {
     lose(12, 202).await;
     lose(12, 203).await;
     assert_eq!(told(&house).len(), 1);
-    let left = house.db.read(async |tx: &mut Tx<'_>| connected(tx, SessionKey(0), 10).await).await.unwrap();
-    assert_eq!(left, [(SessionKey(11), ANN)]);
+    let left = house.db.read(async |tx: &mut Tx<'_>| connected(tx, LoginKey(0), 10).await).await.unwrap();
+    assert_eq!(left, [(LoginKey(11), ANN)]);
     lose(11, 204).await;
     let gone = told(&house).remove(0);
     assert_eq!((gone.online_status(), gone.last_update_time), (UserOnlineStatus::Offline, 204));
@@ -192,7 +192,7 @@ async fn presence_follows_from_rows_on_postgresql() {
 #[tokio::test]
 async fn a_change_is_one_row_written_however_many_have_subscribed() {
     let dir = tempfile::tempdir().unwrap();
-    let house = House::open(Database::Sqlite(dir.path().join("test.db"))).await;
+    let house = Fixture::open(Database::Sqlite(dir.path().join("test.db"))).await;
     let written = async || {
         write(&house, async |tx: &mut Tx<'_>| {
             Ok(tx.fetch_one("SELECT total_changes()", &[]).await?.unwrap().get::<i64>(0)?)
@@ -214,7 +214,7 @@ async fn a_change_is_one_row_written_however_many_have_subscribed() {
     .await;
     let before = written().await;
     says(&house, "10,000 hear", -1, 3_000).await;
-    let seen = Some(Seen { platforms: bit(5), has_logged_out: false });
+    let seen = Some(Connections { platforms: bit(5), has_logged_out: false });
     write(&house, async move |tx: &mut Tx<'_>| change(tx, ANN, Change { seen, custom: None }, 4_000, ME).await).await;
     assert_eq!(written().await - before, 2, "two changes");
     // What changes nothing writes nothing.
@@ -227,7 +227,7 @@ async fn a_change_is_one_row_written_however_many_have_subscribed() {
 #[tokio::test]
 async fn what_every_login_asks_is_found_by_the_user() {
     let dir = tempfile::tempdir().unwrap();
-    let house = House::open(Database::Sqlite(dir.path().join("test.db"))).await;
+    let house = Fixture::open(Database::Sqlite(dir.path().join("test.db"))).await;
     let plan = async |sql: &'static str, values: Vec<Value>| {
         let plan = house.db.read(async move |tx: &mut Tx<'_>| {
             let rows = tx.fetch(&format!("EXPLAIN QUERY PLAN {sql}"), &values).await?;

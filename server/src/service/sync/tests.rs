@@ -7,15 +7,15 @@ use zim_protocol::{ConversationHead, Page};
 use super::{pulled, seen_by, store};
 use crate::db::tests::postgres::Cluster;
 use crate::db::{Database, Tx};
-use crate::journal::tests::{ANN, BOB, CHAT, House};
+use crate::journal::tests::{ANN, BOB, CHAT, Fixture};
 
-async fn head(house: &House) -> ConversationHead {
+async fn head(house: &Fixture) -> ConversationHead {
     let scrambler = Arc::clone(&house.scrambler);
     let heads = house.db.read(async move |tx: &mut Tx<'_>| store::heads(tx, BOB, &scrambler, (0, 0), 10).await);
     heads.await.unwrap().0.remove(0)
 }
 
-async fn pull(house: &House, after: (i64, i64)) -> Page {
+async fn pull(house: &Fixture, after: (i64, i64)) -> Page {
     let scrambler = Arc::clone(&house.scrambler);
     let page = house.db.read(async move |tx: &mut Tx<'_>| {
         let member = seen_by(tx, CHAT, BOB).await?;
@@ -29,7 +29,7 @@ fn revs(page: &Page) -> Vec<u64> {
 }
 
 async fn everything(database: Database) {
-    let house = House::open(database).await;
+    let house = Fixture::open(database).await;
     for id in 1..=4 {
         house.db.submit_bulk(house.message(id.into(), id, "hi")).await.unwrap();
         house.change(1).await;

@@ -10,7 +10,7 @@ use zim_protocol::{
     UserRule, UsersInfoQueriedResult, feed_entry::Detail, server::UserService,
 };
 
-pub(crate) use self::store::{Part, change, profile_entry, rule_entry};
+pub(crate) use self::store::{ProfileField, change, profile_entry, rule_entry};
 pub(crate) use self::watchers::{changes_since, notify_of_profiles};
 
 use crate::app::App;
@@ -27,7 +27,7 @@ impl UserService for App {
         request: QueryUsersInfoRequest,
     ) -> Result<UsersInfoQueriedResult, Error> {
         let identity = caller.identity()?;
-        if !caller.session.count_queried_users(request.user_ids.len(), self.clock.steady_ms()) {
+        if !caller.connection.count_queried_users(request.user_ids.len(), self.clock.steady_ms()) {
             return Err(Error::users_queried_too_often());
         }
         let (app, ids) = (identity.app, request.user_ids);
@@ -45,7 +45,7 @@ impl UserService for App {
         request: UpdateUserNameRequest,
     ) -> Result<UserNameUpdatedResult, Error> {
         let name = request.user_name;
-        self.change_profile(caller, Part::Name(name.clone())).await?;
+        self.change_profile(caller, ProfileField::Name(name.clone())).await?;
         Ok(UserNameUpdatedResult { user_name: name })
     }
 
@@ -55,7 +55,7 @@ impl UserService for App {
         request: UpdateUserAvatarUrlRequest,
     ) -> Result<UserAvatarUrlUpdatedResult, Error> {
         let user_avatar_url = request.user_avatar_url;
-        self.change_profile(caller, Part::Avatar(user_avatar_url.clone())).await?;
+        self.change_profile(caller, ProfileField::Avatar(user_avatar_url.clone())).await?;
         Ok(UserAvatarUrlUpdatedResult { user_avatar_url })
     }
 
@@ -69,7 +69,7 @@ impl UserService for App {
         if extended_data.len() > most as usize {
             return Err(Error::user_extended_data_too_long(extended_data.len(), most));
         }
-        self.change_profile(caller, Part::ExtendedData(extended_data.clone())).await?;
+        self.change_profile(caller, ProfileField::ExtendedData(extended_data.clone())).await?;
         Ok(UserExtendedDataUpdatedResult { extended_data })
     }
 
@@ -79,10 +79,10 @@ impl UserService for App {
         request: UpdateUserOfflinePushRuleRequest,
     ) -> Result<UserOfflinePushRuleUpdatedResult, Error> {
         let identity = caller.identity()?;
-        let (user, session, rule) = (identity.user, identity.session, request.offline_push_rule.unwrap_or_default());
+        let (user, login, rule) = (identity.user, identity.login, request.offline_push_rule.unwrap_or_default());
         let done = self.db.submit(user.0.unsigned_abs(), Locks::user(user.0), {
             let rule = rule.clone();
-            async move |tx| store::set_push_rule(tx, user, rule, session).await
+            async move |tx| store::set_push_rule(tx, user, rule, login).await
         });
         caller.set_submitted();
         let pos = done.await?;
@@ -109,11 +109,11 @@ impl UserService for App {
 
 impl App {
     /// Changes a part of the caller's profile.
-    async fn change_profile(&self, caller: &Caller, part: Part) -> Result<(), Error> {
+    async fn change_profile(&self, caller: &Caller, part: ProfileField) -> Result<(), Error> {
         let identity = caller.identity()?;
-        let (user, session, at) = (identity.user, identity.session, self.ids.time_ms());
+        let (user, login, at) = (identity.user, identity.login, self.ids.time_ms());
         let done = self.db.submit(user.0.unsigned_abs(), Locks::user(user.0), async move |tx| {
-            store::change(tx, user, part, at, session).await
+            store::change(tx, user, part, at, login).await
         });
         caller.set_submitted();
         let (pos, info) = done.await?;

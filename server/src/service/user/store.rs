@@ -9,7 +9,7 @@ use crate::db::{Row, Tx, Value, params};
 use crate::effect::Effect;
 use crate::error::Error;
 use crate::journal::{FeedKind, append_feed, full_info};
-use crate::key::{AppKey, SessionKey, UserKey};
+use crate::key::{AppKey, LoginKey, UserKey};
 
 /// The profiles of `ids`, in their order and each once, and the ids that nobody has.
 pub(super) async fn users(
@@ -47,7 +47,7 @@ pub(super) async fn users(
 
 /// A part of a profile, with what it becomes.
 #[derive(Clone, Debug)]
-pub(crate) enum Part {
+pub(crate) enum ProfileField {
     /// `userName`
     Name(String),
     /// `userAvatarUrl`
@@ -61,14 +61,14 @@ pub(crate) enum Part {
 pub(crate) async fn change(
     tx: &mut Tx<'_>,
     user: UserKey,
-    part: Part,
+    part: ProfileField,
     at: i64,
-    cause: SessionKey,
+    cause: LoginKey,
 ) -> Result<(i64, UserFullInfo), Error> {
     let (column, value) = match part {
-        Part::Name(value) => ("user_name", value),
-        Part::Avatar(value) => ("avatar_url", value),
-        Part::ExtendedData(value) => ("extended_data", value),
+        ProfileField::Name(value) => ("user_name", value),
+        ProfileField::Avatar(value) => ("avatar_url", value),
+        ProfileField::ExtendedData(value) => ("extended_data", value),
     };
     let sql = format!("UPDATE account SET {column} = $2, info_at = $3 WHERE id = $1 RETURNING {PROFILE}");
     let row = tx.fetch_one(&sql, &params![user, value, at]).await?.ok_or_else(no_account)?;
@@ -84,7 +84,7 @@ pub(super) async fn set_push_rule(
     tx: &mut Tx<'_>,
     user: UserKey,
     rule: UserOfflinePushRule,
-    cause: SessionKey,
+    cause: LoginKey,
 ) -> Result<i64, Error> {
     tx.execute("UPDATE account SET push_rule = $2 WHERE id = $1", &params![user, rule.encode_to_vec()]).await?;
     let pos = append_feed(tx, user, FeedKind::Rule, 0).await?;
@@ -122,5 +122,5 @@ fn profile(row: &Row) -> Result<UserFullInfo, Error> {
 }
 
 fn no_account() -> Error {
-    Error::internal_text("a session without a user")
+    Error::internal_text("a login without a user")
 }

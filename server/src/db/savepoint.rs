@@ -5,9 +5,9 @@ use std::panic::AssertUnwindSafe;
 
 use futures_util::FutureExt;
 
+use super::backend::{Access, Backend};
 use super::error::{DbError, DbErrorKind};
 use super::locks::Locks;
-use super::session::{Access, Session};
 use super::tx::Tx;
 use crate::effect::Effect;
 
@@ -24,7 +24,7 @@ pub(super) struct Outcome<T> {
 }
 
 /// A transaction that is being filled.
-pub(super) struct Attempts<'s, S> {
+pub(super) struct Savepoints<'s, S> {
     session: &'s mut S,
     /// Of what has been kept.
     pub(super) effects: Vec<Effect>,
@@ -33,7 +33,7 @@ pub(super) struct Attempts<'s, S> {
     pub(super) statements: u64,
 }
 
-impl<'s, S: Session> Attempts<'s, S> {
+impl<'s, S: Backend> Savepoints<'s, S> {
     /// After `begin`.
     pub(super) fn new(session: &'s mut S, is_nested: bool) -> Self {
         Self { session, effects: Vec::new(), is_nested, statements: 0 }

@@ -25,7 +25,7 @@ pub(super) struct Limits {
 }
 
 /// A connection that runs one transaction at a time. It mends itself: `begin` connects again where that is needed.
-pub(super) trait Session {
+pub(super) trait Backend {
     /// Whether heads are locked: a database with one writer needs no locks.
     const LOCKS: bool;
 

@@ -13,9 +13,9 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use zim_protocol::clock::Clock;
 
-use super::exchange::{Accept, Exchange};
 use super::peer::Peer;
 use super::places::{Patience, Places};
+use super::timed_stream::{Accept, TimedStream};
 use crate::repeated::{self, Repeated, Summary};
 
 /// File descriptors that are kept for connections when the process has no other left.
@@ -39,7 +39,7 @@ pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 
 /// A listener with so many places.
 #[derive(Debug)]
-pub(super) struct Bounded<L> {
+pub(super) struct BoundedListener<L> {
     listener: L,
     places: Arc<Places>,
     patience: Patience,
@@ -50,7 +50,7 @@ pub(super) struct Bounded<L> {
     end: CancellationToken,
 }
 
-impl<L: Accept> Bounded<L> {
+impl<L: Accept> BoundedListener<L> {
     pub(super) fn new(
         listener: L,
         places: usize,
@@ -78,7 +78,7 @@ impl<L: Accept> Bounded<L> {
     }
 
     /// The next connection. It may be given up at any time: no connection is lost by that.
-    pub(super) async fn next(&mut self) -> (Exchange<L::Io>, Peer) {
+    pub(super) async fn next(&mut self) -> (TimedStream<L::Io>, Peer) {
         loop {
             self.places.ready().await;
             match self.listener.accept().await {
@@ -88,7 +88,7 @@ impl<L: Accept> Bounded<L> {
                         self.complaints.full(evicted);
                     }
                     self.save_files();
-                    return (Exchange::new(stream, place, self.patience, self.stay), peer);
+                    return (TimedStream::new(stream, place, self.patience, self.stay), peer);
                 }
                 // It was gone before it was accepted.
                 Err(error) if is_of_one_connection(&error) => {}
@@ -119,8 +119,8 @@ impl<L: Accept> Bounded<L> {
     }
 }
 
-impl axum::serve::Listener for Bounded<TcpListener> {
-    type Io = Exchange<<TcpListener as Accept>::Io>;
+impl axum::serve::Listener for BoundedListener<TcpListener> {
+    type Io = TimedStream<<TcpListener as Accept>::Io>;
     type Addr = Peer;
 
     async fn accept(&mut self) -> (Self::Io, Peer) {

@@ -10,7 +10,7 @@ use super::{store, subscription};
 use crate::app::App;
 use crate::db::{Locks, MAX_LOCKED_USERS};
 use crate::error::Error;
-use crate::key::{SessionKey, UserKey};
+use crate::key::{LoginKey, UserKey};
 
 /// Logins that one read finds.
 const PAGE: i64 = 1_000;
@@ -22,21 +22,21 @@ const SWEEP_MS: i64 = 3_600_000;
 const TRY_AGAIN_MS: i64 = 10_000;
 
 /// Logins that are online by the store alone.
-pub(crate) type Ghosts = HashSet<(SessionKey, UserKey)>;
+pub(crate) type LostLogins = HashSet<(LoginKey, UserKey)>;
 
-/// Keeps presence true until the server ends. `ghosts` were found before anybody could log in.
-pub(crate) async fn keep(app: Arc<App>, ghosts: Ghosts, stopped: CancellationToken) {
+/// Keeps presence true until the server ends. `lost_logins` were found before anybody could log in.
+pub(crate) async fn keep(app: Arc<App>, lost_logins: LostLogins, stopped: CancellationToken) {
     tokio::select! {
         () = stopped.cancelled() => {}
-        () = lay(&app, ghosts) => {}
-        () = end_customs(&app) => {}
-        () = sweep(&app) => {}
+        () = reap_lost_logins(&app, lost_logins) => {}
+        () = expire_custom_statuses(&app) => {}
+        () = delete_expired_subscriptions(&app) => {}
     }
 }
 
 /// Finds logins that are online by the store and have no connection here.
-pub(crate) async fn ghosts(app: &App) -> Result<Ghosts, Error> {
-    let (mut found, mut after) = (Ghosts::new(), SessionKey(0));
+pub(crate) async fn lost_logins(app: &App) -> Result<LostLogins, Error> {
+    let (mut found, mut after) = (LostLogins::new(), LoginKey(0));
     loop {
         let page = app.db.read(async move |tx| store::connected(tx, after, PAGE).await).await?;
         let Some((last, _)) = page.last() else { return Ok(found) };
@@ -45,11 +45,11 @@ pub(crate) async fn ghosts(app: &App) -> Result<Ghosts, Error> {
     }
 }
 
-/// Turns ghosts offline. One that is seen twice, as long apart as a client may be silent, is no login that was just stored and
+/// Turns lost_logins offline. One that is seen twice, as long apart as a client may be silent, is no login that was just stored and
 /// is on its way into the table of those who are online.
-async fn lay(app: &App, mut suspects: Ghosts) {
+async fn reap_lost_logins(app: &App, mut suspects: LostLogins) {
     loop {
-        let found = match ghosts(app).await {
+        let found = match lost_logins(app).await {
             Ok(found) => found,
             Err(error) => {
                 tracing::warn!(%error, cause = ?error.cause(), "who is online by mistake cannot be found");
@@ -72,7 +72,7 @@ async fn lay(app: &App, mut suspects: Ghosts) {
 }
 
 /// Ends each custom status at its time.
-async fn end_customs(app: &App) {
+async fn expire_custom_statuses(app: &App) {
     loop {
         let next = match end_due(app).await {
             Ok(next) => next.unwrap_or(i64::MAX),
@@ -102,7 +102,7 @@ async fn end_due(app: &App) -> Result<Option<i64>, Error> {
 }
 
 /// Takes away subscriptions whose time is up.
-async fn sweep(app: &App) {
+async fn delete_expired_subscriptions(app: &App) {
     loop {
         if let Err(error) = expire(app).await {
             tracing::warn!(%error, cause = ?error.cause(), "subscriptions whose time is up could not be taken away");

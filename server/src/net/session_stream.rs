@@ -21,17 +21,17 @@ use zim_protocol::{
     ClientFrame, Hello, Limits, PlatformType, Request, Response, ServerFrame, SessionEndReason, Welcome,
 };
 
-use super::calls::{Calls, Done};
-use super::half_sent::Share as HalfSent;
-use super::handler::{self, Allowance, Call};
+use super::handler::{self, Allowance, Invocation};
+use super::in_flight::{Done, InFlight};
+use super::reassembly::Share as ReassemblyBudget;
 use super::unread::UNCOUNTED_BYTES;
 use super::writer::{Closing, Writer};
 use super::{Net, events, quic, unread};
-use crate::connection::SessionState;
+use crate::connection::ConnectionState;
 use crate::error::Error;
 
 /// Nobody has more to say before he has logged in; a stranger cannot make the server keep more for him.
-const STRANGERS_FRAME_BYTES: usize = 16 << 10;
+const UNAUTHENTICATED_FRAME_BYTES: usize = 16 << 10;
 /// What is read at once; it stays where QUIC put it until it is cut into frames.
 const READ_BYTES: usize = 64 << 10;
 /// A client that does not read its answers is not asked for more.
@@ -43,7 +43,7 @@ const FAREWELL: Duration = Duration::from_secs(2);
 pub(crate) async fn run(net: &Arc<Net>, connection: &Connection) {
     let sent = AtomicU64::new(0);
     let closing = match open(net, connection, &sent).await {
-        Ok(mut requests) => talk(net, connection, &mut requests).await,
+        Ok(mut requests) => serve_requests(net, connection, &mut requests).await,
         Err(closing) => closing,
     };
     quic::close(connection, closing.code, closing.reason);
@@ -52,25 +52,25 @@ pub(crate) async fn run(net: &Arc<Net>, connection: &Connection) {
 async fn open<'a>(net: &'a Arc<Net>, connection: &'a Connection, sent: &'a AtomicU64) -> Result<Requests<'a>, Closing> {
     let patience = Duration::from_millis(net.app.config.limits.hello_timeout_ms.into());
     tokio::select! {
-        opened = timeout(patience, greet(net, connection, sent)) => {
+        opened = timeout(patience, handshake(net, connection, sent)) => {
             opened.unwrap_or(Err(Closing::new(CloseCode::HelloTimeout, "no Hello came in time")))
         }
         () = net.stopping.cancelled() => Err(Closing::new(CloseCode::GoingAway, "the server stops")),
     }
 }
 
-async fn greet<'a>(
+async fn handshake<'a>(
     net: &'a Arc<Net>,
     connection: &'a Connection,
     sent: &'a AtomicU64,
 ) -> Result<Requests<'a>, Closing> {
     let (send, mut recv) = connection.accept_bi().await.map_err(|_| Closing::done())?;
-    let mut frames = FrameDecoder::new(STRANGERS_FRAME_BYTES);
-    let mut half_sent = net.half_sent_of_strangers.share();
+    let mut frames = FrameDecoder::new(UNAUTHENTICATED_FRAME_BYTES);
+    let mut reassembly = net.unauthenticated_reassembly.share();
     let first = loop {
         match frames.next() {
             Ok(Some(frame)) => break frame,
-            Ok(None) => half_sent.set(frames.buffered())?,
+            Ok(None) => reassembly.set(frames.buffered())?,
             Err(_) => return Err(unreadable()),
         }
         match recv.read_chunk(READ_BYTES, true).await {
@@ -81,15 +81,15 @@ async fn greet<'a>(
     let Ok(ClientFrame { frame: Some(FromClient::Hello(hello)) }) = ClientFrame::decode(first) else {
         return Err(Closing::new(CloseCode::Protocol, "the first frame must be Hello"));
     };
-    let state = Arc::new(hear(net, connection, hello)?);
-    Ok(Requests::new(net, connection, (send, recv), (frames, half_sent), state, sent))
+    let state = Arc::new(accept_hello(net, connection, hello)?);
+    Ok(Requests::new(net, connection, (send, recv), (frames, reassembly), state, sent))
 }
 
 fn unreadable() -> Closing {
     Closing::new(CloseCode::Protocol, "a frame that cannot be read")
 }
 
-fn hear(net: &Net, connection: &Connection, hello: Hello) -> Result<SessionState, Closing> {
+fn accept_hello(net: &Net, connection: &Connection, hello: Hello) -> Result<ConnectionState, Closing> {
     if !hello.versions.contains(&VERSION) {
         return Err(Closing::new(CloseCode::Version, "this server speaks version 1"));
     }
@@ -100,7 +100,7 @@ fn hear(net: &Net, connection: &Connection, hello: Hello) -> Result<SessionState
     let queue_bytes = net.app.config.limits.session_queue_bytes;
     // Of a later version, perhaps: the column holds what has a name.
     let platform = PlatformType::try_from(hello.platform).unwrap_or(PlatformType::Unknown);
-    Ok(SessionState::new(connection.remote_address(), platform as i32, device, sdk_version, queue_bytes))
+    Ok(ConnectionState::new(connection.remote_address(), platform as i32, device, sdk_version, queue_bytes))
 }
 
 fn welcome(net: &Net) -> Welcome {
@@ -125,7 +125,7 @@ fn welcome(net: &Net) -> Welcome {
 /// Takes a session off the table of those who are online, however it ends.
 struct Online<'a> {
     net: &'a Net,
-    state: Arc<SessionState>,
+    state: Arc<ConnectionState>,
 }
 
 impl Drop for Online<'_> {
@@ -134,7 +134,7 @@ impl Drop for Online<'_> {
     }
 }
 
-async fn talk(net: &Arc<Net>, connection: &Connection, requests: &mut Requests<'_>) -> Closing {
+async fn serve_requests(net: &Arc<Net>, connection: &Connection, requests: &mut Requests<'_>) -> Closing {
     let state = Arc::clone(&requests.state);
     let sent = requests.sent;
     let _online = Online { net, state: Arc::clone(&state) };
@@ -147,7 +147,7 @@ async fn talk(net: &Arc<Net>, connection: &Connection, requests: &mut Requests<'
 }
 
 /// Waits for the end of what a connection is given time for: to log in, then until the token ends.
-async fn lifetime(net: &Net, state: &SessionState) -> Closing {
+async fn lifetime(net: &Net, state: &ConnectionState) -> Closing {
     let clock = &net.app.clock;
     let login_by = clock.steady_ms().saturating_add(net.app.config.limits.login_timeout_ms.into());
     while state.identity().is_none() {
@@ -175,23 +175,23 @@ async fn lifetime(net: &Net, state: &SessionState) -> Closing {
     }
 }
 
-type Start = Box<dyn Fn(Call) -> BoxFuture<'static, Done> + Send>;
+type Start = Box<dyn Fn(Invocation) -> BoxFuture<'static, Done> + Send>;
 
 /// The session stream after Hello.
 struct Requests<'a> {
     net: &'a Arc<Net>,
     connection: &'a Connection,
-    state: Arc<SessionState>,
+    state: Arc<ConnectionState>,
     /// Nobody has logged in yet.
-    is_strange: bool,
+    is_unauthenticated: bool,
     recv: RecvStream,
     frames: FrameDecoder,
     /// What of it is counted.
-    half_sent: HalfSent<'a>,
+    reassembly: ReassemblyBudget<'a>,
     writer: Writer,
     /// What is counted of unread answers, once somebody has logged in: nobody else reads anything.
     unread: Option<unread::Share<'a>>,
-    calls: Calls<Start>,
+    in_flight: InFlight<Start>,
     allowance: Allowance,
     /// Event frames that were sent.
     sent: &'a AtomicU64,
@@ -210,8 +210,8 @@ impl<'a> Requests<'a> {
         net: &'a Arc<Net>,
         connection: &'a Connection,
         (send, recv): (SendStream, RecvStream),
-        (frames, half_sent): (FrameDecoder, HalfSent<'a>),
-        state: Arc<SessionState>,
+        (frames, reassembly): (FrameDecoder, ReassemblyBudget<'a>),
+        state: Arc<ConnectionState>,
         sent: &'a AtomicU64,
     ) -> Self {
         let mut writer = Writer::new(send, net.app.config.limits.write_timeout());
@@ -222,13 +222,13 @@ impl<'a> Requests<'a> {
             net,
             connection,
             state,
-            is_strange: true,
+            is_unauthenticated: true,
             recv,
             frames,
-            half_sent,
+            reassembly,
             writer,
             unread: None,
-            calls: Calls::new(start),
+            in_flight: InFlight::new(start),
             allowance: Allowance::default(),
             sent,
             received: 0,
@@ -263,32 +263,32 @@ impl<'a> Requests<'a> {
         let mut told_to_stop = pin!(stopping.cancelled());
         loop {
             let may_read = stop_by.is_none() && self.take_frames()?;
-            let idle = self.calls.len() == 0;
+            let idle = self.in_flight.len() == 0;
             if idle && self.writer.len() == 0 && (stop_by.is_some() || self.finished || self.state.is_logged_out()) {
                 return Ok(());
             }
             // Pages that nobody reads are not made.
             let may_page = self.writer.len() < UNREAD_BYTES;
             if let Some(unread) = &mut self.unread {
-                unread.set(self.calls.reading(), self.writer.held());
+                unread.set(self.in_flight.reading(), self.writer.held());
                 if !may_page {
                     unread.stop_waiting();
                 }
             }
             let clock = &self.net.app.clock;
             let is_resting = self.rest_until > clock.steady_ms();
-            let Self { recv, frames, writer, unread, calls, finished, rest_until, whole_by, .. } = self;
+            let Self { recv, frames, writer, unread, in_flight, finished, rest_until, whole_by, .. } = self;
             tokio::select! {
                 biased;
-                () = calls.next(unread.as_mut().filter(|_| may_page)), if !idle => {
-                    for done in calls.take_done() {
+                () = in_flight.next(unread.as_mut().filter(|_| may_page)), if !idle => {
+                    for done in in_flight.take_done() {
                         answer(writer, done);
                     }
                 }
                 written = writer.write(), if writer.held() > 0 => written?,
                 () = at(stop_by), if stop_by.is_some() => return Ok(()),
                 () = &mut told_to_stop, if stop_by.is_none() => {
-                    calls.forget_waiting();
+                    in_flight.forget_waiting();
                     let patience = self.net.app.config.limits.stop_timeout_ms;
                     stop_by = Some(Instant::now() + Duration::from_millis(patience.into()));
                 }
@@ -314,7 +314,7 @@ impl<'a> Requests<'a> {
             if self.finished || self.state.is_logged_out() {
                 return Ok(false);
             }
-            if self.calls.len() >= most || self.has_much_unread() {
+            if self.in_flight.len() >= most || self.has_much_unread() {
                 return Ok(false);
             }
             if self.rest_until > 0 {
@@ -323,11 +323,11 @@ impl<'a> Requests<'a> {
                 }
                 self.rest_until = 0;
             }
-            if self.is_strange && self.state.identity().is_some() {
-                self.is_strange = false;
+            if self.is_unauthenticated && self.state.identity().is_some() {
+                self.is_unauthenticated = false;
                 self.frames.set_max(MAX_FRAME_BYTES);
-                self.half_sent = self.net.half_sent.share();
-                quic::welcome_in(self.connection);
+                self.reassembly = self.net.reassembly.share();
+                quic::raise_receive_window(self.connection);
                 self.unread = self.state.identity().map(|identity| self.net.unread.share(identity.user));
                 self.unread.iter().for_each(|unread| self.writer.count_at(unread.claim(), self.connection.clone()));
             }
@@ -340,7 +340,7 @@ impl<'a> Requests<'a> {
                     if self.frames.is_partial() {
                         self.whole_by = half_since.or_else(|| Some(Instant::now() + limits.write_timeout()));
                     }
-                    self.half_sent.set(self.frames.buffered())?;
+                    self.reassembly.set(self.frames.buffered())?;
                     return Ok(true);
                 }
                 Err(_) => return Err(unreadable()),
@@ -365,13 +365,13 @@ impl<'a> Requests<'a> {
                 Ok(())
             }
             Some(FromClient::Ack(ack)) => {
-                self.in_vain();
+                self.refused();
                 self.acknowledge(ack.count)
             }
             Some(FromClient::Hello(_)) => Err(Closing::new(CloseCode::Protocol, "a second Hello")),
             // Of a later version: skipped.
             None => {
-                self.in_vain();
+                self.refused();
                 Ok(())
             }
         }
@@ -380,9 +380,9 @@ impl<'a> Requests<'a> {
     /// Something came that has no allowance of its own, a call that is refused above all. It has one together with all such;
     /// beyond it the client is not read on for a moment: to be refused as fast as it can ask would cost the server as much as
     /// to serve it.
-    fn in_vain(&mut self) {
+    fn refused(&mut self) {
         let now = self.net.app.clock.steady_ms();
-        if let Err(wait_ms) = self.allowance.in_vain(self.net, now) {
+        if let Err(wait_ms) = self.allowance.refused(self.net, now) {
             self.rest_until = now.saturating_add(wait_ms);
         }
     }
@@ -390,10 +390,10 @@ impl<'a> Requests<'a> {
     fn request(&mut self, request: Request) {
         let id = request.id;
         match handler::admit(self.net, &self.state, &mut self.allowance, request) {
-            Ok(call) => self.calls.arrive(call),
+            Ok(call) => self.in_flight.arrive(call),
             Err(refused) => {
                 respond(&mut self.writer, id, Outcome::Error(refused.to_wire()), Vec::new());
-                self.in_vain();
+                self.refused();
             }
         }
     }

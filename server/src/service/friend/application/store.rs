@@ -7,14 +7,19 @@ use zim_protocol::{
     UserInfo, feed_entry::Detail,
 };
 
-use super::rules::{Application, Terms, state_at};
-use super::store::{attributes, text};
 use crate::db::{Row, Tx, params};
 use crate::error::Error;
 use crate::key::UserKey;
+use crate::service::friend;
+use crate::service::friend::rules::{Application, Remarks, state_at};
+use crate::service::friend::store::{attributes, text};
 
 /// What stands between `account` and `peer`.
-pub(super) async fn find(tx: &mut Tx<'_>, account: UserKey, peer: UserKey) -> Result<Option<Application>, Error> {
+pub(in crate::service::friend) async fn find(
+    tx: &mut Tx<'_>,
+    account: UserKey,
+    peer: UserKey,
+) -> Result<Option<Application>, Error> {
     let sql = "SELECT type, state, wording, alias, attributes, created_at, updated_at, expires_at \
                FROM friend_application WHERE account = $1 AND peer = $2";
     let Some(row) = tx.fetch_one(sql, &params![account, peer]).await? else { return Ok(None) };
@@ -23,7 +28,7 @@ pub(super) async fn find(tx: &mut Tx<'_>, account: UserKey, peer: UserKey) -> Re
         kind: Kind::try_from(row.get::<i32>(0)?).map_err(broken)?,
         state: State::try_from(row.get::<i32>(1)?).map_err(broken)?,
         wording: row.get(2)?,
-        terms: Terms { alias: row.get(3)?, attributes: attributes(&row, 4)? },
+        remarks: Remarks { alias: row.get(3)?, attributes: attributes(&row, 4)? },
         created_at: row.get(5)?,
         updated_at: row.get(6)?,
         expires_at: row.get(7)?,
@@ -31,7 +36,7 @@ pub(super) async fn find(tx: &mut Tx<'_>, account: UserKey, peer: UserKey) -> Re
 }
 
 /// Stores what stands between `account` and `peer` now; `place` is the position in its feed, as of friends.
-pub(super) async fn save(
+pub(in crate::service::friend) async fn save(
     tx: &mut Tx<'_>,
     (account, peer): (UserKey, UserKey),
     row: Application,
@@ -51,8 +56,8 @@ pub(super) async fn save(
             row.kind as i64,
             row.state as i64,
             row.wording,
-            row.terms.alias,
-            text(&row.terms.attributes)?,
+            row.remarks.alias,
+            text(&row.remarks.attributes)?,
             row.created_at,
             row.updated_at,
             row.expires_at,
@@ -83,7 +88,7 @@ fn info(row: &Row) -> Result<FriendApplicationInfo, Error> {
 }
 
 /// What stands between `account` and these users.
-pub(super) async fn entries(
+pub(in crate::service::friend) async fn entries(
     tx: &mut Tx<'_>,
     account: UserKey,
     keys: &[i64],
@@ -122,7 +127,7 @@ pub(crate) async fn feed_entries(
 }
 
 /// A page of the list, what moved last first, behind `before`; and from where the next one begins, 0 at the end.
-pub(super) async fn page(
+pub(in crate::service::friend) async fn page(
     tx: &mut Tx<'_>,
     account: UserKey,
     (before, count): (i64, i64),
@@ -133,7 +138,7 @@ pub(super) async fn page(
          WHERE p.account = $1 AND p.place < $2 ORDER BY p.place DESC LIMIT $3"
     );
     let rows = tx.fetch(&sql, &params![account, before, count + 1]).await?;
-    super::page(&rows, count, 11, |row| {
+    friend::page(&rows, count, 11, |row| {
         let info = info(row)?;
         let state = state_at(info.state(), row.get(10)?, now);
         Ok(FriendApplicationInfo { state: state as i32, ..info })

@@ -10,7 +10,7 @@ use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 
-use super::handler::Call;
+use super::handler::Invocation;
 use super::order::Order;
 use super::unread::Share;
 use crate::connection::Caller;
@@ -36,17 +36,17 @@ struct Holder {
 const READS: usize = 16;
 
 /// The calls of one session. They run within the session's own task.
-pub(crate) struct Calls<S> {
+pub(crate) struct InFlight<S> {
     start: S,
     running: FuturesUnordered<BoxFuture<'static, Done>>,
     reads: FuturesUnordered<BoxFuture<'static, Done>>,
-    reads_waiting: VecDeque<Call>,
-    order: Order<Call>,
+    reads_waiting: VecDeque<Invocation>,
+    order: Order<Invocation>,
     holders: Vec<Holder>,
     done: Vec<Done>,
 }
 
-impl<S: Fn(Call) -> BoxFuture<'static, Done>> Calls<S> {
+impl<S: Fn(Invocation) -> BoxFuture<'static, Done>> InFlight<S> {
     /// `start` makes a call run.
     pub(crate) fn new(start: S) -> Self {
         Self {
@@ -65,9 +65,9 @@ impl<S: Fn(Call) -> BoxFuture<'static, Done>> Calls<S> {
         self.running.len() + self.order.waiting() + self.reads.len() + self.reads_waiting.len()
     }
 
-    /// A call arrives. It starts with the next [`Calls::next`], or when those before it to the same target have let it pass; a
+    /// A call arrives. It starts with the next [`InFlight::next`], or when those before it to the same target have let it pass; a
     /// read, when there is a place.
-    pub(crate) fn arrive(&mut self, call: Call) {
+    pub(crate) fn arrive(&mut self, call: Invocation) {
         match call.request.order() {
             None => self.reads_waiting.push_back(call),
             Some(target) => {
@@ -78,7 +78,7 @@ impl<S: Fn(Call) -> BoxFuture<'static, Done>> Calls<S> {
         }
     }
 
-    fn start_holder(&mut self, target: u64, call: Call) {
+    fn start_holder(&mut self, target: u64, call: Invocation) {
         self.holders.push(Holder { target, caller: Arc::clone(&call.caller) });
         self.running.push((self.start)(call));
     }
@@ -119,7 +119,7 @@ impl<S: Fn(Call) -> BoxFuture<'static, Done>> Calls<S> {
         self.reads.len()
     }
 
-    /// Runs the calls; returns when some are over, which [`Calls::take_done`] then gives. Waits for ever when there are none.
+    /// Runs the calls; returns when some are over, which [`InFlight::take_done`] then gives. Waits for ever when there are none.
     /// Reads start with room in `unread`, and not at all without it. May be cancelled at any time without loss.
     pub(super) async fn next(&mut self, mut unread: Option<&mut Share<'_>>) {
         poll_fn(|cx| self.poll(cx, unread.as_deref_mut())).await;
@@ -162,9 +162,9 @@ impl<S: Fn(Call) -> BoxFuture<'static, Done>> Calls<S> {
     }
 }
 
-impl<S> std::fmt::Debug for Calls<S> {
+impl<S> std::fmt::Debug for InFlight<S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Calls")
+        f.debug_struct("InFlight")
             .field("running", &self.running.len())
             .field("reads", &self.reads.len())
             .field("reads_waiting", &self.reads_waiting.len())
@@ -186,7 +186,7 @@ mod tests {
 
     use super::super::unread::Unread;
     use super::*;
-    use crate::connection::SessionState;
+    use crate::connection::ConnectionState;
     use crate::key::UserKey;
 
     /// What was started, in order, and what lets each call go on: first to the write queue, then to its end.
@@ -197,9 +197,9 @@ mod tests {
         end: [Notify; 8],
     }
 
-    fn calls(stage: &Arc<Stage>) -> Calls<impl Fn(Call) -> BoxFuture<'static, Done> + use<>> {
+    fn calls(stage: &Arc<Stage>) -> InFlight<impl Fn(Invocation) -> BoxFuture<'static, Done> + use<>> {
         let stage = Arc::clone(stage);
-        Calls::new(move |call: Call| {
+        InFlight::new(move |call: Invocation| {
             let stage = Arc::clone(&stage);
             Box::pin(async move {
                 let index = usize::try_from(call.id).unwrap();
@@ -214,13 +214,13 @@ mod tests {
         })
     }
 
-    fn call(id: u64, request: AnyRequest) -> Call {
+    fn call(id: u64, request: AnyRequest) -> Invocation {
         let address: SocketAddr = "127.0.0.1:1".parse().unwrap();
-        let session = Arc::new(SessionState::new(address, 0, [0; 16], String::new(), 1_024));
-        Call { id, request, caller: Arc::new(Caller::new(session)), arrived: Instant::now() }
+        let session = Arc::new(ConnectionState::new(address, 0, [0; 16], String::new(), 1_024));
+        Invocation { id, request, caller: Arc::new(Caller::new(session)), arrived: Instant::now() }
     }
 
-    fn send(id: u64, to: &str) -> Call {
+    fn send(id: u64, to: &str) -> Invocation {
         let request = SendMessageRequest { to_conversation_id: to.to_owned(), ..Default::default() };
         call(id, AnyRequest::MessageSendMessage(Box::new(request)))
     }
@@ -231,7 +231,7 @@ mod tests {
     }
 
     /// Runs what can run; gives what is over.
-    fn step<S: Fn(Call) -> BoxFuture<'static, Done>>(calls: &mut Calls<S>) -> Vec<u64> {
+    fn step<S: Fn(Invocation) -> BoxFuture<'static, Done>>(calls: &mut InFlight<S>) -> Vec<u64> {
         let unread = unread();
         let mut share = unread.share(UserKey(1));
         while calls.next(Some(&mut share)).now_or_never().is_some() && calls.done.is_empty() {}

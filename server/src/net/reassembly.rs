@@ -16,12 +16,12 @@ pub(super) const GAUGE: &str = "zim_half_sent_bytes";
 
 /// The bytes of all sessions, and how many may be.
 #[derive(Debug)]
-pub(super) struct HalfSent {
+pub(super) struct ReassemblyBudget {
     bytes: AtomicUsize,
     most: usize,
 }
 
-impl HalfSent {
+impl ReassemblyBudget {
     pub(super) fn new(most: usize) -> Self {
         Self { bytes: AtomicUsize::new(0), most }
     }
@@ -35,7 +35,7 @@ impl HalfSent {
 /// What one session holds; given back whatever becomes of it.
 #[derive(Debug)]
 pub(super) struct Share<'a> {
-    all: &'a HalfSent,
+    all: &'a ReassemblyBudget,
     bytes: usize,
 }
 
@@ -81,13 +81,13 @@ impl Drop for Share<'_> {
 mod tests {
     use super::*;
 
-    fn held(all: &HalfSent) -> usize {
+    fn held(all: &ReassemblyBudget) -> usize {
         all.bytes.load(Ordering::Relaxed)
     }
 
     #[test]
     fn whoever_would_take_more_than_there_is_is_closed_and_the_others_stay() {
-        let all = HalfSent::new(10_000);
+        let all = ReassemblyBudget::new(10_000);
         let (mut one, mut two) = (all.share(), all.share());
         one.set(6_000).unwrap();
         two.set(4_000).unwrap();
@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn what_one_packet_brings_is_free() {
-        let all = HalfSent::new(2_000);
+        let all = ReassemblyBudget::new(2_000);
         let (mut one, mut two) = (all.share(), all.share());
         one.set(2_000).unwrap();
         two.set(UNCOUNTED_BYTES).unwrap();

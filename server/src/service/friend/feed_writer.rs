@@ -11,13 +11,13 @@ use crate::effect::Effect;
 use crate::error::Error;
 use crate::fanout::feed_push;
 use crate::journal::{FeedKind, append_feed};
-use crate::key::{SessionKey, UserKey};
+use crate::key::{LoginKey, UserKey};
 
 /// The entries of one job.
 #[derive(Debug)]
-pub(super) struct News {
+pub(super) struct FeedWriter {
     caller: UserKey,
-    session: SessionKey,
+    login: LoginKey,
     entries: Vec<Entry>,
 }
 
@@ -29,10 +29,10 @@ struct Entry {
     key: i64,
 }
 
-impl News {
-    /// Of a call of `caller` on `session`.
-    pub(super) fn of(caller: UserKey, session: SessionKey) -> Self {
-        Self { caller, session, entries: Vec::new() }
+impl FeedWriter {
+    /// Of a call of `caller` on `login`.
+    pub(super) fn of(caller: UserKey, login: LoginKey) -> Self {
+        Self { caller, login, entries: Vec::new() }
     }
 
     /// Writes an entry about `other` into the feed of `user`, whose head the job has locked; returns its position.
@@ -71,7 +71,7 @@ impl News {
             if user == self.caller {
                 pushes.push(feed_push(pos, detail.clone()));
             }
-            tx.emit(Effect::Feed { user, pos, entry: Box::new(detail.clone()), cause: self.session });
+            tx.emit(Effect::Feed { user, pos, entry: Box::new(detail.clone()), cause: self.login });
         }
         Ok(pushes)
     }

@@ -3,29 +3,29 @@
 use zim_protocol::{ErrorUserInfo, FriendApplicationInfo, FriendApplicationState as State, FriendInfo, Push};
 
 use super::application;
-use super::news::News;
-use super::rules::{Attributes, Terms, changed};
+use super::feed_writer::FeedWriter;
+use super::rules::{Attributes, Remarks, changed};
 use super::store::{self, Friend};
 use crate::db::Tx;
 use crate::error::{Error, LeftOut};
 use crate::journal::FeedKind;
-use crate::key::{SessionKey, UserKey};
+use crate::key::{LoginKey, UserKey};
 use crate::service::blacklist::is_blocked;
 
 /// One user's call that concerns another.
 #[derive(Clone, Debug)]
-pub(super) struct Call {
+pub(super) struct Pair {
     pub(super) me: UserKey,
     pub(super) other: UserKey,
-    pub(super) session: SessionKey,
+    pub(super) login: LoginKey,
     pub(super) now: i64,
     /// Friends that one user may have.
     pub(super) max_friends: u64,
 }
 
-impl Call {
-    pub(super) fn news(&self) -> News {
-        News::of(self.me, self.session)
+impl Pair {
+    pub(super) fn feed(&self) -> FeedWriter {
+        FeedWriter::of(self.me, self.login)
     }
 
     /// The other one as the caller sees him.
@@ -68,23 +68,23 @@ impl Call {
     pub(super) async fn befriend(
         &self,
         tx: &mut Tx<'_>,
-        news: &mut News,
-        (mine, theirs): (Terms, Terms),
+        feed: &mut FeedWriter,
+        (mine, theirs): (Remarks, Remarks),
         wording: &str,
     ) -> Result<(), Error> {
         for (user, other) in [(self.me, self.other), (self.other, self.me)] {
-            self.answer(tx, news, (user, other), State::Accepted).await?;
+            self.answer(tx, feed, (user, other), State::Accepted).await?;
         }
         let sides = [(self.me, self.other, mine, "your"), (self.other, self.me, theirs, "the other user's")];
-        for (user, other, terms, whose) in sides {
+        for (user, other, remarks, whose) in sides {
             if store::find(tx, user, other).await?.is_some() {
                 continue;
             }
             if store::count(tx, user).await? >= self.max_friends {
                 return Err(Error::friends_full(whose, self.max_friends));
             }
-            let place = news.add(tx, user, FeedKind::Friend, other).await?;
-            let row = Friend { terms, wording: wording.to_owned(), created_at: self.now, place };
+            let place = feed.add(tx, user, FeedKind::Friend, other).await?;
+            let row = Friend { remarks, wording: wording.to_owned(), created_at: self.now, place };
             store::insert(tx, user, other, row).await?;
         }
         Ok(())
@@ -94,7 +94,7 @@ impl Call {
     pub(super) async fn answer(
         &self,
         tx: &mut Tx<'_>,
-        news: &mut News,
+        feed: &mut FeedWriter,
         (user, other): (UserKey, UserKey),
         state: State,
     ) -> Result<(), Error> {
@@ -103,7 +103,7 @@ impl Call {
         };
         row.state = state;
         row.updated_at = self.now;
-        let place = news.add(tx, user, FeedKind::Application, other).await?;
+        let place = feed.add(tx, user, FeedKind::Application, other).await?;
         application::save(tx, (user, other), row, place).await
     }
 }
@@ -111,28 +111,28 @@ impl Call {
 /// Makes two users friends of each other.
 pub(super) async fn add(
     tx: &mut Tx<'_>,
-    call: &Call,
-    terms: Terms,
+    pair: &Pair,
+    remarks: Remarks,
     wording: &str,
 ) -> Result<(FriendInfo, Vec<Push>), Error> {
-    call.may_ask(tx).await?;
-    let mut news = call.news();
+    pair.may_ask(tx).await?;
+    let mut feed = pair.feed();
     // What the other one said when he asked stands beside what the caller says now.
-    let theirs = application::find(tx, call.other, call.me).await?.filter(|row| row.is_waiting(call.now));
-    let theirs = theirs.map(|row| row.terms).unwrap_or_default();
-    call.befriend(tx, &mut news, (terms, theirs), wording).await?;
-    Ok((call.friend(tx).await?, news.tell(tx).await?))
+    let theirs = application::find(tx, pair.other, pair.me).await?.filter(|row| row.is_waiting(pair.now));
+    let theirs = theirs.map(|row| row.remarks).unwrap_or_default();
+    pair.befriend(tx, &mut feed, (remarks, theirs), wording).await?;
+    Ok((pair.friend(tx).await?, feed.tell(tx).await?))
 }
 
 /// Takes users off the list of `me`, and him off theirs if `is_mutual`; tells who was none of his friends.
 pub(super) async fn delete(
     tx: &mut Tx<'_>,
-    (me, session): (UserKey, SessionKey),
+    (me, login): (UserKey, LoginKey),
     others: Vec<(UserKey, String)>,
     is_mutual: bool,
     mut left_out: LeftOut,
 ) -> Result<(Vec<Push>, Vec<ErrorUserInfo>), Error> {
-    let mut news = News::of(me, session);
+    let mut feed = FeedWriter::of(me, login);
     let mut deleted = 0;
     for (other, id) in others {
         if store::find(tx, me, other).await?.is_none() {
@@ -140,14 +140,14 @@ pub(super) async fn delete(
             continue;
         }
         deleted += 1;
-        news.add(tx, me, FeedKind::Friend, other).await?;
+        feed.add(tx, me, FeedKind::Friend, other).await?;
         store::remove(tx, me, other).await?;
         if is_mutual && store::find(tx, other, me).await?.is_some() {
-            news.add(tx, other, FeedKind::Friend, me).await?;
+            feed.add(tx, other, FeedKind::Friend, me).await?;
             store::remove(tx, other, me).await?;
         }
     }
-    Ok((news.tell(tx).await?, left_out.finish(deleted)?))
+    Ok((feed.tell(tx).await?, left_out.finish(deleted)?))
 }
 
 /// A change of what one says of a friend.
@@ -162,21 +162,21 @@ pub(super) enum Change {
 /// Changes what the caller says of a friend; nobody else hears of it.
 pub(super) async fn change(
     tx: &mut Tx<'_>,
-    call: &Call,
+    pair: &Pair,
     id: &str,
     change: Change,
 ) -> Result<(FriendInfo, Vec<Push>), Error> {
-    let before = store::find(tx, call.me, call.other).await?.ok_or_else(|| Error::not_friends(id))?;
+    let before = store::find(tx, pair.me, pair.other).await?.ok_or_else(|| Error::not_friends(id))?;
     let after = match change {
-        Change::Alias(alias) => Terms { alias, ..before.clone() },
+        Change::Alias(alias) => Remarks { alias, ..before.clone() },
         Change::Attributes(changes) => {
-            Terms { attributes: changed(before.attributes.clone(), changes)?, ..before.clone() }
+            Remarks { attributes: changed(before.attributes.clone(), changes)?, ..before.clone() }
         }
     };
-    let mut news = call.news();
+    let mut feed = pair.feed();
     if after != before {
-        news.add(tx, call.me, FeedKind::Friend, call.other).await?;
-        store::update(tx, call.me, call.other, after).await?;
+        feed.add(tx, pair.me, FeedKind::Friend, pair.other).await?;
+        store::update(tx, pair.me, pair.other, after).await?;
     }
-    Ok((call.friend(tx).await?, news.tell(tx).await?))
+    Ok((pair.friend(tx).await?, feed.tell(tx).await?))
 }

@@ -11,18 +11,18 @@ use crate::key::UserKey;
 
 /// The newest change of each user: who renames himself ten times in a hurry is told of once.
 #[derive(Debug)]
-pub(crate) struct Latest<T> {
+pub(crate) struct Conflated<T> {
     waiting: Mutex<HashMap<UserKey, T>>,
     some: Notify,
 }
 
-impl<T> Default for Latest<T> {
+impl<T> Default for Conflated<T> {
     fn default() -> Self {
         Self { waiting: Mutex::default(), some: Notify::default() }
     }
 }
 
-impl<T> Latest<T> {
+impl<T> Conflated<T> {
     /// Takes the place of what waits of this user, unless that is newer.
     pub(crate) fn add(&self, user: UserKey, what: T, is_newer: impl Fn(&T, &T) -> bool) {
         match self.waiting.lock().entry(user) {
@@ -53,7 +53,7 @@ mod tests {
 
     #[test]
     fn changes_that_come_thick_are_merged() {
-        let latest = Latest::default();
+        let latest = Conflated::default();
         assert!(latest.take().now_or_never().is_none());
         for change in 0..10 {
             latest.add(UserKey(1), change, |one, other| one > other);

@@ -51,7 +51,7 @@ impl Accept for TcpListener {
 
 /// A connection with a place. Its time is limited, and no byte that it sends moves the limit: only a whole request does.
 #[derive(Debug)]
-pub(super) struct Exchange<S> {
+pub(super) struct TimedStream<S> {
     stream: S,
     place: Place,
     patience: Patience,
@@ -61,7 +61,7 @@ pub(super) struct Exchange<S> {
     leave: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
-impl<S: Stream> Exchange<S> {
+impl<S: Stream> TimedStream<S> {
     pub(super) fn new(stream: S, place: Place, patience: Patience, stay: Option<Duration>) -> Self {
         let leave = Box::pin(place.usage().leave());
         let deadline = Box::pin(sleep(patience.first));
@@ -97,7 +97,7 @@ impl<S: Stream> Exchange<S> {
     }
 }
 
-impl<S: Stream> AsyncRead for Exchange<S> {
+impl<S: Stream> AsyncRead for TimedStream<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let stops = self.poll_limits(cx)?;
         if self.stays_until.is_some_and(|by| Instant::now() >= by) && self.place.usage().is_done() {
@@ -112,7 +112,7 @@ impl<S: Stream> AsyncRead for Exchange<S> {
     }
 }
 
-impl<S: Stream> AsyncWrite for Exchange<S> {
+impl<S: Stream> AsyncWrite for TimedStream<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.poll_limits(cx)?;
         Pin::new(&mut self.stream).poll_write(cx, bytes)
