@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::timeout;
-use zim_protocol::token::Token;
+use zim_protocol::token;
 use zim_protocol::{
     ConnectionEvent, ConnectionState, ErrorCode, LoginConfig, LoginRequest, RenewTokenRequest, TokenRenewedResult,
     UserInfo, Validate,
@@ -63,7 +63,7 @@ impl Zim {
         let login = self.logged_in()?;
         let request = RenewTokenRequest { token: token.to_owned() };
         request.validate().map_err(|violation| Error::from(*violation))?;
-        let ends_at_s = Token::expiry(token)?;
+        let ends_at_s = token::expiry(token)?;
         let (result, _) = login.link.call(request).await?;
         login.renew(token, ends_at_s.saturating_mul(1_000));
         Ok(result)
@@ -126,7 +126,7 @@ impl Inner {
         // With both, the server looks at the token only when the sign is wrong.
         if !self.config.has_app_sign() {
             // Whether it has ended the server knows: this device's clock may be wrong.
-            Token::expiry(&config.token)?;
+            token::expiry(&config.token)?;
         }
         Ok(request)
     }

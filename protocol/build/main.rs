@@ -11,16 +11,20 @@ use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 use anyhow::{Context, Result};
-use prost_build::{Service, ServiceGenerator};
 use prost_reflect::DescriptorPool;
 
 const PROTO: &str = "proto";
 
-/// tonic writes the operator's service; all others are ours (`service.rs`).
-struct AdminOnly(Box<dyn ServiceGenerator>);
+/// The file of the operator's service. No other file imports it; it is compiled with the feature `admin`.
+const ADMIN: &str = "admin.proto";
 
-impl ServiceGenerator for AdminOnly {
-    fn generate(&mut self, service: Service, out: &mut String) {
+/// tonic generates the operator's service; `service.rs` generates the others.
+#[cfg(feature = "admin")]
+struct AdminOnly(Box<dyn prost_build::ServiceGenerator>);
+
+#[cfg(feature = "admin")]
+impl prost_build::ServiceGenerator for AdminOnly {
+    fn generate(&mut self, service: prost_build::Service, out: &mut String) {
         if service.proto_name == model::OPERATOR {
             self.0.generate(service, out);
         }
@@ -43,6 +47,7 @@ fn main() -> Result<()> {
     config.bytes(["."]);
     message::attributes(&mut config, &pool)?;
     message::boxes(&mut config);
+    #[cfg(feature = "admin")]
     config.service_generator(Box::new(AdminOnly(tonic_prost_build::configure().service_generator())));
     config.compile_fds(files).context("prost")?;
 
@@ -53,6 +58,7 @@ fn main() -> Result<()> {
         ("methods.rs", service::methods(&model)),
         ("requests.rs", service::requests(&model)),
         ("server.rs", service::server(&model)),
+        ("dispatch.rs", service::dispatch(&model)),
         ("client.rs", service::client(&model)),
         ("validate.rs", validate::all(&pool)?),
         ("shapes.rs", shape::all(&model, &pool)?),
@@ -72,6 +78,7 @@ fn proto_files(folder: &Path) -> Result<Vec<PathBuf>> {
         .collect::<Result<Vec<_>>>()?
         .into_iter()
         .filter(|path| path.extension().is_some_and(|end| end == "proto"))
+        .filter(|path| cfg!(feature = "admin") || !path.ends_with(ADMIN))
         .collect();
     files.sort();
     // protox wants names relative to the include folder.

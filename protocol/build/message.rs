@@ -116,7 +116,7 @@ pub(crate) fn oneofs(pool: &DescriptorPool) -> Result<String> {
             let (module, name) = (snake(message.name()), camel(oneof.name()));
             writeln!(
                 out,
-                "impl Oneof for v1::{module}::{name} {{\n    const KEYS: &'static [&'static str] = &{keys:?};\n}}\n"
+                "impl crate::json::Oneof for {module}::{name} {{\n    const KEYS: &'static [&'static str] = &{keys:?};\n}}\n"
             )?;
         }
     }

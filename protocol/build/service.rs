@@ -116,19 +116,7 @@ pub(crate) fn requests(model: &Model) -> String {
         let _ = writeln!(out, "            Self::{}(request) => request.validate(),", method.variant(service));
     }
     out.push_str("        }\n    }\n\n");
-    out.push_str("    /// Calls the service and encodes its answer.\n");
-    out.push_str("    pub fn call<'a, S: server::Services>(\n        self,\n        services: &'a S,\n        caller: &'a S::Caller,\n    ) -> BoxFuture<'a, Result<bytes::Bytes, S::Error>> {\n        match self {\n");
-    for (service, method) in each(model) {
-        let _ = writeln!(
-            out,
-            "            Self::{}(request) => Box::pin(async move {{ server::{}Service::{}(services, caller, *request).await.map(|it| \
-             prost::Message::encode_to_vec(&it).into()) }}),",
-            method.variant(service),
-            service.name,
-            method.name
-        );
-    }
-    out.push_str("        }\n    }\n}\n\n");
+    out.push_str("}\n\n");
     for (service, method) in each(model) {
         let (request, variant) = (&method.request, method.variant(service));
         let _ = writeln!(
@@ -166,6 +154,24 @@ pub(crate) fn server(model: &Model) -> String {
         "/// All services of a server.\npub trait Services: {all} {{}}\n\nimpl<S: {all}> Services for S {{}}",
         all = all.join(" + ")
     );
+    out
+}
+
+/// `AnyRequest::call`.
+pub(crate) fn dispatch(model: &Model) -> String {
+    let mut out = String::from("impl AnyRequest {\n    /// Calls the service and encodes its answer.\n");
+    out.push_str("    pub fn call<'a, S: Services>(\n        self,\n        services: &'a S,\n        caller: &'a S::Caller,\n    ) -> BoxFuture<'a, Result<bytes::Bytes, S::Error>> {\n        match self {\n");
+    for (service, method) in each(model) {
+        let _ = writeln!(
+            out,
+            "            Self::{}(request) => Box::pin(async move {{ {}Service::{}(services, caller, *request).await.map(|it| \
+             prost::Message::encode_to_vec(&it).into()) }}),",
+            method.variant(service),
+            service.name,
+            method.name
+        );
+    }
+    out.push_str("        }\n    }\n}\n");
     out
 }
 

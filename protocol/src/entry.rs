@@ -2,7 +2,7 @@
 
 use prost::Message as _;
 
-use crate::{
+use crate::v1::{
     ConversationRef, Message, MessageDirection, MessageEntry, MessageFlag, MessageReceiptStatus, MessageSentStatus,
 };
 

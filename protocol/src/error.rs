@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use crate::v1::{Error, ErrorCode};
+use crate::v1::{self, Error, ErrorCode};
+
+include!(concat!(env!("OUT_DIR"), "/errors.rs"));
 
 impl Error {
     /// An error of the reference, with a sentence.

@@ -6,7 +6,6 @@ use std::str::FromStr;
 use crate::v1;
 
 include!(concat!(env!("OUT_DIR"), "/events.rs"));
-include!(concat!(env!("OUT_DIR"), "/errors.rs"));
 
 /// Not the name of an event.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -3,8 +3,6 @@
 use serde::de::{Deserialize, DeserializeOwned, Deserializer, Error};
 use serde_json::{Map, Value};
 
-use crate::v1;
-
 /// What is one of several: in JSON a key of its own, beside the other fields.
 pub(crate) trait Oneof: DeserializeOwned {
     /// The keys that it can have.
@@ -21,8 +19,6 @@ pub(crate) fn oneof<'de, D: Deserializer<'de>, T: Oneof>(from: D) -> Result<Opti
         _ => Err(D::Error::custom(format_args!("only one of {} can be set", T::KEYS.join(", ")))),
     }
 }
-
-include!(concat!(env!("OUT_DIR"), "/oneofs.rs"));
 
 /// Bytes as base64 text.
 pub(crate) mod base64 {
@@ -45,7 +41,7 @@ pub(crate) mod base64 {
 mod tests {
     use serde_json::json;
 
-    use crate::{FeedEntry, ReadMark, Response, feed_entry, response};
+    use crate::v1::{FeedEntry, ReadMark, Response, feed_entry, response};
 
     #[test]
     fn a_oneof_is_a_key_beside_the_others() {

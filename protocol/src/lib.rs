@@ -15,8 +15,20 @@
 //! request.to_conversation_id = "bob".to_owned();
 //! request.validate().unwrap();
 //! ```
+//!
+//! # Features
+//! A client needs none of them.
+//! - `server`: the module `server`, with the traits that a server implements, and `AnyRequest::call`.
+//! - `token`: `Token` in [`token`], which makes and verifies tokens (AES). Without it, [`token::expiry`] is all there is.
+//! - `admin`: the module `admin`, with the operator's service over gRPC (tonic), and its messages. Without it, they are
+//!   not in [`DESCRIPTOR`] either.
 
 #![warn(missing_docs)]
+
+// In dependency order: a module uses only those above it.
+
+/// JSON where serde's own is not the reference's.
+mod json;
 
 /// The messages of package `zim.v1`, as the `.proto` files document them.
 #[expect(
@@ -29,28 +41,43 @@
 )]
 pub mod v1 {
     include!(concat!(env!("OUT_DIR"), "/zim.v1.rs"));
+    include!(concat!(env!("OUT_DIR"), "/oneofs.rs"));
 }
 
-pub mod client;
+/// Time: the only clock that server and SDK read.
 pub mod clock;
-mod entry;
-mod error;
-mod event;
-mod flat;
-pub mod frame;
-pub mod id;
-mod json;
-mod rpc;
-pub mod server;
-mod shape;
-pub mod token;
-mod validate;
+/// Bounds, versions and close codes of a connection.
 pub mod wire;
+/// Frames: messages in a stream of bytes.
+pub mod frame;
+/// IDs and their alphabet.
+pub mod id;
+/// Limits of fields.
+mod validate;
+/// Error codes and their names.
+mod error;
+/// Kinds of events, and their JSON.
+mod event;
+/// The flat JSON of messages.
+mod flat;
+/// From log entries to messages.
+mod entry;
+/// Counts the messages inside a request before it is decoded.
+mod shape;
+/// The table of methods, and requests of any method.
+mod rpc;
+/// The stubs that a client calls.
+pub mod client;
+/// The traits that a server implements.
+#[cfg(feature = "server")]
+pub mod server;
+/// Tokens, version 04: how an app's back end vouches for a user.
+pub mod token;
 
 pub use self::entry::ORDER_KEY_STEP;
 pub use self::event::{EventKind, UnknownEvent};
 pub use self::rpc::{
-    Access, AnyRequest, BoxFuture, JsonError, METHODS, Method, RequestError, Rpc, Scheduling, method, response_to_json,
+    Access, AnyRequest, JsonError, METHODS, Method, RequestError, Rpc, Scheduling, method, response_to_json,
 };
 pub use self::shape::MAX_PARTS;
 pub use self::v1::event_record::Event;
@@ -61,6 +88,7 @@ pub use self::validate::{Validate, Violation};
 pub static DESCRIPTOR: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptor.bin"));
 
 /// The operator's service, over gRPC.
+#[cfg(feature = "admin")]
 pub mod admin {
     pub use crate::v1::admin_client::AdminClient;
     pub use crate::v1::admin_server::{Admin, AdminServer};

@@ -1,14 +1,13 @@
 //! Methods: their table, and calls of any of them.
 
 use std::fmt;
-use std::pin::Pin;
 
 use bytes::Bytes;
 use serde_json::Value;
 
 use crate::shape::{self, MAX_PARTS, Shape};
+use crate::v1;
 use crate::validate::{Validate, Violation};
-use crate::{server, v1};
 
 pub use crate::v1::{Access, Scheduling};
 
@@ -137,9 +136,6 @@ pub trait Rpc: prost::Message + Default + Validate + serde::Serialize + serde::d
     }
 }
 
-/// A future on the heap.
-pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
-
 /// Why a payload is no request.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RequestError {
@@ -199,7 +195,7 @@ include!(concat!(env!("OUT_DIR"), "/requests.rs"));
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
+    use crate::v1::{
         ClearConversationUnreadMessageCountRequest, ConversationType, Message, MessageSentResult, QueryMessagesRequest,
         SendMessageRequest, UpdateUserNameRequest,
     };

@@ -1,6 +1,9 @@
 //! What a server implements: one trait a service, one function a method. Transport, login, limits, deadlines, tracing and
 //! metrics stand around it, once.
 
+use std::pin::Pin;
+
+use crate::rpc::AnyRequest;
 use crate::v1;
 
 /// What the services of a server share.
@@ -11,4 +14,8 @@ pub trait Backend: Send + Sync {
     type Error: Send;
 }
 
+/// A future on the heap.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
 include!(concat!(env!("OUT_DIR"), "/server.rs"));
+include!(concat!(env!("OUT_DIR"), "/dispatch.rs"));

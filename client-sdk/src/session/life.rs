@@ -138,7 +138,7 @@ impl Life {
     async fn live(&self, data: &Arc<Data>) -> End {
         if self.is_offline {
             // Without an app sign it was checked; with one it does not matter.
-            let ends_at_s = zim_protocol::token::Token::expiry(&self.login.token()).unwrap_or(0);
+            let ends_at_s = zim_protocol::token::expiry(&self.login.token()).unwrap_or(0);
             let ends_at_s = if self.inner.config.has_app_sign() { 0 } else { ends_at_s };
             self.login.set_token_end(ends_at_s.saturating_mul(1_000));
             self.login.admit(data);

@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use super::{TokenError, malformed};
-use crate::ErrorCode;
+use crate::v1::ErrorCode;
 
 /// What every token of this version begins with.
 const PREFIX: &str = "04";
@@ -16,6 +16,10 @@ const GCM_MODE: u8 = 1;
 
 /// How a token is encrypted, with the initialization vector.
 #[derive(Debug)]
+#[cfg_attr(
+    not(feature = "token"),
+    expect(dead_code, reason = "the form is checked, and decrypted only with the feature")
+)]
 pub(super) enum Form {
     Cbc([u8; BLOCK]),
     Gcm([u8; GCM_NONCE]),
@@ -23,6 +27,10 @@ pub(super) enum Form {
 
 /// The parts of a token, bounds checked, nothing decrypted.
 #[derive(Debug)]
+#[cfg_attr(
+    not(feature = "token"),
+    expect(dead_code, reason = "the form is checked, and decrypted only with the feature")
+)]
 pub(super) struct Envelope {
     pub(super) expire: i64,
     pub(super) form: Form,
@@ -57,6 +65,7 @@ impl Envelope {
         Some(Self { expire: i64::from_be_bytes(*expire), form, ciphertext: ciphertext.to_vec() })
     }
 
+    #[cfg(feature = "token")]
     pub(super) fn seal(&self) -> Result<String, TokenError> {
         let (iv, mode): (&[u8], &[u8]) = match &self.form {
             Form::Cbc(iv) => (iv, &[]),
@@ -77,6 +86,7 @@ fn read_counted(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))
 }
 
+#[cfg(feature = "token")]
 fn write_counted(out: &mut Vec<u8>, bytes: &[u8]) -> Result<(), TokenError> {
     let length = u16::try_from(bytes.len()).map_err(|_| malformed("the token is too long"))?;
     out.extend_from_slice(&length.to_be_bytes());

@@ -20,7 +20,7 @@
 //! difference between branches, some nanoseconds for each token.
 
 use super::Cbc;
-use super::envelope::BLOCK;
+use crate::token::envelope::BLOCK;
 
 /// A capital stands for a value: app id, user id, nonce, ctime, expire, payload, or `O` for a payload with nothing in it.
 const SHAPES: [&[u8]; 4] = [
