@@ -21,7 +21,7 @@ impl Zim {
     {
         let request = AddUsersToBlacklistRequest { user_ids: user_ids.into_iter().map(Into::into).collect() };
         request.validate().map_err(|violation| Error::from(*violation))?;
-        self.data()?.call(request).await
+        self.account()?.call(request).await
     }
 
     /// Unblocks up to 20 users, at once. Those who could not be unblocked are in the result; if nobody could, the call fails.
@@ -32,32 +32,32 @@ impl Zim {
     {
         let request = RemoveUsersFromBlacklistRequest { user_ids: user_ids.into_iter().map(Into::into).collect() };
         request.validate().map_err(|violation| Error::from(*violation))?;
-        self.data()?.call(request).await
+        self.account()?.call(request).await
     }
 
     /// Who is blocked, the last one first, 1 to 100 at a time. `nextFlag` of the result asks for the next page; 0 is the
     /// first, and the end. Without a connection this is what the device knows.
     pub async fn query_blacklist(&self, config: BlacklistQueryConfig) -> Result<BlacklistQueriedResult, Error> {
-        let data = self.data()?;
+        let account = self.account()?;
         let request = QueryBlacklistRequest { config: Some(config) };
         request.validate().map_err(|violation| Error::from(*violation))?;
-        if data.is_online() {
-            return data.call(request).await;
+        if account.is_online() {
+            return account.call(request).await;
         }
-        let page = data.store().read(move |db| block::page(db, config.next_flag, config.count));
+        let page = account.store().read(move |db| block::page(db, config.next_flag, config.count));
         let (blacklist, next_flag) = page.await?;
         Ok(BlacklistQueriedResult { blacklist, next_flag })
     }
 
     /// Whether a user is blocked. Without a connection this is what the device knows.
     pub async fn check_user_is_in_blacklist(&self, user_id: &str) -> Result<BlacklistCheckedResult, Error> {
-        let data = self.data()?;
+        let account = self.account()?;
         let request = CheckUserIsInBlacklistRequest { user_id: user_id.to_owned() };
         request.validate().map_err(|violation| Error::from(*violation))?;
-        if data.is_online() {
-            return data.call(request).await;
+        if account.is_online() {
+            return account.call(request).await;
         }
-        let listed = data.store().read(move |db| block::is_listed(db, &request.user_id));
+        let listed = account.store().read(move |db| block::is_listed(db, &request.user_id));
         Ok(BlacklistCheckedResult { is_user_in_blacklist: listed.await? })
     }
 }

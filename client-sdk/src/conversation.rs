@@ -20,11 +20,11 @@ impl Zim {
         conversation_id: &str,
         conversation_type: ConversationType,
     ) -> Result<ConversationQueriedResult, Error> {
-        let data = self.data()?;
+        let account = self.account()?;
         let name = kept(conversation_id, conversation_type)?;
-        data.listed().await;
-        let viewer = data.user_id().clone();
-        let found = data.store().read(move |db| match conversation::id(db, &name)? {
+        account.listed().await;
+        let viewer = account.user_id().clone();
+        let found = account.store().read(move |db| match conversation::id(db, &name)? {
             Some(id) => conversation::shown(db, id, &viewer),
             None => Ok(None),
         });
@@ -39,14 +39,14 @@ impl Zim {
         config: ConversationQueryConfig,
         filter: ConversationFilterOption,
     ) -> Result<ConversationListQueriedResult, Error> {
-        let data = self.data()?;
+        let account = self.account()?;
         let count = usize::try_from(config.count).unwrap_or(0);
-        data.listed().await;
-        let viewer = data.user_id().clone();
+        account.listed().await;
+        let viewer = account.user_id().clone();
         let anchor = config
             .next_conversation
             .map(|next| (next.order_key, Name::new(next.r#type, next.conversation_id.as_str())));
-        let list = data.store().read(move |db| conversation::list(db, &viewer, anchor, count, &filter));
+        let list = account.store().read(move |db| conversation::list(db, &viewer, anchor, count, &filter));
         Ok(ConversationListQueriedResult { conversation_list: list.await? })
     }
 
@@ -56,14 +56,14 @@ impl Zim {
         &self,
         config: ConversationTotalUnreadMessageCountQueryConfig,
     ) -> Result<ConversationTotalUnreadMessageCountQueriedResult, Error> {
-        let data = self.data()?;
-        data.listed().await;
+        let account = self.account()?;
+        account.listed().await;
         let filter = ConversationFilterOption {
             conversation_types: config.conversation_types,
             marks: config.marks,
             ..ConversationFilterOption::default()
         };
-        let total = data.store().read(move |db| conversation::total_unread(db, &filter));
+        let total = account.store().read(move |db| conversation::total_unread(db, &filter));
         Ok(ConversationTotalUnreadMessageCountQueriedResult { unread_message_count: total.await? })
     }
 
@@ -74,10 +74,10 @@ impl Zim {
         conversation_id: &str,
         conversation_type: ConversationType,
     ) -> Result<ConversationUnreadMessageCountClearedResult, Error> {
-        let data = self.data()?;
+        let account = self.account()?;
         let name = kept(conversation_id, conversation_type)?;
-        data.listed().await;
-        let seen = data.store().read(move |db| conversation::head_seq(db, &name)).await?;
+        account.listed().await;
+        let seen = account.store().read(move |db| conversation::head_seq(db, &name)).await?;
         let through_seq = seen.ok_or_else(|| not_found(conversation_id))?;
         let kind = conversation_type as i32;
         if through_seq > 0 {
@@ -86,7 +86,7 @@ impl Zim {
                 conversation_type: kind,
                 through_seq,
             };
-            return data.call(request).await;
+            return account.call(request).await;
         }
         // Only this device has it: nothing in it can be unread.
         Ok(ConversationUnreadMessageCountClearedResult {

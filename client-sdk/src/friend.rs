@@ -35,7 +35,7 @@ impl Zim {
     /// Makes a user one's friend, and oneself his, at once and without his consent. Alias and attributes are one's own.
     pub async fn add_friend(&self, user_id: &str, config: FriendAddConfig) -> Result<FriendAddedResult, Error> {
         let request = valid(AddFriendRequest { user_id: user_id.to_owned(), config: Some(config) })?;
-        self.data()?.call(request).await
+        self.account()?.call(request).await
     }
 
     /// Asks a user to be one's friend. If one is on his list already, he is one's friend at once, and the answer says that
@@ -46,7 +46,7 @@ impl Zim {
         config: FriendApplicationSendConfig,
     ) -> Result<FriendApplicationSentResult, Error> {
         let request = valid(SendFriendApplicationRequest { user_id: user_id.to_owned(), config: Some(config) })?;
-        self.data()?.call(request).await
+        self.account()?.call(request).await
     }
 
     /// Takes up to 20 users off one's own list; with type `Both`, the default, oneself off theirs, too. Who could not be
@@ -61,7 +61,7 @@ impl Zim {
         I::Item: Into<String>,
     {
         let request = valid(DeleteFriendsRequest { user_ids: ids(user_ids), config: Some(config) })?;
-        self.data()?.call(request).await
+        self.account()?.call(request).await
     }
 
     /// Whether up to 20 users are on one's own list; with type `Both`, the default, also whether oneself is on theirs.
@@ -75,7 +75,7 @@ impl Zim {
         I::Item: Into<String>,
     {
         let request = valid(CheckFriendsRelationRequest { user_ids: ids(user_ids), config: Some(config) })?;
-        self.data()?.call(request).await
+        self.account()?.call(request).await
     }
 
     /// Changes what one calls a friend: the alias of the conversation with him, on all one's devices and nowhere else. An
@@ -87,7 +87,7 @@ impl Zim {
     ) -> Result<FriendAliasUpdatedResult, Error> {
         let (friend_alias, user_id) = (friend_alias.to_owned(), user_id.to_owned());
         let request = valid(UpdateFriendAliasRequest { friend_alias, user_id })?;
-        self.data()?.call(request).await
+        self.account()?.call(request).await
     }
 
     /// Sets attributes `k0` to `k4` of a friend: those that are not named stay, and an empty value removes one.
@@ -97,7 +97,7 @@ impl Zim {
         user_id: &str,
     ) -> Result<FriendAttributesUpdatedResult, Error> {
         let request = valid(UpdateFriendAttributesRequest { friend_attributes, user_id: user_id.to_owned() })?;
-        self.data()?.call(request).await
+        self.account()?.call(request).await
     }
 
     /// Says yes to a user who asked: he is one's friend, and oneself his.
@@ -107,7 +107,7 @@ impl Zim {
         config: FriendApplicationAcceptConfig,
     ) -> Result<FriendApplicationAcceptedResult, Error> {
         let request = valid(AcceptFriendApplicationRequest { user_id: user_id.to_owned(), config: Some(config) })?;
-        self.data()?.call(request).await
+        self.account()?.call(request).await
     }
 
     /// Says no to a user who asked.
@@ -117,7 +117,7 @@ impl Zim {
         config: FriendApplicationRejectConfig,
     ) -> Result<FriendApplicationRejectedResult, Error> {
         let request = valid(RejectFriendApplicationRequest { user_id: user_id.to_owned(), config: Some(config) })?;
-        self.data()?.call(request).await
+        self.account()?.call(request).await
     }
 
     /// What one knows of up to 20 friends.
@@ -127,13 +127,13 @@ impl Zim {
         I::Item: Into<String>,
     {
         let request = valid(QueryFriendsInfoRequest { user_ids: ids(user_ids) })?;
-        let data = self.data()?;
-        if data.is_online() {
-            return data.call(request).await;
+        let account = self.account()?;
+        if account.is_online() {
+            return account.call(request).await;
         }
         let mut seen = HashSet::new();
         let asked: Vec<String> = request.user_ids.into_iter().filter(|id| seen.insert(id.clone())).collect();
-        let found = data.store().read(move |db| {
+        let found = account.store().read(move |db| {
             asked.into_iter().map(|id| Ok((friend::read(db, &id)?, id))).collect::<rusqlite::Result<Vec<_>>>()
         });
         let mut result = FriendsInfoQueriedResult::default();
@@ -153,12 +153,12 @@ impl Zim {
     /// One's friends, the newest friendship first. `nextFlag` of the answer leads to the next page; 0 is the end.
     pub async fn query_friend_list(&self, config: FriendListQueryConfig) -> Result<FriendListQueriedResult, Error> {
         let request = valid(QueryFriendListRequest { config: Some(config) })?;
-        let data = self.data()?;
-        if data.is_online() {
-            return data.call(request).await;
+        let account = self.account()?;
+        if account.is_online() {
+            return account.call(request).await;
         }
         let (friend_list, next_flag) =
-            data.store().read(move |db| friend::page(db, config.next_flag, config.count)).await?;
+            account.store().read(move |db| friend::page(db, config.next_flag, config.count)).await?;
         Ok(FriendListQueriedResult { friend_list, next_flag })
     }
 
@@ -168,12 +168,12 @@ impl Zim {
         config: FriendApplicationListQueryConfig,
     ) -> Result<FriendApplicationListQueriedResult, Error> {
         let request = valid(QueryFriendApplicationListRequest { config: Some(config) })?;
-        let data = self.data()?;
-        if data.is_online() {
-            return data.call(request).await;
+        let account = self.account()?;
+        if account.is_online() {
+            return account.call(request).await;
         }
-        let now_ms = data.server_now_ms();
-        let page = data.store().read(move |db| friend_application::page(db, config.next_flag, config.count, now_ms));
+        let now_ms = account.server_now_ms();
+        let page = account.store().read(move |db| friend_application::page(db, config.next_flag, config.count, now_ms));
         let (application_list, next_flag) = page.await?;
         Ok(FriendApplicationListQueriedResult { application_list, next_flag })
     }
@@ -183,10 +183,10 @@ impl Zim {
     /// leads to the next page; 0 is the end. The server is not asked.
     pub async fn search_local_friends(&self, config: FriendSearchConfig) -> Result<FriendsSearchedResult, Error> {
         let config = valid(config)?;
-        let data = self.data()?;
-        data.listed().await;
+        let account = self.account()?;
+        account.listed().await;
         let (page, with_alias) = ((config.next_flag, config.count), config.is_also_match_friend_alias);
-        let found = data.store().read(move |db| friend::search(db, &config.keywords, with_alias, page));
+        let found = account.store().read(move |db| friend::search(db, &config.keywords, with_alias, page));
         let (friend_info_list, next_flag) = found.await?;
         Ok(FriendsSearchedResult { friend_info_list, next_flag })
     }

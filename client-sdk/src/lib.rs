@@ -30,7 +30,7 @@
 mod blacklist;
 mod config;
 mod conversation;
-mod data;
+mod account;
 mod device;
 mod error;
 mod event;

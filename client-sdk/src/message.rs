@@ -11,7 +11,7 @@ use zim_protocol::{
     MessageSentStatus, MessageType, ORDER_KEY_STEP, QueryMessagesRequest, SendMessageRequest, Validate, message::Body,
 };
 
-use crate::data::{Data, Line, fill_request, logged_out};
+use crate::account::{Account, Line, fill_request, logged_out};
 use crate::error::Error;
 use crate::send::{Key, is_network};
 use crate::store::message::{MessageRow, Pending, shown};
@@ -62,7 +62,7 @@ impl Zim {
         notification: MessageSendNotification,
     ) -> impl Future<Output = Result<MessageSentResult, Error>> + Send + 'static + use<> {
         let name = Name::new(conversation_type as i32, to_conversation_id);
-        let submitted = self.data().and_then(|data| submit(&data, message, name, config, notification));
+        let submitted = self.account().and_then(|account| submit(&account, message, name, config, notification));
         async move { submitted?.await.map_err(|_| logged_out())? }
     }
 
@@ -86,10 +86,10 @@ impl Zim {
         conversation_type: ConversationType,
         config: MessageQueryConfig,
     ) -> Result<MessageQueriedResult, Error> {
-        let data = self.data()?;
+        let account = self.account()?;
         let name = kept(conversation_id, conversation_type)?;
         let count = usize::try_from(config.count).unwrap_or(0).min(MAX_PAGE);
-        let message_list = if count == 0 { Vec::new() } else { history(&data, &name, &config, count).await? };
+        let message_list = if count == 0 { Vec::new() } else { history(&account, &name, &config, count).await? };
         Ok(MessageQueriedResult {
             conversation_id: conversation_id.to_owned(),
             conversation_type: conversation_type as i32,
@@ -104,7 +104,7 @@ impl Zim {
         conversation_id: &str,
         conversation_type: ConversationType,
     ) -> Result<MessageQueriedResult, Error> {
-        let data = self.data()?;
+        let account = self.account()?;
         let name = kept(conversation_id, conversation_type)?;
         let mut request = QueryMessagesRequest {
             message_seqs: message_seqs.to_vec(),
@@ -114,15 +114,15 @@ impl Zim {
         request.validate().map_err(|violation| Error::from(*violation))?;
         let seqs: Vec<u64> = message_seqs.iter().filter_map(|seq| u64::try_from(*seq).ok()).collect();
         let wanted = name.clone();
-        let found = data.store().read(move |db| match conversation::id(db, &wanted)? {
+        let found = account.store().read(move |db| match conversation::id(db, &wanted)? {
             Some(id) => page::at(db, id, &seqs),
             None => Ok((Vec::new(), seqs)),
         });
         let (rows, missing) = found.await?;
-        let mut message_list = messages(&data, &name, rows);
+        let mut message_list = messages(&account, &name, rows);
         if !missing.is_empty() {
             request.message_seqs = missing.iter().filter_map(|seq| i64::try_from(*seq).ok()).collect();
-            match data.call(request).await {
+            match account.call(request).await {
                 Ok(result) => message_list.extend(result.message_list),
                 Err(error) if is_network(&error) || is_unknown(&error) => {}
                 Err(error) => return Err(error),
@@ -154,34 +154,34 @@ fn is_unknown(error: &Error) -> bool {
     error.code() == ErrorCode::ConversationModuleConversationDoesNotExist
 }
 
-fn messages<L: Line>(data: &Data<L>, name: &Name, rows: Vec<MessageRow>) -> Vec<Message> {
+fn messages<L: Line>(account: &Account<L>, name: &Name, rows: Vec<MessageRow>) -> Vec<Message> {
     let to = name.to_ref();
-    rows.into_iter().map(|row| row.into_message(data.user_id(), &to)).collect()
+    rows.into_iter().map(|row| row.into_message(account.user_id(), &to)).collect()
 }
 
 /// Checks a message and takes it into the queue.
 pub(crate) fn submit<L: Line>(
-    data: &Arc<Data<L>>,
+    account: &Arc<Account<L>>,
     message: Message,
     name: Name,
     config: MessageSendConfig,
     notification: MessageSendNotification,
 ) -> Result<oneshot::Receiver<Result<MessageSentResult, Error>>, Error> {
-    let now_ms = data.clock().now_ms();
+    let now_ms = account.clock().now_ms();
     let (key, kind) = if config.is_retry_send {
         let key = zim_protocol::id::from_hex(&message.local_message_id);
         let key = key.ok_or_else(|| invalid("isRetrySend takes the message object whose sending failed"))?;
         (key, SubmissionKind::Retry { ts: now_ms })
     } else {
-        compose(data.user_id(), message, &name, &config, now_ms)?
+        compose(account.user_id(), message, &name, &config, now_ms)?
     };
     let (reply, answer) = oneshot::channel();
-    data.submit(Submission {
+    account.submit(Submission {
         name,
         key,
         kind,
         config,
-        deadline_ms: data.clock().steady_ms().saturating_add(data.resend_window_ms()),
+        deadline_ms: account.clock().steady_ms().saturating_add(account.resend_window_ms()),
         on_attached: notification.on_message_attached,
         reply,
     });
@@ -272,7 +272,7 @@ fn flags(config: &MessageSendConfig) -> u32 {
 
 /// A page of history: from the local database where it holds it, else from the server.
 pub(crate) async fn history<L: Line>(
-    data: &Data<L>,
+    account: &Account<L>,
     name: &Name,
     config: &MessageQueryConfig,
     count: usize,
@@ -280,11 +280,11 @@ pub(crate) async fn history<L: Line>(
     let mode = MessageQueryMode::try_from(config.mode).unwrap_or(MessageQueryMode::General);
     let is_older = config.reverse;
     let anchor = config.next_message.as_ref().map(anchor);
-    data.listed().await;
+    account.listed().await;
     let wanted = name.clone();
-    let known = data.store().read(move |db| conversation::id(db, &wanted)).await?;
+    let known = account.store().read(move |db| conversation::id(db, &wanted)).await?;
     let Some(conversation) = known else {
-        return unknown_history(data, name, is_older, anchor.map_or(0, |anchor| anchor.0), count, mode).await;
+        return unknown_history(account, name, is_older, anchor.map_or(0, |anchor| anchor.0), count, mode).await;
     };
     let is_local_only = mode == MessageQueryMode::OnlyLocal;
     let query = page::Query { conversation, anchor: anchor.clone(), is_older, count, is_local_only };
@@ -295,15 +295,15 @@ pub(crate) async fn history<L: Line>(
             Some(beyond) => beyond,
             None => {
                 let query = query.clone();
-                let read = data.store().read(move |db| page::read(db, &query)).await?;
+                let read = account.store().read(move |db| page::read(db, &query)).await?;
                 let gap = read.gap;
-                let Some(gap) = gap else { return Ok(messages(data, name, read.rows)) };
+                let Some(gap) = gap else { return Ok(messages(account, name, read.rows)) };
                 piece = Some(read);
                 gap
             }
         };
         let missing = count - piece.as_ref().map_or(0, |piece| piece.rows.len());
-        match data.fill(name, is_older, beyond, missing).await {
+        match account.fill(name, is_older, beyond, missing).await {
             Ok(true) => {}
             Err(error) if !is_network(&error) && !is_unknown(&error) => return Err(error),
             // Nothing new, or nobody to ask: what there is without a hole.
@@ -311,8 +311,8 @@ pub(crate) async fn history<L: Line>(
         }
     }
     let query = query.clone();
-    let piece = data.store().read(move |db| page::read(db, &query)).await?;
-    Ok(messages(data, name, piece.rows))
+    let piece = account.store().read(move |db| page::read(db, &query)).await?;
+    Ok(messages(account, name, piece.rows))
 }
 
 /// Where a message stands: its order key, and its key while the server has not stored it.
@@ -334,7 +334,7 @@ fn first_fill(anchor: Option<&(i64, Vec<u8>)>, is_older: bool) -> u64 {
 
 /// History of a conversation that is not in the list: the server may have one, and if not there is none.
 async fn unknown_history<L: Line>(
-    data: &Data<L>,
+    account: &Account<L>,
     name: &Name,
     is_older: bool,
     order_key: i64,
@@ -346,8 +346,8 @@ async fn unknown_history<L: Line>(
     }
     let to: ConversationRef = name.to_ref();
     let anchor = first_fill((order_key > 0).then_some((order_key, Vec::new())).as_ref(), is_older);
-    match data.line().call(fill_request(to.clone(), is_older, anchor, count)).await {
-        Ok((fill, _)) => Ok(fill.messages.into_iter().map(|entry| shown(entry, data.user_id(), &to)).collect()),
+    match account.line().call(fill_request(to.clone(), is_older, anchor, count)).await {
+        Ok((fill, _)) => Ok(fill.messages.into_iter().map(|entry| shown(entry, account.user_id(), &to)).collect()),
         Err(error) if is_network(&error) || is_unknown(&error) => Ok(Vec::new()),
         Err(error) => Err(error),
     }

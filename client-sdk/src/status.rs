@@ -30,7 +30,7 @@ impl Zim {
         let user_ids = user_ids.into_iter().map(Into::into).collect();
         let request = SubscribeUsersStatusRequest { user_ids, config: Some(config) };
         request.validate().map_err(|violation| Error::from(*violation))?;
-        self.data()?.call(request).await
+        self.account()?.call(request).await
     }
 
     /// Hears no more of up to 100 users. Those to whom there was no subscription are in the result; if there was none at all,
@@ -42,7 +42,7 @@ impl Zim {
     {
         let request = UnsubscribeUsersStatusRequest { user_ids: user_ids.into_iter().map(Into::into).collect() };
         request.validate().map_err(|violation| Error::from(*violation))?;
-        self.data()?.call(request).await
+        self.account()?.call(request).await
     }
 
     /// The status of up to 200 users as it is now, once. Those who are not registered are in the result; if nobody is, the call
@@ -54,7 +54,7 @@ impl Zim {
     {
         let request = QueryUsersStatusRequest { user_ids: user_ids.into_iter().map(Into::into).collect() };
         request.validate().map_err(|violation| Error::from(*violation))?;
-        self.data()?.call(request).await
+        self.account()?.call(request).await
     }
 
     /// To whom one has subscribed, the earliest first, with what is known of them: from the local copy, with or without a
@@ -63,10 +63,10 @@ impl Zim {
         &self,
         config: SubscribedUserStatusQueryConfig,
     ) -> Result<SubscribedUserStatusListQueriedResult, Error> {
-        let data = self.data()?;
-        data.listed().await;
-        let now_ms = data.server_now_ms();
-        let mut list = data.store().read(move |db| status::subscriptions(db, now_ms)).await?;
+        let account = self.account()?;
+        account.listed().await;
+        let now_ms = account.server_now_ms();
+        let mut list = account.store().read(move |db| status::subscriptions(db, now_ms)).await?;
         if !config.user_ids.is_empty() {
             let wanted: HashSet<String> = config.user_ids.into_iter().collect();
             list.retain(|subscription| {
@@ -84,18 +84,18 @@ impl Zim {
         custom_status: &str,
         config: UserCustomStatusUpdateConfig,
     ) -> Result<UserCustomStatusUpdatedResult, Error> {
-        let data = self.data()?;
+        let account = self.account()?;
         let request = UpdateUserCustomStatusRequest { custom_status: custom_status.to_owned(), config: Some(config) };
         request.validate().map_err(|violation| Error::from(*violation))?;
-        if data.is_online() && !data.custom_statuses().lock().take(1, data.clock().steady_ms()) {
+        if account.is_online() && !account.custom_statuses().lock().take(1, account.clock().steady_ms()) {
             return Err(Error::new(
                 ErrorCode::CommonModuleTriggerSdkFrequencyLimit,
                 "a custom status can be changed once a second",
             ));
         }
-        let result = data.call(request).await?;
+        let result = account.call(request).await?;
         if let Some(status) = result.status.clone() {
-            data.learn_own_status(status).await?;
+            account.learn_own_status(status).await?;
         }
         Ok(result)
     }

@@ -10,7 +10,7 @@ use zim_protocol::{
     UsersInfoQueryConfig, Validate,
 };
 
-use crate::data::Line;
+use crate::account::Line;
 use crate::error::Error;
 use crate::store::{rule, status, user};
 use crate::zim::Zim;
@@ -60,7 +60,7 @@ impl Zim {
         I: IntoIterator,
         I::Item: Into<String>,
     {
-        let data = self.data()?;
+        let account = self.account()?;
         let mut request =
             QueryUsersInfoRequest { user_ids: user_ids.into_iter().map(Into::into).collect(), config: Some(config) };
         request.validate().map_err(|violation| Error::from(*violation))?;
@@ -70,7 +70,7 @@ impl Zim {
         let mut found: Vec<UserFullInfo> = Vec::new();
         if !config.is_query_from_server {
             let wanted = ids.clone();
-            let known = data.store().read(move |db| {
+            let known = account.store().read(move |db| {
                 wanted.iter().filter_map(|id| user::read(db, id).transpose()).collect::<rusqlite::Result<Vec<_>>>()
             });
             found = known.await?;
@@ -78,17 +78,17 @@ impl Zim {
         }
         let mut error_user_list: Vec<ErrorUserInfo> = Vec::new();
         if !request.user_ids.is_empty() {
-            if data.line().is_online()
-                && !data.queried_users().lock().take(request.user_ids.len(), data.clock().steady_ms())
+            if account.line().is_online()
+                && !account.queried_users().lock().take(request.user_ids.len(), account.clock().steady_ms())
             {
                 return Err(Error::new(
                     ErrorCode::CommonModuleUserInfoQueriedLimit,
                     "the server is asked for at most 10 users in 10 seconds; what this device knows may be asked for at any time",
                 ));
             }
-            let result = data.call(request).await?;
+            let result = account.call(request).await?;
             error_user_list = result.error_user_list;
-            data.learn_users(result.user_list.clone()).await?;
+            account.learn_users(result.user_list.clone()).await?;
             found.extend(result.user_list);
         }
         let place = |info: &UserFullInfo| ids.iter().position(|id| id == id_of(info));
@@ -100,7 +100,7 @@ impl Zim {
     pub async fn update_user_name(&self, user_name: &str) -> Result<UserNameUpdatedResult, Error> {
         let request = UpdateUserNameRequest { user_name: user_name.to_owned() };
         request.validate().map_err(|violation| Error::from(*violation))?;
-        self.data()?.call(request).await
+        self.account()?.call(request).await
     }
 
     /// Changes the address of one's own avatar; the other devices hear of it by `userInfoUpdated`. The image itself is kept
@@ -108,7 +108,7 @@ impl Zim {
     pub async fn update_user_avatar_url(&self, user_avatar_url: &str) -> Result<UserAvatarUrlUpdatedResult, Error> {
         let request = UpdateUserAvatarUrlRequest { user_avatar_url: user_avatar_url.to_owned() };
         request.validate().map_err(|violation| Error::from(*violation))?;
-        self.data()?.call(request).await
+        self.account()?.call(request).await
     }
 
     /// Changes what the app keeps with one's own profile, 2 KB unless the server is set to more; the other devices hear of it
@@ -116,7 +116,7 @@ impl Zim {
     pub async fn update_user_extended_data(&self, extended_data: &str) -> Result<UserExtendedDataUpdatedResult, Error> {
         let request = UpdateUserExtendedDataRequest { extended_data: extended_data.to_owned() };
         request.validate().map_err(|violation| Error::from(*violation))?;
-        self.data()?.call(request).await
+        self.account()?.call(request).await
     }
 
     /// Replaces the rule by which some devices get no offline push while others are online. All devices of this user hear of
@@ -127,17 +127,17 @@ impl Zim {
     ) -> Result<UserOfflinePushRuleUpdatedResult, Error> {
         let request = UpdateUserOfflinePushRuleRequest { offline_push_rule: Some(offline_push_rule) };
         request.validate().map_err(|violation| Error::from(*violation))?;
-        self.data()?.call(request).await
+        self.account()?.call(request).await
     }
 
     /// One's own profile, rules and status; without a connection what this device knows of them.
     pub async fn query_self_user_info(&self) -> Result<SelfUserInfoQueriedResult, Error> {
-        let data = self.data()?;
-        if data.line().is_online() {
-            return data.call(QuerySelfUserInfoRequest {}).await;
+        let account = self.account()?;
+        if account.line().is_online() {
+            return account.call(QuerySelfUserInfoRequest {}).await;
         }
-        let (user_id, now_ms) = (data.user_id().to_string(), data.server_now_ms());
-        let held = data.store().read(move |db| {
+        let (user_id, now_ms) = (account.user_id().to_string(), account.server_now_ms());
+        let held = account.store().read(move |db| {
             let info = user::read(db, &user_id)?.unwrap_or_else(|| UserFullInfo {
                 base_info: Some(UserInfo { user_id: user_id.clone(), ..UserInfo::default() }),
                 ..UserFullInfo::default()

@@ -13,8 +13,8 @@ use zim_protocol::{
     EventKind, Hello, LogKind, Push, event_frame,
 };
 
+use crate::account::{Account, logged_out};
 use crate::config::Config;
-use crate::data::{Data, logged_out};
 use crate::error::Error;
 use crate::event::{EventStream, Events};
 use crate::net::Dialer;
@@ -195,8 +195,8 @@ impl Zim {
         })?;
         request.validate().map_err(|violation| Error::from(*violation))?;
         let (payload, pushes) = login.link.send(method, request.encode().into()).await?;
-        if let (false, Some(data)) = (pushes.is_empty(), login.data()) {
-            data.event_frame(EventFrame { frame: Some(event_frame::Frame::Dirty(dirty(pushes))) }).await;
+        if let (false, Some(account)) = (pushes.is_empty(), login.account()) {
+            account.event_frame(EventFrame { frame: Some(event_frame::Frame::Dirty(dirty(pushes))) }).await;
         }
         zim_protocol::response_to_json(method, &payload)
             .map_err(|error| Error::new(ErrorCode::NetworkModuleRspProtoParseError, error.to_string()))
@@ -210,14 +210,14 @@ impl Zim {
     pub(crate) fn logged_in(&self) -> Result<Arc<Login>, Error> {
         self.inner().alive()?;
         let login = self.inner().login.lock().clone();
-        login.filter(|login| login.data().is_some()).ok_or_else(logged_out)
+        login.filter(|login| login.account().is_some()).ok_or_else(logged_out)
     }
 
     /// The data of whoever is logged in.
-    pub(crate) fn data(&self) -> Result<Arc<Data>, Error> {
+    pub(crate) fn account(&self) -> Result<Arc<Account>, Error> {
         self.inner().alive()?;
         let login = self.inner().login.lock().clone();
-        login.and_then(|login| login.data()).ok_or_else(logged_out)
+        login.and_then(|login| login.account()).ok_or_else(logged_out)
     }
 }
 

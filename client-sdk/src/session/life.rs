@@ -13,7 +13,7 @@ use zim_protocol::{
 };
 
 use super::login::{Login, ended_by_operator, kicked_out};
-use crate::data::Data;
+use crate::account::Account;
 use crate::error::Error;
 use crate::last_user;
 use crate::net::{Backoff, Dialed, Ended, drive};
@@ -116,44 +116,44 @@ impl Life {
 
     pub(super) async fn run(self) {
         match self.open().await {
-            Ok(data) => {
-                let end = self.live(&data).await;
-                self.finish(end, Some(data)).await;
+            Ok(account) => {
+                let end = self.live(&account).await;
+                self.finish(end, Some(account)).await;
             }
             Err(error) => self.finish(End::Refused(error), None).await,
         }
     }
 
     /// The local database; before the network answers, so that an offline login has it.
-    async fn open(&self) -> Result<Arc<Data>, Error> {
+    async fn open(&self) -> Result<Arc<Account>, Error> {
         let (inner, login) = (Arc::clone(&self.inner), Arc::clone(&self.login));
         let opened = tokio::task::spawn_blocking(move || {
             let (config, link, events) = (&inner.config, login.link.clone(), inner.events.clone());
-            Data::open(config, config.app_id, &login.user_id, link, events, config.clock.clone())
+            Account::open(config, config.app_id, &login.user_id, link, events, config.clock.clone())
         });
         let panicked = |_| Error::new(ErrorCode::DatabaseModuleOpenDatabaseError, "opening the local database failed");
         opened.await.map_err(panicked)?
     }
 
-    async fn live(&self, data: &Arc<Data>) -> End {
+    async fn live(&self, account: &Arc<Account>) -> End {
         if self.is_offline {
             // Without an app sign it was checked; with one it does not matter.
             let ends_at_s = zim_protocol::token::Token::expiry(&self.login.token()).unwrap_or(0);
             let ends_at_s = if self.inner.config.has_app_sign() { 0 } else { ends_at_s };
             self.login.set_token_end(ends_at_s.saturating_mul(1_000));
-            self.login.admit(data);
+            self.login.admit(account);
             self.login.set_good();
         }
         tokio::select! {
             biased;
             () = self.inner.root.cancelled() => End::Destroyed,
-            end = self.stay(data) => end,
+            end = self.stay(account) => end,
             () = self.farewell() => End::Left,
             () = self.token_ends() => End::TokenExpired,
         }
     }
 
-    async fn finish(self, end: End, data: Option<Arc<Data>>) {
+    async fn finish(self, end: End, account: Option<Arc<Account>>) {
         self.login.set_ending();
         self.login.link.close();
         let is_gone = matches!(end, End::Unregistered);
@@ -165,9 +165,9 @@ impl Life {
             }
             self.inner.enter_because(ConnectionState::Disconnected, *event, why);
         }
-        if let Some(data) = data {
-            data.disconnected();
-            data.close().await;
+        if let Some(account) = account {
+            account.disconnected();
+            account.close().await;
             if is_gone {
                 self.erase();
             }
@@ -179,7 +179,7 @@ impl Life {
     /// Nothing stays of an account that is gone.
     fn erase(&self) {
         last_user::forget(&self.inner.config, &self.login.user_id);
-        if let Err(error) = Data::erase(&self.inner.config, self.inner.config.app_id, &self.login.user_id) {
+        if let Err(error) = Account::erase(&self.inner.config, self.inner.config.app_id, &self.login.user_id) {
             tracing::warn!(%error, "the local database of an account that is gone stays");
         }
     }
@@ -193,11 +193,11 @@ impl Life {
     }
 
     /// Connects again and again; returns when the login is over.
-    async fn stay(&self, data: &Arc<Data>) -> End {
+    async fn stay(&self, account: &Arc<Account>) -> End {
         let begun = Instant::now();
         let mut backoff = Backoff::default();
         loop {
-            match Box::pin(self.connection(data)).await {
+            match Box::pin(self.connection(account)).await {
                 Ok((ended, lasted)) => {
                     let why = match ended {
                         Ended::Server(reason) => match End::of(reason) {
@@ -261,26 +261,26 @@ impl Life {
     }
 
     /// One connection, from finding the server to the end; how it ended and how long it lasted, or why nobody was logged in.
-    async fn connection(&self, data: &Arc<Data>) -> Result<(Ended, Duration), Failed> {
+    async fn connection(&self, account: &Arc<Account>) -> Result<(Ended, Duration), Failed> {
         let dialed = self.inner.dialer.dial().await;
         let mut dialed = dialed.map_err(|gone| Failed { error: gone.error, is_final: gone.is_final })?;
-        let outcome = self.converse(&mut dialed, data).await;
+        let outcome = self.converse(&mut dialed, account).await;
         self.login.link.close();
         if outcome.is_ok() {
-            data.disconnected();
+            account.disconnected();
         }
         outcome
     }
 
-    async fn converse(&self, dialed: &mut Dialed, data: &Arc<Data>) -> Result<(Ended, Duration), Failed> {
+    async fn converse(&self, dialed: &mut Dialed, account: &Arc<Account>) -> Result<(Ended, Duration), Failed> {
         let link = &self.login.link;
         let (ready, is_ready) = watch::channel(false);
         let take = |frame| {
-            let (mut is_ready, data) = (is_ready.clone(), Arc::clone(data));
+            let (mut is_ready, account) = (is_ready.clone(), Arc::clone(account));
             async move {
                 // Events may overtake the answer to the login. Fails when the connection is over.
                 if is_ready.wait_for(|ready| *ready).await.is_ok() {
-                    data.event_frame(frame).await;
+                    account.event_frame(frame).await;
                 }
             }
         };
@@ -292,7 +292,7 @@ impl Life {
             ended = &mut driven => Err(before_login(ended)),
             answer = link.log_in(&request) => answer.map_err(|error| Failed { error, is_final: false }),
         };
-        self.logged_in(&answer?, data).await;
+        self.logged_in(&answer?, account).await;
         ready.send_replace(true);
         let since = Instant::now();
         let ended = tokio::select! {
@@ -312,7 +312,7 @@ impl Life {
     }
 
     /// A connection is logged in: calls go through it from now on.
-    async fn logged_in(&self, result: &LoginResult, data: &Arc<Data>) {
+    async fn logged_in(&self, result: &LoginResult, account: &Arc<Account>) {
         let welcome = self.login.link.welcome().await;
         self.login.set_time(welcome.server_time, self.inner.config.clock.steady_ms());
         self.login.set_token_end(result.token_expires_at);
@@ -333,9 +333,9 @@ impl Life {
             return;
         }
         self.login.link.set_logged_in();
-        self.login.admit(data);
+        self.login.admit(account);
         self.inner.enter(ConnectionState::Connected, ConnectionEvent::Success);
-        data.connected(result, is_named, &welcome).await;
+        account.connected(result, is_named, &welcome).await;
         self.login.set_good();
     }
 

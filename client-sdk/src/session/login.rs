@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use zim_protocol::ErrorCode;
 use zim_protocol::clock::Clock;
 
-use crate::data::{Data, logged_out};
+use crate::account::{Account, logged_out};
 use crate::error::Error;
 use crate::net::Link;
 
@@ -31,7 +31,7 @@ enum Phase {
 pub(crate) struct Login {
     pub(crate) user_id: String,
     pub(crate) link: Link,
-    data: Mutex<Option<Arc<Data>>>,
+    account: Mutex<Option<Arc<Account>>>,
     token: Mutex<String>,
     /// When the token ends, by the steady clock; `i64::MAX` for never.
     ends_at: watch::Sender<i64>,
@@ -46,7 +46,7 @@ impl Login {
         Self {
             user_id: user_id.to_owned(),
             link: Link::new(request_timeout_ms),
-            data: Mutex::default(),
+            account: Mutex::default(),
             token: Mutex::new(token.to_owned()),
             ends_at: watch::Sender::new(i64::MAX),
             ahead_ms: AtomicI64::new(clock.now_ms().saturating_sub(clock.steady_ms())),
@@ -56,14 +56,14 @@ impl Login {
     }
 
     /// What is stored for this user, while calls may be made.
-    pub(crate) fn data(&self) -> Option<Arc<Data>> {
-        self.data.lock().clone()
+    pub(crate) fn account(&self) -> Option<Arc<Account>> {
+        self.account.lock().clone()
     }
 
     /// The app's wish that it ends: calls fail from now on.
     pub(crate) fn leave(&self) {
         self.leaving.cancel();
-        self.data.lock().take();
+        self.account.lock().take();
     }
 
     /// Whether the app wished that it ends.
@@ -105,11 +105,11 @@ impl Login {
     }
 
     /// Calls may be made from now on.
-    pub(super) fn admit(&self, data: &Arc<Data>) {
-        let mut slot = self.data.lock();
+    pub(super) fn admit(&self, account: &Arc<Account>) {
+        let mut slot = self.account.lock();
         // `leave` cancels first and looks into the slot then: it cannot miss what is put here.
         if !self.is_leaving() {
-            *slot = Some(Arc::clone(data));
+            *slot = Some(Arc::clone(account));
         }
     }
 
@@ -119,7 +119,7 @@ impl Login {
     }
 
     pub(super) fn set_ending(&self) {
-        self.data.lock().take();
+        self.account.lock().take();
         self.phase.send_replace(Phase::Ending);
     }
 

@@ -18,7 +18,7 @@ use zim_protocol::{
 use super::apply::{self, Applied, Job, Settle, Viewer};
 use super::outbox::{Submission, accept};
 use super::{Core, Name, Origin, Progress, Request};
-use crate::data::Line;
+use crate::account::Line;
 use crate::error::Error;
 use crate::send::{Key, SendQueue};
 use crate::store::{self, Store};

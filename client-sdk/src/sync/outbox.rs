@@ -10,7 +10,7 @@ use zim_protocol::{
 use super::Name;
 use super::apply::{Attach, Attached, Settle};
 use super::driver::{Done, Driver};
-use crate::data::Line;
+use crate::account::Line;
 use crate::error::Error;
 use crate::send::{Key, Outgoing};
 use crate::store::message::Pending;

@@ -9,7 +9,7 @@ use zim_protocol::{
 };
 
 use super::fake::{Fake, ME, NOW};
-use super::{Data, Settings};
+use super::{Account, Settings};
 use crate::error::Error;
 use crate::message::{MessageSendNotification, history, submit};
 use crate::store::{conversation, friend};
@@ -18,7 +18,7 @@ use crate::sync::Name;
 struct Login {
     fake: Fake,
     clock: Clock,
-    data: Arc<Data<Fake>>,
+    account: Arc<Account<Fake>>,
 }
 
 type Answer = tokio::sync::oneshot::Receiver<Result<MessageSentResult, Error>>;
@@ -31,8 +31,8 @@ impl Login {
     fn with(fake: Fake, file: Option<&Path>) -> Self {
         let clock = Clock::manual(NOW);
         let settings = Settings { file: file.map(Path::to_owned), is_one_shot: false, resend_window_ms: 30_000 };
-        let data = Data::start(settings, ME, fake.clone(), clock.clone()).unwrap();
-        Self { fake, clock, data }
+        let account = Account::start(settings, ME, fake.clone(), clock.clone()).unwrap();
+        Self { fake, clock, account }
     }
 
     async fn online() -> Self {
@@ -46,17 +46,17 @@ impl Login {
         self.fake.0.lock().is_online = true;
         let epoch = vec![self.fake.0.lock().epoch; 16].into();
         let welcome = Welcome { server_time: NOW, epoch, ..Welcome::default() };
-        self.data.connected(&LoginResult::default(), false, &welcome).await;
+        self.account.connected(&LoginResult::default(), false, &welcome).await;
         self.until(|login| login.states().len() >= seen + 2).await;
     }
 
     fn disconnect(&self) {
         self.fake.0.lock().is_online = false;
-        self.data.disconnected();
+        self.account.disconnected();
     }
 
     async fn frame(&self, push: Push) {
-        self.data.event_frame(EventFrame { frame: Some(Frame::Push(push)) }).await;
+        self.account.event_frame(EventFrame { frame: Some(Frame::Push(push)) }).await;
     }
 
     async fn until(&self, is_met: impl Fn(&Self) -> bool) {
@@ -75,7 +75,7 @@ impl Login {
     }
 
     fn send_message(&self, message: Message, peer: &str, config: MessageSendConfig) -> Result<Answer, Error> {
-        submit(&self.data, message, Name::new(0, peer), config, MessageSendNotification::default())
+        submit(&self.account, message, Name::new(0, peer), config, MessageSendNotification::default())
     }
 
     fn events<T>(&self, pick: impl Fn(&Event) -> Option<T>) -> Vec<T> {
@@ -118,7 +118,7 @@ impl Login {
     }
 
     async fn list(&self) -> Vec<Conversation> {
-        self.data.store().read(|db| conversation::list(db, ME, None, 100, &Default::default())).await.unwrap()
+        self.account.store().read(|db| conversation::list(db, ME, None, 100, &Default::default())).await.unwrap()
     }
 
     async fn history(&self, count: usize, reverse: bool, next_message: Option<Message>) -> Vec<String> {
@@ -127,7 +127,7 @@ impl Login {
 
     async fn page(&self, count: usize, reverse: bool, next_message: Option<Message>) -> Vec<Message> {
         let config = MessageQueryConfig { next_message, reverse, count: count as i64, ..MessageQueryConfig::default() };
-        history(&self.data, &Name::new(0, "bob"), &config, count).await.unwrap()
+        history(&self.account, &Name::new(0, "bob"), &config, count).await.unwrap()
     }
 }
 
@@ -329,7 +329,7 @@ async fn reading_takes_the_unread_count_away_everywhere() {
         conversation_type: 0,
         through_seq: 2,
     };
-    login.data.call(request).await.unwrap();
+    login.account.call(request).await.unwrap();
     login.until(|login| login.totals().last() == Some(&1)).await;
     let list = login.list().await;
     assert_eq!((list[0].unread_message_count, list[0].read_message_seq), (1, 2));
@@ -385,7 +385,7 @@ async fn friends_that_a_restored_backup_does_not_know_are_gone() {
     login.connect().await;
     let expected = [(0, vec!["fay".to_owned()]), (1, vec!["bob".to_owned(), "eva".to_owned()])];
     assert_eq!(login.events(friend_changes), expected);
-    let (list, _) = login.data.store().read(|db| friend::page(db, 0, 10)).await.unwrap();
+    let (list, _) = login.account.store().read(|db| friend::page(db, 0, 10)).await.unwrap();
     let names: Vec<&str> = list.iter().map(|friend| friend.user_id.as_str()).collect();
     assert_eq!(names, ["fay", "cem"]);
 }
@@ -420,7 +420,7 @@ async fn a_blacklist_is_compared_after_a_restored_backup() {
     // Who was blocked before and still is, is no news either.
     login.until(|login| told(login).len() == 4).await;
     assert_eq!(told(&login)[1..], [("eve".to_owned(), 0), ("bob".to_owned(), 1), ("dan".to_owned(), 1)]);
-    let (list, _) = login.data.store().read(|db| crate::store::block::page(db, 0, 10)).await.unwrap();
+    let (list, _) = login.account.store().read(|db| crate::store::block::page(db, 0, 10)).await.unwrap();
     assert_eq!(list.iter().map(|user| user.user_id.as_str()).collect::<Vec<_>>(), ["cem", "eve"]);
 }
 
@@ -438,7 +438,7 @@ async fn a_new_process_goes_on_where_the_old_one_ended() {
     login
         .until(|login| login.events(|event| matches!(event, Event::ConversationChanged(_)).then_some(())).len() >= 2)
         .await;
-    login.data.close().await;
+    login.account.close().await;
     assert_eq!(unsent.await.unwrap().unwrap_err().code(), ErrorCode::NetworkModuleUserIsNotLogged);
 
     fake.0.lock().events.clear();
@@ -451,7 +451,7 @@ async fn a_new_process_goes_on_where_the_old_one_ended() {
     let page = login.page(10, true, None).await;
     assert_eq!(page.iter().map(text).collect::<Vec<_>>(), ["1", "unsent", "2"]);
     assert_eq!(page[1].sent_status, MessageSentStatus::Failed as i32);
-    login.data.close().await;
+    login.account.close().await;
 }
 
 #[tokio::test]
@@ -472,7 +472,7 @@ async fn a_profile_that_comes_late_beside_something_else_is_put_right() {
     let profiles = vec![UserFullInfo { base_info: Some(base_info), ..UserFullInfo::default() }];
     login.fake.0.lock().profiles.clone_from(&profiles);
     let snapshot = Snapshot { profiles, ..Snapshot::default() };
-    login.data.event_frame(EventFrame { frame: Some(Frame::Snapshot(snapshot)) }).await;
+    login.account.event_frame(EventFrame { frame: Some(Frame::Snapshot(snapshot)) }).await;
     // Written before he had a name, and long on its way.
     let push = {
         let mut world = login.fake.0.lock();
@@ -521,8 +521,8 @@ async fn a_call_ends_when_its_entry_is_here_with_those_before_it() {
         through_seq: 1,
         ..ClearConversationUnreadMessageCountRequest::default()
     };
-    login.data.call(request).await.unwrap();
-    let carl = login.data.store().read(|db| friend::read(db, "carl")).await.unwrap();
+    login.account.call(request).await.unwrap();
+    let carl = login.account.store().read(|db| friend::read(db, "carl")).await.unwrap();
     assert!(carl.is_some());
 }
 
@@ -549,14 +549,14 @@ async fn a_list_that_was_never_whole_is_waited_for() {
     let login = Login::with(Fake::default(), Some(&file));
     login.fake.0.lock().refuse_syncs = 1;
     login.connect().await;
-    login.data.close().await;
+    login.account.close().await;
     let login = Login::with(Fake::default(), Some(&file));
-    assert!(!*login.data.gauges.is_listed.borrow());
+    assert!(!*login.account.gauges.is_listed.borrow());
     login.connect().await;
-    login.data.close().await;
+    login.account.close().await;
     let login = Login::with(Fake::default(), Some(&file));
-    assert!(*login.data.gauges.is_listed.borrow());
-    login.data.close().await;
+    assert!(*login.account.gauges.is_listed.borrow());
+    login.account.close().await;
 }
 
 #[tokio::test]
@@ -565,12 +565,12 @@ async fn a_login_whose_list_cannot_be_stored_says_so() {
     login.fake.0.lock().write("bob", "bob", "hi");
     let full = "CREATE TEMP TRIGGER full BEFORE UPDATE OF is_settled ON device WHEN new.is_settled = 1 \
                 BEGIN SELECT RAISE(FAIL, 'no room'); END";
-    login.data.store().write(|db| db.execute_batch(full)).await.unwrap();
+    login.account.store().write(|db| db.execute_batch(full)).await.unwrap();
     login.connect().await;
     assert_eq!(login.states(), [ConversationSyncState::Started as i32, ConversationSyncState::Failed as i32]);
-    assert!(*login.data.gauges.is_listed.borrow());
+    assert!(*login.account.gauges.is_listed.borrow());
     // When there is room again all goes on.
-    login.data.store().write(|db| db.execute_batch("DROP TRIGGER full")).await.unwrap();
+    login.account.store().write(|db| db.execute_batch("DROP TRIGGER full")).await.unwrap();
     login.clock.advance(10_000);
     login.until(|login| login.received().len() == 1).await;
 }

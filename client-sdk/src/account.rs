@@ -75,7 +75,7 @@ impl Line for Wire {
 
 /// A login's data. See the module.
 #[derive(Debug)]
-pub(crate) struct Data<L: Line = Wire> {
+pub(crate) struct Account<L: Line = Wire> {
     user_id: Arc<str>,
     line: L,
     clock: Clock,
@@ -89,7 +89,7 @@ pub(crate) struct Data<L: Line = Wire> {
     task: Mutex<Option<JoinHandle<()>>>,
 }
 
-impl Data {
+impl Account {
     /// Opens the local data of `user_id`: before the network answers, so that an offline login has it.
     pub(crate) fn open(
         config: &Config,
@@ -105,7 +105,7 @@ impl Data {
     }
 }
 
-impl Data {
+impl Account {
     /// Deletes the local data of an account that is gone. Nobody may have it open.
     pub(crate) fn erase(config: &Config, app_id: u32, user_id: &str) -> std::io::Result<()> {
         let Some(folder) = config.folder() else { return Ok(()) };
@@ -128,7 +128,7 @@ pub(crate) struct Settings {
     pub(crate) resend_window_ms: i64,
 }
 
-impl<L: Line> Data<L> {
+impl<L: Line> Account<L> {
     pub(crate) fn start(settings: Settings, user_id: &str, line: L, clock: Clock) -> Result<Arc<Self>, Error> {
         let store = Arc::new(Store::open(settings.file.as_deref())?);
         let (position, states, total, (again, raised)) = store.write_now(|db| {
