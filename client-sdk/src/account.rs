@@ -29,7 +29,7 @@ const FRAMES: usize = 1_024;
 const CUSTOM_STATUS_MS: i64 = 1_000;
 
 /// The way out: calls to the server, events to the app.
-pub(crate) trait Line: Clone + Send + Sync + 'static {
+pub(crate) trait Remote: Clone + Send + Sync + 'static {
     /// Calls a method. The frame leaves when the future is polled first.
     fn call<R: Rpc + Send + Sync>(
         &self,
@@ -45,14 +45,14 @@ pub(crate) trait Line: Clone + Send + Sync + 'static {
     fn raise(&self, event: Event) -> bool;
 }
 
-/// The line of a real client.
+/// The remote of a real client.
 #[derive(Clone, Debug)]
-pub(crate) struct Wire {
+pub(crate) struct LinkRemote {
     link: Link,
     events: Events,
 }
 
-impl Line for Wire {
+impl Remote for LinkRemote {
     fn call<R: Rpc + Send + Sync>(
         &self,
         request: R,
@@ -75,9 +75,9 @@ impl Line for Wire {
 
 /// A login's data. See the module.
 #[derive(Debug)]
-pub(crate) struct Account<L: Line = Wire> {
+pub(crate) struct Account<L: Remote = LinkRemote> {
     user_id: Arc<str>,
-    line: L,
+    remote: L,
     clock: Clock,
     store: Arc<Store>,
     inbox: mpsc::UnboundedSender<Input>,
@@ -101,7 +101,7 @@ impl Account {
     ) -> Result<Arc<Self>, Error> {
         let file = config.folder().map(|folder| database_file(folder.to_owned(), app_id, user_id));
         let settings = Settings { file, is_one_shot: config.one_shot, resend_window_ms: config.resend_window_ms };
-        Self::start(settings, user_id, Wire { link, events }, clock)
+        Self::start(settings, user_id, LinkRemote { link, events }, clock)
     }
 }
 
@@ -128,8 +128,8 @@ pub(crate) struct Settings {
     pub(crate) resend_window_ms: i64,
 }
 
-impl<L: Line> Account<L> {
-    pub(crate) fn start(settings: Settings, user_id: &str, line: L, clock: Clock) -> Result<Arc<Self>, Error> {
+impl<L: Remote> Account<L> {
+    pub(crate) fn start(settings: Settings, user_id: &str, remote: L, clock: Clock) -> Result<Arc<Self>, Error> {
         let store = Arc::new(Store::open(settings.file.as_deref())?);
         let (position, states, total, (again, raised)) = store.write_now(|db| {
             store::message::fail_all(db)?;
@@ -158,7 +158,7 @@ impl<L: Line> Account<L> {
         };
         let (inbox, inputs) = mpsc::unbounded_channel();
         let driver = Driver::new(
-            line.clone(),
+            remote.clone(),
             clock.clone(),
             (Arc::clone(&store), core, viewer),
             (Arc::clone(&gauges), total),
@@ -167,7 +167,7 @@ impl<L: Line> Account<L> {
         let task = tokio::spawn(driver.run(again));
         Ok(Arc::new(Self {
             user_id,
-            line,
+            remote,
             clock,
             store,
             inbox,
@@ -224,11 +224,11 @@ impl<L: Line> Account<L> {
 
     /// Whether the server can be asked.
     pub(crate) fn is_online(&self) -> bool {
-        self.line.is_online()
+        self.remote.is_online()
     }
 
-    pub(crate) fn line(&self) -> &L {
-        &self.line
+    pub(crate) fn remote(&self) -> &L {
+        &self.remote
     }
 
     pub(crate) fn clock(&self) -> &Clock {
@@ -266,7 +266,7 @@ impl<L: Line> Account<L> {
     where
         R::Response: Send,
     {
-        let (response, pushes) = self.line.call(request).await?;
+        let (response, pushes) = self.remote.call(request).await?;
         if !pushes.is_empty() {
             self.ask(|done| Input::Pushes(pushes, done)).await?;
         }
@@ -286,7 +286,7 @@ impl<L: Line> Account<L> {
     /// Fetches a page of history of a conversation that the store knows; whether it told anything.
     pub(crate) async fn fill(&self, name: &Name, is_older: bool, anchor: u64, count: usize) -> Result<bool, Error> {
         let generation = self.gauges.generation.load(Ordering::Acquire);
-        let (fill, _) = self.line.call(fill_request(name.to_ref(), is_older, anchor, count)).await?;
+        let (fill, _) = self.remote.call(fill_request(name.to_ref(), is_older, anchor, count)).await?;
         let told = fill.from <= fill.to && fill.to > 0;
         self.ask(|done| Input::Filled { name: name.clone(), generation, fill, done }).await?;
         Ok(told)
@@ -294,7 +294,7 @@ impl<L: Line> Account<L> {
 
     /// Returns when the list of conversations was right once, or cannot be for now. A fresh device has nothing before.
     pub(crate) async fn listed(&self) {
-        if self.line.is_online() {
+        if self.remote.is_online() {
             // Fails when the task has ended: then nothing will come.
             let _ = self.gauges.is_listed.subscribe().wait_for(|is_listed| *is_listed).await;
         }

@@ -11,7 +11,7 @@ use zim_protocol::{
     MessageSentStatus, MessageType, ORDER_KEY_STEP, QueryMessagesRequest, SendMessageRequest, Validate, message::Body,
 };
 
-use crate::account::{Account, Line, fill_request, logged_out};
+use crate::account::{Account, Remote, fill_request, logged_out};
 use crate::error::Error;
 use crate::send::{Key, is_network};
 use crate::store::message::{MessageRow, Pending, shown};
@@ -154,13 +154,13 @@ fn is_unknown(error: &Error) -> bool {
     error.code() == ErrorCode::ConversationModuleConversationDoesNotExist
 }
 
-fn messages<L: Line>(account: &Account<L>, name: &Name, rows: Vec<MessageRow>) -> Vec<Message> {
+fn messages<L: Remote>(account: &Account<L>, name: &Name, rows: Vec<MessageRow>) -> Vec<Message> {
     let to = name.to_ref();
     rows.into_iter().map(|row| row.into_message(account.user_id(), &to)).collect()
 }
 
 /// Checks a message and takes it into the queue.
-pub(crate) fn submit<L: Line>(
+pub(crate) fn submit<L: Remote>(
     account: &Arc<Account<L>>,
     message: Message,
     name: Name,
@@ -271,7 +271,7 @@ fn flags(config: &MessageSendConfig) -> u32 {
 }
 
 /// A page of history: from the local database where it holds it, else from the server.
-pub(crate) async fn history<L: Line>(
+pub(crate) async fn history<L: Remote>(
     account: &Account<L>,
     name: &Name,
     config: &MessageQueryConfig,
@@ -333,7 +333,7 @@ fn first_fill(anchor: Option<&(i64, Vec<u8>)>, is_older: bool) -> u64 {
 }
 
 /// History of a conversation that is not in the list: the server may have one, and if not there is none.
-async fn unknown_history<L: Line>(
+async fn unknown_history<L: Remote>(
     account: &Account<L>,
     name: &Name,
     is_older: bool,
@@ -346,7 +346,7 @@ async fn unknown_history<L: Line>(
     }
     let to: ConversationRef = name.to_ref();
     let anchor = first_fill((order_key > 0).then_some((order_key, Vec::new())).as_ref(), is_older);
-    match account.line().call(fill_request(to.clone(), is_older, anchor, count)).await {
+    match account.remote().call(fill_request(to.clone(), is_older, anchor, count)).await {
         Ok((fill, _)) => Ok(fill.messages.into_iter().map(|entry| shown(entry, account.user_id(), &to)).collect()),
         Err(error) if is_network(&error) || is_unknown(&error) => Ok(Vec::new()),
         Err(error) => Err(error),

@@ -10,7 +10,7 @@ use zim_protocol::{
     UsersInfoQueryConfig, Validate,
 };
 
-use crate::account::Line;
+use crate::account::Remote;
 use crate::error::Error;
 use crate::store::{rule, status, user};
 use crate::zim::Zim;
@@ -78,7 +78,7 @@ impl Zim {
         }
         let mut error_user_list: Vec<ErrorUserInfo> = Vec::new();
         if !request.user_ids.is_empty() {
-            if account.line().is_online()
+            if account.remote().is_online()
                 && !account.queried_users().lock().take(request.user_ids.len(), account.clock().steady_ms())
             {
                 return Err(Error::new(
@@ -133,7 +133,7 @@ impl Zim {
     /// One's own profile, rules and status; without a connection what this device knows of them.
     pub async fn query_self_user_info(&self) -> Result<SelfUserInfoQueriedResult, Error> {
         let account = self.account()?;
-        if account.line().is_online() {
+        if account.remote().is_online() {
             return account.call(QuerySelfUserInfoRequest {}).await;
         }
         let (user_id, now_ms) = (account.user_id().to_string(), account.server_now_ms());

@@ -14,7 +14,7 @@ use zim_protocol::{
     UserFullInfo, UserInfo, UserStatus, feed_entry::Detail,
 };
 
-use super::Line;
+use super::Remote;
 use crate::error::Error;
 
 /// The user whose server this is.
@@ -51,11 +51,11 @@ struct Log {
     base: Base,
 }
 
-/// A line to it.
+/// The remote of that server.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Fake(pub(super) Arc<Mutex<World>>);
 
-impl Line for Fake {
+impl Remote for Fake {
     fn call<R: Rpc + Send + Sync>(
         &self,
         request: R,

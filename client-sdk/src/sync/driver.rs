@@ -18,7 +18,7 @@ use zim_protocol::{
 use super::apply::{self, Applied, Job, Settle, Viewer};
 use super::outbox::{Submission, accept};
 use super::{Core, Name, Origin, Progress, Request};
-use crate::account::Line;
+use crate::account::Remote;
 use crate::error::Error;
 use crate::send::{Key, SendQueue};
 use crate::store::{self, Store};
@@ -116,8 +116,8 @@ pub(super) struct After {
 }
 
 /// The task. See the module.
-pub(crate) struct Driver<L: Line> {
-    pub(crate) line: L,
+pub(crate) struct Driver<L: Remote> {
+    pub(crate) remote: L,
     pub(crate) clock: Clock,
     pub(crate) store: Arc<Store>,
     pub(crate) core: Core,
@@ -143,16 +143,16 @@ pub(crate) struct Driver<L: Line> {
     closing: Option<oneshot::Sender<()>>,
 }
 
-impl<L: Line> Driver<L> {
+impl<L: Remote> Driver<L> {
     pub(crate) fn new(
-        line: L,
+        remote: L,
         clock: Clock,
         (store, core, viewer): (Arc<Store>, Core, Viewer),
         (gauges, total): (Arc<Gauges>, i64),
         inbox: mpsc::UnboundedReceiver<Input>,
     ) -> Self {
         Self {
-            line,
+            remote,
             clock,
             store,
             core,
@@ -211,7 +211,7 @@ impl<L: Line> Driver<L> {
             self.commit().await;
             if self.is_connected {
                 while let Some((number, request)) = self.sends.start() {
-                    let (call, connection) = (self.line.call(request), self.connection);
+                    let (call, connection) = (self.remote.call(request), self.connection);
                     self.start(async move { Done::Sent { number, connection, result: call.await } }).await;
                 }
             }
@@ -307,7 +307,7 @@ impl<L: Line> Driver<L> {
                 let info = MessageReceivedInfo { is_offline_message: false };
                 let message = store::message::shown(entry, &self.viewer.user_id, &name);
                 for event in apply::received(&name, vec![message], info).into_iter().flat_map(apply::with_twin) {
-                    self.line.raise(event);
+                    self.remote.raise(event);
                 }
             }
             Some(Frame::Snapshot(snapshot)) => {
@@ -443,11 +443,11 @@ impl<L: Line> Driver<L> {
         for request in output.requests {
             match request {
                 Request::Pull { ticket, request } => {
-                    let call = self.line.call(request);
+                    let call = self.remote.call(request);
                     self.start(async move { Done::Pulled { ticket, result: call.await } }).await;
                 }
                 Request::Sync { ticket, request } => {
-                    let call = self.line.call(request);
+                    let call = self.remote.call(request);
                     self.start(async move { Done::Synced { ticket, result: call.await } }).await;
                 }
             }
@@ -524,7 +524,7 @@ impl<L: Line> Driver<L> {
 
     /// Whether the app was told all of them. What a client that is being destroyed stores it tells the next time.
     fn raise_all(&self, events: impl IntoIterator<Item = Event>) -> bool {
-        events.into_iter().all(|event| self.line.raise(event))
+        events.into_iter().all(|event| self.remote.raise(event))
     }
 
     /// The login's sync went on; that it began was told before.
@@ -544,7 +544,7 @@ impl<L: Line> Driver<L> {
 
     fn progress(&self, state: ConversationSyncState) {
         let event = ConversationSyncStateChangedEvent { state: state as i32 };
-        self.line.raise(Event::ConversationSyncStateChanged(event));
+        self.remote.raise(Event::ConversationSyncStateChanged(event));
     }
 
     /// Each login begins with what those are seen as whose status it follows; changes follow.
@@ -559,7 +559,7 @@ impl<L: Line> Driver<L> {
                 let user_status_list: Vec<_> =
                     list.into_iter().filter_map(|held| held.user_status).filter(known).collect();
                 if !user_status_list.is_empty() {
-                    self.line.raise(Event::UserStatusUpdated(UserStatusUpdatedEvent { user_status_list }));
+                    self.remote.raise(Event::UserStatusUpdated(UserStatusUpdatedEvent { user_status_list }));
                 }
             }
             Err(error) => tracing::warn!(?error, "the local database cannot be read"),
@@ -569,7 +569,7 @@ impl<L: Line> Driver<L> {
     fn tell_total(&mut self) {
         self.is_total_told = true;
         let event = ConversationTotalUnreadMessageCountUpdatedEvent { total_unread_message_count: self.total };
-        self.line.raise(Event::ConversationTotalUnreadMessageCountUpdated(event));
+        self.remote.raise(Event::ConversationTotalUnreadMessageCountUpdated(event));
     }
 
     /// When nothing else is to be done, what was raised is forgotten; else the next commit does it.

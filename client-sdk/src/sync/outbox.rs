@@ -10,7 +10,7 @@ use zim_protocol::{
 use super::Name;
 use super::apply::{Attach, Attached, Settle};
 use super::driver::{Done, Driver};
-use crate::account::Line;
+use crate::account::Remote;
 use crate::error::Error;
 use crate::send::{Key, Outgoing};
 use crate::store::message::Pending;
@@ -47,7 +47,7 @@ pub(crate) enum SubmissionKind {
     },
 }
 
-impl<L: Line> Driver<L> {
+impl<L: Remote> Driver<L> {
     pub(super) async fn submit(&mut self, mut submission: Box<Submission>) {
         let attach = match &submission.kind {
             SubmissionKind::Stored { pending, .. } => {
@@ -61,7 +61,7 @@ impl<L: Line> Driver<L> {
                     on_attached(&message);
                 }
                 let request = request(&submission.name, submission.key, (*message).clone(), submission.config);
-                let (call, reply) = (self.line.call(request), submission.reply);
+                let (call, reply) = (self.remote.call(request), submission.reply);
                 let call = async move {
                     let result = call.await.map(|(result, _)| result);
                     Done::Passed { message, reply, result }
