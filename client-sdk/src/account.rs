@@ -17,8 +17,8 @@ use crate::error::Error;
 use crate::event::Events;
 use crate::net::Link;
 use crate::store::{self, Store};
+use crate::sync::account_task::{AccountTask, Input, Parts, Shared, UNKNOWN};
 use crate::sync::apply::Viewer;
-use crate::sync::driver::{Driver, Gauges, Input, UNKNOWN};
 use crate::sync::outbox::Submission;
 use crate::sync::{Core, Name};
 use crate::user::Limiter;
@@ -82,7 +82,7 @@ pub(crate) struct Account<L: Remote = LinkRemote> {
     store: Arc<Store>,
     inbox: mpsc::UnboundedSender<Input>,
     frames: Arc<Semaphore>,
-    gauges: Arc<Gauges>,
+    shared: Arc<Shared>,
     queried_users: Mutex<Limiter>,
     custom_statuses: Mutex<Limiter>,
     resend_window_ms: i64,
@@ -143,7 +143,7 @@ impl<L: Remote> Account<L> {
             core = core.without_pulls();
         }
         let user_id: Arc<str> = Arc::from(user_id);
-        let gauges = Arc::new(Gauges {
+        let shared = Arc::new(Shared {
             generation: AtomicU64::new(core.generation()),
             is_listed,
             ahead_ms: AtomicI64::new(UNKNOWN),
@@ -157,14 +157,17 @@ impl<L: Remote> Account<L> {
             is_caught_up: false,
         };
         let (inbox, inputs) = mpsc::unbounded_channel();
-        let driver = Driver::new(
-            remote.clone(),
-            clock.clone(),
-            (Arc::clone(&store), core, viewer),
-            (Arc::clone(&gauges), total),
-            inputs,
-        );
-        let task = tokio::spawn(driver.run(again));
+        let parts = Parts {
+            remote: remote.clone(),
+            clock: clock.clone(),
+            store: Arc::clone(&store),
+            core,
+            viewer,
+            shared: Arc::clone(&shared),
+            total,
+            inbox: inputs,
+        };
+        let task = tokio::spawn(AccountTask::new(parts).run(again));
         Ok(Arc::new(Self {
             user_id,
             remote,
@@ -172,7 +175,7 @@ impl<L: Remote> Account<L> {
             store,
             inbox,
             frames: Arc::new(Semaphore::new(FRAMES)),
-            gauges,
+            shared,
             queried_users: Mutex::new(Limiter::queried_users()),
             custom_statuses: Mutex::new(Limiter::new(1, CUSTOM_STATUS_MS)),
             resend_window_ms: settings.resend_window_ms,
@@ -237,7 +240,7 @@ impl<L: Remote> Account<L> {
 
     /// The time by the server's clock, as far as this device knows it.
     pub(crate) fn server_now_ms(&self) -> i64 {
-        self.gauges.server_now_ms(&self.clock)
+        self.shared.server_now_ms(&self.clock)
     }
 
     pub(crate) fn store(&self) -> &Store {
@@ -285,7 +288,7 @@ impl<L: Remote> Account<L> {
 
     /// Fetches a page of history of a conversation that the store knows; whether it told anything.
     pub(crate) async fn fill(&self, name: &Name, is_older: bool, anchor: u64, count: usize) -> Result<bool, Error> {
-        let generation = self.gauges.generation.load(Ordering::Acquire);
+        let generation = self.shared.generation.load(Ordering::Acquire);
         let (fill, _) = self.remote.call(fill_request(name.to_ref(), is_older, anchor, count)).await?;
         let told = fill.from <= fill.to && fill.to > 0;
         self.ask(|done| Input::Filled { name: name.clone(), generation, fill, done }).await?;
@@ -296,7 +299,7 @@ impl<L: Remote> Account<L> {
     pub(crate) async fn listed(&self) {
         if self.remote.is_online() {
             // Fails when the task has ended: then nothing will come.
-            let _ = self.gauges.is_listed.subscribe().wait_for(|is_listed| *is_listed).await;
+            let _ = self.shared.is_listed.subscribe().wait_for(|is_listed| *is_listed).await;
         }
     }
 

@@ -551,11 +551,11 @@ async fn a_list_that_was_never_whole_is_waited_for() {
     login.connect().await;
     login.account.close().await;
     let login = Login::with(Fake::default(), Some(&file));
-    assert!(!*login.account.gauges.is_listed.borrow());
+    assert!(!*login.account.shared.is_listed.borrow());
     login.connect().await;
     login.account.close().await;
     let login = Login::with(Fake::default(), Some(&file));
-    assert!(*login.account.gauges.is_listed.borrow());
+    assert!(*login.account.shared.is_listed.borrow());
     login.account.close().await;
 }
 
@@ -568,7 +568,7 @@ async fn a_login_whose_list_cannot_be_stored_says_so() {
     login.account.store().write(|db| db.execute_batch(full)).await.unwrap();
     login.connect().await;
     assert_eq!(login.states(), [ConversationSyncState::Started as i32, ConversationSyncState::Failed as i32]);
-    assert!(*login.account.gauges.is_listed.borrow());
+    assert!(*login.account.shared.is_listed.borrow());
     // When there is room again all goes on.
     login.account.store().write(|db| db.execute_batch("DROP TRIGGER full")).await.unwrap();
     login.clock.advance(10_000);

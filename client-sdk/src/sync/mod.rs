@@ -3,10 +3,10 @@
 //! The pure part is public, undocumented in the book and not for apps: the model checker of the tests drives the very same
 //! code.
 
+pub(crate) mod account_task;
 pub(crate) mod apply;
 mod catch_up;
 mod core;
-pub(crate) mod driver;
 mod logs;
 pub(crate) mod outbox;
 mod pulls;

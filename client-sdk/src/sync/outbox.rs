@@ -8,8 +8,8 @@ use zim_protocol::{
 };
 
 use super::Name;
+use super::account_task::{AccountTask, Done};
 use super::apply::{Attach, Attached, Settle};
-use super::driver::{Done, Driver};
 use crate::account::Remote;
 use crate::error::Error;
 use crate::send::{Key, Outgoing};
@@ -47,7 +47,7 @@ pub(crate) enum SubmissionKind {
     },
 }
 
-impl<L: Remote> Driver<L> {
+impl<L: Remote> AccountTask<L> {
     pub(super) async fn submit(&mut self, mut submission: Box<Submission>) {
         let attach = match &submission.kind {
             SubmissionKind::Stored { pending, .. } => {
@@ -61,12 +61,12 @@ impl<L: Remote> Driver<L> {
                     on_attached(&message);
                 }
                 let request = request(&submission.name, submission.key, (*message).clone(), submission.config);
-                let (call, reply) = (self.remote.call(request), submission.reply);
-                let call = async move {
-                    let result = call.await.map(|(result, _)| result);
+                let (response, reply) = (self.remote.call(request), submission.reply);
+                let request = async move {
+                    let result = response.await.map(|(result, _)| result);
                     Done::Passed { message, reply, result }
                 };
-                self.start(call).await;
+                self.start(request).await;
                 return;
             }
         };

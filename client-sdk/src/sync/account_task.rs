@@ -31,8 +31,8 @@ const RECOVER_MS: i64 = 10_000;
 const PAUSE_MS: i64 = 1_000;
 /// Messages older than this are history and not caught up with.
 const HORIZON_MS: i64 = 7 * 86_400_000;
-/// Inputs of one step.
-const STEP: usize = 256;
+/// Inputs of one turn.
+const MAX_INPUTS: usize = 256;
 
 /// What the task is told.
 pub(crate) enum Input {
@@ -78,11 +78,11 @@ pub(super) enum Done {
     },
 }
 
-type Call = Pin<Box<dyn Future<Output = Done> + Send>>;
+type InFlight = Pin<Box<dyn Future<Output = Done> + Send>>;
 
 /// What others see of the task.
 #[derive(Debug)]
-pub(crate) struct Gauges {
+pub(crate) struct Shared {
     /// The generation of positions, for fills.
     pub(crate) generation: AtomicU64,
     /// The list of conversations was right once, or cannot be for now.
@@ -94,7 +94,7 @@ pub(crate) struct Gauges {
 /// Nobody has told the time yet.
 pub(crate) const UNKNOWN: i64 = i64::MIN;
 
-impl Gauges {
+impl Shared {
     /// The time by the server's clock, as far as this device knows it: whatever its own is set to, once it was connected.
     pub(crate) fn server_now_ms(&self, clock: &Clock) -> i64 {
         match self.ahead_ms.load(Ordering::Relaxed) {
@@ -115,24 +115,37 @@ pub(super) struct After {
     done: Vec<oneshot::Sender<Result<(), Error>>>,
 }
 
-/// The task. See the module.
-pub(crate) struct Driver<L: Remote> {
+/// What a task is made of.
+pub(crate) struct Parts<L: Remote> {
     pub(crate) remote: L,
     pub(crate) clock: Clock,
     pub(crate) store: Arc<Store>,
     pub(crate) core: Core,
     pub(crate) viewer: Viewer,
-    pub(crate) gauges: Arc<Gauges>,
+    pub(crate) shared: Arc<Shared>,
     /// Sum of what is unread and may disturb.
     pub(crate) total: i64,
     pub(crate) inbox: mpsc::UnboundedReceiver<Input>,
+}
+
+/// The task. See the module.
+pub(crate) struct AccountTask<L: Remote> {
+    pub(super) remote: L,
+    pub(super) clock: Clock,
+    store: Arc<Store>,
+    pub(super) core: Core,
+    viewer: Viewer,
+    shared: Arc<Shared>,
+    /// Sum of what is unread and may disturb.
+    total: i64,
+    inbox: mpsc::UnboundedReceiver<Input>,
     pub(super) sends: SendQueue,
-    calls: FuturesUnordered<Call>,
+    in_flight: FuturesUnordered<InFlight>,
     ready: Vec<Done>,
     pub(super) job: Job,
     pub(super) after: After,
     /// Calls of this device that wait until the feed is here up to their own entries.
-    late: Vec<(u64, oneshot::Sender<Result<(), Error>>)>,
+    awaiting_feed: Vec<(u64, oneshot::Sender<Result<(), Error>>)>,
     /// Counts connections; a failure of an old one says nothing about the present.
     pub(super) connection: u64,
     pub(super) is_connected: bool,
@@ -143,29 +156,24 @@ pub(crate) struct Driver<L: Remote> {
     closing: Option<oneshot::Sender<()>>,
 }
 
-impl<L: Remote> Driver<L> {
-    pub(crate) fn new(
-        remote: L,
-        clock: Clock,
-        (store, core, viewer): (Arc<Store>, Core, Viewer),
-        (gauges, total): (Arc<Gauges>, i64),
-        inbox: mpsc::UnboundedReceiver<Input>,
-    ) -> Self {
+impl<L: Remote> AccountTask<L> {
+    pub(crate) fn new(parts: Parts<L>) -> Self {
+        let Parts { remote, clock, store, core, viewer, shared, total, inbox } = parts;
         Self {
             remote,
             clock,
             store,
             core,
             viewer,
-            gauges,
+            shared,
             total,
             inbox,
             sends: SendQueue::default(),
-            calls: FuturesUnordered::new(),
+            in_flight: FuturesUnordered::new(),
             ready: Vec::new(),
             job: Job::default(),
             after: After::default(),
-            late: Vec::new(),
+            awaiting_feed: Vec::new(),
             connection: 0,
             is_connected: false,
             next_audit_ms: i64::MAX,
@@ -187,32 +195,32 @@ impl<L: Remote> Driver<L> {
                     Some(input) => self.input(input).await,
                     None => break,
                 },
-                Some(done) = self.calls.next(), if !self.calls.is_empty() => self.done(done),
+                Some(done) = self.in_flight.next(), if !self.in_flight.is_empty() => self.done(done),
                 () = self.clock.sleep_until_steady(deadline) => {}
                 () = self.clock.sleep_until_steady(self.next_audit_ms) => {}
             }
-            for _ in 0..STEP {
+            for _ in 0..MAX_INPUTS {
                 let Ok(input) = self.inbox.try_recv() else { break };
                 self.input(input).await;
             }
-            while let Some(Some(done)) = self.calls.next().now_or_never() {
+            while let Some(Some(done)) = self.in_flight.next().now_or_never() {
                 self.done(done);
             }
             self.look_at_the_clock().await;
-            self.step().await;
+            self.turn().await;
             self.forget_raised();
         }
         self.end().await;
     }
 
     /// Commits, tells, and calls, until nothing is left to do at once.
-    async fn step(&mut self) {
+    async fn turn(&mut self) {
         loop {
             self.commit().await;
             if self.is_connected {
                 while let Some((number, request)) = self.sends.start() {
-                    let (call, connection) = (self.remote.call(request), self.connection);
-                    self.start(async move { Done::Sent { number, connection, result: call.await } }).await;
+                    let (response, connection) = (self.remote.call(request), self.connection);
+                    self.start(async move { Done::Sent { number, connection, result: response.await } }).await;
                 }
             }
             if self.ready.is_empty() {
@@ -251,7 +259,7 @@ impl<L: Remote> Driver<L> {
                 self.is_connected = true;
                 self.viewer.login_ms = server_time;
                 let ahead_ms = server_time.saturating_sub(self.clock.steady_ms());
-                self.gauges.ahead_ms.store(ahead_ms, Ordering::Relaxed);
+                self.shared.ahead_ms.store(ahead_ms, Ordering::Relaxed);
                 self.next_audit_ms = self.clock.steady_ms() + AUDIT_MS;
                 if let Some(info) = user {
                     self.core.logged_in(info, is_named);
@@ -264,7 +272,7 @@ impl<L: Remote> Driver<L> {
                 let of_feed = pushes.iter().filter(|push| push.log == LogKind::Feed as i32);
                 let through = of_feed.map(|push| push.to).max().unwrap_or(0);
                 self.pushes(pushes);
-                self.late.push((through, done));
+                self.awaiting_feed.push((through, done));
             }
             Input::Filled { name, generation, fill, done } => {
                 self.core.filled(&name, generation, fill);
@@ -287,7 +295,7 @@ impl<L: Remote> Driver<L> {
         self.is_connected = false;
         self.next_audit_ms = i64::MAX;
         self.core.offline();
-        self.gauges.is_listed.send_replace(true);
+        self.shared.is_listed.send_replace(true);
     }
 
     fn frame(&mut self, frame: EventFrame) {
@@ -403,22 +411,22 @@ impl<L: Remote> Driver<L> {
 
     /// Messages from before this are history: the server dates them, so its clock counts.
     fn horizon_ms(&self) -> i64 {
-        self.gauges.server_now_ms(&self.clock).saturating_sub(HORIZON_MS)
+        self.shared.server_now_ms(&self.clock).saturating_sub(HORIZON_MS)
     }
 
     /// Stores what the inputs came to, then tells everybody, in the order: promises, events, calls.
     async fn commit(&mut self) {
         let output = self.core.take();
-        self.gauges.generation.store(self.core.generation(), Ordering::Release);
+        self.shared.generation.store(self.core.generation(), Ordering::Release);
         let mut job = std::mem::take(&mut self.job);
         job.batch = output.batch;
-        self.viewer.now_ms = self.gauges.server_now_ms(&self.clock);
+        self.viewer.now_ms = self.shared.server_now_ms(&self.clock);
         self.viewer.horizon_ms = self.horizon_ms();
         let mut after = std::mem::take(&mut self.after);
         // A call whose entry waits for those before it ends with the sync that brings them, so that what is asked next shows it.
         let (through, is_syncing) = (self.core.position().pos, self.core.is_syncing());
-        let is_here = |late: &mut (u64, oneshot::Sender<_>)| late.0 <= through || !is_syncing;
-        after.done.extend(self.late.extract_if(.., is_here).map(|(_, done)| done));
+        let is_here = |waiting: &mut (u64, oneshot::Sender<_>)| waiting.0 <= through || !is_syncing;
+        after.done.extend(self.awaiting_feed.extract_if(.., is_here).map(|(_, done)| done));
         if output.progress.contains(&Progress::Started) {
             self.progress(ConversationSyncState::Started);
         }
@@ -426,7 +434,7 @@ impl<L: Remote> Driver<L> {
         match applied {
             Ok(applied) => self.tell(applied, after),
             Err(error) => {
-                after.done.extend(self.late.drain(..).map(|(_, done)| done));
+                after.done.extend(self.awaiting_feed.drain(..).map(|(_, done)| done));
                 self.unwritten(&error, after);
                 // What the core wanted to ask, it will want again.
                 self.reload().await;
@@ -443,12 +451,12 @@ impl<L: Remote> Driver<L> {
         for request in output.requests {
             match request {
                 Request::Pull { ticket, request } => {
-                    let call = self.remote.call(request);
-                    self.start(async move { Done::Pulled { ticket, result: call.await } }).await;
+                    let response = self.remote.call(request);
+                    self.start(async move { Done::Pulled { ticket, result: response.await } }).await;
                 }
                 Request::Sync { ticket, request } => {
-                    let call = self.remote.call(request);
-                    self.start(async move { Done::Synced { ticket, result: call.await } }).await;
+                    let response = self.remote.call(request);
+                    self.start(async move { Done::Synced { ticket, result: response.await } }).await;
                 }
             }
         }
@@ -534,7 +542,7 @@ impl<L: Remote> Driver<L> {
             Progress::Finished => ConversationSyncState::Finished,
             Progress::Failed => ConversationSyncState::Failed,
         };
-        self.gauges.is_listed.send_replace(true);
+        self.shared.is_listed.send_replace(true);
         self.tell_statuses().await;
         if progress == Progress::Finished && !self.is_total_told {
             self.tell_total();
@@ -552,7 +560,7 @@ impl<L: Remote> Driver<L> {
         if std::mem::replace(&mut self.viewer.is_caught_up, true) {
             return;
         }
-        let now_ms = self.gauges.server_now_ms(&self.clock);
+        let now_ms = self.shared.server_now_ms(&self.clock);
         match self.store.read(move |db| store::status::subscriptions(db, now_ms)).await {
             Ok(list) => {
                 let known = |status: &UserStatus| status.online_status() != UserOnlineStatus::Unknown;
@@ -582,11 +590,11 @@ impl<L: Remote> Driver<L> {
     }
 
     /// Starts a call now, so that calls leave in the order in which they are started.
-    pub(super) async fn start(&mut self, call: impl Future<Output = Done> + Send + 'static) {
-        let mut call: Call = Box::pin(call);
-        match futures_util::poll!(&mut call) {
+    pub(super) async fn start(&mut self, request: impl Future<Output = Done> + Send + 'static) {
+        let mut request: InFlight = Box::pin(request);
+        match futures_util::poll!(&mut request) {
             std::task::Poll::Ready(done) => self.ready.push(done),
-            std::task::Poll::Pending => self.calls.push(call),
+            std::task::Poll::Pending => self.in_flight.push(request),
         }
     }
 
