@@ -20,7 +20,7 @@ use crate::store::{self, Store};
 use crate::sync::account_task::{AccountTask, Input, Parts, Shared, UNKNOWN};
 use crate::sync::apply::Viewer;
 use crate::sync::outbox::Submission;
-use crate::sync::{Core, Name};
+use crate::sync::{Name, SyncEngine};
 use crate::user::Limiter;
 
 /// Event frames that wait for the store; more wait on the wire.
@@ -138,13 +138,13 @@ impl<L: Remote> Account<L> {
             Ok((position, states, total, store::pending::all(db)?))
         })?;
         let is_listed = watch::Sender::new(position.is_settled);
-        let mut core = Core::new(user_id, position, states);
+        let mut engine = SyncEngine::new(user_id, position, states);
         if settings.is_one_shot {
-            core = core.without_pulls();
+            engine = engine.without_pulls();
         }
         let user_id: Arc<str> = Arc::from(user_id);
         let shared = Arc::new(Shared {
-            generation: AtomicU64::new(core.generation()),
+            generation: AtomicU64::new(engine.generation()),
             is_listed,
             ahead_ms: AtomicI64::new(UNKNOWN),
         });
@@ -161,7 +161,7 @@ impl<L: Remote> Account<L> {
             remote: remote.clone(),
             clock: clock.clone(),
             store: Arc::clone(&store),
-            core,
+            engine,
             viewer,
             shared: Arc::clone(&shared),
             total,

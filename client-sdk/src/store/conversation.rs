@@ -1,4 +1,4 @@
-//! Rows of conversations: the state that the sync core keeps, and what the app sees of them.
+//! Rows of conversations: the state that the sync engine keeps, and what the app sees of them.
 
 use std::sync::LazyLock;
 
@@ -51,7 +51,7 @@ pub(crate) fn name_of_message(db: &Connection, row: i64) -> rusqlite::Result<Nam
     .query_row([row], |row| Ok(Name::new(row.get(0)?, row.get::<_, String>(1)?)))
 }
 
-/// Everything that the sync core has to know.
+/// Everything that the sync engine has to know.
 pub(crate) fn load(db: &Connection) -> rusqlite::Result<(Position, Vec<(Name, State)>)> {
     let position = db.query_row("SELECT epoch, pos, touched, is_settled, profiles_at FROM device", [], |row| {
         Ok(Position {
@@ -98,7 +98,7 @@ pub(crate) fn load(db: &Connection) -> rusqlite::Result<(Position, Vec<(Name, St
     Ok((position, states))
 }
 
-/// Stores what the sync core knows beside conversations.
+/// Stores what the sync engine knows beside conversations.
 pub(crate) fn save_position(db: &Connection, position: &Position) -> rusqlite::Result<()> {
     let sql = "UPDATE device SET epoch = ?1, pos = ?2, touched = ?3, is_settled = ?4, profiles_at = ?5";
     db.prepare_cached(sql)?.execute(params![

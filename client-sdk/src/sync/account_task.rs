@@ -1,5 +1,5 @@
-//! The task that owns the sync core: it feeds it what arrives, stores what comes of it, resolves promises, raises events and
-//! makes the calls that the core wants. All of a login's data passes through here, one step after the other, so positions,
+//! The task that owns the sync engine: it feeds it what arrives, stores what comes of it, resolves promises, raises events and
+//! makes the calls that the engine wants. All of a login's data passes through here, one step after the other, so positions,
 //! rows and events have one order. What waits shares the next transaction.
 
 use std::pin::Pin;
@@ -17,7 +17,7 @@ use zim_protocol::{
 
 use super::apply::{self, Applied, Job, Settle, Viewer};
 use super::outbox::{Submission, accept};
-use super::{Core, Name, Origin, Progress, Request};
+use super::{Name, Origin, Progress, Request, SyncEngine};
 use crate::account::Remote;
 use crate::error::Error;
 use crate::send::{Key, SendQueue};
@@ -120,7 +120,7 @@ pub(crate) struct Parts<L: Remote> {
     pub(crate) remote: L,
     pub(crate) clock: Clock,
     pub(crate) store: Arc<Store>,
-    pub(crate) core: Core,
+    pub(crate) engine: SyncEngine,
     pub(crate) viewer: Viewer,
     pub(crate) shared: Arc<Shared>,
     /// Sum of what is unread and may disturb.
@@ -133,7 +133,7 @@ pub(crate) struct AccountTask<L: Remote> {
     pub(super) remote: L,
     pub(super) clock: Clock,
     store: Arc<Store>,
-    pub(super) core: Core,
+    pub(super) engine: SyncEngine,
     viewer: Viewer,
     shared: Arc<Shared>,
     /// Sum of what is unread and may disturb.
@@ -151,19 +151,19 @@ pub(crate) struct AccountTask<L: Remote> {
     pub(super) is_connected: bool,
     next_audit_ms: i64,
     is_total_told: bool,
-    /// The core is ahead of the store, because a write failed.
+    /// The engine is ahead of the store, because a write failed.
     is_stale: bool,
     closing: Option<oneshot::Sender<()>>,
 }
 
 impl<L: Remote> AccountTask<L> {
     pub(crate) fn new(parts: Parts<L>) -> Self {
-        let Parts { remote, clock, store, core, viewer, shared, total, inbox } = parts;
+        let Parts { remote, clock, store, engine, viewer, shared, total, inbox } = parts;
         Self {
             remote,
             clock,
             store,
-            core,
+            engine,
             viewer,
             shared,
             total,
@@ -252,8 +252,8 @@ impl<L: Remote> AccountTask<L> {
         }
         match input {
             Input::Connected { user, is_named, epoch, server_time } => {
-                if self.core.is_online() {
-                    self.core.offline();
+                if self.engine.is_online() {
+                    self.engine.offline();
                 }
                 self.connection += 1;
                 self.is_connected = true;
@@ -262,9 +262,9 @@ impl<L: Remote> AccountTask<L> {
                 self.shared.ahead_ms.store(ahead_ms, Ordering::Relaxed);
                 self.next_audit_ms = self.clock.steady_ms() + AUDIT_MS;
                 if let Some(info) = user {
-                    self.core.logged_in(info, is_named);
+                    self.engine.logged_in(info, is_named);
                 }
-                self.core.online(&epoch);
+                self.engine.online(&epoch);
             }
             Input::Disconnected => self.disconnected(),
             Input::Frame(frame, _permit) => self.frame(frame),
@@ -275,7 +275,7 @@ impl<L: Remote> AccountTask<L> {
                 self.awaiting_feed.push((through, done));
             }
             Input::Filled { name, generation, fill, done } => {
-                self.core.filled(&name, generation, fill);
+                self.engine.filled(&name, generation, fill);
                 self.after.done.push(done);
             }
             Input::Users(users, done) => {
@@ -294,7 +294,7 @@ impl<L: Remote> AccountTask<L> {
     fn disconnected(&mut self) {
         self.is_connected = false;
         self.next_audit_ms = i64::MAX;
-        self.core.offline();
+        self.engine.offline();
         self.shared.is_listed.send_replace(true);
     }
 
@@ -308,7 +308,7 @@ impl<L: Remote> AccountTask<L> {
                         "this session was too slow: commands were dropped"
                     );
                 }
-                self.core.dirtied(&dirty);
+                self.engine.dirtied(&dirty);
             }
             Some(Frame::Transient(transient)) => {
                 let (Some(name), Some(entry)) = (transient.conversation, transient.message) else { return };
@@ -319,7 +319,7 @@ impl<L: Remote> AccountTask<L> {
                 }
             }
             Some(Frame::Snapshot(snapshot)) => {
-                self.core.snapshot_came(&snapshot);
+                self.engine.snapshot_came(&snapshot);
                 self.job.settle.push(Settle::Snapshot(snapshot));
             }
             Some(Frame::End(_)) | None => {}
@@ -339,30 +339,30 @@ impl<L: Remote> AccountTask<L> {
                 entry.content = content;
             }
         }
-        self.core.push(push, origin);
+        self.engine.push(push, origin);
     }
 
     fn done(&mut self, done: Done) {
         match done {
             Done::Pulled { ticket, result } => match result {
                 Ok((page, _)) => {
-                    self.core.set_horizon(self.horizon_ms());
-                    self.core.page(ticket, page);
+                    self.engine.set_horizon(self.horizon_ms());
+                    self.engine.page(ticket, page);
                 }
                 Err(error) => {
                     tracing::debug!(%error, "a pull failed");
-                    self.core.pull_failed(ticket);
+                    self.engine.pull_failed(ticket);
                     self.audit_soon(&error);
                 }
             },
             Done::Synced { ticket, result } => match result {
                 Ok((result, _)) => {
-                    self.core.set_horizon(self.horizon_ms());
-                    self.core.synced(ticket, result);
+                    self.engine.set_horizon(self.horizon_ms());
+                    self.engine.synced(ticket, result);
                 }
                 Err(error) => {
                     tracing::debug!(%error, "a sync failed");
-                    self.core.sync_failed(ticket);
+                    self.engine.sync_failed(ticket);
                     self.audit_soon(&error);
                 }
             },
@@ -382,7 +382,7 @@ impl<L: Remote> AccountTask<L> {
     fn audit_soon(&mut self, error: &Error) {
         let pause_ms = match error.code() {
             ErrorCode::CommonModuleTriggerServerFrequencyLimit => {
-                self.core.pause_pulls();
+                self.engine.pause_pulls();
                 PAUSE_MS
             }
             ErrorCode::CommonModuleImServerError => RECOVER_MS,
@@ -405,7 +405,7 @@ impl<L: Remote> AccountTask<L> {
         }
         if steady_ms >= self.next_audit_ms {
             self.next_audit_ms = steady_ms + AUDIT_MS;
-            self.core.audit();
+            self.engine.audit();
         }
     }
 
@@ -416,15 +416,15 @@ impl<L: Remote> AccountTask<L> {
 
     /// Stores what the inputs came to, then tells everybody, in the order: promises, events, calls.
     async fn commit(&mut self) {
-        let output = self.core.take();
-        self.shared.generation.store(self.core.generation(), Ordering::Release);
+        let output = self.engine.take();
+        self.shared.generation.store(self.engine.generation(), Ordering::Release);
         let mut job = std::mem::take(&mut self.job);
         job.batch = output.batch;
         self.viewer.now_ms = self.shared.server_now_ms(&self.clock);
         self.viewer.horizon_ms = self.horizon_ms();
         let mut after = std::mem::take(&mut self.after);
         // A call whose entry waits for those before it ends with the sync that brings them, so that what is asked next shows it.
-        let (through, is_syncing) = (self.core.position().pos, self.core.is_syncing());
+        let (through, is_syncing) = (self.engine.position().pos, self.engine.is_syncing());
         let is_here = |waiting: &mut (u64, oneshot::Sender<_>)| waiting.0 <= through || !is_syncing;
         after.done.extend(self.awaiting_feed.extract_if(.., is_here).map(|(_, done)| done));
         if output.progress.contains(&Progress::Started) {
@@ -436,7 +436,7 @@ impl<L: Remote> AccountTask<L> {
             Err(error) => {
                 after.done.extend(self.awaiting_feed.drain(..).map(|(_, done)| done));
                 self.unwritten(&error, after);
-                // What the core wanted to ask, it will want again.
+                // What the engine wanted to ask, it will want again.
                 self.reload().await;
                 if output.progress.iter().any(|progress| *progress != Progress::Started) {
                     // The login's sync is over, and nothing says so again: who waits for it gets what there is.
@@ -491,7 +491,7 @@ impl<L: Remote> AccountTask<L> {
         if self.raise_all(applied.events) {
             self.viewer.raised = applied.pending.or(self.viewer.raised);
         }
-        if applied.is_behind && self.is_connected {
+        if applied.needs_audit && self.is_connected {
             self.next_audit_ms = self.clock.steady_ms();
         }
         if applied.unread_delta != 0 {
@@ -519,11 +519,11 @@ impl<L: Remote> AccountTask<L> {
         }
     }
 
-    /// Makes the core what the store is.
+    /// Makes the engine what the store is.
     async fn reload(&mut self) {
         match self.store.read(store::conversation::load).await {
             Ok((position, states)) => {
-                self.core.restore(position, states);
+                self.engine.restore(position, states);
                 self.is_stale = false;
             }
             Err(error) => tracing::warn!(?error, "the local database cannot be read"),
@@ -599,7 +599,7 @@ impl<L: Remote> AccountTask<L> {
     }
 
     async fn end(mut self) {
-        self.core.offline();
+        self.engine.offline();
         for (outgoing, _) in self.sends.drain() {
             let error =
                 Error::new(ErrorCode::NetworkModuleUserIsNotLogged, "the login ended before the message was sent");

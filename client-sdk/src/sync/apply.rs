@@ -1,4 +1,4 @@
-//! A step of the core and of the app's own calls, as one transaction, and the events that come of it.
+//! A step of the engine and of the app's own calls, as one transaction, and the events that come of it.
 
 mod friend;
 mod status;
@@ -110,38 +110,38 @@ pub(crate) struct Applied {
     /// Own messages that the server has now.
     pub(crate) settled: Vec<Message>,
     /// Something came that may be older than what is known, or makes sense only with what has not come yet: a sync tells.
-    pub(crate) is_behind: bool,
+    pub(crate) needs_audit: bool,
 }
 
 /// Does a job.
 pub(crate) fn apply(db: &Connection, viewer: &Viewer, job: Job) -> rusqlite::Result<Applied> {
-    let mut step = Step::new(db, viewer);
+    let mut tx = Transaction::new(db, viewer);
     if let Some(id) = viewer.raised {
         pending::forget(db, id)?;
     }
     let mut applied = Applied::default();
     for (name, attach) in job.attach {
-        applied.attached.push(step.attach(&name, attach)?);
+        applied.attached.push(tx.attach(&name, attach)?);
     }
     let is_sweep = job.batch.changes.contains(&Change::Sweep);
     for change in job.batch.changes {
-        step.change(change)?;
+        tx.change(change)?;
     }
     for saved in &job.batch.states {
-        let id = step.touch(&saved.name)?;
+        let id = tx.touch(&saved.name)?;
         conversation::save(db, id, saved)?;
     }
     if let Some(position) = &job.batch.position {
         conversation::save_position(db, position)?;
     }
     for settle in job.settle {
-        step.settle(settle)?;
+        tx.settle(settle)?;
     }
-    step.finish(applied, is_sweep)
+    tx.finish(applied, is_sweep)
 }
 
 /// A transaction at work.
-struct Step<'a> {
+struct Transaction<'a> {
     db: &'a Connection,
     viewer: &'a Viewer,
     /// Rows, in the order in which they were touched, as the app saw them before; `None`: not in the list.
@@ -151,13 +151,22 @@ struct Step<'a> {
     statuses: Vec<MessageSentStatusChangeInfo>,
     /// Whose presence is news.
     seen: Vec<UserStatus>,
-    is_behind: bool,
+    needs_audit: bool,
 }
 
-impl<'a> Step<'a> {
+impl<'a> Transaction<'a> {
     fn new(db: &'a Connection, viewer: &'a Viewer) -> Self {
         let (touched, ids) = (Vec::new(), HashMap::new());
-        Self { db, viewer, touched, ids, durable: Vec::new(), statuses: Vec::new(), seen: Vec::new(), is_behind: false }
+        Self {
+            db,
+            viewer,
+            touched,
+            ids,
+            durable: Vec::new(),
+            statuses: Vec::new(),
+            seen: Vec::new(),
+            needs_audit: false,
+        }
     }
 
     /// The row of a conversation, which may change from here on.
@@ -218,9 +227,9 @@ impl<'a> Step<'a> {
             Change::Profiles(profiles) => self.profiles(profiles),
             Change::Statuses(statuses) => {
                 // Whom this device does not follow it does not know of yet: what is behind follows, with its subscription.
-                let is_behind = self.is_behind;
+                let needs_audit = self.needs_audit;
                 statuses.into_iter().try_for_each(|told| self.status_told(told).map(drop))?;
-                self.is_behind = is_behind;
+                self.needs_audit = needs_audit;
                 Ok(())
             }
             Change::Drop(name) => {
@@ -270,7 +279,7 @@ impl<'a> Step<'a> {
                 }
                 Ok(())
             }
-            // The core keeps what concerns conversations.
+            // The engine keeps what concerns conversations.
             Detail::Conversation(_) | Detail::Read(_) => Ok(()),
         }
     }
@@ -441,7 +450,7 @@ impl<'a> Step<'a> {
         let (durable, pending) = pending::add(self.db, self.durable)?;
         applied.pending = pending;
         applied.events.extend(durable.into_iter().flat_map(with_twin));
-        applied.is_behind = self.is_behind;
+        applied.needs_audit = self.needs_audit;
         applied.events.extend(Self::seen_event(self.seen));
         if !self.statuses.is_empty() {
             let sent = MessageSentStatus::Success as i32;

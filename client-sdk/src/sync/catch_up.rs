@@ -6,8 +6,8 @@ use std::collections::HashSet;
 use bytes::Bytes;
 use zim_protocol::{SyncRequest, SyncResult, UserFullInfo};
 
-use super::core::Core;
-use super::logs::MAX_POSITION;
+use super::engine::SyncEngine;
+use super::positions::MAX_POSITION;
 use super::state::{Change, Name, Origin, Progress, Request};
 
 /// Heads that moved this long before the newest change are asked for again: the server notes the time before it commits.
@@ -43,7 +43,7 @@ impl Syncing {
     }
 }
 
-impl Core {
+impl SyncEngine {
     /// The link is up and logged in, to a server of this epoch. What is learned from now on belongs to it: judged by positions of
     /// another, a message would be taken for an old one, or raised and then forgotten with them.
     pub fn online(&mut self, epoch: &Bytes) {

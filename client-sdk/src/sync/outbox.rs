@@ -51,7 +51,7 @@ impl<L: Remote> AccountTask<L> {
     pub(super) async fn submit(&mut self, mut submission: Box<Submission>) {
         let attach = match &submission.kind {
             SubmissionKind::Stored { pending, .. } => {
-                self.core.open(&submission.name);
+                self.engine.open(&submission.name);
                 Attach::New(pending.clone())
             }
             SubmissionKind::Retry { ts } => Attach::Retry { key: submission.key, ts: *ts },
@@ -114,7 +114,7 @@ impl<L: Remote> AccountTask<L> {
                 let Some(mut outgoing) = self.sends.sent(number) else { return };
                 let answer = result.message.unwrap_or_default();
                 if let Some(seq) = u64::try_from(answer.message_seq).ok().filter(|seq| *seq > 0) {
-                    self.core.hold(&outgoing.name, seq);
+                    self.engine.hold(&outgoing.name, seq);
                     self.job.settle.push(Settle::Sent(place(&answer, outgoing.key)));
                 }
                 accept(&mut outgoing.message, &answer);

@@ -2,7 +2,7 @@
 
 use zim_protocol::PullRequest;
 
-use super::core::Core;
+use super::engine::SyncEngine;
 use super::state::{Name, Request};
 
 /// Pulls under way at the same time: enough to fill the pipe, few enough to let live traffic through.
@@ -18,7 +18,7 @@ pub(super) struct Pull {
     pub(super) after_rev: u64,
 }
 
-impl Core {
+impl SyncEngine {
     /// A pull that was refused. The next sync tries again.
     pub fn pull_failed(&mut self, ticket: u64) {
         if let Some(pull) = self.pulls.remove(&ticket)
@@ -44,7 +44,7 @@ impl Core {
         let behind: Vec<(Name, i64)> = self
             .conversations
             .iter()
-            .filter(|(_, state)| state.is_behind())
+            .filter(|(_, state)| state.lacks_positions())
             .map(|(name, state)| (name.clone(), state.last_ts.saturating_neg()))
             .collect();
         for (name, rank) in behind {
@@ -78,7 +78,7 @@ impl Core {
             let Some((_, name)) = self.queue.pop_first() else { break };
             let Some(state) = self.conversations.get_mut(&name) else { continue };
             state.rank = None;
-            if !state.is_behind() {
+            if !state.lacks_positions() {
                 continue;
             }
             self.ticket += 1;

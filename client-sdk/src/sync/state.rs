@@ -1,4 +1,4 @@
-//! What the sync core knows, and what it wants done.
+//! What the sync engine knows, and what it wants done.
 
 use std::sync::Arc;
 
@@ -75,7 +75,7 @@ pub struct State {
 
 impl State {
     /// Whether the server has positions of it that were not raised here.
-    pub(super) fn is_behind(&self) -> bool {
+    pub(super) fn lacks_positions(&self) -> bool {
         self.dirty || self.seq < self.target_seq.max(self.head_seq) || self.rev < self.target_rev.max(self.head_rev)
     }
 
@@ -224,7 +224,7 @@ pub enum Progress {
     Failed,
 }
 
-/// What came of a step of the core.
+/// What came of a step of the engine.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Output {
     /// To be stored, in one transaction, before anything else is done.

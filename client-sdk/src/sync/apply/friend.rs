@@ -6,11 +6,11 @@ use zim_protocol::{
     FriendListChangeAction, FriendListChangedEvent, UserFullInfo, UserInfo,
 };
 
-use super::{Step, full_info};
+use super::{Transaction, full_info};
 use crate::store::{conversation, friend, friend_application, user};
 use crate::sync::state::{Name, Origin};
 
-impl Step<'_> {
+impl Transaction<'_> {
     /// A friend as he is now. His alias is the conversation's.
     pub(super) fn friend(&mut self, entry: &FriendEntry, origin: Origin) -> rusqlite::Result<()> {
         let Some(info) = &entry.info else { return Ok(()) };
@@ -20,7 +20,7 @@ impl Step<'_> {
             friend::remove(self.db, &info.user_id)?;
         } else {
             let is_known = user::read(self.db, &info.user_id)?.is_some();
-            self.is_behind |= user::write(self.db, &profile(info))? && is_known;
+            self.needs_audit |= user::write(self.db, &profile(info))? && is_known;
             friend::write(self.db, entry)?;
         }
         match before {
@@ -77,7 +77,7 @@ impl Step<'_> {
     pub(super) fn meet(&mut self, info: UserFullInfo) -> rusqlite::Result<()> {
         let user_id = info.base_info.as_ref().map(|base| base.user_id.as_str()).unwrap_or_default();
         let is_known = user::read(self.db, user_id)?.is_some();
-        self.is_behind |= self.learn(info)? && is_known;
+        self.needs_audit |= self.learn(info)? && is_known;
         Ok(())
     }
 

@@ -2,10 +2,10 @@
 
 use zim_protocol::{Event, SubscriptionEntry, UserOnlineStatus, UserStatus, UserStatusUpdatedEvent};
 
-use super::Step;
+use super::Transaction;
 use crate::store::status::{self, News};
 
-impl Step<'_> {
+impl Transaction<'_> {
     /// A subscription as it is now, with what its user is seen as. Whoever is followed from now on is news.
     pub(super) fn subscription(&mut self, entry: SubscriptionEntry) -> rusqlite::Result<()> {
         let Some(told) = entry.status.clone() else { return Ok(()) };
@@ -31,7 +31,7 @@ impl Step<'_> {
         let is_own = *told.user_id == *self.viewer.user_id;
         if !is_own && status::expires_at(self.db, &told.user_id)?.is_none() {
             // It overtook the subscription, or its end.
-            self.is_behind = true;
+            self.needs_audit = true;
             return Ok(false);
         }
         let Some((now, news)) = status::write(self.db, told)? else { return Ok(false) };

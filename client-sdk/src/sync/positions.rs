@@ -4,7 +4,7 @@ use zim_protocol::{
     ChangeEntry, ConversationHead, FeedEntry, LogKind, MessageEntry, Page, Push, change_entry, feed_entry::Detail,
 };
 
-use super::core::Core;
+use super::engine::SyncEngine;
 use super::pulls::{LIVE, Pull};
 use super::state::{Change, Name, Origin, State};
 
@@ -13,7 +13,7 @@ const CATCH_UP_MESSAGES: u64 = 1_000;
 /// No log is longer. What a server says of positions beyond it is passed over: nothing could be counted on from there.
 pub(super) const MAX_POSITION: u64 = (1 << 53) - 1;
 
-impl Core {
+impl SyncEngine {
     /// A push, of the event stream or of a response.
     pub fn push(&mut self, push: Push, origin: Origin) {
         if push.from == 0 || push.to < push.from || push.to > MAX_POSITION {
@@ -72,7 +72,7 @@ impl Core {
             state.as_of(page.end_rev);
         }
         // Without a step forward only a hint that came meanwhile is a reason to ask again; the next sync looks after the rest.
-        let (is_known, is_behind) = (state.known, state.dirty || is_forward && state.is_behind());
+        let (is_known, lacks_positions) = (state.known, state.dirty || is_forward && state.lacks_positions());
         self.cover(&name, from, page.through_seq);
         self.moved(&name);
         let changes = &mut self.output.batch.changes;
@@ -85,7 +85,7 @@ impl Core {
         if !is_known {
             self.ask_about(&name);
         }
-        if is_behind {
+        if lacks_positions {
             self.want_pull(&name, LIVE);
         }
     }
@@ -124,14 +124,14 @@ impl Core {
         if is_next {
             state.seq = to;
         }
-        let (is_known, is_behind) = (state.known, state.is_behind());
+        let (is_known, lacks_positions) = (state.known, state.lacks_positions());
         self.cover_push(&name, begin, to, &entries);
         self.moved(&name);
         self.output.batch.changes.push(Change::Messages { name: name.clone(), entries, raise_after });
         if !is_known {
             self.ask_about(&name);
         }
-        if is_behind {
+        if lacks_positions {
             self.want_pull(&name, LIVE);
         }
     }
@@ -303,34 +303,34 @@ mod tests {
     }
 
     /// A device that has asked for what it missed, and its ticket.
-    fn online() -> (Core, u64) {
-        let mut core = Core::new("ann", Position::default(), []);
-        core.online(&Bytes::from_static(&[1; 16]));
-        match core.take().requests.as_slice() {
-            [Request::Sync { ticket, .. }] => (core, *ticket),
-            _ => (core, 0),
+    fn online() -> (SyncEngine, u64) {
+        let mut engine = SyncEngine::new("ann", Position::default(), []);
+        engine.online(&Bytes::from_static(&[1; 16]));
+        match engine.take().requests.as_slice() {
+            [Request::Sync { ticket, .. }] => (engine, *ticket),
+            _ => (engine, 0),
         }
     }
 
-    fn seq(core: &Core) -> Option<u64> {
-        core.state(&Name::from(&bob())).map(|state| state.seq)
+    fn seq(engine: &SyncEngine) -> Option<u64> {
+        engine.state(&Name::from(&bob())).map(|state| state.seq)
     }
 
     #[test]
     fn a_push_to_the_last_position_is_taken_and_one_beyond_is_not() {
         for log in [LogKind::Messages, LogKind::Changes, LogKind::Feed] {
-            let (mut core, _) = online();
-            core.push(push(LogKind::Messages, 1), Origin::Other);
+            let (mut engine, _) = online();
+            engine.push(push(LogKind::Messages, 1), Origin::Other);
             for (to, is_taken) in [(MAX_POSITION + 1, false), (u64::MAX, false), (MAX_POSITION, true)] {
-                core.push(push(log, to), Origin::Other);
-                let state = core.state(&Name::from(&bob())).unwrap();
-                let reached = [state.seq, state.rev, core.position().pos].contains(&to);
+                engine.push(push(log, to), Origin::Other);
+                let state = engine.state(&Name::from(&bob())).unwrap();
+                let reached = [state.seq, state.rev, engine.position().pos].contains(&to);
                 assert_eq!(reached, is_taken, "{log:?} to {to}");
             }
             // Still something to count on.
-            core.push(push(log, u64::MAX), Origin::Other);
-            core.audit();
-            core.take();
+            engine.push(push(log, u64::MAX), Origin::Other);
+            engine.audit();
+            engine.take();
         }
     }
 
@@ -350,33 +350,33 @@ mod tests {
             (head(0, most + 1, 0), false),
             (head(0, 0, most + 1), false),
         ] {
-            let (mut core, ticket) = online();
-            core.synced(ticket, SyncResult { heads: vec![head], ..SyncResult::default() });
-            assert_eq!(seq(&core).is_some(), is_taken);
-            core.sums();
+            let (mut engine, ticket) = online();
+            engine.synced(ticket, SyncResult { heads: vec![head], ..SyncResult::default() });
+            assert_eq!(seq(&engine).is_some(), is_taken);
+            engine.sums();
         }
     }
 
     #[test]
     fn an_answer_with_impossible_positions_is_none() {
-        let (mut core, ticket) = online();
-        core.synced(ticket, SyncResult { pos: MAX_POSITION + 1, ..SyncResult::default() });
-        assert_eq!(core.position().pos, 0);
-        assert!(core.is_idle(), "it is over");
+        let (mut engine, ticket) = online();
+        engine.synced(ticket, SyncResult { pos: MAX_POSITION + 1, ..SyncResult::default() });
+        assert_eq!(engine.position().pos, 0);
+        assert!(engine.is_idle(), "it is over");
         let page = |through_seq| Page { through_seq, end_seq: through_seq, ..Page::default() };
         for (page, is_taken) in [
             (page(MAX_POSITION), true),
             (page(MAX_POSITION + 1), false),
             (Page { messages: vec![MessageEntry { seq: u64::MAX, ..MessageEntry::default() }], ..page(4) }, false),
         ] {
-            let (mut core, ticket) = online();
+            let (mut engine, ticket) = online();
             let head = ConversationHead { conversation: Some(bob()), end_seq: 2, ..ConversationHead::default() };
             let sums = Some(zim_protocol::Sums { count: 1, seq: 2, rev: 0 });
-            core.synced(ticket, SyncResult { heads: vec![head], sums, ..SyncResult::default() });
-            let requests = core.take().requests;
+            engine.synced(ticket, SyncResult { heads: vec![head], sums, ..SyncResult::default() });
+            let requests = engine.take().requests;
             let [Request::Pull { ticket, .. }] = requests.as_slice() else { panic!("{requests:?}") };
-            core.page(*ticket, page.clone());
-            assert_eq!(seq(&core) == Some(page.through_seq), is_taken, "{page:?}");
+            engine.page(*ticket, page.clone());
+            assert_eq!(seq(&engine) == Some(page.through_seq), is_taken, "{page:?}");
         }
     }
 }

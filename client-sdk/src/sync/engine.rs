@@ -1,5 +1,5 @@
-//! The sync core: which entries of the three logs are new, what is to be stored, and what to ask the server for. Pure: no IO,
-//! no clock. The driver feeds it what arrives and takes what is to be done; a model checker does the same.
+//! The sync engine: which entries of the three logs are new, what is to be stored, and what to ask the server for. Pure: no IO,
+//! no clock. The account task feeds it what arrives and takes what is to be done; a model checker does the same.
 //!
 //! Rules. A push that ends at or below my position is old; one that begins at my position plus one is applied; any other is a
 //! hint, and one pull tells the truth. Conversations that moved while the device was away are pulled newest first. What is
@@ -11,14 +11,14 @@ use bytes::Bytes;
 use zim_protocol::{Dirty, FillResult, Snapshot, Sums, UserFullInfo};
 
 use super::catch_up::Syncing;
-use super::logs::MAX_POSITION;
+use super::positions::MAX_POSITION;
 use super::pulls::{LIVE, Pull};
 use super::ranges::Ranges;
 use super::state::{Batch, Change, Name, Output, Position, Progress, Saved, State};
 
 /// What a device knows, and the rules by which it learns. See the module.
 #[derive(Debug)]
-pub struct Core {
+pub struct SyncEngine {
     pub(super) viewer: String,
     pub(super) conversations: HashMap<Name, State>,
     pub(super) position: Position,
@@ -39,8 +39,8 @@ pub struct Core {
     pub(super) dirty: HashMap<Name, Vec<(u64, u64)>>,
 }
 
-impl Core {
-    /// A core of `viewer` that knows what the store has.
+impl SyncEngine {
+    /// An engine of `viewer` that knows what the store has.
     pub fn new(viewer: &str, position: Position, states: impl IntoIterator<Item = (Name, State)>) -> Self {
         Self {
             viewer: viewer.to_owned(),
@@ -204,7 +204,7 @@ impl Core {
         self.cover(name, seq, seq);
         if let Some(state) = self.conversations.get_mut(name) {
             state.target_seq = state.target_seq.max(seq);
-            if state.is_behind() {
+            if state.lacks_positions() {
                 self.want_pull(name, LIVE);
             }
         }
@@ -218,11 +218,11 @@ impl Core {
         if !fill.messages.is_empty() {
             state.as_of(fill.rev);
         }
-        let is_behind = state.is_behind();
+        let lacks_positions = state.lacks_positions();
         self.cover(name, fill.from.max(1), fill.to);
         let change = Change::Messages { name: name.clone(), entries: fill.messages, raise_after: u64::MAX };
         self.output.batch.changes.push(change);
-        if is_behind {
+        if lacks_positions {
             self.want_pull(name, LIVE);
         }
     }
