@@ -1,6 +1,6 @@
 //! Logging in, staying logged in, logging out.
 
-mod life;
+mod login_task;
 mod login;
 
 use std::sync::Arc;
@@ -13,8 +13,8 @@ use zim_protocol::{
     UserInfo, Validate,
 };
 
-use self::life::Life;
 pub(crate) use self::login::Login;
+use self::login_task::LoginTask;
 use crate::error::Error;
 use crate::last_user;
 use crate::zim::{Inner, Zim};
@@ -39,8 +39,8 @@ impl Zim {
     pub async fn login(&self, user_id: &str, config: LoginConfig) -> Result<(), Error> {
         loop {
             match self.inner().begin(user_id, &config)? {
-                Begun::Login(login) => return login.good().await,
-                Begun::EndsFirst(earlier) => earlier.over().await,
+                Begun::Login(login) => return login.accepted().await,
+                Begun::EndsFirst(earlier) => earlier.ended().await,
             }
         }
     }
@@ -75,7 +75,7 @@ impl Zim {
         let Some(login) = self.inner().login.lock().clone() else { return };
         login.leave();
         // It goes on in the background, and the next login waits for it.
-        let _ = timeout(LOGOUT_PATIENCE, login.over()).await;
+        let _ = timeout(LOGOUT_PATIENCE, login.ended()).await;
     }
 }
 
@@ -109,7 +109,7 @@ impl Inner {
         let login = Arc::new(Login::new(user_id, &config.token, self.config.request_timeout_ms, &self.config.clock));
         *slot = Some(Arc::clone(&login));
         self.enter(ConnectionState::Connecting, ConnectionEvent::ActiveLogin);
-        self.tasks.spawn(Life::new(Arc::clone(self), Arc::clone(&login), request).run());
+        self.tasks.spawn(LoginTask::new(Arc::clone(self), Arc::clone(&login), request).run());
         Ok(Begun::Login(login))
     }
 

@@ -17,13 +17,13 @@ use crate::net::Link;
 #[derive(Clone, Debug)]
 enum Phase {
     /// Nobody knows yet whether it will be one.
-    Beginning,
+    Pending,
     /// Calls may be made.
-    Good,
+    Accepted,
     /// Calls may not be made any more.
     Ending,
     /// Nothing of it is left; the reason, if it was not the app's wish.
-    Over(Option<Error>),
+    Ended(Option<Error>),
 }
 
 /// A login, from the call to its last moment.
@@ -50,7 +50,7 @@ impl Login {
             token: Mutex::new(token.to_owned()),
             ends_at: watch::Sender::new(i64::MAX),
             ahead_ms: AtomicI64::new(clock.now_ms().saturating_sub(clock.steady_ms())),
-            phase: watch::Sender::new(Phase::Beginning),
+            phase: watch::Sender::new(Phase::Pending),
             leaving: CancellationToken::new(),
         }
     }
@@ -78,34 +78,34 @@ impl Login {
 
     /// Whether it is over, or will be in a moment.
     pub(crate) fn is_ending(&self) -> bool {
-        self.is_leaving() || matches!(*self.phase.borrow(), Phase::Ending | Phase::Over(_))
+        self.is_leaving() || matches!(*self.phase.borrow(), Phase::Ending | Phase::Ended(_))
     }
 
     /// Whether it has become one.
-    pub(super) fn is_good(&self) -> bool {
-        matches!(*self.phase.borrow(), Phase::Good)
+    pub(super) fn is_accepted(&self) -> bool {
+        matches!(*self.phase.borrow(), Phase::Accepted)
     }
 
     /// Returns when it has become one, or why it has not.
-    pub(crate) async fn good(&self) -> Result<(), Error> {
+    pub(crate) async fn accepted(&self) -> Result<(), Error> {
         let mut phase = self.phase.subscribe();
-        let settled = phase.wait_for(|phase| matches!(phase, Phase::Good | Phase::Over(_))).await;
+        let settled = phase.wait_for(|phase| matches!(phase, Phase::Accepted | Phase::Ended(_))).await;
         match settled.map(|phase| phase.clone()) {
-            Ok(Phase::Over(Some(error))) => Err(error),
-            Ok(Phase::Good) => Ok(()),
+            Ok(Phase::Ended(Some(error))) => Err(error),
+            Ok(Phase::Accepted) => Ok(()),
             // Logged out, or destroyed, meanwhile.
             _ => Err(logged_out()),
         }
     }
 
     /// Returns when nothing of it is left.
-    pub(crate) async fn over(&self) {
+    pub(crate) async fn ended(&self) {
         // Fails never: `self` holds the sender.
-        let _ = self.phase.subscribe().wait_for(|phase| matches!(phase, Phase::Over(_))).await;
+        let _ = self.phase.subscribe().wait_for(|phase| matches!(phase, Phase::Ended(_))).await;
     }
 
     /// Calls may be made from now on.
-    pub(super) fn admit(&self, account: &Arc<Account>) {
+    pub(super) fn set_account(&self, account: &Arc<Account>) {
         let mut slot = self.account.lock();
         // `leave` cancels first and looks into the slot then: it cannot miss what is put here.
         if !self.is_leaving() {
@@ -114,8 +114,8 @@ impl Login {
     }
 
     /// Those who wait for the login may go on.
-    pub(super) fn set_good(&self) {
-        self.phase.send_replace(Phase::Good);
+    pub(super) fn set_accepted(&self) {
+        self.phase.send_replace(Phase::Accepted);
     }
 
     pub(super) fn set_ending(&self) {
@@ -123,8 +123,8 @@ impl Login {
         self.phase.send_replace(Phase::Ending);
     }
 
-    pub(super) fn set_over(&self, error: Option<Error>) {
-        self.phase.send_replace(Phase::Over(error));
+    pub(super) fn set_ended(&self, error: Option<Error>) {
+        self.phase.send_replace(Phase::Ended(error));
     }
 
     pub(super) fn token(&self) -> String {

@@ -101,14 +101,14 @@ impl Failed {
 }
 
 /// A login from its first connection to its end.
-pub(super) struct Life {
+pub(super) struct LoginTask {
     inner: Arc<Inner>,
     login: Arc<Login>,
     request: Mutex<LoginRequest>,
     is_offline: bool,
 }
 
-impl Life {
+impl LoginTask {
     pub(super) fn new(inner: Arc<Inner>, login: Arc<Login>, request: LoginRequest) -> Self {
         let is_offline = request.config.as_ref().is_some_and(|config| config.is_offline_login);
         Self { inner, login, request: Mutex::new(request), is_offline }
@@ -141,8 +141,8 @@ impl Life {
             let ends_at_s = zim_protocol::token::Token::expiry(&self.login.token()).unwrap_or(0);
             let ends_at_s = if self.inner.config.has_app_sign() { 0 } else { ends_at_s };
             self.login.set_token_end(ends_at_s.saturating_mul(1_000));
-            self.login.admit(account);
-            self.login.set_good();
+            self.login.set_account(account);
+            self.login.set_accepted();
         }
         tokio::select! {
             biased;
@@ -173,7 +173,7 @@ impl Life {
             }
         }
         self.inner.login.lock().take_if(|login| Arc::ptr_eq(login, &self.login));
-        self.login.set_over(told.and_then(|(_, error)| error));
+        self.login.set_ended(told.and_then(|(_, error)| error));
     }
 
     /// Nothing stays of an account that is gone.
@@ -223,7 +223,7 @@ impl Life {
                     tracing::debug!(error = %failed.error, "not connected yet");
                     let patience = Duration::from_millis(self.inner.config.connect_timeout_ms);
                     let gives_up = async {
-                        if self.login.is_good() {
+                        if self.login.is_accepted() {
                             return std::future::pending().await;
                         }
                         sleep(patience.saturating_sub(begun.elapsed())).await;
@@ -240,7 +240,7 @@ impl Life {
 
     /// Whether a failed attempt ends the login.
     fn verdict(&self, failed: &Failed) -> Option<End> {
-        if self.login.is_good() {
+        if self.login.is_accepted() {
             return verdict(&failed.error);
         }
         if !failed.is_network() {
@@ -333,10 +333,10 @@ impl Life {
             return;
         }
         self.login.link.set_logged_in();
-        self.login.admit(account);
+        self.login.set_account(account);
         self.inner.enter(ConnectionState::Connected, ConnectionEvent::Success);
         account.connected(result, is_named, &welcome).await;
-        self.login.set_good();
+        self.login.set_accepted();
     }
 
     /// Moves the connection to each new network.
