@@ -31,7 +31,7 @@ const CUSTOM_STATUS_MS: i64 = 1_000;
 /// The way out: calls to the server, events to the app.
 pub(crate) trait Remote: Clone + Send + Sync + 'static {
     /// Calls a method. The frame leaves when the future is polled first.
-    fn call<R: Rpc + Send + Sync>(
+    fn request<R: Rpc + Send + Sync>(
         &self,
         request: R,
     ) -> impl Future<Output = Result<(R::Response, Vec<Push>), Error>> + Send + 'static
@@ -53,7 +53,7 @@ pub(crate) struct LinkRemote {
 }
 
 impl Remote for LinkRemote {
-    fn call<R: Rpc + Send + Sync>(
+    fn request<R: Rpc + Send + Sync>(
         &self,
         request: R,
     ) -> impl Future<Output = Result<(R::Response, Vec<Push>), Error>> + Send + 'static
@@ -61,7 +61,7 @@ impl Remote for LinkRemote {
         R::Response: Send,
     {
         let link = self.link.clone();
-        async move { link.call(request).await }
+        async move { link.request(request).await }
     }
 
     fn is_online(&self) -> bool {
@@ -265,11 +265,11 @@ impl<L: Remote> Account<L> {
     }
 
     /// Calls a method and applies the log entries that it caused.
-    pub(crate) async fn call<R: Rpc + Send + Sync>(&self, request: R) -> Result<R::Response, Error>
+    pub(crate) async fn request<R: Rpc + Send + Sync>(&self, request: R) -> Result<R::Response, Error>
     where
         R::Response: Send,
     {
-        let (response, pushes) = self.remote.call(request).await?;
+        let (response, pushes) = self.remote.request(request).await?;
         if !pushes.is_empty() {
             self.ask(|done| Input::Pushes(pushes, done)).await?;
         }
@@ -289,7 +289,7 @@ impl<L: Remote> Account<L> {
     /// Fetches a page of history of a conversation that the store knows; whether it told anything.
     pub(crate) async fn fill(&self, name: &Name, is_older: bool, anchor: u64, count: usize) -> Result<bool, Error> {
         let generation = self.shared.generation.load(Ordering::Acquire);
-        let (fill, _) = self.remote.call(fill_request(name.to_ref(), is_older, anchor, count)).await?;
+        let (fill, _) = self.remote.request(fill_request(name.to_ref(), is_older, anchor, count)).await?;
         let told = fill.from <= fill.to && fill.to > 0;
         self.ask(|done| Input::Filled { name: name.clone(), generation, fill, done }).await?;
         Ok(told)

@@ -21,7 +21,7 @@ impl Zim {
     {
         let request = AddUsersToBlacklistRequest { user_ids: user_ids.into_iter().map(Into::into).collect() };
         request.validate().map_err(|violation| Error::from(*violation))?;
-        self.account()?.call(request).await
+        self.account()?.request(request).await
     }
 
     /// Unblocks up to 20 users, at once. Those who could not be unblocked are in the result; if nobody could, the call fails.
@@ -32,7 +32,7 @@ impl Zim {
     {
         let request = RemoveUsersFromBlacklistRequest { user_ids: user_ids.into_iter().map(Into::into).collect() };
         request.validate().map_err(|violation| Error::from(*violation))?;
-        self.account()?.call(request).await
+        self.account()?.request(request).await
     }
 
     /// Who is blocked, the last one first, 1 to 100 at a time. `nextFlag` of the result asks for the next page; 0 is the
@@ -42,7 +42,7 @@ impl Zim {
         let request = QueryBlacklistRequest { config: Some(config) };
         request.validate().map_err(|violation| Error::from(*violation))?;
         if account.is_online() {
-            return account.call(request).await;
+            return account.request(request).await;
         }
         let page = account.store().read(move |db| block::page(db, config.next_flag, config.count));
         let (blacklist, next_flag) = page.await?;
@@ -55,7 +55,7 @@ impl Zim {
         let request = CheckUserIsInBlacklistRequest { user_id: user_id.to_owned() };
         request.validate().map_err(|violation| Error::from(*violation))?;
         if account.is_online() {
-            return account.call(request).await;
+            return account.request(request).await;
         }
         let listed = account.store().read(move |db| block::is_listed(db, &request.user_id));
         Ok(BlacklistCheckedResult { is_user_in_blacklist: listed.await? })

@@ -8,7 +8,7 @@ use zim_protocol::{
 };
 
 use crate::error::Error;
-use crate::message::kept;
+use crate::message::conversation_name;
 use crate::store::conversation;
 use crate::sync::Name;
 use crate::zim::Zim;
@@ -21,7 +21,7 @@ impl Zim {
         conversation_type: ConversationType,
     ) -> Result<ConversationQueriedResult, Error> {
         let account = self.account()?;
-        let name = kept(conversation_id, conversation_type)?;
+        let name = conversation_name(conversation_id, conversation_type)?;
         account.listed().await;
         let viewer = account.user_id().clone();
         let found = account.store().read(move |db| match conversation::id(db, &name)? {
@@ -75,7 +75,7 @@ impl Zim {
         conversation_type: ConversationType,
     ) -> Result<ConversationUnreadMessageCountClearedResult, Error> {
         let account = self.account()?;
-        let name = kept(conversation_id, conversation_type)?;
+        let name = conversation_name(conversation_id, conversation_type)?;
         account.listed().await;
         let seen = account.store().read(move |db| conversation::head_seq(db, &name)).await?;
         let through_seq = seen.ok_or_else(|| not_found(conversation_id))?;
@@ -86,7 +86,7 @@ impl Zim {
                 conversation_type: kind,
                 through_seq,
             };
-            return account.call(request).await;
+            return account.request(request).await;
         }
         // Only this device has it: nothing in it can be unread.
         Ok(ConversationUnreadMessageCountClearedResult {

@@ -35,7 +35,7 @@ impl Zim {
     /// Makes a user one's friend, and oneself his, at once and without his consent. Alias and attributes are one's own.
     pub async fn add_friend(&self, user_id: &str, config: FriendAddConfig) -> Result<FriendAddedResult, Error> {
         let request = valid(AddFriendRequest { user_id: user_id.to_owned(), config: Some(config) })?;
-        self.account()?.call(request).await
+        self.account()?.request(request).await
     }
 
     /// Asks a user to be one's friend. If one is on his list already, he is one's friend at once, and the answer says that
@@ -46,7 +46,7 @@ impl Zim {
         config: FriendApplicationSendConfig,
     ) -> Result<FriendApplicationSentResult, Error> {
         let request = valid(SendFriendApplicationRequest { user_id: user_id.to_owned(), config: Some(config) })?;
-        self.account()?.call(request).await
+        self.account()?.request(request).await
     }
 
     /// Takes up to 20 users off one's own list; with type `Both`, the default, oneself off theirs, too. Who could not be
@@ -61,7 +61,7 @@ impl Zim {
         I::Item: Into<String>,
     {
         let request = valid(DeleteFriendsRequest { user_ids: ids(user_ids), config: Some(config) })?;
-        self.account()?.call(request).await
+        self.account()?.request(request).await
     }
 
     /// Whether up to 20 users are on one's own list; with type `Both`, the default, also whether oneself is on theirs.
@@ -75,7 +75,7 @@ impl Zim {
         I::Item: Into<String>,
     {
         let request = valid(CheckFriendsRelationRequest { user_ids: ids(user_ids), config: Some(config) })?;
-        self.account()?.call(request).await
+        self.account()?.request(request).await
     }
 
     /// Changes what one calls a friend: the alias of the conversation with him, on all one's devices and nowhere else. An
@@ -87,7 +87,7 @@ impl Zim {
     ) -> Result<FriendAliasUpdatedResult, Error> {
         let (friend_alias, user_id) = (friend_alias.to_owned(), user_id.to_owned());
         let request = valid(UpdateFriendAliasRequest { friend_alias, user_id })?;
-        self.account()?.call(request).await
+        self.account()?.request(request).await
     }
 
     /// Sets attributes `k0` to `k4` of a friend: those that are not named stay, and an empty value removes one.
@@ -97,7 +97,7 @@ impl Zim {
         user_id: &str,
     ) -> Result<FriendAttributesUpdatedResult, Error> {
         let request = valid(UpdateFriendAttributesRequest { friend_attributes, user_id: user_id.to_owned() })?;
-        self.account()?.call(request).await
+        self.account()?.request(request).await
     }
 
     /// Says yes to a user who asked: he is one's friend, and oneself his.
@@ -107,7 +107,7 @@ impl Zim {
         config: FriendApplicationAcceptConfig,
     ) -> Result<FriendApplicationAcceptedResult, Error> {
         let request = valid(AcceptFriendApplicationRequest { user_id: user_id.to_owned(), config: Some(config) })?;
-        self.account()?.call(request).await
+        self.account()?.request(request).await
     }
 
     /// Says no to a user who asked.
@@ -117,7 +117,7 @@ impl Zim {
         config: FriendApplicationRejectConfig,
     ) -> Result<FriendApplicationRejectedResult, Error> {
         let request = valid(RejectFriendApplicationRequest { user_id: user_id.to_owned(), config: Some(config) })?;
-        self.account()?.call(request).await
+        self.account()?.request(request).await
     }
 
     /// What one knows of up to 20 friends.
@@ -129,7 +129,7 @@ impl Zim {
         let request = valid(QueryFriendsInfoRequest { user_ids: ids(user_ids) })?;
         let account = self.account()?;
         if account.is_online() {
-            return account.call(request).await;
+            return account.request(request).await;
         }
         let mut seen = HashSet::new();
         let asked: Vec<String> = request.user_ids.into_iter().filter(|id| seen.insert(id.clone())).collect();
@@ -155,7 +155,7 @@ impl Zim {
         let request = valid(QueryFriendListRequest { config: Some(config) })?;
         let account = self.account()?;
         if account.is_online() {
-            return account.call(request).await;
+            return account.request(request).await;
         }
         let (friend_list, next_flag) =
             account.store().read(move |db| friend::page(db, config.next_flag, config.count)).await?;
@@ -170,7 +170,7 @@ impl Zim {
         let request = valid(QueryFriendApplicationListRequest { config: Some(config) })?;
         let account = self.account()?;
         if account.is_online() {
-            return account.call(request).await;
+            return account.request(request).await;
         }
         let now_ms = account.server_now_ms();
         let page = account.store().read(move |db| friend_application::page(db, config.next_flag, config.count, now_ms));

@@ -44,7 +44,7 @@ mod log;
 mod message;
 #[doc(hidden)]
 pub mod net;
-mod send;
+mod send_queue;
 mod session;
 mod status;
 mod store;

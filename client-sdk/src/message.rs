@@ -13,7 +13,7 @@ use zim_protocol::{
 
 use crate::account::{Account, Remote, fill_request, logged_out};
 use crate::error::Error;
-use crate::send::{Key, is_network};
+use crate::send_queue::{Key, is_network};
 use crate::store::message::{MessageRow, Pending, shown};
 use crate::store::{conversation, page};
 use crate::sync::Name;
@@ -87,7 +87,7 @@ impl Zim {
         config: MessageQueryConfig,
     ) -> Result<MessageQueriedResult, Error> {
         let account = self.account()?;
-        let name = kept(conversation_id, conversation_type)?;
+        let name = conversation_name(conversation_id, conversation_type)?;
         let count = usize::try_from(config.count).unwrap_or(0).min(MAX_PAGE);
         let message_list = if count == 0 { Vec::new() } else { history(&account, &name, &config, count).await? };
         Ok(MessageQueriedResult {
@@ -105,7 +105,7 @@ impl Zim {
         conversation_type: ConversationType,
     ) -> Result<MessageQueriedResult, Error> {
         let account = self.account()?;
-        let name = kept(conversation_id, conversation_type)?;
+        let name = conversation_name(conversation_id, conversation_type)?;
         let mut request = QueryMessagesRequest {
             message_seqs: message_seqs.to_vec(),
             conversation_id: conversation_id.to_owned(),
@@ -122,7 +122,7 @@ impl Zim {
         let mut message_list = messages(&account, &name, rows);
         if !missing.is_empty() {
             request.message_seqs = missing.iter().filter_map(|seq| i64::try_from(*seq).ok()).collect();
-            match account.call(request).await {
+            match account.request(request).await {
                 Ok(result) => message_list.extend(result.message_list),
                 Err(error) if is_network(&error) || is_unknown(&error) => {}
                 Err(error) => return Err(error),
@@ -139,8 +139,8 @@ impl Zim {
 }
 
 /// The conversation that somebody asks for, if such are kept.
-pub(crate) fn kept(id: &str, kind: ConversationType) -> Result<Name, Error> {
-    if id.is_empty() || !conversation::is_kept(kind as i32) {
+pub(crate) fn conversation_name(id: &str, kind: ConversationType) -> Result<Name, Error> {
+    if id.is_empty() || !conversation::is_stored_type(kind as i32) {
         return Err(invalid("conversationID and conversationType must name a peer or group conversation"));
     }
     Ok(Name::new(kind as i32, id))
@@ -346,7 +346,7 @@ async fn unknown_history<L: Remote>(
     }
     let to: ConversationRef = name.to_ref();
     let anchor = first_fill((order_key > 0).then_some((order_key, Vec::new())).as_ref(), is_older);
-    match account.remote().call(fill_request(to.clone(), is_older, anchor, count)).await {
+    match account.remote().request(fill_request(to.clone(), is_older, anchor, count)).await {
         Ok((fill, _)) => Ok(fill.messages.into_iter().map(|entry| shown(entry, account.user_id(), &to)).collect()),
         Err(error) if is_network(&error) || is_unknown(&error) => Ok(Vec::new()),
         Err(error) => Err(error),

@@ -30,7 +30,7 @@ impl Zim {
         let user_ids = user_ids.into_iter().map(Into::into).collect();
         let request = SubscribeUsersStatusRequest { user_ids, config: Some(config) };
         request.validate().map_err(|violation| Error::from(*violation))?;
-        self.account()?.call(request).await
+        self.account()?.request(request).await
     }
 
     /// Hears no more of up to 100 users. Those to whom there was no subscription are in the result; if there was none at all,
@@ -42,7 +42,7 @@ impl Zim {
     {
         let request = UnsubscribeUsersStatusRequest { user_ids: user_ids.into_iter().map(Into::into).collect() };
         request.validate().map_err(|violation| Error::from(*violation))?;
-        self.account()?.call(request).await
+        self.account()?.request(request).await
     }
 
     /// The status of up to 200 users as it is now, once. Those who are not registered are in the result; if nobody is, the call
@@ -54,7 +54,7 @@ impl Zim {
     {
         let request = QueryUsersStatusRequest { user_ids: user_ids.into_iter().map(Into::into).collect() };
         request.validate().map_err(|violation| Error::from(*violation))?;
-        self.account()?.call(request).await
+        self.account()?.request(request).await
     }
 
     /// To whom one has subscribed, the earliest first, with what is known of them: from the local copy, with or without a
@@ -93,7 +93,7 @@ impl Zim {
                 "a custom status can be changed once a second",
             ));
         }
-        let result = account.call(request).await?;
+        let result = account.request(request).await?;
         if let Some(status) = result.status.clone() {
             account.learn_own_status(status).await?;
         }

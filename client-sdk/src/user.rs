@@ -86,7 +86,7 @@ impl Zim {
                     "the server is asked for at most 10 users in 10 seconds; what this device knows may be asked for at any time",
                 ));
             }
-            let result = account.call(request).await?;
+            let result = account.request(request).await?;
             error_user_list = result.error_user_list;
             account.learn_users(result.user_list.clone()).await?;
             found.extend(result.user_list);
@@ -100,7 +100,7 @@ impl Zim {
     pub async fn update_user_name(&self, user_name: &str) -> Result<UserNameUpdatedResult, Error> {
         let request = UpdateUserNameRequest { user_name: user_name.to_owned() };
         request.validate().map_err(|violation| Error::from(*violation))?;
-        self.account()?.call(request).await
+        self.account()?.request(request).await
     }
 
     /// Changes the address of one's own avatar; the other devices hear of it by `userInfoUpdated`. The image itself is kept
@@ -108,7 +108,7 @@ impl Zim {
     pub async fn update_user_avatar_url(&self, user_avatar_url: &str) -> Result<UserAvatarUrlUpdatedResult, Error> {
         let request = UpdateUserAvatarUrlRequest { user_avatar_url: user_avatar_url.to_owned() };
         request.validate().map_err(|violation| Error::from(*violation))?;
-        self.account()?.call(request).await
+        self.account()?.request(request).await
     }
 
     /// Changes what the app keeps with one's own profile, 2 KB unless the server is set to more; the other devices hear of it
@@ -116,7 +116,7 @@ impl Zim {
     pub async fn update_user_extended_data(&self, extended_data: &str) -> Result<UserExtendedDataUpdatedResult, Error> {
         let request = UpdateUserExtendedDataRequest { extended_data: extended_data.to_owned() };
         request.validate().map_err(|violation| Error::from(*violation))?;
-        self.account()?.call(request).await
+        self.account()?.request(request).await
     }
 
     /// Replaces the rule by which some devices get no offline push while others are online. All devices of this user hear of
@@ -127,14 +127,14 @@ impl Zim {
     ) -> Result<UserOfflinePushRuleUpdatedResult, Error> {
         let request = UpdateUserOfflinePushRuleRequest { offline_push_rule: Some(offline_push_rule) };
         request.validate().map_err(|violation| Error::from(*violation))?;
-        self.account()?.call(request).await
+        self.account()?.request(request).await
     }
 
     /// One's own profile, rules and status; without a connection what this device knows of them.
     pub async fn query_self_user_info(&self) -> Result<SelfUserInfoQueriedResult, Error> {
         let account = self.account()?;
         if account.remote().is_online() {
-            return account.call(QuerySelfUserInfoRequest {}).await;
+            return account.request(QuerySelfUserInfoRequest {}).await;
         }
         let (user_id, now_ms) = (account.user_id().to_string(), account.server_now_ms());
         let held = account.store().read(move |db| {

@@ -37,7 +37,7 @@ pub(super) struct World {
     pub(super) profiles: Vec<UserFullInfo>,
     /// The same.
     pub(super) statuses: Vec<UserStatus>,
-    pub(super) calls: Vec<&'static str>,
+    pub(super) requests: Vec<&'static str>,
     pub(super) events: Vec<Event>,
     pub(super) epoch: u8,
     written: u64,
@@ -56,7 +56,7 @@ struct Log {
 pub(super) struct Fake(pub(super) Arc<Mutex<World>>);
 
 impl Remote for Fake {
-    fn call<R: Rpc + Send + Sync>(
+    fn request<R: Rpc + Send + Sync>(
         &self,
         request: R,
     ) -> impl Future<Output = Result<(R::Response, Vec<Push>), Error>> + Send + 'static
@@ -92,7 +92,7 @@ impl World {
         if !self.is_online {
             return Err(lost());
         }
-        self.calls.push(path);
+        self.requests.push(path);
         if path == "Sync/Pull" && self.limit_pulls > 0 {
             self.limit_pulls -= 1;
             return Err(Error::new(ErrorCode::CommonModuleTriggerServerFrequencyLimit, "too many"));

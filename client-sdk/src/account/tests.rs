@@ -192,7 +192,7 @@ async fn fifty_sends_that_nobody_awaits_are_stored_in_call_order() {
     let list = login.list().await;
     assert_eq!((list.len(), list[0].unread_message_count), (1, 0));
     // The conversation got its peer's name by itself.
-    login.until(|login| login.fake.0.lock().calls.iter().filter(|path| **path == "Sync/Sync").count() >= 2).await;
+    login.until(|login| login.fake.0.lock().requests.iter().filter(|path| **path == "Sync/Sync").count() >= 2).await;
 }
 
 #[tokio::test]
@@ -329,7 +329,7 @@ async fn reading_takes_the_unread_count_away_everywhere() {
         conversation_type: 0,
         through_seq: 2,
     };
-    login.account.call(request).await.unwrap();
+    login.account.request(request).await.unwrap();
     login.until(|login| login.totals().last() == Some(&1)).await;
     let list = login.list().await;
     assert_eq!((list[0].unread_message_count, list[0].read_message_seq), (1, 2));
@@ -521,7 +521,7 @@ async fn a_call_ends_when_its_entry_is_here_with_those_before_it() {
         through_seq: 1,
         ..ClearConversationUnreadMessageCountRequest::default()
     };
-    login.account.call(request).await.unwrap();
+    login.account.request(request).await.unwrap();
     let carl = login.account.store().read(|db| friend::read(db, "carl")).await.unwrap();
     assert!(carl.is_some());
 }
@@ -530,7 +530,7 @@ async fn a_call_ends_when_its_entry_is_here_with_those_before_it() {
 async fn a_status_of_somebody_who_is_not_followed_does_not_make_it_sync_again_and_again() {
     let login = Login::online().await;
     login.fake.0.lock().statuses = vec![UserStatus { user_id: "carl".into(), ..UserStatus::default() }];
-    let syncs = |login: &Login| login.fake.0.lock().calls.iter().filter(|path| **path == "Sync/Sync").count();
+    let syncs = |login: &Login| login.fake.0.lock().requests.iter().filter(|path| **path == "Sync/Sync").count();
     let before = syncs(&login);
     login.clock.advance(600_000);
     login.until(|login| syncs(login) > before).await;
@@ -539,7 +539,7 @@ async fn a_status_of_somebody_who_is_not_followed_does_not_make_it_sync_again_an
         login.send("bob", &number.to_string()).await.unwrap().unwrap();
     }
     login.until(|login| login.statuses().len() == 5).await;
-    assert!(syncs(&login) <= before + 2, "{:?}", login.fake.0.lock().calls);
+    assert!(syncs(&login) <= before + 2, "{:?}", login.fake.0.lock().requests);
 }
 
 #[tokio::test]
@@ -608,7 +608,7 @@ async fn a_login_that_pulls_too_fast_pauses_and_goes_on() {
     }
     login.fake.0.lock().limit_pulls = 4;
     login.connect().await;
-    let pulls = |login: &Login| login.fake.0.lock().calls.iter().filter(|path| **path == "Sync/Pull").count();
+    let pulls = |login: &Login| login.fake.0.lock().requests.iter().filter(|path| **path == "Sync/Pull").count();
     login.until(|login| login.fake.0.lock().limit_pulls == 0).await;
     let is_all_here = |login: &Login| {
         // When the refusals are noted only the device knows.

@@ -65,7 +65,7 @@ impl Link {
     }
 
     /// Calls a method: checks the limits, queues the frame at once, and waits for the answer.
-    pub(crate) fn call<R: Rpc>(
+    pub(crate) fn request<R: Rpc>(
         &self,
         request: R,
     ) -> impl Future<Output = Result<(R::Response, Vec<Push>), Error>> + Send + 'static + use<R> {
@@ -77,23 +77,23 @@ impl Link {
         }
     }
 
-    /// As [`Link::call`], for a request that is encoded already and was checked.
+    /// As [`Link::request`], for a request that is encoded already and was checked.
     pub(crate) fn send(
         &self,
         method: &'static Method,
         payload: Bytes,
     ) -> impl Future<Output = Answer> + Send + 'static + use<> {
-        let asked = if self.is_online() { self.ask(method, payload) } else { Err(no_connection()) };
-        async move { asked?.answer().await }
+        let in_flight = if self.is_online() { self.start(method, payload) } else { Err(no_connection()) };
+        async move { in_flight?.answer().await }
     }
 
     /// The call that logs in: the only one before somebody is logged in.
     pub(crate) async fn log_in<R: Rpc>(&self, request: &R) -> Result<R::Response, Error> {
-        let (payload, _) = self.ask(R::METHOD, request.encode_to_vec().into())?.answer().await?;
+        let (payload, _) = self.start(R::METHOD, request.encode_to_vec().into())?.answer().await?;
         R::Response::decode(payload).map_err(unreadable)
     }
 
-    fn ask(&self, method: &'static Method, payload: Bytes) -> Result<Asked, Error> {
+    fn start(&self, method: &'static Method, payload: Bytes) -> Result<InFlight, Error> {
         let (waiter, answer) = oneshot::channel();
         let mut open = self.0.open.lock();
         let number = open.number;
@@ -103,7 +103,7 @@ impl Link {
         })?;
         drop(open);
         self.0.to_write.notify_one();
-        Ok(Asked { link: self.clone(), number, id, answer: Some(answer) })
+        Ok(InFlight { link: self.clone(), number, id, answer: Some(answer) })
     }
 }
 
@@ -221,14 +221,14 @@ impl Link {
 }
 
 /// A call that is under way.
-struct Asked {
+struct InFlight {
     link: Link,
     number: u64,
     id: u64,
     answer: Option<oneshot::Receiver<Answer>>,
 }
 
-impl Asked {
+impl InFlight {
     async fn answer(mut self) -> Answer {
         let Some(answer) = &mut self.answer else { return Err(lost()) };
         match tokio::time::timeout(self.link.0.timeout, answer).await {
@@ -247,7 +247,7 @@ impl Asked {
     }
 }
 
-impl Drop for Asked {
+impl Drop for InFlight {
     fn drop(&mut self) {
         if self.answer.is_some() {
             let mut open = self.link.0.open.lock();
@@ -341,7 +341,7 @@ mod tests {
     #[tokio::test]
     async fn calls_leave_in_one_write_in_the_order_of_the_calls() {
         let link = greeted(10_000);
-        let calls: Vec<_> = ["1", "2", "3"].map(rename).into_iter().map(|request| link.call(request)).collect();
+        let requests: Vec<_> = ["1", "2", "3"].map(rename).into_iter().map(|request| link.request(request)).collect();
         // Nothing was awaited yet.
         assert_eq!(names(&link).await, ["1", "2", "3"]);
         let result = UserNameUpdatedResult { user_name: "2".to_owned() };
@@ -350,8 +350,8 @@ mod tests {
         answer(&link, 1, Outcome::Error(refusal));
         link.close();
         let mut answers = Vec::new();
-        for call in calls {
-            answers.push(call.await.map(|(result, _)| result.user_name).map_err(|error| error.code()));
+        for request in requests {
+            answers.push(request.await.map(|(result, _)| result.user_name).map_err(|error| error.code()));
         }
         let expected =
             [Err(ErrorCode::CommonModuleImServerError), Ok("2".to_owned()), Err(ErrorCode::NetworkModuleNetworkError)];
@@ -362,30 +362,30 @@ mod tests {
     async fn without_a_login_there_is_no_call() {
         let link = Link::new(10_000);
         assert!(!link.is_online());
-        let refused = link.call(LogoutRequest {}).await.unwrap_err();
+        let refused = link.request(LogoutRequest {}).await.unwrap_err();
         assert_eq!(refused.code(), ErrorCode::NetworkModuleNetworkError);
         link.open(Hello::default());
-        assert!(link.call(LogoutRequest {}).await.is_err());
+        assert!(link.request(LogoutRequest {}).await.is_err());
         let link = greeted(10_000);
         assert!(link.is_online());
         link.close();
         assert!(!link.is_online());
-        assert!(link.call(LogoutRequest {}).await.is_err());
+        assert!(link.request(LogoutRequest {}).await.is_err());
     }
 
     #[tokio::test]
     async fn what_breaks_a_limit_is_not_sent() {
         let link = greeted(10_000);
-        let refused = link.call(rename(&"x".repeat(257))).await.unwrap_err();
+        let refused = link.request(rename(&"x".repeat(257))).await.unwrap_err();
         assert_eq!(refused.code(), ErrorCode::CommonModuleParamsInvalid);
-        drop(link.call(rename("y")));
+        drop(link.request(rename("y")));
         assert_eq!(names(&link).await, ["y"]);
     }
 
     #[tokio::test]
     async fn a_call_without_answer_ends_and_makes_somebody_look() {
         let link = greeted(5);
-        let late = link.call(LogoutRequest {}).await.unwrap_err();
+        let late = link.request(LogoutRequest {}).await.unwrap_err();
         assert_eq!(late.code(), ErrorCode::NetworkModuleRequestTimeout);
         link.silence().await;
         // The late answer hurts nobody.
@@ -395,13 +395,13 @@ mod tests {
     #[tokio::test]
     async fn a_caller_that_has_gone_leaves_nothing_behind() {
         let link = greeted(10_000);
-        drop(link.call(LogoutRequest {}));
+        drop(link.request(LogoutRequest {}));
         answer(&link, 1, Outcome::Ok(Bytes::new()));
         // Of an earlier connection.
-        let old = link.call(LogoutRequest {});
+        let old = link.request(LogoutRequest {});
         link.open(Hello::default());
         link.set_logged_in();
-        let new = link.call(LogoutRequest {});
+        let new = link.request(LogoutRequest {});
         drop(old);
         let welcome = Welcome { version: VERSION, ..Welcome::default() };
         link.on_session(&frame(server_frame::Frame::Welcome(welcome))).unwrap();

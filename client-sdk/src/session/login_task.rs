@@ -188,7 +188,7 @@ impl LoginTask {
     async fn farewell(&self) {
         self.login.left().await;
         if self.login.link.is_online() {
-            let _ = timeout(FAREWELL, self.login.link.call(LogoutRequest {})).await;
+            let _ = timeout(FAREWELL, self.login.link.request(LogoutRequest {})).await;
         }
     }
 

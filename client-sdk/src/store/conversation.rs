@@ -314,6 +314,6 @@ fn filtered(filter: &ConversationFilterOption, values: &mut Vec<Value>) -> Strin
 }
 
 /// Whether conversations of this type are kept at all.
-pub(crate) fn is_kept(kind: i32) -> bool {
+pub(crate) fn is_stored_type(kind: i32) -> bool {
     kind == ConversationType::Peer as i32 || kind == ConversationType::Group as i32
 }

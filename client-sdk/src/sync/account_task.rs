@@ -20,7 +20,7 @@ use super::outbox::{Submission, accept};
 use super::{Name, Origin, Progress, Request, SyncEngine};
 use crate::account::Remote;
 use crate::error::Error;
-use crate::send::{Key, SendQueue};
+use crate::send_queue::{Key, SendQueue};
 use crate::store::{self, Store};
 
 /// Sums are compared this often, so that a lost hint is repaired without traffic.
@@ -219,7 +219,7 @@ impl<L: Remote> AccountTask<L> {
             self.commit().await;
             if self.is_connected {
                 while let Some((number, request)) = self.sends.start() {
-                    let (response, connection) = (self.remote.call(request), self.connection);
+                    let (response, connection) = (self.remote.request(request), self.connection);
                     self.start(async move { Done::Sent { number, connection, result: response.await } }).await;
                 }
             }
@@ -451,11 +451,11 @@ impl<L: Remote> AccountTask<L> {
         for request in output.requests {
             match request {
                 Request::Pull { ticket, request } => {
-                    let response = self.remote.call(request);
+                    let response = self.remote.request(request);
                     self.start(async move { Done::Pulled { ticket, result: response.await } }).await;
                 }
                 Request::Sync { ticket, request } => {
-                    let response = self.remote.call(request);
+                    let response = self.remote.request(request);
                     self.start(async move { Done::Synced { ticket, result: response.await } }).await;
                 }
             }

@@ -12,7 +12,7 @@ use super::account_task::{AccountTask, Done};
 use super::apply::{Attach, Attached, Settle};
 use crate::account::Remote;
 use crate::error::Error;
-use crate::send::{Key, Outgoing};
+use crate::send_queue::{Key, Outgoing};
 use crate::store::message::Pending;
 
 /// A message that the app gives to be sent.
@@ -61,7 +61,7 @@ impl<L: Remote> AccountTask<L> {
                     on_attached(&message);
                 }
                 let request = request(&submission.name, submission.key, (*message).clone(), submission.config);
-                let (response, reply) = (self.remote.call(request), submission.reply);
+                let (response, reply) = (self.remote.request(request), submission.reply);
                 let request = async move {
                     let result = response.await.map(|(result, _)| result);
                     Done::Passed { message, reply, result }

@@ -103,9 +103,9 @@ impl SendQueue {
 
     /// Those that waited in vain.
     pub(crate) fn expired(&mut self, now_ms: i64) -> Vec<(Outgoing, Error)> {
-        let is_late = |number: &&u64| self.items.get(number).is_some_and(|item| item.outgoing.deadline_ms <= now_ms);
-        let late: Vec<u64> = self.waiting.iter().filter(is_late).copied().collect();
-        self.end(late)
+        let is_expired = |number: &&u64| self.items.get(number).is_some_and(|item| item.outgoing.deadline_ms <= now_ms);
+        let expired: Vec<u64> = self.waiting.iter().filter(is_expired).copied().collect();
+        self.end(expired)
     }
 
     /// When the first of those that wait has waited too long.
