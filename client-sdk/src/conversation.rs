@@ -14,7 +14,7 @@ use crate::sync::Name;
 use crate::zim::Zim;
 
 impl Zim {
-    /// One conversation of the list.
+    /// Returns one conversation of the list.
     pub async fn query_conversation(
         &self,
         conversation_id: &str,
@@ -32,8 +32,8 @@ impl Zim {
         Ok(ConversationQueriedResult { conversation: Some(conversation) })
     }
 
-    /// The list of conversations, newest first, pinned ones before all others. For the next page, the last conversation of
-    /// this one is the anchor.
+    /// Returns a page of the list of conversations: pinned ones first, then newest first. The last conversation of a
+    /// page is the anchor of the next one.
     pub async fn query_conversation_list(
         &self,
         config: ConversationQueryConfig,
@@ -50,8 +50,8 @@ impl Zim {
         Ok(ConversationListQueriedResult { conversation_list: list.await? })
     }
 
-    /// How many messages are unread in the conversations of these types and with these marks, without those that may not
-    /// disturb. Empty lists mean all.
+    /// Returns the number of unread messages in the conversations of these types and with these marks, except those
+    /// that are set to do not disturb. Empty lists match all conversations.
     pub async fn query_conversation_total_unread_message_count(
         &self,
         config: ConversationTotalUnreadMessageCountQueryConfig,
@@ -67,8 +67,8 @@ impl Zim {
         Ok(ConversationTotalUnreadMessageCountQueriedResult { unread_message_count: total.await? })
     }
 
-    /// Reads a conversation: its unread count becomes 0 on all devices of this user. What this device has not seen it
-    /// does not clear.
+    /// Marks a conversation as read: its unread count becomes 0 on all devices of this user. Messages that this device
+    /// has not received yet stay unread.
     pub async fn clear_conversation_unread_message_count(
         &self,
         conversation_id: &str,
@@ -88,7 +88,7 @@ impl Zim {
             };
             return account.request(request).await;
         }
-        // Only this device has it: nothing in it can be unread.
+        // Only this device has the conversation, so nothing in it can be unread.
         Ok(ConversationUnreadMessageCountClearedResult {
             conversation_id: conversation_id.to_owned(),
             conversation_type: kind,

@@ -1,4 +1,4 @@
-//! What a device is told of a message and of its changes arrives in any order: the newest state stays.
+//! Messages, changes, heads and profiles may arrive in any order: the newest state stays.
 
 use bytes::Bytes;
 use zim_protocol::{
@@ -17,7 +17,7 @@ fn message(seq: u64) -> MessageEntry {
     MessageEntry { seq, n: seq, sender: "bob".to_owned(), content: Bytes::from_static(b"x"), ..MessageEntry::default() }
 }
 
-/// The push of a change of the message at `seq`.
+/// A push of a change of the message at `seq`.
 fn change(rev: u64, seq: u64) -> Push {
     let detail = Some(change_entry::Detail::Message(message(seq)));
     Push {
@@ -30,7 +30,7 @@ fn change(rev: u64, seq: u64) -> Push {
     }
 }
 
-/// The pulls that were asked for since the last look, with their tickets.
+/// The pulls that were requested since the last call, with their tickets.
 fn pulls(engine: &mut SyncEngine) -> Vec<(u64, PullRequest)> {
     let of = |request| match request {
         Request::Pull { ticket, request } => Some((ticket, request)),
@@ -39,7 +39,7 @@ fn pulls(engine: &mut SyncEngine) -> Vec<(u64, PullRequest)> {
     engine.take().requests.into_iter().filter_map(of).collect()
 }
 
-/// A device that has raised the messages up to `seq`, knows of three, and is in step with a server without changes.
+/// A device that has raised the messages up to `seq` and knows of three, connected to a server without changes.
 fn device(seq: u64) -> SyncEngine {
     let state = State { seq, head_seq: 3, known: true, ..State::default() };
     let mut engine = SyncEngine::new("ann", Position::default(), [(name(), state)]);
@@ -57,14 +57,14 @@ fn rev(engine: &SyncEngine) -> u64 {
 }
 
 #[test]
-fn what_was_pushed_before_a_reset_is_asked_for_after_it() {
+fn pushes_before_a_reset_are_requested_after_it() {
     let state = State { seq: 3, head_seq: 3, known: true, ..State::default() };
     let position = Position { epoch: Bytes::from_static(&[2; 16]), ..Position::default() };
     let mut engine = SyncEngine::new("ann", position, [(name(), state)]);
     engine.online(&Bytes::from_static(&[2; 16]));
     let Some(Request::Sync { ticket, .. }) = engine.take().requests.pop() else { panic!("no sync") };
-    // A backup was restored and nobody made a new epoch. The first message after that, stored when the answer to the sync was
-    // already made.
+    // A backup was restored without a new epoch. This is the first message after that, stored when the answer to the
+    // sync was already built.
     let (log, conversation, messages) = (LogKind::Messages as i32, Some(name().to_ref()), vec![message(1)]);
     engine.push(Push { log, conversation, from: 1, to: 1, messages, ..Push::default() }, Origin::Other);
     let (epoch, sums) = (vec![2; 16].into(), Some(Sums::default()));
@@ -74,7 +74,7 @@ fn what_was_pushed_before_a_reset_is_asked_for_after_it() {
 }
 
 #[test]
-fn what_comes_before_the_first_sync_is_not_judged_by_positions_of_another_epoch() {
+fn a_push_before_the_first_sync_is_not_judged_by_positions_of_another_epoch() {
     let state = State { seq: 3, head_seq: 3, known: true, ..State::default() };
     let position = Position { epoch: Bytes::from_static(&[1; 16]), pos: 9, touched: 9, ..Position::default() };
     let mut engine = SyncEngine::new("ann", position, [(name(), state)]);
@@ -92,12 +92,12 @@ fn what_comes_before_the_first_sync_is_not_judged_by_positions_of_another_epoch(
         ConversationHead { conversation: Some(name().to_ref()), end_seq: 1, n: 1, ..ConversationHead::default() };
     let (epoch, sums) = (vec![2; 16].into(), Some(Sums { count: 1, seq: 1, rev: 0 }));
     engine.synced(ticket, SyncResult { epoch, sums, heads: vec![head], ..SyncResult::default() });
-    // It stays, and is not raised again.
+    // The message stays and is not raised again.
     assert_eq!((raised(&mut engine), engine.state(&name()).unwrap().seq), (vec![], 1));
 }
 
 #[test]
-fn a_page_from_before_a_change_brings_the_change_again() {
+fn a_page_from_before_a_change_pulls_the_change_again() {
     let mut engine = device(1);
     let (ticket, request) = pulls(&mut engine).pop().unwrap();
     assert_eq!(request.after_seq, 1);
@@ -114,7 +114,7 @@ fn a_page_from_before_a_change_brings_the_change_again() {
 }
 
 #[test]
-fn a_fill_from_before_a_change_brings_the_change_again() {
+fn a_fill_from_before_a_change_pulls_the_change_again() {
     for (filled_at, asked) in [(0, 1), (1, 0)] {
         let mut engine = device(3);
         engine.push(change(1, 2), Origin::Other);
@@ -151,7 +151,7 @@ fn a_head_from_before_a_change_has_no_last_message() {
 }
 
 #[test]
-fn a_profile_that_was_pushed_during_a_sync_is_not_undone_by_it() {
+fn a_profile_pushed_during_a_sync_is_not_overwritten_by_it() {
     let profile = |user_id: &str, name: &str| {
         let base_info = UserInfo { user_id: user_id.into(), user_name: name.into(), ..UserInfo::default() };
         UserFullInfo { base_info: Some(base_info), ..UserFullInfo::default() }
@@ -182,13 +182,13 @@ fn a_profile_that_was_pushed_during_a_sync_is_not_undone_by_it() {
         };
         (output.batch.changes.into_iter().flat_map(of).collect::<Vec<_>>(), output.requests)
     };
-    // Read before the push was made.
+    // This answer was read before the push was made.
     engine.synced(ticket, of("Bob"));
     let (profiles, requests) = learnt(&mut engine);
     assert_eq!(profiles, [profile("carl", "Carl")]);
-    // A status says how new it is, so one that comes during a sync brings on no other.
+    // A status carries its time, so one that arrives during a sync does not cause another sync.
     engine.snapshot_came(&Snapshot { statuses: vec![UserStatus::default()], ..Snapshot::default() });
-    // What was asked for after the push is no older than it.
+    // An answer to a request after the push is no older than the push.
     let [Request::Sync { ticket, .. }] = requests.as_slice() else { panic!("{requests:?}") };
     engine.synced(*ticket, of("Bob B."));
     let (profiles, requests) = learnt(&mut engine);
@@ -197,7 +197,7 @@ fn a_profile_that_was_pushed_during_a_sync_is_not_undone_by_it() {
 }
 
 #[test]
-fn a_change_that_is_faster_than_its_message_is_pulled_with_it() {
+fn a_change_that_overtakes_its_message_is_pulled_with_it() {
     let mut engine = device(3);
     engine.push(change(1, 4), Origin::Other);
     assert_eq!((rev(&engine), pulls(&mut engine).len()), (0, 1));
