@@ -14,7 +14,7 @@ use super::catch_up::Syncing;
 use super::positions::MAX_POSITION;
 use super::pulls::{LIVE, Pull};
 use super::ranges::Ranges;
-use super::state::{Batch, Change, Name, Output, Position, Progress, Saved, State};
+use super::state::{Change, Name, Output, Position, Progress, Saved, State};
 
 /// What a device knows, and the rules by which it learns more. See the module.
 #[derive(Debug)]
@@ -298,18 +298,4 @@ impl SyncEngine {
 fn as_stored((name, mut state): (Name, State)) -> (Name, State) {
     state.uncounted = !state.known;
     (name, state)
-}
-
-/// For tests and the model checker.
-impl Batch {
-    /// Returns the messages that are raised to the app, in order.
-    pub fn raised(&self) -> impl Iterator<Item = (&Name, u64)> {
-        self.changes.iter().flat_map(|change| match change {
-            Change::Messages { name, entries, raise_after } => {
-                let new = entries.iter().filter(|entry| entry.seq > *raise_after);
-                new.map(|entry| (name, entry.seq)).collect::<Vec<_>>()
-            }
-            _ => Vec::new(),
-        })
-    }
 }

@@ -25,7 +25,7 @@ impl Ranges {
     }
 
     /// Returns the interval that contains `position`.
-    pub fn around(&self, position: u64) -> Option<(u64, u64)> {
+    fn around(&self, position: u64) -> Option<(u64, u64)> {
         let index = self.0.partition_point(|range| range.1 < position);
         self.0.get(index).copied().filter(|range| range.0 <= position)
     }
