@@ -9,7 +9,7 @@ use zim_protocol::{
 };
 
 use super::fake::{Fake, ME, NOW};
-use super::{Data, Settings};
+use super::{Account, Settings};
 use crate::error::Error;
 use crate::message::{MessageSendNotification, history, submit};
 use crate::store::{conversation, friend};
@@ -18,7 +18,7 @@ use crate::sync::Name;
 struct Login {
     fake: Fake,
     clock: Clock,
-    data: Arc<Data<Fake>>,
+    account: Arc<Account<Fake>>,
 }
 
 type Answer = tokio::sync::oneshot::Receiver<Result<MessageSentResult, Error>>;
@@ -31,8 +31,8 @@ impl Login {
     fn with(fake: Fake, file: Option<&Path>) -> Self {
         let clock = Clock::manual(NOW);
         let settings = Settings { file: file.map(Path::to_owned), is_one_shot: false, resend_window_ms: 30_000 };
-        let data = Data::start(settings, ME, fake.clone(), clock.clone()).unwrap();
-        Self { fake, clock, data }
+        let account = Account::start(settings, ME, fake.clone(), clock.clone()).unwrap();
+        Self { fake, clock, account }
     }
 
     async fn online() -> Self {
@@ -46,17 +46,17 @@ impl Login {
         self.fake.0.lock().is_online = true;
         let epoch = vec![self.fake.0.lock().epoch; 16].into();
         let welcome = Welcome { server_time: NOW, epoch, ..Welcome::default() };
-        self.data.connected(&LoginResult::default(), false, &welcome).await;
+        self.account.connected(&LoginResult::default(), false, &welcome).await;
         self.until(|login| login.states().len() >= seen + 2).await;
     }
 
     fn disconnect(&self) {
         self.fake.0.lock().is_online = false;
-        self.data.disconnected();
+        self.account.disconnected();
     }
 
     async fn frame(&self, push: Push) {
-        self.data.event_frame(EventFrame { frame: Some(Frame::Push(push)) }).await;
+        self.account.event_frame(EventFrame { frame: Some(Frame::Push(push)) }).await;
     }
 
     async fn until(&self, is_met: impl Fn(&Self) -> bool) {
@@ -75,7 +75,7 @@ impl Login {
     }
 
     fn send_message(&self, message: Message, peer: &str, config: MessageSendConfig) -> Result<Answer, Error> {
-        submit(&self.data, message, Name::new(0, peer), config, MessageSendNotification::default())
+        submit(&self.account, message, Name::new(0, peer), config, MessageSendNotification::default())
     }
 
     fn events<T>(&self, pick: impl Fn(&Event) -> Option<T>) -> Vec<T> {
@@ -118,7 +118,7 @@ impl Login {
     }
 
     async fn list(&self) -> Vec<Conversation> {
-        self.data.store().read(|db| conversation::list(db, ME, None, 100, &Default::default())).await.unwrap()
+        self.account.store().read(|db| conversation::list(db, ME, None, 100, &Default::default())).await.unwrap()
     }
 
     async fn history(&self, count: usize, reverse: bool, next_message: Option<Message>) -> Vec<String> {
@@ -127,7 +127,7 @@ impl Login {
 
     async fn page(&self, count: usize, reverse: bool, next_message: Option<Message>) -> Vec<Message> {
         let config = MessageQueryConfig { next_message, reverse, count: count as i64, ..MessageQueryConfig::default() };
-        history(&self.data, &Name::new(0, "bob"), &config, count).await.unwrap()
+        history(&self.account, &Name::new(0, "bob"), &config, count).await.unwrap()
     }
 }
 
@@ -140,7 +140,7 @@ fn numbered(range: std::ops::RangeInclusive<u64>) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_login_catches_up_and_says_so() {
+async fn a_login_catches_up_and_reports_its_progress() {
     let login = Login::new();
     login.fake.0.lock().write("bob", "bob", "hi");
     login.connect().await;
@@ -155,14 +155,14 @@ async fn a_login_catches_up_and_says_so() {
 }
 
 #[tokio::test]
-async fn a_fresh_device_hears_its_total_even_if_it_is_nothing() {
+async fn a_fresh_device_raises_its_total_even_if_it_is_0() {
     let login = Login::online().await;
     assert_eq!(login.totals(), [0]);
     assert!(login.list().await.is_empty());
 }
 
 #[tokio::test]
-async fn pushes_are_raised_once_and_in_order_whatever_is_lost_on_the_way() {
+async fn pushes_are_raised_once_and_in_order_despite_losses() {
     let login = Login::online().await;
     let pushes: Vec<Push> =
         (1..=6).map(|number| login.fake.0.lock().write("bob", "bob", &number.to_string())).collect();
@@ -177,7 +177,7 @@ async fn pushes_are_raised_once_and_in_order_whatever_is_lost_on_the_way() {
 }
 
 #[tokio::test]
-async fn fifty_sends_that_nobody_awaits_are_stored_in_call_order() {
+async fn fifty_sends_without_await_are_stored_in_the_order_of_the_calls() {
     let login = Login::online().await;
     let answers: Vec<Answer> = (1..=50).map(|number| login.send("bob", &number.to_string())).collect();
     for (index, answer) in answers.into_iter().enumerate() {
@@ -187,21 +187,21 @@ async fn fifty_sends_that_nobody_awaits_are_stored_in_call_order() {
         assert_eq!(message.order_key, (index as i64 + 1) * 100);
     }
     assert_eq!(login.history(100, true, None).await, numbered(1..=50));
-    assert!(login.received().is_empty(), "the sending device hears only of the status");
+    assert!(login.received().is_empty(), "the sending device gets only the status");
     login.until(|login| login.statuses().len() == 50).await;
     let list = login.list().await;
     assert_eq!((list.len(), list[0].unread_message_count), (1, 0));
-    // The conversation got its peer's name by itself.
-    login.until(|login| login.fake.0.lock().calls.iter().filter(|path| **path == "Sync/Sync").count() >= 2).await;
+    // The device asked for the name of the peer by itself.
+    login.until(|login| login.fake.0.lock().requests.iter().filter(|path| **path == "Sync/Sync").count() >= 2).await;
 }
 
 #[tokio::test]
-async fn what_was_stored_and_not_answered_is_sent_again_and_stored_once() {
+async fn a_message_without_an_answer_is_sent_again_and_stored_once() {
     let login = Login::online().await;
-    login.fake.0.lock().lose = 2;
+    login.fake.0.lock().lose_answers = 2;
     let first = login.send("bob", "1");
     let second = login.send("bob", "2");
-    login.until(|login| login.fake.0.lock().lose == 0).await;
+    login.until(|login| login.fake.0.lock().lose_answers == 0).await;
     login.disconnect();
     let third = login.send("bob", "3");
     login.connect().await;
@@ -213,7 +213,7 @@ async fn what_was_stored_and_not_answered_is_sent_again_and_stored_once() {
 }
 
 #[tokio::test]
-async fn what_waits_longer_than_its_window_fails_and_can_be_sent_again() {
+async fn a_message_fails_after_its_resend_window_and_can_be_retried() {
     let login = Login::online().await;
     login.disconnect();
     let answer = login.send("bob", "1");
@@ -223,11 +223,11 @@ async fn what_waits_longer_than_its_window_fails_and_can_be_sent_again() {
     let waiting = login.page(1, true, None).await.remove(0);
     assert_eq!(waiting.sent_status, MessageSentStatus::Sending as i32);
     assert_eq!(waiting.order_key, 1);
-    // While it is being sent it cannot be sent again.
+    // A message that is being sent cannot be sent again.
     let again = MessageSendConfig { is_retry_send: true, ..MessageSendConfig::default() };
     let refused = login.send_message(waiting.clone(), "bob", again.clone()).unwrap().await.unwrap();
     assert_eq!(refused.unwrap_err().code(), ErrorCode::CommonModuleParamsInvalid);
-    // Whatever time of day it is.
+    // The time of day does not matter.
     login.clock.jump(7_200_000);
     login.clock.advance(29_999);
     assert_eq!(login.page(1, true, None).await[0].sent_status, MessageSentStatus::Sending as i32);
@@ -247,7 +247,7 @@ async fn what_waits_longer_than_its_window_fails_and_can_be_sent_again() {
 }
 
 #[tokio::test]
-async fn a_message_to_nobody_fails_and_disables_its_conversation() {
+async fn a_message_to_an_unknown_user_fails_and_disables_its_conversation() {
     let login = Login::online().await;
     let error = login.send("nobody", "hi").await.unwrap().unwrap_err();
     assert_eq!(error.code(), ErrorCode::MessageModuleTargetDoesNotExist);
@@ -262,7 +262,7 @@ async fn a_message_to_nobody_fails_and_disables_its_conversation() {
 }
 
 #[tokio::test]
-async fn messages_that_cannot_be_sent_are_refused_at_the_call() {
+async fn invalid_messages_are_refused_at_the_call() {
     let login = Login::online().await;
     let refused = |message: Message, peer: &str| {
         let error = login.send_message(message, peer, MessageSendConfig::default()).unwrap_err();
@@ -279,7 +279,7 @@ async fn messages_that_cannot_be_sent_are_refused_at_the_call() {
 }
 
 #[tokio::test]
-async fn a_message_from_ones_other_device_is_received_and_sent() {
+async fn a_message_from_another_own_device_is_received_as_sent() {
     let login = Login::online().await;
     let push = login.fake.0.lock().write("bob", ME, "from the other device");
     login.frame(push).await;
@@ -293,13 +293,13 @@ async fn a_message_from_ones_other_device_is_received_and_sent() {
 }
 
 #[tokio::test]
-async fn history_walks_both_ways_over_what_is_not_held() {
+async fn history_pages_in_both_directions_across_gaps() {
     let login = Login::new();
     for number in 1..=2_500 {
         login.fake.0.lock().write("bob", "bob", &number.to_string());
     }
     login.connect().await;
-    // Of 2,500 messages the last 1,000 are caught up with.
+    // The last 1,000 of 2,500 messages are caught up with.
     login.until(|login| login.received().len() == 1_000).await;
     assert_eq!(login.received()[0].0, "1501");
     assert_eq!(login.list().await[0].unread_message_count, 2_500);
@@ -310,14 +310,14 @@ async fn history_walks_both_ways_over_what_is_not_held() {
     assert_eq!(login.history(30, true, Some(anchor.clone())).await, numbered(1_480..=1_509));
     let oldest = login.page(30, false, None).await.remove(29);
     assert_eq!(login.history(5, false, Some(oldest)).await, numbered(31..=35));
-    // Without a connection a page ends where the hole begins.
+    // Without a connection a page ends at the first gap.
     login.disconnect();
     assert_eq!(login.history(100, true, Some(anchor)).await, numbered(1_480..=1_509));
     assert_eq!(login.history(100, false, None).await, numbered(1..=35));
 }
 
 #[tokio::test]
-async fn reading_takes_the_unread_count_away_everywhere() {
+async fn reading_clears_the_unread_count_up_to_the_position() {
     let login = Login::online().await;
     for number in 1..=3 {
         let push = login.fake.0.lock().write("bob", "bob", &number.to_string());
@@ -329,14 +329,14 @@ async fn reading_takes_the_unread_count_away_everywhere() {
         conversation_type: 0,
         through_seq: 2,
     };
-    login.data.call(request).await.unwrap();
+    login.account.request(request).await.unwrap();
     login.until(|login| login.totals().last() == Some(&1)).await;
     let list = login.list().await;
     assert_eq!((list[0].unread_message_count, list[0].read_message_seq), (1, 2));
 }
 
 #[tokio::test]
-async fn a_device_begins_again_after_a_restored_backup() {
+async fn a_device_starts_again_after_a_restored_backup() {
     let login = Login::online().await;
     let push = login.fake.0.lock().write("bob", "bob", "1");
     login.frame(push).await;
@@ -359,7 +359,7 @@ fn friend_changes(event: &Event) -> Option<(i32, Vec<String>)> {
 }
 
 #[tokio::test]
-async fn friends_that_a_restored_backup_does_not_know_are_gone() {
+async fn friends_that_a_restored_backup_lacks_are_removed() {
     let login = Login::new();
     {
         let mut world = login.fake.0.lock();
@@ -369,7 +369,7 @@ async fn friends_that_a_restored_backup_does_not_know_are_gone() {
         world.befriend("dan", "", true);
     }
     login.connect().await;
-    assert!(login.events(friend_changes).is_empty(), "what was there before is no news");
+    assert!(login.events(friend_changes).is_empty(), "a new device raises no events for existing friends");
     login.disconnect();
     login.fake.0.lock().befriend("eva", "", false);
     login.connect().await;
@@ -385,31 +385,31 @@ async fn friends_that_a_restored_backup_does_not_know_are_gone() {
     login.connect().await;
     let expected = [(0, vec!["fay".to_owned()]), (1, vec!["bob".to_owned(), "eva".to_owned()])];
     assert_eq!(login.events(friend_changes), expected);
-    let (list, _) = login.data.store().read(|db| friend::page(db, 0, 10)).await.unwrap();
+    let (list, _) = login.account.store().read(|db| friend::page(db, 0, 10)).await.unwrap();
     let names: Vec<&str> = list.iter().map(|friend| friend.user_id.as_str()).collect();
     assert_eq!(names, ["fay", "cem"]);
 }
 
 #[tokio::test]
-async fn a_blacklist_is_compared_after_a_restored_backup() {
+async fn the_blacklist_is_compared_after_a_restored_backup() {
     let login = Login::new();
     login.fake.0.lock().block(&["bob", "cem"]);
     login.connect().await;
-    let told = |login: &Login| {
-        let changes = login.events(|event| match event {
+    let changes = |login: &Login| {
+        let lists = login.events(|event| match event {
             Event::BlacklistChanged(event) => {
                 Some(event.user_list.iter().map(|user| (user.user_id.clone(), event.action)).collect::<Vec<_>>())
             }
             _ => None,
         });
-        changes.concat()
+        lists.concat()
     };
-    // What a new device finds is no news.
-    assert!(told(&login).is_empty());
+    // Existing entries raise no events on a new device.
+    assert!(changes(&login).is_empty());
     login.disconnect();
     login.fake.0.lock().block(&["dan"]);
     login.connect().await;
-    assert_eq!(told(&login), [("dan".to_owned(), 0)]);
+    assert_eq!(changes(&login), [("dan".to_owned(), 0)]);
     login.disconnect();
     {
         let mut world = login.fake.0.lock();
@@ -417,15 +417,15 @@ async fn a_blacklist_is_compared_after_a_restored_backup() {
         world.block(&["eve", "cem"]);
     }
     login.connect().await;
-    // Who was blocked before and still is, is no news either.
-    login.until(|login| told(login).len() == 4).await;
-    assert_eq!(told(&login)[1..], [("eve".to_owned(), 0), ("bob".to_owned(), 1), ("dan".to_owned(), 1)]);
-    let (list, _) = login.data.store().read(|db| crate::store::block::page(db, 0, 10)).await.unwrap();
+    // A user who is still blocked raises no event either.
+    login.until(|login| changes(login).len() == 4).await;
+    assert_eq!(changes(&login)[1..], [("eve".to_owned(), 0), ("bob".to_owned(), 1), ("dan".to_owned(), 1)]);
+    let (list, _) = login.account.store().read(|db| crate::store::block::page(db, 0, 10)).await.unwrap();
     assert_eq!(list.iter().map(|user| user.user_id.as_str()).collect::<Vec<_>>(), ["cem", "eve"]);
 }
 
 #[tokio::test]
-async fn a_new_process_goes_on_where_the_old_one_ended() {
+async fn a_new_process_continues_where_the_old_one_ended() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("ann.db");
     let fake = Fake::default();
@@ -438,7 +438,7 @@ async fn a_new_process_goes_on_where_the_old_one_ended() {
     login
         .until(|login| login.events(|event| matches!(event, Event::ConversationChanged(_)).then_some(())).len() >= 2)
         .await;
-    login.data.close().await;
+    login.account.close().await;
     assert_eq!(unsent.await.unwrap().unwrap_err().code(), ErrorCode::NetworkModuleUserIsNotLogged);
 
     fake.0.lock().events.clear();
@@ -451,14 +451,14 @@ async fn a_new_process_goes_on_where_the_old_one_ended() {
     let page = login.page(10, true, None).await;
     assert_eq!(page.iter().map(text).collect::<Vec<_>>(), ["1", "unsent", "2"]);
     assert_eq!(page[1].sent_status, MessageSentStatus::Failed as i32);
-    login.data.close().await;
+    login.account.close().await;
 }
 
 #[tokio::test]
 async fn a_lost_hint_is_found_by_the_audit() {
     let login = Login::online().await;
-    login.fake.0.lock().write("bob", "bob", "nobody told");
-    // Whatever time of day it is.
+    login.fake.0.lock().write("bob", "bob", "no push");
+    // The time of day does not matter.
     login.clock.jump(-7_200_000);
     login.clock.advance(600_000);
     login.until(|login| login.received().len() == 1).await;
@@ -466,14 +466,14 @@ async fn a_lost_hint_is_found_by_the_audit() {
 }
 
 #[tokio::test]
-async fn a_profile_that_comes_late_beside_something_else_is_put_right() {
+async fn an_outdated_profile_in_another_entry_is_corrected() {
     let login = Login::online().await;
     let base_info = UserInfo { user_id: "bob".into(), user_name: "Bob".into(), ..UserInfo::default() };
     let profiles = vec![UserFullInfo { base_info: Some(base_info), ..UserFullInfo::default() }];
     login.fake.0.lock().profiles.clone_from(&profiles);
     let snapshot = Snapshot { profiles, ..Snapshot::default() };
-    login.data.event_frame(EventFrame { frame: Some(Frame::Snapshot(snapshot)) }).await;
-    // Written before he had a name, and long on its way.
+    login.account.event_frame(EventFrame { frame: Some(Frame::Snapshot(snapshot)) }).await;
+    // An old entry without the name, delayed on the way.
     let push = {
         let mut world = login.fake.0.lock();
         world.befriend("bob", "", false);
@@ -492,7 +492,7 @@ async fn a_profile_that_comes_late_beside_something_else_is_put_right() {
 }
 
 #[tokio::test]
-async fn a_device_with_a_wrong_clock_hears_of_messages() {
+async fn a_device_with_a_wrong_clock_receives_messages() {
     for days in [-8, 8] {
         let login = Login::new();
         login.clock.jump(days * 86_400_000);
@@ -500,7 +500,7 @@ async fn a_device_with_a_wrong_clock_hears_of_messages() {
         let push = login.fake.0.lock().write("bob", "bob", "hi");
         login.frame(push).await;
         login.until(|login| login.received() == [("hi".to_owned(), false)]).await;
-        // Nor does it matter if it is put right.
+        // Correcting the clock does not matter either.
         login.clock.jump(-2 * days * 86_400_000);
         let push = login.fake.0.lock().write("bob", "bob", "still there?");
         login.frame(push).await;
@@ -509,74 +509,74 @@ async fn a_device_with_a_wrong_clock_hears_of_messages() {
 }
 
 #[tokio::test]
-async fn a_call_ends_when_its_entry_is_here_with_those_before_it() {
+async fn a_request_ends_when_its_entry_and_those_before_it_are_stored() {
     let login = Login::online().await;
     let push = login.fake.0.lock().write("bob", "bob", "hi");
     login.frame(push).await;
     login.until(|login| login.received().len() == 1).await;
-    // What another device did is on its way still when the answer comes.
+    // The entry of another device is still on its way when the answer arrives.
     login.fake.0.lock().befriend("carl", "", false);
     let request = ClearConversationUnreadMessageCountRequest {
         conversation_id: "bob".into(),
         through_seq: 1,
         ..ClearConversationUnreadMessageCountRequest::default()
     };
-    login.data.call(request).await.unwrap();
-    let carl = login.data.store().read(|db| friend::read(db, "carl")).await.unwrap();
+    login.account.request(request).await.unwrap();
+    let carl = login.account.store().read(|db| friend::read(db, "carl")).await.unwrap();
     assert!(carl.is_some());
 }
 
 #[tokio::test]
-async fn a_status_of_somebody_who_is_not_followed_does_not_make_it_sync_again_and_again() {
+async fn a_status_without_a_subscription_does_not_cause_repeated_syncs() {
     let login = Login::online().await;
     login.fake.0.lock().statuses = vec![UserStatus { user_id: "carl".into(), ..UserStatus::default() }];
-    let syncs = |login: &Login| login.fake.0.lock().calls.iter().filter(|path| **path == "Sync/Sync").count();
+    let syncs = |login: &Login| login.fake.0.lock().requests.iter().filter(|path| **path == "Sync/Sync").count();
     let before = syncs(&login);
     login.clock.advance(600_000);
     login.until(|login| syncs(login) > before).await;
-    // Each send is a round trip: a sync that brings on the next would have had its turns.
+    // Each send is a round trip, long enough for a sync that causes another one.
     for number in 1..=5 {
         login.send("bob", &number.to_string()).await.unwrap().unwrap();
     }
     login.until(|login| login.statuses().len() == 5).await;
-    assert!(syncs(&login) <= before + 2, "{:?}", login.fake.0.lock().calls);
+    assert!(syncs(&login) <= before + 2, "{:?}", login.fake.0.lock().requests);
 }
 
 #[tokio::test]
-async fn a_list_that_was_never_whole_is_waited_for() {
+async fn a_list_that_was_never_complete_is_not_listed() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("ann.db");
     let login = Login::with(Fake::default(), Some(&file));
     login.fake.0.lock().refuse_syncs = 1;
     login.connect().await;
-    login.data.close().await;
+    login.account.close().await;
     let login = Login::with(Fake::default(), Some(&file));
-    assert!(!*login.data.gauges.is_listed.borrow());
+    assert!(!*login.account.shared.is_listed.borrow());
     login.connect().await;
-    login.data.close().await;
+    login.account.close().await;
     let login = Login::with(Fake::default(), Some(&file));
-    assert!(*login.data.gauges.is_listed.borrow());
-    login.data.close().await;
+    assert!(*login.account.shared.is_listed.borrow());
+    login.account.close().await;
 }
 
 #[tokio::test]
-async fn a_login_whose_list_cannot_be_stored_says_so() {
+async fn a_login_whose_list_cannot_be_stored_reports_a_failure() {
     let login = Login::new();
     login.fake.0.lock().write("bob", "bob", "hi");
     let full = "CREATE TEMP TRIGGER full BEFORE UPDATE OF is_settled ON device WHEN new.is_settled = 1 \
                 BEGIN SELECT RAISE(FAIL, 'no room'); END";
-    login.data.store().write(|db| db.execute_batch(full)).await.unwrap();
+    login.account.store().write(|db| db.execute_batch(full)).await.unwrap();
     login.connect().await;
     assert_eq!(login.states(), [ConversationSyncState::Started as i32, ConversationSyncState::Failed as i32]);
-    assert!(*login.data.gauges.is_listed.borrow());
-    // When there is room again all goes on.
-    login.data.store().write(|db| db.execute_batch("DROP TRIGGER full")).await.unwrap();
+    assert!(*login.account.shared.is_listed.borrow());
+    // With free space again everything continues.
+    login.account.store().write(|db| db.execute_batch("DROP TRIGGER full")).await.unwrap();
     login.clock.advance(10_000);
     login.until(|login| login.received().len() == 1).await;
 }
 
 #[tokio::test]
-async fn a_sync_that_the_store_refused_is_tried_again_soon() {
+async fn a_sync_that_the_server_database_refused_is_retried_soon() {
     let login = Login::new();
     login.fake.0.lock().write("bob", "bob", "hi");
     login.fake.0.lock().refuse_syncs = 1;
@@ -587,9 +587,9 @@ async fn a_sync_that_the_store_refused_is_tried_again_soon() {
 }
 
 #[tokio::test]
-async fn a_conversation_that_is_busy_from_its_first_message_is_heard_in_full() {
+async fn a_conversation_that_is_busy_from_its_first_message_is_received_in_full() {
     let login = Login::online().await;
-    // The head that names it is ahead of the pushes, by more than a login would catch up with.
+    // The head that describes it is ahead of the pushes, by more than a login would catch up with.
     let pushes: Vec<Push> =
         (1..=1_500).map(|number| login.fake.0.lock().write("bob", "bob", &number.to_string())).collect();
     for push in pushes {
@@ -601,17 +601,17 @@ async fn a_conversation_that_is_busy_from_its_first_message_is_heard_in_full() {
 }
 
 #[tokio::test]
-async fn a_login_that_pulls_too_fast_pauses_and_goes_on() {
+async fn a_login_that_pulls_too_fast_pauses_and_continues() {
     let login = Login::new();
     for number in 0..50 {
         login.fake.0.lock().write(&format!("user{number}"), "x", "hi");
     }
     login.fake.0.lock().limit_pulls = 4;
     login.connect().await;
-    let pulls = |login: &Login| login.fake.0.lock().calls.iter().filter(|path| **path == "Sync/Pull").count();
+    let pulls = |login: &Login| login.fake.0.lock().requests.iter().filter(|path| **path == "Sync/Pull").count();
     login.until(|login| login.fake.0.lock().limit_pulls == 0).await;
     let is_all_here = |login: &Login| {
-        // When the refusals are noted only the device knows.
+        // Only the device knows when it has handled the refusals.
         login.clock.advance(1_000);
         login.received().len() == 50
     };

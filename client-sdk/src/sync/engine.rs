@@ -1,9 +1,9 @@
-//! The sync core: which entries of the three logs are new, what is to be stored, and what to ask the server for. Pure: no IO,
-//! no clock. The driver feeds it what arrives and takes what is to be done; a model checker does the same.
+//! The sync engine: which entries of the three logs are new, what to store, and what to ask the server for. Pure: no
+//! IO, no clock. The account task feeds it and takes its output; a model checker does the same.
 //!
-//! Rules. A push that ends at or below my position is old; one that begins at my position plus one is applied; any other is a
-//! hint, and one pull tells the truth. Conversations that moved while the device was away are pulled newest first. What is
-//! held is told by ranges, so that what was left out is a known hole and never a silent one.
+//! Rules. A push that ends at or below the known position is old; a push that begins at the next position is applied;
+//! any other push is a hint, and one pull resolves it. Conversations that moved while the device was away are pulled
+//! newest first. Ranges record what is held, so that skipped messages are a known gap and never a silent one.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -11,27 +11,27 @@ use bytes::Bytes;
 use zim_protocol::{Dirty, FillResult, Snapshot, Sums, UserFullInfo};
 
 use super::catch_up::Syncing;
-use super::logs::MAX_POSITION;
+use super::positions::MAX_POSITION;
 use super::pulls::{LIVE, Pull};
 use super::ranges::Ranges;
-use super::state::{Batch, Change, Name, Output, Position, Progress, Saved, State};
+use super::state::{Change, Name, Output, Position, Progress, Saved, State};
 
-/// What a device knows, and the rules by which it learns. See the module.
+/// What a device knows, and the rules by which it learns more. See the module.
 #[derive(Debug)]
-pub struct Core {
+pub struct SyncEngine {
     pub(super) viewer: String,
     pub(super) conversations: HashMap<Name, State>,
     pub(super) position: Position,
     pub(super) syncing: Option<Syncing>,
-    /// Another sync is wanted after the present one.
+    /// Another sync follows the current one.
     pub(super) sync_wanted: bool,
     pub(super) is_online: bool,
     pub(super) ticket: u64,
     pub(super) output: Output,
     pub(super) position_moved: bool,
-    /// Changes with every reset: what was asked before it means nothing after it.
+    /// Increases with every reset: requests of an older generation are ignored.
     generation: u64,
-    /// Messages older than this are not caught up with.
+    /// Older messages are not caught up with.
     pub(super) horizon_ms: i64,
     pub(super) pulls: HashMap<u64, Pull>,
     pub(super) queue: BTreeSet<(i64, Name)>,
@@ -39,8 +39,8 @@ pub struct Core {
     pub(super) dirty: HashMap<Name, Vec<(u64, u64)>>,
 }
 
-impl Core {
-    /// A core of `viewer` that knows what the store has.
+impl SyncEngine {
+    /// Creates an engine of `viewer` from the state in the store.
     pub fn new(viewer: &str, position: Position, states: impl IntoIterator<Item = (Name, State)>) -> Self {
         Self {
             viewer: viewer.to_owned(),
@@ -61,39 +61,40 @@ impl Core {
         }
     }
 
-    /// Never pulls: for a session that comes and goes, and gets no pushes.
+    /// Disables pulls, for a one-shot session, which gets no pushes.
     #[must_use]
     pub fn without_pulls(mut self) -> Self {
         self.pulls_enabled = false;
         self
     }
 
-    /// Messages sent before this are left to history.
+    /// Sets the time before which messages are left to history.
     pub fn set_horizon(&mut self, ms: i64) {
         self.horizon_ms = ms;
     }
 
-    /// What is known of a conversation.
+    /// Returns what is known about a conversation.
     pub fn state(&self, name: &Name) -> Option<&State> {
         self.conversations.get(name)
     }
 
-    /// All that is known of conversations.
+    /// Iterates over all conversations.
     pub fn states(&self) -> impl Iterator<Item = (&Name, &State)> {
         self.conversations.iter()
     }
 
-    /// What is known beside them.
+    /// Returns what is known apart from conversations.
     pub fn position(&self) -> &Position {
         &self.position
     }
 
-    /// Which life of the positions this is.
+    /// Returns the generation of the positions.
     pub fn generation(&self) -> u64 {
         self.generation
     }
 
-    /// COUNT, SUM(head_seq), SUM(head_rev): equal sums mean equal positions, because a client is never ahead.
+    /// Computes COUNT, SUM(head_seq) and SUM(head_rev). Equal sums mean equal positions, because a client is never
+    /// ahead of the server.
     pub fn sums(&self) -> Sums {
         let counted = self.conversations.values().filter(|state| state.is_counted());
         counted.fold(Sums::default(), |sums, state| Sums {
@@ -103,12 +104,12 @@ impl Core {
         })
     }
 
-    /// Whether nothing is under way and nothing is wanted.
+    /// Returns whether nothing is in flight or queued.
     pub fn is_idle(&self) -> bool {
         self.syncing.is_none() && self.pulls.is_empty() && self.queue.is_empty()
     }
 
-    /// What came of the steps since the last call.
+    /// Takes the output since the last call.
     pub fn take(&mut self) -> Output {
         self.pump();
         let mut output = std::mem::take(&mut self.output);
@@ -124,7 +125,7 @@ impl Core {
         output
     }
 
-    /// The link is gone: no call that is under way will be answered.
+    /// Reports that the connection is lost: no request in flight will be answered.
     pub fn offline(&mut self) {
         self.is_online = false;
         self.sync_wanted = false;
@@ -139,18 +140,18 @@ impl Core {
         }
     }
 
-    /// Whether what moved is being asked for.
+    /// Returns whether a sync is in flight.
     pub fn is_syncing(&self) -> bool {
         self.syncing.is_some()
     }
 
-    /// Whether calls are answered.
+    /// Returns whether there is a connection.
     pub fn is_online(&self) -> bool {
         self.is_online
     }
 
-    /// Begins again from what the store has, because it did not take what was learnt since. What was asked for is forgotten;
-    /// the next audit asks again.
+    /// Starts again from the state in the store, because a write failed. Requests in flight are forgotten; the next
+    /// audit sends them again.
     pub fn restore(&mut self, position: Position, states: impl IntoIterator<Item = (Name, State)>) {
         let is_online = self.is_online;
         self.output = Output::default();
@@ -163,7 +164,7 @@ impl Core {
         self.conversations = states.into_iter().map(as_stored).collect();
     }
 
-    /// Bodies were dropped on the way.
+    /// Handles a hint that pushes were dropped on the way.
     pub fn dirtied(&mut self, dirty: &Dirty) {
         if dirty.all || dirty.feed || dirty.snapshots {
             self.want_sync();
@@ -180,18 +181,18 @@ impl Core {
         }
     }
 
-    /// What is true of other people came by itself. A sync under way may have read what was true before, or drop what came:
-    /// another one puts that right, and until then what came stays.
+    /// Handles a pushed snapshot of other users. A sync in flight may have read older values or may drop the new ones,
+    /// so another sync follows; until then the pushed values stay.
     pub fn snapshot_came(&mut self, snapshot: &Snapshot) {
         if let Some(syncing) = &mut self.syncing {
             let base = |info: &UserFullInfo| info.base_info.as_ref().map(|base| base.user_id.clone());
-            syncing.told.extend(snapshot.profiles.iter().filter_map(base));
-            // A status says how new it is.
+            syncing.pushed_users.extend(snapshot.profiles.iter().filter_map(base));
+            // A status carries its time.
             self.sync_wanted |= !snapshot.profiles.is_empty();
         }
     }
 
-    /// A conversation that only this device knows yet: somebody writes its first message.
+    /// Adds a conversation that only this device knows so far, because its first message is being written.
     pub fn open(&mut self, name: &Name) {
         if !self.conversations.contains_key(name) {
             self.conversations.insert(name.clone(), State::default());
@@ -199,18 +200,18 @@ impl Core {
         }
     }
 
-    /// A message of this device was stored at `seq`; the device has it.
+    /// Marks an own message as held at `seq`, where the server stored it.
     pub fn hold(&mut self, name: &Name, seq: u64) {
         self.cover(name, seq, seq);
         if let Some(state) = self.conversations.get_mut(name) {
             state.target_seq = state.target_seq.max(seq);
-            if state.is_behind() {
+            if state.lacks_positions() {
                 self.want_pull(name, LIVE);
             }
         }
     }
 
-    /// The answer to a fill that was asked in `generation`.
+    /// Handles a page of history that was requested in `generation`.
     pub fn filled(&mut self, name: &Name, generation: u64, fill: FillResult) {
         let is_wanted = generation == self.generation && fill.to <= MAX_POSITION;
         let Some(state) = self.conversations.get_mut(name).filter(|_| is_wanted) else { return };
@@ -218,16 +219,16 @@ impl Core {
         if !fill.messages.is_empty() {
             state.as_of(fill.rev);
         }
-        let is_behind = state.is_behind();
+        let lacks_positions = state.lacks_positions();
         self.cover(name, fill.from.max(1), fill.to);
         let change = Change::Messages { name: name.clone(), entries: fill.messages, raise_after: u64::MAX };
         self.output.batch.changes.push(change);
-        if is_behind {
+        if lacks_positions {
             self.want_pull(name, LIVE);
         }
     }
 
-    /// The positions mean nothing any more.
+    /// Resets all positions, because they are no longer valid.
     pub(super) fn drop_all(&mut self) {
         self.generation += 1;
         self.position = Position { is_settled: self.position.is_settled, ..Position::default() };
@@ -242,7 +243,7 @@ impl Core {
         self.output.batch.changes.push(Change::DropAll);
     }
 
-    /// The server knows nothing of a conversation that it once had.
+    /// Resets a conversation that the server no longer has.
     pub(super) fn drop_one(&mut self, name: &Name) {
         if let Some(state) = self.conversations.get_mut(name) {
             if let Some(rank) = state.rank {
@@ -264,7 +265,7 @@ impl Core {
         }
     }
 
-    /// A head moved by itself: sums that were asked for before do not tell.
+    /// Marks a head as moved by a push: sums that were requested before do not include it.
     pub(super) fn moved(&mut self, name: &Name) {
         if let Some(syncing) = &mut self.syncing {
             syncing.moved.insert(name.clone());
@@ -283,7 +284,7 @@ impl Core {
         }
     }
 
-    /// Names of conversations that the server should know, but for `seen`.
+    /// Returns the conversations that the server should know, except `seen`.
     pub(super) fn unseen(&self, seen: &HashSet<Name>) -> Vec<Name> {
         let states = self.conversations.iter();
         states
@@ -293,22 +294,8 @@ impl Core {
     }
 }
 
-/// A state from the store. Whether one without a head was counted without a gap, nobody noted.
+/// Loads a state from the store. The store does not record whether one without a head was counted without a gap.
 fn as_stored((name, mut state): (Name, State)) -> (Name, State) {
     state.uncounted = !state.known;
     (name, state)
-}
-
-/// A change of the batch, for tests and the model checker.
-impl Batch {
-    /// The messages that are raised to the app, in order.
-    pub fn raised(&self) -> impl Iterator<Item = (&Name, u64)> {
-        self.changes.iter().flat_map(|change| match change {
-            Change::Messages { name, entries, raise_after } => {
-                let new = entries.iter().filter(|entry| entry.seq > *raise_after);
-                new.map(|entry| (name, entry.seq)).collect::<Vec<_>>()
-            }
-            _ => Vec::new(),
-        })
-    }
 }

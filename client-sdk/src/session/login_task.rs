@@ -1,4 +1,4 @@
-//! The task of a login: connects, stays connected, and tidies up at the end.
+//! The task of a login: connects, reconnects, and cleans up at the end.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,29 +13,29 @@ use zim_protocol::{
 };
 
 use super::login::{Login, ended_by_operator, kicked_out};
-use crate::data::Data;
+use crate::account::Account;
 use crate::error::Error;
 use crate::last_user;
 use crate::net::{Backoff, Dialed, Ended, drive};
 use crate::zim::Inner;
 
-/// The app is warned so long before its token ends.
+/// The app is warned this long before its token expires.
 const WARN_MS: i64 = 30_000;
-/// A logout waits no longer for the server's answer.
-const FAREWELL: Duration = Duration::from_secs(2);
-/// A connection that lasted so long was a good one: the next pause is short again.
-const STEADY: Duration = Duration::from_secs(10);
+/// The longest wait for the answer to a logout.
+const LOGOUT_TIMEOUT: Duration = Duration::from_secs(2);
+/// After a connection that lasted this long, the back-off starts again with a short pause.
+const STABLE_AFTER: Duration = Duration::from_secs(10);
 
-/// Why a login is over.
+/// Why a login ended.
 #[derive(Debug)]
 enum End {
     /// The app logged out.
     Left,
     /// The app destroyed the client, or dropped it.
     Destroyed,
-    /// The server, or the local database, said no.
+    /// The server refused the login, or the local database cannot be opened.
     Refused(Error),
-    /// There was no connection in time.
+    /// No connection was made in time.
     GaveUp(Error),
     KickedOut,
     /// The operator ended the session.
@@ -45,7 +45,7 @@ enum End {
 }
 
 impl End {
-    /// As the server says it; `None`: connect again.
+    /// Translates the reason that the server gives. `None`: reconnect.
     fn of(reason: SessionEndReason) -> Option<Self> {
         match reason {
             SessionEndReason::KickedOut => Some(Self::KickedOut),
@@ -57,7 +57,7 @@ impl End {
         }
     }
 
-    /// The `extendedData` of the event: what the reference's events cannot tell apart.
+    /// Returns the `extendedData` of the event, for reasons that the reference's events do not tell apart.
     const fn extended_data(&self) -> &'static str {
         match self {
             Self::EndedByOperator => r#"{"reason":"endedByOperator"}"#,
@@ -65,8 +65,8 @@ impl End {
         }
     }
 
-    /// What the app is told, and what a caller who still waits for the login gets.
-    fn told(self) -> Option<(ConnectionEvent, Option<Error>)> {
+    /// Returns the event for the app, and the error for a caller that still waits for the login.
+    fn outcome(self) -> Option<(ConnectionEvent, Option<Error>)> {
         Some(match self {
             Self::Destroyed => return None,
             Self::Left => (ConnectionEvent::Success, None),
@@ -86,11 +86,11 @@ impl End {
     }
 }
 
-/// Why an attempt did not log in.
+/// Why an attempt to log in failed.
 #[derive(Debug)]
 struct Failed {
     error: Error,
-    /// The same will happen again.
+    /// A retry would fail again.
     is_final: bool,
 }
 
@@ -100,15 +100,15 @@ impl Failed {
     }
 }
 
-/// A login from its first connection to its end.
-pub(super) struct Life {
+/// The task of one login, from its first connection to its end.
+pub(super) struct LoginTask {
     inner: Arc<Inner>,
     login: Arc<Login>,
     request: Mutex<LoginRequest>,
     is_offline: bool,
 }
 
-impl Life {
+impl LoginTask {
     pub(super) fn new(inner: Arc<Inner>, login: Arc<Login>, request: LoginRequest) -> Self {
         let is_offline = request.config.as_ref().is_some_and(|config| config.is_offline_login);
         Self { inner, login, request: Mutex::new(request), is_offline }
@@ -116,88 +116,88 @@ impl Life {
 
     pub(super) async fn run(self) {
         match self.open().await {
-            Ok(data) => {
-                let end = self.live(&data).await;
-                self.finish(end, Some(data)).await;
+            Ok(account) => {
+                let end = self.run_until_end(&account).await;
+                self.finish(end, Some(account)).await;
             }
             Err(error) => self.finish(End::Refused(error), None).await,
         }
     }
 
-    /// The local database; before the network answers, so that an offline login has it.
-    async fn open(&self) -> Result<Arc<Data>, Error> {
+    /// Opens the local database. This needs no network, so that an offline login works.
+    async fn open(&self) -> Result<Arc<Account>, Error> {
         let (inner, login) = (Arc::clone(&self.inner), Arc::clone(&self.login));
         let opened = tokio::task::spawn_blocking(move || {
             let (config, link, events) = (&inner.config, login.link.clone(), inner.events.clone());
-            Data::open(config, config.app_id, &login.user_id, link, events, config.clock.clone())
+            Account::open(config, config.app_id, &login.user_id, link, events, config.clock.clone())
         });
         let panicked = |_| Error::new(ErrorCode::DatabaseModuleOpenDatabaseError, "opening the local database failed");
         opened.await.map_err(panicked)?
     }
 
-    async fn live(&self, data: &Arc<Data>) -> End {
+    async fn run_until_end(&self, account: &Arc<Account>) -> End {
         if self.is_offline {
-            // Without an app sign it was checked; with one it does not matter.
+            // Without an app sign the token was checked; with one it does not matter.
             let ends_at_s = zim_protocol::token::expiry(&self.login.token()).unwrap_or(0);
             let ends_at_s = if self.inner.config.has_app_sign() { 0 } else { ends_at_s };
             self.login.set_token_end(ends_at_s.saturating_mul(1_000));
-            self.login.admit(data);
-            self.login.set_good();
+            self.login.set_account(account);
+            self.login.set_accepted();
         }
         tokio::select! {
             biased;
             () = self.inner.root.cancelled() => End::Destroyed,
-            end = self.stay(data) => end,
-            () = self.farewell() => End::Left,
-            () = self.token_ends() => End::TokenExpired,
+            end = self.keep_connected(account) => end,
+            () = self.app_logs_out() => End::Left,
+            () = self.token_expires() => End::TokenExpired,
         }
     }
 
-    async fn finish(self, end: End, data: Option<Arc<Data>>) {
+    async fn finish(self, end: End, account: Option<Arc<Account>>) {
         self.login.set_ending();
         self.login.link.close();
-        let is_gone = matches!(end, End::Unregistered);
+        let is_deleted = matches!(end, End::Unregistered);
         let why = end.extended_data();
-        let told = end.told();
-        if let Some((event, error)) = &told {
+        let outcome = end.outcome();
+        if let Some((event, error)) = &outcome {
             if let Some(error) = error {
-                tracing::info!(user = self.login.user_id, ?event, %error, "the login is over");
+                tracing::info!(user = self.login.user_id, ?event, %error, "the login has ended");
             }
             self.inner.enter_because(ConnectionState::Disconnected, *event, why);
         }
-        if let Some(data) = data {
-            data.disconnected();
-            data.close().await;
-            if is_gone {
+        if let Some(account) = account {
+            account.disconnected();
+            account.close().await;
+            if is_deleted {
                 self.erase();
             }
         }
         self.inner.login.lock().take_if(|login| Arc::ptr_eq(login, &self.login));
-        self.login.set_over(told.and_then(|(_, error)| error));
+        self.login.set_ended(outcome.and_then(|(_, error)| error));
     }
 
-    /// Nothing stays of an account that is gone.
+    /// Deletes the local data of a deleted account.
     fn erase(&self) {
         last_user::forget(&self.inner.config, &self.login.user_id);
-        if let Err(error) = Data::erase(&self.inner.config, self.inner.config.app_id, &self.login.user_id) {
-            tracing::warn!(%error, "the local database of an account that is gone stays");
+        if let Err(error) = Account::erase(&self.inner.config, self.inner.config.app_id, &self.login.user_id) {
+            tracing::warn!(%error, "the local database of a deleted account cannot be removed");
         }
     }
 
-    /// When the app logs out, tells the server; whether it hears it or not, this device is out.
-    async fn farewell(&self) {
+    /// Waits until the app logs out, then tells the server. The device is logged out whether or not the server answers.
+    async fn app_logs_out(&self) {
         self.login.left().await;
         if self.login.link.is_online() {
-            let _ = timeout(FAREWELL, self.login.link.call(LogoutRequest {})).await;
+            let _ = timeout(LOGOUT_TIMEOUT, self.login.link.request(LogoutRequest {})).await;
         }
     }
 
-    /// Connects again and again; returns when the login is over.
-    async fn stay(&self, data: &Arc<Data>) -> End {
-        let begun = Instant::now();
+    /// Connects and reconnects until the login ends; returns why it ended.
+    async fn keep_connected(&self, account: &Arc<Account>) -> End {
+        let started = Instant::now();
         let mut backoff = Backoff::default();
         loop {
-            match Box::pin(self.connection(data)).await {
+            match Box::pin(self.connection(account)).await {
                 Ok((ended, lasted)) => {
                     let why = match ended {
                         Ended::Server(reason) => match End::of(reason) {
@@ -207,7 +207,7 @@ impl Life {
                         Ended::Version => return End::Refused(wrong_version()),
                         Ended::Lost(why) => why,
                     };
-                    if lasted >= STEADY {
+                    if lasted >= STABLE_AFTER {
                         backoff = Backoff::default();
                     }
                     if !self.login.is_leaving() {
@@ -221,16 +221,16 @@ impl Life {
                         return end;
                     }
                     tracing::debug!(error = %failed.error, "not connected yet");
-                    let patience = Duration::from_millis(self.inner.config.connect_timeout_ms);
-                    let gives_up = async {
-                        if self.login.is_good() {
+                    let timeout = Duration::from_millis(self.inner.config.connect_timeout_ms);
+                    let times_out = async {
+                        if self.login.is_accepted() {
                             return std::future::pending().await;
                         }
-                        sleep(patience.saturating_sub(begun.elapsed())).await;
+                        sleep(timeout.saturating_sub(started.elapsed())).await;
                     };
                     tokio::select! {
                         biased;
-                        () = gives_up => return End::GaveUp(failed.error),
+                        () = times_out => return End::GaveUp(failed.error),
                         () = self.pause(&mut backoff) => {}
                     }
                 }
@@ -238,9 +238,9 @@ impl Life {
         }
     }
 
-    /// Whether a failed attempt ends the login.
+    /// Decides whether a failed attempt ends the login.
     fn verdict(&self, failed: &Failed) -> Option<End> {
-        if self.login.is_good() {
+        if self.login.is_accepted() {
             return verdict(&failed.error);
         }
         if !failed.is_network() {
@@ -250,59 +250,61 @@ impl Life {
     }
 
     async fn pause(&self, backoff: &mut Backoff) {
-        let mut chance = [0; 8];
-        // Without chance the pauses are just less spread.
-        let _ = getrandom::fill(&mut chance);
+        let mut random = [0; 8];
+        // Without random bytes the pauses are only less spread.
+        let _ = getrandom::fill(&mut random);
         tokio::select! {
-            () = sleep(backoff.next(u64::from_ne_bytes(chance))) => {}
-            // Another network, another chance.
+            () = sleep(backoff.next(u64::from_ne_bytes(random))) => {}
+            // A new network: retry at once, with a fresh back-off.
             () = self.inner.dialer.network_changed() => *backoff = Backoff::default(),
         }
     }
 
-    /// One connection, from finding the server to the end; how it ended and how long it lasted, or why nobody was logged in.
-    async fn connection(&self, data: &Arc<Data>) -> Result<(Ended, Duration), Failed> {
+    /// Runs one connection, from dialing to its end. Returns how it ended and how long it was logged in, or why the
+    /// login failed.
+    async fn connection(&self, account: &Arc<Account>) -> Result<(Ended, Duration), Failed> {
         let dialed = self.inner.dialer.dial().await;
-        let mut dialed = dialed.map_err(|gone| Failed { error: gone.error, is_final: gone.is_final })?;
-        let outcome = self.converse(&mut dialed, data).await;
+        let mut dialed =
+            dialed.map_err(|unreachable| Failed { error: unreachable.error, is_final: unreachable.is_final })?;
+        let outcome = self.serve(&mut dialed, account).await;
         self.login.link.close();
         if outcome.is_ok() {
-            data.disconnected();
+            account.disconnected();
         }
         outcome
     }
 
-    async fn converse(&self, dialed: &mut Dialed, data: &Arc<Data>) -> Result<(Ended, Duration), Failed> {
+    async fn serve(&self, dialed: &mut Dialed, account: &Arc<Account>) -> Result<(Ended, Duration), Failed> {
         let link = &self.login.link;
         let (ready, is_ready) = watch::channel(false);
         let take = |frame| {
-            let (mut is_ready, data) = (is_ready.clone(), Arc::clone(data));
+            let (mut is_ready, account) = (is_ready.clone(), Arc::clone(account));
             async move {
-                // Events may overtake the answer to the login. Fails when the connection is over.
+                // Events may overtake the answer to the login. Fails when the connection is lost.
                 if is_ready.wait_for(|ready| *ready).await.is_ok() {
-                    data.event_frame(frame).await;
+                    account.event_frame(frame).await;
                 }
             }
         };
         link.open(self.inner.hello.clone());
-        // Hello and the login leave together: one round trip.
+        // Hello and the login are sent together: one round trip.
         let request = self.request();
         let mut driven = std::pin::pin!(drive(dialed, link, take));
         let answer = tokio::select! {
             ended = &mut driven => Err(before_login(ended)),
             answer = link.log_in(&request) => answer.map_err(|error| Failed { error, is_final: false }),
         };
-        self.logged_in(&answer?, data).await;
+        self.logged_in(&answer?, account).await;
         ready.send_replace(true);
         let since = Instant::now();
         let ended = tokio::select! {
             ended = driven => ended,
-            () = self.roam() => Ended::Lost("the network changed".to_owned()),
+            () = self.follow_network_changes() => Ended::Lost("the network changed".to_owned()),
         };
         Ok((ended, since.elapsed()))
     }
 
-    /// The login as it is sent now.
+    /// Builds the login request.
     fn request(&self) -> LoginRequest {
         let mut request = self.request.lock().clone();
         if let Some(config) = &mut request.config {
@@ -311,8 +313,8 @@ impl Life {
         request
     }
 
-    /// A connection is logged in: calls go through it from now on.
-    async fn logged_in(&self, result: &LoginResult, data: &Arc<Data>) {
+    /// Takes over a connection that is logged in: requests use it from now on.
+    async fn logged_in(&self, result: &LoginResult, account: &Arc<Account>) {
         let welcome = self.login.link.welcome().await;
         self.login.set_time(welcome.server_time, self.inner.config.clock.steady_ms());
         self.login.set_token_end(result.token_expires_at);
@@ -321,7 +323,7 @@ impl Life {
             let mut request = self.request.lock();
             request.resume = if request.one_shot { Bytes::new() } else { result.session.clone() };
             if let Some(config) = &mut request.config {
-                // Given at login and set once, not again at each new connection.
+                // These are set once, by the first login, and not again by each reconnect.
                 is_named = !std::mem::take(&mut config.user_name).is_empty();
                 config.custom_status.clear();
             }
@@ -333,14 +335,14 @@ impl Life {
             return;
         }
         self.login.link.set_logged_in();
-        self.login.admit(data);
+        self.login.set_account(account);
         self.inner.enter(ConnectionState::Connected, ConnectionEvent::Success);
-        data.connected(result, is_named, &welcome).await;
-        self.login.set_good();
+        account.connected(result, is_named, &welcome).await;
+        self.login.set_accepted();
     }
 
-    /// Moves the connection to each new network.
-    async fn roam(&self) {
+    /// Moves the connection to a new socket whenever the network changes.
+    async fn follow_network_changes(&self) {
         loop {
             self.inner.dialer.network_changed().await;
             self.inner.dialer.rebind();
@@ -348,8 +350,8 @@ impl Life {
         }
     }
 
-    /// Warns before the token ends, and returns when it does.
-    async fn token_ends(&self) {
+    /// Warns before the token expires, and returns when it expires.
+    async fn token_expires(&self) {
         let clock = &self.inner.config.clock;
         let mut ends_at = self.login.token_end();
         loop {
@@ -359,14 +361,14 @@ impl Life {
                     return std::future::pending().await;
                 }
                 clock.sleep_until_steady(at.saturating_sub(WARN_MS)).await;
-                // Begun seconds count, so that 30 seconds before the end it says 30.
+                // Rounded up, so that 30 seconds before the end the event says 30.
                 let second = at.saturating_sub(clock.steady_ms()).max(0).saturating_add(999).div_euclid(1_000);
                 self.inner.events.raise(Event::TokenWillExpire(TokenWillExpireEvent { second }));
                 clock.sleep_until_steady(at).await;
             };
             tokio::select! {
                 biased;
-                // A new token that came in time, even if this looks late. The sender lives as long as this.
+                // A new token counts even if it is noticed late. The sender lives as long as `self`.
                 _ = ends_at.changed() => {}
                 () = end => return,
             }
@@ -374,7 +376,7 @@ impl Life {
     }
 }
 
-/// Whether a refused reconnect ends the login, and how the app is told.
+/// Decides whether a refused reconnect ends the login, and how.
 fn verdict(error: &Error) -> Option<End> {
     match error.code() {
         ErrorCode::NetworkModuleUserHasAlreadyLoggedOut if error.detail("reason") == Some("kickedOut") => {
@@ -392,12 +394,12 @@ fn verdict(error: &Error) -> Option<End> {
     }
 }
 
-/// The connection ended before the answer to the login.
+/// The error of a connection that ended before the answer to the login.
 fn before_login(ended: Ended) -> Failed {
     let (error, is_final) = match ended {
         Ended::Version => (wrong_version(), true),
         Ended::Lost(why) => {
-            let message = format!("the connection was lost at its beginning: {why}");
+            let message = format!("the connection was lost during the login: {why}");
             (Error::new(ErrorCode::NetworkModuleNetworkError, message), false)
         }
         Ended::Server(reason) => {
@@ -409,20 +411,23 @@ fn before_login(ended: Ended) -> Failed {
 }
 
 fn wrong_version() -> Error {
-    Error::new(ErrorCode::CommonModuleUnsupportedRequest, "the server does not speak to clients of this version")
+    Error::new(
+        ErrorCode::CommonModuleUnsupportedRequest,
+        "the server does not support this version of the SDK; update the SDK",
+    )
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn told(end: Option<End>) -> Option<(ConnectionEvent, Option<ErrorCode>)> {
-        let (event, error) = end?.told()?;
+    fn outcome(end: Option<End>) -> Option<(ConnectionEvent, Option<ErrorCode>)> {
+        let (event, error) = end?.outcome()?;
         Some((event, error.map(|error| error.code())))
     }
 
     #[test]
-    fn only_a_verdict_ends_a_login() {
+    fn only_some_errors_end_a_login() {
         let lost = Error::new(ErrorCode::NetworkModuleNetworkError, "");
         assert!(verdict(&lost).is_none());
         let busy = Error::new(ErrorCode::CommonModuleImDatabaseError, "");
@@ -430,17 +435,17 @@ mod tests {
         let code = ErrorCode::NetworkModuleUserHasAlreadyLoggedOut;
         let mut wire = zim_protocol::Error::new(code, "");
         let interrupted = Some((ConnectionEvent::LoginInterrupted, Some(code)));
-        assert_eq!(told(verdict(&wire.clone().into())), interrupted);
+        assert_eq!(outcome(verdict(&wire.clone().into())), interrupted);
         wire.details.insert("reason".to_owned(), "kickedOut".to_owned());
-        assert_eq!(told(verdict(&wire.into())), Some((ConnectionEvent::KickedOut, Some(code))));
+        assert_eq!(outcome(verdict(&wire.into())), Some((ConnectionEvent::KickedOut, Some(code))));
         let code = ErrorCode::NetworkModuleTokenExpired;
         let expired = Error::new(code, "");
-        assert_eq!(told(verdict(&expired)), Some((ConnectionEvent::TokenExpired, Some(code))));
+        assert_eq!(outcome(verdict(&expired)), Some((ConnectionEvent::TokenExpired, Some(code))));
     }
 
     #[test]
-    fn the_server_ends_a_login_or_just_a_connection() {
-        let event = |reason| told(End::of(reason)).map(|(event, _)| event);
+    fn some_reasons_of_the_server_end_the_login_and_some_only_the_connection() {
+        let event = |reason| outcome(End::of(reason)).map(|(event, _)| event);
         assert_eq!(event(SessionEndReason::KickedOut), Some(ConnectionEvent::KickedOut));
         assert_eq!(event(SessionEndReason::EndedByOperator), Some(ConnectionEvent::KickedOut));
         assert_eq!(event(SessionEndReason::TokenExpired), Some(ConnectionEvent::TokenExpired));
@@ -448,6 +453,6 @@ mod tests {
         assert_eq!(event(SessionEndReason::LoggedOut), Some(ConnectionEvent::Success));
         assert_eq!(event(SessionEndReason::GoingAway), None);
         assert_eq!(event(SessionEndReason::Unspecified), None);
-        assert_eq!(told(Some(End::Destroyed)), None);
+        assert_eq!(outcome(Some(End::Destroyed)), None);
     }
 }

@@ -1,4 +1,4 @@
-//! A server of one user, without a network: enough of it to drive a login's data.
+//! A server for one user, without a network: enough of it to run an account.
 #![expect(clippy::cast_sign_loss, clippy::cast_possible_truncation, reason = "the numbers of a test are small")]
 
 use std::collections::BTreeMap;
@@ -14,10 +14,10 @@ use zim_protocol::{
     UserFullInfo, UserInfo, UserStatus, feed_entry::Detail,
 };
 
-use super::Line;
+use super::Remote;
 use crate::error::Error;
 
-/// The user whose server this is.
+/// The user of the server.
 pub(super) const ME: &str = "ann";
 pub(super) const NOW: i64 = 1_000_000_000;
 
@@ -27,17 +27,17 @@ pub(super) struct World {
     pub(super) pos: u64,
     pub(super) feed: Vec<FeedEntry>,
     pub(super) is_online: bool,
-    /// This many answers to sends are lost after the message was stored.
-    pub(super) lose: usize,
-    /// This many pulls are a call too many.
+    /// The number of answers to sends that are lost after the message was stored.
+    pub(super) lose_answers: usize,
+    /// The number of pulls that the rate limit refuses.
     pub(super) limit_pulls: usize,
-    /// This many syncs find no store behind the server.
+    /// The number of syncs that fail because the database does not answer.
     pub(super) refuse_syncs: usize,
-    /// As they are now, for who asks what changed.
+    /// The current profiles, for syncs that ask for changes.
     pub(super) profiles: Vec<UserFullInfo>,
-    /// The same.
+    /// The current statuses, likewise.
     pub(super) statuses: Vec<UserStatus>,
-    pub(super) calls: Vec<&'static str>,
+    pub(super) requests: Vec<&'static str>,
     pub(super) events: Vec<Event>,
     pub(super) epoch: u8,
     written: u64,
@@ -51,12 +51,12 @@ struct Log {
     base: Base,
 }
 
-/// A line to it.
+/// The remote of that server.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Fake(pub(super) Arc<Mutex<World>>);
 
-impl Line for Fake {
-    fn call<R: Rpc + Send + Sync>(
+impl Remote for Fake {
+    fn request<R: Rpc + Send + Sync>(
         &self,
         request: R,
     ) -> impl Future<Output = Result<(R::Response, Vec<Push>), Error>> + Send + 'static
@@ -92,14 +92,14 @@ impl World {
         if !self.is_online {
             return Err(lost());
         }
-        self.calls.push(path);
+        self.requests.push(path);
         if path == "Sync/Pull" && self.limit_pulls > 0 {
             self.limit_pulls -= 1;
             return Err(Error::new(ErrorCode::CommonModuleTriggerServerFrequencyLimit, "too many"));
         }
         if path == "Sync/Sync" && self.refuse_syncs > 0 {
             self.refuse_syncs -= 1;
-            return Err(Error::new(ErrorCode::CommonModuleImDatabaseError, "the server's store does not answer"));
+            return Err(Error::new(ErrorCode::CommonModuleImDatabaseError, "the server's database does not answer"));
         }
         match path {
             "Message/SendMessage" => self.send(SendMessageRequest::decode(bytes).unwrap()),
@@ -117,7 +117,7 @@ impl World {
         }
     }
 
-    /// A backup from before everything, under a new epoch.
+    /// Restores an empty backup under a new epoch.
     pub(super) fn restore_backup(&mut self) {
         self.logs.clear();
         self.pos = 0;
@@ -125,7 +125,7 @@ impl World {
         self.epoch += 1;
     }
 
-    /// Somebody comes onto the list of friends, or leaves it: the entry of the feed.
+    /// Adds or deletes a friend: appends the entry to the feed.
     pub(super) fn befriend(&mut self, user_id: &str, alias: &str, is_deleted: bool) {
         self.pos += 1;
         let info = FriendInfo { user_id: user_id.into(), friend_alias: alias.into(), ..FriendInfo::default() };
@@ -133,7 +133,7 @@ impl World {
         self.feed.push(FeedEntry { pos: self.pos, detail: Some(Detail::Friend(entry)) });
     }
 
-    /// Users are blocked, each with an entry of the feed.
+    /// Blocks users: appends an entry for each to the feed.
     pub(super) fn block(&mut self, users: &[&str]) {
         for user_id in users {
             self.pos += 1;
@@ -143,7 +143,7 @@ impl World {
         }
     }
 
-    /// Somebody writes; the push that the session gets.
+    /// Stores a message; returns the push for the session.
     pub(super) fn write(&mut self, peer: &str, sender: &str, text: &str) -> Push {
         self.written += 1;
         let client_key = self.written.to_be_bytes().repeat(2).into();
@@ -188,8 +188,8 @@ impl World {
                 self.append(&peer, ME, request.client_key, content)
             }
         };
-        if self.lose > 0 {
-            self.lose -= 1;
+        if self.lose_answers > 0 {
+            self.lose_answers -= 1;
             return Err(lost());
         }
         let message = Message {
@@ -206,7 +206,7 @@ impl World {
     fn head(&self, peer: &str) -> ConversationHead {
         let log = &self.logs[peer];
         ConversationHead {
-            conversation: Some(named(peer)),
+            conversation: Some(conversation_ref(peer)),
             end_seq: log.entries.len() as u64,
             n: log.n,
             sent: log.sent,
@@ -290,21 +290,24 @@ impl World {
         let sent = seen.iter().filter(|entry| entry.sender == ME).count() as u64;
         log.base = Base { seq: through, n: seen.last().map_or(0, |entry| entry.n), sent };
         self.pos += 1;
-        let mark =
-            ReadMark { conversation: Some(named(&request.conversation_id)), read_seq: through, base: Some(log.base) };
+        let mark = ReadMark {
+            conversation: Some(conversation_ref(&request.conversation_id)),
+            read_seq: through,
+            base: Some(log.base),
+        };
         let feed = vec![FeedEntry { pos: self.pos, detail: Some(Detail::Read(mark)) }];
         (Vec::new(), vec![Push { log: LogKind::Feed as i32, from: self.pos, to: self.pos, feed, ..Push::default() }])
     }
 }
 
-pub(super) fn named(peer: &str) -> ConversationRef {
+pub(super) fn conversation_ref(peer: &str) -> ConversationRef {
     ConversationRef { r#type: 0, id: peer.to_owned() }
 }
 
 fn push(peer: &str, messages: Vec<MessageEntry>) -> Push {
     Push {
         log: LogKind::Messages as i32,
-        conversation: Some(named(peer)),
+        conversation: Some(conversation_ref(peer)),
         from: messages[0].seq,
         to: messages[messages.len() - 1].seq,
         messages,

@@ -1,20 +1,21 @@
-//! The rules of the three logs: what of a push, of a page or of a head is new, and what it moves.
+//! The rules of the three logs: which part of a push, a page or a head is new, and which positions it moves.
 
 use zim_protocol::{
     ChangeEntry, ConversationHead, FeedEntry, LogKind, MessageEntry, Page, Push, change_entry, feed_entry::Detail,
 };
 
-use super::core::Core;
+use super::engine::SyncEngine;
 use super::pulls::{LIVE, Pull};
 use super::state::{Change, Name, Origin, State};
 
-/// Messages of one conversation that are caught up with; what lies further back is a hole, and history fills it.
+/// The most messages that are caught up with per conversation. Older ones are a gap that history fills.
 const CATCH_UP_MESSAGES: u64 = 1_000;
-/// No log is longer. What a server says of positions beyond it is passed over: nothing could be counted on from there.
+/// The last possible position. Larger positions from a server are ignored, because counting on from them could
+/// overflow.
 pub(super) const MAX_POSITION: u64 = (1 << 53) - 1;
 
-impl Core {
-    /// A push, of the event stream or of a response.
+impl SyncEngine {
+    /// Handles a push from the event stream or a response.
     pub fn push(&mut self, push: Push, origin: Origin) {
         if push.from == 0 || push.to < push.from || push.to > MAX_POSITION {
             return;
@@ -23,12 +24,12 @@ impl Core {
             Ok(LogKind::Messages) => self.push_messages(push),
             Ok(LogKind::Changes) => self.push_changes(push),
             Ok(LogKind::Feed) => self.push_feed(push, origin),
-            // A log of a later version: an old client is never stuck at something new.
+            // A log of a later version is ignored, so that an old client is never stuck.
             Ok(LogKind::Unspecified) | Err(_) => {}
         }
     }
 
-    /// The answer to a pull.
+    /// Handles the answer to a pull.
     pub fn page(&mut self, ticket: u64, page: Page) {
         if !is_possible(&page) {
             self.pull_failed(ticket);
@@ -39,19 +40,19 @@ impl Core {
         state.pulling = None;
         let mut from = after_seq + 1;
         if page.reset {
-            // What changed since cannot be told any more, so nothing that is held can be trusted.
+            // Changes since then are no longer available, so nothing that is held can be trusted.
             from = page.messages.first().map_or(page.through_seq + 1, |first| first.seq);
             state.held.clear();
             state.known = false;
             state.uncounted = true;
-            // Intervals of this step that were not stored yet are gone too.
+            // Intervals of this turn that are not stored yet are dropped too.
             self.dirty.insert(name.clone(), Vec::new());
             self.output.batch.changes.push(Change::Drop(name.clone()));
         }
         let raise_after = state.seq;
         let new = page.messages.iter().filter(|entry| entry.seq > state.head_seq).count() as u64;
         if new < page.through_seq.saturating_sub(state.head_seq) {
-            // A blank may be a message of one's own that was deleted meanwhile: how many were sent, only a head tells.
+            // A missing position may be an own message that was deleted meanwhile. Only a head says how many were sent.
             state.known = false;
             state.uncounted = true;
         }
@@ -62,7 +63,7 @@ impl Core {
         state.target_rev = state.target_rev.max(page.end_rev);
         let is_forward = page.through_seq > after_seq || page.through_rev > after_rev;
         if !is_forward {
-            // What was heard of does not exist for this user.
+            // The announced positions do not exist for this user.
             state.target_seq = page.end_seq;
             state.target_rev = page.end_rev;
         }
@@ -71,8 +72,8 @@ impl Core {
         if !page.messages.is_empty() {
             state.as_of(page.end_rev);
         }
-        // Without a step forward only a hint that came meanwhile is a reason to ask again; the next sync looks after the rest.
-        let (is_known, is_behind) = (state.known, state.dirty || is_forward && state.is_behind());
+        // Without progress only a new hint justifies another pull. The next sync handles the rest.
+        let (is_known, lacks_positions) = (state.known, state.dirty || is_forward && state.lacks_positions());
         self.cover(&name, from, page.through_seq);
         self.moved(&name);
         let changes = &mut self.output.batch.changes;
@@ -85,7 +86,7 @@ impl Core {
         if !is_known {
             self.ask_about(&name);
         }
-        if is_behind {
+        if lacks_positions {
             self.want_pull(&name, LIVE);
         }
     }
@@ -94,7 +95,7 @@ impl Core {
         let Some(name) = push.conversation.as_ref().map(Name::from) else { return };
         if !self.conversations.contains_key(&name) {
             if push.from > 1 {
-                // It has a past that this device knows nothing of; its head says how much of it matters.
+                // It has older messages that this device does not know. Its head says how many of them matter.
                 self.want_sync();
                 return;
             }
@@ -116,7 +117,8 @@ impl Core {
             }
             return;
         }
-        // Next to what is counted but not to what was raised, it is stored and counted; the pull under way raises it.
+        // If it follows the counted messages but not the raised ones, it is stored and counted; the pull in flight
+        // raises it.
         let (begin, raise_after) = if is_next { (state.seq + 1, state.seq) } else { (state.head_seq + 1, u64::MAX) };
         entries.retain(|entry| (begin..=to).contains(&entry.seq));
         count(state, &self.viewer, &entries);
@@ -124,14 +126,14 @@ impl Core {
         if is_next {
             state.seq = to;
         }
-        let (is_known, is_behind) = (state.known, state.is_behind());
+        let (is_known, lacks_positions) = (state.known, state.lacks_positions());
         self.cover_push(&name, begin, to, &entries);
         self.moved(&name);
         self.output.batch.changes.push(Change::Messages { name: name.clone(), entries, raise_after });
         if !is_known {
             self.ask_about(&name);
         }
-        if is_behind {
+        if lacks_positions {
             self.want_pull(&name, LIVE);
         }
     }
@@ -147,7 +149,7 @@ impl Core {
             return;
         }
         state.target_rev = state.target_rev.max(to);
-        // Of a message that is still on its way here, the pull brings what it is now.
+        // If the message has not arrived yet, the pull brings its current state.
         let is_early = |entry: &ChangeEntry| match &entry.detail {
             Some(change_entry::Detail::Message(message)) => message.seq > state.head_seq,
             None => false,
@@ -174,7 +176,7 @@ impl Core {
         self.apply_feed(push.feed, push.to, origin);
     }
 
-    /// Applies the feed after the present position, to `through`.
+    /// Applies the feed from the known position to `through`.
     pub(super) fn apply_feed(&mut self, entries: Vec<FeedEntry>, through: u64, origin: Origin) {
         let known = self.position.pos;
         for entry in entries.into_iter().filter(|entry| entry.pos > known) {
@@ -182,7 +184,7 @@ impl Core {
                 Some(Detail::Conversation(head)) => self.apply_head(head),
                 Some(Detail::Read(mark)) => {
                     let name = mark.conversation.as_ref().map(Name::from);
-                    // Of a conversation that is not known yet, the head brings the mark.
+                    // For an unknown conversation the head brings the mark.
                     if let Some(name) = name.filter(|name| self.conversations.contains_key(name)) {
                         if let Some(state) = self.conversations.get_mut(&name) {
                             state.tally.read(&mark);
@@ -200,23 +202,23 @@ impl Core {
         }
     }
 
-    /// The server describes a conversation. What is older than what is known changes nothing but what only heads tell.
+    /// Applies a head. An old head changes only what heads alone tell.
     pub(super) fn apply_head(&mut self, mut head: ConversationHead) {
         if head.end_seq.max(head.end_rev).max(head.sent) > MAX_POSITION {
             return;
         }
         let Some(name) = head.conversation.as_ref().map(Name::from) else { return };
-        // Only who was away leaves what is far back to history; whoever is here hears everything.
+        // Only a device that was away leaves old messages to history; a connected device raises all of them.
         let was_away = !self.conversations.contains_key(&name) || self.is_logging_in();
         self.open(&name);
         let Some(state) = self.conversations.get_mut(&name) else { return };
         if !state.known {
-            // Changes to messages that are not held are dropped: there is nothing to catch up with.
+            // Changes to messages that are not held are dropped, so there are none to catch up with.
             state.rev = state.rev.max(head.end_rev);
         }
         state.asked = false;
         if head.end_rev < state.head_rev {
-            // It may have changed since, and the change was told already.
+            // It may be older than a change that was applied already.
             head.last_message = None;
         }
         let is_old = head.end_seq < state.head_seq;
@@ -248,7 +250,7 @@ impl Core {
         }
     }
 
-    /// A conversation without a head gets one, once.
+    /// Requests the head of a conversation, once.
     pub(super) fn ask_about(&mut self, name: &Name) {
         if let Some(state) = self.conversations.get_mut(name)
             && !std::mem::replace(&mut state.asked, true)
@@ -257,7 +259,7 @@ impl Core {
         }
     }
 
-    /// The positions of a push are held, but for one's own messages that came back without content.
+    /// Marks the positions of a push as held, except own messages that came back without content.
     fn cover_push(&mut self, name: &Name, begin: u64, to: u64, entries: &[MessageEntry]) {
         let mut lo = begin;
         for hole in entries.iter().filter(|entry| entry.content.is_empty()) {
@@ -268,14 +270,14 @@ impl Core {
     }
 }
 
-/// Whether all its positions can be.
+/// Returns whether all positions of a page are possible.
 fn is_possible(page: &Page) -> bool {
     let ends = [page.through_seq, page.through_rev, page.end_seq, page.end_rev];
     let mut all = ends.into_iter().chain(page.messages.iter().map(|entry| entry.seq));
     all.all(|position| position <= MAX_POSITION)
 }
 
-/// Counts what follows the head, in order.
+/// Counts the entries after the head, in order.
 fn count(state: &mut State, viewer: &str, entries: &[MessageEntry]) {
     for entry in entries {
         if entry.seq > state.head_seq {
@@ -302,40 +304,40 @@ mod tests {
         Push { log: log as i32, conversation: Some(bob()), from: 1, to, ..Push::default() }
     }
 
-    /// A device that has asked for what it missed, and its ticket.
-    fn online() -> (Core, u64) {
-        let mut core = Core::new("ann", Position::default(), []);
-        core.online(&Bytes::from_static(&[1; 16]));
-        match core.take().requests.as_slice() {
-            [Request::Sync { ticket, .. }] => (core, *ticket),
-            _ => (core, 0),
+    /// A connected engine and the ticket of its sync.
+    fn online() -> (SyncEngine, u64) {
+        let mut engine = SyncEngine::new("ann", Position::default(), []);
+        engine.online(&Bytes::from_static(&[1; 16]));
+        match engine.take().requests.as_slice() {
+            [Request::Sync { ticket, .. }] => (engine, *ticket),
+            _ => (engine, 0),
         }
     }
 
-    fn seq(core: &Core) -> Option<u64> {
-        core.state(&Name::from(&bob())).map(|state| state.seq)
+    fn seq(engine: &SyncEngine) -> Option<u64> {
+        engine.state(&Name::from(&bob())).map(|state| state.seq)
     }
 
     #[test]
-    fn a_push_to_the_last_position_is_taken_and_one_beyond_is_not() {
+    fn a_push_to_the_last_position_is_accepted_and_one_beyond_is_ignored() {
         for log in [LogKind::Messages, LogKind::Changes, LogKind::Feed] {
-            let (mut core, _) = online();
-            core.push(push(LogKind::Messages, 1), Origin::Other);
-            for (to, is_taken) in [(MAX_POSITION + 1, false), (u64::MAX, false), (MAX_POSITION, true)] {
-                core.push(push(log, to), Origin::Other);
-                let state = core.state(&Name::from(&bob())).unwrap();
-                let reached = [state.seq, state.rev, core.position().pos].contains(&to);
-                assert_eq!(reached, is_taken, "{log:?} to {to}");
+            let (mut engine, _) = online();
+            engine.push(push(LogKind::Messages, 1), Origin::Other);
+            for (to, is_accepted) in [(MAX_POSITION + 1, false), (u64::MAX, false), (MAX_POSITION, true)] {
+                engine.push(push(log, to), Origin::Other);
+                let state = engine.state(&Name::from(&bob())).unwrap();
+                let reached = [state.seq, state.rev, engine.position().pos].contains(&to);
+                assert_eq!(reached, is_accepted, "{log:?} to {to}");
             }
-            // Still something to count on.
-            core.push(push(log, u64::MAX), Origin::Other);
-            core.audit();
-            core.take();
+            // Counting on does not overflow.
+            engine.push(push(log, u64::MAX), Origin::Other);
+            engine.audit();
+            engine.take();
         }
     }
 
     #[test]
-    fn a_head_at_the_last_position_is_taken_and_one_beyond_is_not() {
+    fn a_head_at_the_last_position_is_accepted_and_one_beyond_is_ignored() {
         let head = |end_seq, end_rev, sent| ConversationHead {
             conversation: Some(bob()),
             end_seq,
@@ -344,39 +346,39 @@ mod tests {
             ..ConversationHead::default()
         };
         let most = MAX_POSITION;
-        for (head, is_taken) in [
+        for (head, is_accepted) in [
             (head(most, most, most), true),
             (head(most + 1, 0, 0), false),
             (head(0, most + 1, 0), false),
             (head(0, 0, most + 1), false),
         ] {
-            let (mut core, ticket) = online();
-            core.synced(ticket, SyncResult { heads: vec![head], ..SyncResult::default() });
-            assert_eq!(seq(&core).is_some(), is_taken);
-            core.sums();
+            let (mut engine, ticket) = online();
+            engine.synced(ticket, SyncResult { heads: vec![head], ..SyncResult::default() });
+            assert_eq!(seq(&engine).is_some(), is_accepted);
+            engine.sums();
         }
     }
 
     #[test]
-    fn an_answer_with_impossible_positions_is_none() {
-        let (mut core, ticket) = online();
-        core.synced(ticket, SyncResult { pos: MAX_POSITION + 1, ..SyncResult::default() });
-        assert_eq!(core.position().pos, 0);
-        assert!(core.is_idle(), "it is over");
+    fn an_answer_with_impossible_positions_counts_as_failed() {
+        let (mut engine, ticket) = online();
+        engine.synced(ticket, SyncResult { pos: MAX_POSITION + 1, ..SyncResult::default() });
+        assert_eq!(engine.position().pos, 0);
+        assert!(engine.is_idle(), "the sync has ended");
         let page = |through_seq| Page { through_seq, end_seq: through_seq, ..Page::default() };
-        for (page, is_taken) in [
+        for (page, is_accepted) in [
             (page(MAX_POSITION), true),
             (page(MAX_POSITION + 1), false),
             (Page { messages: vec![MessageEntry { seq: u64::MAX, ..MessageEntry::default() }], ..page(4) }, false),
         ] {
-            let (mut core, ticket) = online();
+            let (mut engine, ticket) = online();
             let head = ConversationHead { conversation: Some(bob()), end_seq: 2, ..ConversationHead::default() };
             let sums = Some(zim_protocol::Sums { count: 1, seq: 2, rev: 0 });
-            core.synced(ticket, SyncResult { heads: vec![head], sums, ..SyncResult::default() });
-            let requests = core.take().requests;
+            engine.synced(ticket, SyncResult { heads: vec![head], sums, ..SyncResult::default() });
+            let requests = engine.take().requests;
             let [Request::Pull { ticket, .. }] = requests.as_slice() else { panic!("{requests:?}") };
-            core.page(*ticket, page.clone());
-            assert_eq!(seq(&core) == Some(page.through_seq), is_taken, "{page:?}");
+            engine.page(*ticket, page.clone());
+            assert_eq!(seq(&engine) == Some(page.through_seq), is_accepted, "{page:?}");
         }
     }
 }

@@ -1,5 +1,5 @@
-//! The queue of messages that are being sent: in the order of the calls, many in flight, and again after a lost link while
-//! their time has not run out. Pure: no IO, no clock.
+//! The queue of messages that are being sent, in the order of the calls and with many in flight. After a lost
+//! connection a message is sent again until its deadline. Pure: no IO, no clock.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -10,23 +10,23 @@ use zim_protocol::{ErrorCode, Message, MessageSentResult, SendMessageRequest};
 use crate::error::Error;
 use crate::sync::Name;
 
-/// Sends under way at the same time: more than fills any pipe, less than the server lets wait in one session.
+/// The most messages in flight: more than fills any pipe, and less than the server queues per connection.
 const MAX_IN_FLIGHT: usize = 128;
 
-/// A message's 128 random bits: sent twice is stored once.
+/// The 128 random bits of a message. The server stores each key once, however often it is sent.
 pub(crate) type Key = [u8; 16];
 
-/// A message on its way.
+/// A message that is being sent.
 #[derive(Debug)]
 pub(crate) struct Outgoing {
     pub(crate) key: Key,
     pub(crate) name: Name,
     pub(crate) request: SendMessageRequest,
-    /// What the server will store of it.
+    /// The content that the server will store.
     pub(crate) content: Bytes,
-    /// As the app sees it now.
+    /// The message as the app sees it now.
     pub(crate) message: Message,
-    /// After this it is not sent again, by the steady clock.
+    /// No attempt is made after this time, by the steady clock.
     pub(crate) deadline_ms: i64,
     pub(crate) reply: oneshot::Sender<Result<MessageSentResult, Error>>,
 }
@@ -34,7 +34,7 @@ pub(crate) struct Outgoing {
 #[derive(Debug)]
 struct Item {
     outgoing: Outgoing,
-    /// Why the last attempt failed.
+    /// The error of the last attempt.
     error: Option<Error>,
     is_in_flight: bool,
 }
@@ -50,7 +50,7 @@ pub(crate) struct SendQueue {
 }
 
 impl SendQueue {
-    /// Takes a message into the queue, behind all others.
+    /// Adds a message at the end.
     pub(crate) fn push(&mut self, outgoing: Outgoing) {
         self.next += 1;
         self.keys.insert(outgoing.key, self.next);
@@ -58,7 +58,7 @@ impl SendQueue {
         self.items.insert(self.next, Item { outgoing, error: None, is_in_flight: false });
     }
 
-    /// The next one to send, if there is room.
+    /// Returns the next message to send, unless too many are in flight.
     pub(crate) fn start(&mut self) -> Option<(u64, SendMessageRequest)> {
         if self.in_flight >= MAX_IN_FLIGHT {
             return None;
@@ -70,24 +70,25 @@ impl SendQueue {
         Some((number, item.outgoing.request.clone()))
     }
 
-    /// What a message on its way says.
+    /// Returns the content of a message that is being sent.
     pub(crate) fn content(&self, key: &[u8]) -> Option<Bytes> {
         let number = self.keys.get(key)?;
         Some(self.items.get(number)?.outgoing.content.clone())
     }
 
-    /// The server has it.
+    /// Removes a message that the server has stored.
     pub(crate) fn sent(&mut self, number: u64) -> Option<Outgoing> {
         self.remove(number)
     }
 
-    /// The same, learnt from the log.
+    /// Removes a message that the log shows as stored.
     pub(crate) fn settled(&mut self, key: &[u8]) -> Option<Outgoing> {
         let number = *self.keys.get(key)?;
         self.remove(number)
     }
 
-    /// An attempt failed. A failure of the network is tried again while there is time; any other, and the last, ends it.
+    /// Handles a failed attempt. After a network error the message is sent again before its deadline; otherwise it is
+    /// removed.
     pub(crate) fn failed(&mut self, number: u64, error: Error, now_ms: i64) -> Option<(Outgoing, Error)> {
         let item = self.items.get_mut(&number)?;
         if is_network(&error) && now_ms < item.outgoing.deadline_ms {
@@ -101,19 +102,19 @@ impl SendQueue {
         Some((self.remove(number)?, error))
     }
 
-    /// Those that waited in vain.
+    /// Removes the waiting messages whose deadline has passed.
     pub(crate) fn expired(&mut self, now_ms: i64) -> Vec<(Outgoing, Error)> {
-        let is_late = |number: &&u64| self.items.get(number).is_some_and(|item| item.outgoing.deadline_ms <= now_ms);
-        let late: Vec<u64> = self.waiting.iter().filter(is_late).copied().collect();
-        self.end(late)
+        let is_expired = |number: &&u64| self.items.get(number).is_some_and(|item| item.outgoing.deadline_ms <= now_ms);
+        let expired: Vec<u64> = self.waiting.iter().filter(is_expired).copied().collect();
+        self.end(expired)
     }
 
-    /// When the first of those that wait has waited too long.
+    /// Returns the earliest deadline of the waiting messages.
     pub(crate) fn next_deadline_ms(&self) -> Option<i64> {
         self.waiting.iter().filter_map(|number| self.items.get(number)).map(|item| item.outgoing.deadline_ms).min()
     }
 
-    /// Everything, because nothing will be sent any more.
+    /// Removes all messages, because nothing will be sent any more.
     pub(crate) fn drain(&mut self) -> Vec<(Outgoing, Error)> {
         let all = self.items.keys().copied().collect();
         self.end(all)
@@ -145,7 +146,7 @@ impl SendQueue {
     }
 }
 
-/// Whether nobody knows if the server got it.
+/// Returns whether it is unknown if the server got the request.
 pub(crate) fn is_network(error: &Error) -> bool {
     error.code() == ErrorCode::NetworkModuleNetworkError || error.code() == ErrorCode::NetworkModuleRequestTimeout
 }
@@ -175,14 +176,14 @@ mod tests {
     }
 
     #[test]
-    fn what_was_lost_goes_again_in_the_order_of_the_calls() {
+    fn lost_messages_are_sent_again_in_the_order_of_the_calls() {
         let mut queue = SendQueue::default();
         for key in 1..=3 {
             queue.push(outgoing(key, 100));
         }
         assert_eq!(started(&mut queue), [(1, 1), (2, 2), (3, 3)]);
         assert!(queue.sent(2).is_some());
-        // The answers of a lost link come in any order.
+        // The failures of a lost connection arrive in any order.
         assert!(queue.failed(3, lost(), 10).is_none());
         assert!(queue.failed(1, lost(), 10).is_none());
         queue.push(outgoing(4, 100));
@@ -190,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_too_long_fails_with_its_last_error() {
+    fn an_expired_message_fails_with_its_last_error() {
         let mut queue = SendQueue::default();
         queue.push(outgoing(1, 100));
         queue.push(outgoing(2, 200));
@@ -219,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn the_pipe_is_bounded() {
+    fn the_messages_in_flight_are_limited() {
         let mut queue = SendQueue::default();
         for key in 0..=255 {
             queue.push(outgoing(key, 100));

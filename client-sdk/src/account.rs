@@ -1,4 +1,5 @@
-//! What one login has: its local database and the task that keeps it in step with the server.
+//! An account: everything that one login owns. It is the handle to the local database and to the task that keeps the
+//! database in step with the server.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,43 +18,43 @@ use crate::error::Error;
 use crate::event::Events;
 use crate::net::Link;
 use crate::store::{self, Store};
+use crate::sync::account_task::{AccountTask, Input, Parts, Shared, UNKNOWN};
 use crate::sync::apply::Viewer;
-use crate::sync::driver::{Driver, Gauges, Input, UNKNOWN};
 use crate::sync::outbox::Submission;
-use crate::sync::{Core, Name};
+use crate::sync::{Name, SyncEngine};
 use crate::user::Limiter;
 
-/// Event frames that wait for the store; more wait on the wire.
+/// Event frames that wait for the task. Flow control holds back the rest.
 const FRAMES: usize = 1_024;
-/// A custom status may be changed once in so many milliseconds.
+/// A custom status can be changed once per this many milliseconds.
 const CUSTOM_STATUS_MS: i64 = 1_000;
 
-/// The way out: calls to the server, events to the app.
-pub(crate) trait Line: Clone + Send + Sync + 'static {
-    /// Calls a method. The frame leaves when the future is polled first.
-    fn call<R: Rpc + Send + Sync>(
+/// The server and the app, as the account sees them: requests go to the server, events go to the app.
+pub(crate) trait Remote: Clone + Send + Sync + 'static {
+    /// Sends a request. The frame is queued when the future is first polled.
+    fn request<R: Rpc + Send + Sync>(
         &self,
         request: R,
     ) -> impl Future<Output = Result<(R::Response, Vec<Push>), Error>> + Send + 'static
     where
         R::Response: Send;
 
-    /// Whether a call has a chance.
+    /// Returns whether a connection is logged in.
     fn is_online(&self) -> bool;
 
-    /// Tells the app; false if it cannot be told any more.
+    /// Raises an event. Returns false if it can no longer reach the app.
     fn raise(&self, event: Event) -> bool;
 }
 
-/// The line of a real client.
+/// The remote of a real client: its link and its events.
 #[derive(Clone, Debug)]
-pub(crate) struct Wire {
+pub(crate) struct LinkRemote {
     link: Link,
     events: Events,
 }
 
-impl Line for Wire {
-    fn call<R: Rpc + Send + Sync>(
+impl Remote for LinkRemote {
+    fn request<R: Rpc + Send + Sync>(
         &self,
         request: R,
     ) -> impl Future<Output = Result<(R::Response, Vec<Push>), Error>> + Send + 'static
@@ -61,7 +62,7 @@ impl Line for Wire {
         R::Response: Send,
     {
         let link = self.link.clone();
-        async move { link.call(request).await }
+        async move { link.request(request).await }
     }
 
     fn is_online(&self) -> bool {
@@ -73,24 +74,24 @@ impl Line for Wire {
     }
 }
 
-/// A login's data. See the module.
+/// Everything that one login owns. See the module.
 #[derive(Debug)]
-pub(crate) struct Data<L: Line = Wire> {
+pub(crate) struct Account<L: Remote = LinkRemote> {
     user_id: Arc<str>,
-    line: L,
+    remote: L,
     clock: Clock,
     store: Arc<Store>,
     inbox: mpsc::UnboundedSender<Input>,
     frames: Arc<Semaphore>,
-    gauges: Arc<Gauges>,
+    shared: Arc<Shared>,
     queried_users: Mutex<Limiter>,
     custom_statuses: Mutex<Limiter>,
     resend_window_ms: i64,
     task: Mutex<Option<JoinHandle<()>>>,
 }
 
-impl Data {
-    /// Opens the local data of `user_id`: before the network answers, so that an offline login has it.
+impl Account {
+    /// Opens the local database of `user_id`. This needs no network, so that an offline login works.
     pub(crate) fn open(
         config: &Config,
         app_id: u32,
@@ -101,12 +102,10 @@ impl Data {
     ) -> Result<Arc<Self>, Error> {
         let file = config.folder().map(|folder| database_file(folder.to_owned(), app_id, user_id));
         let settings = Settings { file, is_one_shot: config.one_shot, resend_window_ms: config.resend_window_ms };
-        Self::start(settings, user_id, Wire { link, events }, clock)
+        Self::start(settings, user_id, LinkRemote { link, events }, clock)
     }
-}
 
-impl Data {
-    /// Deletes the local data of an account that is gone. Nobody may have it open.
+    /// Deletes the local database of a deleted account. It must be closed.
     pub(crate) fn erase(config: &Config, app_id: u32, user_id: &str) -> std::io::Result<()> {
         let Some(folder) = config.folder() else { return Ok(()) };
         let file = database_file(folder.to_owned(), app_id, user_id);
@@ -120,7 +119,7 @@ impl Data {
     }
 }
 
-/// What of the config matters here.
+/// The settings of an account.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub(crate) file: Option<PathBuf>,
@@ -128,8 +127,8 @@ pub(crate) struct Settings {
     pub(crate) resend_window_ms: i64,
 }
 
-impl<L: Line> Data<L> {
-    pub(crate) fn start(settings: Settings, user_id: &str, line: L, clock: Clock) -> Result<Arc<Self>, Error> {
+impl<L: Remote> Account<L> {
+    pub(crate) fn start(settings: Settings, user_id: &str, remote: L, clock: Clock) -> Result<Arc<Self>, Error> {
         let store = Arc::new(Store::open(settings.file.as_deref())?);
         let (position, states, total, (again, raised)) = store.write_now(|db| {
             store::message::fail_all(db)?;
@@ -138,13 +137,13 @@ impl<L: Line> Data<L> {
             Ok((position, states, total, store::pending::all(db)?))
         })?;
         let is_listed = watch::Sender::new(position.is_settled);
-        let mut core = Core::new(user_id, position, states);
+        let mut engine = SyncEngine::new(user_id, position, states);
         if settings.is_one_shot {
-            core = core.without_pulls();
+            engine = engine.without_pulls();
         }
         let user_id: Arc<str> = Arc::from(user_id);
-        let gauges = Arc::new(Gauges {
-            generation: AtomicU64::new(core.generation()),
+        let shared = Arc::new(Shared {
+            generation: AtomicU64::new(engine.generation()),
             is_listed,
             ahead_ms: AtomicI64::new(UNKNOWN),
         });
@@ -157,22 +156,25 @@ impl<L: Line> Data<L> {
             is_caught_up: false,
         };
         let (inbox, inputs) = mpsc::unbounded_channel();
-        let driver = Driver::new(
-            line.clone(),
-            clock.clone(),
-            (Arc::clone(&store), core, viewer),
-            (Arc::clone(&gauges), total),
-            inputs,
-        );
-        let task = tokio::spawn(driver.run(again));
+        let parts = Parts {
+            remote: remote.clone(),
+            clock: clock.clone(),
+            store: Arc::clone(&store),
+            engine,
+            viewer,
+            shared: Arc::clone(&shared),
+            total,
+            inbox: inputs,
+        };
+        let task = tokio::spawn(AccountTask::new(parts).run(again));
         Ok(Arc::new(Self {
             user_id,
-            line,
+            remote,
             clock,
             store,
             inbox,
             frames: Arc::new(Semaphore::new(FRAMES)),
-            gauges,
+            shared,
             queried_users: Mutex::new(Limiter::queried_users()),
             custom_statuses: Mutex::new(Limiter::new(1, CUSTOM_STATUS_MS)),
             resend_window_ms: settings.resend_window_ms,
@@ -180,10 +182,10 @@ impl<L: Line> Data<L> {
         }))
     }
 
-    /// After each login over a new connection: catches up and sends what waits. Returns at once; the events tell the rest.
-    /// `is_named`: the login itself gave the user's name.
+    /// Starts to catch up after a login over a new connection, and sends the messages that wait. Returns at once;
+    /// events report the rest. `is_named`: the login itself set the user's name.
     pub(crate) async fn connected(&self, login: &LoginResult, is_named: bool, welcome: &Welcome) {
-        self.tell(Input::Connected {
+        self.send(Input::Connected {
             user: login.user.clone(),
             is_named,
             epoch: welcome.epoch.clone(),
@@ -191,53 +193,53 @@ impl<L: Line> Data<L> {
         });
     }
 
-    /// The connection is gone.
+    /// Reports that the connection is lost.
     pub(crate) fn disconnected(&self) {
-        self.tell(Input::Disconnected);
+        self.send(Input::Disconnected);
     }
 
-    /// A frame of the event stream, in the order of arrival. Waits while too many wait.
+    /// Passes on a frame of the event stream; frames must arrive in order. Waits while the queue is full.
     pub(crate) async fn event_frame(&self, frame: EventFrame) {
-        // Closed never: the semaphore lives as long as this.
+        // Never fails: the semaphore is never closed.
         if let Ok(permit) = Arc::clone(&self.frames).acquire_owned().await {
-            self.tell(Input::Frame(frame, permit));
+            self.send(Input::Frame(frame, permit));
         }
     }
 
-    /// Ends the task and closes the database. What is being sent fails.
+    /// Ends the task and closes the database. Messages that are being sent fail.
     pub(crate) async fn close(&self) {
         let (done, closed) = oneshot::channel();
-        self.tell(Input::Close(done));
+        self.send(Input::Close(done));
         // Fails when the task has ended already.
         let _ = closed.await;
         let task = self.task.lock().take();
         if let Some(task) = task {
-            // A panic in it was reported when it happened.
+            // A panic of the task was reported when it happened.
             let _ = task.await;
         }
     }
 
-    /// The user who is logged in.
+    /// Returns the logged-in user.
     pub(crate) fn user_id(&self) -> &Arc<str> {
         &self.user_id
     }
 
-    /// Whether the server can be asked.
+    /// Returns whether requests can reach the server.
     pub(crate) fn is_online(&self) -> bool {
-        self.line.is_online()
+        self.remote.is_online()
     }
 
-    pub(crate) fn line(&self) -> &L {
-        &self.line
+    pub(crate) fn remote(&self) -> &L {
+        &self.remote
     }
 
     pub(crate) fn clock(&self) -> &Clock {
         &self.clock
     }
 
-    /// The time by the server's clock, as far as this device knows it.
+    /// Returns the server's time, as far as this device knows it.
     pub(crate) fn server_now_ms(&self) -> i64 {
-        self.gauges.server_now_ms(&self.clock)
+        self.shared.server_now_ms(&self.clock)
     }
 
     pub(crate) fn store(&self) -> &Store {
@@ -256,17 +258,17 @@ impl<L: Line> Data<L> {
         self.resend_window_ms
     }
 
-    /// Takes a message into the queue of sends, at the call.
+    /// Queues a message to be sent. Its place in the queue is taken at the call.
     pub(crate) fn submit(&self, submission: Submission) {
-        self.tell(Input::Send(Box::new(submission)));
+        self.send(Input::Send(Box::new(submission)));
     }
 
-    /// Calls a method and applies the log entries that it caused.
-    pub(crate) async fn call<R: Rpc + Send + Sync>(&self, request: R) -> Result<R::Response, Error>
+    /// Sends a request, and returns when the log entries that it caused are in the local database.
+    pub(crate) async fn request<R: Rpc + Send + Sync>(&self, request: R) -> Result<R::Response, Error>
     where
         R::Response: Send,
     {
-        let (response, pushes) = self.line.call(request).await?;
+        let (response, pushes) = self.remote.request(request).await?;
         if !pushes.is_empty() {
             self.ask(|done| Input::Pushes(pushes, done)).await?;
         }
@@ -274,56 +276,58 @@ impl<L: Line> Data<L> {
     }
 
     /// Stores profiles that the server sent.
-    pub(crate) async fn learn_users(&self, users: Vec<UserFullInfo>) -> Result<(), Error> {
+    pub(crate) async fn store_users(&self, users: Vec<UserFullInfo>) -> Result<(), Error> {
         self.ask(|done| Input::Users(users, done)).await
     }
 
-    /// Stores what this person is seen as, as a call of this device made it.
-    pub(crate) async fn learn_own_status(&self, status: UserStatus) -> Result<(), Error> {
+    /// Stores the user's own status, as a request of this device changed it.
+    pub(crate) async fn store_own_status(&self, status: UserStatus) -> Result<(), Error> {
         self.ask(|done| Input::OwnStatus(status, done)).await
     }
 
-    /// Fetches a page of history of a conversation that the store knows; whether it told anything.
+    /// Fetches a page of history of a conversation that is in the store. Returns whether the page covers any position.
     pub(crate) async fn fill(&self, name: &Name, is_older: bool, anchor: u64, count: usize) -> Result<bool, Error> {
-        let generation = self.gauges.generation.load(Ordering::Acquire);
-        let (fill, _) = self.line.call(fill_request(name.to_ref(), is_older, anchor, count)).await?;
-        let told = fill.from <= fill.to && fill.to > 0;
+        let generation = self.shared.generation.load(Ordering::Acquire);
+        let (fill, _) = self.remote.request(fill_request(name.to_ref(), is_older, anchor, count)).await?;
+        let covers_any = fill.from <= fill.to && fill.to > 0;
         self.ask(|done| Input::Filled { name: name.clone(), generation, fill, done }).await?;
-        Ok(told)
+        Ok(covers_any)
     }
 
-    /// Returns when the list of conversations was right once, or cannot be for now. A fresh device has nothing before.
+    /// Waits until the list of conversations has been complete once, or cannot be completed for now. A fresh device has
+    /// an empty store before that.
     pub(crate) async fn listed(&self) {
-        if self.line.is_online() {
-            // Fails when the task has ended: then nothing will come.
-            let _ = self.gauges.is_listed.subscribe().wait_for(|is_listed| *is_listed).await;
+        if self.remote.is_online() {
+            // Fails when the task has ended; then nothing more arrives.
+            let _ = self.shared.is_listed.subscribe().wait_for(|is_listed| *is_listed).await;
         }
     }
 
-    fn tell(&self, input: Input) {
-        // Fails when the login has ended: whoever waits for an answer learns it from the dropped sender.
+    fn send(&self, input: Input) {
+        // Fails when the login has ended. A caller that waits for an answer notices the dropped sender.
         let _ = self.inbox.send(input);
     }
 
     async fn ask(&self, input: impl FnOnce(oneshot::Sender<Result<(), Error>>) -> Input) -> Result<(), Error> {
         let (done, answer) = oneshot::channel();
-        self.tell(input(done));
+        self.send(input(done));
         answer.await.map_err(|_| logged_out())?
     }
 }
 
-/// The call that fills a hole.
+/// Builds the request for a page of history.
 pub(crate) fn fill_request(conversation: ConversationRef, is_older: bool, anchor: u64, count: usize) -> FillRequest {
     let count = u32::try_from(count.clamp(1, 100)).unwrap_or(100);
     FillRequest { conversation: Some(conversation), reverse: is_older, anchor, count }
 }
 
-/// The login that a call belonged to has ended.
+/// The error of a request whose login has ended.
 pub(crate) fn logged_out() -> Error {
     Error::new(ErrorCode::NetworkModuleUserIsNotLogged, "nobody is logged in")
 }
 
-/// One file per app and user. Ids may hold what a file system does not take, or takes for equal, so the name is in hex.
+/// One file per app and user. User ids may contain characters that a file system refuses or treats as equal, so the
+/// name is in hex.
 fn database_file(folder: PathBuf, app_id: u32, user_id: &str) -> PathBuf {
     folder.join(format!("{app_id}-{}.db", zim_protocol::id::hex(user_id.as_bytes())))
 }
