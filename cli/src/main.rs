@@ -13,6 +13,7 @@ mod output;
 mod profile;
 mod secret;
 mod start_file;
+mod text;
 
 use std::process::ExitCode;
 
