@@ -1,8 +1,6 @@
 //! The command line: what is common to all commands, and the list of them. Each command's own options are in its file.
 
-use std::path::PathBuf;
-
-use clap::{Args as ClapArgs, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 
 use crate::bench::BenchArgs;
 use crate::command::{
@@ -10,7 +8,7 @@ use crate::command::{
     send, status, token, user,
 };
 use crate::exit;
-use crate::output::Format;
+use crate::options::Global;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -30,35 +28,6 @@ pub(crate) struct Args {
     pub(crate) global: Global,
     #[command(subcommand)]
     pub(crate) command: Command,
-}
-
-/// What every command takes.
-#[derive(Clone, Debug, Default, ClapArgs)]
-#[command(next_help_heading = "Common options")]
-pub(crate) struct Global {
-    /// Whose: a name under which `zim login` remembers [default: as `zim profile use` says]
-    #[arg(long, short = 'p', global = true, env = "ZIM_PROFILE", hide_env_values = true, value_name = "NAME")]
-    pub(crate) profile: Option<String>,
-    /// Where profiles are kept [default: ~/.config/zim]
-    #[arg(long, global = true, env = "ZIM_CONFIG_DIR", hide_env_values = true, value_name = "FOLDER")]
-    pub(crate) config_dir: Option<PathBuf>,
-    /// JSON, one object a line: the default in a pipe
-    #[arg(long, global = true, conflicts_with = "plain")]
-    pub(crate) json: bool,
-    /// Text for people, even in a pipe
-    #[arg(long, global = true)]
-    pub(crate) plain: bool,
-}
-
-impl Global {
-    /// What was asked for, if anything was.
-    pub(crate) fn format(&self) -> Option<Format> {
-        match (self.json, self.plain) {
-            (true, _) => Some(Format::Json),
-            (_, true) => Some(Format::Plain),
-            _ => None,
-        }
-    }
 }
 
 /// The commands.
@@ -128,6 +97,7 @@ mod tests {
     use clap::CommandFactory;
 
     use super::*;
+    use crate::output::Format;
 
     fn parse(line: &str) -> Result<Args, clap::Error> {
         Args::try_parse_from(line.split_whitespace())

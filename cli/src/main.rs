@@ -9,6 +9,7 @@ mod duration;
 mod exit;
 mod local_server;
 mod operator;
+mod options;
 mod output;
 mod profile;
 mod secret;
