@@ -1,14 +1,16 @@
 //! The command line: what is common to all commands, and the list of them. Each command's own options are in its file.
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::bench::BenchArgs;
+use crate::bench::{self, BenchArgs};
 use crate::command::{
     admin, blacklist, call, chat, completions, conversation, demo, friend, history, listen, login, logout, profile,
     send, status, token, user,
 };
-use crate::exit;
+use crate::context::Context;
+use crate::exit::{self, Failure};
 use crate::options::Global;
+use crate::output::Output;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -77,6 +79,34 @@ pub(crate) enum Command {
     Completions(completions::CompletionsArgs),
 }
 
+impl Args {
+    /// Runs the command.
+    pub(crate) async fn run(self, output: Output) -> Result<(), Failure> {
+        let Self { global, command } = self;
+        let context = || Context::new(&global, output);
+        match command {
+            Command::Login(args) => login::run(args, &context()?).await,
+            Command::Logout(args) => logout::run(&args, &context()?),
+            Command::Send(args) => send::run(args, &context()?).await,
+            Command::Listen(args) => listen::run(args, &context()?).await,
+            Command::Chat(args) => chat::run(args, &context()?).await,
+            Command::History(args) => history::run(args, &context()?).await,
+            Command::Conversation(command) => conversation::run(command, &context()?).await,
+            Command::User(command) => user::run(command, &context()?).await,
+            Command::Friend(command) => friend::run(command, &context()?).await,
+            Command::Blacklist(command) => blacklist::run(command, &context()?).await,
+            Command::Status(command) => status::run(command, &context()?).await,
+            Command::Call(args) => call::run(args, &context()?).await,
+            Command::Token(args) => token::run(args, &context()?).await,
+            Command::Profile(command) => profile::run(&command, &context()?),
+            Command::Admin(args) => admin::run(args, &context()?).await,
+            Command::Demo(args) => demo::run(args, output).await,
+            Command::Bench(args) => bench::run(args, output).await,
+            Command::Completions(args) => completions::run(&args, Self::command()),
+        }
+    }
+}
+
 fn long_help() -> String {
     format!(
         "{EXAMPLES}\n\n{}\n\n\
@@ -94,8 +124,6 @@ Files:
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
     use crate::output::Format;
 
