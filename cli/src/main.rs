@@ -1,20 +1,37 @@
 //! `zim`: chat from a terminal and from scripts.
 
-mod args;
-mod bench;
-mod command;
-mod context;
-mod describe;
+// In dependency order: a module uses only those above it.
+
+/// Durations on the command line: `90s`, `15m`, `12h`.
 mod duration;
-mod exit;
-mod local_server;
-mod operator;
-mod options;
-mod output;
-mod profile;
-mod secret;
-mod start_file;
+/// Makes text of other users safe to print on a terminal.
 mod text;
+/// Exit codes, and why a command failed.
+mod exit;
+/// Standard output and standard error: JSON, lines, tables, colours.
+mod output;
+/// The options that every command takes.
+mod options;
+/// Profiles: a server and a user, remembered under a name.
+mod profile;
+/// Finds a server on this machine by the files in its data folder.
+mod start_file;
+/// Reads secrets from options, variables, files and standard input.
+mod secret;
+/// Starts a server in a temporary folder and stops it.
+mod local_server;
+/// Connects to the operator's service.
+mod operator;
+/// Messages and events as sentences for people.
+mod describe;
+/// What a command works with: output, profile and a connection.
+mod context;
+/// `zim bench`: measures a server.
+mod bench;
+/// The other commands, one file each.
+mod command;
+/// The whole command line: the list of the commands, and how one is run.
+mod args;
 
 use std::process::ExitCode;
 
