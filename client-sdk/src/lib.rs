@@ -53,24 +53,24 @@ pub mod sync;
 mod account;
 /// Login, reconnection, logout.
 mod session;
+/// The client handle: creating, finding and destroying it.
+mod zim;
 /// Profiles and the user's own rules.
 mod user;
-/// The list of conversations.
-mod conversation;
 /// Sending and reading messages.
 #[expect(
     hidden_glob_reexports,
     reason = "this module is private to the crate; the module of bodies that it hides is `zim_protocol::message`"
 )]
 mod message;
+/// The list of conversations.
+mod conversation;
 /// Friends and friend applications.
 mod friend;
 /// The blacklist.
 mod blacklist;
 /// Presence: online status and custom status.
 mod status;
-/// The client handle: creating, finding and destroying it.
-mod zim;
 
 pub use zim_protocol::*;
 

@@ -112,3 +112,69 @@ fn every_link_leads_somewhere() {
     }
     assert!(broken.is_empty(), "links that lead nowhere:\n{}", broken.join("\n"));
 }
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+}
+
+/// What a page has in backticks and what looks like the path of a file or a folder of the repository.
+fn named_paths(text: &str) -> impl Iterator<Item = &str> {
+    let quoted = text.split('`').skip(1).step_by(2);
+    quoted.filter(|name| {
+        let is_path = name.chars().all(|c| c.is_alphanumeric() || "/._-".contains(c));
+        is_path
+            && ["protocol/", "server/", "client-sdk/", "cli/", "integration-tests/", "docs/"]
+                .iter()
+                .any(|part| name.starts_with(part))
+    })
+}
+
+/// The blocks of code of a page, each with the file that was named last before it.
+fn quotes(page: &str) -> Vec<(String, String)> {
+    let (mut quotes, mut file, mut block) = (Vec::new(), String::new(), None::<String>);
+    for line in page.lines() {
+        match (&mut block, line.strip_prefix("```")) {
+            (Some(text), None) => *text += &format!("{line}\n"),
+            (Some(_), Some(_)) => quotes.extend(block.take().map(|text| (file.clone(), text))),
+            (None, Some(language)) => block = (!language.is_empty() && language != "sh").then(String::new),
+            (None, None) => {
+                file = named_paths(line).filter(|path| path.contains('.')).last().map_or(file, str::to_owned)
+            }
+        }
+    }
+    quotes
+}
+
+/// The lines of a text that say something, without indentation.
+fn lines(text: &str) -> Vec<&str> {
+    text.lines().map(str::trim).filter(|line| !line.is_empty()).collect()
+}
+
+#[test]
+fn the_files_that_contributors_are_sent_to_are_there() {
+    for page in ["CONTRIBUTING.md", "docs/adding-an-rpc.md"] {
+        let text = std::fs::read_to_string(root().join(page)).unwrap();
+        let names: Vec<&str> = named_paths(&text).collect();
+        assert!(names.len() > 5, "{page}: {names:?}");
+        for name in names {
+            assert!(root().join(name).exists(), "{page} names {name}, which is not there");
+        }
+    }
+}
+
+#[test]
+fn the_code_that_the_guide_to_a_new_method_quotes_is_the_sources() {
+    let page = std::fs::read_to_string(root().join("docs/adding-an-rpc.md")).unwrap();
+    let quotes = quotes(&page);
+    assert!(quotes.len() >= 5, "{}", quotes.len());
+    for (file, quote) in quotes {
+        let source = std::fs::read_to_string(root().join(&file)).unwrap();
+        let source = lines(&source);
+        // "..." leaves something out.
+        for part in quote.split("// ...") {
+            let part = lines(part);
+            let is_there = source.windows(part.len().max(1)).any(|window| window == part) || part.is_empty();
+            assert!(is_there, "{file} does not have these lines:\n{}", part.join("\n"));
+        }
+    }
+}
