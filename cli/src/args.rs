@@ -1,4 +1,4 @@
-//! The command line: what is common to all commands, and the list of them. Each command's own options are in its file.
+//! The command line: the list of the commands, and how one is run. The options of a command are in its own file.
 
 use clap::{CommandFactory, Parser, Subcommand};
 
@@ -14,12 +14,12 @@ use crate::output::Output;
 
 const EXAMPLES: &str = "\
 Examples:
-  zim login ann                     log in at the server that runs in this folder
+  zim login ann                     log in to the server that runs in this folder
   zim send bob \"hi\"                 send a message
-  zim chat bob                      talk
-  zim listen | jq -c .event         what happens, as it happens, one JSON object a line
-  zim --profile bob login bob       a second user on this machine
-  zim demo                          see it all in five seconds, with a server of its own";
+  zim chat bob                      chat with bob
+  zim listen | jq -c .name          the names of events as they arrive
+  zim --profile bob login bob       log in a second user on this machine
+  zim demo                          see a demo in five seconds, with its own server";
 
 /// In-app chat from a terminal and from scripts.
 #[derive(Debug, Parser)]
@@ -29,49 +29,49 @@ pub(crate) struct Args {
     #[command(flatten)]
     pub(crate) global: Global,
     #[command(subcommand)]
-    pub(crate) command: Command,
+    command: Command,
 }
 
 /// The commands.
 #[derive(Debug, Subcommand)]
-pub(crate) enum Command {
-    /// Log in, and remember server and user in a profile
+enum Command {
+    /// Log in, and save server and user in a profile
     Login(login::LoginArgs),
-    /// Forget the app sign or token of a profile
+    /// Remove the app sign and the token from a profile
     Logout(logout::LogoutArgs),
     /// Send a message
     Send(send::SendArgs),
-    /// Show events as they come
+    /// Show events as they arrive
     Listen(listen::ListenArgs),
-    /// Talk with somebody: lines in, lines out
+    /// Chat with a user, line by line
     Chat(chat::ChatArgs),
-    /// Show messages of a conversation, the oldest first
+    /// Show messages of a conversation, oldest first
     History(history::HistoryArgs),
     /// List, show and read conversations
     #[command(subcommand, visible_alias = "conv")]
     Conversation(conversation::ConversationCommand),
-    /// Profiles of users, and one's own: name, avatar, data, rules
+    /// Show users, and change your own name, avatar, data and rules
     #[command(subcommand)]
     User(user::UserCommand),
-    /// Ask, accept, list and name friends
+    /// Apply to, accept, list and rename friends
     #[command(subcommand)]
     Friend(friend::FriendCommand),
-    /// Who cannot write to you
+    /// Block and unblock users
     #[command(subcommand)]
     Blacklist(blacklist::BlacklistCommand),
-    /// Who is online, and what you say of yourself
+    /// Show who is online, and set your own status
     #[command(subcommand)]
     Status(status::StatusCommand),
-    /// Call any method of the server by its name, with JSON
+    /// Call any method of the server by name, with JSON
     Call(call::CallArgs),
-    /// Make a token with which a user logs in
+    /// Make a token for the login of a user
     Token(token::TokenArgs),
     /// List and choose the profiles on this machine
     #[command(subcommand)]
     Profile(profile::ProfileCommand),
-    /// For the operator of a server: apps, tokens, sessions
+    /// Manage a server as its operator: apps, users, tokens, sessions
     Admin(admin::AdminArgs),
-    /// See what it is: a server in a temporary folder and two users
+    /// Show a demo: a server in a temporary folder and two users
     Demo(demo::DemoArgs),
     /// Measure a server
     Bench(BenchArgs),
@@ -111,13 +111,13 @@ fn long_help() -> String {
     format!(
         "{EXAMPLES}\n\n{}\n\n\
 Output:
-  On a terminal commands print text for people, else JSON, one object a line, with the names
-  of the reference documentation. --json and --plain choose. Errors go to standard error,
+  Commands print text on a terminal, otherwise JSON, one object a line, with the names of the
+  reference documentation. --json and --plain override this. Errors go to standard error,
   with code and name. NO_COLOR is honoured.
 
 Files:
-  Profiles hold secrets: they are readable by their owner alone. `zim profile show` tells
-  where they are.",
+  Profiles contain secrets: only their owner can read them. `zim profile show` prints where
+  they are.",
         exit::HELP
     )
 }
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn common_options_go_anywhere() {
+    fn common_options_are_accepted_anywhere() {
         for line in ["zim --json --profile bob history ann", "zim history ann --profile bob --json"] {
             let args = parse(line).unwrap();
             assert_eq!(args.global.profile.as_deref(), Some("bob"));
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn every_command_says_what_it_does() {
+    fn every_command_and_option_has_help() {
         fn check(command: &clap::Command) {
             assert!(command.get_about().is_some(), "{} has no help", command.get_name());
             for argument in command.get_arguments() {
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn the_long_help_tells_the_exit_codes() {
+    fn the_long_help_lists_the_exit_codes() {
         assert!(Args::command().render_long_help().to_string().contains("3  not logged in"));
     }
 }

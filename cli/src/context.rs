@@ -1,4 +1,4 @@
-//! What a command works with: where it prints, whose profile it uses, and a connection when it needs one.
+//! What a command works with: its output, its profile, and a login if it needs one.
 
 use std::time::Duration;
 
@@ -12,9 +12,9 @@ use crate::options::Global;
 use crate::output::Output;
 use crate::profile::{Profile, Profiles};
 
-/// How long the first synchronization after a login may take.
+/// The time limit for the first synchronization after a login.
 const SYNC_WITHIN: Duration = Duration::from_secs(30);
-/// How long a farewell may take: the server notices an absence by itself.
+/// The time limit for a logout. If it expires, the server notices the end of the connection by itself.
 const LOGOUT_WITHIN: Duration = Duration::from_secs(2);
 
 /// What a command works with.
@@ -24,8 +24,8 @@ pub(crate) struct Context {
     pub(crate) profiles: Profiles,
     /// The name of the profile.
     pub(crate) name: String,
-    /// JSON was asked for by name, and not chosen because nobody watches.
-    pub(crate) asked_for_json: bool,
+    /// JSON was requested with `--json`, not chosen because standard output is a pipe.
+    pub(crate) json_requested: bool,
 }
 
 /// A logged-in user.
@@ -33,7 +33,7 @@ pub(crate) struct Context {
 pub(crate) struct Session {
     pub(crate) zim: Zim,
     pub(crate) user_id: String,
-    /// Everything since before the login.
+    /// All events, also those of the login.
     pub(crate) events: EventStream,
 }
 
@@ -41,17 +41,17 @@ impl Context {
     pub(crate) fn new(global: &Global, output: Output) -> Result<Self, Failure> {
         let profiles = Profiles::locate(global)?;
         let name = profiles.name(global)?;
-        Ok(Self { output, profiles, name, asked_for_json: global.json })
+        Ok(Self { output, profiles, name, json_requested: global.json })
     }
 
-    /// For a command that comes and goes: no device, nothing kept, and nobody is pushed out.
+    /// Logs in for a single command: not as a device, without local data, and without ending another login.
     pub(crate) async fn one_shot(&self) -> Result<Session, Failure> {
         let profile = self.profiles.logged_in(&self.name)?;
         log_in(config(&profile)?.one_shot(true), &profile).await
     }
 
-    /// As [`Context::one_shot`], with the local copy complete: without it nobody would be found, and that would look like an
-    /// answer.
+    /// Like [`Context::one_shot`], but waits until the local copy is complete: a search in an incomplete copy would find
+    /// nothing.
     pub(crate) async fn one_shot_synced(&self) -> Result<Session, Failure> {
         let mut session = self.one_shot().await?;
         match session.synced().await {
@@ -63,14 +63,14 @@ impl Context {
         }
     }
 
-    /// For a command that stays: a device with a local database, which remembers what was seen.
+    /// Logs in as a device with a local database, for a command that stays connected.
     pub(crate) async fn device(&self) -> Result<Session, Failure> {
         let profile = self.profiles.logged_in(&self.name)?;
         let folder = self.profiles.own_data_dir(&self.name)?;
         match log_in(config(&profile)?.data_dir(folder), &profile).await {
             Err(failure) if failure.name() == "DatabaseModuleOpenDatabaseError" => {
                 self.output.note(format!(
-                    "another zim of profile {:?} has the local database; this one keeps its data in memory",
+                    "another zim process uses the local database of profile {:?}; this one keeps its data in memory",
                     self.name
                 ));
                 log_in(config(&profile)?, &profile).await
@@ -80,13 +80,13 @@ impl Context {
     }
 }
 
-/// The SDK's settings for a profile.
+/// Returns the SDK configuration for a profile.
 pub(crate) fn config(profile: &Profile) -> Result<Config, Failure> {
     let missing = |what: &str, flag: &str| {
-        Failure::new(Exit::Auth, format!("the profile does not say {what}")).hint(format!("zim login USER {flag}"))
+        Failure::new(Exit::Auth, format!("the profile has no {what}")).hint(format!("zim login USER {flag}"))
     };
-    let server = profile.server.as_deref().ok_or_else(|| missing("which server", "--server HOST:PORT"))?;
-    let app_id = profile.app_id.ok_or_else(|| missing("which app", "--app-id N"))?;
+    let server = profile.server.as_deref().ok_or_else(|| missing("server", "--server HOST:PORT"))?;
+    let app_id = profile.app_id.ok_or_else(|| missing("app ID", "--app-id N"))?;
     let mut config = Config::new(app_id, server).trust(profile.trust()?).platform(platform());
     if let Some(sign) = &profile.app_sign {
         config = config.app_sign(sign);
@@ -105,9 +105,9 @@ pub(crate) async fn log_in(config: Config, profile: &Profile) -> Result<Session,
 }
 
 impl Session {
-    /// Waits until the conversations are as the server has them.
+    /// Waits until the conversations are synchronized with the server.
     pub(crate) async fn synced(&mut self) -> Result<(), Failure> {
-        let late = || Failure::new(Exit::Network, "the conversations are not synchronized in time");
+        let timed_out = || Failure::new(Exit::Network, "synchronizing the conversations failed or took too long");
         timeout(SYNC_WITHIN, async {
             while let Some(event) = self.events.next().await {
                 let Ok(Event::ConversationSyncStateChanged(change)) = event else { continue };
@@ -117,20 +117,20 @@ impl Session {
                     ConversationSyncState::Failed => break,
                 }
             }
-            Err(late())
+            Err(timed_out())
         })
         .await
-        .map_err(|_| late())?
+        .map_err(|_| timed_out())?
     }
 
-    /// Says farewell, so that the server need not find out.
+    /// Logs out, so that the server need not detect the end of the connection.
     pub(crate) async fn end(self) {
-        let farewell = async {
+        let logout = async {
             self.zim.logout().await;
             self.zim.destroy();
             self.zim.closed().await;
         };
-        drop(timeout(LOGOUT_WITHIN, farewell).await);
+        drop(timeout(LOGOUT_WITHIN, logout).await);
     }
 }
 
@@ -142,7 +142,7 @@ pub(crate) fn platform() -> PlatformType {
     }
 }
 
-/// Unix milliseconds.
+/// Returns the current time in Unix milliseconds.
 pub(crate) fn now_ms() -> i64 {
     Clock::system().now_ms()
 }

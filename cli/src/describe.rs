@@ -1,4 +1,4 @@
-//! Messages and events as sentences for people.
+//! Messages and events as text.
 
 use zim_protocol::message::Body;
 use zim_protocol::{
@@ -10,10 +10,10 @@ use zim_protocol::{
 use crate::output::{Ink, Output, clock_time};
 use crate::text::{lines, preview};
 
-/// Columns of a message that is shown as part of something else.
+/// The columns of a message in a list or a sentence.
 const PREVIEW: usize = 60;
 
-/// What a message says, as far as a terminal can show it.
+/// Returns the content of a message as text.
 pub(crate) fn content(message: &Message) -> String {
     match &message.body {
         Some(Body::Text(text)) => text.message.clone(),
@@ -24,29 +24,29 @@ pub(crate) fn content(message: &Message) -> String {
         },
         _ => match MessageType::try_from(message.r#type) {
             Ok(kind) => format!("[{kind:?}]"),
-            Err(_) => format!("[a message of type {}, which this version does not know]", message.r#type),
+            Err(_) => format!("[message of type {}, unknown to this version]", message.r#type),
         },
     }
 }
 
-/// Any text in one line.
+/// Returns any text in one line.
 pub(crate) fn line(text: &str) -> String {
     preview(text, 200)
 }
 
-/// A message in one line, for a list.
+/// Returns a message in one line, for a list.
 pub(crate) fn short(message: &Message) -> String {
     preview(&content(message), PREVIEW)
 }
 
-/// `15:04:05  ann  hi`; further lines of the message stand below its first.
-pub(crate) fn message(output: Output, message: &Message, who_columns: usize) -> Vec<String> {
+/// Formats a message as `15:04:05  ann  hi`, with its further lines aligned below the first.
+pub(crate) fn message(output: Output, message: &Message, sender_columns: usize) -> Vec<String> {
     let time = clock_time(message.timestamp);
-    let who = sender(message);
+    let sender = sender(message);
     let ink = if message.direction() == MessageDirection::Send { Ink::Dim } else { Ink::Name };
-    let indent = " ".repeat(time.len() + 2 + who_columns + 2);
-    let space = " ".repeat(who_columns.saturating_sub(who.chars().count()));
-    let head = format!("{}  {}{space}  ", output.paint(Ink::Dim, &time), output.paint(ink, &who));
+    let indent = " ".repeat(time.len() + 2 + sender_columns + 2);
+    let space = " ".repeat(sender_columns.saturating_sub(sender.chars().count()));
+    let head = format!("{}  {}{space}  ", output.paint(Ink::Dim, &time), output.paint(ink, &sender));
     let failed = match message.sent_status() {
         MessageSentStatus::Failed => output.paint(Ink::Bad, "  not sent"),
         _ => String::new(),
@@ -62,17 +62,17 @@ pub(crate) fn message(output: Output, message: &Message, who_columns: usize) -> 
     all
 }
 
-/// Who said it.
+/// Returns the sender of a message.
 pub(crate) fn sender(message: &Message) -> String {
     preview(&message.sender_user_id, 32)
 }
 
-/// How wide the column of senders is.
-pub(crate) fn who_columns<'a>(messages: impl IntoIterator<Item = &'a Message>) -> usize {
+/// Returns the width of the column of senders.
+pub(crate) fn sender_columns<'a>(messages: impl IntoIterator<Item = &'a Message>) -> usize {
     messages.into_iter().map(|message| sender(message).chars().count()).max().unwrap_or(0)
 }
 
-/// The name that a conversation is shown under.
+/// Returns the ID of a conversation with its alias or name.
 pub(crate) fn name(conversation: &Conversation) -> String {
     let named = [&conversation.conversation_alias, &conversation.conversation_name];
     let id = &conversation.conversation_id;
@@ -82,28 +82,28 @@ pub(crate) fn name(conversation: &Conversation) -> String {
     }
 }
 
-/// The state of the connection.
+/// Describes a change of the connection.
 pub(crate) fn connection(state: ConnectionState, event: ConnectionEvent) -> &'static str {
     match (state, event) {
-        (_, ConnectionEvent::KickedOut) => "the same user logged in elsewhere and took this place",
+        (_, ConnectionEvent::KickedOut) => "the same user logged in elsewhere and replaced this login",
         (_, ConnectionEvent::TokenExpired) => "the token has expired",
-        (_, ConnectionEvent::Unregistered) => "the account is gone",
+        (_, ConnectionEvent::Unregistered) => "the user no longer exists",
         (ConnectionState::Connected, _) => "connected",
         (ConnectionState::Connecting, _) => "connecting",
-        (ConnectionState::Reconnecting, _) => "connection lost, connecting again",
+        (ConnectionState::Reconnecting, _) => "connection lost, reconnecting",
         (ConnectionState::Disconnected, ConnectionEvent::Success) => "logged out",
-        (ConnectionState::Disconnected, _) => "the login did not succeed",
+        (ConnectionState::Disconnected, _) => "the login failed",
     }
 }
 
-/// An event in a line or more. Events without a sentence of their own are shown as JSON.
+/// Describes an event in one or more lines. Events without a description here are shown as JSON.
 pub(crate) fn event(output: Output, event: &Event, now_ms: i64) -> Vec<String> {
     let at = |what: String| vec![format!("{}  {what}", output.paint(Ink::Dim, &clock_time(now_ms)))];
     match event {
         Event::PeerMessageReceived(received) => received
             .message_list
             .iter()
-            .flat_map(|received| message(output, received, who_columns([received])))
+            .flat_map(|received| message(output, received, sender_columns([received])))
             .collect(),
         Event::ConnectionStateChanged(change) => at(connection(change.state(), change.event()).to_owned()),
         Event::ConversationChanged(change) => {
@@ -113,12 +113,10 @@ pub(crate) fn event(output: Output, event: &Event, now_ms: i64) -> Vec<String> {
         Event::ConversationSyncStateChanged(change) => match change.state() {
             ConversationSyncState::Started => Vec::new(),
             ConversationSyncState::Finished => at("up to date".to_owned()),
-            ConversationSyncState::Failed => {
-                at("what happened meanwhile could not be fetched; it is tried again".to_owned())
-            }
+            ConversationSyncState::Failed => at("synchronization failed; retrying".to_owned()),
         },
         Event::ConversationTotalUnreadMessageCountUpdated(total) => {
-            at(format!("{} unread in all", total.total_unread_message_count))
+            at(format!("{} unread in total", total.total_unread_message_count))
         }
         Event::MessageSentStatusChanged(change) => {
             let infos = change.infos.iter().filter_map(|info| Some((info.status(), info.message.as_ref()?)));
@@ -132,12 +130,12 @@ pub(crate) fn event(output: Output, event: &Event, now_ms: i64) -> Vec<String> {
             ))
         }
         Event::UserStatusUpdated(update) => {
-            update.user_status_list.iter().flat_map(|status| at(seen(status))).collect()
+            update.user_status_list.iter().flat_map(|status| at(user_status(status))).collect()
         }
         Event::FriendListChanged(change) => {
             let now = match change.action() {
-                FriendListChangeAction::Added => "is a friend now",
-                FriendListChangeAction::Deleted => "is no friend any more",
+                FriendListChangeAction::Added => "is now your friend",
+                FriendListChangeAction::Deleted => "is no longer your friend",
             };
             change.friend_list.iter().flat_map(|friend| at(format!("{} {now}", preview(&friend.user_id, 32)))).collect()
         }
@@ -153,7 +151,7 @@ pub(crate) fn event(output: Output, event: &Event, now_ms: i64) -> Vec<String> {
     }
 }
 
-/// Whether somebody is online, and where.
+/// Describes whether a user is online, and on which platforms.
 pub(crate) fn online(status: &UserStatus) -> String {
     let platforms: Vec<String> =
         status.online_platforms().map(|platform| format!("{platform:?}").to_lowercase()).collect();
@@ -168,25 +166,25 @@ pub(crate) fn online(status: &UserStatus) -> String {
     }
 }
 
-fn seen(status: &UserStatus) -> String {
-    let who = preview(&status.user_id, 32);
-    let says = match preview(&status.custom_status, 64) {
-        said if said.is_empty() => said,
-        said => format!(", and says {said:?}"),
+fn user_status(status: &UserStatus) -> String {
+    let user = preview(&status.user_id, 32);
+    let custom = match preview(&status.custom_status, 64) {
+        text if text.is_empty() => text,
+        text => format!(", with the status {text:?}"),
     };
-    format!("{who} is {}{says}", online(status))
+    format!("{user} is {}{custom}", online(status))
 }
 
 fn applications(list: &[FriendApplicationInfo]) -> impl Iterator<Item = String> {
     list.iter().map(|info| {
         let user = info.apply_user.as_ref().map_or_else(String::new, |user| preview(&user.user_id, 32));
         let state = format!("{:?}", info.state()).to_lowercase();
-        let said =
+        let wording =
             if info.wording.is_empty() { String::new() } else { format!(": {}", preview(&info.wording, PREVIEW)) };
         match info.r#type() {
-            FriendApplicationType::Sent => format!("your application to {user} is {state}{said}"),
-            FriendApplicationType::Both => format!("you and {user} applied to each other: {state}{said}"),
-            _ => format!("the application of {user} is {state}{said}"),
+            FriendApplicationType::Sent => format!("your application to {user} is {state}{wording}"),
+            FriendApplicationType::Both => format!("you and {user} applied to each other: {state}{wording}"),
+            _ => format!("the application of {user} is {state}{wording}"),
         }
     })
 }
@@ -236,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_stands_below_its_first_line() {
+    fn further_lines_are_aligned_below_the_first() {
         let shown = message(plain(), &from("ann", Message::text("one\ntwo")), 5);
         assert_eq!(shown.len(), 2);
         assert!(shown[0].ends_with("  ann    one"), "{shown:?}");
@@ -244,38 +242,40 @@ mod tests {
     }
 
     #[test]
-    fn a_message_that_was_not_sent_says_so() {
+    fn an_unsent_message_is_marked() {
         let failed = Message { sent_status: MessageSentStatus::Failed as i32, ..Message::text("hi") };
         assert!(message(plain(), &failed, 3)[0].ends_with("hi  not sent"));
     }
 
     #[test]
-    fn events_read_as_sentences() {
-        let say = |said: Event| event(plain(), &said, 0).join("|");
+    fn events_are_described() {
+        let text = |described: Event| event(plain(), &described, 0).join("|");
         let message_list = vec![from("ann", Message::text("hi \x1b[2J"))];
         let received = PeerMessageReceivedEvent { message_list, ..PeerMessageReceivedEvent::default() };
-        assert!(say(Event::PeerMessageReceived(received)).ends_with("ann  hi \\u{1b}[2J"));
+        assert!(text(Event::PeerMessageReceived(received)).ends_with("ann  hi \\u{1b}[2J"));
         let kicked = ConnectionStateChangedEvent {
             state: ConnectionState::Disconnected as i32,
             event: ConnectionEvent::KickedOut as i32,
             ..ConnectionStateChangedEvent::default()
         };
-        assert!(say(Event::ConnectionStateChanged(kicked)).contains("took this place"));
+        assert!(text(Event::ConnectionStateChanged(kicked)).contains("replaced this login"));
         let busy = UserStatus {
             user_id: "bob".into(),
             online_platforms: vec![5, 6],
             custom_status: "busy".into(),
             ..UserStatus::default()
         };
-        let gone =
+        let logged_out =
             UserStatus { online_status: 2, online_platforms: vec![], custom_status: String::new(), ..busy.clone() };
-        let seen = zim_protocol::UserStatusUpdatedEvent { user_status_list: vec![busy, gone] };
-        assert!(say(Event::UserStatusUpdated(seen)).contains("bob is online (linux, web), and says \"busy\""));
-        assert!(say(Event::BlacklistChanged(Default::default())).contains("blacklistChanged {"));
+        let updated = zim_protocol::UserStatusUpdatedEvent { user_status_list: vec![busy, logged_out] };
+        assert!(
+            text(Event::UserStatusUpdated(updated)).contains("bob is online (linux, web), with the status \"busy\"")
+        );
+        assert!(text(Event::BlacklistChanged(Default::default())).contains("blacklistChanged {"));
     }
 
     #[test]
-    fn a_conversation_is_named_by_what_people_call_it() {
+    fn a_conversation_is_shown_with_its_name() {
         let bob = |name: &str| Conversation {
             conversation_id: "bob".into(),
             conversation_name: name.into(),

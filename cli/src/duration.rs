@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-/// Reads `90s`, `15m`, `12h` or `7d`.
+/// Parses `90s`, `15m`, `12h` or `7d`.
 ///
 /// # Errors
-/// A sentence that says how a duration looks.
+/// A sentence that shows the accepted forms.
 pub(crate) fn parse(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("{text:?} is no duration; it looks like 90s, 15m, 12h or 7d");
+    let wrong = || format!("{text:?} is not a duration; use a form like 90s, 15m, 12h or 7d");
     let unit = text.chars().last().ok_or_else(wrong)?;
     let seconds = match unit {
         's' => 1,
@@ -26,7 +26,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_have_a_number_and_a_unit() {
+    fn a_duration_is_a_number_and_a_unit() {
         for (text, seconds) in [("90s", 90), ("15m", 900), ("12h", 43_200), ("7d", 604_800), ("0s", 0)] {
             assert_eq!(parse(text), Ok(Duration::from_secs(seconds)), "{text}");
         }

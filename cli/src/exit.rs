@@ -1,4 +1,4 @@
-//! How a command fails: what is said on standard error, and with which code the program ends.
+//! Exit codes, and why a command failed.
 
 use std::io;
 use std::process::ExitCode;
@@ -7,20 +7,20 @@ use zim_protocol::{ErrorCode, ErrorUserInfo};
 
 use crate::text::preview;
 
-/// Shown by `zim --help`.
+/// The part of `zim --help` about exit codes.
 pub(crate) const HELP: &str = "\
 Exit codes:
-  0  done
-  1  any other trouble
+  0  success
+  1  any other error
   2  the command line is wrong
-  3  not logged in, or the server does not accept who you are
+  3  not logged in, or the server does not accept the login
   4  the server cannot be reached, or does not answer
-  5  the server says no";
+  5  the server refused the request";
 
-/// The code of the program.
+/// The exit code of the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
-    /// Nothing more to do and nothing to say: who read the output has read enough.
+    /// Nothing more to do and nothing to print: the reader of the output closed the pipe.
     Done = 0,
     Other = 1,
     Usage = 2,
@@ -35,21 +35,21 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// Fails if a call for several users left some out: `what` says that it did, and the list of them follows.
+/// Fails if a request for several users failed for some of them. The message is `what`, followed by those users.
 pub(crate) fn all_done(errors: &[ErrorUserInfo], what: &str) -> Result<(), Failure> {
     if errors.is_empty() {
         return Ok(());
     }
-    let left: Vec<String> =
+    let failed: Vec<String> =
         errors.iter().map(|error| format!("{} ({})", preview(&error.user_id, 32), error.reason)).collect();
-    Err(Failure::new(Exit::Refused, format!("{what}: {}", left.join(", "))))
+    Err(Failure::new(Exit::Refused, format!("{what}: {}", failed.join(", "))))
 }
 
-/// Why a command did not do what it should.
+/// Why a command failed.
 #[derive(Debug)]
 pub(crate) struct Failure {
     pub(crate) exit: Exit,
-    /// The reference's code, when there is one.
+    /// The error code of the reference, if there is one.
     pub(crate) code: Option<i32>,
     pub(crate) message: String,
     /// What to do about it.
@@ -74,7 +74,7 @@ impl Failure {
         self
     }
 
-    /// An error of the reference.
+    /// An error with a code of the reference.
     pub(crate) fn coded(code: i32, message: impl Into<String>) -> Self {
         let known = ErrorCode::try_from(code).ok();
         Self {
@@ -85,7 +85,7 @@ impl Failure {
         }
     }
 
-    /// The reference's name of the code; empty where there is none.
+    /// Returns the reference's name of the code; empty if there is none.
     pub(crate) fn name(&self) -> &'static str {
         self.code.and_then(|code| ErrorCode::try_from(code).ok()).map_or("", |code| code.reference_name())
     }
@@ -101,14 +101,14 @@ impl From<zim_client_sdk::Error> for Failure {
     }
 }
 
-/// What to do about an error whose code alone does not tell.
+/// A hint for an error whose code is not specific enough.
 fn hint_of_reason(reason: &str) -> Option<&'static str> {
     Some(match reason {
         "banned" => "the server's operator can lift the ban: zim admin user unban USER",
-        "revoked" => "get a new token and give it: zim login USER --token TOKEN",
+        "revoked" => "get a new token and log in with it: zim login USER --token TOKEN",
         "notRegistered" => "the server's operator registers users: zim admin user register USER",
-        "appSignOff" => "get a token and give it: zim login USER --token TOKEN",
-        "cbcTokensOff" => "`zim token` makes AES-GCM tokens; what the setting means: zim admin app set --help",
+        "appSignOff" => "get a token and log in with it: zim login USER --token TOKEN",
+        "cbcTokensOff" => "`zim token` makes AES-GCM tokens; the setting is explained in: zim admin app set --help",
         "endedByOperator" => "the server's operator ended this session: log in again with `zim login`",
         _ => return None,
     })
@@ -116,7 +116,7 @@ fn hint_of_reason(reason: &str) -> Option<&'static str> {
 
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
-        // `zim listen | head -1` has done what it should.
+        // `zim listen | head -1` succeeds.
         let exit = if error.kind() == io::ErrorKind::BrokenPipe { Exit::Done } else { Exit::Other };
         Self::new(exit, error.to_string())
     }
@@ -164,32 +164,32 @@ fn hint_of(code: ErrorCode) -> Option<&'static str> {
     use ErrorCode as E;
     Some(match code {
         E::NetworkModuleNetworkError | E::NetworkModuleRequestTimeout | E::NetworkModuleUserOffline => {
-            "is the server running, and is the address right? `zim profile show` says what is used"
+            "is the server running, and is the address right? `zim profile show` prints it"
         }
         E::NetworkModuleTokenExpired | E::NetworkModuleTokenTimeIsTooShort => {
-            "get a new token and give it: zim login USER --token-file FILE"
+            "get a new token and log in with it: zim login USER --token-file FILE"
         }
         E::NetworkModuleTokenInvalid | E::NetworkModuleTokenVersionError | E::NetworkModuleCommonError => {
-            "the app sign or token does not fit this app, user and server: log in again with `zim login`"
+            "the app sign or token is not valid for this app, user and server: log in again with `zim login`"
         }
-        E::CommonModuleInvalidAppId => "`zim admin app list` says which apps this server has",
+        E::CommonModuleInvalidAppId => "`zim admin app list` lists the apps of this server",
         E::MessageModuleTargetDoesNotExist | E::CommonModuleUserIsNotExist => {
-            "a user exists from the first login on, for example: zim --profile bob login bob"
+            "a user is created by the first login, for example: zim --profile bob login bob"
         }
         E::CommonModuleTriggerServerFrequencyLimit | E::CommonModuleTriggerSdkFrequencyLimit => {
-            "too fast: wait a moment; the server's operator sets limits.messages_per_second and limits.requests_per_second"
+            "too many requests: wait a moment; the server's operator sets limits.messages_per_second and limits.requests_per_second"
         }
         E::ConversationModuleConversationDoesNotExist => {
-            "a conversation exists from its first message on; `zim conversation list` shows all"
+            "a conversation is created by its first message; `zim conversation list` shows all"
         }
-        E::DatabaseModuleOpenDatabaseError => "another `zim` of this profile has its local database open",
+        E::DatabaseModuleOpenDatabaseError => "another `zim` process has the local database of this profile open",
         _ => return None,
     })
 }
 
-/// What clap has to say: help goes to standard output and is no failure.
+/// Prints the message of clap. Help goes to standard output and is a success.
 pub(crate) fn usage(error: &clap::Error) -> ExitCode {
-    // Nothing can be said if this cannot be printed.
+    // If printing fails, there is no other place to report it.
     let _ = error.print();
     if error.use_stderr() { Exit::Usage.into() } else { ExitCode::SUCCESS }
 }
@@ -199,7 +199,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_kind_of_trouble_has_its_code() {
+    fn each_error_maps_to_its_exit_code() {
         let exit = |code: ErrorCode| Failure::coded(code as i32, "x").exit;
         assert_eq!(exit(ErrorCode::NetworkModuleTokenExpired), Exit::Auth);
         assert_eq!(exit(ErrorCode::NetworkModuleNetworkError), Exit::Network);
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn a_code_has_its_name_and_often_a_hint() {
+    fn a_known_code_has_a_name_and_may_have_a_hint() {
         let failure = Failure::coded(6_000_204, "there is no user \"bob\"");
         assert_eq!(failure.name(), "MessageModuleTargetDoesNotExist");
         assert!(failure.hint.is_some_and(|hint| hint.contains("login bob")));
@@ -221,17 +221,17 @@ mod tests {
     }
 
     #[test]
-    fn a_reason_says_more_than_its_code() {
+    fn a_reason_has_a_hint_of_its_own() {
         let mut wire = zim_protocol::Error::new(ErrorCode::NetworkModuleTokenInvalid, "this user is banned");
         wire.details.insert("reason".to_owned(), "banned".to_owned());
         let failure = Failure::from(zim_client_sdk::Error::from(wire));
         assert!(failure.hint.is_some_and(|hint| hint.contains("unban")));
         let failure = Failure::coded(ErrorCode::NetworkModuleTokenInvalid as i32, "x");
-        assert!(failure.hint.is_some_and(|hint| hint.contains("does not fit")));
+        assert!(failure.hint.is_some_and(|hint| hint.contains("is not valid for")));
     }
 
     #[test]
-    fn the_help_names_every_code() {
+    fn the_help_lists_every_exit_code() {
         for exit in [Exit::Other, Exit::Usage, Exit::Auth, Exit::Network, Exit::Refused] {
             assert!(HELP.contains(&format!("\n  {}  ", exit as u8)), "{exit:?}");
         }

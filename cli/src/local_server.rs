@@ -1,4 +1,4 @@
-//! A server of one's own for a while: the real binary, in a temporary folder, on ports that the system chooses.
+//! A temporary server: the server binary in a temporary folder, on ports that the system chooses.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -13,11 +13,11 @@ use crate::profile::Profile;
 use crate::start_file::StartFile;
 
 const BINARY: &str = "zim-server";
-/// No server needs so long; one that does will never be ready.
+/// Much longer than a server needs to start: one that takes longer will never be ready.
 const READY_WITHIN: Duration = Duration::from_secs(20);
 const STOPPED_WITHIN: Duration = Duration::from_secs(10);
 
-/// A server that this program has started and will stop.
+/// A server that this program starts and stops.
 #[derive(Debug)]
 pub(crate) struct LocalServer {
     child: Child,
@@ -27,7 +27,8 @@ pub(crate) struct LocalServer {
 }
 
 impl LocalServer {
-    /// Starts the binary with further arguments and perhaps a database elsewhere, and waits until it is ready.
+    /// Starts the binary with additional arguments and waits until it is ready. `database` is the URL of another database than
+    /// the one in the folder.
     pub(crate) async fn start(
         binary: Option<&Path>,
         arguments: &[String],
@@ -64,17 +65,17 @@ impl LocalServer {
         self.file.pid
     }
 
-    /// From the start of the process until it took connections.
+    /// Returns the time from the start of the process until it accepted connections.
     pub(crate) fn ready_in(&self) -> Duration {
         self.ready_in
     }
 
-    /// How to reach it.
+    /// Returns a profile for this server, without a user.
     pub(crate) fn profile(&self) -> Result<Profile, Failure> {
         self.file.profile()
     }
 
-    /// Stops it as an operator would, and removes its folder.
+    /// Stops the server like an operator, with SIGTERM, and removes its folder.
     pub(crate) async fn stop(mut self) -> Result<(), Failure> {
         ask_to_stop(&self.child);
         if timeout(STOPPED_WITHIN, self.child.wait()).await.is_err() {
@@ -87,23 +88,23 @@ impl LocalServer {
 fn command(binary: &Path, folder: &Path, arguments: &[String], database: Option<&str>) -> Command {
     let mut command = Command::new(binary);
     command.arg("--data-dir").arg(folder);
-    // The operator's socket is in the folder, where the system has such sockets.
+    // On Unix the operator's service listens on a socket in the folder.
     let admin = if cfg!(unix) { "local" } else { "127.0.0.1:0" };
     command.args(["--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--admin", admin]).args(arguments);
-    // The settings of another server on this machine are not this one's.
+    // The settings of another server on this machine must not apply to this one.
     let settings = std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("ZIM_"));
     settings.for_each(|(name, _)| {
         command.env_remove(name);
     });
     if let Some(database) = database {
-        // It may have a password, and arguments are seen by everybody.
+        // The URL may contain a password, and every user of the machine can see arguments.
         command.env("ZIM_DATABASE", database);
     }
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log_file(folder)).kill_on_drop(true);
     command
 }
 
-/// Where the server's log goes; it is shown if the server does not start.
+/// Opens the file for the server's log. Its last line is shown if the server does not start.
 fn log_file(folder: &Path) -> Stdio {
     let mut options = std::fs::OpenOptions::new();
     let file = zim_files::open(&folder.join("log"), options.create(true).append(true));
@@ -117,23 +118,23 @@ async fn ready(child: &mut Child, folder: &Path) -> Result<StartFile, Failure> {
         }
         if let Some(status) = child.try_wait()? {
             let log = std::fs::read_to_string(folder.join("log")).unwrap_or_default();
-            let said = log.trim().lines().last().unwrap_or("it said nothing").to_owned();
-            return Err(Failure::other(format!("the server ended at once ({status}): {said}")));
+            let last_line = log.trim().lines().last().unwrap_or("the log is empty").to_owned();
+            return Err(Failure::other(format!("the server ended while starting ({status}): {last_line}")));
         }
         sleep(Duration::from_millis(5)).await;
     }
 }
 
-/// The server that was built or installed together with this program.
+/// Returns the server binary that was built or installed together with this program.
 fn beside_this_program() -> Result<PathBuf, Failure> {
     let this = std::env::current_exe()?;
     let name = format!("{BINARY}{}", std::env::consts::EXE_SUFFIX);
     let folder = this.parent().unwrap_or_else(|| Path::new("."));
-    // A test's own binary is one folder below the programs.
+    // The binary of a test is one folder below the programs.
     let places = [Some(folder), folder.parent()].into_iter().flatten().map(|folder| folder.join(&name));
     places.into_iter().find(|place| place.is_file()).ok_or_else(|| {
         Failure::other(format!("there is no {name} in {}", folder.display()))
-            .hint("build it (cargo build --bin zim-server), or say where it is: --server-bin FILE")
+            .hint("build it (cargo build --bin zim-server), or name it: --server-bin FILE")
     })
 }
 
@@ -141,7 +142,7 @@ fn beside_this_program() -> Result<PathBuf, Failure> {
 fn ask_to_stop(child: &Child) {
     let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw);
     if let Some(pid) = pid {
-        // If it is gone already, that is what was wanted.
+        // An error means that the process has ended already.
         let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
     }
 }
@@ -154,7 +155,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_password_is_not_an_argument() {
+    fn the_database_url_is_not_an_argument() {
         let url = "postgres://zim:hunter2@127.0.0.1/bench";
         let command = command(Path::new("zim-server"), Path::new("data"), &[], Some(url));
         let command = command.as_std();

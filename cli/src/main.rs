@@ -20,9 +20,9 @@ mod start_file;
 mod secret;
 /// Starts a server in a temporary folder and stops it.
 mod local_server;
-/// Connects to the operator's service.
+/// Connects to the operator's service of a server.
 mod operator;
-/// Messages and events as sentences for people.
+/// Messages and events as text.
 mod describe;
 /// What a command works with: output, profile and a connection.
 mod context;
@@ -40,8 +40,9 @@ use mimalloc::MiMalloc;
 
 use crate::args::Args;
 use crate::exit::Failure;
+use crate::output::Output;
 
-/// The clients of a bench share the machine with the server.
+/// Faster than the default: in a benchmark, clients and server share the machine.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
@@ -50,21 +51,21 @@ fn main() -> ExitCode {
         Ok(args) => args,
         Err(error) => return exit::usage(&error),
     };
-    let output = output::Output::from_env(args.global.format());
+    let output = Output::from_env(args.global.format());
     match run(args, output) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => output.failure(&failure),
     }
 }
 
-fn run(args: Args, output: output::Output) -> Result<(), Failure> {
-    // Libraries write nothing unless asked: standard error belongs to the command.
+fn run(args: Args, output: Output) -> Result<(), Failure> {
+    // Logs are off by default: standard error belongs to the command.
     if let Ok(filter) = tracing_subscriber::EnvFilter::try_from_env("ZIM_CLI_LOG") {
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let outcome = runtime.block_on(Box::pin(args.run(output)));
-    // A blocked read of standard input must not keep the program from ending.
+    // A blocked read of standard input must not delay the exit.
     runtime.shutdown_background();
     outcome
 }

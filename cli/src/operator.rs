@@ -1,4 +1,5 @@
-//! The way to the operator's service: a Unix socket, a port of this machine, or TLS. The key travels on it, so nothing else is one.
+//! Connects to the operator's service over a Unix socket, a port of this machine, or TLS. Each request carries the key, so
+//! nothing else is accepted.
 
 use std::error::Error as StdError;
 use std::io;
@@ -12,12 +13,12 @@ use zim_client_sdk::net::certificate_verifier;
 
 use crate::exit::{Exit, Failure};
 
-/// How long connecting may take, and then the TLS handshake.
+/// The time limit for connecting, and then for the TLS handshake.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
-/// How long a call may take.
-const CALL_WITHIN: Duration = Duration::from_secs(30);
+/// The time limit for a request.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(30);
 
-/// Where the operator's service is.
+/// The address of the operator's service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Target {
     /// A Unix socket.
@@ -38,41 +39,43 @@ impl std::fmt::Display for Target {
 }
 
 impl Target {
-    /// Reads `unix:PATH`, `http://…` of this machine or `https://…`. Without a scheme, another machine is reached with TLS.
+    /// Parses `unix:PATH`, `http://…` of this machine, or `https://…`. Without a scheme, this machine means `http` and any
+    /// other `https`.
     pub(crate) fn parse(text: &str) -> Result<Self, Failure> {
         if let Some(path) = text.strip_prefix("unix:") {
             return Ok(Self::Unix(path.strip_prefix("//").unwrap_or(path).to_owned()));
         }
         let wrong = || {
-            Failure::usage(format!("{text:?} is no address of the operator's service"))
-                .hint("it looks like unix:zim-data/admin.sock, https://chat.example.org:4712 or http://127.0.0.1:4712")
+            Failure::usage(format!("{text:?} is not an address of the operator's service")).hint(
+                "use a form like unix:zim-data/admin.sock, https://chat.example.org:4712 or http://127.0.0.1:4712",
+            )
         };
         let with_scheme = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
         let uri: Uri = with_scheme.parse().map_err(|_| wrong())?;
-        let is_here = uri.host().is_some_and(is_this_machine);
+        let is_local = uri.host().is_some_and(is_this_machine);
         if uri.host().is_none_or(str::is_empty) || uri.port().is_none() || !matches!(uri.path(), "" | "/") {
             return Err(wrong());
         }
         match uri.scheme_str() {
             Some("https") => Ok(Self::Tls(uri)),
-            Some("http") if is_here => Ok(Self::Loopback(uri)),
+            Some("http") if is_local => Ok(Self::Loopback(uri)),
             Some("http") if !text.contains("://") => {
                 format!("https://{text}").parse().map(Self::Tls).map_err(|_| wrong())
             }
             Some("http") => {
-                Err(Failure::usage(format!("{text} is another machine: the key would travel in the clear"))
-                    .hint("use https://, which the server speaks there, or run zim on the server's machine"))
+                Err(Failure::usage(format!("{text} is another machine: the key would be sent in the clear"))
+                    .hint("use https://, as the server requires there, or run zim on the server's machine"))
             }
             _ => Err(wrong()),
         }
     }
 
-    /// Connects. `trust` is how the server's certificate is believed, where there is one.
+    /// Connects. With TLS, `trust` says how the server's certificate is verified.
     pub(crate) async fn connect(&self, trust: &Trust) -> Result<Channel, Failure> {
         let endpoint = Endpoint::from_shared(self.to_string())
             .map_err(|error| Failure::usage(format!("{self}: {error}")))?
             .connect_timeout(CONNECT_WITHIN)
-            .timeout(CALL_WITHIN);
+            .timeout(ANSWERED_WITHIN);
         let endpoint = match self {
             Self::Tls(_) => {
                 let tls = ClientTlsConfig::new().timeout(CONNECT_WITHIN);
@@ -85,7 +88,7 @@ impl Target {
         endpoint.connect().await.map_err(|error| self.unreachable(&error, trust))
     }
 
-    /// Why it cannot be reached, and what to do about it.
+    /// Explains why the service cannot be reached, with a hint.
     fn unreachable(&self, error: &(dyn StdError + 'static), trust: &Trust) -> Failure {
         let certificate = causes(error).find_map(|cause| match cause.downcast_ref() {
             Some(rustls::Error::InvalidCertificate(_) | rustls::Error::General(_)) => Some(cause.to_string()),
@@ -96,11 +99,11 @@ impl Target {
             return failure.hint(match trust {
                 Trust::Fingerprint(_) => {
                     "compare --admin-fingerprint with the fingerprint that zim-server prints when it starts; if it did not \
-                     change there, somebody else answers"
+                     change there, another server answers at this address"
                 }
                 _ => {
-                    "give the fingerprint that zim-server prints when it starts (--admin-fingerprint HEX), or its authority \
-                     (--admin-ca FILE)"
+                    "pass the fingerprint that zim-server prints when it starts (--admin-fingerprint HEX), or its certificate \
+                     authority (--admin-ca FILE)"
                 }
             });
         }
@@ -108,32 +111,32 @@ impl Target {
         let kind = causes(error).find_map(|cause| cause.downcast_ref::<io::Error>().map(io::Error::kind));
         match (self, kind) {
             (Self::Unix(_), Some(io::ErrorKind::NotFound)) => failure("there is no operator's socket")
-                .hint("is the server running, with this data folder? --server-data FOLDER names another one"),
+                .hint("is the server running with this data folder? --server-data FOLDER names another one"),
             (Self::Unix(_), Some(io::ErrorKind::ConnectionRefused)) => {
-                failure("nobody listens on the operator's socket").hint("the server does not run any more: start it")
+                failure("no server listens on the operator's socket").hint("the server has stopped: start it")
             }
             (Self::Unix(_), Some(io::ErrorKind::PermissionDenied)) => failure("you may not use the operator's socket")
-                .hint("only the user that the server runs as, and root, can: sudo -u USER zim admin …"),
+                .hint("only root and the user that the server runs as can: sudo -u USER zim admin …"),
             (Self::Tls(_), _) => failure("the operator's service cannot be reached")
                 .hint("is the server running, and started with --admin and this address?"),
             _ => failure("the operator's service cannot be reached").hint(
-                "is the server running, and started with --admin and this address? On other addresses than this \
-                       machine's it speaks TLS: https://",
+                "is the server running, and started with --admin and this address? On addresses \
+                 other than this machine's it requires TLS: https://",
             ),
         }
     }
 }
 
-/// Whether `host` can only be this machine: names of other machines are not looked up.
+/// Returns true if `host` can only be this machine. Host names are not looked up.
 fn is_this_machine(host: &str) -> bool {
     let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
     host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.to_canonical().is_loopback())
 }
 
-/// An error, what caused it, and so on.
+/// Iterates over an error and its causes.
 fn causes<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
     std::iter::successors(Some(error), |&error: &&'a (dyn StdError + 'static)| {
-        // An error of IO hides what it was made of.
+        // An I/O error hides its inner error from `source`.
         let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
         inner.map(|inner| inner as &(dyn StdError + 'static)).or_else(|| error.source())
     })
@@ -170,7 +173,7 @@ mod tests {
             ("127.0.0.1:4712", "http://127.0.0.1:4712"),
             ("https://127.0.0.1:4712", "https://127.0.0.1:4712"),
             ("https://chat.example.org:4712", "https://chat.example.org:4712"),
-            // Nobody said how: never in the clear.
+            // Without a scheme, another machine is reached with TLS.
             ("10.0.0.5:4712", "https://10.0.0.5:4712"),
             ("chat.example.org:4712", "https://chat.example.org:4712"),
         ] {
@@ -190,23 +193,23 @@ mod tests {
             "http://[::]:4712",
             "http://127.1:4712",
         ] {
-            assert!(target(text).contains("the key would travel in the clear use https://"), "{}", target(text));
+            assert!(target(text).contains("the key would be sent in the clear use https://"), "{}", target(text));
         }
     }
 
     #[test]
-    fn what_is_no_address_is_said_in_a_sentence() {
+    fn an_invalid_address_is_reported() {
         for text in ["", "chat.example.org", "ftp://127.0.0.1:21", "https://here:4712/path", "http://:4712", "a b:1"] {
-            assert!(target(text).contains("is no address of the operator's service"), "{}", target(text));
+            assert!(target(text).contains("is not an address of the operator's service"), "{}", target(text));
         }
     }
 
     #[test]
-    fn what_is_wrong_with_a_socket_is_said_with_what_to_do() {
+    fn a_socket_error_has_a_hint() {
         let unix = Target::parse("unix:/data/admin.sock").unwrap();
         for (kind, what, hint) in [
             (io::ErrorKind::NotFound, "there is no operator's socket at unix:/data/admin.sock", "--server-data"),
-            (io::ErrorKind::ConnectionRefused, "nobody listens", "start it"),
+            (io::ErrorKind::ConnectionRefused, "no server listens", "start it"),
             (io::ErrorKind::PermissionDenied, "you may not use the operator's socket", "sudo -u USER"),
             (io::ErrorKind::TimedOut, "cannot be reached", "--admin"),
         ] {
@@ -216,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_that_is_not_believed_is_found_inside_of_errors() {
+    fn a_certificate_error_is_found_among_the_causes() {
         let tls = Target::parse("https://10.0.0.5:4712").unwrap();
         let certificate = rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer);
         let error = io::Error::other(io::Error::new(io::ErrorKind::InvalidData, certificate));
@@ -228,6 +231,6 @@ mod tests {
         );
         assert!(failure.hint.unwrap().contains("--admin-fingerprint HEX"));
         let failure = tls.unreachable(&error, &Trust::Fingerprint([0; 32]));
-        assert!(failure.hint.unwrap().contains("somebody else answers"));
+        assert!(failure.hint.unwrap().contains("another server answers"));
     }
 }

@@ -6,26 +6,26 @@ use clap::Args;
 
 use crate::output::Format;
 
-/// What every command takes.
+/// The common options.
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Common options")]
 pub(crate) struct Global {
-    /// Whose: a name under which `zim login` remembers [default: as `zim profile use` says]
+    /// Profile to use [default: the one chosen with `zim profile use`]
     #[arg(long, short = 'p', global = true, env = "ZIM_PROFILE", hide_env_values = true, value_name = "NAME")]
     pub(crate) profile: Option<String>,
-    /// Where profiles are kept [default: ~/.config/zim]
+    /// Folder of the profiles [default: ~/.config/zim]
     #[arg(long, global = true, env = "ZIM_CONFIG_DIR", hide_env_values = true, value_name = "FOLDER")]
     pub(crate) config_dir: Option<PathBuf>,
-    /// JSON, one object a line: the default in a pipe
+    /// Print JSON, one object a line: the default in a pipe
     #[arg(long, global = true, conflicts_with = "plain")]
     pub(crate) json: bool,
-    /// Text for people, even in a pipe
+    /// Print text, even in a pipe
     #[arg(long, global = true)]
     pub(crate) plain: bool,
 }
 
 impl Global {
-    /// What was asked for, if anything was.
+    /// Returns the requested format; `None` if neither was requested.
     pub(crate) fn format(&self) -> Option<Format> {
         match (self.json, self.plain) {
             (true, _) => Some(Format::Json),

@@ -1,4 +1,4 @@
-//! What a command prints: for people on a terminal, JSON for everything else. One object a line, named as in the reference.
+//! What a command prints: text on a terminal, otherwise JSON, one object a line, with the names of the reference.
 
 mod table;
 mod time;
@@ -13,16 +13,16 @@ pub(crate) use self::time::{clock_time, date, span, when};
 use crate::exit::{Exit, Failure};
 use crate::text::{lines, printable, printable_json};
 
-/// Who reads it.
+/// The form of the output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Format {
-    /// A person.
+    /// Text.
     Plain,
-    /// A program.
+    /// JSON, one object a line.
     Json,
 }
 
-/// How a piece of text stands out.
+/// A style of text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ink {
     Bold,
@@ -53,10 +53,10 @@ pub(crate) struct Output {
 }
 
 impl Output {
-    /// As asked for; else for people if standard output is a terminal, and JSON if not.
-    pub(crate) fn from_env(asked: Option<Format>) -> Self {
+    /// Uses the requested format. By default, text if standard output is a terminal, and JSON otherwise.
+    pub(crate) fn from_env(requested: Option<Format>) -> Self {
         let terminal = io::stdout().is_terminal();
-        let format = asked.unwrap_or(if terminal { Format::Plain } else { Format::Json });
+        let format = requested.unwrap_or(if terminal { Format::Plain } else { Format::Json });
         let wanted = colour_wanted(|name| std::env::var_os(name).and_then(|value| value.into_string().ok()));
         Self {
             format,
@@ -65,8 +65,8 @@ impl Output {
         }
     }
 
-    /// The same, for people: for a command whose output is a text by nature.
-    pub(crate) fn for_people(self) -> Self {
+    /// The same output with text as its format, for a command that has no JSON.
+    pub(crate) fn as_plain(self) -> Self {
         Self { format: Format::Plain, ..self }
     }
 
@@ -74,34 +74,34 @@ impl Output {
         self.format == Format::Json
     }
 
-    /// One object on a line of its own, at once: who follows a pipe sees it when it happens.
+    /// Prints one object on its own line and flushes, so that the reader of a pipe gets it at once.
     pub(crate) fn json(self, value: &impl Serialize) -> Result<(), Failure> {
         self.line(printable_json(&serde_json::to_string(value)?))
     }
 
-    /// A line for people.
+    /// Prints a line of text.
     pub(crate) fn line(self, text: impl AsRef<str>) -> Result<(), Failure> {
         write_out(format!("{}\n", text.as_ref()).as_bytes())
     }
 
-    /// What was chosen without being asked for: on standard error, also when programs read.
-    pub(crate) fn tell(self, text: impl AsRef<str>) {
+    /// Prints a choice that the command made by itself to standard error, in every format.
+    pub(crate) fn notice(self, text: impl AsRef<str>) {
         write_err(&self.paint_error(Ink::Dim, &printable(text.as_ref())));
     }
 
-    /// For people who wait, beside what the command answers: on standard error, and not when programs read.
+    /// Prints a remark about progress to standard error; nothing with JSON.
     pub(crate) fn note(self, text: impl AsRef<str>) {
         if !self.is_json() {
-            self.tell(text);
+            self.notice(text);
         }
     }
 
-    /// What went wrong, but not so much that the command ends.
+    /// Prints a warning to standard error; the command goes on.
     pub(crate) fn warn(self, text: impl AsRef<str>) {
         write_err(&format!("{} {}", self.paint_error(Ink::Bold, "warning:"), printable(text.as_ref())));
     }
 
-    /// Says why the command failed, and with which code the program ends.
+    /// Prints why the command failed to standard error, and returns the exit code.
     pub(crate) fn failure(self, failure: &Failure) -> ExitCode {
         if failure.exit != Exit::Done {
             let mut text = self.paint_error(Ink::Bad, "error:");
@@ -115,7 +115,7 @@ impl Output {
         failure.exit.into()
     }
 
-    /// `text`, coloured if colours are seen and wanted.
+    /// Returns `text`, coloured if standard output shows colours.
     pub(crate) fn paint(self, ink: Ink, text: &str) -> String {
         painted(self.colour, ink, text)
     }
@@ -124,7 +124,7 @@ impl Output {
         painted(self.colour_of_errors, ink, text)
     }
 
-    /// A table for people.
+    /// Prints a table.
     pub(crate) fn table(self, table: &Table) -> Result<(), Failure> {
         let mut rows = table.render().into_iter();
         if let Some(head) = rows.next() {
@@ -136,7 +136,7 @@ impl Output {
 
 /// `6000204 MessageModuleTargetDoesNotExist: there is no user "bob"`.
 fn sentence(failure: &Failure) -> String {
-    // What a server says may have come from another user: nothing in it moves the cursor.
+    // An error message may contain text of another user: it must not move the cursor.
     let message = lines(&failure.message).join("\n  ");
     match (failure.code, failure.name()) {
         (Some(code), "") => format!("{code}: {message}"),
@@ -145,7 +145,7 @@ fn sentence(failure: &Failure) -> String {
     }
 }
 
-/// NO_COLOR wins; a dumb terminal has none.
+/// NO_COLOR turns colours off, and a dumb terminal has none.
 fn colour_wanted(variable: impl Fn(&str) -> Option<String>) -> bool {
     let set = |name: &str| variable(name).is_some_and(|value| !value.is_empty());
     !set("NO_COLOR") && variable("TERM").is_none_or(|term| term != "dumb")
@@ -161,7 +161,7 @@ fn write_out(bytes: &[u8]) -> Result<(), Failure> {
 }
 
 fn write_err(text: &str) {
-    // There is nowhere left to say that this failed.
+    // If this fails, there is no other place to report it.
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
@@ -170,7 +170,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_error_reads_as_code_name_and_sentence() {
+    fn an_error_is_printed_with_code_name_and_message() {
         let failure = Failure::coded(6_000_204, "there is no user \"bob\"");
         assert_eq!(sentence(&failure), "6000204 MessageModuleTargetDoesNotExist: there is no user \"bob\"");
         assert_eq!(sentence(&Failure::coded(9_999_999, "new")), "9999999: new");
@@ -183,9 +183,9 @@ mod tests {
     }
 
     #[test]
-    fn colours_can_be_refused() {
+    fn colours_can_be_turned_off() {
         let with =
-            |name: &'static str, value: &'static str| move |asked: &str| (asked == name).then(|| value.to_owned());
+            |name: &'static str, value: &'static str| move |queried: &str| (queried == name).then(|| value.to_owned());
         assert!(colour_wanted(|_| None));
         assert!(!colour_wanted(with("NO_COLOR", "1")));
         assert!(colour_wanted(with("NO_COLOR", "")));
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn paint_adds_nothing_without_colours() {
+    fn text_is_unchanged_without_colours() {
         assert_eq!(painted(false, Ink::Bad, "x"), "x");
         assert_eq!(painted(true, Ink::Bad, "x"), "\x1b[1;31mx\x1b[0m");
         assert_eq!(painted(true, Ink::Bad, ""), "");

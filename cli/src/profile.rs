@@ -1,4 +1,5 @@
-//! Profiles: a name for a server, a user and how he logs in. One TOML file each, readable by its owner alone.
+//! Profiles: a server, a user and the secret for the login, saved under a name. Each is a TOML file that only its owner can
+//! read.
 
 use std::fs;
 use std::io;
@@ -11,14 +12,14 @@ use zim_client_sdk::Trust;
 use crate::exit::{Exit, Failure};
 use crate::options::Global;
 
-/// The profile that is used when none is named.
+/// The profile that is used if none is named or chosen.
 const DEFAULT: &str = "default";
-/// Holds the name that `zim profile use` chose.
+/// The file with the name that `zim profile use` chose.
 const CURRENT: &str = "current";
-/// The folder of the files.
+/// The folder of the profile files.
 const PROFILES: &str = "profiles";
 
-/// What is remembered.
+/// The contents of a profile.
 #[derive(Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Profile {
@@ -33,7 +34,7 @@ pub(crate) struct Profile {
     pub(crate) app_sign: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) token: Option<String>,
-    /// SHA-256 of the server's certificate, hex. Without it and `ca`, the system's roots are trusted.
+    /// SHA-256 of the server's certificate in hex. Without it and `ca`, the system's roots are trusted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) fingerprint: Option<String>,
     /// A PEM file with the roots to trust.
@@ -48,7 +49,7 @@ impl std::fmt::Debug for Profile {
 }
 
 impl Profile {
-    /// Whom to trust as the server.
+    /// Returns how the certificate of the server is verified.
     pub(crate) fn trust(&self) -> Result<Trust, Failure> {
         Ok(match (&self.fingerprint, &self.ca) {
             (Some(text), _) => Trust::Fingerprint(fingerprint(text).map_err(Failure::usage)?),
@@ -57,7 +58,7 @@ impl Profile {
         })
     }
 
-    /// Trust that is given anew replaces the old one, whatever its kind was.
+    /// Replaces the trust settings, of either kind, if a new one is given.
     pub(crate) fn set_trust(&mut self, fingerprint: Option<String>, ca: Option<PathBuf>) {
         if fingerprint.is_some() || ca.is_some() {
             (self.fingerprint, self.ca) = (fingerprint, ca);
@@ -65,7 +66,7 @@ impl Profile {
     }
 }
 
-/// The SHA-256 of a certificate: 64 hex digits, with colons or without.
+/// Parses the SHA-256 of a certificate: 64 hex digits, with or without colons.
 pub(crate) fn fingerprint(text: &str) -> Result<[u8; 32], String> {
     match Trust::fingerprint(text) {
         Some(Trust::Fingerprint(bytes)) => Ok(bytes),
@@ -73,7 +74,7 @@ pub(crate) fn fingerprint(text: &str) -> Result<[u8; 32], String> {
     }
 }
 
-/// Where profiles and what belongs to them are.
+/// The folders of the profiles and of their local databases.
 #[derive(Clone, Debug)]
 pub(crate) struct Profiles {
     config: PathBuf,
@@ -81,7 +82,7 @@ pub(crate) struct Profiles {
 }
 
 impl Profiles {
-    /// `--config-dir` holds everything; else the system's folders for settings and for data.
+    /// Uses the folder of `--config-dir` for everything; by default, the user's folders for configuration and for data.
     pub(crate) fn locate(global: &Global) -> Result<Self, Failure> {
         if let Some(folder) = &global.config_dir {
             return Ok(Self { config: folder.clone(), data: folder.join("data") });
@@ -94,7 +95,7 @@ impl Profiles {
         base("XDG_CONFIG_HOME", ".config")
             .zip(base("XDG_DATA_HOME", ".local/share"))
             .map(|(config, data)| Self { config, data })
-            .ok_or_else(|| Failure::other("there is no home folder").hint("name a folder: --config-dir FOLDER"))
+            .ok_or_else(|| Failure::other("there is no home folder").hint("choose a folder: --config-dir FOLDER"))
     }
 
     pub(crate) fn file(&self, name: &str) -> PathBuf {
@@ -105,7 +106,7 @@ impl Profiles {
         self.data.join(name)
     }
 
-    /// The folder for the local databases of a profile. An older version let others enter it.
+    /// Returns the folder for the local databases of a profile, and closes it to others: an older version left it open.
     pub(crate) fn own_data_dir(&self, name: &str) -> Result<PathBuf, Failure> {
         let folder = self.data_dir(name);
         for own in [&self.data, &folder] {
@@ -114,7 +115,7 @@ impl Profiles {
         Ok(folder)
     }
 
-    /// The profile that this call is about: named, chosen, or the default one.
+    /// Returns the name of the profile to use: the one named, else the one chosen, else the default.
     pub(crate) fn name(&self, global: &Global) -> Result<String, Failure> {
         let name = match &global.profile {
             Some(name) => name.clone(),
@@ -136,10 +137,10 @@ impl Profiles {
         Ok(zim_files::write(&self.config.join(CURRENT), format!("{name}\n").as_bytes())?)
     }
 
-    /// `None`: nothing was remembered under this name.
+    /// Reads a profile; `None` if there is none of this name.
     pub(crate) fn load(&self, name: &str) -> Result<Option<Profile>, Failure> {
         let file = self.file(name);
-        // A copy of a backup may be open to others.
+        // A file restored from a backup may be readable by others.
         zim_files::close_to_others(&file);
         let text = match fs::read_to_string(&file) {
             Ok(text) => text,
@@ -150,7 +151,7 @@ impl Profiles {
         Ok(Some(read?))
     }
 
-    /// As [`Profiles::load`], for a command that needs a user.
+    /// Like [`Profiles::load`], but fails if the profile has no user.
     pub(crate) fn logged_in(&self, name: &str) -> Result<Profile, Failure> {
         let profile = self.load(name)?.filter(|profile| profile.user_id.is_some());
         profile.ok_or_else(|| {
@@ -162,10 +163,10 @@ impl Profiles {
         })
     }
 
-    /// For what a new profile does not say: the chosen one, since most people have one server.
+    /// Returns the defaults for a new profile: those of the chosen profile, because most people use one server.
     pub(crate) fn template(&self) -> Result<Profile, Failure> {
         let known = self.load(&self.current())?.unwrap_or_default();
-        // A token is one person's, and so is the name.
+        // The token and the name belong to one user.
         Ok(Profile { user_id: None, token: None, ..known })
     }
 
@@ -179,7 +180,7 @@ impl Profiles {
         Ok(write().with_context(|| file.display().to_string())?)
     }
 
-    /// All names, sorted.
+    /// Returns the names of all profiles, sorted.
     pub(crate) fn list(&self) -> Result<Vec<String>, Failure> {
         let entries = match fs::read_dir(self.config.join(PROFILES)) {
             Ok(entries) => entries,
@@ -195,7 +196,7 @@ impl Profiles {
         Ok(names)
     }
 
-    /// Forgets a profile and its local databases.
+    /// Removes a profile and its local databases.
     pub(crate) fn remove(&self, name: &str) -> Result<(), Failure> {
         check_name(name)?;
         fs::remove_file(self.file(name))?;
@@ -209,7 +210,7 @@ impl Profiles {
 fn check_name(name: &str) -> Result<(), Failure> {
     let good = |letter: char| letter.is_ascii_alphanumeric() || "-_.".contains(letter);
     if name.is_empty() || name.starts_with('.') || !name.chars().all(good) {
-        return Err(Failure::usage(format!("{name:?} cannot name a profile: letters, digits, - _ and . can")));
+        return Err(Failure::usage(format!("{name:?} is not a name for a profile: use letters, digits, - _ and .")));
     }
     Ok(())
 }
@@ -238,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_saved_is_read_again_by_its_owner_alone() {
+    fn a_saved_profile_is_loaded_and_only_its_owner_can_read_it() {
         let (_dir, profiles, _) = profiles();
         assert_eq!(profiles.load("ann").unwrap(), None);
         profiles.save("ann", &ann()).unwrap();
@@ -257,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn the_name_is_the_given_one_else_the_chosen_one_else_the_default() {
+    fn a_named_profile_precedes_the_chosen_one_and_the_default() {
         let (_dir, profiles, mut global) = profiles();
         assert_eq!(profiles.name(&global).unwrap(), "default");
         profiles.choose("work").unwrap();
@@ -271,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_logged_in_before_a_login() {
+    fn a_missing_profile_is_not_logged_in() {
         let (_dir, profiles, _) = profiles();
         let failure = profiles.logged_in("default").unwrap_err();
         assert_eq!(failure.exit, Exit::Auth);
@@ -280,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_profile_knows_the_server_but_nobodys_token() {
+    fn a_new_profile_takes_the_server_and_not_the_token() {
         let (_dir, profiles, _) = profiles();
         profiles.save("default", &ann()).unwrap();
         let template = profiles.template().unwrap();
@@ -288,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slip_in_the_file_is_named() {
+    fn an_error_names_the_file_and_the_field() {
         let (_dir, profiles, _) = profiles();
         profiles.save("ann", &ann()).unwrap();
         fs::write(profiles.file("ann"), "user = \"ann\"").unwrap();
@@ -297,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn trust_is_one_of_three() {
+    fn trust_is_a_fingerprint_a_ca_file_or_the_system() {
         let mut profile = ann();
         assert!(matches!(profile.trust().unwrap(), Trust::Fingerprint(bytes) if bytes == [0xab; 32]));
         profile.set_trust(None, None);
@@ -311,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_stay_out_of_debug() {
+    fn debug_shows_no_secrets() {
         assert!(!format!("{:?}", ann()).contains("secret"));
     }
 }

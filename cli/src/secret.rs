@@ -1,5 +1,5 @@
-//! Secrets that a command needs. As an argument a secret is seen by everybody on the machine (`ps`), so each of these can come
-//! from a variable, from a file and from standard input.
+//! Reads the secrets that a command needs. Every user of the machine can see arguments (`ps`), so each secret can also come
+//! from an environment variable, a file or standard input.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -10,18 +10,18 @@ use zim_files::{Others, Owner};
 use crate::exit::Failure;
 use crate::output::Output;
 
-/// Names standard input, as a value and as a file.
+/// The value, or file name, that stands for standard input.
 const STDIN: &str = "-";
-/// No secret is longer.
-const MOST: u64 = 64 << 10;
+/// More than the size of any secret.
+const MAX_BYTES: u64 = 64 << 10;
 
-/// What was given: the contents of the file, else the value, which may be `-` for standard input.
+/// Returns the contents of the file if one is given, else the value; `-` reads standard input in either place.
 pub(crate) fn read(given: Option<String>, file: Option<&Path>, output: Output) -> Result<Option<String>, Failure> {
     match (given, file) {
         (_, Some(file)) if file.as_os_str() != STDIN => from_file(file, output).map(Some),
         (Some(value), None) if value != STDIN => Ok(Some(value)),
         (None, None) => Ok(None),
-        _ => one(io::stdin().lock(), "standard input").map(Some),
+        _ => read_one(io::stdin().lock(), "standard input").map(Some),
     }
 }
 
@@ -30,22 +30,22 @@ fn from_file(path: &Path, output: Output) -> Result<String, Failure> {
     let failed = |error: io::Error| Failure::other(format!("{name}: {error}"));
     let file = File::open(path).map_err(failed)?;
     let found = file.metadata().map_err(failed)?;
-    // Of a shell's `<(…)` nobody else has anything.
+    // Others cannot read a `<(…)` of a shell.
     if found.is_file()
         && let Err(exposed) = Owner::this_user().check(path, &found, Others::Nothing)
     {
         output.warn(format!("{exposed}: {}", exposed.repair()));
     }
-    one(file, &name)
+    read_one(file, &name)
 }
 
-fn one(from: impl Read, name: &str) -> Result<String, Failure> {
+fn read_one(from: impl Read, name: &str) -> Result<String, Failure> {
     let mut text = String::new();
-    from.take(MOST).read_to_string(&mut text).map_err(|error| Failure::other(format!("{name}: {error}")))?;
+    from.take(MAX_BYTES).read_to_string(&mut text).map_err(|error| Failure::other(format!("{name}: {error}")))?;
     match text.trim() {
         "" => Err(Failure::usage(format!("there is no secret in {name}"))),
         secret if secret.contains('\n') => {
-            Err(Failure::usage(format!("{name} has more than one line: it is no secret")))
+            Err(Failure::usage(format!("{name} has more than one line, so it is not a secret")))
         }
         secret => Ok(secret.to_owned()),
     }
@@ -63,14 +63,14 @@ mod tests {
     }
 
     #[test]
-    fn a_file_goes_before_a_value() {
+    fn a_file_takes_precedence_over_a_value() {
         assert_eq!(read_file(" secret\r\n").unwrap().as_deref(), Some("secret"));
         let output = Output::from_env(None);
         assert_eq!(read(Some("value".into()), None, output).unwrap().as_deref(), Some("value"));
         assert_eq!(read(None, None, output).unwrap(), None);
         assert!(read(None, Some(Path::new("not/there")), output).unwrap_err().message.contains("not/there"));
         assert!(read_file("\n").unwrap_err().message.contains("no secret in"));
-        // A file of settings, such as the server's first-app.toml.
+        // A configuration file, such as the server's first-app.toml.
         assert!(read_file("app_id = 7\napp_sign = \"x\"").unwrap_err().message.contains("more than one line"));
     }
 }

@@ -1,4 +1,5 @@
-//! What a server writes into its data folder: how to reach it while it runs, and beside it, for its owner, the keys.
+//! Finds a server on this machine by the files in its data folder: `server.json`, which is there while the server runs and says
+//! how to reach it, and the files with the keys, which only the owner can read.
 
 use std::fs::{File, Metadata};
 use std::io::{self, Read};
@@ -13,31 +14,31 @@ use crate::profile::Profile;
 const NAME: &str = "server.json";
 const ADMIN_KEY: &str = "admin.key";
 const FIRST_APP: &str = "first-app.toml";
-/// Where a server that is started without arguments keeps everything, seen from where it was started.
+/// The data folder of a server that is started without arguments, relative to where it is started.
 const USUAL_FOLDER: &str = "zim-data";
 
-/// A server on this machine.
+/// A running server on this machine.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct StartFile {
     pub(crate) pid: u32,
     /// `host:port` for clients.
     pub(crate) server: String,
-    /// The URL of the operator's service, where there is one.
+    /// The URL of the operator's service, if there is one.
     pub(crate) admin: Option<String>,
     pub(crate) fingerprint: String,
     #[serde(rename = "appID")]
     pub(crate) app_id: u32,
     #[serde(skip)]
     folder: PathBuf,
-    /// Read with the rest, so that what was checked is what is used.
+    /// Read together with `server.json`, so that the files that were checked are the ones that are used.
     #[serde(skip)]
     first_app: Contents,
     #[serde(skip)]
     admin_key: Contents,
 }
 
-/// What a file held, if it was there, or why it could not be read: not every command needs it.
+/// The contents of a file, if it exists, or why it cannot be read. The error is kept because not every command needs the file.
 #[derive(Clone, Debug)]
 struct Contents(Result<Option<Vec<u8>>, String>);
 
@@ -53,7 +54,7 @@ impl Contents {
     }
 }
 
-/// The file of the first app, as far as a client needs it.
+/// The fields of the file of the first app that a client needs.
 #[derive(Deserialize)]
 struct FirstApp {
     app_id: u32,
@@ -61,7 +62,7 @@ struct FirstApp {
 }
 
 impl StartFile {
-    /// Of the server with this data folder, if it runs. The folder was named: whose it is does not matter.
+    /// Reads the files of the server with this data folder, if it runs. The user named the folder, so its owner is not checked.
     pub(crate) fn read(folder: &Path) -> Result<Option<Self>, Failure> {
         match OpenFolder::open(folder) {
             Ok(open) => Self::load(&open, None),
@@ -70,8 +71,8 @@ impl StartFile {
         }
     }
 
-    /// Of the server that was started in this folder, if there is one. Nobody has named it: it must be this user's own, or
-    /// somebody who can write here would choose the server.
+    /// Reads the files of the server that was started in the current folder, if there is one. The user did not name the folder,
+    /// so it must belong to the user: otherwise anyone who can write here could choose the server.
     pub(crate) fn here() -> Result<Option<Self>, Failure> {
         Self::own(Path::new(USUAL_FOLDER))
     }
@@ -79,13 +80,13 @@ impl StartFile {
     fn own(folder: &Path) -> Result<Option<Self>, Failure> {
         match OpenFolder::open(folder) {
             Ok(open) => Self::load(&open, Some(Owner::this_user())),
-            // Nothing here is this user's server.
-            Err(error) if is_not_there(&error) || error.kind() == io::ErrorKind::NotADirectory => Ok(None),
+            // There is no server of this user here.
+            Err(error) if is_inaccessible(&error) || error.kind() == io::ErrorKind::NotADirectory => Ok(None),
             Err(error) => Err(unreadable(folder, &error)),
         }
     }
 
-    /// What the folder holds, all of it of this owner if one is given.
+    /// Reads the files of a folder. With an owner, all of them must belong to that owner.
     fn load(folder: &OpenFolder, owner: Option<Owner>) -> Result<Option<Self>, Failure> {
         let path = folder.path();
         let trusted = |path: &Path, found: io::Result<Metadata>| -> Result<(), Failure> {
@@ -93,21 +94,21 @@ impl StartFile {
             let found = found.map_err(|error| unreadable(path, &error))?;
             owner.check(path, &found, Others::Read).map_err(|exposed| not_trusted(folder.path(), &exposed))
         };
-        // Of the file that is open, whatever becomes of its name meanwhile.
+        // Checks the open file, not its name, which may be replaced meanwhile.
         let contents = |name: &str| -> Result<Contents, Failure> {
             match folder.file(name) {
                 Ok(file) => {
                     trusted(&path.join(name), file.metadata())?;
-                    Ok(Contents(bytes(file).map(Some).map_err(|error| said(&path.join(name), &error))))
+                    Ok(Contents(bytes(file).map(Some).map_err(|error| describe(&path.join(name), &error))))
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Contents(Ok(None))),
-                Err(error) => Ok(Contents(Err(said(&path.join(name), &error)))),
+                Err(error) => Ok(Contents(Err(describe(&path.join(name), &error)))),
             }
         };
         match folder.file(NAME) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            // Another user's folder, which is closed to this one.
-            Err(error) if owner.is_some() && is_not_there(&error) => return Ok(None),
+            // The folder of another user, without access for this user.
+            Err(error) if owner.is_some() && is_inaccessible(&error) => return Ok(None),
             _ => trusted(path, folder.metadata())?,
         }
         let started = contents(NAME)?;
@@ -118,20 +119,21 @@ impl StartFile {
         Ok(Some(Self { folder: path.to_owned(), first_app, admin_key, ..found }))
     }
 
-    /// Of the named folder, where it must be; else of this one, where it may be.
+    /// Finds the server of the named folder, which must run; without a folder, that of the current one, if there is any.
     pub(crate) fn find(folder: Option<&PathBuf>) -> Result<Option<Self>, Failure> {
         let Some(folder) = folder else { return Self::here() };
         let found = Self::read(folder)?;
         found.map(Some).ok_or_else(|| {
-            Failure::other(format!("no server runs with the data folder {}", folder.display()))
-                .hint("it is the folder that zim-server was given as --data-dir, or zim-data where it was started")
+            Failure::other(format!("no server runs with the data folder {}", folder.display())).hint(
+                "name the folder of zim-server --data-dir; by default it is zim-data where zim-server was started",
+            )
         })
     }
 
-    /// A profile that reaches it, without a user.
+    /// Returns a profile for this server, without a user.
     pub(crate) fn profile(&self) -> Result<Profile, Failure> {
         let path = self.folder.join(FIRST_APP);
-        let missing = || Failure::other(format!("{} is not there", path.display()));
+        let missing = || Failure::other(format!("{} is missing", path.display()));
         let text = String::from_utf8(self.first_app.get()?.ok_or_else(missing)?.to_owned());
         let app: FirstApp = text
             .map_err(|error| error.to_string())
@@ -146,35 +148,35 @@ impl StartFile {
         })
     }
 
-    /// The key to the operator's service.
+    /// Returns the key to the operator's service.
     pub(crate) fn admin_key(&self) -> Result<Option<String>, Failure> {
         Ok(self.admin_key.get()?.map(|key| String::from_utf8_lossy(key).trim().to_owned()))
     }
 }
 
 fn bytes(file: File) -> io::Result<Vec<u8>> {
-    /// None of these files is longer.
-    const MOST: u64 = 64 << 10;
+    /// More than the size of any of these files.
+    const MAX_BYTES: u64 = 64 << 10;
     let mut bytes = Vec::new();
-    file.take(MOST).read_to_end(&mut bytes)?;
+    file.take(MAX_BYTES).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
-fn is_not_there(error: &io::Error) -> bool {
+fn is_inaccessible(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied)
 }
 
-fn said(path: &Path, error: &io::Error) -> String {
+fn describe(path: &Path, error: &io::Error) -> String {
     format!("{}: {error}", path.display())
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> Failure {
-    Failure::other(said(path, error))
+    Failure::other(describe(path, error))
 }
 
 fn not_trusted(folder: &Path, exposed: &Exposed) -> Failure {
     Failure::other(format!("the server of the folder {} is not used: {exposed}", folder.display())).hint(format!(
-        "if you trust it, name it: --server-data {}; or {}",
+        "if you trust it, use --server-data {}; or {}",
         folder.display(),
         exposed.repair()
     ))
@@ -186,7 +188,7 @@ mod tests {
 
     use super::*;
 
-    /// A data folder as an older server left it, with secrets in `server.json`.
+    /// A data folder written by an older server, with secrets in `server.json`.
     fn folder(dir: &Path) -> PathBuf {
         let folder = dir.join("zim-data");
         zim_files::create_folder(&folder).unwrap();
@@ -202,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_running_server_is_found_in_its_folder() {
+    fn a_running_server_is_found_by_its_folder() {
         let dir = tempfile::tempdir().unwrap();
         assert!(StartFile::read(dir.path()).unwrap().is_none());
         assert!(StartFile::find(Some(&dir.path().to_owned())).is_err());
@@ -221,44 +223,44 @@ mod tests {
         fs::remove_file(folder.join(FIRST_APP)).unwrap();
         fs::create_dir(folder.join(ADMIN_KEY)).unwrap();
         let later = StartFile::read(&folder).unwrap().unwrap();
-        assert!(later.profile().unwrap_err().message.contains("first-app.toml is not there"));
+        assert!(later.profile().unwrap_err().message.contains("first-app.toml is missing"));
         assert!(later.admin_key().unwrap_err().message.contains("admin.key: "));
-        // What was read and checked stays what is used.
+        // The contents that were read and checked remain in use.
         assert_eq!(found.profile().unwrap().app_sign.as_deref(), Some("sign"));
         assert_eq!(found.admin_key().unwrap().as_deref(), Some("key"));
     }
 
     #[cfg(unix)]
     #[test]
-    fn what_takes_the_place_of_a_checked_folder_is_not_believed() {
+    fn a_folder_that_replaces_a_checked_one_is_not_used() {
         use std::os::unix::fs::symlink;
 
         let dir = tempfile::tempdir().unwrap();
         let (trusted, empty, link) = (dir.path().join("trusted"), dir.path().join("empty"), dir.path().join("link"));
         fs::rename(folder(dir.path()), &trusted).unwrap();
         zim_files::create_folder(&empty).unwrap();
-        let evil = folder(dir.path());
-        fs::write(evil.join(FIRST_APP), "app_id = 8\napp_sign = \"evil\"").unwrap();
-        // What may be in the place that a link names while it is opened, and what is there afterwards.
-        let flipped = |first: &Path| {
+        let hostile = folder(dir.path());
+        fs::write(hostile.join(FIRST_APP), "app_id = 8\napp_sign = \"hostile\"").unwrap();
+        // The link names `first` while it is opened, and the hostile folder afterwards.
+        let replaced = |first: &Path| {
             symlink(first, &link).unwrap();
             let open = OpenFolder::open(&link).unwrap();
             fs::remove_file(&link).unwrap();
-            symlink(&evil, &link).unwrap();
+            symlink(&hostile, &link).unwrap();
             let found = StartFile::load(&open, Some(Owner::this_user())).unwrap();
             fs::remove_file(&link).unwrap();
             found.map(|found| found.profile().unwrap().app_sign.unwrap())
         };
-        assert_eq!(flipped(&trusted).as_deref(), Some("sign"));
-        // A folder that passes and has no server in it, such as any of root's.
-        assert_eq!(flipped(&empty), None);
-        // What is no folder has no server either.
-        assert!(StartFile::own(&evil.join(NAME)).unwrap().is_none());
+        assert_eq!(replaced(&trusted).as_deref(), Some("sign"));
+        // A folder that passes the check and has no server, such as any folder of root.
+        assert_eq!(replaced(&empty), None);
+        // A file in the place of the folder counts as no server.
+        assert!(StartFile::own(&hostile.join(NAME)).unwrap().is_none());
     }
 
     #[cfg(unix)]
     #[test]
-    fn a_folder_that_others_can_write_to_chooses_nobodys_server() {
+    fn a_folder_that_others_can_write_to_is_not_used_unless_named() {
         use std::os::unix::fs::PermissionsExt;
 
         let dir = tempfile::tempdir().unwrap();
@@ -273,7 +275,7 @@ mod tests {
             let failure = StartFile::own(&folder).unwrap_err();
             assert!(failure.message.contains("others can write to"), "{}", failure.message);
             assert!(failure.hint.unwrap().contains("--server-data"));
-            // Who names it has chosen.
+            // Naming the folder overrides the check.
             assert!(StartFile::find(Some(&folder)).unwrap().is_some());
             set_mode(&path, before);
         }

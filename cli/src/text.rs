@@ -1,9 +1,9 @@
-//! Text that others wrote, for a terminal: nothing in it moves the cursor, changes a colour, turns the line around, or is there
-//! without being seen, so that two names that look the same are the same.
+//! Makes text of other users safe to print on a terminal. Printed text cannot move the cursor, change colours or reorder the
+//! line, and contains no invisible characters: two names that look the same are the same.
 //!
-//! Some invisible characters belong to a script or to an emoji, and stay where they do: joiners within an emoji, after a virama,
-//! and between two letters that join (Persian, Urdu); the choice between emoji and text after an emoji. Elsewhere they are spelled
-//! out, also where they would do no harm: in the flags of parts of countries, in variants of Han characters, in Mongolian.
+//! Some invisible characters are part of a script or an emoji. They are kept where they belong: joiners within an emoji, after
+//! a virama, and between two joining letters (Persian, Urdu), and variation selectors after an emoji. Everywhere else they are
+//! escaped, even where they are harmless: in subdivision flags, in variants of Han characters, in Mongolian.
 
 use icu_properties::props::{
     CanonicalCombiningClass, DefaultIgnorableCodePoint, EmojiModifier, ExtendedPictographic, JoiningType,
@@ -13,26 +13,26 @@ use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 const ZERO_WIDTH_NON_JOINER: char = '\u{200c}';
 const ZERO_WIDTH_JOINER: char = '\u{200d}';
-const AS_TEXT: char = '\u{fe0e}';
-const AS_EMOJI: char = '\u{fe0f}';
-/// Makes a key of the digit before it.
+const TEXT_SELECTOR: char = '\u{fe0e}';
+const EMOJI_SELECTOR: char = '\u{fe0f}';
+/// Draws the digit before it as a key.
 const KEYCAP: char = '\u{20e3}';
 
-/// Control characters, those that reorder text, and those that nobody sees.
+/// Returns true for control characters, characters that reorder text, and invisible characters.
 fn is_unsafe(letter: char) -> bool {
     letter.is_control()
         || matches!(letter, '\u{2028}' | '\u{2029}' | '\u{fff9}'..='\u{fffb}')
         || CodePointSetData::new::<DefaultIgnorableCodePoint>().contains(letter)
 }
 
-/// Whether an invisible character stands where its script or its emoji needs it.
+/// Returns true if an invisible character is in a place where its script or emoji needs it.
 fn belongs(before: &[char], letter: char, after: &[char]) -> bool {
     let (last, next) = (before.last().copied(), after.first().copied());
     match letter {
-        AS_EMOJI if next == Some(KEYCAP) => last.is_some_and(|key| key.is_ascii_digit() || "#*".contains(key)),
-        AS_EMOJI | AS_TEXT => last.is_some_and(is_pictograph),
-        ZERO_WIDTH_JOINER => joins_emoji(before, next) || is_of_a_script(before, after),
-        ZERO_WIDTH_NON_JOINER => is_of_a_script(before, after),
+        EMOJI_SELECTOR if next == Some(KEYCAP) => last.is_some_and(|key| key.is_ascii_digit() || "#*".contains(key)),
+        EMOJI_SELECTOR | TEXT_SELECTOR => last.is_some_and(is_pictograph),
+        ZERO_WIDTH_JOINER => joins_emoji(before, next) || joins_letters(before, after),
+        ZERO_WIDTH_NON_JOINER => joins_letters(before, after),
         _ => false,
     }
 }
@@ -41,16 +41,16 @@ fn is_pictograph(letter: char) -> bool {
     CodePointSetData::new::<ExtendedPictographic>().contains(letter)
 }
 
-/// A family, a profession: two pictures, the first one perhaps with a colour of skin.
+/// Returns true between two pictographs, as in a family or a profession. The first may have a skin tone.
 fn joins_emoji(before: &[char], next: Option<char>) -> bool {
-    let modifies = |letter: char| letter == AS_EMOJI || CodePointSetData::new::<EmojiModifier>().contains(letter);
+    let modifies = |letter: char| letter == EMOJI_SELECTOR || CodePointSetData::new::<EmojiModifier>().contains(letter);
     let first = before.iter().rev().find(|letter| !modifies(**letter));
     first.copied().is_some_and(is_pictograph) && next.is_some_and(is_pictograph)
 }
 
-/// After a virama, as in Hindi, Bengali and Sinhala, or between two letters that join, as in Persian; nearly as host names have
-/// it (RFC 5892, A.1 and A.2).
-fn is_of_a_script(before: &[char], after: &[char]) -> bool {
+/// Returns true after a virama, as in Hindi, Bengali and Sinhala, and between two joining letters, as in Persian. Nearly the
+/// rule for host names (RFC 5892, A.1 and A.2).
+fn joins_letters(before: &[char], after: &[char]) -> bool {
     let joining = CodePointMapData::<JoiningType>::new();
     let joins = |letter: Option<&char>| {
         let kind = letter.map(|letter| joining.get(*letter));
@@ -62,14 +62,14 @@ fn is_of_a_script(before: &[char], after: &[char]) -> bool {
         || (joins(before.iter().rev().find(is_letter)) && joins(after.iter().find(is_letter)))
 }
 
-/// The text with `spell` in the place of what must not reach a terminal.
-fn safe(text: &str, spell: impl Fn(char, &mut String)) -> String {
+/// Returns `text` with each unsafe character replaced by `escape`.
+fn safe(text: &str, escape: impl Fn(char, &mut String)) -> String {
     let letters: Vec<char> = text.chars().collect();
     let mut safe = String::with_capacity(text.len());
     for (index, letter) in letters.iter().copied().enumerate() {
         let (before, after) = (letters.get(..index).unwrap_or_default(), letters.get(index + 1..).unwrap_or_default());
         if is_unsafe(letter) && !belongs(before, letter, after) {
-            spell(letter, &mut safe);
+            escape(letter, &mut safe);
         } else {
             safe.push(letter);
         }
@@ -77,7 +77,7 @@ fn safe(text: &str, spell: impl Fn(char, &mut String)) -> String {
     safe
 }
 
-/// One line: breaks and tabs become spaces, unsafe characters are spelled out.
+/// Returns `text` in one line: line breaks and tabs become spaces, unsafe characters are escaped.
 pub(crate) fn printable(text: &str) -> String {
     safe(text, |letter, safe| match letter {
         '\n' | '\t' => safe.push(' '),
@@ -86,7 +86,7 @@ pub(crate) fn printable(text: &str) -> String {
     })
 }
 
-/// The same JSON, with unsafe characters escaped as JSON does it. Those of ASCII are, but for the breaks between lines.
+/// Returns the same JSON with unsafe characters as JSON escapes. Line breaks between values are kept.
 pub(crate) fn printable_json(json: &str) -> String {
     safe(json, |letter, safe| match letter {
         '\n' => safe.push('\n'),
@@ -94,13 +94,13 @@ pub(crate) fn printable_json(json: &str) -> String {
     })
 }
 
-/// The lines of a text, each as [`printable`] has it; at least one.
+/// Returns the lines of `text`, each as by [`printable`]; at least one.
 pub(crate) fn lines(text: &str) -> Vec<String> {
     let lines: Vec<_> = text.trim_end().lines().map(printable).collect();
     if lines.is_empty() { vec![String::new()] } else { lines }
 }
 
-/// One line of at most `columns` on the screen.
+/// Returns `text` in one line of at most `columns` terminal columns.
 pub(crate) fn preview(text: &str, columns: usize) -> String {
     let text = printable(text);
     if text.width() <= columns {
@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_could_hurt_a_terminal_is_spelled_out() {
+    fn control_characters_are_escaped() {
         assert_eq!(printable("\x1b[31mred\x07"), "\\u{1b}[31mred\\u{7}");
         assert_eq!(printable("a\u{202e}b"), "a\\u{202e}b");
         assert_eq!(printable("a\u{9b}2J"), "a\\u{9b}2J");
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_sees_is_spelled_out() {
+    fn invisible_characters_are_escaped() {
         let hidden = [
             '\u{ad}',
             '\u{34f}',
@@ -175,10 +175,10 @@ mod tests {
             '\u{e0fff}',
         ];
         for letter in hidden {
-            let spelled = format!("\\u{{{:x}}}", u32::from(letter));
-            assert_eq!(printable(&format!("ann{letter}")), format!("ann{spelled}"));
-            assert_eq!(printable(&format!("{letter}ann")), format!("{spelled}ann"));
-            assert_eq!(printable(&format!("a{letter}b")), format!("a{spelled}b"));
+            let escaped = format!("\\u{{{:x}}}", u32::from(letter));
+            assert_eq!(printable(&format!("ann{letter}")), format!("ann{escaped}"));
+            assert_eq!(printable(&format!("{letter}ann")), format!("{escaped}ann"));
+            assert_eq!(printable(&format!("a{letter}b")), format!("a{escaped}b"));
         }
         assert_eq!(
             printable("größer 你好 мир שלום مرحبا 한국어 é e\u{301} ½ № ؀"),
@@ -187,12 +187,12 @@ mod tests {
     }
 
     #[test]
-    fn an_emoji_keeps_what_it_is_made_of() {
+    fn an_emoji_keeps_its_invisible_parts() {
         for whole in ["👨‍👩‍👧‍👦", "❤️", "❤️‍🔥", "👩🏽‍🚀", "🏳️‍🌈", "🧑🏿‍❤️‍🧑🏻", "🤷🏼‍♀️", "☺︎", "1️⃣", "#️⃣", "🇩🇪"]
         {
             assert_eq!(printable(whole), whole);
         }
-        // Cut in two, doubled, or beside a letter, it is nothing that one sees.
+        // Incomplete, doubled, or next to a letter, they are invisible.
         for (text, shown) in [
             ("👨\u{200d}", "👨\\u{200d}"),
             ("\u{200d}👨", "\\u{200d}👨"),
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn json_says_the_same_in_safe_letters() {
+    fn escaped_json_has_the_same_value() {
         let value = serde_json::json!({ "name": "ann\u{9b}2J\u{202e}\u{7f}\u{e0061}\x1b", "emoji": "❤️\n" });
         for json in [value.to_string(), serde_json::to_string_pretty(&value).unwrap()] {
             let shown = printable_json(&json);
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_keep_the_breaks() {
+    fn line_breaks_are_kept() {
         assert_eq!(lines("a\nb\x1b\n"), ["a", "b\\u{1b}"]);
         assert_eq!(lines(""), [""]);
     }

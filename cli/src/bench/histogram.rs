@@ -1,13 +1,13 @@
-//! Latencies in buckets: 64 to each power of two, so that a percentile is wrong by less than 1.6 %.
+//! Histograms of latencies with 64 buckets to a power of two: the error of a percentile is below 1.6 %.
 
 use std::time::Duration;
 
 use serde::Serialize;
 
-/// Two to this many buckets in each power of two.
+/// The binary logarithm of the number of buckets in each power of two.
 const BITS: u32 = 6;
 const PER_POWER: usize = 1 << BITS;
-/// 2^40 µs are twelve days.
+/// The number of buckets. The last one ends at 2^41 µs, which is 25 days.
 const BUCKETS: usize = PER_POWER * 36;
 
 /// Counts of latencies, in microseconds.
@@ -30,7 +30,7 @@ impl Default for Histogram {
     }
 }
 
-/// Small values have a bucket each; larger ones share it with those that agree in the leading bits.
+/// Returns the bucket of a value. Small values have a bucket each; larger ones share it with values of the same leading bits.
 fn bucket(us: u64) -> usize {
     let shift = (u64::BITS - us.leading_zeros()).saturating_sub(BITS + 1);
     let leading = usize::try_from(us >> shift).unwrap_or(usize::MAX);
@@ -38,7 +38,7 @@ fn bucket(us: u64) -> usize {
     (power * PER_POWER + leading).min(BUCKETS - 1)
 }
 
-/// The largest value of a bucket.
+/// Returns the largest value of a bucket.
 fn upper(bucket: usize) -> u64 {
     let power = (bucket / PER_POWER).saturating_sub(1);
     let leading = bucket - power * PER_POWER;
@@ -59,7 +59,7 @@ impl Histogram {
         self.max_us = self.max_us.max(other.max_us);
     }
 
-    /// So many per mille are not slower than this; microseconds.
+    /// Returns the latency in microseconds that `per_mille` of the values do not exceed.
     fn per_mille(&self, per_mille: u64) -> u64 {
         let wanted = (self.count * per_mille).div_ceil(1_000).max(1);
         let mut seen = 0;
@@ -78,7 +78,7 @@ impl Histogram {
     }
 }
 
-/// What a histogram says.
+/// The percentiles of a histogram.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct Latency {
     #[serde(rename = "p50Ms", serialize_with = "as_ms")]
@@ -92,7 +92,7 @@ pub(crate) struct Latency {
 }
 
 fn as_ms<S: serde::Serializer>(time: &Duration, to: S) -> Result<S::Ok, S::Error> {
-    // Microseconds are what was measured: no digits beyond them.
+    // The measurements are in microseconds: more digits would mean nothing.
     to.serialize_f64((time.as_secs_f64() * 1_000_000.0).round() / 1_000.0)
 }
 
@@ -101,17 +101,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_value_is_in_its_bucket_and_the_bucket_is_narrow() {
+    fn a_value_is_in_its_bucket_and_the_bucket_is_narrow() {
         for us in (0..100_000).chain([1 << 20, (1 << 30) + 12_345, 1 << 40]) {
             let top = upper(bucket(us));
             assert!(top >= us, "{us} is above its bucket, which ends at {top}");
-            assert!(top - us <= us / 64 + 1, "{us} is told as {top}");
+            assert!(top - us <= us / 64 + 1, "{us} is reported as {top}");
         }
         assert_eq!(bucket(u64::MAX), BUCKETS - 1);
     }
 
     #[test]
-    fn percentiles_are_those_of_the_values() {
+    fn percentiles_match_the_values() {
         let mut histogram = Histogram::default();
         (1..=1_000).for_each(|ms| histogram.record(Duration::from_millis(ms)));
         let latency = histogram.summary();
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn two_become_one() {
+    fn histograms_are_merged() {
         let (mut one, mut two) = (Histogram::default(), Histogram::default());
         one.record(Duration::from_micros(10));
         two.record(Duration::from_micros(30));
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_measured_is_nothing() {
+    fn an_empty_histogram_is_all_zero() {
         assert_eq!(Histogram::default().summary(), Latency::default());
         let json = serde_json::to_value(Latency { p50: Duration::from_micros(1_234), ..Latency::default() }).unwrap();
         assert_eq!(json["p50Ms"], 1.234);

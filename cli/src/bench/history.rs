@@ -1,4 +1,4 @@
-//! `zim bench history`: a page at the end of a long conversation, and one deep down.
+//! `zim bench history`: pages at the end, in the middle and at the start of a long conversation.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,16 +21,16 @@ use crate::output::{Output, Table};
 /// `zim bench history`
 #[derive(Clone, Debug, Args)]
 pub(crate) struct HistoryArgs {
-    /// Messages of the conversation; they are sent first
+    /// Messages in the conversation; they are sent first
     #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1_000..))]
     depth: u64,
-    /// Messages of a page
+    /// Messages in a page
     #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(i64).range(1..=100))]
     page: i64,
     /// Pages of each kind
     #[arg(long, value_name = "N", default_value_t = 1_000)]
     samples: u64,
-    /// Bytes of a message
+    /// Size of a message in bytes
     #[arg(long, value_name = "BYTES", default_value_t = 200)]
     size: usize,
 }
@@ -44,7 +44,7 @@ struct Report {
     first: Latency,
     middle: Latency,
     deepest: Latency,
-    /// p50 of the deepest page to that of the first.
+    /// The p50 of the deepest page, divided by that of the first.
     ratio: f64,
 }
 
@@ -52,7 +52,7 @@ pub(crate) async fn run(args: HistoryArgs, target: &Target, output: Output) -> R
     let dialer = Arc::new(Dialer::new(target, 1)?);
     fill(&args, target, &dialer).await?;
     let peer = target.user("h", 1);
-    let mut reader = dialer.settle(&target.user("h", 0)).await?;
+    let mut reader = dialer.log_in_with_retries(&target.user("h", 0)).await?;
     let newest = page(&mut reader, &peer, 0, 1).await?;
     let depth = newest.first().map_or(0, |message| message.message_seq);
     // Anchors: none, the middle, and the oldest page.
@@ -60,7 +60,7 @@ pub(crate) async fn run(args: HistoryArgs, target: &Target, output: Output) -> R
     let mut measured = [Histogram::default(), Histogram::default(), Histogram::default()];
     let bar = progress::counting(args.samples, "pages");
     for _ in 0..args.samples {
-        // In turn, so that what disturbs one disturbs all.
+        // Alternating, so that a disturbance affects all three.
         for (anchor, histogram) in anchors.into_iter().zip(&mut measured) {
             let began = Instant::now();
             let got = page(&mut reader, &peer, anchor, args.page).await?;
@@ -91,10 +91,10 @@ pub(crate) async fn run(args: HistoryArgs, target: &Target, output: Output) -> R
         table.row(latency_row(what, before.unsigned_abs(), latency));
     }
     output.table(&table)?;
-    output.line(format!("\nThe oldest page costs {ratio} times the newest."))
+    output.line(format!("\nThe oldest page takes {ratio} times as long as the newest."))
 }
 
-/// Makes the conversation as deep as asked for.
+/// Fills the conversation to the requested depth.
 async fn fill(args: &HistoryArgs, target: &Target, dialer: &Arc<Dialer>) -> Result<(), Failure> {
     let load = Load { window: 200, size: args.size, ..Load::full("h", 1) };
     let meter = Meter::new();
@@ -118,7 +118,7 @@ async fn fill(args: &HistoryArgs, target: &Target, dialer: &Arc<Dialer>) -> Resu
     Ok(())
 }
 
-/// Messages before `anchor`; 0 is the end.
+/// Requests the messages before `anchor`; 0 is the end.
 async fn page(reader: &mut Raw, peer: &str, anchor: i64, count: i64) -> Result<Vec<Message>, Failure> {
     let next_message = (anchor > 0).then(|| Message {
         message_seq: anchor,
@@ -131,5 +131,5 @@ async fn page(reader: &mut Raw, peer: &str, anchor: i64, count: i64) -> Result<V
         conversation_type: ConversationType::Peer as i32,
         config: Some(MessageQueryConfig { next_message, count, reverse: true, ..MessageQueryConfig::default() }),
     };
-    Ok(reader.call(&request).await?.message_list)
+    Ok(reader.request(&request).await?.message_list)
 }

@@ -1,4 +1,4 @@
-//! `zim bench idle`: what a session costs that does nothing.
+//! `zim bench idle`: the cost of idle sessions.
 
 use std::time::{Duration, Instant};
 
@@ -19,10 +19,10 @@ const LOGINS_AT_ONCE: usize = 32;
 /// `zim bench idle`
 #[derive(Clone, Debug, Args)]
 pub(crate) struct IdleArgs {
-    /// Sessions, each a user of its own
+    /// Number of sessions, each of a user of its own
     #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..))]
     connections: u32,
-    /// How long they do nothing before it is measured
+    /// Idle time before the measurement
     #[arg(long, value_name = "SECONDS", default_value_t = 5)]
     seconds: u64,
 }
@@ -33,28 +33,28 @@ struct Report {
     bench: &'static str,
     connections: u32,
     connect_seconds: f64,
-    /// Connections that the server refused or left, and that were tried again.
+    /// Connections that failed and were retried.
     tried_again: u64,
-    /// Sessions that were gone in the end.
+    /// Sessions that were closed before the end.
     lost: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     bytes_per_session: Option<u64>,
-    /// While nothing happens.
+    /// During the idle time.
     #[serde(skip_serializing_if = "Option::is_none")]
     server: Option<Cost>,
 }
 
 pub(crate) async fn run(args: IdleArgs, target: &Target, output: Output) -> Result<(), Failure> {
     let dialer = &Dialer::new(target, 4)?;
-    // The first session pays for what all share.
-    dialer.settle(&target.user("i", 0)).await?.close();
+    // The first session pays for what all sessions share.
+    dialer.log_in_with_retries(&target.user("i", 0)).await?.close();
     sleep(Duration::from_secs(1)).await;
     let (empty, began) = (target.sample(), Instant::now());
     let bar = &progress::counting(args.connections.into(), "sessions");
     let sessions: Vec<Result<Raw, Failure>> = stream::iter(1..=args.connections)
         .map(|number| async move {
             let user = target.user("i", usize::try_from(number).unwrap_or(0));
-            let session = dialer.settle(&user).await;
+            let session = dialer.log_in_with_retries(&user).await;
             bar.inc(1);
             session
         })
@@ -71,7 +71,7 @@ pub(crate) async fn run(args: IdleArgs, target: &Target, output: Output) -> Resu
         bench: "idle",
         connections: args.connections,
         connect_seconds: (connect.as_secs_f64() * 1_000.0).round() / 1_000.0,
-        tried_again: dialer.tried_again(),
+        tried_again: dialer.retries(),
         lost: sessions.iter().filter(|session| session.connection.close_reason().is_some()).count(),
         bytes_per_session: growth.map(|bytes| bytes / u64::from(args.connections)),
         server: target.cost(settled),
@@ -81,7 +81,7 @@ pub(crate) async fn run(args: IdleArgs, target: &Target, output: Output) -> Resu
         return output.json(&report);
     }
     output.line(format!(
-        "{} sessions, connected in {}, {} tried again, {} lost\n",
+        "{} sessions, connected in {}, {} retries, {} lost\n",
         report.connections,
         span(connect),
         report.tried_again,

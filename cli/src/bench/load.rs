@@ -1,4 +1,4 @@
-//! The load of a bench: pairs of bare clients, one of each sends and the other receives.
+//! The load of a benchmark: pairs of bare clients, a sender and a receiver.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,43 +14,43 @@ use zim_protocol::{ConversationType, EventFrame, Message, SendMessageRequest};
 use super::histogram::Histogram;
 use super::meter::{Meter, SharedMeter, is_final, text};
 use super::raw::{Events, Raw, SharedDialer, outcome, queue};
-use super::spread::Friends;
+use super::spread::Recipients;
 use super::target::Target;
 use crate::exit::Failure;
 
-/// How long what is under way may take to arrive after the end.
+/// The time limit after the end for messages in flight.
 const DRAIN: Duration = Duration::from_secs(10);
-/// Logins of a bench that are under way at once.
+/// The number of concurrent logins.
 pub(crate) const LOGINS_AT_ONCE: usize = 16;
 
-/// What senders do.
+/// The settings of a load.
 #[derive(Clone, Debug)]
 pub(crate) struct Load {
     pub(crate) role: &'static str,
     pub(crate) pairs: usize,
     pub(crate) window: usize,
     pub(crate) size: usize,
-    /// A pause before each message.
+    /// The pause before each message.
     pub(crate) pause: Option<Duration>,
-    /// Whom each sender writes to in turn; otherwise to the receiver of his pair.
-    pub(crate) friends: Option<Arc<[String]>>,
-    /// Messages of one sender.
-    pub(crate) most: u64,
+    /// The users to whom each sender writes in turn; `None` is the receiver of the pair.
+    pub(crate) recipients: Option<Arc<[String]>>,
+    /// The limit of messages of a sender.
+    pub(crate) max_messages: u64,
 }
 
 impl Load {
-    /// One message after the other between each pair, with a pause.
+    /// One message at a time from each sender, with a pause.
     pub(crate) fn calm(role: &'static str, pairs: usize, pause: Duration) -> Self {
         Self { window: 1, pause: Some(pause), ..Self::full(role, pairs) }
     }
 
-    /// As many messages as the server takes, of 200 bytes.
+    /// As many messages of 200 bytes as the server accepts.
     pub(crate) fn full(role: &'static str, pairs: usize) -> Self {
-        Self { role, pairs, window: 8, size: 200, pause: None, friends: None, most: u64::MAX }
+        Self { role, pairs, window: 8, size: 200, pause: None, recipients: None, max_messages: u64::MAX }
     }
 }
 
-/// Senders and receivers that run.
+/// Running senders and receivers.
 #[derive(Debug)]
 pub(crate) struct Running {
     pub(crate) senders: JoinSet<()>,
@@ -58,7 +58,7 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// Lets what is under way arrive, then ends it.
+    /// Waits for messages in flight, then ends the load.
     pub(crate) async fn end(mut self, meter: &Meter) {
         meter.stop();
         drop(timeout(DRAIN, async { while self.senders.join_next().await.is_some() {} }).await);
@@ -69,14 +69,14 @@ impl Running {
             }
         };
         drop(timeout(DRAIN, arrived).await);
-        // Receivers hand over what they measured when they are told, not when they are cut off.
+        // Receivers add their measurements when they are asked to finish, not when they are aborted.
         meter.finish();
         drop(timeout(DRAIN, async { while self.receivers.join_next().await.is_some() {} }).await);
         self.receivers.shutdown().await;
     }
 }
 
-/// Logs in the pairs and begins.
+/// Logs in the pairs and starts the load.
 pub(crate) async fn raw_load(
     load: &Load,
     target: &Target,
@@ -86,10 +86,10 @@ pub(crate) async fn raw_load(
     use futures_util::stream::{self, StreamExt, TryStreamExt};
     let pairs: Vec<(Raw, Raw)> = stream::iter(0..load.pairs)
         .map(|pair| async move {
-            // Who writes to many receives on a second device what he sent.
-            let other = if load.friends.is_some() { 2 * pair } else { 2 * pair + 1 };
-            let receiver = dialer.settle(&target.user(load.role, other)).await?;
-            let sender = dialer.settle(&target.user(load.role, 2 * pair)).await?;
+            // A sender to many recipients receives its own messages on a second device.
+            let other = if load.recipients.is_some() { 2 * pair } else { 2 * pair + 1 };
+            let receiver = dialer.log_in_with_retries(&target.user(load.role, other)).await?;
+            let sender = dialer.log_in_with_retries(&target.user(load.role, 2 * pair)).await?;
             Ok::<_, Failure>((sender, receiver))
         })
         .buffered(LOGINS_AT_ONCE)
@@ -97,9 +97,9 @@ pub(crate) async fn raw_load(
         .await?;
     let mut running = Running { senders: JoinSet::new(), receivers: JoinSet::new() };
     for (pair, (sender, receiver)) in pairs.into_iter().enumerate() {
-        let to = match &load.friends {
-            Some(names) => Friends::many(names, pair),
-            None => Friends::one(target.user(load.role, 2 * pair + 1)),
+        let to = match &load.recipients {
+            Some(names) => Recipients::many(names, pair),
+            None => Recipients::one(target.user(load.role, 2 * pair + 1)),
         };
         let load = load.clone();
         running.receivers.spawn(receive(receiver, Arc::clone(meter)));
@@ -107,7 +107,7 @@ pub(crate) async fn raw_load(
         running.senders.spawn(async move {
             let mut mine = Histogram::default();
             if let Some(pause) = load.pause {
-                // People do not talk in step.
+                // Senders start at different times, so that they do not send in step.
                 sleep(pause.mul_f64(pair as f64 / load.pairs as f64)).await;
             }
             if let Err(failure) = send(sender, to, &load, &meter, &mut mine).await {
@@ -119,7 +119,7 @@ pub(crate) async fn raw_load(
     Ok(running)
 }
 
-/// Keys that no other message has: random in front, counted behind.
+/// Generates unique client keys: a random prefix and a counter.
 #[derive(Debug)]
 pub(crate) struct Keys {
     random: [u8; 8],
@@ -139,8 +139,14 @@ impl Keys {
     }
 }
 
-/// Keeps `window` messages under way: each answer makes room for the next. What became free together leaves together.
-async fn send(mut raw: Raw, mut to: Friends, load: &Load, meter: &Meter, mine: &mut Histogram) -> Result<(), Failure> {
+/// Keeps `window` messages in flight. After each read, the messages that replace the acknowledged ones are written together.
+async fn send(
+    mut raw: Raw,
+    mut to: Recipients,
+    load: &Load,
+    meter: &Meter,
+    mine: &mut Histogram,
+) -> Result<(), Failure> {
     let keys = Keys::new()?;
     let window = u64::try_from(load.window).unwrap_or(1);
     let mut message = |since| SendMessageRequest {
@@ -152,14 +158,14 @@ async fn send(mut raw: Raw, mut to: Friends, load: &Load, meter: &Meter, mine: &
     };
     let mut began = vec![Instant::now(); load.window];
     let mut out = BytesMut::new();
-    let mut left = load.most;
-    let mut under_way = 0;
+    let mut left = load.max_messages;
+    let mut in_flight = 0;
     for id in 0..window.min(left) {
         queue(id, &message(meter.since), &mut out);
-        (under_way, left) = (under_way + 1, left - 1);
+        (in_flight, left) = (in_flight + 1, left - 1);
     }
     raw.write(out).await?;
-    while under_way > 0 {
+    while in_flight > 0 {
         let mut next = Some(raw.response().await?);
         let mut out = BytesMut::new();
         while let Some(response) = next {
@@ -170,7 +176,7 @@ async fn send(mut raw: Raw, mut to: Friends, load: &Load, meter: &Meter, mine: &
                 Err(failure) if is_final(&failure) => return Err(failure),
                 Err(failure) => meter.fail(&failure),
             }
-            under_way -= 1;
+            in_flight -= 1;
             if left > 0 && !meter.is_stopping() {
                 left -= 1;
                 if let Some(pause) = load.pause {
@@ -178,7 +184,7 @@ async fn send(mut raw: Raw, mut to: Friends, load: &Load, meter: &Meter, mine: &
                 }
                 began[slot] = Instant::now();
                 queue(id + window, &message(meter.since), &mut out);
-                under_way += 1;
+                in_flight += 1;
             }
             next = raw.ready()?;
         }

@@ -1,4 +1,4 @@
-//! `zim bench login`: how many people a second can come, and what those who are there notice of it.
+//! `zim bench login`: logins a second, and their effect on the messages of other clients.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -20,26 +20,26 @@ use super::target::Target;
 use crate::exit::Failure;
 use crate::output::{Output, Table};
 
-/// How long the live messages are measured alone.
+/// How long the live pairs are measured without logins.
 const ALONE: Duration = Duration::from_secs(2);
-/// How long the live pairs talk before they are measured.
+/// How long the live pairs run before the measurement.
 const WARM_UP: Duration = Duration::from_millis(500);
-/// Of one live sender.
+/// The pause of a live sender between messages.
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// `zim bench login`
 #[derive(Clone, Debug, Args)]
 pub(crate) struct LoginArgs {
-    /// Clients that log in again and again
+    /// Clients that log in repeatedly
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=4096))]
     clients: u16,
-    /// Users that each of them is in turn
+    /// Users of each client, in turn
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..))]
     users: u16,
-    /// How long it is measured
+    /// Duration of the measurement
     #[arg(long, value_name = "SECONDS", default_value_t = 5)]
     seconds: u64,
-    /// Pairs of users that talk meanwhile, up to 100 messages a second each
+    /// Pairs of users that exchange messages meanwhile, up to 100 a second each
     #[arg(long, value_name = "N", default_value_t = 5)]
     live_pairs: usize,
 }
@@ -52,7 +52,7 @@ struct Report {
     seconds: f64,
     logins_per_second: u64,
     login: Latency,
-    /// Messages of others, before and meanwhile.
+    /// Latency of the messages of the live pairs, before the logins and during them.
     live_alone: Latency,
     live: Latency,
     errors: std::collections::BTreeMap<String, u64>,
@@ -60,7 +60,7 @@ struct Report {
     server: Option<Cost>,
 }
 
-/// What the clients share.
+/// The shared state of the clients.
 #[derive(Debug, Default)]
 struct Logins {
     stopping: AtomicBool,
@@ -69,9 +69,9 @@ struct Logins {
 
 pub(crate) async fn run(args: LoginArgs, target: &Target, output: Output) -> Result<(), Failure> {
     let dialer = Arc::new(Dialer::new(target, 2)?);
-    let talking = Arc::new(Dialer::new(target, 1)?);
+    let live_dialer = Arc::new(Dialer::new(target, 1)?);
     let load = |role| Load::calm(role, args.live_pairs, PAUSE);
-    let (live_alone, ()) = live(&load("a"), target, &talking, sleep(ALONE)).await?;
+    let (live_alone, ()) = live(&load("a"), target, &live_dialer, sleep(ALONE)).await?;
     let (logins, meter) = (Arc::<Logins>::default(), Meter::new());
     let time = Duration::from_secs(args.seconds);
     let before = target.sample();
@@ -82,14 +82,14 @@ pub(crate) async fn run(args: LoginArgs, target: &Target, output: Output) -> Res
             let users = (0..args.users)
                 .map(|user| target.user("l", usize::from(client) * usize::from(args.users) + usize::from(user)));
             let (dialer, logins, meter) = (Arc::clone(&dialer), Arc::clone(&logins), Arc::clone(&meter));
-            clients.spawn(again_and_again(users.collect(), dialer, logins, meter));
+            clients.spawn(log_in_repeatedly(users.collect(), dialer, logins, meter));
         }
         progress::over(time, "logins", &logins.done).await;
         logins.stopping.store(true, Ordering::Relaxed);
         while clients.join_next().await.is_some() {}
         began.elapsed()
     };
-    let (live, elapsed) = live(&load("b"), target, &talking, storm).await?;
+    let (live, elapsed) = live(&load("b"), target, &live_dialer, storm).await?;
     let done = logins.done.load(Ordering::Relaxed);
     let report = Report {
         bench: "login",
@@ -109,10 +109,10 @@ pub(crate) async fn run(args: LoginArgs, target: &Target, output: Output) -> Res
 }
 
 fn show(report: &Report, output: Output) -> Result<(), Failure> {
-    output.line(format!("{} clients log in again and again, {:.0} s\n", report.clients, report.seconds))?;
+    output.line(format!("{} clients log in repeatedly, {:.0} s\n", report.clients, report.seconds))?;
     let mut table = Table::new(&latency_columns("", "A SECOND"));
     table.row(latency_row("login", report.logins_per_second, &report.login));
-    for (what, latency) in [("message, without logins", &report.live_alone), ("message, meanwhile", &report.live)] {
+    for (what, latency) in [("message, without logins", &report.live_alone), ("message, with logins", &report.live)] {
         let mut row = latency_row(what, 0, latency);
         row[1] = String::new();
         table.row(row);
@@ -123,7 +123,7 @@ fn show(report: &Report, output: Output) -> Result<(), Failure> {
     show_cost(report.server, output)
 }
 
-/// How long messages take from sender to receiver while `meanwhile` happens.
+/// Measures the latency of messages from sender to receiver while `meanwhile` runs.
 pub(crate) async fn live<T>(
     load: &Load,
     target: &Target,
@@ -132,16 +132,16 @@ pub(crate) async fn live<T>(
 ) -> Result<(Latency, T), Failure> {
     let meter = Meter::new();
     let running = raw_load(load, target, dialer, &meter).await?;
-    // The first message of each pair makes their conversation.
+    // The first message of each pair creates its conversation.
     sleep(WARM_UP).await;
     meter.measure(true);
-    let of_meanwhile = meanwhile.await;
+    let output = meanwhile.await;
     meter.measure(false);
     running.end(&meter).await;
-    Ok((meter.latencies().1, of_meanwhile))
+    Ok((meter.latencies().1, output))
 }
 
-async fn again_and_again(users: Vec<String>, dialer: SharedDialer, logins: Arc<Logins>, meter: SharedMeter) {
+async fn log_in_repeatedly(users: Vec<String>, dialer: SharedDialer, logins: Arc<Logins>, meter: SharedMeter) {
     let mut mine = Histogram::default();
     for user in users.iter().cycle() {
         if logins.stopping.load(Ordering::Relaxed) {
@@ -156,7 +156,7 @@ async fn again_and_again(users: Vec<String>, dialer: SharedDialer, logins: Arc<L
             }
             Err(failure) => {
                 meter.fail(&failure);
-                // A server that refuses everybody is not asked a million times.
+                // Limits the rate of attempts while the server refuses all of them.
                 sleep(Duration::from_millis(10)).await;
             }
         }

@@ -1,4 +1,5 @@
-//! The messages of a bench: a time in front, so that who receives one knows how long it took, and padding up to the size.
+//! Measures a load. The text of a message starts with the time of sending, from which the receiver computes the latency, and is
+//! padded to its size.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -14,7 +15,7 @@ use crate::exit::Failure;
 /// Hexadecimal digits of the time.
 const STAMP: usize = 16;
 
-/// Text of `size` bytes that tells when it was made.
+/// Returns a text of `size` bytes that starts with the current time.
 pub(crate) fn text(since: Instant, size: usize) -> String {
     let us = u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX);
     let mut text = format!("{us:016x}");
@@ -22,13 +23,13 @@ pub(crate) fn text(since: Instant, size: usize) -> String {
     text
 }
 
-/// When a text was made, after `since`.
-pub(crate) fn made_at(text: &str) -> Option<Duration> {
+/// Returns the time of a text, as the duration after `since`.
+fn sent_at(text: &str) -> Option<Duration> {
     let us = u64::from_str_radix(text.get(..STAMP)?, 16).ok()?;
     Some(Duration::from_micros(us))
 }
 
-/// What a load measures. Before and after the window it runs as well, but is not counted.
+/// The counts and latencies of a load. Only messages within the measurement are counted; the load runs before and after it too.
 #[derive(Debug)]
 pub(crate) struct Meter {
     pub(crate) since: Instant,
@@ -37,9 +38,9 @@ pub(crate) struct Meter {
     finished: watch::Sender<bool>,
     acknowledged: AtomicU64,
     delivered: AtomicU64,
-    /// Within the window or not: what is not delivered in the end is lost.
+    /// Also counts messages outside of the measurement, to find those that are never delivered.
     pub(crate) all_acknowledged: AtomicU64,
-    pub(crate) all_delivered: AtomicU64,
+    all_delivered: AtomicU64,
     errors: Mutex<std::collections::BTreeMap<String, u64>>,
     ack: Mutex<Histogram>,
     delivery: Mutex<Histogram>,
@@ -64,11 +65,12 @@ impl Meter {
         })
     }
 
+    /// Starts or ends the measurement.
     pub(crate) fn measure(&self, on: bool) {
         self.measuring.store(on, Ordering::Relaxed);
     }
 
-    /// Nothing more is sent.
+    /// Stops the senders.
     pub(crate) fn stop(&self) {
         self.stopping.store(true, Ordering::Relaxed);
     }
@@ -77,13 +79,13 @@ impl Meter {
         self.stopping.load(Ordering::Relaxed)
     }
 
-    /// Nothing more is received.
+    /// Stops the receivers.
     pub(crate) fn finish(&self) {
         self.finished.send_replace(true);
     }
 
     pub(crate) async fn finished(&self) {
-        // The sender lives as long as this.
+        // The watch channel cannot close: its sender is part of `self`.
         drop(self.finished.subscribe().wait_for(|finished| *finished).await);
     }
 
@@ -95,13 +97,13 @@ impl Meter {
         }
     }
 
-    /// A message that was received; other texts than those of a bench are not counted.
+    /// Counts a received message. Texts that are not from a benchmark are ignored.
     pub(crate) fn deliver(&self, text: &str, mine: &mut Histogram) {
-        let Some(made_at) = made_at(text) else { return };
+        let Some(sent_at) = sent_at(text) else { return };
         self.all_delivered.fetch_add(1, Ordering::Relaxed);
         if self.measuring.load(Ordering::Relaxed) {
             self.delivered.fetch_add(1, Ordering::Relaxed);
-            mine.record(self.since.elapsed().saturating_sub(made_at));
+            mine.record(self.since.elapsed().saturating_sub(sent_at));
         }
     }
 
@@ -114,7 +116,7 @@ impl Meter {
         *self.errors.lock().entry(name).or_default() += 1;
     }
 
-    /// Adds what one task has measured.
+    /// Adds the measurements of a task.
     pub(crate) fn add(&self, ack: &Histogram, delivery: &Histogram) {
         self.ack.lock().merge(ack);
         self.delivery.lock().merge(delivery);
@@ -136,13 +138,13 @@ impl Meter {
         self.errors.lock().clone()
     }
 
-    /// What was acknowledged and never came.
+    /// Returns the number of messages that were acknowledged but not delivered.
     pub(crate) fn missing(&self) -> u64 {
         self.all_acknowledged.load(Ordering::Relaxed).saturating_sub(self.all_delivered.load(Ordering::Relaxed))
     }
 }
 
-/// A load goes on after an error, unless every further call would have the same.
+/// Returns true if every further request would fail with the same error.
 pub(crate) fn is_final(failure: &Failure) -> bool {
     let network = ErrorCode::NetworkModuleNetworkError as i32;
     let not_logged = ErrorCode::NetworkModuleUserIsNotLogged as i32;
@@ -154,18 +156,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_text_tells_when_it_was_made_and_has_its_size() {
+    fn a_text_has_its_time_and_size() {
         let since = Instant::now();
         let text = text(since, 200);
         assert_eq!(text.len(), 200);
-        assert!(made_at(&text).unwrap() <= since.elapsed());
+        assert!(sent_at(&text).unwrap() <= since.elapsed());
         assert_eq!(super::text(since, 3).len(), STAMP);
-        assert_eq!(made_at("hello, this is no stamp"), None);
-        assert_eq!(made_at("short"), None);
+        assert_eq!(sent_at("hello, this is not a time"), None);
+        assert_eq!(sent_at("short"), None);
     }
 
     #[test]
-    fn only_the_window_is_counted_but_nothing_is_forgotten() {
+    fn only_the_measurement_is_counted_except_for_missing_messages() {
         let meter = Meter::new();
         let mut mine = Histogram::default();
         meter.acknowledge(Duration::from_millis(1), &mut mine);

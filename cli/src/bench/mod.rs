@@ -1,13 +1,13 @@
-//! `zim bench …`: measures a server, one of its own unless another is named.
+//! `zim bench`: measures a server, by default one that it starts itself.
 
 mod attack;
+mod attackers;
 mod histogram;
 mod history;
 mod idle;
 mod load;
 mod login;
 mod meter;
-mod offenders;
 mod peer;
 mod process;
 mod progress;
@@ -26,9 +26,9 @@ use crate::output::Output;
 /// `zim bench`
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Without --server or --server-data it starts the server binary in a temporary folder, with limits that do not limit
-(attack and start: those of a server as it comes).
-Client and server share the machine: a figure is what both reach together.
+Without --server or --server-data the command starts the server binary in a temporary folder, with very high limits
+(attack and start: with the default limits).
+Clients and server share the machine: a figure is what both reach together.
 
 Examples:
   zim bench peer --pairs 50 --window 8
@@ -49,17 +49,17 @@ pub(crate) struct BenchArgs {
 
 #[derive(Debug, Subcommand)]
 enum BenchCommand {
-    /// Pairs of users: messages a second, and how long they take
+    /// Measure messages a second between pairs of users, and their latency
     Peer(peer::PeerArgs),
-    /// Logins a second, each with a new connection
+    /// Measure logins a second, each on a new connection
     Login(login::LoginArgs),
-    /// What a session that does nothing costs
+    /// Measure the cost of an idle session
     Idle(idle::IdleArgs),
-    /// What a page of history costs, at the end and deep down
+    /// Measure pages of history, new and old
     History(history::HistoryArgs),
-    /// What bad clients cost the others, with the limits that a server has by default
+    /// Measure the effect of misbehaving clients, with the default limits
     Attack(attack::AttackArgs),
-    /// How soon a server is ready, and what it costs before anybody comes
+    /// Measure the start of a server, and the cost of an idle one
     Start(start::StartArgs),
 }
 
@@ -77,7 +77,7 @@ pub(crate) async fn run(args: BenchArgs, output: Output) -> Result<(), Failure> 
             Err(error) => Err(error.into()),
         },
     };
-    // The server is stopped whatever came of it.
+    // The server is stopped even if the measurement failed.
     let closed = target.close().await;
     measured.and(closed)
 }

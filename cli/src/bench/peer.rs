@@ -1,4 +1,4 @@
-//! `zim bench peer`: pairs of users, one of each sends and the other receives.
+//! `zim bench peer`: messages between pairs of users, a sender and a receiver.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,27 +24,27 @@ pub(crate) struct PeerArgs {
     /// Pairs of users
     #[arg(long, value_name = "N", default_value_t = 50)]
     pairs: usize,
-    /// Messages that each sender has under way
+    /// Messages in flight of each sender
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = window)]
     window: usize,
-    /// Bytes of a message
+    /// Size of a message in bytes
     #[arg(long, value_name = "BYTES", default_value_t = 200)]
     size: usize,
-    /// How long it is measured
+    /// Duration of the measurement
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     seconds: u64,
-    /// How long it runs before it is measured
+    /// Duration of the load before the measurement
     #[arg(long, value_name = "SECONDS", default_value_t = 1)]
     warm_up: u64,
-    /// Clients with the SDK in them, each with a database of its own, as an app has it: three quarters of the machine are theirs
-    /// then. Without it clients speak the protocol and no more, and leave the machine to the server
+    /// Use the SDK with a database for each client, like an app; the clients then take three quarters of the machine. By
+    /// default, bare clients speak only the protocol and leave the machine to the server
     #[arg(long)]
     sdk: bool,
-    /// Spread the messages over so many conversations, which are made first: each sender writes to many users in turn, and a
-    /// second device of his is the receiver
+    /// Spread the messages over this number of conversations, which are created first: each sender writes to many users in
+    /// turn, and the receiver is a second device of the sender
     #[arg(long, value_name = "N", conflicts_with = "sdk", value_parser = conversations)]
     conversations: Option<usize>,
-    /// Messages that each of these conversations holds already
+    /// Messages in each of these conversations before the measurement
     #[arg(long, value_name = "N", default_value_t = 2, requires = "conversations", value_parser = filled)]
     filled: usize,
 }
@@ -58,7 +58,7 @@ fn conversations(text: &str) -> Result<usize, String> {
 
 fn filled(text: &str) -> Result<usize, String> {
     match text.parse() {
-        // An empty conversation would be made by the first message that is measured.
+        // Without messages, the first measured message would create the conversation.
         Ok(filled @ 1..=1_000) => Ok(filled),
         _ => Err("1 to 1000".to_owned()),
     }
@@ -67,11 +67,11 @@ fn filled(text: &str) -> Result<usize, String> {
 fn window(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(window @ 1..=256) => Ok(window),
-        _ => Err("1 to 256: a session has at most 256 calls in work".to_owned()),
+        _ => Err("1 to 256: a session has at most 256 requests in flight".to_owned()),
     }
 }
 
-/// What came of it.
+/// The result.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Report {
@@ -87,12 +87,12 @@ struct Report {
     delivered_per_second: u64,
     ack: Latency,
     delivery: Latency,
-    /// Acknowledged, and not delivered before the end.
+    /// Messages that were acknowledged but not delivered before the end.
     missing: u64,
     errors: std::collections::BTreeMap<String, u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     server: Option<Cost>,
-    /// Processor time of the server and of all clients, for each message that was acknowledged.
+    /// Processor time of the server and of all clients for each acknowledged message.
     #[serde(skip_serializing_if = "Option::is_none")]
     server_us_per_message: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -107,7 +107,7 @@ pub(crate) async fn run(args: PeerArgs, target: &Target, output: Output) -> Resu
     } else {
         let dialer = Arc::new(Dialer::new(target, 2)?);
         if let Some(conversations) = args.conversations {
-            load.friends = Some(spread::fill(&load, conversations, args.filled, target, &dialer).await?);
+            load.recipients = Some(spread::fill(&load, conversations, args.filled, target, &dialer).await?);
         }
         raw_load(&load, target, &dialer, &meter).await?
     };
@@ -123,7 +123,7 @@ pub(crate) async fn run(args: PeerArgs, target: &Target, output: Output) -> Resu
     let (ack, delivery) = meter.latencies();
     let (acknowledged, delivered) = meter.counts();
     let per_second = |count: u64| count.saturating_mul(1_000) / u64::try_from(elapsed.as_millis()).unwrap_or(1).max(1);
-    #[expect(clippy::cast_precision_loss, reason = "messages are counted far below 2^52")]
+    #[expect(clippy::cast_precision_loss, reason = "message counts are far below 2^52")]
     let us_per_message = |cost: Cost| {
         let us = cost.cpu_percent * 10_000.0 * elapsed.as_secs_f64() / acknowledged.max(1) as f64;
         (us * 10.0).round() / 10.0
@@ -157,7 +157,7 @@ fn show(report: &Report, output: Output) -> Result<(), Failure> {
     let spread =
         report.conversations.map(|count| format!(", {} conversations", thousands(count as u64))).unwrap_or_default();
     output.line(format!(
-        "{} pairs, {} under way each, {} bytes, {:.0} s, {clients}{spread}\n",
+        "{} pairs, {} in flight each, {} bytes, {:.0} s, {clients}{spread}\n",
         report.pairs, report.window, report.size, report.seconds
     ))?;
     let mut table = Table::new(&latency_columns("", "A SECOND"));
@@ -172,7 +172,7 @@ fn show(report: &Report, output: Output) -> Result<(), Failure> {
     show_cost(report.server, output)?;
     match (report.server_us_per_message, report.clients_us_per_message) {
         (Some(server), Some(clients)) => {
-            output.line(format!("a message  {server} µs of the server, {clients} µs of the clients"))
+            output.line(format!("per message  {server} µs of the server, {clients} µs of the clients"))
         }
         _ => Ok(()),
     }
@@ -183,13 +183,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_window_has_the_servers_bound() {
+    fn the_window_has_the_limit_of_the_server() {
         assert_eq!(window("8"), Ok(8));
         assert!(window("0").is_err() && window("257").is_err() && window("x").is_err());
     }
 
     #[test]
-    fn conversations_hold_something() {
+    fn conversations_are_not_empty() {
         assert_eq!((conversations("50000"), filled("2")), (Ok(50_000), Ok(2)));
         assert!(conversations("0").is_err() && filled("0").is_err() && filled("x").is_err());
     }

@@ -1,10 +1,10 @@
-//! What a server on this machine costs: memory and processor time, as the system counts them.
+//! Memory and processor time of a process on this machine.
 
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-/// A process at a moment; `None` where the system does not tell (another machine, another system than Linux).
+/// Memory and processor time of a process at a moment.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sample {
     at: Instant,
@@ -12,7 +12,7 @@ pub(crate) struct Sample {
     cpu: Duration,
 }
 
-/// What happened to a process meanwhile.
+/// Memory and processor time of a process between two samples.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Cost {
@@ -23,6 +23,7 @@ pub(crate) struct Cost {
 }
 
 impl Sample {
+    /// Returns a sample of a process; `None` if there is none, or on other systems than Linux.
     #[cfg(target_os = "linux")]
     pub(crate) fn of(pid: u32) -> Option<Self> {
         let read = |name: &str| std::fs::read_to_string(format!("/proc/{pid}/{name}")).ok();
@@ -32,6 +33,7 @@ impl Sample {
         Some(Self { at: Instant::now(), rss_bytes: rss_bytes(&read("status")?)?, cpu })
     }
 
+    /// Returns `None`: samples need Linux.
     #[cfg(not(target_os = "linux"))]
     pub(crate) fn of(_pid: u32) -> Option<Self> {
         None
@@ -52,14 +54,14 @@ impl Sample {
     }
 }
 
-/// `VmRSS:     1234 kB` of /proc/PID/status.
+/// Parses `VmRSS:     1234 kB` in /proc/PID/status.
 #[cfg(target_os = "linux")]
 fn rss_bytes(status: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1_024)
 }
 
-/// utime and stime of /proc/PID/stat: fields 14 and 15, counted after the name, which may hold anything.
+/// Parses utime and stime in /proc/PID/stat: fields 14 and 15, counted from the end of the name, which may contain anything.
 #[cfg(target_os = "linux")]
 fn cpu_ticks(stat: &str) -> Option<u64> {
     let (_, after_name) = stat.rsplit_once(')')?;
@@ -73,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn this_process_has_memory_and_time() {
+    fn this_process_has_memory_and_processor_time() {
         let sample = Sample::of(std::process::id()).unwrap();
         assert!(sample.rss_bytes > 100_000);
         let cost = sample.until(Sample::of(std::process::id()).unwrap());
@@ -82,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_with_anything_in_it_does_not_shift_the_fields() {
+    fn a_name_with_spaces_and_parentheses_is_skipped() {
         let stat = "7 (a) b (c) S 1 2 3 4 5 6 7 8 9 10 40 2 13";
         assert_eq!(cpu_ticks(stat), Some(42));
         assert_eq!(rss_bytes("Name:\tx\nVmRSS:\t    12 kB\n"), Some(12_288));

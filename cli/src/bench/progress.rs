@@ -1,14 +1,14 @@
-//! A bar for people who wait: on standard error, if that is a terminal.
+//! Progress bars on standard error, if that is a terminal.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// How often it moves.
+/// The interval between updates.
 const STEP: Duration = Duration::from_millis(200);
 
-/// A bar over a time, with a figure that runs.
+/// Waits for `time` with a bar that shows the rate of `done`.
 pub(crate) async fn over(time: Duration, what: &str, done: &AtomicU64) {
     let bar = bar(u64::try_from(time.as_millis()).unwrap_or(u64::MAX), "{bar:30} {elapsed:>4}  {msg}");
     let began = Instant::now();
@@ -24,16 +24,16 @@ pub(crate) async fn over(time: Duration, what: &str, done: &AtomicU64) {
     bar.finish_and_clear();
 }
 
-/// A bar over a count.
-pub(crate) fn counting(most: u64, what: &str) -> ProgressBar {
-    let bar = bar(most, "{bar:30} {pos}/{len} {msg}  {elapsed}");
+/// Returns a bar for a count up to `total`.
+pub(crate) fn counting(total: u64, what: &str) -> ProgressBar {
+    let bar = bar(total, "{bar:30} {pos}/{len} {msg}  {elapsed}");
     bar.set_message(what.to_owned());
     bar
 }
 
-fn bar(most: u64, template: &str) -> ProgressBar {
-    // Hidden by itself where standard error is no terminal.
-    let bar = ProgressBar::new(most);
+fn bar(total: u64, template: &str) -> ProgressBar {
+    // The bar is hidden if standard error is not a terminal.
+    let bar = ProgressBar::new(total);
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style);
     }

@@ -1,5 +1,5 @@
-//! A client with nothing in it but the protocol: frames over QUIC, no database, no synchronization. What it costs is the least
-//! that a client can cost, so that a server on the same machine gets the rest of it.
+//! A bare client: frames over QUIC, without a database or synchronization. It costs as little as a client can, and leaves the
+//! rest of the machine to the server.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -17,32 +17,32 @@ use zim_protocol::server_frame::Frame as FromServer;
 use zim_protocol::wire::{MAX_FRAME_BYTES, VERSION};
 use zim_protocol::{ClientFrame, ErrorCode, Hello, LoginRequest, Request, Response, Rpc, ServerFrame};
 
-use super::target::{Door, Target, user};
+use super::target::{Access, Target, user};
 use crate::context::platform;
 use crate::exit::{Exit, Failure};
 
 const READ_BYTES: usize = 64 << 10;
-/// A connection, or an answer, that takes longer does not come.
-const PATIENCE: Duration = Duration::from_secs(20);
-/// How often a client that is to be there, however busy the server is, tries again, and after which pause.
-const TRIES: u32 = 10;
+/// The time limit for a connection and for a response.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(20);
+/// The number of attempts of a login with retries, and the pause after the first, which grows linearly.
+const ATTEMPTS: u32 = 10;
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Opens connections, over a few sockets, so that no one of them is the bottleneck.
+/// Opens connections over several sockets, so that a socket is not the bottleneck.
 #[derive(Debug)]
 pub(crate) struct Dialer {
     endpoints: Vec<Endpoint>,
     next: AtomicUsize,
     config: quinn::ClientConfig,
-    door: Door,
+    access: Access,
     run: String,
-    again: AtomicU64,
+    retries: AtomicU64,
 }
 
 impl Dialer {
     pub(crate) fn new(target: &Target, sockets: usize) -> Result<Self, Failure> {
-        let door = target.door.clone();
-        let any: SocketAddr = match door.address {
+        let access = target.access.clone();
+        let any: SocketAddr = match access.address {
             SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
             SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
         };
@@ -52,9 +52,9 @@ impl Dialer {
             endpoints,
             next: AtomicUsize::new(0),
             config,
-            door,
+            access,
             run: target.run.clone(),
-            again: AtomicU64::new(0),
+            retries: AtomicU64::new(0),
         })
     }
 
@@ -63,21 +63,21 @@ impl Dialer {
         user(&self.run, role, number)
     }
 
-    /// A connection that has said Hello.
-    pub(crate) async fn connect(&self) -> Result<Raw, Failure> {
-        timeout(PATIENCE, self.dial()).await.map_err(|_| lost("no connection in time"))?
+    /// Opens a connection and exchanges Hello and Welcome.
+    async fn connect(&self) -> Result<Raw, Failure> {
+        timeout(ANSWERED_WITHIN, self.dial()).await.map_err(|_| lost("connecting timed out"))?
     }
 
-    /// A connection that has said nothing.
-    pub(crate) fn shake(&self) -> Result<Connecting, Failure> {
+    /// Starts the handshake of a connection.
+    pub(crate) fn handshake(&self) -> Result<Connecting, Failure> {
         let endpoint = &self.endpoints[self.next.fetch_add(1, Ordering::Relaxed) % self.endpoints.len()];
-        endpoint.connect_with(self.config.clone(), self.door.address, &self.door.host).map_err(lost)
+        endpoint.connect_with(self.config.clone(), self.access.address, &self.access.host).map_err(lost)
     }
 
     async fn dial(&self) -> Result<Raw, Failure> {
-        let connection = self.shake()?.await.map_err(lost)?;
+        let connection = self.handshake()?.await.map_err(lost)?;
         let (send, recv) = connection.open_bi().await.map_err(lost)?;
-        let mut raw = Raw { connection, send, recv, frames: FrameDecoder::new(MAX_FRAME_BYTES), calls: 0 };
+        let mut raw = Raw { connection, send, recv, frames: FrameDecoder::new(MAX_FRAME_BYTES), requests: 0 };
         let mut device_id = [0; 16];
         getrandom::fill(&mut device_id).map_err(lost)?;
         let hello = Hello {
@@ -91,55 +91,55 @@ impl Dialer {
         raw.write(out).await?;
         match raw.frame().await?.frame {
             Some(FromServer::Welcome(_)) => Ok(raw),
-            _ => Err(lost("the server did not say Welcome")),
+            _ => Err(lost("the server did not send Welcome")),
         }
     }
 
-    /// A connection of a user who is logged in.
+    /// Opens a connection and logs in a user, in a single attempt.
     pub(crate) async fn log_in(&self, user_id: &str) -> Result<Raw, Failure> {
-        self.enter(user_id, false).await
+        self.log_in_as(user_id, false).await
     }
 
-    async fn enter(&self, user_id: &str, one_shot: bool) -> Result<Raw, Failure> {
+    async fn log_in_as(&self, user_id: &str, one_shot: bool) -> Result<Raw, Failure> {
         let mut raw = self.connect().await?;
         let request = LoginRequest {
             user_id: user_id.to_owned(),
-            app_id: self.door.app_id,
-            app_sign: self.door.app_sign.clone(),
+            app_id: self.access.app_id,
+            app_sign: self.access.app_sign.clone(),
             one_shot,
             ..LoginRequest::default()
         };
-        raw.call(&request).await?;
+        raw.request(&request).await?;
         Ok(raw)
     }
 
-    /// As [`Dialer::log_in`], like a client that is there to stay: a busy server that refuses it is asked again.
-    pub(crate) async fn settle(&self, user_id: &str) -> Result<Raw, Failure> {
-        self.settle_as(user_id, false).await
+    /// Like [`Dialer::log_in`], but retries after network errors, such as the refusals of a busy server.
+    pub(crate) async fn log_in_with_retries(&self, user_id: &str) -> Result<Raw, Failure> {
+        self.log_in_as_with_retries(user_id, false).await
     }
 
-    /// As [`Dialer::settle`], but no device, as a command that comes and goes.
-    pub(crate) async fn settle_one_shot(&self, user_id: &str) -> Result<Raw, Failure> {
-        self.settle_as(user_id, true).await
+    /// Like [`Dialer::log_in_with_retries`], but with a one-shot login, which is not a device.
+    pub(crate) async fn log_in_one_shot_with_retries(&self, user_id: &str) -> Result<Raw, Failure> {
+        self.log_in_as_with_retries(user_id, true).await
     }
 
-    async fn settle_as(&self, user_id: &str, one_shot: bool) -> Result<Raw, Failure> {
-        let mut tries = 1;
+    async fn log_in_as_with_retries(&self, user_id: &str, one_shot: bool) -> Result<Raw, Failure> {
+        let mut attempts = 1;
         loop {
-            match self.enter(user_id, one_shot).await {
-                Err(failure) if tries < TRIES && failure.exit == Exit::Network => {
-                    self.again.fetch_add(1, Ordering::Relaxed);
-                    sleep(PAUSE * tries).await;
-                    tries += 1;
+            match self.log_in_as(user_id, one_shot).await {
+                Err(failure) if attempts < ATTEMPTS && failure.exit == Exit::Network => {
+                    self.retries.fetch_add(1, Ordering::Relaxed);
+                    sleep(PAUSE * attempts).await;
+                    attempts += 1;
                 }
                 settled => return settled,
             }
         }
     }
 
-    /// How often a connection was tried again.
-    pub(crate) fn tried_again(&self) -> u64 {
-        self.again.load(Ordering::Relaxed)
+    /// Returns the number of retries.
+    pub(crate) fn retries(&self) -> u64 {
+        self.retries.load(Ordering::Relaxed)
     }
 }
 
@@ -147,14 +147,14 @@ fn lost(error: impl std::fmt::Display) -> Failure {
     Failure { exit: Exit::Network, ..Failure::coded(ErrorCode::NetworkModuleNetworkError as i32, error.to_string()) }
 }
 
-/// One connection.
+/// A connection.
 #[derive(Debug)]
 pub(crate) struct Raw {
     pub(crate) connection: Connection,
     send: SendStream,
     recv: RecvStream,
     frames: FrameDecoder,
-    calls: u64,
+    requests: u64,
 }
 
 /// Appends a request as a frame.
@@ -181,7 +181,7 @@ impl Raw {
         }
     }
 
-    /// The next answer.
+    /// Waits for the next response.
     pub(crate) async fn response(&mut self) -> Result<Response, Failure> {
         loop {
             if let Some(FromServer::Response(response)) = self.frame().await?.frame {
@@ -190,7 +190,7 @@ impl Raw {
         }
     }
 
-    /// An answer that has come already.
+    /// Returns a response that has already arrived.
     pub(crate) fn ready(&mut self) -> Result<Option<Response>, Failure> {
         while let Some(frame) = self.frames.next().map_err(lost)? {
             if let Some(FromServer::Response(response)) = ServerFrame::decode(frame).map_err(lost)?.frame {
@@ -200,30 +200,30 @@ impl Raw {
         Ok(None)
     }
 
-    /// Writes `what` again and again, as fast as the server takes it and so many times at most; hands over the answers. Ends
-    /// with the connection.
-    pub(crate) async fn pour(&mut self, what: &Bytes, times: u64, mut heard: impl FnMut(Response)) -> Failure {
+    /// Writes `frames` up to `times` times, as fast as the server accepts them, and passes each response to `on_response`.
+    /// Returns when the connection ends, with the error.
+    pub(crate) async fn flood(&mut self, frames: &Bytes, times: u64, mut on_response: impl FnMut(Response)) -> Failure {
         let (mut left, mut rest) = (times, Bytes::new());
         loop {
             if rest.is_empty() && left > 0 {
                 left -= 1;
-                rest = what.clone();
+                rest = frames.clone();
             }
-            let came = tokio::select! {
+            let read = tokio::select! {
                 written = self.send.write_chunks(std::slice::from_mut(&mut rest)), if !rest.is_empty() => match written {
                     Ok(_) => continue,
                     Err(error) => return lost(error),
                 },
-                came = self.recv.read_chunk(READ_BYTES, true) => came,
+                read = self.recv.read_chunk(READ_BYTES, true) => read,
             };
-            match came {
+            match read {
                 Ok(Some(chunk)) => self.frames.push(&chunk.bytes),
                 Ok(None) => return lost("the server closed the session"),
                 Err(error) => return lost(error),
             }
             loop {
                 match self.ready() {
-                    Ok(Some(response)) => heard(response),
+                    Ok(Some(response)) => on_response(response),
                     Ok(None) => break,
                     Err(failure) => return failure,
                 }
@@ -231,15 +231,16 @@ impl Raw {
         }
     }
 
-    /// Asks and waits for the answer; nothing else may be under way.
-    pub(crate) async fn call<R: Rpc>(&mut self, request: &R) -> Result<R::Response, Failure> {
-        self.calls += 1;
+    /// Sends a request and waits for the response. No other request may be in flight.
+    pub(crate) async fn request<R: Rpc>(&mut self, request: &R) -> Result<R::Response, Failure> {
+        self.requests += 1;
         let mut out = BytesMut::new();
-        queue(self.calls, request, &mut out);
+        queue(self.requests, request, &mut out);
         self.write(out).await?;
-        let response = timeout(PATIENCE, self.response()).await.map_err(|_| lost("no answer in time"))??;
-        let answer = outcome(response)?;
-        R::Response::decode(answer).map_err(lost)
+        let response =
+            timeout(ANSWERED_WITHIN, self.response()).await.map_err(|_| lost("the response timed out"))??;
+        let payload = outcome(response)?;
+        R::Response::decode(payload).map_err(lost)
     }
 
     pub(crate) fn close(self) {
@@ -247,16 +248,16 @@ impl Raw {
     }
 }
 
-/// The payload, or what the server says instead.
+/// Returns the payload of a response, or its error.
 pub(crate) fn outcome(response: Response) -> Result<Bytes, Failure> {
     match response.outcome {
         Some(Outcome::Ok(payload)) => Ok(payload),
         Some(Outcome::Error(error)) => Err(Failure::coded(error.code, error.message)),
-        None => Err(lost("an answer without an outcome")),
+        None => Err(lost("a response without an outcome")),
     }
 }
 
-/// The event stream of a connection: whole frames as they come.
+/// The frames of the event stream of a connection.
 #[derive(Debug)]
 pub(crate) struct Events {
     connection: Connection,
@@ -269,7 +270,7 @@ impl Events {
         Self { connection: raw.connection.clone(), stream: None, frames: FrameDecoder::new(MAX_FRAME_BYTES) }
     }
 
-    /// The next frame; an error once the connection is gone.
+    /// Waits for the next frame; fails when the connection ends.
     pub(crate) async fn next(&mut self) -> Result<Bytes, Failure> {
         loop {
             if let Some(frame) = self.frames.next().map_err(lost)? {
@@ -290,5 +291,5 @@ impl Events {
     }
 }
 
-/// Shared by the tasks of a bench.
+/// A dialer that is shared by the tasks of a benchmark.
 pub(crate) type SharedDialer = Arc<Dialer>;

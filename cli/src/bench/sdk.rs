@@ -1,4 +1,4 @@
-//! The load of `zim bench peer` with the SDK as an app uses it; its database is in memory.
+//! The load of `zim bench peer --sdk`: clients with the SDK, and with databases in memory.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -18,7 +18,7 @@ use crate::profile::Profile;
 
 const LOGINS_AT_ONCE: usize = 8;
 
-/// Logs in the pairs and begins.
+/// Logs in the pairs and starts the load.
 pub(crate) async fn load(load: &Load, target: &Target, meter: &SharedMeter) -> Result<Running, Failure> {
     let pairs: Vec<(Session, Session)> = stream::iter(0..load.pairs)
         .map(|pair| async move {
@@ -37,7 +37,7 @@ pub(crate) async fn load(load: &Load, target: &Target, meter: &SharedMeter) -> R
         running.senders.spawn(async move {
             let mut mine = Histogram::default();
             let Session { zim, events, .. } = sender;
-            // Nobody listens to the sender's own events.
+            // The events of the sender are not read.
             drop(events);
             if let Err(failure) = send(&zim, &to, &load, &meter, &mut mine).await {
                 meter.fail(&failure);
@@ -55,23 +55,23 @@ async fn user(target: &Target, user_id: String) -> Result<Session, Failure> {
 }
 
 async fn send(zim: &Zim, to: &str, load: &Load, meter: &Meter, mine: &mut Histogram) -> Result<(), Failure> {
-    let mut under_way = FuturesUnordered::new();
+    let mut in_flight = FuturesUnordered::new();
     let next = || {
         let message = Message::text(text(meter.since, load.size));
-        let (config, told) = (MessageSendConfig::default(), MessageSendNotification::default());
+        let (config, notification) = (MessageSendConfig::default(), MessageSendNotification::default());
         let began = Instant::now();
-        let sending = zim.send_message(message, to, ConversationType::Peer, config, told);
+        let sending = zim.send_message(message, to, ConversationType::Peer, config, notification);
         async move { (sending.await, began.elapsed()) }
     };
-    under_way.extend(std::iter::repeat_with(next).take(load.window));
-    while let Some((sent, took)) = under_way.next().await {
+    in_flight.extend(std::iter::repeat_with(next).take(load.window));
+    while let Some((sent, took)) = in_flight.next().await {
         match sent.map_err(Failure::from) {
             Ok(_) => meter.acknowledge(took, mine),
             Err(failure) if is_final(&failure) => return Err(failure),
             Err(failure) => meter.fail(&failure),
         }
         if !meter.is_stopping() {
-            under_way.push(next());
+            in_flight.push(next());
         }
     }
     Ok(())
@@ -89,7 +89,7 @@ async fn receive(receiver: Session, meter: SharedMeter) {
     zim.destroy();
 }
 
-/// The next event; `None` at the end. What a slow reader missed is counted as an error.
+/// Waits for the next event; `None` at the end. Lost events of a slow reader are counted as errors.
 async fn next(events: &mut EventStream, meter: &Meter) -> Option<Event> {
     loop {
         tokio::select! {

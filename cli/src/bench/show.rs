@@ -1,23 +1,23 @@
-//! How a bench shows what it measured.
+//! Shows the results of a benchmark.
 
 use super::histogram::Latency;
 use super::process::Cost;
 use crate::exit::Failure;
 use crate::output::{Align, Output, span};
 
-/// The head of a table of latencies.
+/// Returns the columns of a table of latencies.
 pub(crate) fn latency_columns(what: &'static str, count: &'static str) -> [(&'static str, Align); 6] {
     let right = |name| (name, Align::Right);
     [(what, Align::Left), right(count), right("P50"), right("P95"), right("P99"), right("MAX")]
 }
 
-/// A row of it.
+/// Returns a row of a table of latencies.
 pub(crate) fn latency_row(what: &str, count: u64, latency: &Latency) -> [String; 6] {
     let Latency { p50, p95, p99, max } = *latency;
     [what.to_owned(), thousands(count), span(p50), span(p95), span(p99), span(max)]
 }
 
-/// 25,000
+/// Formats a number as `25,000`.
 pub(crate) fn thousands(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
@@ -47,7 +47,7 @@ pub(crate) fn show_cost(cost: Option<Cost>, output: Output) -> Result<(), Failur
     ))
 }
 
-/// 13.1 MB
+/// Formats a size as `13.1 MB`.
 pub(crate) fn mb(bytes: u64) -> String {
     format!("{}.{} MB", bytes >> 20, ((bytes & 0xf_ffff) * 10) >> 20)
 }
@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_readable() {
+    fn thousands_are_separated() {
         assert_eq!(thousands(0), "0");
         assert_eq!(thousands(999), "999");
         assert_eq!(thousands(1_000), "1,000");

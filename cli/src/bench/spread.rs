@@ -1,4 +1,4 @@
-//! Many conversations: whom a sender writes to in turn, and how there come to be messages already.
+//! Spreads a load over many conversations: fills them, and chooses the recipients of a sender in turn.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,25 +14,25 @@ use super::raw::SharedDialer;
 use super::target::Target;
 use crate::exit::Failure;
 
-/// Messages under way while conversations are filled, all senders together: below what may wait for the database.
+/// Messages in flight of all senders while conversations are filled: fewer than the server lets wait for the database.
 const FILLING: usize = 8_000;
 
-/// Whom a sender writes to, in turn.
+/// The recipients of a sender, in turn.
 #[derive(Clone, Debug)]
-pub(crate) struct Friends {
+pub(crate) struct Recipients {
     names: Arc<[String]>,
     at: usize,
     step: usize,
 }
 
-impl Friends {
-    /// Always the same one.
+impl Recipients {
+    /// A single recipient.
     pub(crate) fn one(name: String) -> Self {
         Self { names: Arc::from([name]), at: 0, step: 0 }
     }
 
-    /// All of them, once each before one comes again, and neighbours never one after the other: what was used last and what
-    /// is stored nearby would otherwise be at hand more often than chance has it.
+    /// Many recipients: each is used once before any repeats. Neighbours do not follow each other: rows that were used recently
+    /// or are stored nearby would be cached more often than with a random order.
     pub(crate) fn many(names: &Arc<[String]>, number: usize) -> Self {
         let count = names.len().max(1);
         let golden = count * 618 / 1_000;
@@ -51,8 +51,8 @@ fn gcd(a: usize, b: usize) -> usize {
     if b == 0 { a } else { gcd(b, a % b) }
 }
 
-/// Registers as many friends as the senders of `load` need for so many conversations, and has each write so many messages to
-/// each of them. All senders have the same friends; nobody else writes to those.
+/// Registers the recipients that the senders of `load` need for `conversations`, and sends `messages` from each sender to each
+/// of them. All senders share the recipients, which have no other conversations.
 pub(crate) async fn fill(
     load: &Load,
     conversations: usize,
@@ -65,8 +65,8 @@ pub(crate) async fn fill(
     let bar = progress::counting(u64::try_from(count).unwrap_or(u64::MAX), "users");
     stream::iter(names.iter())
         .map(|name| async {
-            // Once logged in is registered.
-            dialer.settle(name).await?.close();
+            // The first login registers the user.
+            dialer.log_in_with_retries(name).await?.close();
             bar.inc(1);
             Ok::<_, Failure>(())
         })
@@ -76,7 +76,7 @@ pub(crate) async fn fill(
     bar.finish_and_clear();
     let each = u64::try_from(count * messages).unwrap_or(u64::MAX);
     let window = (FILLING / load.pairs.max(1)).clamp(1, 200);
-    let filling = Load { window, friends: Some(Arc::clone(&names)), most: each, ..load.clone() };
+    let filling = Load { window, recipients: Some(Arc::clone(&names)), max_messages: each, ..load.clone() };
     let meter = Meter::new();
     let running = raw_load(&filling, target, dialer, &meter).await?;
     let wanted = each * u64::try_from(load.pairs).unwrap_or(1);
@@ -104,22 +104,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_friend_has_his_turn_before_one_comes_again() {
+    fn every_recipient_is_used_before_one_repeats() {
         for count in [1, 2, 3, 7, 10, 1_000, 1_024] {
             let names: Arc<[String]> = (0..count).map(|name| name.to_string()).collect();
             for number in [0, 1, 49] {
-                let mut friends = Friends::many(&names, number);
+                let mut recipients = Recipients::many(&names, number);
                 for _ in 0..2 {
-                    let round: HashSet<String> = (0..count).map(|_| friends.next()).collect();
-                    assert_eq!(round.len(), count, "{count} friends of {number}");
+                    let round: HashSet<String> = (0..count).map(|_| recipients.next()).collect();
+                    assert_eq!(round.len(), count, "{count} recipients of sender {number}");
                 }
             }
         }
     }
 
     #[test]
-    fn one_is_always_the_same() {
-        let mut friends = Friends::one("bob".to_owned());
-        assert_eq!([friends.next(), friends.next()], ["bob", "bob"]);
+    fn a_single_recipient_repeats() {
+        let mut recipients = Recipients::one("bob".to_owned());
+        assert_eq!([recipients.next(), recipients.next()], ["bob", "bob"]);
     }
 }

@@ -1,4 +1,4 @@
-//! `zim bench start`: from the start of the process to the first connection, and what a server costs that nobody uses.
+//! `zim bench start`: the time from the start of the process until it accepts connections, and the cost of an idle server.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::output::{Output, span};
 /// `zim bench start`
 #[derive(Clone, Debug, Args)]
 pub(crate) struct StartArgs {
-    /// How long it does nothing before it is measured
+    /// Idle time before the measurement
     #[arg(long, value_name = "SECONDS", default_value_t = 3)]
     seconds: u64,
 }
@@ -24,15 +24,17 @@ pub(crate) struct StartArgs {
 #[serde(rename_all = "camelCase")]
 struct Report {
     bench: &'static str,
-    /// The folder was empty: a certificate, keys, a database and an app were made.
+    /// From an empty folder: includes creating a certificate, keys, a database and an app.
     ready_ms: u64,
-    /// While nothing happens.
+    /// During the idle time.
     #[serde(skip_serializing_if = "Option::is_none")]
     server: Option<Cost>,
 }
 
 pub(crate) async fn run(args: StartArgs, target: &Target, output: Output) -> Result<(), Failure> {
-    let ready = target.ready_in().ok_or_else(|| Failure::usage("a server that runs already does not start"))?;
+    let ready = target
+        .ready_in()
+        .ok_or_else(|| Failure::usage("this benchmark starts a server: omit --server and --server-data"))?;
     let before = target.sample();
     sleep(Duration::from_secs(args.seconds)).await;
     let ready_ms = u64::try_from(ready.as_millis()).unwrap_or(u64::MAX);

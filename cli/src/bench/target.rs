@@ -1,4 +1,4 @@
-//! The server that is measured.
+//! The server to measure.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use crate::profile::Profile;
 use crate::secret;
 use crate::start_file::StartFile;
 
-/// Limits that protect a server from one client, which is what a bench looks like.
+/// Settings that raise the limits for a client: a benchmark exceeds the defaults.
 pub(crate) const RAISED: [&str; 11] = [
     "limits.messages_per_second=1000000",
     "limits.message_burst=1000000",
@@ -28,36 +28,36 @@ pub(crate) const RAISED: [&str; 11] = [
     "limits.first_login_burst_per_address=1000000",
 ];
 
-/// Which server.
+/// The options that choose the server.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Which server")]
+#[command(next_help_heading = "Server")]
 pub(crate) struct TargetArgs {
-    /// A server that runs elsewhere
+    /// The address of a running server
     #[arg(long, global = true, value_name = "HOST:PORT")]
     server: Option<String>,
-    /// The app of that server
+    /// The ID of the app
     #[arg(long, global = true, value_name = "N")]
     app_id: Option<u32>,
-    /// A file with the secret of that app; - is standard input
+    /// A file with the app sign; - is standard input
     #[arg(long, global = true, value_name = "FILE")]
     app_sign_file: Option<PathBuf>,
-    /// The secret itself; others on this machine see it in the list of processes
+    /// The app sign itself; other users of this machine can see it in the process list
     #[arg(long, global = true, env = "ZIM_APP_SIGN", hide_env_values = true, value_name = "SIGN")]
     app_sign: Option<String>,
-    /// The SHA-256 of that server's certificate
+    /// The SHA-256 of the server's certificate
     #[arg(long, global = true, value_name = "HEX")]
     fingerprint: Option<String>,
-    /// The roots of that server's certificate (PEM)
+    /// A PEM file with the root certificates to trust
     #[arg(long, global = true, value_name = "FILE", conflicts_with = "fingerprint")]
     ca: Option<PathBuf>,
-    /// The data folder of a server that runs on this machine
+    /// The data folder of a running server on this machine
     #[arg(long, global = true, value_name = "FOLDER", conflicts_with = "server")]
     server_data: Option<PathBuf>,
-    /// The binary to start [default: zim-server beside this program]
+    /// The server binary to start [default: zim-server in the folder of this program]
     #[arg(long, global = true, value_name = "FILE", conflicts_with_all = ["server", "server_data"])]
     server_bin: Option<PathBuf>,
-    /// The database of the server to start [default: SQLite in a temporary folder]; with a password in the variable, since
-    /// others on this machine see arguments
+    /// The database of the server to start [default: SQLite in a temporary folder]; use the variable for a URL with a password,
+    /// because other users of this machine can see arguments
     #[arg(
         long, global = true, env = "ZIM_BENCH_DATABASE", hide_env_values = true, value_name = "URL",
         conflicts_with_all = ["server", "server_data"]
@@ -68,43 +68,44 @@ pub(crate) struct TargetArgs {
     set: Vec<String>,
 }
 
-/// What a bare client needs to log in.
+/// What a bare client needs for a login.
 #[derive(Clone)]
-pub(crate) struct Door {
+pub(crate) struct Access {
     pub(crate) address: SocketAddr,
     pub(crate) host: String,
     pub(crate) app_id: u32,
     pub(crate) app_sign: String,
 }
 
-impl std::fmt::Debug for Door {
+impl std::fmt::Debug for Access {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Door").field("address", &self.address).finish_non_exhaustive()
+        f.debug_struct("Access").field("address", &self.address).finish_non_exhaustive()
     }
 }
 
-/// A user of a run.
+/// Returns the name of a user of a run.
 pub(crate) fn user(run: &str, role: &str, number: usize) -> String {
     format!("bench-{run}-{role}{number}")
 }
 
-/// A server, and how to reach it.
+/// The server to measure, and how to reach it.
 #[derive(Debug)]
 pub(crate) struct Target {
     pub(crate) profile: Profile,
-    pub(crate) door: Door,
-    /// Names the users of this run, so that runs against one server do not meet.
+    pub(crate) access: Access,
+    /// A random name for the users of this run, so that several runs can use the same server.
     pub(crate) run: String,
-    /// Where the process can be looked at.
+    /// The process of the server, if it is on this machine.
     pid: Option<u32>,
     own: Option<LocalServer>,
 }
 
 impl Target {
-    /// `settings` are of a server of its own.
+    /// Finds or starts the server. `settings` apply only to a server that is started.
     pub(crate) async fn open(args: &TargetArgs, settings: &[&str], output: Output) -> Result<Self, Failure> {
         if let Some(folder) = &args.server_data {
-            let found = StartFile::find(Some(folder))?.ok_or_else(|| Failure::other("no server runs there"))?;
+            let found =
+                StartFile::find(Some(folder))?.ok_or_else(|| Failure::other("no server runs with this data folder"))?;
             return Self::new(found.profile()?, Some(found.pid), None).await;
         }
         if args.server.is_some() {
@@ -120,43 +121,42 @@ impl Target {
         let settings = settings.iter().map(|setting| (*setting).to_owned()).chain(args.set.iter().cloned());
         let arguments: Vec<String> = settings.flat_map(|setting| ["--set".to_owned(), setting]).collect();
         let own = LocalServer::start(args.server_bin.as_deref(), &arguments, args.database.as_deref()).await?;
-        output.note(format!("a server of its own on {}, ready in {} ms", own.address(), own.ready_in().as_millis()));
+        output.note(format!("started a server on {}, ready in {} ms", own.address(), own.ready_in().as_millis()));
         Self::new(own.profile()?, Some(own.pid()), Some(own)).await
     }
 
     async fn new(profile: Profile, pid: Option<u32>, own: Option<LocalServer>) -> Result<Self, Failure> {
         let server = profile.server.clone().unwrap_or_default();
-        let address = tokio::net::lookup_host(&server)
-            .await
-            .ok()
-            .and_then(|mut found| found.next())
-            .ok_or_else(|| Failure::new(Exit::Network, format!("{server:?} is not the address of a server")))?;
+        let address =
+            tokio::net::lookup_host(&server).await.ok().and_then(|mut found| found.next()).ok_or_else(|| {
+                Failure::new(Exit::Network, format!("{server:?} cannot be resolved: it must be HOST:PORT"))
+            })?;
         let host = server.rsplit_once(':').map_or(server.as_str(), |(host, _)| host);
         let (Some(app_id), Some(app_sign)) = (profile.app_id, profile.app_sign.clone()) else {
-            return Err(Failure::usage("--app-id and --app-sign-file are needed to log in at that server"));
+            return Err(Failure::usage("--app-id and --app-sign-file are needed to log in to this server"));
         };
         let mut run = [0; 3];
         getrandom::fill(&mut run).map_err(|error| Failure::other(error.to_string()))?;
-        let door = Door { address, host: host.trim_matches(['[', ']']).to_owned(), app_id, app_sign };
-        Ok(Self { profile, door, run: zim_protocol::id::hex(&run), pid, own })
+        let access = Access { address, host: host.trim_matches(['[', ']']).to_owned(), app_id, app_sign };
+        Ok(Self { profile, access, run: zim_protocol::id::hex(&run), pid, own })
     }
 
-    /// A user of this run.
+    /// Returns the name of a user of this run.
     pub(crate) fn user(&self, role: &str, number: usize) -> String {
         user(&self.run, role, number)
     }
 
-    /// The server now, where it can be looked at.
+    /// Returns a sample of the server, if it is on this machine.
     pub(crate) fn sample(&self) -> Option<Sample> {
         self.pid.and_then(Sample::of)
     }
 
-    /// What the server cost since `before`.
+    /// Returns the cost of the server since `before`.
     pub(crate) fn cost(&self, before: Option<Sample>) -> Option<Cost> {
         Some(before?.until(self.sample()?))
     }
 
-    /// From its start until a server of its own took connections.
+    /// Returns the start-up time, if the server was started here.
     pub(crate) fn ready_in(&self) -> Option<std::time::Duration> {
         self.own.as_ref().map(LocalServer::ready_in)
     }

@@ -1,4 +1,4 @@
-//! `zim admin …`: the operator's service of a server.
+//! `zim admin`: manages a server through its operator's service.
 
 mod app;
 mod user;
@@ -29,10 +29,10 @@ use crate::text::preview;
 /// `zim admin`
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The address and the key are found in the data folder of a server that runs on this machine: \
-zim-data in this folder, or the one that --server-data names. Elsewhere say them with --admin-url and --admin-key-file or ZIM_ADMIN_KEY. \
-Another machine is reached with TLS alone, because the key opens everything. Its certificate is believed by its fingerprint \
-(--admin-fingerprint), by an authority (--admin-ca), or by the authorities of this system.
+The address and the key are found in the data folder of a server that runs on this machine: zim-data in this folder, or the \
+folder of --server-data. For another server, pass --admin-url, and the key with --admin-key-file or ZIM_ADMIN_KEY. Another machine \
+is reached only with TLS, because the key gives full access. Its certificate is verified by its fingerprint (--admin-fingerprint), \
+by a certificate authority (--admin-ca), or by those of this system.
 
 Examples:
   zim admin app create --name shop
@@ -48,23 +48,23 @@ pub(crate) struct AdminArgs {
     command: AdminCommand,
 }
 
-/// Where the operator's service is, and the key to it.
+/// The address of the operator's service, and the key to it.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Operator's service")]
 pub(crate) struct AdminAccess {
     /// The address, as in unix:zim-data/admin.sock or `https://chat.example.org:4712`
     #[arg(long, global = true, env = "ZIM_ADMIN_URL", hide_env_values = true, value_name = "URL")]
     admin_url: Option<String>,
-    /// The fingerprint of the certificate at an https address, as zim-server prints it
+    /// The fingerprint of the certificate, as zim-server prints it, for an https address
     #[arg(long, global = true, env = "ZIM_ADMIN_FINGERPRINT", hide_env_values = true, value_name = "HEX")]
     admin_fingerprint: Option<String>,
-    /// A PEM file with the authority of that certificate
+    /// A PEM file with the certificate authority, for an https address
     #[arg(long, global = true, value_name = "FILE", conflicts_with = "admin_fingerprint")]
     admin_ca: Option<PathBuf>,
-    /// A file with the key, as admin.key of the server's data folder; - is standard input
+    /// A file with the key, such as admin.key of the server's data folder; - is standard input
     #[arg(long, global = true, value_name = "FILE")]
     admin_key_file: Option<PathBuf>,
-    /// The key itself; others on this machine see it in the list of processes
+    /// The key itself; other users of this machine can see it in the process list
     #[arg(long, global = true, env = "ZIM_ADMIN_KEY", hide_env_values = true, value_name = "KEY")]
     admin_key: Option<String>,
     /// The data folder of a server on this machine
@@ -74,34 +74,34 @@ pub(crate) struct AdminAccess {
 
 #[derive(Debug, Subcommand)]
 enum AdminCommand {
-    /// Apps, their secrets, and what they let in
+    /// Manage apps: secrets, and who may log in
     #[command(subcommand)]
     App(app::AppCommand),
-    /// Users: register, ban, revoke tokens
+    /// Manage users: register, ban, revoke tokens
     #[command(subcommand)]
     User(user::UserCommand),
-    /// Make a token with which a user logs in
+    /// Make a token for the login of a user
     Token {
-        /// Who
+        /// The user
         user: String,
         /// The app [default: the first]
         #[arg(long, value_name = "N")]
         app_id: Option<u32>,
-        /// How long it is good for
+        /// How long it is valid
         #[arg(long, value_name = "SECONDS", default_value_t = 86_400)]
         seconds: u32,
     },
-    /// List the sessions that are connected now
+    /// List the connected sessions
     Sessions {
-        /// Of this user alone
+        /// Only those of this user
         user: Option<String>,
         /// The app [default: the first]
         #[arg(long, value_name = "N")]
         app_id: Option<u32>,
     },
-    /// End all sessions of a user, who may log in again
+    /// End all sessions of a user; the user may log in again
     Disconnect {
-        /// Who
+        /// The user
         user: String,
         /// The app [default: the first]
         #[arg(long, value_name = "N")]
@@ -111,7 +111,7 @@ enum AdminCommand {
 
 type Client = AdminClient<InterceptedService<Channel, Key>>;
 
-/// Adds the key to every call.
+/// Adds the key to every request.
 #[derive(Clone)]
 pub(crate) struct Key(MetadataValue<tonic::metadata::Ascii>);
 
@@ -138,17 +138,17 @@ pub(crate) struct Operator {
 impl AdminAccess {
     pub(crate) async fn connect(&self, output: Output) -> Result<Operator, Failure> {
         let local = match (&self.admin_url, &self.server_data) {
-            // An address elsewhere has nothing to do with the server that runs here.
+            // An explicit address is not that of the server in this folder.
             (Some(_), None) => None,
             (_, folder) => StartFile::find(folder.as_ref())?,
         };
         if let (Some(local), None) = (&local, &self.server_data) {
-            output.tell(format!("using the server on this machine, {}", local.server));
+            output.notice(format!("using the server on this machine, {}", local.server));
         }
         let given = secret::read(self.admin_key.clone(), self.admin_key_file.as_deref(), output)?;
         let (target, key) = self.choose(local.as_ref(), given)?;
         let mut bearer: MetadataValue<_> =
-            format!("Bearer {key}").parse().map_err(|_| Failure::usage("the key has characters that no key has"))?;
+            format!("Bearer {key}").parse().map_err(|_| Failure::usage("the key contains invalid characters"))?;
         bearer.set_sensitive(true);
         let channel = target.connect(&self.trust(local.as_ref())?).await?;
         Ok(Operator { client: AdminClient::with_interceptor(channel, Key(bearer)), local })
@@ -159,23 +159,23 @@ impl AdminAccess {
             (Some(url), _) => Target::parse(url)?,
             (None, Some(StartFile { admin: Some(url), .. })) => Target::parse(url)?,
             (None, Some(_)) => {
-                return Err(Failure::other("the server on this machine runs without the operator's service"));
+                return Err(Failure::other("the server on this machine runs without an operator's service"));
             }
             (None, None) => {
-                return Err(Failure::other("no server is known whose operator you are").hint(
-                    "start zim-server in this folder, or say where it is: --server-data FOLDER, or --admin-url URL",
+                return Err(Failure::other("no server to manage was found").hint(
+                    "start zim-server in this folder, or name the server: --server-data FOLDER or --admin-url URL",
                 ));
             }
         };
-        let beside = || local.map_or(Ok(None), StartFile::admin_key);
-        let key = given.map_or_else(beside, |key| Ok(Some(key)))?.ok_or_else(|| {
-            Failure::new(Exit::Auth, "the operator's key is not known")
+        let from_folder = || local.map_or(Ok(None), StartFile::admin_key);
+        let key = given.map_or_else(from_folder, |key| Ok(Some(key)))?.ok_or_else(|| {
+            Failure::new(Exit::Auth, "the operator's key is missing")
                 .hint("it is in admin.key of the server's data folder: --server-data FOLDER, or --admin-key-file FILE")
         })?;
         Ok((target, key))
     }
 
-    /// How the server's certificate is believed.
+    /// Returns how the server's certificate is verified.
     fn trust(&self, local: Option<&StartFile>) -> Result<Trust, Failure> {
         let known = self.admin_fingerprint.as_ref().or_else(|| local.map(|local| &local.fingerprint));
         Ok(match (&self.admin_ca, known) {
@@ -187,18 +187,18 @@ impl AdminAccess {
 }
 
 impl Operator {
-    /// The first app, of a server on this machine.
+    /// Returns the first app, if the server is on this machine.
     pub(crate) fn first_app(&self) -> Option<u32> {
         self.local.as_ref().map(|local| local.app_id)
     }
 
-    /// For a server that has one app alone: there is nothing to choose.
+    /// Returns the only app of the server; fails if there are several.
     pub(crate) async fn only_app(&mut self) -> Result<u32, Failure> {
         let apps =
             self.client.list_apps(ListAppsRequest {}).await.map_err(|status| refused(&status))?.into_inner().apps;
         match apps.as_slice() {
             [app] => Ok(app.app_id),
-            _ => Err(Failure::usage(format!("the server has {} apps: --app-id says which is meant", apps.len()))
+            _ => Err(Failure::usage(format!("the server has {} apps: choose one with --app-id", apps.len()))
                 .hint("zim admin app list")),
         }
     }
@@ -211,12 +211,12 @@ impl Operator {
     }
 }
 
-/// What the operator's service says, as a failure of this program.
+/// Converts an error of the operator's service.
 pub(crate) fn refused(status: &Status) -> Failure {
     if std::error::Error::source(status).is_some() {
-        // It is not the service that says so: the connection broke, or there is something else at its end.
+        // The error is not from the service: the connection broke, or something else listens at the address.
         return Failure::new(Exit::Network, format!("the operator's service does not answer: {}", status.message()))
-            .hint("is it the right address? On other addresses than this machine's it speaks TLS: https://");
+            .hint("is the address right? On addresses other than this machine's it requires TLS: https://");
     }
     let exit = match status.code() {
         Code::Unauthenticated | Code::PermissionDenied => Exit::Auth,
@@ -260,7 +260,7 @@ pub(crate) async fn run(args: AdminArgs, context: &Context) -> Result<(), Failur
             let user = preview(&user, 32);
             context.output.line(match done.sessions {
                 0 => format!("{user} was not connected."),
-                1 => format!("One session of {user} has ended."),
+                1 => format!("1 session of {user} has ended."),
                 many => format!("{many} sessions of {user} have ended."),
             })
         }
@@ -272,7 +272,7 @@ fn list_sessions(context: &Context, sessions: &[SessionInfo]) -> Result<(), Fail
         return sessions.iter().try_for_each(|session| context.output.json(session));
     }
     if sessions.is_empty() {
-        return context.output.line("Nobody is connected.");
+        return context.output.line("No sessions are connected.");
     }
     let mut table = Table::new(&[
         ("USER", Align::Left),
@@ -323,28 +323,28 @@ mod tests {
     }
 
     #[test]
-    fn what_is_said_goes_before_what_is_found() {
+    fn options_take_precedence_over_the_data_folder() {
         let choose = |url, key: Option<&str>, local: Option<&StartFile>| {
             let given = key.map(str::to_owned);
             access(url).choose(local, given).map(|(target, key)| (target.to_string(), key))
         };
-        let (elsewhere, here) = ("https://10.0.0.5:4712", "unix:/data/admin.sock");
+        let (remote, local_url) = ("https://10.0.0.5:4712", "unix:/data/admin.sock");
         let local = |admin| Some(local(admin));
         for (url, key, local, expected) in [
-            (Some("10.0.0.5:4712"), Some("k"), None, (elsewhere, "k")),
-            (Some(elsewhere), Some("k"), local(Some(here)), (elsewhere, "k")),
-            (None, Some("k"), local(Some(here)), (here, "k")),
+            (Some("10.0.0.5:4712"), Some("k"), None, (remote, "k")),
+            (Some(remote), Some("k"), local(Some(local_url)), (remote, "k")),
+            (None, Some("k"), local(Some(local_url)), (local_url, "k")),
         ] {
             assert_eq!(choose(url, key, local.as_ref()).unwrap(), (expected.0.to_owned(), expected.1.to_owned()));
         }
-        assert_eq!(choose(Some(elsewhere), None, None).unwrap_err().exit, Exit::Auth);
+        assert_eq!(choose(Some(remote), None, None).unwrap_err().exit, Exit::Auth);
         assert_eq!(choose(None, Some("k"), None).unwrap_err().exit, Exit::Other);
         assert_eq!(choose(None, Some("k"), local(None).as_ref()).unwrap_err().exit, Exit::Other);
         assert_eq!(choose(Some("http://10.0.0.5:4712"), Some("k"), None).unwrap_err().exit, Exit::Usage);
     }
 
     #[test]
-    fn a_server_here_is_believed_by_its_fingerprint() {
+    fn a_server_on_this_machine_is_trusted_by_its_fingerprint() {
         let mut access = access(None);
         assert_eq!(access.trust(None).unwrap(), Trust::System);
         assert_eq!(access.trust(Some(&local(None))).unwrap(), Trust::Fingerprint([0xab; 32]));
@@ -357,14 +357,14 @@ mod tests {
     }
 
     #[test]
-    fn what_the_service_says_has_the_right_exit_code() {
+    fn an_error_of_the_service_has_its_exit_code() {
         assert_eq!(refused(&Status::unauthenticated("x")).exit, Exit::Auth);
         assert_eq!(refused(&Status::unavailable("x")).exit, Exit::Network);
         assert_eq!(refused(&Status::not_found("x")).exit, Exit::Refused);
     }
 
     #[test]
-    fn keys_stay_out_of_debug() {
+    fn debug_shows_no_key() {
         assert!(!format!("{:?}", Key(MetadataValue::from_static("Bearer secret"))).contains("secret"));
     }
 }

@@ -1,4 +1,4 @@
-//! `zim blacklist …`
+//! `zim blacklist`: blocks and unblocks users.
 
 use clap::Subcommand;
 use zim_client_sdk::Zim;
@@ -9,9 +9,9 @@ use crate::exit::{Failure, all_done};
 use crate::output::{Align, Output, Table};
 use crate::text::preview;
 
-/// What one call takes.
-const MOST: usize = 20;
-/// What one page of the list holds at most.
+/// The limit of users in a request.
+const MAX_USERS: usize = 20;
+/// The limit of users in a page of the list.
 const PAGE: i64 = 100;
 
 /// `zim blacklist`
@@ -21,21 +21,21 @@ Examples:
   zim blacklist add mallory
   zim blacklist list | jq -r .userID")]
 pub(crate) enum BlacklistCommand {
-    /// Block users: they cannot write to you any more, and are not told
+    /// Block users: they can no longer write to you, and are not notified
     Add {
         /// The users
-        #[arg(value_name = "USER", required = true, num_args = 1..=MOST)]
+        #[arg(value_name = "USER", required = true, num_args = 1..=MAX_USERS)]
         users: Vec<String>,
     },
     /// Unblock users
     Remove {
         /// The users
-        #[arg(value_name = "USER", required = true, num_args = 1..=MOST)]
+        #[arg(value_name = "USER", required = true, num_args = 1..=MAX_USERS)]
         users: Vec<String>,
     },
-    /// List who is blocked, the last one first
+    /// List blocked users, newest first
     List,
-    /// Whether a user is blocked
+    /// Show whether a user is blocked
     Check {
         /// The user
         user: String,

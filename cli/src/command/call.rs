@@ -1,4 +1,4 @@
-//! `zim call Message/SendMessage '{…}'`: any method of the server.
+//! `zim call`: calls any method of the server.
 
 use std::io::Read;
 
@@ -20,23 +20,23 @@ Examples:
   zim call User/QueryUsersInfo '{\"userIDs\":[\"bob\"]}'
   zim call Message/SendMessage '{\"message\":{\"type\":1,\"message\":\"hi\"},\"toConversationID\":\"bob\"}'
 
-Names and numbers are those of the reference documentation; what is left out has its default.")]
+Names and numbers are those of the reference documentation. Omitted fields have their defaults.")]
 pub(crate) struct CallArgs {
-    /// The method, as --list shows it
+    /// The method, as in --list
     #[arg(required_unless_present = "list", value_name = "METHOD")]
     method: Option<String>,
     /// The request; - reads standard input
     #[arg(value_name = "JSON", default_value = "{}", hide_default_value = true)]
     request: String,
-    /// List the methods with what they do
+    /// List the methods
     #[arg(long, conflicts_with_all = ["method", "request"])]
     list: bool,
-    /// Also those that only an SDK needs
+    /// Also list methods that only an SDK needs
     #[arg(long, requires = "list")]
     internal: bool,
 }
 
-/// A method, as a program reads it.
+/// A method in JSON.
 #[derive(Serialize)]
 struct Listed {
     method: &'static str,
@@ -98,22 +98,22 @@ fn list(context: &Context, internal: bool) -> Result<(), Failure> {
 fn find(path: &str) -> Result<&'static Method, Failure> {
     zim_protocol::method(path).ok_or_else(|| {
         let failure = Failure::usage(format!("there is no method {path:?}"));
-        match alike(path).as_slice() {
+        match similar(path).as_slice() {
             [] => failure.hint("zim call --list"),
-            alike => failure.hint(format!("did you mean {}?", alike.join(" or "))),
+            similar => failure.hint(format!("did you mean {}?", similar.join(" or "))),
         }
     })
 }
 
-/// Methods that somebody may have meant: by another spelling, or by a part of the name.
-fn alike(path: &str) -> Vec<&'static str> {
+/// Returns methods with a similar name: another spelling, or a part of the name.
+fn similar(path: &str) -> Vec<&'static str> {
     let plain = |text: &str| text.chars().filter(|letter| letter.is_alphanumeric()).collect::<String>().to_lowercase();
     let wanted = plain(path);
     if wanted.len() < 3 {
         return Vec::new();
     }
-    let is_alike = |method: &&Method| plain(method.path).contains(&wanted) || wanted.contains(&plain(method.rpc));
-    METHODS.iter().filter(is_alike).map(|method| method.path).take(3).collect()
+    let is_similar = |method: &&Method| plain(method.path).contains(&wanted) || wanted.contains(&plain(method.rpc));
+    METHODS.iter().filter(is_similar).map(|method| method.path).take(3).collect()
 }
 
 fn read_request(text: &str) -> Result<Value, Failure> {
@@ -137,17 +137,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_method_is_found_and_a_slip_gets_a_hint() {
+    fn a_method_is_found_and_a_misspelt_one_has_a_hint() {
         assert_eq!(find("Message/SendMessage").unwrap().reference, "sendMessage");
-        for slip in ["sendMessage", "send_message", "message/sendmessage", "Messages/SendMessage"] {
-            let hint = find(slip).unwrap_err().hint.unwrap();
-            assert!(hint.contains("did you mean Message/SendMessage"), "{slip}: {hint}");
+        for misspelt in ["sendMessage", "send_message", "message/sendmessage", "Messages/SendMessage"] {
+            let hint = find(misspelt).unwrap_err().hint.unwrap();
+            assert!(hint.contains("did you mean Message/SendMessage"), "{misspelt}: {hint}");
         }
         assert_eq!(find("x").unwrap_err().hint.as_deref(), Some("zim call --list"));
     }
 
     #[test]
-    fn a_request_is_an_object() {
+    fn a_request_is_a_json_object() {
         assert_eq!(read_request("{}").unwrap(), serde_json::json!({}));
         assert!(read_request("{").unwrap_err().message.contains("not JSON"));
         assert!(read_request("[]").unwrap_err().message.contains("object"));

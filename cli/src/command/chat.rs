@@ -1,4 +1,4 @@
-//! `zim chat WITH`: lines in, lines out.
+//! `zim chat`: a conversation with a user, line by line.
 
 mod screen;
 
@@ -18,15 +18,15 @@ use super::listen;
 use crate::context::{Context, Session};
 use crate::exit::Failure;
 
-/// Lines that may be under way at once.
-const UNDER_WAY: usize = 64;
+/// The limit of messages in flight.
+const MAX_IN_FLIGHT: usize = 64;
 
 /// `zim chat`
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Type a line and press Enter. Ctrl-D or /quit ends, /help helps. What is shown is read: on no device \
-of yours it counts as unread any more. With standard input from a pipe every line is sent, and the \
-end of it ends the chat.
+Type a line and press Enter to send it. Ctrl-D or /quit ends the chat, /help shows help. Messages that \
+are shown are marked as read on all of your devices. If standard input is a pipe, every line is sent, \
+and its end ends the chat.
 
 Examples:
   zim chat bob
@@ -35,7 +35,7 @@ pub(crate) struct ChatArgs {
     /// The user
     #[arg(value_name = "WITH")]
     with: String,
-    /// Begin with so many messages of before
+    /// Number of earlier messages to show first
     #[arg(long, short = 'n', value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(i64).range(0..=100))]
     count: i64,
 }
@@ -48,18 +48,18 @@ pub(crate) async fn run(args: ChatArgs, context: &Context) -> Result<(), Failure
         session.synced().await?;
         let mut screen = Screen::new(context.output, &session.user_id, &args.with);
         open(&args, &session, &mut screen).await?;
-        Box::pin(talk(&args, &mut session, &mut screen)).await
+        Box::pin(chat(&args, &mut session, &mut screen)).await
     }
     .await;
     session.end().await;
     outcome
 }
 
-/// What was said before, and what of it is new.
+/// Shows the earlier messages, and which of them are unread.
 async fn open(args: &ChatArgs, session: &Session, screen: &mut Screen) -> Result<(), Failure> {
     let unread = match session.zim.query_conversation(&args.with, ConversationType::Peer).await {
         Ok(found) => found.conversation.map_or(0, |conversation| conversation.unread_message_count),
-        // The first message makes the conversation.
+        // The first message creates the conversation.
         Err(error) => {
             let failure = Failure::from(error);
             if failure.name() != "ConversationModuleConversationDoesNotExist" {
@@ -70,22 +70,22 @@ async fn open(args: &ChatArgs, session: &Session, screen: &mut Screen) -> Result
     };
     let count = args.count.max(unread.min(100));
     let config = MessageQueryConfig { count, reverse: true, ..MessageQueryConfig::default() };
-    let before = match count {
+    let earlier = match count {
         0 => Vec::new(),
         _ => session.zim.query_history_message(&args.with, ConversationType::Peer, config).await?.message_list,
     };
-    screen.begin(&before, unread)?;
+    screen.begin(&earlier, unread)?;
     if unread > 0 {
         session.zim.clear_conversation_unread_message_count(&args.with, ConversationType::Peer).await?;
     }
     Ok(())
 }
 
-async fn talk(args: &ChatArgs, session: &mut Session, screen: &mut Screen) -> Result<(), Failure> {
+async fn chat(args: &ChatArgs, session: &mut Session, screen: &mut Screen) -> Result<(), Failure> {
     let mut typed = BufReader::new(tokio::io::stdin()).lines();
     let mut interrupted = pin!(tokio::signal::ctrl_c());
     let mut sending = FuturesOrdered::<Sending>::new();
-    // Reading marks that are under way: nobody waits for them.
+    // Requests in flight that mark messages as read: nothing waits for their results.
     let mut reading = FuturesOrdered::new();
     let mut more = true;
     while more || !sending.is_empty() {
@@ -103,7 +103,7 @@ async fn talk(args: &ChatArgs, session: &mut Session, screen: &mut Screen) -> Re
                     listen::ended(&event)?;
                 }
             },
-            line = typed.next_line(), if more && sending.len() < UNDER_WAY => match line? {
+            line = typed.next_line(), if more && sending.len() < MAX_IN_FLIGHT => match line? {
                 None => more = false,
                 Some(line) => match screen.command(&line) {
                     Typed::Nothing => screen.prompt()?,
@@ -129,7 +129,7 @@ fn send(args: &ChatArgs, session: &Session, text: String) -> Sending {
     Box::pin(session.zim.send_message(message, &args.with, ConversationType::Peer, config, notification))
 }
 
-/// Shows an event, if it is one for here; true if it is to be read.
+/// Shows an event that concerns the chat; returns true if messages are to be marked as read.
 fn show(event: &Event, screen: &mut Screen) -> Result<bool, Failure> {
     match event {
         Event::PeerMessageReceived(received) if received.from_conversation_id == screen.with() => {
@@ -159,7 +159,7 @@ fn show(event: &Event, screen: &mut Screen) -> Result<bool, Failure> {
         Event::ConnectionStateChanged(change) => {
             match change.state() {
                 ConnectionState::Reconnecting => {
-                    screen.aside("connection lost; what you type is sent when it is back")?;
+                    screen.aside("connection lost; what you type is sent after the reconnect")?;
                 }
                 ConnectionState::Connected => screen.aside("connected")?,
                 _ => {}
@@ -170,7 +170,7 @@ fn show(event: &Event, screen: &mut Screen) -> Result<bool, Failure> {
     }
 }
 
-/// What a line means.
+/// The meaning of a typed line.
 #[derive(Debug, PartialEq, Eq)]
 enum Typed {
     Nothing,
@@ -180,7 +180,7 @@ enum Typed {
 }
 
 impl Typed {
-    /// Commands are for people: what comes from a pipe is all text.
+    /// Parses a line. Only an interactive chat has commands: a pipe is all text.
     fn of(line: &str, commands: bool) -> Self {
         match line.trim() {
             "" => Self::Nothing,
@@ -196,7 +196,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn commands_are_for_people_only() {
+    fn only_an_interactive_chat_has_commands() {
         assert_eq!(Typed::of("  ", true), Typed::Nothing);
         assert_eq!(Typed::of("/quit", true), Typed::Quit);
         assert_eq!(Typed::of("/quit", false), Typed::Text("/quit".into()));

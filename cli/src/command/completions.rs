@@ -1,4 +1,4 @@
-//! `zim completions SHELL`
+//! `zim completions`: prints shell completions.
 
 use std::io::Write;
 
@@ -18,7 +18,7 @@ pub(crate) struct CompletionsArgs {
     shell: Shell,
 }
 
-/// Prints the completions of `program`, the whole command line.
+/// Prints the completions for `program`, the whole command line.
 pub(crate) fn run(args: &CompletionsArgs, mut program: Command) -> Result<(), Failure> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut program, "zim", &mut script);

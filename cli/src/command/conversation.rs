@@ -1,4 +1,4 @@
-//! `zim conversation …`
+//! `zim conversation`: lists, shows and reads conversations.
 
 use clap::{Args, Subcommand};
 use zim_protocol::{
@@ -20,19 +20,19 @@ Examples:
   zim conversation list --unread | jq -r .conversationID
   zim conversation clear bob")]
 pub(crate) enum ConversationCommand {
-    /// List conversations, the newest first
+    /// List conversations, newest first
     List(ListArgs),
-    /// Show one
+    /// Show a conversation
     Show {
         /// The user
         with: String,
     },
-    /// Read one: nothing in it is unread any more, on no device
+    /// Mark all messages of a conversation as read, on all of your devices
     Clear {
         /// The user
         with: String,
     },
-    /// How many messages are unread in all
+    /// Show the total number of unread messages
     Unread,
 }
 
@@ -42,7 +42,7 @@ pub(crate) struct ListArgs {
     /// Only those with unread messages
     #[arg(long)]
     unread: bool,
-    /// How many
+    /// Maximum number to list
     #[arg(long, short = 'n', value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(i64).range(1..))]
     count: i64,
 }
@@ -69,15 +69,15 @@ async fn list(args: &ListArgs, context: &Context, session: &Session) -> Result<(
     }
     if found.is_empty() {
         return context.output.line(if args.unread {
-            "Nothing is unread."
+            "There are no unread messages."
         } else {
-            "There are no conversations yet: zim send USER \"hi\" begins one."
+            "There are no conversations yet: start one with zim send USER \"hi\"."
         });
     }
     context.output.table(&table(&found, &session.user_id, now_ms()))
 }
 
-/// Conversations for people.
+/// Returns a table of conversations.
 pub(crate) fn table(conversations: &[Conversation], me: &str, now_ms: i64) -> Table {
     let mut table = Table::new(&[
         ("UNREAD", Align::Right),
@@ -125,7 +125,7 @@ async fn clear(with: &str, context: &Context, session: &Session) -> Result<(), F
         return context.output.json(&cleared);
     }
     let name = context.output.paint(Ink::Name, &preview(&cleared.conversation_id, 32));
-    context.output.line(format!("Everything from {name} is read."))
+    context.output.line(format!("All messages from {name} are marked as read."))
 }
 
 async fn unread(context: &Context, session: &Session) -> Result<(), Failure> {
@@ -144,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_list_shows_what_is_new_and_who_spoke_last() {
+    fn the_list_shows_unread_counts_and_the_last_sender() {
         let conversation = |id: &str, unread, sender: &str| Conversation {
             conversation_id: id.into(),
             unread_message_count: unread,

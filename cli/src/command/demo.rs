@@ -1,4 +1,4 @@
-//! `zim demo`: what a newcomer wants to see, with a real server and two people.
+//! `zim demo`: a short demonstration with a real server and two users.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -18,95 +18,95 @@ use crate::local_server::LocalServer;
 use crate::output::{Ink, Output, span};
 use crate::profile::Profile;
 
-/// Everything here takes milliseconds.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// The time limit of each step. A step takes milliseconds.
+const STEP_WITHIN: Duration = Duration::from_secs(10);
 
 /// `zim demo`
 #[derive(Debug, Args)]
 pub(crate) struct DemoArgs {
-    /// The server to start [default: zim-server beside this program]
+    /// The server binary [default: zim-server in the folder of this program]
     #[arg(long, value_name = "FILE")]
     server_bin: Option<PathBuf>,
 }
 
 pub(crate) async fn run(args: DemoArgs, output: Output) -> Result<(), Failure> {
-    // It is a show, wherever it is shown.
-    let stage = Stage { output: output.for_people(), began: Instant::now() };
+    // The demo prints text in every format.
+    let printer = Printer { output: output.as_plain(), began: Instant::now() };
     let server = LocalServer::start(args.server_bin.as_deref(), &[], None).await?;
-    let played = tokio::select! {
-        played = play(&stage, &server) => played,
+    let result = tokio::select! {
+        result = run_steps(&printer, &server) => result,
         interrupted = tokio::signal::ctrl_c() => match interrupted {
             Ok(()) => Err(Failure::other("interrupted")),
             Err(error) => Err(error.into()),
         },
     };
     let stopped = server.stop().await;
-    played.and(stopped)?;
-    stage.say("server", format!("stopped and removed; that took {}", span(stage.began.elapsed())))?;
-    stage.output.line(
-        "\nNow yours. In one terminal: zim-server\n\
-         In another, in the same folder: zim login ann, and zim --profile bob login bob, then zim chat bob",
+    result.and(stopped)?;
+    printer.step("server", format!("stopped and removed after {}", span(printer.began.elapsed())))?;
+    printer.output.line(
+        "\nTry it yourself. In one terminal: zim-server\n\
+         In another, in the same folder: zim login ann, then zim --profile bob login bob, then zim chat bob",
     )
 }
 
-/// Where it is shown.
+/// Prints the steps of the demo.
 #[derive(Debug)]
-struct Stage {
+struct Printer {
     output: Output,
     began: Instant,
 }
 
-impl Stage {
-    fn say(&self, who: &str, what: impl AsRef<str>) -> Result<(), Failure> {
+impl Printer {
+    fn step(&self, who: &str, what: impl AsRef<str>) -> Result<(), Failure> {
         let ink = if who == "server" { Ink::Dim } else { Ink::Name };
         self.output.line(format!("{}  {}", self.output.paint(ink, &format!("{who:<6}")), what.as_ref()))
     }
 
-    fn soft(&self, text: impl AsRef<str>) -> String {
+    fn dim(&self, text: impl AsRef<str>) -> String {
         self.output.paint(Ink::Dim, text.as_ref())
     }
 }
 
-async fn play(stage: &Stage, server: &LocalServer) -> Result<(), Failure> {
-    stage.say(
+async fn run_steps(printer: &Printer, server: &LocalServer) -> Result<(), Failure> {
+    printer.step(
         "server",
-        format!("ready in {} at {}, all it keeps is in a temporary folder", span(server.ready_in()), server.address()),
+        format!("ready in {} at {}, with all data in a temporary folder", span(server.ready_in()), server.address()),
     )?;
     let mut ann = log_in_as("ann", server).await?;
     let mut bob = log_in_as("bob", server).await?;
-    stage.say("ann", "logged in")?;
-    stage.say("bob", "logged in")?;
+    printer.step("ann", "logged in")?;
+    printer.step("bob", "logged in")?;
 
-    send(stage, &ann, "bob", "hi bob, pizza at 8?").await?;
-    let came = receive(&mut bob, 1).await?;
-    heard(stage, "bob", &came)?;
+    send(printer, &ann, "bob", "hi bob, pizza at 8?").await?;
+    let received = receive(&mut bob, 1).await?;
+    show_received(printer, "bob", &received)?;
     let listed = conversations(&bob).await?;
     for conversation in &listed {
         let last = conversation.last_message.as_ref().map(describe::short).unwrap_or_default();
         let count = conversation.unread_message_count;
-        stage.say("bob", format!("has {count} unread from {}: {last}", describe::name(conversation)))?;
+        printer.step("bob", format!("has {count} unread from {}: {last}", describe::name(conversation)))?;
     }
     bob.zim.clear_conversation_unread_message_count("ann", ConversationType::Peer).await?;
     let unread: i64 = conversations(&bob).await?.iter().map(|conversation| conversation.unread_message_count).sum();
-    stage.say("bob", format!("reads it: {unread} unread"))?;
-    send(stage, &bob, "ann", "of course!").await?;
-    heard(stage, "ann", &receive(&mut ann, 1).await?)?;
+    printer.step("bob", format!("reads the message: {unread} unread"))?;
+    send(printer, &bob, "ann", "of course!").await?;
+    show_received(printer, "ann", &receive(&mut ann, 1).await?)?;
 
     bob.end().await;
-    stage.say("bob", stage.soft("goes offline"))?;
-    send(stage, &ann, "bob", "bring your sister").await?;
-    send(stage, &ann, "bob", "and something to drink").await?;
+    printer.step("bob", printer.dim("goes offline"))?;
+    send(printer, &ann, "bob", "bring your sister").await?;
+    send(printer, &ann, "bob", "and something to drink").await?;
     let mut bob = log_in_as("bob", server).await?;
-    stage.say("bob", stage.soft("comes back"))?;
+    printer.step("bob", printer.dim("comes back online"))?;
     let missed = receive(&mut bob, 2).await?;
-    heard(stage, "bob", &missed)?;
+    show_received(printer, "bob", &missed)?;
 
     let query = MessageQueryConfig { count: 10, reverse: true, ..MessageQueryConfig::default() };
     let history = bob.zim.query_history_message("ann", ConversationType::Peer, query).await?.message_list;
-    stage.say("bob", format!("looks at the history, {} messages:", history.len()))?;
+    printer.step("bob", format!("reads the history, {} messages:", history.len()))?;
     for message in &history {
-        for line in describe::message(stage.output, message, describe::who_columns(&history)) {
-            stage.output.line(format!("        {line}"))?;
+        for line in describe::message(printer.output, message, describe::sender_columns(&history)) {
+            printer.output.line(format!("        {line}"))?;
         }
     }
     bob.end().await;
@@ -122,36 +122,36 @@ async fn log_in_as(user_id: &str, server: &LocalServer) -> Result<Session, Failu
     Ok(session)
 }
 
-async fn send(stage: &Stage, from: &Session, to: &str, text: &str) -> Result<(), Failure> {
-    let (config, told) = (MessageSendConfig::default(), MessageSendNotification::default());
+async fn send(printer: &Printer, from: &Session, to: &str, text: &str) -> Result<(), Failure> {
+    let (config, notification) = (MessageSendConfig::default(), MessageSendNotification::default());
     let began = Instant::now();
-    from.zim.send_message(Message::text(text), to, ConversationType::Peer, config, told).await?;
-    let stored = stage.soft(format!("stored for good in {}", span(began.elapsed())));
-    stage.say(&from.user_id, format!("> {text:<24}  {stored}"))
+    from.zim.send_message(Message::text(text), to, ConversationType::Peer, config, notification).await?;
+    let stored = printer.dim(format!("stored in {}", span(began.elapsed())));
+    printer.step(&from.user_id, format!("> {text:<24}  {stored}"))
 }
 
-fn heard(stage: &Stage, who: &str, came: &[(Message, bool)]) -> Result<(), Failure> {
-    came.iter().try_for_each(|(message, offline)| {
-        let note = if *offline { "came while away" } else { "came by itself" };
-        stage.say(who, format!("< {:<24}  {}", describe::short(message), stage.soft(note)))
+fn show_received(printer: &Printer, who: &str, received: &[(Message, bool)]) -> Result<(), Failure> {
+    received.iter().try_for_each(|(message, offline)| {
+        let note = if *offline { "sent while offline" } else { "received at once" };
+        printer.step(who, format!("< {:<24}  {}", describe::short(message), printer.dim(note)))
     })
 }
 
-/// The next `count` messages, and whether each was sent while nobody was there.
+/// Waits for `count` messages; returns each with whether it was sent while the user was offline.
 async fn receive(session: &mut Session, count: usize) -> Result<Vec<(Message, bool)>, Failure> {
-    let mut came = Vec::new();
+    let mut messages = Vec::new();
     let receiving = async {
-        while came.len() < count {
+        while messages.len() < count {
             if let Event::PeerMessageReceived(received) = next(session).await? {
                 let offline = received.info.is_some_and(|info| info.is_offline_message);
-                came.extend(received.message_list.into_iter().map(|message| (message, offline)));
+                messages.extend(received.message_list.into_iter().map(|message| (message, offline)));
             }
         }
         Ok::<_, Failure>(())
     };
-    let late = |_| Failure::new(Exit::Network, "a message did not arrive in time");
-    timeout(PATIENCE, receiving).await.map_err(late)??;
-    Ok(came)
+    let timed_out = |_| Failure::new(Exit::Network, "a message did not arrive in time");
+    timeout(STEP_WITHIN, receiving).await.map_err(timed_out)??;
+    Ok(messages)
 }
 
 async fn next(session: &mut Session) -> Result<Event, Failure> {

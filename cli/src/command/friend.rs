@@ -1,4 +1,4 @@
-//! `zim friend …`
+//! `zim friend`: friends and friend applications.
 
 mod about;
 
@@ -16,12 +16,12 @@ use crate::exit::{Exit, Failure};
 use crate::output::{Align, Ink, Output, Table, when};
 use crate::text::preview;
 
-/// What one call takes.
-const MOST: usize = 20;
-/// What one page of a list holds at most.
+/// The limit of users in a request.
+const MAX_USERS: usize = 20;
+/// The limit of entries in a page of a list.
 const PAGE: i64 = 100;
-/// What one page of a search holds at most.
-const FOUND: i64 = 30;
+/// The limit of entries in a page of a search.
+const SEARCH_PAGE: i64 = 30;
 
 /// `zim friend`
 #[derive(Debug, Subcommand)]
@@ -31,19 +31,19 @@ Examples:
   zim --profile bob friend accept ann
   zim friend list | jq -r .userID")]
 pub(crate) enum FriendCommand {
-    /// Become friends with a user at once, without asking
-    Add(SayArgs),
-    /// Ask a user to become a friend
-    Apply(SayArgs),
-    /// Say yes to a user who asked
+    /// Become friends with a user at once, without an application
+    Add(RequestArgs),
+    /// Send a friend application to a user
+    Apply(RequestArgs),
+    /// Accept the application of a user
     Accept {
         /// The user
         user: String,
-        /// What you call this friend
+        /// Alias for this friend
         #[arg(long, value_name = "NAME", default_value = "")]
         alias: String,
     },
-    /// Say no to a user who asked
+    /// Reject the application of a user
     Reject {
         /// The user
         user: String,
@@ -51,50 +51,50 @@ pub(crate) enum FriendCommand {
     /// End friendships, for both sides
     Delete {
         /// The users
-        #[arg(value_name = "USER", required = true, num_args = 1..=MOST)]
+        #[arg(value_name = "USER", required = true, num_args = 1..=MAX_USERS)]
         users: Vec<String>,
-        /// Only on your own list: you stay on theirs
+        /// Only on your list: you stay on theirs
         #[arg(long)]
         single: bool,
     },
-    /// List friends, the newest first
+    /// List friends, newest first
     List(ListArgs),
-    /// Find friends by their names and aliases
+    /// Search friends by name and alias
     Search {
-        /// What must be there, in any case
+        /// Text that must occur, ignoring case
         #[arg(value_name = "KEYWORD", required = true, num_args = 1..=5)]
         keywords: Vec<String>,
     },
-    /// List applications, what moved last first
+    /// List friend applications, last updated first
     Applications(ListArgs),
-    /// Change what you call a friend
+    /// Change the alias of a friend
     Alias {
         /// The user
         user: String,
-        /// The name; none removes it
+        /// The alias; omit it to remove the alias
         #[arg(default_value = "")]
         alias: String,
     },
-    /// Set attributes of a friend, for yourself
+    /// Set attributes of a friend that only you see
     Attributes {
         /// The user
         user: String,
-        /// k0 to k4, each with a value; none removes it
+        /// k0 to k4, each with a value; an empty value removes the attribute
         #[arg(value_name = "KEY=VALUE", required = true, num_args = 1..=5, value_parser = about::attribute)]
         attributes: Vec<(String, String)>,
     },
-    /// What you know of friends
+    /// Show friends with alias, name, attributes and wording
     Show {
         /// The users
-        #[arg(value_name = "USER", required = true, num_args = 1..=MOST)]
+        #[arg(value_name = "USER", required = true, num_args = 1..=MAX_USERS)]
         users: Vec<String>,
     },
-    /// Who is on whose list
+    /// Show whether users are on your list and you on theirs
     Check {
         /// The users
-        #[arg(value_name = "USER", required = true, num_args = 1..=MOST)]
+        #[arg(value_name = "USER", required = true, num_args = 1..=MAX_USERS)]
         users: Vec<String>,
-        /// Look only at your own list
+        /// Check only your list
         #[arg(long)]
         single: bool,
     },
@@ -102,13 +102,13 @@ pub(crate) enum FriendCommand {
 
 /// `zim friend add`, `zim friend apply`
 #[derive(Debug, Args)]
-pub(crate) struct SayArgs {
+pub(crate) struct RequestArgs {
     /// The user
     user: String,
-    /// What you tell the user
+    /// A message to the user
     #[arg(long, value_name = "TEXT", default_value = "")]
     wording: String,
-    /// What you call this friend
+    /// Alias for this friend
     #[arg(long, value_name = "NAME", default_value = "")]
     alias: String,
 }
@@ -116,7 +116,7 @@ pub(crate) struct SayArgs {
 /// `zim friend list`, `zim friend applications`
 #[derive(Debug, Args)]
 pub(crate) struct ListArgs {
-    /// How many
+    /// Maximum number to list
     #[arg(long, short = 'n', value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(i64).range(1..))]
     count: i64,
 }
@@ -145,16 +145,16 @@ pub(crate) async fn run(command: FriendCommand, context: &Context) -> Result<(),
     outcome
 }
 
-async fn add(args: SayArgs, zim: &Zim, output: Output) -> Result<(), Failure> {
+async fn add(args: RequestArgs, zim: &Zim, output: Output) -> Result<(), Failure> {
     let config = FriendAddConfig { friend_alias: args.alias, wording: args.wording, ..FriendAddConfig::default() };
     let added = zim.add_friend(&args.user, config).await?;
     if output.is_json() {
         return output.json(&added);
     }
-    befriended(&added.friend_info.unwrap_or_default(), output)
+    show_new_friend(&added.friend_info.unwrap_or_default(), output)
 }
 
-async fn apply(args: SayArgs, zim: &Zim, output: Output) -> Result<(), Failure> {
+async fn apply(args: RequestArgs, zim: &Zim, output: Output) -> Result<(), Failure> {
     let config = FriendApplicationSendConfig {
         friend_alias: args.alias,
         wording: args.wording,
@@ -167,8 +167,8 @@ async fn apply(args: SayArgs, zim: &Zim, output: Output) -> Result<(), Failure> 
     let name = output.paint(Ink::Name, &preview(&args.user, 32));
     let info = sent.application_info.unwrap_or_default();
     output.line(match info.state() {
-        FriendApplicationState::Accepted => format!("You were on the list of {name} already: you are friends."),
-        _ => format!("{name} is asked."),
+        FriendApplicationState::Accepted => format!("You were already on the list of {name}: you are friends now."),
+        _ => format!("The application to {name} is sent."),
     })
 }
 
@@ -178,11 +178,11 @@ async fn accept(user: &str, alias: String, zim: &Zim, output: Output) -> Result<
     if output.is_json() {
         return output.json(&accepted);
     }
-    befriended(&accepted.friend_info.unwrap_or_default(), output)
+    show_new_friend(&accepted.friend_info.unwrap_or_default(), output)
 }
 
-fn befriended(info: &FriendInfo, output: Output) -> Result<(), Failure> {
-    output.line(format!("{} is your friend now.", output.paint(Ink::Name, &name(info))))
+fn show_new_friend(info: &FriendInfo, output: Output) -> Result<(), Failure> {
+    output.line(format!("{} is now your friend.", output.paint(Ink::Name, &name(info))))
 }
 
 async fn reject(user: &str, zim: &Zim, output: Output) -> Result<(), Failure> {
@@ -199,17 +199,17 @@ async fn delete(users: &[String], single: bool, zim: &Zim, output: Output) -> Re
     if output.is_json() {
         return output.json(&deleted);
     }
-    let left: Vec<String> = deleted.error_user_list.iter().map(|error| preview(&error.user_id, 32)).collect();
-    if left.is_empty() { Ok(()) } else { Err(no_friends(&left)) }
+    let failed: Vec<String> = deleted.error_user_list.iter().map(|error| preview(&error.user_id, 32)).collect();
+    if failed.is_empty() { Ok(()) } else { Err(not_listed(&failed)) }
 }
 
-fn no_friends(users: &[String]) -> Failure {
+fn not_listed(users: &[String]) -> Failure {
     Failure::new(Exit::Refused, format!("not on your list: {}", users.join(", ")))
 }
 
 async fn list(args: &ListArgs, zim: &Zim, output: Output) -> Result<(), Failure> {
     let (mut all, mut next_flag): (Vec<FriendInfo>, i64) = (Vec::new(), 0);
-    while let Some(count) = rest(args.count, all.len()) {
+    while let Some(count) = next_count(args.count, all.len()) {
         let page = zim.query_friend_list(FriendListQueryConfig { next_flag, count }).await?;
         all.extend(page.friend_list);
         next_flag = page.next_flag;
@@ -221,16 +221,16 @@ async fn list(args: &ListArgs, zim: &Zim, output: Output) -> Result<(), Failure>
         return all.iter().try_for_each(|friend| output.json(friend));
     }
     if all.is_empty() {
-        return output.line("There are no friends yet: zim friend apply USER asks somebody.");
+        return output.line("You have no friends yet: apply to a user with zim friend apply USER.");
     }
-    output.table(&friends(&all, now_ms()))
+    output.table(&friend_table(&all, now_ms()))
 }
 
 async fn search(keywords: &[String], zim: &Zim, output: Output) -> Result<(), Failure> {
     let (mut all, mut next_flag): (Vec<FriendInfo>, i64) = (Vec::new(), 0);
     loop {
         let keywords = keywords.to_vec();
-        let config = FriendSearchConfig { next_flag, count: FOUND, keywords, is_also_match_friend_alias: true };
+        let config = FriendSearchConfig { next_flag, count: SEARCH_PAGE, keywords, is_also_match_friend_alias: true };
         let page = zim.search_local_friends(config).await?;
         all.extend(page.friend_info_list);
         next_flag = page.next_flag;
@@ -242,12 +242,12 @@ async fn search(keywords: &[String], zim: &Zim, output: Output) -> Result<(), Fa
         return all.iter().try_for_each(|friend| output.json(friend));
     }
     if all.is_empty() {
-        return output.line("No friend is called that.");
+        return output.line("No friends match.");
     }
-    output.table(&friends(&all, now_ms()))
+    output.table(&friend_table(&all, now_ms()))
 }
 
-fn friends(list: &[FriendInfo], now_ms: i64) -> Table {
+fn friend_table(list: &[FriendInfo], now_ms: i64) -> Table {
     let mut table =
         Table::new(&[("FRIEND", Align::Left), ("ALIAS", Align::Left), ("NAME", Align::Left), ("SINCE", Align::Left)]);
     for friend in list {
@@ -263,7 +263,7 @@ fn friends(list: &[FriendInfo], now_ms: i64) -> Table {
 
 async fn applications(args: &ListArgs, zim: &Zim, output: Output) -> Result<(), Failure> {
     let (mut all, mut next_flag): (Vec<FriendApplicationInfo>, i64) = (Vec::new(), 0);
-    while let Some(count) = rest(args.count, all.len()) {
+    while let Some(count) = next_count(args.count, all.len()) {
         let page = zim.query_friend_application_list(FriendApplicationListQueryConfig { next_flag, count }).await?;
         all.extend(page.application_list);
         next_flag = page.next_flag;
@@ -275,18 +275,18 @@ async fn applications(args: &ListArgs, zim: &Zim, output: Output) -> Result<(), 
         return all.iter().try_for_each(|application| output.json(application));
     }
     if all.is_empty() {
-        return output.line("Nobody has asked yet.");
+        return output.line("There are no friend applications.");
     }
-    output.table(&asked(&all, now_ms()))
+    output.table(&application_table(&all, now_ms()))
 }
 
-/// How much of what was asked for is still to be fetched.
-fn rest(wanted: i64, have: usize) -> Option<i64> {
+/// Returns the size of the next page, or `None` if enough entries are fetched.
+fn next_count(wanted: i64, have: usize) -> Option<i64> {
     let rest = wanted.saturating_sub(i64::try_from(have).unwrap_or(i64::MAX));
     (rest > 0).then(|| rest.min(PAGE))
 }
 
-fn asked(list: &[FriendApplicationInfo], now_ms: i64) -> Table {
+fn application_table(list: &[FriendApplicationInfo], now_ms: i64) -> Table {
     let mut table = Table::new(&[
         ("USER", Align::Left),
         ("", Align::Left),
@@ -298,7 +298,7 @@ fn asked(list: &[FriendApplicationInfo], now_ms: i64) -> Table {
         let user = application.apply_user.as_ref().map_or("", |user| user.user_id.as_str());
         table.row([
             preview(user, 32),
-            who_asked(application.r#type()).to_owned(),
+            application_direction(application.r#type()).to_owned(),
             format!("{:?}", application.state()).to_lowercase(),
             when(application.update_time, now_ms),
             preview(&application.wording, 60),
@@ -307,11 +307,11 @@ fn asked(list: &[FriendApplicationInfo], now_ms: i64) -> Table {
     table
 }
 
-fn who_asked(kind: FriendApplicationType) -> &'static str {
+fn application_direction(kind: FriendApplicationType) -> &'static str {
     match kind {
-        FriendApplicationType::Received => "asks you",
-        FriendApplicationType::Sent => "is asked by you",
-        FriendApplicationType::Both => "and you ask each other",
+        FriendApplicationType::Received => "applied to you",
+        FriendApplicationType::Sent => "you applied",
+        FriendApplicationType::Both => "you both applied",
         FriendApplicationType::None | FriendApplicationType::Unknown => "",
     }
 }
@@ -324,8 +324,8 @@ async fn rename(user: &str, alias: &str, zim: &Zim, output: Output) -> Result<()
     let info = updated.friend_info.unwrap_or_default();
     let user = output.paint(Ink::Name, &preview(&info.user_id, 32));
     output.line(match info.friend_alias.as_str() {
-        "" => format!("{user} has no alias any more."),
-        alias => format!("You call {user} {} now.", output.paint(Ink::Name, &preview(alias, 60))),
+        "" => format!("{user} has no alias now."),
+        alias => format!("The alias of {user} is now {}.", output.paint(Ink::Name, &preview(alias, 60))),
     })
 }
 
@@ -354,13 +354,13 @@ fn relation(relation: UserRelationType) -> &'static str {
         UserRelationType::SingleNo => "is not on your list",
         UserRelationType::SingleHave => "is on your list",
         UserRelationType::BothAllNo => "neither is on the other's list",
-        UserRelationType::BothSelfHave => "is on your list, and you are not on theirs",
+        UserRelationType::BothSelfHave => "is on your list, but you are not on theirs",
         UserRelationType::BothOtherHave => "is not on your list, but you are on theirs",
         UserRelationType::BothAllHave => "you are friends",
     }
 }
 
-/// The name that a friend is shown under.
+/// Returns the user ID of a friend with the alias or name.
 fn name(info: &FriendInfo) -> String {
     let named = [&info.friend_alias, &info.user_name];
     match named.into_iter().find(|name| !name.is_empty() && **name != info.user_id) {
@@ -377,13 +377,13 @@ mod tests {
 
     #[test]
     fn a_list_is_fetched_in_pages() {
-        assert_eq!(rest(250, 0), Some(100));
-        assert_eq!(rest(250, 200), Some(50));
-        assert_eq!(rest(250, 250), None);
+        assert_eq!(next_count(250, 0), Some(100));
+        assert_eq!(next_count(250, 200), Some(50));
+        assert_eq!(next_count(250, 250), None);
     }
 
     #[test]
-    fn friends_and_applications_stand_in_columns() {
+    fn friends_and_applications_are_shown_as_tables() {
         let bob = FriendInfo {
             user_id: "bob".into(),
             friend_alias: "Bobby".into(),
@@ -391,7 +391,7 @@ mod tests {
             ..FriendInfo::default()
         };
         assert_eq!(name(&bob), "bob (Bobby)");
-        assert_eq!(friends(&[bob], 0).render(), ["FRIEND  ALIAS  NAME    SINCE", "bob     Bobby  Robert"]);
+        assert_eq!(friend_table(&[bob], 0).render(), ["FRIEND  ALIAS  NAME    SINCE", "bob     Bobby  Robert"]);
         let application = FriendApplicationInfo {
             r#type: FriendApplicationType::Received as i32,
             state: FriendApplicationState::Waiting as i32,
@@ -399,7 +399,10 @@ mod tests {
             wording: "it's\nme".into(),
             ..FriendApplicationInfo::default()
         };
-        let rows = asked(&[application], 0).render();
-        assert_eq!(rows[1].split_whitespace().collect::<Vec<_>>(), ["bob", "asks", "you", "waiting", "it's", "me"]);
+        let rows = application_table(&[application], 0).render();
+        assert_eq!(
+            rows[1].split_whitespace().collect::<Vec<_>>(),
+            ["bob", "applied", "to", "you", "waiting", "it's", "me"]
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! `zim history WITH`
+//! `zim history`: messages of a conversation.
 
 use clap::Args;
 use zim_protocol::{ConversationType, Message, MessageQueryConfig};
@@ -8,7 +8,7 @@ use crate::describe;
 use crate::exit::Failure;
 use crate::output::{Ink, date};
 
-/// What one question may ask for.
+/// The limit of messages in a request.
 const PAGE: i64 = 100;
 
 /// `zim history`
@@ -16,28 +16,28 @@ const PAGE: i64 = 100;
 #[command(after_help = "\
 Examples:
   zim history bob                     the last 20 messages
-  zim history bob --before 120        the 20 before number 120
+  zim history bob --before 120        the 20 before message 120
   zim history bob --all | jq -r .message")]
 pub(crate) struct HistoryArgs {
     /// The user
     #[arg(value_name = "WITH")]
     with: String,
-    /// How many messages
+    /// Number of messages to show
     #[arg(long, short = 'n', value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(i64).range(1..))]
     count: i64,
-    /// Those before this number
+    /// Show messages before this sequence number
     #[arg(long, value_name = "SEQ", conflicts_with = "after", value_parser = clap::value_parser!(i64).range(1..))]
     before: Option<i64>,
-    /// Those after this number; 0 begins with the first message
+    /// Show messages after this sequence number; 0 starts with the first message
     #[arg(long, value_name = "SEQ", value_parser = clap::value_parser!(i64).range(0..))]
     after: Option<i64>,
-    /// All there are
+    /// Show all messages
     #[arg(long, conflicts_with = "count")]
     all: bool,
 }
 
 impl HistoryArgs {
-    /// From old to new, in which order pages can be shown while they come.
+    /// Returns true if pages are fetched from old to new. They are then shown as they arrive.
     fn forward(&self) -> bool {
         self.after.is_some() || (self.all && self.before.is_none())
     }
@@ -107,9 +107,9 @@ async fn backward(args: &HistoryArgs, context: &Context, session: &Session) -> R
     Ok(messages.len())
 }
 
-/// Messages, with a heading for each day; `day` is the one that was shown last.
+/// Shows messages with a heading for each day. `day` is the last heading that was shown.
 fn show(context: &Context, messages: &[Message], day: &mut String) -> Result<(), Failure> {
-    let columns = describe::who_columns(messages);
+    let columns = describe::sender_columns(messages);
     for message in messages {
         if context.output.is_json() {
             context.output.json(message)?;
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn the_direction_follows_from_what_is_asked() {
+    fn the_options_decide_the_direction() {
         for (line, forward, wanted) in [
             ("history bob", false, 20),
             ("history bob --before 5 -n 3", false, 3),

@@ -1,4 +1,4 @@
-//! `zim listen`: events as they come.
+//! `zim listen`: shows events as they arrive.
 
 use std::time::Duration;
 
@@ -18,16 +18,16 @@ Examples:
   zim listen --event peerMessageReceived | jq -r '.messageList[].message'
   zim listen --event peerMessageReceived --count 1 --timeout 60
 
-It is a device of its own: what was sent while it did not run comes when it starts, marked \
-isOfflineMessage. The deprecated events that repeat others (receivePeerMessage …) are shown when they are named.")]
+The command is a device of its own: messages sent while it does not run are delivered when it starts, marked \
+isOfflineMessage. Deprecated events that repeat others, such as receivePeerMessage, are shown only if named with --event.")]
 pub(crate) struct ListenArgs {
-    /// Only this event; may be given several times
+    /// Show only this event; may be repeated
     #[arg(long = "event", value_name = "NAME", value_parser = event_kind)]
     events: Vec<EventKind>,
-    /// End after so many events
+    /// End after this number of events
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
-    /// End after so many seconds; with --count that is a failure
+    /// End after this time; with --count this is an error
     #[arg(long, value_name = "SECONDS")]
     timeout: Option<u64>,
 }
@@ -35,11 +35,11 @@ pub(crate) struct ListenArgs {
 fn event_kind(name: &str) -> Result<EventKind, String> {
     name.parse().map_err(|_| {
         let lower = name.to_lowercase();
-        let alike = EventKind::ALL.iter().filter(|kind| kind.name().to_lowercase().contains(&lower));
-        let alike: Vec<_> = alike.map(|kind| kind.name()).take(4).collect();
-        match alike.as_slice() {
+        let similar = EventKind::ALL.iter().filter(|kind| kind.name().to_lowercase().contains(&lower));
+        let similar: Vec<_> = similar.map(|kind| kind.name()).take(4).collect();
+        match similar.as_slice() {
             [] => format!("there is no event {name:?}; for example: peerMessageReceived, conversationChanged"),
-            alike => format!("there is no event {name:?}; did you mean {}?", alike.join(", ")),
+            similar => format!("there is no event {name:?}; did you mean {}?", similar.join(", ")),
         }
     })
 }
@@ -50,14 +50,14 @@ impl ListenArgs {
     }
 }
 
-/// The deprecated twins of events that say more.
+/// Returns true for deprecated events that repeat a newer one with less information.
 fn repeats_another(kind: EventKind) -> bool {
     matches!(kind, EventKind::ReceivePeerMessage | EventKind::ReceiveRoomMessage | EventKind::ReceiveGroupMessage)
 }
 
 pub(crate) async fn run(args: ListenArgs, context: &Context) -> Result<(), Failure> {
     let mut session = context.device().await?;
-    context.output.note(format!("listening as {}; Ctrl-C ends", session.user_id));
+    context.output.note(format!("listening as {}; press Ctrl-C to end", session.user_id));
     let outcome = listen(&args, context, &mut session).await;
     session.end().await;
     outcome
@@ -80,7 +80,7 @@ async fn listen(args: &ListenArgs, context: &Context, session: &mut Session) -> 
             biased;
             event = session.events.next() => event,
             () = &mut timed_out => match args.count {
-                Some(count) => return Err(Failure::other(format!("{seen} of {count} events came in time"))),
+                Some(count) => return Err(Failure::other(format!("timed out after {seen} of {count} events"))),
                 None => return Ok(()),
             },
             interrupted = &mut interrupted => return Ok(interrupted?),
@@ -107,12 +107,12 @@ fn show(context: &Context, event: &Event) -> Result<(), Failure> {
     describe::event(context.output, event, now_ms()).into_iter().try_for_each(|line| context.output.line(line))
 }
 
-/// A session that the server ended does not come back by itself.
+/// Fails if the event ends the login: the SDK does not reconnect after that.
 pub(crate) fn ended(event: &Event) -> Result<(), Failure> {
     match event {
         Event::ConnectionStateChanged(change) if change.state() == ConnectionState::Disconnected => {
             let why = describe::connection(change.state(), change.event());
-            Err(Failure::new(Exit::Auth, format!("the session is over: {why}")))
+            Err(Failure::new(Exit::Auth, format!("the session has ended: {why}")))
         }
         _ => Ok(()),
     }
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn events_that_repeat_others_must_be_named() {
+    fn deprecated_duplicates_are_shown_only_if_named() {
         assert!(args(&[]).wants(EventKind::PeerMessageReceived));
         assert!(!args(&[]).wants(EventKind::ReceivePeerMessage));
         assert!(args(&[EventKind::ReceivePeerMessage]).wants(EventKind::ReceivePeerMessage));
@@ -137,14 +137,14 @@ mod tests {
     }
 
     #[test]
-    fn a_slip_in_a_name_gets_a_hint() {
+    fn a_misspelt_event_has_a_hint() {
         assert_eq!(event_kind("conversationChanged"), Ok(EventKind::ConversationChanged));
         assert!(event_kind("peermessage").unwrap_err().contains("did you mean"));
         assert!(event_kind("xyz").unwrap_err().contains("for example"));
     }
 
     #[test]
-    fn only_the_end_of_a_session_ends_the_command() {
+    fn only_the_end_of_the_session_ends_the_command() {
         let change = |state: ConnectionState, event: ConnectionEvent| {
             Event::ConnectionStateChanged(ConnectionStateChangedEvent {
                 state: state as i32,

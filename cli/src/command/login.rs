@@ -1,4 +1,4 @@
-//! `zim login USER`: logs in for real, and remembers what was used.
+//! `zim login`: logs in, and saves the settings in a profile if that succeeds.
 
 use std::path::PathBuf;
 
@@ -15,7 +15,7 @@ use crate::start_file::StartFile;
 /// `zim login`
 #[derive(Debug, Args)]
 #[command(after_help = "\
-What is not given is taken from the profile, then from the profile in use, then from a server \
+Missing options come from the profile, then from the profile in use, then from a server \
 that was started in this folder.
 
 Examples:
@@ -25,40 +25,40 @@ Examples:
   make-token ann | zim login ann --server chat.example.com:4710 --app-id 1 --token -
   zim --profile bob login bob")]
 pub(crate) struct LoginArgs {
-    /// Who you are; the first login makes the user
+    /// Your user ID; the first login creates the user
     #[arg(value_name = "USER")]
     user_id: String,
     /// The server
     #[arg(long, value_name = "HOST:PORT")]
     server: Option<String>,
-    /// The app of the server
+    /// The ID of the app
     #[arg(long, value_name = "N")]
     app_id: Option<u32>,
-    /// A file with the secret of an app that trusts its clients; - is standard input
+    /// A file with the app sign, for an app that trusts its clients; - is standard input
     #[arg(long, value_name = "FILE")]
     app_sign_file: Option<PathBuf>,
-    /// The secret itself; others on this machine see it in the list of processes
+    /// The app sign itself; other users of this machine can see it in the process list
     #[arg(long, env = "ZIM_APP_SIGN", hide_env_values = true, value_name = "SIGN")]
     app_sign: Option<String>,
     /// A file with a token from the app's back end; - is standard input
     #[arg(long, conflicts_with_all = ["app_sign", "app_sign_file"], value_name = "FILE")]
     token_file: Option<PathBuf>,
-    /// The token itself, or - for standard input; others on this machine see it in the list of processes
+    /// The token itself, or - for standard input; other users of this machine can see it in the process list
     #[arg(
         long, env = "ZIM_TOKEN", hide_env_values = true, conflicts_with_all = ["app_sign", "app_sign_file"],
         value_name = "TOKEN"
     )]
     token: Option<String>,
-    /// Trust the server with this certificate: its SHA-256, as the server prints it
+    /// Trust the certificate with this SHA-256, as the server prints it
     #[arg(long, value_name = "HEX", value_parser = checked_fingerprint)]
     fingerprint: Option<String>,
-    /// Trust servers with a certificate from these roots (PEM), not those of the system
+    /// Trust the root certificates in this PEM file instead of those of the system
     #[arg(long, conflicts_with = "fingerprint", value_name = "FILE")]
     ca: Option<PathBuf>,
-    /// Trust the roots of the system again
+    /// Trust the root certificates of the system again
     #[arg(long, conflicts_with_all = ["fingerprint", "ca"])]
     system_roots: bool,
-    /// The data folder of a server on this machine: says all of the above
+    /// The data folder of a server on this machine, in place of the options above
     #[arg(long, env = "ZIM_SERVER_DATA", hide_env_values = true, value_name = "FOLDER")]
     server_data: Option<PathBuf>,
 }
@@ -79,8 +79,8 @@ struct LoggedIn<'a> {
 
 pub(crate) async fn run(args: LoginArgs, context: &Context) -> Result<(), Failure> {
     if !zim_protocol::id::is_id(&args.user_id) {
-        return Err(Failure::usage(format!("{:?} cannot be a user's id", args.user_id))
-            .hint("ids have ASCII letters, digits and !#$%&()+-:;<=.>?@[]^_{}|~"));
+        return Err(Failure::usage(format!("{:?} is not a valid user ID", args.user_id))
+            .hint("use ASCII letters, digits and !#$%&()+-:;<=.>?@[]^_{}|~"));
     }
     let profile = profile(args, context)?;
     let session = log_in(config(&profile)?.one_shot(true), &profile).await?;
@@ -95,7 +95,7 @@ pub(crate) async fn run(args: LoginArgs, context: &Context) -> Result<(), Failur
     context.output.line(format!("Logged in as {name} at {server} (app {app_id}, profile {:?}).", context.name))
 }
 
-/// The profile with what was given now.
+/// Returns the profile, updated by the options.
 fn profile(args: LoginArgs, context: &Context) -> Result<Profile, Failure> {
     let known = context.profiles.load(&context.name)?;
     let is_new = known.is_none();
@@ -103,25 +103,25 @@ fn profile(args: LoginArgs, context: &Context) -> Result<Profile, Failure> {
         Some(known) => known,
         None => context.profiles.template()?,
     };
-    // A named folder goes before what is remembered; the folder that happens to be here does not.
+    // A named folder takes precedence over the profile; a server in the current folder does not.
     let local = match (&args.server_data, &args.server, &profile.server) {
         (Some(folder), _, _) => StartFile::find(Some(folder))?,
         (None, None, None) => StartFile::here()?,
         _ => None,
     };
     if let Some(local) = local {
-        context.output.tell(format!("using the server on this machine, {}", local.server));
+        context.output.notice(format!("using the server on this machine, {}", local.server));
         profile = Profile { token: profile.token, user_id: profile.user_id, ..local.profile()? };
     } else if is_new
         && args.server.is_none()
         && let Some(server) = &profile.server
     {
-        context.output.tell(format!("using the server of the profile in use, {server}"));
+        context.output.notice(format!("using the server of the profile in use, {server}"));
     }
     merge(&mut profile, args, context.output)?;
     let missing = |what: &str| {
-        Failure::usage(format!("{what} is not known"))
-            .hint("a server prints the command to log in when it starts; `zim login --help` explains it")
+        Failure::usage(format!("{what} is missing"))
+            .hint("a server prints a command for the login when it starts; see also `zim login --help`")
     };
     if profile.server.is_none() {
         return Err(missing("--server HOST:PORT"));
@@ -139,13 +139,13 @@ fn merge(profile: &mut Profile, args: LoginArgs, output: Output) -> Result<(), F
     let app_sign = secret::read(args.app_sign, args.app_sign_file.as_deref(), output)?;
     let token = secret::read(args.token, args.token_file.as_deref(), output)?;
     if profile.user_id.as_ref().is_some_and(|before| *before != args.user_id) {
-        // A token is one person's.
+        // A token belongs to one user.
         profile.token = None;
     }
     profile.user_id = Some(args.user_id);
     let server_changes = args.server.is_some() && args.server != profile.server;
     if server_changes {
-        // What was trusted and said there is nothing to another server.
+        // The secrets and trust settings of one server must not be used with another.
         *profile = Profile { user_id: profile.user_id.take(), ..Profile::default() };
     }
     profile.server = args.server.or_else(|| profile.server.take());
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_given_once_is_remembered() {
+    fn saved_options_need_not_be_repeated() {
         let first = merged(Profile::default(), "login ann --server s:1 --app-id 7 --app-sign x");
         let again = merged(first.clone(), "login ann");
         assert_eq!(again, first);
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_replaces_a_sign_and_is_one_persons() {
+    fn a_token_replaces_an_app_sign_and_belongs_to_one_user() {
         let first = merged(Profile::default(), "login ann --server s:1 --app-id 7 --app-sign x");
         let token = merged(first, "login ann --token t");
         assert_eq!((token.app_sign.as_deref(), token.token.as_deref()), (None, Some("t")));
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn another_server_gets_nothing_that_was_for_the_first() {
+    fn settings_are_not_used_for_another_server() {
         let fingerprint = "ab".repeat(32);
         let first = merged(
             Profile::default(),
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn options_that_contradict_each_other_are_refused() {
+    fn conflicting_options_are_refused() {
         for line in [
             "login ann --token t --app-sign s",
             "login ann --token-file t --app-sign-file s",

@@ -1,4 +1,4 @@
-//! `zim logout`: nothing that could log in stays on this machine.
+//! `zim logout`: removes the secrets of a profile from this machine.
 
 use clap::Args;
 use serde::Serialize;
@@ -10,10 +10,10 @@ use crate::profile::Profile;
 /// `zim logout`
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The address of the server is kept, so that the next login is short. A `zim listen` that runs goes \
-on until it ends.")]
+The address of the server is kept for the next login. The server is not contacted: a running \
+`zim listen` continues until it ends.")]
 pub(crate) struct LogoutArgs {
-    /// Remove the whole profile and what was kept of its messages
+    /// Remove the whole profile and its local copies of messages
     #[arg(long)]
     forget: bool,
 }
@@ -38,5 +38,5 @@ pub(crate) fn run(args: &LogoutArgs, context: &Context) -> Result<(), Failure> {
     if context.output.is_json() {
         return context.output.json(&LoggedOut { profile: name, forgotten: args.forget });
     }
-    context.output.line(format!("Profile {name:?} is {}.", if args.forget { "gone" } else { "logged out" }))
+    context.output.line(format!("Profile {name:?} is {}.", if args.forget { "removed" } else { "logged out" }))
 }

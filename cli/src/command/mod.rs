@@ -1,4 +1,4 @@
-//! The commands, one file each, named as on the command line.
+//! The commands, one file each, with the names of the command line.
 
 pub(crate) mod admin;
 pub(crate) mod blacklist;

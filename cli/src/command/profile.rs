@@ -1,4 +1,4 @@
-//! `zim profile …`: who one can be on this machine.
+//! `zim profile`: lists and chooses the profiles on this machine.
 
 use clap::Subcommand;
 use serde::Serialize;
@@ -13,24 +13,24 @@ use crate::profile::Profile;
 #[command(after_help = "\
 Examples:
   zim --profile bob login bob      make a profile
-  zim profile use bob              all commands are bob's from now on
-  zim --profile ann send bob hi    this one is ann's")]
+  zim profile use bob              use it for all commands
+  zim --profile ann send bob hi    use another one for one command")]
 pub(crate) enum ProfileCommand {
     /// List the profiles
     List,
     /// Show a profile, without its secrets
     Show {
-        /// Which [default: the one in use]
+        /// The profile [default: the one in use]
         name: Option<String>,
     },
     /// Choose the profile that is used when none is named
     Use {
-        /// Which
+        /// The profile
         name: String,
     },
-    /// Remove a profile and what was kept of its messages
+    /// Remove a profile and its local copies of messages
     Remove {
-        /// Which
+        /// The profile
         name: String,
     },
 }
@@ -81,12 +81,12 @@ pub(crate) fn run(command: &ProfileCommand, context: &Context) -> Result<(), Fai
         ProfileCommand::Use { name } => {
             existing(name, context)?;
             context.profiles.choose(name)?;
-            said(context, name, "is used from now on")
+            report(context, name, "is now in use")
         }
         ProfileCommand::Remove { name } => {
             existing(name, context)?;
             context.profiles.remove(name)?;
-            said(context, name, "is gone")
+            report(context, name, "is removed")
         }
     }
 }
@@ -94,11 +94,11 @@ pub(crate) fn run(command: &ProfileCommand, context: &Context) -> Result<(), Fai
 fn existing(name: &str, context: &Context) -> Result<Profile, Failure> {
     context.profiles.load(name)?.ok_or_else(|| {
         Failure::usage(format!("there is no profile {name:?}"))
-            .hint(format!("make it: zim --profile {name} login USER"))
+            .hint(format!("create it: zim --profile {name} login USER"))
     })
 }
 
-fn said(context: &Context, name: &str, what: &str) -> Result<(), Failure> {
+fn report(context: &Context, name: &str, what: &str) -> Result<(), Failure> {
     if context.output.is_json() {
         return context.output.json(&serde_json::json!({ "profile": name }));
     }
@@ -127,7 +127,7 @@ fn list(context: &Context) -> Result<(), Failure> {
         return Ok(());
     }
     if table.is_empty() {
-        return context.output.line("There is no profile yet: zim login USER makes one.");
+        return context.output.line("There are no profiles yet: create one with zim login USER.");
     }
     context.output.table(&table)
 }

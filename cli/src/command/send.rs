@@ -1,4 +1,4 @@
-//! `zim send TO TEXT`
+//! `zim send`: sends messages.
 
 use std::io::Read;
 
@@ -11,10 +11,10 @@ use crate::describe;
 use crate::exit::Failure;
 use crate::output::{Ink, clock_time};
 
-/// Lines of `--lines` that may be under way at once: enough to fill the line, few enough to know what was lost.
-const UNDER_WAY: usize = 64;
-/// No message is longer than this, whatever a server allows.
-const MOST_BYTES: u64 = 32 << 10;
+/// The limit of messages in flight with `--lines`: enough to keep the connection busy, and few that may be lost.
+const MAX_IN_FLIGHT: usize = 64;
+/// The size limit of a message: no server accepts more.
+const MAX_BYTES: u64 = 32 << 10;
 
 /// `zim send`
 #[derive(Debug, Args)]
@@ -25,32 +25,32 @@ Examples:
   tail -f log | zim send bob --lines -
   zim send bob --type custom --custom-type 7 '{\"poll\":\"pizza?\"}'
 
-Done means stored for good: the answer holds the message with its final position.")]
+Success means that the message is stored: the output shows it with its final sequence number.")]
 pub(crate) struct SendArgs {
     /// The user
     #[arg(value_name = "TO")]
     to: String,
-    /// What to say; several words make one message; - reads standard input
+    /// The message; several words are joined; - reads standard input
     #[arg(value_name = "TEXT", required = true)]
     text: Vec<String>,
-    /// text, command (delivered at most once, stored nowhere) or custom
+    /// text, command (delivered at most once, not stored) or custom
     #[arg(long = "type", value_name = "TYPE", default_value = "text", hide_default_value = true)]
     kind: Kind,
-    /// The app's own number for a custom message, 0 to 200
+    /// The app-defined type of a custom message, 0 to 200
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true, value_parser = clap::value_parser!(i64).range(0..=200))]
     custom_type: i64,
-    /// What the app adds to the message: text of up to 1 KB
+    /// App-defined text of up to 1 KB to attach to the message
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     extended_data: String,
-    /// Every line of standard input is a message
+    /// Send each line of standard input as a message
     #[arg(long)]
     lines: bool,
-    /// Does not count as unread
+    /// Do not count the message as unread
     #[arg(long)]
     quiet: bool,
 }
 
-/// What a message is.
+/// The type of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Kind {
     Text,
@@ -82,7 +82,7 @@ pub(crate) async fn run(args: SendArgs, context: &Context) -> Result<(), Failure
         return Err(Failure::usage("--lines reads standard input: zim send TO --lines -"));
     }
     if args.custom_type != 0 && args.kind != Kind::Custom {
-        return Err(Failure::usage("--custom-type belongs to --type custom"));
+        return Err(Failure::usage("--custom-type requires --type custom"));
     }
     if args.lines {
         let session = context.one_shot().await?;
@@ -90,7 +90,7 @@ pub(crate) async fn run(args: SendArgs, context: &Context) -> Result<(), Failure
         session.end().await;
         return sent;
     }
-    // Before the login: who types for a minute need not be connected meanwhile.
+    // Standard input is read before the login: typing may take minutes.
     let text = if args.is_from_stdin() { read_stdin()? } else { args.text.join(" ") };
     let session = context.one_shot().await?;
     let sent = send(&args, &session, text).await;
@@ -115,29 +115,29 @@ fn send(
 
 fn read_stdin() -> Result<String, Failure> {
     let mut text = String::new();
-    let read = std::io::stdin().lock().take(MOST_BYTES + 1).read_to_string(&mut text)?;
-    if u64::try_from(read).unwrap_or(u64::MAX) > MOST_BYTES {
-        return Err(Failure::usage("standard input is longer than a message may be: 32 KB")
-            .hint("--lines sends every line as a message of its own"));
+    let read = std::io::stdin().lock().take(MAX_BYTES + 1).read_to_string(&mut text)?;
+    if u64::try_from(read).unwrap_or(u64::MAX) > MAX_BYTES {
+        return Err(Failure::usage("standard input is longer than the limit of a message, 32 KB")
+            .hint("--lines sends each line as a message of its own"));
     }
-    // The line break that `echo` adds is not part of what was said.
+    // The line break that `echo` adds is not part of the message.
     text.truncate(text.trim_end_matches(['\n', '\r']).len());
     Ok(text)
 }
 
-/// Sends lines as they come, many at once; the server keeps them in order.
+/// Sends lines as they are read, several in flight. The server keeps their order.
 async fn send_lines(args: &SendArgs, context: &Context, session: &Session) -> Result<(), Failure> {
     use futures_util::StreamExt;
     let mut lines = BufReader::new(tokio::io::stdin()).lines();
-    let mut under_way = futures_util::stream::FuturesOrdered::new();
+    let mut in_flight = futures_util::stream::FuturesOrdered::new();
     let mut more = true;
-    while more || !under_way.is_empty() {
+    while more || !in_flight.is_empty() {
         tokio::select! {
             biased;
-            Some(sent) = under_way.next() => show(context, &sent?)?,
-            line = lines.next_line(), if more && under_way.len() < UNDER_WAY => match line? {
+            Some(sent) = in_flight.next() => show(context, &sent?)?,
+            line = lines.next_line(), if more && in_flight.len() < MAX_IN_FLIGHT => match line? {
                 Some(line) if line.trim().is_empty() => {}
-                Some(line) => under_way.push_back(send(args, session, line)),
+                Some(line) => in_flight.push_back(send(args, session, line)),
                 None => more = false,
             },
         }
@@ -173,14 +173,14 @@ mod tests {
     }
 
     #[test]
-    fn words_make_one_message() {
+    fn words_are_joined_to_one_message() {
         let args = args(&["bob", "see", "you", "at 8"]);
         assert_eq!(args.message(args.text.join(" ")).as_text(), Some("see you at 8"));
         assert!(!args.is_from_stdin());
     }
 
     #[test]
-    fn the_type_chooses_the_message() {
+    fn the_type_decides_the_message() {
         let custom = args(&["bob", "--type", "custom", "--custom-type", "7", "{}"]);
         assert_eq!(custom.message("{}".into()), Message::custom("{}", 7));
         let command = args(&["bob", "--type", "command", "-"]);
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_is_refused() {
+    fn invalid_options_are_refused() {
         for line in [
             &["send", "bob"][..],
             &["send", "bob", "hi", "--type", "song"],

@@ -1,4 +1,4 @@
-//! `zim status …`
+//! `zim status`: who is online, and custom statuses.
 
 use clap::Subcommand;
 use zim_client_sdk::Zim;
@@ -12,8 +12,8 @@ use crate::exit::{Failure, all_done};
 use crate::output::{Align, Output, Table, when};
 use crate::text::preview;
 
-/// What one call takes.
-const MOST: usize = 100;
+/// The limit of users in a subscription request.
+const MAX_USERS: usize = 100;
 
 /// `zim status`
 #[derive(Debug, Subcommand)]
@@ -24,17 +24,17 @@ Examples:
   zim status subscribe bob carol --minutes 1440
   zim listen --event userStatusUpdated")]
 pub(crate) enum StatusCommand {
-    /// Show who is online where, and what they say of themselves
+    /// Show whether users are online, where, and their custom statuses
     Show {
         /// The users
         #[arg(value_name = "USER", required = true, num_args = 1..=200)]
         users: Vec<String>,
     },
-    /// Say something of yourself, such as "busy"
+    /// Set your custom status, such as "busy"
     Set {
-        /// What others see, up to 64 bytes
+        /// The text that others see, up to 64 bytes
         text: String,
-        /// For so many seconds; -1 until it is changed [default: a day]
+        /// How long it lasts; -1 is until it is changed [default: a day]
         #[arg(
             long = "for",
             value_name = "SECONDS",
@@ -44,24 +44,24 @@ pub(crate) enum StatusCommand {
         )]
         seconds: i64,
     },
-    /// Say nothing of yourself any more
+    /// Remove your custom status
     Clear,
-    /// Hear of the status of users for a while, on all of your devices
+    /// Subscribe to the status of users for a time, on all of your devices
     Subscribe {
         /// The users
-        #[arg(value_name = "USER", required = true, num_args = 1..=MOST)]
+        #[arg(value_name = "USER", required = true, num_args = 1..=MAX_USERS)]
         users: Vec<String>,
-        /// For so many minutes, up to 43200
+        /// How long, in minutes, up to 43200
         #[arg(long, value_name = "N", default_value_t = 1440)]
         minutes: i64,
     },
-    /// Hear no more of the status of users
+    /// Unsubscribe from the status of users
     Unsubscribe {
         /// The users
-        #[arg(value_name = "USER", required = true, num_args = 1..=MOST)]
+        #[arg(value_name = "USER", required = true, num_args = 1..=MAX_USERS)]
         users: Vec<String>,
     },
-    /// List whom you have subscribed to, the earliest first
+    /// List your subscriptions, oldest first
     List,
 }
 
@@ -94,12 +94,13 @@ async fn show(users: &[String], zim: &Zim, output: Output) -> Result<(), Failure
 }
 
 fn table(statuses: &[UserStatus]) -> Table {
-    let columns = [("USER", Align::Left), ("IS", Align::Left), ("SINCE", Align::Left), ("SAYS", Align::Left)];
+    let columns =
+        [("USER", Align::Left), ("STATUS", Align::Left), ("SINCE", Align::Left), ("CUSTOM STATUS", Align::Left)];
     let mut table = Table::new(&columns);
     for status in statuses {
         let since = when(status.last_online_status_update_time, now_ms());
-        let says = preview(&status.custom_status, 64);
-        table.row([preview(&status.user_id, 32), describe::online(status), since, says]);
+        let custom = preview(&status.custom_status, 64);
+        table.row([preview(&status.user_id, 32), describe::online(status), since, custom]);
     }
     table
 }
@@ -110,12 +111,12 @@ async fn set(text: &str, seconds: i64, zim: &Zim, output: Output) -> Result<(), 
         return output.json(&updated);
     }
     if updated.custom_status.is_empty() {
-        return output.line("You say nothing of yourself.");
+        return output.line("You have no custom status now.");
     }
     let ends_at = updated.status.as_ref().map_or(0, |status| status.custom_status_expired_time);
     let until =
         if ends_at == 0 { "until you change it".to_owned() } else { format!("until {}", when(ends_at, now_ms())) };
-    output.line(format!("You say {:?}, {until}.", preview(&updated.custom_status, 64)))
+    output.line(format!("Your status is {:?} {until}.", preview(&updated.custom_status, 64)))
 }
 
 async fn subscribe(users: &[String], minutes: i64, zim: &Zim, output: Output) -> Result<(), Failure> {
@@ -124,7 +125,7 @@ async fn subscribe(users: &[String], minutes: i64, zim: &Zim, output: Output) ->
     if output.is_json() {
         output.json(&subscribed)?;
     }
-    all_done(&subscribed.error_user_list, "not subscribed to")
+    all_done(&subscribed.error_user_list, "could not subscribe to")
 }
 
 async fn unsubscribe(users: &[String], zim: &Zim, output: Output) -> Result<(), Failure> {
@@ -132,7 +133,7 @@ async fn unsubscribe(users: &[String], zim: &Zim, output: Output) -> Result<(), 
     if output.is_json() {
         output.json(&unsubscribed)?;
     }
-    all_done(&unsubscribed.error_user_list, "there was no subscription to")
+    all_done(&unsubscribed.error_user_list, "not subscribed to")
 }
 
 async fn list(zim: &Zim, output: Output) -> Result<(), Failure> {
@@ -142,9 +143,10 @@ async fn list(zim: &Zim, output: Output) -> Result<(), Failure> {
         return subscriptions.iter().try_for_each(|subscription| output.json(subscription));
     }
     if subscriptions.is_empty() {
-        return output.line("You have subscribed to nobody's status.");
+        return output.line("You have no status subscriptions.");
     }
-    let columns = [("USER", Align::Left), ("IS", Align::Left), ("SAYS", Align::Left), ("UNTIL", Align::Left)];
+    let columns =
+        [("USER", Align::Left), ("STATUS", Align::Left), ("CUSTOM STATUS", Align::Left), ("UNTIL", Align::Left)];
     let mut table = Table::new(&columns);
     for subscription in &subscriptions {
         let status = subscription.user_status.clone().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! `zim token USER`: what an app's back end does, for trying things out and for scripts.
+//! `zim token`: makes a token like an app's back end, for experiments and scripts.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -19,14 +19,14 @@ use crate::secret;
 /// `zim token`
 #[derive(Debug, Args)]
 #[command(after_help = "\
-With the server secret the token is made here; without it the operator's service of the server makes it.
-Prints the token alone, so that it fits into $(…); with --json an object.
+With the server secret, the token is made locally; without it, by the operator's service of the server.
+The output is only the token, to use in $(…); with --json it is an object.
 
 Examples:
   zim token ann --app-id 1 --secret-file secret
   zim token ann --server-data zim-data | zim login ann --server chat.example.com:4710 --app-id 1 --token -")]
 pub(crate) struct TokenArgs {
-    /// Who will log in with it
+    /// The user who will log in
     #[arg(value_name = "USER")]
     user_id: String,
     /// The app [default: the profile's, else the server's first]
@@ -35,21 +35,21 @@ pub(crate) struct TokenArgs {
     /// A file with the server secret of the app: 32 characters; - is standard input
     #[arg(long, value_name = "FILE")]
     secret_file: Option<PathBuf>,
-    /// The secret itself; others on this machine see it in the list of processes
+    /// The secret itself; other users of this machine can see it in the process list
     #[arg(long, env = "ZIM_SERVER_SECRET", hide_env_values = true, value_name = "SECRET")]
     secret: Option<String>,
-    /// How long it is good for, as in 90s, 15m, 12h, 7d; at most 24 days
+    /// How long it is valid, as in 90s, 15m, 12h, 7d; at most 24 days
     #[arg(long = "for", value_name = "TIME", default_value = "1d", value_parser = validity)]
     valid: Duration,
     #[command(flatten)]
     admin: AdminAccess,
 }
 
-/// A token is good for 1 second to 24 days.
+/// Parses the validity of a token: 1 second to 24 days.
 fn validity(text: &str) -> Result<Duration, String> {
     match duration::parse(text)? {
         valid if (1..=2_073_600).contains(&valid.as_secs()) => Ok(valid),
-        _ => Err("a token is good for 1 second to 24 days".to_owned()),
+        _ => Err("a token is valid for 1 second to 24 days".to_owned()),
     }
 }
 
@@ -72,10 +72,10 @@ pub(crate) async fn run(args: TokenArgs, context: &Context) -> Result<(), Failur
             let app_id = args.app_id.or(of_profile).ok_or_else(|| Failure::usage("--app-id N is needed"))?;
             mint(&args, app_id, &secret, Clock::system().now_s())?
         }
-        None => by_the_server(&args, of_profile, context.output).await?,
+        None => mint_by_server(&args, of_profile, context.output).await?,
     };
-    // Its nature is to be put into a command: JSON only when it is asked for.
-    if context.asked_for_json {
+    // The token is used in other commands: JSON only if it is requested, not in every pipe.
+    if context.json_requested {
         return context.output.json(&minted);
     }
     context.output.line(&minted.token)
@@ -88,7 +88,7 @@ fn mint(args: &TokenArgs, app_id: u32, secret: &str, now_s: i64) -> Result<Minte
     Ok(Minted { token, user_id: args.user_id.clone(), app_id, expires_at: now_s.saturating_add(seconds) })
 }
 
-async fn by_the_server(args: &TokenArgs, of_profile: Option<u32>, output: Output) -> Result<Minted, Failure> {
+async fn mint_by_server(args: &TokenArgs, of_profile: Option<u32>, output: Output) -> Result<Minted, Failure> {
     let mut operator = args.admin.connect(output).await?;
     let app_id = match args.app_id.or_else(|| operator.first_app()).or(of_profile) {
         Some(app_id) => app_id,
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_that_is_made_here_is_good() {
+    fn a_locally_made_token_is_valid() {
         let secret = "0123456789abcdef0123456789abcdef";
         let line = ["token", "ann", "--app-id", "7", "--for", "2h"];
         let args = Line::try_parse_from(line).unwrap().args;
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_good_for_a_second_to_24_days() {
+    fn a_token_is_valid_for_a_second_to_24_days() {
         assert_eq!(validity("1s"), Ok(Duration::from_secs(1)));
         assert_eq!(validity("24d"), Ok(Duration::from_secs(2_073_600)));
         for bad in ["0s", "2073601s", "25d", "1w"] {

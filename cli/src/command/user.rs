@@ -1,4 +1,4 @@
-//! `zim user …`
+//! `zim user`: users, and your own name, avatar, data and rules.
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
@@ -12,10 +12,10 @@ use crate::exit::{Exit, Failure};
 use crate::output::{Align, Ink, Output, Table};
 use crate::text::{preview, printable};
 
-/// What one question may ask for.
-const MOST: usize = 10;
+/// The limit of users in a request.
+const MAX_USERS: usize = 10;
 
-/// What people call the platforms.
+/// The names of the platforms on the command line.
 const PLATFORMS: [(&str, PlatformType); 9] = [
     ("win", PlatformType::Win),
     ("macos", PlatformType::MacOs),
@@ -36,46 +36,46 @@ Examples:
   zim user name \"Ann B.\"
   zim user push-rule --online win,macos,linux --no-push android,iphone")]
 pub(crate) enum UserCommand {
-    /// Show profiles of users
+    /// Show names, avatars and data of users
     Show {
         /// The users
-        #[arg(value_name = "USER", required = true, num_args = 1..=MOST)]
+        #[arg(value_name = "USER", required = true, num_args = 1..=MAX_USERS)]
         users: Vec<String>,
     },
-    /// Show one's own profile, rules and where one is online
+    /// Show your own name, avatar, data and rules, and where you are online
     #[command(name = "self")]
     Own,
-    /// Change one's own name
+    /// Change your name
     Name {
         /// The new name
         name: String,
     },
-    /// Change the address of one's own avatar
+    /// Change the URL of your avatar
     Avatar {
-        /// The address; none removes it
+        /// The URL; omit it to remove the avatar
         #[arg(default_value = "")]
         url: String,
     },
-    /// Change what the app keeps with one's own profile
+    /// Change the app-defined data of your user
     Data {
-        /// Whatever the app likes; none removes it
+        /// Any text; omit it to remove the data
         #[arg(default_value = "")]
         text: String,
     },
-    /// Show or replace the rule of offline push: which devices get none while others are online
+    /// Show or replace the offline push rule: which devices get no push while others are online
     PushRule(PushRuleArgs),
 }
 
 /// `zim user push-rule`
 #[derive(Debug, Args)]
 pub(crate) struct PushRuleArgs {
-    /// While one is online on one of these ...
+    /// While you are online on one of these ...
     #[arg(long, value_name = "PLATFORM,…", value_delimiter = ',', requires = "no_push", value_parser = platforms())]
     online: Vec<PlatformType>,
     /// ... these get no offline push
     #[arg(long, value_name = "PLATFORM,…", value_delimiter = ',', requires = "online", value_parser = platforms())]
     no_push: Vec<PlatformType>,
-    /// No rule: every device gets its offline push
+    /// Remove the rule: every device gets offline push
     #[arg(long, conflicts_with_all = ["online", "no_push"])]
     clear: bool,
 }
@@ -136,11 +136,11 @@ async fn own(zim: &Zim, output: Output) -> Result<(), Failure> {
     if output.is_json() {
         return output.json(&found);
     }
-    about(found).into_iter().try_for_each(|line| output.line(line))
+    own_lines(found).into_iter().try_for_each(|line| output.line(line))
 }
 
-/// Oneself, in lines.
-fn about(own: SelfUserInfo) -> Vec<String> {
+/// Describes the own user, in lines.
+fn own_lines(own: SelfUserInfo) -> Vec<String> {
     let UserInfo { user_id, user_name, user_avatar_url, user_extended_data } =
         own.user_full_info.and_then(|info| info.base_info).unwrap_or_default();
     let rule = own.user_rule.and_then(|rule| rule.offline_push_rule).unwrap_or_default();
@@ -150,8 +150,8 @@ fn about(own: SelfUserInfo) -> Vec<String> {
         ("name", user_name),
         ("avatar", user_avatar_url),
         ("data", user_extended_data),
-        ("online on", named(status.online_platforms())),
-        ("push rule", sentence(&rule)),
+        ("online on", names(status.online_platforms())),
+        ("push rule", rule_text(&rule)),
     ];
     let line = |(what, value): (&str, String)| match value.as_str() {
         "" => format!("{what:<11}-"),
@@ -160,20 +160,20 @@ fn about(own: SelfUserInfo) -> Vec<String> {
     rows.into_iter().map(line).collect()
 }
 
-/// What a rule says; nothing without one.
-fn sentence(rule: &UserOfflinePushRule) -> String {
-    let silent = named(rule.not_to_receive_offline_push_platforms());
-    let online = named(rule.online_platforms());
+/// Describes a rule; empty without one.
+fn rule_text(rule: &UserOfflinePushRule) -> String {
+    let silent = names(rule.not_to_receive_offline_push_platforms());
+    let online = names(rule.online_platforms());
     if silent.is_empty() || online.is_empty() {
         return String::new();
     }
     format!("no offline push to {silent} while online on {online}")
 }
 
-fn named(platforms: impl Iterator<Item = PlatformType>) -> String {
+fn names(platforms: impl Iterator<Item = PlatformType>) -> String {
     let names = platforms.map(|platform| {
         let known = PLATFORMS.into_iter().find(|(_, listed)| *listed == platform);
-        known.map_or("another", |(name, _)| name)
+        known.map_or("other", |(name, _)| name)
     });
     names.collect::<Vec<_>>().join(", ")
 }
@@ -183,7 +183,7 @@ async fn rename(name: &str, zim: &Zim, output: Output) -> Result<(), Failure> {
     if output.is_json() {
         return output.json(&updated);
     }
-    is_now("name", &updated.user_name, output)
+    report("name", &updated.user_name, output)
 }
 
 async fn avatar(url: &str, zim: &Zim, output: Output) -> Result<(), Failure> {
@@ -191,7 +191,7 @@ async fn avatar(url: &str, zim: &Zim, output: Output) -> Result<(), Failure> {
     if output.is_json() {
         return output.json(&updated);
     }
-    is_now("avatar", &updated.user_avatar_url, output)
+    report("avatar", &updated.user_avatar_url, output)
 }
 
 async fn data(text: &str, zim: &Zim, output: Output) -> Result<(), Failure> {
@@ -199,12 +199,12 @@ async fn data(text: &str, zim: &Zim, output: Output) -> Result<(), Failure> {
     if output.is_json() {
         return output.json(&updated);
     }
-    is_now("data", &updated.extended_data, output)
+    report("data", &updated.extended_data, output)
 }
 
-fn is_now(what: &str, value: &str, output: Output) -> Result<(), Failure> {
+fn report(what: &str, value: &str, output: Output) -> Result<(), Failure> {
     match value {
-        "" => output.line(format!("You have no {what} any more.")),
+        "" => output.line(format!("You have no {what} now.")),
         value => output.line(format!("Your {what} is now {}", output.paint(Ink::Name, &preview(value, 60)))),
     }
 }
@@ -226,9 +226,9 @@ async fn push_rule(args: PushRuleArgs, zim: &Zim, output: Output) -> Result<(), 
     if output.is_json() {
         return output.json(&UserRule { offline_push_rule: Some(rule) });
     }
-    match sentence(&rule).as_str() {
-        "" => output.line("There is no rule: every device gets its offline push."),
-        said => output.line(format!("The rule: {said}.")),
+    match rule_text(&rule).as_str() {
+        "" => output.line("There is no rule: every device gets offline push."),
+        text => output.line(format!("The rule: {text}.")),
     }
 }
 
@@ -237,14 +237,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_platform_that_a_device_can_have_is_named() {
+    fn every_platform_of_a_device_has_a_name() {
         let all = (0..=32).filter_map(|number| PlatformType::try_from(number).ok());
-        let nameless: Vec<_> = all.filter(|one| named([*one].into_iter()) == "another").collect();
-        assert_eq!(nameless, [PlatformType::Unspecified, PlatformType::Unknown]);
+        let unnamed: Vec<_> = all.filter(|one| names([*one].into_iter()) == "other").collect();
+        assert_eq!(unnamed, [PlatformType::Unspecified, PlatformType::Unknown]);
     }
 
     #[test]
-    fn oneself_stands_in_lines() {
+    fn the_own_user_is_described_in_lines() {
         let own = SelfUserInfo {
             user_full_info: Some(UserFullInfo {
                 base_info: Some(UserInfo { user_id: "ann".into(), user_name: "An\nn".into(), ..UserInfo::default() }),
@@ -254,16 +254,16 @@ mod tests {
         };
         let lines =
             ["user       ann", "name       An n", "avatar     -", "data       -", "online on  -", "push rule  -"];
-        assert_eq!(about(own), lines);
+        assert_eq!(own_lines(own), lines);
     }
 
     #[test]
-    fn a_rule_is_a_sentence() {
+    fn a_rule_is_described() {
         let rule = UserOfflinePushRule {
             online_platforms: vec![PlatformType::Win as i32, PlatformType::MacOs as i32],
             not_to_receive_offline_push_platforms: vec![PlatformType::Android as i32],
         };
-        assert_eq!(sentence(&rule), "no offline push to android while online on win, macos");
-        assert_eq!(sentence(&UserOfflinePushRule::default()), "");
+        assert_eq!(rule_text(&rule), "no offline push to android while online on win, macos");
+        assert_eq!(rule_text(&UserOfflinePushRule::default()), "");
     }
 }

@@ -1,15 +1,15 @@
-//! Columns that stand below each other.
+//! Tables of aligned columns.
 
 use unicode_width::UnicodeWidthStr;
 
-/// Where a column's text stands.
+/// The alignment of a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Align {
     Left,
     Right,
 }
 
-/// Rows of cells under a head.
+/// Rows of cells below a heading.
 #[derive(Debug)]
 pub(crate) struct Table {
     columns: Vec<(&'static str, Align)>,
@@ -29,7 +29,8 @@ impl Table {
         self.rows.is_empty()
     }
 
-    /// The head and the rows, as wide as their widest cell, two spaces between columns and none at the end.
+    /// Returns the heading and the rows as lines. A column is as wide as its widest cell; two spaces separate columns; lines
+    /// have no trailing spaces.
     pub(crate) fn render(&self) -> Vec<String> {
         let head: Vec<String> = self.columns.iter().map(|(name, _)| (*name).to_owned()).collect();
         let widths: Vec<usize> = (0..self.columns.len())
@@ -63,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn columns_stand_below_each_other() {
+    fn columns_are_aligned() {
         let mut table = Table::new(&[("UNREAD", Align::Right), ("WHO", Align::Left), ("LAST", Align::Left)]);
         assert!(table.is_empty());
         table.row(["2".into(), "ann".into(), "hi".into()]);

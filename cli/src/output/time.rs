@@ -1,4 +1,4 @@
-//! Times as people read them, in the time zone of the system.
+//! Times and time spans as text, in the time zone of the system.
 
 use std::time::Duration;
 
@@ -10,17 +10,17 @@ fn format(unix_ms: i64, zone: &TimeZone, how: &str) -> String {
         .map_or_else(|_| unix_ms.to_string(), |time| time.to_zoned(zone.clone()).strftime(how).to_string())
 }
 
-/// `15:04:05`.
+/// Formats a time as `15:04:05`.
 pub(crate) fn clock_time(unix_ms: i64) -> String {
     format(unix_ms, &TimeZone::system(), "%H:%M:%S")
 }
 
-/// `Monday, 23 November 2026`: the heading of a day.
+/// Formats a date as `Monday, 23 November 2026`.
 pub(crate) fn date(unix_ms: i64) -> String {
     format(unix_ms, &TimeZone::system(), "%A, %-d %B %Y")
 }
 
-/// As short as it can be told apart: the time of today, the day of this year, the date before.
+/// Formats a time as short as possible: the time for today, day and time for this year, the date before that.
 pub(crate) fn when(unix_ms: i64, now_ms: i64) -> String {
     when_in(unix_ms, now_ms, &TimeZone::system())
 }
@@ -40,7 +40,7 @@ fn when_in(unix_ms: i64, now_ms: i64, zone: &TimeZone) -> String {
     format(unix_ms, zone, how)
 }
 
-/// `850 µs`, `12.3 ms`, `4.56 s`, `3 min`.
+/// Formats a time span as `850 µs`, `12.3 ms`, `4.56 s` or `3 min`.
 pub(crate) fn span(time: Duration) -> String {
     let us = time.as_micros();
     match us {
@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_is_as_short_as_it_can_be() {
+    fn a_time_is_shortened_by_its_age() {
         // 23 November 2026, 15:04:05 UTC.
         let now = 1_795_446_245_000;
         let zone = TimeZone::UTC;
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn spans_have_the_unit_that_fits() {
+    fn a_span_has_a_fitting_unit() {
         assert_eq!(span(Duration::from_micros(850)), "850 µs");
         assert_eq!(span(Duration::from_micros(12_340)), "12.3 ms");
         assert_eq!(span(Duration::from_millis(4_560)), "4.56 s");

@@ -1,9 +1,8 @@
-//! Profiles and local databases that the program of an earlier build wrote. What is in them is told by
-//! `integration-tests/fixtures/101c45e/README.md`.
+//! Profiles and local databases of an earlier build. `integration-tests/fixtures/101c45e/README.md` describes their contents.
 
 use serde_json::Value;
 
-use crate::common::{Here, Ran};
+use crate::common::{Ran, TestEnv};
 
 const FIXTURE: &str = "101c45e";
 
@@ -16,65 +15,65 @@ fn texts(rows: &[Value]) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn profiles_of_before_are_read() {
-    let here = Here::of_fixture(FIXTURE).await;
-    let list = rows(here.zim("", &["profile", "list"]).await);
+async fn old_profiles_are_read() {
+    let env = TestEnv::of_fixture(FIXTURE).await;
+    let list = rows(env.zim("", &["profile", "list"]).await);
     let names: Vec<_> = list.iter().map(|row| (row["profile"].as_str().unwrap(), row["inUse"] == true)).collect();
     assert_eq!(names, [("bob", true), ("default", false), ("gone", false)]);
     for (profile, user, login) in
         [("", Some("bob"), "token"), ("default", Some("ann"), "app sign"), ("gone", None, "logged out")]
     {
-        let shown = here.zim(profile, &["profile", "show"]).await.json();
+        let shown = env.zim(profile, &["profile", "show"]).await.json();
         assert_eq!((shown["userID"].as_str(), shown["login"].as_str()), (user, Some(login)));
-        assert_eq!(shown["appID"], here.app_id());
-        assert_eq!(shown["trust"], format!("fingerprint {}", here.fingerprint()));
-        // Where the server was then.
+        assert_eq!(shown["appID"], env.app_id());
+        assert_eq!(shown["trust"], format!("fingerprint {}", env.fingerprint()));
+        // The address of the old server.
         assert!(shown["server"].as_str().unwrap().starts_with("127.0.0.1:"), "{shown}");
     }
-    let nobody = here.zim("gone", &["send", "bob", "hi"]).await.fails(3);
-    assert!(nobody.contains("profile \"gone\" is not logged in"), "{nobody}");
-    here.end().await;
+    let refused = env.zim("gone", &["send", "bob", "hi"]).await.fails(3);
+    assert!(refused.contains("profile \"gone\" is not logged in"), "{refused}");
+    env.end().await;
 }
 
 #[tokio::test]
-async fn profiles_of_before_log_in_as_they_did() {
-    let here = Here::of_fixture(FIXTURE).await;
-    here.move_profiles();
-    // The one in use, with its token of then.
-    assert_eq!(here.zim("", &["user", "self"]).await.json()["userFullInfo"]["baseInfo"]["userName"], "Bob Builder");
-    // By an app sign.
-    let history = rows(here.zim("default", &["history", "bob", "--all"]).await);
+async fn old_profiles_log_in() {
+    let env = TestEnv::of_fixture(FIXTURE).await;
+    env.move_profiles();
+    // The profile in use, with its old token.
+    assert_eq!(env.zim("", &["user", "self"]).await.json()["userFullInfo"]["baseInfo"]["userName"], "Bob Builder");
+    // With an app sign.
+    let history = rows(env.zim("default", &["history", "bob", "--all"]).await);
     assert!(texts(&history).contains(&"typed in a terminal"), "{history:?}");
-    let sent = here.zim("default", &["send", "bob", "hello", "again"]).await.json();
+    let sent = env.zim("default", &["send", "bob", "hello", "again"]).await.json();
     assert_eq!(
         sent["message"]["messageSeq"].as_i64().unwrap(),
         1 + history.last().unwrap()["messageSeq"].as_i64().unwrap()
     );
-    let heard = rows(here.zim("", &["history", "ann", "--count", "1"]).await);
-    assert_eq!(texts(&heard), ["hello again"]);
-    // A new login of an old profile.
-    let (address, id, sign) = (here.address(), here.app_id().to_string(), here.app_sign().to_owned());
-    let (sign, fingerprint) = (["--app-sign", &sign], here.fingerprint());
+    let received = rows(env.zim("", &["history", "ann", "--count", "1"]).await);
+    assert_eq!(texts(&received), ["hello again"]);
+    // A new login with an old profile.
+    let (address, id, sign) = (env.address(), env.app_id().to_string(), env.app_sign().to_owned());
+    let (sign, fingerprint) = (["--app-sign", &sign], env.fingerprint());
     let to = ["--server", &address, "--app-id", &id, "--fingerprint", &fingerprint];
-    here.zim("gone", &[&["login", "dan"], &to[..], &sign[..]].concat()).await.ok();
-    assert_eq!(here.zim("gone", &["conversation", "list", "--unread"]).await.lines(), Vec::<String>::new());
-    here.end().await;
+    env.zim("gone", &[&["login", "dan"], &to[..], &sign[..]].concat()).await.ok();
+    assert_eq!(env.zim("gone", &["conversation", "list", "--unread"]).await.lines(), Vec::<String>::new());
+    env.end().await;
 }
 
 #[tokio::test]
-async fn a_local_database_of_before_is_gone_on_with() {
-    let here = Here::of_fixture(FIXTURE).await;
-    here.move_profiles();
-    let before = here.local_databases("default");
-    let chat = here.zim_with("default", &["chat", "bob", "--count", "2"], "typed again\n").await;
-    let said = rows(chat);
-    assert_eq!(texts(&said).last(), Some(&"typed again"));
-    assert!(said.len() >= 2, "{said:?}");
-    // Without it the program would have kept its data in memory.
-    let after = here.local_databases("default");
+async fn an_old_local_database_is_used() {
+    let env = TestEnv::of_fixture(FIXTURE).await;
+    env.move_profiles();
+    let before = env.local_databases("default");
+    let chat = env.zim_with("default", &["chat", "bob", "--count", "2"], "typed again\n").await;
+    let messages = rows(chat);
+    assert_eq!(texts(&messages).last(), Some(&"typed again"));
+    assert!(messages.len() >= 2, "{messages:?}");
+    // If the program could not open the database, it would have kept its data in memory.
+    let after = env.local_databases("default");
     assert_eq!(after.keys().collect::<Vec<_>>(), before.keys().collect::<Vec<_>>());
-    assert!(after.values().ne(before.values()), "it was not used");
-    let heard = rows(here.zim("bob", &["history", "ann", "--count", "1"]).await);
-    assert_eq!(texts(&heard), ["typed again"]);
-    here.end().await;
+    assert!(after.values().ne(before.values()), "the local database was not used");
+    let received = rows(env.zim("bob", &["history", "ann", "--count", "1"]).await);
+    assert_eq!(texts(&received), ["typed again"]);
+    env.end().await;
 }

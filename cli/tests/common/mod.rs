@@ -1,4 +1,4 @@
-//! A server in this process, profiles in a temporary folder, and the program.
+//! A server in this process, profiles in a temporary folder, and runs of the program.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -15,59 +15,58 @@ use zim_server::AdminAddr;
 use zim_server::config::Config;
 use zim_server::server::Server;
 
-/// No command takes so long.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// The time limit of a command.
+const COMMAND_WITHIN: Duration = Duration::from_secs(60);
 
-/// Where a test happens.
-pub(crate) struct Here {
+/// The environment of a test.
+pub(crate) struct TestEnv {
     folder: TempDir,
     server: Option<Server>,
     data: String,
 }
 
-/// What a command did.
+/// The result of a command.
 pub(crate) struct Ran {
     pub(crate) stdout: String,
     pub(crate) stderr: String,
     code: Option<i32>,
 }
 
-/// A command that runs.
+/// A running command.
 pub(crate) struct Running(Option<Child>);
 
-impl Here {
+impl TestEnv {
     pub(crate) async fn new() -> Self {
         Self::with(|_| {}).await
     }
 
-    /// A server with settings of the test's own.
+    /// Starts a server with changed settings.
     pub(crate) async fn with(edit: impl FnOnce(&mut Config)) -> Self {
-        let mut here = Self::without_server();
-        let mut config = Config::local(&here.data);
-        // Tests talk faster than people.
+        let mut env = Self::without_server();
+        let mut config = Config::local(&env.data);
+        // Tests send faster than users.
         config.limits.messages_per_second = 10_000;
         config.limits.message_burst = 10_000;
         edit(&mut config);
-        here.server = Some(Server::start(config).await.unwrap());
-        here
+        env.server = Some(Server::start(config).await.unwrap());
+        env
     }
 
-    /// A server, profiles and local databases that an earlier build wrote, at the time when it wrote them. See
-    /// `integration-tests/fixtures`. The profiles name the address of a server that is gone, until
-    /// [`Here::move_profiles`].
+    /// Opens the server data, profiles and local databases of an earlier build, with the clock at the time of that build. See
+    /// `integration-tests/fixtures`. The profiles have the address of the old server until [`TestEnv::move_profiles`].
     pub(crate) async fn of_fixture(name: &str) -> Self {
-        let mut here = Self::without_server();
+        let mut env = Self::without_server();
         let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("../integration-tests/fixtures").join(name);
-        copy_private(&fixture.join("sqlite/server"), Path::new(&here.data));
-        copy_private(&fixture.join("cli"), &here.config());
+        copy_private(&fixture.join("sqlite/server"), Path::new(&env.data));
+        copy_private(&fixture.join("cli"), &env.config());
         let manifest: Value =
             serde_json::from_slice(&std::fs::read(fixture.join("sqlite/manifest.json")).unwrap()).unwrap();
         let clock = Clock::manual(manifest["madeAtMs"].as_i64().unwrap());
-        here.server = Some(Server::start_with(Config::local(&here.data), clock).await.unwrap());
-        here
+        env.server = Some(Server::start_with(Config::local(&env.data), clock).await.unwrap());
+        env
     }
 
-    /// The profiles name this server's address from now on, and nothing else of them changes.
+    /// Changes the address in the profiles to that of this server.
     pub(crate) fn move_profiles(&self) {
         for entry in std::fs::read_dir(self.config().join("profiles")).unwrap() {
             let file = entry.unwrap().path();
@@ -80,7 +79,7 @@ impl Here {
         }
     }
 
-    /// The local databases of a profile, by the names of their files.
+    /// Returns the contents of the local databases of a profile by file.
     pub(crate) fn local_databases(&self, profile: &str) -> BTreeMap<PathBuf, Vec<u8>> {
         let entries = std::fs::read_dir(self.config().join("data").join(profile)).unwrap();
         let files =
@@ -142,7 +141,7 @@ impl Here {
         &self.server().first_app().server_secret
     }
 
-    /// Logs `user` in, under a profile of the same name.
+    /// Logs in `user` with a profile of the same name.
     pub(crate) async fn login(&self, user: &str) {
         self.zim(user, &["login", user, "--server-data", &self.data]).await.ok();
     }
@@ -151,7 +150,7 @@ impl Here {
         self.command_of(Command::new(env!("CARGO_BIN_EXE_zim")), profile, arguments)
     }
 
-    /// The program, run by somebody whose umask closes nothing.
+    /// Starts the program with umask 000.
     #[cfg(unix)]
     pub(crate) fn start_without_umask(&self, profile: &str, arguments: &[&str]) -> Running {
         let mut shell = Command::new("sh");
@@ -160,8 +159,8 @@ impl Here {
     }
 
     fn command_of(&self, mut command: Command, profile: &str, arguments: &[&str]) -> Command {
-        let mine = std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("ZIM_"));
-        mine.for_each(|(name, _)| {
+        let settings = std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("ZIM_"));
+        settings.for_each(|(name, _)| {
             command.env_remove(name);
         });
         if !profile.is_empty() {
@@ -173,16 +172,16 @@ impl Here {
         command
     }
 
-    /// Runs the program to its end. No profile: the one in use.
+    /// Runs the program to its end. An empty profile means the one in use.
     pub(crate) async fn zim(&self, profile: &str, arguments: &[&str]) -> Ran {
         self.zim_with(profile, arguments, "").await
     }
 
-    /// The same, with something on standard input.
+    /// Runs the program to its end with `input` as its standard input.
     pub(crate) async fn zim_with(&self, profile: &str, arguments: &[&str], input: &str) -> Ran {
         let mut child = self.command(profile, arguments).spawn().unwrap();
         let mut stdin = child.stdin.take().unwrap();
-        // A command that reads nothing may be gone before.
+        // A command that does not read its input may end before.
         drop(stdin.write_all(input.as_bytes()).await);
         drop(stdin);
         Running(Some(child)).finish().await
@@ -193,11 +192,11 @@ impl Here {
         Running(Some(self.command(profile, arguments).spawn().unwrap()))
     }
 
-    /// Waits until something is so.
-    pub(crate) async fn until(&self, is_so: impl AsyncFn() -> bool) {
+    /// Waits until a condition is true.
+    pub(crate) async fn until(&self, condition: impl AsyncFn() -> bool) {
         let began = Instant::now();
-        while !is_so().await {
-            assert!(began.elapsed() < PATIENCE, "it never came to be so");
+        while !condition().await {
+            assert!(began.elapsed() < COMMAND_WITHIN, "the condition did not become true in time");
             sleep(Duration::from_millis(20)).await;
         }
     }
@@ -212,23 +211,24 @@ impl Here {
 impl Running {
     pub(crate) async fn finish(&mut self) -> Ran {
         let child = self.0.take().unwrap();
-        let Output { status, stdout, stderr } = timeout(PATIENCE, child.wait_with_output()).await.unwrap().unwrap();
+        let Output { status, stdout, stderr } =
+            timeout(COMMAND_WITHIN, child.wait_with_output()).await.unwrap().unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
         Ran { stdout: text(stdout), stderr: text(stderr), code: status.code() }
     }
 }
 
 impl Ran {
-    /// It did what it should.
+    /// Asserts success.
     pub(crate) fn ok(self) -> Self {
-        assert_eq!(self.code, Some(0), "it failed: {}{}", self.stdout, self.stderr);
+        assert_eq!(self.code, Some(0), "the command failed: {}{}", self.stdout, self.stderr);
         self
     }
 
-    /// It failed with this code; what it said.
+    /// Asserts failure with this exit code; returns standard error.
     pub(crate) fn fails(self, code: i32) -> String {
-        assert_eq!(self.code, Some(code), "another exit code: {}{}", self.stdout, self.stderr);
-        assert!(self.stdout.is_empty() || code == 3, "errors are no output: {}", self.stdout);
+        assert_eq!(self.code, Some(code), "unexpected exit code: {}{}", self.stdout, self.stderr);
+        assert!(self.stdout.is_empty() || code == 3, "standard output of a failed command: {}", self.stdout);
         self.stderr
     }
 
@@ -236,16 +236,16 @@ impl Ran {
         self.stdout.lines().map(str::to_owned).collect()
     }
 
-    /// Its only line, which is JSON.
+    /// Asserts success and a single line of output; returns it as JSON.
     pub(crate) fn json(self) -> Value {
         let ran = self.ok();
         let lines = ran.lines();
-        let [line] = lines.as_slice() else { panic!("not one line: {}", ran.stdout) };
+        let [line] = lines.as_slice() else { panic!("not a single line: {}", ran.stdout) };
         serde_json::from_str(line).expect("a line is JSON")
     }
 }
 
-/// Copies a folder; its owner alone can read the copy, whatever a checkout made of the original.
+/// Copies a folder. Only its owner can read the copy, whatever the modes in the checkout are.
 fn copy_private(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     restrict(to, 0o700);
@@ -270,7 +270,7 @@ fn restrict(path: &Path, mode: u32) {
 #[cfg(not(unix))]
 fn restrict(_: &Path, _: u32) {}
 
-/// The server's binary, built if it is not there.
+/// Returns the server binary, and builds it if it is missing.
 pub(crate) fn server_binary() -> String {
     let zim = Path::new(env!("CARGO_BIN_EXE_zim"));
     let folder = zim.parent().unwrap();

@@ -1,4 +1,4 @@
-//! `zim admin app …`
+//! `zim admin app`: apps, their secrets, and who may log in.
 
 use std::time::Duration;
 
@@ -18,31 +18,31 @@ use crate::text::preview;
 /// `zim admin app`
 #[derive(Debug, Subcommand)]
 pub(crate) enum AppCommand {
-    /// Make an app, and print its secrets
+    /// Create an app, and print its secrets
     Create {
-        /// For the operator
+        /// The name, shown to the operator
         #[arg(long, default_value = "", hide_default_value = true)]
         name: String,
-        /// The app's number [default: the server chooses]
+        /// The ID [default: chosen by the server]
         #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
         app_id: u32,
     },
-    /// List the apps, and what each lets in, without their secrets
+    /// List the apps and their settings, without the secrets
     List,
-    /// Change what an app lets in; sessions that it does not let in any more end at once
+    /// Change who may log in to an app; sessions that are no longer allowed end at once
     #[command(after_help = "\
-AES-CBC tokens carry no authentication tag: a client can change one, and the server cannot tell it from a genuine one by a
-tag, only by what it says. Accept them only while a back end still makes them, and move that back end to AES-GCM tokens.
+AES-CBC tokens carry no authentication tag: a client can modify one, and the server can detect that only by its contents.
+Accept them only while a back end still makes them, and move that back end to AES-GCM tokens.
   off   refuse them
-  on    accept those of ZEGO's generators in Python, Node and Go, and in C# without a payload. Whoever has several can
-        make one for a user ID that nobody was given, with 16 random characters in it
-  java  accept those, and those of ZEGO's generator in Java without a payload. Whoever has such a token can change the
-        first four characters of the user ID, and leave out 16 at a time before them: use it only where this is harmless
+  on    accept those of ZEGO's generators in Python, Node and Go, and in C# without a payload. A client with several
+        tokens can make one for a user ID that was never issued, with 16 random characters in it
+  java  also accept those of ZEGO's generator in Java without a payload. A client with such a token can change the
+        first four characters of the user ID, and remove 16 at a time before them: use it only where this is harmless
 
-Who registers, that is, becomes a user of the app by logging in for the first time:
-  anyone    whoever has a token for the user, or the app sign
-  token     whoever has an AES-GCM token for the user: the app's back end decides who exists
-  operator  nobody: users are registered with zim admin user register
+Who becomes a user of the app by logging in for the first time:
+  anyone    anyone with a token for the user, or with the app sign
+  token     anyone with an AES-GCM token for the user: the app's back end decides which users exist
+  operator  no one: users are registered with zim admin user register
 
 Examples:
   zim admin app set --cbc-tokens on
@@ -51,10 +51,10 @@ Examples:
         /// The app [default: the first]
         #[arg(long, value_name = "N")]
         app_id: Option<u32>,
-        /// Tokens with AES-256-CBC
+        /// Which AES-CBC tokens are accepted
         #[arg(long, value_name = "WHICH")]
         cbc_tokens: Option<Cbc>,
-        /// Whether the app sign opens a session
+        /// Whether the app sign is accepted for a login
         #[arg(long, value_name = "ON|OFF")]
         app_sign: Option<Switch>,
         /// Who becomes a user by logging in
@@ -63,19 +63,19 @@ Examples:
     },
     /// Replace a secret of an app, and print the new one
     #[command(after_help = "\
-While the overlap lasts the old secret is accepted beside the new one; then it ends, and so do the sessions that it opened.
-Without an overlap they end at once. A second rotation ends a secret that is older still at once.
+During the overlap both secrets are accepted. Then the old one is refused, and the sessions that it opened end. Without an
+overlap this happens at once. A second rotation during an overlap ends the oldest secret at once.
 
 Examples:
   zim admin app rotate server-secret --overlap 24h
   zim admin app rotate app-sign                      after a leak")]
     Rotate {
-        /// Which
+        /// The secret to replace
         secret: Which,
         /// The app [default: the first]
         #[arg(long, value_name = "N")]
         app_id: Option<u32>,
-        /// How long the old one is accepted, as in 90s, 15m, 12h, 7d; at most 30 days
+        /// How long the old secret is still accepted, as in 90s, 15m, 12h, 7d; at most 30 days
         #[arg(long, value_name = "TIME", default_value = "0s", value_parser = overlap)]
         overlap: Duration,
     },
@@ -139,7 +139,7 @@ impl From<Which> for SecretKind {
 fn overlap(text: &str) -> Result<Duration, String> {
     match duration::parse(text)? {
         overlap if overlap.as_secs() <= 30 * 86_400 => Ok(overlap),
-        _ => Err("an overlap lasts 30 days at most".to_owned()),
+        _ => Err("an overlap is at most 30 days".to_owned()),
     }
 }
 
@@ -156,7 +156,7 @@ pub(super) async fn run(command: AppCommand, operator: &mut Operator, context: &
         }
         AppCommand::Set { app_id, cbc_tokens, app_sign, registration } => {
             if cbc_tokens.is_none() && app_sign.is_none() && registration.is_none() {
-                return Err(Failure::usage("nothing to set: --cbc-tokens, --app-sign or --registration"));
+                return Err(Failure::usage("nothing to set: give --cbc-tokens, --app-sign or --registration"));
             }
             let request = UpdateAppRequest {
                 app_id: operator.app(app_id).await?,
@@ -179,8 +179,8 @@ pub(super) async fn run(command: AppCommand, operator: &mut Operator, context: &
             }
             context.output.line(&rotated.secret)?;
             context.output.note(match rotated.old_ends_at {
-                0 => "The old one is not accepted any more.".to_owned(),
-                at => format!("The old one is accepted until {}.", when(at, now_ms())),
+                0 => "The old secret is no longer accepted.".to_owned(),
+                at => format!("The old secret is accepted until {}.", when(at, now_ms())),
             });
             Ok(())
         }
@@ -201,7 +201,7 @@ fn show_new(context: &Context, app: &App) -> Result<(), Failure> {
 }
 
 fn show_all(context: &Context, apps: &[App]) -> Result<(), Failure> {
-    /// The list holds no secrets, so it has no empty fields for them either.
+    /// An app without the fields of its secrets: they would be empty.
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
     struct Listed<'a> {
@@ -261,7 +261,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_overlap_lasts_30_days_at_most() {
+    fn an_overlap_is_at_most_30_days() {
         assert_eq!(overlap("30d"), Ok(Duration::from_secs(2_592_000)));
         assert_eq!(overlap("0s"), Ok(Duration::ZERO));
         assert!(overlap("2592001s").is_err());

@@ -1,4 +1,4 @@
-//! `zim admin user …`
+//! `zim admin user`: registers and bans users, and revokes their tokens.
 
 use std::time::Duration;
 
@@ -15,9 +15,9 @@ use crate::exit::Failure;
 use crate::output::{Align, Table, when};
 use crate::text::preview;
 
-/// Whom a command is about.
+/// The user of a command.
 #[derive(Debug, Args)]
-pub(crate) struct Whom {
+pub(crate) struct UserArgs {
     /// The user
     user: String,
     /// The app [default: the first]
@@ -31,20 +31,20 @@ pub(crate) enum UserCommand {
     /// Register a user, for apps that do not register users at their first login
     Register {
         #[command(flatten)]
-        whom: Whom,
-        /// The name that others see
+        target: UserArgs,
+        /// The name that other users see
         #[arg(long, default_value = "", hide_default_value = true)]
         name: String,
     },
-    /// Show whether a user is registered or banned, and whose tokens are revoked
+    /// Show whether a user is registered or banned, and which tokens are revoked
     Show {
         #[command(flatten)]
-        whom: Whom,
+        target: UserArgs,
     },
-    /// Keep a user out, and end their sessions
+    /// Refuse the logins of a user, and end their sessions
     Ban {
         #[command(flatten)]
-        whom: Whom,
+        target: UserArgs,
         /// How long, as in 90s, 15m, 12h, 7d [default: until it is lifted]
         #[arg(long = "for", value_name = "TIME", value_parser = ban)]
         time: Option<Duration>,
@@ -52,37 +52,37 @@ pub(crate) enum UserCommand {
     /// Lift a ban
     Unban {
         #[command(flatten)]
-        whom: Whom,
+        target: UserArgs,
     },
-    /// List the users who are banned now
+    /// List the users who are banned
     Banned {
         /// The app [default: the first]
         #[arg(long, value_name = "N")]
         app_id: Option<u32>,
     },
-    /// Refuse the tokens that a user has now, and end the sessions that they opened
+    /// Refuse the existing tokens of a user, and end the sessions that they opened
     #[command(after_help = "\
-A token that the app's back end makes from now on opens again. The app sign is not a token: where it is on, whoever has it
-logs in as anybody (zim admin app set --app-sign off).
+Tokens that the app's back end makes later are accepted. The app sign is not a token: while it is accepted, anyone who has it
+can log in as any user (zim admin app set --app-sign off).
 
 Examples:
-  zim admin user revoke ann               a lost phone
+  zim admin user revoke ann               after the loss of a phone
   zim admin user revoke ann --older 2h    only tokens that are older than two hours")]
     Revoke {
         #[command(flatten)]
-        whom: Whom,
-        /// Only tokens that are older, as in 90s, 15m, 12h, 7d
+        target: UserArgs,
+        /// Only tokens older than this, as in 90s, 15m, 12h, 7d
         #[arg(long, value_name = "TIME", default_value = "0s", hide_default_value = true, value_parser = duration::parse)]
         older: Duration,
     },
 }
 
-/// A ban of no time would be none.
+/// Parses the time of a ban, which must not be 0.
 fn ban(text: &str) -> Result<Duration, String> {
     match duration::parse(text)? {
         time if (1..=3_155_760_000).contains(&time.as_secs()) => Ok(time),
         _ => {
-            Err("a ban lasts a second at least and 100 years at most; without --for it lasts until it is lifted"
+            Err("a ban is at least 1 second and at most 100 years; without --for it lasts until it is lifted"
                 .to_owned())
         }
     }
@@ -94,8 +94,8 @@ fn seconds(time: Duration) -> i64 {
 
 fn sessions(count: u32) -> String {
     match count {
-        0 => "No session was connected".to_owned(),
-        1 => "One session has ended".to_owned(),
+        0 => "No sessions were connected".to_owned(),
+        1 => "1 session has ended".to_owned(),
         many => format!("{many} sessions have ended"),
     }
 }
@@ -103,9 +103,9 @@ fn sessions(count: u32) -> String {
 pub(super) async fn run(command: UserCommand, operator: &mut Operator, context: &Context) -> Result<(), Failure> {
     let output = context.output;
     match command {
-        UserCommand::Register { whom, name } => {
-            let (app_id, user) = (operator.app(whom.app_id).await?, preview(&whom.user, 32));
-            let request = RegisterUserRequest { app_id, user_id: whom.user, user_name: name };
+        UserCommand::Register { target, name } => {
+            let (app_id, user) = (operator.app(target.app_id).await?, preview(&target.user, 32));
+            let request = RegisterUserRequest { app_id, user_id: target.user, user_name: name };
             let done = operator.client.register_user(request).await.map_err(|status| refused(&status))?.into_inner();
             if output.is_json() {
                 return output.json(&done);
@@ -113,17 +113,17 @@ pub(super) async fn run(command: UserCommand, operator: &mut Operator, context: 
             output.line(if done.is_new {
                 format!("{user} is registered.")
             } else {
-                format!("{user} was registered before; nothing has changed.")
+                format!("{user} was already registered; nothing has changed.")
             })
         }
-        UserCommand::Show { whom } => {
-            let request = GetUserRequest { app_id: operator.app(whom.app_id).await?, user_id: whom.user };
+        UserCommand::Show { target } => {
+            let request = GetUserRequest { app_id: operator.app(target.app_id).await?, user_id: target.user };
             let user = operator.client.get_user(request).await.map_err(|status| refused(&status))?.into_inner();
             if output.is_json() { output.json(&user) } else { show(context, &user) }
         }
-        UserCommand::Ban { whom, time } => {
-            let (app_id, user) = (operator.app(whom.app_id).await?, preview(&whom.user, 32));
-            let request = BanUserRequest { app_id, user_id: whom.user, seconds: time.map_or(0, seconds) };
+        UserCommand::Ban { target, time } => {
+            let (app_id, user) = (operator.app(target.app_id).await?, preview(&target.user, 32));
+            let request = BanUserRequest { app_id, user_id: target.user, seconds: time.map_or(0, seconds) };
             let done = operator.client.ban_user(request).await.map_err(|status| refused(&status))?.into_inner();
             if output.is_json() {
                 return output.json(&done);
@@ -134,9 +134,9 @@ pub(super) async fn run(command: UserCommand, operator: &mut Operator, context: 
             };
             output.line(format!("{user} is banned {until}. {}.", sessions(done.sessions)))
         }
-        UserCommand::Unban { whom } => {
-            let (app_id, user) = (operator.app(whom.app_id).await?, preview(&whom.user, 32));
-            let request = UnbanUserRequest { app_id, user_id: whom.user };
+        UserCommand::Unban { target } => {
+            let (app_id, user) = (operator.app(target.app_id).await?, preview(&target.user, 32));
+            let request = UnbanUserRequest { app_id, user_id: target.user };
             let done = operator.client.unban_user(request).await.map_err(|status| refused(&status))?.into_inner();
             if output.is_json() {
                 return output.json(&done);
@@ -148,14 +148,14 @@ pub(super) async fn run(command: UserCommand, operator: &mut Operator, context: 
             })
         }
         UserCommand::Banned { app_id } => banned(operator.app(app_id).await?, operator, context).await,
-        UserCommand::Revoke { whom, older } => {
-            let (app_id, user) = (operator.app(whom.app_id).await?, preview(&whom.user, 32));
-            // Without a time the server takes its own, so that the clocks need not agree.
+        UserCommand::Revoke { target, older } => {
+            let (app_id, user) = (operator.app(target.app_id).await?, preview(&target.user, 32));
+            // Without a time the server uses its own clock, so that the clocks need not agree.
             let made_until = match older {
                 Duration::ZERO => 0,
                 older => (now_ms() / 1_000).saturating_sub(seconds(older)).max(1),
             };
-            let request = RevokeTokensRequest { app_id, user_id: whom.user, made_until };
+            let request = RevokeTokensRequest { app_id, user_id: target.user, made_until };
             let done = operator.client.revoke_tokens(request).await.map_err(|status| refused(&status))?.into_inner();
             if output.is_json() {
                 return output.json(&done);
@@ -224,7 +224,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_ban_has_a_time_or_none() {
+    fn the_time_of_a_ban_has_limits() {
         assert_eq!(ban("1s"), Ok(Duration::from_secs(1)));
         assert!(ban("0s").is_err() && ban("40000d").is_err());
     }

@@ -1,4 +1,4 @@
-//! What a chat looks like: on a terminal, in a pipe for people, and as JSON.
+//! The output of a chat: interactive on a terminal, as plain text, or as JSON.
 
 use std::collections::VecDeque;
 use std::io::{self, IsTerminal, Write};
@@ -12,22 +12,23 @@ use crate::describe;
 use crate::exit::Failure;
 use crate::output::{Ink, Output, clock_time};
 
-/// Goes to the begin of the line and empties it.
+/// Moves to the start of the line and clears it.
 const CLEAR_LINE: &str = "\r\x1b[K";
 
-/// Where a chat is shown.
+/// The screen of a chat.
 #[derive(Debug)]
 pub(super) struct Screen {
     output: Output,
     me: String,
     with: String,
-    /// Somebody types and sees what is typed.
+    /// Input and output are terminals.
     interactive: bool,
-    /// Lines that were typed and are not answered yet, and whether their echo is still the last line on the screen.
+    /// Typed lines that are not acknowledged yet.
     waiting: VecDeque<String>,
+    /// The echo of the typed line is still the last line on the screen.
     echo_is_last: bool,
     has_sent: bool,
-    /// The newest message that was shown at the beginning: an event for it, or for what came before, shows nothing new.
+    /// The newest message shown at the start: events for it and for earlier messages show nothing new.
     opened_at: i64,
 }
 
@@ -54,8 +55,8 @@ impl Screen {
         Typed::of(line, self.interactive)
     }
 
-    /// The messages of before; the last `unread` are new.
-    pub(super) fn begin(&mut self, before: &[Message], unread: i64) -> Result<(), Failure> {
+    /// Shows the earlier messages; the last `unread` received ones are new.
+    pub(super) fn begin(&mut self, earlier: &[Message], unread: i64) -> Result<(), Failure> {
         let unread = usize::try_from(unread).unwrap_or(0);
         if self.interactive {
             let what = match unread {
@@ -64,15 +65,15 @@ impl Screen {
             };
             self.output.line(self.output.paint(Ink::Bold, &format!("{} and {}: {what}", self.me, self.with)))?;
         }
-        self.opened_at = before.last().map_or(0, |message| message.message_seq);
+        self.opened_at = earlier.last().map_or(0, |message| message.message_seq);
         let received = |message: &Message| message.direction() == MessageDirection::Receive;
-        let mut left = before.iter().filter(|message| received(message)).count();
-        let mut told = unread == 0;
-        for message in before {
+        let mut left = earlier.iter().filter(|message| received(message)).count();
+        let mut marked = unread == 0;
+        for message in earlier {
             if received(message) {
-                if left <= unread && !told {
+                if left <= unread && !marked {
                     self.rule("new")?;
-                    told = true;
+                    marked = true;
                 }
                 left -= 1;
             }
@@ -99,7 +100,7 @@ impl Screen {
         describe::message(self.output, message, self.columns()).into_iter().try_for_each(|line| self.output.line(line))
     }
 
-    /// Makes room above the line that is being typed.
+    /// Clears the prompt, to print above the line that is being typed.
     fn above(&mut self) -> Result<(), Failure> {
         self.echo_is_last = false;
         self.raw(CLEAR_LINE)
@@ -117,9 +118,9 @@ impl Screen {
         self.raw("> ")
     }
 
-    /// Messages that came.
+    /// Shows received messages.
     pub(super) fn messages(&mut self, messages: &[Message]) -> Result<(), Failure> {
-        // What has no number is kept nowhere and comes once.
+        // A message without a sequence number is not stored and is received once.
         let is_new = |message: &&Message| message.message_seq == 0 || message.message_seq > self.opened_at;
         let new: Vec<_> = messages.iter().filter(is_new).collect();
         if new.is_empty() {
@@ -130,15 +131,15 @@ impl Screen {
         self.prompt()
     }
 
-    /// A line was typed; what becomes of it is not known yet.
+    /// Notes a typed line that is being sent.
     pub(super) fn typed(&mut self, text: &str) {
-        // The echo can be replaced by the message if it did not fill the line, and nothing was printed since.
+        // The message can replace the echo if the echo fits in one line and nothing is printed in between.
         let columns = terminal_size::terminal_size().map_or(0, |(width, _)| usize::from(width.0));
         self.echo_is_last = self.interactive && self.waiting.is_empty() && text.width() + 2 < columns;
         self.waiting.push_back(text.to_owned());
     }
 
-    /// What became of the line that was typed first.
+    /// Shows the result of the oldest typed line.
     pub(super) fn sent(&mut self, outcome: Result<MessageSentResult, zim_client_sdk::Error>) -> Result<(), Failure> {
         let text = self.waiting.pop_front().unwrap_or_default();
         match outcome {
@@ -149,10 +150,10 @@ impl Screen {
                     return Err(failure);
                 }
                 self.above()?;
-                let said = self.output.paint(Ink::Bad, "not sent");
+                let label = self.output.paint(Ink::Bad, "not sent");
                 let shown = describe::short(&Message::text(text));
                 self.output.line(format!(
-                    "{said}: {shown}\n  {} {}",
+                    "{label}: {shown}\n  {} {}",
                     failure.name(),
                     describe::line(&failure.message)
                 ))?;
@@ -168,7 +169,7 @@ impl Screen {
         }
         let tick = self.output.paint(Ink::Good, " ✓");
         if self.echo_is_last {
-            // Over the echo of what was typed.
+            // Overwrites the echo of the typed line.
             self.raw("\x1b[1A")?;
         }
         self.above()?;
@@ -180,7 +181,7 @@ impl Screen {
         self.prompt()
     }
 
-    /// The other side has read what was sent.
+    /// Shows that the other user has read the sent messages.
     pub(super) fn read(&mut self) -> Result<(), Failure> {
         if !self.has_sent || self.output.is_json() {
             return Ok(());
@@ -189,20 +190,20 @@ impl Screen {
         self.aside(&text)
     }
 
-    /// Something beside the conversation.
+    /// Shows a remark that is not a message.
     pub(super) fn aside(&mut self, text: &str) -> Result<(), Failure> {
         if !self.interactive {
             self.output.note(text);
             return Ok(());
         }
         self.above()?;
-        let said = format!("{}  {}", clock_time(now_ms()), describe::line(text));
-        self.output.line(self.output.paint(Ink::Dim, &said))?;
+        let remark = format!("{}  {}", clock_time(now_ms()), describe::line(text));
+        self.output.line(self.output.paint(Ink::Dim, &remark))?;
         self.prompt()
     }
 
     pub(super) fn help(&mut self) -> Result<(), Failure> {
-        self.aside("a line is a message; ✓ is stored; /quit or Ctrl-D ends")
+        self.aside("each line is sent as a message; ✓ means stored; /quit or Ctrl-D ends the chat")
     }
 
     pub(super) fn end(&mut self) -> Result<(), Failure> {

@@ -1,16 +1,16 @@
-//! What one knows and says of a friend.
+//! `zim friend show` and `zim friend attributes`.
 
 use zim_client_sdk::Zim;
 use zim_protocol::{FriendInfo, FriendsInfoQueriedResult};
 
-use super::no_friends;
+use super::not_listed;
 use crate::exit::Failure;
 use crate::output::{Align, Ink, Output, Table};
 use crate::text::preview;
 
-/// `k0=school`
+/// Parses an attribute such as `k0=school`.
 pub(super) fn attribute(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text.split_once('=').ok_or("write it as k0=VALUE")?;
+    let (key, value) = text.split_once('=').ok_or("an attribute has the form k0=VALUE")?;
     Ok((key.to_owned(), value.to_owned()))
 }
 
@@ -26,9 +26,9 @@ pub(super) async fn update(
     }
     let info = updated.friend_info.unwrap_or_default();
     let user = output.paint(Ink::Name, &preview(&info.user_id, 32));
-    output.line(match said(&info).as_str() {
-        "" => format!("{user} has no attributes any more."),
-        said => format!("{user} has {said} now."),
+    output.line(match attributes_text(&info).as_str() {
+        "" => format!("{user} has no attributes now."),
+        text => format!("The attributes of {user} are now {text}."),
     })
 }
 
@@ -39,8 +39,8 @@ pub(super) async fn show(users: &[String], zim: &Zim, output: Output) -> Result<
     } else {
         output.table(&table(&friend_infos))?;
     }
-    let left: Vec<String> = error_user_list.iter().map(|error| preview(&error.user_id, 32)).collect();
-    if left.is_empty() { Ok(()) } else { Err(no_friends(&left)) }
+    let failed: Vec<String> = error_user_list.iter().map(|error| preview(&error.user_id, 32)).collect();
+    if failed.is_empty() { Ok(()) } else { Err(not_listed(&failed)) }
 }
 
 fn table(friends: &[FriendInfo]) -> Table {
@@ -51,15 +51,15 @@ fn table(friends: &[FriendInfo]) -> Table {
             preview(&friend.user_id, 32),
             preview(&friend.friend_alias, 40),
             preview(&friend.user_name, 40),
-            said(friend),
+            attributes_text(friend),
             preview(&friend.wording, 40),
         ]);
     }
     table
 }
 
-/// The attributes, in the order of their keys.
-fn said(friend: &FriendInfo) -> String {
+/// Returns the attributes as text, ordered by key.
+fn attributes_text(friend: &FriendInfo) -> String {
     let mut pairs: Vec<_> = friend.friend_attributes.iter().collect();
     pairs.sort_unstable();
     pairs.iter().map(|(key, value)| format!("{key}={}", preview(value, 20))).collect::<Vec<_>>().join(" ")
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn attributes_stand_in_order() {
+    fn attributes_are_ordered_by_key() {
         let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
         let bob = FriendInfo {
             user_id: "bob".into(),

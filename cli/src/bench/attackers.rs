@@ -1,4 +1,4 @@
-//! Those who attack in `zim bench attack`, and what they hear.
+//! The attackers of `zim bench attack`, and the responses they get.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,21 +28,21 @@ const HANDSHAKES_PER_SECOND: u64 = 2_000;
 const HALF_OPEN: usize = 1_000;
 const IN_FLIGHT: u64 = 10_000;
 
-/// What offenders heard.
+/// Counts of the responses that attackers get.
 #[derive(Debug, Default)]
-pub(crate) struct Told(Mutex<BTreeMap<String, u64>>);
+pub(crate) struct Outcomes(Mutex<BTreeMap<String, u64>>);
 
-impl Told {
-    /// All of it; it is forgotten.
+impl Outcomes {
+    /// Returns the counts and resets them.
     pub(crate) fn take(&self) -> BTreeMap<String, u64> {
         std::mem::take(&mut *self.0.lock())
     }
 
-    fn add(&self, what: String) {
-        *self.0.lock().entry(what).or_default() += 1;
+    fn add(&self, outcome: String) {
+        *self.0.lock().entry(outcome).or_default() += 1;
     }
 
-    fn answer(&self, outcome: Option<Outcome>) {
+    fn response(&self, outcome: Option<Outcome>) {
         self.add(match outcome {
             Some(Outcome::Error(error)) => ErrorCode::try_from(error.code)
                 .map_or_else(|_| error.code.to_string(), |code| format!("{} {}", error.code, code.reference_name())),
@@ -63,72 +63,72 @@ impl Told {
     }
 }
 
-/// Offenders, on a thread of their own: those who talk do not wait for what an attack costs the attacker.
+/// The attackers, on a thread of their own, so that their work does not delay the live pairs.
 #[derive(Debug)]
-pub(crate) struct Crowd {
+pub(crate) struct Attackers {
     runtime: Option<Runtime>,
     dialer: SharedDialer,
 }
 
-impl Crowd {
+impl Attackers {
     pub(crate) fn new(target: &Target) -> Result<Self, Failure> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let dialer = {
-            // Its sockets are served where they are made.
+            // Sockets are served by the runtime in which they are created.
             let _within = runtime.enter();
             Arc::new(Dialer::new(target, 4)?)
         };
         Ok(Self { runtime: Some(runtime), dialer })
     }
 
-    /// `sessions` is for an attack with many of one user.
-    pub(crate) async fn strike(
+    /// Runs an attack. `sessions` is the number for the one-shots attack.
+    pub(crate) async fn run(
         &self,
         attack: Attack,
         sessions: usize,
         until: Instant,
-        told: Arc<Told>,
+        outcomes: Arc<Outcomes>,
     ) -> Result<(), Failure> {
         let Some(runtime) = &self.runtime else { return Ok(()) };
         let dialer = Arc::clone(&self.dialer);
-        let striking = runtime.spawn(async move { strike(attack, sessions, &dialer, until, &told).await });
-        striking.await.unwrap_or_else(|error| Err(Failure::other(error.to_string())))
+        let running = runtime.spawn(async move { run(attack, sessions, &dialer, until, &outcomes).await });
+        running.await.unwrap_or_else(|error| Err(Failure::other(error.to_string())))
     }
 }
 
-impl Drop for Crowd {
+impl Drop for Attackers {
     fn drop(&mut self) {
-        // A runtime is not waited for within another.
+        // A runtime cannot wait for another one to shut down.
         self.runtime.take().into_iter().for_each(Runtime::shutdown_background);
     }
 }
 
-async fn strike(
+async fn run(
     attack: Attack,
     sessions: usize,
     dialer: &SharedDialer,
     until: Instant,
-    told: &Told,
+    outcomes: &Outcomes,
 ) -> Result<(), Failure> {
     let until = tokio::time::Instant::from_std(until);
     match attack {
-        Attack::NeverReads => never_read(dialer, until, told).await?,
-        Attack::OneShots => one_shots(sessions, dialer, until, told).await?,
-        Attack::Floods => pour(dialer, until, told, u64::MAX).await?,
-        Attack::InFlight => pour(dialer, until, told, IN_FLIGHT / CALLS).await?,
-        Attack::Handshakes => handshakes(dialer, until, told).await,
-        Attack::HalfOpen => half_open(dialer, until, told).await?,
+        Attack::NeverReads => never_read(dialer, until, outcomes).await?,
+        Attack::OneShots => one_shots(sessions, dialer, until, outcomes).await?,
+        Attack::Floods => flood(dialer, until, outcomes, u64::MAX).await?,
+        Attack::InFlight => flood(dialer, until, outcomes, IN_FLIGHT / BATCH).await?,
+        Attack::Handshakes => handshakes(dialer, until, outcomes).await,
+        Attack::HalfOpen => half_open(dialer, until, outcomes).await?,
     }
-    // What is left of the time counts, too.
+    // The measurement lasts for the whole time, even if the attack ends earlier.
     tokio::time::sleep_until(until).await;
     Ok(())
 }
 
-/// What a sender may send at once after a pause, less a few.
+/// The burst that a sender may send after a pause, less a few.
 const MESSAGES: usize = 45;
 
-/// Sends as many long messages at once as a user may.
-async fn send_much(sender: &mut Raw, to: &str) -> Result<(), Failure> {
+/// Sends a burst of long messages.
+async fn send_burst(sender: &mut Raw, to: &str) -> Result<(), Failure> {
     let keys = Keys::new()?;
     for _ in 0..MESSAGES {
         let message = SendMessageRequest {
@@ -138,72 +138,72 @@ async fn send_much(sender: &mut Raw, to: &str) -> Result<(), Failure> {
             config: None,
             client_key: keys.next(),
         };
-        sender.call(&message).await?;
+        sender.request(&message).await?;
     }
     Ok(())
 }
 
-/// Somebody has 45 long messages, asks for them again and again, and looks at no answer.
-async fn never_read(dialer: &SharedDialer, until: tokio::time::Instant, told: &Told) -> Result<(), Failure> {
+/// A user with 45 long messages requests them again and again, and reads no response.
+async fn never_read(dialer: &SharedDialer, until: tokio::time::Instant, outcomes: &Outcomes) -> Result<(), Failure> {
     let (user, friend) = (dialer.user("never", 0), dialer.user("never", 1));
-    drop(dialer.settle(&user).await?);
-    let mut sender = dialer.settle(&friend).await?;
-    send_much(&mut sender, &user).await?;
+    drop(dialer.log_in_with_retries(&user).await?);
+    let mut sender = dialer.log_in_with_retries(&friend).await?;
+    send_burst(&mut sender, &user).await?;
     sender.close();
-    let ask = QueryHistoryMessageRequest {
+    let request = QueryHistoryMessageRequest {
         conversation_id: friend,
         conversation_type: ConversationType::Peer as i32,
         config: Some(MessageQueryConfig { count: 100, reverse: true, ..MessageQueryConfig::default() }),
     };
     let mut out = BytesMut::new();
-    (0..100).for_each(|id| queue(id, &ask, &mut out));
+    (0..100).for_each(|id| queue(id, &request, &mut out));
     while tokio::time::Instant::now() < until {
-        let mut greedy = dialer.settle(&user).await?;
-        greedy.write(out.clone()).await?;
-        if let Ok(error) = timeout_at(until, greedy.connection.closed()).await {
-            told.end(&error);
+        let mut reader = dialer.log_in_with_retries(&user).await?;
+        reader.write(out.clone()).await?;
+        if let Ok(error) = timeout_at(until, reader.connection.closed()).await {
+            outcomes.end(&error);
         }
-        greedy.close();
+        reader.close();
     }
     Ok(())
 }
 
-/// Pages that each session asks for.
+/// Pages that each session requests.
 const PAGES: u64 = 200;
 
-/// Somebody has a conversation of 90 long messages, asks for all of it on many sessions, 200 times on each, and looks at no
-/// answer.
+/// A user with a conversation of 90 long messages requests all of it on many sessions, 200 times on each, and reads no
+/// response.
 async fn one_shots(
     sessions: usize,
     dialer: &SharedDialer,
     until: tokio::time::Instant,
-    told: &Told,
+    outcomes: &Outcomes,
 ) -> Result<(), Failure> {
     use futures_util::stream::{self, StreamExt};
     let (user, friend) = (dialer.user("shots", 0), dialer.user("shots", 1));
-    let (mut one, mut other) = (dialer.settle(&user).await?, dialer.settle(&friend).await?);
-    send_much(&mut one, &friend).await?;
-    send_much(&mut other, &user).await?;
+    let (mut one, mut other) = (dialer.log_in_with_retries(&user).await?, dialer.log_in_with_retries(&friend).await?);
+    send_burst(&mut one, &friend).await?;
+    send_burst(&mut other, &user).await?;
     one.close();
     other.close();
     let conversation = ConversationRef { r#type: ConversationType::Peer as i32, id: friend };
-    let ask = FillRequest { conversation: Some(conversation), reverse: true, anchor: 0, count: 100 };
+    let request = FillRequest { conversation: Some(conversation), reverse: true, anchor: 0, count: 100 };
     let mut out = BytesMut::new();
-    (0..PAGES).for_each(|id| queue(id, &ask, &mut out));
+    (0..PAGES).for_each(|id| queue(id, &request, &mut out));
     let opened: Vec<Raw> = stream::iter(0..sessions)
         .map(|_| async {
-            let mut greedy = dialer.settle_one_shot(&user).await.ok()?;
-            greedy.write(out.clone()).await.ok()?;
-            Some(greedy)
+            let mut reader = dialer.log_in_one_shot_with_retries(&user).await.ok()?;
+            reader.write(out.clone()).await.ok()?;
+            Some(reader)
         })
         .buffer_unordered(16)
-        .filter_map(async |greedy| greedy)
+        .filter_map(async |reader| reader)
         .collect()
         .await;
-    join_all(opened.iter().map(|greedy| async {
-        match timeout_at(until, greedy.connection.closed()).await {
-            Ok(error) => told.end(&error),
-            Err(_) => told.add("still there".to_owned()),
+    join_all(opened.iter().map(|reader| async {
+        match timeout_at(until, reader.connection.closed()).await {
+            Ok(error) => outcomes.end(&error),
+            Err(_) => outcomes.add("still there".to_owned()),
         }
     }))
     .await;
@@ -211,66 +211,71 @@ async fn one_shots(
     Ok(())
 }
 
-/// Calls that leave together.
-const CALLS: u64 = 100;
+/// Requests that are written together.
+const BATCH: u64 = 100;
 
-/// Somebody asks without end, or so often at once.
-async fn pour(dialer: &SharedDialer, until: tokio::time::Instant, told: &Told, times: u64) -> Result<(), Failure> {
-    let him = dialer.user("flood", 0);
+/// A user writes a batch of requests up to `times` times, as fast as the server accepts them.
+async fn flood(
+    dialer: &SharedDialer,
+    until: tokio::time::Instant,
+    outcomes: &Outcomes,
+    times: u64,
+) -> Result<(), Failure> {
+    let user = dialer.user("flood", 0);
     let mut out = BytesMut::new();
-    let ask =
+    let request =
         QueryMessagesRequest { message_seqs: vec![1], conversation_id: dialer.user("flood", 1), conversation_type: 0 };
-    (0..CALLS).for_each(|id| queue(id, &ask, &mut out));
+    (0..BATCH).for_each(|id| queue(id, &request, &mut out));
     let out: Bytes = out.freeze();
-    let mut raw = dialer.settle(&him).await?;
-    let pouring = raw.pour(&out, times, |response: zim_protocol::Response| told.answer(response.outcome));
-    if timeout_at(until, pouring).await.is_ok() {
-        told.end(&raw.connection.closed().await);
+    let mut raw = dialer.log_in_with_retries(&user).await?;
+    let flooding = raw.flood(&out, times, |response: zim_protocol::Response| outcomes.response(response.outcome));
+    if timeout_at(until, flooding).await.is_ok() {
+        outcomes.end(&raw.connection.closed().await);
     }
     raw.close();
     Ok(())
 }
 
-/// Handshakes at a pace, whatever becomes of those before.
-async fn handshakes(dialer: &SharedDialer, until: tokio::time::Instant, told: &Told) {
+/// Starts handshakes at a fixed rate, without waiting for earlier ones.
+async fn handshakes(dialer: &SharedDialer, until: tokio::time::Instant, outcomes: &Outcomes) {
     let step = Duration::from_millis(10);
     let mut steps = interval(step);
     steps.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    let mut shaking = JoinSet::new();
+    let mut pending = JoinSet::new();
     while tokio::time::Instant::now() < until {
         steps.tick().await;
         for _ in 0..HANDSHAKES_PER_SECOND / 100 {
-            if let Ok(connecting) = dialer.shake() {
-                shaking.spawn(async move { connecting.await.map(|connection| connection.close(0_u32.into(), b"")) });
+            if let Ok(connecting) = dialer.handshake() {
+                pending.spawn(async move { connecting.await.map(|connection| connection.close(0_u32.into(), b"")) });
             }
         }
-        while let Some(shaken) = shaking.try_join_next() {
-            heard_at_the_door(shaken, told);
+        while let Some(finished) = pending.try_join_next() {
+            count_handshake(finished, outcomes);
         }
     }
-    while let Ok(Some(shaken)) = tokio::time::timeout(Duration::from_secs(1), shaking.join_next()).await {
-        heard_at_the_door(shaken, told);
+    while let Ok(Some(finished)) = tokio::time::timeout(Duration::from_secs(1), pending.join_next()).await {
+        count_handshake(finished, outcomes);
     }
 }
 
-fn heard_at_the_door(shaken: Result<Result<(), ConnectionError>, tokio::task::JoinError>, told: &Told) {
-    match shaken {
-        Ok(Ok(())) => told.add("let in".to_owned()),
-        Ok(Err(error)) => told.end(&error),
+fn count_handshake(finished: Result<Result<(), ConnectionError>, tokio::task::JoinError>, outcomes: &Outcomes) {
+    match finished {
+        Ok(Ok(())) => outcomes.add("let in".to_owned()),
+        Ok(Err(error)) => outcomes.end(&error),
         Err(_) => {}
     }
 }
 
-/// Each says half a Hello, and stays.
-async fn half_open(dialer: &SharedDialer, until: tokio::time::Instant, told: &Told) -> Result<(), Failure> {
+/// Opens connections that send half a Hello and stay open.
+async fn half_open(dialer: &SharedDialer, until: tokio::time::Instant, outcomes: &Outcomes) -> Result<(), Failure> {
     use futures_util::stream::{self, StreamExt};
     let opened: Vec<Connection> = stream::iter(0..HALF_OPEN)
         .map(|_| async move {
-            let connection = dialer.shake().ok()?.await.inspect_err(|error| told.end(error)).ok()?;
+            let connection = dialer.handshake().ok()?.await.inspect_err(|error| outcomes.end(error)).ok()?;
             let (mut stream, _) = connection.open_bi().await.ok()?;
-            // A frame of 100 bytes, it says; one of them comes.
+            // The length prefix announces 100 bytes; only one is sent.
             stream.write_all(&[100, 0x0a]).await.ok()?;
-            // To forget a stream is to end it; this one stays as it is, like whoever opened it.
+            // Dropping a stream ends it, so the stream is kept until its connection is closed.
             let held = connection.clone();
             tokio::spawn(async move {
                 held.closed().await;
@@ -284,7 +289,7 @@ async fn half_open(dialer: &SharedDialer, until: tokio::time::Instant, told: &To
         .await;
     let ends = join_all(opened.iter().map(Connection::closed));
     if let Ok(ends) = timeout_at(until.max(tokio::time::Instant::now() + Duration::from_secs(3)), ends).await {
-        ends.iter().for_each(|error| told.end(error));
+        ends.iter().for_each(|error| outcomes.end(error));
     }
     Ok(())
 }
