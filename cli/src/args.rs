@@ -1,16 +1,16 @@
 //! The command line: what is common to all commands, and the list of them. Each command's own options are in its file.
 
-use std::path::PathBuf;
+use clap::{CommandFactory, Parser, Subcommand};
 
-use clap::{Args as ClapArgs, Parser, Subcommand};
-
-use crate::bench::BenchArgs;
+use crate::bench::{self, BenchArgs};
 use crate::command::{
     admin, blacklist, call, chat, completions, conversation, demo, friend, history, listen, login, logout, profile,
     send, status, token, user,
 };
-use crate::exit;
-use crate::output::Format;
+use crate::context::Context;
+use crate::exit::{self, Failure};
+use crate::options::Global;
+use crate::output::Output;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -30,35 +30,6 @@ pub(crate) struct Args {
     pub(crate) global: Global,
     #[command(subcommand)]
     pub(crate) command: Command,
-}
-
-/// What every command takes.
-#[derive(Clone, Debug, Default, ClapArgs)]
-#[command(next_help_heading = "Common options")]
-pub(crate) struct Global {
-    /// Whose: a name under which `zim login` remembers [default: as `zim profile use` says]
-    #[arg(long, short = 'p', global = true, env = "ZIM_PROFILE", hide_env_values = true, value_name = "NAME")]
-    pub(crate) profile: Option<String>,
-    /// Where profiles are kept [default: ~/.config/zim]
-    #[arg(long, global = true, env = "ZIM_CONFIG_DIR", hide_env_values = true, value_name = "FOLDER")]
-    pub(crate) config_dir: Option<PathBuf>,
-    /// JSON, one object a line: the default in a pipe
-    #[arg(long, global = true, conflicts_with = "plain")]
-    pub(crate) json: bool,
-    /// Text for people, even in a pipe
-    #[arg(long, global = true)]
-    pub(crate) plain: bool,
-}
-
-impl Global {
-    /// What was asked for, if anything was.
-    pub(crate) fn format(&self) -> Option<Format> {
-        match (self.json, self.plain) {
-            (true, _) => Some(Format::Json),
-            (_, true) => Some(Format::Plain),
-            _ => None,
-        }
-    }
 }
 
 /// The commands.
@@ -108,6 +79,34 @@ pub(crate) enum Command {
     Completions(completions::CompletionsArgs),
 }
 
+impl Args {
+    /// Runs the command.
+    pub(crate) async fn run(self, output: Output) -> Result<(), Failure> {
+        let Self { global, command } = self;
+        let context = || Context::new(&global, output);
+        match command {
+            Command::Login(args) => login::run(args, &context()?).await,
+            Command::Logout(args) => logout::run(&args, &context()?),
+            Command::Send(args) => send::run(args, &context()?).await,
+            Command::Listen(args) => listen::run(args, &context()?).await,
+            Command::Chat(args) => chat::run(args, &context()?).await,
+            Command::History(args) => history::run(args, &context()?).await,
+            Command::Conversation(command) => conversation::run(command, &context()?).await,
+            Command::User(command) => user::run(command, &context()?).await,
+            Command::Friend(command) => friend::run(command, &context()?).await,
+            Command::Blacklist(command) => blacklist::run(command, &context()?).await,
+            Command::Status(command) => status::run(command, &context()?).await,
+            Command::Call(args) => call::run(args, &context()?).await,
+            Command::Token(args) => token::run(args, &context()?).await,
+            Command::Profile(command) => profile::run(&command, &context()?),
+            Command::Admin(args) => admin::run(args, &context()?).await,
+            Command::Demo(args) => demo::run(args, output).await,
+            Command::Bench(args) => bench::run(args, output).await,
+            Command::Completions(args) => completions::run(&args, Self::command()),
+        }
+    }
+}
+
 fn long_help() -> String {
     format!(
         "{EXAMPLES}\n\n{}\n\n\
@@ -125,9 +124,8 @@ Files:
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
+    use crate::output::Format;
 
     fn parse(line: &str) -> Result<Args, clap::Error> {
         Args::try_parse_from(line.split_whitespace())

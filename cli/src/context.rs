@@ -7,8 +7,8 @@ use zim_client_sdk::{Config, EventStream, Zim};
 use zim_protocol::clock::Clock;
 use zim_protocol::{ConversationSyncState, Event, LoginConfig, PlatformType};
 
-use crate::args::Global;
 use crate::exit::{Exit, Failure};
+use crate::options::Global;
 use crate::output::Output;
 use crate::profile::{Profile, Profiles};
 

@@ -7,7 +7,8 @@ use zim_protocol::{
     MessageType, UserOnlineStatus, UserStatus,
 };
 
-use crate::output::{Ink, Output, clock_time, lines, preview};
+use crate::output::{Ink, Output, clock_time};
+use crate::text::{lines, preview};
 
 /// Columns of a message that is shown as part of something else.
 const PREVIEW: usize = 60;

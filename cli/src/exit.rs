@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use zim_protocol::{ErrorCode, ErrorUserInfo};
 
-use crate::output::preview;
+use crate::text::preview;
 
 /// Shown by `zim --help`.
 pub(crate) const HELP: &str = "\

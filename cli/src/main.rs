@@ -1,18 +1,37 @@
 //! `zim`: chat from a terminal and from scripts.
 
-mod args;
-mod bench;
-mod command;
-mod context;
-mod describe;
+// In dependency order: a module uses only those above it.
+
+/// Durations on the command line: `90s`, `15m`, `12h`.
 mod duration;
+/// Makes text of other users safe to print on a terminal.
+mod text;
+/// Exit codes, and why a command failed.
 mod exit;
-mod local_server;
-mod operator;
+/// Standard output and standard error: JSON, lines, tables, colours.
 mod output;
+/// The options that every command takes.
+mod options;
+/// Profiles: a server and a user, remembered under a name.
 mod profile;
-mod secret;
+/// Finds a server on this machine by the files in its data folder.
 mod start_file;
+/// Reads secrets from options, variables, files and standard input.
+mod secret;
+/// Starts a server in a temporary folder and stops it.
+mod local_server;
+/// Connects to the operator's service.
+mod operator;
+/// Messages and events as sentences for people.
+mod describe;
+/// What a command works with: output, profile and a connection.
+mod context;
+/// `zim bench`: measures a server.
+mod bench;
+/// The other commands, one file each.
+mod command;
+/// The whole command line: the list of the commands, and how one is run.
+mod args;
 
 use std::process::ExitCode;
 
@@ -32,19 +51,19 @@ fn main() -> ExitCode {
         Err(error) => return exit::usage(&error),
     };
     let output = output::Output::from_env(args.global.format());
-    match run(args, &output) {
+    match run(args, output) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => output.failure(&failure),
     }
 }
 
-fn run(args: Args, output: &output::Output) -> Result<(), Failure> {
+fn run(args: Args, output: output::Output) -> Result<(), Failure> {
     // Libraries write nothing unless asked: standard error belongs to the command.
     if let Ok(filter) = tracing_subscriber::EnvFilter::try_from_env("ZIM_CLI_LOG") {
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let outcome = runtime.block_on(Box::pin(command::run(args, output)));
+    let outcome = runtime.block_on(Box::pin(args.run(output)));
     // A blocked read of standard input must not keep the program from ending.
     runtime.shutdown_background();
     outcome

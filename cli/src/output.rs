@@ -1,7 +1,6 @@
 //! What a command prints: for people on a terminal, JSON for everything else. One object a line, named as in the reference.
 
 mod table;
-mod text;
 mod time;
 
 use std::io::{self, IsTerminal, Write};
@@ -10,9 +9,9 @@ use std::process::ExitCode;
 use serde::Serialize;
 
 pub(crate) use self::table::{Align, Table};
-pub(crate) use self::text::{lines, preview, printable, printable_json};
 pub(crate) use self::time::{clock_time, date, span, when};
 use crate::exit::{Exit, Failure};
+use crate::text::{lines, printable, printable_json};
 
 /// Who reads it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

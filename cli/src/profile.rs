@@ -8,8 +8,8 @@ use anyhow::Context;
 use serde::{Deserialize, Serialize};
 use zim_client_sdk::Trust;
 
-use crate::args::Global;
 use crate::exit::{Exit, Failure};
+use crate::options::Global;
 
 /// The profile that is used when none is named.
 const DEFAULT: &str = "default";

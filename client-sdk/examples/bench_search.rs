@@ -1,5 +1,5 @@
-//! Local search over a million rows: the index of bigrams against FTS5's trigram tokenizer with a scan for what is too short
-//! for it. The numbers are in docs/decisions/0011-search-by-bigrams.md.
+//! Local search over a million rows: the bigram index against FTS5's trigram tokenizer, which scans for keywords that
+//! are too short for it. The results are in docs/decisions/0011-search-by-bigrams.md.
 //!
 //! `cargo run --release -p zim-client-sdk --example bench_search [ROWS]`
 
@@ -20,11 +20,11 @@ use rusqlite::{Connection, params};
 const WORDS: &str = "the meeting is at noon and lunch after that see you there please bring charger photos from Saturday thanks \
                      Ann says hello to everybody we will go on Monday if it does not rain ok great where are you now almost home";
 const HAN: &str = "我们明天中午开会然后一起吃饭请带上充电器照片很好看谢谢大家周一见如果不下雨就去公园你在哪里快到家了今天天气不错東京駅前で会いましょう";
-/// What a person waits for: a page.
+/// Rows per page.
 const PAGE: i64 = 30;
 const RUNS: u32 = 5;
 
-/// The same numbers every time.
+/// A random generator with a fixed seed.
 struct Random(u64);
 
 impl Random {
@@ -34,7 +34,7 @@ impl Random {
     }
 }
 
-/// Half of the messages are English, half Chinese, as long as messages are; one in 100,000 holds what is rare.
+/// Half of the messages are English and half Chinese, of realistic length; one in 100,000 contains the rare keywords.
 fn message(random: &mut Random, number: usize) -> String {
     let rare = if number.is_multiple_of(100_000) { " 鑫q Zanzibar " } else { "" };
     let mut text = String::new();
@@ -134,7 +134,7 @@ fn main() {
     }
     drop(db);
     for end in ["db", "db-wal", "db-shm"] {
-        // The last two go by themselves when all is well.
+        // The last two are normally removed by SQLite.
         let _ = std::fs::remove_file(file.with_extension(end));
     }
 }

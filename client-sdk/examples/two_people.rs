@@ -1,4 +1,4 @@
-//! Two people chat. Start a server, then run this with what it prints:
+//! Two users chat. Start a server, then run this with the values that it prints:
 //!
 //! ```text
 //! cargo run -p zim-client-sdk --example two_people -- 127.0.0.1:4710 APP_ID APP_SIGN FINGERPRINT
@@ -15,7 +15,7 @@ type Failure = Box<dyn std::error::Error>;
 async fn main() -> Result<(), Failure> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [server, app_id, app_sign, fingerprint] = &arguments[..] else {
-        return Err("give the server's address, the app id, the app sign and the fingerprint".into());
+        return Err("pass the server's address, the app id, the app sign and the fingerprint".into());
     };
     let config = Config::new(app_id.parse()?, server)
         .app_sign(app_sign)
@@ -23,7 +23,7 @@ async fn main() -> Result<(), Failure> {
 
     let ann = Zim::new(config.clone())?;
     let bob = Zim::new(config)?;
-    let mut heard = bob.events();
+    let mut events = bob.events();
     ann.login("ann", LoginConfig { user_name: "Ann".into(), ..LoginConfig::default() }).await?;
     bob.login("bob", LoginConfig { user_name: "Bob".into(), ..LoginConfig::default() }).await?;
 
@@ -36,12 +36,12 @@ async fn main() -> Result<(), Failure> {
             MessageSendNotification::default(),
         )
         .await?;
-    say(&format!("sent: {:?}", sent.message.map(|message| message.message_seq)));
+    print(&format!("sent: {:?}", sent.message.map(|message| message.message_seq)));
 
-    while let Some(event) = heard.next().await {
+    while let Some(event) = events.next().await {
         if let Event::PeerMessageReceived(received) = event? {
             for message in received.message_list {
-                say(&format!("bob hears from {}: {:?}", message.sender_user_id, message.as_text()));
+                print(&format!("bob got a message from {}: {:?}", message.sender_user_id, message.as_text()));
             }
             break;
         }
@@ -49,14 +49,14 @@ async fn main() -> Result<(), Failure> {
     let query = ConversationQueryConfig { count: 10, ..ConversationQueryConfig::default() };
     let list = bob.query_conversation_list(query, ConversationFilterOption::default()).await?;
     for conversation in list.conversation_list {
-        say(&format!("bob has {} unread from {}", conversation.unread_message_count, conversation.conversation_name));
+        print(&format!("bob has {} unread from {}", conversation.unread_message_count, conversation.conversation_name));
     }
     ann.logout().await;
     bob.logout().await;
     Ok(())
 }
 
-#[expect(clippy::print_stdout, reason = "an example talks to whoever runs it")]
-fn say(line: &str) {
+#[expect(clippy::print_stdout, reason = "an example prints its results")]
+fn print(line: &str) {
     println!("{line}");
 }

@@ -1,4 +1,4 @@
-//! The blacklist: whose messages a user does not want.
+//! The blacklist: users whose messages a user does not want.
 
 use zim_protocol::{
     AddUsersToBlacklistRequest, BlacklistCheckedResult, BlacklistQueriedResult, BlacklistQueryConfig,
@@ -11,9 +11,9 @@ use crate::store::block;
 use crate::zim::Zim;
 
 impl Zim {
-    /// Blocks up to 20 users: once this returns, nothing that they send arrives. Oneself can still write to them. They are not
-    /// told; all of one's own devices are, by `blacklistChanged`. Those who could not be blocked are in the result; if nobody
-    /// could, the call fails.
+    /// Blocks up to 20 users. Once this returns, nothing that they send arrives; this user can still write to them.
+    /// Blocked users are not notified; all devices of this user get `blacklistChanged`. The result lists the users who
+    /// could not be blocked; if that is all of them, the call fails.
     pub async fn add_users_to_blacklist<I>(&self, user_ids: I) -> Result<BlacklistUsersAddedResult, Error>
     where
         I: IntoIterator,
@@ -21,10 +21,11 @@ impl Zim {
     {
         let request = AddUsersToBlacklistRequest { user_ids: user_ids.into_iter().map(Into::into).collect() };
         request.validate().map_err(|violation| Error::from(*violation))?;
-        self.data()?.call(request).await
+        self.account()?.request(request).await
     }
 
-    /// Unblocks up to 20 users, at once. Those who could not be unblocked are in the result; if nobody could, the call fails.
+    /// Unblocks up to 20 users, with immediate effect. The result lists the users who could not be unblocked; if that
+    /// is all of them, the call fails.
     pub async fn remove_users_from_blacklist<I>(&self, user_ids: I) -> Result<BlacklistUsersRemovedResult, Error>
     where
         I: IntoIterator,
@@ -32,32 +33,32 @@ impl Zim {
     {
         let request = RemoveUsersFromBlacklistRequest { user_ids: user_ids.into_iter().map(Into::into).collect() };
         request.validate().map_err(|violation| Error::from(*violation))?;
-        self.data()?.call(request).await
+        self.account()?.request(request).await
     }
 
-    /// Who is blocked, the last one first, 1 to 100 at a time. `nextFlag` of the result asks for the next page; 0 is the
-    /// first, and the end. Without a connection this is what the device knows.
+    /// Returns a page of 1 to 100 blocked users, last blocked first. `nextFlag` of the result is the cursor of the next
+    /// page; 0 asks for the first page and marks the end. Without a connection the result comes from the local copy.
     pub async fn query_blacklist(&self, config: BlacklistQueryConfig) -> Result<BlacklistQueriedResult, Error> {
-        let data = self.data()?;
+        let account = self.account()?;
         let request = QueryBlacklistRequest { config: Some(config) };
         request.validate().map_err(|violation| Error::from(*violation))?;
-        if data.is_online() {
-            return data.call(request).await;
+        if account.is_online() {
+            return account.request(request).await;
         }
-        let page = data.store().read(move |db| block::page(db, config.next_flag, config.count));
+        let page = account.store().read(move |db| block::page(db, config.next_flag, config.count));
         let (blacklist, next_flag) = page.await?;
         Ok(BlacklistQueriedResult { blacklist, next_flag })
     }
 
-    /// Whether a user is blocked. Without a connection this is what the device knows.
+    /// Returns whether a user is blocked. Without a connection the result comes from the local copy.
     pub async fn check_user_is_in_blacklist(&self, user_id: &str) -> Result<BlacklistCheckedResult, Error> {
-        let data = self.data()?;
+        let account = self.account()?;
         let request = CheckUserIsInBlacklistRequest { user_id: user_id.to_owned() };
         request.validate().map_err(|violation| Error::from(*violation))?;
-        if data.is_online() {
-            return data.call(request).await;
+        if account.is_online() {
+            return account.request(request).await;
         }
-        let listed = data.store().read(move |db| block::is_listed(db, &request.user_id));
+        let listed = account.store().read(move |db| block::is_listed(db, &request.user_id));
         Ok(BlacklistCheckedResult { is_user_in_blacklist: listed.await? })
     }
 }

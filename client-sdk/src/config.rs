@@ -1,4 +1,4 @@
-//! Where the server is, how it is trusted, and what a client keeps.
+//! The settings of a client: the server, how it is trusted, and where data is stored.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -6,27 +6,27 @@ use std::path::{Path, PathBuf};
 use zim_protocol::PlatformType;
 use zim_protocol::clock::Clock;
 
-/// How a server's certificate is believed. There is no "accept anything".
+/// Which server certificate is trusted. There is no "accept anything".
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Trust {
-    /// It is signed by an authority that this system trusts.
+    /// A certificate that is signed by an authority of the system.
     #[default]
     System,
-    /// It is signed by an authority in this PEM file.
+    /// A certificate that is signed by an authority in this PEM file.
     CaFile(PathBuf),
-    /// It is exactly this one: the SHA-256 of its DER form, as `zim-server` prints it.
+    /// Exactly this certificate: the SHA-256 of its DER form, as `zim-server` prints it.
     Fingerprint([u8; 32]),
 }
 
 impl Trust {
-    /// A fingerprint of 64 hexadecimal digits; colons between them are passed over.
+    /// Parses a fingerprint of 64 hexadecimal digits. Colons between the digits are ignored.
     pub fn fingerprint(hex: &str) -> Option<Self> {
         let digits: String = hex.chars().filter(|letter| *letter != ':').collect();
         zim_protocol::id::from_hex(&digits).map(Self::Fingerprint)
     }
 }
 
-/// The settings of a client; the reference's `ZIMAppConfig` and what a server of one's own needs.
+/// The settings of a client: the reference's `ZIMAppConfig`, and what your own server needs.
 ///
 /// ```
 /// use zim_client_sdk::{Config, Trust};
@@ -65,7 +65,7 @@ impl fmt::Debug for Config {
     }
 }
 
-/// The platform that this is compiled for.
+/// Returns the platform that this crate is compiled for.
 const fn this_platform() -> PlatformType {
     if cfg!(target_os = "windows") {
         PlatformType::Win
@@ -83,8 +83,8 @@ const fn this_platform() -> PlatformType {
 }
 
 impl Config {
-    /// An app on a server, `host:port`. The host is also the name that its certificate must have, unless
-    /// [`Config::server_name`] says another.
+    /// Creates the settings for an app on a server, `host:port`. The host must be a name of the server's certificate,
+    /// unless [`Config::server_name`] sets another.
     pub fn new(app_id: u32, server: impl Into<String>) -> Self {
         Self {
             app_id,
@@ -102,80 +102,84 @@ impl Config {
         }
     }
 
-    /// Another address of the server, `host:port`.
+    /// Sets the address of the server, `host:port`.
     #[must_use]
     pub fn server(mut self, server: impl Into<String>) -> Self {
         self.server = server.into();
         self
     }
 
-    /// The app's secret, for apps that trust their clients: a login needs no token then.
+    /// Sets the app's secret, for apps that trust their clients: a login then needs no token.
     #[must_use]
     pub fn app_sign(mut self, app_sign: impl Into<String>) -> Self {
         self.app_sign = app_sign.into();
         self
     }
 
-    /// How the server's certificate is believed. Default: [`Trust::System`].
+    /// Sets which server certificate is trusted. Default: [`Trust::System`].
     #[must_use]
     pub fn trust(mut self, trust: Trust) -> Self {
         self.trust = trust;
         self
     }
 
-    /// The name in the server's certificate. Default: the host of the server's address.
+    /// Sets the name that the server's certificate must have. Default: the host of the server's address.
     #[must_use]
     pub fn server_name(mut self, name: impl Into<String>) -> Self {
         self.server_name = Some(name.into());
         self
     }
 
-    /// A folder for messages, drafts and what names this device. Default: none; everything is forgotten with the process.
+    /// Sets the folder for the local database and the id of this device. Default: none; everything is lost when the
+    /// process ends.
     ///
-    /// On unix, what the SDK makes in it no other user can read, and a folder that it has to make no other user can enter. A
-    /// folder that is there already keeps its mode: the app may have other things in it, and others may list it.
+    /// On Unix, files that the SDK creates in the folder are readable by this user only, and a folder that it has to
+    /// create can be entered by this user only. An existing folder keeps its mode: the app may have other things in it,
+    /// and other users may list it.
     #[must_use]
     pub fn data_dir(mut self, folder: impl Into<PathBuf>) -> Self {
         self.data_dir = Some(folder.into());
         self
     }
 
-    /// What others see this device as. Default: what it is compiled for.
+    /// Sets the platform that other users see. Default: the platform that the SDK is compiled for.
     #[must_use]
     pub fn platform(mut self, platform: PlatformType) -> Self {
         self.platform = platform;
         self
     }
 
-    /// A command that comes and goes: no device, no presence, no pushes, and it pushes nobody out. Default: false.
+    /// Makes this a short-lived session, such as one command: it is not a device, has no presence, gets no pushes, and
+    /// disconnects no other session. Default: false.
     #[must_use]
     pub fn one_shot(mut self, one_shot: bool) -> Self {
         self.one_shot = one_shot;
         self
     }
 
-    /// Where the time comes from. Default: the system.
+    /// Sets the source of the time. Default: the system clock.
     #[must_use]
     pub fn clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
         self
     }
 
-    /// How long a message that found no connection is tried again, in milliseconds. Default: 30,000, as the reference.
+    /// Sets for how long a message is sent again when there is no connection, in milliseconds. Default: 30,000, as in
+    /// the reference.
     #[must_use]
     pub fn resend_window_ms(mut self, ms: i64) -> Self {
         self.resend_window_ms = ms;
         self
     }
 
-    /// How long one attempt to connect may take, in milliseconds. Default: 10,000.
+    /// Sets the timeout of one attempt to connect, in milliseconds. Default: 10,000.
     #[must_use]
     pub fn connect_timeout_ms(mut self, ms: u64) -> Self {
         self.connect_timeout_ms = ms;
         self
     }
 
-    /// How long a call waits for its answer, in milliseconds. Default: 10,000.
+    /// Sets how long a request waits for its answer, in milliseconds. Default: 10,000.
     #[must_use]
     pub fn request_timeout_ms(mut self, ms: u64) -> Self {
         self.request_timeout_ms = ms;
@@ -183,7 +187,7 @@ impl Config {
     }
 }
 
-/// What the modules of this crate read.
+/// For the modules of this crate.
 impl Config {
     pub(crate) fn folder(&self) -> Option<&Path> {
         self.data_dir.as_deref()

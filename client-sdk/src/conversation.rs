@@ -8,23 +8,23 @@ use zim_protocol::{
 };
 
 use crate::error::Error;
-use crate::message::kept;
+use crate::message::conversation_name;
 use crate::store::conversation;
 use crate::sync::Name;
 use crate::zim::Zim;
 
 impl Zim {
-    /// One conversation of the list.
+    /// Returns one conversation of the list.
     pub async fn query_conversation(
         &self,
         conversation_id: &str,
         conversation_type: ConversationType,
     ) -> Result<ConversationQueriedResult, Error> {
-        let data = self.data()?;
-        let name = kept(conversation_id, conversation_type)?;
-        data.listed().await;
-        let viewer = data.user_id().clone();
-        let found = data.store().read(move |db| match conversation::id(db, &name)? {
+        let account = self.account()?;
+        let name = conversation_name(conversation_id, conversation_type)?;
+        account.listed().await;
+        let viewer = account.user_id().clone();
+        let found = account.store().read(move |db| match conversation::id(db, &name)? {
             Some(id) => conversation::shown(db, id, &viewer),
             None => Ok(None),
         });
@@ -32,52 +32,52 @@ impl Zim {
         Ok(ConversationQueriedResult { conversation: Some(conversation) })
     }
 
-    /// The list of conversations, newest first, pinned ones before all others. For the next page, the last conversation of
-    /// this one is the anchor.
+    /// Returns a page of the list of conversations: pinned ones first, then newest first. The last conversation of a
+    /// page is the anchor of the next one.
     pub async fn query_conversation_list(
         &self,
         config: ConversationQueryConfig,
         filter: ConversationFilterOption,
     ) -> Result<ConversationListQueriedResult, Error> {
-        let data = self.data()?;
+        let account = self.account()?;
         let count = usize::try_from(config.count).unwrap_or(0);
-        data.listed().await;
-        let viewer = data.user_id().clone();
+        account.listed().await;
+        let viewer = account.user_id().clone();
         let anchor = config
             .next_conversation
             .map(|next| (next.order_key, Name::new(next.r#type, next.conversation_id.as_str())));
-        let list = data.store().read(move |db| conversation::list(db, &viewer, anchor, count, &filter));
+        let list = account.store().read(move |db| conversation::list(db, &viewer, anchor, count, &filter));
         Ok(ConversationListQueriedResult { conversation_list: list.await? })
     }
 
-    /// How many messages are unread in the conversations of these types and with these marks, without those that may not
-    /// disturb. Empty lists mean all.
+    /// Returns the number of unread messages in the conversations of these types and with these marks, except those
+    /// that are set to do not disturb. Empty lists match all conversations.
     pub async fn query_conversation_total_unread_message_count(
         &self,
         config: ConversationTotalUnreadMessageCountQueryConfig,
     ) -> Result<ConversationTotalUnreadMessageCountQueriedResult, Error> {
-        let data = self.data()?;
-        data.listed().await;
+        let account = self.account()?;
+        account.listed().await;
         let filter = ConversationFilterOption {
             conversation_types: config.conversation_types,
             marks: config.marks,
             ..ConversationFilterOption::default()
         };
-        let total = data.store().read(move |db| conversation::total_unread(db, &filter));
+        let total = account.store().read(move |db| conversation::total_unread(db, &filter));
         Ok(ConversationTotalUnreadMessageCountQueriedResult { unread_message_count: total.await? })
     }
 
-    /// Reads a conversation: its unread count becomes 0 on all devices of this user. What this device has not seen it
-    /// does not clear.
+    /// Marks a conversation as read: its unread count becomes 0 on all devices of this user. Messages that this device
+    /// has not received yet stay unread.
     pub async fn clear_conversation_unread_message_count(
         &self,
         conversation_id: &str,
         conversation_type: ConversationType,
     ) -> Result<ConversationUnreadMessageCountClearedResult, Error> {
-        let data = self.data()?;
-        let name = kept(conversation_id, conversation_type)?;
-        data.listed().await;
-        let seen = data.store().read(move |db| conversation::head_seq(db, &name)).await?;
+        let account = self.account()?;
+        let name = conversation_name(conversation_id, conversation_type)?;
+        account.listed().await;
+        let seen = account.store().read(move |db| conversation::head_seq(db, &name)).await?;
         let through_seq = seen.ok_or_else(|| not_found(conversation_id))?;
         let kind = conversation_type as i32;
         if through_seq > 0 {
@@ -86,9 +86,9 @@ impl Zim {
                 conversation_type: kind,
                 through_seq,
             };
-            return data.call(request).await;
+            return account.request(request).await;
         }
-        // Only this device has it: nothing in it can be unread.
+        // Only this device has the conversation, so nothing in it can be unread.
         Ok(ConversationUnreadMessageCountClearedResult {
             conversation_id: conversation_id.to_owned(),
             conversation_type: kind,

@@ -1,4 +1,4 @@
-//! What names this installation for good.
+//! The id of this installation.
 
 use std::path::Path;
 
@@ -8,11 +8,11 @@ use crate::error::Error;
 
 const FILE: &str = "device-id";
 
-/// The id kept in `folder`, made at the first start; a fresh one where nothing is kept.
+/// Returns the id that is stored in `folder`, and creates it at the first start. Without a folder the id is random.
 pub(crate) fn id(folder: Option<&Path>) -> Result<[u8; 16], Error> {
     let mut fresh = [0; 16];
     getrandom::fill(&mut fresh)
-        .map_err(|error| Error::new(ErrorCode::Failed, "the system gives no random bytes").with_source(error))?;
+        .map_err(|error| Error::new(ErrorCode::Failed, "the system cannot provide random bytes").with_source(error))?;
     let Some(folder) = folder else { return Ok(fresh) };
     let failed = |error: std::io::Error| {
         let message = format!("{} cannot be used: {error}", folder.display());
@@ -30,7 +30,7 @@ pub(crate) fn id(folder: Option<&Path>) -> Result<[u8; 16], Error> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
         Err(error) => return Err(failed(error)),
     }
-    // Complete or not there: two processes that start at once never see half of it.
+    // The write is atomic: of two processes that start at once, neither sees half a file.
     zim_files::write(&file, id::hex(&fresh).as_bytes()).map_err(failed)?;
     Ok(fresh)
 }
@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_installation_keeps_its_name() {
+    fn an_installation_keeps_its_id() {
         let folder = tempfile::tempdir().unwrap();
         let first = id(Some(folder.path())).unwrap();
         assert_eq!(id(Some(folder.path())).unwrap(), first);
@@ -49,7 +49,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn nobody_else_reads_the_name() {
+    fn other_users_cannot_read_the_id() {
         use std::os::unix::fs::PermissionsExt;
 
         let folder = tempfile::tempdir().unwrap();

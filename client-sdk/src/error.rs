@@ -1,4 +1,4 @@
-//! Why a call fails: the reference's code, a sentence, and whether the same call may work later.
+//! The error type: the reference's code, a message, and whether a retry can help.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -6,15 +6,15 @@ use std::sync::Arc;
 
 use zim_protocol::{ErrorCode, Violation};
 
-/// The failure of a call.
+/// The error of a method of the SDK.
 ///
 /// ```
 /// # use zim_client_sdk::{Error, ErrorCode};
 /// # fn example(error: Error) {
 /// if error.code() == ErrorCode::MessageModuleTargetDoesNotExist {
-///     println!("nobody has that name");
+///     println!("there is no such user");
 /// } else if error.is_retryable() {
-///     println!("later, perhaps: {error}");
+///     println!("try again later: {error}");
 /// }
 /// # }
 /// ```
@@ -29,12 +29,12 @@ struct Inner {
 }
 
 impl Error {
-    /// An error with the reference's code.
+    /// Creates an error with a code of the reference.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         Self(Arc::new(Inner { code: code as i32, message: message.into(), details: Vec::new(), source: None }))
     }
 
-    /// With what caused it.
+    /// Adds the cause.
     #[must_use]
     pub(crate) fn with_source(self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         let Inner { code, message, details, .. } = &*self.0;
@@ -42,27 +42,28 @@ impl Error {
         Self(Arc::new(Inner { code, message, details, source: Some(source.into()) }))
     }
 
-    /// The reference's code; [`ErrorCode::Failed`] for one that this version does not know, see [`Error::number`].
+    /// Returns the reference's code, or [`ErrorCode::Failed`] for a code that this version does not know; see
+    /// [`Error::number`].
     pub fn code(&self) -> ErrorCode {
         ErrorCode::try_from(self.0.code).unwrap_or(ErrorCode::Failed)
     }
 
-    /// The reference's code as a number.
+    /// Returns the reference's code as a number.
     pub fn number(&self) -> i32 {
         self.0.code
     }
 
-    /// What went wrong, a sentence for people.
+    /// Returns the message: what went wrong, for people.
     pub fn message(&self) -> &str {
         &self.0.message
     }
 
-    /// More for programs, by name.
+    /// Returns a detail for programs, by name.
     pub fn detail(&self, name: &str) -> Option<&str> {
         self.0.details.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
-    /// Whether the same call may succeed a little later.
+    /// Returns whether the same call may succeed a little later.
     pub fn is_retryable(&self) -> bool {
         matches!(
             self.code(),
@@ -97,32 +98,32 @@ impl From<zim_protocol::token::TokenError> for Error {
     }
 }
 
-/// What to do about an error, where the sentence alone does not say it.
+/// Returns what to do about an error whose message does not say it.
 fn advice(code: ErrorCode) -> Option<&'static str> {
     Some(match code {
         ErrorCode::CommonModuleTriggerServerFrequencyLimit | ErrorCode::CommonModuleUserInfoQueriedLimit => {
             "wait a moment"
         }
-        ErrorCode::CommonModuleImServerError => "the server's log says more",
+        ErrorCode::CommonModuleImServerError => "see the server's log",
         ErrorCode::CommonModuleImServerDisconnect | ErrorCode::CommonModuleImDatabaseError => "try again in a moment",
-        ErrorCode::CommonModuleInvalidAppId => "take the app id from the server's operator",
+        ErrorCode::CommonModuleInvalidAppId => "ask the operator of the server for the app id",
         ErrorCode::NetworkModuleTokenInvalid => {
-            "get a token for this app and user from your own back end, or use the app sign of this app"
+            "get a token for this app and user from your back end, or use the app sign of this app"
         }
-        ErrorCode::NetworkModuleTokenVersionError => "make tokens of version 04",
+        ErrorCode::NetworkModuleTokenVersionError => "use tokens of version 04",
         ErrorCode::NetworkModuleTokenExpired | ErrorCode::NetworkModuleTokenTimeIsTooShort => {
-            "get a new token from your own back end"
+            "get a new token from your back end"
         }
         ErrorCode::NetworkModuleRequestTimeout | ErrorCode::NetworkModuleNetworkError => {
-            "see whether the server runs and is reached at this address, by UDP"
+            "check that the server runs and that this address is reachable over UDP"
         }
         ErrorCode::NetworkModuleUserIsNotLogged => "call login first",
-        ErrorCode::NetworkModuleUserIdError => "log in with a connection once",
+        ErrorCode::NetworkModuleUserIdError => "log in once with a connection",
         _ => return None,
     })
 }
 
-/// The code, its name, what went wrong, and what to do about it.
+/// Writes the code, its name, the message, and what to do about it.
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let known = ErrorCode::try_from(self.0.code);
@@ -154,17 +155,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_error_names_its_code() {
-        let error = Error::new(ErrorCode::MessageModuleTargetDoesNotExist, "there is nobody named bob");
-        assert_eq!(error.to_string(), "6000204 MessageModuleTargetDoesNotExist: there is nobody named bob");
+    fn an_error_shows_its_code_and_its_advice() {
+        let error = Error::new(ErrorCode::MessageModuleTargetDoesNotExist, "there is no user bob");
+        assert_eq!(error.to_string(), "6000204 MessageModuleTargetDoesNotExist: there is no user bob");
         assert!(!error.is_retryable());
         let error = Error::new(ErrorCode::NetworkModuleTokenExpired, "the token has expired");
-        let said = "6000106 NetworkModuleTokenExpired: the token has expired (get a new token from your own back end)";
-        assert_eq!(error.to_string(), said);
+        let expected = "6000106 NetworkModuleTokenExpired: the token has expired (get a new token from your back end)";
+        assert_eq!(error.to_string(), expected);
     }
 
     #[test]
-    fn a_code_of_a_later_version_is_kept() {
+    fn an_unknown_code_keeps_its_number() {
         let error = Error::from(zim_protocol::Error { code: 6_009_999, message: "new".into(), ..Default::default() });
         assert_eq!((error.code(), error.number()), (ErrorCode::Failed, 6_009_999));
     }

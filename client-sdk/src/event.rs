@@ -1,4 +1,4 @@
-//! Events: a stream for those who like streams, handlers for those who know the reference. Neither can slow the client.
+//! Events: handlers by kind as in the reference, and streams of all events. Neither can slow the client down.
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
@@ -14,7 +14,8 @@ use zim_protocol::{ErrorCode, ErrorEvent, Event, EventKind};
 
 use crate::zim::{Handle, Zim};
 
-/// Events that wait for one reader, or for the handlers; a slower one is told how many it missed.
+/// The capacity of each queue of events: one per stream, and one for the handlers. A slower reader gets the number of
+/// events that it missed.
 const BUFFERED: usize = 4_096;
 
 type Handler = Arc<dyn Fn(&Zim, &Event) + Send + Sync>;
@@ -25,13 +26,13 @@ pub(crate) struct Events(Arc<Shared>);
 
 struct Shared {
     /// `None` when the client is destroyed.
-    ways: RwLock<Option<Ways>>,
+    channels: RwLock<Option<Channels>>,
     handlers: RwLock<HashMap<EventKind, Handler>>,
-    /// Events that the handlers were too slow for.
+    /// The number of events that were dropped because the handlers were too slow.
     lost: AtomicU64,
 }
 
-struct Ways {
+struct Channels {
     streams: broadcast::Sender<Arc<Event>>,
     handled: mpsc::Sender<Arc<Event>>,
 }
@@ -43,42 +44,42 @@ impl std::fmt::Debug for Events {
     }
 }
 
-/// Events on their way to the handlers.
+/// The receiving end of the queue of the handlers.
 pub(crate) type Handled = mpsc::Receiver<Arc<Event>>;
 
 impl Events {
     pub(crate) fn new() -> (Self, Handled) {
-        let (handled, waiting) = mpsc::channel(BUFFERED);
-        let ways = Ways { streams: broadcast::Sender::new(BUFFERED), handled };
+        let (handled, queue) = mpsc::channel(BUFFERED);
+        let channels = Channels { streams: broadcast::Sender::new(BUFFERED), handled };
         let handlers = RwLock::default();
-        (Self(Arc::new(Shared { ways: RwLock::new(Some(ways)), handlers, lost: AtomicU64::new(0) })), waiting)
+        (Self(Arc::new(Shared { channels: RwLock::new(Some(channels)), handlers, lost: AtomicU64::new(0) })), queue)
     }
 
-    /// Tells the app; false when the client was destroyed: then nobody can be told any more.
+    /// Raises an event. Returns false when the client was destroyed and the event reaches nobody.
     pub(crate) fn raise(&self, event: Event) -> bool {
-        let ways = self.0.ways.read();
-        let Some(ways) = &*ways else { return false };
+        let channels = self.0.channels.read();
+        let Some(channels) = &*channels else { return false };
         let event = Arc::new(event);
         if self.0.handlers.read().contains_key(&event.kind())
-            && let Err(mpsc::error::TrySendError::Full(_)) = ways.handled.try_send(Arc::clone(&event))
+            && let Err(mpsc::error::TrySendError::Full(_)) = channels.handled.try_send(Arc::clone(&event))
         {
             self.0.lost.fetch_add(1, Ordering::Relaxed);
         }
-        // Fails when nobody listens.
-        let _ = ways.streams.send(event);
+        // Fails when there is no stream.
+        let _ = channels.streams.send(event);
         true
     }
 
-    /// No event is raised any more; streams end.
+    /// Ends all streams. No event is raised after this.
     pub(crate) fn close(&self) {
-        let ways = self.0.ways.write().take();
-        drop(ways);
+        let channels = self.0.channels.write().take();
+        drop(channels);
     }
 
     pub(crate) fn stream(&self) -> EventStream {
-        let events = match &*self.0.ways.read() {
-            Some(ways) => ways.streams.subscribe(),
-            // Of a sender that is gone: it ends at once.
+        let events = match &*self.0.channels.read() {
+            Some(channels) => channels.streams.subscribe(),
+            // Its sender is dropped at once, so the stream ends at once.
             None => broadcast::channel(1).1,
         };
         EventStream { receiver: receiver(events) }
@@ -92,9 +93,9 @@ impl Events {
         self.0.handlers.write().remove(&kind);
     }
 
-    /// Calls the handlers, one event after the other, until the client is gone.
-    pub(crate) async fn dispatch(self, mut waiting: Handled, zim: Weak<Handle>) {
-        while let Some(event) = waiting.recv().await {
+    /// Calls the handlers, one event after the other, until the client is dropped.
+    pub(crate) async fn dispatch(self, mut queue: Handled, zim: Weak<Handle>) {
+        while let Some(event) = queue.recv().await {
             let Some(zim) = zim.upgrade().map(Zim) else { return };
             self.handle(&zim, &event);
             let lost = self.0.lost.swap(0, Ordering::Relaxed);
@@ -109,21 +110,21 @@ impl Events {
 
     fn handle(&self, zim: &Zim, event: &Event) {
         let Some(handler) = self.0.handlers.read().get(&event.kind()).cloned() else { return };
-        // An app's mistake in one handler must not silence the others.
+        // A panic in one handler must not end the task that calls the others.
         if std::panic::catch_unwind(AssertUnwindSafe(|| handler(zim, event))).is_err() {
             tracing::error!(event = %event.kind(), "a handler of the app panicked");
         }
     }
 }
 
-/// A reader of events was so slow that this many are lost to it. What is state can be queried.
+/// The number of events that a slow reader missed. Query the current state to recover.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0} events were lost to a reader that was too slow; query what is state")]
+#[error("{0} events were lost because the reader was too slow; query the current state")]
 pub struct Lagged(pub u64);
 
 type Receiver = Pin<Box<dyn Stream<Item = Result<Event, Lagged>> + Send + Sync>>;
 
-/// All events from now on, in order. Ends with the client.
+/// A stream of events, in order, from the moment it was created. It ends with the client.
 pub struct EventStream {
     receiver: Receiver,
 }
@@ -135,7 +136,7 @@ impl std::fmt::Debug for EventStream {
 }
 
 impl EventStream {
-    /// The next event. Nothing is lost when the future is dropped before it is ready.
+    /// Returns the next event, or `None` at the end. This method is cancel safe: dropping the future loses no event.
     pub async fn next(&mut self) -> Option<Result<Event, Lagged>> {
         std::future::poll_fn(|context| self.receiver.as_mut().poll_next(context)).await
     }
@@ -155,7 +156,7 @@ fn receiver(events: broadcast::Receiver<Arc<Event>>) -> Receiver {
         Err(broadcast::error::RecvError::Lagged(lost)) => Some((Err(Lagged(lost)), events)),
         Err(broadcast::error::RecvError::Closed) => None,
     });
-    // A reader may ask again after the end.
+    // `fuse`: a reader may poll again after the end.
     Box::pin(events.fuse())
 }
 
@@ -193,7 +194,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_slow_reader_is_told_how_much_it_missed() {
+    async fn a_slow_reader_gets_the_number_of_missed_events() {
         let (events, _handled) = Events::new();
         let mut stream = events.stream();
         let raised = i64::try_from(BUFFERED).unwrap() + 10;
@@ -214,7 +215,7 @@ mod tests {
         zim.on(EventKind::TokenWillExpire, move |_, event| {
             let Event::TokenWillExpire(TokenWillExpireEvent { second }) = event else { return };
             memory.lock().push(*second);
-            assert_ne!(*second, 1, "a mistake of the app");
+            assert_ne!(*second, 1, "a bug of the app");
             if *second == 3 {
                 done.lock().take().unwrap().send(()).unwrap();
             }
@@ -233,16 +234,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn handlers_that_are_too_slow_are_told() {
+    async fn handlers_that_are_too_slow_get_an_error_event() {
         let zim = zim();
-        let (told, lost) = tokio::sync::oneshot::channel();
-        let told = Mutex::new(Some(told));
+        let (reported, lost) = tokio::sync::oneshot::channel();
+        let reported = Mutex::new(Some(reported));
         zim.on(EventKind::TokenWillExpire, |_, _| {});
         zim.on(EventKind::Error, move |_, event| {
             let Event::Error(error) = event else { return };
-            told.lock().take().unwrap().send(error.message.clone()).unwrap();
+            reported.lock().take().unwrap().send(error.message.clone()).unwrap();
         });
-        // The handlers' task does not run while this does not wait.
+        // The task of the handlers does not run until this one awaits.
         let raised = i64::try_from(BUFFERED).unwrap() + 10;
         for second in 0..raised {
             zim.inner().events.raise(event(second));

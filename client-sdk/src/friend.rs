@@ -1,4 +1,4 @@
-//! Friends, and who asks to be one. With a connection the server answers; without one this device's own copy does.
+//! Friends and friend applications. With a connection the server answers queries; without one the local copy does.
 
 use std::collections::{HashMap, HashSet};
 
@@ -32,25 +32,27 @@ where
 }
 
 impl Zim {
-    /// Makes a user one's friend, and oneself his, at once and without his consent. Alias and attributes are one's own.
+    /// Adds a user as a friend, and this user as theirs, at once and without their consent. Alias and attributes are
+    /// visible to this user only.
     pub async fn add_friend(&self, user_id: &str, config: FriendAddConfig) -> Result<FriendAddedResult, Error> {
         let request = valid(AddFriendRequest { user_id: user_id.to_owned(), config: Some(config) })?;
-        self.data()?.call(request).await
+        self.account()?.request(request).await
     }
 
-    /// Asks a user to be one's friend. If one is on his list already, he is one's friend at once, and the answer says that
-    /// the application is accepted.
+    /// Sends a friend application. If this user is on the other's list already, both are friends at once, and the
+    /// result says that the application is accepted.
     pub async fn send_friend_application(
         &self,
         user_id: &str,
         config: FriendApplicationSendConfig,
     ) -> Result<FriendApplicationSentResult, Error> {
         let request = valid(SendFriendApplicationRequest { user_id: user_id.to_owned(), config: Some(config) })?;
-        self.data()?.call(request).await
+        self.account()?.request(request).await
     }
 
-    /// Takes up to 20 users off one's own list; with type `Both`, the default, oneself off theirs, too. Who could not be
-    /// deleted is told with the reason; if that is everybody, the call fails.
+    /// Deletes up to 20 users from the list of friends; with type `Both`, the default, this user is deleted from their
+    /// lists as well. The result lists the users who could not be deleted, with the reason; if that is all of them, the
+    /// call fails.
     pub async fn delete_friends<I>(
         &self,
         user_ids: I,
@@ -61,10 +63,11 @@ impl Zim {
         I::Item: Into<String>,
     {
         let request = valid(DeleteFriendsRequest { user_ids: ids(user_ids), config: Some(config) })?;
-        self.data()?.call(request).await
+        self.account()?.request(request).await
     }
 
-    /// Whether up to 20 users are on one's own list; with type `Both`, the default, also whether oneself is on theirs.
+    /// Checks whether up to 20 users are on the list of friends; with type `Both`, the default, also whether this user
+    /// is on theirs.
     pub async fn check_friends_relation<I>(
         &self,
         user_ids: I,
@@ -75,11 +78,11 @@ impl Zim {
         I::Item: Into<String>,
     {
         let request = valid(CheckFriendsRelationRequest { user_ids: ids(user_ids), config: Some(config) })?;
-        self.data()?.call(request).await
+        self.account()?.request(request).await
     }
 
-    /// Changes what one calls a friend: the alias of the conversation with him, on all one's devices and nowhere else. An
-    /// empty one removes it.
+    /// Changes the alias of a friend, which is also the alias of the conversation with them. Only the devices of this
+    /// user see it. An empty alias removes it.
     pub async fn update_friend_alias(
         &self,
         friend_alias: &str,
@@ -87,53 +90,53 @@ impl Zim {
     ) -> Result<FriendAliasUpdatedResult, Error> {
         let (friend_alias, user_id) = (friend_alias.to_owned(), user_id.to_owned());
         let request = valid(UpdateFriendAliasRequest { friend_alias, user_id })?;
-        self.data()?.call(request).await
+        self.account()?.request(request).await
     }
 
-    /// Sets attributes `k0` to `k4` of a friend: those that are not named stay, and an empty value removes one.
+    /// Sets attributes `k0` to `k4` of a friend. Attributes that are not given stay, and an empty value removes one.
     pub async fn update_friend_attributes(
         &self,
         friend_attributes: HashMap<String, String>,
         user_id: &str,
     ) -> Result<FriendAttributesUpdatedResult, Error> {
         let request = valid(UpdateFriendAttributesRequest { friend_attributes, user_id: user_id.to_owned() })?;
-        self.data()?.call(request).await
+        self.account()?.request(request).await
     }
 
-    /// Says yes to a user who asked: he is one's friend, and oneself his.
+    /// Accepts a friend application: both users become friends.
     pub async fn accept_friend_application(
         &self,
         user_id: &str,
         config: FriendApplicationAcceptConfig,
     ) -> Result<FriendApplicationAcceptedResult, Error> {
         let request = valid(AcceptFriendApplicationRequest { user_id: user_id.to_owned(), config: Some(config) })?;
-        self.data()?.call(request).await
+        self.account()?.request(request).await
     }
 
-    /// Says no to a user who asked.
+    /// Rejects a friend application.
     pub async fn reject_friend_application(
         &self,
         user_id: &str,
         config: FriendApplicationRejectConfig,
     ) -> Result<FriendApplicationRejectedResult, Error> {
         let request = valid(RejectFriendApplicationRequest { user_id: user_id.to_owned(), config: Some(config) })?;
-        self.data()?.call(request).await
+        self.account()?.request(request).await
     }
 
-    /// What one knows of up to 20 friends.
+    /// Returns up to 20 friends with alias and attributes.
     pub async fn query_friends_info<I>(&self, user_ids: I) -> Result<FriendsInfoQueriedResult, Error>
     where
         I: IntoIterator,
         I::Item: Into<String>,
     {
         let request = valid(QueryFriendsInfoRequest { user_ids: ids(user_ids) })?;
-        let data = self.data()?;
-        if data.is_online() {
-            return data.call(request).await;
+        let account = self.account()?;
+        if account.is_online() {
+            return account.request(request).await;
         }
         let mut seen = HashSet::new();
         let asked: Vec<String> = request.user_ids.into_iter().filter(|id| seen.insert(id.clone())).collect();
-        let found = data.store().read(move |db| {
+        let found = account.store().read(move |db| {
             asked.into_iter().map(|id| Ok((friend::read(db, &id)?, id))).collect::<rusqlite::Result<Vec<_>>>()
         });
         let mut result = FriendsInfoQueriedResult::default();
@@ -150,43 +153,46 @@ impl Zim {
         Ok(result)
     }
 
-    /// One's friends, the newest friendship first. `nextFlag` of the answer leads to the next page; 0 is the end.
+    /// Returns a page of the list of friends, newest friendship first. `nextFlag` of the result is the cursor of the
+    /// next page; 0 is the end.
     pub async fn query_friend_list(&self, config: FriendListQueryConfig) -> Result<FriendListQueriedResult, Error> {
         let request = valid(QueryFriendListRequest { config: Some(config) })?;
-        let data = self.data()?;
-        if data.is_online() {
-            return data.call(request).await;
+        let account = self.account()?;
+        if account.is_online() {
+            return account.request(request).await;
         }
         let (friend_list, next_flag) =
-            data.store().read(move |db| friend::page(db, config.next_flag, config.count)).await?;
+            account.store().read(move |db| friend::page(db, config.next_flag, config.count)).await?;
         Ok(FriendListQueriedResult { friend_list, next_flag })
     }
 
-    /// Applications sent and received, what moved last first. `nextFlag` of the answer leads to the next page; 0 is the end.
+    /// Returns a page of friend applications, sent and received, most recently changed first. `nextFlag` of the result
+    /// is the cursor of the next page; 0 is the end.
     pub async fn query_friend_application_list(
         &self,
         config: FriendApplicationListQueryConfig,
     ) -> Result<FriendApplicationListQueriedResult, Error> {
         let request = valid(QueryFriendApplicationListRequest { config: Some(config) })?;
-        let data = self.data()?;
-        if data.is_online() {
-            return data.call(request).await;
+        let account = self.account()?;
+        if account.is_online() {
+            return account.request(request).await;
         }
-        let now_ms = data.server_now_ms();
-        let page = data.store().read(move |db| friend_application::page(db, config.next_flag, config.count, now_ms));
+        let now_ms = account.server_now_ms();
+        let page = account.store().read(move |db| friend_application::page(db, config.next_flag, config.count, now_ms));
         let (application_list, next_flag) = page.await?;
         Ok(FriendApplicationListQueriedResult { application_list, next_flag })
     }
 
-    /// Friends on this device, the newest friendship first, in whose names, or with `isAlsoMatchFriendAlias` in whose aliases,
-    /// all of 1 to 5 keywords stand, in any script and without regard to case. 1 to 30 at a time; `nextFlag` of the answer
-    /// leads to the next page; 0 is the end. The server is not asked.
+    /// Searches the local list of friends, newest friendship first, for names that contain all of 1 to 5 keywords; with
+    /// `isAlsoMatchFriendAlias` a keyword may also be in the alias. The search works in any script and ignores case. A
+    /// page has 1 to 30 friends; `nextFlag` of the result is the cursor of the next page; 0 is the end. The server is
+    /// not asked.
     pub async fn search_local_friends(&self, config: FriendSearchConfig) -> Result<FriendsSearchedResult, Error> {
         let config = valid(config)?;
-        let data = self.data()?;
-        data.listed().await;
+        let account = self.account()?;
+        account.listed().await;
         let (page, with_alias) = ((config.next_flag, config.count), config.is_also_match_friend_alias);
-        let found = data.store().read(move |db| friend::search(db, &config.keywords, with_alias, page));
+        let found = account.store().read(move |db| friend::search(db, &config.keywords, with_alias, page));
         let (friend_info_list, next_flag) = found.await?;
         Ok(FriendsSearchedResult { friend_info_list, next_flag })
     }

@@ -1,4 +1,4 @@
-//! Who was last logged in on this device: the only one who may log in without network.
+//! The user who logged in last on this device: the only one who can log in without a network.
 
 use std::path::PathBuf;
 
@@ -8,25 +8,25 @@ fn file(config: &Config) -> Option<PathBuf> {
     config.folder().map(|folder| folder.join(format!("last-user-{}", config.app_id)))
 }
 
-/// The last user of this app on this device.
+/// Returns the last user of this app on this device.
 pub(crate) fn get(config: &Config) -> Option<String> {
     let file = file(config)?;
     zim_files::close_to_others(&file);
     std::fs::read_to_string(file).ok()
 }
 
-/// A login succeeded.
+/// Stores the user of a login that succeeded.
 pub(crate) fn set(config: &Config, user_id: &str) {
     let Some(file) = file(config).filter(|_| get(config).as_deref() != Some(user_id)) else { return };
     if let Err(error) = zim_files::write(&file, user_id.as_bytes()) {
-        tracing::warn!(%error, file = %file.display(), "an offline login will not know the last user");
+        tracing::warn!(%error, file = %file.display(), "the last user cannot be stored; an offline login of this user will be refused");
     }
 }
 
-/// The account is gone.
+/// Removes the user if it is the stored one, because the account was deleted.
 pub(crate) fn forget(config: &Config, user_id: &str) {
     if let Some(file) = file(config).filter(|_| get(config).as_deref() == Some(user_id)) {
-        // Whoever comes next writes it anew.
+        // If the file stays, the next login overwrites it.
         let _ = std::fs::remove_file(file);
     }
 }
@@ -36,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_user_is_kept_for_each_app() {
+    fn the_last_user_is_stored_per_app() {
         let folder = tempfile::tempdir().unwrap();
         let config = Config::new(1, "host:1").data_dir(folder.path());
         assert_eq!(get(&config), None);
@@ -54,7 +54,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn nobody_else_reads_who_it_was() {
+    fn other_users_cannot_read_the_last_user() {
         use std::os::unix::fs::PermissionsExt;
 
         let folder = tempfile::tempdir().unwrap();

@@ -1,5 +1,5 @@
-//! The client SDK of zim: in-app chat on a server of your own. Who knows ZEGOCLOUD's ZIM is at home: the same methods, types,
-//! events and error codes, in Rust.
+//! The client SDK of zim: in-app chat with your own server. If you know ZEGOCLOUD ZIM, you know this API: it has the
+//! same methods, types, events and error codes, in Rust.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), zim_client_sdk::Error> {
@@ -27,30 +27,49 @@
 
 #![warn(missing_docs)]
 
-mod blacklist;
+/// The settings of a client: the server, how it is trusted, and where data is stored.
 mod config;
-mod conversation;
-mod data;
-mod device;
+/// The error type: the reference's code, a message, and whether a retry can help.
 mod error;
-mod event;
-mod friend;
+/// The id of this installation.
+mod device;
+/// The user who logged in last on this device.
 mod last_user;
+/// Log files.
 mod log;
-#[expect(
-    hidden_glob_reexports,
-    reason = "the noun's file; the module of bodies that it hides is `zim_protocol::message`"
-)]
-mod message;
+/// Events: handlers by kind, and streams of all events.
+mod event;
+/// The connection to the server: QUIC, frames, requests and their answers.
 #[doc(hidden)]
 pub mod net;
-mod send;
-mod session;
-mod status;
+/// The local database.
 mod store;
+/// The queue of messages that are being sent.
+mod send_queue;
+/// Synchronisation: the pure engine, what it changes in the store, and the task that runs it.
 #[doc(hidden)]
 pub mod sync;
+/// Everything that one login owns: the local database and its task.
+mod account;
+/// Login, reconnection, logout.
+mod session;
+/// Profiles and the user's own rules.
 mod user;
+/// The list of conversations.
+mod conversation;
+/// Sending and reading messages.
+#[expect(
+    hidden_glob_reexports,
+    reason = "this module is private to the crate; the module of bodies that it hides is `zim_protocol::message`"
+)]
+mod message;
+/// Friends and friend applications.
+mod friend;
+/// The blacklist.
+mod blacklist;
+/// Presence: online status and custom status.
+mod status;
+/// The client handle: creating, finding and destroying it.
 mod zim;
 
 pub use zim_protocol::*;

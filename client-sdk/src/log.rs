@@ -1,5 +1,5 @@
-//! The SDK's log: rotating files, or nothing at all. What the SDK says goes through `tracing`; an app that has a subscriber of
-//! its own gets it there and needs none of this.
+//! The SDK's log: rotating files, or standard error. The SDK logs through `tracing`; an app with its own subscriber
+//! gets the log there and does not need this module.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -14,24 +14,24 @@ use tracing_subscriber::{Layer, Registry, reload};
 
 use crate::zim::Zim;
 
-/// Files kept, as the reference.
+/// The number of files, as in the reference.
 const FILES: usize = 3;
-/// Bytes of each, as the reference.
+/// The size of each file in bytes, as in the reference.
 const FILE_BYTES: u64 = 5 << 20;
 
-/// How much is logged.
+/// The level of the log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogLevel {
     /// Everything.
     Debug,
-    /// What one wants to know afterwards.
+    /// Normal operation.
     #[default]
     Info,
-    /// What may be wrong.
+    /// Possible problems.
     Warn,
-    /// What is wrong.
+    /// Errors.
     Error,
-    /// The reference's level for what is sent to it; here as `Error`.
+    /// The reference's level for reports. Here the same as `Error`.
     Report,
     /// Nothing.
     Disable,
@@ -40,9 +40,9 @@ pub enum LogLevel {
 /// The reference's `ZIMLogConfig`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LogConfig {
-    /// How much.
+    /// The level of the log.
     pub log_level: LogLevel,
-    /// The folder of the files: `zim.log`, then `zim.1.log` and `zim.2.log`, of 5 MB each. Other users cannot read them.
+    /// The folder of the files `zim.log`, `zim.1.log` and `zim.2.log`, of 5 MB each. Other users cannot read them.
     /// `None`: standard error.
     pub log_path: Option<PathBuf>,
 }
@@ -63,26 +63,26 @@ static FILTER: OnceLock<reload::Handle<LevelFilter, Registry>> = OnceLock::new()
 static OUTPUT: Mutex<Option<Rotating>> = Mutex::new(None);
 
 impl Zim {
-    /// How much is logged, and where (reference: `setLogConfig`). The first call installs a subscriber for the process, unless
-    /// the app has one: then the app's own decides.
+    /// Sets the level and the place of the log (reference: `setLogConfig`). The first call installs a global `tracing`
+    /// subscriber for the process. If the app has installed one, this call has no effect on it.
     pub fn set_log_config(&self, config: &LogConfig) {
         *OUTPUT.lock() = config.log_path.as_deref().map(Rotating::new);
         let level = config.log_level.filter();
         if let Some(filter) = FILTER.get() {
-            // Fails only when the subscriber is gone, and with it the log.
+            // Fails only when the subscriber is gone, and the log with it.
             let _ = filter.reload(level);
             return;
         }
         let (filter, handle) = reload::Layer::new(level);
         let layer = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(|| Output).with_filter(filter);
         if tracing_subscriber::registry().with(layer).try_init().is_ok() {
-            // Nobody else can have set it: only one subscriber is ever installed.
+            // `set` cannot fail: `try_init` succeeds only once per process.
             let _ = FILTER.set(handle);
         }
     }
 }
 
-/// Wherever the log goes at the moment.
+/// The current destination of the log.
 struct Output;
 
 impl Write for Output {
@@ -98,7 +98,7 @@ impl Write for Output {
     }
 }
 
-/// A file that makes room for the next one when it is full.
+/// A log file that is rotated when it is full.
 struct Rotating {
     folder: PathBuf,
     file: Option<(File, u64)>,
@@ -146,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn three_files_are_kept_and_none_grows_over_its_size() {
+    fn three_files_are_kept_and_none_exceeds_its_size() {
         let folder = tempfile::tempdir().unwrap();
         let mut log = Rotating::new(folder.path());
         let line = vec![b'x'; 1 << 20];
@@ -161,7 +161,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn nobody_else_reads_the_log_also_that_of_an_older_version() {
+    fn other_users_cannot_read_the_log_even_of_an_older_version() {
         use std::os::unix::fs::PermissionsExt;
 
         let folder = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! Messages: sending and reading.
+//! Sending and reading messages.
 
 use std::sync::Arc;
 
@@ -11,28 +11,28 @@ use zim_protocol::{
     MessageSentStatus, MessageType, ORDER_KEY_STEP, QueryMessagesRequest, SendMessageRequest, Validate, message::Body,
 };
 
-use crate::data::{Data, Line, fill_request, logged_out};
+use crate::account::{Account, Remote, fill_request, logged_out};
 use crate::error::Error;
-use crate::send::{Key, is_network};
+use crate::send_queue::{Key, is_network};
 use crate::store::message::{MessageRow, Pending, shown};
 use crate::store::{conversation, page};
 use crate::sync::Name;
 use crate::sync::outbox::{OnAttached, Submission, SubmissionKind};
 use crate::zim::Zim;
 
-/// Messages on a page at most.
+/// The most messages on a page.
 const MAX_PAGE: usize = 100;
-/// Fills for one page: the server's pages are limited in bytes, so a page of large messages takes a few.
+/// The most requests for one page: the server limits its pages in bytes, so a page of large messages takes several.
 const MAX_FILLS: usize = 100;
 
-/// What an app hears of a message while it is being sent.
+/// Callbacks for a message that is being sent.
 #[derive(Default)]
 pub struct MessageSendNotification {
     on_message_attached: Option<OnAttached>,
 }
 
 impl MessageSendNotification {
-    /// Called when the message stands in its conversation, before it is sent: time to show it.
+    /// Sets a callback that is called when the message is in its conversation, before it is sent: the time to show it.
     #[must_use]
     pub fn on_message_attached(mut self, attached: impl FnOnce(&Message) + Send + 'static) -> Self {
         self.on_message_attached = Some(Box::new(attached));
@@ -48,11 +48,15 @@ impl std::fmt::Debug for MessageSendNotification {
 }
 
 impl Zim {
-    /// Sends a message. It is taken into the queue at the call, so messages are sent in the order of the calls even if
-    /// the futures are not awaited one by one; the future resolves when the server has stored it for good.
+    /// Sends a message. The message takes its place in the queue at the call, so messages are sent in the order of the
+    /// calls even if the futures are not awaited one by one. The future resolves when the server has stored the
+    /// message.
     ///
-    /// While the connection is lost the message waits, and is sent again after the reconnect if that comes in time
-    /// (`Config::resend_window_ms`). A message that failed is sent again by passing it with `isRetrySend`.
+    /// While there is no connection the message waits, and it is sent again after a reconnect that comes in time
+    /// (`Config::resend_window_ms`). To send a message that failed once more, pass it with `isRetrySend`.
+    ///
+    /// A command is neither queued nor ordered: it leaves at once, possibly before messages that were sent earlier, and
+    /// fails without a connection.
     pub fn send_message(
         &self,
         message: Message,
@@ -62,11 +66,11 @@ impl Zim {
         notification: MessageSendNotification,
     ) -> impl Future<Output = Result<MessageSentResult, Error>> + Send + 'static + use<> {
         let name = Name::new(conversation_type as i32, to_conversation_id);
-        let submitted = self.data().and_then(|data| submit(&data, message, name, config, notification));
+        let submitted = self.account().and_then(|account| submit(&account, message, name, config, notification));
         async move { submitted?.await.map_err(|_| logged_out())? }
     }
 
-    /// The form of [`Zim::send_message`] that the reference had before it.
+    /// The older form of [`Zim::send_message`] in the reference.
     #[deprecated = "use `send_message`"]
     pub fn send_peer_message(
         &self,
@@ -77,19 +81,20 @@ impl Zim {
         self.send_message(message, to_user_id, ConversationType::Peer, config, MessageSendNotification::default())
     }
 
-    /// A page of history, ascending. `reverse` walks from the anchor, or from the newest message, to older ones; else it
-    /// walks from the anchor, or from the oldest, to newer ones. The anchor is not part of the page. What this device does
-    /// not hold comes from the server; without a connection the page ends where the hole begins.
+    /// Returns a page of history, oldest message first. With `reverse` the page is the one before the anchor, or the
+    /// newest without an anchor; otherwise it is the one after the anchor, or the oldest. The anchor is not part of the
+    /// page. Messages that this device does not hold come from the server; without a connection the page ends at the
+    /// first gap.
     pub async fn query_history_message(
         &self,
         conversation_id: &str,
         conversation_type: ConversationType,
         config: MessageQueryConfig,
     ) -> Result<MessageQueriedResult, Error> {
-        let data = self.data()?;
-        let name = kept(conversation_id, conversation_type)?;
+        let account = self.account()?;
+        let name = conversation_name(conversation_id, conversation_type)?;
         let count = usize::try_from(config.count).unwrap_or(0).min(MAX_PAGE);
-        let message_list = if count == 0 { Vec::new() } else { history(&data, &name, &config, count).await? };
+        let message_list = if count == 0 { Vec::new() } else { history(&account, &name, &config, count).await? };
         Ok(MessageQueriedResult {
             conversation_id: conversation_id.to_owned(),
             conversation_type: conversation_type as i32,
@@ -97,15 +102,15 @@ impl Zim {
         })
     }
 
-    /// Messages by their positions, at most 10.
+    /// Returns messages by their positions, at most 10.
     pub async fn query_messages(
         &self,
         message_seqs: &[i64],
         conversation_id: &str,
         conversation_type: ConversationType,
     ) -> Result<MessageQueriedResult, Error> {
-        let data = self.data()?;
-        let name = kept(conversation_id, conversation_type)?;
+        let account = self.account()?;
+        let name = conversation_name(conversation_id, conversation_type)?;
         let mut request = QueryMessagesRequest {
             message_seqs: message_seqs.to_vec(),
             conversation_id: conversation_id.to_owned(),
@@ -114,15 +119,15 @@ impl Zim {
         request.validate().map_err(|violation| Error::from(*violation))?;
         let seqs: Vec<u64> = message_seqs.iter().filter_map(|seq| u64::try_from(*seq).ok()).collect();
         let wanted = name.clone();
-        let found = data.store().read(move |db| match conversation::id(db, &wanted)? {
+        let found = account.store().read(move |db| match conversation::id(db, &wanted)? {
             Some(id) => page::at(db, id, &seqs),
             None => Ok((Vec::new(), seqs)),
         });
         let (rows, missing) = found.await?;
-        let mut message_list = messages(&data, &name, rows);
+        let mut message_list = messages(&account, &name, rows);
         if !missing.is_empty() {
             request.message_seqs = missing.iter().filter_map(|seq| i64::try_from(*seq).ok()).collect();
-            match data.call(request).await {
+            match account.request(request).await {
                 Ok(result) => message_list.extend(result.message_list),
                 Err(error) if is_network(&error) || is_unknown(&error) => {}
                 Err(error) => return Err(error),
@@ -138,9 +143,9 @@ impl Zim {
     }
 }
 
-/// The conversation that somebody asks for, if such are kept.
-pub(crate) fn kept(id: &str, kind: ConversationType) -> Result<Name, Error> {
-    if id.is_empty() || !conversation::is_kept(kind as i32) {
+/// Checks that the type has stored conversations, and returns the name.
+pub(crate) fn conversation_name(id: &str, kind: ConversationType) -> Result<Name, Error> {
+    if id.is_empty() || !conversation::is_stored_type(kind as i32) {
         return Err(invalid("conversationID and conversationType must name a peer or group conversation"));
     }
     Ok(Name::new(kind as i32, id))
@@ -154,41 +159,41 @@ fn is_unknown(error: &Error) -> bool {
     error.code() == ErrorCode::ConversationModuleConversationDoesNotExist
 }
 
-fn messages<L: Line>(data: &Data<L>, name: &Name, rows: Vec<MessageRow>) -> Vec<Message> {
+fn messages<L: Remote>(account: &Account<L>, name: &Name, rows: Vec<MessageRow>) -> Vec<Message> {
     let to = name.to_ref();
-    rows.into_iter().map(|row| row.into_message(data.user_id(), &to)).collect()
+    rows.into_iter().map(|row| row.into_message(account.user_id(), &to)).collect()
 }
 
-/// Checks a message and takes it into the queue.
-pub(crate) fn submit<L: Line>(
-    data: &Arc<Data<L>>,
+/// Checks a message and queues it.
+pub(crate) fn submit<L: Remote>(
+    account: &Arc<Account<L>>,
     message: Message,
     name: Name,
     config: MessageSendConfig,
     notification: MessageSendNotification,
 ) -> Result<oneshot::Receiver<Result<MessageSentResult, Error>>, Error> {
-    let now_ms = data.clock().now_ms();
+    let now_ms = account.clock().now_ms();
     let (key, kind) = if config.is_retry_send {
         let key = zim_protocol::id::from_hex(&message.local_message_id);
         let key = key.ok_or_else(|| invalid("isRetrySend takes the message object whose sending failed"))?;
         (key, SubmissionKind::Retry { ts: now_ms })
     } else {
-        compose(data.user_id(), message, &name, &config, now_ms)?
+        compose(account.user_id(), message, &name, &config, now_ms)?
     };
     let (reply, answer) = oneshot::channel();
-    data.submit(Submission {
+    account.submit(Submission {
         name,
         key,
         kind,
         config,
-        deadline_ms: data.clock().steady_ms().saturating_add(data.resend_window_ms()),
+        deadline_ms: account.clock().steady_ms().saturating_add(account.resend_window_ms()),
         on_attached: notification.on_message_attached,
         reply,
     });
     Ok(answer)
 }
 
-/// A message as it will be sent and stored.
+/// Builds the message as it will be sent and stored.
 fn compose(
     user_id: &str,
     message: Message,
@@ -209,25 +214,25 @@ fn compose(
         return Err(invalid("conversationType must be 0, a conversation with one other user"));
     }
     if *name.id == *user_id {
-        return Err(invalid("a message to oneself: toConversationID is your own userID"));
+        return Err(invalid("toConversationID is your own userID; a message to yourself cannot be sent"));
     }
     let kind = match &message.body {
         Some(Body::Text(_)) => MessageType::Text,
         Some(Body::Command(_)) => MessageType::Command,
         Some(Body::Custom(_)) => MessageType::Custom,
         Some(_) => return Err(invalid("sendMessage takes text, command and custom messages to a user")),
-        None => return Err(invalid("message says nothing: its body is missing")),
+        None => return Err(invalid("the message has no body")),
     };
     if message.r#type != 0 && message.r#type != kind as i32 {
         return Err(invalid("message.type does not fit the body of the message"));
     }
     let mut key = Key::default();
     getrandom::fill(&mut key).map_err(|error| {
-        Error::new(ErrorCode::MessageModuleCommonError, "the system gives no random bytes").with_source(error)
+        Error::new(ErrorCode::MessageModuleCommonError, "the system cannot provide random bytes").with_source(error)
     })?;
     let local_data = message.local_extended_data;
-    // Only what the sender says; all else is the server's to fill.
-    let said = Message {
+    // Only the fields that the sender sets. The server fills in the others.
+    let composed = Message {
         body: message.body,
         extended_data: message.extended_data,
         mentioned_user_ids: message.mentioned_user_ids,
@@ -245,34 +250,34 @@ fn compose(
             sent_status: MessageSentStatus::Sending as i32,
             receipt_status: MessageReceiptStatus::None as i32,
             timestamp: now_ms,
-            ..said
+            ..composed
         };
-        return Ok((key, SubmissionKind::Passing { message: Box::new(message) }));
+        return Ok((key, SubmissionKind::Transient { message: Box::new(message) }));
     }
     let pending = Pending {
         key,
         ts: now_ms,
         kind: kind as i32,
         flags: flags(config),
-        content: said.encode_to_vec().into(),
+        content: composed.encode_to_vec().into(),
         local_data,
         config: MessageSendConfig { is_retry_send: false, ..config.clone() }.encode_to_vec().into(),
     };
-    Ok((key, SubmissionKind::Stored { pending, said: Box::new(said) }))
+    Ok((key, SubmissionKind::Stored { pending, composed: Box::new(composed) }))
 }
 
 fn flags(config: &MessageSendConfig) -> u32 {
     let counted = if config.disable_unread_message_count { 0 } else { MessageFlag::Counted as u32 };
     let receipt = if config.has_receipt { MessageFlag::Receipt as u32 } else { 0 };
-    // Unless the sender says otherwise, who is mentioned is told.
-    let tells = config.is_notify_mentioned_users.unwrap_or(true);
-    let notify = if tells { MessageFlag::NotifyMentioned as u32 } else { 0 };
+    // Mentioned users are notified unless the sender turns it off.
+    let notifies = config.is_notify_mentioned_users.unwrap_or(true);
+    let notify = if notifies { MessageFlag::NotifyMentioned as u32 } else { 0 };
     counted | receipt | notify
 }
 
-/// A page of history: from the local database where it holds it, else from the server.
-pub(crate) async fn history<L: Line>(
-    data: &Data<L>,
+/// Returns a page of history: from the local database where it has the messages, otherwise from the server.
+pub(crate) async fn history<L: Remote>(
+    account: &Account<L>,
     name: &Name,
     config: &MessageQueryConfig,
     count: usize,
@@ -280,11 +285,11 @@ pub(crate) async fn history<L: Line>(
     let mode = MessageQueryMode::try_from(config.mode).unwrap_or(MessageQueryMode::General);
     let is_older = config.reverse;
     let anchor = config.next_message.as_ref().map(anchor);
-    data.listed().await;
+    account.listed().await;
     let wanted = name.clone();
-    let known = data.store().read(move |db| conversation::id(db, &wanted)).await?;
+    let known = account.store().read(move |db| conversation::id(db, &wanted)).await?;
     let Some(conversation) = known else {
-        return unknown_history(data, name, is_older, anchor.map_or(0, |anchor| anchor.0), count, mode).await;
+        return unknown_history(account, name, is_older, anchor.map_or(0, |anchor| anchor.0), count, mode).await;
     };
     let is_local_only = mode == MessageQueryMode::OnlyLocal;
     let query = page::Query { conversation, anchor: anchor.clone(), is_older, count, is_local_only };
@@ -295,27 +300,27 @@ pub(crate) async fn history<L: Line>(
             Some(beyond) => beyond,
             None => {
                 let query = query.clone();
-                let read = data.store().read(move |db| page::read(db, &query)).await?;
+                let read = account.store().read(move |db| page::read(db, &query)).await?;
                 let gap = read.gap;
-                let Some(gap) = gap else { return Ok(messages(data, name, read.rows)) };
+                let Some(gap) = gap else { return Ok(messages(account, name, read.rows)) };
                 piece = Some(read);
                 gap
             }
         };
         let missing = count - piece.as_ref().map_or(0, |piece| piece.rows.len());
-        match data.fill(name, is_older, beyond, missing).await {
+        match account.fill(name, is_older, beyond, missing).await {
             Ok(true) => {}
             Err(error) if !is_network(&error) && !is_unknown(&error) => return Err(error),
-            // Nothing new, or nobody to ask: what there is without a hole.
+            // The server had nothing new or could not be reached: return the messages before the gap.
             Ok(false) | Err(_) => break,
         }
     }
     let query = query.clone();
-    let piece = data.store().read(move |db| page::read(db, &query)).await?;
-    Ok(messages(data, name, piece.rows))
+    let piece = account.store().read(move |db| page::read(db, &query)).await?;
+    Ok(messages(account, name, piece.rows))
 }
 
-/// Where a message stands: its order key, and its key while the server has not stored it.
+/// Returns the order key of a message, and its key while the server has not stored it.
 fn anchor(message: &Message) -> (i64, Vec<u8>) {
     if message.order_key == 0 && message.message_seq > 0 {
         return (message.message_seq.saturating_mul(ORDER_KEY_STEP), Vec::new());
@@ -324,7 +329,7 @@ fn anchor(message: &Message) -> (i64, Vec<u8>) {
     (message.order_key, key.map(Vec::from).unwrap_or_default())
 }
 
-/// The anchor of a fill that asks the server whatever is held.
+/// Returns the anchor of a request to the server that ignores what is held.
 fn first_fill(anchor: Option<&(i64, Vec<u8>)>, is_older: bool) -> u64 {
     let Some((order_key, _)) = anchor else { return 0 };
     let seq =
@@ -332,9 +337,9 @@ fn first_fill(anchor: Option<&(i64, Vec<u8>)>, is_older: bool) -> u64 {
     u64::try_from(seq).unwrap_or(0)
 }
 
-/// History of a conversation that is not in the list: the server may have one, and if not there is none.
-async fn unknown_history<L: Line>(
-    data: &Data<L>,
+/// Returns history of a conversation that is not in the list. The server may have one; if not, the history is empty.
+async fn unknown_history<L: Remote>(
+    account: &Account<L>,
     name: &Name,
     is_older: bool,
     order_key: i64,
@@ -346,8 +351,8 @@ async fn unknown_history<L: Line>(
     }
     let to: ConversationRef = name.to_ref();
     let anchor = first_fill((order_key > 0).then_some((order_key, Vec::new())).as_ref(), is_older);
-    match data.line().call(fill_request(to.clone(), is_older, anchor, count)).await {
-        Ok((fill, _)) => Ok(fill.messages.into_iter().map(|entry| shown(entry, data.user_id(), &to)).collect()),
+    match account.remote().request(fill_request(to.clone(), is_older, anchor, count)).await {
+        Ok((fill, _)) => Ok(fill.messages.into_iter().map(|entry| shown(entry, account.user_id(), &to)).collect()),
         Err(error) if is_network(&error) || is_unknown(&error) => Ok(Vec::new()),
         Err(error) => Err(error),
     }
@@ -358,9 +363,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_message_of_ones_own_has_the_flags_that_the_server_gives_it() {
-        let told = MessageFlag::Counted as u32 | MessageFlag::NotifyMentioned as u32;
-        assert_eq!(flags(&MessageSendConfig::default()), told);
+    fn an_own_message_has_the_flags_that_the_server_sets() {
+        let default = MessageFlag::Counted as u32 | MessageFlag::NotifyMentioned as u32;
+        assert_eq!(flags(&MessageSendConfig::default()), default);
         let quiet = MessageSendConfig { is_notify_mentioned_users: Some(false), ..MessageSendConfig::default() };
         assert_eq!(flags(&quiet), MessageFlag::Counted as u32);
     }

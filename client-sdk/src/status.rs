@@ -1,4 +1,4 @@
-//! Presence: who is online where, and what people say of themselves.
+//! Presence: online status and custom status.
 
 use std::collections::HashSet;
 
@@ -14,10 +14,11 @@ use crate::store::status;
 use crate::zim::Zim;
 
 impl Zim {
-    /// Hears of the status of up to 100 registered users for 1 to 43,200 minutes: `userStatusUpdated` says what it is now and
-    /// tells each change, on all of one's own devices, over logins and restarts until the time is up. 3,000 users can be
-    /// followed, unless the server is set otherwise; beyond that the earliest subscription gives way. Subscribing again begins
-    /// anew. Those who could not be subscribed to are in the result; if nobody could, the call fails.
+    /// Subscribes to the status of up to 100 registered users for 1 to 43,200 minutes: `userStatusUpdated` gives the
+    /// current status and then each change, on all devices of this user, across logins and restarts until the time is
+    /// up. A user can have 3,000 subscriptions unless the server is configured otherwise; a further one replaces the
+    /// earliest. Subscribing again restarts the time. The result lists the users who could not be subscribed to; if
+    /// that is all of them, the call fails.
     pub async fn subscribe_users_status<I>(
         &self,
         user_ids: I,
@@ -30,11 +31,11 @@ impl Zim {
         let user_ids = user_ids.into_iter().map(Into::into).collect();
         let request = SubscribeUsersStatusRequest { user_ids, config: Some(config) };
         request.validate().map_err(|violation| Error::from(*violation))?;
-        self.data()?.call(request).await
+        self.account()?.request(request).await
     }
 
-    /// Hears no more of up to 100 users. Those to whom there was no subscription are in the result; if there was none at all,
-    /// the call fails.
+    /// Ends the subscriptions to up to 100 users. The result lists the users without a subscription; if that is all of
+    /// them, the call fails.
     pub async fn unsubscribe_users_status<I>(&self, user_ids: I) -> Result<UsersStatusUnsubscribedResult, Error>
     where
         I: IntoIterator,
@@ -42,11 +43,11 @@ impl Zim {
     {
         let request = UnsubscribeUsersStatusRequest { user_ids: user_ids.into_iter().map(Into::into).collect() };
         request.validate().map_err(|violation| Error::from(*violation))?;
-        self.data()?.call(request).await
+        self.account()?.request(request).await
     }
 
-    /// The status of up to 200 users as it is now, once. Those who are not registered are in the result; if nobody is, the call
-    /// fails.
+    /// Returns the current status of up to 200 users. The result lists the users who are not registered; if that is all
+    /// of them, the call fails.
     pub async fn query_users_status<I>(&self, user_ids: I) -> Result<UsersStatusQueriedResult, Error>
     where
         I: IntoIterator,
@@ -54,19 +55,19 @@ impl Zim {
     {
         let request = QueryUsersStatusRequest { user_ids: user_ids.into_iter().map(Into::into).collect() };
         request.validate().map_err(|violation| Error::from(*violation))?;
-        self.data()?.call(request).await
+        self.account()?.request(request).await
     }
 
-    /// To whom one has subscribed, the earliest first, with what is known of them: from the local copy, with or without a
-    /// connection. `userIDs` of the config names those who are wanted; empty asks for all.
+    /// Returns the subscriptions, earliest first, with the known status: from the local copy, with or without a
+    /// connection. `userIDs` of the config selects users; empty selects all.
     pub async fn query_subscribed_user_status_list(
         &self,
         config: SubscribedUserStatusQueryConfig,
     ) -> Result<SubscribedUserStatusListQueriedResult, Error> {
-        let data = self.data()?;
-        data.listed().await;
-        let now_ms = data.server_now_ms();
-        let mut list = data.store().read(move |db| status::subscriptions(db, now_ms)).await?;
+        let account = self.account()?;
+        account.listed().await;
+        let now_ms = account.server_now_ms();
+        let mut list = account.store().read(move |db| status::subscriptions(db, now_ms)).await?;
         if !config.user_ids.is_empty() {
             let wanted: HashSet<String> = config.user_ids.into_iter().collect();
             list.retain(|subscription| {
@@ -76,26 +77,26 @@ impl Zim {
         Ok(SubscribedUserStatusListQueriedResult { user_status_subscription_list: list })
     }
 
-    /// Changes what one says of oneself (`"busy"`), up to 64 bytes; empty takes it away. Once a second at most. One's other
-    /// devices and those who subscribed hear of it by `userStatusUpdated`. It ends by itself: `duration` of the config is in
-    /// seconds, 0 is a day, -1 until it is changed.
+    /// Changes the user's own custom status (`"busy"`), up to 64 bytes; an empty one removes it. At most once a second.
+    /// The user's other devices and their subscribers get `userStatusUpdated`. The status expires by itself: `duration`
+    /// of the config is in seconds, 0 means a day, -1 means until the next change.
     pub async fn update_user_custom_status(
         &self,
         custom_status: &str,
         config: UserCustomStatusUpdateConfig,
     ) -> Result<UserCustomStatusUpdatedResult, Error> {
-        let data = self.data()?;
+        let account = self.account()?;
         let request = UpdateUserCustomStatusRequest { custom_status: custom_status.to_owned(), config: Some(config) };
         request.validate().map_err(|violation| Error::from(*violation))?;
-        if data.is_online() && !data.custom_statuses().lock().take(1, data.clock().steady_ms()) {
+        if account.is_online() && !account.custom_statuses().lock().take(1, account.clock().steady_ms()) {
             return Err(Error::new(
                 ErrorCode::CommonModuleTriggerSdkFrequencyLimit,
-                "a custom status can be changed once a second",
+                "the custom status can be changed once a second; wait a moment",
             ));
         }
-        let result = data.call(request).await?;
+        let result = account.request(request).await?;
         if let Some(status) = result.status.clone() {
-            data.learn_own_status(status).await?;
+            account.store_own_status(status).await?;
         }
         Ok(result)
     }

@@ -1,4 +1,4 @@
-//! People: what belongs to their profile, and one's own rules.
+//! Profiles, and the user's own rules.
 
 use std::collections::{HashSet, VecDeque};
 
@@ -10,12 +10,12 @@ use zim_protocol::{
     UsersInfoQueryConfig, Validate,
 };
 
-use crate::data::Line;
+use crate::account::Remote;
 use crate::error::Error;
 use crate::store::{rule, status, user};
 use crate::zim::Zim;
 
-/// How often something may be asked for. Pure: the time is given, by the steady clock.
+/// A rate limit. Pure: the caller passes the time, by the steady clock.
 #[derive(Debug)]
 pub(crate) struct Limiter {
     most: usize,
@@ -24,7 +24,7 @@ pub(crate) struct Limiter {
 }
 
 impl Limiter {
-    /// `most` in each `window_ms`.
+    /// Creates a limit of `most` per `window_ms`.
     pub(crate) fn new(most: usize, window_ms: i64) -> Self {
         Self { most, window_ms, asked: VecDeque::new() }
     }
@@ -34,7 +34,7 @@ impl Limiter {
         Self::new(10, 10_000)
     }
 
-    /// Counts `count` more, if they are allowed.
+    /// Counts `count` more if the limit allows it; returns whether it does.
     pub(crate) fn take(&mut self, count: usize, now_ms: i64) -> bool {
         while self.asked.front().is_some_and(|(at, _)| now_ms - at >= self.window_ms) {
             self.asked.pop_front();
@@ -49,8 +49,8 @@ impl Limiter {
 }
 
 impl Zim {
-    /// Profiles of up to 10 users: what this device knows, and from the server those that it does not know, or all with
-    /// `isQueryFromServer`. The server is asked for at most 10 users in 10 seconds.
+    /// Returns the profiles of up to 10 users: known ones from this device and the others from the server, or all from
+    /// the server with `isQueryFromServer`. The server can be asked for 10 users in 10 seconds.
     pub async fn query_users_info<I>(
         &self,
         user_ids: I,
@@ -60,7 +60,7 @@ impl Zim {
         I: IntoIterator,
         I::Item: Into<String>,
     {
-        let data = self.data()?;
+        let account = self.account()?;
         let mut request =
             QueryUsersInfoRequest { user_ids: user_ids.into_iter().map(Into::into).collect(), config: Some(config) };
         request.validate().map_err(|violation| Error::from(*violation))?;
@@ -70,7 +70,7 @@ impl Zim {
         let mut found: Vec<UserFullInfo> = Vec::new();
         if !config.is_query_from_server {
             let wanted = ids.clone();
-            let known = data.store().read(move |db| {
+            let known = account.store().read(move |db| {
                 wanted.iter().filter_map(|id| user::read(db, id).transpose()).collect::<rusqlite::Result<Vec<_>>>()
             });
             found = known.await?;
@@ -78,17 +78,17 @@ impl Zim {
         }
         let mut error_user_list: Vec<ErrorUserInfo> = Vec::new();
         if !request.user_ids.is_empty() {
-            if data.line().is_online()
-                && !data.queried_users().lock().take(request.user_ids.len(), data.clock().steady_ms())
+            if account.remote().is_online()
+                && !account.queried_users().lock().take(request.user_ids.len(), account.clock().steady_ms())
             {
                 return Err(Error::new(
                     ErrorCode::CommonModuleUserInfoQueriedLimit,
-                    "the server is asked for at most 10 users in 10 seconds; what this device knows may be asked for at any time",
+                    "the server can be asked for 10 users in 10 seconds; wait, or query users that this device knows",
                 ));
             }
-            let result = data.call(request).await?;
+            let result = account.request(request).await?;
             error_user_list = result.error_user_list;
-            data.learn_users(result.user_list.clone()).await?;
+            account.store_users(result.user_list.clone()).await?;
             found.extend(result.user_list);
         }
         let place = |info: &UserFullInfo| ids.iter().position(|id| id == id_of(info));
@@ -96,53 +96,53 @@ impl Zim {
         Ok(UsersInfoQueriedResult { user_list: found, error_user_list })
     }
 
-    /// Changes one's own name; the other devices hear of it by `userInfoUpdated`.
+    /// Changes the user's own name. Their other devices get `userInfoUpdated`.
     pub async fn update_user_name(&self, user_name: &str) -> Result<UserNameUpdatedResult, Error> {
         let request = UpdateUserNameRequest { user_name: user_name.to_owned() };
         request.validate().map_err(|violation| Error::from(*violation))?;
-        self.data()?.call(request).await
+        self.account()?.request(request).await
     }
 
-    /// Changes the address of one's own avatar; the other devices hear of it by `userInfoUpdated`. The image itself is kept
-    /// wherever the app likes.
+    /// Changes the address of the user's own avatar. Their other devices get `userInfoUpdated`. The image itself is
+    /// stored wherever the app likes.
     pub async fn update_user_avatar_url(&self, user_avatar_url: &str) -> Result<UserAvatarUrlUpdatedResult, Error> {
         let request = UpdateUserAvatarUrlRequest { user_avatar_url: user_avatar_url.to_owned() };
         request.validate().map_err(|violation| Error::from(*violation))?;
-        self.data()?.call(request).await
+        self.account()?.request(request).await
     }
 
-    /// Changes what the app keeps with one's own profile, 2 KB unless the server is set to more; the other devices hear of it
-    /// by `userInfoUpdated`.
+    /// Changes the extended data of the user's own profile, up to 2 KB unless the server allows more. Their other
+    /// devices get `userInfoUpdated`.
     pub async fn update_user_extended_data(&self, extended_data: &str) -> Result<UserExtendedDataUpdatedResult, Error> {
         let request = UpdateUserExtendedDataRequest { extended_data: extended_data.to_owned() };
         request.validate().map_err(|violation| Error::from(*violation))?;
-        self.data()?.call(request).await
+        self.account()?.request(request).await
     }
 
-    /// Replaces the rule by which some devices get no offline push while others are online. All devices of this user hear of
-    /// it by `userRuleUpdated`, this one too.
+    /// Replaces the rule that suppresses offline pushes on some devices while others are online. All devices of the
+    /// user get `userRuleUpdated`, including this one.
     pub async fn update_user_offline_push_rule(
         &self,
         offline_push_rule: UserOfflinePushRule,
     ) -> Result<UserOfflinePushRuleUpdatedResult, Error> {
         let request = UpdateUserOfflinePushRuleRequest { offline_push_rule: Some(offline_push_rule) };
         request.validate().map_err(|violation| Error::from(*violation))?;
-        self.data()?.call(request).await
+        self.account()?.request(request).await
     }
 
-    /// One's own profile, rules and status; without a connection what this device knows of them.
+    /// Returns the user's own profile, rules and status. Without a connection the result is what this device knows.
     pub async fn query_self_user_info(&self) -> Result<SelfUserInfoQueriedResult, Error> {
-        let data = self.data()?;
-        if data.line().is_online() {
-            return data.call(QuerySelfUserInfoRequest {}).await;
+        let account = self.account()?;
+        if account.remote().is_online() {
+            return account.request(QuerySelfUserInfoRequest {}).await;
         }
-        let (user_id, now_ms) = (data.user_id().to_string(), data.server_now_ms());
-        let held = data.store().read(move |db| {
+        let (user_id, now_ms) = (account.user_id().to_string(), account.server_now_ms());
+        let held = account.store().read(move |db| {
             let info = user::read(db, &user_id)?.unwrap_or_else(|| UserFullInfo {
                 base_info: Some(UserInfo { user_id: user_id.clone(), ..UserInfo::default() }),
                 ..UserFullInfo::default()
             });
-            // Without a connection nobody knows where one is online.
+            // Without a connection the online status is unknown.
             let online_status = UserOnlineStatus::Unknown as i32;
             let held = status::read(db, &user_id)?.unwrap_or_default();
             let status = UserStatus { user_id, online_status, online_platforms: Vec::new(), ..held };
@@ -163,7 +163,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ten_users_in_ten_seconds() {
+    fn ten_users_in_ten_seconds_are_allowed() {
         let mut limiter = Limiter::queried_users();
         assert!(limiter.take(6, 0));
         assert!(limiter.take(4, 1_000));

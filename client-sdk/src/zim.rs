@@ -1,4 +1,4 @@
-//! The handle of a client: made, found again, destroyed.
+//! The client handle: creating, finding and destroying it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,21 +13,22 @@ use zim_protocol::{
     EventKind, Hello, LogKind, Push, event_frame,
 };
 
+use crate::account::{Account, logged_out};
 use crate::config::Config;
-use crate::data::{Data, logged_out};
 use crate::error::Error;
 use crate::event::{EventStream, Events};
 use crate::net::Dialer;
 use crate::session::Login;
 
-/// A client of one app. Cheap to clone; when the last clone is dropped, it stops.
+/// A client of one app. It is cheap to clone and stops when the last clone is dropped. [`Zim::create`] keeps a clone
+/// until [`Zim::destroy`].
 ///
-/// The reference allows one instance per process: [`Zim::create`], [`Zim::get_instance`] and [`Zim::destroy`] keep its rules.
-/// [`Zim::new`] makes as many independent ones as a program wants.
+/// The reference allows one instance per process: [`Zim::create`], [`Zim::get_instance`] and [`Zim::destroy`] follow
+/// that rule. [`Zim::new`] creates any number of independent clients.
 #[derive(Clone, Debug)]
 pub struct Zim(pub(crate) Arc<Handle>);
 
-/// What the app holds; the tasks hold [`Inner`].
+/// Owned by the app. Tasks hold [`Inner`], so that dropping the last handle ends them.
 #[derive(Debug)]
 pub(crate) struct Handle {
     pub(crate) inner: Arc<Inner>,
@@ -45,7 +46,7 @@ pub(crate) struct Inner {
     pub(crate) hello: Hello,
     pub(crate) events: Events,
     pub(crate) dialer: Dialer,
-    /// The present login, from the call to its last moment.
+    /// The current login, from the call of `login` until its task has ended.
     pub(crate) login: Mutex<Option<Arc<Login>>>,
     state: watch::Sender<ConnectionState>,
     pub(crate) root: CancellationToken,
@@ -56,17 +57,21 @@ pub(crate) struct Inner {
 static INSTANCE: Mutex<Option<Zim>> = Mutex::new(None);
 
 impl Zim {
-    /// An independent client. Must be called within a tokio runtime.
+    /// Creates an independent client. Must be called within a tokio runtime.
     ///
     /// # Errors
-    /// The settings make no sense, or the server could not be trusted with them.
+    /// There is no tokio runtime, a setting is invalid, the certificates to trust cannot be loaded, or the data folder
+    /// cannot be used.
     pub fn new(config: Config) -> Result<Self, Error> {
         if tokio::runtime::Handle::try_current().is_err() {
-            let message = "a client needs a tokio runtime; make it within one";
+            let message = "a client needs a tokio runtime; create it within one";
             return Err(Error::new(ErrorCode::CommonModuleNotInit, message));
         }
         if config.app_id == 0 {
-            return Err(Error::new(ErrorCode::CommonModuleInvalidAppId, "0 is no app id"));
+            return Err(Error::new(
+                ErrorCode::CommonModuleInvalidAppId,
+                "0 is not a valid app id; set the app id of your server",
+            ));
         }
         let dialer = Dialer::new(&config)?;
         let device_id = crate::device::id(config.folder())?;
@@ -99,31 +104,32 @@ impl Zim {
         Ok(Self(handle))
     }
 
-    /// The process's one instance (reference: `create`). `None` if there is one already, or if the settings make no sense,
-    /// which the log tells.
+    /// Creates the process's single instance (reference: `create`). Returns `None` if there is one already, or if
+    /// [`Zim::new`] fails; the log has the reason.
     pub fn create(config: Config) -> Option<Self> {
         let mut instance = INSTANCE.lock();
         if instance.is_some() {
             return None;
         }
-        let zim = Self::new(config).inspect_err(|error| tracing::error!(%error, "no client is made")).ok()?;
+        let zim =
+            Self::new(config).inspect_err(|error| tracing::error!(%error, "the client cannot be created")).ok()?;
         *instance = Some(zim.clone());
         Some(zim)
     }
 
-    /// What [`Zim::create`] made (reference: `getInstance`).
+    /// Returns the instance that [`Zim::create`] created (reference: `getInstance`).
     pub fn get_instance() -> Option<Self> {
         INSTANCE.lock().clone()
     }
 
-    /// The version of this SDK (reference: `getVersion`).
+    /// Returns the version of this SDK (reference: `getVersion`).
     pub fn get_version() -> &'static str {
         env!("CARGO_PKG_VERSION")
     }
 
-    /// Ends the client (reference: `destroy`): no call works any more, no event is raised, streams of events end. It does not
-    /// log out: the server sees this device go offline. [`Zim::closed`] waits until the tasks are over and the database is
-    /// closed.
+    /// Ends the client (reference: `destroy`): methods fail from now on, no event is raised, and event streams end.
+    /// This is not a logout: to the server the device goes offline. [`Zim::closed`] waits until all tasks have ended
+    /// and the database is closed.
     pub fn destroy(&self) {
         {
             let mut instance = INSTANCE.lock();
@@ -143,13 +149,15 @@ impl Zim {
         inner.dialer.close().await;
     }
 
-    /// All events from now on, in order. A reader that is too slow is told how many it missed; it never slows the client.
+    /// Returns a stream of all events from now on, in order. A reader that is too slow gets the number of events that
+    /// it missed; it never slows the client down.
     pub fn events(&self) -> EventStream {
         self.inner().events.stream()
     }
 
-    /// Calls `listener` for every event of this kind, in place of the one before it (reference: `on`). Listeners are called
-    /// one after the other, in the order of the events; a long one delays the others, so it should hand long work on.
+    /// Calls `listener` for every event of this kind and replaces the listener that was set before (reference: `on`).
+    /// Listeners are called one at a time, in the order of the events. A slow listener delays the others, so it should
+    /// hand long work to a task.
     pub fn on(&self, kind: EventKind, listener: impl Fn(&Self, &Event) + Send + Sync + 'static) {
         self.inner().events.on(kind, Arc::new(listener));
     }
@@ -159,35 +167,35 @@ impl Zim {
         self.inner().events.off(kind);
     }
 
-    /// Whether there is a connection.
+    /// Returns the state of the connection.
     pub fn connection_state(&self) -> ConnectionState {
         *self.inner().state.borrow()
     }
 
-    /// Tells the client that the network is another one: it goes on over a new socket at once, or connects at once. Not in the
-    /// reference, and needed by no app: the client notices within seconds by itself. The system of a phone tells its apps
-    /// earlier.
+    /// Reports a change of network: the client moves the connection to a new socket, or connects without waiting for
+    /// the next retry. This method is not part of the reference and optional: the client notices a change by itself
+    /// within seconds, but the operating system of a phone tells its apps earlier.
     pub fn network_changed(&self) {
-        self.inner().dialer.tell_network_changed();
+        self.inner().dialer.report_network_change();
     }
 
-    /// Who is logged in, by an offline login as well.
+    /// Returns the logged-in user, also after an offline login.
     pub fn user_id(&self) -> Option<String> {
         self.logged_in().ok().map(|login| login.user_id.clone())
     }
 
-    /// Calls any method of the wire by its path, with the reference's names: `"Message/SendMessage"`. For tools. What it
-    /// changes comes back as it does to the user's other devices.
+    /// Calls any method of the protocol by its path, with the reference's JSON names: `"Message/SendMessage"`. For
+    /// tools. Its changes reach this device as they reach the user's other devices.
     ///
     /// # Errors
-    /// Nobody is logged in, no such method, a value over its limit, or the server's refusal.
+    /// Nobody is logged in, there is no such method, a value is over its limit, or the server refused the request.
     pub async fn call_json(&self, path: &str, request: serde_json::Value) -> Result<serde_json::Value, Error> {
         let login = self.logged_in()?;
         let method = zim_protocol::method(path).ok_or_else(|| {
             Error::new(ErrorCode::CommonModuleUnsupportedRequest, format!("there is no method {path:?}"))
         })?;
         if method.service == "Session" {
-            let message = "logging in and out, and renewing a token, are methods of the client itself";
+            let message = "the methods of Session cannot be called by name; use login, logout and renew_token";
             return Err(Error::new(ErrorCode::CommonModuleUnsupportedRequest, message));
         }
         let request = AnyRequest::from_json(method, request).map_err(|error| {
@@ -195,8 +203,8 @@ impl Zim {
         })?;
         request.validate().map_err(|violation| Error::from(*violation))?;
         let (payload, pushes) = login.link.send(method, request.encode().into()).await?;
-        if let (false, Some(data)) = (pushes.is_empty(), login.data()) {
-            data.event_frame(EventFrame { frame: Some(event_frame::Frame::Dirty(dirty(pushes))) }).await;
+        if let (false, Some(account)) = (pushes.is_empty(), login.account()) {
+            account.event_frame(EventFrame { frame: Some(event_frame::Frame::Dirty(dirty(pushes))) }).await;
         }
         zim_protocol::response_to_json(method, &payload)
             .map_err(|error| Error::new(ErrorCode::NetworkModuleRspProtoParseError, error.to_string()))
@@ -206,23 +214,23 @@ impl Zim {
         &self.0.inner
     }
 
-    /// The login through which calls may be made.
+    /// Returns the current login if requests may be made.
     pub(crate) fn logged_in(&self) -> Result<Arc<Login>, Error> {
         self.inner().alive()?;
         let login = self.inner().login.lock().clone();
-        login.filter(|login| login.data().is_some()).ok_or_else(logged_out)
+        login.filter(|login| login.account().is_some()).ok_or_else(logged_out)
     }
 
-    /// The data of whoever is logged in.
-    pub(crate) fn data(&self) -> Result<Arc<Data>, Error> {
+    /// Returns the account of the logged-in user.
+    pub(crate) fn account(&self) -> Result<Arc<Account>, Error> {
         self.inner().alive()?;
         let login = self.inner().login.lock().clone();
-        login.and_then(|login| login.data()).ok_or_else(logged_out)
+        login.and_then(|login| login.account()).ok_or_else(logged_out)
     }
 }
 
-/// The logs that pushes move. Their entries of one's own messages say nothing, because the client that sent them has the
-/// words; here nobody has, so that the logs are pulled.
+/// Marks the logs that `pushes` advance as dirty, so that they are pulled. Pushes in a response carry the user's own
+/// messages without content, because the client that sent a message has it; after a call by name it does not.
 fn dirty(pushes: Vec<Push>) -> Dirty {
     let mut dirty = Dirty::default();
     for push in pushes {
@@ -235,7 +243,7 @@ fn dirty(pushes: Vec<Push>) -> Dirty {
 }
 
 impl Inner {
-    /// Everything ends, at once and in the background.
+    /// Ends everything. Returns at once; tasks end in the background.
     fn stop(&self) {
         self.events.close();
         self.root.cancel();
@@ -249,12 +257,12 @@ impl Inner {
         Ok(())
     }
 
-    /// Moves to a state and tells the app.
+    /// Changes the connection state and raises the event.
     pub(crate) fn enter(&self, state: ConnectionState, event: ConnectionEvent) {
         self.enter_because(state, event, "");
     }
 
-    /// As [`Inner::enter`], with the event's `extendedData`.
+    /// Like [`Inner::enter`], with the event's `extendedData`.
     pub(crate) fn enter_because(&self, state: ConnectionState, event: ConnectionEvent, extended_data: &str) {
         self.state.send_replace(state);
         let extended_data = extended_data.to_owned();

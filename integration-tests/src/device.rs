@@ -14,11 +14,11 @@ use zim_client_sdk::{EventStream, MessageSendNotification, Zim};
 use zim_protocol::message::Body;
 use zim_protocol::{
     Conversation, ConversationFilterOption, ConversationQueryConfig, ConversationSyncState,
-    ConversationTotalUnreadMessageCountQueryConfig, ConversationType, Event, EventKind, Message, MessageQueryConfig,
-    MessageQueryMode, MessageSendConfig,
+    ConversationTotalUnreadMessageCountQueryConfig, ConversationType, ErrorCode, Event, EventKind, Message,
+    MessageQueryConfig, MessageQueryMode, MessageSendConfig,
 };
 
-use crate::fixture::copy_private;
+use crate::folder::copy_private;
 use crate::wait::{eventually, soon};
 
 /// The folder of a device's local database; it outlives the client.
@@ -282,6 +282,14 @@ fn received(seen: &[Event]) -> Vec<(Message, bool)> {
         }
     }
     all
+}
+
+/// The reference's code of a call of the SDK that failed.
+///
+/// # Panics
+/// It did not fail.
+pub fn refusal<T: std::fmt::Debug>(result: Result<T, zim_client_sdk::Error>) -> ErrorCode {
+    result.expect_err("it should have been refused").code()
 }
 
 /// Whether a message is this text.

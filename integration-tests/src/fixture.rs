@@ -241,28 +241,3 @@ fn is_default(value: &Value) -> bool {
         Value::Object(value) => value.is_empty(),
     }
 }
-
-/// Copies a folder; its owner alone can read the copy, whatever a checkout made of the original.
-pub(crate) fn copy_private(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    restrict(to, 0o700);
-    for entry in fs::read_dir(from).unwrap_or_else(|error| panic!("{}: {error}", from.display())) {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy_private(&entry.path(), &target);
-        } else {
-            fs::copy(entry.path(), &target).unwrap();
-            restrict(&target, 0o600);
-        }
-    }
-}
-
-#[cfg(unix)]
-fn restrict(path: &Path, mode: u32) {
-    use std::os::unix::fs::PermissionsExt;
-    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
-}
-
-#[cfg(not(unix))]
-fn restrict(_: &Path, _: u32) {}

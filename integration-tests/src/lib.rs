@@ -15,23 +15,39 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
-pub mod campaign;
-mod database;
-pub mod decoders;
-mod device;
-mod fixture;
-mod link;
-mod logs;
-pub mod postgres;
-mod puppet;
-mod random;
-mod raw;
-mod strings;
+/// Waiting for a condition, with a deadline.
 mod wait;
+/// Random numbers that a seed determines.
+mod random;
+/// Folders that only their owner can read.
+mod folder;
+/// Captures what the server and the SDK log.
+mod logs;
+/// PostgreSQL servers for tests.
+pub mod postgres;
+/// A database for one test.
+mod database;
+/// A UDP relay between a client and the server, with network conditions that a test sets.
+mod link;
+/// A client without the SDK: frames on a QUIC stream.
+mod raw;
+/// A client with its own local database, which records its events.
+mod device;
+/// Data that earlier builds wrote.
+mod fixture;
+/// A server in process with its clients, for the duration of one test.
 mod world;
+/// A child process's side of `puppet`: lines in, lines out, and a clock that the test sets.
+mod strings;
+/// Servers and clients as child processes.
+mod puppet;
+/// Targets of the fuzzer.
+pub mod decoders;
+/// Runs with faults, from seeds.
+pub mod campaign;
 
 pub use self::database::TestDatabase;
-pub use self::device::{Device, Home, is_text, texts};
+pub use self::device::{Device, Home, is_text, refusal, texts};
 pub use self::fixture::{App, Fixture, as_stored, assert_same, said, view};
 pub use self::link::{Link, Weather};
 pub use self::logs::Logged;
@@ -41,16 +57,6 @@ pub use self::raw::{Raw, code, hello, request, send_text};
 pub use self::strings::{clock, lines, say};
 pub use self::wait::{PATIENCE, eventually, soon};
 pub use self::world::{Key, Operator, START_MS, World};
-
-use zim_protocol::ErrorCode;
-
-/// The reference's code of a call of the SDK that failed.
-///
-/// # Panics
-/// It did not fail.
-pub fn refusal<T: std::fmt::Debug>(result: Result<T, zim_client_sdk::Error>) -> ErrorCode {
-    result.expect_err("it should have been refused").code()
-}
 
 /// The guide's examples, which must compile.
 #[cfg(doctest)]

@@ -25,7 +25,8 @@ use zim_server::config::Config;
 
 use crate::database::TestDatabase;
 use crate::device::{Device, Home};
-use crate::fixture::{App, Fixture, copy_private};
+use crate::fixture::{App, Fixture};
+use crate::folder::copy_private;
 use crate::link::Link;
 use crate::logs::Logged;
 use crate::raw::{Raw, hello};

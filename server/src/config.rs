@@ -9,6 +9,8 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::ParseError;
 
 pub use self::limits::Limits;
 pub use self::source::{Args, Command, ConfigError};
@@ -168,7 +170,7 @@ impl Config {
                 wrong.push(format!("{name} is {value}; 1 to 10 are allowed"));
             }
         }
-        if let Err(error) = crate::log::filter(&self.log.filter) {
+        if let Err(error) = self.log.env_filter() {
             wrong.push(format!("log.filter is {:?}; {error}", self.log.filter));
         }
         if wrong.is_empty() { Ok(()) } else { Err(ConfigError::Invalid(wrong)) }
@@ -177,6 +179,14 @@ impl Config {
 
 fn is_set(path: &Path) -> bool {
     !path.as_os_str().is_empty()
+}
+
+impl Log {
+    /// The filter that is set. The value of a field is taken literally, not as a regular expression: one line of settings could
+    /// otherwise keep the server from starting for minutes.
+    pub(crate) fn env_filter(&self) -> Result<EnvFilter, ParseError> {
+        EnvFilter::builder().with_regex(false).parse(&self.filter)
+    }
 }
 
 impl Tls {
@@ -211,6 +221,16 @@ mod tests {
         Config { workers: 1_024, ..Config::default() }.validate().unwrap();
         config = Config { database: "mysql://db".parse().unwrap(), ..Config::default() };
         assert!(config.validate().unwrap_err().to_string().contains("sqlite:// or postgres://"));
+    }
+
+    #[test]
+    fn the_value_of_a_field_in_a_log_filter_is_not_a_regular_expression() {
+        let filter = |directives: &str| Log { filter: directives.to_owned(), ..Log::default() }.env_filter();
+        assert!(filter("info,[request{user=ann}]=debug").is_ok());
+        // As an expression this one has no end, and one with an end could take minutes.
+        assert!(filter("info,[request{user=(}]=debug").is_ok());
+        assert!(filter("loud").is_ok_and(|filter| filter.to_string() == "loud=trace"));
+        assert!(filter("info,zim=loud").is_err());
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use zim_protocol::SessionEndReason;
 
-use crate::key::{AppKey, ConversationKey, SessionKey, UserKey};
+use crate::key::{AppKey, ConversationKey, LoginKey, UserKey};
 
 /// Something to tell those who are online.
 #[derive(Clone, Debug)]
@@ -22,7 +22,7 @@ pub enum Effect {
         /// The entry; in a box, because most effects are messages and move in batches.
         entry: Box<zim_protocol::feed_entry::Detail>,
         /// The session that caused it: its response carries the entry.
-        cause: SessionKey,
+        cause: LoginKey,
     },
     /// The log of changes of a conversation grew by one.
     Change {
@@ -31,7 +31,7 @@ pub enum Effect {
         /// The entry, with its position.
         entry: Box<zim_protocol::ChangeEntry>,
         /// The session that caused it: its response carries the entry.
-        cause: SessionKey,
+        cause: LoginKey,
     },
     /// A user's profile changed: those who know him are told, when they are found.
     Profile {
@@ -47,14 +47,14 @@ pub enum Effect {
         /// As it is now.
         status: Box<zim_protocol::UserStatus>,
         /// The session that caused it.
-        cause: SessionKey,
+        cause: LoginKey,
     },
     /// A login is over: pushed out by a newer one, ended by the operator, or resumed on another connection.
     Ended {
         /// Whose login.
         user: UserKey,
         /// The login.
-        session: SessionKey,
+        login: LoginKey,
         /// What its client is told.
         reason: SessionEndReason,
     },
@@ -92,7 +92,7 @@ pub struct MessageEffect {
     /// Name of the sender.
     pub sender: Arc<str>,
     /// The session that sent it: it has the content.
-    pub cause: SessionKey,
+    pub cause: LoginKey,
     /// Unix milliseconds.
     pub ts: i64,
     /// `MessageType`.

@@ -8,7 +8,6 @@ use std::fmt;
 use zim_protocol::token::TokenError;
 use zim_protocol::{ErrorCode, ErrorUserInfo, RequestError, Violation};
 
-use crate::db::DbError;
 use crate::key::AppKey;
 
 /// The failure of a call: what the caller hears, and what only the log does.
@@ -375,20 +374,6 @@ impl Error {
 
 fn code(reason: i64) -> Option<ErrorCode> {
     i32::try_from(reason).ok().and_then(|code| ErrorCode::try_from(code).ok())
-}
-
-impl From<DbError> for Error {
-    fn from(error: DbError) -> Self {
-        if error.is_full() {
-            Self::storage_full(error)
-        } else if error.is_unavailable() {
-            Self::storage_unavailable(error)
-        } else if error.is_closed() {
-            Self::shutting_down()
-        } else {
-            Self::internal(error)
-        }
-    }
 }
 
 impl From<Box<Violation>> for Error {

@@ -14,12 +14,6 @@ macro_rules! key {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub struct $name(pub i64);
-
-        impl From<$name> for crate::db::Value {
-            fn from(key: $name) -> Self {
-                Self::Int(key.0)
-            }
-        }
     };
 }
 
@@ -37,7 +31,7 @@ key!(
 );
 key!(
     /// A login.
-    SessionKey
+    LoginKey
 );
 
 /// Milliseconds at which ids begin: 2024-01-01.

@@ -1,32 +1,51 @@
 //! The server of zim: in-app chat that you run yourself.
 
-pub mod app;
-mod blacklist;
-pub mod config;
-mod conversation;
-pub mod db;
-pub mod effect;
-pub mod error;
-pub mod fanout;
-mod first_run;
-mod folder;
-mod friend;
-pub mod journal;
-pub mod key;
-mod log;
-mod maintenance;
-mod message;
-mod net;
+// A map: a module uses only modules above it. `integration-tests/tests/layout.rs` checks it.
+
+/// Rates and allowances.
 mod rate;
+/// Warnings that repeat: one line a minute, with a count.
 mod repeated;
-pub mod run;
-pub mod server;
-pub mod session;
-mod status;
-mod sync;
-pub mod tenant;
+/// Integer keys of apps, users, conversations and logins, and the ids that clients see.
+pub mod key;
+/// Why a request fails: the reference's code, a sentence for the client, and the cause for the log.
+pub mod error;
+/// What a committed transaction notifies the rest of the server of.
+pub mod effect;
+/// The store: SQLite or PostgreSQL, one text of SQL, many jobs in one commit.
+pub mod db;
+/// The logs of messages, changes and feeds, which everything else is written to and read from.
+pub mod journal;
+/// Settings, with their defaults and limits.
+pub mod config;
+/// The log on standard error.
+mod log;
+/// The data folder: its lock, and who may read it.
+mod folder;
+/// The certificate.
 mod tls;
-mod user;
+/// Keeps commands and blocks in order.
+mod block_fence;
+/// Apps: their secrets, and whom they let in.
+pub mod tenant;
+/// One client's connection: who is logged in on it, what waits for it, and the caller of a method.
+pub mod connection;
+/// Pushes what is committed to the connections of this node.
+pub mod fanout;
+/// One server's state, which every service gets.
+pub mod app;
+/// The reference's methods, a module for each noun.
+pub mod service;
+/// QUIC, HTTP and the operator's service.
+mod net;
+/// The first start: the first app and its credentials.
+mod first_run;
+/// Starting and stopping a server.
+pub mod server;
+/// Commands of the program that need no running server.
+mod maintenance;
+/// The program.
+pub mod run;
 
 pub use self::first_run::Credentials;
 pub use self::folder::FolderError;

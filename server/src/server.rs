@@ -22,9 +22,9 @@ use crate::error::Error;
 use crate::first_run::{self, Banner, Credentials, Started};
 use crate::folder::{Folder, FolderError};
 use crate::net::{self, AdminAddr, KeyCheck, Net, Tickets};
-use crate::status;
+use crate::service::status;
+use crate::service::user;
 use crate::tls::{Fingerprint, Identity, TlsError};
-use crate::user;
 
 /// The seed of the transport's keys.
 const TRANSPORT_KEY: &str = "transport.key";
@@ -139,13 +139,13 @@ impl Server {
         app.forget_ended_secrets().await.map_err(StartError::Database)?;
         let (first_app, is_first_start) = first_run::first_app(&app, &folder).await.map_err(StartError::Database)?;
 
-        let ghosts = status::ghosts(&app).await.map_err(StartError::Database)?;
+        let lost_logins = status::lost_logins(&app).await.map_err(StartError::Database)?;
 
         let net = Net::new(Arc::clone(&app), tasks.clone(), stopping.clone());
         tasks.spawn(net::accept(Arc::clone(&net), endpoint.clone()));
-        tasks.spawn(user::tell_of_profiles(Arc::clone(&app), stopped.clone()));
-        tasks.spawn(status::tell_of_statuses(Arc::clone(&app), stopped.clone()));
-        tasks.spawn(status::keep(Arc::clone(&app), ghosts, stopped.clone()));
+        tasks.spawn(user::notify_of_profiles(Arc::clone(&app), stopped.clone()));
+        tasks.spawn(status::notify_of_statuses(Arc::clone(&app), stopped.clone()));
+        tasks.spawn(status::keep(Arc::clone(&app), lost_logins, stopped.clone()));
         tasks.spawn(net::keep_meter(stopped.clone()));
         let (of_file, folder_of_file) = (Arc::clone(&app), Arc::clone(&folder));
         tasks.spawn(first_run::keep_first_app(of_file, folder_of_file, first_app.app_id, stopped.clone()));

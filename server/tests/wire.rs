@@ -2,7 +2,7 @@
 
 mod raw;
 
-use raw::{House, Raw, code, connect, hello, login, request, soon};
+use raw::{Fixture, Raw, code, connect, hello, login, request, soon};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use zim_protocol::wire::CloseCode;
@@ -15,7 +15,7 @@ use zim_server::{Server, StartError};
 
 #[tokio::test]
 async fn a_client_is_welcomed_with_what_it_must_know() {
-    let house = House::with(|config| config.limits.max_text_bytes = 77).await;
+    let house = Fixture::with(|config| config.limits.max_text_bytes = 77).await;
     let mut raw = Raw::new(&house).await;
     raw.hello(Hello { versions: vec![1, 9], ..hello() }).await;
     let welcome = raw.welcome().await;
@@ -27,7 +27,7 @@ async fn a_client_is_welcomed_with_what_it_must_know() {
 
 #[tokio::test]
 async fn a_greeting_that_is_none_is_not_taken() {
-    let house = House::new().await;
+    let house = Fixture::new().await;
     for (greeting, expected) in [
         (Hello { versions: vec![9], ..hello() }, CloseCode::Version),
         (Hello { device_id: vec![1; 15].into(), ..hello() }, CloseCode::Protocol),
@@ -47,14 +47,14 @@ async fn a_greeting_that_is_none_is_not_taken() {
 
 #[tokio::test]
 async fn another_protocol_is_not_spoken() {
-    let house = House::new().await;
+    let house = Fixture::new().await;
     assert!(soon(connect(&house, b"h3")).await.is_err());
     house.end().await;
 }
 
 #[tokio::test]
 async fn who_says_nothing_is_let_go() {
-    let house = House::with(|config| config.limits.hello_timeout_ms = 100).await;
+    let house = Fixture::with(|config| config.limits.hello_timeout_ms = 100).await;
     assert_eq!(Raw::new(&house).await.closed().await, CloseCode::HelloTimeout);
     let raw = Raw::greeted(&house).await;
     house.clock.advance(30_000);
@@ -64,7 +64,7 @@ async fn who_says_nothing_is_let_go() {
 
 #[tokio::test]
 async fn bytes_that_are_no_frames_end_the_connection() {
-    let house = House::new().await;
+    let house = Fixture::new().await;
     // A length without end, a frame of 2 MB, a frame that is no protobuf.
     for bytes in [&[0xff; 8][..], &[0x80, 0x80, 0x80, 0x01], &[0x02, 0xff, 0xff]] {
         let mut raw = Raw::greeted(&house).await;
@@ -76,7 +76,7 @@ async fn bytes_that_are_no_frames_end_the_connection() {
 
 #[tokio::test]
 async fn what_a_later_version_says_is_skipped() {
-    let house = House::new().await;
+    let house = Fixture::new().await;
     let mut raw = Raw::greeted(&house).await;
     // Field 15 of a ClientFrame, and an empty frame.
     soon(raw.send.write_all(&[0x03, 0x7a, 0x01, 0x00, 0x00])).await.unwrap();
@@ -86,7 +86,7 @@ async fn what_a_later_version_says_is_skipped() {
 
 #[tokio::test]
 async fn an_ack_of_what_was_not_sent_ends_the_connection() {
-    let house = House::new().await;
+    let house = Fixture::new().await;
     let mut raw = Raw::logged_in(&house, "ann").await;
     raw.write([client_frame::Frame::Ack(Ack { count: 0 })]).await;
     assert_eq!(code(&raw.call(&QueryUsersInfoRequest { user_ids: vec!["ann".into()], ..Default::default() }).await), 0);
@@ -97,7 +97,7 @@ async fn an_ack_of_what_was_not_sent_ends_the_connection() {
 
 #[tokio::test]
 async fn a_client_has_one_stream() {
-    let house = House::new().await;
+    let house = Fixture::new().await;
     let raw = Raw::greeted(&house).await;
     let patience = std::time::Duration::from_millis(100);
     assert!(tokio::time::timeout(patience, raw.connection.open_bi()).await.is_err());
@@ -108,7 +108,7 @@ async fn a_client_has_one_stream() {
 
 #[tokio::test]
 async fn a_stranger_may_leave_little_with_the_server_and_a_user_a_whole_frame() {
-    let house = House::new().await;
+    let house = Fixture::new().await;
     // Empty frames. QUIC takes at once what the server allows, whether or not it reads it.
     let much = vec![0; 2 << 20];
     let mut stranger = Raw::new(&house).await;
@@ -121,7 +121,7 @@ async fn a_stranger_may_leave_little_with_the_server_and_a_user_a_whole_frame() 
 
 #[tokio::test]
 async fn calls_are_refused_in_the_references_words() {
-    let house = House::new().await;
+    let house = Fixture::new().await;
     let mut raw = Raw::greeted(&house).await;
     let rename = UpdateUserNameRequest { user_name: "Ann".to_owned() };
     assert_eq!(code(&raw.call(&rename).await), 6_000_121);
@@ -143,7 +143,7 @@ async fn calls_are_refused_in_the_references_words() {
 
 #[tokio::test]
 async fn too_many_calls_are_refused_and_time_heals() {
-    let house = House::with(|config| config.limits.request_burst = 3).await;
+    let house = Fixture::with(|config| config.limits.request_burst = 3).await;
     let mut raw = Raw::logged_in(&house, "ann").await;
     let rename = UpdateUserNameRequest { user_name: "Ann".to_owned() };
     raw.write((0..3).map(|id| request(id, &rename))).await;
@@ -160,7 +160,7 @@ async fn too_many_calls_are_refused_and_time_heals() {
 
 #[tokio::test]
 async fn syncs_have_an_allowance_of_their_own() {
-    let house = House::with(|config| (config.limits.pulls_per_second, config.limits.pull_burst) = (40, 30)).await;
+    let house = Fixture::with(|config| (config.limits.pulls_per_second, config.limits.pull_burst) = (40, 30)).await;
     let mut raw = Raw::logged_in(&house, "ann").await;
     let too_fast = ErrorCode::CommonModuleTriggerServerFrequencyLimit as i32;
     for expected in [0, 0, 0, too_fast] {
@@ -176,7 +176,7 @@ async fn syncs_have_an_allowance_of_their_own() {
 
 #[tokio::test]
 async fn a_logout_is_answered_before_the_session_ends() {
-    let house = House::new().await;
+    let house = Fixture::new().await;
     let mut raw = Raw::logged_in(&house, "ann").await;
     assert_eq!(code(&raw.call(&LogoutRequest {}).await), 0);
     let events = raw.events().await;
@@ -188,7 +188,7 @@ async fn a_logout_is_answered_before_the_session_ends() {
 
 #[tokio::test]
 async fn a_stop_is_told_and_leaves_nothing() {
-    let house = House::new().await;
+    let house = Fixture::new().await;
     let (ann, greeted) = (Raw::logged_in(&house, "ann").await, Raw::greeted(&house).await);
     let (events, closed, _dir) = tokio::join!(ann.events(), greeted.closed(), house.end());
     let Some(event_frame::Frame::End(end)) = events.last() else { panic!("{events:?}") };
@@ -199,7 +199,7 @@ async fn a_stop_is_told_and_leaves_nothing() {
 
 #[tokio::test]
 async fn a_second_start_makes_nothing_new() {
-    let house = House::new().await;
+    let house = Fixture::new().await;
     let (app, fingerprint) = (house.server.first_app().clone(), house.server.fingerprint());
     assert_eq!((app.app_sign.len(), app.server_secret.len()), (64, 32));
     assert!(house.server.banner(false).contains(&app.app_sign), "the first start tells it");
@@ -217,7 +217,7 @@ async fn a_second_start_makes_nothing_new() {
 
 #[tokio::test]
 async fn a_taken_address_is_said_in_a_sentence() {
-    let house = House::new().await;
+    let house = Fixture::new().await;
     let dir = tempfile::tempdir().unwrap();
     let mut config = Config::local(dir.path().join("data"));
     config.listen = house.server.local_addr();
@@ -231,7 +231,7 @@ async fn a_taken_address_is_said_in_a_sentence() {
 }
 
 #[expect(clippy::unwrap_used, reason = "a helper of tests")]
-async fn get(house: &House, path: &str) -> String {
+async fn get(house: &Fixture, path: &str) -> String {
     let mut stream = dial(house).await;
     stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).await.unwrap();
     let mut text = String::new();
@@ -240,7 +240,7 @@ async fn get(house: &House, path: &str) -> String {
 }
 
 #[expect(clippy::unwrap_used, reason = "a helper of tests")]
-async fn dial(house: &House) -> TcpStream {
+async fn dial(house: &Fixture) -> TcpStream {
     soon(TcpStream::connect(house.server.http_addr().unwrap())).await.unwrap()
 }
 
@@ -262,7 +262,7 @@ async fn is_answered(stream: &mut TcpStream) -> bool {
 
 #[tokio::test]
 async fn who_asks_half_a_question_over_http_is_let_go() {
-    let house = House::with(|config| config.limits.http_header_timeout_ms = 300).await;
+    let house = Fixture::with(|config| config.limits.http_header_timeout_ms = 300).await;
     let began = std::time::Instant::now();
     let (mut silent, mut half, mut whole) = (dial(&house).await, dial(&house).await, dial(&house).await);
     half.write_all(b"GET /health HTTP/1.1\r\nHost: ").await.unwrap();
@@ -276,7 +276,7 @@ async fn who_asks_half_a_question_over_http_is_let_go() {
 
 #[tokio::test]
 async fn half_a_question_after_a_whole_one_is_let_go_too() {
-    let house = House::with(|config| config.limits.http_timeout_ms = 300).await;
+    let house = Fixture::with(|config| config.limits.http_timeout_ms = 300).await;
     let mut whole = dial(&house).await;
     whole.write_all(b"GET /health HTTP/1.1\r\nHost: here\r\n\r\nGET /health HTTP/1.1\r\n").await.unwrap();
     // What was asked whole is answered; the half that follows is not.
@@ -286,7 +286,7 @@ async fn half_a_question_after_a_whole_one_is_let_go_too() {
 
 #[tokio::test]
 async fn a_byte_now_and_then_buys_no_time_over_http() {
-    let house = House::with(|config| config.limits.http_timeout_ms = 300).await;
+    let house = Fixture::with(|config| config.limits.http_timeout_ms = 300).await;
     let mut slow = dial(&house).await;
     slow.write_all(b"GET /").await.unwrap();
     let drip = async {
@@ -300,7 +300,7 @@ async fn a_byte_now_and_then_buys_no_time_over_http() {
 
 #[tokio::test]
 async fn an_http_connection_in_use_stays_and_every_request_has_its_own_time() {
-    let house = House::with(|config| config.limits.http_timeout_ms = 1_000).await;
+    let house = Fixture::with(|config| config.limits.http_timeout_ms = 1_000).await;
     let mut used = dial(&house).await;
     let began = std::time::Instant::now();
     let (mut asked, mut heard) = (0, [0; 4_096]);
@@ -315,7 +315,7 @@ async fn an_http_connection_in_use_stays_and_every_request_has_its_own_time() {
 
 #[tokio::test]
 async fn an_http_connection_in_use_makes_room_in_the_end() {
-    let house = House::with(|config| config.limits.http_timeout_ms = 100).await;
+    let house = Fixture::with(|config| config.limits.http_timeout_ms = 100).await;
     let mut used = dial(&house).await;
     let mut heard = [0; 4_096];
     let until_it_ends = async {
@@ -332,7 +332,7 @@ async fn an_http_connection_in_use_makes_room_in_the_end() {
 
 #[tokio::test]
 async fn one_http_connection_too_many_takes_the_place_of_the_oldest() {
-    let house = House::with(|config| config.limits.max_http_connections = 2).await;
+    let house = Fixture::with(|config| config.limits.max_http_connections = 2).await;
     let (mut one, mut two) = (dial(&house).await, dial(&house).await);
     for _ in 0..3 {
         assert!(is_answered(&mut one).await && is_answered(&mut two).await, "two are not too many");
@@ -346,7 +346,7 @@ async fn one_http_connection_too_many_takes_the_place_of_the_oldest() {
 
 #[tokio::test]
 async fn half_a_question_over_http_does_not_hold_up_a_stop() {
-    let house = House::new().await;
+    let house = Fixture::new().await;
     let mut half = dial(&house).await;
     half.write_all(b"GET /health HTTP/1.1\r\nHost: ").await.unwrap();
     // It is in: what comes after it is answered.
@@ -359,12 +359,12 @@ async fn half_a_question_over_http_does_not_hold_up_a_stop() {
 
 #[tokio::test]
 async fn machines_can_ask_how_the_server_is() {
-    let house = House::new().await;
+    let house = Fixture::new().await;
     Raw::logged_in(&house, "ann").await;
     assert!(get(&house, "/health").await.starts_with("HTTP/1.0 200"));
     assert!(get(&house, "/ready").await.starts_with("HTTP/1.0 200"));
     let metrics = get(&house, "/metrics").await;
-    assert!(metrics.contains(r#"zim_calls_total{method="Session/Login",code="0"}"#), "{metrics}");
-    assert!(metrics.contains(r#"zim_call_seconds_bucket{method="Session/Login",le="+Inf"}"#), "{metrics}");
+    assert!(metrics.contains(r#"zim_requests_total{method="Session/Login",code="0"}"#), "{metrics}");
+    assert!(metrics.contains(r#"zim_request_seconds_bucket{method="Session/Login",le="+Inf"}"#), "{metrics}");
     house.end().await;
 }

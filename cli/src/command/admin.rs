@@ -20,10 +20,11 @@ use zim_protocol::{
 use crate::context::{Context, now_ms};
 use crate::exit::{Exit, Failure};
 use crate::operator::Target;
-use crate::output::{Align, Output, Table, preview, when};
+use crate::output::{Align, Output, Table, when};
 use crate::profile::fingerprint;
 use crate::secret;
 use crate::start_file::StartFile;
+use crate::text::preview;
 
 /// `zim admin`
 #[derive(Debug, Args)]

@@ -6,7 +6,8 @@ use zim_protocol::{BlacklistQueryConfig, UserInfo};
 
 use crate::context::Context;
 use crate::exit::{Failure, all_done};
-use crate::output::{Align, Output, Table, preview};
+use crate::output::{Align, Output, Table};
+use crate::text::preview;
 
 /// What one call takes.
 const MOST: usize = 20;

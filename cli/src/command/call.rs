@@ -9,7 +9,8 @@ use zim_protocol::{Access, METHODS, Method, Scheduling};
 
 use crate::context::Context;
 use crate::exit::Failure;
-use crate::output::{Align, Table, preview, printable_json};
+use crate::output::{Align, Table};
+use crate::text::{preview, printable_json};
 
 /// `zim call`
 #[derive(Debug, Args)]

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use clap::{Args, CommandFactory};
+use clap::{Args, Command};
 use clap_complete::Shell;
 
 use crate::exit::Failure;
@@ -18,8 +18,9 @@ pub(crate) struct CompletionsArgs {
     shell: Shell,
 }
 
-pub(crate) fn run(args: &CompletionsArgs) -> Result<(), Failure> {
+/// Prints the completions of `program`, the whole command line.
+pub(crate) fn run(args: &CompletionsArgs, mut program: Command) -> Result<(), Failure> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut crate::args::Args::command(), "zim", &mut script);
+    clap_complete::generate(args.shell, &mut program, "zim", &mut script);
     Ok(std::io::stdout().lock().write_all(&script)?)
 }

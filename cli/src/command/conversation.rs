@@ -9,7 +9,8 @@ use zim_protocol::{
 use crate::context::{Context, Session, now_ms};
 use crate::describe;
 use crate::exit::Failure;
-use crate::output::{Align, Ink, Table, preview, when};
+use crate::output::{Align, Ink, Table, when};
+use crate::text::preview;
 
 /// `zim conversation`
 #[derive(Debug, Subcommand)]

@@ -13,7 +13,8 @@ use zim_protocol::{
 
 use crate::context::{Context, now_ms};
 use crate::exit::{Exit, Failure};
-use crate::output::{Align, Ink, Output, Table, preview, when};
+use crate::output::{Align, Ink, Output, Table, when};
+use crate::text::preview;
 
 /// What one call takes.
 const MOST: usize = 20;

@@ -9,7 +9,8 @@ use zim_protocol::{
 use crate::context::{Context, now_ms};
 use crate::describe;
 use crate::exit::{Failure, all_done};
-use crate::output::{Align, Output, Table, preview, when};
+use crate::output::{Align, Output, Table, when};
+use crate::text::preview;
 
 /// What one call takes.
 const MOST: usize = 100;

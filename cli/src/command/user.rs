@@ -9,7 +9,8 @@ use zim_protocol::{
 
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
-use crate::output::{Align, Ink, Output, Table, preview, printable};
+use crate::output::{Align, Ink, Output, Table};
+use crate::text::{preview, printable};
 
 /// What one question may ask for.
 const MOST: usize = 10;

@@ -1,7 +1,7 @@
-//! A connection without any IO: bytes of the two streams in, frames out. What it does with a socket is `drive.rs`; what a
-//! fuzzer or a test does with it is their business.
+//! A connection without IO: bytes of the two streams go in, frames come out. `drive.rs` connects it to sockets; tests
+//! and a fuzzer use it directly.
 //!
-//! `W` waits for an answer. It is dropped when the answer can no longer come.
+//! `W` waits for an answer. It is dropped when the answer can no longer arrive.
 
 use std::collections::HashMap;
 
@@ -13,44 +13,44 @@ use zim_protocol::{
     Ack, ClientFrame, EventFrame, Hello, Request, Response, ServerFrame, Welcome, client_frame, server_frame,
 };
 
-/// What surrounds the payload in a frame: the id, the path of the method, the count of events.
+/// The most bytes around the payload in a frame: the id, the path of the method, the count of events.
 const OVERHEAD_BYTES: usize = 256;
 
-/// What came on the session stream.
+/// A frame from the session stream.
 #[derive(Debug)]
 pub enum Incoming<W> {
-    /// The server is there.
+    /// The server's Welcome.
     Welcome(Box<Welcome>),
-    /// A call was answered.
+    /// The answer to a request.
     Answer(W, Box<Response>),
 }
 
-/// What cannot come from a server of this protocol.
+/// A violation of the protocol by the server.
 #[derive(Debug, thiserror::Error)]
 pub enum ProtocolError {
-    /// No sequence of frames.
+    /// The bytes are not a sequence of frames.
     #[error("the server sent {0}")]
     Frame(#[from] FrameError),
-    /// No protobuf.
+    /// A frame is not valid protobuf.
     #[error("the server sent a frame that cannot be read: {0}")]
     Decode(#[from] prost::DecodeError),
-    /// Another version than the client's.
+    /// The server uses another version than the client.
     #[error("the server speaks version {0} of the protocol")]
     Version(u32),
-    /// An answer before Welcome.
-    #[error("the server answers before it says Welcome")]
+    /// An answer arrived before Welcome.
+    #[error("the server sent an answer before Welcome")]
     NoWelcome,
-    /// Two of them.
-    #[error("the server says Welcome twice")]
+    /// A second Welcome arrived.
+    #[error("the server sent a second Welcome")]
     SecondWelcome,
-    /// An answer without a call.
-    #[error("the server answers call {0}, which was never made")]
-    NeverAsked(u64),
+    /// An answer arrived for a request that was never sent.
+    #[error("the server answered request {0}, which was never sent")]
+    UnknownRequest(u64),
 }
 
-/// A request that no frame holds.
+/// A request that is too long for a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a request of {length} bytes; at most {max} can be sent")]
+#[error("the request has {length} bytes; the limit is {max}")]
 pub struct TooLong {
     length: usize,
     max: usize,
@@ -63,7 +63,7 @@ pub struct Connection<W> {
     session: FrameDecoder,
     events: FrameDecoder,
     waiting: HashMap<u64, W>,
-    is_greeted: bool,
+    has_welcome: bool,
     max_payload: usize,
     last_id: u64,
     received: u64,
@@ -71,14 +71,14 @@ pub struct Connection<W> {
 }
 
 impl<W> Connection<W> {
-    /// Begins with Hello.
+    /// Creates a connection whose first frame is Hello.
     pub fn new(hello: Hello) -> Self {
         let mut connection = Self {
             out: BytesMut::new(),
             session: FrameDecoder::new(MAX_FRAME_BYTES),
             events: FrameDecoder::new(MAX_FRAME_BYTES),
             waiting: HashMap::new(),
-            is_greeted: false,
+            has_welcome: false,
             max_payload: MAX_FRAME_BYTES - OVERHEAD_BYTES,
             last_id: 0,
             received: 0,
@@ -92,7 +92,7 @@ impl<W> Connection<W> {
         encode_frame(&ClientFrame { frame: Some(frame) }, &mut self.out);
     }
 
-    /// Queues a call; returns its id. It tells the server along the way which events arrived.
+    /// Queues a request and returns its id. The request also acknowledges the events that arrived.
     pub fn request(&mut self, method: &'static str, payload: Bytes, waiter: W) -> Result<u64, TooLong> {
         if payload.len() > self.max_payload {
             return Err(TooLong { length: payload.len(), max: self.max_payload });
@@ -105,37 +105,37 @@ impl<W> Connection<W> {
         Ok(self.last_id)
     }
 
-    /// Nobody waits for this answer any more.
+    /// Stops waiting for an answer.
     pub fn abandon(&mut self, id: u64) {
         self.waiting.remove(&id);
     }
 
-    /// Tells the server which events arrived, if it does not know. Whether there was something to tell.
+    /// Queues an acknowledgement of events if one is due; returns whether it was.
     pub fn acknowledge(&mut self) -> bool {
-        let owes = self.owes_ack();
-        if owes {
+        let is_due = self.is_ack_due();
+        if is_due {
             self.heartbeat();
         }
-        owes
+        is_due
     }
 
-    /// Tells the server which events arrived, even if it knows: it hears that somebody is here.
+    /// Queues an acknowledgement even if none is due, to show that the client is alive.
     pub fn heartbeat(&mut self) {
         self.acknowledged = self.received;
         self.push(client_frame::Frame::Ack(Ack { count: self.received }));
     }
 
-    /// Whether events arrived that the server does not know of.
-    pub fn owes_ack(&self) -> bool {
+    /// Returns whether events arrived that are not acknowledged yet.
+    pub fn is_ack_due(&self) -> bool {
         self.received > self.acknowledged
     }
 
-    /// What is to be written, at once.
+    /// Takes the bytes that are to be written.
     pub fn take_out(&mut self) -> Bytes {
         std::mem::take(&mut self.out).freeze()
     }
 
-    /// Bytes of the session stream.
+    /// Takes in bytes of the session stream.
     pub fn on_session(&mut self, bytes: &[u8]) -> Result<Vec<Incoming<W>>, ProtocolError> {
         self.session.push(bytes);
         let mut incoming = Vec::new();
@@ -143,7 +143,7 @@ impl<W> Connection<W> {
             match ServerFrame::decode(frame)?.frame {
                 Some(server_frame::Frame::Welcome(welcome)) => incoming.push(self.welcome(welcome)?),
                 Some(server_frame::Frame::Response(response)) => incoming.extend(self.response(response)?),
-                // Of a later version.
+                // A frame of a later version.
                 None => {}
             }
         }
@@ -154,7 +154,7 @@ impl<W> Connection<W> {
         if welcome.version != VERSION {
             return Err(ProtocolError::Version(welcome.version));
         }
-        if std::mem::replace(&mut self.is_greeted, true) {
+        if std::mem::replace(&mut self.has_welcome, true) {
             return Err(ProtocolError::SecondWelcome);
         }
         let limit = welcome.limits.as_ref().and_then(|limits| usize::try_from(limits.max_frame_bytes).ok());
@@ -165,22 +165,23 @@ impl<W> Connection<W> {
     }
 
     fn response(&mut self, response: Response) -> Result<Option<Incoming<W>>, ProtocolError> {
-        if !self.is_greeted {
+        if !self.has_welcome {
             return Err(ProtocolError::NoWelcome);
         }
         if response.id == 0 || response.id > self.last_id {
-            return Err(ProtocolError::NeverAsked(response.id));
+            return Err(ProtocolError::UnknownRequest(response.id));
         }
         let waiter = self.waiting.remove(&response.id);
         Ok(waiter.map(|waiter| Incoming::Answer(waiter, Box::new(response))))
     }
 
-    /// Bytes of the event stream. What is in them comes out of [`Connection::next_event`].
+    /// Takes in bytes of the event stream. [`Connection::next_event`] returns their frames.
     pub fn on_events(&mut self, bytes: &[u8]) {
         self.events.push(bytes);
     }
 
-    /// The next frame of the event stream. Taken is received: the server is told.
+    /// Returns the next frame of the event stream. A frame counts as received once it is taken, and is then
+    /// acknowledged.
     pub fn next_event(&mut self) -> Result<Option<EventFrame>, ProtocolError> {
         let Some(frame) = self.events.next()? else { return Ok(None) };
         let frame = EventFrame::decode(frame)?;
@@ -199,7 +200,7 @@ mod tests {
         Connection::new(Hello::default())
     }
 
-    fn greeted() -> Connection<&'static str> {
+    fn welcomed() -> Connection<&'static str> {
         let mut connection = connection();
         connection.on_session(&welcome(Welcome::default())).unwrap();
         sent(&mut connection);
@@ -236,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn hello_comes_first_and_calls_keep_their_order() {
+    fn hello_comes_first_and_requests_keep_their_order() {
         let mut connection = connection();
         assert_eq!(connection.request("A/One", Bytes::new(), "1"), Ok(1));
         assert_eq!(connection.request("A/Two", Bytes::new(), "2"), Ok(2));
@@ -250,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_find_their_callers_in_any_order_and_in_any_pieces() {
+    fn answers_are_matched_in_any_order_and_in_any_pieces() {
         let mut connection = connection();
         for waiter in ["1", "2", "3"] {
             connection.request("A/One", Bytes::new(), waiter).unwrap();
@@ -267,8 +268,8 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_nobody_waits_for_is_dropped() {
-        let mut connection = greeted();
+    fn the_answer_to_an_abandoned_request_is_dropped() {
+        let mut connection = welcomed();
         let id = connection.request("A/One", Bytes::new(), "1").unwrap();
         connection.abandon(id);
         assert!(answered(&mut connection, &response(id)).is_empty());
@@ -276,18 +277,18 @@ mod tests {
     }
 
     #[test]
-    fn events_are_acknowledged_once_by_whatever_leaves_first() {
-        let mut connection = greeted();
+    fn events_are_acknowledged_once_by_the_next_frame() {
+        let mut connection = welcomed();
         let event = frame(&EventFrame::default());
         connection.on_events(&event[..1]);
         connection.on_events(&event[1..]);
         connection.on_events(&event);
-        // They count when they are taken.
+        // Frames count once they are taken.
         assert!(!connection.acknowledge());
         assert!(connection.next_event().unwrap().is_some());
         assert!(connection.next_event().unwrap().is_some());
         assert!(connection.next_event().unwrap().is_none());
-        assert!(connection.owes_ack());
+        assert!(connection.is_ack_due());
         connection.request("A/One", Bytes::new(), "1").unwrap();
         assert!(!connection.acknowledge());
         let frames = sent(&mut connection);
@@ -303,22 +304,22 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_frame_ends_the_connection() {
-        assert!(matches!(greeted().on_session(&[0xff; 6]), Err(ProtocolError::Frame(_))));
-        assert!(matches!(greeted().on_session(&[2, 0xff, 0xff]), Err(ProtocolError::Decode(_))));
-        let mut connection = greeted();
+    fn bytes_that_are_no_frames_are_an_error() {
+        assert!(matches!(welcomed().on_session(&[0xff; 6]), Err(ProtocolError::Frame(_))));
+        assert!(matches!(welcomed().on_session(&[2, 0xff, 0xff]), Err(ProtocolError::Decode(_))));
+        let mut connection = welcomed();
         connection.on_events(&[0xff; 6]);
         assert!(matches!(connection.next_event(), Err(ProtocolError::Frame(_))));
     }
 
     #[test]
-    fn what_a_server_never_does_ends_the_connection() {
+    fn violations_of_the_protocol_are_errors() {
         let mut early = connection();
         early.request("A/One", Bytes::new(), "1").unwrap();
         assert!(matches!(early.on_session(&response(1)), Err(ProtocolError::NoWelcome)));
-        assert!(matches!(greeted().on_session(&response(1)), Err(ProtocolError::NeverAsked(1))));
+        assert!(matches!(welcomed().on_session(&response(1)), Err(ProtocolError::UnknownRequest(1))));
         let again = welcome(Welcome::default());
-        assert!(matches!(greeted().on_session(&again), Err(ProtocolError::SecondWelcome)));
+        assert!(matches!(welcomed().on_session(&again), Err(ProtocolError::SecondWelcome)));
         let other = Welcome { version: 9, ..Welcome::default() };
         let other = frame(&ServerFrame { frame: Some(server_frame::Frame::Welcome(other)) });
         assert!(matches!(connection().on_session(&other), Err(ProtocolError::Version(9))));
@@ -326,14 +327,14 @@ mod tests {
 
     #[test]
     fn frames_of_a_later_version_are_skipped() {
-        let mut connection = greeted();
+        let mut connection = welcomed();
         assert!(connection.on_session(&[3, 0x7a, 1, 0]).unwrap().is_empty());
         connection.on_events(&[3, 0x7a, 1, 0]);
         assert!(connection.next_event().unwrap().is_some_and(|event| event.frame.is_none()));
     }
 
     #[test]
-    fn a_request_that_fits_no_frame_is_not_sent() {
+    fn a_request_that_is_too_long_is_not_sent() {
         let mut connection = connection();
         let limits = Limits { max_frame_bytes: 1_256, ..Limits::default() };
         connection.on_session(&welcome(Welcome { limits: Some(limits), ..Welcome::default() })).unwrap();

@@ -1,4 +1,4 @@
-//! Finding the server: its addresses, the first of them that answers, and the way there when the network changes.
+//! Dialing: resolves the server's name, connects to the first address that answers, and detects changes of the network.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -20,17 +20,17 @@ use super::socket::Replaceable;
 use crate::config::Config;
 use crate::error::Error;
 
-/// The next address is tried beside the one that has not answered for so long (RFC 8305): a name like `localhost` may have
-/// an address where nobody listens.
+/// After this time without an answer the next address is tried as well (RFC 8305): a name like `localhost` may have an
+/// address where no server listens.
 const STAGGER: Duration = Duration::from_millis(250);
-/// The way to the server is looked at this often.
-const LOOK: Duration = Duration::from_secs(3);
-/// How long a goodbye may take to arrive.
-const FAREWELL: Duration = Duration::from_secs(1);
-/// TLS alerts are QUIC's errors 0x100 to 0x1ff.
+/// How often the route to the server is checked.
+const ROUTE_CHECK: Duration = Duration::from_secs(3);
+/// How long the close frame may take to arrive.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+/// QUIC error codes 0x100 to 0x1ff are TLS alerts.
 const TLS_ALERTS: std::ops::RangeInclusive<u64> = 0x100..=0x1ff;
 
-/// Connects, as often as needed, from one socket.
+/// Connects to the server. All connections share one socket per address family.
 #[derive(Debug)]
 pub(crate) struct Dialer {
     address: String,
@@ -38,20 +38,20 @@ pub(crate) struct Dialer {
     config: ClientConfig,
     timeout: Duration,
     endpoints: Mutex<Endpoints>,
-    /// The app says that the network changed.
-    told: Notify,
+    /// The app reports a change of the network.
+    changed: Notify,
     tasks: TaskTracker,
 }
 
-/// An endpoint with its socket.
+/// An endpoint and its socket.
 type Bound = (Endpoint, Arc<Replaceable>);
 
-/// One for each family of addresses; rarely both are used.
+/// One endpoint for each address family; both are rarely used.
 #[derive(Debug, Default)]
 struct Endpoints {
     v4: Option<Bound>,
     v6: Option<Bound>,
-    /// Where the server was found last.
+    /// The address of the last connection.
     server: Option<SocketAddr>,
 }
 
@@ -61,7 +61,7 @@ impl Endpoints {
     }
 }
 
-/// A connection with its session stream. It is closed when this is dropped.
+/// A connection with its session stream. Dropping it closes the connection.
 #[derive(Debug)]
 pub(crate) struct Dialed {
     pub(super) connection: quinn::Connection,
@@ -75,16 +75,16 @@ impl Drop for Dialed {
     }
 }
 
-/// Why there is no connection.
+/// Why a connection could not be made.
 #[derive(Debug)]
 pub(crate) struct Unreachable {
     pub(crate) error: Error,
-    /// The same will happen again: the server is not who it should be.
+    /// A retry would fail again, for example because the certificate is not trusted.
     pub(crate) is_final: bool,
 }
 
 impl Unreachable {
-    fn passing(error: Error) -> Self {
+    fn transient(error: Error) -> Self {
         Self { error, is_final: false }
     }
 }
@@ -100,7 +100,7 @@ impl Dialer {
         let Some((host, _)) = host else {
             return Err(Error::new(
                 ErrorCode::CommonModuleParamsInvalid,
-                format!("the server's address is {:?}; it looks like host:port", config.server),
+                format!("the server's address is {:?}; it must have the form host:port", config.server),
             ));
         };
         let name = host.trim_start_matches('[').trim_end_matches(']');
@@ -110,26 +110,26 @@ impl Dialer {
             config: quic::client_config(&config.trust)?,
             timeout: Duration::from_millis(config.connect_timeout_ms),
             endpoints: Mutex::default(),
-            told: Notify::new(),
+            changed: Notify::new(),
             tasks: TaskTracker::new(),
         })
     }
 
-    /// Connects and opens the session stream, which the server sees with the first thing that is written.
+    /// Connects and opens the session stream. The server sees the stream with the first bytes that are written.
     pub(crate) async fn dial(&self) -> Result<Dialed, Unreachable> {
         let dialed = timeout(self.timeout, self.race()).await;
         dialed.unwrap_or_else(|_| {
             let message = format!("{} does not answer", self.address);
-            Err(Unreachable::passing(Error::new(ErrorCode::NetworkModuleRequestTimeout, message)))
+            Err(Unreachable::transient(Error::new(ErrorCode::NetworkModuleRequestTimeout, message)))
         })
     }
 
     async fn race(&self) -> Result<Dialed, Unreachable> {
         let found = tokio::net::lookup_host(&self.address).await.map_err(|error| {
-            Unreachable::passing(network(format!("{}: there is no such host", self.address)).with_source(error))
+            Unreachable::transient(network(format!("{}: the host cannot be found", self.address)).with_source(error))
         })?;
         let mut addresses = interleaved(found);
-        let mut failure = Unreachable::passing(network(format!("{} has no address", self.address)));
+        let mut failure = Unreachable::transient(network(format!("{} has no address", self.address)));
         let mut attempts = FuturesUnordered::new();
         loop {
             match addresses.pop_front() {
@@ -150,12 +150,12 @@ impl Dialer {
     async fn attempt(&self, to: SocketAddr) -> Result<Dialed, Unreachable> {
         let mut connecting = self.endpoint(to)?.connect_with(self.config.clone(), to, &self.name);
         if matches!(connecting, Err(ConnectError::EndpointStopping)) {
-            // Its task has ended: a socket that was taken away, or a panic in it. Another one connects.
+            // Its task has ended, because the socket failed or the task panicked. A new endpoint replaces it.
             *self.endpoints.lock().slot(to) = None;
             connecting = self.endpoint(to)?.connect_with(self.config.clone(), to, &self.name);
         }
         let connecting = connecting
-            .map_err(|error| Unreachable::passing(network(format!("{to} cannot be reached")).with_source(error)))?;
+            .map_err(|error| Unreachable::transient(network(format!("{to} cannot be reached")).with_source(error)))?;
         let connection = connecting.await.map_err(|error| self.unreachable(error))?;
         let (send, recv) = connection.open_bi().await.map_err(|error| self.unreachable(error))?;
         self.endpoints.lock().server = Some(to);
@@ -181,58 +181,58 @@ impl Dialer {
         }
         let bound = quic::socket(to).and_then(Replaceable::new).map(Arc::new);
         let bound = bound.and_then(|socket| Ok((quic::endpoint(socket.clone(), &self.tasks)?, socket)));
-        let (endpoint, _) = slot.insert(
-            bound.map_err(|error| Unreachable::passing(network("there is no socket to be had").with_source(error)))?,
-        );
+        let (endpoint, _) = slot.insert(bound.map_err(|error| {
+            Unreachable::transient(network("the system does not provide a UDP socket").with_source(error))
+        })?);
         Ok(endpoint.clone())
     }
 
-    /// The app knows that the network changed.
-    pub(crate) fn tell_network_changed(&self) {
-        self.told.notify_waiters();
+    /// Reports that the network changed.
+    pub(crate) fn report_network_change(&self) {
+        self.changed.notify_waiters();
     }
 
-    /// Returns when the way to the server is another than at the call: another network, or one at last.
+    /// Waits until the route to the server changes: the device is in another network, or in one again.
     pub(crate) async fn network_changed(&self) {
-        let look = || self.endpoints.lock().server.map(|server| (server, quic::local_address(server)));
-        let before = look();
+        let route = || self.endpoints.lock().server.map(|server| (server, quic::local_address(server)));
+        let before = route();
         loop {
             tokio::select! {
-                () = self.told.notified() => return,
-                () = sleep(LOOK) => {}
+                () = self.changed.notified() => return,
+                () = sleep(ROUTE_CHECK) => {}
             }
-            let now = look();
+            let now = route();
             if now != before && now.is_some_and(|(_, local)| local.is_some()) {
                 return;
             }
         }
     }
 
-    /// Goes on over a new socket: the old one may belong to a network that is gone. Connections move with it.
+    /// Moves the connections to a new socket, because the old one may belong to a network that is gone.
     pub(crate) fn rebind(&self) {
         let mut endpoints = self.endpoints.lock();
         let Some(server) = endpoints.server else { return };
         let Some((_, socket)) = endpoints.slot(server) else { return };
         match quic::socket(server).and_then(|other| socket.replace(other)) {
-            Ok(()) => tracing::info!("the network changed: the connection goes on over a new socket"),
-            Err(error) => tracing::debug!(%error, "no new socket"),
+            Ok(()) => tracing::info!("the network changed; the connection moves to a new socket"),
+            Err(error) => tracing::debug!(%error, "a new socket could not be bound"),
         }
     }
 
-    /// Gives the sockets back: says goodbye and waits until it was heard, but not for long.
+    /// Closes the sockets: sends close frames and waits a short time for them to arrive.
     pub(crate) async fn close(&self) {
         let Endpoints { v4, v6, .. } = std::mem::take(&mut *self.endpoints.lock());
         for (endpoint, _) in [v4, v6].into_iter().flatten() {
             endpoint.close(VarInt::from_u32(CloseCode::Done.code()), b"");
-            // A server that is gone hears nothing.
-            let _ = timeout(FAREWELL, endpoint.wait_idle()).await;
+            // A server that is gone does not answer.
+            let _ = timeout(CLOSE_TIMEOUT, endpoint.wait_idle()).await;
         }
         self.tasks.close();
-        let _ = timeout(FAREWELL, self.tasks.wait()).await;
+        let _ = timeout(CLOSE_TIMEOUT, self.tasks.wait()).await;
     }
 }
 
-/// The families of addresses in turns, as the system likes them.
+/// Alternates between the address families, in the order of the resolver.
 fn interleaved(found: impl Iterator<Item = SocketAddr>) -> VecDeque<SocketAddr> {
     let (mut first, mut second): (VecDeque<_>, VecDeque<_>) = (VecDeque::new(), VecDeque::new());
     for address in found {
@@ -257,14 +257,14 @@ mod tests {
     }
 
     #[test]
-    fn families_take_turns() {
+    fn address_families_alternate() {
         let found = ["[::1]:1", "[::2]:1", "127.0.0.1:1", "[::3]:1"].map(|address| address.parse().unwrap());
         let order: Vec<String> = interleaved(found.into_iter()).iter().map(ToString::to_string).collect();
         assert_eq!(order, ["[::1]:1", "127.0.0.1:1", "[::2]:1", "[::3]:1"]);
     }
 
     #[test]
-    fn an_address_has_a_host_and_a_port() {
+    fn an_address_needs_a_host_and_a_port() {
         for wrong in ["", "host", ":1", "host:", "host:port", "host:99999"] {
             let error = Dialer::new(&config(wrong)).unwrap_err();
             assert_eq!(error.code(), ErrorCode::CommonModuleParamsInvalid, "{wrong}");
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nobody_is_waited_for_for_ever() {
+    async fn a_silent_server_times_out() {
         let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         let dialer = Dialer::new(&config(&silent.local_addr().unwrap().to_string())).unwrap();
         let unreachable = dialer.dial().await.unwrap_err();

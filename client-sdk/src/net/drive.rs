@@ -1,4 +1,4 @@
-//! Drives a connection: what `connection.rs` wants written and read, on the two streams, until the end.
+//! Drives a connection: reads and writes its two streams until it ends.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -12,27 +12,28 @@ use super::dial::Dialed;
 use super::link::Link;
 use super::quic::KEEP_ALIVE;
 
-/// Read at once; it stays where QUIC put it until it is cut into frames.
+/// The most bytes per read. A chunk stays in QUIC's buffer until it is cut into frames.
 const READ_BYTES: usize = 64 << 10;
 /// How long events may stay unacknowledged.
 const ACK_AFTER: Duration = Duration::from_secs(1);
-/// After a call without answer, a server that does not even acknowledge a packet for so long is gone.
+/// After a request timed out, the connection is lost if the server sends no packet for this long.
 const PROBE: Duration = Duration::from_secs(3);
-/// When the session stream is over, the event stream may say why for so long.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+/// After the session stream ended, how long the event stream may still give the reason.
+const LAST_EVENTS: Duration = Duration::from_secs(2);
 
-/// Why a connection is over.
+/// Why a connection ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Ended {
-    /// The network, or the server's end of it; what is known of it.
+    /// It was lost: by the network or by the server; with a description.
     Lost(String),
-    /// The server said why.
+    /// The server gave a reason.
     Server(SessionEndReason),
-    /// The server does not speak to clients of this version.
+    /// The server does not support this version of the client.
     Version,
 }
 
-/// Carries calls and events until the end. `take` gets each event frame in order, and may take its time.
+/// Runs the connection until it ends. `take` gets each event frame in order; while it is pending, no further event is
+/// read.
 pub(crate) async fn drive<F, Taken>(dialed: &mut Dialed, link: &Link, take: F) -> Ended
 where
     F: FnMut(EventFrame) -> Taken + Send,
@@ -40,17 +41,17 @@ where
 {
     let Dialed { connection, send, recv } = dialed;
     let connection = &*connection;
-    let mut listening = pin!(listen(connection, link, take));
+    let mut events = pin!(read_events(connection, link, take));
     let why = tokio::select! {
-        ended = &mut listening => return ended,
+        ended = &mut events => return ended,
         why = write(send, link) => why,
         why = read(connection, recv, link) => why,
         why = probe(connection, link) => why,
         () = acknowledge(link) => "acknowledging ended".to_owned(),
-        () = beat(link) => "the heartbeat ended".to_owned(),
+        () = send_heartbeats(link) => "the heartbeat ended".to_owned(),
     };
-    // What the server said last may still be on its way, or here and not read.
-    let ended = timeout(LAST_WORDS, listening).await;
+    // The last events of the server may still be on their way or unread.
+    let ended = timeout(LAST_EVENTS, events).await;
     ended.unwrap_or_else(|_| lost(connection, &why))
 }
 
@@ -66,11 +67,11 @@ fn lost(connection: &quinn::Connection, why: &str) -> Ended {
 }
 
 fn broken(connection: &quinn::Connection, error: &super::connection::ProtocolError) {
-    tracing::warn!(%error, "this is not the protocol; closing the connection");
+    tracing::warn!(%error, "the server violated the protocol; closing the connection");
     connection.close(VarInt::from_u32(CloseCode::Protocol.code()), error.to_string().as_bytes());
 }
 
-/// Whatever waits leaves in one write, in the order of the calls.
+/// Writes what is queued: everything in one write, in the order of the calls.
 async fn write(send: &mut SendStream, link: &Link) -> String {
     loop {
         let out = link.to_write().await;
@@ -95,8 +96,8 @@ async fn read(connection: &quinn::Connection, recv: &mut RecvStream, link: &Link
     }
 }
 
-/// The event stream, which the server opens when there is something to say.
-async fn listen<F, Taken>(connection: &quinn::Connection, link: &Link, mut take: F) -> Ended
+/// Reads the event stream, which the server opens with its first event.
+async fn read_events<F, Taken>(connection: &quinn::Connection, link: &Link, mut take: F) -> Ended
 where
     F: FnMut(EventFrame) -> Taken + Send,
     Taken: Future<Output = ()> + Send,
@@ -131,17 +132,17 @@ where
     }
 }
 
-/// Tells the server of events about a second after they came, unless a call tells it before.
+/// Acknowledges events about a second after they arrived, unless a request does so earlier.
 async fn acknowledge(link: &Link) {
     loop {
-        link.owed().await;
+        link.ack_due().await;
         sleep(ACK_AFTER).await;
         link.acknowledge();
     }
 }
 
-/// Lets the server hear something three times as often as it asks for, where QUIC's own keep-alive is too slow for it.
-async fn beat(link: &Link) {
+/// Sends heartbeats three times within the offline timeout of the server, where QUIC's keep-alive is too slow for it.
+async fn send_heartbeats(link: &Link) {
     let offline_after = link.welcome().await.limits.map_or(0, |limits| limits.offline_after_ms);
     let pause = Duration::from_millis((offline_after / 3).max(1).into());
     if offline_after == 0 || pause >= KEEP_ALIVE {
@@ -153,14 +154,14 @@ async fn beat(link: &Link) {
     }
 }
 
-/// After a call without answer: is anybody there at all? QUIC itself would wait half a minute.
+/// Probes the server after a request timed out. QUIC itself would wait half a minute.
 async fn probe(connection: &quinn::Connection, link: &Link) -> String {
     loop {
-        link.silence().await;
-        let heard = connection.stats().udp_rx.datagrams;
+        link.request_timed_out().await;
+        let received = connection.stats().udp_rx.datagrams;
         link.heartbeat();
         sleep(PROBE).await;
-        if connection.stats().udp_rx.datagrams == heard {
+        if connection.stats().udp_rx.datagrams == received {
             return "the server is silent".to_owned();
         }
     }

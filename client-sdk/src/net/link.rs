@@ -1,7 +1,7 @@
-//! The way to the server for one login, whether there is a connection or not. A call is put into the connection's next write
-//! at once, so frames leave in the order of the calls; answers come back to whoever waits.
+//! The link of a login to the server, connected or not. A request is put into the connection's next write at once, so
+//! frames are sent in the order of the calls. Answers go to the callers that wait for them.
 //!
-//! Each login has a link of its own: what an earlier login left behind can never speak in the name of a later one.
+//! Each login has its own link, so that a request of an earlier login can never reach a later one.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,12 +16,12 @@ use zim_protocol::{ErrorCode, EventFrame, Hello, Method, Push, Response, Rpc, We
 use super::connection::{Connection, Incoming, ProtocolError};
 use crate::error::Error;
 
-/// An answer, with the log entries that the call caused.
+/// An answer, with the log entries that the request caused.
 pub(crate) type Answer = Result<(Bytes, Vec<Push>), Error>;
 
 type Waiter = oneshot::Sender<Answer>;
 
-/// Carries calls. Clones share the connection.
+/// Sends requests. Clones share the connection.
 #[derive(Clone, Debug)]
 pub(crate) struct Link(Arc<Shared>);
 
@@ -29,20 +29,20 @@ pub(crate) struct Link(Arc<Shared>);
 struct Shared {
     timeout: Duration,
     open: Mutex<Open>,
-    /// What the server said of itself on the present connection.
+    /// The server's Welcome on the current connection.
     welcome: watch::Sender<Option<Arc<Welcome>>>,
-    /// Something is to be written.
+    /// There is something to write.
     to_write: Notify,
-    /// The server is to be told of events.
-    owed: Notify,
-    /// A call got no answer in time.
-    silence: Notify,
+    /// An acknowledgement of events is due.
+    ack_due: Notify,
+    /// A request timed out.
+    timed_out: Notify,
 }
 
 #[derive(Debug, Default)]
 struct Open {
     connection: Option<Connection<Waiter>>,
-    /// Tells the connections apart.
+    /// Numbers the connections.
     number: u64,
     is_logged_in: bool,
 }
@@ -54,18 +54,18 @@ impl Link {
             open: Mutex::default(),
             welcome: watch::Sender::new(None),
             to_write: Notify::new(),
-            owed: Notify::new(),
-            silence: Notify::new(),
+            ack_due: Notify::new(),
+            timed_out: Notify::new(),
         }))
     }
 
-    /// Whether a call has a chance.
+    /// Returns whether a connection is logged in.
     pub(crate) fn is_online(&self) -> bool {
         self.0.open.lock().is_logged_in
     }
 
-    /// Calls a method: checks the limits, queues the frame at once, and waits for the answer.
-    pub(crate) fn call<R: Rpc>(
+    /// Sends a request: checks its limits, queues the frame at once, and waits for the answer.
+    pub(crate) fn request<R: Rpc>(
         &self,
         request: R,
     ) -> impl Future<Output = Result<(R::Response, Vec<Push>), Error>> + Send + 'static + use<R> {
@@ -77,23 +77,23 @@ impl Link {
         }
     }
 
-    /// As [`Link::call`], for a request that is encoded already and was checked.
+    /// Like [`Link::request`], for a request that is encoded and checked.
     pub(crate) fn send(
         &self,
         method: &'static Method,
         payload: Bytes,
     ) -> impl Future<Output = Answer> + Send + 'static + use<> {
-        let asked = if self.is_online() { self.ask(method, payload) } else { Err(no_connection()) };
-        async move { asked?.answer().await }
+        let in_flight = if self.is_online() { self.start(method, payload) } else { Err(no_connection()) };
+        async move { in_flight?.answer().await }
     }
 
-    /// The call that logs in: the only one before somebody is logged in.
+    /// Sends the login request, the only one that is allowed before the login.
     pub(crate) async fn log_in<R: Rpc>(&self, request: &R) -> Result<R::Response, Error> {
-        let (payload, _) = self.ask(R::METHOD, request.encode_to_vec().into())?.answer().await?;
+        let (payload, _) = self.start(R::METHOD, request.encode_to_vec().into())?.answer().await?;
         R::Response::decode(payload).map_err(unreadable)
     }
 
-    fn ask(&self, method: &'static Method, payload: Bytes) -> Result<Asked, Error> {
+    fn start(&self, method: &'static Method, payload: Bytes) -> Result<InFlight, Error> {
         let (waiter, answer) = oneshot::channel();
         let mut open = self.0.open.lock();
         let number = open.number;
@@ -103,13 +103,13 @@ impl Link {
         })?;
         drop(open);
         self.0.to_write.notify_one();
-        Ok(Asked { link: self.clone(), number, id, answer: Some(answer) })
+        Ok(InFlight { link: self.clone(), number, id, answer: Some(answer) })
     }
 }
 
-/// What drives the connection.
+/// For the task that drives the connection.
 impl Link {
-    /// A new connection begins.
+    /// Starts a new connection.
     pub(crate) fn open(&self, hello: Hello) {
         let mut open = self.0.open.lock();
         *open = Open { connection: Some(Connection::new(hello)), number: open.number + 1, is_logged_in: false };
@@ -118,21 +118,21 @@ impl Link {
         self.0.to_write.notify_one();
     }
 
-    /// The connection is gone: whoever waits for an answer learns it.
+    /// Ends the connection. Requests in flight fail.
     pub(crate) fn close(&self) {
         let mut open = self.0.open.lock();
         open.is_logged_in = false;
-        let gone = open.connection.take();
+        let connection = open.connection.take();
         drop(open);
-        drop(gone);
+        drop(connection);
     }
 
-    /// Calls may be made from now on.
+    /// Allows requests from now on.
     pub(crate) fn set_logged_in(&self) {
         self.0.open.lock().is_logged_in = true;
     }
 
-    /// What the server said of itself, as soon as it has.
+    /// Waits for the server's Welcome.
     pub(crate) async fn welcome(&self) -> Arc<Welcome> {
         let mut welcome = self.0.welcome.subscribe();
         loop {
@@ -140,13 +140,13 @@ impl Link {
                 return Arc::clone(welcome);
             }
             if welcome.changed().await.is_err() {
-                // Not while `self` holds the sender.
+                // Never happens while `self` holds the sender.
                 std::future::pending::<()>().await;
             }
         }
     }
 
-    /// What is to be written, as soon as there is something.
+    /// Waits for bytes to write.
     pub(crate) async fn to_write(&self) -> Bytes {
         loop {
             let out = self.0.open.lock().connection.as_mut().map(Connection::take_out);
@@ -157,14 +157,14 @@ impl Link {
         }
     }
 
-    /// Bytes of the session stream.
+    /// Takes in bytes of the session stream.
     pub(crate) fn on_session(&self, bytes: &[u8]) -> Result<(), ProtocolError> {
         let incoming = match &mut self.0.open.lock().connection {
             Some(connection) => connection.on_session(bytes)?,
             None => Vec::new(),
         };
-        for one in incoming {
-            match one {
+        for frame in incoming {
+            match frame {
                 Incoming::Welcome(welcome) => {
                     self.0.welcome.send_replace(Some(Arc::from(welcome)));
                 }
@@ -174,39 +174,39 @@ impl Link {
         Ok(())
     }
 
-    /// Bytes of the event stream.
+    /// Takes in bytes of the event stream.
     pub(crate) fn on_events(&self, bytes: &[u8]) {
         if let Some(connection) = &mut self.0.open.lock().connection {
             connection.on_events(bytes);
         }
     }
 
-    /// The next frame of the event stream that has come whole.
+    /// Returns the next complete frame of the event stream.
     pub(crate) fn next_event(&self) -> Result<Option<EventFrame>, ProtocolError> {
         let mut open = self.0.open.lock();
         let Some(connection) = &mut open.connection else { return Ok(None) };
-        let owed = connection.owes_ack();
+        let was_due = connection.is_ack_due();
         let event = connection.next_event()?;
-        if connection.owes_ack() && !owed {
-            self.0.owed.notify_one();
+        if connection.is_ack_due() && !was_due {
+            self.0.ack_due.notify_one();
         }
         Ok(event)
     }
 
-    /// Returns when the server is to be told of events, some time later.
-    pub(crate) async fn owed(&self) {
-        self.0.owed.notified().await;
+    /// Waits until an acknowledgement of events becomes due.
+    pub(crate) async fn ack_due(&self) {
+        self.0.ack_due.notified().await;
     }
 
-    /// Tells the server of events, if no call has done it meanwhile.
+    /// Acknowledges events, unless a request has done so meanwhile.
     pub(crate) fn acknowledge(&self) {
-        let told = self.0.open.lock().connection.as_mut().is_some_and(Connection::acknowledge);
-        if told {
+        let is_due = self.0.open.lock().connection.as_mut().is_some_and(Connection::acknowledge);
+        if is_due {
             self.0.to_write.notify_one();
         }
     }
 
-    /// Lets the server hear something.
+    /// Sends a heartbeat.
     pub(crate) fn heartbeat(&self) {
         if let Some(connection) = &mut self.0.open.lock().connection {
             connection.heartbeat();
@@ -214,21 +214,21 @@ impl Link {
         self.0.to_write.notify_one();
     }
 
-    /// Returns when a call got no answer in time.
-    pub(crate) async fn silence(&self) {
-        self.0.silence.notified().await;
+    /// Waits until a request times out.
+    pub(crate) async fn request_timed_out(&self) {
+        self.0.timed_out.notified().await;
     }
 }
 
-/// A call that is under way.
-struct Asked {
+/// A request in flight. Dropping it abandons the answer.
+struct InFlight {
     link: Link,
     number: u64,
     id: u64,
     answer: Option<oneshot::Receiver<Answer>>,
 }
 
-impl Asked {
+impl InFlight {
     async fn answer(mut self) -> Answer {
         let Some(answer) = &mut self.answer else { return Err(lost()) };
         match tokio::time::timeout(self.link.0.timeout, answer).await {
@@ -237,17 +237,17 @@ impl Asked {
                 answer.unwrap_or_else(|_| Err(lost()))
             }
             Err(_) => {
-                self.link.0.silence.notify_one();
+                self.link.0.timed_out.notify_one();
                 Err(Error::new(
                     ErrorCode::NetworkModuleRequestTimeout,
-                    "the server did not answer in time; the call may have been carried out",
+                    "the server did not answer in time; it may have carried out the request",
                 ))
             }
         }
     }
 }
 
-impl Drop for Asked {
+impl Drop for InFlight {
     fn drop(&mut self) {
         if self.answer.is_some() {
             let mut open = self.link.0.open.lock();
@@ -260,12 +260,12 @@ impl Drop for Asked {
     }
 }
 
-/// Answers a caller.
+/// Passes an answer to its caller.
 fn settle(waiter: Waiter, response: Response) {
     let answer = match response.outcome {
         Some(Outcome::Ok(payload)) => Ok((payload, response.pushes)),
         Some(Outcome::Error(error)) => Err(Error::from(error)),
-        // An answer without fields.
+        // A response without fields.
         None => Ok((Bytes::new(), response.pushes)),
     };
     // The caller may have stopped waiting.
@@ -283,7 +283,7 @@ fn no_connection() -> Error {
 fn lost() -> Error {
     Error::new(
         ErrorCode::NetworkModuleNetworkError,
-        "the connection was lost before the answer came; the call may have been carried out",
+        "the connection was lost before the answer arrived; the server may have carried out the request",
     )
 }
 
@@ -299,7 +299,7 @@ mod tests {
 
     use super::*;
 
-    fn greeted(timeout_ms: u64) -> Link {
+    fn connected(timeout_ms: u64) -> Link {
         let link = Link::new(timeout_ms);
         link.open(Hello::default());
         let welcome = Welcome { version: VERSION, ..Welcome::default() };
@@ -339,9 +339,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn calls_leave_in_one_write_in_the_order_of_the_calls() {
-        let link = greeted(10_000);
-        let calls: Vec<_> = ["1", "2", "3"].map(rename).into_iter().map(|request| link.call(request)).collect();
+    async fn requests_are_sent_in_one_write_in_the_order_of_the_calls() {
+        let link = connected(10_000);
+        let requests: Vec<_> = ["1", "2", "3"].map(rename).into_iter().map(|request| link.request(request)).collect();
         // Nothing was awaited yet.
         assert_eq!(names(&link).await, ["1", "2", "3"]);
         let result = UserNameUpdatedResult { user_name: "2".to_owned() };
@@ -350,8 +350,8 @@ mod tests {
         answer(&link, 1, Outcome::Error(refusal));
         link.close();
         let mut answers = Vec::new();
-        for call in calls {
-            answers.push(call.await.map(|(result, _)| result.user_name).map_err(|error| error.code()));
+        for request in requests {
+            answers.push(request.await.map(|(result, _)| result.user_name).map_err(|error| error.code()));
         }
         let expected =
             [Err(ErrorCode::CommonModuleImServerError), Ok("2".to_owned()), Err(ErrorCode::NetworkModuleNetworkError)];
@@ -359,49 +359,49 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn without_a_login_there_is_no_call() {
+    async fn without_a_login_requests_fail() {
         let link = Link::new(10_000);
         assert!(!link.is_online());
-        let refused = link.call(LogoutRequest {}).await.unwrap_err();
+        let refused = link.request(LogoutRequest {}).await.unwrap_err();
         assert_eq!(refused.code(), ErrorCode::NetworkModuleNetworkError);
         link.open(Hello::default());
-        assert!(link.call(LogoutRequest {}).await.is_err());
-        let link = greeted(10_000);
+        assert!(link.request(LogoutRequest {}).await.is_err());
+        let link = connected(10_000);
         assert!(link.is_online());
         link.close();
         assert!(!link.is_online());
-        assert!(link.call(LogoutRequest {}).await.is_err());
+        assert!(link.request(LogoutRequest {}).await.is_err());
     }
 
     #[tokio::test]
-    async fn what_breaks_a_limit_is_not_sent() {
-        let link = greeted(10_000);
-        let refused = link.call(rename(&"x".repeat(257))).await.unwrap_err();
+    async fn a_request_over_a_limit_is_not_sent() {
+        let link = connected(10_000);
+        let refused = link.request(rename(&"x".repeat(257))).await.unwrap_err();
         assert_eq!(refused.code(), ErrorCode::CommonModuleParamsInvalid);
-        drop(link.call(rename("y")));
+        drop(link.request(rename("y")));
         assert_eq!(names(&link).await, ["y"]);
     }
 
     #[tokio::test]
-    async fn a_call_without_answer_ends_and_makes_somebody_look() {
-        let link = greeted(5);
-        let late = link.call(LogoutRequest {}).await.unwrap_err();
+    async fn a_request_without_an_answer_times_out_and_triggers_a_probe() {
+        let link = connected(5);
+        let late = link.request(LogoutRequest {}).await.unwrap_err();
         assert_eq!(late.code(), ErrorCode::NetworkModuleRequestTimeout);
-        link.silence().await;
-        // The late answer hurts nobody.
+        link.request_timed_out().await;
+        // The late answer is ignored.
         answer(&link, 1, Outcome::Ok(Bytes::new()));
     }
 
     #[tokio::test]
-    async fn a_caller_that_has_gone_leaves_nothing_behind() {
-        let link = greeted(10_000);
-        drop(link.call(LogoutRequest {}));
+    async fn a_dropped_request_is_abandoned_on_its_own_connection_only() {
+        let link = connected(10_000);
+        drop(link.request(LogoutRequest {}));
         answer(&link, 1, Outcome::Ok(Bytes::new()));
-        // Of an earlier connection.
-        let old = link.call(LogoutRequest {});
+        // A request of an earlier connection.
+        let old = link.request(LogoutRequest {});
         link.open(Hello::default());
         link.set_logged_in();
-        let new = link.call(LogoutRequest {});
+        let new = link.request(LogoutRequest {});
         drop(old);
         let welcome = Welcome { version: VERSION, ..Welcome::default() };
         link.on_session(&frame(server_frame::Frame::Welcome(welcome))).unwrap();

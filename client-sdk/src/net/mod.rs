@@ -1,6 +1,7 @@
-//! The connection to the server: frames on QUIC, kept alive, found again when it is lost.
+//! The connection to the server: QUIC, frames, requests and their answers.
 //!
-//! The part without IO is public, undocumented in the book and not for apps: a fuzzer is the server that it talks to.
+//! The part without IO is public for tests: a fuzzer plays the server. It is not for apps, and the book does not
+//! document it.
 
 mod connection;
 mod dial;

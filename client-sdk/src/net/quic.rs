@@ -1,4 +1,4 @@
-//! The settings of QUIC, and its sockets.
+//! QUIC settings and UDP sockets.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -20,27 +20,26 @@ use super::tls;
 use crate::config::Trust;
 use crate::error::Error;
 
-/// The server hears something at least this often: it takes a client for gone after 35 silent seconds, unless it says another
-/// time in Welcome.
+/// The interval of keep-alive packets. The server counts a client as offline after 35 s of silence, unless its Welcome
+/// sets another time.
 pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(10);
-/// After so much silence of the server the connection is given up: three questions went unanswered.
+/// The idle timeout: the connection is closed after three keep-alive packets without an answer.
 const IDLE: Duration = Duration::from_secs(30);
-/// With the system's default of 208 KB, datagrams are lost when much comes at once.
+/// The size of the socket buffers. With the default of 208 KB, bursts lose datagrams.
 const SOCKET_BYTES: usize = 4 << 20;
-/// What the server may send before it is read: twice the largest frame.
+/// How much the server may send before it is read: twice the largest frame.
 const STREAM_RECEIVE_WINDOW: u32 = 2 << 20;
 const RECEIVE_WINDOW: u32 = 4 << 20;
-/// What waits for the server's acknowledgement.
+/// The most unacknowledged bytes.
 const SEND_WINDOW: u64 = 4 << 20;
 
-/// How a client connects on QUIC: whom it believes, and how it keeps the connection. For tools that speak the protocol
-/// without a [`Zim`](crate::Zim) in between.
+/// Returns the QUIC settings of a client. For tools that speak the protocol without a [`Zim`](crate::Zim).
 ///
 /// # Errors
-/// Nobody can be believed that way: no such file, no certificate in it.
+/// The certificates to trust cannot be loaded: there is no such file, or no certificate in it.
 pub fn client_config(trust: &Trust) -> Result<ClientConfig, Error> {
     let tls = QuicClientConfig::try_from(tls::client_config(trust)?).map_err(|error| {
-        let message = "QUIC cannot use this system's cryptography";
+        let message = "the TLS settings do not support QUIC";
         Error::new(ErrorCode::NetworkModuleCommonError, message).with_source(error)
     })?;
     let mut config = ClientConfig::new(Arc::new(tls));
@@ -55,7 +54,7 @@ fn transport() -> TransportConfig {
     transport
         .keep_alive_interval(Some(KEEP_ALIVE))
         .max_idle_timeout(IDLE.try_into().ok())
-        // The server opens the event stream, and nothing else.
+        // The server opens the event stream and no other.
         .max_concurrent_uni_streams(VarInt::from_u32(1))
         .max_concurrent_bidi_streams(VarInt::from_u32(0))
         .datagram_receive_buffer_size(None)
@@ -66,20 +65,20 @@ fn transport() -> TransportConfig {
     transport
 }
 
-/// An endpoint on a socket for servers of one family of addresses. Its tasks are counted in `tasks`.
+/// Creates an endpoint. Its tasks are counted in `tasks`.
 pub(super) fn endpoint(socket: Arc<Replaceable>, tasks: &TaskTracker) -> io::Result<Endpoint> {
     let runtime = Arc::new(Tracked(tasks.clone()));
     Endpoint::new_with_abstract_socket(EndpointConfig::default(), None, socket, runtime)
 }
 
-/// A socket on any free port.
+/// Binds a socket of the family of `to` to a free port.
 pub(super) fn socket(to: SocketAddr) -> io::Result<UdpSocket> {
     let from: SocketAddr = match to {
         SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
         SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
     };
     let socket = Socket::new(Domain::for_address(from), Type::DGRAM, Some(Protocol::UDP))?;
-    // Less is slower, not wrong: the system may give what it likes.
+    // A smaller buffer is slower but works.
     let _ = socket.set_recv_buffer_size(SOCKET_BYTES);
     let _ = socket.set_send_buffer_size(SOCKET_BYTES);
     socket.bind(&from.into())?;
@@ -87,7 +86,7 @@ pub(super) fn socket(to: SocketAddr) -> io::Result<UdpSocket> {
     Ok(socket.into())
 }
 
-/// The address of this machine from which `to` is reached now. Nothing is sent.
+/// Returns the local address from which `to` is reached now. Nothing is sent.
 pub(super) fn local_address(to: SocketAddr) -> Option<IpAddr> {
     let from: SocketAddr = match to {
         SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
@@ -98,7 +97,7 @@ pub(super) fn local_address(to: SocketAddr) -> Option<IpAddr> {
     Some(socket.local_addr().ok()?.ip())
 }
 
-/// tokio, with every task of the endpoint and its connections counted among the client's.
+/// The tokio runtime, with every task of the endpoint and its connections counted.
 #[derive(Debug)]
 struct Tracked(TaskTracker);
 

@@ -1,25 +1,25 @@
-//! How long to wait before the next attempt to connect.
+//! The back-off between attempts to connect.
 
 use std::time::Duration;
 
-/// The first attempt after a loss comes at once: most losses are a moment in a lift.
+/// The first pause is short: most losses are brief.
 const FIRST_MS: u64 = 200;
-/// No pause is longer.
+/// The longest pause.
 const LAST_MS: u64 = 15_000;
 
-/// Pauses that grow, from one loss to its end, each with a share of chance, so that the clients of a server that comes back do not all knock at once.
+/// Exponential back-off with jitter, so that the clients of a restarted server do not all reconnect at once.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Backoff {
     attempts: u32,
 }
 
 impl Backoff {
-    /// The pause before the next attempt; `chance` is any random number.
-    pub(crate) fn next(&mut self, chance: u64) -> Duration {
+    /// Returns the pause before the next attempt; `random` is any random number.
+    pub(crate) fn next(&mut self, random: u64) -> Duration {
         let full = FIRST_MS.saturating_mul(1 << self.attempts.min(16)).min(LAST_MS);
         self.attempts = self.attempts.saturating_add(1);
-        // Half of it is certain, half is chance.
-        Duration::from_millis(full / 2 + chance % (full / 2 + 1))
+        // Half of the pause is fixed, half is jitter.
+        Duration::from_millis(full / 2 + random % (full / 2 + 1))
     }
 }
 

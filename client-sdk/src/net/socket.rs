@@ -1,10 +1,10 @@
-//! A socket that goes on as another one, under an endpoint that does not notice.
+//! A socket that can be replaced below an endpoint without the endpoint noticing.
 //!
-//! Why not `Endpoint::rebind`: it tells each connection, and one that a stateless reset ended in the same moment (the server was
-//! killed while the network changed) answers with news of a connection that the endpoint has forgotten. quinn-proto 0.11.19
-//! takes that for impossible and panics, and with it ends the task that reads for all connections (found by the fault
-//! campaign, once in 200 runs). Rebinding would also change to a new connection id; here the server sees the old one come
-//! from elsewhere, as after a router forgot it.
+//! Why not `Endpoint::rebind`: it notifies each connection. A connection that a stateless reset has just ended (the
+//! server was killed while the network changed) then sends an endpoint event for a connection that the endpoint has
+//! forgotten. quinn-proto 0.11.19 treats that as impossible and panics, which ends the task that reads for all
+//! connections (found by the fault campaign, once in 200 runs). Rebinding would also switch to a new connection id;
+//! here the server sees the old id from a new address, as after a NAT rebinding.
 
 use std::io::{self, IoSliceMut};
 use std::net::{SocketAddr, UdpSocket};
@@ -21,7 +21,7 @@ use quinn::{AsyncUdpSocket, Runtime, TokioRuntime, UdpPoller};
 #[derive(Debug)]
 pub(super) struct Replaceable {
     now: RwLock<Arc<dyn AsyncUdpSocket>>,
-    /// Who reads: the endpoint.
+    /// The reader: the endpoint.
     reader: AtomicWaker,
 }
 
@@ -30,7 +30,7 @@ impl Replaceable {
         Ok(Self { now: RwLock::new(TokioRuntime.wrap_udp_socket(socket)?), reader: AtomicWaker::new() })
     }
 
-    /// Goes on over `socket`, of the same family. What is on its way to the old one is lost, as if by the network.
+    /// Replaces the socket by one of the same family. Packets to the old socket are lost, as if by the network.
     pub(super) fn replace(&self, socket: UdpSocket) -> io::Result<()> {
         *self.now.write() = TokioRuntime.wrap_udp_socket(socket)?;
         self.reader.wake();
@@ -58,7 +58,7 @@ impl AsyncUdpSocket for Replaceable {
         bufs: &mut [IoSliceMut<'_>],
         meta: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
-        // Before the look at the socket, so that one that comes in between is not missed.
+        // Registered before the poll, so that a replacement in between is not missed.
         self.reader.register(cx.waker());
         self.now.read().poll_recv(cx, bufs, meta)
     }
@@ -80,8 +80,8 @@ impl AsyncUdpSocket for Replaceable {
     }
 }
 
-/// Waits until the socket takes more. One that waits on a socket that was replaced looks again when the connection's next timer
-/// fires, which is soon: something is unacknowledged.
+/// Waits until the socket is writable. A waiter on a socket that was replaced polls again when the next timer of the
+/// connection fires, which is soon because packets are unacknowledged.
 #[derive(Debug)]
 struct Poller {
     socket: Arc<Replaceable>,
@@ -116,7 +116,7 @@ mod tests {
         socket
     }
 
-    /// What comes next.
+    /// Receives the next datagram.
     async fn next(socket: &Replaceable) -> Vec<u8> {
         let mut buffer = [0; 2_000];
         let mut meta = [RecvMeta::default()];
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_reads_and_who_writes_go_on_over_the_new_socket() {
+    async fn reader_and_writer_move_to_the_new_socket() {
         let peer = tokio::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let socket = Arc::new(Replaceable::new(any_socket()).unwrap());
         let before = socket.local_addr().unwrap();
@@ -142,7 +142,7 @@ mod tests {
         assert_ne!(before, after);
         peer.send_to(b"lost", before).await.unwrap();
         peer.send_to(b"here", after).await.unwrap();
-        let read = timeout(Duration::from_secs(10), reader).await.expect("the reader was not told").unwrap();
+        let read = timeout(Duration::from_secs(10), reader).await.expect("the reader was not woken").unwrap();
         assert_eq!(read, b"here");
         poll_fn(|cx| poller.as_mut().poll_writable(cx)).await.unwrap();
         let destination = peer.local_addr().unwrap();

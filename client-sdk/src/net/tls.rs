@@ -1,4 +1,4 @@
-//! How a server's certificate is believed. There is no "accept anything".
+//! TLS: which server certificates are trusted.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use zim_protocol::ErrorCode;
 use crate::config::Trust;
 use crate::error::Error;
 
-/// The TLS settings of a client.
+/// Returns the TLS settings of a client.
 pub(crate) fn client_config(trust: &Trust) -> Result<ClientConfig, Error> {
     let mut config = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
@@ -30,11 +30,11 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
-/// What decides whether a server's certificate is believed. For tools that speak TLS with a server without a
-/// [`Zim`](crate::Zim) in between.
+/// Returns the verifier of the server's certificate. For tools that speak TLS with a server without a
+/// [`Zim`](crate::Zim).
 ///
 /// # Errors
-/// Nobody can be believed that way: no such file, no certificate in it.
+/// The certificates to trust cannot be loaded: there is no such file, or no certificate in it.
 pub fn certificate_verifier(trust: &Trust) -> Result<Arc<dyn ServerCertVerifier>, Error> {
     let roots = match trust {
         Trust::System => system_roots()?,
@@ -43,14 +43,16 @@ pub fn certificate_verifier(trust: &Trust) -> Result<Arc<dyn ServerCertVerifier>
             let certificates = CertificateDer::pem_file_iter(file)
                 .map_err(|error| untrusted(format!("{} cannot be read", file.display())).with_source(error))?;
             for certificate in certificates {
-                let certificate = certificate
-                    .map_err(|error| untrusted(format!("{} is no PEM file", file.display())).with_source(error))?;
+                let certificate = certificate.map_err(|error| {
+                    untrusted(format!("{} is not a valid PEM file", file.display())).with_source(error)
+                })?;
                 roots.add(certificate).map_err(|error| {
-                    untrusted(format!("{} holds a certificate that cannot be used", file.display())).with_source(error)
+                    untrusted(format!("{} contains a certificate that cannot be used", file.display()))
+                        .with_source(error)
                 })?;
             }
             if roots.is_empty() {
-                return Err(untrusted(format!("{} holds no certificate", file.display())));
+                return Err(untrusted(format!("{} contains no certificate", file.display())));
             }
             roots
         }
@@ -61,7 +63,7 @@ pub fn certificate_verifier(trust: &Trust) -> Result<Arc<dyn ServerCertVerifier>
     let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider()).build();
     verifier
         .map(|verifier| verifier as Arc<_>)
-        .map_err(|error| untrusted("no certificate can be checked").with_source(error))
+        .map_err(|error| untrusted("the certificate verifier cannot be built").with_source(error))
 }
 
 fn untrusted(message: impl Into<String>) -> Error {
@@ -73,12 +75,12 @@ fn system_roots() -> Result<RootCertStore, Error> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(found.certs);
     if roots.is_empty() {
-        return Err(untrusted("this system trusts no authority; give a CA file or the server's fingerprint"));
+        return Err(untrusted("this system has no trusted authorities; give a CA file or the server's fingerprint"));
     }
     Ok(roots)
 }
 
-/// Believes exactly one certificate. Who presents it must also own its key: the handshake's signature is checked.
+/// Trusts exactly one certificate. The server must also own its key: the signature of the handshake is checked.
 #[derive(Debug)]
 struct Pinned {
     fingerprint: [u8; 32],
@@ -106,7 +108,7 @@ impl ServerCertVerifier for Pinned {
         _: &CertificateDer<'_>,
         _: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Err(rustls::Error::General("only TLS 1.3 is spoken".to_owned()))
+        Err(rustls::Error::General("only TLS 1.3 is supported".to_owned()))
     }
 
     fn verify_tls13_signature(

@@ -1,4 +1,4 @@
-//! Logins where nobody answers: what needs a server is tested with one, in the integration tests.
+//! Logins to a server that never answers. Logins to a real server are in the integration tests.
 
 use std::net::UdpSocket;
 use std::path::Path;
@@ -15,7 +15,7 @@ use crate::zim::Zim;
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 const NOW_S: i64 = 1_800_000_000;
 
-/// A server that says nothing.
+/// A server that never answers.
 struct Silent(UdpSocket);
 
 impl Silent {
@@ -29,7 +29,7 @@ impl Silent {
             .clock(zim_protocol::clock::Clock::manual(NOW_S * 1_000))
     }
 
-    fn patient(&self) -> Zim {
+    fn client(&self) -> Zim {
         Zim::new(self.config().app_sign("sign").connect_timeout_ms(60_000)).unwrap()
     }
 }
@@ -48,7 +48,7 @@ async fn state(events: &mut EventStream) -> (ConnectionState, ConnectionEvent) {
 const CONNECTING: (ConnectionState, ConnectionEvent) = (ConnectionState::Connecting, ConnectionEvent::ActiveLogin);
 
 #[tokio::test]
-async fn a_login_that_nobody_answers_ends_and_may_be_tried_again() {
+async fn a_login_that_times_out_can_be_retried() {
     let server = Silent::new();
     let zim = Zim::new(server.config().app_sign("sign").connect_timeout_ms(50)).unwrap();
     let mut events = zim.events();
@@ -63,16 +63,16 @@ async fn a_login_that_nobody_answers_ends_and_may_be_tried_again() {
 }
 
 #[tokio::test]
-async fn while_one_logs_in_the_same_may_wait_with_him_and_no_other() {
+async fn during_a_login_the_same_user_can_wait_for_it_and_another_user_is_refused() {
     let server = Silent::new();
-    let zim = server.patient();
+    let zim = server.client();
     let mut events = zim.events();
     let one = Box::pin(zim.login("ann", config())).await_once().await;
     let two = Box::pin(zim.login("ann", config())).await_once().await;
     assert_eq!(state(&mut events).await, CONNECTING);
     let refused = zim.login("bob", config()).await.unwrap_err();
     assert_eq!(refused.code(), ErrorCode::NetworkModuleUserHasAlreadyLogged);
-    // Not logged in yet: no call.
+    // Not logged in yet: requests fail.
     let refused = zim.query_users_info(["bob"], Default::default()).await.unwrap_err();
     assert_eq!(refused.code(), ErrorCode::NetworkModuleUserIsNotLogged);
     zim.logout().await;
@@ -84,9 +84,9 @@ async fn while_one_logs_in_the_same_may_wait_with_him_and_no_other() {
 }
 
 #[tokio::test]
-async fn a_login_goes_on_without_its_future_until_a_logout() {
+async fn a_login_continues_without_its_future_until_a_logout() {
     let server = Silent::new();
-    let zim = server.patient();
+    let zim = server.client();
     {
         let mut login = Box::pin(zim.login("ann", config()));
         assert!(futures_util::poll!(&mut login).is_pending());
@@ -94,14 +94,14 @@ async fn a_login_goes_on_without_its_future_until_a_logout() {
     assert_eq!(zim.connection_state(), ConnectionState::Connecting);
     zim.logout().await;
     assert_eq!(zim.connection_state(), ConnectionState::Disconnected);
-    // Of nobody.
+    // A logout without a login.
     zim.logout().await;
 }
 
 #[tokio::test]
-async fn with_the_last_handle_everything_ends() {
+async fn dropping_the_last_handle_ends_all_tasks() {
     let server = Silent::new();
-    let zim = server.patient();
+    let zim = server.client();
     let mut events = zim.events();
     let tasks = zim.inner().tasks.clone();
     drop(Box::pin(zim.login("ann", config())).await_once().await);
@@ -115,7 +115,7 @@ async fn with_the_last_handle_everything_ends() {
 #[tokio::test]
 async fn a_destroyed_client_does_nothing() {
     let server = Silent::new();
-    let zim = server.patient();
+    let zim = server.client();
     drop(Box::pin(zim.login("ann", config())).await_once().await);
     zim.destroy();
     zim.destroy();
@@ -129,7 +129,7 @@ async fn a_destroyed_client_does_nothing() {
 }
 
 #[tokio::test]
-async fn a_token_that_is_no_good_is_refused_before_anybody_is_asked() {
+async fn an_invalid_token_is_refused_without_a_request() {
     let server = Silent::new();
     let zim = Zim::new(server.config()).unwrap();
     let mut events = zim.events();
@@ -170,7 +170,7 @@ async fn an_offline_login_is_for_the_last_user_of_the_device() {
     let list = zim.query_conversation_list(query, ConversationFilterOption::default()).await.unwrap();
     assert!(list.conversation_list.is_empty());
 
-    // The token ends without network as well.
+    // The token expires without a network as well.
     zim.inner().config.clock.advance(100_000);
     while !matches!(events.next().await, Some(Ok(Event::TokenWillExpire(_)))) {}
     assert_eq!(state(&mut events).await, (ConnectionState::Disconnected, ConnectionEvent::TokenExpired));
@@ -180,22 +180,22 @@ async fn an_offline_login_is_for_the_last_user_of_the_device() {
 }
 
 #[tokio::test]
-async fn settings_that_make_no_sense_make_no_client() {
+async fn invalid_settings_are_refused() {
     let code = |config| Zim::new(config).unwrap_err().code();
     let trust = Trust::Fingerprint([0; 32]);
     assert_eq!(code(Config::new(0, "host:1").trust(trust.clone())), ErrorCode::CommonModuleInvalidAppId);
     assert_eq!(code(Config::new(1, "host").trust(trust)), ErrorCode::CommonModuleParamsInvalid);
-    let gone = Trust::CaFile("no/such/file.pem".into());
-    assert!(Zim::new(Config::new(1, "host:1").trust(gone)).is_err());
+    let missing = Trust::CaFile("no/such/file.pem".into());
+    assert!(Zim::new(Config::new(1, "host:1").trust(missing)).is_err());
 }
 
 #[test]
-fn without_a_runtime_there_is_no_client() {
+fn a_client_needs_a_runtime() {
     let config = Config::new(1, "host:1").trust(Trust::Fingerprint([0; 32]));
     assert_eq!(Zim::new(config).unwrap_err().code(), ErrorCode::CommonModuleNotInit);
 }
 
-/// Begins something and lets go of it.
+/// Polls a future once, which must be pending, and returns it.
 trait AwaitOnce: Future + Unpin + Sized {
     async fn await_once(mut self) -> Self {
         assert!(futures_util::poll!(&mut self).is_pending());

@@ -6,7 +6,7 @@ use zim_protocol::UserInfo;
 const LISTED: &str = "SELECT b.place, b.user_id, COALESCE(u.user_name, ''), COALESCE(u.avatar_url, ''), \
                       COALESCE(u.extended_data, '') FROM block b LEFT JOIN user u ON u.user_id = b.user_id";
 
-/// Puts a user on the list; whether he was not there.
+/// Adds a user to the list; returns whether they are new.
 pub(crate) fn add(db: &Connection, user_id: &str, place: i64) -> rusqlite::Result<bool> {
     let was_listed = is_listed(db, user_id)?;
     db.prepare_cached(
@@ -17,34 +17,34 @@ pub(crate) fn add(db: &Connection, user_id: &str, place: i64) -> rusqlite::Resul
     Ok(!was_listed)
 }
 
-/// Takes a user off the list; whether he was there.
+/// Removes a user from the list; returns whether they were in it.
 pub(crate) fn remove(db: &Connection, user_id: &str) -> rusqlite::Result<bool> {
     Ok(db.prepare_cached("DELETE FROM block WHERE user_id = ?1")?.execute([user_id])? > 0)
 }
 
-/// Whether a user is on the list.
+/// Returns whether a user is in the list.
 pub(crate) fn is_listed(db: &Connection, user_id: &str) -> rusqlite::Result<bool> {
     db.prepare_cached("SELECT 1 FROM block WHERE user_id = ?1")?.exists([user_id])
 }
 
-/// Up to `count` users behind `next_flag`, who was added last first; and the flag of what follows, 0 at the end.
+/// Returns up to `count` users after the cursor `next_flag`, last added first, and the next cursor; 0 is the end.
 pub(crate) fn page(db: &Connection, next_flag: i64, count: i64) -> rusqlite::Result<(Vec<UserInfo>, i64)> {
     let sql = format!("{LISTED} WHERE b.place < ?1 ORDER BY b.place DESC LIMIT ?2");
     super::paged(db, &sql, (next_flag, count), &[], 0, listed)
 }
 
-/// What the server knows of the list will be told anew.
-pub(crate) fn doubt(db: &Connection) -> rusqlite::Result<()> {
+/// Marks all rows as stale: the server will send its list again.
+pub(crate) fn mark_stale(db: &Connection) -> rusqlite::Result<()> {
     db.prepare_cached("UPDATE block SET is_stale = 1")?.execute([])?;
     Ok(())
 }
 
-/// Takes those off the list whom the server no longer named, and returns them.
+/// Removes and returns the rows that are still stale after a full sync.
 pub(crate) fn sweep(db: &Connection) -> rusqlite::Result<Vec<UserInfo>> {
     let sql = format!("{LISTED} WHERE b.is_stale = 1 ORDER BY b.place");
-    let gone = db.prepare_cached(&sql)?.query_map([], listed)?.collect::<rusqlite::Result<Vec<_>>>()?;
+    let swept = db.prepare_cached(&sql)?.query_map([], listed)?.collect::<rusqlite::Result<Vec<_>>>()?;
     db.prepare_cached("DELETE FROM block WHERE is_stale = 1")?.execute([])?;
-    Ok(gone)
+    Ok(swept)
 }
 
 fn listed(row: &Row<'_>) -> rusqlite::Result<UserInfo> {

@@ -1,4 +1,4 @@
-//! Rows of conversations: the state that the sync core keeps, and what the app sees of them.
+//! Rows of conversations: the state of the sync engine, and what the app sees.
 
 use std::sync::LazyLock;
 
@@ -13,37 +13,37 @@ use super::message::{self, MessageRow};
 use super::{from_sql, to_sql};
 use crate::sync::{Name, Position, Ranges, Saved, State, Tally};
 
-/// Pinned conversations stand before all others, in the usual order among themselves.
+/// Added to the order key of pinned conversations, which come before all others.
 const PINNED: i64 = 1_000_000_000_000;
 
-/// The key of a row.
+/// Returns the id of the row of a conversation.
 pub(crate) fn id(db: &Connection, name: &Name) -> rusqlite::Result<Option<i64>> {
     db.prepare_cached("SELECT id FROM conversation WHERE type = ?1 AND name = ?2")?
         .query_row(params![name.kind, &*name.id], |row| row.get(0))
         .optional()
 }
 
-/// What this device has seen of a conversation.
+/// Returns the last position of a conversation that this device knows.
 pub(crate) fn head_seq(db: &Connection, name: &Name) -> rusqlite::Result<Option<i64>> {
     db.prepare_cached("SELECT head_seq FROM conversation WHERE type = ?1 AND name = ?2")?
         .query_row(params![name.kind, &*name.id], |row| row.get(0))
         .optional()
 }
 
-/// A new row; its key.
+/// Adds a row; returns its id.
 pub(crate) fn add(db: &Connection, name: &Name) -> rusqlite::Result<i64> {
     db.prepare_cached("INSERT INTO conversation (type, name) VALUES (?1, ?2)")?
         .execute(params![name.kind, &*name.id])?;
     Ok(db.last_insert_rowid())
 }
 
-/// All conversations.
+/// Returns the names of all conversations.
 pub(crate) fn names(db: &Connection) -> rusqlite::Result<Vec<Name>> {
     let mut statement = db.prepare_cached("SELECT type, name FROM conversation")?;
     statement.query_map([], |row| Ok(Name::new(row.get(0)?, row.get::<_, String>(1)?)))?.collect()
 }
 
-/// The conversation of a message's row.
+/// Returns the conversation of a row of a message.
 pub(crate) fn name_of_message(db: &Connection, row: i64) -> rusqlite::Result<Name> {
     db.prepare_cached(
         "SELECT c.type, c.name FROM message m JOIN conversation c ON c.id = m.conversation WHERE m.id = ?1",
@@ -51,7 +51,7 @@ pub(crate) fn name_of_message(db: &Connection, row: i64) -> rusqlite::Result<Nam
     .query_row([row], |row| Ok(Name::new(row.get(0)?, row.get::<_, String>(1)?)))
 }
 
-/// Everything that the sync core has to know.
+/// Loads the state of the sync engine.
 pub(crate) fn load(db: &Connection) -> rusqlite::Result<(Position, Vec<(Name, State)>)> {
     let position = db.query_row("SELECT epoch, pos, touched, is_settled, profiles_at FROM device", [], |row| {
         Ok(Position {
@@ -98,7 +98,7 @@ pub(crate) fn load(db: &Connection) -> rusqlite::Result<(Position, Vec<(Name, St
     Ok((position, states))
 }
 
-/// Stores what the sync core knows beside conversations.
+/// Stores the state of the engine apart from conversations.
 pub(crate) fn save_position(db: &Connection, position: &Position) -> rusqlite::Result<()> {
     let sql = "UPDATE device SET epoch = ?1, pos = ?2, touched = ?3, is_settled = ?4, profiles_at = ?5";
     db.prepare_cached(sql)?.execute(params![
@@ -114,7 +114,7 @@ pub(crate) fn save_position(db: &Connection, position: &Position) -> rusqlite::R
 /// Stores the state of a conversation.
 pub(crate) fn save(db: &Connection, conversation: i64, saved: &Saved) -> rusqlite::Result<()> {
     let (state, tally) = (&saved.state, &saved.state.tally);
-    // A conversation that exists on the server is not disabled for want of a peer.
+    // A conversation that exists on the server has a peer, so it is not disabled.
     db.prepare_cached(
         "UPDATE conversation SET seq = ?2, rev = ?3, head_seq = ?4, head_rev = ?5, is_known = ?6, last_ts = ?7, n = ?8, \
          sent = ?9, base_seq = ?10, base_n = ?11, base_sent = ?12, deducted = ?13, read_seq = ?14, unread = ?15, \
@@ -143,7 +143,7 @@ pub(crate) fn save(db: &Connection, conversation: i64, saved: &Saved) -> rusqlit
     Ok(())
 }
 
-/// Puts a conversation where its newest message belongs.
+/// Updates the order key of a conversation from its newest message.
 pub(crate) fn reorder(db: &Connection, conversation: i64) -> rusqlite::Result<()> {
     db.prepare_cached(
         "UPDATE conversation SET order_key = COALESCE((SELECT m.ts FROM message m WHERE m.conversation = ?1 \
@@ -154,29 +154,29 @@ pub(crate) fn reorder(db: &Connection, conversation: i64) -> rusqlite::Result<()
     Ok(())
 }
 
-/// A conversation that nothing can be sent into.
+/// Marks a conversation as disabled: nothing can be sent to it.
 pub(crate) fn disable(db: &Connection, conversation: i64) -> rusqlite::Result<()> {
     db.prepare_cached("UPDATE conversation SET is_disabled = 1 WHERE id = ?1")?.execute([conversation])?;
     Ok(())
 }
 
-/// Conversations that hold nothing and that the server does not know leave the list; what they were.
+/// Removes empty conversations that the server does not know from the list; returns them.
 pub(crate) fn sweep(db: &Connection, viewer: &str) -> rusqlite::Result<Vec<Conversation>> {
     let empty = "head_seq = 0 AND head_rev = 0 AND NOT EXISTS (SELECT 1 FROM message m WHERE m.conversation = c.id)";
     let ids: Vec<i64> = db
         .prepare_cached(&format!("SELECT id FROM conversation c WHERE {empty}"))?
         .query_map([], |row| row.get(0))?
         .collect::<rusqlite::Result<_>>()?;
-    let mut gone = Vec::with_capacity(ids.len());
+    let mut swept = Vec::with_capacity(ids.len());
     for id in ids {
-        gone.extend(shown(db, id, viewer)?);
+        swept.extend(shown(db, id, viewer)?);
         db.prepare_cached("DELETE FROM mark WHERE conversation = ?1")?.execute([id])?;
         db.prepare_cached("DELETE FROM conversation WHERE id = ?1")?.execute([id])?;
     }
-    Ok(gone)
+    Ok(swept)
 }
 
-/// Everything that the server stored goes; names and what only this device has stay.
+/// Deletes all rows from the server; names and rows that only this device has stay.
 pub(crate) fn drop_all(db: &Connection) -> rusqlite::Result<()> {
     db.execute("DELETE FROM message WHERE seq > 0", [])?;
     db.execute("DELETE FROM held", [])?;
@@ -186,7 +186,7 @@ pub(crate) fn drop_all(db: &Connection) -> rusqlite::Result<()> {
 const SHOWN: &str = "c.type, c.name, c.notification, c.unread, c.read_seq, c.order_key, c.pinned_at, c.is_disabled, \
                      u.user_name, u.avatar_url, f.alias, m.id";
 
-/// The conversations `c`, with their peers, what this person calls them, and newest messages.
+/// Selects conversations `c` with their peers, aliases and newest messages.
 fn shown_sql(rest: &str) -> String {
     format!(
         "SELECT {SHOWN}, {} FROM conversation c LEFT JOIN user u ON c.type = 0 AND u.user_id = c.name \
@@ -228,7 +228,7 @@ fn add_marks(db: &Connection, id: i64, conversation: &mut Conversation) -> rusql
     Ok(())
 }
 
-/// A conversation as the app sees it.
+/// Returns a conversation as the app sees it.
 pub(crate) fn shown(db: &Connection, id: i64, viewer: &str) -> rusqlite::Result<Option<Conversation>> {
     static SQL: LazyLock<String> = LazyLock::new(|| shown_sql("WHERE c.id = ?1"));
     let mut found = db.prepare_cached(&SQL)?.query_row([id], |row| read_shown(row, viewer)).optional()?;
@@ -238,7 +238,7 @@ pub(crate) fn shown(db: &Connection, id: i64, viewer: &str) -> rusqlite::Result<
     Ok(found)
 }
 
-/// The list, newest first, behind `anchor`: its order key and its name.
+/// Returns a page of the list, newest first, after `anchor`, which is an order key and a name.
 pub(crate) fn list(
     db: &Connection,
     viewer: &str,
@@ -269,7 +269,7 @@ pub(crate) fn list(
     Ok(list)
 }
 
-/// The unread messages of the conversations that the filter lets through and that may disturb.
+/// Returns the number of unread messages in conversations that match the filter and are not set to do not disturb.
 pub(crate) fn total_unread(db: &Connection, filter: &ConversationFilterOption) -> rusqlite::Result<i64> {
     let mut values: Vec<Value> = vec![i64::from(ConversationNotificationStatus::DoNotDisturb as i32).into()];
     let rest = filtered(filter, &mut values);
@@ -279,7 +279,7 @@ pub(crate) fn total_unread(db: &Connection, filter: &ConversationFilterOption) -
     db.prepare_cached(&sql)?.query_row(params_from_iter(values), |row| row.get(0))
 }
 
-/// The conditions of a filter; empty lists filter nothing.
+/// Builds the conditions of a filter. Empty lists match everything.
 fn filtered(filter: &ConversationFilterOption, values: &mut Vec<Value>) -> String {
     let mut sql = String::new();
     if !filter.conversation_types.is_empty() {
@@ -291,7 +291,7 @@ fn filtered(filter: &ConversationFilterOption, values: &mut Vec<Value>) -> Strin
         let mut any = Vec::new();
         for mark in &filter.marks {
             any.push(match mark {
-                // Any mark, and none.
+                // -1 matches any mark, 0 matches none.
                 -1 => format!("{some})"),
                 0 => format!("NOT {some})"),
                 mark => {
@@ -313,7 +313,7 @@ fn filtered(filter: &ConversationFilterOption, values: &mut Vec<Value>) -> Strin
     sql
 }
 
-/// Whether conversations of this type are kept at all.
-pub(crate) fn is_kept(kind: i32) -> bool {
+/// Returns whether conversations of this type are stored.
+pub(crate) fn is_stored_type(kind: i32) -> bool {
     kind == ConversationType::Peer as i32 || kind == ConversationType::Group as i32
 }

@@ -1,4 +1,4 @@
-//! The database's file: who may read it, its lock, its settings, its migrations.
+//! The database file: permissions, lock, settings, migrations.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
@@ -11,20 +11,20 @@ use zim_protocol::ErrorCode;
 use super::search;
 use crate::error::Error;
 
-/// Forward only: a migration that was released is never changed.
+/// Forward only: a released migration never changes.
 const MIGRATIONS: &[&str] = &[include_str!("migrations/001_init.sql"), include_str!("migrations/002_status.sql")];
-/// Only a checkpoint makes anybody wait, and not for long.
+/// The longest wait for a lock. Only a checkpoint causes one, and a short one.
 const BUSY: Duration = Duration::from_secs(5);
 const STATEMENTS: usize = 128;
 
-/// The lock on a database: as long as it lives, no other process and no other instance opens the same file.
+/// The lock of a database. While it lives, no other process and no other instance opens the same file.
 #[derive(Debug)]
 pub(super) struct DatabaseFile {
     _lock: File,
 }
 
 impl DatabaseFile {
-    /// Takes the lock that belongs to the database at `path`, and closes the database to other users.
+    /// Takes the lock of the database at `path`, and restricts the files to this user.
     pub(super) fn lock(path: &Path) -> Result<Self, Error> {
         let failed = |error: io::Error| {
             let message = format!("the local database ({}) cannot be opened", path.display());
@@ -41,15 +41,16 @@ impl DatabaseFile {
                 return Err(Error::new(
                     ErrorCode::DatabaseModuleOpenDatabaseError,
                     format!(
-                        "the local database ({}) is open already: one process at a time may log this user in with this \
+                        "the local database ({}) is in use: only one client at a time can log in this user with this \
                          data folder",
                         path.display()
                     ),
                 ));
             }
         }
-        // SQLite gives what it makes beside the database the database's mode. What an older version left is closed as well.
-        // Not without the lock: closing a file that SQLite has open in this process would undo SQLite's own locks.
+        // SQLite creates the files beside the database with the mode of the database. Files of an older version are
+        // restricted as well. This needs the lock: closing a file that SQLite has open in this process would release
+        // SQLite's own locks.
         private(path).map_err(failed)?;
         for beside in ["db-wal", "db-shm", "db-journal"] {
             zim_files::close_to_others(&path.with_extension(beside));
@@ -58,12 +59,12 @@ impl DatabaseFile {
     }
 }
 
-/// Opens a file, made if it is not there, that this user alone can read.
+/// Opens or creates a file that only this user can read.
 fn private(path: &Path) -> io::Result<File> {
     zim_files::open(path, OpenOptions::new().create(true).truncate(false).write(true))
 }
 
-/// The connection that writes.
+/// Opens the connection that writes.
 pub(super) fn open(path: &Path) -> rusqlite::Result<Connection> {
     let connection = connect(path, OpenFlags::default())?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
@@ -71,14 +72,14 @@ pub(super) fn open(path: &Path) -> rusqlite::Result<Connection> {
     prepare(connection)
 }
 
-/// A connection that only reads.
+/// Opens a connection that only reads.
 pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
     let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     settle(&connection)?;
     Ok(connection)
 }
 
-/// A database that lives as long as its connection.
+/// Opens a database in memory, which lives as long as its connection.
 pub(super) fn memory() -> rusqlite::Result<Connection> {
     prepare(Connection::open_in_memory()?)
 }
@@ -105,9 +106,9 @@ fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
     let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     let version = usize::try_from(version).unwrap_or(usize::MAX);
     if version > MIGRATIONS.len() {
-        // Written by a newer version of the SDK: reading it wrongly would be worse than not at all.
+        // A newer version of the SDK wrote it. Refusing it is better than misreading it.
         let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_NOTADB);
-        let message = format!("the database has version {version}, which is newer than this SDK");
+        let message = format!("the database has version {version}, which is newer than this SDK; update the SDK");
         return Err(rusqlite::Error::SqliteFailure(code, Some(message)));
     }
     for (index, migration) in MIGRATIONS.iter().enumerate().skip(version) {

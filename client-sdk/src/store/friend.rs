@@ -1,4 +1,4 @@
-//! Rows of friends. Their profiles are those of `user`.
+//! Rows of friends. Their profiles are in `user`.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -8,7 +8,7 @@ use zim_protocol::{FriendEntry, FriendInfo};
 
 use super::search;
 
-/// Of a friend `f` and his profile `u`.
+/// The columns of a friend `f` and their profile `u`.
 const COLUMNS: &str = "f.user_id, u.user_name, u.avatar_url, u.extended_data, f.alias, f.attributes, f.wording, \
                        f.created_at, f.place";
 
@@ -33,19 +33,18 @@ fn attributes(text: &str) -> rusqlite::Result<HashMap<String, String>> {
         .map_err(|error| rusqlite::Error::FromSqlConversionFailure(5, Type::Text, Box::new(error)))
 }
 
-/// A friend, as far as this device knows.
+/// Returns a friend.
 pub(crate) fn read(db: &Connection, user_id: &str) -> rusqlite::Result<Option<FriendInfo>> {
     db.prepare_cached(&format!("SELECT {COLUMNS} {FROM} WHERE f.user_id = ?1"))?.query_row([user_id], info).optional()
 }
 
-/// A page of the list, the newest friendship first, behind the place `next_flag`; and from where the next one begins, 0 at
-/// the end.
+/// Returns a page of the list after the cursor `next_flag`, newest friendship first, and the next cursor; 0 is the end.
 pub(crate) fn page(db: &Connection, next_flag: i64, count: i64) -> rusqlite::Result<(Vec<FriendInfo>, i64)> {
     let sql = format!("SELECT {COLUMNS} {FROM} WHERE f.place < ?1 ORDER BY f.place DESC LIMIT ?2");
     super::paged(db, &sql, (next_flag, count), &[], 8, info)
 }
 
-/// As [`page`], of those who have all of `keywords` in their names, or in what one calls them.
+/// Like [`page`], for friends whose name, or with `with_alias` whose alias, contains each of `keywords`.
 pub(crate) fn search(
     db: &Connection,
     keywords: &[String],
@@ -61,7 +60,7 @@ pub(crate) fn search(
     super::paged(db, &sql, page, &[&query], 8, info)
 }
 
-/// Stores what the server says of a friend.
+/// Stores a friend from the server.
 pub(crate) fn write(db: &Connection, entry: &FriendEntry) -> rusqlite::Result<()> {
     let Some(info) = &entry.info else { return Ok(()) };
     let attributes: BTreeMap<_, _> = info.friend_attributes.iter().collect();
@@ -76,20 +75,20 @@ pub(crate) fn write(db: &Connection, entry: &FriendEntry) -> rusqlite::Result<()
     Ok(())
 }
 
-/// Somebody is no friend any more.
+/// Removes a friend.
 pub(crate) fn remove(db: &Connection, user_id: &str) -> rusqlite::Result<()> {
     db.prepare_cached("DELETE FROM friend WHERE user_id = ?1")?.execute([user_id])?;
     Ok(())
 }
 
-/// Nobody knows any more whether the server knows them.
-pub(crate) fn doubt_all(db: &Connection) -> rusqlite::Result<()> {
+/// Marks all rows as stale: the server will send its list again.
+pub(crate) fn mark_stale(db: &Connection) -> rusqlite::Result<()> {
     db.execute("UPDATE friend SET is_stale = 1", [])?;
     Ok(())
 }
 
-/// Those whom the server did not name since.
-pub(crate) fn doubtful(db: &Connection) -> rusqlite::Result<Vec<String>> {
+/// Returns the users of the rows that are still stale.
+pub(crate) fn stale(db: &Connection) -> rusqlite::Result<Vec<String>> {
     let mut statement = db.prepare_cached("SELECT user_id FROM friend WHERE is_stale = 1 ORDER BY place")?;
     statement.query_map([], |row| row.get(0))?.collect()
 }
@@ -139,7 +138,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(60))]
 
-        /// In whatever order friends, aliases and names come and go, a search finds what is in the list.
+        /// Friends, aliases and names change in any order; a search finds what is in the list.
         #[test]
         fn a_search_finds_what_the_list_holds(steps in steps()) {
             let store = Store::open(None).unwrap();

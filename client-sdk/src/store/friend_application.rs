@@ -1,9 +1,9 @@
-//! Rows of applications. The profiles of the others are those of `user`.
+//! Rows of friend applications. The profiles of the other users are in `user`.
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use zim_protocol::{FriendApplicationEntry, FriendApplicationInfo, FriendApplicationState, UserInfo};
 
-/// Of an application `p` and the other's profile `u`.
+/// The columns of an application `p` and the profile `u` of the other user.
 const COLUMNS: &str = "p.user_id, u.user_name, u.avatar_url, u.extended_data, p.type, p.state, p.wording, p.created_at, \
                        p.updated_at, p.expires_at, p.place";
 
@@ -24,12 +24,12 @@ fn entry(row: &Row<'_>) -> rusqlite::Result<FriendApplicationEntry> {
     Ok(FriendApplicationEntry { info: Some(info), is_deleted: false, place: row.get(10)?, expires_at: row.get(9)? })
 }
 
-/// What stands between this person and another.
+/// Returns the application between this user and another.
 pub(crate) fn read(db: &Connection, user_id: &str) -> rusqlite::Result<Option<FriendApplicationEntry>> {
     db.prepare_cached(&format!("SELECT {COLUMNS} {FROM} WHERE p.user_id = ?1"))?.query_row([user_id], entry).optional()
 }
 
-/// An application as it is at a time: one that waited too long has expired.
+/// Returns an application as of a time: a pending one may have expired.
 pub(crate) fn shown(entry: FriendApplicationEntry, now_ms: i64) -> FriendApplicationInfo {
     let mut info = entry.info.unwrap_or_default();
     if info.state() == FriendApplicationState::Waiting && entry.expires_at <= now_ms {
@@ -38,7 +38,8 @@ pub(crate) fn shown(entry: FriendApplicationEntry, now_ms: i64) -> FriendApplica
     info
 }
 
-/// A page of the list, what moved last first, behind the place `next_flag`; and from where the next one begins, 0 at the end.
+/// Returns a page of the list after the cursor `next_flag`, most recently changed first, and the next cursor; 0 is the
+/// end.
 pub(crate) fn page(
     db: &Connection,
     next_flag: i64,
@@ -49,7 +50,7 @@ pub(crate) fn page(
     super::paged(db, &sql, (next_flag, count), &[], 10, |row| Ok(shown(entry(row)?, now_ms)))
 }
 
-/// Stores what the server says stands between this person and another.
+/// Stores an application from the server.
 pub(crate) fn write(db: &Connection, user_id: &str, entry: &FriendApplicationEntry) -> rusqlite::Result<()> {
     let Some(info) = &entry.info else { return Ok(()) };
     db.prepare_cached(
@@ -72,20 +73,20 @@ pub(crate) fn write(db: &Connection, user_id: &str, entry: &FriendApplicationEnt
     Ok(())
 }
 
-/// Nothing stands between the two any more.
+/// Removes an application.
 pub(crate) fn remove(db: &Connection, user_id: &str) -> rusqlite::Result<()> {
     db.prepare_cached("DELETE FROM friend_application WHERE user_id = ?1")?.execute([user_id])?;
     Ok(())
 }
 
-/// Nobody knows any more whether the server knows them.
-pub(crate) fn doubt_all(db: &Connection) -> rusqlite::Result<()> {
+/// Marks all rows as stale: the server will send its list again.
+pub(crate) fn mark_stale(db: &Connection) -> rusqlite::Result<()> {
     db.execute("UPDATE friend_application SET is_stale = 1", [])?;
     Ok(())
 }
 
-/// The others of those that the server did not name since.
-pub(crate) fn doubtful(db: &Connection) -> rusqlite::Result<Vec<String>> {
+/// Returns the other users of the rows that are still stale.
+pub(crate) fn stale(db: &Connection) -> rusqlite::Result<Vec<String>> {
     let mut statement =
         db.prepare_cached("SELECT user_id FROM friend_application WHERE is_stale = 1 ORDER BY place")?;
     statement.query_map([], |row| row.get(0))?.collect()

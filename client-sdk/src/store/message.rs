@@ -1,4 +1,4 @@
-//! Rows of messages, and which positions are held.
+//! Rows of messages, and the positions that are held.
 
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -6,10 +6,10 @@ use zim_protocol::{ConversationRef, Message, MessageEntry, MessageSentStatus, OR
 
 use super::{from_sql, to_sql};
 
-/// What [`MessageRow::read`] reads, of a table named `m`.
+/// The columns that [`MessageRow::read`] reads, of a table named `m`.
 pub(crate) const COLUMNS: &str = "m.order_key, m.seq, m.message_id, m.client_key, m.sender, m.ts, m.kind, m.flags, \
                                   m.status, m.content, m.local_data";
-/// How many they are.
+/// The number of columns.
 const COLUMN_COUNT: usize = 11;
 
 /// A stored message.
@@ -46,7 +46,7 @@ impl MessageRow {
         })
     }
 
-    /// The message as `viewer` sees it.
+    /// Converts the row to the message that `viewer` sees.
     pub(crate) fn into_message(self, viewer: &str, name: &ConversationRef) -> Message {
         let entry = MessageEntry {
             seq: self.seq,
@@ -70,23 +70,23 @@ impl MessageRow {
     }
 }
 
-/// The message of an entry. One that a later version wrote and this one cannot read is shown without a body, so that an old
-/// client is never stuck at something new.
+/// Converts an entry to a message. A message of a later version that cannot be read is shown without a body, so that an
+/// old client is never stuck.
 pub(crate) fn shown(entry: MessageEntry, viewer: &str, name: &ConversationRef) -> Message {
     let bare = MessageEntry { content: Bytes::new(), ..entry.clone() };
     entry.into_message(viewer, name).or_else(|_| bare.into_message(viewer, name)).unwrap_or_default()
 }
 
-/// What became of an entry.
+/// The result of storing an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stored {
-    /// This device sent it.
+    /// This device sent the message.
     pub(crate) is_local: bool,
-    /// The row that was waiting for the server until now.
+    /// The pending row that the entry settled.
     pub(crate) settled: Option<i64>,
 }
 
-/// Stores an entry of the log. An echo of one's own message finds the row that waits for it.
+/// Stores an entry of the log. The echo of an own message settles its pending row.
 pub(crate) fn store(
     db: &Connection,
     conversation: i64,
@@ -98,7 +98,7 @@ pub(crate) fn store(
     {
         let stored = settle_row(db, conversation, id, entry)?;
         if !entry.content.is_empty() {
-            // It may have been revoked or edited before this device heard that it was stored.
+            // It may have been revoked or edited before this device learned that it was stored.
             change(db, conversation, entry)?;
         }
         return Ok(stored);
@@ -137,7 +137,7 @@ pub(crate) fn store(
     Ok(Stored { is_local, settled: None })
 }
 
-/// The present row of a message that changed. One that is not held stays away.
+/// Updates a message that changed; returns whether it is held.
 pub(crate) fn change(db: &Connection, conversation: i64, entry: &MessageEntry) -> rusqlite::Result<bool> {
     let changed = db
         .prepare_cached(
@@ -148,7 +148,7 @@ pub(crate) fn change(db: &Connection, conversation: i64, entry: &MessageEntry) -
     Ok(changed > 0)
 }
 
-/// The row that waits for the server under this key: its id, conversation and status.
+/// Returns the pending row with this key: its id, conversation and status.
 fn waiting(db: &Connection, key: &[u8]) -> rusqlite::Result<Option<(i64, i64, i32)>> {
     db.prepare_cached("SELECT id, conversation, status FROM message WHERE client_key = ?1 AND seq = 0")?
         .query_row([key], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
@@ -157,7 +157,7 @@ fn waiting(db: &Connection, key: &[u8]) -> rusqlite::Result<Option<(i64, i64, i3
 
 fn settle_row(db: &Connection, conversation: i64, id: i64, entry: &MessageEntry) -> rusqlite::Result<Stored> {
     let order_key = order_key(entry.seq);
-    // The same position under another row: a pull was faster than the memory of having sent it.
+    // Another row may have this position: a pull stored the message before this device knew that it had sent it.
     db.prepare_cached("DELETE FROM message WHERE conversation = ?1 AND order_key = ?2 AND tie = 0 AND id <> ?3")?
         .execute(params![conversation, order_key, id])?;
     db.prepare_cached(
@@ -174,7 +174,7 @@ fn settle_row(db: &Connection, conversation: i64, id: i64, entry: &MessageEntry)
     Ok(Stored { is_local: true, settled: Some(id) })
 }
 
-/// The server's answer to a send; the row, unless it was settled before or is gone.
+/// Settles a row by the answer of the server; returns the row, unless it was settled before or is gone.
 pub(crate) fn settle(db: &Connection, entry: &MessageEntry) -> rusqlite::Result<Option<i64>> {
     let Some((id, conversation, _)) = waiting(db, &entry.client_key)? else { return Ok(None) };
     Ok(settle_row(db, conversation, id, entry)?.settled)
@@ -192,7 +192,7 @@ pub(crate) struct Pending {
     pub(crate) config: Bytes,
 }
 
-/// Where a message that the server has not stored yet stands: behind everything that is known.
+/// Returns the order key and the tie-breaker of a message that the server has not stored yet: after all known messages.
 fn place(db: &Connection, conversation: i64) -> rusqlite::Result<(i64, i64)> {
     let top: i64 = db
         .prepare_cached(
@@ -200,7 +200,7 @@ fn place(db: &Connection, conversation: i64) -> rusqlite::Result<(i64, i64)> {
              COALESCE((SELECT head_seq * 100 FROM conversation WHERE id = ?1), 0))",
         )?
         .query_row([conversation], |row| row.get(0))?;
-    // More of them than there are places share the last one, in the order of `tie`.
+    // If there are more such messages than order keys, the rest share the last one, in the order of `tie`.
     let order_key = if top % ORDER_KEY_STEP < ORDER_KEY_STEP - 1 { top + 1 } else { top };
     let tie = db
         .prepare_cached("SELECT COALESCE(MAX(tie), 0) + 1 FROM message WHERE conversation = ?1 AND order_key = ?2")?
@@ -237,7 +237,7 @@ pub(crate) fn insert_pending(
     Ok(order_key)
 }
 
-/// A failed message goes to the end and is sent again: its row, and the config that it was first sent with.
+/// Moves a failed message to the end for another attempt; returns its row and the config of the first attempt.
 pub(crate) fn retry(
     db: &Connection,
     conversation: i64,
@@ -247,7 +247,7 @@ pub(crate) fn retry(
     let found = waiting(db, key)?
         .filter(|(_, place, status)| *place == conversation && *status == MessageSentStatus::Failed as i32);
     let Some((id, ..)) = found else { return Ok(None) };
-    // Out of the way first, so that it is not counted as its own predecessor.
+    // Moved away first, so that it does not count as its own predecessor.
     db.prepare_cached("UPDATE message SET order_key = -id, tie = 0 WHERE id = ?1")?.execute([id])?;
     let (order_key, tie) = place(db, conversation)?;
     db.prepare_cached("UPDATE message SET order_key = ?2, tie = ?3, ts = ?4, status = ?5 WHERE id = ?1")?
@@ -260,21 +260,21 @@ pub(crate) fn retry(
         .optional()
 }
 
-/// A message that could not be sent: its row; `None` if the server has it after all.
+/// Marks a message as failed; returns its row, or `None` if the server has stored it after all.
 pub(crate) fn fail(db: &Connection, key: &[u8]) -> rusqlite::Result<Option<i64>> {
     db.prepare_cached("UPDATE message SET status = ?2 WHERE client_key = ?1 AND seq = 0 RETURNING id")?
         .query_row(params![key, MessageSentStatus::Failed as i32], |row| row.get(0))
         .optional()
 }
 
-/// A row by its own key.
+/// Returns a row by its id.
 pub(crate) fn by_id(db: &Connection, id: i64) -> rusqlite::Result<Option<MessageRow>> {
     db.prepare_cached(&format!("SELECT {COLUMNS} FROM message m WHERE m.id = ?1"))?
         .query_row([id], |row| MessageRow::read(row, 0))
         .optional()
 }
 
-/// What was being sent when the process ended was not sent, as far as anybody knows.
+/// Marks messages as failed that were being sent when the process ended.
 pub(crate) fn fail_all(db: &Connection) -> rusqlite::Result<()> {
     db.execute(
         "UPDATE message SET status = ?1 WHERE seq = 0 AND status = ?2",
@@ -283,7 +283,7 @@ pub(crate) fn fail_all(db: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// Positions that are held now; the interval replaces what it covers.
+/// Stores an interval of held positions, which replaces the intervals that it covers.
 pub(crate) fn hold(db: &Connection, conversation: i64, (lo, hi): (u64, u64)) -> rusqlite::Result<()> {
     let (lo, hi) = (to_sql(lo), to_sql(hi));
     db.prepare_cached("DELETE FROM held WHERE conversation = ?1 AND lo > ?2 AND lo <= ?3")?.execute([
@@ -299,14 +299,14 @@ pub(crate) fn hold(db: &Connection, conversation: i64, (lo, hi): (u64, u64)) -> 
     Ok(())
 }
 
-/// What the server stored of a conversation goes; what only this device has stays.
+/// Deletes the rows of a conversation that came from the server; rows that only this device has stay.
 pub(crate) fn drop_stored(db: &Connection, conversation: i64) -> rusqlite::Result<()> {
     db.prepare_cached("DELETE FROM message WHERE conversation = ?1 AND seq > 0")?.execute([conversation])?;
     db.prepare_cached("DELETE FROM held WHERE conversation = ?1")?.execute([conversation])?;
     Ok(())
 }
 
-/// `orderKey` of a stored message.
+/// Returns the `orderKey` of a stored message.
 pub(crate) fn order_key(seq: u64) -> i64 {
     to_sql(seq).saturating_mul(ORDER_KEY_STEP)
 }

@@ -1,8 +1,8 @@
-//! The local database: one file per app and user, or memory. One thread owns the only connection that writes; readers have
-//! connections of their own and never wait for it.
+//! The local database: one file per app and user, or memory. One thread owns the only connection that writes; readers
+//! have their own connections and never wait for it.
 //!
-//! Durability: WAL with `synchronous = NORMAL`. A power cut may undo the last transactions, never half of one; positions,
-//! rows and events share transactions, so what was undone is pulled again.
+//! Durability: WAL with `synchronous = NORMAL`. A power cut may undo the last transactions, but never half of one.
+//! Positions, rows and events share transactions, so what was undone is pulled again.
 
 pub(crate) mod block;
 pub(crate) mod conversation;
@@ -31,7 +31,7 @@ use self::file::DatabaseFile;
 use self::writer::Writer;
 use crate::error::Error;
 
-/// Readers at the same time; more would only share the disk.
+/// The most readers at a time; more would only compete for the disk.
 const READERS: usize = 4;
 
 /// The local database. See the module.
@@ -50,10 +50,10 @@ struct Readers {
 }
 
 impl Store {
-    /// Opens `file`, or a database in memory, and brings it up to date.
+    /// Opens `file`, or a database in memory, and migrates it.
     pub(crate) fn open(file: Option<&Path>) -> Result<Self, Error> {
         let Some(path) = file else {
-            // A database in memory belongs to its connection: everything goes through the writer.
+            // A database in memory belongs to its connection, so reads go through the writer too.
             let connection = file::memory().map_err(|error| opening("in memory", error))?;
             return Ok(Self { writer: Writer::start(connection, None)?, readers: None });
         };
@@ -81,14 +81,14 @@ impl Store {
             .map_err(writing)
     }
 
-    /// Like [`Store::write`], for what nobody waits for.
+    /// Like [`Store::write`], for a write whose result nobody waits for.
     pub(crate) fn write_later<F>(&self, job: F)
     where
         F: FnOnce(&Connection) -> rusqlite::Result<()> + Send + 'static,
     {
         self.writer.run_later(move |connection| {
             if let Err(error) = job(connection) {
-                tracing::warn!(%error, "the local database does not take a write");
+                tracing::warn!(%error, "a write to the local database failed");
             }
         });
     }
@@ -102,7 +102,7 @@ impl Store {
         let Some(readers) = &self.readers else {
             return self.writer.run(move |connection| job(&*connection.transaction()?)).await?.map_err(reading);
         };
-        // Acquiring fails only when the semaphore is closed: when the database is.
+        // Fails only when the semaphore is closed, that is, when the database is closed.
         let Ok(_permit) = readers.permits.acquire().await else { return Err(closed()) };
         let pool = Arc::clone(readers);
         let done = tokio::task::spawn_blocking(move || {
@@ -120,7 +120,7 @@ impl Store {
         done.await.map_err(|_| closed())?.map_err(reading)
     }
 
-    /// Runs `job` on the writer's thread and waits for it, blocking: for opening, before anybody else is there.
+    /// Runs `job` on the writer's thread and blocks until it is done: for opening, before the database is shared.
     pub(crate) fn write_now<T, F>(&self, job: F) -> Result<T, Error>
     where
         T: Send + 'static,
@@ -136,7 +136,7 @@ impl Store {
             .map_err(writing)
     }
 
-    /// Closes the database; what was written before is done.
+    /// Closes the database after the writes before it.
     pub(crate) async fn close(&self) {
         if let Some(readers) = &self.readers {
             readers.permits.close();
@@ -152,8 +152,11 @@ fn opening(what: &str, error: rusqlite::Error) -> Error {
 }
 
 fn writing(error: rusqlite::Error) -> Error {
-    Error::new(ErrorCode::DatabaseModuleModifyDatabaseError, "the local database does not take a write")
-        .with_source(error)
+    Error::new(
+        ErrorCode::DatabaseModuleModifyDatabaseError,
+        "the local database cannot be written; check the free space and the permissions of the data folder",
+    )
+    .with_source(error)
 }
 
 fn reading(error: rusqlite::Error) -> Error {
@@ -164,8 +167,9 @@ fn closed() -> Error {
     Error::new(ErrorCode::DatabaseModuleDbIsNotOpened, "the local database is closed")
 }
 
-/// A page of a list that is sorted by its places, the greatest first: `sql` takes the place behind which it begins and how
-/// many rows, and then `more`. The place behind which the next page begins is in column `place`; 0 is the end.
+/// Reads a page of a list that is sorted by its places, greatest first. The parameters of `sql` are the place where the
+/// page begins (exclusive), the number of rows, and then `more`. Returns the page and the cursor of the next one, from
+/// column `place`; 0 is the end.
 fn paged<T>(
     db: &Connection,
     sql: &str,
@@ -190,12 +194,12 @@ fn paged<T>(
     Ok((page, 0))
 }
 
-/// A position as SQLite stores it.
+/// Converts a position to an SQLite integer.
 pub(crate) fn to_sql(position: u64) -> i64 {
     i64::try_from(position).unwrap_or(i64::MAX)
 }
 
-/// A position as SQLite stored it.
+/// Converts an SQLite integer to a position.
 pub(crate) fn from_sql(position: i64) -> u64 {
     u64::try_from(position).unwrap_or(0)
 }
@@ -205,7 +209,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_second_opener_is_told() {
+    async fn a_database_that_is_open_cannot_be_opened_again() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.db");
         let store = Store::open(Some(&path)).unwrap();
@@ -215,7 +219,7 @@ mod tests {
         Store::open(Some(&path)).unwrap().close().await;
     }
 
-    /// Names and modes of what is in a folder.
+    /// The names and modes of the files in a folder.
     #[cfg(unix)]
     fn modes(folder: &Path) -> Vec<(String, u32)> {
         use std::os::unix::fs::PermissionsExt;
@@ -231,7 +235,7 @@ mod tests {
 
     #[cfg(unix)]
     #[tokio::test]
-    async fn the_files_are_this_users_alone_also_those_of_an_older_version() {
+    async fn other_users_cannot_read_the_files_even_of_an_older_version() {
         use std::os::unix::fs::PermissionsExt;
 
         let folder = tempfile::tempdir().unwrap();
@@ -243,7 +247,7 @@ mod tests {
         assert_eq!(modes(&made), private);
         assert_eq!(std::fs::metadata(&made).unwrap().permissions().mode() & 0o777, 0o700);
 
-        // What a process leaves that was killed, as an older version made it.
+        // The files of a killed process, with the modes of an older version.
         std::fs::create_dir(&old).unwrap();
         std::fs::set_permissions(&old, std::fs::Permissions::from_mode(0o755)).unwrap();
         for (name, _) in &private {
@@ -254,7 +258,7 @@ mod tests {
         assert_eq!(modes(&old), private);
         let pos: i64 = opened.read(|db| db.query_row("SELECT pos FROM device", [], |row| row.get(0))).await.unwrap();
         assert_eq!(pos, 7);
-        // The app may keep other things in a folder that was there before.
+        // An existing folder keeps its mode, because the app may have other things in it.
         assert_eq!(std::fs::metadata(&old).unwrap().permissions().mode() & 0o777, 0o755);
         store.close().await;
         opened.close().await;
@@ -275,7 +279,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_committed_is_there_after_opening_again() {
+    async fn committed_writes_survive_reopening() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.db");
         let store = Store::open(Some(&path)).unwrap();

@@ -1,4 +1,4 @@
-//! Pages of history: what is held without a hole next to an anchor, and where the hole begins.
+//! Pages of history: the messages without a gap next to an anchor, and where the gap begins.
 
 use rusqlite::{Connection, OptionalExtension, params, params_from_iter};
 use zim_protocol::ORDER_KEY_STEP;
@@ -6,24 +6,25 @@ use zim_protocol::ORDER_KEY_STEP;
 use super::message::{COLUMNS, MessageRow};
 use super::{from_sql, to_sql};
 
-/// Which page is asked for.
+/// The page that is requested.
 #[derive(Clone, Debug)]
 pub(crate) struct Query {
     pub(crate) conversation: i64,
-    /// Its order key, and its key if the server has not stored it. It is not part of the page.
+    /// The order key of the anchor, and its key if the server has not stored it. The anchor is not part of the page.
     pub(crate) anchor: Option<(i64, Vec<u8>)>,
-    /// To older messages, else to newer ones.
+    /// Towards older messages, otherwise towards newer ones.
     pub(crate) is_older: bool,
     pub(crate) count: usize,
-    /// Everything that is here, holes or not.
+    /// Ignores gaps: returns what is stored here.
     pub(crate) is_local_only: bool,
 }
 
-/// Rows, ascending, without a hole between them or between them and the anchor.
+/// Rows, ascending, without a gap between them or before the anchor.
 #[derive(Debug)]
 pub(crate) struct Piece {
     pub(crate) rows: Vec<MessageRow>,
-    /// The page is shorter than asked for because what lies beyond this position is not held; it is the anchor of the fill.
+    /// Set if the page is shorter than requested because the messages beyond this position are not held: the anchor for
+    /// a request to the server.
     pub(crate) gap: Option<u64>,
 }
 
@@ -52,7 +53,7 @@ pub(crate) fn read(db: &Connection, query: &Query) -> rusqlite::Result<Piece> {
     Ok(Piece { rows, gap })
 }
 
-/// Stored messages by position, and the positions that are not held.
+/// Returns messages by position, and the positions that are not held.
 pub(crate) fn at(db: &Connection, conversation: i64, seqs: &[u64]) -> rusqlite::Result<(Vec<MessageRow>, Vec<u64>)> {
     let mut missing = Vec::new();
     let mut rows = Vec::new();
@@ -70,7 +71,7 @@ pub(crate) fn at(db: &Connection, conversation: i64, seqs: &[u64]) -> rusqlite::
     Ok((rows, missing))
 }
 
-/// Rows between the anchor, exclusive, and the bound, inclusive, in the direction of the walk.
+/// Selects rows between the anchor, exclusive, and the bound, inclusive, in the direction of the page.
 fn select(db: &Connection, query: &Query, anchor: (i64, i64), bound: i64) -> rusqlite::Result<Vec<MessageRow>> {
     let (beyond, within, order) = if query.is_older { ("<", ">=", "DESC") } else { (">", "<=", "ASC") };
     let sql = format!(
@@ -85,14 +86,14 @@ fn select(db: &Connection, query: &Query, anchor: (i64, i64), bound: i64) -> rus
         .collect()
 }
 
-/// The least order key that is reached without a hole, and the anchor of the fill beyond it.
+/// Returns the least order key that is reachable without a gap, and the anchor for a request beyond it.
 fn older_bound(
     db: &Connection,
     conversation: i64,
     anchor: Option<(i64, i64)>,
 ) -> rusqlite::Result<(Option<i64>, Option<u64>)> {
     let top = match anchor {
-        // The greatest position below the anchor.
+        // The greatest position before the anchor.
         Some((order_key, _)) => from_sql((order_key - 1).div_euclid(ORDER_KEY_STEP)),
         None => end(db, conversation)?,
     };
@@ -106,7 +107,7 @@ fn older_bound(
     }
 }
 
-/// The greatest order key that is reached without a hole, and the anchor of the fill beyond it.
+/// Returns the greatest order key that is reachable without a gap, and the anchor for a request beyond it.
 fn newer_bound(
     db: &Connection,
     conversation: i64,
@@ -124,14 +125,14 @@ fn newer_bound(
     }
 }
 
-/// The interval that begins last at or before a position.
+/// Returns the last held interval that begins at or before a position.
 fn around(db: &Connection, conversation: i64, seq: u64) -> rusqlite::Result<Option<(u64, u64)>> {
     db.prepare_cached("SELECT lo, hi FROM held WHERE conversation = ?1 AND lo <= ?2 ORDER BY lo DESC LIMIT 1")?
         .query_row([conversation, to_sql(seq)], |row| Ok((from_sql(row.get(0)?), from_sql(row.get(1)?))))
         .optional()
 }
 
-/// The last position that is known of.
+/// Returns the last known position.
 fn end(db: &Connection, conversation: i64) -> rusqlite::Result<u64> {
     let end = db
         .prepare_cached(
@@ -142,7 +143,7 @@ fn end(db: &Connection, conversation: i64) -> rusqlite::Result<u64> {
     Ok(from_sql(end))
 }
 
-/// What tells an anchor from others with its order key.
+/// Returns the tie-breaker of an anchor among messages with the same order key.
 fn tie(db: &Connection, conversation: i64, order_key: i64, key: &[u8]) -> rusqlite::Result<i64> {
     if order_key % ORDER_KEY_STEP == 0 || key.is_empty() {
         return Ok(0);

@@ -1,31 +1,34 @@
-//! Events whose causes are stored but that the app may not have seen. They are written with their causes, raised, and then
-//! forgotten: at least once.
+//! Pending events: their causes are stored, but the app may not have seen them. They are written in the transaction of
+//! their causes, raised, and then deleted.
+//!
+//! An event is deleted once it is in the queues of the process. If the process ends before the handlers have run, it is
+//! lost.
 
 use prost::Message as _;
 use rusqlite::Connection;
 use zim_protocol::{Event, EventRecord};
 
-/// Notes events; returns them and the id of the last.
+/// Stores events; returns them and the id of the last one.
 pub(crate) fn add(db: &Connection, events: Vec<Event>) -> rusqlite::Result<(Vec<Event>, Option<i64>)> {
     let mut statement = db.prepare_cached("INSERT INTO pending_event (event) VALUES (?1)")?;
     let mut last = None;
-    let mut noted = Vec::with_capacity(events.len());
+    let mut stored = Vec::with_capacity(events.len());
     for event in events {
         let record = EventRecord { event: Some(event) };
         statement.execute([record.encode_to_vec()])?;
         last = Some(db.last_insert_rowid());
-        noted.extend(record.event);
+        stored.extend(record.event);
     }
-    Ok((noted, last))
+    Ok((stored, last))
 }
 
-/// Forgets the events up to `id`: they were raised.
+/// Deletes the events up to `id`, which were raised.
 pub(crate) fn forget(db: &Connection, id: i64) -> rusqlite::Result<()> {
     db.prepare_cached("DELETE FROM pending_event WHERE id <= ?1")?.execute([id])?;
     Ok(())
 }
 
-/// What is to be raised again, and the id of the last.
+/// Returns the events that must be raised again, and the id of the last one.
 pub(crate) fn all(db: &Connection) -> rusqlite::Result<(Vec<Event>, Option<i64>)> {
     let mut statement = db.prepare_cached("SELECT id, event FROM pending_event ORDER BY id")?;
     let rows = statement.query_map([], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?)))?;
@@ -33,7 +36,7 @@ pub(crate) fn all(db: &Connection) -> rusqlite::Result<(Vec<Event>, Option<i64>)
     for row in rows {
         let (id, bytes) = row?;
         last = Some(id);
-        // One of another version of the SDK is not worth failing for.
+        // An event of another version of the SDK is skipped.
         events.extend(EventRecord::decode(&bytes[..]).ok().and_then(|record| record.event));
     }
     Ok((events, last))

@@ -1,35 +1,35 @@
-//! What local search stands on: an index that finds every substring, in any script, of one and two characters too, without
-//! regard to case. Chinese and Japanese users search with two characters; FTS5's own trigram tokenizer finds nothing for
-//! less than three (docs/decisions/0011-search-by-bigrams.md has the numbers).
+//! Local search: an index that finds every substring, in any script, also of one or two characters, ignoring case.
+//! Chinese and Japanese users search with two characters; FTS5's own trigram tokenizer finds nothing shorter than three
+//! (docs/decisions/0011-search-by-bigrams.md has the measurements).
 //!
-//! A text is indexed as its overlapping pairs of characters, each written as a word of ASCII: a character is four digits of
-//! base 36, a pair is eight, and the last character stands alone once more. So `abc` is `[ab] [bc] [c]`. A keyword of two or
-//! more characters is the phrase of its pairs, which are in the text one behind the other if and only if the keyword is; a
-//! keyword of one character is the beginning of a word, and `prefix='4'` makes that a lookup. No character of a text or of a
-//! keyword means anything to FTS5, because none gets there.
+//! A text is indexed as its overlapping pairs of characters, each written as an ASCII word: a character is four digits
+//! of base 36, a pair is eight, and the last character follows once more on its own. So `abc` becomes `[ab] [bc] [c]`.
+//! A keyword of two or more characters becomes the phrase of its pairs, which are adjacent in the text if and only if
+//! the text contains the keyword. A keyword of one character is the prefix of a word, and `prefix='4'` makes that a
+//! lookup. No character of a text or keyword has a meaning to FTS5, because none reaches it.
 //!
-//! An index is a table `USING fts5 (…, content='', contentless_delete=1, tokenize='ascii', prefix='4')`, whose rows are
-//! written by triggers with `search_text(…)`, so that no statement can forget it.
+//! An index is a table `USING fts5 (…, content='', contentless_delete=1, tokenize='ascii', prefix='4')`. Triggers write
+//! its rows with `search_text(…)`, so that no statement can miss it.
 
 use rusqlite::Connection;
 use rusqlite::functions::FunctionFlags;
 
 const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
 
-/// Gives a connection that writes the function that triggers use.
+/// Adds the function that the triggers use to a connection that writes.
 pub(crate) fn install(connection: &Connection) -> rusqlite::Result<()> {
     let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC | FunctionFlags::SQLITE_INNOCUOUS;
     connection.create_scalar_function("search_text", 1, flags, |context| Ok(indexed(&context.get::<String>(0)?)))
 }
 
-/// What an index holds of a text.
+/// Returns the indexed form of a text.
 fn indexed(text: &str) -> String {
     let characters: Vec<char> = folded(text).collect();
     words(&characters, true)
 }
 
-/// The query that finds the rows that have all of `keywords` in these columns, each in any of them. `None`: there is no
-/// keyword, or one is empty, which is no question.
+/// Builds the query for rows that contain all of `keywords` in these columns, each keyword in any of them. `None`:
+/// there is no keyword, or one is empty.
 pub(crate) fn query<S: AsRef<str>>(columns: &[&str], keywords: &[S]) -> Option<String> {
     let mut phrases = Vec::with_capacity(keywords.len());
     for keyword in keywords {
@@ -46,8 +46,8 @@ pub(crate) fn query<S: AsRef<str>>(columns: &[&str], keywords: &[S]) -> Option<S
     Some(format!("{{{}}} : ({})", columns.join(" "), phrases.join(" AND ")))
 }
 
-/// Without regard to case. Up and down again, because some letters have two small forms (σ, ς) or are two when they are great
-/// (ß, SS). The four i of Turkish are one: whoever types İ means what others type as i.
+/// Folds case: upper and then lower case, because some letters have two lower-case forms (σ, ς) or two upper-case
+/// letters (ß, SS). The four Turkish forms of i are treated as one.
 fn folded(text: &str) -> impl Iterator<Item = char> {
     text.chars()
         .map(|letter| if letter == 'İ' { 'I' } else { letter })
@@ -55,7 +55,7 @@ fn folded(text: &str) -> impl Iterator<Item = char> {
         .flat_map(char::to_lowercase)
 }
 
-/// The pairs, and perhaps the last character alone.
+/// Returns the pairs, optionally followed by the last character.
 fn words(characters: &[char], with_last: bool) -> String {
     let mut words = String::with_capacity(characters.len() * 9);
     for pair in characters.windows(2) {
@@ -69,7 +69,7 @@ fn words(characters: &[char], with_last: bool) -> String {
     words
 }
 
-/// A character as four digits: 36^4 is more than there are.
+/// Appends a character as four digits: 36^4 exceeds the number of characters.
 fn push(words: &mut String, character: char) {
     let code = u32::from(character);
     for place in [36 * 36 * 36, 36 * 36, 36, 1] {
@@ -85,7 +85,7 @@ mod tests {
 
     use super::*;
 
-    /// Two searched columns of rows that triggers keep in step.
+    /// Two searched columns, kept up to date by triggers.
     struct Index(Connection);
 
     impl Index {
@@ -174,13 +174,13 @@ mod tests {
     }
 
     #[test]
-    fn no_keyword_and_an_empty_one_ask_nothing() {
+    fn no_keyword_or_an_empty_one_gives_no_query() {
         assert_eq!(query::<&str>(&["name"], &[]), None);
         assert_eq!(query(&["name"], &["a", ""]), None);
     }
 
     #[test]
-    fn each_keyword_may_be_in_another_column_and_none_reaches_over_two() {
+    fn each_keyword_may_match_another_column_but_never_across_two() {
         let index = Index::new();
         index.put(1, ("Robert", "Bob"));
         index.put(2, ("Bob", "Bert"));
@@ -202,7 +202,7 @@ mod tests {
         ]
     }
 
-    /// A piece of a text, or anything.
+    /// A substring of a text, or any text.
     fn keyword(texts: &[(String, String)], (at, from, length): (usize, usize, usize), other: Option<String>) -> String {
         match (other, texts.get(at % texts.len().max(1))) {
             (Some(other), _) => other,
@@ -217,9 +217,9 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(300))]
 
-        /// The index against looking at every text.
+        /// Compares the index with a scan of all texts.
         #[test]
-        fn the_index_finds_what_is_there_and_nothing_else(
+        fn the_index_finds_exactly_the_matching_rows(
             rows in proptest::collection::vec((texts(), texts()), 0..12),
             changes in proptest::collection::vec((0..12_usize, proptest::option::of((texts(), texts()))), 0..6),
             picks in proptest::collection::vec(((0..24_usize, 0..12_usize, 1..5_usize), proptest::option::weighted(0.3, texts())), 1..8),

@@ -1,9 +1,9 @@
-//! Rows of users, as far as this device has met them.
+//! Rows of the users that this device knows.
 
 use rusqlite::{Connection, OptionalExtension, params};
 use zim_protocol::{UserFullInfo, UserInfo};
 
-/// What is known of a user.
+/// Returns the known profile of a user.
 pub(crate) fn read(db: &Connection, user_id: &str) -> rusqlite::Result<Option<UserFullInfo>> {
     db.prepare_cached("SELECT user_name, avatar_url, extended_data FROM user WHERE user_id = ?1")?
         .query_row([user_id], |row| {
@@ -22,7 +22,7 @@ pub(crate) fn read(db: &Connection, user_id: &str) -> rusqlite::Result<Option<Us
         .optional()
 }
 
-/// Stores what the server says of a user; whether it is new.
+/// Stores a profile from the server; returns whether it is new.
 pub(crate) fn write(db: &Connection, info: &UserFullInfo) -> rusqlite::Result<bool> {
     let Some(base) = info.base_info.as_ref().filter(|base| !base.user_id.is_empty()) else { return Ok(false) };
     let changed = db

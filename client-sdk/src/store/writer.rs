@@ -29,20 +29,20 @@ impl Writer {
             for job in queue {
                 job(&mut connection);
             }
-            // In this order: whoever gets the lock finds the file closed.
+            // In this order, so that the next owner of the lock finds the file closed.
             drop(connection);
             drop(file);
-            // Nobody may be waiting.
+            // Fails if `close` is not waiting.
             let _ = ended.send(());
         };
         thread::Builder::new().name("zim-store".to_owned()).spawn(run).map_err(|error| {
-            Error::new(ErrorCode::DatabaseModuleOpenDatabaseError, "the local database gets no thread")
+            Error::new(ErrorCode::DatabaseModuleOpenDatabaseError, "the thread of the local database cannot be started")
                 .with_source(error)
         })?;
         Ok(Self { jobs: Mutex::new(Some(jobs)), done: tokio::sync::Mutex::new(Some(done)) })
     }
 
-    /// Runs `job` after those before it. Its place is taken at the call.
+    /// Runs `job` after all earlier jobs. Its place is taken at the call.
     pub(super) fn run<T, F>(&self, job: F) -> impl Future<Output = Result<T, Error>> + use<T, F>
     where
         T: Send + 'static,
@@ -50,13 +50,13 @@ impl Writer {
     {
         let (answer, result) = oneshot::channel();
         self.run_later(move |connection| {
-            // Whoever asked may have gone.
+            // The caller may have stopped waiting.
             let _ = answer.send(job(connection));
         });
         async move { result.await.map_err(|_| closed()) }
     }
 
-    /// Runs `job` and waits, blocking.
+    /// Runs `job` and blocks until it is done.
     pub(super) fn run_now<T, F>(&self, job: F) -> Result<T, Error>
     where
         T: Send + 'static,
@@ -64,7 +64,7 @@ impl Writer {
     {
         let (answer, result) = mpsc::channel();
         self.run_later(move |connection| {
-            // Whoever asked is waiting.
+            // The caller is waiting.
             let _ = answer.send(job(connection));
         });
         result.recv().map_err(|_| closed())
@@ -72,16 +72,16 @@ impl Writer {
 
     pub(super) fn run_later(&self, job: impl FnOnce(&mut Connection) + Send + 'static) {
         if let Some(jobs) = &*self.jobs.lock() {
-            // Fails only when the thread is gone; the job is dropped then, and with it what waits for it.
+            // Fails only when the thread has ended. The job is dropped then, which wakes its caller.
             let _ = jobs.send(Box::new(job));
         }
     }
 
-    /// Ends the thread after the jobs before this call, and waits for it.
+    /// Ends the thread after all earlier jobs, and waits for it.
     pub(super) async fn close(&self) {
         drop(self.jobs.lock().take());
         if let Some(done) = self.done.lock().await.take() {
-            // It ended either way.
+            // The thread has ended in either case.
             let _ = done.await;
         }
     }

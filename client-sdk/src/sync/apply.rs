@@ -1,4 +1,4 @@
-//! A step of the core and of the app's own calls, as one transaction, and the events that come of it.
+//! The transaction of a turn: the output of the engine and the app's own requests are stored, and events result.
 
 mod friend;
 mod status;
@@ -20,45 +20,45 @@ use super::state::{Batch, Change, Name, Origin};
 use crate::store::message::{self, Pending};
 use crate::store::{self, block, conversation, pending, rule, user};
 
-/// What an app's own call does before the batch.
+/// Work for a message of the app, before the batch.
 #[derive(Debug)]
 pub(crate) enum Attach {
     /// A message that is about to be sent.
     New(Pending),
     /// A failed message that is about to be sent again.
     Retry {
-        /// Its key.
+        /// The key of the message.
         key: [u8; 16],
-        /// Now.
+        /// The current time.
         ts: i64,
     },
 }
 
-/// What an answer to an app's own call does after the batch.
+/// Work for an answer to a request of the app, after the batch.
 #[derive(Debug)]
 pub(crate) enum Settle {
-    /// The server stored a message; the entry says where.
+    /// The server stored a message; the entry has its position.
     Sent(MessageEntry),
     /// A message could not be sent.
     Failed {
         /// The conversation.
         name: Name,
-        /// The message.
+        /// The key of the message.
         key: [u8; 16],
-        /// Why, for the app.
+        /// The reason, for the app.
         reason: String,
-        /// Nothing can be sent there.
+        /// The conversation is disabled: nothing can be sent to it.
         is_disabled: bool,
     },
-    /// Profiles that were asked for.
+    /// Profiles that were requested.
     Users(Vec<UserFullInfo>),
-    /// What is true of other people now.
+    /// Current profiles and statuses of other users.
     Snapshot(Snapshot),
-    /// What this person is seen as, as this device itself made it: no news to its app.
+    /// The user's own status, as a request of this device changed it: not news to its app.
     OwnStatus(UserStatus),
 }
 
-/// One transaction.
+/// The work of one transaction.
 #[derive(Debug, Default)]
 pub(crate) struct Job {
     pub(crate) attach: Vec<(Name, Attach)>,
@@ -72,95 +72,106 @@ impl Job {
     }
 }
 
-/// Who applies.
+/// The user, and what their app has seen.
 #[derive(Clone, Debug)]
 pub(crate) struct Viewer {
     pub(crate) user_id: Arc<str>,
-    /// Messages from before this are offline messages.
+    /// Messages before this time are offline messages.
     pub(crate) login_ms: i64,
-    /// Messages from before this are history, not news.
+    /// Messages before this time are history, not news.
     pub(crate) horizon_ms: i64,
-    /// The time of the step, by the server's clock.
+    /// The time of the turn, by the server's clock.
     pub(crate) now_ms: i64,
-    /// Pending events up to this were raised.
+    /// Pending events up to this id were raised.
     pub(crate) raised: Option<i64>,
-    /// The app was told what those are seen as whose status this login follows: from now on changes are news.
+    /// The app knows the status of all subscribed users of this login; from now on changes are news.
     pub(crate) is_caught_up: bool,
 }
 
-/// A message that is attached to its conversation.
+/// A message that is in its conversation.
 #[derive(Debug)]
 pub(crate) struct Attached {
     pub(crate) message: Message,
-    /// Of a message that is sent again: what it was first sent with, and what it says.
+    /// For a message that is sent again: the config and the content of the first attempt.
     pub(crate) first: Option<(Bytes, Bytes)>,
 }
 
-/// What came of a transaction.
+/// The result of a transaction.
 #[derive(Debug, Default)]
 pub(crate) struct Applied {
-    /// As the attaches; `None`: there is no such failed message.
+    /// One result per message to attach; `None`: there is no such failed message.
     pub(crate) attached: Vec<Option<Attached>>,
-    /// To be raised, in this order.
+    /// The events to raise, in this order.
     pub(crate) events: Vec<Event>,
-    /// The last of them that is pending.
+    /// The id of the last pending event among them.
     pub(crate) pending: Option<i64>,
-    /// How much the total of unread messages moved.
+    /// The change of the total of unread messages.
     pub(crate) unread_delta: i64,
-    /// Own messages that the server has now.
+    /// Own messages that the server has stored.
     pub(crate) settled: Vec<Message>,
-    /// Something came that may be older than what is known, or makes sense only with what has not come yet: a sync tells.
-    pub(crate) is_behind: bool,
+    /// Something arrived that may be older than what is known, or refers to something that has not arrived. A sync
+    /// resolves it.
+    pub(crate) needs_audit: bool,
 }
 
-/// Does a job.
+/// Applies a job.
 pub(crate) fn apply(db: &Connection, viewer: &Viewer, job: Job) -> rusqlite::Result<Applied> {
-    let mut step = Step::new(db, viewer);
+    let mut tx = Transaction::new(db, viewer);
     if let Some(id) = viewer.raised {
         pending::forget(db, id)?;
     }
     let mut applied = Applied::default();
     for (name, attach) in job.attach {
-        applied.attached.push(step.attach(&name, attach)?);
+        applied.attached.push(tx.attach(&name, attach)?);
     }
     let is_sweep = job.batch.changes.contains(&Change::Sweep);
     for change in job.batch.changes {
-        step.change(change)?;
+        tx.change(change)?;
     }
     for saved in &job.batch.states {
-        let id = step.touch(&saved.name)?;
+        let id = tx.touch(&saved.name)?;
         conversation::save(db, id, saved)?;
     }
     if let Some(position) = &job.batch.position {
         conversation::save_position(db, position)?;
     }
     for settle in job.settle {
-        step.settle(settle)?;
+        tx.settle(settle)?;
     }
-    step.finish(applied, is_sweep)
+    tx.finish(applied, is_sweep)
 }
 
-/// A transaction at work.
-struct Step<'a> {
+/// A transaction in progress.
+struct Transaction<'a> {
     db: &'a Connection,
     viewer: &'a Viewer,
-    /// Rows, in the order in which they were touched, as the app saw them before; `None`: not in the list.
+    /// The rows that were touched, in this order, with the conversation as the app saw it before; `None`: it was not in
+    /// the list.
     touched: Vec<(i64, Option<Conversation>)>,
     ids: HashMap<Name, i64>,
     durable: Vec<Event>,
     statuses: Vec<MessageSentStatusChangeInfo>,
-    /// Whose presence is news.
-    seen: Vec<UserStatus>,
-    is_behind: bool,
+    /// Statuses that are news.
+    status_news: Vec<UserStatus>,
+    needs_audit: bool,
 }
 
-impl<'a> Step<'a> {
+impl<'a> Transaction<'a> {
     fn new(db: &'a Connection, viewer: &'a Viewer) -> Self {
         let (touched, ids) = (Vec::new(), HashMap::new());
-        Self { db, viewer, touched, ids, durable: Vec::new(), statuses: Vec::new(), seen: Vec::new(), is_behind: false }
+        Self {
+            db,
+            viewer,
+            touched,
+            ids,
+            durable: Vec::new(),
+            statuses: Vec::new(),
+            status_news: Vec::new(),
+            needs_audit: false,
+        }
     }
 
-    /// The row of a conversation, which may change from here on.
+    /// Returns the row of a conversation that may change in this transaction; adds it if there is none.
     fn touch(&mut self, name: &Name) -> rusqlite::Result<i64> {
         if let Some(id) = self.ids.get(name) {
             return Ok(*id);
@@ -217,10 +228,11 @@ impl<'a> Step<'a> {
             Change::LoggedIn { info, is_named } => self.logged_in(*info, is_named),
             Change::Profiles(profiles) => self.profiles(profiles),
             Change::Statuses(statuses) => {
-                // Whom this device does not follow it does not know of yet: what is behind follows, with its subscription.
-                let is_behind = self.is_behind;
-                statuses.into_iter().try_for_each(|told| self.status_told(told).map(drop))?;
-                self.is_behind = is_behind;
+                // A status of a user without a subscription is ahead of the feed here; the subscription follows in this
+                // sync, so no audit is needed.
+                let needs_audit = self.needs_audit;
+                statuses.into_iter().try_for_each(|status| self.user_status(status).map(drop))?;
+                self.needs_audit = needs_audit;
                 Ok(())
             }
             Change::Drop(name) => {
@@ -231,13 +243,13 @@ impl<'a> Step<'a> {
                 for name in conversation::names(self.db)? {
                     self.touch(&name)?;
                 }
-                store::friend::doubt_all(self.db)?;
-                store::friend_application::doubt_all(self.db)?;
-                block::doubt(self.db)?;
-                store::status::doubt(self.db)?;
+                store::friend::mark_stale(self.db)?;
+                store::friend_application::mark_stale(self.db)?;
+                block::mark_stale(self.db)?;
+                store::status::mark_stale(self.db)?;
                 conversation::drop_all(self.db)
             }
-            // Conversations at the end, when all states are stored.
+            // Conversations are swept at the end, when all states are stored.
             Change::Sweep => {
                 self.sweep_friends()?;
                 store::status::sweep(self.db)?;
@@ -249,11 +261,11 @@ impl<'a> Step<'a> {
         }
     }
 
-    /// What is this person's own. The local copy tells what of it is new.
+    /// Applies an entry of the feed about the user. The local copy tells whether it is news.
     fn own(&mut self, detail: Detail, origin: Origin) -> rusqlite::Result<()> {
         match detail {
             Detail::Profile(info) => {
-                if self.learn(info.clone())? && origin == Origin::Other {
+                if self.store_profile(info.clone())? && origin == Origin::Other {
                     self.durable.push(Event::UserInfoUpdated(UserInfoUpdatedEvent { info: Some(info) }));
                 }
                 Ok(())
@@ -265,20 +277,20 @@ impl<'a> Step<'a> {
             Detail::Rule(rule) => {
                 let is_news = rule::write(self.db, &rule)? && origin != Origin::First;
                 if is_news {
-                    // All devices, the one that changed it too.
+                    // All devices get the event, including the one that changed the rule.
                     self.durable.push(Event::UserRuleUpdated(UserRuleUpdatedEvent { user_rule: Some(rule) }));
                 }
                 Ok(())
             }
-            // The core keeps what concerns conversations.
+            // The engine handles entries about conversations.
             Detail::Conversation(_) | Detail::Read(_) => Ok(()),
         }
     }
 
-    /// The device that blocked somebody is told like all others.
+    /// Applies an entry of the blacklist. The device that made the change gets the event as well.
     fn block(&mut self, entry: BlockEntry, origin: Origin) -> rusqlite::Result<()> {
         let Some(user) = entry.user.filter(|user| !user.user_id.is_empty()) else { return Ok(()) };
-        self.meet(full_info(user.clone()))?;
+        self.store_incidental_profile(full_info(user.clone()))?;
         let (is_news, action) = if entry.is_deleted {
             (block::remove(self.db, &user.user_id)?, BlacklistChangeAction::Removed)
         } else {
@@ -290,7 +302,8 @@ impl<'a> Step<'a> {
         Ok(())
     }
 
-    /// A device that was away learns here what another one changed; what this login changed it knows.
+    /// Applies the profile of a login. A device that was away learns what other devices changed; a change by the login
+    /// itself is not news.
     fn logged_in(&mut self, info: UserFullInfo, is_named: bool) -> rusqlite::Result<()> {
         let mut before = user::read(self.db, &self.viewer.user_id)?;
         if let (true, Some(before), Some(now)) =
@@ -298,14 +311,14 @@ impl<'a> Step<'a> {
         {
             before.user_name.clone_from(&now.user_name);
         }
-        self.learn(info.clone())?;
+        self.store_profile(info.clone())?;
         if before.is_some_and(|before| before != info) {
             self.durable.push(Event::UserInfoUpdated(UserInfoUpdatedEvent { info: Some(info) }));
         }
         Ok(())
     }
 
-    /// Users who were blocked together are told together.
+    /// Adds a user to the event before it if the action is the same.
     fn blacklist_changed(&mut self, user: UserInfo, action: BlacklistChangeAction) {
         match self.durable.last_mut() {
             Some(Event::BlacklistChanged(event)) if event.action == action as i32 => event.user_list.push(user),
@@ -315,20 +328,20 @@ impl<'a> Step<'a> {
         }
     }
 
-    /// What is true of other people now: what is known of them follows, and so do their conversations.
+    /// Applies a snapshot of other users. Their conversations are updated too.
     fn snapshot(&mut self, snapshot: Snapshot) -> rusqlite::Result<()> {
         self.profiles(snapshot.profiles)?;
-        snapshot.statuses.into_iter().try_for_each(|told| self.status_told(told).map(drop))
+        snapshot.statuses.into_iter().try_for_each(|status| self.user_status(status).map(drop))
     }
 
     fn profiles(&mut self, profiles: Vec<UserFullInfo>) -> rusqlite::Result<()> {
-        profiles.into_iter().try_for_each(|info| self.learn(info).map(drop))
+        profiles.into_iter().try_for_each(|info| self.store_profile(info).map(drop))
     }
 
     fn messages(&mut self, name: &Name, entries: Vec<MessageEntry>, raise_after: u64) -> rusqlite::Result<()> {
         let id = self.touch(name)?;
         let to = name.to_ref();
-        let mut news: Vec<Message> = Vec::new();
+        let mut new: Vec<Message> = Vec::new();
         for entry in entries {
             let stored = message::store(self.db, id, &self.viewer.user_id, &entry)?;
             if let Some(row) = stored.settled {
@@ -339,14 +352,14 @@ impl<'a> Step<'a> {
                 && entry.ts >= self.viewer.horizon_ms
                 && entry.kind != MessageType::Revoke as i32;
             if is_news {
-                news.push(message::shown(entry, &self.viewer.user_id, &to));
+                new.push(message::shown(entry, &self.viewer.user_id, &to));
             }
         }
         let login_ms = self.viewer.login_ms;
         let is_offline = |message: &Message| message.timestamp < login_ms;
-        for news in news.chunk_by(|a, b| is_offline(a) == is_offline(b)) {
-            let info = MessageReceivedInfo { is_offline_message: news.first().is_some_and(is_offline) };
-            self.durable.extend(received(&to, news.to_vec(), info));
+        for chunk in new.chunk_by(|a, b| is_offline(a) == is_offline(b)) {
+            let info = MessageReceivedInfo { is_offline_message: chunk.first().is_some_and(is_offline) };
+            self.durable.extend(received(&to, chunk.to_vec(), info));
         }
         Ok(())
     }
@@ -365,7 +378,7 @@ impl<'a> Step<'a> {
         let Some(to) = head.conversation else { return Ok(()) };
         let id = self.touch(&Name::from(&to))?;
         if let Some(peer) = head.peer {
-            self.meet(peer)?;
+            self.store_incidental_profile(peer)?;
         }
         if let Some(last) = head.last_message.filter(|last| !last.content.is_empty()) {
             let stored = message::store(self.db, id, &self.viewer.user_id, &last)?;
@@ -394,14 +407,14 @@ impl<'a> Step<'a> {
                     self.settled(row, &name.to_ref(), &reason)?;
                 }
             }
-            Settle::Users(users) => users.into_iter().try_for_each(|info| self.meet(info))?,
+            Settle::Users(users) => users.into_iter().try_for_each(|info| self.store_incidental_profile(info))?,
             Settle::Snapshot(snapshot) => self.snapshot(snapshot)?,
             Settle::OwnStatus(status) => drop(store::status::write(self.db, status)?),
         }
         Ok(())
     }
 
-    /// A message of this device is sent or failed.
+    /// Reports that an own message was sent or failed.
     fn settled(&mut self, row: i64, to: &ConversationRef, reason: &str) -> rusqlite::Result<()> {
         if let Some(row) = message::by_id(self.db, row)? {
             self.status(row.into_message(&self.viewer.user_id, to), reason);
@@ -417,11 +430,11 @@ impl<'a> Step<'a> {
         });
     }
 
-    /// What the app is told.
+    /// Completes the result: the events that follow from the touched rows.
     fn finish(self, mut applied: Applied, is_sweep: bool) -> rusqlite::Result<Applied> {
         let viewer = &self.viewer.user_id;
         let mut infos = Vec::new();
-        let gone = if is_sweep { conversation::sweep(self.db, viewer)? } else { Vec::new() };
+        let swept = if is_sweep { conversation::sweep(self.db, viewer)? } else { Vec::new() };
         for (id, before) in self.touched {
             conversation::reorder(self.db, id)?;
             let after = conversation::shown(self.db, id, viewer)?;
@@ -434,15 +447,15 @@ impl<'a> Step<'a> {
             };
             infos.push(ConversationChangeInfo { event: event as i32, conversation: Some(conversation) });
         }
-        for conversation in gone {
+        for conversation in swept {
             let event = ConversationEvent::Deleted as i32;
             infos.push(ConversationChangeInfo { event, conversation: Some(conversation) });
         }
         let (durable, pending) = pending::add(self.db, self.durable)?;
         applied.pending = pending;
         applied.events.extend(durable.into_iter().flat_map(with_twin));
-        applied.is_behind = self.is_behind;
-        applied.events.extend(Self::seen_event(self.seen));
+        applied.needs_audit = self.needs_audit;
+        applied.events.extend(Self::status_event(self.status_news));
         if !self.statuses.is_empty() {
             let sent = MessageSentStatus::Success as i32;
             let settled = self.statuses.iter().filter(|info| info.status == sent);
@@ -458,19 +471,19 @@ impl<'a> Step<'a> {
     }
 }
 
-/// A profile with the reference's deprecated doubles.
+/// Builds a profile with the deprecated duplicate fields of the reference.
 fn full_info(info: UserInfo) -> UserFullInfo {
     let (user_avatar_url, extended_data) = (info.user_avatar_url.clone(), info.user_extended_data.clone());
     UserFullInfo { base_info: Some(info), user_avatar_url, extended_data }
 }
 
-/// What a conversation adds to the total of unread messages.
+/// Returns what a conversation adds to the total of unread messages.
 fn disturbing(conversation: Option<&Conversation>) -> i64 {
     let quiet = ConversationNotificationStatus::DoNotDisturb as i32;
     conversation.filter(|shown| shown.notification_status != quiet).map_or(0, |shown| shown.unread_message_count)
 }
 
-/// The event of messages that came, if their conversation has one.
+/// Returns the event for received messages, if their type of conversation has one.
 pub(crate) fn received(to: &ConversationRef, message_list: Vec<Message>, info: MessageReceivedInfo) -> Option<Event> {
     let (from_conversation_id, info) = (to.id.clone(), Some(info));
     match ConversationType::try_from(to.r#type) {
@@ -484,7 +497,7 @@ pub(crate) fn received(to: &ConversationRef, message_list: Vec<Message>, info: M
     }
 }
 
-/// An event, and the deprecated one that says the same.
+/// Returns an event and its deprecated twin, if it has one.
 pub(crate) fn with_twin(event: Event) -> Vec<Event> {
     let twin = match &event {
         Event::PeerMessageReceived(event) => Some(Event::ReceivePeerMessage(zim_protocol::ReceivePeerMessageEvent {

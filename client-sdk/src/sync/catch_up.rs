@@ -1,51 +1,53 @@
-//! Catching up: at each login, at each hint that cannot be placed, and every ten minutes, so that the last push of a quiet
-//! conversation cannot stay lost.
+//! Syncs: at each login, after each hint that cannot be placed, and every ten minutes as an audit, so that a lost last
+//! push of a quiet conversation is found.
 
 use std::collections::HashSet;
 
 use bytes::Bytes;
 use zim_protocol::{SyncRequest, SyncResult, UserFullInfo};
 
-use super::core::Core;
-use super::logs::MAX_POSITION;
+use super::engine::SyncEngine;
+use super::positions::MAX_POSITION;
 use super::state::{Change, Name, Origin, Progress, Request};
 
-/// Heads that moved this long before the newest change are asked for again: the server notes the time before it commits.
+/// The overlap of two syncs: the server takes the time of a change before it commits it.
 const SINCE_MARGIN_MS: i64 = 60_000;
-/// How often sums are compared within one catching up; what differs after that, in a hurry of pushes, the next audit finds.
+/// The most comparisons of sums within one sync. If they still differ because of a burst of pushes, the next audit
+/// continues.
 const MAX_ROUNDS: u32 = 4;
 
-/// A catching up under way.
+/// A sync in flight.
 #[derive(Debug)]
 pub(super) struct Syncing {
     ticket: u64,
-    /// The first of this login.
+    /// It is the first of this login.
     pub(super) is_login: bool,
-    /// All heads, not only those that moved.
+    /// It asks for all heads, not only for those that moved.
     is_full: bool,
     rounds: u32,
     since: i64,
-    /// What is asked for of profiles: since when, and from which page on.
+    /// The request for profiles: changed since when, and from which page.
     profiles: (i64, u64),
-    /// The next `profiles_at`: what the first page said.
+    /// The next `profiles_at`, from the first page.
     profiles_at: Option<i64>,
-    /// Conversations whose heads moved by pushes meanwhile.
+    /// The conversations whose heads were moved by pushes meanwhile.
     pub(super) moved: HashSet<Name>,
-    /// Users whose profiles were pushed meanwhile: what an answer says of them may be older.
-    pub(super) told: HashSet<String>,
+    /// The users whose profiles were pushed meanwhile: an answer may have older ones.
+    pub(super) pushed_users: HashSet<String>,
     seen: HashSet<Name>,
 }
 
 impl Syncing {
-    /// Whether a profile in an answer may be older than the one that was pushed.
-    fn is_told(&self, info: &UserFullInfo) -> bool {
-        info.base_info.as_ref().is_some_and(|base| self.told.contains(&base.user_id))
+    /// Returns whether a profile in an answer may be older than a pushed one.
+    fn was_pushed(&self, info: &UserFullInfo) -> bool {
+        info.base_info.as_ref().is_some_and(|base| self.pushed_users.contains(&base.user_id))
     }
 }
 
-impl Core {
-    /// The link is up and logged in, to a server of this epoch. What is learned from now on belongs to it: judged by positions of
-    /// another, a message would be taken for an old one, or raised and then forgotten with them.
+impl SyncEngine {
+    /// Starts to catch up over a new connection to a server of this epoch. Everything from now on belongs to that
+    /// epoch: judged by positions of another one, a message would count as old, or be raised and then dropped with
+    /// them.
     pub fn online(&mut self, epoch: &Bytes) {
         self.is_online = true;
         if !self.position.epoch.is_empty() && self.position.epoch != *epoch {
@@ -57,7 +59,7 @@ impl Core {
         self.start(true, self.position.touched == 0, 0);
     }
 
-    /// The login says who this is, before anything else comes.
+    /// Takes over the profile of the login, before anything else arrives.
     pub fn logged_in(&mut self, info: UserFullInfo, is_named: bool) {
         self.output.batch.changes.push(Change::LoggedIn { info: Box::new(info), is_named });
     }
@@ -69,7 +71,7 @@ impl Core {
 
     pub(super) fn want_sync(&mut self) {
         if !self.is_online {
-            // The next login asks.
+            // The next login syncs.
             return;
         }
         if self.syncing.is_some() {
@@ -91,16 +93,17 @@ impl Core {
             profiles,
             profiles_at: None,
             moved: HashSet::new(),
-            told: HashSet::new(),
+            pushed_users: HashSet::new(),
             seen: HashSet::new(),
         });
         self.ask(0);
     }
 
     fn ask(&mut self, cursor: u64) {
-        // Equal sums bring no heads, so one that was never described is asked for without sums.
-        let is_nameless = self.nameless().next().is_some();
-        let sums = (!is_nameless).then(|| self.sums());
+        // With equal sums the server sends no heads, so a conversation that was never described needs a sync without
+        // sums.
+        let is_undescribed = self.undescribed().next().is_some();
+        let sums = (!is_undescribed).then(|| self.sums());
         let Some(syncing) = &mut self.syncing else { return };
         self.ticket += 1;
         syncing.ticket = self.ticket;
@@ -116,7 +119,7 @@ impl Core {
         self.output.requests.push(Request::Sync { ticket: self.ticket, request });
     }
 
-    /// The answer to a sync.
+    /// Handles the answer to a sync.
     pub fn synced(&mut self, ticket: u64, mut result: SyncResult) {
         if self.syncing.as_ref().is_none_or(|syncing| syncing.ticket != ticket) {
             return;
@@ -127,14 +130,14 @@ impl Core {
         }
         if result.reset {
             self.drop_all();
-            // What was pushed before this was judged by positions of another life, and may have been taken for old.
+            // Earlier pushes were judged by the old positions and may have been ignored as old.
             self.sync_wanted = true;
             if let Some(syncing) = &mut self.syncing {
                 syncing.is_full = true;
                 syncing.since = 0;
                 syncing.profiles = (0, 0);
                 syncing.moved.clear();
-                syncing.told.clear();
+                syncing.pushed_users.clear();
                 syncing.seen.clear();
             }
         }
@@ -145,12 +148,12 @@ impl Core {
             let name = head.conversation.as_ref().map(Name::from);
             if let (Some(syncing), Some(name)) = (&mut self.syncing, name) {
                 syncing.seen.insert(name);
-                head.peer = head.peer.filter(|peer| !syncing.is_told(peer));
+                head.peer = head.peer.filter(|peer| !syncing.was_pushed(peer));
             }
             self.apply_head(head);
         }
         if let Some(syncing) = &self.syncing {
-            result.profiles.retain(|info| !syncing.is_told(info));
+            result.profiles.retain(|info| !syncing.was_pushed(info));
         }
         if !result.profiles.is_empty() {
             self.output.batch.changes.push(Change::Profiles(result.profiles));
@@ -162,7 +165,7 @@ impl Core {
         if let Some(syncing) = &mut self.syncing {
             let profiles_at = *syncing.profiles_at.get_or_insert(result.profiles_at);
             if is_more && result.next_cursor == 0 {
-                // The heads are complete; only the feed or the profiles go on.
+                // The heads are complete; only feed or profiles continue.
                 syncing.since = result.touched.saturating_sub(SINCE_MARGIN_MS).max(1);
             }
             syncing.profiles = match result.profiles_cursor {
@@ -189,7 +192,7 @@ impl Core {
         self.complete(result.sums.unwrap_or_default());
     }
 
-    /// All pages are here: do the sums agree?
+    /// Ends a sync after its last page, or starts another round if the sums differ.
     fn complete(&mut self, theirs: zim_protocol::Sums) {
         let Some(syncing) = self.syncing.take() else { return };
         if syncing.is_full {
@@ -199,12 +202,12 @@ impl Core {
             }
             self.output.batch.changes.push(Change::Sweep);
         }
-        // One that was never described and did not move just now may have moved long ago: only all heads are sure to hold
-        // its own.
-        let is_old = self.nameless().any(|name| !syncing.moved.contains(name));
-        let is_nameless = self.nameless().next().is_some();
-        if (self.sums() != theirs || is_nameless) && syncing.rounds < MAX_ROUNDS {
-            // Pushes that came meanwhile explain a difference; without them something was lost, and everything is asked for.
+        // A conversation that was never described and did not move just now may have moved long ago. Only a full sync
+        // is sure to contain its head.
+        let is_old = self.undescribed().any(|name| !syncing.moved.contains(name));
+        let is_undescribed = self.undescribed().next().is_some();
+        if (self.sums() != theirs || is_undescribed) && syncing.rounds < MAX_ROUNDS {
+            // Pushes during the sync explain a difference. Without them something was lost, and a full sync follows.
             let is_full = (syncing.moved.is_empty() || is_old) && !syncing.is_full;
             self.start(syncing.is_login, is_full, syncing.rounds + 1);
             return;
@@ -218,17 +221,17 @@ impl Core {
         }
     }
 
-    /// Whether this is the first catching up of a login.
+    /// Returns whether the first sync of a login is in flight.
     pub(super) fn is_logging_in(&self) -> bool {
         self.syncing.as_ref().is_some_and(|syncing| syncing.is_login)
     }
 
-    /// Conversations that hold something and that the server never described.
-    fn nameless(&self) -> impl Iterator<Item = &Name> {
+    /// Returns conversations with positions that the server never described.
+    fn undescribed(&self) -> impl Iterator<Item = &Name> {
         self.conversations.iter().filter(|(_, state)| !state.known && state.is_counted()).map(|(name, _)| name)
     }
 
-    /// A sync that was refused. The next audit tries again.
+    /// Handles a sync that failed. The next audit retries it.
     pub fn sync_failed(&mut self, ticket: u64) {
         if self.syncing.as_ref().is_none_or(|syncing| syncing.ticket != ticket) {
             return;

@@ -1,4 +1,4 @@
-//! Sending, as the task sees it: a message is stored, shown, sent, and settled.
+//! Sending messages: a message is stored, shown, sent, and settled.
 
 use bytes::Bytes;
 use prost::Message as _;
@@ -8,14 +8,14 @@ use zim_protocol::{
 };
 
 use super::Name;
+use super::account_task::{AccountTask, Done};
 use super::apply::{Attach, Attached, Settle};
-use super::driver::{Done, Driver};
-use crate::data::Line;
+use crate::account::Remote;
 use crate::error::Error;
-use crate::send::{Key, Outgoing};
+use crate::send_queue::{Key, Outgoing};
 use crate::store::message::Pending;
 
-/// A message that the app gives to be sent.
+/// A message that the app sends.
 pub(crate) struct Submission {
     pub(crate) name: Name,
     pub(crate) key: Key,
@@ -26,47 +26,47 @@ pub(crate) struct Submission {
     pub(crate) reply: oneshot::Sender<Result<MessageSentResult, Error>>,
 }
 
-/// Tells the app that its message is in its conversation.
+/// Called when the message is in its conversation.
 pub(crate) type OnAttached = Box<dyn FnOnce(&Message) + Send>;
 
 /// How a message is sent.
 #[derive(Debug)]
 pub(crate) enum SubmissionKind {
-    /// Stored here and on the server.
+    /// A message that is stored here and on the server.
     Stored {
         pending: Pending,
-        /// What the sender says.
-        said: Box<Message>,
+        /// The fields that the sender set.
+        composed: Box<Message>,
     },
-    /// A failed one again.
+    /// A failed message that is sent again.
     Retry { ts: i64 },
-    /// Stored nowhere: a command.
-    Passing {
-        /// As the app sees it.
+    /// A command, which is stored nowhere.
+    Transient {
+        /// The message as the app sees it.
         message: Box<Message>,
     },
 }
 
-impl<L: Line> Driver<L> {
+impl<L: Remote> AccountTask<L> {
     pub(super) async fn submit(&mut self, mut submission: Box<Submission>) {
         let attach = match &submission.kind {
             SubmissionKind::Stored { pending, .. } => {
-                self.core.open(&submission.name);
+                self.engine.open(&submission.name);
                 Attach::New(pending.clone())
             }
             SubmissionKind::Retry { ts } => Attach::Retry { key: submission.key, ts: *ts },
-            SubmissionKind::Passing { message } => {
+            SubmissionKind::Transient { message } => {
                 let message = message.clone();
                 if let Some(on_attached) = submission.on_attached.take() {
                     on_attached(&message);
                 }
                 let request = request(&submission.name, submission.key, (*message).clone(), submission.config);
-                let (call, reply) = (self.line.call(request), submission.reply);
-                let call = async move {
-                    let result = call.await.map(|(result, _)| result);
-                    Done::Passed { message, reply, result }
+                let (response, reply) = (self.remote.request(request), submission.reply);
+                let request = async move {
+                    let result = response.await.map(|(result, _)| result);
+                    Done::TransientSent { message, reply, result }
                 };
-                self.start(call).await;
+                self.start(request).await;
                 return;
             }
         };
@@ -78,7 +78,7 @@ impl<L: Line> Driver<L> {
         let Some(Attached { message, first }) = attached else {
             let error = Error::new(
                 ErrorCode::CommonModuleParamsInvalid,
-                "isRetrySend takes a message of this conversation whose sending failed; this one is not, or is being sent again",
+                "isRetrySend takes a message of this conversation whose sending failed; this message is not one, or it is being sent again",
             );
             let _ = submission.reply.send(Err(error));
             return;
@@ -86,9 +86,9 @@ impl<L: Line> Driver<L> {
         if let Some(on_attached) = submission.on_attached.take() {
             on_attached(&message);
         }
-        let (said, content, config) = match (submission.kind, first) {
-            (SubmissionKind::Stored { pending, said }, _) => (*said, pending.content, submission.config),
-            // The same words and the same config: under one key the server takes only one message.
+        let (composed, content, config) = match (submission.kind, first) {
+            (SubmissionKind::Stored { pending, composed }, _) => (*composed, pending.content, submission.config),
+            // The same content and config as before: the server stores only one message per key.
             (_, Some((config, content))) => (
                 Message::decode(content.clone()).unwrap_or_default(),
                 content,
@@ -98,7 +98,7 @@ impl<L: Line> Driver<L> {
         };
         self.sends.push(Outgoing {
             key: submission.key,
-            request: request(&submission.name, submission.key, said, config),
+            request: request(&submission.name, submission.key, composed, config),
             name: submission.name,
             content,
             message,
@@ -114,15 +114,15 @@ impl<L: Line> Driver<L> {
                 let Some(mut outgoing) = self.sends.sent(number) else { return };
                 let answer = result.message.unwrap_or_default();
                 if let Some(seq) = u64::try_from(answer.message_seq).ok().filter(|seq| *seq > 0) {
-                    self.core.hold(&outgoing.name, seq);
-                    self.job.settle.push(Settle::Sent(place(&answer, outgoing.key)));
+                    self.engine.hold(&outgoing.name, seq);
+                    self.job.settle.push(Settle::Sent(stored_entry(&answer, outgoing.key)));
                 }
                 accept(&mut outgoing.message, &answer);
                 self.after.sent.push((outgoing.reply, Ok(MessageSentResult { message: Some(outgoing.message) })));
             }
             Err(error) => {
                 if connection == self.connection && error.code() == ErrorCode::NetworkModuleNetworkError {
-                    // The rest waits for the next connection, so that nothing overtakes.
+                    // The other messages wait for the next connection, so that none overtakes this one.
                     self.is_connected = false;
                 }
                 if let Some((outgoing, error)) = self.sends.failed(number, error, self.clock.steady_ms()) {
@@ -143,19 +143,19 @@ impl<L: Line> Driver<L> {
     }
 }
 
-/// The call that sends a message.
+/// Builds the request that sends a message.
 fn request(name: &Name, key: Key, message: Message, config: MessageSendConfig) -> SendMessageRequest {
     SendMessageRequest {
         message: Some(message),
         to_conversation_id: name.id.to_string(),
         conversation_type: name.kind,
-        // Whether this is an attempt of many is no business of the server's: the key tells.
+        // The server needs no flag for a retry: it recognises the key.
         config: Some(MessageSendConfig { is_retry_send: false, ..config }),
         client_key: Bytes::copy_from_slice(&key),
     }
 }
 
-/// What the server says of a message that it stored.
+/// Fills in the fields that the server set when it stored the message.
 pub(super) fn accept(message: &mut Message, answer: &Message) {
     message.message_id.clone_from(&answer.message_id);
     message.message_seq = answer.message_seq;
@@ -164,8 +164,8 @@ pub(super) fn accept(message: &mut Message, answer: &Message) {
     message.sent_status = MessageSentStatus::Success as i32;
 }
 
-/// The same for the row.
-fn place(answer: &Message, key: Key) -> MessageEntry {
+/// Builds the log entry that settles the row of a message.
+fn stored_entry(answer: &Message, key: Key) -> MessageEntry {
     MessageEntry {
         seq: u64::try_from(answer.message_seq).unwrap_or(0),
         message_id: answer.message_id.parse().unwrap_or(0),

@@ -1,16 +1,16 @@
-//! Pulls: which conversations are behind, and in which order they are asked for.
+//! Pulls: which conversations lack entries, and in which order they are asked for.
 
 use zim_protocol::PullRequest;
 
-use super::core::Core;
+use super::engine::SyncEngine;
 use super::state::{Name, Request};
 
-/// Pulls under way at the same time: enough to fill the pipe, few enough to let live traffic through.
+/// The most pulls in flight: enough to fill the pipe, few enough to let live traffic through.
 const MAX_PULLS: usize = 4;
-/// The rank of a pull that somebody waits for: before all that is only caught up with.
+/// The rank of a pull after a live hint: before all pulls of the catch-up.
 pub(super) const LIVE: i64 = i64::MIN;
 
-/// A pull under way.
+/// A pull in flight.
 #[derive(Debug)]
 pub(super) struct Pull {
     pub(super) name: Name,
@@ -18,19 +18,19 @@ pub(super) struct Pull {
     pub(super) after_rev: u64,
 }
 
-impl Core {
-    /// A pull that was refused. The next sync tries again.
+impl SyncEngine {
+    /// Handles a pull that failed. The next sync retries it.
     pub fn pull_failed(&mut self, ticket: u64) {
         if let Some(pull) = self.pulls.remove(&ticket)
             && let Some(state) = self.conversations.get_mut(&pull.name)
         {
             state.pulling = None;
-            // The hint that it was for is not answered.
+            // The hint that it was for is not resolved.
             state.dirty = true;
         }
     }
 
-    /// The server wants a pause: what is queued waits for the next sync.
+    /// Empties the queue after a rate limit. The next sync queues the pulls again.
     pub fn pause_pulls(&mut self) {
         for (_, name) in std::mem::take(&mut self.queue) {
             if let Some(state) = self.conversations.get_mut(&name) {
@@ -39,15 +39,15 @@ impl Core {
         }
     }
 
-    /// Conversations that are behind, in the background; the newest first.
+    /// Queues pulls of all conversations that lack entries, newest first.
     pub(super) fn want_pulls(&mut self) {
-        let behind: Vec<(Name, i64)> = self
+        let lacking: Vec<(Name, i64)> = self
             .conversations
             .iter()
-            .filter(|(_, state)| state.is_behind())
+            .filter(|(_, state)| state.lacks_positions())
             .map(|(name, state)| (name.clone(), state.last_ts.saturating_neg()))
             .collect();
-        for (name, rank) in behind {
+        for (name, rank) in lacking {
             self.want_pull(&name, rank);
         }
     }
@@ -58,7 +58,7 @@ impl Core {
         }
         let Some(state) = self.conversations.get_mut(name) else { return };
         if state.pulling.is_some() {
-            // Its answer looks again.
+            // Its answer checks again.
             return;
         }
         match state.rank {
@@ -72,13 +72,13 @@ impl Core {
         self.queue.insert((rank, name.clone()));
     }
 
-    /// Starts what is wanted.
+    /// Starts queued pulls.
     pub(super) fn pump(&mut self) {
         while self.is_online && self.pulls.len() < MAX_PULLS {
             let Some((_, name)) = self.queue.pop_first() else { break };
             let Some(state) = self.conversations.get_mut(&name) else { continue };
             state.rank = None;
-            if !state.is_behind() {
+            if !state.lacks_positions() {
                 continue;
             }
             self.ticket += 1;

@@ -1,16 +1,16 @@
-//! Which positions of a log a device holds: a position says what it knows of, ranges say what it has.
+//! Sets of positions. A position says up to where a device knows a log; ranges say which entries it holds.
 
 /// Closed intervals of positions, ascending, disjoint and never adjacent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ranges(Vec<(u64, u64)>);
 
 impl Ranges {
-    /// Adds `lo..=hi` and returns the interval that it became part of. An empty interval adds nothing.
+    /// Adds `lo..=hi` and returns the interval that contains it now. An empty interval adds nothing.
     pub fn insert(&mut self, lo: u64, hi: u64) -> Option<(u64, u64)> {
         if lo > hi {
             return None;
         }
-        // What touches: neighbours count, so that 1..=2 and 3..=4 are one.
+        // Adjacent intervals merge as well: 1..=2 and 3..=4 become one.
         let first = self.0.partition_point(|range| range.1.saturating_add(1) < lo);
         let last = self.0.partition_point(|range| range.0 <= hi.saturating_add(1));
         let mut merged = (lo, hi);
@@ -24,23 +24,23 @@ impl Ranges {
         Some(merged)
     }
 
-    /// The interval that holds `position`.
-    pub fn around(&self, position: u64) -> Option<(u64, u64)> {
+    /// Returns the interval that contains `position`.
+    fn around(&self, position: u64) -> Option<(u64, u64)> {
         let index = self.0.partition_point(|range| range.1 < position);
         self.0.get(index).copied().filter(|range| range.0 <= position)
     }
 
-    /// Whether `position` is held.
+    /// Returns whether `position` is in the set.
     pub fn contains(&self, position: u64) -> bool {
         self.around(position).is_some()
     }
 
-    /// The intervals, ascending.
+    /// Iterates over the intervals, ascending.
     pub fn iter(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
         self.0.iter().copied()
     }
 
-    /// Forgets everything.
+    /// Removes all positions.
     pub fn clear(&mut self) {
         self.0.clear();
     }
@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn neighbours_become_one() {
+    fn adjacent_intervals_merge() {
         let mut ranges = Ranges::default();
         assert_eq!(ranges.insert(5, 6), Some((5, 6)));
         assert_eq!(ranges.insert(1, 2), Some((1, 2)));

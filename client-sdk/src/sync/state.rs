@@ -1,4 +1,4 @@
-//! What the sync core knows, and what it wants done.
+//! What the sync engine knows, and what it wants done.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use zim_protocol::{
 use super::ranges::Ranges;
 use super::unread::Tally;
 
-/// A conversation as this user names it.
+/// The name of a conversation for this user.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Name {
     /// `ConversationType`.
@@ -21,12 +21,12 @@ pub struct Name {
 }
 
 impl Name {
-    /// The conversation of this type with this id.
+    /// Creates a name from a type and an id.
     pub fn new(kind: i32, id: impl Into<Arc<str>>) -> Self {
         Self { kind, id: id.into() }
     }
 
-    /// As it travels.
+    /// Returns the form of the protocol.
     pub fn to_ref(&self) -> ConversationRef {
         ConversationRef { r#type: self.kind, id: self.id.to_string() }
     }
@@ -38,199 +38,199 @@ impl From<&ConversationRef> for Name {
     }
 }
 
-/// What a device knows of a conversation.
+/// What a device knows about a conversation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct State {
-    /// Everything up to here was raised to the app, or left to history on purpose.
+    /// All messages up to here were raised to the app, or left to history on purpose.
     pub seq: u64,
-    /// The same of the log of changes.
+    /// The same for the log of changes.
     pub rev: u64,
-    /// What `tally` belongs to, and what the sums are made of.
+    /// The position that `tally` and the sums refer to.
     pub head_seq: u64,
-    /// The same of the log of changes.
+    /// The same for the log of changes.
     pub head_rev: u64,
-    /// What the unread count is computed from.
+    /// The values from which the unread count is computed.
     pub tally: Tally,
-    /// When the newest message was sent.
+    /// The time of the newest message.
     pub last_ts: i64,
-    /// Whether the server described this conversation yet.
+    /// The server has described this conversation.
     pub known: bool,
-    /// The messages that this device holds.
+    /// The positions of the messages that this device holds.
     pub held: Ranges,
-    /// The newest position heard of, by a push whose predecessors are missing.
+    /// The newest position that a push announced while entries before it are missing.
     pub(crate) target_seq: u64,
-    /// The same of the log of changes.
+    /// The same for the log of changes.
     pub(crate) target_rev: u64,
-    /// Something of it was dropped on the way, nobody knows what.
+    /// Pushes of this conversation were dropped on the way; it is unknown which.
     pub(crate) dirty: bool,
-    /// The pull under way.
+    /// The ticket of the pull in flight.
     pub(crate) pulling: Option<u64>,
-    /// Its place in the queue of pulls.
+    /// Its rank in the queue of pulls.
     pub(crate) rank: Option<i64>,
-    /// A sync was asked for to describe it.
+    /// A sync that describes it was requested.
     pub(crate) asked: bool,
-    /// Positions were skipped, so the tally means nothing until a head that is not older than what is known.
+    /// Positions were skipped, so the tally is invalid until a head arrives that is not older than the known positions.
     pub(crate) uncounted: bool,
 }
 
 impl State {
-    /// Whether the server has positions of it that were not raised here.
-    pub(super) fn is_behind(&self) -> bool {
+    /// Returns whether the server has positions that were not raised here.
+    pub(super) fn lacks_positions(&self) -> bool {
         self.dirty || self.seq < self.target_seq.max(self.head_seq) || self.rev < self.target_rev.max(self.head_rev)
     }
 
-    /// Messages came as they were at `rev`. What changed since was told already, perhaps to a device that did not hold them:
-    /// it is to be told again.
+    /// Handles messages that arrived in their state at `rev`. Later changes were applied already, possibly while this
+    /// device did not hold the messages, so they must be requested again.
     pub(super) fn as_of(&mut self, rev: u64) {
         self.target_rev = self.target_rev.max(self.rev);
         self.rev = self.rev.min(rev);
     }
 
-    /// Whether it counts in the sums.
+    /// Returns whether the conversation counts in the sums.
     pub(super) fn is_counted(&self) -> bool {
         self.head_seq + self.head_rev > 0
     }
 }
 
-/// What a device knows beside its conversations.
+/// What a device knows apart from its conversations.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Position {
-    /// The server's epoch that all positions belong to; empty before the first sync.
+    /// The epoch of the server that all positions belong to; empty before the first sync.
     pub epoch: Bytes,
-    /// The feed up to here was applied.
+    /// The position up to which the feed is applied.
     pub pos: u64,
-    /// The newest change of a head, of the last complete sync.
+    /// The newest change of a head in the last complete sync.
     pub touched: i64,
-    /// A sync was completed once.
+    /// A sync has completed once.
     pub is_settled: bool,
-    /// Profiles that changed since are asked for; 0: heads and feed bring all.
+    /// Syncs ask for profiles that changed after this time; 0: heads and feed bring all of them.
     pub profiles_at: i64,
 }
 
-/// Who caused a push.
+/// The origin of a log entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// A call of this device: its app has the result and needs no event.
+    /// A request of this device: its app has the result and needs no event.
     Own,
-    /// Somebody else, or another device.
+    /// Another user or another device.
     Other,
-    /// The first sync of this device: what was there before is no news.
+    /// The first sync of this device: what existed before raises no events.
     First,
 }
 
-/// One thing for the store to do.
+/// A change of the store.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Change {
-    /// Store these messages, ascending; those above `raise_after` are new to the app.
+    /// Stores messages, ascending. Those above `raise_after` are new to the app.
     Messages {
         /// The conversation.
         name: Name,
-        /// Its messages.
+        /// The messages.
         entries: Vec<MessageEntry>,
-        /// `u64::MAX`: none is new.
+        /// The position above which messages are new; `u64::MAX`: none is new.
         raise_after: u64,
     },
-    /// Apply these changes, ascending, to the messages that are held.
+    /// Applies changes, ascending, to the messages that are held.
     Changes {
         /// The conversation.
         name: Name,
-        /// What changed.
+        /// The changes.
         entries: Vec<ChangeEntry>,
     },
     /// The server described a conversation.
     Head(Box<ConversationHead>),
-    /// Something that is this person's own, as it is now: an entry of the feed that concerns no conversation.
+    /// An entry of the feed about the user rather than a conversation, in its current state.
     Own {
-        /// What it is.
+        /// The entry.
         detail: Box<feed_entry::Detail>,
-        /// Who caused it.
+        /// The origin of the entry.
         origin: Origin,
     },
-    /// One's own profile, as a login found it.
+    /// The user's own profile, as a login returned it.
     LoggedIn {
-        /// As it is now.
+        /// The current profile.
         info: Box<UserFullInfo>,
-        /// The login itself gave the name: that is no news.
+        /// The login itself set the name, so the name is not news.
         is_named: bool,
     },
-    /// Profiles of others, as they are now.
+    /// Current profiles of other users.
     Profiles(Vec<UserFullInfo>),
-    /// What people are seen as now.
+    /// Current statuses of users.
     Statuses(Vec<UserStatus>),
-    /// What the server stored of a conversation is no longer to be trusted: its rows go, those that only this device has stay.
+    /// The stored rows of a conversation are no longer valid and are deleted; rows that only this device has stay.
     Drop(Name),
-    /// The same of all conversations.
+    /// The same for all conversations.
     DropAll,
-    /// Conversations that the server no longer knows and that hold nothing leave the list.
+    /// Empty conversations that the server no longer knows leave the list.
     Sweep,
 }
 
-/// A conversation's state that is to be stored.
+/// The state of a conversation that is to be stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Saved {
     /// The conversation.
     pub name: Name,
-    /// Its positions and tally; `held` is not part of it.
+    /// Its positions and tally, without `held`.
     pub state: State,
-    /// Intervals that grew, as they are now: each replaces what it covers.
+    /// The intervals that grew, in their current extent: each replaces what it covers.
     pub held: Vec<(u64, u64)>,
 }
 
-/// What goes to the store in one transaction.
+/// The changes of one transaction.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Batch {
-    /// In this order.
+    /// The changes, in this order.
     pub changes: Vec<Change>,
-    /// The states after them.
+    /// The states after the changes.
     pub states: Vec<Saved>,
-    /// The position after them, if it moved.
+    /// The position after the changes, if it moved.
     pub position: Option<Position>,
 }
 
 impl Batch {
-    /// Whether there is nothing to do.
+    /// Returns whether there is nothing to store.
     pub fn is_empty(&self) -> bool {
         self.changes.is_empty() && self.states.is_empty() && self.position.is_none()
     }
 }
 
-/// A call to make. The ticket comes back with its answer.
+/// A request to send. The ticket identifies its answer.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Request {
-    /// The truth behind a push.
+    /// Asks for entries of a conversation.
     Pull {
-        /// Names the answer.
+        /// Identifies the answer.
         ticket: u64,
-        /// The call.
+        /// The request.
         request: PullRequest,
     },
-    /// What moved.
+    /// Asks for what changed.
     Sync {
-        /// Names the answer.
+        /// Identifies the answer.
         ticket: u64,
-        /// The call.
+        /// The request.
         request: SyncRequest,
     },
 }
 
-/// How far the catching up of a login is.
+/// The progress of the sync of a login.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
-    /// It began.
+    /// The sync started.
     Started,
-    /// The list of conversations is right.
+    /// The list of conversations is complete.
     Finished,
-    /// It will be tried again.
+    /// The sync failed and will be retried.
     Failed,
 }
 
-/// What came of a step of the core.
+/// The output of the engine.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Output {
-    /// To be stored, in one transaction, before anything else is done.
+    /// To store in one transaction, before anything else.
     pub batch: Batch,
-    /// To be sent, after that.
+    /// To send after that.
     pub requests: Vec<Request>,
-    /// To be told, in this order; `Started` before the events of the batch, the others after.
+    /// To report in this order: `Started` before the events of the batch, the others after them.
     pub progress: Vec<Progress>,
 }

@@ -1,4 +1,4 @@
-//! What a device is told of a message and of its changes arrives in any order: the newest state stays.
+//! Messages, changes, heads and profiles may arrive in any order: the newest state stays.
 
 use bytes::Bytes;
 use zim_protocol::{
@@ -6,7 +6,7 @@ use zim_protocol::{
     Snapshot, Sums, SyncResult, UserFullInfo, UserInfo, UserStatus, change_entry,
 };
 
-use super::core::Core;
+use super::engine::SyncEngine;
 use super::state::{Change, Name, Origin, Position, Request, State};
 
 fn name() -> Name {
@@ -17,7 +17,7 @@ fn message(seq: u64) -> MessageEntry {
     MessageEntry { seq, n: seq, sender: "bob".to_owned(), content: Bytes::from_static(b"x"), ..MessageEntry::default() }
 }
 
-/// The push of a change of the message at `seq`.
+/// A push of a change of the message at `seq`.
 fn change(rev: u64, seq: u64) -> Push {
     let detail = Some(change_entry::Detail::Message(message(seq)));
     Push {
@@ -30,107 +30,118 @@ fn change(rev: u64, seq: u64) -> Push {
     }
 }
 
-/// The pulls that were asked for since the last look, with their tickets.
-fn pulls(core: &mut Core) -> Vec<(u64, PullRequest)> {
+/// The pulls that were requested since the last call, with their tickets.
+fn pulls(engine: &mut SyncEngine) -> Vec<(u64, PullRequest)> {
     let of = |request| match request {
         Request::Pull { ticket, request } => Some((ticket, request)),
         Request::Sync { .. } => None,
     };
-    core.take().requests.into_iter().filter_map(of).collect()
+    engine.take().requests.into_iter().filter_map(of).collect()
 }
 
-/// A device that has raised the messages up to `seq`, knows of three, and is in step with a server without changes.
-fn device(seq: u64) -> Core {
+/// A device that has raised the messages up to `seq` and knows of three, connected to a server without changes.
+fn device(seq: u64) -> SyncEngine {
     let state = State { seq, head_seq: 3, known: true, ..State::default() };
-    let mut core = Core::new("ann", Position::default(), [(name(), state)]);
-    core.online(&Bytes::from_static(&[1; 16]));
-    let Some(Request::Sync { ticket, .. }) = core.take().requests.pop() else { panic!("no sync") };
+    let mut engine = SyncEngine::new("ann", Position::default(), [(name(), state)]);
+    engine.online(&Bytes::from_static(&[1; 16]));
+    let Some(Request::Sync { ticket, .. }) = engine.take().requests.pop() else { panic!("no sync") };
     let sums = Some(Sums { count: 1, seq: 3, rev: 0 });
     let head =
         ConversationHead { conversation: Some(name().to_ref()), end_seq: 3, n: 3, ..ConversationHead::default() };
-    core.synced(ticket, SyncResult { epoch: vec![1; 16].into(), sums, heads: vec![head], ..SyncResult::default() });
-    core
+    engine.synced(ticket, SyncResult { epoch: vec![1; 16].into(), sums, heads: vec![head], ..SyncResult::default() });
+    engine
 }
 
-fn rev(core: &Core) -> u64 {
-    core.state(&name()).unwrap().rev
+/// The positions of the messages that are raised since the last call.
+fn raised(engine: &mut SyncEngine) -> Vec<u64> {
+    let of = |change| match change {
+        Change::Messages { entries, raise_after, .. } => {
+            entries.iter().map(|entry| entry.seq).filter(|seq| *seq > raise_after).collect()
+        }
+        _ => Vec::new(),
+    };
+    engine.take().batch.changes.into_iter().flat_map(of).collect()
+}
+
+fn rev(engine: &SyncEngine) -> u64 {
+    engine.state(&name()).unwrap().rev
 }
 
 #[test]
-fn what_was_pushed_before_a_reset_is_asked_for_after_it() {
+fn pushes_before_a_reset_are_requested_after_it() {
     let state = State { seq: 3, head_seq: 3, known: true, ..State::default() };
     let position = Position { epoch: Bytes::from_static(&[2; 16]), ..Position::default() };
-    let mut core = Core::new("ann", position, [(name(), state)]);
-    core.online(&Bytes::from_static(&[2; 16]));
-    let Some(Request::Sync { ticket, .. }) = core.take().requests.pop() else { panic!("no sync") };
-    // A backup was restored and nobody made a new epoch. The first message after that, stored when the answer to the sync was
-    // already made.
+    let mut engine = SyncEngine::new("ann", position, [(name(), state)]);
+    engine.online(&Bytes::from_static(&[2; 16]));
+    let Some(Request::Sync { ticket, .. }) = engine.take().requests.pop() else { panic!("no sync") };
+    // A backup was restored without a new epoch. This is the first message after that, stored when the answer to the
+    // sync was already built.
     let (log, conversation, messages) = (LogKind::Messages as i32, Some(name().to_ref()), vec![message(1)]);
-    core.push(Push { log, conversation, from: 1, to: 1, messages, ..Push::default() }, Origin::Other);
+    engine.push(Push { log, conversation, from: 1, to: 1, messages, ..Push::default() }, Origin::Other);
     let (epoch, sums) = (vec![2; 16].into(), Some(Sums::default()));
-    core.synced(ticket, SyncResult { reset: true, epoch, sums, ..SyncResult::default() });
-    let requests = core.take().requests;
+    engine.synced(ticket, SyncResult { reset: true, epoch, sums, ..SyncResult::default() });
+    let requests = engine.take().requests;
     assert!(matches!(requests.as_slice(), [Request::Sync { .. }]), "{requests:?}");
 }
 
 #[test]
-fn what_comes_before_the_first_sync_is_not_judged_by_positions_of_another_epoch() {
+fn a_push_before_the_first_sync_is_not_judged_by_positions_of_another_epoch() {
     let state = State { seq: 3, head_seq: 3, known: true, ..State::default() };
     let position = Position { epoch: Bytes::from_static(&[1; 16]), pos: 9, touched: 9, ..Position::default() };
-    let mut core = Core::new("ann", position, [(name(), state)]);
-    core.online(&Bytes::from_static(&[2; 16]));
-    let mut output = core.take();
+    let mut engine = SyncEngine::new("ann", position, [(name(), state)]);
+    engine.online(&Bytes::from_static(&[2; 16]));
+    let mut output = engine.take();
     let Some(Request::Sync { ticket, request }) = output.requests.pop() else { panic!("no sync") };
     assert_eq!((request.epoch.as_ref(), request.pos, request.since), ([2; 16].as_slice(), 0, 0));
     assert!(matches!(output.batch.changes.as_slice(), [Change::DropAll]), "{:?}", output.batch.changes);
     // The first message after a restore, before the sync is answered.
     let (log, conversation, messages) = (LogKind::Messages as i32, Some(name().to_ref()), vec![message(1)]);
-    core.push(Push { log, conversation, from: 1, to: 1, messages, ..Push::default() }, Origin::Other);
-    let raised = |core: &mut Core| core.take().batch.raised().map(|(_, seq)| seq).collect::<Vec<_>>();
-    assert_eq!((raised(&mut core), core.state(&name()).unwrap().seq), (vec![1], 1));
+    engine.push(Push { log, conversation, from: 1, to: 1, messages, ..Push::default() }, Origin::Other);
+    assert_eq!((raised(&mut engine), engine.state(&name()).unwrap().seq), (vec![1], 1));
     let head =
         ConversationHead { conversation: Some(name().to_ref()), end_seq: 1, n: 1, ..ConversationHead::default() };
     let (epoch, sums) = (vec![2; 16].into(), Some(Sums { count: 1, seq: 1, rev: 0 }));
-    core.synced(ticket, SyncResult { epoch, sums, heads: vec![head], ..SyncResult::default() });
-    // It stays, and is not raised again.
-    assert_eq!((raised(&mut core), core.state(&name()).unwrap().seq), (vec![], 1));
+    engine.synced(ticket, SyncResult { epoch, sums, heads: vec![head], ..SyncResult::default() });
+    // The message stays and is not raised again.
+    assert_eq!((raised(&mut engine), engine.state(&name()).unwrap().seq), (Vec::new(), 1));
 }
 
 #[test]
-fn a_page_from_before_a_change_brings_the_change_again() {
-    let mut core = device(1);
-    let (ticket, request) = pulls(&mut core).pop().unwrap();
+fn a_page_from_before_a_change_pulls_the_change_again() {
+    let mut engine = device(1);
+    let (ticket, request) = pulls(&mut engine).pop().unwrap();
     assert_eq!(request.after_seq, 1);
-    core.push(change(1, 2), Origin::Other);
-    assert_eq!(rev(&core), 1);
+    engine.push(change(1, 2), Origin::Other);
+    assert_eq!(rev(&engine), 1);
     let page = Page { messages: vec![message(2), message(3)], through_seq: 3, end_seq: 3, ..Page::default() };
-    core.page(ticket, page);
-    let again = pulls(&mut core);
-    assert_eq!((rev(&core), again.len(), again[0].1.after_rev), (0, 1, 0));
+    engine.page(ticket, page);
+    let again = pulls(&mut engine);
+    assert_eq!((rev(&engine), again.len(), again[0].1.after_rev), (0, 1, 0));
     let changes = change(1, 2).changes;
-    core.page(again[0].0, Page { through_seq: 3, end_seq: 3, changes, through_rev: 1, end_rev: 1, ..Page::default() });
-    assert_eq!((rev(&core), pulls(&mut core).len()), (1, 0));
+    engine
+        .page(again[0].0, Page { through_seq: 3, end_seq: 3, changes, through_rev: 1, end_rev: 1, ..Page::default() });
+    assert_eq!((rev(&engine), pulls(&mut engine).len()), (1, 0));
 }
 
 #[test]
-fn a_fill_from_before_a_change_brings_the_change_again() {
+fn a_fill_from_before_a_change_pulls_the_change_again() {
     for (filled_at, asked) in [(0, 1), (1, 0)] {
-        let mut core = device(3);
-        core.push(change(1, 2), Origin::Other);
-        assert_eq!((rev(&core), pulls(&mut core).len()), (1, 0));
-        let generation = core.generation();
+        let mut engine = device(3);
+        engine.push(change(1, 2), Origin::Other);
+        assert_eq!((rev(&engine), pulls(&mut engine).len()), (1, 0));
+        let generation = engine.generation();
         let messages = vec![message(1), message(2)];
-        core.filled(&name(), generation, FillResult { messages, from: 1, to: 2, end: true, rev: filled_at });
-        assert_eq!((rev(&core), pulls(&mut core).len()), (filled_at, asked));
+        engine.filled(&name(), generation, FillResult { messages, from: 1, to: 2, end: true, rev: filled_at });
+        assert_eq!((rev(&engine), pulls(&mut engine).len()), (filled_at, asked));
     }
 }
 
 #[test]
 fn a_head_from_before_a_change_has_no_last_message() {
-    let mut core = device(3);
-    core.push(change(1, 3), Origin::Other);
-    core.audit();
-    let Some(Request::Sync { ticket, .. }) = core.take().requests.pop() else { panic!("no sync") };
+    let mut engine = device(3);
+    engine.push(change(1, 3), Origin::Other);
+    engine.audit();
+    let Some(Request::Sync { ticket, .. }) = engine.take().requests.pop() else { panic!("no sync") };
     let head = ConversationHead {
         conversation: Some(name().to_ref()),
         end_seq: 3,
@@ -138,8 +149,8 @@ fn a_head_from_before_a_change_has_no_last_message() {
         last_message: Some(message(3)),
         ..ConversationHead::default()
     };
-    core.synced(ticket, SyncResult { epoch: vec![1; 16].into(), heads: vec![head], ..SyncResult::default() });
-    let heads: Vec<_> = core
+    engine.synced(ticket, SyncResult { epoch: vec![1; 16].into(), heads: vec![head], ..SyncResult::default() });
+    let heads: Vec<_> = engine
         .take()
         .batch
         .changes
@@ -150,15 +161,15 @@ fn a_head_from_before_a_change_has_no_last_message() {
 }
 
 #[test]
-fn a_profile_that_was_pushed_during_a_sync_is_not_undone_by_it() {
+fn a_profile_pushed_during_a_sync_is_not_overwritten_by_it() {
     let profile = |user_id: &str, name: &str| {
         let base_info = UserInfo { user_id: user_id.into(), user_name: name.into(), ..UserInfo::default() };
         UserFullInfo { base_info: Some(base_info), ..UserFullInfo::default() }
     };
-    let mut core = device(3);
-    core.audit();
-    let Some(Request::Sync { ticket, .. }) = core.take().requests.pop() else { panic!("no sync") };
-    core.snapshot_came(&Snapshot { profiles: vec![profile("bob", "Bob B.")], ..Snapshot::default() });
+    let mut engine = device(3);
+    engine.audit();
+    let Some(Request::Sync { ticket, .. }) = engine.take().requests.pop() else { panic!("no sync") };
+    engine.snapshot_came(&Snapshot { profiles: vec![profile("bob", "Bob B.")], ..Snapshot::default() });
     let of = |bob: &str| SyncResult {
         epoch: vec![1; 16].into(),
         sums: Some(Sums { count: 1, seq: 3, rev: 0 }),
@@ -172,8 +183,8 @@ fn a_profile_that_was_pushed_during_a_sync_is_not_undone_by_it() {
         profiles: vec![profile("bob", bob), profile("carl", "Carl")],
         ..SyncResult::default()
     };
-    let learnt = |core: &mut Core| {
-        let output = core.take();
+    let learnt = |engine: &mut SyncEngine| {
+        let output = engine.take();
         let of = |change| match change {
             Change::Head(head) => head.peer.into_iter().collect(),
             Change::Profiles(profiles) => profiles,
@@ -181,23 +192,23 @@ fn a_profile_that_was_pushed_during_a_sync_is_not_undone_by_it() {
         };
         (output.batch.changes.into_iter().flat_map(of).collect::<Vec<_>>(), output.requests)
     };
-    // Read before the push was made.
-    core.synced(ticket, of("Bob"));
-    let (profiles, requests) = learnt(&mut core);
+    // This answer was read before the push was made.
+    engine.synced(ticket, of("Bob"));
+    let (profiles, requests) = learnt(&mut engine);
     assert_eq!(profiles, [profile("carl", "Carl")]);
-    // A status says how new it is, so one that comes during a sync brings on no other.
-    core.snapshot_came(&Snapshot { statuses: vec![UserStatus::default()], ..Snapshot::default() });
-    // What was asked for after the push is no older than it.
+    // A status carries its time, so one that arrives during a sync does not cause another sync.
+    engine.snapshot_came(&Snapshot { statuses: vec![UserStatus::default()], ..Snapshot::default() });
+    // An answer to a request after the push is no older than the push.
     let [Request::Sync { ticket, .. }] = requests.as_slice() else { panic!("{requests:?}") };
-    core.synced(*ticket, of("Bob B."));
-    let (profiles, requests) = learnt(&mut core);
+    engine.synced(*ticket, of("Bob B."));
+    let (profiles, requests) = learnt(&mut engine);
     assert_eq!(profiles, [profile("bob", "Bob B."), profile("bob", "Bob B."), profile("carl", "Carl")]);
     assert!(requests.is_empty(), "{requests:?}");
 }
 
 #[test]
-fn a_change_that_is_faster_than_its_message_is_pulled_with_it() {
-    let mut core = device(3);
-    core.push(change(1, 4), Origin::Other);
-    assert_eq!((rev(&core), pulls(&mut core).len()), (0, 1));
+fn a_change_that_overtakes_its_message_is_pulled_with_it() {
+    let mut engine = device(3);
+    engine.push(change(1, 4), Origin::Other);
+    assert_eq!((rev(&engine), pulls(&mut engine).len()), (0, 1));
 }

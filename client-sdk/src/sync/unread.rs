@@ -1,34 +1,34 @@
-//! Unread messages are computed from positions, never counted up, so that they cannot drift.
+//! Unread counts. They are computed from positions and never counted up, so they cannot drift.
 
 use zim_protocol::{Base, ConversationHead, MessageEntry, MessageFlag, ReadMark};
 
-/// What the unread count of a conversation is computed from.
+/// The values from which the unread count of a conversation is computed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// How many messages count, up to the position that the tally belongs to.
+    /// The number of counted messages up to the position of the tally.
     pub n: u64,
-    /// How many of them the viewer sent.
+    /// The number of them that the viewer sent.
     pub sent: u64,
-    /// Where the counting begins.
+    /// The position from which messages count as unread.
     pub base_seq: u64,
-    /// `n` there.
+    /// `n` at `base_seq`.
     pub base_n: u64,
-    /// `sent` there.
+    /// `sent` at `base_seq`.
     pub base_sent: u64,
-    /// Counted messages of others after the base that were revoked or hidden.
+    /// The number of counted messages of others after the base that were revoked or hidden.
     pub deducted: u64,
-    /// How far the viewer has read.
+    /// The position up to which the viewer has read.
     pub read_seq: u64,
 }
 
 impl Tally {
-    /// The unread messages.
+    /// Returns the number of unread messages.
     pub fn unread(&self) -> u64 {
         let sent = self.sent.saturating_sub(self.base_sent);
         self.n.saturating_sub(self.base_n).saturating_sub(sent).saturating_sub(self.deducted)
     }
 
-    /// Takes the next message of the log into account.
+    /// Counts the next message of the log.
     pub fn count(&mut self, entry: &MessageEntry, viewer: &str) {
         self.n = self.n.max(entry.n);
         if entry.sender == viewer && entry.has(MessageFlag::Counted) {
@@ -36,7 +36,7 @@ impl Tally {
         }
     }
 
-    /// The viewer has read up to here, on some device. A mark that is older than the present one changes nothing.
+    /// Applies a read mark of any device of the viewer. A mark that is older than the current one changes nothing.
     pub fn read(&mut self, mark: &ReadMark) {
         self.read_seq = self.read_seq.max(mark.read_seq);
         if let Some(base) = &mark.base {
@@ -44,7 +44,7 @@ impl Tally {
         }
     }
 
-    /// The server's view at the head's position.
+    /// Takes over the values of a head.
     pub fn set(&mut self, head: &ConversationHead) {
         self.n = head.n;
         self.sent = head.sent;
@@ -55,7 +55,7 @@ impl Tally {
         }
     }
 
-    /// Only what a late head may still tell: its base.
+    /// Takes over the base of a head that is older than the tally.
     pub fn set_base(&mut self, head: &ConversationHead) {
         self.read_seq = self.read_seq.max(head.read_seq);
         if let Some(base) = &head.base {
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn an_old_mark_changes_nothing() {
+    fn an_old_read_mark_changes_nothing() {
         let mut tally = Tally { n: 9, base_seq: 9, base_n: 9, read_seq: 9, ..Tally::default() };
         tally.read(&ReadMark { read_seq: 4, base: Some(Base { seq: 4, n: 4, sent: 0 }), conversation: None });
         assert_eq!((tally.unread(), tally.read_seq), (0, 9));
@@ -97,7 +97,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn unread_is_what_one_would_count(
+        fn unread_equals_a_count_by_brute_force(
             messages in prop::collection::vec((any::<bool>(), any::<bool>()), 0..40),
             reads in prop::collection::vec((0_usize..40, 0_usize..40), 0..6),
         ) {

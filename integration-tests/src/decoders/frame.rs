@@ -119,7 +119,7 @@ fn hear<'a>(pieces: impl Iterator<Item = &'a [u8]>, is_greeted: bool) -> Heard {
     }
     // One answer a call, whatever came.
     assert!((1..=CALLS).all(|call| heard.answered.iter().filter(|answered| **answered == call).count() <= 1));
-    assert_eq!(connection.owes_ack(), !heard.events.is_empty());
+    assert_eq!(connection.is_ack_due(), !heard.events.is_empty());
     heard
 }
 

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use prost::Message;
-use zim_client_sdk::sync::{Core, Name, Origin, Position, Request};
+use zim_client_sdk::sync::{Name, Origin, Position, Request, SyncEngine};
 use zim_protocol::{Dirty, FillResult, Page, Push, SyncResult};
 
 /// What is asked for in one step at most: four pulls and a sync, and what a sync that differs asks again.
@@ -12,7 +12,7 @@ const MOST_REQUESTS: usize = 16;
 /// Steps: a byte that says what comes, a length of two bytes, and so much protobuf. The device neither panics nor asks
 /// without end; what it has seen of the feed never goes back but by a reset; what it holds is a set of positions.
 pub fn sync(input: &[u8]) {
-    let mut core = Core::new("ann", Position::default(), []);
+    let mut core = SyncEngine::new("ann", Position::default(), []);
     let mut asked = VecDeque::new();
     core.online(&vec![1; 16].into());
     take(&mut core, &mut asked);
@@ -29,7 +29,7 @@ pub fn sync(input: &[u8]) {
     }
 }
 
-fn step(core: &mut Core, asked: &mut VecDeque<Request>, what: u8, bytes: &[u8]) {
+fn step(core: &mut SyncEngine, asked: &mut VecDeque<Request>, what: u8, bytes: &[u8]) {
     match what % 10 {
         0 => with(bytes, |push: Push| core.push(push, Origin::Other)),
         1 => with(bytes, |push: Push| core.push(push, Origin::Own)),
@@ -71,13 +71,13 @@ fn with<T: Message + Default>(bytes: &[u8], apply: impl FnOnce(T)) {
     }
 }
 
-fn take(core: &mut Core, asked: &mut VecDeque<Request>) {
+fn take(core: &mut SyncEngine, asked: &mut VecDeque<Request>) {
     let output = core.take();
     assert!(output.requests.len() <= MOST_REQUESTS, "{} questions at once", output.requests.len());
     asked.extend(output.requests);
 }
 
-fn check(core: &Core) {
+fn check(core: &SyncEngine) {
     let sums = core.sums();
     assert!(usize::try_from(sums.count).unwrap() <= core.states().count());
     for (_, state) in core.states() {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use zim_client_sdk::sync::{Change, Core, Name, Origin, Output, Position, Ranges, Request, State};
+use zim_client_sdk::sync::{Change, Name, Origin, Output, Position, Ranges, Request, State, SyncEngine};
 use zim_protocol::{Dirty, Page, Push, SyncResult};
 
 use super::server::{NAMES, Server, User};
@@ -34,7 +34,7 @@ pub(crate) struct Device {
     pub user: User,
     /// Which node it is connected to; what happens on the other one reaches it over a bus that loses more.
     pub node: usize,
-    pub core: Core,
+    pub core: SyncEngine,
     pub is_online: bool,
     pub events: Vec<Event>,
     pub requests: Vec<Request>,
@@ -52,7 +52,7 @@ impl Device {
         Self {
             user,
             node,
-            core: Core::new(NAMES[user], Position::default(), []),
+            core: SyncEngine::new(NAMES[user], Position::default(), []),
             is_online: false,
             events: Vec::new(),
             requests: Vec::new(),
@@ -94,7 +94,7 @@ impl Device {
             state.held = stored.held.clone();
             (name.clone(), state)
         });
-        self.core = Core::new(NAMES[self.user], self.position.clone(), states.collect::<Vec<_>>());
+        self.core = SyncEngine::new(NAMES[self.user], self.position.clone(), states.collect::<Vec<_>>());
     }
 
     pub(crate) fn event(&mut self, event: Event) {

@@ -6,11 +6,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::attempt::{Attempts, Lost, Outcome};
+use super::backend::{Access, Backend};
 use super::error::{DbError, DbErrorKind};
 use super::job::{Bulk, Job, Reply};
 use super::locks::Locks;
-use super::session::{Access, Session};
+use super::savepoint::{Lost, Outcome, Savepoints};
 use crate::effect::Effect;
 use crate::error::Error;
 
@@ -57,7 +57,7 @@ impl<B: Bulk> Entry<B> {
 }
 
 /// Runs a batch to its end: everybody is answered.
-pub(super) async fn run<S: Session, B: Bulk>(session: &mut S, entries: Vec<Entry<B>>, sink: &Sink) {
+pub(super) async fn run<S: Backend, B: Bulk>(session: &mut S, entries: Vec<Entry<B>>, sink: &Sink) {
     #[expect(clippy::cast_precision_loss, reason = "a batch is small")]
     metrics::histogram!("zim_db_batch_size").record(entries.len() as f64);
     let mut waiting = units(entries);
@@ -84,12 +84,12 @@ fn units<B: Bulk>(entries: Vec<Entry<B>>) -> VecDeque<Unit<B>> {
 }
 
 /// One transaction of what waits. If a job takes it down, those behind the job still wait afterwards.
-async fn transaction<S: Session, B: Bulk>(session: &mut S, waiting: &mut VecDeque<Unit<B>>, sink: &Sink) {
+async fn transaction<S: Backend, B: Bulk>(session: &mut S, waiting: &mut VecDeque<Unit<B>>, sink: &Sink) {
     let locks = if S::LOCKS { locks(waiting) } else { Locks::none() };
     if let Err(error) = session.begin(Access::Write, &locks).await {
         return waiting.drain(..).for_each(|unit| unit.finish(Err(error.clone())));
     }
-    let mut attempts = Attempts::new(session, waiting.len() > 1);
+    let mut attempts = Savepoints::new(session, waiting.len() > 1);
     let mut done = Vec::with_capacity(waiting.len());
     while let Some(mut unit) = waiting.pop_front() {
         let ran = unit.run(&mut attempts, &locks).await;
@@ -116,7 +116,7 @@ async fn transaction<S: Session, B: Bulk>(session: &mut S, waiting: &mut VecDequ
 }
 
 /// Commits, unless a lone job has failed and everything is taken back already.
-async fn commit<S: Session>(session: &mut S) -> Result<(), DbError> {
+async fn commit<S: Backend>(session: &mut S) -> Result<(), DbError> {
     if !session.is_in_transaction() {
         return Ok(());
     }
@@ -146,7 +146,7 @@ fn locks<B: Bulk>(units: &VecDeque<Unit<B>>) -> Locks {
 }
 
 impl<B: Bulk> Unit<B> {
-    async fn run<S: Session>(&mut self, attempts: &mut Attempts<'_, S>, locks: &Locks) -> Result<(), Lost> {
+    async fn run<S: Backend>(&mut self, attempts: &mut Savepoints<'_, S>, locks: &Locks) -> Result<(), Lost> {
         match self {
             Self::Bulk(run) => run.run(attempts, locks).await,
             Self::Job(single) => single.run(attempts).await,
@@ -162,7 +162,7 @@ impl<B: Bulk> Unit<B> {
 }
 
 impl Single {
-    async fn run<S: Session>(&mut self, attempts: &mut Attempts<'_, S>) -> Result<(), Lost> {
+    async fn run<S: Backend>(&mut self, attempts: &mut Savepoints<'_, S>) -> Result<(), Lost> {
         let job = &mut self.job;
         let outcome = attempts.run(async |tx| job.run(tx).await, |wants_to_be_kept| *wants_to_be_kept).await?;
         // A job that says no has said why. One that says yes after a failed statement has not looked.
@@ -175,7 +175,7 @@ impl Single {
 
 impl<B: Bulk> Run<B> {
     /// Runs all ops together; if they fail, in halves.
-    async fn run<S: Session>(&mut self, attempts: &mut Attempts<'_, S>, locks: &Locks) -> Result<(), Lost> {
+    async fn run<S: Backend>(&mut self, attempts: &mut Savepoints<'_, S>, locks: &Locks) -> Result<(), Lost> {
         let mut todo = vec![(0, self.ops.len(), true)];
         while let Some((from, to, is_fresh)) = todo.pop() {
             let ops = &self.ops[from..to];

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use super::backend::Limits;
 use super::error::DbError;
 use super::migrate::{MIGRATIONS, Migration};
-use super::session::Limits;
 
 /// Where a database is.
 #[derive(Clone, PartialEq, Eq)]

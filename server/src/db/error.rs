@@ -142,3 +142,17 @@ impl<T> OnUnique<T> for Result<T, DbError> {
         self.map_err(|failure| if failure.is_unique_violation() { error() } else { failure.into() })
     }
 }
+
+impl From<DbError> for Error {
+    fn from(error: DbError) -> Self {
+        if error.is_full() {
+            Self::storage_full(error)
+        } else if error.is_unavailable() {
+            Self::storage_unavailable(error)
+        } else if error.is_closed() {
+            Self::shutting_down()
+        } else {
+            Self::internal(error)
+        }
+    }
+}

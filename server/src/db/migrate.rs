@@ -4,10 +4,10 @@ use rusqlite::Connection;
 use sha2::{Digest, Sha256};
 use sqlx::postgres::PgConnectOptions;
 
+use super::backend::Limits;
 use super::dialect::sqlite_migration;
 use super::error::DbError;
 use super::postgres::Link;
-use super::session::Limits;
 use super::sqlite;
 use super::value::Value;
 

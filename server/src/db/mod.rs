@@ -5,7 +5,7 @@
 //! answer means: committed, on disk. On SQLite one thread writes; on PostgreSQL there are partitions, each with a thread and a
 //! connection, and what must stay in order has the same partition.
 
-mod attempt;
+mod savepoint;
 mod batch;
 mod config;
 mod dialect;
@@ -16,7 +16,7 @@ mod migrate;
 mod postgres;
 mod queue;
 mod row;
-mod session;
+mod backend;
 mod sqlite;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -30,6 +30,7 @@ use std::sync::{Arc, mpsc};
 
 use tokio::sync::oneshot;
 
+use self::backend::Access;
 use self::batch::{Entry, Sink};
 pub use self::config::{Database, DbConfig};
 pub use self::dialect::Dialect;
@@ -39,7 +40,6 @@ pub use self::locks::{Locks, MAX_LOCKED_USERS};
 pub use self::migrate::{MIGRATIONS, Migration};
 use self::queue::Queue;
 pub use self::row::{CellRef, FromValue, Row};
-use self::session::Access;
 pub use self::tx::Tx;
 pub use self::value::Value;
 use self::worker::{Read, Threads, runtime, serve_postgres, serve_sqlite};

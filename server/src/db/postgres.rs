@@ -12,10 +12,10 @@ use tokio::time::{Instant, timeout};
 
 use self::tls::Decision;
 use self::value::{Param, null_marks, row};
+use super::backend::{Access, Backend, Limits};
 use super::error::{DbError, DbErrorKind, excerpt};
 use super::locks::Locks;
 use super::row::Row;
-use super::session::{Access, Limits, Session};
 use super::tx::{Link as AnyLink, Tx};
 use super::value::Value;
 use crate::effect::Effect;
@@ -99,7 +99,7 @@ fn prepare(sql: &str, params: &[Value]) -> Result<(String, PgArguments), DbError
 }
 
 /// A connection that is made again when it is lost.
-pub(super) struct PostgresSession {
+pub(super) struct PostgresBackend {
     options: PgConnectOptions,
     limits: Limits,
     link: Option<Link>,
@@ -109,7 +109,7 @@ pub(super) struct PostgresSession {
     next_attempt: Option<(Instant, Duration)>,
 }
 
-impl PostgresSession {
+impl PostgresBackend {
     pub(super) fn new(options: PgConnectOptions, limits: Limits) -> Self {
         Self { options, limits, link: None, has_savepoint: false, in_transaction: false, next_attempt: None }
     }
@@ -172,7 +172,7 @@ impl PostgresSession {
     }
 }
 
-impl Session for PostgresSession {
+impl Backend for PostgresBackend {
     const LOCKS: bool = true;
 
     async fn begin(&mut self, access: Access, locks: &Locks) -> Result<(), DbError> {

@@ -12,11 +12,11 @@ use hashlink::LruCache;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, ErrorCode, OpenFlags, PrepFlags, Statement, ffi};
 
+use super::backend::{Access, Backend, Limits};
 use super::dialect::sqlite_statement;
 use super::error::{DbError, DbErrorKind};
 use super::locks::Locks;
 use super::row::{Row, RowBuilder};
-use super::session::{Access, Limits, Session};
 use super::tx::{Link, Tx};
 use super::value::Value;
 use crate::effect::Effect;
@@ -61,7 +61,7 @@ pub(super) fn open(path: &Path, access: Access) -> Result<Connection, DbError> {
 }
 
 /// A connection with its prepared statements.
-pub(super) struct SqliteSession<'c> {
+pub(super) struct SqliteBackend<'c> {
     conn: &'c Connection,
     statements: LruCache<Box<str>, Statement<'c>>,
     alarm: Arc<Alarm>,
@@ -71,7 +71,7 @@ pub(super) struct SqliteSession<'c> {
     is_broken: bool,
 }
 
-impl<'c> SqliteSession<'c> {
+impl<'c> SqliteBackend<'c> {
     pub(super) fn new(conn: &'c Connection, limits: Limits) -> Result<Self, DbError> {
         let alarm = Arc::new(Alarm::new());
         let watched = Arc::clone(&alarm);
@@ -132,7 +132,7 @@ fn bind(statement: &mut Statement<'_>, params: &[Value]) -> rusqlite::Result<()>
     Ok(())
 }
 
-impl Statements for SqliteSession<'_> {
+impl Statements for SqliteBackend<'_> {
     fn execute(&mut self, sql: &str, params: &[Value]) -> Result<u64, DbError> {
         self.run(sql, params, |conn, statement| {
             let before = conn.total_changes();
@@ -175,7 +175,7 @@ impl Statements for SqliteSession<'_> {
     }
 }
 
-impl Session for SqliteSession<'_> {
+impl Backend for SqliteBackend<'_> {
     const LOCKS: bool = false;
 
     async fn begin(&mut self, access: Access, _: &Locks) -> Result<(), DbError> {
@@ -243,9 +243,9 @@ impl Session for SqliteSession<'_> {
     }
 }
 
-impl fmt::Debug for SqliteSession<'_> {
+impl fmt::Debug for SqliteBackend<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SqliteSession").field("is_broken", &self.is_broken).finish_non_exhaustive()
+        f.debug_struct("SqliteBackend").field("is_broken", &self.is_broken).finish_non_exhaustive()
     }
 }
 

@@ -2,6 +2,8 @@
 
 use bytes::Bytes;
 
+use crate::key::{AppKey, ConversationKey, LoginKey, UserKey};
+
 /// A parameter of a statement.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
@@ -54,6 +56,10 @@ from! {
     Vec<u8>: |value| Self::Bytes(value.into());
     &[u8]: |value| Self::Bytes(Bytes::copy_from_slice(value));
     Bytes: |value| Self::Bytes(value);
+    AppKey: |key| Self::Int(key.0);
+    UserKey: |key| Self::Int(key.0);
+    ConversationKey: |key| Self::Int(key.0);
+    LoginKey: |key| Self::Int(key.0);
 }
 
 impl<const N: usize> From<[u8; N]> for Value {

@@ -12,15 +12,15 @@ use sqlx::postgres::PgConnectOptions;
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
-use super::attempt::{Attempts, Lost};
+use super::backend::{Access, Backend, Limits};
 use super::batch::{self, Entry, MAX_JOBS, Sink};
 use super::error::DbError;
 use super::job::{Bulk, Job};
 use super::locks::Locks;
-use super::postgres::PostgresSession;
+use super::postgres::PostgresBackend;
 use super::queue::Queue;
-use super::session::{Access, Limits, Session};
-use super::sqlite::{self, SqliteSession};
+use super::savepoint::{Lost, Savepoints};
+use super::sqlite::{self, SqliteBackend};
 
 /// What is in a queue, and how it is done.
 pub(super) trait Work: Sized {
@@ -28,7 +28,7 @@ pub(super) trait Work: Sized {
     const MAX: usize;
     const ACCESS: Access;
 
-    async fn run<S: Session>(session: &mut S, work: Vec<Self>, sink: &Sink);
+    async fn run<S: Backend>(session: &mut S, work: Vec<Self>, sink: &Sink);
     fn refuse(self, error: &DbError);
 }
 
@@ -36,7 +36,7 @@ impl<B: Bulk> Work for Entry<B> {
     const MAX: usize = MAX_JOBS;
     const ACCESS: Access = Access::Write;
 
-    async fn run<S: Session>(session: &mut S, work: Vec<Self>, sink: &Sink) {
+    async fn run<S: Backend>(session: &mut S, work: Vec<Self>, sink: &Sink) {
         batch::run(session, work, sink).await;
     }
 
@@ -53,7 +53,7 @@ impl Work for Read {
     const MAX: usize = 1;
     const ACCESS: Access = Access::Read;
 
-    async fn run<S: Session>(session: &mut S, work: Vec<Self>, _: &Sink) {
+    async fn run<S: Backend>(session: &mut S, work: Vec<Self>, _: &Sink) {
         for Self(job) in work {
             read(session, job).await;
         }
@@ -64,11 +64,11 @@ impl Work for Read {
     }
 }
 
-async fn read<S: Session>(session: &mut S, mut job: Box<dyn Job>) {
+async fn read<S: Backend>(session: &mut S, mut job: Box<dyn Job>) {
     if let Err(error) = session.begin(Access::Read, &Locks::none()).await {
         return job.finish(Err(error));
     }
-    let mut attempts = Attempts::new(session, false);
+    let mut attempts = Savepoints::new(session, false);
     let ran = attempts.run(async |tx| job.run(tx).await, |said_yes| *said_yes).await;
     metrics::counter!("zim_db_statements_total").increment(attempts.statements);
     // What it said stands, before the transaction is over: nothing can change it any more.
@@ -114,7 +114,7 @@ fn serve_connection<W: Work>(
         Ok(conn) => conn,
         Err(error) => return Err((first, error)),
     };
-    let mut session = match SqliteSession::new(&conn, limits) {
+    let mut session = match SqliteBackend::new(&conn, limits) {
         Ok(session) => session,
         Err(error) => return Err((first, error)),
     };
@@ -143,7 +143,7 @@ pub(super) fn serve_postgres<W: Work>(
     queue: &Queue<W>,
     sink: &Sink,
 ) {
-    let mut session = PostgresSession::new(options, limits);
+    let mut session = PostgresBackend::new(options, limits);
     // Before anybody waits for it. If it fails, the first job tries again.
     let _ = runtime.block_on(session.connect());
     while let Some(work) = queue.take(W::MAX) {

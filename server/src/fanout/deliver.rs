@@ -9,10 +9,11 @@ use zim_protocol::{
     SessionEndReason, Snapshot, Transient, UserStatus, event_frame::Frame, frame::encode_frame,
 };
 
-use super::{Fanout, LogRef};
+use super::Fanout;
+use crate::connection::ConnectionState;
+use crate::connection::PushTarget;
 use crate::effect::{Audience, Effect, MessageEffect};
-use crate::key::{SessionKey, UserKey};
-use crate::session::SessionState;
+use crate::key::{LoginKey, UserKey};
 
 impl MessageEffect {
     /// The entry as it is pushed. Without content it is for the session that sent it.
@@ -57,7 +58,7 @@ pub(crate) fn change_push(entry: ChangeEntry, conversation: ConversationRef) -> 
 }
 
 /// A run of messages for a session: what it sent itself comes without content.
-fn run_push(run: &[Arc<MessageEffect>], conversation: ConversationRef, cause: Option<SessionKey>) -> Push {
+fn run_push(run: &[Arc<MessageEffect>], conversation: ConversationRef, cause: Option<LoginKey>) -> Push {
     message_push(run.iter().map(|message| message.entry(cause != Some(message.cause))).collect(), conversation)
 }
 
@@ -98,7 +99,7 @@ impl Fanout {
                     self.runs(&mut messages);
                     self.change(&audience, &entry, cause);
                 }
-                Effect::Ended { user, session, reason } => self.end_login(user, session, reason),
+                Effect::Ended { user, login, reason } => self.end_login(user, login, reason),
                 Effect::OneShotsEnded { user, reason } => {
                     self.one_shots.end(user, reason);
                 }
@@ -132,17 +133,17 @@ impl Fanout {
         let shard = self.shard(user).read();
         let Some(sessions) = shard.get(&user) else { return };
         let conversation = ConversationRef { r#type: kind as i32, id: name.to_owned() };
-        let log = LogRef::Conversation(conversation.clone());
+        let log = PushTarget::Conversation(conversation.clone());
         let mut shared: Option<Bytes> = None;
         for session in sessions {
             let Some(identity) = session.identity() else { continue };
-            let own = run.iter().filter(|message| message.cause == identity.session).count();
+            let own = run.iter().filter(|message| message.cause == identity.login).count();
             if own == run.len() {
                 // Its responses carry exactly these entries.
                 continue;
             }
             let frame = if own > 0 {
-                encode(Frame::Push(run_push(run, conversation.clone(), Some(identity.session))))
+                encode(Frame::Push(run_push(run, conversation.clone(), Some(identity.login))))
             } else {
                 shared.get_or_insert_with(|| encode(Frame::Push(run_push(run, conversation.clone(), None)))).clone()
             };
@@ -150,7 +151,7 @@ impl Fanout {
         }
     }
 
-    fn change(&self, audience: &Audience, entry: &ChangeEntry, cause: SessionKey) {
+    fn change(&self, audience: &Audience, entry: &ChangeEntry, cause: LoginKey) {
         match audience {
             Audience::Peers([one, two]) => {
                 for (user, name) in [(one.0, &two.1), (two.0, &one.1)] {
@@ -159,10 +160,10 @@ impl Fanout {
                         continue;
                     }
                     let conversation = ConversationRef { r#type: ConversationType::Peer as i32, id: name.to_string() };
-                    let log = LogRef::Conversation(conversation.clone());
+                    let log = PushTarget::Conversation(conversation.clone());
                     let frame = encode(Frame::Push(change_push(entry.clone(), conversation)));
                     for session in sessions {
-                        if session.identity().is_some_and(|identity| identity.session != cause) {
+                        if session.identity().is_some_and(|identity| identity.login != cause) {
                             session.queue.push(frame.clone(), &log);
                         }
                     }
@@ -171,24 +172,24 @@ impl Fanout {
         }
     }
 
-    fn feed(&self, user: UserKey, pos: i64, entry: zim_protocol::feed_entry::Detail, cause: SessionKey) {
+    fn feed(&self, user: UserKey, pos: i64, entry: zim_protocol::feed_entry::Detail, cause: LoginKey) {
         let sessions = self.sessions(user);
         if sessions.is_empty() {
             return;
         }
         let frame = encode(Frame::Push(feed_push(pos, entry)));
         for session in sessions {
-            if session.identity().is_some_and(|identity| identity.session != cause) {
-                session.queue.push(frame.clone(), &LogRef::Feed);
+            if session.identity().is_some_and(|identity| identity.login != cause) {
+                session.queue.push(frame.clone(), &PushTarget::Feed);
             }
         }
     }
 
     /// Ends a login's connection, if it has one here. It is not online any more, whenever its client hears of it.
-    pub fn end_login(&self, user: UserKey, session: SessionKey, reason: SessionEndReason) {
+    pub fn end_login(&self, user: UserKey, session: LoginKey, reason: SessionEndReason) {
         self.remember_ended(session, reason);
         for online in self.sessions(user) {
-            if online.identity().is_some_and(|identity| identity.session == session) {
+            if online.identity().is_some_and(|identity| identity.login == session) {
                 online.queue.end(reason, super::words(reason));
                 self.unregister(user, &online);
             }
@@ -197,15 +198,15 @@ impl Fanout {
 
     /// Tells the sessions of `users`, but for `except`, what is true of somebody now. It is encoded
     /// once, or not at all if nobody is there.
-    pub fn snapshot(&self, users: impl IntoIterator<Item = UserKey>, snapshot: &Snapshot, except: Option<SessionKey>) {
+    pub fn snapshot(&self, users: impl IntoIterator<Item = UserKey>, snapshot: &Snapshot, except: Option<LoginKey>) {
         let mut encoded: Option<Bytes> = None;
         for user in users {
             let shard = self.shard(user).read();
             for session in shard.get(&user).into_iter().flatten() {
-                let login = session.identity().map(|identity| identity.session);
+                let login = session.identity().map(|identity| identity.login);
                 if except.is_none() || login != except {
                     let frame = encoded.get_or_insert_with(|| encode(Frame::Snapshot(snapshot.clone()))).clone();
-                    session.queue.push(frame, &LogRef::Snapshot);
+                    session.queue.push(frame, &PushTarget::Snapshot);
                 }
             }
         }
@@ -217,7 +218,7 @@ impl Fanout {
         user: UserKey,
         conversation: ConversationRef,
         message: MessageEntry,
-        except: &Arc<SessionState>,
+        except: &Arc<ConnectionState>,
     ) {
         let sessions = self.sessions(user);
         if sessions.is_empty() {

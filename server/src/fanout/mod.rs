@@ -5,9 +5,8 @@
 //! durable, nothing blocks, and a slow session costs a bounded amount of memory.
 
 mod deliver;
-mod latest;
+mod conflated;
 mod one_shots;
-mod queue;
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
@@ -18,12 +17,11 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 use zim_protocol::{SessionEndReason, UserFullInfo, UserStatus};
 
+use self::conflated::Conflated;
 pub(crate) use self::deliver::{feed_push, message_push};
-use self::latest::Latest;
 pub use self::one_shots::OneShots;
-pub use self::queue::{LogRef, SessionQueue};
-use crate::key::{SessionKey, UserKey};
-use crate::session::SessionState;
+use crate::connection::ConnectionState;
+use crate::key::{LoginKey, UserKey};
 
 /// Logins that ended lately: more than can be on their way to the table at the same time.
 const ENDED: usize = 4_096;
@@ -40,7 +38,7 @@ fn words(reason: SessionEndReason) -> &'static str {
     }
 }
 
-type Shard = RwLock<HashMap<UserKey, Vec<Arc<SessionState>>>>;
+type Shard = RwLock<HashMap<UserKey, Vec<Arc<ConnectionState>>>>;
 
 /// The sessions of this node, by user.
 #[derive(Debug)]
@@ -49,13 +47,13 @@ pub struct Fanout {
     hasher: RandomState,
     online: AtomicUsize,
     /// Logins that ended, the newest last: one of them may not have reached the table yet.
-    ended: Mutex<VecDeque<(SessionKey, SessionEndReason)>>,
+    ended: Mutex<VecDeque<(LoginKey, SessionEndReason)>>,
     /// The sessions that are no devices.
     pub one_shots: OneShots,
     /// Profiles that changed and that nobody else was told of yet.
-    pub(crate) profiles: Latest<UserFullInfo>,
+    pub(crate) profiles: Conflated<UserFullInfo>,
     /// Likewise of what users are seen as.
-    pub(crate) statuses: Latest<UserStatus>,
+    pub(crate) statuses: Conflated<UserStatus>,
     /// Wakes whoever waits for the next custom status to end by itself.
     pub(crate) ends: Notify,
 }
@@ -68,8 +66,8 @@ impl Default for Fanout {
             online: AtomicUsize::new(0),
             ended: Mutex::default(),
             one_shots: OneShots::default(),
-            profiles: Latest::default(),
-            statuses: Latest::default(),
+            profiles: Conflated::default(),
+            statuses: Conflated::default(),
             ends: Notify::new(),
         }
     }
@@ -84,8 +82,8 @@ impl Fanout {
 
     /// From now on `session` is told what concerns `user`. Comes before the session reads anything, so that nothing falls
     /// between the two. A login that was ended since it was stored ends here: it must not stay online as a ghost.
-    pub fn register(&self, user: UserKey, session: Arc<SessionState>) {
-        let login = session.identity().map(|identity| identity.session);
+    pub fn register(&self, user: UserKey, session: Arc<ConnectionState>) {
+        let login = session.identity().map(|identity| identity.login);
         {
             let mut shard = self.shard(user).write();
             shard.entry(user).or_default().push(Arc::clone(&session));
@@ -101,7 +99,7 @@ impl Fanout {
     }
 
     /// A login ended; whether it is in the table already, nobody knows.
-    fn remember_ended(&self, login: SessionKey, reason: SessionEndReason) {
+    fn remember_ended(&self, login: LoginKey, reason: SessionEndReason) {
         let mut ended = self.ended.lock();
         if ended.len() == ENDED {
             ended.pop_front();
@@ -110,7 +108,7 @@ impl Fanout {
     }
 
     /// `session` is gone. True if it was online: a one-shot session never is.
-    pub fn unregister(&self, user: UserKey, session: &Arc<SessionState>) -> bool {
+    pub fn unregister(&self, user: UserKey, session: &Arc<ConnectionState>) -> bool {
         if session.identity().is_some_and(|identity| identity.one_shot) {
             self.one_shots.unregister(user, session);
             return false;
@@ -142,19 +140,19 @@ impl Fanout {
     }
 
     /// The sessions of a user.
-    pub fn sessions(&self, user: UserKey) -> Vec<Arc<SessionState>> {
+    pub fn sessions(&self, user: UserKey) -> Vec<Arc<ConnectionState>> {
         self.shard(user).read().get(&user).cloned().unwrap_or_default()
     }
 
     /// Whether a login has a connection to this node.
-    pub fn is_online(&self, user: UserKey, login: SessionKey) -> bool {
+    pub fn is_online(&self, user: UserKey, login: LoginKey) -> bool {
         let shard = self.shard(user).read();
         let mut sessions = shard.get(&user).into_iter().flatten();
-        sessions.any(|session| session.identity().is_some_and(|identity| identity.session == login))
+        sessions.any(|session| session.identity().is_some_and(|identity| identity.login == login))
     }
 
     /// All sessions that are logged in, one-shot ones too, for the operator.
-    pub fn all(&self) -> Vec<Arc<SessionState>> {
+    pub fn all(&self) -> Vec<Arc<ConnectionState>> {
         let online = self.shards.iter().flat_map(|shard| shard.read().values().flatten().cloned().collect::<Vec<_>>());
         online.chain(self.one_shots.all()).collect()
     }
@@ -170,17 +168,17 @@ mod tests {
     use zim_protocol::{ChangeEntry, EventFrame, LogKind};
 
     use super::*;
+    use crate::connection::Identity;
     use crate::effect::{Audience, Effect, MessageEffect};
     use crate::key::{AppKey, ConversationKey};
-    use crate::session::Identity;
 
-    fn session(login: i64) -> Arc<SessionState> {
-        let state = SessionState::new("127.0.0.1:1".parse().unwrap(), 5, [1; 16], String::new(), 1_000);
+    fn session(login: i64) -> Arc<ConnectionState> {
+        let state = ConnectionState::new("127.0.0.1:1".parse().unwrap(), 5, [1; 16], String::new(), 1_000);
         state.log_in(Identity {
             app: AppKey(1),
             user: UserKey(1),
             user_id: "ann".into(),
-            session: SessionKey(login),
+            login: LoginKey(login),
             ticket: [0; 16],
             login_at: 0,
             one_shot: false,
@@ -193,8 +191,8 @@ mod tests {
         let fanout = Fanout::default();
         let (first, second, other) = (session(10), session(20), session(30));
         fanout.register(UserKey(1), Arc::clone(&first));
-        fanout.end_login(UserKey(1), SessionKey(10), SessionEndReason::KickedOut);
-        fanout.end_login(UserKey(1), SessionKey(20), SessionEndReason::Unspecified);
+        fanout.end_login(UserKey(1), LoginKey(10), SessionEndReason::KickedOut);
+        fanout.end_login(UserKey(1), LoginKey(20), SessionEndReason::Unspecified);
         fanout.register(UserKey(1), Arc::clone(&second));
         fanout.register(UserKey(1), Arc::clone(&other));
         assert!(first.queue.is_ended());
@@ -220,7 +218,7 @@ mod tests {
                 n: seq,
                 message_id: seq,
                 sender: "bob".into(),
-                cause: SessionKey(99),
+                cause: LoginKey(99),
                 ts: 0,
                 kind: 1,
                 flags: 1,
@@ -229,7 +227,7 @@ mod tests {
             }))
         };
         let entry = Box::new(ChangeEntry { rev: 1, ..ChangeEntry::default() });
-        let change = Effect::Change { audience: audience(), entry, cause: SessionKey(99) };
+        let change = Effect::Change { audience: audience(), entry, cause: LoginKey(99) };
         fanout.publish(vec![message(1), message(2), change, message(3)]);
         let mut out = BytesMut::new();
         ann.queue.next_batch(&mut out, usize::MAX).now_or_never().unwrap();

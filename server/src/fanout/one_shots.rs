@@ -9,8 +9,8 @@ use parking_lot::Mutex;
 use zim_protocol::SessionEndReason;
 
 use super::words;
+use crate::connection::ConnectionState;
 use crate::key::UserKey;
-use crate::session::SessionState;
 
 /// Ends that are remembered for logins that are being admitted: more than can happen during one admission.
 const ENDED: usize = 4_096;
@@ -37,7 +37,7 @@ struct Inner {
 
 #[derive(Debug)]
 struct OneShot {
-    session: Arc<SessionState>,
+    session: Arc<ConnectionState>,
     /// It had to make room: it does not count for the user any more. It stays here until its connection is over, so that it
     /// can still be ended.
     is_retired: bool,
@@ -64,7 +64,7 @@ impl OneShots {
 
     /// `session` is logged in as `user`. The admission began when there had been `since` ends: if one of the ends after them
     /// was of this user, the session ends here. If the user has more than `most` now, the earliest gives way.
-    pub fn register(&self, user: UserKey, session: Arc<SessionState>, since: u64, most: usize) {
+    pub fn register(&self, user: UserKey, session: Arc<ConnectionState>, since: u64, most: usize) {
         let mut inner = self.inner.lock();
         if let Some(reason) = inner.ended_since(user, since) {
             drop(inner);
@@ -83,7 +83,7 @@ impl OneShots {
     }
 
     /// `session` is gone.
-    pub fn unregister(&self, user: UserKey, session: &Arc<SessionState>) {
+    pub fn unregister(&self, user: UserKey, session: &Arc<ConnectionState>) {
         let mut inner = self.inner.lock();
         let Some(sessions) = inner.users.get_mut(&user) else { return };
         let Some(index) = sessions.iter().position(|one| Arc::ptr_eq(&one.session, session)) else { return };
@@ -119,7 +119,7 @@ impl OneShots {
     }
 
     /// All sessions.
-    pub fn all(&self) -> Vec<Arc<SessionState>> {
+    pub fn all(&self) -> Vec<Arc<ConnectionState>> {
         self.inner.lock().users.values().flatten().map(|one| Arc::clone(&one.session)).collect()
     }
 
@@ -148,12 +148,12 @@ mod tests {
     const ANN: UserKey = UserKey(1);
     const BOB: UserKey = UserKey(2);
 
-    fn session() -> Arc<SessionState> {
-        Arc::new(SessionState::new("127.0.0.1:1".parse().unwrap(), 5, [1; 16], String::new(), 1_000))
+    fn session() -> Arc<ConnectionState> {
+        Arc::new(ConnectionState::new("127.0.0.1:1".parse().unwrap(), 5, [1; 16], String::new(), 1_000))
     }
 
     /// What the client of `session` is told at its end.
-    fn told(session: &SessionState) -> Option<SessionEndReason> {
+    fn told(session: &ConnectionState) -> Option<SessionEndReason> {
         session.queue.next_batch(&mut BytesMut::new(), 1_000).now_or_never()?.1
     }
 

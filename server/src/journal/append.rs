@@ -10,14 +10,14 @@ use super::rules;
 use crate::db::{Bulk, Locks, Tx, Value};
 use crate::effect::{Audience, Effect, MessageEffect};
 use crate::error::Error;
-use crate::key::{AppKey, ConversationKey, Scrambler, SessionKey, UserKey};
+use crate::key::{AppKey, ConversationKey, LoginKey, Scrambler, UserKey};
 
 /// Rows of one multi-row statement: a power of two, so that the texts of all sizes are a handful and stay prepared.
 const MAX_ROWS: usize = 128;
 
 /// One message to store.
 #[derive(Debug)]
-pub struct Send {
+pub struct NewMessage {
     /// The app.
     pub app: AppKey,
     /// How the app's clients see ids.
@@ -31,7 +31,7 @@ pub struct Send {
     /// His name.
     pub sender_name: Arc<str>,
     /// His login.
-    pub session: SessionKey,
+    pub login: LoginKey,
     /// Unique in the deployment.
     pub id: i64,
     /// 128 random bits of the client: sent twice is stored once.
@@ -78,15 +78,15 @@ struct Stored {
 /// A conversation, a sender and his key: what makes a message the same message.
 type Identity = (i64, i64, [u8; 16]);
 
-impl Send {
+impl NewMessage {
     fn identity(&self) -> Identity {
         (self.conversation.0, self.sender.0, self.key)
     }
 
     /// Whether the other side does not want it.
-    fn is_blocked(&self, head: &Head) -> bool {
+    fn is_refused(&self, head: &Head) -> bool {
         let Audience::Peers(peers) = &self.audience;
-        peers.iter().any(|(peer, _)| *peer != self.sender && rules::is_blocked(head.blocks, self.sender.0, peer.0))
+        peers.iter().any(|(peer, _)| *peer != self.sender && rules::is_refused(head.blocks, self.sender.0, peer.0))
     }
 
     fn is_counted(&self) -> bool {
@@ -120,7 +120,7 @@ impl Send {
             n: sent.n,
             message_id: sent.message_id,
             sender: Arc::clone(&self.sender_name),
-            cause: self.session,
+            cause: self.login,
             ts: sent.ts,
             kind: self.kind,
             flags: self.flags,
@@ -136,7 +136,7 @@ fn halves(key: [u8; 16]) -> (i64, i64) {
     (i64::from_be_bytes([a, b, c, d, e, f, g, h]), i64::from_be_bytes([i, j, k, l, m, n, o, p]))
 }
 
-impl Bulk for Send {
+impl Bulk for NewMessage {
     type Out = Sent;
 
     fn partition(&self) -> u64 {
@@ -162,7 +162,7 @@ impl Bulk for Send {
                 results.push(Err(Error::conversation_closed()));
                 continue;
             };
-            if op.is_blocked(head) {
+            if op.is_refused(head) {
                 results.push(Err(Error::sender_blocked()));
                 continue;
             }
@@ -187,7 +187,7 @@ impl Bulk for Send {
 }
 
 /// The heads of the conversations, which the queue has locked.
-async fn heads(tx: &mut Tx<'_>, ops: &[Send]) -> Result<HashMap<i64, Head>, Error> {
+async fn heads(tx: &mut Tx<'_>, ops: &[NewMessage]) -> Result<HashMap<i64, Head>, Error> {
     let mut ids: Vec<i64> = ops.iter().map(|op| op.conversation.0).collect();
     ids.sort_unstable();
     ids.dedup();
@@ -214,8 +214,8 @@ async fn heads(tx: &mut Tx<'_>, ops: &[Send]) -> Result<HashMap<i64, Head>, Erro
 
 /// What is stored already under the keys of these messages. Read under the heads' locks, so that no other transaction can
 /// store the same key at the same time.
-async fn stored(tx: &mut Tx<'_>, ops: &[Send]) -> Result<HashMap<Identity, Stored>, Error> {
-    let wanted: HashMap<Identity, &Send> = ops.iter().map(|op| (op.identity(), op)).collect();
+async fn stored(tx: &mut Tx<'_>, ops: &[NewMessage]) -> Result<HashMap<Identity, Stored>, Error> {
+    let wanted: HashMap<Identity, &NewMessage> = ops.iter().map(|op| (op.identity(), op)).collect();
     let mut found = HashMap::new();
     for ops in ops.chunks(MAX_ROWS) {
         // Padded with the last one, so that the texts are few.

@@ -9,7 +9,7 @@ pub mod rules;
 #[cfg(test)]
 pub(crate) mod tests;
 
-pub use self::append::{Send, Sent};
+pub use self::append::{NewMessage, Sent};
 pub use self::change::{ChangeKind, append as append_change, changes};
 pub use self::feed::{
     FeedKind, FeedRow, append as append_feed, append_all as append_feed_all, full_info, head as feed_head, read_mark,

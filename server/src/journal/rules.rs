@@ -64,7 +64,7 @@ pub fn blocks_bit(account: i64, other: i64) -> i64 {
 }
 
 /// Whether what `sender` sends to `peer` is refused.
-pub fn is_blocked(blocks: i64, sender: i64, peer: i64) -> bool {
+pub fn is_refused(blocks: i64, sender: i64, peer: i64) -> bool {
     blocks & blocks_bit(peer, sender) != 0
 }
 
@@ -112,12 +112,12 @@ mod tests {
     fn a_block_is_one_way() {
         for (one, two) in [(3, 7), (7, 3)] {
             let blocks = blocks_bit(one, two);
-            assert!(is_blocked(blocks, two, one));
-            assert!(!is_blocked(blocks, one, two));
+            assert!(is_refused(blocks, two, one));
+            assert!(!is_refused(blocks, one, two));
             let both = blocks | blocks_bit(two, one);
-            assert!(is_blocked(both, two, one) && is_blocked(both, one, two));
+            assert!(is_refused(both, two, one) && is_refused(both, one, two));
         }
-        assert!(!is_blocked(0, 3, 7) && !is_blocked(0, 7, 3));
+        assert!(!is_refused(0, 3, 7) && !is_refused(0, 7, 3));
     }
 
     #[test]

@@ -10,20 +10,20 @@ use crate::db::tests::postgres::Cluster;
 use crate::db::{Bulk as _, Database, Db, DbConfig, Locks, Tx, params};
 use crate::effect::{Audience, Effect};
 use crate::error::Error;
-use crate::key::{AppKey, ConversationKey, Scrambler, SessionKey, UserKey};
+use crate::key::{AppKey, ConversationKey, LoginKey, Scrambler, UserKey};
 
 pub(crate) const ANN: UserKey = UserKey(1);
 pub(crate) const BOB: UserKey = UserKey(2);
 pub(crate) const CHAT: ConversationKey = ConversationKey(64);
 
 /// An app with two people who have a conversation.
-pub(crate) struct House {
-    pub(crate) db: Db<Send>,
+pub(crate) struct Fixture {
+    pub(crate) db: Db<NewMessage>,
     pub(crate) scrambler: Arc<Scrambler>,
     pub(crate) told: Arc<Mutex<Vec<Effect>>>,
 }
 
-impl House {
+impl Fixture {
     pub(crate) async fn open(database: Database) -> Self {
         let told = Arc::new(Mutex::new(Vec::new()));
         let sink = Arc::clone(&told);
@@ -59,15 +59,15 @@ impl House {
         Self { db, scrambler: Arc::new(Scrambler::new(b"secret", AppKey(7))), told }
     }
 
-    pub(crate) fn message(&self, id: i64, key: u8, text: &str) -> Send {
-        Send {
+    pub(crate) fn message(&self, id: i64, key: u8, text: &str) -> NewMessage {
+        NewMessage {
             app: AppKey(7),
             scrambler: Arc::clone(&self.scrambler),
             conversation: CHAT,
             audience: Audience::Peers([(ANN, "ann".into()), (BOB, "bob".into())]),
             sender: ANN,
             sender_name: "ann".into(),
-            session: SessionKey(5),
+            login: LoginKey(5),
             id,
             key: [key; 16],
             hash: text.len().try_into().unwrap(),
@@ -120,7 +120,7 @@ impl House {
 }
 
 /// Bob does not want Ann's messages: she is refused, he is not, and looking costs no statement.
-async fn block(house: &House) {
+async fn block(house: &Fixture) {
     let set = async |blocks: i64| {
         let job = async move |tx: &mut Tx<'_>| {
             tx.execute("UPDATE conversation SET blocks = $2 WHERE id = $1", &params![CHAT, blocks]).await?;
@@ -131,12 +131,13 @@ async fn block(house: &House) {
     set(rules::blocks_bit(BOB.0, ANN.0)).await;
     let batch = vec![
         house.message(30, 30, "hi"),
-        Send { sender: BOB, ..house.message(31, 31, "hi") },
+        NewMessage { sender: BOB, ..house.message(31, 31, "hi") },
         // What was stored before is answered as before.
         house.message(32, 11, "hi"),
     ];
     let job = async move |tx: &mut Tx<'_>| {
-        let sent: Vec<_> = Send::run(tx, &batch).await?.into_iter().map(|sent| sent.map(|sent| sent.seq)).collect();
+        let sent: Vec<_> =
+            NewMessage::run(tx, &batch).await?.into_iter().map(|sent| sent.map(|sent| sent.seq)).collect();
         let cost = tx.statements();
         // Taken back.
         Err::<(), _>(Error::internal_text(format!("{sent:?} in {cost} statements")))
@@ -147,21 +148,21 @@ async fn block(house: &House) {
     assert!(said.starts_with("[Err(") && said.contains(&code), "{said}");
     assert!(said.ends_with(", Ok(7), Ok(1)] in 5 statements"), "{said}");
     set(rules::blocks_bit(ANN.0, BOB.0)).await;
-    let sent = async |message: Send| {
+    let sent = async |message: NewMessage| {
         let job = async move |tx: &mut Tx<'_>| {
-            let sent = Send::run(tx, &[message]).await?.remove(0).map(|sent| sent.seq);
+            let sent = NewMessage::run(tx, &[message]).await?.remove(0).map(|sent| sent.seq);
             Err::<(), _>(Error::internal_text(format!("{}", sent.is_ok())))
         };
         let said = house.db.submit(0, Locks::conversation(CHAT.0), job).await.unwrap_err();
         said.cause().unwrap().to_string()
     };
     assert_eq!(sent(house.message(33, 33, "hi")).await, "true");
-    assert_eq!(sent(Send { sender: BOB, ..house.message(34, 34, "hi") }).await, "false");
+    assert_eq!(sent(NewMessage { sender: BOB, ..house.message(34, 34, "hi") }).await, "false");
     set(0).await;
 }
 
 async fn everything(database: Database) {
-    let house = House::open(database).await;
+    let house = Fixture::open(database).await;
     let sent: Vec<_> = (1_u8..=5).map(|id| house.db.submit_bulk(house.message(id.into(), 10 + id, "hi"))).collect();
     let mut seqs = Vec::new();
     for sent in sent {
@@ -213,13 +214,13 @@ async fn everything(database: Database) {
 
 /// A mark moves over any part of the log, in any order and over what was cleared, and what is unread stays what one would count.
 async fn marks(database: Database) {
-    let house = House::open(database).await;
+    let house = Fixture::open(database).await;
     // By position: by ann, by bob, and bob's that does not count.
     let kinds = [0, 0, 1, 0, 2, 1, 0, 0, 1, 0, 1, 0, 0, 2, 0, 1, 1, 0, 0, 1];
     for (id, kind) in (1_u8..).zip(kinds) {
         let sender = if kind == 0 { ANN } else { BOB };
         let flags = if kind == 2 { 0 } else { MessageFlag::Counted as u32 };
-        house.db.submit_bulk(Send { sender, flags, ..house.message(id.into(), id, "hi") }).await.unwrap();
+        house.db.submit_bulk(NewMessage { sender, flags, ..house.message(id.into(), id, "hi") }).await.unwrap();
     }
     let mut counted_from = 0;
     // From the base and from the head, not back, exactly to the head.
@@ -249,10 +250,10 @@ async fn marks(database: Database) {
 
 /// What retention removed under a mark counted, once.
 async fn marks_below_the_floor(database: Database) {
-    let house = House::open(database).await;
+    let house = Fixture::open(database).await;
     for id in 1..=10 {
         let sender = if id % 2 == 0 { BOB } else { ANN };
-        house.db.submit_bulk(Send { sender, ..house.message(id.into(), id, "hi") }).await.unwrap();
+        house.db.submit_bulk(NewMessage { sender, ..house.message(id.into(), id, "hi") }).await.unwrap();
     }
     house.execute("DELETE FROM message WHERE seq <= 6").await;
     house.execute("UPDATE conversation SET floor_seq = 6, floor_n = 6").await;

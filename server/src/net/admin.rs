@@ -15,9 +15,10 @@ use zim_protocol::{
 };
 
 use crate::app::App;
+use crate::app::Rotated;
 use crate::error::Error;
 use crate::key::AppKey;
-use crate::tenant::{Rotated, Tenant, check_app_name};
+use crate::tenant::{Tenant, check_app_name};
 
 /// How long a token is good for, unless the request says otherwise: one day.
 const TOKEN_S: i64 = 24 * 3_600;
@@ -284,7 +285,7 @@ impl Admin for AdminService {
             .filter(|(_, identity)| user_id.is_empty() || *identity.user_id == *user_id)
             .map(|(session, identity)| SessionInfo {
                 user_id: identity.user_id.to_string(),
-                session_id: format!("{:016x}", tenant.scrambler.public(identity.session.0)),
+                session_id: format!("{:016x}", tenant.scrambler.public(identity.login.0)),
                 platform: session.platform,
                 address: session.address.to_string(),
                 login_at_ms: identity.login_at,

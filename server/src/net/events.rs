@@ -9,7 +9,7 @@ use zim_protocol::SessionEndReason;
 use zim_protocol::wire::CloseCode;
 
 use super::writer::{Closing, Writer};
-use crate::session::SessionState;
+use crate::connection::ConnectionState;
 
 /// Frames of about so many bytes leave together.
 const BATCH_BYTES: usize = 64 << 10;
@@ -19,7 +19,7 @@ const FAREWELL: Duration = Duration::from_secs(2);
 /// Writes events until the session ends. The stream is opened with the first one: a session without events has none.
 pub(crate) async fn run(
     connection: &Connection,
-    state: &SessionState,
+    state: &ConnectionState,
     sent: &AtomicU64,
     patience: Duration,
 ) -> Closing {

@@ -14,10 +14,10 @@ use tracing::{Instrument, debug, debug_span, error};
 use zim_protocol::{Access, AnyRequest, Method, Request, method};
 
 use super::Net;
-use super::calls::Done;
+use super::in_flight::Done;
 use super::limits::Bucket;
+use crate::connection::{Caller, ConnectionState};
 use crate::error::Error;
-use crate::session::{Caller, SessionState};
 
 /// The methods that have a rate of their own.
 const SEND: &str = "Message/SendMessage";
@@ -26,7 +26,7 @@ const CUSTOM_STATUS: &str = "Status/UpdateUserCustomStatus";
 
 /// A call that may run.
 #[derive(Debug)]
-pub(crate) struct Call {
+pub(crate) struct Invocation {
     pub(crate) id: u64,
     pub(crate) request: AnyRequest,
     pub(crate) caller: Arc<Caller>,
@@ -41,7 +41,7 @@ pub(crate) struct Allowance {
     pulls: Bucket,
     syncs: Bucket,
     custom_statuses: Bucket,
-    in_vain: Bucket,
+    refused: Bucket,
 }
 
 impl Allowance {
@@ -62,18 +62,18 @@ impl Allowance {
     }
 
     /// For what is no call, or is refused: as much as for pulls. Or in how many milliseconds there is more.
-    pub(crate) fn in_vain(&mut self, net: &Net, now_ms: i64) -> Result<(), i64> {
-        self.in_vain.take(net.pulls, now_ms)
+    pub(crate) fn refused(&mut self, net: &Net, now_ms: i64) -> Result<(), i64> {
+        self.refused.take(net.pulls, now_ms)
     }
 }
 
 /// Whether a request may become a call.
 pub(crate) fn admit(
     net: &Net,
-    session: &Arc<SessionState>,
+    session: &Arc<ConnectionState>,
     allowance: &mut Allowance,
     request: Request,
-) -> Result<Call, Error> {
+) -> Result<Invocation, Error> {
     let arrived = Instant::now();
     let Some(method) = method(&request.method) else {
         let refused = Error::unsupported(&request.method);
@@ -82,13 +82,13 @@ pub(crate) fn admit(
     };
     let id = request.id;
     check(net, session, allowance, method, request.payload)
-        .map(|request| Call { id, request, caller: Arc::new(Caller::new(Arc::clone(session))), arrived })
+        .map(|request| Invocation { id, request, caller: Arc::new(Caller::new(Arc::clone(session))), arrived })
         .inspect_err(|refused| over(net, method, Err(refused), arrived))
 }
 
 fn check(
     net: &Net,
-    session: &SessionState,
+    session: &ConnectionState,
     allowance: &mut Allowance,
     method: &'static Method,
     payload: Bytes,
@@ -108,15 +108,15 @@ fn check(
 }
 
 /// Runs a call to its end, which comes at its deadline at the latest. A panic ends this call and nothing else.
-pub(crate) async fn run(net: Arc<Net>, call: Call) -> Done {
-    let Call { id, request, caller, arrived } = call;
+pub(crate) async fn run(net: Arc<Net>, call: Invocation) -> Done {
+    let Invocation { id, request, caller, arrived } = call;
     let method = request.method();
     let deadline_ms = match method.deadline_ms {
         0 => net.app.config.limits.request_timeout_ms,
         own => own,
     };
-    let user = caller.session.identity().map_or("", |identity| &identity.user_id);
-    let span = debug_span!("call", method = method.path, id, user);
+    let user = caller.connection.identity().map_or("", |identity| &identity.user_id);
+    let span = debug_span!("request", method = method.path, id, user);
     let service = AssertUnwindSafe(request.call(&*net.app, &caller)).catch_unwind().instrument(span);
     let result = match timeout_at(arrived + Duration::from_millis(deadline_ms.into()), service).await {
         Ok(Ok(result)) => result,

@@ -16,7 +16,7 @@ use tokio::net::TcpListener;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::bounded::{Bounded, Complaints};
+use super::bounded_listener::{BoundedListener, Complaints};
 use super::places::{Patience, Use};
 use super::{Net, meter};
 use crate::app::App;
@@ -36,7 +36,8 @@ pub(crate) async fn serve(net: Arc<Net>, listener: TcpListener, end: Cancellatio
     let first = Duration::from_millis(limits.http_header_timeout_ms.into()).min(whole);
     let patience = Patience { first, work: Some(whole), idle: whole };
     let complaints = Complaints::new("the HTTP service", &net.app.clock);
-    let listener = Bounded::new(listener, limits.max_http_connections, patience, &complaints, &end).stay(whole * STAY);
+    let listener =
+        BoundedListener::new(listener, limits.max_http_connections, patience, &complaints, &end).stay(whole * STAY);
     let router = Router::new()
         .route("/health", get(|| async { "alive\n" }))
         .route("/ready", get(ready))
@@ -55,8 +56,8 @@ pub(crate) async fn serve(net: Arc<Net>, listener: TcpListener, end: Cancellatio
 #[derive(Clone, Debug)]
 struct Connection(Arc<Use>);
 
-impl Connected<IncomingStream<'_, Bounded<TcpListener>>> for Connection {
-    fn connect_info(stream: IncomingStream<'_, Bounded<TcpListener>>) -> Self {
+impl Connected<IncomingStream<'_, BoundedListener<TcpListener>>> for Connection {
+    fn connect_info(stream: IncomingStream<'_, BoundedListener<TcpListener>>) -> Self {
         Self(Arc::clone(stream.io().place().usage()))
     }
 }

@@ -9,7 +9,7 @@ use ring::hmac;
 use rustls::server::ProducesTickets;
 use zim_protocol::clock::Clock;
 
-use super::cid::ConnectionIds;
+use super::connection_id::ConnectionIds;
 
 fn derive(seed: &[u8; 32], label: &str, number: i64) -> [u8; 32] {
     let key = hmac::Key::new(hmac::HMAC_SHA256, seed);

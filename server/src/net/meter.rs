@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use zim_protocol::{METHODS, Method};
 
-use super::{half_sent, unread};
+use super::{reassembly, unread};
 
 /// Seconds: from a read in memory to the default deadline.
 const BUCKETS: [f64; 14] =
@@ -30,7 +30,7 @@ struct PerMethod {
 impl PerMethod {
     fn of(method: &'static Method) -> Self {
         Self {
-            ok: counter!(CALLS, "method" => method.path, "code" => "0"),
+            ok: counter!(REQUESTS, "method" => method.path, "code" => "0"),
             seconds: histogram!(SECONDS, "method" => method.path),
         }
     }
@@ -42,8 +42,8 @@ impl std::fmt::Debug for Meter {
     }
 }
 
-const CALLS: &str = "zim_calls_total";
-const SECONDS: &str = "zim_call_seconds";
+const REQUESTS: &str = "zim_requests_total";
+const SECONDS: &str = "zim_request_seconds";
 /// Of the operator's service.
 pub(super) const ADMIN_CALLS: &str = "zim_admin_calls_total";
 pub(super) const ADMIN_REFUSED: &str = "zim_admin_refused_total";
@@ -62,13 +62,13 @@ impl Meter {
         if code == 0 {
             per_method.ok.increment(1);
         } else {
-            counter!(CALLS, "method" => method.path, "code" => code.to_string()).increment(1);
+            counter!(REQUESTS, "method" => method.path, "code" => code.to_string()).increment(1);
         }
     }
 
     /// A call of no known method. What a stranger calls it is no label: labels are kept for ever.
     pub(crate) fn unknown_method(&self, code: i32) {
-        counter!(CALLS, "method" => "unknown", "code" => code.to_string()).increment(1);
+        counter!(REQUESTS, "method" => "unknown", "code" => code.to_string()).increment(1);
     }
 }
 
@@ -93,14 +93,17 @@ fn install() -> Option<PrometheusHandle> {
     let builder =
         PrometheusBuilder::new().set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &BUCKETS).ok()?;
     let handle = builder.install_recorder().ok()?;
-    describe_counter!(CALLS, "Calls by method and code; 0 is success");
+    describe_counter!(REQUESTS, "InFlight by method and code; 0 is success");
     describe_histogram!(SECONDS, "Seconds from the arrival of a call to its answer");
-    describe_counter!(ADMIN_CALLS, "Calls of the operator's service with its key, by method and gRPC status");
-    describe_counter!(ADMIN_REFUSED, "Calls of the operator's service that were refused because of the key, by reason");
+    describe_counter!(ADMIN_CALLS, "InFlight of the operator's service with its key, by method and gRPC status");
+    describe_counter!(
+        ADMIN_REFUSED,
+        "InFlight of the operator's service that were refused because of the key, by reason"
+    );
     describe_gauge!("zim_connections", "Connections that have shaken hands");
     describe_gauge!("zim_sessions", "Users' devices that are logged in");
     describe_gauge!("zim_one_shot_sessions", "One-shot logins: commands that come and go");
-    describe_gauge!(half_sent::GAUGE, "Bytes of half-sent frames that are counted");
+    describe_gauge!(reassembly::GAUGE, "Bytes of half-sent frames that are counted");
     describe_gauge!(
         unread::GAUGE,
         "Bytes of answers that clients have not read, and of room for those that are being read"

@@ -2,12 +2,12 @@
 //! operator's own service.
 
 mod admin;
-mod bounded;
-mod calls;
-mod cid;
+mod bounded_listener;
+mod in_flight;
+mod connection_id;
 mod events;
-mod exchange;
-mod half_sent;
+mod timed_stream;
+mod reassembly;
 mod handler;
 mod http;
 mod keys;
@@ -18,7 +18,7 @@ mod order;
 mod peer;
 mod places;
 mod quic;
-mod session;
+mod session_stream;
 mod unread;
 mod writer;
 
@@ -28,10 +28,9 @@ use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub(crate) use self::bounded::listen;
+pub(crate) use self::bounded_listener::listen;
 pub(crate) use self::http::serve as serve_http;
 // Public for the fuzzer alone: tickets are bytes that any stranger may bring.
-use self::half_sent::HalfSent;
 pub use self::keys::Tickets;
 pub(crate) use self::keys::endpoint_config;
 use self::limits::{Addresses, Rate};
@@ -40,6 +39,7 @@ pub(crate) use self::meter::keep as keep_meter;
 pub use self::operator::AdminAddr;
 pub(crate) use self::operator::{KeyCheck, bind as bind_admin, serve as serve_admin};
 pub(crate) use self::quic::{accept, bind};
+use self::reassembly::ReassemblyBudget;
 use self::unread::Unread;
 use self::writer::STALLED;
 use crate::app::App;
@@ -56,9 +56,9 @@ pub(crate) struct Net {
     /// The server stops: no new connections, no new calls.
     stopping: CancellationToken,
     addresses: Mutex<Addresses>,
-    half_sent: HalfSent,
+    reassembly: ReassemblyBudget,
     /// Strangers have a share of their own, so that they close out nobody who has logged in.
-    half_sent_of_strangers: HalfSent,
+    unauthenticated_reassembly: ReassemblyBudget,
     unread: Unread,
     messages: Rate,
     requests: Rate,
@@ -82,8 +82,8 @@ impl Net {
             connections: TaskTracker::new(),
             stopping,
             addresses: Mutex::new(Addresses::new(handshakes, limits.max_connections_per_address)),
-            half_sent: HalfSent::new(limits.max_half_sent_bytes),
-            half_sent_of_strangers: HalfSent::new(limits.max_half_sent_bytes / 8),
+            reassembly: ReassemblyBudget::new(limits.max_half_sent_bytes),
+            unauthenticated_reassembly: ReassemblyBudget::new(limits.max_half_sent_bytes / 8),
             // A read waits a second by default before a session is closed for it: many wait for the reads of others alone.
             unread: Unread::new(limits.max_unread_bytes, limits.write_timeout() / STALLED / 5),
             messages: Rate::new(limits.messages_per_second, limits.message_burst),

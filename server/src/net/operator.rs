@@ -27,16 +27,16 @@ pub use self::listen::AdminAddr;
 use self::listen::Door;
 pub(crate) use self::listen::{Listening, bind};
 use super::admin::AdminService;
-use super::bounded::{Bounded, Complaints};
-use super::exchange::{Accept, Exchange, Stream};
+use super::bounded_listener::{BoundedListener, Complaints};
 use super::peer::Peer;
 use super::places::{Patience, Use};
+use super::timed_stream::{Accept, Stream, TimedStream};
 use crate::app::App;
 use crate::config::Limits;
 
 /// No call takes so long.
 const CALL_WITHIN: Duration = Duration::from_secs(30);
-/// Calls of one connection at once.
+/// InFlight of one connection at once.
 const CALLS_AT_ONCE: u32 = 16;
 /// A request's headers: the key and what gRPC says, some 200 bytes.
 const HEADER_BYTES: u32 = 16 << 10;
@@ -70,7 +70,7 @@ async fn serve_on<L: Accept>(
 ) {
     let limits = &app.config.limits;
     let complaints = Complaints::new("the operator's service", &app.clock);
-    let listener = Bounded::new(listener, limits.max_admin_connections, patience(limits), &complaints, &end);
+    let listener = BoundedListener::new(listener, limits.max_admin_connections, patience(limits), &complaints, &end);
     let accepted = stream::unfold(listener, async |mut listener| Some((listener.next().await, listener)));
     let incoming = accepted
         .map(|(exchange, peer)| Connection::new(exchange, peer, tls.clone()))
@@ -120,7 +120,7 @@ struct Connection {
 }
 
 impl Connection {
-    async fn new<S: Stream>(exchange: Exchange<S>, peer: Peer, tls: Option<TlsAcceptor>) -> io::Result<Self> {
+    async fn new<S: Stream>(exchange: TimedStream<S>, peer: Peer, tls: Option<TlsAcceptor>) -> io::Result<Self> {
         let caller = Caller { peer, usage: Arc::clone(exchange.place().usage()) };
         let io: Box<dyn Io> = match tls {
             Some(tls) => Box::new(tls.accept(exchange).await?),

@@ -1,10 +1,10 @@
 //! The order of writes in a session: calls with the same target start one after the other, each when the one before has its
-//! place in the write queue or is over. Calls with different targets, and reads, wait for nobody. Pure: it keeps the calls
+//! place in the write queue or is over. InFlight with different targets, and reads, wait for nobody. Pure: it keeps the calls
 //! that wait and says which may start.
 
 use std::collections::{HashMap, VecDeque};
 
-/// Calls that wait behind one with the same target.
+/// InFlight that wait behind one with the same target.
 #[derive(Debug)]
 pub(crate) struct Order<T> {
     // A target is here while a call to it holds the others back.

@@ -26,7 +26,7 @@ use tracing::{Instrument, debug, debug_span, warn};
 use zim_protocol::wire::{ALPN, CloseCode};
 
 use super::limits::{Bucket, Subnet};
-use super::{Net, session};
+use super::{Net, session_stream};
 use crate::config::Limits;
 
 /// With the system's default of 208 KB, 500 busy connections lost 36,000 datagrams and their slowest messages took 139 ms;
@@ -37,7 +37,7 @@ const SOCKET_BUFFER: usize = 4 << 20;
 /// something and never the first leaves it here, where nothing else bounds it.
 const RECEIVE_WINDOW: u32 = 256 << 10;
 /// And before: two of the frames that a stranger may send.
-const STRANGERS_RECEIVE_WINDOW: u32 = 32 << 10;
+const UNAUTHENTICATED_RECEIVE_WINDOW: u32 = 32 << 10;
 /// What the server holds of what one connection has not acknowledged. It costs as much as the connection itself, so it is not
 /// counted.
 pub(super) const SEND_WINDOW: usize = 32 << 10;
@@ -60,7 +60,7 @@ fn transport(limits: &Limits) -> TransportConfig {
         .max_concurrent_bidi_streams(VarInt::from_u32(CLIENT_STREAMS))
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .stream_receive_window(VarInt::from_u32(RECEIVE_WINDOW))
-        .receive_window(VarInt::from_u32(STRANGERS_RECEIVE_WINDOW))
+        .receive_window(VarInt::from_u32(UNAUTHENTICATED_RECEIVE_WINDOW))
         .send_window(as_u64(SEND_WINDOW))
         .datagram_receive_buffer_size(None)
         .datagram_send_buffer_size(0)
@@ -220,7 +220,7 @@ pub(crate) async fn accept(net: Arc<Net>, endpoint: Endpoint) {
                 let span = debug_span!("connection", address = %incoming.remote_address());
                 let (tasks, connections) = (net.tasks.clone(), net.connections.clone());
                 let connection = async move {
-                    let connection = shake(&net, &turns, incoming).await;
+                    let connection = handshake(&net, &turns, incoming).await;
                     waiting.fetch_sub(1, Ordering::Relaxed);
                     if let Some(connection) = connection {
                         connected(net, connection).await;
@@ -242,7 +242,7 @@ pub(crate) async fn accept(net: Arc<Net>, endpoint: Endpoint) {
 }
 
 /// The handshake, when its turn comes. One that waited too long is not begun: its client has given up.
-async fn shake(net: &Net, turns: &Semaphore, incoming: Incoming) -> Option<Connection> {
+async fn handshake(net: &Net, turns: &Semaphore, incoming: Incoming) -> Option<Connection> {
     let limit = Duration::from_millis(net.app.config.limits.handshake_timeout_ms.into());
     let turn = tokio::select! {
         turn = timeout(limit, turns.acquire()) => turn.ok().and_then(Result::ok),
@@ -301,7 +301,7 @@ async fn connected(net: Arc<Net>, connection: Connection) {
     let _place = Place { net: &net, subnet };
     // One endpoint serves what the client asked for in its handshake; WebTransport becomes a second arm.
     match protocol(&connection).as_deref() {
-        Some(ALPN) => session::run(&net, &connection).await,
+        Some(ALPN) => session_stream::run(&net, &connection).await,
         _ => close(&connection, CloseCode::Protocol, "no such protocol"),
     }
 }
@@ -311,7 +311,7 @@ fn protocol(connection: &Connection) -> Option<Vec<u8>> {
 }
 
 /// A user has logged in: from now on the client may send more at once.
-pub(super) fn welcome_in(connection: &Connection) {
+pub(super) fn raise_receive_window(connection: &Connection) {
     connection.set_receive_window(VarInt::from_u32(RECEIVE_WINDOW));
 }
 

@@ -24,7 +24,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use crate::key::UserKey;
-use crate::sync::PAGE_BYTES;
+use crate::service::sync::PAGE_BYTES;
 
 pub(super) const GAUGE: &str = "zim_unread_bytes";
 

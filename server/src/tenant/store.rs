@@ -10,7 +10,7 @@ use super::access::{Access, Secret};
 use super::{Cache, Tenant};
 use crate::db::{Row, Tx, params};
 use crate::error::Error;
-use crate::key::{AppKey, ConversationKey, Scrambler, UserKey};
+use crate::key::{AppKey, Scrambler, UserKey};
 
 /// A row of `app`.
 #[derive(Clone)]
@@ -33,12 +33,12 @@ pub(super) fn random_hex(bytes: usize) -> Result<String, Error> {
     Ok(random.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-pub(super) fn new_app_sign() -> Result<String, Error> {
+pub(crate) fn new_app_sign() -> Result<String, Error> {
     random_hex(32)
 }
 
 /// 32 ASCII characters: the bytes themselves are the AES key of tokens.
-pub(super) fn new_server_secret() -> Result<String, Error> {
+pub(crate) fn new_server_secret() -> Result<String, Error> {
     random_hex(16)
 }
 
@@ -139,13 +139,13 @@ pub async fn registration(tx: &mut Tx<'_>, app: AppKey) -> Result<Registration, 
 }
 
 /// What an app lets in, as it is stored.
-pub(super) async fn stored_access(tx: &mut Tx<'_>, app: AppKey) -> Result<Access, Error> {
+pub(crate) async fn stored_access(tx: &mut Tx<'_>, app: AppKey) -> Result<Access, Error> {
     let row = tx.fetch_one(&format!("SELECT {ACCESS} FROM app WHERE id = $1"), &params![app]).await?;
     access(&row.ok_or_else(|| Error::app_not_found(app))?, 0)
 }
 
 /// Changes what an app lets in; returns what it lets in now.
-pub(super) async fn change_access(
+pub(crate) async fn change_access(
     tx: &mut Tx<'_>,
     app: AppKey,
     change: impl FnOnce(&mut Access),
@@ -202,13 +202,13 @@ pub async fn open_deployment(tx: &mut Tx<'_>, fresh: ([u8; 16], [u8; 32])) -> Re
 }
 
 /// A user's key.
-pub(super) async fn user_key(tx: &mut Tx<'_>, app: AppKey, name: &str) -> Result<Option<UserKey>, Error> {
+pub(crate) async fn user_key(tx: &mut Tx<'_>, app: AppKey, name: &str) -> Result<Option<UserKey>, Error> {
     let row = tx.fetch_one("SELECT id FROM account WHERE app = $1 AND name = $2", &params![app, name]).await?;
     Ok(row.map(|row| row.get(0)).transpose()?.map(UserKey))
 }
 
 /// The keys of these users, as far as they are registered.
-pub(super) async fn user_keys(
+pub(crate) async fn user_keys(
     tx: &mut Tx<'_>,
     app: AppKey,
     names: &[String],
@@ -218,80 +218,4 @@ pub(super) async fn user_keys(
     let sql = format!("SELECT name, id FROM account WHERE app = $1 AND name IN {list}");
     let rows = tx.fetch(&sql, &params).await?;
     rows.iter().map(|row| Ok((row.get(0)?, UserKey(row.get(1)?)))).collect()
-}
-
-fn pair_name(pair: (UserKey, UserKey)) -> String {
-    format!("{}:{}", pair.0.0, pair.1.0)
-}
-
-/// The conversation of two users, in ascending order.
-pub(super) async fn peer_conversation(
-    tx: &mut Tx<'_>,
-    app: AppKey,
-    pair: (UserKey, UserKey),
-) -> Result<Option<ConversationKey>, Error> {
-    let row = tx
-        .fetch_one(
-            "SELECT id FROM conversation WHERE app = $1 AND type = 0 AND name = $2",
-            &params![app, pair_name(pair)],
-        )
-        .await?;
-    Ok(row.map(|row| row.get(0)).transpose()?.map(ConversationKey))
-}
-
-/// The conversations of `user` with these, as far as they exist, each with the other side.
-pub async fn peer_conversations(
-    tx: &mut Tx<'_>,
-    app: AppKey,
-    user: UserKey,
-    peers: &[UserKey],
-) -> Result<Vec<(ConversationKey, UserKey)>, Error> {
-    let names: HashMap<String, UserKey> =
-        peers.iter().map(|peer| (pair_name((user.min(*peer), user.max(*peer))), *peer)).collect();
-    let (list, mut params) = tx.dialect().in_list(names.keys(), 2);
-    params.insert(0, app.into());
-    let sql = format!("SELECT id, name FROM conversation WHERE app = $1 AND type = 0 AND name IN {list}");
-    let mut found = Vec::with_capacity(peers.len());
-    for row in tx.fetch(&sql, &params).await? {
-        let name: String = row.get(1)?;
-        if let Some(peer) = names.get(&name) {
-            found.push((ConversationKey(row.get(0)?), *peer));
-        }
-    }
-    Ok(found)
-}
-
-/// Makes the conversation of two users, unless somebody was faster. Who has blocked the other is read under the locks of
-/// both: a block that is stored meanwhile finds the conversation.
-pub(super) async fn open_peer_conversation(
-    tx: &mut Tx<'_>,
-    app: AppKey,
-    pair: (UserKey, UserKey),
-    id: i64,
-    now: i64,
-) -> Result<ConversationKey, Error> {
-    let made = tx
-        .execute(
-            "INSERT INTO conversation (id, app, type, name, seq, n, rev, last_ts, touched, floor_seq, floor_n, floor_rev, \
-             blocks) VALUES ($1, $2, 0, $3, 0, 0, 0, $4, $4, 0, 0, 0, \
-             (SELECT COALESCE(SUM(CASE WHEN account = $5 THEN 1 ELSE 2 END), 0) FROM block \
-             WHERE (account = $5 AND blocked = $6) OR (account = $6 AND blocked = $5))) \
-             ON CONFLICT (app, type, name) DO NOTHING",
-            &params![id, app, pair_name(pair), now, pair.0, pair.1],
-        )
-        .await?;
-    if made == 0 {
-        return peer_conversation(tx, app, pair)
-            .await?
-            .ok_or_else(|| Error::internal_text("a conversation that is and is not there"));
-    }
-    for (user, peer) in [pair, (pair.1, pair.0)] {
-        tx.execute(
-            "INSERT INTO member (conversation, account, peer, from_seq, from_rev, cleared_seq, read_seq, base_seq, base_n, \
-             base_sent, sent, deducted) VALUES ($1, $2, $3, 1, 1, 0, 0, 0, 0, 0, 0, 0)",
-            &params![id, user, peer],
-        )
-        .await?;
-    }
-    Ok(ConversationKey(id))
 }

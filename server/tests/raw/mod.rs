@@ -33,13 +33,13 @@ pub async fn soon<T>(what: impl Future<Output = T>) -> T {
 }
 
 /// A server with its data folder and its clock.
-pub struct House {
+pub struct Fixture {
     pub server: Server,
     pub clock: Clock,
     pub dir: TempDir,
 }
 
-impl House {
+impl Fixture {
     pub async fn new() -> Self {
         Self::with(|_| {}).await
     }
@@ -71,7 +71,7 @@ pub struct Raw {
     frames: FrameDecoder,
 }
 
-pub async fn connect(house: &House, alpn: &[u8]) -> Result<(Endpoint, Connection), ConnectionError> {
+pub async fn connect(house: &Fixture, alpn: &[u8]) -> Result<(Endpoint, Connection), ConnectionError> {
     let endpoint = endpoint(house.dir.path(), alpn);
     let connection = endpoint.connect(house.server.local_addr(), "localhost").unwrap().await?;
     Ok((endpoint, connection))
@@ -93,14 +93,14 @@ fn endpoint(data_dir: &Path, alpn: &[u8]) -> Endpoint {
 }
 
 impl Raw {
-    pub async fn new(house: &House) -> Self {
+    pub async fn new(house: &Fixture) -> Self {
         let (endpoint, connection) = soon(connect(house, ALPN)).await.unwrap();
         let (send, recv) = soon(connection.open_bi()).await.unwrap();
         Self { _endpoint: endpoint, connection, send, recv, frames: FrameDecoder::new(MAX_FRAME_BYTES) }
     }
 
     /// After Hello.
-    pub async fn greeted(house: &House) -> Self {
+    pub async fn greeted(house: &Fixture) -> Self {
         let mut raw = Self::new(house).await;
         raw.hello(hello()).await;
         raw.welcome().await;
@@ -108,7 +108,7 @@ impl Raw {
     }
 
     /// After login.
-    pub async fn logged_in(house: &House, user_id: &str) -> Self {
+    pub async fn logged_in(house: &Fixture, user_id: &str) -> Self {
         let mut raw = Self::greeted(house).await;
         let response = raw.call(&login(house, user_id)).await;
         assert_eq!(code(&response), 0, "{response:?}");
@@ -179,7 +179,7 @@ pub fn hello() -> Hello {
     Hello { versions: vec![1], sdk_version: "raw".to_owned(), platform: 5, device_id: vec![1; 16].into() }
 }
 
-pub fn login(house: &House, user_id: &str) -> LoginRequest {
+pub fn login(house: &Fixture, user_id: &str) -> LoginRequest {
     let app = house.server.first_app();
     LoginRequest {
         user_id: user_id.to_owned(),

@@ -12,7 +12,8 @@ use super::{Operator, refused};
 use crate::context::{Context, now_ms};
 use crate::duration;
 use crate::exit::Failure;
-use crate::output::{Align, Table, preview, when};
+use crate::output::{Align, Table, when};
+use crate::text::preview;
 
 /// Whom a command is about.
 #[derive(Debug, Args)]

@@ -5,7 +5,8 @@ use zim_protocol::{FriendInfo, FriendsInfoQueriedResult};
 
 use super::no_friends;
 use crate::exit::Failure;
-use crate::output::{Align, Ink, Output, Table, preview};
+use crate::output::{Align, Ink, Output, Table};
+use crate::text::preview;
 
 /// `k0=school`
 pub(super) fn attribute(text: &str) -> Result<(String, String), String> {

@@ -1,4 +1,5 @@
-//! Friends and applications: the local copy tells what of an entry is new, so a push, a pull and a sync raise the same events.
+//! Friends and friend applications. The local copy tells whether an entry is news, so a push, a pull and a sync raise
+//! the same events.
 
 use zim_protocol::{
     ConversationType, Event, FriendApplicationEntry, FriendApplicationInfo, FriendApplicationListChangeAction,
@@ -6,12 +7,12 @@ use zim_protocol::{
     FriendListChangeAction, FriendListChangedEvent, UserFullInfo, UserInfo,
 };
 
-use super::{Step, full_info};
+use super::{Transaction, full_info};
 use crate::store::{conversation, friend, friend_application, user};
 use crate::sync::state::{Name, Origin};
 
-impl Step<'_> {
-    /// A friend as he is now. His alias is the conversation's.
+impl Transaction<'_> {
+    /// Applies an entry of the list of friends. The alias of a friend is the alias of the conversation.
     pub(super) fn friend(&mut self, entry: &FriendEntry, origin: Origin) -> rusqlite::Result<()> {
         let Some(info) = &entry.info else { return Ok(()) };
         let before = friend::read(self.db, &info.user_id)?;
@@ -20,20 +21,20 @@ impl Step<'_> {
             friend::remove(self.db, &info.user_id)?;
         } else {
             let is_known = user::read(self.db, &info.user_id)?.is_some();
-            self.is_behind |= user::write(self.db, &profile(info))? && is_known;
+            self.needs_audit |= user::write(self.db, &profile(info))? && is_known;
             friend::write(self.db, entry)?;
         }
         match before {
             _ if origin == Origin::First => {}
             Some(before) if entry.is_deleted => self.friend_moved(FriendListChangeAction::Deleted, before),
             None if !entry.is_deleted => self.friend_moved(FriendListChangeAction::Added, info.clone()),
-            Some(before) if before != *info => self.friend_seen(info.clone()),
+            Some(before) if before != *info => self.friend_updated(info.clone()),
             _ => {}
         }
         Ok(())
     }
 
-    /// An application as it is now.
+    /// Applies an entry of the list of friend applications.
     pub(super) fn application(&mut self, entry: FriendApplicationEntry, origin: Origin) -> rusqlite::Result<()> {
         let Some(peer) = entry.info.as_ref().and_then(|info| info.apply_user.clone()) else { return Ok(()) };
         let before = friend_application::read(self.db, &peer.user_id)?;
@@ -41,11 +42,11 @@ impl Step<'_> {
             friend_application::remove(self.db, &peer.user_id)?;
             before.map(|before| (Some(FriendApplicationListChangeAction::Deleted), before))
         } else {
-            self.meet(full_info(peer.clone()))?;
+            self.store_incidental_profile(full_info(peer.clone()))?;
             friend_application::write(self.db, &peer.user_id, &entry)?;
             match before {
                 None => Some((Some(FriendApplicationListChangeAction::Added), entry)),
-                // A profile that changed is no news of the application.
+                // A changed profile is not news about the application.
                 Some(before) if is_moved(&before, &entry) => Some((None, entry)),
                 Some(_) => None,
             }
@@ -56,14 +57,14 @@ impl Step<'_> {
         Ok(())
     }
 
-    /// What the server did not name since its positions began anew is gone.
+    /// Removes what the server did not name since its positions were reset.
     pub(super) fn sweep_friends(&mut self) -> rusqlite::Result<()> {
-        for user_id in friend::doubtful(self.db)? {
+        for user_id in friend::stale(self.db)? {
             let info = FriendInfo { user_id, ..FriendInfo::default() };
             let gone = FriendEntry { info: Some(info), is_deleted: true, ..FriendEntry::default() };
             self.friend(&gone, Origin::Other)?;
         }
-        for user_id in friend_application::doubtful(self.db)? {
+        for user_id in friend_application::stale(self.db)? {
             let apply_user = Some(UserInfo { user_id, ..UserInfo::default() });
             let info = FriendApplicationInfo { apply_user, ..FriendApplicationInfo::default() };
             let entry = FriendApplicationEntry { info: Some(info), is_deleted: true, ..Default::default() };
@@ -72,27 +73,28 @@ impl Step<'_> {
         Ok(())
     }
 
-    /// A profile as it was when something else was said. An answer that took long comes after the profile has changed and that
-    /// was told, so what differs from what is known may be older: the next sync tells.
-    pub(super) fn meet(&mut self, info: UserFullInfo) -> rusqlite::Result<()> {
+    /// Applies a profile that came with something else. A slow answer may arrive after a newer profile was pushed, so a
+    /// difference from the known profile may be older; the next sync resolves it.
+    pub(super) fn store_incidental_profile(&mut self, info: UserFullInfo) -> rusqlite::Result<()> {
         let user_id = info.base_info.as_ref().map(|base| base.user_id.as_str()).unwrap_or_default();
         let is_known = user::read(self.db, user_id)?.is_some();
-        self.is_behind |= self.learn(info)? && is_known;
+        self.needs_audit |= self.store_profile(info)? && is_known;
         Ok(())
     }
 
-    /// Somebody's profile: his conversation follows, and if he is a friend the app is told. Whether it is new.
-    pub(super) fn learn(&mut self, info: UserFullInfo) -> rusqlite::Result<bool> {
+    /// Stores a profile and updates the conversation; if the user is a friend, the app gets an event. Returns whether
+    /// the profile is new.
+    pub(super) fn store_profile(&mut self, info: UserFullInfo) -> rusqlite::Result<bool> {
         let Some(user_id) = info.base_info.as_ref().map(|base| base.user_id.clone()) else { return Ok(false) };
         self.touch_peer(&user_id)?;
         let is_new = user::write(self.db, &info)?;
         if is_new && let Some(friend) = friend::read(self.db, &user_id)? {
-            self.friend_seen(friend);
+            self.friend_updated(friend);
         }
         Ok(is_new)
     }
 
-    /// The conversation with somebody may look otherwise from here on.
+    /// Marks the conversation with a user as possibly changed.
     fn touch_peer(&mut self, user_id: &str) -> rusqlite::Result<()> {
         let name = Name::new(ConversationType::Peer as i32, user_id);
         if conversation::id(self.db, &name)?.is_some() {
@@ -111,14 +113,14 @@ impl Step<'_> {
         }
     }
 
-    fn friend_seen(&mut self, info: FriendInfo) {
+    fn friend_updated(&mut self, info: FriendInfo) {
         match self.durable.last_mut() {
             Some(Event::FriendInfoUpdated(last)) => last.friend_list.push(info),
             _ => self.durable.push(Event::FriendInfoUpdated(FriendInfoUpdatedEvent { friend_list: vec![info] })),
         }
     }
 
-    /// `None`: it is still there, and another.
+    /// `None`: the application stays in the list and has changed.
     fn application_moved(&mut self, action: Option<FriendApplicationListChangeAction>, info: FriendApplicationInfo) {
         match (self.durable.last_mut(), action) {
             (Some(Event::FriendApplicationListChanged(last)), Some(action)) if last.action() == action => {
@@ -137,7 +139,7 @@ impl Step<'_> {
     }
 }
 
-/// Whether an application is another than before, whoever the other side says he is. Each that moved has a place of its own.
+/// Returns whether an application changed, apart from the profile of the other user. Each change gives it a new place.
 fn is_moved(before: &FriendApplicationEntry, after: &FriendApplicationEntry) -> bool {
     let what = |entry: &FriendApplicationEntry| {
         let info = entry.info.clone().unwrap_or_default();
@@ -146,7 +148,7 @@ fn is_moved(before: &FriendApplicationEntry, after: &FriendApplicationEntry) -> 
     what(before) != what(after)
 }
 
-/// A friend's profile.
+/// Returns the profile of a friend.
 fn profile(info: &FriendInfo) -> UserFullInfo {
     full_info(UserInfo {
         user_id: info.user_id.clone(),

@@ -1,61 +1,63 @@
-//! Presence: each statement of the server is as new as its times, so a push, an answer and a sync may overtake each other.
+//! Presence. Each statement of the server carries its times, so a push, an answer and a sync may overtake each other.
 
 use zim_protocol::{Event, SubscriptionEntry, UserOnlineStatus, UserStatus, UserStatusUpdatedEvent};
 
-use super::Step;
+use super::Transaction;
 use crate::store::status::{self, News};
 
-impl Step<'_> {
-    /// A subscription as it is now, with what its user is seen as. Whoever is followed from now on is news.
+impl Transaction<'_> {
+    /// Applies a subscription with the status of its user. A new subscription is news.
     pub(super) fn subscription(&mut self, entry: SubscriptionEntry) -> rusqlite::Result<()> {
-        let Some(told) = entry.status.clone() else { return Ok(()) };
+        let Some(status) = entry.status.clone() else { return Ok(()) };
         if entry.is_deleted {
-            return status::unsubscribe(self.db, &told.user_id);
+            return status::unsubscribe(self.db, &status.user_id);
         }
         let now_ms = self.viewer.now_ms;
-        let was_followed = status::expires_at(self.db, &told.user_id)?.is_some_and(|expires_at| expires_at > now_ms);
-        status::subscribe(self.db, &told.user_id, &entry)?;
-        let user_id = told.user_id.clone();
-        let is_told = self.status_told(told)?;
-        if !is_told
-            && !was_followed
+        let was_subscribed =
+            status::expires_at(self.db, &status.user_id)?.is_some_and(|expires_at| expires_at > now_ms);
+        status::subscribe(self.db, &status.user_id, &entry)?;
+        let user_id = status.user_id.clone();
+        let is_raised = self.user_status(status)?;
+        if !is_raised
+            && !was_subscribed
             && let Some(held) = status::read(self.db, &user_id)?
         {
-            self.see(held);
+            self.push_news(held);
         }
         Ok(())
     }
 
-    /// What somebody is seen as; whether that was news.
-    pub(super) fn status_told(&mut self, told: UserStatus) -> rusqlite::Result<bool> {
-        let is_own = *told.user_id == *self.viewer.user_id;
-        if !is_own && status::expires_at(self.db, &told.user_id)?.is_none() {
-            // It overtook the subscription, or its end.
-            self.is_behind = true;
+    /// Applies a status; returns whether it was news.
+    pub(super) fn user_status(&mut self, status: UserStatus) -> rusqlite::Result<bool> {
+        let is_own = *status.user_id == *self.viewer.user_id;
+        if !is_own && status::expires_at(self.db, &status.user_id)?.is_none() {
+            // It overtook the subscription, or the end of it.
+            self.needs_audit = true;
             return Ok(false);
         }
-        let Some((now, news)) = status::write(self.db, told)? else { return Ok(false) };
+        let Some((now, news)) = status::write(self.db, status)? else { return Ok(false) };
         if !is_own {
-            self.see(now);
+            self.push_news(now);
         } else if news.custom || news.platforms {
-            self.see(own(now, news));
+            self.push_news(own(now, news));
         }
         Ok(true)
     }
 
-    fn see(&mut self, status: UserStatus) {
+    fn push_news(&mut self, status: UserStatus) {
         if self.viewer.is_caught_up {
-            self.seen.push(status::shown(status, self.viewer.now_ms));
+            self.status_news.push(status::shown(status, self.viewer.now_ms));
         }
     }
 
-    /// Those who were seen, in one event. It is what is true now, so it is not raised again after a crash.
-    pub(super) fn seen_event(seen: Vec<UserStatus>) -> Option<Event> {
-        (!seen.is_empty()).then_some(Event::UserStatusUpdated(UserStatusUpdatedEvent { user_status_list: seen }))
+    /// Returns one event for all statuses. It holds the current state, so it is not raised again after a crash.
+    pub(super) fn status_event(news: Vec<UserStatus>) -> Option<Event> {
+        (!news.is_empty()).then_some(Event::UserStatusUpdated(UserStatusUpdatedEvent { user_status_list: news }))
     }
 }
 
-/// That one is online, one's device knows better; as in the reference it is told the platforms.
+/// The user's own online status is left out, because the device knows it better. As in the reference, the platforms
+/// stay.
 fn own(status: UserStatus, news: News) -> UserStatus {
     if news.custom {
         return status;

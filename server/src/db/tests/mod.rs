@@ -18,7 +18,7 @@ use zim_protocol::SessionEndReason;
 
 use self::postgres::Cluster;
 use super::*;
-use crate::key::{SessionKey, UserKey};
+use crate::key::{LoginKey, UserKey};
 
 const SCHEMA: &[Migration] = &[Migration {
     name: "0001_test",
@@ -108,7 +108,7 @@ fn gate() -> (Gate, Receiver<()>) {
 }
 
 fn effect(number: i64) -> Effect {
-    Effect::Ended { user: UserKey(number), session: SessionKey(0), reason: SessionEndReason::Unspecified }
+    Effect::Ended { user: UserKey(number), login: LoginKey(0), reason: SessionEndReason::Unspecified }
 }
 
 fn number(effect: &Effect) -> i64 {

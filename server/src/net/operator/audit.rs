@@ -159,7 +159,7 @@ mod tests {
     /// The line of a call under the default filter.
     async fn line(code: Option<Code>) -> String {
         let log = Log::default();
-        let filter = crate::log::filter(&crate::config::Log::default().filter).unwrap();
+        let filter = crate::config::Log::default().env_filter().unwrap();
         let lines = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(log.clone());
         let _heard = tracing::subscriber::set_default(lines.finish());
         let request = http::Request::post("/zim.v1.Admin/MintToken").body(Body::empty()).unwrap();

@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 
 use crate::config::AdminListen;
 use crate::folder::Folder;
-use crate::net::bounded;
+use crate::net::bounded_listener;
 
 /// The socket in the data folder.
 const SOCKET: &str = "admin.sock";
@@ -82,7 +82,7 @@ async fn open(wanted: &AdminAddr) -> io::Result<Listening> {
         #[cfg(not(unix))]
         AdminAddr::Unix(_) => Err(io::ErrorKind::Unsupported.into()),
         AdminAddr::Loopback(address) | AdminAddr::Tls(address) => {
-            let listener = bounded::listen(*address)?;
+            let listener = bounded_listener::listen(*address)?;
             Ok(Listening { address: AdminAddr::tcp(listener.local_addr()?), door: Door::Tcp(listener) })
         }
     }
@@ -99,8 +99,8 @@ mod unix {
     use socket2::{Domain, SockAddr, Type};
     use tokio::net::{UnixListener, UnixStream};
 
-    use crate::net::exchange::{Accept, Stream};
     use crate::net::peer::Peer;
+    use crate::net::timed_stream::{Accept, Stream};
 
     /// Connections that wait until they are accepted.
     const BACKLOG: i32 = 128;

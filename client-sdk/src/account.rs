@@ -1,0 +1,338 @@
+//! An account: everything that one login owns. It is the handle to the local database and to the task that keeps the
+//! database in step with the server.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use zim_protocol::{
+    ConversationRef, ErrorCode, Event, EventFrame, FillRequest, LoginResult, Push, Rpc, UserFullInfo, UserStatus,
+    Welcome, clock::Clock,
+};
+
+use crate::config::Config;
+use crate::error::Error;
+use crate::event::Events;
+use crate::net::Link;
+use crate::store::{self, Store};
+use crate::sync::account_task::{AccountTask, Input, Parts, Shared, UNKNOWN};
+use crate::sync::apply::Viewer;
+use crate::sync::outbox::Submission;
+use crate::sync::{Name, SyncEngine};
+use crate::user::Limiter;
+
+/// Event frames that wait for the task. Flow control holds back the rest.
+const FRAMES: usize = 1_024;
+/// A custom status can be changed once per this many milliseconds.
+const CUSTOM_STATUS_MS: i64 = 1_000;
+
+/// The server and the app, as the account sees them: requests go to the server, events go to the app.
+pub(crate) trait Remote: Clone + Send + Sync + 'static {
+    /// Sends a request. The frame is queued when the future is first polled.
+    fn request<R: Rpc + Send + Sync>(
+        &self,
+        request: R,
+    ) -> impl Future<Output = Result<(R::Response, Vec<Push>), Error>> + Send + 'static
+    where
+        R::Response: Send;
+
+    /// Returns whether a connection is logged in.
+    fn is_online(&self) -> bool;
+
+    /// Raises an event. Returns false if it can no longer reach the app.
+    fn raise(&self, event: Event) -> bool;
+}
+
+/// The remote of a real client: its link and its events.
+#[derive(Clone, Debug)]
+pub(crate) struct LinkRemote {
+    link: Link,
+    events: Events,
+}
+
+impl Remote for LinkRemote {
+    fn request<R: Rpc + Send + Sync>(
+        &self,
+        request: R,
+    ) -> impl Future<Output = Result<(R::Response, Vec<Push>), Error>> + Send + 'static
+    where
+        R::Response: Send,
+    {
+        let link = self.link.clone();
+        async move { link.request(request).await }
+    }
+
+    fn is_online(&self) -> bool {
+        self.link.is_online()
+    }
+
+    fn raise(&self, event: Event) -> bool {
+        self.events.raise(event)
+    }
+}
+
+/// Everything that one login owns. See the module.
+#[derive(Debug)]
+pub(crate) struct Account<L: Remote = LinkRemote> {
+    user_id: Arc<str>,
+    remote: L,
+    clock: Clock,
+    store: Arc<Store>,
+    inbox: mpsc::UnboundedSender<Input>,
+    frames: Arc<Semaphore>,
+    shared: Arc<Shared>,
+    queried_users: Mutex<Limiter>,
+    custom_statuses: Mutex<Limiter>,
+    resend_window_ms: i64,
+    task: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Account {
+    /// Opens the local database of `user_id`. This needs no network, so that an offline login works.
+    pub(crate) fn open(
+        config: &Config,
+        app_id: u32,
+        user_id: &str,
+        link: Link,
+        events: Events,
+        clock: Clock,
+    ) -> Result<Arc<Self>, Error> {
+        let file = config.folder().map(|folder| database_file(folder.to_owned(), app_id, user_id));
+        let settings = Settings { file, is_one_shot: config.one_shot, resend_window_ms: config.resend_window_ms };
+        Self::start(settings, user_id, LinkRemote { link, events }, clock)
+    }
+
+    /// Deletes the local database of a deleted account. It must be closed.
+    pub(crate) fn erase(config: &Config, app_id: u32, user_id: &str) -> std::io::Result<()> {
+        let Some(folder) = config.folder() else { return Ok(()) };
+        let file = database_file(folder.to_owned(), app_id, user_id);
+        for kind in ["db", "db-wal", "db-shm"] {
+            match std::fs::remove_file(file.with_extension(kind)) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The settings of an account.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) file: Option<PathBuf>,
+    pub(crate) is_one_shot: bool,
+    pub(crate) resend_window_ms: i64,
+}
+
+impl<L: Remote> Account<L> {
+    pub(crate) fn start(settings: Settings, user_id: &str, remote: L, clock: Clock) -> Result<Arc<Self>, Error> {
+        let store = Arc::new(Store::open(settings.file.as_deref())?);
+        let (position, states, total, (again, raised)) = store.write_now(|db| {
+            store::message::fail_all(db)?;
+            let (position, states) = store::conversation::load(db)?;
+            let total = store::conversation::total_unread(db, &zim_protocol::ConversationFilterOption::default())?;
+            Ok((position, states, total, store::pending::all(db)?))
+        })?;
+        let is_listed = watch::Sender::new(position.is_settled);
+        let mut engine = SyncEngine::new(user_id, position, states);
+        if settings.is_one_shot {
+            engine = engine.without_pulls();
+        }
+        let user_id: Arc<str> = Arc::from(user_id);
+        let shared = Arc::new(Shared {
+            generation: AtomicU64::new(engine.generation()),
+            is_listed,
+            ahead_ms: AtomicI64::new(UNKNOWN),
+        });
+        let viewer = Viewer {
+            user_id: Arc::clone(&user_id),
+            login_ms: clock.now_ms(),
+            horizon_ms: 0,
+            now_ms: 0,
+            raised,
+            is_caught_up: false,
+        };
+        let (inbox, inputs) = mpsc::unbounded_channel();
+        let parts = Parts {
+            remote: remote.clone(),
+            clock: clock.clone(),
+            store: Arc::clone(&store),
+            engine,
+            viewer,
+            shared: Arc::clone(&shared),
+            total,
+            inbox: inputs,
+        };
+        let task = tokio::spawn(AccountTask::new(parts).run(again));
+        Ok(Arc::new(Self {
+            user_id,
+            remote,
+            clock,
+            store,
+            inbox,
+            frames: Arc::new(Semaphore::new(FRAMES)),
+            shared,
+            queried_users: Mutex::new(Limiter::queried_users()),
+            custom_statuses: Mutex::new(Limiter::new(1, CUSTOM_STATUS_MS)),
+            resend_window_ms: settings.resend_window_ms,
+            task: Mutex::new(Some(task)),
+        }))
+    }
+
+    /// Starts to catch up after a login over a new connection, and sends the messages that wait. Returns at once;
+    /// events report the rest. `is_named`: the login itself set the user's name.
+    pub(crate) async fn connected(&self, login: &LoginResult, is_named: bool, welcome: &Welcome) {
+        self.send(Input::Connected {
+            user: login.user.clone(),
+            is_named,
+            epoch: welcome.epoch.clone(),
+            server_time: welcome.server_time,
+        });
+    }
+
+    /// Reports that the connection is lost.
+    pub(crate) fn disconnected(&self) {
+        self.send(Input::Disconnected);
+    }
+
+    /// Passes on a frame of the event stream; frames must arrive in order. Waits while the queue is full.
+    pub(crate) async fn event_frame(&self, frame: EventFrame) {
+        // Never fails: the semaphore is never closed.
+        if let Ok(permit) = Arc::clone(&self.frames).acquire_owned().await {
+            self.send(Input::Frame(frame, permit));
+        }
+    }
+
+    /// Ends the task and closes the database. Messages that are being sent fail.
+    pub(crate) async fn close(&self) {
+        let (done, closed) = oneshot::channel();
+        self.send(Input::Close(done));
+        // Fails when the task has ended already.
+        let _ = closed.await;
+        let task = self.task.lock().take();
+        if let Some(task) = task {
+            // A panic of the task was reported when it happened.
+            let _ = task.await;
+        }
+    }
+
+    /// Returns the logged-in user.
+    pub(crate) fn user_id(&self) -> &Arc<str> {
+        &self.user_id
+    }
+
+    /// Returns whether requests can reach the server.
+    pub(crate) fn is_online(&self) -> bool {
+        self.remote.is_online()
+    }
+
+    pub(crate) fn remote(&self) -> &L {
+        &self.remote
+    }
+
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// Returns the server's time, as far as this device knows it.
+    pub(crate) fn server_now_ms(&self) -> i64 {
+        self.shared.server_now_ms(&self.clock)
+    }
+
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    pub(crate) fn queried_users(&self) -> &Mutex<Limiter> {
+        &self.queried_users
+    }
+
+    pub(crate) fn custom_statuses(&self) -> &Mutex<Limiter> {
+        &self.custom_statuses
+    }
+
+    pub(crate) fn resend_window_ms(&self) -> i64 {
+        self.resend_window_ms
+    }
+
+    /// Queues a message to be sent. Its place in the queue is taken at the call.
+    pub(crate) fn submit(&self, submission: Submission) {
+        self.send(Input::Send(Box::new(submission)));
+    }
+
+    /// Sends a request, and returns when the log entries that it caused are in the local database.
+    pub(crate) async fn request<R: Rpc + Send + Sync>(&self, request: R) -> Result<R::Response, Error>
+    where
+        R::Response: Send,
+    {
+        let (response, pushes) = self.remote.request(request).await?;
+        if !pushes.is_empty() {
+            self.ask(|done| Input::Pushes(pushes, done)).await?;
+        }
+        Ok(response)
+    }
+
+    /// Stores profiles that the server sent.
+    pub(crate) async fn store_users(&self, users: Vec<UserFullInfo>) -> Result<(), Error> {
+        self.ask(|done| Input::Users(users, done)).await
+    }
+
+    /// Stores the user's own status, as a request of this device changed it.
+    pub(crate) async fn store_own_status(&self, status: UserStatus) -> Result<(), Error> {
+        self.ask(|done| Input::OwnStatus(status, done)).await
+    }
+
+    /// Fetches a page of history of a conversation that is in the store. Returns whether the page covers any position.
+    pub(crate) async fn fill(&self, name: &Name, is_older: bool, anchor: u64, count: usize) -> Result<bool, Error> {
+        let generation = self.shared.generation.load(Ordering::Acquire);
+        let (fill, _) = self.remote.request(fill_request(name.to_ref(), is_older, anchor, count)).await?;
+        let covers_any = fill.from <= fill.to && fill.to > 0;
+        self.ask(|done| Input::Filled { name: name.clone(), generation, fill, done }).await?;
+        Ok(covers_any)
+    }
+
+    /// Waits until the list of conversations has been complete once, or cannot be completed for now. A fresh device has
+    /// an empty store before that.
+    pub(crate) async fn listed(&self) {
+        if self.remote.is_online() {
+            // Fails when the task has ended; then nothing more arrives.
+            let _ = self.shared.is_listed.subscribe().wait_for(|is_listed| *is_listed).await;
+        }
+    }
+
+    fn send(&self, input: Input) {
+        // Fails when the login has ended. A caller that waits for an answer notices the dropped sender.
+        let _ = self.inbox.send(input);
+    }
+
+    async fn ask(&self, input: impl FnOnce(oneshot::Sender<Result<(), Error>>) -> Input) -> Result<(), Error> {
+        let (done, answer) = oneshot::channel();
+        self.send(input(done));
+        answer.await.map_err(|_| logged_out())?
+    }
+}
+
+/// Builds the request for a page of history.
+pub(crate) fn fill_request(conversation: ConversationRef, is_older: bool, anchor: u64, count: usize) -> FillRequest {
+    let count = u32::try_from(count.clamp(1, 100)).unwrap_or(100);
+    FillRequest { conversation: Some(conversation), reverse: is_older, anchor, count }
+}
+
+/// The error of a request whose login has ended.
+pub(crate) fn logged_out() -> Error {
+    Error::new(ErrorCode::NetworkModuleUserIsNotLogged, "nobody is logged in")
+}
+
+/// One file per app and user. User ids may contain characters that a file system refuses or treats as equal, so the
+/// name is in hex.
+fn database_file(folder: PathBuf, app_id: u32, user_id: &str) -> PathBuf {
+    folder.join(format!("{app_id}-{}.db", zim_protocol::id::hex(user_id.as_bytes())))
+}
+
+#[cfg(test)]
+mod fake;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,316 @@
+//! A server for one user, without a network: enough of it to run an account.
+#![expect(clippy::cast_sign_loss, clippy::cast_possible_truncation, reason = "the numbers of a test are small")]
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use prost::Message as _;
+use zim_protocol::{
+    Base, BlockEntry, ClearConversationUnreadMessageCountRequest, ConversationHead, ConversationRef, ErrorCode, Event,
+    FeedEntry, FillRequest, FillResult, FriendEntry, FriendInfo, LogKind, Message, MessageEntry, MessageFlag,
+    MessageSentResult, Page, PullRequest, Push, ReadMark, Rpc, SendMessageRequest, Sums, SyncRequest, SyncResult,
+    UserFullInfo, UserInfo, UserStatus, feed_entry::Detail,
+};
+
+use super::Remote;
+use crate::error::Error;
+
+/// The user of the server.
+pub(super) const ME: &str = "ann";
+pub(super) const NOW: i64 = 1_000_000_000;
+
+#[derive(Debug, Default)]
+pub(super) struct World {
+    logs: BTreeMap<String, Log>,
+    pub(super) pos: u64,
+    pub(super) feed: Vec<FeedEntry>,
+    pub(super) is_online: bool,
+    /// The number of answers to sends that are lost after the message was stored.
+    pub(super) lose_answers: usize,
+    /// The number of pulls that the rate limit refuses.
+    pub(super) limit_pulls: usize,
+    /// The number of syncs that fail because the database does not answer.
+    pub(super) refuse_syncs: usize,
+    /// The current profiles, for syncs that ask for changes.
+    pub(super) profiles: Vec<UserFullInfo>,
+    /// The current statuses, likewise.
+    pub(super) statuses: Vec<UserStatus>,
+    pub(super) requests: Vec<&'static str>,
+    pub(super) events: Vec<Event>,
+    pub(super) epoch: u8,
+    written: u64,
+}
+
+#[derive(Debug, Default)]
+struct Log {
+    entries: Vec<MessageEntry>,
+    n: u64,
+    sent: u64,
+    base: Base,
+}
+
+/// The remote of that server.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Fake(pub(super) Arc<Mutex<World>>);
+
+impl Remote for Fake {
+    fn request<R: Rpc + Send + Sync>(
+        &self,
+        request: R,
+    ) -> impl Future<Output = Result<(R::Response, Vec<Push>), Error>> + Send + 'static
+    where
+        R::Response: Send,
+    {
+        let fake = self.clone();
+        async move {
+            let answer = fake.0.lock().serve(R::METHOD.path, &request.encode_to_vec());
+            // An answer takes a while.
+            tokio::task::yield_now().await;
+            let (bytes, pushes) = answer?;
+            Ok((R::Response::decode(&bytes[..]).unwrap(), pushes))
+        }
+    }
+
+    fn is_online(&self) -> bool {
+        self.0.lock().is_online
+    }
+
+    fn raise(&self, event: Event) -> bool {
+        self.0.lock().events.push(event);
+        true
+    }
+}
+
+fn lost() -> Error {
+    Error::new(ErrorCode::NetworkModuleNetworkError, "lost")
+}
+
+impl World {
+    fn serve(&mut self, path: &'static str, bytes: &[u8]) -> Result<(Vec<u8>, Vec<Push>), Error> {
+        if !self.is_online {
+            return Err(lost());
+        }
+        self.requests.push(path);
+        if path == "Sync/Pull" && self.limit_pulls > 0 {
+            self.limit_pulls -= 1;
+            return Err(Error::new(ErrorCode::CommonModuleTriggerServerFrequencyLimit, "too many"));
+        }
+        if path == "Sync/Sync" && self.refuse_syncs > 0 {
+            self.refuse_syncs -= 1;
+            return Err(Error::new(ErrorCode::CommonModuleImDatabaseError, "the server's database does not answer"));
+        }
+        match path {
+            "Message/SendMessage" => self.send(SendMessageRequest::decode(bytes).unwrap()),
+            "Sync/Sync" => Ok((self.sync(&SyncRequest::decode(bytes).unwrap()).encode_to_vec(), Vec::new())),
+            "Sync/Pull" => {
+                self.pull(&PullRequest::decode(bytes).unwrap()).map(|page| (page.encode_to_vec(), Vec::new()))
+            }
+            "Sync/Fill" => {
+                self.fill(&FillRequest::decode(bytes).unwrap()).map(|fill| (fill.encode_to_vec(), Vec::new()))
+            }
+            "Conversation/ClearConversationUnreadMessageCount" => {
+                Ok(self.clear(&ClearConversationUnreadMessageCountRequest::decode(bytes).unwrap()))
+            }
+            other => panic!("{other} is not faked"),
+        }
+    }
+
+    /// Restores an empty backup under a new epoch.
+    pub(super) fn restore_backup(&mut self) {
+        self.logs.clear();
+        self.pos = 0;
+        self.feed.clear();
+        self.epoch += 1;
+    }
+
+    /// Adds or deletes a friend: appends the entry to the feed.
+    pub(super) fn befriend(&mut self, user_id: &str, alias: &str, is_deleted: bool) {
+        self.pos += 1;
+        let info = FriendInfo { user_id: user_id.into(), friend_alias: alias.into(), ..FriendInfo::default() };
+        let entry = FriendEntry { info: Some(info), is_deleted, place: self.pos as i64 };
+        self.feed.push(FeedEntry { pos: self.pos, detail: Some(Detail::Friend(entry)) });
+    }
+
+    /// Blocks users: appends an entry for each to the feed.
+    pub(super) fn block(&mut self, users: &[&str]) {
+        for user_id in users {
+            self.pos += 1;
+            let user = UserInfo { user_id: (*user_id).to_owned(), ..UserInfo::default() };
+            let entry = BlockEntry { user: Some(user), is_deleted: false, place: self.pos as i64 };
+            self.feed.push(FeedEntry { pos: self.pos, detail: Some(Detail::Block(entry)) });
+        }
+    }
+
+    /// Stores a message; returns the push for the session.
+    pub(super) fn write(&mut self, peer: &str, sender: &str, text: &str) -> Push {
+        self.written += 1;
+        let client_key = self.written.to_be_bytes().repeat(2).into();
+        let content = Message::text(text).encode_to_vec();
+        let entry = self.append(peer, sender, client_key, content.into());
+        push(peer, vec![entry])
+    }
+
+    fn append(&mut self, peer: &str, sender: &str, client_key: Bytes, content: Bytes) -> MessageEntry {
+        let log = self.logs.entry(peer.to_owned()).or_default();
+        log.n += 1;
+        log.sent += u64::from(sender == ME);
+        let seq = log.entries.len() as u64 + 1;
+        let entry = MessageEntry {
+            seq,
+            n: log.n,
+            message_id: 1_000 + seq as i64,
+            sender: sender.to_owned(),
+            ts: NOW + seq as i64,
+            kind: 1,
+            flags: MessageFlag::Counted as u32,
+            client_key,
+            content,
+        };
+        log.entries.push(entry.clone());
+        entry
+    }
+
+    fn send(&mut self, request: SendMessageRequest) -> Result<(Vec<u8>, Vec<Push>), Error> {
+        let peer = request.to_conversation_id.clone();
+        if peer == "nobody" {
+            return Err(Error::new(ErrorCode::MessageModuleTargetDoesNotExist, "nobody"));
+        }
+        let known = self
+            .logs
+            .get(&peer)
+            .and_then(|log| log.entries.iter().find(|entry| entry.client_key == request.client_key));
+        let entry = match known.cloned() {
+            Some(entry) => entry,
+            None => {
+                let content = request.message.unwrap().encode_to_vec().into();
+                self.append(&peer, ME, request.client_key, content)
+            }
+        };
+        if self.lose_answers > 0 {
+            self.lose_answers -= 1;
+            return Err(lost());
+        }
+        let message = Message {
+            message_id: entry.message_id.to_string(),
+            message_seq: entry.seq as i64,
+            timestamp: entry.ts,
+            order_key: entry.seq as i64 * 100,
+            ..Message::default()
+        };
+        let echo = MessageEntry { content: Bytes::new(), ..entry };
+        Ok((MessageSentResult { message: Some(message) }.encode_to_vec(), vec![push(&peer, vec![echo])]))
+    }
+
+    fn head(&self, peer: &str) -> ConversationHead {
+        let log = &self.logs[peer];
+        ConversationHead {
+            conversation: Some(conversation_ref(peer)),
+            end_seq: log.entries.len() as u64,
+            n: log.n,
+            sent: log.sent,
+            base: Some(log.base),
+            read_seq: log.base.seq,
+            last_ts: log.entries.last().map_or(0, |entry| entry.ts),
+            last_message: log.entries.last().cloned(),
+            peer: Some(UserFullInfo {
+                base_info: Some(UserInfo {
+                    user_id: peer.to_owned(),
+                    user_name: peer.to_uppercase(),
+                    ..UserInfo::default()
+                }),
+                ..UserFullInfo::default()
+            }),
+            ..ConversationHead::default()
+        }
+    }
+
+    fn sync(&self, request: &SyncRequest) -> SyncResult {
+        let sums = Sums {
+            count: self.logs.len() as u64,
+            seq: self.logs.values().map(|log| log.entries.len() as u64).sum(),
+            rev: 0,
+        };
+        let epoch = Bytes::from(vec![self.epoch; 16]);
+        let reset = !request.epoch.is_empty() && request.epoch != epoch;
+        let is_equal = !reset && request.since > 0 && request.sums == Some(sums);
+        SyncResult {
+            reset,
+            epoch,
+            feed: self.feed.iter().filter(|entry| reset || entry.pos > request.pos).cloned().collect(),
+            pos: self.pos,
+            heads: if is_equal { Vec::new() } else { self.logs.keys().map(|peer| self.head(peer)).collect() },
+            sums: Some(sums),
+            touched: NOW,
+            profiles: if request.profiles_since > 0 { self.profiles.clone() } else { Vec::new() },
+            statuses: if request.profiles_since > 0 { self.statuses.clone() } else { Vec::new() },
+            profiles_at: NOW,
+            ..SyncResult::default()
+        }
+    }
+
+    fn log(&self, name: Option<&ConversationRef>) -> Result<&Log, Error> {
+        let missing = || Error::new(ErrorCode::ConversationModuleConversationDoesNotExist, "missing");
+        self.logs.get(&name.unwrap().id).ok_or_else(missing)
+    }
+
+    fn pull(&self, request: &PullRequest) -> Result<Page, Error> {
+        let log = self.log(request.conversation.as_ref())?;
+        let messages: Vec<_> =
+            log.entries.iter().filter(|entry| entry.seq > request.after_seq).take(100).cloned().collect();
+        let end_seq = log.entries.len() as u64;
+        let through_seq = messages.last().map_or(end_seq, |entry| entry.seq);
+        Ok(Page { messages, through_seq, end_seq, ..Page::default() })
+    }
+
+    fn fill(&self, request: &FillRequest) -> Result<FillResult, Error> {
+        let log = self.log(request.conversation.as_ref())?;
+        let (anchor, count, len) = (request.anchor, request.count as usize, log.entries.len() as u64);
+        let messages: Vec<MessageEntry> = if request.reverse {
+            let below = log.entries.iter().rev().filter(|entry| anchor == 0 || entry.seq < anchor);
+            let mut page: Vec<_> = below.take(count).cloned().collect();
+            page.reverse();
+            page
+        } else {
+            log.entries.iter().filter(|entry| entry.seq > anchor).take(count).cloned().collect()
+        };
+        let first = messages.first().map_or(1, |entry| entry.seq);
+        let last = messages.last().map_or(len, |entry| entry.seq);
+        let (from, to) =
+            if request.reverse { (first, if anchor == 0 { len } else { anchor - 1 }) } else { (anchor + 1, last) };
+        let end = if request.reverse { first <= 1 } else { last >= len };
+        Ok(FillResult { messages, from, to, end, rev: 0 })
+    }
+
+    fn clear(&mut self, request: &ClearConversationUnreadMessageCountRequest) -> (Vec<u8>, Vec<Push>) {
+        let through = request.through_seq as u64;
+        let log = self.logs.get_mut(&request.conversation_id).unwrap();
+        let seen = &log.entries[..through as usize];
+        let sent = seen.iter().filter(|entry| entry.sender == ME).count() as u64;
+        log.base = Base { seq: through, n: seen.last().map_or(0, |entry| entry.n), sent };
+        self.pos += 1;
+        let mark = ReadMark {
+            conversation: Some(conversation_ref(&request.conversation_id)),
+            read_seq: through,
+            base: Some(log.base),
+        };
+        let feed = vec![FeedEntry { pos: self.pos, detail: Some(Detail::Read(mark)) }];
+        (Vec::new(), vec![Push { log: LogKind::Feed as i32, from: self.pos, to: self.pos, feed, ..Push::default() }])
+    }
+}
+
+pub(super) fn conversation_ref(peer: &str) -> ConversationRef {
+    ConversationRef { r#type: 0, id: peer.to_owned() }
+}
+
+fn push(peer: &str, messages: Vec<MessageEntry>) -> Push {
+    Push {
+        log: LogKind::Messages as i32,
+        conversation: Some(conversation_ref(peer)),
+        from: messages[0].seq,
+        to: messages[messages.len() - 1].seq,
+        messages,
+        ..Push::default()
+    }
+}

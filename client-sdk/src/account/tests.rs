@@ -1,0 +1,620 @@
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use zim_protocol::{
+    ClearConversationUnreadMessageCountRequest, Conversation, ConversationSyncState, ErrorCode, Event, EventFrame,
+    LogKind, LoginResult, Message, MessageQueryConfig, MessageSendConfig, MessageSentResult, MessageSentStatus, Push,
+    Snapshot, UserFullInfo, UserInfo, UserStatus, Welcome, clock::Clock, event_frame::Frame,
+};
+
+use super::fake::{Fake, ME, NOW};
+use super::{Account, Settings};
+use crate::error::Error;
+use crate::message::{MessageSendNotification, history, submit};
+use crate::store::{conversation, friend};
+use crate::sync::Name;
+
+struct Login {
+    fake: Fake,
+    clock: Clock,
+    account: Arc<Account<Fake>>,
+}
+
+type Answer = tokio::sync::oneshot::Receiver<Result<MessageSentResult, Error>>;
+
+impl Login {
+    fn new() -> Self {
+        Self::with(Fake::default(), None)
+    }
+
+    fn with(fake: Fake, file: Option<&Path>) -> Self {
+        let clock = Clock::manual(NOW);
+        let settings = Settings { file: file.map(Path::to_owned), is_one_shot: false, resend_window_ms: 30_000 };
+        let account = Account::start(settings, ME, fake.clone(), clock.clone()).unwrap();
+        Self { fake, clock, account }
+    }
+
+    async fn online() -> Self {
+        let login = Self::new();
+        login.connect().await;
+        login
+    }
+
+    async fn connect(&self) {
+        let seen = self.states().len();
+        self.fake.0.lock().is_online = true;
+        let epoch = vec![self.fake.0.lock().epoch; 16].into();
+        let welcome = Welcome { server_time: NOW, epoch, ..Welcome::default() };
+        self.account.connected(&LoginResult::default(), false, &welcome).await;
+        self.until(|login| login.states().len() >= seen + 2).await;
+    }
+
+    fn disconnect(&self) {
+        self.fake.0.lock().is_online = false;
+        self.account.disconnected();
+    }
+
+    async fn frame(&self, push: Push) {
+        self.account.event_frame(EventFrame { frame: Some(Frame::Push(push)) }).await;
+    }
+
+    async fn until(&self, is_met: impl Fn(&Self) -> bool) {
+        let wait = async {
+            while !is_met(self) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), wait)
+            .await
+            .unwrap_or_else(|_| panic!("{:#?}", self.fake.0.lock().events));
+    }
+
+    fn send(&self, peer: &str, text: &str) -> Answer {
+        self.send_message(Message::text(text), peer, MessageSendConfig::default()).unwrap()
+    }
+
+    fn send_message(&self, message: Message, peer: &str, config: MessageSendConfig) -> Result<Answer, Error> {
+        submit(&self.account, message, Name::new(0, peer), config, MessageSendNotification::default())
+    }
+
+    fn events<T>(&self, pick: impl Fn(&Event) -> Option<T>) -> Vec<T> {
+        self.fake.0.lock().events.iter().filter_map(pick).collect()
+    }
+
+    fn states(&self) -> Vec<i32> {
+        self.events(|event| match event {
+            Event::ConversationSyncStateChanged(event) => Some(event.state),
+            _ => None,
+        })
+    }
+
+    fn received(&self) -> Vec<(String, bool)> {
+        let lists = self.events(|event| match event {
+            Event::PeerMessageReceived(event) => {
+                let is_offline = event.info.unwrap().is_offline_message;
+                Some(event.message_list.iter().map(|message| (text(message), is_offline)).collect::<Vec<_>>())
+            }
+            _ => None,
+        });
+        lists.concat()
+    }
+
+    fn totals(&self) -> Vec<i64> {
+        self.events(|event| match event {
+            Event::ConversationTotalUnreadMessageCountUpdated(event) => Some(event.total_unread_message_count),
+            _ => None,
+        })
+    }
+
+    fn statuses(&self) -> Vec<i32> {
+        let lists = self.events(|event| match event {
+            Event::MessageSentStatusChanged(event) => {
+                Some(event.infos.iter().map(|info| info.status).collect::<Vec<_>>())
+            }
+            _ => None,
+        });
+        lists.concat()
+    }
+
+    async fn list(&self) -> Vec<Conversation> {
+        self.account.store().read(|db| conversation::list(db, ME, None, 100, &Default::default())).await.unwrap()
+    }
+
+    async fn history(&self, count: usize, reverse: bool, next_message: Option<Message>) -> Vec<String> {
+        self.page(count, reverse, next_message).await.iter().map(text).collect()
+    }
+
+    async fn page(&self, count: usize, reverse: bool, next_message: Option<Message>) -> Vec<Message> {
+        let config = MessageQueryConfig { next_message, reverse, count: count as i64, ..MessageQueryConfig::default() };
+        history(&self.account, &Name::new(0, "bob"), &config, count).await.unwrap()
+    }
+}
+
+fn text(message: &Message) -> String {
+    message.as_text().unwrap_or_default().to_owned()
+}
+
+fn numbered(range: std::ops::RangeInclusive<u64>) -> Vec<String> {
+    range.map(|number| number.to_string()).collect()
+}
+
+#[tokio::test]
+async fn a_login_catches_up_and_reports_its_progress() {
+    let login = Login::new();
+    login.fake.0.lock().write("bob", "bob", "hi");
+    login.connect().await;
+    login.until(|login| !login.received().is_empty()).await;
+    assert_eq!(login.states(), [ConversationSyncState::Started as i32, ConversationSyncState::Finished as i32]);
+    assert_eq!(login.received(), [("hi".to_owned(), false)]);
+    let list = login.list().await;
+    assert_eq!(list[0].conversation_name, "BOB");
+    assert_eq!(list[0].unread_message_count, 1);
+    assert_eq!(login.totals(), [1]);
+    assert_eq!(text(list[0].last_message.as_ref().unwrap()), "hi");
+}
+
+#[tokio::test]
+async fn a_fresh_device_raises_its_total_even_if_it_is_0() {
+    let login = Login::online().await;
+    assert_eq!(login.totals(), [0]);
+    assert!(login.list().await.is_empty());
+}
+
+#[tokio::test]
+async fn pushes_are_raised_once_and_in_order_despite_losses() {
+    let login = Login::online().await;
+    let pushes: Vec<Push> =
+        (1..=6).map(|number| login.fake.0.lock().write("bob", "bob", &number.to_string())).collect();
+    // 1, then 3 without 2, then 3 again; 4 to 6 are pulled with 2 and 3, and arrive late.
+    for index in [0, 2, 2, 3, 1, 5, 4] {
+        login.frame(pushes[index].clone()).await;
+    }
+    login.until(|login| login.received().len() >= 6).await;
+    let texts: Vec<String> = login.received().into_iter().map(|(text, _)| text).collect();
+    assert_eq!(texts, numbered(1..=6));
+    login.until(|login| login.totals().last() == Some(&6)).await;
+}
+
+#[tokio::test]
+async fn fifty_sends_without_await_are_stored_in_the_order_of_the_calls() {
+    let login = Login::online().await;
+    let answers: Vec<Answer> = (1..=50).map(|number| login.send("bob", &number.to_string())).collect();
+    for (index, answer) in answers.into_iter().enumerate() {
+        let message = answer.await.unwrap().unwrap().message.unwrap();
+        assert_eq!(message.message_seq, index as i64 + 1);
+        assert_eq!(message.sent_status, MessageSentStatus::Success as i32);
+        assert_eq!(message.order_key, (index as i64 + 1) * 100);
+    }
+    assert_eq!(login.history(100, true, None).await, numbered(1..=50));
+    assert!(login.received().is_empty(), "the sending device gets only the status");
+    login.until(|login| login.statuses().len() == 50).await;
+    let list = login.list().await;
+    assert_eq!((list.len(), list[0].unread_message_count), (1, 0));
+    // The device asked for the name of the peer by itself.
+    login.until(|login| login.fake.0.lock().requests.iter().filter(|path| **path == "Sync/Sync").count() >= 2).await;
+}
+
+#[tokio::test]
+async fn a_message_without_an_answer_is_sent_again_and_stored_once() {
+    let login = Login::online().await;
+    login.fake.0.lock().lose_answers = 2;
+    let first = login.send("bob", "1");
+    let second = login.send("bob", "2");
+    login.until(|login| login.fake.0.lock().lose_answers == 0).await;
+    login.disconnect();
+    let third = login.send("bob", "3");
+    login.connect().await;
+    for (answer, seq) in [(first, 1), (second, 2), (third, 3)] {
+        assert_eq!(answer.await.unwrap().unwrap().message.unwrap().message_seq, seq);
+    }
+    assert_eq!(login.history(10, true, None).await, numbered(1..=3));
+    assert!(login.received().is_empty());
+}
+
+#[tokio::test]
+async fn a_message_fails_after_its_resend_window_and_can_be_retried() {
+    let login = Login::online().await;
+    login.disconnect();
+    let answer = login.send("bob", "1");
+    login
+        .until(|login| login.events(|event| matches!(event, Event::ConversationChanged(_)).then_some(())).len() == 1)
+        .await;
+    let waiting = login.page(1, true, None).await.remove(0);
+    assert_eq!(waiting.sent_status, MessageSentStatus::Sending as i32);
+    assert_eq!(waiting.order_key, 1);
+    // A message that is being sent cannot be sent again.
+    let again = MessageSendConfig { is_retry_send: true, ..MessageSendConfig::default() };
+    let refused = login.send_message(waiting.clone(), "bob", again.clone()).unwrap().await.unwrap();
+    assert_eq!(refused.unwrap_err().code(), ErrorCode::CommonModuleParamsInvalid);
+    // The time of day does not matter.
+    login.clock.jump(7_200_000);
+    login.clock.advance(29_999);
+    assert_eq!(login.page(1, true, None).await[0].sent_status, MessageSentStatus::Sending as i32);
+    login.clock.jump(-14_400_000);
+    login.clock.advance(1);
+    let failed = answer.await.unwrap().unwrap_err();
+    assert_eq!(failed.code(), ErrorCode::NetworkModuleNetworkError);
+    let message = login.page(1, true, None).await.remove(0);
+    assert_eq!(message.sent_status, MessageSentStatus::Failed as i32);
+    login.connect().await;
+    login.send("bob", "2").await.unwrap().unwrap();
+    let sent = login.send_message(message, "bob", again).unwrap().await.unwrap().unwrap();
+    assert_eq!(sent.message.unwrap().message_seq, 2);
+    assert_eq!(login.history(10, true, None).await, ["2", "1"]);
+    let failed = MessageSentStatus::Failed as i32;
+    assert_eq!(login.statuses(), [failed, 1, 0, 1]);
+}
+
+#[tokio::test]
+async fn a_message_to_an_unknown_user_fails_and_disables_its_conversation() {
+    let login = Login::online().await;
+    let error = login.send("nobody", "hi").await.unwrap().unwrap_err();
+    assert_eq!(error.code(), ErrorCode::MessageModuleTargetDoesNotExist);
+    let list = login.list().await;
+    assert!(list[0].is_disabled);
+    assert_eq!(list[0].last_message.as_ref().unwrap().sent_status, MessageSentStatus::Failed as i32);
+    let kinds = login.events(|event| match event {
+        Event::ConversationChanged(event) => Some(event.info_list[0].event),
+        _ => None,
+    });
+    assert_eq!(kinds, [0, 2]);
+}
+
+#[tokio::test]
+async fn invalid_messages_are_refused_at_the_call() {
+    let login = Login::online().await;
+    let refused = |message: Message, peer: &str| {
+        let error = login.send_message(message, peer, MessageSendConfig::default()).unwrap_err();
+        assert_eq!(error.code(), ErrorCode::CommonModuleParamsInvalid, "{error}");
+    };
+    refused(Message::text("hi"), ME);
+    refused(Message::text(" \n"), "bob");
+    refused(Message::command(Vec::new()), "bob");
+    refused(Message::default(), "bob");
+    refused(Message::text("hi"), "");
+    let again = MessageSendConfig { is_retry_send: true, ..MessageSendConfig::default() };
+    assert!(login.send_message(Message::text("hi"), "bob", again).is_err());
+    assert!(login.list().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_message_from_another_own_device_is_received_as_sent() {
+    let login = Login::online().await;
+    let push = login.fake.0.lock().write("bob", ME, "from the other device");
+    login.frame(push).await;
+    login.until(|login| !login.received().is_empty()).await;
+    let directions = login.events(|event| match event {
+        Event::PeerMessageReceived(event) => Some(event.message_list[0].direction),
+        _ => None,
+    });
+    assert_eq!(directions, [0]);
+    assert_eq!(login.list().await[0].unread_message_count, 0);
+}
+
+#[tokio::test]
+async fn history_pages_in_both_directions_across_gaps() {
+    let login = Login::new();
+    for number in 1..=2_500 {
+        login.fake.0.lock().write("bob", "bob", &number.to_string());
+    }
+    login.connect().await;
+    // The last 1,000 of 2,500 messages are caught up with.
+    login.until(|login| login.received().len() == 1_000).await;
+    assert_eq!(login.received()[0].0, "1501");
+    assert_eq!(login.list().await[0].unread_message_count, 2_500);
+    assert_eq!(login.history(30, true, None).await, numbered(2_471..=2_500));
+    assert_eq!(login.history(30, false, None).await, numbered(1..=30));
+    let anchor = login.page(1, false, Some(Message { order_key: 150_900, ..Message::default() })).await.remove(0);
+    assert_eq!(text(&anchor), "1510");
+    assert_eq!(login.history(30, true, Some(anchor.clone())).await, numbered(1_480..=1_509));
+    let oldest = login.page(30, false, None).await.remove(29);
+    assert_eq!(login.history(5, false, Some(oldest)).await, numbered(31..=35));
+    // Without a connection a page ends at the first gap.
+    login.disconnect();
+    assert_eq!(login.history(100, true, Some(anchor)).await, numbered(1_480..=1_509));
+    assert_eq!(login.history(100, false, None).await, numbered(1..=35));
+}
+
+#[tokio::test]
+async fn reading_clears_the_unread_count_up_to_the_position() {
+    let login = Login::online().await;
+    for number in 1..=3 {
+        let push = login.fake.0.lock().write("bob", "bob", &number.to_string());
+        login.frame(push).await;
+    }
+    login.until(|login| login.totals().last() == Some(&3)).await;
+    let request = ClearConversationUnreadMessageCountRequest {
+        conversation_id: "bob".into(),
+        conversation_type: 0,
+        through_seq: 2,
+    };
+    login.account.request(request).await.unwrap();
+    login.until(|login| login.totals().last() == Some(&1)).await;
+    let list = login.list().await;
+    assert_eq!((list[0].unread_message_count, list[0].read_message_seq), (1, 2));
+}
+
+#[tokio::test]
+async fn a_device_starts_again_after_a_restored_backup() {
+    let login = Login::online().await;
+    let push = login.fake.0.lock().write("bob", "bob", "1");
+    login.frame(push).await;
+    login.until(|login| login.received().len() == 1).await;
+    login.disconnect();
+    {
+        let mut world = login.fake.0.lock();
+        world.restore_backup();
+        world.write("cem", "cem", "2");
+    }
+    login.connect().await;
+    login.until(|login| login.received().len() == 2).await;
+    let names: Vec<String> = login.list().await.into_iter().map(|shown| shown.conversation_id).collect();
+    assert_eq!(names, ["cem"]);
+}
+
+fn friend_changes(event: &Event) -> Option<(i32, Vec<String>)> {
+    let Event::FriendListChanged(event) = event else { return None };
+    Some((event.action, event.friend_list.iter().map(|friend| friend.user_id.clone()).collect()))
+}
+
+#[tokio::test]
+async fn friends_that_a_restored_backup_lacks_are_removed() {
+    let login = Login::new();
+    {
+        let mut world = login.fake.0.lock();
+        world.befriend("bob", "", false);
+        world.befriend("cem", "", false);
+        world.befriend("dan", "", false);
+        world.befriend("dan", "", true);
+    }
+    login.connect().await;
+    assert!(login.events(friend_changes).is_empty(), "a new device raises no events for existing friends");
+    login.disconnect();
+    login.fake.0.lock().befriend("eva", "", false);
+    login.connect().await;
+    assert_eq!(login.events(friend_changes), [(0, vec!["eva".to_owned()])]);
+    login.disconnect();
+    login.fake.0.lock().events.clear();
+    {
+        let mut world = login.fake.0.lock();
+        world.restore_backup();
+        world.befriend("cem", "", false);
+        world.befriend("fay", "", false);
+    }
+    login.connect().await;
+    let expected = [(0, vec!["fay".to_owned()]), (1, vec!["bob".to_owned(), "eva".to_owned()])];
+    assert_eq!(login.events(friend_changes), expected);
+    let (list, _) = login.account.store().read(|db| friend::page(db, 0, 10)).await.unwrap();
+    let names: Vec<&str> = list.iter().map(|friend| friend.user_id.as_str()).collect();
+    assert_eq!(names, ["fay", "cem"]);
+}
+
+#[tokio::test]
+async fn the_blacklist_is_compared_after_a_restored_backup() {
+    let login = Login::new();
+    login.fake.0.lock().block(&["bob", "cem"]);
+    login.connect().await;
+    let changes = |login: &Login| {
+        let lists = login.events(|event| match event {
+            Event::BlacklistChanged(event) => {
+                Some(event.user_list.iter().map(|user| (user.user_id.clone(), event.action)).collect::<Vec<_>>())
+            }
+            _ => None,
+        });
+        lists.concat()
+    };
+    // Existing entries raise no events on a new device.
+    assert!(changes(&login).is_empty());
+    login.disconnect();
+    login.fake.0.lock().block(&["dan"]);
+    login.connect().await;
+    assert_eq!(changes(&login), [("dan".to_owned(), 0)]);
+    login.disconnect();
+    {
+        let mut world = login.fake.0.lock();
+        world.restore_backup();
+        world.block(&["eve", "cem"]);
+    }
+    login.connect().await;
+    // A user who is still blocked raises no event either.
+    login.until(|login| changes(login).len() == 4).await;
+    assert_eq!(changes(&login)[1..], [("eve".to_owned(), 0), ("bob".to_owned(), 1), ("dan".to_owned(), 1)]);
+    let (list, _) = login.account.store().read(|db| crate::store::block::page(db, 0, 10)).await.unwrap();
+    assert_eq!(list.iter().map(|user| user.user_id.as_str()).collect::<Vec<_>>(), ["cem", "eve"]);
+}
+
+#[tokio::test]
+async fn a_new_process_continues_where_the_old_one_ended() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ann.db");
+    let fake = Fake::default();
+    fake.0.lock().write("bob", "bob", "1");
+    let login = Login::with(fake.clone(), Some(&file));
+    login.connect().await;
+    login.until(|login| login.received().len() == 1).await;
+    login.disconnect();
+    let unsent = login.send("bob", "unsent");
+    login
+        .until(|login| login.events(|event| matches!(event, Event::ConversationChanged(_)).then_some(())).len() >= 2)
+        .await;
+    login.account.close().await;
+    assert_eq!(unsent.await.unwrap().unwrap_err().code(), ErrorCode::NetworkModuleUserIsNotLogged);
+
+    fake.0.lock().events.clear();
+    fake.0.lock().write("bob", "bob", "2");
+    let login = Login::with(fake, Some(&file));
+    assert_eq!(login.history(10, true, None).await, ["1", "unsent"]);
+    login.connect().await;
+    login.until(|login| !login.received().is_empty()).await;
+    assert_eq!(login.received(), [("2".to_owned(), false)]);
+    let page = login.page(10, true, None).await;
+    assert_eq!(page.iter().map(text).collect::<Vec<_>>(), ["1", "unsent", "2"]);
+    assert_eq!(page[1].sent_status, MessageSentStatus::Failed as i32);
+    login.account.close().await;
+}
+
+#[tokio::test]
+async fn a_lost_hint_is_found_by_the_audit() {
+    let login = Login::online().await;
+    login.fake.0.lock().write("bob", "bob", "no push");
+    // The time of day does not matter.
+    login.clock.jump(-7_200_000);
+    login.clock.advance(600_000);
+    login.until(|login| login.received().len() == 1).await;
+    assert_eq!(login.states().len(), 2, "an audit is not a login");
+}
+
+#[tokio::test]
+async fn an_outdated_profile_in_another_entry_is_corrected() {
+    let login = Login::online().await;
+    let base_info = UserInfo { user_id: "bob".into(), user_name: "Bob".into(), ..UserInfo::default() };
+    let profiles = vec![UserFullInfo { base_info: Some(base_info), ..UserFullInfo::default() }];
+    login.fake.0.lock().profiles.clone_from(&profiles);
+    let snapshot = Snapshot { profiles, ..Snapshot::default() };
+    login.account.event_frame(EventFrame { frame: Some(Frame::Snapshot(snapshot)) }).await;
+    // An old entry without the name, delayed on the way.
+    let push = {
+        let mut world = login.fake.0.lock();
+        world.befriend("bob", "", false);
+        let (pos, feed) = (world.pos, vec![world.feed[0].clone()]);
+        Push { log: LogKind::Feed as i32, from: pos, to: pos, feed, ..Push::default() }
+    };
+    login.frame(push).await;
+    let names = |login: &Login| {
+        login.events(|event| match event {
+            Event::FriendListChanged(event) => Some(event.friend_list[0].user_name.clone()),
+            Event::FriendInfoUpdated(event) => Some(event.friend_list[0].user_name.clone()),
+            _ => None,
+        })
+    };
+    login.until(|login| names(login) == ["", "Bob"]).await;
+}
+
+#[tokio::test]
+async fn a_device_with_a_wrong_clock_receives_messages() {
+    for days in [-8, 8] {
+        let login = Login::new();
+        login.clock.jump(days * 86_400_000);
+        login.connect().await;
+        let push = login.fake.0.lock().write("bob", "bob", "hi");
+        login.frame(push).await;
+        login.until(|login| login.received() == [("hi".to_owned(), false)]).await;
+        // Correcting the clock does not matter either.
+        login.clock.jump(-2 * days * 86_400_000);
+        let push = login.fake.0.lock().write("bob", "bob", "still there?");
+        login.frame(push).await;
+        login.until(|login| login.received().len() == 2).await;
+    }
+}
+
+#[tokio::test]
+async fn a_request_ends_when_its_entry_and_those_before_it_are_stored() {
+    let login = Login::online().await;
+    let push = login.fake.0.lock().write("bob", "bob", "hi");
+    login.frame(push).await;
+    login.until(|login| login.received().len() == 1).await;
+    // The entry of another device is still on its way when the answer arrives.
+    login.fake.0.lock().befriend("carl", "", false);
+    let request = ClearConversationUnreadMessageCountRequest {
+        conversation_id: "bob".into(),
+        through_seq: 1,
+        ..ClearConversationUnreadMessageCountRequest::default()
+    };
+    login.account.request(request).await.unwrap();
+    let carl = login.account.store().read(|db| friend::read(db, "carl")).await.unwrap();
+    assert!(carl.is_some());
+}
+
+#[tokio::test]
+async fn a_status_without_a_subscription_does_not_cause_repeated_syncs() {
+    let login = Login::online().await;
+    login.fake.0.lock().statuses = vec![UserStatus { user_id: "carl".into(), ..UserStatus::default() }];
+    let syncs = |login: &Login| login.fake.0.lock().requests.iter().filter(|path| **path == "Sync/Sync").count();
+    let before = syncs(&login);
+    login.clock.advance(600_000);
+    login.until(|login| syncs(login) > before).await;
+    // Each send is a round trip, long enough for a sync that causes another one.
+    for number in 1..=5 {
+        login.send("bob", &number.to_string()).await.unwrap().unwrap();
+    }
+    login.until(|login| login.statuses().len() == 5).await;
+    assert!(syncs(&login) <= before + 2, "{:?}", login.fake.0.lock().requests);
+}
+
+#[tokio::test]
+async fn a_list_that_was_never_complete_is_not_listed() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ann.db");
+    let login = Login::with(Fake::default(), Some(&file));
+    login.fake.0.lock().refuse_syncs = 1;
+    login.connect().await;
+    login.account.close().await;
+    let login = Login::with(Fake::default(), Some(&file));
+    assert!(!*login.account.shared.is_listed.borrow());
+    login.connect().await;
+    login.account.close().await;
+    let login = Login::with(Fake::default(), Some(&file));
+    assert!(*login.account.shared.is_listed.borrow());
+    login.account.close().await;
+}
+
+#[tokio::test]
+async fn a_login_whose_list_cannot_be_stored_reports_a_failure() {
+    let login = Login::new();
+    login.fake.0.lock().write("bob", "bob", "hi");
+    let full = "CREATE TEMP TRIGGER full BEFORE UPDATE OF is_settled ON device WHEN new.is_settled = 1 \
+                BEGIN SELECT RAISE(FAIL, 'no room'); END";
+    login.account.store().write(|db| db.execute_batch(full)).await.unwrap();
+    login.connect().await;
+    assert_eq!(login.states(), [ConversationSyncState::Started as i32, ConversationSyncState::Failed as i32]);
+    assert!(*login.account.shared.is_listed.borrow());
+    // With free space again everything continues.
+    login.account.store().write(|db| db.execute_batch("DROP TRIGGER full")).await.unwrap();
+    login.clock.advance(10_000);
+    login.until(|login| login.received().len() == 1).await;
+}
+
+#[tokio::test]
+async fn a_sync_that_the_server_database_refused_is_retried_soon() {
+    let login = Login::new();
+    login.fake.0.lock().write("bob", "bob", "hi");
+    login.fake.0.lock().refuse_syncs = 1;
+    login.connect().await;
+    login.clock.jump(-7_200_000);
+    login.clock.advance(10_000);
+    login.until(|login| login.received().len() == 1).await;
+}
+
+#[tokio::test]
+async fn a_conversation_that_is_busy_from_its_first_message_is_received_in_full() {
+    let login = Login::online().await;
+    // The head that describes it is ahead of the pushes, by more than a login would catch up with.
+    let pushes: Vec<Push> =
+        (1..=1_500).map(|number| login.fake.0.lock().write("bob", "bob", &number.to_string())).collect();
+    for push in pushes {
+        login.frame(push).await;
+    }
+    login.until(|login| login.received().len() == 1_500).await;
+    let texts: Vec<String> = login.received().into_iter().map(|(text, _)| text).collect();
+    assert_eq!(texts, numbered(1..=1_500));
+}
+
+#[tokio::test]
+async fn a_login_that_pulls_too_fast_pauses_and_continues() {
+    let login = Login::new();
+    for number in 0..50 {
+        login.fake.0.lock().write(&format!("user{number}"), "x", "hi");
+    }
+    login.fake.0.lock().limit_pulls = 4;
+    login.connect().await;
+    let pulls = |login: &Login| login.fake.0.lock().requests.iter().filter(|path| **path == "Sync/Pull").count();
+    login.until(|login| login.fake.0.lock().limit_pulls == 0).await;
+    let is_all_here = |login: &Login| {
+        // Only the device knows when it has handled the refusals.
+        login.clock.advance(1_000);
+        login.received().len() == 50
+    };
+    login.until(is_all_here).await;
+    assert_eq!(pulls(&login), 54);
+}

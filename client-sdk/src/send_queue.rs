@@ -1,0 +1,234 @@
+//! The queue of messages that are being sent, in the order of the calls and with many in flight. After a lost
+//! connection a message is sent again until its deadline. Pure: no IO, no clock.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+use zim_protocol::{ErrorCode, Message, MessageSentResult, SendMessageRequest};
+
+use crate::error::Error;
+use crate::sync::Name;
+
+/// The most messages in flight: more than fills any pipe, and less than the server queues per connection.
+const MAX_IN_FLIGHT: usize = 128;
+
+/// The 128 random bits of a message. The server stores each key once, however often it is sent.
+pub(crate) type Key = [u8; 16];
+
+/// A message that is being sent.
+#[derive(Debug)]
+pub(crate) struct Outgoing {
+    pub(crate) key: Key,
+    pub(crate) name: Name,
+    pub(crate) request: SendMessageRequest,
+    /// The content that the server will store.
+    pub(crate) content: Bytes,
+    /// The message as the app sees it now.
+    pub(crate) message: Message,
+    /// No attempt is made after this time, by the steady clock.
+    pub(crate) deadline_ms: i64,
+    pub(crate) reply: oneshot::Sender<Result<MessageSentResult, Error>>,
+}
+
+#[derive(Debug)]
+struct Item {
+    outgoing: Outgoing,
+    /// The error of the last attempt.
+    error: Option<Error>,
+    is_in_flight: bool,
+}
+
+/// The queue. See the module.
+#[derive(Debug, Default)]
+pub(crate) struct SendQueue {
+    items: BTreeMap<u64, Item>,
+    waiting: BTreeSet<u64>,
+    keys: HashMap<Key, u64>,
+    next: u64,
+    in_flight: usize,
+}
+
+impl SendQueue {
+    /// Adds a message at the end.
+    pub(crate) fn push(&mut self, outgoing: Outgoing) {
+        self.next += 1;
+        self.keys.insert(outgoing.key, self.next);
+        self.waiting.insert(self.next);
+        self.items.insert(self.next, Item { outgoing, error: None, is_in_flight: false });
+    }
+
+    /// Returns the next message to send, unless too many are in flight.
+    pub(crate) fn start(&mut self) -> Option<(u64, SendMessageRequest)> {
+        if self.in_flight >= MAX_IN_FLIGHT {
+            return None;
+        }
+        let number = self.waiting.pop_first()?;
+        let item = self.items.get_mut(&number)?;
+        item.is_in_flight = true;
+        self.in_flight += 1;
+        Some((number, item.outgoing.request.clone()))
+    }
+
+    /// Returns the content of a message that is being sent.
+    pub(crate) fn content(&self, key: &[u8]) -> Option<Bytes> {
+        let number = self.keys.get(key)?;
+        Some(self.items.get(number)?.outgoing.content.clone())
+    }
+
+    /// Removes a message that the server has stored.
+    pub(crate) fn sent(&mut self, number: u64) -> Option<Outgoing> {
+        self.remove(number)
+    }
+
+    /// Removes a message that the log shows as stored.
+    pub(crate) fn settled(&mut self, key: &[u8]) -> Option<Outgoing> {
+        let number = *self.keys.get(key)?;
+        self.remove(number)
+    }
+
+    /// Handles a failed attempt. After a network error the message is sent again before its deadline; otherwise it is
+    /// removed.
+    pub(crate) fn failed(&mut self, number: u64, error: Error, now_ms: i64) -> Option<(Outgoing, Error)> {
+        let item = self.items.get_mut(&number)?;
+        if is_network(&error) && now_ms < item.outgoing.deadline_ms {
+            item.error = Some(error);
+            if std::mem::take(&mut item.is_in_flight) {
+                self.in_flight -= 1;
+            }
+            self.waiting.insert(number);
+            return None;
+        }
+        Some((self.remove(number)?, error))
+    }
+
+    /// Removes the waiting messages whose deadline has passed.
+    pub(crate) fn expired(&mut self, now_ms: i64) -> Vec<(Outgoing, Error)> {
+        let is_expired = |number: &&u64| self.items.get(number).is_some_and(|item| item.outgoing.deadline_ms <= now_ms);
+        let expired: Vec<u64> = self.waiting.iter().filter(is_expired).copied().collect();
+        self.end(expired)
+    }
+
+    /// Returns the earliest deadline of the waiting messages.
+    pub(crate) fn next_deadline_ms(&self) -> Option<i64> {
+        self.waiting.iter().filter_map(|number| self.items.get(number)).map(|item| item.outgoing.deadline_ms).min()
+    }
+
+    /// Removes all messages, because nothing will be sent any more.
+    pub(crate) fn drain(&mut self) -> Vec<(Outgoing, Error)> {
+        let all = self.items.keys().copied().collect();
+        self.end(all)
+    }
+
+    fn end(&mut self, numbers: Vec<u64>) -> Vec<(Outgoing, Error)> {
+        let mut ended = Vec::with_capacity(numbers.len());
+        for number in numbers {
+            let error = self.items.get_mut(&number).and_then(|item| item.error.take());
+            let error = error.unwrap_or_else(|| {
+                Error::new(
+                    ErrorCode::NetworkModuleNetworkError,
+                    "the message could not be sent: there is no connection",
+                )
+            });
+            ended.extend(self.remove(number).map(|outgoing| (outgoing, error)));
+        }
+        ended
+    }
+
+    fn remove(&mut self, number: u64) -> Option<Outgoing> {
+        let item = self.items.remove(&number)?;
+        self.waiting.remove(&number);
+        self.keys.remove(&item.outgoing.key);
+        if item.is_in_flight {
+            self.in_flight -= 1;
+        }
+        Some(item.outgoing)
+    }
+}
+
+/// Returns whether it is unknown if the server got the request.
+pub(crate) fn is_network(error: &Error) -> bool {
+    error.code() == ErrorCode::NetworkModuleNetworkError || error.code() == ErrorCode::NetworkModuleRequestTimeout
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outgoing(key: u8, deadline_ms: i64) -> Outgoing {
+        Outgoing {
+            key: [key; 16],
+            name: Name::new(0, "bob"),
+            request: SendMessageRequest { client_key: vec![key; 16].into(), ..SendMessageRequest::default() },
+            content: Bytes::new(),
+            message: Message::text("hi"),
+            deadline_ms,
+            reply: oneshot::channel().0,
+        }
+    }
+
+    fn lost() -> Error {
+        Error::new(ErrorCode::NetworkModuleNetworkError, "lost")
+    }
+
+    fn started(queue: &mut SendQueue) -> Vec<(u64, u8)> {
+        std::iter::from_fn(|| queue.start()).map(|(number, request)| (number, request.client_key[0])).collect()
+    }
+
+    #[test]
+    fn lost_messages_are_sent_again_in_the_order_of_the_calls() {
+        let mut queue = SendQueue::default();
+        for key in 1..=3 {
+            queue.push(outgoing(key, 100));
+        }
+        assert_eq!(started(&mut queue), [(1, 1), (2, 2), (3, 3)]);
+        assert!(queue.sent(2).is_some());
+        // The failures of a lost connection arrive in any order.
+        assert!(queue.failed(3, lost(), 10).is_none());
+        assert!(queue.failed(1, lost(), 10).is_none());
+        queue.push(outgoing(4, 100));
+        assert_eq!(started(&mut queue), [(1, 1), (3, 3), (4, 4)]);
+    }
+
+    #[test]
+    fn an_expired_message_fails_with_its_last_error() {
+        let mut queue = SendQueue::default();
+        queue.push(outgoing(1, 100));
+        queue.push(outgoing(2, 200));
+        started(&mut queue);
+        let timeout = Error::new(ErrorCode::NetworkModuleRequestTimeout, "late");
+        assert!(queue.failed(1, timeout, 10).is_none());
+        assert!(queue.failed(2, lost(), 10).is_none());
+        assert_eq!(queue.next_deadline_ms(), Some(100));
+        assert!(queue.expired(99).is_empty());
+        let expired = queue.expired(100);
+        assert_eq!(expired.len(), 1);
+        assert_eq!(expired[0].1.code(), ErrorCode::NetworkModuleRequestTimeout);
+        assert_eq!(queue.next_deadline_ms(), Some(200));
+    }
+
+    #[test]
+    fn a_refusal_is_final_and_so_is_the_last_attempt() {
+        let mut queue = SendQueue::default();
+        queue.push(outgoing(1, 100));
+        queue.push(outgoing(2, 100));
+        started(&mut queue);
+        let refused = Error::new(ErrorCode::MessageModuleTargetDoesNotExist, "nobody");
+        assert!(queue.failed(1, refused, 10).is_some());
+        assert!(queue.failed(2, lost(), 100).is_some());
+        assert!(queue.drain().is_empty());
+    }
+
+    #[test]
+    fn the_messages_in_flight_are_limited() {
+        let mut queue = SendQueue::default();
+        for key in 0..=255 {
+            queue.push(outgoing(key, 100));
+        }
+        assert_eq!(started(&mut queue).len(), MAX_IN_FLIGHT);
+        assert!(queue.settled(&[0; 16]).is_some());
+        assert_eq!(started(&mut queue).len(), 1);
+        assert_eq!(queue.drain().len(), 255);
+        assert_eq!(queue.in_flight, 0);
+    }
+}

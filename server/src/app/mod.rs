@@ -1,0 +1,91 @@
+//! The application: everything that a service needs, passed to it and never global.
+
+mod names;
+mod tenant;
+mod watchers;
+
+use std::sync::Arc;
+
+use zim_protocol::clock::Clock;
+
+use crate::block_fence::BlockFence;
+use crate::config::Config;
+use crate::connection::{Caller, LoginAllowances};
+use crate::db::{DbConfig, Locks};
+use crate::effect::Effect;
+use crate::error::Error;
+use crate::fanout::Fanout;
+use crate::journal::NewMessage;
+use crate::key::{ConversationKey, IdGenerator, UserKey};
+use crate::tenant::{Cache, Tenants, app_rows, open_deployment};
+
+pub(crate) use self::tenant::Rotated;
+pub(crate) use self::watchers::{NOTIFY_PAUSE, RETRY_PAUSE, Watchers};
+
+/// The database, whose fastest job is sending messages.
+pub type Db = crate::db::Db<NewMessage>;
+
+/// Pairs remembered.
+const CACHED_CONVERSATIONS: usize = 200_000;
+
+/// One server's state.
+#[derive(Debug)]
+pub struct App {
+    /// The store.
+    pub db: Db,
+    /// Who is online.
+    pub fanout: Arc<Fanout>,
+    /// The time.
+    pub clock: Clock,
+    /// The settings.
+    pub config: Arc<Config>,
+    /// New ids.
+    pub ids: IdGenerator,
+    /// The apps.
+    pub tenants: Tenants,
+    /// Changes when a backup is restored or a replica promoted.
+    pub epoch: [u8; 16],
+    pub(crate) secret: [u8; 32],
+    pub(crate) logins: LoginAllowances,
+    pub(crate) block_fence: BlockFence,
+    pub(crate) conversations: Cache<(UserKey, UserKey), ConversationKey>,
+}
+
+impl App {
+    /// Opens the store and reads what is kept in memory.
+    ///
+    /// # Errors
+    /// The store cannot be opened.
+    pub async fn open(config: Arc<Config>, clock: Clock, database: DbConfig) -> Result<Arc<Self>, Error> {
+        let fanout = Arc::new(Fanout::default());
+        let sink = Arc::clone(&fanout);
+        let db = Db::open(database, move |effects: Vec<Effect>| sink.publish(effects)).await?;
+        let mut fresh = ([0; 16], [0; 32]);
+        getrandom::fill(&mut fresh.0).map_err(Error::internal)?;
+        getrandom::fill(&mut fresh.1).map_err(Error::internal)?;
+        let (epoch, secret, newest) =
+            db.submit(0, Locks::none(), async move |tx| open_deployment(tx, fresh).await).await?;
+        let tenants = Tenants::empty()?;
+        for app in db.read(async move |tx| app_rows(tx).await).await? {
+            tenants.add(app.into_tenant(&secret));
+        }
+        Ok(Arc::new(Self {
+            ids: IdGenerator::new(clock.clone(), 0, newest),
+            db,
+            fanout,
+            clock,
+            logins: LoginAllowances::new(&config.limits),
+            config,
+            tenants,
+            epoch,
+            secret,
+            block_fence: BlockFence::default(),
+            conversations: Cache::new(CACHED_CONVERSATIONS),
+        }))
+    }
+}
+
+impl zim_protocol::server::Backend for App {
+    type Caller = Caller;
+    type Error = Error;
+}

@@ -1,0 +1,116 @@
+//! What the operator changes about an app: settings and secrets. A change is in force, for live sessions too, before the operator
+//! hears that it is done.
+
+use std::sync::Arc;
+
+use zim_protocol::{SecretKind, UpdateAppRequest};
+
+use super::App;
+use crate::db::Locks;
+use crate::error::Error;
+use crate::tenant::{self, Access, NewApp, Tenant, insert_app};
+
+/// A secret that was rotated.
+pub(crate) struct Rotated {
+    /// The new one.
+    pub(crate) secret: String,
+    /// Until when the old one is accepted, Unix milliseconds; 0: it is not.
+    pub(crate) old_ends_at: i64,
+}
+
+impl App {
+    /// Makes an app. `app_id` 0 lets the server choose.
+    ///
+    /// # Errors
+    /// The id is taken, or the store fails.
+    pub async fn create_app(&self, app_id: u32, name: &str) -> Result<Arc<Tenant>, Error> {
+        let new = NewApp::generate(app_id, name, self.clock.now_ms())?;
+        let secret = self.secret;
+        let row = self.db.submit(0, Locks::none(), async move |tx| insert_app(tx, new).await).await?;
+        Ok(self.tenants.add(row.into_tenant(&secret)))
+    }
+
+    /// Changes what an app lets in, as far as the request says something about it.
+    pub(crate) async fn update_app(&self, tenant: &Tenant, request: &UpdateAppRequest) -> Result<Arc<Access>, Error> {
+        let (cbc, sign) = (request.cbc_tokens.map(|_| request.cbc_tokens()), request.app_sign_login);
+        let registration = request.registration.map(|_| request.registration());
+        self.change_access(tenant, move |access| {
+            access.cbc_tokens = cbc.unwrap_or(access.cbc_tokens);
+            access.app_sign_login = sign.unwrap_or(access.app_sign_login);
+            access.registration = registration.unwrap_or(access.registration);
+        })
+        .await
+    }
+
+    /// Replaces a secret of an app. The old one is accepted for `overlap_ms` more.
+    pub(crate) async fn rotate(&self, tenant: &Tenant, kind: SecretKind, overlap_ms: i64) -> Result<Rotated, Error> {
+        let new = match kind {
+            SecretKind::AppSign => tenant::new_app_sign()?,
+            SecretKind::ServerSecret => tenant::new_server_secret()?,
+            SecretKind::Unspecified => {
+                return Err(Error::params_invalid("secret must be the app sign or the server secret"));
+            }
+        };
+        let (now, value) = (self.clock.now_ms(), new.clone());
+        let access = self
+            .change_access(tenant, move |access| {
+                let secret = match kind {
+                    SecretKind::AppSign => &mut access.app_sign,
+                    _ => &mut access.server_secret,
+                };
+                secret.rotate(value, now, overlap_ms);
+            })
+            .await?;
+        let secret = if kind == SecretKind::AppSign { &access.app_sign } else { &access.server_secret };
+        Ok(Rotated { secret: new, old_ends_at: secret.old_ends_at })
+    }
+
+    async fn change_access(
+        &self,
+        tenant: &Tenant,
+        change: impl FnOnce(&mut Access) + Send + 'static,
+    ) -> Result<Arc<Access>, Error> {
+        let _turn = tenant.changing.lock().await;
+        let app = tenant.key;
+        let now = self.clock.now_ms();
+        let change = move |access: &mut Access| {
+            access.forget_ended(now);
+            change(access);
+        };
+        let changed = self.db.submit(0, Locks::none(), async move |tx| tenant::change_access(tx, app, change).await);
+        match changed.await {
+            Ok(access) => Ok(self.apply_access(tenant, access)),
+            Err(error) => {
+                // It may have been stored all the same: a commit whose answer was lost. What is stored is what counts.
+                if let Ok(stored) = self.db.read(async move |tx| tenant::stored_access(tx, app).await).await {
+                    self.apply_access(tenant, stored);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn apply_access(&self, tenant: &Tenant, access: Access) -> Arc<Access> {
+        let access = Arc::new(access);
+        *tenant.access.write() = Arc::clone(&access);
+        // A login that was checked before this line and is registered after it looks once more (`App::login`).
+        for session in self.fanout.all() {
+            if session.identity().is_some_and(|identity| identity.app == tenant.key) {
+                session.enforce(&access, self.clock.now_ms());
+            }
+        }
+        self.tenants.changes.send_modify(|count| *count += 1);
+        access
+    }
+
+    /// Forgets the secrets of all apps whose time was up: they have no business in the database and its backups.
+    pub(crate) async fn forget_ended_secrets(&self) -> Result<(), Error> {
+        let now = self.clock.now_ms();
+        for tenant in self.tenants.list() {
+            if tenant.access().has_ended(now) {
+                self.change_access(&tenant, |_| {}).await?;
+            }
+        }
+        Ok(())
+    }
+}

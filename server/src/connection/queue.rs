@@ -1,0 +1,290 @@
+//! What waits to be written to one session's event stream, bounded in bytes.
+
+use std::collections::{HashSet, VecDeque};
+
+use bytes::{Bytes, BytesMut};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use zim_protocol::{
+    ConversationRef, Dirty, EventFrame, SessionEnd, SessionEndReason, event_frame::Frame, frame::encode_frame,
+};
+
+/// More dirty conversations than this are not named: the client syncs.
+const MAX_DIRTY: usize = 1_000;
+
+/// Which log a frame moves, as its viewer names it; what is left of a push whose body had to go.
+#[derive(Clone, Debug)]
+pub enum PushTarget {
+    /// The viewer's feed.
+    Feed,
+    /// A conversation: messages and changes are pulled together.
+    Conversation(ConversationRef),
+    /// No log: what is true of other people now.
+    Snapshot,
+}
+
+/// A bounded queue of encoded event frames. A client that reads too slowly loses bodies, never positions: the logs are
+/// remembered as dirty, and it pulls them.
+#[derive(Debug)]
+pub struct PushQueue {
+    inner: Mutex<Inner>,
+    ready: Notify,
+    max_bytes: usize,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    frames: VecDeque<Bytes>,
+    bytes: usize,
+    dirty_feed: bool,
+    dirty_snapshots: bool,
+    dirty: HashSet<(i32, String)>,
+    dirty_all: bool,
+    transients_dropped: u64,
+    end: Option<SessionEnd>,
+    ended: bool,
+}
+
+impl Inner {
+    fn fits(&self, frame: &Bytes, max: usize) -> bool {
+        // One frame always fits an empty queue.
+        self.frames.is_empty() || self.bytes + frame.len() <= max
+    }
+
+    fn add(&mut self, frame: Bytes) {
+        self.bytes += frame.len();
+        self.frames.push_back(frame);
+    }
+
+    fn is_dirty(&self, log: &PushTarget) -> bool {
+        (self.dirty_all && !matches!(log, PushTarget::Snapshot))
+            || match log {
+                PushTarget::Feed => self.dirty_feed,
+                PushTarget::Snapshot => self.dirty_snapshots,
+                PushTarget::Conversation(name) => {
+                    !self.dirty.is_empty() && self.dirty.contains(&(name.r#type, name.id.clone()))
+                }
+            }
+    }
+
+    fn mark(&mut self, log: &PushTarget) {
+        match log {
+            PushTarget::Feed => self.dirty_feed = true,
+            PushTarget::Snapshot => self.dirty_snapshots = true,
+            PushTarget::Conversation(_) if self.dirty.len() >= MAX_DIRTY => {
+                self.dirty.clear();
+                self.dirty_all = true;
+            }
+            PushTarget::Conversation(name) => {
+                self.dirty.insert((name.r#type, name.id.clone()));
+            }
+        }
+    }
+
+    fn take_dirty(&mut self) -> Option<Dirty> {
+        let is_clean = !self.dirty_feed && !self.dirty_snapshots && self.dirty.is_empty() && !self.dirty_all;
+        if is_clean && self.transients_dropped == 0 {
+            return None;
+        }
+        Some(Dirty {
+            feed: std::mem::take(&mut self.dirty_feed),
+            conversations: self.dirty.drain().map(|(r#type, id)| ConversationRef { r#type, id }).collect(),
+            all: std::mem::take(&mut self.dirty_all),
+            transients_dropped: std::mem::take(&mut self.transients_dropped),
+            snapshots: std::mem::take(&mut self.dirty_snapshots),
+        })
+    }
+}
+
+impl PushQueue {
+    /// A queue that holds at most about `max_bytes` of frames.
+    pub fn new(max_bytes: usize) -> Self {
+        Self { inner: Mutex::default(), ready: Notify::new(), max_bytes }
+    }
+
+    /// Queues a frame that moves `log`. A log that is dirty stays so: the client pulls it anyway.
+    pub fn push(&self, frame: Bytes, log: &PushTarget) {
+        let mut inner = self.inner.lock();
+        if inner.ended {
+            return;
+        }
+        if inner.is_dirty(log) || !inner.fits(&frame, self.max_bytes) {
+            inner.mark(log);
+        } else {
+            inner.add(frame);
+        }
+        drop(inner);
+        self.ready.notify_one();
+    }
+
+    /// Queues a frame that is delivered at most once. Dropped, counted and told when there is no room.
+    pub fn push_transient(&self, frame: Bytes) {
+        let mut inner = self.inner.lock();
+        if inner.ended {
+            return;
+        }
+        if inner.fits(&frame, self.max_bytes / 2) {
+            inner.add(frame);
+        } else {
+            inner.transients_dropped += 1;
+        }
+        drop(inner);
+        self.ready.notify_one();
+    }
+
+    /// The last frame of the session; nothing is queued after it. The first call counts.
+    pub fn end(&self, reason: SessionEndReason, message: &str) {
+        let mut inner = self.inner.lock();
+        if !inner.ended {
+            inner.ended = true;
+            inner.end = Some(SessionEnd { reason: reason as i32, message: message.to_owned() });
+        }
+        drop(inner);
+        self.ready.notify_one();
+    }
+
+    /// As [`PushQueue::end`] for a session whose client may connect again: what it asks before it hears of that is not
+    /// refused, so that it loses nothing. A later `end` counts instead.
+    pub fn retire(&self, message: &str) {
+        let mut inner = self.inner.lock();
+        if !inner.ended {
+            inner.end = Some(SessionEnd { reason: SessionEndReason::Unspecified as i32, message: message.to_owned() });
+        }
+        drop(inner);
+        self.ready.notify_one();
+    }
+
+    /// Whether [`PushQueue::end`] was called.
+    pub fn is_ended(&self) -> bool {
+        self.inner.lock().ended
+    }
+
+    /// Waits for frames and moves at most about `max_bytes` of them into `out`; returns how many, and the reason when the last
+    /// one ends the session.
+    pub async fn next_batch(&self, out: &mut BytesMut, max_bytes: usize) -> (u64, Option<SessionEndReason>) {
+        loop {
+            let ready = self.ready.notified();
+            let taken = self.take(out, max_bytes);
+            if taken.0 > 0 {
+                return taken;
+            }
+            ready.await;
+        }
+    }
+
+    fn take(&self, out: &mut BytesMut, max_bytes: usize) -> (u64, Option<SessionEndReason>) {
+        let mut count = 0;
+        let (dirty, end) = {
+            let mut inner = self.inner.lock();
+            while let Some(frame) = inner.frames.front() {
+                if count > 0 && out.len() + frame.len() > max_bytes {
+                    break;
+                }
+                out.extend_from_slice(frame);
+                count += 1;
+                inner.bytes -= frame.len();
+                inner.frames.pop_front();
+            }
+            if inner.frames.is_empty() {
+                // An idle session keeps no buffer.
+                if inner.frames.capacity() > 64 {
+                    inner.frames = VecDeque::new();
+                }
+                (inner.take_dirty(), inner.end.take())
+            } else {
+                (None, None)
+            }
+        };
+        if let Some(dirty) = dirty {
+            encode_frame(&EventFrame { frame: Some(Frame::Dirty(dirty)) }, out);
+            count += 1;
+        }
+        let reason = end.as_ref().map(SessionEnd::reason);
+        if let Some(end) = end {
+            encode_frame(&EventFrame { frame: Some(Frame::End(end)) }, out);
+            count += 1;
+        }
+        (count, reason)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn log(id: &str) -> PushTarget {
+        PushTarget::Conversation(ConversationRef { r#type: 0, id: id.to_owned() })
+    }
+
+    fn frames(queue: &PushQueue) -> Vec<Frame> {
+        let mut out = BytesMut::new();
+        let mut decoder = zim_protocol::frame::FrameDecoder::new(1 << 20);
+        queue.take(&mut out, usize::MAX);
+        decoder.push(&out);
+        let mut frames = Vec::new();
+        while let Some(bytes) = decoder.next().unwrap() {
+            let frame: EventFrame = prost::Message::decode(bytes).unwrap();
+            frames.extend(frame.frame);
+        }
+        frames
+    }
+
+    fn push_frame(bytes: usize) -> Bytes {
+        let mut out = BytesMut::new();
+        let text = "x".repeat(bytes);
+        encode_frame(&EventFrame { frame: Some(Frame::End(SessionEnd { reason: 0, message: text })) }, &mut out);
+        out.freeze()
+    }
+
+    #[test]
+    fn a_slow_reader_loses_bodies_but_no_log() {
+        let queue = PushQueue::new(1_000);
+        queue.push(push_frame(900), &log("ann"));
+        queue.push(push_frame(900), &log("bob"));
+        queue.push(push_frame(10), &log("bob"));
+        queue.push(push_frame(10), &PushTarget::Feed);
+        let got = frames(&queue);
+        assert_eq!(got.len(), 3);
+        let Frame::Dirty(dirty) = &got[2] else { panic!("{got:?}") };
+        assert!(!dirty.feed);
+        assert_eq!(dirty.conversations.len(), 1);
+        assert_eq!(dirty.conversations[0].id, "bob");
+        assert!(frames(&queue).is_empty());
+    }
+
+    #[test]
+    fn dropped_transients_are_counted_and_told() {
+        let queue = PushQueue::new(1_000);
+        for _ in 0..5 {
+            queue.push_transient(push_frame(300));
+        }
+        let got = frames(&queue);
+        let Some(Frame::Dirty(dirty)) = got.last() else { panic!("{got:?}") };
+        assert_eq!(dirty.transients_dropped, 4);
+    }
+
+    #[test]
+    fn nothing_follows_the_end() {
+        let queue = PushQueue::new(1_000);
+        queue.push(push_frame(10), &log("ann"));
+        queue.end(SessionEndReason::KickedOut, "a newer login");
+        queue.push(push_frame(10), &log("ann"));
+        queue.end(SessionEndReason::GoingAway, "");
+        let got = frames(&queue);
+        assert_eq!(got.len(), 2);
+        let Frame::End(end) = &got[1] else { panic!("{got:?}") };
+        assert_eq!(end.reason(), SessionEndReason::KickedOut);
+    }
+
+    #[test]
+    fn too_many_dirty_conversations_become_one_sync() {
+        let queue = PushQueue::new(1);
+        queue.push(push_frame(10), &log("first"));
+        for index in 0..=MAX_DIRTY {
+            queue.push(push_frame(10), &log(&index.to_string()));
+        }
+        let got = frames(&queue);
+        let Some(Frame::Dirty(dirty)) = got.last() else { panic!("{got:?}") };
+        assert!(dirty.all && dirty.conversations.is_empty());
+    }
+}

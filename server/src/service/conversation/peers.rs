@@ -1,0 +1,67 @@
+//! The conversation of two users: found by their names, and made at the first message.
+
+use zim_protocol::ConversationType;
+
+use super::store;
+use crate::app::App;
+use crate::db::Locks;
+use crate::error::Error;
+use crate::key::{AppKey, ConversationKey, UserKey};
+
+impl App {
+    /// The conversation of `caller` with the user named `peer_id`, if it exists.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub async fn peers(&self, app: AppKey, caller: UserKey, peer: UserKey) -> Result<Option<ConversationKey>, Error> {
+        let pair = (caller.min(peer), caller.max(peer));
+        if let Some(key) = self.conversations.get(&pair) {
+            return Ok(Some(key));
+        }
+        let found = self.db.read(async move |tx| store::peer_conversation(tx, app, pair).await).await?;
+        if let Some(key) = found {
+            self.conversations.insert(pair, key);
+        }
+        Ok(found)
+    }
+
+    /// The conversation of two users, made if it is new. An empty conversation is in nobody's list.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub async fn open_peers(&self, app: AppKey, caller: UserKey, peer: UserKey) -> Result<ConversationKey, Error> {
+        if let Some(key) = self.peers(app, caller, peer).await? {
+            return Ok(key);
+        }
+        let pair = (caller.min(peer), caller.max(peer));
+        let (id, now) = (self.ids.next(), self.clock.now_ms());
+        let key = self
+            .db
+            .submit(pair.0.0.unsigned_abs(), Locks::users([pair.0.0, pair.1.0]), async move |tx| {
+                store::open_peer_conversation(tx, app, pair, id, now).await
+            })
+            .await?;
+        self.conversations.insert(pair, key);
+        Ok(key)
+    }
+
+    /// Names a conversation of the caller by key; `None` if it does not exist.
+    ///
+    /// # Errors
+    /// A kind of conversation that has no log, or the store fails.
+    pub async fn conversation_key(
+        &self,
+        app: AppKey,
+        caller: UserKey,
+        kind: i32,
+        id: &str,
+    ) -> Result<Option<ConversationKey>, Error> {
+        match ConversationType::try_from(kind) {
+            Ok(ConversationType::Peer) => match self.user_key(app, id).await? {
+                Some(peer) => self.peers(app, caller, peer).await,
+                None => Ok(None),
+            },
+            _ => Err(Error::params_invalid("conversationType must be 0, a conversation with one other user")),
+        }
+    }
+}

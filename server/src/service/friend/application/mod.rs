@@ -1,0 +1,7 @@
+//! Friend applications: what is done with them, and their rows.
+
+pub(super) mod jobs;
+mod store;
+
+pub(crate) use self::store::feed_entries;
+pub(super) use self::store::{entries, find, page, save};

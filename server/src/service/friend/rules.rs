@@ -1,0 +1,213 @@
+//! Who may do what, and what follows from it: without a store.
+
+use std::collections::BTreeMap;
+
+use zim_protocol::{
+    FriendApplicationState as State, FriendApplicationType as Kind, FriendRelationCheckType, UserRelationType,
+};
+
+use crate::error::Error;
+
+/// UTF-8 bytes of the keys and values of a friend's attributes together.
+const MAX_ATTRIBUTE_BYTES: usize = 1_024;
+
+/// Attributes of a friend.
+pub(super) type Attributes = BTreeMap<String, String>;
+
+/// What one says of another on his own list: nobody else sees it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Remarks {
+    pub(super) alias: String,
+    pub(super) attributes: Attributes,
+}
+
+impl Remarks {
+    /// From what a request says. Attributes without a value are not set.
+    pub(super) fn new(alias: String, attributes: impl IntoIterator<Item = (String, String)>) -> Self {
+        Self { alias, attributes: attributes.into_iter().filter(|(_, value)| !value.is_empty()).collect() }
+    }
+
+    /// Each part, or that of `other` where there is none.
+    pub(super) fn or(self, other: Self) -> Self {
+        Self {
+            alias: if self.alias.is_empty() { other.alias } else { self.alias },
+            attributes: if self.attributes.is_empty() { other.attributes } else { self.attributes },
+        }
+    }
+}
+
+/// The attributes after `changes`: those that are not named stay, and an empty value removes one.
+pub(super) fn changed(
+    mut attributes: Attributes,
+    changes: impl IntoIterator<Item = (String, String)>,
+) -> Result<Attributes, Error> {
+    for (key, value) in changes {
+        if value.is_empty() {
+            attributes.remove(&key);
+        } else {
+            attributes.insert(key, value);
+        }
+    }
+    let bytes: usize = attributes.iter().map(|(key, value)| key.len() + value.len()).sum();
+    if bytes > MAX_ATTRIBUTE_BYTES {
+        return Err(Error::friend_attributes_too_long(bytes, MAX_ATTRIBUTE_BYTES));
+    }
+    Ok(attributes)
+}
+
+/// The answer to a check: who is on whose list.
+pub(super) fn relation(check: FriendRelationCheckType, on_mine: bool, on_his: bool) -> UserRelationType {
+    match (check, on_mine, on_his) {
+        (FriendRelationCheckType::Single, false, _) => UserRelationType::SingleNo,
+        (FriendRelationCheckType::Single, true, _) => UserRelationType::SingleHave,
+        (FriendRelationCheckType::Both, false, false) => UserRelationType::BothAllNo,
+        (FriendRelationCheckType::Both, true, false) => UserRelationType::BothSelfHave,
+        (FriendRelationCheckType::Both, false, true) => UserRelationType::BothOtherHave,
+        (FriendRelationCheckType::Both, true, true) => UserRelationType::BothAllHave,
+    }
+}
+
+/// What stands between two users, as one of them sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Application {
+    pub(super) kind: Kind,
+    /// As if time stood still.
+    pub(super) state: State,
+    pub(super) wording: String,
+    /// What he says of the other, should they become friends.
+    pub(super) remarks: Remarks,
+    pub(super) created_at: i64,
+    pub(super) updated_at: i64,
+    pub(super) expires_at: i64,
+}
+
+impl Application {
+    /// Whether it can still be answered.
+    pub(super) fn is_waiting(&self, now: i64) -> bool {
+        state_at(self.state, self.expires_at, now) == State::Waiting
+    }
+}
+
+/// The state of an application at a time.
+pub(super) fn state_at(state: State, expires_at: i64, now: i64) -> State {
+    if state == State::Waiting && expires_at <= now { State::Expired } else { state }
+}
+
+/// The two rows of an application that is made now: the applicant's own, and that of whom he asks. What waited before goes on,
+/// and if each has asked the other, both have.
+pub(super) fn applied(
+    own: Option<Application>,
+    theirs: Option<Application>,
+    (wording, remarks): (String, Remarks),
+    (now, expires_at): (i64, i64),
+) -> (Application, Application) {
+    let own = own.filter(|own| own.is_waiting(now));
+    let is_mutual = own.as_ref().is_some_and(|own| own.kind != Kind::Sent);
+    let (kind, their_kind) = if is_mutual { (Kind::Both, Kind::Both) } else { (Kind::Sent, Kind::Received) };
+    let created_at = own.map_or(now, |own| own.created_at);
+    let state = State::Waiting;
+    let their_terms = theirs.filter(|_| is_mutual).map(|theirs| theirs.remarks).unwrap_or_default();
+    let row = |kind, remarks| Application {
+        kind,
+        state,
+        wording: wording.clone(),
+        remarks,
+        created_at,
+        updated_at: now,
+        expires_at,
+    };
+    (row(kind, remarks), row(their_kind, their_terms))
+}
+
+/// The application that somebody may answer now.
+pub(super) fn answerable(own: Option<Application>, now: i64) -> Result<Application, Error> {
+    let own = own.filter(|own| own.kind != Kind::Sent && own.state == State::Waiting);
+    let own = own.ok_or_else(Error::no_application_waits)?;
+    if own.is_waiting(now) { Ok(own) } else { Err(Error::application_expired()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: i64 = 1_000;
+
+    fn remarks(alias: &str) -> Remarks {
+        Remarks::new(alias.to_owned(), [])
+    }
+
+    fn waiting(kind: Kind, expires_at: i64) -> Application {
+        Application {
+            kind,
+            state: State::Waiting,
+            wording: "before".to_owned(),
+            remarks: remarks("before"),
+            created_at: 1,
+            updated_at: 2,
+            expires_at,
+        }
+    }
+
+    fn apply(own: Option<Application>, theirs: Option<Application>) -> (Application, Application) {
+        applied(own, theirs, ("hi".to_owned(), remarks("bob")), (NOW, 2_000))
+    }
+
+    #[test]
+    fn a_first_application_is_sent_and_received() {
+        let (own, theirs) = apply(None, None);
+        assert_eq!((own.kind, theirs.kind), (Kind::Sent, Kind::Received));
+        assert_eq!((own.remarks.alias.as_str(), theirs.remarks.alias.as_str()), ("bob", ""));
+        assert_eq!((own.created_at, own.updated_at, own.expires_at), (NOW, NOW, 2_000));
+    }
+
+    #[test]
+    fn a_repeated_one_goes_on() {
+        let (own, theirs) = apply(Some(waiting(Kind::Sent, 1_500)), Some(waiting(Kind::Received, 1_500)));
+        assert_eq!((own.kind, theirs.kind), (Kind::Sent, Kind::Received));
+        assert_eq!((own.created_at, own.updated_at, own.wording.as_str()), (1, NOW, "hi"));
+        assert_eq!(theirs.remarks, Remarks::default());
+    }
+
+    #[test]
+    fn who_asks_whoever_asked_him_makes_it_mutual() {
+        let (own, theirs) = apply(Some(waiting(Kind::Received, 1_500)), Some(waiting(Kind::Sent, 1_500)));
+        assert_eq!((own.kind, theirs.kind), (Kind::Both, Kind::Both));
+        assert_eq!((own.remarks.alias.as_str(), theirs.remarks.alias.as_str()), ("bob", "before"));
+        let (again, _) = apply(Some(own), Some(theirs));
+        assert_eq!(again.kind, Kind::Both);
+    }
+
+    #[test]
+    fn what_expired_or_was_answered_begins_anew() {
+        let rejected = Application { state: State::Rejected, ..waiting(Kind::Received, 1_500) };
+        for before in [waiting(Kind::Received, NOW), rejected] {
+            let (own, theirs) = apply(Some(before.clone()), Some(before));
+            assert_eq!((own.kind, theirs.kind, own.created_at), (Kind::Sent, Kind::Received, NOW));
+        }
+    }
+
+    #[test]
+    fn only_what_waits_for_one_is_answered() {
+        let refusal = |row| answerable(row, NOW).unwrap_err().code();
+        use zim_protocol::ErrorCode::{FriendModuleFriendApplicationExpired, FriendModuleFriendApplicationStatusError};
+        assert_eq!(refusal(None), FriendModuleFriendApplicationStatusError);
+        assert_eq!(refusal(Some(waiting(Kind::Sent, 1_001))), FriendModuleFriendApplicationStatusError);
+        let accepted = Application { state: State::Accepted, ..waiting(Kind::Received, 1_001) };
+        assert_eq!(refusal(Some(accepted)), FriendModuleFriendApplicationStatusError);
+        assert_eq!(refusal(Some(waiting(Kind::Received, NOW))), FriendModuleFriendApplicationExpired);
+        for kind in [Kind::Received, Kind::Both] {
+            assert!(answerable(Some(waiting(kind, NOW + 1)), NOW).is_ok());
+        }
+    }
+
+    #[test]
+    fn attributes_are_merged_and_bounded() {
+        let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+        let before = Attributes::from([pair("k0", "a"), pair("k1", "b")]);
+        let after = changed(before, [pair("k1", ""), pair("k2", "c")]).unwrap();
+        assert_eq!(after, Attributes::from([pair("k0", "a"), pair("k2", "c")]));
+        let most = "x".repeat(MAX_ATTRIBUTE_BYTES - 4 - 1);
+        assert!(changed(Attributes::from([pair("k0", "a")]), [pair("k1", &most)]).is_ok());
+        assert!(changed(Attributes::from([pair("k0", "ab")]), [pair("k1", &most)]).is_err());
+    }
+}

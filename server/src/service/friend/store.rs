@@ -1,0 +1,160 @@
+//! Rows of friends.
+
+use std::collections::{HashMap, HashSet};
+
+use zim_protocol::{FriendEntry, FriendInfo, feed_entry::Detail};
+
+use super::rules::{Attributes, Remarks};
+use crate::db::{Row, Tx, params};
+use crate::error::Error;
+use crate::key::UserKey;
+
+/// One who is on somebody's list.
+#[derive(Debug)]
+pub(super) struct Friend {
+    pub(super) remarks: Remarks,
+    pub(super) wording: String,
+    pub(super) created_at: i64,
+    /// The position in the owner's feed at which he came onto the list: it orders the list, and tells nothing of others.
+    pub(super) place: i64,
+}
+
+/// What `account` says of `friend`, if he is on its list.
+pub(super) async fn find(tx: &mut Tx<'_>, account: UserKey, friend: UserKey) -> Result<Option<Remarks>, Error> {
+    let sql = "SELECT alias, attributes FROM friend WHERE account = $1 AND friend = $2";
+    let Some(row) = tx.fetch_one(sql, &params![account, friend]).await? else { return Ok(None) };
+    Ok(Some(Remarks { alias: row.get(0)?, attributes: attributes(&row, 1)? }))
+}
+
+/// How many friends somebody has.
+pub(super) async fn count(tx: &mut Tx<'_>, account: UserKey) -> Result<u64, Error> {
+    let row = tx.fetch_one("SELECT COUNT(*) FROM friend WHERE account = $1", &params![account]).await?;
+    row.map_or(Ok(0), |row| Ok(row.get::<i64>(0)?.unsigned_abs()))
+}
+
+/// Puts somebody on a list.
+pub(super) async fn insert(tx: &mut Tx<'_>, account: UserKey, friend: UserKey, row: Friend) -> Result<(), Error> {
+    tx.execute(
+        "INSERT INTO friend (account, friend, alias, attributes, wording, created_at, place) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        &params![
+            account,
+            friend,
+            row.remarks.alias,
+            text(&row.remarks.attributes)?,
+            row.wording,
+            row.created_at,
+            row.place
+        ],
+    )
+    .await?;
+    Ok(())
+}
+
+/// Changes what `account` says of a friend.
+pub(super) async fn update(tx: &mut Tx<'_>, account: UserKey, friend: UserKey, remarks: Remarks) -> Result<(), Error> {
+    tx.execute(
+        "UPDATE friend SET alias = $3, attributes = $4 WHERE account = $1 AND friend = $2",
+        &params![account, friend, remarks.alias, text(&remarks.attributes)?],
+    )
+    .await?;
+    Ok(())
+}
+
+/// Takes somebody off a list.
+pub(super) async fn remove(tx: &mut Tx<'_>, account: UserKey, friend: UserKey) -> Result<(), Error> {
+    tx.execute("DELETE FROM friend WHERE account = $1 AND friend = $2", &params![account, friend]).await?;
+    Ok(())
+}
+
+/// Those of `others` who are on the list of `account`, and those on whose lists it is.
+pub(super) async fn relations(
+    tx: &mut Tx<'_>,
+    account: UserKey,
+    others: &[UserKey],
+) -> Result<(HashSet<UserKey>, HashSet<UserKey>), Error> {
+    let (list, mut params) = tx.dialect().in_list(others.iter().copied(), 2);
+    params.insert(0, account.into());
+    let on_mine = format!("SELECT friend FROM friend WHERE account = $1 AND friend IN {list}");
+    let on_theirs = format!("SELECT account FROM friend WHERE friend = $1 AND account IN {list}");
+    let (mine, theirs) = (tx.fetch(&on_mine, &params).await?, tx.fetch(&on_theirs, &params).await?);
+    let keys = |rows: Vec<Row>| rows.iter().map(|row| Ok(UserKey(row.get(0)?))).collect::<Result<_, Error>>();
+    Ok((keys(mine)?, keys(theirs)?))
+}
+
+/// Of a friend and his account; NULL from the sixth on if he is none.
+const COLUMNS: &str = "a.id, a.name, a.user_name, a.avatar_url, a.extended_data, \
+                       f.alias, f.attributes, f.wording, f.created_at, f.place";
+
+fn info(row: &Row) -> Result<FriendInfo, Error> {
+    Ok(FriendInfo {
+        user_id: row.get(1)?,
+        user_name: row.get(2)?,
+        user_avatar_url: row.get(3)?,
+        user_extended_data: row.get(4)?,
+        friend_alias: row.get(5)?,
+        friend_attributes: attributes(row, 6)?.into_iter().collect(),
+        wording: row.get(7)?,
+        create_time: row.get(8)?,
+    })
+}
+
+/// These users as `account` sees them now; those who are no friends are gone.
+pub(super) async fn entries(
+    tx: &mut Tx<'_>,
+    account: UserKey,
+    keys: &[i64],
+) -> Result<HashMap<i64, FriendEntry>, Error> {
+    let (list, mut params) = tx.dialect().in_list(keys.iter().copied(), 2);
+    params.insert(0, account.into());
+    let sql = format!(
+        "SELECT {COLUMNS} FROM account a LEFT JOIN friend f ON f.account = $1 AND f.friend = a.id WHERE a.id IN {list}"
+    );
+    let mut entries = HashMap::with_capacity(keys.len());
+    for row in tx.fetch(&sql, &params).await? {
+        let entry = match row.get::<Option<i64>>(9)? {
+            Some(place) => FriendEntry { info: Some(info(&row)?), is_deleted: false, place },
+            None => {
+                let gone = FriendInfo { user_id: row.get(1)?, ..FriendInfo::default() };
+                FriendEntry { info: Some(gone), is_deleted: true, place: 0 }
+            }
+        };
+        entries.insert(row.get(0)?, entry);
+    }
+    Ok(entries)
+}
+
+/// Entries of a feed.
+pub(crate) async fn feed_entries(
+    tx: &mut Tx<'_>,
+    account: UserKey,
+    keys: &[i64],
+) -> Result<HashMap<i64, Detail>, Error> {
+    let entries = entries(tx, account, keys).await?;
+    Ok(entries.into_iter().map(|(key, entry)| (key, Detail::Friend(entry))).collect())
+}
+
+/// A page of the list, the newest friendship first, behind `before`; and from where the next one begins, 0 at the end.
+pub(super) async fn page(
+    tx: &mut Tx<'_>,
+    account: UserKey,
+    before: i64,
+    count: i64,
+) -> Result<(Vec<FriendInfo>, i64), Error> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM friend f JOIN account a ON a.id = f.friend \
+         WHERE f.account = $1 AND f.place < $2 ORDER BY f.place DESC LIMIT $3"
+    );
+    let rows = tx.fetch(&sql, &params![account, before, count + 1]).await?;
+    super::page(&rows, count, 9, info)
+}
+
+/// Attributes as they are stored.
+pub(super) fn text(attributes: &Attributes) -> Result<String, Error> {
+    serde_json::to_string(attributes).map_err(Error::internal)
+}
+
+/// The attributes in a column.
+pub(super) fn attributes(row: &Row, column: usize) -> Result<Attributes, Error> {
+    serde_json::from_str(&row.get::<String>(column)?).map_err(Error::internal)
+}

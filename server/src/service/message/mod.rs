@@ -1,0 +1,265 @@
+//! Messages: sending and reading.
+
+mod rules;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+use zim_protocol::{
+    ConversationRef, ConversationType, Message, MessageDirection, MessageEntry, MessageQueriedResult,
+    MessageSentResult, MessageSentStatus, MessageType, QueryHistoryMessageRequest, QueryMessagesRequest,
+    SendMessageRequest, server::MessageService,
+};
+
+use crate::app::App;
+use crate::connection::{Caller, Identity};
+use crate::effect::Audience;
+use crate::error::Error;
+use crate::fanout::message_push;
+use crate::journal::{self, Direction, NewMessage, Sent};
+use crate::key::{ConversationKey, UserKey};
+use crate::service::blacklist::is_blocked;
+use crate::service::sync::PAGE_BYTES;
+
+use self::rules::Draft;
+
+/// Messages on a page of history at most.
+const MAX_PAGE: usize = 100;
+
+impl App {
+    /// The user that a peer conversation is with.
+    async fn peer(&self, identity: &Identity, peer_id: &str) -> Result<UserKey, Error> {
+        if peer_id == &*identity.user_id {
+            return Err(Error::params_invalid("a message to oneself: toConversationID is your own userID"));
+        }
+        self.user_key(identity.app, peer_id).await?.ok_or_else(|| Error::target_not_found(peer_id))
+    }
+
+    /// Delivers a command: at most once, to whoever is online, stored nowhere.
+    async fn send_command(
+        &self,
+        caller: &Caller,
+        (peer, name): (UserKey, ConversationRef),
+        draft: &Draft,
+        key: [u8; 16],
+    ) -> Result<Sent, Error> {
+        let identity = caller.identity()?;
+        let tenant = self.tenants.of(identity.app)?;
+        let sent = Sent { seq: 0, n: 0, message_id: tenant.scrambler.public(self.ids.next()), ts: self.clock.now_ms() };
+        let entry = MessageEntry {
+            seq: 0,
+            n: 0,
+            message_id: sent.message_id,
+            sender: identity.user_id.to_string(),
+            ts: sent.ts,
+            kind: draft.kind as i32,
+            flags: draft.flags,
+            client_key: Bytes::copy_from_slice(&key),
+            content: draft.content.clone(),
+        };
+        let seen_by_peer = ConversationRef { r#type: name.r#type, id: identity.user_id.to_string() };
+        let sender = identity.user;
+        loop {
+            let mark = self.block_fence.epoch();
+            if self.db.read(async move |tx| is_blocked(tx, peer, sender).await).await? {
+                return Err(Error::sender_blocked());
+            }
+            let is_delivered = self.block_fence.deliver_if(mark, || {
+                self.fanout.transient(peer, seen_by_peer.clone(), entry.clone(), &caller.connection);
+                self.fanout.transient(sender, name.clone(), entry.clone(), &caller.connection);
+            });
+            if is_delivered {
+                return Ok(sent);
+            }
+        }
+    }
+
+    /// Stores a message; its place in the queue is taken at the call.
+    fn submit_send(
+        &self,
+        caller: &Caller,
+        conversation: ConversationKey,
+        audience: Audience,
+        draft: &Draft,
+        key: [u8; 16],
+    ) -> Result<impl Future<Output = Result<Sent, Error>> + use<>, Error> {
+        let identity = caller.identity()?;
+        let tenant = self.tenants.of(identity.app)?;
+        let body = draft.content.clone();
+        let digest = Sha256::new()
+            .chain_update((draft.kind as i32).to_be_bytes())
+            .chain_update(draft.flags.to_be_bytes())
+            .chain_update(&body)
+            .finalize();
+        let hash = digest.iter().take(8).fold(0, |sum: i64, byte| (sum << 8) | i64::from(*byte));
+        let sent = self.db.submit_bulk(NewMessage {
+            app: identity.app,
+            scrambler: Arc::clone(&tenant.scrambler),
+            conversation,
+            audience,
+            sender: identity.user,
+            sender_name: Arc::clone(&identity.user_id),
+            login: identity.login,
+            id: self.ids.next(),
+            key,
+            hash,
+            now: self.clock.now_ms(),
+            kind: draft.kind as i32,
+            flags: draft.flags,
+            body,
+        });
+        caller.set_submitted();
+        Ok(sent)
+    }
+}
+
+/// A key that the client did not give.
+fn key_of(request: &SendMessageRequest) -> Result<[u8; 16], Error> {
+    if let Ok(key) = <[u8; 16]>::try_from(&request.client_key[..]) {
+        return Ok(key);
+    }
+    let mut key = [0; 16];
+    getrandom::fill(&mut key).map_err(Error::internal)?;
+    Ok(key)
+}
+
+impl MessageService for App {
+    async fn send_message(&self, caller: &Caller, request: SendMessageRequest) -> Result<MessageSentResult, Error> {
+        let identity = caller.identity()?;
+        if request.conversation_type != ConversationType::Peer as i32 {
+            return Err(Error::params_invalid("conversationType must be 0, a conversation with one other user"));
+        }
+        let key = key_of(&request)?;
+        let config = request.config.unwrap_or_default();
+        let draft = rules::peer_draft(request.message.unwrap_or_default(), &config, &self.config.limits)?;
+        let name = ConversationRef { r#type: request.conversation_type, id: request.to_conversation_id };
+        let peer = self.peer(identity, &name.id).await?;
+        let sent = if draft.kind == MessageType::Command {
+            self.send_command(caller, (peer, name.clone()), &draft, key).await?
+        } else {
+            let conversation = self.open_peers(identity.app, identity.user, peer).await?;
+            let audience =
+                Audience::Peers([(identity.user, Arc::clone(&identity.user_id)), (peer, Arc::from(name.id.as_str()))]);
+            let sent = self.submit_send(caller, conversation, audience, &draft, key)?.await?;
+            caller.add_push(own_push(identity, &name, &draft, key, sent));
+            sent
+        };
+        Ok(MessageSentResult { message: Some(sent_message(identity, name, &draft, key, sent)) })
+    }
+
+    async fn query_history_message(
+        &self,
+        caller: &Caller,
+        request: QueryHistoryMessageRequest,
+    ) -> Result<MessageQueriedResult, Error> {
+        let config = request.config.unwrap_or_default();
+        let count = usize::try_from(config.count).unwrap_or(0).min(MAX_PAGE);
+        let direction = if config.reverse { Direction::Older } else { Direction::Newer };
+        let anchor = config.next_message.map_or(0, |message| message.message_seq);
+        self.read_messages(caller, (request.conversation_type, request.conversation_id), {
+            async move |tx, conversation, scrambler, windows| {
+                let page = (anchor, direction);
+                journal::around(tx, conversation, scrambler, windows, page, count, PAGE_BYTES).await
+            }
+        })
+        .await
+    }
+
+    async fn query_messages(
+        &self,
+        caller: &Caller,
+        request: QueryMessagesRequest,
+    ) -> Result<MessageQueriedResult, Error> {
+        let seqs = request.message_seqs;
+        self.read_messages(caller, (request.conversation_type, request.conversation_id), {
+            async move |tx, conversation, scrambler, windows| {
+                journal::messages_at(tx, conversation, scrambler, windows, &seqs).await
+            }
+        })
+        .await
+    }
+}
+
+impl App {
+    /// Reads messages of a conversation as the caller sees them; of one that does not exist there are none.
+    async fn read_messages<F>(
+        &self,
+        caller: &Caller,
+        (kind, id): (i32, String),
+        read: F,
+    ) -> Result<MessageQueriedResult, Error>
+    where
+        F: AsyncFnOnce(
+                &mut crate::db::Tx<'_>,
+                ConversationKey,
+                &crate::key::Scrambler,
+                &[(i64, i64)],
+            ) -> Result<Vec<MessageEntry>, Error>
+            + Send
+            + 'static,
+    {
+        let identity = caller.identity()?;
+        let (app, user) = (identity.app, identity.user);
+        let scrambler = Arc::clone(&self.tenants.of(app)?.scrambler);
+        let entries = match self.conversation_key(app, user, kind, &id).await? {
+            None => Vec::new(),
+            Some(conversation) => {
+                self.db
+                    .read(async move |tx| {
+                        let Some(member) = journal::member(tx, conversation, user).await? else {
+                            return Ok(Vec::new());
+                        };
+                        read(tx, conversation, &scrambler, &member.windows()).await
+                    })
+                    .await?
+            }
+        };
+        let name = ConversationRef { r#type: kind, id };
+        let message_list = entries
+            .into_iter()
+            .map(|entry| entry.into_message(&identity.user_id, &name).map_err(Error::internal))
+            .collect::<Result<_, _>>()?;
+        Ok(MessageQueriedResult { conversation_id: name.id, conversation_type: kind, message_list })
+    }
+}
+
+/// The push for the response to the sender: he has the content.
+fn own_push(
+    identity: &Identity,
+    name: &ConversationRef,
+    draft: &Draft,
+    key: [u8; 16],
+    sent: Sent,
+) -> zim_protocol::Push {
+    let entry = MessageEntry {
+        seq: sent.seq.unsigned_abs(),
+        n: sent.n.unsigned_abs(),
+        message_id: sent.message_id,
+        sender: identity.user_id.to_string(),
+        ts: sent.ts,
+        kind: draft.kind as i32,
+        flags: draft.flags,
+        client_key: Bytes::copy_from_slice(&key),
+        content: Bytes::new(),
+    };
+    message_push(vec![entry], name.clone())
+}
+
+/// What the sender is told of his message; the content he has.
+fn sent_message(identity: &Identity, name: ConversationRef, draft: &Draft, key: [u8; 16], sent: Sent) -> Message {
+    Message {
+        r#type: draft.kind as i32,
+        message_id: sent.message_id.to_string(),
+        local_message_id: zim_protocol::id::hex(&key),
+        message_seq: sent.seq,
+        sender_user_id: identity.user_id.to_string(),
+        conversation_id: name.id,
+        conversation_type: name.r#type,
+        direction: MessageDirection::Send as i32,
+        sent_status: MessageSentStatus::Success as i32,
+        timestamp: sent.ts,
+        order_key: sent.seq * 100,
+        ..Message::default()
+    }
+}

@@ -1,0 +1,191 @@
+//! Logging in and out: who is who, which devices a user may have, how long a session lasts.
+
+mod access;
+mod rules;
+mod store;
+#[cfg(test)]
+mod tests;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use zim_protocol::{
+    LoginRequest, LoginResult, LogoutRequest, LogoutResult, RenewTokenRequest, TokenRenewedResult,
+    server::SessionService,
+};
+
+pub use self::rules::{DevicePolicy, Login, pushed_out};
+use self::store::Admitted;
+use crate::app::App;
+use crate::connection::{Caller, ConnectionState, Identity};
+use crate::db::Locks;
+use crate::error::Error;
+use crate::key::{AppKey, LoginKey};
+use crate::service::status::Custom;
+use crate::tenant::{Refusal, Shown, Tenant};
+
+impl App {
+    /// A login or a renewal that is not let in: it is counted, and beyond the allowance it is not told what was wrong.
+    fn refused(&self, address: SocketAddr, app_id: u32, refusal: Refusal) -> Error {
+        let Refusal { error, is_guess } = refusal;
+        let now_ms = self.clock.steady_ms();
+        // Whether there is such an app or not: an allowance of its own would tell.
+        let counted = self.logins.fail(address, AppKey(i64::from(app_id)), now_ms);
+        self.logins.log_failure(address, app_id, error.message(), now_ms);
+        if error.is_cbc_tokens_off() {
+            self.logins.log_cbc_refused(app_id, now_ms);
+        }
+        match counted {
+            Err(wait_ms) if is_guess => Error::credentials_refused(wait_ms),
+            _ => error,
+        }
+    }
+
+    /// In how many milliseconds a client may guess again.
+    fn wait_ms(&self, address: SocketAddr, app_id: u32) -> i64 {
+        self.logins.wait_ms(address, AppKey(i64::from(app_id)), self.clock.steady_ms())
+    }
+
+    /// Stores a login. Not `set_submitted`: a second login on the same connection waits, and is refused before it pushes
+    /// anybody out.
+    async fn admit(&self, login: store::NewLogin, address: SocketAddr) -> Result<Admitted, Error> {
+        // With a token the app's back end decides who exists.
+        let mut may_register = login.is_vouched;
+        loop {
+            let (partition, locks) = match self.user_key(login.app, &login.user_id).await? {
+                // The user's row is the lock of their logins: all that touches them takes it, before the transaction begins.
+                Some(user) => (user.0.unsigned_abs(), Locks::user(user.0)),
+                // All first logins of one name share a partition: one registers, the others find it, and come again.
+                None => {
+                    if !may_register {
+                        let counted = self.logins.first_login(address, self.clock.steady_ms());
+                        counted.map_err(Error::too_many_first_logins)?;
+                        may_register = true;
+                    }
+                    let add = |sum: u64, byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte));
+                    (login.user_id.bytes().fold(0, add), Locks::none())
+                }
+            };
+            let login = store::NewLogin { is_locked: !locks.users.is_empty(), ..login.clone() };
+            let admitted = self.db.submit(partition, locks, async move |tx| store::admit(tx, login).await);
+            if let Some(admitted) = admitted.await? {
+                return Ok(admitted);
+            }
+        }
+    }
+
+    /// Applies to a session what its app lets in now. A change of the app that comes meanwhile is applied, too.
+    fn enforce(&self, tenant: &Tenant, session: &ConnectionState) {
+        loop {
+            let access = tenant.access();
+            session.enforce(&access, self.clock.now_ms());
+            if Arc::ptr_eq(&access, &tenant.access()) {
+                return;
+            }
+        }
+    }
+}
+
+impl SessionService for App {
+    async fn login(&self, caller: &Caller, request: LoginRequest) -> Result<LoginResult, Error> {
+        let session = &caller.connection;
+        if session.identity().is_some() {
+            return Err(Error::already_logged_in());
+        }
+        let ends_before = self.fanout.one_shots.ends();
+        let shown = Shown {
+            app_id: request.app_id,
+            user_id: &request.user_id,
+            app_sign: &request.app_sign,
+            token: request.config.as_ref().map_or("", |config| &config.token),
+            wait_ms: self.wait_ms(session.address, request.app_id),
+        };
+        let access = self.tenants.access(request.app_id);
+        let proof = access
+            .authenticate(shown, self.clock.now_ms())
+            .map_err(|refusal| self.refused(session.address, request.app_id, refusal))?;
+        let tenant = self.tenants.get(request.app_id).ok_or_else(Error::app_sign_wrong)?;
+        let mut ticket = [0; 16];
+        getrandom::fill(&mut ticket).map_err(Error::internal)?;
+        let (now, config) = (self.clock.now_ms(), request.config.unwrap_or_default());
+        let login = store::NewLogin {
+            app: tenant.key,
+            user_id: request.user_id.clone(),
+            user_name: Some(config.user_name).filter(|name| !name.is_empty()),
+            custom: (!config.custom_status.is_empty())
+                .then(|| Custom::new(config.custom_status, config.custom_status_duration, now)),
+            account_id: self.ids.next(),
+            session_id: self.ids.next(),
+            ticket,
+            resume: <[u8; 16]>::try_from(&request.resume[..]).ok(),
+            platform: session.platform,
+            device: session.device,
+            now,
+            noted_at: self.ids.time_ms(),
+            token_ctime: proof.token_ctime(),
+            is_vouched: proof.is_vouched(),
+            one_shot: request.one_shot,
+            policy: DevicePolicy::of(&self.config.login),
+            is_locked: false,
+        };
+        let Admitted { user, session: key, ticket, login_at, info } = self.admit(login, session.address).await?;
+        let identity = Identity {
+            app: tenant.key,
+            user,
+            user_id: Arc::from(request.user_id),
+            login: key,
+            ticket,
+            login_at,
+            one_shot: request.one_shot,
+        };
+        if !session.log_in(identity) {
+            return Err(Error::already_logged_in());
+        }
+        session.set_proof(proof);
+        if request.one_shot {
+            let most = self.config.limits.max_one_shots_per_user;
+            self.fanout.one_shots.register(user, Arc::clone(session), ends_before, most);
+        } else {
+            self.fanout.register(user, Arc::clone(session));
+        }
+        // Once it is registered: a change of the app finds it from now on, and this finds a change that came before.
+        self.enforce(&tenant, session);
+        let token_expires_at = session.token_expires_at();
+        Ok(LoginResult { session: ticket.to_vec().into(), user: Some(info), token_expires_at })
+    }
+
+    async fn logout(&self, caller: &Caller, _: LogoutRequest) -> Result<LogoutResult, Error> {
+        let identity = caller.identity()?;
+        let (user, key): (_, LoginKey) = (identity.user, identity.login);
+        let (locks, at) = (Locks::user(user.0), self.ids.time_ms());
+        let done = self.db.submit(user.0.unsigned_abs(), locks, async move |tx| store::forget(tx, user, key, at).await);
+        caller.set_submitted();
+        done.await?;
+        caller.connection.set_logged_out();
+        self.fanout.unregister(user, &caller.connection);
+        Ok(LogoutResult {})
+    }
+
+    async fn renew_token(&self, caller: &Caller, request: RenewTokenRequest) -> Result<TokenRenewedResult, Error> {
+        let identity = caller.identity()?;
+        let tenant = self.tenants.of(identity.app)?;
+        let app_id = u32::try_from(tenant.key.0).unwrap_or_default();
+        let session = &caller.connection;
+        let wait_ms = self.wait_ms(session.address, app_id);
+        let shown = Shown { app_id, user_id: &identity.user_id, app_sign: "", token: &request.token, wait_ms };
+        let proof = tenant
+            .access()
+            .verify(shown, self.clock.now_ms())
+            .map_err(|refusal| self.refused(session.address, app_id, refusal))?;
+        let (user, key, now) = (identity.user, identity.login, self.clock.now_ms());
+        let ctime = proof.token_ctime().unwrap_or_default();
+        let renewed = self.db.submit(user.0.unsigned_abs(), Locks::user(user.0), async move |tx| {
+            store::renew(tx, user, key, ctime, now).await
+        });
+        caller.set_submitted();
+        renewed.await?;
+        session.set_proof(proof);
+        self.enforce(&tenant, session);
+        Ok(TokenRenewedResult { token: request.token })
+    }
+}

@@ -1,0 +1,39 @@
+//! Those who subscribed to a user hear when his status changes. Who they are is asked of the store, after the commit and in
+//! pages, so that a change costs its user the same however many they are.
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+use zim_protocol::Snapshot;
+
+use crate::app::{App, NOTIFY_PAUSE, RETRY_PAUSE, Watchers};
+use crate::db::params;
+
+/// Those who subscribed and still want to know.
+const SUBSCRIBERS: &str = "SELECT account, account FROM subscription \
+                           WHERE target = $1 AND account > $2 AND expires_at > $4 ORDER BY account LIMIT $3";
+
+/// Tells those who subscribed to a user, whenever his status changed. Ends with the server.
+pub(crate) async fn notify_of_statuses(app: Arc<App>, stopped: CancellationToken) {
+    loop {
+        let changed = tokio::select! {
+            () = stopped.cancelled() => return,
+            changed = app.fanout.statuses.take() => changed,
+        };
+        let now = app.clock.now_ms();
+        let mut pause = NOTIFY_PAUSE;
+        for (user, status) in changed {
+            let snapshot = Snapshot { profiles: Vec::new(), statuses: vec![status.clone()] };
+            let subscribers = Watchers { sql: SUBSCRIBERS, more: params![now].to_vec() };
+            if let Err(error) = app.notify_watchers(user, subscribers, &snapshot).await {
+                tracing::warn!(%error, cause = ?error.cause(), "a status changed, and not everybody was told: once more");
+                app.fanout.statuses.add(user, status, |_, _| false);
+                pause = RETRY_PAUSE;
+            }
+        }
+        tokio::select! {
+            () = stopped.cancelled() => return,
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}

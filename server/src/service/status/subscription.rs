@@ -1,0 +1,180 @@
+//! Rows of subscriptions: who hears of whose status.
+
+use std::collections::HashMap;
+
+use zim_protocol::{FeedEntry, LogKind, Push, SubscriptionEntry, UserStatus, feed_entry::Detail};
+
+use super::store::{PRESENCE, presence};
+use crate::db::{Tx, params};
+use crate::effect::Effect;
+use crate::error::Error;
+use crate::journal::{FeedKind, append_feed_all};
+use crate::key::{LoginKey, UserKey};
+
+/// Subscriptions that one job takes away at most.
+const AT_ONCE: i64 = 100;
+
+/// Of those that give way; more than one call brings there are only after the limit was lowered.
+const MOST_SURPLUS: i64 = 200;
+
+/// Subscribes `user`, whose head the job has locked, to `targets` until `expires_at`. Of more than `most` the earliest give
+/// way. Returns what the response carries.
+pub(super) async fn subscribe(
+    tx: &mut Tx<'_>,
+    (user, cause): (UserKey, LoginKey),
+    targets: &[UserKey],
+    (now, expires_at): (i64, i64),
+    most: i64,
+) -> Result<Push, Error> {
+    // Those that have ended count too until they are swept away, or else short ones would pile up between two sweeps.
+    let (list, mut params) = tx.dialect().in_list(targets.iter().map(|target| target.0), 2);
+    params.splice(0..0, params![user]);
+    let sql = format!("SELECT COUNT(*) FROM subscription WHERE account = $1 AND target NOT IN {list}");
+    let others: i64 = tx.fetch_one(&sql, &params).await?.map_or(Ok(0), |row| row.get(0))?;
+    let surplus = others.saturating_add(i64::try_from(targets.len()).unwrap_or(i64::MAX)).saturating_sub(most);
+    let mut keys: Vec<i64> = Vec::new();
+    if surplus > 0 {
+        let (list, mut params) = tx.dialect().in_list(targets.iter().map(|target| target.0), 4);
+        params.splice(0..0, params![user, now, surplus.min(MOST_SURPLUS)]);
+        let sql = format!(
+            "DELETE FROM subscription WHERE account = $1 AND target IN (SELECT target FROM subscription \
+             WHERE account = $1 AND target NOT IN {list} \
+             ORDER BY CASE WHEN expires_at <= $2 THEN 0 ELSE 1 END, place LIMIT $3) RETURNING target"
+        );
+        for row in tx.fetch(&sql, &params).await? {
+            keys.push(row.get(0)?);
+        }
+    }
+    keys.extend(targets.iter().map(|target| target.0));
+    let first = append_feed_all(tx, user, FeedKind::Subscription, &keys).await?;
+    let (list, mut params) = tx.dialect().in_list(targets.iter().map(|target| target.0), 3);
+    params.splice(0..0, params![user, expires_at]);
+    // Each has the position of his entry.
+    let sql = format!(
+        "INSERT INTO subscription (account, target, place, expires_at) SELECT account, key, pos, $2 FROM feed \
+         WHERE account = $1 AND kind = {} AND key IN {list} \
+         ON CONFLICT (account, target) DO UPDATE SET place = excluded.place, expires_at = excluded.expires_at",
+        FeedKind::Subscription as i64
+    );
+    tx.execute(&sql, &params).await?;
+    tell(tx, (user, cause), &keys, first).await
+}
+
+/// Ends the subscriptions of `user`, whose head the job has locked, to `targets`; returns to whom there were any, and what the
+/// response carries.
+pub(super) async fn unsubscribe(
+    tx: &mut Tx<'_>,
+    (user, cause): (UserKey, LoginKey),
+    targets: &[UserKey],
+    now: i64,
+) -> Result<(Vec<UserKey>, Option<Push>), Error> {
+    let (list, mut params) = tx.dialect().in_list(targets.iter().map(|target| target.0), 3);
+    params.splice(0..0, params![user, now]);
+    let sql = format!(
+        "DELETE FROM subscription WHERE account = $1 AND target IN {list} \
+         RETURNING target, CASE WHEN expires_at > $2 THEN 1 ELSE 0 END"
+    );
+    let (mut ended, mut keys) = (Vec::with_capacity(targets.len()), Vec::with_capacity(targets.len()));
+    for row in tx.fetch(&sql, &params).await? {
+        let target: i64 = row.get(0)?;
+        keys.push(target);
+        if row.get::<i64>(1)? == 1 {
+            ended.push(UserKey(target));
+        }
+    }
+    if keys.is_empty() {
+        return Ok((ended, None));
+    }
+    let first = append_feed_all(tx, user, FeedKind::Subscription, &keys).await?;
+    let push = tell(tx, (user, cause), &keys, first).await?;
+    Ok((ended, Some(push)))
+}
+
+/// Takes away subscriptions of `user`, whose head the job has locked, that have expired. All his devices are told, so that
+/// they hold the same rows.
+pub(super) async fn expire(tx: &mut Tx<'_>, user: UserKey, now: i64) -> Result<(), Error> {
+    let sql = "DELETE FROM subscription WHERE account = $1 AND target IN (SELECT target FROM subscription \
+               WHERE account = $1 AND expires_at <= $2 LIMIT $3) RETURNING target";
+    let mut keys: Vec<i64> = Vec::new();
+    for row in tx.fetch(sql, &params![user, now, AT_ONCE]).await? {
+        keys.push(row.get(0)?);
+    }
+    if !keys.is_empty() {
+        let first = append_feed_all(tx, user, FeedKind::Subscription, &keys).await?;
+        tell(tx, (user, LoginKey(0)), &keys, first).await?;
+    }
+    Ok(())
+}
+
+/// Up to `limit` users who have subscriptions that have expired.
+pub(super) async fn have_expired(tx: &mut Tx<'_>, now: i64, limit: i64) -> Result<Vec<UserKey>, Error> {
+    let sql = "SELECT DISTINCT account FROM (SELECT account FROM subscription WHERE expires_at <= $1 \
+               ORDER BY expires_at LIMIT $2) AS expired";
+    let rows = tx.fetch(sql, &params![now, limit]).await?;
+    rows.iter().map(|row| Ok(UserKey(row.get(0)?))).collect()
+}
+
+/// Tells the devices of `user` of these entries, the first of which is at `first`.
+async fn tell(tx: &mut Tx<'_>, (user, cause): (UserKey, LoginKey), keys: &[i64], first: i64) -> Result<Push, Error> {
+    let mut details = feed_entries(tx, user, keys).await?;
+    let mut feed = Vec::with_capacity(keys.len());
+    let mut last = first;
+    for (pos, key) in (first..).zip(keys) {
+        let detail = details.remove(key).ok_or_else(|| Error::internal_text("a subscription to nobody"))?;
+        tx.emit(Effect::Feed { user, pos, entry: Box::new(detail.clone()), cause });
+        feed.push(FeedEntry { pos: pos.unsigned_abs(), detail: Some(detail) });
+        last = pos;
+    }
+    let (from, to) = (first.unsigned_abs(), last.unsigned_abs());
+    Ok(Push { log: LogKind::Feed as i32, from, to, feed, ..Push::default() })
+}
+
+/// How the subscriptions of `user` to these users stand now.
+pub(crate) async fn feed_entries(tx: &mut Tx<'_>, user: UserKey, keys: &[i64]) -> Result<HashMap<i64, Detail>, Error> {
+    let (list, mut params) = tx.dialect().in_list(keys.iter().copied(), 2);
+    params.insert(0, user.into());
+    let sql = format!(
+        "SELECT a.id, a.name, s.place, s.expires_at, {PRESENCE} FROM account a \
+         LEFT JOIN subscription s ON s.account = $1 AND s.target = a.id \
+         LEFT JOIN presence p ON p.account = a.id WHERE a.id IN {list}"
+    );
+    let mut entries = HashMap::with_capacity(keys.len());
+    for row in tx.fetch(&sql, &params).await? {
+        let (user_id, place): (String, Option<i64>) = (row.get(1)?, row.get(2)?);
+        let entry = match place {
+            Some(place) => SubscriptionEntry {
+                status: Some(presence(&row, 4)?.to_status(user_id)),
+                is_deleted: false,
+                expires_at: row.get(3)?,
+                place,
+            },
+            None => SubscriptionEntry {
+                status: Some(UserStatus { user_id, ..UserStatus::default() }),
+                is_deleted: true,
+                ..SubscriptionEntry::default()
+            },
+        };
+        entries.insert(row.get(0)?, Detail::Subscription(entry));
+    }
+    Ok(entries)
+}
+
+/// What changed at or after `since` of the user's own status and of those that he subscribed to, with their keys, ascending
+/// behind `after`, `limit` at most.
+pub(crate) async fn statuses_since(
+    tx: &mut Tx<'_>,
+    user: UserKey,
+    (since, now): (i64, i64),
+    after: i64,
+    limit: i64,
+) -> Result<Vec<(i64, UserStatus)>, Error> {
+    let sql = format!(
+        // The join goes from those whom he follows to their rows, never the other way.
+        "SELECT a.id, a.name, {PRESENCE} FROM (SELECT target AS id FROM subscription \
+         WHERE account = $1 AND target > $3 AND expires_at > $5 UNION SELECT id FROM account WHERE id = $1 AND id > $3) AS known \
+         CROSS JOIN presence p CROSS JOIN account a \
+         WHERE p.account = known.id AND a.id = known.id AND p.changed_at >= $2 ORDER BY known.id LIMIT $4"
+    );
+    let rows = tx.fetch(&sql, &params![user, since, after, limit, now]).await?;
+    rows.iter().map(|row| Ok((row.get(0)?, presence(row, 2)?.to_status(row.get(1)?)))).collect()
+}

@@ -1,0 +1,123 @@
+//! People: what belongs to their profile, and each one's own rules.
+
+mod watchers;
+mod store;
+
+use zim_protocol::{
+    ErrorCode, ErrorUserInfo, QuerySelfUserInfoRequest, QueryUsersInfoRequest, SelfUserInfo, SelfUserInfoQueriedResult,
+    UpdateUserAvatarUrlRequest, UpdateUserExtendedDataRequest, UpdateUserNameRequest, UpdateUserOfflinePushRuleRequest,
+    UserAvatarUrlUpdatedResult, UserExtendedDataUpdatedResult, UserNameUpdatedResult, UserOfflinePushRuleUpdatedResult,
+    UserRule, UsersInfoQueriedResult, feed_entry::Detail, server::UserService,
+};
+
+pub(crate) use self::store::{ProfileField, change, profile_entry, rule_entry};
+pub(crate) use self::watchers::{changes_since, notify_of_profiles};
+
+use crate::app::App;
+use crate::connection::Caller;
+use crate::db::Locks;
+use crate::error::Error;
+use crate::fanout::feed_push;
+use crate::service::status;
+
+impl UserService for App {
+    async fn query_users_info(
+        &self,
+        caller: &Caller,
+        request: QueryUsersInfoRequest,
+    ) -> Result<UsersInfoQueriedResult, Error> {
+        let identity = caller.identity()?;
+        if !caller.connection.count_queried_users(request.user_ids.len(), self.clock.steady_ms()) {
+            return Err(Error::users_queried_too_often());
+        }
+        let (app, ids) = (identity.app, request.user_ids);
+        let (user_list, missing) = self.db.read(async move |tx| store::users(tx, app, ids).await).await?;
+        let error_user_list = missing
+            .into_iter()
+            .map(|user_id| ErrorUserInfo { user_id, reason: i64::from(ErrorCode::CommonModuleUserIsNotExist as i32) })
+            .collect();
+        Ok(UsersInfoQueriedResult { user_list, error_user_list })
+    }
+
+    async fn update_user_name(
+        &self,
+        caller: &Caller,
+        request: UpdateUserNameRequest,
+    ) -> Result<UserNameUpdatedResult, Error> {
+        let name = request.user_name;
+        self.change_profile(caller, ProfileField::Name(name.clone())).await?;
+        Ok(UserNameUpdatedResult { user_name: name })
+    }
+
+    async fn update_user_avatar_url(
+        &self,
+        caller: &Caller,
+        request: UpdateUserAvatarUrlRequest,
+    ) -> Result<UserAvatarUrlUpdatedResult, Error> {
+        let user_avatar_url = request.user_avatar_url;
+        self.change_profile(caller, ProfileField::Avatar(user_avatar_url.clone())).await?;
+        Ok(UserAvatarUrlUpdatedResult { user_avatar_url })
+    }
+
+    async fn update_user_extended_data(
+        &self,
+        caller: &Caller,
+        request: UpdateUserExtendedDataRequest,
+    ) -> Result<UserExtendedDataUpdatedResult, Error> {
+        let extended_data = request.extended_data;
+        let most = self.config.limits.max_user_extended_data_bytes;
+        if extended_data.len() > most as usize {
+            return Err(Error::user_extended_data_too_long(extended_data.len(), most));
+        }
+        self.change_profile(caller, ProfileField::ExtendedData(extended_data.clone())).await?;
+        Ok(UserExtendedDataUpdatedResult { extended_data })
+    }
+
+    async fn update_user_offline_push_rule(
+        &self,
+        caller: &Caller,
+        request: UpdateUserOfflinePushRuleRequest,
+    ) -> Result<UserOfflinePushRuleUpdatedResult, Error> {
+        let identity = caller.identity()?;
+        let (user, login, rule) = (identity.user, identity.login, request.offline_push_rule.unwrap_or_default());
+        let done = self.db.submit(user.0.unsigned_abs(), Locks::user(user.0), {
+            let rule = rule.clone();
+            async move |tx| store::set_push_rule(tx, user, rule, login).await
+        });
+        caller.set_submitted();
+        let pos = done.await?;
+        caller.add_push(feed_push(pos, Detail::Rule(UserRule { offline_push_rule: Some(rule.clone()) })));
+        Ok(UserOfflinePushRuleUpdatedResult { offline_push_rule: Some(rule) })
+    }
+
+    async fn query_self_user_info(
+        &self,
+        caller: &Caller,
+        _: QuerySelfUserInfoRequest,
+    ) -> Result<SelfUserInfoQueriedResult, Error> {
+        let identity = caller.identity()?;
+        let (user, now) = (identity.user, self.clock.now_ms());
+        let own = self.db.read(async move |tx| {
+            let (info, rule) = store::own(tx, user).await?;
+            let status = status::own(tx, user, now).await?;
+            Ok(SelfUserInfo { user_full_info: Some(info), user_rule: Some(rule), user_status: Some(status) })
+        });
+        let own = own.await?;
+        Ok(SelfUserInfoQueriedResult { self_user_info: Some(own) })
+    }
+}
+
+impl App {
+    /// Changes a part of the caller's profile.
+    async fn change_profile(&self, caller: &Caller, part: ProfileField) -> Result<(), Error> {
+        let identity = caller.identity()?;
+        let (user, login, at) = (identity.user, identity.login, self.ids.time_ms());
+        let done = self.db.submit(user.0.unsigned_abs(), Locks::user(user.0), async move |tx| {
+            store::change(tx, user, part, at, login).await
+        });
+        caller.set_submitted();
+        let (pos, info) = done.await?;
+        caller.add_push(feed_push(pos, Detail::Profile(info)));
+        Ok(())
+    }
+}

@@ -1,0 +1,115 @@
+//! Those who know a user see his profile change: at once if they are online, else when they sync. Who knows whom is asked of
+//! the store, after the commit and in pages, so that a change costs the same however many they are.
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+use zim_protocol::{Snapshot, UserFullInfo, UserStatus};
+
+use crate::app::{App, NOTIFY_PAUSE, RETRY_PAUSE, Watchers};
+use crate::db::{Tx, params};
+use crate::error::Error;
+use crate::journal::full_info;
+use crate::key::UserKey;
+use crate::service::status;
+
+/// People that one read finds.
+const PAGE: i64 = 1_000;
+/// Bytes of profiles in one answer, about.
+const PAGE_BYTES: usize = 128 * 1024;
+
+/// Tells those who know a user, whenever a profile changed. Ends with the server.
+pub(crate) async fn notify_of_profiles(app: Arc<App>, stopped: CancellationToken) {
+    loop {
+        let changed = tokio::select! {
+            () = stopped.cancelled() => return,
+            changed = app.fanout.profiles.take() => changed,
+        };
+        let mut pause = NOTIFY_PAUSE;
+        for (user, info) in changed {
+            let snapshot = Snapshot { profiles: vec![info.clone()], statuses: Vec::new() };
+            // Who is both is told twice, which changes nothing.
+            let mut told = Ok(());
+            for sql in [PEERS, FRIENDS] {
+                told = told.and(app.notify_watchers(user, Watchers { sql, more: Vec::new() }, &snapshot).await);
+            }
+            if let Err(error) = told {
+                tracing::warn!(%error, cause = ?error.cause(), "a profile changed, and not everybody was told: once more");
+                app.fanout.profiles.add(user, info, |_, _| false);
+                pause = RETRY_PAUSE;
+            }
+        }
+        // Who renames himself as fast as he may is told of as often as who changes his status.
+        tokio::select! {
+            () = stopped.cancelled() => return,
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+/// The other sides of a user's conversations.
+const PEERS: &str =
+    "SELECT conversation, peer FROM member WHERE account = $1 AND conversation > $2 ORDER BY conversation LIMIT $3";
+
+/// Those on whose list of friends a user is.
+const FRIENDS: &str =
+    "SELECT account, account FROM friend WHERE friend = $1 AND account > $2 ORDER BY account LIMIT $3";
+
+/// What changed at or after `since` of those whom the user knows: their profiles, his own status and those that he subscribed to,
+/// ascending behind the account `after`; and the last account, if there may be more. `now` is the time.
+pub(crate) async fn changes_since(
+    tx: &mut Tx<'_>,
+    user: UserKey,
+    (since, now): (i64, i64),
+    after: i64,
+) -> Result<(Vec<UserFullInfo>, Vec<UserStatus>, Option<i64>), Error> {
+    let profiles = profiles_since(tx, user, since, after).await?;
+    let statuses = status::statuses_since(tx, user, (since, now), after, PAGE).await?;
+    // Up to here the page tells of both.
+    let last = match (end(&profiles), end(&statuses)) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    };
+    let through = last.unwrap_or(i64::MAX);
+    Ok((up_to(profiles, through), up_to(statuses, through), last))
+}
+
+/// Where a page ends that may have been cut off.
+fn end<T: prost::Message>(page: &[(i64, T)]) -> Option<i64> {
+    let is_full = i64::try_from(page.len()).is_ok_and(|count| count == PAGE);
+    let bytes: usize = page.iter().map(|(_, what)| what.encoded_len()).sum();
+    page.last().filter(|_| is_full || bytes > PAGE_BYTES).map(|(account, _)| *account)
+}
+
+fn up_to<T>(page: Vec<(i64, T)>, through: i64) -> Vec<T> {
+    page.into_iter().take_while(|(account, _)| *account <= through).map(|(_, what)| what).collect()
+}
+
+async fn profiles_since(
+    tx: &mut Tx<'_>,
+    user: UserKey,
+    since: i64,
+    after: i64,
+) -> Result<Vec<(i64, UserFullInfo)>, Error> {
+    let rows = tx
+        .fetch(
+            // The join goes from those whom he knows to their accounts, never the other way.
+            "SELECT p.id, p.name, p.user_name, p.avatar_url, p.extended_data \
+             FROM (SELECT peer AS id FROM member WHERE account = $1 AND peer > $3 \
+             UNION SELECT friend FROM friend WHERE account = $1 AND friend > $3) AS known \
+             CROSS JOIN account p WHERE p.id = known.id AND p.info_at >= $2 ORDER BY known.id LIMIT $4",
+            &params![user, since, after, PAGE],
+        )
+        .await?;
+    let mut profiles = Vec::with_capacity(rows.len());
+    let mut bytes = 0;
+    for row in &rows {
+        let info = full_info(row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?);
+        bytes += prost::Message::encoded_len(&info);
+        profiles.push((row.get(0)?, info));
+        if bytes > PAGE_BYTES {
+            break;
+        }
+    }
+    Ok(profiles)
+}
