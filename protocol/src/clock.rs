@@ -1,5 +1,5 @@
-//! They ask a [`clock::Clock`], never the system, so that a test controls time: the end of a token or 35 silent seconds are
-//! tested at once and exactly.
+//! Server and SDK ask a [`clock::Clock`], never the system, so that a test controls time: the end of a token or 35 silent
+//! seconds are tested at once and exactly.
 
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};

@@ -1,7 +1,7 @@
-//! `04` + base64 of: expiry in the clear (8 bytes, Unix seconds) · IV length (2) · IV · ciphertext length (2) · ciphertext
-//! · mode (0 or 1 byte: 1 is AES-256-GCM; 0 or no byte is AES-256-CBC with PKCS#7). Numbers are big-endian. The key is the
-//! 32 characters of the server secret as they are. The plaintext is JSON. `Token::generate` writes GCM. ZEGO's older
-//! generators write CBC, which is read only where `Cbc` allows it.
+//! A token is `04` + base64 of: expiry in the clear (8 bytes, Unix seconds) · IV length (2) · IV · ciphertext length (2) ·
+//! ciphertext · mode (0 or 1 byte: 1 is AES-256-GCM; 0 or no byte is AES-256-CBC with PKCS#7). Numbers are big-endian. The
+//! key is the 32 characters of the server secret as they are. The plaintext is JSON. `Token::generate` writes GCM. ZEGO's
+//! older generators write CBC, which is read only where `Cbc` allows it.
 //!
 //! Only [`token::expiry`] needs no secret. `Token` makes and verifies tokens; it needs the feature `token`.
 

@@ -1,5 +1,5 @@
-//! They come from the options in the `.proto` files. Both sides check them: the client to save a round trip, the server
-//! because it trusts no client.
+//! The limits come from the options in the `.proto` files. Both sides check them: the client to save a round trip, the
+//! server because it trusts no client.
 
 use std::fmt::{self, Write as _};
 

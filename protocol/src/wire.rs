@@ -1,4 +1,4 @@
-//! Both sides of a connection must agree on them, and no message carries them.
+//! Both sides of a connection must agree on these values, and no message carries them.
 
 /// The name of the application protocol in the TLS handshake.
 pub const ALPN: &[u8] = b"zim/1";
