@@ -35,7 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_passes_that_looked_before_a_block() {
+    fn a_command_that_checked_before_a_block_is_not_delivered() {
         let fence = BlockFence::default();
         let before = fence.epoch();
         let mut delivered = 0;

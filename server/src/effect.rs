@@ -50,7 +50,7 @@ pub enum Effect {
         cause: LoginKey,
     },
     /// A login is over: pushed out by a newer one, ended by the operator, or resumed on another connection.
-    Ended {
+    LoginEnded {
         /// Whose login.
         user: UserKey,
         /// The login.

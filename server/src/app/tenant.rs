@@ -94,9 +94,9 @@ impl App {
         let access = Arc::new(access);
         *tenant.access.write() = Arc::clone(&access);
         // A login that was checked before this line and is registered after it looks once more (`App::login`).
-        for session in self.fanout.all() {
-            if session.identity().is_some_and(|identity| identity.app == tenant.key) {
-                session.enforce(&access, self.clock.now_ms());
+        for connection in self.fanout.all() {
+            if connection.identity().is_some_and(|identity| identity.app == tenant.key) {
+                connection.enforce(&access, self.clock.now_ms());
             }
         }
         self.tenants.changes.send_modify(|count| *count += 1);

@@ -18,12 +18,12 @@ pub(crate) const NOTIFY_PAUSE: Duration = Duration::from_millis(100);
 /// And if not everybody could be told: the store may be away for a while.
 pub(crate) const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
-/// The users who watch a user: `sql` takes the user, the key that the page starts after, and the number of rows, then `more`. Each
+/// The users who watch a user: `sql` takes the user, the key that the page starts after, and the number of rows, then `extra`. Each
 /// row has the key that the next page starts after, and a watcher.
 #[derive(Debug)]
 pub(crate) struct Watchers {
     pub(crate) sql: &'static str,
-    pub(crate) more: Vec<Value>,
+    pub(crate) extra: Vec<Value>,
 }
 
 impl App {
@@ -34,13 +34,13 @@ impl App {
         watchers: Watchers,
         snapshot: &Snapshot,
     ) -> Result<(), Error> {
-        let Watchers { sql, more } = watchers;
+        let Watchers { sql, extra } = watchers;
         let mut after = 0;
         loop {
             let mut values = params![user, after, PAGE].to_vec();
-            values.extend(more.iter().cloned());
+            values.extend(extra.iter().cloned());
             let (found, last) = self.db.read(async move |tx| page(tx, sql, user, &values).await).await?;
-            self.fanout.snapshot(found, snapshot, None);
+            self.fanout.push_snapshot(found, snapshot, None);
             let Some(last) = last else { return Ok(()) };
             after = last;
         }

@@ -52,15 +52,15 @@ impl LoginAllowances {
     /// Tells the log that a token of the AES-CBC form was refused because the app does not accept it.
     pub(crate) fn log_cbc_refused(&self, app_id: u32, now_ms: i64) {
         let summary = self.cbc_refused.lock().note(now_ms, app_id);
-        summary.into_iter().for_each(tell_cbc_refused);
+        summary.into_iter().for_each(log_cbc_summary);
     }
 
     /// Tells the log what was counted and not told, until `end`.
-    pub(crate) async fn keep_log(&self, clock: &Clock, end: &CancellationToken) {
+    pub(crate) async fn log_summaries(&self, clock: &Clock, end: &CancellationToken) {
         let failures = repeated::keep(&self.failures, clock, end, |Summary { count, addresses }| {
             tracing::warn!(count, addresses, "logins failed");
         });
-        tokio::join!(failures, repeated::keep(&self.cbc_refused, clock, end, tell_cbc_refused));
+        tokio::join!(failures, repeated::keep(&self.cbc_refused, clock, end, log_cbc_summary));
     }
 
     /// In how many milliseconds another login may fail, 0 for now.
@@ -81,7 +81,7 @@ impl LoginAllowances {
     }
 }
 
-fn tell_cbc_refused(Summary { count, addresses: apps }: Summary) {
+fn log_cbc_summary(Summary { count, addresses: apps }: Summary) {
     tracing::warn!(
         count,
         apps,

@@ -108,8 +108,8 @@ impl ConnectionState {
     /// Ends the session if its app does not let it in any more; else moves its end to where the app has it.
     pub fn enforce(&self, access: &Access, now_ms: i64) {
         // Held to the end: the end of a token that is renewed meanwhile is not overwritten by that of the one before.
-        let held = self.proof.lock();
-        let Some(proof) = *held else { return };
+        let guard = self.proof.lock();
+        let Some(proof) = *guard else { return };
         match access.ends_at(proof, now_ms) {
             Some(ends_at) => self.set_token_expires_at(ends_at),
             None => {

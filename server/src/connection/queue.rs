@@ -56,9 +56,9 @@ impl Inner {
         self.frames.push_back(frame);
     }
 
-    fn is_dirty(&self, log: &PushTarget) -> bool {
-        (self.dirty_all && !matches!(log, PushTarget::Snapshot))
-            || match log {
+    fn is_dirty(&self, target: &PushTarget) -> bool {
+        (self.dirty_all && !matches!(target, PushTarget::Snapshot))
+            || match target {
                 PushTarget::Feed => self.dirty_feed,
                 PushTarget::Snapshot => self.dirty_snapshots,
                 PushTarget::Conversation(name) => {
@@ -67,8 +67,8 @@ impl Inner {
             }
     }
 
-    fn mark(&mut self, log: &PushTarget) {
-        match log {
+    fn mark_dirty(&mut self, target: &PushTarget) {
+        match target {
             PushTarget::Feed => self.dirty_feed = true,
             PushTarget::Snapshot => self.dirty_snapshots = true,
             PushTarget::Conversation(_) if self.dirty.len() >= MAX_DIRTY => {
@@ -103,13 +103,13 @@ impl PushQueue {
     }
 
     /// Queues a frame that moves `log`. A log that is dirty stays so: the client pulls it anyway.
-    pub fn push(&self, frame: Bytes, log: &PushTarget) {
+    pub fn push(&self, frame: Bytes, target: &PushTarget) {
         let mut inner = self.inner.lock();
         if inner.ended {
             return;
         }
-        if inner.is_dirty(log) || !inner.fits(&frame, self.max_bytes) {
-            inner.mark(log);
+        if inner.is_dirty(target) || !inner.fits(&frame, self.max_bytes) {
+            inner.mark_dirty(target);
         } else {
             inner.add(frame);
         }
@@ -212,7 +212,7 @@ impl PushQueue {
 mod tests {
     use super::*;
 
-    fn log(id: &str) -> PushTarget {
+    fn target(id: &str) -> PushTarget {
         PushTarget::Conversation(ConversationRef { r#type: 0, id: id.to_owned() })
     }
 
@@ -237,11 +237,11 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_reader_loses_bodies_but_no_log() {
+    fn a_slow_reader_loses_bodies_but_no_position() {
         let queue = PushQueue::new(1_000);
-        queue.push(push_frame(900), &log("ann"));
-        queue.push(push_frame(900), &log("bob"));
-        queue.push(push_frame(10), &log("bob"));
+        queue.push(push_frame(900), &target("ann"));
+        queue.push(push_frame(900), &target("bob"));
+        queue.push(push_frame(10), &target("bob"));
         queue.push(push_frame(10), &PushTarget::Feed);
         let got = frames(&queue);
         assert_eq!(got.len(), 3);
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn dropped_transients_are_counted_and_told() {
+    fn dropped_transients_are_counted_and_reported() {
         let queue = PushQueue::new(1_000);
         for _ in 0..5 {
             queue.push_transient(push_frame(300));
@@ -264,11 +264,11 @@ mod tests {
     }
 
     #[test]
-    fn nothing_follows_the_end() {
+    fn nothing_is_queued_after_the_end() {
         let queue = PushQueue::new(1_000);
-        queue.push(push_frame(10), &log("ann"));
+        queue.push(push_frame(10), &target("ann"));
         queue.end(SessionEndReason::KickedOut, "a newer login");
-        queue.push(push_frame(10), &log("ann"));
+        queue.push(push_frame(10), &target("ann"));
         queue.end(SessionEndReason::GoingAway, "");
         let got = frames(&queue);
         assert_eq!(got.len(), 2);
@@ -277,11 +277,11 @@ mod tests {
     }
 
     #[test]
-    fn too_many_dirty_conversations_become_one_sync() {
+    fn too_many_dirty_conversations_become_one_mark_for_all() {
         let queue = PushQueue::new(1);
-        queue.push(push_frame(10), &log("first"));
+        queue.push(push_frame(10), &target("first"));
         for index in 0..=MAX_DIRTY {
-            queue.push(push_frame(10), &log(&index.to_string()));
+            queue.push(push_frame(10), &target(&index.to_string()));
         }
         let got = frames(&queue);
         let Some(Frame::Dirty(dirty)) = got.last() else { panic!("{got:?}") };

@@ -1,8 +1,8 @@
-//! Who is online where, and what they are told. This is the one place that knows that this node is alone: hints to the
-//! sessions of other nodes leave from here as well.
+//! Who is online where, and what they are pushes. This is the one place that knows that this node is alone: hints to the
+//! connections of other nodes leave from here as well.
 //!
 //! A push is a hint: it carries the log entries and their positions, and a client that misses it pulls. So nothing here is
-//! durable, nothing blocks, and a slow session costs a bounded amount of memory.
+//! durable, nothing blocks, and a slow connection costs a bounded amount of memory.
 
 mod deliver;
 mod conflated;
@@ -26,11 +26,11 @@ use crate::key::{LoginKey, UserKey};
 /// Logins that ended lately: more than can be on their way to the table at the same time.
 const ENDED: usize = 4_096;
 
-/// Locks of the table of sessions: enough that two users rarely share one.
+/// Locks of the table of connections: enough that two users rarely share one.
 const SHARDS: usize = 64;
 
-/// What the client of a login that ended is told.
-fn words(reason: SessionEndReason) -> &'static str {
+/// What the client of a login that ended is pushes.
+fn end_message(reason: SessionEndReason) -> &'static str {
     match reason {
         SessionEndReason::KickedOut => "a newer login took the place of this one",
         SessionEndReason::EndedByOperator => "the operator ended this session",
@@ -40,7 +40,7 @@ fn words(reason: SessionEndReason) -> &'static str {
 
 type Shard = RwLock<HashMap<UserKey, Vec<Arc<ConnectionState>>>>;
 
-/// The sessions of this node, by user.
+/// The connections of this node, by user.
 #[derive(Debug)]
 pub struct Fanout {
     shards: Vec<Shard>,
@@ -48,14 +48,14 @@ pub struct Fanout {
     online: AtomicUsize,
     /// Logins that ended, the newest last: one of them may not have reached the table yet.
     ended: Mutex<VecDeque<(LoginKey, SessionEndReason)>>,
-    /// The sessions that are no devices.
+    /// The connections that are no devices.
     pub one_shots: OneShots,
-    /// Profiles that changed and that nobody else was told of yet.
+    /// Profiles that changed and that nobody else was pushes of yet.
     pub(crate) profiles: Conflated<UserFullInfo>,
     /// Likewise of what users are seen as.
     pub(crate) statuses: Conflated<UserStatus>,
     /// Wakes whoever waits for the next custom status to end by itself.
-    pub(crate) ends: Notify,
+    pub(crate) custom_status_set: Notify,
 }
 
 impl Default for Fanout {
@@ -68,7 +68,7 @@ impl Default for Fanout {
             one_shots: OneShots::default(),
             profiles: Conflated::default(),
             statuses: Conflated::default(),
-            ends: Notify::new(),
+            custom_status_set: Notify::new(),
         }
     }
 }
@@ -80,21 +80,21 @@ impl Fanout {
         &self.shards[index]
     }
 
-    /// From now on `session` is told what concerns `user`. Comes before the session reads anything, so that nothing falls
-    /// between the two. A login that was ended since it was stored ends here: it must not stay online as a ghost.
-    pub fn register(&self, user: UserKey, session: Arc<ConnectionState>) {
-        let login = session.identity().map(|identity| identity.login);
+    /// From now on `connection` is pushes what concerns `user`. Comes before the connection reads anything, so that nothing falls
+    /// between the two. A login that was ended since it was stored custom_status_set here: it must not stay online as a ghost.
+    pub fn register(&self, user: UserKey, connection: Arc<ConnectionState>) {
+        let login = connection.identity().map(|identity| identity.login);
         {
             let mut shard = self.shard(user).write();
-            shard.entry(user).or_default().push(Arc::clone(&session));
+            shard.entry(user).or_default().push(Arc::clone(&connection));
         }
         self.online.fetch_add(1, Ordering::Relaxed);
         metrics::gauge!("zim_sessions").increment(1.0);
-        // After it is in the table: whoever ends it from now on finds it there.
+        // After it is in the table: whoever custom_status_set it from now on finds it there.
         let reason = self.ended.lock().iter().find(|(ended, _)| Some(*ended) == login).map(|(_, reason)| *reason);
         if let Some(reason) = reason {
-            session.queue.end(reason, words(reason));
-            self.unregister(user, &session);
+            connection.queue.end(reason, end_message(reason));
+            self.unregister(user, &connection);
         }
     }
 
@@ -107,29 +107,29 @@ impl Fanout {
         ended.push_back((login, reason));
     }
 
-    /// `session` is gone. True if it was online: a one-shot session never is.
-    pub fn unregister(&self, user: UserKey, session: &Arc<ConnectionState>) -> bool {
-        if session.identity().is_some_and(|identity| identity.one_shot) {
-            self.one_shots.unregister(user, session);
+    /// `connection` is removed. True if it was online: a one-shot connection never is.
+    pub fn unregister(&self, user: UserKey, connection: &Arc<ConnectionState>) -> bool {
+        if connection.identity().is_some_and(|identity| identity.one_shot) {
+            self.one_shots.unregister(user, connection);
             return false;
         }
         let mut shard = self.shard(user).write();
-        let Some(sessions) = shard.get_mut(&user) else { return false };
-        let before = sessions.len();
-        sessions.retain(|other| !Arc::ptr_eq(other, session));
-        let gone = before - sessions.len();
-        if sessions.is_empty() {
+        let Some(connections) = shard.get_mut(&user) else { return false };
+        let before = connections.len();
+        connections.retain(|other| !Arc::ptr_eq(other, connection));
+        let removed = before - connections.len();
+        if connections.is_empty() {
             shard.remove(&user);
         }
         drop(shard);
-        if gone > 0 {
-            self.online.fetch_sub(gone, Ordering::Relaxed);
+        if removed > 0 {
+            self.online.fetch_sub(removed, Ordering::Relaxed);
             metrics::gauge!("zim_sessions").decrement(1.0);
         }
-        gone > 0
+        removed > 0
     }
 
-    /// Sessions that are online on this node: one-shot sessions are not.
+    /// Sessions that are online on this node: one-shot connections are not.
     pub fn len(&self) -> usize {
         self.online.load(Ordering::Relaxed)
     }
@@ -139,19 +139,19 @@ impl Fanout {
         self.len() == 0
     }
 
-    /// The sessions of a user.
-    pub fn sessions(&self, user: UserKey) -> Vec<Arc<ConnectionState>> {
+    /// The connections of a user.
+    pub fn connections(&self, user: UserKey) -> Vec<Arc<ConnectionState>> {
         self.shard(user).read().get(&user).cloned().unwrap_or_default()
     }
 
     /// Whether a login has a connection to this node.
     pub fn is_online(&self, user: UserKey, login: LoginKey) -> bool {
         let shard = self.shard(user).read();
-        let mut sessions = shard.get(&user).into_iter().flatten();
-        sessions.any(|session| session.identity().is_some_and(|identity| identity.login == login))
+        let mut connections = shard.get(&user).into_iter().flatten();
+        connections.any(|connection| connection.identity().is_some_and(|identity| identity.login == login))
     }
 
-    /// All sessions that are logged in, one-shot ones too, for the operator.
+    /// All connections that are logged in, one-shot ones too, for the operator.
     pub fn all(&self) -> Vec<Arc<ConnectionState>> {
         let online = self.shards.iter().flat_map(|shard| shard.read().values().flatten().cloned().collect::<Vec<_>>());
         online.chain(self.one_shots.all()).collect()
@@ -172,7 +172,7 @@ mod tests {
     use crate::effect::{Audience, Effect, MessageEffect};
     use crate::key::{AppKey, ConversationKey};
 
-    fn session(login: i64) -> Arc<ConnectionState> {
+    fn connection(login: i64) -> Arc<ConnectionState> {
         let state = ConnectionState::new("127.0.0.1:1".parse().unwrap(), 5, [1; 16], String::new(), 1_000);
         state.log_in(Identity {
             app: AppKey(1),
@@ -187,9 +187,9 @@ mod tests {
     }
 
     #[test]
-    fn a_login_that_is_ended_ends_whether_it_is_registered_before_or_after() {
+    fn an_ended_login_loses_its_connection_registered_before_or_after() {
         let fanout = Fanout::default();
-        let (first, second, other) = (session(10), session(20), session(30));
+        let (first, second, other) = (connection(10), connection(20), connection(30));
         fanout.register(UserKey(1), Arc::clone(&first));
         fanout.end_login(UserKey(1), LoginKey(10), SessionEndReason::KickedOut);
         fanout.end_login(UserKey(1), LoginKey(20), SessionEndReason::Unspecified);
@@ -199,14 +199,14 @@ mod tests {
         assert!(second.queue.is_ended());
         assert!(!other.queue.is_ended());
         // Nor is it online for others until its client has heard of it.
-        assert_eq!((fanout.len(), fanout.sessions(UserKey(1)).len()), (1, 1));
+        assert_eq!((fanout.len(), fanout.connections(UserKey(1)).len()), (1, 1));
     }
 
     /// A change is about a message that its client has: whoever gets both in one batch gets the message first.
     #[test]
     fn a_change_does_not_overtake_the_message_that_it_is_about() {
         let fanout = Fanout::default();
-        let ann = session(10);
+        let ann = connection(10);
         fanout.register(UserKey(1), Arc::clone(&ann));
         let audience = || Audience::Peers([(UserKey(1), "ann".into()), (UserKey(2), "bob".into())]);
         let message = |seq| {
@@ -231,26 +231,26 @@ mod tests {
         fanout.publish(vec![message(1), message(2), change, message(3)]);
         let mut out = BytesMut::new();
         ann.queue.next_batch(&mut out, usize::MAX).now_or_never().unwrap();
-        let mut frames = FrameDecoder::new(1 << 20);
-        frames.push(&out);
-        let mut told = Vec::new();
-        while let Some(frame) = frames.next().unwrap() {
+        let mut decoder = FrameDecoder::new(1 << 20);
+        decoder.push(&out);
+        let mut pushes = Vec::new();
+        while let Some(frame) = decoder.next().unwrap() {
             match EventFrame::decode(frame).unwrap().frame {
-                Some(Frame::Push(push)) => told.push((push.log(), push.from, push.to)),
+                Some(Frame::Push(push)) => pushes.push((push.log(), push.from, push.to)),
                 other => panic!("{other:?}"),
             }
         }
-        assert_eq!(told, [(LogKind::Messages, 1, 2), (LogKind::Changes, 1, 1), (LogKind::Messages, 3, 3)]);
+        assert_eq!(pushes, [(LogKind::Messages, 1, 2), (LogKind::Changes, 1, 1), (LogKind::Messages, 3, 3)]);
     }
 
     #[test]
-    fn who_is_unregistered_is_told_nothing() {
+    fn an_unregistered_connection_is_not_found() {
         let fanout = Fanout::default();
-        let one = session(10);
+        let one = connection(10);
         fanout.register(UserKey(1), Arc::clone(&one));
-        assert_eq!(fanout.sessions(UserKey(1)).len(), 1);
+        assert_eq!(fanout.connections(UserKey(1)).len(), 1);
         assert!(fanout.unregister(UserKey(1), &one));
         assert!(!fanout.unregister(UserKey(1), &one));
-        assert!(fanout.is_empty() && fanout.sessions(UserKey(1)).is_empty());
+        assert!(fanout.is_empty() && fanout.connections(UserKey(1)).is_empty());
     }
 }

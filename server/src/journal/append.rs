@@ -67,7 +67,7 @@ struct Head {
     last_ts: i64,
     dismissed: bool,
     blocks: i64,
-    moved: bool,
+    is_changed: bool,
 }
 
 struct Stored {
@@ -169,7 +169,7 @@ impl Bulk for NewMessage {
             head.seq += 1;
             head.n += i64::from(op.is_counted());
             head.last_ts = head.last_ts.max(op.now);
-            head.moved = true;
+            head.is_changed = true;
             let sent = Sent { seq: head.seq, n: head.n, message_id: op.scrambler.public(op.id), ts: head.last_ts };
             if op.is_counted() {
                 *counted.entry((op.sender.0, op.conversation.0)).or_default() += 1;
@@ -204,7 +204,7 @@ async fn heads(tx: &mut Tx<'_>, ops: &[NewMessage]) -> Result<HashMap<i64, Head>
                     last_ts: row.get(3)?,
                     dismissed: row.get::<Option<i64>>(4)?.is_some(),
                     blocks: row.get(5)?,
-                    moved: false,
+                    is_changed: false,
                 },
             );
         }
@@ -269,7 +269,7 @@ async fn insert(tx: &mut Tx<'_>, rows: Vec<[Value; 12]>) -> Result<(), Error> {
 async fn update_heads(tx: &mut Tx<'_>, heads: HashMap<i64, Head>) -> Result<(), Error> {
     let rows: Vec<[Value; 4]> = heads
         .into_iter()
-        .filter(|(_, head)| head.moved)
+        .filter(|(_, head)| head.is_changed)
         .map(|(id, head)| [id.into(), head.seq.into(), head.n.into(), head.last_ts.into()])
         .collect();
     each_power_of_two(&rows, async |count, params| {

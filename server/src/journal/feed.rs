@@ -141,17 +141,17 @@ pub fn full_info(user_id: String, user_name: String, avatar_url: String, extende
 }
 
 /// The conversation's read mark of a user, moved to `read_seq`.
-pub async fn read_mark(
+pub async fn move_read_mark(
     tx: &mut Tx<'_>,
     conversation: ConversationKey,
     user: UserKey,
     name: ConversationRef,
-    seen: i64,
+    requested: i64,
 ) -> Result<Option<ReadMark>, Error> {
     let Some(member) = super::member(tx, conversation, user).await? else {
         return Err(Error::conversation_not_found(&name.id));
     };
-    let Some(through) = rules::read_through(member.read_seq, seen, member.end_seq()) else { return Ok(None) };
+    let Some(through) = rules::read_through(member.read_seq, requested, member.end_seq()) else { return Ok(None) };
     // What was cleared beyond the mark stays cleared.
     let (moved, deducted) = if through <= member.base.seq {
         (member.base, member.deducted)

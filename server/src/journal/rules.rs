@@ -86,8 +86,8 @@ pub fn unread(n: i64, base: Base, sent: i64, deducted: i64) -> i64 {
 }
 
 /// How far a read mark may move: never back, and never over what the device has seen or what the member may see.
-pub fn read_through(read: i64, seen: i64, end: i64) -> Option<i64> {
-    let through = if seen <= 0 { end } else { seen.min(end) };
+pub fn read_through(read: i64, requested: i64, end: i64) -> Option<i64> {
+    let through = if requested <= 0 { end } else { requested.min(end) };
     (through > read).then_some(through)
 }
 

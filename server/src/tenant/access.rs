@@ -129,10 +129,10 @@ impl Proof {
 /// Why somebody is not let in.
 #[derive(Debug)]
 pub struct Refusal {
-    /// What the client is told.
+    /// What the client is message.
     pub error: Error,
     /// The client showed no secret and no token that the server knows as genuine: it may be guessing. Beyond the allowance for
-    /// failed logins it is not told which of its guesses failed in which way.
+    /// failed logins it is not message which of its guesses failed in which way.
     pub is_guess: bool,
 }
 
@@ -163,7 +163,7 @@ pub struct Access {
 
 /// What a client shows to log in.
 #[derive(Clone, Copy, Debug)]
-pub struct Shown<'a> {
+pub struct LoginCredentials<'a> {
     /// The app that it names.
     pub app_id: u32,
     /// The user that it wants to be.
@@ -203,18 +203,18 @@ impl Access {
     ///
     /// # Errors
     /// Neither a sign nor a token that the app accepts.
-    pub fn authenticate(&self, shown: Shown<'_>, now_ms: i64) -> Result<Proof, Refusal> {
-        let by_sign = self.app_sign.version_of(shown.app_sign, now_ms);
+    pub fn authenticate(&self, credentials: LoginCredentials<'_>, now_ms: i64) -> Result<Proof, Refusal> {
+        let by_sign = self.app_sign.version_of(credentials.app_sign, now_ms);
         match by_sign {
             Some(version) if self.app_sign_login => return Ok(Proof::AppSign { version }),
             // Who knows the sign may know that it is off.
-            Some(_) if shown.token.is_empty() => return Err(Refusal::certain(Error::app_sign_off())),
+            Some(_) if credentials.token.is_empty() => return Err(Refusal::certain(Error::app_sign_off())),
             _ => {}
         }
-        if !shown.token.is_empty() {
-            return self.verify(shown, now_ms);
+        if !credentials.token.is_empty() {
+            return self.verify(credentials, now_ms);
         }
-        Err(if shown.app_sign.is_empty() {
+        Err(if credentials.app_sign.is_empty() {
             Refusal::certain(Error::credentials_missing())
         } else {
             Refusal::of_guess(Error::app_sign_wrong())
@@ -225,8 +225,8 @@ impl Access {
     ///
     /// # Errors
     /// It is not.
-    pub fn verify(&self, shown: Shown<'_>, now_ms: i64) -> Result<Proof, Refusal> {
-        let Shown { app_id, user_id, token, wait_ms, .. } = shown;
+    pub fn verify(&self, credentials: LoginCredentials<'_>, now_ms: i64) -> Result<Proof, Refusal> {
+        let LoginCredentials { app_id, user_id, token, wait_ms, .. } = credentials;
         let secrets = [self.server_secret.value.as_str(), self.server_secret.old.as_str()];
         let secrets = if self.server_secret.is_old_accepted(now_ms) { &secrets[..] } else { &secrets[..1] };
         let now_s = now_ms.div_euclid(1_000);
@@ -314,13 +314,13 @@ mod tests {
     }
 
     fn by_sign(access: &Access, app_sign: &str, now_ms: i64) -> Result<Proof, (ErrorCode, bool)> {
-        let shown = Shown { app_id: APP, user_id: "ann", app_sign, token: "", wait_ms: 0 };
-        access.authenticate(shown, now_ms).map_err(|refusal| (refusal.error.code(), refusal.is_guess))
+        let credentials = LoginCredentials { app_id: APP, user_id: "ann", app_sign, token: "", wait_ms: 0 };
+        access.authenticate(credentials, now_ms).map_err(|refusal| (refusal.error.code(), refusal.is_guess))
     }
 
     fn by_token(access: &Access, token: &str, now_ms: i64) -> Result<Proof, (ErrorCode, bool)> {
-        let shown = Shown { app_id: APP, user_id: "ann", app_sign: "", token, wait_ms: 0 };
-        access.authenticate(shown, now_ms).map_err(|refusal| (refusal.error.code(), refusal.is_guess))
+        let credentials = LoginCredentials { app_id: APP, user_id: "ann", app_sign: "", token, wait_ms: 0 };
+        access.authenticate(credentials, now_ms).map_err(|refusal| (refusal.error.code(), refusal.is_guess))
     }
 
     fn token(letter: char) -> String {
@@ -329,7 +329,7 @@ mod tests {
 
     /// Each of these would pass if the comparison stopped at the end of what the client sent, or at the first byte.
     #[test]
-    fn only_the_whole_sign_is_the_sign() {
+    fn only_the_whole_sign_is_accepted() {
         let access = access();
         let right = sign('a');
         assert_eq!(by_sign(&access, &right, NOW), Ok(Proof::AppSign { version: 1 }));
@@ -371,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn an_old_secret_is_forgotten_when_its_time_is_up_and_not_before() {
+    fn an_old_secret_is_forgotten_when_its_overlap_ends_and_not_before() {
         let mut access = access();
         access.app_sign.rotate(sign('b'), NOW, DAY_MS);
         assert!(!access.has_ended(NOW + DAY_MS - 1) && access.has_ended(NOW + DAY_MS));
@@ -404,19 +404,20 @@ mod tests {
     }
 
     #[test]
-    fn a_sign_that_is_off_opens_nothing_and_only_its_owner_is_told_so() {
+    fn only_a_client_with_the_right_sign_learns_that_it_is_off() {
         let mut access = access();
         access.app_sign_login = false;
         assert_eq!(by_sign(&access, &sign('a'), NOW), Err((ErrorCode::NetworkModuleTokenInvalid, false)));
-        let told = |app_sign: &str| {
-            let shown = Shown { app_id: APP, user_id: "ann", app_sign, token: "", wait_ms: 0 };
-            access.authenticate(shown, NOW).unwrap_err().error.to_string()
+        let message = |app_sign: &str| {
+            let credentials = LoginCredentials { app_id: APP, user_id: "ann", app_sign, token: "", wait_ms: 0 };
+            access.authenticate(credentials, NOW).unwrap_err().error.to_string()
         };
-        assert!(told(&sign('a')).contains("turned off"));
-        assert!(!told(&sign('b')).contains("turned off"));
+        assert!(message(&sign('a')).contains("turned off"));
+        assert!(!message(&sign('b')).contains("turned off"));
         assert_eq!(access.ends_at(Proof::AppSign { version: 1 }, NOW), None);
         // A token beside it counts.
-        let both = Shown { app_id: APP, user_id: "ann", app_sign: &sign('a'), token: &token('a'), wait_ms: 0 };
+        let both =
+            LoginCredentials { app_id: APP, user_id: "ann", app_sign: &sign('a'), token: &token('a'), wait_ms: 0 };
         assert!(matches!(access.authenticate(both, NOW), Ok(Proof::Token { .. })));
     }
 
@@ -424,13 +425,13 @@ mod tests {
     fn cbc_tokens_need_the_setting() {
         let mut access = access();
         let token = Token::generate_cbc(APP, "ann", &secret('a'), NOW_S, 86_400).unwrap();
-        let shown = Shown { app_id: APP, user_id: "ann", app_sign: "", token: &token, wait_ms: 0 };
-        let refusal = access.authenticate(shown, NOW).unwrap_err();
+        let credentials = LoginCredentials { app_id: APP, user_id: "ann", app_sign: "", token: &token, wait_ms: 0 };
+        let refusal = access.authenticate(credentials, NOW).unwrap_err();
         assert_eq!((refusal.error.code(), refusal.is_guess), (ErrorCode::NetworkModuleTokenInvalid, false));
         assert!(refusal.error.message().contains("--cbc-tokens on"), "{}", refusal.error.message());
         for (accepted, stricter) in [(CbcTokens::On, CbcTokens::Off), (CbcTokens::Java, CbcTokens::On)] {
             access.cbc_tokens = accepted;
-            let proof = access.authenticate(shown, NOW).unwrap();
+            let proof = access.authenticate(credentials, NOW).unwrap();
             assert!(!proof.is_vouched());
             assert_eq!(access.ends_at(proof, NOW), Some(NOW + DAY_MS));
             access.cbc_tokens = stricter;
@@ -439,13 +440,13 @@ mod tests {
     }
 
     #[test]
-    fn a_cbc_token_is_not_looked_at_while_there_is_no_allowance_and_others_are() {
+    fn without_an_allowance_cbc_tokens_are_not_verified_and_others_are() {
         let mut access = access();
         access.cbc_tokens = CbcTokens::On;
         let cbc = Token::generate_cbc(APP, "ann", &secret('a'), NOW_S, 86_400).unwrap();
         let code = |token: &str, app_sign: &str, wait_ms| {
-            let shown = Shown { app_id: APP, user_id: "ann", app_sign, token, wait_ms };
-            access.authenticate(shown, NOW).map_err(|refusal| refusal.error.code())
+            let credentials = LoginCredentials { app_id: APP, user_id: "ann", app_sign, token, wait_ms };
+            access.authenticate(credentials, NOW).map_err(|refusal| refusal.error.code())
         };
         assert!(code(&cbc, "", 0).is_ok());
         assert_eq!(code(&cbc, "", 1), Err(ErrorCode::CommonModuleTriggerServerFrequencyLimit));
@@ -453,7 +454,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_of_the_future_is_refused() {
+    fn a_token_made_too_far_ahead_is_refused() {
         let access = access();
         let made = |ahead| Token::generate(APP, "ann", &secret('a'), NOW_S + ahead, 3_600).unwrap();
         assert!(by_token(&access, &made(MAX_AHEAD_S + 1), NOW).is_ok());
@@ -461,7 +462,7 @@ mod tests {
     }
 
     #[test]
-    fn who_registers_is_the_apps_choice() {
+    fn the_registration_setting_decides_who_registers() {
         let may = |registration| [false, true].map(|is_vouched| may_register(registration, is_vouched, "ann").is_ok());
         assert_eq!(may(Registration::Anyone), [true, true]);
         assert_eq!(may(Registration::Token), [false, true]);

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 
-pub use self::access::{Access, Proof, Refusal, Secret, Shown, may_register};
+pub use self::access::{Access, LoginCredentials, Proof, Refusal, Secret, may_register};
 pub use self::cache::Cache;
 pub use self::name::check_app_name;
 pub use self::store::{NewApp, app_rows, insert_app, open_deployment, registration};
@@ -55,7 +55,7 @@ impl std::fmt::Debug for Tenant {
 pub struct Tenants {
     apps: RwLock<HashMap<AppKey, Arc<Tenant>>>,
     /// Stands in for apps that do not exist: a client that guesses is refused after the same work and with the same words.
-    nobody: Arc<Access>,
+    decoy: Arc<Access>,
     /// Counts the changes of any app.
     pub(crate) changes: tokio::sync::watch::Sender<u64>,
 }
@@ -66,13 +66,13 @@ impl Tenants {
     /// # Errors
     /// The system gives no random bytes.
     pub fn empty() -> Result<Self, Error> {
-        let nobody = Access::new(store::random_hex(32)?, store::random_hex(16)?);
-        Ok(Self { apps: RwLock::default(), nobody: Arc::new(nobody), changes: tokio::sync::watch::Sender::new(0) })
+        let decoy = Access::new(store::random_hex(32)?, store::random_hex(16)?);
+        Ok(Self { apps: RwLock::default(), decoy: Arc::new(decoy), changes: tokio::sync::watch::Sender::new(0) })
     }
 
     /// What an app lets in that may not exist.
     pub(crate) fn access(&self, app_id: u32) -> Arc<Access> {
-        self.get(app_id).map_or_else(|| Arc::clone(&self.nobody), |tenant| tenant.access())
+        self.get(app_id).map_or_else(|| Arc::clone(&self.decoy), |tenant| tenant.access())
     }
 
     /// The app with this appID.

@@ -28,7 +28,7 @@ impl Edit {
 
 /// Somebody's blacklist, as far as it matters.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Standing {
+pub(super) struct EntryState {
     /// Whether he is on it.
     pub is_listed: bool,
     /// Whether he ever was.
@@ -36,13 +36,13 @@ pub(super) struct Standing {
 }
 
 /// Why it cannot be done for `other`, if it cannot. `size` is that of the list, with those that were added before him.
-pub(super) fn refusal(edit: Edit, user: UserKey, other: UserKey, standing: Standing, size: i64) -> Option<ErrorCode> {
+pub(super) fn refusal(edit: Edit, user: UserKey, other: UserKey, state: EntryState, size: i64) -> Option<ErrorCode> {
     match edit {
         Edit::Add { .. } if other == user => Some(ErrorCode::FriendModuleCannotAddSelfToBlacklist),
-        Edit::Add { .. } if standing.is_listed => Some(ErrorCode::FriendModuleAlreadyAddToBlacklist),
+        Edit::Add { .. } if state.is_listed => Some(ErrorCode::FriendModuleAlreadyAddToBlacklist),
         Edit::Add { limit } if size >= limit => Some(ErrorCode::FriendModuleBlacklistListQuantityLimit),
-        Edit::Remove if standing.is_listed => None,
-        Edit::Remove if standing.was_listed => Some(ErrorCode::FriendModuleAlreadyDeleteFromBlacklist),
+        Edit::Remove if state.is_listed => None,
+        Edit::Remove if state.was_listed => Some(ErrorCode::FriendModuleAlreadyDeleteFromBlacklist),
         Edit::Remove => Some(ErrorCode::FriendModuleUserNotInBlacklist),
         Edit::Add { .. } => None,
     }
@@ -53,21 +53,21 @@ mod tests {
     use super::*;
 
     const ME: UserKey = UserKey(1);
-    const HIM: UserKey = UserKey(2);
-    const NEVER: Standing = Standing { is_listed: false, was_listed: false };
-    const LISTED: Standing = Standing { is_listed: true, was_listed: true };
-    const ONCE: Standing = Standing { is_listed: false, was_listed: true };
+    const OTHER: UserKey = UserKey(2);
+    const NEVER: EntryState = EntryState { is_listed: false, was_listed: false };
+    const LISTED: EntryState = EntryState { is_listed: true, was_listed: true };
+    const ONCE: EntryState = EntryState { is_listed: false, was_listed: true };
 
     #[test]
-    fn who_is_refused_hears_the_nearest_reason() {
+    fn a_refusal_has_the_most_specific_code() {
         let add = Edit::Add { limit: 3 };
-        assert_eq!(refusal(add, ME, HIM, NEVER, 2), None);
-        assert_eq!(refusal(add, ME, HIM, ONCE, 2), None);
-        assert_eq!(refusal(add, ME, HIM, NEVER, 3), Some(ErrorCode::FriendModuleBlacklistListQuantityLimit));
-        assert_eq!(refusal(add, ME, HIM, LISTED, 3), Some(ErrorCode::FriendModuleAlreadyAddToBlacklist));
+        assert_eq!(refusal(add, ME, OTHER, NEVER, 2), None);
+        assert_eq!(refusal(add, ME, OTHER, ONCE, 2), None);
+        assert_eq!(refusal(add, ME, OTHER, NEVER, 3), Some(ErrorCode::FriendModuleBlacklistListQuantityLimit));
+        assert_eq!(refusal(add, ME, OTHER, LISTED, 3), Some(ErrorCode::FriendModuleAlreadyAddToBlacklist));
         assert_eq!(refusal(add, ME, ME, NEVER, 3), Some(ErrorCode::FriendModuleCannotAddSelfToBlacklist));
-        assert_eq!(refusal(Edit::Remove, ME, HIM, LISTED, 3), None);
-        assert_eq!(refusal(Edit::Remove, ME, HIM, ONCE, 3), Some(ErrorCode::FriendModuleAlreadyDeleteFromBlacklist));
-        assert_eq!(refusal(Edit::Remove, ME, HIM, NEVER, 3), Some(ErrorCode::FriendModuleUserNotInBlacklist));
+        assert_eq!(refusal(Edit::Remove, ME, OTHER, LISTED, 3), None);
+        assert_eq!(refusal(Edit::Remove, ME, OTHER, ONCE, 3), Some(ErrorCode::FriendModuleAlreadyDeleteFromBlacklist));
+        assert_eq!(refusal(Edit::Remove, ME, OTHER, NEVER, 3), Some(ErrorCode::FriendModuleUserNotInBlacklist));
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use zim_protocol::{BlockEntry, ErrorCode, UserInfo, feed_entry::Detail};
 
-use super::rules::{self, Edit, Standing};
+use super::rules::{self, Edit, EntryState};
 use crate::db::{Row, Tx, params};
 use crate::effect::Effect;
 use crate::error::Error;
@@ -35,12 +35,12 @@ pub(super) async fn edit(
     conversations: &[(ConversationKey, UserKey)],
     cause: LoginKey,
 ) -> Result<Edited, Error> {
-    let (chosen, refused) = choose(tx, user, users, edit).await?;
-    if chosen.is_empty() {
+    let (accepted, refused) = check_each(tx, user, users, edit).await?;
+    if accepted.is_empty() {
         return Ok(Edited { entries: Vec::new(), refused });
     }
-    let first = append_feed_all(tx, user, FeedKind::Block, &chosen).await?;
-    let (list, mut params) = tx.dialect().in_list(chosen.iter().copied(), 2);
+    let first = append_feed_all(tx, user, FeedKind::Block, &accepted).await?;
+    let (list, mut params) = tx.dialect().in_list(accepted.iter().copied(), 2);
     params.insert(0, user.into());
     let sql = match edit {
         // Each has the position of his entry.
@@ -52,10 +52,10 @@ pub(super) async fn edit(
         Edit::Remove => format!("DELETE FROM block WHERE account = $1 AND blocked IN {list}"),
     };
     tx.execute(&sql, &params).await?;
-    mark(tx, user, &chosen, edit, conversations).await?;
-    let mut details = feed_entries(tx, user, &chosen).await?;
-    let mut entries = Vec::with_capacity(chosen.len());
-    for (pos, key) in (first..).zip(&chosen) {
+    set_block_bits(tx, user, &accepted, edit, conversations).await?;
+    let mut details = feed_entries(tx, user, &accepted).await?;
+    let mut entries = Vec::with_capacity(accepted.len());
+    for (pos, key) in (first..).zip(&accepted) {
         let entry = details.remove(key).ok_or_else(|| Error::internal_text("a blocked user without an account"))?;
         tx.emit(Effect::Feed { user, pos, entry: Box::new(entry.clone()), cause });
         entries.push((pos, entry));
@@ -64,7 +64,7 @@ pub(super) async fn edit(
 }
 
 /// Those for whom it is possible, and the others.
-async fn choose(
+async fn check_each(
     tx: &mut Tx<'_>,
     user: UserKey,
     users: &[UserKey],
@@ -80,18 +80,18 @@ async fn choose(
     let known = keys(&tx.fetch(&sql, &params).await?)?;
     let row = tx.fetch_one("SELECT COUNT(*) FROM block WHERE account = $1", &params![user]).await?;
     let mut size: i64 = row.map_or(Ok(0), |row| row.get(0))?;
-    let (mut chosen, mut refused) = (Vec::new(), Vec::new());
+    let (mut accepted, mut refused) = (Vec::new(), Vec::new());
     for other in users {
-        let standing = Standing { is_listed: listed.contains(&other.0), was_listed: known.contains(&other.0) };
-        match rules::refusal(edit, user, *other, standing, size) {
+        let state = EntryState { is_listed: listed.contains(&other.0), was_listed: known.contains(&other.0) };
+        match rules::refusal(edit, user, *other, state, size) {
             Some(code) => refused.push((*other, code)),
             None => {
-                chosen.push(other.0);
+                accepted.push(other.0);
                 size += 1;
             }
         }
     }
-    Ok((chosen, refused))
+    Ok((accepted, refused))
 }
 
 fn keys(rows: &[Row]) -> Result<HashSet<i64>, Error> {
@@ -99,17 +99,17 @@ fn keys(rows: &[Row]) -> Result<HashSet<i64>, Error> {
 }
 
 /// Tells the conversations, where every message looks. The user is the lower account of some, the higher of others.
-async fn mark(
+async fn set_block_bits(
     tx: &mut Tx<'_>,
     user: UserKey,
-    chosen: &[i64],
+    accepted: &[i64],
     edit: Edit,
     conversations: &[(ConversationKey, UserKey)],
 ) -> Result<(), Error> {
     for bit in [1, 2] {
         let ids: Vec<i64> = conversations
             .iter()
-            .filter(|(_, peer)| chosen.contains(&peer.0) && blocks_bit(user.0, peer.0) == bit)
+            .filter(|(_, peer)| accepted.contains(&peer.0) && blocks_bit(user.0, peer.0) == bit)
             .map(|(conversation, _)| conversation.0)
             .collect();
         if ids.is_empty() {

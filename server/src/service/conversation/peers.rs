@@ -13,7 +13,12 @@ impl App {
     ///
     /// # Errors
     /// The store fails.
-    pub async fn peers(&self, app: AppKey, caller: UserKey, peer: UserKey) -> Result<Option<ConversationKey>, Error> {
+    pub async fn peer_conversation(
+        &self,
+        app: AppKey,
+        caller: UserKey,
+        peer: UserKey,
+    ) -> Result<Option<ConversationKey>, Error> {
         let pair = (caller.min(peer), caller.max(peer));
         if let Some(key) = self.conversations.get(&pair) {
             return Ok(Some(key));
@@ -29,8 +34,13 @@ impl App {
     ///
     /// # Errors
     /// The store fails.
-    pub async fn open_peers(&self, app: AppKey, caller: UserKey, peer: UserKey) -> Result<ConversationKey, Error> {
-        if let Some(key) = self.peers(app, caller, peer).await? {
+    pub async fn open_peer_conversation(
+        &self,
+        app: AppKey,
+        caller: UserKey,
+        peer: UserKey,
+    ) -> Result<ConversationKey, Error> {
+        if let Some(key) = self.peer_conversation(app, caller, peer).await? {
             return Ok(key);
         }
         let pair = (caller.min(peer), caller.max(peer));
@@ -58,7 +68,7 @@ impl App {
     ) -> Result<Option<ConversationKey>, Error> {
         match ConversationType::try_from(kind) {
             Ok(ConversationType::Peer) => match self.user_key(app, id).await? {
-                Some(peer) => self.peers(app, caller, peer).await,
+                Some(peer) => self.peer_conversation(app, caller, peer).await,
                 None => Ok(None),
             },
             _ => Err(Error::params_invalid("conversationType must be 0, a conversation with one other user")),

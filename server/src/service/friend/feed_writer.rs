@@ -31,7 +31,7 @@ struct Entry {
 
 impl FeedWriter {
     /// Of a call of `caller` on `login`.
-    pub(super) fn of(caller: UserKey, login: LoginKey) -> Self {
+    pub(super) fn new(caller: UserKey, login: LoginKey) -> Self {
         Self { caller, login, entries: Vec::new() }
     }
 
@@ -49,7 +49,7 @@ impl FeedWriter {
     }
 
     /// Tells everybody; returns what the response to the caller carries. One statement for each user and kind.
-    pub(super) async fn tell(self, tx: &mut Tx<'_>) -> Result<Vec<Push>, Error> {
+    pub(super) async fn emit(self, tx: &mut Tx<'_>) -> Result<Vec<Push>, Error> {
         let mut details: HashMap<(UserKey, i64, i64), Detail> = HashMap::with_capacity(self.entries.len());
         let mut groups: Vec<(UserKey, FeedKind, Vec<i64>)> = Vec::new();
         for entry in &self.entries {

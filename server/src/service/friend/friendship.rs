@@ -4,7 +4,7 @@ use zim_protocol::{ErrorUserInfo, FriendApplicationInfo, FriendApplicationState 
 
 use super::application;
 use super::feed_writer::FeedWriter;
-use super::rules::{Attributes, Remarks, changed};
+use super::rules::{Attributes, Remarks, merged};
 use super::store::{self, Friend};
 use crate::db::Tx;
 use crate::error::{Error, LeftOut};
@@ -25,7 +25,7 @@ pub(super) struct Pair {
 
 impl Pair {
     pub(super) fn feed(&self) -> FeedWriter {
-        FeedWriter::of(self.me, self.login)
+        FeedWriter::new(self.me, self.login)
     }
 
     /// The other one as the caller sees him.
@@ -43,7 +43,7 @@ impl Pair {
     }
 
     /// Whether the caller may become a friend of the other one.
-    pub(super) async fn may_ask(&self, tx: &mut Tx<'_>) -> Result<(), Error> {
+    pub(super) async fn check_may_befriend(&self, tx: &mut Tx<'_>) -> Result<(), Error> {
         if store::find(tx, self.me, self.other).await?.is_some() {
             return Err(Error::already_friends());
         }
@@ -54,7 +54,7 @@ impl Pair {
     }
 
     /// Whether one more fits onto the lists of both.
-    pub(super) async fn has_room(&self, tx: &mut Tx<'_>) -> Result<(), Error> {
+    pub(super) async fn check_room(&self, tx: &mut Tx<'_>) -> Result<(), Error> {
         for (user, whose) in [(self.me, "your"), (self.other, "the other user's")] {
             if store::count(tx, user).await? >= self.max_friends {
                 return Err(Error::friends_full(whose, self.max_friends));
@@ -73,7 +73,7 @@ impl Pair {
         wording: &str,
     ) -> Result<(), Error> {
         for (user, other) in [(self.me, self.other), (self.other, self.me)] {
-            self.answer(tx, feed, (user, other), State::Accepted).await?;
+            self.answer_application(tx, feed, (user, other), State::Accepted).await?;
         }
         let sides = [(self.me, self.other, mine, "your"), (self.other, self.me, theirs, "the other user's")];
         for (user, other, remarks, whose) in sides {
@@ -91,7 +91,7 @@ impl Pair {
     }
 
     /// One's row of what waits between two users becomes answered.
-    pub(super) async fn answer(
+    pub(super) async fn answer_application(
         &self,
         tx: &mut Tx<'_>,
         feed: &mut FeedWriter,
@@ -115,13 +115,13 @@ pub(super) async fn add(
     remarks: Remarks,
     wording: &str,
 ) -> Result<(FriendInfo, Vec<Push>), Error> {
-    pair.may_ask(tx).await?;
+    pair.check_may_befriend(tx).await?;
     let mut feed = pair.feed();
     // What the other one said when he asked stands beside what the caller says now.
     let theirs = application::find(tx, pair.other, pair.me).await?.filter(|row| row.is_waiting(pair.now));
     let theirs = theirs.map(|row| row.remarks).unwrap_or_default();
     pair.befriend(tx, &mut feed, (remarks, theirs), wording).await?;
-    Ok((pair.friend(tx).await?, feed.tell(tx).await?))
+    Ok((pair.friend(tx).await?, feed.emit(tx).await?))
 }
 
 /// Takes users off the list of `me`, and him off theirs if `is_mutual`; tells who was none of his friends.
@@ -132,7 +132,7 @@ pub(super) async fn delete(
     is_mutual: bool,
     mut left_out: LeftOut,
 ) -> Result<(Vec<Push>, Vec<ErrorUserInfo>), Error> {
-    let mut feed = FeedWriter::of(me, login);
+    let mut feed = FeedWriter::new(me, login);
     let mut deleted = 0;
     for (other, id) in others {
         if store::find(tx, me, other).await?.is_none() {
@@ -147,12 +147,12 @@ pub(super) async fn delete(
             store::remove(tx, other, me).await?;
         }
     }
-    Ok((feed.tell(tx).await?, left_out.finish(deleted)?))
+    Ok((feed.emit(tx).await?, left_out.finish(deleted)?))
 }
 
 /// A change of what one says of a friend.
 #[derive(Clone, Debug)]
-pub(super) enum Change {
+pub(super) enum RemarksChange {
     /// What one calls him.
     Alias(String),
     /// Some of his attributes.
@@ -160,17 +160,17 @@ pub(super) enum Change {
 }
 
 /// Changes what the caller says of a friend; nobody else hears of it.
-pub(super) async fn change(
+pub(super) async fn change_remarks(
     tx: &mut Tx<'_>,
     pair: &Pair,
     id: &str,
-    change: Change,
+    change: RemarksChange,
 ) -> Result<(FriendInfo, Vec<Push>), Error> {
     let before = store::find(tx, pair.me, pair.other).await?.ok_or_else(|| Error::not_friends(id))?;
     let after = match change {
-        Change::Alias(alias) => Remarks { alias, ..before.clone() },
-        Change::Attributes(changes) => {
-            Remarks { attributes: changed(before.attributes.clone(), changes)?, ..before.clone() }
+        RemarksChange::Alias(alias) => Remarks { alias, ..before.clone() },
+        RemarksChange::Attributes(changes) => {
+            Remarks { attributes: merged(before.attributes.clone(), changes)?, ..before.clone() }
         }
     };
     let mut feed = pair.feed();
@@ -178,5 +178,5 @@ pub(super) async fn change(
         feed.add(tx, pair.me, FeedKind::Friend, pair.other).await?;
         store::update(tx, pair.me, pair.other, after).await?;
     }
-    Ok((pair.friend(tx).await?, feed.tell(tx).await?))
+    Ok((pair.friend(tx).await?, feed.emit(tx).await?))
 }

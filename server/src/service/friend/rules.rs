@@ -37,7 +37,7 @@ impl Remarks {
 }
 
 /// The attributes after `changes`: those that are not named stay, and an empty value removes one.
-pub(super) fn changed(
+pub(super) fn merged(
     mut attributes: Attributes,
     changes: impl IntoIterator<Item = (String, String)>,
 ) -> Result<Attributes, Error> {
@@ -56,8 +56,8 @@ pub(super) fn changed(
 }
 
 /// The answer to a check: who is on whose list.
-pub(super) fn relation(check: FriendRelationCheckType, on_mine: bool, on_his: bool) -> UserRelationType {
-    match (check, on_mine, on_his) {
+pub(super) fn relation(check: FriendRelationCheckType, on_mine: bool, on_theirs: bool) -> UserRelationType {
+    match (check, on_mine, on_theirs) {
         (FriendRelationCheckType::Single, false, _) => UserRelationType::SingleNo,
         (FriendRelationCheckType::Single, true, _) => UserRelationType::SingleHave,
         (FriendRelationCheckType::Both, false, false) => UserRelationType::BothAllNo,
@@ -95,7 +95,7 @@ pub(super) fn state_at(state: State, expires_at: i64, now: i64) -> State {
 
 /// The two rows of an application that is made now: the applicant's own, and that of whom he asks. What waited before goes on,
 /// and if each has asked the other, both have.
-pub(super) fn applied(
+pub(super) fn new_application(
     own: Option<Application>,
     theirs: Option<Application>,
     (wording, remarks): (String, Remarks),
@@ -106,7 +106,7 @@ pub(super) fn applied(
     let (kind, their_kind) = if is_mutual { (Kind::Both, Kind::Both) } else { (Kind::Sent, Kind::Received) };
     let created_at = own.map_or(now, |own| own.created_at);
     let state = State::Waiting;
-    let their_terms = theirs.filter(|_| is_mutual).map(|theirs| theirs.remarks).unwrap_or_default();
+    let their_remarks = theirs.filter(|_| is_mutual).map(|theirs| theirs.remarks).unwrap_or_default();
     let row = |kind, remarks| Application {
         kind,
         state,
@@ -116,7 +116,7 @@ pub(super) fn applied(
         updated_at: now,
         expires_at,
     };
-    (row(kind, remarks), row(their_kind, their_terms))
+    (row(kind, remarks), row(their_kind, their_remarks))
 }
 
 /// The application that somebody may answer now.
@@ -149,7 +149,7 @@ mod tests {
     }
 
     fn apply(own: Option<Application>, theirs: Option<Application>) -> (Application, Application) {
-        applied(own, theirs, ("hi".to_owned(), remarks("bob")), (NOW, 2_000))
+        new_application(own, theirs, ("hi".to_owned(), remarks("bob")), (NOW, 2_000))
     }
 
     #[test]
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_repeated_one_goes_on() {
+    fn a_repeated_application_keeps_its_creation_time() {
         let (own, theirs) = apply(Some(waiting(Kind::Sent, 1_500)), Some(waiting(Kind::Received, 1_500)));
         assert_eq!((own.kind, theirs.kind), (Kind::Sent, Kind::Received));
         assert_eq!((own.created_at, own.updated_at, own.wording.as_str()), (1, NOW, "hi"));
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn who_asks_whoever_asked_him_makes_it_mutual() {
+    fn applications_in_both_directions_become_mutual() {
         let (own, theirs) = apply(Some(waiting(Kind::Received, 1_500)), Some(waiting(Kind::Sent, 1_500)));
         assert_eq!((own.kind, theirs.kind), (Kind::Both, Kind::Both));
         assert_eq!((own.remarks.alias.as_str(), theirs.remarks.alias.as_str()), ("bob", "before"));
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn what_expired_or_was_answered_begins_anew() {
+    fn an_expired_or_answered_application_begins_anew() {
         let rejected = Application { state: State::Rejected, ..waiting(Kind::Received, 1_500) };
         for before in [waiting(Kind::Received, NOW), rejected] {
             let (own, theirs) = apply(Some(before.clone()), Some(before));
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_waits_for_one_is_answered() {
+    fn only_a_waiting_received_application_can_be_answered() {
         let refusal = |row| answerable(row, NOW).unwrap_err().code();
         use zim_protocol::ErrorCode::{FriendModuleFriendApplicationExpired, FriendModuleFriendApplicationStatusError};
         assert_eq!(refusal(None), FriendModuleFriendApplicationStatusError);
@@ -204,10 +204,10 @@ mod tests {
     fn attributes_are_merged_and_bounded() {
         let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
         let before = Attributes::from([pair("k0", "a"), pair("k1", "b")]);
-        let after = changed(before, [pair("k1", ""), pair("k2", "c")]).unwrap();
+        let after = merged(before, [pair("k1", ""), pair("k2", "c")]).unwrap();
         assert_eq!(after, Attributes::from([pair("k0", "a"), pair("k2", "c")]));
         let most = "x".repeat(MAX_ATTRIBUTE_BYTES - 4 - 1);
-        assert!(changed(Attributes::from([pair("k0", "a")]), [pair("k1", &most)]).is_ok());
-        assert!(changed(Attributes::from([pair("k0", "ab")]), [pair("k1", &most)]).is_err());
+        assert!(merged(Attributes::from([pair("k0", "a")]), [pair("k1", &most)]).is_ok());
+        assert!(merged(Attributes::from([pair("k0", "ab")]), [pair("k1", &most)]).is_err());
     }
 }

@@ -115,8 +115,8 @@ pub(super) async fn entries(
         let entry = match row.get::<Option<i64>>(9)? {
             Some(place) => FriendEntry { info: Some(info(&row)?), is_deleted: false, place },
             None => {
-                let gone = FriendInfo { user_id: row.get(1)?, ..FriendInfo::default() };
-                FriendEntry { info: Some(gone), is_deleted: true, place: 0 }
+                let deleted = FriendInfo { user_id: row.get(1)?, ..FriendInfo::default() };
+                FriendEntry { info: Some(deleted), is_deleted: true, place: 0 }
             }
         };
         entries.insert(row.get(0)?, entry);

@@ -70,14 +70,14 @@ mod tests {
     }
 
     #[test]
-    fn a_text_at_the_limit_passes_and_one_byte_more_does_not() {
+    fn a_text_at_the_limit_is_accepted_and_a_longer_one_is_not() {
         let limit = Limits::default().max_text_bytes as usize;
         assert!(draft(Message::text("x".repeat(limit))).is_ok());
         assert!(draft(Message::text("x".repeat(limit + 1))).is_err());
     }
 
     #[test]
-    fn what_is_the_servers_to_fill_is_dropped() {
+    fn fields_that_the_server_fills_are_dropped() {
         let message = Message { message_seq: 7, sender_user_id: "mallory".into(), ..Message::text("hi") };
         let draft = draft(message).unwrap();
         let body = Message::text("hi").body;
@@ -86,14 +86,14 @@ mod tests {
     }
 
     #[test]
-    fn a_command_counts_nowhere() {
+    fn a_command_is_not_counted_as_unread() {
         assert_eq!(draft(Message::command(vec![1])).unwrap().flags, 0);
         let flags = draft(Message::text("hi")).unwrap().flags;
         assert_ne!(flags & MessageFlag::Counted as u32, 0);
     }
 
     #[test]
-    fn a_type_that_lies_is_refused() {
+    fn a_type_that_does_not_fit_the_body_is_refused() {
         let message = Message { r#type: MessageType::Custom as i32, ..Message::text("hi") };
         assert!(draft(message).is_err());
     }

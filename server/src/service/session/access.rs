@@ -19,7 +19,7 @@ impl App {
     }
 
     fn one_shots(&self, user: UserKey) -> u32 {
-        u32::try_from(self.fanout.one_shots.of(user)).unwrap_or(u32::MAX)
+        u32::try_from(self.fanout.one_shots.count(user)).unwrap_or(u32::MAX)
     }
 
     /// Ends all sessions of a user, who may log in again. Returns how many there were.
@@ -86,7 +86,7 @@ impl App {
     /// The store fails.
     pub async fn register_user(&self, tenant: &Tenant, user_id: String, user_name: String) -> Result<bool, Error> {
         let (app, id, now, at) = (tenant.key, self.ids.next(), self.clock.now_ms(), self.ids.time_ms());
-        let new = store::NewAccount { app, user_id, user_name, id, now, noted_at: at };
+        let new = store::NewAccount { app, user_id, user_name, id, now, changed_at: at };
         self.db.submit(id.unsigned_abs(), Locks::none(), async move |tx| store::register(tx, new).await).await
     }
 

@@ -2,7 +2,7 @@
 
 use zim_protocol::{ListBannedUsersResult, SessionEndReason, UserAccess, UserFullInfo};
 
-use super::rules::{DevicePolicy, Login, pushed_out};
+use super::rules::{DevicePolicy, Login, kicked_out};
 use crate::db::{Row, Tx, params};
 use crate::effect::Effect;
 use crate::error::Error;
@@ -13,14 +13,14 @@ use crate::service::user::{self, ProfileField};
 use crate::tenant::{may_register, registration};
 
 /// States of a login.
-const GOOD: i64 = 0;
-const PUSHED_OUT: i64 = 1;
+const ACTIVE: i64 = 0;
+const KICKED_OUT: i64 = 1;
 const ENDED_BY_OPERATOR: i64 = 2;
 
 /// How long a login that was pushed out is remembered, so that its device learns why: 30 days.
-const REMEMBER_MS: i64 = 30 * 24 * 3_600_000;
+const ENDED_LOGIN_TTL_MS: i64 = 30 * 24 * 3_600_000;
 /// How many of them, of one user: somebody who logs in again and again makes no table of it.
-const REMEMBERED: i64 = 32;
+const MAX_ENDED_LOGINS: i64 = 32;
 
 /// A login that passed authentication.
 #[derive(Clone, Debug)]
@@ -32,14 +32,14 @@ pub(super) struct NewLogin {
     pub(super) custom: Option<Custom>,
     /// In case he is new.
     pub(super) account_id: i64,
-    pub(super) session_id: i64,
+    pub(super) login_id: i64,
     pub(super) ticket: [u8; 16],
     pub(super) resume: Option<[u8; 16]>,
     pub(super) platform: i32,
     pub(super) device: [u8; 16],
     pub(super) now: i64,
     /// The time of what comes with it, as profiles and presence note it.
-    pub(super) noted_at: i64,
+    pub(super) changed_at: i64,
     /// When the token was made, Unix seconds; `None`: the app sign let the user in.
     pub(super) token_ctime: Option<i64>,
     /// The app's back end alone can have decided that this user exists.
@@ -57,11 +57,11 @@ impl NewLogin {
     }
 }
 
-/// A login that is good now.
+/// A login that is active now.
 #[derive(Debug)]
 pub(super) struct Admitted {
     pub(super) user: UserKey,
-    pub(super) session: LoginKey,
+    pub(super) login: LoginKey,
     pub(super) ticket: [u8; 16],
     pub(super) login_at: i64,
     pub(super) info: UserFullInfo,
@@ -70,20 +70,20 @@ pub(super) struct Admitted {
 /// Registers the user if he is new, and stores the login; those that it pushes out are told. `None`: he is not new, and his
 /// lock is needed.
 pub(super) async fn admit(tx: &mut Tx<'_>, mut login: NewLogin) -> Result<Option<Admitted>, Error> {
-    let Some((user, info)) = account(tx, &login).await? else { return Ok(None) };
-    let (at, custom, is_device) = (login.noted_at, login.custom.take(), !login.one_shot);
+    let Some((user, info)) = find_or_register(tx, &login).await? else { return Ok(None) };
+    let (at, custom, is_device) = (login.changed_at, login.custom.take(), !login.one_shot);
     let admitted = store(tx, login, user, info).await?;
-    let seen = if is_device { Some(status::seen(tx, user, false).await?) } else { None };
-    if seen.is_some() || custom.is_some() {
-        status::change(tx, user, Change { seen, custom }, at, admitted.session).await?;
+    let connections = if is_device { Some(status::connections(tx, user, false).await?) } else { None };
+    if connections.is_some() || custom.is_some() {
+        status::change(tx, user, Change { connections, custom }, at, admitted.login).await?;
     }
     Ok(Some(admitted))
 }
 
 /// Stores the login of a registered user.
 async fn store(tx: &mut Tx<'_>, login: NewLogin, user: UserKey, info: UserFullInfo) -> Result<Admitted, Error> {
-    let session = LoginKey(login.session_id);
-    let fresh = Admitted { user, session, ticket: login.ticket, login_at: login.now, info };
+    let key = LoginKey(login.login_id);
+    let fresh = Admitted { user, login: key, ticket: login.ticket, login_at: login.now, info };
     if login.one_shot {
         return Ok(fresh);
     }
@@ -96,50 +96,50 @@ async fn store(tx: &mut Tx<'_>, login: NewLogin, user: UserKey, info: UserFullIn
             .await?;
         if let Some(row) = row {
             match row.get::<i64>(1)? {
-                GOOD => {}
+                ACTIVE => {}
                 ENDED_BY_OPERATOR => return Err(Error::session_ended("endedByOperator")),
                 _ => return Err(Error::session_ended("kickedOut")),
             }
             // Under a new id: what the connection before is still doing is not this one's own, and ends nothing of this one.
             let before = LoginKey(row.get(0)?);
             let again = "UPDATE session SET id = $2, connected = 1, proof_at = $3 WHERE id = $1";
-            tx.execute(again, &params![before, session, login.proof_at()]).await?;
-            tx.emit(Effect::Ended { user, login: before, reason: SessionEndReason::Unspecified });
+            tx.execute(again, &params![before, key, login.proof_at()]).await?;
+            tx.emit(Effect::LoginEnded { user, login: before, reason: SessionEndReason::Unspecified });
             return Ok(Admitted { ticket, login_at: row.get(2)?, ..fresh });
         }
     }
     let rows = tx
         .fetch(
             "SELECT id, platform, device, login_at FROM session WHERE account = $1 AND state = $2",
-            &params![user, GOOD],
+            &params![user, ACTIVE],
         )
         .await?;
-    let mut good = Vec::with_capacity(rows.len());
+    let mut active = Vec::with_capacity(rows.len());
     for row in &rows {
-        good.push(Login {
-            session: LoginKey(row.get(0)?),
+        active.push(Login {
+            key: LoginKey(row.get(0)?),
             platform: row.get(1)?,
             device: row.get::<Vec<u8>>(2)?.try_into().unwrap_or_default(),
             login_at: row.get(3)?,
         });
     }
-    for out in pushed_out(login.policy, &good, login.platform, login.device) {
+    for out in kicked_out(login.policy, &active, login.platform, login.device) {
         let end = "UPDATE session SET state = $2, connected = 0 WHERE id = $1";
-        tx.execute(end, &params![out, PUSHED_OUT]).await?;
-        tx.emit(Effect::Ended { user, login: out, reason: SessionEndReason::KickedOut });
+        tx.execute(end, &params![out, KICKED_OUT]).await?;
+        tx.emit(Effect::LoginEnded { user, login: out, reason: SessionEndReason::KickedOut });
     }
-    forget_old(tx, user, login.now - REMEMBER_MS).await?;
+    delete_old_ended(tx, user, login.now - ENDED_LOGIN_TTL_MS).await?;
     tx.execute(
         "INSERT INTO session (id, ticket, account, platform, device, login_at, state, connected, proof_at) \
          VALUES ($1, $2, $3, $4, $5, $6, $7, 1, $8)",
         &params![
-            session,
+            key,
             login.ticket.to_vec(),
             user,
             login.platform,
             login.device.to_vec(),
             login.now,
-            GOOD,
+            ACTIVE,
             login.proof_at()
         ],
     )
@@ -148,11 +148,11 @@ async fn store(tx: &mut Tx<'_>, login: NewLogin, user: UserKey, info: UserFullIn
 }
 
 /// Forgets the logins of a user that were pushed out before `since`, and all but the newest of the others.
-async fn forget_old(tx: &mut Tx<'_>, user: UserKey, since: i64) -> Result<(), Error> {
+async fn delete_old_ended(tx: &mut Tx<'_>, user: UserKey, since: i64) -> Result<(), Error> {
     tx.execute(
         "DELETE FROM session WHERE account = $1 AND state <> $3 AND (login_at < $2 OR login_at <= \
          (SELECT s.login_at FROM session s WHERE s.account = $1 AND s.state <> $3 ORDER BY s.login_at DESC LIMIT 1 OFFSET $4))",
-        &params![user, since, GOOD, REMEMBERED],
+        &params![user, since, ACTIVE, MAX_ENDED_LOGINS],
     )
     .await?;
     Ok(())
@@ -167,7 +167,7 @@ pub(super) struct NewAccount {
     pub(super) id: i64,
     pub(super) now: i64,
     /// The time of the profile.
-    pub(super) noted_at: i64,
+    pub(super) changed_at: i64,
 }
 
 /// Registers a user. False: somebody has the name already.
@@ -176,7 +176,7 @@ pub(super) async fn register(tx: &mut Tx<'_>, new: NewAccount) -> Result<bool, E
         .execute(
             "INSERT INTO account (id, app, name, pos, user_name, avatar_url, extended_data, info_at, created_at) \
              VALUES ($1, $2, $3, 0, $4, '', '', $6, $5) ON CONFLICT (app, name) DO NOTHING",
-            &params![new.id, new.app, new.user_id, new.user_name, new.now, new.noted_at],
+            &params![new.id, new.app, new.user_id, new.user_name, new.now, new.changed_at],
         )
         .await?;
     Ok(made > 0)
@@ -186,7 +186,7 @@ pub(super) async fn register(tx: &mut Tx<'_>, new: NewAccount) -> Result<bool, E
 ///
 /// # Errors
 /// The user is banned, or the token is revoked.
-async fn account(tx: &mut Tx<'_>, login: &NewLogin) -> Result<Option<(UserKey, UserFullInfo)>, Error> {
+async fn find_or_register(tx: &mut Tx<'_>, login: &NewLogin) -> Result<Option<(UserKey, UserFullInfo)>, Error> {
     let find = "SELECT id, user_name, avatar_url, extended_data, banned_at, ban_ends_at, tokens_revoked_at \
                 FROM account WHERE app = $1 AND name = $2";
     let mut row = tx.fetch_one(find, &params![login.app, login.user_id.clone()]).await?;
@@ -199,7 +199,7 @@ async fn account(tx: &mut Tx<'_>, login: &NewLogin) -> Result<Option<(UserKey, U
             user_name: login.user_name.clone().unwrap_or_default(),
             id: login.account_id,
             now: login.now,
-            noted_at: login.noted_at,
+            changed_at: login.changed_at,
         };
         if !register(tx, new).await? && !login.is_locked {
             return Ok(None);
@@ -209,14 +209,14 @@ async fn account(tx: &mut Tx<'_>, login: &NewLogin) -> Result<Option<(UserKey, U
         return Ok(None);
     }
     let row = row.ok_or_else(|| Error::internal_text("an account that is and is not there"))?;
-    Standing::read(&row, 4)?.check(login.token_ctime, login.now)?;
+    Restrictions::read(&row, 4)?.check(login.token_ctime, login.now)?;
     let user = UserKey(row.get(0)?);
     let info = full_info(login.user_id.clone(), row.get(1)?, row.get(2)?, row.get(3)?);
-    let held = info.base_info.as_ref().map(|base| base.user_name.as_str());
+    let current = info.base_info.as_ref().map(|base| base.user_name.as_str());
     match &login.user_name {
-        Some(name) if held != Some(name) => {
+        Some(name) if current != Some(name) => {
             let named = ProfileField::Name(name.clone());
-            let (_, info) = user::change(tx, user, named, login.noted_at, LoginKey(0)).await?;
+            let (_, info) = user::change(tx, user, named, login.changed_at, LoginKey(0)).await?;
             Ok(Some((user, info)))
         }
         _ => Ok(Some((user, info))),
@@ -224,23 +224,23 @@ async fn account(tx: &mut Tx<'_>, login: &NewLogin) -> Result<Option<(UserKey, U
 }
 
 /// The login is over: its device logged out.
-pub(super) async fn forget(tx: &mut Tx<'_>, user: UserKey, session: LoginKey, at: i64) -> Result<(), Error> {
-    if tx.execute("DELETE FROM session WHERE id = $1", &params![session]).await? > 0 {
-        let seen = Some(status::seen(tx, user, true).await?);
-        status::change(tx, user, Change { seen, custom: None }, at, session).await?;
+pub(super) async fn log_out(tx: &mut Tx<'_>, user: UserKey, login: LoginKey, at: i64) -> Result<(), Error> {
+    if tx.execute("DELETE FROM session WHERE id = $1", &params![login]).await? > 0 {
+        let connections = Some(status::connections(tx, user, true).await?);
+        status::change(tx, user, Change { connections, custom: None }, at, login).await?;
     }
     Ok(())
 }
 
 /// What the operator has decided about a user.
 #[derive(Clone, Copy, Debug)]
-struct Standing {
+struct Restrictions {
     banned_at: i64,
     ban_ends_at: i64,
     tokens_revoked_at: i64,
 }
 
-impl Standing {
+impl Restrictions {
     /// From three columns: `banned_at, ban_ends_at, tokens_revoked_at`.
     fn read(row: &Row, first: usize) -> Result<Self, Error> {
         Ok(Self {
@@ -270,14 +270,14 @@ impl Standing {
 pub(super) async fn renew(
     tx: &mut Tx<'_>,
     user: UserKey,
-    session: LoginKey,
+    login: LoginKey,
     token_ctime: i64,
     now: i64,
 ) -> Result<(), Error> {
     let sql = "SELECT banned_at, ban_ends_at, tokens_revoked_at FROM account WHERE id = $1";
     let row = tx.fetch_one(sql, &params![user]).await?.ok_or_else(Error::not_logged_in)?;
-    Standing::read(&row, 0)?.check(Some(token_ctime), now)?;
-    tx.execute("UPDATE session SET proof_at = $2 WHERE id = $1", &params![session, token_ctime]).await?;
+    Restrictions::read(&row, 0)?.check(Some(token_ctime), now)?;
+    tx.execute("UPDATE session SET proof_at = $2 WHERE id = $1", &params![login, token_ctime]).await?;
     Ok(())
 }
 
@@ -347,31 +347,31 @@ fn end_one_shots(tx: &mut Tx<'_>, user: UserKey) {
 async fn end_logins(tx: &mut Tx<'_>, user: UserKey, made_until: i64, at: i64) -> Result<u32, Error> {
     let find = "SELECT id, connected FROM session WHERE account = $1 AND state = $2 AND proof_at <= $3";
     let mut connected = 0;
-    for row in tx.fetch(find, &params![user, GOOD, made_until]).await? {
-        let session = LoginKey(row.get(0)?);
+    for row in tx.fetch(find, &params![user, ACTIVE, made_until]).await? {
+        let login = LoginKey(row.get(0)?);
         let end = "UPDATE session SET state = $2, connected = 0 WHERE id = $1";
-        tx.execute(end, &params![session, ENDED_BY_OPERATOR]).await?;
-        tx.emit(Effect::Ended { user, login: session, reason: SessionEndReason::EndedByOperator });
+        tx.execute(end, &params![login, ENDED_BY_OPERATOR]).await?;
+        tx.emit(Effect::LoginEnded { user, login, reason: SessionEndReason::EndedByOperator });
         connected += u32::from(row.get::<bool>(1)?);
     }
-    let seen = Some(status::seen(tx, user, false).await?);
-    status::change(tx, user, Change { seen, custom: None }, at, LoginKey(0)).await?;
+    let connections = Some(status::connections(tx, user, false).await?);
+    status::change(tx, user, Change { connections, custom: None }, at, LoginKey(0)).await?;
     Ok(connected)
 }
 
 const ACCESS: &str = "name, user_name, created_at, banned_at, ban_ends_at, tokens_revoked_at";
 
 fn access(row: &Row, first: usize, now: i64) -> Result<UserAccess, Error> {
-    let standing = Standing::read(row, first + 3)?;
-    let is_banned = standing.is_banned(now);
+    let restrictions = Restrictions::read(row, first + 3)?;
+    let is_banned = restrictions.is_banned(now);
     Ok(UserAccess {
         user_id: row.get(first)?,
         user_name: row.get(first + 1)?,
         registered_at: row.get(first + 2)?,
         is_banned,
-        banned_at: if is_banned { standing.banned_at } else { 0 },
-        ban_ends_at: if is_banned { standing.ban_ends_at } else { 0 },
-        tokens_revoked_at: standing.tokens_revoked_at,
+        banned_at: if is_banned { restrictions.banned_at } else { 0 },
+        ban_ends_at: if is_banned { restrictions.ban_ends_at } else { 0 },
+        tokens_revoked_at: restrictions.tokens_revoked_at,
     })
 }
 

@@ -15,17 +15,17 @@ use crate::key::{LoginKey, UserKey};
 /// Logins that one read finds.
 const PAGE: i64 = 1_000;
 /// Jobs that wait for one commit.
-const AT_ONCE: usize = 256;
+const MAX_JOBS: usize = 256;
 /// Between two looks for subscriptions whose time is up. Until then they count for nothing and are just there.
-const SWEEP_MS: i64 = 3_600_000;
+const SWEEP_INTERVAL_MS: i64 = 3_600_000;
 /// After the store failed.
-const TRY_AGAIN_MS: i64 = 10_000;
+const RETRY_MS: i64 = 10_000;
 
 /// Logins that are online by the store alone.
 pub(crate) type LostLogins = HashSet<(LoginKey, UserKey)>;
 
 /// Keeps presence true until the server ends. `lost_logins` were found before anybody could log in.
-pub(crate) async fn keep(app: Arc<App>, lost_logins: LostLogins, stopped: CancellationToken) {
+pub(crate) async fn maintain(app: Arc<App>, lost_logins: LostLogins, stopped: CancellationToken) {
     tokio::select! {
         () = stopped.cancelled() => {}
         () = reap_lost_logins(&app, lost_logins) => {}
@@ -56,11 +56,11 @@ async fn reap_lost_logins(app: &App, mut suspects: LostLogins) {
                 suspects.clone()
             }
         };
-        let gone: Vec<_> = found.intersection(&suspects).collect();
+        let lost: Vec<_> = found.intersection(&suspects).collect();
         // Many at once: they share commits.
-        for gone in gone.chunks(AT_ONCE) {
-            let lost: Vec<_> = gone.iter().map(|(login, user)| app.lost(*user, *login)).collect();
-            for done in lost {
+        for lost in lost.chunks(MAX_JOBS) {
+            let jobs: Vec<_> = lost.iter().map(|(login, user)| app.mark_disconnected(*user, *login)).collect();
+            for done in jobs {
                 if let Err(error) = done.await {
                     tracing::warn!(%error, cause = ?error.cause(), "somebody stays online by mistake for now");
                 }
@@ -74,48 +74,50 @@ async fn reap_lost_logins(app: &App, mut suspects: LostLogins) {
 /// Ends each custom status at its time.
 async fn expire_custom_statuses(app: &App) {
     loop {
-        let next = match end_due(app).await {
+        let next = match expire_due(app).await {
             Ok(next) => next.unwrap_or(i64::MAX),
             Err(error) => {
                 tracing::warn!(%error, cause = ?error.cause(), "a custom status could not be ended");
-                app.clock.now_ms() + TRY_AGAIN_MS
+                app.clock.now_ms() + RETRY_MS
             }
         };
         tokio::select! {
             () = app.clock.sleep_until(next) => {}
-            () = app.fanout.ends.notified() => {}
+            () = app.fanout.custom_status_set.notified() => {}
         }
     }
 }
 
 /// Ends those whose time has come; returns when the next one's does.
-async fn end_due(app: &App) -> Result<Option<i64>, Error> {
+async fn expire_due(app: &App) -> Result<Option<i64>, Error> {
     let limit = i64::try_from(MAX_LOCKED_USERS).unwrap_or(1);
     loop {
         let (now, at) = (app.clock.now_ms(), app.ids.time_ms());
-        let users = app.db.read(async move |tx| store::have_ended(tx, now, limit).await).await?;
+        let users = app.db.read(async move |tx| store::expired_custom_statuses(tx, now, limit).await).await?;
         let Some(first) = users.first() else { break };
         let (partition, locks) = (first.0.unsigned_abs(), Locks::users(users.iter().map(|user| user.0)));
-        app.db.submit(partition, locks, async move |tx| store::end(tx, &users, (now, at)).await).await?;
+        app.db
+            .submit(partition, locks, async move |tx| store::expire_custom_statuses(tx, &users, (now, at)).await)
+            .await?;
     }
-    app.db.read(async |tx| store::next_end(tx).await).await
+    app.db.read(async |tx| store::next_custom_expiry(tx).await).await
 }
 
 /// Takes away subscriptions whose time is up.
 async fn delete_expired_subscriptions(app: &App) {
     loop {
-        if let Err(error) = expire(app).await {
+        if let Err(error) = delete_expired(app).await {
             tracing::warn!(%error, cause = ?error.cause(), "subscriptions whose time is up could not be taken away");
         }
-        app.clock.sleep(SWEEP_MS).await;
+        app.clock.sleep(SWEEP_INTERVAL_MS).await;
     }
 }
 
-async fn expire(app: &App) -> Result<(), Error> {
+async fn delete_expired(app: &App) -> Result<(), Error> {
     loop {
         let now = app.clock.now_ms();
-        let limit = i64::try_from(AT_ONCE).unwrap_or(1);
-        let owners = app.db.read(async move |tx| subscription::have_expired(tx, now, limit).await).await?;
+        let limit = i64::try_from(MAX_JOBS).unwrap_or(1);
+        let owners = app.db.read(async move |tx| subscription::users_with_expired(tx, now, limit).await).await?;
         if owners.is_empty() {
             return Ok(());
         }
@@ -123,7 +125,7 @@ async fn expire(app: &App) -> Result<(), Error> {
             .into_iter()
             .map(|user| {
                 app.db.submit(user.0.unsigned_abs(), Locks::user(user.0), async move |tx| {
-                    subscription::expire(tx, user, now).await
+                    subscription::delete_expired(tx, user, now).await
                 })
             })
             .collect();

@@ -24,7 +24,7 @@ pub(crate) async fn notify_of_statuses(app: Arc<App>, stopped: CancellationToken
         let mut pause = NOTIFY_PAUSE;
         for (user, status) in changed {
             let snapshot = Snapshot { profiles: Vec::new(), statuses: vec![status.clone()] };
-            let subscribers = Watchers { sql: SUBSCRIBERS, more: params![now].to_vec() };
+            let subscribers = Watchers { sql: SUBSCRIBERS, extra: params![now].to_vec() };
             if let Err(error) = app.notify_watchers(user, subscribers, &snapshot).await {
                 tracing::warn!(%error, cause = ?error.cause(), "a status changed, and not everybody was told: once more");
                 app.fanout.statuses.add(user, status, |_, _| false);

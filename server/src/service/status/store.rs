@@ -27,17 +27,17 @@ pub(super) fn presence(row: &Row, first: usize) -> Result<Presence, Error> {
 }
 
 /// Where a user has connections.
-pub(super) const SEEN: &str =
+pub(super) const CONNECTED_PLATFORMS: &str =
     "SELECT DISTINCT platform FROM session WHERE account = $1 AND state = 0 AND connected = 1";
 
 /// Logins that have a connection, by the store.
-pub(super) const CONNECTED: &str =
+pub(super) const CONNECTED_LOGINS: &str =
     "SELECT id, account FROM session WHERE connected = 1 AND id > $1 ORDER BY id LIMIT $2";
 
 /// Where a user has connections, and how the last one to go went.
-pub(crate) async fn seen(tx: &mut Tx<'_>, user: UserKey, has_logged_out: bool) -> Result<Connections, Error> {
+pub(crate) async fn connections(tx: &mut Tx<'_>, user: UserKey, has_logged_out: bool) -> Result<Connections, Error> {
     let mut platforms = 0;
-    for row in tx.fetch(SEEN, &params![user]).await? {
+    for row in tx.fetch(CONNECTED_PLATFORMS, &params![user]).await? {
         platforms |= bit(row.get(0)?);
     }
     Ok(Connections { platforms, has_logged_out })
@@ -81,18 +81,18 @@ pub(crate) async fn change(
 }
 
 /// A login has lost its connection: the user may be offline now. A login that has another connection by now has another id.
-pub(super) async fn disconnected(tx: &mut Tx<'_>, user: UserKey, session: LoginKey, at: i64) -> Result<(), Error> {
+pub(super) async fn disconnected(tx: &mut Tx<'_>, user: UserKey, login: LoginKey, at: i64) -> Result<(), Error> {
     let gone = "UPDATE session SET connected = 0 WHERE id = $1 AND connected = 1";
-    if tx.execute(gone, &params![session]).await? > 0 {
-        let seen = Some(seen(tx, user, false).await?);
-        change(tx, user, Change { seen, custom: None }, at, session).await?;
+    if tx.execute(gone, &params![login]).await? > 0 {
+        let connections = Some(connections(tx, user, false).await?);
+        change(tx, user, Change { connections, custom: None }, at, login).await?;
     }
     Ok(())
 }
 
 /// Logins that have a connection, by the store: up to `limit` behind `after`, ascending.
 pub(super) async fn connected(tx: &mut Tx<'_>, after: LoginKey, limit: i64) -> Result<Vec<(LoginKey, UserKey)>, Error> {
-    let rows = tx.fetch(CONNECTED, &params![after, limit]).await?;
+    let rows = tx.fetch(CONNECTED_LOGINS, &params![after, limit]).await?;
     rows.iter().map(|row| Ok((LoginKey(row.get(0)?), UserKey(row.get(1)?)))).collect()
 }
 
@@ -108,10 +108,10 @@ pub(super) async fn statuses(
     );
     let mut found = HashMap::with_capacity(keys.len());
     for row in tx.fetch(&sql, &params).await? {
-        let held = presence(&row, 2)?;
+        let stored = presence(&row, 2)?;
         // What has ended is gone, even if nobody has taken it away yet.
-        let has_ended = held.custom_ends_at > 0 && held.custom_ends_at <= now;
-        let status = held.after(ended(has_ended), held.custom_ends_at).unwrap_or(held);
+        let has_expired = stored.custom_ends_at > 0 && stored.custom_ends_at <= now;
+        let status = stored.after(remove_custom(has_expired), stored.custom_ends_at).unwrap_or(stored);
         found.insert(UserKey(row.get(0)?), status.to_status(row.get(1)?));
     }
     Ok(found)
@@ -123,18 +123,18 @@ pub(crate) async fn own(tx: &mut Tx<'_>, user: UserKey, now: i64) -> Result<User
     found.ok_or_else(|| Error::internal_text("a session without a user"))
 }
 
-fn ended(has_ended: bool) -> Change {
-    Change { seen: None, custom: has_ended.then(|| Custom::new(String::new(), 0, 0)) }
+fn remove_custom(has_expired: bool) -> Change {
+    Change { connections: None, custom: has_expired.then(|| Custom::new(String::new(), 0, 0)) }
 }
 
 /// When the next custom status ends by itself.
-pub(super) async fn next_end(tx: &mut Tx<'_>) -> Result<Option<i64>, Error> {
+pub(super) async fn next_custom_expiry(tx: &mut Tx<'_>) -> Result<Option<i64>, Error> {
     let sql = "SELECT MIN(custom_ends_at) FROM presence WHERE custom_ends_at > 0";
     Ok(tx.fetch_one(sql, &params![]).await?.map_or(Ok(None), |row| row.get(0))?)
 }
 
 /// Up to `limit` users whose custom status has ended by itself.
-pub(super) async fn have_ended(tx: &mut Tx<'_>, now: i64, limit: i64) -> Result<Vec<UserKey>, Error> {
+pub(super) async fn expired_custom_statuses(tx: &mut Tx<'_>, now: i64, limit: i64) -> Result<Vec<UserKey>, Error> {
     let sql = "SELECT account FROM presence WHERE custom_ends_at > 0 AND custom_ends_at <= $1 \
                ORDER BY custom_ends_at LIMIT $2";
     let rows = tx.fetch(sql, &params![now, limit]).await?;
@@ -142,11 +142,15 @@ pub(super) async fn have_ended(tx: &mut Tx<'_>, now: i64, limit: i64) -> Result<
 }
 
 /// Takes away the custom status of these users, whose heads the job has locked, where it has ended.
-pub(super) async fn end(tx: &mut Tx<'_>, users: &[UserKey], (now, at): (i64, i64)) -> Result<(), Error> {
+pub(super) async fn expire_custom_statuses(
+    tx: &mut Tx<'_>,
+    users: &[UserKey],
+    (now, at): (i64, i64),
+) -> Result<(), Error> {
     for user in users {
         let sql = "SELECT 1 FROM presence WHERE account = $1 AND custom_ends_at > 0 AND custom_ends_at <= $2";
         if tx.fetch_one(sql, &params![*user, now]).await?.is_some() {
-            change(tx, *user, ended(true), at, LoginKey(0)).await?;
+            change(tx, *user, remove_custom(true), at, LoginKey(0)).await?;
         }
     }
     Ok(())

@@ -12,10 +12,10 @@ use crate::journal::{FeedKind, append_feed_all};
 use crate::key::{LoginKey, UserKey};
 
 /// Subscriptions that one job takes away at most.
-const AT_ONCE: i64 = 100;
+const MAX_EXPIRED: i64 = 100;
 
 /// Of those that give way; more than one call brings there are only after the limit was lowered.
-const MOST_SURPLUS: i64 = 200;
+const MAX_SURPLUS: i64 = 200;
 
 /// Subscribes `user`, whose head the job has locked, to `targets` until `expires_at`. Of more than `most` the earliest give
 /// way. Returns what the response carries.
@@ -35,7 +35,7 @@ pub(super) async fn subscribe(
     let mut keys: Vec<i64> = Vec::new();
     if surplus > 0 {
         let (list, mut params) = tx.dialect().in_list(targets.iter().map(|target| target.0), 4);
-        params.splice(0..0, params![user, now, surplus.min(MOST_SURPLUS)]);
+        params.splice(0..0, params![user, now, surplus.min(MAX_SURPLUS)]);
         let sql = format!(
             "DELETE FROM subscription WHERE account = $1 AND target IN (SELECT target FROM subscription \
              WHERE account = $1 AND target NOT IN {list} \
@@ -57,7 +57,7 @@ pub(super) async fn subscribe(
         FeedKind::Subscription as i64
     );
     tx.execute(&sql, &params).await?;
-    tell(tx, (user, cause), &keys, first).await
+    emit_entries(tx, (user, cause), &keys, first).await
 }
 
 /// Ends the subscriptions of `user`, whose head the job has locked, to `targets`; returns to whom there were any, and what the
@@ -86,28 +86,28 @@ pub(super) async fn unsubscribe(
         return Ok((ended, None));
     }
     let first = append_feed_all(tx, user, FeedKind::Subscription, &keys).await?;
-    let push = tell(tx, (user, cause), &keys, first).await?;
+    let push = emit_entries(tx, (user, cause), &keys, first).await?;
     Ok((ended, Some(push)))
 }
 
 /// Takes away subscriptions of `user`, whose head the job has locked, that have expired. All his devices are told, so that
 /// they hold the same rows.
-pub(super) async fn expire(tx: &mut Tx<'_>, user: UserKey, now: i64) -> Result<(), Error> {
+pub(super) async fn delete_expired(tx: &mut Tx<'_>, user: UserKey, now: i64) -> Result<(), Error> {
     let sql = "DELETE FROM subscription WHERE account = $1 AND target IN (SELECT target FROM subscription \
                WHERE account = $1 AND expires_at <= $2 LIMIT $3) RETURNING target";
     let mut keys: Vec<i64> = Vec::new();
-    for row in tx.fetch(sql, &params![user, now, AT_ONCE]).await? {
+    for row in tx.fetch(sql, &params![user, now, MAX_EXPIRED]).await? {
         keys.push(row.get(0)?);
     }
     if !keys.is_empty() {
         let first = append_feed_all(tx, user, FeedKind::Subscription, &keys).await?;
-        tell(tx, (user, LoginKey(0)), &keys, first).await?;
+        emit_entries(tx, (user, LoginKey(0)), &keys, first).await?;
     }
     Ok(())
 }
 
 /// Up to `limit` users who have subscriptions that have expired.
-pub(super) async fn have_expired(tx: &mut Tx<'_>, now: i64, limit: i64) -> Result<Vec<UserKey>, Error> {
+pub(super) async fn users_with_expired(tx: &mut Tx<'_>, now: i64, limit: i64) -> Result<Vec<UserKey>, Error> {
     let sql = "SELECT DISTINCT account FROM (SELECT account FROM subscription WHERE expires_at <= $1 \
                ORDER BY expires_at LIMIT $2) AS expired";
     let rows = tx.fetch(sql, &params![now, limit]).await?;
@@ -115,7 +115,12 @@ pub(super) async fn have_expired(tx: &mut Tx<'_>, now: i64, limit: i64) -> Resul
 }
 
 /// Tells the devices of `user` of these entries, the first of which is at `first`.
-async fn tell(tx: &mut Tx<'_>, (user, cause): (UserKey, LoginKey), keys: &[i64], first: i64) -> Result<Push, Error> {
+async fn emit_entries(
+    tx: &mut Tx<'_>,
+    (user, cause): (UserKey, LoginKey),
+    keys: &[i64],
+    first: i64,
+) -> Result<Push, Error> {
     let mut details = feed_entries(tx, user, keys).await?;
     let mut feed = Vec::with_capacity(keys.len());
     let mut last = first;

@@ -36,15 +36,15 @@ impl SyncService for App {
         self.db
             .read(async move |tx| {
                 let (sums, touched) = store::sums(tx, user).await?;
-                let asked = request.sums.unwrap_or_default();
+                let client_sums = request.sums.unwrap_or_default();
                 let head = journal::feed_head(tx, user).await?;
-                let known = !request.epoch.is_empty();
+                let has_synced = !request.epoch.is_empty();
                 // Another epoch, or a client that is ahead of a restored store: its positions mean nothing.
-                let reset = known
+                let reset = has_synced
                     && (request.epoch != epoch[..]
                         || request.pos > head.unsigned_abs()
-                        || asked.seq > sums.seq
-                        || asked.rev > sums.rev);
+                        || client_sums.seq > sums.seq
+                        || client_sums.rev > sums.rev);
                 let pos = if reset { 0 } else { i64::try_from(request.pos).unwrap_or(i64::MAX) };
                 let (feed, pos, feed_more) = feed::page(tx, user, pos, FEED_PAGE).await?;
                 let mut result = SyncResult {
@@ -63,7 +63,7 @@ impl SyncService for App {
                     profiles_cursor: 0,
                     statuses: Vec::new(),
                 };
-                if reset || asked != sums || request.cursor > 0 || request.since == 0 {
+                if reset || client_sums != sums || request.cursor > 0 || request.since == 0 {
                     let since = if reset { 0 } else { request.since };
                     let cursor = i64::try_from(request.cursor).unwrap_or(i64::MAX);
                     (result.heads, result.next_cursor) =
@@ -89,7 +89,7 @@ impl SyncService for App {
     async fn pull(&self, caller: &Caller, request: PullRequest) -> Result<Page, Error> {
         let identity = caller.identity()?;
         let (app, user) = (identity.app, identity.user);
-        let conversation = self.named(app, user, request.conversation).await?;
+        let conversation = self.resolve_conversation(app, user, request.conversation).await?;
         let scrambler = Arc::clone(&self.tenants.of(app)?.scrambler);
         let after = i64::try_from(request.after_seq).unwrap_or(i64::MAX);
         let after_rev = i64::try_from(request.after_rev).unwrap_or(i64::MAX);
@@ -99,8 +99,8 @@ impl SyncService for App {
         };
         self.db
             .read(async move |tx| {
-                let member = seen_by(tx, conversation, user).await?;
-                pulled(tx, conversation, &member, &scrambler, (after, after_rev), max_bytes).await
+                let member = member_view(tx, conversation, user).await?;
+                pull_page(tx, conversation, &member, &scrambler, (after, after_rev), max_bytes).await
             })
             .await
     }
@@ -108,14 +108,14 @@ impl SyncService for App {
     async fn fill(&self, caller: &Caller, request: FillRequest) -> Result<FillResult, Error> {
         let identity = caller.identity()?;
         let (app, user) = (identity.app, identity.user);
-        let conversation = self.named(app, user, request.conversation).await?;
+        let conversation = self.resolve_conversation(app, user, request.conversation).await?;
         let scrambler = Arc::clone(&self.tenants.of(app)?.scrambler);
         let anchor = i64::try_from(request.anchor).unwrap_or(i64::MAX);
         let direction = if request.reverse { Direction::Older } else { Direction::Newer };
         let count = request.count as usize;
         self.db
             .read(async move |tx| {
-                let member = seen_by(tx, conversation, user).await?;
+                let member = member_view(tx, conversation, user).await?;
                 let windows = member.windows();
                 let page = (anchor, direction);
                 let messages = journal::around(tx, conversation, &scrambler, &windows, page, count, PAGE_BYTES).await?;
@@ -142,7 +142,7 @@ impl SyncService for App {
 }
 
 /// What a member may know of a conversation after a position in each of its two logs.
-async fn pulled(
+async fn pull_page(
     tx: &mut Tx<'_>,
     conversation: ConversationKey,
     member: &Member,
@@ -157,14 +157,14 @@ async fn pulled(
     let reset = after < member.extent.floor || after_rev < floor_rev;
     let mut page = Page { end_seq: end_seq.unsigned_abs(), end_rev: end_rev.unsigned_abs(), reset, ..Page::default() };
     let mut position = after.max(member.extent.floor).min(end_seq);
-    let mut left = max_bytes;
+    let mut remaining = max_bytes;
     let windows = member.windows();
     // What changed before his stay is not his to know.
     let from_rev = after_rev.max(floor_rev).max(member.change_stay.from - 1).min(end_rev);
-    match journal::changes(tx, conversation, scrambler, &windows, (from_rev, end_rev), left).await? {
+    match journal::changes(tx, conversation, scrambler, &windows, (from_rev, end_rev), remaining).await? {
         Some((changes, through)) => {
             let used: usize = changes.iter().map(prost::Message::encoded_len).sum();
-            left = left.saturating_sub(used);
+            remaining = remaining.saturating_sub(used);
             page.changes = changes;
             page.through_rev = through.unsigned_abs();
         }
@@ -179,12 +179,12 @@ async fn pulled(
             continue;
         }
         let (entries, through) =
-            journal::messages(tx, conversation, scrambler, (begin.max(position), end), left).await?;
+            journal::messages(tx, conversation, scrambler, (begin.max(position), end), remaining).await?;
         let used: usize = entries.iter().map(prost::Message::encoded_len).sum();
         page.messages.extend(entries);
         position = through;
-        left = left.saturating_sub(used);
-        if through < end || left == 0 {
+        remaining = remaining.saturating_sub(used);
+        if through < end || remaining == 0 {
             page.through_seq = through.unsigned_abs();
             return Ok(page);
         }
@@ -194,13 +194,13 @@ async fn pulled(
 }
 
 /// The caller's view of a conversation.
-async fn seen_by(tx: &mut Tx<'_>, conversation: ConversationKey, user: UserKey) -> Result<Member, Error> {
+async fn member_view(tx: &mut Tx<'_>, conversation: ConversationKey, user: UserKey) -> Result<Member, Error> {
     journal::member(tx, conversation, user).await?.ok_or_else(Error::conversation_closed)
 }
 
 impl App {
     /// The conversation that a client names.
-    async fn named(
+    async fn resolve_conversation(
         &self,
         app: crate::key::AppKey,
         user: UserKey,

@@ -29,11 +29,12 @@ pub(crate) async fn notify_of_profiles(app: Arc<App>, stopped: CancellationToken
         for (user, info) in changed {
             let snapshot = Snapshot { profiles: vec![info.clone()], statuses: Vec::new() };
             // Who is both is told twice, which changes nothing.
-            let mut told = Ok(());
+            let mut notified = Ok(());
             for sql in [PEERS, FRIENDS] {
-                told = told.and(app.notify_watchers(user, Watchers { sql, more: Vec::new() }, &snapshot).await);
+                notified =
+                    notified.and(app.notify_watchers(user, Watchers { sql, extra: Vec::new() }, &snapshot).await);
             }
-            if let Err(error) = told {
+            if let Err(error) = notified {
                 tracing::warn!(%error, cause = ?error.cause(), "a profile changed, and not everybody was told: once more");
                 app.fanout.profiles.add(user, info, |_, _| false);
                 pause = RETRY_PAUSE;
@@ -77,12 +78,12 @@ pub(crate) async fn changes_since(
 /// Where a page ends that may have been cut off.
 fn end<T: prost::Message>(page: &[(i64, T)]) -> Option<i64> {
     let is_full = i64::try_from(page.len()).is_ok_and(|count| count == PAGE);
-    let bytes: usize = page.iter().map(|(_, what)| what.encoded_len()).sum();
+    let bytes: usize = page.iter().map(|(_, value)| value.encoded_len()).sum();
     page.last().filter(|_| is_full || bytes > PAGE_BYTES).map(|(account, _)| *account)
 }
 
 fn up_to<T>(page: Vec<(i64, T)>, through: i64) -> Vec<T> {
-    page.into_iter().take_while(|(account, _)| *account <= through).map(|(_, what)| what).collect()
+    page.into_iter().take_while(|(account, _)| *account <= through).map(|(_, value)| value).collect()
 }
 
 async fn profiles_since(

@@ -107,8 +107,8 @@ pub(in crate::service::friend) async fn entries(
             }
             None => {
                 let peer = UserInfo { user_id: row.get(1)?, ..UserInfo::default() };
-                let gone = FriendApplicationInfo { apply_user: Some(peer), ..FriendApplicationInfo::default() };
-                FriendApplicationEntry { info: Some(gone), is_deleted: true, ..FriendApplicationEntry::default() }
+                let deleted = FriendApplicationInfo { apply_user: Some(peer), ..FriendApplicationInfo::default() };
+                FriendApplicationEntry { info: Some(deleted), is_deleted: true, ..FriendApplicationEntry::default() }
             }
         };
         entries.insert(row.get(0)?, entry);
