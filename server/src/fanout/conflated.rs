@@ -1,5 +1,5 @@
-//! What changed of users, until those who know them are told. Who they are takes a read, which the write queue's thread does
-//! not wait for.
+//! Changes of users that wait until the watchers are notified. Finding the watchers takes a read, which the thread of
+//! the write queue does not wait for.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 
 use crate::key::UserKey;
 
-/// The newest change of each user: who renames himself ten times in a hurry is told of once.
+/// The newest change of each user: of ten changes in quick succession, watchers get the last.
 #[derive(Debug)]
 pub(crate) struct Conflated<T> {
     waiting: Mutex<HashMap<UserKey, T>>,
@@ -23,7 +23,7 @@ impl<T> Default for Conflated<T> {
 }
 
 impl<T> Conflated<T> {
-    /// Takes the place of what waits of this user, unless that is newer.
+    /// Replaces the waiting change of this user, unless that is newer.
     pub(crate) fn add(&self, user: UserKey, value: T, is_newer: impl Fn(&T, &T) -> bool) {
         match self.waiting.lock().entry(user) {
             Entry::Vacant(place) => drop(place.insert(value)),
@@ -33,7 +33,7 @@ impl<T> Conflated<T> {
         self.added.notify_one();
     }
 
-    /// All that wait, as soon as there are any.
+    /// Waits for changes and takes all of them.
     pub(crate) async fn take(&self) -> HashMap<UserKey, T> {
         loop {
             self.added.notified().await;

@@ -1,5 +1,5 @@
-//! From effects to frames. A body is copied once per viewer's name of the conversation, not once per connection: frames are
-//! shared between the connections that see the same.
+//! Turns effects into frames. A body is copied once for each name under which viewers see the conversation, not once
+//! per connection: connections that see the same share a frame.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::effect::{Audience, Effect, MessageEffect};
 use crate::key::{LoginKey, UserKey};
 
 impl MessageEffect {
-    /// The entry as it is pushed. Without content it is for the connection that sent it.
+    /// Returns the entry for a push. The connection that sent the message gets it without content.
     pub fn entry(&self, with_content: bool) -> MessageEntry {
         MessageEntry {
             seq: self.seq.unsigned_abs(),
@@ -32,7 +32,7 @@ impl MessageEffect {
     }
 }
 
-/// The push of consecutive messages of one conversation.
+/// A push of consecutive messages of one conversation.
 pub(crate) fn message_push(messages: Vec<MessageEntry>, conversation: ConversationRef) -> Push {
     Push {
         log: LogKind::Messages as i32,
@@ -45,7 +45,7 @@ pub(crate) fn message_push(messages: Vec<MessageEntry>, conversation: Conversati
     }
 }
 
-/// The push of one change of a conversation.
+/// A push of one change of a conversation.
 pub(crate) fn change_push(entry: ChangeEntry, conversation: ConversationRef) -> Push {
     Push {
         log: LogKind::Changes as i32,
@@ -57,7 +57,7 @@ pub(crate) fn change_push(entry: ChangeEntry, conversation: ConversationRef) -> 
     }
 }
 
-/// A run of messages for a connection: what it sent itself comes without content.
+/// A push of a run of messages for one connection; messages that it sent itself come without content.
 fn run_push(run: &[Arc<MessageEffect>], conversation: ConversationRef, cause: Option<LoginKey>) -> Push {
     message_push(run.iter().map(|message| message.entry(cause != Some(message.cause))).collect(), conversation)
 }
@@ -68,7 +68,8 @@ fn encode(frame: Frame) -> Bytes {
     out.freeze()
 }
 
-/// Two changes of one user may be published the other way round, if they were committed in different partitions.
+/// Compares by the times of the status: two changes of one user may be published in reverse if they were committed in
+/// different partitions.
 fn is_newer(one: &UserStatus, other: &UserStatus) -> bool {
     let times = |status: &UserStatus| (status.last_online_status_update_time, status.last_custom_status_update_time);
     let ((online, custom), (other_online, other_custom)) = (times(one), times(other));
@@ -76,8 +77,8 @@ fn is_newer(one: &UserStatus, other: &UserStatus) -> bool {
 }
 
 impl Fanout {
-    /// Tells the connections of this node what was committed, in the order of the commit. Runs on the write queue's thread, so it
-    /// only encodes and appends to queues.
+    /// Pushes what was committed to the connections of this node, in commit order within a partition. Runs on the
+    /// thread of the write queue, so it only encodes and appends to queues.
     pub fn publish(&self, effects: Vec<Effect>) {
         let mut messages: Vec<Arc<MessageEffect>> = Vec::new();
         for effect in effects {
@@ -94,8 +95,8 @@ impl Fanout {
                     self.statuses.add(user, *status, is_newer);
                 }
                 Effect::Change { audience, entry, cause } => {
-                    // It may be about one of these: a change of what a client does not have is dropped, and the message that
-                    // followed it would stay as it was sent.
+                    // The change may be about one of these messages. A client drops a change of a message that it does
+                    // not have, and would keep the message as it was sent.
                     self.flush_messages(&mut messages);
                     self.push_change(&audience, &entry, cause);
                 }
@@ -108,7 +109,7 @@ impl Fanout {
         self.flush_messages(&mut messages);
     }
 
-    /// Grouping messages by conversation keeps the order of each log.
+    /// Pushes the collected messages. Grouping them by conversation keeps the order of each log.
     fn flush_messages(&self, messages: &mut Vec<Arc<MessageEffect>>) {
         messages.sort_by_key(|message| (message.conversation, message.seq));
         for run in messages.chunk_by(|a, b| a.conversation == b.conversation) {
@@ -139,7 +140,7 @@ impl Fanout {
             let Some(identity) = connection.identity() else { continue };
             let own = run.iter().filter(|message| message.cause == identity.login).count();
             if own == run.len() {
-                // Its responses carry exactly these entries.
+                // The responses of this connection carry exactly these entries.
                 continue;
             }
             let frame = if own > 0 {
@@ -185,7 +186,8 @@ impl Fanout {
         }
     }
 
-    /// Ends a login's connection, if it has one here. It is not online any more, whenever its client hears of it.
+    /// Ends the connection of a login, if it has one on this node. It is offline at once, before its client reads the
+    /// reason.
     pub fn end_login(&self, user: UserKey, login: LoginKey, reason: SessionEndReason) {
         self.remember_ended(login, reason);
         for online in self.connections(user) {
@@ -196,8 +198,8 @@ impl Fanout {
         }
     }
 
-    /// Tells the connections of `users`, but for `except`, what is true of somebody now. It is encoded
-    /// once, or not at all if nobody is there.
+    /// Pushes the present state of a user to the connections of `users`, except that of `except`. Encodes it once, or
+    /// not at all if none of them is online.
     pub fn push_snapshot(
         &self,
         users: impl IntoIterator<Item = UserKey>,
@@ -217,7 +219,7 @@ impl Fanout {
         }
     }
 
-    /// Delivers what is never stored to all connections of `user` but `except`.
+    /// Pushes a message that is never stored to all connections of `user`, except `except`.
     pub fn push_transient(
         &self,
         user: UserKey,
@@ -238,7 +240,7 @@ impl Fanout {
     }
 }
 
-/// The push of one entry of a feed.
+/// A push of one entry of a feed.
 pub(crate) fn feed_push(pos: i64, entry: zim_protocol::feed_entry::Detail) -> Push {
     let pos = pos.unsigned_abs();
     Push {

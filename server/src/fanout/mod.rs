@@ -1,8 +1,8 @@
-//! Who is online where, and what they are pushes. This is the one place that knows that this node is alone: hints to the
-//! connections of other nodes leave from here as well.
+//! The connections of this node, and what is pushed to them. Only this module knows that there is one node: hints to
+//! the connections of other nodes would leave from here as well.
 //!
-//! A push is a hint: it carries the log entries and their positions, and a client that misses it pulls. So nothing here is
-//! durable, nothing blocks, and a slow connection costs a bounded amount of memory.
+//! A push is a hint: it carries log entries and their positions, and a client that misses it pulls them. So nothing
+//! here is durable, nothing blocks, and a slow connection costs a bounded amount of memory.
 
 mod deliver;
 mod conflated;
@@ -23,18 +23,18 @@ pub use self::one_shots::OneShots;
 use crate::connection::ConnectionState;
 use crate::key::{LoginKey, UserKey};
 
-/// Logins that ended lately: more than can be on their way to the table at the same time.
+/// Ended logins that are remembered: more than can be between the store and the table of connections at the same time.
 const ENDED: usize = 4_096;
 
-/// Locks of the table of connections: enough that two users rarely share one.
+/// The locks of the table of connections: enough that two users rarely share one.
 const SHARDS: usize = 64;
 
-/// What the client of a login that ended is pushes.
+/// The message for the client of a login that ended.
 fn end_message(reason: SessionEndReason) -> &'static str {
     match reason {
-        SessionEndReason::KickedOut => "a newer login took the place of this one",
-        SessionEndReason::EndedByOperator => "the operator ended this session",
-        _ => "resumed on another connection",
+        SessionEndReason::KickedOut => "kicked out by a newer login",
+        SessionEndReason::EndedByOperator => "the operator ended this login",
+        _ => "this login was resumed on another connection",
     }
 }
 
@@ -46,15 +46,15 @@ pub struct Fanout {
     shards: Vec<Shard>,
     hasher: RandomState,
     online: AtomicUsize,
-    /// Logins that ended, the newest last: one of them may not have reached the table yet.
+    /// Logins that ended, the newest last: one of them may not be in the table yet.
     ended: Mutex<VecDeque<(LoginKey, SessionEndReason)>>,
-    /// The connections that are no devices.
+    /// The connections of one-shot logins.
     pub one_shots: OneShots,
-    /// Profiles that changed and that nobody else was pushes of yet.
+    /// Changed profiles that the user's watchers have not got yet.
     pub(crate) profiles: Conflated<UserFullInfo>,
-    /// Likewise of what users are seen as.
+    /// Changed statuses that the user's subscribers have not got yet.
     pub(crate) statuses: Conflated<UserStatus>,
-    /// Wakes whoever waits for the next custom status to end by itself.
+    /// Notified when a custom status with an expiry is set.
     pub(crate) custom_status_set: Notify,
 }
 
@@ -80,8 +80,9 @@ impl Fanout {
         &self.shards[index]
     }
 
-    /// From now on `connection` is pushes what concerns `user`. Comes before the connection reads anything, so that nothing falls
-    /// between the two. A login that was ended since it was stored custom_status_set here: it must not stay online as a ghost.
+    /// Registers a connection for the pushes of `user`. Comes before the connection reads anything, so that nothing is
+    /// missed between the read and the first push. If the login has ended since it was stored, the connection ends
+    /// here, so that it does not stay online.
     pub fn register(&self, user: UserKey, connection: Arc<ConnectionState>) {
         let login = connection.identity().map(|identity| identity.login);
         {
@@ -90,7 +91,7 @@ impl Fanout {
         }
         self.online.fetch_add(1, Ordering::Relaxed);
         metrics::gauge!("zim_sessions").increment(1.0);
-        // After it is in the table: whoever custom_status_set it from now on finds it there.
+        // Checked after the insert: whatever ends the login from now on finds it in the table.
         let reason = self.ended.lock().iter().find(|(ended, _)| Some(*ended) == login).map(|(_, reason)| *reason);
         if let Some(reason) = reason {
             connection.queue.end(reason, end_message(reason));
@@ -98,7 +99,7 @@ impl Fanout {
         }
     }
 
-    /// A login ended; whether it is in the table already, nobody knows.
+    /// Remembers the end of a login, which may not be in the table yet.
     fn remember_ended(&self, login: LoginKey, reason: SessionEndReason) {
         let mut ended = self.ended.lock();
         if ended.len() == ENDED {
@@ -107,7 +108,7 @@ impl Fanout {
         ended.push_back((login, reason));
     }
 
-    /// `connection` is removed. True if it was online: a one-shot connection never is.
+    /// Removes a connection. Returns true if it was online; a one-shot connection never is.
     pub fn unregister(&self, user: UserKey, connection: &Arc<ConnectionState>) -> bool {
         if connection.identity().is_some_and(|identity| identity.one_shot) {
             self.one_shots.unregister(user, connection);
@@ -129,17 +130,17 @@ impl Fanout {
         removed > 0
     }
 
-    /// Sessions that are online on this node: one-shot connections are not.
+    /// The number of connections that are online on this node; one-shot connections are not.
     pub fn len(&self) -> usize {
         self.online.load(Ordering::Relaxed)
     }
 
-    /// Whether nobody is online on this node.
+    /// Whether no connection is online on this node.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The connections of a user.
+    /// Returns the connections of a user.
     pub fn connections(&self, user: UserKey) -> Vec<Arc<ConnectionState>> {
         self.shard(user).read().get(&user).cloned().unwrap_or_default()
     }
@@ -151,7 +152,7 @@ impl Fanout {
         connections.any(|connection| connection.identity().is_some_and(|identity| identity.login == login))
     }
 
-    /// All connections that are logged in, one-shot ones too, for the operator.
+    /// Returns all connections that are logged in, including one-shot ones, for the operator.
     pub fn all(&self) -> Vec<Arc<ConnectionState>> {
         let online = self.shards.iter().flat_map(|shard| shard.read().values().flatten().cloned().collect::<Vec<_>>());
         online.chain(self.one_shots.all()).collect()
@@ -198,11 +199,11 @@ mod tests {
         assert!(first.queue.is_ended());
         assert!(second.queue.is_ended());
         assert!(!other.queue.is_ended());
-        // Nor is it online for others until its client has heard of it.
+        // The login is offline at once, before its client has read the reason.
         assert_eq!((fanout.len(), fanout.connections(UserKey(1)).len()), (1, 1));
     }
 
-    /// A change is about a message that its client has: whoever gets both in one batch gets the message first.
+    /// A change is about a message that its client has: if one batch carries both, the message comes first.
     #[test]
     fn a_change_does_not_overtake_the_message_that_it_is_about() {
         let fanout = Fanout::default();

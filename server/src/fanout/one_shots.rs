@@ -1,6 +1,6 @@
-//! One-shot logins: commands that come and go. They are no devices, so they are not in the table of those who are online, and
-//! nothing is pushed to them. They are here so that a user cannot have any number of them, and so that they can be listed and
-//! ended.
+//! The connections of one-shot logins, as commands make them. They are no devices: they are not in the table of
+//! connections that are online, and nothing is pushed to them. They are registered here so that their number per user
+//! is limited, and so that they can be listed and ended.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -15,8 +15,8 @@ use crate::key::UserKey;
 /// Ends that are remembered for logins that are being admitted: more than can happen during one admission.
 const ENDED: usize = 4_096;
 const GAUGE: &str = "zim_one_shot_sessions";
-/// What the client of a login is told that had to make room.
-const EVICTED: &str = "this user has too many one-shot logins at once: the earliest gives way and may connect again";
+/// The message for the client of an evicted login.
+const EVICTED: &str = "this user has too many one-shot logins at once; the earliest was ended and may connect again";
 
 /// The one-shot connections of this node, by user.
 #[derive(Debug, Default)]
@@ -26,11 +26,11 @@ pub struct OneShots {
 
 #[derive(Debug, Default)]
 struct Inner {
-    /// The connections of a user, the earliest first.
+    /// The connections of each user, the earliest first.
     users: HashMap<UserKey, Vec<OneShot>>,
-    /// Whose connections were ended lately, and why, the newest last.
+    /// The users whose connections were ended, and why, the newest last.
     ended: VecDeque<(UserKey, SessionEndReason)>,
-    /// How many such ends there were, with those that are forgotten.
+    /// The number of such ends, including those that are no longer remembered.
     end_count: u64,
     len: usize,
 }
@@ -38,17 +38,18 @@ struct Inner {
 #[derive(Debug)]
 struct OneShot {
     connection: Arc<ConnectionState>,
-    /// It had to make room: it does not count for the user any more. It stays here until its connection is over, so that it
-    /// can still be ended.
+    /// Evicted because the user had too many: it no longer counts for the limit. It stays here until its connection has
+    /// closed, so that it can still be ended.
     is_evicted: bool,
 }
 
 impl Inner {
-    /// Why a login of `user` must not stay that began after the first `since` ends.
+    /// Returns why a login of `user` that began after the first `since` ends must not stay.
     fn ended_since(&self, user: UserKey, since: u64) -> Option<SessionEndReason> {
         let forgotten = self.end_count.saturating_sub(as_u64(self.ended.len()));
         let Some(skip) = since.checked_sub(forgotten) else {
-            // Nobody knows any more whose ends those were. The client may connect again.
+            // The ends since then are no longer all remembered, and one of them may be this user's. The client may
+            // connect again.
             return Some(SessionEndReason::Unspecified);
         };
         let skip = usize::try_from(skip).unwrap_or(usize::MAX);
@@ -57,13 +58,13 @@ impl Inner {
 }
 
 impl OneShots {
-    /// What [`OneShots::register`] needs to know of the time before the login was admitted.
+    /// Returns the number of ends so far; [`OneShots::register`] needs that of the time before the admission.
     pub fn end_count(&self) -> u64 {
         self.inner.lock().end_count
     }
 
-    /// `connection` is logged in as `user`. The admission began when there had been `since` ends: if one of the ends after them
-    /// was of this user, the connection ends here. If the user has more than `most` now, the earliest gives way.
+    /// Registers a connection that is logged in as `user`. Its admission began after the first `since` ends: if a later
+    /// one was of this user, the connection ends here. If the user now has more than `max`, the earliest is evicted.
     pub fn register(&self, user: UserKey, connection: Arc<ConnectionState>, since: u64, max: usize) {
         let mut inner = self.inner.lock();
         if let Some(reason) = inner.ended_since(user, since) {
@@ -82,7 +83,7 @@ impl OneShots {
         }
     }
 
-    /// `connection` is gone.
+    /// Removes a connection.
     pub fn unregister(&self, user: UserKey, connection: &Arc<ConnectionState>) {
         let mut inner = self.inner.lock();
         let Some(connections) = inner.users.get_mut(&user) else { return };
@@ -95,7 +96,7 @@ impl OneShots {
         metrics::gauge!(GAUGE).decrement(1.0);
     }
 
-    /// Ends all connections of `user`, also those that are being admitted at this moment; returns how many were there.
+    /// Ends all connections of `user`, also those that are being admitted. Returns how many were registered.
     pub fn end(&self, user: UserKey, reason: SessionEndReason) -> usize {
         let mut inner = self.inner.lock();
         inner.end_count += 1;
@@ -113,22 +114,22 @@ impl OneShots {
         connections.len()
     }
 
-    /// How many connections `user` has.
+    /// The number of connections of `user`, including evicted ones that have not closed yet.
     pub fn count(&self, user: UserKey) -> usize {
         self.inner.lock().users.get(&user).map_or(0, Vec::len)
     }
 
-    /// All connections.
+    /// Returns all connections.
     pub fn all(&self) -> Vec<Arc<ConnectionState>> {
         self.inner.lock().users.values().flatten().map(|one| Arc::clone(&one.connection)).collect()
     }
 
-    /// How many connections there are.
+    /// The number of connections.
     pub fn len(&self) -> usize {
         self.inner.lock().len
     }
 
-    /// Whether there are none.
+    /// Whether there are no connections.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -152,7 +153,7 @@ mod tests {
         Arc::new(ConnectionState::new("127.0.0.1:1".parse().unwrap(), 5, [1; 16], String::new(), 1_000))
     }
 
-    /// What the client of `connection` is told at its end.
+    /// The reason that the client of `connection` gets.
     fn end_reason(connection: &ConnectionState) -> Option<SessionEndReason> {
         connection.queue.next_batch(&mut BytesMut::new(), 1_000).now_or_never()?.1
     }
@@ -167,16 +168,16 @@ mod tests {
         assert_eq!((end_reason(&first), one_shots.len(), one_shots.count(ANN)), (None, 3, 2));
         one_shots.register(ANN, Arc::clone(&third), 0, 2);
         assert_eq!(end_reason(&first), Some(SessionEndReason::Unspecified));
-        assert!(!first.queue.is_ended(), "what it has sent already is still done");
+        assert!(!first.queue.is_ended(), "requests that it has sent are still served");
         assert_eq!((end_reason(&second), end_reason(&third), end_reason(&other)), (None, None, None));
-        // It does not count any more, so its own end makes no room for another.
+        // It no longer counts, so its own end makes no room for another.
         one_shots.unregister(ANN, &first);
         one_shots.register(ANN, connection(), 0, 2);
         assert_eq!((end_reason(&second), end_reason(&third)), (Some(SessionEndReason::Unspecified), None));
-        // One that ends by itself does.
+        // A connection that ends by itself makes room.
         one_shots.unregister(ANN, &third);
         one_shots.register(ANN, connection(), 0, 2);
-        assert_eq!(one_shots.count(ANN), 3, "with the second, whose connection is not over yet");
+        assert_eq!(one_shots.count(ANN), 3, "with the second, whose connection has not closed yet");
     }
 
     #[test]

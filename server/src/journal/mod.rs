@@ -1,5 +1,5 @@
-//! The three logs: messages and changes of a conversation, feed of a user. Each is dense, numbered by one head row in the
-//! transaction that commits, so that "from here to there" says exactly what somebody has not seen.
+//! The three logs: messages and changes of a conversation, and the feed of a user. Each is dense and numbered by one
+//! head row in the transaction that commits, so a range of positions says exactly what a client has not seen.
 
 mod append;
 mod change;

@@ -1,4 +1,4 @@
-//! The logs on both databases: dense, complete, and seen by nobody who may not.
+//! The logs on both databases: dense, complete, and shown only to those who may see them.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ pub(crate) const ANN: UserKey = UserKey(1);
 pub(crate) const BOB: UserKey = UserKey(2);
 pub(crate) const CHAT: ConversationKey = ConversationKey(64);
 
-/// An app with two people who have a conversation.
+/// An app with two users who have a conversation.
 pub(crate) struct Fixture {
     pub(crate) db: Db<NewMessage>,
     pub(crate) scrambler: Arc<Scrambler>,
@@ -87,7 +87,7 @@ impl Fixture {
             .unwrap()
     }
 
-    /// Bob has seen the messages up to here; how far he has read, if that moved, and what he has not.
+    /// Moves Bob's read mark. Returns the new mark, if it moved, and the number of unread messages.
     async fn read(&self, through: i64) -> (Option<u64>, i64) {
         self.db
             .submit(0, Locks::conversation(CHAT.0).and_user(BOB.0), async move |tx: &mut Tx<'_>| {
@@ -119,7 +119,7 @@ impl Fixture {
     }
 }
 
-/// Bob does not want Ann's messages: she is refused, he is not, and looking costs no statement.
+/// Bob has blocked Ann: Ann's messages are refused, Bob's are not, and the check costs no statement.
 async fn block(fixture: &Fixture) {
     let set = async |blocks: i64| {
         let job = async move |tx: &mut Tx<'_>| {
@@ -132,14 +132,14 @@ async fn block(fixture: &Fixture) {
     let batch = vec![
         fixture.message(30, 30, "hi"),
         NewMessage { sender: BOB, ..fixture.message(31, 31, "hi") },
-        // What was stored before is answered as before.
+        // A message that was stored before is answered as before.
         fixture.message(32, 11, "hi"),
     ];
     let job = async move |tx: &mut Tx<'_>| {
         let sent: Vec<_> =
             NewMessage::run(tx, &batch).await?.into_iter().map(|sent| sent.map(|sent| sent.seq)).collect();
         let cost = tx.statements();
-        // Taken back.
+        // An error, so that the job is rolled back.
         Err::<(), _>(Error::internal_text(format!("{sent:?} in {cost} statements")))
     };
     let refused = fixture.db.submit(0, Locks::conversation(CHAT.0), job).await.unwrap_err();
@@ -161,7 +161,7 @@ async fn block(fixture: &Fixture) {
     set(0).await;
 }
 
-async fn the_logs_hold(database: Database) {
+async fn logs_are_dense_and_complete(database: Database) {
     let fixture = Fixture::open(database).await;
     let sent: Vec<_> = (1_u8..=5).map(|id| fixture.db.submit_bulk(fixture.message(id.into(), 10 + id, "hi"))).collect();
     let mut seqs = Vec::new();
@@ -170,7 +170,8 @@ async fn the_logs_hold(database: Database) {
     }
     assert_eq!(seqs, [1, 2, 3, 4, 5]);
 
-    // The same key and body: the first answer. The same key, another body: an error, and the neighbour is stored.
+    // The same key and body get the first answer. The same key with another body gets an error, and the message next to
+    // it is stored.
     let again = fixture.db.submit_bulk(fixture.message(6, 11, "hi"));
     let other = fixture.db.submit_bulk(fixture.message(7, 12, "something else"));
     let new = fixture.db.submit_bulk(fixture.message(8, 20, "hi"));
@@ -183,14 +184,14 @@ async fn the_logs_hold(database: Database) {
 
     block(&fixture).await;
 
-    // Pages are limited in bytes and say how far they go.
+    // Pages are limited in bytes and carry the position up to which they are complete.
     let scrambler = Arc::clone(&fixture.scrambler);
     let (some, through) =
         fixture.db.read(async move |tx: &mut Tx<'_>| messages(tx, CHAT, &scrambler, (1, 6), 130).await).await.unwrap();
     assert_eq!(through.unsigned_abs(), some.last().unwrap().seq);
     assert!(some.len() < 5 && some[0].seq == 2, "{some:?}");
 
-    // Changes are dense, resolved to the present row, and blank where the message is not for this member.
+    // Changes are dense, resolved to the present row, and blank where the member may not see the message.
     assert_eq!((fixture.change(2).await, fixture.change(4).await, fixture.change(99).await), (1, 2, 3));
     let (all, through) = fixture.changes(vec![(0, 3)], (0, 3), 1 << 20).await.unwrap();
     assert_eq!((all.len(), through), (3, 3));
@@ -205,17 +206,18 @@ async fn the_logs_hold(database: Database) {
     assert!(fixture.changes(vec![], (0, 1_001), 1).await.is_none());
     assert!(fixture.changes(vec![], (3, 1_003), 1).await.is_some());
 
-    // Reading moves the mark and the base, forward only.
+    // Reading moves the mark and the base, only forward.
     assert_eq!(fixture.read(4).await, (Some(4), 2));
     assert_eq!(fixture.read(2).await, (None, 2));
     assert_eq!(fixture.read(0).await, (Some(6), 0));
     fixture.db.close().await;
 }
 
-/// A mark moves over any part of the log, in any order and over what was cleared, and what is unread stays what one would count.
-async fn marks(database: Database) {
+/// A mark moves over any part of the log, in any order and past cleared messages; the unread count stays that of
+/// counting by hand.
+async fn read_marks_and_unread_counts(database: Database) {
     let fixture = Fixture::open(database).await;
-    // By position: by ann, by bob, and bob's that does not count.
+    // By position: 0 from Ann, 1 from Bob, 2 from Bob and not counted.
     let kinds = [0, 0, 1, 0, 2, 1, 0, 0, 1, 0, 1, 0, 0, 2, 0, 1, 1, 0, 0, 1];
     for (id, kind) in (1_u8..).zip(kinds) {
         let sender = if kind == 0 { ANN } else { BOB };
@@ -223,7 +225,7 @@ async fn marks(database: Database) {
         fixture.db.submit_bulk(NewMessage { sender, flags, ..fixture.message(id.into(), id, "hi") }).await.unwrap();
     }
     let mut counted_from = 0;
-    // From the base and from the head, not back, exactly to the head.
+    // From the base, from the head, not back, and exactly to the head.
     for (cleared, through, read) in [
         (0, 3, Some(3)),
         (0, 2, None),
@@ -248,8 +250,8 @@ async fn marks(database: Database) {
     fixture.db.close().await;
 }
 
-/// What retention removed under a mark counted, once.
-async fn marks_below_the_floor(database: Database) {
+/// Messages that retention removed under a mark were counted, once.
+async fn a_read_mark_below_the_floor(database: Database) {
     let fixture = Fixture::open(database).await;
     for id in 1..=10 {
         let sender = if id % 2 == 0 { BOB } else { ANN };
@@ -263,17 +265,17 @@ async fn marks_below_the_floor(database: Database) {
 }
 
 #[tokio::test]
-async fn the_logs_hold_on_sqlite() {
+async fn the_logs_are_dense_and_complete_on_sqlite() {
     let dir = tempfile::tempdir().unwrap();
-    the_logs_hold(Database::Sqlite(dir.path().join("test.db"))).await;
-    marks(Database::Sqlite(dir.path().join("marks.db"))).await;
-    marks_below_the_floor(Database::Sqlite(dir.path().join("floor.db"))).await;
+    logs_are_dense_and_complete(Database::Sqlite(dir.path().join("test.db"))).await;
+    read_marks_and_unread_counts(Database::Sqlite(dir.path().join("marks.db"))).await;
+    a_read_mark_below_the_floor(Database::Sqlite(dir.path().join("floor.db"))).await;
 }
 
 #[tokio::test]
-async fn the_logs_hold_on_postgresql() {
+async fn the_logs_are_dense_and_complete_on_postgresql() {
     let cluster = Cluster::start().unwrap();
-    the_logs_hold(Database::Postgres(cluster.create_database("journal").unwrap())).await;
-    marks(Database::Postgres(cluster.create_database("marks").unwrap())).await;
-    marks_below_the_floor(Database::Postgres(cluster.create_database("floor").unwrap())).await;
+    logs_are_dense_and_complete(Database::Postgres(cluster.create_database("journal").unwrap())).await;
+    read_marks_and_unread_counts(Database::Postgres(cluster.create_database("marks").unwrap())).await;
+    a_read_mark_below_the_floor(Database::Postgres(cluster.create_database("floor").unwrap())).await;
 }

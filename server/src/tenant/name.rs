@@ -1,14 +1,14 @@
-//! What an app may be called. The name is for operators: it stands in lists, logs and terminals.
+//! Rules for the names of apps. A name is for operators: lists, logs and terminals show it.
 
 use crate::error::Error;
 
-/// Bytes of a name.
+/// The most bytes of a name.
 const MAX_BYTES: usize = 256;
 
-/// Whether an app may have this name: nothing in it moves a cursor, ends a line or turns it around, whoever shows it.
+/// Checks the name of an app. A name must not move a cursor, end a line or reorder text, wherever it is shown.
 ///
 /// # Errors
-/// It is too long, or has such a character.
+/// The name is too long, or contains a forbidden character.
 pub fn check_app_name(name: &str) -> Result<(), Error> {
     if name.len() > MAX_BYTES {
         return Err(Error::params_invalid(format!("the name of an app has at most {MAX_BYTES} bytes")));

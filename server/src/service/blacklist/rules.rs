@@ -1,23 +1,23 @@
-//! Who may be put on a blacklist, and who can be taken off it, without any store.
+//! The rules of blacklists, without a store.
 
 use zim_protocol::ErrorCode;
 
 use crate::key::UserKey;
 
-/// What is to be done.
+/// A change of a blacklist.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Edit {
-    /// Put users on the list.
+    /// Adds users.
     Add {
-        /// Users on one list.
+        /// The most users on one list.
         limit: i64,
     },
-    /// Take users off it.
+    /// Removes users.
     Remove,
 }
 
 impl Edit {
-    /// What the call fails with when it can be done for nobody, for various reasons.
+    /// Returns the code of the whole request if it fails for every user, for different reasons.
     pub(super) fn all_refused(self) -> ErrorCode {
         match self {
             Self::Add { .. } => ErrorCode::FriendModuleAddBlacklistFail,
@@ -26,16 +26,17 @@ impl Edit {
     }
 }
 
-/// Somebody's blacklist, as far as it matters.
+/// What a blacklist says about one user.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct EntryState {
-    /// Whether he is on it.
+    /// Whether the user is on the list.
     pub is_listed: bool,
-    /// Whether he ever was.
+    /// Whether the user ever was.
     pub was_listed: bool,
 }
 
-/// Why it cannot be done for `other`, if it cannot. `size` is that of the list, with those that were added before him.
+/// Returns why the edit fails for `other`, if it does. `size` is the size of the list with the users that this request
+/// has added before.
 pub(super) fn refusal(edit: Edit, user: UserKey, other: UserKey, state: EntryState, size: i64) -> Option<ErrorCode> {
     match edit {
         Edit::Add { .. } if other == user => Some(ErrorCode::FriendModuleCannotAddSelfToBlacklist),

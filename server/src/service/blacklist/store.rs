@@ -11,12 +11,12 @@ use crate::error::Error;
 use crate::journal::{FeedKind, append_feed_all, rules::blocks_bit};
 use crate::key::{ConversationKey, LoginKey, UserKey};
 
-/// What became of an edit.
+/// The result of an edit.
 #[derive(Debug)]
 pub(super) struct Edited {
-    /// Entries of the user's feed, with their positions.
+    /// The entries of the user's feed with their positions.
     pub entries: Vec<(i64, Detail)>,
-    /// Those for whom it was not possible.
+    /// The users for whom the edit failed.
     pub refused: Vec<(UserKey, ErrorCode)>,
 }
 
@@ -26,7 +26,8 @@ pub(crate) async fn is_blocked(tx: &mut Tx<'_>, account: UserKey, other: UserKey
     Ok(row.is_some())
 }
 
-/// Edits the list of `user`, whose head the job has locked, as well as those of `conversations`: all that he has with `users`.
+/// Edits the blacklist of `user`. The job has locked the user's head and the heads of `conversations`: all
+/// conversations between the user and `users`.
 pub(super) async fn edit(
     tx: &mut Tx<'_>,
     user: UserKey,
@@ -43,7 +44,7 @@ pub(super) async fn edit(
     let (list, mut params) = tx.dialect().in_list(accepted.iter().copied(), 2);
     params.insert(0, user.into());
     let sql = match edit {
-        // Each has the position of his entry.
+        // The place of each row is the position of its feed entry.
         Edit::Add { .. } => format!(
             "INSERT INTO block (account, blocked, pos) SELECT account, key, pos FROM feed \
              WHERE account = $1 AND kind = {} AND key IN {list}",
@@ -63,7 +64,7 @@ pub(super) async fn edit(
     Ok(Edited { entries, refused })
 }
 
-/// Those for whom it is possible, and the others.
+/// Splits the users into those for whom the edit is possible and those for whom it is not, with the reason.
 async fn check_each(
     tx: &mut Tx<'_>,
     user: UserKey,
@@ -74,7 +75,7 @@ async fn check_each(
     params.insert(0, user.into());
     let sql = format!("SELECT blocked FROM block WHERE account = $1 AND blocked IN {list}");
     let listed = keys(&tx.fetch(&sql, &params).await?)?;
-    // An entry stays when its user goes.
+    // A feed entry stays after its user is removed from the list.
     let kind = FeedKind::Block as i64;
     let sql = format!("SELECT key FROM feed WHERE account = $1 AND kind = {kind} AND key IN {list}");
     let known = keys(&tx.fetch(&sql, &params).await?)?;
@@ -98,7 +99,8 @@ fn keys(rows: &[Row]) -> Result<HashSet<i64>, Error> {
     rows.iter().map(|row| Ok(row.get(0)?)).collect()
 }
 
-/// Tells the conversations, where every message looks. The user is the lower account of some, the higher of others.
+/// Sets or clears the bits in the conversations, where sending a message reads them. The user is the lower account of
+/// some conversations and the higher of others.
 async fn set_block_bits(
     tx: &mut Tx<'_>,
     user: UserKey,
@@ -125,7 +127,7 @@ async fn set_block_bits(
     Ok(())
 }
 
-/// How these users stand on the list of `user` now.
+/// Returns the present entries of these users on the blacklist of `user`.
 pub(crate) async fn feed_entries(tx: &mut Tx<'_>, user: UserKey, keys: &[i64]) -> Result<HashMap<i64, Detail>, Error> {
     let (list, mut params) = tx.dialect().in_list(keys.iter().copied(), 2);
     params.insert(0, user.into());
@@ -142,7 +144,8 @@ pub(crate) async fn feed_entries(tx: &mut Tx<'_>, user: UserKey, keys: &[i64]) -
     Ok(entries)
 }
 
-/// Up to `count` users of the list behind `next_flag`, who was added last first; and the flag of what follows, 0 at the end.
+/// Returns up to `count` users of the list after `next_flag`, the last added first, and the flag of the next page, 0 at
+/// the end.
 pub(super) async fn page(
     tx: &mut Tx<'_>,
     user: UserKey,
@@ -166,7 +169,7 @@ pub(super) async fn page(
     Ok((page.iter().map(user_info).collect::<Result<_, _>>()?, next_flag))
 }
 
-/// From columns 1 to 4.
+/// Reads columns 1 to 4.
 fn user_info(row: &Row) -> Result<UserInfo, Error> {
     Ok(UserInfo {
         user_id: row.get(1)?,

@@ -1,4 +1,4 @@
-//! The conversation of two users: found by their names, and made at the first message.
+//! Conversations between two users. They are made with the first message.
 
 use zim_protocol::ConversationType;
 
@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::key::{AppKey, ConversationKey, UserKey};
 
 impl App {
-    /// The conversation of `caller` with the user named `peer_id`, if it exists.
+    /// Returns the conversation between two users, if it exists.
     ///
     /// # Errors
     /// The store fails.
@@ -30,7 +30,8 @@ impl App {
         Ok(found)
     }
 
-    /// The conversation of two users, made if it is new. An empty conversation is in nobody's list.
+    /// Returns the conversation between two users, and makes it if it does not exist. An empty conversation is in
+    /// nobody's list.
     ///
     /// # Errors
     /// The store fails.
@@ -55,10 +56,10 @@ impl App {
         Ok(key)
     }
 
-    /// Names a conversation of the caller by key; `None` if it does not exist.
+    /// Resolves a conversation of the caller; `None` if it does not exist.
     ///
     /// # Errors
-    /// A kind of conversation that has no log, or the store fails.
+    /// The type of conversation has no log, or the store fails.
     pub async fn conversation_key(
         &self,
         app: AppKey,

@@ -1,4 +1,4 @@
-//! The jobs that change lists of friends. Both users' heads are locked: what is read here stays true until the commit.
+//! The jobs that change lists of friends. Both users' heads are locked: what a job reads stays true until its commit.
 
 use zim_protocol::{ErrorUserInfo, FriendApplicationInfo, FriendApplicationState as State, FriendInfo, Push};
 
@@ -12,14 +12,14 @@ use crate::journal::FeedKind;
 use crate::key::{LoginKey, UserKey};
 use crate::service::blacklist::is_blocked;
 
-/// One user's call that concerns another.
+/// A request of one user about another.
 #[derive(Clone, Debug)]
 pub(super) struct Pair {
     pub(super) me: UserKey,
     pub(super) other: UserKey,
     pub(super) login: LoginKey,
     pub(super) now: i64,
-    /// Friends that one user may have.
+    /// The most friends of one user.
     pub(super) max_friends: u64,
 }
 
@@ -28,21 +28,21 @@ impl Pair {
         FeedWriter::new(self.me, self.login)
     }
 
-    /// The other one as the caller sees him.
+    /// Returns the other user as the caller sees them.
     pub(super) async fn friend(&self, tx: &mut Tx<'_>) -> Result<FriendInfo, Error> {
         let found = store::entries(tx, self.me, &[self.other.0]).await?;
         let entry = found.into_values().next().filter(|entry| !entry.is_deleted);
         entry.and_then(|entry| entry.info).ok_or_else(|| Error::internal_text("a friend without a row"))
     }
 
-    /// What stands between the two as the caller sees it.
+    /// Returns the application between the two users as the caller sees it.
     pub(super) async fn application(&self, tx: &mut Tx<'_>) -> Result<FriendApplicationInfo, Error> {
         let found = application::entries(tx, self.me, &[self.other.0]).await?;
         let info = found.into_values().next().and_then(|entry| entry.info);
         info.ok_or_else(|| Error::internal_text("an application without a row"))
     }
 
-    /// Whether the caller may become a friend of the other one.
+    /// Checks that the two are not friends and that the other user has not blocked the caller.
     pub(super) async fn check_may_befriend(&self, tx: &mut Tx<'_>) -> Result<(), Error> {
         if store::find(tx, self.me, self.other).await?.is_some() {
             return Err(Error::already_friends());
@@ -53,7 +53,7 @@ impl Pair {
         Ok(())
     }
 
-    /// Whether one more fits onto the lists of both.
+    /// Checks that both lists have room for another friend.
     pub(super) async fn check_room(&self, tx: &mut Tx<'_>) -> Result<(), Error> {
         for (user, whose) in [(self.me, "your"), (self.other, "the other user's")] {
             if store::count(tx, user).await? >= self.max_friends {
@@ -63,8 +63,8 @@ impl Pair {
         Ok(())
     }
 
-    /// Puts the other onto the caller's list and the caller onto the other's, where they are not; what waits between them is
-    /// accepted by that. `mine` is the caller's, `theirs` the other's.
+    /// Puts each user on the other's list, where they are not yet. This accepts waiting applications between them.
+    /// `mine` are the caller's remarks, `theirs` the other user's.
     pub(super) async fn befriend(
         &self,
         tx: &mut Tx<'_>,
@@ -90,7 +90,7 @@ impl Pair {
         Ok(())
     }
 
-    /// One's row of what waits between two users becomes answered.
+    /// Ends the waiting application between two users in the row of `user`.
     pub(super) async fn answer_application(
         &self,
         tx: &mut Tx<'_>,
@@ -117,14 +117,14 @@ pub(super) async fn add(
 ) -> Result<(FriendInfo, Vec<Push>), Error> {
     pair.check_may_befriend(tx).await?;
     let mut feed = pair.feed();
-    // What the other one said when he asked stands beside what the caller says now.
+    // If the other user has applied, the remarks of that application go on the other user's list.
     let theirs = application::find(tx, pair.other, pair.me).await?.filter(|row| row.is_waiting(pair.now));
     let theirs = theirs.map(|row| row.remarks).unwrap_or_default();
     pair.befriend(tx, &mut feed, (remarks, theirs), wording).await?;
     Ok((pair.friend(tx).await?, feed.emit(tx).await?))
 }
 
-/// Takes users off the list of `me`, and him off theirs if `is_mutual`; tells who was none of his friends.
+/// Removes users from the list of `me`, and `me` from theirs if `is_mutual`. Reports those who were no friends.
 pub(super) async fn delete(
     tx: &mut Tx<'_>,
     (me, login): (UserKey, LoginKey),
@@ -150,16 +150,16 @@ pub(super) async fn delete(
     Ok((feed.emit(tx).await?, left_out.finish(deleted)?))
 }
 
-/// A change of what one says of a friend.
+/// A change of a user's remarks about a friend.
 #[derive(Clone, Debug)]
 pub(super) enum RemarksChange {
-    /// What one calls him.
+    /// The name that the user gives the friend.
     Alias(String),
-    /// Some of his attributes.
+    /// Some of the friend's attributes.
     Attributes(Attributes),
 }
 
-/// Changes what the caller says of a friend; nobody else hears of it.
+/// Changes the caller's remarks about a friend. Only the caller's own devices learn of it.
 pub(super) async fn change_remarks(
     tx: &mut Tx<'_>,
     pair: &Pair,

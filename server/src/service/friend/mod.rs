@@ -1,4 +1,4 @@
-//! Friends: who is on whose list, and who asks to be. A list is one person's; what happens to it is in his feed.
+//! Friends and friend applications. A list belongs to one user, and its changes are in that user's feed.
 
 mod application;
 mod friendship;
@@ -193,7 +193,7 @@ impl FriendService for App {
 }
 
 impl App {
-    /// A call about another user, who must be registered.
+    /// Resolves a request about another user, who must be registered.
     async fn resolve_pair(&self, caller: &Caller, user_id: &str) -> Result<Pair, Error> {
         let identity = caller.identity()?;
         let other = self.user_key(identity.app, user_id).await?;
@@ -205,7 +205,7 @@ impl App {
         Ok(Pair { me, other, login, now, max_friends: self.config.limits.max_friends.into() })
     }
 
-    /// Runs a job under the heads of both users; the response carries what it wrote into the caller's feed.
+    /// Runs a job under the heads of both users. The response carries what the job appended to the caller's feed.
     async fn run_pair_job<T: Send + 'static>(
         &self,
         caller: &Caller,
@@ -236,7 +236,7 @@ impl App {
         .await
     }
 
-    /// The keys of these users, each once; those who are not registered are left out.
+    /// Returns the keys of these users, each once. Those who are not registered are left out.
     async fn friend_keys(
         &self,
         caller: &Caller,
@@ -259,12 +259,13 @@ impl App {
     }
 }
 
-/// The place page_start which a page begins.
+/// The place that a page starts after; lists are in descending order of places.
 fn page_start(next_flag: i64) -> i64 {
     if next_flag > 0 { next_flag } else { i64::MAX }
 }
 
-/// A page from rows of which one more was asked for; and the place page_start which the next one begins, 0 at the end.
+/// Cuts a page out of rows that were fetched with one row in excess. Returns the page and the place that the next one
+/// starts after, 0 at the end.
 fn page<T>(
     rows: &[Row],
     count: i64,

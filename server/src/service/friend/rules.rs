@@ -1,4 +1,4 @@
-//! Who may do what, and what follows from it: without a store.
+//! The rules of friends and friend applications, without a store.
 
 use std::collections::BTreeMap;
 
@@ -8,13 +8,13 @@ use zim_protocol::{
 
 use crate::error::Error;
 
-/// UTF-8 bytes of the keys and values of a friend's attributes together.
+/// The most UTF-8 bytes of a friend's attributes, keys and values together.
 const MAX_ATTRIBUTE_BYTES: usize = 1_024;
 
-/// Attributes of a friend.
+/// The attributes of a friend.
 pub(super) type Attributes = BTreeMap<String, String>;
 
-/// What one says of another on his own list: nobody else sees it.
+/// A user's own notes about a friend: no other user sees them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Remarks {
     pub(super) alias: String,
@@ -22,12 +22,12 @@ pub(super) struct Remarks {
 }
 
 impl Remarks {
-    /// From what a request says. Attributes without a value are not set.
+    /// Builds remarks from a request. Attributes with an empty value are not set.
     pub(super) fn new(alias: String, attributes: impl IntoIterator<Item = (String, String)>) -> Self {
         Self { alias, attributes: attributes.into_iter().filter(|(_, value)| !value.is_empty()).collect() }
     }
 
-    /// Each part, or that of `other` where there is none.
+    /// Replaces missing parts by those of `other`.
     pub(super) fn or(self, other: Self) -> Self {
         Self {
             alias: if self.alias.is_empty() { other.alias } else { self.alias },
@@ -36,7 +36,7 @@ impl Remarks {
     }
 }
 
-/// The attributes after `changes`: those that are not named stay, and an empty value removes one.
+/// Returns the attributes after `changes`: attributes that are not named stay, and an empty value removes one.
 pub(super) fn merged(
     mut attributes: Attributes,
     changes: impl IntoIterator<Item = (String, String)>,
@@ -55,7 +55,7 @@ pub(super) fn merged(
     Ok(attributes)
 }
 
-/// The answer to a check: who is on whose list.
+/// Returns the result of a check: which of the two lists has the other user.
 pub(super) fn relation(check: FriendRelationCheckType, on_mine: bool, on_theirs: bool) -> UserRelationType {
     match (check, on_mine, on_theirs) {
         (FriendRelationCheckType::Single, false, _) => UserRelationType::SingleNo,
@@ -67,14 +67,14 @@ pub(super) fn relation(check: FriendRelationCheckType, on_mine: bool, on_theirs:
     }
 }
 
-/// What stands between two users, as one of them sees it.
+/// The application between two users, as one of them sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Application {
     pub(super) kind: Kind,
-    /// As if time stood still.
+    /// The stored state, without regard to the expiry.
     pub(super) state: State,
     pub(super) wording: String,
-    /// What he says of the other, should they become friends.
+    /// The owner's remarks about the other user, in case they become friends.
     pub(super) remarks: Remarks,
     pub(super) created_at: i64,
     pub(super) updated_at: i64,
@@ -82,19 +82,19 @@ pub(super) struct Application {
 }
 
 impl Application {
-    /// Whether it can still be answered.
+    /// Whether the application can still be answered.
     pub(super) fn is_waiting(&self, now: i64) -> bool {
         state_at(self.state, self.expires_at, now) == State::Waiting
     }
 }
 
-/// The state of an application at a time.
+/// Returns the state of an application at a time.
 pub(super) fn state_at(state: State, expires_at: i64, now: i64) -> State {
     if state == State::Waiting && expires_at <= now { State::Expired } else { state }
 }
 
-/// The two rows of an application that is made now: the applicant's own, and that of whom he asks. What waited before goes on,
-/// and if each has asked the other, both have.
+/// Returns the two rows of a new application: that of the applicant and that of the other user. An application that is
+/// still waiting is continued; if both have applied, both rows say so.
 pub(super) fn new_application(
     own: Option<Application>,
     theirs: Option<Application>,
@@ -119,7 +119,7 @@ pub(super) fn new_application(
     (row(kind, remarks), row(their_kind, their_remarks))
 }
 
-/// The application that somebody may answer now.
+/// Returns the application if its owner may answer it now.
 pub(super) fn answerable(own: Option<Application>, now: i64) -> Result<Application, Error> {
     let own = own.filter(|own| own.kind != Kind::Sent && own.state == State::Waiting);
     let own = own.ok_or_else(Error::no_application_waits)?;

@@ -1,4 +1,4 @@
-//! Messages: sending and reading.
+//! Sends and reads messages.
 
 mod rules;
 
@@ -24,19 +24,19 @@ use crate::service::sync::PAGE_BYTES;
 
 use self::rules::Draft;
 
-/// Messages on a page of history at most.
+/// The most messages on a page of history.
 const MAX_PAGE: usize = 100;
 
 impl App {
-    /// The user that a peer conversation is with.
+    /// Returns the other user of a peer conversation.
     async fn resolve_peer(&self, identity: &Identity, peer_id: &str) -> Result<UserKey, Error> {
         if peer_id == &*identity.user_id {
-            return Err(Error::params_invalid("a message to oneself: toConversationID is your own userID"));
+            return Err(Error::params_invalid("toConversationID is your own userID; send to another user"));
         }
         self.user_key(identity.app, peer_id).await?.ok_or_else(|| Error::target_not_found(peer_id))
     }
 
-    /// Delivers a command: at most once, to whoever is online, stored nowhere.
+    /// Delivers a command at most once, to devices that are online. It is not stored.
     async fn send_command(
         &self,
         caller: &Caller,
@@ -75,7 +75,7 @@ impl App {
         }
     }
 
-    /// Stores a message; its place in the queue is taken at the call.
+    /// Submits a message; it gets its place in the queue before this returns.
     fn submit_send(
         &self,
         caller: &Caller,
@@ -114,7 +114,7 @@ impl App {
     }
 }
 
-/// A key that the client did not give.
+/// Returns the client's key of the message, or a new one if the client gave none.
 fn client_key(request: &SendMessageRequest) -> Result<[u8; 16], Error> {
     if let Ok(key) = <[u8; 16]>::try_from(&request.client_key[..]) {
         return Ok(key);
@@ -182,7 +182,7 @@ impl MessageService for App {
 }
 
 impl App {
-    /// Reads messages of a conversation as the caller sees them; of one that does not exist there are none.
+    /// Reads messages of a conversation as the caller sees them; none if the conversation does not exist.
     async fn read_messages<F>(
         &self,
         caller: &Caller,
@@ -224,7 +224,7 @@ impl App {
     }
 }
 
-/// The push for the response to the sender: he has the content.
+/// Builds the push for the response to the sender, whose client has the content.
 fn own_push(
     identity: &Identity,
     name: &ConversationRef,
@@ -246,7 +246,7 @@ fn own_push(
     message_push(vec![entry], name.clone())
 }
 
-/// What the sender is told of his message; the content he has.
+/// Builds the result for the sender, without the content, which the client has.
 fn sent_message(identity: &Identity, name: ConversationRef, draft: &Draft, key: [u8; 16], sent: Sent) -> Message {
     Message {
         r#type: draft.kind as i32,

@@ -1,4 +1,4 @@
-//! What may be sent to whom, without any store.
+//! The rules of messages that a client sends, without a store.
 
 use bytes::Bytes;
 use prost::Message as _;
@@ -7,24 +7,25 @@ use zim_protocol::{Message, MessageFlag, MessageSendConfig, MessageType, message
 use crate::config::Limits;
 use crate::error::Error;
 
-/// What the sender says, stripped of everything that is the server's to fill; its kind; and its flags.
+/// The sender's part of a message, without the fields that the server fills.
 #[derive(Debug)]
 pub(super) struct Draft {
-    /// What is stored: an encoded `Message`, which is a fraction of the other's size and is kept until the call is over.
+    /// The stored body: an encoded `Message`, which takes a fraction of the memory of a decoded one and is kept until
+    /// the request is answered.
     pub content: Bytes,
-    /// What kind of message it is.
+    /// The type of the message.
     pub kind: MessageType,
     /// `MessageFlag`s.
     pub flags: u32,
 }
 
-/// Checks a message to one other user.
+/// Checks a message to another user.
 ///
 /// # Errors
-/// A kind that cannot be sent this way, or a body over its limit.
+/// A type of message that cannot be sent this way, or a body over its limit.
 pub(super) fn peer_draft(message: Message, config: &MessageSendConfig, limits: &Limits) -> Result<Draft, Error> {
     let Some(body) = message.body else {
-        return Err(Error::params_invalid("message says nothing: its body is missing"));
+        return Err(Error::params_invalid("message has no body"));
     };
     let (kind, bytes, limit) = match &body {
         Body::Text(text) => (MessageType::Text, text.message.len(), limits.max_text_bytes),

@@ -1,4 +1,4 @@
-//! Logging in and out: who is who, which devices a user may have, how long a session lasts.
+//! Logging in and out: authentication, the devices of a user, and how long a login lasts.
 
 mod access;
 mod rules;
@@ -25,11 +25,11 @@ use crate::service::status::Custom;
 use crate::tenant::{LoginCredentials, Refusal, Tenant};
 
 impl App {
-    /// A login or a renewal that is not let in: it is counted, and beyond the allowance it is not told what was wrong.
+    /// Counts a refused login or renewal. Beyond the allowance the client does not learn what was wrong.
     fn refused(&self, address: SocketAddr, app_id: u32, refusal: Refusal) -> Error {
         let Refusal { error, is_guess } = refusal;
         let now_ms = self.clock.steady_ms();
-        // Whether there is such an app or not: an allowance of its own would tell.
+        // Counted whether the app exists or not: a different allowance would reveal it.
         let counted = self.logins.fail(address, AppKey(i64::from(app_id)), now_ms);
         self.logins.log_failure(address, app_id, error.message(), now_ms);
         if error.is_cbc_tokens_off() {
@@ -41,21 +41,24 @@ impl App {
         }
     }
 
-    /// In how many milliseconds a client may guess again.
+    /// Returns the wait until a client may guess again, milliseconds.
     fn wait_ms(&self, address: SocketAddr, app_id: u32) -> i64 {
         self.logins.wait_ms(address, AppKey(i64::from(app_id)), self.clock.steady_ms())
     }
 
-    /// Stores a login. Not `set_submitted`: a second login on the same connection waits, and is refused before it pushes
-    /// anybody out.
+    /// Stores a login. Without `set_submitted`: a second login on the same connection waits, and is refused before it
+    /// kicks out another login.
     async fn admit(&self, login: store::NewLogin, address: SocketAddr) -> Result<Admitted, Error> {
-        // With a token the app's back end decides who exists.
+        // With a token that only the app's back end can have made, the back end decides which users exist: the allowance
+        // for first logins does not apply.
         let mut may_register = login.is_vouched;
         loop {
             let (partition, locks) = match self.user_key(login.app, &login.user_id).await? {
-                // The user's row is the lock of their logins: all that touches them takes it, before the transaction begins.
+                // The user's row is the lock of the user's logins: every job that touches them takes it before its
+                // transaction begins.
                 Some(user) => (user.0.unsigned_abs(), Locks::user(user.0)),
-                // All first logins of one name share a partition: one registers, the others find it, and come again.
+                // All first logins of one name share a partition: one registers the user, and the others find the user
+                // and start over.
                 None => {
                     if !may_register {
                         let counted = self.logins.first_login(address, self.clock.steady_ms());
@@ -74,7 +77,7 @@ impl App {
         }
     }
 
-    /// Applies to a session what its app lets in now. A change of the app that comes meanwhile is applied, too.
+    /// Applies the present access settings of its app to a connection, including a change that is made meanwhile.
     fn enforce(&self, tenant: &Tenant, connection: &ConnectionState) {
         loop {
             let access = tenant.access();
@@ -148,7 +151,8 @@ impl SessionService for App {
         } else {
             self.fanout.register(user, Arc::clone(connection));
         }
-        // Once it is registered: a change of the app finds it from now on, and this finds a change that came before.
+        // After the registration of the connection: from now on a change of the app finds the connection, and this call
+        // sees every earlier change.
         self.enforce(&tenant, connection);
         let token_expires_at = connection.token_expires_at();
         Ok(LoginResult { session: ticket.to_vec().into(), user: Some(info), token_expires_at })

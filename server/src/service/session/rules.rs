@@ -1,9 +1,9 @@
-//! Which devices a user may have (behaviour of the reference's multi-device login), without any store.
+//! Which devices a user may have (the reference's multi-device login), without a store.
 
 use crate::config::{self, MultiDevice};
 use crate::key::LoginKey;
 
-/// Web and mini program; everything else is native.
+/// Web and mini program; every other platform is native.
 const WEB: [i32; 2] = [6, 7];
 
 /// Which logins of one user may be active at the same time.
@@ -13,17 +13,17 @@ pub enum DevicePolicy {
     Single,
     /// One native device and one browser.
     Dual,
-    /// Any mix, up to these numbers.
+    /// Any combination up to these numbers.
     Multi {
-        /// Native devices.
+        /// The most native devices.
         native: usize,
-        /// Browsers.
+        /// The most browsers.
         web: usize,
     },
 }
 
 impl DevicePolicy {
-    /// The policy that is configured.
+    /// Returns the configured policy.
     pub fn of(login: &config::Login) -> Self {
         match login.multi_device {
             MultiDevice::Single => Self::Single,
@@ -33,24 +33,24 @@ impl DevicePolicy {
     }
 }
 
-/// A login that is active.
+/// An active login.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Login {
-    /// Which.
+    /// The key.
     pub key: LoginKey,
     /// `PlatformType`.
     pub platform: i32,
-    /// The installation.
+    /// The ID of the installation.
     pub device: [u8; 16],
-    /// Unix milliseconds.
+    /// When it began, Unix milliseconds.
     pub login_at: i64,
 }
 
-/// The logins that a new one on `platform` and `device` pushes out: those of the same installation, and beyond the cap the
-/// earliest, never the new one.
+/// Returns the logins that a new one on `platform` and `device` kicks out: those of the same installation, and beyond
+/// the limit the earliest.
 pub fn kicked_out(policy: DevicePolicy, active: &[Login], platform: i32, device: [u8; 16]) -> Vec<LoginKey> {
     let is_web = |platform: i32| WEB.contains(&platform);
-    // A client that does not name its installation is one of its own.
+    // A client that does not name its installation counts as a separate one.
     let is_same = |login: &Login| device != [0; 16] && login.device == device;
     let mut out: Vec<LoginKey> = active.iter().filter(|login| is_same(login)).map(|login| login.key).collect();
     let mut competing: Vec<&Login> = active

@@ -1,4 +1,4 @@
-//! Rows of logins on both databases: who pushes whom out, who may come back.
+//! Rows of logins on both databases: which logins are kicked out, and which can be resumed.
 
 use zim_protocol::{ErrorCode, SessionEndReason};
 
@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::journal::tests::{ANN, Fixture};
 use crate::key::{AppKey, LoginKey, UserKey};
 
-/// A login of ann on a device of its own.
+/// A login of Ann on a device of its own.
 fn login(id: i64) -> NewLogin {
     NewLogin {
         app: AppKey(7),
@@ -42,12 +42,12 @@ async fn try_admit(fixture: &Fixture, login: NewLogin) -> Result<Admitted, Error
     Ok(admitted.await?.unwrap())
 }
 
-/// The logins that ended since the last look.
+/// Takes the logins that have ended since the last call.
 fn ended(fixture: &Fixture) -> Vec<(i64, SessionEndReason)> {
     let effects = std::mem::take(&mut *fixture.effects.lock());
     let of = |effect| match effect {
         Effect::LoginEnded { login, reason, .. } => Some((login.0, reason)),
-        // What that means for how the user is seen, and for one-shot logins, is not tested here.
+        // The effects on the user's status and on one-shot logins are tested elsewhere.
         Effect::Status { .. } | Effect::OneShotsEnded { .. } => None,
         other => panic!("{other:?}"),
     };
@@ -66,8 +66,8 @@ async fn logins_are_admitted_and_ended(database: Database) {
     let first = try_admit(&fixture, login(1)).await.unwrap();
     assert!(ended(&fixture).is_empty());
 
-    // Who comes back takes the place of the connection before, under an id of its own: what is still on its way there is
-    // neither taken for his own nor does it end him.
+    // A resumed login replaces its former connection under a new key: what still runs there is not taken for its own
+    // and does not end it.
     let resume = |id, ticket| NewLogin { resume: Some(ticket), ..login(id) };
     let again = try_admit(&fixture, resume(2, first.ticket)).await.unwrap();
     assert_eq!((again.login, again.ticket, again.login_at), (LoginKey(2), first.ticket, first.login_at));
@@ -80,7 +80,7 @@ async fn logins_are_admitted_and_ended(database: Database) {
     assert_eq!(try_admit(&fixture, resume(3, first.ticket)).await.unwrap().login, LoginKey(3));
     assert_eq!((ended(&fixture), rows(&fixture).await), (vec![(2, SessionEndReason::Unspecified)], 1));
 
-    // Who was pushed out, or ended, does not come back; who logged out begins anew.
+    // A login that was kicked out or ended cannot be resumed; after a logout a new one begins.
     let second = try_admit(&fixture, login(4)).await.unwrap();
     assert_eq!(ended(&fixture), [(3, SessionEndReason::KickedOut)]);
     assert!(try_admit(&fixture, resume(5, first.ticket)).await.is_err());
@@ -97,7 +97,7 @@ async fn logins_are_admitted_and_ended(database: Database) {
     assert_eq!(try_admit(&fixture, resume(8, third.ticket)).await.unwrap().ticket, login(8).ticket);
     assert!(ended(&fixture).is_empty());
 
-    // Without his lock nothing is done for somebody who is registered; who is not is nobody's to lock.
+    // Without the lock nothing is done for a registered user; a user who is not registered has nothing to lock.
     let unlocked =
         |login: NewLogin| fixture.db.submit(0, Locks::none(), async move |tx: &mut Tx<'_>| admit(tx, login).await);
     let before = rows(&fixture).await;
@@ -109,16 +109,16 @@ async fn logins_are_admitted_and_ended(database: Database) {
     assert_eq!(rows(&fixture).await, before + 1);
     fixture.execute("DELETE FROM session WHERE account = 1000").await;
 
-    // Somebody who logs in again and again fills no table.
+    // Repeated logins do not fill the table.
     for id in 10..60 {
         try_admit(&fixture, login(id)).await.unwrap();
     }
-    assert_eq!(rows(&fixture).await, 33, "the good one, and 32 that were pushed out");
+    assert_eq!(rows(&fixture).await, 33, "the active one, and 32 that were kicked out");
     the_operators_decisions_apply_at_once(&fixture).await;
     fixture.db.close().await;
 }
 
-/// A job under ann's lock.
+/// Runs a job under Ann's lock.
 macro_rules! locked {
     ($fixture:expr, $tx:ident => $job:expr) => {
         $fixture.db.submit(0, Locks::user(ANN.0), async move |$tx: &mut Tx<'_>| $job.await).await
@@ -133,7 +133,8 @@ async fn the_operators_decisions_apply_at_once(fixture: &Fixture) {
     let of_sign = |id, second: i64| NewLogin { policy, now: second * 1_000, ..login(id) };
     drop(ended(fixture));
 
-    // A revocation ends what older tokens and the app sign opened, and refuses those tokens; newer ones are not touched.
+    // A revocation ends the logins by older tokens and by the app sign, and refuses those tokens; newer ones are not
+    // affected.
     let old = try_admit(fixture, of_token(101, 500)).await.unwrap();
     try_admit(fixture, of_token(102, 501)).await.unwrap();
     try_admit(fixture, of_sign(103, 500)).await.unwrap();
@@ -143,20 +144,20 @@ async fn the_operators_decisions_apply_at_once(fixture: &Fixture) {
     assert_eq!(code(try_admit(fixture, of_token(104, 500)).await), ErrorCode::NetworkModuleTokenExpired);
     try_admit(fixture, of_token(104, 501)).await.unwrap();
     try_admit(fixture, of_sign(105, 501)).await.unwrap();
-    // A device that was away is effects that its login has ended.
+    // A device that was offline learns that its login was ended.
     let back = NewLogin { resume: Some(old.ticket), ..of_token(106, 501) };
     let refused = try_admit(fixture, back).await.unwrap_err();
     assert_eq!(refused.to_wire().details["reason"], "endedByOperator");
-    // An earlier revocation takes nothing back.
+    // A revocation up to an earlier second changes nothing.
     assert_eq!(locked!(fixture, tx => revoke_tokens(tx, ANN, Until::Made(400), 9)).unwrap(), (0, 500, false));
-    // A renewal takes what a login takes, and from then on the session is as new as its token.
+    // A renewal needs a token that a login would accept, and makes the login as new as its token.
     assert!(locked!(fixture, tx => renew(tx, ANN, LoginKey(102), 500, 9)).is_err());
     locked!(fixture, tx => renew(tx, ANN, LoginKey(102), 600, 9)).unwrap();
     drop(ended(fixture));
     assert_eq!(locked!(fixture, tx => revoke_tokens(tx, ANN, Until::Made(501), 9)).unwrap(), (2, 501, true));
     assert_eq!(ended(fixture), [(104, BY_OPERATOR), (105, BY_OPERATOR)]);
 
-    // A ban keeps out whatever is shown, until it ends or is lifted.
+    // A ban refuses every login until it ends or is lifted.
     let now = login(0).now;
     locked!(fixture, tx => set_ban(tx, ANN, now, now + 210)).unwrap();
     assert_eq!(locked!(fixture, tx => end_all(tx, ANN, 9)).unwrap(), 1);
@@ -176,7 +177,7 @@ async fn the_operators_decisions_apply_at_once(fixture: &Fixture) {
     assert!(!locked!(fixture, tx => lift_ban(tx, ANN, now)).unwrap());
     try_admit(fixture, of_sign(211, 1)).await.unwrap();
 
-    // Whatever the user has now: a token of a clock that is ahead, and one that was made in the second of a revocation.
+    // All tokens that the user has now: one by a clock that is ahead, and one made in the second of a revocation.
     fixture.execute("DELETE FROM session").await;
     try_admit(fixture, of_token(220, 900)).await.unwrap();
     drop(ended(fixture));
@@ -187,7 +188,7 @@ async fn the_operators_decisions_apply_at_once(fixture: &Fixture) {
     assert_eq!(code(try_admit(fixture, of_token(222, 901)).await), ErrorCode::NetworkModuleTokenExpired);
     try_admit(fixture, of_token(223, 902)).await.unwrap();
 
-    // Registered twice is registered once.
+    // A second registration does nothing.
     let dora = NewAccount {
         app: AppKey(7),
         user_id: "dora".to_owned(),

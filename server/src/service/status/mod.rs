@@ -1,9 +1,10 @@
-//! Presence: who is online where, and what people say of themselves.
+//! Presence: which users are online on which platforms, and their custom statuses.
 //!
-//! A login that has a connection is marked in its own row, in the transaction that admits it, so what a user is connections as follows
-//! from committed rows and never from what this node happens to have in memory. A change of it is one row written, whoever hears
-//! of it: those who subscribed are found after the commit, in pages ([`tell`]). What went wrong on the way (a connection that
-//! broke while its login was being stored, a server that was killed) is found by [`mod@maintain`], so nobody stays online as a ghost.
+//! A login that has a connection is marked in its own row, in the transaction that admits it. So a user's status
+//! follows from committed rows and never from what this node holds in memory. A change writes one row, however many
+//! users subscribe; the subscribers are read after the commit, in pages ([`notify`]). A login whose connection was lost
+//! unnoticed (it broke while the login was being stored, or the server was killed) is found by [`maintenance`], so no
+//! user stays online by mistake.
 
 mod maintenance;
 mod rules;
@@ -53,7 +54,8 @@ impl StatusService for App {
         let error_user_list = left_out.finish(found.len())?;
         let targets: Vec<UserKey> = found.into_iter().map(|(key, _)| key).collect();
         let (until, most) = ((now, now + minutes * 60_000), self.config.limits.max_status_subscriptions.into());
-        // And of those who are followed: what is read of them here, and what is told of them, leaves nothing between.
+        // Locks the targets too, so that no change falls between the read of their statuses here and the first
+        // notification.
         let locks = Locks::user(user.0).and_users(targets.iter().map(|target| target.0));
         let done = self.db.submit(user.0.unsigned_abs(), locks, async move |tx| {
             subscription::subscribe(tx, (user, login), &targets, until, most).await
@@ -119,7 +121,7 @@ impl StatusService for App {
 }
 
 impl App {
-    /// The keys of these users, each once; those who are not registered are left out.
+    /// Returns the keys of these users, each once. Those who are not registered are left out.
     async fn registered(
         &self,
         caller: &Caller,
@@ -136,17 +138,17 @@ impl App {
         Ok(found)
     }
 
-    /// The connection is gone: nobody tells it anything any more, and its user may be offline now.
+    /// Handles the end of a connection: it gets no more pushes, and its user may be offline now.
     pub fn disconnected(&self, connection: &Arc<ConnectionState>) {
         let Some(identity) = connection.identity() else { return };
         let (user, login) = (identity.user, identity.login);
         if self.fanout.unregister(user, connection) && !connection.is_logged_out() {
-            // If the store does not take it, it is a ghost, which is found later.
+            // If the store does not take it, `maintenance` finds the login later.
             drop(self.mark_disconnected(user, login));
         }
     }
 
-    /// Notes that a login has lost its connection.
+    /// Marks a login as disconnected.
     fn mark_disconnected(&self, user: UserKey, login: LoginKey) -> Submitted<()> {
         let (locks, at) = (Locks::user(user.0), self.ids.time_ms());
         self.db.submit(user.0.unsigned_abs(), locks, async move |tx| store::disconnected(tx, user, login, at).await)

@@ -1,11 +1,11 @@
-//! What a user is seen as, and how it changes, without any store.
+//! The rules of presence, without a store.
 
 use zim_protocol::{PlatformType, UserOnlineStatus, UserStatus};
 
-/// How long a custom status lasts unless its user says otherwise, milliseconds: a day, as the reference.
+/// The default duration of a custom status, milliseconds: a day, as in the reference.
 const CUSTOM_MS: i64 = 86_400_000;
 
-/// A user's status, as it is stored.
+/// A user's stored status.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Presence {
     pub(crate) online: UserOnlineStatus,
@@ -14,12 +14,12 @@ pub(crate) struct Presence {
     pub(crate) online_at: i64,
     pub(crate) custom: String,
     pub(crate) custom_at: i64,
-    /// 0: not before it is changed.
+    /// When the custom status expires, Unix milliseconds; 0 if it does not.
     pub(crate) custom_ends_at: i64,
 }
 
 impl Default for Presence {
-    /// Of somebody who was never seen.
+    /// The status of a user who was never online.
     fn default() -> Self {
         Self {
             online: UserOnlineStatus::Offline,
@@ -32,16 +32,16 @@ impl Default for Presence {
     }
 }
 
-/// Where somebody has connections now.
+/// The platforms on which a user is connected now.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Connections {
     /// A bit for each `PlatformType`.
     pub(crate) platforms: i64,
-    /// What ended the last connection was his own logout.
+    /// Whether the last connection ended by a logout.
     pub(crate) has_logged_out: bool,
 }
 
-/// What somebody says of himself.
+/// The text that a user sets as their status.
 #[derive(Clone, Debug)]
 pub(crate) struct Custom {
     text: String,
@@ -49,7 +49,7 @@ pub(crate) struct Custom {
 }
 
 impl Custom {
-    /// `duration_s` as the reference: 0 is a day, -1 until it is changed.
+    /// `duration_s` is as in the reference: 0 is a day, and -1 lasts until the status is changed.
     pub(crate) fn new(text: String, duration_s: i64, now: i64) -> Self {
         let ends_at = match duration_s {
             _ if text.is_empty() => 0,
@@ -61,7 +61,7 @@ impl Custom {
     }
 }
 
-/// Something that may change a status.
+/// An event that may change a status.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Change {
     pub(crate) connections: Option<Connections>,
@@ -69,8 +69,8 @@ pub(crate) struct Change {
 }
 
 impl Presence {
-    /// The status after a change at `now`; `None` if nothing is different. Times of one user never fall or repeat, whatever the
-    /// clock does, so that the newer one of two can be told.
+    /// Returns the status after a change at `now`, or `None` if it is the same. The times of one user never fall or
+    /// repeat, whatever the clock does, so that the newer of two statuses can be identified.
     pub(crate) fn after(&self, change: Change, now: i64) -> Option<Self> {
         let mut next = self.clone();
         if let Some(connections) = change.connections {
@@ -78,7 +78,7 @@ impl Presence {
             next.online = match (connections.platforms, self.online) {
                 (0, _) if connections.has_logged_out => UserOnlineStatus::Logout,
                 (0, UserOnlineStatus::Online) => UserOnlineStatus::Offline,
-                // He was gone before: what is said of that stays true.
+                // The user was not online before, so the state stays as it is.
                 (0, before) => before,
                 _ => UserOnlineStatus::Online,
             };
@@ -95,8 +95,8 @@ impl Presence {
         (next != *self).then_some(next)
     }
 
-    /// As it is told.
-    pub(crate) fn to_status(self, user_id: String) -> UserStatus {
+    /// Encodes the status.
+    pub(crate) fn into_status(self, user_id: String) -> UserStatus {
         UserStatus {
             user_id,
             online_status: self.online as i32,
@@ -152,10 +152,10 @@ mod tests {
     #[test]
     fn a_user_who_logs_out_on_one_of_two_devices_is_online() {
         let both = Presence::default().after(connected(bit(3) | bit(6), false), 10).unwrap();
-        assert_eq!(both.clone().to_status("ann".to_owned()).online_platforms, [3, 6]);
+        assert_eq!(both.clone().into_status("ann".to_owned()).online_platforms, [3, 6]);
         let one = both.after(connected(bit(6), true), 20).unwrap();
         assert_eq!((one.online, one.online_at), (UserOnlineStatus::Online, 20));
-        assert_eq!(one.to_status("ann".to_owned()).online_platforms, [6]);
+        assert_eq!(one.into_status("ann".to_owned()).online_platforms, [6]);
     }
 
     #[test]
@@ -175,7 +175,7 @@ mod tests {
         let busy = Presence::default().after(custom("busy", 7, 1_000), 1_000).unwrap();
         assert_eq!(busy.after(custom("busy", 7, 1_000), 2_000), None);
         assert_eq!(busy.after(custom("busy", 7, 2_000), 2_000).unwrap().custom_ends_at, 9_000);
-        let status = busy.to_status("ann".to_owned());
+        let status = busy.into_status("ann".to_owned());
         assert_eq!((status.last_update_time, status.last_online_status_update_time), (1_000, 0));
     }
 

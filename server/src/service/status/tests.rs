@@ -16,7 +16,7 @@ use crate::key::{LoginKey, UserKey};
 
 const ME: LoginKey = LoginKey(9);
 
-/// Runs a job of Ann's.
+/// Runs a job under Ann's lock.
 async fn write<T: Send + 'static>(
     fixture: &Fixture,
     job: impl AsyncFnOnce(&mut Tx<'_>) -> Result<T, Error> + Send + 'static,
@@ -30,7 +30,7 @@ async fn set_custom(fixture: &Fixture, text: &'static str, duration_s: i64, now:
         .await
 }
 
-/// The statuses that were told since the last look.
+/// Takes the statuses that were published since the last call.
 fn statuses(fixture: &Fixture) -> Vec<UserStatus> {
     let effects = std::mem::take(&mut *fixture.effects.lock());
     let of = |effect| match effect {
@@ -40,7 +40,7 @@ fn statuses(fixture: &Fixture) -> Vec<UserStatus> {
     effects.into_iter().filter_map(of).collect()
 }
 
-/// Whom the entries of a push are about, and whether there is a subscription no more.
+/// The user of each entry of a push, and whether the subscription is deleted.
 fn entries(push: &Push) -> Vec<(String, bool)> {
     let details = push.feed.iter().filter_map(|entry| entry.detail.clone());
     details
@@ -68,29 +68,29 @@ async fn add_login(fixture: &Fixture, login: i64, platform: i64) {
 async fn presence_follows_from_rows(database: Database) {
     let fixture = Fixture::open(database).await;
 
-    // Two devices of one platform are one platform, and the end of a connection that was replaced is none.
+    // Two devices of one platform are one platform. The end of a connection that was replaced changes nothing.
     add_login(&fixture, 10, 5).await;
     add_login(&fixture, 11, 5).await;
     add_login(&fixture, 12, 6).await;
-    let seen: Vec<(i64, Vec<i32>)> =
+    let published: Vec<(i64, Vec<i32>)> =
         statuses(&fixture).into_iter().map(|status| (status.last_update_time, status.online_platforms)).collect();
-    assert_eq!(seen, [(110, vec![5]), (112, vec![5, 6])]);
-    let lose = async |login: i64, now: i64| {
+    assert_eq!(published, [(110, vec![5]), (112, vec![5, 6])]);
+    let disconnect = async |login: i64, now: i64| {
         write(&fixture, async move |tx: &mut Tx<'_>| disconnected(tx, ANN, LoginKey(login), now).await).await;
     };
-    lose(99, 200).await;
-    lose(10, 201).await;
+    disconnect(99, 200).await;
+    disconnect(10, 201).await;
     assert!(statuses(&fixture).is_empty());
-    lose(12, 202).await;
-    lose(12, 203).await;
+    disconnect(12, 202).await;
+    disconnect(12, 203).await;
     assert_eq!(statuses(&fixture).len(), 1);
     let left = fixture.db.read(async |tx: &mut Tx<'_>| connected(tx, LoginKey(0), 10).await).await.unwrap();
     assert_eq!(left, [(LoginKey(11), ANN)]);
-    lose(11, 204).await;
+    disconnect(11, 204).await;
     let offline = statuses(&fixture).remove(0);
     assert_eq!((offline.online_status(), offline.last_update_time), (UserOnlineStatus::Offline, 204));
 
-    // A custom status ends at its time and not before, and not again.
+    // A custom status expires at its time, not before, and only once.
     set_custom(&fixture, "busy", 1, 1_000).await;
     let due = async |now: i64| {
         fixture.db.read(async move |tx: &mut Tx<'_>| expired_custom_statuses(tx, now, 10).await).await.unwrap()
@@ -108,7 +108,7 @@ async fn presence_follows_from_rows(database: Database) {
     let next = fixture.db.read(async |tx: &mut Tx<'_>| next_custom_expiry(tx).await).await.unwrap();
     assert_eq!((due(i64::MAX).await, next), (vec![], None));
 
-    // What changed since then is found, of oneself and of those whom one follows.
+    // Changes since a time are found: the user's own and those of users subscribed to.
     let subscribe_one = async |user: UserKey, target: UserKey| {
         let locks = Locks::users([user.0, target.0]);
         let targets = [target];
@@ -124,7 +124,7 @@ async fn presence_follows_from_rows(database: Database) {
     assert_eq!((since(ANN, 2_000, 2_000).await, since(ANN, 2_001, 2_000).await), (vec![ANN.0], vec![]));
     assert_eq!((since(BOB, 2_000, 8_999).await, since(BOB, 0, 9_000).await), (vec![ANN.0], vec![]));
 
-    // Whose time is up goes, and every device is told.
+    // Expired subscriptions are deleted, and every device is notified.
     fixture
         .execute(
             "INSERT INTO account (id, app, name, pos, user_name, avatar_url, extended_data, info_at, created_at) \
@@ -163,7 +163,8 @@ async fn presence_follows_from_rows(database: Database) {
         .unwrap();
     assert_eq!((ended, entries(&push.unwrap())), (vec![], vec![("carl".to_owned(), true)]));
 
-    // One that has ended and was not swept away yet counts, so that short ones do not pile up, and is the first to give way.
+    // An expired subscription that was not swept yet counts, so that short ones do not accumulate, and is the first to
+    // be evicted.
     let subscribe_one = async |target: UserKey, now: i64, until: i64, most: i64| {
         let job = async move |tx: &mut Tx<'_>| subscribe(tx, (BOB, ME), &[target], (now, until), most).await;
         entries(&fixture.db.submit(0, Locks::users([BOB.0, target.0]), job).await.unwrap())
@@ -194,7 +195,7 @@ async fn presence_follows_from_rows_on_postgresql() {
     presence_follows_from_rows(Database::Postgres(cluster.create_database("status").unwrap())).await;
 }
 
-/// Counted by the database itself: 10,000 who subscribed make a change no dearer.
+/// Counted by the database itself: 10,000 subscribers do not make a change more expensive.
 #[tokio::test]
 async fn a_change_is_one_row_written_however_many_have_subscribed() {
     let dir = tempfile::tempdir().unwrap();
@@ -207,7 +208,7 @@ async fn a_change_is_one_row_written_however_many_have_subscribed() {
     };
     set_custom(&fixture, "alone", -1, 1_000).await;
     let before = written().await;
-    set_custom(&fixture, "nobody hears", -1, 2_000).await;
+    set_custom(&fixture, "no subscribers", -1, 2_000).await;
     assert_eq!(written().await - before, 1);
     write(&fixture, async |tx: &mut Tx<'_>| {
         for user in 1_000..11_000 {
@@ -219,14 +220,14 @@ async fn a_change_is_one_row_written_however_many_have_subscribed() {
     })
     .await;
     let before = written().await;
-    set_custom(&fixture, "10,000 hear", -1, 3_000).await;
+    set_custom(&fixture, "10,000 subscribers", -1, 3_000).await;
     let connections = Some(Connections { platforms: bit(5), has_logged_out: false });
     write(&fixture, async move |tx: &mut Tx<'_>| {
         change(tx, ANN, Change { connections, custom: None }, 4_000, ME).await
     })
     .await;
     assert_eq!(written().await - before, 2, "two changes");
-    // What changes nothing writes nothing.
+    // A change to the same status writes nothing.
     write(&fixture, async move |tx: &mut Tx<'_>| {
         change(tx, ANN, Change { connections, custom: None }, 5_000, ME).await
     })
@@ -235,9 +236,9 @@ async fn a_change_is_one_row_written_however_many_have_subscribed() {
     fixture.db.close().await;
 }
 
-/// Without statistics, which nothing gathers here, a planner takes an index that it should not rather than none.
+/// Without statistics, which nothing collects here, a planner takes a wrong index rather than none.
 #[tokio::test]
-async fn what_every_login_asks_is_found_by_the_user() {
+async fn the_reads_of_every_login_use_an_index() {
     let dir = tempfile::tempdir().unwrap();
     let fixture = Fixture::open(Database::Sqlite(dir.path().join("test.db"))).await;
     let plan = async |sql: &'static str, values: Vec<Value>| {
@@ -247,8 +248,8 @@ async fn what_every_login_asks_is_found_by_the_user() {
         });
         plan.await.unwrap().join("; ")
     };
-    let seen = plan(super::store::CONNECTED_PLATFORMS, params![ANN].to_vec()).await;
-    assert!(seen.contains("USING INDEX session_account (account=?)"), "{seen}");
+    let platforms = plan(super::store::CONNECTED_PLATFORMS, params![ANN].to_vec()).await;
+    assert!(platforms.contains("USING INDEX session_account (account=?)"), "{platforms}");
     let connected = plan(super::store::CONNECTED_LOGINS, params![0, 10].to_vec()).await;
     assert!(connected.contains("USING INDEX session_connected (id>?)"), "{connected}");
     fixture.db.close().await;

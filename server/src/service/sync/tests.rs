@@ -1,4 +1,4 @@
-//! What a member is told of a conversation that he shares only in part, on both databases.
+//! What a member sees of a conversation that they are part of for a time only, on both databases.
 
 use std::sync::Arc;
 
@@ -34,7 +34,7 @@ async fn heads_and_pages_show_the_members_part(database: Database) {
         fixture.db.submit_bulk(fixture.message(id.into(), id, "hi")).await.unwrap();
         fixture.change(1).await;
     }
-    // Its time is that of the changes, which are the later ones.
+    // The conversation's time is that of the changes, which are later than this message.
     fixture.db.submit_bulk(fixture.message(5, 5, "hi")).await.unwrap();
     let (sums, touched) = fixture.db.read(async |tx: &mut Tx<'_>| store::sums(tx, BOB).await).await.unwrap();
     assert_eq!((sums.count, sums.seq, sums.rev, touched), (1, 5, 4, 5_000));
@@ -42,13 +42,13 @@ async fn heads_and_pages_show_the_members_part(database: Database) {
     assert_eq!((whole.end_seq, whole.n, whole.unread, whole.last_message.map(|last| last.seq)), (5, 5, 5, Some(5)));
     assert_eq!(revs(&pull(&fixture, (5, 0)).await), [1, 2, 3, 4]);
 
-    // Below the floor changes are lost, so nothing that is held can be trusted.
+    // Changes below the floor are lost, so what the client holds cannot be trusted.
     fixture.execute("UPDATE conversation SET floor_rev = 2").await;
     assert!(!pull(&fixture, (5, 2)).await.reset);
     let behind = pull(&fixture, (5, 1)).await;
     assert_eq!((behind.reset, revs(&behind), behind.through_rev), (true, vec![3, 4], 4));
 
-    // Who has just come sees nothing of what was before: no last message, no change.
+    // A new member sees nothing from before the stay: no last message and no change.
     fixture
         .execute(
             "UPDATE member SET from_seq = 6, from_rev = 5, read_seq = 5, base_seq = 5, base_n = 5 WHERE account = 2",
@@ -59,7 +59,7 @@ async fn heads_and_pages_show_the_members_part(database: Database) {
     let page = pull(&fixture, (0, 2)).await;
     assert_eq!((page.messages.len(), revs(&page), page.through_seq, page.through_rev), (0, vec![], 5, 4));
 
-    // Who has left does not count what came later.
+    // For a member who has left, later messages do not count.
     fixture.execute("UPDATE member SET from_seq = 1, to_seq = 2, to_rev = 3, read_seq = 1, base_seq = 1, base_n = 1 WHERE account = 2").await;
     let left = head(&fixture).await;
     assert_eq!((left.end_seq, left.n, left.unread, left.last_message.map(|last| last.seq)), (2, 2, 1, Some(2)));
@@ -71,13 +71,13 @@ async fn heads_and_pages_show_the_members_part(database: Database) {
 }
 
 #[tokio::test]
-async fn a_member_is_told_his_part_on_sqlite() {
+async fn a_member_sees_only_their_part_on_sqlite() {
     let dir = tempfile::tempdir().unwrap();
     heads_and_pages_show_the_members_part(Database::Sqlite(dir.path().join("test.db"))).await;
 }
 
 #[tokio::test]
-async fn a_member_is_told_his_part_on_postgresql() {
+async fn a_member_sees_only_their_part_on_postgresql() {
     let cluster = Cluster::start().unwrap();
     heads_and_pages_show_the_members_part(Database::Postgres(cluster.create_database("sync").unwrap())).await;
 }

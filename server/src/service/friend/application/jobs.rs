@@ -1,4 +1,4 @@
-//! The jobs of applications: to ask, to say yes, to say no. Both users' heads are locked.
+//! The jobs that send, accept and reject friend applications. Both users' heads are locked.
 
 use zim_protocol::{
     FriendApplicationInfo, FriendApplicationState as State, FriendApplicationType as Kind, FriendInfo, Push, UserInfo,
@@ -11,7 +11,7 @@ use crate::journal::FeedKind;
 use crate::service::friend::friendship::Pair;
 use crate::service::friend::rules::{Remarks, answerable, new_application};
 
-/// Asks the other one. If the caller is on his list already, he is asked no more.
+/// Sends an application. If the caller is on the other user's list already, they become friends at once.
 pub(in crate::service::friend) async fn send(
     tx: &mut Tx<'_>,
     pair: &Pair,
@@ -44,7 +44,7 @@ pub(in crate::service::friend) async fn send(
     Ok((pair.application(tx).await?, feed.emit(tx).await?))
 }
 
-/// Says yes.
+/// Accepts an application.
 pub(in crate::service::friend) async fn accept(
     tx: &mut Tx<'_>,
     pair: &Pair,
@@ -53,12 +53,12 @@ pub(in crate::service::friend) async fn accept(
     let own = answerable(store::find(tx, pair.me, pair.other).await?, pair.now)?;
     let theirs = store::find(tx, pair.other, pair.me).await?.map(|row| row.remarks).unwrap_or_default();
     let mut feed = pair.feed();
-    // Who asked as well said then what he says of the other one.
+    // If the caller had applied as well, their row holds the remarks that they gave then.
     pair.befriend(tx, &mut feed, (remarks.or(own.remarks), theirs), &own.wording).await?;
     Ok((pair.friend(tx).await?, feed.emit(tx).await?))
 }
 
-/// Says no.
+/// Rejects an application.
 pub(in crate::service::friend) async fn reject(tx: &mut Tx<'_>, pair: &Pair) -> Result<(UserInfo, Vec<Push>), Error> {
     answerable(store::find(tx, pair.me, pair.other).await?, pair.now)?;
     let mut feed = pair.feed();
