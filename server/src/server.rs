@@ -145,13 +145,13 @@ impl Server {
         tasks.spawn(net::accept(Arc::clone(&net), endpoint.clone()));
         tasks.spawn(user::notify_of_profiles(Arc::clone(&app), stopped.clone()));
         tasks.spawn(status::notify_of_statuses(Arc::clone(&app), stopped.clone()));
-        tasks.spawn(status::keep(Arc::clone(&app), lost_logins, stopped.clone()));
+        tasks.spawn(status::maintain(Arc::clone(&app), lost_logins, stopped.clone()));
         tasks.spawn(net::keep_meter(stopped.clone()));
         let (of_file, folder_of_file) = (Arc::clone(&app), Arc::clone(&folder));
         tasks.spawn(first_run::keep_first_app(of_file, folder_of_file, first_app.app_id, stopped.clone()));
         tasks.spawn({
             let (app, end) = (Arc::clone(&app), stopped.clone());
-            async move { app.logins.keep_log(&app.clock, &end).await }
+            async move { app.logins.log_summaries(&app.clock, &end).await }
         });
         let http_addr = http.as_ref().map(|(_, address)| *address);
         if let Some((listener, _)) = http {

@@ -108,12 +108,12 @@ fn gate() -> (Gate, Receiver<()>) {
 }
 
 fn effect(number: i64) -> Effect {
-    Effect::Ended { user: UserKey(number), login: LoginKey(0), reason: SessionEndReason::Unspecified }
+    Effect::LoginEnded { user: UserKey(number), login: LoginKey(0), reason: SessionEndReason::Unspecified }
 }
 
 fn number(effect: &Effect) -> i64 {
     match effect {
-        Effect::Ended { user, .. } => user.0,
+        Effect::LoginEnded { user, .. } => user.0,
         other => panic!("{other:?}"),
     }
 }
