@@ -207,17 +207,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said_in_a_sentence_each() {
+    fn each_invalid_setting_is_reported() {
         let mut config = Config::default();
         config.limits.max_text_bytes = 40_000;
         config.tls.cert = PathBuf::from("cert.pem");
         config.login.max_web = 11;
         config.workers = 1_025;
-        let said = config.validate().unwrap_err().to_string();
-        assert!(said.contains("limits.max_text_bytes is 40000; at most 32768 is allowed"), "{said}");
-        assert!(said.contains("tls.cert and tls.key belong together"), "{said}");
-        assert!(said.contains("login.max_web is 11; 1 to 10 are allowed"), "{said}");
-        assert!(said.contains("workers is 1025; at most 1024 are allowed"), "{said}");
+        let message = config.validate().unwrap_err().to_string();
+        assert!(message.contains("limits.max_text_bytes is 40000; at most 32768 is allowed"), "{message}");
+        assert!(message.contains("tls.cert and tls.key belong together"), "{message}");
+        assert!(message.contains("login.max_web is 11; 1 to 10 are allowed"), "{message}");
+        assert!(message.contains("workers is 1025; at most 1024 are allowed"), "{message}");
         Config { workers: 1_024, ..Config::default() }.validate().unwrap();
         config = Config { database: "mysql://db".parse().unwrap(), ..Config::default() };
         assert!(config.validate().unwrap_err().to_string().contains("sqlite:// or postgres://"));

@@ -425,7 +425,7 @@ mod tests {
     }
 
     #[test]
-    fn a_strangers_words_are_not_repeated_at_length() {
+    fn an_unknown_method_name_is_cut_and_cleaned() {
         let error = Error::unsupported(&"x\n".repeat(10_000));
         assert!(error.message().len() < 100);
         assert!(!error.message().contains('\n'));

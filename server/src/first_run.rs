@@ -49,23 +49,23 @@ pub(crate) async fn first_app(app: &App, folder: &Folder) -> Result<(Credentials
         None => (app.create_app(0, "first").await?, true),
     };
     let credentials = Credentials::of(&tenant);
-    keep(folder, &credentials).map_err(Error::internal)?;
+    write_first_app(folder, &credentials).map_err(Error::internal)?;
     Ok((credentials, is_new))
 }
 
 /// Keeps the file of the first app true when its secrets are rotated, until `end`.
-pub(crate) async fn keep_first_app(app: Arc<App>, folder: Arc<Folder>, app_id: u32, end: CancellationToken) {
+pub(crate) async fn update_first_app_file(app: Arc<App>, folder: Arc<Folder>, app_id: u32, end: CancellationToken) {
     let mut changes = app.tenants.changes.subscribe();
     while let Some(Ok(())) = end.run_until_cancelled(changes.changed()).await {
         let Some(tenant) = app.tenants.get(app_id) else { return };
-        if let Err(error) = keep(&folder, &Credentials::of(&tenant)) {
+        if let Err(error) = write_first_app(&folder, &Credentials::of(&tenant)) {
             tracing::error!(%error, "{FIRST_APP} has a secret that is not good any more; the next start writes it again");
         }
     }
 }
 
 /// Writes the file of the first app, unless it says the same: the command line on this machine reads it.
-fn keep(folder: &Folder, credentials: &Credentials) -> Result<(), FolderError> {
+fn write_first_app(folder: &Folder, credentials: &Credentials) -> Result<(), FolderError> {
     let wanted = credentials.to_file().into_bytes();
     let found = folder.secret(FIRST_APP, || Ok::<_, FolderError>(wanted.clone()))?;
     if found == wanted { Ok(()) } else { folder.write(FIRST_APP, &wanted) }
@@ -124,9 +124,9 @@ struct StartFile<'a> {
 
 /// Removes the start file when the server is gone.
 #[derive(Debug)]
-pub(crate) struct Started(PathBuf);
+pub(crate) struct StartFileGuard(PathBuf);
 
-impl Drop for Started {
+impl Drop for StartFileGuard {
     fn drop(&mut self) {
         if let Err(error) = std::fs::remove_file(&self.0) {
             tracing::warn!(%error, "the start file cannot be removed");
@@ -135,7 +135,7 @@ impl Drop for Started {
 }
 
 /// Writes the start file.
-pub(crate) fn started(folder: &Folder, banner: &Banner<'_>) -> Result<Started, FolderError> {
+pub(crate) fn write_start_file(folder: &Folder, banner: &Banner<'_>) -> Result<StartFileGuard, FolderError> {
     let file = StartFile {
         pid: std::process::id(),
         server: reachable(banner.listen).to_string(),
@@ -147,7 +147,7 @@ pub(crate) fn started(folder: &Folder, banner: &Banner<'_>) -> Result<Started, F
     };
     let failed = |error| FolderError::at(&folder.file(START_FILE))(io::Error::other(error));
     folder.write(START_FILE, &serde_json::to_vec_pretty(&file).map_err(failed)?)?;
-    Ok(Started(folder.file(START_FILE)))
+    Ok(StartFileGuard(folder.file(START_FILE)))
 }
 
 /// How to connect, in a few lines.
@@ -245,31 +245,31 @@ mod tests {
     }
 
     #[test]
-    fn the_banner_tells_how_to_connect_and_no_more_secrets_than_it_may() {
+    fn the_banner_explains_how_to_connect_and_shows_only_allowed_secrets() {
         let app = app();
         let mut banner = banner(&app);
-        let told = banner.to_string();
-        assert!(told.contains("--server 127.0.0.1:4710 --app-id 7 --fingerprint 0101"), "{told}");
-        assert!(told.contains("--server-data zim-data") && told.contains("zim-data/first-app.toml"), "{told}");
-        assert!(!told.contains(&app.app_sign), "{told}");
-        assert!(told.contains("zim admin app set --cbc-tokens on"), "{told}");
+        let text = banner.to_string();
+        assert!(text.contains("--server 127.0.0.1:4710 --app-id 7 --fingerprint 0101"), "{text}");
+        assert!(text.contains("--server-data zim-data") && text.contains("zim-data/first-app.toml"), "{text}");
+        assert!(!text.contains(&app.app_sign), "{text}");
+        assert!(text.contains("zim admin app set --cbc-tokens on"), "{text}");
         banner.shows_app_sign = true;
-        let told = banner.to_string();
+        let text = banner.to_string();
         assert_eq!(
-            told.matches(&app.app_sign).count(),
+            text.matches(&app.app_sign).count(),
             1,
-            "not in a command, where others on the machine see it: {told}"
+            "not in a command, where others on the machine see it: {text}"
         );
-        assert!(!told.contains(&app.server_secret), "{told}");
+        assert!(!text.contains(&app.server_secret), "{text}");
         assert!(!format!("{app:?}").contains("0123456789abcdef"));
     }
 
     #[test]
-    fn the_start_file_is_there_while_the_server_runs_and_has_no_secrets() {
+    fn the_start_file_exists_while_the_server_runs_and_has_no_secrets() {
         let dir = tempfile::tempdir().unwrap();
         let folder = Folder::open(&Config::local(dir.path().join("data"))).unwrap();
         let app = app();
-        let running = started(&folder, &banner(&app)).unwrap();
+        let running = write_start_file(&folder, &banner(&app)).unwrap();
         let text = std::fs::read(folder.file(START_FILE)).unwrap();
         let file: serde_json::Value = serde_json::from_slice(&text).unwrap();
         assert_eq!((&file["server"], &file["admin"]), (&"127.0.0.1:4710".into(), &"https://127.0.0.1:4712".into()));
@@ -282,23 +282,23 @@ mod tests {
     }
 
     #[test]
-    fn the_file_of_the_first_app_says_what_is_so() {
+    fn the_file_of_the_first_app_is_updated() {
         let dir = tempfile::tempdir().unwrap();
         let folder = Folder::open(&Config::local(dir.path().join("data"))).unwrap();
         let read =
             || -> toml::Table { toml::from_str(&std::fs::read_to_string(folder.file(FIRST_APP)).unwrap()).unwrap() };
         let mut app = app();
-        keep(&folder, &app).unwrap();
+        write_first_app(&folder, &app).unwrap();
         assert_eq!(read()["app_sign"].as_str(), Some(app.app_sign.as_str()));
         // Of another database, or of before a new secret was made.
         app.app_sign = "cd".repeat(32);
-        keep(&folder, &app).unwrap();
+        write_first_app(&folder, &app).unwrap();
         assert_eq!(read()["app_sign"].as_str(), Some(app.app_sign.as_str()));
         assert_eq!(read()["server_secret"].as_str(), Some(app.server_secret.as_str()));
     }
 
     #[test]
-    fn the_key_is_made_once() {
+    fn the_key_is_generated_once() {
         let dir = tempfile::tempdir().unwrap();
         let folder = Folder::open(&Config::local(dir.path().join("data"))).unwrap();
         let key = admin_key(&folder).unwrap();

@@ -39,7 +39,7 @@ pub enum FolderError {
         "{exposed}. Put the {what} into a folder of its own that only the server's user can write to. Where modes are given and \
          cannot be changed, as on some volumes, the setting allow_insecure_data_dir = true lets the server start"
     )]
-    NotOwn {
+    SharedFolder {
         /// What is wrong with the folder.
         exposed: Exposed,
         /// What the server keeps there.
@@ -68,7 +68,7 @@ impl Folder {
         zim_files::create_folder(path).map_err(FolderError::at(path))?;
         let is_insecure_allowed = config.allow_insecure_data_dir;
         let lock_path = path.join("lock");
-        check_if_there(path, Others::Read, is_insecure_allowed).map_err(not_own)?;
+        check_if_there(path, Others::Read, is_insecure_allowed).map_err(shared_folder)?;
         check_if_there(&lock_path, Others::Read, is_insecure_allowed)?;
         let lock = private_file(&lock_path).map_err(FolderError::at(&lock_path))?;
         match lock.try_lock() {
@@ -152,14 +152,16 @@ impl Folder {
 
     /// Makes the database's file, unless it is there, so that its owner alone can read it: SQLite gives what it makes beside it
     /// the same mode. One that comes from a backup may be open to readers, and is closed: that they could read it is said.
-    pub(crate) fn reserve(&self, path: &Path) -> Result<(), FolderError> {
+    pub(crate) fn prepare_database_file(&self, path: &Path) -> Result<(), FolderError> {
         // Through links, since the file is made where they lead to, and what belongs to it is beside it.
         let path = &resolve(path).map_err(FolderError::at(path))?;
         let folder = folder_of(path);
         check_if_there(folder, Others::Read, self.is_insecure_allowed).map_err(|error| match error {
             // The folder may be anybody's: nobody has made it for the server alone.
-            FolderError::Exposed(exposed) if !self.is_same(folder) => FolderError::NotOwn { exposed, what: "database" },
-            error => not_own(error),
+            FolderError::Exposed(exposed) if !self.is_same(folder) => {
+                FolderError::SharedFolder { exposed, what: "database" }
+            }
+            error => shared_folder(error),
         })?;
         let beside = ["-wal", "-shm", "-journal"].map(|end| {
             let mut name = path.as_os_str().to_owned();
@@ -199,9 +201,11 @@ fn folder_of(path: &Path) -> &Path {
 }
 
 /// The data folder's error, if it is a place for everybody.
-fn not_own(error: FolderError) -> FolderError {
+fn shared_folder(error: FolderError) -> FolderError {
     match error {
-        FolderError::Exposed(exposed) if exposed.is_shared_place() => FolderError::NotOwn { exposed, what: "data" },
+        FolderError::Exposed(exposed) if exposed.is_shared_place() => {
+            FolderError::SharedFolder { exposed, what: "data" }
+        }
         error => error,
     }
 }
@@ -237,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_is_made_once() {
+    fn a_secret_is_generated_once() {
         let dir = tempfile::tempdir().unwrap();
         let folder = folder(&dir.path().join("a/b")).unwrap();
         let one: [u8; 32] = folder.random("key").unwrap();
@@ -251,8 +255,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("data");
         let first = folder(&path).unwrap();
-        let said = folder(&path).unwrap_err().to_string();
-        assert!(said.contains("another server uses the data folder"), "{said}");
+        let message = folder(&path).unwrap_err().to_string();
+        assert!(message.contains("another server uses the data folder"), "{message}");
         drop(first);
         folder(&path).unwrap();
     }
@@ -273,7 +277,7 @@ mod tests {
 
         fn refused<T: std::fmt::Debug>(outcome: Result<T, FolderError>) -> String {
             match outcome {
-                Err(error @ (FolderError::Exposed(_) | FolderError::NotOwn { .. })) => error.to_string(),
+                Err(error @ (FolderError::Exposed(_) | FolderError::SharedFolder { .. })) => error.to_string(),
                 other => panic!("not refused: {other:?}"),
             }
         }
@@ -283,11 +287,11 @@ mod tests {
         }
 
         #[test]
-        fn what_it_holds_is_its_owners_alone() {
+        fn only_the_owner_can_read_the_files() {
             let dir = tempfile::tempdir().unwrap();
             let folder = folder(&dir.path().join("a/b")).unwrap();
             folder.random::<32>("key").unwrap();
-            folder.reserve(&folder.file("zim.db")).unwrap();
+            folder.prepare_database_file(&folder.file("zim.db")).unwrap();
             for name in ["key", "lock", "zim.db"] {
                 assert_eq!(mode(&folder.file(name)), 0o600, "{name}");
             }
@@ -302,14 +306,14 @@ mod tests {
             symlink(&path, &link).unwrap();
             for open in [0o777, 0o770, 0o702, 0o1777] {
                 set_mode(&path, open);
-                let said = refused(folder(&path));
+                let message = refused(folder(&path));
                 let command = format!("chmod 700 {}", path.display());
                 // Nobody closes a place such as /tmp.
-                assert_eq!(said.contains(&command), open != 0o1777, "{said}");
-                assert_eq!(said.contains("Put the data into a folder of its own"), open == 0o1777, "{said}");
+                assert_eq!(message.contains(&command), open != 0o1777, "{message}");
+                assert_eq!(message.contains("Put the data into a folder of its own"), open == 0o1777, "{message}");
                 assert!(
-                    said.contains(&format!("(mode {open:04o})")) && said.contains("allow_insecure_data_dir"),
-                    "{said}"
+                    message.contains(&format!("(mode {open:04o})")) && message.contains("allow_insecure_data_dir"),
+                    "{message}"
                 );
                 // What the link leads to is the folder.
                 refused(folder(&link));
@@ -334,8 +338,8 @@ mod tests {
             fs::write(&key, "planted").unwrap();
             for open in [0o666, 0o620, 0o644, 0o604] {
                 set_mode(&key, open);
-                let said = refused(folder.secret("admin.key", || make(&folder)));
-                assert!(said.contains("data/admin.key (mode 0"), "{said}");
+                let message = refused(folder.secret("admin.key", || make(&folder)));
+                assert!(message.contains("data/admin.key (mode 0"), "{message}");
             }
             set_mode(&key, 0o400);
             assert_eq!(folder.secret("admin.key", || make(&folder)).unwrap(), b"planted");
@@ -371,34 +375,34 @@ mod tests {
                 let file = elsewhere.join(name);
                 fs::write(&file, "restored").unwrap();
                 set_mode(&file, 0o644);
-                folder.reserve(&database).unwrap();
+                folder.prepare_database_file(&database).unwrap();
                 assert_eq!(mode(&file), 0o600, "{name}");
                 set_mode(&file, 0o660);
-                assert!(refused(folder.reserve(&database)).contains(name));
+                assert!(refused(folder.prepare_database_file(&database)).contains(name));
                 set_mode(&file, 0o600);
             }
             // A link to it is followed, since SQLite does that too.
             let link = folder.file("zim.db");
             symlink(&database, &link).unwrap();
             set_mode(&elsewhere.join("zim.db-wal"), 0o666);
-            refused(folder.reserve(&link));
+            refused(folder.prepare_database_file(&link));
             set_mode(&elsewhere.join("zim.db-wal"), 0o600);
             for open in [0o777, 0o775, 0o1777] {
                 set_mode(&elsewhere, open);
-                let said = refused(folder.reserve(&link));
+                let message = refused(folder.prepare_database_file(&link));
                 assert!(
-                    said.contains("Put the database into a folder of its own") && !said.contains("chmod"),
-                    "{said}"
+                    message.contains("Put the database into a folder of its own") && !message.contains("chmod"),
+                    "{message}"
                 );
             }
             set_mode(&elsewhere, 0o755);
-            folder.reserve(&link).unwrap();
+            folder.prepare_database_file(&link).unwrap();
             assert_eq!(fs::read(&database).unwrap(), b"restored");
             // The server's own folder can be closed, by whatever name it is known.
             let own = dir.path().join("own");
             symlink(folder.path(), &own).unwrap();
             set_mode(folder.path(), 0o770);
-            assert!(refused(folder.reserve(&own.join("new.db"))).contains("chmod 700"));
+            assert!(refused(folder.prepare_database_file(&own.join("new.db"))).contains("chmod 700"));
         }
 
         #[test]
@@ -406,23 +410,23 @@ mod tests {
             let dir = tempfile::tempdir().unwrap();
             let folder = folder(&dir.path().join("data")).unwrap();
             let (open, closed) = (dir.path().join("open"), dir.path().join("closed"));
-            for place in [&open, &closed] {
-                zim_files::create_folder(place).unwrap();
+            for path in [&open, &closed] {
+                zim_files::create_folder(path).unwrap();
             }
             set_mode(&open, 0o777);
             let link = folder.file("zim.db");
             symlink("next", &link).unwrap();
             symlink("../open/new.db", folder.file("next")).unwrap();
-            assert!(refused(folder.reserve(&link)).contains("open"));
+            assert!(refused(folder.prepare_database_file(&link)).contains("open"));
             assert_eq!(fs::read_dir(&open).unwrap().count(), 0, "it is made");
             // Where nobody else writes it is made, its owner's alone.
             fs::remove_file(folder.file("next")).unwrap();
             symlink("../closed/new.db", folder.file("next")).unwrap();
-            folder.reserve(&link).unwrap();
+            folder.prepare_database_file(&link).unwrap();
             assert_eq!(mode(&closed.join("new.db")), 0o600);
             fs::remove_file(folder.file("next")).unwrap();
             symlink("zim.db", folder.file("next")).unwrap();
-            assert!(folder.reserve(&link).unwrap_err().to_string().contains("zim.db: "));
+            assert!(folder.prepare_database_file(&link).unwrap_err().to_string().contains("zim.db: "));
         }
     }
 }

@@ -134,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_grow_even_if_the_clock_falls() {
+    fn ids_increase_although_the_clock_is_set_back() {
         let ids = IdGenerator::new(Clock::manual(ORIGIN_MS + 1000), 3, 0);
         let first = ids.next();
         let behind = IdGenerator::new(Clock::manual(ORIGIN_MS + 10), 3, first);

@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pause_fills_it_and_no_more() {
+    fn a_pause_fills_a_bucket_up_to_its_burst() {
         let rate = Rate::new(10, 3);
         let mut bucket = Bucket::default();
         assert!(bucket.take(rate, 0).is_ok());
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn the_answer_when_to_come_again_is_right() {
+    fn the_reported_wait_is_exact() {
         let rate = Rate::new(3, 2);
         let mut bucket = Bucket::default();
         let mut now = 5;
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_goes_back_locks_nobody_out() {
+    fn a_clock_set_back_blocks_nobody() {
         let rate = Rate::new(10, 3);
         let mut bucket = Bucket::default();
         assert!(bucket.take(rate, 9_000_000_000).is_ok());
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_minute_gives_its_count_at_once_and_then_one_by_one() {
+    fn a_rate_per_minute_allows_its_count_at_once() {
         let rate = Rate::per_minute(60);
         let mut bucket = Bucket::default();
         assert_eq!((0..100).filter(|_| bucket.take(rate, 0).is_ok()).count(), 60);
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn each_key_has_a_bucket_and_full_ones_are_forgotten() {
+    fn each_key_has_a_bucket_and_full_ones_are_removed() {
         let buckets = Buckets::new(Rate::new(1, 2));
         assert!(buckets.take(1, 0).is_ok() && buckets.take(1, 0).is_ok());
         assert_eq!((buckets.take(1, 0), buckets.wait_ms(&1, 0)), (Err(1_000), 1_000));

@@ -57,23 +57,23 @@ fn on_runtime<T>(config: &Config, work: impl Future<Output = T>) -> io::Result<T
 }
 
 /// Why a password in the file of settings is none.
-fn told_to_others(config: &Config, file: &Path) -> Option<Exposed> {
+fn password_exposure(config: &Config, file: &Path) -> Option<Exposed> {
     let found = std::fs::metadata(file).ok().filter(|_| config.database.has_password())?;
     Owner::this_user().check(file, &found, Others::Nothing).err()
 }
 
 async fn serve(config: Config, file: Option<PathBuf>) -> Result<ExitCode, StartError> {
-    if let Some(exposed) = file.and_then(|file| told_to_others(&config, &file)) {
+    if let Some(exposed) = file.and_then(|file| password_exposure(&config, &file)) {
         tracing::warn!(%exposed, repair = exposed.repair(), "the password of the database is in the settings");
     }
     let format = config.log.format;
     let server = Server::start(config).await?;
     print(announcement(&server, format, io::stdout().is_terminal()));
-    told_to_stop().await;
+    stop_signal().await;
     tokio::select! {
         left = server.stop() => Ok(if left == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
         // Told twice: at once.
-        () = told_to_stop() => Ok(ExitCode::FAILURE),
+        () = stop_signal() => Ok(ExitCode::FAILURE),
     }
 }
 
@@ -92,26 +92,26 @@ async fn new_epoch(config: Config) -> Result<ExitCode, StartError> {
 }
 
 /// Waits for SIGINT or SIGTERM.
-async fn told_to_stop() {
+async fn stop_signal() {
     #[cfg(unix)]
     let terminate = async {
         match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
             Ok(mut terminate) => drop(terminate.recv().await),
-            Err(error) => warn_if_deaf(Err(error)).await,
+            Err(error) => wait_forever_on_error(Err(error)).await,
         }
     };
     #[cfg(not(unix))]
     let terminate = std::future::pending::<()>();
     tokio::select! {
-        heard = tokio::signal::ctrl_c() => warn_if_deaf(heard).await,
+        received = tokio::signal::ctrl_c() => wait_forever_on_error(received).await,
         () = terminate => {}
     }
 }
 
 /// A server that cannot hear signals runs until it is killed; it does not stop because of that.
-async fn warn_if_deaf(heard: io::Result<()>) {
-    if let Err(error) = heard {
-        tracing::warn!(%error, "a signal cannot be heard");
+async fn wait_forever_on_error(received: io::Result<()>) {
+    if let Err(error) = received {
+        tracing::warn!(%error, "a signal cannot be received");
         std::future::pending::<()>().await;
     }
 }
@@ -133,23 +133,23 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_password_in_a_file_that_others_read_is_told() {
+    fn a_password_in_a_file_that_others_can_read_is_reported() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("zim.toml");
         std::fs::write(&file, "").unwrap();
         let with = |url: &str| Config { database: url.parse().unwrap(), ..Config::default() };
-        let told = |url: &str, mode| {
+        let is_exposed = |url: &str, mode| {
             std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
-            told_to_others(&with(url), &file).is_some()
+            password_exposure(&with(url), &file).is_some()
         };
-        assert!(told("postgres://zim:hunter2@localhost/zim", 0o644));
-        assert!(!told("postgres://zim:hunter2@localhost/zim", 0o600));
-        assert!(!told("postgres://zim@localhost/zim", 0o644));
-        assert!(told_to_others(&with("postgres://zim:hunter2@localhost/zim"), &dir.path().join("none")).is_none());
+        assert!(is_exposed("postgres://zim:hunter2@localhost/zim", 0o644));
+        assert!(!is_exposed("postgres://zim:hunter2@localhost/zim", 0o600));
+        assert!(!is_exposed("postgres://zim@localhost/zim", 0o644));
+        assert!(password_exposure(&with("postgres://zim:hunter2@localhost/zim"), &dir.path().join("none")).is_none());
     }
 
     #[tokio::test]
-    async fn the_app_sign_is_told_once_and_to_people() {
+    async fn the_app_sign_is_shown_at_the_first_start_and_on_terminals() {
         let dir = tempfile::tempdir().unwrap();
         let config = Config::local(dir.path().join("data"));
         let mut server = Server::start(config.clone()).await.unwrap();
@@ -159,9 +159,9 @@ mod tests {
             assert_eq!(announcement(&server, LogFormat::Json, to_terminal), "", "at the {start} start");
             server.stop().await;
             server = Server::start(config.clone()).await.unwrap();
-            let told = announcement(&server, LogFormat::Pretty, to_terminal);
-            assert!(told.contains("is ready") && told.contains("--server-data"), "{told}");
-            assert_eq!(told.contains(&sign), to_terminal, "{told}");
+            let banner = announcement(&server, LogFormat::Pretty, to_terminal);
+            assert!(banner.contains("is ready") && banner.contains("--server-data"), "{banner}");
+            assert_eq!(banner.contains(&sign), to_terminal, "{banner}");
         }
         server.stop().await;
     }

@@ -19,7 +19,7 @@ use crate::app::App;
 use crate::config::{Config, ConfigError, Listen};
 use crate::db::{Database, DbConfig};
 use crate::error::Error;
-use crate::first_run::{self, Banner, Credentials, Started};
+use crate::first_run::{self, Banner, Credentials, StartFileGuard};
 use crate::folder::{Folder, FolderError};
 use crate::net::{self, AdminAddr, KeyCheck, Net, Tickets};
 use crate::service::status;
@@ -78,7 +78,7 @@ pub struct Server {
     /// Nothing at all.
     stopped: CancellationToken,
     /// Not even what QUIC still wants to do.
-    cut: CancellationToken,
+    aborted: CancellationToken,
     _on_drop: [DropGuard; 2],
     local_addr: SocketAddr,
     http_addr: Option<SocketAddr>,
@@ -86,7 +86,7 @@ pub struct Server {
     fingerprint: Fingerprint,
     first_app: Credentials,
     is_first_start: bool,
-    started: Option<Started>,
+    start_file: Option<StartFileGuard>,
     folder: Arc<Folder>,
 }
 
@@ -113,7 +113,8 @@ impl Server {
         let admin_key = first_run::admin_key(&folder)?;
 
         let tasks = TaskTracker::new();
-        let (stopping, stopped, cut) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
+        let (stopping, stopped, aborted) =
+            (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
         // The doors first: an address that is taken is found before anything is made in a database.
         let http = listen("the HTTP service", config.http, "--http")?;
         let admin = net::bind_admin(&config.admin, &folder).await.map_err(|(address, source)| StartError::Listen {
@@ -126,7 +127,7 @@ impl Server {
             Some(AdminAddr::Tls(_)) => Some(identity.operator_config()?),
             _ => None,
         };
-        let endpoint = net::bind(config.listen, tls, net::endpoint_config(&seed), &config.limits, &tasks, &cut)
+        let endpoint = net::bind(config.listen, tls, net::endpoint_config(&seed), &config.limits, &tasks, &aborted)
             .map_err(|source| StartError::Listen {
                 what: "the server",
                 address: config.listen.to_string(),
@@ -148,7 +149,7 @@ impl Server {
         tasks.spawn(status::keep(Arc::clone(&app), lost_logins, stopped.clone()));
         tasks.spawn(net::keep_meter(stopped.clone()));
         let (of_file, folder_of_file) = (Arc::clone(&app), Arc::clone(&folder));
-        tasks.spawn(first_run::keep_first_app(of_file, folder_of_file, first_app.app_id, stopped.clone()));
+        tasks.spawn(first_run::update_first_app_file(of_file, folder_of_file, first_app.app_id, stopped.clone()));
         tasks.spawn({
             let (app, end) = (Arc::clone(&app), stopped.clone());
             async move { app.logins.keep_log(&app.clock, &end).await }
@@ -185,17 +186,17 @@ impl Server {
             _on_drop: [stopping.clone().drop_guard(), stopped.clone().drop_guard()],
             stopping,
             stopped,
-            cut,
+            aborted,
             local_addr,
             http_addr,
             admin_addr,
             fingerprint,
             first_app,
             is_first_start,
-            started: None,
+            start_file: None,
             folder,
         };
-        server.started = Some(first_run::started(&server.folder, &server.how_to_connect(false))?);
+        server.start_file = Some(first_run::write_start_file(&server.folder, &server.banner_with(false))?);
         Ok(server)
     }
 
@@ -242,10 +243,10 @@ impl Server {
     /// How to connect, in a few lines. They have the app sign if somebody looks at a terminal, or if the app was made just now:
     /// at any other start they may go to a log that others read.
     pub fn banner(&self, to_terminal: bool) -> String {
-        self.how_to_connect(to_terminal || self.is_first_start).to_string()
+        self.banner_with(to_terminal || self.is_first_start).to_string()
     }
 
-    fn how_to_connect(&self, shows_app_sign: bool) -> Banner<'_> {
+    fn banner_with(&self, shows_app_sign: bool) -> Banner<'_> {
         let database = match self.app.config.database.to_string() {
             unset if unset.is_empty() => "SQLite".to_owned(),
             set => set,
@@ -267,9 +268,9 @@ impl Server {
     /// Stops: no new connections; calls that run may finish, but not for ever; clients are told; the database is closed.
     /// Returns how many tasks had to be left: 0, unless something is wrong.
     pub async fn stop(self) -> usize {
-        let Self { net, app, endpoint, tasks, stopping, stopped, cut, started, folder, .. } = self;
+        let Self { net, app, endpoint, tasks, stopping, stopped, aborted, start_file, folder, .. } = self;
         tracing::info!("the server stops");
-        drop(started);
+        drop(start_file);
         endpoint.set_server_config(None);
         stopping.cancel();
         let calls = Duration::from_millis(app.config.limits.stop_timeout_ms.into());
@@ -277,7 +278,7 @@ impl Server {
         stopped.cancel();
         endpoint.close(VarInt::from_u32(CloseCode::GoingAway.code()), b"the server stops");
         drop(timeout(STOP_GRACE, endpoint.wait_idle()).await);
-        cut.cancel();
+        aborted.cancel();
         // The endpoint's own task ends with its last handle.
         drop((endpoint, net));
         tasks.close();
@@ -307,7 +308,7 @@ pub(crate) async fn open_app(config: Config, clock: Clock, folder: &Folder) -> R
         Some(url) => Database::Postgres(url.to_owned()),
         None => {
             let file = config.database.sqlite().map_or_else(|| folder.file(SQLITE_FILE), Path::to_owned);
-            folder.reserve(&file)?;
+            folder.prepare_database_file(&file)?;
             Database::Sqlite(file)
         }
     };

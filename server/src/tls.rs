@@ -154,7 +154,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_certificate_is_made_once() {
+    fn the_certificate_is_generated_once() {
         let dir = tempfile::tempdir().unwrap();
         let folder = Folder::open(&Config::local(dir.path().join("data"))).unwrap();
         let mut config = Config::local(dir.path());
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_start_that_was_cut_short_is_mended() {
+    fn an_interrupted_first_start_is_completed() {
         let dir = tempfile::tempdir().unwrap();
         let folder = Folder::open(&Config::local(dir.path().join("data"))).unwrap();
         let config = Config::local(dir.path());
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn the_operators_files_go_first() {
+    fn the_operators_certificate_is_preferred() {
         let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let folder = Folder::open(&Config::local(dir.path().join("data"))).unwrap();
         let mut config = Config::local(dir.path());
@@ -240,8 +240,8 @@ mod tests {
         {
             // A key that others read is nobody's secret, wherever it is.
             std::fs::set_permissions(&config.tls.key, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
-            let said = Identity::load(&config, &folder).unwrap_err().to_string();
-            assert!(said.contains("others can read") && said.contains("key.pem"), "{said}");
+            let message = Identity::load(&config, &folder).unwrap_err().to_string();
+            assert!(message.contains("others can read") && message.contains("key.pem"), "{message}");
             std::fs::set_permissions(&config.tls.key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
         }
         config.tls.cert = other.path().join("none.pem");

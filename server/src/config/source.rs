@@ -268,12 +268,12 @@ mod tests {
     }
 
     #[test]
-    fn nothing_given_is_the_defaults() {
+    fn no_settings_give_the_defaults() {
         assert_eq!(load(&[], &[("HOME", "/"), ("ZIM_TOKEN", "of another program")]).unwrap(), Config::default());
     }
 
     #[test]
-    fn flags_before_variables_before_the_file_before_the_defaults() {
+    fn flags_override_variables_override_the_file() {
         let (_dir, name) =
             file("listen = '127.0.0.1:1'\nhttp = 'off'\n[limits]\nmax_text_bytes = 1\nmax_custom_bytes = 1");
         let variables =
@@ -292,14 +292,14 @@ mod tests {
     }
 
     #[test]
-    fn a_slip_of_the_pen_is_found_wherever_it_is() {
+    fn an_unknown_name_is_an_error_in_every_source() {
         let (_dir, name) = file("[limits]\nmax_txt_bytes = 1");
-        let said = load(&["--config", &name], &[]).unwrap_err().to_string();
-        assert!(said.contains("max_txt_bytes") && said.contains("line 2"), "{said}");
-        let said = load(&[], &[("ZIM_LIMITS_MAX_TXT_BYTES", "1")]).unwrap_err().to_string();
-        assert!(said.contains("ZIM_LIMITS_MAX_TXT_BYTES names no setting"), "{said}");
-        let said = load(&["--set", "limits.max_txt_bytes=1"], &[]).unwrap_err().to_string();
-        assert!(said.contains("there is no setting limits.max_txt_bytes"), "{said}");
+        let message = load(&["--config", &name], &[]).unwrap_err().to_string();
+        assert!(message.contains("max_txt_bytes") && message.contains("line 2"), "{message}");
+        let message = load(&[], &[("ZIM_LIMITS_MAX_TXT_BYTES", "1")]).unwrap_err().to_string();
+        assert!(message.contains("ZIM_LIMITS_MAX_TXT_BYTES names no setting"), "{message}");
+        let message = load(&["--set", "limits.max_txt_bytes=1"], &[]).unwrap_err().to_string();
+        assert!(message.contains("there is no setting limits.max_txt_bytes"), "{message}");
         assert!(load(&["--set", "limits"], &[]).is_err());
         assert!(load(&["--set", "limits=1"], &[]).is_err());
         assert!(load(&["--colour"], &[]).is_err());
@@ -307,19 +307,19 @@ mod tests {
     }
 
     #[test]
-    fn a_value_of_the_wrong_form_is_named() {
-        let said = load(&[], &[("ZIM_LIMITS_MAX_TEXT_BYTES", "many")]).unwrap_err().to_string();
-        assert!(said.contains("ZIM_LIMITS_MAX_TEXT_BYTES is \"many\"; it must be a whole number"), "{said}");
-        let said = load(&["--listen", "here"], &[]).unwrap_err().to_string();
-        assert!(said.contains("listen"), "{said}");
-        let said = load(&["--set", "limits.max_text_bytes=40000"], &[]).unwrap_err().to_string();
-        assert!(said.contains("max_text_bytes is 40000; at most 32768 is allowed"), "{said}");
+    fn a_malformed_value_is_reported_with_its_setting() {
+        let message = load(&[], &[("ZIM_LIMITS_MAX_TEXT_BYTES", "many")]).unwrap_err().to_string();
+        assert!(message.contains("ZIM_LIMITS_MAX_TEXT_BYTES is \"many\"; it must be a whole number"), "{message}");
+        let message = load(&["--listen", "here"], &[]).unwrap_err().to_string();
+        assert!(message.contains("listen"), "{message}");
+        let message = load(&["--set", "limits.max_text_bytes=40000"], &[]).unwrap_err().to_string();
+        assert!(message.contains("max_text_bytes is 40000; at most 32768 is allowed"), "{message}");
         assert!(load(&["--set", "login.multi_device=triple"], &[]).is_err());
         assert!(load(&["--log-format", "json", "--set", "login.multi_device=multi"], &[]).is_ok());
     }
 
     #[test]
-    fn the_database_is_not_taken_for_its_printed_form() {
+    fn a_loaded_database_address_keeps_its_password() {
         let config = load(&["--database", "postgres://zim:hunter2@db/zim"], &[]).unwrap();
         assert_eq!(config.database.postgres(), Some("postgres://zim:hunter2@db/zim"));
     }

@@ -193,7 +193,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_database_is_named_without_its_password() {
+    fn a_database_is_displayed_without_its_password() {
         let shown = |text: &str| text.parse::<DatabaseUrl>().unwrap().to_string();
         assert_eq!(shown("sqlite://data/zim.db"), "sqlite://data/zim.db");
         assert_eq!(shown("postgres://zim:p@ss@db:5432/zim?password=x"), "postgres://…@db:5432/zim");
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn a_password_is_found_wherever_it_stands() {
+    fn a_password_is_found_in_every_part_of_an_address() {
         let has = |text: &str| text.parse::<DatabaseUrl>().unwrap().has_password();
         assert!(has("postgres://zim:hunter2@db/zim"));
         assert!(has("postgresql://db:5432/zim?user=zim&password=hunter2"));
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn the_operators_service_is_in_one_of_four_places() {
+    fn the_operators_address_has_four_forms() {
         for (text, expected) in [
             ("local", AdminListen::Local),
             ("off", AdminListen::Off),

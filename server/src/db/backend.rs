@@ -36,7 +36,7 @@ pub(super) trait Backend {
     async fn savepoint(&mut self) -> Result<(), DbError>;
 
     /// Takes back what came since the savepoint, which stays.
-    async fn undo(&mut self) -> Result<(), DbError>;
+    async fn rollback_to_savepoint(&mut self) -> Result<(), DbError>;
 
     /// Whatever it answers, the transaction is over.
     async fn commit(&mut self) -> Result<(), DbError>;
@@ -54,7 +54,7 @@ pub(super) trait Backend {
     fn limits(&self) -> Limits;
 
     /// Gives the connection up: nobody knows what state it is in.
-    fn give_up(&mut self);
+    fn discard(&mut self);
 
     /// Runs a job to its end, or to its limit.
     async fn limit<T>(limits: Limits, job: impl Future<Output = T>) -> Result<T, DbError>;

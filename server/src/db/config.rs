@@ -99,8 +99,8 @@ mod tests {
         let server: Database = "postgres://zim:hunter2@db/zim".parse().unwrap();
         assert!(!format!("{server:?}").contains("hunter2"));
         for wrong in ["sqlite::memory:", "sqlite://:memory:", "sqlite://", "mysql://zim:hunter2@db"] {
-            let said = wrong.parse::<Database>().unwrap_err().to_string();
-            assert!(!said.contains("hunter2"), "{said}");
+            let message = wrong.parse::<Database>().unwrap_err().to_string();
+            assert!(!message.contains("hunter2"), "{message}");
         }
     }
 }

@@ -26,10 +26,10 @@ pub enum Dialect {
 }
 
 /// Texts of placeholders that a thread remembers. They are few: lists are padded, and rows come in powers of two.
-const REMEMBERED: usize = 256;
+const CACHED_TEXTS: usize = 256;
 
 thread_local! {
-    static TEXTS: RefCell<HashMap<[usize; 3], Arc<str>>> = RefCell::new(HashMap::new());
+    static CACHE: RefCell<HashMap<[usize; 3], Arc<str>>> = RefCell::new(HashMap::new());
 }
 
 impl Dialect {
@@ -63,11 +63,11 @@ impl Dialect {
     /// `rows` times a row of `columns` placeholders, from `first` on: what stands behind `VALUES`. Whoever cuts his rows into
     /// powers of two keeps the texts few, and so prepared.
     pub fn values_list(self, rows: usize, columns: usize, first: usize) -> Arc<str> {
-        TEXTS.with_borrow_mut(|texts| {
+        CACHE.with_borrow_mut(|texts| {
             if let Some(text) = texts.get(&[rows, columns, first]) {
                 return Arc::clone(text);
             }
-            if texts.len() >= REMEMBERED {
+            if texts.len() >= CACHED_TEXTS {
                 texts.clear();
             }
             let text: Arc<str> = placeholders(rows, columns, first).into();
@@ -111,7 +111,7 @@ pub(super) fn sqlite_statement(sql: &str) -> Cow<'_, str> {
                 }
                 text.push_str(rest);
             }
-            Piece::Aside(aside) => text.push_str(aside),
+            Piece::Verbatim(verbatim) => text.push_str(verbatim),
         }
     }
     Cow::Owned(text)
@@ -123,7 +123,7 @@ pub(super) fn sqlite_migration(sql: &str) -> String {
     for piece in Pieces::of(sql) {
         match piece {
             Piece::Code(code) => sqlite_types(code, &mut text),
-            Piece::Aside(aside) => text.push_str(aside),
+            Piece::Verbatim(verbatim) => text.push_str(verbatim),
         }
     }
     text
@@ -158,7 +158,7 @@ fn begins_with_words<const N: usize>(text: &str, words: [&str; N]) -> bool {
 enum Piece<'a> {
     Code(&'a str),
     /// A quoted text or name, or a comment: it is nobody's to rewrite.
-    Aside(&'a str),
+    Verbatim(&'a str),
 }
 
 struct Pieces<'a> {
@@ -196,9 +196,9 @@ impl<'a> Pieces<'a> {
         }
     }
 
-    /// Whether an aside begins here, in which case it is passed. A doubled quote ends one text and begins the next, which
+    /// Whether an verbatim begins here, in which case it is passed. A doubled quote ends one text and begins the next, which
     /// comes to the same.
-    fn skip_aside(&mut self) -> bool {
+    fn skip_verbatim(&mut self) -> bool {
         for (begin, end) in [("'", "'"), ("\"", "\""), ("--", "\n"), ("/*", "*/")] {
             if self.begins(begin) {
                 self.skip(begin.len());
@@ -218,9 +218,9 @@ impl<'a> Iterator for Pieces<'a> {
         if start == self.sql.len() {
             return None;
         }
-        if self.skip_aside() {
+        if self.skip_verbatim() {
             let end = self.position();
-            return Some(Piece::Aside(&self.sql[start..end]));
+            return Some(Piece::Verbatim(&self.sql[start..end]));
         }
         while self.chars.peek().is_some_and(|(_, c)| !matches!(c, '\'' | '"' | '-' | '/')) {
             self.chars.next();

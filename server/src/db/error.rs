@@ -94,7 +94,7 @@ impl DbError {
     }
 
     /// Neighbours in the batch, and the halves of a batch, meet the same failure.
-    pub(super) fn is_everybodys(&self) -> bool {
+    pub(super) fn affects_all_jobs(&self) -> bool {
         use DbErrorKind::{Closed, Corrupt, Disconnected, DiskFull};
         matches!(self.kind(), DiskFull | Corrupt | Disconnected | Closed)
     }

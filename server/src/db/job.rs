@@ -42,9 +42,9 @@ enum State<T> {
 }
 
 impl<T> Submitted<T> {
-    pub(super) fn enter(enter: impl FnOnce(Reply<T>) -> Result<(), DbError>) -> Self {
+    pub(super) fn enqueue(push: impl FnOnce(Reply<T>) -> Result<(), DbError>) -> Self {
         let (reply, answer) = oneshot::channel();
-        Self(match enter(reply) {
+        Self(match push(reply) {
             Ok(()) => State::Waiting(answer),
             Err(error) => State::Refused(Some(error)),
         })
@@ -70,13 +70,13 @@ pub(super) trait Job: Send {
     /// Runs it, once. True if it wants to be kept.
     fn run<'a>(&'a mut self, tx: &'a mut Tx<'_>) -> LocalBoxFuture<'a, bool>;
 
-    /// Answers: what the job itself said, unless fate has spoken.
-    fn finish(self: Box<Self>, fate: Result<(), DbError>);
+    /// Answers: what the job itself said, unless committed has spoken.
+    fn finish(self: Box<Self>, committed: Result<(), DbError>);
 }
 
 struct Plain<T, F> {
     job: Option<F>,
-    said: Option<Result<T, Error>>,
+    result: Option<Result<T, Error>>,
     reply: Reply<T>,
 }
 
@@ -86,7 +86,7 @@ where
     T: Send + 'static,
     F: AsyncFnOnce(&mut Tx<'_>) -> Result<T, Error> + Send + 'static,
 {
-    Box::new(Plain { job: Some(job), said: None, reply })
+    Box::new(Plain { job: Some(job), result: None, reply })
 }
 
 impl<T, F> Job for Plain<T, F>
@@ -97,14 +97,14 @@ where
     fn run<'a>(&'a mut self, tx: &'a mut Tx<'_>) -> LocalBoxFuture<'a, bool> {
         Box::pin(async move {
             let Some(job) = self.job.take() else { return false };
-            self.said.insert(job(tx).await).is_ok()
+            self.result.insert(job(tx).await).is_ok()
         })
     }
 
-    fn finish(self: Box<Self>, fate: Result<(), DbError>) {
-        let answer = match (fate, self.said) {
+    fn finish(self: Box<Self>, committed: Result<(), DbError>) {
+        let answer = match (committed, self.result) {
             (Err(error), _) => Err(error.into()),
-            (Ok(()), Some(said)) => said,
+            (Ok(()), Some(result)) => result,
             (Ok(()), None) => Err(DbError::other("a job was not run").into()),
         };
         // Nobody may be waiting any more.

@@ -5,8 +5,7 @@
 //! answer means: committed, on disk. On SQLite one thread writes; on PostgreSQL there are partitions, each with a thread and a
 //! connection, and what must stay in order has the same partition.
 
-mod savepoint;
-mod batch;
+mod backend;
 mod config;
 mod dialect;
 mod error;
@@ -16,10 +15,11 @@ mod migrate;
 mod postgres;
 mod queue;
 mod row;
-mod backend;
+mod savepoint;
 mod sqlite;
 #[cfg(test)]
 pub(crate) mod tests;
+mod transaction;
 mod tx;
 mod value;
 mod worker;
@@ -31,7 +31,6 @@ use std::sync::{Arc, mpsc};
 use tokio::sync::oneshot;
 
 use self::backend::Access;
-use self::batch::{Entry, Sink};
 pub use self::config::{Database, DbConfig};
 pub use self::dialect::Dialect;
 pub use self::error::{DbError, DbErrorKind, OnUnique};
@@ -40,6 +39,7 @@ pub use self::locks::{Locks, MAX_LOCKED_USERS};
 pub use self::migrate::{MIGRATIONS, Migration};
 use self::queue::Queue;
 pub use self::row::{CellRef, FromValue, Row};
+use self::transaction::{Entry, Sink};
 pub use self::tx::Tx;
 pub use self::value::Value;
 use self::worker::{Read, Threads, runtime, serve_postgres, serve_sqlite};
@@ -150,7 +150,7 @@ impl<B: Bulk> Db<B> {
     /// Enters an op of the fastest kind. Its place in the partition is taken at this call.
     pub fn submit_bulk(&self, op: B) -> Submitted<B::Out> {
         let partition = self.partition(op.partition());
-        Submitted::enter(|reply| partition.push(Entry::Bulk(op, reply)))
+        Submitted::enqueue(|reply| partition.push(Entry::Bulk(op, reply)))
     }
 
     /// Enters a job: an async closure that does its work on the [`Tx`] and waits for nothing else. Its place in the partition is
@@ -161,7 +161,7 @@ impl<B: Bulk> Db<B> {
         T: Send + 'static,
         F: AsyncFnOnce(&mut Tx<'_>) -> Result<T, Error> + Send + 'static,
     {
-        Submitted::enter(|reply| {
+        Submitted::enqueue(|reply| {
             if locks.users.len() > MAX_LOCKED_USERS {
                 return Err(DbError::other(format!("a job locks {} users: too many", locks.users.len())));
             }
@@ -176,7 +176,7 @@ impl<B: Bulk> Db<B> {
         T: Send + 'static,
         F: AsyncFnOnce(&mut Tx<'_>) -> Result<T, Error> + Send + 'static,
     {
-        Submitted::enter(|reply| self.0.reads.push(Read(job::plain(job, reply))))
+        Submitted::enqueue(|reply| self.0.reads.push(Read(job::plain(job, reply))))
     }
 
     /// Jobs that wait for their turn, reads not counted.

@@ -11,7 +11,7 @@ use sqlx::{Arguments, AssertSqlSafe, ConnectOptions, Connection};
 use tokio::time::{Instant, timeout};
 
 use self::tls::Decision;
-use self::value::{Param, null_marks, row};
+use self::value::{Param, mark_nulls, row};
 use super::backend::{Access, Backend, Limits};
 use super::error::{DbError, DbErrorKind, excerpt};
 use super::locks::Locks;
@@ -95,7 +95,7 @@ fn prepare(sql: &str, params: &[Value]) -> Result<(String, PgArguments), DbError
             .add(Param(param))
             .map_err(|error| DbError::other(format!("a parameter cannot be encoded: {error}")))?;
     }
-    Ok((null_marks(sql, params), arguments))
+    Ok((mark_nulls(sql, params), arguments))
 }
 
 /// A connection that is made again when it is lost.
@@ -156,7 +156,7 @@ impl PostgresBackend {
             Err(_) => Err(DbError::new(DbErrorKind::Disconnected, "PostgreSQL does not answer any more")),
         };
         if done.as_ref().is_err_and(|error| error.kind() == DbErrorKind::Disconnected) {
-            self.give_up();
+            self.discard();
         }
         done
     }
@@ -198,7 +198,7 @@ impl Backend for PostgresBackend {
         self.control(sql.to_owned()).await
     }
 
-    async fn undo(&mut self) -> Result<(), DbError> {
+    async fn rollback_to_savepoint(&mut self) -> Result<(), DbError> {
         self.control("ROLLBACK TO SAVEPOINT job".to_owned()).await
     }
 
@@ -215,7 +215,7 @@ impl Backend for PostgresBackend {
 
     async fn rollback(&mut self) {
         if self.in_transaction && self.link.is_some() && self.control("ROLLBACK".to_owned()).await.is_err() {
-            self.give_up();
+            self.discard();
         }
         self.in_transaction = false;
     }
@@ -232,7 +232,7 @@ impl Backend for PostgresBackend {
         self.in_transaction && self.link.is_some()
     }
 
-    fn give_up(&mut self) {
+    fn discard(&mut self) {
         // Dropped without a farewell: the server may not be there to hear it. It rolls back what was open.
         self.link = None;
         self.in_transaction = false;

@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_bounded_and_in_order() {
+    fn a_queue_is_bounded_and_in_order() {
         let queue = Queue::new("test".to_owned(), 3);
         for entry in 0..3 {
             queue.push(entry).unwrap();

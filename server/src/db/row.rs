@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn columns_are_read_as_what_they_are() {
+    fn columns_are_read_by_their_types() {
         let row = row();
         assert_eq!(row.get::<Option<i64>>(0).unwrap(), None);
         assert_eq!(row.get::<i64>(1).unwrap(), -3);
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_read_as_something_else() {
+    fn a_column_of_another_type_is_an_error() {
         let row = row();
         assert!(row.get::<i64>(0).is_err());
         assert!(row.get::<u32>(1).is_err());
@@ -226,12 +226,12 @@ mod tests {
         assert!(row.get::<Bytes>(2).is_err());
         assert!(row.get::<String>(3).is_err());
         assert!(row.get::<i64>(4).is_err());
-        let said = row.get::<i64>(9).unwrap_err().to_string();
-        assert_eq!(said, "there is no column 9");
+        let message = row.get::<i64>(9).unwrap_err().to_string();
+        assert_eq!(message, "there is no column 9");
     }
 
     #[test]
-    fn a_text_that_is_none_is_found() {
+    fn invalid_utf8_is_an_error() {
         assert!(RowBuilder::new(1).text(&[255]).is_err());
     }
 }

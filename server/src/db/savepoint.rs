@@ -25,7 +25,7 @@ pub(super) struct Outcome<T> {
 
 /// A transaction that is being filled.
 pub(super) struct Savepoints<'s, S> {
-    session: &'s mut S,
+    backend: &'s mut S,
     /// Of what has been kept.
     pub(super) effects: Vec<Effect>,
     /// Each attempt has a savepoint. A lone job needs none: its failure is the transaction's.
@@ -35,31 +35,31 @@ pub(super) struct Savepoints<'s, S> {
 
 impl<'s, S: Backend> Savepoints<'s, S> {
     /// After `begin`.
-    pub(super) fn new(session: &'s mut S, is_nested: bool) -> Self {
-        Self { session, effects: Vec::new(), is_nested, statements: 0 }
+    pub(super) fn new(backend: &'s mut S, is_nested: bool) -> Self {
+        Self { backend, effects: Vec::new(), is_nested, statements: 0 }
     }
 
     /// The next attempts have savepoints; if the only attempt so far took the transaction with it, there is a new one.
-    pub(super) async fn go_on(&mut self, locks: &Locks) -> Result<(), Lost> {
+    pub(super) async fn continue_nested(&mut self, locks: &Locks) -> Result<(), Lost> {
         self.is_nested = true;
-        if self.session.is_in_transaction() {
+        if self.backend.is_in_transaction() {
             return Ok(());
         }
-        self.session.begin(Access::Write, locks).await.map_err(Lost)
+        self.backend.begin(Access::Write, locks).await.map_err(Lost)
     }
 
-    /// Runs a job. What it did is kept if no statement failed and `is_wanted` says so of its answer.
+    /// Runs a job. What it did is kept if no statement failed and `should_keep` says so of its answer.
     pub(super) async fn run<T>(
         &mut self,
         job: impl AsyncFnOnce(&mut Tx<'_>) -> T,
-        is_wanted: impl FnOnce(&T) -> bool,
+        should_keep: impl FnOnce(&T) -> bool,
     ) -> Result<Outcome<T>, Lost> {
         let mark = self.effects.len();
         if self.is_nested {
-            self.session.savepoint().await.map_err(Lost)?;
+            self.backend.savepoint().await.map_err(Lost)?;
         }
-        let limits = self.session.limits();
-        let Some(mut tx) = self.session.tx(&mut self.effects) else {
+        let limits = self.backend.limits();
+        let Some(mut tx) = self.backend.tx(&mut self.effects) else {
             return Err(Lost(DbError::new(DbErrorKind::Disconnected, "the connection is lost")));
         };
         let answer = S::limit(limits, AssertUnwindSafe(job(&mut tx)).catch_unwind()).await;
@@ -69,7 +69,7 @@ impl<'s, S: Backend> Savepoints<'s, S> {
         let value = match answer {
             Ok(Ok(value)) => Some(value),
             Ok(Err(panic)) => {
-                failure = Some(DbError::other(format!("a job panicked: {}", words(&*panic))));
+                failure = Some(DbError::other(format!("a job panicked: {}", panic_message(&*panic))));
                 None
             }
             Err(error) => {
@@ -79,20 +79,20 @@ impl<'s, S: Backend> Savepoints<'s, S> {
         };
         let is_lost = failure.as_ref().is_some_and(|error| error.kind() == DbErrorKind::Disconnected);
         if ended.is_busy || is_lost {
-            self.session.give_up();
+            self.backend.discard();
         }
-        let is_kept = failure.is_none() && !ended.is_busy && value.as_ref().is_some_and(is_wanted);
+        let is_kept = failure.is_none() && !ended.is_busy && value.as_ref().is_some_and(should_keep);
         if !is_kept {
             self.effects.truncate(mark);
         }
-        if !self.session.is_in_transaction() {
+        if !self.backend.is_in_transaction() {
             return self.lost(value, failure);
         }
         if !is_kept {
             if self.is_nested {
-                self.session.undo().await.map_err(Lost)?;
+                self.backend.rollback_to_savepoint().await.map_err(Lost)?;
             } else {
-                self.session.rollback().await;
+                self.backend.rollback().await;
             }
         }
         Ok(Outcome { value, failure, is_kept })
@@ -107,7 +107,7 @@ impl<'s, S: Backend> Savepoints<'s, S> {
     }
 }
 
-fn words(panic: &(dyn Any + Send)) -> &str {
+fn panic_message(panic: &(dyn Any + Send)) -> &str {
     panic
         .downcast_ref::<&str>()
         .copied()

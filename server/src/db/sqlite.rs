@@ -34,13 +34,13 @@ pub(super) trait Statements {
 
 /// Opens a connection as its thread needs it.
 pub(super) fn open(path: &Path, access: Access) -> Result<Connection, DbError> {
-    let in_vain = |error| failure(error, &format!("opening {}", path.display()));
+    let failed = |error| failure(error, &format!("opening {}", path.display()));
     let mut flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     if access == Access::Write {
         flags |= OpenFlags::SQLITE_OPEN_CREATE;
     }
-    let conn = Connection::open_with_flags(path, flags).map_err(in_vain)?;
-    conn.busy_timeout(Duration::from_secs(5)).map_err(in_vain)?;
+    let conn = Connection::open_with_flags(path, flags).map_err(failed)?;
+    conn.busy_timeout(Duration::from_secs(5)).map_err(failed)?;
     // 4 KB pages, 64 MB of them for the writer. Its log is folded back every 10,000 pages: 1,000 cost a quarter of the
     // throughput, 40,000 gain a sixth and leave a log of 158 MB. No memory map: a failing disk would end the process.
     let pragmas = match access {
@@ -51,12 +51,12 @@ pub(super) fn open(path: &Path, access: Access) -> Result<Connection, DbError> {
         Access::Read => "PRAGMA query_only = ON; PRAGMA cache_size = -16384; PRAGMA temp_store = MEMORY;",
     };
     if access == Access::Write {
-        let mode: String = conn.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0)).map_err(in_vain)?;
+        let mode: String = conn.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0)).map_err(failed)?;
         if mode != "wal" {
             return Err(DbError::other(format!("{}: SQLite cannot keep a log beside this file", path.display())));
         }
     }
-    conn.execute_batch(pragmas).map_err(in_vain)?;
+    conn.execute_batch(pragmas).map_err(failed)?;
     Ok(conn)
 }
 
@@ -64,7 +64,7 @@ pub(super) fn open(path: &Path, access: Access) -> Result<Connection, DbError> {
 pub(super) struct SqliteBackend<'c> {
     conn: &'c Connection,
     statements: LruCache<Box<str>, Statement<'c>>,
-    alarm: Arc<Alarm>,
+    deadline: Arc<Deadline>,
     limits: Limits,
     has_savepoint: bool,
     /// Nobody knows what state it is in.
@@ -73,11 +73,11 @@ pub(super) struct SqliteBackend<'c> {
 
 impl<'c> SqliteBackend<'c> {
     pub(super) fn new(conn: &'c Connection, limits: Limits) -> Result<Self, DbError> {
-        let alarm = Arc::new(Alarm::new());
-        let watched = Arc::clone(&alarm);
-        conn.progress_handler(STEPS, Some(move || watched.is_due())).map_err(|error| failure(error, "opening"))?;
+        let deadline = Arc::new(Deadline::new());
+        let watched = Arc::clone(&deadline);
+        conn.progress_handler(STEPS, Some(move || watched.has_passed())).map_err(|error| failure(error, "opening"))?;
         let statements = LruCache::new(STATEMENTS);
-        Ok(Self { conn, statements, alarm, limits, has_savepoint: false, is_broken: false })
+        Ok(Self { conn, statements, deadline, limits, has_savepoint: false, is_broken: false })
     }
 
     /// The connection is to be closed, and another one opened.
@@ -85,9 +85,9 @@ impl<'c> SqliteBackend<'c> {
         self.is_broken
     }
 
-    /// Runs a statement of the queue's own, which no job's alarm cuts short.
+    /// Runs a statement of the queue's own, which no job's deadline cuts short.
     fn control(&mut self, sql: &str) -> Result<(), DbError> {
-        self.alarm.clear();
+        self.deadline.clear();
         self.execute(sql, &[]).map(drop)
     }
 
@@ -194,7 +194,7 @@ impl Backend for SqliteBackend<'_> {
         self.control("SAVEPOINT job")
     }
 
-    async fn undo(&mut self) -> Result<(), DbError> {
+    async fn rollback_to_savepoint(&mut self) -> Result<(), DbError> {
         self.control("ROLLBACK TO job")
     }
 
@@ -216,7 +216,7 @@ impl Backend for SqliteBackend<'_> {
     }
 
     fn tx<'a>(&'a mut self, effects: &'a mut Vec<Effect>) -> Option<Tx<'a>> {
-        self.alarm.set(self.limits.job);
+        self.deadline.set(self.limits.job);
         Some(Tx::new(Link::Sqlite(self), effects))
     }
 
@@ -228,7 +228,7 @@ impl Backend for SqliteBackend<'_> {
         !self.is_broken && !self.conn.is_autocommit()
     }
 
-    fn give_up(&mut self) {
+    fn discard(&mut self) {
         self.is_broken = true;
     }
 
@@ -250,13 +250,13 @@ impl fmt::Debug for SqliteBackend<'_> {
 }
 
 /// Rings when a job has had its time: SQLite looks at it while it works.
-struct Alarm {
+struct Deadline {
     origin: Instant,
     /// Milliseconds after the origin; 0 if it is not set.
     at: AtomicU64,
 }
 
-impl Alarm {
+impl Deadline {
     fn new() -> Self {
         Self { origin: Instant::now(), at: AtomicU64::new(0) }
     }
@@ -274,7 +274,7 @@ impl Alarm {
         self.at.store(0, Ordering::Relaxed);
     }
 
-    fn is_due(&self) -> bool {
+    fn has_passed(&self) -> bool {
         let at = self.at.load(Ordering::Relaxed);
         at != 0 && self.now() >= at
     }

@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_no_column_holds_is_found() {
+    fn unstorable_values_are_detected() {
         assert_eq!(Value::from(u64::MAX), Value::TooLarge(u64::MAX));
         assert!(Value::from(u64::MAX).problem().is_some());
         assert!(Value::from("a\0b").problem().is_some());

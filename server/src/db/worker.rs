@@ -13,7 +13,6 @@ use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
 use super::backend::{Access, Backend, Limits};
-use super::batch::{self, Entry, MAX_JOBS, Sink};
 use super::error::DbError;
 use super::job::{Bulk, Job};
 use super::locks::Locks;
@@ -21,6 +20,7 @@ use super::postgres::PostgresBackend;
 use super::queue::Queue;
 use super::savepoint::{Lost, Savepoints};
 use super::sqlite::{self, SqliteBackend};
+use super::transaction::{self, Entry, MAX_JOBS, Sink};
 
 /// What is in a queue, and how it is done.
 pub(super) trait Work: Sized {
@@ -28,7 +28,7 @@ pub(super) trait Work: Sized {
     const MAX: usize;
     const ACCESS: Access;
 
-    async fn run<S: Backend>(session: &mut S, work: Vec<Self>, sink: &Sink);
+    async fn run<S: Backend>(backend: &mut S, work: Vec<Self>, sink: &Sink);
     fn refuse(self, error: &DbError);
 }
 
@@ -36,8 +36,8 @@ impl<B: Bulk> Work for Entry<B> {
     const MAX: usize = MAX_JOBS;
     const ACCESS: Access = Access::Write;
 
-    async fn run<S: Backend>(session: &mut S, work: Vec<Self>, sink: &Sink) {
-        batch::run(session, work, sink).await;
+    async fn run<S: Backend>(backend: &mut S, work: Vec<Self>, sink: &Sink) {
+        transaction::run(backend, work, sink).await;
     }
 
     fn refuse(self, error: &DbError) {
@@ -53,9 +53,9 @@ impl Work for Read {
     const MAX: usize = 1;
     const ACCESS: Access = Access::Read;
 
-    async fn run<S: Backend>(session: &mut S, work: Vec<Self>, _: &Sink) {
+    async fn run<S: Backend>(backend: &mut S, work: Vec<Self>, _: &Sink) {
         for Self(job) in work {
-            read(session, job).await;
+            read(backend, job).await;
         }
     }
 
@@ -64,20 +64,20 @@ impl Work for Read {
     }
 }
 
-async fn read<S: Backend>(session: &mut S, mut job: Box<dyn Job>) {
-    if let Err(error) = session.begin(Access::Read, &Locks::none()).await {
+async fn read<S: Backend>(backend: &mut S, mut job: Box<dyn Job>) {
+    if let Err(error) = backend.begin(Access::Read, &Locks::none()).await {
         return job.finish(Err(error));
     }
-    let mut attempts = Savepoints::new(session, false);
-    let ran = attempts.run(async |tx| job.run(tx).await, |said_yes| *said_yes).await;
-    metrics::counter!("zim_db_statements_total").increment(attempts.statements);
+    let mut savepoints = Savepoints::new(backend, false);
+    let ran = savepoints.run(async |tx| job.run(tx).await, |is_ok| *is_ok).await;
+    metrics::counter!("zim_db_statements_total").increment(savepoints.statements);
     // What it said stands, before the transaction is over: nothing can change it any more.
     job.finish(match ran {
         Ok(outcome) if outcome.is_kept || outcome.value == Some(false) => Ok(()),
         Ok(outcome) => Err(outcome.failure.unwrap_or_else(|| DbError::other("a job left a statement unfinished"))),
         Err(Lost(error)) => Err(error),
     });
-    session.rollback().await;
+    backend.rollback().await;
 }
 
 /// Serves a queue on SQLite until it is closed and empty. A connection that breaks is replaced; the last one is returned, for
@@ -114,24 +114,24 @@ fn serve_connection<W: Work>(
         Ok(conn) => conn,
         Err(error) => return Err((first, error)),
     };
-    let mut session = match SqliteBackend::new(&conn, limits) {
-        Ok(session) => session,
+    let mut backend = match SqliteBackend::new(&conn, limits) {
+        Ok(backend) => backend,
         Err(error) => return Err((first, error)),
     };
     let mut next = Some(first);
     while let Some(work) = next {
         // On SQLite nothing waits, so one poll is all it takes.
-        let ran = catch_unwind(AssertUnwindSafe(|| W::run(&mut session, work, sink).now_or_never()));
+        let ran = catch_unwind(AssertUnwindSafe(|| W::run(&mut backend, work, sink).now_or_never()));
         if !matches!(ran, Ok(Some(()))) {
             tracing::error!("a batch came to grief");
-            session.give_up();
+            backend.discard();
         }
-        if session.is_broken() {
+        if backend.is_broken() {
             return Ok(None);
         }
         next = queue.take(W::MAX);
     }
-    drop(session);
+    drop(backend);
     Ok(Some(conn))
 }
 
@@ -143,17 +143,17 @@ pub(super) fn serve_postgres<W: Work>(
     queue: &Queue<W>,
     sink: &Sink,
 ) {
-    let mut session = PostgresBackend::new(options, limits);
+    let mut backend = PostgresBackend::new(options, limits);
     // Before anybody waits for it. If it fails, the first job tries again.
-    let _ = runtime.block_on(session.connect());
+    let _ = runtime.block_on(backend.connect());
     while let Some(work) = queue.take(W::MAX) {
-        let ran = catch_unwind(AssertUnwindSafe(|| runtime.block_on(W::run(&mut session, work, sink))));
+        let ran = catch_unwind(AssertUnwindSafe(|| runtime.block_on(W::run(&mut backend, work, sink))));
         if ran.is_err() {
             tracing::error!("a batch came to grief");
-            session.give_up();
+            backend.discard();
         }
     }
-    runtime.block_on(session.close());
+    runtime.block_on(backend.close());
 }
 
 /// A runtime for one thread's connection.

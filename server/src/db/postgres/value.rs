@@ -63,7 +63,7 @@ impl<'q> Encode<'q, Postgres> for Param<'_> {
 
 /// The text under which a statement is kept prepared. It is prepared for the types of its parameters, and the type of a NULL
 /// is what PostgreSQL finds it to be, `SMALLINT` perhaps; so a statement with NULLs in other places is another statement.
-pub(super) fn null_marks(sql: &str, params: &[Value]) -> String {
+pub(super) fn mark_nulls(sql: &str, params: &[Value]) -> String {
     let mut text = sql.to_owned();
     for (index, _) in params.iter().enumerate().filter(|(_, param)| matches!(param, Value::Null)) {
         // Writing to a String does not fail.

@@ -30,13 +30,13 @@ const SCHEMA: &[Migration] = &[Migration {
 }];
 
 /// Where a case runs.
-struct Place<'a> {
+struct TestDb<'a> {
     dir: TempDir,
     cluster: Option<&'a Cluster>,
     name: &'a str,
 }
 
-impl<'a> Place<'a> {
+impl<'a> TestDb<'a> {
     fn new(cluster: Option<&'a Cluster>, name: &'a str) -> Self {
         Self { dir: tempfile::tempdir().unwrap(), cluster, name }
     }
@@ -58,15 +58,15 @@ impl<'a> Place<'a> {
 /// A database, and what its commits told.
 struct Store {
     db: Db<Put>,
-    told: Arc<Mutex<Vec<Vec<i64>>>>,
+    effects: Arc<Mutex<Vec<Vec<i64>>>>,
 }
 
 impl Store {
     async fn open(config: DbConfig) -> Self {
-        let told = Arc::new(Mutex::new(Vec::new()));
-        let sink = Arc::clone(&told);
-        let tell = move |effects: Vec<Effect>| sink.lock().push(effects.iter().map(number).collect());
-        Self { db: Db::open(config, tell).await.unwrap(), told }
+        let effects = Arc::new(Mutex::new(Vec::new()));
+        let collected = Arc::clone(&effects);
+        let sink = move |effects: Vec<Effect>| collected.lock().push(effects.iter().map(number).collect());
+        Self { db: Db::open(config, sink).await.unwrap(), effects }
     }
 
     /// Holds the partition up until the gate is opened or dropped: what is submitted meanwhile shares the next commit.
@@ -96,8 +96,8 @@ impl Store {
             .unwrap()
     }
 
-    fn told(&self) -> Vec<Vec<i64>> {
-        std::mem::take(&mut *self.told.lock())
+    fn take_effects(&self) -> Vec<Vec<i64>> {
+        std::mem::take(&mut *self.effects.lock())
     }
 }
 
@@ -160,11 +160,11 @@ impl Bulk for Put {
 
     async fn run(tx: &mut Tx<'_>, ops: &[Self]) -> Result<Vec<Result<i64, Error>>, Error> {
         ops[0].runs.lock().push(ops.len());
-        let good: Vec<&Self> = ops.iter().filter(|op| op.flaw != Flaw::Refused).collect();
-        if !good.is_empty() {
-            let list = tx.dialect().values_list(good.len(), 2, 1);
-            let params: Vec<Value> = good.iter().flat_map(|op| params![op.id, &op.name]).collect();
-            good.iter().for_each(|op| tx.emit(effect(op.id)));
+        let accepted: Vec<&Self> = ops.iter().filter(|op| op.flaw != Flaw::Refused).collect();
+        if !accepted.is_empty() {
+            let list = tx.dialect().values_list(accepted.len(), 2, 1);
+            let params: Vec<Value> = accepted.iter().flat_map(|op| params![op.id, &op.name]).collect();
+            accepted.iter().for_each(|op| tx.emit(effect(op.id)));
             tx.execute(&format!("INSERT INTO item (id, name) VALUES {list}"), &params).await?;
         }
         assert!(ops.iter().all(|op| op.flaw != Flaw::Panics), "as asked");

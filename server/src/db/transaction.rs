@@ -57,12 +57,12 @@ impl<B: Bulk> Entry<B> {
 }
 
 /// Runs a batch to its end: everybody is answered.
-pub(super) async fn run<S: Backend, B: Bulk>(session: &mut S, entries: Vec<Entry<B>>, sink: &Sink) {
+pub(super) async fn run<S: Backend, B: Bulk>(backend: &mut S, entries: Vec<Entry<B>>, sink: &Sink) {
     #[expect(clippy::cast_precision_loss, reason = "a batch is small")]
     metrics::histogram!("zim_db_batch_size").record(entries.len() as f64);
     let mut waiting = units(entries);
     while !waiting.is_empty() {
-        transaction(session, &mut waiting, sink).await;
+        transaction(backend, &mut waiting, sink).await;
     }
 }
 
@@ -84,49 +84,49 @@ fn units<B: Bulk>(entries: Vec<Entry<B>>) -> VecDeque<Unit<B>> {
 }
 
 /// One transaction of what waits. If a job takes it down, those behind the job still wait afterwards.
-async fn transaction<S: Backend, B: Bulk>(session: &mut S, waiting: &mut VecDeque<Unit<B>>, sink: &Sink) {
+async fn transaction<S: Backend, B: Bulk>(backend: &mut S, waiting: &mut VecDeque<Unit<B>>, sink: &Sink) {
     let locks = if S::LOCKS { locks(waiting) } else { Locks::none() };
-    if let Err(error) = session.begin(Access::Write, &locks).await {
+    if let Err(error) = backend.begin(Access::Write, &locks).await {
         return waiting.drain(..).for_each(|unit| unit.finish(Err(error.clone())));
     }
-    let mut attempts = Savepoints::new(session, waiting.len() > 1);
+    let mut savepoints = Savepoints::new(backend, waiting.len() > 1);
     let mut done = Vec::with_capacity(waiting.len());
     while let Some(mut unit) = waiting.pop_front() {
-        let ran = unit.run(&mut attempts, &locks).await;
+        let ran = unit.run(&mut savepoints, &locks).await;
         if let Err(Lost(error)) = ran {
-            session.rollback().await;
+            backend.rollback().await;
             unit.finish(Err(error.clone()));
             // Those before it are innocent, and can be tried again.
-            let theirs = if error.is_everybodys() {
+            let error_of_others = if error.affects_all_jobs() {
                 error
             } else {
                 DbError::new(DbErrorKind::Conflict, format!("another job took the shared transaction down: {error}"))
             };
-            return done.into_iter().for_each(|unit: Unit<B>| unit.finish(Err(theirs.clone())));
+            return done.into_iter().for_each(|unit: Unit<B>| unit.finish(Err(error_of_others.clone())));
         }
         done.push(unit);
     }
-    metrics::counter!("zim_db_statements_total").increment(attempts.statements);
-    let effects = attempts.effects;
-    let fate = commit(session).await;
-    if fate.is_ok() && !effects.is_empty() {
-        hand_over(sink, effects);
+    metrics::counter!("zim_db_statements_total").increment(savepoints.statements);
+    let effects = savepoints.effects;
+    let committed = commit(backend).await;
+    if committed.is_ok() && !effects.is_empty() {
+        deliver(sink, effects);
     }
-    done.into_iter().for_each(|unit| unit.finish(fate.clone()));
+    done.into_iter().for_each(|unit| unit.finish(committed.clone()));
 }
 
 /// Commits, unless a lone job has failed and everything is taken back already.
-async fn commit<S: Backend>(session: &mut S) -> Result<(), DbError> {
-    if !session.is_in_transaction() {
+async fn commit<S: Backend>(backend: &mut S) -> Result<(), DbError> {
+    if !backend.is_in_transaction() {
         return Ok(());
     }
     let begun = Instant::now();
-    let done = session.commit().await;
+    let done = backend.commit().await;
     metrics::histogram!("zim_db_commit_seconds").record(begun.elapsed().as_secs_f64());
     done.inspect_err(|error| tracing::error!(%error, "a commit failed"))
 }
 
-fn hand_over(sink: &Sink, effects: Vec<Effect>) {
+fn deliver(sink: &Sink, effects: Vec<Effect>) {
     // What is stored is stored: a push is a hint, and whoever misses it pulls.
     if catch_unwind(AssertUnwindSafe(|| sink(effects))).is_err() {
         tracing::error!("the effects of a commit are lost: whoever takes them panicked");
@@ -146,25 +146,25 @@ fn locks<B: Bulk>(units: &VecDeque<Unit<B>>) -> Locks {
 }
 
 impl<B: Bulk> Unit<B> {
-    async fn run<S: Backend>(&mut self, attempts: &mut Savepoints<'_, S>, locks: &Locks) -> Result<(), Lost> {
+    async fn run<S: Backend>(&mut self, savepoints: &mut Savepoints<'_, S>, locks: &Locks) -> Result<(), Lost> {
         match self {
-            Self::Bulk(run) => run.run(attempts, locks).await,
-            Self::Job(single) => single.run(attempts).await,
+            Self::Bulk(run) => run.run(savepoints, locks).await,
+            Self::Job(single) => single.run(savepoints).await,
         }
     }
 
-    fn finish(self, fate: Result<(), DbError>) {
+    fn finish(self, committed: Result<(), DbError>) {
         match self {
-            Self::Bulk(run) => run.finish(&fate),
-            Self::Job(single) => single.job.finish(single.failure.map_or(fate, Err)),
+            Self::Bulk(run) => run.finish(&committed),
+            Self::Job(single) => single.job.finish(single.failure.map_or(committed, Err)),
         }
     }
 }
 
 impl Single {
-    async fn run<S: Backend>(&mut self, attempts: &mut Savepoints<'_, S>) -> Result<(), Lost> {
+    async fn run<S: Backend>(&mut self, savepoints: &mut Savepoints<'_, S>) -> Result<(), Lost> {
         let job = &mut self.job;
-        let outcome = attempts.run(async |tx| job.run(tx).await, |wants_to_be_kept| *wants_to_be_kept).await?;
+        let outcome = savepoints.run(async |tx| job.run(tx).await, |is_ok| *is_ok).await?;
         // A job that says no has said why. One that says yes after a failed statement has not looked.
         if !outcome.is_kept && outcome.value != Some(false) {
             self.failure = outcome.failure.or_else(|| Some(DbError::other("a job left a statement unfinished")));
@@ -175,19 +175,19 @@ impl Single {
 
 impl<B: Bulk> Run<B> {
     /// Runs all ops together; if they fail, in halves.
-    async fn run<S: Backend>(&mut self, attempts: &mut Savepoints<'_, S>, locks: &Locks) -> Result<(), Lost> {
+    async fn run<S: Backend>(&mut self, savepoints: &mut Savepoints<'_, S>, locks: &Locks) -> Result<(), Lost> {
         let mut todo = vec![(0, self.ops.len(), true)];
         while let Some((from, to, is_fresh)) = todo.pop() {
             let ops = &self.ops[from..to];
             let is_complete = |results: &Result<Vec<_>, Error>| results.as_ref().is_ok_and(|r| r.len() == ops.len());
-            let outcome = attempts.run(async |tx| B::run(tx, ops).await, is_complete).await?;
+            let outcome = savepoints.run(async |tx| B::run(tx, ops).await, is_complete).await?;
             let kind = outcome.failure.as_ref().map(DbError::kind);
             match outcome {
                 Outcome { is_kept: true, value: Some(Ok(results)), .. } => {
                     self.results.extend(results);
                     continue;
                 }
-                Outcome { failure: Some(error), .. } if error.is_everybodys() => {
+                Outcome { failure: Some(error), .. } if error.affects_all_jobs() => {
                     self.results.extend(ops.iter().map(|_| Err(error.clone().into())));
                 }
                 _ if kind == Some(DbErrorKind::Conflict) && is_fresh => todo.push((from, to, false)),
@@ -199,16 +199,16 @@ impl<B: Bulk> Run<B> {
                 }
             }
             if !todo.is_empty() {
-                attempts.go_on(locks).await?;
+                savepoints.continue_nested(locks).await?;
             }
         }
         Ok(())
     }
 
-    fn finish(self, fate: &Result<(), DbError>) {
+    fn finish(self, committed: &Result<(), DbError>) {
         let mut results = self.results.into_iter();
         for reply in self.replies {
-            let result = match fate {
+            let result = match committed {
                 Ok(()) => results.next().unwrap_or_else(|| Err(DbError::other("a job was not run").into())),
                 Err(error) => Err(error.clone().into()),
             };
@@ -221,7 +221,7 @@ impl<B: Bulk> Run<B> {
 /// Why one op alone could not be run.
 fn reason<T>(outcome: Outcome<Result<T, Error>>) -> Error {
     match outcome {
-        Outcome { value: Some(Err(said)), .. } => said,
+        Outcome { value: Some(Err(error)), .. } => error,
         Outcome { failure: Some(failure), .. } => failure.into(),
         _ => DbError::other("a bulk job answered for more or fewer than it was given").into(),
     }
