@@ -1,4 +1,4 @@
-//! Jobs: what is run in a transaction, and the answer that somebody waits for.
+//! Jobs: closures that run in a transaction, and the futures of their answers.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -11,28 +11,28 @@ use super::locks::Locks;
 use super::tx::Tx;
 use crate::error::Error;
 
-/// The most frequent write: consecutive ones of a batch are run together, as a handful of multi-row statements.
+/// The most frequent write. Consecutive ops of a batch run together, as a few multi-row statements.
 pub trait Bulk: Sized + Send + 'static {
     /// What the caller gets.
     type Out: Send + 'static;
 
-    /// What must stay in order has the same partition. On PostgreSQL, partitions run in parallel.
+    /// Returns the partition. Writes that must stay in order have the same one; on PostgreSQL, partitions run in parallel.
     fn partition(&self) -> u64;
 
-    /// The heads that it needs.
+    /// Returns the heads that the op needs.
     fn locks(&self) -> Locks;
 
-    /// Runs all of `ops`, with one result for each, in their order. An inner error refuses one op: its neighbours are stored,
-    /// and it must have written nothing. An outer error takes back everything; the ops are then run in halves, until the one
-    /// that cannot be run fails alone.
+    /// Runs all of `ops` and returns one result for each, in their order. An inner error refuses one op, which must have written
+    /// nothing; the others are stored. An outer error rolls back all ops. They then run in halves, until the op that causes the
+    /// error fails alone.
     fn run(tx: &mut Tx<'_>, ops: &[Self]) -> impl Future<Output = Result<Vec<Result<Self::Out, Error>>, Error>>;
 }
 
 pub(super) type Reply<T> = oneshot::Sender<Result<T, Error>>;
 
-/// The answer to a job that has its place in the queue. Whoever drops it does not call the job back.
+/// The answer to a submitted job. Dropping it does not cancel the job.
 #[derive(Debug)]
-#[must_use = "without its answer nobody knows whether the job was done"]
+#[must_use = "the answer tells whether the job was done"]
 pub struct Submitted<T>(State<T>);
 
 #[derive(Debug)]
@@ -57,7 +57,7 @@ impl<T> Future for Submitted<T> {
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         match &mut self.get_mut().0 {
             State::Waiting(answer) => Pin::new(answer).poll(context).map(|answer| {
-                // The sender goes without a word only if its thread has come to grief.
+                // The sender is dropped without an answer only if its thread panicked.
                 answer.unwrap_or_else(|_| Err(DbError::closed().into()))
             }),
             State::Refused(error) => Poll::Ready(Err(error.take().unwrap_or_else(DbError::closed).into())),
@@ -65,12 +65,12 @@ impl<T> Future for Submitted<T> {
     }
 }
 
-/// A job whose types are forgotten.
+/// A type-erased job.
 pub(super) trait Job: Send {
-    /// Runs it, once. True if it wants to be kept.
+    /// Runs the job once. Returns whether it succeeded, so that its changes are kept.
     fn run<'a>(&'a mut self, tx: &'a mut Tx<'_>) -> LocalBoxFuture<'a, bool>;
 
-    /// Answers: what the job itself said, unless committed has spoken.
+    /// Answers the caller with the job's own result, or with the error in `committed`.
     fn finish(self: Box<Self>, committed: Result<(), DbError>);
 }
 
@@ -80,7 +80,7 @@ struct Plain<T, F> {
     reply: Reply<T>,
 }
 
-/// An async closure as a job.
+/// Makes a job of an async closure.
 pub(super) fn plain<T, F>(job: F, reply: Reply<T>) -> Box<dyn Job>
 where
     T: Send + 'static,
@@ -107,7 +107,7 @@ where
             (Ok(()), Some(result)) => result,
             (Ok(()), None) => Err(DbError::other("a job was not run").into()),
         };
-        // Nobody may be waiting any more.
+        // The caller may have dropped the receiver.
         let _ = self.reply.send(answer);
     }
 }

@@ -1,5 +1,5 @@
 //! Shared commits. The jobs that wait when the previous commit returns share the next transaction, each in a savepoint, and
-//! are answered after its commit; nobody waits for a batch to fill, and a lone write goes at once.
+//! are answered after its commit. No job waits for a batch to fill: a single write commits at once.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,19 +14,19 @@ use super::savepoint::{Lost, Outcome, Savepoints};
 use crate::effect::Effect;
 use crate::error::Error;
 
-/// Jobs that share a commit at most: a transaction stays short, and what it locks is soon free.
+/// The largest number of jobs in one transaction. It keeps transactions short, so locks are released soon.
 pub(super) const MAX_JOBS: usize = 1024;
 
-/// Where effects go, in the order of commits.
+/// Receives the effects of each commit, in commit order.
 pub(super) type Sink = Arc<dyn Fn(Vec<Effect>) + Send + Sync>;
 
-/// What waits in a partition.
+/// An entry of a partition's queue.
 pub(super) enum Entry<B: Bulk> {
     Bulk(B, Reply<B::Out>),
     Job(Box<dyn Job>, Locks),
 }
 
-/// What is run in one piece: a job, or consecutive bulk ops.
+/// What runs in one savepoint: a job, or consecutive bulk ops.
 enum Unit<B: Bulk> {
     Bulk(Run<B>),
     Job(Single),
@@ -35,7 +35,7 @@ enum Unit<B: Bulk> {
 struct Single {
     job: Box<dyn Job>,
     locks: Locks,
-    /// It did not answer, or its answer does not count.
+    /// Why the job has no result, or why its result does not count.
     failure: Option<DbError>,
 }
 
@@ -46,17 +46,17 @@ struct Run<B: Bulk> {
 }
 
 impl<B: Bulk> Entry<B> {
-    /// It is not even tried.
+    /// Answers with `error` without running the entry.
     pub(super) fn refuse(self, error: &DbError) {
         match self {
-            // Nobody may be waiting any more.
+            // The caller may have dropped the receiver.
             Self::Bulk(_, reply) => drop(reply.send(Err(error.clone().into()))),
             Self::Job(job, _) => job.finish(Err(error.clone())),
         }
     }
 }
 
-/// Runs a batch to its end: everybody is answered.
+/// Runs a batch until every entry is answered.
 pub(super) async fn run<S: Backend, B: Bulk>(backend: &mut S, entries: Vec<Entry<B>>, sink: &Sink) {
     #[expect(clippy::cast_precision_loss, reason = "a batch is small")]
     metrics::histogram!("zim_db_batch_size").record(entries.len() as f64);
@@ -83,7 +83,7 @@ fn units<B: Bulk>(entries: Vec<Entry<B>>) -> VecDeque<Unit<B>> {
     units
 }
 
-/// One transaction of what waits. If a job takes it down, those behind the job still wait afterwards.
+/// Runs one transaction with what waits. If a job ends the transaction, the jobs behind it stay in `waiting`.
 async fn transaction<S: Backend, B: Bulk>(backend: &mut S, waiting: &mut VecDeque<Unit<B>>, sink: &Sink) {
     let locks = if S::LOCKS { locks(waiting) } else { Locks::none() };
     if let Err(error) = backend.begin(Access::Write, &locks).await {
@@ -96,11 +96,11 @@ async fn transaction<S: Backend, B: Bulk>(backend: &mut S, waiting: &mut VecDequ
         if let Err(Lost(error)) = ran {
             backend.rollback().await;
             unit.finish(Err(error.clone()));
-            // Those before it are innocent, and can be tried again.
+            // The jobs before it did nothing wrong; their callers can retry.
             let error_of_others = if error.affects_all_jobs() {
                 error
             } else {
-                DbError::new(DbErrorKind::Conflict, format!("another job took the shared transaction down: {error}"))
+                DbError::new(DbErrorKind::Conflict, format!("another job ended the shared transaction: {error}"))
             };
             return done.into_iter().for_each(|unit: Unit<B>| unit.finish(Err(error_of_others.clone())));
         }
@@ -115,7 +115,7 @@ async fn transaction<S: Backend, B: Bulk>(backend: &mut S, waiting: &mut VecDequ
     done.into_iter().for_each(|unit| unit.finish(committed.clone()));
 }
 
-/// Commits, unless a lone job has failed and everything is taken back already.
+/// Commits, unless a single job failed and its transaction is already rolled back.
 async fn commit<S: Backend>(backend: &mut S) -> Result<(), DbError> {
     if !backend.is_in_transaction() {
         return Ok(());
@@ -123,13 +123,13 @@ async fn commit<S: Backend>(backend: &mut S) -> Result<(), DbError> {
     let begun = Instant::now();
     let done = backend.commit().await;
     metrics::histogram!("zim_db_commit_seconds").record(begun.elapsed().as_secs_f64());
-    done.inspect_err(|error| tracing::error!(%error, "a commit failed"))
+    done.inspect_err(|error| tracing::error!(%error, "commit failed"))
 }
 
 fn deliver(sink: &Sink, effects: Vec<Effect>) {
-    // What is stored is stored: a push is a hint, and whoever misses it pulls.
+    // The commit stands. A push is only a hint: a client that misses it pulls.
     if catch_unwind(AssertUnwindSafe(|| sink(effects))).is_err() {
-        tracing::error!("the effects of a commit are lost: whoever takes them panicked");
+        tracing::error!("the effects of a commit are lost: their sink panicked");
     }
 }
 
@@ -165,16 +165,16 @@ impl Single {
     async fn run<S: Backend>(&mut self, savepoints: &mut Savepoints<'_, S>) -> Result<(), Lost> {
         let job = &mut self.job;
         let outcome = savepoints.run(async |tx| job.run(tx).await, |is_ok| *is_ok).await?;
-        // A job that says no has said why. One that says yes after a failed statement has not looked.
+        // A job that returns an error has its own reason. A job that returns Ok after a failed statement has ignored it.
         if !outcome.is_kept && outcome.value != Some(false) {
-            self.failure = outcome.failure.or_else(|| Some(DbError::other("a job left a statement unfinished")));
+            self.failure = outcome.failure.or_else(|| Some(DbError::other("a job did not finish a statement")));
         }
         Ok(())
     }
 }
 
 impl<B: Bulk> Run<B> {
-    /// Runs all ops together; if they fail, in halves.
+    /// Runs all ops together. If they fail, it runs them in halves.
     async fn run<S: Backend>(&mut self, savepoints: &mut Savepoints<'_, S>, locks: &Locks) -> Result<(), Lost> {
         let mut todo = vec![(0, self.ops.len(), true)];
         while let Some((from, to, is_fresh)) = todo.pop() {
@@ -212,17 +212,17 @@ impl<B: Bulk> Run<B> {
                 Ok(()) => results.next().unwrap_or_else(|| Err(DbError::other("a job was not run").into())),
                 Err(error) => Err(error.clone().into()),
             };
-            // Nobody may be waiting any more.
+            // The caller may have dropped the receiver.
             let _ = reply.send(result);
         }
     }
 }
 
-/// Why one op alone could not be run.
+/// Returns why a single op failed.
 fn reason<T>(outcome: Outcome<Result<T, Error>>) -> Error {
     match outcome {
         Outcome { value: Some(Err(error)), .. } => error,
         Outcome { failure: Some(failure), .. } => failure.into(),
-        _ => DbError::other("a bulk job answered for more or fewer than it was given").into(),
+        _ => DbError::other("a bulk run returned more or fewer results than it has ops").into(),
     }
 }

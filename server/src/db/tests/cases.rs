@@ -1,4 +1,4 @@
-//! What holds on both databases.
+//! The cases for both databases.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ macro_rules! cases {
             )*
         }
 
-        /// All cases, on PostgreSQL.
+        /// Runs all cases on PostgreSQL.
         pub(super) async fn all(cluster: &Cluster) {
             $(
                 $case(&TestDb::new(Some(cluster), stringify!($case))).await;
@@ -52,7 +52,7 @@ async fn waiting_jobs_share_a_commit(test_db: &TestDb<'_>) {
     for (job, id) in jobs.into_iter().zip(1..) {
         assert_eq!(job.await.unwrap(), id);
     }
-    // Told once, in order, and before the first of them was answered.
+    // The effects arrive once, in order, and before the first job is answered.
     assert_eq!(store.take_effects(), [[1, 2, 3, 4, 5]]);
     assert_eq!(store.ids().await, [1, 2, 3, 4, 5]);
     assert_eq!(store.put(6).await.unwrap(), 6);
@@ -95,7 +95,7 @@ async fn a_failing_job_fails_alone(test_db: &TestDb<'_>) {
     assert_eq!(last.await.unwrap(), 8);
     assert_eq!(store.take_effects(), [[1, 8]]);
     assert_eq!(store.ids().await, [1, 8]);
-    // The same where each is alone in its transaction.
+    // The same with one job in each transaction.
     assert_eq!(store.put(1).await.unwrap_err().message(), "taken");
     assert!(store.db.submit(0, Locks::none(), async |_| -> Result<(), Error> { panic!("again") }).await.is_err());
     assert_eq!(store.put(9).await.unwrap(), 9);
@@ -170,7 +170,7 @@ async fn a_failing_commit_fails_for_everybody(test_db: &TestDb<'_>) {
     held.await.unwrap();
     assert!(first.await.is_err());
     assert!(dangling.await.is_err());
-    // It may have been refused for something that is not stored now.
+    // The job may have failed because of a row that is no longer stored, so it gets the commit's error.
     assert_ne!(refused.await.unwrap_err().message(), "no");
     assert_eq!(store.take_effects(), Vec::<Vec<i64>>::new());
     assert_eq!(store.put(1).await.unwrap(), 1);
@@ -196,7 +196,7 @@ async fn closing_finishes_waiting_jobs(test_db: &TestDb<'_>) {
         assert_eq!(job.await.unwrap(), id);
     }
     assert_eq!(store.take_effects(), [[1, 2, 3]]);
-    // A second time is no mistake.
+    // Closing it again is allowed.
     store.db.close().await;
 }
 
@@ -205,7 +205,7 @@ async fn a_full_queue_refuses_jobs(test_db: &TestDb<'_>) {
     let (gate, held) = store.hold().await;
     let waiting = [store.put(1), store.put(2)];
     let refused = store.put(3).await.unwrap_err();
-    assert!(refused.cause().unwrap().to_string().contains("2 jobs wait"), "{refused:?}");
+    assert!(refused.cause().unwrap().to_string().contains("full: 2 jobs wait"), "{refused:?}");
     let many = Locks::users(0..=i64::try_from(MAX_LOCKED_USERS).unwrap());
     assert!(store.db.submit(0, many, async |_| Ok(())).await.is_err());
     drop(gate);
@@ -264,7 +264,7 @@ async fn a_read_is_one_snapshot(test_db: &TestDb<'_>) {
         Ok((before, after))
     });
     here.await.unwrap();
-    // The writer does not wait for the reader, nor another reader for this one.
+    // Neither the writer nor another reader waits for this reader.
     store.put(2).await.unwrap();
     assert_eq!(store.ids().await, [1, 2]);
     drop(gate);
@@ -287,7 +287,7 @@ async fn values_round_trip(test_db: &TestDb<'_>) {
     let store = test_db.open().await;
     let job = store.db.submit(0, Locks::none(), async |tx| {
         let insert = "INSERT INTO item (id, name, body, small, size) VALUES ($1, $2, $3, $4, $5)";
-        // NULL first: what is prepared for it must not be used for a number.
+        // NULL first: the statement prepared for it must not be reused for a number.
         tx.execute(insert, &params![1, "eins", None::<Bytes>, None::<i64>, None::<f64>]).await?;
         tx.execute(insert, &params![2, "", vec![0_u8, 255], 3, 0.5]).await?;
         tx.execute(insert, &params![i64::MAX, "ü$1 '", Bytes::new(), i32::from(i16::MIN), None::<f64>]).await?;
@@ -303,7 +303,7 @@ async fn values_round_trip(test_db: &TestDb<'_>) {
     let rows = store.db.read(async |tx| {
         let (list, mut params) = tx.dialect().in_list([i64::MAX, 1, 2], 2);
         params.insert(0, "none".into());
-        // Out of order, twice, and beside a text that looks like one.
+        // Placeholders out of order, used twice, and beside a text that looks like one.
         let sql =
             format!("SELECT id, name, body, small, size, '$3' FROM item WHERE id IN {list} AND name <> $1 ORDER BY id");
         let rows = tx.fetch(&sql, &params).await?;

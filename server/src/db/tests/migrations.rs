@@ -1,4 +1,4 @@
-//! The schema, step by step.
+//! Tests of the migrations.
 
 use super::*;
 
@@ -20,8 +20,8 @@ async fn steps(test_db: &TestDb<'_>) {
     open(SCHEMA).await.unwrap().close().await;
     open(SCHEMA).await.unwrap().close().await;
     let message = refused(CHANGED).await;
-    assert!(message.contains("0001_test is not the one"), "{message}");
-    // All or nothing: the half that worked is gone as well.
+    assert!(message.contains("0001_test differs"), "{message}");
+    // All or nothing: the part that worked is rolled back, too.
     refused(BROKEN).await;
     refused(BROKEN).await;
     let db = open(BOTH).await.unwrap();
@@ -51,7 +51,7 @@ async fn steps_on_sqlite() {
     out_of_order(&TestDb::new(None, "out_of_order")).await;
 }
 
-/// On PostgreSQL, and two nodes that start at once.
+/// Runs all cases on PostgreSQL, and nodes that start at the same time.
 pub(super) async fn all(cluster: &Cluster) {
     steps(&TestDb::new(Some(cluster), "steps")).await;
     out_of_order(&TestDb::new(Some(cluster), "out_of_order")).await;

@@ -1,5 +1,5 @@
-//! The store on both databases: each case runs on SQLite as a test of its own, and on PostgreSQL in one test, which starts a
-//! server for all of them.
+//! Tests of the store on both databases. On SQLite each case is a separate test; on PostgreSQL one test runs all of them on one
+//! server.
 
 mod cases;
 mod migrations;
@@ -29,7 +29,7 @@ const SCHEMA: &[Migration] = &[Migration {
           CREATE TABLE late (id BIGINT PRIMARY KEY, item BIGINT REFERENCES item (id) DEFERRABLE INITIALLY DEFERRED);",
 }];
 
-/// Where a case runs.
+/// The database of one case.
 struct TestDb<'a> {
     dir: TempDir,
     cluster: Option<&'a Cluster>,
@@ -41,7 +41,7 @@ impl<'a> TestDb<'a> {
         Self { dir: tempfile::tempdir().unwrap(), cluster, name }
     }
 
-    /// A fresh database with one partition, so that everything happens in one order.
+    /// Returns the settings of a new database with one partition, so that all writes run in order.
     fn config(&self) -> DbConfig {
         let database = match self.cluster {
             Some(cluster) => Database::Postgres(cluster.create_database(self.name).unwrap()),
@@ -55,7 +55,7 @@ impl<'a> TestDb<'a> {
     }
 }
 
-/// A database, and what its commits told.
+/// An open database, and the effects of its commits.
 struct Store {
     db: Db<Put>,
     effects: Arc<Mutex<Vec<Vec<i64>>>>,
@@ -69,7 +69,7 @@ impl Store {
         Self { db: Db::open(config, sink).await.unwrap(), effects }
     }
 
-    /// Holds the partition up until the gate is opened or dropped: what is submitted meanwhile shares the next commit.
+    /// Blocks the partition until the gate is opened or dropped. Jobs submitted in the meantime share the next commit.
     async fn hold(&self) -> (Gate, Submitted<()>) {
         let (gate, wait) = gate();
         let (arrived, here) = tokio::sync::oneshot::channel();
@@ -118,7 +118,7 @@ fn number(effect: &Effect) -> i64 {
     }
 }
 
-/// Stores an item and tells of it.
+/// Stores an item and emits an effect.
 async fn insert(tx: &mut Tx<'_>, id: i64, name: &str) -> Result<i64, Error> {
     tx.emit(effect(id));
     tx.execute("INSERT INTO item (id, name) VALUES ($1, $2)", &params![id, name]).await.on_unique(taken)?;
@@ -129,7 +129,7 @@ fn taken() -> Error {
     Error::params_invalid("taken")
 }
 
-/// What is wrong with a [`Put`].
+/// How a [`Put`] fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Flaw {
     None,
@@ -143,7 +143,7 @@ struct Put {
     id: i64,
     name: String,
     flaw: Flaw,
-    /// How many were run together, each time.
+    /// The number of ops in each run.
     runs: Arc<Mutex<Vec<usize>>>,
 }
 
@@ -172,7 +172,7 @@ impl Bulk for Put {
     }
 }
 
-/// Submits a row of bulk ops.
+/// Submits consecutive bulk ops.
 fn put_all(store: &Store, ops: Vec<(i64, &str, Flaw)>) -> (Vec<Submitted<i64>>, Arc<Mutex<Vec<usize>>>) {
     let runs = Arc::new(Mutex::new(Vec::new()));
     let put = |(id, name, flaw): (i64, &str, Flaw)| {

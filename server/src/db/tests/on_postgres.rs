@@ -1,4 +1,4 @@
-//! Everything on PostgreSQL, in one test: starting a server takes longer than the cases do.
+//! All cases on PostgreSQL, in one test: starting a server takes longer than running the cases.
 
 use std::time::{Duration, Instant};
 
@@ -22,7 +22,7 @@ async fn everything_on_postgres() {
     an_unreachable_server_is_reported(&store).await;
 }
 
-/// A row each, counted up under its lock.
+/// Increments the counter of a row whose lock the job holds.
 async fn count_up(tx: &mut Tx<'_>, table: &str, id: i64) -> Result<(), Error> {
     let n = tx.fetch_one(&format!("SELECT n FROM {table} WHERE id = $1"), &params![id]).await?;
     let n: i64 = n.unwrap().get(0)?;
@@ -47,7 +47,7 @@ async fn partitions_never_lock_crosswise(test_db: &TestDb<'_>) {
     seed(&store).await;
     let mut answers = Vec::new();
     for job in 0..400_i64 {
-        // Three of each, in another order every time, in whatever partition.
+        // Three users and three conversations, in varying order, in varying partitions.
         let ids = [job * 7 % 10, (job * 3 + 1) % 10, (job / 10) % 10];
         let mut locks = Locks::users(ids);
         ids.into_iter().for_each(|id| locks.conversations.push(id));
@@ -67,7 +67,7 @@ async fn partitions_never_lock_crosswise(test_db: &TestDb<'_>) {
         let row = tx.fetch_one(sql, &[]).await?.unwrap();
         Ok((row.get::<i64>(0)?, row.get::<i64>(1)?))
     });
-    assert_eq!(sum.await.unwrap(), (1200, 1200), "no count is lost");
+    assert_eq!(sum.await.unwrap(), (1200, 1200), "an increment was lost");
 }
 
 async fn a_deadlock_between_jobs_fails_one_of_them(test_db: &TestDb<'_>) {
@@ -126,7 +126,7 @@ async fn a_job_has_a_time_limit(test_db: &TestDb<'_>) {
     drop(gate);
     held.await.unwrap();
     assert!(idle.await.is_err());
-    // Whoever shared its transaction is told the truth: stored, or to try again.
+    // The job that shared its transaction gets a true answer: stored, or an error.
     let first = first.await;
     assert_eq!(last.await.unwrap(), 3);
     assert_eq!(store.ids().await, if first.is_ok() { vec![1, 3] } else { vec![3] });
@@ -136,12 +136,12 @@ async fn a_lost_connection_is_replaced(cluster: &Cluster, test_db: &TestDb<'_>) 
     let store = test_db.open().await;
     store.put(1).await.unwrap();
     store.ids().await;
-    // Those that idle are replaced without anybody noticing.
+    // Lost idle connections are replaced without an error.
     cluster.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'lost'").unwrap();
     store.put(2).await.unwrap();
     assert_eq!(store.ids().await, [1, 2]);
     store.take_effects();
-    // In the middle of a batch: what shared the transaction is lost, what waits behind it is not.
+    // In the middle of a batch, the jobs that shared the transaction fail; those behind it do not.
     let (gate, held) = store.hold().await;
     let before = store.put(3);
     let terminating = store.db.submit(0, Locks::none(), async |tx| {
@@ -169,5 +169,5 @@ async fn an_unreachable_server_is_reported(store: &Store) {
     }
     assert!(store.db.read(async |_| Ok(())).await.is_err());
     store.db.close().await;
-    assert!(begun.elapsed() < Duration::from_secs(20), "nobody waits long for a server that is gone");
+    assert!(begun.elapsed() < Duration::from_secs(20), "a job waited too long for an unreachable server");
 }

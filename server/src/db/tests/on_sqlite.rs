@@ -1,4 +1,4 @@
-//! What is SQLite's alone.
+//! The cases for SQLite only.
 
 use std::time::{Duration, Instant};
 
@@ -72,7 +72,7 @@ async fn a_full_disk_is_reported_and_survived() {
     held.await.unwrap();
     let error = full.await.unwrap_err();
     assert!(error.cause().unwrap().downcast_ref::<DbError>().unwrap().is_full(), "{error:?}");
-    // One of several, or all of them: nothing is acknowledged that is not stored.
+    // The other job may fail, too: nothing is acknowledged that is not stored.
     let _ = neighbour.await;
     assert_eq!(store.ids().await, [1]);
     pages(1_000_000).await;
@@ -90,7 +90,7 @@ async fn acknowledged_writes_survive_a_restart() {
     store.db.close().await;
     let names: Vec<_> =
         std::fs::read_dir(test_db.dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    assert_eq!(names, ["test.db"], "the log is folded into the file");
+    assert_eq!(names, ["test.db"], "the log was not checkpointed into the file");
     assert_eq!(test_db.open().await.ids().await.len(), 10);
 }
 
