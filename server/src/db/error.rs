@@ -147,10 +147,10 @@ impl From<DbError> for Error {
     fn from(error: DbError) -> Self {
         if error.is_full() {
             Self::storage_full(error)
-        } else if error.is_unavailable() {
-            Self::storage_unavailable(error)
         } else if error.is_closed() {
             Self::shutting_down()
+        } else if error.is_unavailable() {
+            Self::storage_unavailable(error)
         } else {
             Self::internal(error)
         }

@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use futures_util::future::LocalBoxFuture;
 use tokio::sync::oneshot;
 
-use super::error::DbError;
+use super::error::{DbError, DbErrorKind};
 use super::locks::Locks;
 use super::tx::Tx;
 use crate::error::Error;
@@ -57,8 +57,9 @@ impl<T> Future for Submitted<T> {
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         match &mut self.get_mut().0 {
             State::Waiting(answer) => Pin::new(answer).poll(context).map(|answer| {
-                // The sender is dropped without an answer only if its thread panicked.
-                answer.unwrap_or_else(|_| Err(DbError::closed().into()))
+                // The sender is dropped without an answer only if its batch panicked.
+                let lost = || DbError::new(DbErrorKind::Disconnected, "a job was lost with its batch");
+                answer.unwrap_or_else(|_| Err(lost().into()))
             }),
             State::Refused(error) => Poll::Ready(Err(error.take().unwrap_or_else(DbError::closed).into())),
         }
