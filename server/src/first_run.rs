@@ -1,4 +1,4 @@
-//! What a server without any settings makes for itself, and what it tells its operator: how to connect.
+//! The first start: creates the operator's key and the first app, and tells the operator how to connect.
 
 use std::fmt;
 use std::io;
@@ -16,23 +16,23 @@ use crate::net::AdminAddr;
 use crate::tenant::Tenant;
 use crate::tls::Fingerprint;
 
-/// The operator's key.
+/// The file of the operator's key.
 const ADMIN_KEY: &str = "admin.key";
-/// A shorter one is guessed, and an empty one is what everybody has.
+/// The minimum length of the operator's key. A shorter one could be guessed.
 const MIN_KEY: usize = 16;
-/// The first app with its secrets, for the app's own back end.
+/// The file of the first app with its secrets, for the app's own back end.
 const FIRST_APP: &str = "first-app.toml";
-/// How to reach the server, while it runs. Without secrets: it stays when the server is killed, and they are in files beside it.
+/// The file with the addresses of the running server. It has no secrets, because it remains if the server is killed.
 const START_FILE: &str = "server.json";
 
 /// An app with its secrets.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Credentials {
-    /// The appID.
+    /// The app ID.
     pub app_id: u32,
-    /// What an app that trusts its clients logs in with: 64 hexadecimal digits.
+    /// The app sign, with which the clients of an app that trusts them log in: 64 hexadecimal digits.
     pub app_sign: String,
-    /// The key of its tokens: 32 characters.
+    /// The key of the app's tokens: 32 characters.
     pub server_secret: String,
 }
 
@@ -42,7 +42,7 @@ impl fmt::Debug for Credentials {
     }
 }
 
-/// The first app of the server, made if there is none, and whether it was made now.
+/// Returns the first app of the server, and whether it was created now.
 pub(crate) async fn first_app(app: &App, folder: &Folder) -> Result<(Credentials, bool), Error> {
     let (tenant, is_new) = match app.tenants.list().into_iter().next() {
         Some(tenant) => (tenant, false),
@@ -53,18 +53,18 @@ pub(crate) async fn first_app(app: &App, folder: &Folder) -> Result<(Credentials
     Ok((credentials, is_new))
 }
 
-/// Keeps the file of the first app true when its secrets are rotated, until `end`.
+/// Rewrites the file of the first app when its secrets are rotated, until `end`.
 pub(crate) async fn update_first_app_file(app: Arc<App>, folder: Arc<Folder>, app_id: u32, end: CancellationToken) {
     let mut changes = app.tenants.changes.subscribe();
     while let Some(Ok(())) = end.run_until_cancelled(changes.changed()).await {
         let Some(tenant) = app.tenants.get(app_id) else { return };
         if let Err(error) = write_first_app(&folder, &Credentials::of(&tenant)) {
-            tracing::error!(%error, "{FIRST_APP} has a secret that is not good any more; the next start writes it again");
+            tracing::error!(%error, "{FIRST_APP} has an outdated secret; the next start rewrites it");
         }
     }
 }
 
-/// Writes the file of the first app, unless it says the same: the command line on this machine reads it.
+/// Writes the file of the first app if it has changed. The command line on this machine reads it.
 fn write_first_app(folder: &Folder, credentials: &Credentials) -> Result<(), FolderError> {
     let wanted = credentials.to_file().into_bytes();
     let found = folder.secret(FIRST_APP, || Ok::<_, FolderError>(wanted.clone()))?;
@@ -75,7 +75,7 @@ impl Credentials {
     fn of(tenant: &Tenant) -> Self {
         let access = tenant.access();
         Self {
-            // An app's key is its appID.
+            // An app's key is its app ID.
             app_id: u32::try_from(tenant.key.0).unwrap_or_default(),
             app_sign: access.app_sign.value.clone(),
             server_secret: access.server_secret.value.clone(),
@@ -85,13 +85,14 @@ impl Credentials {
     fn to_file(&self) -> String {
         let Self { app_id, app_sign, server_secret } = self;
         format!(
-            "# The first app, for you and for the command line. The server has its own copy, and writes this file when it starts and when a secret is rotated.\n\
+            "# The first app, for you and for the command line. The server keeps its own copy. It rewrites this file when it \
+             starts and when a secret is rotated.\n\
              app_id = {app_id}\napp_sign = \"{app_sign}\"\nserver_secret = \"{server_secret}\"\n"
         )
     }
 }
 
-/// The operator's key, made if there is none.
+/// Returns the operator's key; generates it if there is none.
 pub(crate) fn admin_key(folder: &Folder) -> Result<String, FolderError> {
     let bytes = folder.secret(ADMIN_KEY, || {
         let mut random = [0; 32];
@@ -101,13 +102,16 @@ pub(crate) fn admin_key(folder: &Folder) -> Result<String, FolderError> {
     })?;
     let key = String::from_utf8_lossy(&bytes).trim().to_owned();
     if key.len() < MIN_KEY {
-        let few = format!("{} characters are no key; remove the file, and the server makes one", key.len());
-        return Err(FolderError::at(&folder.file(ADMIN_KEY))(io::Error::other(few)));
+        let problem = format!(
+            "the key has {} characters; at least {MIN_KEY} are required. Remove the file to generate one",
+            key.len()
+        );
+        return Err(FolderError::at(&folder.file(ADMIN_KEY))(io::Error::other(problem)));
     }
     Ok(key)
 }
 
-/// How to reach the server: a file that is there while it runs, so that a tool on the same machine needs nothing but the data
+/// The content of the start file. The file exists while the server runs, so that a tool on the same machine needs only the data
 /// folder.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -122,7 +126,7 @@ struct StartFile<'a> {
     app_id: u32,
 }
 
-/// Removes the start file when the server is gone.
+/// Removes the start file when it is dropped.
 #[derive(Debug)]
 pub(crate) struct StartFileGuard(PathBuf);
 
@@ -150,23 +154,23 @@ pub(crate) fn write_start_file(folder: &Folder, banner: &Banner<'_>) -> Result<S
     Ok(StartFileGuard(folder.file(START_FILE)))
 }
 
-/// How to connect, in a few lines.
+/// Explains in a few lines how to connect.
 #[derive(Debug)]
 pub(crate) struct Banner<'a> {
     pub(crate) listen: SocketAddr,
     pub(crate) http: Option<SocketAddr>,
     pub(crate) admin: Option<&'a AdminAddr>,
     pub(crate) app: &'a Credentials,
-    /// The app sign may be shown: somebody looks at it, and it is not kept in a log.
+    /// Whether to show the app sign, which must not end up in a log that others read.
     pub(crate) shows_app_sign: bool,
-    /// Whether the app accepts tokens of the AES-CBC form.
+    /// Whether the app accepts AES-CBC tokens.
     pub(crate) cbc_tokens: bool,
     pub(crate) fingerprint: Fingerprint,
     pub(crate) data_dir: PathBuf,
     pub(crate) database: String,
 }
 
-/// How a client on this machine reaches a server that listens on `address`.
+/// Returns the address by which a client on this machine reaches a server that listens on `address`.
 fn reachable(address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() {
         SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), address.port())
@@ -175,7 +179,7 @@ fn reachable(address: SocketAddr) -> SocketAddr {
     }
 }
 
-/// How the operator on this machine reaches the service.
+/// Returns the address by which the operator on this machine reaches the service.
 fn reachable_operator(address: &AdminAddr) -> String {
     match address {
         AdminAddr::Tls(address) => AdminAddr::Tls(reachable(*address)).to_string(),
@@ -194,9 +198,9 @@ impl fmt::Display for Banner<'_> {
             writeln!(f, "  app sign     {}", app.app_sign)?;
         }
         if *cbc_tokens {
-            writeln!(f, "  tokens       AES-GCM and AES-CBC (refuse AES-CBC: zim admin app set --cbc-tokens off)")?;
+            writeln!(f, "  tokens       AES-GCM and AES-CBC (to refuse AES-CBC: zim admin app set --cbc-tokens off)")?;
         } else {
-            writeln!(f, "  tokens       AES-GCM (accept AES-CBC, too: zim admin app set --cbc-tokens on)")?;
+            writeln!(f, "  tokens       AES-GCM (to accept AES-CBC, too: zim admin app set --cbc-tokens on)")?;
         }
         writeln!(f, "  fingerprint  {fingerprint}")?;
         writeln!(f, "  data         {data_dir} (database: {database})")?;
@@ -207,9 +211,9 @@ impl fmt::Display for Banner<'_> {
         if let Some(admin) = admin {
             writeln!(f, "  operator     {admin}, key in {data_dir}/{ADMIN_KEY}")?;
         }
-        writeln!(f, "\nLog in on this machine:\n")?;
+        writeln!(f, "\nTo log in on this machine:\n")?;
         writeln!(f, "  zim login ann --server-data {data_dir}\n")?;
-        writeln!(f, "On another one, with the app sign that is in {FIRST_APP}:\n")?;
+        writeln!(f, "To log in on another machine, with the app sign from {FIRST_APP}:\n")?;
         writeln!(
             f,
             "  ZIM_APP_SIGN=… zim login ann --server {} --app-id {} --fingerprint {fingerprint}\n",
@@ -258,7 +262,7 @@ mod tests {
         assert_eq!(
             text.matches(&app.app_sign).count(),
             1,
-            "not in a command, where others on the machine see it: {text}"
+            "the app sign must not be in a command, where others on the machine can see it: {text}"
         );
         assert!(!text.contains(&app.server_secret), "{text}");
         assert!(!format!("{app:?}").contains("0123456789abcdef"));
@@ -290,7 +294,7 @@ mod tests {
         let mut app = app();
         write_first_app(&folder, &app).unwrap();
         assert_eq!(read()["app_sign"].as_str(), Some(app.app_sign.as_str()));
-        // Of another database, or of before a new secret was made.
+        // The file belongs to another database, or is older than a new secret.
         app.app_sign = "cd".repeat(32);
         write_first_app(&folder, &app).unwrap();
         assert_eq!(read()["app_sign"].as_str(), Some(app.app_sign.as_str()));
@@ -304,10 +308,10 @@ mod tests {
         let key = admin_key(&folder).unwrap();
         assert_eq!(key.len(), 64);
         assert_eq!(admin_key(&folder).unwrap(), key);
-        // The operator may choose another, but not one that is none.
-        for few in ["", " \n", "0123456789abcde\n"] {
-            folder.write(ADMIN_KEY, few.as_bytes()).unwrap();
-            assert!(admin_key(&folder).unwrap_err().to_string().contains("are no key"), "{few:?}");
+        // The operator may choose another key, but not one that is too short.
+        for short in ["", " \n", "0123456789abcde\n"] {
+            folder.write(ADMIN_KEY, short.as_bytes()).unwrap();
+            assert!(admin_key(&folder).unwrap_err().to_string().contains("at least 16 are required"), "{short:?}");
         }
         folder.write(ADMIN_KEY, b"0123456789abcdef\n").unwrap();
         assert_eq!(admin_key(&folder).unwrap(), "0123456789abcdef");

@@ -1,7 +1,7 @@
-//! Warnings about what may happen a thousand times a second: at most one a minute, with how often and from where.
+//! Limits warnings about events that may happen a thousand times a second to one a minute, with a count and the sources.
 //!
-//! The first event is told at once. Those of the next minute are counted, and told together: with the first event after that
-//! minute, or by [`keep`] when no event follows, so that no count is lost.
+//! The first event is reported at once. Those of the next minute are counted and reported together: with the first event after
+//! that minute, or by [`keep`] if no event follows, so that no count is lost.
 
 use std::fmt::Display;
 
@@ -9,39 +9,39 @@ use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use zim_protocol::clock::Clock;
 
-/// How long nothing more is told after a warning.
+/// The minimum time between two warnings.
 const PERIOD_MS: i64 = 60_000;
-/// So many different sources are remembered for a warning: the latest ones.
+/// The number of different sources in a warning: the latest ones.
 const MOST_SOURCES: usize = 5;
 
-/// Events of one kind. `A` is where an event comes from, an address as a rule.
+/// Events of one kind. `A` is the source of an event, usually an address.
 ///
-/// Pure: the time is given, by a clock that nobody sets (`Clock::steady_ms`).
+/// It is pure: the caller passes the time, from a monotonic clock (`Clock::steady_ms`).
 #[derive(Debug)]
 pub(crate) struct Repeated<A> {
     warned_at_ms: Option<i64>,
     count: u64,
     sources: Vec<A>,
-    /// There were more sources than `sources` holds.
+    /// Whether there were more sources than `sources` holds.
     has_more: bool,
 }
 
-/// What one warning tells.
+/// The content of one warning.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Summary {
-    /// The events since the last warning, the latest one included.
+    /// The number of events since the last warning, including the latest one.
     pub(crate) count: u64,
-    /// Where they came from: the latest sources, separated by commas.
+    /// Their latest sources, separated by commas.
     pub(crate) addresses: String,
 }
 
 impl<A: Display + PartialEq> Repeated<A> {
-    /// Nothing has happened yet.
+    /// Creates a counter without events.
     pub(crate) const fn new() -> Self {
         Self { warned_at_ms: None, count: 0, sources: Vec::new(), has_more: false }
     }
 
-    /// It happened again. Returns what to tell now, if it is time to tell something.
+    /// Counts an event. Returns a summary if a warning is due.
     pub(crate) fn note(&mut self, now_ms: i64, from: A) -> Option<Summary> {
         self.count = self.count.saturating_add(1);
         if !self.sources.contains(&from) {
@@ -54,13 +54,13 @@ impl<A: Display + PartialEq> Repeated<A> {
         self.due(now_ms)
     }
 
-    /// What is counted and not told yet, once the minute after the last warning is over.
+    /// Returns a summary of the events that are not reported yet, if the minute after the last warning is over.
     pub(crate) fn due(&mut self, now_ms: i64) -> Option<Summary> {
         let may_warn = self.warned_at_ms.is_none_or(|warned| now_ms.saturating_sub(warned) >= PERIOD_MS);
         if !may_warn { None } else { self.flush(now_ms) }
     }
 
-    /// What is counted and not told yet, whatever the time is: for the end.
+    /// Returns a summary of the events that are not reported yet, at any time.
     pub(crate) fn flush(&mut self, now_ms: i64) -> Option<Summary> {
         if self.count == 0 {
             return None;
@@ -77,7 +77,7 @@ impl<A: Display + PartialEq> Repeated<A> {
     }
 }
 
-/// Tells what events leave untold: a minute after the last warning, and at `end`.
+/// Reports the remaining events a minute after the last warning, and at `end`.
 pub(crate) async fn keep<A: Display + PartialEq>(
     repeated: &Mutex<Repeated<A>>,
     clock: &Clock,

@@ -190,7 +190,7 @@ impl Threads {
         Ok(())
     }
 
-    /// Waits until all have ended.
+    /// Waits until all threads have ended.
     pub(super) async fn join(&self) {
         let threads = std::mem::take(&mut *self.0.lock());
         for thread in threads {
