@@ -8,7 +8,7 @@ use zim_protocol::{CbcTokens, Registration};
 
 use super::access::{Access, Secret};
 use super::{Cache, Tenant};
-use crate::db::{Row, Tx, params};
+use crate::db::{OnUnique, Row, Tx, params};
 use crate::error::Error;
 use crate::key::{AppKey, Scrambler, UserKey};
 
@@ -88,13 +88,7 @@ pub async fn insert_app(tx: &mut Tx<'_>, app: NewApp) -> Result<NewApp, Error> {
         ],
     )
     .await
-    .map_err(|error| {
-        if error.is_unique_violation() {
-            Error::params_invalid(format!("there is already an app with the id {id}"))
-        } else {
-            error.into()
-        }
-    })?;
+    .on_unique(|| Error::params_invalid(format!("there is already an app with the id {id}")))?;
     Ok(app)
 }
 
