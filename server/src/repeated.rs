@@ -1,7 +1,7 @@
 //! Limits warnings about events that may happen a thousand times a second to one a minute, with a count and the sources.
 //!
 //! The first event is reported at once. Those of the next minute are counted and reported together: with the first event after
-//! that minute, or by [`keep`] if no event follows, so that no count is lost.
+//! that minute, or by `keep` if no event follows, so that no count is lost.
 
 use std::fmt::Display;
 

@@ -1,6 +1,6 @@
 //! The store: queues of writes, reader threads, and one text of SQL for SQLite and PostgreSQL.
 //!
-//! A write is a job that gets a [`Tx`] and waits for nothing else. Submitting it fixes its position in a queue. The jobs that
+//! A write is a job that gets a `Tx` and waits for nothing else. Submitting it fixes its position in a queue. The jobs that
 //! wait when a commit returns share the next transaction, each in its own savepoint, so a failing job fails alone. A job is
 //! answered after its commit is on disk. SQLite has one writing thread. PostgreSQL has partitions, each with a thread and a
 //! connection; writes that must stay in order use the same partition.

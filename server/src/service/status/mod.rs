@@ -2,8 +2,8 @@
 //!
 //! A login that has a connection is marked in its own row, in the transaction that admits it. So a user's status
 //! follows from committed rows and never from what this node holds in memory. A change writes one row, however many
-//! users subscribe; the subscribers are read after the commit, in pages ([`notify`]). A login whose connection was lost
-//! unnoticed (it broke while the login was being stored, or the server was killed) is found by [`maintenance`], so no
+//! users subscribe; the subscribers are read after the commit, in pages (`notify`). A login whose connection was lost
+//! unnoticed (it broke while the login was being stored, or the server was killed) is found by `maintenance`, so no
 //! user stays online by mistake.
 
 mod maintenance;
