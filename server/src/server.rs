@@ -146,7 +146,7 @@ impl Server {
         tasks.spawn(user::notify_of_profiles(Arc::clone(&app), stopped.clone()));
         tasks.spawn(status::notify_of_statuses(Arc::clone(&app), stopped.clone()));
         tasks.spawn(status::keep(Arc::clone(&app), lost_logins, stopped.clone()));
-        tasks.spawn(net::keep_meter(stopped.clone()));
+        tasks.spawn(net::run_meter(stopped.clone()));
         let (of_file, folder_of_file) = (Arc::clone(&app), Arc::clone(&folder));
         tasks.spawn(first_run::keep_first_app(of_file, folder_of_file, first_app.app_id, stopped.clone()));
         tasks.spawn({

@@ -21,7 +21,7 @@ use crate::key::AppKey;
 use crate::tenant::{Tenant, check_app_name};
 
 /// How long a token is good for, unless the request says otherwise: one day.
-const TOKEN_S: i64 = 24 * 3_600;
+const DEFAULT_TOKEN_S: i64 = 24 * 3_600;
 
 /// What the operator may do.
 #[derive(Clone, Debug)]
@@ -113,10 +113,10 @@ about! {
 }
 
 /// The most of a user id that the audit log repeats, in characters: a valid one is not longer.
-const LOGGED_ID: usize = 32;
+const MAX_LOGGED_ID_CHARS: usize = 32;
 
 /// Does `work` to its end, whether or not the operator waits for it: half of it must not be done.
-async fn to_its_end<T: Send + 'static>(
+async fn run_to_completion<T: Send + 'static>(
     work: impl Future<Output = Result<T, Error>> + Send + 'static,
 ) -> Result<T, Status> {
     let done = tokio::spawn(work.in_current_span()).await;
@@ -124,7 +124,7 @@ async fn to_its_end<T: Send + 'static>(
 }
 
 /// What a call was to do, for its line in the audit log. Never a secret.
-fn in_detail(detail: &str) {
+fn record_detail(detail: &str) {
     tracing::Span::current().record("detail", detail);
 }
 
@@ -136,7 +136,7 @@ fn valid<R: About + Validate>(request: Request<R>) -> Result<R, Status> {
         span.record("app", request.app_id());
     }
     if !request.user_id().is_empty() {
-        span.record("user", request.user_id().chars().take(LOGGED_ID).collect::<String>());
+        span.record("user", request.user_id().chars().take(MAX_LOGGED_ID_CHARS).collect::<String>());
     }
     request.validate().map_err(|violation| status(violation.into()))?;
     Ok(request)
@@ -145,11 +145,11 @@ fn valid<R: About + Validate>(request: Request<R>) -> Result<R, Status> {
 #[tonic::async_trait]
 impl Admin for AdminService {
     async fn create_app(&self, request: Request<CreateAppRequest>) -> Result<Response<AppRow>, Status> {
-        let CreateAppRequest { app_id: wanted, name } = valid(request)?;
+        let CreateAppRequest { app_id: requested, name } = valid(request)?;
         check_app_name(&name).map_err(status)?;
-        in_detail(&format!("name {name:?}"));
+        record_detail(&format!("name {name:?}"));
         let app = Arc::clone(&self.app);
-        let tenant = to_its_end(async move { app.create_app(wanted, &name).await }).await?;
+        let tenant = run_to_completion(async move { app.create_app(requested, &name).await }).await?;
         tracing::Span::current().record("app", app_id(&tenant));
         let access = tenant.access();
         Ok(Response::new(AppRow {
@@ -168,11 +168,11 @@ impl Admin for AdminService {
         let request = valid(request)?;
         let tenant = self.tenant(request.app_id).map_err(status)?;
         let UpdateAppRequest { app_id: _, cbc_tokens, app_sign_login, registration } = &request;
-        in_detail(&format!(
+        record_detail(&format!(
             "cbc_tokens: {cbc_tokens:?}, app_sign_login: {app_sign_login:?}, registration: {registration:?}"
         ));
         let (app, of_app) = (Arc::clone(&self.app), Arc::clone(&tenant));
-        to_its_end(async move { app.update_app(&of_app, &request).await }).await?;
+        run_to_completion(async move { app.update_app(&of_app, &request).await }).await?;
         Ok(Response::new(as_row(&tenant)))
     }
 
@@ -182,19 +182,19 @@ impl Admin for AdminService {
     ) -> Result<Response<RotateSecretResult>, Status> {
         let request = valid(request)?;
         let tenant = self.tenant(request.app_id).map_err(status)?;
-        in_detail(&format!("{:?}, overlap {} s", request.secret(), request.overlap_seconds));
+        record_detail(&format!("{:?}, overlap {} s", request.secret(), request.overlap_seconds));
         let overlap_ms = request.overlap_seconds.saturating_mul(1_000);
         let app = Arc::clone(&self.app);
         let Rotated { secret, old_ends_at } =
-            to_its_end(async move { app.rotate(&tenant, request.secret(), overlap_ms).await }).await?;
+            run_to_completion(async move { app.rotate(&tenant, request.secret(), overlap_ms).await }).await?;
         Ok(Response::new(RotateSecretResult { secret, old_ends_at }))
     }
 
     async fn mint_token(&self, request: Request<MintTokenRequest>) -> Result<Response<MintTokenResult>, Status> {
         let MintTokenRequest { app_id, user_id, effective_seconds } = valid(request)?;
         let tenant = self.tenant(app_id).map_err(status)?;
-        in_detail(&format!("good for {effective_seconds} s"));
-        let effective_s = if effective_seconds == 0 { TOKEN_S } else { effective_seconds };
+        record_detail(&format!("good for {effective_seconds} s"));
+        let effective_s = if effective_seconds == 0 { DEFAULT_TOKEN_S } else { effective_seconds };
         // A token that is made in the second of a revocation would be refused with those before it.
         let revoked_at = match self.app.user_access(&tenant, &user_id).await {
             Ok(access) => access.tokens_revoked_at,
@@ -227,7 +227,7 @@ impl Admin for AdminService {
     async fn ban_user(&self, request: Request<BanUserRequest>) -> Result<Response<BanUserResult>, Status> {
         let BanUserRequest { app_id, user_id, seconds } = valid(request)?;
         let tenant = self.tenant(app_id).map_err(status)?;
-        in_detail(&format!("for {seconds} s"));
+        record_detail(&format!("for {seconds} s"));
         let ban_ends_at = match seconds {
             0 => 0,
             _ => self.app.clock.now_ms().saturating_add(seconds.saturating_mul(1_000)),
@@ -258,7 +258,7 @@ impl Admin for AdminService {
     ) -> Result<Response<RevokeTokensResult>, Status> {
         let RevokeTokensRequest { app_id, user_id, made_until } = valid(request)?;
         let tenant = self.tenant(app_id).map_err(status)?;
-        in_detail(&format!("made until {made_until}"));
+        record_detail(&format!("made until {made_until}"));
         let now_s = self.app.clock.now_s();
         if made_until > now_s {
             return Err(status(Error::params_invalid("madeUntil is in the future: tokens to come cannot be revoked")));
@@ -321,7 +321,7 @@ mod tests {
     #[tokio::test]
     async fn what_the_operator_gives_up_is_done_to_its_end() {
         let ((go, may_go), (done, is_done)) = (oneshot::channel(), oneshot::channel());
-        let work = to_its_end(async move {
+        let work = run_to_completion(async move {
             may_go.await.unwrap();
             done.send(()).unwrap();
             Ok(())

@@ -14,14 +14,14 @@ use crate::connection::ConnectionState;
 /// Frames of about so many bytes leave together.
 const BATCH_BYTES: usize = 64 << 10;
 /// How long the last frame may take to arrive.
-const FAREWELL: Duration = Duration::from_secs(2);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Writes events until the session ends. The stream is opened with the first one: a session without events has none.
 pub(crate) async fn run(
     connection: &Connection,
     state: &ConnectionState,
     sent: &AtomicU64,
-    patience: Duration,
+    write_timeout: Duration,
 ) -> Closing {
     let mut open: Option<Writer> = None;
     loop {
@@ -29,11 +29,11 @@ pub(crate) async fn run(
         let (count, end) = state.queue.next_batch(&mut batch, BATCH_BYTES).await;
         // A one-shot login has nothing to catch up with before its end. A client that does not take the end must not stay.
         let is_one_shot = state.identity().is_some_and(|identity| identity.one_shot);
-        let patience = if end.is_some() && is_one_shot { FAREWELL } else { patience };
+        let write_timeout = if end.is_some() && is_one_shot { CLOSE_TIMEOUT } else { write_timeout };
         let writer = match &mut open {
             Some(writer) => writer,
-            None => match timeout(patience, connection.open_uni()).await {
-                Ok(Ok(stream)) => open.insert(Writer::new(stream, patience)),
+            None => match timeout(write_timeout, connection.open_uni()).await {
+                Ok(Ok(stream)) => open.insert(Writer::new(stream, write_timeout)),
                 Ok(Err(_)) => return Closing::done(),
                 Err(_) => return Closing::new(CloseCode::Protocol, "no event stream is allowed"),
             },
@@ -45,7 +45,7 @@ pub(crate) async fn run(
             return closing;
         }
         if let Some(reason) = end {
-            writer.finish(FAREWELL).await;
+            writer.finish(CLOSE_TIMEOUT).await;
             return match reason {
                 SessionEndReason::GoingAway => Closing::new(CloseCode::GoingAway, "the server stops"),
                 _ => Closing::new(CloseCode::SessionEnded, ""),

@@ -62,7 +62,7 @@ impl Allowance {
     }
 
     /// For what is no call, or is refused: as much as for pulls. Or in how many milliseconds there is more.
-    pub(crate) fn refused(&mut self, net: &Net, now_ms: i64) -> Result<(), i64> {
+    pub(crate) fn take_refused(&mut self, net: &Net, now_ms: i64) -> Result<(), i64> {
         self.refused.take(net.pulls, now_ms)
     }
 }
@@ -83,7 +83,7 @@ pub(crate) fn admit(
     let id = request.id;
     check(net, session, allowance, method, request.payload)
         .map(|request| Invocation { id, request, caller: Arc::new(Caller::new(Arc::clone(session))), arrived })
-        .inspect_err(|refused| over(net, method, Err(refused), arrived))
+        .inspect_err(|refused| record(net, method, Err(refused), arrived))
 }
 
 fn check(
@@ -93,12 +93,12 @@ fn check(
     method: &'static Method,
     payload: Bytes,
 ) -> Result<AnyRequest, Error> {
-    let may = match method.access {
+    let is_allowed = match method.access {
         Access::Anyone => true,
         // A login that was ended may do nothing more, whenever its client reads that it was.
         Access::User => session.identity().is_some() && !session.is_logged_out() && !session.queue.is_ended(),
     };
-    if !may {
+    if !is_allowed {
         return Err(Error::not_logged_in());
     }
     allowance.take(net, method)?;
@@ -108,8 +108,8 @@ fn check(
 }
 
 /// Runs a call to its end, which comes at its deadline at the latest. A panic ends this call and nothing else.
-pub(crate) async fn run(net: Arc<Net>, call: Invocation) -> Done {
-    let Invocation { id, request, caller, arrived } = call;
+pub(crate) async fn run(net: Arc<Net>, invocation: Invocation) -> Done {
+    let Invocation { id, request, caller, arrived } = invocation;
     let method = request.method();
     let deadline_ms = match method.deadline_ms {
         0 => net.app.config.limits.request_timeout_ms,
@@ -123,7 +123,7 @@ pub(crate) async fn run(net: Arc<Net>, call: Invocation) -> Done {
         Ok(Err(panic)) => Err(Error::internal_text(format!("panic: {}", panic_text(&*panic)))),
         Err(_) => Err(Error::timed_out()),
     };
-    over(&net, method, result.as_ref().map(drop), arrived);
+    record(&net, method, result.as_ref().map(drop), arrived);
     Done { id, caller, result }
 }
 
@@ -133,9 +133,9 @@ fn panic_text(panic: &(dyn Any + Send)) -> &str {
 }
 
 /// Counts a call, and logs what its caller is not told.
-fn over(net: &Net, method: &'static Method, result: Result<(), &Error>, arrived: Instant) {
+fn record(net: &Net, method: &'static Method, result: Result<(), &Error>, arrived: Instant) {
     let code = result.map_or_else(|failed| failed.code() as i32, |()| 0);
-    net.meter.call(method, code, arrived.elapsed());
+    net.meter.record(method, code, arrived.elapsed());
     let Err(failed) = result else { return };
     match failed.cause() {
         Some(cause) => error!(method = method.path, code, cause = %Chain(cause), "a call failed inside"),

@@ -28,7 +28,7 @@ impl Addresses {
     }
 
     /// Whether a client at `subnet`, which has proved that it is there, may shake hands now.
-    pub(crate) fn may_shake(&mut self, subnet: Subnet, now_ms: i64) -> bool {
+    pub(crate) fn may_handshake(&mut self, subnet: Subnet, now_ms: i64) -> bool {
         if self.entries.len() >= self.sweep_at {
             self.entries.retain(|_, entry| entry.connections > 0 || !entry.handshakes.is_full(now_ms));
             self.sweep_at = (self.entries.len() * 2).max(SWEEP_FROM);
@@ -70,9 +70,9 @@ mod tests {
         assert_eq!(one, subnet("[::ffff:192.0.2.1]:9"));
         assert_eq!(subnet("[2001:db8::1]:1"), subnet("[2001:db8::ffff]:2"));
         assert_ne!(subnet("[2001:db8::1]:1"), subnet("[2001:db8:0:1::1]:1"));
-        assert!(addresses.may_shake(one, 0) && addresses.may_shake(one, 0));
-        assert!(!addresses.may_shake(one, 0));
-        assert!(addresses.may_shake(two, 0));
+        assert!(addresses.may_handshake(one, 0) && addresses.may_handshake(one, 0));
+        assert!(!addresses.may_handshake(one, 0));
+        assert!(addresses.may_handshake(two, 0));
         assert!(addresses.connect(one) && addresses.connect(one) && !addresses.connect(one));
         assert!(addresses.connect(two));
         addresses.disconnect(one, 0);
@@ -83,10 +83,10 @@ mod tests {
     fn idle_addresses_are_forgotten() {
         let mut addresses = Addresses::new(Rate::new(1, 1), 1);
         for index in 0..SWEEP_FROM as u64 {
-            assert!(addresses.may_shake(Subnet::from_number(index), 0));
+            assert!(addresses.may_handshake(Subnet::from_number(index), 0));
         }
         assert!(addresses.connect(Subnet::from_number(7)));
-        assert!(addresses.may_shake(Subnet::from_number(u64::MAX), 5_000));
+        assert!(addresses.may_handshake(Subnet::from_number(u64::MAX), 5_000));
         assert_eq!(addresses.entries.len(), 2);
         addresses.disconnect(Subnet::from_number(7), 9_000);
         assert_eq!(addresses.entries.len(), 1);

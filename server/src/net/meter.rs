@@ -55,7 +55,7 @@ impl Meter {
     }
 
     /// A call of `method` took so long and ended with `code`.
-    pub(crate) fn call(&self, method: &'static Method, code: i32, took: Duration) {
+    pub(crate) fn record(&self, method: &'static Method, code: i32, took: Duration) {
         let Some(per_method) = self.methods.get(method.path) else { return };
         let per_method = per_method.get_or_init(|| PerMethod::of(method));
         per_method.seconds.record(took);
@@ -79,12 +79,12 @@ pub(crate) fn recorder() -> Option<&'static PrometheusHandle> {
 }
 
 /// How often what was measured is counted.
-const UPKEEP: Duration = Duration::from_secs(1);
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Counts what was measured, until `end`: a histogram keeps every value until then, and nobody may ever look at `/metrics`.
-pub(crate) async fn keep(end: CancellationToken) {
+pub(crate) async fn run(end: CancellationToken) {
     let Some(handle) = recorder() else { return };
-    while timeout(UPKEEP, end.cancelled()).await.is_err() {
+    while timeout(UPKEEP_INTERVAL, end.cancelled()).await.is_err() {
         handle.run_upkeep();
     }
 }

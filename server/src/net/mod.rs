@@ -16,7 +16,7 @@ mod meter;
 mod operator;
 mod order;
 mod peer;
-mod places;
+mod slots;
 mod quic;
 mod session_stream;
 mod unread;
@@ -35,13 +35,13 @@ pub use self::keys::Tickets;
 pub(crate) use self::keys::endpoint_config;
 use self::limits::{Addresses, Rate};
 use self::meter::Meter;
-pub(crate) use self::meter::keep as keep_meter;
+pub(crate) use self::meter::run as run_meter;
 pub use self::operator::AdminAddr;
 pub(crate) use self::operator::{KeyCheck, bind as bind_admin, serve as serve_admin};
 pub(crate) use self::quic::{accept, bind};
 use self::reassembly::ReassemblyBudget;
-use self::unread::Unread;
-use self::writer::STALLED;
+use self::unread::UnreadBudget;
+use self::writer::STALL_DIVISOR;
 use crate::app::App;
 
 /// What every connection of a server needs.
@@ -59,7 +59,7 @@ pub(crate) struct Net {
     reassembly: ReassemblyBudget,
     /// Strangers have a share of their own, so that they close out nobody who has logged in.
     unauthenticated_reassembly: ReassemblyBudget,
-    unread: Unread,
+    unread: UnreadBudget,
     messages: Rate,
     requests: Rate,
     pulls: Rate,
@@ -68,7 +68,7 @@ pub(crate) struct Net {
     custom_statuses: Rate,
     /// Handshakes with addresses that are not proved, all together: one client who is served as fast as he comes would
     /// otherwise never be asked, and never count.
-    unproved: Rate,
+    unvalidated_handshakes: Rate,
 }
 
 impl Net {
@@ -85,7 +85,7 @@ impl Net {
             reassembly: ReassemblyBudget::new(limits.max_half_sent_bytes),
             unauthenticated_reassembly: ReassemblyBudget::new(limits.max_half_sent_bytes / 8),
             // A read waits a second by default before a session is closed for it: many wait for the reads of others alone.
-            unread: Unread::new(limits.max_unread_bytes, limits.write_timeout() / STALLED / 5),
+            unread: UnreadBudget::new(limits.max_unread_bytes, limits.write_timeout() / STALL_DIVISOR / 5),
             messages: Rate::new(limits.messages_per_second, limits.message_burst),
             requests: Rate::new(limits.requests_per_second, limits.request_burst),
             pulls: Rate::new(limits.pulls_per_second, limits.pull_burst),
@@ -93,7 +93,7 @@ impl Net {
             // As the reference; and one more, because calls that left a second apart may arrive closer.
             custom_statuses: Rate::new(1, 2),
             // So few at once that those who talk wait a few milliseconds for them, however many come.
-            unproved: Rate::new(per_second / 2, per_second / 8),
+            unvalidated_handshakes: Rate::new(per_second / 2, per_second / 8),
             app,
         })
     }

@@ -7,7 +7,7 @@ use std::collections::{HashMap, VecDeque};
 /// InFlight that wait behind one with the same target.
 #[derive(Debug)]
 pub(crate) struct Order<T> {
-    // A target is here while a call to it holds the others back.
+    // A target is here while a request to it holds the others back.
     targets: HashMap<u64, VecDeque<T>>,
     waiting: usize,
 }
@@ -19,18 +19,18 @@ impl<T> Default for Order<T> {
 }
 
 impl<T> Order<T> {
-    /// A call arrives. It is given back if it may start at once; then [`Order::release`] must be called for its target.
-    pub(crate) fn arrive(&mut self, target: u64, call: T) -> Option<T> {
-        if let Some(line) = self.targets.get_mut(&target) {
-            line.push_back(call);
+    /// A request arrives. It is given back if it may start at once; then [`Order::release`] must be called for its target.
+    pub(crate) fn arrive(&mut self, target: u64, request: T) -> Option<T> {
+        if let Some(queue) = self.targets.get_mut(&target) {
+            queue.push_back(request);
             self.waiting += 1;
             return None;
         }
         self.targets.insert(target, VecDeque::new());
-        Some(call)
+        Some(request)
     }
 
-    /// The call that holds `target` has its place in the write queue, or is over: the next one, if there is one, may start and
+    /// The request that holds `target` has its place in the write queue, or is over: the next one, if there is one, may start and
     /// holds it now.
     pub(crate) fn release(&mut self, target: u64) -> Option<T> {
         let next = self.targets.get_mut(&target)?.pop_front();

@@ -46,10 +46,10 @@ pub(super) const PAGES_SEND_WINDOW: usize = 256 << 10;
 /// The session stream. A client that opens another breaks the protocol, and QUIC itself says so; what a connection may open
 /// costs memory in every session (8 KB at quinn's 100).
 const CLIENT_STREAMS: u32 = 1;
-/// A handshake keeps its turn for so long. Its work, which the turns are there to spread, is done by then; what is left is the
-/// client's way to answer. Kept to the end, four turns were 40 handshakes a second with clients 100 ms away, and none at all
+/// A handshake keeps its permit for so long. Its work, which the permits are there to spread, is done by then; what is left is the
+/// client's way to answer. Kept to the end, four permits were 40 handshakes a second with clients 100 ms away, and none at all
 /// with four strangers who send their first packet and nothing more.
-const TURN: Duration = Duration::from_millis(10);
+const HANDSHAKE_PERMIT_TIME: Duration = Duration::from_millis(10);
 /// More packets of one connection than this wait nowhere while it waits for its handshake.
 const INCOMING_BUFFER: u64 = 16 << 10;
 const INCOMING_BUFFERS: u64 = 16 << 20;
@@ -76,14 +76,14 @@ fn ack_frequency() -> AckFrequencyConfig {
     acks
 }
 
-/// Opens the endpoint. Its own tasks run in `tasks`, until `cut` at the latest.
+/// Opens the endpoint. Its own tasks run in `tasks`, until `abort` at the latest.
 pub(crate) fn bind(
     address: SocketAddr,
     tls: rustls::ServerConfig,
     endpoint: quinn::EndpointConfig,
     limits: &Limits,
     tasks: &TaskTracker,
-    cut: &CancellationToken,
+    abort: &CancellationToken,
 ) -> io::Result<Endpoint> {
     let crypto = QuicServerConfig::try_from(tls).map_err(io::Error::other)?;
     let mut server = ServerConfig::with_crypto(Arc::new(crypto));
@@ -96,7 +96,7 @@ pub(crate) fn bind(
         endpoint,
         Some(server),
         socket(address)?,
-        Arc::new(Tracked { tasks: tasks.clone(), cut: cut.clone() }),
+        Arc::new(TrackedRuntime { tasks: tasks.clone(), abort: abort.clone() }),
     )
 }
 
@@ -109,11 +109,11 @@ fn socket(address: SocketAddr) -> io::Result<UdpSocket> {
     socket.set_send_buffer_size(SOCKET_BUFFER)?;
     // Linux doubles what it is asked for, for its own book-keeping.
     let factor = if cfg!(target_os = "linux") { 2 } else { 1 };
-    let got = socket.recv_buffer_size()?.min(socket.send_buffer_size()?) / factor;
-    if got < SOCKET_BUFFER {
+    let actual = socket.recv_buffer_size()?.min(socket.send_buffer_size()?) / factor;
+    if actual < SOCKET_BUFFER {
         warn!(
-            got_bytes = got,
-            wanted_bytes = SOCKET_BUFFER,
+            actual_bytes = actual,
+            requested_bytes = SOCKET_BUFFER,
             "the system clamps UDP buffers: under load datagrams are lost and sent again; \
              on Linux raise net.core.rmem_max and net.core.wmem_max"
         );
@@ -123,28 +123,28 @@ fn socket(address: SocketAddr) -> io::Result<UdpSocket> {
     Ok(socket.into())
 }
 
-/// tokio, with every task of the endpoint and its connections counted among the server's, and cut off when the server has no
+/// tokio, with every task of the endpoint and its connections counted among the server's, and abort off when the server has no
 /// more patience: a connection whose first packet is its farewell stays in quinn until it is idle for long enough, and nothing
 /// ends it before.
 #[derive(Debug)]
-struct Tracked {
+struct TrackedRuntime {
     tasks: TaskTracker,
-    cut: CancellationToken,
+    abort: CancellationToken,
 }
 
-impl Runtime for Tracked {
+impl Runtime for TrackedRuntime {
     fn new_timer(&self, at: Instant) -> Pin<Box<dyn AsyncTimer>> {
         TokioRuntime.new_timer(at)
     }
 
     fn spawn(&self, future: Pin<Box<dyn Future<Output = ()> + Send>>) {
         // Of its own: all connections on one token would meet at its lock, whenever one of them has something to do.
-        let cut = self.cut.child_token().cancelled_owned();
+        let abort = self.abort.child_token().cancelled_owned();
         self.tasks.spawn(async move {
             tokio::select! {
                 biased;
                 () = future => {}
-                () = cut => {}
+                () = abort => {}
             }
         });
     }
@@ -160,38 +160,38 @@ impl Runtime for Tracked {
 
 /// What becomes of somebody who knocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Verdict {
+enum Decision {
     Accept,
     /// Prove your address first.
     Retry,
     Refuse,
 }
 
-/// How busy the door is.
+/// How busy the admission is.
 #[derive(Clone, Copy, Debug)]
-struct Door {
-    /// Handshakes that are not over, whether they have had their turn or not.
+struct Admission {
+    /// Handshakes that are not over, whether they have had their permit or not.
     waiting: usize,
     connections: usize,
 }
 
-impl Door {
-    /// `may_shake` is asked only about an address that is proved, `may_come_unproved` only about one that is not.
-    fn judge(
+impl Admission {
+    /// `may_handshake` is asked only about an address that is proved, `may_accept_unvalidated` only about one that is not.
+    fn decide(
         self,
         limits: &Limits,
         validated: bool,
-        may_shake: impl FnOnce() -> bool,
-        may_come_unproved: impl FnOnce() -> bool,
-    ) -> Verdict {
+        may_handshake: impl FnOnce() -> bool,
+        may_accept_unvalidated: impl FnOnce() -> bool,
+    ) -> Decision {
         if self.connections >= limits.max_connections || self.waiting >= limits.handshakes_waiting {
-            Verdict::Refuse
+            Decision::Refuse
         } else if validated {
-            if may_shake() { Verdict::Accept } else { Verdict::Refuse }
-        } else if self.waiting >= limits.handshakes_at_once * 4 || !may_come_unproved() {
-            Verdict::Retry
+            if may_handshake() { Decision::Accept } else { Decision::Refuse }
+        } else if self.waiting >= limits.handshakes_at_once * 4 || !may_accept_unvalidated() {
+            Decision::Retry
         } else {
-            Verdict::Accept
+            Decision::Accept
         }
     }
 }
@@ -199,28 +199,29 @@ impl Door {
 /// Accepts connections until the server stops.
 pub(crate) async fn accept(net: Arc<Net>, endpoint: Endpoint) {
     let limits = &net.app.config.limits;
-    let turns = Arc::new(Semaphore::new(limits.handshakes_at_once));
+    let permits = Arc::new(Semaphore::new(limits.handshakes_at_once));
     let waiting = Arc::new(AtomicUsize::new(0));
-    let mut unproved = Bucket::default();
+    let mut unvalidated = Bucket::default();
     loop {
         let incoming = tokio::select! {
             incoming = endpoint.accept() => incoming,
             () = net.stopping.cancelled() => None,
         };
         let Some(incoming) = incoming else { break };
-        let door = Door { waiting: waiting.load(Ordering::Relaxed), connections: endpoint.open_connections() };
+        let admission =
+            Admission { waiting: waiting.load(Ordering::Relaxed), connections: endpoint.open_connections() };
         let subnet = Subnet::from(incoming.remote_address());
         let now = net.app.clock.steady_ms();
-        let may_shake = || net.addresses.lock().may_shake(subnet, now);
-        let may_come_unproved = || unproved.take(net.unproved, now).is_ok();
-        match door.judge(limits, incoming.remote_address_validated(), may_shake, may_come_unproved) {
-            Verdict::Accept => {
+        let may_handshake = || net.addresses.lock().may_handshake(subnet, now);
+        let may_accept_unvalidated = || unvalidated.take(net.unvalidated_handshakes, now).is_ok();
+        match admission.decide(limits, incoming.remote_address_validated(), may_handshake, may_accept_unvalidated) {
+            Decision::Accept => {
                 waiting.fetch_add(1, Ordering::Relaxed);
-                let (net, turns, waiting) = (Arc::clone(&net), Arc::clone(&turns), Arc::clone(&waiting));
+                let (net, permits, waiting) = (Arc::clone(&net), Arc::clone(&permits), Arc::clone(&waiting));
                 let span = debug_span!("connection", address = %incoming.remote_address());
                 let (tasks, connections) = (net.tasks.clone(), net.connections.clone());
                 let connection = async move {
-                    let connection = handshake(&net, &turns, incoming).await;
+                    let connection = handshake(&net, &permits, incoming).await;
                     waiting.fetch_sub(1, Ordering::Relaxed);
                     if let Some(connection) = connection {
                         connected(net, connection).await;
@@ -228,12 +229,12 @@ pub(crate) async fn accept(net: Arc<Net>, endpoint: Endpoint) {
                 };
                 tasks.spawn(connections.track_future(connection.instrument(span)));
             }
-            Verdict::Retry => {
+            Decision::Retry => {
                 counter!("zim_handshakes_total", "outcome" => "retry").increment(1);
                 // It fails only for an address that is proved.
                 drop(incoming.retry());
             }
-            Verdict::Refuse => {
+            Decision::Refuse => {
                 counter!("zim_handshakes_total", "outcome" => "refused").increment(1);
                 incoming.refuse();
             }
@@ -241,29 +242,29 @@ pub(crate) async fn accept(net: Arc<Net>, endpoint: Endpoint) {
     }
 }
 
-/// The handshake, when its turn comes. One that waited too long is not begun: its client has given up.
-async fn handshake(net: &Net, turns: &Semaphore, incoming: Incoming) -> Option<Connection> {
+/// The handshake, when its permit comes. One that waited too long is not begun: its client has given up.
+async fn handshake(net: &Net, permits: &Semaphore, incoming: Incoming) -> Option<Connection> {
     let limit = Duration::from_millis(net.app.config.limits.handshake_timeout_ms.into());
-    let turn = tokio::select! {
-        turn = timeout(limit, turns.acquire()) => turn.ok().and_then(Result::ok),
+    let permit = tokio::select! {
+        permit = timeout(limit, permits.acquire()) => permit.ok().and_then(Result::ok),
         () = net.stopping.cancelled() => None,
     };
-    let Some(turn) = turn else {
+    let Some(permit) = permit else {
         incoming.refuse();
         counter!("zim_handshakes_total", "outcome" => "late").increment(1);
         return None;
     };
-    let shaken = async {
+    let completed = async {
         let mut connecting = incoming.accept()?;
-        let at_once = timeout(TURN, &mut connecting).await;
-        drop(turn);
-        match at_once {
+        let first = timeout(HANDSHAKE_PERMIT_TIME, &mut connecting).await;
+        drop(permit);
+        match first {
             Ok(outcome) => outcome,
             Err(_) => connecting.await,
         }
     };
     let outcome = tokio::select! {
-        outcome = timeout(limit, shaken) => outcome,
+        outcome = timeout(limit, completed) => outcome,
         () = net.stopping.cancelled() => return None,
     };
     let (label, connection) = match outcome {
@@ -279,12 +280,12 @@ async fn handshake(net: &Net, turns: &Semaphore, incoming: Incoming) -> Option<C
 }
 
 /// A place among the connections of an address; given back whatever becomes of the connection.
-struct Place<'a> {
+struct AddressSlot<'a> {
     net: &'a Net,
     subnet: Subnet,
 }
 
-impl Drop for Place<'_> {
+impl Drop for AddressSlot<'_> {
     fn drop(&mut self) {
         self.net.addresses.lock().disconnect(self.subnet, self.net.app.clock.steady_ms());
         gauge!("zim_connections").decrement(1.0);
@@ -298,7 +299,7 @@ async fn connected(net: Arc<Net>, connection: Connection) {
         return;
     }
     gauge!("zim_connections").increment(1.0);
-    let _place = Place { net: &net, subnet };
+    let _slot = AddressSlot { net: &net, subnet };
     // One endpoint serves what the client asked for in its handshake; WebTransport becomes a second arm.
     match protocol(&connection).as_deref() {
         Some(ALPN) => session_stream::run(&net, &connection).await,
@@ -337,36 +338,37 @@ pub(crate) fn close(connection: &Connection, code: CloseCode, reason: &str) {
 mod tests {
     use super::*;
 
-    fn judge(waiting: usize, connections: usize, validated: bool, may_shake: bool) -> Verdict {
-        Door { waiting, connections }.judge(&Limits::default(), validated, || may_shake, || true)
+    fn decide(waiting: usize, connections: usize, validated: bool, may_handshake: bool) -> Decision {
+        Admission { waiting, connections }.decide(&Limits::default(), validated, || may_handshake, || true)
     }
 
     #[test]
     fn a_quiet_door_is_open() {
-        assert_eq!(judge(0, 0, false, false), Verdict::Accept);
-        assert_eq!(judge(15, 99_999, false, true), Verdict::Accept);
+        assert_eq!(decide(0, 0, false, false), Decision::Accept);
+        assert_eq!(decide(15, 99_999, false, true), Decision::Accept);
     }
 
     #[test]
     fn under_load_an_address_is_proved_before_it_counts() {
-        assert_eq!(judge(16, 0, false, false), Verdict::Retry);
-        assert_eq!(judge(16, 0, true, true), Verdict::Accept);
-        assert_eq!(judge(16, 0, true, false), Verdict::Refuse);
-        assert_eq!(judge(0, 0, true, false), Verdict::Refuse);
+        assert_eq!(decide(16, 0, false, false), Decision::Retry);
+        assert_eq!(decide(16, 0, true, true), Decision::Accept);
+        assert_eq!(decide(16, 0, true, false), Decision::Refuse);
+        assert_eq!(decide(0, 0, true, false), Decision::Refuse);
     }
 
     #[test]
     fn those_who_prove_nothing_are_few_in_a_second_however_soon_each_is_served() {
-        let door = Door { waiting: 0, connections: 0 };
-        let judge = |validated, may_shake| door.judge(&Limits::default(), validated, || may_shake, || false);
-        assert_eq!(judge(false, true), Verdict::Retry);
-        assert_eq!(judge(true, true), Verdict::Accept);
-        assert_eq!(judge(true, false), Verdict::Refuse);
+        let admission = Admission { waiting: 0, connections: 0 };
+        let decide =
+            |validated, may_handshake| admission.decide(&Limits::default(), validated, || may_handshake, || false);
+        assert_eq!(decide(false, true), Decision::Retry);
+        assert_eq!(decide(true, true), Decision::Accept);
+        assert_eq!(decide(true, false), Decision::Refuse);
     }
 
     #[test]
     fn a_full_house_is_full_for_all() {
-        assert_eq!(judge(0, 100_000, true, true), Verdict::Refuse);
-        assert_eq!(judge(4_096, 0, false, true), Verdict::Refuse);
+        assert_eq!(decide(0, 100_000, true, true), Decision::Refuse);
+        assert_eq!(decide(4_096, 0, false, true), Decision::Refuse);
     }
 }

@@ -13,7 +13,7 @@ use tokio::time::{Instant, Sleep, sleep};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::peer::Peer;
-use super::places::{Patience, Place};
+use super::slots::{Slot, Timeouts};
 
 /// What new connections come from.
 pub(super) trait Accept: Debug + Send + 'static {
@@ -27,11 +27,11 @@ pub(super) trait Accept: Debug + Send + 'static {
 /// What a connection reads from and writes to.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Debug + Unpin + Send + 'static {
     /// It is going to be dropped in the middle of something: the system need not remember it either.
-    fn forget(&self);
+    fn reset_on_drop(&self);
 }
 
 impl Stream for TcpStream {
-    fn forget(&self) {
+    fn reset_on_drop(&self) {
         // Otherwise each connection of a flood keeps its addresses taken for a minute, and somebody else's first packet, from a
         // port that is used again, goes unanswered. If it fails, that is what happens.
         drop(self.set_zero_linger());
@@ -49,48 +49,55 @@ impl Accept for TcpListener {
     }
 }
 
-/// A connection with a place. Its time is limited, and no byte that it sends moves the limit: only a whole request does.
+/// A connection with a slot. Its time is limited, and no byte that it sends moves the limit: only a whole request does.
 #[derive(Debug)]
 pub(super) struct TimedStream<S> {
     stream: S,
-    place: Place,
-    patience: Patience,
+    slot: Slot,
+    timeouts: Timeouts,
     deadline: Pin<Box<Sleep>>,
     /// No request is taken after this.
-    stays_until: Option<Instant>,
-    leave: Pin<Box<WaitForCancellationFutureOwned>>,
+    retire_at: Option<Instant>,
+    close_requested: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
 impl<S: Stream> TimedStream<S> {
-    pub(super) fn new(stream: S, place: Place, patience: Patience, stay: Option<Duration>) -> Self {
-        let leave = Box::pin(place.usage().leave());
-        let deadline = Box::pin(sleep(patience.first));
-        Self { stream, place, patience, deadline, stays_until: stay.map(|stay| Instant::now() + stay), leave }
+    pub(super) fn new(stream: S, slot: Slot, timeouts: Timeouts, max_age: Option<Duration>) -> Self {
+        let close_requested = Box::pin(slot.activity().close_requested());
+        let deadline = Box::pin(sleep(timeouts.first_request));
+        Self {
+            stream,
+            slot,
+            timeouts,
+            deadline,
+            retire_at: max_age.map(|max_age| Instant::now() + max_age),
+            close_requested,
+        }
     }
 
-    pub(super) fn place(&self) -> &Place {
-        &self.place
+    pub(super) fn slot(&self) -> &Slot {
+        &self.slot
     }
 
-    /// Whether the connection may go on; if so, the task is woken when it may not any more. Says whether the server stops.
+    /// Whether the connection may go on; if so, the task is woken when it may not any more. Says whether the server is_closing.
     fn poll_limits(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
-        let leaves = self.leave.as_mut().poll(cx).is_ready();
-        let usage = self.place.usage();
-        if leaves && usage.is_evicted() {
-            self.stream.forget();
+        let is_closing = self.close_requested.as_mut().poll(cx).is_ready();
+        let activity = self.slot.activity();
+        if is_closing && activity.is_evicted() {
+            self.stream.reset_on_drop();
             return Err(io::ErrorKind::ConnectionAborted.into());
         }
         loop {
             // Without a deadline it looks again some time.
-            let by = usage.deadline(&self.patience).unwrap_or_else(|| Instant::now() + self.patience.idle);
+            let by = activity.deadline(&self.timeouts).unwrap_or_else(|| Instant::now() + self.timeouts.idle);
             if by < self.deadline.deadline() || self.deadline.is_elapsed() {
                 self.deadline.as_mut().reset(by);
             }
             if self.deadline.as_mut().poll(cx).is_pending() {
-                return Ok(leaves);
+                return Ok(is_closing);
             }
             if by <= Instant::now() {
-                self.stream.forget();
+                self.stream.reset_on_drop();
                 return Err(io::ErrorKind::TimedOut.into());
             }
         }
@@ -99,12 +106,12 @@ impl<S: Stream> TimedStream<S> {
 
 impl<S: Stream> AsyncRead for TimedStream<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let stops = self.poll_limits(cx)?;
-        if self.stays_until.is_some_and(|by| Instant::now() >= by) && self.place.usage().is_done() {
+        let is_closing = self.poll_limits(cx)?;
+        if self.retire_at.is_some_and(|by| Instant::now() >= by) && self.slot.activity().is_done() {
             return Poll::Ready(Ok(()));
         }
         let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        if read.is_pending() && stops && self.place.usage().is_idle() {
+        if read.is_pending() && is_closing && self.slot.activity().is_idle() {
             // Who has not asked yet, or only half, is as good as gone.
             return Poll::Ready(Ok(()));
         }
@@ -134,7 +141,7 @@ impl<S: Stream> AsyncWrite for TimedStream<S> {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.stream).poll_flush(cx);
         if flushed.is_ready() {
-            self.place.usage().is_written();
+            self.slot.activity().set_flushed();
         }
         flushed
     }

@@ -16,7 +16,7 @@ use tracing::{Instrument, Span};
 
 use super::Caller;
 use crate::net::meter::ADMIN_CALLS;
-use crate::net::places::Work;
+use crate::net::slots::RequestGuard;
 
 /// The target of the lines: `log.filter` may keep them when it drops others.
 const TARGET: &str = "zim_server::audit";
@@ -63,7 +63,7 @@ struct Line {
     began: Instant,
     code: Code,
     /// The connection waits for the server.
-    _work: Option<Work>,
+    _guard: Option<RequestGuard>,
 }
 
 impl Line {
@@ -73,8 +73,8 @@ impl Line {
         let peer = caller.map(|caller| tracing::field::display(caller.peer));
         let span =
             tracing::info_span!(target: TARGET, "admin", method, peer, app = Empty, user = Empty, detail = Empty);
-        let work = caller.map(|caller| caller.usage.work());
-        Self { span, method, began: Instant::now(), code: Code::Cancelled, _work: work }
+        let guard = caller.map(|caller| caller.activity.begin_request());
+        Self { span, method, began: Instant::now(), code: Code::Cancelled, _guard: guard }
     }
 
     fn end(mut self, code: Code) {
@@ -161,7 +161,7 @@ mod tests {
         let log = Log::default();
         let filter = crate::config::Log::default().env_filter().unwrap();
         let lines = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(log.clone());
-        let _heard = tracing::subscriber::set_default(lines.finish());
+        let _guard = tracing::subscriber::set_default(lines.finish());
         let request = http::Request::post("/zim.v1.Admin/MintToken").body(Body::empty()).unwrap();
         let call = Audited(Answers(code)).call(request);
         let given_up = tokio::time::timeout(std::time::Duration::ZERO, call).await.is_err();

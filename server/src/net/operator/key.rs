@@ -1,8 +1,8 @@
-//! Who comes in to the operator's service: whoever has the key. Wrong keys are counted, told, and refused for a while when there are
+//! Who comes in to the operator's service: whoever has the key. Wrong keys are counted, warnings, and refused for a while when there are
 //! many.
 //!
 //! Nobody guesses a key of 256 bits. The limit is for one that an operator chose, and for the log. It counts each address alone, so
-//! that no other machine keeps the operator out. Processes of one machine share its addresses and cannot be told apart: there the
+//! that no other machine keeps the operator out. Processes of one machine share its addresses and cannot be warnings apart: there the
 //! right key always opens, and only wrong ones are refused.
 
 use std::collections::HashMap;
@@ -39,7 +39,7 @@ pub(crate) struct KeyCheck {
 struct Refused {
     clock: Clock,
     failures: Mutex<Failures>,
-    told: Mutex<Repeated<String>>,
+    warnings: Mutex<Repeated<String>>,
 }
 
 impl std::fmt::Debug for KeyCheck {
@@ -53,8 +53,8 @@ impl KeyCheck {
     pub(crate) fn new(key: &str, seed: &[u8; 32], clock: &Clock) -> Self {
         let by = hmac::Key::new(hmac::HMAC_SHA256, seed);
         let tag = hmac::sign(&by, key.as_bytes());
-        let (failures, told) = (Mutex::new(Failures::new()), Mutex::new(Repeated::new()));
-        Self { by, tag, refused: Arc::new(Refused { clock: clock.clone(), failures, told }) }
+        let (failures, warnings) = (Mutex::new(Failures::new()), Mutex::new(Repeated::new()));
+        Self { by, tag, refused: Arc::new(Refused { clock: clock.clone(), failures, warnings }) }
     }
 
     fn is_right(&self, authorization: &str) -> bool {
@@ -63,38 +63,38 @@ impl KeyCheck {
     }
 
     /// Says who was refused when nobody follows, until `end`.
-    pub(super) async fn keep(&self, end: &CancellationToken) {
-        repeated::keep(&self.refused.told, &self.refused.clock, end, tell).await;
+    pub(super) async fn run_warnings(&self, end: &CancellationToken) {
+        repeated::keep(&self.refused.warnings, &self.refused.clock, end, warn).await;
     }
 
-    fn refuse(&self, peer: Option<Peer>, why: Why) -> Status {
-        let reason = match why {
-            Why::Missing => "missing",
-            Why::Wrong => "wrong",
-            Why::Limited(_) => "limited",
+    fn refuse(&self, peer: Option<Peer>, refusal: Refusal) -> Status {
+        let reason = match refusal {
+            Refusal::Missing => "missing",
+            Refusal::Wrong => "wrong",
+            Refusal::Limited(_) => "limited",
         };
         counter!(ADMIN_REFUSED, "reason" => reason).increment(1);
         let source = peer.map_or_else(|| "an unknown address".to_owned(), |peer| peer.source());
-        let told = self.refused.told.lock().note(self.refused.clock.steady_ms(), source);
-        told.into_iter().for_each(tell);
-        match why {
-            Why::Missing => Status::unauthenticated("the header `authorization: Bearer KEY` is missing"),
-            Why::Wrong => Status::unauthenticated("the key is wrong"),
-            Why::Limited(ms) => {
+        let summary = self.refused.warnings.lock().note(self.refused.clock.steady_ms(), source);
+        summary.into_iter().for_each(warn);
+        match refusal {
+            Refusal::Missing => Status::unauthenticated("the header `authorization: Bearer KEY` is missing"),
+            Refusal::Wrong => Status::unauthenticated("the key is wrong"),
+            Refusal::Limited(ms) => {
                 Status::resource_exhausted(format!("too many wrong keys came from this address; try again in {ms} ms"))
             }
         }
     }
 }
 
-enum Why {
+enum Refusal {
     Missing,
     Wrong,
     /// For so many milliseconds.
     Limited(i64),
 }
 
-fn tell(Summary { count, addresses }: Summary) {
+fn warn(Summary { count, addresses }: Summary) {
     tracing::warn!(count, addresses, "calls of the operator's service were refused: they did not have its key");
 }
 
@@ -115,10 +115,10 @@ impl Interceptor for KeyCheck {
         let now_ms = self.refused.clock.steady_ms();
         let allowed = self.refused.failures.lock().attempt(subnet, is_right, now_ms);
         match (allowed, given) {
-            (Err(ms), _) => Err(self.refuse(peer, Why::Limited(ms))),
+            (Err(ms), _) => Err(self.refuse(peer, Refusal::Limited(ms))),
             (Ok(()), _) if is_right => Ok(request),
-            (Ok(()), Some(_)) => Err(self.refuse(peer, Why::Wrong)),
-            (Ok(()), None) => Err(self.refuse(peer, Why::Missing)),
+            (Ok(()), Some(_)) => Err(self.refuse(peer, Refusal::Wrong)),
+            (Ok(()), None) => Err(self.refuse(peer, Refusal::Missing)),
         }
     }
 }
@@ -164,18 +164,18 @@ mod tests {
     use tonic::Code;
 
     use super::*;
-    use crate::net::places::Places;
+    use crate::net::slots::Slots;
 
     fn check() -> (KeyCheck, Clock) {
         let clock = Clock::manual(0);
         (KeyCheck::new("secret", &[3; 32], &clock), clock)
     }
 
-    /// What a call from `peer` with this key is told.
+    /// What a call from `peer` with this key is warnings.
     fn call(check: &KeyCheck, peer: Peer, key: &str) -> Code {
-        let usage = Arc::clone(Places::new(1).take(peer, &CancellationToken::new()).0.usage());
+        let activity = Arc::clone(Slots::new(1).acquire(peer, &CancellationToken::new()).0.activity());
         let mut request = Request::new(());
-        request.extensions_mut().insert(Caller { peer, usage });
+        request.extensions_mut().insert(Caller { peer, activity });
         request.metadata_mut().insert("authorization", format!("Bearer {key}").parse().unwrap());
         check.clone().call(request).map_or_else(|status| status.code(), |_| Code::Ok)
     }

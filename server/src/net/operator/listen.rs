@@ -47,11 +47,11 @@ impl fmt::Display for AdminAddr {
 #[derive(Debug)]
 pub(crate) struct Listening {
     pub(crate) address: AdminAddr,
-    pub(super) door: Door,
+    pub(super) listener: Listener,
 }
 
 #[derive(Debug)]
-pub(super) enum Door {
+pub(super) enum Listener {
     Tcp(TcpListener),
     #[cfg(unix)]
     Unix(unix::Socket),
@@ -77,13 +77,13 @@ async fn open(wanted: &AdminAddr) -> io::Result<Listening> {
         #[cfg(unix)]
         AdminAddr::Unix(path) => {
             let socket = unix::Socket::bind(path).await?;
-            Ok(Listening { address: AdminAddr::Unix(socket.path().to_owned()), door: Door::Unix(socket) })
+            Ok(Listening { address: AdminAddr::Unix(socket.path().to_owned()), listener: Listener::Unix(socket) })
         }
         #[cfg(not(unix))]
         AdminAddr::Unix(_) => Err(io::ErrorKind::Unsupported.into()),
         AdminAddr::Loopback(address) | AdminAddr::Tls(address) => {
             let listener = bounded_listener::listen(*address)?;
-            Ok(Listening { address: AdminAddr::tcp(listener.local_addr()?), door: Door::Tcp(listener) })
+            Ok(Listening { address: AdminAddr::tcp(listener.local_addr()?), listener: Listener::Tcp(listener) })
         }
     }
 }
@@ -184,6 +184,6 @@ mod unix {
     }
 
     impl Stream for UnixStream {
-        fn forget(&self) {}
+        fn reset_on_drop(&self) {}
     }
 }
