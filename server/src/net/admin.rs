@@ -1,4 +1,4 @@
-//! The operator's service, over gRPC. Who has the key in the data folder may use it.
+//! The operator's service, over gRPC. The key in the data folder gives access to it.
 
 use std::sync::Arc;
 
@@ -20,10 +20,10 @@ use crate::error::Error;
 use crate::key::AppKey;
 use crate::tenant::{Tenant, check_app_name};
 
-/// How long a token is good for, unless the request says otherwise: one day.
+/// The lifetime of a token in seconds, unless the request gives one: one day.
 const DEFAULT_TOKEN_S: i64 = 24 * 3_600;
 
-/// What the operator may do.
+/// Implements the operator's RPCs.
 #[derive(Clone, Debug)]
 pub(crate) struct AdminService {
     app: Arc<App>,
@@ -39,10 +39,10 @@ impl AdminService {
     }
 }
 
-/// An error as gRPC tells it. The cause is logged here, where it leaves the server.
+/// Converts an error to a gRPC status, and logs its cause.
 fn status(error: Error) -> Status {
     if let Some(cause) = error.cause() {
-        tracing::error!(%cause, code = error.code() as i32, "an operator's call failed inside");
+        tracing::error!(%cause, code = error.code() as i32, "operator RPC failed with an internal error");
         return Status::internal(error.message());
     }
     let message = error.to_string();
@@ -73,7 +73,7 @@ fn as_row(tenant: &Tenant) -> AppRow {
     }
 }
 
-/// A request that names what it is about: its line in the audit log has that whatever becomes of the call.
+/// A request that names its app and user. The audit line has them, whatever the outcome of the RPC.
 trait About {
     fn app_id(&self) -> u32;
 
@@ -112,10 +112,10 @@ about! {
     DisconnectUserRequest: user_id;
 }
 
-/// The most of a user id that the audit log repeats, in characters: a valid one is not longer.
+/// Characters of a user ID that the audit log repeats: a valid one is not longer.
 const MAX_LOGGED_ID_CHARS: usize = 32;
 
-/// Does `work` to its end, whether or not the operator waits for it: half of it must not be done.
+/// Runs `work` to completion, even if the operator stops waiting, because a change must not be applied by half.
 async fn run_to_completion<T: Send + 'static>(
     work: impl Future<Output = Result<T, Error>> + Send + 'static,
 ) -> Result<T, Status> {
@@ -123,12 +123,12 @@ async fn run_to_completion<T: Send + 'static>(
     done.unwrap_or_else(|panic| Err(Error::internal(panic))).map_err(status)
 }
 
-/// What a call was to do, for its line in the audit log. Never a secret.
+/// Adds the details of the RPC to its audit line. They never contain a secret.
 fn record_detail(detail: &str) {
     tracing::Span::current().record("detail", detail);
 }
 
-/// The request, if each field is within its limits. The audit log is told what it is about.
+/// Validates the fields of a request, and records its app and user for the audit line.
 fn valid<R: About + Validate>(request: Request<R>) -> Result<R, Status> {
     let request = request.into_inner();
     let span = tracing::Span::current();
@@ -195,7 +195,7 @@ impl Admin for AdminService {
         let tenant = self.tenant(app_id).map_err(status)?;
         record_detail(&format!("good for {effective_seconds} s"));
         let effective_s = if effective_seconds == 0 { DEFAULT_TOKEN_S } else { effective_seconds };
-        // A token that is made in the second of a revocation would be refused with those before it.
+        // A token of the second of a revocation would be revoked too, so the token is issued after it.
         let revoked_at = match self.app.user_access(&tenant, &user_id).await {
             Ok(access) => access.tokens_revoked_at,
             Err(error) if error.code() == ErrorCode::CommonModuleUserIsNotExist => 0,
@@ -261,7 +261,9 @@ impl Admin for AdminService {
         record_detail(&format!("made until {made_until}"));
         let now_s = self.app.clock.now_s();
         if made_until > now_s {
-            return Err(status(Error::params_invalid("madeUntil is in the future: tokens to come cannot be revoked")));
+            return Err(status(Error::params_invalid(
+                "madeUntil is in the future: only tokens issued until now can be revoked",
+            )));
         }
         let made_until = (made_until != 0).then_some(made_until);
         let (sessions, tokens_revoked_at) =
@@ -317,16 +319,16 @@ mod tests {
 
     use super::*;
 
-    /// Half of a change would be in the database and not in memory.
+    /// Otherwise a change could be in the database and not in memory.
     #[tokio::test]
-    async fn what_the_operator_gives_up_is_done_to_its_end() {
+    async fn work_completes_after_the_operator_stops_waiting() {
         let ((go, may_go), (done, is_done)) = (oneshot::channel(), oneshot::channel());
         let work = run_to_completion(async move {
             may_go.await.unwrap();
             done.send(()).unwrap();
             Ok(())
         });
-        assert!(timeout(Duration::ZERO, work).await.is_err(), "it did not wait");
+        assert!(timeout(Duration::ZERO, work).await.is_err(), "the work must not be done yet");
         go.send(()).unwrap();
         is_done.await.unwrap();
     }

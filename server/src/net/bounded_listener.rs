@@ -1,4 +1,5 @@
-//! A listener that always takes the next connection: its slots may be taken, and the process may have no file descriptor left.
+//! A listener that always accepts the next connection, even when all slots are occupied or the process has no file
+//! descriptor left.
 
 use std::fs::File;
 use std::io;
@@ -18,32 +19,32 @@ use super::slots::{Slots, Timeouts};
 use super::timed_stream::{Accept, TimedStream};
 use crate::repeated::{self, Repeated, Summary};
 
-/// File descriptors that are kept for connections when the process has no other left.
+/// File descriptors kept in reserve for connections, for when the process has no others left.
 const SPARE_DESCRIPTORS: usize = 4;
-/// How long nothing is accepted when it does not work and nothing can be done about it.
+/// How long the listener waits after a failure that it cannot do anything about.
 const BACK_OFF: Duration = Duration::from_millis(50);
 
-/// Connections that wait until they are accepted, which they soon are. With fewer, some of a thousand that come at once are summary
-/// nothing, and try again after a second. The system may allow less.
+/// Connections that wait to be accepted, which takes little time. With a shorter queue, some of a thousand simultaneous
+/// connections get no response and retry after a second. The system may allow fewer.
 const BACKLOG: u32 = 4_096;
 
 /// Listens on `address`.
 pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    // A server that is started again need not wait for the connections of the last one.
+    // A restarted server need not wait for connections of the previous process.
     #[cfg(not(windows))]
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }
 
-/// A listener with so many slots.
+/// A listener with a limited number of connection slots.
 #[derive(Debug)]
 pub(super) struct BoundedListener<L> {
     listener: L,
     slots: Arc<Slots>,
     timeouts: Timeouts,
-    /// After so long a connection is closed when it is idle, however often it asked.
+    /// A connection of this age is closed when it is idle, however active it was.
     max_age: Option<Duration>,
     spare: Vec<File>,
     warnings: Arc<ListenerWarnings>,
@@ -71,13 +72,13 @@ impl<L: Accept> BoundedListener<L> {
         bounded
     }
 
-    /// Connections are closed after so long, when they are idle.
+    /// Closes idle connections of this age.
     pub(super) fn max_age(mut self, max_age: Duration) -> Self {
         self.max_age = Some(max_age);
         self
     }
 
-    /// The next connection. It may be given up at any time: no connection is lost by that.
+    /// Accepts the next connection. Cancel safe: no connection is lost.
     pub(super) async fn next(&mut self) -> (TimedStream<L::Io>, Peer) {
         loop {
             self.slots.ready().await;
@@ -90,7 +91,7 @@ impl<L: Accept> BoundedListener<L> {
                     self.reserve_descriptors();
                     return (TimedStream::new(stream, slot, self.timeouts, self.max_age), peer);
                 }
-                // It was gone before it was accepted.
+                // The connection ended before it was accepted.
                 Err(error) if concerns_one_connection(&error) => {}
                 Err(error) => {
                     self.warnings.accept_failed(&error);
@@ -100,7 +101,7 @@ impl<L: Accept> BoundedListener<L> {
         }
     }
 
-    /// As a rule, the process has no file descriptor left: one is made free.
+    /// Frees a file descriptor, because accepting usually fails when the process has none left.
     async fn free_a_descriptor(&mut self) {
         if self.spare.pop().is_some() {
             return;
@@ -137,37 +138,37 @@ fn concerns_one_connection(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted | NotConnected)
 }
 
-/// What a listener has to say to the operator, at most once a minute.
+/// The warnings of a listener, each at most once a minute.
 #[derive(Debug)]
 pub(super) struct ListenerWarnings {
     service: &'static str,
     clock: Clock,
-    full: Mutex<Repeated<String>>,
-    fails: Mutex<Repeated<String>>,
+    evictions: Mutex<Repeated<String>>,
+    failures: Mutex<Repeated<String>>,
 }
 
 impl ListenerWarnings {
     pub(super) fn new(service: &'static str, clock: &Clock) -> Arc<Self> {
-        let (full, fails) = (Mutex::new(Repeated::new()), Mutex::new(Repeated::new()));
-        Arc::new(Self { service, clock: clock.clone(), full, fails })
+        let (evictions, failures) = (Mutex::new(Repeated::new()), Mutex::new(Repeated::new()));
+        Arc::new(Self { service, clock: clock.clone(), evictions, failures })
     }
 
-    /// `evicted` lost its slot.
+    /// Warns that `evicted` lost its slot.
     fn evicted(&self, evicted: Peer) {
-        let summary = self.full.lock().note(self.clock.steady_ms(), evicted.source());
+        let summary = self.evictions.lock().note(self.clock.steady_ms(), evicted.source());
         summary.into_iter().for_each(|summary| self.warn_evicted(summary));
     }
 
     fn accept_failed(&self, error: &io::Error) {
-        let summary = self.fails.lock().note(self.clock.steady_ms(), error.to_string());
+        let summary = self.failures.lock().note(self.clock.steady_ms(), error.to_string());
         summary.into_iter().for_each(|summary| self.warn_accept_failed(summary));
     }
 
-    /// Says what is left to say, until `end`.
+    /// Logs the warnings that are due, until `end`.
     pub(super) async fn run(&self, end: &CancellationToken) {
-        let full = repeated::keep(&self.full, &self.clock, end, |summary| self.warn_evicted(summary));
-        let fails = repeated::keep(&self.fails, &self.clock, end, |summary| self.warn_accept_failed(summary));
-        join(full, fails).await;
+        let evictions = repeated::keep(&self.evictions, &self.clock, end, |summary| self.warn_evicted(summary));
+        let failures = repeated::keep(&self.failures, &self.clock, end, |summary| self.warn_accept_failed(summary));
+        join(evictions, failures).await;
     }
 
     fn warn_evicted(&self, Summary { count, addresses }: Summary) {
@@ -175,7 +176,7 @@ impl ListenerWarnings {
         tracing::warn!(
             count,
             addresses,
-            "all slots of {service} were taken: the oldest connections were closed for new ones"
+            "all connection slots of {service} were taken, and the oldest connections were closed for new ones"
         );
     }
 
@@ -184,7 +185,7 @@ impl ListenerWarnings {
         tracing::warn!(
             count,
             errors,
-            "{service} cannot accept connections; if there are too many open files, raise their limit"
+            "{service} cannot accept connections; if too many files are open, raise the limit of open files"
         );
     }
 }

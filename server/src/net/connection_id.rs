@@ -1,9 +1,10 @@
-//! The generated of connections.
+//! Connection IDs.
 //!
-//! After a Retry the client comes back under a id that the server chose, and quinn (0.11) looks for a connection of that id
-//! before it takes the packet for a new client. quinn's own generator has 2^24 generated, of which every connection holds five: with
-//! 5,000 connections each Retry then hits a living one in one of 700 cases, its packets go to somebody else who cannot read them,
-//! and that handshake never ends. Of 2^48 generated 100,000 connections hold one in 500,000,000.
+//! After a Retry the client uses a connection ID that the server chose. quinn (0.11) first looks for a connection with
+//! that ID, and only then takes the packet for a new client. quinn's own generator has 2^24 IDs, of which every
+//! connection holds five. With 5,000 connections, one Retry in 700 therefore hits the ID of a live connection: its
+//! packets go to that connection, which cannot decrypt them, and the handshake never completes. With 2^48 IDs and
+//! 100,000 connections the chance is one in 500,000,000.
 
 use std::time::Duration;
 
@@ -11,11 +12,11 @@ use quinn_proto::{ConnectionId, ConnectionIdGenerator, InvalidCid, RandomConnect
 use ring::hmac;
 
 const NONCE_BYTES: usize = 6;
-/// Enough that one of 65,536 strangers' packets costs a look at a table and an answer, and the others nothing.
+/// Enough that of 65,536 packets with random IDs, only one costs a table look-up and a stateless reset.
 const TAG_BYTES: usize = 2;
 
-/// Random generated with a tag that this server, and it again after a restart, knows as its own: to a client of before the restart
-/// it answers that it has forgotten it, and to noise nothing.
+/// Generates random connection IDs with a keyed tag. After a restart the server recognises its own IDs and answers with
+/// a stateless reset; it ignores everything else.
 #[derive(Clone, Debug)]
 pub(crate) struct ConnectionIds {
     nonces: RandomConnectionIdGenerator,
@@ -63,16 +64,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_do_not_run_out() {
+    fn many_ids_are_distinct() {
         let mut ids = ConnectionIds::new(&[7; 32]);
         let generated: HashSet<ConnectionId> = (0..50_000).map(|_| ids.generate_cid()).collect();
-        // Of 2^24 generated some 75 would have come twice.
+        // With 2^24 IDs some 75 would be duplicates.
         assert_eq!(generated.len(), 50_000);
         assert!(generated.iter().all(|id| id.len() == ids.cid_len()));
     }
 
     #[test]
-    fn a_server_knows_its_names_after_a_restart_and_no_others() {
+    fn a_server_recognises_only_its_own_ids_after_a_restart() {
         let mut ids = ConnectionIds::new(&[7; 32]);
         let (after, other) = (ids.clone(), ConnectionIds::new(&[8; 32]));
         let generated: Vec<ConnectionId> = (0..100).map(|_| ids.generate_cid()).collect();

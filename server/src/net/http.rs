@@ -1,4 +1,4 @@
-//! HTTP for the operator's machines: whether the server lives, whether it can work, and its numbers.
+//! HTTP for monitoring: liveness, readiness and metrics.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,10 +23,10 @@ use crate::app::App;
 use crate::db::params;
 use crate::error::Error;
 
-/// A database that takes longer is not ready.
+/// If the database takes longer to respond, the server is not ready.
 const READY_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A connection that is in use all the time makes room after so many times the time of a request.
+/// A connection that is in use all the time is closed after this multiple of the request timeout.
 const MAX_AGE_FACTOR: u32 = 10;
 
 /// Serves until `end`.
@@ -52,7 +52,7 @@ pub(crate) async fn serve(net: Arc<Net>, listener: TcpListener, end: Cancellatio
     }
 }
 
-/// The connection of a request.
+/// The connection that a request arrived on.
 #[derive(Clone, Debug)]
 struct Connection(Arc<Activity>);
 
@@ -62,7 +62,7 @@ impl Connected<IncomingStream<'_, BoundedListener<TcpListener>>> for Connection 
     }
 }
 
-/// Lets the connection know that it waits for the server now.
+/// Marks the request as in flight on its connection.
 async fn track_request(
     ConnectInfo(Connection(activity)): ConnectInfo<Connection>,
     request: Request,
@@ -79,10 +79,10 @@ async fn ready(State(net): State<Arc<Net>>) -> (StatusCode, &'static str) {
     match timeout(READY_TIMEOUT, ping(&net.app)).await {
         Ok(Ok(())) => (StatusCode::OK, "ready\n"),
         Ok(Err(error)) => {
-            tracing::warn!(%error, cause = error.cause().map(tracing::field::display), "the database does not answer");
-            (StatusCode::SERVICE_UNAVAILABLE, "the database does not answer\n")
+            tracing::warn!(%error, cause = error.cause().map(tracing::field::display), "the database does not respond");
+            (StatusCode::SERVICE_UNAVAILABLE, "the database does not respond\n")
         }
-        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "the database does not answer in time\n"),
+        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "the database does not respond in time\n"),
     }
 }
 
@@ -92,7 +92,7 @@ async fn ping(app: &App) -> Result<(), Error> {
 
 async fn metrics() -> impl IntoResponse {
     let text = meter::recorder().map_or_else(String::new, |handle| {
-        // What was measured in the last second, too.
+        // Includes the values of the last second.
         handle.run_upkeep();
         handle.render()
     });

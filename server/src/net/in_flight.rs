@@ -1,4 +1,4 @@
-//! The calls of one session that are in work: which may start, which are done.
+//! The requests of one session in flight: which may start, and which are done.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -16,7 +16,7 @@ use super::unread::Reservation;
 use crate::connection::Caller;
 use crate::error::Error;
 
-/// A call that is over.
+/// A request that has ended.
 #[derive(Debug)]
 pub(crate) struct Done {
     pub(crate) id: u64,
@@ -24,18 +24,18 @@ pub(crate) struct Done {
     pub(crate) result: Result<Bytes, Error>,
 }
 
-/// A call that holds back those to the same target.
+/// A request that holds back others with the same target.
 #[derive(Debug)]
 struct Holder {
     target: u64,
     caller: Arc<Caller>,
 }
 
-/// Reads of one session that run at once: each may come to a page of a quarter of a megabyte, and what has come waits here
-/// for a client that may be slow.
+/// Reads of one session that run at once. Each may return a page of a quarter of a megabyte, and the responses wait
+/// here for a client that may be slow.
 const MAX_READS: usize = 16;
 
-/// The calls of one session. They run within the session's own task.
+/// The requests of one session. They run within the session's own task.
 pub(crate) struct InFlight<S> {
     start: S,
     running: FuturesUnordered<BoxFuture<'static, Done>>,
@@ -47,7 +47,7 @@ pub(crate) struct InFlight<S> {
 }
 
 impl<S: Fn(Invocation) -> BoxFuture<'static, Done>> InFlight<S> {
-    /// `start` makes a call run.
+    /// `start` runs a request.
     pub(crate) fn new(start: S) -> Self {
         Self {
             start,
@@ -60,13 +60,13 @@ impl<S: Fn(Invocation) -> BoxFuture<'static, Done>> InFlight<S> {
         }
     }
 
-    /// How many are in work or wait for their turn.
+    /// The number of requests that run or wait.
     pub(crate) fn len(&self) -> usize {
         self.running.len() + self.order.waiting() + self.reads.len() + self.reads_waiting.len()
     }
 
-    /// A call arrives. It starts with the next [`InFlight::next`], or when those before it to the same target have let it pass; a
-    /// read, when there is a place.
+    /// Adds a request. A write starts with the next [`InFlight::next`], or when the previous ones with the same target
+    /// let it pass. A read starts when fewer than [`MAX_READS`] run.
     pub(crate) fn arrive(&mut self, invocation: Invocation) {
         match invocation.request.order() {
             None => self.reads_waiting.push_back(invocation),
@@ -83,7 +83,7 @@ impl<S: Fn(Invocation) -> BoxFuture<'static, Done>> InFlight<S> {
         self.running.push((self.start)(invocation));
     }
 
-    /// Lets calls pass whose predecessors have their place in the write queue, or are over. False if there was none.
+    /// Starts writes whose predecessors are in the write queue or have ended. Returns false if there was none.
     fn release_submitted(&mut self) -> bool {
         let mut started = false;
         let mut index = 0;
@@ -101,7 +101,7 @@ impl<S: Fn(Invocation) -> BoxFuture<'static, Done>> InFlight<S> {
         started
     }
 
-    /// Starts reads that wait, as far as there is a place, and room for their answers.
+    /// Starts waiting reads, up to the maximum and while there is space for their responses.
     fn start_reads(&mut self, cx: &mut Context<'_>, unread: &mut Reservation<'_>) {
         while self.reads.len() < MAX_READS && !self.reads_waiting.is_empty() {
             if unread.poll_reserve_read(cx).is_pending() {
@@ -114,18 +114,18 @@ impl<S: Fn(Invocation) -> BoxFuture<'static, Done>> InFlight<S> {
         unread.stop_waiting();
     }
 
-    /// Reads that have started. Each has its room in what the session holds of unread answers.
+    /// The number of reads that run. Each has a reservation for its response.
     pub(crate) fn running_reads(&self) -> usize {
         self.reads.len()
     }
 
-    /// Runs the calls; returns when some are over, which [`InFlight::take_done`] then gives. Waits for ever when there are none.
-    /// Reads start with room in `unread`, and not at all without it. May be cancelled at any time without loss.
+    /// Runs the requests. Returns when some have ended, for [`InFlight::take_done`]; waits for ever if there are none.
+    /// Reads start with a reservation from `unread`, and do not start without it. Cancel safe.
     pub(super) async fn next(&mut self, mut unread: Option<&mut Reservation<'_>>) {
         poll_fn(|cx| self.poll(cx, unread.as_deref_mut())).await;
     }
 
-    /// Those that are over.
+    /// Takes the requests that have ended.
     pub(crate) fn take_done(&mut self) -> Vec<Done> {
         std::mem::take(&mut self.done)
     }
@@ -134,7 +134,7 @@ impl<S: Fn(Invocation) -> BoxFuture<'static, Done>> InFlight<S> {
         loop {
             match self.running.poll_next_unpin(cx) {
                 Poll::Ready(Some(finished)) => {
-                    // A call that is over holds nobody back, whether or not it came to the write queue.
+                    // A request that has ended holds nothing back, whether or not it reached the write queue.
                     finished.caller.set_submitted();
                     self.done.push(finished);
                 }
@@ -145,7 +145,7 @@ impl<S: Fn(Invocation) -> BoxFuture<'static, Done>> InFlight<S> {
                 }
             }
         }
-        // One round: those that take the places of what is over now have their turn when its answers are in the writer's hands.
+        // Once only: reads that replace the ones that end now start after the writer has their responses.
         if let Some(unread) = unread {
             self.start_reads(cx, unread);
         }
@@ -155,7 +155,7 @@ impl<S: Fn(Invocation) -> BoxFuture<'static, Done>> InFlight<S> {
         if self.done.is_empty() { Poll::Pending } else { Poll::Ready(()) }
     }
 
-    /// Forgets the calls that have not started.
+    /// Drops the requests that have not started.
     pub(crate) fn clear_waiting(&mut self) {
         self.order.clear();
         self.reads_waiting.clear();
@@ -189,7 +189,7 @@ mod tests {
     use crate::connection::ConnectionState;
     use crate::key::UserKey;
 
-    /// What was started, in order, and what lets each call go on: first to the write queue, then to its end.
+    /// Records which requests started, in order, and lets each go on: first to the write queue, then to its end.
     #[derive(Default)]
     struct Stage {
         started: Mutex<Vec<u64>>,
@@ -225,12 +225,12 @@ mod tests {
         invocation(id, AnyRequest::MessageSendMessage(Box::new(request)))
     }
 
-    /// Room for all reads of one session.
+    /// A budget for all reads of one session.
     fn unread() -> UnreadBudget {
         UnreadBudget::new(256 << 20, Duration::from_secs(1))
     }
 
-    /// Runs what can run; gives what is over.
+    /// Runs what can run, and returns the requests that have ended.
     fn step<S: Fn(Invocation) -> BoxFuture<'static, Done>>(requests: &mut InFlight<S>) -> Vec<u64> {
         let unread = unread();
         let mut reservation = unread.reservation(UserKey(1));
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn sends_to_one_conversation_start_when_the_one_before_is_in_the_queue() {
+    fn sends_to_one_conversation_start_when_the_previous_one_is_queued() {
         let stage = Arc::<Stage>::default();
         let mut requests = in_flight(&stage);
         for id in 0..3 {
@@ -250,11 +250,11 @@ mod tests {
         assert_eq!(requests.len(), 5);
         assert!(step(&mut requests).is_empty());
         assert_eq!(*stage.started.lock(), [0, 3, 4]);
-        // In the queue is enough: its end is not waited for.
+        // Being in the queue is enough: the end is not awaited.
         stage.submit[0].notify_one();
         assert!(step(&mut requests).is_empty());
         assert_eq!(*stage.started.lock(), [0, 3, 4, 1]);
-        // One that fails before it comes to the queue lets the next one pass as well.
+        // A request that fails before it reaches the queue lets the next one pass as well.
         stage.end[1].notify_one();
         assert_eq!(step(&mut requests), [1]);
         assert_eq!(*stage.started.lock(), [0, 3, 4, 1, 2]);
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn those_that_are_in_the_queue_at_once_start_in_one_go() {
+    fn writes_that_are_queued_at_once_all_start_in_one_poll() {
         let stage = Arc::<Stage>::default();
         let mut requests = in_flight(&stage);
         for id in 0..8 {
@@ -275,15 +275,15 @@ mod tests {
         assert_eq!(*stage.started.lock(), [0, 1, 2, 3, 4, 5, 6, 7]);
     }
 
-    /// A client that asks for a thousand pages and reads none of them.
+    /// A client that requests a thousand pages and reads none of them.
     #[test]
-    fn reads_are_few_at_once_and_wait_for_the_writer() {
+    fn concurrent_reads_are_limited_and_wait_for_the_writer() {
         let unread = unread();
         let mut reservation = unread.reservation(UserKey(1));
         let stage = Arc::<Stage>::default();
         let mut requests = in_flight(&stage);
         let read = |id| invocation(id, AnyRequest::SyncPull(Box::default()));
-        // Their ends are not told apart: all of them have those of the stage's first.
+        // All of them have the ID 0, so one signal ends any one of them.
         for _ in 0..100 {
             requests.arrive(read(0));
         }
@@ -292,7 +292,7 @@ mod tests {
         assert_eq!(
             (stage.started.lock().as_slice(), requests.len()),
             ([1].as_slice(), 101),
-            "a write waits for no reader"
+            "a write does not wait for a read"
         );
         assert!(requests.next(Some(&mut reservation)).now_or_never().is_none());
         assert_eq!(stage.started.lock().len(), 1 + MAX_READS);
@@ -308,9 +308,9 @@ mod tests {
         assert_eq!(requests.len(), MAX_READS + 1);
     }
 
-    /// A read starts with room for its answer; no write waits for that, and the reads keep their order.
+    /// A read starts with space for its response; no write waits for that, and reads keep their order.
     #[tokio::test]
-    async fn reads_wait_for_room_and_writes_do_not() {
+    async fn reads_wait_for_space_and_writes_do_not() {
         let unread = UnreadBudget::new(24 << 20, Duration::from_secs(1));
         let (mut reservation, mut other) = (unread.reservation(UserKey(1)), unread.reservation(UserKey(1)));
         let stage = Arc::<Stage>::default();
@@ -321,11 +321,11 @@ mod tests {
         }
         requests.arrive(send(4, "bob"));
         assert!(requests.next(Some(&mut reservation)).now_or_never().is_none());
-        assert_eq!(started(), [4, 0, 1], "a share of it is room for two");
+        assert_eq!(started(), [4, 0, 1], "a user's share has space for two");
         requests.arrive(send(5, "cat"));
         assert!(requests.next(Some(&mut reservation)).now_or_never().is_none());
         assert_eq!(started(), [4, 0, 1, 5]);
-        // One is over, but its answer is not read.
+        // One has ended, but its response is not read.
         stage.end[0].notify_one();
         while requests.next(Some(&mut reservation)).now_or_never().is_none() {}
         requests.take_done();
@@ -335,16 +335,16 @@ mod tests {
         reservation.set(requests.running_reads(), 0);
         assert!(requests.next(Some(&mut reservation)).now_or_never().is_none());
         assert_eq!(started(), [4, 0, 1, 5, 2]);
-        // Without a read that waits, nothing is put aside.
+        // Without a waiting read, no space is reserved.
         requests.clear_waiting();
         assert!(requests.next(Some(&mut reservation)).now_or_never().is_none());
         reservation.set(0, 0);
-        let mut room = std::task::Context::from_waker(std::task::Waker::noop());
-        assert!((0..2).all(|_| other.poll_reserve_read(&mut room).is_ready()));
+        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+        assert!((0..2).all(|_| other.poll_reserve_read(&mut cx).is_ready()));
     }
 
     #[test]
-    fn what_waits_at_the_end_is_forgotten() {
+    fn waiting_requests_can_be_dropped() {
         let stage = Arc::<Stage>::default();
         let mut requests = in_flight(&stage);
         requests.arrive(send(0, "bob"));

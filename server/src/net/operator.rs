@@ -1,5 +1,5 @@
-//! The operator's service as the network sees it: where it listens, what a connection may cost, who comes in, and the trail that
-//! they leave. What it does is `admin.rs`.
+//! The operator's service on the network: its listeners, the limits of its connections, the check of the key, and the
+//! audit trail. `admin.rs` implements the service itself.
 
 mod audit;
 mod key;
@@ -34,15 +34,15 @@ use super::timed_stream::{Accept, Stream, TimedStream};
 use crate::app::App;
 use crate::config::Limits;
 
-/// No call takes so long.
+/// No RPC takes longer.
 const RPC_TIMEOUT: Duration = Duration::from_secs(30);
-/// InFlight of one connection at once.
+/// RPCs of one connection at once.
 const MAX_CONCURRENT_RPCS: u32 = 16;
-/// A request's headers: the key and what gRPC says, some 200 bytes.
+/// A request's headers: the key and those of gRPC, some 200 bytes.
 const HEADER_BYTES: u32 = 16 << 10;
-/// A request: the longest has a name and a few numbers.
+/// A request. The longest one has a name and a few numbers.
 const REQUEST_BYTES: usize = 64 << 10;
-/// What a connection may send ahead of those who read it.
+/// Data that a connection may send before it is read.
 const CONNECTION_WINDOW: u32 = 256 << 10;
 
 /// Serves until `end`.
@@ -74,11 +74,11 @@ async fn serve_on<L: Accept>(
     let accepted = stream::unfold(listener, async |mut listener| Some((listener.next().await, listener)));
     let incoming = accepted
         .map(|(stream, peer)| Connection::new(stream, peer, tls.clone()))
-        // They have slots, which bounds their number, and a time for it.
+        // Their slots bound their number, and they have timeouts.
         .buffer_unordered(usize::MAX)
-        // Who cannot shake hands is closed, and that is all.
+        // A connection whose TLS handshake fails is closed, and nothing else happens.
         .filter_map(|handshake| ready(handshake.ok().map(Ok::<_, Infallible>)));
-    // Who has no key leaves no line: a stranger could fill the log.
+    // The check of the key comes first: a request without the key leaves no audit line, or it could fill the log.
     let service = AdminServer::new(AdminService::new(Arc::clone(&app))).max_decoding_message_size(REQUEST_BYTES);
     let service = InterceptedService::new(Audited(service), check.clone());
     let served = tonic::transport::Server::builder()
@@ -102,7 +102,7 @@ fn timeouts(limits: &Limits) -> Timeouts {
     }
 }
 
-/// Who calls, and on which connection.
+/// The caller of an RPC, and its connection.
 #[derive(Clone, Debug)]
 struct Caller {
     peer: Peer,
@@ -113,7 +113,7 @@ trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
-/// A connection that calls may come on.
+/// A connection that RPCs arrive on.
 struct Connection {
     io: Box<dyn Io>,
     caller: Caller,

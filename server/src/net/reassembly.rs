@@ -1,5 +1,5 @@
-//! What all sessions together make the server hold of frames that are not whole: each alone may leave a megabyte half sent for
-//! half a minute, so their number would multiply it.
+//! The budget for partially received frames. Each session may leave a megabyte incomplete for half a minute, so a large
+//! number of sessions needs a common limit.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -8,13 +8,13 @@ use zim_protocol::wire::CloseCode;
 
 use super::writer::Closing;
 
-/// What one packet brings of a frame is not counted: it is within what a connection costs anyway, the frames of most clients
-/// are never met by the bound, and the counter is not touched for them.
+/// The bytes of a single packet are not counted: they are within what a connection costs anyway. So the frames of most
+/// clients never meet the limit, and the counter is not touched for them.
 const UNCOUNTED_BYTES: usize = 1_500;
 
 pub(super) const GAUGE: &str = "zim_half_sent_bytes";
 
-/// The bytes of all sessions, and how many may be.
+/// The bytes that all sessions hold, and their maximum.
 #[derive(Debug)]
 pub(super) struct ReassemblyBudget {
     bytes: AtomicUsize,
@@ -26,13 +26,13 @@ impl ReassemblyBudget {
         Self { bytes: AtomicUsize::new(0), max }
     }
 
-    /// The reservation of a session that holds nothing yet.
+    /// Creates the reservation of a session, with no bytes in it.
     pub(super) fn reservation(&self) -> Reservation<'_> {
         Reservation { budget: self, bytes: 0 }
     }
 }
 
-/// What one session holds; given back whatever becomes of it.
+/// The bytes that one session holds. Dropping it returns them to the budget.
 #[derive(Debug)]
 pub(super) struct Reservation<'a> {
     budget: &'a ReassemblyBudget,
@@ -40,7 +40,8 @@ pub(super) struct Reservation<'a> {
 }
 
 impl Reservation<'_> {
-    /// The session holds so many bytes now. It is closed if that is more than there is room for.
+    /// Sets the bytes that the session holds. Fails if the budget does not allow them; the session is then to be
+    /// closed.
     pub(super) fn set(&mut self, bytes: usize) -> Result<(), Closing> {
         let bytes = if bytes > UNCOUNTED_BYTES { bytes } else { 0 };
         if bytes > self.bytes {
@@ -48,7 +49,7 @@ impl Reservation<'_> {
             let before = self.budget.bytes.fetch_add(more, Ordering::Relaxed);
             if before.saturating_add(more) > self.budget.max {
                 self.budget.bytes.fetch_sub(more, Ordering::Relaxed);
-                return Err(Closing::new(CloseCode::Busy, "too much is half sent"));
+                return Err(Closing::new(CloseCode::Busy, "too many bytes of partially received frames"));
             }
             gauge!(GAUGE).increment(as_f64(more));
         } else {
@@ -66,7 +67,7 @@ impl Reservation<'_> {
     }
 }
 
-/// A session holds no more than a frame and a read.
+/// A session holds at most a frame and a read, which fit.
 fn as_f64(bytes: usize) -> f64 {
     f64::from(u32::try_from(bytes).unwrap_or(u32::MAX))
 }
@@ -86,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_would_take_more_than_there_is_is_closed_and_the_others_stay() {
+    fn a_session_that_would_exceed_the_budget_is_closed_and_the_others_are_not() {
         let budget = ReassemblyBudget::new(10_000);
         let (mut one, mut two) = (budget.reservation(), budget.reservation());
         one.set(6_000).unwrap();
@@ -100,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn what_one_packet_brings_is_free() {
+    fn the_bytes_of_a_single_packet_are_not_counted() {
         let budget = ReassemblyBudget::new(2_000);
         let (mut one, mut two) = (budget.reservation(), budget.reservation());
         one.set(2_000).unwrap();

@@ -1,5 +1,5 @@
-//! One connection, in one task: Hello and Welcome, then requests and their answers on the session stream, events on a stream
-//! of their own, until somebody ends it.
+//! One connection, in one task: Hello and Welcome, then requests and responses on the session stream and events on a
+//! stream of their own, until one side ends it.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -29,13 +29,13 @@ use super::{Net, events, quic, reassembly, unread};
 use crate::connection::ConnectionState;
 use crate::error::Error;
 
-/// Nobody has more to say before he has logged in; a stranger cannot make the server keep more for him.
+/// No client needs longer frames before its login, and the server need not hold more for an unauthenticated connection.
 const UNAUTHENTICATED_FRAME_BYTES: usize = 16 << 10;
-/// What is read at once; it stays where QUIC put it until it is cut into frames.
+/// How much is read at once. It stays in QUIC's buffer until it is cut into frames.
 const READ_BYTES: usize = 64 << 10;
-/// A client that does not read its answers is not asked for more.
+/// With this many bytes of unread responses, no more requests are read from the client.
 const MAX_UNREAD_BYTES: usize = 256 << 10;
-/// How long the last answer may take to arrive.
+/// How long the client has to acknowledge the last response.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Serves a connection to its end.
@@ -52,9 +52,9 @@ async fn open<'a>(net: &'a Arc<Net>, connection: &'a Connection, sent: &'a Atomi
     let hello_timeout = Duration::from_millis(net.app.config.limits.hello_timeout_ms.into());
     tokio::select! {
         opened = timeout(hello_timeout, handshake(net, connection, sent)) => {
-            opened.unwrap_or(Err(Closing::new(CloseCode::HelloTimeout, "no Hello came in time")))
+            opened.unwrap_or(Err(Closing::new(CloseCode::HelloTimeout, "no Hello arrived in time")))
         }
-        () = net.stopping.cancelled() => Err(Closing::new(CloseCode::GoingAway, "the server stops")),
+        () = net.stopping.cancelled() => Err(Closing::new(CloseCode::GoingAway, "the server is stopping")),
     }
 }
 
@@ -85,19 +85,19 @@ async fn handshake<'a>(
 }
 
 fn unreadable() -> Closing {
-    Closing::new(CloseCode::Protocol, "a frame that cannot be read")
+    Closing::new(CloseCode::Protocol, "unreadable frame")
 }
 
 fn accept_hello(net: &Net, connection: &Connection, hello: Hello) -> Result<ConnectionState, Closing> {
     if !hello.versions.contains(&VERSION) {
-        return Err(Closing::new(CloseCode::Version, "this server speaks version 1"));
+        return Err(Closing::new(CloseCode::Version, "this server supports protocol version 1 only"));
     }
     let Ok(device) = <[u8; 16]>::try_from(hello.device_id.as_ref()) else {
-        return Err(Closing::new(CloseCode::Protocol, "a device id has 16 bytes"));
+        return Err(Closing::new(CloseCode::Protocol, "the device ID must have 16 bytes"));
     };
     let sdk_version: String = hello.sdk_version.chars().filter(|c| !c.is_control()).take(64).collect();
     let queue_bytes = net.app.config.limits.session_queue_bytes;
-    // Of a later version, perhaps: the column holds what has a name.
+    // It may be of a later version. The column only holds platforms that have a name.
     let platform = PlatformType::try_from(hello.platform).unwrap_or(PlatformType::Unknown);
     Ok(ConnectionState::new(connection.remote_address(), platform as i32, device, sdk_version, queue_bytes))
 }
@@ -121,7 +121,7 @@ fn welcome(net: &Net) -> Welcome {
     }
 }
 
-/// Takes a session off the table of those who are online, however it ends.
+/// Removes a session from the table of connections when it ends, in whatever way.
 struct ConnectedGuard<'a> {
     net: &'a Net,
     state: Arc<ConnectionState>,
@@ -145,13 +145,13 @@ async fn serve_requests(net: &Arc<Net>, connection: &Connection, requests: &mut 
     }
 }
 
-/// Waits for the end of what a connection is given time for: to log in, then until the token ends.
+/// Waits for the connection's deadlines: that of the login, then the end of the token.
 async fn login_and_token_deadlines(net: &Net, state: &ConnectionState) -> Closing {
     let clock = &net.app.clock;
     let login_by = clock.steady_ms().saturating_add(net.app.config.limits.login_timeout_ms.into());
     while state.identity().is_none() {
         if clock.steady_ms() >= login_by {
-            return Closing::new(CloseCode::LoginTimeout, "nobody logged in in time");
+            return Closing::new(CloseCode::LoginTimeout, "no login within the time limit");
         }
         tokio::select! {
             () = clock.sleep_until_steady(login_by) => {}
@@ -185,22 +185,23 @@ struct Requests<'a> {
     is_unauthenticated: bool,
     recv: RecvStream,
     frames: FrameDecoder,
-    /// What of it is counted.
+    /// The counted bytes of `frames`.
     reassembly: reassembly::Reservation<'a>,
     writer: Writer,
-    /// What is counted of unread answers, once somebody has logged in: nobody else reads anything.
+    /// Unread responses that are counted. Set at the login: an unauthenticated connection reads nothing.
     unread: Option<unread::Reservation<'a>>,
     in_flight: InFlight<Start>,
     allowance: Allowance,
-    /// Event frames that were sent.
+    /// The number of event frames sent.
     sent: &'a AtomicU64,
-    /// Event frames that the client has received.
+    /// The number of event frames that the client has received.
     received: u64,
-    /// The client asks for nothing more.
+    /// The client has finished its stream: no requests follow.
     finished: bool,
-    /// Until when the client is not read on because it asks too much in vain, by the steady clock.
+    /// The client's stream is not read before this time of the steady clock, because too many of its requests were
+    /// refused.
     paused_until: i64,
-    /// When the rest of a frame that has begun must have come.
+    /// When a frame that has begun must be complete.
     frame_deadline: Option<Instant>,
 }
 
@@ -238,25 +239,25 @@ impl<'a> Requests<'a> {
     }
 
     async fn run(&mut self) -> Closing {
-        // Of its own: all sessions on one token would meet at its lock.
+        // A child token: sessions that share one token contend for its lock.
         let stopping = self.net.stopping.child_token();
         let closing = self.serve(&stopping).await;
         if let Err(closing) = closing {
             return closing;
         }
-        // Answers first, the end afterwards.
+        // The responses come before the end of the session.
         self.writer.finish(CLOSE_TIMEOUT).await;
         if self.state.is_logged_out() {
             self.state.queue.end(SessionEndReason::LoggedOut, "");
         } else if stopping.is_cancelled() {
-            self.state.queue.end(SessionEndReason::GoingAway, "the server stops");
+            self.state.queue.end(SessionEndReason::GoingAway, "the server is stopping");
         } else {
             return Closing::done();
         }
         std::future::pending().await
     }
 
-    /// Reads requests and writes answers until there is nothing more to do.
+    /// Reads requests and writes responses until nothing is left to do.
     async fn serve(&mut self, stopping: &CancellationToken) -> Result<(), Closing> {
         let mut stop_deadline: Option<Instant> = None;
         let mut stop_requested = pin!(stopping.cancelled());
@@ -269,7 +270,7 @@ impl<'a> Requests<'a> {
             {
                 return Ok(());
             }
-            // Pages that nobody reads are not made.
+            // No pages are read from the database while the client does not read those it has.
             let may_start_reads = self.writer.len() < MAX_UNREAD_BYTES;
             if let Some(unread) = &mut self.unread {
                 unread.set(self.in_flight.running_reads(), self.writer.held());
@@ -301,13 +302,13 @@ impl<'a> Requests<'a> {
                 },
                 () = clock.sleep_until_steady(*paused_until), if is_paused => {}
                 () = at(*frame_deadline), if may_read && frame_deadline.is_some() => {
-                    return Err(Closing::new(CloseCode::TooSlow, "a frame was left half sent"));
+                    return Err(Closing::new(CloseCode::TooSlow, "a frame was not completed in time"));
                 }
             }
         }
     }
 
-    /// Takes the frames that have come whole. False while no more are wanted: what a client sends then waits on its side.
+    /// Handles the complete frames. Returns false if no more are to be read: the client's data then waits on its side.
     fn handle_frames(&mut self) -> Result<bool, Closing> {
         let limits = &self.net.app.config.limits;
         let max = usize::try_from(limits.max_calls_in_flight).unwrap_or(usize::MAX);
@@ -351,10 +352,10 @@ impl<'a> Requests<'a> {
         }
     }
 
-    /// The client has so many answers to read that it is not asked for more.
+    /// Returns whether the client has so many unread responses that no more requests are read.
     fn has_much_unread(&self) -> bool {
         let bytes = self.writer.len();
-        // What a stranger leaves unread is counted nowhere, so it must be little.
+        // What an unauthenticated connection leaves unread is not counted, so it must be little.
         let may_have_much = || self.unread.as_ref().is_some_and(|unread| !unread.is_overdrawn());
         bytes >= MAX_UNREAD_BYTES || (bytes > UNCOUNTED_BYTES && !may_have_much())
     }
@@ -371,8 +372,8 @@ impl<'a> Requests<'a> {
                 self.count_refused();
                 self.acknowledge(ack.count)
             }
-            Some(FromClient::Hello(_)) => Err(Closing::new(CloseCode::Protocol, "a second Hello")),
-            // Of a later version: skipped.
+            Some(FromClient::Hello(_)) => Err(Closing::new(CloseCode::Protocol, "Hello was sent twice")),
+            // A frame of a later version: skipped.
             None => {
                 self.count_refused();
                 Ok(())
@@ -380,9 +381,9 @@ impl<'a> Requests<'a> {
         }
     }
 
-    /// Something came that has no allowance of its own, a call that is refused above all. It has one together with all such;
-    /// beyond it the client is not read on for a moment: to be refused as fast as it can ask would cost the server as much as
-    /// to serve it.
+    /// Counts a refused request, or a frame without an allowance of its own. They share one allowance; beyond it the
+    /// client's stream is not read for a moment. Otherwise refusing requests as fast as they come would cost the server
+    /// as much as serving them.
     fn count_refused(&mut self) {
         let now = self.net.app.clock.steady_ms();
         if let Err(wait_ms) = self.allowance.take_refused(self.net, now) {
@@ -401,10 +402,10 @@ impl<'a> Requests<'a> {
         }
     }
 
-    /// The client has received so many event frames.
+    /// Records the number of event frames that the client has received.
     fn acknowledge(&mut self, count: u64) -> Result<(), Closing> {
         if count > self.sent.load(Ordering::Relaxed) {
-            return Err(Closing::new(CloseCode::Protocol, "an Ack of events that were not sent"));
+            return Err(Closing::new(CloseCode::Protocol, "an Ack counts events that were not sent"));
         }
         self.received = self.received.max(count);
         Ok(())
@@ -431,9 +432,9 @@ fn respond(writer: &mut Writer, id: u64, outcome: Outcome, pushes: Vec<zim_proto
     let mut frame = ServerFrame { frame: Some(ToClient::Response(Response { id, outcome: Some(outcome), pushes })) };
     let length = frame.encoded_len();
     if length > MAX_FRAME_BYTES {
-        // Pages are limited in bytes, so this is a service's mistake; the connection must not die of it.
-        tracing::error!(id, length, "an answer is longer than a frame");
-        let outcome = Some(Outcome::Error(Error::internal_text("an answer is longer than a frame").to_wire()));
+        // Pages are limited in bytes, so this is a bug in a service. The connection must not end because of it.
+        tracing::error!(id, length, "the response is longer than a frame");
+        let outcome = Some(Outcome::Error(Error::internal_text("the response is longer than a frame").to_wire()));
         frame.frame = Some(ToClient::Response(Response { id, outcome, pushes: Vec::new() }));
     }
     writer.add(&frame);

@@ -1,6 +1,7 @@
-//! The slots of a listener: so many connections at once, and none that keeps others out. When all slots are occupied, a new
-//! connection takes the slot of the oldest one that has nothing in work, or else of the oldest one. So each connection has its
-//! slot until as many newer ones have come, and for a moment in any case, however many slow ones there are.
+//! Connection slots of a listener: they bound the number of connections, and no connection can keep others out. When
+//! all slots are occupied, a new connection evicts the oldest one without a request in flight, or else the oldest one.
+//! So a connection keeps its slot until as many newer ones have come as there are slots, and for a short time in any
+//! case. Slow connections change nothing about that.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,26 +14,27 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::peer::Peer;
 
-/// A connection keeps its slot for so long at least: in that time a request arrives that was sent at once, also on a machine that
-/// is busy.
+/// The shortest time that a connection keeps its slot. A request that is sent at once arrives in this time, even on a
+/// busy machine.
 const MIN_HOLD: Duration = Duration::from_millis(40);
-/// With few slots it is only so long for each of them: a thousand connections that came before are through in 300 ms.
+/// With few slots the shortest time is this for each of them: a thousand earlier connections are then served within 300
+/// ms.
 const MIN_HOLD_PER_SLOT: Duration = Duration::from_micros(300);
-/// How long a listener waits for connections that lost their slots and are still there. They only need to be scheduled once.
+/// How long a listener waits for evicted connections that are not closed yet. They only need to be scheduled once.
 const CLOSE_WAIT: Duration = Duration::from_millis(100);
 
-/// How long a connection may take. It is closed if it takes longer.
+/// How long each stage of a connection may take. A connection that takes longer is closed.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Timeouts {
-    /// Until its first request is whole, handshakes included.
+    /// From the start until the first request is complete, handshakes included.
     pub(super) first_request: Duration,
-    /// For the work on a request. Nothing: the work has a limit of its own.
+    /// For the work on a request. `None` if the service limits it itself.
     pub(super) request: Option<Duration>,
-    /// From an answer until the next request is whole.
+    /// From a response until the next request is complete.
     pub(super) idle: Duration,
 }
 
-/// The slots of one listener.
+/// The connection slots of one listener.
 #[derive(Debug)]
 pub(super) struct Slots {
     max: usize,
@@ -42,10 +44,10 @@ pub(super) struct Slots {
 
 #[derive(Debug, Default)]
 struct Table {
-    /// By age.
+    /// By age, the oldest first.
     occupied: BTreeMap<u64, Arc<Activity>>,
     next: u64,
-    /// Connections without a slot that are not closed yet.
+    /// Evicted connections that are not closed yet.
     closing: usize,
 }
 
@@ -70,7 +72,8 @@ impl Slots {
         Arc::new(Self { max, table: Mutex::default(), closed: Notify::new() })
     }
 
-    /// A slot for a new connection, and who lost theirs for it. `end` is when the server stops.
+    /// Gives a new connection a slot. Returns the peer that was evicted for it, if any. `end` is cancelled when the
+    /// server stops.
     pub(super) fn acquire(self: &Arc<Self>, peer: Peer, end: &CancellationToken) -> (Slot, Option<Peer>) {
         let activity = Arc::new(Activity {
             peer,
@@ -87,18 +90,18 @@ impl Slots {
         (Slot { number, activity, slots: Arc::clone(self) }, evicted)
     }
 
-    /// The first connection that would make room makes room.
+    /// Evicts the connection that is next to be evicted.
     pub(super) fn evict(&self) -> Option<Peer> {
         self.table.lock().evict()
     }
 
-    /// Waits until a new connection may come. That is soon, whatever the connections do that are there.
+    /// Waits until a new connection may come. This is soon, whatever the existing connections do.
     pub(super) async fn ready(&self) {
         while let Some(at) = self.may_evict_at() {
             sleep_until(at).await;
         }
-        // Without this, connections that come faster than others are closed would be without a bound. Who has not left by then
-        // leaves when its work is done.
+        // This bounds the connections that come faster than evicted ones are closed. A connection that is still there
+        // after the wait ends with its request.
         let fewer_closing = async {
             while self.table.lock().closing >= self.max {
                 self.closed.notified().await;
@@ -107,7 +110,7 @@ impl Slots {
         drop(timeout(CLOSE_WAIT, fewer_closing).await);
     }
 
-    /// When the next connection may take another one's slot, if it needs one and has to wait for it.
+    /// When the next connection may evict another one, if it has to wait for that.
     fn may_evict_at(&self) -> Option<Instant> {
         let table = self.table.lock();
         if table.occupied.len() < self.max {
@@ -119,7 +122,7 @@ impl Slots {
     }
 }
 
-/// The slot of a connection. Dropping it makes room.
+/// A connection's slot. Dropping it frees the slot.
 #[derive(Debug)]
 pub(super) struct Slot {
     number: u64,
@@ -128,7 +131,7 @@ pub(super) struct Slot {
 }
 
 impl Slot {
-    /// What the connection does with it.
+    /// The activity of the connection.
     pub(super) fn activity(&self) -> &Arc<Activity> {
         &self.activity
     }
@@ -144,25 +147,25 @@ impl Drop for Slot {
     }
 }
 
-/// What a connection does with its slot: it is shared with whatever works on its requests.
+/// What a connection is doing. It is shared with whatever works on its requests.
 #[derive(Debug)]
 pub(super) struct Activity {
     pub(super) peer: Peer,
     opened_at: Instant,
     progress: Mutex<Progress>,
-    /// It lost its slot, or the server stops.
+    /// Cancelled when the connection is evicted or the server stops.
     close: CancellationToken,
 }
 
 #[derive(Debug)]
 struct Progress {
     is_evicted: bool,
-    /// A request was whole at least once.
+    /// At least one request was complete.
     has_requested: bool,
     in_flight: usize,
-    /// The last answer may not be written yet.
+    /// The last response may not be written completely.
     is_unflushed: bool,
-    /// When the work opened_at or, without any, when it ended; at first when the connection opened_at.
+    /// When the requests in flight began; without any, when the last one ended; at first, when the connection began.
     since: Instant,
 }
 
@@ -177,7 +180,7 @@ impl Progress {
 }
 
 impl Activity {
-    /// A request is whole: it is worked on until what this returns is dropped.
+    /// Marks a complete request as in flight until the returned guard is dropped.
     pub(super) fn begin_request(self: &Arc<Self>) -> RequestGuard {
         let mut progress = self.progress.lock();
         progress.has_requested = true;
@@ -192,33 +195,33 @@ impl Activity {
         self.progress.lock().in_flight > 0
     }
 
-    /// Everything that there was to write is written.
+    /// Records that everything is written.
     pub(super) fn set_flushed(&self) {
         self.progress.lock().is_unflushed = false;
     }
 
-    /// Neither works on a request nor writes an answer.
+    /// Returns whether no request is in flight and no response is being written.
     pub(super) fn is_idle(&self) -> bool {
         self.progress.lock().is_idle()
     }
 
-    /// It has asked once, and is idle now.
+    /// Returns whether the connection has had a request and is idle.
     pub(super) fn is_done(&self) -> bool {
         let progress = self.progress.lock();
         progress.has_requested && progress.is_idle()
     }
 
-    /// Another connection has its slot.
+    /// Returns whether the connection lost its slot to another one.
     pub(super) fn is_evicted(&self) -> bool {
         self.progress.lock().is_evicted
     }
 
-    /// Returns when the connection loses its slot, or the server stops.
+    /// Resolves when the connection is evicted or the server stops.
     pub(super) fn close_requested(&self) -> WaitForCancellationFutureOwned {
         self.close.clone().cancelled_owned()
     }
 
-    /// When its time is over, as things are; nothing while it need not hurry.
+    /// When the current stage times out; `None` if it has no limit.
     pub(super) fn deadline(&self, timeouts: &Timeouts) -> Option<Instant> {
         let progress = self.progress.lock();
         let time = match &*progress {
@@ -230,7 +233,7 @@ impl Activity {
     }
 }
 
-/// A request in work.
+/// A request in flight.
 #[derive(Debug)]
 pub(super) struct RequestGuard(Arc<Activity>);
 
@@ -258,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn one_too_many_takes_the_place_of_the_oldest() {
+    fn a_connection_beyond_the_maximum_evicts_the_oldest() {
         let slots = Slots::new(3);
         let three: Vec<_> = (0..3).map(|port| acquire(&slots, port)).collect();
         assert!(three.iter().all(|(_, evicted)| evicted.is_none()));
@@ -266,7 +269,7 @@ mod tests {
         assert_eq!(evicted, Some(peer(0)));
         let is_evicted: Vec<_> = three.iter().map(|(slot, _)| slot.activity().is_evicted()).collect();
         assert_eq!(is_evicted, [true, false, false]);
-        // Whoever goes makes room; who had lost their slot does not.
+        // Closing a connection frees its slot. The evicted one had none.
         drop(three);
         let two: Vec<_> = (4..6).map(|port| acquire(&slots, port)).collect();
         assert!(two.iter().all(|(_, evicted)| evicted.is_none()));
@@ -275,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_in_work_is_the_last_to_go() {
+    fn connections_with_requests_are_evicted_last() {
         let slots = Slots::new(3);
         let (one, two, three) = (acquire(&slots, 1).0, acquire(&slots, 2).0, acquire(&slots, 3).0);
         let (first, second) = (one.activity().begin_request(), one.activity().begin_request());
@@ -286,7 +289,7 @@ mod tests {
         let (five, evicted) = acquire(&slots, 5);
         assert_eq!(evicted, Some(peer(4)));
         let _fifth = five.activity().begin_request();
-        // All are in work: the oldest goes.
+        // All have requests in flight: the oldest is evicted.
         let (six, evicted) = acquire(&slots, 6);
         assert_eq!(evicted, Some(peer(1)));
         drop(work);
@@ -295,11 +298,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_lost_their_place_is_told_and_waited_for() {
+    async fn an_evicted_connection_is_notified_and_awaited() {
         let slots = Slots::new(1);
         let one = acquire(&slots, 1).0;
         slots.ready().await;
-        assert!(one.activity().opened_at.elapsed() >= MIN_HOLD_PER_SLOT, "it had no time");
+        assert!(one.activity().opened_at.elapsed() >= MIN_HOLD_PER_SLOT, "it was not kept for the shortest time");
         let (two, evicted) = acquire(&slots, 2);
         assert!(evicted.is_some());
         one.activity().close_requested().await;
@@ -315,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn each_stage_has_its_own_time() {
+    fn each_stage_has_its_own_timeout() {
         let (first_request, request, idle) =
             (Duration::from_secs(1), Duration::from_secs(20), Duration::from_secs(300));
         let timeouts = Timeouts { first_request, request: Some(request), idle };
@@ -331,7 +334,7 @@ mod tests {
         drop(one);
         assert_eq!(left(activity), Some(20));
         drop(two);
-        // Done when the answer is written.
+        // Idle only after the response is written.
         assert_eq!((left(activity), activity.is_idle(), activity.is_done()), (Some(300), false, false));
         activity.set_flushed();
         assert_eq!((activity.is_idle(), activity.is_done()), (true, true));

@@ -1,5 +1,5 @@
-//! Connections of the HTTP and the operator's service that cannot be held for nothing: the libraries that serve them take as many
-//! as come, and wait for the rest of a request for ever.
+//! Connections of the HTTP service and the operator's service, with time limits. The libraries that serve them accept
+//! any number of connections, and wait for the rest of a request for ever.
 
 use std::fmt::Debug;
 use std::io;
@@ -15,25 +15,26 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 use super::peer::Peer;
 use super::slots::{Slot, Timeouts};
 
-/// What new connections come from.
+/// A source of new connections.
 pub(super) trait Accept: Debug + Send + 'static {
     /// A connection.
     type Io: Stream;
 
-    /// Waits for a connection. It may be given up at any time: no connection is lost by that.
+    /// Accepts a connection. Cancel safe: no connection is lost.
     fn accept(&mut self) -> impl Future<Output = io::Result<(Self::Io, Peer)>> + Send;
 }
 
-/// What a connection reads from and writes to.
+/// The transport of a connection.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Debug + Unpin + Send + 'static {
-    /// It is going to be dropped in the middle of something: the system need not remember it either.
+    /// Makes the system discard the connection's state when the stream is dropped, because it is dropped before its
+    /// regular end.
     fn reset_on_drop(&self);
 }
 
 impl Stream for TcpStream {
     fn reset_on_drop(&self) {
-        // Otherwise each connection of a flood keeps its addresses taken for a minute, and somebody else's first packet, from a
-        // port that is used again, goes unanswered. If it fails, that is what happens.
+        // Otherwise the system keeps the addresses of each connection of a flood for a minute, and the first packet of
+        // another client that reuses such a port gets no response. If the option cannot be set, this happens.
         drop(self.set_zero_linger());
     }
 }
@@ -43,20 +44,20 @@ impl Accept for TcpListener {
 
     async fn accept(&mut self) -> io::Result<(TcpStream, Peer)> {
         let (stream, address) = Self::accept(self).await?;
-        // Answers are small and whole: nothing is gained by waiting for more of them.
+        // Responses are small and written in one piece: waiting for more data gains nothing.
         stream.set_nodelay(true)?;
         Ok((stream, Peer::Tcp(address)))
     }
 }
 
-/// A connection with a slot. Its time is limited, and no byte that it sends moves the limit: only a whole request does.
+/// A connection with a slot. Only a complete request extends its deadline; single bytes do not.
 #[derive(Debug)]
 pub(super) struct TimedStream<S> {
     stream: S,
     slot: Slot,
     timeouts: Timeouts,
     deadline: Pin<Box<Sleep>>,
-    /// No request is taken after this.
+    /// The connection accepts no request after this time.
     retire_at: Option<Instant>,
     close_requested: Pin<Box<WaitForCancellationFutureOwned>>,
 }
@@ -79,7 +80,8 @@ impl<S: Stream> TimedStream<S> {
         &self.slot
     }
 
-    /// Whether the connection may go on; if so, the task is woken when it may not any more. Says whether the server is_closing.
+    /// Checks the limits of the connection, and registers the task to be woken when one is exceeded. Returns whether
+    /// the connection is to close because the server stops.
     fn poll_limits(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
         let is_closing = self.close_requested.as_mut().poll(cx).is_ready();
         let activity = self.slot.activity();
@@ -88,7 +90,7 @@ impl<S: Stream> TimedStream<S> {
             return Err(io::ErrorKind::ConnectionAborted.into());
         }
         loop {
-            // Without a deadline it looks again some time.
+            // Without a deadline the limits are checked again after the idle timeout.
             let by = activity.deadline(&self.timeouts).unwrap_or_else(|| Instant::now() + self.timeouts.idle);
             if by < self.deadline.deadline() || self.deadline.is_elapsed() {
                 self.deadline.as_mut().reset(by);
@@ -112,7 +114,7 @@ impl<S: Stream> AsyncRead for TimedStream<S> {
         }
         let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
         if read.is_pending() && is_closing && self.slot.activity().is_idle() {
-            // Who has not asked yet, or only half, is as good as gone.
+            // A connection without a complete request can be closed at once.
             return Poll::Ready(Ok(()));
         }
         read
