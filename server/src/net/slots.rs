@@ -17,8 +17,7 @@ use super::peer::Peer;
 /// The shortest time that a connection keeps its slot. A request that is sent at once arrives in this time, even on a
 /// busy machine.
 const MIN_HOLD: Duration = Duration::from_millis(40);
-/// With few slots the shortest time is this for each of them: a thousand earlier connections are then served within 300
-/// ms.
+/// With few slots the shortest time is this for each of them: a thousand earlier connections then take 0.3 s.
 const MIN_HOLD_PER_SLOT: Duration = Duration::from_micros(300);
 /// How long a listener waits for evicted connections that are not closed yet. They only need to be scheduled once.
 const CLOSE_WAIT: Duration = Duration::from_millis(100);

@@ -114,7 +114,7 @@ impl<S: Stream> AsyncRead for TimedStream<S> {
         }
         let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
         if read.is_pending() && is_closing && self.slot.activity().is_idle() {
-            // A connection without a complete request can be closed at once.
+            // No complete request is in flight: the connection is closed at once.
             return Poll::Ready(Ok(()));
         }
         read
