@@ -147,7 +147,7 @@ impl Server {
         tasks.spawn(user::notify_of_profiles(Arc::clone(&app), stopped.clone()));
         tasks.spawn(status::notify_of_statuses(Arc::clone(&app), stopped.clone()));
         tasks.spawn(status::maintain(Arc::clone(&app), lost_logins, stopped.clone()));
-        tasks.spawn(net::keep_meter(stopped.clone()));
+        tasks.spawn(net::run_meter(stopped.clone()));
         let (of_file, folder_of_file) = (Arc::clone(&app), Arc::clone(&folder));
         tasks.spawn(first_run::update_first_app_file(of_file, folder_of_file, first_app.app_id, stopped.clone()));
         tasks.spawn({

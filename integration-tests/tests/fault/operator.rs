@@ -79,11 +79,11 @@ async fn a_place_where_no_socket_can_be_is_said_in_a_sentence() {
     std::fs::write(&file, "precious").unwrap();
     let said = refusal(&file).await;
     assert!(said.contains(&format!("cannot listen on unix:{}", file.display())), "{said}");
-    assert!(said.contains("something that is no socket"), "{said}");
+    assert!(said.contains("exists and is not a socket"), "{said}");
     assert_eq!(std::fs::read(&file).unwrap(), b"precious");
     let link = folder.path().join("link");
     std::os::unix::fs::symlink(folder.path().join("elsewhere"), &link).unwrap();
-    assert!(refusal(&link).await.contains("something that is no socket"));
+    assert!(refusal(&link).await.contains("exists and is not a socket"));
     let taken = folder.path().join("taken");
     let _listener = std::os::unix::net::UnixListener::bind(&taken).unwrap();
     assert!(refusal(&taken).await.contains("in use"));
@@ -379,7 +379,8 @@ async fn connections_of_the_operators_port_are_so_many() {
     eventually("the operator is served", async || soon(world.admin().await.list_apps(ListAppsRequest {})).await.ok())
         .await;
     let warnings = world.warnings();
-    let full = warnings.iter().filter(|line| line.contains("all places of the operator's service were taken"));
+    let full =
+        warnings.iter().filter(|line| line.contains("all connection slots of the operator's service were taken"));
     assert_eq!(full.count(), 1, "{warnings:?}");
     world.end().await;
 }

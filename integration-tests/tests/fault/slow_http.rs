@@ -141,7 +141,7 @@ async fn health_answers_while_a_thousand_slow_connections_try_to_prevent_it() {
     }
     let warnings = world.warnings();
     let full: Vec<_> =
-        warnings.iter().filter(|line| line.contains("all places of the HTTP service were taken")).collect();
+        warnings.iter().filter(|line| line.contains("all connection slots of the HTTP service were taken")).collect();
     assert_eq!(full.len(), 1, "{warnings:?}");
     assert!(full[0].contains("127.0.0.1"), "{full:?}");
     world.end().await;

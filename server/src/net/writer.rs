@@ -1,4 +1,4 @@
-//! Writing to a stream, with an end to the patience for a client that does not read.
+//! Writes to a stream, with a time limit for clients that do not read.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -12,16 +12,17 @@ use zim_protocol::frame::encode_frame;
 use zim_protocol::wire::CloseCode;
 
 use super::quic::{PAGES_SEND_WINDOW, SEND_WINDOW, set_send_window};
-use super::unread::Claim;
+use super::unread::Pools;
 
-/// Small frames gather in pieces of about this size, and longer ones are cut.
-const PIECE_BYTES: usize = 32 << 10;
-/// After this part of the patience a client is stalled that takes next to nothing, and gives way when others want its room.
-pub(super) const STALLED: u32 = 6;
-/// Whoever takes so much in the time that a stalled client has is not stalled: 6.5 KB a second at the default.
-const PACE_BYTES: usize = 32 << 10;
+/// Small frames are collected into chunks of about this size, and longer frames are cut.
+const CHUNK_BYTES: usize = 32 << 10;
+/// A client that reads next to nothing for the write timeout divided by this is stalled. Its session is closed when other
+/// reads are starved.
+pub(super) const STALL_DIVISOR: u32 = 6;
+/// A client that reads this much in that time is not stalled: 6.5 KB a second by default.
+const MIN_PROGRESS_BYTES: usize = 32 << 10;
 
-/// Why a session ends: what the client is told, unless it is gone already.
+/// Why a session ends. It is sent to the client, unless the connection is lost.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Closing {
     pub(crate) code: CloseCode,
@@ -38,41 +39,41 @@ impl Closing {
     }
 }
 
-/// Since when a client has been slow, and how much it has taken since.
+/// Since when a client has been slow, and how much it has read since.
 #[derive(Clone, Copy, Debug)]
-struct Pace {
+struct Progress {
     since: Instant,
     bytes: usize,
 }
 
-impl Pace {
+impl Progress {
     fn begin() -> Self {
         Self { since: Instant::now(), bytes: 0 }
     }
 
-    /// It took so much; `None` when that is enough.
-    fn took(self, bytes: usize) -> Option<Self> {
+    /// Adds bytes that the client has read; `None` if they are enough.
+    fn add(self, bytes: usize) -> Option<Self> {
         let bytes = self.bytes + bytes;
-        (bytes < PACE_BYTES).then_some(Self { bytes, ..self })
+        (bytes < MIN_PROGRESS_BYTES).then_some(Self { bytes, ..self })
     }
 }
 
-/// What QUIC may hold of what is written and not acknowledged. It does not say how much it holds; but it takes something new
-/// only while it holds less than its window. So the window is wide only while there are pages to write, and afterwards it is
-/// made smaller step by step: when QUIC would take something, it holds less than that.
+/// Limits what QUIC holds of unacknowledged data. QUIC does not report how much it holds, but it accepts new data only
+/// while it holds less than its window. So the window is wide only while there are pages to write, and is made smaller
+/// step by step afterwards: when QUIC would accept data, it holds less than the window.
 #[derive(Debug)]
-struct Window {
+struct SendWindow {
     connection: Connection,
     size: usize,
-    /// What QUIC holds at most, if that can be more than the small window; else 0.
+    /// What QUIC holds at most, if that can exceed the small window; else 0.
     held: usize,
 }
 
-impl Window {
-    /// So many bytes wait to be written; with none, the next step.
+impl SendWindow {
+    /// Sets the window for the bytes that wait to be written; without any, for the next step.
     fn set_for(&mut self, waiting: usize) {
         let size = if waiting == 0 {
-            self.held.saturating_sub(PACE_BYTES).max(SEND_WINDOW)
+            self.held.saturating_sub(MIN_PROGRESS_BYTES).max(SEND_WINDOW)
         } else if waiting > SEND_WINDOW || self.held > 0 {
             PAGES_SEND_WINDOW
         } else {
@@ -84,102 +85,102 @@ impl Window {
         }
     }
 
-    /// QUIC took so many bytes; with none, the step is done.
-    fn took(&mut self, bytes: usize) {
+    /// Adds bytes that QUIC accepted; 0 completes the step.
+    fn add(&mut self, bytes: usize) {
         let held = if bytes > 0 { (self.held + bytes).min(self.size) } else { self.size };
         self.held = if self.size > SEND_WINDOW { held } else { 0 };
     }
 }
 
-/// Frames that wait for their stream. Those that are ready together leave together.
+/// Frames that wait to be written to a stream. Frames that wait at the same time are written together.
 #[derive(Debug)]
 pub(crate) struct Writer {
     stream: SendStream,
-    /// The piece that is being written.
-    leaving: Bytes,
-    /// Those that follow.
-    pieces: VecDeque<Bytes>,
-    /// What is added.
-    ready: BytesMut,
-    /// Bytes of all these.
+    /// The chunk that is being written.
+    current: Bytes,
+    /// The chunks after it.
+    chunks: VecDeque<Bytes>,
+    /// Frames that are not in a chunk yet.
+    buffer: BytesMut,
+    /// The bytes of all these.
     waiting: usize,
-    /// How long a client that takes nothing is waited for.
-    patience: Duration,
-    /// Where what waits is counted, and what QUIC has of it, if they are. In a box, because not every writer has it, and each is
-    /// in the future of a session.
-    counted: Option<Box<(Claim, Window)>>,
-    /// Set while nothing moves; it outlives a cancelled [`Writer::flush`].
+    /// How long a client may read nothing.
+    write_timeout: Duration,
+    /// The pools that count what waits and what QUIC holds, if they are counted. Boxed, because not every writer
+    /// counts, and each writer is part of a session's future.
+    accounting: Option<Box<(Pools, SendWindow)>>,
+    /// Set while nothing is accepted; it is kept when [`Writer::flush`] is cancelled.
     deadline: Option<Instant>,
-    /// Set while something waits, and as long lived.
-    pace: Option<Pace>,
+    /// Set while data waits; kept in the same way.
+    progress: Option<Progress>,
 }
 
 impl Writer {
-    pub(crate) fn new(stream: SendStream, patience: Duration) -> Self {
+    pub(crate) fn new(stream: SendStream, write_timeout: Duration) -> Self {
         Self {
             stream,
-            leaving: Bytes::new(),
-            pieces: VecDeque::new(),
-            ready: BytesMut::new(),
+            current: Bytes::new(),
+            chunks: VecDeque::new(),
+            buffer: BytesMut::new(),
             waiting: 0,
-            patience,
-            counted: None,
+            write_timeout,
+            accounting: None,
             deadline: None,
-            pace: None,
+            progress: None,
         }
     }
 
-    /// From now on what waits is counted there, and a client that takes next to nothing of it is let go when others want the
-    /// room.
-    pub(super) fn count_at(&mut self, claim: Claim, connection: Connection) {
-        self.counted = Some(Box::new((claim, Window { connection, size: SEND_WINDOW, held: 0 })));
+    /// Counts what waits in `pools` from now on. A client that reads next to nothing of it is disconnected when other
+    /// reads are starved.
+    pub(super) fn account_to(&mut self, pools: Pools, connection: Connection) {
+        self.accounting = Some(Box::new((pools, SendWindow { connection, size: SEND_WINDOW, held: 0 })));
     }
 
     /// Adds a frame.
     pub(crate) fn add(&mut self, frame: &impl Message) {
         let length = frame.encoded_len();
-        if self.ready.len() + length > PIECE_BYTES {
+        if self.buffer.len() + length > CHUNK_BYTES {
             self.seal();
         }
-        let before = self.ready.len();
-        encode_frame(frame, &mut self.ready);
-        self.waiting += self.ready.len() - before;
-        if length > PIECE_BYTES {
-            // In pieces of their own: memory is free again with all of a piece, and the last of it may be long in leaving.
-            let whole = std::mem::take(&mut self.ready);
-            self.pieces.extend(whole.chunks(PIECE_BYTES).map(Bytes::copy_from_slice));
+        let before = self.buffer.len();
+        encode_frame(frame, &mut self.buffer);
+        self.waiting += self.buffer.len() - before;
+        if length > CHUNK_BYTES {
+            // In chunks of their own: memory is only freed with a whole chunk, and the last part may wait for long.
+            let frames = std::mem::take(&mut self.buffer);
+            self.chunks.extend(frames.chunks(CHUNK_BYTES).map(Bytes::copy_from_slice));
         }
     }
 
     fn seal(&mut self) {
-        if !self.ready.is_empty() {
-            self.pieces.push_back(std::mem::take(&mut self.ready).freeze());
+        if !self.buffer.is_empty() {
+            self.chunks.push_back(std::mem::take(&mut self.buffer).freeze());
         }
     }
 
-    /// Adds frames that are encoded.
+    /// Adds encoded frames.
     pub(crate) fn add_encoded(&mut self, frames: BytesMut) {
         self.seal();
         self.waiting += frames.len();
-        self.ready = frames;
+        self.buffer = frames;
     }
 
-    /// Bytes that wait.
+    /// The number of bytes that wait.
     pub(crate) fn len(&self) -> usize {
         self.waiting
     }
 
-    /// Bytes that QUIC may hold unless its window is small.
+    /// Bytes that QUIC may hold beyond the small window.
     fn in_quic(&self) -> usize {
-        self.counted.as_ref().map_or(0, |counted| counted.1.held)
+        self.accounting.as_ref().map_or(0, |accounting| accounting.1.held)
     }
 
-    /// Bytes that are to be counted.
+    /// The number of bytes to count.
     pub(super) fn held(&self) -> usize {
         self.waiting + self.in_quic()
     }
 
-    /// Writes all that waits.
+    /// Writes everything that waits.
     pub(crate) async fn flush(&mut self) -> Result<(), Closing> {
         while self.len() > 0 {
             self.write().await?;
@@ -187,70 +188,71 @@ impl Writer {
         Ok(())
     }
 
-    /// Writes the next piece of what waits, or a part of it; if nothing waits, returns when QUIC holds less. May be cancelled at
-    /// any time without loss.
+    /// Writes the next chunk, or a part of it. If nothing waits, returns when QUIC holds less. Cancel safe.
     pub(crate) async fn write(&mut self) -> Result<(), Closing> {
-        if self.leaving.is_empty() {
-            // An idle session keeps no buffer: what is written belongs to the stream until it is acknowledged.
-            let next = self.pieces.pop_front();
-            self.leaving = next.unwrap_or_else(|| std::mem::take(&mut self.ready).freeze());
+        if self.current.is_empty() {
+            // An idle session keeps no buffer: written data belongs to the stream until it is acknowledged.
+            let next = self.chunks.pop_front();
+            self.current = next.unwrap_or_else(|| std::mem::take(&mut self.buffer).freeze());
         }
         let waiting = self.waiting;
-        if let Some(counted) = &mut self.counted {
-            counted.1.set_for(waiting);
+        if let Some(accounting) = &mut self.accounting {
+            accounting.1.set_for(waiting);
         }
-        // Nearly always QUIC takes it at once; a session that does not wait is as small as it can be.
-        let written = match self.give().now_or_never() {
+        // QUIC nearly always accepts it at once. The future of a wait is boxed, so that sessions that do not wait stay
+        // small.
+        let written = match self.write_current().now_or_never() {
             Some(written) => written,
-            None => Box::pin(self.wait()).await?,
+            None => Box::pin(self.write_in_time()).await?,
         };
         let bytes = match written {
             Ok(written) => written.bytes,
             Err(WriteError::Stopped(_)) => {
-                return Err(Closing::new(CloseCode::Protocol, "a stream that the protocol needs was stopped"));
+                return Err(Closing::new(CloseCode::Protocol, "the client stopped a stream that the protocol needs"));
             }
             Err(_) => return Err(Closing::done()),
         };
         self.waiting -= bytes;
-        if let Some(counted) = &mut self.counted {
-            counted.1.took(bytes);
+        if let Some(accounting) = &mut self.accounting {
+            accounting.1.add(bytes);
         }
         self.deadline = None;
-        self.pace = self.pace.filter(|_| self.held() > 0 && bytes > 0).and_then(|pace| pace.took(bytes));
-        if self.pieces.is_empty() {
-            self.pieces = VecDeque::new();
+        self.progress = self.progress.filter(|_| self.held() > 0 && bytes > 0).and_then(|progress| progress.add(bytes));
+        if self.chunks.is_empty() {
+            self.chunks = VecDeque::new();
         }
         Ok(())
     }
 
-    /// Gives the piece that leaves to QUIC, as far as it takes it; or nothing, which it takes as well as anything.
-    async fn give(&mut self) -> Result<Written, WriteError> {
-        let pieces = if self.waiting > 0 { std::slice::from_mut(&mut self.leaving) } else { &mut [] };
-        self.stream.write_chunks(pieces).await
+    /// Writes what QUIC accepts of the current chunk. Without one it writes nothing, which QUIC accepts under the same
+    /// condition.
+    async fn write_current(&mut self) -> Result<Written, WriteError> {
+        let chunks = if self.waiting > 0 { std::slice::from_mut(&mut self.current) } else { &mut [] };
+        self.stream.write_chunks(chunks).await
     }
 
-    /// The same for as long as there is patience.
-    async fn wait(&mut self) -> Result<Result<Written, WriteError>, Closing> {
-        let by = *self.deadline.get_or_insert_with(|| Instant::now() + self.patience);
-        let stalled_at = self.pace.get_or_insert_with(Pace::begin).since + self.patience / STALLED;
-        let claim = self.counted.as_ref().map(|counted| counted.0.clone());
-        let wanted = async {
-            let Some(claim) = claim else { return std::future::pending().await };
+    /// The same, until the write timeout.
+    async fn write_in_time(&mut self) -> Result<Result<Written, WriteError>, Closing> {
+        let deadline = *self.deadline.get_or_insert_with(|| Instant::now() + self.write_timeout);
+        let stalled_at = self.progress.get_or_insert_with(Progress::begin).since + self.write_timeout / STALL_DIVISOR;
+        let pools = self.accounting.as_ref().map(|accounting| accounting.0.clone());
+        let starved = async {
+            let Some(pools) = pools else { return std::future::pending().await };
             sleep_until(stalled_at).await;
-            claim.wanted().await;
+            pools.wait_for_starved_read().await;
         };
         tokio::select! {
             biased;
-            written = self.give() => Ok(written),
-            () = sleep_until(by) => Err(Closing::new(CloseCode::TooSlow, "nothing was read for too long")),
-            () = wanted => Err(Closing::new(CloseCode::TooSlow, "too little was read while others waited for the room")),
+            written = self.write_current() => Ok(written),
+            () = sleep_until(deadline) => Err(Closing::new(CloseCode::TooSlow, "nothing was read for too long")),
+            () = starved => Err(Closing::new(CloseCode::TooSlow, "too little was read while other reads waited")),
         }
     }
 
-    /// Ends the stream and waits, but not for long, until the client has everything.
-    pub(crate) async fn finish(&mut self, patience: Duration) {
+    /// Finishes the stream and waits up to `limit` until the client has everything.
+    pub(crate) async fn finish(&mut self, limit: Duration) {
         if self.stream.finish().is_ok() {
-            drop(tokio::time::timeout(patience, self.stream.stopped()).await);
+            drop(tokio::time::timeout(limit, self.stream.stopped()).await);
         }
     }
 }
@@ -260,12 +262,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_takes_enough_in_time_is_not_slow() {
-        let pace = Pace::begin();
-        let half = pace.took(PACE_BYTES / 2).unwrap();
-        assert_eq!((half.since, half.bytes), (pace.since, PACE_BYTES / 2));
-        assert!(half.took(PACE_BYTES / 2 - 1).is_some());
-        assert!(half.took(PACE_BYTES / 2).is_none());
-        assert!(pace.took(1 << 20).is_none());
+    fn a_client_that_reads_enough_is_not_stalled() {
+        let progress = Progress::begin();
+        let half = progress.add(MIN_PROGRESS_BYTES / 2).unwrap();
+        assert_eq!((half.since, half.bytes), (progress.since, MIN_PROGRESS_BYTES / 2));
+        assert!(half.add(MIN_PROGRESS_BYTES / 2 - 1).is_some());
+        assert!(half.add(MIN_PROGRESS_BYTES / 2).is_none());
+        assert!(progress.add(1 << 20).is_none());
     }
 }
