@@ -58,9 +58,9 @@ pub(crate) fn is_postgres() -> bool {
 }
 
 fn new_database() -> (Cluster, String) {
-    static MADE: AtomicU32 = AtomicU32::new(0);
+    static CREATED: AtomicU32 = AtomicU32::new(0);
     let cluster = Cluster::start().expect("PostgreSQL");
-    let name = format!("zim_{}_{}", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
+    let name = format!("zim_{}_{}", std::process::id(), CREATED.fetch_add(1, Ordering::Relaxed));
     let url = cluster.create_database(&name).expect("a database");
     (cluster, url)
 }

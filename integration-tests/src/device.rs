@@ -23,20 +23,20 @@ use crate::wait::{eventually, soon};
 
 /// The folder of a device's local database; it outlives the client.
 #[derive(Clone, Debug)]
-pub struct Home(Arc<TempDir>);
+pub struct DataDir(Arc<TempDir>);
 
-impl Default for Home {
+impl Default for DataDir {
     fn default() -> Self {
         Self(Arc::new(tempfile::tempdir().unwrap()))
     }
 }
 
-impl Home {
+impl DataDir {
     /// A copy of a folder that another client left.
     pub fn copy_of(folder: &Path) -> Self {
-        let home = Self::default();
-        copy_private(folder, home.path());
-        home
+        let dir = Self::default();
+        copy_private(folder, dir.path());
+        dir
     }
 
     /// Where it is.
@@ -66,7 +66,7 @@ impl Recording {
 #[derive(Debug)]
 pub struct Device {
     zim: Zim,
-    home: Home,
+    dir: DataDir,
     seen: watch::Receiver<Vec<Event>>,
     taken: Mutex<HashMap<EventKind, usize>>,
     stream: Arc<tokio::sync::Mutex<Recording>>,
@@ -88,20 +88,20 @@ impl Drop for Device {
 }
 
 impl Device {
-    pub(crate) fn new(zim: Zim, home: Home) -> Self {
+    pub(crate) fn new(zim: Zim, dir: DataDir) -> Self {
         let (sender, seen) = watch::channel(Vec::new());
         let stream = Arc::new(tokio::sync::Mutex::new(Recording { events: zim.events(), seen: sender }));
         let recorder = tokio::spawn({
             let stream = Arc::clone(&stream);
             async move { while stream.lock().await.next().await {} }
         });
-        Self { zim, home, seen, taken: Mutex::default(), stream, recorder }
+        Self { zim, dir, seen, taken: Mutex::default(), stream, recorder }
     }
 
-    /// A client with these settings whose local database is in `home`; for tests that are without a `World`.
-    pub fn make(config: zim_client_sdk::Config, home: Home) -> Self {
-        let zim = Zim::new(config.data_dir(home.path())).expect("a client");
-        Self::new(zim, home)
+    /// A client with these settings whose local database is in `dir`; for tests that are without a `World`.
+    pub fn with_config(config: zim_client_sdk::Config, dir: DataDir) -> Self {
+        let zim = Zim::new(config.data_dir(dir.path())).expect("a client");
+        Self::new(zim, dir)
     }
 
     pub(crate) fn recorder(&self) -> tokio::task::AbortHandle {
@@ -118,8 +118,8 @@ impl Device {
     }
 
     /// Where its local database is.
-    pub fn home(&self) -> Home {
-        self.home.clone()
+    pub fn dir(&self) -> DataDir {
+        self.dir.clone()
     }
 
     /// Every event so far.
@@ -149,7 +149,7 @@ impl Device {
     /// What `look` finds among all events, as soon as it finds something.
     pub async fn until<T>(&self, what: &str, mut look: impl FnMut(&[Event]) -> Option<T>) -> T {
         let mut seen = self.seen.clone();
-        let found = tokio::time::timeout(crate::wait::PATIENCE, async {
+        let found = tokio::time::timeout(crate::wait::TIMEOUT, async {
             loop {
                 if let Some(found) = look(&seen.borrow_and_update()) {
                     return found;
@@ -183,7 +183,7 @@ impl Device {
     }
 
     /// The first message with this text that was received, as soon as there is one.
-    pub async fn hears(&self, text: &str) -> Message {
+    pub async fn receives(&self, text: &str) -> Message {
         self.until(&format!("a message {text:?}"), |seen| {
             received(seen).into_iter().map(|(message, _)| message).find(|message| is_text(message, text))
         })
@@ -191,7 +191,7 @@ impl Device {
     }
 
     /// Every message that was received in a conversation, in order, and whether it was an offline message.
-    pub fn heard_from(&self, peer: &str) -> Vec<(Message, bool)> {
+    pub fn received_from(&self, peer: &str) -> Vec<(Message, bool)> {
         let all = received(&self.seen.borrow());
         all.into_iter().filter(|(message, _)| message.conversation_id == peer).collect()
     }

@@ -16,7 +16,7 @@ use zim_protocol::{
 };
 
 use crate::database::is_postgres;
-use crate::device::{Device, Home};
+use crate::device::{DataDir, Device};
 use crate::wait::soon;
 
 /// A token that outlives every test, seconds.
@@ -86,8 +86,8 @@ impl Fixture {
     }
 
     /// A copy of a device's folder.
-    pub fn device(&self, name: &str) -> Home {
-        Home::copy_of(&self.folder.join("devices").join(name))
+    pub fn device(&self, name: &str) -> DataDir {
+        DataDir::copy_of(&self.folder.join("devices").join(name))
     }
 
     /// What the database of a user held on a device: `pendingEvents`, `unsent` messages, `localData`, and by conversation
@@ -105,9 +105,9 @@ impl Fixture {
     /// An app: `first` or `second`.
     pub fn app(&self, name: &str) -> App {
         let app = &self.manifest["apps"][name];
-        let word = |field: &str| app[field].as_str().unwrap_or_else(|| panic!("app {name} has no {field}")).to_owned();
+        let text = |field: &str| app[field].as_str().unwrap_or_else(|| panic!("app {name} has no {field}")).to_owned();
         let app_id = app["appID"].as_u64().and_then(|id| id.try_into().ok()).expect("appID");
-        App { app_id, app_sign: word("appSign"), server_secret: word("serverSecret") }
+        App { app_id, app_sign: text("appSign"), server_secret: text("serverSecret") }
     }
 
     /// What each user of an app saw, as [`view`] returns it.
@@ -130,17 +130,17 @@ pub async fn view(device: &Device) -> Value {
     let mut histories = Map::new();
     for conversation in &conversations {
         let history = device.history(&conversation.conversation_id).await;
-        histories.insert(conversation.conversation_id.clone(), said(&history));
+        histories.insert(conversation.conversation_id.clone(), to_json(&history));
     }
     json!({
-        "conversations": said(&conversations),
+        "conversations": to_json(&conversations),
         "histories": histories,
         "unread": device.total_unread().await,
-        "friends": said(&friends(device).await),
-        "applications": said(&applications(device).await),
-        "blacklist": said(&blacklist(device).await),
-        "subscriptions": said(&subscriptions(device).await),
-        "self": said(&soon(device.query_self_user_info()).await.unwrap().self_user_info),
+        "friends": to_json(&friends(device).await),
+        "applications": to_json(&applications(device).await),
+        "blacklist": to_json(&blacklist(device).await),
+        "subscriptions": to_json(&subscriptions(device).await),
+        "self": to_json(&soon(device.query_self_user_info()).await.unwrap().self_user_info),
     })
 }
 
@@ -166,17 +166,18 @@ async fn subscriptions(device: &Device) -> Vec<zim_protocol::UserStatusSubscript
 
 /// A view without what is one device's own: its notes, what it did not send, and where its user is online.
 #[must_use]
-pub fn as_stored(mut view: Value) -> Value {
+pub fn without_device_state(mut view: Value) -> Value {
     let is_stored = |message: &Value| message["messageSeq"].as_i64().is_some_and(|seq| seq > 0);
-    let without_notes = |message: &mut Value| drop(message.as_object_mut().and_then(|m| m.remove("localExtendedData")));
+    let remove_local_data =
+        |message: &mut Value| drop(message.as_object_mut().and_then(|m| m.remove("localExtendedData")));
     if let Some(list) = view["conversations"].as_array_mut() {
         list.retain(|conversation| is_stored(&conversation["lastMessage"]));
-        list.iter_mut().for_each(|conversation| without_notes(&mut conversation["lastMessage"]));
+        list.iter_mut().for_each(|conversation| remove_local_data(&mut conversation["lastMessage"]));
     }
     if let Some(histories) = view["histories"].as_object_mut() {
         for history in histories.values_mut().filter_map(Value::as_array_mut) {
             history.retain(is_stored);
-            history.iter_mut().for_each(without_notes);
+            history.iter_mut().for_each(remove_local_data);
         }
         histories.retain(|_, history| history.as_array().is_some_and(|history| !history.is_empty()));
     }
@@ -216,7 +217,7 @@ fn differences(at: &str, actual: &Value, expected: &Value, found: &mut Vec<Strin
 }
 
 /// A value as JSON, without fields that hold their defaults.
-pub fn said(value: &impl Serialize) -> Value {
+pub fn to_json(value: &impl Serialize) -> Value {
     without_defaults(serde_json::to_value(value).unwrap())
 }
 

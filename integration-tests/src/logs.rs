@@ -27,7 +27,7 @@ pub struct Logged {
 
 impl Logged {
     /// What is logged in this process, which is one test's: nextest starts one for each.
-    pub(crate) fn listen() -> Self {
+    pub(crate) fn capture() -> Self {
         static LOGGED: OnceLock<Logged> = OnceLock::new();
         LOGGED
             .get_or_init(|| {

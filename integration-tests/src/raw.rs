@@ -21,7 +21,7 @@ use crate::wait::soon;
 
 /// One connection with its session stream.
 #[derive(Debug)]
-pub struct Raw {
+pub struct RawClient {
     endpoint: Endpoint,
     /// The connection.
     pub connection: Connection,
@@ -32,13 +32,13 @@ pub struct Raw {
     next_id: u64,
 }
 
-impl Raw {
+impl RawClient {
     /// Connects to a server with this certificate, and says nothing.
     pub(crate) async fn connect(server: SocketAddr, certificate: CertificateDer<'static>) -> Self {
         Self::connect_with(server, certificate, TransportConfig::default()).await
     }
 
-    /// As [`Raw::connect`], with QUIC settings of the test's own.
+    /// As [`RawClient::connect`], with QUIC settings of the test's own.
     pub(crate) async fn connect_with(
         server: SocketAddr,
         certificate: CertificateDer<'static>,
@@ -52,7 +52,7 @@ impl Raw {
     }
 
     /// Says Hello and reads the Welcome.
-    pub async fn greet(&mut self, hello: Hello) -> Welcome {
+    pub async fn handshake(&mut self, hello: Hello) -> Welcome {
         self.write([client_frame::Frame::Hello(hello)]).await;
         match self.read().await {
             Some(server_frame::Frame::Welcome(welcome)) => welcome,
@@ -75,8 +75,8 @@ impl Raw {
     }
 
     /// Writes without waiting longer than the server takes: false if it is not read.
-    pub async fn try_write(&mut self, bytes: &[u8], patience: std::time::Duration) -> bool {
-        matches!(tokio::time::timeout(patience, self.send.write_all(bytes)).await, Ok(Ok(())))
+    pub async fn try_write(&mut self, bytes: &[u8], limit: std::time::Duration) -> bool {
+        matches!(tokio::time::timeout(limit, self.send.write_all(bytes)).await, Ok(Ok(())))
     }
 
     /// Says that nothing more will come.
@@ -85,7 +85,7 @@ impl Raw {
     }
 
     /// A call, not answered yet; returns its id.
-    pub async fn ask(&mut self, rpc: &impl Rpc) -> u64 {
+    pub async fn send_request(&mut self, rpc: &impl Rpc) -> u64 {
         let id = self.next_id;
         self.next_id += 1;
         self.write([request(id, rpc)]).await;
@@ -94,7 +94,7 @@ impl Raw {
 
     /// A call and its answer.
     pub async fn call<R: Rpc>(&mut self, rpc: &R) -> Result<R::Response, zim_protocol::Error> {
-        let id = self.ask(rpc).await;
+        let id = self.send_request(rpc).await;
         let response = self.response().await;
         assert_eq!(response.id, id, "the answer to another call");
         match response.outcome.expect("an outcome") {
@@ -121,7 +121,7 @@ impl Raw {
     }
 
     /// Whether a frame comes within a moment: for what must not come.
-    pub async fn hears_something(&mut self) -> bool {
+    pub async fn receives_anything(&mut self) -> bool {
         tokio::time::timeout(std::time::Duration::from_millis(50), self.read()).await.is_ok()
     }
 

@@ -5,17 +5,17 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
 /// No test waits longer for one thing.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// How often a condition that nobody announces is looked at.
-const LOOK: Duration = Duration::from_millis(2);
+const POLL_INTERVAL: Duration = Duration::from_millis(2);
 
 /// The result of `what`, which must come in time.
 ///
 /// # Panics
 /// It does not.
 pub async fn soon<T>(what: impl Future<Output = T>) -> T {
-    timeout(PATIENCE, what).await.expect("it did not happen in time")
+    timeout(TIMEOUT, what).await.expect("it did not happen in time")
 }
 
 /// What `look` finds, as soon as it finds something.
@@ -28,7 +28,7 @@ pub async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>)
         if let Some(found) = look().await {
             return found;
         }
-        assert!(begun.elapsed() < PATIENCE, "in vain: {what}");
-        sleep(LOOK).await;
+        assert!(begun.elapsed() < TIMEOUT, "in vain: {what}");
+        sleep(POLL_INTERVAL).await;
     }
 }

@@ -24,12 +24,12 @@ use zim_server::Server;
 use zim_server::config::Config;
 
 use crate::database::TestDatabase;
-use crate::device::{Device, Home};
+use crate::device::{DataDir, Device};
 use crate::fixture::{App, Fixture};
 use crate::folder::copy_private;
-use crate::link::Link;
 use crate::logs::Logged;
-use crate::raw::{Raw, hello};
+use crate::proxy::Proxy;
+use crate::raw::{RawClient, hello};
 use crate::wait::{eventually, soon};
 
 /// When every test begins, Unix milliseconds.
@@ -40,19 +40,19 @@ const STEP_MS: i64 = 250;
 const TOKEN_S: i64 = 24 * 3_600;
 
 /// The operator.
-pub type Operator = AdminClient<InterceptedService<Channel, Key>>;
+pub type OperatorClient = AdminClient<InterceptedService<Channel, OperatorKey>>;
 
 /// Shows the operator's key with every call.
 #[derive(Clone)]
-pub struct Key(pub String);
+pub struct OperatorKey(pub String);
 
-impl std::fmt::Debug for Key {
+impl std::fmt::Debug for OperatorKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Key").finish_non_exhaustive()
+        f.debug_struct("OperatorKey").finish_non_exhaustive()
     }
 }
 
-impl Interceptor for Key {
+impl Interceptor for OperatorKey {
     fn call(&mut self, mut request: tonic::Request<()>) -> Result<tonic::Request<()>, tonic::Status> {
         request.metadata_mut().insert("authorization", format!("Bearer {}", self.0).parse().unwrap());
         Ok(request)
@@ -114,7 +114,7 @@ impl World {
         fixture: Option<Fixture>,
         edit: impl FnOnce(&mut Config),
     ) -> Self {
-        let logged = Logged::listen();
+        let logged = Logged::capture();
         drop(logged.errors());
         let tasks_before = Handle::current().metrics().num_alive_tasks();
         let mut settings = Config::local(data.path().join("data"));
@@ -219,35 +219,35 @@ impl World {
 
     /// As [`World::client`], with settings of the test's own.
     pub fn client_with(&self, edit: impl FnOnce(ClientConfig) -> ClientConfig) -> Device {
-        self.client_at(Home::default(), edit)
+        self.client_at(DataDir::default(), edit)
     }
 
     /// A client on a device that was there before.
-    pub fn client_at(&self, home: Home, edit: impl FnOnce(ClientConfig) -> ClientConfig) -> Device {
-        self.client_to(self.address(), home, edit)
+    pub fn client_at(&self, dir: DataDir, edit: impl FnOnce(ClientConfig) -> ClientConfig) -> Device {
+        self.client_to(self.address(), dir, edit)
     }
 
-    /// As [`World::client_at`], over a link.
-    pub fn client_via(&self, link: &Link, home: Home, edit: impl FnOnce(ClientConfig) -> ClientConfig) -> Device {
-        self.client_to(link.address(), home, edit)
+    /// As [`World::client_at`], through a proxy.
+    pub fn client_via(&self, proxy: &Proxy, dir: DataDir, edit: impl FnOnce(ClientConfig) -> ClientConfig) -> Device {
+        self.client_to(proxy.address(), dir, edit)
     }
 
     /// A client of an app of the fixture that need not be the first.
-    pub fn client_of(&self, app: &App, home: Home, edit: impl FnOnce(ClientConfig) -> ClientConfig) -> Device {
+    pub fn client_of(&self, app: &App, dir: DataDir, edit: impl FnOnce(ClientConfig) -> ClientConfig) -> Device {
         let config = ClientConfig::new(app.app_id, self.address().to_string())
             .trust(Trust::Fingerprint(self.server().fingerprint().0))
             .clock(self.clock.clone());
-        self.keep(edit(config.data_dir(home.path())), home)
+        self.start_client(edit(config.data_dir(dir.path())), dir)
     }
 
-    fn client_to(&self, to: SocketAddr, home: Home, edit: impl FnOnce(ClientConfig) -> ClientConfig) -> Device {
-        self.keep(edit(self.client_config_at(to).data_dir(home.path())), home)
+    fn client_to(&self, to: SocketAddr, dir: DataDir, edit: impl FnOnce(ClientConfig) -> ClientConfig) -> Device {
+        self.start_client(edit(self.client_config_at(to).data_dir(dir.path())), dir)
     }
 
-    fn keep(&self, config: ClientConfig, home: Home) -> Device {
+    fn start_client(&self, config: ClientConfig, dir: DataDir) -> Device {
         let zim = Zim::new(config).expect("a client");
         self.clients.lock().push(zim.clone());
-        let device = Device::new(zim, home);
+        let device = Device::new(zim, dir);
         self.tasks.lock().push(device.recorder());
         device
     }
@@ -263,13 +263,13 @@ impl World {
     }
 
     /// As [`World::user`], on a device that was there before.
-    pub async fn user_at(&self, home: Home, user_id: &str) -> Device {
-        self.login(self.client_at(home, |config| config), user_id).await
+    pub async fn user_at(&self, dir: DataDir, user_id: &str) -> Device {
+        self.login(self.client_at(dir, |config| config), user_id).await
     }
 
-    /// As [`World::user`], over a link.
-    pub async fn user_via(&self, link: &Link, user_id: &str) -> Device {
-        self.login(self.client_via(link, Home::default(), |config| config), user_id).await
+    /// As [`World::user`], through a proxy.
+    pub async fn user_via(&self, proxy: &Proxy, user_id: &str) -> Device {
+        self.login(self.client_via(proxy, DataDir::default(), |config| config), user_id).await
     }
 
     /// Logs a client in, and waits until it has caught up.
@@ -280,23 +280,23 @@ impl World {
         device
     }
 
-    /// A link to this server.
-    pub async fn link(&self, seed: u64) -> Link {
-        let link = Link::to(self.address(), seed).await;
-        self.tasks.lock().push(link.task());
-        link
+    /// A proxy to this server.
+    pub async fn proxy(&self, seed: u64) -> Proxy {
+        let proxy = Proxy::to(self.address(), seed).await;
+        self.tasks.lock().push(proxy.task());
+        proxy
     }
 
     /// A connection that has said nothing.
-    pub async fn raw(&self) -> Raw {
-        Raw::connect(self.address(), self.certificate()).await
+    pub async fn raw(&self) -> RawClient {
+        RawClient::connect(self.address(), self.certificate()).await
     }
 
     /// As [`World::raw`], with QUIC settings of the test's own.
-    pub async fn raw_with(&self, edit: impl FnOnce(&mut quinn::TransportConfig)) -> Raw {
+    pub async fn raw_with(&self, edit: impl FnOnce(&mut quinn::TransportConfig)) -> RawClient {
         let mut transport = quinn::TransportConfig::default();
         edit(&mut transport);
-        Raw::connect_with(self.address(), self.certificate(), transport).await
+        RawClient::connect_with(self.address(), self.certificate(), transport).await
     }
 
     /// QUIC alone: an endpoint that believes this server.
@@ -309,15 +309,15 @@ impl World {
     }
 
     /// A connection after Hello.
-    pub async fn raw_greeted(&self, device: u8) -> Raw {
+    pub async fn raw_after_hello(&self, device: u8) -> RawClient {
         let mut raw = self.raw().await;
-        raw.greet(hello(device)).await;
+        raw.handshake(hello(device)).await;
         raw
     }
 
     /// A connection on which `user_id` is logged in. Devices with different numbers are different.
-    pub async fn raw_user(&self, user_id: &str, device: u8) -> Raw {
-        let mut raw = self.raw_greeted(device).await;
+    pub async fn raw_user(&self, user_id: &str, device: u8) -> RawClient {
+        let mut raw = self.raw_after_hello(device).await;
         raw.call(&self.login_request(user_id)).await.expect("a login");
         raw
     }
@@ -345,7 +345,7 @@ impl World {
     }
 
     /// What `look` finds while time passes: for what waits for the clock, as a reconnect does.
-    pub async fn in_time<T>(&self, what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    pub async fn advance_until<T>(&self, what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
         eventually(what, async || {
             let found = look().await;
             if found.is_none() {
@@ -366,8 +366,8 @@ impl World {
     }
 
     /// The operator's service, with his key.
-    pub async fn admin(&self) -> Operator {
-        AdminClient::with_interceptor(self.admin_channel().await, Key(self.admin_key()))
+    pub async fn admin(&self) -> OperatorClient {
+        AdminClient::with_interceptor(self.admin_channel().await, OperatorKey(self.admin_key()))
     }
 
     /// A connection to the operator's service, without the key.
@@ -407,11 +407,11 @@ impl World {
     }
 
     /// A well-behaved user is served: what the test did to the server did nothing to others.
-    pub async fn is_well(&self) {
+    pub async fn assert_serves_others(&self) {
         let (carl, dora) = (self.user("carl.control").await, self.user("dora.control").await);
         let text = format!("all is well {}", carl.history("dora.control").await.len());
         carl.say("dora.control", &text).await;
-        dora.hears(&text).await;
+        dora.receives(&text).await;
         soon(carl.logout()).await;
         soon(dora.logout()).await;
     }

@@ -36,7 +36,7 @@ fn every_decoder_has_a_target_and_a_corpus() {
 }
 
 #[test]
-fn what_is_in_the_corpora_is_decoded_as_it_should() {
+fn every_corpus_input_passes_its_target() {
     for (name, target) in TARGETS {
         let inputs = corpus(name);
         assert!(inputs.len() > 2, "only {} inputs for {name}", inputs.len());
@@ -49,7 +49,7 @@ fn what_is_in_the_corpora_is_decoded_as_it_should() {
 }
 
 #[test]
-fn every_method_meets_the_payloads_of_all_others() {
+fn every_method_decodes_the_payloads_of_all_others() {
     let inputs = corpus("protobuf");
     let payloads = inputs.iter().filter_map(|input| Some(&input[input.iter().position(|byte| *byte == b'\n')?..]));
     for payload in payloads {

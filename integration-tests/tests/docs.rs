@@ -51,7 +51,7 @@ fn every_setting_is_in_the_book() {
 }
 
 #[test]
-fn the_book_has_the_defaults() {
+fn the_book_shows_the_defaults() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("zim.toml");
     std::fs::write(&file, block()).unwrap();
@@ -96,7 +96,7 @@ fn anchors(text: &str) -> Vec<String> {
 }
 
 #[test]
-fn every_link_leads_somewhere() {
+fn every_link_has_a_target() {
     let mut broken = Vec::new();
     for page in pages() {
         let text = std::fs::read_to_string(&page).unwrap();

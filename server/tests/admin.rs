@@ -22,7 +22,7 @@ fn with_key<T>(key: &str, message: T) -> Request<T> {
 }
 
 #[tokio::test]
-async fn nothing_without_the_key() {
+async fn every_call_needs_the_key() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(Config::local(dir.path().join("data"))).await.unwrap();
     let mut admin = client(&server).await;
@@ -36,7 +36,7 @@ async fn nothing_without_the_key() {
 }
 
 #[tokio::test]
-async fn apps_are_made_and_their_tokens_minted() {
+async fn apps_are_created_and_tokens_minted() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(Config::local(dir.path().join("data"))).await.unwrap();
     let key = std::fs::read_to_string(dir.path().join("data/admin.key")).unwrap();

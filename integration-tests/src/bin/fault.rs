@@ -13,7 +13,7 @@ use anyhow::Context;
 use clap::{Parser, ValueEnum};
 use parking_lot::Mutex;
 use zim_integration_tests::campaign::{
-    self, Database, Outcome, PATIENCE, Plan, Programs, Report, Settings, SharedCluster,
+    self, Database, Outcome, Plan, Programs, Report, Settings, SharedCluster, TIMEOUT,
 };
 use zim_integration_tests::postgres::Cluster;
 
@@ -85,14 +85,14 @@ fn main() -> anyhow::Result<ExitCode> {
     let args = Args::parse();
     let own = std::env::current_exe()?;
     let beside = own.parent().context("no folder")?;
-    let programs = Programs { server: beside.join("victim"), client: beside.join("actor") };
+    let programs = Programs { server: beside.join("test-server"), client: beside.join("test-client") };
     for program in [&programs.server, &programs.client] {
         anyhow::ensure!(program.exists(), "{} is not built", program.display());
     }
     let (first, runs) = args.seed.map_or((args.first, args.runs), |seed| (seed, 1));
     let campaign = Campaign {
         args,
-        settings: Settings { programs, planted: None, patience: PATIENCE },
+        settings: Settings { programs, planted: None, limit: TIMEOUT },
         next: AtomicU64::new(first),
         end: first + runs,
         begun: Instant::now(),

@@ -5,17 +5,17 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use serde_json::Value;
 use zim_protocol::ErrorCode;
 
-use super::lists::{Followed, Known, Lists, Profile};
-use super::plan::{Deed, Kind, POISON, Plan};
-use super::record::{Call, Raised};
+use super::lists::{DeviceLists, Lists, Profile, Subscriptions};
+use super::plan::{Action, Kind, POISON, Plan};
+use super::record::{Call, RaisedEvent};
 use super::rows::Rows;
 use super::social;
-use super::stage::Restored;
-use super::store::{Kept, Stored};
+use super::store::{StoredConversation, StoredMessage};
+use super::testbed::Restored;
 
 /// What a device shows at the end.
 #[derive(Debug)]
-pub struct Seen {
+pub struct DeviceState {
     /// Its number.
     pub number: usize,
     /// Whose it is.
@@ -27,7 +27,7 @@ pub struct Seen {
     /// Its local database.
     pub rows: Rows,
     /// Its lists, and whom it knows.
-    pub known: Known,
+    pub known: DeviceLists,
     /// What it had told its app when it was killed.
     pub told: BTreeSet<(String, i64)>,
     /// The life in which it was last killed, and its lists then.
@@ -36,33 +36,33 @@ pub struct Seen {
 
 /// A run that is over.
 #[derive(Debug)]
-pub struct End {
+pub struct EndState {
     /// What was planned.
     pub plan: Plan,
     /// What was called.
     pub calls: Vec<Call>,
     /// What was raised.
-    pub raised: Vec<Raised>,
+    pub raised: Vec<RaisedEvent>,
     /// A backup that was restored.
     pub restored: Option<Restored>,
     /// What the server has.
-    pub kept: Vec<Kept>,
+    pub kept: Vec<StoredConversation>,
     /// Everybody's lists as the server has them, by user.
     pub lists: BTreeMap<String, Lists>,
     /// All profiles, by user.
     pub profiles: BTreeMap<String, Profile>,
     /// Whose status everybody follows, by user.
-    pub followed: BTreeMap<String, Followed>,
+    pub subscriptions: BTreeMap<String, Subscriptions>,
     /// What everybody says of himself.
-    pub says: BTreeMap<String, String>,
+    pub custom_statuses: BTreeMap<String, String>,
     /// What the devices show.
-    pub devices: Vec<Seen>,
+    pub devices: Vec<DeviceState>,
     /// What devices show that were never here before, one for each user.
-    pub fresh: Vec<Seen>,
+    pub fresh: Vec<DeviceState>,
     /// What the server logged.
     pub log: String,
     /// How many servers ended by themselves.
-    pub fallen: usize,
+    pub crashed: usize,
     /// How many tasks they left behind when they were stopped.
     pub left: usize,
 }
@@ -76,7 +76,7 @@ pub struct Violation {
     pub what: String,
 }
 
-type Check = fn(&End) -> Vec<String>;
+type Check = fn(&EndState) -> Vec<String>;
 
 /// Every check: its name, what must hold, and how it is seen. A new noun adds its own.
 pub const CHECKS: &[(&str, &str, Check)] = &[
@@ -91,19 +91,27 @@ pub const CHECKS: &[(&str, &str, Check)] = &[
     ("clear_lost", "what was read stays read", clear_lost),
     ("profile_lost", "names and avatars are the last ones that were taken", social::profile_lost),
     ("presence_lost", "custom statuses and subscriptions are what was acknowledged last", social::presence_lost),
-    ("act_lost", "friends, aliases, applications and blacklists are what was acknowledged last", social::act_lost),
+    (
+        "relation_lost",
+        "friends, aliases, applications and blacklists are what was acknowledged last",
+        social::relation_lost,
+    ),
     ("passed_a_block", "nothing of somebody who is blocked is stored after that was answered", social::passed_a_block),
     ("lists_differ", "a device holds the lists and the profiles that the server keeps", social::lists_differ),
     (
-        "events_tell_otherwise",
+        "events_differ",
         "the events of friends, applications and the blacklist, one after the other, tell what the device holds",
-        social::events_tell_otherwise,
+        social::events_differ,
     ),
     ("rows_differ", "the rows of a device equal those of a device that was never here before", rows_differ),
     ("never_raised", "every message is raised at every device, at least once", never_raised),
     ("raised_out_of_order", "messages are raised in the order of their log", raised_out_of_order),
     ("raised_twice", "a device that lives raises a message once", raised_twice),
-    ("server_fell", "the server ends when it is ended, leaves nothing behind then, and never panics", server_fell),
+    (
+        "server_crashed",
+        "the server ends when it is ended, leaves nothing behind then, and never panics",
+        server_crashed,
+    ),
 ];
 
 /// What `play.rs` finds while it waits for the end.
@@ -115,18 +123,18 @@ pub const WAITS: &[(&str, &str)] = &[
 ];
 
 /// Everything that is wrong.
-pub(super) fn check(end: &End) -> Vec<Violation> {
+pub(super) fn check(end: &EndState) -> Vec<Violation> {
     let all = CHECKS.iter().flat_map(|(name, _, check)| check(end).into_iter().map(move |what| (*name, what)));
     all.map(|(name, what)| Violation { name, what }).collect()
 }
 
 /// Whether a moment's success must have lasted: it is in the backup, or came after it was restored.
-pub(super) fn lasts(end: &End, call: &Call) -> bool {
+pub(super) fn lasts(end: &EndState, call: &Call) -> bool {
     let Some((acknowledged, _)) = call.acknowledged() else { return false };
     end.restored.is_none_or(|restored| acknowledged < restored.backup_begun || call.called > restored.done)
 }
 
-fn named(kept: &Kept) -> String {
+fn named(kept: &StoredConversation) -> String {
     kept.members.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join("+")
 }
 
@@ -134,14 +142,14 @@ pub(super) fn user_of(call: &Call) -> &'static str {
     super::plan::DEVICES[call.device]
 }
 
-fn conversation<'e>(end: &'e End, one: &str, other: &str) -> Option<&'e Kept> {
+fn conversation<'e>(end: &'e EndState, one: &str, other: &str) -> Option<&'e StoredConversation> {
     end.kept.iter().find(|kept| {
         let is_in = |user: &str| kept.members.iter().any(|(name, _)| name == user);
         is_in(one) && is_in(other)
     })
 }
 
-fn positions_dense(end: &End) -> Vec<String> {
+fn positions_dense(end: &EndState) -> Vec<String> {
     let mut wrong = Vec::new();
     for kept in &end.kept {
         let seqs: Vec<i64> = kept.messages.iter().map(|message| message.seq).collect();
@@ -152,39 +160,39 @@ fn positions_dense(end: &End) -> Vec<String> {
     wrong
 }
 
-fn time_fell(end: &End) -> Vec<String> {
-    let falls = |pair: &[Stored]| pair[0].ts > pair[1].ts || pair[0].n > pair[1].n;
+fn time_fell(end: &EndState) -> Vec<String> {
+    let falls = |pair: &[StoredMessage]| pair[0].ts > pair[1].ts || pair[0].n > pair[1].n;
     let all = end.kept.iter().flat_map(|kept| kept.messages.windows(2).filter(|pair| falls(pair)));
     all.map(|pair| format!("{pair:?}")).collect()
 }
 
-fn acknowledged_lost(end: &End) -> Vec<String> {
+fn acknowledged_lost(end: &EndState) -> Vec<String> {
     let mut wrong = Vec::new();
     for call in end.calls.iter().filter(|call| lasts(end, call)) {
-        let (Deed::Send { peer, .. }, Some((_, told))) = (&call.deed, call.acknowledged()) else { continue };
+        let (Action::Send { peer, .. }, Some((_, told))) = (&call.action, call.acknowledged()) else { continue };
         let seq = told["messageSeq"].as_i64().unwrap_or(0);
         let Some(kept) = conversation(end, user_of(call), peer) else {
-            wrong.push(format!("{:?}: there is no conversation", call.words));
+            wrong.push(format!("{:?}: there is no conversation", call.text));
             continue;
         };
         let stored = kept.messages.iter().find(|message| message.seq == seq).map(|message| message.text.as_str());
-        if seq > kept.floor && stored != Some(&call.words) {
-            wrong.push(format!("{:?} was told to be {seq} of {}; there is {stored:?}", call.words, named(kept)));
+        if seq > kept.floor && stored != Some(&call.text) {
+            wrong.push(format!("{:?} was told to be {seq} of {}; there is {stored:?}", call.text, named(kept)));
         }
     }
     wrong
 }
 
-fn stored_twice(end: &End) -> Vec<String> {
+fn stored_twice(end: &EndState) -> Vec<String> {
     let mut wrong = Vec::new();
-    let said: BTreeSet<&str> = end.calls.iter().map(|call| call.words.as_str()).collect();
+    let said: BTreeSet<&str> = end.calls.iter().map(|call| call.text.as_str()).collect();
     for kept in &end.kept {
         let (mut texts, mut keys) = (BTreeSet::new(), BTreeSet::new());
         for message in &kept.messages {
             if !texts.insert(&message.text) || !keys.insert((&message.sender, &message.key)) {
                 wrong.push(format!("{} has {message:?} twice", named(kept)));
             }
-            if !said.contains(message.text.as_str()) && message.sender != super::play::STRANGER {
+            if !said.contains(message.text.as_str()) && message.sender != super::run::RAW_USER {
                 wrong.push(format!("{} has {message:?}, which nobody said", named(kept)));
             }
         }
@@ -198,12 +206,12 @@ fn origin(text: &str) -> Option<(usize, u32, u64)> {
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
-fn call_order(end: &End) -> Vec<String> {
+fn call_order(end: &EndState) -> Vec<String> {
     let mut wrong = Vec::new();
     for kept in &end.kept {
         let mut last: HashMap<(usize, u32), u64> = HashMap::new();
-        for (device, life, number) in kept.messages.iter().filter_map(|message| origin(&message.text)) {
-            if let Some(before) = last.insert((device, life), number).filter(|before| *before > number) {
+        for (device, incarnation, number) in kept.messages.iter().filter_map(|message| origin(&message.text)) {
+            if let Some(before) = last.insert((device, incarnation), number).filter(|before| *before > number) {
                 wrong.push(format!("{}: device {device}: call {before} before call {number}", named(kept)));
             }
         }
@@ -211,7 +219,7 @@ fn call_order(end: &End) -> Vec<String> {
     wrong
 }
 
-fn poison_spread(end: &End) -> Vec<String> {
+fn poison_spread(end: &EndState) -> Vec<String> {
     let mut wrong: Vec<String> = end
         .kept
         .iter()
@@ -231,11 +239,11 @@ fn poison_spread(end: &End) -> Vec<String> {
         ErrorCode::MessageModuleSenderInBlacklist as i64,
     ];
     for call in &end.calls {
-        let (Deed::Send { is_poison, .. }, Some((_, answer))) = (&call.deed, &call.answer) else { continue };
+        let (Action::Send { is_poison, .. }, Some((_, answer))) = (&call.action, &call.answer) else { continue };
         match answer {
-            Ok(told) if *is_poison => wrong.push(format!("{:?} was acknowledged: {told}", call.words)),
+            Ok(told) if *is_poison => wrong.push(format!("{:?} was acknowledged: {told}", call.text)),
             Err(failure) if !is_poison && !personal.contains(&failure.code) => {
-                wrong.push(format!("{:?} failed: {failure:?}", call.words));
+                wrong.push(format!("{:?} failed: {failure:?}", call.text));
             }
             _ => {}
         }
@@ -243,7 +251,7 @@ fn poison_spread(end: &End) -> Vec<String> {
     wrong
 }
 
-fn histories_differ(end: &End) -> Vec<String> {
+fn histories_differ(end: &EndState) -> Vec<String> {
     let mut wrong = Vec::new();
     for seen in end.devices.iter().chain(&end.fresh) {
         for kept in end.kept.iter().filter(|kept| kept.members.iter().any(|(name, _)| name == seen.user)) {
@@ -265,7 +273,7 @@ fn histories_differ(end: &End) -> Vec<String> {
     wrong
 }
 
-fn unread_wrong(end: &End) -> Vec<String> {
+fn unread_wrong(end: &EndState) -> Vec<String> {
     let mut wrong = Vec::new();
     for seen in end.devices.iter().chain(&end.fresh) {
         let mut total = 0;
@@ -288,7 +296,7 @@ fn unread_wrong(end: &End) -> Vec<String> {
 }
 
 /// Each message that an event brought: peer, position and text.
-pub(super) fn received(raised: &Raised) -> impl Iterator<Item = (&str, i64, &str)> {
+pub(super) fn received(raised: &RaisedEvent) -> impl Iterator<Item = (&str, i64, &str)> {
     let list = raised.event["messageList"].as_array().filter(|_| raised.event["name"] == "peerMessageReceived");
     list.into_iter().flatten().map(|message| {
         let word = |name: &str| message[name].as_str().unwrap_or_default();
@@ -296,10 +304,10 @@ pub(super) fn received(raised: &Raised) -> impl Iterator<Item = (&str, i64, &str
     })
 }
 
-fn clear_lost(end: &End) -> Vec<String> {
+fn clear_lost(end: &EndState) -> Vec<String> {
     let mut wrong = Vec::new();
     for call in end.calls.iter().filter(|call| lasts(end, call)) {
-        let Deed::Clear { peer } = &call.deed else { continue };
+        let Action::Clear { peer } = &call.action else { continue };
         let Some(kept) = conversation(end, user_of(call), peer) else { continue };
         let read = kept.members.iter().find(|(name, _)| name == user_of(call)).map_or(0, |(_, read)| *read);
         let before = end.raised.iter().filter(|one| {
@@ -316,7 +324,7 @@ fn clear_lost(end: &End) -> Vec<String> {
     wrong
 }
 
-fn rows_differ(end: &End) -> Vec<String> {
+fn rows_differ(end: &EndState) -> Vec<String> {
     let mut wrong = Vec::new();
     for seen in &end.devices {
         let Some(fresh) = end.fresh.iter().find(|fresh| fresh.user == seen.user) else { continue };
@@ -337,21 +345,21 @@ fn rows_differ(end: &End) -> Vec<String> {
 }
 
 /// The messages that a device must have raised.
-pub(super) fn expected<'e>(kept: &'e Kept, user: &str, device: usize) -> Option<(&'e str, Vec<i64>)> {
+pub(super) fn expected<'e>(kept: &'e StoredConversation, user: &str, device: usize) -> Option<(&'e str, Vec<i64>)> {
     let (peer, _) = kept.members.iter().find(|(name, _)| name != user)?;
     kept.members.iter().find(|(name, _)| name == user)?;
-    let is_own = |message: &&Stored| origin(&message.text).is_some_and(|(of, ..)| of == device);
+    let is_own = |message: &&StoredMessage| origin(&message.text).is_some_and(|(of, ..)| of == device);
     let seqs = kept.messages.iter().filter(|message| !is_own(message)).map(|message| message.seq);
     Some((peer, seqs.collect()))
 }
 
 /// What a device has raised: peers and positions.
-pub(super) fn heard(raised: &[Raised], device: usize) -> BTreeSet<(String, i64)> {
+pub(super) fn heard(raised: &[RaisedEvent], device: usize) -> BTreeSet<(String, i64)> {
     let of = raised.iter().filter(|one| one.device == device);
     of.flat_map(received).map(|(peer, seq, _)| (peer.to_owned(), seq)).collect()
 }
 
-fn never_raised(end: &End) -> Vec<String> {
+fn never_raised(end: &EndState) -> Vec<String> {
     let mut wrong = Vec::new();
     if end.restored.is_some() {
         // A device that starts anew raises what comes after that, and who was when at it is not known.
@@ -373,7 +381,7 @@ fn never_raised(end: &End) -> Vec<String> {
     wrong
 }
 
-fn raised_out_of_order(end: &End) -> Vec<String> {
+fn raised_out_of_order(end: &EndState) -> Vec<String> {
     let mut wrong = Vec::new();
     if end.restored.is_some() {
         // The positions of one epoch and those of the next.
@@ -394,7 +402,7 @@ fn raised_out_of_order(end: &End) -> Vec<String> {
     wrong
 }
 
-fn raised_twice(end: &End) -> Vec<String> {
+fn raised_twice(end: &EndState) -> Vec<String> {
     let mut seen = BTreeSet::new();
     let mut wrong = Vec::new();
     if end.restored.is_some() {
@@ -403,7 +411,7 @@ fn raised_twice(end: &End) -> Vec<String> {
     }
     for one in &end.raised {
         for (peer, seq, text) in received(one) {
-            if !seen.insert((one.device, one.life, peer, seq, text)) {
+            if !seen.insert((one.device, one.incarnation, peer, seq, text)) {
                 wrong.push(format!("device {} with {peer}: {seq} ({text:?})", one.device));
             }
         }
@@ -411,10 +419,10 @@ fn raised_twice(end: &End) -> Vec<String> {
     wrong
 }
 
-fn server_fell(end: &End) -> Vec<String> {
+fn server_crashed(end: &EndState) -> Vec<String> {
     let mut wrong: Vec<String> = end.log.lines().filter(|line| line.contains("panicked")).map(str::to_owned).collect();
-    if end.fallen > 0 {
-        wrong.push(format!("{} servers ended by themselves", end.fallen));
+    if end.crashed > 0 {
+        wrong.push(format!("{} servers ended by themselves", end.crashed));
     }
     if end.left > 0 {
         wrong.push(format!("{} tasks were left behind", end.left));

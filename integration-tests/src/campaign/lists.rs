@@ -9,7 +9,7 @@ use rusqlite::Connection;
 use serde_json::Value;
 use zim_protocol::UserStatus;
 
-use super::record::Raised;
+use super::record::RaisedEvent;
 use super::rows;
 use super::store::Store;
 
@@ -54,17 +54,17 @@ pub struct Lists {
 }
 
 /// Whose status somebody follows, each with what he says of himself.
-pub type Followed = BTreeMap<String, String>;
+pub type Subscriptions = BTreeMap<String, String>;
 
 /// Lists, and the profiles that are known beside them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Known {
+pub struct DeviceLists {
     /// The lists.
     pub lists: Lists,
     /// Profiles, by user id.
     pub profiles: BTreeMap<String, Profile>,
     /// Whose status is followed.
-    pub followed: Followed,
+    pub subscriptions: Subscriptions,
 }
 
 fn number(text: &str) -> i64 {
@@ -111,36 +111,36 @@ pub(super) fn kept(store: &Store) -> anyhow::Result<(BTreeMap<String, Lists>, BT
 ///
 /// # Errors
 /// It cannot be read.
-pub(super) fn presence(store: &Store) -> anyhow::Result<(BTreeMap<String, Followed>, BTreeMap<String, String>)> {
-    let says =
+pub(super) fn presence(store: &Store) -> anyhow::Result<(BTreeMap<String, Subscriptions>, BTreeMap<String, String>)> {
+    let custom_statuses =
         store.rows("SELECT a.name, COALESCE(p.custom, '') FROM account a LEFT JOIN presence p ON p.account = a.id")?;
-    let says: BTreeMap<String, String> = says
+    let custom_statuses: BTreeMap<String, String> = custom_statuses
         .into_iter()
         .filter_map(|row| match row.as_slice() {
             [user, custom] => Some((user.clone(), custom.clone())),
             _ => None,
         })
         .collect();
-    let mut followed: BTreeMap<String, Followed> = BTreeMap::new();
+    let mut subscriptions: BTreeMap<String, Subscriptions> = BTreeMap::new();
     let follows = "SELECT a.name, b.name FROM subscription s JOIN account a ON a.id = s.account JOIN account b ON b.id = s.target";
     for row in store.rows(follows)? {
         let [user, peer] = row.as_slice() else { continue };
-        let said = says.get(peer).cloned().unwrap_or_default();
-        followed.entry(user.clone()).or_default().insert(peer.clone(), said);
+        let said = custom_statuses.get(peer).cloned().unwrap_or_default();
+        subscriptions.entry(user.clone()).or_default().insert(peer.clone(), said);
     }
-    Ok((followed, says))
+    Ok((subscriptions, custom_statuses))
 }
 
 /// What a device holds in the database in `folder`.
 ///
 /// # Errors
 /// There is none.
-pub(super) fn held(folder: &Path) -> anyhow::Result<Known> {
+pub(super) fn held(folder: &Path) -> anyhow::Result<DeviceLists> {
     known(&rows::open(folder)?)
 }
 
-pub(super) fn known(db: &Connection) -> anyhow::Result<Known> {
-    let mut known = Known::default();
+pub(super) fn known(db: &Connection) -> anyhow::Result<DeviceLists> {
+    let mut known = DeviceLists::default();
     let mut statement = db.prepare("SELECT user_id, user_name, avatar_url FROM user")?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
@@ -166,20 +166,20 @@ pub(super) fn known(db: &Connection) -> anyhow::Result<Known> {
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let status = UserStatus::decode(&row.get::<_, Option<Vec<u8>>>(1)?.unwrap_or_default()[..])?;
-        known.followed.insert(row.get(0)?, status.custom_status);
+        known.subscriptions.insert(row.get(0)?, status.custom_status);
     }
     Ok(known)
 }
 
 impl Lists {
     /// Follows what an app is told.
-    pub(super) fn follow<'e>(&mut self, raised: impl Iterator<Item = &'e Raised>) {
+    pub(super) fn follow<'e>(&mut self, raised: impl Iterator<Item = &'e RaisedEvent>) {
         for one in raised {
-            self.hear(&one.event);
+            self.apply_event(&one.event);
         }
     }
 
-    fn hear(&mut self, event: &Value) {
+    fn apply_event(&mut self, event: &Value) {
         let list = |name: &str| event[name].as_array().into_iter().flatten();
         let word = |value: &Value, name: &str| value[name].as_str().unwrap_or_default().to_owned();
         let is_gone = event["action"] == 1;

@@ -22,10 +22,10 @@ pub enum Database {
     Postgres,
 }
 
-/// What somebody does. A new noun begins here: what is done, in `Deed`; how, in `bin/actor.rs`; how often, in
+/// What somebody does. A new noun begins here: what is done, in `Deed`; how, in `bin/test-client.rs`; how often, in
 /// `Planner::deed`; what must have come of it, in `checks.rs`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Deed {
+pub enum Action {
     /// A text to a user.
     Send {
         /// Whom.
@@ -41,28 +41,28 @@ pub enum Deed {
     /// Takes another name.
     Rename,
     /// Takes another avatar.
-    Portrait,
+    Avatar,
     /// Says something else of himself.
-    Say,
+    CustomStatus,
     /// Something between two people.
     Social {
         /// With whom.
         peer: &'static str,
         /// What.
-        act: Act,
+        action: SocialAction,
     },
 }
 
 /// What somebody does about somebody else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "their names say it")]
-pub enum Act {
-    Befriend,
+pub enum SocialAction {
+    AddFriend,
     Apply,
     Accept,
     Reject,
     /// Only the one list, or both.
-    Unfriend {
+    DeleteFriend {
         is_mutual: bool,
     },
     /// Calls a friend by another name.
@@ -70,31 +70,31 @@ pub enum Act {
     Block,
     Unblock,
     /// Hears of the other's status, until he unfollows.
-    Follow,
-    Unfollow,
+    Subscribe,
+    Unsubscribe,
 }
 
-impl Act {
+impl SocialAction {
     /// Each as often as it is wished for: few who are blocked stay so for long.
     const ALL: [Self; 18] = [
-        Self::Befriend,
+        Self::AddFriend,
         Self::Apply,
         Self::Apply,
         Self::Apply,
         Self::Accept,
         Self::Accept,
         Self::Reject,
-        Self::Unfriend { is_mutual: true },
-        Self::Unfriend { is_mutual: false },
+        Self::DeleteFriend { is_mutual: true },
+        Self::DeleteFriend { is_mutual: false },
         Self::Alias,
         Self::Alias,
         Self::Block,
         Self::Unblock,
         Self::Unblock,
-        Self::Follow,
-        Self::Follow,
-        Self::Follow,
-        Self::Unfollow,
+        Self::Subscribe,
+        Self::Subscribe,
+        Self::Subscribe,
+        Self::Unsubscribe,
     ];
 }
 
@@ -103,9 +103,9 @@ impl Act {
 #[expect(missing_docs, reason = "their names say it")]
 pub enum Fault {
     Cut(usize),
-    Mend(usize),
-    Storm(usize),
-    FairWeather(usize),
+    Reconnect(usize),
+    BadNetwork(usize),
+    GoodNetwork(usize),
     NewAddress(usize),
     KillServer,
     StopServer,
@@ -116,11 +116,11 @@ pub enum Fault {
     DiskFull {
         pages: u64,
     },
-    DiskRoom,
+    DiskFreed,
     WriteFails {
         bytes: u64,
     },
-    WriteHeals,
+    WriteWorks,
     JumpServer {
         ms: i64,
     },
@@ -141,7 +141,7 @@ pub enum Fault {
 #[expect(missing_docs, reason = "`title` says what each is")]
 pub enum Kind {
     Cut,
-    Storm,
+    BadNetwork,
     NewAddress,
     KillServer,
     StopServer,
@@ -163,7 +163,7 @@ impl Kind {
     /// All of them.
     pub const ALL: [Self; 17] = [
         Self::Cut,
-        Self::Storm,
+        Self::BadNetwork,
         Self::NewAddress,
         Self::KillServer,
         Self::StopServer,
@@ -184,8 +184,8 @@ impl Kind {
     /// What it is, in a few words.
     pub const fn title(self) -> &'static str {
         match self {
-            Self::Cut => "a device's link is cut, and mended later",
-            Self::Storm => "a device's datagrams are lost, doubled, delayed and reordered",
+            Self::Cut => "a device's link is cut, and restored later",
+            Self::BadNetwork => "a device's datagrams are lost, doubled, delayed and reordered",
             Self::NewAddress => "a device turns up under another address",
             Self::KillServer => "SIGKILL to the server, in the middle of commits",
             Self::StopServer => "the server stops as an operator stops it",
@@ -218,7 +218,7 @@ impl Kind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
     /// A device does something, and does not wait for the answer.
-    Deed(usize, Deed),
+    Action(usize, Action),
     /// Something goes wrong, or right again.
     Fault(Fault),
     /// Until so many of the calls so far unanswered are answered, or so many milliseconds have passed.
@@ -305,8 +305,8 @@ impl Planner {
             for _ in 0..=self.below(3) {
                 let device = self.below(DEVICES.len());
                 for _ in 0..=self.below(5) {
-                    let deed = self.deed(device);
-                    self.rounds[round].push(Step::Deed(device, deed));
+                    let action = self.action(device);
+                    self.rounds[round].push(Step::Action(device, action));
                 }
             }
             let (answers, at_most_ms) = (self.below(8), 20 + self.random.below(120));
@@ -315,20 +315,20 @@ impl Planner {
     }
 
     /// One thing that somebody does, and how often what.
-    fn deed(&mut self, device: usize) -> Deed {
+    fn action(&mut self, device: usize) -> Action {
         let peer = self.peer(device);
         match self.random.below(100) {
-            0..66 => Deed::Send { peer, is_poison: self.has_poison && self.random.chance(150) },
-            66..78 => Deed::Clear { peer },
-            78..82 => Deed::Rename,
-            82..84 => Deed::Portrait,
-            84..87 => Deed::Say,
+            0..66 => Action::Send { peer, is_poison: self.has_poison && self.random.chance(150) },
+            66..78 => Action::Clear { peer },
+            78..82 => Action::Rename,
+            82..84 => Action::Avatar,
+            84..87 => Action::CustomStatus,
             _ => self.social(peer),
         }
     }
 
-    fn social(&mut self, peer: &'static str) -> Deed {
-        Deed::Social { peer, act: Act::ALL[self.below(Act::ALL.len())] }
+    fn social(&mut self, peer: &'static str) -> Action {
+        Action::Social { peer, action: SocialAction::ALL[self.below(SocialAction::ALL.len())] }
     }
 
     fn peer(&mut self, device: usize) -> &'static str {
@@ -373,8 +373,8 @@ impl Planner {
             for _ in 0..4 + self.below(12) {
                 let peer = self.peer(device);
                 let is_social = self.random.chance(150);
-                let deed = if is_social { self.social(peer) } else { Deed::Send { peer, is_poison: false } };
-                steps.push(Step::Deed(device, deed));
+                let action = if is_social { self.social(peer) } else { Action::Send { peer, is_poison: false } };
+                steps.push(Step::Action(device, action));
             }
         }
         let answers = self.below(steps.len());
@@ -401,13 +401,13 @@ impl Planner {
             Kind::Cut => {
                 for _ in 0..times {
                     let device = self.below(DEVICES.len());
-                    self.span(Fault::Cut(device), Some(Fault::Mend(device)), 5);
+                    self.span(Fault::Cut(device), Some(Fault::Reconnect(device)), 5);
                 }
             }
-            Kind::Storm => {
+            Kind::BadNetwork => {
                 for _ in 0..times {
                     let device = self.below(DEVICES.len());
-                    self.span(Fault::Storm(device), Some(Fault::FairWeather(device)), 8);
+                    self.span(Fault::BadNetwork(device), Some(Fault::GoodNetwork(device)), 8);
                 }
             }
             Kind::NewAddress => (0..times).for_each(|_| self.span(Fault::NewAddress(device), None, 1)),
@@ -423,11 +423,11 @@ impl Planner {
             }),
             Kind::DiskFull => {
                 let pages = self.random.below(6);
-                self.span(Fault::DiskFull { pages }, Some(Fault::DiskRoom), 4);
+                self.span(Fault::DiskFull { pages }, Some(Fault::DiskFreed), 4);
             }
             Kind::WriteFails => {
                 let bytes = self.random.below(60_000);
-                self.span(Fault::WriteFails { bytes }, Some(Fault::WriteHeals), 4);
+                self.span(Fault::WriteFails { bytes }, Some(Fault::WriteWorks), 4);
             }
             // In `deed`, and at the end of the run.
             Kind::Poison | Kind::LastPush => {}

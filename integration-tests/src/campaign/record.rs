@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::sync::{oneshot, watch};
 
-use super::plan::{Deed, Fault};
+use super::plan::{Action, Fault};
 
 /// A point in the order of everything.
 pub type Moment = u64;
@@ -21,11 +21,11 @@ pub struct Call {
     /// Which device.
     pub device: usize,
     /// Which of its lives: each opening is a new one.
-    pub life: u32,
+    pub incarnation: u32,
     /// What.
-    pub deed: Deed,
+    pub action: Action,
     /// The text, or the name.
-    pub words: String,
+    pub text: String,
     /// When.
     pub called: Moment,
     /// The answer; a failure says why. `None`: there was none.
@@ -50,11 +50,11 @@ pub struct Failure {
 
 /// An event that a device raised.
 #[derive(Clone, Debug)]
-pub struct Raised {
+pub struct RaisedEvent {
     /// Which device.
     pub device: usize,
     /// Which of its lives.
-    pub life: u32,
+    pub incarnation: u32,
     /// When.
     pub at: Moment,
     /// What.
@@ -67,7 +67,7 @@ pub struct Events {
     /// In the order of the calls.
     pub calls: Vec<Call>,
     /// In the order of arrival.
-    pub raised: Vec<Raised>,
+    pub raised: Vec<RaisedEvent>,
     /// What was done to them, and when.
     pub faults: Vec<(Moment, Fault)>,
     /// What is worth knowing besides.
@@ -94,8 +94,8 @@ pub struct Record {
 
 impl Record {
     /// What happened so far.
-    pub fn read<T>(&self, look: impl FnOnce(&Events) -> T) -> T {
-        look(&self.events.lock())
+    pub fn read<T>(&self, observe: impl FnOnce(&Events) -> T) -> T {
+        observe(&self.events.lock())
     }
 
     fn change<T>(&self, change: impl FnOnce(&mut Events) -> T) -> T {
@@ -110,15 +110,15 @@ impl Record {
     }
 
     /// Notes a call; returns its number and its words, which nobody else says.
-    pub fn call(&self, device: usize, life: u32, deed: Deed) -> (u64, String) {
+    pub fn call(&self, device: usize, incarnation: u32, action: Action) -> (u64, String) {
         self.change(|events| {
             let number = events.calls.len();
-            let poison = matches!(deed, Deed::Send { is_poison: true, .. });
+            let poison = matches!(action, Action::Send { is_poison: true, .. });
             let end = if poison { format!(" {}", super::plan::POISON) } else { String::new() };
-            let words = format!("{device}/{life}/{number}{end}");
+            let text = format!("{device}/{incarnation}/{number}{end}");
             let called = events.tick();
-            events.calls.push(Call { device, life, deed, words: words.clone(), called, answer: None });
-            (number as u64, words)
+            events.calls.push(Call { device, incarnation, action, text: text.clone(), called, answer: None });
+            (number as u64, text)
         })
     }
 
@@ -152,15 +152,15 @@ impl Record {
     }
 
     /// A line that a device printed.
-    pub fn heard(&self, device: usize, life: u32, line: &str) {
+    pub fn heard(&self, device: usize, incarnation: u32, line: &str) {
         // The last line of a process that was killed may be half a line.
         let Ok(mut said) = serde_json::from_str::<Value>(line) else { return };
         self.change(|events| {
             let at = events.tick();
             if said["event"].is_object() {
-                events.raised.push(Raised { device, life, at, event: said["event"].take() });
+                events.raised.push(RaisedEvent { device, incarnation, at, event: said["event"].take() });
             } else if said["logged_in"].is_boolean() {
-                events.logged_in.insert(device, life);
+                events.logged_in.insert(device, incarnation);
             } else if let Some(id) = said["id"].as_u64() {
                 let result = match said["error"].take() {
                     Value::Null => Ok(said["ok"].take()),
@@ -183,20 +183,20 @@ impl Record {
     }
 
     /// A device is no more: what it was asked is not answered.
-    pub fn gone(&self, device: usize) {
+    pub fn process_ended(&self, device: usize) {
         self.change(|events| {
             let at = events.tick();
             let unanswered = events.calls.iter_mut().filter(|call| call.device == device && call.answer.is_none());
             for call in unanswered {
-                call.answer = Some((at, Err(Failure { code: 0, message: "its process is gone".to_owned() })));
+                call.answer = Some((at, Err(Failure { code: 0, message: "its process has ended".to_owned() })));
             }
             events.questions.retain(|_, (of, _)| *of != device);
         });
     }
 
     /// Whether this life of a device has logged in.
-    pub fn is_logged_in(&self, device: usize, life: u32) -> bool {
-        self.read(|events| events.logged_in.get(&device).is_some_and(|newest| *newest >= life))
+    pub fn is_logged_in(&self, device: usize, incarnation: u32) -> bool {
+        self.read(|events| events.logged_in.get(&device).is_some_and(|newest| *newest >= incarnation))
     }
 
     /// All of it, a line each, for people.
@@ -204,14 +204,17 @@ impl Record {
         self.read(|events| {
             let mut lines: Vec<(Moment, String)> = Vec::new();
             for (number, call) in events.calls.iter().enumerate() {
-                let who = format!("device {} life {}", call.device, call.life);
-                lines.push((call.called, format!("{who} call {number}: {:?} {}", call.deed, call.words)));
+                let who = format!("device {} incarnation {}", call.device, call.incarnation);
+                lines.push((call.called, format!("{who} call {number}: {:?} {}", call.action, call.text)));
                 if let Some((at, answer)) = &call.answer {
                     lines.push((*at, format!("{who} answer {number}: {answer:?}")));
                 }
             }
             for one in &events.raised {
-                lines.push((one.at, format!("device {} life {} event: {}", one.device, one.life, one.event)));
+                lines.push((
+                    one.at,
+                    format!("device {} incarnation {} event: {}", one.device, one.incarnation, one.event),
+                ));
             }
             lines.extend(events.faults.iter().map(|(at, fault)| (*at, format!("fault: {fault:?}"))));
             lines.extend(events.notes.iter().cloned());

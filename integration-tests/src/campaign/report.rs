@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::checks::{CHECKS, WAITS};
 use super::plan::{Database, Kind};
-use super::play::{Outcome, Tally};
+use super::run::{Outcome, Tally};
 
 /// Many runs.
 #[derive(Debug, Default)]

@@ -37,7 +37,7 @@ pub(super) enum Store {
 
 /// A stored message.
 #[derive(Clone, Debug)]
-pub struct Stored {
+pub struct StoredMessage {
     /// Its place.
     pub seq: i64,
     /// Counted messages up to it.
@@ -54,7 +54,7 @@ pub struct Stored {
 
 /// A conversation as the server has it.
 #[derive(Clone, Debug, Default)]
-pub struct Kept {
+pub struct StoredConversation {
     /// The end of its log.
     pub head: i64,
     /// What lies at or below is no longer kept.
@@ -62,7 +62,7 @@ pub struct Kept {
     /// Who is in it, and how far he has read.
     pub members: Vec<(String, i64)>,
     /// In order.
-    pub messages: Vec<Stored>,
+    pub messages: Vec<StoredMessage>,
 }
 
 impl Store {
@@ -193,7 +193,7 @@ impl Store {
     ///
     /// # Errors
     /// It cannot be read.
-    pub(super) fn conversations(&self) -> anyhow::Result<Vec<Kept>> {
+    pub(super) fn conversations(&self) -> anyhow::Result<Vec<StoredConversation>> {
         let hex = match self {
             Self::Sqlite { .. } => "hex(m.body)",
             Self::Postgres { .. } => "encode(m.body, 'hex')",
@@ -217,7 +217,7 @@ impl Store {
                 &format!("FROM message m JOIN account a ON a.id = m.sender WHERE m.conversation = {id} ORDER BY m.seq"),
             ))?;
             let messages = messages.into_iter().map(|row| {
-                Ok(Stored {
+                Ok(StoredMessage {
                     seq: number(&row[0])?,
                     n: number(&row[1])?,
                     ts: number(&row[2])?,
@@ -226,7 +226,7 @@ impl Store {
                     text: said(&row[6])?,
                 })
             });
-            all.push(Kept {
+            all.push(StoredConversation {
                 head: number(&row[1])?,
                 floor: number(&row[2])?,
                 members: members

@@ -21,7 +21,7 @@ use zim_server::{AdminAddr, Server};
 use super::folder;
 
 /// Whatever comes, it is answered or closed by then.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 /// How an HTTP/2 connection begins: the preface and empty settings.
 const HTTP2: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
@@ -82,7 +82,7 @@ fn serve() -> Served {
     Served { runtime, server, http, admin, operator, key: key.trim().to_owned() }
 }
 
-/// Says something and hears the other side out.
+/// Says something and receives the other side out.
 async fn exchange(to: SocketAddr, said: &[&[u8]]) -> Vec<u8> {
     let mut heard = Vec::new();
     let whole = async {
@@ -94,7 +94,7 @@ async fn exchange(to: SocketAddr, said: &[&[u8]]) -> Vec<u8> {
         let _ = stream.shutdown().await;
         let _ = stream.read_to_end(&mut heard).await;
     };
-    timeout(PATIENCE, whole).await.expect("it neither answers nor closes");
+    timeout(TIMEOUT, whole).await.expect("it neither answers nor closes");
     heard
 }
 
@@ -125,8 +125,7 @@ async fn operate(operator: &Channel, key: &str, input: &[u8]) {
     let mut request = Request::new(bytes.to_vec());
     request.metadata_mut().insert("authorization", format!("Bearer {key}").parse().unwrap());
     let call = client.unary(request, path.parse().unwrap(), Bytes);
-    let code =
-        timeout(PATIENCE, call).await.expect("it does not answer").err().map_or(Code::Ok, |status| status.code());
+    let code = timeout(TIMEOUT, call).await.expect("it does not answer").err().map_or(Code::Ok, |status| status.code());
     let expected: &[Code] = if can_be_read {
         &[Code::Ok, Code::InvalidArgument, Code::NotFound, Code::FailedPrecondition]
     } else {

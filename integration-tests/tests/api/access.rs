@@ -2,7 +2,7 @@
 //! the allowances of logins that fail.
 
 use tonic::Code;
-use zim_integration_tests::{Device, Operator, Raw, World, eventually, soon};
+use zim_integration_tests::{Device, OperatorClient, RawClient, World, eventually, soon};
 use zim_protocol::token::Token;
 use zim_protocol::{
     App, BanUserRequest, CbcTokens, ConnectionEvent, ConnectionState, ConnectionStateChangedEvent, ErrorCode, Event,
@@ -28,8 +28,8 @@ fn token_of(world: &World, user_id: &str, secret: &str) -> String {
 }
 
 /// Logs in on a connection of its own; `Err` is the code.
-async fn try_login(world: &World, request: &LoginRequest) -> Result<Raw, i32> {
-    let mut raw = world.raw_greeted(9).await;
+async fn try_login(world: &World, request: &LoginRequest) -> Result<RawClient, i32> {
+    let mut raw = world.raw_after_hello(9).await;
     match raw.call(request).await {
         Ok(_) => Ok(raw),
         Err(error) => {
@@ -40,7 +40,7 @@ async fn try_login(world: &World, request: &LoginRequest) -> Result<Raw, i32> {
 }
 
 /// Waits until the session on this connection has ended, and gives the reason.
-async fn end_of(raw: &mut Raw) -> SessionEndReason {
+async fn end_of(raw: &mut RawClient) -> SessionEndReason {
     loop {
         match raw.event().await {
             Some(event_frame::Frame::End(end)) => return end.reason(),
@@ -50,22 +50,22 @@ async fn end_of(raw: &mut Raw) -> SessionEndReason {
     }
 }
 
-async fn rotate(operator: &mut Operator, app_id: u32, secret: SecretKind, overlap_seconds: i64) -> String {
+async fn rotate(operator: &mut OperatorClient, app_id: u32, secret: SecretKind, overlap_seconds: i64) -> String {
     let request = RotateSecretRequest { app_id, secret: secret as i32, overlap_seconds };
     soon(operator.rotate_secret(request)).await.unwrap().into_inner().secret
 }
 
-async fn set(operator: &mut Operator, change: UpdateAppRequest) -> App {
+async fn set(operator: &mut OperatorClient, change: UpdateAppRequest) -> App {
     soon(operator.update_app(change)).await.unwrap().into_inner()
 }
 
 /// A session that is alive answers.
-async fn is_alive(raw: &mut Raw) -> bool {
+async fn is_alive(raw: &mut RawClient) -> bool {
     raw.call(&QuerySelfUserInfoRequest {}).await.is_ok()
 }
 
 #[tokio::test]
-async fn rotate_secret_of_the_app_sign_ends_at_once_what_the_old_one_opened() {
+async fn rotate_secret_of_the_app_sign_ends_sessions_of_the_old_one_at_once() {
     let world = World::new().await;
     let mut operator = world.admin().await;
     let mut by_sign = world.raw_user("ann", 1).await;
@@ -85,7 +85,7 @@ async fn rotate_secret_of_the_app_sign_ends_at_once_what_the_old_one_opened() {
 }
 
 #[tokio::test]
-async fn rotate_secret_with_an_overlap_lets_both_in_until_it_ends() {
+async fn rotate_secret_with_an_overlap_accepts_both_until_it_ends() {
     let world = World::new().await;
     let mut operator = world.admin().await;
     let old_secret = world.server().first_app().server_secret.clone();
@@ -120,7 +120,7 @@ async fn rotate_secret_with_an_overlap_lets_both_in_until_it_ends() {
 }
 
 #[tokio::test]
-async fn rotate_secret_survives_a_restart_and_a_second_rotation_ends_what_is_older() {
+async fn rotate_secret_survives_a_restart_and_a_second_rotation_ends_older_sessions() {
     let mut world = World::new().await;
     let mut operator = world.admin().await;
     let (app_id, first) = (world.app_id(), world.server().first_app().server_secret.clone());
@@ -158,7 +158,7 @@ async fn rotate_secret_survives_a_restart_and_a_second_rotation_ends_what_is_old
 }
 
 #[tokio::test]
-async fn update_app_turns_the_app_sign_off() {
+async fn update_app_disables_logins_by_app_sign() {
     let world = World::new().await;
     let mut operator = world.admin().await;
     let mut by_sign = world.raw_user("ann", 1).await;
@@ -167,7 +167,7 @@ async fn update_app_turns_the_app_sign_off() {
     let app = set(&mut operator, off).await;
     assert!(!app.app_sign_login && app.app_sign.is_empty() && app.server_secret.is_empty());
     assert_eq!(end_of(&mut by_sign).await, SessionEndReason::EndedByOperator);
-    let mut raw = world.raw_greeted(2).await;
+    let mut raw = world.raw_after_hello(2).await;
     let refused = raw.call(&world.login_request("ann")).await.unwrap_err();
     assert_eq!(refused.code, INVALID);
     assert!(refused.message.contains("turned off"), "{refused}");
@@ -184,13 +184,13 @@ async fn update_app_turns_the_app_sign_off() {
 }
 
 #[tokio::test]
-async fn update_app_decides_about_cbc_tokens() {
+async fn update_app_enables_and_disables_cbc_tokens() {
     let world = World::new().await;
     let mut operator = world.admin().await;
     let secret = world.server().first_app().server_secret.clone();
     let token = Token::generate_cbc(world.app_id(), "ann", &secret, world.clock.now_s(), DAY_S).unwrap();
     let request = by_token(&world, "ann", token);
-    let mut raw = world.raw_greeted(1).await;
+    let mut raw = world.raw_after_hello(1).await;
     let refused = raw.call(&request).await.unwrap_err();
     assert_eq!(refused.code, INVALID);
     let setting = |app_id: u32| format!("zim admin app set --app-id {app_id} --cbc-tokens on");
@@ -220,7 +220,7 @@ async fn update_app_decides_about_cbc_tokens() {
 }
 
 #[tokio::test]
-async fn update_app_decides_who_registers() {
+async fn update_app_sets_who_may_register() {
     let world = World::new().await;
     let mut operator = world.admin().await;
     let known = world.raw_user("known", 1).await;
@@ -241,7 +241,7 @@ async fn update_app_decides_who_registers() {
     let bob = RegisterUserRequest { app_id: world.app_id(), user_id: "bob".into(), user_name: "Bob".into() };
     assert!(soon(operator.register_user(bob.clone())).await.unwrap().into_inner().is_new);
     assert!(!soon(operator.register_user(bob.clone())).await.unwrap().into_inner().is_new);
-    let mut raw = world.raw_greeted(2).await;
+    let mut raw = world.raw_after_hello(2).await;
     let login = raw.call(&by_token(&world, "bob", world.token("bob"))).await.unwrap();
     assert_eq!(login.user.unwrap().base_info.unwrap().user_name, "Bob");
     for wrong in ["", &"x".repeat(33), "with space"] {
@@ -270,7 +270,7 @@ async fn is_put_out(device: &Device) -> ConnectionStateChangedEvent {
 }
 
 #[tokio::test]
-async fn ban_user_ends_all_sessions_and_keeps_the_user_out_until_it_is_lifted() {
+async fn ban_user_ends_all_sessions_and_refuses_logins_until_it_is_lifted() {
     let world = World::new().await;
     let mut operator = world.admin().await;
     let (phone, laptop, bob) = (world.user("ann").await, world.device("ann").await, world.user("bob").await);
@@ -287,7 +287,7 @@ async fn ban_user_ends_all_sessions_and_keeps_the_user_out_until_it_is_lifted() 
     }
     assert_eq!(end_of(&mut raw).await, SessionEndReason::EndedByOperator);
     // No credentials open: not a token, not the sign, not a command that comes and goes.
-    let mut again = world.raw_greeted(2).await;
+    let mut again = world.raw_after_hello(2).await;
     for request in [
         world.login_request("ann"),
         by_token(&world, "ann", world.token("ann")),
@@ -305,7 +305,7 @@ async fn ban_user_ends_all_sessions_and_keeps_the_user_out_until_it_is_lifted() 
     assert!(soon(operator.unban_user(unban.clone())).await.unwrap().into_inner().was_banned);
     assert!(!soon(operator.unban_user(unban)).await.unwrap().into_inner().was_banned);
     let phone = world.login(phone, "ann").await;
-    phone.hears("where are you?").await;
+    phone.receives("where are you?").await;
     again.call(&world.login_request("ann")).await.unwrap();
     let nobody = BanUserRequest { user_id: "nobody".into(), ..ban };
     assert_eq!(soon(operator.ban_user(nobody)).await.unwrap_err().code(), Code::NotFound);
@@ -328,7 +328,7 @@ async fn ban_user_for_a_time_ends_by_itself_and_survives_a_restart() {
     let ends_at = soon(operator.ban_user(ban("ann", 60))).await.unwrap().into_inner().ban_ends_at;
     assert_eq!(ends_at, world.clock.now_ms() + 60_000);
     soon(operator.ban_user(ban("cat", 0))).await.unwrap();
-    let banned = async |operator: &mut Operator, count, next_flag| {
+    let banned = async |operator: &mut OperatorClient, count, next_flag| {
         let request = ListBannedUsersRequest { app_id, next_flag, count };
         let page = soon(operator.list_banned_users(request)).await.unwrap().into_inner();
         (page.users.into_iter().map(|user| user.user_id).collect::<Vec<_>>(), page.next_flag)
@@ -369,7 +369,7 @@ async fn revoke_tokens_refuses_older_tokens_and_ends_their_sessions() {
     assert_eq!(end_of(&mut thief).await, SessionEndReason::EndedByOperator);
     assert_eq!(end_of(&mut one_shot).await, SessionEndReason::EndedByOperator);
     assert!(is_alive(&mut bob).await, "another user's token is another's");
-    let mut raw = world.raw_greeted(2).await;
+    let mut raw = world.raw_after_hello(2).await;
     let refused = raw.call(&by_token(&world, "ann", stolen.clone())).await.unwrap_err();
     assert_eq!((refused.code, refused.details.get("reason").map(String::as_str)), (EXPIRED, Some("revoked")));
     // One that a back end makes in the same second is refused as well; the operator's is not.
@@ -395,7 +395,7 @@ async fn revoke_tokens_refuses_older_tokens_and_ends_their_sessions() {
 }
 
 #[tokio::test]
-async fn revoke_tokens_spares_a_session_that_moved_to_a_newer_token() {
+async fn revoke_tokens_keeps_a_session_that_moved_to_a_newer_token() {
     let world = World::new().await;
     let mut operator = world.admin().await;
     let mut raw = try_login(&world, &by_token(&world, "ann", world.token("ann"))).await.unwrap();
@@ -412,11 +412,11 @@ async fn revoke_tokens_spares_a_session_that_moved_to_a_newer_token() {
 
 /// A reconnect shows the same token: a revocation while the device is away must not be missed by it.
 #[tokio::test]
-async fn revoke_tokens_holds_for_a_device_that_is_away() {
+async fn revoke_tokens_applies_to_a_disconnected_device() {
     let world = World::new().await;
     let mut operator = world.admin().await;
     let token = world.token("ann");
-    let mut raw = world.raw_greeted(1).await;
+    let mut raw = world.raw_after_hello(1).await;
     let login = raw.call(&by_token(&world, "ann", token.clone())).await.unwrap();
     raw.end().await;
     eventually("ann is away", async || world.server().app().fanout.is_empty().then_some(())).await;
@@ -434,9 +434,9 @@ async fn revoke_tokens_holds_for_a_device_that_is_away() {
 }
 
 #[tokio::test]
-async fn login_to_an_app_that_is_not_there_is_refused_like_a_wrong_secret() {
+async fn login_to_an_unknown_app_is_refused_like_a_wrong_secret() {
     let world = World::new().await;
-    let mut raw = world.raw_greeted(1).await;
+    let mut raw = world.raw_after_hello(1).await;
     let wrong_sign = LoginRequest { app_sign: "0".repeat(64), ..world.login_request("ann") };
     let wrong_token = by_token(&world, "ann", token_of(&world, "ann", &"x".repeat(32)));
     for request in [wrong_sign, wrong_token] {
@@ -450,20 +450,20 @@ async fn login_to_an_app_that_is_not_there_is_refused_like_a_wrong_secret() {
 }
 
 #[tokio::test]
-async fn login_beyond_the_allowance_for_failures_is_told_nothing_and_the_right_is_let_in() {
+async fn login_beyond_the_allowance_for_failures_hides_the_reason_and_accepts_valid_credentials() {
     let world = World::with(|settings| {
         settings.limits.failed_logins_per_minute_per_address = 10;
         settings.limits.failed_logins_per_minute_per_app = 1_000;
     })
     .await;
-    let mut raw = world.raw_greeted(1).await;
+    let mut raw = world.raw_after_hello(1).await;
     let wrong_sign = LoginRequest { app_sign: "0".repeat(64), ..world.login_request("ann") };
     let wrong_token = by_token(&world, "ann", token_of(&world, "ann", &"x".repeat(32)));
     for attempt in 0..10 {
         assert_eq!(raw.call(&wrong_sign).await.unwrap_err().code, INVALID, "attempt {attempt}");
     }
     // From now on nothing is said, on any connection of the address and about any credentials.
-    let mut other = world.raw_greeted(2).await;
+    let mut other = world.raw_after_hello(2).await;
     let mut told = Vec::new();
     for request in [&wrong_sign, &wrong_token] {
         let refused = other.call(request).await.unwrap_err();
@@ -492,14 +492,14 @@ async fn login_beyond_the_allowance_for_failures_is_told_nothing_and_the_right_i
 }
 
 #[tokio::test]
-async fn login_beyond_the_allowance_of_an_app_leaves_other_apps_alone() {
+async fn login_beyond_the_allowance_of_an_app_does_not_affect_other_apps() {
     let world = World::with(|settings| settings.limits.failed_logins_per_minute_per_app = 2).await;
     let mut operator = world.admin().await;
     let request = zim_protocol::CreateAppRequest { app_id: 77, name: "other".into() };
     let other = soon(operator.create_app(request)).await.unwrap().into_inner();
     let wrong = LoginRequest { app_sign: "0".repeat(64), ..world.login_request("ann") };
-    let mut raw = world.raw_greeted(1).await;
-    let is_hidden = async |raw: &mut Raw, request: &LoginRequest| {
+    let mut raw = world.raw_after_hello(1).await;
+    let is_hidden = async |raw: &mut RawClient, request: &LoginRequest| {
         let refused = raw.call(request).await.unwrap_err();
         assert_eq!(refused.code, INVALID);
         refused.details.contains_key("retry_after_ms")
@@ -523,7 +523,7 @@ async fn login_beyond_the_allowance_of_an_app_leaves_other_apps_alone() {
 }
 
 #[tokio::test]
-async fn login_with_a_cbc_token_has_to_wait_for_the_allowance_and_with_a_gcm_token_has_not() {
+async fn login_with_a_cbc_token_waits_for_the_allowance_and_with_a_gcm_token_does_not() {
     let world = World::with(|settings| settings.limits.failed_logins_per_minute_per_address = 2).await;
     let mut operator = world.admin().await;
     let on = UpdateAppRequest {
@@ -549,12 +549,12 @@ async fn login_with_a_cbc_token_has_to_wait_for_the_allowance_and_with_a_gcm_tok
 
 /// However a login and a change of the app meet, what is open afterwards is what the app lets in.
 #[tokio::test]
-async fn login_that_races_a_change_of_its_app_does_not_stay() {
+async fn login_that_races_a_change_of_its_app_is_ended() {
     let world = World::new().await;
     let mut operator = world.admin().await;
     let to = |on| UpdateAppRequest { app_id: world.app_id(), app_sign_login: Some(on), ..UpdateAppRequest::default() };
     for round in 0..40 {
-        let mut raw = world.raw_greeted(round).await;
+        let mut raw = world.raw_after_hello(round).await;
         let login = world.login_request("ann");
         let (logged_in, _) = tokio::join!(raw.call(&login), set(&mut operator, to(false)));
         if logged_in.is_ok() {
@@ -567,9 +567,9 @@ async fn login_that_races_a_change_of_its_app_does_not_stay() {
     world.end().await;
 }
 
-/// A device that was away while its secret was rotated hears that it needs another, however many others fail.
+/// A device that was away while its secret was rotated receives that it needs another, however many others fail.
 #[tokio::test]
-async fn login_with_a_rotated_secret_ends_the_reconnecting_beyond_the_allowance_too() {
+async fn login_with_a_rotated_secret_ends_reconnects_even_beyond_the_allowance() {
     let world = World::with(|settings| settings.limits.failed_logins_per_minute_per_address = 1).await;
     let mut operator = world.admin().await;
     let devices = [world.user("ann").await, world.user("bob").await, world.user("cat").await];
@@ -585,7 +585,7 @@ async fn login_with_a_rotated_secret_ends_the_reconnecting_beyond_the_allowance_
 }
 
 #[tokio::test]
-async fn login_registers_only_so_many_users_of_an_address_with_the_app_sign() {
+async fn login_with_the_app_sign_limits_registrations_per_address() {
     let world = World::with(|settings| {
         settings.limits.first_logins_per_second_per_address = 1;
         settings.limits.first_login_burst_per_address = 3;
@@ -609,7 +609,7 @@ async fn login_registers_only_so_many_users_of_an_address_with_the_app_sign() {
 async fn login_with_a_part_of_the_app_sign_is_refused() {
     let world = World::new().await;
     let sign = world.server().first_app().app_sign.clone();
-    let mut raw = world.raw_greeted(1).await;
+    let mut raw = world.raw_after_hello(1).await;
     for part in [&sign[..1], &sign[..32], &sign[..63], &sign[1..], &format!("{sign}0")] {
         let request = LoginRequest { app_sign: part.to_owned(), ..world.login_request("ann") };
         assert_eq!(raw.call(&request).await.unwrap_err().code, INVALID, "{} characters", part.len());
@@ -620,9 +620,9 @@ async fn login_with_a_part_of_the_app_sign_is_refused() {
 }
 
 #[tokio::test]
-async fn login_failures_are_logged_once_a_minute_with_their_number_and_addresses() {
+async fn login_failures_are_logged_once_a_minute_with_count_and_addresses() {
     let world = World::new().await;
-    let mut raw = world.raw_greeted(1).await;
+    let mut raw = world.raw_after_hello(1).await;
     let wrong = LoginRequest { app_sign: "0".repeat(64), ..world.login_request("ann") };
     for _ in 0..5 {
         raw.call(&wrong).await.unwrap_err();
@@ -632,13 +632,13 @@ async fn login_failures_are_logged_once_a_minute_with_their_number_and_addresses
     assert!(line.contains("count=1") && line.contains("127.0.0.1") && line.contains("app sign"), "{line}");
     raw.end().await;
     // The others are told together when the minute is over.
-    let told = world.in_time("the rest", async || world.warnings().into_iter().next()).await;
+    let told = world.advance_until("the rest", async || world.warnings().into_iter().next()).await;
     assert!(told.contains("count=4") && told.contains("127.0.0.1"), "{told}");
     world.end().await;
 }
 
 #[tokio::test]
-async fn what_the_operator_decides_is_in_the_audit_log_without_secrets() {
+async fn operator_calls_are_in_the_audit_log_without_secrets() {
     let world = World::new().await;
     let mut operator = world.admin().await;
     world.raw_user("ann", 1).await.end().await;

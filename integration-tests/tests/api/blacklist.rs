@@ -1,7 +1,7 @@
 //! The blacklist: who is on it, and what that means for whom.
 
 use futures_util::future::join_all;
-use zim_integration_tests::{Device, Raw, World, code, refusal, request, send_text, soon, texts};
+use zim_integration_tests::{Device, RawClient, World, code, refusal, request, send_text, soon, texts};
 use zim_protocol::{
     AddUsersToBlacklistRequest, BlacklistChangeAction, BlacklistQueriedResult, BlacklistQueryConfig,
     CheckUserIsInBlacklistRequest, ConversationType, ErrorCode, ErrorUserInfo, Event, EventKind, FillRequest, Message,
@@ -37,7 +37,7 @@ fn changes(seen: &[Event]) -> Vec<(String, bool)> {
 }
 
 /// Waits until a device has heard so much of its blacklist.
-async fn hears(device: &Device, expected: &[(&str, BlacklistChangeAction)]) {
+async fn receives(device: &Device, expected: &[(&str, BlacklistChangeAction)]) {
     let expected: Vec<(String, bool)> =
         expected.iter().map(|(user, action)| ((*user).to_owned(), *action == ADDED)).collect();
     device.until("changes of the blacklist", |seen| (changes(seen).len() >= expected.len()).then_some(())).await;
@@ -70,7 +70,7 @@ fn remove(users: &[&str]) -> RemoveUsersFromBlacklistRequest {
 }
 
 /// How many messages from a user are stored, as his addressee sees it.
-async fn stored(raw: &mut Raw, peer: &str) -> usize {
+async fn stored(raw: &mut RawClient, peer: &str) -> usize {
     let conversation =
         Some(zim_protocol::ConversationRef { r#type: ConversationType::Peer as i32, id: peer.to_owned() });
     let mut count = 0;
@@ -105,7 +105,7 @@ fn burst(to: &str, message: &Message, sender: u8, round: u32) -> Vec<client_fram
 }
 
 #[tokio::test]
-async fn add_users_to_blacklist_is_told_to_all_own_devices_and_nobody_else() {
+async fn add_users_to_blacklist_reaches_all_own_devices_and_nobody_else() {
     let world = World::new().await;
     let (phone, laptop) = (world.user("ann").await, world.device("ann").await);
     let (bob, carl, dora) = (world.user("bob").await, world.user("carl").await, world.user("dora").await);
@@ -113,7 +113,7 @@ async fn add_users_to_blacklist_is_told_to_all_own_devices_and_nobody_else() {
     let added = soon(phone.add_users_to_blacklist(["bob", "carl", "bob"])).await.unwrap();
     assert!(added.error_user_list.is_empty());
     for device in [&phone, &laptop] {
-        hears(device, &[("bob", ADDED), ("carl", ADDED)]).await;
+        receives(device, &[("bob", ADDED), ("carl", ADDED)]).await;
         let found = soon(device.query_blacklist(ALL)).await.unwrap();
         assert_eq!((ids(&found), found.next_flag), (vec!["carl", "bob"], 0));
         assert_eq!(found.blacklist[1].user_name, "Bob");
@@ -122,13 +122,13 @@ async fn add_users_to_blacklist_is_told_to_all_own_devices_and_nobody_else() {
     assert_eq!(phone.seen_of(EventKind::BlacklistChanged).len(), 1);
     soon(laptop.remove_users_from_blacklist(["carl"])).await.unwrap();
     for device in [&phone, &laptop] {
-        hears(device, &[("bob", ADDED), ("carl", ADDED), ("carl", REMOVED)]).await;
+        receives(device, &[("bob", ADDED), ("carl", ADDED), ("carl", REMOVED)]).await;
         assert_eq!(list(device).await, ["bob"]);
     }
     // What follows has arrived everywhere: nobody else was told.
     for (device, name) in [(&bob, "bob"), (&carl, "carl"), (&dora, "dora")] {
         phone.say(name, "done").await;
-        device.hears("done").await;
+        device.receives("done").await;
         assert!(heard(device).is_empty());
         assert!(list(device).await.is_empty());
     }
@@ -136,11 +136,11 @@ async fn add_users_to_blacklist_is_told_to_all_own_devices_and_nobody_else() {
 }
 
 #[tokio::test]
-async fn add_users_to_blacklist_stops_what_they_send_and_nothing_else() {
+async fn add_users_to_blacklist_blocks_their_messages_and_nothing_else() {
     let world = World::new().await;
     let (ann, bob, carl) = (world.user("ann").await, world.user("bob").await, world.user("carl").await);
     bob.say("ann", "before").await;
-    ann.hears("before").await;
+    ann.receives("before").await;
     block(&ann, "bob").await;
     assert_eq!(refusal(soon(bob.send("ann", Message::text("unwanted"))).await), BLOCKED);
     assert_eq!(refusal(soon(bob.send("ann", Message::command(vec![1]))).await), BLOCKED);
@@ -165,19 +165,19 @@ async fn add_users_to_blacklist_stops_what_they_send_and_nothing_else() {
     assert!(!bob.conversation("ann").await.is_disabled);
     // The blocker can write to him, he to others, and others to the blocker.
     ann.say("bob", "I can").await;
-    bob.hears("I can").await;
+    bob.receives("I can").await;
     bob.say("carl", "is she well?").await;
-    carl.hears("is she well?").await;
+    carl.receives("is she well?").await;
     carl.say("ann", "are you well?").await;
-    ann.hears("are you well?").await;
-    assert_eq!(texts(ann.heard_from("bob").iter().map(|(message, _)| message)), ["before"]);
+    ann.receives("are you well?").await;
+    assert_eq!(texts(ann.received_from("bob").iter().map(|(message, _)| message)), ["before"]);
     let fresh = world.device("ann").await;
     assert_eq!(texts(&fresh.history("bob").await), ["before", "I can"]);
     world.end().await;
 }
 
 #[tokio::test]
-async fn add_users_to_blacklist_holds_for_a_conversation_that_does_not_exist_yet() {
+async fn add_users_to_blacklist_applies_before_the_conversation_exists() {
     let world = World::new().await;
     // Both orders of the two accounts.
     for (ann, bob) in [("ann1", "bob1"), ("ann2", "bob2")] {
@@ -191,11 +191,11 @@ async fn add_users_to_blacklist_holds_for_a_conversation_that_does_not_exist_yet
         assert_eq!(refusal(soon(b.send(ann, Message::text("second"))).await), BLOCKED);
         assert!(a.conversations().await.is_empty());
         a.say(bob, "mine is the first").await;
-        b.hears("mine is the first").await;
+        b.receives("mine is the first").await;
         assert_eq!(refusal(soon(b.send(ann, Message::text("third"))).await), BLOCKED);
         soon(a.remove_users_from_blacklist([bob])).await.unwrap();
         b.say(ann, "at last").await;
-        a.hears("at last").await;
+        a.receives("at last").await;
         // Each can block the other.
         block(&a, bob).await;
         block(&b, ann).await;
@@ -207,7 +207,7 @@ async fn add_users_to_blacklist_holds_for_a_conversation_that_does_not_exist_yet
 }
 
 #[tokio::test]
-async fn add_users_to_blacklist_says_for_whom_it_is_not_possible() {
+async fn add_users_to_blacklist_reports_an_error_for_each_refused_user() {
     let world = World::new().await;
     let ann = world.user("ann").await;
     register(&world, ["bob".to_owned(), "carl".to_owned()]).await;
@@ -230,12 +230,12 @@ async fn add_users_to_blacklist_says_for_whom_it_is_not_possible() {
     ];
     assert_eq!(some.error_user_list, expected);
     assert_eq!(list(&ann).await, ["carl", "bob"]);
-    hears(&ann, &[("bob", ADDED), ("carl", ADDED)]).await;
+    receives(&ann, &[("bob", ADDED), ("carl", ADDED)]).await;
     world.end().await;
 }
 
 #[tokio::test]
-async fn remove_users_from_blacklist_says_for_whom_it_is_not_possible() {
+async fn remove_users_from_blacklist_reports_an_error_for_each_refused_user() {
     let world = World::new().await;
     let ann = world.user("ann").await;
     register(&world, ["bob", "carl", "dora"].map(str::to_owned)).await;
@@ -255,12 +255,12 @@ async fn remove_users_from_blacklist_says_for_whom_it_is_not_possible() {
     let some = soon(ann.remove_users_from_blacklist(["dora", "carl"])).await.unwrap();
     assert_eq!(some.error_user_list, [error("dora", ErrorCode::FriendModuleUserNotInBlacklist)]);
     assert!(list(&ann).await.is_empty());
-    hears(&ann, &[("bob", ADDED), ("carl", ADDED), ("bob", REMOVED), ("carl", REMOVED)]).await;
+    receives(&ann, &[("bob", ADDED), ("carl", ADDED), ("bob", REMOVED), ("carl", REMOVED)]).await;
     world.end().await;
 }
 
 #[tokio::test]
-async fn remove_users_from_blacklist_opens_the_way_at_once() {
+async fn remove_users_from_blacklist_takes_effect_at_once() {
     let world = World::new().await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
     for round in 0..5 {
@@ -269,7 +269,7 @@ async fn remove_users_from_blacklist_opens_the_way_at_once() {
         soon(ann.remove_users_from_blacklist(["bob"])).await.unwrap();
         let text = format!("open {round}");
         bob.say("ann", &text).await;
-        ann.hears(&text).await;
+        ann.receives(&text).await;
         soon(bob.send("ann", Message::command(vec![round]))).await.unwrap();
     }
     world.end().await;
@@ -301,7 +301,7 @@ async fn add_users_to_blacklist_and_remove_users_from_blacklist_take_1_to_20_use
 }
 
 #[tokio::test]
-async fn add_users_to_blacklist_ends_at_the_size_of_the_list() {
+async fn add_users_to_blacklist_is_refused_when_the_list_is_full() {
     let world = World::with(|config| {
         assert_eq!(config.limits.max_blocked_users, 1_000);
         config.limits.max_blocked_users = 3;
@@ -322,7 +322,7 @@ async fn add_users_to_blacklist_ends_at_the_size_of_the_list() {
 }
 
 #[tokio::test]
-async fn query_blacklist_pages_from_who_was_added_last_online_and_offline() {
+async fn query_blacklist_pages_newest_first_online_and_offline() {
     let mut world = World::new().await;
     let ann = world.user("ann").await;
     register(&world, (0..6).map(|number| format!("u{number}"))).await;
@@ -405,7 +405,7 @@ async fn check_user_is_in_blacklist_answers_for_registered_users() {
 /// Many devices of one sender send as fast as they can while they are blocked: when that is answered, what is stored does not
 /// grow any more.
 #[tokio::test]
-async fn add_users_to_blacklist_lets_nothing_pass_after_its_answer() {
+async fn add_users_to_blacklist_stores_no_message_after_its_answer() {
     const SENDERS: u8 = 8;
     let world = World::new().await;
     let mut ann = world.raw_user("ann", 100).await;
@@ -433,14 +433,14 @@ async fn add_users_to_blacklist_lets_nothing_pass_after_its_answer() {
         assert_eq!(accepted, at_answer, "round {round}: what is acknowledged is stored, and nothing else");
         ann.call(&remove(&["bob"])).await.unwrap();
     }
-    join_all(senders.into_iter().map(Raw::end)).await;
+    join_all(senders.into_iter().map(RawClient::end)).await;
     ann.end().await;
     world.end().await;
 }
 
 /// The same while the first message makes the conversation.
 #[tokio::test]
-async fn add_users_to_blacklist_lets_no_first_message_pass_after_its_answer() {
+async fn add_users_to_blacklist_stores_no_first_message_after_its_answer() {
     let world = World::new().await;
     let mut ann = world.raw_user("ann", 100).await;
     for round in 0..12 {
@@ -465,7 +465,7 @@ async fn add_users_to_blacklist_lets_no_first_message_pass_after_its_answer() {
         assert_eq!((stored(&mut ann, &bob).await, accepted), (at_answer, at_answer), "round {round}");
         let late = senders[0].call(&nth("ann", Message::text("late"), 0, 1)).await.unwrap_err();
         assert_eq!(late.code, BLOCKED as i32);
-        join_all(senders.into_iter().map(Raw::end)).await;
+        join_all(senders.into_iter().map(RawClient::end)).await;
     }
     ann.end().await;
     world.end().await;
@@ -473,7 +473,7 @@ async fn add_users_to_blacklist_lets_no_first_message_pass_after_its_answer() {
 
 /// Commands are stored nowhere: what a third person sends after the answer comes after all that was let through.
 #[tokio::test]
-async fn add_users_to_blacklist_lets_no_command_pass_after_its_answer() {
+async fn add_users_to_blacklist_delivers_no_command_after_its_answer() {
     const SENDERS: u8 = 6;
     let world = World::new().await;
     let mut ann = world.raw_user("ann", 100).await;
@@ -508,7 +508,7 @@ async fn add_users_to_blacklist_lets_no_command_pass_after_its_answer() {
         assert_eq!(arrived, accepted, "round {round}");
         ann.call(&remove(&["bob"])).await.unwrap();
     }
-    join_all(senders.into_iter().map(Raw::end)).await;
+    join_all(senders.into_iter().map(RawClient::end)).await;
     carl.end().await;
     ann.end().await;
     world.end().await;

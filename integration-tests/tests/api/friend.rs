@@ -46,7 +46,7 @@ pub(crate) async fn settled(from: &Device, others: &[(&Device, &str)]) {
     for (number, (device, user_id)) in others.iter().enumerate() {
         let text = format!("settled {number} {}", device.seen().len());
         from.say(user_id, &text).await;
-        device.hears(&text).await;
+        device.receives(&text).await;
     }
 }
 
@@ -91,7 +91,7 @@ fn ids(prefix: &str, count: usize) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn add_friend_is_told_to_all_devices_of_both_and_to_nobody_else() {
+async fn add_friend_reaches_all_devices_of_both_and_nobody_else() {
     let world = World::new().await;
     let (ann, laptop) = (world.user("ann").await, world.device("ann").await);
     let (bob, tablet) = (world.user("bob").await, world.device("bob").await);
@@ -134,7 +134,7 @@ async fn add_friend_is_told_to_all_devices_of_both_and_to_nobody_else() {
 }
 
 #[tokio::test]
-async fn add_friend_is_refused_for_oneself_strangers_and_friends() {
+async fn add_friend_is_refused_for_oneself_unknown_users_and_friends() {
     let world = World::new().await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
     let refused = async |user_id: &str| refusal(soon(ann.add_friend(user_id, FriendAddConfig::default())).await);
@@ -149,7 +149,7 @@ async fn add_friend_is_refused_for_oneself_strangers_and_friends() {
 }
 
 #[tokio::test]
-async fn add_friend_of_somebody_who_still_has_one_changes_one_list() {
+async fn add_friend_of_a_user_who_still_lists_the_caller_changes_one_list() {
     let world = World::new().await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
     add(&ann, "bob").await;
@@ -164,7 +164,7 @@ async fn add_friend_of_somebody_who_still_has_one_changes_one_list() {
 }
 
 #[tokio::test]
-async fn add_friend_holds_to_the_limits_of_what_is_said() {
+async fn add_friend_checks_the_limits_of_alias_and_attributes() {
     let world = World::new().await;
     let (ann, _bob) = (world.user("ann").await, world.user("bob").await);
     let longest = FriendAddConfig {
@@ -250,7 +250,7 @@ async fn add_friend_by_both_at_once_makes_one_friendship() {
 }
 
 #[tokio::test]
-async fn delete_friends_is_for_both_or_for_oneself() {
+async fn delete_friends_changes_both_lists_or_one() {
     let world = World::new().await;
     let (ann, laptop) = (world.user("ann").await, world.device("ann").await);
     let (bob, tablet, carl) = (world.user("bob").await, world.device("bob").await, world.user("carl").await);
@@ -280,7 +280,7 @@ async fn delete_friends_is_for_both_or_for_oneself() {
 }
 
 #[tokio::test]
-async fn delete_friends_tells_who_is_none_and_fails_if_all_are() {
+async fn delete_friends_reports_non_friends_and_fails_if_there_is_no_friend() {
     let world = World::new().await;
     let (ann, _bob, _carl) = (world.user("ann").await, world.user("bob").await, world.user("carl").await);
     add(&ann, "bob").await;
@@ -311,7 +311,7 @@ async fn delete_friends_tells_who_is_none_and_fails_if_all_are() {
 }
 
 #[tokio::test]
-async fn delete_friends_takes_twenty_and_not_one_more() {
+async fn delete_friends_takes_at_most_20() {
     let world = World::new().await;
     let ann = world.user("ann").await;
     let friends_of = ids("friend", 20);
@@ -362,7 +362,7 @@ async fn check_friends_relation_has_six_answers() {
 }
 
 #[tokio::test]
-async fn check_friends_relation_takes_twenty_and_tells_strangers() {
+async fn check_friends_relation_takes_at_most_20_and_reports_unknown_users() {
     let world = World::new().await;
     let (ann, _bob) = (world.user("ann").await, world.user("bob").await);
     let config = FriendRelationCheckConfig::default();
@@ -387,7 +387,7 @@ async fn update_friend_alias_names_the_conversation_on_own_devices_only() {
     add(&ann, "bob").await;
     bob.say("ann", "hi").await;
     for device in [&ann, &laptop] {
-        device.hears("hi").await;
+        device.receives("hi").await;
     }
     let updated = soon(ann.update_friend_alias("Bobby", "bob")).await.unwrap().friend_info.unwrap();
     assert_eq!(updated.friend_alias, "Bobby");
@@ -439,7 +439,7 @@ async fn update_friend_alias_takes_256_characters_and_only_of_friends() {
 }
 
 #[tokio::test]
-async fn update_friend_attributes_sets_what_is_named_and_leaves_the_rest() {
+async fn update_friend_attributes_sets_the_given_keys_and_keeps_the_rest() {
     let world = World::new().await;
     let (ann, laptop, bob) = (world.user("ann").await, world.device("ann").await, world.user("bob").await);
     add(&ann, "bob").await;
@@ -468,7 +468,7 @@ async fn update_friend_attributes_sets_what_is_named_and_leaves_the_rest() {
 }
 
 #[tokio::test]
-async fn query_friends_info_keeps_the_order_and_tells_who_is_none() {
+async fn query_friends_info_keeps_the_order_and_reports_non_friends() {
     let world = World::new().await;
     let ann = world.user("ann").await;
     for friend in ["bob", "carl", "dora"] {
@@ -501,7 +501,7 @@ async fn query_friends_info_keeps_the_order_and_tells_who_is_none() {
 }
 
 #[tokio::test]
-async fn query_friend_list_has_the_newest_first_in_pages_of_at_most_a_hundred() {
+async fn query_friend_list_is_newest_first_in_pages_of_at_most_100() {
     let world = World::new().await;
     let ann = world.user("ann").await;
     for friend in ids("friend", 7) {
@@ -523,7 +523,7 @@ async fn query_friend_list_has_the_newest_first_in_pages_of_at_most_a_hundred() 
 }
 
 #[tokio::test]
-async fn friend_info_is_updated_when_the_friends_profile_is_another() {
+async fn friend_info_is_updated_when_the_friends_profile_changes() {
     let world = World::new().await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
     add(&ann, "bob").await;

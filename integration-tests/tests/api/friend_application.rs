@@ -82,7 +82,7 @@ async fn application(device: &Device, user_id: &str) -> FriendApplicationInfo {
 }
 
 #[tokio::test]
-async fn send_friend_application_is_told_to_all_devices_of_both_and_to_nobody_else() {
+async fn send_friend_application_reaches_all_devices_of_both_and_nobody_else() {
     let world = World::new().await;
     let (ann, laptop) = (world.user("ann").await, world.device("ann").await);
     let (bob, tablet) = (world.user("bob").await, world.device("bob").await);
@@ -107,7 +107,7 @@ async fn send_friend_application_is_told_to_all_devices_of_both_and_to_nobody_el
 }
 
 #[tokio::test]
-async fn send_friend_application_again_is_an_update_of_the_same() {
+async fn send_friend_application_again_updates_the_same_application() {
     let world = World::new().await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
     let first = send(&ann, "bob", "please").await;
@@ -185,7 +185,7 @@ async fn send_friend_application_to_each_other_at_once_is_mutual() {
 }
 
 #[tokio::test]
-async fn send_friend_application_to_who_still_has_one_needs_no_answer() {
+async fn send_friend_application_to_a_user_who_still_lists_the_caller_needs_no_answer() {
     let world = World::new().await;
     let (ann, laptop, bob) = (world.user("ann").await, world.device("ann").await, world.user("bob").await);
     add(&ann, "bob").await;
@@ -212,7 +212,7 @@ async fn send_friend_application_to_who_still_has_one_needs_no_answer() {
 }
 
 #[tokio::test]
-async fn send_friend_application_is_refused_for_oneself_strangers_and_friends() {
+async fn send_friend_application_is_refused_for_oneself_unknown_users_and_friends() {
     let world = World::new().await;
     let (ann, _bob) = (world.user("ann").await, world.user("bob").await);
     add(&ann, "bob").await;
@@ -225,7 +225,7 @@ async fn send_friend_application_is_refused_for_oneself_strangers_and_friends() 
 }
 
 #[tokio::test]
-async fn send_friend_application_and_add_friend_are_refused_for_who_is_blocked() {
+async fn send_friend_application_and_add_friend_are_refused_for_blocked_users() {
     let world = World::new().await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
     soon(bob.add_users_to_blacklist(["ann"])).await.unwrap();
@@ -247,7 +247,7 @@ async fn send_friend_application_and_add_friend_are_refused_for_who_is_blocked()
 }
 
 #[tokio::test]
-async fn send_friend_application_holds_to_the_limits_of_what_is_said() {
+async fn send_friend_application_checks_the_limits_of_its_fields() {
     let world = World::new().await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
     let longest = FriendApplicationSendConfig {
@@ -339,7 +339,7 @@ async fn accept_friend_application_makes_both_friends_on_all_their_devices() {
 }
 
 #[tokio::test]
-async fn accept_friend_application_is_refused_for_what_does_not_wait() {
+async fn accept_friend_application_is_refused_unless_the_application_is_waiting() {
     let world = World::new().await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
     assert_eq!(refused_to_accept(&bob, "ann").await, STATUS);
@@ -354,7 +354,7 @@ async fn accept_friend_application_is_refused_for_what_does_not_wait() {
 }
 
 #[tokio::test]
-async fn accept_friend_application_and_reject_at_once_have_one_winner() {
+async fn accept_friend_application_and_reject_at_once_take_effect_once() {
     let world = World::new().await;
     let (ann, bob, tablet) = (world.user("ann").await, world.user("bob").await, world.device("bob").await);
     send(&ann, "bob", "").await;
@@ -376,7 +376,7 @@ async fn accept_friend_application_and_reject_at_once_have_one_winner() {
 }
 
 #[tokio::test]
-async fn reject_friend_application_is_told_to_both_and_makes_no_friends() {
+async fn reject_friend_application_reaches_both_and_makes_no_friends() {
     let world = World::new().await;
     let (ann, laptop) = (world.user("ann").await, world.device("ann").await);
     let (bob, tablet, carl) = (world.user("bob").await, world.device("bob").await, world.user("carl").await);
@@ -406,7 +406,7 @@ async fn reject_friend_application_is_told_to_both_and_makes_no_friends() {
 }
 
 #[tokio::test]
-async fn reject_friend_application_is_refused_for_what_does_not_wait() {
+async fn reject_friend_application_is_refused_unless_the_application_is_waiting() {
     let world = World::new().await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
     assert_eq!(refused_to_reject(&bob, "ann").await, STATUS);
@@ -419,7 +419,7 @@ async fn reject_friend_application_is_refused_for_what_does_not_wait() {
 }
 
 #[tokio::test]
-async fn accept_friend_application_comes_too_late_after_its_time() {
+async fn accept_friend_application_is_refused_after_expiry() {
     let world = World::with(|config| config.limits.friend_application_valid_s = 60).await;
     let (ann, bob, carl) = (world.user("ann").await, world.user("bob").await, world.user("carl").await);
     send(&ann, "bob", "").await;
@@ -445,7 +445,7 @@ async fn accept_friend_application_comes_too_late_after_its_time() {
 }
 
 #[tokio::test]
-async fn add_friend_accepts_what_waits_between_the_two() {
+async fn add_friend_accepts_a_waiting_application() {
     let world = World::new().await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
     let config = FriendApplicationSendConfig { friend_alias: "Bobby".to_owned(), ..Default::default() };
@@ -460,7 +460,7 @@ async fn add_friend_accepts_what_waits_between_the_two() {
 }
 
 #[tokio::test]
-async fn query_friend_application_list_has_what_moved_last_first_in_pages() {
+async fn query_friend_application_list_is_latest_change_first_in_pages() {
     let world = World::new().await;
     let ann = world.user("ann").await;
     let users = ["bob", "carl", "dora", "emil", "fred"];

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use zim_integration_tests::{Raw, World, refusal, soon};
+use zim_integration_tests::{RawClient, World, refusal, soon};
 use zim_protocol::{
     AcceptFriendApplicationRequest, AddFriendRequest, BlacklistQueryConfig, CheckFriendsRelationRequest,
     DeleteFriendsRequest, ErrorCode, FriendAddConfig, FriendApplicationAcceptConfig, FriendApplicationListQueryConfig,
@@ -17,7 +17,7 @@ use crate::friend::{add, attributes, friends};
 const INVALID: ErrorCode = ErrorCode::CommonModuleParamsInvalid;
 const TOO_MANY: ErrorCode = ErrorCode::FriendModuleFriendOperationLimitExceeded;
 
-async fn refused<R: Rpc>(raw: &mut Raw, rpc: &R, why: ErrorCode) {
+async fn refused<R: Rpc>(raw: &mut RawClient, rpc: &R, why: ErrorCode) {
     let said = serde_json::to_string(rpc).unwrap();
     match raw.call(rpc).await {
         Ok(_) => panic!("{}: {said} was answered", R::METHOD.path),
@@ -40,7 +40,7 @@ fn ids(count: usize) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn what_is_said_of_a_friend_is_bounded_by_the_server_too() {
+async fn the_server_checks_the_limits_of_aliases_and_attributes() {
     let world = World::new().await;
     world.raw_user("bob", 1).await.end().await;
     let mut ann = world.raw_user("ann", 2).await;
@@ -90,7 +90,7 @@ async fn what_is_said_of_a_friend_is_bounded_by_the_server_too() {
 }
 
 #[tokio::test]
-async fn how_many_at_once_is_bounded_by_the_server_too() {
+async fn the_server_checks_how_many_users_a_call_names() {
     let world = World::new().await;
     let mut ann = world.raw_user("ann", 2).await;
     let unregistered = ErrorCode::FriendModuleFriendAreUnregistered;

@@ -1,6 +1,6 @@
 //! Searching friends on the device.
 
-use zim_integration_tests::{Device, Home, World, refusal, soon};
+use zim_integration_tests::{DataDir, Device, World, refusal, soon};
 use zim_protocol::{
     ConnectionState, ErrorCode, Event, FriendAddConfig, FriendDeleteConfig, FriendSearchConfig, FriendsSearchedResult,
 };
@@ -39,7 +39,7 @@ async fn befriend(world: &World, device: &Device, people: &[(&str, &str, &str)])
 }
 
 #[tokio::test]
-async fn search_local_friends_finds_names_and_if_asked_aliases() {
+async fn search_local_friends_finds_names_and_optionally_aliases() {
     let world = World::new().await;
     let ann = world.user("ann").await;
     let people = [("u1", "Robert Straße", "Bob"), ("u2", "張偉", "同事 小张"), ("u3", "BOB", "")];
@@ -48,7 +48,7 @@ async fn search_local_friends_finds_names_and_if_asked_aliases() {
     let stranger = world.user("bob").await;
     soon(stranger.update_user_name("Bob too")).await.unwrap();
     stranger.say("ann", "hi").await;
-    ann.hears("hi").await;
+    ann.receives("hi").await;
     assert_eq!(found(&ann, &["bob"], false).await, ["u3"]);
     assert_eq!(found(&ann, &["bob"], true).await, ["u3", "u1"]);
     assert_eq!(found(&ann, &["偉"], false).await, ["u2"]);
@@ -78,9 +78,9 @@ async fn search_local_friends_follows_aliases_and_the_list() {
     soon(phone.update_friend_alias("小张", "u1")).await.unwrap();
     soon(phone.delete_friends(["u2"], FriendDeleteConfig::default())).await.unwrap();
     // A new device has all of it as soon as it may be asked.
-    let tablet = world.login(world.client_at(Home::default(), |config| config), "ann").await;
+    let tablet = world.login(world.client_at(DataDir::default(), |config| config), "ann").await;
     phone.say("u1", "done").await;
-    laptop.hears("done").await;
+    laptop.receives("done").await;
     assert_eq!(friends(&laptop).await, ["u1"]);
     world.stop_server().await;
     for device in [&phone, &laptop, &tablet] {
@@ -102,7 +102,7 @@ async fn search_local_friends_follows_aliases_and_the_list() {
 }
 
 #[tokio::test]
-async fn search_local_friends_pages_and_keeps_its_bounds() {
+async fn search_local_friends_pages_and_checks_its_limits() {
     let world = World::new().await;
     let ann = world.user("ann").await;
     for number in 0..32 {

@@ -1,7 +1,7 @@
 //! Two apps on one server, with the same names in both: neither sees anything of the other.
 
 use zim_client_sdk::{Config as ClientConfig, Trust, Zim};
-use zim_integration_tests::{Operator, World, refusal, send_text, soon, texts};
+use zim_integration_tests::{OperatorClient, World, refusal, send_text, soon, texts};
 use zim_protocol::{
     AcceptFriendApplicationRequest, AddFriendRequest, AddUsersToBlacklistRequest, App, CheckFriendsRelationRequest,
     ConversationRef, ConversationType, CreateAppRequest, DisconnectUserRequest, ErrorCode, EventKind, FillRequest,
@@ -13,7 +13,7 @@ use zim_server::config::MultiDevice;
 
 const PEER: ConversationType = ConversationType::Peer;
 
-async fn second_app(operator: &mut Operator) -> App {
+async fn second_app(operator: &mut OperatorClient) -> App {
     let made = CreateAppRequest { app_id: 0, name: "second".to_owned() };
     soon(operator.create_app(made)).await.unwrap().into_inner()
 }
@@ -28,19 +28,19 @@ fn block(user_id: &str) -> AddUsersToBlacklistRequest {
 }
 
 #[tokio::test]
-async fn the_same_names_in_two_apps_are_different_people() {
+async fn the_same_user_ids_in_two_apps_are_different_users() {
     let world = World::with(|config| config.login.multi_device = MultiDevice::Single).await;
     let mut operator = world.admin().await;
     let other = second_app(&mut operator).await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
-    let mut other_ann = world.raw_greeted(1).await;
-    let mut other_bob = world.raw_greeted(2).await;
+    let mut other_ann = world.raw_after_hello(1).await;
+    let mut other_bob = world.raw_after_hello(2).await;
     // Only one device is allowed: a login in the other app ends nobody here.
     other_ann.call(&login(&other, "ann")).await.unwrap();
     other_bob.call(&login(&other, "bob")).await.unwrap();
     ann.say("bob", "in the first").await;
     other_ann.call(&send_text("bob", "in the second", 1)).await.unwrap();
-    bob.hears("in the first").await;
+    bob.receives("in the first").await;
     assert_eq!(texts(&bob.history("ann").await), ["in the first"]);
     assert_eq!(bob.total_unread().await, 1);
     let sync = other_bob.call(&SyncRequest::default()).await.unwrap();
@@ -55,7 +55,7 @@ async fn the_same_names_in_two_apps_are_different_people() {
     let refused = other_bob.call(&send_text("ann", "in the second", 1)).await.unwrap_err();
     assert_eq!(refused.code, ErrorCode::MessageModuleSenderInBlacklist as i32);
     bob.say("ann", "in the first").await;
-    ann.hears("in the first").await;
+    ann.receives("in the first").await;
     assert!(ann.seen_of(zim_protocol::EventKind::BlacklistChanged).is_empty());
     // A disconnected user of one is at home in the other.
     let out = DisconnectUserRequest { app_id: other.app_id, user_id: "ann".into() };
@@ -71,13 +71,13 @@ async fn the_same_names_in_two_apps_are_different_people() {
 }
 
 #[tokio::test]
-async fn a_user_of_one_app_is_nobody_in_the_other() {
+async fn a_user_of_one_app_does_not_exist_in_the_other() {
     let world = World::new().await;
     let mut operator = world.admin().await;
     let other = second_app(&mut operator).await;
     let (ann, _bob) = (world.user("ann").await, world.user("bob").await);
     ann.say("bob", "a secret").await;
-    let mut stranger = world.raw_greeted(1).await;
+    let mut stranger = world.raw_after_hello(1).await;
     stranger.call(&login(&other, "ann")).await.unwrap();
     assert!(stranger.call(&SyncRequest::default()).await.unwrap().heads.is_empty());
     let refused = stranger.call(&send_text("bob", "hello?", 1)).await.unwrap_err();
@@ -116,13 +116,13 @@ async fn a_user_of_one_app_is_nobody_in_the_other() {
 }
 
 #[tokio::test]
-async fn the_credentials_of_one_app_open_no_other() {
+async fn the_credentials_of_one_app_are_refused_by_the_other() {
     let world = World::new().await;
     let mut operator = world.admin().await;
     let other = second_app(&mut operator).await;
     let first = world.server().first_app().clone();
     // The other app's id with this app's sign, and with a token that this app's secret made.
-    let mut raw = world.raw_greeted(1).await;
+    let mut raw = world.raw_after_hello(1).await;
     let request = LoginRequest { app_sign: first.app_sign.clone(), ..login(&other, "ann") };
     assert_eq!(raw.call(&request).await.unwrap_err().code, ErrorCode::NetworkModuleTokenInvalid as i32);
     let token = LoginConfig { token: world.token("ann"), ..LoginConfig::default() };
@@ -145,9 +145,9 @@ async fn a_session_of_one_app_cannot_be_resumed_in_the_other() {
     let world = World::new().await;
     let mut operator = world.admin().await;
     let other = second_app(&mut operator).await;
-    let mut raw = world.raw_greeted(1).await;
+    let mut raw = world.raw_after_hello(1).await;
     let session = raw.call(&world.login_request("ann")).await.unwrap().session;
-    let mut stranger = world.raw_greeted(2).await;
+    let mut stranger = world.raw_after_hello(2).await;
     let own = stranger.call(&LoginRequest { resume: session.clone(), ..login(&other, "ann") }).await.unwrap();
     assert_ne!(own.session, session);
     drop(operator);
@@ -157,15 +157,15 @@ async fn a_session_of_one_app_cannot_be_resumed_in_the_other() {
 }
 
 #[tokio::test]
-async fn ids_that_cross_the_wire_do_not_count_what_others_do() {
+async fn ids_on_the_wire_do_not_reveal_the_activity_of_others() {
     let world = World::new().await;
     let mut operator = world.admin().await;
     let other = second_app(&mut operator).await;
     let mut ann = world.raw_user("ann", 1).await;
     world.raw_user("bob", 2).await.end().await;
-    let mut stranger = world.raw_greeted(3).await;
+    let mut stranger = world.raw_after_hello(3).await;
     stranger.call(&login(&other, "ann")).await.unwrap();
-    let mut friend = world.raw_greeted(4).await;
+    let mut friend = world.raw_after_hello(4).await;
     friend.call(&login(&other, "bob")).await.unwrap();
     let mut ids = Vec::new();
     for key in 0..6 {
@@ -187,7 +187,7 @@ async fn ids_that_cross_the_wire_do_not_count_what_others_do() {
 }
 
 #[tokio::test]
-async fn a_profile_of_the_same_name_is_told_only_within_its_app() {
+async fn a_profile_change_is_sent_only_within_its_app() {
     let world = World::new().await;
     let mut operator = world.admin().await;
     let other = second_app(&mut operator).await;
@@ -210,14 +210,14 @@ async fn a_profile_of_the_same_name_is_told_only_within_its_app() {
 }
 
 #[tokio::test]
-async fn friends_of_one_app_are_nobodys_friends_in_the_other() {
+async fn friends_in_one_app_are_not_friends_in_the_other() {
     let world = World::new().await;
     let mut operator = world.admin().await;
     let other = second_app(&mut operator).await;
     let (ann, bob, _carl) = (world.user("ann").await, world.user("bob").await, world.user("carl").await);
-    let mut other_ann = world.raw_greeted(1).await;
+    let mut other_ann = world.raw_after_hello(1).await;
     other_ann.call(&login(&other, "ann")).await.unwrap();
-    let mut other_bob = world.raw_greeted(2).await;
+    let mut other_bob = world.raw_after_hello(2).await;
     other_bob.call(&login(&other, "bob")).await.unwrap();
     let asks = |user_id: &str| SendFriendApplicationRequest { user_id: user_id.to_owned(), config: None };
     other_ann.call(&asks("bob")).await.unwrap();
@@ -238,7 +238,7 @@ async fn friends_of_one_app_are_nobodys_friends_in_the_other() {
     assert_eq!(checked.relation_infos[0].r#type(), UserRelationType::BothAllNo);
     // What follows has arrived: nobody of the first app heard anything of it.
     ann.say("bob", "done").await;
-    bob.hears("done").await;
+    bob.receives("done").await;
     for device in [&ann, &bob] {
         assert!(device.seen_of(EventKind::FriendListChanged).is_empty());
         assert!(device.seen_of(EventKind::FriendApplicationListChanged).is_empty());
@@ -250,12 +250,12 @@ async fn friends_of_one_app_are_nobodys_friends_in_the_other() {
 }
 
 #[tokio::test]
-async fn who_writes_with_somebody_of_the_same_name_in_another_app_hears_nothing_of_his_profile() {
+async fn a_profile_change_does_not_reach_peers_of_the_same_user_id_in_another_app() {
     let world = World::new().await;
     let mut operator = world.admin().await;
     let other = second_app(&mut operator).await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
-    let (mut other_ann, mut other_bob) = (world.raw_greeted(1).await, world.raw_greeted(2).await);
+    let (mut other_ann, mut other_bob) = (world.raw_after_hello(1).await, world.raw_after_hello(2).await);
     other_ann.call(&login(&other, "ann")).await.unwrap();
     other_bob.call(&login(&other, "bob")).await.unwrap();
     ann.say("bob", "in the first").await;
@@ -266,7 +266,7 @@ async fn who_writes_with_somebody_of_the_same_name_in_another_app_hears_nothing_
         (bob.conversation("ann").await.conversation_name == "Ann of the first").then_some(())
     })
     .await;
-    // All who were to be told are told: the next thing that Bob of the second app hears is of his own app.
+    // All who were to be told are told: the next thing that Bob of the second app receives is of his own app.
     other_ann.call(&UpdateUserNameRequest { user_name: "Ann of the second".to_owned() }).await.unwrap();
     let Some(Frame::Snapshot(snapshot)) = other_bob.event().await else { panic!("no snapshot") };
     assert_eq!(snapshot.profiles.len(), 1);

@@ -1,7 +1,7 @@
 //! Presence: who is seen by whom, as what, and when.
 
 use zim_client_sdk::Zim;
-use zim_integration_tests::{Device, Home, START_MS, World, eventually, refusal, soon};
+use zim_integration_tests::{DataDir, Device, START_MS, World, eventually, refusal, soon};
 use zim_protocol::clock::Clock;
 use zim_protocol::{
     ConnectionState, ErrorCode, ErrorUserInfo, Event, EventKind, Hello, LoginConfig, PlatformType,
@@ -95,7 +95,7 @@ fn names(count: usize) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn subscribe_users_status_tells_online_offline_and_logout_apart() {
+async fn subscribe_users_status_distinguishes_online_offline_and_logged_out() {
     let world = World::new().await;
     let (ann, carl, bob) = (world.user("ann").await, world.user("carl").await, world.user("bob").await);
     subscribe(&ann, "bob").await;
@@ -114,9 +114,9 @@ async fn subscribe_users_status_tells_online_offline_and_logout_apart() {
     bob.quit().await;
     let lost = sees_as(&ann, "bob", UserOnlineStatus::Offline).await;
     assert_eq!(lost.last_online_status_update_time, START_MS + 3_000);
-    // Who did not subscribe hears nothing, and nobody hears of those whom nobody follows.
+    // Who did not subscribe receives nothing, and nobody receives of those whom nobody follows.
     ann.say("carl", "done").await;
-    carl.hears("done").await;
+    carl.receives("done").await;
     assert!(carl.seen_of(EventKind::UserStatusUpdated).is_empty());
     assert!(told(&ann.seen(), "carl").is_empty());
     assert_eq!(told(&ann.seen(), "bob").len(), 4);
@@ -124,18 +124,18 @@ async fn subscribe_users_status_tells_online_offline_and_logout_apart() {
 }
 
 #[tokio::test]
-async fn subscribe_users_status_tells_that_a_link_is_dead_after_its_silence() {
+async fn subscribe_users_status_reports_a_silent_connection_as_offline() {
     let world = World::with(|settings| settings.limits.offline_after_ms = 1_000).await;
     let ann = world.user("ann").await;
-    let link = world.link(1).await;
-    let _bob = world.user_via(&link, "bob").await;
+    let proxy = world.proxy(1).await;
+    let _bob = world.user_via(&proxy, "bob").await;
     subscribe(&ann, "bob").await;
     sees_as(&ann, "bob", UserOnlineStatus::Online).await;
-    link.cut();
+    proxy.cut();
     sees_as(&ann, "bob", UserOnlineStatus::Offline).await;
     assert_eq!(query(&ann, "bob").await.online_status(), UserOnlineStatus::Offline);
-    link.mend();
-    world.in_time("bob is back", async || (told(&ann.seen(), "bob").len() == 3).then_some(())).await;
+    proxy.restore();
+    world.advance_until("bob is back", async || (told(&ann.seen(), "bob").len() == 3).then_some(())).await;
     assert_eq!(told(&ann.seen(), "bob")[2].online_status(), UserOnlineStatus::Online);
     world.end().await;
 }
@@ -166,7 +166,7 @@ async fn subscribe_users_status_is_shared_by_all_devices_and_outlives_a_login() 
 }
 
 #[tokio::test]
-async fn subscribe_users_status_takes_100_users_and_not_one_more() {
+async fn subscribe_users_status_takes_at_most_100_users() {
     let world = World::new().await;
     let ann = world.user("ann").await;
     let users = names(101);
@@ -222,7 +222,7 @@ async fn subscribe_users_status_lasts_1_to_43200_minutes() {
 }
 
 #[tokio::test]
-async fn subscribe_users_status_beyond_the_limit_overwrites_the_earliest() {
+async fn subscribe_users_status_beyond_the_limit_evicts_the_earliest() {
     let world = World::with(|settings| settings.limits.max_status_subscriptions = 100).await;
     let (ann, laptop) = (world.user("ann").await, world.device("ann").await);
     let users = names(103);
@@ -243,7 +243,7 @@ async fn subscribe_users_status_beyond_the_limit_overwrites_the_earliest() {
 }
 
 #[tokio::test]
-async fn subscribe_users_status_says_who_could_not_be_subscribed_to() {
+async fn subscribe_users_status_reports_users_who_cannot_be_subscribed_to() {
     let world = World::new().await;
     let (ann, _bob) = (world.user("ann").await, world.user("bob").await);
     let done = soon(ann.subscribe_users_status(["bob", "nobody", "ann", "bob"], HOUR)).await.unwrap();
@@ -256,7 +256,7 @@ async fn subscribe_users_status_says_who_could_not_be_subscribed_to() {
 }
 
 #[tokio::test]
-async fn unsubscribe_users_status_ends_what_is_told() {
+async fn unsubscribe_users_status_stops_the_events() {
     let world = World::new().await;
     let (ann, laptop, carl) = (world.user("ann").await, world.device("ann").await, world.user("carl").await);
     let bob = world.user("bob").await;
@@ -273,7 +273,7 @@ async fn unsubscribe_users_status_ends_what_is_told() {
     sees(&carl, "bob", |status| status.custom_status == "unheard").await;
     for device in [&ann, &laptop] {
         carl.say("ann", "done").await;
-        device.hears("done").await;
+        device.receives("done").await;
         assert!(told(&device.seen(), "bob").iter().all(|status| status.custom_status.is_empty()));
     }
     assert_eq!(refusal(soon(ann.unsubscribe_users_status(["bob"])).await), INVALID);
@@ -282,7 +282,7 @@ async fn unsubscribe_users_status_ends_what_is_told() {
 }
 
 #[tokio::test]
-async fn unsubscribe_users_status_takes_100_users_and_not_one_more() {
+async fn unsubscribe_users_status_takes_at_most_100_users() {
     let world = World::new().await;
     let ann = world.user("ann").await;
     let users = names(101);
@@ -300,7 +300,7 @@ async fn unsubscribe_users_status_takes_100_users_and_not_one_more() {
 }
 
 #[tokio::test]
-async fn query_users_status_tells_of_200_users_and_not_of_one_more() {
+async fn query_users_status_takes_at_most_200_users() {
     let world = World::new().await;
     let (ann, _bob) = (world.user("ann").await, world.user("bob").await);
     let mut users = names(199);
@@ -320,7 +320,7 @@ async fn query_users_status_tells_of_200_users_and_not_of_one_more() {
 }
 
 #[tokio::test]
-async fn query_users_status_names_those_who_are_not_registered() {
+async fn query_users_status_reports_unregistered_users() {
     let world = World::new().await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
     soon(bob.logout()).await;
@@ -337,7 +337,7 @@ async fn query_users_status_names_those_who_are_not_registered() {
 }
 
 #[tokio::test]
-async fn update_user_custom_status_is_told_to_subscribers_and_other_devices() {
+async fn update_user_custom_status_reaches_subscribers_and_other_devices() {
     let world = World::new().await;
     let (phone, laptop) = (world.user("ann").await, world.device("ann").await);
     let (bob, carl) = (world.user("bob").await, world.user("carl").await);
@@ -353,8 +353,8 @@ async fn update_user_custom_status_is_told_to_subscribers_and_other_devices() {
         assert_eq!((busy.last_custom_status_update_time, busy.last_update_time), (START_MS, START_MS));
     }
     phone.say("carl", "done").await;
-    carl.hears("done").await;
-    laptop.hears("done").await;
+    carl.receives("done").await;
+    laptop.receives("done").await;
     assert_eq!(told(&phone.seen(), "ann").len(), told_before, "the device that changed it knows");
     assert!(carl.seen_of(EventKind::UserStatusUpdated).is_empty());
     for device in [&phone, &laptop] {
@@ -401,7 +401,7 @@ async fn update_user_custom_status_takes_64_bytes_once_a_second() {
 }
 
 #[tokio::test]
-async fn update_user_custom_status_ends_by_itself() {
+async fn update_user_custom_status_expires() {
     let world = World::new().await;
     let (phone, laptop, bob) = (world.user("ann").await, world.device("ann").await, world.user("bob").await);
     subscribe(&bob, "ann").await;
@@ -472,14 +472,14 @@ async fn login_with_a_custom_status_sets_it_and_without_one_keeps_it() {
 }
 
 #[tokio::test]
-async fn platforms_of_all_devices_are_told_and_which_set_changed_to_ones_own() {
+async fn subscribers_see_the_platforms_and_own_devices_the_changed_set() {
     let world = World::new().await;
     let (phone, bob) = (world.user("ann").await, world.user("bob").await);
     subscribe(&bob, "ann").await;
     let native = sees_as(&bob, "ann", UserOnlineStatus::Online).await.online_platforms;
     // A browser.
     let mut web = world.raw().await;
-    web.greet(Hello { platform: PlatformType::Web as i32, ..zim_integration_tests::hello(9) }).await;
+    web.handshake(Hello { platform: PlatformType::Web as i32, ..zim_integration_tests::hello(9) }).await;
     web.call(&world.login_request("ann")).await.unwrap();
     let both = [native.clone(), vec![PlatformType::Web as i32]].concat();
     sees(&bob, "ann", |status| status.online_platforms == both && status.online_status() == UserOnlineStatus::Online)
@@ -518,12 +518,12 @@ async fn query_subscribed_user_status_list_is_the_local_copy() {
     let found = soon(ann.query_subscribed_user_status_list(some)).await.unwrap().user_status_subscription_list;
     assert_eq!(found, all[1..]);
     drop((bob, carl));
-    let (home, config) = (ann.home(), world.client_config());
+    let (dir, config) = (ann.dir(), world.client_config());
     ann.quit().await;
     let token = LoginConfig { is_offline_login: true, ..world.with_token("ann") };
     world.stop_server().await;
     // Without a server it still tells what it knew.
-    let ann = Zim::new(config.data_dir(home.path())).unwrap();
+    let ann = Zim::new(config.data_dir(dir.path())).unwrap();
     soon(ann.login("ann", token)).await.unwrap();
     assert_eq!(subscriptions(&ann).await, all);
     assert_eq!(refusal(soon(ann.query_users_status(["bob"])).await), ErrorCode::NetworkModuleNetworkError);
@@ -548,7 +548,7 @@ async fn presence_needs_a_login() {
 
 /// A stop writes down who went with it, and a start does not undo it.
 #[tokio::test]
-async fn nobody_is_online_after_a_restart_who_does_not_come_back() {
+async fn a_user_who_does_not_reconnect_after_a_restart_is_offline() {
     let mut world = World::new().await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
     subscribe(&ann, "bob").await;
@@ -559,7 +559,7 @@ async fn nobody_is_online_after_a_restart_who_does_not_come_back() {
     world.stop_server().await;
     world.start_server().await;
     world
-        .in_time("ann is back", async || {
+        .advance_until("ann is back", async || {
             let state = ann.seen_of(EventKind::ConnectionStateChanged).pop()?;
             matches!(state, Event::ConnectionStateChanged(change) if change.state() == ConnectionState::Connected)
                 .then_some(())
@@ -578,11 +578,11 @@ async fn a_new_connection_of_a_login_keeps_it_online() {
     let ann = world.user("ann").await;
     register(&world, &["bob".to_owned()]).await;
     world.clock.advance(1_000);
-    let mut old = world.raw_greeted(7).await;
+    let mut old = world.raw_after_hello(7).await;
     let ticket = old.call(&world.login_request("bob")).await.unwrap().session;
     subscribe(&ann, "bob").await;
     sees_as(&ann, "bob", UserOnlineStatus::Online).await;
-    let mut new = world.raw_greeted(7).await;
+    let mut new = world.raw_after_hello(7).await;
     let resumed = zim_protocol::LoginRequest { resume: ticket, ..world.login_request("bob") };
     new.call(&resumed).await.unwrap();
     old.end().await;
@@ -598,7 +598,7 @@ async fn a_new_connection_of_a_login_keeps_it_online() {
 }
 
 #[tokio::test]
-async fn an_operator_who_ends_all_logins_leaves_the_user_offline() {
+async fn a_user_whose_logins_the_operator_ends_is_offline() {
     let world = World::new().await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
     subscribe(&ann, "bob").await;
@@ -611,10 +611,10 @@ async fn an_operator_who_ends_all_logins_leaves_the_user_offline() {
 }
 
 #[tokio::test]
-async fn a_command_that_comes_and_goes_is_not_seen() {
+async fn a_one_shot_login_is_not_visible() {
     let world = World::new().await;
     let ann = world.user("ann").await;
-    let once = world.client_at(Home::default(), |config| config.one_shot(true));
+    let once = world.client_at(DataDir::default(), |config| config.one_shot(true));
     soon(once.login("bob", world.with_token("bob"))).await.unwrap();
     subscribe(&ann, "bob").await;
     assert_eq!(query(&ann, "bob").await.online_status(), UserOnlineStatus::Offline);
@@ -628,7 +628,7 @@ async fn a_command_that_comes_and_goes_is_not_seen() {
 
 /// A connection that broke while its login was being stored leaves a login that is online by the store alone.
 #[tokio::test]
-async fn a_login_without_a_connection_is_found_and_goes_offline() {
+async fn a_lost_login_without_a_connection_goes_offline() {
     let world = World::new().await;
     let ann = world.user("ann").await;
     register(&world, &["bob".to_owned()]).await;
@@ -666,7 +666,7 @@ async fn a_login_without_a_connection_is_found_and_goes_offline() {
 
 /// What the server sends, whatever an SDK would make of it.
 #[tokio::test]
-async fn who_has_unsubscribed_or_whose_time_is_up_is_sent_nothing() {
+async fn nothing_is_sent_after_unsubscribing_or_expiry() {
     let world = World::new().await;
     let bob = world.user("bob").await;
     let mut left = world.raw_user("ann", 1).await;
@@ -698,7 +698,7 @@ async fn who_has_unsubscribed_or_whose_time_is_up_is_sent_nothing() {
 }
 
 #[tokio::test]
-async fn more_subscribers_than_one_page_are_told() {
+async fn more_subscribers_than_a_page_receive_the_status() {
     let world = World::new().await;
     let users = names(1_001);
     let bob = world.user("bob").await;
@@ -724,7 +724,7 @@ async fn more_subscribers_than_one_page_are_told() {
 }
 
 #[tokio::test]
-async fn who_is_kicked_out_or_whose_token_ends_is_offline() {
+async fn a_kicked_out_user_or_one_with_an_expired_token_is_offline() {
     let world = World::with(|settings| settings.login.multi_device = MultiDevice::Single).await;
     let ann = world.user("ann").await;
     let bob = world.client();
@@ -753,7 +753,7 @@ async fn who_is_kicked_out_or_whose_token_ends_is_offline() {
 
 /// The clocks of devices are wrong by hours.
 #[tokio::test]
-async fn a_device_with_a_wrong_clock_follows_all_the_same() {
+async fn a_device_with_a_wrong_clock_receives_statuses() {
     let world = World::new().await;
     let bob = world.user("bob").await;
     let ahead = Clock::manual(START_MS + 7_200_000);

@@ -33,7 +33,7 @@ async fn a_frame_that_is_too_long_closes_the_connection_as_soon_as_it_is_announc
         assert_eq!(raw.closed().await, CloseCode::Protocol, "{length}");
         raw.end().await;
     }
-    world.is_well().await;
+    world.assert_serves_others().await;
     world.end().await;
 }
 
@@ -44,12 +44,12 @@ async fn a_length_that_does_not_end_closes_the_connection() {
     raw.write_bytes(&[0xff; 10]).await;
     assert_eq!(raw.closed().await, CloseCode::Protocol);
     raw.end().await;
-    world.is_well().await;
+    world.assert_serves_others().await;
     world.end().await;
 }
 
 #[tokio::test]
-async fn a_frame_that_is_cut_is_no_call() {
+async fn a_truncated_frame_is_no_request() {
     let world = World::new().await;
     let bob = world.user("bob").await;
     let whole = {
@@ -83,7 +83,7 @@ fn call_of(bytes: usize) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn what_is_half_sent_is_bounded_for_all_sessions_together() {
+async fn incomplete_frames_are_bounded_over_all_sessions() {
     let world = World::with(|config| {
         config.limits.max_half_sent_bytes = 2 << 20;
         config.limits.hello_timeout_ms = 60_000;
@@ -115,7 +115,7 @@ async fn what_is_half_sent_is_bounded_for_all_sessions_together() {
     let closed = select_all(strangers.iter().map(|raw| Box::pin(raw.closed())));
     assert_eq!(closed.await.0, CloseCode::Busy);
     holds_half_sent(&world, 2_000_000 + 21 * 12_002).await;
-    world.is_well().await;
+    world.assert_serves_others().await;
     // A user has what users left.
     let mut user = world.raw_user("emil", 5).await;
     let shorter = call_of(90_000);
@@ -158,12 +158,12 @@ async fn a_frame_that_is_no_protobuf_closes_the_connection() {
         assert_eq!(raw.closed().await, CloseCode::Protocol, "{garbage:?}");
         raw.end().await;
     }
-    world.is_well().await;
+    world.assert_serves_others().await;
     world.end().await;
 }
 
 #[tokio::test]
-async fn random_bytes_never_hurt() {
+async fn random_bytes_do_no_harm() {
     let world = World::new().await;
     let mut random = Random::new(42);
     for round in 0..40 {
@@ -178,7 +178,7 @@ async fn random_bytes_never_hurt() {
         while raw.read().await.is_some() {}
         raw.end().await;
     }
-    world.is_well().await;
+    world.assert_serves_others().await;
     world.end().await;
 }
 
@@ -194,7 +194,7 @@ async fn random_payloads_of_every_method_get_an_answer() {
         }
     }
     raw.end().await;
-    world.is_well().await;
+    world.assert_serves_others().await;
     world.end().await;
 }
 
@@ -219,7 +219,7 @@ async fn an_unknown_method_is_refused_and_the_session_goes_on() {
         assert_eq!(code(&refused), ErrorCode::CommonModuleUnsupportedRequest as i32, "{refused:?}");
     }
     raw.call(&send_text("bob", "still here", 1)).await.unwrap();
-    bob.hears("still here").await;
+    bob.receives("still here").await;
     // The SDK says so by itself.
     let refused = bob.call_json("Group/Explode", serde_json::json!({})).await;
     assert_eq!(zim_integration_tests::refusal(refused), ErrorCode::CommonModuleUnsupportedRequest);
@@ -242,7 +242,7 @@ async fn unknown_fields_and_frames_are_skipped() {
     raw.write_bytes(&framed(&later)).await;
     raw.write_bytes(&framed(&[])).await;
     raw.call(&send_text("bob", "still here", 2)).await.unwrap();
-    bob.hears("still here").await;
+    bob.receives("still here").await;
     assert_eq!(texts(&bob.history("ann").await), ["from the future", "still here"]);
     raw.end().await;
     world.end().await;
@@ -266,7 +266,7 @@ async fn a_body_of_an_unknown_kind_is_refused() {
 }
 
 #[tokio::test]
-async fn a_request_that_would_be_huge_in_memory_is_refused_unread() {
+async fn a_request_that_would_be_huge_in_memory_is_refused_undecoded() {
     let world = World::new().await;
     let bob = world.user("bob").await;
     let mut raw = world.raw_user("ann", 1).await;
@@ -282,13 +282,13 @@ async fn a_request_that_would_be_huge_in_memory_is_refused_unread() {
     assert_eq!(code(&refused), ErrorCode::CommonModuleParamsInvalid as i32, "{refused:?}");
     assert!(format!("{refused:?}").contains("more than 8192 messages"), "{refused:?}");
     raw.call(&send_text("bob", "still here", 1)).await.unwrap();
-    bob.hears("still here").await;
+    bob.receives("still here").await;
     raw.end().await;
     world.end().await;
 }
 
 #[tokio::test]
-async fn a_greeting_that_is_none_closes_the_connection() {
+async fn an_invalid_hello_closes_the_connection() {
     let world = World::new().await;
     let before_hello = [
         client_frame::Frame::Request(Request { id: 1, method: "Session/Login".into(), ..Request::default() }),
@@ -302,26 +302,26 @@ async fn a_greeting_that_is_none_closes_the_connection() {
         assert_eq!(raw.closed().await, CloseCode::Protocol, "{frame:?}");
         raw.end().await;
     }
-    let mut twice = world.raw_greeted(1).await;
+    let mut twice = world.raw_after_hello(1).await;
     twice.write([client_frame::Frame::Hello(hello(1))]).await;
     assert_eq!(twice.closed().await, CloseCode::Protocol);
     twice.end().await;
-    world.is_well().await;
+    world.assert_serves_others().await;
     world.end().await;
 }
 
 #[tokio::test]
-async fn whoever_says_nothing_is_let_go() {
+async fn a_silent_connection_is_closed() {
     let world = World::with(|config| config.limits.hello_timeout_ms = 200).await;
     let silent = world.raw().await;
     // A connection without a stream, and one with a stream that says nothing.
     assert_eq!(silent.closed().await, CloseCode::HelloTimeout);
-    let greeted = world.raw_greeted(1).await;
+    let greeted = world.raw_after_hello(1).await;
     world.clock.advance(30_000);
     assert_eq!(greeted.closed().await, CloseCode::LoginTimeout);
     silent.end().await;
     greeted.end().await;
-    world.is_well().await;
+    world.assert_serves_others().await;
     world.end().await;
 }
 
@@ -364,15 +364,15 @@ async fn one_bad_message_among_good_ones_fails_alone() {
     let answers: Vec<(u64, i32)> =
         raw.responses(expected.len()).await.iter().map(|response| (response.id, code(response))).collect();
     assert_eq!(answers, expected);
-    bob.hears("last").await;
+    bob.receives("last").await;
     assert_eq!(texts(&bob.history("ann").await), good);
-    assert_eq!(texts(bob.heard_from("ann").iter().map(|(message, _)| message)), good);
+    assert_eq!(texts(bob.received_from("ann").iter().map(|(message, _)| message)), good);
     raw.end().await;
     world.end().await;
 }
 
 #[tokio::test]
-async fn a_thousand_streams_are_not_to_be_had() {
+async fn a_client_cannot_open_further_streams() {
     let world = World::new().await;
     let bob = world.user("bob").await;
     let mut raw = world.raw_user("ann", 1).await;
@@ -388,7 +388,7 @@ async fn a_thousand_streams_are_not_to_be_had() {
         }
     }
     raw.call(&send_text("bob", "one stream is enough", 1)).await.unwrap();
-    bob.hears("one stream is enough").await;
+    bob.receives("one stream is enough").await;
     assert_eq!(opened, 0);
     raw.end().await;
     world.end().await;
@@ -403,12 +403,12 @@ async fn an_ack_of_what_was_never_sent_closes_the_connection() {
         assert_eq!(raw.closed().await, CloseCode::Protocol);
         raw.end().await;
     }
-    world.is_well().await;
+    world.assert_serves_others().await;
     world.end().await;
 }
 
 #[tokio::test]
-async fn one_id_for_two_calls_is_the_clients_own_trouble() {
+async fn two_requests_with_one_id_are_both_answered() {
     let world = World::new().await;
     let bob = world.user("bob").await;
     let mut raw = world.raw_user("ann", 1).await;
@@ -416,14 +416,14 @@ async fn one_id_for_two_calls_is_the_clients_own_trouble() {
     for response in raw.responses(2).await {
         assert_eq!((response.id, code(&response)), (7, 0));
     }
-    bob.hears("two").await;
+    bob.receives("two").await;
     assert_eq!(texts(&bob.history("ann").await), ["one", "two"]);
     raw.end().await;
     world.end().await;
 }
 
 #[tokio::test]
-async fn ids_and_names_that_would_break_a_database_do_not() {
+async fn ids_and_names_with_sql_in_them_are_stored_unchanged() {
     let world = World::new().await;
     let mut raw = world.raw_user("ann", 1).await;
     // Allowed letters, arranged with malice.
@@ -438,7 +438,7 @@ async fn ids_and_names_that_would_break_a_database_do_not() {
         }
     }
     raw.end().await;
-    world.is_well().await;
+    world.assert_serves_others().await;
     world.end().await;
 }
 
@@ -448,7 +448,7 @@ async fn a_half_closed_stream_still_gets_its_answers() {
     world.raw_user("bob", 2).await.end().await;
     let mut raw = world.raw_user("ann", 1).await;
     for key in 0..20 {
-        raw.ask(&send_text("bob", "x", key)).await;
+        raw.send_request(&send_text("bob", "x", key)).await;
     }
     raw.finish();
     assert_eq!(raw.responses(20).await.iter().filter(|response| code(response) == 0).count(), 20);
@@ -458,9 +458,9 @@ async fn a_half_closed_stream_still_gets_its_answers() {
 }
 
 #[tokio::test]
-async fn a_login_in_a_storm_of_frames_is_one_login() {
+async fn many_logins_on_one_connection_are_one_login() {
     let world = World::new().await;
-    let mut raw = world.raw_greeted(1).await;
+    let mut raw = world.raw_after_hello(1).await;
     let login: LoginRequest = world.login_request("ann");
     raw.write((1..=10).map(|id| request(id, &login))).await;
     let answers = raw.responses(10).await;
@@ -468,7 +468,7 @@ async fn a_login_in_a_storm_of_frames_is_one_login() {
     let already = ErrorCode::NetworkModuleUserHasAlreadyLogged as i32;
     assert_eq!(answers.iter().filter(|answer| code(answer) == already).count(), 9, "{answers:?}");
     // Nor two people on one connection.
-    let mut other = world.raw_greeted(2).await;
+    let mut other = world.raw_after_hello(2).await;
     other.write([request(1, &world.login_request("bob")), request(2, &world.login_request("carl"))]).await;
     let answers = other.responses(2).await;
     assert_eq!(answers.iter().filter(|answer| code(answer) == 0).count(), 1);
@@ -478,10 +478,10 @@ async fn a_login_in_a_storm_of_frames_is_one_login() {
 }
 
 #[tokio::test]
-async fn what_the_server_says_of_itself_is_in_the_welcome() {
+async fn the_welcome_describes_the_server() {
     let world = World::with(|config| config.limits.max_text_bytes = 100).await;
     let mut raw = world.raw().await;
-    let welcome = raw.greet(hello(1)).await;
+    let welcome = raw.handshake(hello(1)).await;
     let limits = welcome.limits.unwrap();
     assert_eq!((limits.max_text_bytes, limits.max_frame_bytes), (100, 1 << 20));
     assert_eq!(welcome.server_time, world.clock.now_ms());

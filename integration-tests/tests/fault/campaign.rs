@@ -6,18 +6,18 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use zim_integration_tests::campaign::{
-    self, Act, Database, Deed, Kind, Outcome, Plan, Planted, Programs, Settings, SharedCluster, Step,
+    self, Action, Database, Kind, Outcome, Plan, Planted, Programs, Settings, SharedCluster, SocialAction, Step,
 };
 use zim_integration_tests::postgres::Cluster;
 
 fn settings(planted: Option<Planted>) -> Settings {
-    let [server, client] = [env!("CARGO_BIN_EXE_victim"), env!("CARGO_BIN_EXE_actor")].map(Into::into);
+    let [server, client] = [env!("CARGO_BIN_EXE_test-server"), env!("CARGO_BIN_EXE_test-client")].map(Into::into);
     // What a fault keeps from ever happening need not be waited for as long as what must happen.
-    let patience = if planted.is_some() { Duration::from_secs(8) } else { campaign::PATIENCE };
-    Settings { programs: Programs { server, client }, planted, patience }
+    let limit = if planted.is_some() { Duration::from_secs(8) } else { campaign::TIMEOUT };
+    Settings { programs: Programs { server, client }, planted, limit }
 }
 
-async fn play(plan: Plan, planted: Option<Planted>, cluster: Option<&SharedCluster>) -> Outcome {
+async fn run(plan: Plan, planted: Option<Planted>, cluster: Option<&SharedCluster>) -> Outcome {
     let folder = tempfile::tempdir().unwrap();
     let (seed, database) = (plan.seed, plan.database);
     let outcome = campaign::run(plan, &settings(planted), folder.path(), cluster).await;
@@ -33,7 +33,7 @@ fn record(folder: &Path) -> String {
 /// A plan and nothing planted: nothing is wrong.
 async fn plays_well(plan: Plan) {
     let cluster = (plan.database == Database::Postgres).then(|| Arc::new(Mutex::new(Cluster::private().unwrap())));
-    let outcome = play(plan, None, cluster.as_ref()).await;
+    let outcome = run(plan, None, cluster.as_ref()).await;
     assert!(outcome.violations.is_empty(), "{}{}\n{:#?}", outcome.plan, outcome.record.text(), outcome.violations);
     assert!(outcome.tally.acknowledged > 20, "hardly anything was tested: {:?}", outcome.tally);
 }
@@ -57,7 +57,7 @@ async fn a_campaign_of_kills() {
 
 #[tokio::test]
 async fn a_campaign_of_bad_networks() {
-    meets(2, &[Kind::Cut, Kind::Storm, Kind::NewAddress, Kind::LastPush]).await;
+    meets(2, &[Kind::Cut, Kind::BadNetwork, Kind::NewAddress, Kind::LastPush]).await;
 }
 
 #[tokio::test]
@@ -69,7 +69,7 @@ async fn a_campaign_of_bad_disks_or_a_killed_postgres() {
 }
 
 #[tokio::test]
-async fn a_campaign_of_long_absence() {
+async fn a_campaign_of_devices_that_are_away() {
     meets(4, &[Kind::Reset, Kind::CloseDevice, Kind::StopServer]).await;
 }
 
@@ -84,7 +84,7 @@ async fn is_caught(planted: Planted, kinds: &[Kind], name: &str) {
 }
 
 async fn is_caught_in(plan: Plan, planted: Planted, name: &str) {
-    let outcome = play(plan.clone(), Some(planted), None).await;
+    let outcome = run(plan.clone(), Some(planted), None).await;
     let names: Vec<&str> = outcome.violations.iter().map(|violation| violation.name).collect();
     assert!(names.contains(&name), "{planted:?} was not caught as {name}: {:#?}", outcome.violations);
     plays_well(plan).await;
@@ -101,7 +101,7 @@ async fn a_push_without_its_position_is_caught() {
 }
 
 #[tokio::test]
-async fn a_reused_key_that_answers_old_is_caught() {
+async fn a_reused_key_with_the_old_answer_is_caught() {
     is_caught(Planted::ReusedKeyAnswersOld, &[], "reused_key_answered").await;
 }
 
@@ -109,14 +109,22 @@ async fn a_reused_key_that_answers_old_is_caught() {
 async fn a_block_that_is_answered_before_it_takes_effect_is_caught() {
     let mut plan = Plan::of(11, Database::Sqlite, Vec::new());
     let (ann, bob) = (0, 2);
-    let send = Step::Deed(bob, Deed::Send { peer: "ann", is_poison: false });
-    let act = |act| Step::Deed(ann, Deed::Social { peer: "bob", act });
+    let send = Step::Action(bob, Action::Send { peer: "ann", is_poison: false });
+    let action = |action| Step::Action(ann, Action::Social { peer: "bob", action });
     let all = Step::Wait { answers: usize::MAX, at_most_ms: 10_000 };
-    plan.steps.extend([act(Act::Unblock), all.clone(), act(Act::Block), all.clone(), send.clone(), send, all]);
+    plan.steps.extend([
+        action(SocialAction::Unblock),
+        all.clone(),
+        action(SocialAction::Block),
+        all.clone(),
+        send.clone(),
+        send,
+        all,
+    ]);
     is_caught_in(plan, Planted::AnswerBeforeBlock, "passed_a_block").await;
 }
 
 #[tokio::test]
-async fn a_push_that_does_not_say_whom_it_is_about_is_caught() {
+async fn a_feed_push_without_entries_is_caught() {
     is_caught(Planted::FeedWithoutEntries, &[], "lists_differ").await;
 }

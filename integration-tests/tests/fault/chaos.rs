@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use zim_client_sdk::Error;
-use zim_integration_tests::{Device, Home, Link, PATIENCE, Random, Weather, World, eventually, texts};
+use zim_integration_tests::{DataDir, Device, NetworkConditions, Proxy, Random, TIMEOUT, World, eventually, texts};
 use zim_protocol::{ConversationType, Message, MessageDirection};
 
 const USERS: [&str; 3] = ["ann", "bob", "carl"];
@@ -12,11 +12,11 @@ const STEPS: u64 = 120;
 
 type Call = tokio::task::JoinHandle<Result<Message, Error>>;
 
-/// A device of somebody, on a link of its own.
+/// A device of somebody, on a proxy of its own.
 struct Place {
     user: &'static str,
-    link: Link,
-    home: Home,
+    proxy: Proxy,
+    dir: DataDir,
     device: Option<Device>,
     /// What it heard before it was closed, by peer.
     heard: Vec<(String, Message)>,
@@ -24,7 +24,7 @@ struct Place {
 
 impl Place {
     async fn open(&mut self, world: &World) {
-        let device = world.client_via(&self.link, self.home.clone(), |config| {
+        let device = world.client_via(&self.proxy, self.dir.clone(), |config| {
             config.request_timeout_ms(3_000).connect_timeout_ms(2_000).resend_window_ms(3_600_000)
         });
         self.device = Some(world.login(device, self.user).await);
@@ -39,7 +39,7 @@ impl Place {
 
     fn remember(&mut self, device: &Device) {
         for peer in USERS {
-            self.heard.extend(device.heard_from(peer).into_iter().map(|(message, _)| (peer.to_owned(), message)));
+            self.heard.extend(device.received_from(peer).into_iter().map(|(message, _)| (peer.to_owned(), message)));
         }
     }
 }
@@ -56,8 +56,8 @@ impl Chaos {
         let world = World::with(|config| config.limits.offline_after_ms = 2_000).await;
         let mut places = Vec::new();
         for (number, user) in (0..).zip(["ann", "ann", "bob", "bob", "carl"]) {
-            let link = world.link(seed * 100 + number).await;
-            let mut place = Place { user, link, home: Home::default(), device: None, heard: Vec::new() };
+            let proxy = world.proxy(seed * 100 + number).await;
+            let mut place = Place { user, proxy, dir: DataDir::default(), device: None, heard: Vec::new() };
             place.open(&world).await;
             places.push(place);
         }
@@ -82,13 +82,18 @@ impl Chaos {
                 if let Some(device) = &self.places[at].device {
                     // Without a connection it fails, and that is all.
                     let clear = device.clear_conversation_unread_message_count(peer, ConversationType::Peer);
-                    let _ = tokio::time::timeout(PATIENCE, clear).await.expect("an answer");
+                    let _ = tokio::time::timeout(TIMEOUT, clear).await.expect("an answer");
                 }
             }
-            75..82 => self.places[at].link.cut(),
-            82..92 => self.places[at].link.mend(),
-            92..94 => self.places[at].link.set_weather(Weather { lost: 30, doubled: 30, late: 50, delay_ms: 10 }),
-            94..96 => self.places[at].link.change_addresses(),
+            75..82 => self.places[at].proxy.cut(),
+            82..92 => self.places[at].proxy.restore(),
+            92..94 => self.places[at].proxy.set_conditions(NetworkConditions {
+                lost: 30,
+                duplicated: 30,
+                delayed: 50,
+                delay_ms: 10,
+            }),
+            94..96 => self.places[at].proxy.change_source_ports(),
             96..99 => self.reopen(at).await,
             _ => {
                 self.world.stop_server().await;
@@ -105,12 +110,12 @@ impl Chaos {
 
     /// Closes a device when what it sent has arrived, and opens it again.
     async fn reopen(&mut self, at: usize) {
-        self.places[at].link.mend();
+        self.places[at].proxy.restore();
         let mark = format!(" {at} ");
         let (own, others): (Vec<_>, Vec<_>) = self.calls.drain(..).partition(|(text, _)| text.contains(&mark));
         self.calls = others;
         for (text, call) in own {
-            let sent = tokio::time::timeout(PATIENCE, call).await.unwrap_or_else(|_| panic!("no answer: {text}"));
+            let sent = tokio::time::timeout(TIMEOUT, call).await.unwrap_or_else(|_| panic!("no answer: {text}"));
             self.calls.push((text, tokio::spawn(async move { sent.unwrap() })));
         }
         self.places[at].close().await;
@@ -121,12 +126,12 @@ impl Chaos {
     /// Good weather, and everything that was said is said.
     async fn calm(&mut self) -> HashSet<String> {
         for place in &self.places {
-            place.link.mend();
-            place.link.set_weather(Weather::default());
+            place.proxy.restore();
+            place.proxy.set_conditions(NetworkConditions::default());
         }
         let mut said = HashSet::new();
         for (text, call) in self.calls.drain(..) {
-            let sent = tokio::time::timeout(PATIENCE, call).await.unwrap_or_else(|_| panic!("no answer: {text}"));
+            let sent = tokio::time::timeout(TIMEOUT, call).await.unwrap_or_else(|_| panic!("no answer: {text}"));
             sent.unwrap().unwrap_or_else(|error| panic!("{text}: {error}"));
             said.insert(text);
         }

@@ -5,10 +5,10 @@ use zim_protocol::{ErrorCode, Hello, SyncRequest};
 use zim_server::config::MultiDevice;
 
 #[tokio::test]
-async fn a_second_login_on_a_connection_pushes_nobody_out() {
+async fn a_second_login_on_a_connection_ends_no_other_login() {
     let world = World::with(|config| config.login.multi_device = MultiDevice::Single).await;
     let mut bob = world.raw_user("bob", 2).await;
-    let mut raw = world.raw_greeted(1).await;
+    let mut raw = world.raw_after_hello(1).await;
     raw.write([request(1, &world.login_request("ann")), request(2, &world.login_request("bob"))]).await;
     let answers = raw.responses(2).await;
     assert_eq!(answers.iter().map(code).collect::<Vec<_>>(), [0, ErrorCode::NetworkModuleUserHasAlreadyLogged as i32]);
@@ -20,7 +20,7 @@ async fn a_second_login_on_a_connection_pushes_nobody_out() {
 }
 
 #[tokio::test]
-async fn who_was_pushed_out_does_nothing_more_even_if_he_does_not_read_that_he_was() {
+async fn a_session_that_was_replaced_is_refused_even_if_its_client_does_not_read() {
     let world = World::with(|config| config.login.multi_device = MultiDevice::Single).await;
     let ann = world.user("ann").await;
     let mut deaf = world.raw_user("bob", 1).await;
@@ -46,7 +46,7 @@ async fn a_platform_of_a_later_version_logs_in() {
     let world = World::new().await;
     for (device, platform) in [(1, i32::MAX), (2, i32::MIN), (3, 70_000)] {
         let mut raw = world.raw().await;
-        raw.greet(Hello { platform, ..hello(device) }).await;
+        raw.handshake(Hello { platform, ..hello(device) }).await;
         raw.call(&world.login_request("ann")).await.unwrap();
         raw.end().await;
     }

@@ -38,7 +38,7 @@ async fn world_with_port(edit: impl FnOnce(&mut Config)) -> (World, SocketAddr) 
 }
 
 #[tokio::test]
-async fn the_operators_socket_is_its_owners_and_goes_with_the_server() {
+async fn the_admin_socket_is_private_and_is_removed_with_the_server() {
     // The most careless of all users.
     umask(Mode::empty());
     let mut world = World::new().await;
@@ -70,7 +70,7 @@ async fn refusal(path: &Path) -> String {
 }
 
 #[tokio::test]
-async fn a_place_where_no_socket_can_be_is_said_in_a_sentence() {
+async fn an_unusable_admin_socket_path_has_a_clear_error() {
     let folder = tempfile::tempdir().unwrap();
     let long = folder.path().join("l".repeat(100)).join("admin.sock");
     let said = refusal(&long).await;
@@ -91,7 +91,7 @@ async fn a_place_where_no_socket_can_be_is_said_in_a_sentence() {
 }
 
 #[tokio::test]
-async fn another_address_than_this_machines_speaks_tls_alone() {
+async fn a_non_loopback_admin_address_requires_tls() {
     let world = World::with(|config| config.admin = port("0.0.0.0:0")).await;
     let Some(AdminAddr::Tls(address)) = world.server().admin_addr().cloned() else { panic!("no TLS") };
     let address = SocketAddr::from(([127, 0, 0, 1], address.port()));
@@ -133,7 +133,7 @@ async fn another_address_than_this_machines_speaks_tls_alone() {
 }
 
 #[tokio::test]
-async fn health_on_the_network_is_warned_of() {
+async fn health_on_a_non_loopback_address_logs_a_warning() {
     let world = World::new().await;
     assert_eq!(world.warnings(), Vec::<String>::new());
     world.end().await;
@@ -240,7 +240,7 @@ impl Http2 {
 }
 
 #[tokio::test]
-async fn the_first_call_has_its_time_and_only_a_call_with_the_key_counts() {
+async fn an_admin_connection_must_make_a_call_with_the_key_in_time() {
     let (world, address) = world_with_port(|config| config.limits.admin_first_call_timeout_ms = 1_000).await;
     let key = world.admin_key();
     let began = Instant::now();
@@ -262,7 +262,7 @@ async fn the_first_call_has_its_time_and_only_a_call_with_the_key_counts() {
 }
 
 #[tokio::test]
-async fn wrong_keys_are_counted_and_limited_and_told_once_a_minute() {
+async fn wrong_keys_are_counted_limited_and_logged_once_a_minute() {
     let (world, address) = world_with_port(|config| config.limits.admin_first_call_timeout_ms = 60_000).await;
     let key = world.admin_key();
     let mut http2 = Http2::connect(address).await;
@@ -296,7 +296,7 @@ async fn wrong_keys_are_counted_and_limited_and_told_once_a_minute() {
 }
 
 #[tokio::test]
-async fn an_operator_who_does_nothing_is_let_go() {
+async fn an_idle_admin_connection_is_closed() {
     let (world, address) = world_with_port(|config| config.limits.admin_idle_timeout_ms = 400).await;
     let key = world.admin_key();
     let began = Instant::now();
@@ -314,7 +314,7 @@ async fn an_operator_who_does_nothing_is_let_go() {
 }
 
 #[tokio::test]
-async fn an_operators_connection_makes_so_many_calls_at_once() {
+async fn an_admin_connection_has_a_limit_of_concurrent_calls() {
     let (world, address) = world_with_port(|_| {}).await;
     let key = world.admin_key();
     let mut http2 = Http2::connect(address).await;
@@ -333,7 +333,7 @@ async fn an_operators_connection_makes_so_many_calls_at_once() {
 }
 
 #[tokio::test]
-async fn an_operators_request_has_a_size() {
+async fn an_admin_request_has_a_size_limit() {
     let world = World::new().await;
     let mut operator = world.admin().await;
     for (bytes, expected) in [(60_000, Code::InvalidArgument), (70_000, Code::OutOfRange)] {
@@ -351,7 +351,7 @@ async fn an_operators_request_has_a_size() {
 }
 
 #[tokio::test]
-async fn connections_of_the_operators_port_are_so_many() {
+async fn admin_connections_are_limited() {
     let (world, address) = world_with_port(|config| config.limits.max_admin_connections = 4).await;
     let key = world.admin_key();
     let mut four = Vec::new();

@@ -11,7 +11,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpSocket;
 use tokio::runtime::Runtime;
-use zim_integration_tests::{Key, PATIENCE, World, eventually, say, soon};
+use zim_integration_tests::{OperatorKey, TIMEOUT, World, eventually, print_line, soon};
 use zim_protocol::ListAppsRequest;
 use zim_protocol::admin::AdminClient;
 use zim_server::AdminAddr;
@@ -91,8 +91,8 @@ async fn keep(stream: &mut tokio::net::TcpStream, slow: Slow) {
 
 /// Asks as a probe does: a connection for a question.
 fn probe(to: SocketAddr) -> std::io::Result<()> {
-    let mut stream = TcpStream::connect_timeout(&to, PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut stream = TcpStream::connect_timeout(&to, TIMEOUT)?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
     stream.write_all(ASKS)?;
     let mut heard = [0; 1_024];
     match stream.read(&mut heard)? {
@@ -119,13 +119,13 @@ fn files_for(connections: usize) -> usize {
     }
     let fit = usize::try_from(allowed).unwrap().saturating_sub(500).min(connections);
     if fit < connections {
-        say(format!("only {fit} connections: the system allows no more than {allowed} open files"));
+        print_line(format!("only {fit} connections: the system allows no more than {allowed} open files"));
     }
     fit
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn health_answers_while_a_thousand_slow_connections_try_to_prevent_it() {
+async fn health_answers_beside_a_thousand_slow_connections() {
     let world = World::new().await;
     let count = files_for(1_000);
     for slow in [Slow::Silent, Slow::HalfARequest, Slow::AByteNowAndThen, Slow::AsksAgainAndAgain] {
@@ -148,7 +148,7 @@ async fn health_answers_while_a_thousand_slow_connections_try_to_prevent_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_operator_is_served_while_a_thousand_slow_connections_try_to_prevent_it() {
+async fn the_operator_is_served_beside_a_thousand_slow_connections() {
     let world = World::with(|config| config.admin = AdminListen::Tcp(([127, 0, 0, 1], 0).into())).await;
     let Some(AdminAddr::Loopback(to)) = world.server().admin_addr().cloned() else { panic!("no port") };
     let count = files_for(1_000);
@@ -158,7 +158,7 @@ async fn the_operator_is_served_while_a_thousand_slow_connections_try_to_prevent
         // A call takes several steps. In a crowd that comes back at once, not each attempt gets through all of them.
         eventually("an operator's call", async || {
             let channel = world.admin_endpoint().connect().await.ok()?;
-            let mut operator = AdminClient::with_interceptor(channel, Key(world.admin_key()));
+            let mut operator = AdminClient::with_interceptor(channel, OperatorKey(world.admin_key()));
             operator.list_apps(ListAppsRequest {}).await.ok()
         })
         .await;
@@ -191,7 +191,7 @@ async fn health_answers_when_no_file_can_be_opened() {
     let told = warnings.iter().filter(|line| line.contains("the HTTP service cannot accept connections"));
     assert_eq!(told.count(), 1, "{warnings:?}");
     assert!(warnings.iter().any(|line| line.contains("Too many open files")), "{warnings:?}");
-    world.is_well().await;
+    world.assert_serves_others().await;
     world.end().await;
 }
 

@@ -1,11 +1,11 @@
 //! A client that never reads: the server holds little for it, and others do not wait for it.
 
 use futures_util::future::join_all;
-use zim_integration_tests::{Raw, World, eventually, send_text, soon, texts};
+use zim_integration_tests::{RawClient, World, eventually, send_text, soon, texts};
 use zim_protocol::{Dirty, MessageQueryConfig, QueryHistoryMessageRequest, event_frame};
 
 #[tokio::test]
-async fn who_does_not_read_his_events_is_told_what_to_fetch() {
+async fn a_client_that_does_not_read_events_is_told_what_to_pull() {
     let world = World::with(|config| config.limits.session_queue_bytes = 16 << 10).await;
     let ann = world.user("ann").await;
     let mut slow = world.raw_user("bob", 1).await;
@@ -45,7 +45,7 @@ async fn who_does_not_read_his_events_is_told_what_to_fetch() {
 }
 
 #[tokio::test]
-async fn who_never_reads_his_answers_is_not_read_on_and_then_let_go() {
+async fn a_client_that_never_reads_answers_is_paused_and_then_disconnected() {
     let world = World::with(|config| config.limits.write_timeout_ms = 1_500).await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
     for number in 0..100 {
@@ -69,16 +69,16 @@ async fn who_never_reads_his_answers_is_not_read_on_and_then_let_go() {
     // Others are served meanwhile.
     for number in 0..10 {
         ann.say("bob", &format!("live {number}")).await;
-        bob.hears(&format!("live {number}")).await;
+        bob.receives(&format!("live {number}")).await;
     }
     assert_eq!(greedy.closed().await, zim_protocol::wire::CloseCode::TooSlow);
     greedy.end().await;
-    world.is_well().await;
+    world.assert_serves_others().await;
     world.end().await;
 }
 
 #[tokio::test]
-async fn a_slow_reader_of_the_sdks_events_slows_nobody_and_misses_nothing_that_is_state() {
+async fn a_slow_reader_of_sdk_events_delays_nobody_and_misses_no_state() {
     let world = World::new().await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
     // A stream that nobody reads.
@@ -97,7 +97,7 @@ async fn a_slow_reader_of_the_sdks_events_slows_nobody_and_misses_nothing_that_i
 }
 
 #[tokio::test]
-async fn commands_to_who_does_not_read_are_dropped_and_counted() {
+async fn commands_to_a_client_that_does_not_read_are_dropped_and_counted() {
     let world = World::with(|config| config.limits.session_queue_bytes = 16 << 10).await;
     let ann = world.user("ann").await;
     let mut slow = world.raw_user("bob", 1).await;
@@ -122,17 +122,17 @@ async fn commands_to_who_does_not_read_are_dropped_and_counted() {
 }
 
 #[tokio::test]
-async fn a_session_that_is_gone_leaves_nothing_behind() {
+async fn an_ended_session_leaves_nothing_behind() {
     let world = World::new().await;
     let before = world.server().tasks();
     let mut raws = Vec::new();
     for number in 0..20 {
         let mut raw = world.raw_user(&format!("user{number}"), number).await;
-        raw.ask(&send_text("user0", "x", 1)).await;
+        raw.send_request(&send_text("user0", "x", 1)).await;
         raws.push(raw);
     }
     assert!(world.server().tasks() > before);
-    join_all(raws.into_iter().map(Raw::end)).await;
+    join_all(raws.into_iter().map(RawClient::end)).await;
     eventually("the sessions are gone", async || {
         (world.server().tasks() <= before && world.server().app().fanout.all().is_empty()).then_some(())
     })

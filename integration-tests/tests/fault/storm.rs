@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use futures_util::future::join_all;
 use quinn::ConnectionError;
 use tokio::net::UdpSocket;
-use zim_integration_tests::{Raw, World, eventually, hello, request, send_text, soon};
+use zim_integration_tests::{RawClient, World, eventually, hello, request, send_text, soon};
 use zim_protocol::wire::CloseCode;
 use zim_protocol::{ClientFrame, client_frame, frame::encode_frame};
 
@@ -41,31 +41,31 @@ impl Strangers {
 }
 
 #[tokio::test]
-async fn who_stops_in_the_middle_of_a_handshake_keeps_nobody_out() {
+async fn incomplete_handshakes_do_not_block_other_clients() {
     // Longer than any test waits: nobody's turn comes because a stranger's time is over.
     let world = World::with(|config| config.limits.handshake_timeout_ms = 60_000).await;
     let strangers = Strangers::knock(&world, 40).await;
     strangers.are_noticed().await;
-    world.is_well().await;
+    world.assert_serves_others().await;
     // And the server does not wait for them when it stops.
     world.end().await;
 }
 
 #[tokio::test]
-async fn strangers_are_bounded_and_forgotten() {
+async fn incomplete_handshakes_are_bounded_and_time_out() {
     let world = World::with(|config| config.limits.handshake_timeout_ms = 1_500).await;
     let before = world.server().tasks();
     let strangers = Strangers::knock(&world, 400).await;
     strangers.are_noticed().await;
     // The first 16 cost a task of ours and one of QUIC's each; the others are asked to prove who they are, which costs none.
     assert!(world.server().tasks() <= before + 2 * 16, "{} tasks", world.server().tasks());
-    world.is_well().await;
+    world.assert_serves_others().await;
     eventually("they are forgotten", async || (world.server().tasks() <= before).then_some(())).await;
     world.end().await;
 }
 
 #[tokio::test]
-async fn a_storm_from_one_address_is_refused_and_those_inside_go_on() {
+async fn a_connection_storm_from_one_address_is_refused_and_sessions_go_on() {
     let world = World::with(|config| {
         config.limits.handshakes_at_once = 1;
         config.limits.handshakes_per_second_per_address = 20;
@@ -80,7 +80,7 @@ async fn a_storm_from_one_address_is_refused_and_those_inside_go_on() {
     let talk = async {
         for number in 0..20 {
             ann.say("bob", &number.to_string()).await;
-            bob.hears(&number.to_string()).await;
+            bob.receives(&number.to_string()).await;
         }
     };
     let (storm, ()) = tokio::join!(storm, talk);
@@ -103,17 +103,17 @@ async fn a_storm_from_one_address_is_refused_and_those_inside_go_on() {
     drop(endpoint);
     // Time heals.
     world.clock.advance(10_000);
-    world.is_well().await;
+    world.assert_serves_others().await;
     world.end().await;
 }
 
 #[tokio::test]
-async fn a_thousand_streams_of_one_client_are_one() {
+async fn a_client_has_one_stream_however_many_it_opens() {
     let world = World::new().await;
     let raw = world.raw_user("ann", 1).await;
     let opening: Vec<_> = (0..1_000).map(|_| raw.connection.open_bi()).collect();
     let mut opening = join_all(opening);
-    world.is_well().await;
+    world.assert_serves_others().await;
     assert!(futures_util::poll!(&mut opening).is_pending(), "QUIC let a second stream pass");
     assert!(tokio::time::timeout(std::time::Duration::from_millis(50), raw.connection.open_uni()).await.is_err());
     drop(opening);
@@ -129,28 +129,28 @@ fn half(frame: client_frame::Frame) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn a_crowd_that_leaves_its_hello_half_said_is_let_go() {
+async fn connections_with_an_incomplete_hello_are_closed() {
     let world = World::with(|config| config.limits.hello_timeout_ms = 2_000).await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
     let before = world.server().tasks();
-    let crowd: Vec<Raw> = join_all((0..30u8).map(async |number| {
+    let crowd: Vec<RawClient> = join_all((0..30u8).map(async |number| {
         let mut raw = world.raw().await;
         raw.write_bytes(&half(client_frame::Frame::Hello(hello(number)))).await;
         raw
     }))
     .await;
     ann.say("bob", "meanwhile").await;
-    bob.hears("meanwhile").await;
+    bob.receives("meanwhile").await;
     for raw in &crowd {
         assert_eq!(raw.closed().await, CloseCode::HelloTimeout);
     }
     eventually("nothing is left of them", async || (world.server().tasks() <= before).then_some(())).await;
-    join_all(crowd.into_iter().map(Raw::end)).await;
+    join_all(crowd.into_iter().map(RawClient::end)).await;
     world.end().await;
 }
 
 #[tokio::test]
-async fn a_frame_that_is_left_half_sent_ends_the_session_and_one_that_comes_late_does_not() {
+async fn an_incomplete_frame_ends_the_session_and_a_slow_one_does_not() {
     let world = World::with(|config| config.limits.write_timeout_ms = 1_500).await;
     let bob = world.user("bob").await;
     let (mut slow, mut stuck) = (world.raw_user("ann", 1).await, world.raw_user("ann", 2).await);
@@ -164,19 +164,19 @@ async fn a_frame_that_is_left_half_sent_ends_the_session_and_one_that_comes_late
     stuck.write_bytes(first).await;
     slow.write_bytes(first).await;
     slow.write_bytes(rest).await;
-    bob.hears("in pieces").await;
+    bob.receives("in pieces").await;
     assert_eq!(stuck.closed().await, CloseCode::TooSlow);
     stuck.end().await;
     // Whose frames are whole may be silent.
     assert_eq!(slow.response().await.id, 7);
     slow.call(&send_text("bob", "still here", 2)).await.unwrap();
-    bob.hears("still here").await;
+    bob.receives("still here").await;
     slow.end().await;
     world.end().await;
 }
 
 #[tokio::test]
-async fn a_stranger_may_not_say_as_much_as_a_user() {
+async fn an_unauthenticated_client_has_a_smaller_frame_limit() {
     let world = World::new().await;
     let bob = world.user("bob").await;
     // An unknown method with a long payload: a frame of 20 KB.
@@ -184,7 +184,7 @@ async fn a_stranger_may_not_say_as_much_as_a_user() {
         let request = zim_protocol::Request { id, method: "X/Y".into(), payload: vec![1; 20_000].into(), ack: 0 };
         client_frame::Frame::Request(request)
     };
-    let mut stranger = world.raw_greeted(1).await;
+    let mut stranger = world.raw_after_hello(1).await;
     stranger.write([long(1)]).await;
     assert_eq!(stranger.closed().await, CloseCode::Protocol);
     stranger.end().await;
@@ -192,7 +192,7 @@ async fn a_stranger_may_not_say_as_much_as_a_user() {
     user.write([long(1)]).await;
     assert!(zim_integration_tests::code(&user.response().await) != 0);
     user.call(&send_text("bob", "hi", 1)).await.unwrap();
-    bob.hears("hi").await;
+    bob.receives("hi").await;
     user.end().await;
     world.end().await;
 }

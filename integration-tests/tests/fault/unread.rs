@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use futures_util::future::join_all;
 use quinn::ConnectionError;
-use zim_integration_tests::{Device, Raw, World, code, eventually, hello, request, send_text, soon};
+use zim_integration_tests::{Device, RawClient, World, code, eventually, hello, request, send_text, soon};
 use zim_protocol::frame::encode_frame;
 use zim_protocol::wire::CloseCode;
 use zim_protocol::{
@@ -41,18 +41,18 @@ async fn fill(world: &World, friend: &Device, to: &str) {
 }
 
 /// A one-shot session whose client gives credit for 16 KB and reads nothing by itself.
-async fn slow(world: &World, user_id: &str) -> Raw {
+async fn slow(world: &World, user_id: &str) -> RawClient {
     let narrow = |quic: &mut quinn::TransportConfig| {
         quic.stream_receive_window((16u32 << 10).into());
     };
     let mut raw = world.raw_with(narrow).await;
-    raw.greet(hello(1)).await;
+    raw.handshake(hello(1)).await;
     raw.call(&world.one_shot_request(user_id)).await.expect("a login");
     raw
 }
 
 /// Why the server closed a connection, in its own words.
-async fn reason(raw: &Raw) -> (CloseCode, String) {
+async fn reason(raw: &RawClient) -> (CloseCode, String) {
     match soon(raw.connection.closed()).await {
         ConnectionError::ApplicationClosed(closed) => {
             let code = CloseCode::from_code(closed.error_code.into_inner()).unwrap();
@@ -67,7 +67,7 @@ async fn nothing_is_held(world: &World) {
 }
 
 #[tokio::test]
-async fn a_user_with_many_sessions_is_held_to_a_share_and_others_read() {
+async fn a_user_with_many_sessions_is_limited_to_a_share_and_others_read() {
     let world = World::with(|config| {
         little_room(config);
         config.limits.max_unread_bytes = 128 * MB;
@@ -88,7 +88,7 @@ async fn a_user_with_many_sessions_is_held_to_a_share_and_others_read() {
     for number in 0..20u8 {
         assert!(world.server().unread_bytes() <= share, "{} are held", world.server().unread_bytes());
         ann.say("carol", &number.to_string()).await;
-        carol.hears(&number.to_string()).await;
+        carol.receives(&number.to_string()).await;
     }
     // Somebody else reads.
     let mut reader = world.raw_user("carol", 7).await;
@@ -98,15 +98,15 @@ async fn a_user_with_many_sessions_is_held_to_a_share_and_others_read() {
     // The same user still sends, on a session that reads its answers.
     let mut sender = slow(&world, "bob").await;
     sender.call(&send_text("ann", "I am not all bad", 1)).await.unwrap();
-    ann.hears("I am not all bad").await;
-    world.is_well().await;
-    join_all(greedy.into_iter().chain([reader, sender]).map(Raw::end)).await;
+    ann.receives("I am not all bad").await;
+    world.assert_serves_others().await;
+    join_all(greedy.into_iter().chain([reader, sender]).map(RawClient::end)).await;
     nothing_is_held(&world).await;
     world.end().await;
 }
 
 #[tokio::test]
-async fn a_stalled_session_makes_room_for_another_of_its_user() {
+async fn a_stalled_session_is_evicted_for_another_of_its_user() {
     let world = World::with(|config| {
         little_room(config);
         config.limits.write_timeout_ms = 3_000;
@@ -114,19 +114,19 @@ async fn a_stalled_session_makes_room_for_another_of_its_user() {
     .await;
     fill(&world, &world.user("ann").await, "bob").await;
     let (mut stalled, mut reads) = (slow(&world, "bob").await, slow(&world, "bob").await);
-    stalled.ask(&page_of("ann")).await;
+    stalled.send_request(&page_of("ann")).await;
     eventually("its answer waits", async || (1..MB).contains(&world.server().unread_bytes()).then_some(())).await;
     assert!(!reads.call(&page_of("ann")).await.unwrap().messages.is_empty());
     let (code, words) = reason(&stalled).await;
     assert_eq!(code, CloseCode::TooSlow);
     assert!(words.contains("others waited"), "{words}");
     nothing_is_held(&world).await;
-    join_all([stalled, reads].map(Raw::end)).await;
+    join_all([stalled, reads].map(RawClient::end)).await;
     world.end().await;
 }
 
 #[tokio::test]
-async fn a_crowd_of_stalled_clients_makes_room_for_somebody_who_reads() {
+async fn stalled_clients_are_evicted_for_a_client_that_reads() {
     let world = World::with(|config| {
         little_room(config);
         config.limits.write_timeout_ms = 3_000;
@@ -139,13 +139,13 @@ async fn a_crowd_of_stalled_clients_makes_room_for_somebody_who_reads() {
     join_all(users.iter().map(|user| fill(&world, &ann, user))).await;
     let mut crowd = join_all(users.iter().map(|user| slow(&world, user))).await;
     for raw in &mut crowd {
-        raw.ask(&page_of("ann")).await;
+        raw.send_request(&page_of("ann")).await;
     }
     // Less is left than a read takes.
     eventually("there is no room", async || (world.server().unread_bytes() > 8 * MB - READ).then_some(())).await;
     let mut bob = slow(&world, "bob").await;
-    let page = bob.ask(&page_of("ann")).await;
-    let sent = bob.ask(&send_text("ann", "I need no room", 1)).await;
+    let page = bob.send_request(&page_of("ann")).await;
+    let sent = bob.send_request(&send_text("ann", "I need no room", 1)).await;
     let first = bob.response().await;
     assert_eq!((first.id, code(&first)), (sent, 0), "a write waits for no room");
     let second = bob.response().await;
@@ -155,13 +155,13 @@ async fn a_crowd_of_stalled_clients_makes_room_for_somebody_who_reads() {
     for error in closed {
         assert!(error.to_string().contains("others waited"), "{error}");
     }
-    join_all(crowd.into_iter().chain([bob]).map(Raw::end)).await;
+    join_all(crowd.into_iter().chain([bob]).map(RawClient::end)).await;
     nothing_is_held(&world).await;
     world.end().await;
 }
 
 #[tokio::test]
-async fn answers_to_writes_that_nobody_reads_are_counted_and_bounded() {
+async fn unread_answers_to_writes_are_counted_and_bounded() {
     let world = World::with(|config| {
         little_room(config);
         config.limits.max_user_extended_data_bytes = 32_768;
@@ -181,25 +181,25 @@ async fn answers_to_writes_that_nobody_reads_are_counted_and_bounded() {
     deaf[0].write([request(3, &send_text("carol", "later", 1))]).await;
     for number in 0..20u8 {
         reads.call(&send_text("carol", &number.to_string(), 100 + number)).await.unwrap();
-        carol.hears(&number.to_string()).await;
+        carol.receives(&number.to_string()).await;
     }
     assert_eq!(carol.history("bob").await.len(), 20, "it is read on, though it reads nothing");
     let answers = deaf[0].responses(3).await;
     assert!(answers.iter().all(|answer| code(answer) == 0));
-    carol.hears("later").await;
-    join_all(deaf.into_iter().chain([reads]).map(Raw::end)).await;
+    carol.receives("later").await;
+    join_all(deaf.into_iter().chain([reads]).map(RawClient::end)).await;
     nothing_is_held(&world).await;
     world.end().await;
 }
 
 #[tokio::test]
-async fn a_stranger_that_reads_nothing_is_not_read_on() {
+async fn an_unauthenticated_client_that_reads_nothing_is_paused() {
     let world = World::new().await;
     let narrow = |quic: &mut quinn::TransportConfig| {
         quic.stream_receive_window(1_024u32.into());
     };
     let mut stranger = world.raw_with(narrow).await;
-    stranger.greet(hello(1)).await;
+    stranger.handshake(hello(1)).await;
     let (mut out, asked) = (BytesMut::new(), 2_000);
     for id in 0..asked {
         let request = Request { id, method: "No/SuchMethod".to_owned(), payload: vec![0; 32].into(), ack: 0 };
@@ -210,7 +210,7 @@ async fn a_stranger_that_reads_nothing_is_not_read_on() {
     for _ in 0..100 {
         assert_ne!(code(&stranger.response().await), 0);
     }
-    world.is_well().await;
+    world.assert_serves_others().await;
     stranger.end().await;
     world.end().await;
 }

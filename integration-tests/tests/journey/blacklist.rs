@@ -1,6 +1,6 @@
 //! Somebody is unwanted, whoever is online and whatever happens to the server.
 
-use zim_integration_tests::{Device, Home, World, refusal, soon, texts};
+use zim_integration_tests::{DataDir, Device, World, refusal, soon, texts};
 use zim_protocol::{
     BlacklistChangeAction, BlacklistQueryConfig, ConnectionState, ErrorCode, Event, EventKind, Message,
 };
@@ -36,22 +36,22 @@ async fn loses_the_server(device: &Device) {
 }
 
 #[tokio::test]
-async fn a_device_that_was_away_hears_what_became_of_its_blacklist() {
+async fn a_device_that_was_away_receives_the_changes_of_its_blacklist() {
     let mut world = World::new().await;
     let (phone, laptop) = (world.user("ann").await, world.device("ann").await);
     let (bob, carl, dora) = (world.user("bob").await, world.user("carl").await, world.user("dora").await);
     soon(phone.add_users_to_blacklist(["carl"])).await.unwrap();
     laptop.next(EventKind::BlacklistChanged).await;
-    let home = laptop.home();
+    let dir = laptop.dir();
     laptop.quit().await;
     soon(phone.add_users_to_blacklist(["bob", "dora"])).await.unwrap();
     soon(phone.remove_users_from_blacklist(["carl"])).await.unwrap();
     soon(phone.remove_users_from_blacklist(["dora"])).await.unwrap();
-    let laptop = world.user_at(home, "ann").await;
+    let laptop = world.user_at(dir, "ann").await;
     let expected = [("bob".to_owned(), true), ("carl".to_owned(), false)];
     laptop.until("what happened meanwhile", |seen| (heard(seen).len() >= 2).then_some(())).await;
     // A new device has nothing to compare with.
-    let tablet = world.user_at(Home::default(), "ann").await;
+    let tablet = world.user_at(DataDir::default(), "ann").await;
     for device in [&phone, &laptop, &tablet] {
         assert_eq!(list(device).await, ["bob"]);
     }
@@ -69,7 +69,7 @@ async fn a_device_that_was_away_hears_what_became_of_its_blacklist() {
 }
 
 #[tokio::test]
-async fn a_restart_keeps_who_is_blocked() {
+async fn a_restart_keeps_the_blacklist() {
     let mut world = World::new().await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
     bob.say("ann", "before").await;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use zim_integration_tests::{Device, Home, World, eventually, soon};
+use zim_integration_tests::{DataDir, Device, World, eventually, soon};
 use zim_protocol::{
     ConnectionState, Event, EventKind, FriendAddConfig, FriendApplicationAcceptConfig, FriendApplicationInfo,
     FriendApplicationListQueryConfig, FriendApplicationSendConfig, FriendApplicationState, FriendDeleteConfig,
@@ -60,7 +60,7 @@ async fn apply(device: &Device, user_id: &str) {
 }
 
 #[tokio::test]
-async fn who_was_away_is_told_what_became_of_his_friends() {
+async fn a_device_that_was_away_receives_the_changes_of_its_friends() {
     let world = World::new().await;
     let (phone, laptop) = (world.user("ann").await, world.device("ann").await);
     let (bob, carl) = (world.user("bob").await, world.user("carl").await);
@@ -69,7 +69,7 @@ async fn who_was_away_is_told_what_became_of_his_friends() {
         add(&phone, friend).await;
     }
     eventually("both friends", async || (told(&laptop.seen()).0.len() == 2).then_some(())).await;
-    let home = laptop.home();
+    let dir = laptop.dir();
     laptop.quit().await;
     let before = phone.seen().len();
     world.clock.advance(1_000);
@@ -81,7 +81,7 @@ async fn who_was_away_is_told_what_became_of_his_friends() {
     soon(carl.accept_friend_application("ann", FriendApplicationAcceptConfig::default())).await.unwrap();
     soon(dora.delete_friends(["ann"], FriendDeleteConfig::default())).await.unwrap();
     add(&dora, "ann").await;
-    let laptop = world.user_at(home, "ann").await;
+    let laptop = world.user_at(dir, "ann").await;
     let (friends, applications) = told(&laptop.seen());
     // It is told what is, not what was meanwhile: Carl went and came back.
     let names: Vec<&str> = friends.keys().map(String::as_str).collect();
@@ -96,7 +96,7 @@ async fn who_was_away_is_told_what_became_of_his_friends() {
     assert_eq!(live.0["bob"].as_ref().unwrap().friend_alias, "Bobby");
     assert_eq!(lists(&phone).await, lists(&laptop).await);
     // A new device knows all of it, and was told none of it.
-    let tablet = world.user_at(Home::default(), "ann").await;
+    let tablet = world.user_at(DataDir::default(), "ann").await;
     assert!(!is_told(&tablet));
     let online = lists(&tablet).await;
     assert_eq!(online, lists(&phone).await);
@@ -105,7 +105,7 @@ async fn who_was_away_is_told_what_became_of_his_friends() {
 }
 
 #[tokio::test]
-async fn an_alias_names_the_conversation_on_every_device_whenever_it_comes() {
+async fn an_alias_names_the_conversation_on_every_device_in_any_order() {
     let mut world = World::new().await;
     let (phone, laptop, bob) = (world.user("ann").await, world.device("ann").await, world.user("bob").await);
     let config = FriendAddConfig { friend_alias: "Bobby".to_owned(), ..FriendAddConfig::default() };
@@ -113,51 +113,51 @@ async fn an_alias_names_the_conversation_on_every_device_whenever_it_comes() {
     // The conversation comes after the alias, and has it from its first moment.
     bob.say("ann", "hello").await;
     for device in [&phone, &laptop] {
-        device.hears("hello").await;
+        device.receives("hello").await;
         assert_eq!(device.conversation("bob").await.conversation_alias, "Bobby");
     }
-    let home = laptop.home();
+    let dir = laptop.dir();
     laptop.quit().await;
     soon(phone.update_friend_alias("Robert", "bob")).await.unwrap();
-    let laptop = world.user_at(home, "ann").await;
+    let laptop = world.user_at(dir, "ann").await;
     let told = laptop.seen().into_iter().filter_map(|event| match event {
         Event::ConversationChanged(event) => event.info_list.into_iter().find_map(|info| info.conversation),
         _ => None,
     });
     assert_eq!(told.map(|shown| shown.conversation_alias).collect::<Vec<_>>(), ["Robert"]);
-    let tablet = world.user_at(Home::default(), "ann").await;
+    let tablet = world.user_at(DataDir::default(), "ann").await;
     for device in [&phone, &laptop, &tablet] {
         assert_eq!(device.conversation("bob").await.conversation_alias, "Robert");
     }
     // Without a server, on a device that begins anew.
-    let home = tablet.home();
+    let dir = tablet.dir();
     tablet.quit().await;
     let (login, config) = (world.with_token("ann"), world.client_config());
     world.stop_server().await;
-    let tablet = Device::make(config, home.clone());
+    let tablet = Device::with_config(config, dir.clone());
     soon(tablet.login("ann", LoginConfig { is_offline_login: true, ..login })).await.unwrap();
     assert_eq!(tablet.conversation("bob").await.conversation_alias, "Robert");
     tablet.quit().await;
     world.start_server().await;
     // Bob ends it while the tablet is away: with the friend goes what he was called.
     let deletes = async || soon(bob.delete_friends(["ann"], FriendDeleteConfig::default())).await.ok();
-    world.in_time("the end of a friendship", deletes).await;
-    let tablet = world.user_at(home, "ann").await;
+    world.advance_until("the end of a friendship", deletes).await;
+    let tablet = world.user_at(dir, "ann").await;
     assert_eq!(tablet.conversation("bob").await.conversation_alias, "");
     assert_eq!(bob.conversation("ann").await.conversation_alias, "");
     world.end().await;
 }
 
 #[tokio::test]
-async fn a_lost_connection_costs_no_news_of_friends() {
+async fn a_lost_connection_loses_no_changes_of_friends() {
     let world = World::with(|config| config.limits.offline_after_ms = 2_000).await;
-    let link = world.link(1).await;
-    let (laptop, phone) = (world.user_via(&link, "ann").await, world.user("ann").await);
+    let proxy = world.proxy(1).await;
+    let (laptop, phone) = (world.user_via(&proxy, "ann").await, world.user("ann").await);
     let (bob, carl) = (world.user("bob").await, world.user("carl").await);
     add(&phone, "bob").await;
     laptop.until("a friend", |seen| (told(seen).0.len() == 1).then_some(())).await;
     let (before, on_phone) = (laptop.seen().len(), phone.seen().len());
-    link.cut();
+    proxy.cut();
     soon(phone.update_friend_alias("Bobby", "bob")).await.unwrap();
     soon(bob.update_user_name("Robert")).await.unwrap();
     add(&carl, "ann").await;
@@ -166,7 +166,7 @@ async fn a_lost_connection_costs_no_news_of_friends() {
     soon(phone.add_users_to_blacklist(["carl"])).await.unwrap();
     let is_over = |event: &Event| matches!(event, Event::ConnectionStateChanged(changed) if changed.state() == ConnectionState::Reconnecting);
     laptop.until("the end of the connection", |seen| seen.iter().any(is_over).then_some(())).await;
-    link.mend();
+    proxy.restore();
     let is_all = |seen: &[Event]| {
         let (friends, applications) = told(seen);
         let bob = friends.get("bob").cloned().flatten();
@@ -175,7 +175,7 @@ async fn a_lost_connection_costs_no_news_of_friends() {
         let is_there = friends.contains_key("carl") && applications.contains_key("dora");
         (is_bob && is_blocked && is_there).then_some((friends, applications))
     };
-    let on_laptop = world.in_time("all of it", async || is_all(&laptop.seen()[before..])).await;
+    let on_laptop = world.advance_until("all of it", async || is_all(&laptop.seen()[before..])).await;
     let on_phone = phone.until("all of it", |seen| is_all(&seen[on_phone..])).await;
     assert_eq!(on_laptop, on_phone);
     assert_eq!(lists(&laptop).await, lists(&phone).await);
@@ -185,7 +185,7 @@ async fn a_lost_connection_costs_no_news_of_friends() {
 }
 
 #[tokio::test]
-async fn without_a_connection_the_own_copy_answers() {
+async fn without_a_connection_friend_queries_use_the_local_copy() {
     let mut world = World::with(|config| config.limits.friend_application_valid_s = 60).await;
     let ann = world.user("ann").await;
     for friend in ["bob", "carl", "dora"] {
@@ -199,12 +199,12 @@ async fn without_a_connection_the_own_copy_answers() {
     let (friends, applications) = lists(&ann).await;
     assert_eq!((friends.len(), applications[0].state()), (3, FriendApplicationState::Waiting));
     let first = soon(ann.query_friend_list(FriendListQueryConfig { next_flag: 0, count: 2 })).await.unwrap();
-    let home = ann.home();
+    let dir = ann.dir();
     ann.quit().await;
     soon(emil.logout()).await;
     let (login, config) = (world.with_token("ann"), world.client_config());
     world.stop_server().await;
-    let ann = Device::make(config, home);
+    let ann = Device::with_config(config, dir);
     soon(ann.login("ann", LoginConfig { is_offline_login: true, ..login })).await.unwrap();
     assert_eq!(lists(&ann).await, (friends.clone(), applications));
     let page = soon(ann.query_friend_list(FriendListQueryConfig { next_flag: 0, count: 2 })).await.unwrap();

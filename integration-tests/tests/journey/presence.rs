@@ -1,4 +1,4 @@
-//! Presence of people, for somebody who is away, on a bad link, or has more than one device.
+//! Presence of people, for somebody who is away, on a bad proxy, or has more than one device.
 
 use zim_integration_tests::{Device, World, eventually, soon};
 use zim_protocol::{
@@ -28,10 +28,10 @@ async fn held(device: &Device) -> Vec<UserStatusSubscription> {
 }
 
 #[tokio::test]
-async fn what_changed_while_the_link_was_cut_is_told_when_it_is_back() {
+async fn status_changes_during_an_outage_arrive_after_the_reconnect() {
     let world = World::with(|settings| settings.limits.offline_after_ms = 1_000).await;
-    let link = world.link(3).await;
-    let ann = world.user_via(&link, "ann").await;
+    let proxy = world.proxy(3).await;
+    let ann = world.user_via(&proxy, "ann").await;
     let (tablet, bob, carl) = (world.device("ann").await, world.user("bob").await, world.user("carl").await);
     soon(ann.subscribe_users_status(["bob", "carl"], HOUR)).await.unwrap();
     let told_of_carl = async || {
@@ -40,7 +40,7 @@ async fn what_changed_while_the_link_was_cut_is_told_when_it_is_back() {
         all.iter().filter(|event| last(std::slice::from_ref(*event), "carl").is_some()).count()
     };
     let before = told_of_carl().await;
-    link.cut();
+    proxy.cut();
     world.clock.advance(2_000);
     say(&bob, "busy").await;
     soon(tablet.unsubscribe_users_status(["carl"])).await.unwrap();
@@ -48,9 +48,11 @@ async fn what_changed_while_the_link_was_cut_is_told_when_it_is_back() {
     say(&bob, "away").await;
     say(&carl, "unheard").await;
     tablet.until("bob is away", |seen| last(seen, "bob").filter(|status| status.custom_status == "away")).await;
-    link.mend();
+    proxy.restore();
     world
-        .in_time("ann hears of it", async || last(&ann.seen(), "bob").filter(|status| status.custom_status == "away"))
+        .advance_until("ann receives of it", async || {
+            last(&ann.seen(), "bob").filter(|status| status.custom_status == "away")
+        })
         .await;
     eventually("both hold the same", async || (held(&ann).await == held(&tablet).await).then_some(())).await;
     assert_eq!(held(&ann).await.len(), 1);
@@ -60,7 +62,7 @@ async fn what_changed_while_the_link_was_cut_is_told_when_it_is_back() {
 }
 
 #[tokio::test]
-async fn a_restart_of_the_server_leaves_everybody_as_he_is() {
+async fn a_restart_of_the_server_keeps_statuses() {
     let mut world = World::new().await;
     let (ann, bob, carl) = (world.user("ann").await, world.user("bob").await, world.user("carl").await);
     soon(ann.subscribe_users_status(["bob", "carl"], HOUR)).await.unwrap();
@@ -74,7 +76,7 @@ async fn a_restart_of_the_server_leaves_everybody_as_he_is() {
     world.clock.advance(1_000);
     world.start_server().await;
     let now = world
-        .in_time("bob is back", async || {
+        .advance_until("bob is back", async || {
             let found = ann.query_users_status(["bob", "carl"]).await.ok()?.user_status_list;
             (found[0].online_status() == UserOnlineStatus::Online).then_some(found)
         })

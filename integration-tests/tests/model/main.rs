@@ -41,7 +41,7 @@ impl Random {
 }
 
 #[test]
-fn devices_end_where_the_server_is_after_a_million_steps() {
+fn devices_match_the_server_after_a_million_steps() {
     let only: Option<u64> = std::env::var("ZIM_MODEL_SEED").ok().map(|seed| seed.parse().expect("a number"));
     let games = std::env::var("ZIM_MODEL_GAMES").ok().map_or(GAMES, |games| games.parse().expect("a number"));
     for seed in only.map_or(0..games, |seed| seed..seed + 1) {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 use zim_client_sdk::MessageSendNotification;
 use zim_integration_tests::{
-    Device, Fixture, Home, World, as_stored, assert_same, eventually, refusal, said, soon, texts, view,
+    DataDir, Device, Fixture, World, assert_same, eventually, refusal, soon, texts, to_json, view, without_device_state,
 };
 use zim_protocol::{
     ConnectionState, ConversationType, ErrorCode, Event, EventKind, LoginConfig, Message, MessageQueryMode,
@@ -25,7 +25,7 @@ fn told(seen: &[Event]) -> Vec<Value> {
         EventKind::ReceivePeerMessage,
     ];
     let kept = seen.iter().filter(|event| !passed_over.contains(&event.kind()));
-    kept.map(|event| said(&event.to_json().unwrap())).collect()
+    kept.map(|event| to_json(&event.to_json().unwrap())).collect()
 }
 
 /// A field of the facts that is a list.
@@ -54,7 +54,7 @@ fn missed(fixture: &Fixture, device: &str, user: &str) -> BTreeMap<String, Vec<i
 /// Positions, by conversation, of the messages that a device was told of, offline messages or not.
 fn heard(device: &Device, peers: impl IntoIterator<Item = String>, is_offline: bool) -> BTreeMap<String, Vec<i64>> {
     let of = |peer: String| {
-        let heard = device.heard_from(&peer).into_iter().filter(|(_, offline)| *offline == is_offline);
+        let heard = device.received_from(&peer).into_iter().filter(|(_, offline)| *offline == is_offline);
         let seqs: Vec<i64> = heard.map(|(message, _)| message.message_seq).collect();
         (peer, seqs)
     };
@@ -94,9 +94,11 @@ async fn every_device_ends_up_equal_to_a_new_one() {
     }
     assert!(pairs.len() >= 3);
     for (what, old, new) in &pairs {
-        let expected = as_stored(view(new).await);
-        eventually(&format!("{what} is in step"), async || (as_stored(view(old).await) == expected).then_some(()))
-            .await;
+        let expected = without_device_state(view(new).await);
+        eventually(&format!("{what} is in step"), async || {
+            (without_device_state(view(old).await) == expected).then_some(())
+        })
+        .await;
     }
     // The same of what they hold themselves.
     world.stop_server().await;
@@ -105,20 +107,20 @@ async fn every_device_ends_up_equal_to_a_new_one() {
             eventually("offline", async || (device.connection_state() == ConnectionState::Reconnecting).then_some(()))
                 .await;
         }
-        assert_same(what, &as_stored(view(old).await), &as_stored(view(new).await));
+        assert_same(what, &without_device_state(view(old).await), &without_device_state(view(new).await));
     }
     world.end().await;
 }
 
 #[tokio::test]
-async fn every_device_is_told_exactly_what_it_missed() {
+async fn every_device_raises_exactly_what_it_missed() {
     let world = World::of_fixture(FIXTURE).await;
     for (name, user) in world.fixture().devices() {
         let (fixture, peers) = (world.fixture(), peers(world.fixture(), &user));
         let device = world.user_at(fixture.device(&name), &user).await;
         let expected = missed(fixture, &name, &user);
         let all = async || (heard(&device, peers.clone(), true) == expected).then_some(());
-        eventually(&format!("{user} on {name} hears {expected:?}"), all).await;
+        eventually(&format!("{user} on {name} receives {expected:?}"), all).await;
         // What it had not raised for certain comes as it was.
         let facts = fixture.facts(&name, &user);
         let again: Vec<&Value> =
@@ -131,10 +133,10 @@ async fn every_device_is_told_exactly_what_it_missed() {
 }
 
 #[tokio::test]
-async fn the_device_that_was_away_is_told_of_all_that_changed() {
+async fn the_device_that_was_away_raises_all_changes() {
     let world = World::of_fixture(FIXTURE).await;
-    let home = world.fixture().device("tablet");
-    let tablet = world.user_at(home, "ann").await;
+    let dir = world.fixture().device("tablet");
+    let tablet = world.user_at(dir, "ann").await;
     // Messages come later, see above.
     let news = told(&tablet.seen()).into_iter().filter(|event| event["name"] != "peerMessageReceived");
     let news: Vec<Value> = news.collect();
@@ -154,9 +156,9 @@ async fn the_device_that_was_away_is_told_of_all_that_changed() {
     // And from now on it is there like any other.
     let bob = world.user("bob").await;
     bob.say("ann", "welcome back").await;
-    tablet.hears("welcome back").await;
+    tablet.receives("welcome back").await;
     tablet.say("bob", "thank you").await;
-    bob.hears("thank you").await;
+    bob.receives("thank you").await;
     world.end().await;
 }
 
@@ -166,11 +168,11 @@ async fn pending_events_are_raised_first_and_once() {
     let facts = world.fixture().facts("laptop", "ann").clone();
     let pending = list(&facts, "pendingEvents");
     assert!(!pending.is_empty());
-    let home = world.fixture().device("laptop");
+    let dir = world.fixture().device("laptop");
     // The process was killed: what it wrote last is still in the write-ahead log.
-    let left = std::fs::read_dir(home.path()).unwrap().map(|entry| entry.unwrap().path());
+    let left = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path());
     assert!(left.into_iter().any(|path| path.to_str().unwrap().ends_with("-wal")));
-    let laptop = world.user_at(home.clone(), "ann").await;
+    let laptop = world.user_at(dir.clone(), "ann").await;
     let expected = missed(world.fixture(), "laptop", "ann");
     eventually("what was missed", async || {
         (heard(&laptop, peers(world.fixture(), "ann"), true) == expected).then_some(())
@@ -185,7 +187,7 @@ async fn pending_events_are_raised_first_and_once() {
         assert_eq!(seen.iter().filter(|event| *event == expected).count(), 1, "{expected}");
     }
     laptop.quit().await;
-    let laptop = world.user_at(home, "ann").await;
+    let laptop = world.user_at(dir, "ann").await;
     let seen = told(&laptop.seen());
     assert!(!seen.iter().any(|event| pending.contains(event)), "{seen:#?}");
     world.end().await;
@@ -212,7 +214,7 @@ async fn pending_events_are_raised_without_a_network() {
     world.start_server().await;
     let expected = missed(world.fixture(), "laptop", "ann");
     world
-        .in_time("what was missed", async || {
+        .advance_until("what was missed", async || {
             (heard(&laptop, peers(world.fixture(), "ann"), true) == expected).then_some(())
         })
         .await;
@@ -220,7 +222,7 @@ async fn pending_events_are_raised_without_a_network() {
 }
 
 #[tokio::test]
-async fn what_was_being_sent_when_the_process_was_killed() {
+async fn messages_in_flight_at_a_kill_are_settled() {
     let world = World::of_fixture(FIXTURE).await;
     let bob = world.user("bob").await;
     let laptop = world.user_at(world.fixture().device("laptop"), "ann").await;
@@ -241,15 +243,15 @@ async fn what_was_being_sent_when_the_process_was_killed() {
     // The other never left; it can be sent now.
     let sent = again(&laptop, failed(&laptop, never).await).await.unwrap();
     assert_eq!(sent.local_extended_data, text(never, "localExtendedData"));
-    let heard = bob.hears(text(never, "text")).await;
+    let heard = bob.receives(text(never, "text")).await;
     assert_eq!(heard.extended_data, text(never, "extendedData"));
-    assert_eq!(said(&heard.mentioned_user_ids), never["mentionedUserIDs"]);
+    assert_eq!(to_json(&heard.mentioned_user_ids), never["mentionedUserIDs"]);
     assert_eq!(heard.local_extended_data, "");
     world.end().await;
 }
 
 #[tokio::test]
-async fn what_failed_can_be_sent_again() {
+async fn failed_messages_can_be_sent_again() {
     let world = World::of_fixture(FIXTURE).await;
     let (bob, eve) = (world.user("bob").await, world.user("eve").await);
     let phone = world.user_at(world.fixture().device("phone"), "ann").await;
@@ -262,9 +264,9 @@ async fn what_failed_can_be_sent_again() {
         match text(unsent, "peer") {
             "bob" => {
                 assert_eq!(sent.unwrap().local_extended_data, text(unsent, "localExtendedData"));
-                let heard = bob.hears(text(unsent, "text")).await;
+                let heard = bob.receives(text(unsent, "text")).await;
                 assert_eq!(heard.extended_data, text(unsent, "extendedData"));
-                assert_eq!(said(&heard.mentioned_user_ids), unsent["mentionedUserIDs"]);
+                assert_eq!(to_json(&heard.mentioned_user_ids), unsent["mentionedUserIDs"]);
             }
             "eve" => {
                 assert_eq!(sent.unwrap().body, message.body);
@@ -291,7 +293,7 @@ async fn what_failed_can_be_sent_again() {
 }
 
 #[tokio::test]
-async fn notes_that_only_a_device_has_are_still_there() {
+async fn local_extended_data_is_kept() {
     let world = World::of_fixture(FIXTURE).await;
     let phone = world.user_at(world.fixture().device("phone"), "ann").await;
     let notes = list(world.fixture().facts("phone", "ann"), "localData");
@@ -309,9 +311,9 @@ async fn notes_that_only_a_device_has_are_still_there() {
 async fn a_device_of_two_apps_has_both() {
     let world = World::of_fixture(FIXTURE).await;
     let app = world.fixture().app("second");
-    let home = world.fixture().device("phone");
-    let first = world.user_at(home.clone(), "ann").await;
-    let second = world.client_of(&app, home, |config| config);
+    let dir = world.fixture().device("phone");
+    let first = world.user_at(dir.clone(), "ann").await;
+    let second = world.client_of(&app, dir, |config| config);
     soon(second.login("ann", app.with_token("ann", &world.clock))).await.unwrap();
     second.caught_up(0).await;
     let said = second.history_by("bob", MessageQueryMode::OnlyLocal).await;
@@ -321,16 +323,16 @@ async fn a_device_of_two_apps_has_both() {
 }
 
 #[tokio::test]
-async fn only_the_last_user_of_a_device_comes_in_without_a_network() {
+async fn only_the_last_user_of_a_device_logs_in_without_a_network() {
     let mut world = World::of_fixture(FIXTURE).await;
     if !world.fixture().devices().contains(&("bob".to_owned(), "cat".to_owned())) {
         // Where nothing depends on the server's database, there is one such device: beside SQLite.
         return world.end().await;
     }
-    let home: Home = world.fixture().device("bob");
+    let dir: DataDir = world.fixture().device("bob");
     let offline = |user| LoginConfig { is_offline_login: true, ..world.with_token(user) };
     let (as_bob, as_cat) = (offline("bob"), offline("cat"));
-    let device = world.client_at(home, |config| config);
+    let device = world.client_at(dir, |config| config);
     world.stop_server().await;
     assert_eq!(refusal(soon(device.login("bob", as_bob)).await), ErrorCode::NetworkModuleUserIdError);
     soon(device.login("cat", as_cat)).await.unwrap();

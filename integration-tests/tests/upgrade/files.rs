@@ -27,7 +27,7 @@ fn check(list: &Path, root: &Path, what_to_do: &str) -> BTreeSet<PathBuf> {
 }
 
 #[test]
-fn no_migration_that_was_released_is_changed() {
+fn released_migrations_are_unchanged() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let what_to_do = "put the old text back, comments included, and write a new migration";
     let names = check(&fixture().join("migrations.sha256"), &root, what_to_do);
@@ -37,7 +37,7 @@ fn no_migration_that_was_released_is_changed() {
 }
 
 #[test]
-fn the_fixture_is_what_the_old_build_wrote() {
+fn fixtures_are_unchanged() {
     let mut listed =
         check(&fixture().join("files.sha256"), &fixture(), "a fixture never changes; tests work on a copy");
     // What is said about it may change.

@@ -26,20 +26,20 @@ use zim_server::Server;
 use zim_server::config::Config;
 
 /// No test waits longer for anything.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 pub async fn soon<T>(what: impl Future<Output = T>) -> T {
-    timeout(PATIENCE, what).await.expect("it did not happen in time")
+    timeout(TIMEOUT, what).await.expect("it did not happen in time")
 }
 
 /// A server with its data folder and its clock.
-pub struct House {
+pub struct TestServer {
     pub server: Server,
     pub clock: Clock,
     pub dir: TempDir,
 }
 
-impl House {
+impl TestServer {
     pub async fn new() -> Self {
         Self::with(|_| {}).await
     }
@@ -63,7 +63,7 @@ impl House {
 }
 
 /// One connection with its session stream.
-pub struct Raw {
+pub struct RawClient {
     _endpoint: Endpoint,
     pub connection: Connection,
     pub send: SendStream,
@@ -71,9 +71,9 @@ pub struct Raw {
     frames: FrameDecoder,
 }
 
-pub async fn connect(house: &House, alpn: &[u8]) -> Result<(Endpoint, Connection), ConnectionError> {
-    let endpoint = endpoint(house.dir.path(), alpn);
-    let connection = endpoint.connect(house.server.local_addr(), "localhost").unwrap().await?;
+pub async fn connect(test: &TestServer, alpn: &[u8]) -> Result<(Endpoint, Connection), ConnectionError> {
+    let endpoint = endpoint(test.dir.path(), alpn);
+    let connection = endpoint.connect(test.server.local_addr(), "localhost").unwrap().await?;
     Ok((endpoint, connection))
 }
 
@@ -92,25 +92,25 @@ fn endpoint(data_dir: &Path, alpn: &[u8]) -> Endpoint {
     endpoint
 }
 
-impl Raw {
-    pub async fn new(house: &House) -> Self {
-        let (endpoint, connection) = soon(connect(house, ALPN)).await.unwrap();
+impl RawClient {
+    pub async fn new(test: &TestServer) -> Self {
+        let (endpoint, connection) = soon(connect(test, ALPN)).await.unwrap();
         let (send, recv) = soon(connection.open_bi()).await.unwrap();
         Self { _endpoint: endpoint, connection, send, recv, frames: FrameDecoder::new(MAX_FRAME_BYTES) }
     }
 
     /// After Hello.
-    pub async fn greeted(house: &House) -> Self {
-        let mut raw = Self::new(house).await;
+    pub async fn after_hello(test: &TestServer) -> Self {
+        let mut raw = Self::new(test).await;
         raw.hello(hello()).await;
         raw.welcome().await;
         raw
     }
 
     /// After login.
-    pub async fn logged_in(house: &House, user_id: &str) -> Self {
-        let mut raw = Self::greeted(house).await;
-        let response = raw.call(&login(house, user_id)).await;
+    pub async fn logged_in(test: &TestServer, user_id: &str) -> Self {
+        let mut raw = Self::after_hello(test).await;
+        let response = raw.call(&login(test, user_id)).await;
         assert_eq!(code(&response), 0, "{response:?}");
         raw
     }
@@ -179,8 +179,8 @@ pub fn hello() -> Hello {
     Hello { versions: vec![1], sdk_version: "raw".to_owned(), platform: 5, device_id: vec![1; 16].into() }
 }
 
-pub fn login(house: &House, user_id: &str) -> LoginRequest {
-    let app = house.server.first_app();
+pub fn login(test: &TestServer, user_id: &str) -> LoginRequest {
+    let app = test.server.first_app();
     LoginRequest {
         user_id: user_id.to_owned(),
         app_id: app.app_id,

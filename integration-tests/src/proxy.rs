@@ -1,4 +1,4 @@
-//! The way between a client and the server, with its weather: a UDP relay that loses, doubles, delays and reorders datagrams,
+//! The way between a client and the server, with its conditions: a UDP relay that loses, doubles, delays and reorders datagrams,
 //! is cut and mended, and lets a client turn up under another address.
 
 use std::collections::HashMap;
@@ -18,48 +18,48 @@ const DATAGRAM: usize = 65_536;
 
 /// What befalls datagrams, in each direction.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Weather {
+pub struct NetworkConditions {
     /// Lost, of a thousand.
     pub lost: u32,
     /// Arriving twice, of a thousand.
-    pub doubled: u32,
+    pub duplicated: u32,
     /// Held back by `delay_ms` while others overtake, of a thousand.
-    pub late: u32,
+    pub delayed: u32,
     /// How long those that are late are late.
     pub delay_ms: u64,
 }
 
-impl Weather {
+impl NetworkConditions {
     /// As bad as a connection can be and live.
-    pub const STORM: Self = Self { lost: 80, doubled: 50, late: 150, delay_ms: 30 };
+    pub const LOSSY: Self = Self { lost: 80, duplicated: 50, delayed: 150, delay_ms: 30 };
 }
 
 #[derive(Debug)]
 struct State {
     server: SocketAddr,
-    weather: Weather,
+    conditions: NetworkConditions,
     is_cut: bool,
     random: Random,
     /// Counts the client's addresses as the server sees them.
     generation: u64,
-    passed: u64,
+    forwarded: u64,
 }
 
 /// A relay. See the module.
 #[derive(Debug)]
-pub struct Link {
+pub struct Proxy {
     address: SocketAddr,
     state: Arc<Mutex<State>>,
     task: JoinHandle<()>,
 }
 
-impl Drop for Link {
+impl Drop for Proxy {
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
-impl Link {
+impl Proxy {
     /// A way to `server`; `seed` decides what chance does.
     ///
     /// # Panics
@@ -68,7 +68,14 @@ impl Link {
         let front = Arc::new(UdpSocket::bind(ANY).await.unwrap());
         let address = front.local_addr().unwrap();
         let random = Random::new(seed);
-        let state = State { server, weather: Weather::default(), is_cut: false, random, generation: 0, passed: 0 };
+        let state = State {
+            server,
+            conditions: NetworkConditions::default(),
+            is_cut: false,
+            random,
+            generation: 0,
+            forwarded: 0,
+        };
         let state = Arc::new(Mutex::new(state));
         let task = tokio::spawn(relay(front, Arc::clone(&state)));
         Self { address, state, task }
@@ -89,48 +96,48 @@ impl Link {
     }
 
     /// Datagrams pass again.
-    pub fn mend(&self) {
+    pub fn restore(&self) {
         self.state.lock().is_cut = false;
     }
 
     /// From now on.
-    pub fn set_weather(&self, weather: Weather) {
-        self.state.lock().weather = weather;
+    pub fn set_conditions(&self, conditions: NetworkConditions) {
+        self.state.lock().conditions = conditions;
     }
 
     /// The server sees the clients come from other ports, as after a change of networks.
-    pub fn change_addresses(&self) {
+    pub fn change_source_ports(&self) {
         self.state.lock().generation += 1;
     }
 
     /// The server is elsewhere now.
-    pub fn lead_to(&self, server: SocketAddr) {
+    pub fn set_server(&self, server: SocketAddr) {
         let mut state = self.state.lock();
         state.server = server;
         state.generation += 1;
     }
 
     /// How many datagrams have passed.
-    pub fn passed(&self) -> u64 {
-        self.state.lock().passed
+    pub fn forwarded(&self) -> u64 {
+        self.state.lock().forwarded
     }
 }
 
 /// A client's way on: the socket under which the server knows it.
-struct Side {
+struct Upstream {
     socket: Arc<UdpSocket>,
     generation: u64,
     back: JoinHandle<()>,
 }
 
-impl Drop for Side {
+impl Drop for Upstream {
     fn drop(&mut self) {
         self.back.abort();
     }
 }
 
 async fn relay(front: Arc<UdpSocket>, state: Arc<Mutex<State>>) {
-    let mut sides: HashMap<SocketAddr, Side> = HashMap::new();
+    let mut upstreams: HashMap<SocketAddr, Upstream> = HashMap::new();
     let mut buffer = vec![0; DATAGRAM];
     loop {
         // Linux reports what an earlier datagram met; the next one may fare better.
@@ -139,18 +146,18 @@ async fn relay(front: Arc<UdpSocket>, state: Arc<Mutex<State>>) {
             let state = state.lock();
             (state.server, state.generation)
         };
-        if sides.get(&client).is_none_or(|side| side.generation != generation) {
+        if upstreams.get(&client).is_none_or(|upstream| upstream.generation != generation) {
             let Ok(socket) = UdpSocket::bind(ANY).await else { continue };
             if socket.connect(server).await.is_err() {
                 continue;
             }
             let socket = Arc::new(socket);
             let back = tokio::spawn(back(Arc::clone(&socket), Arc::clone(&front), client, Arc::clone(&state)));
-            sides.insert(client, Side { socket, generation, back });
+            upstreams.insert(client, Upstream { socket, generation, back });
         }
-        let Some(side) = sides.get(&client) else { continue };
-        let socket = Arc::clone(&side.socket);
-        pass(&state, buffer[..length].to_vec(), move |datagram| {
+        let Some(upstream) = upstreams.get(&client) else { continue };
+        let socket = Arc::clone(&upstream.socket);
+        forward(&state, buffer[..length].to_vec(), move |datagram| {
             // Full buffers lose datagrams, as everywhere.
             let _ = socket.try_send(&datagram);
         });
@@ -166,26 +173,26 @@ async fn back(from: Arc<UdpSocket>, to: Arc<UdpSocket>, client: SocketAddr, stat
             continue;
         };
         let to = Arc::clone(&to);
-        pass(&state, buffer[..length].to_vec(), move |datagram| {
+        forward(&state, buffer[..length].to_vec(), move |datagram| {
             let _ = to.try_send_to(&datagram, client);
         });
     }
 }
 
-fn pass(state: &Mutex<State>, datagram: Vec<u8>, send: impl Fn(Vec<u8>) + Send + 'static) {
+fn forward(state: &Mutex<State>, datagram: Vec<u8>, send: impl Fn(Vec<u8>) + Send + 'static) {
     let mut state = state.lock();
-    let weather = state.weather;
-    if state.is_cut || state.random.chance(weather.lost) {
+    let conditions = state.conditions;
+    if state.is_cut || state.random.chance(conditions.lost) {
         return;
     }
-    state.passed += 1;
-    let doubled = state.random.chance(weather.doubled);
-    let late = state.random.chance(weather.late).then(|| state.random.below(weather.delay_ms + 1));
+    state.forwarded += 1;
+    let is_duplicated = state.random.chance(conditions.duplicated);
+    let delay_ms = state.random.chance(conditions.delayed).then(|| state.random.below(conditions.delay_ms + 1));
     drop(state);
-    if doubled {
+    if is_duplicated {
         send(datagram.clone());
     }
-    match late {
+    match delay_ms {
         None => send(datagram),
         Some(ms) => {
             tokio::spawn(async move {

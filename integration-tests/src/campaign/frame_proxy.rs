@@ -50,7 +50,7 @@ pub enum Planted {
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Middle {
+pub(super) struct FrameProxy {
     address: SocketAddr,
     shared: Arc<Shared>,
     task: JoinHandle<()>,
@@ -61,7 +61,7 @@ struct Shared {
     server: SocketAddr,
     to_server: Endpoint,
     planted: Option<Planted>,
-    is_mute: AtomicBool,
+    drops_pushes: AtomicBool,
     dropped: AtomicU64,
     /// The answers to messages, by their keys.
     answers: Mutex<HashMap<Bytes, Bytes>>,
@@ -71,13 +71,13 @@ struct Shared {
     blocks: Mutex<Vec<(Out, ClientFrame)>>,
 }
 
-impl Drop for Middle {
+impl Drop for FrameProxy {
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
-impl Middle {
+impl FrameProxy {
     /// Between clients and the server at `server`, whose data folder this is.
     ///
     /// # Errors
@@ -98,7 +98,7 @@ impl Middle {
             server,
             to_server,
             planted,
-            is_mute: AtomicBool::new(false),
+            drops_pushes: AtomicBool::new(false),
             dropped: AtomicU64::new(0),
             answers: Mutex::default(),
             ends: Mutex::default(),
@@ -123,8 +123,8 @@ impl Middle {
     }
 
     /// Loses every push of a message from now on, or no more.
-    pub(super) fn mute(&self, is_mute: bool) {
-        self.shared.is_mute.store(is_mute, Ordering::SeqCst);
+    pub(super) fn set_drops_pushes(&self, drops_pushes: bool) {
+        self.shared.drops_pushes.store(drops_pushes, Ordering::SeqCst);
     }
 
     /// How many pushes it has lost.
@@ -339,7 +339,7 @@ impl Shared {
         if let Some(event_frame::Frame::Push(push)) = &mut frame.frame
             && push.log() == LogKind::Messages
         {
-            if self.is_mute.load(Ordering::SeqCst) {
+            if self.drops_pushes.load(Ordering::SeqCst) {
                 self.dropped.fetch_add(1, Ordering::SeqCst);
                 return;
             }

@@ -9,20 +9,20 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 use zim_protocol::{ConversationType, ErrorCode, LoginRequest, Message, SendMessageRequest};
 
-use super::checks::{self, End, Seen, Violation};
+use super::checks::{self, DeviceState, EndState, Violation};
 use super::device::Device;
-use super::lists::{self, Known};
-use super::middle::Planted;
-use super::plan::{Act, Deed, Fault, Kind, Plan, USERS};
+use super::frame_proxy::Planted;
+use super::lists::{self, DeviceLists};
+use super::plan::{Action, Fault, Kind, Plan, SocialAction, USERS};
 use super::record::Record;
 use super::rows;
 use super::social;
-use super::stage::{LISTENER, Programs, Stage};
-use super::store::{Kept, SharedCluster};
-use crate::raw::{Raw, hello};
+use super::store::{SharedCluster, StoredConversation};
+use super::testbed::{FRAME_PROXY_DEVICE, Programs, Testbed};
+use crate::raw::{RawClient, hello};
 
 /// Says the same twice, and something else under the same key.
-pub(super) const STRANGER: &str = "mallory";
+pub(super) const RAW_USER: &str = "mallory";
 /// How often a condition that nobody announces is looked at.
 const LOOK: Duration = Duration::from_millis(10);
 /// After which a device compares sums with the server.
@@ -30,7 +30,7 @@ const AUDIT_MS: i64 = 600_000;
 /// What pushes, pulls and a refused sync take, at most.
 const BEFORE_AN_AUDIT: Duration = Duration::from_secs(15);
 /// Newcomers have numbers from here.
-const NEWCOMERS: usize = 100;
+const FRESH_DEVICES: usize = 100;
 
 /// How a run is played.
 #[derive(Clone, Debug)]
@@ -40,7 +40,7 @@ pub struct Settings {
     /// A fault that the server is made to have.
     pub planted: Option<Planted>,
     /// How long anything may take at the end.
-    pub patience: Duration,
+    pub limit: Duration,
 }
 
 /// What a run came to.
@@ -81,9 +81,9 @@ pub async fn run(
     folder: &Path,
     cluster: Option<&SharedCluster>,
 ) -> anyhow::Result<Outcome> {
-    let mut stage = Stage::new(&plan, settings.planted, &settings.programs, folder, cluster).await?;
-    let record = stage.record.clone();
-    let played = play(&mut stage, &plan, settings).await;
+    let mut testbed = Testbed::new(&plan, settings.planted, &settings.programs, folder, cluster).await?;
+    let record = testbed.record.clone();
+    let played = execute(&mut testbed, &plan, settings).await;
     let end = match played {
         Ok(end) => end,
         Err(error) => {
@@ -100,7 +100,7 @@ pub async fn run(
     Ok(Outcome { plan: end.plan, violations, tally, record })
 }
 
-fn tally(end: &End, record: &Record) -> Tally {
+fn tally(end: &EndState, record: &Record) -> Tally {
     let faults = |is: fn(&Fault) -> bool| record.read(|events| events.faults.iter().filter(|(_, one)| is(one)).count());
     Tally {
         calls: end.calls.len(),
@@ -115,76 +115,95 @@ fn tally(end: &End, record: &Record) -> Tally {
     }
 }
 
-async fn play(stage: &mut Stage, plan: &Plan, settings: &Settings) -> anyhow::Result<(End, Vec<Violation>)> {
+async fn execute(
+    testbed: &mut Testbed,
+    plan: &Plan,
+    settings: &Settings,
+) -> anyhow::Result<(EndState, Vec<Violation>)> {
     let mut wrong = Vec::new();
-    logged_in(&stage.devices, &stage.record, settings.patience).await?;
-    settled_once(stage, settings.patience).await?;
+    logged_in(&testbed.devices, &testbed.record, settings.limit).await?;
+    wait_for_first_sync(testbed, settings.limit).await?;
     for step in &plan.steps {
-        stage.play(step).await?;
+        testbed.run(step).await?;
     }
-    stage.recover().await?;
-    let record = stage.record.clone();
-    for device in &mut stage.devices {
-        device.open(&stage.programs.client, &stage.app, &record)?;
+    testbed.recover().await?;
+    let record = testbed.record.clone();
+    for device in &mut testbed.devices {
+        device.open(&testbed.programs.client, &testbed.app, &record)?;
     }
-    if !stage.wait(usize::MAX, settings.patience).await {
+    if !testbed.wait(usize::MAX, settings.limit).await {
         let calls = record.read(|events| events.calls.clone());
         let waiting = calls.into_iter().filter(|call| call.answer.is_none());
         wrong.extend(waiting.map(|call| Violation { name: "no_answer", what: format!("{call:?}") }));
     }
-    wrong.extend(reuse_a_key(stage).await?);
+    wrong.extend(reuse_a_key(testbed).await?);
     let mut fresh = Vec::new();
     for (at, user) in USERS.into_iter().enumerate() {
-        fresh.push(stage.newcomer(NEWCOMERS + at, user).await?);
+        fresh.push(testbed.fresh_device(FRESH_DEVICES + at, user).await?);
     }
-    let everybody = stage.devices.iter().chain(&fresh);
-    logged_in(everybody, &record, settings.patience).await?;
-    wrong.extend(converge(stage, &mut fresh, settings.patience).await?);
+    let everybody = testbed.devices.iter().chain(&fresh);
+    logged_in(everybody, &record, settings.limit).await?;
+    wrong.extend(converge(testbed, &mut fresh, settings.limit).await?);
     if plan.has(Kind::LastPush) {
-        wrong.extend(lose_the_last_push(stage, settings.patience).await?);
-        wrong.extend(converge(stage, &mut fresh, settings.patience).await?);
+        wrong.extend(lose_the_last_push(testbed, settings.limit).await?);
+        wrong.extend(converge(testbed, &mut fresh, settings.limit).await?);
     }
-    all_raised(stage, settings.patience).await?;
+    wait_for_events(testbed, settings.limit).await?;
     if wrong.is_empty() {
-        settled(stage, &mut fresh, settings.patience).await?;
+        wait_until_equal(testbed, &mut fresh, settings.limit).await?;
     }
     let mut seen = Vec::new();
-    let mut devices = std::mem::take(&mut stage.devices);
+    let mut devices = std::mem::take(&mut testbed.devices);
     for device in devices.iter_mut().chain(&mut fresh) {
-        let (view, histories) = look(device, &record).await?;
+        let (view, histories) = observe(device, &record).await?;
         let (told, killed) = (std::mem::take(&mut device.told), device.killed.take());
-        let (number, user, rows, known) = (device.number, device.user, BTreeSet::new(), Known::default());
-        seen.push(Seen { number, user, view, histories, rows, known, told, killed });
+        let (number, user, rows, known) = (device.number, device.user, BTreeSet::new(), DeviceLists::default());
+        seen.push(DeviceState { number, user, view, histories, rows, known, told, killed });
         device.close(&record).await?;
     }
-    stage.play(&super::plan::Step::Fault(Fault::StopServer)).await?;
-    let kept = stage.store.conversations()?;
+    testbed.run(&super::plan::Step::Fault(Fault::StopServer)).await?;
+    let kept = testbed.store.conversations()?;
     for (seen, device) in seen.iter_mut().zip(devices.iter().chain(&fresh)) {
         seen.rows = rows::read(&device.folder, &floors(&kept, seen.user))?;
         seen.known = lists::held(&device.folder)?;
     }
-    let (lists, profiles) = lists::kept(&stage.store)?;
-    let (followed, says) = lists::presence(&stage.store)?;
+    let (lists, profiles) = lists::kept(&testbed.store)?;
+    let (subscriptions, custom_statuses) = lists::presence(&testbed.store)?;
     let fresh = seen.split_off(devices.len());
     let (calls, raised) = record.read(|events| (events.calls.clone(), events.raised.clone()));
-    let log = std::fs::read_to_string(stage.home.log()).unwrap_or_default();
-    let (restored, fallen, left) = (stage.restored, stage.fallen, stage.left);
+    let log = std::fs::read_to_string(testbed.installation.log()).unwrap_or_default();
+    let (restored, crashed, left) = (testbed.restored, testbed.crashed, testbed.left);
     let (plan, devices) = (plan.clone(), seen);
     Ok((
-        End { plan, calls, raised, restored, kept, lists, profiles, followed, says, devices, fresh, log, fallen, left },
+        EndState {
+            plan,
+            calls,
+            raised,
+            restored,
+            kept,
+            lists,
+            profiles,
+            subscriptions,
+            custom_statuses,
+            devices,
+            fresh,
+            log,
+            crashed,
+            left,
+        },
         wrong,
     ))
 }
 
 /// Until every device has caught up for the first time: what is there before raises no events.
-async fn settled_once(stage: &Stage, patience: Duration) -> anyhow::Result<()> {
-    let is_settled = |device: &Device| {
-        stage.record.read(|events| {
+async fn wait_for_first_sync(testbed: &Testbed, limit: Duration) -> anyhow::Result<()> {
+    let is_equal = |device: &Device| {
+        testbed.record.read(|events| {
             let mut of = events.raised.iter().filter(|one| one.device == device.number);
             of.any(|one| one.event["name"] == "conversationSyncStateChanged" && one.event["state"] == 1)
         })
     };
-    let all = in_time(patience, async || Ok(stage.devices.iter().all(is_settled))).await?;
+    let all = poll_until(limit, async || Ok(testbed.devices.iter().all(is_equal))).await?;
     anyhow::ensure!(all, "somebody does not catch up");
     Ok(())
 }
@@ -192,30 +211,30 @@ async fn settled_once(stage: &Stage, patience: Duration) -> anyhow::Result<()> {
 /// Until every device holds what a fresh one holds, and what the server keeps; what is still another then the checks tell.
 /// What nobody could tell of, because the server does not know whether a commit that broke took effect, a device finds with
 /// its next audit: its ten minutes pass here if they must.
-async fn settled(stage: &mut Stage, fresh: &mut [Device], patience: Duration) -> anyhow::Result<()> {
-    if in_time(patience.min(BEFORE_AN_AUDIT), async || is_settled(stage, fresh)).await? {
+async fn wait_until_equal(testbed: &mut Testbed, fresh: &mut [Device], limit: Duration) -> anyhow::Result<()> {
+    if poll_until(limit.min(BEFORE_AN_AUDIT), async || is_equal(testbed, fresh)).await? {
         return Ok(());
     }
-    let record = stage.record.clone();
-    for device in stage.devices.iter_mut().chain(fresh.iter_mut()) {
-        device.ask(json!({"do": "pass", "ms": AUDIT_MS}), &record).await?;
+    let record = testbed.record.clone();
+    for device in testbed.devices.iter_mut().chain(fresh.iter_mut()) {
+        device.ask(json!({"do": "advance", "ms": AUDIT_MS}), &record).await?;
     }
-    in_time(patience, async || is_settled(stage, fresh)).await?;
+    poll_until(limit, async || is_equal(testbed, fresh)).await?;
     Ok(())
 }
 
-fn is_settled(stage: &Stage, fresh: &[Device]) -> anyhow::Result<bool> {
-    let kept = stage.store.conversations()?;
-    let (lists, profiles) = lists::kept(&stage.store)?;
-    let (followed, _) = lists::presence(&stage.store)?;
-    for device in &stage.devices {
+fn is_equal(testbed: &Testbed, fresh: &[Device]) -> anyhow::Result<bool> {
+    let kept = testbed.store.conversations()?;
+    let (lists, profiles) = lists::kept(&testbed.store)?;
+    let (subscriptions, _) = lists::presence(&testbed.store)?;
+    for device in &testbed.devices {
         let Some(other) = fresh.iter().find(|fresh| fresh.user == device.user) else { continue };
         let floors = floors(&kept, device.user);
         let (held, own) = (lists::held(&device.folder)?, lists.get(device.user).cloned().unwrap_or_default());
         let known = social::acquaintances(&own, &kept, device.user);
         let is_same = rows::read(&device.folder, &floors)? == rows::read(&other.folder, &floors)?
             && held.lists == own
-            && held.followed == followed.get(device.user).cloned().unwrap_or_default()
+            && held.subscriptions == subscriptions.get(device.user).cloned().unwrap_or_default()
             && known.iter().all(|user| held.profiles.get(user) == profiles.get(user));
         if !is_same {
             return Ok(false);
@@ -225,16 +244,16 @@ fn is_settled(stage: &Stage, fresh: &[Device]) -> anyhow::Result<bool> {
 }
 
 /// Below what, by peer, a user's messages are no longer kept.
-fn floors(kept: &[Kept], user: &str) -> BTreeMap<String, i64> {
+fn floors(kept: &[StoredConversation], user: &str) -> BTreeMap<String, i64> {
     let of = kept.iter().filter(|kept| kept.members.iter().any(|(name, _)| name == user));
     of.flat_map(|kept| kept.members.iter().map(|(name, _)| (name.clone(), kept.floor))).collect()
 }
 
 /// Looks again and again; false if it is in vain.
-async fn in_time(patience: Duration, mut look: impl AsyncFnMut() -> anyhow::Result<bool>) -> anyhow::Result<bool> {
-    let end = Instant::now() + patience;
+async fn poll_until(limit: Duration, mut observe: impl AsyncFnMut() -> anyhow::Result<bool>) -> anyhow::Result<bool> {
+    let end = Instant::now() + limit;
     loop {
-        if look().await? {
+        if observe().await? {
             return Ok(true);
         }
         if Instant::now() > end {
@@ -244,25 +263,21 @@ async fn in_time(patience: Duration, mut look: impl AsyncFnMut() -> anyhow::Resu
     }
 }
 
-async fn logged_in(
-    devices: impl IntoIterator<Item = &Device>,
-    record: &Record,
-    patience: Duration,
-) -> anyhow::Result<()> {
+async fn logged_in(devices: impl IntoIterator<Item = &Device>, record: &Record, limit: Duration) -> anyhow::Result<()> {
     let devices: Vec<&Device> = devices.into_iter().collect();
-    let is_in = |device: &&Device| record.is_logged_in(device.number, device.life);
-    let all = in_time(patience, async || Ok(devices.iter().all(&is_in))).await?;
+    let is_in = |device: &&Device| record.is_logged_in(device.number, device.incarnation);
+    let all = poll_until(limit, async || Ok(devices.iter().all(&is_in))).await?;
     let out: Vec<usize> = devices.iter().filter(|device| !is_in(device)).map(|device| device.number).collect();
     anyhow::ensure!(all, "devices {out:?} cannot log in");
     Ok(())
 }
 
 /// Until every device shows what a fresh one of its user shows.
-async fn converge(stage: &mut Stage, fresh: &mut [Device], patience: Duration) -> anyhow::Result<Vec<Violation>> {
-    let record = stage.record.clone();
+async fn converge(testbed: &mut Testbed, fresh: &mut [Device], limit: Duration) -> anyhow::Result<Vec<Violation>> {
+    let record = testbed.record.clone();
     let mut behind = Vec::new();
-    let devices = &mut stage.devices;
-    in_time(patience, async || {
+    let devices = &mut testbed.devices;
+    poll_until(limit, async || {
         behind.clear();
         let mut truth = BTreeMap::new();
         for device in &mut *fresh {
@@ -287,14 +302,14 @@ async fn converge(stage: &mut Stage, fresh: &mut [Device], patience: Duration) -
 }
 
 /// Until every device has raised what it must; what is missing the checks tell.
-async fn all_raised(stage: &Stage, patience: Duration) -> anyhow::Result<()> {
-    let kept = stage.store.conversations()?;
-    if stage.restored.is_some() {
+async fn wait_for_events(testbed: &Testbed, limit: Duration) -> anyhow::Result<()> {
+    let kept = testbed.store.conversations()?;
+    if testbed.restored.is_some() {
         return Ok(());
     }
-    in_time(patience, async || {
-        let raised = stage.record.read(|events| events.raised.clone());
-        Ok(stage.devices.iter().all(|device| {
+    poll_until(limit, async || {
+        let raised = testbed.record.read(|events| events.raised.clone());
+        Ok(testbed.devices.iter().all(|device| {
             let mut heard = checks::heard(&raised, device.number);
             heard.extend(device.told.iter().cloned());
             let mut all = kept.iter().filter_map(|kept| checks::expected(kept, device.user, device.number));
@@ -308,10 +323,10 @@ async fn all_raised(stage: &Stage, patience: Duration) -> anyhow::Result<()> {
 type Look = (Value, BTreeMap<String, Vec<(i64, String, String)>>);
 
 /// What a device shows.
-async fn look(device: &mut Device, record: &Record) -> anyhow::Result<Look> {
+async fn observe(device: &mut Device, record: &Record) -> anyhow::Result<Look> {
     let mut histories = BTreeMap::new();
     let user = device.user;
-    for peer in USERS.into_iter().chain([STRANGER]).filter(|peer| *peer != user) {
+    for peer in USERS.into_iter().chain([RAW_USER]).filter(|peer| *peer != user) {
         let all = device.ask(json!({"do": "history", "peer": peer}), record).await?;
         let one = |message: &Value| {
             let word = |name: &str| message[name].as_str().unwrap_or_default().to_owned();
@@ -323,42 +338,42 @@ async fn look(device: &mut Device, record: &Record) -> anyhow::Result<Look> {
 }
 
 /// Exactly the last push of a conversation is lost; nothing follows it. The device finds out when it next compares sums.
-async fn lose_the_last_push(stage: &mut Stage, patience: Duration) -> anyhow::Result<Option<Violation>> {
-    let record = stage.record.clone();
-    let peer = stage.devices[LISTENER].user;
+async fn lose_the_last_push(testbed: &mut Testbed, limit: Duration) -> anyhow::Result<Option<Violation>> {
+    let record = testbed.record.clone();
+    let peer = testbed.devices[FRAME_PROXY_DEVICE].user;
     // Whoever is blocked has nothing to lose.
-    let unblock = Deed::Social { peer: stage.devices[0].user, act: Act::Unblock };
-    stage.devices[LISTENER].do_deed(&unblock, &record);
-    anyhow::ensure!(stage.wait(usize::MAX, patience).await, "no answer");
-    let middle = stage.middle.as_ref().context("nobody in the middle")?;
-    let before = middle.dropped();
-    middle.mute(true);
-    stage.devices[0].do_deed(&Deed::Send { peer, is_poison: false }, &record);
-    let is_lost = in_time(patience, async || Ok(middle.dropped() > before)).await?;
-    middle.mute(false);
+    let unblock = Action::Social { peer: testbed.devices[0].user, action: SocialAction::Unblock };
+    testbed.devices[FRAME_PROXY_DEVICE].perform(&unblock, &record);
+    anyhow::ensure!(testbed.wait(usize::MAX, limit).await, "no answer");
+    let frame_proxy = testbed.frame_proxy.as_ref().context("no frame proxy")?;
+    let before = frame_proxy.dropped();
+    frame_proxy.set_drops_pushes(true);
+    testbed.devices[0].perform(&Action::Send { peer, is_poison: false }, &record);
+    let is_lost = poll_until(limit, async || Ok(frame_proxy.dropped() > before)).await?;
+    frame_proxy.set_drops_pushes(false);
     anyhow::ensure!(is_lost, "there was no push to lose");
-    anyhow::ensure!(stage.wait(usize::MAX, patience).await, "no answer");
-    let words = record.read(|events| events.calls.last().map(|call| call.words.clone())).unwrap_or_default();
+    anyhow::ensure!(testbed.wait(usize::MAX, limit).await, "no answer");
+    let text = record.read(|events| events.calls.last().map(|call| call.text.clone())).unwrap_or_default();
     let is_heard = || {
         record.read(|events| {
-            let mut of = events.raised.iter().filter(|one| one.device == LISTENER);
-            of.any(|one| one.event.to_string().contains(&words))
+            let mut of = events.raised.iter().filter(|one| one.device == FRAME_PROXY_DEVICE);
+            of.any(|one| one.event.to_string().contains(&text))
         })
     };
     anyhow::ensure!(!is_heard(), "the push was not lost");
-    stage.devices[LISTENER].ask(json!({"do": "pass", "ms": AUDIT_MS}), &record).await?;
-    let is_repaired = in_time(patience, async || Ok(is_heard())).await?;
-    Ok((!is_repaired).then(|| Violation { name: "hint_not_repaired", what: format!("{words:?} never came") }))
+    testbed.devices[FRAME_PROXY_DEVICE].ask(json!({"do": "advance", "ms": AUDIT_MS}), &record).await?;
+    let is_repaired = poll_until(limit, async || Ok(is_heard())).await?;
+    Ok((!is_repaired).then(|| Violation { name: "hint_not_repaired", what: format!("{text:?} never came") }))
 }
 
 /// A client that no SDK is: the same key with the same words, and with others.
-async fn reuse_a_key(stage: &mut Stage) -> anyhow::Result<Option<Violation>> {
-    let server = stage.server.as_ref().context("no server")?.address();
-    let to = stage.middle.as_ref().map_or(server, super::middle::Middle::address);
-    let mut raw = Raw::connect(to, stage.home.certificate()?).await;
-    raw.greet(hello(9)).await;
-    let (app_id, app_sign) = (stage.app.app_id, stage.app.app_sign.clone());
-    let login = LoginRequest { user_id: STRANGER.to_owned(), app_id, app_sign, ..LoginRequest::default() };
+async fn reuse_a_key(testbed: &mut Testbed) -> anyhow::Result<Option<Violation>> {
+    let server = testbed.server.as_ref().context("no server")?.address();
+    let to = testbed.frame_proxy.as_ref().map_or(server, super::frame_proxy::FrameProxy::address);
+    let mut raw = RawClient::connect(to, testbed.installation.certificate()?).await;
+    raw.handshake(hello(9)).await;
+    let (app_id, app_sign) = (testbed.app.app_id, testbed.app.app_sign.clone());
+    let login = LoginRequest { user_id: RAW_USER.to_owned(), app_id, app_sign, ..LoginRequest::default() };
     raw.call(&login).await.map_err(|error| anyhow::anyhow!("{error:?}"))?;
     let send = |text: &str| SendMessageRequest {
         message: Some(Message::text(text)),
@@ -368,9 +383,9 @@ async fn reuse_a_key(stage: &mut Stage) -> anyhow::Result<Option<Violation>> {
         client_key: vec![7; 16].into(),
     };
     let [first, again, other] = [
-        raw.call(&send("the first words")).await,
-        raw.call(&send("the first words")).await,
-        raw.call(&send("other words")).await,
+        raw.call(&send("the first text")).await,
+        raw.call(&send("the first text")).await,
+        raw.call(&send("other text")).await,
     ];
     raw.end().await;
     let seq = |answer: &Result<zim_protocol::MessageSentResult, _>| {
@@ -379,6 +394,6 @@ async fn reuse_a_key(stage: &mut Stage) -> anyhow::Result<Option<Violation>> {
     };
     let is_refused = other.as_ref().is_err_and(|error| error.code == ErrorCode::CommonModuleParamsInvalid as i32);
     let is_right = seq(&first).is_some() && seq(&first) == seq(&again) && is_refused;
-    let what = format!("first {first:?}; again {again:?}; other words {other:?}");
+    let what = format!("first {first:?}; again {again:?}; other text {other:?}");
     Ok((!is_right).then_some(Violation { name: "reused_key_answered", what }))
 }

@@ -12,16 +12,16 @@ use rustls::pki_types::pem::PemObject;
 use tokio::sync::mpsc;
 use zim_client_sdk::Trust;
 
-use crate::wait::PATIENCE;
+use crate::wait::TIMEOUT;
 
 /// A process. Dropping it kills it.
 #[derive(Debug)]
-pub(crate) struct Puppet {
+pub(crate) struct ChildProcess {
     child: Child,
     stdin: ChildStdin,
 }
 
-impl Puppet {
+impl ChildProcess {
     /// Starts a program. Each line that it prints goes to `hear`, on a thread of its own; what it logs goes to the end of
     /// the file `log`.
     pub(crate) fn start(
@@ -47,7 +47,7 @@ impl Puppet {
         Ok(Self { child, stdin })
     }
 
-    /// Says a line. That nobody hears it shows in the missing answer.
+    /// Says a line. That nobody receives it shows in the missing answer.
     pub(crate) fn say(&mut self, line: &str) {
         let _ = writeln!(self.stdin, "{line}");
     }
@@ -63,7 +63,7 @@ impl Puppet {
     }
 }
 
-impl Drop for Puppet {
+impl Drop for ChildProcess {
     fn drop(&mut self) {
         // It may be gone.
         let _ = self.child.kill();
@@ -73,8 +73,8 @@ impl Drop for Puppet {
 
 /// Where a server lives, whatever becomes of its process.
 #[derive(Clone, Debug)]
-pub struct ServerHome {
-    /// The program: `victim`.
+pub struct ServerInstallation {
+    /// The program: `test-server`.
     pub program: PathBuf,
     /// Its data folder.
     pub folder: PathBuf,
@@ -102,7 +102,7 @@ impl FirstApp {
     }
 }
 
-impl ServerHome {
+impl ServerInstallation {
     /// A server that never ran; `folder` need not be there.
     pub fn new(program: impl Into<PathBuf>, folder: impl Into<PathBuf>, database: impl Into<String>) -> Self {
         Self { program: program.into(), folder: folder.into(), database: database.into(), port: 0 }
@@ -145,11 +145,11 @@ impl ServerHome {
         command.arg(&self.program).arg(&self.folder).arg(&self.database).arg(self.port.to_string());
         let (tell, mut told) = mpsc::unbounded_channel();
         // Fails when nobody listens any more.
-        let puppet = Puppet::start(&mut command, &self.log(), move |line| drop(tell.send(line)))?;
+        let process = ChildProcess::start(&mut command, &self.log(), move |line| drop(tell.send(line)))?;
         let address = listen(&mut told).await.with_context(|| format!("see {}", self.log().display()))?;
         let address: SocketAddr = address.parse()?;
         self.port = address.port();
-        Ok(ServerProcess { puppet, told, address })
+        Ok(ServerProcess { process, told, address })
     }
 
     /// After a restore: clients synchronize anew.
@@ -167,14 +167,14 @@ impl ServerHome {
 }
 
 async fn listen(told: &mut mpsc::UnboundedReceiver<String>) -> anyhow::Result<String> {
-    let line = tokio::time::timeout(PATIENCE, told.recv()).await.context("no answer in time")?;
+    let line = tokio::time::timeout(TIMEOUT, told.recv()).await.context("no answer in time")?;
     line.context("the server has ended")
 }
 
 /// A server in a process of its own. Dropping it kills it.
 #[derive(Debug)]
 pub struct ServerProcess {
-    puppet: Puppet,
+    process: ChildProcess,
     told: mpsc::UnboundedReceiver<String>,
     address: SocketAddr,
 }
@@ -187,15 +187,15 @@ impl ServerProcess {
 
     /// Whether it runs.
     pub fn is_alive(&mut self) -> bool {
-        self.puppet.is_alive()
+        self.process.is_alive()
     }
 
-    /// Has it do something that `victim` knows, and waits until it is done.
+    /// Has it do something that `test-server` knows, and waits until it is done.
     ///
     /// # Errors
     /// It has ended, or says no.
     pub async fn tell(&mut self, command: &str) -> anyhow::Result<String> {
-        self.puppet.say(command);
+        self.process.say(command);
         let answer = listen(&mut self.told).await.with_context(|| command.to_owned())?;
         answer.strip_prefix("done").map(|rest| rest.trim().to_owned()).with_context(|| format!("{command}: {answer}"))
     }
@@ -216,7 +216,7 @@ impl ServerProcess {
     pub fn limit_files(&self, bytes: Option<u64>) -> anyhow::Result<()> {
         let limit = bytes.map_or_else(|| "unlimited".to_owned(), |bytes| bytes.to_string());
         let mut command = Command::new("prlimit");
-        let done = command.arg(format!("--pid={}", self.puppet.id())).arg(format!("--fsize={limit}:unlimited"));
+        let done = command.arg(format!("--pid={}", self.process.id())).arg(format!("--fsize={limit}:unlimited"));
         let done = done.output().context("prlimit cannot be run")?;
         if !done.status.success() {
             bail!("prlimit failed: {}", String::from_utf8_lossy(&done.stderr));

@@ -9,24 +9,24 @@ use serde_json::json;
 use tokio::time::{Instant, timeout_at};
 
 use super::device::Device;
-use super::middle::{Middle, Planted};
-use super::plan::{DEVICES, Deed, Fault, Kind, Plan, Step, USERS};
+use super::frame_proxy::{FrameProxy, Planted};
+use super::plan::{Action, DEVICES, Fault, Kind, Plan, Step, USERS};
 use super::record::{Moment, Record};
 use super::store::{SharedCluster, Store};
-use crate::link::{Link, Weather};
-use crate::puppet::{FirstApp, ServerHome, ServerProcess};
+use crate::process::{FirstApp, ServerInstallation, ServerProcess};
+use crate::proxy::{NetworkConditions, Proxy};
 
 /// As bad as it gets while something still passes.
-const STORM: Weather = Weather { lost: 60, doubled: 50, late: 150, delay_ms: 20 };
+const BAD_NETWORK: NetworkConditions = NetworkConditions { lost: 60, duplicated: 50, delayed: 150, delay_ms: 20 };
 /// More room than a run needs.
 const ROOM: u64 = 1 << 30;
 
 /// The programs that are played with.
 #[derive(Clone, Debug)]
 pub struct Programs {
-    /// `victim`.
+    /// `test-server`.
     pub server: PathBuf,
-    /// `actor`.
+    /// `test-client`.
     pub client: PathBuf,
 }
 
@@ -41,25 +41,25 @@ pub struct Restored {
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Stage {
+pub(super) struct Testbed {
     pub(crate) record: Record,
     pub(crate) devices: Vec<Device>,
     pub(crate) store: Store,
     pub(crate) folder: PathBuf,
     pub(crate) programs: Programs,
     pub(crate) app: FirstApp,
-    pub(crate) middle: Option<Middle>,
+    pub(crate) frame_proxy: Option<FrameProxy>,
     pub(crate) server: Option<ServerProcess>,
-    pub(crate) home: ServerHome,
+    pub(crate) installation: ServerInstallation,
     backup_begun: Option<Moment>,
     pub(crate) restored: Option<Restored>,
     /// Servers that ended though nobody ended them.
-    pub(crate) fallen: usize,
+    pub(crate) crashed: usize,
     /// Tasks that servers left behind when they were stopped.
     pub(crate) left: usize,
 }
 
-impl Stage {
+impl Testbed {
     /// Everything in place, everybody logging in.
     pub(crate) async fn new(
         plan: &Plan,
@@ -71,22 +71,22 @@ impl Stage {
         let record = Record::default();
         let name = format!("run_{}_{}", plan.seed, std::process::id());
         let store = Store::new(plan.database, folder, &name, cluster)?;
-        let mut home = ServerHome::new(&programs.server, folder.join("server"), store.url());
-        let mut server = home.start().await?;
+        let mut installation = ServerInstallation::new(&programs.server, folder.join("server"), store.url());
+        let mut server = installation.start().await?;
         server.tell("poison").await?;
-        let app = home.first_app()?;
+        let app = installation.first_app()?;
         let address = server.address();
-        let middle = match (plan.has(Kind::LastPush), planted) {
+        let frame_proxy = match (plan.has(Kind::LastPush), planted) {
             (false, None) => None,
-            _ => Some(Middle::new(address, &home.folder, planted)?),
+            _ => Some(FrameProxy::new(address, &installation.folder, planted)?),
         };
         let mut devices = Vec::new();
         for (number, user) in DEVICES.into_iter().enumerate() {
             // With a fault planted the server is faulty for all; else one device is enough.
-            let is_apart = middle.as_ref().filter(|_| planted.is_some() || number == LISTENER);
-            let to = is_apart.map_or(address, Middle::address);
-            let link = Link::to(to, plan.seed.wrapping_mul(100) + number as u64).await;
-            let mut device = Device::new(number, user, link, folder.join(format!("device{number}")));
+            let is_apart = frame_proxy.as_ref().filter(|_| planted.is_some() || number == FRAME_PROXY_DEVICE);
+            let to = is_apart.map_or(address, FrameProxy::address);
+            let proxy = Proxy::to(to, plan.seed.wrapping_mul(100) + number as u64).await;
+            let mut device = Device::new(number, user, proxy, folder.join(format!("device{number}")));
             device.open(&programs.client, &app, &record)?;
             devices.push(device);
         }
@@ -97,30 +97,30 @@ impl Stage {
             folder: folder.to_owned(),
             programs: programs.clone(),
             app,
-            middle,
+            frame_proxy,
             server: Some(server),
-            home,
+            installation,
             backup_begun: None,
             restored: None,
-            fallen: 0,
+            crashed: 0,
             left: 0,
         })
     }
 
     /// A device that was never here before.
-    pub(crate) async fn newcomer(&mut self, number: usize, user: &'static str) -> anyhow::Result<Device> {
-        let link = Link::to(self.server.as_ref().context("no server")?.address(), 0).await;
-        let mut device = Device::new(number, user, link, self.folder.join(format!("device{number}")));
+    pub(crate) async fn fresh_device(&mut self, number: usize, user: &'static str) -> anyhow::Result<Device> {
+        let proxy = Proxy::to(self.server.as_ref().context("no server")?.address(), 0).await;
+        let mut device = Device::new(number, user, proxy, self.folder.join(format!("device{number}")));
         device.open(&self.programs.client, &self.app, &self.record)?;
         Ok(device)
     }
 
     /// Does a step.
-    pub(crate) async fn play(&mut self, step: &Step) -> anyhow::Result<()> {
+    pub(crate) async fn run(&mut self, step: &Step) -> anyhow::Result<()> {
         match step {
-            Step::Deed(device, deed) => {
+            Step::Action(device, action) => {
                 let record = self.record.clone();
-                self.devices[*device].do_deed(deed, &record);
+                self.devices[*device].perform(action, &record);
                 Ok(())
             }
             Step::Wait { answers, at_most_ms } => {
@@ -129,7 +129,7 @@ impl Stage {
             }
             Step::Fault(fault) => {
                 self.record.fault(fault);
-                self.befall(fault).await.with_context(|| format!("{fault:?}"))
+                self.inject(fault).await.with_context(|| format!("{fault:?}"))
             }
         }
     }
@@ -148,14 +148,14 @@ impl Stage {
         true
     }
 
-    async fn befall(&mut self, fault: &Fault) -> anyhow::Result<()> {
+    async fn inject(&mut self, fault: &Fault) -> anyhow::Result<()> {
         let record = self.record.clone();
         match *fault {
-            Fault::Cut(device) => self.devices[device].link.cut(),
-            Fault::Mend(device) => self.devices[device].link.mend(),
-            Fault::Storm(device) => self.devices[device].link.set_weather(STORM),
-            Fault::FairWeather(device) => self.devices[device].link.set_weather(Weather::default()),
-            Fault::NewAddress(device) => self.devices[device].link.change_addresses(),
+            Fault::Cut(device) => self.devices[device].proxy.cut(),
+            Fault::Reconnect(device) => self.devices[device].proxy.restore(),
+            Fault::BadNetwork(device) => self.devices[device].proxy.set_conditions(BAD_NETWORK),
+            Fault::GoodNetwork(device) => self.devices[device].proxy.set_conditions(NetworkConditions::default()),
+            Fault::NewAddress(device) => self.devices[device].proxy.change_source_ports(),
             Fault::KillServer => drop(self.take_server()),
             Fault::StopServer => {
                 if let Some(server) = self.take_server() {
@@ -167,12 +167,12 @@ impl Stage {
             Fault::CloseDevice(device) => self.devices[device].close(&record).await?,
             Fault::OpenDevice(device) => self.devices[device].open(&self.programs.client, &self.app, &record)?,
             Fault::DiskFull { pages } => self.tell_server(&format!("room {pages}")).await?,
-            Fault::DiskRoom => self.tell_server(&format!("room {ROOM}")).await?,
+            Fault::DiskFreed => self.tell_server(&format!("room {ROOM}")).await?,
             Fault::WriteFails { bytes } => {
                 let limit = self.store.log_bytes() + bytes;
                 self.server.as_ref().map_or(Ok(()), |server| server.limit_files(Some(limit)))?;
             }
-            Fault::WriteHeals => self.server.as_ref().map_or(Ok(()), |server| server.limit_files(None))?,
+            Fault::WriteWorks => self.server.as_ref().map_or(Ok(()), |server| server.limit_files(None))?,
             Fault::JumpServer { ms } => self.tell_server(&format!("jump {ms}")).await?,
             Fault::JumpDevice { device, ms } => self.devices[device].tell(json!({"do": "jump", "ms": ms}), &record),
             Fault::KillPostgres => {
@@ -194,7 +194,7 @@ impl Stage {
         if server.is_alive() {
             return Some(server);
         }
-        self.fallen += 1;
+        self.crashed += 1;
         None
     }
 
@@ -209,7 +209,7 @@ impl Stage {
     /// Starts the server, if it does not run and its database does.
     async fn start_server(&mut self) -> anyhow::Result<()> {
         if self.server.is_none() && self.store.is_up() {
-            let mut server = self.home.start().await?;
+            let mut server = self.installation.start().await?;
             server.tell("poison").await?;
             self.server = Some(server);
         }
@@ -219,15 +219,15 @@ impl Stage {
     async fn retain(&mut self) -> anyhow::Result<()> {
         self.recover().await?;
         // What is sent again later must still be known by its key.
-        self.wait(usize::MAX, super::PATIENCE).await;
+        self.wait(usize::MAX, super::TIMEOUT).await;
         let record = self.record.clone();
         for device in &mut self.devices {
             let user = device.user;
             for peer in USERS.into_iter().filter(|peer| *peer != user) {
-                device.do_deed(&Deed::Clear { peer }, &record);
+                device.perform(&Action::Clear { peer }, &record);
             }
         }
-        self.wait(usize::MAX, super::PATIENCE).await;
+        self.wait(usize::MAX, super::TIMEOUT).await;
         self.tell_server("retain").await
     }
 
@@ -253,7 +253,7 @@ impl Stage {
         self.store.start()?;
         drop(self.take_server());
         self.store.restore()?;
-        self.home.new_epoch()?;
+        self.installation.new_epoch()?;
         self.start_server().await?;
         let done = self.record.note("the backup is restored");
         self.restored = Some(Restored { backup_begun, done });
@@ -271,13 +271,13 @@ impl Stage {
         self.tell_server(&format!("room {ROOM}")).await?;
         let record = self.record.clone();
         for device in &mut self.devices {
-            device.link.mend();
-            device.link.set_weather(Weather::default());
-            device.tell(json!({"do": "poke"}), &record);
+            device.proxy.restore();
+            device.proxy.set_conditions(NetworkConditions::default());
+            device.tell(json!({"do": "network_changed"}), &record);
         }
         Ok(())
     }
 }
 
-/// The device that hears through somebody else when a single push is to be lost.
-pub(crate) const LISTENER: usize = 4;
+/// The device that receives through somebody else when a single push is to be lost.
+pub(crate) const FRAME_PROXY_DEVICE: usize = 4;

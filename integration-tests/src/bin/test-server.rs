@@ -1,6 +1,6 @@
-//! A server in a process of its own, for tests that kill it. `victim FOLDER DATABASE PORT` (an empty database is SQLite in
+//! A server in a process of its own, for tests that kill it. `test-server FOLDER DATABASE PORT` (an empty database is SQLite in
 //! the folder, port 0 is any) says where it listens on its first line, takes commands from its input, one a line, and answers
-//! each with `done` or a reason. It ends with its input. `victim new-epoch FOLDER DATABASE` is what an operator does after a
+//! each with `done` or a reason. It ends with its input. `test-server new-epoch FOLDER DATABASE` is what an operator does after a
 //! restore.
 //!
 //! What it does to its own server it does from outside, through what any program has that embeds one: statements on the
@@ -12,7 +12,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use tracing_subscriber::EnvFilter;
-use zim_integration_tests::{clock, lines, say};
+use zim_integration_tests::{print_line, stdin_lines, ticking_clock};
 use zim_protocol::clock::Clock;
 use zim_server::config::Config;
 use zim_server::db::{Dialect, Locks, Tx};
@@ -20,9 +20,9 @@ use zim_server::error::Error;
 use zim_server::{Server, run};
 
 fn main() -> anyhow::Result<ExitCode> {
-    let words: Vec<String> = env::args().skip(1).collect();
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    match words.as_slice() {
+    let text: Vec<String> = env::args().skip(1).collect();
+    let text: Vec<&str> = text.iter().map(String::as_str).collect();
+    match text.as_slice() {
         ["new-epoch", folder, database] => {
             let arguments = ["zim-server", "--data-dir", folder, "--database", database, "new-epoch"];
             Ok(run::run(arguments.map(Into::into), []))
@@ -38,27 +38,27 @@ fn main() -> anyhow::Result<ExitCode> {
             config.limits.stop_timeout_ms = 1_000;
             tokio::runtime::Runtime::new()?.block_on(serve(config))
         }
-        _ => anyhow::bail!("victim FOLDER DATABASE PORT"),
+        _ => anyhow::bail!("test-server FOLDER DATABASE PORT"),
     }
 }
 
 async fn serve(config: Config) -> anyhow::Result<ExitCode> {
     let filter = EnvFilter::try_from_env("ZIM_TEST_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
-    let clock = clock();
+    let clock = ticking_clock();
     let server = Server::start_with(config, clock.clone()).await?;
-    say(server.local_addr());
-    let mut commands = lines();
+    print_line(server.local_addr());
+    let mut commands = stdin_lines();
     let mut left = 0;
     while let Some(command) = commands.recv().await {
         if command == "stop" {
             left = server.stop().await;
-            say(format_args!("done {left}"));
+            print_line(format_args!("done {left}"));
             break;
         }
         match obey(&server, &clock, &command).await {
-            Ok(()) => say("done"),
-            Err(error) => say(format_args!("{error:#}")),
+            Ok(()) => print_line("done"),
+            Err(error) => print_line(format_args!("{error:#}")),
         }
     }
     Ok(if left == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
