@@ -5,14 +5,14 @@ set positional-arguments
 
 export PATH := justfile_directory() / ".tools/bin" + ":" + env("PATH")
 
-# Tests that open a database: the others say the same on both.
+# The packages whose tests open a database; the others behave the same on both.
 on_a_database := "package(zim-server) | package(zim-integration-tests)"
 
 # Lists the commands.
 _list:
     @just --list --unsorted
 
-# Starts a server; everything it keeps is in ./zim-data.
+# Starts a server with its data in ./zim-data.
 run *args:
     cargo run --locked --bin zim-server -- "$@"
 
@@ -20,7 +20,7 @@ run *args:
 zim *args:
     @cargo run --quiet --locked --bin zim -- "$@"
 
-# Starts a server in a temporary folder and lets two people chat.
+# Starts a server in a temporary folder and lets two users chat.
 demo *args:
     cargo build --locked --bin zim-server --bin zim
     cargo run --quiet --locked --bin zim -- demo "$@"
@@ -28,7 +28,7 @@ demo *args:
 # All tests, on SQLite and then on PostgreSQL (ZIM_TEST_POSTGRES, or a private cluster).
 test *args: test-docs (test-sqlite args) (test-postgres args)
 
-# The tests on SQLite: no other program is needed.
+# The tests on SQLite, which need no other program.
 test-sqlite *args: (_tools "cargo-nextest")
     ZIM_TEST_DATABASE=sqlite cargo nextest run --locked --workspace {{ args }}
 
@@ -42,7 +42,7 @@ test-postgres *args: (_tools "cargo-nextest")
 test-docs:
     cargo test --quiet --locked --doc --workspace
 
-# Everything that CI checks besides the tests: the only list.
+# Everything that CI checks besides the tests. This is the only list.
 check: (_tools "cargo-deny" "typos" "mdbook")
     cargo fmt --all --check
     cargo clippy --locked --workspace --all-targets -- -D warnings
@@ -51,36 +51,36 @@ check: (_tools "cargo-deny" "typos" "mdbook")
     typos
     mdbook build docs
 
-# Mends what can be mended without thinking: format, spelling, lints with one answer.
+# Applies automatic fixes: format, spelling, lints.
 fix: (_tools "typos")
     cargo clippy --locked --workspace --all-targets --fix --allow-dirty --allow-staged
     cargo fmt --all
     typos --write-changes
 
-# Messages a second and their latency, between pairs of users, against a release build on this machine.
+# Benchmarks messages per second and latency between pairs of users, with a release build on this machine.
 bench *args:
     cargo build --release --locked --bin zim-server --bin zim
     cargo run --release --quiet --locked --bin zim -- bench peer "$@"
 
-# The book, its generated reference included, into docs/book.
+# Builds the book with its generated reference into docs/book.
 docs: (_tools "cargo-nextest" "mdbook")
     UPDATE=1 cargo nextest run --locked -p zim-protocol --test contract pages
     mdbook build docs
 
-# No sanitizer: there is no unsafe code of ours to watch, and without it the fuzzer sees several times as much.
+# No sanitizer: the project has no unsafe code, and the fuzzer tries several times as many inputs without.
 _fuzz := "RUSTC_BOOTSTRAP=1 cargo fuzz run --sanitizer none"
 
-# Feeds a fuzz target for some seconds (needs a C++ compiler): config, frame, http, json, protobuf, sync or token.
+# Runs a fuzz target for some seconds (needs a C++ compiler): config, frame, http, json, protobuf, sync or token.
 fuzz target="frame" seconds="60": (_tools "cargo-fuzz")
     mkdir -p fuzz/found/{{ target }}
     {{ _fuzz }} {{ target }} fuzz/found/{{ target }} fuzz/corpus/{{ target }} -- -max_total_time={{ seconds }} \
         -rss_limit_mb=2048 -timeout=10 $(ls fuzz/dict/{{ target }}.dict 2>/dev/null | sed 's/^/-dict=/')
 
-# Keeps what `just fuzz` found of it: the inputs that reach code which no other in its corpus reaches.
+# Adds inputs that `just fuzz` found to the corpus, if they reach code that no other input in it reaches.
 fuzz-keep target: (_tools "cargo-fuzz")
     {{ _fuzz }} {{ target }} fuzz/corpus/{{ target }} fuzz/found/{{ target }} -- -merge=1 -use_counters=0
 
-# Runs from seeds against a real server, with processes killed, disks full, clocks wrong; then checks that nothing is lost:
+# Seeded runs against a real server with killed processes, full disks and wrong clocks; checks that nothing is lost:
 # `just fault --runs 100`, `just fault --seed 7`, `just fault --runs 1000 --database both --page FILE`.
 fault *args:
     CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \

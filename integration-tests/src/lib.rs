@@ -1,5 +1,7 @@
-//! What the tests stand on: a whole server in process, real clients over real QUIC, a clock that the test moves, and bad
-//! weather on the way between them.
+//! Test support: a whole server in process, real clients over real QUIC, a clock that the test sets, and a proxy that makes
+//! the network between them lossy.
+//!
+//! The modules are declared in dependency order: a module uses only modules above it.
 //!
 //! ```no_run
 //! # async fn example() {
@@ -21,7 +23,7 @@ mod wait;
 mod random;
 /// Folders that only their owner can read.
 mod folder;
-/// Captures what the server and the SDK log.
+/// Captures the log of the server and the SDK.
 mod logs;
 /// PostgreSQL servers for tests.
 pub mod postgres;
@@ -33,17 +35,17 @@ mod proxy;
 mod raw;
 /// A client with its own local database, which records its events.
 mod device;
-/// Data that earlier builds wrote.
+/// Databases and data folders that earlier builds wrote.
 mod fixture;
 /// A server in process with its clients, for the duration of one test.
 mod world;
-/// A child process's side of `process`: lines in, lines out, and a clock that the test sets.
+/// The child's side of `process`: lines in, lines out, and a clock that the test sets.
 mod child;
 /// Servers and clients as child processes.
 mod process;
-/// Targets of the fuzzer.
+/// The fuzz targets.
 pub mod decoders;
-/// Runs with faults, from seeds.
+/// Seeded runs with injected faults.
 pub mod campaign;
 
 pub use self::child::{print_line, stdin_lines, ticking_clock};

@@ -1,5 +1,5 @@
-//! The way between a client and the server, with its conditions: a UDP relay that loses, doubles, delays and reorders datagrams,
-//! is cut and mended, and lets a client turn up under another address.
+//! A UDP proxy between clients and the server. It drops, duplicates, delays and reorders datagrams, can be cut and restored,
+//! and can change the source ports that the server sees.
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -13,24 +13,24 @@ use tokio::task::{AbortHandle, JoinHandle};
 use crate::random::Random;
 
 const ANY: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 0);
-/// No datagram is longer.
+/// The longest datagram, bytes.
 const DATAGRAM: usize = 65_536;
 
-/// What befalls datagrams, in each direction.
+/// What happens to datagrams, in each direction.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NetworkConditions {
-    /// Lost, of a thousand.
+    /// Dropped, per thousand.
     pub lost: u32,
-    /// Arriving twice, of a thousand.
+    /// Duplicated, per thousand.
     pub duplicated: u32,
-    /// Held back by `delay_ms` while others overtake, of a thousand.
+    /// Delayed while others overtake, per thousand.
     pub delayed: u32,
-    /// How long those that are late are late.
+    /// The longest delay, milliseconds.
     pub delay_ms: u64,
 }
 
 impl NetworkConditions {
-    /// As bad as a connection can be and live.
+    /// As bad as a connection survives.
     pub const LOSSY: Self = Self { lost: 80, duplicated: 50, delayed: 150, delay_ms: 30 };
 }
 
@@ -40,12 +40,12 @@ struct State {
     conditions: NetworkConditions,
     is_cut: bool,
     random: Random,
-    /// Counts the client's addresses as the server sees them.
+    /// Counts the changes of source ports.
     generation: u64,
     forwarded: u64,
 }
 
-/// A relay. See the module.
+/// A UDP proxy. See the module.
 #[derive(Debug)]
 pub struct Proxy {
     address: SocketAddr,
@@ -60,10 +60,10 @@ impl Drop for Proxy {
 }
 
 impl Proxy {
-    /// A way to `server`; `seed` decides what chance does.
+    /// Starts a proxy to `server`; `seed` determines which datagrams are dropped, duplicated and delayed.
     ///
     /// # Panics
-    /// The system gives no port.
+    /// No port can be bound.
     pub async fn to(server: SocketAddr, seed: u64) -> Self {
         let front = Arc::new(UdpSocket::bind(ANY).await.unwrap());
         let address = front.local_addr().unwrap();
@@ -85,45 +85,45 @@ impl Proxy {
         self.task.abort_handle()
     }
 
-    /// What a client connects to.
+    /// Returns the address that clients connect to.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Nothing passes any more.
+    /// Drops every datagram from now on.
     pub fn cut(&self) {
         self.state.lock().is_cut = true;
     }
 
-    /// Datagrams pass again.
+    /// Forwards datagrams again after [`Proxy::cut`].
     pub fn restore(&self) {
         self.state.lock().is_cut = false;
     }
 
-    /// From now on.
+    /// Sets the network conditions from now on.
     pub fn set_conditions(&self, conditions: NetworkConditions) {
         self.state.lock().conditions = conditions;
     }
 
-    /// The server sees the clients come from other ports, as after a change of networks.
+    /// Changes the ports that the server sees the clients come from, as after a change of networks.
     pub fn change_source_ports(&self) {
         self.state.lock().generation += 1;
     }
 
-    /// The server is elsewhere now.
+    /// Forwards to another server address from now on.
     pub fn set_server(&self, server: SocketAddr) {
         let mut state = self.state.lock();
         state.server = server;
         state.generation += 1;
     }
 
-    /// How many datagrams have passed.
+    /// Returns how many datagrams were forwarded.
     pub fn forwarded(&self) -> u64 {
         self.state.lock().forwarded
     }
 }
 
-/// A client's way on: the socket under which the server knows it.
+/// The socket through which the server sees a client.
 struct Upstream {
     socket: Arc<UdpSocket>,
     generation: u64,
@@ -140,7 +140,7 @@ async fn relay(front: Arc<UdpSocket>, state: Arc<Mutex<State>>) {
     let mut upstreams: HashMap<SocketAddr, Upstream> = HashMap::new();
     let mut buffer = vec![0; DATAGRAM];
     loop {
-        // Linux reports what an earlier datagram met; the next one may fare better.
+        // Linux reports the error of an earlier datagram here; the next one may succeed.
         let Ok((length, client)) = front.recv_from(&mut buffer).await else { continue };
         let (server, generation) = {
             let state = state.lock();
@@ -158,7 +158,7 @@ async fn relay(front: Arc<UdpSocket>, state: Arc<Mutex<State>>) {
         let Some(upstream) = upstreams.get(&client) else { continue };
         let socket = Arc::clone(&upstream.socket);
         forward(&state, buffer[..length].to_vec(), move |datagram| {
-            // Full buffers lose datagrams, as everywhere.
+            // A full buffer drops the datagram, as in any network.
             let _ = socket.try_send(&datagram);
         });
     }
@@ -168,7 +168,7 @@ async fn back(from: Arc<UdpSocket>, to: Arc<UdpSocket>, client: SocketAddr, stat
     let mut buffer = vec![0; DATAGRAM];
     loop {
         let Ok(length) = from.recv(&mut buffer).await else {
-            // A server that is gone refuses; wait for the next thing to say to it.
+            // The port of a stopped server refuses datagrams; go on with the next one.
             tokio::task::yield_now().await;
             continue;
         };

@@ -1,4 +1,4 @@
-//! What fuzzers found worth keeping goes through every decoder again, in every run of the tests.
+//! Runs the committed fuzz corpus through every target.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
@@ -12,7 +12,7 @@ fn fuzz() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz")
 }
 
-/// The names of the files of a folder, without what follows the dot.
+/// The sorted names of the files in a folder, without extension.
 fn names(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
     let stem = |path: &Path| path.file_stem().unwrap().to_str().unwrap().to_owned();

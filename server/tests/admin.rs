@@ -1,4 +1,4 @@
-//! The operator's service, over gRPC.
+//! The operator's gRPC service.
 
 use tonic::Request;
 use tonic::transport::{Channel, Endpoint};
@@ -8,13 +8,13 @@ use zim_protocol::{CreateAppRequest, DisconnectUserRequest, ListAppsRequest, Lis
 use zim_server::Server;
 use zim_server::config::Config;
 
-#[expect(clippy::unwrap_used, reason = "a helper of tests")]
+#[expect(clippy::unwrap_used, reason = "a test helper")]
 async fn client(server: &Server) -> AdminClient<Channel> {
     let address = server.admin_addr().unwrap().to_string();
     AdminClient::new(Endpoint::from_shared(address).unwrap().connect().await.unwrap())
 }
 
-#[expect(clippy::unwrap_used, reason = "a helper of tests")]
+#[expect(clippy::unwrap_used, reason = "a test helper")]
 fn with_key<T>(key: &str, message: T) -> Request<T> {
     let mut request = Request::new(message);
     request.metadata_mut().insert("authorization", format!("Bearer {key}").parse().unwrap());

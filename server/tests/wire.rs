@@ -1,4 +1,4 @@
-//! The wire as a stranger meets it: greetings, refusals, bounds, farewells.
+//! The wire protocol, from a client without the SDK: handshakes, refusals, limits and closes.
 
 mod raw;
 
@@ -65,7 +65,7 @@ async fn a_silent_connection_is_closed() {
 #[tokio::test]
 async fn invalid_frames_close_the_connection() {
     let test = TestServer::new().await;
-    // A length without end, a frame of 2 MB, a frame that is no protobuf.
+    // An unterminated length, a frame of 2 MB, and a frame that is not protobuf.
     for bytes in [&[0xff; 8][..], &[0x80, 0x80, 0x80, 0x01], &[0x02, 0xff, 0xff]] {
         let mut raw = RawClient::after_hello(&test).await;
         soon(raw.send.write_all(bytes)).await.unwrap();
@@ -109,12 +109,12 @@ async fn a_client_has_one_stream() {
 #[tokio::test]
 async fn the_receive_window_is_small_before_login_and_holds_a_frame_after() {
     let test = TestServer::new().await;
-    // Empty frames. QUIC takes at once what the server allows, whether or not it reads it.
+    // Empty frames. QUIC sends at once what the receive window allows, whether or not the server reads it.
     let much = vec![0; 2 << 20];
-    let mut stranger = RawClient::new(&test).await;
-    assert_eq!(soon(stranger.send.write(&much)).await.unwrap(), 32 << 10);
+    let mut unauthenticated = RawClient::new(&test).await;
+    assert_eq!(soon(unauthenticated.send.write(&much)).await.unwrap(), 32 << 10);
     let mut user = RawClient::logged_in(&test, "ann").await;
-    // That he may send more reaches him beside the answer to his login, sooner or later.
+    // The larger window arrives independently of the answer to the login.
     soon(async { while user.send.write(&much).await.unwrap() <= 64 << 10 {} }).await;
     test.end().await;
 }
@@ -166,7 +166,7 @@ async fn syncs_have_an_allowance_of_their_own() {
     for expected in [0, 0, 0, too_fast] {
         assert_eq!(code(&raw.call(&SyncRequest::default()).await), expected);
     }
-    // Two a second.
+    // Two syncs per second.
     test.clock.advance(499);
     assert_eq!(code(&raw.call(&SyncRequest::default()).await), too_fast);
     test.clock.advance(1);
@@ -202,13 +202,13 @@ async fn a_second_start_keeps_app_and_keys() {
     let test = TestServer::new().await;
     let (app, fingerprint) = (test.server.first_app().clone(), test.server.fingerprint());
     assert_eq!((app.app_sign.len(), app.server_secret.len()), (64, 32));
-    assert!(test.server.banner(false).contains(&app.app_sign), "the first start tells it");
+    assert!(test.server.banner(false).contains(&app.app_sign), "the first start prints it");
     let taken = Server::start(Config::local(test.dir.path())).await;
     assert!(matches!(taken, Err(StartError::Folder(_))), "{taken:?}");
     let dir = test.end().await;
     let again = Server::start(Config::local(dir.path())).await.unwrap();
     assert_eq!((again.first_app(), again.fingerprint()), (&app, fingerprint));
-    // The log of a service has its output: the secret is in it once at most.
+    // The log of a service contains its output, so the secret is printed at most once.
     assert!(!again.banner(false).contains(&app.app_sign));
     assert!(again.banner(true).contains(&app.app_sign));
     assert!(!again.banner(true).contains(&app.server_secret));
@@ -221,16 +221,16 @@ async fn an_address_in_use_has_a_clear_error() {
     let dir = tempfile::tempdir().unwrap();
     let mut config = Config::local(dir.path().join("data"));
     config.listen = test.server.local_addr();
-    let said = Server::start(config.clone()).await.unwrap_err().to_string();
-    assert!(said.contains("the server cannot listen on 127.0.0.1:") && said.contains("--listen"), "{said}");
+    let error = Server::start(config.clone()).await.unwrap_err().to_string();
+    assert!(error.contains("the server cannot listen on 127.0.0.1:") && error.contains("--listen"), "{error}");
     config = Config::local(dir.path().join("data"));
     config.http.0 = test.server.http_addr();
-    let said = Server::start(config).await.unwrap_err().to_string();
-    assert!(said.contains("the HTTP service cannot listen on") && said.contains("--http"), "{said}");
+    let error = Server::start(config).await.unwrap_err().to_string();
+    assert!(error.contains("the HTTP service cannot listen on") && error.contains("--http"), "{error}");
     test.end().await;
 }
 
-#[expect(clippy::unwrap_used, reason = "a helper of tests")]
+#[expect(clippy::unwrap_used, reason = "a test helper")]
 async fn get(test: &TestServer, path: &str) -> String {
     let mut stream = dial(test).await;
     stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).await.unwrap();
@@ -239,25 +239,25 @@ async fn get(test: &TestServer, path: &str) -> String {
     text
 }
 
-#[expect(clippy::unwrap_used, reason = "a helper of tests")]
+#[expect(clippy::unwrap_used, reason = "a test helper")]
 async fn dial(test: &TestServer) -> TcpStream {
     soon(TcpStream::connect(test.server.http_addr().unwrap())).await.unwrap()
 }
 
-/// What is said until the end, whether it is a clean one or not.
-#[expect(clippy::unwrap_used, reason = "a helper of tests")]
+/// Reads until the end of the connection, whether it is closed or reset.
+#[expect(clippy::unwrap_used, reason = "a test helper")]
 async fn rest(stream: &mut TcpStream) -> String {
-    let mut heard = Vec::new();
-    drop(soon(stream.read_to_end(&mut heard)).await);
-    String::from_utf8(heard).unwrap()
+    let mut response = Vec::new();
+    drop(soon(stream.read_to_end(&mut response)).await);
+    String::from_utf8(response).unwrap()
 }
 
-/// Asks for something on a connection that stays.
+/// Sends a request on a persistent connection; false if it is not answered.
 async fn is_answered(stream: &mut TcpStream) -> bool {
-    let asked = stream.write_all(b"GET /health HTTP/1.1\r\nHost: here\r\n\r\n").await;
-    let mut heard = [0; 4_096];
-    asked.is_ok()
-        && soon(stream.read(&mut heard)).await.is_ok_and(|length| heard[..length].starts_with(b"HTTP/1.1 200"))
+    let sent = stream.write_all(b"GET /health HTTP/1.1\r\nHost: here\r\n\r\n").await;
+    let mut response = [0; 4_096];
+    sent.is_ok()
+        && soon(stream.read(&mut response)).await.is_ok_and(|length| response[..length].starts_with(b"HTTP/1.1 200"))
 }
 
 #[tokio::test]
@@ -268,8 +268,8 @@ async fn an_incomplete_http_request_times_out() {
     half.write_all(b"GET /health HTTP/1.1\r\nHost: ").await.unwrap();
     assert!(is_answered(&mut whole).await);
     assert_eq!((rest(&mut silent).await, rest(&mut half).await), (String::new(), String::new()));
-    assert!(began.elapsed() >= std::time::Duration::from_millis(300), "nobody was given the time that he has");
-    // Who has asked once has the time of a request for the next one.
+    assert!(began.elapsed() >= std::time::Duration::from_millis(300), "the connection was closed before its timeout");
+    // After a request the next one has the request timeout.
     assert!(is_answered(&mut whole).await);
     test.end().await;
 }
@@ -279,7 +279,7 @@ async fn an_incomplete_http_request_after_a_complete_one_times_out() {
     let test = TestServer::with(|config| config.limits.http_timeout_ms = 300).await;
     let mut whole = dial(&test).await;
     whole.write_all(b"GET /health HTTP/1.1\r\nHost: here\r\n\r\nGET /health HTTP/1.1\r\n").await.unwrap();
-    // What was asked whole is answered; the half that follows is not.
+    // The complete request is answered; the incomplete one that follows is not.
     assert_eq!(rest(&mut whole).await.matches("200 OK").count(), 1);
     test.end().await;
 }
@@ -291,7 +291,7 @@ async fn a_slow_http_request_times_out() {
     slow.write_all(b"GET /").await.unwrap();
     let drip = async {
         let pause = std::time::Duration::from_millis(20);
-        // Until the server has hung up.
+        // Until the server closes the connection.
         while tokio::time::timeout(pause, slow.read(&mut [0])).await.is_err() && slow.write_all(b"x").await.is_ok() {}
     };
     soon(drip).await;
@@ -303,12 +303,12 @@ async fn every_http_request_of_a_connection_has_its_own_timeout() {
     let test = TestServer::with(|config| config.limits.http_timeout_ms = 1_000).await;
     let mut used = dial(&test).await;
     let began = std::time::Instant::now();
-    let (mut asked, mut heard) = (0, [0; 4_096]);
+    let (mut sent, mut response) = (0, [0; 4_096]);
     while began.elapsed() < std::time::Duration::from_millis(1_200) {
         used.write_all(b"GET /health HTTP/1.1\r\nHost: here\r\n\r\n").await.unwrap();
-        asked += 1;
-        let length = soon(used.read(&mut heard)).await.unwrap();
-        assert!(heard[..length].starts_with(b"HTTP/1.1 200 OK"), "after {asked}");
+        sent += 1;
+        let length = soon(used.read(&mut response)).await.unwrap();
+        assert!(response[..length].starts_with(b"HTTP/1.1 200 OK"), "after {sent}");
     }
     test.end().await;
 }
@@ -317,11 +317,11 @@ async fn every_http_request_of_a_connection_has_its_own_timeout() {
 async fn an_http_connection_in_use_is_closed_in_the_end() {
     let test = TestServer::with(|config| config.limits.http_timeout_ms = 100).await;
     let mut used = dial(&test).await;
-    let mut heard = [0; 4_096];
+    let mut response = [0; 4_096];
     let until_it_ends = async {
-        // The end may meet a request that is on its way.
+        // The close may race with a request in flight.
         while used.write_all(b"GET /health HTTP/1.1\r\nHost: here\r\n\r\n").await.is_ok() {
-            if !matches!(used.read(&mut heard).await, Ok(1..)) {
+            if !matches!(used.read(&mut response).await, Ok(1..)) {
                 break;
             }
         }
@@ -335,7 +335,7 @@ async fn an_http_connection_beyond_the_limit_evicts_the_oldest() {
     let test = TestServer::with(|config| config.limits.max_http_connections = 2).await;
     let (mut one, mut two) = (dial(&test).await, dial(&test).await);
     for _ in 0..3 {
-        assert!(is_answered(&mut one).await && is_answered(&mut two).await, "two are not too many");
+        assert!(is_answered(&mut one).await && is_answered(&mut two).await, "two connections are allowed");
     }
     let mut three = dial(&test).await;
     assert!(is_answered(&mut three).await);
@@ -349,11 +349,11 @@ async fn an_incomplete_http_request_does_not_delay_a_stop() {
     let test = TestServer::new().await;
     let mut half = dial(&test).await;
     half.write_all(b"GET /health HTTP/1.1\r\nHost: ").await.unwrap();
-    // It is in: what comes after it is answered.
+    // It was accepted, because a later connection is answered.
     assert!(get(&test, "/health").await.starts_with("HTTP/1.0 200"));
     let began = std::time::Instant::now();
     test.end().await;
-    assert!(began.elapsed() < std::time::Duration::from_secs(4), "the stop waited for it");
+    assert!(began.elapsed() < std::time::Duration::from_secs(4), "the stop waited for the request");
     assert_eq!(rest(&mut half).await, "");
 }
 

@@ -1,6 +1,5 @@
-//! A client in a process of its own, for the campaign that kills it: `test-client SERVER APP SIGN FINGERPRINT USER FOLDER`. It logs
-//! in, takes commands from its input, one JSON object a line, and prints answers and events, one JSON object a line. It ends
-//! with its input.
+//! A client as a process, which campaigns kill: `test-client SERVER APP SIGN FINGERPRINT USER FOLDER`. It logs in, reads
+//! commands from stdin and prints answers and events to stdout, one JSON object per line. It ends at the end of stdin.
 
 use std::env;
 use std::time::Duration;
@@ -18,14 +17,14 @@ use zim_protocol::{
     MessageSendConfig, UserCustomStatusUpdateConfig, UserStatusSubscribeConfig,
 };
 
-/// Between two attempts to log in.
+/// The pause between two attempts to log in.
 const PAUSE: Duration = Duration::from_millis(50);
 const PEER: ConversationType = ConversationType::Peer;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
-    let text: Vec<String> = env::args().skip(1).collect();
-    let [server, app, sign, fingerprint, user, folder] = text.as_slice() else {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let [server, app, sign, fingerprint, user, folder] = arguments.as_slice() else {
         anyhow::bail!("test-client SERVER APP SIGN FINGERPRINT USER FOLDER")
     };
     let clock = ticking_clock();
@@ -38,7 +37,7 @@ async fn main() -> anyhow::Result<()> {
         .connect_timeout_ms(2_000)
         .resend_window_ms(3_600_000);
     let zim = Zim::new(config)?;
-    let events = tokio::spawn(tell_events(zim.events()));
+    let events = tokio::spawn(print_events(zim.events()));
     let login = tokio::spawn(log_in(zim.clone(), user.clone()));
     let mut commands = stdin_lines();
     while let Some(line) = commands.recv().await {
@@ -46,58 +45,58 @@ async fn main() -> anyhow::Result<()> {
         if command["do"] == "quit" {
             zim.destroy();
             zim.closed().await;
-            // The stream ends with the client: what was raised is told.
+            // The stream ends with the client, after all events are printed.
             let _ = events.await;
             print_line(answer(&command, Ok(Value::Null)));
             break;
         }
-        obey(&zim, &clock, command);
+        execute(&zim, &clock, command);
     }
     login.abort();
     Ok(())
 }
 
-/// Begins what is asked for, in the order of the commands, and tells the outcome when there is one.
-fn obey(zim: &Zim, clock: &Clock, command: Value) {
+/// Starts commands in their order; prints each answer when it is there.
+fn execute(zim: &Zim, clock: &Clock, command: Value) {
     let word = |name: &str| command[name].as_str().unwrap_or_default().to_owned();
     match command["do"].as_str().unwrap_or_default() {
         "send" => {
-            // Its place is taken here, before the next command.
+            // The order of messages is fixed here, before the next command.
             let (message, config) = (Message::text(word("text")), MessageSendConfig::default());
             let sent = zim.send_message(message, &word("peer"), PEER, config, MessageSendNotification::default());
-            later(command, async move { to_json(&sent.await?.message) });
+            spawn(command, async move { to_json(&sent.await?.message) });
         }
         "clear" => {
             let (zim, peer) = (zim.clone(), word("peer"));
-            later(command, async move { to_json(&zim.clear_conversation_unread_message_count(&peer, PEER).await?) });
+            spawn(command, async move { to_json(&zim.clear_conversation_unread_message_count(&peer, PEER).await?) });
         }
         "rename" => {
             let (zim, name) = (zim.clone(), word("name"));
-            later(command, async move { to_json(&zim.update_user_name(&name).await?) });
+            spawn(command, async move { to_json(&zim.update_user_name(&name).await?) });
         }
         "avatar" => {
             let (zim, url) = (zim.clone(), word("url"));
-            later(command, async move { to_json(&zim.update_user_avatar_url(&url).await?) });
+            spawn(command, async move { to_json(&zim.update_user_avatar_url(&url).await?) });
         }
         "custom_status" => {
             let (zim, custom) = (zim.clone(), word("custom"));
-            // Until it is changed, whatever becomes of the clocks.
+            // Valid until it is changed, because the clocks jump.
             let config = UserCustomStatusUpdateConfig { duration: -1 };
-            later(command, async move { to_json(&zim.update_user_custom_status(&custom, config).await?) });
+            spawn(command, async move { to_json(&zim.update_user_custom_status(&custom, config).await?) });
         }
         action @ ("add_friend" | "apply" | "accept" | "reject" | "delete_friend" | "alias" | "block" | "unblock"
         | "subscribe" | "unsubscribe") => {
             let (zim, action, peer, text) = (zim.clone(), action.to_owned(), word("peer"), word("text"));
             let is_mutual = command["is_mutual"] == true;
-            later(command, async move { social(&zim, &action, &peer, text, is_mutual).await });
+            spawn(command, async move { social(&zim, &action, &peer, text, is_mutual).await });
         }
         "view" => {
             let zim = zim.clone();
-            later(command, async move { view(&zim).await });
+            spawn(command, async move { view(&zim).await });
         }
         "history" => {
             let (zim, peer) = (zim.clone(), word("peer"));
-            later(command, async move { history(&zim, &peer).await });
+            spawn(command, async move { history(&zim, &peer).await });
         }
         "jump" => {
             clock.jump(command["ms"].as_i64().unwrap_or(0));
@@ -111,11 +110,11 @@ fn obey(zim: &Zim, clock: &Clock, command: Value) {
             zim.network_changed();
             print_line(answer(&command, Ok(Value::Null)));
         }
-        other => print_line(answer(&command, Err(anyhow::anyhow!("what is {other:?}?")))),
+        other => print_line(answer(&command, Err(anyhow::anyhow!("unknown command {other:?}")))),
     }
 }
 
-/// Something between this user and another.
+/// Changes the relation to another user.
 async fn social(zim: &Zim, action: &str, peer: &str, text: String, is_mutual: bool) -> anyhow::Result<Value> {
     match action {
         "add_friend" => {
@@ -147,7 +146,7 @@ async fn social(zim: &Zim, action: &str, peer: &str, text: String, is_mutual: bo
     }
 }
 
-fn later(command: Value, work: impl Future<Output = anyhow::Result<Value>> + Send + 'static) {
+fn spawn(command: Value, work: impl Future<Output = anyhow::Result<Value>> + Send + 'static) {
     tokio::spawn(async move { print_line(answer(&command, work.await)) });
 }
 
@@ -166,7 +165,7 @@ fn answer(command: &Value, result: anyhow::Result<Value>) -> Value {
     }
 }
 
-/// The list of conversations as the app sees it.
+/// Queries the list of conversations as the app sees it.
 async fn view(zim: &Zim) -> anyhow::Result<Value> {
     let config = ConversationQueryConfig { next_conversation: None, count: 100 };
     let found = zim.query_conversation_list(config, ConversationFilterOption::default()).await?;
@@ -183,7 +182,7 @@ async fn view(zim: &Zim) -> anyhow::Result<Value> {
     Ok(json!({"conversations": list, "total": total.await?.unread_message_count}))
 }
 
-/// All of a conversation that the server has stored, ascending.
+/// Queries the stored messages of a conversation, in ascending order.
 async fn history(zim: &Zim, peer: &str) -> anyhow::Result<Value> {
     let mut all: Vec<Message> = Vec::new();
     loop {
@@ -199,7 +198,7 @@ async fn history(zim: &Zim, peer: &str) -> anyhow::Result<Value> {
     Ok(stored.map(|one| json!({"seq": one.message_seq, "text": one.as_text(), "from": one.sender_user_id})).collect())
 }
 
-/// Tries until it succeeds: who opens an app in a tunnel does so too.
+/// Logs in, retrying until it succeeds, as an app does that is opened without a network.
 async fn log_in(zim: Zim, user: String) {
     while let Err(error) = zim.login(&user, LoginConfig::default()).await {
         print_line(json!({"failed": error.to_string()}));
@@ -208,7 +207,7 @@ async fn log_in(zim: Zim, user: String) {
     print_line(json!({"logged_in": true}));
 }
 
-async fn tell_events(mut events: EventStream) {
+async fn print_events(mut events: EventStream) {
     while let Some(event) = events.next().await {
         match event {
             Ok(event) => match event.to_json() {

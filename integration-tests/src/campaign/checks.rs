@@ -1,4 +1,4 @@
-//! What must hold after a run, whatever went wrong in it. Each check has a name and says of each violation what it saw.
+//! The invariants that hold after a run, whatever faults it had. Each check has a name and describes every violation.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -13,122 +13,122 @@ use super::social;
 use super::store::{StoredConversation, StoredMessage};
 use super::testbed::Restored;
 
-/// What a device shows at the end.
+/// The state of a device at the end.
 #[derive(Debug)]
 pub struct DeviceState {
-    /// Its number.
+    /// The number of the device.
     pub number: usize,
-    /// Whose it is.
+    /// The user of the device.
     pub user: &'static str,
-    /// The list of conversations.
+    /// The list of conversations, as JSON.
     pub view: Value,
-    /// Position, text and sender, by peer.
+    /// The histories by peer: position, text and sender.
     pub histories: BTreeMap<String, Vec<(i64, String, String)>>,
-    /// Its local database.
+    /// The rows of the local database.
     pub rows: Rows,
-    /// Its lists, and whom it knows.
+    /// The lists, and the known profiles.
     pub known: DeviceLists,
-    /// What it had told its app when it was killed.
-    pub told: BTreeSet<(String, i64)>,
-    /// The life in which it was last killed, and its lists then.
+    /// The messages that it may have raised when it was killed, by peer and position.
+    pub raised_before_kill: BTreeSet<(String, i64)>,
+    /// The incarnation in which it was last killed, and its lists at that moment.
     pub killed: Option<(u32, Lists)>,
 }
 
-/// A run that is over.
+/// The state at the end of a run.
 #[derive(Debug)]
 pub struct EndState {
-    /// What was planned.
+    /// The plan.
     pub plan: Plan,
-    /// What was called.
+    /// All calls.
     pub calls: Vec<Call>,
-    /// What was raised.
+    /// All events of devices.
     pub raised: Vec<RaisedEvent>,
-    /// A backup that was restored.
+    /// The restore of a backup, if there was one.
     pub restored: Option<Restored>,
-    /// What the server has.
+    /// The server's conversations.
     pub kept: Vec<StoredConversation>,
-    /// Everybody's lists as the server has them, by user.
+    /// The lists that the server stores, by user.
     pub lists: BTreeMap<String, Lists>,
-    /// All profiles, by user.
+    /// The profiles that the server stores, by user.
     pub profiles: BTreeMap<String, Profile>,
-    /// Whose status everybody follows, by user.
+    /// The subscriptions that the server stores, by user.
     pub subscriptions: BTreeMap<String, Subscriptions>,
-    /// What everybody says of himself.
+    /// The custom statuses that the server stores, by user.
     pub custom_statuses: BTreeMap<String, String>,
-    /// What the devices show.
+    /// The states of the devices.
     pub devices: Vec<DeviceState>,
-    /// What devices show that were never here before, one for each user.
+    /// The states of fresh devices, one for each user.
     pub fresh: Vec<DeviceState>,
-    /// What the server logged.
+    /// The server's log.
     pub log: String,
-    /// How many servers ended by themselves.
+    /// The number of servers that ended by themselves.
     pub crashed: usize,
-    /// How many tasks they left behind when they were stopped.
-    pub left: usize,
+    /// The number of tasks that stopped servers left behind.
+    pub leaked_tasks: usize,
 }
 
-/// Something that must not be.
+/// A violation of an invariant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
-    /// Of the check that found it.
+    /// The name of the check that found it.
     pub name: &'static str,
-    /// What it saw.
+    /// What the check found.
     pub what: String,
 }
 
 type Check = fn(&EndState) -> Vec<String>;
 
-/// Every check: its name, what must hold, and how it is seen. A new noun adds its own.
+/// Every check: its name, the invariant, and the function. A new noun adds its own.
 pub const CHECKS: &[(&str, &str, Check)] = &[
     ("positions_dense", "stored positions are exactly 1 to the end of the log, each once", positions_dense),
-    ("time_fell", "neither the time nor the count of messages falls along a log", time_fell),
-    ("acknowledged_lost", "what was acknowledged is stored, at the position that was told", acknowledged_lost),
-    ("stored_twice", "nothing is stored twice, however often it was sent, and nothing that nobody sent", stored_twice),
+    ("time_fell", "neither the time nor the count of messages decreases along a log", time_fell),
+    ("acknowledged_lost", "acknowledged messages are stored at the acknowledged position", acknowledged_lost),
+    (
+        "stored_twice",
+        "no message is stored twice, however often it was sent, and none that was never sent",
+        stored_twice,
+    ),
     ("call_order", "a device's messages to one user are stored in the order of its calls", call_order),
-    ("poison_spread", "what cannot be stored fails alone", poison_spread),
+    ("poison_spread", "a message that cannot be stored fails without affecting others", poison_spread),
     ("histories_differ", "every device of both sides shows the same messages in the same order", histories_differ),
-    ("unread_wrong", "unread counts are what one counts by hand, and so is their sum", unread_wrong),
-    ("clear_lost", "what was read stays read", clear_lost),
-    ("profile_lost", "names and avatars are the last ones that were taken", social::profile_lost),
+    ("unread_wrong", "unread counts and their sum match the stored messages", unread_wrong),
+    ("clear_lost", "read messages stay read", clear_lost),
+    ("profile_lost", "names and avatars are the last ones that were acknowledged", social::profile_lost),
     ("presence_lost", "custom statuses and subscriptions are what was acknowledged last", social::presence_lost),
     (
         "relation_lost",
         "friends, aliases, applications and blacklists are what was acknowledged last",
         social::relation_lost,
     ),
-    ("passed_a_block", "nothing of somebody who is blocked is stored after that was answered", social::passed_a_block),
+    ("passed_a_block", "nothing of a blocked user is stored after the block was acknowledged", social::passed_a_block),
     ("lists_differ", "a device holds the lists and the profiles that the server keeps", social::lists_differ),
     (
         "events_differ",
-        "the events of friends, applications and the blacklist, one after the other, tell what the device holds",
+        "the events of friends, applications and the blacklist, applied in order, give what the device holds",
         social::events_differ,
     ),
-    ("rows_differ", "the rows of a device equal those of a device that was never here before", rows_differ),
-    ("never_raised", "every message is raised at every device, at least once", never_raised),
+    ("rows_differ", "the rows of a device equal those of a fresh device", rows_differ),
+    ("never_raised", "every device raises every message at least once", never_raised),
     ("raised_out_of_order", "messages are raised in the order of their log", raised_out_of_order),
-    ("raised_twice", "a device that lives raises a message once", raised_twice),
-    (
-        "server_crashed",
-        "the server ends when it is ended, leaves nothing behind then, and never panics",
-        server_crashed,
-    ),
+    ("raised_twice", "one incarnation of a device raises a message once", raised_twice),
+    ("server_crashed", "the server never ends by itself, leaves no task behind and never panics", server_crashed),
 ];
 
-/// What `play.rs` finds while it waits for the end.
+/// The invariants that `run.rs` checks while it waits for the end.
 pub const WAITS: &[(&str, &str)] = &[
     ("no_answer", "every call is answered"),
-    ("device_behind", "every device comes to show what the server has, without being asked"),
-    ("hint_not_repaired", "the last push of a conversation, lost, is made good without traffic"),
-    ("reused_key_answered", "a key that was used for other words is refused, for the same words answered as before"),
+    ("device_behind", "every device catches up with the server by itself"),
+    ("hint_not_repaired", "a lost last push of a conversation is repaired without traffic"),
+    ("reused_key_answered", "a reused key is refused for another message, and answered as before for the same"),
 ];
 
-/// Everything that is wrong.
+/// Runs all checks.
 pub(super) fn check(end: &EndState) -> Vec<Violation> {
     let all = CHECKS.iter().flat_map(|(name, _, check)| check(end).into_iter().map(move |what| (*name, what)));
     all.map(|(name, what)| Violation { name, what }).collect()
 }
 
-/// Whether a moment's success must have lasted: it is in the backup, or came after it was restored.
+/// Whether the effect of a successful call must have lasted: it is in the backup, or came after the restore.
 pub(super) fn lasts(end: &EndState, call: &Call) -> bool {
     let Some((acknowledged, _)) = call.acknowledged() else { return false };
     end.restored.is_none_or(|restored| acknowledged < restored.backup_begun || call.called > restored.done)
@@ -169,15 +169,19 @@ fn time_fell(end: &EndState) -> Vec<String> {
 fn acknowledged_lost(end: &EndState) -> Vec<String> {
     let mut wrong = Vec::new();
     for call in end.calls.iter().filter(|call| lasts(end, call)) {
-        let (Action::Send { peer, .. }, Some((_, told))) = (&call.action, call.acknowledged()) else { continue };
-        let seq = told["messageSeq"].as_i64().unwrap_or(0);
+        let (Action::Send { peer, .. }, Some((_, answer))) = (&call.action, call.acknowledged()) else { continue };
+        let seq = answer["messageSeq"].as_i64().unwrap_or(0);
         let Some(kept) = conversation(end, user_of(call), peer) else {
             wrong.push(format!("{:?}: there is no conversation", call.text));
             continue;
         };
         let stored = kept.messages.iter().find(|message| message.seq == seq).map(|message| message.text.as_str());
         if seq > kept.floor && stored != Some(&call.text) {
-            wrong.push(format!("{:?} was told to be {seq} of {}; there is {stored:?}", call.text, named(kept)));
+            wrong.push(format!(
+                "{:?} was acknowledged as {seq} of {}; stored there is {stored:?}",
+                call.text,
+                named(kept)
+            ));
         }
     }
     wrong
@@ -185,22 +189,22 @@ fn acknowledged_lost(end: &EndState) -> Vec<String> {
 
 fn stored_twice(end: &EndState) -> Vec<String> {
     let mut wrong = Vec::new();
-    let said: BTreeSet<&str> = end.calls.iter().map(|call| call.text.as_str()).collect();
+    let sent: BTreeSet<&str> = end.calls.iter().map(|call| call.text.as_str()).collect();
     for kept in &end.kept {
         let (mut texts, mut keys) = (BTreeSet::new(), BTreeSet::new());
         for message in &kept.messages {
             if !texts.insert(&message.text) || !keys.insert((&message.sender, &message.key)) {
                 wrong.push(format!("{} has {message:?} twice", named(kept)));
             }
-            if !said.contains(message.text.as_str()) && message.sender != super::run::RAW_USER {
-                wrong.push(format!("{} has {message:?}, which nobody said", named(kept)));
+            if !sent.contains(message.text.as_str()) && message.sender != super::run::RAW_USER {
+                wrong.push(format!("{} has {message:?}, which nobody sent", named(kept)));
             }
         }
     }
     wrong
 }
 
-/// Device, life and number of the call, from what it said.
+/// Parses device, incarnation and number of the call from the text of a message.
 fn origin(text: &str) -> Option<(usize, u32, u64)> {
     let mut parts = text.split(' ').next()?.split('/');
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
@@ -227,12 +231,12 @@ fn poison_spread(end: &EndState) -> Vec<String> {
         .filter(|message| message.text.contains(POISON))
         .map(|message| format!("{message:?} is stored"))
         .collect();
-    // With these a message may fail by itself.
-    let excuses = [Kind::DiskFull, Kind::WriteFails, Kind::KillPostgres, Kind::JumpDevice, Kind::Restore];
-    if excuses.into_iter().any(|kind| end.plan.has(kind)) {
+    // With these faults any message may fail.
+    let faults = [Kind::DiskFull, Kind::WriteFails, Kind::KillPostgres, Kind::JumpDevice, Kind::Restore];
+    if faults.into_iter().any(|kind| end.plan.has(kind)) {
         return wrong;
     }
-    let personal = [
+    let expected = [
         0,
         ErrorCode::NetworkModuleUserIsNotLogged as i64,
         ErrorCode::NetworkModuleNetworkError as i64,
@@ -241,8 +245,8 @@ fn poison_spread(end: &EndState) -> Vec<String> {
     for call in &end.calls {
         let (Action::Send { is_poison, .. }, Some((_, answer))) = (&call.action, &call.answer) else { continue };
         match answer {
-            Ok(told) if *is_poison => wrong.push(format!("{:?} was acknowledged: {told}", call.text)),
-            Err(failure) if !is_poison && !personal.contains(&failure.code) => {
+            Ok(answer) if *is_poison => wrong.push(format!("{:?} was acknowledged: {answer}", call.text)),
+            Err(failure) if !is_poison && !expected.contains(&failure.code) => {
                 wrong.push(format!("{:?} failed: {failure:?}", call.text));
             }
             _ => {}
@@ -266,7 +270,7 @@ fn histories_differ(end: &EndState) -> Vec<String> {
             if stored != shown {
                 let extra: Vec<_> = shown.iter().filter(|one| !stored.contains(one)).collect();
                 let missing: Vec<_> = stored.iter().filter(|one| !shown.contains(one)).collect();
-                wrong.push(format!("device {} with {peer}: missing {missing:?}, too many {extra:?}", seen.number));
+                wrong.push(format!("device {} with {peer}: missing {missing:?}, unexpected {extra:?}", seen.number));
             }
         }
     }
@@ -283,19 +287,19 @@ fn unread_wrong(end: &EndState) -> Vec<String> {
             let unread = kept.messages.iter().filter(|one| one.sender != seen.user && one.seq > *read).count();
             total += unread;
             let shown = &seen.view["conversations"][peer]["unread"];
-            // One whose first message failed is there, and shown to nobody.
+            // A conversation whose first message failed exists on the server and is not shown.
             if *shown != unread && kept.head > 0 {
-                wrong.push(format!("device {} with {peer}: {shown}; counted by hand: {unread}", seen.number));
+                wrong.push(format!("device {} with {peer}: {shown}; stored: {unread}", seen.number));
             }
         }
         if seen.view["total"] != total {
-            wrong.push(format!("device {}: {} in all; counted by hand: {total}", seen.number, seen.view["total"]));
+            wrong.push(format!("device {}: {} in all; stored: {total}", seen.number, seen.view["total"]));
         }
     }
     wrong
 }
 
-/// Each message that an event brought: peer, position and text.
+/// The messages of an event: peer, position and text.
 pub(super) fn received(raised: &RaisedEvent) -> impl Iterator<Item = (&str, i64, &str)> {
     let list = raised.event["messageList"].as_array().filter(|_| raised.event["name"] == "peerMessageReceived");
     list.into_iter().flatten().map(|message| {
@@ -311,7 +315,7 @@ fn clear_lost(end: &EndState) -> Vec<String> {
         let Some(kept) = conversation(end, user_of(call), peer) else { continue };
         let read = kept.members.iter().find(|(name, _)| name == user_of(call)).map_or(0, |(_, read)| *read);
         let before = end.raised.iter().filter(|one| {
-            // Positions of another epoch are not comparable.
+            // Positions of different epochs are not comparable.
             let is_comparable =
                 end.restored.is_none_or(|restored| one.at > restored.done || call.called < restored.done);
             one.device == call.device && one.at < call.called && is_comparable
@@ -344,7 +348,7 @@ fn rows_differ(end: &EndState) -> Vec<String> {
     wrong
 }
 
-/// The messages that a device must have raised.
+/// The messages that a device must have raised: the peer, and the positions.
 pub(super) fn expected<'e>(kept: &'e StoredConversation, user: &str, device: usize) -> Option<(&'e str, Vec<i64>)> {
     let (peer, _) = kept.members.iter().find(|(name, _)| name != user)?;
     kept.members.iter().find(|(name, _)| name == user)?;
@@ -353,8 +357,8 @@ pub(super) fn expected<'e>(kept: &'e StoredConversation, user: &str, device: usi
     Some((peer, seqs.collect()))
 }
 
-/// What a device has raised: peers and positions.
-pub(super) fn heard(raised: &[RaisedEvent], device: usize) -> BTreeSet<(String, i64)> {
+/// The messages that a device has raised: peers and positions.
+pub(super) fn raised_by(raised: &[RaisedEvent], device: usize) -> BTreeSet<(String, i64)> {
     let of = raised.iter().filter(|one| one.device == device);
     of.flat_map(received).map(|(peer, seq, _)| (peer.to_owned(), seq)).collect()
 }
@@ -362,15 +366,15 @@ pub(super) fn heard(raised: &[RaisedEvent], device: usize) -> BTreeSet<(String, 
 fn never_raised(end: &EndState) -> Vec<String> {
     let mut wrong = Vec::new();
     if end.restored.is_some() {
-        // A device that starts anew raises what comes after that, and who was when at it is not known.
+        // A device that starts over raises only later messages, and when each device started over is not known.
         return wrong;
     }
     for seen in &end.devices {
-        let heard = heard(&end.raised, seen.number);
+        let raised = raised_by(&end.raised, seen.number);
         for (peer, seqs) in end.kept.iter().filter_map(|kept| expected(kept, seen.user, seen.number)) {
             let is_missing = |seq: &&i64| {
                 let message = (peer.to_owned(), **seq);
-                !heard.contains(&message) && !seen.told.contains(&message)
+                !raised.contains(&message) && !seen.raised_before_kill.contains(&message)
             };
             let missing: Vec<&i64> = seqs.iter().filter(is_missing).collect();
             if !missing.is_empty() {
@@ -384,13 +388,13 @@ fn never_raised(end: &EndState) -> Vec<String> {
 fn raised_out_of_order(end: &EndState) -> Vec<String> {
     let mut wrong = Vec::new();
     if end.restored.is_some() {
-        // The positions of one epoch and those of the next.
+        // Positions of different epochs are not comparable.
         return wrong;
     }
     for device in 0..end.devices.len() {
         let (mut last, mut seen) = (HashMap::new(), BTreeSet::new());
         for (peer, seq, text) in end.raised.iter().filter(|one| one.device == device).flat_map(received) {
-            // Again, after a client that ended too early.
+            // A client that ended too early raises a message again.
             if !seen.insert((peer, seq)) {
                 continue;
             }
@@ -406,7 +410,7 @@ fn raised_twice(end: &EndState) -> Vec<String> {
     let mut seen = BTreeSet::new();
     let mut wrong = Vec::new();
     if end.restored.is_some() {
-        // Another epoch is another log.
+        // A new epoch is a new log.
         return wrong;
     }
     for one in &end.raised {
@@ -424,8 +428,8 @@ fn server_crashed(end: &EndState) -> Vec<String> {
     if end.crashed > 0 {
         wrong.push(format!("{} servers ended by themselves", end.crashed));
     }
-    if end.left > 0 {
-        wrong.push(format!("{} tasks were left behind", end.left));
+    if end.leaked_tasks > 0 {
+        wrong.push(format!("{} tasks were left behind", end.leaked_tasks));
     }
     wrong
 }

@@ -1,4 +1,4 @@
-//! A device: a client in a process of its own, a local database that outlives it, and its way to the server.
+//! A device: a client as a child process, a local database that outlives it, and a proxy to the server.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -25,18 +25,27 @@ pub(crate) struct Device {
     pub(crate) folder: PathBuf,
     process: Option<ChildProcess>,
     pub(crate) incarnation: u32,
-    /// What it has told its app, when nobody heard: before it was killed.
-    pub(crate) told: BTreeSet<(String, i64)>,
-    /// The life in which it was last killed, and its lists then.
+    /// The messages that it had stored and may have raised when it was killed, by peer and position.
+    pub(crate) raised_before_kill: BTreeSet<(String, i64)>,
+    /// The incarnation in which it was last killed, and its lists at that moment.
     pub(crate) killed: Option<(u32, Lists)>,
 }
 
 impl Device {
     pub(crate) fn new(number: usize, user: &'static str, proxy: Proxy, folder: PathBuf) -> Self {
-        Self { number, user, proxy, folder, process: None, incarnation: 0, told: BTreeSet::new(), killed: None }
+        Self {
+            number,
+            user,
+            proxy,
+            folder,
+            process: None,
+            incarnation: 0,
+            raised_before_kill: BTreeSet::new(),
+            killed: None,
+        }
     }
 
-    /// Starts the client, if it does not run; it logs in as soon as it can.
+    /// Starts the client unless it runs. It logs in as soon as it can.
     pub(crate) fn open(&mut self, program: &Path, app: &FirstApp, record: &Record) -> anyhow::Result<()> {
         if self.process.is_some() {
             return Ok(());
@@ -51,7 +60,7 @@ impl Device {
         let (record, number, incarnation) = (record.clone(), self.number, self.incarnation);
         let log = self.folder.with_extension("log");
         self.process =
-            Some(ChildProcess::start(&mut command, &log, move |line| record.heard(number, incarnation, &line))?);
+            Some(ChildProcess::start(&mut command, &log, move |line| record.line(number, incarnation, &line))?);
         Ok(())
     }
 
@@ -59,22 +68,22 @@ impl Device {
         self.process.is_some()
     }
 
-    /// SIGKILL: what is not in its database is lost.
+    /// Sends SIGKILL: what is not in the local database is lost.
     pub(crate) fn kill(&mut self, record: &Record) -> anyhow::Result<()> {
         if self.process.take().is_some() {
             record.process_ended(self.number);
-            // It may have been killed before it had a database.
-            let (told, lists) = rows::left_behind(&self.folder).unwrap_or_default();
-            self.told.extend(told);
+            // The client may be killed before it has created a database.
+            let (raised, lists) = rows::left_behind(&self.folder).unwrap_or_default();
+            self.raised_before_kill.extend(raised);
             self.killed = Some((self.incarnation, lists));
         }
         Ok(())
     }
 
-    /// Ends the client as an app does.
+    /// Ends the client cleanly, as an app does.
     pub(crate) async fn close(&mut self, record: &Record) -> anyhow::Result<()> {
         if self.is_open() {
-            let ended = self.ask(json!({"do": "quit"}), record).await;
+            let ended = self.query(json!({"do": "quit"}), record).await;
             self.process = None;
             record.process_ended(self.number);
             ended?;
@@ -82,7 +91,7 @@ impl Device {
         Ok(())
     }
 
-    /// Has it do something; it does not wait for the answer. A device that is closed does nothing.
+    /// Starts an action without waiting for the answer. Does nothing on a closed device.
     pub(crate) fn perform(&mut self, action: &Action, record: &Record) {
         let Some(process) = &mut self.process else { return };
         let (id, text) = record.call(self.number, self.incarnation, action.clone());
@@ -108,23 +117,23 @@ impl Device {
                 json!({"id": id, "do": action, "peer": peer, "text": text, "is_mutual": is_mutual})
             }
         };
-        process.say(&command.to_string());
+        process.write_line(&command.to_string());
     }
 
-    /// Tells it something, and does not wait.
-    pub(crate) fn tell(&mut self, mut command: Value, record: &Record) {
+    /// Sends a command without waiting for the answer.
+    pub(crate) fn send_command(&mut self, mut command: Value, record: &Record) {
         if let Some(process) = &mut self.process {
-            command["id"] = record.question(self.number).0.into();
-            process.say(&command.to_string());
+            command["id"] = record.query(self.number).0.into();
+            process.write_line(&command.to_string());
         }
     }
 
-    /// A question of the harness's own and its answer.
-    pub(crate) async fn ask(&mut self, mut command: Value, record: &Record) -> anyhow::Result<Value> {
-        let process = self.process.as_mut().context("it is closed")?;
-        let (id, answer) = record.question(self.number);
+    /// Sends a command of the harness and waits for its answer.
+    pub(crate) async fn query(&mut self, mut command: Value, record: &Record) -> anyhow::Result<Value> {
+        let process = self.process.as_mut().context("the device is closed")?;
+        let (id, answer) = record.query(self.number);
         command["id"] = id.into();
-        process.say(&command.to_string());
+        process.write_line(&command.to_string());
         let Ok(answer) = timeout(TIMEOUT, answer).await else {
             let why = if process.is_alive() { "does not answer" } else { "ended by itself" };
             let log = std::fs::read_to_string(self.folder.with_extension("log")).unwrap_or_default();

@@ -1,5 +1,5 @@
-//! Friends, applications, blacklists and profiles: as the server keeps them, as a device holds them, and as its events tell
-//! them one after the other.
+//! Friends, applications, blacklists and profiles: as the server stores them, as a device holds them, and as the events of a
+//! device describe them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -13,57 +13,57 @@ use super::record::RaisedEvent;
 use super::rows;
 use super::store::Store;
 
-/// A friend, as somebody's list shows him.
+/// A friend, as a friend list shows them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Friend {
-    /// What he is called there.
+    /// The alias.
     pub alias: String,
-    /// What he is.
+    /// The profile.
     pub profile: Profile,
 }
 
-/// What everybody sees of somebody.
+/// The public profile of a user.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Profile {
-    /// His name.
+    /// The user's name.
     pub name: String,
-    /// His avatar.
+    /// The URL of the avatar.
     pub avatar: String,
 }
 
-/// What stands between two people, as one of them sees it.
+/// A friend application, as one of the two users sees it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Application {
     /// `FriendApplicationType`.
     pub kind: i64,
     /// `FriendApplicationState`.
     pub state: i64,
-    /// What was said.
+    /// The wording.
     pub wording: String,
 }
 
-/// What is one person's, by the other's id.
+/// The lists of a user, by the id of the other user.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Lists {
-    /// His friends.
+    /// The friends.
     pub friends: BTreeMap<String, Friend>,
-    /// Who asked whom.
+    /// The friend applications.
     pub applications: BTreeMap<String, Application>,
-    /// His blacklist.
+    /// The blacklist.
     pub blocked: BTreeSet<String>,
 }
 
-/// Whose status somebody follows, each with what he says of himself.
+/// The users whose status a user subscribes to, with their custom statuses.
 pub type Subscriptions = BTreeMap<String, String>;
 
-/// Lists, and the profiles that are known beside them.
+/// The lists, profiles and subscriptions that a device holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeviceLists {
     /// The lists.
     pub lists: Lists,
-    /// Profiles, by user id.
+    /// The profiles, by user id.
     pub profiles: BTreeMap<String, Profile>,
-    /// Whose status is followed.
+    /// The subscriptions.
     pub subscriptions: Subscriptions,
 }
 
@@ -71,10 +71,10 @@ fn number(text: &str) -> i64 {
     text.parse().unwrap_or(i64::MIN)
 }
 
-/// What the server keeps: everybody's lists, and all profiles.
+/// Reads the lists and profiles of all users from the server's database.
 ///
 /// # Errors
-/// It cannot be read.
+/// The database cannot be read.
 pub(super) fn kept(store: &Store) -> anyhow::Result<(BTreeMap<String, Lists>, BTreeMap<String, Profile>)> {
     let mut all: BTreeMap<String, Lists> = BTreeMap::new();
     let mut profiles = BTreeMap::new();
@@ -107,10 +107,10 @@ pub(super) fn kept(store: &Store) -> anyhow::Result<(BTreeMap<String, Lists>, BT
     Ok((all, profiles))
 }
 
-/// Whom everybody follows, by user; and what everybody says of himself.
+/// Reads the subscriptions and custom statuses of all users from the server's database.
 ///
 /// # Errors
-/// It cannot be read.
+/// The database cannot be read.
 pub(super) fn presence(store: &Store) -> anyhow::Result<(BTreeMap<String, Subscriptions>, BTreeMap<String, String>)> {
     let custom_statuses =
         store.rows("SELECT a.name, COALESCE(p.custom, '') FROM account a LEFT JOIN presence p ON p.account = a.id")?;
@@ -122,19 +122,19 @@ pub(super) fn presence(store: &Store) -> anyhow::Result<(BTreeMap<String, Subscr
         })
         .collect();
     let mut subscriptions: BTreeMap<String, Subscriptions> = BTreeMap::new();
-    let follows = "SELECT a.name, b.name FROM subscription s JOIN account a ON a.id = s.account JOIN account b ON b.id = s.target";
-    for row in store.rows(follows)? {
+    let sql = "SELECT a.name, b.name FROM subscription s JOIN account a ON a.id = s.account JOIN account b ON b.id = s.target";
+    for row in store.rows(sql)? {
         let [user, peer] = row.as_slice() else { continue };
-        let said = custom_statuses.get(peer).cloned().unwrap_or_default();
-        subscriptions.entry(user.clone()).or_default().insert(peer.clone(), said);
+        let status = custom_statuses.get(peer).cloned().unwrap_or_default();
+        subscriptions.entry(user.clone()).or_default().insert(peer.clone(), status);
     }
     Ok((subscriptions, custom_statuses))
 }
 
-/// What a device holds in the database in `folder`.
+/// Reads what a device holds in the database in `folder`.
 ///
 /// # Errors
-/// There is none.
+/// There is no database.
 pub(super) fn held(folder: &Path) -> anyhow::Result<DeviceLists> {
     known(&rows::open(folder)?)
 }
@@ -172,8 +172,8 @@ pub(super) fn known(db: &Connection) -> anyhow::Result<DeviceLists> {
 }
 
 impl Lists {
-    /// Follows what an app is told.
-    pub(super) fn follow<'e>(&mut self, raised: impl Iterator<Item = &'e RaisedEvent>) {
+    /// Applies events in order, as an app does.
+    pub(super) fn apply_events<'e>(&mut self, raised: impl Iterator<Item = &'e RaisedEvent>) {
         for one in raised {
             self.apply_event(&one.event);
         }

@@ -1,10 +1,10 @@
-//! A campaign: many runs, each from a seed. In a run several devices of several users talk over a bad network with a real
-//! server; processes are killed, disks fill up, clocks jump, backups are restored. Afterwards the invariants of the protocol
-//! must hold (docs/protocol/sync.md).
+//! A campaign of seeded runs. In a run several devices of several users use a real server over a bad network; processes are
+//! killed, disks fill up, clocks jump, backups are restored. Afterwards the invariants of the protocol must hold
+//! (docs/protocol/sync.md).
 //!
-//! `plan.rs` decides everything from the seed, `stage.rs` is where it happens, `record.rs` remembers it, `play.rs` brings it
-//! to an end, `checks.rs` and `social.rs` say what is wrong. The clients are processes of their own (`bin/test-client.rs`), and so is the server
-//! (`bin/test-server.rs`): a kill is a kill.
+//! `plan.rs` derives all decisions from the seed, `testbed.rs` holds the server and the devices and injects faults,
+//! `record.rs` records what happens, `run.rs` executes a plan to its end, `checks.rs` and `social.rs` find violations. Each
+//! client (`bin/test-client.rs`) and the server (`bin/test-server.rs`) is a process, so that a kill is a real one.
 
 mod checks;
 mod device;
@@ -31,5 +31,5 @@ pub use self::run::{Outcome, Settings, Tally, run};
 pub use self::store::{SharedCluster, StoredConversation, StoredMessage};
 pub use self::testbed::{Programs, Restored};
 
-/// How long anything may take at the end of a run.
+/// The longest wait for anything at the end of a run.
 pub const TIMEOUT: Duration = Duration::from_secs(30);

@@ -10,30 +10,30 @@ use tokio::sync::{oneshot, watch};
 
 use super::plan::{Action, Fault};
 
-/// A point in the order of everything.
+/// A position in the order of the record.
 pub type Moment = u64;
-/// Questions of the harness's own have numbers from here.
-const QUESTIONS: u64 = 1 << 32;
+/// The first number of the harness's own queries.
+const QUERIES: u64 = 1 << 32;
 
-/// Something that a device was asked to do.
+/// An action that a device was told to execute.
 #[derive(Clone, Debug)]
 pub struct Call {
-    /// Which device.
+    /// The device.
     pub device: usize,
-    /// Which of its lives: each opening is a new one.
+    /// The incarnation of the device: each opening starts a new one.
     pub incarnation: u32,
-    /// What.
+    /// The action.
     pub action: Action,
-    /// The text, or the name.
+    /// The text or name that the action sets, unique to the call.
     pub text: String,
-    /// When.
+    /// When it was called.
     pub called: Moment,
-    /// The answer; a failure says why. `None`: there was none.
+    /// When it was answered, and the result; `None` without an answer.
     pub answer: Option<(Moment, Result<Value, Failure>)>,
 }
 
 impl Call {
-    /// When it succeeded.
+    /// Returns when it succeeded, and the result.
     pub fn acknowledged(&self) -> Option<(Moment, &Value)> {
         self.answer.as_ref().and_then(|(at, result)| result.as_ref().ok().map(|ok| (*at, ok)))
     }
@@ -42,40 +42,40 @@ impl Call {
 /// Why a call failed.
 #[derive(Clone, Debug)]
 pub struct Failure {
-    /// The reference's code; 0 if the device's process is gone.
+    /// The reference's code; 0 if the device's process has ended.
     pub code: i64,
-    /// The sentence.
+    /// The message.
     pub message: String,
 }
 
 /// An event that a device raised.
 #[derive(Clone, Debug)]
 pub struct RaisedEvent {
-    /// Which device.
+    /// The device.
     pub device: usize,
-    /// Which of its lives.
+    /// The incarnation of the device.
     pub incarnation: u32,
-    /// When.
+    /// When it arrived.
     pub at: Moment,
-    /// What.
+    /// The event as JSON.
     pub event: Value,
 }
 
-/// What happened.
+/// The recorded events of a run.
 #[derive(Debug, Default)]
 pub struct Events {
-    /// In the order of the calls.
+    /// All calls, in order.
     pub calls: Vec<Call>,
-    /// In the order of arrival.
+    /// All events of devices, in the order of arrival.
     pub raised: Vec<RaisedEvent>,
-    /// What was done to them, and when.
+    /// All faults.
     pub faults: Vec<(Moment, Fault)>,
-    /// What is worth knowing besides.
+    /// Other notes, for the text of the record.
     pub notes: Vec<(Moment, String)>,
     now: Moment,
     logged_in: HashMap<usize, u32>,
-    questions: HashMap<u64, (usize, oneshot::Sender<Value>)>,
-    next_question: u64,
+    queries: HashMap<u64, (usize, oneshot::Sender<Value>)>,
+    next_query: u64,
 }
 
 impl Events {
@@ -93,7 +93,7 @@ pub struct Record {
 }
 
 impl Record {
-    /// What happened so far.
+    /// Reads what was recorded so far.
     pub fn read<T>(&self, observe: impl FnOnce(&Events) -> T) -> T {
         observe(&self.events.lock())
     }
@@ -104,12 +104,12 @@ impl Record {
         changed
     }
 
-    /// Told whenever something was recorded.
+    /// Returns a receiver that is notified of every record.
     pub fn changes(&self) -> watch::Receiver<()> {
         self.changed.subscribe()
     }
 
-    /// Notes a call; returns its number and its words, which nobody else says.
+    /// Records a call; returns its number and its unique text.
     pub fn call(&self, device: usize, incarnation: u32, action: Action) -> (u64, String) {
         self.change(|events| {
             let number = events.calls.len();
@@ -122,18 +122,18 @@ impl Record {
         })
     }
 
-    /// A question of the harness's own to a device; returns its number and where the answer comes.
-    pub fn question(&self, device: usize) -> (u64, oneshot::Receiver<Value>) {
+    /// Records a query of the harness to a device; returns its number and the receiver of the answer.
+    pub fn query(&self, device: usize) -> (u64, oneshot::Receiver<Value>) {
         self.change(|events| {
-            events.next_question += 1;
-            let id = QUESTIONS + events.next_question;
-            let (tell, told) = oneshot::channel();
-            events.questions.insert(id, (device, tell));
-            (id, told)
+            events.next_query += 1;
+            let id = QUERIES + events.next_query;
+            let (sender, receiver) = oneshot::channel();
+            events.queries.insert(id, (device, sender));
+            (id, receiver)
         })
     }
 
-    /// Notes what went wrong.
+    /// Records a fault.
     pub fn fault(&self, fault: &Fault) -> Moment {
         self.change(|events| {
             let now = events.tick();
@@ -142,7 +142,7 @@ impl Record {
         })
     }
 
-    /// Notes something.
+    /// Records a note.
     pub fn note(&self, what: impl Into<String>) -> Moment {
         self.change(|events| {
             let now = events.tick();
@@ -151,38 +151,38 @@ impl Record {
         })
     }
 
-    /// A line that a device printed.
-    pub fn heard(&self, device: usize, incarnation: u32, line: &str) {
-        // The last line of a process that was killed may be half a line.
-        let Ok(mut said) = serde_json::from_str::<Value>(line) else { return };
+    /// Records a line that a device printed.
+    pub fn line(&self, device: usize, incarnation: u32, line: &str) {
+        // The last line of a killed process may be incomplete.
+        let Ok(mut line) = serde_json::from_str::<Value>(line) else { return };
         self.change(|events| {
             let at = events.tick();
-            if said["event"].is_object() {
-                events.raised.push(RaisedEvent { device, incarnation, at, event: said["event"].take() });
-            } else if said["logged_in"].is_boolean() {
+            if line["event"].is_object() {
+                events.raised.push(RaisedEvent { device, incarnation, at, event: line["event"].take() });
+            } else if line["logged_in"].is_boolean() {
                 events.logged_in.insert(device, incarnation);
-            } else if let Some(id) = said["id"].as_u64() {
-                let result = match said["error"].take() {
-                    Value::Null => Ok(said["ok"].take()),
+            } else if let Some(id) = line["id"].as_u64() {
+                let result = match line["error"].take() {
+                    Value::Null => Ok(line["ok"].take()),
                     error => Err(Failure {
                         code: error["code"].as_i64().unwrap_or(0),
                         message: error["message"].as_str().unwrap_or_default().to_owned(),
                     }),
                 };
-                if let Some((_, tell)) = events.questions.remove(&id) {
+                if let Some((_, sender)) = events.queries.remove(&id) {
                     let answer = result.unwrap_or_else(|failure| json!({"error": failure.message}));
-                    // Whoever asked may have given up.
-                    let _ = tell.send(answer);
+                    // Fails when the query timed out.
+                    let _ = sender.send(answer);
                 } else if let Some(call) = usize::try_from(id).ok().and_then(|id| events.calls.get_mut(id)) {
                     call.answer = Some((at, result));
                 }
             } else {
-                events.notes.push((at, format!("device {device}: {said}")));
+                events.notes.push((at, format!("device {device}: {line}")));
             }
         });
     }
 
-    /// A device is no more: what it was asked is not answered.
+    /// Records the end of a device's process: what was not answered fails.
     pub fn process_ended(&self, device: usize) {
         self.change(|events| {
             let at = events.tick();
@@ -190,16 +190,16 @@ impl Record {
             for call in unanswered {
                 call.answer = Some((at, Err(Failure { code: 0, message: "its process has ended".to_owned() })));
             }
-            events.questions.retain(|_, (of, _)| *of != device);
+            events.queries.retain(|_, (of, _)| *of != device);
         });
     }
 
-    /// Whether this life of a device has logged in.
+    /// Whether this incarnation of a device has logged in.
     pub fn is_logged_in(&self, device: usize, incarnation: u32) -> bool {
         self.read(|events| events.logged_in.get(&device).is_some_and(|newest| *newest >= incarnation))
     }
 
-    /// All of it, a line each, for people.
+    /// Returns the record as text, a line for each entry.
     pub fn text(&self) -> String {
         self.read(|events| {
             let mut lines: Vec<(Moment, String)> = Vec::new();

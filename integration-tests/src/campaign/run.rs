@@ -1,4 +1,4 @@
-//! A run, from its plan to what is wrong.
+//! The execution of a run, from its plan to the violations found.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -21,42 +21,42 @@ use super::store::{SharedCluster, StoredConversation};
 use super::testbed::{FRAME_PROXY_DEVICE, Programs, Testbed};
 use crate::raw::{RawClient, hello};
 
-/// Says the same twice, and something else under the same key.
+/// The user of the raw client, which reuses a client key.
 pub(super) const RAW_USER: &str = "mallory";
-/// How often a condition that nobody announces is looked at.
-const LOOK: Duration = Duration::from_millis(10);
-/// After which a device compares sums with the server.
+/// How often a condition is polled.
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
+/// The interval of a device's audits, in which it compares sums with the server, milliseconds.
 const AUDIT_MS: i64 = 600_000;
-/// What pushes, pulls and a refused sync take, at most.
+/// The longest time that pushes, pulls and a retried sync take.
 const BEFORE_AN_AUDIT: Duration = Duration::from_secs(15);
-/// Newcomers have numbers from here.
+/// The number of the first fresh device.
 const FRESH_DEVICES: usize = 100;
 
-/// How a run is played.
+/// The settings of a run.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The programs.
     pub programs: Programs,
-    /// A fault that the server is made to have.
+    /// A fault that the frame proxy simulates.
     pub planted: Option<Planted>,
-    /// How long anything may take at the end.
+    /// The longest wait for anything at the end.
     pub limit: Duration,
 }
 
-/// What a run came to.
+/// The outcome of a run.
 #[derive(Debug)]
 pub struct Outcome {
-    /// What was planned.
+    /// The plan.
     pub plan: Plan,
-    /// What is wrong.
+    /// The violations found.
     pub violations: Vec<Violation>,
-    /// What happened, in numbers.
+    /// What happened, as numbers.
     pub tally: Tally,
-    /// Everything that happened.
+    /// The record of everything that happened.
     pub record: Record,
 }
 
-/// Numbers that add up over runs.
+/// Counts of a run, which a report sums up.
 #[derive(Clone, Debug, Default)]
 #[expect(missing_docs, reason = "their names say it")]
 pub struct Tally {
@@ -71,10 +71,10 @@ pub struct Tally {
     pub cuts: usize,
 }
 
-/// Plays a plan.
+/// Executes a plan.
 ///
 /// # Errors
-/// The harness fails, not what it tests.
+/// The harness itself fails.
 pub async fn run(
     plan: Plan,
     settings: &Settings,
@@ -121,10 +121,10 @@ async fn execute(
     settings: &Settings,
 ) -> anyhow::Result<(EndState, Vec<Violation>)> {
     let mut wrong = Vec::new();
-    logged_in(&testbed.devices, &testbed.record, settings.limit).await?;
+    wait_for_logins(&testbed.devices, &testbed.record, settings.limit).await?;
     wait_for_first_sync(testbed, settings.limit).await?;
     for step in &plan.steps {
-        testbed.run(step).await?;
+        testbed.execute(step).await?;
     }
     testbed.recover().await?;
     let record = testbed.record.clone();
@@ -142,7 +142,7 @@ async fn execute(
         fresh.push(testbed.fresh_device(FRESH_DEVICES + at, user).await?);
     }
     let everybody = testbed.devices.iter().chain(&fresh);
-    logged_in(everybody, &record, settings.limit).await?;
+    wait_for_logins(everybody, &record, settings.limit).await?;
     wrong.extend(converge(testbed, &mut fresh, settings.limit).await?);
     if plan.has(Kind::LastPush) {
         wrong.extend(lose_the_last_push(testbed, settings.limit).await?);
@@ -156,12 +156,12 @@ async fn execute(
     let mut devices = std::mem::take(&mut testbed.devices);
     for device in devices.iter_mut().chain(&mut fresh) {
         let (view, histories) = observe(device, &record).await?;
-        let (told, killed) = (std::mem::take(&mut device.told), device.killed.take());
+        let (raised_before_kill, killed) = (std::mem::take(&mut device.raised_before_kill), device.killed.take());
         let (number, user, rows, known) = (device.number, device.user, BTreeSet::new(), DeviceLists::default());
-        seen.push(DeviceState { number, user, view, histories, rows, known, told, killed });
+        seen.push(DeviceState { number, user, view, histories, rows, known, raised_before_kill, killed });
         device.close(&record).await?;
     }
-    testbed.run(&super::plan::Step::Fault(Fault::StopServer)).await?;
+    testbed.execute(&super::plan::Step::Fault(Fault::StopServer)).await?;
     let kept = testbed.store.conversations()?;
     for (seen, device) in seen.iter_mut().zip(devices.iter().chain(&fresh)) {
         seen.rows = rows::read(&device.folder, &floors(&kept, seen.user))?;
@@ -172,7 +172,7 @@ async fn execute(
     let fresh = seen.split_off(devices.len());
     let (calls, raised) = record.read(|events| (events.calls.clone(), events.raised.clone()));
     let log = std::fs::read_to_string(testbed.installation.log()).unwrap_or_default();
-    let (restored, crashed, left) = (testbed.restored, testbed.crashed, testbed.left);
+    let (restored, crashed, leaked_tasks) = (testbed.restored, testbed.crashed, testbed.leaked_tasks);
     let (plan, devices) = (plan.clone(), seen);
     Ok((
         EndState {
@@ -189,13 +189,13 @@ async fn execute(
             fresh,
             log,
             crashed,
-            left,
+            leaked_tasks,
         },
         wrong,
     ))
 }
 
-/// Until every device has caught up for the first time: what is there before raises no events.
+/// Waits until every device has caught up for the first time: messages from before then raise no events.
 async fn wait_for_first_sync(testbed: &Testbed, limit: Duration) -> anyhow::Result<()> {
     let is_equal = |device: &Device| {
         testbed.record.read(|events| {
@@ -204,20 +204,20 @@ async fn wait_for_first_sync(testbed: &Testbed, limit: Duration) -> anyhow::Resu
         })
     };
     let all = poll_until(limit, async || Ok(testbed.devices.iter().all(is_equal))).await?;
-    anyhow::ensure!(all, "somebody does not catch up");
+    anyhow::ensure!(all, "a device does not catch up");
     Ok(())
 }
 
-/// Until every device holds what a fresh one holds, and what the server keeps; what is still another then the checks tell.
-/// What nobody could tell of, because the server does not know whether a commit that broke took effect, a device finds with
-/// its next audit: its ten minutes pass here if they must.
+/// Waits until every device holds what a fresh device holds and what the server stores; the checks report what still differs.
+/// If the server does not know whether a broken commit took effect, it pushes nothing, and a device finds the change with
+/// its next audit. Therefore the ten minutes to the audit pass here if they must.
 async fn wait_until_equal(testbed: &mut Testbed, fresh: &mut [Device], limit: Duration) -> anyhow::Result<()> {
     if poll_until(limit.min(BEFORE_AN_AUDIT), async || is_equal(testbed, fresh)).await? {
         return Ok(());
     }
     let record = testbed.record.clone();
     for device in testbed.devices.iter_mut().chain(fresh.iter_mut()) {
-        device.ask(json!({"do": "advance", "ms": AUDIT_MS}), &record).await?;
+        device.query(json!({"do": "advance", "ms": AUDIT_MS}), &record).await?;
     }
     poll_until(limit, async || is_equal(testbed, fresh)).await?;
     Ok(())
@@ -231,7 +231,7 @@ fn is_equal(testbed: &Testbed, fresh: &[Device]) -> anyhow::Result<bool> {
         let Some(other) = fresh.iter().find(|fresh| fresh.user == device.user) else { continue };
         let floors = floors(&kept, device.user);
         let (held, own) = (lists::held(&device.folder)?, lists.get(device.user).cloned().unwrap_or_default());
-        let known = social::acquaintances(&own, &kept, device.user);
+        let known = social::known_users(&own, &kept, device.user);
         let is_same = rows::read(&device.folder, &floors)? == rows::read(&other.folder, &floors)?
             && held.lists == own
             && held.subscriptions == subscriptions.get(device.user).cloned().unwrap_or_default()
@@ -243,27 +243,31 @@ fn is_equal(testbed: &Testbed, fresh: &[Device]) -> anyhow::Result<bool> {
     Ok(true)
 }
 
-/// Below what, by peer, a user's messages are no longer kept.
+/// The position by peer up to which a user's messages are no longer kept.
 fn floors(kept: &[StoredConversation], user: &str) -> BTreeMap<String, i64> {
     let of = kept.iter().filter(|kept| kept.members.iter().any(|(name, _)| name == user));
     of.flat_map(|kept| kept.members.iter().map(|(name, _)| (name.clone(), kept.floor))).collect()
 }
 
-/// Looks again and again; false if it is in vain.
-async fn poll_until(limit: Duration, mut observe: impl AsyncFnMut() -> anyhow::Result<bool>) -> anyhow::Result<bool> {
+/// Polls until `check` returns true; false on a timeout.
+async fn poll_until(limit: Duration, mut check: impl AsyncFnMut() -> anyhow::Result<bool>) -> anyhow::Result<bool> {
     let end = Instant::now() + limit;
     loop {
-        if observe().await? {
+        if check().await? {
             return Ok(true);
         }
         if Instant::now() > end {
             return Ok(false);
         }
-        sleep(LOOK).await;
+        sleep(POLL_INTERVAL).await;
     }
 }
 
-async fn logged_in(devices: impl IntoIterator<Item = &Device>, record: &Record, limit: Duration) -> anyhow::Result<()> {
+async fn wait_for_logins(
+    devices: impl IntoIterator<Item = &Device>,
+    record: &Record,
+    limit: Duration,
+) -> anyhow::Result<()> {
     let devices: Vec<&Device> = devices.into_iter().collect();
     let is_in = |device: &&Device| record.is_logged_in(device.number, device.incarnation);
     let all = poll_until(limit, async || Ok(devices.iter().all(&is_in))).await?;
@@ -272,7 +276,7 @@ async fn logged_in(devices: impl IntoIterator<Item = &Device>, record: &Record, 
     Ok(())
 }
 
-/// Until every device shows what a fresh one of its user shows.
+/// Waits until every device shows what a fresh device of its user shows.
 async fn converge(testbed: &mut Testbed, fresh: &mut [Device], limit: Duration) -> anyhow::Result<Vec<Violation>> {
     let record = testbed.record.clone();
     let mut behind = Vec::new();
@@ -281,10 +285,10 @@ async fn converge(testbed: &mut Testbed, fresh: &mut [Device], limit: Duration) 
         behind.clear();
         let mut truth = BTreeMap::new();
         for device in &mut *fresh {
-            truth.insert(device.user, device.ask(json!({"do": "view"}), &record).await?);
+            truth.insert(device.user, device.query(json!({"do": "view"}), &record).await?);
         }
         for device in &mut *devices {
-            let view = device.ask(json!({"do": "view"}), &record).await?;
+            let view = device.query(json!({"do": "view"}), &record).await?;
             let truth = &truth[device.user];
             let is_same = truth["total"] == view["total"]
                 && truth["conversations"].as_object().is_some_and(|all| {
@@ -301,7 +305,7 @@ async fn converge(testbed: &mut Testbed, fresh: &mut [Device], limit: Duration) 
     Ok(behind)
 }
 
-/// Until every device has raised what it must; what is missing the checks tell.
+/// Waits until every device has raised what it must; the checks report what is missing.
 async fn wait_for_events(testbed: &Testbed, limit: Duration) -> anyhow::Result<()> {
     let kept = testbed.store.conversations()?;
     if testbed.restored.is_some() {
@@ -310,38 +314,38 @@ async fn wait_for_events(testbed: &Testbed, limit: Duration) -> anyhow::Result<(
     poll_until(limit, async || {
         let raised = testbed.record.read(|events| events.raised.clone());
         Ok(testbed.devices.iter().all(|device| {
-            let mut heard = checks::heard(&raised, device.number);
-            heard.extend(device.told.iter().cloned());
+            let mut raised_here = checks::raised_by(&raised, device.number);
+            raised_here.extend(device.raised_before_kill.iter().cloned());
             let mut all = kept.iter().filter_map(|kept| checks::expected(kept, device.user, device.number));
-            all.all(|(peer, seqs)| seqs.into_iter().all(|seq| heard.contains(&(peer.to_owned(), seq))))
+            all.all(|(peer, seqs)| seqs.into_iter().all(|seq| raised_here.contains(&(peer.to_owned(), seq))))
         }))
     })
     .await?;
     Ok(())
 }
 
-type Look = (Value, BTreeMap<String, Vec<(i64, String, String)>>);
+type View = (Value, BTreeMap<String, Vec<(i64, String, String)>>);
 
-/// What a device shows.
-async fn observe(device: &mut Device, record: &Record) -> anyhow::Result<Look> {
+/// Queries what a device shows: its conversations, and its histories by peer.
+async fn observe(device: &mut Device, record: &Record) -> anyhow::Result<View> {
     let mut histories = BTreeMap::new();
     let user = device.user;
     for peer in USERS.into_iter().chain([RAW_USER]).filter(|peer| *peer != user) {
-        let all = device.ask(json!({"do": "history", "peer": peer}), record).await?;
+        let all = device.query(json!({"do": "history", "peer": peer}), record).await?;
         let one = |message: &Value| {
             let word = |name: &str| message[name].as_str().unwrap_or_default().to_owned();
             (message["seq"].as_i64().unwrap_or(0), word("text"), word("from"))
         };
         histories.insert(peer.to_owned(), all.as_array().into_iter().flatten().map(one).collect());
     }
-    Ok((device.ask(json!({"do": "view"}), record).await?, histories))
+    Ok((device.query(json!({"do": "view"}), record).await?, histories))
 }
 
-/// Exactly the last push of a conversation is lost; nothing follows it. The device finds out when it next compares sums.
+/// Drops exactly the last push of a conversation, which nothing follows. The device finds the message with its next audit.
 async fn lose_the_last_push(testbed: &mut Testbed, limit: Duration) -> anyhow::Result<Option<Violation>> {
     let record = testbed.record.clone();
     let peer = testbed.devices[FRAME_PROXY_DEVICE].user;
-    // Whoever is blocked has nothing to lose.
+    // A blocked sender's message causes no push.
     let unblock = Action::Social { peer: testbed.devices[0].user, action: SocialAction::Unblock };
     testbed.devices[FRAME_PROXY_DEVICE].perform(&unblock, &record);
     anyhow::ensure!(testbed.wait(usize::MAX, limit).await, "no answer");
@@ -351,22 +355,22 @@ async fn lose_the_last_push(testbed: &mut Testbed, limit: Duration) -> anyhow::R
     testbed.devices[0].perform(&Action::Send { peer, is_poison: false }, &record);
     let is_lost = poll_until(limit, async || Ok(frame_proxy.dropped() > before)).await?;
     frame_proxy.set_drops_pushes(false);
-    anyhow::ensure!(is_lost, "there was no push to lose");
+    anyhow::ensure!(is_lost, "there was no push to drop");
     anyhow::ensure!(testbed.wait(usize::MAX, limit).await, "no answer");
     let text = record.read(|events| events.calls.last().map(|call| call.text.clone())).unwrap_or_default();
-    let is_heard = || {
+    let is_received = || {
         record.read(|events| {
             let mut of = events.raised.iter().filter(|one| one.device == FRAME_PROXY_DEVICE);
             of.any(|one| one.event.to_string().contains(&text))
         })
     };
-    anyhow::ensure!(!is_heard(), "the push was not lost");
-    testbed.devices[FRAME_PROXY_DEVICE].ask(json!({"do": "advance", "ms": AUDIT_MS}), &record).await?;
-    let is_repaired = poll_until(limit, async || Ok(is_heard())).await?;
-    Ok((!is_repaired).then(|| Violation { name: "hint_not_repaired", what: format!("{text:?} never came") }))
+    anyhow::ensure!(!is_received(), "the push was not dropped");
+    testbed.devices[FRAME_PROXY_DEVICE].query(json!({"do": "advance", "ms": AUDIT_MS}), &record).await?;
+    let is_repaired = poll_until(limit, async || Ok(is_received())).await?;
+    Ok((!is_repaired).then(|| Violation { name: "hint_not_repaired", what: format!("{text:?} never arrived") }))
 }
 
-/// A client that no SDK is: the same key with the same words, and with others.
+/// Sends from a raw client the same key with the same text again, and with another text.
 async fn reuse_a_key(testbed: &mut Testbed) -> anyhow::Result<Option<Violation>> {
     let server = testbed.server.as_ref().context("no server")?.address();
     let to = testbed.frame_proxy.as_ref().map_or(server, super::frame_proxy::FrameProxy::address);

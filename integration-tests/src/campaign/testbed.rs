@@ -1,5 +1,4 @@
-//! Where a run is played: a server, its database, the devices and the ways between them; and everything that can be done to
-//! them.
+//! The testbed of a run: a server, its database, the devices and the proxies between them, and the injection of faults.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -16,26 +15,26 @@ use super::store::{SharedCluster, Store};
 use crate::process::{FirstApp, ServerInstallation, ServerProcess};
 use crate::proxy::{NetworkConditions, Proxy};
 
-/// As bad as it gets while something still passes.
+/// The worst network over which connections still survive.
 const BAD_NETWORK: NetworkConditions = NetworkConditions { lost: 60, duplicated: 50, delayed: 150, delay_ms: 20 };
-/// More room than a run needs.
+/// The page limit without a full disk: more than a run needs.
 const ROOM: u64 = 1 << 30;
 
-/// The programs that are played with.
+/// The programs of a run.
 #[derive(Clone, Debug)]
 pub struct Programs {
-    /// `test-server`.
+    /// The path of `test-server`.
     pub server: PathBuf,
-    /// `test-client`.
+    /// The path of `test-client`.
     pub client: PathBuf,
 }
 
-/// What was in a backup and what came after it, in the order of everything.
+/// The moments of a backup and its restore, in the order of the record.
 #[derive(Clone, Copy, Debug)]
 pub struct Restored {
-    /// What was answered before this is in it.
+    /// What was answered before this moment is in the backup.
     pub backup_begun: Moment,
-    /// What was called after this came after it.
+    /// What was called after this moment came after the restore.
     pub done: Moment,
 }
 
@@ -53,14 +52,14 @@ pub(super) struct Testbed {
     pub(crate) installation: ServerInstallation,
     backup_begun: Option<Moment>,
     pub(crate) restored: Option<Restored>,
-    /// Servers that ended though nobody ended them.
+    /// Servers that ended by themselves.
     pub(crate) crashed: usize,
-    /// Tasks that servers left behind when they were stopped.
-    pub(crate) left: usize,
+    /// Tasks that stopped servers left behind.
+    pub(crate) leaked_tasks: usize,
 }
 
 impl Testbed {
-    /// Everything in place, everybody logging in.
+    /// Starts the server and all devices, which begin to log in.
     pub(crate) async fn new(
         plan: &Plan,
         planted: Option<Planted>,
@@ -73,7 +72,7 @@ impl Testbed {
         let store = Store::new(plan.database, folder, &name, cluster)?;
         let mut installation = ServerInstallation::new(&programs.server, folder.join("server"), store.url());
         let mut server = installation.start().await?;
-        server.tell("poison").await?;
+        server.run("poison").await?;
         let app = installation.first_app()?;
         let address = server.address();
         let frame_proxy = match (plan.has(Kind::LastPush), planted) {
@@ -82,9 +81,9 @@ impl Testbed {
         };
         let mut devices = Vec::new();
         for (number, user) in DEVICES.into_iter().enumerate() {
-            // With a fault planted the server is faulty for all; else one device is enough.
-            let is_apart = frame_proxy.as_ref().filter(|_| planted.is_some() || number == FRAME_PROXY_DEVICE);
-            let to = is_apart.map_or(address, FrameProxy::address);
+            // A planted fault concerns all devices; a dropped push concerns one.
+            let via_frame_proxy = frame_proxy.as_ref().filter(|_| planted.is_some() || number == FRAME_PROXY_DEVICE);
+            let to = via_frame_proxy.map_or(address, FrameProxy::address);
             let proxy = Proxy::to(to, plan.seed.wrapping_mul(100) + number as u64).await;
             let mut device = Device::new(number, user, proxy, folder.join(format!("device{number}")));
             device.open(&programs.client, &app, &record)?;
@@ -103,11 +102,11 @@ impl Testbed {
             backup_begun: None,
             restored: None,
             crashed: 0,
-            left: 0,
+            leaked_tasks: 0,
         })
     }
 
-    /// A device that was never here before.
+    /// Opens a device without a local database.
     pub(crate) async fn fresh_device(&mut self, number: usize, user: &'static str) -> anyhow::Result<Device> {
         let proxy = Proxy::to(self.server.as_ref().context("no server")?.address(), 0).await;
         let mut device = Device::new(number, user, proxy, self.folder.join(format!("device{number}")));
@@ -115,8 +114,8 @@ impl Testbed {
         Ok(device)
     }
 
-    /// Does a step.
-    pub(crate) async fn run(&mut self, step: &Step) -> anyhow::Result<()> {
+    /// Executes a step.
+    pub(crate) async fn execute(&mut self, step: &Step) -> anyhow::Result<()> {
         match step {
             Step::Action(device, action) => {
                 let record = self.record.clone();
@@ -134,7 +133,7 @@ impl Testbed {
         }
     }
 
-    /// Until so many of the calls that wait are answered; false if it took too long.
+    /// Waits until `answers` of the unanswered calls are answered; false if that takes longer than `at_most`.
     pub(crate) async fn wait(&self, answers: usize, at_most: Duration) -> bool {
         let waiting = || self.record.read(|events| events.calls.iter().filter(|call| call.answer.is_none()).count());
         let (mut changes, end) = (self.record.changes(), Instant::now() + at_most);
@@ -159,22 +158,24 @@ impl Testbed {
             Fault::KillServer => drop(self.take_server()),
             Fault::StopServer => {
                 if let Some(server) = self.take_server() {
-                    self.left += server.stop().await?;
+                    self.leaked_tasks += server.stop().await?;
                 }
             }
             Fault::StartServer => self.start_server().await?,
             Fault::KillDevice(device) => self.devices[device].kill(&record)?,
             Fault::CloseDevice(device) => self.devices[device].close(&record).await?,
             Fault::OpenDevice(device) => self.devices[device].open(&self.programs.client, &self.app, &record)?,
-            Fault::DiskFull { pages } => self.tell_server(&format!("room {pages}")).await?,
-            Fault::DiskFreed => self.tell_server(&format!("room {ROOM}")).await?,
+            Fault::DiskFull { pages } => self.run_on_server(&format!("room {pages}")).await?,
+            Fault::DiskFreed => self.run_on_server(&format!("room {ROOM}")).await?,
             Fault::WriteFails { bytes } => {
                 let limit = self.store.log_bytes() + bytes;
                 self.server.as_ref().map_or(Ok(()), |server| server.limit_files(Some(limit)))?;
             }
             Fault::WriteWorks => self.server.as_ref().map_or(Ok(()), |server| server.limit_files(None))?,
-            Fault::JumpServer { ms } => self.tell_server(&format!("jump {ms}")).await?,
-            Fault::JumpDevice { device, ms } => self.devices[device].tell(json!({"do": "jump", "ms": ms}), &record),
+            Fault::JumpServer { ms } => self.run_on_server(&format!("jump {ms}")).await?,
+            Fault::JumpDevice { device, ms } => {
+                self.devices[device].send_command(json!({"do": "jump", "ms": ms}), &record)
+            }
             Fault::KillPostgres => {
                 if self.store.is_up() {
                     self.store.kill()?;
@@ -188,7 +189,7 @@ impl Testbed {
         Ok(())
     }
 
-    /// The server, if it runs. One that should and does not has fallen.
+    /// Takes the server if it runs. A server that has ended by itself is counted as crashed.
     fn take_server(&mut self) -> Option<ServerProcess> {
         let mut server = self.server.take()?;
         if server.is_alive() {
@@ -198,19 +199,19 @@ impl Testbed {
         None
     }
 
-    /// Has the server do something, if it runs.
-    pub(crate) async fn tell_server(&mut self, command: &str) -> anyhow::Result<()> {
+    /// Runs a command on the server, if it runs.
+    pub(crate) async fn run_on_server(&mut self, command: &str) -> anyhow::Result<()> {
         if let Some(server) = &mut self.server {
-            server.tell(command).await?;
+            server.run(command).await?;
         }
         Ok(())
     }
 
-    /// Starts the server, if it does not run and its database does.
+    /// Starts the server, unless it runs or its database is down.
     async fn start_server(&mut self) -> anyhow::Result<()> {
         if self.server.is_none() && self.store.is_up() {
             let mut server = self.installation.start().await?;
-            server.tell("poison").await?;
+            server.run("poison").await?;
             self.server = Some(server);
         }
         Ok(())
@@ -218,7 +219,7 @@ impl Testbed {
 
     async fn retain(&mut self) -> anyhow::Result<()> {
         self.recover().await?;
-        // What is sent again later must still be known by its key.
+        // A message that is sent again later must find its key in the log.
         self.wait(usize::MAX, super::TIMEOUT).await;
         let record = self.record.clone();
         for device in &mut self.devices {
@@ -228,12 +229,12 @@ impl Testbed {
             }
         }
         self.wait(usize::MAX, super::TIMEOUT).await;
-        self.tell_server("retain").await
+        self.run_on_server("retain").await
     }
 
     async fn back_up(&mut self) -> anyhow::Result<()> {
         self.store.start()?;
-        // PostgreSQL copies what nobody uses.
+        // PostgreSQL copies only a database that is not in use.
         let is_online = matches!(self.store, Store::Sqlite { .. });
         let begun = self.record.note("the backup begins");
         if is_online {
@@ -260,7 +261,7 @@ impl Testbed {
         Ok(())
     }
 
-    /// All that was broken works again, except for devices that are away.
+    /// Ends all faults, except for devices that are away.
     pub(crate) async fn recover(&mut self) -> anyhow::Result<()> {
         self.store.start()?;
         if self.server.is_some() {
@@ -268,16 +269,16 @@ impl Testbed {
         }
         self.start_server().await?;
         self.server.as_ref().map_or(Ok(()), |server| server.limit_files(None))?;
-        self.tell_server(&format!("room {ROOM}")).await?;
+        self.run_on_server(&format!("room {ROOM}")).await?;
         let record = self.record.clone();
         for device in &mut self.devices {
             device.proxy.restore();
             device.proxy.set_conditions(NetworkConditions::default());
-            device.tell(json!({"do": "network_changed"}), &record);
+            device.send_command(json!({"do": "network_changed"}), &record);
         }
         Ok(())
     }
 }
 
-/// The device that receives through somebody else when a single push is to be lost.
+/// The device that connects through the frame proxy when a single push is dropped.
 pub(crate) const FRAME_PROXY_DEVICE: usize = 4;

@@ -1,4 +1,4 @@
-//! The operator's service.
+//! The operator's service, method by method.
 
 use tonic::Code;
 use tonic::transport::Channel;
@@ -114,7 +114,7 @@ async fn disconnect_user_ends_all_sessions_and_allows_a_new_login() {
     world.end().await;
 }
 
-/// The names of all methods, as the contract has them.
+/// The names of all methods of the contract.
 fn methods() -> Vec<&'static str> {
     let contract = include_str!("../../../protocol/proto/zim/v1/admin.proto");
     let methods = contract.lines().filter_map(|line| line.trim().strip_prefix("rpc ")?.split('(').next());
@@ -123,7 +123,7 @@ fn methods() -> Vec<&'static str> {
     methods
 }
 
-/// Calls a method with an empty request, which all of them can read.
+/// Calls a method with an empty request, which every method can decode.
 async fn call(channel: &Channel, method: &str, key: Option<&str>) -> Code {
     let mut client = tonic::client::Grpc::new(channel.clone());
     client.ready().await.unwrap();
@@ -139,17 +139,17 @@ async fn call(channel: &Channel, method: &str, key: Option<&str>) -> Code {
 #[tokio::test]
 async fn every_admin_method_requires_the_key() {
     let world = World::new().await;
-    let stranger = world.admin_channel().await;
+    let keyless = world.admin_channel().await;
     for method in methods() {
         for key in [None, Some("wrong")] {
-            let code = call(&stranger, method, key).await;
-            // So many refusals are soon too many for one address.
+            let code = call(&keyless, method, key).await;
+            // Repeated refusals reach the limit of the address.
             assert!(matches!(code, Code::Unauthenticated | Code::ResourceExhausted), "{method}: {code:?}");
         }
     }
-    assert_eq!(world.audit(), Vec::<String>::new(), "a stranger can fill the log");
-    drop(stranger);
-    eventually("nobody came in", async || world.server().app().fanout.all().is_empty().then_some(())).await;
+    assert_eq!(world.audit(), Vec::<String>::new(), "calls without the key are logged");
+    drop(keyless);
+    eventually("no session is open", async || world.server().app().fanout.all().is_empty().then_some(())).await;
     world.end().await;
 }
 
@@ -161,8 +161,8 @@ async fn every_admin_method_writes_an_audit_line() {
         let code = call(&operator, method, Some(&key)).await;
         let lines = world.audit();
         let [line] = lines.as_slice() else { panic!("{method}: {lines:?}") };
-        let says = [format!("method={method:?}"), "peer=uid ".into(), format!("code=\"{code:?}\""), "ms=".into()];
-        assert!(says.iter().all(|part| line.contains(part)), "{says:?}: {line}");
+        let parts = [format!("method={method:?}"), "peer=uid ".into(), format!("code=\"{code:?}\""), "ms=".into()];
+        assert!(parts.iter().all(|part| line.contains(part)), "{parts:?}: {line}");
         assert!(!line.contains(&key), "{line}");
     }
     let unknown = call(&operator, "MakeCoffee", Some(&key)).await;

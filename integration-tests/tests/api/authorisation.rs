@@ -1,4 +1,4 @@
-//! Who may call what, over the whole table: a method that somebody adds is here by itself.
+//! Authorisation of every method in the method table. A new method is covered by itself.
 
 use serde_json::json;
 use zim_integration_tests::{World, code, refusal, soon};
@@ -18,12 +18,12 @@ async fn every_method_is_refused_before_a_login() {
     let world = World::new().await;
     let mut raw = world.raw_after_hello(1).await;
     for method in METHODS.iter().filter(|method| method.access == Access::User) {
-        // Whether or not the request makes sense: who may not ask learns nothing from the answer.
+        // Whether or not the request is valid: the answer reveals nothing.
         for payload in [Vec::new(), vec![0xff; 8]] {
             assert_eq!(code(&raw.call_bytes(method.path, payload).await), NOT_LOGGED_IN, "{}", method.path);
         }
     }
-    // A login that failed opens nothing.
+    // A failed login opens nothing.
     let mut request = world.login_request("ann");
     request.app_sign = "0".repeat(64);
     raw.call(&request).await.unwrap_err();
@@ -67,7 +67,7 @@ async fn a_disconnected_user_cannot_resume_the_old_session() {
     let resume = zim_protocol::LoginRequest { resume: login.session, ..world.login_request("ann") };
     let refused = again.call(&resume).await.unwrap_err();
     assert_eq!(refused.code, ErrorCode::NetworkModuleUserHasAlreadyLoggedOut as i32, "{refused}");
-    // With his credentials he is.
+    // A login with credentials succeeds.
     again.call(&world.login_request("ann")).await.unwrap();
     drop(admin);
     raw.end().await;
@@ -80,14 +80,14 @@ async fn a_session_can_be_resumed_only_by_its_user() {
     let world = World::new().await;
     let mut raw = world.raw_after_hello(1).await;
     let login = raw.call(&world.login_request("ann")).await.unwrap();
-    // Somebody else's ticket is no ticket: bob gets a session of his own, and ann keeps hers.
+    // A ticket of another user is ignored: bob gets a new session, and ann keeps hers.
     let mut bob = world.raw_after_hello(2).await;
     let stolen = zim_protocol::LoginRequest { resume: login.session.clone(), ..world.login_request("bob") };
     let own = bob.call(&stolen).await.unwrap();
     assert_ne!(own.session, login.session);
     assert_eq!(own.user.unwrap().base_info.unwrap().user_id, "bob");
     raw.call(&zim_integration_tests::send_text("bob", "I am still here", 1)).await.unwrap();
-    // A ticket without credentials is nothing either.
+    // A ticket without credentials is refused.
     let mut nobody = world.raw_after_hello(3).await;
     let mut bare = zim_protocol::LoginRequest { resume: login.session, ..world.login_request("ann") };
     bare.app_sign.clear();

@@ -1,4 +1,4 @@
-//! Conversations as one member sees them.
+//! Conversations, as a member sees them.
 
 use zim_integration_tests::{Device, World, is_text, refusal, soon};
 use zim_protocol::{
@@ -84,7 +84,7 @@ async fn query_conversation_list_is_newest_first_in_pages() {
     assert_eq!(names(&second), ["user2", "user1"]);
     let config = ConversationQueryConfig { next_conversation: second.last().cloned(), count: 2 };
     assert_eq!(names(&list(&ann, config, Default::default()).await), ["user0"]);
-    // A new message brings its conversation to the front.
+    // A new message moves its conversation to the front.
     world.clock.advance(1_000);
     ann.say("user1", "hello").await;
     assert_eq!(ann.conversations().await[0].conversation_id, "user1");
@@ -228,10 +228,10 @@ async fn clear_conversation_unread_message_count_applies_to_all_devices() {
     assert_eq!(phone.total_unread().await, 0);
     laptop.has_unread("bob", 0).await;
     assert_eq!(laptop.total_unread().await, 0);
-    // A third one, later.
+    // A third device, later.
     let tablet = world.device("ann").await;
     assert_eq!(tablet.conversation("bob").await.unread_message_count, 0);
-    // And counts again from there.
+    // Counting goes on from there.
     bob.say("ann", "more").await;
     for device in [&phone, &laptop, &tablet] {
         device.has_unread("bob", 1).await;
@@ -285,7 +285,7 @@ async fn clear_conversation_unread_message_count_keeps_messages_the_device_has_n
     };
     raw.call(&upto(2)).await.unwrap();
     ann.has_unread("bob", 3).await;
-    // Backwards does nothing, beyond the end is the end.
+    // A lower position changes nothing; one beyond the end clears to the end.
     raw.call(&upto(1)).await.unwrap();
     raw.call(&upto(1_000)).await.unwrap();
     ann.has_unread("bob", 0).await;
@@ -302,7 +302,7 @@ async fn unread_counts_neither_own_messages_nor_uncounted_ones() {
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
     bob.say("ann", "1").await;
     ann.has_unread("bob", 1).await;
-    // One's own answer reads nothing.
+    // Sending an answer does not clear the unread count.
     ann.say("bob", "mine").await;
     assert_eq!(ann.conversation("bob").await.unread_message_count, 1);
     let silent = MessageSendConfig { disable_unread_message_count: true, ..MessageSendConfig::default() };

@@ -1,4 +1,4 @@
-//! Applications: to ask, to say yes, to say no.
+//! Friend applications: sending, accepting and rejecting them.
 
 use zim_integration_tests::{Device, World, refusal, soon};
 use zim_protocol::{
@@ -34,7 +34,7 @@ async fn refused_to_reject(device: &Device, user_id: &str) -> ErrorCode {
     refusal(soon(device.reject_friend_application(user_id, FriendApplicationRejectConfig::default())).await)
 }
 
-/// The next application that came.
+/// Waits for the next application that is added.
 async fn added(device: &Device) -> FriendApplicationInfo {
     match device.next(EventKind::FriendApplicationListChanged).await {
         Event::FriendApplicationListChanged(mut event) => {
@@ -45,7 +45,7 @@ async fn added(device: &Device) -> FriendApplicationInfo {
     }
 }
 
-/// The next application that changed.
+/// Waits for the next application that is updated.
 async fn updated(device: &Device) -> FriendApplicationInfo {
     match device.next(EventKind::FriendApplicationUpdated).await {
         Event::FriendApplicationUpdated(mut event) => event.application_list.remove(0),
@@ -61,13 +61,13 @@ fn what(info: &FriendApplicationInfo) -> (&str, Kind, State) {
     (peer(info), info.r#type(), info.state())
 }
 
-/// All applications, in pages of `count`.
+/// Queries all applications in pages of `count`.
 async fn applications_by(device: &Device, count: i64) -> Vec<FriendApplicationInfo> {
     let (mut all, mut next_flag) = (Vec::new(), 0);
     loop {
         let config = FriendApplicationListQueryConfig { next_flag, count };
         let page = soon(device.query_friend_application_list(config)).await.unwrap();
-        assert!(!page.application_list.is_empty() || all.is_empty(), "a page that has nothing");
+        assert!(!page.application_list.is_empty() || all.is_empty(), "an empty page");
         all.extend(page.application_list);
         next_flag = page.next_flag;
         if next_flag == 0 {
@@ -147,7 +147,7 @@ async fn send_friend_application_to_each_other_makes_it_mutual_and_either_may_ac
         assert_eq!((what(&info), info.wording.as_str()), ((other, Kind::Both, State::Waiting), "me too"));
         assert_eq!(applications_by(device, 100).await, [info]);
     }
-    // Who asked first accepts; what each said when he asked is what he says of his friend.
+    // The first applicant accepts; the alias of each application is kept.
     let accepted = soon(ann.accept_friend_application("bob", FriendApplicationAcceptConfig::default())).await.unwrap();
     assert_eq!(accepted.friend_info.unwrap().friend_alias, "Bobby");
     assert_eq!(list_change(&bob).await.1[0].friend_alias, "Annie");
@@ -165,7 +165,7 @@ async fn send_friend_application_to_each_other_at_once_is_mutual() {
         assert_eq!(what(&updated(device).await), (other, Kind::Both, State::Waiting));
         assert_eq!(applications_by(device, 100).await.len(), 1);
     }
-    // Both say yes at once: one of them was first.
+    // Both accept at once: one of them was first.
     let (one, other) = soon(async {
         tokio::join!(
             ann.accept_friend_application("bob", FriendApplicationAcceptConfig::default()),
@@ -234,7 +234,7 @@ async fn send_friend_application_and_add_friend_are_refused_for_blocked_users() 
     assert_eq!(refused, ErrorCode::CommonModuleBlacklistLimit);
     settled(&bob, &[(&ann, "ann")]).await;
     assert_eq!((count(&ann), count(&bob)), (0, 0));
-    // Who has blocked somebody may ask him, and a friend who is blocked stays one, but cannot come back.
+    // The blocker can apply to the blocked user. A blocked friend stays a friend, but cannot be added again.
     send(&bob, "ann", "").await;
     accept(&ann, "bob").await;
     assert_eq!((friends(&ann).await, friends(&bob).await), (vec!["bob".to_owned()], vec!["ann".to_owned()]));
@@ -287,7 +287,7 @@ async fn send_friend_application_is_refused_when_either_list_is_full() {
     assert_eq!(refused_to_send(&ann, "dora").await, full);
     assert_eq!(refused_to_send(&dora, "ann").await, full);
     assert!(applications_by(&dora, 100).await.is_empty());
-    // What was sent before waits until there is room again.
+    // An earlier application waits until there is a place again.
     assert_eq!(refused_to_accept(&ann, "carl").await, full);
     assert_eq!(what(&application(&carl, "ann").await), ("ann", Kind::Sent, State::Waiting));
     soon(bob.delete_friends(["ann"], FriendDeleteConfig::default())).await.unwrap();
@@ -349,7 +349,7 @@ async fn accept_friend_application_is_refused_unless_the_application_is_waiting(
     assert_eq!(refused_to_accept(&ann, "nobody").await, ErrorCode::FriendModuleFriendAreUnregistered);
     accept(&bob, "ann").await;
     assert_eq!(refused_to_accept(&bob, "ann").await, STATUS, "twice");
-    assert_eq!(refused_to_reject(&bob, "ann").await, STATUS, "after all");
+    assert_eq!(refused_to_reject(&bob, "ann").await, STATUS, "already accepted");
     world.end().await;
 }
 
@@ -396,7 +396,7 @@ async fn reject_friend_application_reaches_both_and_makes_no_friends() {
     settled(&ann, &[(&carl, "carl"), (&bob, "bob")]).await;
     assert_eq!((count(&ann), count(&laptop), count(&bob), count(&tablet), count(&carl)), (2, 2, 2, 2, 0));
     assert!(friends(&ann).await.is_empty() && friends(&bob).await.is_empty());
-    // Who was rejected may ask again, and so may who rejected.
+    // After a rejection either user may apply again.
     assert_eq!(what(&send(&ann, "bob", "once more").await), ("bob", Kind::Sent, State::Waiting));
     assert_eq!(what(&updated(&bob).await), ("ann", Kind::Received, State::Waiting));
     soon(bob.reject_friend_application("ann", FriendApplicationRejectConfig::default())).await.unwrap();
@@ -434,9 +434,9 @@ async fn accept_friend_application_is_refused_after_expiry() {
     assert_eq!(refused_to_accept(&bob, "ann").await, ErrorCode::FriendModuleFriendApplicationExpired);
     assert_eq!(refused_to_reject(&bob, "ann").await, ErrorCode::FriendModuleFriendApplicationExpired);
     assert_eq!(refused_to_accept(&ann, "bob").await, STATUS);
-    assert_eq!(application(&bob, "carl").await.state(), State::Accepted, "what was answered does not expire");
+    assert_eq!(application(&bob, "carl").await.state(), State::Accepted, "an answered application does not expire");
     assert_eq!(friends(&bob).await, ["carl"]);
-    // A new one begins anew, whoever asks.
+    // A new application starts over, whoever sends it.
     let info = send(&bob, "ann", "too late?").await;
     assert_eq!((what(&info), info.create_time), (("ann", Kind::Sent, State::Waiting), world.clock.now_ms()));
     assert_eq!(what(&updated(&ann).await), ("bob", Kind::Received, State::Waiting));

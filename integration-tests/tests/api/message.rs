@@ -1,4 +1,4 @@
-//! Messages: sending and reading.
+//! Sending and querying messages.
 
 use std::sync::Arc;
 
@@ -128,7 +128,7 @@ async fn send_message_command_arrives_and_is_not_stored() {
     assert!(ann.conversations().await.is_empty());
     assert!(bob.history("ann").await.is_empty());
     assert_eq!(bob.total_unread().await, 0);
-    // And takes no position.
+    // A command takes no position.
     assert_eq!(ann.say("bob", "first").await.message_seq, 1);
     world.end().await;
 }
@@ -138,7 +138,7 @@ async fn send_message_is_stored_in_the_order_of_the_calls() {
     let world = World::new().await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
     let calls: Vec<_> = (0..50).map(|number| ann.send("bob", Message::text(format!("{number}")))).collect();
-    // Awaited last first: the order is that of the calls.
+    // Awaited in reverse: the order of the calls counts.
     for call in calls.into_iter().rev() {
         soon(call).await.unwrap();
     }
@@ -242,7 +242,7 @@ async fn send_message_text_is_refused_when_empty_blank_too_long_or_with_a_null()
     }
     ann.say("bob", &longest).await;
     bob.receives(&longest).await;
-    // Only what was right is there: nothing came of the rest.
+    // Only the valid messages are stored.
     let stored = bob.history("ann").await;
     assert_eq!(stored.len(), 1);
     assert_eq!(stored[0].message_seq, 1);
@@ -356,12 +356,12 @@ async fn send_message_twice_under_one_key_is_stored_once() {
     let first = raw.call(&send_text("bob", "once", 7)).await.unwrap().message.unwrap();
     world.clock.advance(5_000);
     let second = raw.call(&send_text("bob", "once", 7)).await.unwrap().message.unwrap();
-    assert_eq!(first, second, "the first answer");
-    // Over another connection too, as after a reconnect.
+    assert_eq!(first, second, "the same answer");
+    // Over another connection, as after a reconnect.
     let mut other = world.raw_user("ann", 2).await;
     let third = other.call(&send_text("bob", "once", 7)).await.unwrap().message.unwrap();
     assert_eq!((third.message_id, third.message_seq), (first.message_id, first.message_seq));
-    // And at the same time.
+    // Concurrently.
     let ids: Vec<u64> = {
         let mut ids = Vec::new();
         for _ in 0..5 {
@@ -396,7 +396,7 @@ async fn send_message_of_another_body_under_a_used_key_is_refused() {
         let refused = raw.call(&other).await.unwrap_err();
         assert_eq!(refused.code, ErrorCode::CommonModuleParamsInvalid as i32, "{refused}");
     }
-    // In one batch with others.
+    // In one batch with other messages.
     raw.send_request(&send_text("bob", "left", 20)).await;
     let bad = raw.send_request(&send_text("bob", "another body", 7)).await;
     raw.send_request(&send_text("bob", "right", 21)).await;
@@ -476,7 +476,7 @@ async fn send_message_ignores_fields_that_the_server_sets() {
 async fn send_peer_message_is_the_older_form() {
     let world = World::new().await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
-    #[expect(deprecated, reason = "the older form is what is tested")]
+    #[expect(deprecated, reason = "tests the older form")]
     let sent = ann.send_peer_message(Message::text("old school"), "bob", MessageSendConfig::default());
     let sent = soon(sent).await.unwrap().message.unwrap();
     assert_eq!(bob.receives("old school").await.message_id, sent.message_id);
@@ -523,7 +523,7 @@ async fn query_history_message_of_a_fresh_device_comes_from_the_server() {
     let fresh = world.device("ann").await;
     let all = texts(&fresh.history("bob").await);
     assert_eq!(all, (1..=121).map(|number| number.to_string()).collect::<Vec<_>>());
-    // What was fetched once is held: it is there without the server too.
+    // Fetched messages are held locally and need no server.
     assert_eq!(texts(&fresh.history_by("bob", MessageQueryMode::OnlyLocal).await), all);
     world.end().await;
 }
@@ -558,8 +558,8 @@ async fn query_history_message_shows_what_the_wire_carries() {
     });
     let answer = soon(ann.call_json("Message/QueryHistoryMessage", request)).await.unwrap();
     let list = answer["messageList"].as_array().unwrap();
-    let said: Vec<&str> = list.iter().map(|message| message["message"].as_str().unwrap()).collect();
-    assert_eq!(said, ["2", "3", "4"]);
+    let shown: Vec<&str> = list.iter().map(|message| message["message"].as_str().unwrap()).collect();
+    assert_eq!(shown, ["2", "3", "4"]);
     world.end().await;
 }
 
@@ -576,7 +576,7 @@ async fn query_messages_finds_by_position() {
         assert_eq!(texts(&found.message_list), ["2", "4"]);
         assert_eq!(found.conversation_id, peer);
     }
-    // On a device that holds nothing.
+    // On a device without local data.
     let fresh = world.device("ann").await;
     let found = soon(fresh.query_messages(&[1, 3], "bob", PEER)).await.unwrap();
     assert_eq!(texts(&found.message_list), ["1", "3"]);
@@ -584,7 +584,7 @@ async fn query_messages_finds_by_position() {
 }
 
 #[tokio::test]
-async fn query_messages_is_refused_beyond_ten_and_below_one() {
+async fn query_messages_takes_1_to_10_positions() {
     let world = World::new().await;
     let ann = world.user("ann").await;
     let many: Vec<i64> = (1..=11).collect();
@@ -619,7 +619,7 @@ async fn send_message_reaches_the_senders_other_devices_as_sent() {
     assert!(phone.seen_of(EventKind::PeerMessageReceived).is_empty(), "the sending device receives no echo");
     assert!(
         laptop.seen_of(EventKind::MessageSentStatusChanged).is_empty(),
-        "only the sending device receives of the status"
+        "only the sending device raises the status"
     );
     assert!(is_text(laptop.conversation("bob").await.last_message.as_ref().unwrap(), "from the phone"));
     world.end().await;

@@ -1,4 +1,4 @@
-//! Logging in and out.
+//! Login, logout, tokens and the client's life cycle.
 
 use zim_client_sdk::{Config as ClientConfig, LogConfig, LogLevel, Trust, Zim};
 use zim_integration_tests::{DataDir, Device, World, eventually, hello, refusal, soon};
@@ -10,7 +10,7 @@ use zim_protocol::{
 };
 use zim_server::config::MultiDevice;
 
-/// The states that a client went through, with their events.
+/// The connection states that a client went through, with their events.
 fn states(device: &Device) -> Vec<(ConnectionState, ConnectionEvent)> {
     let of = |event: Event| match event {
         Event::ConnectionStateChanged(event) => (event.state(), event.event()),
@@ -39,13 +39,13 @@ async fn reaches(device: &Device, state: ConnectionState, event: ConnectionEvent
 async fn create_makes_one_instance_until_destroy() {
     let world = World::new().await;
     assert!(Zim::get_instance().is_none());
-    let zim = Zim::create(world.client_config()).expect("the first");
-    assert!(Zim::create(world.client_config()).is_none(), "a second one");
+    let zim = Zim::create(world.client_config()).expect("the first instance");
+    assert!(Zim::create(world.client_config()).is_none(), "a second instance");
     assert!(Zim::get_instance().is_some());
     soon(zim.login("ann", world.with_token("ann"))).await.unwrap();
     quit(&zim).await;
     assert!(Zim::get_instance().is_none());
-    let again = Zim::create(world.client_config()).expect("room for another");
+    let again = Zim::create(world.client_config()).expect("another instance");
     quit(&again).await;
     world.end().await;
 }
@@ -62,7 +62,7 @@ async fn get_instance_is_the_one_that_was_created() {
 }
 
 #[tokio::test]
-async fn destroy_ends_pending_calls_and_events() {
+async fn destroy_refuses_later_calls_and_ends_events() {
     let world = World::new().await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
     ann.quit().await;
@@ -73,7 +73,7 @@ async fn destroy_ends_pending_calls_and_events() {
     assert_eq!(refusal(soon(ann.login("ann", world.with_token("ann"))).await), ErrorCode::CommonModuleNotInit);
     bob.say("ann", "for later").await;
     let mut events = ann.events();
-    assert!(soon(events.next()).await.is_none(), "an event of a client that is gone");
+    assert!(soon(events.next()).await.is_none(), "an event of a destroyed client");
     world.end().await;
 }
 
@@ -103,7 +103,7 @@ async fn login_with_user_info_is_the_older_form_and_sets_the_name() {
     let world = World::new().await;
     let ann = world.client();
     let info = UserInfo { user_id: "ann".into(), user_name: "Ann".into(), ..UserInfo::default() };
-    #[expect(deprecated, reason = "the older form is what is tested")]
+    #[expect(deprecated, reason = "tests the older form")]
     soon(ann.login_with_user_info(info, &world.token("ann"))).await.unwrap();
     let bob = world.user("bob").await;
     let found = soon(bob.query_users_info(["ann"], Default::default())).await.unwrap();
@@ -184,12 +184,12 @@ async fn login_with_an_invalid_token_is_refused_with_the_matching_code() {
         ("none", String::new(), ErrorCode::NetworkModuleTokenInvalid),
     ];
     for (what, token, expected) in cases {
-        // The SDK finds some of it out by itself …
+        // The SDK detects some of these itself …
         let ann = world.client();
         let config = LoginConfig { token: token.clone(), ..LoginConfig::default() };
         assert_eq!(refusal(soon(ann.login("ann", config.clone())).await), expected, "by the SDK: {what}");
         assert_eq!(ann.connection_state(), ConnectionState::Disconnected, "{what}");
-        // … and the server all of it.
+        // … and the server all of them.
         let mut raw = world.raw_after_hello(1).await;
         let mut request = world.login_request("ann");
         request.app_sign.clear();
@@ -224,7 +224,7 @@ async fn login_to_an_unknown_app_is_refused() {
             .app_sign(&world.server().first_app().app_sign),
     )
     .unwrap();
-    // As with a wrong sign: a stranger does not learn which apps a server has.
+    // As with a wrong sign: the answer does not reveal which apps exist.
     assert_eq!(refusal(soon(ann.login("ann", LoginConfig::default())).await), ErrorCode::NetworkModuleTokenInvalid);
     quit(&ann).await;
     let mut raw = world.raw_after_hello(1).await;
@@ -278,10 +278,10 @@ async fn login_again_is_refused_while_a_user_is_logged_in() {
     let ann = world.user("ann").await;
     let refused = soon(ann.login("bob", world.with_token("bob"))).await;
     assert_eq!(refusal(refused), ErrorCode::NetworkModuleUserHasAlreadyLogged);
-    // The same user again is no other user.
+    // The same user may log in again.
     soon(ann.login("ann", world.with_token("ann"))).await.unwrap();
     assert_eq!(ann.user_id().as_deref(), Some("ann"));
-    // The same on the wire.
+    // The server refuses it too.
     let mut raw = world.raw_user("bob", 1).await;
     let refused = raw.call(&world.login_request("bob")).await.unwrap_err();
     assert_eq!(refused.code, ErrorCode::NetworkModuleUserHasAlreadyLogged as i32);
@@ -320,7 +320,7 @@ async fn login_of_a_second_device_ends_the_first_where_one_is_allowed() {
         refusal(soon(first.send("bob", zim_protocol::Message::text("no"))).await),
         ErrorCode::NetworkModuleUserIsNotLogged
     );
-    // And does not come back by itself, however long it waits.
+    // It does not reconnect by itself, however long it waits.
     world.clock.advance(600_000);
     second.say("bob", "I am the one").await;
     bob.receives("I am the one").await;
@@ -436,7 +436,7 @@ async fn login_with_the_database_of_a_running_client_is_refused() {
     let second = world.client_at(ann.dir(), |config| config);
     let refused = soon(second.login("ann", world.with_token("ann"))).await;
     assert_eq!(refusal(refused), ErrorCode::DatabaseModuleOpenDatabaseError);
-    // Who is there stays.
+    // The running client is not affected.
     world.user("bob").await.say("ann", "are you there?").await;
     ann.receives("are you there?").await;
     world.end().await;
@@ -520,7 +520,7 @@ async fn a_session_ends_without_renew_token() {
         refusal(soon(ann.send("bob", zim_protocol::Message::text("no"))).await),
         ErrorCode::NetworkModuleUserIsNotLogged
     );
-    // With a new one he is back.
+    // A new token logs the user in again.
     world.login(ann, "ann").await;
     world.end().await;
 }
@@ -533,11 +533,11 @@ async fn login_with_a_token_ends_by_the_servers_clock_and_not_the_devices() {
         let theirs = Clock::manual(world.clock.now_ms() + ahead);
         let device = world.client_with(|config| config.clock(theirs.clone()));
         soon(device.login("ann", world.with_token("ann"))).await.unwrap();
-        // The time is put right, a day late.
+        // The clock is set, a day too late.
         theirs.jump(-ahead + 86_400_000);
         soon(device.renew_token(&world.token("ann"))).await.unwrap();
         soon(device.update_user_name("Ann")).await.unwrap();
-        // Time passes on both sides: now it has ended.
+        // A further day passes on the device: now the token has expired.
         theirs.advance(86_400_000);
         reaches(&device, ConnectionState::Disconnected, ConnectionEvent::TokenExpired).await;
     }
@@ -581,18 +581,18 @@ async fn login_with_a_token_near_its_expiry_warns_at_once() {
 async fn on_receives_every_event_of_its_kind_until_off() {
     let world = World::new().await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
-    let heard = std::sync::Arc::new(parking_lot::Mutex::new(Vec::new()));
-    let ears = std::sync::Arc::clone(&heard);
-    bob.on(EventKind::PeerMessageReceived, move |_, event| ears.lock().push(event.clone()));
+    let received = std::sync::Arc::new(parking_lot::Mutex::new(Vec::new()));
+    let sink = std::sync::Arc::clone(&received);
+    bob.on(EventKind::PeerMessageReceived, move |_, event| sink.lock().push(event.clone()));
     ann.say("bob", "one").await;
-    eventually("the handler", async || (heard.lock().len() == 1).then_some(())).await;
-    assert_eq!(heard.lock()[0].kind(), EventKind::PeerMessageReceived);
+    eventually("the handler", async || (received.lock().len() == 1).then_some(())).await;
+    assert_eq!(received.lock()[0].kind(), EventKind::PeerMessageReceived);
     bob.off(EventKind::PeerMessageReceived);
     ann.say("bob", "two").await;
     bob.receives("two").await;
     ann.say("bob", "three").await;
     bob.receives("three").await;
-    assert_eq!(heard.lock().len(), 1);
+    assert_eq!(received.lock().len(), 1);
     world.end().await;
 }
 
@@ -600,19 +600,19 @@ async fn on_receives_every_event_of_its_kind_until_off() {
 async fn off_removes_only_the_given_kind() {
     let world = World::new().await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
-    let heard = std::sync::Arc::new(parking_lot::Mutex::new(0));
-    let ears = std::sync::Arc::clone(&heard);
-    bob.on(EventKind::PeerMessageReceived, move |_, _| *ears.lock() += 1);
+    let received = std::sync::Arc::new(parking_lot::Mutex::new(0));
+    let sink = std::sync::Arc::clone(&received);
+    bob.on(EventKind::PeerMessageReceived, move |_, _| *sink.lock() += 1);
     bob.off(EventKind::ConversationChanged);
     ann.say("bob", "one").await;
-    eventually("the handler", async || (*heard.lock() == 1).then_some(())).await;
+    eventually("the handler", async || (*received.lock() == 1).then_some(())).await;
     world.end().await;
 }
 
 #[tokio::test]
 async fn set_log_config_writes_log_files() {
     let dir = tempfile::tempdir().unwrap();
-    // Without `World`, which has a subscriber of its own: nobody answers at this address.
+    // Without `World`, which installs its own subscriber. No server listens at this address.
     let zim = Zim::new(ClientConfig::new(1, "127.0.0.1:9").app_sign("x").connect_timeout_ms(50)).unwrap();
     zim.set_log_config(&LogConfig { log_level: LogLevel::Debug, log_path: Some(dir.path().to_owned()) });
     refusal(soon(zim.login("ann", LoginConfig::default())).await);

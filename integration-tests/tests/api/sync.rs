@@ -1,4 +1,4 @@
-//! How a client catches up, as it travels.
+//! Sync, pull and fill on the wire.
 
 use prost::Message as _;
 use zim_integration_tests::{RawClient, World, send_text, soon};
@@ -112,7 +112,7 @@ async fn sync_with_impossible_positions_is_answered() {
         profiles_since: i64::MIN,
         profiles_cursor: u64::MAX,
     };
-    // Whatever it says, it says it without an internal error; World checks the log.
+    // Any answer but an internal error is right; `World` checks the log.
     let _ = ann.call(&wild).await;
     let _ = ann.call(&SyncRequest { since: i64::MAX, profiles_since: 1, ..wild }).await;
     let wild = PullRequest { conversation: with("bob"), after_seq: u64::MAX, after_rev: u64::MAX, bytes: u32::MAX };
@@ -140,11 +140,11 @@ async fn pull_returns_entries_after_a_position_in_pages() {
     let page = bob.call(&pull("ann", 7, 0)).await.unwrap();
     assert_eq!(seqs(&page.messages), [8, 9]);
     assert!(bob.call(&pull("ann", 9, 0)).await.unwrap().messages.is_empty());
-    // Small pages come to the same end.
+    // Small pages give the same result.
     let (mut all, mut after) = (Vec::new(), 0);
     while after < 9 {
         let page = bob.call(&pull("ann", after, 1)).await.unwrap();
-        assert!(page.through_seq > after, "a pull that does not move");
+        assert!(page.through_seq > after, "a pull without progress");
         all.extend(seqs(&page.messages));
         after = page.through_seq;
     }
@@ -201,7 +201,7 @@ async fn fill_pages_in_both_directions_and_names_its_range() {
 }
 
 #[tokio::test]
-async fn sync_hints_carry_the_messages_without_holes() {
+async fn pushes_carry_the_messages_without_gaps() {
     let world = World::new().await;
     let mut bob = world.raw_user("bob", 2).await;
     let mut ann = world.raw_user("ann", 1).await;
@@ -211,7 +211,7 @@ async fn sync_hints_carry_the_messages_without_holes() {
         match soon(bob.event()).await {
             Some(event_frame::Frame::Push(push)) => {
                 assert_eq!(push.conversation, with("ann"));
-                assert_eq!(push.from, expected, "a hole or a repetition");
+                assert_eq!(push.from, expected, "a gap or a repetition");
                 assert_eq!(seqs(&push.messages), (push.from..=push.to).collect::<Vec<_>>());
                 expected = push.to + 1;
             }

@@ -1,4 +1,4 @@
-//! People.
+//! User profiles.
 
 use zim_client_sdk::Zim;
 use zim_integration_tests::{Device, World, refusal, soon};
@@ -70,7 +70,7 @@ async fn query_users_info_is_limited_to_ten_ids_in_ten_seconds() {
     world.clock.advance(1);
     raw.call(&ask(10)).await.unwrap();
     raw.end().await;
-    // The SDK keeps to it by itself.
+    // The SDK checks the limit itself.
     let bob = world.user("bob").await;
     let ten: Vec<String> = (0..10).map(|number| format!("u{number}")).collect();
     soon(bob.query_users_info(ten.iter().map(String::as_str), FRESH)).await.unwrap();
@@ -102,7 +102,7 @@ async fn update_user_name_reaches_the_other_devices_only() {
         Event::UserInfoUpdated(event) => assert_eq!(name(event.info.as_ref().unwrap()), "Ann the Great"),
         other => panic!("{other:?}"),
     }
-    // What follows has arrived everywhere: nobody else was told.
+    // A later message has arrived everywhere, and nobody else has raised an event.
     phone.say("bob", "done").await;
     bob.receives("done").await;
     assert!(phone.seen_of(EventKind::UserInfoUpdated).is_empty());
@@ -144,7 +144,7 @@ async fn update_user_name_twice_ends_with_the_second() {
     world.end().await;
 }
 
-/// A profile on the wire and in the SDK.
+/// A full profile.
 fn profile(id: &str, name: &str, avatar: &str, data: &str) -> UserFullInfo {
     UserFullInfo {
         base_info: Some(UserInfo {
@@ -153,7 +153,7 @@ fn profile(id: &str, name: &str, avatar: &str, data: &str) -> UserFullInfo {
             user_avatar_url: avatar.to_owned(),
             user_extended_data: data.to_owned(),
         }),
-        // The deprecated doubles say the same.
+        // The deprecated fields have the same values.
         user_avatar_url: avatar.to_owned(),
         extended_data: data.to_owned(),
     }
@@ -168,7 +168,7 @@ async fn oneself(device: &Zim) -> SelfUserInfo {
     soon(device.query_self_user_info()).await.unwrap().self_user_info.unwrap()
 }
 
-/// The profile of the next `userInfoUpdated`.
+/// Waits for the next `userInfoUpdated`; returns the profile.
 async fn next_profile(device: &Device) -> UserFullInfo {
     match device.next(EventKind::UserInfoUpdated).await {
         Event::UserInfoUpdated(event) => event.info.unwrap(),
@@ -176,7 +176,7 @@ async fn next_profile(device: &Device) -> UserFullInfo {
     }
 }
 
-/// The rule of the next `userRuleUpdated`.
+/// Waits for the next `userRuleUpdated`; returns the rule.
 async fn next_rule(device: &Device) -> UserOfflinePushRule {
     match device.next(EventKind::UserRuleUpdated).await {
         Event::UserRuleUpdated(event) => event.user_rule.unwrap().offline_push_rule.unwrap(),
@@ -184,7 +184,7 @@ async fn next_rule(device: &Device) -> UserOfflinePushRule {
     }
 }
 
-/// The conversation with `peer` as the first `conversationChanged` shows it that `is_it` likes.
+/// Waits for a `conversationChanged` of the conversation with `peer` that fulfils `is_it`.
 async fn shown_as(device: &Device, peer: &str, is_it: impl Fn(&Conversation) -> bool) -> Conversation {
     device
         .until(&format!("a change of the conversation with {peer}"), |seen| {
@@ -206,7 +206,7 @@ async fn query_users_info_of_known_users_is_unlimited_and_an_id_counts_once() {
     let (ann, _bob) = (world.user("ann").await, world.user("bob").await);
     let twice = soon(ann.query_users_info(["bob"; 10], FRESH)).await.unwrap();
     assert_eq!(twice.user_list.len(), 1);
-    // Nine are left.
+    // Nine queries are left.
     let nine: Vec<String> = (0..9).map(|number| format!("u{number}")).collect();
     soon(ann.query_users_info(nine, FRESH)).await.unwrap();
     for _ in 0..50 {
@@ -214,11 +214,11 @@ async fn query_users_info_of_known_users_is_unlimited_and_an_id_counts_once() {
         let ids: Vec<_> = held.user_list.iter().map(|info| info.base_info.as_ref().unwrap().user_id.as_str()).collect();
         assert_eq!(ids, ["bob", "ann"]);
     }
-    let stranger = soon(ann.query_users_info(["carl"], UsersInfoQueryConfig::default())).await;
-    assert_eq!(refusal(stranger), ErrorCode::CommonModuleUserInfoQueriedLimit);
+    let unknown = soon(ann.query_users_info(["carl"], UsersInfoQueryConfig::default())).await;
+    assert_eq!(refusal(unknown), ErrorCode::CommonModuleUserInfoQueriedLimit);
     world.clock.advance(10_000);
-    let stranger = soon(ann.query_users_info(["carl"], UsersInfoQueryConfig::default())).await.unwrap();
-    assert_eq!(stranger.error_user_list[0].user_id, "carl");
+    let unknown = soon(ann.query_users_info(["carl"], UsersInfoQueryConfig::default())).await.unwrap();
+    assert_eq!(unknown.error_user_list[0].user_id, "carl");
     world.end().await;
 }
 
@@ -235,17 +235,17 @@ async fn update_user_name_reaches_conversation_peers_and_nobody_else() {
     let shown = shown_as(&bob, "ann", |conversation| !conversation.conversation_avatar_url.is_empty()).await;
     assert_eq!((shown.conversation_name.as_str(), shown.conversation_avatar_url.as_str()), ("Ann", "https://a/1.png"));
     assert_eq!(bob.conversation("ann").await, shown);
-    // What this device knows follows too, without a question.
+    // The known profile of this device changes too, without a query.
     let held = soon(bob.query_users_info(["ann"], UsersInfoQueryConfig::default())).await.unwrap();
     assert_eq!(held.user_list, [profile("ann", "Ann", "https://a/1.png", "")]);
-    // Those who know each other hear in one go: what comes to Carl now comes after that.
+    // A profile change is sent to all peers at once, so what arrives at carl now comes after it.
     bob.say("carl", "anything new?").await;
     carl.receives("anything new?").await;
     assert_eq!(carl.conversations().await.len(), 1);
     for other in [&bob, &carl] {
         assert!(other.seen_of(EventKind::UserInfoUpdated).is_empty());
     }
-    // Somebody who writes later has it from the beginning.
+    // A later conversation has the new name from the beginning.
     carl.say("ann", "hello").await;
     ann.receives("hello").await;
     soon(ann.update_user_name("Ann B.")).await.unwrap();
@@ -261,7 +261,7 @@ async fn update_user_avatar_url_reaches_the_other_devices_only() {
     let updated = soon(phone.update_user_avatar_url("https://a/1.png")).await.unwrap();
     assert_eq!(updated.user_avatar_url, "https://a/1.png");
     assert_eq!(next_profile(&laptop).await, profile("ann", "", "https://a/1.png", ""));
-    // An empty one takes it away.
+    // An empty URL removes the avatar.
     soon(laptop.update_user_avatar_url("")).await.unwrap();
     assert_eq!(next_profile(&phone).await, profile("ann", "", "", ""));
     assert_eq!(laptop.seen_of(EventKind::UserInfoUpdated).len(), 1);
@@ -302,7 +302,7 @@ async fn update_user_extended_data_reaches_the_other_devices_only() {
 
 #[tokio::test]
 async fn update_user_extended_data_takes_what_the_server_is_configured_for() {
-    // 2 KB unless it is set to something else, and never more than 32 KB.
+    // The default is 2 KB, the maximum 32 KB.
     for (set, most) in [(None, 2_048), (Some(32_768), 32_768)] {
         let world =
             World::with(|config| set.into_iter().for_each(|bytes| config.limits.max_user_extended_data_bytes = bytes))
@@ -332,7 +332,7 @@ async fn update_user_offline_push_rule_reaches_all_own_devices_and_nobody_else()
     assert_eq!(updated.offline_push_rule.unwrap(), first);
     assert_eq!(next_rule(&phone).await, first);
     assert_eq!(next_rule(&laptop).await, first);
-    // The new one takes the place of all of the old one.
+    // The new rule replaces the old one as a whole.
     let second = rule(&[], &[PlatformType::Android]);
     soon(laptop.update_user_offline_push_rule(second.clone())).await.unwrap();
     assert_eq!(next_rule(&phone).await, second);
@@ -414,7 +414,7 @@ async fn query_self_user_info_without_a_connection_returns_local_data() {
     soon(phone.update_user_avatar_url("https://a/1.png")).await.unwrap();
     soon(phone.update_user_extended_data("data")).await.unwrap();
     soon(phone.update_user_offline_push_rule(quiet.clone())).await.unwrap();
-    // It never asked: it was told.
+    // The device never queried it: the server pushed it.
     next_rule(&laptop).await;
     let (dir, config) = (laptop.dir(), world.client_config());
     laptop.quit().await;
@@ -459,7 +459,7 @@ async fn login_with_a_name_sets_it_and_without_one_keeps_it() {
     assert_eq!(next_profile(&laptop).await, profile("ann", "Ann", "", ""));
     shown_as(&bob, "ann", |conversation| conversation.conversation_name == "Ann").await;
     assert_eq!(oneself(&phone).await.user_full_info.unwrap(), profile("ann", "Ann", "", ""));
-    // Who was there before and is named anew knows it himself; one without a name keeps it.
+    // A login with a new name raises no event on the device itself; one without a name keeps it.
     soon(phone.logout()).await;
     let before = phone.times_caught_up();
     let named = LoginConfig { user_name: "Ann B.".to_owned(), ..named };

@@ -1,11 +1,11 @@
-//! A client that sends faster than it may, and crowds at the door.
+//! Clients that exceed their rates, and many connections at once.
 
 use futures_util::future::join_all;
 use zim_integration_tests::{RawClient, World, code, hello, request, send_text, soon, texts};
 use zim_protocol::response::Outcome;
 use zim_protocol::{ErrorCode, Message, QueryMessagesRequest, QueryUsersInfoRequest};
 
-/// What an operator's mistake may set a clock back by, milliseconds.
+/// How far an operator's mistake may set a clock back, milliseconds.
 const BACK_MS: i64 = -7_200_000;
 const TOO_FAST: i32 = ErrorCode::CommonModuleTriggerServerFrequencyLimit as i32;
 
@@ -38,13 +38,13 @@ async fn messages_beyond_the_rate_are_refused_with_the_time_to_retry() {
             other => panic!("{other:?}"),
         }
     }
-    // Ten a second come back.
+    // Ten per second are refilled.
     world.clock.advance(1_000);
     raw.write((100..120u8).map(|key| request(u64::from(key), &send_text("bob", &key.to_string(), key)))).await;
     assert_eq!(raw.responses(20).await.iter().filter(|answer| code(answer) == 0).count(), 10);
     bob.receives("109").await;
     assert_eq!(bob.history("ann").await.len(), 60);
-    // Others are not slowed.
+    // Other users are not delayed.
     world.assert_serves_others().await;
     raw.end().await;
     world.end().await;
@@ -95,7 +95,7 @@ async fn login_attempts_are_rate_limited() {
     raw.write((1..=300).map(|id| request(id, &wrong))).await;
     let answers = raw.responses(300).await;
     assert!(answers.iter().all(|answer| code(answer) != 0));
-    assert!(answers.iter().any(|answer| code(answer) == TOO_FAST), "nobody stopped the guessing");
+    assert!(answers.iter().any(|answer| code(answer) == TOO_FAST), "no attempt was refused by the rate");
     raw.end().await;
     world.assert_serves_others().await;
     world.end().await;
@@ -146,7 +146,7 @@ async fn ten_thousand_requests_in_flight_are_all_answered_and_do_not_delay_other
     };
     let (answers, ()) = tokio::join!(flood, talk);
     assert!(answers.iter().all(|answer| code(answer) == 0));
-    // Each once.
+    // Each exactly once.
     assert!(answers.iter().map(|answer| answer.id).eq(1..=10_000));
     raw.end().await;
     world.end().await;
@@ -159,13 +159,13 @@ async fn after_a_thousand_refusals_reading_from_the_client_pauses() {
     let ask = QueryMessagesRequest { message_seqs: vec![1], conversation_id: "bob".into(), conversation_type: 0 };
     let most = 3_000;
     raw.write((1..=most).map(|id| request(id, &ask))).await;
-    // 99 beside the login, a thousand refusals, and the one that is too much.
+    // 99 calls beside the login, a thousand refusals, and the refusal that starts the pause.
     let answered = 99 + 1_000 + 1;
     let answers = raw.responses(answered).await;
     assert_eq!(answers.iter().filter(|answer| code(answer) == TOO_FAST).count(), 1_001);
     world.assert_serves_others().await;
-    assert!(!raw.receives_anything().await, "it is served as fast as it asks");
-    // A second later, whatever time of day that is, there are 200 more for it, which are calls at first.
+    assert!(!raw.receives_anything().await, "reading was not paused");
+    // Each second, whatever the wall clock says, it is read on for 200 requests.
     world.clock.jump(BACK_MS);
     let mut left = usize::try_from(most).unwrap() - answered;
     while left > 0 {
@@ -181,12 +181,12 @@ async fn after_a_thousand_refusals_reading_from_the_client_pauses() {
 async fn many_new_connections_do_not_disturb_existing_ones() {
     let world = World::with(|config| config.limits.handshakes_per_second_per_address = 10_000).await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
-    let crowd = join_all((0..60u8).map(|number| {
+    let clients = join_all((0..60u8).map(|number| {
         let world = &world;
         async move {
             let mut raw = world.raw().await;
             raw.handshake(hello(number)).await;
-            raw.call(&world.login_request(&format!("crowd{number}"))).await.unwrap();
+            raw.call(&world.login_request(&format!("clients{number}"))).await.unwrap();
             raw
         }
     }));
@@ -196,9 +196,9 @@ async fn many_new_connections_do_not_disturb_existing_ones() {
             bob.receives(&number.to_string()).await;
         }
     };
-    let (crowd, ()) = soon(async { tokio::join!(crowd, talk) }).await;
-    assert_eq!(crowd.len(), 60);
-    join_all(crowd.into_iter().map(RawClient::end)).await;
+    let (clients, ()) = soon(async { tokio::join!(clients, talk) }).await;
+    assert_eq!(clients.len(), 60);
+    join_all(clients.into_iter().map(RawClient::end)).await;
     world.end().await;
 }
 
@@ -210,7 +210,7 @@ async fn connections_per_address_are_limited() {
     assert_eq!(over.closed().await, zim_protocol::wire::CloseCode::Busy);
     over.end().await;
     a.end().await;
-    zim_integration_tests::eventually("a place", async || {
+    zim_integration_tests::eventually("a free place", async || {
         let raw = world.raw().await;
         let is_busy = tokio::time::timeout(std::time::Duration::from_millis(50), raw.connection.closed()).await.is_ok();
         raw.end().await;
@@ -245,9 +245,11 @@ async fn the_sdk_reports_messages_beyond_the_rate() {
             }
         }
     }
-    assert!(refused > 0, "the rate was not kept");
+    assert!(refused > 0, "no message was refused");
     let sent = 70 - refused;
-    zim_integration_tests::eventually("what was sent", async || (bob.history("ann").await.len() == sent).then_some(()))
-        .await;
+    zim_integration_tests::eventually("all accepted messages", async || {
+        (bob.history("ann").await.len() == sent).then_some(())
+    })
+    .await;
     world.end().await;
 }

@@ -1,4 +1,4 @@
-//! Bad weather: datagrams are lost, doubled, late. What arrives is what was said.
+//! A lossy network: datagrams are lost, duplicated and delayed. Messages arrive unchanged.
 
 use zim_integration_tests::{NetworkConditions, World, soon, texts};
 use zim_protocol::Message;
@@ -22,9 +22,9 @@ async fn messages_arrive_over_a_lossy_network() {
         ann.receives("b39").await;
         bob.receives("a39").await;
         for (device, peer, own) in [(&ann, "bob", "b"), (&bob, "ann", "a")] {
-            let heard = texts(device.received_from(peer).iter().map(|(message, _)| message));
+            let received = texts(device.received_from(peer).iter().map(|(message, _)| message));
             let expected: Vec<String> = (0..40).map(|number| format!("{own}{number}")).collect();
-            assert_eq!(heard, expected, "seed {seed}");
+            assert_eq!(received, expected, "seed {seed}");
         }
         assert_eq!(texts(&ann.history("bob").await), texts(&bob.history("ann").await), "seed {seed}");
         proxy_a.set_conditions(NetworkConditions::default());

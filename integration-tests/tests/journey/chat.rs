@@ -1,4 +1,4 @@
-//! Two people talk.
+//! Users chat.
 
 use zim_integration_tests::{World, texts};
 

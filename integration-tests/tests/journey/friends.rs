@@ -1,4 +1,4 @@
-//! Friends of somebody who is away, or has more than one device.
+//! Friends and applications, with devices that are away and several devices of a user.
 
 use std::collections::BTreeMap;
 
@@ -9,10 +9,10 @@ use zim_protocol::{
     FriendInfo, FriendListChangeAction, FriendListQueryConfig, LoginConfig,
 };
 
-/// What the events said last of each friend, `None` if he went; and of each application.
-type Told = (BTreeMap<String, Option<FriendInfo>>, BTreeMap<String, FriendApplicationInfo>);
+/// The last event of each friend, `None` if it was deleted, and of each application.
+type Changes = (BTreeMap<String, Option<FriendInfo>>, BTreeMap<String, FriendApplicationInfo>);
 
-fn told(seen: &[Event]) -> Told {
+fn changes(seen: &[Event]) -> Changes {
     let (mut friends, mut applications) = Told::default();
     let mut applied = |list: &[FriendApplicationInfo]| {
         for info in list {
@@ -37,12 +37,12 @@ fn told(seen: &[Event]) -> Told {
     (friends, applications)
 }
 
-fn is_told(device: &Device) -> bool {
-    let (friends, applications) = told(&device.seen());
+fn has_events(device: &Device) -> bool {
+    let (friends, applications) = changes(&device.seen());
     !friends.is_empty() || !applications.is_empty()
 }
 
-/// Both lists, as this device has them.
+/// Both lists, as the device shows them.
 async fn lists(device: &Device) -> (Vec<FriendInfo>, Vec<FriendApplicationInfo>) {
     let friends = device.query_friend_list(FriendListQueryConfig { next_flag: 0, count: 100 });
     let friends = soon(friends).await.unwrap().friend_list;
@@ -68,7 +68,7 @@ async fn a_device_that_was_away_receives_the_changes_of_its_friends() {
     for friend in ["bob", "carl"] {
         add(&phone, friend).await;
     }
-    eventually("both friends", async || (told(&laptop.seen()).0.len() == 2).then_some(())).await;
+    eventually("both friends", async || (changes(&laptop.seen()).0.len() == 2).then_some(())).await;
     let dir = laptop.dir();
     laptop.quit().await;
     let before = phone.seen().len();
@@ -82,22 +82,22 @@ async fn a_device_that_was_away_receives_the_changes_of_its_friends() {
     soon(dora.delete_friends(["ann"], FriendDeleteConfig::default())).await.unwrap();
     add(&dora, "ann").await;
     let laptop = world.user_at(dir, "ann").await;
-    let (friends, applications) = told(&laptop.seen());
-    // It is told what is, not what was meanwhile: Carl went and came back.
+    let (friends, applications) = changes(&laptop.seen());
+    // It raises the present state, not the steps to it: carl was deleted and added again.
     let names: Vec<&str> = friends.keys().map(String::as_str).collect();
     assert_eq!(names, ["bob", "carl", "dora"]);
     assert_eq!(applications.keys().map(String::as_str).collect::<Vec<_>>(), ["carl", "emil"]);
     let live = phone
         .until("the same on the phone", |seen| {
-            let live = told(&seen[before..]);
+            let live = changes(&seen[before..]);
             (live.0 == friends && live.1 == applications).then_some(live)
         })
         .await;
     assert_eq!(live.0["bob"].as_ref().unwrap().friend_alias, "Bobby");
     assert_eq!(lists(&phone).await, lists(&laptop).await);
-    // A new device knows all of it, and was told none of it.
+    // A new device has everything and raises no event for it.
     let tablet = world.user_at(DataDir::default(), "ann").await;
-    assert!(!is_told(&tablet));
+    assert!(!has_events(&tablet));
     let online = lists(&tablet).await;
     assert_eq!(online, lists(&phone).await);
     drop((bob, emil));
@@ -110,7 +110,7 @@ async fn an_alias_names_the_conversation_on_every_device_in_any_order() {
     let (phone, laptop, bob) = (world.user("ann").await, world.device("ann").await, world.user("bob").await);
     let config = FriendAddConfig { friend_alias: "Bobby".to_owned(), ..FriendAddConfig::default() };
     soon(phone.add_friend("bob", config)).await.unwrap();
-    // The conversation comes after the alias, and has it from its first moment.
+    // A conversation that is created after the alias has it from the beginning.
     bob.say("ann", "hello").await;
     for device in [&phone, &laptop] {
         device.receives("hello").await;
@@ -120,16 +120,16 @@ async fn an_alias_names_the_conversation_on_every_device_in_any_order() {
     laptop.quit().await;
     soon(phone.update_friend_alias("Robert", "bob")).await.unwrap();
     let laptop = world.user_at(dir, "ann").await;
-    let told = laptop.seen().into_iter().filter_map(|event| match event {
+    let updates = laptop.seen().into_iter().filter_map(|event| match event {
         Event::ConversationChanged(event) => event.info_list.into_iter().find_map(|info| info.conversation),
         _ => None,
     });
-    assert_eq!(told.map(|shown| shown.conversation_alias).collect::<Vec<_>>(), ["Robert"]);
+    assert_eq!(updates.map(|shown| shown.conversation_alias).collect::<Vec<_>>(), ["Robert"]);
     let tablet = world.user_at(DataDir::default(), "ann").await;
     for device in [&phone, &laptop, &tablet] {
         assert_eq!(device.conversation("bob").await.conversation_alias, "Robert");
     }
-    // Without a server, on a device that begins anew.
+    // Without a server, after a restart of the device.
     let dir = tablet.dir();
     tablet.quit().await;
     let (login, config) = (world.with_token("ann"), world.client_config());
@@ -139,7 +139,7 @@ async fn an_alias_names_the_conversation_on_every_device_in_any_order() {
     assert_eq!(tablet.conversation("bob").await.conversation_alias, "Robert");
     tablet.quit().await;
     world.start_server().await;
-    // Bob ends it while the tablet is away: with the friend goes what he was called.
+    // Bob ends the friendship while the tablet is away, which removes the alias.
     let deletes = async || soon(bob.delete_friends(["ann"], FriendDeleteConfig::default())).await.ok();
     world.advance_until("the end of a friendship", deletes).await;
     let tablet = world.user_at(dir, "ann").await;
@@ -155,7 +155,7 @@ async fn a_lost_connection_loses_no_changes_of_friends() {
     let (laptop, phone) = (world.user_via(&proxy, "ann").await, world.user("ann").await);
     let (bob, carl) = (world.user("bob").await, world.user("carl").await);
     add(&phone, "bob").await;
-    laptop.until("a friend", |seen| (told(seen).0.len() == 1).then_some(())).await;
+    laptop.until("a friend", |seen| (changes(seen).0.len() == 1).then_some(())).await;
     let (before, on_phone) = (laptop.seen().len(), phone.seen().len());
     proxy.cut();
     soon(phone.update_friend_alias("Bobby", "bob")).await.unwrap();
@@ -168,15 +168,15 @@ async fn a_lost_connection_loses_no_changes_of_friends() {
     laptop.until("the end of the connection", |seen| seen.iter().any(is_over).then_some(())).await;
     proxy.restore();
     let is_all = |seen: &[Event]| {
-        let (friends, applications) = told(seen);
+        let (friends, applications) = changes(seen);
         let bob = friends.get("bob").cloned().flatten();
         let is_bob = bob.is_some_and(|bob| bob.friend_alias == "Bobby" && bob.user_name == "Robert");
         let is_blocked = seen.iter().any(|event| matches!(event, Event::BlacklistChanged(_)));
         let is_there = friends.contains_key("carl") && applications.contains_key("dora");
         (is_bob && is_blocked && is_there).then_some((friends, applications))
     };
-    let on_laptop = world.advance_until("all of it", async || is_all(&laptop.seen()[before..])).await;
-    let on_phone = phone.until("all of it", |seen| is_all(&seen[on_phone..])).await;
+    let on_laptop = world.advance_until("all changes", async || is_all(&laptop.seen()[before..])).await;
+    let on_phone = phone.until("all changes", |seen| is_all(&seen[on_phone..])).await;
     assert_eq!(on_laptop, on_phone);
     assert_eq!(lists(&laptop).await, lists(&phone).await);
     let blocked = |device: &Device| device.seen_of(EventKind::BlacklistChanged).len();
@@ -195,7 +195,7 @@ async fn without_a_connection_friend_queries_use_the_local_copy() {
     let emil = world.user("emil").await;
     apply(&emil, "ann").await;
     soon(ann.update_friend_alias("Bobby", "bob")).await.unwrap();
-    ann.until("the application", |seen| (told(seen).1.len() == 1).then_some(())).await;
+    ann.until("the application", |seen| (changes(seen).1.len() == 1).then_some(())).await;
     let (friends, applications) = lists(&ann).await;
     assert_eq!((friends.len(), applications[0].state()), (3, FriendApplicationState::Waiting));
     let first = soon(ann.query_friend_list(FriendListQueryConfig { next_flag: 0, count: 2 })).await.unwrap();
@@ -208,7 +208,7 @@ async fn without_a_connection_friend_queries_use_the_local_copy() {
     soon(ann.login("ann", LoginConfig { is_offline_login: true, ..login })).await.unwrap();
     assert_eq!(lists(&ann).await, (friends.clone(), applications));
     let page = soon(ann.query_friend_list(FriendListQueryConfig { next_flag: 0, count: 2 })).await.unwrap();
-    assert_eq!(page, first, "pages mean the same");
+    assert_eq!(page, first, "online and offline pages match");
     let config = FriendListQueryConfig { next_flag: page.next_flag, count: 2 };
     let rest = soon(ann.query_friend_list(config)).await.unwrap();
     assert_eq!((rest.friend_list.as_slice(), rest.next_flag), (&friends[2..], 0));

@@ -1,4 +1,4 @@
-//! Somebody is away, and comes back to everything that happened.
+//! Devices that were away catch up with everything that happened.
 
 use futures_util::future::join_all;
 use zim_integration_tests::{DataDir, RawClient, World, soon, texts};
@@ -20,16 +20,16 @@ async fn missed_messages_arrive_in_order_and_as_offline_messages() {
     }
     let bob = world.login(bob, "bob").await;
     bob.receives("meanwhile 29").await;
-    let heard = bob.received_from("ann");
+    let received = bob.received_from("ann");
     let mut expected = vec![("before".to_owned(), false)];
     expected.extend((0..30).map(|number| (format!("meanwhile {number}"), true)));
-    let heard: Vec<_> = heard.iter().map(|(message, offline)| (texts([message])[0].clone(), *offline)).collect();
-    assert_eq!(heard, expected);
+    let received: Vec<_> = received.iter().map(|(message, offline)| (texts([message])[0].clone(), *offline)).collect();
+    assert_eq!(received, expected);
     bob.has_unread("ann", 31).await;
     assert_eq!(bob.total_unread().await, 31);
     ann.say("bob", "welcome back").await;
     bob.receives("welcome back").await;
-    assert!(!bob.received_from("ann").last().unwrap().1, "this one is live");
+    assert!(!bob.received_from("ann").last().unwrap().1, "not an offline message");
     world.end().await;
 }
 
@@ -59,14 +59,14 @@ async fn a_device_that_was_away_ends_up_equal_to_one_that_stayed() {
     laptop.receives("40").await;
     laptop.has_unread("bob", 1).await;
     assert_same(&phone, &laptop).await;
-    // A new one as well, and it fetches what it does not hold.
+    // A new device too, which fetches the history.
     let tablet = world.user_at(DataDir::default(), "ann").await;
     assert_same(&phone, &tablet).await;
     world.end().await;
 }
 
 #[tokio::test]
-async fn a_long_absence_leaves_no_hole() {
+async fn a_long_absence_leaves_no_gap() {
     let world = World::new().await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
     ann.say("bob", "0").await;
@@ -94,7 +94,7 @@ async fn messages_older_than_seven_days_are_history_without_events() {
     ann.say("bob", "long ago").await;
     world.clock.advance(8 * 86_400_000);
     let ann = {
-        // His token ended meanwhile.
+        // The token has expired meanwhile.
         soon(ann.logout()).await;
         world.login(ann, "ann").await
     };
@@ -163,7 +163,7 @@ async fn a_reopened_device_shows_its_local_data() {
     ann.quit().await;
     let ann = world.user_at(dir, "ann").await;
     assert_eq!(texts(&ann.history_by("bob", MessageQueryMode::OnlyLocal).await), before);
-    assert!(ann.received_from("bob").is_empty(), "what was raised before is not raised again");
+    assert!(ann.received_from("bob").is_empty(), "raised events are not raised again");
     world.end().await;
 }
 
@@ -173,7 +173,7 @@ async fn a_device_closed_while_catching_up_raises_the_rest_after_reopening() {
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
     let dir = ann.dir();
     ann.quit().await;
-    let mut heard = Vec::new();
+    let mut received = Vec::new();
     let mut expected = Vec::new();
     for round in 0..5 {
         for number in 0..20 {
@@ -182,27 +182,27 @@ async fn a_device_closed_while_catching_up_raises_the_rest_after_reopening() {
         }
         let device = world.client_at(dir.clone(), |config| config);
         soon(device.login("ann", world.with_token("ann"))).await.unwrap();
-        // A little later each time, so that it is caught at another moment.
+        // A little later each time, so that it is closed at different moments.
         for _ in 0..round * 8 {
             tokio::task::yield_now().await;
         }
         device.quit().await;
-        heard.extend(texts(device.received_from("bob").iter().map(|(message, _)| message)));
+        received.extend(texts(device.received_from("bob").iter().map(|(message, _)| message)));
     }
     let device = world.user_at(dir, "ann").await;
     device
-        .until("the rest", |seen| {
+        .until("the remaining messages", |seen| {
             let of = |event: &Event| match event {
                 Event::PeerMessageReceived(event) => event.message_list.len(),
                 _ => 0,
             };
-            (heard.len() + seen.iter().map(of).sum::<usize>() >= expected.len()).then_some(())
+            (received.len() + seen.iter().map(of).sum::<usize>() >= expected.len()).then_some(())
         })
         .await;
-    heard.extend(texts(device.received_from("bob").iter().map(|(message, _)| message)));
-    // At least once, in order.
-    heard.dedup();
-    assert_eq!(heard, expected);
+    received.extend(texts(device.received_from("bob").iter().map(|(message, _)| message)));
+    // Each at least once, in order.
+    received.dedup();
+    assert_eq!(received, expected);
     world.end().await;
 }
 

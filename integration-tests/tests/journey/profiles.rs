@@ -1,4 +1,4 @@
-//! Names and faces change while somebody is away.
+//! Profile changes while devices are away.
 
 use zim_integration_tests::{DataDir, Device, World, eventually, soon};
 use zim_protocol::{
@@ -8,7 +8,7 @@ use zim_protocol::{
 
 use crate::assert_same;
 
-/// What this device knows of somebody.
+/// The profile of a user that the device holds.
 async fn known(device: &Device, user: &str) -> UserFullInfo {
     let held = soon(device.query_users_info([user], UsersInfoQueryConfig::default())).await.unwrap();
     held.user_list[0].clone()
@@ -21,7 +21,7 @@ fn rule() -> UserOfflinePushRule {
     }
 }
 
-/// How often a conversation was told to be another.
+/// How often a device has raised a change of a conversation.
 fn updates(device: &Device, peer: &str) -> usize {
     let infos = device.seen().into_iter().filter_map(|event| match event {
         Event::ConversationChanged(event) => Some(event.info_list),
@@ -44,7 +44,7 @@ async fn a_device_that_was_away_sees_new_names_without_a_message() {
     bob.receives("hello too").await;
     let dir = bob.dir();
     bob.quit().await;
-    // Longer than the margin within which everything is told again.
+    // Longer than the margin within which changes are sent again.
     world.clock.advance(3_600_000);
     soon(ann.update_user_name("Ann")).await.unwrap();
     soon(ann.update_user_avatar_url("https://a/1.png")).await.unwrap();
@@ -53,7 +53,7 @@ async fn a_device_that_was_away_sees_new_names_without_a_message() {
     let shown = bob.conversation("ann").await;
     assert_eq!((shown.conversation_name.as_str(), shown.conversation_avatar_url.as_str()), ("Ann", "https://a/1.png"));
     assert_eq!((updates(&bob, "ann"), updates(&bob, "carl")), (1, 0));
-    // Once is enough: nothing of it comes at the next login.
+    // It is raised once, and not again at the next login.
     let dir = bob.dir();
     bob.quit().await;
     world.clock.advance(3_600_000);
@@ -80,7 +80,7 @@ async fn a_device_that_was_away_sees_a_new_name_after_the_servers_clock_was_set_
     world.end().await;
 }
 
-/// The friends in the events that say that friends are seen otherwise.
+/// The friends in `friendInfoUpdated` events of a device.
 fn friends_seen(device: &Device) -> Vec<zim_protocol::FriendInfo> {
     let lists = device.seen().into_iter().filter_map(|event| match event {
         Event::FriendInfoUpdated(event) => Some(event.friend_list),
@@ -93,7 +93,7 @@ fn friends_seen(device: &Device) -> Vec<zim_protocol::FriendInfo> {
 async fn a_friends_profile_is_current_at_once_and_after_being_away() {
     let world = World::new().await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
-    // Ann is on Bob's list, and they never wrote: Bob is not on hers.
+    // Ann is on bob's friend list, bob is not on hers, and they have no conversation.
     soon(bob.add_friend("ann", FriendAddConfig::default())).await.unwrap();
     let both = FriendDeleteConfig { r#type: FriendDeleteType::Single as i32 };
     soon(ann.delete_friends(["bob"], both)).await.unwrap();
@@ -109,11 +109,11 @@ async fn a_friends_profile_is_current_at_once_and_after_being_away() {
     let seen = friends_seen(&bob);
     assert_eq!(seen.len(), 1);
     assert_eq!((seen[0].user_name.as_str(), seen[0].user_avatar_url.as_str()), ("Ann", "https://a/1.png"));
-    assert!(friends_seen(&ann).is_empty(), "Bob is no friend of hers");
+    assert!(friends_seen(&ann).is_empty(), "bob is not her friend");
     world.end().await;
 }
 
-/// Bob has another name, by a connection that comes and goes.
+/// Changes bob's name over a short connection.
 async fn bob_renames(world: &World) {
     let mut bob = world.raw_user("bob", 9).await;
     bob.call(&UpdateUserNameRequest { user_name: "Bob".to_owned() }).await.unwrap();
@@ -156,14 +156,14 @@ async fn a_second_device_that_was_away_receives_changes_of_the_first() {
     soon(phone.update_user_name("Ann B.")).await.unwrap();
     soon(phone.update_user_offline_push_rule(rule())).await.unwrap();
     let laptop = world.user_at(dir, "ann").await;
-    // The present state, once.
+    // The present state is raised once.
     let (infos, rules) = (laptop.seen_of(EventKind::UserInfoUpdated), laptop.seen_of(EventKind::UserRuleUpdated));
     assert_eq!((infos.len(), rules.len()), (1, 1));
     let Event::UserInfoUpdated(event) = &infos[0] else { panic!("{infos:?}") };
     assert_eq!(event.info.as_ref().unwrap().base_info.as_ref().unwrap().user_name, "Ann B.");
     let Event::UserRuleUpdated(event) = &rules[0] else { panic!("{rules:?}") };
     assert_eq!(event.user_rule.as_ref().unwrap().offline_push_rule, Some(rule()));
-    // A new device knows it and is told nothing: there was nothing before.
+    // A new device holds it and raises nothing: it has no earlier state.
     let tablet = world.user_at(DataDir::default(), "ann").await;
     assert!(tablet.seen_of(EventKind::UserInfoUpdated).is_empty());
     assert!(tablet.seen_of(EventKind::UserRuleUpdated).is_empty());

@@ -1,4 +1,4 @@
-//! The connection is lost and found again; nothing is lost with it, and nothing comes twice.
+//! Lost connections and reconnects lose and duplicate nothing.
 
 use std::collections::HashSet;
 
@@ -6,8 +6,8 @@ use zim_integration_tests::{DataDir, Device, Proxy, World, soon, texts};
 use zim_protocol::{ConnectionEvent, ConnectionState, Event, Message, MessageSentStatus};
 use zim_server::config::Config;
 
-/// A lost connection is noticed after so long.
-fn impatient(config: &mut Config) {
+/// Shortens the time after which the server counts a silent connection as lost.
+fn short_timeout(config: &mut Config) {
     config.limits.offline_after_ms = 2_000;
 }
 
@@ -31,7 +31,7 @@ fn count_states(device: &Device, state: ConnectionState, event: ConnectionEvent)
 
 #[tokio::test]
 async fn a_cut_connection_is_reported_and_restored() {
-    let world = World::with(impatient).await;
+    let world = World::with(short_timeout).await;
     let proxy = world.proxy(1).await;
     let (ann, bob) = (user_via(&world, &proxy, "ann").await, world.user("bob").await);
     proxy.cut();
@@ -51,12 +51,12 @@ async fn a_cut_connection_is_reported_and_restored() {
 
 #[tokio::test]
 async fn messages_sent_without_a_connection_arrive_once_and_in_order() {
-    let world = World::with(impatient).await;
+    let world = World::with(short_timeout).await;
     let proxy = world.proxy(2).await;
     let (ann, bob) = (user_via(&world, &proxy, "ann").await, world.user("bob").await);
     ann.say("bob", "0").await;
     proxy.cut();
-    // Half of them before anybody knows, half of them after.
+    // Half of them before the loss is detected, half of them after.
     let mut calls: Vec<_> = (1..=10).map(|number| ann.send("bob", Message::text(number.to_string()))).collect();
     is_in(&ann, ConnectionState::Reconnecting).await;
     calls.extend((11..=20).map(|number| ann.send("bob", Message::text(number.to_string()))));
@@ -75,13 +75,13 @@ async fn messages_sent_without_a_connection_arrive_once_and_in_order() {
 
 #[tokio::test]
 async fn a_lost_answer_does_not_duplicate_a_message() {
-    let world = World::with(impatient).await;
+    let world = World::with(short_timeout).await;
     let proxy = world.proxy(3).await;
     let (ann, bob) = (user_via(&world, &proxy, "ann").await, world.user("bob").await);
     let mut expected = Vec::new();
     for round in 0..2 {
         let call = ann.send("bob", Message::text(format!("round {round}")));
-        // It arrives; what comes back does not.
+        // The request arrives; the answer does not.
         bob.receives(&format!("round {round}")).await;
         proxy.cut();
         is_in(&ann, ConnectionState::Reconnecting).await;
@@ -99,13 +99,13 @@ async fn a_lost_answer_does_not_duplicate_a_message() {
 
 #[tokio::test]
 async fn a_message_that_waits_longer_than_30_seconds_fails() {
-    let world = World::with(impatient).await;
+    let world = World::with(short_timeout).await;
     let proxy = world.proxy(4).await;
     let (ann, bob) = (user_via(&world, &proxy, "ann").await, world.user("bob").await);
     proxy.cut();
     is_in(&ann, ConnectionState::Reconnecting).await;
     let call = ann.send("bob", Message::text("too late"));
-    ann.until("the message stands in its conversation", |seen| {
+    ann.until("the message is in its conversation", |seen| {
         let is_it = |event: &Event| matches!(event, Event::ConversationChanged(_));
         seen.iter().any(is_it).then_some(())
     })
@@ -169,7 +169,7 @@ async fn network_changed_reconnects_and_loses_nothing() {
 #[tokio::test]
 async fn a_device_kicked_out_while_away_learns_it_on_reconnect() {
     let world = World::with(|config| {
-        impatient(config);
+        short_timeout(config);
         config.login.multi_device = zim_server::config::MultiDevice::Single;
     })
     .await;
@@ -188,7 +188,7 @@ async fn a_device_kicked_out_while_away_learns_it_on_reconnect() {
 #[tokio::test]
 async fn a_reconnect_ends_no_other_login() {
     let world = World::with(|config| {
-        impatient(config);
+        short_timeout(config);
         config.login.max_native = 2;
     })
     .await;
@@ -211,7 +211,7 @@ async fn a_reconnect_ends_no_other_login() {
 
 #[tokio::test]
 async fn repeated_outages_lose_and_duplicate_nothing() {
-    let world = World::with(impatient).await;
+    let world = World::with(short_timeout).await;
     let proxy = world.proxy(8).await;
     let (ann, bob) = (user_via(&world, &proxy, "ann").await, world.user("bob").await);
     let mut number = 0;
@@ -230,10 +230,10 @@ async fn repeated_outages_lose_and_duplicate_nothing() {
         is_in(&ann, ConnectionState::Connected).await;
     }
     ann.receives(&number.to_string()).await;
-    let heard = texts(ann.received_from("bob").iter().map(|(message, _)| message));
+    let received = texts(ann.received_from("bob").iter().map(|(message, _)| message));
     let expected: Vec<String> = (1..=number).map(|number| number.to_string()).collect();
-    assert_eq!(heard.iter().collect::<HashSet<_>>().len(), heard.len(), "one came twice");
-    assert_eq!(heard, expected);
+    assert_eq!(received.iter().collect::<HashSet<_>>().len(), received.len(), "a message arrived twice");
+    assert_eq!(received, expected);
     ann.has_unread("bob", i64::from(number)).await;
     world.end().await;
 }

@@ -1,4 +1,4 @@
-//! One person, two devices.
+//! Two devices of one user.
 
 use zim_integration_tests::{World, soon, texts};
 use zim_protocol::{EventKind, MessageDirection};
@@ -37,10 +37,10 @@ async fn own_messages_reach_the_other_device_once_and_as_sent() {
     }
     laptop.receives("19").await;
     bob.receives("19").await;
-    let heard = laptop.received_from("bob");
+    let received = laptop.received_from("bob");
     let expected: Vec<String> = (0..20).map(|number| number.to_string()).collect();
-    assert_eq!(texts(heard.iter().map(|(message, _)| message)), expected);
-    assert!(heard.iter().all(|(message, _)| message.direction() == MessageDirection::Send));
+    assert_eq!(texts(received.iter().map(|(message, _)| message)), expected);
+    assert!(received.iter().all(|(message, _)| message.direction() == MessageDirection::Send));
     assert!(phone.seen_of(EventKind::PeerMessageReceived).is_empty());
     assert_eq!(laptop.total_unread().await, 0);
     world.end().await;

@@ -1,4 +1,4 @@
-//! The server's data folder and database.
+//! Upgrades of the server's data folder and database.
 
 use serde_json::{Value, json};
 use zim_integration_tests::{
@@ -16,7 +16,7 @@ use crate::FIXTURE;
 async fn every_user_sees_the_same_as_before() {
     let world = World::of_fixture(FIXTURE).await;
     let users = world.fixture().users("first").clone();
-    // Clients that leave no trace, so that nobody is seen to be online.
+    // One-shot clients, so that no user appears online.
     let watcher = world.login(world.client_with(|config| config.one_shot(true)), "gil").await;
     for (user, expected) in &users {
         let device = world.login(world.client_with(|config| config.one_shot(true)), user).await;
@@ -35,7 +35,7 @@ async fn every_user_sees_the_same_as_before() {
 async fn a_new_device_receives_everything() {
     let world = World::of_fixture(FIXTURE).await;
     for (user, expected) in world.fixture().users("first") {
-        // One after the other: whom they follow is not online yet, or not any more.
+        // One after the other, so that the users they subscribe to are offline.
         let device = world.user(user).await;
         let mut seen = without_device_state(view(&device).await);
         let mut expected = without_device_state(expected.clone());
@@ -48,7 +48,7 @@ async fn a_new_device_receives_everything() {
     world.end().await;
 }
 
-/// Whom one follows, without when they were online.
+/// Removes the online state from subscriptions.
 fn without_presence(subscriptions: &mut Value) {
     for subscription in subscriptions.as_array_mut().into_iter().flatten() {
         let status = subscription["userStatus"].as_object_mut().unwrap();
@@ -77,19 +77,19 @@ async fn the_server_keeps_its_identity() {
     let (first, second) = (world.fixture().app("first"), world.fixture().app("second"));
     let now = world.server().first_app();
     assert_eq!((now.app_id, &now.app_sign, &now.server_secret), (first.app_id, &first.app_sign, &first.server_secret));
-    // The operator's key is the old one.
+    // The operator's key is unchanged.
     let apps = soon(world.admin().await.list_apps(ListAppsRequest {})).await.unwrap().into_inner().apps;
     let mut apps: Vec<_> = apps.into_iter().map(|app| (app.name, app.app_id)).collect();
     apps.sort();
     assert_eq!(apps, [("first".to_owned(), first.app_id), ("second".to_owned(), second.app_id)]);
-    // By its app sign somebody logs in as before, and by a token.
+    // Logins by app sign and by token still work.
     soon(world.raw_user("ann", 9).await.end()).await;
     drop(world.user("ann").await);
     world.end().await;
 }
 
 #[tokio::test]
-async fn a_login_is_resumed_unless_it_was_pushed_out() {
+async fn a_login_is_resumed_unless_it_was_replaced() {
     let world = World::of_fixture(FIXTURE).await;
     let sessions = &world.fixture().manifest()["sessions"];
     let user = sessions["user"].as_str().unwrap();
@@ -103,7 +103,7 @@ async fn a_login_is_resumed_unless_it_was_pushed_out() {
         let mut raw = world.raw().await;
         raw.handshake(hello(device)).await;
         let result = raw.call(&request).await.unwrap();
-        assert_eq!(result.session, request.resume, "it is another login");
+        assert_eq!(result.session, request.resume, "a new login was created");
         raw.end().await;
     }
     let (device, request) = resume(&sessions["pushedOut"]);
@@ -130,7 +130,7 @@ async fn users_can_go_on_chatting() {
     ann.has_unread("bob", before + 1).await;
     ann.read("bob").await;
     assert_eq!(ann.conversation("bob").await.unread_message_count, 0);
-    // Who does not want somebody's messages still does not.
+    // The block still applies.
     assert_eq!(
         zim_integration_tests::refusal(soon(ann.send("cat", zim_protocol::Message::text("hello?"))).await),
         ErrorCode::MessageModuleSenderInBlacklist
@@ -141,7 +141,7 @@ async fn users_can_go_on_chatting() {
 #[tokio::test]
 async fn statuses_subscriptions_and_applications_expire_in_time() {
     let world = World::of_fixture(FIXTURE).await;
-    // By the app sign, which does not end as tokens do.
+    // By the app sign, which does not expire as tokens do.
     let sign = world.fixture().app("first").app_sign;
     let watcher = async |user| {
         let client = world.client_with(|config| config.one_shot(true).app_sign(sign.clone()));
@@ -156,8 +156,8 @@ async fn statuses_subscriptions_and_applications_expire_in_time() {
     let (bobs_end, cats_end) = (expected(1).unwrap(), expected(2));
     assert_eq!((custom().await, cats_end), (vec!["out to lunch".to_owned(), "always".to_owned()], None));
     world.clock.advance(bobs_end - world.clock.now_ms());
-    eventually("bob's ends", async || (custom().await == ["", "always"]).then_some(())).await;
-    // Seven days after it was sent.
+    eventually("bob's status expires", async || (custom().await == ["", "always"]).then_some(())).await;
+    // An application expires seven days after it was sent.
     let state_of_cats = async || {
         let seen = view(&ann).await;
         let list = seen["applications"].as_array().unwrap().clone();
@@ -171,7 +171,7 @@ async fn statuses_subscriptions_and_applications_expire_in_time() {
     world.end().await;
 }
 
-/// The build that wrote the fixture took tokens of the AES-CBC form, with which a user could make tokens for others.
+/// The build that wrote the fixture accepted tokens of the AES-CBC form, with which a user could forge tokens of others.
 #[tokio::test]
 async fn cbc_tokens_are_off_after_the_upgrade_until_the_operator_turns_them_on() {
     let world = World::of_fixture(FIXTURE).await;
