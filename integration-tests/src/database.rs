@@ -31,8 +31,8 @@ impl TestDatabase {
         Self::of_file(&folder.join("zim.db"))
     }
 
-    /// Opens what an earlier build wrote: on SQLite the file itself; on PostgreSQL a new database into which the dump is
-    /// loaded.
+    /// Opens what an earlier build wrote: on SQLite the file itself; on PostgreSQL a new database into which the dump
+    /// is loaded.
     pub fn of_fixture(file: &Path, dump: &Path) -> Self {
         if is_postgres() {
             let (cluster, url) = new_database();

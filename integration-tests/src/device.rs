@@ -33,7 +33,7 @@ impl Default for DataDir {
 
 impl DataDir {
     /// Copies a folder that another client wrote.
-    pub fn copy_of(folder: &Path) -> Self {
+    pub(crate) fn copy_of(folder: &Path) -> Self {
         let dir = Self::default();
         copy_private(folder, dir.path());
         dir

@@ -1,6 +1,6 @@
 //! Data that an earlier build wrote, for tests that open it with this build. A fixture is a folder of
-//! `integration-tests/fixtures`, named after the commit that wrote it; its README describes the content. A fixture never
-//! changes: a test works on a private copy.
+//! `integration-tests/fixtures`, named after the commit that wrote it; its README describes the content. A fixture
+//! never changes: a test works on a private copy.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -56,7 +56,7 @@ impl Fixture {
     }
 
     /// Returns when it was written, Unix milliseconds. The test's clock starts there.
-    pub fn made_at_ms(&self) -> i64 {
+    pub(crate) fn made_at_ms(&self) -> i64 {
         self.manifest["madeAtMs"].as_i64().expect("madeAtMs")
     }
 
@@ -90,8 +90,8 @@ impl Fixture {
         DataDir::copy_of(&self.folder.join("devices").join(name))
     }
 
-    /// Returns what the database of a user on a device held: `pendingEvents`, `unsent` messages, `localData`, and for each
-    /// conversation the position `raisedTo` of the last raised message.
+    /// Returns what the database of a user on a device held: `pendingEvents`, `unsent` messages, `localData`, and for
+    /// each conversation the position `raisedTo` of the last raised message.
     ///
     /// # Panics
     /// The user of the first app has no database on this device.

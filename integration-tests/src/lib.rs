@@ -1,5 +1,5 @@
-//! Test support: a whole server in process, real clients over real QUIC, a clock that the test sets, and a proxy that makes
-//! the network between them lossy.
+//! Test support: a whole server in process, real clients over real QUIC, a clock that the test sets, and a proxy that
+//! makes the network between them lossy.
 //!
 //! The modules are declared in dependency order: a module uses only modules above it.
 //!

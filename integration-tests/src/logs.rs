@@ -1,5 +1,5 @@
-//! Captures what the server and the SDK log while a test runs. An error that the test did not expect fails it, even if every
-//! assertion holds. `ZIM_TEST_LOG=debug` (or another filter) prints the log.
+//! Captures what the server and the SDK log while a test runs. An error that the test did not expect fails it, even if
+//! every assertion holds. `ZIM_TEST_LOG=debug` (or another filter) prints the log.
 
 use std::fmt::{Debug, Write};
 use std::sync::{Arc, OnceLock};

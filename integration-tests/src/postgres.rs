@@ -1,5 +1,7 @@
-//! PostgreSQL for tests: a temporary cluster on a free port, removed on drop; or the server that `ZIM_TEST_POSTGRES` names
-//! (`postgres://user@host:port/postgres`, where the user may create databases).
+//! PostgreSQL for tests: a temporary cluster on a free port, removed on drop; or the server that `ZIM_TEST_POSTGRES`
+//! names (`postgres://user@host:port/postgres`, where the user may create databases).
+//!
+//! The unit tests of the server include this file by its path, so it uses no other module of this crate.
 
 use std::env;
 use std::ffi::OsStr;

@@ -22,7 +22,8 @@ pub(crate) struct ChildProcess {
 }
 
 impl ChildProcess {
-    /// Starts a program. A thread passes each line that it prints to `on_line`; its stderr is appended to the file `log`.
+    /// Starts a program. A thread passes each line that it prints to `on_line`; its stderr is appended to the file
+    /// `log`.
     pub(crate) fn start(
         command: &mut Command,
         log: &Path,
@@ -155,7 +156,7 @@ impl ServerInstallation {
     ///
     /// # Errors
     /// The command fails.
-    pub fn new_epoch(&self) -> anyhow::Result<()> {
+    pub(crate) fn new_epoch(&self) -> anyhow::Result<()> {
         let mut command = Command::new(&self.program);
         let done = command.arg("new-epoch").arg(&self.folder).arg(&self.database).output()?;
         if !done.status.success() {
@@ -212,7 +213,7 @@ impl ServerProcess {
     ///
     /// # Errors
     /// The system has no `prlimit`.
-    pub fn limit_files(&self, bytes: Option<u64>) -> anyhow::Result<()> {
+    pub(crate) fn limit_files(&self, bytes: Option<u64>) -> anyhow::Result<()> {
         let limit = bytes.map_or_else(|| "unlimited".to_owned(), |bytes| bytes.to_string());
         let mut command = Command::new("prlimit");
         let done = command.arg(format!("--pid={}", self.process.id())).arg(format!("--fsize={limit}:unlimited"));

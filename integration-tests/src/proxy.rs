@@ -1,5 +1,5 @@
-//! A UDP proxy between clients and the server. It drops, duplicates, delays and reorders datagrams, can be cut and restored,
-//! and can change the source ports that the server sees.
+//! A UDP proxy between clients and the server. It drops, duplicates, delays and reorders datagrams, can be cut and
+//! restored, and can change the source ports that the server sees.
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -42,7 +42,6 @@ struct State {
     random: Random,
     /// Counts the changes of source ports.
     generation: u64,
-    forwarded: u64,
 }
 
 /// A UDP proxy. See the module.
@@ -68,14 +67,7 @@ impl Proxy {
         let front = Arc::new(UdpSocket::bind(ANY).await.unwrap());
         let address = front.local_addr().unwrap();
         let random = Random::new(seed);
-        let state = State {
-            server,
-            conditions: NetworkConditions::default(),
-            is_cut: false,
-            random,
-            generation: 0,
-            forwarded: 0,
-        };
+        let state = State { server, conditions: NetworkConditions::default(), is_cut: false, random, generation: 0 };
         let state = Arc::new(Mutex::new(state));
         let task = tokio::spawn(relay(front, Arc::clone(&state)));
         Self { address, state, task }
@@ -108,18 +100,6 @@ impl Proxy {
     /// Changes the ports that the server sees the clients come from, as after a change of networks.
     pub fn change_source_ports(&self) {
         self.state.lock().generation += 1;
-    }
-
-    /// Forwards to another server address from now on.
-    pub fn set_server(&self, server: SocketAddr) {
-        let mut state = self.state.lock();
-        state.server = server;
-        state.generation += 1;
-    }
-
-    /// Returns how many datagrams were forwarded.
-    pub fn forwarded(&self) -> u64 {
-        self.state.lock().forwarded
     }
 }
 
@@ -185,7 +165,6 @@ fn forward(state: &Mutex<State>, datagram: Vec<u8>, send: impl Fn(Vec<u8>) + Sen
     if state.is_cut || state.random.chance(conditions.lost) {
         return;
     }
-    state.forwarded += 1;
     let is_duplicated = state.random.chance(conditions.duplicated);
     let delay_ms = state.random.chance(conditions.delayed).then(|| state.random.below(conditions.delay_ms + 1));
     drop(state);

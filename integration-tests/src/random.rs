@@ -25,7 +25,7 @@ impl Random {
     }
 
     /// Returns true with a probability of `permille` in a thousand.
-    pub fn chance(&mut self, permille: u32) -> bool {
+    pub(crate) fn chance(&mut self, permille: u32) -> bool {
         self.below(1_000) < u64::from(permille)
     }
 

@@ -84,8 +84,8 @@ impl World {
         Self::with(|_| {}).await
     }
 
-    /// Starts a server with settings of the test. Rate limits are very high unless it sets them, because the clock stands
-    /// still.
+    /// Starts a server with settings of the test. Rate limits are very high unless it sets them, because the clock
+    /// stands still.
     pub async fn with(edit: impl FnOnce(&mut Config)) -> Self {
         let data = tempfile::tempdir().unwrap();
         let database = TestDatabase::fresh(data.path());
@@ -94,18 +94,13 @@ impl World {
 
     /// Starts a server on a copy of what an earlier build wrote, at the time when it was written. See [`Fixture`].
     pub async fn of_fixture(name: &str) -> Self {
-        Self::of_fixture_with(name, |_| {}).await
-    }
-
-    /// Starts as [`World::of_fixture`] does, with settings of the test.
-    pub async fn of_fixture_with(name: &str, edit: impl FnOnce(&mut Config)) -> Self {
         let fixture = Fixture::named(name);
         let data = tempfile::tempdir().unwrap();
         let folder = data.path().join("data");
         copy_private(&fixture.server(), &folder);
         let database = TestDatabase::of_fixture(&folder.join("zim.db"), &fixture.dump());
         let clock = Clock::manual(fixture.made_at_ms());
-        Self::open(data, database, clock, Some(fixture), edit).await
+        Self::open(data, database, clock, Some(fixture), |_| {}).await
     }
 
     async fn open(
@@ -380,16 +375,6 @@ impl World {
     pub fn admin_endpoint(&self) -> Endpoint {
         let address = self.server().admin_addr().expect("the operator's service").to_string();
         Endpoint::from_shared(address).unwrap()
-    }
-
-    /// Takes the logged errors, which the test provoked.
-    ///
-    /// # Panics
-    /// No error was logged.
-    pub fn expect_errors(&self) -> Vec<String> {
-        let errors = self.logged.errors();
-        assert!(!errors.is_empty(), "no error was logged");
-        errors
     }
 
     /// Returns the captured log, which can be read after [`World::end`] too.

@@ -1,5 +1,5 @@
-//! A campaign against a real server: `just fault --runs 100`. A run with violations keeps its folder, with the record of every
-//! call, answer and event, and prints the command that repeats it.
+//! A campaign against a real server: `just fault --runs 100`. A run with violations keeps its folder, with the record
+//! of every call, answer and event, and prints the command that repeats it.
 
 #![expect(clippy::print_stdout, reason = "prints a table")]
 

@@ -1,5 +1,6 @@
-//! A client as a process, which campaigns kill: `test-client SERVER APP SIGN FINGERPRINT USER FOLDER`. It logs in, reads
-//! commands from stdin and prints answers and events to stdout, one JSON object per line. It ends at the end of stdin.
+//! A client as a process, which campaigns kill: `test-client SERVER APP SIGN FINGERPRINT USER FOLDER`. It logs in,
+//! reads commands from stdin and prints answers and events to stdout, one JSON object per line. It ends at the end of
+//! stdin.
 
 use std::env;
 use std::time::Duration;

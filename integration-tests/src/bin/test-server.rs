@@ -1,10 +1,10 @@
-//! A server as a process, which tests kill. `test-server FOLDER DATABASE PORT` (an empty database means SQLite in the folder,
-//! port 0 any port) prints its address on the first line, reads commands from stdin, one per line, and answers each with
-//! `done` or an error. It ends at the end of stdin. `test-server new-epoch FOLDER DATABASE` does what an operator does after
-//! a restore.
+//! A server as a process, which tests kill. `test-server FOLDER DATABASE PORT` (an empty database means SQLite in the
+//! folder, port 0 any port) prints its address on the first line, reads commands from stdin, one per line, and answers
+//! each with `done` or an error. It ends at the end of stdin. `test-server new-epoch FOLDER DATABASE` does what an
+//! operator does after a restore.
 //!
-//! It injects faults through the public API of the embedded server: statements on the writing connection, and a clock. The
-//! released server contains none of this.
+//! It injects faults through the public API of the embedded server: statements on the writing connection, and a clock.
+//! The released server contains none of this.
 
 use std::env;
 use std::net::{Ipv4Addr, SocketAddr};

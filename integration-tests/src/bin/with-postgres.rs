@@ -1,5 +1,5 @@
-//! Runs a command with `ZIM_TEST_POSTGRES` set: to the server that it names already, or to a private server that runs as long
-//! as the command. Installs Debian's package if PostgreSQL is missing and this process is root.
+//! Runs a command with `ZIM_TEST_POSTGRES` set: to the server that it names already, or to a private server that runs
+//! as long as the command. Installs Debian's package if PostgreSQL is missing and this process is root.
 //!
 //! `cargo run --bin with-postgres -- cargo nextest run`
 

@@ -15,56 +15,56 @@ use super::testbed::Restored;
 
 /// The state of a device at the end.
 #[derive(Debug)]
-pub struct DeviceState {
+pub(super) struct DeviceState {
     /// The number of the device.
-    pub number: usize,
+    pub(super) number: usize,
     /// The user of the device.
-    pub user: &'static str,
+    pub(super) user: &'static str,
     /// The list of conversations, as JSON.
-    pub view: Value,
+    pub(super) view: Value,
     /// The histories by peer: position, text and sender.
-    pub histories: BTreeMap<String, Vec<(i64, String, String)>>,
+    pub(super) histories: BTreeMap<String, Vec<(i64, String, String)>>,
     /// The rows of the local database.
-    pub rows: Rows,
+    pub(super) rows: Rows,
     /// The lists, and the known profiles.
-    pub known: DeviceLists,
+    pub(super) known: DeviceLists,
     /// The messages that it may have raised when it was killed, by peer and position.
-    pub raised_before_kill: BTreeSet<(String, i64)>,
+    pub(super) raised_before_kill: BTreeSet<(String, i64)>,
     /// The incarnation in which it was last killed, and its lists at that moment.
-    pub killed: Option<(u32, Lists)>,
+    pub(super) killed: Option<(u32, Lists)>,
 }
 
 /// The state at the end of a run.
 #[derive(Debug)]
-pub struct EndState {
+pub(super) struct EndState {
     /// The plan.
-    pub plan: Plan,
+    pub(super) plan: Plan,
     /// All calls.
-    pub calls: Vec<Call>,
+    pub(super) calls: Vec<Call>,
     /// All events of devices.
-    pub raised: Vec<RaisedEvent>,
+    pub(super) raised: Vec<RaisedEvent>,
     /// The restore of a backup, if there was one.
-    pub restored: Option<Restored>,
+    pub(super) restored: Option<Restored>,
     /// The server's conversations.
-    pub kept: Vec<StoredConversation>,
+    pub(super) kept: Vec<StoredConversation>,
     /// The lists that the server stores, by user.
-    pub lists: BTreeMap<String, Lists>,
+    pub(super) lists: BTreeMap<String, Lists>,
     /// The profiles that the server stores, by user.
-    pub profiles: BTreeMap<String, Profile>,
+    pub(super) profiles: BTreeMap<String, Profile>,
     /// The subscriptions that the server stores, by user.
-    pub subscriptions: BTreeMap<String, Subscriptions>,
+    pub(super) subscriptions: BTreeMap<String, Subscriptions>,
     /// The custom statuses that the server stores, by user.
-    pub custom_statuses: BTreeMap<String, String>,
+    pub(super) custom_statuses: BTreeMap<String, String>,
     /// The states of the devices.
-    pub devices: Vec<DeviceState>,
+    pub(super) devices: Vec<DeviceState>,
     /// The states of fresh devices, one for each user.
-    pub fresh: Vec<DeviceState>,
+    pub(super) fresh: Vec<DeviceState>,
     /// The server's log.
-    pub log: String,
+    pub(super) log: String,
     /// The number of servers that ended by themselves.
-    pub crashed: usize,
+    pub(super) crashed: usize,
     /// The number of tasks that stopped servers left behind.
-    pub leaked_tasks: usize,
+    pub(super) leaked_tasks: usize,
 }
 
 /// A violation of an invariant.
@@ -79,7 +79,7 @@ pub struct Violation {
 type Check = fn(&EndState) -> Vec<String>;
 
 /// Every check: its name, the invariant, and the function. A new noun adds its own.
-pub const CHECKS: &[(&str, &str, Check)] = &[
+pub(super) const CHECKS: &[(&str, &str, Check)] = &[
     ("positions_dense", "stored positions are exactly 1 to the end of the log, each once", positions_dense),
     ("time_fell", "neither the time nor the count of messages decreases along a log", time_fell),
     ("acknowledged_lost", "acknowledged messages are stored at the acknowledged position", acknowledged_lost),
@@ -115,7 +115,7 @@ pub const CHECKS: &[(&str, &str, Check)] = &[
 ];
 
 /// The invariants that `run.rs` checks while it waits for the end.
-pub const WAITS: &[(&str, &str)] = &[
+pub(super) const WAITS: &[(&str, &str)] = &[
     ("no_answer", "every call is answered"),
     ("device_behind", "every device catches up with the server by itself"),
     ("hint_not_repaired", "a lost last push of a conversation is repaired without traffic"),

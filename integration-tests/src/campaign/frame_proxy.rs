@@ -1,6 +1,6 @@
-//! A proxy between clients and server that terminates QUIC with the server's certificate and decodes frames. It can drop one
-//! chosen frame, which a proxy of datagrams cannot, and it can make a correct server look faulty, which tests the harness
-//! itself. The server needs no hook for either.
+//! A proxy between clients and server that terminates QUIC with the server's certificate and decodes frames. It can
+//! drop one chosen frame, which a proxy of datagrams cannot, and it can make a correct server look faulty, which tests
+//! the harness itself. The server needs no hook for either.
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;

@@ -1,5 +1,5 @@
-//! Friends, applications, blacklists and profiles: as the server stores them, as a device holds them, and as the events of a
-//! device describe them.
+//! Friends, applications, blacklists and profiles: as the server stores them, as a device holds them, and as the events
+//! of a device describe them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -15,56 +15,56 @@ use super::store::Store;
 
 /// A friend, as a friend list shows them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Friend {
+pub(super) struct Friend {
     /// The alias.
-    pub alias: String,
+    pub(super) alias: String,
     /// The profile.
-    pub profile: Profile,
+    pub(super) profile: Profile,
 }
 
 /// The public profile of a user.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Profile {
+pub(super) struct Profile {
     /// The user's name.
-    pub name: String,
+    pub(super) name: String,
     /// The URL of the avatar.
-    pub avatar: String,
+    pub(super) avatar: String,
 }
 
 /// A friend application, as one of the two users sees it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Application {
+pub(super) struct Application {
     /// `FriendApplicationType`.
-    pub kind: i64,
+    pub(super) kind: i64,
     /// `FriendApplicationState`.
-    pub state: i64,
+    pub(super) state: i64,
     /// The wording.
-    pub wording: String,
+    pub(super) wording: String,
 }
 
 /// The lists of a user, by the id of the other user.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Lists {
+pub(super) struct Lists {
     /// The friends.
-    pub friends: BTreeMap<String, Friend>,
+    pub(super) friends: BTreeMap<String, Friend>,
     /// The friend applications.
-    pub applications: BTreeMap<String, Application>,
+    pub(super) applications: BTreeMap<String, Application>,
     /// The blacklist.
-    pub blocked: BTreeSet<String>,
+    pub(super) blocked: BTreeSet<String>,
 }
 
 /// The users whose status a user subscribes to, with their custom statuses.
-pub type Subscriptions = BTreeMap<String, String>;
+pub(super) type Subscriptions = BTreeMap<String, String>;
 
 /// The lists, profiles and subscriptions that a device holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct DeviceLists {
+pub(super) struct DeviceLists {
     /// The lists.
-    pub lists: Lists,
+    pub(super) lists: Lists,
     /// The profiles, by user id.
-    pub profiles: BTreeMap<String, Profile>,
+    pub(super) profiles: BTreeMap<String, Profile>,
     /// The subscriptions.
-    pub subscriptions: Subscriptions,
+    pub(super) subscriptions: Subscriptions,
 }
 
 fn number(text: &str) -> i64 {

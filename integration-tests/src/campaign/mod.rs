@@ -1,10 +1,10 @@
-//! A campaign of seeded runs. In a run several devices of several users use a real server over a bad network; processes are
-//! killed, disks fill up, clocks jump, backups are restored. Afterwards the invariants of the protocol must hold
+//! A campaign of seeded runs. In a run several devices of several users use a real server over a bad network; processes
+//! are killed, disks fill up, clocks jump, backups are restored. Afterwards the invariants of the protocol must hold
 //! (docs/protocol/sync.md).
 //!
 //! `plan.rs` derives all decisions from the seed, `testbed.rs` holds the server and the devices and injects faults,
-//! `record.rs` records what happens, `run.rs` executes a plan to its end, `checks.rs` and `social.rs` find violations. Each
-//! client (`bin/test-client.rs`) and the server (`bin/test-server.rs`) is a process, so that a kill is a real one.
+//! `record.rs` records what happens, `run.rs` executes a plan to its end, `checks.rs` and `social.rs` find violations.
+//! Each client (`bin/test-client.rs`) and the server (`bin/test-server.rs`) is a process, so that a kill is a real one.
 
 mod checks;
 mod device;
@@ -21,15 +21,14 @@ mod store;
 
 use std::time::Duration;
 
-pub use self::checks::{CHECKS, DeviceState, EndState, Violation, WAITS};
+pub use self::checks::Violation;
 pub use self::frame_proxy::Planted;
-pub use self::lists::{Application, DeviceLists, Friend, Lists, Profile, Subscriptions};
 pub use self::plan::{Action, Database, Fault, Kind, Plan, SocialAction, Step};
-pub use self::record::{Call, Events, Failure, Moment, RaisedEvent, Record};
+pub use self::record::Record;
 pub use self::report::Report;
 pub use self::run::{Outcome, Settings, Tally, run};
-pub use self::store::{SharedCluster, StoredConversation, StoredMessage};
-pub use self::testbed::{Programs, Restored};
+pub use self::store::SharedCluster;
+pub use self::testbed::Programs;
 
 /// The longest wait for anything at the end of a run.
 pub const TIMEOUT: Duration = Duration::from_secs(30);

@@ -22,8 +22,8 @@ pub enum Database {
     Postgres,
 }
 
-/// An action of a device. A new noun starts here: add the action to `Action`, its execution to `bin/test-client.rs`, its
-/// frequency to `Planner::action` and its checks to `checks.rs`.
+/// An action of a device. A new noun starts here: add the action to `Action`, its execution to `bin/test-client.rs`,
+/// its frequency to `Planner::action` and its checks to `checks.rs`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Sends a text to a user.

@@ -11,67 +11,67 @@ use tokio::sync::{oneshot, watch};
 use super::plan::{Action, Fault};
 
 /// A position in the order of the record.
-pub type Moment = u64;
+pub(super) type Moment = u64;
 /// The first number of the harness's own queries.
 const QUERIES: u64 = 1 << 32;
 
 /// An action that a device was told to execute.
 #[derive(Clone, Debug)]
-pub struct Call {
+pub(super) struct Call {
     /// The device.
-    pub device: usize,
+    pub(super) device: usize,
     /// The incarnation of the device: each opening starts a new one.
-    pub incarnation: u32,
+    pub(super) incarnation: u32,
     /// The action.
-    pub action: Action,
+    pub(super) action: Action,
     /// The text or name that the action sets, unique to the call.
-    pub text: String,
+    pub(super) text: String,
     /// When it was called.
-    pub called: Moment,
+    pub(super) called: Moment,
     /// When it was answered, and the result; `None` without an answer.
-    pub answer: Option<(Moment, Result<Value, Failure>)>,
+    pub(super) answer: Option<(Moment, Result<Value, Failure>)>,
 }
 
 impl Call {
     /// Returns when it succeeded, and the result.
-    pub fn acknowledged(&self) -> Option<(Moment, &Value)> {
+    pub(super) fn acknowledged(&self) -> Option<(Moment, &Value)> {
         self.answer.as_ref().and_then(|(at, result)| result.as_ref().ok().map(|ok| (*at, ok)))
     }
 }
 
 /// Why a call failed.
 #[derive(Clone, Debug)]
-pub struct Failure {
+pub(super) struct Failure {
     /// The reference's code; 0 if the device's process has ended.
-    pub code: i64,
+    pub(super) code: i64,
     /// The message.
-    pub message: String,
+    pub(super) message: String,
 }
 
 /// An event that a device raised.
 #[derive(Clone, Debug)]
-pub struct RaisedEvent {
+pub(super) struct RaisedEvent {
     /// The device.
-    pub device: usize,
+    pub(super) device: usize,
     /// The incarnation of the device.
-    pub incarnation: u32,
+    pub(super) incarnation: u32,
     /// When it arrived.
-    pub at: Moment,
+    pub(super) at: Moment,
     /// The event as JSON.
-    pub event: Value,
+    pub(super) event: Value,
 }
 
 /// The recorded events of a run.
 #[derive(Debug, Default)]
-pub struct Events {
+pub(super) struct Events {
     /// All calls, in order.
-    pub calls: Vec<Call>,
+    pub(super) calls: Vec<Call>,
     /// All events of devices, in the order of arrival.
-    pub raised: Vec<RaisedEvent>,
+    pub(super) raised: Vec<RaisedEvent>,
     /// All faults.
-    pub faults: Vec<(Moment, Fault)>,
+    pub(super) faults: Vec<(Moment, Fault)>,
     /// Other notes, for the text of the record.
-    pub notes: Vec<(Moment, String)>,
+    pub(super) notes: Vec<(Moment, String)>,
     now: Moment,
     logged_in: HashMap<usize, u32>,
     queries: HashMap<u64, (usize, oneshot::Sender<Value>)>,
@@ -94,7 +94,7 @@ pub struct Record {
 
 impl Record {
     /// Reads what was recorded so far.
-    pub fn read<T>(&self, observe: impl FnOnce(&Events) -> T) -> T {
+    pub(super) fn read<T>(&self, observe: impl FnOnce(&Events) -> T) -> T {
         observe(&self.events.lock())
     }
 
@@ -105,12 +105,12 @@ impl Record {
     }
 
     /// Returns a receiver that is notified of every record.
-    pub fn changes(&self) -> watch::Receiver<()> {
+    pub(super) fn changes(&self) -> watch::Receiver<()> {
         self.changed.subscribe()
     }
 
     /// Records a call; returns its number and its unique text.
-    pub fn call(&self, device: usize, incarnation: u32, action: Action) -> (u64, String) {
+    pub(super) fn call(&self, device: usize, incarnation: u32, action: Action) -> (u64, String) {
         self.change(|events| {
             let number = events.calls.len();
             let poison = matches!(action, Action::Send { is_poison: true, .. });
@@ -123,7 +123,7 @@ impl Record {
     }
 
     /// Records a query of the harness to a device; returns its number and the receiver of the answer.
-    pub fn query(&self, device: usize) -> (u64, oneshot::Receiver<Value>) {
+    pub(super) fn query(&self, device: usize) -> (u64, oneshot::Receiver<Value>) {
         self.change(|events| {
             events.next_query += 1;
             let id = QUERIES + events.next_query;
@@ -134,7 +134,7 @@ impl Record {
     }
 
     /// Records a fault.
-    pub fn fault(&self, fault: &Fault) -> Moment {
+    pub(super) fn fault(&self, fault: &Fault) -> Moment {
         self.change(|events| {
             let now = events.tick();
             events.faults.push((now, fault.clone()));
@@ -143,7 +143,7 @@ impl Record {
     }
 
     /// Records a note.
-    pub fn note(&self, what: impl Into<String>) -> Moment {
+    pub(super) fn note(&self, what: impl Into<String>) -> Moment {
         self.change(|events| {
             let now = events.tick();
             events.notes.push((now, what.into()));
@@ -152,7 +152,7 @@ impl Record {
     }
 
     /// Records a line that a device printed.
-    pub fn line(&self, device: usize, incarnation: u32, line: &str) {
+    pub(super) fn line(&self, device: usize, incarnation: u32, line: &str) {
         // The last line of a killed process may be incomplete.
         let Ok(mut line) = serde_json::from_str::<Value>(line) else { return };
         self.change(|events| {
@@ -183,7 +183,7 @@ impl Record {
     }
 
     /// Records the end of a device's process: what was not answered fails.
-    pub fn process_ended(&self, device: usize) {
+    pub(super) fn process_ended(&self, device: usize) {
         self.change(|events| {
             let at = events.tick();
             let unanswered = events.calls.iter_mut().filter(|call| call.device == device && call.answer.is_none());
@@ -195,7 +195,7 @@ impl Record {
     }
 
     /// Whether this incarnation of a device has logged in.
-    pub fn is_logged_in(&self, device: usize, incarnation: u32) -> bool {
+    pub(super) fn is_logged_in(&self, device: usize, incarnation: u32) -> bool {
         self.read(|events| events.logged_in.get(&device).is_some_and(|newest| *newest >= incarnation))
     }
 

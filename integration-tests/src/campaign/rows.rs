@@ -1,5 +1,5 @@
-//! The rows of a device's local database. Every table and column that is not excepted here is compared, so that a new table
-//! is covered by itself.
+//! The rows of a device's local database. Every table and column that is not excepted here is compared, so that a new
+//! table is covered by itself.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -109,9 +109,9 @@ fn text(values: &[(&String, Value)]) -> String {
     values.iter().map(one).collect::<Vec<_>>().join(" ")
 }
 
-/// Reads what a killed device left: the messages, by peer and position, that are stored without a pending event, so that it
-/// may have raised them; and its lists, whose pending events it raises again. The harness has not seen events of the last
-/// moment before the kill.
+/// Reads what a killed device left: the messages, by peer and position, that are stored without a pending event, so
+/// that it may have raised them; and its lists, whose pending events it raises again. The harness has not seen events
+/// of the last moment before the kill.
 ///
 /// # Errors
 /// The database cannot be read.

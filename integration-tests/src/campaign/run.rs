@@ -208,9 +208,9 @@ async fn wait_for_first_sync(testbed: &Testbed, limit: Duration) -> anyhow::Resu
     Ok(())
 }
 
-/// Waits until every device holds what a fresh device holds and what the server stores; the checks report what still differs.
-/// If the server does not know whether a broken commit took effect, it pushes nothing, and a device finds the change with
-/// its next audit. Therefore the ten minutes to the audit pass here if they must.
+/// Waits until every device holds what a fresh device holds and what the server stores; the checks report what still
+/// differs. If the server does not know whether a broken commit took effect, it pushes nothing, and a device finds the
+/// change with its next audit. Therefore the ten minutes to the audit pass here if they must.
 async fn wait_until_equal(testbed: &mut Testbed, fresh: &mut [Device], limit: Duration) -> anyhow::Result<()> {
     if poll_until(limit.min(BEFORE_AN_AUDIT), async || is_equal(testbed, fresh)).await? {
         return Ok(());
@@ -341,7 +341,8 @@ async fn observe(device: &mut Device, record: &Record) -> anyhow::Result<View> {
     Ok((device.query(json!({"do": "view"}), record).await?, histories))
 }
 
-/// Drops exactly the last push of a conversation, which nothing follows. The device finds the message with its next audit.
+/// Drops exactly the last push of a conversation, which nothing follows. The device finds the message with its next
+/// audit.
 async fn lose_the_last_push(testbed: &mut Testbed, limit: Duration) -> anyhow::Result<Option<Violation>> {
     let record = testbed.record.clone();
     let peer = testbed.devices[FRAME_PROXY_DEVICE].user;

@@ -1,6 +1,6 @@
-//! The invariants of profiles, friends, applications and blacklists. The calls alone determine which values are possible in
-//! the end: the last acknowledged call wins; among concurrent calls any may win; a call with an unknown outcome may have
-//! taken effect at any moment after it was called.
+//! The invariants of profiles, friends, applications and blacklists. The calls alone determine which values are
+//! possible in the end: the last acknowledged call wins; among concurrent calls any may win; a call with an unknown
+//! outcome may have taken effect at any moment after it was called.
 
 use zim_protocol::{ErrorCode, FriendApplicationState as State};
 

@@ -37,32 +37,32 @@ pub(super) enum Store {
 
 /// A stored message.
 #[derive(Clone, Debug)]
-pub struct StoredMessage {
+pub(super) struct StoredMessage {
     /// The position.
-    pub seq: i64,
+    pub(super) seq: i64,
     /// The number of counted messages up to it.
-    pub n: i64,
+    pub(super) n: i64,
     /// The time, Unix milliseconds.
-    pub ts: i64,
+    pub(super) ts: i64,
     /// The sender.
-    pub sender: String,
+    pub(super) sender: String,
     /// The client key.
-    pub key: String,
+    pub(super) key: String,
     /// The text.
-    pub text: String,
+    pub(super) text: String,
 }
 
 /// A conversation as the server stores it.
 #[derive(Clone, Debug, Default)]
-pub struct StoredConversation {
+pub(super) struct StoredConversation {
     /// The end of the log.
-    pub head: i64,
+    pub(super) head: i64,
     /// The position up to which messages are no longer kept.
-    pub floor: i64,
+    pub(super) floor: i64,
     /// The members, each with the position up to which they have read.
-    pub members: Vec<(String, i64)>,
+    pub(super) members: Vec<(String, i64)>,
     /// The messages, in order.
-    pub messages: Vec<StoredMessage>,
+    pub(super) messages: Vec<StoredMessage>,
 }
 
 impl Store {

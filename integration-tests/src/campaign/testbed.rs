@@ -31,11 +31,11 @@ pub struct Programs {
 
 /// The moments of a backup and its restore, in the order of the record.
 #[derive(Clone, Copy, Debug)]
-pub struct Restored {
+pub(super) struct Restored {
     /// What was answered before this moment is in the backup.
-    pub backup_begun: Moment,
+    pub(super) backup_begun: Moment,
     /// What was called after this moment came after the restore.
-    pub done: Moment,
+    pub(super) done: Moment,
 }
 
 /// See the module.
@@ -174,7 +174,7 @@ impl Testbed {
             Fault::WriteWorks => self.server.as_ref().map_or(Ok(()), |server| server.limit_files(None))?,
             Fault::JumpServer { ms } => self.run_on_server(&format!("jump {ms}")).await?,
             Fault::JumpDevice { device, ms } => {
-                self.devices[device].send_command(json!({"do": "jump", "ms": ms}), &record)
+                self.devices[device].send_command(json!({"do": "jump", "ms": ms}), &record);
             }
             Fault::KillPostgres => {
                 if self.store.is_up() {

@@ -7,8 +7,8 @@ use zim_server::config::{AdminListen, Args, Config, ConfigError, DatabaseUrl, Li
 
 use super::folder;
 
-/// Reads, by the first byte, a file, lines of `NAME=VALUE` as variables, lines of flags, or a value. Accepted settings are
-/// valid, printed settings are accepted again, and a password is never printed.
+/// Reads, by the first byte, a file, lines of `NAME=VALUE` as variables, lines of flags, or a value. Accepted settings
+/// are valid, printed settings are accepted again, and a password is never printed.
 pub fn config(input: &[u8]) {
     let Some((mode, rest)) = input.split_first() else { return };
     let Ok(text) = str::from_utf8(rest) else { return };
@@ -69,8 +69,8 @@ fn value(text: &str) {
                 address.parse::<DatabaseUrl>().unwrap().to_string()
             };
             let (with, without) = (shown(password), shown(""));
-            // Either nothing after the scheme is shown, or all but user and password. A password that begins with two slashes
-            // makes the text before it a scheme.
+            // Either nothing after the scheme is shown, or all but user and password. A password that begins with two
+            // slashes makes the text before it a scheme.
             let only_scheme = with.strip_suffix('…').is_some_and(|scheme| without.starts_with(scheme));
             let is_hidden = with == without || only_scheme || password.starts_with("//");
             assert!(is_hidden, "a password is shown: {with}");

@@ -14,8 +14,9 @@ const MAX: usize = 512;
 /// The number of requests that the client has in flight.
 const CALLS: u64 = 3;
 
-/// Reads a stream in pieces of the length in the first byte, whose first bit says whether the client has had its Welcome. The
-/// frames do not depend on the pieces, no frame is too long, frames survive a round trip, and neither side panics.
+/// Reads a stream in pieces of the length in the first byte, whose first bit says whether the client has had its
+/// Welcome. The frames do not depend on the pieces, no frame is too long, frames survive a round trip, and neither side
+/// panics.
 pub fn frame(input: &[u8]) {
     let Some((first, stream)) = input.split_first() else { return };
     let (piece, has_welcome) = (usize::from(first & 0x7f).max(1), first & 0x80 == 0);

@@ -37,8 +37,8 @@ struct Served {
 
 static SERVED: Mutex<Option<Served>> = Mutex::new(None);
 
-/// Sends, by the first byte, bytes to the HTTP port, bytes to the operator's port, the same after an HTTP/2 preface, or a
-/// request with the operator's key. The server answers or closes; its answers are HTTP and never internal errors.
+/// Sends, by the first byte, bytes to the HTTP port, bytes to the operator's port, the same after an HTTP/2 preface, or
+/// a request with the operator's key. The server answers or closes; its answers are HTTP and never internal errors.
 pub fn http(input: &[u8]) {
     let Some((mode, rest)) = input.split_first() else { return };
     let mut served = SERVED.lock();

@@ -4,8 +4,8 @@ use zim_protocol::AnyRequest;
 
 use super::{messages, named, protobuf::method_of};
 
-/// Reads a line with the path of a method or the name of a message, then its JSON. The value survives a round trip, as JSON
-/// and as bytes.
+/// Reads a line with the path of a method or the name of a message, then its JSON. The value survives a round trip, as
+/// JSON and as bytes.
 pub fn json(input: &[u8]) {
     let (name, text) = named(input);
     let Ok(text) = str::from_utf8(text) else { return };

@@ -1,5 +1,5 @@
-//! Checks by reflection whether a request keeps the limits of the `.proto` files: a second implementation beside the generated
-//! `Validate`.
+//! Checks by reflection whether a request keeps the limits of the `.proto` files: a second implementation beside the
+//! generated `Validate`.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;

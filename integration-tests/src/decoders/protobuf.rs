@@ -5,8 +5,8 @@ use zim_protocol::{AnyRequest, METHODS, Method, method, response_to_json};
 
 use super::{any_of, limits, messages, named};
 
-/// Reads a line with the path of a method, `answer` and such a path, or the name of a message, then its bytes. The value
-/// survives a round trip, as bytes and as JSON, and a request is refused exactly when it breaks a limit.
+/// Reads a line with the path of a method, `answer` and such a path, or the name of a message, then its bytes. The
+/// value survives a round trip, as bytes and as JSON, and a request is refused exactly when it breaks a limit.
 pub fn protobuf(input: &[u8]) {
     let (name, bytes) = named(input);
     if let Some(path) = name.strip_prefix(b"answer ") {

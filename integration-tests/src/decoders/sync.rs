@@ -9,8 +9,8 @@ use zim_protocol::{Dirty, FillResult, Page, Push, SyncResult};
 /// The most requests of one step: four pulls and a sync, and the repeated requests of a sync that differs.
 const MOST_REQUESTS: usize = 16;
 
-/// Reads steps: a byte for the kind, a length of two bytes, and protobuf of that length. The device neither panics nor sends
-/// requests without end; its feed position decreases only with a reset; its ranges are disjoint and ordered.
+/// Reads steps: a byte for the kind, a length of two bytes, and protobuf of that length. The device neither panics nor
+/// sends requests without end; its feed position decreases only with a reset; its ranges are disjoint and ordered.
 pub fn sync(input: &[u8]) {
     let mut core = Core::new("ann", Position::default(), []);
     let mut requests = VecDeque::new();

@@ -26,12 +26,12 @@ const GENUINE: [&str; 2] = [
 static TICKETS: LazyLock<Tickets> = LazyLock::new(|| Tickets::new([7; 32], Clock::manual(NOW_S * 1_000)));
 static TICKET: LazyLock<Vec<u8>> = LazyLock::new(|| TICKETS.encrypt(b"a session").unwrap());
 
-/// Checks, by the first byte, a token as text, the bytes of a token, a valid token with changed bytes, a sealed token with
-/// any claims, a generated token, a ticket, or a valid ticket with changed bytes.
+/// Checks, by the first byte, a token as text, the bytes of a token, a valid token with changed bytes, a sealed token
+/// with any claims, a generated token, a ticket, or a valid ticket with changed bytes.
 ///
-/// An accepted token is for the app, the user and the time in question, and a changed token is refused. This does not show
-/// that tokens cannot be forged: a forger of the AES-CBC form sends one query after another and learns from the answers,
-/// which a fuzzer does not. `protocol/tests/forger` does.
+/// An accepted token is for the app, the user and the time in question, and a changed token is refused. This does not
+/// show that tokens cannot be forged: a forger of the AES-CBC form sends one query after another and learns from the
+/// answers, which a fuzzer does not. `protocol/tests/forger` does.
 pub fn token(input: &[u8]) {
     let Some((mode, rest)) = input.split_first() else { return };
     match mode % 7 {
@@ -57,7 +57,8 @@ fn token_of(bytes: &[u8]) -> String {
     format!("04{}", STANDARD.encode(bytes))
 }
 
-/// Verifies a token with AES-CBC turned on; checks its header and claims, and that only AES-GCM is accepted with it off.
+/// Verifies a token with AES-CBC turned on; checks its header and claims, and that only AES-GCM is accepted with it
+/// off.
 fn verify(token: &str) -> Option<Token> {
     let expiry = Token::expiry(token);
     let verified = verify_for(token, APP, USER, Cbc::AcceptedWithJava).ok()?;

@@ -402,8 +402,8 @@ async fn check_user_is_in_blacklist_answers_for_registered_users() {
     world.end().await;
 }
 
-/// Many devices of one sender send as fast as they can while the sender is blocked. After the answer to the block nothing
-/// more is stored.
+/// Many devices of one sender send as fast as they can while the sender is blocked. After the answer to the block
+/// nothing more is stored.
 #[tokio::test]
 async fn add_users_to_blacklist_stores_no_message_after_its_answer() {
     const SENDERS: u8 = 8;
@@ -471,7 +471,8 @@ async fn add_users_to_blacklist_stores_no_first_message_after_its_answer() {
     world.end().await;
 }
 
-/// Commands are not stored. A command that a third user sends after the answer to the block arrives after all that passed.
+/// Commands are not stored. A command that a third user sends after the answer to the block arrives after all that
+/// passed.
 #[tokio::test]
 async fn add_users_to_blacklist_delivers_no_command_after_its_answer() {
     const SENDERS: u8 = 6;

@@ -1,9 +1,10 @@
-//! Checks the coverage: every method has an SDK method and a test, a test sees every event that is raised, and a test provokes
-//! every error code that a caller can get. `coverage/missing_*.txt` lists what is missing of the reference. The lists can only
-//! get shorter, because a listed name that is covered fails too.
+//! Checks the coverage: every method has an SDK method and a test, a test sees every event that is raised, and a test
+//! provokes every error code that a caller can get. `coverage/missing_*.txt` lists what is missing of the reference.
+//! The lists can only get shorter, because a listed name that is covered fails too.
 //!
-//! Coverage is read from the sources: a test is a `fn` in `integration-tests/tests` whose name begins with the method's; an
-//! event is seen where a test names `Event::X` or `EventKind::X`; a code is provoked where a test names `ErrorCode::X`.
+//! Coverage is read from the sources: a test is a `fn` in `integration-tests/tests` whose name begins with the
+//! method's; an event is seen where a test names `Event::X` or `EventKind::X`; a code is provoked where a test names
+//! `ErrorCode::X`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

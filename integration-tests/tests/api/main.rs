@@ -1,5 +1,5 @@
-//! Tests of single calls: what each does and what it refuses. There is a file for each service. The name of a test begins
-//! with the method; the rest says what is checked. `coverage.rs` checks that nothing is left out.
+//! Tests of single calls: what each does and what it refuses. There is a file for each service. The name of a test
+//! begins with the method; the rest says what is checked. `coverage.rs` checks that nothing is left out.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 

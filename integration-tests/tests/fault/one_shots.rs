@@ -25,7 +25,8 @@ async fn without_events(world: &World, user_id: &str) -> RawClient {
     raw
 }
 
-/// Reads the reason for the end of a session. Must run before the end, because unread events are lost with the connection.
+/// Reads the reason for the end of a session. Must run before the end, because unread events are lost with the
+/// connection.
 async fn end(raw: &mut RawClient) -> SessionEndReason {
     match raw.event().await {
         Some(event_frame::Frame::End(end)) => end.reason(),

@@ -109,7 +109,8 @@ async fn health(world: &World) -> std::io::Result<()> {
     tokio::task::spawn_blocking(move || probe(to)).await.unwrap()
 }
 
-/// The number of connections that a test may open from both sides: `connections`, or fewer if the system allows fewer files.
+/// The number of connections that a test may open from both sides: `connections`, or fewer if the system allows fewer
+/// files.
 fn files_for(connections: usize) -> usize {
     let most = u64::try_from(connections + 500).unwrap();
     let limit = getrlimit(Resource::Nofile);

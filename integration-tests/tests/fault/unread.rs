@@ -1,5 +1,5 @@
-//! Clients that request pages and read none, many of one user and of many users. The unread bytes on the server are bounded,
-//! and clients that read get their answers.
+//! Clients that request pages and read none, many of one user and of many users. The unread bytes on the server are
+//! bounded, and clients that read get their answers.
 
 use std::time::Duration;
 

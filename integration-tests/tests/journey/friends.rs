@@ -13,7 +13,7 @@ use zim_protocol::{
 type Changes = (BTreeMap<String, Option<FriendInfo>>, BTreeMap<String, FriendApplicationInfo>);
 
 fn changes(seen: &[Event]) -> Changes {
-    let (mut friends, mut applications) = Told::default();
+    let (mut friends, mut applications) = Changes::default();
     let mut applied = |list: &[FriendApplicationInfo]| {
         for info in list {
             applications.insert(info.apply_user.as_ref().unwrap().user_id.clone(), info.clone());

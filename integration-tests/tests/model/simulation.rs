@@ -197,8 +197,8 @@ impl Simulation {
         }
     }
 
-    /// Removes old messages. They stay unread until a user reads past them: otherwise a device that is up to date could not
-    /// tell how many of them were its own.
+    /// Removes old messages. They stay unread until a user reads past them: otherwise a device that is up to date could
+    /// not tell how many of them were its own.
     fn retention(&mut self) {
         let index = self.random.below(self.server.conversations.len());
         let keep = self.random.below(6) as i64;
@@ -228,7 +228,8 @@ impl Simulation {
         }
     }
 
-    /// A user deletes all messages of a conversation for themselves: on all their devices they are removed and not unread.
+    /// A user deletes all messages of a conversation for themselves: on all their devices they are removed and not
+    /// unread.
     fn clear(&mut self) {
         let user = self.random.below(NAMES.len());
         let index = self.random.below(self.server.conversations.len());

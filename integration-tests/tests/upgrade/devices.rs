@@ -14,8 +14,8 @@ use zim_protocol::{
 
 use crate::FIXTURE;
 
-/// The events to compare. Leaves out events of the connection and the sync, whose number varies, and the deprecated form of
-/// an event, which repeats it.
+/// The events to compare. Leaves out events of the connection and the sync, whose number varies, and the deprecated
+/// form of an event, which repeats it.
 fn compared(seen: &[Event]) -> Vec<Value> {
     let ignored = [
         EventKind::ConnectionStateChanged,

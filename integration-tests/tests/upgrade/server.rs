@@ -171,7 +171,8 @@ async fn statuses_subscriptions_and_applications_expire_in_time() {
     world.end().await;
 }
 
-/// The build that wrote the fixture accepted tokens of the AES-CBC form, with which a user could forge tokens of others.
+/// The build that wrote the fixture accepted tokens of the AES-CBC form, with which a user could forge tokens of
+/// others.
 #[tokio::test]
 async fn cbc_tokens_are_off_after_the_upgrade_until_the_operator_turns_them_on() {
     let world = World::of_fixture(FIXTURE).await;
