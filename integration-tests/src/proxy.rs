@@ -1,5 +1,5 @@
-//! The way between a client and the server, with its weather: a UDP relay that loses, doubles, delays and reorders datagrams,
-//! is cut and mended, and lets a client turn up under another address.
+//! A UDP proxy between clients and the server. It drops, duplicates, delays and reorders datagrams, can be cut and
+//! restored, and can change the source ports that the server sees.
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -13,62 +13,61 @@ use tokio::task::{AbortHandle, JoinHandle};
 use crate::random::Random;
 
 const ANY: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 0);
-/// No datagram is longer.
+/// The longest datagram, bytes.
 const DATAGRAM: usize = 65_536;
 
-/// What befalls datagrams, in each direction.
+/// What happens to datagrams, in each direction.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Weather {
-    /// Lost, of a thousand.
+pub struct NetworkConditions {
+    /// Dropped, per thousand.
     pub lost: u32,
-    /// Arriving twice, of a thousand.
-    pub doubled: u32,
-    /// Held back by `delay_ms` while others overtake, of a thousand.
-    pub late: u32,
-    /// How long those that are late are late.
+    /// Duplicated, per thousand.
+    pub duplicated: u32,
+    /// Delayed while others overtake, per thousand.
+    pub delayed: u32,
+    /// The longest delay, milliseconds.
     pub delay_ms: u64,
 }
 
-impl Weather {
-    /// As bad as a connection can be and live.
-    pub const STORM: Self = Self { lost: 80, doubled: 50, late: 150, delay_ms: 30 };
+impl NetworkConditions {
+    /// As bad as a connection survives.
+    pub const LOSSY: Self = Self { lost: 80, duplicated: 50, delayed: 150, delay_ms: 30 };
 }
 
 #[derive(Debug)]
 struct State {
     server: SocketAddr,
-    weather: Weather,
+    conditions: NetworkConditions,
     is_cut: bool,
     random: Random,
-    /// Counts the client's addresses as the server sees them.
+    /// Counts the changes of source ports.
     generation: u64,
-    passed: u64,
 }
 
-/// A relay. See the module.
+/// A UDP proxy. See the module.
 #[derive(Debug)]
-pub struct Link {
+pub struct Proxy {
     address: SocketAddr,
     state: Arc<Mutex<State>>,
     task: JoinHandle<()>,
 }
 
-impl Drop for Link {
+impl Drop for Proxy {
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
-impl Link {
-    /// A way to `server`; `seed` decides what chance does.
+impl Proxy {
+    /// Starts a proxy to `server`; `seed` determines which datagrams are dropped, duplicated and delayed.
     ///
     /// # Panics
-    /// The system gives no port.
+    /// No port can be bound.
     pub async fn to(server: SocketAddr, seed: u64) -> Self {
         let front = Arc::new(UdpSocket::bind(ANY).await.unwrap());
         let address = front.local_addr().unwrap();
         let random = Random::new(seed);
-        let state = State { server, weather: Weather::default(), is_cut: false, random, generation: 0, passed: 0 };
+        let state = State { server, conditions: NetworkConditions::default(), is_cut: false, random, generation: 0 };
         let state = Arc::new(Mutex::new(state));
         let task = tokio::spawn(relay(front, Arc::clone(&state)));
         Self { address, state, task }
@@ -78,80 +77,68 @@ impl Link {
         self.task.abort_handle()
     }
 
-    /// What a client connects to.
+    /// Returns the address that clients connect to.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Nothing passes any more.
+    /// Drops every datagram from now on.
     pub fn cut(&self) {
         self.state.lock().is_cut = true;
     }
 
-    /// Datagrams pass again.
-    pub fn mend(&self) {
+    /// Forwards datagrams again after [`Proxy::cut`].
+    pub fn restore(&self) {
         self.state.lock().is_cut = false;
     }
 
-    /// From now on.
-    pub fn set_weather(&self, weather: Weather) {
-        self.state.lock().weather = weather;
+    /// Sets the network conditions from now on.
+    pub fn set_conditions(&self, conditions: NetworkConditions) {
+        self.state.lock().conditions = conditions;
     }
 
-    /// The server sees the clients come from other ports, as after a change of networks.
-    pub fn change_addresses(&self) {
+    /// Changes the ports that the server sees the clients come from, as after a change of networks.
+    pub fn change_source_ports(&self) {
         self.state.lock().generation += 1;
-    }
-
-    /// The server is elsewhere now.
-    pub fn lead_to(&self, server: SocketAddr) {
-        let mut state = self.state.lock();
-        state.server = server;
-        state.generation += 1;
-    }
-
-    /// How many datagrams have passed.
-    pub fn passed(&self) -> u64 {
-        self.state.lock().passed
     }
 }
 
-/// A client's way on: the socket under which the server knows it.
-struct Side {
+/// The socket through which the server sees a client.
+struct Upstream {
     socket: Arc<UdpSocket>,
     generation: u64,
     back: JoinHandle<()>,
 }
 
-impl Drop for Side {
+impl Drop for Upstream {
     fn drop(&mut self) {
         self.back.abort();
     }
 }
 
 async fn relay(front: Arc<UdpSocket>, state: Arc<Mutex<State>>) {
-    let mut sides: HashMap<SocketAddr, Side> = HashMap::new();
+    let mut upstreams: HashMap<SocketAddr, Upstream> = HashMap::new();
     let mut buffer = vec![0; DATAGRAM];
     loop {
-        // Linux reports what an earlier datagram met; the next one may fare better.
+        // Linux reports the error of an earlier datagram here; the next one may succeed.
         let Ok((length, client)) = front.recv_from(&mut buffer).await else { continue };
         let (server, generation) = {
             let state = state.lock();
             (state.server, state.generation)
         };
-        if sides.get(&client).is_none_or(|side| side.generation != generation) {
+        if upstreams.get(&client).is_none_or(|upstream| upstream.generation != generation) {
             let Ok(socket) = UdpSocket::bind(ANY).await else { continue };
             if socket.connect(server).await.is_err() {
                 continue;
             }
             let socket = Arc::new(socket);
             let back = tokio::spawn(back(Arc::clone(&socket), Arc::clone(&front), client, Arc::clone(&state)));
-            sides.insert(client, Side { socket, generation, back });
+            upstreams.insert(client, Upstream { socket, generation, back });
         }
-        let Some(side) = sides.get(&client) else { continue };
-        let socket = Arc::clone(&side.socket);
-        pass(&state, buffer[..length].to_vec(), move |datagram| {
-            // Full buffers lose datagrams, as everywhere.
+        let Some(upstream) = upstreams.get(&client) else { continue };
+        let socket = Arc::clone(&upstream.socket);
+        forward(&state, buffer[..length].to_vec(), move |datagram| {
+            // A full buffer drops the datagram, as in any network.
             let _ = socket.try_send(&datagram);
         });
     }
@@ -161,31 +148,30 @@ async fn back(from: Arc<UdpSocket>, to: Arc<UdpSocket>, client: SocketAddr, stat
     let mut buffer = vec![0; DATAGRAM];
     loop {
         let Ok(length) = from.recv(&mut buffer).await else {
-            // A server that is gone refuses; wait for the next thing to say to it.
+            // The port of a stopped server refuses datagrams; go on with the next one.
             tokio::task::yield_now().await;
             continue;
         };
         let to = Arc::clone(&to);
-        pass(&state, buffer[..length].to_vec(), move |datagram| {
+        forward(&state, buffer[..length].to_vec(), move |datagram| {
             let _ = to.try_send_to(&datagram, client);
         });
     }
 }
 
-fn pass(state: &Mutex<State>, datagram: Vec<u8>, send: impl Fn(Vec<u8>) + Send + 'static) {
+fn forward(state: &Mutex<State>, datagram: Vec<u8>, send: impl Fn(Vec<u8>) + Send + 'static) {
     let mut state = state.lock();
-    let weather = state.weather;
-    if state.is_cut || state.random.chance(weather.lost) {
+    let conditions = state.conditions;
+    if state.is_cut || state.random.chance(conditions.lost) {
         return;
     }
-    state.passed += 1;
-    let doubled = state.random.chance(weather.doubled);
-    let late = state.random.chance(weather.late).then(|| state.random.below(weather.delay_ms + 1));
+    let is_duplicated = state.random.chance(conditions.duplicated);
+    let delay_ms = state.random.chance(conditions.delayed).then(|| state.random.below(conditions.delay_ms + 1));
     drop(state);
-    if doubled {
+    if is_duplicated {
         send(datagram.clone());
     }
-    match late {
+    match delay_ms {
         None => send(datagram),
         Some(ms) => {
             tokio::spawn(async move {
