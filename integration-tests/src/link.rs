@@ -39,6 +39,8 @@ struct State {
     server: SocketAddr,
     weather: Weather,
     is_cut: bool,
+    /// For the datagrams of the server.
+    is_cut_back: bool,
     random: Random,
     /// Counts the client's addresses as the server sees them.
     generation: u64,
@@ -68,7 +70,15 @@ impl Link {
         let front = Arc::new(UdpSocket::bind(ANY).await.unwrap());
         let address = front.local_addr().unwrap();
         let random = Random::new(seed);
-        let state = State { server, weather: Weather::default(), is_cut: false, random, generation: 0, passed: 0 };
+        let state = State {
+            server,
+            weather: Weather::default(),
+            is_cut: false,
+            is_cut_back: false,
+            random,
+            generation: 0,
+            passed: 0,
+        };
         let state = Arc::new(Mutex::new(state));
         let task = tokio::spawn(relay(front, Arc::clone(&state)));
         Self { address, state, task }
@@ -88,9 +98,15 @@ impl Link {
         self.state.lock().is_cut = true;
     }
 
+    /// Nothing comes back any more: the server hears the client, and the client acknowledges nothing.
+    pub fn cut_back(&self) {
+        self.state.lock().is_cut_back = true;
+    }
+
     /// Datagrams pass again.
     pub fn mend(&self) {
-        self.state.lock().is_cut = false;
+        let mut state = self.state.lock();
+        (state.is_cut, state.is_cut_back) = (false, false);
     }
 
     /// From now on.
@@ -166,6 +182,9 @@ async fn back(from: Arc<UdpSocket>, to: Arc<UdpSocket>, client: SocketAddr, stat
             continue;
         };
         let to = Arc::clone(&to);
+        if state.lock().is_cut_back {
+            continue;
+        }
         pass(&state, buffer[..length].to_vec(), move |datagram| {
             let _ = to.try_send_to(&datagram, client);
         });

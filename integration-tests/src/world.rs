@@ -298,6 +298,11 @@ impl World {
         Raw::connect_with(self.address(), self.certificate(), transport).await
     }
 
+    /// As [`World::raw`], over a link.
+    pub async fn raw_via(&self, link: &Link) -> Raw {
+        Raw::connect(link.address(), self.certificate()).await
+    }
+
     /// QUIC alone: an endpoint that believes this server.
     pub fn quic(&self) -> quinn::Endpoint {
         crate::raw::endpoint(self.certificate())

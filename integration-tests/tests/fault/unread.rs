@@ -105,6 +105,28 @@ async fn a_user_with_many_sessions_is_held_to_a_share_and_others_read() {
     world.end().await;
 }
 
+/// All of it is QUIC's by then.
+#[tokio::test]
+async fn a_page_is_counted_until_the_client_has_acknowledged_it() {
+    let world = World::with(little_room).await;
+    fill(&world, &world.user("ann").await, "bob").await;
+    let link = world.link(1).await;
+    let mut raw = world.raw_via(&link).await;
+    raw.greet(hello(1)).await;
+    raw.call(&world.one_shot_request("bob")).await.expect("a login");
+    link.cut_back();
+    raw.ask(&page_of("ann")).await;
+    eventually("it is counted", async || (200_000..READ).contains(&world.server().unread_bytes()).then_some(())).await;
+    assert!(!raw.hears_something().await);
+    assert!((200_000..READ).contains(&world.server().unread_bytes()));
+    link.mend();
+    assert_eq!(code(&raw.response().await), 0);
+    nothing_is_held(&world).await;
+    raw.end().await;
+    drop(link);
+    world.end().await;
+}
+
 #[tokio::test]
 async fn a_stalled_session_makes_room_for_another_of_its_user() {
     let world = World::with(|config| {

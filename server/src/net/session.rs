@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use prost::Message;
 use quinn::{Connection, RecvStream, SendStream};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use zim_protocol::client_frame::Frame as FromClient;
 use zim_protocol::frame::FrameDecoder;
@@ -26,7 +26,7 @@ use super::half_sent::Share as HalfSent;
 use super::handler::{self, Allowance, Call};
 use super::unread::UNCOUNTED_BYTES;
 use super::writer::{Closing, Writer};
-use super::{Net, events, quic, unread};
+use super::{Net, at, events, quic, unread};
 use crate::error::Error;
 use crate::session::SessionState;
 
@@ -42,11 +42,15 @@ const FAREWELL: Duration = Duration::from_secs(2);
 /// Serves a connection to its end.
 pub(crate) async fn run(net: &Arc<Net>, connection: &Connection) {
     let sent = AtomicU64::new(0);
-    let closing = match open(net, connection, &sent).await {
-        Ok(mut requests) => talk(net, connection, &mut requests).await,
-        Err(closing) => closing,
-    };
-    quic::close(connection, closing.code, closing.reason);
+    match open(net, connection, &sent).await {
+        Ok(mut requests) => {
+            let closing = talk(net, connection, &mut requests).await;
+            quic::close(connection, closing.code, closing.reason);
+            // What it holds is counted until here.
+            requests.writer.discard();
+        }
+        Err(closing) => quic::close(connection, closing.code, closing.reason),
+    }
 }
 
 async fn open<'a>(net: &'a Arc<Net>, connection: &'a Connection, sent: &'a AtomicU64) -> Result<Requests<'a>, Closing> {
@@ -405,13 +409,6 @@ impl<'a> Requests<'a> {
         }
         self.received = self.received.max(count);
         Ok(())
-    }
-}
-
-async fn at(when: Option<Instant>) {
-    match when {
-        Some(when) => sleep_until(when).await,
-        None => std::future::pending().await,
     }
 }
 
