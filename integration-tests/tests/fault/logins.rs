@@ -23,10 +23,15 @@ async fn a_second_login_on_a_connection_pushes_nobody_out() {
 async fn who_was_pushed_out_does_nothing_more_even_if_he_does_not_read_that_he_was() {
     let world = World::with(|config| config.login.multi_device = MultiDevice::Single).await;
     let ann = world.user("ann").await;
-    let mut deaf = world.raw_user("bob", 1).await;
-    // More than his event stream takes, so that the news waits behind it.
+    let narrow = |quic: &mut quinn::TransportConfig| {
+        quic.stream_receive_window((64u32 << 10).into());
+    };
+    let mut deaf = world.raw_with(narrow).await;
+    deaf.greet(hello(1)).await;
+    deaf.call(&world.login_request("bob")).await.unwrap();
+    // More than the event stream takes, so that the news waits behind it.
     let text = "x".repeat(2_000);
-    let calls: Vec<_> = (0..1_000).map(|_| ann.send("bob", zim_protocol::Message::text(&*text))).collect();
+    let calls: Vec<_> = (0..200).map(|_| ann.send("bob", zim_protocol::Message::text(&*text))).collect();
     for call in calls {
         soon(call).await.unwrap();
     }
