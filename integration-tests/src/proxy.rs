@@ -39,6 +39,8 @@ struct State {
     server: SocketAddr,
     conditions: NetworkConditions,
     is_cut: bool,
+    /// Drops the datagrams of the server.
+    is_cut_back: bool,
     random: Random,
     /// Counts the changes of source ports.
     generation: u64,
@@ -67,7 +69,14 @@ impl Proxy {
         let front = Arc::new(UdpSocket::bind(ANY).await.unwrap());
         let address = front.local_addr().unwrap();
         let random = Random::new(seed);
-        let state = State { server, conditions: NetworkConditions::default(), is_cut: false, random, generation: 0 };
+        let state = State {
+            server,
+            conditions: NetworkConditions::default(),
+            is_cut: false,
+            is_cut_back: false,
+            random,
+            generation: 0,
+        };
         let state = Arc::new(Mutex::new(state));
         let task = tokio::spawn(relay(front, Arc::clone(&state)));
         Self { address, state, task }
@@ -87,9 +96,15 @@ impl Proxy {
         self.state.lock().is_cut = true;
     }
 
-    /// Forwards datagrams again after [`Proxy::cut`].
+    /// Drops the server's datagrams from now on: the server receives from the client, and the client acknowledges nothing.
+    pub fn cut_back(&self) {
+        self.state.lock().is_cut_back = true;
+    }
+
+    /// Forwards datagrams again after [`Proxy::cut`] or [`Proxy::cut_back`].
     pub fn restore(&self) {
-        self.state.lock().is_cut = false;
+        let mut state = self.state.lock();
+        (state.is_cut, state.is_cut_back) = (false, false);
     }
 
     /// Sets the network conditions from now on.
@@ -153,6 +168,9 @@ async fn back(from: Arc<UdpSocket>, to: Arc<UdpSocket>, client: SocketAddr, stat
             continue;
         };
         let to = Arc::clone(&to);
+        if state.lock().is_cut_back {
+            continue;
+        }
         forward(&state, buffer[..length].to_vec(), move |datagram| {
             let _ = to.try_send_to(&datagram, client);
         });

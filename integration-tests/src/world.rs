@@ -295,6 +295,11 @@ impl World {
         RawClient::connect_with(self.address(), self.certificate(), transport).await
     }
 
+    /// Opens a connection as [`World::raw`] does, through a proxy.
+    pub async fn raw_via(&self, proxy: &Proxy) -> RawClient {
+        RawClient::connect(proxy.address(), self.certificate()).await
+    }
+
     /// Returns a QUIC endpoint that trusts this server.
     pub fn quic(&self) -> quinn::Endpoint {
         crate::raw::endpoint(self.certificate())

@@ -23,10 +23,15 @@ async fn a_second_login_on_a_connection_ends_no_other_login() {
 async fn a_session_that_was_replaced_is_refused_even_if_its_client_does_not_read() {
     let world = World::with(|config| config.login.multi_device = MultiDevice::Single).await;
     let ann = world.user("ann").await;
-    let mut replaced = world.raw_user("bob", 1).await;
+    let narrow = |quic: &mut quinn::TransportConfig| {
+        quic.stream_receive_window((64u32 << 10).into());
+    };
+    let mut replaced = world.raw_with(narrow).await;
+    replaced.handshake(hello(1)).await;
+    replaced.call(&world.login_request("bob")).await.unwrap();
     // More than the event stream takes, so that the end of the session waits behind it.
     let text = "x".repeat(2_000);
-    let calls: Vec<_> = (0..1_000).map(|_| ann.send("bob", zim_protocol::Message::text(&*text))).collect();
+    let calls: Vec<_> = (0..200).map(|_| ann.send("bob", zim_protocol::Message::text(&*text))).collect();
     for call in calls {
         soon(call).await.unwrap();
     }

@@ -105,6 +105,28 @@ async fn a_user_with_many_sessions_is_limited_to_a_share_and_others_read() {
     world.end().await;
 }
 
+/// QUIC holds all of it by then.
+#[tokio::test]
+async fn a_page_is_counted_until_the_client_has_acknowledged_it() {
+    let world = World::with(little_room).await;
+    fill(&world, &world.user("ann").await, "bob").await;
+    let proxy = world.proxy(1).await;
+    let mut raw = world.raw_via(&proxy).await;
+    raw.handshake(hello(1)).await;
+    raw.call(&world.one_shot_request("bob")).await.expect("a login");
+    proxy.cut_back();
+    raw.send_request(&page_of("ann")).await;
+    eventually("it is counted", async || (200_000..READ).contains(&world.server().unread_bytes()).then_some(())).await;
+    assert!(!raw.receives_anything().await);
+    assert!((200_000..READ).contains(&world.server().unread_bytes()));
+    proxy.restore();
+    assert_eq!(code(&raw.response().await), 0);
+    nothing_is_held(&world).await;
+    raw.end().await;
+    drop(proxy);
+    world.end().await;
+}
+
 #[tokio::test]
 async fn a_stalled_session_is_evicted_for_another_of_its_user() {
     let world = World::with(|config| {

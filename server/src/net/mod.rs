@@ -25,6 +25,7 @@ mod writer;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -112,5 +113,13 @@ impl Net {
     pub(crate) async fn connections_ended(&self) {
         self.connections.close();
         self.connections.wait().await;
+    }
+}
+
+/// Waits until then; without a time, for ever.
+async fn at(when: Option<Instant>) {
+    match when {
+        Some(when) => sleep_until(when).await,
+        None => std::future::pending().await,
     }
 }

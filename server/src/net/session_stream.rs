@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use prost::Message;
 use quinn::{Connection, RecvStream, SendStream};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use zim_protocol::client_frame::Frame as FromClient;
 use zim_protocol::frame::FrameDecoder;
@@ -25,7 +25,7 @@ use super::handler::{self, Allowance, Invocation};
 use super::in_flight::{Done, InFlight};
 use super::unread::UNCOUNTED_BYTES;
 use super::writer::{Closing, Writer};
-use super::{Net, events, quic, reassembly, unread};
+use super::{Net, at, events, quic, reassembly, unread};
 use crate::connection::ConnectionState;
 use crate::error::Error;
 
@@ -41,11 +41,15 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Serves a connection to its end.
 pub(crate) async fn run(net: &Arc<Net>, connection: &Connection) {
     let sent = AtomicU64::new(0);
-    let closing = match open(net, connection, &sent).await {
-        Ok(mut requests) => serve_requests(net, connection, &mut requests).await,
-        Err(closing) => closing,
-    };
-    quic::close(connection, closing.code, closing.reason);
+    match open(net, connection, &sent).await {
+        Ok(mut requests) => {
+            let closing = serve_requests(net, connection, &mut requests).await;
+            quic::close(connection, closing.code, closing.reason);
+            // What the writer holds is counted until here.
+            requests.writer.discard();
+        }
+        Err(closing) => quic::close(connection, closing.code, closing.reason),
+    }
 }
 
 async fn open<'a>(net: &'a Arc<Net>, connection: &'a Connection, sent: &'a AtomicU64) -> Result<Requests<'a>, Closing> {
@@ -409,13 +413,6 @@ impl<'a> Requests<'a> {
         }
         self.received = self.received.max(count);
         Ok(())
-    }
-}
-
-async fn at(when: Option<Instant>) {
-    match when {
-        Some(when) => sleep_until(when).await,
-        None => std::future::pending().await,
     }
 }
 
