@@ -138,7 +138,9 @@ fn quotes(page: &str) -> Vec<(String, String)> {
             (Some(_), Some(_)) => quotes.extend(block.take().map(|text| (file.clone(), text))),
             (None, Some(language)) => block = (!language.is_empty() && language != "sh").then(String::new),
             (None, None) => {
-                file = named_paths(line).filter(|path| path.contains('.')).last().map_or(file, str::to_owned)
+                if let Some(path) = named_paths(line).filter(|path| path.contains('.')).last() {
+                    path.clone_into(&mut file);
+                }
             }
         }
     }

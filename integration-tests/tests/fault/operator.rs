@@ -379,7 +379,8 @@ async fn admin_connections_are_limited() {
     eventually("the operator is served", async || soon(world.admin().await.list_apps(ListAppsRequest {})).await.ok())
         .await;
     let warnings = world.warnings();
-    let full = warnings.iter().filter(|line| line.contains("all connection slots of the operator's service were taken"));
+    let full =
+        warnings.iter().filter(|line| line.contains("all connection slots of the operator's service were taken"));
     assert_eq!(full.count(), 1, "{warnings:?}");
     world.end().await;
 }
