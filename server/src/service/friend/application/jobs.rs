@@ -20,7 +20,7 @@ pub(in crate::service::friend) async fn send(
 ) -> Result<(FriendApplicationInfo, Vec<Push>), Error> {
     pair.may_ask(tx).await?;
     let mut feed = pair.feed();
-    if store::find(tx, pair.other, pair.me).await?.is_some() {
+    if crate::service::friend::store::find(tx, pair.other, pair.me).await?.is_some() {
         pair.befriend(tx, &mut feed, (remarks, Remarks::default()), &wording).await?;
         let friend = pair.friend(tx).await?;
         let info = FriendApplicationInfo {
