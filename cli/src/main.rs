@@ -10,6 +10,8 @@ mod text;
 mod exit;
 /// Standard output and standard error: JSON, lines, tables, colours.
 mod output;
+/// Progress bars on standard error.
+mod progress;
 /// The options that every command takes.
 mod options;
 /// Profiles: a server and a user, remembered under a name.

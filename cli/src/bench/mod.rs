@@ -10,7 +10,6 @@ mod login;
 mod meter;
 mod peer;
 mod process;
-mod progress;
 mod raw;
 mod sdk;
 mod show;
