@@ -10,6 +10,8 @@ mod text;
 mod exit;
 /// Standard output and standard error: JSON, lines, tables, colours.
 mod output;
+/// Lines of standard input, each of them a message.
+mod input;
 /// Progress bars on standard error.
 mod progress;
 /// The options that every command takes.

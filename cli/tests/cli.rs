@@ -4,6 +4,8 @@
 
 mod common;
 mod operator;
+#[path = "cli/input.rs"]
+mod input;
 #[path = "cli/upgrade.rs"]
 mod upgrade;
 

@@ -2,12 +2,12 @@
 
 mod screen;
 
+use std::collections::VecDeque;
 use std::pin::pin;
 
 use clap::Args;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesOrdered, StreamExt};
-use tokio::io::{AsyncBufReadExt, BufReader};
 use zim_protocol::{
     ConnectionState, ConversationType, Event, Message, MessageDirection, MessageQueryConfig, MessageSendConfig,
     MessageSentResult,
@@ -15,18 +15,21 @@ use zim_protocol::{
 
 use self::screen::Screen;
 use super::listen;
+use super::send::checked;
 use crate::context::{Context, Session};
 use crate::exit::Failure;
+use crate::input::{BadLine, Line, Lines};
 
-/// The limit of messages in flight.
-const MAX_IN_FLIGHT: usize = 64;
+/// The limit of typed lines that wait for those before them.
+const MAX_WAITING: usize = 64;
 
 /// `zim chat`
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Type a line and press Enter to send it. Ctrl-D or /quit ends the chat, /help shows help. Messages that \
-are shown are marked as read on all of your devices. If standard input is a pipe, every line is sent, \
-and its end ends the chat.
+are shown are marked as read on all of your devices. If standard input is a file or a pipe, every line is sent, \
+and its end ends the chat. A file is checked to its end before anything is sent. The first line that fails ends the \
+chat: it is named, and nothing after it is sent.
 
 Examples:
   zim chat bob
@@ -40,15 +43,20 @@ pub(crate) struct ChatArgs {
     count: i64,
 }
 
-type Sending = BoxFuture<'static, Result<MessageSentResult, zim_client_sdk::Error>>;
+/// The number of a line, and the message that was made of it.
+type Sending = BoxFuture<'static, (usize, Result<MessageSentResult, zim_client_sdk::Error>)>;
 
 pub(crate) async fn run(args: ChatArgs, context: &Context) -> Result<(), Failure> {
+    // A typed line that fails does not end the chat: the screen shows the failure.
+    let is_interactive = Screen::is_interactive(context.output);
+    let check = move |text: &str| if is_interactive { Ok(()) } else { checked(&Message::text(text)) };
+    let lines = Lines::open(Box::new(check)).await?;
     let mut session = context.device().await?;
     let outcome = async {
         session.synced().await?;
         let mut screen = Screen::new(context.output, &session.user_id, &args.with);
         open(&args, &session, &mut screen).await?;
-        Box::pin(chat(&args, &mut session, &mut screen)).await
+        Box::pin(chat(&args, &mut session, &mut screen, lines)).await
     }
     .await;
     session.end().await;
@@ -81,18 +89,31 @@ async fn open(args: &ChatArgs, session: &Session, screen: &mut Screen) -> Result
     Ok(())
 }
 
-async fn chat(args: &ChatArgs, session: &mut Session, screen: &mut Screen) -> Result<(), Failure> {
-    let mut typed = BufReader::new(tokio::io::stdin()).lines();
+async fn chat(args: &ChatArgs, session: &mut Session, screen: &mut Screen, mut lines: Lines) -> Result<(), Failure> {
     let mut interrupted = pin!(tokio::signal::ctrl_c());
+    // One message is in flight at most, so that nothing is sent after one that fails.
     let mut sending = FuturesOrdered::<Sending>::new();
+    let mut waiting = VecDeque::<Line>::new();
     // Requests in flight that mark messages as read: nothing waits for their results.
     let mut reading = FuturesOrdered::new();
-    let mut more = true;
-    while more || !sending.is_empty() {
+    let (mut more, mut bad, mut sent) = (true, None, 0);
+    loop {
+        if sending.is_empty()
+            && let Some(line) = waiting.pop_front()
+        {
+            sending.push_back(send(args, session, line));
+        }
+        if !more && sending.is_empty() {
+            break;
+        }
         tokio::select! {
             biased;
             Some(_) = reading.next() => {}
-            Some(sent) = sending.next() => screen.sent(sent)?,
+            Some((number, outcome)) = sending.next() => {
+                let is_stored = outcome.is_ok();
+                screen.sent(outcome).map_err(|failure| BadLine { number, failure }.after(sent))?;
+                sent += usize::from(is_stored);
+            }
             event = session.events.next() => match event {
                 None => return Ok(()),
                 Some(Err(lagged)) => screen.aside(&lagged.to_string())?,
@@ -103,15 +124,17 @@ async fn chat(args: &ChatArgs, session: &mut Session, screen: &mut Screen) -> Re
                     listen::ended(&event)?;
                 }
             },
-            line = typed.next_line(), if more && sending.len() < MAX_IN_FLIGHT => match line? {
-                None => more = false,
-                Some(line) => match screen.command(&line) {
+            line = lines.next(), if more && waiting.len() < MAX_WAITING => match line {
+                Ok(None) => more = false,
+                // The lines before are sent first.
+                Err(line) => (more, bad) = (false, Some(line)),
+                Ok(Some(line)) => match screen.command(&line.text) {
                     Typed::Nothing => screen.prompt()?,
                     Typed::Quit => more = false,
                     Typed::Help => screen.help()?,
                     Typed::Text(text) => {
                         screen.typed(&text);
-                        sending.push_back(send(args, session, text));
+                        waiting.push_back(Line { text, ..line });
                     }
                 },
             },
@@ -119,14 +142,16 @@ async fn chat(args: &ChatArgs, session: &mut Session, screen: &mut Screen) -> Re
         }
     }
     while let Some(_read) = reading.next().await {}
-    screen.end()
+    screen.end()?;
+    bad.map_or(Ok(()), |line| Err(line.after(sent)))
 }
 
-fn send(args: &ChatArgs, session: &Session, text: String) -> Sending {
+fn send(args: &ChatArgs, session: &Session, line: Line) -> Sending {
     let config = MessageSendConfig { has_receipt: true, ..MessageSendConfig::default() };
     let notification = zim_client_sdk::MessageSendNotification::default();
-    let message = Message::text(text);
-    Box::pin(session.zim.send_message(message, &args.with, ConversationType::Peer, config, notification))
+    let message = Message::text(line.text);
+    let sending = session.zim.send_message(message, &args.with, ConversationType::Peer, config, notification);
+    Box::pin(async move { (line.number, sending.await) })
 }
 
 /// Shows an event that concerns the chat; returns true if messages are to be marked as read.

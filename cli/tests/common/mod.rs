@@ -29,7 +29,7 @@ pub(crate) struct TestEnv {
 pub(crate) struct Ran {
     pub(crate) stdout: String,
     pub(crate) stderr: String,
-    code: Option<i32>,
+    pub(crate) code: Option<i32>,
 }
 
 /// A running command.
@@ -178,13 +178,22 @@ impl TestEnv {
     }
 
     /// Runs the program to its end with `input` as its standard input.
-    pub(crate) async fn zim_with(&self, profile: &str, arguments: &[&str], input: &str) -> Ran {
+    pub(crate) async fn zim_with(&self, profile: &str, arguments: &[&str], input: impl AsRef<[u8]>) -> Ran {
         let mut child = self.command(profile, arguments).spawn().unwrap();
         let mut stdin = child.stdin.take().unwrap();
         // A command that does not read its input may end before.
-        drop(stdin.write_all(input.as_bytes()).await);
+        drop(stdin.write_all(input.as_ref()).await);
         drop(stdin);
         Running(Some(child)).finish().await
+    }
+
+    /// Runs the program to its end with a file of `input` as its standard input.
+    pub(crate) async fn zim_with_file(&self, profile: &str, arguments: &[&str], input: impl AsRef<[u8]>) -> Ran {
+        let file = self.folder.path().join("input");
+        std::fs::write(&file, input).unwrap();
+        let mut command = self.command(profile, arguments);
+        command.stdin(std::fs::File::open(file).unwrap());
+        Running(Some(command.spawn().unwrap())).finish().await
     }
 
     /// Starts the program.

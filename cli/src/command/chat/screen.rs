@@ -34,17 +34,21 @@ pub(super) struct Screen {
 
 impl Screen {
     pub(super) fn new(output: Output, me: &str, with: &str) -> Self {
-        let interactive = !output.is_json() && io::stdin().is_terminal() && io::stdout().is_terminal();
         Self {
             output,
             me: me.to_owned(),
             with: with.to_owned(),
-            interactive,
+            interactive: Self::is_interactive(output),
             waiting: VecDeque::new(),
             echo_is_last: false,
             has_sent: false,
             opened_at: 0,
         }
+    }
+
+    /// Returns true if input and output are terminals.
+    pub(super) fn is_interactive(output: Output) -> bool {
+        !output.is_json() && io::stdin().is_terminal() && io::stdout().is_terminal()
     }
 
     pub(super) fn with(&self) -> &str {
