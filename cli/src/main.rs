@@ -28,6 +28,8 @@ mod local_server;
 mod operator;
 /// Messages and events as text.
 mod describe;
+/// Sends a message, and waits when the server limits the rate.
+mod deliver;
 /// What a command works with: output, profile and a connection.
 mod context;
 /// `zim bench`: measures a server.

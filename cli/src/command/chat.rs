@@ -17,8 +17,10 @@ use self::screen::Screen;
 use super::listen;
 use super::send::checked;
 use crate::context::{Context, Session};
+use crate::deliver::deliver;
 use crate::exit::Failure;
 use crate::input::{BadLine, Line, Lines};
+use crate::progress;
 
 /// The limit of typed lines that wait for those before them.
 const MAX_WAITING: usize = 64;
@@ -96,6 +98,7 @@ async fn chat(args: &ChatArgs, session: &mut Session, screen: &mut Screen, mut l
     let mut waiting = VecDeque::<Line>::new();
     // Requests in flight that mark messages as read: nothing waits for their results.
     let mut reading = FuturesOrdered::new();
+    let progress = progress::sending(lines.left());
     let (mut more, mut bad, mut sent) = (true, None, 0);
     loop {
         if sending.is_empty()
@@ -112,7 +115,10 @@ async fn chat(args: &ChatArgs, session: &mut Session, screen: &mut Screen, mut l
             Some((number, outcome)) = sending.next() => {
                 let is_stored = outcome.is_ok();
                 screen.sent(outcome).map_err(|failure| BadLine { number, failure }.after(sent))?;
-                sent += usize::from(is_stored);
+                if is_stored {
+                    sent += 1;
+                    progress.inc(1);
+                }
             }
             event = session.events.next() => match event {
                 None => return Ok(()),
@@ -141,6 +147,7 @@ async fn chat(args: &ChatArgs, session: &mut Session, screen: &mut Screen, mut l
             _ = &mut interrupted => break,
         }
     }
+    progress.finish_and_clear();
     while let Some(_read) = reading.next().await {}
     screen.end()?;
     bad.map_or(Ok(()), |line| Err(line.after(sent)))
@@ -148,9 +155,7 @@ async fn chat(args: &ChatArgs, session: &mut Session, screen: &mut Screen, mut l
 
 fn send(args: &ChatArgs, session: &Session, line: Line) -> Sending {
     let config = MessageSendConfig { has_receipt: true, ..MessageSendConfig::default() };
-    let notification = zim_client_sdk::MessageSendNotification::default();
-    let message = Message::text(line.text);
-    let sending = session.zim.send_message(message, &args.with, ConversationType::Peer, config, notification);
+    let sending = deliver(session.zim.clone(), Message::text(line.text), args.with.clone(), config);
     Box::pin(async move { (line.number, sending.await) })
 }
 

@@ -3,13 +3,15 @@
 use std::io::Read;
 
 use clap::{Args, ValueEnum};
-use zim_protocol::{ConversationType, Message, MessageSendConfig, MessageSentResult, Validate};
+use zim_protocol::{Message, MessageSendConfig, MessageSentResult, Validate};
 
 use crate::context::{Context, Session};
+use crate::deliver::deliver;
 use crate::describe;
 use crate::exit::Failure;
 use crate::input::{BadLine, Check, Lines, MAX_BYTES};
 use crate::output::{Ink, clock_time};
+use crate::progress;
 
 /// `zim send`
 #[derive(Debug, Args)]
@@ -22,7 +24,7 @@ Examples:
   zim send bob --type custom --custom-type 7 '{\"poll\":\"pizza?\"}'
 
 With --lines, a file is checked to its end before anything is sent; a pipe is sent as it is read. Lines are sent one \
-after the other. The first one that fails ends the command: it is named, and nothing after it is sent.
+after the other, as fast as the server allows. The first one that fails ends the command: it is named, and nothing after it is sent.
 
 Success means that the message is stored: the output shows it with its final sequence number.")]
 pub(crate) struct SendArgs {
@@ -115,19 +117,9 @@ pub(crate) async fn run(args: SendArgs, context: &Context) -> Result<(), Failure
     show(context, &sent?)
 }
 
-fn send(
-    args: &SendArgs,
-    session: &Session,
-    text: String,
-) -> impl Future<Output = Result<MessageSentResult, Failure>> + use<> {
-    let sending = session.zim.send_message(
-        args.message(text),
-        &args.to,
-        ConversationType::Peer,
-        args.config(),
-        zim_client_sdk::MessageSendNotification::default(),
-    );
-    async move { Ok(sending.await?) }
+async fn send(args: &SendArgs, session: &Session, text: String) -> Result<MessageSentResult, Failure> {
+    let message = args.message(text);
+    Ok(deliver(session.zim.clone(), message, args.to.clone(), args.config()).await?)
 }
 
 fn read_stdin() -> Result<String, Failure> {
@@ -144,6 +136,7 @@ fn read_stdin() -> Result<String, Failure> {
 
 /// Sends lines one after the other, so that nothing is sent after one that fails.
 async fn send_lines(args: &SendArgs, context: &Context, session: &Session, mut lines: Lines) -> Result<(), Failure> {
+    let progress = progress::sending(lines.left());
     let mut sent = 0;
     while let Some(line) = lines.next().await.map_err(|bad| bad.after(sent))? {
         if line.is_blank() {
@@ -152,7 +145,9 @@ async fn send_lines(args: &SendArgs, context: &Context, session: &Session, mut l
         let shown = send(args, session, line.text).await.and_then(|stored| show(context, &stored));
         shown.map_err(|failure| BadLine { number: line.number, failure }.after(sent))?;
         sent += 1;
+        progress.inc(1);
     }
+    progress.finish_and_clear();
     Ok(())
 }
 

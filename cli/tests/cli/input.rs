@@ -1,6 +1,7 @@
 //! Lines of standard input, sent by `zim send` and `zim chat`.
 
 use serde_json::Value;
+use zim_server::config::Config;
 
 use crate::common::{Ran, TestEnv};
 
@@ -18,7 +19,11 @@ fn texts(ran: &Ran) -> Vec<String> {
 }
 
 async fn two_users() -> TestEnv {
-    let env = TestEnv::new().await;
+    two_users_with(|_| {}).await
+}
+
+async fn two_users_with(edit: impl FnOnce(&mut Config)) -> TestEnv {
+    let env = TestEnv::with(edit).await;
     env.login("ann").await;
     env.login("bob").await;
     env
@@ -60,5 +65,25 @@ async fn a_line_that_the_server_refuses_is_named() {
         let stderr = env.zim_with_file("ann", &command, "\none\ntwo\n").await.fails(5);
         assert!(stderr.contains("line 2: ") && stderr.contains("(nothing was sent)"), "{stderr}");
     }
+    env.end().await;
+}
+
+#[tokio::test]
+async fn input_faster_than_the_server_allows_is_sent_in_order_and_once() {
+    let env = two_users_with(|config| (config.limits.messages_per_second, config.limits.message_burst) = (50, 5)).await;
+    let mut expected = Vec::new();
+    for command in [SEND, CHAT] {
+        let lines: Vec<String> = (1..=20).map(|number| format!("{} {number}", command[0])).collect();
+        let input = lines.join("\n");
+        assert_eq!(texts(&env.zim_with("ann", &command, &input).await.ok()), lines);
+        assert_eq!(texts(&env.zim_with_file("ann", &command, &input).await.ok()), lines);
+        expected.extend([&lines[..], &lines].concat());
+    }
+    assert_eq!(texts(&env.zim("bob", &["history", "ann", "--all"]).await.ok()), expected);
+    // The local copy of the sender has no message that failed.
+    assert_eq!(texts(&env.zim_with("ann", &["chat", "bob", "--count", "40"], "").await.ok()), expected[40..]);
+    // Commands are not stored, and wait as well.
+    let sent = env.zim_with("ann", &[&SEND[..], &["--type", "command"]].concat(), "a\n".repeat(10)).await.ok();
+    assert_eq!(sent.lines().len(), 10);
     env.end().await;
 }
