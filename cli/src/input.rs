@@ -6,6 +6,7 @@ use std::io;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, BufReader, Stdin};
 
 use crate::exit::{Exit, Failure};
+use crate::text::without_mark;
 
 /// The size limit of a message: no server accepts more.
 pub(crate) const MAX_BYTES: usize = 32 << 10;
@@ -158,8 +159,9 @@ impl<R: AsyncBufRead + Unpin> Reader<R> {
         self.number += 1;
         let bytes = std::mem::take(&mut self.partial);
         let bytes = bytes.strip_suffix(b"\n").map_or(&*bytes, |line| line.strip_suffix(b"\r").unwrap_or(line));
-        let text = String::from_utf8(bytes.to_vec()).map_err(|_| Failure::usage("is not text in UTF-8"))?;
-        Ok(Some(Line { number: self.number, text }))
+        let text = std::str::from_utf8(bytes).map_err(|_| Failure::usage("is not text in UTF-8"))?;
+        let text = if self.number == 1 { without_mark(text) } else { text };
+        Ok(Some(Line { number: self.number, text: text.to_owned() }))
     }
 }
 
@@ -191,6 +193,8 @@ mod tests {
         let (lines, failure) = read(b"one\r\n\ntwo\rthree\n four").await;
         assert_eq!(texts(&lines), ["one", "", "two\rthree", " four"]);
         assert_eq!((lines[3].0, failure.as_str()), (4, ""));
+        let (lines, _) = read("\u{feff}a\n\u{feff}b\n".as_bytes()).await;
+        assert_eq!(texts(&lines), ["a", "\u{feff}b"]);
         assert!(read(b"").await.0.is_empty());
     }
 

@@ -94,6 +94,11 @@ pub(crate) fn printable_json(json: &str) -> String {
     })
 }
 
+/// Returns `text` without the byte order mark at its start. Editors and shells of Windows write one.
+pub(crate) fn without_mark(text: &str) -> &str {
+    text.strip_prefix('\u{feff}').unwrap_or(text)
+}
+
 /// Returns the lines of `text`, each as by [`printable`]; at least one.
 pub(crate) fn lines(text: &str) -> Vec<String> {
     let lines: Vec<_> = text.trim_end().lines().map(printable).collect();

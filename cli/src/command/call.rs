@@ -10,7 +10,7 @@ use zim_protocol::{Access, METHODS, Method, Scheduling};
 use crate::context::Context;
 use crate::exit::Failure;
 use crate::output::{Align, Table};
-use crate::text::{preview, printable_json};
+use crate::text::{preview, printable_json, without_mark};
 
 /// `zim call`
 #[derive(Debug, Args)]
@@ -120,7 +120,7 @@ fn read_request(text: &str) -> Result<Value, Failure> {
     let mut from_stdin = String::new();
     let text = if text == "-" {
         std::io::stdin().lock().read_to_string(&mut from_stdin)?;
-        &from_stdin
+        without_mark(&from_stdin)
     } else {
         text
     };

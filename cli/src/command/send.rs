@@ -12,6 +12,7 @@ use crate::exit::Failure;
 use crate::input::{BadLine, Check, Lines, MAX_BYTES};
 use crate::output::{Ink, clock_time};
 use crate::progress;
+use crate::text::without_mark;
 
 /// `zim send`
 #[derive(Debug, Args)]
@@ -130,8 +131,7 @@ fn read_stdin() -> Result<String, Failure> {
             .hint("--lines sends each line as a message of its own"));
     }
     // The line break that `echo` adds is not part of the message.
-    text.truncate(text.trim_end_matches(['\n', '\r']).len());
-    Ok(text)
+    Ok(without_mark(&text).trim_end_matches(['\n', '\r']).to_owned())
 }
 
 /// Sends lines one after the other, so that nothing is sent after one that fails.

@@ -87,3 +87,16 @@ async fn input_faster_than_the_server_allows_is_sent_in_order_and_once() {
     assert_eq!(sent.lines().len(), 10);
     env.end().await;
 }
+
+#[tokio::test]
+async fn a_byte_order_mark_is_not_part_of_the_input() {
+    let env = two_users().await;
+    for command in [&SEND[..], &CHAT, &["send", "bob", "-"]] {
+        let input = "\u{feff}hi\n";
+        assert_eq!(texts(&env.zim_with("ann", command, input).await.ok()), ["hi"], "{command:?}");
+        assert_eq!(texts(&env.zim_with_file("ann", command, input).await.ok()), ["hi"], "{command:?}");
+    }
+    env.zim_with("ann", &["call", "User/QuerySelfUserInfo", "-"], "\u{feff}{}").await.ok();
+    env.zim_with("ann", &["login", "ann", "--app-sign-file", "-"], format!("\u{feff}{}", env.app_sign())).await.ok();
+    env.end().await;
+}
