@@ -15,7 +15,8 @@ Exit codes:
   2  the command line is wrong
   3  not logged in, or the server does not accept the login
   4  the server cannot be reached, or does not answer
-  5  the server refused the request";
+  5  the server refused the request
+  128+N  ended by signal N, after a logout: 130 is Ctrl-C; `zim listen` and `zim chat` end with 0";
 
 /// The exit code of the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,6 +10,8 @@ mod text;
 mod exit;
 /// Standard output and standard error: JSON, lines, tables, colours.
 mod output;
+/// The signals that end the program.
+mod signal;
 /// Lines of standard input, each of them a message.
 mod input;
 /// Progress bars on standard error.

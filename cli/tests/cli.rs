@@ -6,6 +6,9 @@ mod common;
 mod operator;
 #[path = "cli/input.rs"]
 mod input;
+#[cfg(unix)]
+#[path = "cli/signal.rs"]
+mod signal;
 #[path = "cli/upgrade.rs"]
 mod upgrade;
 
@@ -148,7 +151,7 @@ async fn files_are_private_whatever_the_umask() {
     let env = TestEnv::new().await;
     for arguments in [&["login", "ann", "--server-data", env.data()][..], &["profile", "use", "ann"], &["chat", "ann"]]
     {
-        env.start_without_umask("ann", arguments).finish().await.ok();
+        env.start_after("umask 000", "ann", arguments).finish().await.ok();
     }
     let mode = |path: &std::path::Path| path.metadata().unwrap().permissions().mode() & 0o777;
     let (config, mut seen) = (env.folder().join("config"), Vec::new());

@@ -3,7 +3,6 @@
 mod screen;
 
 use std::collections::VecDeque;
-use std::pin::pin;
 
 use clap::Args;
 use futures_util::future::BoxFuture;
@@ -21,6 +20,7 @@ use crate::deliver::deliver;
 use crate::exit::Failure;
 use crate::input::{BadLine, Line, Lines};
 use crate::progress;
+use crate::signal::Signals;
 
 /// The limit of typed lines that wait for those before them.
 const MAX_WAITING: usize = 64;
@@ -53,12 +53,12 @@ pub(crate) async fn run(args: ChatArgs, context: &Context) -> Result<(), Failure
     let is_interactive = Screen::is_interactive(context.output);
     let check = move |text: &str| if is_interactive { Ok(()) } else { checked(&Message::text(text)) };
     let lines = Lines::open(Box::new(check)).await?;
-    let mut session = context.device().await?;
+    let (mut session, signals) = context.device().await?;
     let outcome = async {
         session.synced().await?;
         let mut screen = Screen::new(context.output, &session.user_id, &args.with);
         open(&args, &session, &mut screen).await?;
-        Box::pin(chat(&args, &mut session, &mut screen, lines)).await
+        Box::pin(chat(&args, &mut session, &mut screen, lines, signals)).await
     }
     .await;
     session.end().await;
@@ -91,15 +91,20 @@ async fn open(args: &ChatArgs, session: &Session, screen: &mut Screen) -> Result
     Ok(())
 }
 
-async fn chat(args: &ChatArgs, session: &mut Session, screen: &mut Screen, mut lines: Lines) -> Result<(), Failure> {
-    let mut interrupted = pin!(tokio::signal::ctrl_c());
+async fn chat(
+    args: &ChatArgs,
+    session: &mut Session,
+    screen: &mut Screen,
+    mut lines: Lines,
+    mut signals: Signals,
+) -> Result<(), Failure> {
     // One message is in flight at most, so that nothing is sent after one that fails.
     let mut sending = FuturesOrdered::<Sending>::new();
     let mut waiting = VecDeque::<Line>::new();
     // Requests in flight that mark messages as read: nothing waits for their results.
     let mut reading = FuturesOrdered::new();
     let progress = progress::sending(lines.left());
-    let (mut more, mut bad, mut sent) = (true, None, 0);
+    let (mut more, mut failed, mut sent) = (true, None, 0);
     loop {
         if sending.is_empty()
             && let Some(line) = waiting.pop_front()
@@ -133,7 +138,7 @@ async fn chat(args: &ChatArgs, session: &mut Session, screen: &mut Screen, mut l
             line = lines.next(), if more && waiting.len() < MAX_WAITING => match line {
                 Ok(None) => more = false,
                 // The lines before are sent first.
-                Err(line) => (more, bad) = (false, Some(line)),
+                Err(line) => (more, failed) = (false, Some(line.after(sent + waiting.len() + sending.len()))),
                 Ok(Some(line)) => match screen.command(&line.text) {
                     Typed::Nothing => screen.prompt()?,
                     Typed::Quit => more = false,
@@ -144,13 +149,19 @@ async fn chat(args: &ChatArgs, session: &mut Session, screen: &mut Screen, mut l
                     }
                 },
             },
-            _ = &mut interrupted => break,
+            _ = signals.next() => {
+                let left = waiting.len() + sending.len() + lines.left().unwrap_or(0);
+                if left > 0 {
+                    failed = Some(Failure::other(format!("interrupted: {left} lines were not sent")));
+                }
+                break;
+            }
         }
     }
     progress.finish_and_clear();
     while let Some(_read) = reading.next().await {}
     screen.end()?;
-    bad.map_or(Ok(()), |line| Err(line.after(sent)))
+    failed.map_or(Ok(()), Err)
 }
 
 fn send(args: &ChatArgs, session: &Session, line: Line) -> Sending {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Serialize;
 
-use crate::context::{Context, config, log_in};
+use crate::context::{Context, one_shot};
 use crate::exit::Failure;
 use crate::output::{Ink, Output};
 use crate::profile::{Profile, fingerprint};
@@ -83,7 +83,7 @@ pub(crate) async fn run(args: LoginArgs, context: &Context) -> Result<(), Failur
             .hint("use ASCII letters, digits and !#$%&()+-:;<=.>?@[]^_{}|~"));
     }
     let profile = profile(args, context)?;
-    let session = log_in(config(&profile)?.one_shot(true), &profile).await?;
+    let session = one_shot(&profile).await?;
     session.end().await;
     context.profiles.save(&context.name, &profile)?;
     let (user_id, server) = (profile.user_id.as_deref().unwrap_or(""), profile.server.as_deref().unwrap_or(""));
