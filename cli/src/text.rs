@@ -241,6 +241,16 @@ mod tests {
         }
     }
 
+    /// Readers that split at every line break of Unicode see one object a line.
+    #[test]
+    fn json_has_no_line_breaks_within_a_value() {
+        let json =
+            serde_json::json!({ "text": "a\u{2028}b\u{2029}c\u{85}d\u{b}e\u{c}f\u{1c}g\u{1d}h\u{1e}i" }).to_string();
+        let shown = printable_json(&json);
+        assert!(shown.contains(r"a\u2028b\u2029c\u0085d"), "{shown}");
+        assert!(!shown.contains(|letter: char| letter.is_control() || "\u{2028}\u{2029}".contains(letter)), "{shown}");
+    }
+
     #[test]
     fn line_breaks_are_kept() {
         assert_eq!(lines("a\nb\x1b\n"), ["a", "b\\u{1b}"]);

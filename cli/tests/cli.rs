@@ -57,8 +57,13 @@ async fn text_of_other_users_is_escaped_on_a_terminal() {
         assert!(shown.contains("left ") && shown.contains("202e"), "{shown}");
         assert!(!shown.contains(['\u{202e}', '\u{9b}', '\u{200d}']), "{arguments:?}: {shown:?}");
     }
+    // Readers that split at every line break of Unicode see one object a line.
+    let breaks = "a\u{2028}b\u{2029}c\u{85}d";
+    let sent = env.zim("bob", &["send", "ann", breaks]).await.ok();
+    assert!(sent.stdout.contains(r"a\u2028b\u2029c\u0085d"), "{}", sent.stdout);
+    assert_eq!(sent.json()["message"]["message"], breaks);
     // The JSON has the original text.
-    assert_eq!(env.zim("ann", &["history", "bob"]).await.json()["message"], hostile);
+    assert_eq!(env.zim("ann", &["history", "bob", "--before", "2"]).await.json()["message"], hostile);
     env.end().await;
 }
 
