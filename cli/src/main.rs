@@ -28,6 +28,8 @@ mod secret;
 mod local_server;
 /// Connects to the operator's service of a server.
 mod operator;
+/// Finds unknown fields of JSON requests.
+mod unknown;
 /// Messages and events as text.
 mod describe;
 /// Sends a message, and waits when the server limits the rate.

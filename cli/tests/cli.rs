@@ -266,6 +266,27 @@ async fn any_method_can_be_called() {
 }
 
 #[tokio::test]
+async fn unknown_fields_of_a_call_are_named() {
+    let env = TestEnv::new().await;
+    env.login("ann").await;
+    env.login("bob").await;
+    let request =
+        r#"{"toConversationID":"bob","message":{"type":1,"message":"hi","subType":7},"text":1,"Config":{}}"#;
+    let call = ["call", "Message/SendMessage", request];
+    let stderr = env.zim("ann", &[&call[..], &["--strict"]].concat()).await.fails(2);
+    for field in ["message.subType", "text", "Config (did you mean config?)"] {
+        assert!(stderr.contains(field), "{stderr}");
+    }
+    assert_eq!(env.zim("bob", &["conversation", "unread"]).await.json()["unreadMessageCount"], 0);
+    let warned = env.zim("ann", &call).await.ok();
+    assert!(warned.stderr.starts_with("warning: SendMessageRequest has no field Config"), "{}", warned.stderr);
+    assert_eq!(env.zim("bob", &["conversation", "unread"]).await.json()["unreadMessageCount"], 1);
+    let known = ["call", "User/QueryUsersInfo", r#"{"userIDs":["ann"]}"#, "--strict"];
+    assert_eq!(env.zim("ann", &known).await.ok().stderr, "");
+    env.end().await;
+}
+
+#[tokio::test]
 async fn a_failure_has_its_exit_code_and_a_hint() {
     let env = TestEnv::new().await;
     let refused = env.zim("nobody", &["send", "bob", "hi"]).await.fails(3);
