@@ -9,6 +9,9 @@ mod input;
 #[cfg(unix)]
 #[path = "cli/signal.rs"]
 mod signal;
+#[cfg(unix)]
+#[path = "cli/terminal.rs"]
+mod terminal;
 #[path = "cli/upgrade.rs"]
 mod upgrade;
 

@@ -1,5 +1,7 @@
 //! `zim chat`: a conversation with a user, line by line.
 
+mod editor;
+mod keys;
 mod screen;
 
 use std::collections::VecDeque;
@@ -12,7 +14,9 @@ use zim_protocol::{
     MessageSentResult,
 };
 
-use self::screen::Screen;
+use self::editor::Entered;
+use self::keys::{Keys, Pressed};
+use self::screen::{Mode, Screen};
 use super::listen;
 use super::send::checked;
 use crate::context::{Context, Session};
@@ -28,8 +32,8 @@ const MAX_WAITING: usize = 64;
 /// `zim chat`
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Type a line and press Enter to send it. Ctrl-D or /quit ends the chat, /help shows help. Messages that \
-are shown are marked as read on all of your devices. If standard input is a file or a pipe, every line is sent, \
+Type a line and press Enter to send it. Backspace, Ctrl-W and Ctrl-U delete a character, a word, the line. Ctrl-D or \
+/quit ends the chat, /help shows help. Messages that are shown are marked as read on all of your devices. If standard input is a file or a pipe, every line is sent, \
 and its end ends the chat. A file is checked to its end before anything is sent. The first line that fails ends the \
 chat: it is named, and nothing after it is sent.
 
@@ -45,20 +49,55 @@ pub(crate) struct ChatArgs {
     count: i64,
 }
 
+/// Where the lines come from.
+enum Input {
+    Lines(Lines),
+    Keys(Keys),
+}
+
+/// A piece of input.
+enum Piece {
+    End,
+    Line(Line),
+    Pressed(Pressed),
+}
+
+impl Input {
+    /// Cancel safe.
+    async fn next(&mut self) -> Result<Piece, BadLine> {
+        match self {
+            Self::Lines(lines) => Ok(lines.next().await?.map_or(Piece::End, Piece::Line)),
+            Self::Keys(keys) => keys.next().await.map(Piece::Pressed).map_err(|failure| BadLine { number: 0, failure }),
+        }
+    }
+
+    /// Returns the number of lines that are left, if it is known.
+    fn left(&self) -> Option<usize> {
+        match self {
+            Self::Lines(lines) => lines.left(),
+            Self::Keys(_) => None,
+        }
+    }
+}
+
 /// The number of a line, and the message that was made of it.
 type Sending = BoxFuture<'static, (usize, Result<MessageSentResult, zim_client_sdk::Error>)>;
 
 pub(crate) async fn run(args: ChatArgs, context: &Context) -> Result<(), Failure> {
+    let mode = Mode::of(context.output);
     // A typed line that fails does not end the chat: the screen shows the failure.
-    let is_interactive = Screen::is_interactive(context.output);
-    let check = move |text: &str| if is_interactive { Ok(()) } else { checked(&Message::text(text)) };
-    let lines = Lines::open(Box::new(check)).await?;
+    let check = move |text: &str| if mode == Mode::Pipe { checked(&Message::text(text)) } else { Ok(()) };
+    let lines = if mode == Mode::Live { None } else { Some(Lines::open(Box::new(check)).await?) };
     let (mut session, signals) = context.device().await?;
     let outcome = async {
         session.synced().await?;
-        let mut screen = Screen::new(context.output, &session.user_id, &args.with);
+        let input = match lines {
+            Some(lines) => Input::Lines(lines),
+            None => Input::Keys(Keys::open()?),
+        };
+        let mut screen = Screen::new(context.output, mode, &session.user_id, &args.with);
         open(&args, &session, &mut screen).await?;
-        Box::pin(chat(&args, &mut session, &mut screen, lines, signals)).await
+        Box::pin(chat(&args, &mut session, &mut screen, input, signals)).await
     }
     .await;
     session.end().await;
@@ -95,7 +134,7 @@ async fn chat(
     args: &ChatArgs,
     session: &mut Session,
     screen: &mut Screen,
-    mut lines: Lines,
+    mut input: Input,
     mut signals: Signals,
 ) -> Result<(), Failure> {
     // One message is in flight at most, so that nothing is sent after one that fails.
@@ -103,7 +142,7 @@ async fn chat(
     let mut waiting = VecDeque::<Line>::new();
     // Requests in flight that mark messages as read: nothing waits for their results.
     let mut reading = FuturesOrdered::new();
-    let progress = progress::sending(lines.left());
+    let progress = progress::sending(input.left());
     let (mut more, mut failed, mut sent) = (true, None, 0);
     loop {
         if sending.is_empty()
@@ -135,22 +174,24 @@ async fn chat(
                     listen::ended(&event)?;
                 }
             },
-            line = lines.next(), if more && waiting.len() < MAX_WAITING => match line {
-                Ok(None) => more = false,
+            piece = input.next(), if more && waiting.len() < MAX_WAITING => match piece {
+                Ok(Piece::End) => more = false,
                 // The lines before are sent first.
                 Err(line) => (more, failed) = (false, Some(line.after(sent + waiting.len() + sending.len()))),
-                Ok(Some(line)) => match screen.command(&line.text) {
-                    Typed::Nothing => screen.prompt()?,
-                    Typed::Quit => more = false,
-                    Typed::Help => screen.help()?,
-                    Typed::Text(text) => {
-                        screen.typed(&text);
-                        waiting.push_back(Line { text, ..line });
+                Ok(Piece::Line(line)) => more = typed(line, screen, &mut waiting)?,
+                Ok(Piece::Pressed(Pressed::Resumed)) => screen.redraw()?,
+                Ok(Piece::Pressed(Pressed::Keys(keys))) => {
+                    more = !keys.is_empty();
+                    for entered in screen.keys(&keys)? {
+                        more = more && match entered {
+                            Entered::Line(text) => typed(Line { number: 0, text }, screen, &mut waiting)?,
+                            Entered::End => false,
+                        };
                     }
-                },
+                }
             },
             _ = signals.next() => {
-                let left = waiting.len() + sending.len() + lines.left().unwrap_or(0);
+                let left = waiting.len() + sending.len() + input.left().unwrap_or(0);
                 if left > 0 {
                     failed = Some(Failure::other(format!("interrupted: {left} lines were not sent")));
                 }
@@ -162,6 +203,20 @@ async fn chat(
     while let Some(_read) = reading.next().await {}
     screen.end()?;
     failed.map_or(Ok(()), Err)
+}
+
+/// Takes a line; returns false if it ends the chat.
+fn typed(line: Line, screen: &mut Screen, waiting: &mut VecDeque<Line>) -> Result<bool, Failure> {
+    match screen.command(&line.text) {
+        Typed::Nothing => {}
+        Typed::Quit => return Ok(false),
+        Typed::Help => screen.help()?,
+        Typed::Text(text) => {
+            screen.typed(&text)?;
+            waiting.push_back(Line { text, ..line });
+        }
+    }
+    Ok(true)
 }
 
 fn send(args: &ChatArgs, session: &Session, line: Line) -> Sending {

@@ -146,7 +146,7 @@ impl TestEnv {
         self.zim(user, &["login", user, "--server-data", &self.data]).await.ok();
     }
 
-    fn command(&self, profile: &str, arguments: &[&str]) -> Command {
+    pub(crate) fn command(&self, profile: &str, arguments: &[&str]) -> Command {
         self.command_of(Command::new(env!("CARGO_BIN_EXE_zim")), profile, arguments)
     }
 
