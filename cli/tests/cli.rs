@@ -343,6 +343,28 @@ async fn login_options_are_saved() {
 }
 
 #[tokio::test]
+async fn an_unreadable_profile_does_not_hide_the_others() {
+    let env = TestEnv::without_server();
+    let profiles = env.folder().join("config/profiles");
+    std::fs::create_dir_all(profiles.join("folder.toml")).unwrap();
+    for (name, text) in [("ann", "user_id = \"ann\""), ("bad", "user = \"bob\""), ("carol", "user_id = \"carol\"")] {
+        std::fs::write(profiles.join(format!("{name}.toml")), text).unwrap();
+    }
+    for format in ["--json", "--plain"] {
+        let listed = env.zim("", &["profile", "list", format]).await;
+        assert_eq!(listed.code, Some(1));
+        assert!(listed.stdout.contains("ann") && listed.stdout.contains("carol"), "{}", listed.stdout);
+        for text in ["profile \"bad\": ", "unknown field `user`", "profile \"folder\": ", "zim profile remove bad"] {
+            assert!(listed.stderr.contains(text), "{text:?}: {}", listed.stderr);
+        }
+    }
+    env.zim("", &["profile", "remove", "bad"]).await.ok();
+    std::fs::remove_dir(profiles.join("folder.toml")).unwrap();
+    assert_eq!(env.zim("", &["profile", "list"]).await.ok().lines().len(), 2);
+    assert!(env.zim("", &["profile", "remove", "bad"]).await.fails(2).contains("no profile"));
+}
+
+#[tokio::test]
 async fn a_token_made_locally_or_by_the_server_logs_in() {
     let env = TestEnv::new().await;
     let (app_id, secret) = (env.app_id().to_string(), env.server_secret().to_owned());
