@@ -397,15 +397,53 @@ async fn the_operator_lists_apps_and_ends_sessions() {
     assert_eq!(apps.lines().len(), 2);
     assert!(!apps.stdout.contains(made["serverSecret"].as_str().unwrap()));
 
+    let app_id = env.app_id().to_string();
     let mut listener = env.start("ann", &["listen", "--timeout", "60"]);
-    env.until(async || admin(&["sessions"]).await.lines().len() == 1).await;
-    assert_eq!(admin(&["disconnect", "ann"]).await.json()["sessions"], 1);
+    env.until(async || admin(&["sessions", "--app-id", &app_id]).await.lines().len() == 1).await;
+    assert_eq!(admin(&["disconnect", "ann", "--app-id", &app_id]).await.json()["sessions"], 1);
     let ended = listener.finish().await;
     ended.fails(3);
 
     let url = env.admin_url();
     let wrong = ["admin", "--admin-url", &url, "--admin-key", "wrong", "app", "list"];
     env.zim("ann", &wrong).await.fails(3);
+    env.end().await;
+}
+
+#[tokio::test]
+async fn several_apps_need_an_explicit_choice() {
+    let env = TestEnv::new().await;
+    let data = ["--server-data", env.data()];
+    let zim = async |args: &[&str]| env.zim("ann", &[args, &data[..]].concat()).await;
+    zim(&["login", "ann"]).await.ok();
+    zim(&["admin", "token", "ann"]).await.ok();
+    // An app with a lower ID than the first one.
+    zim(&["admin", "app", "create", "--name", "shop", "--app-id", "1"]).await.ok();
+    for command in [
+        &["login", "ann"][..],
+        &["admin", "token", "ann"],
+        &["admin", "sessions"],
+        &["admin", "disconnect", "ann"],
+        &["admin", "user", "show", "ann"],
+        &["admin", "app", "set", "--cbc-tokens", "off"],
+    ] {
+        let stderr = zim(command).await.fails(2);
+        assert!(stderr.contains("the server has 2 apps: choose one with --app-id"), "{command:?}: {stderr}");
+    }
+    let stderr = env.zim("carol", &["token", "carol", "--server-data", env.data()]).await.fails(2);
+    assert!(stderr.contains("the server has 2 apps: choose one with --app-id"), "{stderr}");
+    // The profile of ann has an app.
+    assert_eq!(zim(&["token", "ann", "--json"]).await.json()["appID"], env.app_id());
+
+    let first = env.app_id().to_string();
+    assert_eq!(zim(&["login", "ann", "--app-id", &first]).await.json()["appID"], env.app_id());
+    // The folder has the app sign of the first app only.
+    assert!(
+        env.zim("bob", &["login", "bob", "--app-id", "1", data[0], data[1]]).await.fails(2).contains("--app-sign-file")
+    );
+    let token = zim(&["token", "bob", "--app-id", "1"]).await.ok().stdout;
+    let login = ["login", "bob", "--app-id", "1", data[0], data[1], "--token", "-"];
+    assert_eq!(env.zim_with("bob", &login, token).await.json()["appID"], 1);
     env.end().await;
 }
 
