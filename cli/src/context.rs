@@ -80,10 +80,8 @@ impl Context {
         let folder = self.profiles.own_data_dir(&self.name)?;
         match log_in(config(&profile)?.data_dir(folder), &profile).await {
             Err(failure) if failure.name() == "DatabaseModuleOpenDatabaseError" => {
-                self.output.note(format!(
-                    "another zim process uses the local database of profile {:?}; this one keeps its data in memory",
-                    self.name
-                ));
+                // The SDK knows the cause: another process uses the database, or it is damaged, newer or read-only.
+                self.output.notice(format!("keeping the data of this command in memory: {}", failure.message));
                 log_in(config(&profile)?, &profile).await
             }
             other => other,

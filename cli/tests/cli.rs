@@ -131,9 +131,37 @@ async fn a_second_device_of_the_same_profile_keeps_its_data_in_memory() {
     })
     .await;
     // Both use the local database; the second one falls back to memory.
-    env.zim_with("bob", &["chat", "ann"], "hello\n").await.ok();
+    let second = env.zim_with("bob", &["chat", "ann"], "hello\n").await.ok();
+    assert!(second.stderr.contains("in memory") && second.stderr.contains("is in use"), "{}", second.stderr);
     env.zim("ann", &["send", "bob", "hello yourself"]).await.ok();
     assert!(listener.finish().await.ok().stdout.contains("hello"));
+    env.end().await;
+}
+
+#[tokio::test]
+async fn a_local_database_that_cannot_be_opened_is_reported_with_the_cause() {
+    let env = TestEnv::new().await;
+    env.login("ann").await;
+    env.login("bob").await;
+    env.zim("ann", &["chat", "bob"]).await.ok();
+    let files = std::fs::read_dir(env.folder().join("config/data/ann")).unwrap();
+    let mut databases =
+        files.map(|file| file.unwrap().path()).filter(|path| path.extension().is_some_and(|end| end == "db"));
+    let database = databases.next().unwrap();
+    let good = std::fs::read(&database).unwrap();
+    // The header of an SQLite file: its name in the first 16 bytes, and the version that the SDK sets.
+    for (place, bytes, cause) in
+        [(0, &b"garbage"[..], "file is not a database"), (60, &[0, 0, 0, 99], "has version 99, which is newer")]
+    {
+        let mut bad = good.clone();
+        bad[place..place + bytes.len()].copy_from_slice(bytes);
+        std::fs::write(&database, bad).unwrap();
+        for format in ["--json", "--plain"] {
+            let ran = env.zim_with("ann", &["chat", "bob", format], "hi\n").await.ok();
+            assert!(ran.stderr.contains("in memory") && ran.stderr.contains(cause), "{}", ran.stderr);
+            assert!(!ran.stderr.contains("another") && ran.stdout.contains("hi"), "{}", ran.stderr);
+        }
+    }
     env.end().await;
 }
 
