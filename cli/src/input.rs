@@ -4,6 +4,7 @@
 use std::io;
 
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, BufReader, Stdin};
+use zim_protocol::ErrorCode;
 
 use crate::exit::{Exit, Failure};
 use crate::text::without_mark;
@@ -56,6 +57,8 @@ pub(crate) type Check = Box<dyn Fn(&str) -> Result<(), Failure>>;
 pub(crate) struct Lines {
     source: Source,
     check: Check,
+    /// The limit of the server.
+    max_bytes: usize,
 }
 
 enum Source {
@@ -75,7 +78,7 @@ impl Lines {
     pub(crate) async fn open(check: Check) -> Result<Self, Failure> {
         let mut reader = Reader::new(BufReader::new(tokio::io::stdin()));
         if !is_file() {
-            return Ok(Self { source: Source::Pipe(reader), check });
+            return Ok(Self { source: Source::Pipe(reader), check, max_bytes: MAX_BYTES });
         }
         let mut lines = Vec::new();
         while let Some(line) = reader.checked(&check).await.map_err(|bad| bad.after(0))? {
@@ -83,7 +86,7 @@ impl Lines {
                 lines.push(line);
             }
         }
-        Ok(Self { source: Source::File(lines.into_iter()), check })
+        Ok(Self { source: Source::File(lines.into_iter()), check, max_bytes: MAX_BYTES })
     }
 
     /// Returns the number of lines that are left; `None` for a pipe.
@@ -98,9 +101,38 @@ impl Lines {
     pub(crate) async fn next(&mut self) -> Result<Option<Line>, BadLine> {
         match &mut self.source {
             Source::File(lines) => Ok(lines.next()),
-            Source::Pipe(reader) => reader.checked(&self.check).await,
+            Source::Pipe(reader) => {
+                let line = reader.checked(&self.check).await?;
+                line.map(|line| limited(line, self.max_bytes)).transpose()
+            }
         }
     }
+
+    /// Sets the limit of the server, and checks the lines of a file against it.
+    pub(crate) fn limit(&mut self, max_bytes: u32) -> Result<(), Failure> {
+        self.max_bytes = usize::try_from(max_bytes).ok().filter(|max| *max > 0).unwrap_or(MAX_BYTES);
+        let lines = match &mut self.source {
+            Source::File(lines) => lines,
+            Source::Pipe(_) => return Ok(()),
+        };
+        let checked: Result<Vec<_>, _> = lines.by_ref().map(|line| limited(line, self.max_bytes)).collect();
+        *lines = checked.map_err(|bad| bad.after(0))?.into_iter();
+        Ok(())
+    }
+}
+
+/// Fails if a line is longer than the server allows, with the server's error.
+fn limited(line: Line, max_bytes: usize) -> Result<Line, BadLine> {
+    let bytes = line.text.len();
+    if bytes <= max_bytes {
+        return Ok(line);
+    }
+    let failure = too_long(format!("message is {bytes} bytes long; at most {max_bytes} are allowed"));
+    Err(BadLine { number: line.number, failure })
+}
+
+fn too_long(message: String) -> Failure {
+    Failure::coded(ErrorCode::CommonModuleParamsInvalid as i32, message)
 }
 
 /// Returns true if standard input is a file.
@@ -153,7 +185,7 @@ impl<R: AsyncBufRead + Unpin> Reader<R> {
             is_whole = used == 0 || end.is_some();
             if !is_whole && self.partial.len() > MAX_BYTES {
                 self.number += 1;
-                return Err(Failure::usage("is longer than the limit of a message, 32 KB"));
+                return Err(too_long(format!("message is more than {MAX_BYTES} bytes long")));
             }
         }
         self.number += 1;
@@ -209,6 +241,6 @@ mod tests {
         }
         let (lines, failure) = read(&[b"one\n", &[b'x'; MAX_BYTES + 1][..]].concat()).await;
         assert_eq!(texts(&lines), ["one"]);
-        assert!(failure.starts_with("line 2: is longer than"), "{failure}");
+        assert!(failure.starts_with("line 2: message is more than 32768 bytes long"), "{failure}");
     }
 }

@@ -92,7 +92,12 @@ pub(crate) async fn run(args: ChatArgs, context: &Context) -> Result<(), Failure
     let outcome = async {
         session.synced().await?;
         let input = match lines {
-            Some(lines) => Input::Lines(lines),
+            Some(mut lines) => {
+                if mode == Mode::Pipe {
+                    lines.limit(session.zim.server_limits().await?.max_text_bytes)?;
+                }
+                Input::Lines(lines)
+            }
             None => Input::Keys(Keys::open()?),
         };
         let mut screen = Screen::new(context.output, mode, &session.user_id, &args.with);

@@ -136,6 +136,12 @@ fn read_stdin() -> Result<String, Failure> {
 
 /// Sends lines one after the other, so that nothing is sent after one that fails.
 async fn send_lines(args: &SendArgs, context: &Context, session: &Session, mut lines: Lines) -> Result<(), Failure> {
+    let limits = session.zim.server_limits().await?;
+    lines.limit(match args.kind {
+        Kind::Text => limits.max_text_bytes,
+        Kind::Command => limits.max_command_bytes,
+        Kind::Custom => limits.max_custom_bytes,
+    })?;
     let progress = progress::sending(lines.left());
     let mut sent = 0;
     while let Some(line) = lines.next().await.map_err(|bad| bad.after(sent))? {

@@ -35,10 +35,14 @@ async fn nothing_is_sent_after_a_line_that_fails() {
     let too_long = [b'x'; 2_049];
     let mut stored = Vec::new();
     for (bad, code, why) in [
-        (&too_long[..], 5, "6000001 CommonModuleParamsInvalid: line 3: "),
+        (
+            &too_long[..],
+            5,
+            "6000001 CommonModuleParamsInvalid: line 3: message is 2049 bytes long; at most 2048 are allowed",
+        ),
         (b"a\0b", 5, "U+0000"),
         (b"\xff", 2, "line 3: is not text in UTF-8"),
-        (&[b'x'; 40_000], 2, "line 3: is longer than"),
+        (&[b'x'; 40_000], 5, "line 3: message is "),
     ] {
         let input = [b"one\n\n", bad, b"\ntwo\n"].concat();
         for command in [SEND, CHAT] {
