@@ -176,6 +176,10 @@ async fn chat_sends_lines_from_a_pipe() {
     let texts: Vec<_> = messages.iter().map(|message| message["message"].as_str().unwrap()).collect();
     assert_eq!(texts, ["are you there?", "yes", "/quit is no command here"]);
     assert_eq!(env.zim("ann", &["conversation", "unread"]).await.json()["unreadMessageCount"], 0);
+    // The messages since the last chat arrive with the login, and are not new.
+    env.zim("ann", &["send", "bob", "by another command"]).await.ok();
+    let chat = env.zim_with("ann", &["chat", "bob", "--count", "0"], "last\n").await.json();
+    assert_eq!(chat["message"], "last");
     env.end().await;
 }
 

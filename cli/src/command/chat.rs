@@ -123,12 +123,12 @@ async fn open(args: &ChatArgs, session: &Session, screen: &mut Screen) -> Result
         }
     };
     let count = args.count.max(unread.min(100));
-    let config = MessageQueryConfig { count, reverse: true, ..MessageQueryConfig::default() };
-    let earlier = match count {
-        0 => Vec::new(),
-        _ => session.zim.query_history_message(&args.with, ConversationType::Peer, config).await?.message_list,
-    };
-    screen.begin(&earlier, unread)?;
+    // The newest message is needed even if none is shown: events for it show nothing new.
+    let config = MessageQueryConfig { count: count.max(1), reverse: true, ..MessageQueryConfig::default() };
+    let earlier = session.zim.query_history_message(&args.with, ConversationType::Peer, config).await?.message_list;
+    let newest = earlier.iter().map(|message| message.message_seq).max().unwrap_or(0);
+    let shown = earlier.len().saturating_sub(usize::try_from(count).unwrap_or(usize::MAX));
+    screen.begin(earlier.get(shown..).unwrap_or_default(), newest, unread)?;
     if unread > 0 {
         session.zim.clear_conversation_unread_message_count(&args.with, ConversationType::Peer).await?;
     }

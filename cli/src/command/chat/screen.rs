@@ -52,7 +52,7 @@ pub(super) struct Screen {
     /// The number of rows above the prompt that show waiting lines.
     rows: usize,
     has_sent: bool,
-    /// The newest message shown at the start: events for it and for earlier messages show nothing new.
+    /// The position of the newest message at the start: events for it and for earlier messages show nothing new.
     opened_at: i64,
 }
 
@@ -86,8 +86,8 @@ impl Screen {
         Ok(entered)
     }
 
-    /// Shows the earlier messages; the last `unread` received ones are new.
-    pub(super) fn begin(&mut self, earlier: &[Message], unread: i64) -> Result<(), Failure> {
+    /// Shows the earlier messages; the last `unread` received ones are new. `newest` is the greatest position of all.
+    pub(super) fn begin(&mut self, earlier: &[Message], newest: i64, unread: i64) -> Result<(), Failure> {
         let unread = usize::try_from(unread).unwrap_or(0);
         if self.mode != Mode::Pipe {
             let what = match unread {
@@ -96,7 +96,7 @@ impl Screen {
             };
             self.output.line(self.output.paint(Ink::Bold, &format!("{} and {}: {what}", self.me, self.with)))?;
         }
-        self.opened_at = earlier.last().map_or(0, |message| message.message_seq);
+        self.opened_at = newest;
         let received = |message: &Message| message.direction() == MessageDirection::Receive;
         let mut left = earlier.iter().filter(|message| received(message)).count();
         let mut marked = unread == 0;
