@@ -305,8 +305,7 @@ async fn unknown_fields_of_a_call_are_named() {
     let env = TestEnv::new().await;
     env.login("ann").await;
     env.login("bob").await;
-    let request =
-        r#"{"toConversationID":"bob","message":{"type":1,"message":"hi","subType":7},"text":1,"Config":{}}"#;
+    let request = r#"{"toConversationID":"bob","message":{"type":1,"message":"hi","subType":7},"text":1,"Config":{}}"#;
     let call = ["call", "Message/SendMessage", request];
     let stderr = env.zim("ann", &[&call[..], &["--strict"]].concat()).await.fails(2);
     for field in ["message.subType", "text", "Config (did you mean config?)"] {

@@ -164,8 +164,8 @@ impl Config {
         self
     }
 
-    /// Sets for how long a message is sent again when there is no connection, in milliseconds. Default: 30,000, as in
-    /// the reference.
+    /// Sets for how long a message is retried without a connection, in milliseconds. Default: 30,000, as in the
+    /// reference.
     #[must_use]
     pub fn resend_window_ms(mut self, ms: i64) -> Self {
         self.resend_window_ms = ms;

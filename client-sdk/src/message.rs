@@ -53,7 +53,7 @@ impl Zim {
     /// message.
     ///
     /// While there is no connection the message waits, and it is sent again after a reconnect that comes in time
-    /// (`Config::resend_window_ms`). To send a message that failed once more, pass it with `isRetrySend`.
+    /// (`Config::resend_window_ms`). To retry a failed message, pass it with `isRetrySend`.
     ///
     /// A command is neither queued nor ordered: it leaves at once, possibly before messages that were sent earlier, and
     /// fails without a connection.

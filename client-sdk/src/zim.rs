@@ -190,7 +190,7 @@ impl Zim {
     /// Nobody is logged in.
     pub async fn server_limits(&self) -> Result<Limits, Error> {
         let login = self.logged_in()?;
-        Ok(login.link.welcome().await.limits.clone().unwrap_or_default())
+        Ok(login.link.welcome().await.limits.unwrap_or_default())
     }
 
     /// Calls any method of the protocol by its path, with the reference's JSON names: `"Message/SendMessage"`. For

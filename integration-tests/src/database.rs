@@ -1,11 +1,11 @@
-//! A fresh database for one test: `ZIM_TEST_DATABASE` says of which kind.
+//! A fresh database for one test. `ZIM_TEST_DATABASE` selects SQLite or PostgreSQL.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::postgres::Cluster;
 
-/// A test's own database, gone when it is dropped.
+/// A database of one test, removed on drop.
 #[derive(Debug)]
 pub struct TestDatabase {
     url: String,
@@ -13,26 +13,26 @@ pub struct TestDatabase {
 }
 
 impl TestDatabase {
-    /// Its address, as the server takes it.
+    /// Returns its address as the server takes it.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// On SQLite a file in `dir`; on PostgreSQL a new database of the server that `with-postgres` started, or of one of its
-    /// own if nobody did.
+    /// Creates an empty database: on SQLite a file in `dir`; on PostgreSQL a new database of the server that
+    /// `with-postgres` started, or of a private server if there is none.
     pub fn fresh(dir: &Path) -> Self {
         if is_postgres() {
             let (cluster, url) = new_database();
             return Self { url, _cluster: Some(cluster) };
         }
-        // The server takes no database in a folder that others can write to, whatever the umask.
+        // The server refuses a database in a folder that others can write to, whatever the umask is.
         let folder = dir.join("database");
         zim_files::create_folder(&folder).expect("a folder");
         Self::of_file(&folder.join("zim.db"))
     }
 
-    /// What an earlier build wrote: on SQLite the file, which is used as it is; on PostgreSQL a new database with what the
-    /// dump says.
+    /// Opens what an earlier build wrote: on SQLite the file itself; on PostgreSQL a new database into which the dump
+    /// is loaded.
     pub fn of_fixture(file: &Path, dump: &Path) -> Self {
         if is_postgres() {
             let (cluster, url) = new_database();
@@ -48,7 +48,7 @@ impl TestDatabase {
     }
 }
 
-/// Whether this run is one on PostgreSQL.
+/// Whether this run uses PostgreSQL.
 pub(crate) fn is_postgres() -> bool {
     match std::env::var("ZIM_TEST_DATABASE").unwrap_or_default().as_str() {
         "" | "sqlite" => false,
@@ -58,9 +58,9 @@ pub(crate) fn is_postgres() -> bool {
 }
 
 fn new_database() -> (Cluster, String) {
-    static MADE: AtomicU32 = AtomicU32::new(0);
+    static CREATED: AtomicU32 = AtomicU32::new(0);
     let cluster = Cluster::start().expect("PostgreSQL");
-    let name = format!("zim_{}_{}", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
+    let name = format!("zim_{}_{}", std::process::id(), CREATED.fetch_add(1, Ordering::Relaxed));
     let url = cluster.create_database(&name).expect("a database");
     (cluster, url)
 }

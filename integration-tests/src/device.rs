@@ -1,4 +1,4 @@
-//! A real client with its own local database, and a memory of every event that it raised.
+//! A real client with its own local database, which records every event that it raises.
 
 use std::collections::HashMap;
 use std::ops::Deref;
@@ -21,31 +21,31 @@ use zim_protocol::{
 use crate::folder::copy_private;
 use crate::wait::{eventually, soon};
 
-/// The folder of a device's local database; it outlives the client.
+/// The folder of a device's local database. It outlives the client and is removed with the last clone.
 #[derive(Clone, Debug)]
-pub struct Home(Arc<TempDir>);
+pub struct DataDir(Arc<TempDir>);
 
-impl Default for Home {
+impl Default for DataDir {
     fn default() -> Self {
         Self(Arc::new(tempfile::tempdir().unwrap()))
     }
 }
 
-impl Home {
-    /// A copy of a folder that another client left.
-    pub fn copy_of(folder: &Path) -> Self {
-        let home = Self::default();
-        copy_private(folder, home.path());
-        home
+impl DataDir {
+    /// Copies a folder that another client wrote.
+    pub(crate) fn copy_of(folder: &Path) -> Self {
+        let dir = Self::default();
+        copy_private(folder, dir.path());
+        dir
     }
 
-    /// Where it is.
+    /// Returns the path of the folder.
     pub fn path(&self) -> &Path {
         self.0.path()
     }
 }
 
-/// Events on their way into the memory.
+/// Moves events from the client's stream into the record.
 #[derive(Debug)]
 struct Recording {
     events: EventStream,
@@ -53,7 +53,7 @@ struct Recording {
 }
 
 impl Recording {
-    /// Records the next event; false when there is none any more.
+    /// Records the next event; false when the stream has ended.
     async fn next(&mut self) -> bool {
         let Some(event) = self.events.next().await else { return false };
         let event = event.expect("the recorder was too slow for the events");
@@ -62,11 +62,11 @@ impl Recording {
     }
 }
 
-/// A client; everything that [`Zim`] does, it does.
+/// A client that records its events; derefs to [`Zim`].
 #[derive(Debug)]
 pub struct Device {
     zim: Zim,
-    home: Home,
+    dir: DataDir,
     seen: watch::Receiver<Vec<Event>>,
     taken: Mutex<HashMap<EventKind, usize>>,
     stream: Arc<tokio::sync::Mutex<Recording>>,
@@ -88,27 +88,27 @@ impl Drop for Device {
 }
 
 impl Device {
-    pub(crate) fn new(zim: Zim, home: Home) -> Self {
+    pub(crate) fn new(zim: Zim, dir: DataDir) -> Self {
         let (sender, seen) = watch::channel(Vec::new());
         let stream = Arc::new(tokio::sync::Mutex::new(Recording { events: zim.events(), seen: sender }));
         let recorder = tokio::spawn({
             let stream = Arc::clone(&stream);
             async move { while stream.lock().await.next().await {} }
         });
-        Self { zim, home, seen, taken: Mutex::default(), stream, recorder }
+        Self { zim, dir, seen, taken: Mutex::default(), stream, recorder }
     }
 
-    /// A client with these settings whose local database is in `home`; for tests that are without a `World`.
-    pub fn make(config: zim_client_sdk::Config, home: Home) -> Self {
-        let zim = Zim::new(config.data_dir(home.path())).expect("a client");
-        Self::new(zim, home)
+    /// Creates a client with these settings and its local database in `dir`, for tests without a `World`.
+    pub fn with_config(config: zim_client_sdk::Config, dir: DataDir) -> Self {
+        let zim = Zim::new(config.data_dir(dir.path())).expect("a client");
+        Self::new(zim, dir)
     }
 
     pub(crate) fn recorder(&self) -> tokio::task::AbortHandle {
         self.recorder.abort_handle()
     }
 
-    /// Ends the client, waits until it has ended, and records what it raised to its end.
+    /// Destroys the client, waits until it has ended, and records the remaining events.
     pub async fn quit(&self) {
         self.zim.destroy();
         soon(self.zim.closed()).await;
@@ -117,22 +117,22 @@ impl Device {
         while stream.next().now_or_never() == Some(true) {}
     }
 
-    /// Where its local database is.
-    pub fn home(&self) -> Home {
-        self.home.clone()
+    /// Returns the folder of its local database.
+    pub fn dir(&self) -> DataDir {
+        self.dir.clone()
     }
 
-    /// Every event so far.
+    /// Returns all events recorded so far.
     pub fn seen(&self) -> Vec<Event> {
         self.seen.borrow().clone()
     }
 
-    /// Every event of a kind so far.
+    /// Returns all events of a kind recorded so far.
     pub fn seen_of(&self, kind: EventKind) -> Vec<Event> {
         self.seen.borrow().iter().filter(|event| event.kind() == kind).cloned().collect()
     }
 
-    /// The next event of a kind that [`Device::next`] has not returned yet.
+    /// Waits for the next event of a kind that [`Device::next`] has not returned yet.
     pub async fn next(&self, kind: EventKind) -> Event {
         let at = {
             let mut taken = self.taken.lock();
@@ -146,15 +146,15 @@ impl Device {
         .await
     }
 
-    /// What `look` finds among all events, as soon as it finds something.
+    /// Waits until `look` finds something among all events; returns it.
     pub async fn until<T>(&self, what: &str, mut look: impl FnMut(&[Event]) -> Option<T>) -> T {
         let mut seen = self.seen.clone();
-        let found = tokio::time::timeout(crate::wait::PATIENCE, async {
+        let found = tokio::time::timeout(crate::wait::TIMEOUT, async {
             loop {
                 if let Some(found) = look(&seen.borrow_and_update()) {
                     return found;
                 }
-                // Fails when the client is destroyed; then nothing will come.
+                // Fails when the client is destroyed; then no event follows.
                 if seen.changed().await.is_err() {
                     return look(&seen.borrow()).unwrap_or_else(|| panic!("{what}: the events have ended"));
                 }
@@ -162,7 +162,7 @@ impl Device {
         })
         .await;
         let kinds: Vec<&str> = self.seen.borrow().iter().map(|event| event.kind().name()).collect();
-        found.unwrap_or_else(|_| panic!("in vain: {what}; seen: {kinds:?}"))
+        found.unwrap_or_else(|_| panic!("timed out: {what}; seen: {kinds:?}"))
     }
 
     /// Sends a text and returns the message as the server stored it.
@@ -182,21 +182,21 @@ impl Device {
         async move { sent.await.map(|sent| sent.message.expect("the message")) }
     }
 
-    /// The first message with this text that was received, as soon as there is one.
-    pub async fn hears(&self, text: &str) -> Message {
+    /// Waits for a message with this text; returns the first.
+    pub async fn receives(&self, text: &str) -> Message {
         self.until(&format!("a message {text:?}"), |seen| {
             received(seen).into_iter().map(|(message, _)| message).find(|message| is_text(message, text))
         })
         .await
     }
 
-    /// Every message that was received in a conversation, in order, and whether it was an offline message.
-    pub fn heard_from(&self, peer: &str) -> Vec<(Message, bool)> {
+    /// Returns every message received in a conversation, in order, and whether it was an offline message.
+    pub fn received_from(&self, peer: &str) -> Vec<(Message, bool)> {
         let all = received(&self.seen.borrow());
         all.into_iter().filter(|(message, _)| message.conversation_id == peer).collect()
     }
 
-    /// Waits until it has caught up with the server once more than `before` times.
+    /// Waits until it has caught up with the server more than `before` times.
     pub async fn caught_up(&self, before: usize) {
         self.until("catching up", |seen| {
             let finished = seen.iter().filter(|event| {
@@ -208,7 +208,7 @@ impl Device {
         .await;
     }
 
-    /// How often it has caught up.
+    /// Returns how often it has caught up.
     pub fn times_caught_up(&self) -> usize {
         let of_state = |event: &Event| {
             matches!(event, Event::ConversationSyncStateChanged(event)
@@ -217,12 +217,12 @@ impl Device {
         self.seen.borrow().iter().filter(|event| of_state(event)).count()
     }
 
-    /// All of a conversation, page by page from the newest to the oldest, ascending.
+    /// Queries a whole conversation in pages from the newest to the oldest; returns it in ascending order.
     pub async fn history(&self, peer: &str) -> Vec<Message> {
         self.history_by(peer, MessageQueryMode::General).await
     }
 
-    /// As [`Device::history`], from where `mode` says.
+    /// Queries as [`Device::history`] does, in the given mode.
     pub async fn history_by(&self, peer: &str, mode: MessageQueryMode) -> Vec<Message> {
         let mut all: Vec<Message> = Vec::new();
         loop {
@@ -236,27 +236,27 @@ impl Device {
         }
     }
 
-    /// The conversation with a user.
+    /// Returns the conversation with a user.
     pub async fn conversation(&self, peer: &str) -> Conversation {
         let found = soon(self.zim.query_conversation(peer, ConversationType::Peer)).await.unwrap();
         found.conversation.expect("a conversation")
     }
 
-    /// The first 100 conversations.
+    /// Returns the first 100 conversations.
     pub async fn conversations(&self) -> Vec<Conversation> {
         let config = ConversationQueryConfig { next_conversation: None, count: 100 };
         let filter = ConversationFilterOption::default();
         soon(self.zim.query_conversation_list(config, filter)).await.unwrap().conversation_list
     }
 
-    /// All that is unread.
+    /// Returns the total number of unread messages.
     pub async fn total_unread(&self) -> i64 {
         let config = ConversationTotalUnreadMessageCountQueryConfig::default();
         let found = soon(self.zim.query_conversation_total_unread_message_count(config)).await;
         found.unwrap().unread_message_count
     }
 
-    /// Waits until a conversation has so many unread messages.
+    /// Waits until a conversation has `count` unread messages.
     pub async fn has_unread(&self, peer: &str, count: i64) {
         let mut last = None;
         eventually(&format!("{count} unread from {peer}"), async || {
@@ -284,20 +284,20 @@ fn received(seen: &[Event]) -> Vec<(Message, bool)> {
     all
 }
 
-/// The reference's code of a call of the SDK that failed.
+/// Returns the error code of an SDK call that failed.
 ///
 /// # Panics
-/// It did not fail.
+/// The call succeeded.
 pub fn refusal<T: std::fmt::Debug>(result: Result<T, zim_client_sdk::Error>) -> ErrorCode {
     result.expect_err("it should have been refused").code()
 }
 
-/// Whether a message is this text.
+/// Whether a message is a text with these words.
 pub fn is_text(message: &Message, text: &str) -> bool {
     matches!(&message.body, Some(Body::Text(body)) if body.message == text)
 }
 
-/// The texts of messages; of others their type.
+/// The texts of messages; for other messages their type.
 pub fn texts<'a>(messages: impl IntoIterator<Item = &'a Message>) -> Vec<String> {
     let text = |message: &Message| match &message.body {
         Some(Body::Text(body)) => body.message.clone(),

@@ -1,6 +1,6 @@
-//! What an earlier build wrote, for tests that open it with this one. A fixture is a folder of `integration-tests/fixtures`,
-//! named after the commit that wrote it; its README says what is in it. It never changes: a test works on a copy, which its
-//! owner alone can read.
+//! Data that an earlier build wrote, for tests that open it with this build. A fixture is a folder of
+//! `integration-tests/fixtures`, named after the commit that wrote it; its README describes the content. A fixture
+//! never changes: a test works on a private copy.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -16,13 +16,13 @@ use zim_protocol::{
 };
 
 use crate::database::is_postgres;
-use crate::device::{Device, Home};
+use crate::device::{DataDir, Device};
 use crate::wait::soon;
 
-/// A token that outlives every test, seconds.
+/// The validity of tokens, seconds: longer than any test.
 const TOKEN_S: i64 = 24 * 3_600;
 
-/// A fixture, on the database of this run.
+/// A fixture for the database of this run.
 #[derive(Clone, Debug)]
 pub struct Fixture {
     folder: PathBuf,
@@ -32,16 +32,16 @@ pub struct Fixture {
 /// An app of a fixture.
 #[derive(Clone, Debug)]
 pub struct App {
-    /// The app.
+    /// The app id.
     pub app_id: u32,
-    /// Its secret for clients.
+    /// The app sign, the secret of its clients.
     pub app_sign: String,
-    /// The key of its tokens.
+    /// The server secret, the key of its tokens.
     pub server_secret: String,
 }
 
 impl Fixture {
-    /// The fixture of a commit.
+    /// Opens the fixture of a commit.
     pub fn named(name: &str) -> Self {
         let kind = if is_postgres() { "postgres" } else { "sqlite" };
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name).join(kind);
@@ -50,27 +50,27 @@ impl Fixture {
         Self { folder, manifest: serde_json::from_str(&text).unwrap() }
     }
 
-    /// What it must show: see the README of the fixture.
+    /// Returns the expected content. The README of the fixture describes it.
     pub fn manifest(&self) -> &Value {
         &self.manifest
     }
 
-    /// When it was written, Unix milliseconds. Clocks start there.
-    pub fn made_at_ms(&self) -> i64 {
+    /// Returns when it was written, Unix milliseconds. The test's clock starts there.
+    pub(crate) fn made_at_ms(&self) -> i64 {
         self.manifest["madeAtMs"].as_i64().expect("madeAtMs")
     }
 
-    /// The server's data folder.
+    /// Returns the server's data folder.
     pub(crate) fn server(&self) -> PathBuf {
         self.folder.join("server")
     }
 
-    /// What the server had in PostgreSQL.
+    /// Returns the dump of the server's PostgreSQL database.
     pub(crate) fn dump(&self) -> PathBuf {
         self.folder.join("dump.sql")
     }
 
-    /// The devices, with the users of the first app whose databases they have.
+    /// Returns pairs of a device and a user of the first app that has a database on it.
     pub fn devices(&self) -> Vec<(String, String)> {
         let prefix = format!("{}-", self.app("first").app_id);
         let mut devices = Vec::new();
@@ -85,13 +85,13 @@ impl Fixture {
         devices
     }
 
-    /// A copy of a device's folder.
-    pub fn device(&self, name: &str) -> Home {
-        Home::copy_of(&self.folder.join("devices").join(name))
+    /// Copies a device's folder.
+    pub fn device(&self, name: &str) -> DataDir {
+        DataDir::copy_of(&self.folder.join("devices").join(name))
     }
 
-    /// What the database of a user held on a device: `pendingEvents`, `unsent` messages, `localData`, and by conversation
-    /// the position `raisedTo` which its messages were raised.
+    /// Returns what the database of a user on a device held: `pendingEvents`, `unsent` messages, `localData`, and for
+    /// each conversation the position `raisedTo` of the last raised message.
     ///
     /// # Panics
     /// The user of the first app has no database on this device.
@@ -102,45 +102,45 @@ impl Fixture {
         facts
     }
 
-    /// An app: `first` or `second`.
+    /// Returns an app: `first` or `second`.
     pub fn app(&self, name: &str) -> App {
         let app = &self.manifest["apps"][name];
-        let word = |field: &str| app[field].as_str().unwrap_or_else(|| panic!("app {name} has no {field}")).to_owned();
+        let text = |field: &str| app[field].as_str().unwrap_or_else(|| panic!("app {name} has no {field}")).to_owned();
         let app_id = app["appID"].as_u64().and_then(|id| id.try_into().ok()).expect("appID");
-        App { app_id, app_sign: word("appSign"), server_secret: word("serverSecret") }
+        App { app_id, app_sign: text("appSign"), server_secret: text("serverSecret") }
     }
 
-    /// What each user of an app saw, as [`view`] returns it.
+    /// Returns what each user of an app saw, in the form of [`view`].
     pub fn users(&self, app: &str) -> &Map<String, Value> {
         self.manifest["apps"][app]["users"].as_object().expect("users")
     }
 }
 
 impl App {
-    /// A login with a token.
+    /// Returns a login with a token.
     pub fn with_token(&self, user_id: &str, clock: &Clock) -> LoginConfig {
         let token = Token::generate(self.app_id, user_id, &self.server_secret, clock.now_s(), TOKEN_S).unwrap();
         LoginConfig { token, ..LoginConfig::default() }
     }
 }
 
-/// All that a user can query through a device, without fields that hold their defaults.
+/// Queries everything that a user can query through a device, without fields that hold their defaults.
 pub async fn view(device: &Device) -> Value {
     let conversations = device.conversations().await;
     let mut histories = Map::new();
     for conversation in &conversations {
         let history = device.history(&conversation.conversation_id).await;
-        histories.insert(conversation.conversation_id.clone(), said(&history));
+        histories.insert(conversation.conversation_id.clone(), to_json(&history));
     }
     json!({
-        "conversations": said(&conversations),
+        "conversations": to_json(&conversations),
         "histories": histories,
         "unread": device.total_unread().await,
-        "friends": said(&friends(device).await),
-        "applications": said(&applications(device).await),
-        "blacklist": said(&blacklist(device).await),
-        "subscriptions": said(&subscriptions(device).await),
-        "self": said(&soon(device.query_self_user_info()).await.unwrap().self_user_info),
+        "friends": to_json(&friends(device).await),
+        "applications": to_json(&applications(device).await),
+        "blacklist": to_json(&blacklist(device).await),
+        "subscriptions": to_json(&subscriptions(device).await),
+        "self": to_json(&soon(device.query_self_user_info()).await.unwrap().self_user_info),
     })
 }
 
@@ -164,19 +164,20 @@ async fn subscriptions(device: &Device) -> Vec<zim_protocol::UserStatusSubscript
     soon(device.query_subscribed_user_status_list(config)).await.unwrap().user_status_subscription_list
 }
 
-/// A view without what is one device's own: its notes, what it did not send, and where its user is online.
+/// Removes from a view what belongs to one device only: local extended data, unsent messages and the user's status.
 #[must_use]
-pub fn as_stored(mut view: Value) -> Value {
+pub fn without_device_state(mut view: Value) -> Value {
     let is_stored = |message: &Value| message["messageSeq"].as_i64().is_some_and(|seq| seq > 0);
-    let without_notes = |message: &mut Value| drop(message.as_object_mut().and_then(|m| m.remove("localExtendedData")));
+    let remove_local_data =
+        |message: &mut Value| drop(message.as_object_mut().and_then(|m| m.remove("localExtendedData")));
     if let Some(list) = view["conversations"].as_array_mut() {
         list.retain(|conversation| is_stored(&conversation["lastMessage"]));
-        list.iter_mut().for_each(|conversation| without_notes(&mut conversation["lastMessage"]));
+        list.iter_mut().for_each(|conversation| remove_local_data(&mut conversation["lastMessage"]));
     }
     if let Some(histories) = view["histories"].as_object_mut() {
         for history in histories.values_mut().filter_map(Value::as_array_mut) {
             history.retain(is_stored);
-            history.iter_mut().for_each(without_notes);
+            history.iter_mut().for_each(remove_local_data);
         }
         histories.retain(|_, history| history.as_array().is_some_and(|history| !history.is_empty()));
     }
@@ -186,14 +187,14 @@ pub fn as_stored(mut view: Value) -> Value {
     view
 }
 
-/// Fails with the first places where two values differ.
+/// Asserts that two values are equal; the message shows the first ten differences.
 ///
 /// # Panics
-/// They do.
+/// They differ.
 pub fn assert_same(what: &str, actual: &Value, expected: &Value) {
     let mut found = Vec::new();
     differences(what, actual, expected, &mut found);
-    assert!(found.is_empty(), "it is not what it was:\n{}", found[..found.len().min(10)].join("\n"));
+    assert!(found.is_empty(), "values differ:\n{}", found[..found.len().min(10)].join("\n"));
 }
 
 fn differences(at: &str, actual: &Value, expected: &Value, found: &mut Vec<String>) {
@@ -215,8 +216,8 @@ fn differences(at: &str, actual: &Value, expected: &Value, found: &mut Vec<Strin
     }
 }
 
-/// A value as JSON, without fields that hold their defaults.
-pub fn said(value: &impl Serialize) -> Value {
+/// Converts a value to JSON, without fields that hold their defaults.
+pub fn to_json(value: &impl Serialize) -> Value {
     without_defaults(serde_json::to_value(value).unwrap())
 }
 

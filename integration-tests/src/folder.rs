@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-/// Copies a folder; its owner alone can read the copy, whatever a checkout made of the original.
+/// Copies a folder. Only its owner can read the copy, whatever mode a checkout gave the original.
 pub(crate) fn copy_private(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     restrict(to, 0o700);

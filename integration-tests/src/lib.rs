@@ -1,5 +1,7 @@
-//! What the tests stand on: a whole server in process, real clients over real QUIC, a clock that the test moves, and bad
-//! weather on the way between them.
+//! Test support: a whole server in process, real clients over real QUIC, a clock that the test sets, and a proxy that
+//! makes the network between them lossy.
+//!
+//! The modules are declared in dependency order: a module uses only modules above it.
 //!
 //! ```no_run
 //! # async fn example() {
@@ -8,7 +10,7 @@
 //! let world = World::new().await;
 //! let (ann, bob) = (world.user("ann").await, world.user("bob").await);
 //! ann.say("bob", "hi").await;
-//! assert_eq!(bob.hears("hi").await.sender_user_id, "ann");
+//! assert_eq!(bob.receives("hi").await.sender_user_id, "ann");
 //! world.end().await;
 //! # }
 //! ```
@@ -21,42 +23,42 @@ mod wait;
 mod random;
 /// Folders that only their owner can read.
 mod folder;
-/// Captures what the server and the SDK log.
+/// Captures the log of the server and the SDK.
 mod logs;
 /// PostgreSQL servers for tests.
 pub mod postgres;
 /// A database for one test.
 mod database;
 /// A UDP relay between a client and the server, with network conditions that a test sets.
-mod link;
+mod proxy;
 /// A client without the SDK: frames on a QUIC stream.
 mod raw;
 /// A client with its own local database, which records its events.
 mod device;
-/// Data that earlier builds wrote.
+/// Databases and data folders that earlier builds wrote.
 mod fixture;
 /// A server in process with its clients, for the duration of one test.
 mod world;
-/// A child process's side of `puppet`: lines in, lines out, and a clock that the test sets.
-mod strings;
+/// The child's side of `process`: lines in, lines out, and a clock that the test sets.
+mod child;
 /// Servers and clients as child processes.
-mod puppet;
-/// Targets of the fuzzer.
+mod process;
+/// The fuzz targets.
 pub mod decoders;
-/// Runs with faults, from seeds.
+/// Seeded runs with injected faults.
 pub mod campaign;
 
+pub use self::child::{print_line, stdin_lines, ticking_clock};
 pub use self::database::TestDatabase;
-pub use self::device::{Device, Home, is_text, refusal, texts};
-pub use self::fixture::{App, Fixture, as_stored, assert_same, said, view};
-pub use self::link::{Link, Weather};
+pub use self::device::{DataDir, Device, is_text, refusal, texts};
+pub use self::fixture::{App, Fixture, assert_same, to_json, view, without_device_state};
 pub use self::logs::Logged;
-pub use self::puppet::{FirstApp, ServerHome, ServerProcess};
+pub use self::process::{FirstApp, ServerInstallation, ServerProcess};
+pub use self::proxy::{NetworkConditions, Proxy};
 pub use self::random::Random;
-pub use self::raw::{Raw, code, hello, request, send_text};
-pub use self::strings::{clock, lines, say};
-pub use self::wait::{PATIENCE, eventually, soon};
-pub use self::world::{Key, Operator, START_MS, World};
+pub use self::raw::{RawClient, code, hello, request, send_text};
+pub use self::wait::{TIMEOUT, eventually, soon};
+pub use self::world::{OperatorClient, OperatorKey, START_MS, World};
 
 /// The guide's examples, which must compile.
 #[cfg(doctest)]

@@ -1,5 +1,5 @@
-//! What the server and the SDK log while a test runs. An error that no test asked for is a failure, even if every assertion
-//! holds. `ZIM_TEST_LOG=debug` (or any other filter) shows it all.
+//! Captures what the server and the SDK log while a test runs. An error that the test did not expect fails it, even if
+//! every assertion holds. `ZIM_TEST_LOG=debug` (or another filter) prints the log.
 
 use std::fmt::{Debug, Write};
 use std::sync::{Arc, OnceLock};
@@ -13,11 +13,11 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, fmt};
 
-/// What of the server's log tests look at, besides errors: the audit trail and warnings.
+/// The targets of the server's log that tests read besides errors: warnings and the audit trail.
 const SERVER: &str = "zim_server";
 const AUDIT: &str = "zim_server::audit";
 
-/// What was logged so far in this process.
+/// The lines that were logged in this process.
 #[derive(Clone, Debug, Default)]
 pub struct Logged {
     errors: Arc<Mutex<Vec<String>>>,
@@ -26,8 +26,8 @@ pub struct Logged {
 }
 
 impl Logged {
-    /// What is logged in this process, which is one test's: nextest starts one for each.
-    pub(crate) fn listen() -> Self {
+    /// Captures the log of this process, which runs one test: nextest starts a process for each.
+    pub(crate) fn capture() -> Self {
         static LOGGED: OnceLock<Logged> = OnceLock::new();
         LOGGED
             .get_or_init(|| {
@@ -35,24 +35,24 @@ impl Logged {
                 let shown = std::env::var("ZIM_TEST_LOG")
                     .ok()
                     .map(|filter| fmt::layer().with_test_writer().with_filter(EnvFilter::new(filter)));
-                // Fails where a test installed a subscriber of its own; then nobody listens.
+                // Fails where a test installed its own subscriber; then nothing is captured.
                 let _ = tracing_subscriber::registry().with(logged.clone()).with(shown).try_init();
                 logged
             })
             .clone()
     }
 
-    /// Takes the errors that have gathered.
+    /// Takes the errors logged so far.
     pub fn errors(&self) -> Vec<String> {
         std::mem::take(&mut self.errors.lock())
     }
 
-    /// Takes the server's warnings that have gathered.
+    /// Takes the server's warnings logged so far.
     pub fn warnings(&self) -> Vec<String> {
         std::mem::take(&mut self.warnings.lock())
     }
 
-    /// Takes the lines of the audit trail that have gathered.
+    /// Takes the lines of the audit trail logged so far.
     pub fn audit(&self) -> Vec<String> {
         std::mem::take(&mut self.audit.lock())
     }

@@ -1,5 +1,7 @@
-//! A PostgreSQL for tests: a throw-away cluster on a free port, gone when it is dropped; or the server that
-//! `ZIM_TEST_POSTGRES` names (`postgres://user@host:port/postgres`, somebody who may create databases).
+//! PostgreSQL for tests: a temporary cluster on a free port, removed on drop; or the server that `ZIM_TEST_POSTGRES`
+//! names (`postgres://user@host:port/postgres`, where the user may create databases).
+//!
+//! The unit tests of the server include this file by its path, so it uses no other module of this crate.
 
 use std::env;
 use std::ffi::OsStr;
@@ -14,46 +16,46 @@ use anyhow::{Context, bail};
 use parking_lot::Mutex;
 use tempfile::TempDir;
 
-/// Names a server that is there already.
+/// The variable that names an existing server.
 const VARIABLE: &str = "ZIM_TEST_POSTGRES";
-/// The account under which a server runs where tests run as root: PostgreSQL refuses to be root.
+/// The account of the server where tests run as root: PostgreSQL refuses to run as root.
 const ACCOUNT: &str = "postgres";
-/// A loaded machine takes its time.
+/// The longest start, on a loaded machine.
 const START_LIMIT: Duration = Duration::from_secs(60);
 
-/// A database server. Dropping it removes the databases that it made.
+/// A database server. Dropping it removes the databases that it created.
 #[derive(Debug)]
 pub struct Cluster {
     tools: Tools,
     admin_url: String,
-    /// `None` if the server is somebody else's.
+    /// `None` for an existing server.
     own: Option<Own>,
-    made: Mutex<Vec<String>>,
+    created: Mutex<Vec<String>>,
 }
 
 #[derive(Debug)]
 struct Own {
     server: Child,
-    /// Its files; they go with it.
+    /// Its files, removed on drop.
     dir: TempDir,
     port: u16,
 }
 
 impl Cluster {
-    /// Starts a server, or takes the one that is configured.
+    /// Connects to the configured server, or starts a private one.
     ///
     /// # Errors
-    /// PostgreSQL is not installed, or does not start; the sentence says what to do.
+    /// PostgreSQL is not installed, or does not start; the message says what to do.
     pub fn start() -> anyhow::Result<Self> {
         let tools = Tools::find()?;
-        let made = Mutex::new(Vec::new());
+        let created = Mutex::new(Vec::new());
         if let Ok(admin_url) = env::var(VARIABLE) {
-            return Ok(Self { tools, admin_url, own: None, made });
+            return Ok(Self { tools, admin_url, own: None, created });
         }
         Self::start_private(tools)
     }
 
-    /// Starts a server of one's own, which may be killed, whatever is configured.
+    /// Starts a private server, which may be killed, whatever is configured.
     ///
     /// # Errors
     /// As [`Cluster::start`].
@@ -62,14 +64,14 @@ impl Cluster {
     }
 
     fn start_private(tools: Tools) -> anyhow::Result<Self> {
-        let made = Mutex::new(Vec::new());
+        let created = Mutex::new(Vec::new());
         let dir = tempfile::Builder::new().prefix("zim-postgres-").tempdir()?;
-        tools.give_away(dir.path())?;
+        tools.chown(dir.path())?;
         let data = dir.path().join("data");
         let mut initdb = tools.server_tool("initdb");
         initdb.args(["-A", "trust", "-U", ACCOUNT, "-E", "UTF8", "--locale=C.UTF-8", "--no-sync", "-D"]).arg(&data);
         run(&mut initdb)?;
-        // Somebody may take the port between its choice and the start.
+        // Another process may take the port between its choice and the start.
         let mut tries = 0;
         loop {
             tries += 1;
@@ -77,7 +79,7 @@ impl Cluster {
             match tools.start(&data, dir.path(), port) {
                 Ok(server) => {
                     let admin_url = format!("postgres://{ACCOUNT}@127.0.0.1:{port}/postgres");
-                    return Ok(Self { tools, admin_url, own: Some(Own { server, dir, port }), made });
+                    return Ok(Self { tools, admin_url, own: Some(Own { server, dir, port }), created });
                 }
                 Err(error) if tries == 3 => return Err(error),
                 Err(_) => {}
@@ -85,28 +87,28 @@ impl Cluster {
         }
     }
 
-    /// The server's address, with its administrative database.
+    /// Returns the address of the server's administrative database.
     pub fn url(&self) -> String {
         self.admin_url.clone()
     }
 
-    /// Makes an empty database; returns its address. On a server that others use, the name is made unique.
+    /// Creates an empty database; returns its address. On an existing server the process id makes the name unique.
     ///
     /// # Errors
-    /// The server does not make it.
+    /// The server cannot create it.
     pub fn create_database(&self, name: &str) -> anyhow::Result<String> {
         let name = match self.own {
             Some(_) => name.to_owned(),
             None => format!("{name}_{}", std::process::id()),
         };
         self.sql(&format!("CREATE DATABASE \"{name}\" TEMPLATE template0"))?;
-        self.made.lock().push(name.clone());
+        self.created.lock().push(name.clone());
         let (server, rest) = self.admin_url.rsplit_once('/').context("the server's address names no database")?;
         let options = rest.find('?').map_or("", |at| &rest[at..]);
         Ok(format!("{server}/{name}{options}"))
     }
 
-    /// Runs a statement on the administrative database: to end somebody's connection, say.
+    /// Runs a statement on the administrative database, for example to end a connection.
     ///
     /// # Errors
     /// The statement fails.
@@ -114,7 +116,7 @@ impl Cluster {
         self.sql_in(&self.admin_url, sql)
     }
 
-    /// Runs a statement on a database of this server; returns its rows, a line each, the values separated by `|`.
+    /// Runs a statement on a database of this server; returns one line for each row, with values separated by `|`.
     ///
     /// # Errors
     /// The statement fails.
@@ -125,23 +127,21 @@ impl Cluster {
         Ok(String::from_utf8_lossy(&done.stdout).trim().to_owned())
     }
 
-    /// Runs a file, a dump above all, on a database of this server.
+    /// Runs an SQL file, such as a dump, on a database of this server.
     ///
     /// # Errors
-    /// A statement of it fails.
+    /// A statement fails.
     pub fn load(&self, url: &str, file: &Path) -> anyhow::Result<()> {
         let mut psql = Command::new(self.tools.bin.join("psql"));
         run(psql.args(["-X", "-q", "-1", "-v", "ON_ERROR_STOP=1", "-d", url, "-f"]).arg(file)).map(drop)
     }
-}
 
-impl Cluster {
-    /// SIGKILL to a private server, in the middle of whatever it does.
+    /// Sends SIGKILL to a private server.
     ///
     /// # Errors
-    /// It is somebody else's, or does not run.
+    /// The server is not private, or does not run.
     pub fn kill(&mut self) -> anyhow::Result<()> {
-        let own = self.own.as_mut().context("somebody else's server is not ours to kill")?;
+        let own = self.own.as_mut().context("only a private server can be killed")?;
         let file = fs::read_to_string(own.dir.path().join("data/postmaster.pid"))?;
         let pid = file.lines().next().context("no process id")?;
         run(Command::new("kill").args(["-KILL", pid]))?;
@@ -149,15 +149,15 @@ impl Cluster {
         Ok(())
     }
 
-    /// Starts a private server that was killed, where it was.
+    /// Starts a private server again after a kill, on the same port.
     ///
     /// # Errors
     /// It does not start.
     pub fn restart(&mut self) -> anyhow::Result<()> {
-        let own = self.own.as_mut().context("somebody else's server is not ours to start")?;
+        let own = self.own.as_mut().context("only a private server can be started")?;
         let begun = Instant::now();
         loop {
-            // What the killed one left behind ends by itself, and until then nothing new starts.
+            // The start fails until the child processes of the killed server have ended.
             match self.tools.start(&own.dir.path().join("data"), own.dir.path(), own.port) {
                 Ok(server) => {
                     own.server = server;
@@ -169,15 +169,15 @@ impl Cluster {
         }
     }
 
-    /// Makes a database a copy of another, in its place if it is there; nobody may be using either.
+    /// Copies a database, replacing `to` if it exists. Both must be unused.
     ///
     /// # Errors
-    /// Somebody is.
+    /// One of them is in use.
     pub fn copy_database(&self, from: &str, to: &str) -> anyhow::Result<()> {
         self.sql(&format!("DROP DATABASE IF EXISTS \"{to}\" WITH (FORCE)"))?;
         self.sql(&format!("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '{from}'"))?;
         self.sql(&format!("CREATE DATABASE \"{to}\" TEMPLATE \"{from}\""))?;
-        self.made.lock().push(to.to_owned());
+        self.created.lock().push(to.to_owned());
         Ok(())
     }
 }
@@ -190,14 +190,14 @@ impl Drop for Cluster {
                 let mut stop = self.tools.server_tool("pg_ctl");
                 let stopped = run(stop.args(["-m", "immediate", "-w", "-D"]).arg(data).arg("stop"));
                 if stopped.is_err() {
-                    // It may be dead already.
+                    // It may have been killed already.
                     let _ = own.server.kill();
                 }
                 let _ = own.server.wait();
             }
             None => {
-                let made = std::mem::take(&mut *self.made.lock());
-                for name in made {
+                let created = std::mem::take(&mut *self.created.lock());
+                for name in created {
                     let _ = self.sql(&format!("DROP DATABASE IF EXISTS \"{name}\" WITH (FORCE)"));
                 }
             }
@@ -216,7 +216,7 @@ impl Tools {
     fn find() -> anyhow::Result<Self> {
         let on_path = env::var_os("PATH").unwrap_or_default();
         let mut folders: Vec<PathBuf> = env::split_paths(&on_path).collect();
-        // Debian keeps them off the path; the newest goes first.
+        // Debian does not put them on the path; the newest version is tried first.
         let mut versions: Vec<PathBuf> = fs::read_dir("/usr/lib/postgresql")
             .map(|entries| entries.flatten().map(|entry| entry.path()).collect())
             .unwrap_or_default();
@@ -233,7 +233,7 @@ impl Tools {
         Ok(Self { bin, is_root: user.stdout.trim_ascii() == b"0" })
     }
 
-    /// A program that must not run as root.
+    /// Returns a program that must not run as root.
     fn server_tool(&self, name: &str) -> Command {
         let program = self.bin.join(name);
         if !self.is_root {
@@ -241,12 +241,12 @@ impl Tools {
         }
         let mut command = Command::new("runuser");
         command.args(["-u", ACCOUNT, "--"]).arg(program);
-        // What the tests' own folder is, is not for that account to know.
+        // That account may not be able to read the current folder.
         command.current_dir("/");
         command
     }
 
-    fn give_away(&self, dir: &Path) -> anyhow::Result<()> {
+    fn chown(&self, dir: &Path) -> anyhow::Result<()> {
         if self.is_root {
             run(Command::new("chown").arg(ACCOUNT).arg(dir))?;
         }
@@ -286,10 +286,13 @@ impl Tools {
             if server.try_wait()?.is_some() || begun.elapsed() > START_LIMIT {
                 let _ = server.kill();
                 let _ = server.wait();
-                let said = fs::read_to_string(dir.join("log")).unwrap_or_default();
-                bail!("PostgreSQL does not start: {said}");
+                let log = fs::read_to_string(dir.join("log")).unwrap_or_default();
+                bail!("PostgreSQL does not start: {log}");
             }
-            #[expect(clippy::disallowed_methods, reason = "another process says in no other way that it is ready")]
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "there is no other way to wait until another process is ready"
+            )]
             sleep(Duration::from_millis(30));
         }
     }

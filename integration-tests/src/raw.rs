@@ -1,4 +1,4 @@
-//! A client without any library: frames on a QUIC stream, to do what a well-behaved one never does.
+//! A client without the SDK: frames on a QUIC stream, for behaviour that the SDK does not allow.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,11 +19,11 @@ use zim_protocol::{
 
 use crate::wait::soon;
 
-/// One connection with its session stream.
+/// A connection with its session stream.
 #[derive(Debug)]
-pub struct Raw {
+pub struct RawClient {
     endpoint: Endpoint,
-    /// The connection.
+    /// The QUIC connection.
     pub connection: Connection,
     send: SendStream,
     recv: RecvStream,
@@ -32,13 +32,13 @@ pub struct Raw {
     next_id: u64,
 }
 
-impl Raw {
-    /// Connects to a server with this certificate, and says nothing.
+impl RawClient {
+    /// Connects to a server that has this certificate and opens the session stream; sends nothing.
     pub(crate) async fn connect(server: SocketAddr, certificate: CertificateDer<'static>) -> Self {
         Self::connect_with(server, certificate, TransportConfig::default()).await
     }
 
-    /// As [`Raw::connect`], with QUIC settings of the test's own.
+    /// Connects as [`RawClient::connect`] does, with QUIC settings of the test.
     pub(crate) async fn connect_with(
         server: SocketAddr,
         certificate: CertificateDer<'static>,
@@ -51,8 +51,8 @@ impl Raw {
         Self { endpoint, connection, send, recv, frames, events: None, next_id: 1 }
     }
 
-    /// Says Hello and reads the Welcome.
-    pub async fn greet(&mut self, hello: Hello) -> Welcome {
+    /// Sends the Hello and reads the Welcome.
+    pub async fn handshake(&mut self, hello: Hello) -> Welcome {
         self.write([client_frame::Frame::Hello(hello)]).await;
         match self.read().await {
             Some(server_frame::Frame::Welcome(welcome)) => welcome,
@@ -69,41 +69,41 @@ impl Raw {
         self.write_bytes(&out).await;
     }
 
-    /// Writes anything. That the server does not take it is no failure: it may have hung up meanwhile.
+    /// Writes any bytes. Ignores errors, because the server may have closed the connection.
     pub async fn write_bytes(&mut self, bytes: &[u8]) {
         let _ = soon(self.send.write_all(bytes)).await;
     }
 
-    /// Writes without waiting longer than the server takes: false if it is not read.
-    pub async fn try_write(&mut self, bytes: &[u8], patience: std::time::Duration) -> bool {
-        matches!(tokio::time::timeout(patience, self.send.write_all(bytes)).await, Ok(Ok(())))
+    /// Writes any bytes; false if the server does not take them within `limit`.
+    pub async fn try_write(&mut self, bytes: &[u8], limit: std::time::Duration) -> bool {
+        matches!(tokio::time::timeout(limit, self.send.write_all(bytes)).await, Ok(Ok(())))
     }
 
-    /// Says that nothing more will come.
+    /// Closes the sending side of the session stream.
     pub fn finish(&mut self) {
         let _ = self.send.finish();
     }
 
-    /// A call, not answered yet; returns its id.
-    pub async fn ask(&mut self, rpc: &impl Rpc) -> u64 {
+    /// Sends a request without waiting for the answer; returns its id.
+    pub async fn send_request(&mut self, rpc: &impl Rpc) -> u64 {
         let id = self.next_id;
         self.next_id += 1;
         self.write([request(id, rpc)]).await;
         id
     }
 
-    /// A call and its answer.
+    /// Sends a request and waits for its answer.
     pub async fn call<R: Rpc>(&mut self, rpc: &R) -> Result<R::Response, zim_protocol::Error> {
-        let id = self.ask(rpc).await;
+        let id = self.send_request(rpc).await;
         let response = self.response().await;
-        assert_eq!(response.id, id, "the answer to another call");
+        assert_eq!(response.id, id, "the answer to another request");
         match response.outcome.expect("an outcome") {
             Outcome::Ok(payload) => Ok(prost::Message::decode(payload).unwrap()),
             Outcome::Error(error) => Err(error),
         }
     }
 
-    /// A call of a method by its name, with any payload.
+    /// Calls a method by its path, with any payload.
     pub async fn call_bytes(&mut self, method: &str, payload: impl Into<Bytes>) -> Response {
         let id = self.next_id;
         self.next_id += 1;
@@ -112,7 +112,7 @@ impl Raw {
         self.response().await
     }
 
-    /// The next answer.
+    /// Reads the next response.
     pub async fn response(&mut self) -> Response {
         match self.read().await {
             Some(server_frame::Frame::Response(response)) => response,
@@ -120,12 +120,12 @@ impl Raw {
         }
     }
 
-    /// Whether a frame comes within a moment: for what must not come.
-    pub async fn hears_something(&mut self) -> bool {
+    /// Whether a frame arrives within 50 ms: for frames that must not arrive.
+    pub async fn receives_anything(&mut self) -> bool {
         tokio::time::timeout(std::time::Duration::from_millis(50), self.read()).await.is_ok()
     }
 
-    /// As many answers, by id.
+    /// Reads `count` responses and sorts them by id.
     pub async fn responses(&mut self, count: usize) -> Vec<Response> {
         let mut responses = Vec::with_capacity(count);
         while responses.len() < count {
@@ -135,18 +135,18 @@ impl Raw {
         responses
     }
 
-    /// The next frame; `None` when the stream or the connection has ended.
+    /// Reads the next frame; `None` when the stream or the connection has ended.
     pub async fn read(&mut self) -> Option<server_frame::Frame> {
         loop {
             if let Some(frame) = self.frames.next().unwrap() {
-                return Some(ServerFrame::decode(frame).unwrap().frame.expect("a frame that is known"));
+                return Some(ServerFrame::decode(frame).unwrap().frame.expect("a known frame"));
             }
             let chunk = soon(self.recv.read_chunk(65_536, true)).await.ok().flatten()?;
             self.frames.push(&chunk.bytes);
         }
     }
 
-    /// The next event; `None` when the stream or the connection has ended.
+    /// Reads the next event frame; `None` when the stream or the connection has ended.
     pub async fn event(&mut self) -> Option<event_frame::Frame> {
         if self.events.is_none() {
             let stream = soon(self.connection.accept_uni()).await.ok()?;
@@ -155,14 +155,14 @@ impl Raw {
         let (stream, frames) = self.events.as_mut()?;
         loop {
             if let Some(frame) = frames.next().unwrap() {
-                return Some(EventFrame::decode(frame).unwrap().frame.expect("a frame that is known"));
+                return Some(EventFrame::decode(frame).unwrap().frame.expect("a known frame"));
             }
             let chunk = soon(stream.read_chunk(65_536, true)).await.ok().flatten()?;
             frames.push(&chunk.bytes);
         }
     }
 
-    /// Why the server closed the connection.
+    /// Waits until the server closes the connection; returns the close code.
     pub async fn closed(&self) -> CloseCode {
         match soon(self.connection.closed()).await {
             ConnectionError::ApplicationClosed(closed) => CloseCode::from_code(closed.error_code.into_inner()).unwrap(),
@@ -170,7 +170,7 @@ impl Raw {
         }
     }
 
-    /// Hangs up, and waits until the server must know.
+    /// Closes the connection and waits until the close was sent.
     pub async fn end(self) {
         self.connection.close(0u32.into(), b"");
         soon(self.endpoint.wait_idle()).await;
@@ -198,18 +198,18 @@ fn endpoint_with(certificate: CertificateDer<'static>, transport: TransportConfi
     endpoint
 }
 
-/// A Hello of version 1 from a device of its own.
+/// A Hello of version 1 from the device with this number.
 pub fn hello(device: u8) -> Hello {
     Hello { versions: vec![1], sdk_version: "raw".to_owned(), platform: 5, device_id: vec![device; 16].into() }
 }
 
-/// A call as a frame.
+/// A request as a frame.
 pub fn request<R: Rpc>(id: u64, rpc: &R) -> client_frame::Frame {
     let payload = rpc.encode_to_vec().into();
     client_frame::Frame::Request(Request { id, method: R::METHOD.path.to_owned(), payload, ack: 0 })
 }
 
-/// A text to a user, under a key that is `key` sixteen times.
+/// A request that sends a text to a user, with a client key of 16 bytes `key`.
 pub fn send_text(to: &str, text: &str, key: u8) -> SendMessageRequest {
     SendMessageRequest {
         message: Some(Message::text(text)),
@@ -220,7 +220,7 @@ pub fn send_text(to: &str, text: &str, key: u8) -> SendMessageRequest {
     }
 }
 
-/// The code of an answer; 0 for success.
+/// The error code of a response; 0 for success.
 pub fn code(response: &Response) -> i32 {
     match response.outcome.as_ref().expect("an outcome") {
         Outcome::Ok(_) => 0,

@@ -1,34 +1,34 @@
-//! Waiting: always for something, never for a time. A deadline ends what will not come.
+//! Waiting for a condition, never for a fixed time. Every wait has a deadline.
 
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
 
-/// No test waits longer for one thing.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+/// The longest wait for a single condition.
+pub const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// How often a condition that nobody announces is looked at.
-const LOOK: Duration = Duration::from_millis(2);
+/// How often a condition is polled.
+const POLL_INTERVAL: Duration = Duration::from_millis(2);
 
-/// The result of `what`, which must come in time.
+/// Awaits `what`, at most [`TIMEOUT`].
 ///
 /// # Panics
-/// It does not.
+/// It does not complete in time.
 pub async fn soon<T>(what: impl Future<Output = T>) -> T {
-    timeout(PATIENCE, what).await.expect("it did not happen in time")
+    timeout(TIMEOUT, what).await.expect("timed out")
 }
 
-/// What `look` finds, as soon as it finds something.
+/// Polls `look` until it returns `Some`, at most [`TIMEOUT`]; returns the value.
 ///
 /// # Panics
-/// It finds nothing in time.
+/// It returns nothing in time.
 pub async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
     let begun = Instant::now();
     loop {
         if let Some(found) = look().await {
             return found;
         }
-        assert!(begun.elapsed() < PATIENCE, "in vain: {what}");
-        sleep(LOOK).await;
+        assert!(begun.elapsed() < TIMEOUT, "timed out: {what}");
+        sleep(POLL_INTERVAL).await;
     }
 }

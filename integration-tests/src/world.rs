@@ -1,4 +1,4 @@
-//! A server and its clients, from the first to the last moment of a test.
+//! A server with its clients, for the duration of one test.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -24,35 +24,35 @@ use zim_server::Server;
 use zim_server::config::Config;
 
 use crate::database::TestDatabase;
-use crate::device::{Device, Home};
+use crate::device::{DataDir, Device};
 use crate::fixture::{App, Fixture};
 use crate::folder::copy_private;
-use crate::link::Link;
 use crate::logs::Logged;
-use crate::raw::{Raw, hello};
+use crate::proxy::Proxy;
+use crate::raw::{RawClient, hello};
 use crate::wait::{eventually, soon};
 
-/// When every test begins, Unix milliseconds.
+/// The time at the start of every test, Unix milliseconds.
 pub const START_MS: i64 = 1_800_000_000_000;
-/// How far the clock moves at a step where a test lets time pass.
+/// The step by which [`World::advance_until`] moves the clock, milliseconds.
 const STEP_MS: i64 = 250;
-/// A token that outlives every test that does not test it, seconds.
+/// The validity of tokens, seconds: longer than any test that is not about it.
 const TOKEN_S: i64 = 24 * 3_600;
 
-/// The operator.
-pub type Operator = AdminClient<InterceptedService<Channel, Key>>;
+/// A client of the operator's service, with the key.
+pub type OperatorClient = AdminClient<InterceptedService<Channel, OperatorKey>>;
 
-/// Shows the operator's key with every call.
+/// An interceptor that adds the operator's key to every call.
 #[derive(Clone)]
-pub struct Key(pub String);
+pub struct OperatorKey(pub String);
 
-impl std::fmt::Debug for Key {
+impl std::fmt::Debug for OperatorKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Key").finish_non_exhaustive()
+        f.debug_struct("OperatorKey").finish_non_exhaustive()
     }
 }
 
-impl Interceptor for Key {
+impl Interceptor for OperatorKey {
     fn call(&mut self, mut request: tonic::Request<()>) -> Result<tonic::Request<()>, tonic::Status> {
         request.metadata_mut().insert("authorization", format!("Bearer {}", self.0).parse().unwrap());
         Ok(request)
@@ -62,49 +62,45 @@ impl Interceptor for Key {
 /// The server of one test, its clock and its clients.
 #[derive(Debug)]
 pub struct World {
-    /// The time of server and clients: it moves when the test says so.
+    /// The clock of server and clients. It stands still until the test moves it.
     pub clock: Clock,
     server: Option<Server>,
     settings: Config,
     data: TempDir,
     clients: Mutex<Vec<Zim>>,
-    /// Of the test itself: what records events, and links.
+    /// Tasks of the test itself: event recorders and proxies.
     tasks: Mutex<Vec<AbortHandle>>,
     logged: Logged,
     tasks_before: usize,
     is_ended: bool,
     fixture: Option<Fixture>,
-    // The last to go: the server must have closed it.
+    // Dropped last: the server must have closed it.
     _database: TestDatabase,
 }
 
 impl World {
-    /// A server with settings that no well-behaved test meets the bounds of.
+    /// Starts a server whose rate limits no test meets by accident.
     pub async fn new() -> Self {
         Self::with(|_| {}).await
     }
 
-    /// A server with settings of the test's own. Rates are far away unless it sets them, because the clock stands still.
+    /// Starts a server with settings of the test. Rate limits are very high unless it sets them, because the clock
+    /// stands still.
     pub async fn with(edit: impl FnOnce(&mut Config)) -> Self {
         let data = tempfile::tempdir().unwrap();
         let database = TestDatabase::fresh(data.path());
         Self::open(data, database, Clock::manual(START_MS), None, edit).await
     }
 
-    /// A server on a copy of what an earlier build wrote, at the time when it was written. See [`Fixture`].
+    /// Starts a server on a copy of what an earlier build wrote, at the time when it was written. See [`Fixture`].
     pub async fn of_fixture(name: &str) -> Self {
-        Self::of_fixture_with(name, |_| {}).await
-    }
-
-    /// As [`World::of_fixture`], with settings of the test's own.
-    pub async fn of_fixture_with(name: &str, edit: impl FnOnce(&mut Config)) -> Self {
         let fixture = Fixture::named(name);
         let data = tempfile::tempdir().unwrap();
         let folder = data.path().join("data");
         copy_private(&fixture.server(), &folder);
         let database = TestDatabase::of_fixture(&folder.join("zim.db"), &fixture.dump());
         let clock = Clock::manual(fixture.made_at_ms());
-        Self::open(data, database, clock, Some(fixture), edit).await
+        Self::open(data, database, clock, Some(fixture), |_| {}).await
     }
 
     async fn open(
@@ -114,7 +110,7 @@ impl World {
         fixture: Option<Fixture>,
         edit: impl FnOnce(&mut Config),
     ) -> Self {
-        let logged = Logged::listen();
+        let logged = Logged::capture();
         drop(logged.errors());
         let tasks_before = Handle::current().metrics().num_alive_tasks();
         let mut settings = Config::local(data.path().join("data"));
@@ -147,61 +143,61 @@ impl World {
         world
     }
 
-    /// What it was opened on.
+    /// Returns the fixture that it was started on.
     ///
     /// # Panics
-    /// It is not [`World::of_fixture`].
+    /// It was not started by [`World::of_fixture`].
     pub fn fixture(&self) -> &Fixture {
         self.fixture.as_ref().expect("a world of a fixture")
     }
 
-    /// The server.
+    /// Returns the running server.
     pub fn server(&self) -> &Server {
         self.server.as_ref().expect("the server runs")
     }
 
-    /// Starts it again, with what it stored.
+    /// Starts the server again on its data.
     pub async fn start_server(&mut self) {
-        assert!(self.server.is_none(), "it runs already");
+        assert!(self.server.is_none(), "the server runs already");
         let server = Server::start_with(self.settings.clone(), self.clock.clone()).await.expect("a server");
-        // A client that reconnects finds it where it was.
+        // The same address, so that clients can reconnect.
         self.settings.listen = server.local_addr();
         self.server = Some(server);
     }
 
-    /// Stops it as an operator does.
+    /// Stops the server as an operator does.
     pub async fn stop_server(&mut self) {
         let server = self.server.take().expect("the server runs");
         assert_eq!(soon(server.stop()).await, 0, "tasks that the server left behind");
     }
 
-    /// Where clients connect.
+    /// Returns the address that clients connect to.
     pub fn address(&self) -> SocketAddr {
         self.settings.listen
     }
 
-    /// The first app.
+    /// Returns the id of the first app.
     pub fn app_id(&self) -> u32 {
         self.server().first_app().app_id
     }
 
-    /// A token of the first app for `user_id`, good for a day.
+    /// Returns a token of the first app for `user_id`, valid for a day.
     pub fn token(&self, user_id: &str) -> String {
         self.token_for(user_id, TOKEN_S)
     }
 
-    /// A token of the first app, good for so many seconds.
+    /// Returns a token of the first app, valid for `seconds`.
     pub fn token_for(&self, user_id: &str, seconds: i64) -> String {
         let app = self.server().first_app();
         Token::generate(app.app_id, user_id, &app.server_secret, self.clock.now_s(), seconds).unwrap()
     }
 
-    /// A login with a token of the first app.
+    /// Returns a login with a token of the first app.
     pub fn with_token(&self, user_id: &str) -> LoginConfig {
         LoginConfig { token: self.token(user_id), ..LoginConfig::default() }
     }
 
-    /// The settings of a client of the first app, in memory until told otherwise.
+    /// Returns the settings of a client of the first app, without a data folder.
     pub fn client_config(&self) -> ClientConfig {
         self.client_config_at(self.address())
     }
@@ -212,67 +208,67 @@ impl World {
             .clock(self.clock.clone())
     }
 
-    /// A client that is not logged in.
+    /// Creates a client that is not logged in.
     pub fn client(&self) -> Device {
         self.client_with(|config| config)
     }
 
-    /// As [`World::client`], with settings of the test's own.
+    /// Creates a client as [`World::client`] does, with settings of the test.
     pub fn client_with(&self, edit: impl FnOnce(ClientConfig) -> ClientConfig) -> Device {
-        self.client_at(Home::default(), edit)
+        self.client_at(DataDir::default(), edit)
     }
 
-    /// A client on a device that was there before.
-    pub fn client_at(&self, home: Home, edit: impl FnOnce(ClientConfig) -> ClientConfig) -> Device {
-        self.client_to(self.address(), home, edit)
+    /// Creates a client on a device that has run before.
+    pub fn client_at(&self, dir: DataDir, edit: impl FnOnce(ClientConfig) -> ClientConfig) -> Device {
+        self.client_to(self.address(), dir, edit)
     }
 
-    /// As [`World::client_at`], over a link.
-    pub fn client_via(&self, link: &Link, home: Home, edit: impl FnOnce(ClientConfig) -> ClientConfig) -> Device {
-        self.client_to(link.address(), home, edit)
+    /// Creates a client as [`World::client_at`] does, through a proxy.
+    pub fn client_via(&self, proxy: &Proxy, dir: DataDir, edit: impl FnOnce(ClientConfig) -> ClientConfig) -> Device {
+        self.client_to(proxy.address(), dir, edit)
     }
 
-    /// A client of an app of the fixture that need not be the first.
-    pub fn client_of(&self, app: &App, home: Home, edit: impl FnOnce(ClientConfig) -> ClientConfig) -> Device {
+    /// Creates a client of any app of the fixture.
+    pub fn client_of(&self, app: &App, dir: DataDir, edit: impl FnOnce(ClientConfig) -> ClientConfig) -> Device {
         let config = ClientConfig::new(app.app_id, self.address().to_string())
             .trust(Trust::Fingerprint(self.server().fingerprint().0))
             .clock(self.clock.clone());
-        self.keep(edit(config.data_dir(home.path())), home)
+        self.start_client(edit(config.data_dir(dir.path())), dir)
     }
 
-    fn client_to(&self, to: SocketAddr, home: Home, edit: impl FnOnce(ClientConfig) -> ClientConfig) -> Device {
-        self.keep(edit(self.client_config_at(to).data_dir(home.path())), home)
+    fn client_to(&self, to: SocketAddr, dir: DataDir, edit: impl FnOnce(ClientConfig) -> ClientConfig) -> Device {
+        self.start_client(edit(self.client_config_at(to).data_dir(dir.path())), dir)
     }
 
-    fn keep(&self, config: ClientConfig, home: Home) -> Device {
+    fn start_client(&self, config: ClientConfig, dir: DataDir) -> Device {
         let zim = Zim::new(config).expect("a client");
         self.clients.lock().push(zim.clone());
-        let device = Device::new(zim, home);
+        let device = Device::new(zim, dir);
         self.tasks.lock().push(device.recorder());
         device
     }
 
-    /// A client of `user_id`, logged in and caught up.
+    /// Creates a client of `user_id` that is logged in and has caught up.
     pub async fn user(&self, user_id: &str) -> Device {
         self.login(self.client(), user_id).await
     }
 
-    /// Another device of somebody.
+    /// Creates another device of a user.
     pub async fn device(&self, user_id: &str) -> Device {
         self.user(user_id).await
     }
 
-    /// As [`World::user`], on a device that was there before.
-    pub async fn user_at(&self, home: Home, user_id: &str) -> Device {
-        self.login(self.client_at(home, |config| config), user_id).await
+    /// Creates a client as [`World::user`] does, on a device that has run before.
+    pub async fn user_at(&self, dir: DataDir, user_id: &str) -> Device {
+        self.login(self.client_at(dir, |config| config), user_id).await
     }
 
-    /// As [`World::user`], over a link.
-    pub async fn user_via(&self, link: &Link, user_id: &str) -> Device {
-        self.login(self.client_via(link, Home::default(), |config| config), user_id).await
+    /// Creates a client as [`World::user`] does, through a proxy.
+    pub async fn user_via(&self, proxy: &Proxy, user_id: &str) -> Device {
+        self.login(self.client_via(proxy, DataDir::default(), |config| config), user_id).await
     }
 
-    /// Logs a client in, and waits until it has caught up.
+    /// Logs a client in and waits until it has caught up.
     pub async fn login(&self, device: Device, user_id: &str) -> Device {
         let before = device.times_caught_up();
         soon(device.login(user_id, self.with_token(user_id))).await.expect("a login");
@@ -280,26 +276,31 @@ impl World {
         device
     }
 
-    /// A link to this server.
-    pub async fn link(&self, seed: u64) -> Link {
-        let link = Link::to(self.address(), seed).await;
-        self.tasks.lock().push(link.task());
-        link
+    /// Starts a proxy to this server.
+    pub async fn proxy(&self, seed: u64) -> Proxy {
+        let proxy = Proxy::to(self.address(), seed).await;
+        self.tasks.lock().push(proxy.task());
+        proxy
     }
 
-    /// A connection that has said nothing.
-    pub async fn raw(&self) -> Raw {
-        Raw::connect(self.address(), self.certificate()).await
+    /// Opens a connection that has sent nothing.
+    pub async fn raw(&self) -> RawClient {
+        RawClient::connect(self.address(), self.certificate()).await
     }
 
-    /// As [`World::raw`], with QUIC settings of the test's own.
-    pub async fn raw_with(&self, edit: impl FnOnce(&mut quinn::TransportConfig)) -> Raw {
+    /// Opens a connection as [`World::raw`] does, with QUIC settings of the test.
+    pub async fn raw_with(&self, edit: impl FnOnce(&mut quinn::TransportConfig)) -> RawClient {
         let mut transport = quinn::TransportConfig::default();
         edit(&mut transport);
-        Raw::connect_with(self.address(), self.certificate(), transport).await
+        RawClient::connect_with(self.address(), self.certificate(), transport).await
     }
 
-    /// QUIC alone: an endpoint that believes this server.
+    /// Opens a connection as [`World::raw`] does, through a proxy.
+    pub async fn raw_via(&self, proxy: &Proxy) -> RawClient {
+        RawClient::connect(proxy.address(), self.certificate()).await
+    }
+
+    /// Returns a QUIC endpoint that trusts this server.
     pub fn quic(&self) -> quinn::Endpoint {
         crate::raw::endpoint(self.certificate())
     }
@@ -308,44 +309,44 @@ impl World {
         CertificateDer::from_pem_file(self.data.path().join("data/cert.pem")).unwrap()
     }
 
-    /// A connection after Hello.
-    pub async fn raw_greeted(&self, device: u8) -> Raw {
+    /// Opens a connection and completes the Hello.
+    pub async fn raw_after_hello(&self, device: u8) -> RawClient {
         let mut raw = self.raw().await;
-        raw.greet(hello(device)).await;
+        raw.handshake(hello(device)).await;
         raw
     }
 
-    /// A connection on which `user_id` is logged in. Devices with different numbers are different.
-    pub async fn raw_user(&self, user_id: &str, device: u8) -> Raw {
-        let mut raw = self.raw_greeted(device).await;
+    /// Opens a connection on which `user_id` is logged in on the device with this number.
+    pub async fn raw_user(&self, user_id: &str, device: u8) -> RawClient {
+        let mut raw = self.raw_after_hello(device).await;
         raw.call(&self.login_request(user_id)).await.expect("a login");
         raw
     }
 
-    /// A one-shot login by app sign, as it travels.
+    /// Returns the wire form of a one-shot login by app sign.
     pub fn one_shot_request(&self, user_id: &str) -> LoginRequest {
         LoginRequest { one_shot: true, ..self.login_request(user_id) }
     }
 
-    /// A login by app sign, as it travels.
+    /// Returns the wire form of a login by app sign.
     pub fn login_request(&self, user_id: &str) -> LoginRequest {
         let app = self.server().first_app();
         let (app_id, app_sign) = (app.app_id, app.app_sign.clone());
         LoginRequest { user_id: user_id.to_owned(), app_id, app_sign, ..LoginRequest::default() }
     }
 
-    /// The operator's key.
+    /// Returns the operator's key.
     pub fn admin_key(&self) -> String {
         std::fs::read_to_string(self.data.path().join("data/admin.key")).unwrap().trim().to_owned()
     }
 
-    /// The server's data folder.
+    /// Returns the server's data folder.
     pub fn data_dir(&self) -> std::path::PathBuf {
         self.data.path().join("data")
     }
 
-    /// What `look` finds while time passes: for what waits for the clock, as a reconnect does.
-    pub async fn in_time<T>(&self, what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    /// Advances the clock until `look` returns `Some`: for conditions that wait for the clock, such as a reconnect.
+    pub async fn advance_until<T>(&self, what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
         eventually(what, async || {
             let found = look().await;
             if found.is_none() {
@@ -356,7 +357,7 @@ impl World {
         .await
     }
 
-    /// What `/metrics` says.
+    /// Returns the text of `/metrics`.
     pub async fn metrics(&self) -> String {
         let mut stream = TcpStream::connect(self.server().http_addr().expect("the HTTP service")).await.unwrap();
         stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").await.unwrap();
@@ -365,63 +366,53 @@ impl World {
         metrics
     }
 
-    /// The operator's service, with his key.
-    pub async fn admin(&self) -> Operator {
-        AdminClient::with_interceptor(self.admin_channel().await, Key(self.admin_key()))
+    /// Connects to the operator's service with the key.
+    pub async fn admin(&self) -> OperatorClient {
+        AdminClient::with_interceptor(self.admin_channel().await, OperatorKey(self.admin_key()))
     }
 
-    /// A connection to the operator's service, without the key.
+    /// Connects to the operator's service without the key.
     pub async fn admin_channel(&self) -> Channel {
         soon(self.admin_endpoint().connect()).await.unwrap()
     }
 
-    /// How to connect to the operator's service.
+    /// Returns the endpoint of the operator's service.
     pub fn admin_endpoint(&self) -> Endpoint {
         let address = self.server().admin_addr().expect("the operator's service").to_string();
         Endpoint::from_shared(address).unwrap()
     }
 
-    /// Takes the errors that were logged, because the test provoked them.
-    ///
-    /// # Panics
-    /// There are none.
-    pub fn expect_errors(&self) -> Vec<String> {
-        let errors = self.logged.errors();
-        assert!(!errors.is_empty(), "no error was logged");
-        errors
-    }
-
-    /// What is logged, also after the end of the world.
+    /// Returns the captured log, which can be read after [`World::end`] too.
     pub fn logged(&self) -> Logged {
         self.logged.clone()
     }
 
-    /// Takes the server's warnings that were logged.
+    /// Takes the server's warnings logged so far.
     pub fn warnings(&self) -> Vec<String> {
         self.logged.warnings()
     }
 
-    /// Takes the lines that the operator's calls left in the log.
+    /// Takes the audit lines of the operator's calls logged so far.
     pub fn audit(&self) -> Vec<String> {
         self.logged.audit()
     }
 
-    /// A well-behaved user is served: what the test did to the server did nothing to others.
-    pub async fn is_well(&self) {
+    /// Asserts that the server serves other users, whatever the test did to it.
+    pub async fn assert_serves_others(&self) {
         let (carl, dora) = (self.user("carl.control").await, self.user("dora.control").await);
-        let text = format!("all is well {}", carl.history("dora.control").await.len());
+        let text = format!("control {}", carl.history("dora.control").await.len());
         carl.say("dora.control", &text).await;
-        dora.hears(&text).await;
+        dora.receives(&text).await;
         soon(carl.logout()).await;
         soon(dora.logout()).await;
     }
 
-    /// Ends the test: clients go, the server stops, nothing is left and nothing went wrong unseen.
+    /// Ends the test: destroys the clients, stops the server, and asserts that no task is left and no error was logged.
     pub async fn end(mut self) {
         self.is_ended = true;
         let clients = std::mem::take(&mut *self.clients.lock());
         clients.iter().for_each(Zim::destroy);
-        // Each says goodbye and waits a moment for the answer: all at once.
+        // Closing a connection takes a moment: all at once.
         soon(join_all(clients.iter().map(Zim::closed))).await;
         drop(clients);
         if self.server.is_some() {
@@ -431,7 +422,7 @@ impl World {
             task.abort();
         }
         let errors = self.logged.errors();
-        assert!(errors.is_empty(), "logged as errors: {errors:#?}");
+        assert!(errors.is_empty(), "errors were logged: {errors:#?}");
         let before = self.tasks_before;
         let left = tokio::time::timeout(Duration::from_secs(5), async {
             while Handle::current().metrics().num_alive_tasks() > before {
@@ -439,12 +430,12 @@ impl World {
             }
         });
         let now = Handle::current().metrics();
-        assert!(left.await.is_ok(), "{} tasks are left, {before} were there before", now.num_alive_tasks());
+        assert!(left.await.is_ok(), "{} tasks are left, {before} existed before", now.num_alive_tasks());
     }
 }
 
 impl Drop for World {
     fn drop(&mut self) {
-        assert!(self.is_ended || std::thread::panicking(), "a test must `end` its world: that is where it is checked");
+        assert!(self.is_ended || std::thread::panicking(), "a test must call `World::end`, which checks the server");
     }
 }

@@ -1,4 +1,4 @@
-//! What fuzzers found worth keeping goes through every decoder again, in every run of the tests.
+//! Runs the committed fuzz corpus through every target.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
@@ -12,7 +12,7 @@ fn fuzz() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz")
 }
 
-/// The names of the files of a folder, without what follows the dot.
+/// The sorted names of the files in a folder, without extension.
 fn names(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
     let stem = |path: &Path| path.file_stem().unwrap().to_str().unwrap().to_owned();
@@ -36,7 +36,7 @@ fn every_decoder_has_a_target_and_a_corpus() {
 }
 
 #[test]
-fn what_is_in_the_corpora_is_decoded_as_it_should() {
+fn every_corpus_input_passes_its_target() {
     for (name, target) in TARGETS {
         let inputs = corpus(name);
         assert!(inputs.len() > 2, "only {} inputs for {name}", inputs.len());
@@ -49,7 +49,7 @@ fn what_is_in_the_corpora_is_decoded_as_it_should() {
 }
 
 #[test]
-fn every_method_meets_the_payloads_of_all_others() {
+fn every_method_decodes_the_payloads_of_all_others() {
     let inputs = corpus("protobuf");
     let payloads = inputs.iter().filter_map(|input| Some(&input[input.iter().position(|byte| *byte == b'\n')?..]));
     for payload in payloads {

@@ -1,4 +1,4 @@
-//! What the book says is true: every setting is there with its default, and every link leads somewhere.
+//! Checks the documentation: it lists every setting with its default, and every link has a target.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -11,13 +11,13 @@ use zim_server::config::{Args, Config};
 
 const PAGE: &str = include_str!("../../docs/operations/configuration.md");
 
-/// The block of the page that lists the settings.
+/// The code block of the page that lists the settings.
 fn block() -> &'static str {
     let (_, rest) = PAGE.split_once("```toml\n").unwrap();
     rest.split_once("```").unwrap().0
 }
 
-/// `section.name` of every line that sets something.
+/// `section.name` of every setting in the block.
 fn names_in_block() -> BTreeSet<String> {
     let mut section = String::new();
     let mut names = BTreeSet::new();
@@ -51,7 +51,7 @@ fn every_setting_is_in_the_book() {
 }
 
 #[test]
-fn the_book_has_the_defaults() {
+fn the_book_shows_the_defaults() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("zim.toml");
     std::fs::write(&file, block()).unwrap();
@@ -60,7 +60,7 @@ fn the_book_has_the_defaults() {
     assert_eq!(Config::load(&args, []).unwrap(), Config::default());
 }
 
-/// The Markdown files of the repository that people read.
+/// The Markdown files of the documentation.
 fn pages() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned();
     let mut pages: Vec<PathBuf> = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"].map(|name| root.join(name)).into();
@@ -68,7 +68,7 @@ fn pages() -> Vec<PathBuf> {
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(&folder).unwrap() {
             let path = entry.unwrap().path();
-            // The built book is nobody's source.
+            // The built book is not a source.
             if path.is_dir() && !path.ends_with("docs/book") {
                 folders.push(path);
             } else if path.extension().is_some_and(|end| end == "md") {
@@ -79,7 +79,7 @@ fn pages() -> Vec<PathBuf> {
     pages
 }
 
-/// Where the links of a page lead, but for those to other places of the web.
+/// The targets of the links of a page, except for web addresses.
 fn links(text: &str) -> impl Iterator<Item = &str> {
     text.split("](").skip(1).filter_map(|rest| rest.split(')').next()).filter(|link| !link.contains("://"))
 }
@@ -96,7 +96,7 @@ fn anchors(text: &str) -> Vec<String> {
 }
 
 #[test]
-fn every_link_leads_somewhere() {
+fn every_link_has_a_target() {
     let mut broken = Vec::new();
     for page in pages() {
         let text = std::fs::read_to_string(&page).unwrap();
@@ -110,7 +110,7 @@ fn every_link_leads_somewhere() {
             }
         }
     }
-    assert!(broken.is_empty(), "links that lead nowhere:\n{}", broken.join("\n"));
+    assert!(broken.is_empty(), "links without a target:\n{}", broken.join("\n"));
 }
 
 fn root() -> &'static Path {

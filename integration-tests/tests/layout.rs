@@ -6,8 +6,11 @@
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
+/// A module, and one below it that it uses.
+type Use = (&'static str, &'static str);
+
 /// The crates, each with the modules whose submodules are ordered as well, and with the uses that are still upside down.
-const CRATES: [(&str, &[&str], &[(&str, &str)]); 5] = [
+const CRATES: [(&str, &[&str], &[Use]); 5] = [
     ("protocol", &[], &[]),
     ("server", &["service"], &[]),
     // These go with the SDK's own layout: an account that owns the store, the sync engine and the queue of messages.

@@ -1,4 +1,4 @@
-//! Events and error codes: the reference's names beside the generated ones.
+//! Events and error codes, with the reference's names.
 
 use std::fmt::Write;
 
@@ -7,28 +7,28 @@ use prost_reflect::DescriptorPool;
 
 use crate::model::camel;
 
-/// `EventKind`, and what connects it with `Event`.
+/// Generates `EventKind` and the functions of `Event` that need it.
 pub(crate) fn events(pool: &DescriptorPool) -> Result<String> {
     let record = pool.get_message_by_name("zim.v1.EventRecord").context("EventRecord")?;
     let oneof = record.oneofs().find(|oneof| oneof.name() == "event").context("the oneof of events")?;
     let events: Vec<(String, String)> =
         oneof.fields().map(|field| (camel(field.name()), field.json_name().to_owned())).collect();
     let mut out = String::from(
-        "/// Which event. What `on` and `off` of the reference take.\n\
+        "/// The kind of an event, which `on` and `off` of the reference take.\n\
          #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]\npub enum EventKind {\n",
     );
     for (variant, name) in &events {
         writeln!(out, "    /// `{name}`\n    {variant},")?;
     }
-    out.push_str("}\n\nimpl EventKind {\n    /// All of them.\n    pub const ALL: &'static [Self] = &[\n");
+    out.push_str("}\n\nimpl EventKind {\n    /// All kinds.\n    pub const ALL: &'static [Self] = &[\n");
     for (variant, _) in &events {
         writeln!(out, "        Self::{variant},")?;
     }
-    out.push_str("    ];\n\n    /// The reference's name: `peerMessageReceived`.\n    pub fn name(self) -> &'static str {\n        match self {\n");
+    out.push_str("    ];\n\n    /// Returns the reference's name, such as `peerMessageReceived`.\n    pub fn name(self) -> &'static str {\n        match self {\n");
     for (variant, name) in &events {
         writeln!(out, "            Self::{variant} => {name:?},")?;
     }
-    out.push_str("        }\n    }\n}\n\nimpl v1::event_record::Event {\n    /// Which event this is.\n    pub fn kind(&self) -> EventKind {\n        match self {\n");
+    out.push_str("        }\n    }\n}\n\nimpl v1::event_record::Event {\n    /// Returns the kind of this event.\n    pub fn kind(&self) -> EventKind {\n        match self {\n");
     for (variant, _) in &events {
         writeln!(out, "            Self::{variant}(_) => EventKind::{variant},")?;
     }
@@ -40,11 +40,11 @@ pub(crate) fn events(pool: &DescriptorPool) -> Result<String> {
     Ok(out)
 }
 
-/// The reference's names of error codes.
+/// Generates the reference's names of the error codes.
 pub(crate) fn errors(pool: &DescriptorPool) -> Result<String> {
     let codes = pool.get_enum_by_name("zim.v1.ErrorCode").context("ErrorCode")?;
     let mut out = String::from(
-        "impl v1::ErrorCode {\n    /// The reference's name: `MessageModuleTargetDoesNotExist`.\n    \
+        "impl v1::ErrorCode {\n    /// Returns the reference's name, such as `MessageModuleTargetDoesNotExist`.\n    \
          #[expect(clippy::too_many_lines, reason = \"a line for each code\")]\n    \
          pub fn reference_name(self) -> &'static str {\n        match self {\n",
     );

@@ -1,4 +1,5 @@
-//! The generator: from the `.proto` files, which are the contract, to everything mechanical. No `protoc`: protox compiles.
+//! Generates everything mechanical from the `.proto` files, which are the contract. It needs no `protoc`: protox compiles
+//! them.
 
 mod event;
 mod message;
@@ -31,14 +32,14 @@ impl prost_build::ServiceGenerator for AdminOnly {
     }
 }
 
-#[expect(clippy::print_stdout, reason = "how a build script talks to Cargo")]
+#[expect(clippy::print_stdout, reason = "a build script speaks to Cargo on standard output")]
 fn main() -> Result<()> {
     println!("cargo::rerun-if-changed={PROTO}");
     println!("cargo::rerun-if-changed=build");
     let files = proto_files(Path::new(PROTO).join("zim/v1").as_path())?;
     let mut compiler = protox::Compiler::new([PROTO])?;
     compiler.include_source_info(true).include_imports(true).open_files(&files)?;
-    // The pool keeps the custom options, which prost_types drops.
+    // The pool keeps the custom options; prost_types drops them.
     let pool: DescriptorPool = compiler.descriptor_pool();
     let files = compiler.file_descriptor_set();
     let descriptor = compiler.encode_file_descriptor_set();
@@ -59,7 +60,6 @@ fn main() -> Result<()> {
         ("requests.rs", service::requests(&model)),
         ("server.rs", service::server(&model)),
         ("dispatch.rs", service::dispatch(&model)),
-        ("client.rs", service::client(&model)),
         ("validate.rs", validate::all(&pool)?),
         ("shapes.rs", shape::all(&model, &pool)?),
         ("events.rs", event::events(&pool)?),
@@ -81,6 +81,6 @@ fn proto_files(folder: &Path) -> Result<Vec<PathBuf>> {
         .filter(|path| cfg!(feature = "admin") || !path.ends_with(ADMIN))
         .collect();
     files.sort();
-    // protox wants names relative to the include folder.
+    // protox needs names relative to the include folder.
     files.iter().map(|path| Ok(path.strip_prefix(PROTO)?.to_path_buf())).collect()
 }

@@ -1,4 +1,4 @@
-//! How messages become Rust types whose JSON is the reference's, to the letter.
+//! Messages as Rust types with the reference's JSON, to the letter.
 
 use std::fmt::Write;
 
@@ -7,12 +7,13 @@ use prost_reflect::{DescriptorPool, FieldDescriptor, Kind, MessageDescriptor};
 
 use crate::model::{camel, snake, type_name};
 
-/// Messages with a `type` and a body of that type, flat in JSON.
+/// Messages with a `type` and a body of that type, whose fields stand beside the common ones in JSON.
 const WITH_BODY: [&str; 2] = ["zim.v1.Message", "zim.v1.MessageLiteInfo"];
 
 const DERIVE: &str = "#[derive(serde::Serialize, serde::Deserialize)]";
 
-/// What few messages have and would make every one of them twice as large; messages are moved a dozen times on their way.
+/// Rare parts of a message, which go on the heap. Inline, they would make every message twice as large, and a message is
+/// moved a dozen times on its way.
 const RARE: [&str; 8] = [
     ".zim.v1.Message.replied_info",
     ".zim.v1.Message.body.image",
@@ -24,14 +25,14 @@ const RARE: [&str; 8] = [
     ".zim.v1.Message.body.combine",
 ];
 
-/// Puts the rare parts of a message on the heap.
+/// Tells prost to box the rare parts of a message.
 pub(crate) fn boxes(config: &mut prost_build::Config) {
     for path in RARE {
         config.boxed(path);
     }
 }
 
-/// Whether its body stands beside the common fields in JSON.
+/// Whether the fields of the body stand beside the common ones in JSON.
 pub(crate) fn is_flat(message: &MessageDescriptor) -> bool {
     WITH_BODY.contains(&message.full_name())
 }
@@ -40,7 +41,7 @@ fn ours(pool: &DescriptorPool) -> impl Iterator<Item = MessageDescriptor> {
     pool.all_messages().filter(|message| message.package_name() == "zim.v1" && !message.is_map_entry())
 }
 
-/// Tells prost how each message, oneof and field looks in JSON.
+/// Gives each message, oneof and field its serde attributes.
 pub(crate) fn attributes(config: &mut prost_build::Config, pool: &DescriptorPool) -> Result<()> {
     for message in ours(pool) {
         let path = format!(".{}", message.full_name());
@@ -55,11 +56,11 @@ pub(crate) fn attributes(config: &mut prost_build::Config, pool: &DescriptorPool
             let oneof_path = format!("{path}.{}", oneof.name());
             config.enum_attribute(&oneof_path, DERIVE);
             if with_body {
-                // prost gives the attribute to the variants as well, which does no harm: nobody asks serde for a body.
+                // prost also adds the attribute to the variants. That does no harm: serde never sees a body.
                 config.field_attribute(&oneof_path, "#[serde(skip)]");
                 continue;
             }
-            // A path from the root would give it to the variants as well.
+            // With a path from the root, prost would add it to the variants as well.
             let field = format!("{}.{}", message.name(), oneof.name());
             config.field_attribute(field, "#[serde(flatten, deserialize_with = \"crate::json::oneof\")]");
             for field in oneof.fields() {
@@ -86,7 +87,7 @@ pub(crate) fn attributes(config: &mut prost_build::Config, pool: &DescriptorPool
     Ok(())
 }
 
-/// Also as the value of a map.
+/// Whether the field holds bytes, also as the values of a map.
 fn has_bytes(field: &FieldDescriptor) -> bool {
     match field.kind() {
         Kind::Bytes => true,
@@ -107,7 +108,7 @@ fn in_oneof(field: &FieldDescriptor) -> bool {
     field.containing_oneof().is_some_and(|oneof| !is_optional(&oneof))
 }
 
-/// The keys of each oneof whose variant's name is its key in JSON.
+/// Generates the JSON keys of each oneof, except that of a flat body.
 pub(crate) fn oneofs(pool: &DescriptorPool) -> Result<String> {
     let mut out = String::new();
     for message in ours(pool).filter(|message| !is_flat(message)) {
@@ -123,7 +124,7 @@ pub(crate) fn oneofs(pool: &DescriptorPool) -> Result<String> {
     Ok(out)
 }
 
-/// Which body belongs to which `type`, both ways, and through JSON.
+/// Generates the relation between `type` and body, both ways, and the JSON of bodies.
 pub(crate) fn bodies(pool: &DescriptorPool) -> Result<String> {
     let mut out = String::new();
     for name in WITH_BODY {

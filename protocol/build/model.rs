@@ -1,11 +1,11 @@
-//! What the generators read: services and methods with their rules, and the rules of fields.
+//! The model that the generators read: services and methods with their rules, and the rules of fields.
 
 use anyhow::{Context, Result, bail, ensure};
 use prost_reflect::{
     DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, MethodDescriptor, Value,
 };
 
-/// The operator's service, which tonic writes.
+/// The operator's service, which tonic generates.
 pub(crate) const OPERATOR: &str = "Admin";
 
 /// All services but the operator's.
@@ -14,16 +14,16 @@ pub(crate) struct Model {
 }
 
 pub(crate) struct Service {
-    /// "Group": the proto's GroupService.
+    /// `Group`, for `GroupService` in the `.proto` file.
     pub(crate) name: String,
     pub(crate) doc: String,
     pub(crate) methods: Vec<Method>,
 }
 
 pub(crate) struct Method {
-    /// "CreateGroup"
+    /// `CreateGroup`
     pub(crate) rpc: String,
-    /// "create_group"
+    /// `create_group`
     pub(crate) name: String,
     pub(crate) doc: String,
     pub(crate) request: String,
@@ -34,7 +34,7 @@ pub(crate) struct Method {
     pub(crate) deprecated: bool,
     pub(crate) idempotent: bool,
     pub(crate) deadline_ms: i64,
-    /// Rust expressions, in order, that order writes.
+    /// Rust statements, in order, that hash the target of a write.
     pub(crate) targets: Vec<String>,
 }
 
@@ -43,7 +43,7 @@ impl Method {
         format!("{}/{}", service.name, self.rpc)
     }
 
-    /// The variant of `AnyRequest`.
+    /// The name of the variant of `AnyRequest`.
     pub(crate) fn variant(&self, service: &Service) -> String {
         format!("{}{}", service.name, self.rpc)
     }
@@ -86,15 +86,15 @@ fn read_method(method: &MethodDescriptor, rule: &DynamicMessage) -> Result<Metho
         scheduling: number(rule, "scheduling"),
         internal: flag(rule, "internal"),
         deprecated: flag(rule, "deprecated"),
-        // What changes nothing can be repeated anyhow.
+        // A request that changes nothing is idempotent anyway.
         idempotent: flag(rule, "idempotent") || number(rule, "scheduling") != 1,
         deadline_ms: number(rule, "deadline_ms"),
         targets: targets(&method.input())?,
     })
 }
 
-/// Statements that hash the fields that are marked as target, also inside of message fields. Numbers come before text:
-/// one conversation is one target, whether a request names its type first or its id.
+/// Returns statements that hash the fields marked as target, also those of messages inside. Numbers come before text, so
+/// that a conversation is one target whether a request has its type first or its ID.
 fn targets(request: &MessageDescriptor) -> Result<Vec<String>> {
     let (mut numbers, mut texts) = (Vec::new(), Vec::new());
     find_targets(request, &mut Vec::new(), &mut numbers, &mut texts)?;
@@ -136,7 +136,7 @@ fn find_targets(
     Ok(())
 }
 
-/// `hash`, where each of the messages on the way is there.
+/// Wraps `hash` in a check that each message on the path is set.
 fn inside(path: &[FieldDescriptor], hash: &str) -> String {
     let steps: Vec<String> = path
         .iter()
@@ -149,7 +149,7 @@ fn inside(path: &[FieldDescriptor], hash: &str) -> String {
     if steps.is_empty() { hash.to_owned() } else { format!("if {} {{ {hash} }}", steps.join(" && ")) }
 }
 
-/// The rule of a field; an empty one where it has none.
+/// Returns the rule of a field, or an empty rule if it has none.
 pub(crate) fn field_rule(field: &FieldDescriptor) -> Result<DynamicMessage> {
     let pool = field.parent_message().parent_pool().clone();
     let extension = pool.get_extension_by_name("zim.v1.field").context("option zim.v1.field")?;
@@ -176,7 +176,7 @@ pub(crate) fn texts(rule: &DynamicMessage, name: &str) -> Vec<String> {
     list.iter().filter_map(Value::as_str).map(str::to_owned).collect()
 }
 
-/// The comment before an item.
+/// Returns the comment before an item.
 pub(crate) fn comment(file: &prost_reflect::prost_types::FileDescriptorProto, path: &[i32]) -> String {
     let info = file.source_code_info.as_ref();
     let location = info.and_then(|info| info.location.iter().find(|location| location.path == path));
@@ -184,12 +184,12 @@ pub(crate) fn comment(file: &prost_reflect::prost_types::FileDescriptorProto, pa
     text.lines().map(str::trim).collect::<Vec<_>>().join(" ").trim().to_owned()
 }
 
-/// The Rust type of a message, as prost names it.
+/// Returns prost's name of a message's Rust type.
 pub(crate) fn type_name(message: &MessageDescriptor) -> String {
     camel(message.name())
 }
 
-/// As prost: `VoIPConfig` is `VoIpConfig`.
+/// Converts a name as prost does: `VoIPConfig` becomes `VoIpConfig`.
 pub(crate) fn camel(name: &str) -> String {
     snake(name)
         .split('_')
@@ -200,7 +200,7 @@ pub(crate) fn camel(name: &str) -> String {
         .collect()
 }
 
-/// As prost and heck: `CreateGroup` is `create_group`, `VoIPConfig` is `vo_ip_config`.
+/// Converts a name as prost and heck do: `CreateGroup` becomes `create_group`, `VoIPConfig` becomes `vo_ip_config`.
 pub(crate) fn snake(name: &str) -> String {
     let letters: Vec<char> = name.chars().collect();
     let mut out = String::new();
@@ -217,7 +217,7 @@ pub(crate) fn snake(name: &str) -> String {
     out
 }
 
-/// A field's Rust name, as prost escapes it.
+/// Returns a field's Rust name, escaped as prost does.
 pub(crate) fn rust_field(name: &str) -> String {
     const RAW: [&str; 47] = [
         "as", "break", "const", "continue", "else", "enum", "false", "fn", "for", "if", "impl", "in", "let", "loop",

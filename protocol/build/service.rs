@@ -1,4 +1,4 @@
-//! Methods: their table, `AnyRequest` with dispatch, the server's traits, the client's stubs.
+//! Methods: their table, `AnyRequest` and its dispatch, and the traits of the server.
 
 use std::fmt::Write;
 
@@ -21,9 +21,9 @@ fn lower_first(name: &str) -> String {
     letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
 }
 
-/// `METHODS`, the look-up by path, and `Rpc` for each request.
+/// Generates `METHODS`, and `Rpc` for each request.
 pub(crate) fn methods(model: &Model) -> String {
-    let mut out = String::from("/// Every method of the wire, by path.\npub static METHODS: &[Method] = &[\n");
+    let mut out = String::from("/// All methods of the wire, sorted by path.\npub static METHODS: &[Method] = &[\n");
     let mut sorted: Vec<_> = each(model).collect();
     sorted.sort_by_key(|(service, method)| method.path(service));
     for (service, method) in &sorted {
@@ -78,15 +78,17 @@ pub(crate) fn methods(model: &Model) -> String {
     out
 }
 
-/// Writes with the same targets are ordered among each other whatever their service is; those without by their service.
+/// Writes with equal targets are ordered with each other, whatever their service. A write without a target is ordered with
+/// those of its service.
 fn order_scope<'a>(service: &'a Service, method: &Method) -> &'a str {
     if method.targets.is_empty() { &service.name } else { "" }
 }
 
-/// `AnyRequest`: any call, decoded.
+/// Generates `AnyRequest`.
 pub(crate) fn requests(model: &Model) -> String {
-    let mut out =
-        String::from("/// Any call, decoded.\n#[derive(Clone, Debug)]\n#[non_exhaustive]\npub enum AnyRequest {\n");
+    let mut out = String::from(
+        "/// A decoded request of any method.\n#[derive(Clone, Debug)]\n#[non_exhaustive]\npub enum AnyRequest {\n",
+    );
     for (service, method) in each(model) {
         let _ = writeln!(
             out,
@@ -98,9 +100,9 @@ pub(crate) fn requests(model: &Model) -> String {
     }
     out.push_str("}\n\nimpl AnyRequest {\n");
     for (doc, signature, body) in [
-        ("The method that is called.", "method(&self) -> &'static Method", "Rpc::method(&**request)"),
-        ("See [`Rpc::order`].", "order(&self) -> Option<u64>", "request.order()"),
-        ("As bytes.", "encode(&self) -> Vec<u8>", "prost::Message::encode_to_vec(&**request)"),
+        ("Returns the method that is called.", "method(&self) -> &'static Method", "Rpc::method(&**request)"),
+        ("Returns what orders a write: see [`Rpc::order`].", "order(&self) -> Option<u64>", "request.order()"),
+        ("Encodes the request.", "encode(&self) -> Vec<u8>", "prost::Message::encode_to_vec(&**request)"),
     ] {
         let _ = writeln!(out, "    /// {doc}\n    pub fn {signature} {{\n        match self {{");
         for (service, method) in each(model) {
@@ -115,8 +117,7 @@ pub(crate) fn requests(model: &Model) -> String {
     for (service, method) in each(model) {
         let _ = writeln!(out, "            Self::{}(request) => request.validate(),", method.variant(service));
     }
-    out.push_str("        }\n    }\n\n");
-    out.push_str("}\n\n");
+    out.push_str("        }\n    }\n}\n\n");
     for (service, method) in each(model) {
         let (request, variant) = (&method.request, method.variant(service));
         let _ = writeln!(
@@ -132,7 +133,7 @@ fn doc(out: &mut String, indent: &str, text: &str) {
     let _ = writeln!(out, "{indent}/// {text}");
 }
 
-/// What a server implements.
+/// Generates the traits that a server implements.
 pub(crate) fn server(model: &Model) -> String {
     let mut out = String::new();
     for service in &model.services {
@@ -151,15 +152,15 @@ pub(crate) fn server(model: &Model) -> String {
     let all: Vec<String> = model.services.iter().map(|service| format!("{}Service", service.name)).collect();
     let _ = writeln!(
         out,
-        "/// All services of a server.\npub trait Services: {all} {{}}\n\nimpl<S: {all}> Services for S {{}}",
+        "/// All services together.\npub trait Services: {all} {{}}\n\nimpl<S: {all}> Services for S {{}}",
         all = all.join(" + ")
     );
     out
 }
 
-/// `AnyRequest::call`.
+/// Generates `AnyRequest::call`.
 pub(crate) fn dispatch(model: &Model) -> String {
-    let mut out = String::from("impl AnyRequest {\n    /// Calls the service and encodes its answer.\n");
+    let mut out = String::from("impl AnyRequest {\n    /// Calls the service and encodes its response.\n");
     out.push_str("    pub fn call<'a, S: Services>(\n        self,\n        services: &'a S,\n        caller: &'a S::Caller,\n    ) -> BoxFuture<'a, Result<bytes::Bytes, S::Error>> {\n        match self {\n");
     for (service, method) in each(model) {
         let _ = writeln!(
@@ -172,25 +173,5 @@ pub(crate) fn dispatch(model: &Model) -> String {
         );
     }
     out.push_str("        }\n    }\n}\n");
-    out
-}
-
-/// What a client calls.
-pub(crate) fn client(model: &Model) -> String {
-    let mut out = String::new();
-    for service in &model.services {
-        doc(&mut out, "", &service.doc);
-        let _ = writeln!(out, "pub trait {}Client: Transport {{", service.name);
-        for method in &service.methods {
-            doc(&mut out, "    ", &method.doc);
-            let _ = writeln!(
-                out,
-                "    fn {}(&self, request: v1::{}) -> impl Future<Output = Result<v1::{}, Self::Error>> + Send {{\n        \
-                 self.call(request)\n    }}",
-                method.name, method.request, method.response
-            );
-        }
-        let _ = writeln!(out, "}}\n\nimpl<T: Transport> {}Client for T {{}}\n", service.name);
-    }
     out
 }

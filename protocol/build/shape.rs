@@ -1,4 +1,4 @@
-//! Which fields of a message hold messages: what it takes to count them before anything is decoded.
+//! Shapes: which fields of a message hold messages. With them, messages are counted before anything is decoded.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -8,18 +8,18 @@ use prost_reflect::{DescriptorPool, Kind, MessageDescriptor};
 
 use crate::model::{Model, snake};
 
-/// The name of a request's shape.
+/// Returns the name of a request's shape.
 pub(crate) fn name(request: &str) -> String {
     snake(request).to_uppercase()
 }
 
-/// The same of any message: that of a map's entry bears its parent's name as well.
+/// Returns the name of any message's shape. The name of a map's entry includes that of its parent.
 fn full_name(message: &MessageDescriptor) -> String {
     let parent = message.parent_message().map_or_else(String::new, |parent| full_name(&parent) + "_");
     parent + &name(message.name())
 }
 
-/// A static for every request and for what is inside of them.
+/// Generates a static for every request and every message inside one.
 pub(crate) fn all(model: &Model, pool: &DescriptorPool) -> Result<String> {
     let mut open = Vec::new();
     for method in model.services.iter().flat_map(|service| &service.methods) {

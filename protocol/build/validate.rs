@@ -1,5 +1,5 @@
-//! Limits: from the options of fields to `Validate`. An option that says nothing about its field is an error of the build:
-//! a limit that stands in the contract and is not enforced would be worse than none.
+//! Generates `Validate` from the options of fields. An option that does not apply to its field fails the build: a limit
+//! that the contract states and nothing enforces would be worse than none.
 
 use std::fmt::Write;
 
@@ -11,7 +11,7 @@ use crate::model::{camel, field_rule, flag, number, rust_field, snake, texts, ty
 
 const DEFAULT_CODE: i64 = 6_000_001;
 
-/// `Validate` for every message.
+/// Generates `Validate` for every message.
 pub(crate) fn all(pool: &DescriptorPool) -> Result<String> {
     let mut out = String::new();
     for message in pool.all_messages() {
@@ -46,7 +46,7 @@ fn check_oneof(out: &mut String, message: &MessageDescriptor, oneof: &OneofDescr
     let mut arms = Vec::new();
     for field in oneof.fields() {
         let limits = Limits::read(&field).with_context(|| field.name().to_owned())?;
-        // Where the JSON is flat, the body has no name of its own.
+        // A flat body has no name of its own in JSON.
         let checks = match field.kind() {
             Kind::Message(_) if is_flat(message) => vec!["it.validate()".to_owned()],
             _ => limits.checks("it", "*it").with_context(|| field.name().to_owned())?,
@@ -65,7 +65,7 @@ fn check_oneof(out: &mut String, message: &MessageDescriptor, oneof: &OneofDescr
             for (pattern, check) in &arms {
                 writeln!(out, "            {pattern} => {{ {check} }}")?;
             }
-            // Scalars without limits have no arm.
+            // A scalar without limits has no arm.
             let rest = if arms.len() < oneof.fields().len() { "_" } else { "None" };
             writeln!(out, "            {rest} => {{}}\n        }}")?;
         }
@@ -77,10 +77,11 @@ fn statements(checks: &[String]) -> String {
     checks.iter().map(|check| format!("{check}?;")).collect::<Vec<_>>().join(" ")
 }
 
-/// A field, its rule, and the Rust that names it in a violation.
+/// A field with its rule.
 struct Limits<'a> {
     field: &'a FieldDescriptor,
     rule: DynamicMessage,
+    /// The Rust expression that names the field in a violation.
     at: String,
     /// The same for a violation of `max_items`.
     at_too_many: String,
@@ -116,7 +117,7 @@ impl<'a> Limits<'a> {
             let name = option.name();
             ensure!(
                 name == "error" || fits.contains(&name) || more.contains(&name),
-                "the option {name} says nothing about this field"
+                "the option {name} does not apply to this field"
             );
         }
         let code = or(number(&rule, "error"), DEFAULT_CODE);
@@ -124,7 +125,7 @@ impl<'a> Limits<'a> {
         let codes = field.parent_pool().get_enum_by_name("zim.v1.ErrorCode").context("ErrorCode")?;
         for code in [code, too_many] {
             let is_code = i32::try_from(code).is_ok_and(|code| codes.get_value(code).is_some());
-            ensure!(is_code, "{code} is not a code of the reference");
+            ensure!(is_code, "{code} is not an error code of the reference");
         }
         let at = |code| format!("Field {{ name: {:?}, code: {code} }}", field.json_name());
         Ok(Self { field, rule, at: at(code), at_too_many: at(too_many) })
@@ -149,7 +150,7 @@ impl<'a> Limits<'a> {
             return Ok(());
         }
         let (min, max) = (number(&self.rule, "min_items"), number(&self.rule, "max_items"));
-        ensure!(max == 0 || min <= max, "min_items is above max_items");
+        ensure!(max == 0 || min <= max, "min_items is greater than max_items");
         let min = min.max(i64::from(flag(&self.rule, "required")));
         if (min, max) != (0, 0) {
             let at_too_many = &self.at_too_many;
@@ -188,7 +189,8 @@ impl<'a> Limits<'a> {
         Ok(())
     }
 
-    /// Expressions that check one value: `reference` and `value` are how it is named. None: it has no limits.
+    /// Returns expressions that check one value, none if it has no limits. `reference` and `value` are the expressions for
+    /// the value's reference and for the value itself.
     fn checks(&self, reference: &str, value: &str) -> Result<Vec<String>> {
         let (rule, at) = (&self.rule, &self.at);
         let required = flag(rule, "required") && !self.field.is_list() && !self.field.supports_presence();
@@ -206,23 +208,23 @@ impl<'a> Limits<'a> {
             }
             Kind::Enum(kind) => {
                 let unspecified = kind.default_value().name().ends_with("_UNSPECIFIED");
-                ensure!(!required || unspecified, "required: 0 is a value of {} like any other", kind.name());
+                ensure!(!required || unspecified, "required: 0 is an ordinary value of {}", kind.name());
                 if required {
                     checks.push(format!("check::present({at}, {value} != 0)"));
                 }
                 if flag(rule, "known") {
-                    // The reference has no such member: it is there because proto3 wants one that is 0.
+                    // The reference has no such member. It exists because proto3 needs one that is 0.
                     let named = if unspecified { format!("{value} != 0 && ") } else { String::new() };
                     let name = camel(kind.name());
                     checks.push(format!("check::known({at}, {named}v1::{name}::try_from({value}).is_ok())"));
                 }
             }
             Kind::Bool | Kind::Float | Kind::Double => {
-                ensure!(!required, "required: nothing tells false or 0 from missing");
+                ensure!(!required, "required: false or 0 cannot be told from a missing value");
             }
             _ => {
                 let (min, max) = (number(rule, "min"), number(rule, "max"));
-                ensure!(min <= max, "min is above max: both bounds are needed");
+                ensure!(min <= max, "min is greater than max: both bounds are needed");
                 if required {
                     checks.push(format!("check::present({at}, {value} != 0)"));
                 }
@@ -238,7 +240,7 @@ impl<'a> Limits<'a> {
         let (rule, at) = (&self.rule, &self.at);
         let (bytes, chars) = (number(rule, "max_bytes"), number(rule, "max_chars"));
         let (is_id, not_blank) = (number(rule, "charset") == 1, flag(rule, "not_blank"));
-        // A list that must not be empty may hold an empty text, but never an empty id.
+        // A required list may contain an empty text, but never an empty ID.
         let required = if self.field.is_list() { is_id } else { flag(rule, "required") };
         format!(
             "check::text({at}, {reference}, Text {{ required: {required}, max_bytes: {bytes}, max_chars: {chars}, is_id: {is_id}, not_blank: {not_blank} }})"

@@ -1,18 +1,18 @@
-//! The one source of time. Server and SDK ask a [`Clock`], never the system, so that tests own the time: what waits for a
-//! token's end or for 35 silent seconds is tested at once and exactly.
+//! Server and SDK ask a [`clock::Clock`], never the system, so that a test controls time: the end of a token or 35 silent
+//! seconds are tested at once and exactly.
 
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch;
 
-/// A system clock may be set while somebody sleeps towards a point in time; he looks again after this long.
-const LOOK_AGAIN: Duration = Duration::from_secs(60);
+/// The system clock may be set during a sleep until a point in time. So the sleep checks the clock at this interval.
+const CHECK_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Tells the time, Unix milliseconds, and waits for it. Clones share their time.
+/// Reads the time, Unix milliseconds, and waits for a time. Clones share their time.
 ///
-/// The time of day may be set, back too, while a program runs. When something was it says; how long something takes is
-/// measured with [`Clock::steady_ms`], or else a clock that is set back by an hour makes somebody wait for an hour.
+/// The time of day may be set while a program runs, also back. Use it for when something happened. Use [`Clock::steady_ms`]
+/// for how long something takes: otherwise a clock that is set back by an hour makes a wait an hour longer.
 #[derive(Clone, Debug)]
 pub struct Clock(Source);
 
@@ -22,7 +22,7 @@ enum Source {
     Manual(Arc<watch::Sender<Times>>),
 }
 
-/// What a manual clock shows.
+/// The times of a manual clock.
 #[derive(Clone, Copy, Debug)]
 struct Times {
     now_ms: i64,
@@ -36,22 +36,22 @@ impl Default for Clock {
 }
 
 impl Clock {
-    /// The clock of the machine.
+    /// Returns the clock of the machine.
     pub const fn system() -> Self {
         Self(Source::System)
     }
 
-    /// A clock that stands at `start_ms` until it is moved with [`Clock::advance`] or [`Clock::jump`].
+    /// Returns a clock that stands at `start_ms` until [`Clock::advance`] or [`Clock::jump`] moves it.
     pub fn manual(start_ms: i64) -> Self {
         Self(Source::Manual(Arc::new(watch::Sender::new(Times { now_ms: start_ms, steady_ms: 0 }))))
     }
 
-    /// Unix milliseconds.
+    /// Returns the time of day, Unix milliseconds.
     pub fn now_ms(&self) -> i64 {
         match &self.0 {
             Source::System => {
-                // Before 1970 the clock is not set at all: 0 is as good as any.
-                #[expect(clippy::disallowed_methods, reason = "this is the clock that everybody else asks")]
+                // A clock before 1970 is not set at all: any value does.
+                #[expect(clippy::disallowed_methods, reason = "all other code asks this clock")]
                 let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
                 i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
             }
@@ -59,8 +59,8 @@ impl Clock {
         }
     }
 
-    /// Milliseconds since a moment that is the same for all clones: nobody can set them, and they never fall. While the
-    /// machine sleeps they may stand still.
+    /// Returns the milliseconds since a moment that all clones share. They cannot be set and never decrease. They may stand
+    /// still while the machine sleeps.
     pub fn steady_ms(&self) -> i64 {
         match &self.0 {
             Source::System => {
@@ -71,12 +71,12 @@ impl Clock {
         }
     }
 
-    /// Unix seconds.
+    /// Returns the time of day, Unix seconds.
     pub fn now_s(&self) -> i64 {
         self.now_ms().div_euclid(1_000)
     }
 
-    /// Lets time pass on a manual clock and wakes those whose time has come. A system clock stays as it is.
+    /// Lets time pass on a manual clock and wakes the sleepers that are due. It does nothing to a system clock.
     pub fn advance(&self, ms: i64) {
         if let Source::Manual(times) = &self.0 {
             times.send_modify(|times| {
@@ -86,29 +86,29 @@ impl Clock {
         }
     }
 
-    /// Sets a manual clock, forward or back, by so much; no time passes. A system clock stays as it is.
+    /// Sets a manual clock forward or back by `ms`; no time passes. It does nothing to a system clock.
     pub fn jump(&self, ms: i64) {
         if let Source::Manual(times) = &self.0 {
             times.send_modify(|times| times.now_ms = times.now_ms.saturating_add(ms));
         }
     }
 
-    /// Returns at `at_ms`, or at once if that has passed.
+    /// Sleeps until `at_ms`, or not at all if that has passed.
     pub async fn sleep_until(&self, at_ms: i64) {
         match &self.0 {
             Source::System => loop {
                 let left = at_ms.saturating_sub(self.now_ms());
                 let Some(left) = u64::try_from(left).ok().filter(|left| *left > 0) else { return };
-                tokio::time::sleep(Duration::from_millis(left).min(LOOK_AGAIN)).await;
+                tokio::time::sleep(Duration::from_millis(left).min(CHECK_INTERVAL)).await;
             },
             Source::Manual(times) => {
-                // Fails only without a sender, and `self` holds one.
+                // It fails only without a sender, and `self` holds one.
                 drop(times.subscribe().wait_for(|times| times.now_ms >= at_ms).await);
             }
         }
     }
 
-    /// Returns when [`Clock::steady_ms`] says `at_ms`, or at once if that has passed.
+    /// Sleeps until [`Clock::steady_ms`] is `at_ms`, or not at all if that has passed.
     pub async fn sleep_until_steady(&self, at_ms: i64) {
         match &self.0 {
             Source::System => {
@@ -116,13 +116,13 @@ impl Clock {
                 tokio::time::sleep(Duration::from_millis(left)).await;
             }
             Source::Manual(times) => {
-                // Fails only without a sender, and `self` holds one.
+                // It fails only without a sender, and `self` holds one.
                 drop(times.subscribe().wait_for(|times| times.steady_ms >= at_ms).await);
             }
         }
     }
 
-    /// Returns after `ms` milliseconds, whatever becomes of the time of day.
+    /// Sleeps for `ms` milliseconds, whatever happens to the time of day.
     pub async fn sleep(&self, ms: i64) {
         self.sleep_until_steady(self.steady_ms().saturating_add(ms)).await;
     }
@@ -133,7 +133,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_manual_clock_moves_only_when_told() {
+    async fn a_manual_clock_moves_only_when_it_is_moved() {
         let clock = Clock::manual(1_000);
         let clone = clock.clone();
         let sleeper = tokio::spawn(async move {
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_clock_that_is_set_makes_nobody_wait_longer_or_shorter() {
+    async fn setting_the_clock_does_not_change_how_long_a_sleep_is() {
         let clock = Clock::manual(1_000);
         let clone = clock.clone();
         let sleeper = tokio::spawn(async move { clone.sleep(500).await });
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_past_is_not_waited_for() {
+    async fn a_sleep_until_a_past_time_returns_at_once() {
         Clock::manual(10).sleep_until(10).await;
         Clock::manual(10).sleep_until_steady(0).await;
         Clock::system().sleep_until(1).await;

@@ -1,21 +1,20 @@
-//! From log entries to the messages that an app sees.
-
 use prost::Message as _;
 
 use crate::v1::{
     ConversationRef, Message, MessageDirection, MessageEntry, MessageFlag, MessageReceiptStatus, MessageSentStatus,
 };
 
-/// `orderKey` of a stored message is its position times this; messages that are not stored yet lie between.
+/// The `orderKey` of a stored message is its position times this. Messages that are not stored yet get keys in between.
 pub const ORDER_KEY_STEP: i64 = 100;
 
 impl MessageEntry {
-    /// Whether the sender asked for this.
+    /// Whether this flag is set.
     pub fn has(&self, flag: MessageFlag) -> bool {
         self.flags & flag as u32 != 0
     }
 
-    /// The message as `viewer` sees it in `conversation`. An entry without content gives a message without a body.
+    /// Returns the message as `viewer` sees it in `conversation`. An entry without content becomes a message without a
+    /// body.
     ///
     /// # Errors
     /// The content is not an encoded [`Message`].

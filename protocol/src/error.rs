@@ -1,5 +1,3 @@
-//! The error of a call, as it travels.
-
 use std::fmt;
 
 use crate::v1::{self, Error, ErrorCode};
@@ -7,12 +5,12 @@ use crate::v1::{self, Error, ErrorCode};
 include!(concat!(env!("OUT_DIR"), "/errors.rs"));
 
 impl Error {
-    /// An error of the reference, with a sentence.
+    /// Returns an error of the reference with a sentence about its cause.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         Self { code: code as i32, message: message.into(), details: std::collections::HashMap::new() }
     }
 
-    /// The reference's name of the code; empty for a code of a later version.
+    /// Returns the reference's name of the code, or an empty string for a code of a later version.
     pub fn name(&self) -> &'static str {
         ErrorCode::try_from(self.code).map_or("", ErrorCode::reference_name)
     }
@@ -34,7 +32,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_reads_as_a_sentence() {
+    fn an_error_shows_its_code_name_and_message() {
         let error = Error::new(ErrorCode::MessageModuleTargetDoesNotExist, "there is no user \"bob\"");
         assert_eq!(error.to_string(), "6000204 MessageModuleTargetDoesNotExist: there is no user \"bob\"");
         let later = Error { code: 9_999_999, ..error };

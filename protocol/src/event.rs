@@ -1,5 +1,3 @@
-//! Events: their kinds, and their JSON: the event's name beside its payload.
-
 use std::fmt;
 use std::str::FromStr;
 
@@ -7,7 +5,7 @@ use crate::v1;
 
 include!(concat!(env!("OUT_DIR"), "/events.rs"));
 
-/// Not the name of an event.
+/// A string is not the name of an event.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("there is no event {0:?}")]
 pub struct UnknownEvent(String);
@@ -27,11 +25,11 @@ impl fmt::Display for EventKind {
 }
 
 impl v1::event_record::Event {
-    /// `{"name":"peerMessageReceived", …}`: one object, the payload's fields beside the event's name. No payload has a field
-    /// called `name`; some have one called `event`.
+    /// Returns one object with the payload's fields beside the event's name: `{"name":"peerMessageReceived", …}`. No
+    /// payload has a field called `name`; some have one called `event`.
     ///
     /// # Errors
-    /// The payload has no JSON.
+    /// The payload cannot be written as JSON.
     pub fn to_json(&self) -> serde_json::Result<serde_json::Value> {
         let mut object = serde_json::Map::new();
         object.insert("name".to_owned(), self.kind().name().into());
@@ -48,7 +46,7 @@ mod tests {
     use crate::v1::ConnectionStateChangedEvent;
 
     #[test]
-    fn an_events_name_hides_nothing_of_its_payload() {
+    fn the_name_of_an_event_overwrites_no_field_of_its_payload() {
         let event = v1::event_record::Event::ConnectionStateChanged(ConnectionStateChangedEvent {
             event: 4,
             ..Default::default()

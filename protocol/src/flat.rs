@@ -1,4 +1,4 @@
-//! The reference's class hierarchies of messages: a `type`, common fields, and the fields of that type, flat in JSON.
+//! The reference has a class for each type of message. In JSON, its fields stand beside `type` and the common fields.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 use serde_json::Value;
@@ -8,25 +8,25 @@ use crate::v1::{
 };
 
 impl Message {
-    /// A text.
+    /// Returns a text message.
     pub fn text(message: impl Into<String>) -> Self {
         let body = Body::Text(TextMessage { message: message.into() });
         Self { r#type: MessageType::Text as i32, body: Some(body), ..Self::default() }
     }
 
-    /// A command: bytes for the app on the other side, delivered at most once and stored nowhere.
+    /// Returns a command: bytes for the app on the other side, which are delivered at most once and never stored.
     pub fn command(message: impl Into<bytes::Bytes>) -> Self {
         let body = Body::Command(CommandMessage { message: message.into() });
         Self { r#type: MessageType::Command as i32, body: Some(body), ..Self::default() }
     }
 
-    /// A message of the app's own kind; `sub_type` is 0 to 200.
+    /// Returns a message of the app's own kind; `sub_type` is 0 to 200.
     pub fn custom(message: impl Into<String>, sub_type: i64) -> Self {
         let body = Body::Custom(CustomMessage { message: message.into(), sub_type, ..CustomMessage::default() });
         Self { r#type: MessageType::Custom as i32, body: Some(body), ..Self::default() }
     }
 
-    /// What a text, custom, barrage or system message says.
+    /// Returns the text of a text, custom, barrage or system message.
     pub fn as_text(&self) -> Option<&str> {
         match self.body.as_ref()? {
             Body::Text(body) => Some(&body.message),
@@ -45,7 +45,7 @@ pub(crate) trait WithBody {
     fn body_from_json(&mut self, value: Value) -> serde_json::Result<()>;
 }
 
-/// The common fields and those of the body, beside each other.
+/// Returns the common fields and those of the body in one object.
 fn merged(common: Value, message: &impl WithBody) -> serde_json::Result<Value> {
     let (Value::Object(mut fields), body) = (common, message.body_to_json()?) else {
         return Err(ser::Error::custom("a message is an object"));
@@ -63,7 +63,7 @@ macro_rules! flat_json {
     ($name:ident) => {
         impl Serialize for $name {
             fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-                // The derived functions, which know the common fields alone.
+                // This calls the derived functions, which know only the common fields.
                 let common = Self::serialize(self, serde_json::value::Serializer).map_err(ser::Error::custom)?;
                 merged(common, self).map_err(ser::Error::custom)?.serialize(to)
             }
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_tells_its_type() {
+    fn the_body_decides_the_type_in_json() {
         let json = serde_json::to_value(Message { r#type: 0, ..Message::text("hi") }).unwrap();
         assert_eq!(json["type"], 1);
     }

@@ -1,22 +1,22 @@
-//! Frames: bytes in, messages out, and the other way round. A frame is a length (a varint of at most five bytes) and so many
-//! bytes of protobuf. No IO: the same frames travel on a QUIC stream, on anything else later, and in a fuzzer.
+//! A frame is a length (a varint of at most five bytes) and that number of bytes of protobuf. There is no IO here: the same
+//! frames travel on a QUIC stream, on any other transport later, and in a fuzzer.
 
 use bytes::{Buf, Bytes, BytesMut};
 use prost::Message;
 
-/// What cannot be a frame. The connection cannot go on: where the next frame begins is unknown.
+/// Bytes are not a frame. The connection cannot continue, because the start of the next frame is unknown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
-    /// Longer than the two sides agreed on.
+    /// The frame is longer than the two sides agreed on.
     #[error("a frame of {length} bytes; at most {max} are allowed")]
     TooLong {
-        /// As announced.
+        /// The length in the frame.
         length: u64,
-        /// As agreed.
+        /// The maximum.
         max: usize,
     },
-    /// The length does not end.
-    #[error("a frame whose length does not end")]
+    /// The length has more than five bytes.
+    #[error("the length of a frame has more than five bytes")]
     BadLength,
 }
 
@@ -25,40 +25,40 @@ pub enum FrameError {
 pub struct FrameDecoder {
     buffer: BytesMut,
     max: usize,
-    /// What is left in the buffer shares its memory with frames that were taken.
+    /// Whether the rest of the buffer shares its memory with frames that were returned.
     is_shared: bool,
 }
 
 impl FrameDecoder {
-    /// Frames of at most `max` bytes.
+    /// Returns a decoder of frames of at most `max` bytes.
     pub fn new(max: usize) -> Self {
         Self { buffer: BytesMut::new(), max, is_shared: false }
     }
 
-    /// From the next frame on, another bound: who has logged in may say more than a stranger.
+    /// Changes the maximum from the next frame on: a client may send longer frames after its login.
     pub fn set_max(&mut self, max: usize) {
         self.max = max;
     }
 
-    /// Adds what came in, in any pieces.
+    /// Adds received bytes; the pieces may be cut anywhere.
     pub fn push(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// Bytes that are held: of frames that were not taken yet, and of one that is not whole.
+    /// Returns the number of buffered bytes: of frames that were not returned yet, and of a partial one.
     pub fn buffered(&self) -> usize {
         self.buffer.len()
     }
 
-    /// Whether a frame has begun that is not whole.
+    /// Whether bytes are buffered: after [`FrameDecoder::next`] returned `None`, those of a partial frame.
     pub fn is_partial(&self) -> bool {
         self.buffered() > 0
     }
 
-    /// The next whole frame, without its length; `None` until more comes.
+    /// Returns the next whole frame without its length, or `None` until more bytes are pushed.
     ///
     /// # Errors
-    /// The stream is no sequence of frames. A frame that is too long is refused as soon as its length is known.
+    /// The bytes are not a sequence of frames. A frame that is too long is refused as soon as its length is known.
     #[expect(clippy::should_implement_trait, reason = "an error ends the stream, a None does not: no iterator")]
     pub fn next(&mut self) -> Result<Option<Bytes>, FrameError> {
         let Some((length, prefix)) = read_length(&self.buffer)? else { return Ok(self.wait()) };
@@ -71,14 +71,14 @@ impl FrameDecoder {
         self.buffer.advance(prefix);
         let frame = self.buffer.split_to(length).freeze();
         if self.buffer.is_empty() {
-            // The frame keeps the allocation; an idle stream keeps none.
+            // The frame owns the allocation, so that an idle stream holds none.
             self.buffer = BytesMut::new();
         }
         self.is_shared = !self.buffer.is_empty();
         Ok(Some(frame))
     }
 
-    /// Nothing more until more comes. Else the begin of a frame would keep what came with it in memory.
+    /// Copies the partial frame. Otherwise it would keep the frames that were received with it in memory.
     fn wait(&mut self) -> Option<Bytes> {
         if std::mem::take(&mut self.is_shared) {
             self.buffer = BytesMut::from(&self.buffer[..]);
@@ -87,7 +87,7 @@ impl FrameDecoder {
     }
 }
 
-/// A length and how many bytes it takes.
+/// Returns a length and the number of bytes that it takes.
 fn read_length(bytes: &[u8]) -> Result<Option<(u64, usize)>, FrameError> {
     let mut length = 0;
     for (index, byte) in bytes.iter().take(5).enumerate() {
@@ -104,6 +104,6 @@ pub fn encode_frame(message: &impl Message, out: &mut BytesMut) {
     let length = message.encoded_len();
     out.reserve(length + 5);
     prost::encoding::encode_varint(length as u64, out);
-    // The room was reserved: encoding into a growing buffer cannot fail.
+    // Encoding into a growing buffer cannot fail.
     let _ = message.encode(out);
 }

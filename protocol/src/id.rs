@@ -1,10 +1,8 @@
-//! Ids, as the reference spells them.
-
 use std::fmt::Write;
 
 const SIGNS: &[u8] = b"!#$%&()+-:;<=.>?@[]^_{}|~";
 
-/// Every request names somebody: a look at a table costs a fraction of a search among the signs.
+/// Every request has an ID: a table costs a fraction of a search in `SIGNS`.
 const ALPHABET: [bool; 256] = {
     let mut alphabet = [false; 256];
     let mut byte: u8 = 0;
@@ -20,17 +18,17 @@ const ALPHABET: [bool; 256] = {
     alphabet
 };
 
-/// Whether an id of the reference may contain this.
+/// Whether an ID of the reference may contain this character.
 pub fn is_id_char(letter: char) -> bool {
     u8::try_from(letter).is_ok_and(|byte| ALPHABET[usize::from(byte)])
 }
 
-/// Whether this can be an id.
+/// Whether this can be an ID of the reference.
 pub fn is_id(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| ALPHABET[usize::from(byte)])
 }
 
-/// Lower hex: how a client's key is seen as `localMessageID`.
+/// Returns lowercase hex: `localMessageID` is a client's key in this form.
 pub fn hex(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len() * 2);
     for byte in bytes {
@@ -40,9 +38,9 @@ pub fn hex(bytes: &[u8]) -> String {
     text
 }
 
-/// The reverse of [`hex`]: exactly `N` bytes.
+/// Returns the bytes of a hex string; `None` if it is not exactly `N` bytes.
 pub fn from_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
-    // `from_str_radix` takes a sign for a digit.
+    // `from_str_radix` would accept a sign.
     if text.len() != N * 2 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return None;
     }

@@ -1,15 +1,13 @@
-//! JSON where serde's own is not the reference's.
-
 use serde::de::{Deserialize, DeserializeOwned, Deserializer, Error};
 use serde_json::{Map, Value};
 
-/// What is one of several: in JSON a key of its own, beside the other fields.
+/// A oneof. In JSON, the variant that is set is a key beside the other fields.
 pub(crate) trait Oneof: DeserializeOwned {
-    /// The keys that it can have.
+    /// The keys of the variants.
     const KEYS: &'static [&'static str];
 }
 
-/// Reads a flattened oneof. serde's own way takes one that it cannot read for one that is not there.
+/// Reads a flattened oneof. serde itself would read a malformed one as a missing one.
 pub(crate) fn oneof<'de, D: Deserializer<'de>, T: Oneof>(from: D) -> Result<Option<T>, D::Error> {
     let mut fields = Map::deserialize(from)?;
     fields.retain(|key, value| T::KEYS.contains(&key.as_str()) && !value.is_null());
@@ -44,7 +42,7 @@ mod tests {
     use crate::v1::{FeedEntry, ReadMark, Response, feed_entry, response};
 
     #[test]
-    fn a_oneof_is_a_key_beside_the_others() {
+    fn a_oneof_is_a_key_beside_the_other_fields() {
         let mark = ReadMark { read_seq: 4, ..ReadMark::default() };
         let entry = FeedEntry { pos: 7, detail: Some(feed_entry::Detail::Read(mark)) };
         let json = serde_json::to_value(&entry).unwrap();
@@ -57,7 +55,7 @@ mod tests {
     }
 
     #[test]
-    fn a_oneof_may_be_missing_but_neither_wrong_nor_double() {
+    fn a_oneof_may_be_missing_but_not_malformed_or_set_twice() {
         for none in [json!({"pos": 7}), json!({"pos": 7, "read": null, "of a later version": {}})] {
             assert_eq!(serde_json::from_value::<FeedEntry>(none).unwrap(), FeedEntry { pos: 7, detail: None });
         }

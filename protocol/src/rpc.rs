@@ -1,5 +1,3 @@
-//! Methods: their table, and calls of any of them.
-
 use std::fmt;
 
 use bytes::Bytes;
@@ -11,7 +9,7 @@ use crate::validate::{Validate, Violation};
 
 pub use crate::v1::{Access, Scheduling};
 
-/// What the proto says about a method.
+/// A method of the contract, with the options in its `.proto` file.
 #[derive(Clone, Copy)]
 pub struct Method {
     /// The name on the wire: `Group/CreateGroup`.
@@ -24,29 +22,29 @@ pub struct Method {
     pub name: &'static str,
     /// The name in the reference: `createGroup`.
     pub reference: &'static str,
-    /// Who may call it.
+    /// Who may call the method.
     pub access: Access,
-    /// How it is scheduled within its session.
+    /// How a request is scheduled within its session.
     pub scheduling: Scheduling,
-    /// Not a method of the reference.
+    /// Whether it is a part of the protocol that the reference does not have.
     pub internal: bool,
-    /// Deprecated in the reference.
+    /// Whether the reference deprecates it.
     pub deprecated: bool,
-    /// Sent twice is done once.
+    /// Whether sending a request twice has the same effect as sending it once.
     pub idempotent: bool,
-    /// Milliseconds until the server gives up; 0 is the server's default.
+    /// After how long the server gives up, milliseconds; 0: the server's default.
     pub deadline_ms: u32,
-    /// What it does.
+    /// The comment in the `.proto` file.
     pub doc: &'static str,
-    /// The message that it takes.
+    /// The name of the request's message.
     pub request: &'static str,
-    /// The message that it answers.
+    /// The name of the response's message.
     pub response: &'static str,
-    /// Private: every method comes from [`METHODS`].
+    /// This field is private, so every method comes from [`METHODS`].
     codec: Codec,
 }
 
-/// The path names a method.
+/// Two methods are equal if their paths are.
 impl PartialEq for Method {
     fn eq(&self, other: &Self) -> bool {
         self.path == other.path
@@ -65,7 +63,7 @@ impl fmt::Debug for Method {
     }
 }
 
-/// How the bytes and the JSON of a method are read: a call that has found its method looks for nothing any more.
+/// Reads the bytes and the JSON of a method: a call that has found its method needs no further look-up.
 #[derive(Clone, Copy)]
 struct Codec {
     shape: &'static Shape,
@@ -86,10 +84,10 @@ impl Codec {
 }
 
 impl AnyRequest {
-    /// Reads the payload of a call of `method`.
+    /// Decodes the payload of a request of `method`.
     ///
     /// # Errors
-    /// The payload is no such request, or has more messages inside of it than memory is spent on.
+    /// The payload is not such a request, or contains more than [`MAX_PARTS`] messages.
     pub fn decode(method: &'static Method, payload: Bytes) -> Result<Self, RequestError> {
         if !method.codec.shape.is_bounded(&payload) {
             return Err(RequestError::TooManyParts);
@@ -97,68 +95,69 @@ impl AnyRequest {
         Ok((method.codec.decode)(payload)?)
     }
 
-    /// Reads a call of `method` from JSON with the reference's names.
+    /// Reads a request of `method` from JSON with the reference's names.
     ///
     /// # Errors
-    /// The value is no such request.
+    /// The value is not such a request.
     pub fn from_json(method: &'static Method, value: Value) -> serde_json::Result<Self> {
         (method.codec.from_json)(value)
     }
 }
 
-/// An encoded answer of `method` as JSON with the reference's names.
+/// Returns an encoded response of `method` as JSON with the reference's names.
 ///
 /// # Errors
-/// The payload is no such answer.
+/// The payload is not such a response.
 pub fn response_to_json(method: &Method, payload: &[u8]) -> Result<Value, JsonError> {
     (method.codec.response_to_json)(payload)
 }
 
-/// The method with this path.
+/// Returns the method with this path, such as `Group/CreateGroup`.
 pub fn method(path: &str) -> Option<&'static Method> {
     METHODS.binary_search_by(|method| method.path.cmp(path)).ok().map(|index| &METHODS[index])
 }
 
-/// A request: which method it calls and what the method answers.
+/// A request: the method that it calls and the type of the response.
 pub trait Rpc: prost::Message + Default + Validate + serde::Serialize + serde::de::DeserializeOwned + 'static {
-    /// The answer.
+    /// The response.
     type Response: prost::Message + Default + serde::Serialize + serde::de::DeserializeOwned + 'static;
 
     /// The method.
     const METHOD: &'static Method;
 
-    /// Writes of one session with the same order are first in, first out. `None`: it overtakes and is overtaken.
+    /// Returns what orders a write: the writes of one session with an equal order run first in, first out. `None`: the
+    /// request is a read, which may overtake and be overtaken.
     fn order(&self) -> Option<u64>;
 
-    /// [`Rpc::METHOD`] of a value.
+    /// Returns [`Rpc::METHOD`], for a value of unknown type.
     fn method(&self) -> &'static Method {
         Self::METHOD
     }
 }
 
-/// Why a payload is no request.
+/// Why a payload is not a request.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RequestError {
-    /// It is not a request of this method.
-    #[error("the request cannot be read: {0}")]
+    /// The payload is not a request of this method.
+    #[error("the request cannot be decoded: {0}")]
     Decode(#[from] prost::DecodeError),
-    /// More messages are inside of it than memory is spent on.
-    #[error("the request holds more than {MAX_PARTS} messages")]
+    /// The request contains more messages than [`MAX_PARTS`].
+    #[error("the request contains more than {MAX_PARTS} messages")]
     TooManyParts,
 }
 
-/// Why an answer cannot be shown as JSON.
+/// Why a response cannot be written as JSON.
 #[derive(Debug, thiserror::Error)]
 pub enum JsonError {
-    /// It is not the answer of this method.
-    #[error("the answer cannot be read: {0}")]
+    /// The payload is not a response of this method.
+    #[error("the response cannot be decoded: {0}")]
     Decode(#[from] prost::DecodeError),
-    /// It has no JSON.
-    #[error("the answer has no JSON: {0}")]
+    /// The response cannot be written as JSON.
+    #[error("the response cannot be written as JSON: {0}")]
     Json(#[from] serde_json::Error),
 }
 
-/// Hashes what orders a write: FNV-1a, because it must be the same everywhere and the inputs are short.
+/// Hashes the target of a write, with FNV-1a: the hash must be the same everywhere, and the inputs are short.
 struct Order(u64);
 
 impl Order {
@@ -172,7 +171,7 @@ impl Order {
         for byte in bytes {
             self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
         }
-        // A separator: "ab" and "c" are not "a" and "bc".
+        // A separator, so that "ab" and "c" differ from "a" and "bc".
         self.0 = (self.0 ^ 0xff).wrapping_mul(0x0100_0000_01b3);
     }
 
@@ -212,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn writes_to_one_target_share_an_order_whatever_they_do() {
+    fn writes_to_one_target_have_one_order_whatever_the_method() {
         let clear =
             ClearConversationUnreadMessageCountRequest { conversation_id: "bob".to_owned(), ..Default::default() };
         let order = send("bob", ConversationType::Peer).order();
@@ -220,13 +219,13 @@ mod tests {
         assert_eq!(clear.order(), order);
         assert_ne!(send("bob", ConversationType::Group).order(), order);
         assert_ne!(send("bo", ConversationType::Peer).order(), order);
-        // Without a target: the service's own order. A read has none.
+        // A write without a target has its service's order. A read has none.
         assert!(UpdateUserNameRequest::default().order().is_some_and(|own| Some(own) != order));
         assert_eq!(QueryMessagesRequest::default().order(), None);
     }
 
     #[test]
-    fn a_request_goes_through_bytes_and_json_by_its_method_alone() {
+    fn a_method_decodes_its_request_from_bytes_and_json() {
         let request = send("bob", ConversationType::Peer);
         let method = method("Message/SendMessage").unwrap();
         assert_eq!(method, SendMessageRequest::METHOD);
@@ -242,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn every_path_finds_its_method() {
+    fn every_method_is_found_by_its_path() {
         for one in METHODS {
             assert_eq!(method(one.path), Some(one));
         }

@@ -1,5 +1,5 @@
-//! What a server implements: one trait a service, one function a method. Transport, login, limits, deadlines, tracing and
-//! metrics stand around it, once.
+//! One trait for each service, one function for each method. Transport, login, limits, deadlines, tracing and metrics stand
+//! around them, once.
 
 use std::pin::Pin;
 
@@ -8,7 +8,7 @@ use crate::v1;
 
 /// What the services of a server share.
 pub trait Backend: Send + Sync {
-    /// Who calls.
+    /// The session that calls, with its user.
     type Caller: Send + Sync;
     /// Why a call fails.
     type Error: Send;

@@ -1,26 +1,27 @@
-//! How many messages are inside of a request, counted before it is decoded. An empty message takes two bytes on the wire and
-//! up to a kilobyte in memory: without a bound, a frame of 1 MB would become half a gigabyte before any limit is looked at.
+//! An empty message takes two bytes on the wire and up to a kilobyte in memory. Without a bound, a frame of 1 MB would
+//! become half a gigabyte before any limit is checked.
 
 use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
 
-/// No request has more messages inside of it, at any depth.
+/// The maximum number of messages inside a request, at all depths together.
 pub const MAX_PARTS: usize = 8_192;
-/// prost enters no deeper.
+/// The depth at which prost stops decoding.
 const MAX_DEPTH: usize = 100;
 
-/// Which fields of a message hold messages, and their shapes.
+/// The fields of a message that hold messages, with the shapes of those.
 #[derive(Clone, Copy)]
 pub(crate) struct Shape(&'static [(u32, &'static Self)]);
 
 impl Shape {
-    /// Whether there are no more than [`MAX_PARTS`]. Where the bytes are no protobuf the count ends, as decoding them does.
+    /// Whether the bytes contain at most [`MAX_PARTS`] messages. Where they are not protobuf the count ends, as decoding
+    /// does.
     pub(crate) fn is_bounded(&self, bytes: &[u8]) -> bool {
         let mut left = MAX_PARTS + 1;
         self.count(bytes, MAX_DEPTH, &mut left);
         left > 0
     }
 
-    /// Takes what is inside from `left`; ends when nothing is left.
+    /// Subtracts the number of messages inside from `left`, and ends when it is 0.
     fn count(&self, mut bytes: &[u8], depth: usize, left: &mut usize) {
         if self.0.is_empty() || depth == 0 {
             return;

@@ -1,9 +1,9 @@
-//! `04` + base64 of: expiry in the clear (8 bytes, Unix seconds) · IV length (2) · IV · ciphertext length (2) · ciphertext ·
-//! mode (0 or 1 byte: 1 is AES-256-GCM; 0 or no byte is AES-256-CBC with PKCS#7). Numbers are big-endian. The key is the 32
-//! characters of the server secret as they are. The plaintext is JSON. `Token::generate` writes GCM. ZEGO's older
-//! generators write CBC, which is read only where `Cbc` allows it.
+//! A token is `04` + base64 of: expiry in the clear (8 bytes, Unix seconds) · IV length (2) · IV · ciphertext length (2) ·
+//! ciphertext · mode (0 or 1 byte: 1 is AES-256-GCM; 0 or no byte is AES-256-CBC with PKCS#7). Numbers are big-endian. The
+//! key is the 32 characters of the server secret as they are. The plaintext is JSON. `Token::generate` writes GCM. ZEGO's
+//! older generators write CBC, which is read only where `Cbc` allows it.
 //!
-//! Only [`expiry`] needs no secret. `Token` makes and verifies tokens; it needs the feature `token`.
+//! Only [`token::expiry`] needs no secret. `Token` makes and verifies tokens; it needs the feature `token`.
 
 #[cfg(feature = "token")]
 mod crypto;
@@ -19,14 +19,12 @@ pub use self::crypto::{Cbc, Token};
 pub const MIN_VALIDITY_S: i64 = 30;
 /// The longest validity of a token, seconds: 24 days.
 pub const MAX_VALIDITY_S: i64 = 24 * 24 * 3_600;
-/// The length of a server secret, characters.
-pub const SECRET_CHARS: usize = 32;
 
 /// What kind of failure a [`TokenError`] is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenErrorKind {
-    /// No secret was tried: the token has not the form of one, or it is in the AES-CBC form and the time in its clear header
-    /// is out of bounds.
+    /// No secret was tried: the token has not the form of one, or it is in the AES-CBC form and the time in its clear
+    /// header is out of bounds.
     Malformed,
     /// No secret was tried: the token is in the AES-CBC form, which is off.
     CbcOff,

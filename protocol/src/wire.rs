@@ -1,46 +1,44 @@
-//! What both sides of a connection must agree on and no message says: the name of the protocol, its bounds, and why a
-//! connection is closed.
+//! Both sides of a connection must agree on these values, and no message carries them.
 
-/// The application protocol of the TLS handshake.
+/// The name of the application protocol in the TLS handshake.
 pub const ALPN: &[u8] = b"zim/1";
 
 /// The protocol's version, as in `Hello` and `Welcome`.
 pub const VERSION: u32 = 1;
 
-/// No frame is longer, without its length.
+/// The maximum length of a frame, not counting its length prefix.
 pub const MAX_FRAME_BYTES: usize = 1 << 20;
 
-/// Why the server closes a connection: the application's error code in QUIC's `CONNECTION_CLOSE`. A client that is told
-/// [`CloseCode::SessionEnded`] finds the reason in the `SessionEnd` that came before; with every other code it may connect
-/// again, after a pause.
+/// Why a connection is closed: the application error code in QUIC's `CONNECTION_CLOSE`. With [`CloseCode::SessionEnded`],
+/// the `SessionEnd` frame before it has the reason. With every other code a client may connect again, after a back-off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u32)]
 pub enum CloseCode {
-    /// The client closed, or asked for nothing more.
+    /// The client closed the connection, or needs it no longer.
     Done = 0,
-    /// What came was not this protocol: a frame that cannot be read or is too long, a second Hello.
+    /// The peer violated the protocol: a frame that cannot be decoded or is too long, or a second Hello.
     Protocol = 1,
-    /// No Hello came in time.
+    /// No Hello was received in time.
     HelloTimeout = 2,
-    /// Nobody logged in in time.
+    /// No login was received in time.
     LoginTimeout = 3,
     /// The server speaks none of the client's versions.
     Version = 4,
-    /// The server stops.
+    /// The server is shutting down.
     GoingAway = 5,
-    /// The event stream's last frame said why.
+    /// The session ended; the last frame of the event stream has the reason.
     SessionEnded = 6,
-    /// The client read nothing for too long.
+    /// The client did not read for too long.
     TooSlow = 7,
-    /// Too many connections.
+    /// The server has too many connections.
     Busy = 8,
-    /// The server's own trouble.
+    /// An internal error of the server.
     Internal = 9,
 }
 
 impl CloseCode {
-    /// Every code.
-    pub const ALL: [Self; 10] = [
+    /// All codes.
+    const ALL: [Self; 10] = [
         Self::Done,
         Self::Protocol,
         Self::HelloTimeout,
@@ -53,12 +51,12 @@ impl CloseCode {
         Self::Internal,
     ];
 
-    /// As it is sent.
+    /// Returns the number on the wire.
     pub const fn code(self) -> u32 {
         self as u32
     }
 
-    /// What a peer sent; `None` for a code of a later version.
+    /// Returns the code with this number, or `None` for a code of a later version.
     pub fn from_code(code: u64) -> Option<Self> {
         Self::ALL.into_iter().find(|known| u64::from(known.code()) == code)
     }
@@ -69,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_code_is_found_again() {
+    fn every_code_is_found_by_its_number() {
         for code in CloseCode::ALL {
             assert_eq!(CloseCode::from_code(code.code().into()), Some(code));
         }

@@ -1,4 +1,4 @@
-//! Frames survive any cut of the stream, and nothing that comes in makes the decoder panic or keep too much.
+//! The decoder returns the same frames however the stream is cut. No input makes it panic or buffer too much.
 
 use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
@@ -60,7 +60,7 @@ proptest! {
     }
 
     #[test]
-    fn garbage_ends_in_an_error_or_in_waiting_and_never_in_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..3_000)) {
+    fn garbage_is_an_error_or_a_partial_frame_and_never_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..3_000)) {
         let mut decoder = FrameDecoder::new(MAX);
         decoder.push(&bytes);
         if let Ok(frames) = frames(&mut decoder) {
@@ -81,12 +81,12 @@ proptest! {
 }
 
 #[test]
-fn a_frame_at_the_limit_passes_and_one_byte_more_does_not() {
+fn a_frame_may_have_the_maximum_length_and_not_one_byte_more() {
     for (length, is_fine) in [(MAX, true), (MAX + 1, false)] {
         let mut bytes = BytesMut::new();
         prost::encoding::encode_varint(length as u64, &mut bytes);
         let mut decoder = FrameDecoder::new(MAX);
-        // Refused as soon as its length is known, before anything of it is kept.
+        // A frame is refused as soon as its length is known, before any of it is buffered.
         decoder.push(&bytes);
         assert_eq!(decoder.next().is_ok(), is_fine, "{length}");
     }
@@ -101,7 +101,7 @@ fn a_length_that_does_not_end_is_refused() {
     assert_eq!(decoder.next(), Err(FrameError::BadLength));
 }
 
-/// A message with so many parts: each an empty message in a list, two bytes long.
+/// Encodes a request with `count` messages inside. Most are empty messages in a list, two bytes each.
 fn parts(count: usize) -> Vec<u8> {
     use zim_protocol::{CombineMessage, Message, SendMessageRequest, message::Body};
     // `message`, `combine` and the list's items count.
@@ -112,28 +112,28 @@ fn parts(count: usize) -> Vec<u8> {
 }
 
 #[test]
-fn a_request_with_as_many_parts_as_may_be_is_read_and_one_more_is_not() {
+fn a_request_may_contain_the_maximum_number_of_messages_and_not_one_more() {
     let method = zim_protocol::method("Message/SendMessage").unwrap();
     let most = AnyRequest::decode(method, parts(MAX_PARTS).into()).unwrap();
     assert_eq!(most.encode(), parts(MAX_PARTS));
     let more = AnyRequest::decode(method, parts(MAX_PARTS + 1).into());
     assert_eq!(more.unwrap_err(), RequestError::TooManyParts);
-    // A text is no part, however it looks inside.
+    // Text is not counted, whatever it contains.
     let text = zim_protocol::UpdateUserNameRequest { user_name: "\n\0".repeat(MAX_PARTS) }.encode_to_vec();
     let method = zim_protocol::method("User/UpdateUserName").unwrap();
     assert!(AnyRequest::decode(method, text.into()).is_ok());
 }
 
 #[test]
-fn parts_are_counted_wherever_they_are_and_whatever_is_between_them() {
+fn messages_in_repeated_and_unknown_fields_are_counted() {
     let method = zim_protocol::method("Message/SendMessage").unwrap();
     let half = parts(MAX_PARTS / 2 + 2);
-    // Twice the same field is merged; a group and fields of a later version are skipped.
+    // A repeated occurrence of a field is merged; a group and fields of a later version are skipped.
     let unknown = [0xfb, 0x3f, 0x08, 0x01, 0xfc, 0x3f, 0xfa, 0x3f, 0x02, 0x0a, 0x00];
     let decoded = |bytes: Vec<u8>| AnyRequest::decode(method, bytes.into()).map(drop);
     assert_eq!(decoded([&half[..], &unknown].concat()), Ok(()));
     assert_eq!(decoded([&half[..], &unknown, &half].concat()), Err(RequestError::TooManyParts));
-    // What is cut is counted up to there.
+    // A truncated request is counted as far as it goes.
     let cut = decoded(half[..half.len() - 1].to_vec()).unwrap_err();
     assert!(matches!(cut, RequestError::Decode(_)), "{cut}");
 }

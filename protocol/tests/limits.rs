@@ -1,5 +1,5 @@
-//! Limits are enforced as the `.proto` files state them. What must pass and what must not is derived from the options by
-//! reflection, not from the generated code: a limit that the generator overlooks fails here.
+//! Limits are enforced as the `.proto` files state them. The tests derive the values that must pass or fail from the
+//! options, by reflection and not from the generated code, so that a limit that the generator overlooks fails here.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
@@ -59,12 +59,12 @@ impl Rule {
         if self.has("error") { self.get("error") } else { DEFAULT_CODE }
     }
 
-    /// The code for more than `max_items`.
+    /// Returns the code for more than `max_items`.
     fn too_many(&self) -> i64 {
         if self.has("max_items_error") { self.get("max_items_error") } else { self.code() }
     }
 
-    /// A map of so many entries, with keys that it may have.
+    /// Returns a map of `count` entries with allowed keys.
     fn map(&self, count: usize) -> Value {
         let key = |index: usize| self.keys.get(index).cloned().unwrap_or_else(|| format!("key{index}"));
         map((0..count).map(|index| (key(index), String::new())))
@@ -85,8 +85,8 @@ fn number(kind: &Kind, value: i64) -> Option<Value> {
     })
 }
 
-/// One value that a field takes, whatever its limits.
-fn fine(field: &FieldDescriptor) -> Value {
+/// Returns a value within the limits of a field.
+fn valid_value(field: &FieldDescriptor) -> Value {
     let rule = Rule::of(field);
     match field.kind() {
         Kind::String => Value::String("a".to_owned()),
@@ -100,24 +100,24 @@ fn fine(field: &FieldDescriptor) -> Value {
     }
 }
 
-/// The smallest valid message of a type.
+/// Returns the smallest valid message of a type.
 fn smallest(message: &MessageDescriptor) -> DynamicMessage {
     let mut made = DynamicMessage::new(message.clone());
     for field in message.fields() {
         let rule = Rule::of(&field);
         if field.is_list() {
             let items = rule.size("min_items").max(usize::from(rule.has("required")));
-            made.set_field(&field, Value::List(vec![fine(&field); items]));
+            made.set_field(&field, Value::List(vec![valid_value(&field); items]));
         } else if field.is_map() {
             made.set_field(&field, rule.map(rule.size("min_items").max(usize::from(rule.has("required")))));
         } else if ["required", "not_blank", "known", "min"].iter().any(|option| rule.has(option)) {
-            made.set_field(&field, fine(&field));
+            made.set_field(&field, valid_value(&field));
         }
     }
     made
 }
 
-/// A field to try things with: the fields that lead to it, and where the violation must say it is.
+/// A field to test: the fields that lead to it, and its path in a violation.
 #[derive(Clone)]
 struct Place {
     path: Vec<FieldDescriptor>,
@@ -133,7 +133,7 @@ impl Place {
         self.names.join(".")
     }
 
-    /// The smallest request that holds `value` here.
+    /// Returns the smallest request that has `value` here.
     fn request(&self, root: &MessageDescriptor, value: Value) -> DynamicMessage {
         fn put(message: &mut DynamicMessage, path: &[FieldDescriptor], value: Value) {
             let (first, rest) = path.split_first().unwrap();
@@ -153,11 +153,11 @@ impl Place {
     }
 }
 
-/// Every field of a request, also inside of fields; a type is not entered from within itself.
+/// Finds every field of a request, also those of messages inside. A recursive type is entered once.
 fn places(message: &MessageDescriptor, before: &Place, found: &mut Vec<Place>) {
     for field in message.fields() {
         let mut place = before.clone();
-        // The JSON of a message is flat: its body has no name of its own.
+        // A flat body has no name of its own in JSON.
         let is_body = field.containing_oneof().is_some_and(|oneof| oneof.name() == "body");
         if !is_body {
             place.names.push(field.json_name().to_owned());
@@ -205,7 +205,7 @@ impl Trial {
         match validate(self.method, &place.request(&self.root, value)) {
             Ok(()) => self.problems.push(format!("{path} {name}: {what} passes")),
             Err(violation) if violation.field != name => {
-                self.problems.push(format!("{path} {name}: {what} is told of {}", violation.field));
+                self.problems.push(format!("{path} {name}: {what} is reported at {}", violation.field));
             }
             Err(violation) if i64::from(violation.code as i32) != code => {
                 self.problems.push(format!("{path} {name}: {what} has code {:?}", violation.code));
@@ -214,7 +214,7 @@ impl Trial {
         }
     }
 
-    /// What a single value of this field must and must not be.
+    /// Tests valid and invalid values of this field, or of one item of it.
     fn value(&mut self, place: &Place, item: &str, wrap: impl Fn(Value) -> Value) {
         let field = place.field().clone();
         let rule = Rule::of(&field);
@@ -290,7 +290,7 @@ impl Trial {
         let field = place.field().clone();
         let rule = Rule::of(&field);
         if field.is_list() {
-            let list = |count: usize| Value::List(vec![fine(&field); count]);
+            let list = |count: usize| Value::List(vec![valid_value(&field); count]);
             if rule.has("max_items") {
                 self.passes(place, "the longest list", list(rule.size("max_items")));
                 self.fails_with(place, "", "one item more", list(rule.size("max_items") + 1), rule.too_many());
@@ -298,7 +298,7 @@ impl Trial {
             if rule.has("min_items") {
                 self.fails(place, "", "one item less", list(rule.size("min_items") - 1));
             }
-            let before = vec![fine(&field); rule.size("min_items").saturating_sub(1).max(1)];
+            let before = vec![valid_value(&field); rule.size("min_items").saturating_sub(1).max(1)];
             let item = format!("[{}]", before.len());
             self.value(place, &item, |value| Value::List([&before[..], &[value]].concat()));
         } else if field.is_map() {
@@ -307,10 +307,8 @@ impl Trial {
             self.value(place, "", |value| value);
         }
     }
-}
 
-impl Trial {
-    /// What a map must and must not be.
+    /// Tests valid and invalid maps.
     fn map(&mut self, place: &Place, rule: &Rule) {
         let key = rule.keys.first().map_or("a", String::as_str);
         let one = |key: &str, value: String| map([(key.to_owned(), value)]);
@@ -338,7 +336,7 @@ impl Trial {
 }
 
 #[test]
-fn every_limit_of_every_request_holds_to_the_letter() {
+fn every_limit_of_every_request_is_enforced_exactly() {
     let pool = DescriptorPool::decode(DESCRIPTOR).unwrap();
     let (mut problems, mut tried) = (Vec::new(), 0);
     for method in METHODS {
@@ -359,7 +357,7 @@ fn every_limit_of_every_request_holds_to_the_letter() {
 }
 
 #[test]
-fn a_required_message_is_missed() {
+fn a_missing_required_message_is_a_violation() {
     for method in METHODS {
         let pool = DescriptorPool::decode(DESCRIPTOR).unwrap();
         let root = pool.get_message_by_name(&format!("zim.v1.{}", method.request)).unwrap();

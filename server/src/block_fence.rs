@@ -1,20 +1,21 @@
-//! What commands pass: they are stored nowhere, so no position tells which of them came before a block.
+//! Orders commands against blocks. Commands are not stored, so no position tells which of them came before a block.
 
 use parking_lot::RwLock;
 
-/// Counts how often somebody was blocked on this node. A command looks at the count, then at the blacklist, and is delivered
-/// while the count stands still; so when a block is answered, every command that was let through before it is delivered, and
-/// every later one has seen it.
+/// Counts the blocks that were made on this node. A command reads the count, then the blacklist, and is delivered only
+/// while the count is unchanged. So when a block is answered, every command that was let through before it has been
+/// delivered, and every later command sees the block.
 #[derive(Debug, Default)]
 pub(crate) struct BlockFence(RwLock<u64>);
 
 impl BlockFence {
-    /// Before looking at the blacklist.
+    /// Returns the count; to be read before the blacklist.
     pub(crate) fn epoch(&self) -> u64 {
         *self.0.read()
     }
 
-    /// Delivers, unless somebody was blocked since `epoch`: then false, and it is worth looking again.
+    /// Delivers unless a block was made since `epoch`. Returns false if one was: the caller has to read the blacklist
+    /// again.
     pub(crate) fn deliver_if(&self, epoch: u64, deliver: impl FnOnce()) -> bool {
         let count = self.0.read();
         if *count != epoch {
@@ -24,7 +25,7 @@ impl BlockFence {
         true
     }
 
-    /// Somebody was blocked, and that is committed.
+    /// Notes a block that is committed.
     pub(crate) fn advance(&self) {
         *self.0.write() += 1;
     }
@@ -35,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_passes_that_looked_before_a_block() {
+    fn a_command_that_checked_before_a_block_is_not_delivered() {
         let fence = BlockFence::default();
         let before = fence.epoch();
         let mut delivered = 0;

@@ -1,5 +1,4 @@
-//! Everything that can be set, with its default and the reason for it. Where settings come from is `source.rs`; what a
-//! client must know of them goes out in `Welcome`.
+//! All settings, with their defaults and reasons. `source.rs` reads them. `Welcome` tells clients the ones that they need.
 
 mod limits;
 mod source;
@@ -20,90 +19,90 @@ pub use self::value::{AdminListen, DatabaseUrl, Listen};
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Where clients connect, over QUIC (UDP). Default: port 4710 of every IPv4 address.
+    /// The address where clients connect, over QUIC (UDP). Default: port 4710 of every IPv4 address.
     pub listen: SocketAddr,
-    /// Where everything is kept: database, certificate, keys. Default: `zim-data` in the folder that the server is started
-    /// in: easy to see, to mount and to throw away.
+    /// The folder of the database, the certificate and the keys. Default: `zim-data` in the current folder: easy to see, to
+    /// mount and to delete.
     pub data_dir: PathBuf,
-    /// Start although other users can write to the data folder, to its keys or to the database, or read the keys: for volumes
-    /// whose modes are given. Whoever can do that is an operator of this server. Default: no; the server refuses and says why.
+    /// Start although other users can write to the data folder, its keys or the database, or read the keys: for volumes with
+    /// fixed modes. Such users have the rights of an operator. Default: no; the server does not start, and its error says why.
     pub allow_insecure_data_dir: bool,
-    /// `sqlite://FILE`, or `postgres://USER:PASSWORD@HOST/NAME` for several servers. Default: SQLite in the data folder.
+    /// `sqlite://FILE` or `postgres://USER:PASSWORD@HOST/NAME`. Default: SQLite in the data folder.
     pub database: DatabaseUrl,
-    /// Where `/health`, `/ready` and `/metrics` are, or `off`. Default: port 4711 of this machine alone, because they are
-    /// nobody else's business.
+    /// The address of `/health`, `/ready` and `/metrics`, or `off`. Default: port 4711 on loopback, because they are not for the
+    /// public.
     pub http: Listen,
-    /// Where the operator's service is, behind the key in the data folder: `local`, `unix:PATH`, `HOST:PORT` or `off`. On an
-    /// address that other machines reach it speaks TLS with the server's certificate. Default: `local`, the Unix socket
-    /// `admin.sock` in the data folder, because nobody else on the machine can connect to it.
+    /// The address of the operator's service, which requires the key in the data folder: `local`, `unix:PATH`, `HOST:PORT` or
+    /// `off`. On any but a loopback address it uses TLS with the server's certificate. Default: `local`, the Unix socket
+    /// `admin.sock` in the data folder, because no other user of the machine can connect to it.
     pub admin: AdminListen,
-    /// Threads for the network, at most 1,024; 0 is one per core. Default: 0.
+    /// Network threads, at most 1,024; 0 means one for each core. Default: 0.
     pub workers: usize,
     /// The certificate.
     pub tls: Tls,
-    /// What is logged, and how.
+    /// The log.
     pub log: Log,
-    /// Who may be logged in where.
+    /// The devices of one user.
     pub login: Login,
-    /// Bounds.
+    /// Limits.
     pub limits: Limits,
 }
 
-/// The certificate. Without files the server makes its own, which does not expire, and clients trust its fingerprint.
+/// The certificate. Without files the server makes a self-signed one that does not expire, and clients trust its fingerprint.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Tls {
-    /// A PEM file with the certificate and what is between it and a root. Default: none.
+    /// A PEM file with the certificate and its intermediate certificates. Default: none.
     pub cert: PathBuf,
     /// A PEM file with its private key. Default: none.
     pub key: PathBuf,
-    /// Further names and addresses in a certificate that the server makes itself; `localhost`, the loopback addresses and the
-    /// address that it listens on are in it anyway. Default: none.
+    /// Further names and addresses for the self-signed certificate. It always contains `localhost`, the loopback addresses and
+    /// the address that the server listens on. Default: none.
     pub names: Vec<String>,
 }
 
-/// What is logged, and how. Logs go to standard error.
+/// The log, which goes to standard error.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Log {
-    /// For people or for machines. Default: for people.
+    /// The format of its lines. Default: for people.
     pub format: LogFormat,
-    /// As in `info,zim_server::net=debug`. Default: `info`, and warnings of QUIC and TLS.
+    /// A filter such as `info,zim_server::net=debug`. Default: `info`, and warnings of QUIC, TLS and the database driver.
     pub filter: String,
 }
 
-/// The form of a line of the log.
+/// The format of the log's lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
-    /// For people.
+    /// Text for people.
     #[default]
     Pretty,
-    /// For machines.
+    /// JSON for machines.
     Json,
 }
 
-/// Who may be logged in where. Over a cap, the earliest login ends, never the new one.
+/// The devices of one user. Beyond a limit the earliest login ends, never the new one.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Login {
-    /// How many devices of one user may be logged in. Default: `multi`: people have a telephone and a computer.
+    /// The devices on which one user may be logged in. Default: `multi`: people have a telephone and a computer.
     pub multi_device: MultiDevice,
-    /// Native devices of one user under `multi`. Default and most: 10.
+    /// Native devices of one user with `multi`. Default and maximum: 10.
     pub max_native: u32,
-    /// Browsers of one user under `multi`. Default and most: 10.
+    /// Browsers of one user with `multi`. Default and maximum: 10.
     pub max_web: u32,
 }
 
-/// How many devices of one user may be logged in.
+/// The devices on which one user may be logged in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MultiDevice {
-    /// One.
+    /// One device.
     Single,
     /// One native device and one browser.
     Dual,
-    /// As many as the caps allow.
+    /// Several devices, up to the limits for native devices and browsers.
     #[default]
     Multi,
 }
@@ -139,19 +138,18 @@ impl Default for Login {
 }
 
 impl Config {
-    /// For a server within another process, a test above all: ports that the system chooses, on this machine alone, and
-    /// everything else under `data_dir`.
+    /// Returns settings for a server inside another process, mostly a test: it listens on loopback ports that the system
+    /// chooses, and keeps everything in `data_dir`.
     pub fn local(data_dir: impl Into<PathBuf>) -> Self {
         let any = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0));
-        // The operator's socket is in the folder.
         let admin = if cfg!(unix) { AdminListen::Local } else { AdminListen::Tcp(any) };
         Self { listen: any, data_dir: data_dir.into(), http: Listen(Some(any)), admin, ..Self::default() }
     }
 
-    /// Whether the settings make sense.
+    /// Checks the settings.
     ///
     /// # Errors
-    /// All that is wrong, a sentence each.
+    /// A sentence for each invalid setting.
     pub fn validate(&self) -> Result<(), ConfigError> {
         let mut wrong = self.limits.problems();
         if self.data_dir.as_os_str().is_empty() {
@@ -163,7 +161,7 @@ impl Config {
             wrong.push(format!("workers is {}; at most 1024 are allowed", self.workers));
         }
         if is_set(&self.tls.cert) != is_set(&self.tls.key) {
-            wrong.push("tls.cert and tls.key belong together; only one of them is given".to_owned());
+            wrong.push("tls.cert and tls.key belong together; set both or neither".to_owned());
         }
         for (name, value) in [("login.max_native", self.login.max_native), ("login.max_web", self.login.max_web)] {
             if !(1..=10).contains(&value) {
@@ -171,7 +169,7 @@ impl Config {
             }
         }
         if let Err(error) = self.log.env_filter() {
-            wrong.push(format!("log.filter is {:?}; {error}", self.log.filter));
+            wrong.push(format!("log.filter is {:?}: {error}", self.log.filter));
         }
         if wrong.is_empty() { Ok(()) } else { Err(ConfigError::Invalid(wrong)) }
     }
@@ -182,15 +180,15 @@ fn is_set(path: &Path) -> bool {
 }
 
 impl Log {
-    /// The filter that is set. The value of a field is taken literally, not as a regular expression: one line of settings could
-    /// otherwise keep the server from starting for minutes.
+    /// Parses the filter. The value of a field is taken literally, not as a regular expression: a setting could otherwise delay
+    /// the start by minutes.
     pub(crate) fn env_filter(&self) -> Result<EnvFilter, ParseError> {
         EnvFilter::builder().with_regex(false).parse(&self.filter)
     }
 }
 
 impl Tls {
-    /// The files of the operator's own certificate and key, if he has one.
+    /// Returns the files of the operator's certificate and key, if they are set.
     pub fn files(&self) -> Option<(&Path, &Path)> {
         (is_set(&self.cert) && is_set(&self.key)).then_some((self.cert.as_path(), self.key.as_path()))
     }
@@ -207,17 +205,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said_in_a_sentence_each() {
+    fn each_invalid_setting_is_reported() {
         let mut config = Config::default();
         config.limits.max_text_bytes = 40_000;
         config.tls.cert = PathBuf::from("cert.pem");
         config.login.max_web = 11;
         config.workers = 1_025;
-        let said = config.validate().unwrap_err().to_string();
-        assert!(said.contains("limits.max_text_bytes is 40000; at most 32768 is allowed"), "{said}");
-        assert!(said.contains("tls.cert and tls.key belong together"), "{said}");
-        assert!(said.contains("login.max_web is 11; 1 to 10 are allowed"), "{said}");
-        assert!(said.contains("workers is 1025; at most 1024 are allowed"), "{said}");
+        let message = config.validate().unwrap_err().to_string();
+        assert!(message.contains("limits.max_text_bytes is 40000; at most 32768 is allowed"), "{message}");
+        assert!(message.contains("tls.cert and tls.key belong together"), "{message}");
+        assert!(message.contains("login.max_web is 11; 1 to 10 are allowed"), "{message}");
+        assert!(message.contains("workers is 1025; at most 1024 are allowed"), "{message}");
         Config { workers: 1_024, ..Config::default() }.validate().unwrap();
         config = Config { database: "mysql://db".parse().unwrap(), ..Config::default() };
         assert!(config.validate().unwrap_err().to_string().contains("sqlite:// or postgres://"));
@@ -227,7 +225,7 @@ mod tests {
     fn the_value_of_a_field_in_a_log_filter_is_not_a_regular_expression() {
         let filter = |directives: &str| Log { filter: directives.to_owned(), ..Log::default() }.env_filter();
         assert!(filter("info,[request{user=ann}]=debug").is_ok());
-        // As an expression this one has no end, and one with an end could take minutes.
+        // As a regular expression this one is incomplete, and a complete one could take minutes.
         assert!(filter("info,[request{user=(}]=debug").is_ok());
         assert!(filter("loud").is_ok_and(|filter| filter.to_string() == "loud=trace"));
         assert!(filter("info,zim=loud").is_err());

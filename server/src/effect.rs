@@ -1,5 +1,6 @@
-//! What a committed transaction tells the rest of the server. Plain data: it is kept with the transaction, dropped with its
-//! savepoint, and handed over in commit order, after the commit and before the caller hears of it.
+//! What a committed transaction notifies the rest of the server of. Plain data: it is collected in the transaction,
+//! dropped with its savepoint, and handed over after the commit and before the caller gets its answer. The order is
+//! that of the commits within one partition; between partitions there is none.
 
 use std::sync::Arc;
 
@@ -8,69 +9,70 @@ use zim_protocol::SessionEndReason;
 
 use crate::key::{AppKey, ConversationKey, LoginKey, UserKey};
 
-/// Something to tell those who are online.
+/// A notification for clients that are online.
 #[derive(Clone, Debug)]
 pub enum Effect {
     /// The log of messages of a conversation grew by one.
     Message(Arc<MessageEffect>),
     /// The feed of a user grew.
     Feed {
-        /// Whose.
+        /// The owner of the feed.
         user: UserKey,
-        /// The new head.
+        /// The position of the entry.
         pos: i64,
-        /// The entry; in a box, because most effects are messages and move in batches.
+        /// The entry; boxed, because most effects are messages and move in batches.
         entry: Box<zim_protocol::feed_entry::Detail>,
-        /// The session that caused it: its response carries the entry.
+        /// The login that caused it: its response carries the entry.
         cause: LoginKey,
     },
     /// The log of changes of a conversation grew by one.
     Change {
-        /// Who is told.
+        /// The users who are notified.
         audience: Audience,
         /// The entry, with its position.
         entry: Box<zim_protocol::ChangeEntry>,
-        /// The session that caused it: its response carries the entry.
+        /// The login that caused it: its response carries the entry.
         cause: LoginKey,
     },
-    /// A user's profile changed: those who know him are told, when they are found.
+    /// A user's profile changed. The users who know this user are looked up and notified later.
     Profile {
-        /// Whose.
+        /// The user whose profile changed.
         user: UserKey,
-        /// As it is now.
+        /// The new profile.
         info: Box<zim_protocol::UserFullInfo>,
     },
-    /// What a user is seen as changed: his other devices are told, and those who subscribed, when they are found.
+    /// A user's status changed. The user's other devices are notified at once; the subscribers are looked up and
+    /// notified later.
     Status {
-        /// Whose.
+        /// The user whose status changed.
         user: UserKey,
-        /// As it is now.
+        /// The new status.
         status: Box<zim_protocol::UserStatus>,
-        /// The session that caused it.
+        /// The login that caused it.
         cause: LoginKey,
     },
-    /// A login is over: pushed out by a newer one, ended by the operator, or resumed on another connection.
-    Ended {
-        /// Whose login.
+    /// A login has ended: kicked out by a newer one, ended by the operator, or resumed on another connection.
+    LoginEnded {
+        /// The user of the login.
         user: UserKey,
         /// The login.
         login: LoginKey,
-        /// What its client is told.
+        /// The reason that its client gets.
         reason: SessionEndReason,
     },
-    /// All one-shot logins of a user are over, also those that are being admitted.
+    /// All one-shot logins of a user have ended, also those that are being admitted.
     OneShotsEnded {
-        /// Whose.
+        /// The user of the logins.
         user: UserKey,
-        /// What their clients are told.
+        /// The reason that their clients get.
         reason: SessionEndReason,
     },
 }
 
-/// The two sides of a peer conversation, or whoever listens to a group.
+/// The users who get the pushes of a conversation.
 #[derive(Clone, Debug)]
 pub enum Audience {
-    /// Both users with their names: each sees the conversation under the other's name.
+    /// Both users of a peer conversation with their names: each sees the conversation under the other's name.
     Peers([(UserKey, Arc<str>); 2]),
 }
 
@@ -81,25 +83,25 @@ pub struct MessageEffect {
     pub app: AppKey,
     /// The conversation.
     pub conversation: ConversationKey,
-    /// Who is told.
+    /// The users who are notified.
     pub audience: Audience,
-    /// Position.
+    /// The position in the log of messages.
     pub seq: i64,
     /// How many messages up to this one count as unread.
     pub n: i64,
-    /// As clients see it.
+    /// The ID that clients see.
     pub message_id: i64,
-    /// Name of the sender.
+    /// The name of the sender.
     pub sender: Arc<str>,
-    /// The session that sent it: it has the content.
+    /// The login that sent it: its client has the content.
     pub cause: LoginKey,
-    /// Unix milliseconds.
+    /// The time of the message, Unix milliseconds.
     pub ts: i64,
     /// `MessageType`.
     pub kind: i32,
     /// `MessageFlag`s.
     pub flags: u32,
-    /// The sender's key.
+    /// The client's key of the message.
     pub client_key: [u8; 16],
     /// The stored body.
     pub content: Bytes,

@@ -1,5 +1,5 @@
-//! Why a call fails. Errors are made by named sentences, so that a code and its words stand together in one place; what
-//! caused an internal one is logged once, in `net/handler.rs`, and never sent.
+//! Errors of requests. Each has a constructor, so that its code and its sentence are in one place. The cause of an internal error
+//! is logged once, in `net/handler.rs`, and never sent.
 
 use std::borrow::Cow;
 use std::error::Error as StdError;
@@ -10,7 +10,7 @@ use zim_protocol::{ErrorCode, ErrorUserInfo, RequestError, Violation};
 
 use crate::key::AppKey;
 
-/// The failure of a call: what the caller hears, and what only the log does.
+/// Why a request failed: a code and a message for the client, and a cause for the log.
 pub struct Error(Box<Inner>);
 
 struct Inner {
@@ -21,12 +21,12 @@ struct Inner {
 }
 
 impl Error {
-    /// `code` with a sentence of the caller's concern: no internals.
+    /// Creates an error with a message for the client, which must not contain internals.
     pub fn new(code: ErrorCode, message: impl Into<Cow<'static, str>>) -> Self {
         Self(Box::new(Inner { code, message: message.into(), details: Vec::new(), source: None }))
     }
 
-    /// Adds a detail that a program may want to read.
+    /// Adds a machine-readable detail.
     #[must_use]
     pub fn with_detail(mut self, key: &'static str, value: impl Into<String>) -> Self {
         self.0.details.push((key, value.into()));
@@ -38,22 +38,22 @@ impl Error {
         self
     }
 
-    /// The reference's code.
+    /// Returns the reference's code.
     pub fn code(&self) -> ErrorCode {
         self.0.code
     }
 
-    /// What the caller hears.
+    /// Returns the message for the client.
     pub fn message(&self) -> &str {
         &self.0.message
     }
 
-    /// The internal cause, for the log alone.
+    /// Returns the internal cause, which only the log may contain.
     pub fn cause(&self) -> Option<&(dyn StdError + Send + Sync + 'static)> {
         self.0.source.as_deref()
     }
 
-    /// As it is sent: without the cause.
+    /// Converts to the wire form, without the cause.
     pub fn to_wire(&self) -> zim_protocol::Error {
         zim_protocol::Error {
             code: self.0.code as i32,
@@ -63,100 +63,104 @@ impl Error {
     }
 }
 
-/// The server's own trouble.
+/// Failures of the server.
 impl Error {
-    /// Something that is not the caller's fault. The cause stays here.
+    /// A failure that the client did not cause. `source` is not sent.
     pub fn internal(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self::new(ErrorCode::CommonModuleImServerError, "internal error").caused_by(source)
     }
 
-    /// As [`Error::internal`], where no other error says what is wrong.
+    /// The same as [`Error::internal`], with a text as the cause.
     pub fn internal_text(cause: impl Into<String>) -> Self {
         Self::internal(cause.into())
     }
 
-    /// The disk is full: reads and logout still work.
+    /// The disk is full. Reads and logout still work.
     pub fn storage_full(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        Self::new(ErrorCode::CommonModuleImDatabaseError, "the server has no room to store this").caused_by(source)
+        Self::new(ErrorCode::CommonModuleImDatabaseError, "the server's disk is full; try again later")
+            .caused_by(source)
     }
 
-    /// The database cannot be reached or answers too late; what was asked may be tried again.
+    /// The database is unreachable or too slow. The client may retry the request.
     pub fn storage_unavailable(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        Self::new(ErrorCode::CommonModuleImDatabaseError, "the server's store does not answer").caused_by(source)
+        Self::new(ErrorCode::CommonModuleImDatabaseError, "the server's database is not available; try again later")
+            .caused_by(source)
     }
 
-    /// The server stops.
+    /// The server is stopping.
     pub fn shutting_down() -> Self {
-        Self::new(ErrorCode::CommonModuleImServerDisconnect, "the server stops; connect again")
+        Self::new(ErrorCode::CommonModuleImServerDisconnect, "the server is stopping; connect again")
     }
 
-    /// The deadline of the method passed. What was asked may still happen.
+    /// The deadline of the method passed. The request may still take effect.
     pub fn timed_out() -> Self {
-        Self::new(ErrorCode::NetworkModuleRequestTimeout, "the server could not answer in time")
+        let message = "the server did not finish the request in time; it may still take effect";
+        Self::new(ErrorCode::NetworkModuleRequestTimeout, message)
     }
 }
 
-/// What is wrong with a call before it reaches a service.
+/// Failures before a request reaches a service.
 impl Error {
-    /// A value is not allowed.
+    /// A parameter is not valid.
     pub fn params_invalid(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(ErrorCode::CommonModuleParamsInvalid, message)
     }
 
-    /// The request is not what its method takes.
+    /// The payload is not a request of its method.
     pub fn undecodable(method: &str, why: &RequestError) -> Self {
         Self::params_invalid(match why {
             RequestError::TooManyParts => why.to_string(),
-            RequestError::Decode(_) => format!("the request cannot be read as one of {method}"),
+            RequestError::Decode(_) => format!("the payload cannot be decoded as a request of {method}"),
         })
     }
 
     /// There is no such method.
     pub fn unsupported(method: &str) -> Self {
-        // What a stranger sends is not repeated at any length.
+        // An unauthenticated client chooses the name, so the message repeats only a part of it.
         let name: String = method.chars().filter(|c| !c.is_control()).take(64).collect();
         Self::new(ErrorCode::CommonModuleUnsupportedRequest, format!("there is no method {name}"))
     }
 
-    /// Somebody must be logged in for this.
+    /// The method requires a login.
     pub fn not_logged_in() -> Self {
-        Self::new(ErrorCode::NetworkModuleUserIsNotLogged, "log in first")
+        Self::new(ErrorCode::NetworkModuleUserIsNotLogged, "no user is logged in on this connection; log in first")
     }
 
-    /// Too many calls of this session in too short a time.
+    /// The session exceeded a rate of requests.
     pub fn too_fast(retry_after_ms: i64) -> Self {
-        Self::new(ErrorCode::CommonModuleTriggerServerFrequencyLimit, "too many requests in a short time")
+        let message = "too many requests in a short time; try again after retry_after_ms";
+        Self::new(ErrorCode::CommonModuleTriggerServerFrequencyLimit, message)
             .with_detail("retry_after_ms", retry_after_ms.to_string())
     }
 }
 
-/// Logging in.
+/// Failures of a login.
 impl Error {
-    /// There is no such app here.
+    /// There is no such app.
     pub fn app_not_found(app: AppKey) -> Self {
         Self::new(ErrorCode::CommonModuleInvalidAppId, format!("there is no app {}", app.0))
     }
 
-    /// Neither app sign nor token.
+    /// The login has neither an app sign nor a token.
     pub fn credentials_missing() -> Self {
-        Self::new(ErrorCode::NetworkModuleTokenInvalid, "a token or the app's sign is needed")
+        Self::new(ErrorCode::NetworkModuleTokenInvalid, "the login has no credentials; send a token or the app sign")
     }
 
-    /// The app sign is another, or there is no such app: nobody learns which apps a server has.
+    /// The app sign is wrong, or there is no such app. The error does not reveal which apps a server has.
     pub fn app_sign_wrong() -> Self {
         Self::new(ErrorCode::NetworkModuleTokenInvalid, "the app ID or the app sign is wrong")
     }
 
-    /// The app sign is right, and the operator has turned it off.
+    /// The app sign is right, but the operator has turned it off.
     pub fn app_sign_off() -> Self {
         let message = "logging in with the app sign is turned off for this app; log in with a token";
         Self::new(ErrorCode::NetworkModuleTokenInvalid, message).with_detail("reason", "appSignOff")
     }
 
-    /// The token is of the AES-CBC form, which the app does not accept.
+    /// The app does not accept AES-CBC tokens.
     pub fn cbc_tokens_off(app_id: u32) -> Self {
         let message = format!(
-            "tokens of the AES-CBC form are off for this app; make AES-GCM tokens, or turn them on with: \
+            "this app does not accept AES-CBC tokens; make AES-GCM tokens, or accept AES-CBC with: \
              zim admin app set --app-id {app_id} --cbc-tokens on"
         );
         Self::new(ErrorCode::NetworkModuleTokenInvalid, message).with_detail("reason", "cbcTokensOff")
@@ -167,86 +171,88 @@ impl Error {
         self.0.details.iter().any(|(key, value)| *key == "reason" && value == "cbcTokensOff")
     }
 
-    /// Logins of this address, or to this app, failed too often. A client that may have been right must not come again with the
-    /// same: the code is that of wrong credentials.
+    /// Too many logins from this address, or to this app, failed. A client whose credentials may be right must not retry with
+    /// them: the code is that of wrong credentials.
     pub fn credentials_refused(retry_after_ms: i64) -> Self {
-        let message = "the credentials are not accepted; too many logins failed in a short time for more to be told";
+        let message = "the credentials are not accepted; the reason is withheld after too many failed logins";
         Self::new(ErrorCode::NetworkModuleTokenInvalid, message)
             .with_detail("retry_after_ms", retry_after_ms.to_string())
     }
 
-    /// Logins of this address, or to this app, failed too often for a token of the AES-CBC form to be looked at.
+    /// Too many logins from this address, or to this app, failed: AES-CBC tokens are refused unseen.
     pub fn too_many_failed_logins(retry_after_ms: i64) -> Self {
-        let message = "too many logins failed in a short time; tokens of the AES-CBC form have to wait";
+        let message = "AES-CBC tokens are refused after too many failed logins; try again after retry_after_ms";
         Self::new(ErrorCode::CommonModuleTriggerServerFrequencyLimit, message)
             .with_detail("retry_after_ms", retry_after_ms.to_string())
     }
 
-    /// The back end that made the token has a clock that is far ahead, or counts milliseconds.
+    /// The clock of the back end that made the token is far ahead, or its ctime is in milliseconds.
     pub fn token_made_ahead() -> Self {
-        let message = "the token was made more than ten minutes ahead of the server's clock; \
-                       ctime is in Unix seconds, and the clocks must agree";
+        let message = "the token's ctime is more than ten minutes ahead of the server's clock; \
+                       give ctime in Unix seconds, and synchronize the clocks";
         Self::new(ErrorCode::NetworkModuleTokenInvalid, message)
     }
 
-    /// Too many new users of this address.
+    /// Too many logins from this address registered new users.
     pub fn too_many_first_logins(retry_after_ms: i64) -> Self {
-        let message = "too many new users from this address in a short time";
+        let message = "too many new users from this address in a short time; try again after retry_after_ms";
         Self::new(ErrorCode::CommonModuleTriggerServerFrequencyLimit, message)
             .with_detail("retry_after_ms", retry_after_ms.to_string())
     }
 
-    /// A first login does not register a user of this app.
+    /// The user does not exist, and the app does not register users at such a login.
     pub fn user_not_registered(user_id: &str) -> Self {
-        let message = format!("there is no user {user_id}, and this app does not register users in this way");
+        let message =
+            format!("there is no user {user_id}, and this login cannot register one; register the user first");
         Self::new(ErrorCode::CommonModuleUserIsNotExist, message).with_detail("reason", "notRegistered")
     }
 
-    /// The operator keeps the user out.
+    /// The operator has banned the user.
     pub fn user_banned(ends_at_ms: i64) -> Self {
         let error =
             Self::new(ErrorCode::NetworkModuleTokenInvalid, "this user is banned").with_detail("reason", "banned");
         if ends_at_ms == 0 { error } else { error.with_detail("ends_at_ms", ends_at_ms.to_string()) }
     }
 
-    /// The operator has revoked the token. To a client it is as if its time were up: a newer one opens.
+    /// The operator has revoked the token. The code is that of an expired token, because a newer one is accepted.
     pub fn token_revoked() -> Self {
         Self::new(ErrorCode::NetworkModuleTokenExpired, "this token was revoked; log in with a newer one")
             .with_detail("reason", "revoked")
     }
 
-    /// Another login on the same connection.
+    /// A second login on the same connection.
     pub fn already_logged_in() -> Self {
         Self::new(
             ErrorCode::NetworkModuleUserHasAlreadyLogged,
-            "somebody is logged in on this connection; another login needs another connection",
+            "a user is already logged in on this connection; open another connection for another login",
         )
     }
 
-    /// A login that was resumed has been ended meanwhile; `reason` is for the SDK.
+    /// The login to resume has ended in the meantime; `reason` is for the SDK.
     pub fn session_ended(reason: &'static str) -> Self {
-        Self::new(ErrorCode::NetworkModuleUserHasAlreadyLoggedOut, "this login was ended").with_detail("reason", reason)
+        let message = "this login has ended; log in again";
+        Self::new(ErrorCode::NetworkModuleUserHasAlreadyLoggedOut, message).with_detail("reason", reason)
     }
 }
 
-/// Sending and asking.
+/// Failures of messages, profiles and statuses.
 impl Error {
-    /// The sender's key stands for another message already.
+    /// The client key belongs to another message.
     pub fn key_reused() -> Self {
-        Self::params_invalid("another message was sent under the same client key; a new message needs a new key")
+        Self::params_invalid("another message was sent with this client key; use a new key for a new message")
     }
 
-    /// Who should get the message has blocked the sender.
+    /// The recipient has blocked the sender.
     pub fn sender_blocked() -> Self {
-        Self::new(ErrorCode::MessageModuleSenderInBlacklist, "this user does not want messages from you")
+        Self::new(ErrorCode::MessageModuleSenderInBlacklist, "this user has blocked your messages")
     }
 
-    /// Nothing that was asked of several users could be done: for the one reason they share, or else `various`.
+    /// A request for several users failed for all of them. The code is the one that they share, or else `various`.
     pub fn all_refused(errors: &[ErrorUserInfo], various: ErrorCode) -> Self {
         let first = errors.first().and_then(|error| code(error.reason)).unwrap_or(various);
         let is_shared = errors.iter().all(|error| code(error.reason) == Some(first));
         let list: Vec<String> = errors.iter().map(|error| format!("{} ({})", error.user_id, error.reason)).collect();
-        let message = format!("this could be done for none of the users: {}", list.join(", "));
+        let message = format!("the request failed for all users: {}", list.join(", "));
         Self::new(if is_shared { first } else { various }, message)
     }
 
@@ -255,9 +261,9 @@ impl Error {
         Self::params_invalid(format!("extendedData is {bytes} bytes long; at most {most} are allowed"))
     }
 
-    /// Nobody subscribes to himself.
+    /// Users cannot subscribe to their own status.
     pub fn own_status() -> Self {
-        Self::params_invalid("this user is yourself: your own devices hear of your status anyhow")
+        Self::params_invalid("you cannot subscribe to your own status; your devices receive it without a subscription")
     }
 
     /// There is no subscription to end.
@@ -265,43 +271,44 @@ impl Error {
         Self::params_invalid(format!("you have not subscribed to the status of {user_id}"))
     }
 
-    /// More profiles than a session may ask for.
+    /// The session queried too many profiles.
     pub fn users_queried_too_often() -> Self {
         Self::new(ErrorCode::CommonModuleUserInfoQueriedLimit, "at most 10 users can be queried in 10 seconds")
     }
 }
 
-/// Friends and applications.
+/// Failures of friends and friend applications.
 impl Error {
-    /// A list of friends holds no more.
+    /// A friend list is full.
     pub fn friends_full(whose: &str, most: u64) -> Self {
-        Self::new(ErrorCode::FriendModuleFriendNumsLimit, format!("{whose} list of friends is full: it holds {most}"))
+        let message = format!("{whose} friend list is full; at most {most} friends are allowed");
+        Self::new(ErrorCode::FriendModuleFriendNumsLimit, message)
     }
 
-    /// There is nothing that the caller could answer.
+    /// The other user has no pending application that the caller could answer.
     pub fn no_application_waits() -> Self {
-        let message = "no application of this user waits for your answer";
+        let message = "there is no pending application from this user";
         Self::new(ErrorCode::FriendModuleFriendApplicationStatusError, message)
     }
 
-    /// It was not answered in time.
+    /// The application was not answered in time.
     pub fn application_expired() -> Self {
-        Self::new(ErrorCode::FriendModuleFriendApplicationExpired, "the application of this user has expired")
+        Self::new(ErrorCode::FriendModuleFriendApplicationExpired, "the application from this user has expired")
     }
 
-    /// The other one is on the caller's list.
+    /// The other user is on the caller's list.
     pub fn already_friends() -> Self {
-        Self::new(ErrorCode::FriendModuleIsAlreadyYourFriend, "this user is your friend already")
+        Self::new(ErrorCode::FriendModuleIsAlreadyYourFriend, "this user is already your friend")
     }
 
-    /// Who should become a friend has blocked the caller.
+    /// The other user has blocked the caller.
     pub fn blocked_by_friend() -> Self {
         Self::new(ErrorCode::CommonModuleBlacklistLimit, "this user has blocked you")
     }
 
-    /// Nobody is his own friend.
+    /// Users cannot be their own friends.
     pub fn cannot_befriend_self() -> Self {
-        Self::new(ErrorCode::FriendModuleCannotAddSelfToFriendList, "this user is yourself")
+        Self::new(ErrorCode::FriendModuleCannotAddSelfToFriendList, "you cannot add yourself as a friend")
     }
 
     /// There is no such user in the app.
@@ -309,37 +316,41 @@ impl Error {
         Self::new(ErrorCode::FriendModuleFriendAreUnregistered, format!("there is no user {user_id}"))
     }
 
-    /// The other one is not on the caller's list.
+    /// The other user is not on the caller's list.
     pub fn not_friends(user_id: &str) -> Self {
-        Self::new(ErrorCode::FriendModuleNotYourFriend, format!("{user_id} is not on your list of friends"))
+        Self::new(ErrorCode::FriendModuleNotYourFriend, format!("{user_id} is not on your friend list"))
     }
 
-    /// Nobody is on his own list.
+    /// Users are not on their own lists.
     pub fn cannot_delete_self() -> Self {
-        Self::new(ErrorCode::FriendModuleCannotDeleteSelf, "this user is yourself: you are not on your own list")
+        Self::new(
+            ErrorCode::FriendModuleCannotDeleteSelf,
+            "you cannot delete yourself; you are not on your own friend list",
+        )
     }
 
-    /// Attributes that are too long together with those that are there.
+    /// The new attributes and the existing ones are too long together.
     pub fn friend_attributes_too_long(bytes: usize, most: usize) -> Self {
         let message = format!("the friend would have {bytes} bytes of attributes; at most {most} are allowed");
         Self::params_invalid(message)
     }
 }
 
-/// Users whom a call for several could not serve, each with the reason.
+/// The users for whom a request for several users failed, each with the reason.
 #[derive(Debug, Default)]
 pub struct LeftOut(Vec<(String, Error)>);
 
 impl LeftOut {
-    /// One more.
+    /// Adds a user.
     pub fn add(&mut self, user_id: String, why: Error) {
         self.0.push((user_id, why));
     }
 
-    /// What the answer says of them, when `served` others were served. If nobody was, the call fails as the first one did.
+    /// Returns the list for the response, if the request succeeded for `served` other users. If it succeeded for none, the request
+    /// fails with the first error.
     ///
     /// # Errors
-    /// Nobody was served.
+    /// The first error, if the request succeeded for no user.
     pub fn finish(mut self, served: usize) -> Result<Vec<ErrorUserInfo>, Error> {
         if served == 0 && !self.0.is_empty() {
             return Err(self.0.swap_remove(0).1);
@@ -349,24 +360,24 @@ impl LeftOut {
     }
 }
 
-/// Things that are not there.
+/// Things that do not exist.
 impl Error {
     /// There is no such user in the app.
     pub fn user_not_found(user_id: &str) -> Self {
         Self::new(ErrorCode::CommonModuleUserIsNotExist, format!("there is no user {user_id}"))
     }
 
-    /// Nobody to send to.
+    /// There is no such recipient.
     pub fn target_not_found(id: &str) -> Self {
-        Self::new(ErrorCode::MessageModuleTargetDoesNotExist, format!("there is nobody named {id} to send to"))
+        Self::new(ErrorCode::MessageModuleTargetDoesNotExist, format!("there is no user {id} to send to"))
     }
 
-    /// The conversation has ended, or the caller was never part of it: he is not told which.
+    /// The conversation has ended, or the caller was never a member: the error does not reveal which.
     pub fn conversation_closed() -> Self {
-        Self::new(ErrorCode::ConversationModuleConversationDoesNotExist, "you are not part of this conversation")
+        Self::new(ErrorCode::ConversationModuleConversationDoesNotExist, "you are not a member of this conversation")
     }
 
-    /// There is no such conversation for the caller.
+    /// The caller has no such conversation.
     pub fn conversation_not_found(id: &str) -> Self {
         Self::new(ErrorCode::ConversationModuleConversationDoesNotExist, format!("there is no conversation with {id}"))
     }
@@ -425,7 +436,7 @@ mod tests {
     }
 
     #[test]
-    fn a_strangers_words_are_not_repeated_at_length() {
+    fn an_unknown_method_name_is_cut_and_cleaned() {
         let error = Error::unsupported(&"x\n".repeat(10_000));
         assert!(error.message().len() < 100);
         assert!(!error.message().contains('\n'));

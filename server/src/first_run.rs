@@ -1,4 +1,4 @@
-//! What a server without any settings makes for itself, and what it tells its operator: how to connect.
+//! The first start: creates the operator's key and the first app, and tells the operator how to connect.
 
 use std::fmt;
 use std::io;
@@ -16,23 +16,23 @@ use crate::net::AdminAddr;
 use crate::tenant::Tenant;
 use crate::tls::Fingerprint;
 
-/// The operator's key.
+/// The file of the operator's key.
 const ADMIN_KEY: &str = "admin.key";
-/// A shorter one is guessed, and an empty one is what everybody has.
+/// The minimum length of the operator's key. A shorter one could be guessed.
 const MIN_KEY: usize = 16;
-/// The first app with its secrets, for the app's own back end.
+/// The file of the first app with its secrets, for the app's own back end.
 const FIRST_APP: &str = "first-app.toml";
-/// How to reach the server, while it runs. Without secrets: it stays when the server is killed, and they are in files beside it.
+/// The file with the addresses of the running server. It has no secrets, because it remains if the server is killed.
 const START_FILE: &str = "server.json";
 
 /// An app with its secrets.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Credentials {
-    /// The appID.
+    /// The app ID.
     pub app_id: u32,
-    /// What an app that trusts its clients logs in with: 64 hexadecimal digits.
+    /// The app sign, with which the clients of an app that trusts them log in: 64 hexadecimal digits.
     pub app_sign: String,
-    /// The key of its tokens: 32 characters.
+    /// The key of the app's tokens: 32 characters.
     pub server_secret: String,
 }
 
@@ -42,30 +42,30 @@ impl fmt::Debug for Credentials {
     }
 }
 
-/// The first app of the server, made if there is none, and whether it was made now.
+/// Returns the first app of the server, and whether it was created now.
 pub(crate) async fn first_app(app: &App, folder: &Folder) -> Result<(Credentials, bool), Error> {
     let (tenant, is_new) = match app.tenants.list().into_iter().next() {
         Some(tenant) => (tenant, false),
         None => (app.create_app(0, "first").await?, true),
     };
     let credentials = Credentials::of(&tenant);
-    keep(folder, &credentials).map_err(Error::internal)?;
+    write_first_app(folder, &credentials).map_err(Error::internal)?;
     Ok((credentials, is_new))
 }
 
-/// Keeps the file of the first app true when its secrets are rotated, until `end`.
-pub(crate) async fn keep_first_app(app: Arc<App>, folder: Arc<Folder>, app_id: u32, end: CancellationToken) {
+/// Rewrites the file of the first app when its secrets are rotated, until `end`.
+pub(crate) async fn update_first_app_file(app: Arc<App>, folder: Arc<Folder>, app_id: u32, end: CancellationToken) {
     let mut changes = app.tenants.changes.subscribe();
     while let Some(Ok(())) = end.run_until_cancelled(changes.changed()).await {
         let Some(tenant) = app.tenants.get(app_id) else { return };
-        if let Err(error) = keep(&folder, &Credentials::of(&tenant)) {
-            tracing::error!(%error, "{FIRST_APP} has a secret that is not good any more; the next start writes it again");
+        if let Err(error) = write_first_app(&folder, &Credentials::of(&tenant)) {
+            tracing::error!(%error, "{FIRST_APP} has an outdated secret; the next start rewrites it");
         }
     }
 }
 
-/// Writes the file of the first app, unless it says the same: the command line on this machine reads it.
-fn keep(folder: &Folder, credentials: &Credentials) -> Result<(), FolderError> {
+/// Writes the file of the first app if it has changed. The command line on this machine reads it.
+fn write_first_app(folder: &Folder, credentials: &Credentials) -> Result<(), FolderError> {
     let wanted = credentials.to_file().into_bytes();
     let found = folder.secret(FIRST_APP, || Ok::<_, FolderError>(wanted.clone()))?;
     if found == wanted { Ok(()) } else { folder.write(FIRST_APP, &wanted) }
@@ -75,7 +75,7 @@ impl Credentials {
     fn of(tenant: &Tenant) -> Self {
         let access = tenant.access();
         Self {
-            // An app's key is its appID.
+            // An app's key is its app ID.
             app_id: u32::try_from(tenant.key.0).unwrap_or_default(),
             app_sign: access.app_sign.value.clone(),
             server_secret: access.server_secret.value.clone(),
@@ -85,13 +85,14 @@ impl Credentials {
     fn to_file(&self) -> String {
         let Self { app_id, app_sign, server_secret } = self;
         format!(
-            "# The first app, for you and for the command line. The server has its own copy, and writes this file when it starts and when a secret is rotated.\n\
+            "# The first app, for you and for the command line. The server keeps its own copy. It rewrites this file when it \
+             starts and when a secret is rotated.\n\
              app_id = {app_id}\napp_sign = \"{app_sign}\"\nserver_secret = \"{server_secret}\"\n"
         )
     }
 }
 
-/// The operator's key, made if there is none.
+/// Returns the operator's key; generates it if there is none.
 pub(crate) fn admin_key(folder: &Folder) -> Result<String, FolderError> {
     let bytes = folder.secret(ADMIN_KEY, || {
         let mut random = [0; 32];
@@ -101,13 +102,16 @@ pub(crate) fn admin_key(folder: &Folder) -> Result<String, FolderError> {
     })?;
     let key = String::from_utf8_lossy(&bytes).trim().to_owned();
     if key.len() < MIN_KEY {
-        let few = format!("{} characters are no key; remove the file, and the server makes one", key.len());
-        return Err(FolderError::at(&folder.file(ADMIN_KEY))(io::Error::other(few)));
+        let problem = format!(
+            "the key has {} characters; at least {MIN_KEY} are required. Remove the file to generate one",
+            key.len()
+        );
+        return Err(FolderError::at(&folder.file(ADMIN_KEY))(io::Error::other(problem)));
     }
     Ok(key)
 }
 
-/// How to reach the server: a file that is there while it runs, so that a tool on the same machine needs nothing but the data
+/// The content of the start file. The file exists while the server runs, so that a tool on the same machine needs only the data
 /// folder.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -122,11 +126,11 @@ struct StartFile<'a> {
     app_id: u32,
 }
 
-/// Removes the start file when the server is gone.
+/// Removes the start file when it is dropped.
 #[derive(Debug)]
-pub(crate) struct Started(PathBuf);
+pub(crate) struct StartFileGuard(PathBuf);
 
-impl Drop for Started {
+impl Drop for StartFileGuard {
     fn drop(&mut self) {
         if let Err(error) = std::fs::remove_file(&self.0) {
             tracing::warn!(%error, "the start file cannot be removed");
@@ -135,7 +139,7 @@ impl Drop for Started {
 }
 
 /// Writes the start file.
-pub(crate) fn started(folder: &Folder, banner: &Banner<'_>) -> Result<Started, FolderError> {
+pub(crate) fn write_start_file(folder: &Folder, banner: &Banner<'_>) -> Result<StartFileGuard, FolderError> {
     let file = StartFile {
         pid: std::process::id(),
         server: reachable(banner.listen).to_string(),
@@ -147,26 +151,26 @@ pub(crate) fn started(folder: &Folder, banner: &Banner<'_>) -> Result<Started, F
     };
     let failed = |error| FolderError::at(&folder.file(START_FILE))(io::Error::other(error));
     folder.write(START_FILE, &serde_json::to_vec_pretty(&file).map_err(failed)?)?;
-    Ok(Started(folder.file(START_FILE)))
+    Ok(StartFileGuard(folder.file(START_FILE)))
 }
 
-/// How to connect, in a few lines.
+/// Explains in a few lines how to connect.
 #[derive(Debug)]
 pub(crate) struct Banner<'a> {
     pub(crate) listen: SocketAddr,
     pub(crate) http: Option<SocketAddr>,
     pub(crate) admin: Option<&'a AdminAddr>,
     pub(crate) app: &'a Credentials,
-    /// The app sign may be shown: somebody looks at it, and it is not kept in a log.
+    /// Whether to show the app sign, which must not end up in a log that others read.
     pub(crate) shows_app_sign: bool,
-    /// Whether the app accepts tokens of the AES-CBC form.
+    /// Whether the app accepts AES-CBC tokens.
     pub(crate) cbc_tokens: bool,
     pub(crate) fingerprint: Fingerprint,
     pub(crate) data_dir: PathBuf,
     pub(crate) database: String,
 }
 
-/// How a client on this machine reaches a server that listens on `address`.
+/// Returns the address by which a client on this machine reaches a server that listens on `address`.
 fn reachable(address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() {
         SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), address.port())
@@ -175,7 +179,7 @@ fn reachable(address: SocketAddr) -> SocketAddr {
     }
 }
 
-/// How the operator on this machine reaches the service.
+/// Returns the address by which the operator on this machine reaches the service.
 fn reachable_operator(address: &AdminAddr) -> String {
     match address {
         AdminAddr::Tls(address) => AdminAddr::Tls(reachable(*address)).to_string(),
@@ -194,9 +198,9 @@ impl fmt::Display for Banner<'_> {
             writeln!(f, "  app sign     {}", app.app_sign)?;
         }
         if *cbc_tokens {
-            writeln!(f, "  tokens       AES-GCM and AES-CBC (refuse AES-CBC: zim admin app set --cbc-tokens off)")?;
+            writeln!(f, "  tokens       AES-GCM and AES-CBC (to refuse AES-CBC: zim admin app set --cbc-tokens off)")?;
         } else {
-            writeln!(f, "  tokens       AES-GCM (accept AES-CBC, too: zim admin app set --cbc-tokens on)")?;
+            writeln!(f, "  tokens       AES-GCM (to accept AES-CBC, too: zim admin app set --cbc-tokens on)")?;
         }
         writeln!(f, "  fingerprint  {fingerprint}")?;
         writeln!(f, "  data         {data_dir} (database: {database})")?;
@@ -207,9 +211,9 @@ impl fmt::Display for Banner<'_> {
         if let Some(admin) = admin {
             writeln!(f, "  operator     {admin}, key in {data_dir}/{ADMIN_KEY}")?;
         }
-        writeln!(f, "\nLog in on this machine:\n")?;
+        writeln!(f, "\nTo log in on this machine:\n")?;
         writeln!(f, "  zim login ann --server-data {data_dir}\n")?;
-        writeln!(f, "On another one, with the app sign that is in {FIRST_APP}:\n")?;
+        writeln!(f, "To log in on another machine, with the app sign from {FIRST_APP}:\n")?;
         writeln!(
             f,
             "  ZIM_APP_SIGN=… zim login ann --server {} --app-id {} --fingerprint {fingerprint}\n",
@@ -245,31 +249,31 @@ mod tests {
     }
 
     #[test]
-    fn the_banner_tells_how_to_connect_and_no_more_secrets_than_it_may() {
+    fn the_banner_explains_how_to_connect_and_shows_only_allowed_secrets() {
         let app = app();
         let mut banner = banner(&app);
-        let told = banner.to_string();
-        assert!(told.contains("--server 127.0.0.1:4710 --app-id 7 --fingerprint 0101"), "{told}");
-        assert!(told.contains("--server-data zim-data") && told.contains("zim-data/first-app.toml"), "{told}");
-        assert!(!told.contains(&app.app_sign), "{told}");
-        assert!(told.contains("zim admin app set --cbc-tokens on"), "{told}");
+        let text = banner.to_string();
+        assert!(text.contains("--server 127.0.0.1:4710 --app-id 7 --fingerprint 0101"), "{text}");
+        assert!(text.contains("--server-data zim-data") && text.contains("zim-data/first-app.toml"), "{text}");
+        assert!(!text.contains(&app.app_sign), "{text}");
+        assert!(text.contains("zim admin app set --cbc-tokens on"), "{text}");
         banner.shows_app_sign = true;
-        let told = banner.to_string();
+        let text = banner.to_string();
         assert_eq!(
-            told.matches(&app.app_sign).count(),
+            text.matches(&app.app_sign).count(),
             1,
-            "not in a command, where others on the machine see it: {told}"
+            "the app sign must not be in a command, where others on the machine can see it: {text}"
         );
-        assert!(!told.contains(&app.server_secret), "{told}");
+        assert!(!text.contains(&app.server_secret), "{text}");
         assert!(!format!("{app:?}").contains("0123456789abcdef"));
     }
 
     #[test]
-    fn the_start_file_is_there_while_the_server_runs_and_has_no_secrets() {
+    fn the_start_file_exists_while_the_server_runs_and_has_no_secrets() {
         let dir = tempfile::tempdir().unwrap();
         let folder = Folder::open(&Config::local(dir.path().join("data"))).unwrap();
         let app = app();
-        let running = started(&folder, &banner(&app)).unwrap();
+        let running = write_start_file(&folder, &banner(&app)).unwrap();
         let text = std::fs::read(folder.file(START_FILE)).unwrap();
         let file: serde_json::Value = serde_json::from_slice(&text).unwrap();
         assert_eq!((&file["server"], &file["admin"]), (&"127.0.0.1:4710".into(), &"https://127.0.0.1:4712".into()));
@@ -282,32 +286,32 @@ mod tests {
     }
 
     #[test]
-    fn the_file_of_the_first_app_says_what_is_so() {
+    fn the_file_of_the_first_app_is_updated() {
         let dir = tempfile::tempdir().unwrap();
         let folder = Folder::open(&Config::local(dir.path().join("data"))).unwrap();
         let read =
             || -> toml::Table { toml::from_str(&std::fs::read_to_string(folder.file(FIRST_APP)).unwrap()).unwrap() };
         let mut app = app();
-        keep(&folder, &app).unwrap();
+        write_first_app(&folder, &app).unwrap();
         assert_eq!(read()["app_sign"].as_str(), Some(app.app_sign.as_str()));
-        // Of another database, or of before a new secret was made.
+        // The file belongs to another database, or is older than a new secret.
         app.app_sign = "cd".repeat(32);
-        keep(&folder, &app).unwrap();
+        write_first_app(&folder, &app).unwrap();
         assert_eq!(read()["app_sign"].as_str(), Some(app.app_sign.as_str()));
         assert_eq!(read()["server_secret"].as_str(), Some(app.server_secret.as_str()));
     }
 
     #[test]
-    fn the_key_is_made_once() {
+    fn the_key_is_generated_once() {
         let dir = tempfile::tempdir().unwrap();
         let folder = Folder::open(&Config::local(dir.path().join("data"))).unwrap();
         let key = admin_key(&folder).unwrap();
         assert_eq!(key.len(), 64);
         assert_eq!(admin_key(&folder).unwrap(), key);
-        // The operator may choose another, but not one that is none.
-        for few in ["", " \n", "0123456789abcde\n"] {
-            folder.write(ADMIN_KEY, few.as_bytes()).unwrap();
-            assert!(admin_key(&folder).unwrap_err().to_string().contains("are no key"), "{few:?}");
+        // The operator may choose another key, but not one that is too short.
+        for short in ["", " \n", "0123456789abcde\n"] {
+            folder.write(ADMIN_KEY, short.as_bytes()).unwrap();
+            assert!(admin_key(&folder).unwrap_err().to_string().contains("at least 16 are required"), "{short:?}");
         }
         folder.write(ADMIN_KEY, b"0123456789abcdef\n").unwrap();
         assert_eq!(admin_key(&folder).unwrap(), "0123456789abcdef");

@@ -1,9 +1,9 @@
-//! The data folder: everything that a server keeps outside its database. What is secret its owner alone can read.
+//! The data folder: everything that a server keeps outside its database. Only its owner can read the secrets in it.
 //!
-//! Who can write to the folder is the operator of the server: a key that somebody else put there would open everything. So the
-//! folder, the keys and the database are used only if they belong to the server's user or to root, and nobody else can write
-//! to them; keys, only if nobody else can read them. The folders above are not looked at: whoever can write to one of them can
-//! take the data folder away, but cannot put one of their own in its place that passes.
+//! Whoever can write to the folder has the rights of an operator, because a planted key would be accepted. So the server uses the
+//! folder, the keys and the database only if they belong to its user or to root, and no one else can write to them. It uses
+//! keys only if no one else can read them. It does not check the parent folders: a user who can write to one of them can remove
+//! the data folder, but cannot put a folder of their own in its place that passes the check.
 
 use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, Read};
@@ -13,7 +13,7 @@ use zim_files::{DRAFT, Exposed, Others, Owner};
 
 use crate::config::Config;
 
-/// An opened data folder. While it exists, no other server opens the same one.
+/// An open data folder. While it exists, no other server can open the same folder.
 #[derive(Debug)]
 pub(crate) struct Folder {
     path: PathBuf,
@@ -24,33 +24,33 @@ pub(crate) struct Folder {
 /// Why the data folder cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum FolderError {
-    /// Another server runs in it.
+    /// Another server has it open.
     #[error("another server uses the data folder {0}")]
     InUse(PathBuf),
-    /// Others can change what is in it, or read its secrets.
+    /// Other users can change its contents, or read its secrets.
     #[error(
-        "{0}. If you trust what is in it: {repair}. Where modes are given and cannot be changed, as on some volumes, the \
-         setting allow_insecure_data_dir = true lets the server start",
+        "{0}. If you trust its contents: {repair}. On a volume with fixed modes, the setting allow_insecure_data_dir = true lets \
+         the server start",
         repair = .0.repair()
     )]
     Exposed(#[from] Exposed),
-    /// Others can change what is in it, and it is there for more than the server: to close it could break the machine.
+    /// Other users can change its contents, and they may need the folder: closing it could break the machine.
     #[error(
-        "{exposed}. Put the {what} into a folder of its own that only the server's user can write to. Where modes are given and \
-         cannot be changed, as on some volumes, the setting allow_insecure_data_dir = true lets the server start"
+        "{exposed}. Put the {what} into a folder of its own that only the server's user can write to. On a volume with fixed \
+         modes, the setting allow_insecure_data_dir = true lets the server start"
     )]
-    NotOwn {
-        /// What is wrong with the folder.
+    SharedFolder {
+        /// How the folder is exposed.
         exposed: Exposed,
         /// What the server keeps there.
         what: &'static str,
     },
-    /// The system says no.
+    /// An error of the system.
     #[error("{path}: {source}")]
     Io {
-        /// What was opened.
+        /// The file or folder.
         path: PathBuf,
-        /// What the system said.
+        /// The error.
         source: io::Error,
     },
 }
@@ -62,13 +62,13 @@ impl FolderError {
 }
 
 impl Folder {
-    /// Opens the folder, and makes it if it is not there.
+    /// Opens the folder, and creates it if it does not exist.
     pub(crate) fn open(config: &Config) -> Result<Self, FolderError> {
         let path = &config.data_dir;
         zim_files::create_folder(path).map_err(FolderError::at(path))?;
         let is_insecure_allowed = config.allow_insecure_data_dir;
         let lock_path = path.join("lock");
-        check_if_there(path, Others::Read, is_insecure_allowed).map_err(not_own)?;
+        check_if_there(path, Others::Read, is_insecure_allowed).map_err(shared_folder)?;
         check_if_there(&lock_path, Others::Read, is_insecure_allowed)?;
         let lock = private_file(&lock_path).map_err(FolderError::at(&lock_path))?;
         match lock.try_lock() {
@@ -78,17 +78,17 @@ impl Folder {
         }
     }
 
-    /// Where it is.
+    /// Returns the path of the folder.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// A file in it.
+    /// Returns the path of a file in the folder.
     pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
 
-    /// What the file `name` holds; if it is not there, what `make` makes is written to it first, completely or not at all.
+    /// Reads the secret file `name`. If it does not exist, it is first written with what `make` returns, atomically.
     pub(crate) fn secret<E>(&self, name: &str, make: impl FnOnce() -> Result<Vec<u8>, E>) -> Result<Vec<u8>, E>
     where
         E: From<FolderError>,
@@ -104,18 +104,18 @@ impl Folder {
         }
     }
 
-    /// What a secret file holds, also one of the operator's elsewhere.
+    /// Reads a secret file, in this folder or elsewhere.
     pub(crate) fn read_secret(&self, path: &Path) -> Result<Vec<u8>, FolderError> {
         let failed = FolderError::at(path);
         let mut file = File::open(path).map_err(&failed)?;
-        // Of the file that is read, whatever becomes of its name meanwhile.
+        // Checks the file that is open, even if its name is changed in the meantime.
         check(path, &file.metadata().map_err(&failed)?, Others::Nothing, self.is_insecure_allowed)?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(&failed)?;
         Ok(bytes)
     }
 
-    /// As [`Folder::secret`], with `N` random bytes.
+    /// Like [`Folder::secret`], with `N` random bytes.
     pub(crate) fn random<const N: usize>(&self, name: &str) -> Result<[u8; N], FolderError> {
         let path = self.file(name);
         let bytes = self.secret(name, || {
@@ -124,18 +124,18 @@ impl Folder {
             Ok::<_, FolderError>(bytes)
         })?;
         bytes.try_into().map_err(|bytes: Vec<u8>| {
-            FolderError::at(&path)(io::Error::other(format!("{} bytes where {N} belong", bytes.len())))
+            FolderError::at(&path)(io::Error::other(format!("the file has {} bytes instead of {N}", bytes.len())))
         })
     }
 
-    /// Writes the file `name`, completely or not at all, over what is there.
+    /// Writes the file `name` atomically, and replaces an existing one.
     pub(crate) fn write(&self, name: &str, bytes: &[u8]) -> Result<(), FolderError> {
         self.remove_drafts(name)?;
         let path = self.file(name);
         zim_files::write(&path, bytes).map_err(FolderError::at(&path))
     }
 
-    /// Removes what a server left that was killed while it wrote the file `name`. Nobody else writes: this one has the lock.
+    /// Removes the drafts of the file `name` that a killed server left. No other server writes now: this one has the lock.
     fn remove_drafts(&self, name: &str) -> Result<(), FolderError> {
         let failed = FolderError::at(&self.path);
         let of_an_older_version = Path::new(name).with_extension(&DRAFT[1..]);
@@ -150,16 +150,18 @@ impl Folder {
         Ok(())
     }
 
-    /// Makes the database's file, unless it is there, so that its owner alone can read it: SQLite gives what it makes beside it
-    /// the same mode. One that comes from a backup may be open to readers, and is closed: that they could read it is said.
-    pub(crate) fn reserve(&self, path: &Path) -> Result<(), FolderError> {
-        // Through links, since the file is made where they lead to, and what belongs to it is beside it.
+    /// Creates the database file, unless it exists, so that only its owner can read it. SQLite gives the files beside it the same
+    /// mode. If others can read an existing file, for example after a restore, its mode is changed to 0600 with a warning.
+    pub(crate) fn prepare_database_file(&self, path: &Path) -> Result<(), FolderError> {
+        // Follows links: the file is created where they lead, and its other files are beside it.
         let path = &resolve(path).map_err(FolderError::at(path))?;
         let folder = folder_of(path);
         check_if_there(folder, Others::Read, self.is_insecure_allowed).map_err(|error| match error {
-            // The folder may be anybody's: nobody has made it for the server alone.
-            FolderError::Exposed(exposed) if !self.is_same(folder) => FolderError::NotOwn { exposed, what: "database" },
-            error => not_own(error),
+            // The folder may have other uses: it was not created for the server.
+            FolderError::Exposed(exposed) if !self.is_same(folder) => {
+                FolderError::SharedFolder { exposed, what: "database" }
+            }
+            error => shared_folder(error),
         })?;
         let beside = ["-wal", "-shm", "-journal"].map(|end| {
             let mut name = path.as_os_str().to_owned();
@@ -180,9 +182,9 @@ impl Folder {
     }
 }
 
-/// Where links lead to in the end, also if nothing is there yet.
+/// Follows links to the final path, which need not exist.
 fn resolve(path: &Path) -> io::Result<PathBuf> {
-    /// As many as Linux follows.
+    /// The number of links that Linux follows.
     const MOST: usize = 40;
     let mut path = path.to_owned();
     for _ in 0..=MOST {
@@ -198,10 +200,12 @@ fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."))
 }
 
-/// The data folder's error, if it is a place for everybody.
-fn not_own(error: FolderError) -> FolderError {
+/// Changes the error if the data folder is a shared place such as `/tmp`.
+fn shared_folder(error: FolderError) -> FolderError {
     match error {
-        FolderError::Exposed(exposed) if exposed.is_shared_place() => FolderError::NotOwn { exposed, what: "data" },
+        FolderError::Exposed(exposed) if exposed.is_shared_place() => {
+            FolderError::SharedFolder { exposed, what: "data" }
+        }
         error => error,
     }
 }
@@ -237,13 +241,13 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_is_made_once() {
+    fn a_secret_is_generated_once() {
         let dir = tempfile::tempdir().unwrap();
         let folder = folder(&dir.path().join("a/b")).unwrap();
         let one: [u8; 32] = folder.random("key").unwrap();
         assert_ne!(one, [0; 32]);
         assert_eq!(folder.random::<32>("key").unwrap(), one);
-        assert!(folder.random::<16>("key").unwrap_err().to_string().contains("32 bytes where 16 belong"));
+        assert!(folder.random::<16>("key").unwrap_err().to_string().contains("32 bytes instead of 16"));
     }
 
     #[test]
@@ -251,8 +255,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("data");
         let first = folder(&path).unwrap();
-        let said = folder(&path).unwrap_err().to_string();
-        assert!(said.contains("another server uses the data folder"), "{said}");
+        let message = folder(&path).unwrap_err().to_string();
+        assert!(message.contains("another server uses the data folder"), "{message}");
         drop(first);
         folder(&path).unwrap();
     }
@@ -273,7 +277,7 @@ mod tests {
 
         fn refused<T: std::fmt::Debug>(outcome: Result<T, FolderError>) -> String {
             match outcome {
-                Err(error @ (FolderError::Exposed(_) | FolderError::NotOwn { .. })) => error.to_string(),
+                Err(error @ (FolderError::Exposed(_) | FolderError::SharedFolder { .. })) => error.to_string(),
                 other => panic!("not refused: {other:?}"),
             }
         }
@@ -283,11 +287,11 @@ mod tests {
         }
 
         #[test]
-        fn what_it_holds_is_its_owners_alone() {
+        fn only_the_owner_can_read_the_files() {
             let dir = tempfile::tempdir().unwrap();
             let folder = folder(&dir.path().join("a/b")).unwrap();
             folder.random::<32>("key").unwrap();
-            folder.reserve(&folder.file("zim.db")).unwrap();
+            folder.prepare_database_file(&folder.file("zim.db")).unwrap();
             for name in ["key", "lock", "zim.db"] {
                 assert_eq!(mode(&folder.file(name)), 0o600, "{name}");
             }
@@ -302,16 +306,16 @@ mod tests {
             symlink(&path, &link).unwrap();
             for open in [0o777, 0o770, 0o702, 0o1777] {
                 set_mode(&path, open);
-                let said = refused(folder(&path));
+                let message = refused(folder(&path));
                 let command = format!("chmod 700 {}", path.display());
-                // Nobody closes a place such as /tmp.
-                assert_eq!(said.contains(&command), open != 0o1777, "{said}");
-                assert_eq!(said.contains("Put the data into a folder of its own"), open == 0o1777, "{said}");
+                // The repair is not to close a shared place such as /tmp.
+                assert_eq!(message.contains(&command), open != 0o1777, "{message}");
+                assert_eq!(message.contains("Put the data into a folder of its own"), open == 0o1777, "{message}");
                 assert!(
-                    said.contains(&format!("(mode {open:04o})")) && said.contains("allow_insecure_data_dir"),
-                    "{said}"
+                    message.contains(&format!("(mode {open:04o})")) && message.contains("allow_insecure_data_dir"),
+                    "{message}"
                 );
-                // What the link leads to is the folder.
+                // The check follows links.
                 refused(folder(&link));
             }
             let allowed = Config { allow_insecure_data_dir: true, ..Config::local(&path) };
@@ -334,8 +338,8 @@ mod tests {
             fs::write(&key, "planted").unwrap();
             for open in [0o666, 0o620, 0o644, 0o604] {
                 set_mode(&key, open);
-                let said = refused(folder.secret("admin.key", || make(&folder)));
-                assert!(said.contains("data/admin.key (mode 0"), "{said}");
+                let message = refused(folder.secret("admin.key", || make(&folder)));
+                assert!(message.contains("data/admin.key (mode 0"), "{message}");
             }
             set_mode(&key, 0o400);
             assert_eq!(folder.secret("admin.key", || make(&folder)).unwrap(), b"planted");
@@ -371,34 +375,34 @@ mod tests {
                 let file = elsewhere.join(name);
                 fs::write(&file, "restored").unwrap();
                 set_mode(&file, 0o644);
-                folder.reserve(&database).unwrap();
+                folder.prepare_database_file(&database).unwrap();
                 assert_eq!(mode(&file), 0o600, "{name}");
                 set_mode(&file, 0o660);
-                assert!(refused(folder.reserve(&database)).contains(name));
+                assert!(refused(folder.prepare_database_file(&database)).contains(name));
                 set_mode(&file, 0o600);
             }
-            // A link to it is followed, since SQLite does that too.
+            // The check follows a link to the database, as SQLite does.
             let link = folder.file("zim.db");
             symlink(&database, &link).unwrap();
             set_mode(&elsewhere.join("zim.db-wal"), 0o666);
-            refused(folder.reserve(&link));
+            refused(folder.prepare_database_file(&link));
             set_mode(&elsewhere.join("zim.db-wal"), 0o600);
             for open in [0o777, 0o775, 0o1777] {
                 set_mode(&elsewhere, open);
-                let said = refused(folder.reserve(&link));
+                let message = refused(folder.prepare_database_file(&link));
                 assert!(
-                    said.contains("Put the database into a folder of its own") && !said.contains("chmod"),
-                    "{said}"
+                    message.contains("Put the database into a folder of its own") && !message.contains("chmod"),
+                    "{message}"
                 );
             }
             set_mode(&elsewhere, 0o755);
-            folder.reserve(&link).unwrap();
+            folder.prepare_database_file(&link).unwrap();
             assert_eq!(fs::read(&database).unwrap(), b"restored");
-            // The server's own folder can be closed, by whatever name it is known.
+            // The repair closes the server's own folder, also under another name.
             let own = dir.path().join("own");
             symlink(folder.path(), &own).unwrap();
             set_mode(folder.path(), 0o770);
-            assert!(refused(folder.reserve(&own.join("new.db"))).contains("chmod 700"));
+            assert!(refused(folder.prepare_database_file(&own.join("new.db"))).contains("chmod 700"));
         }
 
         #[test]
@@ -406,23 +410,23 @@ mod tests {
             let dir = tempfile::tempdir().unwrap();
             let folder = folder(&dir.path().join("data")).unwrap();
             let (open, closed) = (dir.path().join("open"), dir.path().join("closed"));
-            for place in [&open, &closed] {
-                zim_files::create_folder(place).unwrap();
+            for path in [&open, &closed] {
+                zim_files::create_folder(path).unwrap();
             }
             set_mode(&open, 0o777);
             let link = folder.file("zim.db");
             symlink("next", &link).unwrap();
             symlink("../open/new.db", folder.file("next")).unwrap();
-            assert!(refused(folder.reserve(&link)).contains("open"));
-            assert_eq!(fs::read_dir(&open).unwrap().count(), 0, "it is made");
-            // Where nobody else writes it is made, its owner's alone.
+            assert!(refused(folder.prepare_database_file(&link)).contains("open"));
+            assert_eq!(fs::read_dir(&open).unwrap().count(), 0, "the database was created");
+            // In a folder that only its owner can write to, the file is created.
             fs::remove_file(folder.file("next")).unwrap();
             symlink("../closed/new.db", folder.file("next")).unwrap();
-            folder.reserve(&link).unwrap();
+            folder.prepare_database_file(&link).unwrap();
             assert_eq!(mode(&closed.join("new.db")), 0o600);
             fs::remove_file(folder.file("next")).unwrap();
             symlink("zim.db", folder.file("next")).unwrap();
-            assert!(folder.reserve(&link).unwrap_err().to_string().contains("zim.db: "));
+            assert!(folder.prepare_database_file(&link).unwrap_err().to_string().contains("zim.db: "));
         }
     }
 }

@@ -1,8 +1,8 @@
-//! Integer keys: what every table and every in-memory map uses instead of names.
+//! Integer keys, which all tables and in-memory maps use instead of names.
 //!
-//! A handler gets a key only from [`crate::tenant`], which resolves a name within its app; so nothing of one app can be
-//! reached from another. No key crosses the wire; ids that do are scrambled per app ([`Scrambler`]) and tell nothing about
-//! how busy others are.
+//! A handler gets a key only from [`crate::tenant`], which resolves a name within one app. So one app cannot reach anything of
+//! another. IDs on the wire are scrambled per app (`Scrambler`), so that they do not reveal how busy others are. Only the
+//! cursor of the conversations in a sync is a plain key.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -18,7 +18,7 @@ macro_rules! key {
 }
 
 key!(
-    /// An app: the appID itself.
+    /// An app: the app ID itself.
     AppKey
 );
 key!(
@@ -34,14 +34,14 @@ key!(
     LoginKey
 );
 
-/// Milliseconds at which ids begin: 2024-01-01.
+/// The origin of the time in IDs, in Unix milliseconds: 2024-01-01.
 const ORIGIN_MS: i64 = 1_704_067_200_000;
-/// Room for so many ids in a millisecond.
+/// The bits of the sequence number within a millisecond.
 const SEQUENCE_BITS: u32 = 15;
-/// Room for so many nodes.
+/// The bits of the node number.
 const NODE_BITS: u32 = 6;
 
-/// Gives ids that are unique in the deployment and grow with time, so that new rows land at the end of their table.
+/// Generates IDs that are unique in the deployment and increase with time, so that new rows are at the end of their table.
 #[derive(Debug)]
 pub struct IdGenerator {
     clock: Clock,
@@ -50,18 +50,18 @@ pub struct IdGenerator {
 }
 
 impl IdGenerator {
-    /// `newest` is the largest id that is stored: a clock that was set back cannot make ids twice.
+    /// Creates a generator. `newest` is the largest stored ID, so that a clock that was set back does not repeat IDs.
     pub fn new(clock: Clock, node: u8, newest: i64) -> Self {
         Self { clock, node: i64::from(node) & ((1 << NODE_BITS) - 1), last: AtomicI64::new(newest) }
     }
 
-    /// The next id: positive, below 2^62.
+    /// Returns the next ID, which is positive and below 2^62.
     pub fn next(&self) -> i64 {
         let step = 1 << NODE_BITS;
         let floor = ((self.clock.now_ms() - ORIGIN_MS).max(1) << (SEQUENCE_BITS + NODE_BITS)) | self.node;
         let mut last = self.last.load(Ordering::Relaxed);
         loop {
-            // One more than the last of this node, in the node's own residue class.
+            // At least one step above the last ID, with this node's number in the lowest bits.
             let next = floor.max(((last >> NODE_BITS) << NODE_BITS) + step + self.node);
             match self.last.compare_exchange_weak(last, next, Ordering::Relaxed, Ordering::Relaxed) {
                 Ok(_) => return next,
@@ -70,14 +70,15 @@ impl IdGenerator {
         }
     }
 
-    /// The time of a new id, Unix milliseconds: the clock's, but it never falls, even if the clock does. For what is noted
-    /// and later asked for by "since".
+    /// Returns the time of a new ID in Unix milliseconds: that of the clock, but it never decreases, even if the clock is set
+    /// back. It is for records that are later queried by "since". It repeats within a millisecond.
     pub fn time_ms(&self) -> i64 {
         (self.next() >> (SEQUENCE_BITS + NODE_BITS)) + ORIGIN_MS
     }
 }
 
-/// A permutation of 62-bit ids, keyed per app: what a client sees of an id neither counts nor dates the messages of others.
+/// A permutation of 62-bit IDs with a key for each app, so that the IDs that clients see neither count nor date the messages of
+/// others.
 #[derive(Clone, Debug)]
 pub struct Scrambler {
     rounds: [u64; 4],
@@ -86,7 +87,7 @@ pub struct Scrambler {
 const HALF: u64 = (1 << 31) - 1;
 
 impl Scrambler {
-    /// The permutation of one app.
+    /// Creates the permutation of one app.
     pub fn new(secret: &[u8], app: AppKey) -> Self {
         let digest = Sha256::new().chain_update(secret).chain_update(app.0.to_be_bytes()).finalize();
         let mut rounds = [0; 4];
@@ -96,7 +97,7 @@ impl Scrambler {
         Self { rounds }
     }
 
-    /// From the stored id to the one that clients see.
+    /// Converts a stored ID to the one that clients see.
     pub fn public(&self, id: i64) -> i64 {
         let bits = id.unsigned_abs();
         let (mut left, mut right) = ((bits >> 31) & HALF, bits & HALF);
@@ -106,7 +107,7 @@ impl Scrambler {
         join(left, right)
     }
 
-    /// From the one that clients see to the stored id.
+    /// Converts an ID that clients see to the stored one.
     pub fn stored(&self, id: i64) -> i64 {
         let bits = id.unsigned_abs();
         let (mut left, mut right) = ((bits >> 31) & HALF, bits & HALF);
@@ -118,7 +119,7 @@ impl Scrambler {
 }
 
 fn join(left: u64, right: u64) -> i64 {
-    // 62 bits: always fits.
+    // 62 bits always fit.
     i64::try_from((left << 31) | right).unwrap_or(i64::MAX)
 }
 
@@ -134,7 +135,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_grow_even_if_the_clock_falls() {
+    fn ids_increase_although_the_clock_is_set_back() {
         let ids = IdGenerator::new(Clock::manual(ORIGIN_MS + 1000), 3, 0);
         let first = ids.next();
         let behind = IdGenerator::new(Clock::manual(ORIGIN_MS + 10), 3, first);

@@ -1,10 +1,10 @@
-//! The chat server. `zim-server --help` tells what can be set; without arguments it makes what it needs and runs.
+//! The chat server. `zim-server --help` lists the settings. It runs without any arguments.
 
 use std::process::ExitCode;
 
 use mimalloc::MiMalloc;
 
-/// A message passes through some thirty allocations, most of them made by one thread and freed by another.
+/// A message takes some thirty allocations. Most of them are made by one thread and freed by another.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 

@@ -1,4 +1,4 @@
-//! What an operator does to a store while no server runs on it.
+//! Maintenance commands for a database on which no server runs.
 
 use std::sync::Arc;
 
@@ -11,8 +11,8 @@ use crate::error::Error;
 use crate::folder::Folder;
 use crate::server::{StartError, open_app};
 
-/// Gives the deployment a new epoch, after a backup was restored or a replica promoted: what clients know of positions means
-/// nothing any more, and all of them synchronize anew.
+/// Gives the deployment a new epoch, after a backup was restored or a replica promoted. The positions that clients have stored
+/// become invalid, and all clients synchronize anew.
 pub(crate) async fn new_epoch(config: Config, clock: Clock) -> Result<[u8; 16], StartError> {
     config.validate()?;
     let folder = Folder::open(&config)?;

@@ -1,5 +1,5 @@
-//! Token buckets: how often something may happen. Pure: the caller gives the time, by a clock that nobody sets
-//! (`Clock::steady_ms`). A clock that is set back would leave everybody with an empty bucket.
+//! Token buckets, which limit how often something may happen. They are pure: the caller passes the time, from a monotonic clock
+//! (`Clock::steady_ms`). A clock that is set back would leave all buckets empty.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use parking_lot::Mutex;
 
-/// So many a second on average, and so many at once after a pause.
+/// An average rate, and a burst after a pause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Rate {
     interval_us: i64,
@@ -19,7 +19,7 @@ impl Rate {
         Self::per(1_000_000, per_second, burst)
     }
 
-    /// So many a minute; as many may come at once.
+    /// A rate of `count` per minute, with a burst of the same number.
     pub(crate) fn per_minute(count: u32) -> Self {
         Self::per(60_000_000, count, count)
     }
@@ -30,17 +30,17 @@ impl Rate {
     }
 }
 
-/// A token bucket in eight bytes: the time at which it is full again (the generic cell rate algorithm).
+/// A token bucket in eight bytes: the time at which the bucket is full again (the generic cell rate algorithm).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Bucket {
     full_at_us: i64,
 }
 
 impl Bucket {
-    /// Takes one, or says in how many milliseconds there is one.
+    /// Takes a token. If there is none, returns the milliseconds until there is one.
     pub(crate) fn take(&mut self, rate: Rate, now_ms: i64) -> Result<(), i64> {
         let now = now_ms.saturating_mul(1_000);
-        // It cannot be emptier than empty: even a clock that goes back locks nobody out.
+        // The bucket never owes tokens, so that even a clock that is set back does not block anyone for long.
         self.full_at_us = self.full_at_us.clamp(now, now.saturating_add(rate.depth_us));
         let next = self.full_at_us.saturating_add(rate.interval_us);
         let over = next.saturating_sub(now.saturating_add(rate.depth_us));
@@ -51,13 +51,13 @@ impl Bucket {
         Ok(())
     }
 
-    /// Whether it is full: nothing to remember.
+    /// Whether the bucket is full, so that it need not be kept.
     pub(crate) fn is_full(self, now_ms: i64) -> bool {
         self.full_at_us <= now_ms.saturating_mul(1_000)
     }
 }
 
-/// Whom an address belongs to: one IPv4 address, or one IPv6 /64, which is the least that anybody is given.
+/// The unit to which limits per address apply: one IPv4 address, or one IPv6 /64, the smallest network that a site is assigned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Subnet(u64);
 
@@ -67,7 +67,7 @@ impl From<SocketAddr> for Subnet {
             IpAddr::V4(ip) => Self(u64::from(u32::from(ip))),
             IpAddr::V6(ip) => {
                 let [a, b, c, d, ..] = ip.segments();
-                // No network begins with sixteen zero bits, so that none meets an IPv4 address.
+                // No IPv6 network begins with sixteen zero bits, so none collides with an IPv4 address.
                 Self([a, b, c, d].into_iter().fold(0, |net, part| (net << 16) | u64::from(part)))
             }
         }
@@ -81,10 +81,10 @@ impl Subnet {
     }
 }
 
-/// With so few keys nobody looks for those that can be forgotten.
+/// The number of keys from which full buckets are removed.
 const SWEEP_FROM: usize = 4_096;
 
-/// A bucket for each key, all with one rate. Full buckets are forgotten, so the memory is bounded by what the rate lets happen.
+/// A bucket for each key, all with the same rate. Full buckets are removed, so that the rate bounds the memory.
 #[derive(Debug)]
 pub(crate) struct Buckets<K> {
     rate: Rate,
@@ -102,7 +102,7 @@ impl<K: Eq + Hash> Buckets<K> {
         Self { rate, kept: Mutex::new(Kept { buckets: HashMap::new(), sweep_at: SWEEP_FROM }) }
     }
 
-    /// Takes one from the bucket of `key`, or says in how many milliseconds there is one.
+    /// Takes a token from the bucket of `key`. If there is none, returns the milliseconds until there is one.
     pub(crate) fn take(&self, key: K, now_ms: i64) -> Result<(), i64> {
         let Kept { buckets, sweep_at } = &mut *self.kept.lock();
         if buckets.len() >= *sweep_at {
@@ -112,7 +112,7 @@ impl<K: Eq + Hash> Buckets<K> {
         buckets.entry(key).or_default().take(self.rate, now_ms)
     }
 
-    /// In how many milliseconds the bucket of `key` has one, 0 for now. Takes none.
+    /// Returns the milliseconds until the bucket of `key` has a token, 0 if it has one now. Takes none.
     pub(crate) fn wait_ms(&self, key: &K, now_ms: i64) -> i64 {
         let mut bucket = self.kept.lock().buckets.get(key).copied().unwrap_or_default();
         bucket.take(self.rate, now_ms).err().unwrap_or(0)
@@ -132,7 +132,7 @@ mod tests {
         }
         assert_eq!(bucket.take(rate, 10_000), Err(20));
         assert_eq!(bucket.take(rate, 10_019), Err(1));
-        // Five more for 100 ms.
+        // 100 ms give five more.
         for _ in 0..5 {
             assert_eq!(bucket.take(rate, 10_100), Ok(()));
         }
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pause_fills_it_and_no_more() {
+    fn a_pause_fills_a_bucket_up_to_its_burst() {
         let rate = Rate::new(10, 3);
         let mut bucket = Bucket::default();
         assert!(bucket.take(rate, 0).is_ok());
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn the_answer_when_to_come_again_is_right() {
+    fn the_reported_wait_is_exact() {
         let rate = Rate::new(3, 2);
         let mut bucket = Bucket::default();
         let mut now = 5;
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_goes_back_locks_nobody_out() {
+    fn a_clock_set_back_blocks_nobody() {
         let rate = Rate::new(10, 3);
         let mut bucket = Bucket::default();
         assert!(bucket.take(rate, 9_000_000_000).is_ok());
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_minute_gives_its_count_at_once_and_then_one_by_one() {
+    fn a_rate_per_minute_allows_its_count_at_once() {
         let rate = Rate::per_minute(60);
         let mut bucket = Bucket::default();
         assert_eq!((0..100).filter(|_| bucket.take(rate, 0).is_ok()).count(), 60);
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn each_key_has_a_bucket_and_full_ones_are_forgotten() {
+    fn each_key_has_a_bucket_and_full_ones_are_removed() {
         let buckets = Buckets::new(Rate::new(1, 2));
         assert!(buckets.take(1, 0).is_ok() && buckets.take(1, 0).is_ok());
         assert_eq!((buckets.take(1, 0), buckets.wait_ms(&1, 0)), (Err(1_000), 1_000));
@@ -195,7 +195,7 @@ mod tests {
         for key in 3..=SWEEP_FROM {
             assert!(buckets.take(key, 0).is_ok());
         }
-        // By now all are full but the first.
+        // By now all buckets but the first are full.
         assert!(buckets.take(0, 1_500).is_ok());
         assert_eq!(buckets.kept.lock().buckets.len(), 2);
     }

@@ -1,7 +1,7 @@
-//! Warnings about what may happen a thousand times a second: at most one a minute, with how often and from where.
+//! Limits warnings about events that may happen a thousand times a second to one a minute, with a count and the sources.
 //!
-//! The first event is told at once. Those of the next minute are counted, and told together: with the first event after that
-//! minute, or by [`keep`] when no event follows, so that no count is lost.
+//! The first event is reported at once. Those of the next minute are counted and reported together: with the first event after
+//! that minute, or by `keep` if no event follows, so that no count is lost.
 
 use std::fmt::Display;
 
@@ -9,39 +9,39 @@ use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use zim_protocol::clock::Clock;
 
-/// How long nothing more is told after a warning.
-const QUIET_MS: i64 = 60_000;
-/// So many different sources are remembered for a warning: the latest ones.
+/// The minimum time between two warnings.
+const PERIOD_MS: i64 = 60_000;
+/// The number of different sources in a warning: the latest ones.
 const MOST_SOURCES: usize = 5;
 
-/// Events of one kind. `A` is where an event comes from, an address as a rule.
+/// Events of one kind. `A` is the source of an event, usually an address.
 ///
-/// Pure: the time is given, by a clock that nobody sets (`Clock::steady_ms`).
+/// It is pure: the caller passes the time, from a monotonic clock (`Clock::steady_ms`).
 #[derive(Debug)]
 pub(crate) struct Repeated<A> {
-    told_at_ms: Option<i64>,
+    warned_at_ms: Option<i64>,
     count: u64,
     sources: Vec<A>,
-    /// There were more sources than `sources` holds.
+    /// Whether there were more sources than `sources` holds.
     has_more: bool,
 }
 
-/// What one warning tells.
+/// The content of one warning.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Summary {
-    /// The events since the last warning, the latest one included.
+    /// The number of events since the last warning, including the latest one.
     pub(crate) count: u64,
-    /// Where they came from: the latest sources, separated by commas.
+    /// Their latest sources, separated by commas.
     pub(crate) addresses: String,
 }
 
 impl<A: Display + PartialEq> Repeated<A> {
-    /// Nothing has happened yet.
+    /// Creates a counter without events.
     pub(crate) const fn new() -> Self {
-        Self { told_at_ms: None, count: 0, sources: Vec::new(), has_more: false }
+        Self { warned_at_ms: None, count: 0, sources: Vec::new(), has_more: false }
     }
 
-    /// It happened again. Returns what to tell now, if it is time to tell something.
+    /// Counts an event. Returns a summary if a warning is due.
     pub(crate) fn note(&mut self, now_ms: i64, from: A) -> Option<Summary> {
         self.count = self.count.saturating_add(1);
         if !self.sources.contains(&from) {
@@ -51,21 +51,21 @@ impl<A: Display + PartialEq> Repeated<A> {
             }
             self.sources.push(from);
         }
-        self.rest(now_ms)
+        self.due(now_ms)
     }
 
-    /// What is counted and not told yet, once the minute after the last warning is over.
-    pub(crate) fn rest(&mut self, now_ms: i64) -> Option<Summary> {
-        let may_tell = self.told_at_ms.is_none_or(|told| now_ms.saturating_sub(told) >= QUIET_MS);
-        if !may_tell { None } else { self.tell(now_ms) }
+    /// Returns a summary of the events that are not reported yet, if the minute after the last warning is over.
+    pub(crate) fn due(&mut self, now_ms: i64) -> Option<Summary> {
+        let may_warn = self.warned_at_ms.is_none_or(|warned| now_ms.saturating_sub(warned) >= PERIOD_MS);
+        if !may_warn { None } else { self.flush(now_ms) }
     }
 
-    /// What is counted and not told yet, whatever the time is: for the end.
-    pub(crate) fn tell(&mut self, now_ms: i64) -> Option<Summary> {
+    /// Returns a summary of the events that are not reported yet, at any time.
+    pub(crate) fn flush(&mut self, now_ms: i64) -> Option<Summary> {
         if self.count == 0 {
             return None;
         }
-        self.told_at_ms = Some(now_ms);
+        self.warned_at_ms = Some(now_ms);
         let mut addresses = self.sources.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         if self.has_more {
             addresses.push_str(" and others");
@@ -77,7 +77,7 @@ impl<A: Display + PartialEq> Repeated<A> {
     }
 }
 
-/// Tells what events leave untold: a minute after the last warning, and at `end`.
+/// Reports the remaining events a minute after the last warning, and at `end`.
 pub(crate) async fn keep<A: Display + PartialEq>(
     repeated: &Mutex<Repeated<A>>,
     clock: &Clock,
@@ -85,14 +85,14 @@ pub(crate) async fn keep<A: Display + PartialEq>(
     tell: impl Fn(Summary),
 ) {
     loop {
-        let at_ms = clock.steady_ms().saturating_add(QUIET_MS);
+        let at_ms = clock.steady_ms().saturating_add(PERIOD_MS);
         if end.run_until_cancelled(clock.sleep_until_steady(at_ms)).await.is_none() {
             break;
         }
-        let left = repeated.lock().rest(clock.steady_ms());
+        let left = repeated.lock().due(clock.steady_ms());
         left.into_iter().for_each(&tell);
     }
-    let left = repeated.lock().tell(clock.steady_ms());
+    let left = repeated.lock().flush(clock.steady_ms());
     left.into_iter().for_each(&tell);
 }
 
@@ -102,71 +102,71 @@ mod tests {
 
     use super::*;
 
-    fn told(count: u64, addresses: &str) -> Option<Summary> {
+    fn summary(count: u64, addresses: &str) -> Option<Summary> {
         Some(Summary { count, addresses: addresses.to_owned() })
     }
 
     #[test]
-    fn the_first_is_told_at_once_and_the_next_a_minute_later() {
+    fn the_first_event_is_reported_at_once_and_the_next_a_minute_later() {
         let mut repeated = Repeated::new();
-        assert_eq!(repeated.note(5_000, "a"), told(1, "a"));
+        assert_eq!(repeated.note(5_000, "a"), summary(1, "a"));
         for now_ms in [5_000, 5_001, 64_999] {
             assert_eq!(repeated.note(now_ms, "b"), None);
-            assert_eq!(repeated.rest(now_ms), None);
+            assert_eq!(repeated.due(now_ms), None);
         }
-        assert_eq!(repeated.note(65_000, "c"), told(4, "b, c"));
+        assert_eq!(repeated.note(65_000, "c"), summary(4, "b, c"));
         assert_eq!(repeated.note(124_999, "c"), None);
     }
 
     #[test]
-    fn what_is_counted_is_told_when_nothing_follows() {
+    fn counted_events_are_reported_although_none_follows() {
         let mut repeated = Repeated::new();
-        assert_eq!(repeated.rest(0), None);
-        assert_eq!(repeated.note(0, 1), told(1, "1"));
+        assert_eq!(repeated.due(0), None);
+        assert_eq!(repeated.note(0, 1), summary(1, "1"));
         assert_eq!(repeated.note(1, 2), None);
-        assert_eq!(repeated.rest(59_999), None);
-        assert_eq!(repeated.rest(60_000), told(1, "2"));
-        assert_eq!(repeated.rest(200_000), None);
-        assert_eq!(repeated.note(200_000, 3), told(1, "3"));
+        assert_eq!(repeated.due(59_999), None);
+        assert_eq!(repeated.due(60_000), summary(1, "2"));
+        assert_eq!(repeated.due(200_000), None);
+        assert_eq!(repeated.note(200_000, 3), summary(1, "3"));
         assert_eq!(repeated.note(200_001, 4), None);
-        assert_eq!(repeated.tell(200_002), told(1, "4"));
-        assert_eq!(repeated.tell(200_003), None);
+        assert_eq!(repeated.flush(200_002), summary(1, "4"));
+        assert_eq!(repeated.flush(200_003), None);
     }
 
     #[test]
-    fn a_thousand_addresses_are_not_remembered() {
+    fn only_the_latest_sources_are_kept() {
         let mut repeated = Repeated::new();
         repeated.note(0, 0);
         for address in 1..=5 {
             assert_eq!(repeated.note(1, address), None);
         }
-        assert_eq!(repeated.note(60_000, 5), told(6, "1, 2, 3, 4, 5"));
+        assert_eq!(repeated.note(60_000, 5), summary(6, "1, 2, 3, 4, 5"));
         for address in 1..=1_000 {
             assert_eq!(repeated.note(60_001, address), None);
         }
-        assert_eq!(repeated.rest(120_000), told(1_000, "996, 997, 998, 999, 1000 and others"));
+        assert_eq!(repeated.due(120_000), summary(1_000, "996, 997, 998, 999, 1000 and others"));
         assert!(repeated.sources.capacity() < 10);
     }
 
     #[tokio::test]
-    async fn the_rest_is_told_a_minute_later_and_at_the_end() {
+    async fn remaining_events_are_reported_a_minute_later_and_at_the_end() {
         let repeated = Arc::new(Mutex::new(Repeated::new()));
         let (clock, end) = (Clock::manual(0), CancellationToken::new());
-        let (sender, mut heard) = tokio::sync::mpsc::unbounded_channel();
+        let (sender, mut received) = tokio::sync::mpsc::unbounded_channel();
         repeated.lock().note(clock.steady_ms(), "a");
         repeated.lock().note(clock.steady_ms(), "b");
-        let keeper = {
+        let flusher = {
             let (repeated, clock, end) = (Arc::clone(&repeated), clock.clone(), end.clone());
             tokio::spawn(async move { keep(&repeated, &clock, &end, |summary| drop(sender.send(summary))).await })
         };
-        while heard.is_empty() {
-            clock.advance(QUIET_MS);
+        while received.is_empty() {
+            clock.advance(PERIOD_MS);
             tokio::task::yield_now().await;
         }
-        assert_eq!(heard.recv().await, told(1, "b"));
+        assert_eq!(received.recv().await, summary(1, "b"));
         repeated.lock().note(clock.steady_ms(), "c");
         end.cancel();
-        keeper.await.unwrap();
-        assert_eq!(heard.recv().await, told(1, "c"));
+        flusher.await.unwrap();
+        assert_eq!(received.recv().await, summary(1, "c"));
     }
 }

@@ -1,4 +1,4 @@
-//! The program: reads the settings, runs a server until it is told to stop.
+//! The program: loads the settings, and runs a command, or a server until SIGINT or SIGTERM.
 
 use std::ffi::OsString;
 use std::fmt::Display;
@@ -13,7 +13,7 @@ use crate::config::{Args, Command, Config, ConfigError, LogFormat};
 use crate::server::{Server, StartError};
 use crate::{log, maintenance};
 
-/// Runs the program. Exits with 0 when all went well, with 2 when the settings are wrong, with 1 otherwise.
+/// Runs the program. The exit code is 0 for success, 2 for wrong settings, and 1 for any other failure.
 pub fn run(
     arguments: impl IntoIterator<Item = OsString>,
     variables: impl IntoIterator<Item = (OsString, OsString)>,
@@ -26,7 +26,7 @@ pub fn run(
         }
         Err(error) => return fail(error, 2),
     };
-    // A variable that is no text names no setting.
+    // A variable that is not valid Unicode does not name a setting.
     let as_text = |(name, value): (OsString, OsString)| name.into_string().ok().zip(value.into_string().ok());
     let variables: Vec<_> = variables.into_iter().filter_map(as_text).collect();
     let file = args.file(&variables);
@@ -56,29 +56,29 @@ fn on_runtime<T>(config: &Config, work: impl Future<Output = T>) -> io::Result<T
     Ok(builder.enable_all().build()?.block_on(work))
 }
 
-/// Why a password in the file of settings is none.
-fn told_to_others(config: &Config, file: &Path) -> Option<Exposed> {
+/// Returns how others can read the database password in the settings file, if they can.
+fn password_exposure(config: &Config, file: &Path) -> Option<Exposed> {
     let found = std::fs::metadata(file).ok().filter(|_| config.database.has_password())?;
     Owner::this_user().check(file, &found, Others::Nothing).err()
 }
 
 async fn serve(config: Config, file: Option<PathBuf>) -> Result<ExitCode, StartError> {
-    if let Some(exposed) = file.and_then(|file| told_to_others(&config, &file)) {
-        tracing::warn!(%exposed, repair = exposed.repair(), "the password of the database is in the settings");
+    if let Some(exposed) = file.and_then(|file| password_exposure(&config, &file)) {
+        tracing::warn!(%exposed, repair = exposed.repair(), "the settings file contains the database password");
     }
     let format = config.log.format;
     let server = Server::start(config).await?;
     print(announcement(&server, format, io::stdout().is_terminal()));
-    told_to_stop().await;
+    stop_signal().await;
     tokio::select! {
         left = server.stop() => Ok(if left == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
-        // Told twice: at once.
-        () = told_to_stop() => Ok(ExitCode::FAILURE),
+        // A second signal stops the server at once.
+        () = stop_signal() => Ok(ExitCode::FAILURE),
     }
 }
 
-/// What a server that is ready says on standard output. To machines it says it in the log, in the line that says that it is
-/// ready.
+/// Returns what a ready server prints on standard output. With the JSON format that is nothing: the log line "the server is
+/// ready" has the same facts.
 fn announcement(server: &Server, format: LogFormat, to_terminal: bool) -> String {
     match format {
         LogFormat::Pretty => server.banner(to_terminal),
@@ -88,36 +88,36 @@ fn announcement(server: &Server, format: LogFormat, to_terminal: bool) -> String
 
 async fn new_epoch(config: Config) -> Result<ExitCode, StartError> {
     let epoch = maintenance::new_epoch(config, Clock::system()).await?;
-    Ok(print(format!("The epoch is now {}. Every client synchronizes anew.\n", zim_protocol::id::hex(&epoch))))
+    Ok(print(format!("The new epoch is {}. Every client will synchronize anew.\n", zim_protocol::id::hex(&epoch))))
 }
 
 /// Waits for SIGINT or SIGTERM.
-async fn told_to_stop() {
+async fn stop_signal() {
     #[cfg(unix)]
     let terminate = async {
         match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
             Ok(mut terminate) => drop(terminate.recv().await),
-            Err(error) => warn_if_deaf(Err(error)).await,
+            Err(error) => wait_forever_on_error(Err(error)).await,
         }
     };
     #[cfg(not(unix))]
     let terminate = std::future::pending::<()>();
     tokio::select! {
-        heard = tokio::signal::ctrl_c() => warn_if_deaf(heard).await,
+        received = tokio::signal::ctrl_c() => wait_forever_on_error(received).await,
         () = terminate => {}
     }
 }
 
-/// A server that cannot hear signals runs until it is killed; it does not stop because of that.
-async fn warn_if_deaf(heard: io::Result<()>) {
-    if let Err(error) = heard {
-        tracing::warn!(%error, "a signal cannot be heard");
+/// A server that cannot receive signals runs until it is killed: the error must not stop it.
+async fn wait_forever_on_error(received: io::Result<()>) {
+    if let Err(error) = received {
+        tracing::warn!(%error, "the server cannot receive a stop signal; kill it to stop it");
         std::future::pending::<()>().await;
     }
 }
 
 fn print(text: String) -> ExitCode {
-    // Nobody may be listening; that is not the server's trouble.
+    // Standard output may be closed, which is not a failure of the server.
     drop(io::stdout().lock().write_all(text.as_bytes()));
     ExitCode::SUCCESS
 }
@@ -133,35 +133,35 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_password_in_a_file_that_others_read_is_told() {
+    fn a_password_in_a_file_that_others_can_read_is_reported() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("zim.toml");
         std::fs::write(&file, "").unwrap();
         let with = |url: &str| Config { database: url.parse().unwrap(), ..Config::default() };
-        let told = |url: &str, mode| {
+        let is_exposed = |url: &str, mode| {
             std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
-            told_to_others(&with(url), &file).is_some()
+            password_exposure(&with(url), &file).is_some()
         };
-        assert!(told("postgres://zim:hunter2@localhost/zim", 0o644));
-        assert!(!told("postgres://zim:hunter2@localhost/zim", 0o600));
-        assert!(!told("postgres://zim@localhost/zim", 0o644));
-        assert!(told_to_others(&with("postgres://zim:hunter2@localhost/zim"), &dir.path().join("none")).is_none());
+        assert!(is_exposed("postgres://zim:hunter2@localhost/zim", 0o644));
+        assert!(!is_exposed("postgres://zim:hunter2@localhost/zim", 0o600));
+        assert!(!is_exposed("postgres://zim@localhost/zim", 0o644));
+        assert!(password_exposure(&with("postgres://zim:hunter2@localhost/zim"), &dir.path().join("none")).is_none());
     }
 
     #[tokio::test]
-    async fn the_app_sign_is_told_once_and_to_people() {
+    async fn the_app_sign_is_shown_at_the_first_start_and_on_terminals() {
         let dir = tempfile::tempdir().unwrap();
         let config = Config::local(dir.path().join("data"));
         let mut server = Server::start(config.clone()).await.unwrap();
         let sign = server.first_app().app_sign.clone();
-        assert!(announcement(&server, LogFormat::Pretty, false).contains(&sign), "somebody must learn it");
+        assert!(announcement(&server, LogFormat::Pretty, false).contains(&sign), "no app sign at the first start");
         for (start, to_terminal) in [("first", true), ("second", false), ("third", true)] {
             assert_eq!(announcement(&server, LogFormat::Json, to_terminal), "", "at the {start} start");
             server.stop().await;
             server = Server::start(config.clone()).await.unwrap();
-            let told = announcement(&server, LogFormat::Pretty, to_terminal);
-            assert!(told.contains("is ready") && told.contains("--server-data"), "{told}");
-            assert_eq!(told.contains(&sign), to_terminal, "{told}");
+            let banner = announcement(&server, LogFormat::Pretty, to_terminal);
+            assert!(banner.contains("is ready") && banner.contains("--server-data"), "{banner}");
+            assert_eq!(banner.contains(&sign), to_terminal, "{banner}");
         }
         server.stop().await;
     }

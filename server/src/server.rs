@@ -1,4 +1,4 @@
-//! A server that runs: started with settings, stopped without leaving anything behind.
+//! Starts a server from its settings, and stops it with all its tasks.
 
 use std::io;
 use std::net::SocketAddr;
@@ -19,45 +19,45 @@ use crate::app::App;
 use crate::config::{Config, ConfigError, Listen};
 use crate::db::{Database, DbConfig};
 use crate::error::Error;
-use crate::first_run::{self, Banner, Credentials, Started};
+use crate::first_run::{self, Banner, Credentials, StartFileGuard};
 use crate::folder::{Folder, FolderError};
 use crate::net::{self, AdminAddr, KeyCheck, Net, Tickets};
 use crate::service::status;
 use crate::service::user;
 use crate::tls::{Fingerprint, Identity, TlsError};
 
-/// The seed of the transport's keys.
+/// The file with the seed of the transport's keys.
 const TRANSPORT_KEY: &str = "transport.key";
-/// The database, unless another is configured.
+/// The file of the database, unless another is configured.
 const SQLITE_FILE: &str = "zim.db";
-/// After the calls' own time: for farewells, and for what must be closed.
+/// The time limit of each step of a stop, in addition to the time for requests in flight.
 const STOP_GRACE: Duration = Duration::from_secs(5);
 
 /// Why a server does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The settings.
+    /// The settings are not valid.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The data folder.
+    /// The data folder cannot be used.
     #[error("the data folder cannot be used: {0}")]
     Folder(#[from] FolderError),
-    /// The certificate.
+    /// The certificate cannot be loaded.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// The database.
+    /// The database cannot be opened.
     #[error("the database cannot be opened: {}", cause(.0))]
     Database(Error),
-    /// An address is taken, or not this machine's.
+    /// An address is in use, or does not belong to this machine.
     #[error("{what} cannot listen on {address}: {source}; choose another address with {flag}")]
     Listen {
-        /// Who.
+        /// The service that should listen.
         what: &'static str,
-        /// Where.
+        /// The address.
         address: String,
-        /// How to choose another.
+        /// The flag that sets the address.
         flag: &'static str,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
 }
@@ -66,19 +66,19 @@ fn cause(error: &Error) -> String {
     error.cause().map_or_else(|| error.to_string(), ToString::to_string)
 }
 
-/// A running server. Dropping it stops it at once; [`Server::stop`] lets it finish.
+/// A running server. Dropping it stops it at once; [`Server::stop`] lets requests in flight finish.
 #[derive(Debug)]
 pub struct Server {
     net: Arc<Net>,
     app: Arc<App>,
     endpoint: Endpoint,
     tasks: TaskTracker,
-    /// No new connections and calls.
+    /// Ends the acceptance of connections and requests.
     stopping: CancellationToken,
-    /// Nothing at all.
+    /// Ends the background tasks and the HTTP and operator's services.
     stopped: CancellationToken,
-    /// Not even what QUIC still wants to do.
-    cut: CancellationToken,
+    /// Ends the tasks of the QUIC endpoint.
+    aborted: CancellationToken,
     _on_drop: [DropGuard; 2],
     local_addr: SocketAddr,
     http_addr: Option<SocketAddr>,
@@ -86,23 +86,23 @@ pub struct Server {
     fingerprint: Fingerprint,
     first_app: Credentials,
     is_first_start: bool,
-    started: Option<Started>,
+    start_file: Option<StartFileGuard>,
     folder: Arc<Folder>,
 }
 
 impl Server {
-    /// Starts a server on the clock of the machine.
+    /// Starts a server on the system clock.
     ///
     /// # Errors
-    /// The settings make no sense, an address is taken, or the data folder or the database cannot be used.
+    /// The settings are not valid, an address is in use, or the data folder or the database cannot be used.
     pub async fn start(config: Config) -> Result<Self, StartError> {
         Self::start_with(config, Clock::system()).await
     }
 
-    /// Starts a server that takes its time from `clock`.
+    /// Starts a server on the given clock.
     ///
     /// # Errors
-    /// As [`Server::start`].
+    /// The same as [`Server::start`].
     pub async fn start_with(config: Config, clock: Clock) -> Result<Self, StartError> {
         config.validate()?;
         let folder = Arc::new(Folder::open(&config)?);
@@ -113,8 +113,9 @@ impl Server {
         let admin_key = first_run::admin_key(&folder)?;
 
         let tasks = TaskTracker::new();
-        let (stopping, stopped, cut) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
-        // The doors first: an address that is taken is found before anything is made in a database.
+        let (stopping, stopped, aborted) =
+            (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
+        // Bind the addresses first: one that is in use is found before the database is created or migrated.
         let http = listen("the HTTP service", config.http, "--http")?;
         let admin = net::bind_admin(&config.admin, &folder).await.map_err(|(address, source)| StartError::Listen {
             what: "the operator's service",
@@ -126,7 +127,7 @@ impl Server {
             Some(AdminAddr::Tls(_)) => Some(identity.operator_config()?),
             _ => None,
         };
-        let endpoint = net::bind(config.listen, tls, net::endpoint_config(&seed), &config.limits, &tasks, &cut)
+        let endpoint = net::bind(config.listen, tls, net::endpoint_config(&seed), &config.limits, &tasks, &aborted)
             .map_err(|source| StartError::Listen {
                 what: "the server",
                 address: config.listen.to_string(),
@@ -145,13 +146,13 @@ impl Server {
         tasks.spawn(net::accept(Arc::clone(&net), endpoint.clone()));
         tasks.spawn(user::notify_of_profiles(Arc::clone(&app), stopped.clone()));
         tasks.spawn(status::notify_of_statuses(Arc::clone(&app), stopped.clone()));
-        tasks.spawn(status::keep(Arc::clone(&app), lost_logins, stopped.clone()));
-        tasks.spawn(net::keep_meter(stopped.clone()));
+        tasks.spawn(status::maintain(Arc::clone(&app), lost_logins, stopped.clone()));
+        tasks.spawn(net::run_meter(stopped.clone()));
         let (of_file, folder_of_file) = (Arc::clone(&app), Arc::clone(&folder));
-        tasks.spawn(first_run::keep_first_app(of_file, folder_of_file, first_app.app_id, stopped.clone()));
+        tasks.spawn(first_run::update_first_app_file(of_file, folder_of_file, first_app.app_id, stopped.clone()));
         tasks.spawn({
             let (app, end) = (Arc::clone(&app), stopped.clone());
-            async move { app.logins.keep_log(&app.clock, &end).await }
+            async move { app.logins.log_summaries(&app.clock, &end).await }
         });
         let http_addr = http.as_ref().map(|(_, address)| *address);
         if let Some((listener, _)) = http {
@@ -165,7 +166,7 @@ impl Server {
         if let Some(address) = http_addr.filter(|address| !address.ip().to_canonical().is_loopback()) {
             tracing::warn!(
                 %address,
-                "health and metrics are on an address of the network: over plain HTTP, and for everybody who reaches it"
+                "health and metrics are over plain HTTP on a network address; everyone who can reach it can read them"
             );
         }
         tracing::info!(
@@ -185,67 +186,67 @@ impl Server {
             _on_drop: [stopping.clone().drop_guard(), stopped.clone().drop_guard()],
             stopping,
             stopped,
-            cut,
+            aborted,
             local_addr,
             http_addr,
             admin_addr,
             fingerprint,
             first_app,
             is_first_start,
-            started: None,
+            start_file: None,
             folder,
         };
-        server.started = Some(first_run::started(&server.folder, &server.how_to_connect(false))?);
+        server.start_file = Some(first_run::write_start_file(&server.folder, &server.banner_with(false))?);
         Ok(server)
     }
 
-    /// Where clients connect.
+    /// Returns the address where clients connect.
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr
     }
 
-    /// Where `/health`, `/ready` and `/metrics` are.
+    /// Returns the address of `/health`, `/ready` and `/metrics`.
     pub fn http_addr(&self) -> Option<SocketAddr> {
         self.http_addr
     }
 
-    /// Where the operator's service is.
+    /// Returns the address of the operator's service.
     pub fn admin_addr(&self) -> Option<&AdminAddr> {
         self.admin_addr.as_ref()
     }
 
-    /// SHA-256 of the certificate.
+    /// Returns the SHA-256 hash of the certificate.
     pub fn fingerprint(&self) -> Fingerprint {
         self.fingerprint
     }
 
-    /// The app that was made at the first start.
+    /// Returns the app that was created at the first start.
     pub fn first_app(&self) -> &Credentials {
         &self.first_app
     }
 
-    /// What the services work on, for a program that is server and operator at once.
+    /// Returns the state of the services, for a program that runs a server and operates it.
     pub fn app(&self) -> &Arc<App> {
         &self.app
     }
 
-    /// How many tasks run: the endpoint's, the services', and one or two a connection.
+    /// Returns the number of running tasks: those of the endpoint, those of the services, and one or two for each connection.
     pub fn tasks(&self) -> usize {
         self.tasks.len()
     }
 
-    /// Bytes that all sessions hold of unread answers, and of room for answers that are being read.
+    /// Returns the bytes of unread responses of all sessions, and of the room reserved for pages being read.
     pub fn unread_bytes(&self) -> usize {
         self.net.unread_bytes()
     }
 
-    /// How to connect, in a few lines. They have the app sign if somebody looks at a terminal, or if the app was made just now:
-    /// at any other start they may go to a log that others read.
+    /// Explains in a few lines how to connect. The text contains the app sign if it goes to a terminal, or if the app was created
+    /// just now: at any other start it may go to a log that others read.
     pub fn banner(&self, to_terminal: bool) -> String {
-        self.how_to_connect(to_terminal || self.is_first_start).to_string()
+        self.banner_with(to_terminal || self.is_first_start).to_string()
     }
 
-    fn how_to_connect(&self, shows_app_sign: bool) -> Banner<'_> {
+    fn banner_with(&self, shows_app_sign: bool) -> Banner<'_> {
         let database = match self.app.config.database.to_string() {
             unset if unset.is_empty() => "SQLite".to_owned(),
             set => set,
@@ -264,12 +265,12 @@ impl Server {
         }
     }
 
-    /// Stops: no new connections; calls that run may finish, but not for ever; clients are told; the database is closed.
-    /// Returns how many tasks had to be left: 0, unless something is wrong.
+    /// Stops the server: it refuses new connections, lets requests in flight finish for a limited time, notifies the clients, and
+    /// closes the database. Returns the number of tasks that did not end: 0, unless there is a bug.
     pub async fn stop(self) -> usize {
-        let Self { net, app, endpoint, tasks, stopping, stopped, cut, started, folder, .. } = self;
-        tracing::info!("the server stops");
-        drop(started);
+        let Self { net, app, endpoint, tasks, stopping, stopped, aborted, start_file, folder, .. } = self;
+        tracing::info!("the server is stopping");
+        drop(start_file);
         endpoint.set_server_config(None);
         stopping.cancel();
         let calls = Duration::from_millis(app.config.limits.stop_timeout_ms.into());
@@ -277,17 +278,17 @@ impl Server {
         stopped.cancel();
         endpoint.close(VarInt::from_u32(CloseCode::GoingAway.code()), b"the server stops");
         drop(timeout(STOP_GRACE, endpoint.wait_idle()).await);
-        cut.cancel();
-        // The endpoint's own task ends with its last handle.
+        aborted.cancel();
+        // The task of the endpoint ends when its last handle is dropped.
         drop((endpoint, net));
         tasks.close();
         drop(timeout(STOP_GRACE, tasks.wait()).await);
         app.db.close().await;
         let left = tasks.len();
         if left > 0 {
-            tracing::error!(left, "tasks are left after the stop");
+            tracing::error!(left, "some tasks did not end when the server stopped");
         }
-        // Only now may another server have it.
+        // Only now may another server open the folder.
         drop(folder);
         left
     }
@@ -301,13 +302,13 @@ fn listen(what: &'static str, at: Listen, flag: &'static str) -> Result<Option<(
     Ok(Some((listener, address)))
 }
 
-/// Opens the store, with a database file that its owner alone can read.
+/// Opens the database. A new SQLite file is created so that only its owner can read it.
 pub(crate) async fn open_app(config: Config, clock: Clock, folder: &Folder) -> Result<Arc<App>, StartError> {
     let database = match config.database.postgres() {
         Some(url) => Database::Postgres(url.to_owned()),
         None => {
             let file = config.database.sqlite().map_or_else(|| folder.file(SQLITE_FILE), Path::to_owned);
-            folder.reserve(&file)?;
+            folder.prepare_database_file(&file)?;
             Database::Sqlite(file)
         }
     };

@@ -1,4 +1,4 @@
-//! The certificate: the operator's, or one that the server makes itself on its first run and clients trust by fingerprint.
+//! The certificate: the operator's, or a self-signed one from the first start, which clients trust by its fingerprint.
 
 use std::fmt;
 use std::path::Path;
@@ -18,29 +18,29 @@ use crate::folder::{Folder, FolderError};
 const CERT: &str = "cert.pem";
 const KEY: &str = "key.pem";
 
-/// Why there is no certificate.
+/// Why the certificate cannot be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// The data folder.
+    /// A file cannot be used.
     #[error(transparent)]
     Folder(#[from] FolderError),
-    /// A file does not hold what it should.
+    /// A file contains no valid certificate or key.
     #[error("{file}: {reason}")]
     File {
-        /// Which.
+        /// The path of the file.
         file: String,
-        /// Why.
+        /// What is wrong with it.
         reason: String,
     },
-    /// No certificate can be made.
-    #[error("no certificate can be made: {0}")]
+    /// The self-signed certificate cannot be made.
+    #[error("the self-signed certificate cannot be made: {0}")]
     Make(#[from] rcgen::Error),
-    /// Certificate and key do not fit each other, or TLS does not take them.
+    /// The certificate and the key do not match, or TLS does not support them.
     #[error("the certificate cannot be used: {0}")]
     Use(#[from] rustls::Error),
 }
 
-/// SHA-256 of a certificate: what a client trusts that knows the server but no authority.
+/// The SHA-256 hash of a certificate, by which a client can trust the server without an authority.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Fingerprint(pub [u8; 32]);
 
@@ -60,7 +60,7 @@ impl fmt::Debug for Fingerprint {
 pub(crate) struct Identity {
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
-    /// Of the server's own certificate.
+    /// The fingerprint of the server's own certificate, the first of the chain.
     pub(crate) fingerprint: Fingerprint,
 }
 
@@ -70,20 +70,20 @@ impl fmt::Debug for Identity {
     }
 }
 
-/// ring's algorithms, the only ones that are built in.
+/// Returns ring's algorithms, the only ones that are built in.
 pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
 impl Identity {
-    /// The operator's certificate, or the one in the data folder, made if it is not there.
+    /// Loads the operator's certificate, or the one in the data folder, which is generated if it does not exist.
     pub(crate) fn load(config: &Config, folder: &Folder) -> Result<Self, TlsError> {
         if let Some((cert, key)) = config.tls.files() {
             return Self::read(folder, cert, key);
         }
         let (cert, key) = (folder.file(CERT), folder.file(KEY));
         if !cert.exists() {
-            // The key first: a certificate without its key would be found at the next start and not be usable.
+            // The key first: the next start would find a certificate without its key, and could not use it.
             let pem = folder.secret(KEY, || Ok::<_, TlsError>(KeyPair::generate()?.serialize_pem().into_bytes()))?;
             let pair = KeyPair::from_pem(&String::from_utf8_lossy(&pem))?;
             folder.secret(CERT, || make(config, &pair))?;
@@ -97,7 +97,7 @@ impl Identity {
             .and_then(Iterator::collect::<Result<Vec<_>, _>>)
             .map_err(|error| wrong(cert, error.to_string()))?;
         let Some(own) = chain.first() else {
-            return Err(wrong(cert, "there is no certificate in it".to_owned()));
+            return Err(wrong(cert, "the file contains no certificate".to_owned()));
         };
         let fingerprint = Fingerprint(Sha256::digest(own).into());
         let pem = folder.read_secret(key)?;
@@ -105,7 +105,7 @@ impl Identity {
         Ok(Self { chain, key, fingerprint })
     }
 
-    /// What a TLS handshake with a client needs.
+    /// Returns the TLS settings for clients.
     pub(crate) fn server_config(&self, tickets: Arc<dyn ProducesTickets>) -> Result<rustls::ServerConfig, TlsError> {
         let mut config = self.config(ALPN)?;
         config.ticketer = tickets;
@@ -113,7 +113,7 @@ impl Identity {
         Ok(config)
     }
 
-    /// What a TLS handshake with the operator needs: gRPC is HTTP/2. A session is never resumed.
+    /// Returns the TLS settings for the operator: gRPC runs over HTTP/2. TLS sessions are never resumed.
     pub(crate) fn operator_config(&self) -> Result<rustls::ServerConfig, TlsError> {
         let mut config = self.config(b"h2")?;
         config.send_tls13_tickets = 0;
@@ -126,7 +126,7 @@ impl Identity {
             .with_no_client_auth()
             .with_single_cert(self.chain.clone(), self.key.clone_key())?;
         config.alpn_protocols = vec![protocol.to_vec()];
-        // Early data can be replayed: nothing is taken from it.
+        // Early data can be replayed, so it is not accepted.
         config.max_early_data_size = 0;
         Ok(config)
     }
@@ -154,7 +154,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_certificate_is_made_once() {
+    fn the_certificate_is_generated_once() {
         let dir = tempfile::tempdir().unwrap();
         let folder = Folder::open(&Config::local(dir.path().join("data"))).unwrap();
         let mut config = Config::local(dir.path());
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_start_that_was_cut_short_is_mended() {
+    fn an_interrupted_first_start_is_completed() {
         let dir = tempfile::tempdir().unwrap();
         let folder = Folder::open(&Config::local(dir.path().join("data"))).unwrap();
         let config = Config::local(dir.path());
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn the_operators_files_go_first() {
+    fn the_operators_certificate_is_preferred() {
         let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let folder = Folder::open(&Config::local(dir.path().join("data"))).unwrap();
         let mut config = Config::local(dir.path());
@@ -238,10 +238,10 @@ mod tests {
         assert_ne!(own, theirs);
         #[cfg(unix)]
         {
-            // A key that others read is nobody's secret, wherever it is.
+            // A key that others can read is refused, wherever it is.
             std::fs::set_permissions(&config.tls.key, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
-            let said = Identity::load(&config, &folder).unwrap_err().to_string();
-            assert!(said.contains("others can read") && said.contains("key.pem"), "{said}");
+            let message = Identity::load(&config, &folder).unwrap_err().to_string();
+            assert!(message.contains("others can read") && message.contains("key.pem"), "{message}");
             std::fs::set_permissions(&config.tls.key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
         }
         config.tls.cert = other.path().join("none.pem");

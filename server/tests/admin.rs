@@ -1,4 +1,4 @@
-//! The operator's service, over gRPC.
+//! The operator's gRPC service.
 
 use tonic::Request;
 use tonic::transport::{Channel, Endpoint};
@@ -8,13 +8,13 @@ use zim_protocol::{CreateAppRequest, DisconnectUserRequest, ListAppsRequest, Lis
 use zim_server::Server;
 use zim_server::config::Config;
 
-#[expect(clippy::unwrap_used, reason = "a helper of tests")]
+#[expect(clippy::unwrap_used, reason = "a test helper")]
 async fn client(server: &Server) -> AdminClient<Channel> {
     let address = server.admin_addr().unwrap().to_string();
     AdminClient::new(Endpoint::from_shared(address).unwrap().connect().await.unwrap())
 }
 
-#[expect(clippy::unwrap_used, reason = "a helper of tests")]
+#[expect(clippy::unwrap_used, reason = "a test helper")]
 fn with_key<T>(key: &str, message: T) -> Request<T> {
     let mut request = Request::new(message);
     request.metadata_mut().insert("authorization", format!("Bearer {key}").parse().unwrap());
@@ -22,7 +22,7 @@ fn with_key<T>(key: &str, message: T) -> Request<T> {
 }
 
 #[tokio::test]
-async fn nothing_without_the_key() {
+async fn every_call_needs_the_key() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(Config::local(dir.path().join("data"))).await.unwrap();
     let mut admin = client(&server).await;
@@ -36,7 +36,7 @@ async fn nothing_without_the_key() {
 }
 
 #[tokio::test]
-async fn apps_are_made_and_their_tokens_minted() {
+async fn apps_are_created_and_tokens_minted() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(Config::local(dir.path().join("data"))).await.unwrap();
     let key = std::fs::read_to_string(dir.path().join("data/admin.key")).unwrap();

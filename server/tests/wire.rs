@@ -1,8 +1,8 @@
-//! The wire as a stranger meets it: greetings, refusals, bounds, farewells.
+//! The wire protocol, from a client without the SDK: handshakes, refusals, limits and closes.
 
 mod raw;
 
-use raw::{Fixture, Raw, code, connect, hello, login, request, soon};
+use raw::{RawClient, TestServer, code, connect, hello, login, request, soon};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use zim_protocol::wire::CloseCode;
@@ -14,118 +14,118 @@ use zim_server::config::Config;
 use zim_server::{Server, StartError};
 
 #[tokio::test]
-async fn a_client_is_welcomed_with_what_it_must_know() {
-    let house = Fixture::with(|config| config.limits.max_text_bytes = 77).await;
-    let mut raw = Raw::new(&house).await;
+async fn the_welcome_carries_the_servers_settings() {
+    let test = TestServer::with(|config| config.limits.max_text_bytes = 77).await;
+    let mut raw = RawClient::new(&test).await;
     raw.hello(Hello { versions: vec![1, 9], ..hello() }).await;
     let welcome = raw.welcome().await;
     assert_eq!((welcome.version, welcome.server_time, welcome.epoch.len()), (1, 1_700_000_000_000, 16));
     let limits = welcome.limits.unwrap();
     assert_eq!((limits.max_text_bytes, limits.offline_after_ms), (77, 35_000));
-    house.end().await;
+    test.end().await;
 }
 
 #[tokio::test]
-async fn a_greeting_that_is_none_is_not_taken() {
-    let house = Fixture::new().await;
+async fn an_invalid_hello_is_refused() {
+    let test = TestServer::new().await;
     for (greeting, expected) in [
         (Hello { versions: vec![9], ..hello() }, CloseCode::Version),
         (Hello { device_id: vec![1; 15].into(), ..hello() }, CloseCode::Protocol),
     ] {
-        let mut raw = Raw::new(&house).await;
+        let mut raw = RawClient::new(&test).await;
         raw.hello(greeting).await;
         assert_eq!(raw.closed().await, expected);
     }
-    let mut raw = Raw::new(&house).await;
+    let mut raw = RawClient::new(&test).await;
     raw.write([client_frame::Frame::Ack(Ack { count: 0 })]).await;
     assert_eq!(raw.closed().await, CloseCode::Protocol);
-    let mut raw = Raw::greeted(&house).await;
+    let mut raw = RawClient::after_hello(&test).await;
     raw.hello(hello()).await;
     assert_eq!(raw.closed().await, CloseCode::Protocol);
-    house.end().await;
+    test.end().await;
 }
 
 #[tokio::test]
-async fn another_protocol_is_not_spoken() {
-    let house = Fixture::new().await;
-    assert!(soon(connect(&house, b"h3")).await.is_err());
-    house.end().await;
+async fn another_alpn_protocol_is_refused() {
+    let test = TestServer::new().await;
+    assert!(soon(connect(&test, b"h3")).await.is_err());
+    test.end().await;
 }
 
 #[tokio::test]
-async fn who_says_nothing_is_let_go() {
-    let house = Fixture::with(|config| config.limits.hello_timeout_ms = 100).await;
-    assert_eq!(Raw::new(&house).await.closed().await, CloseCode::HelloTimeout);
-    let raw = Raw::greeted(&house).await;
-    house.clock.advance(30_000);
+async fn a_silent_connection_is_closed() {
+    let test = TestServer::with(|config| config.limits.hello_timeout_ms = 100).await;
+    assert_eq!(RawClient::new(&test).await.closed().await, CloseCode::HelloTimeout);
+    let raw = RawClient::after_hello(&test).await;
+    test.clock.advance(30_000);
     assert_eq!(raw.closed().await, CloseCode::LoginTimeout);
-    house.end().await;
+    test.end().await;
 }
 
 #[tokio::test]
-async fn bytes_that_are_no_frames_end_the_connection() {
-    let house = Fixture::new().await;
-    // A length without end, a frame of 2 MB, a frame that is no protobuf.
+async fn invalid_frames_close_the_connection() {
+    let test = TestServer::new().await;
+    // An unterminated length, a frame of 2 MB, and a frame that is not protobuf.
     for bytes in [&[0xff; 8][..], &[0x80, 0x80, 0x80, 0x01], &[0x02, 0xff, 0xff]] {
-        let mut raw = Raw::greeted(&house).await;
+        let mut raw = RawClient::after_hello(&test).await;
         soon(raw.send.write_all(bytes)).await.unwrap();
         assert_eq!(raw.closed().await, CloseCode::Protocol);
     }
-    house.end().await;
+    test.end().await;
 }
 
 #[tokio::test]
-async fn what_a_later_version_says_is_skipped() {
-    let house = Fixture::new().await;
-    let mut raw = Raw::greeted(&house).await;
+async fn frames_of_a_later_version_are_skipped() {
+    let test = TestServer::new().await;
+    let mut raw = RawClient::after_hello(&test).await;
     // Field 15 of a ClientFrame, and an empty frame.
     soon(raw.send.write_all(&[0x03, 0x7a, 0x01, 0x00, 0x00])).await.unwrap();
-    assert_eq!(code(&raw.call(&login(&house, "ann")).await), 0);
-    house.end().await;
+    assert_eq!(code(&raw.call(&login(&test, "ann")).await), 0);
+    test.end().await;
 }
 
 #[tokio::test]
-async fn an_ack_of_what_was_not_sent_ends_the_connection() {
-    let house = Fixture::new().await;
-    let mut raw = Raw::logged_in(&house, "ann").await;
+async fn an_ack_of_an_unsent_event_closes_the_connection() {
+    let test = TestServer::new().await;
+    let mut raw = RawClient::logged_in(&test, "ann").await;
     raw.write([client_frame::Frame::Ack(Ack { count: 0 })]).await;
     assert_eq!(code(&raw.call(&QueryUsersInfoRequest { user_ids: vec!["ann".into()], ..Default::default() }).await), 0);
     raw.write([client_frame::Frame::Ack(Ack { count: 1 })]).await;
     assert_eq!(raw.closed().await, CloseCode::Protocol);
-    house.end().await;
+    test.end().await;
 }
 
 #[tokio::test]
 async fn a_client_has_one_stream() {
-    let house = Fixture::new().await;
-    let raw = Raw::greeted(&house).await;
-    let patience = std::time::Duration::from_millis(100);
-    assert!(tokio::time::timeout(patience, raw.connection.open_bi()).await.is_err());
-    assert!(tokio::time::timeout(patience, raw.connection.open_uni()).await.is_err());
+    let test = TestServer::new().await;
+    let raw = RawClient::after_hello(&test).await;
+    let moment = std::time::Duration::from_millis(100);
+    assert!(tokio::time::timeout(moment, raw.connection.open_bi()).await.is_err());
+    assert!(tokio::time::timeout(moment, raw.connection.open_uni()).await.is_err());
     assert!(raw.connection.max_datagram_size().is_none());
-    house.end().await;
+    test.end().await;
 }
 
 #[tokio::test]
-async fn a_stranger_may_leave_little_with_the_server_and_a_user_a_whole_frame() {
-    let house = Fixture::new().await;
-    // Empty frames. QUIC takes at once what the server allows, whether or not it reads it.
+async fn the_receive_window_is_small_before_login_and_holds_a_frame_after() {
+    let test = TestServer::new().await;
+    // Empty frames. QUIC sends at once what the receive window allows, whether or not the server reads it.
     let much = vec![0; 2 << 20];
-    let mut stranger = Raw::new(&house).await;
-    assert_eq!(soon(stranger.send.write(&much)).await.unwrap(), 32 << 10);
-    let mut user = Raw::logged_in(&house, "ann").await;
-    // That he may send more reaches him beside the answer to his login, sooner or later.
+    let mut unauthenticated = RawClient::new(&test).await;
+    assert_eq!(soon(unauthenticated.send.write(&much)).await.unwrap(), 32 << 10);
+    let mut user = RawClient::logged_in(&test, "ann").await;
+    // The larger window arrives independently of the answer to the login.
     soon(async { while user.send.write(&much).await.unwrap() <= 64 << 10 {} }).await;
-    house.end().await;
+    test.end().await;
 }
 
 #[tokio::test]
-async fn calls_are_refused_in_the_references_words() {
-    let house = Fixture::new().await;
-    let mut raw = Raw::greeted(&house).await;
+async fn calls_are_refused_with_the_references_codes() {
+    let test = TestServer::new().await;
+    let mut raw = RawClient::after_hello(&test).await;
     let rename = UpdateUserNameRequest { user_name: "Ann".to_owned() };
     assert_eq!(code(&raw.call(&rename).await), 6_000_121);
-    assert_eq!(code(&raw.call(&login(&house, "ann")).await), 0);
+    assert_eq!(code(&raw.call(&login(&test, "ann")).await), 0);
     assert_eq!(code(&raw.call(&rename).await), 0);
     for (method, payload, expected) in [
         ("No/Such", &[][..], 6_000_013),
@@ -138,13 +138,13 @@ async fn calls_are_refused_in_the_references_words() {
         let response = raw.response().await;
         assert_eq!((response.id, code(&response)), (7, expected), "{method}");
     }
-    house.end().await;
+    test.end().await;
 }
 
 #[tokio::test]
-async fn too_many_calls_are_refused_and_time_heals() {
-    let house = Fixture::with(|config| config.limits.request_burst = 3).await;
-    let mut raw = Raw::logged_in(&house, "ann").await;
+async fn calls_beyond_the_rate_are_refused_until_the_allowance_refills() {
+    let test = TestServer::with(|config| config.limits.request_burst = 3).await;
+    let mut raw = RawClient::logged_in(&test, "ann").await;
     let rename = UpdateUserNameRequest { user_name: "Ann".to_owned() };
     raw.write((0..3).map(|id| request(id, &rename))).await;
     let mut codes = Vec::new();
@@ -153,44 +153,44 @@ async fn too_many_calls_are_refused_and_time_heals() {
     }
     codes.sort_unstable();
     assert_eq!(codes, [0, 0, 6_000_005]);
-    house.clock.advance(20);
+    test.clock.advance(20);
     assert_eq!(code(&raw.call(&rename).await), 0);
-    house.end().await;
+    test.end().await;
 }
 
 #[tokio::test]
 async fn syncs_have_an_allowance_of_their_own() {
-    let house = Fixture::with(|config| (config.limits.pulls_per_second, config.limits.pull_burst) = (40, 30)).await;
-    let mut raw = Raw::logged_in(&house, "ann").await;
+    let test = TestServer::with(|config| (config.limits.pulls_per_second, config.limits.pull_burst) = (40, 30)).await;
+    let mut raw = RawClient::logged_in(&test, "ann").await;
     let too_fast = ErrorCode::CommonModuleTriggerServerFrequencyLimit as i32;
     for expected in [0, 0, 0, too_fast] {
         assert_eq!(code(&raw.call(&SyncRequest::default()).await), expected);
     }
-    // Two a second.
-    house.clock.advance(499);
+    // Two syncs per second.
+    test.clock.advance(499);
     assert_eq!(code(&raw.call(&SyncRequest::default()).await), too_fast);
-    house.clock.advance(1);
+    test.clock.advance(1);
     assert_eq!(code(&raw.call(&SyncRequest::default()).await), 0);
-    house.end().await;
+    test.end().await;
 }
 
 #[tokio::test]
 async fn a_logout_is_answered_before_the_session_ends() {
-    let house = Fixture::new().await;
-    let mut raw = Raw::logged_in(&house, "ann").await;
+    let test = TestServer::new().await;
+    let mut raw = RawClient::logged_in(&test, "ann").await;
     assert_eq!(code(&raw.call(&LogoutRequest {}).await), 0);
     let events = raw.events().await;
     let Some(event_frame::Frame::End(end)) = events.last() else { panic!("{events:?}") };
     assert_eq!(end.reason(), SessionEndReason::LoggedOut);
     assert_eq!(raw.closed().await, CloseCode::SessionEnded);
-    house.end().await;
+    test.end().await;
 }
 
 #[tokio::test]
-async fn a_stop_is_told_and_leaves_nothing() {
-    let house = Fixture::new().await;
-    let (ann, greeted) = (Raw::logged_in(&house, "ann").await, Raw::greeted(&house).await);
-    let (events, closed, _dir) = tokio::join!(ann.events(), greeted.closed(), house.end());
+async fn a_stop_is_announced_and_leaves_no_task() {
+    let test = TestServer::new().await;
+    let (ann, after_hello) = (RawClient::logged_in(&test, "ann").await, RawClient::after_hello(&test).await);
+    let (events, closed, _dir) = tokio::join!(ann.events(), after_hello.closed(), test.end());
     let Some(event_frame::Frame::End(end)) = events.last() else { panic!("{events:?}") };
     assert_eq!(end.reason(), SessionEndReason::GoingAway);
     assert_eq!(ann.closed().await, CloseCode::GoingAway);
@@ -198,17 +198,17 @@ async fn a_stop_is_told_and_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn a_second_start_makes_nothing_new() {
-    let house = Fixture::new().await;
-    let (app, fingerprint) = (house.server.first_app().clone(), house.server.fingerprint());
+async fn a_second_start_keeps_app_and_keys() {
+    let test = TestServer::new().await;
+    let (app, fingerprint) = (test.server.first_app().clone(), test.server.fingerprint());
     assert_eq!((app.app_sign.len(), app.server_secret.len()), (64, 32));
-    assert!(house.server.banner(false).contains(&app.app_sign), "the first start tells it");
-    let taken = Server::start(Config::local(house.dir.path())).await;
+    assert!(test.server.banner(false).contains(&app.app_sign), "the first start prints it");
+    let taken = Server::start(Config::local(test.dir.path())).await;
     assert!(matches!(taken, Err(StartError::Folder(_))), "{taken:?}");
-    let dir = house.end().await;
+    let dir = test.end().await;
     let again = Server::start(Config::local(dir.path())).await.unwrap();
     assert_eq!((again.first_app(), again.fingerprint()), (&app, fingerprint));
-    // The log of a service has its output: the secret is in it once at most.
+    // The log of a service contains its output, so the secret is printed at most once.
     assert!(!again.banner(false).contains(&app.app_sign));
     assert!(again.banner(true).contains(&app.app_sign));
     assert!(!again.banner(true).contains(&app.server_secret));
@@ -216,155 +216,155 @@ async fn a_second_start_makes_nothing_new() {
 }
 
 #[tokio::test]
-async fn a_taken_address_is_said_in_a_sentence() {
-    let house = Fixture::new().await;
+async fn an_address_in_use_has_a_clear_error() {
+    let test = TestServer::new().await;
     let dir = tempfile::tempdir().unwrap();
     let mut config = Config::local(dir.path().join("data"));
-    config.listen = house.server.local_addr();
-    let said = Server::start(config.clone()).await.unwrap_err().to_string();
-    assert!(said.contains("the server cannot listen on 127.0.0.1:") && said.contains("--listen"), "{said}");
+    config.listen = test.server.local_addr();
+    let error = Server::start(config.clone()).await.unwrap_err().to_string();
+    assert!(error.contains("the server cannot listen on 127.0.0.1:") && error.contains("--listen"), "{error}");
     config = Config::local(dir.path().join("data"));
-    config.http.0 = house.server.http_addr();
-    let said = Server::start(config).await.unwrap_err().to_string();
-    assert!(said.contains("the HTTP service cannot listen on") && said.contains("--http"), "{said}");
-    house.end().await;
+    config.http.0 = test.server.http_addr();
+    let error = Server::start(config).await.unwrap_err().to_string();
+    assert!(error.contains("the HTTP service cannot listen on") && error.contains("--http"), "{error}");
+    test.end().await;
 }
 
-#[expect(clippy::unwrap_used, reason = "a helper of tests")]
-async fn get(house: &Fixture, path: &str) -> String {
-    let mut stream = dial(house).await;
+#[expect(clippy::unwrap_used, reason = "a test helper")]
+async fn get(test: &TestServer, path: &str) -> String {
+    let mut stream = dial(test).await;
     stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).await.unwrap();
     let mut text = String::new();
     soon(stream.read_to_string(&mut text)).await.unwrap();
     text
 }
 
-#[expect(clippy::unwrap_used, reason = "a helper of tests")]
-async fn dial(house: &Fixture) -> TcpStream {
-    soon(TcpStream::connect(house.server.http_addr().unwrap())).await.unwrap()
+#[expect(clippy::unwrap_used, reason = "a test helper")]
+async fn dial(test: &TestServer) -> TcpStream {
+    soon(TcpStream::connect(test.server.http_addr().unwrap())).await.unwrap()
 }
 
-/// What is said until the end, whether it is a clean one or not.
-#[expect(clippy::unwrap_used, reason = "a helper of tests")]
+/// Reads until the end of the connection, whether it is closed or reset.
+#[expect(clippy::unwrap_used, reason = "a test helper")]
 async fn rest(stream: &mut TcpStream) -> String {
-    let mut heard = Vec::new();
-    drop(soon(stream.read_to_end(&mut heard)).await);
-    String::from_utf8(heard).unwrap()
+    let mut response = Vec::new();
+    drop(soon(stream.read_to_end(&mut response)).await);
+    String::from_utf8(response).unwrap()
 }
 
-/// Asks for something on a connection that stays.
+/// Sends a request on a persistent connection; false if it is not answered.
 async fn is_answered(stream: &mut TcpStream) -> bool {
-    let asked = stream.write_all(b"GET /health HTTP/1.1\r\nHost: here\r\n\r\n").await;
-    let mut heard = [0; 4_096];
-    asked.is_ok()
-        && soon(stream.read(&mut heard)).await.is_ok_and(|length| heard[..length].starts_with(b"HTTP/1.1 200"))
+    let sent = stream.write_all(b"GET /health HTTP/1.1\r\nHost: here\r\n\r\n").await;
+    let mut response = [0; 4_096];
+    sent.is_ok()
+        && soon(stream.read(&mut response)).await.is_ok_and(|length| response[..length].starts_with(b"HTTP/1.1 200"))
 }
 
 #[tokio::test]
-async fn who_asks_half_a_question_over_http_is_let_go() {
-    let house = Fixture::with(|config| config.limits.http_header_timeout_ms = 300).await;
+async fn an_incomplete_http_request_times_out() {
+    let test = TestServer::with(|config| config.limits.http_header_timeout_ms = 300).await;
     let began = std::time::Instant::now();
-    let (mut silent, mut half, mut whole) = (dial(&house).await, dial(&house).await, dial(&house).await);
+    let (mut silent, mut half, mut whole) = (dial(&test).await, dial(&test).await, dial(&test).await);
     half.write_all(b"GET /health HTTP/1.1\r\nHost: ").await.unwrap();
     assert!(is_answered(&mut whole).await);
     assert_eq!((rest(&mut silent).await, rest(&mut half).await), (String::new(), String::new()));
-    assert!(began.elapsed() >= std::time::Duration::from_millis(300), "nobody was given the time that he has");
-    // Who has asked once has the time of a request for the next one.
+    assert!(began.elapsed() >= std::time::Duration::from_millis(300), "the connection was closed before its timeout");
+    // After a request the next one has the request timeout.
     assert!(is_answered(&mut whole).await);
-    house.end().await;
+    test.end().await;
 }
 
 #[tokio::test]
-async fn half_a_question_after_a_whole_one_is_let_go_too() {
-    let house = Fixture::with(|config| config.limits.http_timeout_ms = 300).await;
-    let mut whole = dial(&house).await;
+async fn an_incomplete_http_request_after_a_complete_one_times_out() {
+    let test = TestServer::with(|config| config.limits.http_timeout_ms = 300).await;
+    let mut whole = dial(&test).await;
     whole.write_all(b"GET /health HTTP/1.1\r\nHost: here\r\n\r\nGET /health HTTP/1.1\r\n").await.unwrap();
-    // What was asked whole is answered; the half that follows is not.
+    // The complete request is answered; the incomplete one that follows is not.
     assert_eq!(rest(&mut whole).await.matches("200 OK").count(), 1);
-    house.end().await;
+    test.end().await;
 }
 
 #[tokio::test]
-async fn a_byte_now_and_then_buys_no_time_over_http() {
-    let house = Fixture::with(|config| config.limits.http_timeout_ms = 300).await;
-    let mut slow = dial(&house).await;
+async fn a_slow_http_request_times_out() {
+    let test = TestServer::with(|config| config.limits.http_timeout_ms = 300).await;
+    let mut slow = dial(&test).await;
     slow.write_all(b"GET /").await.unwrap();
     let drip = async {
         let pause = std::time::Duration::from_millis(20);
-        // Until the server has hung up.
+        // Until the server closes the connection.
         while tokio::time::timeout(pause, slow.read(&mut [0])).await.is_err() && slow.write_all(b"x").await.is_ok() {}
     };
     soon(drip).await;
-    house.end().await;
+    test.end().await;
 }
 
 #[tokio::test]
-async fn an_http_connection_in_use_stays_and_every_request_has_its_own_time() {
-    let house = Fixture::with(|config| config.limits.http_timeout_ms = 1_000).await;
-    let mut used = dial(&house).await;
+async fn every_http_request_of_a_connection_has_its_own_timeout() {
+    let test = TestServer::with(|config| config.limits.http_timeout_ms = 1_000).await;
+    let mut used = dial(&test).await;
     let began = std::time::Instant::now();
-    let (mut asked, mut heard) = (0, [0; 4_096]);
+    let (mut sent, mut response) = (0, [0; 4_096]);
     while began.elapsed() < std::time::Duration::from_millis(1_200) {
         used.write_all(b"GET /health HTTP/1.1\r\nHost: here\r\n\r\n").await.unwrap();
-        asked += 1;
-        let length = soon(used.read(&mut heard)).await.unwrap();
-        assert!(heard[..length].starts_with(b"HTTP/1.1 200 OK"), "after {asked}");
+        sent += 1;
+        let length = soon(used.read(&mut response)).await.unwrap();
+        assert!(response[..length].starts_with(b"HTTP/1.1 200 OK"), "after {sent}");
     }
-    house.end().await;
+    test.end().await;
 }
 
 #[tokio::test]
-async fn an_http_connection_in_use_makes_room_in_the_end() {
-    let house = Fixture::with(|config| config.limits.http_timeout_ms = 100).await;
-    let mut used = dial(&house).await;
-    let mut heard = [0; 4_096];
+async fn an_http_connection_in_use_is_closed_in_the_end() {
+    let test = TestServer::with(|config| config.limits.http_timeout_ms = 100).await;
+    let mut used = dial(&test).await;
+    let mut response = [0; 4_096];
     let until_it_ends = async {
-        // The end may meet a request that is on its way.
+        // The close may race with a request in flight.
         while used.write_all(b"GET /health HTTP/1.1\r\nHost: here\r\n\r\n").await.is_ok() {
-            if !matches!(used.read(&mut heard).await, Ok(1..)) {
+            if !matches!(used.read(&mut response).await, Ok(1..)) {
                 break;
             }
         }
     };
     soon(until_it_ends).await;
-    house.end().await;
+    test.end().await;
 }
 
 #[tokio::test]
-async fn one_http_connection_too_many_takes_the_place_of_the_oldest() {
-    let house = Fixture::with(|config| config.limits.max_http_connections = 2).await;
-    let (mut one, mut two) = (dial(&house).await, dial(&house).await);
+async fn an_http_connection_beyond_the_limit_evicts_the_oldest() {
+    let test = TestServer::with(|config| config.limits.max_http_connections = 2).await;
+    let (mut one, mut two) = (dial(&test).await, dial(&test).await);
     for _ in 0..3 {
-        assert!(is_answered(&mut one).await && is_answered(&mut two).await, "two are not too many");
+        assert!(is_answered(&mut one).await && is_answered(&mut two).await, "two connections are allowed");
     }
-    let mut three = dial(&house).await;
+    let mut three = dial(&test).await;
     assert!(is_answered(&mut three).await);
     assert_eq!(rest(&mut one).await, "");
     assert!(is_answered(&mut two).await && is_answered(&mut three).await);
-    house.end().await;
+    test.end().await;
 }
 
 #[tokio::test]
-async fn half_a_question_over_http_does_not_hold_up_a_stop() {
-    let house = Fixture::new().await;
-    let mut half = dial(&house).await;
+async fn an_incomplete_http_request_does_not_delay_a_stop() {
+    let test = TestServer::new().await;
+    let mut half = dial(&test).await;
     half.write_all(b"GET /health HTTP/1.1\r\nHost: ").await.unwrap();
-    // It is in: what comes after it is answered.
-    assert!(get(&house, "/health").await.starts_with("HTTP/1.0 200"));
+    // It was accepted, because a later connection is answered.
+    assert!(get(&test, "/health").await.starts_with("HTTP/1.0 200"));
     let began = std::time::Instant::now();
-    house.end().await;
-    assert!(began.elapsed() < std::time::Duration::from_secs(4), "the stop waited for it");
+    test.end().await;
+    assert!(began.elapsed() < std::time::Duration::from_secs(4), "the stop waited for the request");
     assert_eq!(rest(&mut half).await, "");
 }
 
 #[tokio::test]
-async fn machines_can_ask_how_the_server_is() {
-    let house = Fixture::new().await;
-    Raw::logged_in(&house, "ann").await;
-    assert!(get(&house, "/health").await.starts_with("HTTP/1.0 200"));
-    assert!(get(&house, "/ready").await.starts_with("HTTP/1.0 200"));
-    let metrics = get(&house, "/metrics").await;
+async fn health_and_metrics_are_served_over_http() {
+    let test = TestServer::new().await;
+    RawClient::logged_in(&test, "ann").await;
+    assert!(get(&test, "/health").await.starts_with("HTTP/1.0 200"));
+    assert!(get(&test, "/ready").await.starts_with("HTTP/1.0 200"));
+    let metrics = get(&test, "/metrics").await;
     assert!(metrics.contains(r#"zim_requests_total{method="Session/Login",code="0"}"#), "{metrics}");
     assert!(metrics.contains(r#"zim_request_seconds_bucket{method="Session/Login",le="+Inf"}"#), "{metrics}");
-    house.end().await;
+    test.end().await;
 }

@@ -306,7 +306,7 @@ impl<L: Remote> AccountTask<L> {
                 if dirty.transients_dropped > 0 {
                     tracing::warn!(
                         dropped = dirty.transients_dropped,
-                        "this session was too slow: commands were dropped"
+                        "this connection was too slow: the server dropped commands"
                     );
                 }
                 self.engine.dirtied(&dirty);
@@ -320,7 +320,7 @@ impl<L: Remote> AccountTask<L> {
                 }
             }
             Some(Frame::Snapshot(snapshot)) => {
-                self.engine.snapshot_came(&snapshot);
+                self.engine.snapshot_pushed(&snapshot);
                 self.job.settle.push(Settle::Snapshot(snapshot));
             }
             Some(Frame::End(_)) | None => {}
@@ -505,7 +505,7 @@ impl<L: Remote> AccountTask<L> {
 
     /// Handles a failed write: nothing of the turn is stored.
     fn write_failed(&mut self, error: &Error, after: After) {
-        tracing::error!(?error, "a write to the local database failed; it is retried in 10 s");
+        tracing::error!(?error, "a write to the local database failed; trying again soon");
         for submission in after.attached {
             let _ = submission.reply.send(Err(error.clone()));
         }

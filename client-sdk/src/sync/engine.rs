@@ -183,7 +183,7 @@ impl SyncEngine {
 
     /// Handles a pushed snapshot of other users. A sync in flight may have read older values or may drop the new ones,
     /// so another sync follows; until then the pushed values stay.
-    pub fn snapshot_came(&mut self, snapshot: &Snapshot) {
+    pub fn snapshot_pushed(&mut self, snapshot: &Snapshot) {
         if let Some(syncing) = &mut self.syncing {
             let base = |info: &UserFullInfo| info.base_info.as_ref().map(|base| base.user_id.clone());
             syncing.pushed_users.extend(snapshot.profiles.iter().filter_map(base));

@@ -169,7 +169,7 @@ fn a_profile_pushed_during_a_sync_is_not_overwritten_by_it() {
     let mut engine = device(3);
     engine.audit();
     let Some(Request::Sync { ticket, .. }) = engine.take().requests.pop() else { panic!("no sync") };
-    engine.snapshot_came(&Snapshot { profiles: vec![profile("bob", "Bob B.")], ..Snapshot::default() });
+    engine.snapshot_pushed(&Snapshot { profiles: vec![profile("bob", "Bob B.")], ..Snapshot::default() });
     let of = |bob: &str| SyncResult {
         epoch: vec![1; 16].into(),
         sums: Some(Sums { count: 1, seq: 3, rev: 0 }),
@@ -197,7 +197,7 @@ fn a_profile_pushed_during_a_sync_is_not_overwritten_by_it() {
     let (profiles, requests) = learnt(&mut engine);
     assert_eq!(profiles, [profile("carl", "Carl")]);
     // A status carries its time, so one that arrives during a sync does not cause another sync.
-    engine.snapshot_came(&Snapshot { statuses: vec![UserStatus::default()], ..Snapshot::default() });
+    engine.snapshot_pushed(&Snapshot { statuses: vec![UserStatus::default()], ..Snapshot::default() });
     // An answer to a request after the push is no older than the push.
     let [Request::Sync { ticket, .. }] = requests.as_slice() else { panic!("{requests:?}") };
     engine.synced(*ticket, of("Bob B."));

@@ -1,7 +1,7 @@
-//! A campaign against a real server: `just fault --runs 100`. A run that finds something keeps its folder, with the record of
-//! every call, answer and event, and says how it is played again.
+//! A campaign against a real server: `just fault --runs 100`. A run with violations keeps its folder, with the record
+//! of every call, answer and event, and prints the command that repeats it.
 
-#![expect(clippy::print_stdout, reason = "a table for people")]
+#![expect(clippy::print_stdout, reason = "prints a table")]
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -13,32 +13,32 @@ use anyhow::Context;
 use clap::{Parser, ValueEnum};
 use parking_lot::Mutex;
 use zim_integration_tests::campaign::{
-    self, Database, Outcome, PATIENCE, Plan, Programs, Report, Settings, SharedCluster,
+    self, Database, Outcome, Plan, Programs, Report, Settings, SharedCluster, TIMEOUT,
 };
 use zim_integration_tests::postgres::Cluster;
 
-/// Plays runs: clients, a server, and everything that can go wrong; then checks that nothing is lost.
+/// Runs clients and a server, injects faults, and checks that nothing is lost
 #[derive(Debug, Parser)]
 struct Args {
-    /// How many runs, with one seed each
+    /// Number of runs, each with its own seed
     #[arg(long, default_value_t = 20)]
     runs: u64,
-    /// The first seed
+    /// First seed
     #[arg(long, default_value_t = 1)]
     first: u64,
-    /// One seed alone, with its plan
+    /// A single seed; prints its plan
     #[arg(long)]
     seed: Option<u64>,
-    /// What the server has
+    /// Database of the server
     #[arg(long, value_enum, default_value = "sqlite")]
     database: Which,
-    /// Runs at once
+    /// Number of concurrent runs
     #[arg(long, default_value_t = 1)]
     jobs: usize,
-    /// Where the folders of runs are in which something is wrong
+    /// Folder for the runs with violations
     #[arg(long, default_value = "target/fault")]
     folder: PathBuf,
-    /// A file for the table, as Markdown
+    /// File for the report, as Markdown
     #[arg(long)]
     page: Option<PathBuf>,
 }
@@ -72,8 +72,8 @@ struct Campaign {
 }
 
 impl Campaign {
-    /// Counts a run. The page is written after each, so that a campaign that is ended early has one.
-    fn count(&self, add: impl FnOnce(&mut Report)) -> anyhow::Result<()> {
+    /// Adds a run to the report. The page is written after each run, so that an interrupted campaign has one.
+    fn report(&self, add: impl FnOnce(&mut Report)) -> anyhow::Result<()> {
         let mut report = self.report.lock();
         add(&mut report);
         report.took(self.begun.elapsed());
@@ -85,14 +85,14 @@ fn main() -> anyhow::Result<ExitCode> {
     let args = Args::parse();
     let own = std::env::current_exe()?;
     let beside = own.parent().context("no folder")?;
-    let programs = Programs { server: beside.join("victim"), client: beside.join("actor") };
+    let programs = Programs { server: beside.join("test-server"), client: beside.join("test-client") };
     for program in [&programs.server, &programs.client] {
         anyhow::ensure!(program.exists(), "{} is not built", program.display());
     }
     let (first, runs) = args.seed.map_or((args.first, args.runs), |seed| (seed, 1));
     let campaign = Campaign {
         args,
-        settings: Settings { programs, planted: None, patience: PATIENCE },
+        settings: Settings { programs, planted: None, limit: TIMEOUT },
         next: AtomicU64::new(first),
         end: first + runs,
         begun: Instant::now(),
@@ -107,7 +107,7 @@ fn main() -> anyhow::Result<ExitCode> {
     Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Plays runs until there are none left.
+/// Executes runs until none are left.
 fn work(campaign: &Campaign) -> anyhow::Result<()> {
     let args = &campaign.args;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -127,12 +127,12 @@ fn work(campaign: &Campaign) -> anyhow::Result<()> {
         }
         let begun = Instant::now();
         let outcome = runtime.block_on(one(plan, &campaign.settings, &args.folder, cluster.as_ref()));
-        tell(args, seed, &outcome, begun);
+        print_outcome(args, seed, &outcome, begun);
         match &outcome {
-            Ok(outcome) => campaign.count(|report| report.add(outcome))?,
+            Ok(outcome) => campaign.report(|report| report.add(outcome))?,
             Err(error) => {
-                campaign.count(|report| report.add_failure(seed, error))?;
-                // Whatever became of it.
+                campaign.report(|report| report.add_failure(seed, error))?;
+                // It may be broken.
                 cluster = None;
             }
         }
@@ -146,7 +146,7 @@ async fn one(
     cluster: Option<&SharedCluster>,
 ) -> anyhow::Result<Outcome> {
     let folder = std::path::absolute(folder)?.join(format!("seed-{}", plan.seed));
-    // Of an earlier campaign.
+    // The folder of an earlier campaign.
     let _ = std::fs::remove_dir_all(&folder);
     std::fs::create_dir_all(&folder)?;
     let outcome = campaign::run(plan, settings, &folder, cluster).await?;
@@ -156,20 +156,20 @@ async fn one(
     Ok(outcome)
 }
 
-fn tell(args: &Args, seed: u64, outcome: &anyhow::Result<Outcome>, begun: Instant) {
+fn print_outcome(args: &Args, seed: u64, outcome: &anyhow::Result<Outcome>, begun: Instant) {
     let took = begun.elapsed().as_millis();
     let again = format!("just fault --seed {seed} --database {:?}", args.database.of(seed)).to_lowercase();
     match outcome {
         Ok(outcome) if outcome.violations.is_empty() => {
             let tally = &outcome.tally;
-            println!("seed {seed}: well, {} of {} calls in {took} ms", tally.acknowledged, tally.calls);
+            println!("seed {seed}: passed, {} of {} calls acknowledged in {took} ms", tally.acknowledged, tally.calls);
         }
         Ok(outcome) => {
-            println!("seed {seed}: WRONG ({took} ms), see {}; again: {again}", args.folder.display());
+            println!("seed {seed}: FAILED ({took} ms), see {}; repeat with: {again}", args.folder.display());
             for violation in &outcome.violations {
                 println!("    {}: {}", violation.name, violation.what);
             }
         }
-        Err(error) => println!("seed {seed}: NO END ({took} ms): {error:#}; again: {again}"),
+        Err(error) => println!("seed {seed}: ABORTED ({took} ms): {error:#}; repeat with: {again}"),
     }
 }

@@ -1,5 +1,5 @@
-//! Runs a command with `ZIM_TEST_POSTGRES` set: to the server that it names already, or to a private one that lives as long
-//! as the command. Installs Debian's package where PostgreSQL is missing and may be installed.
+//! Runs a command with `ZIM_TEST_POSTGRES` set: to the server that it names already, or to a private server that runs
+//! as long as the command. Installs Debian's package if PostgreSQL is missing and this process is root.
 //!
 //! `cargo run --bin with-postgres -- cargo nextest run`
 
@@ -11,13 +11,13 @@ use std::process::{Command, ExitCode};
 use anyhow::Context;
 use zim_integration_tests::postgres::Cluster;
 
-/// Names a server that is there already; the tests look for it too.
+/// The variable that names an existing server; the tests read it too.
 const VARIABLE: &str = "ZIM_TEST_POSTGRES";
 
 fn main() -> anyhow::Result<ExitCode> {
-    let mut words = env::args_os().skip(1);
-    let program = words.next().context("what shall be run? with-postgres COMMAND [ARGUMENT …]")?;
-    let arguments: Vec<OsString> = words.collect();
+    let mut arguments = env::args_os().skip(1);
+    let program = arguments.next().context("no command given: with-postgres COMMAND [ARGUMENT …]")?;
+    let arguments: Vec<OsString> = arguments.collect();
     let cluster = Cluster::start().or_else(|missing| if install() { Cluster::start() } else { Err(missing) })?;
     let status = Command::new(&program)
         .args(arguments)
@@ -25,20 +25,20 @@ fn main() -> anyhow::Result<ExitCode> {
         .status()
         .with_context(|| format!("{} cannot be run", program.display()))?;
     drop(cluster);
-    // A signal has no code.
+    // A process that a signal ended has no code.
     Ok(status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from))
 }
 
-/// Installs PostgreSQL; false if that is not ours to do, or fails.
+/// Installs PostgreSQL; false if this process is not root, a server exists, or the installation fails.
 fn install() -> bool {
     let is_root = Command::new("id").arg("-u").output().is_ok_and(|id| id.stdout.trim_ascii() == b"0");
     let is_installed = Path::new("/usr/lib/postgresql").exists();
     if !is_root || is_installed || env::var_os(VARIABLE).is_some() {
         return false;
     }
-    let apt = |words: &[&str]| {
+    let apt = |arguments: &[&str]| {
         let mut command = Command::new("apt-get");
-        command.arg("-qq").args(words).env("DEBIAN_FRONTEND", "noninteractive");
+        command.arg("-qq").args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
         command.status().is_ok_and(|status| status.success())
     };
     apt(&["update"]) && apt(&["install", "-y", "--no-install-recommends", "postgresql"])

@@ -1,4 +1,4 @@
-//! A device: a client in a process of its own, a local database that outlives it, and its way to the server.
+//! A device: a client as a child process, a local database that outlives it, and a proxy to the server.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -9,128 +9,138 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use super::lists::Lists;
-use super::plan::{Act, Deed};
+use super::plan::{Action, SocialAction};
 use super::record::Record;
 use super::rows;
-use crate::link::Link;
-use crate::puppet::{FirstApp, Puppet};
-use crate::wait::PATIENCE;
+use crate::process::{ChildProcess, FirstApp};
+use crate::proxy::Proxy;
+use crate::wait::TIMEOUT;
 
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Device {
     pub(crate) number: usize,
     pub(crate) user: &'static str,
-    pub(crate) link: Link,
+    pub(crate) proxy: Proxy,
     pub(crate) folder: PathBuf,
-    puppet: Option<Puppet>,
-    pub(crate) life: u32,
-    /// What it has told its app, when nobody heard: before it was killed.
-    pub(crate) told: BTreeSet<(String, i64)>,
-    /// The life in which it was last killed, and its lists then.
+    process: Option<ChildProcess>,
+    pub(crate) incarnation: u32,
+    /// The messages that it had stored and may have raised when it was killed, by peer and position.
+    pub(crate) raised_before_kill: BTreeSet<(String, i64)>,
+    /// The incarnation in which it was last killed, and its lists at that moment.
     pub(crate) killed: Option<(u32, Lists)>,
 }
 
 impl Device {
-    pub(crate) fn new(number: usize, user: &'static str, link: Link, folder: PathBuf) -> Self {
-        Self { number, user, link, folder, puppet: None, life: 0, told: BTreeSet::new(), killed: None }
+    pub(crate) fn new(number: usize, user: &'static str, proxy: Proxy, folder: PathBuf) -> Self {
+        Self {
+            number,
+            user,
+            proxy,
+            folder,
+            process: None,
+            incarnation: 0,
+            raised_before_kill: BTreeSet::new(),
+            killed: None,
+        }
     }
 
-    /// Starts the client, if it does not run; it logs in as soon as it can.
+    /// Starts the client unless it runs. It logs in as soon as it can.
     pub(crate) fn open(&mut self, program: &Path, app: &FirstApp, record: &Record) -> anyhow::Result<()> {
-        if self.puppet.is_some() {
+        if self.process.is_some() {
             return Ok(());
         }
-        self.life += 1;
+        self.incarnation += 1;
         let mut command = Command::new(program);
         command
-            .arg(self.link.address().to_string())
+            .arg(self.proxy.address().to_string())
             .arg(app.app_id.to_string())
             .args([&app.app_sign, &app.fingerprint]);
         command.arg(self.user).arg(&self.folder);
-        let (record, number, life) = (record.clone(), self.number, self.life);
+        let (record, number, incarnation) = (record.clone(), self.number, self.incarnation);
         let log = self.folder.with_extension("log");
-        self.puppet = Some(Puppet::start(&mut command, &log, move |line| record.heard(number, life, &line))?);
+        self.process =
+            Some(ChildProcess::start(&mut command, &log, move |line| record.line(number, incarnation, &line))?);
         Ok(())
     }
 
     pub(crate) fn is_open(&self) -> bool {
-        self.puppet.is_some()
+        self.process.is_some()
     }
 
-    /// SIGKILL: what is not in its database is lost.
+    /// Sends SIGKILL: what is not in the local database is lost.
     pub(crate) fn kill(&mut self, record: &Record) -> anyhow::Result<()> {
-        if self.puppet.take().is_some() {
-            record.gone(self.number);
-            // It may have been killed before it had a database.
-            let (told, lists) = rows::left_behind(&self.folder).unwrap_or_default();
-            self.told.extend(told);
-            self.killed = Some((self.life, lists));
+        if self.process.take().is_some() {
+            record.process_ended(self.number);
+            // The client may be killed before it has created a database.
+            let (raised, lists) = rows::left_behind(&self.folder).unwrap_or_default();
+            self.raised_before_kill.extend(raised);
+            self.killed = Some((self.incarnation, lists));
         }
         Ok(())
     }
 
-    /// Ends the client as an app does.
+    /// Ends the client cleanly, as an app does.
     pub(crate) async fn close(&mut self, record: &Record) -> anyhow::Result<()> {
         if self.is_open() {
-            let ended = self.ask(json!({"do": "quit"}), record).await;
-            self.puppet = None;
-            record.gone(self.number);
+            let ended = self.query(json!({"do": "quit"}), record).await;
+            self.process = None;
+            record.process_ended(self.number);
             ended?;
         }
         Ok(())
     }
 
-    /// Has it do something; it does not wait for the answer. A device that is closed does nothing.
-    pub(crate) fn do_deed(&mut self, deed: &Deed, record: &Record) {
-        let Some(puppet) = &mut self.puppet else { return };
-        let (id, words) = record.call(self.number, self.life, deed.clone());
-        let command = match deed {
-            Deed::Send { peer, .. } => json!({"id": id, "do": "send", "peer": peer, "text": words}),
-            Deed::Clear { peer } => json!({"id": id, "do": "clear", "peer": peer}),
-            Deed::Rename => json!({"id": id, "do": "rename", "name": words}),
-            Deed::Portrait => json!({"id": id, "do": "portrait", "url": words}),
-            Deed::Say => json!({"id": id, "do": "say", "custom": words}),
-            Deed::Social { peer, act } => {
-                let (act, is_mutual) = match act {
-                    Act::Befriend => ("befriend", false),
-                    Act::Apply => ("apply", false),
-                    Act::Accept => ("accept", false),
-                    Act::Reject => ("reject", false),
-                    Act::Unfriend { is_mutual } => ("unfriend", *is_mutual),
-                    Act::Alias => ("alias", false),
-                    Act::Block => ("block", false),
-                    Act::Unblock => ("unblock", false),
-                    Act::Follow => ("follow", false),
-                    Act::Unfollow => ("unfollow", false),
+    /// Starts an action without waiting for the answer. Does nothing on a closed device.
+    pub(crate) fn perform(&mut self, action: &Action, record: &Record) {
+        let Some(process) = &mut self.process else { return };
+        let (id, text) = record.call(self.number, self.incarnation, action.clone());
+        let command = match action {
+            Action::Send { peer, .. } => json!({"id": id, "do": "send", "peer": peer, "text": text}),
+            Action::Clear { peer } => json!({"id": id, "do": "clear", "peer": peer}),
+            Action::Rename => json!({"id": id, "do": "rename", "name": text}),
+            Action::Avatar => json!({"id": id, "do": "avatar", "url": text}),
+            Action::CustomStatus => json!({"id": id, "do": "custom_status", "custom": text}),
+            Action::Social { peer, action } => {
+                let (action, is_mutual) = match action {
+                    SocialAction::AddFriend => ("add_friend", false),
+                    SocialAction::Apply => ("apply", false),
+                    SocialAction::Accept => ("accept", false),
+                    SocialAction::Reject => ("reject", false),
+                    SocialAction::DeleteFriend { is_mutual } => ("delete_friend", *is_mutual),
+                    SocialAction::Alias => ("alias", false),
+                    SocialAction::Block => ("block", false),
+                    SocialAction::Unblock => ("unblock", false),
+                    SocialAction::Subscribe => ("subscribe", false),
+                    SocialAction::Unsubscribe => ("unsubscribe", false),
                 };
-                json!({"id": id, "do": act, "peer": peer, "words": words, "is_mutual": is_mutual})
+                json!({"id": id, "do": action, "peer": peer, "text": text, "is_mutual": is_mutual})
             }
         };
-        puppet.say(&command.to_string());
+        process.write_line(&command.to_string());
     }
 
-    /// Tells it something, and does not wait.
-    pub(crate) fn tell(&mut self, mut command: Value, record: &Record) {
-        if let Some(puppet) = &mut self.puppet {
-            command["id"] = record.question(self.number).0.into();
-            puppet.say(&command.to_string());
+    /// Sends a command without waiting for the answer.
+    pub(crate) fn send_command(&mut self, mut command: Value, record: &Record) {
+        if let Some(process) = &mut self.process {
+            command["id"] = record.query(self.number).0.into();
+            process.write_line(&command.to_string());
         }
     }
 
-    /// A question of the harness's own and its answer.
-    pub(crate) async fn ask(&mut self, mut command: Value, record: &Record) -> anyhow::Result<Value> {
-        let puppet = self.puppet.as_mut().context("it is closed")?;
-        let (id, answer) = record.question(self.number);
+    /// Sends a command of the harness and waits for its answer.
+    pub(crate) async fn query(&mut self, mut command: Value, record: &Record) -> anyhow::Result<Value> {
+        let process = self.process.as_mut().context("the device is closed")?;
+        let (id, answer) = record.query(self.number);
         command["id"] = id.into();
-        puppet.say(&command.to_string());
-        let Ok(answer) = timeout(PATIENCE, answer).await else {
-            let why = if puppet.is_alive() { "does not answer" } else { "ended by itself" };
+        process.write_line(&command.to_string());
+        let Ok(answer) = timeout(TIMEOUT, answer).await else {
+            let why = if process.is_alive() { "does not answer" } else { "ended by itself" };
             let log = std::fs::read_to_string(self.folder.with_extension("log")).unwrap_or_default();
             let panic: Vec<&str> = log.lines().skip_while(|line| !line.contains("panicked")).take(2).collect();
             anyhow::bail!("device {} {why}: {command}; {}", self.number, panic.join(" "));
         };
-        let answer = answer.with_context(|| format!("device {} is gone", self.number))?;
+        let answer = answer.with_context(|| format!("device {} has ended", self.number))?;
         anyhow::ensure!(answer["error"].is_null(), "device {}: {command}: {}", self.number, answer["error"]);
         Ok(answer)
     }

@@ -1,5 +1,5 @@
-//! Friends, applications, blacklists and profiles: as the server keeps them, as a device holds them, and as its events tell
-//! them one after the other.
+//! Friends, applications, blacklists and profiles: as the server stores them, as a device holds them, and as the events
+//! of a device describe them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -9,72 +9,72 @@ use rusqlite::Connection;
 use serde_json::Value;
 use zim_protocol::UserStatus;
 
-use super::record::Raised;
+use super::record::RaisedEvent;
 use super::rows;
 use super::store::Store;
 
-/// A friend, as somebody's list shows him.
+/// A friend, as a friend list shows them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Friend {
-    /// What he is called there.
-    pub alias: String,
-    /// What he is.
-    pub profile: Profile,
+pub(super) struct Friend {
+    /// The alias.
+    pub(super) alias: String,
+    /// The profile.
+    pub(super) profile: Profile,
 }
 
-/// What everybody sees of somebody.
+/// The public profile of a user.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Profile {
-    /// His name.
-    pub name: String,
-    /// His avatar.
-    pub avatar: String,
+pub(super) struct Profile {
+    /// The user's name.
+    pub(super) name: String,
+    /// The URL of the avatar.
+    pub(super) avatar: String,
 }
 
-/// What stands between two people, as one of them sees it.
+/// A friend application, as one of the two users sees it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Application {
+pub(super) struct Application {
     /// `FriendApplicationType`.
-    pub kind: i64,
+    pub(super) kind: i64,
     /// `FriendApplicationState`.
-    pub state: i64,
-    /// What was said.
-    pub wording: String,
+    pub(super) state: i64,
+    /// The wording.
+    pub(super) wording: String,
 }
 
-/// What is one person's, by the other's id.
+/// The lists of a user, by the id of the other user.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Lists {
-    /// His friends.
-    pub friends: BTreeMap<String, Friend>,
-    /// Who asked whom.
-    pub applications: BTreeMap<String, Application>,
-    /// His blacklist.
-    pub blocked: BTreeSet<String>,
+pub(super) struct Lists {
+    /// The friends.
+    pub(super) friends: BTreeMap<String, Friend>,
+    /// The friend applications.
+    pub(super) applications: BTreeMap<String, Application>,
+    /// The blacklist.
+    pub(super) blocked: BTreeSet<String>,
 }
 
-/// Whose status somebody follows, each with what he says of himself.
-pub type Followed = BTreeMap<String, String>;
+/// The users whose status a user subscribes to, with their custom statuses.
+pub(super) type Subscriptions = BTreeMap<String, String>;
 
-/// Lists, and the profiles that are known beside them.
+/// The lists, profiles and subscriptions that a device holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Known {
+pub(super) struct DeviceLists {
     /// The lists.
-    pub lists: Lists,
-    /// Profiles, by user id.
-    pub profiles: BTreeMap<String, Profile>,
-    /// Whose status is followed.
-    pub followed: Followed,
+    pub(super) lists: Lists,
+    /// The profiles, by user id.
+    pub(super) profiles: BTreeMap<String, Profile>,
+    /// The subscriptions.
+    pub(super) subscriptions: Subscriptions,
 }
 
 fn number(text: &str) -> i64 {
     text.parse().unwrap_or(i64::MIN)
 }
 
-/// What the server keeps: everybody's lists, and all profiles.
+/// Reads the lists and profiles of all users from the server's database.
 ///
 /// # Errors
-/// It cannot be read.
+/// The database cannot be read.
 pub(super) fn kept(store: &Store) -> anyhow::Result<(BTreeMap<String, Lists>, BTreeMap<String, Profile>)> {
     let mut all: BTreeMap<String, Lists> = BTreeMap::new();
     let mut profiles = BTreeMap::new();
@@ -107,40 +107,40 @@ pub(super) fn kept(store: &Store) -> anyhow::Result<(BTreeMap<String, Lists>, BT
     Ok((all, profiles))
 }
 
-/// Whom everybody follows, by user; and what everybody says of himself.
+/// Reads the subscriptions and custom statuses of all users from the server's database.
 ///
 /// # Errors
-/// It cannot be read.
-pub(super) fn presence(store: &Store) -> anyhow::Result<(BTreeMap<String, Followed>, BTreeMap<String, String>)> {
-    let says =
+/// The database cannot be read.
+pub(super) fn presence(store: &Store) -> anyhow::Result<(BTreeMap<String, Subscriptions>, BTreeMap<String, String>)> {
+    let custom_statuses =
         store.rows("SELECT a.name, COALESCE(p.custom, '') FROM account a LEFT JOIN presence p ON p.account = a.id")?;
-    let says: BTreeMap<String, String> = says
+    let custom_statuses: BTreeMap<String, String> = custom_statuses
         .into_iter()
         .filter_map(|row| match row.as_slice() {
             [user, custom] => Some((user.clone(), custom.clone())),
             _ => None,
         })
         .collect();
-    let mut followed: BTreeMap<String, Followed> = BTreeMap::new();
-    let follows = "SELECT a.name, b.name FROM subscription s JOIN account a ON a.id = s.account JOIN account b ON b.id = s.target";
-    for row in store.rows(follows)? {
+    let mut subscriptions: BTreeMap<String, Subscriptions> = BTreeMap::new();
+    let sql = "SELECT a.name, b.name FROM subscription s JOIN account a ON a.id = s.account JOIN account b ON b.id = s.target";
+    for row in store.rows(sql)? {
         let [user, peer] = row.as_slice() else { continue };
-        let said = says.get(peer).cloned().unwrap_or_default();
-        followed.entry(user.clone()).or_default().insert(peer.clone(), said);
+        let status = custom_statuses.get(peer).cloned().unwrap_or_default();
+        subscriptions.entry(user.clone()).or_default().insert(peer.clone(), status);
     }
-    Ok((followed, says))
+    Ok((subscriptions, custom_statuses))
 }
 
-/// What a device holds in the database in `folder`.
+/// Reads what a device holds in the database in `folder`.
 ///
 /// # Errors
-/// There is none.
-pub(super) fn held(folder: &Path) -> anyhow::Result<Known> {
+/// There is no database.
+pub(super) fn held(folder: &Path) -> anyhow::Result<DeviceLists> {
     known(&rows::open(folder)?)
 }
 
-pub(super) fn known(db: &Connection) -> anyhow::Result<Known> {
-    let mut known = Known::default();
+pub(super) fn known(db: &Connection) -> anyhow::Result<DeviceLists> {
+    let mut known = DeviceLists::default();
     let mut statement = db.prepare("SELECT user_id, user_name, avatar_url FROM user")?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
@@ -166,20 +166,20 @@ pub(super) fn known(db: &Connection) -> anyhow::Result<Known> {
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let status = UserStatus::decode(&row.get::<_, Option<Vec<u8>>>(1)?.unwrap_or_default()[..])?;
-        known.followed.insert(row.get(0)?, status.custom_status);
+        known.subscriptions.insert(row.get(0)?, status.custom_status);
     }
     Ok(known)
 }
 
 impl Lists {
-    /// Follows what an app is told.
-    pub(super) fn follow<'e>(&mut self, raised: impl Iterator<Item = &'e Raised>) {
+    /// Applies events in order, as an app does.
+    pub(super) fn apply_events<'e>(&mut self, raised: impl Iterator<Item = &'e RaisedEvent>) {
         for one in raised {
-            self.hear(&one.event);
+            self.apply_event(&one.event);
         }
     }
 
-    fn hear(&mut self, event: &Value) {
+    fn apply_event(&mut self, event: &Value) {
         let list = |name: &str| event[name].as_array().into_iter().flatten();
         let word = |value: &Value, name: &str| value[name].as_str().unwrap_or_default().to_owned();
         let is_gone = event["action"] == 1;

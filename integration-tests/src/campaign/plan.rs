@@ -1,111 +1,111 @@
-//! What will happen in a run: everything that is decided, from the seed alone and before it begins.
+//! The plan of a run: all decisions, derived from the seed alone before the run begins.
 
 use std::fmt;
 
 use crate::random::Random;
 
-/// Those who talk, each with everybody.
+/// The users, each of whom writes to all others.
 pub(super) const USERS: [&str; 4] = ["ann", "bob", "carl", "dora"];
-/// Their devices.
+/// The users of the devices.
 pub(super) const DEVICES: [&str; 6] = ["ann", "ann", "bob", "bob", "carl", "dora"];
-/// The device that is away for long.
+/// The device that is away until the end of the run.
 const AWAY: usize = 3;
-/// A message that says this cannot be stored.
+/// A message that contains this cannot be stored.
 pub(super) const POISON: &str = "poison";
 
-/// Which database the server has.
+/// The database of the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Database {
-    /// A file.
+    /// An SQLite file.
     Sqlite,
-    /// A server.
+    /// A database of a PostgreSQL server.
     Postgres,
 }
 
-/// What somebody does. A new noun begins here: what is done, in `Deed`; how, in `bin/actor.rs`; how often, in
-/// `Planner::deed`; what must have come of it, in `checks.rs`.
+/// An action of a device. A new noun starts here: add the action to `Action`, its execution to `bin/test-client.rs`,
+/// its frequency to `Planner::action` and its checks to `checks.rs`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Deed {
-    /// A text to a user.
+pub enum Action {
+    /// Sends a text to a user.
     Send {
-        /// Whom.
+        /// The receiver.
         peer: &'static str,
-        /// It cannot be stored.
+        /// Whether the message cannot be stored.
         is_poison: bool,
     },
-    /// Reads the conversation with a user.
+    /// Clears the unread count of the conversation with a user.
     Clear {
-        /// With whom.
+        /// The user.
         peer: &'static str,
     },
-    /// Takes another name.
+    /// Changes the user's name.
     Rename,
-    /// Takes another avatar.
-    Portrait,
-    /// Says something else of himself.
-    Say,
-    /// Something between two people.
+    /// Changes the user's avatar.
+    Avatar,
+    /// Changes the user's custom status.
+    CustomStatus,
+    /// Changes the relation to another user.
     Social {
-        /// With whom.
+        /// The other user.
         peer: &'static str,
-        /// What.
-        act: Act,
+        /// The change.
+        action: SocialAction,
     },
 }
 
-/// What somebody does about somebody else.
+/// A change of the relation to another user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "their names say it")]
-pub enum Act {
-    Befriend,
+pub enum SocialAction {
+    AddFriend,
     Apply,
     Accept,
     Reject,
-    /// Only the one list, or both.
-    Unfriend {
+    /// Deletes from both lists, or from the own list only.
+    DeleteFriend {
         is_mutual: bool,
     },
-    /// Calls a friend by another name.
+    /// Changes a friend's alias.
     Alias,
     Block,
     Unblock,
-    /// Hears of the other's status, until he unfollows.
-    Follow,
-    Unfollow,
+    /// Subscribes to the other user's status.
+    Subscribe,
+    Unsubscribe,
 }
 
-impl Act {
-    /// Each as often as it is wished for: few who are blocked stay so for long.
+impl SocialAction {
+    /// The weights of the actions, by repetition: few users stay blocked for long.
     const ALL: [Self; 18] = [
-        Self::Befriend,
+        Self::AddFriend,
         Self::Apply,
         Self::Apply,
         Self::Apply,
         Self::Accept,
         Self::Accept,
         Self::Reject,
-        Self::Unfriend { is_mutual: true },
-        Self::Unfriend { is_mutual: false },
+        Self::DeleteFriend { is_mutual: true },
+        Self::DeleteFriend { is_mutual: false },
         Self::Alias,
         Self::Alias,
         Self::Block,
         Self::Unblock,
         Self::Unblock,
-        Self::Follow,
-        Self::Follow,
-        Self::Follow,
-        Self::Unfollow,
+        Self::Subscribe,
+        Self::Subscribe,
+        Self::Subscribe,
+        Self::Unsubscribe,
     ];
 }
 
-/// What goes wrong; numbers of devices are places in `DEVICES`.
+/// A fault, or the end of one. Numbers of devices are indexes of `DEVICES`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "their names say it")]
 pub enum Fault {
     Cut(usize),
-    Mend(usize),
-    Storm(usize),
-    FairWeather(usize),
+    Reconnect(usize),
+    BadNetwork(usize),
+    GoodNetwork(usize),
     NewAddress(usize),
     KillServer,
     StopServer,
@@ -116,11 +116,11 @@ pub enum Fault {
     DiskFull {
         pages: u64,
     },
-    DiskRoom,
+    DiskFreed,
     WriteFails {
         bytes: u64,
     },
-    WriteHeals,
+    WriteWorks,
     JumpServer {
         ms: i64,
     },
@@ -132,16 +132,16 @@ pub enum Fault {
     StartPostgres,
     Backup,
     Restore,
-    /// Everything is read, and what is read is no longer kept.
+    /// Reads everything and deletes what is read from the server.
     Retain,
 }
 
-/// A kind of fault, as the table at the end counts them.
+/// A kind of fault, as counted in the report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[expect(missing_docs, reason = "`title` says what each is")]
 pub enum Kind {
     Cut,
-    Storm,
+    BadNetwork,
     NewAddress,
     KillServer,
     StopServer,
@@ -160,10 +160,10 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// All of them.
+    /// All kinds.
     pub const ALL: [Self; 17] = [
         Self::Cut,
-        Self::Storm,
+        Self::BadNetwork,
         Self::NewAddress,
         Self::KillServer,
         Self::StopServer,
@@ -181,12 +181,12 @@ impl Kind {
         Self::Reset,
     ];
 
-    /// What it is, in a few words.
+    /// Returns a short description.
     pub const fn title(self) -> &'static str {
         match self {
-            Self::Cut => "a device's link is cut, and mended later",
-            Self::Storm => "a device's datagrams are lost, doubled, delayed and reordered",
-            Self::NewAddress => "a device turns up under another address",
+            Self::Cut => "a device's link is cut, and restored later",
+            Self::BadNetwork => "a device's datagrams are lost, doubled, delayed and reordered",
+            Self::NewAddress => "a device's address changes",
             Self::KillServer => "SIGKILL to the server, in the middle of commits",
             Self::StopServer => "the server stops as an operator stops it",
             Self::KillDevice => "SIGKILL to a client, in the middle of sending",
@@ -204,7 +204,7 @@ impl Kind {
         }
     }
 
-    /// Whether a server with this database can meet it.
+    /// Whether the fault is possible with this database.
     const fn is_possible(self, database: Database) -> bool {
         match self {
             Self::DiskFull | Self::WriteFails => matches!(database, Database::Sqlite),
@@ -214,42 +214,42 @@ impl Kind {
     }
 }
 
-/// One thing that happens.
+/// A step of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// A device does something, and does not wait for the answer.
-    Deed(usize, Deed),
-    /// Something goes wrong, or right again.
+    /// A device starts an action without waiting for the answer.
+    Action(usize, Action),
+    /// A fault begins or ends.
     Fault(Fault),
-    /// Until so many of the calls so far unanswered are answered, or so many milliseconds have passed.
+    /// Waits until a number of unanswered calls are answered, or until a time has passed.
     Wait {
-        /// Answers.
+        /// The number of answers.
         answers: usize,
-        /// Milliseconds.
+        /// The time, milliseconds.
         at_most_ms: u64,
     },
 }
 
-/// A run before it begins.
+/// The plan of a run.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// What it comes from.
+    /// The seed that it is derived from.
     pub seed: u64,
-    /// What the server has.
+    /// The server's database.
     pub database: Database,
-    /// What goes wrong.
+    /// The kinds of faults.
     pub kinds: Vec<Kind>,
-    /// What happens, in order.
+    /// The steps, in order.
     pub steps: Vec<Step>,
 }
 
 impl Plan {
-    /// The plan of a seed.
+    /// Derives a plan from a seed.
     pub fn new(seed: u64, database: Database) -> Self {
         let mut random = Random::new(seed);
         let possible: Vec<Kind> = Kind::ALL.into_iter().filter(|kind| kind.is_possible(database)).collect();
         let mut kinds: Vec<Kind> = (0..=random.below(4)).map(|_| possible[pick(&mut random, possible.len())]).collect();
-        // On PostgreSQL that is what is to be shown.
+        // The kill of PostgreSQL is what runs on PostgreSQL are for.
         if database == Database::Postgres && random.chance(500) {
             kinds.push(Kind::KillPostgres);
         }
@@ -258,7 +258,7 @@ impl Plan {
         Self::of(seed, database, kinds)
     }
 
-    /// The plan of a seed in which these things go wrong.
+    /// Derives a plan with these kinds of faults from a seed.
     pub fn of(seed: u64, database: Database, kinds: Vec<Kind>) -> Self {
         let mut random = Random::new(seed ^ 0x5eed);
         let count = 12 + pick(&mut random, 10);
@@ -275,7 +275,7 @@ impl Plan {
         Self { seed, database, kinds, steps }
     }
 
-    /// Whether the plan has this in it.
+    /// Whether the plan contains this kind of fault.
     pub fn has(&self, kind: Kind) -> bool {
         self.kinds.contains(&kind)
     }
@@ -299,14 +299,14 @@ struct Planner {
 }
 
 impl Planner {
-    /// What people do when nothing goes wrong.
+    /// Adds the actions of all rounds.
     fn fill(&mut self) {
         for round in 0..self.rounds.len() {
             for _ in 0..=self.below(3) {
                 let device = self.below(DEVICES.len());
                 for _ in 0..=self.below(5) {
-                    let deed = self.deed(device);
-                    self.rounds[round].push(Step::Deed(device, deed));
+                    let action = self.action(device);
+                    self.rounds[round].push(Step::Action(device, action));
                 }
             }
             let (answers, at_most_ms) = (self.below(8), 20 + self.random.below(120));
@@ -314,21 +314,21 @@ impl Planner {
         }
     }
 
-    /// One thing that somebody does, and how often what.
-    fn deed(&mut self, device: usize) -> Deed {
+    /// Chooses an action; the ranges are the frequencies in percent.
+    fn action(&mut self, device: usize) -> Action {
         let peer = self.peer(device);
         match self.random.below(100) {
-            0..66 => Deed::Send { peer, is_poison: self.has_poison && self.random.chance(150) },
-            66..78 => Deed::Clear { peer },
-            78..82 => Deed::Rename,
-            82..84 => Deed::Portrait,
-            84..87 => Deed::Say,
+            0..66 => Action::Send { peer, is_poison: self.has_poison && self.random.chance(150) },
+            66..78 => Action::Clear { peer },
+            78..82 => Action::Rename,
+            82..84 => Action::Avatar,
+            84..87 => Action::CustomStatus,
             _ => self.social(peer),
         }
     }
 
-    fn social(&mut self, peer: &'static str) -> Deed {
-        Deed::Social { peer, act: Act::ALL[self.below(Act::ALL.len())] }
+    fn social(&mut self, peer: &'static str) -> Action {
+        Action::Social { peer, action: SocialAction::ALL[self.below(SocialAction::ALL.len())] }
     }
 
     fn peer(&mut self, device: usize) -> &'static str {
@@ -344,14 +344,14 @@ impl Planner {
         self.below(self.rounds.len())
     }
 
-    /// In a round: before what is done in it, or after.
+    /// Inserts a fault at a random place of a round.
     fn put(&mut self, round: usize, fault: Fault) {
         let steps = &mut self.rounds[round];
         let at = pick(&mut self.random, steps.len() + 1);
         steps.insert(at, Step::Fault(fault));
     }
 
-    /// From one round to another, which may be the same; what is not mended is mended at the end.
+    /// Adds a fault that lasts at most `longest` rounds. What has not ended by then ends with the run.
     fn span(&mut self, begin: Fault, end: Option<Fault>, longest: usize) {
         let from = self.round();
         self.put(from, begin);
@@ -363,8 +363,8 @@ impl Planner {
         }
     }
 
-    /// When many write, and some of them have been answered.
-    fn in_the_middle(&mut self, fault: Fault, sender: Option<usize>, end: Option<Fault>) {
+    /// Adds a fault while many calls are in flight, of which some have been answered.
+    fn under_load(&mut self, fault: Fault, sender: Option<usize>, end: Option<Fault>) {
         let round = self.round();
         let mut steps = Vec::new();
         let senders = 1 + self.below(3);
@@ -373,8 +373,8 @@ impl Planner {
             for _ in 0..4 + self.below(12) {
                 let peer = self.peer(device);
                 let is_social = self.random.chance(150);
-                let deed = if is_social { self.social(peer) } else { Deed::Send { peer, is_poison: false } };
-                steps.push(Step::Deed(device, deed));
+                let action = if is_social { self.social(peer) } else { Action::Send { peer, is_poison: false } };
+                steps.push(Step::Action(device, action));
             }
         }
         let answers = self.below(steps.len());
@@ -401,35 +401,35 @@ impl Planner {
             Kind::Cut => {
                 for _ in 0..times {
                     let device = self.below(DEVICES.len());
-                    self.span(Fault::Cut(device), Some(Fault::Mend(device)), 5);
+                    self.span(Fault::Cut(device), Some(Fault::Reconnect(device)), 5);
                 }
             }
-            Kind::Storm => {
+            Kind::BadNetwork => {
                 for _ in 0..times {
                     let device = self.below(DEVICES.len());
-                    self.span(Fault::Storm(device), Some(Fault::FairWeather(device)), 8);
+                    self.span(Fault::BadNetwork(device), Some(Fault::GoodNetwork(device)), 8);
                 }
             }
             Kind::NewAddress => (0..times).for_each(|_| self.span(Fault::NewAddress(device), None, 1)),
             Kind::KillServer => {
-                (0..times).for_each(|_| self.in_the_middle(Fault::KillServer, None, Some(Fault::StartServer)));
+                (0..times).for_each(|_| self.under_load(Fault::KillServer, None, Some(Fault::StartServer)));
             }
-            Kind::StopServer => self.in_the_middle(Fault::StopServer, None, Some(Fault::StartServer)),
+            Kind::StopServer => self.under_load(Fault::StopServer, None, Some(Fault::StartServer)),
             Kind::KillDevice => (0..times).for_each(|_| {
-                self.in_the_middle(Fault::KillDevice(device), Some(device), Some(Fault::OpenDevice(device)));
+                self.under_load(Fault::KillDevice(device), Some(device), Some(Fault::OpenDevice(device)));
             }),
             Kind::CloseDevice => (0..times).for_each(|_| {
-                self.in_the_middle(Fault::CloseDevice(device), Some(device), Some(Fault::OpenDevice(device)));
+                self.under_load(Fault::CloseDevice(device), Some(device), Some(Fault::OpenDevice(device)));
             }),
             Kind::DiskFull => {
                 let pages = self.random.below(6);
-                self.span(Fault::DiskFull { pages }, Some(Fault::DiskRoom), 4);
+                self.span(Fault::DiskFull { pages }, Some(Fault::DiskFreed), 4);
             }
             Kind::WriteFails => {
                 let bytes = self.random.below(60_000);
-                self.span(Fault::WriteFails { bytes }, Some(Fault::WriteHeals), 4);
+                self.span(Fault::WriteFails { bytes }, Some(Fault::WriteWorks), 4);
             }
-            // In `deed`, and at the end of the run.
+            // Handled in `action`, and at the end of the run.
             Kind::Poison | Kind::LastPush => {}
             Kind::JumpServer => (0..times).for_each(|_| {
                 let ms = jump(&mut self.random);
@@ -440,7 +440,7 @@ impl Planner {
                 self.span(Fault::JumpDevice { device, ms }, None, 1);
             }),
             Kind::KillPostgres => {
-                (0..times).for_each(|_| self.in_the_middle(Fault::KillPostgres, None, Some(Fault::StartPostgres)));
+                (0..times).for_each(|_| self.under_load(Fault::KillPostgres, None, Some(Fault::StartPostgres)));
             }
             Kind::Restore => {
                 let (backup, rounds) = (self.below(self.rounds.len() / 2), self.rounds.len());
@@ -462,7 +462,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_seed_is_a_plan() {
+    fn a_seed_determines_the_plan() {
         for seed in 0..200 {
             for database in [Database::Sqlite, Database::Postgres] {
                 let plan = Plan::new(seed, database);
@@ -474,7 +474,7 @@ mod tests {
     }
 
     #[test]
-    fn a_few_hundred_seeds_have_everything() {
+    fn a_few_hundred_seeds_contain_every_fault() {
         let plans: Vec<Plan> = (0..300).map(|seed| Plan::new(seed, Database::Sqlite)).collect();
         for kind in Kind::ALL.into_iter().filter(|kind| kind.is_possible(Database::Sqlite)) {
             assert!(plans.iter().filter(|plan| plan.has(kind)).count() > 10, "{kind:?}");

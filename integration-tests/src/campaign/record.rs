@@ -8,74 +8,74 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::sync::{oneshot, watch};
 
-use super::plan::{Deed, Fault};
+use super::plan::{Action, Fault};
 
-/// A point in the order of everything.
-pub type Moment = u64;
-/// Questions of the harness's own have numbers from here.
-const QUESTIONS: u64 = 1 << 32;
+/// A position in the order of the record.
+pub(super) type Moment = u64;
+/// The first number of the harness's own queries.
+const QUERIES: u64 = 1 << 32;
 
-/// Something that a device was asked to do.
+/// An action that a device was told to execute.
 #[derive(Clone, Debug)]
-pub struct Call {
-    /// Which device.
-    pub device: usize,
-    /// Which of its lives: each opening is a new one.
-    pub life: u32,
-    /// What.
-    pub deed: Deed,
-    /// The text, or the name.
-    pub words: String,
-    /// When.
-    pub called: Moment,
-    /// The answer; a failure says why. `None`: there was none.
-    pub answer: Option<(Moment, Result<Value, Failure>)>,
+pub(super) struct Call {
+    /// The device.
+    pub(super) device: usize,
+    /// The incarnation of the device: each opening starts a new one.
+    pub(super) incarnation: u32,
+    /// The action.
+    pub(super) action: Action,
+    /// The text or name that the action sets, unique to the call.
+    pub(super) text: String,
+    /// When it was called.
+    pub(super) called: Moment,
+    /// When it was answered, and the result; `None` without an answer.
+    pub(super) answer: Option<(Moment, Result<Value, Failure>)>,
 }
 
 impl Call {
-    /// When it succeeded.
-    pub fn acknowledged(&self) -> Option<(Moment, &Value)> {
+    /// Returns when it succeeded, and the result.
+    pub(super) fn acknowledged(&self) -> Option<(Moment, &Value)> {
         self.answer.as_ref().and_then(|(at, result)| result.as_ref().ok().map(|ok| (*at, ok)))
     }
 }
 
 /// Why a call failed.
 #[derive(Clone, Debug)]
-pub struct Failure {
-    /// The reference's code; 0 if the device's process is gone.
-    pub code: i64,
-    /// The sentence.
-    pub message: String,
+pub(super) struct Failure {
+    /// The reference's code; 0 if the device's process has ended.
+    pub(super) code: i64,
+    /// The message.
+    pub(super) message: String,
 }
 
 /// An event that a device raised.
 #[derive(Clone, Debug)]
-pub struct Raised {
-    /// Which device.
-    pub device: usize,
-    /// Which of its lives.
-    pub life: u32,
-    /// When.
-    pub at: Moment,
-    /// What.
-    pub event: Value,
+pub(super) struct RaisedEvent {
+    /// The device.
+    pub(super) device: usize,
+    /// The incarnation of the device.
+    pub(super) incarnation: u32,
+    /// When it arrived.
+    pub(super) at: Moment,
+    /// The event as JSON.
+    pub(super) event: Value,
 }
 
-/// What happened.
+/// The recorded events of a run.
 #[derive(Debug, Default)]
-pub struct Events {
-    /// In the order of the calls.
-    pub calls: Vec<Call>,
-    /// In the order of arrival.
-    pub raised: Vec<Raised>,
-    /// What was done to them, and when.
-    pub faults: Vec<(Moment, Fault)>,
-    /// What is worth knowing besides.
-    pub notes: Vec<(Moment, String)>,
+pub(super) struct Events {
+    /// All calls, in order.
+    pub(super) calls: Vec<Call>,
+    /// All events of devices, in the order of arrival.
+    pub(super) raised: Vec<RaisedEvent>,
+    /// All faults.
+    pub(super) faults: Vec<(Moment, Fault)>,
+    /// Other notes, for the text of the record.
+    pub(super) notes: Vec<(Moment, String)>,
     now: Moment,
     logged_in: HashMap<usize, u32>,
-    questions: HashMap<u64, (usize, oneshot::Sender<Value>)>,
-    next_question: u64,
+    queries: HashMap<u64, (usize, oneshot::Sender<Value>)>,
+    next_query: u64,
 }
 
 impl Events {
@@ -93,9 +93,9 @@ pub struct Record {
 }
 
 impl Record {
-    /// What happened so far.
-    pub fn read<T>(&self, look: impl FnOnce(&Events) -> T) -> T {
-        look(&self.events.lock())
+    /// Reads what was recorded so far.
+    pub(super) fn read<T>(&self, observe: impl FnOnce(&Events) -> T) -> T {
+        observe(&self.events.lock())
     }
 
     fn change<T>(&self, change: impl FnOnce(&mut Events) -> T) -> T {
@@ -104,37 +104,37 @@ impl Record {
         changed
     }
 
-    /// Told whenever something was recorded.
-    pub fn changes(&self) -> watch::Receiver<()> {
+    /// Returns a receiver that is notified of every record.
+    pub(super) fn changes(&self) -> watch::Receiver<()> {
         self.changed.subscribe()
     }
 
-    /// Notes a call; returns its number and its words, which nobody else says.
-    pub fn call(&self, device: usize, life: u32, deed: Deed) -> (u64, String) {
+    /// Records a call; returns its number and its unique text.
+    pub(super) fn call(&self, device: usize, incarnation: u32, action: Action) -> (u64, String) {
         self.change(|events| {
             let number = events.calls.len();
-            let poison = matches!(deed, Deed::Send { is_poison: true, .. });
+            let poison = matches!(action, Action::Send { is_poison: true, .. });
             let end = if poison { format!(" {}", super::plan::POISON) } else { String::new() };
-            let words = format!("{device}/{life}/{number}{end}");
+            let text = format!("{device}/{incarnation}/{number}{end}");
             let called = events.tick();
-            events.calls.push(Call { device, life, deed, words: words.clone(), called, answer: None });
-            (number as u64, words)
+            events.calls.push(Call { device, incarnation, action, text: text.clone(), called, answer: None });
+            (number as u64, text)
         })
     }
 
-    /// A question of the harness's own to a device; returns its number and where the answer comes.
-    pub fn question(&self, device: usize) -> (u64, oneshot::Receiver<Value>) {
+    /// Records a query of the harness to a device; returns its number and the receiver of the answer.
+    pub(super) fn query(&self, device: usize) -> (u64, oneshot::Receiver<Value>) {
         self.change(|events| {
-            events.next_question += 1;
-            let id = QUESTIONS + events.next_question;
-            let (tell, told) = oneshot::channel();
-            events.questions.insert(id, (device, tell));
-            (id, told)
+            events.next_query += 1;
+            let id = QUERIES + events.next_query;
+            let (sender, receiver) = oneshot::channel();
+            events.queries.insert(id, (device, sender));
+            (id, receiver)
         })
     }
 
-    /// Notes what went wrong.
-    pub fn fault(&self, fault: &Fault) -> Moment {
+    /// Records a fault.
+    pub(super) fn fault(&self, fault: &Fault) -> Moment {
         self.change(|events| {
             let now = events.tick();
             events.faults.push((now, fault.clone()));
@@ -142,8 +142,8 @@ impl Record {
         })
     }
 
-    /// Notes something.
-    pub fn note(&self, what: impl Into<String>) -> Moment {
+    /// Records a note.
+    pub(super) fn note(&self, what: impl Into<String>) -> Moment {
         self.change(|events| {
             let now = events.tick();
             events.notes.push((now, what.into()));
@@ -151,67 +151,70 @@ impl Record {
         })
     }
 
-    /// A line that a device printed.
-    pub fn heard(&self, device: usize, life: u32, line: &str) {
-        // The last line of a process that was killed may be half a line.
-        let Ok(mut said) = serde_json::from_str::<Value>(line) else { return };
+    /// Records a line that a device printed.
+    pub(super) fn line(&self, device: usize, incarnation: u32, line: &str) {
+        // The last line of a killed process may be incomplete.
+        let Ok(mut line) = serde_json::from_str::<Value>(line) else { return };
         self.change(|events| {
             let at = events.tick();
-            if said["event"].is_object() {
-                events.raised.push(Raised { device, life, at, event: said["event"].take() });
-            } else if said["logged_in"].is_boolean() {
-                events.logged_in.insert(device, life);
-            } else if let Some(id) = said["id"].as_u64() {
-                let result = match said["error"].take() {
-                    Value::Null => Ok(said["ok"].take()),
+            if line["event"].is_object() {
+                events.raised.push(RaisedEvent { device, incarnation, at, event: line["event"].take() });
+            } else if line["logged_in"].is_boolean() {
+                events.logged_in.insert(device, incarnation);
+            } else if let Some(id) = line["id"].as_u64() {
+                let result = match line["error"].take() {
+                    Value::Null => Ok(line["ok"].take()),
                     error => Err(Failure {
                         code: error["code"].as_i64().unwrap_or(0),
                         message: error["message"].as_str().unwrap_or_default().to_owned(),
                     }),
                 };
-                if let Some((_, tell)) = events.questions.remove(&id) {
+                if let Some((_, sender)) = events.queries.remove(&id) {
                     let answer = result.unwrap_or_else(|failure| json!({"error": failure.message}));
-                    // Whoever asked may have given up.
-                    let _ = tell.send(answer);
+                    // Fails when the query timed out.
+                    let _ = sender.send(answer);
                 } else if let Some(call) = usize::try_from(id).ok().and_then(|id| events.calls.get_mut(id)) {
                     call.answer = Some((at, result));
                 }
             } else {
-                events.notes.push((at, format!("device {device}: {said}")));
+                events.notes.push((at, format!("device {device}: {line}")));
             }
         });
     }
 
-    /// A device is no more: what it was asked is not answered.
-    pub fn gone(&self, device: usize) {
+    /// Records the end of a device's process: what was not answered fails.
+    pub(super) fn process_ended(&self, device: usize) {
         self.change(|events| {
             let at = events.tick();
             let unanswered = events.calls.iter_mut().filter(|call| call.device == device && call.answer.is_none());
             for call in unanswered {
-                call.answer = Some((at, Err(Failure { code: 0, message: "its process is gone".to_owned() })));
+                call.answer = Some((at, Err(Failure { code: 0, message: "its process has ended".to_owned() })));
             }
-            events.questions.retain(|_, (of, _)| *of != device);
+            events.queries.retain(|_, (of, _)| *of != device);
         });
     }
 
-    /// Whether this life of a device has logged in.
-    pub fn is_logged_in(&self, device: usize, life: u32) -> bool {
-        self.read(|events| events.logged_in.get(&device).is_some_and(|newest| *newest >= life))
+    /// Whether this incarnation of a device has logged in.
+    pub(super) fn is_logged_in(&self, device: usize, incarnation: u32) -> bool {
+        self.read(|events| events.logged_in.get(&device).is_some_and(|newest| *newest >= incarnation))
     }
 
-    /// All of it, a line each, for people.
+    /// Returns the record as text, a line for each entry.
     pub fn text(&self) -> String {
         self.read(|events| {
             let mut lines: Vec<(Moment, String)> = Vec::new();
             for (number, call) in events.calls.iter().enumerate() {
-                let who = format!("device {} life {}", call.device, call.life);
-                lines.push((call.called, format!("{who} call {number}: {:?} {}", call.deed, call.words)));
+                let who = format!("device {} incarnation {}", call.device, call.incarnation);
+                lines.push((call.called, format!("{who} call {number}: {:?} {}", call.action, call.text)));
                 if let Some((at, answer)) = &call.answer {
                     lines.push((*at, format!("{who} answer {number}: {answer:?}")));
                 }
             }
             for one in &events.raised {
-                lines.push((one.at, format!("device {} life {} event: {}", one.device, one.life, one.event)));
+                lines.push((
+                    one.at,
+                    format!("device {} incarnation {} event: {}", one.device, one.incarnation, one.event),
+                ));
             }
             lines.extend(events.faults.iter().map(|(at, fault)| (*at, format!("fault: {fault:?}"))));
             lines.extend(events.notes.iter().cloned());

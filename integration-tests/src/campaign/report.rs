@@ -1,4 +1,4 @@
-//! What a campaign came to: a table for people, and a page for the docs.
+//! The report of a campaign, as tables in Markdown.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use super::checks::{CHECKS, WAITS};
 use super::plan::{Database, Kind};
-use super::play::{Outcome, Tally};
+use super::run::{Outcome, Tally};
 
-/// Many runs.
+/// The sums over all runs of a campaign.
 #[derive(Debug, Default)]
 pub struct Report {
     runs: BTreeMap<&'static str, usize>,
@@ -21,7 +21,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// Counts a run.
+    /// Adds the outcome of a run.
     pub fn add(&mut self, outcome: &Outcome) {
         let database = match outcome.plan.database {
             Database::Sqlite => "SQLite",
@@ -47,13 +47,13 @@ impl Report {
         }
     }
 
-    /// Counts a run that the harness could not play to its end.
+    /// Adds a run that the harness could not execute to its end.
     pub fn add_failure(&mut self, seed: u64, error: &anyhow::Error) {
         self.seed(seed);
-        self.found.push((seed, format!("the run came to no end: {error:#}")));
+        self.found.push((seed, format!("the run did not end: {error:#}")));
     }
 
-    /// How long all of it took.
+    /// Sets how long the campaign took.
     pub fn took(&mut self, took: Duration) {
         self.took = took;
     }
@@ -63,12 +63,12 @@ impl Report {
         self.last = self.last.max(seed);
     }
 
-    /// Whether nothing is wrong.
+    /// Whether there are no violations.
     pub fn is_clean(&self) -> bool {
         self.found.is_empty()
     }
 
-    /// As Markdown: tables of what was done, what was checked and what was found.
+    /// Returns tables in Markdown of what was done, what was checked and what was found.
     pub fn text(&self) -> String {
         let mut text = String::new();
         let mut row = |cells: &[&str]| {
@@ -117,7 +117,7 @@ impl Report {
             row(&[what, &grouped(count)]);
         }
         if !self.found.is_empty() {
-            let _ = writeln!(text, "\n{runs} runs, and in these something is wrong:\n");
+            let _ = writeln!(text, "\n{runs} runs, with violations in these:\n");
             for (seed, what) in &self.found {
                 let _ = writeln!(text, "- seed {seed}: {what}");
             }
@@ -126,7 +126,7 @@ impl Report {
     }
 }
 
-/// 1,234,567
+/// Formats a number as 1,234,567.
 fn grouped(number: usize) -> String {
     let digits = number.to_string();
     let mut out = String::new();
@@ -144,7 +144,7 @@ mod tests {
     use super::grouped;
 
     #[test]
-    fn thousands_are_apart() {
+    fn thousands_are_separated_by_commas() {
         assert_eq!([0, 999, 1_000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
     }
 }

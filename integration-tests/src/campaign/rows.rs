@@ -1,5 +1,5 @@
-//! What a device holds: the rows of its local database. Every table and every column counts that is not excepted here, so
-//! that a table that is added is compared without anybody thinking of it.
+//! The rows of a device's local database. Every table and column that is not excepted here is compared, so that a new
+//! table is covered by itself.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -12,30 +12,30 @@ use zim_protocol::{Event, EventRecord};
 
 use super::lists::Lists;
 
-/// What is one device's own.
+/// Tables and columns that legitimately differ between devices.
 const OWN: &[(&str, &str)] = &[
-    // Coverage: which history somebody has looked at.
+    // Which parts of the history were fetched.
     ("held", "*"),
-    // Who else is known, and how well, depends on whom one has asked: `social.rs` looks at those who matter.
+    // The known users depend on what was queried; `social.rs` compares the relevant ones.
     ("user", "*"),
-    // Who is online when a device is closed depends on which is closed first; `social.rs` looks at the rest.
+    // Who is online depends on the order in which devices are closed; `social.rs` compares the rest.
     ("status", "status"),
-    // Numbers of rows.
+    // Row numbers.
     ("*", "id"),
-    // When the server's rows moved, as of the last sync.
+    // When the server's rows changed, as of the last sync.
     ("device", "touched"),
-    // When it last asked, by the clock.
+    // When profiles were last queried, by the clock.
     ("device", "profiles_at"),
-    // Sent from here; and what is local only.
+    // What only the sending device knows, and local data.
     ("message", "is_local"),
     ("message", "local_data"),
     ("message", "config"),
     ("message", "status"),
-    // A message of one's own that failed moves a conversation up, here.
+    // A failed message moves the conversation up on the sending device.
     ("conversation", "order_key"),
 ];
 
-/// The rows of a device, as text: table and row.
+/// The rows of a device as text, each with its table.
 pub(super) type Rows = BTreeSet<String>;
 
 pub(super) fn open(folder: &Path) -> anyhow::Result<Connection> {
@@ -44,10 +44,10 @@ pub(super) fn open(folder: &Path) -> anyhow::Result<Connection> {
     Ok(Connection::open_with_flags(file.context("no database")?, OpenFlags::SQLITE_OPEN_READ_WRITE)?)
 }
 
-/// Reads what is in the database in `folder`; messages above `floors` only, by conversation.
+/// Reads the rows of the database in `folder`; of messages those above `floors`, by conversation.
 ///
 /// # Errors
-/// There is none.
+/// There is no database.
 pub(super) fn read(folder: &Path, floors: &BTreeMap<String, i64>) -> anyhow::Result<Rows> {
     let db = open(folder)?;
     let names = |sql: &str| -> anyhow::Result<Vec<String>> {
@@ -56,7 +56,7 @@ pub(super) fn read(folder: &Path, floors: &BTreeMap<String, i64>) -> anyhow::Res
     let is_own =
         |table: &str, column: &str| OWN.iter().any(|(t, c)| (*t == "*" || *t == table) && (*c == column || *c == "*"));
     let mut all = Rows::new();
-    // What a search stands on is made of other tables, and not everywhere in the same pieces.
+    // The tables of a search index are derived, and their segments differ between devices.
     for table in names(
         "SELECT name FROM pragma_table_list WHERE type = 'table' AND schema = 'main' AND name NOT LIKE 'sqlite_%'",
     )? {
@@ -65,13 +65,13 @@ pub(super) fn read(folder: &Path, floors: &BTreeMap<String, i64>) -> anyhow::Res
         if kept.is_empty() {
             continue;
         }
-        // A conversation is called by its name: numbers of rows differ.
+        // A conversation is compared by name, because row numbers differ.
         let select = kept.iter().map(|column| match column.as_str() {
             "conversation" => "(SELECT c.name FROM conversation c WHERE c.id = t.conversation)".to_owned(),
             column => format!("t.{column}"),
         });
         let filter = match table.as_str() {
-            // What the server has not is this device's own; a conversation with nothing else in it, too.
+            // Messages that the server has not stored belong to this device, and so do conversations with no others.
             "message" => "WHERE t.seq > 0",
             "conversation" => "WHERE t.head_seq > 0",
             _ => "",
@@ -109,14 +109,14 @@ fn text(values: &[(&String, Value)]) -> String {
     values.iter().map(one).collect::<Vec<_>>().join(" ")
 }
 
-/// The messages, by peer and position, that a device that was killed has told its app of, or may have: their rows are stored
-/// and no event waits; and its lists, whose events it tells again if they wait. What it told in its last moment nobody has
-/// heard.
+/// Reads what a killed device left: the messages, by peer and position, that are stored without a pending event, so
+/// that it may have raised them; and its lists, whose pending events it raises again. The harness has not seen events
+/// of the last moment before the kill.
 ///
 /// # Errors
 /// The database cannot be read.
 pub(super) fn left_behind(folder: &Path) -> anyhow::Result<(BTreeSet<(String, i64)>, Lists)> {
-    // A copy: whoever opens a database first after a kill repairs it, and that is for the client to do.
+    // Works on a copy: opening a database after a kill recovers it, which the client must do itself.
     let copy = tempfile::tempdir()?;
     for entry in std::fs::read_dir(folder)?.filter_map(Result::ok) {
         if entry.file_name().to_string_lossy().contains(".db") {
@@ -126,16 +126,16 @@ pub(super) fn left_behind(folder: &Path) -> anyhow::Result<(BTreeSet<(String, i6
     let db = open(copy.path())?;
     let mut statement =
         db.prepare("SELECT c.name, m.seq FROM message m JOIN conversation c ON c.id = m.conversation WHERE m.seq > 0")?;
-    let mut told: BTreeSet<(String, i64)> =
+    let mut raised: BTreeSet<(String, i64)> =
         statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_, _>>()?;
     let mut statement = db.prepare("SELECT event FROM pending_event")?;
     for bytes in statement.query_map([], |row| row.get::<_, Vec<u8>>(0))? {
         if let Some(Event::PeerMessageReceived(event)) = EventRecord::decode(&bytes?[..])?.event {
             for message in event.message_list {
-                told.remove(&(message.conversation_id, message.message_seq));
+                raised.remove(&(message.conversation_id, message.message_seq));
             }
         }
     }
     let lists = super::lists::known(&db)?.lists;
-    Ok((told, lists))
+    Ok((raised, lists))
 }

@@ -1,4 +1,4 @@
-//! The server's database from outside: what is in it, a copy of it, and its end.
+//! The server's database from outside: reading, copying and killing it.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,65 +11,65 @@ use zim_protocol::Message;
 use super::plan::Database;
 use crate::postgres::Cluster;
 
-/// A PostgreSQL for the runs of one worker, one after the other; it may be killed.
+/// A PostgreSQL server for the consecutive runs of one worker. It may be killed.
 pub type SharedCluster = Arc<Mutex<Cluster>>;
 
 /// The database of one run.
 #[derive(Debug)]
 pub(super) enum Store {
-    /// A file.
+    /// An SQLite file.
     Sqlite {
-        /// The file.
+        /// The path of the file.
         file: PathBuf,
     },
-    /// A database of a server.
+    /// A database of a PostgreSQL server.
     Postgres {
         /// The server.
         cluster: SharedCluster,
         /// The database's address.
         url: String,
-        /// Its name.
+        /// The database's name.
         name: String,
-        /// The server does not run.
+        /// Whether the server was killed.
         is_down: bool,
     },
 }
 
 /// A stored message.
 #[derive(Clone, Debug)]
-pub struct Stored {
-    /// Its place.
-    pub seq: i64,
-    /// Counted messages up to it.
-    pub n: i64,
-    /// Its time.
-    pub ts: i64,
-    /// Who sent it.
-    pub sender: String,
-    /// Its key.
-    pub key: String,
-    /// What it says.
-    pub text: String,
+pub(super) struct StoredMessage {
+    /// The position.
+    pub(super) seq: i64,
+    /// The number of counted messages up to it.
+    pub(super) n: i64,
+    /// The time, Unix milliseconds.
+    pub(super) ts: i64,
+    /// The sender.
+    pub(super) sender: String,
+    /// The client key.
+    pub(super) key: String,
+    /// The text.
+    pub(super) text: String,
 }
 
-/// A conversation as the server has it.
+/// A conversation as the server stores it.
 #[derive(Clone, Debug, Default)]
-pub struct Kept {
-    /// The end of its log.
-    pub head: i64,
-    /// What lies at or below is no longer kept.
-    pub floor: i64,
-    /// Who is in it, and how far he has read.
-    pub members: Vec<(String, i64)>,
-    /// In order.
-    pub messages: Vec<Stored>,
+pub(super) struct StoredConversation {
+    /// The end of the log.
+    pub(super) head: i64,
+    /// The position up to which messages are no longer kept.
+    pub(super) floor: i64,
+    /// The members, each with the position up to which they have read.
+    pub(super) members: Vec<(String, i64)>,
+    /// The messages, in order.
+    pub(super) messages: Vec<StoredMessage>,
 }
 
 impl Store {
-    /// A database that is not there yet.
+    /// Prepares a database: a path for SQLite, an empty database on PostgreSQL.
     ///
     /// # Errors
-    /// PostgreSQL does not make it.
+    /// PostgreSQL cannot create the database.
     pub(super) fn new(
         database: Database,
         folder: &Path,
@@ -78,7 +78,7 @@ impl Store {
     ) -> anyhow::Result<Self> {
         match database {
             Database::Sqlite => {
-                // The server takes no database in a folder that others can write to, whatever the umask.
+                // The server refuses a database in a folder that others can write to, whatever the umask is.
                 zim_files::own_folder(folder)?;
                 Ok(Self::Sqlite { file: folder.join("zim.db") })
             }
@@ -90,7 +90,7 @@ impl Store {
         }
     }
 
-    /// Its address, as the server takes it.
+    /// Returns its address as the server takes it.
     pub(super) fn url(&self) -> String {
         match self {
             Self::Sqlite { file } => format!("sqlite://{}", file.display()),
@@ -98,12 +98,12 @@ impl Store {
         }
     }
 
-    /// Whether a server could use it now.
+    /// Whether the database is up.
     pub(super) fn is_up(&self) -> bool {
         !matches!(self, Self::Postgres { is_down: true, .. })
     }
 
-    /// How long SQLite's log beside the file is.
+    /// Returns the size of SQLite's write-ahead log.
     pub(super) fn log_bytes(&self) -> u64 {
         match self {
             Self::Sqlite { file } => std::fs::metadata(file.with_extension("db-wal")).map_or(0, |log| log.len()),
@@ -111,7 +111,7 @@ impl Store {
         }
     }
 
-    /// SIGKILL to PostgreSQL.
+    /// Sends SIGKILL to PostgreSQL.
     ///
     /// # Errors
     /// It does not run.
@@ -121,7 +121,7 @@ impl Store {
         cluster.lock().kill()
     }
 
-    /// Starts PostgreSQL again, if it does not run.
+    /// Starts PostgreSQL again if it was killed.
     ///
     /// # Errors
     /// It does not start.
@@ -135,7 +135,7 @@ impl Store {
         }
     }
 
-    /// Copies it, as an operator does; on PostgreSQL no server may be using it.
+    /// Copies the database as an operator does. On PostgreSQL no server may be using it.
     ///
     /// # Errors
     /// It cannot be copied.
@@ -151,7 +151,7 @@ impl Store {
         }
     }
 
-    /// Puts the copy in its place; no server may be using it.
+    /// Replaces the database with the copy. No server may be using it.
     ///
     /// # Errors
     /// There is no copy.
@@ -159,9 +159,9 @@ impl Store {
         match self {
             Self::Sqlite { file } => {
                 std::fs::copy(file.with_extension("backup"), file)?;
-                for beside in ["db-wal", "db-shm"] {
-                    // The last to close it removed them.
-                    let _ = std::fs::remove_file(file.with_extension(beside));
+                for extension in ["db-wal", "db-shm"] {
+                    // SQLite removes them when the last connection closes.
+                    let _ = std::fs::remove_file(file.with_extension(extension));
                 }
                 Ok(())
             }
@@ -169,7 +169,7 @@ impl Store {
         }
     }
 
-    /// The rows of a query, as text.
+    /// Returns the rows of a query, as text.
     ///
     /// # Errors
     /// The query fails.
@@ -189,11 +189,11 @@ impl Store {
         }
     }
 
-    /// Every conversation, by the names of its two members.
+    /// Reads every conversation with its members and messages.
     ///
     /// # Errors
-    /// It cannot be read.
-    pub(super) fn conversations(&self) -> anyhow::Result<Vec<Kept>> {
+    /// The database cannot be read.
+    pub(super) fn conversations(&self) -> anyhow::Result<Vec<StoredConversation>> {
         let hex = match self {
             Self::Sqlite { .. } => "hex(m.body)",
             Self::Postgres { .. } => "encode(m.body, 'hex')",
@@ -217,16 +217,16 @@ impl Store {
                 &format!("FROM message m JOIN account a ON a.id = m.sender WHERE m.conversation = {id} ORDER BY m.seq"),
             ))?;
             let messages = messages.into_iter().map(|row| {
-                Ok(Stored {
+                Ok(StoredMessage {
                     seq: number(&row[0])?,
                     n: number(&row[1])?,
                     ts: number(&row[2])?,
                     sender: row[3].clone(),
                     key: format!("{}:{}", row[4], row[5]),
-                    text: said(&row[6])?,
+                    text: text_of(&row[6])?,
                 })
             });
-            all.push(Kept {
+            all.push(StoredConversation {
                 head: number(&row[1])?,
                 floor: number(&row[2])?,
                 members: members
@@ -240,8 +240,8 @@ impl Store {
     }
 }
 
-/// The text of a stored body in hex.
-fn said(hex: &str) -> anyhow::Result<String> {
+/// Decodes the text of a stored body in hex.
+fn text_of(hex: &str) -> anyhow::Result<String> {
     let bytes: Vec<u8> =
         (0..hex.len() / 2).map(|at| u8::from_str_radix(&hex[at * 2..at * 2 + 2], 16)).collect::<Result<_, _>>()?;
     let message: Message = prost::Message::decode(&bytes[..])?;

@@ -1,4 +1,4 @@
-//! The settings of a server: a file, variables, flags, and the values that have a form of their own.
+//! The settings of a server: a file, variables, flags, and values with a syntax.
 
 use std::fs;
 
@@ -7,26 +7,26 @@ use zim_server::config::{AdminListen, Args, Config, ConfigError, DatabaseUrl, Li
 
 use super::folder;
 
-/// By the first byte: a file, lines of `NAME=VALUE` as variables, lines of flags, or a value. Settings that are taken are
-/// sensible, and those that are printed are taken again; a password is never printed.
+/// Reads, by the first byte, a file, lines of `NAME=VALUE` as variables, lines of flags, or a value. Accepted settings
+/// are valid, printed settings are accepted again, and a password is never printed.
 pub fn config(input: &[u8]) {
     let Some((mode, rest)) = input.split_first() else { return };
     let Ok(text) = str::from_utf8(rest) else { return };
     match mode % 4 {
-        0 => taken(file(text)),
+        0 => check(file(text)),
         1 => {
             let variables = text.lines().filter_map(|line| line.split_once('='));
-            // One that names a file would read whatever is there.
+            // This one would read a file of any name.
             let variables = variables.filter(|(name, _)| *name != "ZIM_CONFIG");
             let variables: Vec<_> = variables.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
             let args = Args::parse_from(["zim-server".into()]).unwrap();
-            taken(Config::load(&args, variables));
+            check(Config::load(&args, variables));
         }
         2 => {
             let is_safe = |flag: &&str| !flag.starts_with("--c");
             let flags = std::iter::once("zim-server").chain(text.lines().take_while(is_safe));
             if let Ok(args) = Args::parse_from(flags.map(Into::into)) {
-                taken(Config::load(&args, []));
+                check(Config::load(&args, []));
             }
         }
         _ => value(text),
@@ -40,8 +40,8 @@ fn file(text: &str) -> Result<Config, ConfigError> {
     Config::load(&args, [])
 }
 
-/// What `zim-server check-config` prints can be given as a file again, but for what is secret in it.
-fn taken(loaded: Result<Config, ConfigError>) {
+/// Accepted settings are valid, and what `zim-server check-config` prints is accepted as a file, except for secrets.
+fn check(loaded: Result<Config, ConfigError>) {
     let Ok(mut config) = loaded else { return };
     config.validate().unwrap();
     let printed = toml::to_string(&config).unwrap();
@@ -61,7 +61,7 @@ fn value(text: &str) {
     if let Some(Trust::Fingerprint(bytes)) = Trust::fingerprint(text) {
         assert_eq!(text.replace(':', "").to_lowercase(), zim_protocol::id::hex(&bytes));
     }
-    // A user, a password, and the rest of an address: whatever the password is, it is not shown.
+    // A user, a password, and the rest of an address: no password is shown.
     if let [user, password, rest] = text.splitn(3, '\n').collect::<Vec<_>>()[..] {
         for scheme in ["postgres://", ""] {
             let shown = |password: &str| {
@@ -69,7 +69,8 @@ fn value(text: &str) {
                 address.parse::<DatabaseUrl>().unwrap().to_string()
             };
             let (with, without) = (shown(password), shown(""));
-            // Nothing after the scheme, or all but user and password. With two slashes, what stands before it is a scheme.
+            // Either nothing after the scheme is shown, or all but user and password. A password that begins with two
+            // slashes makes the text before it a scheme.
             let only_scheme = with.strip_suffix('…').is_some_and(|scheme| without.starts_with(scheme));
             let is_hidden = with == without || only_scheme || password.starts_with("//");
             assert!(is_hidden, "a password is shown: {with}");

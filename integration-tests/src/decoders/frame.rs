@@ -1,4 +1,4 @@
-//! The two streams of a connection, in both directions.
+//! Frames of the two streams of a connection, in both directions.
 
 use bytes::BytesMut;
 use prost::Message;
@@ -9,28 +9,28 @@ use zim_protocol::{
     AnyRequest, ClientFrame, EventFrame, Hello, ServerFrame, Welcome, client_frame::Frame, method, server_frame,
 };
 
-/// Small, so that the fuzzer meets the limit.
+/// The frame limit: small, so that the fuzzer reaches it.
 const MAX: usize = 512;
-/// Calls that a client waits for.
+/// The number of requests that the client has in flight.
 const CALLS: u64 = 3;
 
-/// A stream in pieces as long as the first byte says, to a client that was greeted or not as its first bit says: it is cut into
-/// frames the same way however it arrives; no frame is too long; what is read, written and read again is the same; and neither
-/// side panics.
+/// Reads a stream in pieces of the length in the first byte, whose first bit says whether the client has had its
+/// Welcome. The frames do not depend on the pieces, no frame is too long, frames survive a round trip, and neither side
+/// panics.
 pub fn frame(input: &[u8]) {
     let Some((first, stream)) = input.split_first() else { return };
-    let (piece, is_greeted) = (usize::from(first & 0x7f).max(1), first & 0x80 == 0);
+    let (piece, has_welcome) = (usize::from(first & 0x7f).max(1), first & 0x80 == 0);
     let whole = frames(std::iter::once(stream));
-    assert_eq!(whole, frames(stream.chunks(piece)), "the pieces matter");
+    assert_eq!(whole, frames(stream.chunks(piece)), "the result depends on the pieces");
     for frame in &whole.0 {
         server_reads(frame);
-        same_again::<ServerFrame>(frame);
-        same_again::<EventFrame>(frame);
+        round_trip::<ServerFrame>(frame);
+        round_trip::<EventFrame>(frame);
     }
-    client_reads(stream, piece, is_greeted);
+    client_reads(stream, piece, has_welcome);
 }
 
-/// The frames of a stream that arrives in `pieces`, and how it ends.
+/// Returns the frames of a stream that arrives in `pieces`, and the error that ends it.
 fn frames<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<Vec<u8>>, Option<FrameError>) {
     let mut decoder = FrameDecoder::new(MAX);
     let mut frames = Vec::new();
@@ -50,8 +50,8 @@ fn frames<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<Vec<u8>>, Option<F
     (frames, None)
 }
 
-/// What is read is what is written is what is read.
-fn same_again<T: Message + Default + PartialEq + std::fmt::Debug>(frame: &[u8]) -> Option<T> {
+/// Checks that a frame survives a round trip through its own encoding.
+fn round_trip<T: Message + Default + PartialEq + std::fmt::Debug>(frame: &[u8]) -> Option<T> {
     let message = T::decode(frame).ok()?;
     let mut bytes = BytesMut::new();
     encode_frame(&message, &mut bytes);
@@ -63,40 +63,44 @@ fn same_again<T: Message + Default + PartialEq + std::fmt::Debug>(frame: &[u8]) 
     Some(message)
 }
 
-/// A server's way with a client's frame, up to the service.
+/// Handles a client's frame as the server does, up to the service.
 fn server_reads(frame: &[u8]) {
-    let Some(ClientFrame { frame: Some(Frame::Request(request)) }) = same_again(frame) else { return };
+    let Some(ClientFrame { frame: Some(Frame::Request(request)) }) = round_trip(frame) else { return };
     let Some(method) = method(&request.method) else { return };
     if let Ok(request) = AnyRequest::decode(method, request.payload) {
-        // What is wrong with it is an answer, never a panic.
+        // An invalid request is answered, never a panic.
         let _ = request.validate();
         let _ = request.order();
     }
 }
 
-/// What a client makes of a stream: which calls are answered, how many events come, and why it ends.
+/// What a client reads from a stream: answered requests, events, and the errors that end it.
 #[derive(Debug, Default, PartialEq)]
-struct Heard {
+struct ReadResult {
     answered: Vec<u64>,
     events: Vec<EventFrame>,
     session_end: Option<String>,
     events_end: Option<String>,
 }
 
-fn client_reads(stream: &[u8], piece: usize, is_greeted: bool) {
-    let whole = hear(std::iter::once(stream), is_greeted);
-    let pieces = hear(stream.chunks(piece), is_greeted);
-    assert_eq!((&whole.events, &whole.events_end), (&pieces.events, &pieces.events_end), "the pieces matter");
-    assert_eq!(whole.session_end, pieces.session_end, "the pieces matter");
-    // What came together with the end is lost with it, so that pieces may bring more.
-    assert!(pieces.answered.starts_with(&whole.answered), "the pieces matter");
-    assert!(whole.session_end.is_some() || whole.answered == pieces.answered, "the pieces matter");
+fn client_reads(stream: &[u8], piece: usize, has_welcome: bool) {
+    let whole = read(std::iter::once(stream), has_welcome);
+    let pieces = read(stream.chunks(piece), has_welcome);
+    assert_eq!(
+        (&whole.events, &whole.events_end),
+        (&pieces.events, &pieces.events_end),
+        "the result depends on the pieces"
+    );
+    assert_eq!(whole.session_end, pieces.session_end, "the result depends on the pieces");
+    // Frames in the same piece as the error are lost with it, so smaller pieces may give more.
+    assert!(pieces.answered.starts_with(&whole.answered), "the result depends on the pieces");
+    assert!(whole.session_end.is_some() || whole.answered == pieces.answered, "the result depends on the pieces");
 }
 
-fn hear<'a>(pieces: impl Iterator<Item = &'a [u8]>, is_greeted: bool) -> Heard {
+fn read<'a>(pieces: impl Iterator<Item = &'a [u8]>, has_welcome: bool) -> ReadResult {
     let mut connection = Connection::new(Hello::default());
-    let mut heard = Heard::default();
-    if is_greeted {
+    let mut result = ReadResult::default();
+    if has_welcome {
         let welcome = Welcome { version: VERSION, ..Welcome::default() };
         let mut bytes = BytesMut::new();
         encode_frame(&ServerFrame { frame: Some(server_frame::Frame::Welcome(welcome)) }, &mut bytes);
@@ -106,28 +110,28 @@ fn hear<'a>(pieces: impl Iterator<Item = &'a [u8]>, is_greeted: bool) -> Heard {
         connection.request("User/QueryUsersInfo", bytes::Bytes::new(), call).unwrap();
     }
     for piece in pieces {
-        if heard.session_end.is_none() {
+        if result.session_end.is_none() {
             match connection.on_session(piece) {
-                Ok(incoming) => heard.answered.extend(incoming.iter().map(call_of)),
-                Err(error) => heard.session_end = Some(error.to_string()),
+                Ok(incoming) => result.answered.extend(incoming.iter().map(call_of)),
+                Err(error) => result.session_end = Some(error.to_string()),
             }
         }
-        if heard.events_end.is_none() {
+        if result.events_end.is_none() {
             connection.on_events(piece);
-            heard.events_end = events(&mut connection, &mut heard.events).err().map(|error| error.to_string());
+            result.events_end = events(&mut connection, &mut result.events).err().map(|error| error.to_string());
         }
     }
-    // One answer a call, whatever came.
-    assert!((1..=CALLS).all(|call| heard.answered.iter().filter(|answered| **answered == call).count() <= 1));
-    assert_eq!(connection.is_ack_due(), !heard.events.is_empty());
-    heard
+    // Each request is answered at most once.
+    assert!((1..=CALLS).all(|call| result.answered.iter().filter(|answered| **answered == call).count() <= 1));
+    assert_eq!(connection.is_ack_due(), !result.events.is_empty());
+    result
 }
 
 fn call_of(incoming: &Incoming<u64>) -> u64 {
     match incoming {
         Incoming::Welcome(_) => 0,
         Incoming::Answer(call, response) => {
-            assert_eq!(response.id, *call, "an answer found another call");
+            assert_eq!(response.id, *call, "an answer was matched to another request");
             *call
         }
     }

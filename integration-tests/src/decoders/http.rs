@@ -1,4 +1,4 @@
-//! The two TCP ports of a server, for machines (HTTP) and for its operator (gRPC), as strangers meet them.
+//! The two TCP ports of a server, HTTP and the operator's gRPC, as an unauthenticated client reaches them.
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -20,12 +20,12 @@ use zim_server::{AdminAddr, Server};
 
 use super::folder;
 
-/// Whatever comes, it is answered or closed by then.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// How an HTTP/2 connection begins: the preface and empty settings.
+/// The time within which every connection is answered or closed.
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// The start of an HTTP/2 connection: the preface and empty settings.
 const HTTP2: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
-/// A server that runs as long as the process, and the operator's connection to it.
+/// A server that runs as long as the process, with a connection of the operator.
 struct Served {
     runtime: Runtime,
     server: Server,
@@ -37,8 +37,8 @@ struct Served {
 
 static SERVED: Mutex<Option<Served>> = Mutex::new(None);
 
-/// By the first byte: bytes for the HTTP port, bytes for the operator's port, the same after an HTTP/2 preface, or a request
-/// of the operator himself. The server answers or closes; what it answers is HTTP and never its own trouble.
+/// Sends, by the first byte, bytes to the HTTP port, bytes to the operator's port, the same after an HTTP/2 preface, or
+/// a request with the operator's key. The server answers or closes; its answers are HTTP and never internal errors.
 pub fn http(input: &[u8]) {
     let Some((mode, rest)) = input.split_first() else { return };
     let mut served = SERVED.lock();
@@ -82,23 +82,23 @@ fn serve() -> Served {
     Served { runtime, server, http, admin, operator, key: key.trim().to_owned() }
 }
 
-/// Says something and hears the other side out.
-async fn exchange(to: SocketAddr, said: &[&[u8]]) -> Vec<u8> {
-    let mut heard = Vec::new();
+/// Sends bytes and reads everything until the end of the connection.
+async fn exchange(to: SocketAddr, request: &[&[u8]]) -> Vec<u8> {
+    let mut response = Vec::new();
     let whole = async {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind(SocketAddr::V4(SocketAddrV4::new(next_address(), 0))).unwrap();
         let mut stream = socket.connect(to).await.unwrap();
-        // It may have closed already; what it said before counts.
-        let _ = stream.write_all(&said.concat()).await;
+        // The server may have closed already; what it sent before counts.
+        let _ = stream.write_all(&request.concat()).await;
         let _ = stream.shutdown().await;
-        let _ = stream.read_to_end(&mut heard).await;
+        let _ = stream.read_to_end(&mut response).await;
     };
-    timeout(PATIENCE, whole).await.expect("it neither answers nor closes");
-    heard
+    timeout(TIMEOUT, whole).await.expect("the server neither answers nor closes");
+    response
 }
 
-/// Ports of one address are not to be had again at once: each connection comes from another one of this machine's.
+/// Returns another loopback address for each connection, because the ports of one address cannot be reused at once.
 fn next_address() -> Ipv4Addr {
     static LAST: AtomicU32 = AtomicU32::new(0);
     if !cfg!(target_os = "linux") {
@@ -108,7 +108,7 @@ fn next_address() -> Ipv4Addr {
     Ipv4Addr::from_bits(Ipv4Addr::LOCALHOST.to_bits() + 1 + number)
 }
 
-/// The operator's call of a method with any bytes. Making apps is left out: there would be no end to them.
+/// Calls a method with the operator's key and any bytes. Leaves out the creation of apps, which would accumulate.
 async fn operate(operator: &Channel, key: &str, input: &[u8]) {
     fn reads<T: Message + Default>(bytes: &[u8]) -> bool {
         T::decode(bytes).is_ok()
@@ -125,18 +125,21 @@ async fn operate(operator: &Channel, key: &str, input: &[u8]) {
     let mut request = Request::new(bytes.to_vec());
     request.metadata_mut().insert("authorization", format!("Bearer {key}").parse().unwrap());
     let call = client.unary(request, path.parse().unwrap(), Bytes);
-    let code =
-        timeout(PATIENCE, call).await.expect("it does not answer").err().map_or(Code::Ok, |status| status.code());
+    let code = timeout(TIMEOUT, call)
+        .await
+        .expect("the server does not answer")
+        .err()
+        .map_or(Code::Ok, |status| status.code());
     let expected: &[Code] = if can_be_read {
         &[Code::Ok, Code::InvalidArgument, Code::NotFound, Code::FailedPrecondition]
     } else {
-        // What gRPC says of a message that cannot be read.
+        // gRPC's code for a message that cannot be decoded.
         &[Code::Internal]
     };
     assert!(expected.contains(&code), "{path}: {code:?}");
 }
 
-/// Messages as they are.
+/// A codec of raw bytes.
 struct Bytes;
 
 impl Codec for Bytes {

@@ -1,4 +1,4 @@
-//! Whether a request keeps to the limits that the `.proto` files state, found by reflection: a second opinion beside the
+//! Checks by reflection whether a request keeps the limits of the `.proto` files: a second implementation beside the
 //! generated `Validate`.
 
 use std::collections::HashMap;
@@ -21,15 +21,15 @@ struct Rule {
     max_items: usize,
     min: i64,
     max: i64,
-    /// Of a map; none: any.
+    /// The allowed keys of a map; empty allows any.
     keys: Vec<String>,
-    /// Of all keys and values of a map.
+    /// The limit of all keys and values of a map, bytes.
     max_total_bytes: usize,
 }
 
 static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| DescriptorPool::decode(DESCRIPTOR).unwrap());
 
-/// The rules by the full name of the field.
+/// The rules by full name of the field.
 static RULES: LazyLock<HashMap<String, Rule>> = LazyLock::new(|| {
     let fields = POOL.all_messages().flat_map(|message| message.fields().collect::<Vec<_>>());
     fields.map(|field| (field.full_name().to_owned(), Rule::of(&field))).collect()
@@ -61,19 +61,19 @@ impl Rule {
                     rule.keys = keys.map(|key| key.as_str().unwrap().to_owned()).collect();
                 }
                 "error" | "max_items_error" | "target" => {}
-                other => panic!("{}: nobody checks the option {other}", field.full_name()),
+                other => panic!("{}: the option {other} is not checked", field.full_name()),
             }
         }
         rule
     }
 }
 
-/// The type of a request.
+/// Returns the descriptor of a request.
 pub(super) fn descriptor(request: &str) -> MessageDescriptor {
     POOL.get_message_by_name(&format!("zim.v1.{request}")).unwrap()
 }
 
-/// Whether it keeps to every limit.
+/// Whether a message keeps every limit.
 pub(super) fn are_kept(message: &DynamicMessage) -> bool {
     message.descriptor().fields().all(|field| {
         let rule = &RULES[field.full_name()];

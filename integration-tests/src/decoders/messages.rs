@@ -1,4 +1,4 @@
-//! The messages that travel, by name: as bytes and as JSON.
+//! The messages of the wire by name, as bytes and as JSON.
 
 use std::fmt::Debug;
 
@@ -24,7 +24,7 @@ macro_rules! kinds {
     };
 }
 
-/// Those that travel by themselves; the others are inside of them.
+/// The top-level messages, which contain the others.
 const KINDS: &[Kind] = kinds![
     Message,
     MessageEntry,
@@ -45,7 +45,7 @@ const KINDS: &[Kind] = kinds![
     ListSessionsResult,
 ];
 
-/// The message with this name; any other name stands for some of them.
+/// Returns the message with this name; any other name maps to one of them.
 pub(super) fn kind(name: &[u8]) -> &'static Kind {
     let named = KINDS.iter().find(|kind| kind.name.as_bytes() == name);
     named.unwrap_or_else(|| &KINDS[any_of(name, KINDS.len())])
@@ -57,8 +57,12 @@ impl<T: prost::Message + Default + PartialEq + Debug + Serialize + DeserializeOw
 
 fn from_bytes<T: Wire>(bytes: &[u8]) {
     let Ok(message) = T::decode(bytes) else { return };
-    assert_eq!(T::decode(message.encode_to_vec().as_slice()).as_ref(), Ok(&message), "its own bytes say otherwise");
-    // A message whose `type` and body disagree is another one in JSON; from there on nothing changes any more.
+    assert_eq!(
+        T::decode(message.encode_to_vec().as_slice()).as_ref(),
+        Ok(&message),
+        "its own bytes decode differently"
+    );
+    // JSON changes a message whose `type` and body disagree, but only once.
     let once = through_json(&message);
     assert_eq!(through_json(&once), once, "JSON changes it");
     let any: &dyn std::any::Any = &message;
@@ -87,13 +91,13 @@ fn from_json<T: Wire>(text: &str) {
     assert_eq!(T::decode(bytes.as_slice()).as_ref(), Ok(&message), "bytes change it");
 }
 
-/// Written as text and read again.
+/// Writes a message as JSON and reads it again.
 fn through_json<T: Wire>(message: &T) -> T {
     let text = serde_json::to_string(message).unwrap();
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
 }
 
-/// Makes `type` say what the body is, also inside.
+/// Sets `type` to match the body, also in nested messages.
 fn agree(message: &mut Message) {
     use zim_protocol::message::Body;
     match &mut message.body {

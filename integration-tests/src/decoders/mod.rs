@@ -1,5 +1,5 @@
-//! Everything that reads bytes from outside, and what must hold whatever they are. A fuzzer feeds these functions with what it
-//! makes up (`fuzz/`, `docs/fuzzing.md`); the tests feed them with what fuzzers found worth keeping
+//! The fuzz targets: a function for each decoder of bytes from outside, which asserts its invariants for any input. The
+//! fuzzer calls them with generated inputs (`fuzz/`, `docs/fuzzing.md`); the tests call them with the corpus
 //! (`fuzz/corpus`).
 
 mod config;
@@ -25,10 +25,10 @@ pub use self::protobuf::protobuf;
 pub use self::sync::sync;
 pub use self::token::token;
 
-/// What a decoder is fed with.
+/// A fuzz target.
 pub type Target = fn(&[u8]);
 
-/// Every target by its name: `fuzz/fuzz_targets/NAME.rs`, `fuzz/corpus/NAME/`.
+/// All targets by name: `fuzz/fuzz_targets/NAME.rs`, `fuzz/corpus/NAME/`.
 pub const TARGETS: &[(&str, Target)] = &[
     ("config", config),
     ("frame", frame),
@@ -39,30 +39,30 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("token", token),
 ];
 
-/// For files that targets need.
+/// The folder for files of the targets.
 static FOLDER: Mutex<Option<TempDir>> = Mutex::new(None);
 
-/// In memory where there is such a folder: some write a file for every input.
+/// Returns the folder, in memory where possible: some targets write a file for every input.
 fn folder() -> PathBuf {
     let mut folder = FOLDER.lock();
     let in_memory = || TempDir::new_in("/dev/shm").or_else(|_| TempDir::new()).unwrap();
     folder.get_or_insert_with(in_memory).path().to_owned()
 }
 
-/// Takes away what the targets have made and would use again.
+/// Stops and removes what the targets keep between inputs.
 pub fn end() {
     http::end();
     drop(FOLDER.lock().take());
 }
 
-/// The first line, which names something, and the rest.
+/// Splits an input into its first line, a name, and the rest.
 fn named(input: &[u8]) -> (&[u8], &[u8]) {
     let end = input.iter().position(|byte| *byte == b'\n').unwrap_or(input.len());
     let (name, rest) = input.split_at(end);
     (name, rest.get(1..).unwrap_or_default())
 }
 
-/// Which of `count` things a name that none of them has stands for: a fuzzer that does not know the names finds them all.
+/// Maps an unknown name to one of `count` items, so that a fuzzer that does not know the names reaches all of them.
 fn any_of(name: &[u8], count: usize) -> usize {
     name.iter().fold(0, |sum: usize, byte| sum.wrapping_mul(31).wrapping_add(usize::from(*byte))) % count.max(1)
 }

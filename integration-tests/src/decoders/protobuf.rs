@@ -1,12 +1,12 @@
-//! Protobuf: requests as a server reads them, answers and everything else as a client does.
+//! Protobuf: requests as the server reads them, answers and other messages as a client does.
 
 use prost_reflect::DynamicMessage;
 use zim_protocol::{AnyRequest, METHODS, Method, method, response_to_json};
 
 use super::{any_of, limits, messages, named};
 
-/// A line with the path of a method, `answer` and such a path, or the name of a message; then its bytes. What is read, written
-/// and read again is the same, as bytes and as JSON, and a request is refused exactly when it breaks a limit.
+/// Reads a line with the path of a method, `answer` and such a path, or the name of a message, then its bytes. The
+/// value survives a round trip, as bytes and as JSON, and a request is refused exactly when it breaks a limit.
 pub fn protobuf(input: &[u8]) {
     let (name, bytes) = named(input);
     if let Some(path) = name.strip_prefix(b"answer ") {
@@ -18,7 +18,7 @@ pub fn protobuf(input: &[u8]) {
     }
 }
 
-/// The method with this path; any other path stands for some of them.
+/// Returns the method with this path; any other path maps to one of them.
 pub(super) fn method_of(path: &[u8]) -> &'static Method {
     let named = str::from_utf8(path).ok().and_then(method);
     named.unwrap_or_else(|| &METHODS[any_of(path, METHODS.len())])
@@ -28,15 +28,15 @@ fn request(method: &'static Method, bytes: &[u8]) {
     let Ok(request) = AnyRequest::decode(method, bytes.to_vec().into()) else { return };
     let written = request.encode();
     let again = AnyRequest::decode(method, written.clone().into()).unwrap();
-    assert_eq!(again.order(), request.order(), "{}: its own bytes are ordered otherwise", method.path);
+    assert_eq!(again.order(), request.order(), "{}: its own bytes have another order", method.path);
     let reflected = DynamicMessage::decode(limits::descriptor(method.request), written.as_slice()).unwrap();
     let read_again = DynamicMessage::decode(limits::descriptor(method.request), again.encode().as_slice()).unwrap();
-    assert_eq!(reflected, read_again, "{}: its own bytes say otherwise", method.path);
+    assert_eq!(reflected, read_again, "{}: its own bytes decode differently", method.path);
     match request.validate() {
         Ok(()) => assert!(limits::are_kept(&reflected), "{} breaks a limit: {reflected:?}", method.path),
         Err(violation) => {
             assert!(!violation.field.is_empty() && !violation.problem.is_empty());
-            assert!(!limits::are_kept(&reflected), "{} keeps to its limits: {violation}", method.path);
+            assert!(!limits::are_kept(&reflected), "{} keeps its limits: {violation}", method.path);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The operator's service.
+//! The operator's service, method by method.
 
 use tonic::Code;
 use tonic::transport::Channel;
@@ -10,13 +10,13 @@ use zim_protocol::{
 };
 
 #[tokio::test]
-async fn create_app_gives_credentials_that_work() {
+async fn create_app_returns_credentials_that_work() {
     let world = World::new().await;
     let mut operator = world.admin().await;
     let made =
         soon(operator.create_app(CreateAppRequest { app_id: 77, name: "Chess".into() })).await.unwrap().into_inner();
     assert_eq!((made.app_id, made.name.as_str(), made.server_secret.len()), (77, "Chess", 32));
-    let mut raw = world.raw_greeted(1).await;
+    let mut raw = world.raw_after_hello(1).await;
     let login = zim_protocol::LoginRequest {
         user_id: "ann".into(),
         app_id: 77,
@@ -68,7 +68,7 @@ async fn mint_token_makes_a_token_that_logs_in() {
 }
 
 #[tokio::test]
-async fn list_sessions_shows_who_is_there() {
+async fn list_sessions_shows_connected_users() {
     let world = World::new().await;
     let mut operator = world.admin().await;
     let all = ListSessionsRequest { app_id: world.app_id(), user_id: String::new() };
@@ -88,7 +88,7 @@ async fn list_sessions_shows_who_is_there() {
 }
 
 #[tokio::test]
-async fn disconnect_user_ends_all_his_sessions_and_he_may_come_back() {
+async fn disconnect_user_ends_all_sessions_and_allows_a_new_login() {
     let world = World::new().await;
     let mut operator = world.admin().await;
     let (phone, laptop, bob) = (world.user("ann").await, world.device("ann").await, world.user("bob").await);
@@ -107,14 +107,14 @@ async fn disconnect_user_ends_all_his_sessions_and_he_may_come_back() {
     }
     bob.say("ann", "come back").await;
     let phone = world.login(phone, "ann").await;
-    phone.hears("come back").await;
+    phone.receives("come back").await;
     let nobody = DisconnectUserRequest { user_id: "nobody".into(), ..out };
     assert_eq!(soon(operator.disconnect_user(nobody)).await.unwrap_err().code(), Code::NotFound);
     drop(operator);
     world.end().await;
 }
 
-/// The names of all methods, as the contract has them.
+/// The names of all methods of the contract.
 fn methods() -> Vec<&'static str> {
     let contract = include_str!("../../../protocol/proto/zim/v1/admin.proto");
     let methods = contract.lines().filter_map(|line| line.trim().strip_prefix("rpc ")?.split('(').next());
@@ -123,7 +123,7 @@ fn methods() -> Vec<&'static str> {
     methods
 }
 
-/// Calls a method with an empty request, which all of them can read.
+/// Calls a method with an empty request, which every method can decode.
 async fn call(channel: &Channel, method: &str, key: Option<&str>) -> Code {
     let mut client = tonic::client::Grpc::new(channel.clone());
     client.ready().await.unwrap();
@@ -137,32 +137,32 @@ async fn call(channel: &Channel, method: &str, key: Option<&str>) -> Code {
 }
 
 #[tokio::test]
-async fn every_admin_method_asks_for_the_key() {
+async fn every_admin_method_requires_the_key() {
     let world = World::new().await;
-    let stranger = world.admin_channel().await;
+    let keyless = world.admin_channel().await;
     for method in methods() {
         for key in [None, Some("wrong")] {
-            let code = call(&stranger, method, key).await;
-            // So many refusals are soon too many for one address.
+            let code = call(&keyless, method, key).await;
+            // Repeated refusals reach the limit of the address.
             assert!(matches!(code, Code::Unauthenticated | Code::ResourceExhausted), "{method}: {code:?}");
         }
     }
-    assert_eq!(world.audit(), Vec::<String>::new(), "a stranger can fill the log");
-    drop(stranger);
-    eventually("nobody came in", async || world.server().app().fanout.all().is_empty().then_some(())).await;
+    assert_eq!(world.audit(), Vec::<String>::new(), "calls without the key are logged");
+    drop(keyless);
+    eventually("no session is open", async || world.server().app().fanout.all().is_empty().then_some(())).await;
     world.end().await;
 }
 
 #[tokio::test]
-async fn every_admin_method_leaves_a_line() {
+async fn every_admin_method_writes_an_audit_line() {
     let world = World::new().await;
     let (operator, key) = (world.admin_channel().await, world.admin_key());
     for method in methods() {
         let code = call(&operator, method, Some(&key)).await;
         let lines = world.audit();
         let [line] = lines.as_slice() else { panic!("{method}: {lines:?}") };
-        let says = [format!("method={method:?}"), "peer=uid ".into(), format!("code=\"{code:?}\""), "ms=".into()];
-        assert!(says.iter().all(|part| line.contains(part)), "{says:?}: {line}");
+        let parts = [format!("method={method:?}"), "peer=uid ".into(), format!("code=\"{code:?}\""), "ms=".into()];
+        assert!(parts.iter().all(|part| line.contains(part)), "{parts:?}: {line}");
         assert!(!line.contains(&key), "{line}");
     }
     let unknown = call(&operator, "MakeCoffee", Some(&key)).await;

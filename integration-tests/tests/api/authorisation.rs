@@ -1,4 +1,4 @@
-//! Who may call what, over the whole table: a method that somebody adds is here by itself.
+//! Authorisation of every method in the method table. A new method is covered by itself.
 
 use serde_json::json;
 use zim_integration_tests::{World, code, refusal, soon};
@@ -7,23 +7,23 @@ use zim_protocol::{Access, DisconnectUserRequest, ErrorCode, METHODS, SessionEnd
 const NOT_LOGGED_IN: i32 = ErrorCode::NetworkModuleUserIsNotLogged as i32;
 
 #[tokio::test]
-async fn nothing_but_login_is_open_to_strangers() {
+async fn only_login_is_open_without_a_login() {
     let open: Vec<&str> =
         METHODS.iter().filter(|method| method.access == Access::Anyone).map(|method| method.path).collect();
     assert_eq!(open, ["Session/Login"]);
 }
 
 #[tokio::test]
-async fn whoever_is_not_logged_in_is_told_so_by_every_method() {
+async fn every_method_is_refused_before_a_login() {
     let world = World::new().await;
-    let mut raw = world.raw_greeted(1).await;
+    let mut raw = world.raw_after_hello(1).await;
     for method in METHODS.iter().filter(|method| method.access == Access::User) {
-        // Whether or not the request makes sense: who may not ask learns nothing from the answer.
+        // Whether or not the request is valid: the answer reveals nothing.
         for payload in [Vec::new(), vec![0xff; 8]] {
             assert_eq!(code(&raw.call_bytes(method.path, payload).await), NOT_LOGGED_IN, "{}", method.path);
         }
     }
-    // A login that failed opens nothing.
+    // A failed login opens nothing.
     let mut request = world.login_request("ann");
     request.app_sign = "0".repeat(64);
     raw.call(&request).await.unwrap_err();
@@ -35,7 +35,7 @@ async fn whoever_is_not_logged_in_is_told_so_by_every_method() {
 }
 
 #[tokio::test]
-async fn whoever_is_not_logged_in_is_told_so_by_the_sdk_before_it_asks() {
+async fn the_sdk_refuses_every_method_before_a_login_without_a_request() {
     let world = World::new().await;
     let client = world.client();
     for method in METHODS.iter().filter(|method| method.access == Access::User) {
@@ -52,9 +52,9 @@ async fn whoever_is_not_logged_in_is_told_so_by_the_sdk_before_it_asks() {
 }
 
 #[tokio::test]
-async fn whoever_was_put_out_is_not_let_in_by_his_old_session() {
+async fn a_disconnected_user_cannot_resume_the_old_session() {
     let world = World::new().await;
-    let mut raw = world.raw_greeted(1).await;
+    let mut raw = world.raw_after_hello(1).await;
     let login = raw.call(&world.login_request("ann")).await.unwrap();
     let mut admin = world.admin().await;
     let out = DisconnectUserRequest { app_id: world.app_id(), user_id: "ann".into() };
@@ -63,11 +63,11 @@ async fn whoever_was_put_out_is_not_let_in_by_his_old_session() {
         Some(event_frame::Frame::End(end)) => assert_eq!(end.reason(), SessionEndReason::EndedByOperator),
         other => panic!("{other:?}"),
     }
-    let mut again = world.raw_greeted(1).await;
+    let mut again = world.raw_after_hello(1).await;
     let resume = zim_protocol::LoginRequest { resume: login.session, ..world.login_request("ann") };
     let refused = again.call(&resume).await.unwrap_err();
     assert_eq!(refused.code, ErrorCode::NetworkModuleUserHasAlreadyLoggedOut as i32, "{refused}");
-    // With his credentials he is.
+    // A login with credentials succeeds.
     again.call(&world.login_request("ann")).await.unwrap();
     drop(admin);
     raw.end().await;
@@ -76,19 +76,19 @@ async fn whoever_was_put_out_is_not_let_in_by_his_old_session() {
 }
 
 #[tokio::test]
-async fn a_session_that_is_resumed_belongs_to_its_user() {
+async fn a_session_can_be_resumed_only_by_its_user() {
     let world = World::new().await;
-    let mut raw = world.raw_greeted(1).await;
+    let mut raw = world.raw_after_hello(1).await;
     let login = raw.call(&world.login_request("ann")).await.unwrap();
-    // Somebody else's ticket is no ticket: bob gets a session of his own, and ann keeps hers.
-    let mut bob = world.raw_greeted(2).await;
+    // A ticket of another user is ignored: bob gets a new session, and ann keeps hers.
+    let mut bob = world.raw_after_hello(2).await;
     let stolen = zim_protocol::LoginRequest { resume: login.session.clone(), ..world.login_request("bob") };
     let own = bob.call(&stolen).await.unwrap();
     assert_ne!(own.session, login.session);
     assert_eq!(own.user.unwrap().base_info.unwrap().user_id, "bob");
     raw.call(&zim_integration_tests::send_text("bob", "I am still here", 1)).await.unwrap();
-    // A ticket without credentials is nothing either.
-    let mut nobody = world.raw_greeted(3).await;
+    // A ticket without credentials is refused.
+    let mut nobody = world.raw_after_hello(3).await;
     let mut bare = zim_protocol::LoginRequest { resume: login.session, ..world.login_request("ann") };
     bare.app_sign.clear();
     assert_eq!(nobody.call(&bare).await.unwrap_err().code, ErrorCode::NetworkModuleTokenInvalid as i32);
@@ -99,7 +99,7 @@ async fn a_session_that_is_resumed_belongs_to_its_user() {
 }
 
 #[tokio::test]
-async fn every_method_has_limits_that_the_server_checks_itself() {
+async fn the_server_checks_the_limits_of_every_method() {
     let world = World::new().await;
     let mut raw = world.raw_user("ann", 1).await;
     for method in METHODS.iter().filter(|method| method.path != "Session/Logout") {

@@ -1,7 +1,7 @@
-//! The blacklist: who is on it, and what that means for whom.
+//! The blacklist: its entries, and their effect on messages.
 
 use futures_util::future::join_all;
-use zim_integration_tests::{Device, Raw, World, code, refusal, request, send_text, soon, texts};
+use zim_integration_tests::{Device, RawClient, World, code, refusal, request, send_text, soon, texts};
 use zim_protocol::{
     AddUsersToBlacklistRequest, BlacklistChangeAction, BlacklistQueriedResult, BlacklistQueryConfig,
     CheckUserIsInBlacklistRequest, ConversationType, ErrorCode, ErrorUserInfo, Event, EventKind, FillRequest, Message,
@@ -14,15 +14,15 @@ const REMOVED: BlacklistChangeAction = BlacklistChangeAction::Removed;
 const BLOCKED: ErrorCode = ErrorCode::MessageModuleSenderInBlacklist;
 const ALL: BlacklistQueryConfig = BlacklistQueryConfig { next_flag: 0, count: 100 };
 
-/// Makes accounts.
+/// Registers users.
 async fn register(world: &World, users: impl IntoIterator<Item = String>) {
     for user in users {
         world.raw_user(&user, 200).await.end().await;
     }
 }
 
-/// What a device heard of its blacklist: who, and whether he was added.
-fn heard(device: &Device) -> Vec<(String, bool)> {
+/// The blacklist changes that a device has raised: the user, and whether they were added.
+fn raised(device: &Device) -> Vec<(String, bool)> {
     changes(&device.seen_of(EventKind::BlacklistChanged))
 }
 
@@ -36,12 +36,12 @@ fn changes(seen: &[Event]) -> Vec<(String, bool)> {
     all
 }
 
-/// Waits until a device has heard so much of its blacklist.
-async fn hears(device: &Device, expected: &[(&str, BlacklistChangeAction)]) {
+/// Waits until a device has raised exactly these blacklist changes.
+async fn raises(device: &Device, expected: &[(&str, BlacklistChangeAction)]) {
     let expected: Vec<(String, bool)> =
         expected.iter().map(|(user, action)| ((*user).to_owned(), *action == ADDED)).collect();
     device.until("changes of the blacklist", |seen| (changes(seen).len() >= expected.len()).then_some(())).await;
-    assert_eq!(heard(device), expected);
+    assert_eq!(raised(device), expected);
 }
 
 fn ids(result: &BlacklistQueriedResult) -> Vec<&str> {
@@ -69,8 +69,8 @@ fn remove(users: &[&str]) -> RemoveUsersFromBlacklistRequest {
     RemoveUsersFromBlacklistRequest { user_ids: users.iter().map(|user| (*user).to_owned()).collect() }
 }
 
-/// How many messages from a user are stored, as his addressee sees it.
-async fn stored(raw: &mut Raw, peer: &str) -> usize {
+/// The number of stored messages from a user, as the receiver sees it.
+async fn stored(raw: &mut RawClient, peer: &str) -> usize {
     let conversation =
         Some(zim_protocol::ConversationRef { r#type: ConversationType::Peer as i32, id: peer.to_owned() });
     let mut count = 0;
@@ -88,14 +88,14 @@ async fn stored(raw: &mut Raw, peer: &str) -> usize {
     usize::try_from(count).unwrap()
 }
 
-/// The n-th message of a sender of a test, with a key of its own.
+/// The n-th message of a sender, with a unique key.
 fn nth(to: &str, message: Message, sender: u8, n: u32) -> SendMessageRequest {
     let mut key = [sender; 16];
     key[..4].copy_from_slice(&n.to_be_bytes());
     SendMessageRequest { message: Some(message), client_key: key.to_vec().into(), ..send_text(to, "", 0) }
 }
 
-/// Messages that a device of a sender writes in one go.
+/// The number of messages that a device writes at once.
 const BURST: u32 = 40;
 
 fn burst(to: &str, message: &Message, sender: u8, round: u32) -> Vec<client_frame::Frame> {
@@ -105,7 +105,7 @@ fn burst(to: &str, message: &Message, sender: u8, round: u32) -> Vec<client_fram
 }
 
 #[tokio::test]
-async fn add_users_to_blacklist_is_told_to_all_own_devices_and_nobody_else() {
+async fn add_users_to_blacklist_reaches_all_own_devices_and_nobody_else() {
     let world = World::new().await;
     let (phone, laptop) = (world.user("ann").await, world.device("ann").await);
     let (bob, carl, dora) = (world.user("bob").await, world.user("carl").await, world.user("dora").await);
@@ -113,39 +113,39 @@ async fn add_users_to_blacklist_is_told_to_all_own_devices_and_nobody_else() {
     let added = soon(phone.add_users_to_blacklist(["bob", "carl", "bob"])).await.unwrap();
     assert!(added.error_user_list.is_empty());
     for device in [&phone, &laptop] {
-        hears(device, &[("bob", ADDED), ("carl", ADDED)]).await;
+        raises(device, &[("bob", ADDED), ("carl", ADDED)]).await;
         let found = soon(device.query_blacklist(ALL)).await.unwrap();
         assert_eq!((ids(&found), found.next_flag), (vec!["carl", "bob"], 0));
         assert_eq!(found.blacklist[1].user_name, "Bob");
     }
-    // The device that asked has one event for one call.
+    // The calling device raises one event for one call.
     assert_eq!(phone.seen_of(EventKind::BlacklistChanged).len(), 1);
     soon(laptop.remove_users_from_blacklist(["carl"])).await.unwrap();
     for device in [&phone, &laptop] {
-        hears(device, &[("bob", ADDED), ("carl", ADDED), ("carl", REMOVED)]).await;
+        raises(device, &[("bob", ADDED), ("carl", ADDED), ("carl", REMOVED)]).await;
         assert_eq!(list(device).await, ["bob"]);
     }
-    // What follows has arrived everywhere: nobody else was told.
+    // A later message has arrived everywhere, and nobody else has raised an event.
     for (device, name) in [(&bob, "bob"), (&carl, "carl"), (&dora, "dora")] {
         phone.say(name, "done").await;
-        device.hears("done").await;
-        assert!(heard(device).is_empty());
+        device.receives("done").await;
+        assert!(raised(device).is_empty());
         assert!(list(device).await.is_empty());
     }
     world.end().await;
 }
 
 #[tokio::test]
-async fn add_users_to_blacklist_stops_what_they_send_and_nothing_else() {
+async fn add_users_to_blacklist_blocks_their_messages_and_nothing_else() {
     let world = World::new().await;
     let (ann, bob, carl) = (world.user("ann").await, world.user("bob").await, world.user("carl").await);
     bob.say("ann", "before").await;
-    ann.hears("before").await;
+    ann.receives("before").await;
     block(&ann, "bob").await;
     assert_eq!(refusal(soon(bob.send("ann", Message::text("unwanted"))).await), BLOCKED);
     assert_eq!(refusal(soon(bob.send("ann", Message::command(vec![1]))).await), BLOCKED);
     assert_eq!(refusal(soon(bob.send("ann", Message::custom("unwanted", 7))).await), BLOCKED);
-    // His message failed, as he sees it; the conversation is as it was.
+    // The sender sees that the message failed; the conversation is unchanged.
     bob.until("a failed message", |seen| {
         seen.iter().find_map(|event| match event {
             Event::MessageSentStatusChanged(event) => event
@@ -163,23 +163,23 @@ async fn add_users_to_blacklist_stops_what_they_send_and_nothing_else() {
         [MessageSentStatus::Success, MessageSentStatus::Failed, MessageSentStatus::Failed]
     );
     assert!(!bob.conversation("ann").await.is_disabled);
-    // The blocker can write to him, he to others, and others to the blocker.
+    // Ann can write to bob, bob to others, and others to ann.
     ann.say("bob", "I can").await;
-    bob.hears("I can").await;
+    bob.receives("I can").await;
     bob.say("carl", "is she well?").await;
-    carl.hears("is she well?").await;
+    carl.receives("is she well?").await;
     carl.say("ann", "are you well?").await;
-    ann.hears("are you well?").await;
-    assert_eq!(texts(ann.heard_from("bob").iter().map(|(message, _)| message)), ["before"]);
+    ann.receives("are you well?").await;
+    assert_eq!(texts(ann.received_from("bob").iter().map(|(message, _)| message)), ["before"]);
     let fresh = world.device("ann").await;
     assert_eq!(texts(&fresh.history("bob").await), ["before", "I can"]);
     world.end().await;
 }
 
 #[tokio::test]
-async fn add_users_to_blacklist_holds_for_a_conversation_that_does_not_exist_yet() {
+async fn add_users_to_blacklist_applies_before_the_conversation_exists() {
     let world = World::new().await;
-    // Both orders of the two accounts.
+    // Both registration orders of the two accounts.
     for (ann, bob) in [("ann1", "bob1"), ("ann2", "bob2")] {
         if ann == "ann2" {
             register(&world, [bob.to_owned()]).await;
@@ -191,12 +191,12 @@ async fn add_users_to_blacklist_holds_for_a_conversation_that_does_not_exist_yet
         assert_eq!(refusal(soon(b.send(ann, Message::text("second"))).await), BLOCKED);
         assert!(a.conversations().await.is_empty());
         a.say(bob, "mine is the first").await;
-        b.hears("mine is the first").await;
+        b.receives("mine is the first").await;
         assert_eq!(refusal(soon(b.send(ann, Message::text("third"))).await), BLOCKED);
         soon(a.remove_users_from_blacklist([bob])).await.unwrap();
         b.say(ann, "at last").await;
-        a.hears("at last").await;
-        // Each can block the other.
+        a.receives("at last").await;
+        // Both can block each other.
         block(&a, bob).await;
         block(&b, ann).await;
         soon(a.remove_users_from_blacklist([bob])).await.unwrap();
@@ -207,7 +207,7 @@ async fn add_users_to_blacklist_holds_for_a_conversation_that_does_not_exist_yet
 }
 
 #[tokio::test]
-async fn add_users_to_blacklist_says_for_whom_it_is_not_possible() {
+async fn add_users_to_blacklist_reports_an_error_for_each_refused_user() {
     let world = World::new().await;
     let ann = world.user("ann").await;
     register(&world, ["bob".to_owned(), "carl".to_owned()]).await;
@@ -219,7 +219,7 @@ async fn add_users_to_blacklist_says_for_whom_it_is_not_possible() {
     block(&ann, "bob").await;
     let again = soon(ann.add_users_to_blacklist(["bob"])).await;
     assert_eq!(refusal(again), ErrorCode::FriendModuleAlreadyAddToBlacklist);
-    // All refused, for more than one reason.
+    // All are refused, for different reasons.
     let none = soon(ann.add_users_to_blacklist(["ann", "bob", "nobody"])).await;
     assert_eq!(refusal(none), ErrorCode::FriendModuleAddBlacklistFail);
     let some = soon(ann.add_users_to_blacklist(["nobody", "ann", "carl", "bob"])).await.unwrap();
@@ -230,12 +230,12 @@ async fn add_users_to_blacklist_says_for_whom_it_is_not_possible() {
     ];
     assert_eq!(some.error_user_list, expected);
     assert_eq!(list(&ann).await, ["carl", "bob"]);
-    hears(&ann, &[("bob", ADDED), ("carl", ADDED)]).await;
+    raises(&ann, &[("bob", ADDED), ("carl", ADDED)]).await;
     world.end().await;
 }
 
 #[tokio::test]
-async fn remove_users_from_blacklist_says_for_whom_it_is_not_possible() {
+async fn remove_users_from_blacklist_reports_an_error_for_each_refused_user() {
     let world = World::new().await;
     let ann = world.user("ann").await;
     register(&world, ["bob", "carl", "dora"].map(str::to_owned)).await;
@@ -255,12 +255,12 @@ async fn remove_users_from_blacklist_says_for_whom_it_is_not_possible() {
     let some = soon(ann.remove_users_from_blacklist(["dora", "carl"])).await.unwrap();
     assert_eq!(some.error_user_list, [error("dora", ErrorCode::FriendModuleUserNotInBlacklist)]);
     assert!(list(&ann).await.is_empty());
-    hears(&ann, &[("bob", ADDED), ("carl", ADDED), ("bob", REMOVED), ("carl", REMOVED)]).await;
+    raises(&ann, &[("bob", ADDED), ("carl", ADDED), ("bob", REMOVED), ("carl", REMOVED)]).await;
     world.end().await;
 }
 
 #[tokio::test]
-async fn remove_users_from_blacklist_opens_the_way_at_once() {
+async fn remove_users_from_blacklist_takes_effect_at_once() {
     let world = World::new().await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
     for round in 0..5 {
@@ -269,7 +269,7 @@ async fn remove_users_from_blacklist_opens_the_way_at_once() {
         soon(ann.remove_users_from_blacklist(["bob"])).await.unwrap();
         let text = format!("open {round}");
         bob.say("ann", &text).await;
-        ann.hears(&text).await;
+        ann.receives(&text).await;
         soon(bob.send("ann", Message::command(vec![round]))).await.unwrap();
     }
     world.end().await;
@@ -301,7 +301,7 @@ async fn add_users_to_blacklist_and_remove_users_from_blacklist_take_1_to_20_use
 }
 
 #[tokio::test]
-async fn add_users_to_blacklist_ends_at_the_size_of_the_list() {
+async fn add_users_to_blacklist_is_refused_when_the_list_is_full() {
     let world = World::with(|config| {
         assert_eq!(config.limits.max_blocked_users, 1_000);
         config.limits.max_blocked_users = 3;
@@ -310,7 +310,7 @@ async fn add_users_to_blacklist_ends_at_the_size_of_the_list() {
     let ann = world.user("ann").await;
     register(&world, (0..6).map(|number| format!("u{number}"))).await;
     soon(ann.add_users_to_blacklist(["u0", "u1"])).await.unwrap();
-    // One place is left, and the first of the call gets it.
+    // One place is left; the first user of the call gets it.
     let some = soon(ann.add_users_to_blacklist(["u2", "u3", "u0"])).await.unwrap();
     let full = ErrorCode::FriendModuleBlacklistListQuantityLimit;
     assert_eq!(some.error_user_list, [error("u3", full), error("u0", ErrorCode::FriendModuleAlreadyAddToBlacklist)]);
@@ -322,13 +322,13 @@ async fn add_users_to_blacklist_ends_at_the_size_of_the_list() {
 }
 
 #[tokio::test]
-async fn query_blacklist_pages_from_who_was_added_last_online_and_offline() {
+async fn query_blacklist_pages_newest_first_online_and_offline() {
     let mut world = World::new().await;
     let ann = world.user("ann").await;
     register(&world, (0..6).map(|number| format!("u{number}"))).await;
     soon(ann.add_users_to_blacklist(["u0", "u1", "u2"])).await.unwrap();
     soon(ann.add_users_to_blacklist(["u3", "u4"])).await.unwrap();
-    // Who was on the list before is at its top again.
+    // A user who is added again is at the top.
     soon(ann.remove_users_from_blacklist(["u1"])).await.unwrap();
     block(&ann, "u1").await;
     let mut raw = world.raw_user("ann", 9).await;
@@ -364,11 +364,11 @@ async fn query_blacklist_pages_from_who_was_added_last_online_and_offline() {
         let third = BlacklistQueryConfig { next_flag: second.next_flag, count: 2 };
         let third = soon(ann.query_blacklist(third)).await.unwrap();
         assert_eq!((ids(&third), third.next_flag), (vec!["u0"], 0));
-        // A page that ends with the list says so.
+        // The last page has no next flag.
         let whole = soon(ann.query_blacklist(BlacklistQueryConfig { next_flag: 0, count: 5 })).await.unwrap();
         assert_eq!((whole.blacklist.len(), whole.next_flag), (5, 0));
         flags.push((first.next_flag, second.next_flag));
-        // Without a connection this device knows it, too.
+        // The device answers this without a connection too.
         for (user, is_listed) in [("u1", true), ("u5", false)] {
             let checked = soon(ann.check_user_is_in_blacklist(user)).await.unwrap();
             assert_eq!(checked.is_user_in_blacklist, is_listed, "{user}");
@@ -389,7 +389,7 @@ async fn check_user_is_in_blacklist_answers_for_registered_users() {
     block(&ann, "bob").await;
     assert!(is_listed(&ann, "bob").await.unwrap());
     assert!(!is_listed(&ann, "ann").await.unwrap());
-    // It is one way.
+    // The blacklist applies in one direction.
     assert!(!is_listed(&bob, "ann").await.unwrap());
     assert_eq!(refusal(is_listed(&ann, "nobody").await), ErrorCode::CommonModuleUserIsNotExist);
     let mut raw = world.raw_user("ann", 9).await;
@@ -402,10 +402,10 @@ async fn check_user_is_in_blacklist_answers_for_registered_users() {
     world.end().await;
 }
 
-/// Many devices of one sender send as fast as they can while they are blocked: when that is answered, what is stored does not
-/// grow any more.
+/// Many devices of one sender send as fast as they can while the sender is blocked. After the answer to the block
+/// nothing more is stored.
 #[tokio::test]
-async fn add_users_to_blacklist_lets_nothing_pass_after_its_answer() {
+async fn add_users_to_blacklist_stores_no_message_after_its_answer() {
     const SENDERS: u8 = 8;
     let world = World::new().await;
     let mut ann = world.raw_user("ann", 100).await;
@@ -415,32 +415,32 @@ async fn add_users_to_blacklist_lets_nothing_pass_after_its_answer() {
     }
     let mut accepted = 0;
     for round in 0..10_u32 {
-        let mut asked = Vec::new();
+        let mut writes = Vec::new();
         for (device, sender) in (0..SENDERS).zip(&mut senders) {
-            asked.push(sender.write(burst("ann", &Message::text("let me in"), device, round)));
+            writes.push(sender.write(burst("ann", &Message::text("let me in"), device, round)));
         }
-        // The block is somewhere between the messages.
+        // The block arrives between the messages.
         let blocking = async {
             ann.call(&add(&["bob"])).await.unwrap();
             stored(&mut ann, "bob").await
         };
-        let (at_answer, _) = futures_util::join!(blocking, join_all(asked));
+        let (at_answer, _) = futures_util::join!(blocking, join_all(writes));
         let answers = join_all(senders.iter_mut().map(|sender| sender.responses(BURST as usize))).await;
         let codes: Vec<i32> = answers.concat().iter().map(code).collect();
         accepted += codes.iter().filter(|code| **code == 0).count();
         assert!(codes.iter().all(|code| *code == 0 || *code == BLOCKED as i32), "{codes:?}");
         assert_eq!(stored(&mut ann, "bob").await, at_answer, "round {round}: something was stored after the answer");
-        assert_eq!(accepted, at_answer, "round {round}: what is acknowledged is stored, and nothing else");
+        assert_eq!(accepted, at_answer, "round {round}: exactly the acknowledged messages are stored");
         ann.call(&remove(&["bob"])).await.unwrap();
     }
-    join_all(senders.into_iter().map(Raw::end)).await;
+    join_all(senders.into_iter().map(RawClient::end)).await;
     ann.end().await;
     world.end().await;
 }
 
-/// The same while the first message makes the conversation.
+/// The same while the first message creates the conversation.
 #[tokio::test]
-async fn add_users_to_blacklist_lets_no_first_message_pass_after_its_answer() {
+async fn add_users_to_blacklist_stores_no_first_message_after_its_answer() {
     let world = World::new().await;
     let mut ann = world.raw_user("ann", 100).await;
     for round in 0..12 {
@@ -449,31 +449,32 @@ async fn add_users_to_blacklist_lets_no_first_message_pass_after_its_answer() {
         for device in 0..4 {
             senders.push(world.raw_user(&bob, device).await);
         }
-        let mut asked = Vec::new();
+        let mut calls = Vec::new();
         for (device, sender) in (0..4).zip(&mut senders) {
             let hello = nth("ann", Message::text("hello"), device, 0);
-            asked.push(async move { sender.call(&hello).await.map(drop).map_err(|error| error.code) });
+            calls.push(async move { sender.call(&hello).await.map(drop).map_err(|error| error.code) });
         }
         let block = add(&[&bob]);
         let blocking = async {
             ann.call(&block).await.unwrap();
             stored(&mut ann, &bob).await
         };
-        let (sent, at_answer) = futures_util::join!(join_all(asked), blocking);
+        let (sent, at_answer) = futures_util::join!(join_all(calls), blocking);
         let accepted = sent.iter().filter(|sent| sent.is_ok()).count();
         assert!(sent.iter().all(|sent| sent.is_ok() || *sent == Err(BLOCKED as i32)), "{sent:?}");
         assert_eq!((stored(&mut ann, &bob).await, accepted), (at_answer, at_answer), "round {round}");
         let late = senders[0].call(&nth("ann", Message::text("late"), 0, 1)).await.unwrap_err();
         assert_eq!(late.code, BLOCKED as i32);
-        join_all(senders.into_iter().map(Raw::end)).await;
+        join_all(senders.into_iter().map(RawClient::end)).await;
     }
     ann.end().await;
     world.end().await;
 }
 
-/// Commands are stored nowhere: what a third person sends after the answer comes after all that was let through.
+/// Commands are not stored. A command that a third user sends after the answer to the block arrives after all that
+/// passed.
 #[tokio::test]
-async fn add_users_to_blacklist_lets_no_command_pass_after_its_answer() {
+async fn add_users_to_blacklist_delivers_no_command_after_its_answer() {
     const SENDERS: u8 = 6;
     let world = World::new().await;
     let mut ann = world.raw_user("ann", 100).await;
@@ -483,18 +484,18 @@ async fn add_users_to_blacklist_lets_no_command_pass_after_its_answer() {
         senders.push(world.raw_user("bob", device).await);
     }
     for round in 0..10_u32 {
-        let mut asked = Vec::new();
+        let mut writes = Vec::new();
         for (device, sender) in (0..SENDERS).zip(&mut senders) {
-            asked.push(sender.write(burst("ann", &Message::command(vec![1]), device, round)));
+            writes.push(sender.write(burst("ann", &Message::command(vec![1]), device, round)));
         }
         let blocking = async {
             ann.call(&add(&["bob"])).await.unwrap();
             carl.call(&nth("ann", Message::command(vec![2]), 50, 0)).await.unwrap();
         };
-        futures_util::join!(blocking, join_all(asked));
+        futures_util::join!(blocking, join_all(writes));
         let answers = join_all(senders.iter_mut().map(|sender| sender.responses(BURST as usize))).await;
         let accepted = answers.concat().iter().filter(|response| code(response) == 0).count();
-        // All of them, and then the third person's; nothing is left for the next round.
+        // The accepted commands arrive before the third user's; nothing is left for the next round.
         let mut arrived = 0;
         loop {
             match ann.event().await.unwrap() {
@@ -508,7 +509,7 @@ async fn add_users_to_blacklist_lets_no_command_pass_after_its_answer() {
         assert_eq!(arrived, accepted, "round {round}");
         ann.call(&remove(&["bob"])).await.unwrap();
     }
-    join_all(senders.into_iter().map(Raw::end)).await;
+    join_all(senders.into_iter().map(RawClient::end)).await;
     carl.end().await;
     ann.end().await;
     world.end().await;

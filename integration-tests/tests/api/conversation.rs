@@ -1,4 +1,4 @@
-//! Conversations as one member sees them.
+//! Conversations, as a member sees them.
 
 use zim_integration_tests::{Device, World, is_text, refusal, soon};
 use zim_protocol::{
@@ -18,14 +18,14 @@ async fn list(device: &Device, config: ConversationQueryConfig, filter: Conversa
 }
 
 #[tokio::test]
-async fn query_conversation_shows_the_last_message_the_peer_and_what_is_unread() {
+async fn query_conversation_shows_the_last_message_the_peer_and_the_unread_count() {
     let world = World::new().await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
     soon(ann.update_user_name("Ann of Ayr")).await.unwrap();
     ann.say("bob", "one").await;
     world.clock.advance(1_000);
     ann.say("bob", "two").await;
-    bob.hears("two").await;
+    bob.receives("two").await;
     let of_bob = bob.conversation("ann").await;
     assert_eq!((of_bob.r#type(), of_bob.unread_message_count), (PEER, 2));
     assert!(is_text(of_bob.last_message.as_ref().unwrap(), "two"));
@@ -47,7 +47,7 @@ async fn query_conversation_shows_the_last_message_the_peer_and_what_is_unread()
 }
 
 #[tokio::test]
-async fn query_conversation_that_is_not_there_is_refused() {
+async fn query_conversation_that_does_not_exist_is_refused() {
     let world = World::new().await;
     let (ann, _bob) = (world.user("ann").await, world.user("bob").await);
     for id in ["bob", "nobody"] {
@@ -84,7 +84,7 @@ async fn query_conversation_list_is_newest_first_in_pages() {
     assert_eq!(names(&second), ["user2", "user1"]);
     let config = ConversationQueryConfig { next_conversation: second.last().cloned(), count: 2 };
     assert_eq!(names(&list(&ann, config, Default::default()).await), ["user0"]);
-    // A new message brings its conversation to the front.
+    // A new message moves its conversation to the front.
     world.clock.advance(1_000);
     ann.say("user1", "hello").await;
     assert_eq!(ann.conversations().await[0].conversation_id, "user1");
@@ -92,7 +92,7 @@ async fn query_conversation_list_is_newest_first_in_pages() {
 }
 
 #[tokio::test]
-async fn query_conversation_list_can_be_only_what_is_unread() {
+async fn query_conversation_list_filters_unread_conversations() {
     let world = World::new().await;
     let (ann, bob, carl) = (world.user("ann").await, world.user("bob").await, world.user("carl").await);
     bob.say("ann", "hi").await;
@@ -107,7 +107,7 @@ async fn query_conversation_list_can_be_only_what_is_unread() {
 }
 
 #[tokio::test]
-async fn query_conversation_list_of_a_fresh_device_is_right_at_once() {
+async fn query_conversation_list_of_a_fresh_device_is_complete_after_login() {
     let world = World::new().await;
     let (ann, bob, carl) = (world.user("ann").await, world.user("bob").await, world.user("carl").await);
     bob.say("ann", "one").await;
@@ -124,13 +124,13 @@ async fn query_conversation_list_of_a_fresh_device_is_right_at_once() {
 }
 
 #[tokio::test]
-async fn conversation_changed_tells_added_and_then_updated() {
+async fn conversation_changed_reports_added_and_then_updated() {
     let world = World::new().await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
     let mut kinds = Vec::new();
     for text in ["one", "two"] {
         ann.say("bob", text).await;
-        bob.hears(text).await;
+        bob.receives(text).await;
         bob.until(text, |seen| {
             let changes = seen.iter().filter_map(|event| match event {
                 Event::ConversationChanged(event) => Some(event),
@@ -214,7 +214,7 @@ async fn conversation_total_unread_message_count_updated_comes_right_after_login
 }
 
 #[tokio::test]
-async fn clear_conversation_unread_message_count_reads_on_all_devices() {
+async fn clear_conversation_unread_message_count_applies_to_all_devices() {
     let world = World::new().await;
     let (phone, laptop, bob) = (world.user("ann").await, world.device("ann").await, world.user("bob").await);
     for number in 0..3 {
@@ -228,10 +228,10 @@ async fn clear_conversation_unread_message_count_reads_on_all_devices() {
     assert_eq!(phone.total_unread().await, 0);
     laptop.has_unread("bob", 0).await;
     assert_eq!(laptop.total_unread().await, 0);
-    // A third one, later.
+    // A third device, later.
     let tablet = world.device("ann").await;
     assert_eq!(tablet.conversation("bob").await.unread_message_count, 0);
-    // And counts again from there.
+    // Counting goes on from there.
     bob.say("ann", "more").await;
     for device in [&phone, &laptop, &tablet] {
         device.has_unread("bob", 1).await;
@@ -240,7 +240,7 @@ async fn clear_conversation_unread_message_count_reads_on_all_devices() {
 }
 
 #[tokio::test]
-async fn clear_conversation_unread_message_count_of_what_is_read_changes_nothing() {
+async fn clear_conversation_unread_message_count_of_a_read_conversation_changes_nothing() {
     let world = World::new().await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
     bob.say("ann", "hi").await;
@@ -252,7 +252,7 @@ async fn clear_conversation_unread_message_count_of_what_is_read_changes_nothing
 }
 
 #[tokio::test]
-async fn clear_conversation_unread_message_count_of_no_conversation_is_refused() {
+async fn clear_conversation_unread_message_count_without_a_conversation_is_refused() {
     let world = World::new().await;
     let (ann, _bob) = (world.user("ann").await, world.user("bob").await);
     for id in ["bob", "nobody"] {
@@ -270,7 +270,7 @@ async fn clear_conversation_unread_message_count_of_no_conversation_is_refused()
 }
 
 #[tokio::test]
-async fn clear_conversation_unread_message_count_cannot_clear_what_the_device_has_not_seen() {
+async fn clear_conversation_unread_message_count_keeps_messages_the_device_has_not_seen() {
     let world = World::new().await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
     for number in 1..=5 {
@@ -285,7 +285,7 @@ async fn clear_conversation_unread_message_count_cannot_clear_what_the_device_ha
     };
     raw.call(&upto(2)).await.unwrap();
     ann.has_unread("bob", 3).await;
-    // Backwards does nothing, beyond the end is the end.
+    // A lower position changes nothing; one beyond the end clears to the end.
     raw.call(&upto(1)).await.unwrap();
     raw.call(&upto(1_000)).await.unwrap();
     ann.has_unread("bob", 0).await;
@@ -297,12 +297,12 @@ async fn clear_conversation_unread_message_count_cannot_clear_what_the_device_ha
 }
 
 #[tokio::test]
-async fn unread_does_not_count_ones_own_messages_nor_those_that_shall_not_count() {
+async fn unread_counts_neither_own_messages_nor_uncounted_ones() {
     let world = World::new().await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
     bob.say("ann", "1").await;
     ann.has_unread("bob", 1).await;
-    // One's own answer reads nothing.
+    // Sending an answer does not clear the unread count.
     ann.say("bob", "mine").await;
     assert_eq!(ann.conversation("bob").await.unread_message_count, 1);
     let silent = MessageSendConfig { disable_unread_message_count: true, ..MessageSendConfig::default() };

@@ -1,9 +1,10 @@
-//! Keeps count: every method has an SDK method and a test, every event that is raised is seen by a test, every error code that a
-//! caller can meet is provoked by one. What of the reference is not there yet stands in `coverage/missing_*.txt`; those lists
-//! can only get shorter, because a name that is there and still listed is a failure too.
+//! Checks the coverage: every method has an SDK method and a test, a test sees every event that is raised, and a test
+//! provokes every error code that a caller can get. `coverage/missing_*.txt` lists what is missing of the reference.
+//! The lists can only get shorter, because a listed name that is covered fails too.
 //!
-//! What is covered is read from the sources: a test is a `fn` in `integration-tests/tests` whose name begins with the method's;
-//! an event is seen where a test names `Event::X` or `EventKind::X`, a code is provoked where a test names `ErrorCode::X`.
+//! Coverage is read from the sources: a test is a `fn` in `integration-tests/tests` whose name begins with the
+//! method's; an event is seen where a test names `Event::X` or `EventKind::X`; a code is provoked where a test names
+//! `ErrorCode::X`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -12,7 +13,7 @@ use std::path::{Path, PathBuf};
 use zim_protocol::{ErrorCode, EventKind, METHODS};
 
 const HERE: &str = env!("CARGO_MANIFEST_DIR");
-/// This file names everything and proves nothing.
+/// This file, which names everything and covers nothing.
 const THIS: &str = "coverage.rs";
 
 /// The text of all Rust files under a folder, without comments.
@@ -41,7 +42,7 @@ fn tests() -> String {
     sources(&PathBuf::from(HERE).join("tests"), THIS)
 }
 
-/// A crate's own sources, without its unit tests.
+/// The sources of a crate, without unit tests.
 fn of_crate(name: &str) -> String {
     let all = sources(&PathBuf::from(HERE).join("..").join(name).join("src"), "tests.rs");
     let mut own = String::new();
@@ -51,14 +52,14 @@ fn of_crate(name: &str) -> String {
             own.push_str(line);
             own.push('\n');
         } else if lines.next().is_some_and(|item| item.ends_with('{')) {
-            // What is formatted ends at the margin.
+            // In formatted code an item ends with a brace at the margin.
             lines.by_ref().find(|line| *line == "}");
         }
     }
     own
 }
 
-/// The names that follow `prefix` in a text.
+/// Returns the names that follow `prefix` in a text.
 fn names_after(text: &str, prefix: &str) -> BTreeSet<String> {
     let is_name = |letter: &char| letter.is_ascii_alphanumeric() || *letter == '_';
     text.match_indices(prefix)
@@ -68,7 +69,7 @@ fn names_after(text: &str, prefix: &str) -> BTreeSet<String> {
         .collect()
 }
 
-/// A committed list: names, each perhaps with a reason.
+/// Reads a committed list of names, each with an optional reason.
 fn list(file: &str) -> BTreeMap<String, String> {
     let path = PathBuf::from(HERE).join("tests/api/coverage").join(file);
     let lines = fs::read_to_string(path).unwrap();
@@ -82,10 +83,10 @@ fn list(file: &str) -> BTreeMap<String, String> {
 
 fn assert_list(file: &str, missing: &BTreeSet<String>) {
     let listed: BTreeSet<String> = list(file).into_keys().collect();
-    let there: Vec<&String> = listed.difference(missing).collect();
-    assert!(there.is_empty(), "{file}: these are covered now; take them off the list: {there:?}");
-    let gone: Vec<&String> = missing.difference(&listed).collect();
-    assert!(gone.is_empty(), "{file}: write a test for these (see the head of coverage.rs): {gone:?}");
+    let covered: Vec<&String> = listed.difference(missing).collect();
+    assert!(covered.is_empty(), "{file}: these are covered now, remove them from the list: {covered:?}");
+    let uncovered: Vec<&String> = missing.difference(&listed).collect();
+    assert!(uncovered.is_empty(), "{file}: write tests for these (see the head of coverage.rs): {uncovered:?}");
 }
 
 fn has_test(tests: &BTreeSet<String>, method: &str) -> bool {
@@ -104,7 +105,7 @@ fn every_method_of_the_wire_has_an_sdk_method_and_a_test() {
 }
 
 #[test]
-fn every_method_of_the_reference_is_there_with_a_test_or_known_to_be_missing() {
+fn every_method_of_the_reference_has_a_test_or_is_listed_as_missing() {
     let (tests, sdk) = (names_after(&tests(), "fn "), of_crate("client-sdk"));
     let mut public = names_after(&sdk, "pub fn ");
     public.extend(names_after(&sdk, "pub async fn "));
@@ -117,7 +118,7 @@ fn every_method_of_the_reference_is_there_with_a_test_or_known_to_be_missing() {
 }
 
 #[test]
-fn every_event_is_seen_by_a_test_or_known_to_be_missing() {
+fn every_event_is_seen_by_a_test_or_listed_as_missing() {
     let tests = tests();
     let mut seen = names_after(&tests, "EventKind::");
     seen.extend(names_after(&tests, "Event::"));
@@ -125,7 +126,7 @@ fn every_event_is_seen_by_a_test_or_known_to_be_missing() {
     assert_eq!(all.len(), 60);
     let missing: BTreeSet<String> = all.difference(&seen).cloned().collect();
     assert_list("missing_events.txt", &missing);
-    // What the SDK raises and nobody can see yet has its reason on the list.
+    // An event that the SDK raises but no test can see has a reason on the list.
     let raised = names_after(&of_crate("client-sdk"), "Event::");
     let reasons = list("missing_events.txt");
     for name in raised.intersection(&missing) {
@@ -134,7 +135,7 @@ fn every_event_is_seen_by_a_test_or_known_to_be_missing() {
 }
 
 #[test]
-fn every_error_code_that_can_be_met_is_provoked_by_a_test() {
+fn every_error_code_is_provoked_by_a_test_or_listed_as_missing() {
     let provoked = names_after(&tests(), "ErrorCode::");
     let all: BTreeSet<String> = (0..2)
         .chain(6_000_000..6_001_000)
@@ -144,7 +145,7 @@ fn every_error_code_that_can_be_met_is_provoked_by_a_test() {
     assert_eq!(all.len(), 169);
     let missing: BTreeSet<String> = all.difference(&provoked).cloned().collect();
     assert_list("missing_errors.txt", &missing);
-    // What server, SDK or protocol can say and no test provokes has its reason on the list.
+    // A code of server, SDK or protocol that no test provokes has a reason on the list.
     let reasons = list("missing_errors.txt");
     for krate in ["server", "client-sdk", "protocol"] {
         for name in names_after(&of_crate(krate), "ErrorCode::").intersection(&missing) {

@@ -1,4 +1,4 @@
-//! Friends: who is on whose list.
+//! Friends and their attributes.
 
 use std::collections::HashMap;
 
@@ -16,12 +16,12 @@ pub(crate) const KINDS: [EventKind; 4] = [
     EventKind::FriendApplicationUpdated,
 ];
 
-/// Attributes of a friend.
+/// Builds the attributes of a friend.
 pub(crate) fn attributes<const N: usize>(pairs: [(&str, &str); N]) -> HashMap<String, String> {
     pairs.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
 }
 
-/// The next change of the list of friends.
+/// Waits for the next change of the friend list.
 pub(crate) async fn list_change(device: &Device) -> (FriendListChangeAction, Vec<FriendInfo>) {
     match device.next(EventKind::FriendListChanged).await {
         Event::FriendListChanged(event) => (event.action(), event.friend_list),
@@ -36,17 +36,17 @@ async fn info_update(device: &Device) -> Vec<FriendInfo> {
     }
 }
 
-/// How many events of friends a device has raised.
+/// The number of friend events that a device has raised.
 pub(crate) fn count(device: &Device) -> usize {
     KINDS.iter().map(|kind| device.seen_of(*kind).len()).sum()
 }
 
-/// Waits until everything that happened before has arrived at `others`: what follows it has.
+/// Waits until everything from before has arrived at `others`, because a later message has.
 pub(crate) async fn settled(from: &Device, others: &[(&Device, &str)]) {
     for (number, (device, user_id)) in others.iter().enumerate() {
         let text = format!("settled {number} {}", device.seen().len());
         from.say(user_id, &text).await;
-        device.hears(&text).await;
+        device.receives(&text).await;
     }
 }
 
@@ -60,13 +60,13 @@ async fn delete(device: &Device, user_id: &str, kind: FriendDeleteType) {
     assert!(deleted.error_user_list.is_empty());
 }
 
-/// The ids of the list of friends, in pages of `count`.
+/// Queries the ids of the friend list in pages of `count`.
 pub(crate) async fn friends_by(device: &Device, count: i64) -> Vec<String> {
     let (mut all, mut next_flag) = (Vec::new(), 0);
     loop {
         let config = FriendListQueryConfig { next_flag, count };
         let page = soon(device.query_friend_list(config)).await.unwrap();
-        assert!(!page.friend_list.is_empty() || all.is_empty(), "a page that has nothing");
+        assert!(!page.friend_list.is_empty() || all.is_empty(), "an empty page");
         all.extend(page.friend_list.into_iter().map(|friend| friend.user_id));
         next_flag = page.next_flag;
         if next_flag == 0 {
@@ -91,7 +91,7 @@ fn ids(prefix: &str, count: usize) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn add_friend_is_told_to_all_devices_of_both_and_to_nobody_else() {
+async fn add_friend_reaches_all_devices_of_both_and_nobody_else() {
     let world = World::new().await;
     let (ann, laptop) = (world.user("ann").await, world.device("ann").await);
     let (bob, tablet) = (world.user("bob").await, world.device("bob").await);
@@ -116,7 +116,7 @@ async fn add_friend_is_told_to_all_devices_of_both_and_to_nobody_else() {
     for device in [&ann, &laptop] {
         assert_eq!(list_change(device).await, (FriendListChangeAction::Added, vec![expected.clone()]));
     }
-    // What Ann calls him is hers alone.
+    // Alias and attributes are visible to ann only.
     let of_ann = FriendInfo {
         user_id: "ann".to_owned(),
         create_time: expected.create_time,
@@ -134,7 +134,7 @@ async fn add_friend_is_told_to_all_devices_of_both_and_to_nobody_else() {
 }
 
 #[tokio::test]
-async fn add_friend_is_refused_for_oneself_strangers_and_friends() {
+async fn add_friend_is_refused_for_oneself_unknown_users_and_friends() {
     let world = World::new().await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
     let refused = async |user_id: &str| refusal(soon(ann.add_friend(user_id, FriendAddConfig::default())).await);
@@ -149,7 +149,7 @@ async fn add_friend_is_refused_for_oneself_strangers_and_friends() {
 }
 
 #[tokio::test]
-async fn add_friend_of_somebody_who_still_has_one_changes_one_list() {
+async fn add_friend_of_a_user_who_still_lists_the_caller_changes_one_list() {
     let world = World::new().await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
     add(&ann, "bob").await;
@@ -159,12 +159,12 @@ async fn add_friend_of_somebody_who_still_has_one_changes_one_list() {
     let (added, deleted) = (FriendListChangeAction::Added, FriendListChangeAction::Deleted);
     assert_eq!(actions, [added, deleted, added]);
     settled(&ann, &[(&bob, "bob")]).await;
-    assert_eq!(count(&bob), 1, "he had her all the time");
+    assert_eq!(count(&bob), 1, "ann was on his list all the time");
     world.end().await;
 }
 
 #[tokio::test]
-async fn add_friend_holds_to_the_limits_of_what_is_said() {
+async fn add_friend_checks_the_limits_of_alias_and_attributes() {
     let world = World::new().await;
     let (ann, _bob) = (world.user("ann").await, world.user("bob").await);
     let longest = FriendAddConfig {
@@ -198,8 +198,8 @@ async fn add_friend_is_refused_when_either_list_is_full() {
     let full = ErrorCode::FriendModuleFriendNumsLimit;
     assert_eq!(refusal(soon(ann.add_friend("dora", FriendAddConfig::default())).await), full);
     assert_eq!(refusal(soon(dora.add_friend("ann", FriendAddConfig::default())).await), full);
-    assert!(friends(&dora).await.is_empty(), "refused is refused for both");
-    // Who goes makes room.
+    assert!(friends(&dora).await.is_empty(), "a refusal changes neither list");
+    // A deleted friend frees a place.
     delete(&bob, "ann", FriendDeleteType::Both).await;
     add(&dora, "ann").await;
     assert_eq!(friends(&ann).await, ["dora", "carl"]);
@@ -250,7 +250,7 @@ async fn add_friend_by_both_at_once_makes_one_friendship() {
 }
 
 #[tokio::test]
-async fn delete_friends_is_for_both_or_for_oneself() {
+async fn delete_friends_changes_both_lists_or_one() {
     let world = World::new().await;
     let (ann, laptop) = (world.user("ann").await, world.device("ann").await);
     let (bob, tablet, carl) = (world.user("bob").await, world.device("bob").await, world.user("carl").await);
@@ -263,9 +263,9 @@ async fn delete_friends_is_for_both_or_for_oneself() {
         assert_eq!(list_change(device).await.1[0].user_id, "carl");
     }
     delete(&ann, "bob", FriendDeleteType::Both).await;
-    for (device, gone) in [(&ann, "bob"), (&laptop, "bob"), (&bob, "ann"), (&tablet, "ann")] {
+    for (device, deleted) in [(&ann, "bob"), (&laptop, "bob"), (&bob, "ann"), (&tablet, "ann")] {
         let (action, list) = list_change(device).await;
-        assert_eq!((action, list[0].user_id.as_str()), (FriendListChangeAction::Deleted, gone));
+        assert_eq!((action, list[0].user_id.as_str()), (FriendListChangeAction::Deleted, deleted));
     }
     delete(&ann, "carl", FriendDeleteType::Single).await;
     for device in [&ann, &laptop] {
@@ -273,20 +273,20 @@ async fn delete_friends_is_for_both_or_for_oneself() {
         assert_eq!((action, list[0].user_id.as_str()), (FriendListChangeAction::Deleted, "carl"));
     }
     settled(&ann, &[(&carl, "carl"), (&bob, "bob")]).await;
-    assert_eq!((count(&carl), count(&bob), count(&tablet)), (1, 2, 2), "carl was not told");
+    assert_eq!((count(&carl), count(&bob), count(&tablet)), (1, 2, 2), "carl has no event");
     assert_eq!(friends(&carl).await, ["ann"]);
     assert!(friends(&ann).await.is_empty() && friends(&bob).await.is_empty());
     world.end().await;
 }
 
 #[tokio::test]
-async fn delete_friends_tells_who_is_none_and_fails_if_all_are() {
+async fn delete_friends_reports_non_friends_and_fails_if_there_is_no_friend() {
     let world = World::new().await;
     let (ann, _bob, _carl) = (world.user("ann").await, world.user("bob").await, world.user("carl").await);
     add(&ann, "bob").await;
     let config = FriendDeleteConfig::default();
-    let asked = ["carl", "bob", "nobody", "ann", "bob", "carl"];
-    let deleted = soon(ann.delete_friends(asked, config)).await.unwrap();
+    let users = ["carl", "bob", "nobody", "ann", "bob", "carl"];
+    let deleted = soon(ann.delete_friends(users, config)).await.unwrap();
     let mut left_out: Vec<_> =
         deleted.error_user_list.iter().map(|error| (error.user_id.as_str(), error.reason)).collect();
     left_out.sort_unstable();
@@ -311,7 +311,7 @@ async fn delete_friends_tells_who_is_none_and_fails_if_all_are() {
 }
 
 #[tokio::test]
-async fn delete_friends_takes_twenty_and_not_one_more() {
+async fn delete_friends_takes_at_most_20() {
     let world = World::new().await;
     let ann = world.user("ann").await;
     let friends_of = ids("friend", 20);
@@ -362,18 +362,18 @@ async fn check_friends_relation_has_six_answers() {
 }
 
 #[tokio::test]
-async fn check_friends_relation_takes_twenty_and_tells_strangers() {
+async fn check_friends_relation_takes_at_most_20_and_reports_unknown_users() {
     let world = World::new().await;
     let (ann, _bob) = (world.user("ann").await, world.user("bob").await);
     let config = FriendRelationCheckConfig::default();
-    let mut asked = ids("nobody", 19);
-    asked.push("bob".to_owned());
-    let checked = soon(ann.check_friends_relation(asked.clone(), config)).await.unwrap();
+    let mut users = ids("nobody", 19);
+    users.push("bob".to_owned());
+    let checked = soon(ann.check_friends_relation(users.clone(), config)).await.unwrap();
     assert_eq!((checked.relation_infos.len(), checked.error_user_list.len()), (1, 19));
     let unregistered = i64::from(ErrorCode::FriendModuleFriendAreUnregistered as i32);
     assert!(checked.error_user_list.iter().all(|error| error.reason == unregistered));
-    asked.push("ann".to_owned());
-    let refused = refusal(soon(ann.check_friends_relation(asked, config)).await);
+    users.push("ann".to_owned());
+    let refused = refusal(soon(ann.check_friends_relation(users, config)).await);
     assert_eq!(refused, ErrorCode::FriendModuleFriendOperationLimitExceeded);
     let refused = refusal(soon(ann.check_friends_relation(["nobody"], config)).await);
     assert_eq!(refused, ErrorCode::FriendModuleFriendAreUnregistered);
@@ -387,7 +387,7 @@ async fn update_friend_alias_names_the_conversation_on_own_devices_only() {
     add(&ann, "bob").await;
     bob.say("ann", "hi").await;
     for device in [&ann, &laptop] {
-        device.hears("hi").await;
+        device.receives("hi").await;
     }
     let updated = soon(ann.update_friend_alias("Bobby", "bob")).await.unwrap().friend_info.unwrap();
     assert_eq!(updated.friend_alias, "Bobby");
@@ -405,13 +405,13 @@ async fn update_friend_alias_names_the_conversation_on_own_devices_only() {
             .await;
         assert_eq!(device.conversation("bob").await.conversation_alias, "Bobby");
     }
-    // The same again is no change.
+    // The same alias again is no change.
     soon(ann.update_friend_alias("Bobby", "bob")).await.unwrap();
     settled(&ann, &[(&bob, "bob")]).await;
     assert_eq!(ann.seen_of(EventKind::FriendInfoUpdated).len(), 1);
     assert!(bob.seen_of(EventKind::FriendInfoUpdated).is_empty());
     assert_eq!(bob.conversation("ann").await.conversation_alias, "");
-    // Who is no friend any more has no alias.
+    // A former friend has no alias.
     delete(&ann, "bob", FriendDeleteType::Both).await;
     assert_eq!(ann.conversation("bob").await.conversation_alias, "");
     world.end().await;
@@ -439,7 +439,7 @@ async fn update_friend_alias_takes_256_characters_and_only_of_friends() {
 }
 
 #[tokio::test]
-async fn update_friend_attributes_sets_what_is_named_and_leaves_the_rest() {
+async fn update_friend_attributes_sets_the_given_keys_and_keeps_the_rest() {
     let world = World::new().await;
     let (ann, laptop, bob) = (world.user("ann").await, world.device("ann").await, world.user("bob").await);
     add(&ann, "bob").await;
@@ -454,7 +454,7 @@ async fn update_friend_attributes_sets_what_is_named_and_leaves_the_rest() {
     }
     settled(&ann, &[(&bob, "bob")]).await;
     assert!(bob.seen_of(EventKind::FriendInfoUpdated).is_empty());
-    // 1,024 bytes in all: those of "k0 a", "k2 d" and "k4 c" are 9.
+    // The limit is 1,024 bytes in total; "k0 a", "k2 d" and "k4 c" take 9.
     let rest = 1_024 - 9 - 2;
     let refused = refusal(update(attributes([("k3", &"x".repeat(rest + 1))])).await);
     assert_eq!(refused, ErrorCode::CommonModuleParamsInvalid);
@@ -468,7 +468,7 @@ async fn update_friend_attributes_sets_what_is_named_and_leaves_the_rest() {
 }
 
 #[tokio::test]
-async fn query_friends_info_keeps_the_order_and_tells_who_is_none() {
+async fn query_friends_info_keeps_the_order_and_reports_non_friends() {
     let world = World::new().await;
     let ann = world.user("ann").await;
     for friend in ["bob", "carl", "dora"] {
@@ -476,8 +476,8 @@ async fn query_friends_info_keeps_the_order_and_tells_who_is_none() {
     }
     add(&ann, "bob").await;
     add(&ann, "dora").await;
-    let asked = ["dora", "carl", "bob", "nobody", "dora"];
-    let found = soon(ann.query_friends_info(asked)).await.unwrap();
+    let users = ["dora", "carl", "bob", "nobody", "dora"];
+    let found = soon(ann.query_friends_info(users)).await.unwrap();
     let infos: Vec<&str> = found.friend_infos.iter().map(|info| info.user_id.as_str()).collect();
     assert_eq!(infos, ["dora", "bob"]);
     let mut errors: Vec<_> = found.error_user_list.iter().map(|error| (error.user_id.as_str(), error.reason)).collect();
@@ -501,7 +501,7 @@ async fn query_friends_info_keeps_the_order_and_tells_who_is_none() {
 }
 
 #[tokio::test]
-async fn query_friend_list_has_the_newest_first_in_pages_of_at_most_a_hundred() {
+async fn query_friend_list_is_newest_first_in_pages_of_at_most_100() {
     let world = World::new().await;
     let ann = world.user("ann").await;
     for friend in ids("friend", 7) {
@@ -512,7 +512,7 @@ async fn query_friend_list_has_the_newest_first_in_pages_of_at_most_a_hundred() 
     for count in [1, 2, 3, 6, 7, 8, 100] {
         assert_eq!(friends_by(&ann, count).await, newest_first, "pages of {count}");
     }
-    // A change of a friend does not move him.
+    // A change of a friend does not change the order.
     soon(ann.update_friend_alias("first", "friend0")).await.unwrap();
     assert_eq!(friends(&ann).await, newest_first);
     for count in [0, -1, 101] {
@@ -523,7 +523,7 @@ async fn query_friend_list_has_the_newest_first_in_pages_of_at_most_a_hundred() 
 }
 
 #[tokio::test]
-async fn friend_info_is_updated_when_the_friends_profile_is_another() {
+async fn friend_info_is_updated_when_the_friends_profile_changes() {
     let world = World::new().await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
     add(&ann, "bob").await;

@@ -1,4 +1,4 @@
-//! Applications: to ask, to say yes, to say no.
+//! Friend applications: sending, accepting and rejecting them.
 
 use zim_integration_tests::{Device, World, refusal, soon};
 use zim_protocol::{
@@ -34,7 +34,7 @@ async fn refused_to_reject(device: &Device, user_id: &str) -> ErrorCode {
     refusal(soon(device.reject_friend_application(user_id, FriendApplicationRejectConfig::default())).await)
 }
 
-/// The next application that came.
+/// Waits for the next application that is added.
 async fn added(device: &Device) -> FriendApplicationInfo {
     match device.next(EventKind::FriendApplicationListChanged).await {
         Event::FriendApplicationListChanged(mut event) => {
@@ -45,7 +45,7 @@ async fn added(device: &Device) -> FriendApplicationInfo {
     }
 }
 
-/// The next application that changed.
+/// Waits for the next application that is updated.
 async fn updated(device: &Device) -> FriendApplicationInfo {
     match device.next(EventKind::FriendApplicationUpdated).await {
         Event::FriendApplicationUpdated(mut event) => event.application_list.remove(0),
@@ -61,13 +61,13 @@ fn what(info: &FriendApplicationInfo) -> (&str, Kind, State) {
     (peer(info), info.r#type(), info.state())
 }
 
-/// All applications, in pages of `count`.
+/// Queries all applications in pages of `count`.
 async fn applications_by(device: &Device, count: i64) -> Vec<FriendApplicationInfo> {
     let (mut all, mut next_flag) = (Vec::new(), 0);
     loop {
         let config = FriendApplicationListQueryConfig { next_flag, count };
         let page = soon(device.query_friend_application_list(config)).await.unwrap();
-        assert!(!page.application_list.is_empty() || all.is_empty(), "a page that has nothing");
+        assert!(!page.application_list.is_empty() || all.is_empty(), "an empty page");
         all.extend(page.application_list);
         next_flag = page.next_flag;
         if next_flag == 0 {
@@ -82,7 +82,7 @@ async fn application(device: &Device, user_id: &str) -> FriendApplicationInfo {
 }
 
 #[tokio::test]
-async fn send_friend_application_is_told_to_all_devices_of_both_and_to_nobody_else() {
+async fn send_friend_application_reaches_all_devices_of_both_and_nobody_else() {
     let world = World::new().await;
     let (ann, laptop) = (world.user("ann").await, world.device("ann").await);
     let (bob, tablet) = (world.user("bob").await, world.device("bob").await);
@@ -107,7 +107,7 @@ async fn send_friend_application_is_told_to_all_devices_of_both_and_to_nobody_el
 }
 
 #[tokio::test]
-async fn send_friend_application_again_is_an_update_of_the_same() {
+async fn send_friend_application_again_updates_the_same_application() {
     let world = World::new().await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
     let first = send(&ann, "bob", "please").await;
@@ -147,7 +147,7 @@ async fn send_friend_application_to_each_other_makes_it_mutual_and_either_may_ac
         assert_eq!((what(&info), info.wording.as_str()), ((other, Kind::Both, State::Waiting), "me too"));
         assert_eq!(applications_by(device, 100).await, [info]);
     }
-    // Who asked first accepts; what each said when he asked is what he says of his friend.
+    // The first applicant accepts; the alias of each application is kept.
     let accepted = soon(ann.accept_friend_application("bob", FriendApplicationAcceptConfig::default())).await.unwrap();
     assert_eq!(accepted.friend_info.unwrap().friend_alias, "Bobby");
     assert_eq!(list_change(&bob).await.1[0].friend_alias, "Annie");
@@ -165,7 +165,7 @@ async fn send_friend_application_to_each_other_at_once_is_mutual() {
         assert_eq!(what(&updated(device).await), (other, Kind::Both, State::Waiting));
         assert_eq!(applications_by(device, 100).await.len(), 1);
     }
-    // Both say yes at once: one of them was first.
+    // Both accept at once: one of them was first.
     let (one, other) = soon(async {
         tokio::join!(
             ann.accept_friend_application("bob", FriendApplicationAcceptConfig::default()),
@@ -185,7 +185,7 @@ async fn send_friend_application_to_each_other_at_once_is_mutual() {
 }
 
 #[tokio::test]
-async fn send_friend_application_to_who_still_has_one_needs_no_answer() {
+async fn send_friend_application_to_a_user_who_still_lists_the_caller_needs_no_answer() {
     let world = World::new().await;
     let (ann, laptop, bob) = (world.user("ann").await, world.device("ann").await, world.user("bob").await);
     add(&ann, "bob").await;
@@ -212,7 +212,7 @@ async fn send_friend_application_to_who_still_has_one_needs_no_answer() {
 }
 
 #[tokio::test]
-async fn send_friend_application_is_refused_for_oneself_strangers_and_friends() {
+async fn send_friend_application_is_refused_for_oneself_unknown_users_and_friends() {
     let world = World::new().await;
     let (ann, _bob) = (world.user("ann").await, world.user("bob").await);
     add(&ann, "bob").await;
@@ -225,7 +225,7 @@ async fn send_friend_application_is_refused_for_oneself_strangers_and_friends() 
 }
 
 #[tokio::test]
-async fn send_friend_application_and_add_friend_are_refused_for_who_is_blocked() {
+async fn send_friend_application_and_add_friend_are_refused_for_blocked_users() {
     let world = World::new().await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
     soon(bob.add_users_to_blacklist(["ann"])).await.unwrap();
@@ -234,7 +234,7 @@ async fn send_friend_application_and_add_friend_are_refused_for_who_is_blocked()
     assert_eq!(refused, ErrorCode::CommonModuleBlacklistLimit);
     settled(&bob, &[(&ann, "ann")]).await;
     assert_eq!((count(&ann), count(&bob)), (0, 0));
-    // Who has blocked somebody may ask him, and a friend who is blocked stays one, but cannot come back.
+    // The blocker can apply to the blocked user. A blocked friend stays a friend, but cannot be added again.
     send(&bob, "ann", "").await;
     accept(&ann, "bob").await;
     assert_eq!((friends(&ann).await, friends(&bob).await), (vec!["bob".to_owned()], vec!["ann".to_owned()]));
@@ -247,7 +247,7 @@ async fn send_friend_application_and_add_friend_are_refused_for_who_is_blocked()
 }
 
 #[tokio::test]
-async fn send_friend_application_holds_to_the_limits_of_what_is_said() {
+async fn send_friend_application_checks_the_limits_of_its_fields() {
     let world = World::new().await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
     let longest = FriendApplicationSendConfig {
@@ -287,7 +287,7 @@ async fn send_friend_application_is_refused_when_either_list_is_full() {
     assert_eq!(refused_to_send(&ann, "dora").await, full);
     assert_eq!(refused_to_send(&dora, "ann").await, full);
     assert!(applications_by(&dora, 100).await.is_empty());
-    // What was sent before waits until there is room again.
+    // An earlier application waits until there is a place again.
     assert_eq!(refused_to_accept(&ann, "carl").await, full);
     assert_eq!(what(&application(&carl, "ann").await), ("ann", Kind::Sent, State::Waiting));
     soon(bob.delete_friends(["ann"], FriendDeleteConfig::default())).await.unwrap();
@@ -339,7 +339,7 @@ async fn accept_friend_application_makes_both_friends_on_all_their_devices() {
 }
 
 #[tokio::test]
-async fn accept_friend_application_is_refused_for_what_does_not_wait() {
+async fn accept_friend_application_is_refused_unless_the_application_is_waiting() {
     let world = World::new().await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
     assert_eq!(refused_to_accept(&bob, "ann").await, STATUS);
@@ -349,12 +349,12 @@ async fn accept_friend_application_is_refused_for_what_does_not_wait() {
     assert_eq!(refused_to_accept(&ann, "nobody").await, ErrorCode::FriendModuleFriendAreUnregistered);
     accept(&bob, "ann").await;
     assert_eq!(refused_to_accept(&bob, "ann").await, STATUS, "twice");
-    assert_eq!(refused_to_reject(&bob, "ann").await, STATUS, "after all");
+    assert_eq!(refused_to_reject(&bob, "ann").await, STATUS, "already accepted");
     world.end().await;
 }
 
 #[tokio::test]
-async fn accept_friend_application_and_reject_at_once_have_one_winner() {
+async fn accept_friend_application_and_reject_at_once_take_effect_once() {
     let world = World::new().await;
     let (ann, bob, tablet) = (world.user("ann").await, world.user("bob").await, world.device("bob").await);
     send(&ann, "bob", "").await;
@@ -376,7 +376,7 @@ async fn accept_friend_application_and_reject_at_once_have_one_winner() {
 }
 
 #[tokio::test]
-async fn reject_friend_application_is_told_to_both_and_makes_no_friends() {
+async fn reject_friend_application_reaches_both_and_makes_no_friends() {
     let world = World::new().await;
     let (ann, laptop) = (world.user("ann").await, world.device("ann").await);
     let (bob, tablet, carl) = (world.user("bob").await, world.device("bob").await, world.user("carl").await);
@@ -396,7 +396,7 @@ async fn reject_friend_application_is_told_to_both_and_makes_no_friends() {
     settled(&ann, &[(&carl, "carl"), (&bob, "bob")]).await;
     assert_eq!((count(&ann), count(&laptop), count(&bob), count(&tablet), count(&carl)), (2, 2, 2, 2, 0));
     assert!(friends(&ann).await.is_empty() && friends(&bob).await.is_empty());
-    // Who was rejected may ask again, and so may who rejected.
+    // After a rejection either user may apply again.
     assert_eq!(what(&send(&ann, "bob", "once more").await), ("bob", Kind::Sent, State::Waiting));
     assert_eq!(what(&updated(&bob).await), ("ann", Kind::Received, State::Waiting));
     soon(bob.reject_friend_application("ann", FriendApplicationRejectConfig::default())).await.unwrap();
@@ -406,7 +406,7 @@ async fn reject_friend_application_is_told_to_both_and_makes_no_friends() {
 }
 
 #[tokio::test]
-async fn reject_friend_application_is_refused_for_what_does_not_wait() {
+async fn reject_friend_application_is_refused_unless_the_application_is_waiting() {
     let world = World::new().await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
     assert_eq!(refused_to_reject(&bob, "ann").await, STATUS);
@@ -419,7 +419,7 @@ async fn reject_friend_application_is_refused_for_what_does_not_wait() {
 }
 
 #[tokio::test]
-async fn accept_friend_application_comes_too_late_after_its_time() {
+async fn accept_friend_application_is_refused_after_expiry() {
     let world = World::with(|config| config.limits.friend_application_valid_s = 60).await;
     let (ann, bob, carl) = (world.user("ann").await, world.user("bob").await, world.user("carl").await);
     send(&ann, "bob", "").await;
@@ -434,9 +434,9 @@ async fn accept_friend_application_comes_too_late_after_its_time() {
     assert_eq!(refused_to_accept(&bob, "ann").await, ErrorCode::FriendModuleFriendApplicationExpired);
     assert_eq!(refused_to_reject(&bob, "ann").await, ErrorCode::FriendModuleFriendApplicationExpired);
     assert_eq!(refused_to_accept(&ann, "bob").await, STATUS);
-    assert_eq!(application(&bob, "carl").await.state(), State::Accepted, "what was answered does not expire");
+    assert_eq!(application(&bob, "carl").await.state(), State::Accepted, "an answered application does not expire");
     assert_eq!(friends(&bob).await, ["carl"]);
-    // A new one begins anew, whoever asks.
+    // A new application starts over, whoever sends it.
     let info = send(&bob, "ann", "too late?").await;
     assert_eq!((what(&info), info.create_time), (("ann", Kind::Sent, State::Waiting), world.clock.now_ms()));
     assert_eq!(what(&updated(&ann).await), ("bob", Kind::Received, State::Waiting));
@@ -445,7 +445,7 @@ async fn accept_friend_application_comes_too_late_after_its_time() {
 }
 
 #[tokio::test]
-async fn add_friend_accepts_what_waits_between_the_two() {
+async fn add_friend_accepts_a_waiting_application() {
     let world = World::new().await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
     let config = FriendApplicationSendConfig { friend_alias: "Bobby".to_owned(), ..Default::default() };
@@ -460,7 +460,7 @@ async fn add_friend_accepts_what_waits_between_the_two() {
 }
 
 #[tokio::test]
-async fn query_friend_application_list_has_what_moved_last_first_in_pages() {
+async fn query_friend_application_list_is_latest_change_first_in_pages() {
     let world = World::new().await;
     let ann = world.user("ann").await;
     let users = ["bob", "carl", "dora", "emil", "fred"];

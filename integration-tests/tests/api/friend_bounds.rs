@@ -1,8 +1,8 @@
-//! The bounds of what is said of friends and who may say it: past the SDK, which lets nothing of it out, and through it.
+//! The limits and permissions of friend calls, past the SDK, which refuses such calls itself, and through it.
 
 use std::collections::HashMap;
 
-use zim_integration_tests::{Raw, World, refusal, soon};
+use zim_integration_tests::{RawClient, World, refusal, soon};
 use zim_protocol::{
     AcceptFriendApplicationRequest, AddFriendRequest, BlacklistQueryConfig, CheckFriendsRelationRequest,
     DeleteFriendsRequest, ErrorCode, FriendAddConfig, FriendApplicationAcceptConfig, FriendApplicationListQueryConfig,
@@ -17,11 +17,11 @@ use crate::friend::{add, attributes, friends};
 const INVALID: ErrorCode = ErrorCode::CommonModuleParamsInvalid;
 const TOO_MANY: ErrorCode = ErrorCode::FriendModuleFriendOperationLimitExceeded;
 
-async fn refused<R: Rpc>(raw: &mut Raw, rpc: &R, why: ErrorCode) {
-    let said = serde_json::to_string(rpc).unwrap();
+async fn refused<R: Rpc>(raw: &mut RawClient, rpc: &R, why: ErrorCode) {
+    let request = serde_json::to_string(rpc).unwrap();
     match raw.call(rpc).await {
-        Ok(_) => panic!("{}: {said} was answered", R::METHOD.path),
-        Err(error) => assert_eq!(error.code, why as i32, "{}: {said}", R::METHOD.path),
+        Ok(_) => panic!("{}: {request} was accepted", R::METHOD.path),
+        Err(error) => assert_eq!(error.code, why as i32, "{}: {request}", R::METHOD.path),
     }
 }
 
@@ -29,7 +29,7 @@ fn alias(characters: usize) -> String {
     "語".repeat(characters)
 }
 
-/// Attributes of so many bytes, with all the keys that there are.
+/// Attributes of `bytes` bytes, with all allowed keys.
 fn all_attributes(bytes: usize) -> HashMap<String, String> {
     let rest = "x".repeat(bytes - 5 * 2 - 4);
     attributes([("k0", "a"), ("k1", "b"), ("k2", "c"), ("k3", "d"), ("k4", &rest)])
@@ -40,7 +40,7 @@ fn ids(count: usize) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn what_is_said_of_a_friend_is_bounded_by_the_server_too() {
+async fn the_server_checks_the_limits_of_aliases_and_attributes() {
     let world = World::new().await;
     world.raw_user("bob", 1).await.end().await;
     let mut ann = world.raw_user("ann", 2).await;
@@ -90,7 +90,7 @@ async fn what_is_said_of_a_friend_is_bounded_by_the_server_too() {
 }
 
 #[tokio::test]
-async fn how_many_at_once_is_bounded_by_the_server_too() {
+async fn the_server_checks_how_many_users_a_call_names() {
     let world = World::new().await;
     let mut ann = world.raw_user("ann", 2).await;
     let unregistered = ErrorCode::FriendModuleFriendAreUnregistered;
@@ -141,7 +141,7 @@ async fn accept_friend_application_is_refused_when_the_applicants_list_is_full()
     add(&ann, "carl").await;
     let accepted = soon(bob.accept_friend_application("ann", FriendApplicationAcceptConfig::default())).await;
     assert_eq!(refusal(accepted), ErrorCode::FriendModuleFriendNumsLimit);
-    assert!(friends(&bob).await.is_empty(), "refused is refused for both");
+    assert!(friends(&bob).await.is_empty(), "a refusal changes neither list");
     soon(ann.delete_friends(["carl"], FriendDeleteConfig::default())).await.unwrap();
     soon(bob.accept_friend_application("ann", FriendApplicationAcceptConfig::default())).await.unwrap();
     assert_eq!((friends(&ann).await, friends(&bob).await), (vec!["bob".to_owned()], vec!["ann".to_owned()]));
@@ -154,7 +154,7 @@ async fn friends_and_blacklist_need_a_login() {
     let nobody = world.client();
     let code = ErrorCode::NetworkModuleUserIsNotLogged;
     let page = FriendListQueryConfig { next_flag: 0, count: 1 };
-    let asked = FriendApplicationListQueryConfig { next_flag: 0, count: 1 };
+    let config = FriendApplicationListQueryConfig { next_flag: 0, count: 1 };
     let blocked = BlacklistQueryConfig { next_flag: 0, count: 1 };
     let search = FriendSearchConfig { count: 1, keywords: vec!["a".to_owned()], ..FriendSearchConfig::default() };
     let codes = [
@@ -168,7 +168,7 @@ async fn friends_and_blacklist_need_a_login() {
         refusal(soon(nobody.update_friend_attributes(attributes([("k0", "x")]), "a")).await),
         refusal(soon(nobody.query_friends_info(["a"])).await),
         refusal(soon(nobody.query_friend_list(page)).await),
-        refusal(soon(nobody.query_friend_application_list(asked)).await),
+        refusal(soon(nobody.query_friend_application_list(config)).await),
         refusal(soon(nobody.search_local_friends(search)).await),
         refusal(soon(nobody.add_users_to_blacklist(["a"])).await),
         refusal(soon(nobody.remove_users_from_blacklist(["a"])).await),

@@ -1,6 +1,6 @@
-//! Searching friends on the device.
+//! The local search for friends.
 
-use zim_integration_tests::{Device, Home, World, refusal, soon};
+use zim_integration_tests::{DataDir, Device, World, refusal, soon};
 use zim_protocol::{
     ConnectionState, ErrorCode, Event, FriendAddConfig, FriendDeleteConfig, FriendSearchConfig, FriendsSearchedResult,
 };
@@ -20,15 +20,15 @@ fn asking(keywords: &[&str], with_alias: bool) -> FriendSearchConfig {
     }
 }
 
-/// The ids of those who are found.
+/// The ids of the users found.
 async fn found(device: &Device, keywords: &[&str], with_alias: bool) -> Vec<String> {
     let found = search(device, asking(keywords, with_alias)).await;
     assert_eq!(found.next_flag, 0);
     found.friend_info_list.into_iter().map(|friend| friend.user_id).collect()
 }
 
-/// Registers users with names and makes them friends of a device, with aliases; the last is the newest friend.
-async fn befriend(world: &World, device: &Device, people: &[(&str, &str, &str)]) {
+/// Registers users with names and adds them as friends with aliases; the last is the newest friend.
+async fn add_friends(world: &World, device: &Device, people: &[(&str, &str, &str)]) {
     for (user_id, name, alias) in people {
         let user = world.user(user_id).await;
         soon(user.update_user_name(name)).await.unwrap();
@@ -39,16 +39,16 @@ async fn befriend(world: &World, device: &Device, people: &[(&str, &str, &str)])
 }
 
 #[tokio::test]
-async fn search_local_friends_finds_names_and_if_asked_aliases() {
+async fn search_local_friends_finds_names_and_optionally_aliases() {
     let world = World::new().await;
     let ann = world.user("ann").await;
     let people = [("u1", "Robert Straße", "Bob"), ("u2", "張偉", "同事 小张"), ("u3", "BOB", "")];
-    befriend(&world, &ann, &people).await;
-    // Somebody who is no friend.
-    let stranger = world.user("bob").await;
-    soon(stranger.update_user_name("Bob too")).await.unwrap();
-    stranger.say("ann", "hi").await;
-    ann.hears("hi").await;
+    add_friends(&world, &ann, &people).await;
+    // A user who is not a friend.
+    let other = world.user("bob").await;
+    soon(other.update_user_name("Bob too")).await.unwrap();
+    other.say("ann", "hi").await;
+    ann.receives("hi").await;
     assert_eq!(found(&ann, &["bob"], false).await, ["u3"]);
     assert_eq!(found(&ann, &["bob"], true).await, ["u3", "u1"]);
     assert_eq!(found(&ann, &["偉"], false).await, ["u2"]);
@@ -56,12 +56,12 @@ async fn search_local_friends_finds_names_and_if_asked_aliases() {
     assert_eq!(found(&ann, &["小张"], false).await, [""; 0]);
     assert_eq!(found(&ann, &["小张"], true).await, ["u2"]);
     assert_eq!(found(&ann, &["STRASSE"], false).await, ["u1"]);
-    // All keywords must be there, each in the name or in the alias.
+    // All keywords must match, each the name or the alias.
     assert_eq!(found(&ann, &["rob", "aße"], false).await, ["u1"]);
     assert_eq!(found(&ann, &["bob", "robert"], true).await, ["u1"]);
     assert_eq!(found(&ann, &["bob", "robert"], false).await, [""; 0]);
     assert_eq!(found(&ann, &["bob\" OR \"a"], true).await, [""; 0]);
-    // What is found is whole.
+    // Results carry all fields.
     let whole = search(&ann, asking(&["bob"], true)).await.friend_info_list.remove(1);
     assert_eq!(
         (whole.user_id.as_str(), whole.user_name.as_str(), whole.friend_alias.as_str()),
@@ -74,13 +74,13 @@ async fn search_local_friends_finds_names_and_if_asked_aliases() {
 async fn search_local_friends_follows_aliases_and_the_list() {
     let mut world = World::new().await;
     let (phone, laptop) = (world.user("ann").await, world.device("ann").await);
-    befriend(&world, &phone, &[("u1", "Robert", "Bob"), ("u2", "Roberta", "")]).await;
+    add_friends(&world, &phone, &[("u1", "Robert", "Bob"), ("u2", "Roberta", "")]).await;
     soon(phone.update_friend_alias("小张", "u1")).await.unwrap();
     soon(phone.delete_friends(["u2"], FriendDeleteConfig::default())).await.unwrap();
-    // A new device has all of it as soon as it may be asked.
-    let tablet = world.login(world.client_at(Home::default(), |config| config), "ann").await;
+    // A new device finds everything after its login.
+    let tablet = world.login(world.client_at(DataDir::default(), |config| config), "ann").await;
     phone.say("u1", "done").await;
-    laptop.hears("done").await;
+    laptop.receives("done").await;
     assert_eq!(friends(&laptop).await, ["u1"]);
     world.stop_server().await;
     for device in [&phone, &laptop, &tablet] {
@@ -93,7 +93,7 @@ async fn search_local_friends_follows_aliases_and_the_list() {
                 seen.iter().any(is_it).then_some(())
             })
             .await;
-        // Without a server.
+        // The search works without a server.
         assert_eq!(found(device, &["小"], true).await, ["u1"]);
         assert_eq!(found(device, &["bob"], true).await, [""; 0]);
         assert_eq!(found(device, &["rob"], true).await, ["u1"]);
@@ -102,7 +102,7 @@ async fn search_local_friends_follows_aliases_and_the_list() {
 }
 
 #[tokio::test]
-async fn search_local_friends_pages_and_keeps_its_bounds() {
+async fn search_local_friends_pages_and_checks_its_limits() {
     let world = World::new().await;
     let ann = world.user("ann").await;
     for number in 0..32 {

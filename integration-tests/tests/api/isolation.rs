@@ -1,7 +1,7 @@
-//! Two apps on one server, with the same names in both: neither sees anything of the other.
+//! Two apps on one server with the same user ids: neither sees anything of the other.
 
 use zim_client_sdk::{Config as ClientConfig, Trust, Zim};
-use zim_integration_tests::{Operator, World, refusal, send_text, soon, texts};
+use zim_integration_tests::{OperatorClient, World, refusal, send_text, soon, texts};
 use zim_protocol::{
     AcceptFriendApplicationRequest, AddFriendRequest, AddUsersToBlacklistRequest, App, CheckFriendsRelationRequest,
     ConversationRef, ConversationType, CreateAppRequest, DisconnectUserRequest, ErrorCode, EventKind, FillRequest,
@@ -13,7 +13,7 @@ use zim_server::config::MultiDevice;
 
 const PEER: ConversationType = ConversationType::Peer;
 
-async fn second_app(operator: &mut Operator) -> App {
+async fn second_app(operator: &mut OperatorClient) -> App {
     let made = CreateAppRequest { app_id: 0, name: "second".to_owned() };
     soon(operator.create_app(made)).await.unwrap().into_inner()
 }
@@ -28,36 +28,36 @@ fn block(user_id: &str) -> AddUsersToBlacklistRequest {
 }
 
 #[tokio::test]
-async fn the_same_names_in_two_apps_are_different_people() {
+async fn the_same_user_ids_in_two_apps_are_different_users() {
     let world = World::with(|config| config.login.multi_device = MultiDevice::Single).await;
     let mut operator = world.admin().await;
     let other = second_app(&mut operator).await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
-    let mut other_ann = world.raw_greeted(1).await;
-    let mut other_bob = world.raw_greeted(2).await;
-    // Only one device is allowed: a login in the other app ends nobody here.
+    let mut other_ann = world.raw_after_hello(1).await;
+    let mut other_bob = world.raw_after_hello(2).await;
+    // Only one device is allowed, but a login in the other app ends no login here.
     other_ann.call(&login(&other, "ann")).await.unwrap();
     other_bob.call(&login(&other, "bob")).await.unwrap();
     ann.say("bob", "in the first").await;
     other_ann.call(&send_text("bob", "in the second", 1)).await.unwrap();
-    bob.hears("in the first").await;
+    bob.receives("in the first").await;
     assert_eq!(texts(&bob.history("ann").await), ["in the first"]);
     assert_eq!(bob.total_unread().await, 1);
     let sync = other_bob.call(&SyncRequest::default()).await.unwrap();
     assert_eq!(sync.heads.len(), 1);
     assert_eq!(sync.heads[0].unread, 1);
-    // Names too.
+    // User names are separate.
     soon(ann.update_user_name("Ann of the first")).await.unwrap();
     let found = other_bob.call(&QueryUsersInfoRequest { user_ids: vec!["ann".into()], config: None }).await.unwrap();
     assert_eq!(found.user_list[0].base_info.as_ref().unwrap().user_name, "");
-    // Who is blocked in one is welcome in the other.
+    // A block in one app has no effect in the other.
     other_ann.call(&block("bob")).await.unwrap();
     let refused = other_bob.call(&send_text("ann", "in the second", 1)).await.unwrap_err();
     assert_eq!(refused.code, ErrorCode::MessageModuleSenderInBlacklist as i32);
     bob.say("ann", "in the first").await;
-    ann.hears("in the first").await;
+    ann.receives("in the first").await;
     assert!(ann.seen_of(zim_protocol::EventKind::BlacklistChanged).is_empty());
-    // A disconnected user of one is at home in the other.
+    // Disconnecting a user of one app does not affect the other.
     let out = DisconnectUserRequest { app_id: other.app_id, user_id: "ann".into() };
     assert_eq!(operator.disconnect_user(out).await.unwrap().into_inner().sessions, 1);
     ann.say("bob", "still here").await;
@@ -71,58 +71,58 @@ async fn the_same_names_in_two_apps_are_different_people() {
 }
 
 #[tokio::test]
-async fn a_user_of_one_app_is_nobody_in_the_other() {
+async fn a_user_of_one_app_does_not_exist_in_the_other() {
     let world = World::new().await;
     let mut operator = world.admin().await;
     let other = second_app(&mut operator).await;
     let (ann, _bob) = (world.user("ann").await, world.user("bob").await);
     ann.say("bob", "a secret").await;
-    let mut stranger = world.raw_greeted(1).await;
-    stranger.call(&login(&other, "ann")).await.unwrap();
-    assert!(stranger.call(&SyncRequest::default()).await.unwrap().heads.is_empty());
-    let refused = stranger.call(&send_text("bob", "hello?", 1)).await.unwrap_err();
+    let mut other_ann = world.raw_after_hello(1).await;
+    other_ann.call(&login(&other, "ann")).await.unwrap();
+    assert!(other_ann.call(&SyncRequest::default()).await.unwrap().heads.is_empty());
+    let refused = other_ann.call(&send_text("bob", "hello?", 1)).await.unwrap_err();
     assert_eq!(refused.code, ErrorCode::MessageModuleTargetDoesNotExist as i32);
-    let found = stranger.call(&QueryUsersInfoRequest { user_ids: vec!["bob".into()], config: None }).await.unwrap();
+    let found = other_ann.call(&QueryUsersInfoRequest { user_ids: vec!["bob".into()], config: None }).await.unwrap();
     assert!(found.user_list.is_empty());
     assert_eq!(found.error_user_list.len(), 1);
     let nobody = ErrorCode::CommonModuleUserIsNotExist as i32;
-    assert_eq!(stranger.call(&block("bob")).await.unwrap_err().code, nobody);
+    assert_eq!(other_ann.call(&block("bob")).await.unwrap_err().code, nobody);
     let users = || vec!["bob".to_owned()];
     let query = zim_protocol::QueryUsersStatusRequest { user_ids: users() };
-    assert_eq!(stranger.call(&query).await.unwrap_err().code, nobody);
+    assert_eq!(other_ann.call(&query).await.unwrap_err().code, nobody);
     let config = Some(zim_protocol::UserStatusSubscribeConfig { subscription_duration: 60 });
     let follow = zim_protocol::SubscribeUsersStatusRequest { user_ids: users(), config };
-    assert_eq!(stranger.call(&follow).await.unwrap_err().code, nobody);
+    assert_eq!(other_ann.call(&follow).await.unwrap_err().code, nobody);
     let conversation = Some(ConversationRef { r#type: PEER as i32, id: "bob".into() });
     let none = ErrorCode::ConversationModuleConversationDoesNotExist as i32;
     let pull = PullRequest { conversation: conversation.clone(), ..PullRequest::default() };
-    assert_eq!(stranger.call(&pull).await.unwrap_err().code, none);
+    assert_eq!(other_ann.call(&pull).await.unwrap_err().code, none);
     let fill = FillRequest { conversation, reverse: true, anchor: 0, count: 10 };
-    assert_eq!(stranger.call(&fill).await.unwrap_err().code, none);
+    assert_eq!(other_ann.call(&fill).await.unwrap_err().code, none);
     let history = zim_protocol::QueryHistoryMessageRequest {
         conversation_id: "bob".into(),
         conversation_type: PEER as i32,
         config: Some(MessageQueryConfig { count: 10, ..MessageQueryConfig::default() }),
     };
-    assert!(stranger.call(&history).await.unwrap().message_list.is_empty());
+    assert!(other_ann.call(&history).await.unwrap().message_list.is_empty());
     let clear = zim_protocol::ClearConversationUnreadMessageCountRequest {
         conversation_id: "bob".into(),
         ..Default::default()
     };
-    assert_eq!(stranger.call(&clear).await.unwrap_err().code, none);
+    assert_eq!(other_ann.call(&clear).await.unwrap_err().code, none);
     drop(operator);
-    stranger.end().await;
+    other_ann.end().await;
     world.end().await;
 }
 
 #[tokio::test]
-async fn the_credentials_of_one_app_open_no_other() {
+async fn the_credentials_of_one_app_are_refused_by_the_other() {
     let world = World::new().await;
     let mut operator = world.admin().await;
     let other = second_app(&mut operator).await;
     let first = world.server().first_app().clone();
     // The other app's id with this app's sign, and with a token that this app's secret made.
-    let mut raw = world.raw_greeted(1).await;
+    let mut raw = world.raw_after_hello(1).await;
     let request = LoginRequest { app_sign: first.app_sign.clone(), ..login(&other, "ann") };
     assert_eq!(raw.call(&request).await.unwrap_err().code, ErrorCode::NetworkModuleTokenInvalid as i32);
     let token = LoginConfig { token: world.token("ann"), ..LoginConfig::default() };
@@ -145,49 +145,49 @@ async fn a_session_of_one_app_cannot_be_resumed_in_the_other() {
     let world = World::new().await;
     let mut operator = world.admin().await;
     let other = second_app(&mut operator).await;
-    let mut raw = world.raw_greeted(1).await;
+    let mut raw = world.raw_after_hello(1).await;
     let session = raw.call(&world.login_request("ann")).await.unwrap().session;
-    let mut stranger = world.raw_greeted(2).await;
-    let own = stranger.call(&LoginRequest { resume: session.clone(), ..login(&other, "ann") }).await.unwrap();
+    let mut other_ann = world.raw_after_hello(2).await;
+    let own = other_ann.call(&LoginRequest { resume: session.clone(), ..login(&other, "ann") }).await.unwrap();
     assert_ne!(own.session, session);
     drop(operator);
     raw.end().await;
-    stranger.end().await;
+    other_ann.end().await;
     world.end().await;
 }
 
 #[tokio::test]
-async fn ids_that_cross_the_wire_do_not_count_what_others_do() {
+async fn ids_on_the_wire_do_not_reveal_the_activity_of_others() {
     let world = World::new().await;
     let mut operator = world.admin().await;
     let other = second_app(&mut operator).await;
     let mut ann = world.raw_user("ann", 1).await;
     world.raw_user("bob", 2).await.end().await;
-    let mut stranger = world.raw_greeted(3).await;
-    stranger.call(&login(&other, "ann")).await.unwrap();
-    let mut friend = world.raw_greeted(4).await;
+    let mut other_ann = world.raw_after_hello(3).await;
+    other_ann.call(&login(&other, "ann")).await.unwrap();
+    let mut friend = world.raw_after_hello(4).await;
     friend.call(&login(&other, "bob")).await.unwrap();
     let mut ids = Vec::new();
     for key in 0..6 {
         let sent = ann.call(&send_text("bob", "x", key)).await.unwrap().message.unwrap();
         ids.push(sent.message_id.parse::<i64>().unwrap());
         let request: SendMessageRequest = send_text("bob", "x", key);
-        let sent = stranger.call(&request).await.unwrap().message.unwrap();
+        let sent = other_ann.call(&request).await.unwrap().message.unwrap();
         ids.push(sent.message_id.parse::<i64>().unwrap());
-        // Positions are the conversation's own, whatever the other app does.
+        // Positions are counted per conversation, whatever the other app does.
         assert_eq!(sent.message_seq, i64::from(key) + 1);
     }
     let steps: std::collections::HashSet<i64> = ids.windows(2).map(|pair| pair[1].wrapping_sub(pair[0])).collect();
-    assert_eq!(steps.len(), ids.len() - 1, "the ids go up in equal steps: {ids:?}");
+    assert_eq!(steps.len(), ids.len() - 1, "the ids increase in equal steps: {ids:?}");
     drop(operator);
-    for raw in [ann, stranger, friend] {
+    for raw in [ann, other_ann, friend] {
         raw.end().await;
     }
     world.end().await;
 }
 
 #[tokio::test]
-async fn a_profile_of_the_same_name_is_told_only_within_its_app() {
+async fn a_profile_change_is_sent_only_within_its_app() {
     let world = World::new().await;
     let mut operator = world.admin().await;
     let other = second_app(&mut operator).await;
@@ -195,33 +195,33 @@ async fn a_profile_of_the_same_name_is_told_only_within_its_app() {
         .app_sign(&other.app_sign)
         .trust(Trust::Fingerprint(world.server().fingerprint().0))
         .clock(world.clock.clone());
-    let stranger = Zim::new(config).unwrap();
-    soon(stranger.login("ann", LoginConfig::default())).await.unwrap();
+    let other_ann = Zim::new(config).unwrap();
+    soon(other_ann.login("ann", LoginConfig::default())).await.unwrap();
     let (phone, laptop) = (world.user("ann").await, world.device("ann").await);
     soon(phone.update_user_name("Ann")).await.unwrap();
     laptop.next(zim_protocol::EventKind::UserInfoUpdated).await;
     let fresh = UsersInfoQueryConfig { is_query_from_server: true };
-    let found = soon(stranger.query_users_info(["ann"], fresh)).await.unwrap();
+    let found = soon(other_ann.query_users_info(["ann"], fresh)).await.unwrap();
     assert_eq!(found.user_list[0].base_info.as_ref().unwrap().user_name, "");
-    stranger.destroy();
-    soon(stranger.closed()).await;
+    other_ann.destroy();
+    soon(other_ann.closed()).await;
     drop(operator);
     world.end().await;
 }
 
 #[tokio::test]
-async fn friends_of_one_app_are_nobodys_friends_in_the_other() {
+async fn friends_in_one_app_are_not_friends_in_the_other() {
     let world = World::new().await;
     let mut operator = world.admin().await;
     let other = second_app(&mut operator).await;
     let (ann, bob, _carl) = (world.user("ann").await, world.user("bob").await, world.user("carl").await);
-    let mut other_ann = world.raw_greeted(1).await;
+    let mut other_ann = world.raw_after_hello(1).await;
     other_ann.call(&login(&other, "ann")).await.unwrap();
-    let mut other_bob = world.raw_greeted(2).await;
+    let mut other_bob = world.raw_after_hello(2).await;
     other_bob.call(&login(&other, "bob")).await.unwrap();
     let asks = |user_id: &str| SendFriendApplicationRequest { user_id: user_id.to_owned(), config: None };
     other_ann.call(&asks("bob")).await.unwrap();
-    // Carl is somebody in the first app alone.
+    // Carl exists in the first app only.
     let nobody = ErrorCode::FriendModuleFriendAreUnregistered as i32;
     assert_eq!(other_ann.call(&asks("carl")).await.unwrap_err().code, nobody);
     let adds = AddFriendRequest { user_id: "carl".to_owned(), config: None };
@@ -236,9 +236,9 @@ async fn friends_of_one_app_are_nobodys_friends_in_the_other() {
     assert_eq!(relation, UserRelationType::BothAllHave);
     let checked = soon(ann.check_friends_relation(["bob"], FriendRelationCheckConfig::default())).await.unwrap();
     assert_eq!(checked.relation_infos[0].r#type(), UserRelationType::BothAllNo);
-    // What follows has arrived: nobody of the first app heard anything of it.
+    // A later message has arrived, and no user of the first app has raised an event.
     ann.say("bob", "done").await;
-    bob.hears("done").await;
+    bob.receives("done").await;
     for device in [&ann, &bob] {
         assert!(device.seen_of(EventKind::FriendListChanged).is_empty());
         assert!(device.seen_of(EventKind::FriendApplicationListChanged).is_empty());
@@ -250,12 +250,12 @@ async fn friends_of_one_app_are_nobodys_friends_in_the_other() {
 }
 
 #[tokio::test]
-async fn who_writes_with_somebody_of_the_same_name_in_another_app_hears_nothing_of_his_profile() {
+async fn a_profile_change_does_not_reach_peers_of_the_same_user_id_in_another_app() {
     let world = World::new().await;
     let mut operator = world.admin().await;
     let other = second_app(&mut operator).await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
-    let (mut other_ann, mut other_bob) = (world.raw_greeted(1).await, world.raw_greeted(2).await);
+    let (mut other_ann, mut other_bob) = (world.raw_after_hello(1).await, world.raw_after_hello(2).await);
     other_ann.call(&login(&other, "ann")).await.unwrap();
     other_bob.call(&login(&other, "bob")).await.unwrap();
     ann.say("bob", "in the first").await;
@@ -266,15 +266,15 @@ async fn who_writes_with_somebody_of_the_same_name_in_another_app_hears_nothing_
         (bob.conversation("ann").await.conversation_name == "Ann of the first").then_some(())
     })
     .await;
-    // All who were to be told are told: the next thing that Bob of the second app hears is of his own app.
+    // The next event of bob of the second app is of that app.
     other_ann.call(&UpdateUserNameRequest { user_name: "Ann of the second".to_owned() }).await.unwrap();
     let Some(Frame::Snapshot(snapshot)) = other_bob.event().await else { panic!("no snapshot") };
     assert_eq!(snapshot.profiles.len(), 1);
     assert_eq!(snapshot.profiles[0].base_info.as_ref().unwrap().user_name, "Ann of the second");
-    // Nor by asking.
-    let asked = SyncRequest { profiles_since: 1, ..SyncRequest::default() };
-    let told = other_bob.call(&asked).await.unwrap().profiles;
-    assert_eq!(told, snapshot.profiles);
+    // A sync returns no profile of the first app either.
+    let request = SyncRequest { profiles_since: 1, ..SyncRequest::default() };
+    let profiles = other_bob.call(&request).await.unwrap().profiles;
+    assert_eq!(profiles, snapshot.profiles);
     assert_eq!(bob.conversation("ann").await.conversation_name, "Ann of the first");
     drop(operator);
     other_ann.end().await;

@@ -1,5 +1,5 @@
-//! What one call does, and what it refuses. A file per service; a test is named after the method that it is about, and a
-//! sentence. `coverage.rs` keeps count.
+//! Tests of single calls: what each does and what it refuses. There is a file for each service. The name of a test
+//! begins with the method; the rest says what is checked. `coverage.rs` checks that nothing is left out.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 

@@ -1,4 +1,4 @@
-//! Messages: sending and reading.
+//! Sending and querying messages.
 
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ async fn send_message_arrives_as_it_was_sent() {
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
     let message = Message { extended_data: "{\"a\":1}".into(), ..Message::text("hello, bob – 你好 👋") };
     let sent = soon(ann.send("bob", message)).await.unwrap();
-    let got = bob.hears("hello, bob – 你好 👋").await;
+    let got = bob.receives("hello, bob – 你好 👋").await;
     assert_eq!((sent.direction(), got.direction()), (MessageDirection::Send, MessageDirection::Receive));
     assert_eq!((sent.conversation_id.as_str(), got.conversation_id.as_str()), ("bob", "ann"));
     assert_eq!((sent.sender_user_id.as_str(), got.sender_user_id.as_str()), ("ann", "ann"));
@@ -63,7 +63,7 @@ async fn send_message_raises_the_older_event_too() {
 }
 
 #[tokio::test]
-async fn send_message_shows_the_message_before_it_is_sent_and_tells_when_it_was() {
+async fn send_message_shows_the_message_before_it_is_sent_and_reports_the_result() {
     let world = World::new().await;
     let (ann, _bob) = (world.user("ann").await, world.user("bob").await);
     let attached: Arc<Mutex<Option<Message>>> = Arc::default();
@@ -107,7 +107,7 @@ async fn send_message_custom_and_its_sub_type_arrive() {
 }
 
 #[tokio::test]
-async fn send_message_command_arrives_and_leaves_no_trace() {
+async fn send_message_command_arrives_and_is_not_stored() {
     let world = World::new().await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
     let sent = soon(ann.send("bob", Message::command(vec![0, 159, 146, 150]))).await.unwrap();
@@ -128,7 +128,7 @@ async fn send_message_command_arrives_and_leaves_no_trace() {
     assert!(ann.conversations().await.is_empty());
     assert!(bob.history("ann").await.is_empty());
     assert_eq!(bob.total_unread().await, 0);
-    // And takes no position.
+    // A command takes no position.
     assert_eq!(ann.say("bob", "first").await.message_seq, 1);
     world.end().await;
 }
@@ -138,14 +138,14 @@ async fn send_message_is_stored_in_the_order_of_the_calls() {
     let world = World::new().await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
     let calls: Vec<_> = (0..50).map(|number| ann.send("bob", Message::text(format!("{number}")))).collect();
-    // Awaited last first: the order is that of the calls.
+    // Awaited in reverse: the order of the calls counts.
     for call in calls.into_iter().rev() {
         soon(call).await.unwrap();
     }
     let expected: Vec<String> = (0..50).map(|number| number.to_string()).collect();
     assert_eq!(texts(&ann.history("bob").await), expected);
-    bob.hears("49").await;
-    assert_eq!(texts(bob.heard_from("ann").iter().map(|(message, _)| message)), expected);
+    bob.receives("49").await;
+    assert_eq!(texts(bob.received_from("ann").iter().map(|(message, _)| message)), expected);
     assert_eq!(texts(&bob.history("ann").await), expected);
     world.end().await;
 }
@@ -163,7 +163,7 @@ async fn send_message_to_oneself_is_refused() {
 }
 
 #[tokio::test]
-async fn send_message_to_nobody_fails_and_disables_the_conversation() {
+async fn send_message_to_an_unknown_user_fails_and_disables_the_conversation() {
     let world = World::new().await;
     let ann = world.user("ann").await;
     let refused = soon(ann.send("nobody", Message::text("hello?"))).await;
@@ -207,14 +207,14 @@ async fn send_message_that_failed_is_sent_again_as_a_new_last_message() {
     let sent = ann.send_message(failed.clone(), "bob", PEER, config, MessageSendNotification::default());
     let sent = soon(sent).await.unwrap().message.unwrap();
     assert_eq!(sent.local_message_id, failed.local_message_id);
-    bob.hears("first try").await;
+    bob.receives("first try").await;
     assert_eq!(texts(&ann.history("bob").await), ["meanwhile", "first try"]);
     assert_eq!(texts(&bob.history("ann").await), ["meanwhile", "first try"]);
     world.end().await;
 }
 
 #[tokio::test]
-async fn send_message_again_that_did_not_fail_is_refused() {
+async fn send_message_again_is_refused_unless_it_failed() {
     let world = World::new().await;
     let (ann, _bob) = (world.user("ann").await, world.user("bob").await);
     let sent = ann.say("bob", "fine").await;
@@ -241,8 +241,8 @@ async fn send_message_text_is_refused_when_empty_blank_too_long_or_with_a_null()
         assert_eq!(by_server.code, ErrorCode::CommonModuleParamsInvalid as i32, "by the server: {what:?}");
     }
     ann.say("bob", &longest).await;
-    bob.hears(&longest).await;
-    // Only what was right is there: nothing came of the rest.
+    bob.receives(&longest).await;
+    // Only the valid messages are stored.
     let stored = bob.history("ann").await;
     assert_eq!(stored.len(), 1);
     assert_eq!(stored[0].message_seq, 1);
@@ -251,20 +251,20 @@ async fn send_message_text_is_refused_when_empty_blank_too_long_or_with_a_null()
 }
 
 #[tokio::test]
-async fn send_message_counts_bytes_and_not_letters() {
+async fn send_message_limits_bytes_and_not_characters() {
     let world = World::new().await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
     let limit = zim_server::config::Limits::default().max_text_bytes as usize;
     let fits = "é".repeat(limit / 2);
     ann.say("bob", &fits).await;
-    bob.hears(&fits).await;
+    bob.receives(&fits).await;
     let refused = soon(ann.send("bob", Message::text(format!("{fits}x")))).await;
     assert_eq!(refusal(refused), ErrorCode::CommonModuleParamsInvalid);
     world.end().await;
 }
 
 #[tokio::test]
-async fn send_message_of_other_kinds_is_held_to_their_limits() {
+async fn send_message_checks_the_limits_of_every_message_type() {
     let world = World::new().await;
     let (ann, _bob) = (world.user("ann").await, world.user("bob").await);
     let limits = zim_server::config::Limits::default();
@@ -318,7 +318,7 @@ async fn send_message_of_other_kinds_is_held_to_their_limits() {
 }
 
 #[tokio::test]
-async fn send_message_to_what_is_no_conversation_is_refused() {
+async fn send_message_to_an_invalid_conversation_is_refused() {
     let world = World::new().await;
     let mut raw = world.raw_user("ann", 1).await;
     let (longest, too_long) = ("x".repeat(32), "x".repeat(129));
@@ -356,16 +356,16 @@ async fn send_message_twice_under_one_key_is_stored_once() {
     let first = raw.call(&send_text("bob", "once", 7)).await.unwrap().message.unwrap();
     world.clock.advance(5_000);
     let second = raw.call(&send_text("bob", "once", 7)).await.unwrap().message.unwrap();
-    assert_eq!(first, second, "the first answer");
-    // Over another connection too, as after a reconnect.
+    assert_eq!(first, second, "the same answer");
+    // Over another connection, as after a reconnect.
     let mut other = world.raw_user("ann", 2).await;
     let third = other.call(&send_text("bob", "once", 7)).await.unwrap().message.unwrap();
     assert_eq!((third.message_id, third.message_seq), (first.message_id, first.message_seq));
-    // And at the same time.
+    // Concurrently.
     let ids: Vec<u64> = {
         let mut ids = Vec::new();
         for _ in 0..5 {
-            ids.push(raw.ask(&send_text("bob", "at once", 8)).await);
+            ids.push(raw.send_request(&send_text("bob", "at once", 8)).await);
         }
         ids
     };
@@ -374,7 +374,7 @@ async fn send_message_twice_under_one_key_is_stored_once() {
         5
     );
     raw.call(&send_text("bob", "end", 9)).await.unwrap();
-    bob.hears("end").await;
+    bob.receives("end").await;
     assert_eq!(texts(&bob.history("ann").await), ["once", "at once", "end"]);
     raw.end().await;
     other.end().await;
@@ -396,22 +396,22 @@ async fn send_message_of_another_body_under_a_used_key_is_refused() {
         let refused = raw.call(&other).await.unwrap_err();
         assert_eq!(refused.code, ErrorCode::CommonModuleParamsInvalid as i32, "{refused}");
     }
-    // In one batch with others.
-    raw.ask(&send_text("bob", "left", 20)).await;
-    let bad = raw.ask(&send_text("bob", "another body", 7)).await;
-    raw.ask(&send_text("bob", "right", 21)).await;
+    // In one batch with other messages.
+    raw.send_request(&send_text("bob", "left", 20)).await;
+    let bad = raw.send_request(&send_text("bob", "another body", 7)).await;
+    raw.send_request(&send_text("bob", "right", 21)).await;
     for response in raw.responses(3).await {
         let expected = if response.id == bad { ErrorCode::CommonModuleParamsInvalid as i32 } else { 0 };
         assert_eq!(zim_integration_tests::code(&response), expected, "{response:?}");
     }
-    bob.hears("right").await;
+    bob.receives("right").await;
     assert_eq!(texts(&bob.history("ann").await), ["the first", "left", "right"]);
     raw.end().await;
     world.end().await;
 }
 
 #[tokio::test]
-async fn send_message_keys_of_different_people_and_conversations_do_not_meet() {
+async fn send_message_keys_are_separate_for_each_sender_and_conversation() {
     let world = World::new().await;
     let (ann, bob, carl) = (world.user("ann").await, world.user("bob").await, world.user("carl").await);
     let mut raw_ann = world.raw_user("ann", 1).await;
@@ -419,9 +419,9 @@ async fn send_message_keys_of_different_people_and_conversations_do_not_meet() {
     raw_ann.call(&send_text("bob", "from ann", 7)).await.unwrap();
     raw_bob.call(&send_text("ann", "from bob", 7)).await.unwrap();
     raw_ann.call(&send_text("carl", "to carl", 7)).await.unwrap();
-    ann.hears("from bob").await;
-    bob.hears("from ann").await;
-    carl.hears("to carl").await;
+    ann.receives("from bob").await;
+    bob.receives("from ann").await;
+    carl.receives("to carl").await;
     assert_eq!(texts(&ann.history("bob").await), ["from ann", "from bob"]);
     raw_ann.end().await;
     raw_bob.end().await;
@@ -445,7 +445,7 @@ async fn send_message_without_a_key_is_a_new_message_each_time() {
 }
 
 #[tokio::test]
-async fn send_message_cannot_say_what_is_the_servers_to_say() {
+async fn send_message_ignores_fields_that_the_server_sets() {
     let world = World::new().await;
     let bob = world.user("bob").await;
     world.user("mallory").await;
@@ -463,7 +463,7 @@ async fn send_message_cannot_say_what_is_the_servers_to_say() {
         ..Message::text("lies")
     };
     raw.call(&SendMessageRequest { message: Some(lies), ..send_text("bob", "", 1) }).await.unwrap();
-    let got = bob.hears("lies").await;
+    let got = bob.receives("lies").await;
     assert_eq!((got.sender_user_id.as_str(), got.message_seq), ("ann", 1));
     assert_eq!(got.timestamp, world.clock.now_ms());
     assert!(!got.is_server_message && !got.is_broadcast_message);
@@ -476,10 +476,10 @@ async fn send_message_cannot_say_what_is_the_servers_to_say() {
 async fn send_peer_message_is_the_older_form() {
     let world = World::new().await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
-    #[expect(deprecated, reason = "the older form is what is tested")]
+    #[expect(deprecated, reason = "tests the older form")]
     let sent = ann.send_peer_message(Message::text("old school"), "bob", MessageSendConfig::default());
     let sent = soon(sent).await.unwrap().message.unwrap();
-    assert_eq!(bob.hears("old school").await.message_id, sent.message_id);
+    assert_eq!(bob.receives("old school").await.message_id, sent.message_id);
     world.end().await;
 }
 
@@ -491,8 +491,8 @@ async fn query_history_message_walks_both_ways_without_the_anchor() {
         let (from, to) = if number % 2 == 0 { (&ann, "bob") } else { (&bob, "ann") };
         from.say(to, &number.to_string()).await;
     }
-    ann.hears("9").await;
-    bob.hears("10").await;
+    ann.receives("9").await;
+    bob.receives("10").await;
     for device in [&ann, &bob] {
         let peer = if device.user_id().as_deref() == Some("ann") { "bob" } else { "ann" };
         let newest = history(device, peer, page(3, true, None)).await;
@@ -523,13 +523,13 @@ async fn query_history_message_of_a_fresh_device_comes_from_the_server() {
     let fresh = world.device("ann").await;
     let all = texts(&fresh.history("bob").await);
     assert_eq!(all, (1..=121).map(|number| number.to_string()).collect::<Vec<_>>());
-    // What was fetched once is held: it is there without the server too.
+    // Fetched messages are held locally and need no server.
     assert_eq!(texts(&fresh.history_by("bob", MessageQueryMode::OnlyLocal).await), all);
     world.end().await;
 }
 
 #[tokio::test]
-async fn query_history_message_of_a_conversation_that_is_none_is_empty() {
+async fn query_history_message_of_an_unknown_conversation_is_empty() {
     let world = World::new().await;
     let (ann, _bob) = (world.user("ann").await, world.user("bob").await);
     assert!(ann.history("bob").await.is_empty());
@@ -547,7 +547,7 @@ async fn query_history_message_is_refused_without_a_conversation() {
 }
 
 #[tokio::test]
-async fn query_history_message_on_the_wire_is_what_the_sdk_shows() {
+async fn query_history_message_shows_what_the_wire_carries() {
     let world = World::new().await;
     let (ann, _bob) = (world.user("ann").await, world.user("bob").await);
     for number in 0..5 {
@@ -558,8 +558,8 @@ async fn query_history_message_on_the_wire_is_what_the_sdk_shows() {
     });
     let answer = soon(ann.call_json("Message/QueryHistoryMessage", request)).await.unwrap();
     let list = answer["messageList"].as_array().unwrap();
-    let said: Vec<&str> = list.iter().map(|message| message["message"].as_str().unwrap()).collect();
-    assert_eq!(said, ["2", "3", "4"]);
+    let shown: Vec<&str> = list.iter().map(|message| message["message"].as_str().unwrap()).collect();
+    assert_eq!(shown, ["2", "3", "4"]);
     world.end().await;
 }
 
@@ -570,13 +570,13 @@ async fn query_messages_finds_by_position() {
     for number in 1..=5 {
         ann.say("bob", &number.to_string()).await;
     }
-    bob.hears("5").await;
+    bob.receives("5").await;
     for (device, peer) in [(&ann, "bob"), (&bob, "ann")] {
         let found = soon(device.query_messages(&[4, 2, 99, 2], peer, PEER)).await.unwrap();
         assert_eq!(texts(&found.message_list), ["2", "4"]);
         assert_eq!(found.conversation_id, peer);
     }
-    // On a device that holds nothing.
+    // On a device without local data.
     let fresh = world.device("ann").await;
     let found = soon(fresh.query_messages(&[1, 3], "bob", PEER)).await.unwrap();
     assert_eq!(texts(&found.message_list), ["1", "3"]);
@@ -584,7 +584,7 @@ async fn query_messages_finds_by_position() {
 }
 
 #[tokio::test]
-async fn query_messages_is_refused_beyond_ten_and_below_one() {
+async fn query_messages_takes_1_to_10_positions() {
     let world = World::new().await;
     let ann = world.user("ann").await;
     let many: Vec<i64> = (1..=11).collect();
@@ -596,7 +596,7 @@ async fn query_messages_is_refused_beyond_ten_and_below_one() {
 }
 
 #[tokio::test]
-async fn query_messages_of_others_show_nothing() {
+async fn query_messages_of_other_users_returns_nothing() {
     let world = World::new().await;
     let (ann, _bob, carl) = (world.user("ann").await, world.user("bob").await, world.user("carl").await);
     ann.say("bob", "between us").await;
@@ -612,14 +612,14 @@ async fn send_message_reaches_the_senders_other_devices_as_sent() {
     let world = World::new().await;
     let (phone, laptop, bob) = (world.user("ann").await, world.device("ann").await, world.user("bob").await);
     let sent = phone.say("bob", "from the phone").await;
-    bob.hears("from the phone").await;
-    let echo = laptop.hears("from the phone").await;
+    bob.receives("from the phone").await;
+    let echo = laptop.receives("from the phone").await;
     assert_eq!(echo.direction(), MessageDirection::Send);
     assert_eq!((echo.conversation_id.as_str(), echo.message_id), ("bob", sent.message_id));
-    assert!(phone.seen_of(EventKind::PeerMessageReceived).is_empty(), "the sending device hears no echo");
+    assert!(phone.seen_of(EventKind::PeerMessageReceived).is_empty(), "the sending device receives no echo");
     assert!(
         laptop.seen_of(EventKind::MessageSentStatusChanged).is_empty(),
-        "only the sending device hears of the status"
+        "only the sending device raises the status"
     );
     assert!(is_text(laptop.conversation("bob").await.last_message.as_ref().unwrap(), "from the phone"));
     world.end().await;

@@ -1,7 +1,7 @@
-//! Logging in and out.
+//! Login, logout, tokens and the client's life cycle.
 
 use zim_client_sdk::{Config as ClientConfig, LogConfig, LogLevel, Trust, Zim};
-use zim_integration_tests::{Device, Home, World, eventually, hello, refusal, soon};
+use zim_integration_tests::{DataDir, Device, World, eventually, hello, refusal, soon};
 use zim_protocol::clock::Clock;
 use zim_protocol::token::Token;
 use zim_protocol::{
@@ -10,7 +10,7 @@ use zim_protocol::{
 };
 use zim_server::config::MultiDevice;
 
-/// The states that a client went through, with their events.
+/// The connection states that a client went through, with their events.
 fn states(device: &Device) -> Vec<(ConnectionState, ConnectionEvent)> {
     let of = |event: Event| match event {
         Event::ConnectionStateChanged(event) => (event.state(), event.event()),
@@ -36,16 +36,16 @@ async fn reaches(device: &Device, state: ConnectionState, event: ConnectionEvent
 }
 
 #[tokio::test]
-async fn create_makes_one_instance_and_destroy_makes_room_for_another() {
+async fn create_makes_one_instance_until_destroy() {
     let world = World::new().await;
     assert!(Zim::get_instance().is_none());
-    let zim = Zim::create(world.client_config()).expect("the first");
-    assert!(Zim::create(world.client_config()).is_none(), "a second one");
+    let zim = Zim::create(world.client_config()).expect("the first instance");
+    assert!(Zim::create(world.client_config()).is_none(), "a second instance");
     assert!(Zim::get_instance().is_some());
     soon(zim.login("ann", world.with_token("ann"))).await.unwrap();
     quit(&zim).await;
     assert!(Zim::get_instance().is_none());
-    let again = Zim::create(world.client_config()).expect("room for another");
+    let again = Zim::create(world.client_config()).expect("another instance");
     quit(&again).await;
     world.end().await;
 }
@@ -62,7 +62,7 @@ async fn get_instance_is_the_one_that_was_created() {
 }
 
 #[tokio::test]
-async fn destroy_ends_what_is_going_on() {
+async fn destroy_refuses_later_calls_and_ends_events() {
     let world = World::new().await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
     ann.quit().await;
@@ -73,7 +73,7 @@ async fn destroy_ends_what_is_going_on() {
     assert_eq!(refusal(soon(ann.login("ann", world.with_token("ann"))).await), ErrorCode::CommonModuleNotInit);
     bob.say("ann", "for later").await;
     let mut events = ann.events();
-    assert!(soon(events.next()).await.is_none(), "an event of a client that is gone");
+    assert!(soon(events.next()).await.is_none(), "an event of a destroyed client");
     world.end().await;
 }
 
@@ -103,7 +103,7 @@ async fn login_with_user_info_is_the_older_form_and_sets_the_name() {
     let world = World::new().await;
     let ann = world.client();
     let info = UserInfo { user_id: "ann".into(), user_name: "Ann".into(), ..UserInfo::default() };
-    #[expect(deprecated, reason = "the older form is what is tested")]
+    #[expect(deprecated, reason = "tests the older form")]
     soon(ann.login_with_user_info(info, &world.token("ann"))).await.unwrap();
     let bob = world.user("bob").await;
     let found = soon(bob.query_users_info(["ann"], Default::default())).await.unwrap();
@@ -119,12 +119,12 @@ async fn login_with_an_app_sign_needs_no_token() {
     soon(ann.login("ann", LoginConfig::default())).await.unwrap();
     let bob = world.user("bob").await;
     bob.say("ann", "hi").await;
-    ann.hears("hi").await;
+    ann.receives("hi").await;
     world.end().await;
 }
 
 #[tokio::test]
-async fn login_with_a_wrong_app_sign_and_a_good_token_is_let_in() {
+async fn login_with_a_wrong_app_sign_and_a_valid_token_succeeds() {
     let world = World::new().await;
     let ann = world.client_with(|config| config.app_sign("0".repeat(64)));
     soon(ann.login("ann", world.with_token("ann"))).await.unwrap();
@@ -132,7 +132,7 @@ async fn login_with_a_wrong_app_sign_and_a_good_token_is_let_in() {
 }
 
 #[tokio::test]
-async fn login_without_a_name_keeps_the_one_before() {
+async fn login_without_a_name_keeps_the_previous_one() {
     let world = World::new().await;
     let ann = world.client();
     let config = LoginConfig { user_name: "Ann".into(), ..world.with_token("ann") };
@@ -145,7 +145,7 @@ async fn login_without_a_name_keeps_the_one_before() {
 }
 
 #[tokio::test]
-async fn login_is_refused_in_the_words_of_what_is_wrong() {
+async fn login_with_an_invalid_token_is_refused_with_the_matching_code() {
     let world = World::new().await;
     let app = world.server().first_app().clone();
     let now = world.clock.now_s();
@@ -184,13 +184,13 @@ async fn login_is_refused_in_the_words_of_what_is_wrong() {
         ("none", String::new(), ErrorCode::NetworkModuleTokenInvalid),
     ];
     for (what, token, expected) in cases {
-        // The SDK finds some of it out by itself …
+        // The SDK detects some of these itself …
         let ann = world.client();
         let config = LoginConfig { token: token.clone(), ..LoginConfig::default() };
         assert_eq!(refusal(soon(ann.login("ann", config.clone())).await), expected, "by the SDK: {what}");
         assert_eq!(ann.connection_state(), ConnectionState::Disconnected, "{what}");
-        // … and the server all of it.
-        let mut raw = world.raw_greeted(1).await;
+        // … and the server all of them.
+        let mut raw = world.raw_after_hello(1).await;
         let mut request = world.login_request("ann");
         request.app_sign.clear();
         request.config = Some(config);
@@ -198,12 +198,12 @@ async fn login_is_refused_in_the_words_of_what_is_wrong() {
         assert_eq!(refused.code, expected as i32, "by the server: {what}: {refused}");
         raw.end().await;
     }
-    world.is_well().await;
+    world.assert_serves_others().await;
     world.end().await;
 }
 
 #[tokio::test]
-async fn login_with_a_token_of_the_cbc_form_is_refused_with_the_setting_that_is_missing() {
+async fn login_with_a_cbc_token_is_refused_and_names_the_setting() {
     let world = World::new().await;
     let app = world.server().first_app().clone();
     let token = Token::generate_cbc(app.app_id, "ann", &app.server_secret, world.clock.now_s(), 3_600).unwrap();
@@ -215,7 +215,7 @@ async fn login_with_a_token_of_the_cbc_form_is_refused_with_the_setting_that_is_
 }
 
 #[tokio::test]
-async fn login_to_an_app_that_is_not_there_is_refused() {
+async fn login_to_an_unknown_app_is_refused() {
     let world = World::new().await;
     let ann = Zim::new(
         ClientConfig::new(world.app_id() ^ 1, world.address().to_string())
@@ -224,10 +224,10 @@ async fn login_to_an_app_that_is_not_there_is_refused() {
             .app_sign(&world.server().first_app().app_sign),
     )
     .unwrap();
-    // As with a wrong sign: a stranger does not learn which apps a server has.
+    // As with a wrong sign: the answer does not reveal which apps exist.
     assert_eq!(refusal(soon(ann.login("ann", LoginConfig::default())).await), ErrorCode::NetworkModuleTokenInvalid);
     quit(&ann).await;
-    let mut raw = world.raw_greeted(1).await;
+    let mut raw = world.raw_after_hello(1).await;
     let mut request = world.login_request("ann");
     request.app_id = 0;
     assert_eq!(raw.call(&request).await.unwrap_err().code, ErrorCode::CommonModuleInvalidAppId as i32);
@@ -236,7 +236,7 @@ async fn login_to_an_app_that_is_not_there_is_refused() {
 }
 
 #[tokio::test]
-async fn login_with_a_wrong_app_sign_is_refused_and_says_interrupted() {
+async fn login_with_a_wrong_app_sign_is_refused_with_the_event_interrupted() {
     let world = World::new().await;
     let ann = world.client_with(|config| config.app_sign("0".repeat(64)));
     assert_eq!(refusal(soon(ann.login("ann", LoginConfig::default())).await), ErrorCode::NetworkModuleTokenInvalid);
@@ -254,7 +254,7 @@ async fn login_under_an_id_with_a_forbidden_character_is_refused() {
         let ann = world.client();
         let refused = soon(ann.login(id, world.with_token("ann"))).await;
         assert_eq!(refusal(refused), ErrorCode::CommonModuleParamsInvalid, "{id:?}");
-        let mut raw = world.raw_greeted(1).await;
+        let mut raw = world.raw_after_hello(1).await;
         let refused = raw.call(&world.login_request(id)).await.unwrap_err();
         assert_eq!(refused.code, ErrorCode::CommonModuleParamsInvalid as i32, "{id:?}");
         raw.end().await;
@@ -273,15 +273,15 @@ async fn login_under_an_id_of_every_allowed_character_works() {
 }
 
 #[tokio::test]
-async fn login_again_is_refused_while_somebody_is_logged_in() {
+async fn login_again_is_refused_while_a_user_is_logged_in() {
     let world = World::new().await;
     let ann = world.user("ann").await;
     let refused = soon(ann.login("bob", world.with_token("bob"))).await;
     assert_eq!(refusal(refused), ErrorCode::NetworkModuleUserHasAlreadyLogged);
-    // The same user again is no other user.
+    // The same user may log in again.
     soon(ann.login("ann", world.with_token("ann"))).await.unwrap();
     assert_eq!(ann.user_id().as_deref(), Some("ann"));
-    // The same on the wire.
+    // The server refuses it too.
     let mut raw = world.raw_user("bob", 1).await;
     let refused = raw.call(&world.login_request("bob")).await.unwrap_err();
     assert_eq!(refused.code, ErrorCode::NetworkModuleUserHasAlreadyLogged as i32);
@@ -296,7 +296,9 @@ async fn login_to_a_server_with_another_certificate_is_refused() {
     let login = ann.login("ann", world.with_token("ann"));
     tokio::pin!(login);
     let refused = world
-        .in_time("a refusal", async || tokio::time::timeout(std::time::Duration::from_millis(5), &mut login).await.ok())
+        .advance_until("a refusal", async || {
+            tokio::time::timeout(std::time::Duration::from_millis(5), &mut login).await.ok()
+        })
         .await;
     let refused = refusal(refused);
     assert!(
@@ -318,10 +320,10 @@ async fn login_of_a_second_device_ends_the_first_where_one_is_allowed() {
         refusal(soon(first.send("bob", zim_protocol::Message::text("no"))).await),
         ErrorCode::NetworkModuleUserIsNotLogged
     );
-    // And does not come back by itself, however long it waits.
+    // It does not reconnect by itself, however long it waits.
     world.clock.advance(600_000);
     second.say("bob", "I am the one").await;
-    bob.hears("I am the one").await;
+    bob.receives("I am the one").await;
     assert_eq!(states(&first).last(), Some(&(ConnectionState::Disconnected, ConnectionEvent::KickedOut)));
     assert_eq!(second.connection_state(), ConnectionState::Connected);
     world.end().await;
@@ -335,8 +337,8 @@ async fn login_of_a_browser_leaves_the_native_device_where_both_are_allowed() {
     let other = world.login(world.client_with(|config| config.platform(PlatformType::IPhoneOs)), "ann").await;
     reaches(&native, ConnectionState::Disconnected, ConnectionEvent::KickedOut).await;
     world.user("bob").await.say("ann", "still there?").await;
-    browser.hears("still there?").await;
-    other.hears("still there?").await;
+    browser.receives("still there?").await;
+    other.receives("still there?").await;
     assert_eq!(browser.connection_state(), ConnectionState::Connected);
     world.end().await;
 }
@@ -351,53 +353,53 @@ async fn login_beyond_the_cap_ends_the_earliest() {
     }
     reaches(&devices[0], ConnectionState::Disconnected, ConnectionEvent::KickedOut).await;
     world.user("bob").await.say("ann", "who is there?").await;
-    devices[1].hears("who is there?").await;
-    devices[2].hears("who is there?").await;
+    devices[1].receives("who is there?").await;
+    devices[2].receives("who is there?").await;
     world.end().await;
 }
 
 #[tokio::test]
-async fn login_of_the_same_device_takes_its_own_place() {
+async fn login_of_the_same_device_replaces_its_old_login() {
     let world = World::with(|config| config.login.max_native = 2).await;
-    let (other, home) = (world.device("ann").await, Home::default());
+    let (other, dir) = (world.device("ann").await, DataDir::default());
     for _ in 0..3 {
-        let device = world.user_at(home.clone(), "ann").await;
+        let device = world.user_at(dir.clone(), "ann").await;
         device.quit().await;
         world.clock.advance(1_000);
     }
     world.user("bob").await.say("ann", "two devices").await;
-    other.hears("two devices").await;
+    other.receives("two devices").await;
     world.end().await;
 }
 
 #[tokio::test]
-async fn login_of_a_one_shot_client_ends_nobody() {
+async fn login_of_a_one_shot_client_ends_no_other_login() {
     let world = World::with(|config| config.login.multi_device = MultiDevice::Single).await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
     let shot = world.client_with(|config| config.one_shot(true));
     soon(shot.login("ann", world.with_token("ann"))).await.unwrap();
     shot.say("bob", "in passing").await;
-    bob.hears("in passing").await;
+    bob.receives("in passing").await;
     soon(shot.logout()).await;
     bob.say("ann", "still here?").await;
-    ann.hears("still here?").await;
+    ann.receives("still here?").await;
     assert_eq!(ann.connection_state(), ConnectionState::Connected);
     world.end().await;
 }
 
 #[tokio::test]
-async fn login_offline_shows_what_the_device_holds_and_connects_later() {
+async fn login_offline_shows_local_data_and_connects_later() {
     let mut world = World::new().await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
     ann.say("bob", "before").await;
-    bob.hears("before").await;
-    let home = ann.home();
+    bob.receives("before").await;
+    let dir = ann.dir();
     ann.quit().await;
     soon(bob.logout()).await;
     let (token, config) = (world.with_token("ann"), world.client_config());
     world.stop_server().await;
     let ann = {
-        let zim = Zim::new(config.data_dir(home.path())).unwrap();
+        let zim = Zim::new(config.data_dir(dir.path())).unwrap();
         soon(zim.login("ann", LoginConfig { is_offline_login: true, ..token.clone() })).await.unwrap();
         zim
     };
@@ -411,13 +413,15 @@ async fn login_offline_shows_what_the_device_holds_and_connects_later() {
     .unwrap();
     assert_eq!(zim_integration_tests::texts(&page.message_list), ["before"]);
     world.start_server().await;
-    world.in_time("a connection", async || (ann.connection_state() == ConnectionState::Connected).then_some(())).await;
+    world
+        .advance_until("a connection", async || (ann.connection_state() == ConnectionState::Connected).then_some(()))
+        .await;
     quit(&ann).await;
     world.end().await;
 }
 
 #[tokio::test]
-async fn login_offline_of_somebody_who_never_was_here_is_refused() {
+async fn login_offline_of_a_user_unknown_to_the_device_is_refused() {
     let world = World::new().await;
     let ann = world.client();
     let config = LoginConfig { is_offline_login: true, ..world.with_token("ann") };
@@ -429,17 +433,17 @@ async fn login_offline_of_somebody_who_never_was_here_is_refused() {
 async fn login_with_the_database_of_a_running_client_is_refused() {
     let world = World::new().await;
     let ann = world.user("ann").await;
-    let second = world.client_at(ann.home(), |config| config);
+    let second = world.client_at(ann.dir(), |config| config);
     let refused = soon(second.login("ann", world.with_token("ann"))).await;
     assert_eq!(refusal(refused), ErrorCode::DatabaseModuleOpenDatabaseError);
-    // Who is there stays.
+    // The running client is not affected.
     world.user("bob").await.say("ann", "are you there?").await;
-    ann.hears("are you there?").await;
+    ann.receives("are you there?").await;
     world.end().await;
 }
 
 #[tokio::test]
-async fn logout_says_disconnected_and_ends_the_session() {
+async fn logout_raises_disconnected_and_ends_the_session() {
     let world = World::new().await;
     let ann = world.user("ann").await;
     soon(ann.logout()).await;
@@ -456,14 +460,14 @@ async fn logout_says_disconnected_and_ends_the_session() {
 }
 
 #[tokio::test]
-async fn logout_makes_room_for_another_user() {
+async fn logout_allows_a_login_of_another_user() {
     let world = World::new().await;
     let device = world.user("ann").await;
     soon(device.logout()).await;
     let device = world.login(device, "bob").await;
     let carl = world.user("carl").await;
     carl.say("bob", "for bob").await;
-    device.hears("for bob").await;
+    device.receives("for bob").await;
     assert_eq!(device.conversations().await.len(), 1);
     world.end().await;
 }
@@ -499,13 +503,13 @@ async fn renew_token_keeps_the_session_beyond_the_first_token() {
     world.clock.advance(60_000);
     let bob = world.user("bob").await;
     ann.say("bob", "still here").await;
-    bob.hears("still here").await;
+    bob.receives("still here").await;
     assert!(!states(&ann).contains(&(ConnectionState::Disconnected, ConnectionEvent::TokenExpired)));
     world.end().await;
 }
 
 #[tokio::test]
-async fn renew_token_that_never_comes_ends_the_session() {
+async fn a_session_ends_without_renew_token() {
     let world = World::new().await;
     let ann = world.client();
     let config = LoginConfig { token: world.token_for("ann", 100), ..LoginConfig::default() };
@@ -516,24 +520,24 @@ async fn renew_token_that_never_comes_ends_the_session() {
         refusal(soon(ann.send("bob", zim_protocol::Message::text("no"))).await),
         ErrorCode::NetworkModuleUserIsNotLogged
     );
-    // With a new one he is back.
+    // A new token logs the user in again.
     world.login(ann, "ann").await;
     world.end().await;
 }
 
 #[tokio::test]
-async fn login_with_a_token_ends_when_the_server_says_whatever_the_device_takes_the_time_for() {
+async fn login_with_a_token_ends_by_the_servers_clock_and_not_the_devices() {
     let world = World::new().await;
     let years = 20 * 365 * 86_400_000;
     for ahead in [-years, years] {
         let theirs = Clock::manual(world.clock.now_ms() + ahead);
         let device = world.client_with(|config| config.clock(theirs.clone()));
         soon(device.login("ann", world.with_token("ann"))).await.unwrap();
-        // The time is put right, a day late.
+        // The clock is set, a day too late.
         theirs.jump(-ahead + 86_400_000);
         soon(device.renew_token(&world.token("ann"))).await.unwrap();
         soon(device.update_user_name("Ann")).await.unwrap();
-        // Time passes on both sides: now it has ended.
+        // A further day passes on the device: now the token has expired.
         theirs.advance(86_400_000);
         reaches(&device, ConnectionState::Disconnected, ConnectionEvent::TokenExpired).await;
     }
@@ -541,7 +545,7 @@ async fn login_with_a_token_ends_when_the_server_says_whatever_the_device_takes_
 }
 
 #[tokio::test]
-async fn renew_token_is_refused_for_a_token_that_is_no_good_and_the_old_one_stays() {
+async fn renew_token_refuses_an_invalid_token_and_keeps_the_old_one() {
     let world = World::new().await;
     let ann = world.user("ann").await;
     let app = world.server().first_app().clone();
@@ -556,12 +560,12 @@ async fn renew_token_is_refused_for_a_token_that_is_no_good_and_the_old_one_stay
     }
     let bob = world.user("bob").await;
     ann.say("bob", "still here").await;
-    bob.hears("still here").await;
+    bob.receives("still here").await;
     world.end().await;
 }
 
 #[tokio::test]
-async fn login_with_a_token_near_its_end_is_told_at_once() {
+async fn login_with_a_token_near_its_expiry_warns_at_once() {
     let world = World::new().await;
     let ann = world.client();
     let config = LoginConfig { token: world.token_for("ann", 30), ..LoginConfig::default() };
@@ -574,41 +578,41 @@ async fn login_with_a_token_near_its_end_is_told_at_once() {
 }
 
 #[tokio::test]
-async fn on_hears_every_event_of_its_kind_and_off_no_more() {
+async fn on_receives_every_event_of_its_kind_until_off() {
     let world = World::new().await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
-    let heard = std::sync::Arc::new(parking_lot::Mutex::new(Vec::new()));
-    let ears = std::sync::Arc::clone(&heard);
-    bob.on(EventKind::PeerMessageReceived, move |_, event| ears.lock().push(event.clone()));
+    let received = std::sync::Arc::new(parking_lot::Mutex::new(Vec::new()));
+    let sink = std::sync::Arc::clone(&received);
+    bob.on(EventKind::PeerMessageReceived, move |_, event| sink.lock().push(event.clone()));
     ann.say("bob", "one").await;
-    eventually("the handler", async || (heard.lock().len() == 1).then_some(())).await;
-    assert_eq!(heard.lock()[0].kind(), EventKind::PeerMessageReceived);
+    eventually("the handler", async || (received.lock().len() == 1).then_some(())).await;
+    assert_eq!(received.lock()[0].kind(), EventKind::PeerMessageReceived);
     bob.off(EventKind::PeerMessageReceived);
     ann.say("bob", "two").await;
-    bob.hears("two").await;
+    bob.receives("two").await;
     ann.say("bob", "three").await;
-    bob.hears("three").await;
-    assert_eq!(heard.lock().len(), 1);
+    bob.receives("three").await;
+    assert_eq!(received.lock().len(), 1);
     world.end().await;
 }
 
 #[tokio::test]
-async fn off_takes_only_the_kind_that_it_names() {
+async fn off_removes_only_the_given_kind() {
     let world = World::new().await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
-    let heard = std::sync::Arc::new(parking_lot::Mutex::new(0));
-    let ears = std::sync::Arc::clone(&heard);
-    bob.on(EventKind::PeerMessageReceived, move |_, _| *ears.lock() += 1);
+    let received = std::sync::Arc::new(parking_lot::Mutex::new(0));
+    let sink = std::sync::Arc::clone(&received);
+    bob.on(EventKind::PeerMessageReceived, move |_, _| *sink.lock() += 1);
     bob.off(EventKind::ConversationChanged);
     ann.say("bob", "one").await;
-    eventually("the handler", async || (*heard.lock() == 1).then_some(())).await;
+    eventually("the handler", async || (*received.lock() == 1).then_some(())).await;
     world.end().await;
 }
 
 #[tokio::test]
-async fn set_log_config_writes_what_happens_into_files() {
+async fn set_log_config_writes_log_files() {
     let dir = tempfile::tempdir().unwrap();
-    // Without `World`, which has a subscriber of its own: nobody answers at this address.
+    // Without `World`, which installs its own subscriber. No server listens at this address.
     let zim = Zim::new(ClientConfig::new(1, "127.0.0.1:9").app_sign("x").connect_timeout_ms(50)).unwrap();
     zim.set_log_config(&LogConfig { log_level: LogLevel::Debug, log_path: Some(dir.path().to_owned()) });
     refusal(soon(zim.login("ann", LoginConfig::default())).await);

@@ -1,7 +1,7 @@
-//! Presence: who is seen by whom, as what, and when.
+//! Presence: online states, custom statuses and subscriptions.
 
 use zim_client_sdk::Zim;
-use zim_integration_tests::{Device, Home, START_MS, World, eventually, refusal, soon};
+use zim_integration_tests::{DataDir, Device, START_MS, World, eventually, refusal, soon};
 use zim_protocol::clock::Clock;
 use zim_protocol::{
     ConnectionState, ErrorCode, ErrorUserInfo, Event, EventKind, Hello, LoginConfig, PlatformType,
@@ -23,12 +23,12 @@ async fn subscribe(device: &Device, user: &str) {
     assert!(done.error_user_list.is_empty());
 }
 
-async fn say(device: &Device, custom: &str) {
+async fn set_custom_status(device: &Device, custom: &str) {
     soon(device.update_user_custom_status(custom, DAY)).await.unwrap();
 }
 
-/// What a device was told of a user, in order.
-fn told(seen: &[Event], user: &str) -> Vec<UserStatus> {
+/// The statuses of a user that a device has raised, in order.
+fn statuses_of(seen: &[Event], user: &str) -> Vec<UserStatus> {
     let mut all = Vec::new();
     for event in seen {
         if let Event::UserStatusUpdated(event) = event {
@@ -38,13 +38,13 @@ fn told(seen: &[Event], user: &str) -> Vec<UserStatus> {
     all
 }
 
-/// Waits until a device is told of a user what `is` wants.
+/// Waits until a device raises a status of a user that fulfils `is`.
 async fn sees(device: &Device, user: &str, is: impl Fn(&UserStatus) -> bool) -> UserStatus {
     let what = format!("the status of {user}");
-    device.until(&what, |seen| told(seen, user).into_iter().find(|told| is(told))).await
+    device.until(&what, |seen| statuses_of(seen, user).into_iter().find(|status| is(status))).await
 }
 
-/// Waits until a device is told that a user is this.
+/// Waits until a device raises this online status of a user.
 async fn sees_as(device: &Device, user: &str, online: UserOnlineStatus) -> UserStatus {
     sees(device, user, |status| status.online_status() == online).await
 }
@@ -62,7 +62,7 @@ async fn subscribed(device: &Zim) -> Vec<String> {
     subscriptions(device).await.into_iter().map(|held| held.user_status.unwrap().user_id).collect()
 }
 
-/// The code of a call that the server refused.
+/// The code of a refused call on the wire.
 fn refused<T: std::fmt::Debug>(answer: Result<T, zim_protocol::Error>) -> ErrorCode {
     ErrorCode::try_from(answer.unwrap_err().code).unwrap()
 }
@@ -71,7 +71,7 @@ fn error(user_id: &str, code: ErrorCode) -> ErrorUserInfo {
     ErrorUserInfo { user_id: user_id.to_owned(), reason: i64::from(code as i32) }
 }
 
-/// Accounts that have never been online: in the store, because so many logins take long.
+/// Creates users who have never been online, directly in the database, because many logins take long.
 async fn register(world: &World, users: &[String]) {
     let app = world.server().app();
     let rows: Vec<(i64, String)> = users.iter().map(|user| (app.ids.next(), user.clone())).collect();
@@ -95,7 +95,7 @@ fn names(count: usize) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn subscribe_users_status_tells_online_offline_and_logout_apart() {
+async fn subscribe_users_status_distinguishes_online_offline_and_logged_out() {
     let world = World::new().await;
     let (ann, carl, bob) = (world.user("ann").await, world.user("carl").await, world.user("bob").await);
     subscribe(&ann, "bob").await;
@@ -110,33 +110,35 @@ async fn subscribe_users_status_tells_online_offline_and_logout_apart() {
     let back = sees(&ann, "bob", |status| status.last_update_time == START_MS + 2_000).await;
     assert_eq!(back.online_status(), UserOnlineStatus::Online);
     world.clock.advance(1_000);
-    // Without a word: the application was closed.
+    // Without a logout: the app was closed.
     bob.quit().await;
     let lost = sees_as(&ann, "bob", UserOnlineStatus::Offline).await;
     assert_eq!(lost.last_online_status_update_time, START_MS + 3_000);
-    // Who did not subscribe hears nothing, and nobody hears of those whom nobody follows.
+    // Users receive only the statuses that they subscribed to.
     ann.say("carl", "done").await;
-    carl.hears("done").await;
+    carl.receives("done").await;
     assert!(carl.seen_of(EventKind::UserStatusUpdated).is_empty());
-    assert!(told(&ann.seen(), "carl").is_empty());
-    assert_eq!(told(&ann.seen(), "bob").len(), 4);
+    assert!(statuses_of(&ann.seen(), "carl").is_empty());
+    assert_eq!(statuses_of(&ann.seen(), "bob").len(), 4);
     world.end().await;
 }
 
 #[tokio::test]
-async fn subscribe_users_status_tells_that_a_link_is_dead_after_its_silence() {
+async fn subscribe_users_status_reports_a_silent_connection_as_offline() {
     let world = World::with(|settings| settings.limits.offline_after_ms = 1_000).await;
     let ann = world.user("ann").await;
-    let link = world.link(1).await;
-    let _bob = world.user_via(&link, "bob").await;
+    let proxy = world.proxy(1).await;
+    let _bob = world.user_via(&proxy, "bob").await;
     subscribe(&ann, "bob").await;
     sees_as(&ann, "bob", UserOnlineStatus::Online).await;
-    link.cut();
+    proxy.cut();
     sees_as(&ann, "bob", UserOnlineStatus::Offline).await;
     assert_eq!(query(&ann, "bob").await.online_status(), UserOnlineStatus::Offline);
-    link.mend();
-    world.in_time("bob is back", async || (told(&ann.seen(), "bob").len() == 3).then_some(())).await;
-    assert_eq!(told(&ann.seen(), "bob")[2].online_status(), UserOnlineStatus::Online);
+    proxy.restore();
+    world
+        .advance_until("bob is online again", async || (statuses_of(&ann.seen(), "bob").len() == 3).then_some(()))
+        .await;
+    assert_eq!(statuses_of(&ann.seen(), "bob")[2].online_status(), UserOnlineStatus::Online);
     world.end().await;
 }
 
@@ -151,14 +153,14 @@ async fn subscribe_users_status_is_shared_by_all_devices_and_outlives_a_login() 
     }
     soon(laptop.logout()).await;
     world.clock.advance(2_000);
-    say(&bob, "busy").await;
+    set_custom_status(&bob, "busy").await;
     sees(&phone, "bob", |status| status.custom_status == "busy").await;
-    // What it missed it is told when it is back, with what has not changed: where everybody stands.
+    // After the login it raises the missed status, together with the unchanged ones.
     let before = laptop.seen_of(EventKind::UserStatusUpdated).len();
     let laptop = world.login(laptop, "ann").await;
     sees(&laptop, "bob", |status| status.custom_status == "busy").await;
     assert_eq!(laptop.seen_of(EventKind::UserStatusUpdated).len(), before + 1);
-    // A device that was never there before knows the list, too.
+    // A new device has the list too.
     let tablet = world.device("ann").await;
     sees(&tablet, "bob", |status| status.custom_status == "busy").await;
     assert_eq!(subscriptions(&tablet).await, subscriptions(&phone).await);
@@ -166,7 +168,7 @@ async fn subscribe_users_status_is_shared_by_all_devices_and_outlives_a_login() 
 }
 
 #[tokio::test]
-async fn subscribe_users_status_takes_100_users_and_not_one_more() {
+async fn subscribe_users_status_takes_at_most_100_users() {
     let world = World::new().await;
     let ann = world.user("ann").await;
     let users = names(101);
@@ -176,7 +178,7 @@ async fn subscribe_users_status_takes_100_users_and_not_one_more() {
     assert!(subscribed(&ann).await.is_empty());
     assert!(soon(ann.subscribe_users_status(&users[..100], HOUR)).await.unwrap().error_user_list.is_empty());
     assert_eq!(subscribed(&ann).await, users[..100]);
-    // The server itself refuses it as well.
+    // The server refuses it too.
     let mut raw = world.raw_user("carl", 1).await;
     let request = SubscribeUsersStatusRequest { user_ids: users.clone(), config: Some(HOUR) };
     assert_eq!(refused(raw.call(&request).await), INVALID);
@@ -195,34 +197,34 @@ async fn subscribe_users_status_lasts_1_to_43200_minutes() {
     }
     soon(ann.subscribe_users_status(["bob"], lasting(43_200))).await.unwrap();
     assert_eq!(subscriptions(&ann).await[0].subscribe_expired_time, START_MS + 43_200 * 60_000);
-    // Anew: it ends earlier now.
+    // Renewed with an earlier end.
     soon(ann.subscribe_users_status(["bob"], lasting(1))).await.unwrap();
     assert_eq!(subscriptions(&ann).await[0].subscribe_expired_time, START_MS + 60_000);
     world.clock.advance(59_999);
-    say(&bob, "still").await;
+    set_custom_status(&bob, "still").await;
     sees(&ann, "bob", |status| status.custom_status == "still").await;
     assert_eq!(subscribed(&ann).await, ["bob"]);
     world.clock.advance(1_000);
     assert!(subscribed(&ann).await.is_empty());
-    say(&bob, "unheard").await;
-    assert_eq!(query(&ann, "bob").await.custom_status, "unheard");
-    // Again, for a fresh term: he is told of as he is, though nothing of him has changed since she asked.
+    set_custom_status(&bob, "unseen").await;
+    assert_eq!(query(&ann, "bob").await.custom_status, "unseen");
+    // A new subscription raises the present status, although it has not changed since the query.
     soon(ann.subscribe_users_status(["bob"], lasting(1))).await.unwrap();
-    sees(&ann, "bob", |status| status.custom_status == "unheard").await;
-    let before = told(&ann.seen(), "bob").len();
+    sees(&ann, "bob", |status| status.custom_status == "unseen").await;
+    let before = statuses_of(&ann.seen(), "bob").len();
     world.clock.advance(60_000);
     soon(ann.subscribe_users_status(["bob"], lasting(1))).await.unwrap();
-    assert_eq!(told(&ann.seen(), "bob").len(), before + 1);
-    // Renewed while it lasts: no news.
+    assert_eq!(statuses_of(&ann.seen(), "bob").len(), before + 1);
+    // Renewing a valid subscription raises nothing.
     soon(ann.subscribe_users_status(["bob"], lasting(1))).await.unwrap();
-    assert_eq!(told(&ann.seen(), "bob").len(), before + 1);
+    assert_eq!(statuses_of(&ann.seen(), "bob").len(), before + 1);
     world.clock.advance(60_000);
     assert_eq!(refusal(soon(ann.unsubscribe_users_status(["bob"])).await), INVALID);
     world.end().await;
 }
 
 #[tokio::test]
-async fn subscribe_users_status_beyond_the_limit_overwrites_the_earliest() {
+async fn subscribe_users_status_beyond_the_limit_evicts_the_earliest() {
     let world = World::with(|settings| settings.limits.max_status_subscriptions = 100).await;
     let (ann, laptop) = (world.user("ann").await, world.device("ann").await);
     let users = names(103);
@@ -230,7 +232,7 @@ async fn subscribe_users_status_beyond_the_limit_overwrites_the_earliest() {
     soon(ann.subscribe_users_status(&users[..50], HOUR)).await.unwrap();
     soon(ann.subscribe_users_status(&users[50..100], HOUR)).await.unwrap();
     assert_eq!(subscribed(&ann).await.len(), 100);
-    // Renewed: it is the latest now and does not give way.
+    // The renewed subscription is the latest and is not evicted.
     soon(ann.subscribe_users_status(&users[..1], HOUR)).await.unwrap();
     assert_eq!(subscribed(&ann).await.len(), 100);
     soon(ann.subscribe_users_status(&users[100..], HOUR)).await.unwrap();
@@ -243,7 +245,7 @@ async fn subscribe_users_status_beyond_the_limit_overwrites_the_earliest() {
 }
 
 #[tokio::test]
-async fn subscribe_users_status_says_who_could_not_be_subscribed_to() {
+async fn subscribe_users_status_reports_users_who_cannot_be_subscribed_to() {
     let world = World::new().await;
     let (ann, _bob) = (world.user("ann").await, world.user("bob").await);
     let done = soon(ann.subscribe_users_status(["bob", "nobody", "ann", "bob"], HOUR)).await.unwrap();
@@ -256,7 +258,7 @@ async fn subscribe_users_status_says_who_could_not_be_subscribed_to() {
 }
 
 #[tokio::test]
-async fn unsubscribe_users_status_ends_what_is_told() {
+async fn unsubscribe_users_status_stops_the_events() {
     let world = World::new().await;
     let (ann, laptop, carl) = (world.user("ann").await, world.device("ann").await, world.user("carl").await);
     let bob = world.user("bob").await;
@@ -269,12 +271,12 @@ async fn unsubscribe_users_status_ends_what_is_told() {
     assert_eq!(done.error_user_list, [error("nobody", NOBODY), error("carl", INVALID)]);
     assert!(subscribed(&ann).await.is_empty());
     eventually("the other device", async || subscribed(&laptop).await.is_empty().then_some(())).await;
-    say(&bob, "unheard").await;
-    sees(&carl, "bob", |status| status.custom_status == "unheard").await;
+    set_custom_status(&bob, "unseen").await;
+    sees(&carl, "bob", |status| status.custom_status == "unseen").await;
     for device in [&ann, &laptop] {
         carl.say("ann", "done").await;
-        device.hears("done").await;
-        assert!(told(&device.seen(), "bob").iter().all(|status| status.custom_status.is_empty()));
+        device.receives("done").await;
+        assert!(statuses_of(&device.seen(), "bob").iter().all(|status| status.custom_status.is_empty()));
     }
     assert_eq!(refusal(soon(ann.unsubscribe_users_status(["bob"])).await), INVALID);
     assert_eq!(refusal(soon(ann.unsubscribe_users_status(["nobody"])).await), NOBODY);
@@ -282,7 +284,7 @@ async fn unsubscribe_users_status_ends_what_is_told() {
 }
 
 #[tokio::test]
-async fn unsubscribe_users_status_takes_100_users_and_not_one_more() {
+async fn unsubscribe_users_status_takes_at_most_100_users() {
     let world = World::new().await;
     let ann = world.user("ann").await;
     let users = names(101);
@@ -300,7 +302,7 @@ async fn unsubscribe_users_status_takes_100_users_and_not_one_more() {
 }
 
 #[tokio::test]
-async fn query_users_status_tells_of_200_users_and_not_of_one_more() {
+async fn query_users_status_takes_at_most_200_users() {
     let world = World::new().await;
     let (ann, _bob) = (world.user("ann").await, world.user("bob").await);
     let mut users = names(199);
@@ -320,7 +322,7 @@ async fn query_users_status_tells_of_200_users_and_not_of_one_more() {
 }
 
 #[tokio::test]
-async fn query_users_status_names_those_who_are_not_registered() {
+async fn query_users_status_reports_unregistered_users() {
     let world = World::new().await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
     soon(bob.logout()).await;
@@ -329,21 +331,21 @@ async fn query_users_status_names_those_who_are_not_registered() {
     let online: Vec<_> = found.user_status_list.iter().map(UserStatus::online_status).collect();
     assert_eq!(online, [UserOnlineStatus::Logout, UserOnlineStatus::Online]);
     assert_eq!(refusal(soon(ann.query_users_status(["nobody"])).await), NOBODY);
-    // It is asked for once: what follows is not told.
+    // A query does not subscribe.
     world.login(bob, "bob").await;
     assert_eq!(query(&ann, "bob").await.online_status(), UserOnlineStatus::Online);
-    assert!(told(&ann.seen(), "bob").is_empty());
+    assert!(statuses_of(&ann.seen(), "bob").is_empty());
     world.end().await;
 }
 
 #[tokio::test]
-async fn update_user_custom_status_is_told_to_subscribers_and_other_devices() {
+async fn update_user_custom_status_reaches_subscribers_and_other_devices() {
     let world = World::new().await;
     let (phone, laptop) = (world.user("ann").await, world.device("ann").await);
     let (bob, carl) = (world.user("bob").await, world.user("carl").await);
     subscribe(&bob, "ann").await;
     sees_as(&bob, "ann", UserOnlineStatus::Online).await;
-    let told_before = told(&phone.seen(), "ann").len();
+    let told_before = statuses_of(&phone.seen(), "ann").len();
     let updated = soon(phone.update_user_custom_status("busy", DAY)).await.unwrap();
     assert_eq!(updated.custom_status, "busy");
     for device in [&laptop, &bob] {
@@ -353,17 +355,17 @@ async fn update_user_custom_status_is_told_to_subscribers_and_other_devices() {
         assert_eq!((busy.last_custom_status_update_time, busy.last_update_time), (START_MS, START_MS));
     }
     phone.say("carl", "done").await;
-    carl.hears("done").await;
-    laptop.hears("done").await;
-    assert_eq!(told(&phone.seen(), "ann").len(), told_before, "the device that changed it knows");
+    carl.receives("done").await;
+    laptop.receives("done").await;
+    assert_eq!(statuses_of(&phone.seen(), "ann").len(), told_before, "the calling device raises no event");
     assert!(carl.seen_of(EventKind::UserStatusUpdated).is_empty());
     for device in [&phone, &laptop] {
         let own = soon(device.query_self_user_info()).await.unwrap().self_user_info.unwrap().user_status.unwrap();
         assert_eq!((own.custom_status.as_str(), own.online_status()), ("busy", UserOnlineStatus::Online));
     }
-    // Empty takes it away.
+    // An empty status removes it.
     world.clock.advance(1_000);
-    say(&phone, "").await;
+    set_custom_status(&phone, "").await;
     let free = sees(&bob, "ann", |status| status.last_custom_status_update_time > START_MS).await;
     assert_eq!((free.custom_status.as_str(), free.custom_status_expired_time), ("", 0));
     world.end().await;
@@ -382,11 +384,11 @@ async fn update_user_custom_status_takes_64_bytes_once_a_second() {
     let too_soon = refusal(soon(ann.update_user_custom_status("b", DAY)).await);
     assert_eq!(too_soon, ErrorCode::CommonModuleTriggerSdkFrequencyLimit);
     world.clock.advance(1);
-    say(&ann, "b").await;
-    // The server counts for itself.
+    set_custom_status(&ann, "b").await;
+    // The server has its own limit.
     let mut raw = world.raw_user("carl", 1).await;
     let says = |text: &str| UpdateUserCustomStatusRequest { custom_status: text.to_owned(), config: None };
-    // One more than that, because what leaves a second apart may arrive closer.
+    // It allows two at once, because calls that leave a second apart may arrive closer.
     raw.call(&says("a")).await.unwrap();
     raw.call(&says("a")).await.unwrap();
     world.clock.advance(999);
@@ -401,7 +403,7 @@ async fn update_user_custom_status_takes_64_bytes_once_a_second() {
 }
 
 #[tokio::test]
-async fn update_user_custom_status_ends_by_itself() {
+async fn update_user_custom_status_expires() {
     let world = World::new().await;
     let (phone, laptop, bob) = (world.user("ann").await, world.device("ann").await, world.user("bob").await);
     subscribe(&bob, "ann").await;
@@ -420,11 +422,11 @@ async fn update_user_custom_status_ends_by_itself() {
     world.clock.advance(1);
     assert_eq!(query(&bob, "ann").await.custom_status, "");
     assert_eq!(subscriptions(&bob).await[0].user_status.clone().unwrap().custom_status, "");
-    // It is the server that ends it, so all of his own devices hear of it.
+    // The server ends it, so all devices of the user raise the change.
     for device in [&bob, &laptop, &phone] {
         sees(device, "ann", |status| status.last_custom_status_update_time == START_MS + 60_000).await;
     }
-    // Until it is changed: not by time.
+    // Without an expiry.
     soon(phone.update_user_custom_status("away", UserCustomStatusUpdateConfig { duration: -1 })).await.unwrap();
     let away = sees(&bob, "ann", |status| status.custom_status == "away").await;
     assert_eq!(away.custom_status_expired_time, 0);
@@ -462,7 +464,7 @@ async fn login_with_a_custom_status_sets_it_and_without_one_keeps_it() {
     soon(ann.login("ann", busy("ann", -1))).await.unwrap();
     assert_eq!(query(&bob, "ann").await.custom_status_expired_time, 0);
     soon(ann.logout()).await;
-    // It ends by itself like any other.
+    // It expires like any other.
     subscribe(&bob, "ann").await;
     soon(ann.login("ann", busy("ann", 60))).await.unwrap();
     sees(&bob, "ann", |status| status.custom_status_expired_time == START_MS + 60_000).await;
@@ -472,19 +474,19 @@ async fn login_with_a_custom_status_sets_it_and_without_one_keeps_it() {
 }
 
 #[tokio::test]
-async fn platforms_of_all_devices_are_told_and_which_set_changed_to_ones_own() {
+async fn subscribers_see_the_platforms_and_own_devices_the_changed_set() {
     let world = World::new().await;
     let (phone, bob) = (world.user("ann").await, world.user("bob").await);
     subscribe(&bob, "ann").await;
     let native = sees_as(&bob, "ann", UserOnlineStatus::Online).await.online_platforms;
     // A browser.
     let mut web = world.raw().await;
-    web.greet(Hello { platform: PlatformType::Web as i32, ..zim_integration_tests::hello(9) }).await;
+    web.handshake(Hello { platform: PlatformType::Web as i32, ..zim_integration_tests::hello(9) }).await;
     web.call(&world.login_request("ann")).await.unwrap();
     let both = [native.clone(), vec![PlatformType::Web as i32]].concat();
     sees(&bob, "ann", |status| status.online_platforms == both && status.online_status() == UserOnlineStatus::Online)
         .await;
-    // As in the reference: to one's own devices it says the platforms and nothing else.
+    // As in the reference: own devices are told the platforms and nothing else.
     let own = sees(&phone, "ann", |status| status.online_platforms == both).await;
     assert_eq!((own.online_status(), own.last_update_time), (UserOnlineStatus::Unknown, 0));
     world.clock.advance(1_000);
@@ -492,11 +494,11 @@ async fn platforms_of_all_devices_are_told_and_which_set_changed_to_ones_own() {
     let alone = sees(&bob, "ann", |status| status.last_online_status_update_time == START_MS + 1_000).await;
     assert_eq!((alone.online_status(), &alone.online_platforms), (UserOnlineStatus::Online, &native));
     sees(&phone, "ann", |status| status.online_platforms == native).await;
-    // Another device of a platform that is there changes nothing that others see.
+    // Another device of the same platform changes nothing for others.
     let laptop = world.device("ann").await;
     soon(laptop.logout()).await;
     world.clock.advance(1_000);
-    say(&phone, "after").await;
+    set_custom_status(&phone, "after").await;
     let after = sees(&bob, "ann", |status| status.custom_status == "after").await;
     assert_eq!(after.last_online_status_update_time, START_MS + 1_000);
     world.end().await;
@@ -506,7 +508,7 @@ async fn platforms_of_all_devices_are_told_and_which_set_changed_to_ones_own() {
 async fn query_subscribed_user_status_list_is_the_local_copy() {
     let mut world = World::new().await;
     let (ann, bob, carl) = (world.user("ann").await, world.user("bob").await, world.user("carl").await);
-    say(&bob, "busy").await;
+    set_custom_status(&bob, "busy").await;
     subscribe(&ann, "bob").await;
     subscribe(&ann, "carl").await;
     let all = subscriptions(&ann).await;
@@ -518,12 +520,12 @@ async fn query_subscribed_user_status_list_is_the_local_copy() {
     let found = soon(ann.query_subscribed_user_status_list(some)).await.unwrap().user_status_subscription_list;
     assert_eq!(found, all[1..]);
     drop((bob, carl));
-    let (home, config) = (ann.home(), world.client_config());
+    let (dir, config) = (ann.dir(), world.client_config());
     ann.quit().await;
     let token = LoginConfig { is_offline_login: true, ..world.with_token("ann") };
     world.stop_server().await;
-    // Without a server it still tells what it knew.
-    let ann = Zim::new(config.data_dir(home.path())).unwrap();
+    // It answers without a server too.
+    let ann = Zim::new(config.data_dir(dir.path())).unwrap();
     soon(ann.login("ann", token)).await.unwrap();
     assert_eq!(subscriptions(&ann).await, all);
     assert_eq!(refusal(soon(ann.query_users_status(["bob"])).await), ErrorCode::NetworkModuleNetworkError);
@@ -546,9 +548,9 @@ async fn presence_needs_a_login() {
     world.end().await;
 }
 
-/// A stop writes down who went with it, and a start does not undo it.
+/// A stop sets the connected users offline, and a start does not undo that.
 #[tokio::test]
-async fn nobody_is_online_after_a_restart_who_does_not_come_back() {
+async fn a_user_who_does_not_reconnect_after_a_restart_is_offline() {
     let mut world = World::new().await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
     subscribe(&ann, "bob").await;
@@ -559,7 +561,7 @@ async fn nobody_is_online_after_a_restart_who_does_not_come_back() {
     world.stop_server().await;
     world.start_server().await;
     world
-        .in_time("ann is back", async || {
+        .advance_until("ann is back", async || {
             let state = ann.seen_of(EventKind::ConnectionStateChanged).pop()?;
             matches!(state, Event::ConnectionStateChanged(change) if change.state() == ConnectionState::Connected)
                 .then_some(())
@@ -571,34 +573,34 @@ async fn nobody_is_online_after_a_restart_who_does_not_come_back() {
     world.end().await;
 }
 
-/// The one who resumes his login on a new connection is not disturbed by the end of the old one.
+/// A login that is resumed on a new connection is not affected by the end of the old connection.
 #[tokio::test]
 async fn a_new_connection_of_a_login_keeps_it_online() {
     let world = World::new().await;
     let ann = world.user("ann").await;
     register(&world, &["bob".to_owned()]).await;
     world.clock.advance(1_000);
-    let mut old = world.raw_greeted(7).await;
+    let mut old = world.raw_after_hello(7).await;
     let ticket = old.call(&world.login_request("bob")).await.unwrap().session;
     subscribe(&ann, "bob").await;
     sees_as(&ann, "bob", UserOnlineStatus::Online).await;
-    let mut new = world.raw_greeted(7).await;
+    let mut new = world.raw_after_hello(7).await;
     let resumed = zim_protocol::LoginRequest { resume: ticket, ..world.login_request("bob") };
     new.call(&resumed).await.unwrap();
     old.end().await;
-    // What is told of one user is told in order: nothing came between.
+    // Statuses of a user arrive in order: there was none in between.
     let request = UpdateUserCustomStatusRequest { custom_status: "here".to_owned(), config: None };
     new.call(&request).await.unwrap();
     sees(&ann, "bob", |status| status.custom_status == "here").await;
     assert_eq!(query(&ann, "bob").await.online_status(), UserOnlineStatus::Online);
-    assert!(told(&ann.seen(), "bob").iter().all(|status| status.online_status() == UserOnlineStatus::Online));
+    assert!(statuses_of(&ann.seen(), "bob").iter().all(|status| status.online_status() == UserOnlineStatus::Online));
     new.end().await;
     sees_as(&ann, "bob", UserOnlineStatus::Offline).await;
     world.end().await;
 }
 
 #[tokio::test]
-async fn an_operator_who_ends_all_logins_leaves_the_user_offline() {
+async fn a_user_whose_logins_the_operator_ends_is_offline() {
     let world = World::new().await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
     subscribe(&ann, "bob").await;
@@ -611,14 +613,14 @@ async fn an_operator_who_ends_all_logins_leaves_the_user_offline() {
 }
 
 #[tokio::test]
-async fn a_command_that_comes_and_goes_is_not_seen() {
+async fn a_one_shot_login_is_not_visible() {
     let world = World::new().await;
     let ann = world.user("ann").await;
-    let once = world.client_at(Home::default(), |config| config.one_shot(true));
+    let once = world.client_at(DataDir::default(), |config| config.one_shot(true));
     soon(once.login("bob", world.with_token("bob"))).await.unwrap();
     subscribe(&ann, "bob").await;
     assert_eq!(query(&ann, "bob").await.online_status(), UserOnlineStatus::Offline);
-    // It can subscribe and ask like any other.
+    // It can subscribe and query like any other login.
     subscribe(&once, "ann").await;
     assert_eq!(subscribed(&once).await, ["ann"]);
     soon(once.logout()).await;
@@ -626,16 +628,16 @@ async fn a_command_that_comes_and_goes_is_not_seen() {
     world.end().await;
 }
 
-/// A connection that broke while its login was being stored leaves a login that is online by the store alone.
+/// A connection that breaks while its login is being stored leaves a login that is online only in the database.
 #[tokio::test]
-async fn a_login_without_a_connection_is_found_and_goes_offline() {
+async fn a_lost_login_without_a_connection_goes_offline() {
     let world = World::new().await;
     let ann = world.user("ann").await;
     register(&world, &["bob".to_owned()]).await;
     subscribe(&ann, "bob").await;
     let app = world.server().app();
     let (login, app_id) = (app.ids.next(), i64::from(world.app_id()));
-    let ghost = app.db.submit(0, Locks::none(), async move |tx: &mut Tx<'_>| {
+    let insert = app.db.submit(0, Locks::none(), async move |tx: &mut Tx<'_>| {
         tx.execute(
             "INSERT INTO session (id, ticket, account, platform, device, login_at, state, connected) \
              SELECT $1, $2, id, 5, $2, 0, 0, 1 FROM account WHERE app = $3 AND name = 'bob'",
@@ -650,23 +652,23 @@ async fn a_login_without_a_connection_is_found_and_goes_offline() {
         .await?;
         Ok(())
     });
-    soon(ghost).await.unwrap();
+    soon(insert).await.unwrap();
     assert_eq!(query(&ann, "bob").await.online_status(), UserOnlineStatus::Online);
-    eventually("he is found", async || {
-        // As long as a client may be silent; seen twice, so far apart, he is none.
+    eventually("the lost login is reaped", async || {
+        // The longest silence of a client. A login seen twice without a connection, this far apart, is lost.
         world.clock.advance(35_000);
         (query(&ann, "bob").await.online_status() == UserOnlineStatus::Offline).then_some(())
     })
     .await;
     sees(&ann, "bob", |status| status.last_online_status_update_time > START_MS).await;
-    // Who has a connection is never taken for one.
+    // A login with a connection is never reaped.
     assert_eq!(query(&ann, "ann").await.online_status(), UserOnlineStatus::Online);
     world.end().await;
 }
 
-/// What the server sends, whatever an SDK would make of it.
+/// Checks what the server sends, past the SDK.
 #[tokio::test]
-async fn who_has_unsubscribed_or_whose_time_is_up_is_sent_nothing() {
+async fn nothing_is_sent_after_unsubscribing_or_expiry() {
     let world = World::new().await;
     let bob = world.user("bob").await;
     let mut left = world.raw_user("ann", 1).await;
@@ -679,13 +681,13 @@ async fn who_has_unsubscribed_or_whose_time_is_up_is_sent_nothing() {
     }
     left.call(&UnsubscribeUsersStatusRequest { user_ids: users }).await.unwrap();
     world.clock.advance(60_000);
-    say(&bob, "unheard").await;
+    set_custom_status(&bob, "unseen").await;
     let statuses = |frame| match frame {
         Some(event_frame::Frame::Snapshot(snapshot)) => snapshot.statuses,
         other => panic!("{other:?}"),
     };
-    assert_eq!(statuses(follows.event().await)[0].custom_status, "unheard");
-    // Whatever was sent to them was sent before this.
+    assert_eq!(statuses(follows.event().await)[0].custom_status, "unseen");
+    // The first event is the message, so no status was sent before it.
     for (raw, name) in [(&mut left, "ann"), (&mut expired, "carl")] {
         bob.say(name, "done").await;
         let first = raw.event().await;
@@ -698,12 +700,12 @@ async fn who_has_unsubscribed_or_whose_time_is_up_is_sent_nothing() {
 }
 
 #[tokio::test]
-async fn more_subscribers_than_one_page_are_told() {
+async fn more_subscribers_than_a_page_receive_the_status() {
     let world = World::new().await;
     let users = names(1_001);
     let bob = world.user("bob").await;
     register(&world, &users).await;
-    // Her key comes after all of theirs.
+    // Her row comes after all of theirs.
     let ann = world.user("ann").await;
     let app = world.server().app();
     let app_id = i64::from(world.app_id());
@@ -718,13 +720,13 @@ async fn more_subscribers_than_one_page_are_told() {
     });
     soon(followed).await.unwrap();
     subscribe(&ann, "bob").await;
-    say(&bob, "hello all").await;
+    set_custom_status(&bob, "hello all").await;
     sees(&ann, "bob", |status| status.custom_status == "hello all").await;
     world.end().await;
 }
 
 #[tokio::test]
-async fn who_is_kicked_out_or_whose_token_ends_is_offline() {
+async fn a_kicked_out_user_or_one_with_an_expired_token_is_offline() {
     let world = World::with(|settings| settings.login.multi_device = MultiDevice::Single).await;
     let ann = world.user("ann").await;
     let bob = world.client();
@@ -732,12 +734,12 @@ async fn who_is_kicked_out_or_whose_token_ends_is_offline() {
     soon(bob.login("bob", short)).await.unwrap();
     subscribe(&ann, "bob").await;
     sees_as(&ann, "bob", UserOnlineStatus::Online).await;
-    // A newer login takes the place of the old one: he was online all the time.
+    // A newer login replaces the old one: the user was online all the time.
     let short = LoginConfig { token: world.token_for("bob", 60), ..LoginConfig::default() };
     let newer = world.client();
     soon(newer.login("bob", short)).await.unwrap();
     bob.next(EventKind::ConnectionStateChanged).await;
-    bob.until("the end of the old one", |seen| {
+    bob.until("the end of the old login", |seen| {
         seen.iter().find(|event| {
             matches!(event, Event::ConnectionStateChanged(change) if change.state() == ConnectionState::Disconnected)
         })
@@ -745,15 +747,15 @@ async fn who_is_kicked_out_or_whose_token_ends_is_offline() {
     })
     .await;
     assert_eq!(query(&ann, "bob").await.online_status(), UserOnlineStatus::Online);
-    assert_eq!(told(&ann.seen(), "bob").len(), 1);
+    assert_eq!(statuses_of(&ann.seen(), "bob").len(), 1);
     world.clock.advance(60_000);
     sees_as(&ann, "bob", UserOnlineStatus::Offline).await;
     world.end().await;
 }
 
-/// The clocks of devices are wrong by hours.
+/// The clocks of the devices are wrong by hours.
 #[tokio::test]
-async fn a_device_with_a_wrong_clock_follows_all_the_same() {
+async fn a_device_with_a_wrong_clock_receives_statuses() {
     let world = World::new().await;
     let bob = world.user("bob").await;
     let ahead = Clock::manual(START_MS + 7_200_000);

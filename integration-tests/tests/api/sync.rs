@@ -1,7 +1,7 @@
-//! How a client catches up, as it travels.
+//! Sync, pull and fill on the wire.
 
 use prost::Message as _;
-use zim_integration_tests::{Raw, World, send_text, soon};
+use zim_integration_tests::{RawClient, World, send_text, soon};
 use zim_protocol::{
     ConversationRef, ConversationType, ErrorCode, FillRequest, Message, MessageEntry, PullRequest, Sums, SyncRequest,
     event_frame,
@@ -19,17 +19,17 @@ fn seqs(entries: &[MessageEntry]) -> Vec<u64> {
     entries.iter().map(|entry| entry.seq).collect()
 }
 
-async fn send(raw: &mut Raw, to: &str, count: u8) {
+async fn send(raw: &mut RawClient, to: &str, count: u8) {
     for key in 1..=count {
         raw.call(&send_text(to, &format!("{key}"), key)).await.unwrap();
     }
 }
 
 #[tokio::test]
-async fn sync_of_a_newcomer_is_empty_and_names_the_epoch() {
+async fn sync_of_a_new_user_is_empty_and_names_the_epoch() {
     let world = World::new().await;
     let mut raw = world.raw().await;
-    let welcome = raw.greet(zim_integration_tests::hello(1)).await;
+    let welcome = raw.handshake(zim_integration_tests::hello(1)).await;
     raw.call(&world.login_request("ann")).await.unwrap();
     let result = raw.call(&SyncRequest::default()).await.unwrap();
     assert_eq!(result.epoch, welcome.epoch);
@@ -41,7 +41,7 @@ async fn sync_of_a_newcomer_is_empty_and_names_the_epoch() {
 }
 
 #[tokio::test]
-async fn sync_tells_the_heads_that_moved_and_nothing_when_sums_are_equal() {
+async fn sync_returns_changed_heads_and_nothing_when_the_sums_match() {
     let world = World::new().await;
     let mut bob = world.raw_user("bob", 2).await;
     let mut ann = world.raw_user("ann", 1).await;
@@ -98,7 +98,7 @@ async fn sync_of_another_epoch_or_of_a_client_that_is_ahead_starts_over() {
 }
 
 #[tokio::test]
-async fn sync_with_positions_that_are_no_numbers_of_ours_is_answered() {
+async fn sync_with_impossible_positions_is_answered() {
     let world = World::new().await;
     let mut ann = world.raw_user("ann", 1).await;
     world.raw_user("bob", 2).await.end().await;
@@ -112,7 +112,7 @@ async fn sync_with_positions_that_are_no_numbers_of_ours_is_answered() {
         profiles_since: i64::MIN,
         profiles_cursor: u64::MAX,
     };
-    // Whatever it says, it says it without an internal error; World checks the log.
+    // Any answer but an internal error is right; `World` checks the log.
     let _ = ann.call(&wild).await;
     let _ = ann.call(&SyncRequest { since: i64::MAX, profiles_since: 1, ..wild }).await;
     let wild = PullRequest { conversation: with("bob"), after_seq: u64::MAX, after_rev: u64::MAX, bytes: u32::MAX };
@@ -122,12 +122,12 @@ async fn sync_with_positions_that_are_no_numbers_of_ours_is_answered() {
         let _ = ann.call(&wild).await;
     }
     ann.end().await;
-    world.is_well().await;
+    world.assert_serves_others().await;
     world.end().await;
 }
 
 #[tokio::test]
-async fn pull_gives_what_comes_after_a_position_in_pages() {
+async fn pull_returns_entries_after_a_position_in_pages() {
     let world = World::new().await;
     let mut bob = world.raw_user("bob", 2).await;
     let mut ann = world.raw_user("ann", 1).await;
@@ -140,11 +140,11 @@ async fn pull_gives_what_comes_after_a_position_in_pages() {
     let page = bob.call(&pull("ann", 7, 0)).await.unwrap();
     assert_eq!(seqs(&page.messages), [8, 9]);
     assert!(bob.call(&pull("ann", 9, 0)).await.unwrap().messages.is_empty());
-    // Small pages come to the same end.
+    // Small pages give the same result.
     let (mut all, mut after) = (Vec::new(), 0);
     while after < 9 {
         let page = bob.call(&pull("ann", after, 1)).await.unwrap();
-        assert!(page.through_seq > after, "a pull that does not move");
+        assert!(page.through_seq > after, "a pull without progress");
         all.extend(seqs(&page.messages));
         after = page.through_seq;
     }
@@ -155,7 +155,7 @@ async fn pull_gives_what_comes_after_a_position_in_pages() {
 }
 
 #[tokio::test]
-async fn pull_of_what_is_not_ones_own_is_refused() {
+async fn pull_of_a_foreign_conversation_is_refused() {
     let world = World::new().await;
     let mut ann = world.raw_user("ann", 1).await;
     let mut carl = world.raw_user("carl", 3).await;
@@ -175,7 +175,7 @@ async fn pull_of_what_is_not_ones_own_is_refused() {
 }
 
 #[tokio::test]
-async fn fill_walks_both_ways_and_says_what_it_knows() {
+async fn fill_pages_in_both_directions_and_names_its_range() {
     let world = World::new().await;
     let mut bob = world.raw_user("bob", 2).await;
     let mut ann = world.raw_user("ann", 1).await;
@@ -201,7 +201,7 @@ async fn fill_walks_both_ways_and_says_what_it_knows() {
 }
 
 #[tokio::test]
-async fn sync_hints_carry_the_messages_without_holes() {
+async fn pushes_carry_the_messages_without_gaps() {
     let world = World::new().await;
     let mut bob = world.raw_user("bob", 2).await;
     let mut ann = world.raw_user("ann", 1).await;
@@ -211,7 +211,7 @@ async fn sync_hints_carry_the_messages_without_holes() {
         match soon(bob.event()).await {
             Some(event_frame::Frame::Push(push)) => {
                 assert_eq!(push.conversation, with("ann"));
-                assert_eq!(push.from, expected, "a hole or a repetition");
+                assert_eq!(push.from, expected, "a gap or a repetition");
                 assert_eq!(seqs(&push.messages), (push.from..=push.to).collect::<Vec<_>>());
                 expected = push.to + 1;
             }

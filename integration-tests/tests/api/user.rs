@@ -1,4 +1,4 @@
-//! People.
+//! User profiles.
 
 use zim_client_sdk::Zim;
 use zim_integration_tests::{Device, World, refusal, soon};
@@ -16,7 +16,7 @@ fn name(info: &UserFullInfo) -> &str {
 const FRESH: UsersInfoQueryConfig = UsersInfoQueryConfig { is_query_from_server: true };
 
 #[tokio::test]
-async fn query_users_info_finds_those_who_are_there_and_names_those_who_are_not() {
+async fn query_users_info_finds_registered_users_and_reports_the_others() {
     let world = World::new().await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
     soon(bob.update_user_name("Bob")).await.unwrap();
@@ -31,7 +31,7 @@ async fn query_users_info_finds_those_who_are_there_and_names_those_who_are_not(
 }
 
 #[tokio::test]
-async fn query_users_info_is_refused_for_none_more_than_ten_and_what_is_no_id() {
+async fn query_users_info_is_refused_for_0_or_11_users_and_invalid_ids() {
     let world = World::new().await;
     let ann = world.user("ann").await;
     let eleven: Vec<String> = (0..11).map(|number| format!("user{number}")).collect();
@@ -70,7 +70,7 @@ async fn query_users_info_is_limited_to_ten_ids_in_ten_seconds() {
     world.clock.advance(1);
     raw.call(&ask(10)).await.unwrap();
     raw.end().await;
-    // The SDK keeps to it by itself.
+    // The SDK checks the limit itself.
     let bob = world.user("bob").await;
     let ten: Vec<String> = (0..10).map(|number| format!("u{number}")).collect();
     soon(bob.query_users_info(ten.iter().map(String::as_str), FRESH)).await.unwrap();
@@ -79,7 +79,7 @@ async fn query_users_info_is_limited_to_ten_ids_in_ten_seconds() {
 }
 
 #[tokio::test]
-async fn query_users_info_of_somebody_known_needs_no_server() {
+async fn query_users_info_of_a_known_user_needs_no_server() {
     let world = World::new().await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
     soon(bob.update_user_name("Bob")).await.unwrap();
@@ -93,7 +93,7 @@ async fn query_users_info_of_somebody_known_needs_no_server() {
 }
 
 #[tokio::test]
-async fn update_user_name_is_told_to_the_other_devices_only() {
+async fn update_user_name_reaches_the_other_devices_only() {
     let world = World::new().await;
     let (phone, laptop, bob) = (world.user("ann").await, world.device("ann").await, world.user("bob").await);
     let updated = soon(phone.update_user_name("Ann the Great")).await.unwrap();
@@ -102,9 +102,9 @@ async fn update_user_name_is_told_to_the_other_devices_only() {
         Event::UserInfoUpdated(event) => assert_eq!(name(event.info.as_ref().unwrap()), "Ann the Great"),
         other => panic!("{other:?}"),
     }
-    // What follows has arrived everywhere: nobody else was told.
+    // A later message has arrived everywhere, and nobody else has raised an event.
     phone.say("bob", "done").await;
-    bob.hears("done").await;
+    bob.receives("done").await;
     assert!(phone.seen_of(EventKind::UserInfoUpdated).is_empty());
     assert!(bob.seen_of(EventKind::UserInfoUpdated).is_empty());
     let found = soon(bob.query_users_info(["ann"], FRESH)).await.unwrap();
@@ -144,7 +144,7 @@ async fn update_user_name_twice_ends_with_the_second() {
     world.end().await;
 }
 
-/// A profile on the wire and in the SDK.
+/// A full profile.
 fn profile(id: &str, name: &str, avatar: &str, data: &str) -> UserFullInfo {
     UserFullInfo {
         base_info: Some(UserInfo {
@@ -153,7 +153,7 @@ fn profile(id: &str, name: &str, avatar: &str, data: &str) -> UserFullInfo {
             user_avatar_url: avatar.to_owned(),
             user_extended_data: data.to_owned(),
         }),
-        // The deprecated doubles say the same.
+        // The deprecated fields have the same values.
         user_avatar_url: avatar.to_owned(),
         extended_data: data.to_owned(),
     }
@@ -168,7 +168,7 @@ async fn oneself(device: &Zim) -> SelfUserInfo {
     soon(device.query_self_user_info()).await.unwrap().self_user_info.unwrap()
 }
 
-/// The profile of the next `userInfoUpdated`.
+/// Waits for the next `userInfoUpdated`; returns the profile.
 async fn next_profile(device: &Device) -> UserFullInfo {
     match device.next(EventKind::UserInfoUpdated).await {
         Event::UserInfoUpdated(event) => event.info.unwrap(),
@@ -176,7 +176,7 @@ async fn next_profile(device: &Device) -> UserFullInfo {
     }
 }
 
-/// The rule of the next `userRuleUpdated`.
+/// Waits for the next `userRuleUpdated`; returns the rule.
 async fn next_rule(device: &Device) -> UserOfflinePushRule {
     match device.next(EventKind::UserRuleUpdated).await {
         Event::UserRuleUpdated(event) => event.user_rule.unwrap().offline_push_rule.unwrap(),
@@ -184,7 +184,7 @@ async fn next_rule(device: &Device) -> UserOfflinePushRule {
     }
 }
 
-/// The conversation with `peer` as the first `conversationChanged` shows it that `is_it` likes.
+/// Waits for a `conversationChanged` of the conversation with `peer` that fulfils `is_it`.
 async fn shown_as(device: &Device, peer: &str, is_it: impl Fn(&Conversation) -> bool) -> Conversation {
     device
         .until(&format!("a change of the conversation with {peer}"), |seen| {
@@ -201,12 +201,12 @@ async fn shown_as(device: &Device, peer: &str, is_it: impl Fn(&Conversation) -> 
 }
 
 #[tokio::test]
-async fn query_users_info_of_those_who_are_known_is_unlimited_and_an_id_counts_once() {
+async fn query_users_info_of_known_users_is_unlimited_and_an_id_counts_once() {
     let world = World::new().await;
     let (ann, _bob) = (world.user("ann").await, world.user("bob").await);
     let twice = soon(ann.query_users_info(["bob"; 10], FRESH)).await.unwrap();
     assert_eq!(twice.user_list.len(), 1);
-    // Nine are left.
+    // Nine queries are left.
     let nine: Vec<String> = (0..9).map(|number| format!("u{number}")).collect();
     soon(ann.query_users_info(nine, FRESH)).await.unwrap();
     for _ in 0..50 {
@@ -214,20 +214,20 @@ async fn query_users_info_of_those_who_are_known_is_unlimited_and_an_id_counts_o
         let ids: Vec<_> = held.user_list.iter().map(|info| info.base_info.as_ref().unwrap().user_id.as_str()).collect();
         assert_eq!(ids, ["bob", "ann"]);
     }
-    let stranger = soon(ann.query_users_info(["carl"], UsersInfoQueryConfig::default())).await;
-    assert_eq!(refusal(stranger), ErrorCode::CommonModuleUserInfoQueriedLimit);
+    let unknown = soon(ann.query_users_info(["carl"], UsersInfoQueryConfig::default())).await;
+    assert_eq!(refusal(unknown), ErrorCode::CommonModuleUserInfoQueriedLimit);
     world.clock.advance(10_000);
-    let stranger = soon(ann.query_users_info(["carl"], UsersInfoQueryConfig::default())).await.unwrap();
-    assert_eq!(stranger.error_user_list[0].user_id, "carl");
+    let unknown = soon(ann.query_users_info(["carl"], UsersInfoQueryConfig::default())).await.unwrap();
+    assert_eq!(unknown.error_user_list[0].user_id, "carl");
     world.end().await;
 }
 
 #[tokio::test]
-async fn update_user_name_is_seen_in_the_conversations_of_others_and_by_nobody_else() {
+async fn update_user_name_reaches_conversation_peers_and_nobody_else() {
     let world = World::new().await;
     let (ann, bob, carl) = (world.user("ann").await, world.user("bob").await, world.user("carl").await);
     ann.say("bob", "hello").await;
-    bob.hears("hello").await;
+    bob.receives("hello").await;
     assert_eq!(bob.conversation("ann").await.conversation_name, "");
     soon(ann.update_user_name("Ann")).await.unwrap();
     shown_as(&bob, "ann", |conversation| conversation.conversation_name == "Ann").await;
@@ -235,19 +235,19 @@ async fn update_user_name_is_seen_in_the_conversations_of_others_and_by_nobody_e
     let shown = shown_as(&bob, "ann", |conversation| !conversation.conversation_avatar_url.is_empty()).await;
     assert_eq!((shown.conversation_name.as_str(), shown.conversation_avatar_url.as_str()), ("Ann", "https://a/1.png"));
     assert_eq!(bob.conversation("ann").await, shown);
-    // What this device knows follows too, without a question.
+    // The known profile of this device changes too, without a query.
     let held = soon(bob.query_users_info(["ann"], UsersInfoQueryConfig::default())).await.unwrap();
     assert_eq!(held.user_list, [profile("ann", "Ann", "https://a/1.png", "")]);
-    // Those who know each other hear in one go: what comes to Carl now comes after that.
+    // A profile change is sent to all peers at once, so what arrives at carl now comes after it.
     bob.say("carl", "anything new?").await;
-    carl.hears("anything new?").await;
+    carl.receives("anything new?").await;
     assert_eq!(carl.conversations().await.len(), 1);
     for other in [&bob, &carl] {
         assert!(other.seen_of(EventKind::UserInfoUpdated).is_empty());
     }
-    // Somebody who writes later has it from the beginning.
+    // A later conversation has the new name from the beginning.
     carl.say("ann", "hello").await;
-    ann.hears("hello").await;
+    ann.receives("hello").await;
     soon(ann.update_user_name("Ann B.")).await.unwrap();
     shown_as(&carl, "ann", |conversation| conversation.conversation_name == "Ann B.").await;
     shown_as(&bob, "ann", |conversation| conversation.conversation_name == "Ann B.").await;
@@ -255,13 +255,13 @@ async fn update_user_name_is_seen_in_the_conversations_of_others_and_by_nobody_e
 }
 
 #[tokio::test]
-async fn update_user_avatar_url_is_told_to_the_other_devices_only() {
+async fn update_user_avatar_url_reaches_the_other_devices_only() {
     let world = World::new().await;
     let (phone, laptop) = (world.user("ann").await, world.device("ann").await);
     let updated = soon(phone.update_user_avatar_url("https://a/1.png")).await.unwrap();
     assert_eq!(updated.user_avatar_url, "https://a/1.png");
     assert_eq!(next_profile(&laptop).await, profile("ann", "", "https://a/1.png", ""));
-    // An empty one takes it away.
+    // An empty URL removes the avatar.
     soon(laptop.update_user_avatar_url("")).await.unwrap();
     assert_eq!(next_profile(&phone).await, profile("ann", "", "", ""));
     assert_eq!(laptop.seen_of(EventKind::UserInfoUpdated).len(), 1);
@@ -270,7 +270,7 @@ async fn update_user_avatar_url_is_told_to_the_other_devices_only() {
 }
 
 #[tokio::test]
-async fn update_user_avatar_url_takes_500_bytes_and_not_one_more() {
+async fn update_user_avatar_url_takes_at_most_500_bytes() {
     let world = World::new().await;
     let ann = world.user("ann").await;
     let mut raw = world.raw_user("bob", 1).await;
@@ -288,7 +288,7 @@ async fn update_user_avatar_url_takes_500_bytes_and_not_one_more() {
 }
 
 #[tokio::test]
-async fn update_user_extended_data_is_told_to_the_other_devices_only() {
+async fn update_user_extended_data_reaches_the_other_devices_only() {
     let world = World::new().await;
     let (phone, laptop) = (world.user("ann").await, world.device("ann").await);
     let updated = soon(phone.update_user_extended_data("{\"mood\":\"good\"}")).await.unwrap();
@@ -301,8 +301,8 @@ async fn update_user_extended_data_is_told_to_the_other_devices_only() {
 }
 
 #[tokio::test]
-async fn update_user_extended_data_takes_what_the_server_is_set_to() {
-    // 2 KB unless it is set to something else, and never more than 32 KB.
+async fn update_user_extended_data_takes_what_the_server_is_configured_for() {
+    // The default is 2 KB, the maximum 32 KB.
     for (set, most) in [(None, 2_048), (Some(32_768), 32_768)] {
         let world =
             World::with(|config| set.into_iter().for_each(|bytes| config.limits.max_user_extended_data_bytes = bytes))
@@ -324,7 +324,7 @@ async fn update_user_extended_data_takes_what_the_server_is_set_to() {
 }
 
 #[tokio::test]
-async fn update_user_offline_push_rule_is_told_to_all_devices_and_to_nobody_else() {
+async fn update_user_offline_push_rule_reaches_all_own_devices_and_nobody_else() {
     let world = World::new().await;
     let (phone, laptop, bob) = (world.user("ann").await, world.device("ann").await, world.user("bob").await);
     let first = rule(&[PlatformType::Win, PlatformType::MacOs], &[PlatformType::IPhoneOs]);
@@ -332,14 +332,14 @@ async fn update_user_offline_push_rule_is_told_to_all_devices_and_to_nobody_else
     assert_eq!(updated.offline_push_rule.unwrap(), first);
     assert_eq!(next_rule(&phone).await, first);
     assert_eq!(next_rule(&laptop).await, first);
-    // The new one takes the place of all of the old one.
+    // The new rule replaces the old one as a whole.
     let second = rule(&[], &[PlatformType::Android]);
     soon(laptop.update_user_offline_push_rule(second.clone())).await.unwrap();
     assert_eq!(next_rule(&phone).await, second);
     assert_eq!(next_rule(&laptop).await, second);
     assert_eq!(oneself(&phone).await.user_rule, Some(UserRule { offline_push_rule: Some(second) }));
     phone.say("bob", "done").await;
-    bob.hears("done").await;
+    bob.receives("done").await;
     assert!(bob.seen_of(EventKind::UserRuleUpdated).is_empty());
     assert!(phone.seen_of(EventKind::UserInfoUpdated).is_empty());
     for device in [&phone, &laptop] {
@@ -349,7 +349,7 @@ async fn update_user_offline_push_rule_is_told_to_all_devices_and_to_nobody_else
 }
 
 #[tokio::test]
-async fn update_user_offline_push_rule_takes_platforms_that_exist_and_16_at_most() {
+async fn update_user_offline_push_rule_takes_at_most_16_known_platforms() {
     let world = World::new().await;
     let ann = world.user("ann").await;
     let mut raw = world.raw_user("bob", 1).await;
@@ -383,7 +383,7 @@ async fn update_user_offline_push_rule_takes_platforms_that_exist_and_16_at_most
 }
 
 #[tokio::test]
-async fn query_self_user_info_tells_profile_rules_and_platforms() {
+async fn query_self_user_info_returns_profile_rules_and_platforms() {
     let world = World::new().await;
     let (phone, laptop) = (world.user("ann").await, world.device("ann").await);
     let mine = oneself(&phone).await;
@@ -406,7 +406,7 @@ async fn query_self_user_info_tells_profile_rules_and_platforms() {
 }
 
 #[tokio::test]
-async fn query_self_user_info_without_a_connection_tells_what_the_device_holds() {
+async fn query_self_user_info_without_a_connection_returns_local_data() {
     let mut world = World::new().await;
     let (phone, laptop) = (world.user("ann").await, world.device("ann").await);
     let quiet = rule(&[PlatformType::Linux], &[PlatformType::Android]);
@@ -414,13 +414,13 @@ async fn query_self_user_info_without_a_connection_tells_what_the_device_holds()
     soon(phone.update_user_avatar_url("https://a/1.png")).await.unwrap();
     soon(phone.update_user_extended_data("data")).await.unwrap();
     soon(phone.update_user_offline_push_rule(quiet.clone())).await.unwrap();
-    // It never asked: it was told.
+    // The device never queried it: the server pushed it.
     next_rule(&laptop).await;
-    let (home, config) = (laptop.home(), world.client_config());
+    let (dir, config) = (laptop.dir(), world.client_config());
     laptop.quit().await;
     let token = LoginConfig { is_offline_login: true, ..world.with_token("ann") };
     world.stop_server().await;
-    let laptop = Zim::new(config.data_dir(home.path())).unwrap();
+    let laptop = Zim::new(config.data_dir(dir.path())).unwrap();
     soon(laptop.login("ann", token)).await.unwrap();
     let mine = oneself(&laptop).await;
     assert_eq!(mine.user_full_info.unwrap(), profile("ann", "Ann", "https://a/1.png", "data"));
@@ -433,7 +433,7 @@ async fn query_self_user_info_without_a_connection_tells_what_the_device_holds()
 }
 
 #[tokio::test]
-async fn what_concerns_oneself_needs_a_login() {
+async fn own_profile_calls_need_a_login() {
     let world = World::new().await;
     let nobody = world.client();
     let code = ErrorCode::NetworkModuleUserIsNotLogged;
@@ -447,11 +447,11 @@ async fn what_concerns_oneself_needs_a_login() {
 }
 
 #[tokio::test]
-async fn login_with_a_name_gives_it_and_without_one_keeps_it() {
+async fn login_with_a_name_sets_it_and_without_one_keeps_it() {
     let world = World::new().await;
     let (laptop, bob) = (world.user("ann").await, world.user("bob").await);
     laptop.say("bob", "hello").await;
-    bob.hears("hello").await;
+    bob.receives("hello").await;
     let named = LoginConfig { user_name: "Ann".to_owned(), ..world.with_token("ann") };
     let phone = world.client();
     soon(phone.login("ann", named.clone())).await.unwrap();
@@ -459,7 +459,7 @@ async fn login_with_a_name_gives_it_and_without_one_keeps_it() {
     assert_eq!(next_profile(&laptop).await, profile("ann", "Ann", "", ""));
     shown_as(&bob, "ann", |conversation| conversation.conversation_name == "Ann").await;
     assert_eq!(oneself(&phone).await.user_full_info.unwrap(), profile("ann", "Ann", "", ""));
-    // Who was there before and is named anew knows it himself; one without a name keeps it.
+    // A login with a new name raises no event on the device itself; one without a name keeps it.
     soon(phone.logout()).await;
     let before = phone.times_caught_up();
     let named = LoginConfig { user_name: "Ann B.".to_owned(), ..named };

@@ -1,4 +1,4 @@
-//! Bytes that no client of ours sends. Each gets an answer or a closed stream with a reason, and nobody else notices.
+//! Input that the SDK never sends. Each gets an answer or a close code, and other clients are not affected.
 
 use futures_util::future::select_all;
 use prost::Message as _;
@@ -33,7 +33,7 @@ async fn a_frame_that_is_too_long_closes_the_connection_as_soon_as_it_is_announc
         assert_eq!(raw.closed().await, CloseCode::Protocol, "{length}");
         raw.end().await;
     }
-    world.is_well().await;
+    world.assert_serves_others().await;
     world.end().await;
 }
 
@@ -44,12 +44,12 @@ async fn a_length_that_does_not_end_closes_the_connection() {
     raw.write_bytes(&[0xff; 10]).await;
     assert_eq!(raw.closed().await, CloseCode::Protocol);
     raw.end().await;
-    world.is_well().await;
+    world.assert_serves_others().await;
     world.end().await;
 }
 
 #[tokio::test]
-async fn a_frame_that_is_cut_is_no_call() {
+async fn a_truncated_frame_is_no_request() {
     let world = World::new().await;
     let bob = world.user("bob").await;
     let whole = {
@@ -60,12 +60,12 @@ async fn a_frame_that_is_cut_is_no_call() {
         let mut raw = world.raw_user("ann", 1).await;
         raw.write_bytes(&whole[..cut]).await;
         raw.finish();
-        // Nothing comes of it but the end.
+        // Only the end of the stream follows.
         assert_eq!(raw.read().await, None, "cut at {cut}");
         raw.end().await;
     }
     let mut raw = world.raw_user("ann", 1).await;
-    // Byte by byte it is a call.
+    // Sent byte by byte it is a valid request.
     for byte in &whole {
         raw.write_bytes(std::slice::from_ref(byte)).await;
     }
@@ -75,7 +75,7 @@ async fn a_frame_that_is_cut_is_no_call() {
     world.end().await;
 }
 
-/// A call that is answered when it is whole.
+/// A request frame of an unknown method, with a payload of `bytes`.
 fn call_of(bytes: usize) -> Vec<u8> {
     let (method, payload) = ("No/Such".to_owned(), vec![0; bytes].into());
     let request = Request { id: 7, method, payload, ack: 0 };
@@ -83,13 +83,13 @@ fn call_of(bytes: usize) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn what_is_half_sent_is_bounded_for_all_sessions_together() {
+async fn incomplete_frames_are_bounded_over_all_sessions() {
     let world = World::with(|config| {
         config.limits.max_half_sent_bytes = 2 << 20;
         config.limits.hello_timeout_ms = 60_000;
     })
     .await;
-    // Nearly as long as a frame may be.
+    // Nearly the longest frame.
     let call = call_of(MAX_FRAME_BYTES - 1_000);
     let (begin, rest) = call.split_at(1_000_000);
     let mut some = Vec::new();
@@ -98,55 +98,55 @@ async fn what_is_half_sent_is_bounded_for_all_sessions_together() {
         raw.write_bytes(begin).await;
         some.push(raw);
     }
-    // Two fit; which of them comes last, the network decides.
+    // Two fit; the network decides which arrives last.
     let closed = select_all(some.iter().map(|raw| Box::pin(raw.closed())));
     let (why, offender, _) = closed.await;
     assert_eq!(why, CloseCode::Busy);
     some.remove(offender).end().await;
-    holds_half_sent(&world, 2_000_000).await;
-    // Strangers have an eighth for themselves; whoever is well-behaved does not notice.
-    let mut strangers = Vec::new();
+    holds_incomplete(&world, 2_000_000).await;
+    // Unauthenticated clients have an eighth of the limit; complete frames are not affected.
+    let mut unauthenticated = Vec::new();
     for _ in 0..22 {
-        // A Hello of 16 KB, most of it: 21 of them fit.
-        let mut stranger = world.raw().await;
-        stranger.write_bytes(&[&varint(16_000)[..], &[0; 12_000]].concat()).await;
-        strangers.push(stranger);
+        // Most of a Hello of 16 KB: 21 of them fit.
+        let mut raw = world.raw().await;
+        raw.write_bytes(&[&varint(16_000)[..], &[0; 12_000]].concat()).await;
+        unauthenticated.push(raw);
     }
-    let closed = select_all(strangers.iter().map(|raw| Box::pin(raw.closed())));
+    let closed = select_all(unauthenticated.iter().map(|raw| Box::pin(raw.closed())));
     assert_eq!(closed.await.0, CloseCode::Busy);
-    holds_half_sent(&world, 2_000_000 + 21 * 12_002).await;
-    world.is_well().await;
-    // A user has what users left.
+    holds_incomplete(&world, 2_000_000 + 21 * 12_002).await;
+    world.assert_serves_others().await;
+    // A user has the rest of the users' share.
     let mut user = world.raw_user("emil", 5).await;
     let shorter = call_of(90_000);
-    let (begin_of_his, rest_of_his) = shorter.split_at(80_000);
-    user.write_bytes(begin_of_his).await;
-    holds_half_sent(&world, 2_000_000 + 21 * 12_002 + 80_000).await;
-    user.write_bytes(rest_of_his).await;
+    let (begin_of_emil, rest_of_emil) = shorter.split_at(80_000);
+    user.write_bytes(begin_of_emil).await;
+    holds_incomplete(&world, 2_000_000 + 21 * 12_002 + 80_000).await;
+    user.write_bytes(rest_of_emil).await;
     assert_eq!(code(&user.response().await), ErrorCode::CommonModuleUnsupportedRequest as i32);
     user.end().await;
     let mut late = world.raw_user("dora", 4).await;
     late.write_bytes(begin).await;
     assert_eq!(late.closed().await, CloseCode::Busy);
     late.end().await;
-    for stranger in strangers {
-        stranger.end().await;
+    for raw in unauthenticated {
+        raw.end().await;
     }
-    // The others were not touched; whoever goes makes room, and so does whoever finishes.
-    holds_half_sent(&world, 2_000_000).await;
+    // The other sessions are unaffected. A closed connection and a completed frame free their bytes.
+    holds_incomplete(&world, 2_000_000).await;
     for mut raw in some {
         raw.write_bytes(rest).await;
         assert_eq!(code(&raw.response().await), ErrorCode::CommonModuleUnsupportedRequest as i32);
         raw.end().await;
     }
-    holds_half_sent(&world, 0).await;
+    holds_incomplete(&world, 0).await;
     world.end().await;
 }
 
-/// Waits until the server holds so many bytes of frames that are not whole.
-async fn holds_half_sent(world: &World, bytes: usize) {
+/// Waits until the server holds `bytes` of incomplete frames.
+async fn holds_incomplete(world: &World, bytes: usize) {
     let line = format!("zim_half_sent_bytes {bytes}");
-    eventually(&line, async || world.metrics().await.lines().any(|told| told == line).then_some(())).await;
+    eventually(&line, async || world.metrics().await.lines().any(|metric| metric == line).then_some(())).await;
 }
 
 #[tokio::test]
@@ -158,12 +158,12 @@ async fn a_frame_that_is_no_protobuf_closes_the_connection() {
         assert_eq!(raw.closed().await, CloseCode::Protocol, "{garbage:?}");
         raw.end().await;
     }
-    world.is_well().await;
+    world.assert_serves_others().await;
     world.end().await;
 }
 
 #[tokio::test]
-async fn random_bytes_never_hurt() {
+async fn random_bytes_do_no_harm() {
     let world = World::new().await;
     let mut random = Random::new(42);
     for round in 0..40 {
@@ -178,7 +178,7 @@ async fn random_bytes_never_hurt() {
         while raw.read().await.is_some() {}
         raw.end().await;
     }
-    world.is_well().await;
+    world.assert_serves_others().await;
     world.end().await;
 }
 
@@ -194,7 +194,7 @@ async fn random_payloads_of_every_method_get_an_answer() {
         }
     }
     raw.end().await;
-    world.is_well().await;
+    world.assert_serves_others().await;
     world.end().await;
 }
 
@@ -219,8 +219,8 @@ async fn an_unknown_method_is_refused_and_the_session_goes_on() {
         assert_eq!(code(&refused), ErrorCode::CommonModuleUnsupportedRequest as i32, "{refused:?}");
     }
     raw.call(&send_text("bob", "still here", 1)).await.unwrap();
-    bob.hears("still here").await;
-    // The SDK says so by itself.
+    bob.receives("still here").await;
+    // The SDK refuses it itself.
     let refused = bob.call_json("Group/Explode", serde_json::json!({})).await;
     assert_eq!(zim_integration_tests::refusal(refused), ErrorCode::CommonModuleUnsupportedRequest);
     raw.end().await;
@@ -232,17 +232,17 @@ async fn unknown_fields_and_frames_are_skipped() {
     let world = World::new().await;
     let bob = world.user("bob").await;
     let mut raw = world.raw_user("ann", 1).await;
-    // Field 2047, a string, after a good request and inside its message.
+    // Field 2047, a string, after a valid request and inside its message.
     let later = [0xfa, 0x7f, 3, b'n', b'e', b'w'];
     let mut payload = send_text("bob", "from the future", 1).encode_to_vec();
     payload.extend_from_slice(&later);
     let answer = raw.call_bytes("Message/SendMessage", payload).await;
     assert_eq!(code(&answer), 0);
-    // A frame that this version does not know.
+    // A frame of an unknown kind.
     raw.write_bytes(&framed(&later)).await;
     raw.write_bytes(&framed(&[])).await;
     raw.call(&send_text("bob", "still here", 2)).await.unwrap();
-    bob.hears("still here").await;
+    bob.receives("still here").await;
     assert_eq!(texts(&bob.history("ann").await), ["from the future", "still here"]);
     raw.end().await;
     world.end().await;
@@ -266,11 +266,11 @@ async fn a_body_of_an_unknown_kind_is_refused() {
 }
 
 #[tokio::test]
-async fn a_request_that_would_be_huge_in_memory_is_refused_unread() {
+async fn a_request_that_would_be_huge_in_memory_is_refused_undecoded() {
     let world = World::new().await;
     let bob = world.user("bob").await;
     let mut raw = world.raw_user("ann", 1).await;
-    // A list of empty messages, two bytes each: nearly a frame full of them would take half a gigabyte.
+    // A frame of empty messages, two bytes each, which would take half a gigabyte in memory.
     let list = [0x22, 0x00].repeat(500_000);
     let within = |field: u32, inside: &[u8]| {
         let mut bytes = varint(u64::from(field << 3 | 2));
@@ -282,13 +282,13 @@ async fn a_request_that_would_be_huge_in_memory_is_refused_unread() {
     assert_eq!(code(&refused), ErrorCode::CommonModuleParamsInvalid as i32, "{refused:?}");
     assert!(format!("{refused:?}").contains("more than 8192 messages"), "{refused:?}");
     raw.call(&send_text("bob", "still here", 1)).await.unwrap();
-    bob.hears("still here").await;
+    bob.receives("still here").await;
     raw.end().await;
     world.end().await;
 }
 
 #[tokio::test]
-async fn a_greeting_that_is_none_closes_the_connection() {
+async fn an_invalid_hello_closes_the_connection() {
     let world = World::new().await;
     let before_hello = [
         client_frame::Frame::Request(Request { id: 1, method: "Session/Login".into(), ..Request::default() }),
@@ -302,26 +302,26 @@ async fn a_greeting_that_is_none_closes_the_connection() {
         assert_eq!(raw.closed().await, CloseCode::Protocol, "{frame:?}");
         raw.end().await;
     }
-    let mut twice = world.raw_greeted(1).await;
+    let mut twice = world.raw_after_hello(1).await;
     twice.write([client_frame::Frame::Hello(hello(1))]).await;
     assert_eq!(twice.closed().await, CloseCode::Protocol);
     twice.end().await;
-    world.is_well().await;
+    world.assert_serves_others().await;
     world.end().await;
 }
 
 #[tokio::test]
-async fn whoever_says_nothing_is_let_go() {
+async fn a_silent_connection_is_closed() {
     let world = World::with(|config| config.limits.hello_timeout_ms = 200).await;
     let silent = world.raw().await;
-    // A connection without a stream, and one with a stream that says nothing.
+    // A connection that sends nothing, and one that does not log in after its Hello.
     assert_eq!(silent.closed().await, CloseCode::HelloTimeout);
-    let greeted = world.raw_greeted(1).await;
+    let unauthenticated = world.raw_after_hello(1).await;
     world.clock.advance(30_000);
-    assert_eq!(greeted.closed().await, CloseCode::LoginTimeout);
+    assert_eq!(unauthenticated.closed().await, CloseCode::LoginTimeout);
     silent.end().await;
-    greeted.end().await;
-    world.is_well().await;
+    unauthenticated.end().await;
+    world.assert_serves_others().await;
     world.end().await;
 }
 
@@ -345,7 +345,7 @@ async fn one_bad_message_among_good_ones_fails_alone() {
             ErrorCode::CommonModuleParamsInvalid,
         ),
     ];
-    // All of them in one write, each between two good ones.
+    // All in one write, each between two valid messages.
     let (mut frames, mut expected, mut good) = (Vec::new(), Vec::new(), vec!["used".to_owned()]);
     let mut id = 1_000;
     let mut add = |frames: &mut Vec<client_frame::Frame>, message: &SendMessageRequest, outcome: i32| {
@@ -364,19 +364,19 @@ async fn one_bad_message_among_good_ones_fails_alone() {
     let answers: Vec<(u64, i32)> =
         raw.responses(expected.len()).await.iter().map(|response| (response.id, code(response))).collect();
     assert_eq!(answers, expected);
-    bob.hears("last").await;
+    bob.receives("last").await;
     assert_eq!(texts(&bob.history("ann").await), good);
-    assert_eq!(texts(bob.heard_from("ann").iter().map(|(message, _)| message)), good);
+    assert_eq!(texts(bob.received_from("ann").iter().map(|(message, _)| message)), good);
     raw.end().await;
     world.end().await;
 }
 
 #[tokio::test]
-async fn a_thousand_streams_are_not_to_be_had() {
+async fn a_client_cannot_open_further_streams() {
     let world = World::new().await;
     let bob = world.user("bob").await;
     let mut raw = world.raw_user("ann", 1).await;
-    // A client may have one stream, and it has it: QUIC gives it no other, in either direction.
+    // QUIC allows a client one stream, which it has, and no other in either direction.
     let mut opened = 0;
     for _ in 0..1_000 {
         let (both, one) = (raw.connection.open_bi(), raw.connection.open_uni());
@@ -388,7 +388,7 @@ async fn a_thousand_streams_are_not_to_be_had() {
         }
     }
     raw.call(&send_text("bob", "one stream is enough", 1)).await.unwrap();
-    bob.hears("one stream is enough").await;
+    bob.receives("one stream is enough").await;
     assert_eq!(opened, 0);
     raw.end().await;
     world.end().await;
@@ -403,12 +403,12 @@ async fn an_ack_of_what_was_never_sent_closes_the_connection() {
         assert_eq!(raw.closed().await, CloseCode::Protocol);
         raw.end().await;
     }
-    world.is_well().await;
+    world.assert_serves_others().await;
     world.end().await;
 }
 
 #[tokio::test]
-async fn one_id_for_two_calls_is_the_clients_own_trouble() {
+async fn two_requests_with_one_id_are_both_answered() {
     let world = World::new().await;
     let bob = world.user("bob").await;
     let mut raw = world.raw_user("ann", 1).await;
@@ -416,17 +416,17 @@ async fn one_id_for_two_calls_is_the_clients_own_trouble() {
     for response in raw.responses(2).await {
         assert_eq!((response.id, code(&response)), (7, 0));
     }
-    bob.hears("two").await;
+    bob.receives("two").await;
     assert_eq!(texts(&bob.history("ann").await), ["one", "two"]);
     raw.end().await;
     world.end().await;
 }
 
 #[tokio::test]
-async fn ids_and_names_that_would_break_a_database_do_not() {
+async fn ids_and_texts_with_sql_in_them_do_no_harm() {
     let world = World::new().await;
     let mut raw = world.raw_user("ann", 1).await;
-    // Allowed letters, arranged with malice.
+    // Combinations of allowed characters that look like SQL.
     for name in ["';--", "$1", "%", "_", "a;b", "(SELECT", "[0]", "{}", "|", "~", "NULL", "null", "0", "-1", "1=1"] {
         if zim_protocol::id::is_id(name) {
             let other = world.raw_user(name, 2).await;
@@ -438,7 +438,7 @@ async fn ids_and_names_that_would_break_a_database_do_not() {
         }
     }
     raw.end().await;
-    world.is_well().await;
+    world.assert_serves_others().await;
     world.end().await;
 }
 
@@ -448,7 +448,7 @@ async fn a_half_closed_stream_still_gets_its_answers() {
     world.raw_user("bob", 2).await.end().await;
     let mut raw = world.raw_user("ann", 1).await;
     for key in 0..20 {
-        raw.ask(&send_text("bob", "x", key)).await;
+        raw.send_request(&send_text("bob", "x", key)).await;
     }
     raw.finish();
     assert_eq!(raw.responses(20).await.iter().filter(|response| code(response) == 0).count(), 20);
@@ -458,17 +458,17 @@ async fn a_half_closed_stream_still_gets_its_answers() {
 }
 
 #[tokio::test]
-async fn a_login_in_a_storm_of_frames_is_one_login() {
+async fn many_logins_on_one_connection_are_one_login() {
     let world = World::new().await;
-    let mut raw = world.raw_greeted(1).await;
+    let mut raw = world.raw_after_hello(1).await;
     let login: LoginRequest = world.login_request("ann");
     raw.write((1..=10).map(|id| request(id, &login))).await;
     let answers = raw.responses(10).await;
     assert_eq!(answers.iter().filter(|answer| code(answer) == 0).count(), 1);
     let already = ErrorCode::NetworkModuleUserHasAlreadyLogged as i32;
     assert_eq!(answers.iter().filter(|answer| code(answer) == already).count(), 9, "{answers:?}");
-    // Nor two people on one connection.
-    let mut other = world.raw_greeted(2).await;
+    // Two users cannot log in on one connection.
+    let mut other = world.raw_after_hello(2).await;
     other.write([request(1, &world.login_request("bob")), request(2, &world.login_request("carl"))]).await;
     let answers = other.responses(2).await;
     assert_eq!(answers.iter().filter(|answer| code(answer) == 0).count(), 1);
@@ -478,10 +478,10 @@ async fn a_login_in_a_storm_of_frames_is_one_login() {
 }
 
 #[tokio::test]
-async fn what_the_server_says_of_itself_is_in_the_welcome() {
+async fn the_welcome_describes_the_server() {
     let world = World::with(|config| config.limits.max_text_bytes = 100).await;
     let mut raw = world.raw().await;
-    let welcome = raw.greet(hello(1)).await;
+    let welcome = raw.handshake(hello(1)).await;
     let limits = welcome.limits.unwrap();
     assert_eq!((limits.max_text_bytes, limits.max_frame_bytes), (100, 1 << 20));
     assert_eq!(welcome.server_time, world.clock.now_ms());

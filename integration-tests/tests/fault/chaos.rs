@@ -1,10 +1,10 @@
-//! Everything at once, by chance, from a seed: messages, clears, lost connections, devices that come and go, a server that
+//! Random steps from a seed: messages, clears, lost connections, devices that are closed and reopened, a server that
 //! restarts. Afterwards the invariants of the protocol hold (docs/protocol/sync.md).
 
 use std::collections::{BTreeMap, HashSet};
 
 use zim_client_sdk::Error;
-use zim_integration_tests::{Device, Home, Link, PATIENCE, Random, Weather, World, eventually, texts};
+use zim_integration_tests::{DataDir, Device, NetworkConditions, Proxy, Random, TIMEOUT, World, eventually, texts};
 use zim_protocol::{ConversationType, Message, MessageDirection};
 
 const USERS: [&str; 3] = ["ann", "bob", "carl"];
@@ -12,19 +12,19 @@ const STEPS: u64 = 120;
 
 type Call = tokio::task::JoinHandle<Result<Message, Error>>;
 
-/// A device of somebody, on a link of its own.
+/// A device of a user, with its own proxy.
 struct Place {
     user: &'static str,
-    link: Link,
-    home: Home,
+    proxy: Proxy,
+    dir: DataDir,
     device: Option<Device>,
-    /// What it heard before it was closed, by peer.
-    heard: Vec<(String, Message)>,
+    /// The messages that it received before it was closed, by peer.
+    received: Vec<(String, Message)>,
 }
 
 impl Place {
     async fn open(&mut self, world: &World) {
-        let device = world.client_via(&self.link, self.home.clone(), |config| {
+        let device = world.client_via(&self.proxy, self.dir.clone(), |config| {
             config.request_timeout_ms(3_000).connect_timeout_ms(2_000).resend_window_ms(3_600_000)
         });
         self.device = Some(world.login(device, self.user).await);
@@ -39,7 +39,7 @@ impl Place {
 
     fn remember(&mut self, device: &Device) {
         for peer in USERS {
-            self.heard.extend(device.heard_from(peer).into_iter().map(|(message, _)| (peer.to_owned(), message)));
+            self.received.extend(device.received_from(peer).into_iter().map(|(message, _)| (peer.to_owned(), message)));
         }
     }
 }
@@ -56,8 +56,8 @@ impl Chaos {
         let world = World::with(|config| config.limits.offline_after_ms = 2_000).await;
         let mut places = Vec::new();
         for (number, user) in (0..).zip(["ann", "ann", "bob", "bob", "carl"]) {
-            let link = world.link(seed * 100 + number).await;
-            let mut place = Place { user, link, home: Home::default(), device: None, heard: Vec::new() };
+            let proxy = world.proxy(seed * 100 + number).await;
+            let mut place = Place { user, proxy, dir: DataDir::default(), device: None, received: Vec::new() };
             place.open(&world).await;
             places.push(place);
         }
@@ -80,15 +80,20 @@ impl Chaos {
             0..60 => self.send(at, peer, number),
             60..75 => {
                 if let Some(device) = &self.places[at].device {
-                    // Without a connection it fails, and that is all.
+                    // It may fail without a connection.
                     let clear = device.clear_conversation_unread_message_count(peer, ConversationType::Peer);
-                    let _ = tokio::time::timeout(PATIENCE, clear).await.expect("an answer");
+                    let _ = tokio::time::timeout(TIMEOUT, clear).await.expect("an answer");
                 }
             }
-            75..82 => self.places[at].link.cut(),
-            82..92 => self.places[at].link.mend(),
-            92..94 => self.places[at].link.set_weather(Weather { lost: 30, doubled: 30, late: 50, delay_ms: 10 }),
-            94..96 => self.places[at].link.change_addresses(),
+            75..82 => self.places[at].proxy.cut(),
+            82..92 => self.places[at].proxy.restore(),
+            92..94 => self.places[at].proxy.set_conditions(NetworkConditions {
+                lost: 30,
+                duplicated: 30,
+                delayed: 50,
+                delay_ms: 10,
+            }),
+            94..96 => self.places[at].proxy.change_source_ports(),
             96..99 => self.reopen(at).await,
             _ => {
                 self.world.stop_server().await;
@@ -103,14 +108,14 @@ impl Chaos {
         self.calls.push((text.clone(), tokio::spawn(device.send(peer, Message::text(text)))));
     }
 
-    /// Closes a device when what it sent has arrived, and opens it again.
+    /// Closes a device after its messages are answered, and opens it again.
     async fn reopen(&mut self, at: usize) {
-        self.places[at].link.mend();
+        self.places[at].proxy.restore();
         let mark = format!(" {at} ");
         let (own, others): (Vec<_>, Vec<_>) = self.calls.drain(..).partition(|(text, _)| text.contains(&mark));
         self.calls = others;
         for (text, call) in own {
-            let sent = tokio::time::timeout(PATIENCE, call).await.unwrap_or_else(|_| panic!("no answer: {text}"));
+            let sent = tokio::time::timeout(TIMEOUT, call).await.unwrap_or_else(|_| panic!("no answer: {text}"));
             self.calls.push((text, tokio::spawn(async move { sent.unwrap() })));
         }
         self.places[at].close().await;
@@ -118,37 +123,37 @@ impl Chaos {
         self.places[at].open(world).await;
     }
 
-    /// Good weather, and everything that was said is said.
-    async fn calm(&mut self) -> HashSet<String> {
+    /// Restores the network and waits until all messages are answered; returns the texts of those that were sent.
+    async fn settle(&mut self) -> HashSet<String> {
         for place in &self.places {
-            place.link.mend();
-            place.link.set_weather(Weather::default());
+            place.proxy.restore();
+            place.proxy.set_conditions(NetworkConditions::default());
         }
-        let mut said = HashSet::new();
+        let mut sent_texts = HashSet::new();
         for (text, call) in self.calls.drain(..) {
-            let sent = tokio::time::timeout(PATIENCE, call).await.unwrap_or_else(|_| panic!("no answer: {text}"));
+            let sent = tokio::time::timeout(TIMEOUT, call).await.unwrap_or_else(|_| panic!("no answer: {text}"));
             sent.unwrap().unwrap_or_else(|error| panic!("{text}: {error}"));
-            said.insert(text);
+            sent_texts.insert(text);
         }
-        said
+        sent_texts
     }
 }
 
-/// What a device shows: texts by peer, and what is unread.
+/// What a device shows: texts and unread counts by peer.
 async fn view(device: &Device) -> BTreeMap<String, (Vec<String>, i64)> {
     let mut view = BTreeMap::new();
     for conversation in device.conversations().await {
         let history = device.history(&conversation.conversation_id).await;
         let seqs: Vec<i64> = history.iter().map(|message| message.message_seq).collect();
-        assert_eq!(seqs, (1..=history.len() as i64).collect::<Vec<_>>(), "positions without holes");
-        assert!(history.windows(2).all(|pair| pair[0].timestamp <= pair[1].timestamp), "time never falls");
+        assert_eq!(seqs, (1..=history.len() as i64).collect::<Vec<_>>(), "positions without gaps");
+        assert!(history.windows(2).all(|pair| pair[0].timestamp <= pair[1].timestamp), "time never decreases");
         let unread = conversation.unread_message_count;
         let counted = history
             .iter()
             .filter(|message| message.direction() == MessageDirection::Receive)
             .filter(|message| message.message_seq > conversation.read_message_seq)
             .count();
-        assert_eq!(unread, counted as i64, "unread, counted by hand: {}", conversation.conversation_id);
+        assert_eq!(unread, counted as i64, "unread count of {}", conversation.conversation_id);
         view.insert(conversation.conversation_id, (texts(&history), unread));
     }
     let total: i64 = view.values().map(|(_, unread)| unread).sum();
@@ -156,11 +161,11 @@ async fn view(device: &Device) -> BTreeMap<String, (Vec<String>, i64)> {
     view
 }
 
-/// What a device raised in a conversation, each message once, in order.
+/// The positions that a device raised in a conversation, each once, in order.
 fn raised(place: &Place, peer: &str) -> Vec<i64> {
     let mut seqs: Vec<i64> = Vec::new();
-    for (_, message) in place.heard.iter().filter(|(from, _)| from == peer) {
-        // At least once: after a crash between storing and telling, again.
+    for (_, message) in place.received.iter().filter(|(from, _)| from == peer) {
+        // An event is raised at least once: again after a crash between storing and raising it.
         if !seqs.contains(&message.message_seq) {
             seqs.push(message.message_seq);
         }
@@ -173,7 +178,7 @@ async fn run(seed: u64) {
     for number in 0..STEPS {
         chaos.step(number).await;
     }
-    let said = chaos.calm().await;
+    let sent_texts = chaos.settle().await;
     let Chaos { world, mut places, .. } = chaos;
     let mut truth = BTreeMap::new();
     for user in USERS {
@@ -181,7 +186,7 @@ async fn run(seed: u64) {
         truth.insert(user, view(&fresh).await);
         fresh.quit().await;
     }
-    // Said once, stored once, seen by both.
+    // Each message is stored once and shown on both sides.
     let mut stored = Vec::new();
     for (user, view) in &truth {
         for (peer, (texts, _)) in view {
@@ -196,13 +201,13 @@ async fn run(seed: u64) {
             }
         }
     }
-    assert_eq!(stored.len(), said.len(), "seed {seed}");
-    assert_eq!(stored.into_iter().collect::<HashSet<_>>(), said, "seed {seed}");
-    // Every device ends up with the truth, and has told its app all of it in order.
+    assert_eq!(stored.len(), sent_texts.len(), "seed {seed}");
+    assert_eq!(stored.into_iter().collect::<HashSet<_>>(), sent_texts, "seed {seed}");
+    // Every device shows the same and has raised all messages in order.
     for (at, place) in places.iter_mut().enumerate() {
         let device = place.device.take().expect("a device");
         let expected = &truth[place.user];
-        eventually(&format!("device {at} of {} shows the truth, seed {seed}", place.user), async || {
+        eventually(&format!("device {at} of {} catches up, seed {seed}", place.user), async || {
             let unread = |peer: String| {
                 let device = &device;
                 async move { device.query_conversation(&peer, ConversationType::Peer).await.ok()?.conversation }
@@ -244,7 +249,7 @@ async fn the_invariants_hold_after_chaos_2() {
     run(2).await;
 }
 
-/// `ZIM_TEST_SEEDS=100..200 cargo nextest run chaos_of` looks for more.
+/// Runs further seeds: `ZIM_TEST_SEEDS=100..200 cargo nextest run chaos_of`.
 #[tokio::test]
 async fn the_invariants_hold_after_chaos_of_the_seeds_asked_for() {
     let seeds = std::env::var("ZIM_TEST_SEEDS").unwrap_or_else(|_| "3..4".to_owned());

@@ -1,11 +1,11 @@
-//! A client that sends faster than it may, and crowds at the door.
+//! Clients that exceed their rates, and many connections at once.
 
 use futures_util::future::join_all;
-use zim_integration_tests::{Raw, World, code, hello, request, send_text, soon, texts};
+use zim_integration_tests::{RawClient, World, code, hello, request, send_text, soon, texts};
 use zim_protocol::response::Outcome;
 use zim_protocol::{ErrorCode, Message, QueryMessagesRequest, QueryUsersInfoRequest};
 
-/// What an operator's mistake may set a clock back by, milliseconds.
+/// How far an operator's mistake may set a clock back, milliseconds.
 const BACK_MS: i64 = -7_200_000;
 const TOO_FAST: i32 = ErrorCode::CommonModuleTriggerServerFrequencyLimit as i32;
 
@@ -20,7 +20,7 @@ fn default_rates(config: &mut zim_server::config::Config) {
 }
 
 #[tokio::test]
-async fn messages_beyond_the_rate_are_refused_and_told_when_there_is_room_again() {
+async fn messages_beyond_the_rate_are_refused_with_the_time_to_retry() {
     let world = World::with(default_rates).await;
     let bob = world.user("bob").await;
     let mut raw = world.raw_user("ann", 1).await;
@@ -38,20 +38,20 @@ async fn messages_beyond_the_rate_are_refused_and_told_when_there_is_room_again(
             other => panic!("{other:?}"),
         }
     }
-    // Ten a second come back.
+    // Ten per second are refilled.
     world.clock.advance(1_000);
     raw.write((100..120u8).map(|key| request(u64::from(key), &send_text("bob", &key.to_string(), key)))).await;
     assert_eq!(raw.responses(20).await.iter().filter(|answer| code(answer) == 0).count(), 10);
-    bob.hears("109").await;
+    bob.receives("109").await;
     assert_eq!(bob.history("ann").await.len(), 60);
-    // Others are not slowed.
-    world.is_well().await;
+    // Other users are not delayed.
+    world.assert_serves_others().await;
     raw.end().await;
     world.end().await;
 }
 
 #[tokio::test]
-async fn requests_beyond_the_rate_are_refused_and_time_heals() {
+async fn requests_beyond_the_rate_are_refused_until_the_allowance_refills() {
     let world = World::with(default_rates).await;
     let mut raw = world.raw_user("ann", 1).await;
     let ask = QueryMessagesRequest { message_seqs: vec![1], conversation_id: "bob".into(), conversation_type: 0 };
@@ -66,7 +66,7 @@ async fn requests_beyond_the_rate_are_refused_and_time_heals() {
 }
 
 #[tokio::test]
-async fn a_clock_that_is_set_back_takes_nothing_from_a_session() {
+async fn a_clock_that_is_set_back_does_not_reduce_allowances() {
     let world = World::with(default_rates).await;
     world.user("bob").await;
     let mut raw = world.raw_user("ann", 1).await;
@@ -87,22 +87,22 @@ async fn a_clock_that_is_set_back_takes_nothing_from_a_session() {
 }
 
 #[tokio::test]
-async fn login_attempts_are_not_free_either() {
+async fn login_attempts_are_rate_limited() {
     let world = World::with(default_rates).await;
-    let mut raw = world.raw_greeted(1).await;
+    let mut raw = world.raw_after_hello(1).await;
     let mut wrong = world.login_request("ann");
     wrong.app_sign = "0".repeat(64);
     raw.write((1..=300).map(|id| request(id, &wrong))).await;
     let answers = raw.responses(300).await;
     assert!(answers.iter().all(|answer| code(answer) != 0));
-    assert!(answers.iter().any(|answer| code(answer) == TOO_FAST), "nobody stopped the guessing");
+    assert!(answers.iter().any(|answer| code(answer) == TOO_FAST), "no attempt was refused by the rate");
     raw.end().await;
-    world.is_well().await;
+    world.assert_serves_others().await;
     world.end().await;
 }
 
 #[tokio::test]
-async fn a_thousand_calls_in_flight_are_all_answered() {
+async fn a_thousand_requests_in_flight_are_all_answered() {
     let world = World::new().await;
     let bob = world.user("bob").await;
     let mut raw = world.raw_user("ann", 1).await;
@@ -119,7 +119,7 @@ async fn a_thousand_calls_in_flight_are_all_answered() {
     raw.write(frames).await;
     let answers = raw.responses(1_000).await;
     assert!(answers.iter().all(|answer| code(answer) == 0));
-    bob.hears("1000").await;
+    bob.receives("1000").await;
     let expected: Vec<String> = (1..=1_000).map(|number| number.to_string()).collect();
     assert_eq!(texts(&bob.history("ann").await), expected);
     raw.end().await;
@@ -127,11 +127,11 @@ async fn a_thousand_calls_in_flight_are_all_answered() {
 }
 
 #[tokio::test]
-async fn ten_thousand_calls_in_flight_are_all_answered_and_others_do_not_wait_for_them() {
+async fn ten_thousand_requests_in_flight_are_all_answered_and_do_not_delay_others() {
     let world = World::new().await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
     ann.say("bob", "asked for").await;
-    bob.hears("asked for").await;
+    bob.receives("asked for").await;
     let mut raw = world.raw_user("bob", 9).await;
     let ask = QueryMessagesRequest { message_seqs: vec![1], conversation_id: "ann".into(), conversation_type: 0 };
     let flood = async {
@@ -141,76 +141,76 @@ async fn ten_thousand_calls_in_flight_are_all_answered_and_others_do_not_wait_fo
     let talk = async {
         for number in 0..20 {
             ann.say("bob", &number.to_string()).await;
-            bob.hears(&number.to_string()).await;
+            bob.receives(&number.to_string()).await;
         }
     };
     let (answers, ()) = tokio::join!(flood, talk);
     assert!(answers.iter().all(|answer| code(answer) == 0));
-    // Each once.
+    // Each exactly once.
     assert!(answers.iter().map(|answer| answer.id).eq(1..=10_000));
     raw.end().await;
     world.end().await;
 }
 
 #[tokio::test]
-async fn who_goes_on_after_a_thousand_refusals_is_not_read_on_for_a_while() {
+async fn after_a_thousand_refusals_reading_from_the_client_pauses() {
     let world = World::with(default_rates).await;
     let mut raw = world.raw_user("ann", 1).await;
     let ask = QueryMessagesRequest { message_seqs: vec![1], conversation_id: "bob".into(), conversation_type: 0 };
     let most = 3_000;
     raw.write((1..=most).map(|id| request(id, &ask))).await;
-    // 99 beside the login, a thousand refusals, and the one that is too much.
+    // 99 calls beside the login, a thousand refusals, and the refusal that starts the pause.
     let answered = 99 + 1_000 + 1;
     let answers = raw.responses(answered).await;
     assert_eq!(answers.iter().filter(|answer| code(answer) == TOO_FAST).count(), 1_001);
-    world.is_well().await;
-    assert!(!raw.hears_something().await, "it is served as fast as it asks");
-    // A second later, whatever time of day that is, there are 200 more for it, which are calls at first.
+    world.assert_serves_others().await;
+    assert!(!raw.receives_anything().await, "reading was not paused");
+    // Each second, whatever the wall clock says, it is read on for 200 requests.
     world.clock.jump(BACK_MS);
     let mut left = usize::try_from(most).unwrap() - answered;
     while left > 0 {
         world.clock.advance(1_000);
         left -= raw.responses(left.min(150)).await.len();
     }
-    assert!(raw.call(&ask).await.is_ok() || !raw.hears_something().await);
+    assert!(raw.call(&ask).await.is_ok() || !raw.receives_anything().await);
     raw.end().await;
     world.end().await;
 }
 
 #[tokio::test]
-async fn a_crowd_at_the_door_is_let_in_and_those_inside_notice_nothing() {
+async fn many_new_connections_do_not_disturb_existing_ones() {
     let world = World::with(|config| config.limits.handshakes_per_second_per_address = 10_000).await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
-    let crowd = join_all((0..60u8).map(|number| {
+    let clients = join_all((0..60u8).map(|number| {
         let world = &world;
         async move {
             let mut raw = world.raw().await;
-            raw.greet(hello(number)).await;
-            raw.call(&world.login_request(&format!("crowd{number}"))).await.unwrap();
+            raw.handshake(hello(number)).await;
+            raw.call(&world.login_request(&format!("clients{number}"))).await.unwrap();
             raw
         }
     }));
     let talk = async {
         for number in 0..20 {
             ann.say("bob", &number.to_string()).await;
-            bob.hears(&number.to_string()).await;
+            bob.receives(&number.to_string()).await;
         }
     };
-    let (crowd, ()) = soon(async { tokio::join!(crowd, talk) }).await;
-    assert_eq!(crowd.len(), 60);
-    join_all(crowd.into_iter().map(Raw::end)).await;
+    let (clients, ()) = soon(async { tokio::join!(clients, talk) }).await;
+    assert_eq!(clients.len(), 60);
+    join_all(clients.into_iter().map(RawClient::end)).await;
     world.end().await;
 }
 
 #[tokio::test]
-async fn an_address_has_no_more_than_its_share_of_connections() {
+async fn connections_per_address_are_limited() {
     let world = World::with(|config| config.limits.max_connections_per_address = 3).await;
-    let (a, b, c) = (world.raw_greeted(1).await, world.raw_greeted(2).await, world.raw_greeted(3).await);
+    let (a, b, c) = (world.raw_after_hello(1).await, world.raw_after_hello(2).await, world.raw_after_hello(3).await);
     let over = world.raw().await;
     assert_eq!(over.closed().await, zim_protocol::wire::CloseCode::Busy);
     over.end().await;
     a.end().await;
-    zim_integration_tests::eventually("a place", async || {
+    zim_integration_tests::eventually("a free place", async || {
         let raw = world.raw().await;
         let is_busy = tokio::time::timeout(std::time::Duration::from_millis(50), raw.connection.closed()).await.is_ok();
         raw.end().await;
@@ -223,7 +223,7 @@ async fn an_address_has_no_more_than_its_share_of_connections() {
 }
 
 #[tokio::test]
-async fn the_sdk_is_told_when_it_sends_faster_than_it_may() {
+async fn the_sdk_reports_messages_beyond_the_rate() {
     let world = World::with(default_rates).await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
     let calls: Vec<_> = (0..70).map(|number| ann.send("bob", Message::text(number.to_string()))).collect();
@@ -245,9 +245,11 @@ async fn the_sdk_is_told_when_it_sends_faster_than_it_may() {
             }
         }
     }
-    assert!(refused > 0, "the rate was not kept");
+    assert!(refused > 0, "no message was refused");
     let sent = 70 - refused;
-    zim_integration_tests::eventually("what was sent", async || (bob.history("ann").await.len() == sent).then_some(()))
-        .await;
+    zim_integration_tests::eventually("all accepted messages", async || {
+        (bob.history("ann").await.len() == sent).then_some(())
+    })
+    .await;
     world.end().await;
 }

@@ -1,69 +1,73 @@
-//! The server's process is killed. What was acknowledged is there when it comes back, and no more and no less.
+//! The server's process is killed. After the restart exactly the acknowledged messages are stored.
 
 use zim_client_sdk::Config as ClientConfig;
-use zim_integration_tests::{Device, Home, ServerHome, ServerProcess, TestDatabase, eventually, soon, texts};
+use zim_integration_tests::{
+    DataDir, Device, ServerInstallation, ServerProcess, TestDatabase, eventually, soon, texts,
+};
 use zim_protocol::{LoginConfig, Message, UserOnlineStatus};
 
-async fn user(home: &ServerHome, server: &ServerProcess, name: &str) -> Device {
-    let app = home.first_app().unwrap();
+async fn user(installation: &ServerInstallation, server: &ServerProcess, name: &str) -> Device {
+    let app = installation.first_app().unwrap();
     let config = ClientConfig::new(app.app_id, server.address().to_string()).trust(app.trust()).app_sign(app.app_sign);
-    let device = Device::make(config, Home::default());
+    let device = Device::with_config(config, DataDir::default());
     soon(device.login(name, LoginConfig::default())).await.unwrap();
     device.caught_up(0).await;
     device
 }
 
 #[tokio::test]
-async fn what_was_acknowledged_survives_a_kill() {
+async fn acknowledged_messages_survive_a_kill() {
     let dir = tempfile::tempdir().unwrap();
     let database = TestDatabase::fresh(dir.path());
-    let mut home = ServerHome::new(env!("CARGO_BIN_EXE_victim"), dir.path().join("data"), database.url());
-    let mut victim = home.start().await.unwrap();
-    let (ann, bob) = (user(&home, &victim, "ann").await, user(&home, &victim, "bob").await);
+    let mut installation =
+        ServerInstallation::new(env!("CARGO_BIN_EXE_test-server"), dir.path().join("data"), database.url());
+    let mut server = installation.start().await.unwrap();
+    let (ann, bob) = (user(&installation, &server, "ann").await, user(&installation, &server, "bob").await);
     let mut expected = Vec::new();
     for round in 0..3 {
         let texts: Vec<String> = (0..100).map(|number| format!("{round}.{number}")).collect();
         let calls: Vec<_> = texts.iter().map(|text| ann.send("bob", Message::text(text.as_str()))).collect();
-        // In the middle of it: some are acknowledged, some are stored, some have not left.
-        bob.hears(&format!("{round}.{}", 20 * round)).await;
-        victim.kill();
-        victim = home.start().await.unwrap();
+        // In the middle: some messages are acknowledged, some only stored, some not yet sent.
+        bob.receives(&format!("{round}.{}", 20 * round)).await;
+        server.kill();
+        server = installation.start().await.unwrap();
         for call in calls {
-            // The SDK sends again what was not acknowledged.
+            // The SDK sends unacknowledged messages again.
             soon(call).await.unwrap();
         }
-        bob.hears(&format!("{round}.99")).await;
+        bob.receives(&format!("{round}.99")).await;
         expected.extend(texts);
     }
-    assert_eq!(texts(bob.heard_from("ann").iter().map(|(message, _)| message)), expected);
-    let fresh = user(&home, &victim, "bob").await;
-    eventually("all of it", async || (fresh.history("ann").await.len() >= expected.len()).then_some(())).await;
+    assert_eq!(texts(bob.received_from("ann").iter().map(|(message, _)| message)), expected);
+    let fresh = user(&installation, &server, "bob").await;
+    eventually("all messages", async || (fresh.history("ann").await.len() >= expected.len()).then_some(())).await;
     assert_eq!(texts(&fresh.history("ann").await), expected);
     assert_eq!(texts(&ann.history("bob").await), expected);
     for device in [ann, bob, fresh] {
         device.quit().await;
     }
-    victim.kill();
+    server.kill();
 }
 
-/// It could not note who went while it was dead.
+/// The server cannot record users who leave while it is down.
 #[tokio::test]
-async fn nobody_stays_online_who_went_while_the_server_was_dead() {
+async fn a_user_who_left_while_the_server_was_down_goes_offline() {
     let dir = tempfile::tempdir().unwrap();
     let database = TestDatabase::fresh(dir.path());
-    let mut home = ServerHome::new(env!("CARGO_BIN_EXE_victim"), dir.path().join("data"), database.url());
-    let mut victim = home.start().await.unwrap();
-    let (ann, bob) = (user(&home, &victim, "ann").await, user(&home, &victim, "bob").await);
+    let mut installation =
+        ServerInstallation::new(env!("CARGO_BIN_EXE_test-server"), dir.path().join("data"), database.url());
+    let mut server = installation.start().await.unwrap();
+    let (ann, bob) = (user(&installation, &server, "ann").await, user(&installation, &server, "bob").await);
     let online = async |user: &str| {
         let found = ann.query_users_status([user]).await.ok()?;
         found.user_status_list.first().map(zim_protocol::UserStatus::online_status)
     };
     assert_eq!(soon(online("bob")).await, Some(UserOnlineStatus::Online));
-    victim.kill();
+    server.kill();
     bob.quit().await;
-    victim = home.start().await.unwrap();
+    server = installation.start().await.unwrap();
     eventually("bob is offline", async || (online("bob").await == Some(UserOnlineStatus::Offline)).then_some(())).await;
     eventually("ann is online", async || (online("ann").await == Some(UserOnlineStatus::Online)).then_some(())).await;
     ann.quit().await;
-    victim.kill();
+    server.kill();
 }

@@ -1,14 +1,14 @@
-//! Logins that meet: two on one connection, one that was pushed out and does not want to hear of it.
+//! Conflicting logins: two on one connection, and one that was replaced and does not read its end.
 
 use zim_integration_tests::{World, code, hello, request, send_text, soon};
 use zim_protocol::{ErrorCode, Hello, SyncRequest};
 use zim_server::config::MultiDevice;
 
 #[tokio::test]
-async fn a_second_login_on_a_connection_pushes_nobody_out() {
+async fn a_second_login_on_a_connection_ends_no_other_login() {
     let world = World::with(|config| config.login.multi_device = MultiDevice::Single).await;
     let mut bob = world.raw_user("bob", 2).await;
-    let mut raw = world.raw_greeted(1).await;
+    let mut raw = world.raw_after_hello(1).await;
     raw.write([request(1, &world.login_request("ann")), request(2, &world.login_request("bob"))]).await;
     let answers = raw.responses(2).await;
     assert_eq!(answers.iter().map(code).collect::<Vec<_>>(), [0, ErrorCode::NetworkModuleUserHasAlreadyLogged as i32]);
@@ -20,23 +20,28 @@ async fn a_second_login_on_a_connection_pushes_nobody_out() {
 }
 
 #[tokio::test]
-async fn who_was_pushed_out_does_nothing_more_even_if_he_does_not_read_that_he_was() {
+async fn a_session_that_was_replaced_is_refused_even_if_its_client_does_not_read() {
     let world = World::with(|config| config.login.multi_device = MultiDevice::Single).await;
     let ann = world.user("ann").await;
-    let mut deaf = world.raw_user("bob", 1).await;
-    // More than his event stream takes, so that the news waits behind it.
+    let narrow = |quic: &mut quinn::TransportConfig| {
+        quic.stream_receive_window((64u32 << 10).into());
+    };
+    let mut replaced = world.raw_with(narrow).await;
+    replaced.handshake(hello(1)).await;
+    replaced.call(&world.login_request("bob")).await.unwrap();
+    // More than the event stream takes, so that the end of the session waits behind it.
     let text = "x".repeat(2_000);
-    let calls: Vec<_> = (0..1_000).map(|_| ann.send("bob", zim_protocol::Message::text(&*text))).collect();
+    let calls: Vec<_> = (0..200).map(|_| ann.send("bob", zim_protocol::Message::text(&*text))).collect();
     for call in calls {
         soon(call).await.unwrap();
     }
-    assert_eq!(code(&deaf.call_bytes("Sync/Sync", Vec::new()).await), 0);
+    assert_eq!(code(&replaced.call_bytes("Sync/Sync", Vec::new()).await), 0);
     let mut newer = world.raw_user("bob", 2).await;
-    let late = deaf.call(&send_text("ann", "I am still here", 1)).await.unwrap_err();
+    let late = replaced.call(&send_text("ann", "I am still here", 1)).await.unwrap_err();
     assert_eq!(late.code, ErrorCode::NetworkModuleUserIsNotLogged as i32);
-    assert_eq!(world.server().app().fanout.len(), 2, "ann, and bob once");
+    assert_eq!(world.server().app().fanout.len(), 2, "ann, and one session of bob");
     newer.call(&send_text("ann", "so am I", 2)).await.unwrap();
-    deaf.end().await;
+    replaced.end().await;
     newer.end().await;
     world.end().await;
 }
@@ -46,7 +51,7 @@ async fn a_platform_of_a_later_version_logs_in() {
     let world = World::new().await;
     for (device, platform) in [(1, i32::MAX), (2, i32::MIN), (3, 70_000)] {
         let mut raw = world.raw().await;
-        raw.greet(Hello { platform, ..hello(device) }).await;
+        raw.handshake(Hello { platform, ..hello(device) }).await;
         raw.call(&world.login_request("ann")).await.unwrap();
         raw.end().await;
     }

@@ -1,4 +1,4 @@
-//! What goes wrong, and what must not go wrong with it.
+//! Faults, hostile clients and overload, and what must keep working.
 
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 

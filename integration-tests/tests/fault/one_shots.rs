@@ -1,32 +1,33 @@
-//! One-shot logins: many of one user at once, and those that the operator ends.
+//! One-shot logins: many of one user at once, and their end by the operator.
 
 use futures_util::future::join_all;
-use zim_integration_tests::{Raw, World, eventually, hello, send_text, soon, texts};
+use zim_integration_tests::{RawClient, World, eventually, hello, send_text, soon, texts};
 use zim_protocol::wire::CloseCode;
 use zim_protocol::{
     ConnectionEvent, ConnectionState, DisconnectUserRequest, ErrorCode, Event, ListSessionsRequest, SessionEndReason,
     event_frame,
 };
 
-async fn one_shot(world: &World, user_id: &str) -> Raw {
-    let mut raw = world.raw_greeted(1).await;
+async fn one_shot(world: &World, user_id: &str) -> RawClient {
+    let mut raw = world.raw_after_hello(1).await;
     raw.call(&world.one_shot_request(user_id)).await.expect("a login");
     raw
 }
 
-/// One that takes no events, so that the news of its end waits.
-async fn deaf(world: &World, user_id: &str) -> Raw {
+/// A one-shot login that accepts no event stream, so that its end cannot be delivered.
+async fn without_events(world: &World, user_id: &str) -> RawClient {
     let no_events = |quic: &mut quinn::TransportConfig| {
         quic.max_concurrent_uni_streams(0u32.into());
     };
     let mut raw = world.raw_with(no_events).await;
-    raw.greet(hello(1)).await;
+    raw.handshake(hello(1)).await;
     raw.call(&world.one_shot_request(user_id)).await.expect("a login");
     raw
 }
 
-/// Why a session ends. Listen before it does: with the connection goes what was not read.
-async fn end(raw: &mut Raw) -> SessionEndReason {
+/// Reads the reason for the end of a session. Must run before the end, because unread events are lost with the
+/// connection.
+async fn end(raw: &mut RawClient) -> SessionEndReason {
     match raw.event().await {
         Some(event_frame::Frame::End(end)) => end.reason(),
         other => panic!("{other:?} instead of the end"),
@@ -34,7 +35,7 @@ async fn end(raw: &mut Raw) -> SessionEndReason {
 }
 
 #[tokio::test]
-async fn one_too_many_ends_the_earliest_and_no_device() {
+async fn one_shots_beyond_the_limit_end_the_earliest_and_no_device() {
     let world = World::with(|config| config.limits.max_one_shots_per_user = 2).await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
     let (mut first, mut second) = (one_shot(&world, "ann").await, one_shot(&world, "ann").await);
@@ -46,32 +47,33 @@ async fn one_too_many_ends_the_earliest_and_no_device() {
     second.call(&send_text("bob", "I stay", 2)).await.unwrap();
     third.call(&send_text("bob", "so do I", 3)).await.unwrap();
     other.call(&send_text("ann", "I am somebody else", 4)).await.unwrap();
-    ann.hears("I am somebody else").await;
+    ann.receives("I am somebody else").await;
     assert_eq!(ann.connection_state(), ConnectionState::Connected);
     assert_eq!((world.server().app().fanout.len(), world.server().app().fanout.one_shots.len()), (2, 3));
     drop(bob);
-    join_all([first, second, third, other].map(Raw::end)).await;
-    eventually("they are forgotten", async || world.server().app().fanout.one_shots.is_empty().then_some(())).await;
+    join_all([first, second, third, other].map(RawClient::end)).await;
+    eventually("the one-shots are removed", async || world.server().app().fanout.one_shots.is_empty().then_some(()))
+        .await;
     world.end().await;
 }
 
-/// It asks before it hears that it has to make room: if that were refused, its client would take it for the end.
+/// An evicted one-shot may send requests before it reads of its end. If they were refused, its client would give up.
 #[tokio::test]
-async fn one_that_makes_room_is_served_until_it_hears_of_it_but_not_for_long() {
+async fn an_evicted_one_shot_is_served_until_it_reads_of_its_end_or_times_out() {
     let world = World::with(|config| config.limits.max_one_shots_per_user = 1).await;
     let bob = world.user("bob").await;
-    let mut first = deaf(&world, "ann").await;
+    let mut first = without_events(&world, "ann").await;
     let second = one_shot(&world, "ann").await;
     first.call(&send_text("bob", "on my way out", 1)).await.unwrap();
-    bob.hears("on my way out").await;
-    assert_eq!(first.closed().await, CloseCode::Protocol, "it has half a minute, as a device has");
-    join_all([first, second].map(Raw::end)).await;
+    bob.receives("on my way out").await;
+    assert_eq!(first.closed().await, CloseCode::Protocol, "it is closed after half a minute");
+    join_all([first, second].map(RawClient::end)).await;
     world.end().await;
 }
 
-/// As `xargs -P` does with `zim send`.
+/// As with `xargs -P` and `zim send`.
 #[tokio::test]
-async fn many_clients_side_by_side_lose_no_message() {
+async fn many_concurrent_one_shot_clients_lose_no_message() {
     let world = World::with(|config| config.limits.max_one_shots_per_user = 2).await;
     let bob = world.user("bob").await;
     let sends = (0..8).map(|number| {
@@ -79,7 +81,7 @@ async fn many_clients_side_by_side_lose_no_message() {
         async move {
             let shot = world.client_with(|config| config.one_shot(true));
             soon(shot.login("ann", world.with_token("ann"))).await.expect("a login");
-            soon(shot.send("bob", zim_protocol::Message::text(number.to_string()))).await.expect("it is sent");
+            soon(shot.send("bob", zim_protocol::Message::text(number.to_string()))).await.expect("a sent message");
             soon(shot.logout()).await;
         }
     });
@@ -91,13 +93,13 @@ async fn many_clients_side_by_side_lose_no_message() {
 }
 
 #[tokio::test]
-async fn the_operator_sees_and_ends_them() {
+async fn the_operator_lists_and_ends_one_shots() {
     let world = World::new().await;
     let mut operator = world.admin().await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
     let shot = world.client_with(|config| config.one_shot(true));
     soon(shot.login("ann", world.with_token("ann"))).await.unwrap();
-    let (mut raw, mut deaf) = (one_shot(&world, "ann").await, deaf(&world, "ann").await);
+    let (mut raw, mut unread) = (one_shot(&world, "ann").await, without_events(&world, "ann").await);
     let of_bob = one_shot(&world, "bob").await;
     let list = ListSessionsRequest { app_id: world.app_id(), user_id: String::new() };
     let listed = soon(operator.list_sessions(list.clone())).await.unwrap().into_inner().sessions;
@@ -107,7 +109,7 @@ async fn the_operator_sees_and_ends_them() {
     let out = DisconnectUserRequest { app_id: world.app_id(), user_id: "ann".into() };
     let (reason, ended) = tokio::join!(end(&mut raw), soon(operator.disconnect_user(out)));
     assert_eq!((reason, ended.unwrap().into_inner().sessions), (SessionEndReason::EndedByOperator, 4));
-    let late = deaf.call(&send_text("bob", "too late", 1)).await.unwrap_err();
+    let late = unread.call(&send_text("bob", "too late", 1)).await.unwrap_err();
     assert_eq!(late.code, ErrorCode::NetworkModuleUserIsNotLogged as i32);
     assert_eq!(raw.closed().await, CloseCode::SessionEnded);
     for device in [&ann, &shot] {
@@ -125,6 +127,6 @@ async fn the_operator_sees_and_ends_them() {
     assert!(listed.iter().all(|one| one.user_id == "bob"), "{listed:?}");
     assert!(bob.history("ann").await.is_empty());
     drop(operator);
-    join_all([raw, deaf, of_bob].map(Raw::end)).await;
+    join_all([raw, unread, of_bob].map(RawClient::end)).await;
     world.end().await;
 }

@@ -1,4 +1,4 @@
-//! The operator's service: who can connect to it, and what a connection may cost.
+//! The operator's service: where it listens, and the limits of its connections.
 
 use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
@@ -26,7 +26,7 @@ fn port(address: &str) -> AdminListen {
     AdminListen::Tcp(address.parse().unwrap())
 }
 
-/// A world whose operator's service has a port of this machine.
+/// Starts a server whose operator's service listens on a loopback port.
 async fn world_with_port(edit: impl FnOnce(&mut Config)) -> (World, SocketAddr) {
     let world = World::with(|config| {
         config.admin = port("127.0.0.1:0");
@@ -38,8 +38,8 @@ async fn world_with_port(edit: impl FnOnce(&mut Config)) -> (World, SocketAddr) 
 }
 
 #[tokio::test]
-async fn the_operators_socket_is_its_owners_and_goes_with_the_server() {
-    // The most careless of all users.
+async fn the_admin_socket_is_private_and_is_removed_with_the_server() {
+    // The most permissive umask.
     umask(Mode::empty());
     let mut world = World::new().await;
     let socket = world.data_dir().join("admin.sock");
@@ -50,11 +50,11 @@ async fn the_operators_socket_is_its_owners_and_goes_with_the_server() {
     soon(world.admin().await.list_apps(ListAppsRequest {})).await.unwrap();
     world.stop_server().await;
     assert!(!socket.exists());
-    // A server that was killed leaves its socket.
+    // A killed server leaves its socket.
     drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
     world.start_server().await;
     soon(world.admin().await.list_apps(ListAppsRequest {})).await.unwrap();
-    // What another process has put there is not the server's to remove.
+    // The server does not remove a file of another process.
     std::fs::remove_file(&socket).unwrap();
     let _another = std::os::unix::net::UnixListener::bind(&socket).unwrap();
     world.stop_server().await;
@@ -62,42 +62,42 @@ async fn the_operators_socket_is_its_owners_and_goes_with_the_server() {
     world.end().await;
 }
 
-/// Why a server with its operator's socket at `path` does not start.
-async fn refusal(path: &Path) -> String {
+/// The error of a start with the operator's socket at `path`.
+async fn start_error(path: &Path) -> String {
     let data = tempfile::tempdir().unwrap();
     let config = Config { admin: AdminListen::Unix(path.to_owned()), ..Config::local(data.path()) };
     Server::start(config).await.unwrap_err().to_string()
 }
 
 #[tokio::test]
-async fn a_place_where_no_socket_can_be_is_said_in_a_sentence() {
+async fn an_unusable_admin_socket_path_has_a_clear_error() {
     let folder = tempfile::tempdir().unwrap();
     let long = folder.path().join("l".repeat(100)).join("admin.sock");
-    let said = refusal(&long).await;
-    assert!(said.contains("bytes is too long") && said.contains("--admin unix:/run/zim/admin.sock"), "{said}");
+    let error = start_error(&long).await;
+    assert!(error.contains("bytes is too long") && error.contains("--admin unix:/run/zim/admin.sock"), "{error}");
     let file = folder.path().join("file");
     std::fs::write(&file, "precious").unwrap();
-    let said = refusal(&file).await;
-    assert!(said.contains(&format!("cannot listen on unix:{}", file.display())), "{said}");
-    assert!(said.contains("something that is no socket"), "{said}");
+    let error = start_error(&file).await;
+    assert!(error.contains(&format!("cannot listen on unix:{}", file.display())), "{error}");
+    assert!(error.contains("exists and is not a socket"), "{error}");
     assert_eq!(std::fs::read(&file).unwrap(), b"precious");
     let link = folder.path().join("link");
     std::os::unix::fs::symlink(folder.path().join("elsewhere"), &link).unwrap();
-    assert!(refusal(&link).await.contains("something that is no socket"));
+    assert!(start_error(&link).await.contains("exists and is not a socket"));
     let taken = folder.path().join("taken");
     let _listener = std::os::unix::net::UnixListener::bind(&taken).unwrap();
-    assert!(refusal(&taken).await.contains("in use"));
-    assert!(refusal(&folder.path().join("no/folder")).await.contains("No such file"));
+    assert!(start_error(&taken).await.contains("in use"));
+    assert!(start_error(&folder.path().join("no/folder")).await.contains("No such file"));
 }
 
 #[tokio::test]
-async fn another_address_than_this_machines_speaks_tls_alone() {
+async fn a_non_loopback_admin_address_requires_tls() {
     let world = World::with(|config| config.admin = port("0.0.0.0:0")).await;
     let Some(AdminAddr::Tls(address)) = world.server().admin_addr().cloned() else { panic!("no TLS") };
     let address = SocketAddr::from(([127, 0, 0, 1], address.port()));
     let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
     let plain = async { AdminClient::new(endpoint.connect().await.ok()?).list_apps(ListAppsRequest {}).await.ok() };
-    assert!(soon(plain).await.is_none(), "it speaks plain HTTP/2");
+    assert!(soon(plain).await.is_none(), "plain HTTP/2 is accepted");
 
     let certificate = CertificateDer::from_pem_file(world.data_dir().join("cert.pem")).unwrap();
     let shake = async |protocol: &[u8]| {
@@ -120,7 +120,7 @@ async fn another_address_than_this_machines_speaks_tls_alone() {
     assert_eq!(session.alpn_protocol(), Some(b"h2".as_slice()));
     assert!(shake(b"http/1.1").await.is_err());
     drop(shaken);
-    // Nothing else is: a loopback address of the other family, and one that was mapped into it.
+    // Only these addresses count as loopback: not the mapped form of the other family.
     for (listen, is_plain) in [("127.0.0.2:0", true), ("[::ffff:127.0.0.1]:0", true), ("[::]:0", false)] {
         let data = tempfile::tempdir().unwrap();
         let config = Config { admin: port(listen), ..Config::local(data.path()) };
@@ -133,7 +133,7 @@ async fn another_address_than_this_machines_speaks_tls_alone() {
 }
 
 #[tokio::test]
-async fn health_on_the_network_is_warned_of() {
+async fn health_on_a_non_loopback_address_logs_a_warning() {
     let world = World::new().await;
     assert_eq!(world.warnings(), Vec::<String>::new());
     world.end().await;
@@ -143,7 +143,7 @@ async fn health_on_the_network_is_warned_of() {
     world.end().await;
 }
 
-/// HTTP/2 by hand, to do what no library does.
+/// HTTP/2 frames by hand, for behaviour that no library allows.
 struct Http2(TcpStream);
 
 const DATA: u8 = 0;
@@ -155,7 +155,7 @@ const ACK: u8 = 1;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 
-/// A frame: its kind, its flags, its stream and what it holds.
+/// A frame: kind, flags, stream and payload.
 type Frame = (u8, u8, u32, Vec<u8>);
 
 impl Http2 {
@@ -171,11 +171,11 @@ impl Http2 {
     async fn write(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
         let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
         let head = [&length[1..], &[kind, flags], &stream.to_be_bytes()].concat();
-        // What is closed cannot be written to; who reads finds out.
+        // Ignores errors: a closed connection shows when it is read.
         let _ = self.0.write_all(&[&head, payload].concat()).await;
     }
 
-    /// The next frame; nothing at the end.
+    /// Reads the next frame; `None` at the end.
     async fn read(&mut self) -> Option<Frame> {
         let mut head = [0; 9];
         soon(self.0.read_exact(&mut head)).await.ok()?;
@@ -185,7 +185,7 @@ impl Http2 {
         Some((head[3], head[4], u32::from_be_bytes([head[5], head[6], head[7], head[8]]), payload))
     }
 
-    /// Waits for a frame; nothing at the end.
+    /// Waits for a frame; `None` at the end.
     async fn until(&mut self, is_it: impl Fn(&Frame) -> bool) -> Option<Frame> {
         loop {
             let frame = self.read().await?;
@@ -195,7 +195,7 @@ impl Http2 {
         }
     }
 
-    /// Begins a call of `ListApps`: its message is still to come.
+    /// Starts a call of `ListApps` without its message.
     async fn begin(&mut self, stream: u32, key: &str) {
         let bearer = format!("Bearer {key}");
         let headers = [
@@ -210,7 +210,7 @@ impl Http2 {
         let mut block = Vec::new();
         for text in headers.into_iter().flat_map(|(name, value)| [None, Some(name), Some(value)]) {
             match text {
-                // A header that is written out and not remembered.
+                // A literal header without indexing.
                 None => block.push(0),
                 Some(text) => {
                     block.push(u8::try_from(text.len()).unwrap());
@@ -221,7 +221,7 @@ impl Http2 {
         self.write(HEADERS, END_HEADERS, stream, &block).await;
     }
 
-    /// A whole call, answered.
+    /// Makes a complete call; false if it is not answered.
     async fn call(&mut self, stream: u32, key: &str) -> bool {
         self.begin(stream, key).await;
         self.write(DATA, END_STREAM, stream, &[0; 5]).await;
@@ -240,53 +240,53 @@ impl Http2 {
 }
 
 #[tokio::test]
-async fn the_first_call_has_its_time_and_only_a_call_with_the_key_counts() {
+async fn an_admin_connection_must_make_a_call_with_the_key_in_time() {
     let (world, address) = world_with_port(|config| config.limits.admin_first_call_timeout_ms = 1_000).await;
     let key = world.admin_key();
     let began = Instant::now();
     let mut silent = TcpStream::connect(address).await.unwrap();
-    let (mut greets, mut wrong, mut calls) =
+    let (mut prefaced, mut wrong, mut calls) =
         (Http2::connect(address).await, Http2::connect(address).await, Http2::connect(address).await);
     assert!(calls.call(1, &key).await);
     let mut wrongs = 1;
     while wrong.call(wrongs, "wrong").await {
         wrongs += 2;
     }
-    assert!(wrongs > 1, "a wrong key closes the connection");
-    greets.closed().await;
-    // Its end is not always a clean one.
+    assert!(wrongs > 1, "the first wrong key closed the connection");
+    prefaced.closed().await;
+    // The connection may be closed or reset.
     drop(soon(silent.read(&mut [0])).await);
-    assert!(began.elapsed() >= Duration::from_millis(1_000), "nobody was given the time that they have");
+    assert!(began.elapsed() >= Duration::from_millis(1_000), "a connection was closed before its timeout");
     assert!(calls.is_open().await && calls.call(3, &key).await);
     world.end().await;
 }
 
 #[tokio::test]
-async fn wrong_keys_are_counted_and_limited_and_told_once_a_minute() {
+async fn wrong_keys_are_counted_limited_and_logged_once_a_minute() {
     let (world, address) = world_with_port(|config| config.limits.admin_first_call_timeout_ms = 60_000).await;
     let key = world.admin_key();
     let mut http2 = Http2::connect(address).await;
     for call in 0..500 {
         assert!(http2.call(call * 2 + 1, "wrong").await);
     }
-    assert!(http2.call(1_001, &key).await, "the operator is kept out");
+    assert!(http2.call(1_001, &key).await, "the valid key was refused");
     let metrics = world.metrics().await;
     for (reason, count) in [("wrong", 10), ("limited", 490)] {
         let line = format!(r#"zim_admin_refused_total{{reason="{reason}"}} {count}"#);
         assert!(metrics.contains(&line), "{metrics}");
     }
-    let told = async || {
+    let next_warning = async || {
         let warnings = world.warnings();
         assert!(warnings.len() < 2 && !warnings.iter().any(|line| line.contains("wrong\"")), "{warnings:?}");
         warnings.into_iter().next()
     };
-    let first = eventually("the first is told at once", &told).await;
+    let first = eventually("the first is logged at once", &next_warning).await;
     assert!(first.contains(r#"count=1 addresses="127.0.0.1""#), "{first}");
-    assert_eq!(told().await, None);
+    assert_eq!(next_warning().await, None);
     world.clock.advance(60_000);
-    let rest = eventually("the others are told a minute later", &told).await;
+    let rest = eventually("the others are logged a minute later", &next_warning).await;
     assert!(rest.contains(r#"count=499 addresses="127.0.0.1""#), "{rest}");
-    // Somebody who stops before the minute is over is told of at the end.
+    // Failures of an unfinished minute are logged at the stop.
     assert!(http2.call(1_003, "wrong").await);
     drop(http2);
     let logged = world.logged();
@@ -296,25 +296,25 @@ async fn wrong_keys_are_counted_and_limited_and_told_once_a_minute() {
 }
 
 #[tokio::test]
-async fn an_operator_who_does_nothing_is_let_go() {
+async fn an_idle_admin_connection_is_closed() {
     let (world, address) = world_with_port(|config| config.limits.admin_idle_timeout_ms = 400).await;
     let key = world.admin_key();
     let began = Instant::now();
     let mut idle = Http2::connect(address).await;
     assert!(idle.call(1, &key).await);
-    // Calls that begin have the time of a call.
+    // A call in flight has the timeout of a call.
     let mut works = Http2::connect(address).await;
     works.begin(1, &key).await;
     assert!(works.is_open().await);
     idle.closed().await;
-    assert!(began.elapsed() >= Duration::from_millis(400), "it was not given the time that it has");
+    assert!(began.elapsed() >= Duration::from_millis(400), "the connection was closed before its timeout");
     works.write(DATA, END_STREAM, 1, &[0; 5]).await;
     assert!(works.until(|(kind, flags, ..)| *kind == HEADERS && flags & END_STREAM != 0).await.is_some());
     world.end().await;
 }
 
 #[tokio::test]
-async fn an_operators_connection_makes_so_many_calls_at_once() {
+async fn an_admin_connection_has_a_limit_of_concurrent_calls() {
     let (world, address) = world_with_port(|_| {}).await;
     let key = world.admin_key();
     let mut http2 = Http2::connect(address).await;
@@ -324,7 +324,7 @@ async fn an_operators_connection_makes_so_many_calls_at_once() {
     assert!(http2.is_open().await, "16 are allowed");
     http2.begin(33, &key).await;
     let refused = http2.until(|(kind, ..)| *kind == RST_STREAM).await;
-    // REFUSED_STREAM
+    // The error code REFUSED_STREAM.
     assert_eq!(refused, Some((RST_STREAM, 0, 33, vec![0, 0, 0, 7])));
     http2.write(DATA, END_STREAM, 1, &[0; 5]).await;
     assert!(http2.until(|(kind, _, of, _)| *kind == HEADERS && *of == 1).await.is_some());
@@ -333,7 +333,7 @@ async fn an_operators_connection_makes_so_many_calls_at_once() {
 }
 
 #[tokio::test]
-async fn an_operators_request_has_a_size() {
+async fn an_admin_request_has_a_size_limit() {
     let world = World::new().await;
     let mut operator = world.admin().await;
     for (bytes, expected) in [(60_000, Code::InvalidArgument), (70_000, Code::OutOfRange)] {
@@ -351,7 +351,7 @@ async fn an_operators_request_has_a_size() {
 }
 
 #[tokio::test]
-async fn connections_of_the_operators_port_are_so_many() {
+async fn admin_connections_are_limited() {
     let (world, address) = world_with_port(|config| config.limits.max_admin_connections = 4).await;
     let key = world.admin_key();
     let mut four = Vec::new();
@@ -361,19 +361,19 @@ async fn connections_of_the_operators_port_are_so_many() {
         four.push(one);
     }
     for one in &mut four {
-        assert!(one.is_open().await, "four are not too many");
+        assert!(one.is_open().await, "four connections are allowed");
     }
     let mut fifth = Http2::connect(address).await;
     assert!(fifth.call(1, &key).await);
     four[0].closed().await;
     assert!(four[1].is_open().await && fifth.is_open().await);
-    // One after the other comes and stays: all but the last four are closed, which are when they do not call.
+    // Idle connections, one after another: all but the last four are evicted, which later time out.
     let mut idle = Vec::new();
     for _ in 0..300 {
         idle.push(soon(TcpStream::connect(address)).await.unwrap());
     }
     for mut one in idle.drain(..296) {
-        // The end is clean for who was not yet accepted when it could be.
+        // The connection may be closed or reset.
         drop(soon(one.read(&mut [0])).await);
     }
     eventually("the operator is served", async || soon(world.admin().await.list_apps(ListAppsRequest {})).await.ok())

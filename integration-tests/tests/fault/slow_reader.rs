@@ -1,15 +1,15 @@
-//! A client that never reads: the server holds little for it, and others do not wait for it.
+//! Clients that do not read: the server holds little for them, and other clients do not wait for them.
 
 use futures_util::future::join_all;
-use zim_integration_tests::{Raw, World, eventually, send_text, soon, texts};
+use zim_integration_tests::{RawClient, World, eventually, send_text, soon, texts};
 use zim_protocol::{Dirty, MessageQueryConfig, QueryHistoryMessageRequest, event_frame};
 
 #[tokio::test]
-async fn who_does_not_read_his_events_is_told_what_to_fetch() {
+async fn a_client_that_does_not_read_events_is_told_what_to_pull() {
     let world = World::with(|config| config.limits.session_queue_bytes = 16 << 10).await;
     let ann = world.user("ann").await;
     let mut slow = world.raw_user("bob", 1).await;
-    // More than the stream's window and the queue hold.
+    // More than the stream's window and the queue can hold.
     let text = "x".repeat(2_000);
     let calls: Vec<_> = (0..2_000).map(|_| ann.send("bob", zim_protocol::Message::text(&*text))).collect();
     for call in calls {
@@ -19,16 +19,16 @@ async fn who_does_not_read_his_events_is_told_what_to_fetch() {
     while dirty.is_none() {
         match slow.event().await.expect("an event") {
             event_frame::Frame::Push(push) => {
-                assert_eq!(push.from, next, "a hole without a word");
+                assert_eq!(push.from, next, "a gap without a Dirty frame");
                 next = push.to + 1;
             }
-            event_frame::Frame::Dirty(told) => dirty = Some(told),
+            event_frame::Frame::Dirty(frame) => dirty = Some(frame),
             other => panic!("{other:?}"),
         }
     }
-    assert!(next < 2_001, "everything fitted: the queue is not bounded");
+    assert!(next < 2_001, "no event was dropped: the queue is not bounded");
     assert_eq!(dirty.unwrap().conversations[0].id, "ann");
-    // What was dropped is to be pulled, to the last.
+    // The client pulls what was dropped, to the last message.
     let mut after = next - 1;
     while after < 2_000 {
         let pull = zim_protocol::PullRequest {
@@ -45,7 +45,7 @@ async fn who_does_not_read_his_events_is_told_what_to_fetch() {
 }
 
 #[tokio::test]
-async fn who_never_reads_his_answers_is_not_read_on_and_then_let_go() {
+async fn a_client_that_never_reads_answers_is_paused_and_then_disconnected() {
     let world = World::with(|config| config.limits.write_timeout_ms = 1_500).await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
     for number in 0..100 {
@@ -58,7 +58,7 @@ async fn who_never_reads_his_answers_is_not_read_on_and_then_let_go() {
         conversation_type: 0,
         config: Some(MessageQueryConfig { count: 100, reverse: true, ..MessageQueryConfig::default() }),
     };
-    // Each answer is 200 KB; he asks for 1,000 of them and reads none.
+    // Each answer is 200 KB; the client requests 1,000 of them and reads none.
     let frame = {
         let frame = zim_protocol::ClientFrame { frame: Some(zim_integration_tests::request(1, &ask)) };
         let mut bytes = bytes::BytesMut::new();
@@ -66,22 +66,22 @@ async fn who_never_reads_his_answers_is_not_read_on_and_then_let_go() {
         bytes
     };
     greedy.write_bytes(&frame.repeat(1_000)).await;
-    // Others are served meanwhile.
+    // Other users are served meanwhile.
     for number in 0..10 {
         ann.say("bob", &format!("live {number}")).await;
-        bob.hears(&format!("live {number}")).await;
+        bob.receives(&format!("live {number}")).await;
     }
     assert_eq!(greedy.closed().await, zim_protocol::wire::CloseCode::TooSlow);
     greedy.end().await;
-    world.is_well().await;
+    world.assert_serves_others().await;
     world.end().await;
 }
 
 #[tokio::test]
-async fn a_slow_reader_of_the_sdks_events_slows_nobody_and_misses_nothing_that_is_state() {
+async fn a_slow_reader_of_sdk_events_delays_nobody_and_misses_no_state() {
     let world = World::new().await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
-    // A stream that nobody reads.
+    // An event stream that is not read.
     let mut stream = bob.events();
     let calls: Vec<_> =
         (0..3_000).map(|number| ann.send("bob", zim_protocol::Message::text(number.to_string()))).collect();
@@ -91,13 +91,13 @@ async fn a_slow_reader_of_the_sdks_events_slows_nobody_and_misses_nothing_that_i
     bob.has_unread("ann", 3_000).await;
     let history = texts(&bob.history("ann").await);
     assert_eq!(history.len(), 3_000);
-    // Whatever it says first, it says something and goes on.
+    // The stream reports the lost events first and goes on.
     assert!(soon(stream.next()).await.is_some());
     world.end().await;
 }
 
 #[tokio::test]
-async fn commands_to_who_does_not_read_are_dropped_and_counted() {
+async fn commands_to_a_client_that_does_not_read_are_dropped_and_counted() {
     let world = World::with(|config| config.limits.session_queue_bytes = 16 << 10).await;
     let ann = world.user("ann").await;
     let mut slow = world.raw_user("bob", 1).await;
@@ -105,16 +105,16 @@ async fn commands_to_who_does_not_read_are_dropped_and_counted() {
     for call in calls {
         soon(call).await.unwrap();
     }
-    let (mut came, mut dropped) = (0, 0);
-    while came + dropped < 1_000 {
+    let (mut arrived, mut dropped) = (0, 0);
+    while arrived + dropped < 1_000 {
         match slow.event().await.expect("an event") {
-            event_frame::Frame::Transient(_) => came += 1,
+            event_frame::Frame::Transient(_) => arrived += 1,
             event_frame::Frame::Dirty(dirty) => dropped += dirty.transients_dropped,
             other => panic!("{other:?}"),
         }
     }
-    assert!(dropped > 0, "everything fitted: the transient lane is not bounded");
-    // And then they come again.
+    assert!(dropped > 0, "no command was dropped: the transient lane is not bounded");
+    // Later commands arrive again.
     soon(ann.send("bob", zim_protocol::Message::command(vec![1]))).await.unwrap();
     assert!(matches!(slow.event().await, Some(event_frame::Frame::Transient(_))));
     slow.end().await;
@@ -122,17 +122,17 @@ async fn commands_to_who_does_not_read_are_dropped_and_counted() {
 }
 
 #[tokio::test]
-async fn a_session_that_is_gone_leaves_nothing_behind() {
+async fn an_ended_session_leaves_nothing_behind() {
     let world = World::new().await;
     let before = world.server().tasks();
     let mut raws = Vec::new();
     for number in 0..20 {
         let mut raw = world.raw_user(&format!("user{number}"), number).await;
-        raw.ask(&send_text("user0", "x", 1)).await;
+        raw.send_request(&send_text("user0", "x", 1)).await;
         raws.push(raw);
     }
     assert!(world.server().tasks() > before);
-    join_all(raws.into_iter().map(Raw::end)).await;
+    join_all(raws.into_iter().map(RawClient::end)).await;
     eventually("the sessions are gone", async || {
         (world.server().tasks() <= before && world.server().app().fanout.all().is_empty()).then_some(())
     })

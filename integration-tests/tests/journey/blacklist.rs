@@ -1,12 +1,12 @@
-//! Somebody is unwanted, whoever is online and whatever happens to the server.
+//! The blacklist with devices that are away, and over restarts of the server.
 
-use zim_integration_tests::{Device, Home, World, refusal, soon, texts};
+use zim_integration_tests::{DataDir, Device, World, refusal, soon, texts};
 use zim_protocol::{
     BlacklistChangeAction, BlacklistQueryConfig, ConnectionState, ErrorCode, Event, EventKind, Message,
 };
 
-/// What a device heard of its blacklist: who, and whether he was added.
-fn heard(seen: &[Event]) -> Vec<(String, bool)> {
+/// The blacklist changes that a device has raised: the user, and whether they were added.
+fn changes(seen: &[Event]) -> Vec<(String, bool)> {
     let mut all = Vec::new();
     for event in seen {
         if let Event::BlacklistChanged(event) = event {
@@ -36,22 +36,22 @@ async fn loses_the_server(device: &Device) {
 }
 
 #[tokio::test]
-async fn a_device_that_was_away_hears_what_became_of_its_blacklist() {
+async fn a_device_that_was_away_receives_the_changes_of_its_blacklist() {
     let mut world = World::new().await;
     let (phone, laptop) = (world.user("ann").await, world.device("ann").await);
     let (bob, carl, dora) = (world.user("bob").await, world.user("carl").await, world.user("dora").await);
     soon(phone.add_users_to_blacklist(["carl"])).await.unwrap();
     laptop.next(EventKind::BlacklistChanged).await;
-    let home = laptop.home();
+    let dir = laptop.dir();
     laptop.quit().await;
     soon(phone.add_users_to_blacklist(["bob", "dora"])).await.unwrap();
     soon(phone.remove_users_from_blacklist(["carl"])).await.unwrap();
     soon(phone.remove_users_from_blacklist(["dora"])).await.unwrap();
-    let laptop = world.user_at(home, "ann").await;
+    let laptop = world.user_at(dir, "ann").await;
     let expected = [("bob".to_owned(), true), ("carl".to_owned(), false)];
-    laptop.until("what happened meanwhile", |seen| (heard(seen).len() >= 2).then_some(())).await;
-    // A new device has nothing to compare with.
-    let tablet = world.user_at(Home::default(), "ann").await;
+    laptop.until("the missed changes", |seen| (changes(seen).len() >= 2).then_some(())).await;
+    // A new device raises nothing: it has no earlier state.
+    let tablet = world.user_at(DataDir::default(), "ann").await;
     for device in [&phone, &laptop, &tablet] {
         assert_eq!(list(device).await, ["bob"]);
     }
@@ -60,7 +60,7 @@ async fn a_device_that_was_away_hears_what_became_of_its_blacklist() {
         loses_the_server(device).await;
         assert_eq!(list(device).await, ["bob"]);
     }
-    assert_eq!(heard(&laptop.seen_of(EventKind::BlacklistChanged)), expected);
+    assert_eq!(changes(&laptop.seen_of(EventKind::BlacklistChanged)), expected);
     assert!(tablet.seen_of(EventKind::BlacklistChanged).is_empty());
     for device in [&bob, &carl, &dora] {
         assert!(device.seen_of(EventKind::BlacklistChanged).is_empty());
@@ -69,14 +69,14 @@ async fn a_device_that_was_away_hears_what_became_of_its_blacklist() {
 }
 
 #[tokio::test]
-async fn a_restart_keeps_who_is_blocked() {
+async fn a_restart_keeps_the_blacklist() {
     let mut world = World::new().await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
     bob.say("ann", "before").await;
     soon(ann.add_users_to_blacklist(["bob"])).await.unwrap();
     world.stop_server().await;
     loses_the_server(&bob).await;
-    // It waits for the server, which does not take it.
+    // The message waits for the server, which refuses it.
     let waiting = bob.send("ann", Message::text("while nobody was there"));
     world.start_server().await;
     assert_eq!(refusal(soon(waiting).await), ErrorCode::MessageModuleSenderInBlacklist);

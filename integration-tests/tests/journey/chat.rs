@@ -1,23 +1,23 @@
-//! Two people talk.
+//! Users chat.
 
 use zim_integration_tests::{World, texts};
 
 #[tokio::test]
-async fn two_people_talk() {
+async fn two_users_chat() {
     let world = World::new().await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
     ann.say("bob", "hi bob").await;
-    bob.hears("hi bob").await;
+    bob.receives("hi bob").await;
     bob.has_unread("ann", 1).await;
     bob.read("ann").await;
     world.clock.advance(1_000);
     bob.say("ann", "hi ann").await;
-    ann.hears("hi ann").await;
+    ann.receives("hi ann").await;
     ann.has_unread("bob", 1).await;
     ann.read("bob").await;
     world.clock.advance(1_000);
     ann.say("bob", "bye").await;
-    bob.hears("bye").await;
+    bob.receives("bye").await;
     for (device, peer) in [(&ann, "bob"), (&bob, "ann")] {
         let history = device.history(peer).await;
         assert_eq!(texts(&history), ["hi bob", "hi ann", "bye"]);
@@ -30,7 +30,7 @@ async fn two_people_talk() {
 }
 
 #[tokio::test]
-async fn both_talk_at_once_and_see_one_order() {
+async fn both_send_at_once_and_see_the_same_order() {
     let world = World::new().await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
     let mut calls = Vec::new();
@@ -41,8 +41,8 @@ async fn both_talk_at_once_and_see_one_order() {
     for call in calls {
         zim_integration_tests::soon(call).await.unwrap();
     }
-    ann.hears("b99").await;
-    bob.hears("a99").await;
+    ann.receives("b99").await;
+    bob.receives("a99").await;
     let of_ann = texts(&ann.history("bob").await);
     assert_eq!(of_ann.len(), 200);
     assert_eq!(of_ann, texts(&bob.history("ann").await));
@@ -57,7 +57,7 @@ async fn both_talk_at_once_and_see_one_order() {
 }
 
 #[tokio::test]
-async fn three_people_talk_in_pairs_and_nobody_hears_what_is_not_for_him() {
+async fn three_users_chat_in_pairs_and_receive_only_their_own_messages() {
     let world = World::new().await;
     let (ann, bob, carl) = (world.user("ann").await, world.user("bob").await, world.user("carl").await);
     for number in 0..5 {
@@ -65,16 +65,16 @@ async fn three_people_talk_in_pairs_and_nobody_hears_what_is_not_for_him() {
         ann.say("carl", &format!("to carl {number}")).await;
         bob.say("carl", &format!("bob to carl {number}")).await;
     }
-    carl.hears("bob to carl 4").await;
-    carl.hears("to carl 4").await;
-    bob.hears("to bob 4").await;
+    carl.receives("bob to carl 4").await;
+    carl.receives("to carl 4").await;
+    bob.receives("to bob 4").await;
     assert_eq!(
         (ann.conversations().await.len(), bob.conversations().await.len(), carl.conversations().await.len()),
         (2, 2, 2)
     );
     assert_eq!(carl.total_unread().await, 10);
     assert_eq!(bob.total_unread().await, 5);
-    assert_eq!(carl.heard_from("ann").len(), 5);
-    assert_eq!(carl.heard_from("bob").len(), 5);
+    assert_eq!(carl.received_from("ann").len(), 5);
+    assert_eq!(carl.received_from("bob").len(), 5);
     world.end().await;
 }

@@ -1,4 +1,4 @@
-//! What people do, from beginning to end.
+//! End-to-end scenarios of users and their devices.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -15,12 +15,12 @@ mod two_devices;
 use zim_integration_tests::{Device, texts};
 use zim_protocol::{Conversation, Message};
 
-/// What a device shows of a message, without what is the device's own.
+/// A message as a device shows it, without the device's local fields.
 fn row(message: &Message) -> Message {
     Message { local_message_id: String::new(), local_extended_data: String::new(), ..message.clone() }
 }
 
-/// Everything that a device shows: conversations and their histories.
+/// Everything that a device shows: conversations, their histories and the total of unread messages.
 async fn everything(device: &Device) -> (Vec<Conversation>, Vec<Vec<Message>>, i64) {
     let mut conversations = device.conversations().await;
     let mut histories = Vec::new();
@@ -32,7 +32,7 @@ async fn everything(device: &Device) -> (Vec<Conversation>, Vec<Vec<Message>>, i
     (conversations, histories, device.total_unread().await)
 }
 
-/// Two devices of one user show the same, row for row.
+/// Asserts that two devices of one user show the same, row for row.
 async fn assert_same(one: &Device, other: &Device) {
     let (one, other) = (everything(one).await, everything(other).await);
     for (a, b) in one.1.iter().zip(&other.1) {

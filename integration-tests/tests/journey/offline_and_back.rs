@@ -1,17 +1,17 @@
-//! Somebody is away, and comes back to everything that happened.
+//! Devices that were away catch up with everything that happened.
 
 use futures_util::future::join_all;
-use zim_integration_tests::{Home, Raw, World, soon, texts};
+use zim_integration_tests::{DataDir, RawClient, World, soon, texts};
 use zim_protocol::{ConversationEvent, Event, MessageQueryMode};
 
 use crate::assert_same;
 
 #[tokio::test]
-async fn what_was_said_meanwhile_comes_in_order_and_as_offline_messages() {
+async fn missed_messages_arrive_in_order_and_as_offline_messages() {
     let world = World::new().await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
     ann.say("bob", "before").await;
-    bob.hears("before").await;
+    bob.receives("before").await;
     soon(bob.logout()).await;
     world.clock.advance(60_000);
     for number in 0..30 {
@@ -19,17 +19,17 @@ async fn what_was_said_meanwhile_comes_in_order_and_as_offline_messages() {
         world.clock.advance(1_000);
     }
     let bob = world.login(bob, "bob").await;
-    bob.hears("meanwhile 29").await;
-    let heard = bob.heard_from("ann");
+    bob.receives("meanwhile 29").await;
+    let received = bob.received_from("ann");
     let mut expected = vec![("before".to_owned(), false)];
     expected.extend((0..30).map(|number| (format!("meanwhile {number}"), true)));
-    let heard: Vec<_> = heard.iter().map(|(message, offline)| (texts([message])[0].clone(), *offline)).collect();
-    assert_eq!(heard, expected);
+    let received: Vec<_> = received.iter().map(|(message, offline)| (texts([message])[0].clone(), *offline)).collect();
+    assert_eq!(received, expected);
     bob.has_unread("ann", 31).await;
     assert_eq!(bob.total_unread().await, 31);
     ann.say("bob", "welcome back").await;
-    bob.hears("welcome back").await;
-    assert!(!bob.heard_from("ann").last().unwrap().1, "this one is live");
+    bob.receives("welcome back").await;
+    assert!(!bob.received_from("ann").last().unwrap().1, "not an offline message");
     world.end().await;
 }
 
@@ -40,9 +40,9 @@ async fn a_device_that_was_away_ends_up_equal_to_one_that_stayed() {
     let (bob, carl) = (world.user("bob").await, world.user("carl").await);
     bob.say("ann", "1").await;
     carl.say("ann", "2").await;
-    laptop.hears("1").await;
-    laptop.hears("2").await;
-    let home = laptop.home();
+    laptop.receives("1").await;
+    laptop.receives("2").await;
+    let dir = laptop.dir();
     laptop.quit().await;
     world.clock.advance(3_600_000);
     for number in 3..40 {
@@ -50,27 +50,27 @@ async fn a_device_that_was_away_ends_up_equal_to_one_that_stayed() {
         phone.say("carl", &format!("mine {number}")).await;
         world.clock.advance(10);
     }
-    phone.hears("39").await;
+    phone.receives("39").await;
     phone.has_unread("bob", 38).await;
     phone.read("bob").await;
     bob.say("ann", "40").await;
     phone.has_unread("bob", 1).await;
-    let laptop = world.user_at(home, "ann").await;
-    laptop.hears("40").await;
+    let laptop = world.user_at(dir, "ann").await;
+    laptop.receives("40").await;
     laptop.has_unread("bob", 1).await;
     assert_same(&phone, &laptop).await;
-    // A new one as well, and it fetches what it does not hold.
-    let tablet = world.user_at(Home::default(), "ann").await;
+    // A new device too, which fetches the history.
+    let tablet = world.user_at(DataDir::default(), "ann").await;
     assert_same(&phone, &tablet).await;
     world.end().await;
 }
 
 #[tokio::test]
-async fn a_long_absence_leaves_no_hole() {
+async fn a_long_absence_leaves_no_gap() {
     let world = World::new().await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
     ann.say("bob", "0").await;
-    bob.hears("0").await;
+    bob.receives("0").await;
     soon(bob.logout()).await;
     let calls: Vec<_> = (1..=600)
         .map(|number| ann.send("bob", zim_protocol::Message::text(format!("{number} {}", "x".repeat(1_000)))))
@@ -87,29 +87,29 @@ async fn a_long_absence_leaves_no_hole() {
 }
 
 #[tokio::test]
-async fn what_is_older_than_seven_days_is_history_and_no_news() {
+async fn messages_older_than_seven_days_are_history_without_events() {
     let world = World::new().await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
     soon(bob.logout()).await;
     ann.say("bob", "long ago").await;
     world.clock.advance(8 * 86_400_000);
     let ann = {
-        // His token ended meanwhile.
+        // The token has expired meanwhile.
         soon(ann.logout()).await;
         world.login(ann, "ann").await
     };
     ann.say("bob", "yesterday").await;
     world.clock.advance(86_400_000 / 2);
     let bob = world.login(bob, "bob").await;
-    bob.hears("yesterday").await;
-    assert_eq!(texts(bob.heard_from("ann").iter().map(|(message, _)| message)), ["yesterday"]);
+    bob.receives("yesterday").await;
+    assert_eq!(texts(bob.received_from("ann").iter().map(|(message, _)| message)), ["yesterday"]);
     assert_eq!(texts(&bob.history("ann").await), ["long ago", "yesterday"]);
     bob.has_unread("ann", 2).await;
     world.end().await;
 }
 
 #[tokio::test]
-async fn what_was_read_elsewhere_is_read_here_too() {
+async fn a_conversation_read_on_one_device_is_read_on_the_other() {
     let world = World::new().await;
     let (phone, laptop, bob) = (world.user("ann").await, world.device("ann").await, world.user("bob").await);
     for number in 0..4 {
@@ -117,17 +117,17 @@ async fn what_was_read_elsewhere_is_read_here_too() {
     }
     phone.has_unread("bob", 4).await;
     laptop.has_unread("bob", 4).await;
-    let home = laptop.home();
+    let dir = laptop.dir();
     laptop.quit().await;
     phone.read("bob").await;
-    let laptop = world.user_at(home, "ann").await;
+    let laptop = world.user_at(dir, "ann").await;
     laptop.has_unread("bob", 0).await;
     assert_eq!(laptop.total_unread().await, 0);
     world.end().await;
 }
 
 #[tokio::test]
-async fn somebody_who_was_never_here_finds_what_waited_for_him() {
+async fn a_user_who_logs_in_for_the_first_time_finds_waiting_messages() {
     let world = World::new().await;
     let ann = world.user("ann").await;
     let bob = world.user("bob").await;
@@ -150,64 +150,64 @@ async fn somebody_who_was_never_here_finds_what_waited_for_him() {
 }
 
 #[tokio::test]
-async fn a_device_shows_what_it_holds_after_it_was_closed() {
+async fn a_reopened_device_shows_its_local_data() {
     let world = World::new().await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
     for number in 0..20 {
         bob.say("ann", &number.to_string()).await;
     }
-    ann.hears("19").await;
+    ann.receives("19").await;
     let before = texts(&ann.history_by("bob", MessageQueryMode::OnlyLocal).await);
     assert_eq!(before.len(), 20);
-    let home = ann.home();
+    let dir = ann.dir();
     ann.quit().await;
-    let ann = world.user_at(home, "ann").await;
+    let ann = world.user_at(dir, "ann").await;
     assert_eq!(texts(&ann.history_by("bob", MessageQueryMode::OnlyLocal).await), before);
-    assert!(ann.heard_from("bob").is_empty(), "what was raised before is not raised again");
+    assert!(ann.received_from("bob").is_empty(), "raised events are not raised again");
     world.end().await;
 }
 
 #[tokio::test]
-async fn a_device_that_is_closed_while_it_catches_up_tells_the_rest_the_next_time() {
+async fn a_device_closed_while_catching_up_raises_the_rest_after_reopening() {
     let world = World::new().await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
-    let home = ann.home();
+    let dir = ann.dir();
     ann.quit().await;
-    let mut heard = Vec::new();
+    let mut received = Vec::new();
     let mut expected = Vec::new();
     for round in 0..5 {
         for number in 0..20 {
             expected.push(format!("{round}.{number}"));
             bob.say("ann", &format!("{round}.{number}")).await;
         }
-        let device = world.client_at(home.clone(), |config| config);
+        let device = world.client_at(dir.clone(), |config| config);
         soon(device.login("ann", world.with_token("ann"))).await.unwrap();
-        // A little later each time, so that it is caught at another moment.
+        // A little later each time, so that it is closed at different moments.
         for _ in 0..round * 8 {
             tokio::task::yield_now().await;
         }
         device.quit().await;
-        heard.extend(texts(device.heard_from("bob").iter().map(|(message, _)| message)));
+        received.extend(texts(device.received_from("bob").iter().map(|(message, _)| message)));
     }
-    let device = world.user_at(home, "ann").await;
+    let device = world.user_at(dir, "ann").await;
     device
-        .until("the rest", |seen| {
+        .until("the remaining messages", |seen| {
             let of = |event: &Event| match event {
                 Event::PeerMessageReceived(event) => event.message_list.len(),
                 _ => 0,
             };
-            (heard.len() + seen.iter().map(of).sum::<usize>() >= expected.len()).then_some(())
+            (received.len() + seen.iter().map(of).sum::<usize>() >= expected.len()).then_some(())
         })
         .await;
-    heard.extend(texts(device.heard_from("bob").iter().map(|(message, _)| message)));
-    // At least once, in order.
-    heard.dedup();
-    assert_eq!(heard, expected);
+    received.extend(texts(device.received_from("bob").iter().map(|(message, _)| message)));
+    // Each at least once, in order.
+    received.dedup();
+    assert_eq!(received, expected);
     world.end().await;
 }
 
 #[tokio::test]
-async fn a_flood_of_conversations_is_caught_up_with() {
+async fn a_device_catches_up_with_many_conversations() {
     let world = World::new().await;
     let ann = world.user("ann").await;
     soon(ann.logout()).await;
@@ -225,8 +225,8 @@ async fn a_flood_of_conversations_is_caught_up_with() {
     assert_eq!(names, expected);
     assert_eq!(ann.total_unread().await, 30);
     for number in 0..30 {
-        ann.hears(&format!("from {number}")).await;
+        ann.receives(&format!("from {number}")).await;
     }
-    join_all(raws.into_iter().map(Raw::end)).await;
+    join_all(raws.into_iter().map(RawClient::end)).await;
     world.end().await;
 }

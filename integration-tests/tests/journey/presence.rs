@@ -1,4 +1,4 @@
-//! Presence of people, for somebody who is away, on a bad link, or has more than one device.
+//! Presence over outages and restarts, and with several devices of a user.
 
 use zim_integration_tests::{Device, World, eventually, soon};
 use zim_protocol::{
@@ -9,12 +9,12 @@ use zim_protocol::{
 const HOUR: UserStatusSubscribeConfig = UserStatusSubscribeConfig { subscription_duration: 60 };
 const ALL: SubscribedUserStatusQueryConfig = SubscribedUserStatusQueryConfig { user_ids: Vec::new() };
 
-async fn say(device: &Device, custom: &str) {
+async fn set_custom_status(device: &Device, custom: &str) {
     let day = UserCustomStatusUpdateConfig::default();
     soon(device.update_user_custom_status(custom, day)).await.unwrap();
 }
 
-/// What a device was told last of a user.
+/// The last status of a user that a device has raised.
 fn last(seen: &[Event], user: &str) -> Option<UserStatus> {
     let lists = seen.iter().rev().filter_map(|event| match event {
         Event::UserStatusUpdated(event) => Some(&event.user_status_list),
@@ -28,45 +28,47 @@ async fn held(device: &Device) -> Vec<UserStatusSubscription> {
 }
 
 #[tokio::test]
-async fn what_changed_while_the_link_was_cut_is_told_when_it_is_back() {
+async fn status_changes_during_an_outage_arrive_after_the_reconnect() {
     let world = World::with(|settings| settings.limits.offline_after_ms = 1_000).await;
-    let link = world.link(3).await;
-    let ann = world.user_via(&link, "ann").await;
+    let proxy = world.proxy(3).await;
+    let ann = world.user_via(&proxy, "ann").await;
     let (tablet, bob, carl) = (world.device("ann").await, world.user("bob").await, world.user("carl").await);
     soon(ann.subscribe_users_status(["bob", "carl"], HOUR)).await.unwrap();
-    let told_of_carl = async || {
+    let events_of_carl = async || {
         ann.until("carl", |seen| last(seen, "carl")).await;
         let all = ann.seen();
         all.iter().filter(|event| last(std::slice::from_ref(*event), "carl").is_some()).count()
     };
-    let before = told_of_carl().await;
-    link.cut();
+    let before = events_of_carl().await;
+    proxy.cut();
     world.clock.advance(2_000);
-    say(&bob, "busy").await;
+    set_custom_status(&bob, "busy").await;
     soon(tablet.unsubscribe_users_status(["carl"])).await.unwrap();
     world.clock.advance(2_000);
-    say(&bob, "away").await;
-    say(&carl, "unheard").await;
+    set_custom_status(&bob, "away").await;
+    set_custom_status(&carl, "unseen").await;
     tablet.until("bob is away", |seen| last(seen, "bob").filter(|status| status.custom_status == "away")).await;
-    link.mend();
+    proxy.restore();
     world
-        .in_time("ann hears of it", async || last(&ann.seen(), "bob").filter(|status| status.custom_status == "away"))
+        .advance_until("ann raises the status", async || {
+            last(&ann.seen(), "bob").filter(|status| status.custom_status == "away")
+        })
         .await;
-    eventually("both hold the same", async || (held(&ann).await == held(&tablet).await).then_some(())).await;
+    eventually("both devices hold the same", async || (held(&ann).await == held(&tablet).await).then_some(())).await;
     assert_eq!(held(&ann).await.len(), 1);
-    // And nothing of whom she no longer follows.
-    assert_eq!(told_of_carl().await, before);
+    // It raises nothing of a user without a subscription.
+    assert_eq!(events_of_carl().await, before);
     world.end().await;
 }
 
 #[tokio::test]
-async fn a_restart_of_the_server_leaves_everybody_as_he_is() {
+async fn a_restart_of_the_server_keeps_statuses() {
     let mut world = World::new().await;
     let (ann, bob, carl) = (world.user("ann").await, world.user("bob").await, world.user("carl").await);
     soon(ann.subscribe_users_status(["bob", "carl"], HOUR)).await.unwrap();
-    say(&bob, "busy").await;
+    set_custom_status(&bob, "busy").await;
     soon(carl.logout()).await;
-    ann.until("carl is gone", |seen| {
+    ann.until("carl is logged out", |seen| {
         last(seen, "carl").filter(|status| status.online_status() == UserOnlineStatus::Logout)
     })
     .await;
@@ -74,15 +76,15 @@ async fn a_restart_of_the_server_leaves_everybody_as_he_is() {
     world.clock.advance(1_000);
     world.start_server().await;
     let now = world
-        .in_time("bob is back", async || {
+        .advance_until("bob is online again", async || {
             let found = ann.query_users_status(["bob", "carl"]).await.ok()?.user_status_list;
             (found[0].online_status() == UserOnlineStatus::Online).then_some(found)
         })
         .await;
     assert_eq!(now[0].custom_status, "busy");
     assert_eq!(now[1].online_status(), UserOnlineStatus::Logout);
-    // The local copy follows.
-    eventually("she is told", async || {
+    // The local copy is updated.
+    eventually("the local copy is current", async || {
         let held: Vec<UserStatus> = held(&ann).await.into_iter().filter_map(|held| held.user_status).collect();
         (held == now).then_some(())
     })

@@ -1,6 +1,6 @@
-//! Names and faces change while somebody is away.
+//! Profile changes while devices are away.
 
-use zim_integration_tests::{Device, Home, World, eventually, soon};
+use zim_integration_tests::{DataDir, Device, World, eventually, soon};
 use zim_protocol::{
     ConversationEvent, Event, EventKind, FriendAddConfig, FriendDeleteConfig, FriendDeleteType, PlatformType,
     UpdateUserExtendedDataRequest, UpdateUserNameRequest, UserFullInfo, UserOfflinePushRule, UsersInfoQueryConfig,
@@ -8,7 +8,7 @@ use zim_protocol::{
 
 use crate::assert_same;
 
-/// What this device knows of somebody.
+/// The profile of a user that the device holds.
 async fn known(device: &Device, user: &str) -> UserFullInfo {
     let held = soon(device.query_users_info([user], UsersInfoQueryConfig::default())).await.unwrap();
     held.user_list[0].clone()
@@ -21,7 +21,7 @@ fn rule() -> UserOfflinePushRule {
     }
 }
 
-/// How often a conversation was told to be another.
+/// How often a device has raised a change of a conversation.
 fn updates(device: &Device, peer: &str) -> usize {
     let infos = device.seen().into_iter().filter_map(|event| match event {
         Event::ConversationChanged(event) => Some(event.info_list),
@@ -35,52 +35,52 @@ fn updates(device: &Device, peer: &str) -> usize {
 }
 
 #[tokio::test]
-async fn who_was_away_sees_the_new_names_of_others_without_a_new_message() {
+async fn a_device_that_was_away_sees_new_names_without_a_message() {
     let world = World::new().await;
     let (ann, bob, carl) = (world.user("ann").await, world.user("bob").await, world.user("carl").await);
     ann.say("bob", "hello").await;
     carl.say("bob", "hello too").await;
-    bob.hears("hello").await;
-    bob.hears("hello too").await;
-    let home = bob.home();
+    bob.receives("hello").await;
+    bob.receives("hello too").await;
+    let dir = bob.dir();
     bob.quit().await;
-    // Longer than the margin within which everything is told again.
+    // Longer than the margin within which changes are sent again.
     world.clock.advance(3_600_000);
     soon(ann.update_user_name("Ann")).await.unwrap();
     soon(ann.update_user_avatar_url("https://a/1.png")).await.unwrap();
     world.clock.advance(3_600_000);
-    let bob = world.user_at(home, "bob").await;
+    let bob = world.user_at(dir, "bob").await;
     let shown = bob.conversation("ann").await;
     assert_eq!((shown.conversation_name.as_str(), shown.conversation_avatar_url.as_str()), ("Ann", "https://a/1.png"));
     assert_eq!((updates(&bob, "ann"), updates(&bob, "carl")), (1, 0));
-    // Once is enough: nothing of it comes at the next login.
-    let home = bob.home();
+    // It is raised once, and not again at the next login.
+    let dir = bob.dir();
     bob.quit().await;
     world.clock.advance(3_600_000);
-    let bob = world.user_at(home, "bob").await;
+    let bob = world.user_at(dir, "bob").await;
     assert_eq!((updates(&bob, "ann"), updates(&bob, "carl")), (0, 0));
-    let tablet = world.user_at(Home::default(), "bob").await;
+    let tablet = world.user_at(DataDir::default(), "bob").await;
     assert_same(&bob, &tablet).await;
     world.end().await;
 }
 
 #[tokio::test]
-async fn who_was_away_sees_a_new_name_even_if_the_servers_clock_was_set_back() {
+async fn a_device_that_was_away_sees_a_new_name_after_the_servers_clock_was_set_back() {
     let world = World::new().await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
     ann.say("bob", "hello").await;
-    bob.hears("hello").await;
-    let home = bob.home();
+    bob.receives("hello").await;
+    let dir = bob.dir();
     bob.quit().await;
     world.clock.jump(-7_200_000);
     soon(ann.update_user_name("Ann")).await.unwrap();
     world.clock.advance(3_600_000);
-    let bob = world.user_at(home, "bob").await;
+    let bob = world.user_at(dir, "bob").await;
     assert_eq!(bob.conversation("ann").await.conversation_name, "Ann");
     world.end().await;
 }
 
-/// The friends in the events that say that friends are seen otherwise.
+/// The friends in `friendInfoUpdated` events of a device.
 fn friends_seen(device: &Device) -> Vec<zim_protocol::FriendInfo> {
     let lists = device.seen().into_iter().filter_map(|event| match event {
         Event::FriendInfoUpdated(event) => Some(event.friend_list),
@@ -90,30 +90,30 @@ fn friends_seen(device: &Device) -> Vec<zim_protocol::FriendInfo> {
 }
 
 #[tokio::test]
-async fn a_friend_is_seen_as_he_is_at_once_and_after_being_away() {
+async fn a_friends_profile_is_current_at_once_and_after_being_away() {
     let world = World::new().await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
-    // Ann is on Bob's list, and they never wrote: Bob is not on hers.
+    // Ann is on bob's friend list, bob is not on hers, and they have no conversation.
     soon(bob.add_friend("ann", FriendAddConfig::default())).await.unwrap();
     let both = FriendDeleteConfig { r#type: FriendDeleteType::Single as i32 };
     soon(ann.delete_friends(["bob"], both)).await.unwrap();
     soon(ann.update_user_name("Ann")).await.unwrap();
     bob.next(EventKind::FriendInfoUpdated).await;
     assert_eq!(friends_seen(&bob)[0].user_name, "Ann");
-    let home = bob.home();
+    let dir = bob.dir();
     bob.quit().await;
     world.clock.advance(3_600_000);
     soon(ann.update_user_avatar_url("https://a/1.png")).await.unwrap();
     soon(bob_renames(&world)).await;
-    let bob = world.user_at(home, "bob").await;
+    let bob = world.user_at(dir, "bob").await;
     let seen = friends_seen(&bob);
     assert_eq!(seen.len(), 1);
     assert_eq!((seen[0].user_name.as_str(), seen[0].user_avatar_url.as_str()), ("Ann", "https://a/1.png"));
-    assert!(friends_seen(&ann).is_empty(), "Bob is no friend of hers");
+    assert!(friends_seen(&ann).is_empty(), "bob is not her friend");
     world.end().await;
 }
 
-/// Bob has another name, by a connection that comes and goes.
+/// Changes bob's name over a short connection.
 async fn bob_renames(world: &World) {
     let mut bob = world.raw_user("bob", 9).await;
     bob.call(&UpdateUserNameRequest { user_name: "Bob".to_owned() }).await.unwrap();
@@ -121,15 +121,15 @@ async fn bob_renames(world: &World) {
 }
 
 #[tokio::test]
-async fn many_large_profiles_come_in_pages() {
+async fn many_large_profiles_arrive_in_pages() {
     let world = World::with(|config| config.limits.max_user_extended_data_bytes = 32_768).await;
     let bob = world.user("bob").await;
     let names: Vec<String> = (0..25).map(|number| format!("peer{number}")).collect();
     for name in &names {
         world.user(name).await.say("bob", name).await;
-        bob.hears(name).await;
+        bob.receives(name).await;
     }
-    let home = bob.home();
+    let dir = bob.dir();
     bob.quit().await;
     world.clock.advance(3_600_000);
     for (number, name) in names.iter().enumerate() {
@@ -138,7 +138,7 @@ async fn many_large_profiles_come_in_pages() {
         peer.call(&UpdateUserExtendedDataRequest { extended_data }).await.unwrap();
         peer.end().await;
     }
-    let bob = world.user_at(home, "bob").await;
+    let bob = world.user_at(dir, "bob").await;
     for (number, name) in names.iter().enumerate() {
         let info = known(&bob, name).await;
         assert!(info.extended_data.starts_with(&format!("{number} x")), "{name}");
@@ -147,24 +147,24 @@ async fn many_large_profiles_come_in_pages() {
 }
 
 #[tokio::test]
-async fn a_second_device_that_was_away_hears_what_the_first_one_changed() {
+async fn a_second_device_that_was_away_receives_changes_of_the_first() {
     let world = World::new().await;
     let (phone, laptop) = (world.user("ann").await, world.device("ann").await);
-    let home = laptop.home();
+    let dir = laptop.dir();
     laptop.quit().await;
     soon(phone.update_user_name("Ann")).await.unwrap();
     soon(phone.update_user_name("Ann B.")).await.unwrap();
     soon(phone.update_user_offline_push_rule(rule())).await.unwrap();
-    let laptop = world.user_at(home, "ann").await;
-    // The present state, once.
+    let laptop = world.user_at(dir, "ann").await;
+    // The present state is raised once.
     let (infos, rules) = (laptop.seen_of(EventKind::UserInfoUpdated), laptop.seen_of(EventKind::UserRuleUpdated));
     assert_eq!((infos.len(), rules.len()), (1, 1));
     let Event::UserInfoUpdated(event) = &infos[0] else { panic!("{infos:?}") };
     assert_eq!(event.info.as_ref().unwrap().base_info.as_ref().unwrap().user_name, "Ann B.");
     let Event::UserRuleUpdated(event) = &rules[0] else { panic!("{rules:?}") };
     assert_eq!(event.user_rule.as_ref().unwrap().offline_push_rule, Some(rule()));
-    // A new device knows it and is told nothing: there was nothing before.
-    let tablet = world.user_at(Home::default(), "ann").await;
+    // A new device holds it and raises nothing: it has no earlier state.
+    let tablet = world.user_at(DataDir::default(), "ann").await;
     assert!(tablet.seen_of(EventKind::UserInfoUpdated).is_empty());
     assert!(tablet.seen_of(EventKind::UserRuleUpdated).is_empty());
     assert_eq!(known(&tablet, "ann").await, known(&phone, "ann").await);
@@ -172,18 +172,18 @@ async fn a_second_device_that_was_away_hears_what_the_first_one_changed() {
 }
 
 #[tokio::test]
-async fn a_lost_connection_costs_no_profile() {
+async fn a_lost_connection_loses_no_profile() {
     let world = World::with(|config| config.limits.offline_after_ms = 2_000).await;
-    let link = world.link(1).await;
-    let (bob, phone) = (world.user_via(&link, "bob").await, world.user("bob").await);
+    let proxy = world.proxy(1).await;
+    let (bob, phone) = (world.user_via(&proxy, "bob").await, world.user("bob").await);
     let ann = world.user("ann").await;
     ann.say("bob", "hello").await;
-    bob.hears("hello").await;
-    link.cut();
+    bob.receives("hello").await;
+    proxy.cut();
     soon(ann.update_user_name("Ann")).await.unwrap();
     soon(phone.update_user_name("Bob")).await.unwrap();
     soon(phone.update_user_offline_push_rule(rule())).await.unwrap();
-    link.mend();
+    proxy.restore();
     eventually("the profiles", async || {
         let names = [known(&bob, "ann").await, known(&bob, "bob").await];
         let names = names.map(|info| info.base_info.unwrap().user_name);

@@ -1,19 +1,19 @@
-//! The connection is lost and found again; nothing is lost with it, and nothing comes twice.
+//! Lost connections and reconnects lose and duplicate nothing.
 
 use std::collections::HashSet;
 
-use zim_integration_tests::{Device, Home, Link, World, soon, texts};
+use zim_integration_tests::{DataDir, Device, Proxy, World, soon, texts};
 use zim_protocol::{ConnectionEvent, ConnectionState, Event, Message, MessageSentStatus};
 use zim_server::config::Config;
 
-/// A lost connection is noticed after so long.
-fn impatient(config: &mut Config) {
+/// Shortens the time after which the server counts a silent connection as lost.
+fn short_timeout(config: &mut Config) {
     config.limits.offline_after_ms = 2_000;
 }
 
-async fn user_via(world: &World, link: &Link, user: &str) -> Device {
-    let device =
-        world.client_via(link, Home::default(), |config| config.request_timeout_ms(3_000).connect_timeout_ms(2_000));
+async fn user_via(world: &World, proxy: &Proxy, user: &str) -> Device {
+    let device = world
+        .client_via(proxy, DataDir::default(), |config| config.request_timeout_ms(3_000).connect_timeout_ms(2_000));
     world.login(device, user).await
 }
 
@@ -30,43 +30,43 @@ fn count_states(device: &Device, state: ConnectionState, event: ConnectionEvent)
 }
 
 #[tokio::test]
-async fn a_cut_connection_is_told_and_found_again() {
-    let world = World::with(impatient).await;
-    let link = world.link(1).await;
-    let (ann, bob) = (user_via(&world, &link, "ann").await, world.user("bob").await);
-    link.cut();
+async fn a_cut_connection_is_reported_and_restored() {
+    let world = World::with(short_timeout).await;
+    let proxy = world.proxy(1).await;
+    let (ann, bob) = (user_via(&world, &proxy, "ann").await, world.user("bob").await);
+    proxy.cut();
     is_in(&ann, ConnectionState::Reconnecting).await;
     assert_eq!(count_states(&ann, ConnectionState::Reconnecting, ConnectionEvent::LoginInterrupted), 1);
     bob.say("ann", "while you were away").await;
     let before = ann.times_caught_up();
-    link.mend();
+    proxy.restore();
     is_in(&ann, ConnectionState::Connected).await;
     ann.caught_up(before).await;
-    ann.hears("while you were away").await;
+    ann.receives("while you were away").await;
     assert_eq!(count_states(&ann, ConnectionState::Connected, ConnectionEvent::Success), 2);
     ann.say("bob", "I am back").await;
-    bob.hears("I am back").await;
+    bob.receives("I am back").await;
     world.end().await;
 }
 
 #[tokio::test]
-async fn what_is_sent_without_a_connection_arrives_once_and_in_order() {
-    let world = World::with(impatient).await;
-    let link = world.link(2).await;
-    let (ann, bob) = (user_via(&world, &link, "ann").await, world.user("bob").await);
+async fn messages_sent_without_a_connection_arrive_once_and_in_order() {
+    let world = World::with(short_timeout).await;
+    let proxy = world.proxy(2).await;
+    let (ann, bob) = (user_via(&world, &proxy, "ann").await, world.user("bob").await);
     ann.say("bob", "0").await;
-    link.cut();
-    // Half of them before anybody knows, half of them after.
+    proxy.cut();
+    // Half of them before the loss is detected, half of them after.
     let mut calls: Vec<_> = (1..=10).map(|number| ann.send("bob", Message::text(number.to_string()))).collect();
     is_in(&ann, ConnectionState::Reconnecting).await;
     calls.extend((11..=20).map(|number| ann.send("bob", Message::text(number.to_string()))));
-    link.mend();
+    proxy.restore();
     for call in calls {
         soon(call).await.unwrap();
     }
     let expected: Vec<String> = (0..=20).map(|number| number.to_string()).collect();
-    bob.hears("20").await;
-    assert_eq!(texts(bob.heard_from("ann").iter().map(|(message, _)| message)), expected);
+    bob.receives("20").await;
+    assert_eq!(texts(bob.received_from("ann").iter().map(|(message, _)| message)), expected);
     assert_eq!(texts(&bob.history("ann").await), expected);
     assert_eq!(texts(&ann.history("bob").await), expected);
     assert!(ann.history("bob").await.iter().all(|message| message.sent_status() == MessageSentStatus::Success));
@@ -74,23 +74,23 @@ async fn what_is_sent_without_a_connection_arrives_once_and_in_order() {
 }
 
 #[tokio::test]
-async fn an_answer_that_was_lost_does_not_make_a_second_message() {
-    let world = World::with(impatient).await;
-    let link = world.link(3).await;
-    let (ann, bob) = (user_via(&world, &link, "ann").await, world.user("bob").await);
+async fn a_lost_answer_does_not_duplicate_a_message() {
+    let world = World::with(short_timeout).await;
+    let proxy = world.proxy(3).await;
+    let (ann, bob) = (user_via(&world, &proxy, "ann").await, world.user("bob").await);
     let mut expected = Vec::new();
     for round in 0..2 {
         let call = ann.send("bob", Message::text(format!("round {round}")));
-        // It arrives; what comes back does not.
-        bob.hears(&format!("round {round}")).await;
-        link.cut();
+        // The request arrives; the answer does not.
+        bob.receives(&format!("round {round}")).await;
+        proxy.cut();
         is_in(&ann, ConnectionState::Reconnecting).await;
-        link.mend();
+        proxy.restore();
         soon(call).await.unwrap();
         expected.push(format!("round {round}"));
     }
     ann.say("bob", "end").await;
-    bob.hears("end").await;
+    bob.receives("end").await;
     expected.push("end".to_owned());
     assert_eq!(texts(&bob.history("ann").await), expected);
     assert_eq!(texts(&ann.history("bob").await), expected);
@@ -98,14 +98,14 @@ async fn an_answer_that_was_lost_does_not_make_a_second_message() {
 }
 
 #[tokio::test]
-async fn what_waits_longer_than_thirty_seconds_has_failed() {
-    let world = World::with(impatient).await;
-    let link = world.link(4).await;
-    let (ann, bob) = (user_via(&world, &link, "ann").await, world.user("bob").await);
-    link.cut();
+async fn a_message_that_waits_longer_than_30_seconds_fails() {
+    let world = World::with(short_timeout).await;
+    let proxy = world.proxy(4).await;
+    let (ann, bob) = (user_via(&world, &proxy, "ann").await, world.user("bob").await);
+    proxy.cut();
     is_in(&ann, ConnectionState::Reconnecting).await;
     let call = ann.send("bob", Message::text("too late"));
-    ann.until("the message stands in its conversation", |seen| {
+    ann.until("the message is in its conversation", |seen| {
         let is_it = |event: &Event| matches!(event, Event::ConversationChanged(_));
         seen.iter().any(is_it).then_some(())
     })
@@ -120,33 +120,33 @@ async fn what_waits_longer_than_thirty_seconds_has_failed() {
     assert!(refused.is_retryable());
     let failed = ann.history("bob").await;
     assert_eq!(failed.last().unwrap().sent_status(), MessageSentStatus::Failed);
-    link.mend();
+    proxy.restore();
     is_in(&ann, ConnectionState::Connected).await;
     ann.say("bob", "in time").await;
-    bob.hears("in time").await;
-    assert_eq!(texts(bob.heard_from("ann").iter().map(|(message, _)| message)), ["in time"]);
+    bob.receives("in time").await;
+    assert_eq!(texts(bob.received_from("ann").iter().map(|(message, _)| message)), ["in time"]);
     world.end().await;
 }
 
 #[tokio::test]
-async fn a_change_of_networks_is_no_loss() {
+async fn a_change_of_networks_loses_nothing() {
     let world = World::new().await;
-    let link = world.link(5).await;
-    let (ann, bob) = (world.user_via(&link, "ann").await, world.user("bob").await);
+    let proxy = world.proxy(5).await;
+    let (ann, bob) = (world.user_via(&proxy, "ann").await, world.user("bob").await);
     for round in 0..5 {
-        link.change_addresses();
+        proxy.change_source_ports();
         ann.say("bob", &format!("from network {round}")).await;
         bob.say("ann", &format!("to network {round}")).await;
-        ann.hears(&format!("to network {round}")).await;
+        ann.receives(&format!("to network {round}")).await;
     }
     assert_eq!(count_states(&ann, ConnectionState::Reconnecting, ConnectionEvent::LoginInterrupted), 0);
     assert_eq!(ann.connection_state(), ConnectionState::Connected);
-    assert_eq!(bob.heard_from("ann").len(), 5);
+    assert_eq!(bob.received_from("ann").len(), 5);
     world.end().await;
 }
 
 #[tokio::test]
-async fn an_app_that_knows_of_a_new_network_says_so_and_nothing_is_lost() {
+async fn network_changed_reconnects_and_loses_nothing() {
     let world = World::new().await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
     let mut calls = Vec::new();
@@ -159,26 +159,26 @@ async fn an_app_that_knows_of_a_new_network_says_so_and_nothing_is_lost() {
     for call in calls {
         soon(call).await.unwrap();
     }
-    bob.hears("29").await;
+    bob.receives("29").await;
     let expected: Vec<String> = (0..30).map(|number| number.to_string()).collect();
-    assert_eq!(texts(bob.heard_from("ann").iter().map(|(message, _)| message)), expected);
+    assert_eq!(texts(bob.received_from("ann").iter().map(|(message, _)| message)), expected);
     assert_eq!(count_states(&ann, ConnectionState::Reconnecting, ConnectionEvent::LoginInterrupted), 0);
     world.end().await;
 }
 
 #[tokio::test]
-async fn who_was_put_out_while_away_learns_it_when_he_comes_back() {
+async fn a_device_kicked_out_while_away_learns_it_on_reconnect() {
     let world = World::with(|config| {
-        impatient(config);
+        short_timeout(config);
         config.login.multi_device = zim_server::config::MultiDevice::Single;
     })
     .await;
-    let link = world.link(6).await;
-    let old = user_via(&world, &link, "ann").await;
-    link.cut();
+    let proxy = world.proxy(6).await;
+    let old = user_via(&world, &proxy, "ann").await;
+    proxy.cut();
     is_in(&old, ConnectionState::Reconnecting).await;
     let new = world.device("ann").await;
-    link.mend();
+    proxy.restore();
     is_in(&old, ConnectionState::Disconnected).await;
     assert_eq!(count_states(&old, ConnectionState::Disconnected, ConnectionEvent::KickedOut), 1);
     assert_eq!(new.connection_state(), ConnectionState::Connected);
@@ -186,54 +186,54 @@ async fn who_was_put_out_while_away_learns_it_when_he_comes_back() {
 }
 
 #[tokio::test]
-async fn a_reconnect_pushes_out_nobody() {
+async fn a_reconnect_ends_no_other_login() {
     let world = World::with(|config| {
-        impatient(config);
+        short_timeout(config);
         config.login.max_native = 2;
     })
     .await;
-    let link = world.link(7).await;
-    let (phone, laptop) = (user_via(&world, &link, "ann").await, user_via(&world, &link, "ann").await);
+    let proxy = world.proxy(7).await;
+    let (phone, laptop) = (user_via(&world, &proxy, "ann").await, user_via(&world, &proxy, "ann").await);
     for _ in 0..2 {
-        link.cut();
+        proxy.cut();
         is_in(&phone, ConnectionState::Reconnecting).await;
         is_in(&laptop, ConnectionState::Reconnecting).await;
-        link.mend();
+        proxy.restore();
         is_in(&phone, ConnectionState::Connected).await;
         is_in(&laptop, ConnectionState::Connected).await;
     }
     world.user("bob").await.say("ann", "both?").await;
-    phone.hears("both?").await;
-    laptop.hears("both?").await;
+    phone.receives("both?").await;
+    laptop.receives("both?").await;
     assert_eq!(count_states(&phone, ConnectionState::Disconnected, ConnectionEvent::KickedOut), 0);
     world.end().await;
 }
 
 #[tokio::test]
-async fn on_and_off_again_nothing_is_lost_and_nothing_comes_twice() {
-    let world = World::with(impatient).await;
-    let link = world.link(8).await;
-    let (ann, bob) = (user_via(&world, &link, "ann").await, world.user("bob").await);
+async fn repeated_outages_lose_and_duplicate_nothing() {
+    let world = World::with(short_timeout).await;
+    let proxy = world.proxy(8).await;
+    let (ann, bob) = (user_via(&world, &proxy, "ann").await, world.user("bob").await);
     let mut number = 0;
     for _ in 0..3 {
         for _ in 0..10 {
             number += 1;
             bob.say("ann", &number.to_string()).await;
         }
-        link.cut();
+        proxy.cut();
         for _ in 0..10 {
             number += 1;
             bob.say("ann", &number.to_string()).await;
         }
         is_in(&ann, ConnectionState::Reconnecting).await;
-        link.mend();
+        proxy.restore();
         is_in(&ann, ConnectionState::Connected).await;
     }
-    ann.hears(&number.to_string()).await;
-    let heard = texts(ann.heard_from("bob").iter().map(|(message, _)| message));
+    ann.receives(&number.to_string()).await;
+    let received = texts(ann.received_from("bob").iter().map(|(message, _)| message));
     let expected: Vec<String> = (1..=number).map(|number| number.to_string()).collect();
-    assert_eq!(heard.iter().collect::<HashSet<_>>().len(), heard.len(), "one came twice");
-    assert_eq!(heard, expected);
+    assert_eq!(received.iter().collect::<HashSet<_>>().len(), received.len(), "a message arrived twice");
+    assert_eq!(received, expected);
     ann.has_unread("bob", i64::from(number)).await;
     world.end().await;
 }

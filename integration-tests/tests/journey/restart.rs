@@ -4,13 +4,13 @@ use zim_integration_tests::{World, soon, texts};
 use zim_protocol::{ConnectionEvent, ConnectionState, Event, Message};
 
 #[tokio::test]
-async fn a_restart_keeps_everything_and_clients_come_back_by_themselves() {
+async fn a_restart_keeps_everything_and_clients_reconnect() {
     let mut world = World::new().await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
     for number in 0..10 {
         ann.say("bob", &format!("before {number}")).await;
     }
-    bob.hears("before 9").await;
+    bob.receives("before 9").await;
     world.stop_server().await;
     for device in [&ann, &bob] {
         device
@@ -28,9 +28,9 @@ async fn a_restart_keeps_everything_and_clients_come_back_by_themselves() {
     for call in during {
         soon(call).await.unwrap();
     }
-    bob.hears("during 4").await;
+    bob.receives("during 4").await;
     bob.say("ann", "after").await;
-    ann.hears("after").await;
+    ann.receives("after").await;
     let mut expected: Vec<String> = (0..10).map(|number| format!("before {number}")).collect();
     expected.extend((0..5).map(|number| format!("during {number}")));
     expected.push("after".to_owned());
@@ -61,19 +61,19 @@ async fn a_restart_remembers_keys_so_that_nothing_is_stored_twice() {
 }
 
 #[tokio::test]
-async fn a_restart_in_the_middle_of_a_flood_loses_nothing_that_was_acknowledged() {
+async fn a_restart_under_load_loses_no_acknowledged_message() {
     let mut world = World::new().await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
     let calls: Vec<_> = (0..300).map(|number| ann.send("bob", Message::text(number.to_string()))).collect();
-    bob.hears("10").await;
+    bob.receives("10").await;
     world.stop_server().await;
     world.start_server().await;
     for call in calls {
         soon(call).await.unwrap();
     }
-    bob.hears("299").await;
+    bob.receives("299").await;
     let expected: Vec<String> = (0..300).map(|number| number.to_string()).collect();
     assert_eq!(texts(&bob.history("ann").await), expected);
-    assert_eq!(texts(bob.heard_from("ann").iter().map(|(message, _)| message)), expected);
+    assert_eq!(texts(bob.received_from("ann").iter().map(|(message, _)| message)), expected);
     world.end().await;
 }

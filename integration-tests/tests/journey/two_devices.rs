@@ -1,4 +1,4 @@
-//! One person, two devices.
+//! Two devices of one user.
 
 use zim_integration_tests::{World, soon, texts};
 use zim_protocol::{EventKind, MessageDirection};
@@ -15,9 +15,9 @@ async fn both_devices_show_the_same() {
         laptop.say("bob", &format!("laptop {number}")).await;
         world.clock.advance(100);
     }
-    phone.hears("laptop 9").await;
-    laptop.hears("bob 9").await;
-    bob.hears("laptop 9").await;
+    phone.receives("laptop 9").await;
+    laptop.receives("bob 9").await;
+    bob.receives("laptop 9").await;
     assert_eq!(bob.history("ann").await.len(), 30);
     assert_same(&phone, &laptop).await;
     phone.read("bob").await;
@@ -27,7 +27,7 @@ async fn both_devices_show_the_same() {
 }
 
 #[tokio::test]
-async fn ones_own_messages_come_to_the_other_device_once_and_as_sent() {
+async fn own_messages_reach_the_other_device_once_and_as_sent() {
     let world = World::new().await;
     let (phone, laptop, bob) = (world.user("ann").await, world.device("ann").await, world.user("bob").await);
     let calls: Vec<_> =
@@ -35,19 +35,19 @@ async fn ones_own_messages_come_to_the_other_device_once_and_as_sent() {
     for call in calls {
         soon(call).await.unwrap();
     }
-    laptop.hears("19").await;
-    bob.hears("19").await;
-    let heard = laptop.heard_from("bob");
+    laptop.receives("19").await;
+    bob.receives("19").await;
+    let received = laptop.received_from("bob");
     let expected: Vec<String> = (0..20).map(|number| number.to_string()).collect();
-    assert_eq!(texts(heard.iter().map(|(message, _)| message)), expected);
-    assert!(heard.iter().all(|(message, _)| message.direction() == MessageDirection::Send));
+    assert_eq!(texts(received.iter().map(|(message, _)| message)), expected);
+    assert!(received.iter().all(|(message, _)| message.direction() == MessageDirection::Send));
     assert!(phone.seen_of(EventKind::PeerMessageReceived).is_empty());
     assert_eq!(laptop.total_unread().await, 0);
     world.end().await;
 }
 
 #[tokio::test]
-async fn both_devices_send_at_once_and_see_one_order() {
+async fn both_devices_send_at_once_and_see_the_same_order() {
     let world = World::new().await;
     let (phone, laptop, bob) = (world.user("ann").await, world.device("ann").await, world.user("bob").await);
     let mut calls = Vec::new();
@@ -58,10 +58,10 @@ async fn both_devices_send_at_once_and_see_one_order() {
     for call in calls {
         soon(call).await.unwrap();
     }
-    phone.hears("l49").await;
-    laptop.hears("p49").await;
-    bob.hears("l49").await;
-    bob.hears("p49").await;
+    phone.receives("l49").await;
+    laptop.receives("p49").await;
+    bob.receives("l49").await;
+    bob.receives("p49").await;
     let of_phone = texts(&phone.history("bob").await);
     assert_eq!(of_phone.len(), 100);
     assert_eq!(of_phone, texts(&laptop.history("bob").await));
@@ -71,7 +71,7 @@ async fn both_devices_send_at_once_and_see_one_order() {
 }
 
 #[tokio::test]
-async fn a_clear_on_one_device_spares_what_the_other_said_and_what_comes_after() {
+async fn a_clear_on_one_device_keeps_later_messages_unread() {
     let world = World::new().await;
     let (phone, laptop, bob) = (world.user("ann").await, world.device("ann").await, world.user("bob").await);
     bob.say("ann", "1").await;

@@ -1,4 +1,4 @@
-//! A device of the game: the SDK's sync core, a store that survives a crash, and a network in between.
+//! A device of the model: the SDK's sync core, a store that survives a crash, and the network to the server.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -7,22 +7,22 @@ use zim_protocol::{Dirty, Page, Push, SyncResult};
 
 use super::server::{NAMES, Server, User};
 
-/// What is on its way to a device on the session stream.
+/// An answer in flight to a device on the session stream.
 #[derive(Debug)]
 pub(crate) enum Answer {
     Synced(u64, Box<SyncResult>),
     Paged(u64, Option<Page>),
-    /// A message of its own was stored.
+    /// The acknowledgement of an own message.
     Sent {
         name: Name,
         push: Push,
         key: u64,
     },
-    /// A read mark of its own was stored.
+    /// The acknowledgement of an own read mark.
     Read(Push),
 }
 
-/// What is on its way on the event stream.
+/// An event in flight on the event stream.
 #[derive(Debug)]
 pub(crate) enum Event {
     Push(Push),
@@ -32,18 +32,18 @@ pub(crate) enum Event {
 #[derive(Debug)]
 pub(crate) struct Device {
     pub user: User,
-    /// Which node it is connected to; what happens on the other one reaches it over a bus that loses more.
+    /// The node it is connected to. Events of the other node arrive over a bus that loses more.
     pub node: usize,
     pub core: SyncEngine,
     pub is_online: bool,
     pub events: Vec<Event>,
     pub requests: Vec<Request>,
     pub answers: Vec<Answer>,
-    /// The database: positions, ranges, and the key of each message that is held.
+    /// The database: positions, ranges, and the key of each stored message.
     position: Position,
     states: HashMap<Name, State>,
     pub rows: BTreeMap<(Name, u64), u64>,
-    /// The newest message that was raised to the app, by conversation.
+    /// The last message raised to the app, by conversation.
     raised: HashMap<Name, u64>,
 }
 
@@ -79,7 +79,7 @@ impl Device {
         self.store();
     }
 
-    /// The process dies and starts again: what was not stored is forgotten.
+    /// The process crashes and starts again: what was not stored is lost.
     pub(crate) fn crash(&mut self) {
         self.disconnect();
         let states = self.states.iter().map(|(name, stored)| {
@@ -122,7 +122,7 @@ impl Device {
         self.store();
     }
 
-    /// Takes the server's view of the oldest request under way.
+    /// Answers a request in flight from the server's present state.
     pub(crate) fn serve(&mut self, server: &Server, index: usize) {
         let answer = match self.requests.remove(index) {
             Request::Sync { ticket, request } => Answer::Synced(ticket, Box::new(server.sync(self.user, &request))),
@@ -131,7 +131,7 @@ impl Device {
         self.answers.push(answer);
     }
 
-    /// One transaction of the device's database.
+    /// Commits a transaction to the device's database.
     pub(crate) fn store(&mut self) {
         let Output { batch, requests, .. } = self.core.take();
         for change in batch.changes {
@@ -193,13 +193,13 @@ impl Device {
         self.states.get(name).map(|state| state.held.clone()).unwrap_or_default()
     }
 
-    /// Lets everything arrive, in order and without loss.
+    /// Delivers everything, in order and without loss.
     pub(crate) fn settle(&mut self, server: &Server) {
         if !self.is_online {
             self.connect(server);
         }
         for round in 0.. {
-            assert!(round < 1_000, "{} never comes to rest", NAMES[self.user]);
+            assert!(round < 1_000, "{} does not settle", NAMES[self.user]);
             if !self.events.is_empty() {
                 let event = self.events.remove(0);
                 self.event(event);
@@ -209,7 +209,7 @@ impl Device {
                 let answer = self.answers.remove(0);
                 self.answer(answer);
             } else {
-                assert!(self.core.is_idle(), "{} waits for something that never comes", NAMES[self.user]);
+                assert!(self.core.is_idle(), "{} waits for an answer that is not in flight", NAMES[self.user]);
                 return;
             }
         }

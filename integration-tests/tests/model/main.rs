@@ -1,24 +1,25 @@
-//! The sync protocol as a game: the SDK's own sync core against the server's own rules, with a network that loses, doubles
-//! and reorders, two nodes, three devices, people who join, leave, are removed and come back, messages that are aimed at
-//! some, retention, dismissal, and a backup that is restored. After each round everything is delivered, and then what the
-//! devices know must be what the server has.
+//! A model of the sync protocol: the SDK's sync core against the server's rules, with a network that loses, duplicates
+//! and reorders, two nodes, three devices, members who join, leave, are removed and rejoin, targeted messages,
+//! retention, dismissal, and a restored backup. After each round everything is delivered, and then the state of the
+//! devices must match the server.
 //!
-//! A round is replayed by its seed: `ZIM_MODEL_SEED=17 cargo nextest run -p zim-integration-tests --test model`.
+//! A seed repeats a simulation: `ZIM_MODEL_SEED=17 cargo nextest run -p zim-integration-tests --test model`.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
-#![expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a game has a thousand positions")]
+#![expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a simulation has a thousand positions")]
 
 mod device;
-mod play;
 mod server;
+mod simulation;
 
-use self::play::Play;
+use self::simulation::Simulation;
 
-/// Steps of a game, and games: a million steps in all.
+/// Steps of a simulation.
 const STEPS: usize = 1_000;
-const GAMES: u64 = 1_000;
+/// Simulations, together a million steps.
+const SIMULATIONS: u64 = 1_000;
 
-/// A generator of random numbers that is the same everywhere: SplitMix64.
+/// A SplitMix64 generator, the same on every platform.
 #[derive(Clone, Debug)]
 struct Random(u64);
 
@@ -41,13 +42,13 @@ impl Random {
 }
 
 #[test]
-fn devices_end_where_the_server_is_after_a_million_steps() {
+fn devices_match_the_server_after_a_million_steps() {
     let only: Option<u64> = std::env::var("ZIM_MODEL_SEED").ok().map(|seed| seed.parse().expect("a number"));
-    let games = std::env::var("ZIM_MODEL_GAMES").ok().map_or(GAMES, |games| games.parse().expect("a number"));
-    for seed in only.map_or(0..games, |seed| seed..seed + 1) {
-        let outcome = std::panic::catch_unwind(|| Play::new(seed).run(STEPS));
+    let count = std::env::var("ZIM_MODEL_GAMES").ok().map_or(SIMULATIONS, |count| count.parse().expect("a number"));
+    for seed in only.map_or(0..count, |seed| seed..seed + 1) {
+        let outcome = std::panic::catch_unwind(|| Simulation::new(seed).run(STEPS));
         if let Err(panic) = outcome {
-            eprintln!("the game with seed {seed} failed; ZIM_MODEL_SEED={seed} replays it");
+            eprintln!("the simulation with seed {seed} failed; ZIM_MODEL_SEED={seed} repeats it");
             std::panic::resume_unwind(panic);
         }
     }

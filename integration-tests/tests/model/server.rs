@@ -1,4 +1,4 @@
-//! The server of the game: the logs in memory, read through the server's own rules.
+//! The server of the model: the logs in memory, read through the real server's rules.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +10,7 @@ use zim_server::journal::rules::{self, Extent, Stay, end_of_stay, read_through, 
 
 pub(crate) type User = usize;
 pub(crate) const NAMES: [&str; 2] = ["ann", "bob"];
-/// Entries of a page: few, so that pages matter.
+/// Entries of a page: few, so that there are many pages.
 const PAGE: usize = 5;
 
 #[derive(Clone, Debug)]
@@ -19,7 +19,7 @@ pub(crate) struct Message {
     pub sender: User,
     pub is_counted: bool,
     pub key: u64,
-    /// Who may see it, decided when it was sent and by nobody's rules: what the answers are checked against.
+    /// The users who may see it, recorded when it was sent, independent of the rules. Answers are checked against this.
     pub entitled: BTreeSet<User>,
     pub is_targeted: bool,
 }
@@ -29,14 +29,14 @@ pub(crate) struct Member {
     pub seqs: Vec<Stay>,
     pub revs: Vec<Stay>,
     pub read: i64,
-    /// Everything up to here he deleted, for himself.
+    /// The position up to which the user deleted all messages for themselves.
     pub cleared: i64,
     pub base: rules::Base,
 }
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Conversation {
-    /// Users of a peer conversation; empty: a group.
+    /// The users of a peer conversation; empty for a group.
     pub peers: Vec<User>,
     pub id: String,
     pub log: Vec<Message>,
@@ -94,10 +94,10 @@ impl Conversation {
 
     pub(crate) fn entry(&self, viewer: User, seq: i64) -> MessageEntry {
         let message = self.at(seq);
-        // Nobody is ever handed what he may not see, whatever the rules say.
-        assert!(message.entitled.contains(&viewer), "{} was handed {seq} of {}", NAMES[viewer], self.id);
-        assert!(seq > self.floor, "{} was handed {seq}, which is not kept any more", NAMES[viewer]);
-        assert!(seq > self.members[&viewer].cleared, "{} was handed {seq}, which he deleted", NAMES[viewer]);
+        // Independent of the rules, a user never gets what they may not see.
+        assert!(message.entitled.contains(&viewer), "{} got {seq} of {}", NAMES[viewer], self.id);
+        assert!(seq > self.floor, "{} got {seq}, which is no longer kept", NAMES[viewer]);
+        assert!(seq > self.members[&viewer].cleared, "{} got {seq}, which they deleted", NAMES[viewer]);
         MessageEntry {
             seq: seq as u64,
             n: message.n as u64,
@@ -111,7 +111,7 @@ impl Conversation {
         }
     }
 
-    /// The entries of `after < seq <= through` that `viewer` may see: what pushes and pulls hold.
+    /// The entries of `after < seq <= through` that `viewer` may see, as pushes and pulls carry them.
     pub(crate) fn entries(&self, viewer: User, after: i64, through: i64) -> Vec<MessageEntry> {
         let windows = self.windows(viewer);
         (after + 1..=through)
@@ -126,8 +126,8 @@ impl Conversation {
         unread(self.n(end), member.base, self.sent(user, end), 0)
     }
 
-    /// Counted one by one: what others sent to `user` after his mark.
-    pub(crate) fn unread_by_hand(&self, user: User) -> i64 {
+    /// The unread count by counting: messages of others after the read mark of `user`.
+    pub(crate) fn unread_counted(&self, user: User) -> i64 {
         let member = &self.members[&user];
         let from = member.seqs.last().unwrap().from;
         let after = member.read.max(from - 1).max(member.cleared);
@@ -161,7 +161,7 @@ fn wire(base: rules::Base) -> Base {
     Base { seq: base.seq as u64, n: base.n as u64, sent: base.sent as u64 }
 }
 
-/// What a feed entry is about.
+/// The kind of a feed entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Kind {
     Read,
@@ -176,7 +176,7 @@ pub(crate) struct Server {
     pub epoch: u8,
     pub now: i64,
     pub conversations: Vec<Conversation>,
-    /// Of each user.
+    /// The feed of each user.
     pub feeds: Vec<Feed>,
 }
 
@@ -221,7 +221,7 @@ impl Server {
         self.feed_entry(user, kind, index, pos)
     }
 
-    /// An entry as it is now, whenever it was written.
+    /// An entry with the present state, whenever it was written.
     fn feed_entry(&self, user: User, kind: Kind, index: usize, pos: u64) -> FeedEntry {
         let one = &self.conversations[index];
         let member = &one.members[&user];
@@ -248,18 +248,18 @@ impl Server {
     }
 
     pub(crate) fn sync(&self, user: User, request: &SyncRequest) -> SyncResult {
-        let (sums, asked) = (self.sums(user), request.sums.unwrap_or_default());
+        let (sums, claimed) = (self.sums(user), request.sums.unwrap_or_default());
         let head = self.feeds[user].0;
         let reset = !request.epoch.is_empty()
             && (request.epoch[..] != [self.epoch; 16]
                 || request.pos > head
-                || asked.seq > sums.seq
-                || asked.rev > sums.rev);
+                || claimed.seq > sums.seq
+                || claimed.rev > sums.rev);
         let (pos, since) = if reset { (0, 0) } else { (request.pos, request.since) };
         let all: Vec<(usize, &Conversation)> = self.mine(user).enumerate().collect();
         let mut heads = Vec::new();
         let mut next_cursor = 0;
-        if reset || asked != sums || request.cursor > 0 || request.since == 0 {
+        if reset || claimed != sums || request.cursor > 0 || request.since == 0 {
             for (index, one) in all.into_iter().filter(|(index, _)| *index as u64 >= request.cursor) {
                 if one.touched < since {
                     continue;
@@ -291,7 +291,7 @@ impl Server {
         let (end, end_rev) = (one.end_seq(user), one.end_rev(user));
         let mut after = request.after_seq as i64;
         let reset = after < one.floor;
-        // Not beyond what he may know of, even if less than that is kept.
+        // Not beyond what the user may know of, even if less is kept.
         after = after.max(one.floor).min(end);
         let mut messages = one.entries(user, after, end);
         let mut through = end;

@@ -1,11 +1,11 @@
-//! The local databases of clients.
+//! Upgrades of the local databases of clients.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 use zim_client_sdk::MessageSendNotification;
 use zim_integration_tests::{
-    Device, Fixture, Home, World, as_stored, assert_same, eventually, refusal, said, soon, texts, view,
+    DataDir, Device, Fixture, World, assert_same, eventually, refusal, soon, texts, to_json, view, without_device_state,
 };
 use zim_protocol::{
     ConnectionState, ConversationType, ErrorCode, Event, EventKind, LoginConfig, Message, MessageQueryMode,
@@ -14,21 +14,21 @@ use zim_protocol::{
 
 use crate::FIXTURE;
 
-/// Events as they are compared: those of the connection and of the sync come as they come, and the deprecated form of an
-/// event says the same once more.
-fn told(seen: &[Event]) -> Vec<Value> {
-    let passed_over = [
+/// The events to compare. Leaves out events of the connection and the sync, whose number varies, and the deprecated
+/// form of an event, which repeats it.
+fn compared(seen: &[Event]) -> Vec<Value> {
+    let ignored = [
         EventKind::ConnectionStateChanged,
         EventKind::ConversationSyncStateChanged,
         EventKind::ConversationChanged,
         EventKind::ConversationTotalUnreadMessageCountUpdated,
         EventKind::ReceivePeerMessage,
     ];
-    let kept = seen.iter().filter(|event| !passed_over.contains(&event.kind()));
-    kept.map(|event| said(&event.to_json().unwrap())).collect()
+    let kept = seen.iter().filter(|event| !ignored.contains(&event.kind()));
+    kept.map(|event| to_json(&event.to_json().unwrap())).collect()
 }
 
-/// A field of the facts that is a list.
+/// A list field of the facts.
 fn list<'a>(facts: &'a Value, name: &str) -> &'a [Value] {
     facts[name].as_array().unwrap_or_else(|| panic!("no {name}"))
 }
@@ -37,25 +37,26 @@ fn text<'a>(value: &'a Value, name: &str) -> &'a str {
     value[name].as_str().unwrap_or_else(|| panic!("no {name} in {value}"))
 }
 
-/// Positions, by conversation, of what a device has not raised yet: all that is not its own.
+/// The positions by conversation that a device has not raised yet, without its own messages.
 fn missed(fixture: &Fixture, device: &str, user: &str) -> BTreeMap<String, Vec<i64>> {
     let facts = fixture.facts(device, user);
     let own: Vec<&Value> = list(facts, "unsent").iter().map(|message| &message["localMessageID"]).collect();
     let histories = fixture.users("first")[user]["histories"].as_object().unwrap();
     let of = |(peer, history): (&String, &Value)| {
         let raised_to = facts["raisedTo"][peer].as_i64().unwrap_or(0);
-        let news = history.as_array().unwrap().iter().filter(|message| !own.contains(&&message["localMessageID"]));
-        let seqs = news.map(|message| message["messageSeq"].as_i64().unwrap()).filter(|seq| *seq > raised_to).collect();
+        let others = history.as_array().unwrap().iter().filter(|message| !own.contains(&&message["localMessageID"]));
+        let seqs =
+            others.map(|message| message["messageSeq"].as_i64().unwrap()).filter(|seq| *seq > raised_to).collect();
         (peer.clone(), seqs)
     };
     histories.iter().map(of).filter(|(_, seqs): &(String, Vec<i64>)| !seqs.is_empty()).collect()
 }
 
-/// Positions, by conversation, of the messages that a device was told of, offline messages or not.
-fn heard(device: &Device, peers: impl IntoIterator<Item = String>, is_offline: bool) -> BTreeMap<String, Vec<i64>> {
+/// The positions by conversation of the messages that a device has raised, offline messages or others.
+fn raised(device: &Device, peers: impl IntoIterator<Item = String>, is_offline: bool) -> BTreeMap<String, Vec<i64>> {
     let of = |peer: String| {
-        let heard = device.heard_from(&peer).into_iter().filter(|(_, offline)| *offline == is_offline);
-        let seqs: Vec<i64> = heard.map(|(message, _)| message.message_seq).collect();
+        let messages = device.received_from(&peer).into_iter().filter(|(_, offline)| *offline == is_offline);
+        let seqs: Vec<i64> = messages.map(|(message, _)| message.message_seq).collect();
         (peer, seqs)
     };
     peers.into_iter().map(of).filter(|(_, seqs)| !seqs.is_empty()).collect()
@@ -65,7 +66,7 @@ fn peers(fixture: &Fixture, user: &str) -> Vec<String> {
     fixture.users("first")[user]["histories"].as_object().unwrap().keys().cloned().collect()
 }
 
-/// Sends a message again that failed.
+/// Sends a failed message again.
 async fn again(device: &Device, message: Message) -> Result<Message, zim_client_sdk::Error> {
     let (to, config) =
         (message.conversation_id.clone(), MessageSendConfig { is_retry_send: true, ..Default::default() });
@@ -76,7 +77,7 @@ async fn again(device: &Device, message: Message) -> Result<Message, zim_client_
 async fn failed(device: &Device, unsent: &Value) -> Message {
     let history = device.history(text(unsent, "peer")).await;
     let message = history.into_iter().find(|message| message.local_message_id == text(unsent, "localMessageID"));
-    let message = message.unwrap_or_else(|| panic!("it is gone: {unsent}"));
+    let message = message.unwrap_or_else(|| panic!("the unsent message is missing: {unsent}"));
     assert_eq!(message.sent_status(), MessageSentStatus::Failed);
     assert_eq!(message.message_seq, 0);
     assert_eq!(message.local_extended_data, text(unsent, "localExtendedData"));
@@ -94,36 +95,38 @@ async fn every_device_ends_up_equal_to_a_new_one() {
     }
     assert!(pairs.len() >= 3);
     for (what, old, new) in &pairs {
-        let expected = as_stored(view(new).await);
-        eventually(&format!("{what} is in step"), async || (as_stored(view(old).await) == expected).then_some(()))
-            .await;
+        let expected = without_device_state(view(new).await);
+        eventually(&format!("{what} has caught up"), async || {
+            (without_device_state(view(old).await) == expected).then_some(())
+        })
+        .await;
     }
-    // The same of what they hold themselves.
+    // The local data of both is the same too.
     world.stop_server().await;
     for (what, old, new) in &pairs {
         for device in [old, new] {
             eventually("offline", async || (device.connection_state() == ConnectionState::Reconnecting).then_some(()))
                 .await;
         }
-        assert_same(what, &as_stored(view(old).await), &as_stored(view(new).await));
+        assert_same(what, &without_device_state(view(old).await), &without_device_state(view(new).await));
     }
     world.end().await;
 }
 
 #[tokio::test]
-async fn every_device_is_told_exactly_what_it_missed() {
+async fn every_device_raises_exactly_what_it_missed() {
     let world = World::of_fixture(FIXTURE).await;
     for (name, user) in world.fixture().devices() {
         let (fixture, peers) = (world.fixture(), peers(world.fixture(), &user));
         let device = world.user_at(fixture.device(&name), &user).await;
         let expected = missed(fixture, &name, &user);
-        let all = async || (heard(&device, peers.clone(), true) == expected).then_some(());
-        eventually(&format!("{user} on {name} hears {expected:?}"), all).await;
-        // What it had not raised for certain comes as it was.
+        let all = async || (raised(&device, peers.clone(), true) == expected).then_some(());
+        eventually(&format!("{user} on {name} receives {expected:?}"), all).await;
+        // Events that may not have been raised are raised unchanged.
         let facts = fixture.facts(&name, &user);
         let again: Vec<&Value> =
             list(facts, "pendingEvents").iter().flat_map(|event| event["messageList"].as_array()).flatten().collect();
-        let live: usize = heard(&device, peers.clone(), false).values().map(Vec::len).sum();
+        let live: usize = raised(&device, peers.clone(), false).values().map(Vec::len).sum();
         assert_eq!(live, again.len(), "{user} on {name}");
         soon(device.logout()).await;
     }
@@ -131,12 +134,12 @@ async fn every_device_is_told_exactly_what_it_missed() {
 }
 
 #[tokio::test]
-async fn the_device_that_was_away_is_told_of_all_that_changed() {
+async fn the_device_that_was_away_raises_all_changes() {
     let world = World::of_fixture(FIXTURE).await;
-    let home = world.fixture().device("tablet");
-    let tablet = world.user_at(home, "ann").await;
-    // Messages come later, see above.
-    let news = told(&tablet.seen()).into_iter().filter(|event| event["name"] != "peerMessageReceived");
+    let dir = world.fixture().device("tablet");
+    let tablet = world.user_at(dir, "ann").await;
+    // Messages arrive later, see above.
+    let news = compared(&tablet.seen()).into_iter().filter(|event| event["name"] != "peerMessageReceived");
     let news: Vec<Value> = news.collect();
     let expected = [
         ("userInfoUpdated", "/info/baseInfo/userName", json!("Ann the second")),
@@ -151,12 +154,12 @@ async fn the_device_that_was_away_is_told_of_all_that_changed() {
         assert_eq!((text(event, "name"), event.pointer(at)), (*name, Some(value)), "{event}");
     }
     assert_eq!(news.len(), expected.len(), "{news:#?}");
-    // And from now on it is there like any other.
+    // From now on it works like any other device.
     let bob = world.user("bob").await;
     bob.say("ann", "welcome back").await;
-    tablet.hears("welcome back").await;
+    tablet.receives("welcome back").await;
     tablet.say("bob", "thank you").await;
-    bob.hears("thank you").await;
+    bob.receives("thank you").await;
     world.end().await;
 }
 
@@ -166,17 +169,17 @@ async fn pending_events_are_raised_first_and_once() {
     let facts = world.fixture().facts("laptop", "ann").clone();
     let pending = list(&facts, "pendingEvents");
     assert!(!pending.is_empty());
-    let home = world.fixture().device("laptop");
-    // The process was killed: what it wrote last is still in the write-ahead log.
-    let left = std::fs::read_dir(home.path()).unwrap().map(|entry| entry.unwrap().path());
+    let dir = world.fixture().device("laptop");
+    // The process was killed: its last writes are in the write-ahead log.
+    let left = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path());
     assert!(left.into_iter().any(|path| path.to_str().unwrap().ends_with("-wal")));
-    let laptop = world.user_at(home.clone(), "ann").await;
+    let laptop = world.user_at(dir.clone(), "ann").await;
     let expected = missed(world.fixture(), "laptop", "ann");
-    eventually("what was missed", async || {
-        (heard(&laptop, peers(world.fixture(), "ann"), true) == expected).then_some(())
+    eventually("the missed messages", async || {
+        (raised(&laptop, peers(world.fixture(), "ann"), true) == expected).then_some(())
     })
     .await;
-    let seen = told(&laptop.seen());
+    let seen = compared(&laptop.seen());
     assert!(seen.len() >= pending.len(), "{seen:#?}");
     for (number, (event, expected)) in seen.iter().zip(pending).enumerate() {
         assert_same(&format!("event {number}"), event, expected);
@@ -185,8 +188,8 @@ async fn pending_events_are_raised_first_and_once() {
         assert_eq!(seen.iter().filter(|event| *event == expected).count(), 1, "{expected}");
     }
     laptop.quit().await;
-    let laptop = world.user_at(home, "ann").await;
-    let seen = told(&laptop.seen());
+    let laptop = world.user_at(dir, "ann").await;
+    let seen = compared(&laptop.seen());
     assert!(!seen.iter().any(|event| pending.contains(event)), "{seen:#?}");
     world.end().await;
 }
@@ -200,9 +203,9 @@ async fn pending_events_are_raised_without_a_network() {
     let laptop = world.client_at(world.fixture().device("laptop"), |config| config);
     world.stop_server().await;
     soon(laptop.login("ann", login)).await.unwrap();
-    laptop.until("the pending events", |seen| (told(seen).len() >= pending.len()).then_some(())).await;
-    assert_eq!(told(&laptop.seen()), pending);
-    // All that it held can be read.
+    laptop.until("the pending events", |seen| (compared(seen).len() >= pending.len()).then_some(())).await;
+    assert_eq!(compared(&laptop.seen()), pending);
+    // All local data can be read.
     let held = laptop.history_by("bob", MessageQueryMode::OnlyLocal).await;
     let raised_to = facts["raisedTo"]["bob"].as_i64().unwrap();
     assert_eq!(held.iter().filter(|message| message.message_seq > 0).last().unwrap().message_seq, raised_to);
@@ -212,22 +215,22 @@ async fn pending_events_are_raised_without_a_network() {
     world.start_server().await;
     let expected = missed(world.fixture(), "laptop", "ann");
     world
-        .in_time("what was missed", async || {
-            (heard(&laptop, peers(world.fixture(), "ann"), true) == expected).then_some(())
+        .advance_until("the missed messages", async || {
+            (raised(&laptop, peers(world.fixture(), "ann"), true) == expected).then_some(())
         })
         .await;
     world.end().await;
 }
 
 #[tokio::test]
-async fn what_was_being_sent_when_the_process_was_killed() {
+async fn messages_in_flight_at_a_kill_are_settled() {
     let world = World::of_fixture(FIXTURE).await;
     let bob = world.user("bob").await;
     let laptop = world.user_at(world.fixture().device("laptop"), "ann").await;
     let facts = world.fixture().facts("laptop", "ann");
     let [arrived, never] = list(facts, "unsent") else { panic!("{facts}") };
-    // One the server had stored: it is sent, and there once, with the note.
-    let found = eventually("it is settled", async || {
+    // The server had stored one message: it is settled as sent, once, with its local data.
+    let found = eventually("the message is settled", async || {
         let history = laptop.history("bob").await;
         let mut same = history.into_iter().filter(|message| message.as_text() == Some(text(arrived, "text")));
         let found = same.next().unwrap();
@@ -238,18 +241,18 @@ async fn what_was_being_sent_when_the_process_was_killed() {
     assert!(found.message_seq > 0);
     assert_eq!(found.local_message_id, text(arrived, "localMessageID"));
     assert_eq!(found.local_extended_data, text(arrived, "localExtendedData"));
-    // The other never left; it can be sent now.
+    // The other was never sent; it can be sent now.
     let sent = again(&laptop, failed(&laptop, never).await).await.unwrap();
     assert_eq!(sent.local_extended_data, text(never, "localExtendedData"));
-    let heard = bob.hears(text(never, "text")).await;
-    assert_eq!(heard.extended_data, text(never, "extendedData"));
-    assert_eq!(said(&heard.mentioned_user_ids), never["mentionedUserIDs"]);
-    assert_eq!(heard.local_extended_data, "");
+    let received = bob.receives(text(never, "text")).await;
+    assert_eq!(received.extended_data, text(never, "extendedData"));
+    assert_eq!(to_json(&received.mentioned_user_ids), never["mentionedUserIDs"]);
+    assert_eq!(received.local_extended_data, "");
     world.end().await;
 }
 
 #[tokio::test]
-async fn what_failed_can_be_sent_again() {
+async fn failed_messages_can_be_sent_again() {
     let world = World::of_fixture(FIXTURE).await;
     let (bob, eve) = (world.user("bob").await, world.user("eve").await);
     let phone = world.user_at(world.fixture().device("phone"), "ann").await;
@@ -262,25 +265,25 @@ async fn what_failed_can_be_sent_again() {
         match text(unsent, "peer") {
             "bob" => {
                 assert_eq!(sent.unwrap().local_extended_data, text(unsent, "localExtendedData"));
-                let heard = bob.hears(text(unsent, "text")).await;
-                assert_eq!(heard.extended_data, text(unsent, "extendedData"));
-                assert_eq!(said(&heard.mentioned_user_ids), unsent["mentionedUserIDs"]);
+                let received = bob.receives(text(unsent, "text")).await;
+                assert_eq!(received.extended_data, text(unsent, "extendedData"));
+                assert_eq!(to_json(&received.mentioned_user_ids), unsent["mentionedUserIDs"]);
             }
             "eve" => {
                 assert_eq!(sent.unwrap().body, message.body);
-                let heard = eve
+                let received = eve
                     .until("it", |seen| {
                         seen.iter().find_map(|event| match event {
                             Event::PeerMessageReceived(event) => {
-                                event.message_list.iter().find(|heard| heard.body == message.body).cloned()
+                                event.message_list.iter().find(|received| received.body == message.body).cloned()
                             }
                             _ => None,
                         })
                     })
                     .await;
-                assert_eq!(heard.sender_user_id, "ann");
+                assert_eq!(received.sender_user_id, "ann");
             }
-            // For the same reason as then.
+            // With the same error as before.
             "cat" => assert_eq!(refusal(sent), ErrorCode::MessageModuleSenderInBlacklist),
             "nobody" => assert_eq!(refusal(sent), ErrorCode::MessageModuleTargetDoesNotExist),
             other => panic!("to {other}?"),
@@ -291,7 +294,7 @@ async fn what_failed_can_be_sent_again() {
 }
 
 #[tokio::test]
-async fn notes_that_only_a_device_has_are_still_there() {
+async fn local_extended_data_is_kept() {
     let world = World::of_fixture(FIXTURE).await;
     let phone = world.user_at(world.fixture().device("phone"), "ann").await;
     let notes = list(world.fixture().facts("phone", "ann"), "localData");
@@ -309,28 +312,28 @@ async fn notes_that_only_a_device_has_are_still_there() {
 async fn a_device_of_two_apps_has_both() {
     let world = World::of_fixture(FIXTURE).await;
     let app = world.fixture().app("second");
-    let home = world.fixture().device("phone");
-    let first = world.user_at(home.clone(), "ann").await;
-    let second = world.client_of(&app, home, |config| config);
+    let dir = world.fixture().device("phone");
+    let first = world.user_at(dir.clone(), "ann").await;
+    let second = world.client_of(&app, dir, |config| config);
     soon(second.login("ann", app.with_token("ann", &world.clock))).await.unwrap();
     second.caught_up(0).await;
-    let said = second.history_by("bob", MessageQueryMode::OnlyLocal).await;
-    assert_eq!(texts(&said), ["hello of the second app", "and back"]);
-    assert!(first.history("bob").await.len() > said.len());
+    let messages = second.history_by("bob", MessageQueryMode::OnlyLocal).await;
+    assert_eq!(texts(&messages), ["hello of the second app", "and back"]);
+    assert!(first.history("bob").await.len() > messages.len());
     world.end().await;
 }
 
 #[tokio::test]
-async fn only_the_last_user_of_a_device_comes_in_without_a_network() {
+async fn only_the_last_user_of_a_device_logs_in_without_a_network() {
     let mut world = World::of_fixture(FIXTURE).await;
     if !world.fixture().devices().contains(&("bob".to_owned(), "cat".to_owned())) {
-        // Where nothing depends on the server's database, there is one such device: beside SQLite.
+        // Only the SQLite fixture contains such a device, because it does not depend on the server's database.
         return world.end().await;
     }
-    let home: Home = world.fixture().device("bob");
+    let dir: DataDir = world.fixture().device("bob");
     let offline = |user| LoginConfig { is_offline_login: true, ..world.with_token(user) };
     let (as_bob, as_cat) = (offline("bob"), offline("cat"));
-    let device = world.client_at(home, |config| config);
+    let device = world.client_at(dir, |config| config);
     world.stop_server().await;
     assert_eq!(refusal(soon(device.login("bob", as_bob)).await), ErrorCode::NetworkModuleUserIdError);
     soon(device.login("cat", as_cat)).await.unwrap();

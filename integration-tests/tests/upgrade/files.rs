@@ -1,4 +1,4 @@
-//! What must never change: the migrations that a released build has run, and the fixtures themselves.
+//! Files that never change: released migrations and fixtures.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,7 +12,7 @@ fn fixture() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(FIXTURE)
 }
 
-/// Compares the files of a list, in the form of `sha256sum`, with what is there; returns their names.
+/// Compares the files of a list in the format of `sha256sum` with the files on disk; returns their names.
 fn check(list: &Path, root: &Path, what_to_do: &str) -> BTreeSet<PathBuf> {
     let mut names = BTreeSet::new();
     for line in fs::read_to_string(list).unwrap().lines() {
@@ -27,20 +27,20 @@ fn check(list: &Path, root: &Path, what_to_do: &str) -> BTreeSet<PathBuf> {
 }
 
 #[test]
-fn no_migration_that_was_released_is_changed() {
+fn released_migrations_are_unchanged() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let what_to_do = "put the old text back, comments included, and write a new migration";
     let names = check(&fixture().join("migrations.sha256"), &root, what_to_do);
     for folder in ["server/migrations", "client-sdk/src/store/migrations"] {
-        assert!(names.iter().any(|name| name.starts_with(folder)), "none of {folder}");
+        assert!(names.iter().any(|name| name.starts_with(folder)), "no file of {folder} is listed");
     }
 }
 
 #[test]
-fn the_fixture_is_what_the_old_build_wrote() {
+fn fixtures_are_unchanged() {
     let mut listed =
         check(&fixture().join("files.sha256"), &fixture(), "a fixture never changes; tests work on a copy");
-    // What is said about it may change.
+    // The README may change.
     listed.extend(["files.sha256", "README.md"].map(PathBuf::from));
     let mut folders = vec![fixture()];
     while let Some(folder) = folders.pop() {

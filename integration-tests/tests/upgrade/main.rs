@@ -1,6 +1,6 @@
-//! What earlier builds wrote is opened, read and synchronized by this one. The fixtures are in `integration-tests/fixtures`;
-//! [`World::of_fixture`](zim_integration_tests::World::of_fixture) starts a server on a copy of one, at the time when it was
-//! written.
+//! This build opens, reads and synchronizes data that earlier builds wrote. The fixtures are in
+//! `integration-tests/fixtures`; [`World::of_fixture`](zim_integration_tests::World::of_fixture) starts a server on a
+//! copy of one, at the time when it was written.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
@@ -8,5 +8,5 @@ mod devices;
 mod files;
 mod server;
 
-/// The commit whose build wrote it.
+/// The commit whose build wrote the fixture.
 const FIXTURE: &str = "101c45e";

@@ -1,7 +1,9 @@
-//! The server's data folder and database.
+//! Upgrades of the server's data folder and database.
 
 use serde_json::{Value, json};
-use zim_integration_tests::{Home, World, as_stored, assert_same, eventually, hello, said, soon, view};
+use zim_integration_tests::{
+    DataDir, World, assert_same, eventually, hello, soon, to_json, view, without_device_state,
+};
 use zim_protocol::token::Token;
 use zim_protocol::{
     CbcTokens, ErrorCode, FriendApplicationState, ListAppsRequest, LoginConfig, LoginRequest, UpdateAppRequest,
@@ -11,10 +13,10 @@ use zim_protocol::{
 use crate::FIXTURE;
 
 #[tokio::test]
-async fn everybody_sees_what_he_saw() {
+async fn every_user_sees_the_same_as_before() {
     let world = World::of_fixture(FIXTURE).await;
     let users = world.fixture().users("first").clone();
-    // Clients that leave no trace, so that nobody is seen to be online.
+    // One-shot clients, so that no user appears online.
     let watcher = world.login(world.client_with(|config| config.one_shot(true)), "gil").await;
     for (user, expected) in &users {
         let device = world.login(world.client_with(|config| config.one_shot(true)), user).await;
@@ -22,21 +24,21 @@ async fn everybody_sees_what_he_saw() {
         soon(device.logout()).await;
     }
     let statuses = soon(watcher.query_users_status(users.keys().cloned())).await.unwrap();
-    assert_same("statuses", &said(&statuses.user_status_list), &world.fixture().manifest()["statuses"]);
+    assert_same("statuses", &to_json(&statuses.user_status_list), &world.fixture().manifest()["statuses"]);
     let fresh = UsersInfoQueryConfig { is_query_from_server: true };
     let profiles = soon(watcher.query_users_info(users.keys().cloned(), fresh)).await.unwrap();
-    assert_same("profiles", &said(&profiles.user_list), &world.fixture().manifest()["profiles"]);
+    assert_same("profiles", &to_json(&profiles.user_list), &world.fixture().manifest()["profiles"]);
     world.end().await;
 }
 
 #[tokio::test]
-async fn a_new_device_gets_all_of_it() {
+async fn a_new_device_receives_everything() {
     let world = World::of_fixture(FIXTURE).await;
     for (user, expected) in world.fixture().users("first") {
-        // One after the other: whom they follow is not online yet, or not any more.
+        // One after the other, so that the users they subscribe to are offline.
         let device = world.user(user).await;
-        let mut seen = as_stored(view(&device).await);
-        let mut expected = as_stored(expected.clone());
+        let mut seen = without_device_state(view(&device).await);
+        let mut expected = without_device_state(expected.clone());
         for view in [&mut seen, &mut expected] {
             without_presence(&mut view["subscriptions"]);
         }
@@ -46,7 +48,7 @@ async fn a_new_device_gets_all_of_it() {
     world.end().await;
 }
 
-/// Whom one follows, without when they were online.
+/// Removes the online state from subscriptions.
 fn without_presence(subscriptions: &mut Value) {
     for subscription in subscriptions.as_array_mut().into_iter().flatten() {
         let status = subscription["userStatus"].as_object_mut().unwrap();
@@ -55,11 +57,11 @@ fn without_presence(subscriptions: &mut Value) {
 }
 
 #[tokio::test]
-async fn the_second_app_has_its_own_people() {
+async fn the_second_app_keeps_its_users() {
     let world = World::of_fixture(FIXTURE).await;
     let app = world.fixture().app("second");
     for (user, expected) in world.fixture().users("second") {
-        let device = world.client_of(&app, Home::default(), |config| config.one_shot(true));
+        let device = world.client_of(&app, DataDir::default(), |config| config.one_shot(true));
         soon(device.login(user, app.with_token(user, &world.clock))).await.unwrap();
         device.caught_up(0).await;
         assert_same(user, &view(&device).await, expected);
@@ -68,26 +70,26 @@ async fn the_second_app_has_its_own_people() {
 }
 
 #[tokio::test]
-async fn the_server_is_the_one_that_clients_know() {
+async fn the_server_keeps_its_identity() {
     let world = World::of_fixture(FIXTURE).await;
     let manifest = world.fixture().manifest();
     assert_eq!(json!(world.server().fingerprint().to_string()), manifest["fingerprint"]);
     let (first, second) = (world.fixture().app("first"), world.fixture().app("second"));
     let now = world.server().first_app();
     assert_eq!((now.app_id, &now.app_sign, &now.server_secret), (first.app_id, &first.app_sign, &first.server_secret));
-    // The operator's key is the old one.
+    // The operator's key is unchanged.
     let apps = soon(world.admin().await.list_apps(ListAppsRequest {})).await.unwrap().into_inner().apps;
     let mut apps: Vec<_> = apps.into_iter().map(|app| (app.name, app.app_id)).collect();
     apps.sort();
     assert_eq!(apps, [("first".to_owned(), first.app_id), ("second".to_owned(), second.app_id)]);
-    // By its app sign somebody logs in as before, and by a token.
+    // Logins by app sign and by token still work.
     soon(world.raw_user("ann", 9).await.end()).await;
     drop(world.user("ann").await);
     world.end().await;
 }
 
 #[tokio::test]
-async fn a_login_is_resumed_unless_it_was_pushed_out() {
+async fn a_login_is_resumed_unless_it_was_replaced() {
     let world = World::of_fixture(FIXTURE).await;
     let sessions = &world.fixture().manifest()["sessions"];
     let user = sessions["user"].as_str().unwrap();
@@ -99,14 +101,14 @@ async fn a_login_is_resumed_unless_it_was_pushed_out() {
     for session in sessions["good"].as_array().unwrap() {
         let (device, request) = resume(session);
         let mut raw = world.raw().await;
-        raw.greet(hello(device)).await;
+        raw.handshake(hello(device)).await;
         let result = raw.call(&request).await.unwrap();
-        assert_eq!(result.session, request.resume, "it is another login");
+        assert_eq!(result.session, request.resume, "a new login was created");
         raw.end().await;
     }
     let (device, request) = resume(&sessions["pushedOut"]);
     let mut raw = world.raw().await;
-    raw.greet(hello(device)).await;
+    raw.handshake(hello(device)).await;
     let error = raw.call(&request).await.unwrap_err();
     assert_eq!(error.code, ErrorCode::NetworkModuleUserHasAlreadyLoggedOut as i32);
     assert_eq!(error.details.get("reason").map(String::as_str), Some("kickedOut"));
@@ -115,20 +117,20 @@ async fn a_login_is_resumed_unless_it_was_pushed_out() {
 }
 
 #[tokio::test]
-async fn people_go_on_talking() {
+async fn users_can_go_on_chatting() {
     let world = World::of_fixture(FIXTURE).await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
     let last = ann.conversation("bob").await.last_message.unwrap();
     let sent = ann.say("bob", "after the upgrade").await;
     assert_eq!(sent.message_seq, last.message_seq + 1);
-    assert_eq!(bob.hears("after the upgrade").await.message_id, sent.message_id);
+    assert_eq!(bob.receives("after the upgrade").await.message_id, sent.message_id);
     let before = ann.conversation("bob").await.unread_message_count;
     bob.say("ann", "and back").await;
-    ann.hears("and back").await;
+    ann.receives("and back").await;
     ann.has_unread("bob", before + 1).await;
     ann.read("bob").await;
     assert_eq!(ann.conversation("bob").await.unread_message_count, 0);
-    // Who does not want somebody's messages still does not.
+    // The block still applies.
     assert_eq!(
         zim_integration_tests::refusal(soon(ann.send("cat", zim_protocol::Message::text("hello?"))).await),
         ErrorCode::MessageModuleSenderInBlacklist
@@ -137,9 +139,9 @@ async fn people_go_on_talking() {
 }
 
 #[tokio::test]
-async fn what_ends_by_itself_ends_in_its_time() {
+async fn statuses_subscriptions_and_applications_expire_in_time() {
     let world = World::of_fixture(FIXTURE).await;
-    // By the app sign, which does not end as tokens do.
+    // By the app sign, which does not expire as tokens do.
     let sign = world.fixture().app("first").app_sign;
     let watcher = async |user| {
         let client = world.client_with(|config| config.one_shot(true).app_sign(sign.clone()));
@@ -154,8 +156,8 @@ async fn what_ends_by_itself_ends_in_its_time() {
     let (bobs_end, cats_end) = (expected(1).unwrap(), expected(2));
     assert_eq!((custom().await, cats_end), (vec!["out to lunch".to_owned(), "always".to_owned()], None));
     world.clock.advance(bobs_end - world.clock.now_ms());
-    eventually("bob's ends", async || (custom().await == ["", "always"]).then_some(())).await;
-    // Seven days after it was sent.
+    eventually("bob's status expires", async || (custom().await == ["", "always"]).then_some(())).await;
+    // An application expires seven days after it was sent.
     let state_of_cats = async || {
         let seen = view(&ann).await;
         let list = seen["applications"].as_array().unwrap().clone();
@@ -169,7 +171,8 @@ async fn what_ends_by_itself_ends_in_its_time() {
     world.end().await;
 }
 
-/// The build that wrote the fixture took tokens of the AES-CBC form, with which a user could make tokens for others.
+/// The build that wrote the fixture accepted tokens of the AES-CBC form, with which a user could forge tokens of
+/// others.
 #[tokio::test]
 async fn cbc_tokens_are_off_after_the_upgrade_until_the_operator_turns_them_on() {
     let world = World::of_fixture(FIXTURE).await;
@@ -182,7 +185,7 @@ async fn cbc_tokens_are_off_after_the_upgrade_until_the_operator_turns_them_on()
         config: Some(LoginConfig { token, ..LoginConfig::default() }),
         ..LoginRequest::default()
     };
-    let mut raw = world.raw_greeted(9).await;
+    let mut raw = world.raw_after_hello(9).await;
     let refused = raw.call(&request).await.unwrap_err();
     assert_eq!(refused.code, ErrorCode::NetworkModuleTokenInvalid as i32);
     assert!(refused.message.contains("--cbc-tokens on"), "{refused}");

@@ -1,36 +1,34 @@
-//! Whose a file is, and what others can do to it.
-
 use std::fs::Metadata;
 use std::path::{Path, PathBuf};
 
-/// Whose files are trusted, besides those of root.
+/// The user whose files are trusted, besides root.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Owner(u32);
 
-/// What others than the owner may do.
+/// What users other than the owner may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Others {
-    /// Read it.
+    /// They may read it.
     Read,
-    /// Nothing. A file of root's may be readable by its group: that is how a server gets a key that root keeps for it.
+    /// Nothing. A file of root may be readable by its group: that is how a server reads a key that root owns.
     Nothing,
 }
 
-/// Why a file or a folder is not to be trusted.
+/// Why a file or a folder cannot be trusted.
 #[derive(Debug, thiserror::Error)]
 pub enum Exposed {
-    /// Somebody else can change it.
+    /// It belongs to another user.
     #[error(
         "{path} belongs to user {owner}, and not to {}",
         if *user == ROOT { "root".to_owned() } else { format!("user {user} or to root") },
         path = path.display()
     )]
     Foreign {
-        /// What was looked at.
+        /// What was checked.
         path: PathBuf,
-        /// Whose it is.
+        /// The user who owns it.
         owner: u32,
-        /// Whose it should be.
+        /// The user who should own it.
         user: u32,
         /// Whether it is a folder.
         is_folder: bool,
@@ -38,7 +36,7 @@ pub enum Exposed {
     /// Others can change it.
     #[error("others can write to {path} (mode {mode:04o})", path = path.display())]
     Writable {
-        /// What was looked at.
+        /// What was checked.
         path: PathBuf,
         /// Its mode.
         mode: u32,
@@ -46,9 +44,9 @@ pub enum Exposed {
         is_folder: bool,
     },
     /// Others can read a secret.
-    #[error("others can read {path} (mode {mode:04o}), and it is secret", path = path.display())]
+    #[error("others can read {path} (mode {mode:04o}), which is secret", path = path.display())]
     Readable {
-        /// What was looked at.
+        /// What was checked.
         path: PathBuf,
         /// Its mode.
         mode: u32,
@@ -56,7 +54,7 @@ pub enum Exposed {
 }
 
 impl Exposed {
-    /// What mends it: a command, except for a place that is there for everybody.
+    /// Returns what to do about it: a command, except for a shared folder.
     pub fn repair(&self) -> String {
         match self {
             Self::Foreign { path, user, is_folder: true, .. } => format!("chown -R {user} {}", path.display()),
@@ -68,7 +66,8 @@ impl Exposed {
         }
     }
 
-    /// Whether it is a folder where everybody puts files, such as `/tmp` (the sticky bit): to close it would break the machine.
+    /// Whether it is a folder for the files of all users, such as `/tmp` (the sticky bit). Closing it would break the
+    /// machine.
     pub fn is_shared_place(&self) -> bool {
         matches!(self, Self::Writable { mode, is_folder: true, .. } if mode & STICKY != 0)
     }
@@ -83,7 +82,7 @@ pub(crate) fn this_user() -> u32 {
 }
 
 impl Owner {
-    /// The user that this process runs as.
+    /// Returns the user of this process.
     pub fn this_user() -> Self {
         #[cfg(unix)]
         return Self(this_user());
@@ -91,7 +90,7 @@ impl Owner {
         Self(0)
     }
 
-    /// Whoever owns this.
+    /// Returns the owner of a file.
     pub fn of(found: &Metadata) -> Self {
         #[cfg(unix)]
         return Self(std::os::unix::fs::MetadataExt::uid(found));
@@ -102,13 +101,14 @@ impl Owner {
         }
     }
 
-    /// Whether what was found at `path` is this owner's or root's, and others can do no more to it than they may.
+    /// Checks that the file or folder at `path` belongs to this owner or to root, and that others can do no more than
+    /// allowed.
     ///
-    /// The folders above it are not looked at. Whoever can write to one of them can put something else in this place, but
-    /// nothing that belongs to this owner and passes.
+    /// The folders above are not checked. A user who can write to one of them can put another file in this place, but none
+    /// that belongs to this owner and passes.
     ///
     /// # Errors
-    /// Somebody else's, or open to others.
+    /// It belongs to another user, or is open to others.
     pub fn check(self, path: &Path, found: &Metadata, others: Others) -> Result<(), Exposed> {
         #[cfg(unix)]
         {
@@ -130,7 +130,7 @@ fn judge(user: u32, path: &Path, (owner, mode, is_folder): (u32, u32, bool), oth
     if owner != user && owner != ROOT {
         return Err(Exposed::Foreign { path, owner, user, is_folder });
     }
-    // Where there are access lists, the group's bits are the most that any of them grants.
+    // With access lists, the group's bits are the maximum that any entry grants.
     if mode & 0o022 != 0 {
         return Err(Exposed::Writable { path, mode, is_folder });
     }
@@ -157,31 +157,31 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_is_its_owners_or_roots() {
+    fn a_secret_belongs_to_its_owner_or_to_root() {
         for mode in [0o600, 0o400, 0o700] {
             judged(1_000, mode, Others::Nothing).unwrap();
             judged(0, mode, Others::Nothing).unwrap();
         }
         judged(0, 0o640, Others::Nothing).unwrap();
         for (owner, mode) in [(1_000, 0o640), (1_000, 0o604), (1_000, 0o601), (0, 0o644), (0, 0o650)] {
-            let said = judged(owner, mode, Others::Nothing).unwrap_err();
+            let message = judged(owner, mode, Others::Nothing).unwrap_err();
             assert!(
-                said.contains("others can read data/admin.key") && said.contains("chmod 600 data/admin.key"),
-                "{said}"
+                message.contains("others can read data/admin.key") && message.contains("chmod 600 data/admin.key"),
+                "{message}"
             );
         }
-        let said = judged(1_001, 0o600, Others::Nothing).unwrap_err();
-        assert!(said.contains("belongs to user 1001") && said.contains("chown 1000 data/admin.key"), "{said}");
+        let message = judged(1_001, 0o600, Others::Nothing).unwrap_err();
+        assert!(message.contains("belongs to user 1001") && message.contains("chown 1000 data/admin.key"), "{message}");
     }
 
     #[test]
-    fn what_others_may_read_they_may_not_write() {
+    fn files_that_others_may_read_must_not_be_writable_for_them() {
         judged(1_000, 0o755, Others::Read).unwrap();
         judged(0, 0o644, Others::Read).unwrap();
         for (owner, mode) in [(1_000, 0o660), (1_000, 0o602), (0, 0o620), (0, 0o1777)] {
             for others in [Others::Read, Others::Nothing] {
-                let said = judged(owner, mode, others).unwrap_err();
-                assert!(said.contains("others can write to data/admin.key"), "{said}");
+                let message = judged(owner, mode, others).unwrap_err();
+                assert!(message.contains("others can write to data/admin.key"), "{message}");
             }
         }
         assert!(judged(1_001, 0o755, Others::Read).unwrap_err().contains("and not to user 1000 or to root"));
@@ -193,17 +193,17 @@ mod tests {
     }
 
     #[test]
-    fn what_mends_it_does_not_break_the_machine() {
+    fn the_repair_does_not_break_the_machine() {
         let repair =
             |owner, mode| judge(1_000, Path::new("data"), (owner, mode, true), Others::Read).unwrap_err().repair();
         assert_eq!(repair(0, 0o40_777), "chmod 700 data");
         assert_eq!(repair(0, 0o41_777), "use a folder of its own that only its user can write to");
-        // A folder is no use without what is in it.
+        // The contents need the owner too.
         assert_eq!(repair(1_001, 0o40_700), "chown -R 1000 data");
     }
 
     #[test]
-    fn what_is_found_is_compared_with_who_runs_this() {
+    fn a_new_folder_belongs_to_the_user_of_this_process() {
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path().join("made");
         crate::create_folder(&folder).unwrap();

@@ -1,11 +1,9 @@
-//! A folder that stays the same one while its files are read.
-
 use std::fs::{File, Metadata};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// An open folder. Its files are opened in the folder that was opened, whatever is put in its place meanwhile: so a check of
-/// [`OpenFolder::metadata`] holds for what is read.
+/// An open folder. Its files are opened in the folder that was opened, even if another one has taken its place since. So a
+/// check of [`OpenFolder::metadata`] holds for the files that are read.
 #[derive(Debug)]
 pub struct OpenFolder {
     path: PathBuf,
@@ -17,13 +15,13 @@ impl OpenFolder {
     /// Opens a folder.
     ///
     /// # Errors
-    /// The system says no, or it is not a folder.
+    /// The system refuses it, or the path is not a folder.
     pub fn open(path: &Path) -> io::Result<Self> {
         #[cfg(unix)]
         {
             use rustix::fs::{Mode, OFlags};
 
-            // A folder that may be searched need not be readable.
+            // A folder can be searchable without being readable.
             #[cfg(any(target_os = "linux", target_os = "android"))]
             let access = OFlags::PATH;
             #[cfg(not(any(target_os = "linux", target_os = "android")))]
@@ -35,15 +33,15 @@ impl OpenFolder {
         Ok(Self { path: path.to_owned() })
     }
 
-    /// Where it was opened.
+    /// Returns the path with which it was opened.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// What is known of the folder that was opened.
+    /// Returns the metadata of the folder that was opened.
     ///
     /// # Errors
-    /// The system says no.
+    /// The system refuses it.
     pub fn metadata(&self) -> io::Result<Metadata> {
         #[cfg(unix)]
         return self.handle.metadata();
@@ -51,10 +49,10 @@ impl OpenFolder {
         std::fs::metadata(&self.path)
     }
 
-    /// Opens a file in it to read. Nothing that stands in the file's place makes this wait.
+    /// Opens a file of the folder for reading. It never blocks, even if the file is a pipe.
     ///
     /// # Errors
-    /// The system says no.
+    /// The system refuses it.
     pub fn file(&self, name: &str) -> io::Result<File> {
         #[cfg(unix)]
         {
@@ -77,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_takes_the_place_of_an_open_folder_is_not_read() {
+    fn a_folder_that_replaces_an_open_one_is_not_read() {
         let dir = tempfile::tempdir().unwrap();
         let [place, first, second] = ["place", "first", "second"].map(|name| dir.path().join(name));
         for folder in [&first, &second] {
@@ -98,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_folder_is_opened_and_a_pipe_makes_nobody_wait() {
+    fn only_a_folder_is_opened_and_a_pipe_does_not_block() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("file"), "x").unwrap();
         assert_eq!(OpenFolder::open(&dir.path().join("file")).unwrap_err().kind(), io::ErrorKind::NotADirectory);

@@ -1,16 +1,20 @@
-//! Files and folders that one user alone may read: keys, profiles, messages. Server, SDK and command line share this, so that
-//! there is one place where modes are set and checked.
+//! Files and folders that only one user may read: keys, profiles, messages. Server, SDK and command line share this crate,
+//! so that modes are set and checked in one place.
 //!
-//! - What is made here has mode 0600, folders 0700, whatever the umask says.
-//! - A file that an older version left open to others is closed when it is opened. A folder that was there before is never
-//!   changed by [`create_folder`]: it may be the app's or the home folder. [`own_folder`] is for folders of the program alone.
-//! - [`Owner::check`] tells whether others can change or read what is there. With [`OpenFolder`] what is checked is what is read.
+//! - Files are created with mode 0600 and folders with 0700, whatever the umask.
+//! - A file that an older version left open to others is closed to them when it is opened. [`create_folder`] never changes
+//!   an existing folder: it may be the app's or the home folder. [`own_folder`] is for folders that belong to the program
+//!   alone.
+//! - [`Owner::check`] reports whether others can read or change a file or folder. With [`OpenFolder`], the folder that is
+//!   checked is the folder that is read.
 //!
-//! On systems without unix modes files are made as the system makes them, and every check passes.
+//! On systems without Unix modes, files are created as the system does, and every check passes.
 
 #![warn(missing_docs)]
 
+/// Who owns a file, and what others can do to it.
 mod check;
+/// A folder that stays the same while its files are read.
 mod folder;
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -20,13 +24,13 @@ use std::path::Path;
 pub use self::check::{Exposed, Others, Owner};
 pub use self::folder::OpenFolder;
 
-/// How the name of a file ends that [`write()`] has not finished.
+/// The suffix of a file that [`write()`] has not finished.
 pub const DRAFT: &str = ".new";
 
-/// Makes a folder, and those above it that are missing. One that is there stays as it is.
+/// Creates a folder and its missing parents. An existing one stays as it is.
 ///
 /// # Errors
-/// The system says no.
+/// The system refuses it.
 pub fn create_folder(path: &Path) -> io::Result<()> {
     let mut builder = DirBuilder::new();
     builder.recursive(true);
@@ -35,39 +39,40 @@ pub fn create_folder(path: &Path) -> io::Result<()> {
     builder.create(path)
 }
 
-/// Makes a folder that belongs to this program alone. One that is there is closed to others, if it is this user's.
+/// Creates a folder that belongs to this program alone. An existing one is closed to others, if this user owns it.
 ///
 /// # Errors
-/// The system says no.
+/// The system refuses it.
 pub fn own_folder(path: &Path) -> io::Result<()> {
     create_folder(path)?;
     close_to_others(path);
     Ok(())
 }
 
-/// Opens a file as `options` say. If it is made, it is its owner's alone; if it is there and this user's, it is closed to others.
+/// Opens a file with `options`. A new file is accessible to its owner only. An existing one is closed to others, if this
+/// user owns it.
 ///
 /// # Errors
-/// The system says no.
+/// The system refuses it.
 pub fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
     let file = options.open(path)?;
-    // What was opened, also where a link led to it.
+    // This changes the file that was opened, also behind a link.
     close_open_file(&file);
     Ok(file)
 }
 
-/// Writes a file completely or not at all, over what is there. It is its owner's alone.
+/// Writes a file completely or not at all, and replaces an existing one. It is accessible to its owner only.
 ///
 /// # Errors
-/// The system says no.
+/// The system refuses it.
 pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let name = path.file_name().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidFilename))?;
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
     let mut prefix = name.to_owned();
     prefix.push(".");
-    // Mode 0600, and never through a link that somebody has put there.
+    // Mode 0600, and never through a link that someone else placed there.
     let mut draft = tempfile::Builder::new().prefix(&prefix).suffix(DRAFT).tempfile_in(folder)?;
     draft.write_all(bytes)?;
     draft.as_file().sync_all()?;
@@ -75,8 +80,8 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Takes from others what they may do to a file or folder of this user, and tells whether there was something to take. What is
-/// not there, a link, or another user's stays as it is, and so does a file whose file system knows no modes.
+/// Removes the permissions of others on a file or folder of this user, and returns whether there were any. It does nothing
+/// to a missing file, to a link, to a file of another user, and on a file system without modes.
 pub fn close_to_others(path: &Path) -> bool {
     #[cfg(unix)]
     {
@@ -91,18 +96,18 @@ pub fn close_to_others(path: &Path) -> bool {
     }
 }
 
-/// As [`close_to_others`], for the file that is open.
+/// Does the same as [`close_to_others`], to an open file.
 fn close_open_file(file: &File) {
     #[cfg(unix)]
     if let Some(closed) = file.metadata().ok().and_then(|found| closed(&found)) {
-        // A file system that knows no modes is no reason to do without the file.
+        // The file is usable also on a file system without modes.
         let _ = file.set_permissions(closed);
     }
     #[cfg(not(unix))]
     let _ = file;
 }
 
-/// What to change the mode to, if this user's file is open to others.
+/// Returns the mode to set, if this user's file is open to others.
 #[cfg(unix)]
 fn closed(found: &fs::Metadata) -> Option<fs::Permissions> {
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -130,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_made_is_its_owners_whatever_the_umask() {
+    fn new_files_are_accessible_to_their_owner_only_whatever_the_umask() {
         let dir = tempfile::tempdir().unwrap();
         let before = rustix::process::umask(Mode::empty());
         let folder = dir.path().join("a/b");
@@ -147,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_was_open_to_others_is_closed_and_a_shared_folder_is_not() {
+    fn a_file_that_is_open_to_others_is_closed_and_a_shared_folder_is_not() {
         let dir = tempfile::tempdir().unwrap();
         let (shared, file) = (dir.path().join("shared"), dir.path().join("shared/file"));
         fs::create_dir(&shared).unwrap();
@@ -164,7 +169,7 @@ mod tests {
         set_mode(&file, 0o644);
         open(&link, OpenOptions::new().write(true)).unwrap();
         assert_eq!(mode(&file), 0o600, "behind a link");
-        assert!(!close_to_others(&file), "there is nothing left to take");
+        assert!(!close_to_others(&file), "others have no permissions left");
         assert!(!close_to_others(&dir.path().join("missing")));
     }
 
@@ -183,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_write_in_vain_leaves_what_was_there() {
+    fn a_failed_write_leaves_the_old_file() {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("taken")).unwrap();
         assert!(write(&dir.path().join("taken"), b"x").is_err());

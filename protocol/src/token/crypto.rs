@@ -1,22 +1,17 @@
-//! Tokens of version 04: how an app's own back end says that a client is who it claims to be.
+//! Makes and verifies tokens.
 //!
-//! `04` + base64 of: expiry in the clear (8 bytes, Unix seconds) · IV length (2) · IV · ciphertext length (2) · ciphertext ·
-//! mode (0 or 1 byte: 1 is AES-256-GCM, 0 or none AES-256-CBC with PKCS#7). Numbers are big-endian; the key is the 32
-//! characters of the server secret as they are; the plaintext is JSON. [`Token::generate`] writes GCM. CBC is what
-//! ZEGO's older generators write; it is read only where [`Cbc`] says so.
+//! CBC carries no tag. Anyone can change a token, and each answer to a changed one reveals something about what the server
+//! made of it. Where CBC is accepted, these rules keep the answers from adding up to a forged token:
+//! - Every refusal after decryption is the same error, [`TokenErrorKind::NotGenuine`]: for wrong padding, another text,
+//!   another app, another user, another time. The time in the clear is checked before decryption.
+//! - The text has no room for random blocks where that would matter (see the head of `crypto/text.rs`).
+//! - The work is the same whatever is wrong: all secrets are tried, and all of the text is read. It depends on the length
+//!   of the token and on the number of secrets. Only the branches taken for a byte differ: nanoseconds.
 //!
-//! CBC carries no tag: everybody may change a token, and each answer to a changed one tells something about what the server
-//! made of it. Where CBC is accepted, these rules keep answers from adding up to a forged token:
-//! - What is refused after decryption is refused with one error, [`TokenErrorKind::NotGenuine`]: wrong padding, another
-//!   text, another app, another user, another time. The time in the clear is checked before.
-//! - The text has no room for random blocks where that would matter (see the head of `token/text.rs`).
-//! - The work is the same whatever is wrong: all secrets are tried, and all of the text is read. It depends on the length of
-//!   the token and on the number of secrets. What differs is which branches are taken for a byte: nanoseconds.
-//!
-//! GCM and CBC use one key, because that is what the generators do, so the two cannot be told apart by the key. Whoever knows
-//! the text of a GCM token knows pairs of an AES block and its decryption (its key stream), and can use them as blocks of CBC.
-//! They are of no use where CBC is off; where it is on, they are like the blocks of a CBC token of one's own, and
-//! the rules above hold against both.
+//! GCM and CBC use one key, because the generators do, so the key does not separate them. The text of a GCM token yields
+//! pairs of an AES block and its decryption (the key stream), which can serve as blocks of CBC. Where CBC is off, they are
+//! of no use. Where it is on, they are like the blocks of a CBC token of the forger's own, and the rules above hold against
+//! both.
 
 #[cfg(test)]
 mod tests;
@@ -30,38 +25,42 @@ use serde::{Deserialize, Serialize};
 
 use self::text::Wanted;
 use super::envelope::{BLOCK, Envelope, Form, GCM_NONCE};
-use super::{MAX_VALIDITY_S, MIN_VALIDITY_S, SECRET_CHARS, TokenError, TokenErrorKind};
+use super::{MAX_VALIDITY_S, MIN_VALIDITY_S, TokenError, TokenErrorKind};
 use crate::v1::ErrorCode;
 
-/// Whether tokens of the AES-CBC form are read.
+/// The length of a server secret, characters.
+const SECRET_CHARS: usize = 32;
+
+/// Whether tokens in the AES-CBC form are accepted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Cbc {
-    /// No: only tokens of the AES-GCM form.
+    /// No: only tokens in the AES-GCM form are.
     #[default]
     Refused,
-    /// Those of ZEGO's generators in Python, Node, Go, and in C# without a payload. Whoever has several can make one for a user id
-    /// with up to 16 random characters in a row, which nobody was given. They cannot make one for an id of somebody else.
+    /// Those of ZEGO's generators in Python, Node and Go, and in C# without a payload. A holder of several can combine them
+    /// into one for a user ID with up to 16 random characters in a row, which belongs to no one. They cannot be combined
+    /// into one for another user's ID.
     Accepted,
-    /// Those, and those of ZEGO's generator in Java without a payload. It writes the user id first, where CBC protects
-    /// nothing: whoever has such a token can change the first four characters of the user id, and leave out 16 at a time
-    /// before them. Nothing in the token shows that.
+    /// Those, and those of ZEGO's generator in Java without a payload. It writes the user ID first, where CBC protects
+    /// nothing. A holder of such a token can remove leading characters of the user ID in multiples of 16, and change the
+    /// first four of the rest. Nothing in the token shows that.
     AcceptedWithJava,
 }
 
-/// What a verified token says.
+/// The contents of a verified token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Token {
-    /// The app that it is for.
+    /// The app that the token is for.
     pub app_id: u32,
-    /// The user that it is for.
+    /// The user that the token is for.
     pub user_id: String,
-    /// When it was made, Unix seconds.
+    /// When the token was made, Unix seconds.
     pub ctime: i64,
-    /// When it ends, Unix seconds.
+    /// When the token ends, Unix seconds.
     pub expire: i64,
-    /// Which of the secrets made it: its index.
+    /// The index of the secret that made the token.
     pub secret: usize,
-    /// Whether it is of the AES-CBC form.
+    /// Whether the token is in the AES-CBC form.
     pub is_cbc: bool,
 }
 
@@ -82,7 +81,7 @@ const NOT_GENUINE: TokenError = TokenError {
     reason: "the token is not genuine",
 };
 
-/// The plaintext of a GCM token, whose tag says that a secret made it. Anything but these keys is ignored.
+/// The plaintext of a GCM token; its tag proves that a secret made it. All other keys are ignored.
 #[derive(Deserialize)]
 struct Claims {
     app_id: u32,
@@ -111,19 +110,19 @@ fn decrypt_cbc(secret: &str, iv: &[u8; BLOCK], ciphertext: &[u8]) -> Option<Vec<
     decryptor.decrypt_padded_vec_mut::<NoPadding>(ciphertext).ok()
 }
 
-/// The first of the secrets that fits, with what it gives. All are tried, so that the time does not tell which.
+/// Returns the index of the first secret that fits, and the result. All are tried, so that the time does not reveal which.
 fn first<T>(secrets: &[&str], fits: impl Fn(&str) -> Option<T>) -> Option<(usize, T)> {
     let mut found = None;
     for (index, secret) in secrets.iter().enumerate() {
-        let given = fits(secret).map(|given| (index, given));
-        found = found.or(given);
+        let result = fits(secret).map(|result| (index, result));
+        found = found.or(result);
     }
     found
 }
 
 fn random<const N: usize>() -> Result<[u8; N], TokenError> {
     let mut bytes = [0; N];
-    let failed = TokenError { code: ErrorCode::Failed, ..argument("the system gives no random bytes") };
+    let failed = TokenError { code: ErrorCode::Failed, ..argument("the system has no random bytes") };
     getrandom::fill(&mut bytes).map_err(|_| failed)?;
     Ok(bytes)
 }
@@ -138,11 +137,11 @@ fn new_key(secret: &str) -> Result<&[u8; SECRET_CHARS], TokenError> {
 }
 
 impl Token {
-    /// Makes a token that is good for `effective_s` seconds from `now_s`, with AES-256-GCM.
+    /// Makes a token that is valid for `effective_s` seconds from `now_s`, with AES-256-GCM.
     ///
     /// # Errors
-    /// The secret has not 32 characters, the user id is empty or longer than 64 bytes, or the time is not within
-    /// 1 second to 24 days.
+    /// The secret does not have 32 characters, the user ID is empty or longer than 64 bytes, or the validity is not 1
+    /// second to 24 days.
     pub fn generate(
         app_id: u32,
         user_id: &str,
@@ -158,10 +157,10 @@ impl Token {
         Envelope { expire, form: Form::Gcm(nonce), ciphertext }.seal()
     }
 
-    /// As [`Token::generate`], in the older form with AES-256-CBC: for tests and for tools that look at it.
+    /// Makes a token in the older form with AES-256-CBC, for tests and tools. Otherwise like [`Token::generate`].
     ///
     /// # Errors
-    /// As [`Token::generate`], or the user id is not printable ASCII.
+    /// Those of [`Token::generate`], or the user ID is not printable ASCII.
     pub fn generate_cbc(
         app_id: u32,
         user_id: &str,
@@ -170,7 +169,7 @@ impl Token {
         effective_s: i64,
     ) -> Result<String, TokenError> {
         if !user_id.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
-            return Err(argument("a token of the AES-CBC form is for a user id of printable ASCII"));
+            return Err(argument("a token in the AES-CBC form needs a user ID of printable ASCII"));
         }
         let (expire, plain) = Self::plaintext(app_id, user_id, now_s, effective_s)?;
         let iv = random()?;
@@ -181,10 +180,10 @@ impl Token {
 
     fn plaintext(app_id: u32, user_id: &str, now_s: i64, effective_s: i64) -> Result<(i64, Vec<u8>), TokenError> {
         if user_id.is_empty() || user_id.len() > 64 {
-            return Err(argument("a user id has 1 to 64 bytes"));
+            return Err(argument("a user ID has 1 to 64 bytes"));
         }
         if !(1..=MAX_VALIDITY_S).contains(&effective_s) {
-            return Err(argument("a token is good for 1 second to 24 days"));
+            return Err(argument("a token is valid for 1 second to 24 days"));
         }
         let expire = now_s.saturating_add(effective_s);
         let claims =
@@ -193,14 +192,14 @@ impl Token {
         Ok((expire, plain))
     }
 
-    /// Whether `token`, made with one of `secrets`, lets `user_id` log in to `app_id` at `now_s`.
+    /// Verifies that one of `secrets` made `token`, and that `user_id` may log in to `app_id` with it at `now_s`.
     ///
     /// # Errors
-    /// In this order.
-    /// AES-GCM: not of version 04, not readable, not genuine, another app's, another user's, past its end, less than 30
-    /// seconds left, more than 24 days left.
-    /// AES-CBC: not of version 04, not readable, AES-CBC is refused, past its end, less than 30 seconds left, more than 24
-    /// days left, not genuine (another app's and another user's included).
+    /// They are checked in this order:
+    /// - AES-GCM: not of version 04, not readable, not genuine, for another app, for another user, expired, less than 30
+    ///   seconds left, more than 24 days left.
+    /// - AES-CBC: not of version 04, not readable, AES-CBC is off, expired, less than 30 seconds left, more than 24 days
+    ///   left, not genuine (or for another app or user).
     pub fn verify(
         token: &str,
         app_id: u32,
@@ -253,10 +252,10 @@ fn check_expiry(expire: i64, now_s: i64, kind: TokenErrorKind) -> Result<(), Tok
     }
     if left < MIN_VALIDITY_S {
         let code = ErrorCode::NetworkModuleTokenTimeIsTooShort;
-        return refused(code, "the token is good for less than 30 seconds");
+        return refused(code, "the token is valid for less than 30 seconds");
     }
     if left > MAX_VALIDITY_S {
-        return refused(ErrorCode::NetworkModuleRspProtoParseError, "the token is good for more than 24 days");
+        return refused(ErrorCode::NetworkModuleRspProtoParseError, "the token is valid for more than 24 days");
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The outer form of a token, which everybody can read.
+//! The outer form of a token, which is readable without a secret.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -6,9 +6,9 @@ use base64::engine::general_purpose::STANDARD;
 use super::{TokenError, malformed};
 use crate::v1::ErrorCode;
 
-/// What every token of this version begins with.
+/// The prefix of every token of this version.
 const PREFIX: &str = "04";
-/// No token is shorter; what is shorter is not even looked at.
+/// The minimum length of a token. Shorter text is not decoded.
 const MIN_CHARS: usize = 31;
 pub(super) const BLOCK: usize = 16;
 pub(super) const GCM_NONCE: usize = 12;
@@ -25,7 +25,7 @@ pub(super) enum Form {
     Gcm([u8; GCM_NONCE]),
 }
 
-/// The parts of a token, bounds checked, nothing decrypted.
+/// The parts of a token. Their bounds are checked; nothing is decrypted.
 #[derive(Debug)]
 #[cfg_attr(
     not(feature = "token"),
@@ -47,14 +47,14 @@ impl Envelope {
             return Err(TokenError { code, ..malformed("the token is not of version 04") });
         };
         let bytes = STANDARD.decode(encoded).map_err(|_| malformed("the token is not base64"))?;
-        Self::read(&bytes).ok_or(malformed("the token is cut, too long, or of an unknown mode"))
+        Self::read(&bytes).ok_or(malformed("the token is truncated, too long, or of an unknown mode"))
     }
 
     fn read(bytes: &[u8]) -> Option<Self> {
         let (expire, rest) = bytes.split_first_chunk::<8>()?;
         let (iv, rest) = read_counted(rest)?;
         let (ciphertext, rest) = read_counted(rest)?;
-        // Every other mode is refused. It is never read as CBC.
+        // Every other mode is refused, and never read as CBC.
         let form = match rest {
             [] | [0] if !ciphertext.is_empty() && ciphertext.len().is_multiple_of(BLOCK) => {
                 Form::Cbc(iv.try_into().ok()?)

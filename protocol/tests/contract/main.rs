@@ -1,4 +1,4 @@
-//! The contract is what it was, is named as the reference names it, and is what the book says.
+//! The contract has not changed by accident, has the reference's names, and agrees with the book.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 

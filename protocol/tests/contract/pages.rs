@@ -1,4 +1,4 @@
-//! The reference pages of the book, made from the contract: `just docs` writes them, and this test keeps them true.
+//! Generates the reference pages of the book from the contract. `just docs` writes them, and these tests compare them.
 
 use std::fmt::Write;
 
@@ -45,14 +45,14 @@ fn fields(out: &mut String, surface: &Surface, name: &str) {
 
 fn rules(method: &Method) -> String {
     let who = match method.access {
-        Access::User => "Somebody who is logged in.",
-        Access::Anyone => "Anybody with a connection.",
+        Access::User => "Needs a login.",
+        Access::Anyone => "Needs no login.",
     };
     let order = match method.scheduling {
-        Scheduling::Read => "Reads.",
-        Scheduling::Write => "Writes: calls of one session with the same target keep their order.",
+        Scheduling::Read => "A read.",
+        Scheduling::Write => "A write: those of one session with the same target run in order.",
     };
-    let again = if method.idempotent { " Sent twice is done once." } else { "" };
+    let again = if method.idempotent { " Idempotent." } else { "" };
     format!("{who} {order}{again}")
 }
 
@@ -61,8 +61,7 @@ fn the_pages_of_the_methods_are_current() {
     let surface = Surface::read();
     let mut services: Vec<&str> = METHODS.iter().map(|method| method.service).collect();
     services.dedup();
-    let mut index =
-        String::from("# Reference\n\nGenerated from the contract. JSON has these names, to the letter.\n\n");
+    let mut index = String::from("# Reference\n\nGenerated from the contract. JSON uses exactly these names.\n\n");
     for service in services {
         let mut text = format!("# {service}\n\n");
         for method in METHODS.iter().filter(|method| method.service == service) {
@@ -105,7 +104,7 @@ fn the_page_of_the_error_codes_is_current() {
 }
 
 #[test]
-fn every_field_that_is_asked_for_has_a_type_that_is_documented() {
+fn every_message_field_of_a_method_has_a_type_of_the_contract() {
     let surface = Surface::read();
     for method in METHODS {
         for name in [method.request, method.response] {

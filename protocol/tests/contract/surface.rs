@@ -1,10 +1,10 @@
-//! The contract, walked through its descriptor; what the snapshot and the reference pages are made from.
+//! The contract, read from its descriptor. The snapshot and the reference pages are made from it.
 
 use prost_reflect::{
     DescriptorPool, DynamicMessage, EnumDescriptor, FieldDescriptor, FileDescriptor, Kind, MessageDescriptor, Value,
 };
 
-/// Everything that the `.proto` files say.
+/// The contents of the `.proto` files.
 pub(crate) struct Surface {
     pub(crate) pool: DescriptorPool,
 }
@@ -26,7 +26,7 @@ impl Surface {
         enums
     }
 
-    /// What a field demands, as words: `required`, `≤ 256 bytes`.
+    /// Returns the limits of a field as words: `required`, `≤ 256 bytes`.
     pub(crate) fn limits(&self, field: &FieldDescriptor) -> Vec<String> {
         let extension = self.pool.get_extension_by_name("zim.v1.field").unwrap();
         let options = field.options();
@@ -88,7 +88,7 @@ fn number(rule: &DynamicMessage, name: &str) -> i64 {
     }
 }
 
-/// A field's type, as one writes it.
+/// Returns the name of a field's type.
 pub(crate) fn type_of(field: &FieldDescriptor) -> String {
     let name = |kind: Kind| match kind {
         Kind::Message(message) => message.name().to_owned(),
@@ -102,7 +102,7 @@ pub(crate) fn type_of(field: &FieldDescriptor) -> String {
     if field.is_list() { format!("{name}[]") } else { name }
 }
 
-/// The comment before an item, as one line.
+/// Returns the comment before an item as one line.
 pub(crate) fn comment(file: &FileDescriptor, path: &[i32]) -> String {
     let info = file.file_descriptor_proto().source_code_info.as_ref();
     let location = info.and_then(|info| info.location.iter().find(|location| location.path == path));
@@ -110,12 +110,12 @@ pub(crate) fn comment(file: &FileDescriptor, path: &[i32]) -> String {
     text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
-/// Messages of a file, in its order.
+/// Returns the messages of a file, in its order.
 pub(crate) fn messages(file: &FileDescriptor) -> Vec<MessageDescriptor> {
     file.messages().filter(|message| !message.is_map_entry()).collect()
 }
 
-/// Compares with what is committed, or writes it when `UPDATE` is set.
+/// Compares a text with the committed file, or writes the file if `UPDATE` is set.
 pub(crate) fn committed(path: &str, text: &str, how: &str) {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
     if std::env::var_os("UPDATE").is_some() {
@@ -127,9 +127,9 @@ pub(crate) fn committed(path: &str, text: &str, how: &str) {
     if old == text {
         return;
     }
-    let (was, is): (Vec<&str>, Vec<&str>) = (old.lines().collect(), text.lines().collect());
-    let gone = was.iter().filter(|line| !is.contains(line)).map(|line| format!("- {line}"));
-    let new = is.iter().filter(|line| !was.contains(line)).map(|line| format!("+ {line}"));
+    let (before, now): (Vec<&str>, Vec<&str>) = (old.lines().collect(), text.lines().collect());
+    let gone = before.iter().filter(|line| !now.contains(line)).map(|line| format!("- {line}"));
+    let new = now.iter().filter(|line| !before.contains(line)).map(|line| format!("+ {line}"));
     let diff: Vec<String> = gone.chain(new).collect();
-    panic!("{} is not what the contract says now:\n{}\n\n{how}", path.display(), diff.join("\n"));
+    panic!("{} differs from the contract:\n{}\n\n{how}", path.display(), diff.join("\n"));
 }

@@ -1,5 +1,5 @@
-//! The whole surface of the contract, as committed text: a change of the wire shows in review. And the names: what the
-//! reference calls something, so do we, to the letter.
+//! The whole surface of the contract as committed text, so that a change of the wire shows in review. The names are the
+//! reference's, to the letter.
 
 use std::collections::HashMap;
 use std::fmt::Write;
@@ -46,12 +46,12 @@ fn the_wire_changes_only_on_purpose() {
             let _ = writeln!(text, "enum {} {} = {}", one.name(), value.name(), value.number());
         }
     }
-    let how = "Is that what you want, and can clients of the version before live with it? Then: \
+    let how = "If the change is intended and clients of the previous version can cope with it, run: \
                UPDATE=1 cargo nextest run -p zim-protocol --test contract";
     committed("tests/contract/contract.txt", &text, how);
 }
 
-/// `OnlyPinned` and `ONLY_PINNED` are one name.
+/// Normalizes a name: `OnlyPinned` and `ONLY_PINNED` are the same.
 fn plain(name: &str) -> String {
     name.replace('_', "").to_lowercase()
 }
@@ -106,7 +106,7 @@ fn events_have_the_references_names_and_fields() {
     assert_eq!(ours.len(), 60);
 }
 
-/// Types that the reference has as classes under another, or that are the SDK's own.
+/// Messages that share their name with a class of the reference and are not that class.
 const OTHERS: [&str; 2] = ["Error", "App"];
 
 #[test]
@@ -117,7 +117,7 @@ fn types_have_the_references_fields() {
     for line in include_str!("reference/types.txt").lines().filter(|line| !line.is_empty()) {
         if let Some(field) = line.strip_prefix("  ") {
             let (name, kind) = field.split_once(':').unwrap();
-            // The number in `type: MessageType.Text` is the body's place in the oneof.
+            // `type: MessageType.Text` becomes the variant of the oneof.
             if !kind.contains("MessageType.") {
                 types.get_mut(current).unwrap().1.push(name.trim_end_matches('?'));
             }
@@ -134,13 +134,13 @@ fn types_have_the_references_fields() {
             continue;
         }
         let mut fields = fields.clone();
-        // A message's body holds its own fields; the common ones are Message's.
+        // A body has only its own fields; `Message` has the common ones.
         let is_body = matches!(base, Some("Message" | "MediaMessage" | "MessageLiteInfo" | "MediaMessageLiteInfo"));
         if let Some((_, more)) = base.filter(|_| !is_body).and_then(|base| types.get(base)) {
             fields.extend(more);
         }
         for field in fields {
-            // Functions: Rust has a builder for them.
+            // Callbacks: in Rust a builder takes them.
             if field.starts_with("on") && field.chars().nth(2).is_some_and(char::is_uppercase) {
                 continue;
             }

@@ -1,9 +1,9 @@
 //! A forger who has tokens of their own and no secret.
 //!
-//! CBC has no tag, so a token can be put together from blocks of others: each block then decrypts to
-//! `D(block) ^ the block before`. The forger looks for a token in which a block X of their own is hidden in a text
-//! that is read nevertheless ([`Hole`]). Whether it is read tells something about `D(X) ^ R`, with an R of their choice. Some
-//! thousand answers tell `D(X)`. With it they write a token for anybody, from the last block to the first.
+//! CBC has no tag, so a token can be assembled from blocks of others: each block then decrypts to `D(block) ^ the block
+//! before`. The forger looks for a token in which a chosen block X is hidden in a text that is still read ([`Hole`]).
+//! Whether it is read reveals something about `D(X) ^ R`, with a chosen R. A few thousand answers reveal `D(X)`. With it
+//! the forger writes a token for any user, from the last block to the first.
 
 use std::collections::{HashMap, HashSet};
 
@@ -13,7 +13,7 @@ use crate::{APP, NOW_S, VICTIM};
 
 pub(crate) type Block = [u8; 16];
 
-/// A block and what it decrypts to, before the block in front of it is added.
+/// A block and its decryption, before the XOR with the previous block.
 #[derive(Clone, Copy)]
 pub(crate) struct Pair {
     pub(crate) block: Block,
@@ -24,7 +24,7 @@ fn xor(a: Block, b: Block) -> Block {
     std::array::from_fn(|index| a[index] ^ b[index])
 }
 
-/// A token that the forger asks about.
+/// A token that the forger submits.
 #[derive(Clone, Debug)]
 pub(crate) struct Question {
     pub(crate) expire: i64,
@@ -32,10 +32,10 @@ pub(crate) struct Question {
     pub(crate) blocks: Vec<Block>,
 }
 
-/// All that somebody who asks gets to see.
+/// All that the forger sees of the result.
 pub(crate) type Answer = Result<i64, (ErrorCode, &'static str)>;
 
-/// Numbers that are as good as random, and the same in every run.
+/// Pseudorandom numbers, the same in every run.
 pub(crate) struct Random(u64);
 
 impl Random {
@@ -66,14 +66,14 @@ impl Random {
 
 pub(crate) struct Forger<'a> {
     ask: &'a dyn Fn(&Question) -> Answer,
-    /// How many questions are left.
+    /// The number of questions that are left.
     pub(crate) budget: u32,
     random: Random,
-    /// What was ever answered.
+    /// All answers so far.
     pub(crate) answers: HashSet<Answer>,
     /// The answer to nonsense.
     usual: Answer,
-    /// The questions that had another answer.
+    /// The questions with another answer.
     pub(crate) hits: Vec<Question>,
 }
 
@@ -85,7 +85,7 @@ impl<'a> Forger<'a> {
         Self { ask, budget, random, answers: HashSet::from([usual]), usual, hits: Vec::new() }
     }
 
-    /// Whether the answer is another than that to nonsense; nothing if the questions are used up.
+    /// Returns whether the answer differs from the answer to nonsense, or `None` if no questions are left.
     fn is_hit(&mut self, question: Question) -> Option<bool> {
         self.budget = self.budget.checked_sub(1)?;
         let answer = (self.ask)(&question);
@@ -97,7 +97,7 @@ impl<'a> Forger<'a> {
         Some(is_hit)
     }
 
-    /// What `x` decrypts to.
+    /// Learns the decryption of `x`.
     fn learn(&mut self, x: Block, hole: &Hole) -> Option<Block> {
         loop {
             let filler = loop {
@@ -106,17 +106,18 @@ impl<'a> Forger<'a> {
                     break filler;
                 }
             };
-            // From now on what follows X is known to be harmless.
+            // The block after X is now known to be harmless.
             if let Some(decrypted) = self.narrow(x, hole, filler)? {
                 return Some(decrypted);
             }
         }
     }
 
-    /// Nothing inside if a hit was not what it seemed, as when a backslash stands in front of a quote.
+    /// Narrows the possible decryptions of `x` to one. The inner `None` means that a hit was misleading, for example
+    /// because of a backslash before a quote.
     fn narrow(&mut self, x: Block, hole: &Hole, filler: u64) -> Option<Option<Block>> {
         let mut possible: [Vec<u8>; 16] = std::array::from_fn(|_| (0..=u8::MAX).collect());
-        let (mut left, mut in_vain) = (16 * 256, 0);
+        let (mut left, mut unsuccessful) = (16 * 256, 0);
         while left > 16 {
             let r = self.best(&possible);
             if self.is_hit(hole.question(&[r, x], filler))? {
@@ -125,19 +126,19 @@ impl<'a> Forger<'a> {
                 }
             }
             let before = std::mem::replace(&mut left, possible.iter().map(Vec::len).sum());
-            in_vain = if left < before { 0 } else { in_vain + 1 };
-            if in_vain > 1_000 || possible.iter().any(Vec::is_empty) {
+            unsuccessful = if left < before { 0 } else { unsuccessful + 1 };
+            if unsuccessful > 1_000 || possible.iter().any(Vec::is_empty) {
                 return Some(None);
             }
         }
         let decrypted = possible.map(|values| values[0]);
-        // Right if X can be made to say what is read only if six bytes are right, at three places.
+        // The result is right if X can be turned into a text that is read only if six bytes are right, at three places.
         for place in [0, 5, 10] {
             let mut is_right = false;
             for _ in 0..200 {
-                let mut said = text(&format!("{:016}", self.random.number() % 10_000_000_000_000_000));
-                said[place..place + 6].copy_from_slice(br#"","":""#);
-                is_right = self.is_hit(hole.question(&[xor(decrypted, said), x], filler))?;
+                let mut plain = text(&format!("{:016}", self.random.number() % 10_000_000_000_000_000));
+                plain[place..place + 6].copy_from_slice(br#"","":""#);
+                is_right = self.is_hit(hole.question(&[xor(decrypted, plain), x], filler))?;
                 if is_right {
                     break;
                 }
@@ -149,7 +150,7 @@ impl<'a> Forger<'a> {
         Some(Some(decrypted))
     }
 
-    /// The next R: as much as possible is learnt if nothing of X turns out to be harmful, and that is likely enough.
+    /// Chooses the next R. It reveals as much as possible if no byte of X is harmful, and that is likely enough.
     fn best(&mut self, possible: &[Vec<u8>; 16]) -> Block {
         let mut r = [0; 16];
         let mut risk = 0.0;
@@ -160,7 +161,7 @@ impl<'a> Forger<'a> {
                 let harmful = values.iter().filter(|value| is_harmful(**value ^ r)).count();
                 f64::from(u32::try_from(harmful).unwrap()) / f64::from(u32::try_from(values.len()).unwrap())
             };
-            // No backslash: with the byte behind it, it may be an escape, which is read.
+            // No backslash: together with the next byte it may be a valid escape.
             let telling = self.random.of(values) ^ self.random.of(b"\"\x01\x1f");
             let is_worth_it = values.len() > 1 && risk_of(telling) <= 0.5 && risk + risk_of(telling) <= 1.0;
             r[place] = if is_worth_it {
@@ -174,7 +175,7 @@ impl<'a> Forger<'a> {
         r
     }
 
-    /// A token for the victim, with a block that is known at its end. The old rules read an array as well.
+    /// Forges a token for the victim that ends in a known block. The old rules also read an array.
     pub(crate) fn forge(&mut self, known: Pair, hole: &Hole) -> Option<Question> {
         let expire = NOW_S + 2_000_000;
         let text = format!("[{APP},\"{VICTIM}\",0,{expire}]\x01");
@@ -185,7 +186,7 @@ impl<'a> Forger<'a> {
     }
 }
 
-/// Ends a JSON string, or is not allowed within one.
+/// Whether a byte ends a JSON string or is not allowed in one.
 pub(crate) fn is_harmful(byte: u8) -> bool {
     byte < b' ' || byte == b'"' || byte == b'\\'
 }
@@ -194,12 +195,12 @@ fn text(text: &str) -> Block {
     text.as_bytes().try_into().unwrap()
 }
 
-/// A text with room for blocks of any content: it opens a string, and after them closes it and goes on.
+/// A text with room for blocks of any content: it opens a string before them, and closes it after them.
 pub(crate) struct Hole {
     expire: i64,
     iv: Block,
     head: Vec<Block>,
-    /// Where the text goes on, with a filler, in a block that is known.
+    /// The known block, with a filler, in which the text continues.
     join: Pair,
     closing: fn(u64) -> String,
     rest: Vec<Block>,
@@ -213,10 +214,10 @@ impl Hole {
     }
 }
 
-/// With one token of one's own: holes in a key that nobody knows, in a payload that comes first, and in the payload where it
-/// belongs, and a block that is known.
-pub(crate) fn holes_of_a_cbc_token(own: &Question, said: &str) -> (Vec<Hole>, Pair) {
-    let texts = said.as_bytes().as_chunks::<16>().0;
+/// Makes holes from one token of the forger's own: in an unknown key, in a payload at the start, and in the payload at its
+/// place. Also returns a known block.
+pub(crate) fn holes_of_a_cbc_token(own: &Question, plain: &str) -> (Vec<Hole>, Pair) {
+    let texts = plain.as_bytes().as_chunks::<16>().0;
     let known = |index: usize| {
         let before = if index == 0 { own.iv } else { own.blocks[index - 1] };
         Pair { block: own.blocks[index], decrypted: xor(texts[index], before) }
@@ -230,7 +231,7 @@ pub(crate) fn holes_of_a_cbc_token(own: &Question, said: &str) -> (Vec<Hole>, Pa
         closing: |filler| format!(r#"","app_id":{filler:05}"#),
         rest: own.blocks[1..].to_vec(),
     };
-    // The fourth block opens the payload, the fifth is within.
+    // The fourth block opens the payload; the fifth is inside.
     assert_eq!((&texts[3], &texts[4]), (b"d\":\"------------", &[b'-'; 16]));
     let in_place = Hole {
         expire: own.expire,
@@ -243,19 +244,19 @@ pub(crate) fn holes_of_a_cbc_token(own: &Question, said: &str) -> (Vec<Hole>, Pa
     (vec![opened(r#"{"":"aaaaaaaaaaa"#), opened(r#"{"payload":"aaaa"#), in_place], first)
 }
 
-/// The key stream of GCM is the encryption of the nonce and a counter: with a text that is known, it is made of pairs.
-pub(crate) fn pairs_of(nonce: [u8; 12], sealed: &[u8], said: &str) -> Vec<Pair> {
-    let blocks = said.as_bytes().as_chunks().0.iter().zip(sealed.as_chunks().0);
-    let pair = |(counter, (said, sealed)): (u32, (&Block, &Block))| {
+/// Returns pairs from a GCM token with a known text: its key stream is the encryption of the nonce and a counter.
+pub(crate) fn pairs_of(nonce: [u8; 12], sealed: &[u8], plain: &str) -> Vec<Pair> {
+    let blocks = plain.as_bytes().as_chunks().0.iter().zip(sealed.as_chunks().0);
+    let pair = |(counter, (plain, sealed)): (u32, (&Block, &Block))| {
         let counted = [&nonce[..], &counter.to_be_bytes()].concat();
-        Pair { block: xor(*said, *sealed), decrypted: counted.try_into().unwrap() }
+        Pair { block: xor(*plain, *sealed), decrypted: counted.try_into().unwrap() }
     };
-    // What comes after the user id is not known as surely.
+    // The text after the user ID is less certain.
     (2..).zip(blocks).take(4).map(pair).collect()
 }
 
-/// A hole in a text that is put together from pairs alone. Three blocks of it are as they come: one must end in a quote and
-/// two be harmless, which is so once in 219,000 times.
+/// Searches for a hole in a text that is assembled from pairs alone. Three of its blocks are random: one must end in a
+/// quote and two be harmless, which happens once in 219,000 times.
 pub(crate) fn hole_of_pairs(forger: &mut Forger<'_>, pairs: &[Pair]) -> Option<Hole> {
     loop {
         let [first, second, third, last] = [(); 4].map(|()| forger.random.of(pairs));
@@ -278,29 +279,30 @@ pub(crate) fn hole_of_pairs(forger: &mut Forger<'_>, pairs: &[Pair]) -> Option<H
     }
 }
 
-/// A token that is known with its text.
+/// A token with its known text.
 pub(crate) struct Known {
     pub(crate) token: Question,
-    pub(crate) said: String,
+    pub(crate) plain: String,
 }
 
 impl Known {
-    /// A block, if it is not the padding, with what it decrypts to.
+    /// Returns a block with its decryption, unless it is the padding.
     fn pair(&self, index: usize) -> Option<Pair> {
-        let said = self.said.as_bytes().as_chunks().0.get(index)?;
+        let plain = self.plain.as_bytes().as_chunks().0.get(index)?;
         let before = if index == 0 { self.token.iv } else { self.token.blocks[index - 1] };
-        Some(Pair { block: self.token.blocks[index], decrypted: xor(*said, before) })
+        Some(Pair { block: self.token.blocks[index], decrypted: xor(*plain, before) })
     }
 }
 
-/// The tokens that begin as one of `heads` and end as one of `tails`, cut anywhere, whose block at the join is printable, each
-/// with its text. Nobody is asked: what a block says behind another is the XOR of what is known.
+/// Returns the tokens, with their texts, that begin like one of `heads` and end like one of `tails`, cut anywhere, and
+/// whose block at the join is printable. No question is needed: the text of a block after another is the XOR of known
+/// values.
 pub(crate) fn splices(heads: &[Known], tails: &[Known]) -> Vec<Known> {
-    // The highest bits of two blocks are the same, or their XOR is not ASCII. So only such pairs are looked at.
+    // If the highest bits of two blocks differ, their XOR is not ASCII. So only blocks with equal ones are paired.
     let highest = |block: &Block| u128::from_be_bytes(*block) & 0x8080_8080_8080_8080_8080_8080_8080_8080;
     let mut lasts: HashMap<u128, Vec<(&Known, usize)>> = HashMap::new();
     for head in heads {
-        for (to, last) in head.token.blocks.iter().enumerate().take(head.said.len() / 16) {
+        for (to, last) in head.token.blocks.iter().enumerate().take(head.plain.len() / 16) {
             lasts.entry(highest(last)).or_default().push((head, to));
         }
     }
@@ -311,9 +313,9 @@ pub(crate) fn splices(heads: &[Known], tails: &[Known]) -> Vec<Known> {
                 let join = xor(pair.decrypted, head.token.blocks[*to]);
                 if join.iter().all(|byte| matches!(byte, b' '..=b'~')) {
                     let join = str::from_utf8(&join).unwrap();
-                    let said = [&head.said[..(to + 1) * 16], join, &tail.said[(from + 1) * 16..]].concat();
+                    let plain = [&head.plain[..(to + 1) * 16], join, &tail.plain[(from + 1) * 16..]].concat();
                     let blocks = [&head.token.blocks[..=*to], &tail.token.blocks[from..]].concat();
-                    found.push(Known { token: Question { blocks, iv: head.token.iv, ..tail.token }, said });
+                    found.push(Known { token: Question { blocks, iv: head.token.iv, ..tail.token }, plain });
                 }
             }
         }

@@ -1,11 +1,11 @@
-//! Whoever may ask a verifier about tokens of their own making learns nothing from its answers.
+//! The answers of the verifier to crafted tokens reveal nothing.
 //!
-//! The same forger ([`attack`]) gets two verifiers. The old one reads JSON, skips what it does not know, and tells "another
-//! app" from "not genuine". There the forger must make a token for somebody else, or the test shows nothing. The real one
-//! must give one and the same answer to everything, also to what the old one answered in another way.
+//! The same forger ([`attack`]) gets two verifiers. The old one reads JSON, skips what it does not know, and distinguishes
+//! "another app" from "not genuine". With it the forger must make a token for another user, or the test proves nothing. The
+//! real one must give a single answer to everything, also to what the old one answered differently.
 //!
-//! A second forger ([`attack::splices`]) asks nothing, and puts together what genuine tokens are made of. It meets the real
-//! verifier, and one that is as strict but for one rule ([`rules_with_any_payload`]). There it must succeed.
+//! A second forger ([`attack::splices`]) asks no questions and splices genuine tokens. It gets the real verifier, and one
+//! that lacks a single rule ([`rules_with_any_payload`]). With that one it must succeed.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -30,17 +30,17 @@ const APP: u32 = 1_234_567_890;
 const FORGER: &str = "mallory";
 const VICTIM: &str = "ceo";
 const NOW_S: i64 = 1_700_000_000;
-/// How many questions the real verifier is asked in each attack.
+/// The number of questions to the real verifier in each attack.
 const QUESTIONS: u32 = 200_000;
-/// How many the old one may be asked for a forged token: the attack on a live server took 72,272.
+/// The maximum number of questions to the old one for a forged token: the attack on a live server took 72,272.
 const BUDGET: u32 = 50_000;
-/// How many new tokens of their own a forger tries to put behind an old one of the victim: 60,000 joins each.
+/// The number of the forger's new tokens that are spliced to an old one of the victim: 60,000 joins each.
 const SPLICED: usize = 1_000;
-/// How many tokens of their own a forger puts together with each other.
+/// The number of the forger's own tokens that are spliced with each other.
 const OWN: usize = 3_000;
 const NOT_GENUINE: Answer = Err((ErrorCode::NetworkModuleTokenInvalid, "the token is not genuine"));
 
-/// What a back end encrypts for a user.
+/// The text that a back end encrypts for a user.
 fn text_for(user: &str, payload: &str) -> String {
     let expire = NOW_S + 3_600;
     format!(
@@ -53,7 +53,7 @@ fn cbc_token(text: &[u8], iv: Block) -> Question {
     Question { expire: NOW_S + 3_600, iv, blocks: sealed.as_chunks().0.to_vec() }
 }
 
-/// What the server did before: it decrypts, reads what it knows, and tells what is wrong.
+/// The old verifier: it decrypts, reads what it knows, and reports what is wrong.
 fn old_rules(question: &Question, user_id: &str) -> Answer {
     #[derive(Deserialize)]
     struct Claims {
@@ -93,14 +93,15 @@ fn real_rules(question: &Question, user_id: &str) -> Answer {
     verify(question, user_id, Cbc::AcceptedWithJava).or_else(|(_, answer)| answer)
 }
 
-/// The real verifier looks at the time in the clear before it decrypts. A question with a time that is over is wasted, so
-/// it gets a better one.
+/// The real verifier checks the time in the clear before it decrypts. A question with an expired time would be wasted, so
+/// its time is replaced.
 fn real_rules_in_time(question: &Question, user_id: &str) -> Answer {
     real_rules(&Question { expire: NOW_S + 3_600, ..question.clone() }, user_id)
 }
 
-/// The forged token passes the old rules, for the victim alone, and all that led to it is one answer of the real ones.
-fn the_old_rules_are_broken_and_the_real_ones_are_not(forged: &Question, forger: &Forger<'_>) {
+/// Asserts that the forged token passes the old rules, for the victim alone, and that the real ones give a single answer to
+/// all questions that led to it.
+fn assert_only_the_old_rules_are_broken(forged: &Question, forger: &Forger<'_>) {
     assert_eq!(old_rules(forged, VICTIM), Ok(0));
     assert!(old_rules(forged, FORGER).is_err());
     assert!(forger.hits.len() > 20, "{}", forger.hits.len());
@@ -113,7 +114,7 @@ fn the_old_rules_are_broken_and_the_real_ones_are_not(forged: &Question, forger:
 }
 
 #[test]
-fn a_token_of_ones_own_does_not_lead_to_one_of_somebody_else() {
+fn an_own_cbc_token_does_not_lead_to_one_for_another_user() {
     let payload = "-".repeat(50);
     let text = text_for(FORGER, &payload);
     let own = cbc_token(text.as_bytes(), *b"k3j5h2g7f8d0s1a4");
@@ -123,7 +124,7 @@ fn a_token_of_ones_own_does_not_lead_to_one_of_somebody_else() {
         let mut forger = Forger::new(&|question| old_rules(question, FORGER), seed, BUDGET);
         let forged = forger.forge(known, hole).unwrap();
 
-        the_old_rules_are_broken_and_the_real_ones_are_not(&forged, &forger);
+        assert_only_the_old_rules_are_broken(&forged, &forger);
 
         let mut forger = Forger::new(&|question| real_rules(question, FORGER), seed, QUESTIONS / 3 + 1);
         assert!(forger.forge(known, hole).is_none());
@@ -132,8 +133,8 @@ fn a_token_of_ones_own_does_not_lead_to_one_of_somebody_else() {
 }
 
 #[test]
-fn gcm_tokens_of_ones_own_do_not_lead_to_a_cbc_token_of_somebody_else() {
-    // 32 characters, so that four blocks are known.
+fn own_gcm_tokens_do_not_lead_to_a_cbc_token_for_another_user() {
+    // A user ID of 32 characters makes four blocks known.
     let text = text_for("mallory-mallory-mallory-mallory-", "");
     let pairs: Vec<Pair> = (0..8)
         .flat_map(|number| {
@@ -146,17 +147,17 @@ fn gcm_tokens_of_ones_own_do_not_lead_to_a_cbc_token_of_somebody_else() {
         let hole = hole_of_pairs(forger, &pairs)?;
         forger.forge(pairs[0], &hole)
     };
-    // Seed 3 finds its first hit after 93,000 questions instead of 219,000: less to wait for, and nothing else.
+    // Seed 3 finds its first hit after 93,000 questions instead of 219,000: it only saves time.
     let mut forger = Forger::new(&|question| old_rules(question, FORGER), 3, BUDGET + 100_000);
     let forged = forge(&mut forger).unwrap();
-    the_old_rules_are_broken_and_the_real_ones_are_not(&forged, &forger);
+    assert_only_the_old_rules_are_broken(&forged, &forger);
 
     let mut forger = Forger::new(&|question| real_rules_in_time(question, FORGER), 3, QUESTIONS);
     assert!(forge(&mut forger).is_none());
     assert_eq!((forger.answers, forger.budget), ([NOT_GENUINE].into(), 0));
 }
 
-/// What the forger looks for, found with the secret: blocks that a string of the old rules may hold.
+/// The secret produces what the forger searches for: blocks of garbage that a string of the old rules may contain.
 #[test]
 fn no_text_with_a_block_of_garbage_is_read() {
     let mut random = Random::new(7);
@@ -184,11 +185,11 @@ fn no_text_with_a_block_of_garbage_is_read() {
             assert_eq!(real_rules(&question, FORGER), NOT_GENUINE, "{text}");
         }
     }
-    // The old rules did not read the second, where a known key comes twice, nor the arrays.
+    // The old rules did not read the second, which has a key twice, nor the arrays.
     assert_eq!(read_before, 2_000 * 5);
 }
 
-/// The orders of the keys that the real verifier reads, with the first letters of their values' names.
+/// The orders of keys that the real verifier reads. Each value is the first letter of its name.
 const SHAPES: [&str; 4] = [
     r#"{"app_id":A,"user_id":U,"nonce":N,"ctime":C,"expire":E,"payload":P}"#,
     r#"{"app_id":A,"user_id":U,"ctime":C,"expire":E,"nonce":N,"payload":P}"#,
@@ -196,7 +197,7 @@ const SHAPES: [&str; 4] = [
     r#"{"user_id":U,"payload":P,"expire":E,"ctime":C,"app_id":A,"nonce":N}"#,
 ];
 
-/// The real rules without the one that a payload before the times is empty.
+/// The real rules, without the one that a payload before the times must be empty.
 fn rules_with_any_payload(question: &Question, user_id: &str) -> Answer {
     let plain = cbc::Decryptor::<aes::Aes256>::new(SECRET.into(), &question.iv.into())
         .decrypt_padded_vec_mut::<Pkcs7>(question.blocks.as_flattened());
@@ -216,18 +217,18 @@ fn ctime_of(shape: &str, mut text: &str, user_id: &str, expire: i64) -> Option<i
             "}" => 1,
             _ => text.find(|digit: char| !digit.is_ascii_digit())?,
         };
-        let (said, rest) = text.split_at(end);
+        let (found, rest) = text.split_at(end);
         let is_right = match value {
-            "A" => said == APP.to_string(),
-            "U" => said.trim_matches('"') == user_id,
+            "A" => found == APP.to_string(),
+            "U" => found.trim_matches('"') == user_id,
             "C" => {
-                ctime = said.parse().ok();
+                ctime = found.parse().ok();
                 ctime.is_some()
             }
-            "E" => said == expire.to_string(),
-            "N" => said.parse::<i64>().is_ok(),
-            "P" => said.bytes().all(|byte| matches!(byte, b' '..=b'~') && byte != b'\\'),
-            _ => said == "}",
+            "E" => found == expire.to_string(),
+            "N" => found.parse::<i64>().is_ok(),
+            "P" => found.bytes().all(|byte| matches!(byte, b' '..=b'~') && byte != b'\\'),
+            _ => found == "}",
         };
         if !is_right {
             return None;
@@ -237,7 +238,7 @@ fn ctime_of(shape: &str, mut text: &str, user_id: &str, expire: i64) -> Option<i
     ctime.filter(|_| text.is_empty())
 }
 
-/// A genuine token of this shape that is good for an hour.
+/// Makes a genuine token of this shape that is valid for an hour.
 fn known(shape: &str, user: &str, payload: &str, made: i64, iv: Block) -> Known {
     let expire = made + 3_600;
     let values = [
@@ -248,12 +249,12 @@ fn known(shape: &str, user: &str, payload: &str, made: i64, iv: Block) -> Known 
         (":E", expire.to_string()),
         (":P", format!("\"{payload}\"")),
     ];
-    let said = values.iter().fold(shape.to_owned(), |said, (key, value)| said.replace(key, &format!(":{value}")));
-    Known { token: Question { expire, ..cbc_token(said.as_bytes(), iv) }, said }
+    let plain = values.iter().fold(shape.to_owned(), |plain, (key, value)| plain.replace(key, &format!(":{value}")));
+    Known { token: Question { expire, ..cbc_token(plain.as_bytes(), iv) }, plain }
 }
 
 #[test]
-fn an_old_token_of_somebody_else_does_not_become_a_new_one() {
+fn an_old_token_of_another_user_does_not_become_a_new_one() {
     const OLD_S: i64 = NOW_S - 100_000;
     let mut random = Random::new(3);
     let payload = "-".repeat(4_000);
@@ -264,7 +265,7 @@ fn an_old_token_of_somebody_else_does_not_become_a_new_one() {
         for Known { token, .. } in splices(&stolen, &own) {
             tried += 1;
             forged_before += u32::from(rules_with_any_payload(&token, VICTIM) == Ok(NOW_S));
-            // With either of the two times in the clear.
+            // The time in the clear is that of either token.
             for expire in [token.expire, OLD_S + 3_600] {
                 let question = Question { expire, ..token.clone() };
                 assert!(real_rules(&question, VICTIM).is_err(), "{shape}");
@@ -276,22 +277,22 @@ fn an_old_token_of_somebody_else_does_not_become_a_new_one() {
     }
 }
 
-/// A splice within the user id is read in every shape. It says 16 characters that nobody chose, so it is nobody's id: see
-/// what the setting says about ids that nobody was given.
+/// A splice inside the user ID is read in every shape. It contains 16 characters that were not chosen, so it is no user's
+/// ID: see the documentation of [`Cbc`].
 #[test]
-fn two_tokens_of_ones_own_make_one_for_a_user_id_that_nobody_has() {
+fn two_own_tokens_make_one_for_a_user_id_that_belongs_to_no_one() {
     let mut random = Random::new(5);
     let user = "mallory-".repeat(8);
     for (index, shape) in SHAPES.into_iter().enumerate() {
         let own: Vec<Known> = (0..OWN).map(|_| known(shape, &user, "", NOW_S, random.block())).collect();
         let mut made = 0;
-        for Known { token, said } in splices(&own, &own) {
-            let said_id = said.split_once(r#""user_id":""#).and_then(|(_, rest)| rest.split_once('"'));
-            let Some((user_id, _)) = said_id.filter(|(id, _)| *id != user) else { continue };
+        for Known { token, plain } in splices(&own, &own) {
+            let quoted = plain.split_once(r#""user_id":""#).and_then(|(_, rest)| rest.split_once('"'));
+            let Some((user_id, _)) = quoted.filter(|(id, _)| *id != user) else { continue };
             let setting = if index < 3 { Cbc::Accepted } else { Cbc::AcceptedWithJava };
             made += u32::from(verify(&token, user_id, setting).is_ok());
-            for somebody in [VICTIM, &user] {
-                assert!(real_rules(&token, somebody).is_err(), "{said}");
+            for user in [VICTIM, &user] {
+                assert!(real_rules(&token, user).is_err(), "{plain}");
             }
         }
         assert!(made > 0, "{shape}");

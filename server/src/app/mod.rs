@@ -1,4 +1,4 @@
-//! The application: everything that a service needs, passed to it and never global.
+//! The application: everything that a service needs. It is passed to services and never global.
 
 mod names;
 mod tenant;
@@ -22,24 +22,24 @@ use crate::tenant::{Cache, Tenants, app_rows, open_deployment};
 pub(crate) use self::tenant::Rotated;
 pub(crate) use self::watchers::{NOTIFY_PAUSE, RETRY_PAUSE, Watchers};
 
-/// The database, whose fastest job is sending messages.
+/// The database, with sending messages as its bulk job.
 pub type Db = crate::db::Db<NewMessage>;
 
-/// Pairs remembered.
+/// Pairs of users in one generation of the cache of conversations.
 const CACHED_CONVERSATIONS: usize = 200_000;
 
 /// One server's state.
 #[derive(Debug)]
 pub struct App {
-    /// The store.
+    /// The database.
     pub db: Db,
-    /// Who is online.
+    /// The connections of this node.
     pub fanout: Arc<Fanout>,
-    /// The time.
+    /// The clock.
     pub clock: Clock,
     /// The settings.
     pub config: Arc<Config>,
-    /// New ids.
+    /// Makes new IDs.
     pub ids: IdGenerator,
     /// The apps.
     pub tenants: Tenants,
@@ -52,10 +52,10 @@ pub struct App {
 }
 
 impl App {
-    /// Opens the store and reads what is kept in memory.
+    /// Opens the database and reads what is kept in memory.
     ///
     /// # Errors
-    /// The store cannot be opened.
+    /// The database cannot be opened.
     pub async fn open(config: Arc<Config>, clock: Clock, database: DbConfig) -> Result<Arc<Self>, Error> {
         let fanout = Arc::new(Fanout::default());
         let sink = Arc::clone(&fanout);

@@ -1,4 +1,4 @@
-//! Names become keys here: a name is resolved within its app, and nobody gets a key otherwise.
+//! Resolves names to keys. A name is resolved within its app; there is no other way to get a key.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use crate::key::{AppKey, UserKey};
 use crate::tenant;
 
 impl App {
-    /// The key of a user of `app`, if he is registered.
+    /// Returns the key of a user of `app`, or `None` if the user is not registered.
     ///
     /// # Errors
     /// The store fails.
@@ -26,7 +26,8 @@ impl App {
         Ok(found)
     }
 
-    /// The keys of these users of `app`, as far as they are registered; each user once, in this order.
+    /// Returns the keys of these users of `app`, `None` for those who are not registered. Each user occurs once, in the
+    /// order of `user_ids`.
     ///
     /// # Errors
     /// The store fails.

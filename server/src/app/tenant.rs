@@ -1,5 +1,5 @@
-//! What the operator changes about an app: settings and secrets. A change is in force, for live sessions too, before the operator
-//! hears that it is done.
+//! What the operator changes about an app: settings and secrets. A change is in force, also for open connections,
+//! before the operator gets the answer.
 
 use std::sync::Arc;
 
@@ -12,17 +12,17 @@ use crate::tenant::{self, Access, NewApp, Tenant, insert_app};
 
 /// A secret that was rotated.
 pub(crate) struct Rotated {
-    /// The new one.
+    /// The new secret.
     pub(crate) secret: String,
-    /// Until when the old one is accepted, Unix milliseconds; 0: it is not.
+    /// When the old secret stops being accepted, Unix milliseconds; 0 if it already has.
     pub(crate) old_ends_at: i64,
 }
 
 impl App {
-    /// Makes an app. `app_id` 0 lets the server choose.
+    /// Creates an app. With `app_id` 0 the server chooses one.
     ///
     /// # Errors
-    /// The id is taken, or the store fails.
+    /// The ID is taken, or the store fails.
     pub async fn create_app(&self, app_id: u32, name: &str) -> Result<Arc<Tenant>, Error> {
         let new = NewApp::generate(app_id, name, self.clock.now_ms())?;
         let secret = self.secret;
@@ -30,7 +30,7 @@ impl App {
         Ok(self.tenants.add(row.into_tenant(&secret)))
     }
 
-    /// Changes what an app lets in, as far as the request says something about it.
+    /// Changes the access settings that the request names.
     pub(crate) async fn update_app(&self, tenant: &Tenant, request: &UpdateAppRequest) -> Result<Arc<Access>, Error> {
         let (cbc, sign) = (request.cbc_tokens.map(|_| request.cbc_tokens()), request.app_sign_login);
         let registration = request.registration.map(|_| request.registration());
@@ -42,7 +42,7 @@ impl App {
         .await
     }
 
-    /// Replaces a secret of an app. The old one is accepted for `overlap_ms` more.
+    /// Replaces a secret of an app. The old one is accepted for another `overlap_ms`.
     pub(crate) async fn rotate(&self, tenant: &Tenant, kind: SecretKind, overlap_ms: i64) -> Result<Rotated, Error> {
         let new = match kind {
             SecretKind::AppSign => tenant::new_app_sign()?,
@@ -81,7 +81,8 @@ impl App {
         match changed.await {
             Ok(access) => Ok(self.apply_access(tenant, access)),
             Err(error) => {
-                // It may have been stored all the same: a commit whose answer was lost. What is stored is what counts.
+                // The change may have been stored all the same, if only the answer of the commit was lost. The stored
+                // settings count.
                 if let Ok(stored) = self.db.read(async move |tx| tenant::stored_access(tx, app).await).await {
                     self.apply_access(tenant, stored);
                 }
@@ -93,17 +94,19 @@ impl App {
     fn apply_access(&self, tenant: &Tenant, access: Access) -> Arc<Access> {
         let access = Arc::new(access);
         *tenant.access.write() = Arc::clone(&access);
-        // A login that was checked before this line and is registered after it looks once more (`App::login`).
-        for session in self.fanout.all() {
-            if session.identity().is_some_and(|identity| identity.app == tenant.key) {
-                session.enforce(&access, self.clock.now_ms());
+        // A login that was checked before this line and is registered after it is checked again
+        // (`SessionService::login`).
+        for connection in self.fanout.all() {
+            if connection.identity().is_some_and(|identity| identity.app == tenant.key) {
+                connection.enforce(&access, self.clock.now_ms());
             }
         }
         self.tenants.changes.send_modify(|count| *count += 1);
         access
     }
 
-    /// Forgets the secrets of all apps whose time was up: they have no business in the database and its backups.
+    /// Deletes the old secrets of all apps whose overlap has ended, so that they are not kept in the database and its
+    /// backups.
     pub(crate) async fn forget_ended_secrets(&self) -> Result<(), Error> {
         let now = self.clock.now_ms();
         for tenant in self.tenants.list() {

@@ -1,5 +1,5 @@
-//! Notifies the users who watch another user. The store is asked who they are after the commit and in pages, so that a change
-//! costs the changed user the same, however many watch.
+//! Notifies the users who watch another user. They are read from the store after the commit and in pages, so that a
+//! change costs the user who makes it the same, however many users watch.
 
 use std::time::Duration;
 
@@ -10,44 +10,44 @@ use crate::db::{Tx, Value, params};
 use crate::error::Error;
 use crate::key::UserKey;
 
-/// Watchers that one read finds.
+/// Watchers on a page.
 const PAGE: i64 = 1_000;
-/// Changes that come this soon after others are merged: of each user the newest is told. A pause of the machine's time, because
-/// it only spares work.
+/// Changes that follow others within this time are merged: only the newest of each user is sent. This is machine time,
+/// not the server's clock, because it only saves work.
 pub(crate) const NOTIFY_PAUSE: Duration = Duration::from_millis(100);
-/// And if not everybody could be told: the store may be away for a while.
+/// The pause after a failure: the store may be unavailable for a while.
 pub(crate) const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
-/// The users who watch a user: `sql` takes the user, the key that the page starts after, and the number of rows, then `more`. Each
-/// row has the key that the next page starts after, and a watcher.
+/// Selects the users who watch a user. The parameters of `sql` are the user, the key that the page starts after, the
+/// number of rows, and then `extra`. Each row holds the key that the next page starts after, and a watcher.
 #[derive(Debug)]
 pub(crate) struct Watchers {
     pub(crate) sql: &'static str,
-    pub(crate) more: Vec<Value>,
+    pub(crate) extra: Vec<Value>,
 }
 
 impl App {
-    /// Sends `snapshot`, which is true of `user` now, to the watchers who are online.
+    /// Sends `snapshot`, the present state of `user`, to the watchers who are online.
     pub(crate) async fn notify_watchers(
         &self,
         user: UserKey,
         watchers: Watchers,
         snapshot: &Snapshot,
     ) -> Result<(), Error> {
-        let Watchers { sql, more } = watchers;
+        let Watchers { sql, extra } = watchers;
         let mut after = 0;
         loop {
             let mut values = params![user, after, PAGE].to_vec();
-            values.extend(more.iter().cloned());
+            values.extend(extra.iter().cloned());
             let (found, last) = self.db.read(async move |tx| page(tx, sql, user, &values).await).await?;
-            self.fanout.snapshot(found, snapshot, None);
+            self.fanout.push_snapshot(found, snapshot, None);
             let Some(last) = last else { return Ok(()) };
             after = last;
         }
     }
 }
 
-/// A page of watchers, and the key that the next page starts after, if there is one.
+/// Returns a page of watchers, and the key that the next page starts after, if there is a next page.
 async fn page(
     tx: &mut Tx<'_>,
     sql: &str,

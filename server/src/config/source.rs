@@ -1,4 +1,4 @@
-//! Where settings come from: flags before variables before the file before the defaults.
+//! Reads the settings: flags override variables, which override the file, which overrides the defaults.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -10,63 +10,63 @@ use super::Config;
 
 const PREFIX: &str = "ZIM_";
 
-/// Why there is no configuration.
+/// Why the settings cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// The command line: the text is what clap prints, help included.
+    /// An error of the command line, or its help or version: clap prints it.
     #[error(transparent)]
     Args(#[from] clap::Error),
-    /// The file cannot be read.
-    #[error("the configuration file {file} cannot be read: {source}")]
+    /// The settings file cannot be read.
+    #[error("the settings file {file} cannot be read: {source}")]
     Read {
-        /// Which.
+        /// The path of the file.
         file: PathBuf,
-        /// Why.
+        /// The error of the system.
         source: std::io::Error,
     },
-    /// The file says something that does not exist or has the wrong form.
-    #[error("in the configuration file {file}: {message}")]
+    /// The settings file has an unknown setting or a malformed value.
+    #[error("in the settings file {file}: {message}")]
     File {
-        /// Which.
+        /// The path of the file.
         file: PathBuf,
-        /// Where and what.
+        /// The line and the error.
         message: String,
     },
-    /// A flag or variable says something that does not exist or has the wrong form.
+    /// A flag or variable names an unknown setting or has a malformed value.
     #[error("{0}")]
     Setting(String),
-    /// Everything has its form, but not all of it makes sense.
-    #[error("the configuration is not valid:\n  {}", .0.join("\n  "))]
+    /// Values out of range, or settings that contradict each other.
+    #[error("the settings are not valid:\n  {}", .0.join("\n  "))]
     Invalid(Vec<String>),
 }
 
-/// The chat server. Without arguments it makes what it needs on the first run and starts.
+/// The chat server. It runs without any arguments; the first start creates the data folder.
 ///
-/// Every setting of the file can be given as a variable as well: `limits.max_text_bytes` is ZIM_LIMITS_MAX_TEXT_BYTES. Flags
-/// go before variables, variables before the file.
+/// Every setting of the file is also an environment variable: `limits.max_text_bytes` is ZIM_LIMITS_MAX_TEXT_BYTES. Flags
+/// override variables, and variables override the file.
 #[derive(Debug, Parser)]
 #[command(name = "zim-server", version)]
 pub struct Args {
     /// A TOML file with settings [variable: ZIM_CONFIG]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Where clients connect (UDP) [default: 0.0.0.0:4710]
+    /// Address where clients connect (UDP) [default: 0.0.0.0:4710]
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<String>,
-    /// Where everything is kept [default: zim-data]
+    /// Folder of the database, the certificate and the keys [default: zim-data]
     #[arg(long, value_name = "FOLDER")]
     data_dir: Option<String>,
-    /// sqlite://FILE or postgres://… [default: SQLite in the data folder]. Others on this machine see arguments: an address
-    /// with a password belongs into the file, the variable ZIM_DATABASE, or its password into PGPASSFILE
+    /// sqlite://FILE or postgres://… [default: SQLite in the data folder]. All users of this machine can see arguments: give
+    /// an address with a password in the settings file or in ZIM_DATABASE, or the password in PGPASSFILE
     #[arg(long, value_name = "URL")]
     database: Option<String>,
-    /// Where /health, /ready and /metrics are, or off [default: 127.0.0.1:4711]
+    /// Address of /health, /ready and /metrics, or off [default: 127.0.0.1:4711]
     #[arg(long, value_name = "ADDRESS")]
     http: Option<String>,
-    /// Where the operator's service is: local (a socket in the data folder), unix:PATH, HOST:PORT or off [default: local]
+    /// Address of the operator's service: local (a socket in the data folder), unix:PATH, HOST:PORT or off [default: local]
     #[arg(long, value_name = "ADDRESS")]
     admin: Option<String>,
-    /// A PEM file with a certificate instead of the server's own
+    /// A PEM file with a certificate, instead of the self-signed one
     #[arg(long, value_name = "FILE")]
     tls_cert: Option<String>,
     /// A PEM file with its private key
@@ -75,36 +75,36 @@ pub struct Args {
     /// pretty or json [default: pretty]
     #[arg(long, value_name = "FORMAT")]
     log_format: Option<String>,
-    /// What is logged, as in info,zim_server::net=debug
+    /// Log filter, such as info,zim_server::net=debug
     #[arg(long, value_name = "FILTER")]
     log: Option<String>,
-    /// Any other setting, as in limits.max_text_bytes=4096
+    /// Any other setting, such as limits.max_text_bytes=4096
     #[arg(long = "set", value_name = "NAME=VALUE")]
     set: Vec<String>,
-    /// What to do instead of running
+    /// The command; without one the server runs
     #[command(subcommand)]
     pub command: Option<Command>,
 }
 
-/// What to do instead of running.
+/// A command that the program runs instead of the server.
 #[derive(Clone, Copy, Debug, Subcommand)]
 pub enum Command {
-    /// Check the settings, print them and exit
+    /// Check the settings and print them
     CheckConfig,
-    /// After a backup was restored: make every client synchronize anew. No server may run on the store
+    /// Make every client synchronize anew, after a backup was restored. No server may run on the database
     NewEpoch,
 }
 
 impl Args {
-    /// Reads the command line.
+    /// Parses the command line.
     ///
     /// # Errors
-    /// An unknown flag, or help or version was asked for.
+    /// The command line is wrong, or asks for help or the version.
     pub fn parse_from(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, ConfigError> {
         Ok(<Self as Parser>::try_parse_from(arguments)?)
     }
 
-    /// The file of settings: the flag's, else the variable's.
+    /// Returns the settings file of the flag, else of the variable.
     pub(crate) fn file(&self, variables: &[(String, String)]) -> Option<PathBuf> {
         let in_variable =
             || variables.iter().find(|(name, _)| name == "ZIM_CONFIG").map(|(_, file)| PathBuf::from(file));
@@ -130,7 +130,7 @@ impl Args {
         for set in &self.set {
             let (name, value) = set
                 .split_once('=')
-                .ok_or_else(|| ConfigError::Setting(format!("--set {set}: it looks like NAME=VALUE")))?;
+                .ok_or_else(|| ConfigError::Setting(format!("--set {set:?} is malformed; it must be NAME=VALUE")))?;
             settings.push((name.to_owned(), value.to_owned()));
         }
         Ok(settings)
@@ -138,17 +138,17 @@ impl Args {
 }
 
 impl Config {
-    /// The settings of this process: flags before variables before the file before the defaults.
+    /// Loads the settings of this process: flags override variables, which override the file, which overrides the defaults.
     ///
     /// # Errors
-    /// A source cannot be read, names something that does not exist, or the whole makes no sense.
+    /// A source cannot be read or names an unknown setting, or the settings are not valid.
     pub fn load(args: &Args, variables: impl IntoIterator<Item = (String, String)>) -> Result<Self, ConfigError> {
         let mut settings = table_of(&Self::default())?;
         let variables: Vec<_> = variables.into_iter().filter(|(name, _)| name.starts_with(PREFIX)).collect();
         if let Some(file) = args.file(&variables) {
             merge(&mut settings, read_file(&file)?);
         }
-        // In order of their names, so that the outcome never depends on the environment's order.
+        // In the order of the settings, so that the result does not depend on the order of the environment.
         let names = names(&settings);
         for name in &names {
             let variable = variable(name);
@@ -177,7 +177,7 @@ fn table_of(config: &Config) -> Result<Table, ConfigError> {
 fn read_file(file: &Path) -> Result<Table, ConfigError> {
     let text = std::fs::read_to_string(file).map_err(|source| ConfigError::Read { file: file.to_owned(), source })?;
     let wrong = |error: toml::de::Error| ConfigError::File { file: file.to_owned(), message: error.to_string() };
-    // Read twice: once strictly, for errors that name the line, once for what is really in it.
+    // Parsed twice: strictly, for errors that name the line, and as a table, for the settings that are present.
     toml::from_str::<Config>(&text).map_err(wrong)?;
     toml::from_str::<Table>(&text).map_err(wrong)
 }
@@ -193,7 +193,7 @@ fn merge(into: &mut Table, from: Table) {
     }
 }
 
-/// Every setting as `section.name`.
+/// Returns the name of every setting, as `section.name`.
 fn names(table: &Table) -> Vec<String> {
     let mut names = Vec::new();
     for (name, value) in table {
@@ -209,20 +209,23 @@ fn variable(name: &str) -> String {
     format!("{PREFIX}{}", name.replace('.', "_").to_uppercase())
 }
 
-/// A variable of a section that names no setting is a slip of the pen; other names may belong to other programs.
+/// Refuses variables that begin with the name of a section but name no setting: they are typos. Other variables may belong to
+/// other programs.
 fn unknown_variables(variables: &[(String, String)], names: &[String], settings: &Table) -> Result<(), ConfigError> {
     let sections: Vec<_> =
         settings.iter().filter(|(_, value)| value.is_table()).map(|(name, _)| variable(name)).collect();
     for (given, _) in variables {
         let in_section = sections.iter().any(|section| given.starts_with(&format!("{section}_")));
         if in_section && !names.iter().any(|name| variable(name) == *given) {
-            return Err(ConfigError::Setting(format!("the variable {given} names no setting")));
+            return Err(ConfigError::Setting(format!(
+                "the variable {given} does not name a setting; check its spelling"
+            )));
         }
     }
     Ok(())
 }
 
-/// Sets `section.name` to what `text` says, in the form that the setting has.
+/// Sets `section.name` to `text`, parsed as the type of the setting.
 fn set(settings: &mut Table, name: &str, text: &str, given_as: &str) -> Result<(), ConfigError> {
     let place = match name.split_once('.') {
         Some((section, key)) => {
@@ -231,7 +234,7 @@ fn set(settings: &mut Table, name: &str, text: &str, given_as: &str) -> Result<(
         None => settings.get_mut(name).filter(|value| !value.is_table()),
     };
     let Some(place) = place else {
-        return Err(ConfigError::Setting(format!("there is no setting {name}")));
+        return Err(ConfigError::Setting(format!("there is no setting {name}; check its spelling")));
     };
     let wrong = |what| ConfigError::Setting(format!("{given_as} is {text:?}; it must be {what}"));
     *place = match place {
@@ -268,12 +271,12 @@ mod tests {
     }
 
     #[test]
-    fn nothing_given_is_the_defaults() {
+    fn no_settings_give_the_defaults() {
         assert_eq!(load(&[], &[("HOME", "/"), ("ZIM_TOKEN", "of another program")]).unwrap(), Config::default());
     }
 
     #[test]
-    fn flags_before_variables_before_the_file_before_the_defaults() {
+    fn flags_override_variables_override_the_file() {
         let (_dir, name) =
             file("listen = '127.0.0.1:1'\nhttp = 'off'\n[limits]\nmax_text_bytes = 1\nmax_custom_bytes = 1");
         let variables =
@@ -285,21 +288,21 @@ mod tests {
         assert_eq!(config.http.0, None);
         assert_eq!(config.limits.max_command_bytes, 5_120);
         assert_eq!(config.tls.names, ["a.example", "b.example"]);
-        // The flag names another file than the variable.
+        // The flag overrides the variable that names another file.
         let (_other_dir, other) = file("workers = 3");
         let config = load(&["--config", &other], &[("ZIM_CONFIG", &name)]).unwrap();
         assert_eq!((config.workers, config.limits.max_text_bytes), (3, 2_048));
     }
 
     #[test]
-    fn a_slip_of_the_pen_is_found_wherever_it_is() {
+    fn an_unknown_name_is_an_error_in_every_source() {
         let (_dir, name) = file("[limits]\nmax_txt_bytes = 1");
-        let said = load(&["--config", &name], &[]).unwrap_err().to_string();
-        assert!(said.contains("max_txt_bytes") && said.contains("line 2"), "{said}");
-        let said = load(&[], &[("ZIM_LIMITS_MAX_TXT_BYTES", "1")]).unwrap_err().to_string();
-        assert!(said.contains("ZIM_LIMITS_MAX_TXT_BYTES names no setting"), "{said}");
-        let said = load(&["--set", "limits.max_txt_bytes=1"], &[]).unwrap_err().to_string();
-        assert!(said.contains("there is no setting limits.max_txt_bytes"), "{said}");
+        let message = load(&["--config", &name], &[]).unwrap_err().to_string();
+        assert!(message.contains("max_txt_bytes") && message.contains("line 2"), "{message}");
+        let message = load(&[], &[("ZIM_LIMITS_MAX_TXT_BYTES", "1")]).unwrap_err().to_string();
+        assert!(message.contains("ZIM_LIMITS_MAX_TXT_BYTES does not name a setting"), "{message}");
+        let message = load(&["--set", "limits.max_txt_bytes=1"], &[]).unwrap_err().to_string();
+        assert!(message.contains("there is no setting limits.max_txt_bytes"), "{message}");
         assert!(load(&["--set", "limits"], &[]).is_err());
         assert!(load(&["--set", "limits=1"], &[]).is_err());
         assert!(load(&["--colour"], &[]).is_err());
@@ -307,19 +310,19 @@ mod tests {
     }
 
     #[test]
-    fn a_value_of_the_wrong_form_is_named() {
-        let said = load(&[], &[("ZIM_LIMITS_MAX_TEXT_BYTES", "many")]).unwrap_err().to_string();
-        assert!(said.contains("ZIM_LIMITS_MAX_TEXT_BYTES is \"many\"; it must be a whole number"), "{said}");
-        let said = load(&["--listen", "here"], &[]).unwrap_err().to_string();
-        assert!(said.contains("listen"), "{said}");
-        let said = load(&["--set", "limits.max_text_bytes=40000"], &[]).unwrap_err().to_string();
-        assert!(said.contains("max_text_bytes is 40000; at most 32768 is allowed"), "{said}");
+    fn a_malformed_value_is_reported_with_its_setting() {
+        let message = load(&[], &[("ZIM_LIMITS_MAX_TEXT_BYTES", "many")]).unwrap_err().to_string();
+        assert!(message.contains("ZIM_LIMITS_MAX_TEXT_BYTES is \"many\"; it must be a whole number"), "{message}");
+        let message = load(&["--listen", "here"], &[]).unwrap_err().to_string();
+        assert!(message.contains("listen"), "{message}");
+        let message = load(&["--set", "limits.max_text_bytes=40000"], &[]).unwrap_err().to_string();
+        assert!(message.contains("max_text_bytes is 40000; at most 32768 is allowed"), "{message}");
         assert!(load(&["--set", "login.multi_device=triple"], &[]).is_err());
         assert!(load(&["--log-format", "json", "--set", "login.multi_device=multi"], &[]).is_ok());
     }
 
     #[test]
-    fn the_database_is_not_taken_for_its_printed_form() {
+    fn a_loaded_database_address_keeps_its_password() {
         let config = load(&["--database", "postgres://zim:hunter2@db/zim"], &[]).unwrap();
         assert_eq!(config.database.postgres(), Some("postgres://zim:hunter2@db/zim"));
     }

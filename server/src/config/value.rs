@@ -1,4 +1,4 @@
-//! Values with a form of their own.
+//! Types of settings that have a text form.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -21,7 +21,7 @@ impl FromStr for Listen {
             return Ok(Self(None));
         }
         text.parse().map(|address| Self(Some(address))).map_err(|_| {
-            format!("{text:?} is no address to listen on; it looks like 127.0.0.1:4711 or [::]:4711, or is {OFF:?}")
+            format!("{text:?} is not an address to listen on; give one such as 127.0.0.1:4711 or [::]:4711, or {OFF:?}")
         })
     }
 }
@@ -41,17 +41,17 @@ impl Serialize for Listen {
     }
 }
 
-/// Where the operator's service is.
+/// The address of the operator's service.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum AdminListen {
-    /// The Unix socket `admin.sock` in the data folder. Where the system has no such sockets: port 4712 of this machine alone.
+    /// The Unix socket `admin.sock` in the data folder. On systems without Unix sockets: port 4712 on loopback.
     #[default]
     Local,
-    /// A Unix socket of this name.
+    /// The Unix socket with this path.
     Unix(PathBuf),
-    /// A port. Other machines can reach it only with TLS.
+    /// A TCP port, with TLS unless the address is a loopback address.
     Tcp(SocketAddr),
-    /// Nowhere.
+    /// The service does not run.
     Off,
 }
 
@@ -61,7 +61,9 @@ const UNIX: &str = "unix:";
 impl AdminListen {
     pub(super) fn problem(&self) -> Option<String> {
         match self {
-            Self::Unix(path) if path.as_os_str().is_empty() => Some("admin is unix: without a path".to_owned()),
+            Self::Unix(path) if path.as_os_str().is_empty() => {
+                Some("admin is unix: without a path; give the path of the socket".to_owned())
+            }
             Self::Unix(_) if cfg!(not(unix)) => Some(format!("admin is {self}; this system has no Unix sockets")),
             _ => None,
         }
@@ -78,8 +80,8 @@ impl FromStr for AdminListen {
             (_, Some(path)) => Ok(Self::Unix(path.into())),
             _ => text.parse().map(Self::Tcp).map_err(|_| {
                 format!(
-                    "{text:?} is no address of the operator's service; it looks like {LOCAL:?}, unix:/run/zim/admin.sock or \
-                     127.0.0.1:4712, or is {OFF:?}"
+                    "{text:?} is not an address for the operator's service; give {LOCAL:?}, a socket such as \
+                     unix:/run/zim/admin.sock, an address such as 127.0.0.1:4712, or {OFF:?}"
                 )
             }),
         }
@@ -109,7 +111,7 @@ impl Serialize for AdminListen {
     }
 }
 
-/// Where a database is. It may hold a password: it is neither printed nor logged.
+/// The address of a database. Its password is neither printed nor logged.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct DatabaseUrl(String);
 
@@ -117,17 +119,17 @@ const SQLITE: &str = "sqlite://";
 const POSTGRES: [&str; 2] = ["postgres://", "postgresql://"];
 
 impl DatabaseUrl {
-    /// The file of an SQLite database; `None` for PostgreSQL and when nothing is set.
+    /// Returns the file of an SQLite database; `None` for PostgreSQL or an empty address.
     pub fn sqlite(&self) -> Option<&Path> {
         self.0.strip_prefix(SQLITE).map(Path::new)
     }
 
-    /// The address of a PostgreSQL database, password included.
+    /// Returns the address of a PostgreSQL database, with its password.
     pub fn postgres(&self) -> Option<&str> {
         POSTGRES.iter().any(|scheme| self.0.starts_with(scheme)).then_some(self.0.as_str())
     }
 
-    /// Whether somebody who reads the address can use the database.
+    /// Whether the address contains a password.
     pub(crate) fn has_password(&self) -> bool {
         let Some((_, rest)) = self.postgres().and_then(|url| url.split_once("://")) else { return false };
         let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
@@ -137,7 +139,7 @@ impl DatabaseUrl {
 
     pub(super) fn problem(&self) -> Option<String> {
         if self.0 == SQLITE {
-            return Some("database is sqlite:// without a file".to_owned());
+            return Some("database is sqlite:// without a file; name one".to_owned());
         }
         let known = self.0.is_empty() || self.sqlite().is_some() || self.postgres().is_some();
         (!known).then(|| format!("database is {self}; it must begin with sqlite:// or postgres://"))
@@ -160,7 +162,7 @@ impl<'de> Deserialize<'de> for DatabaseUrl {
 
 impl fmt::Display for DatabaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Without user and password, and without parameters, which may hold them too.
+        // Without user and password, and without parameters, which may also contain them.
         let is_scheme = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric());
         let scheme = self.0.split_once("://").filter(|(scheme, _)| is_scheme(scheme));
         let (scheme, rest) = scheme.map_or(("", self.0.as_str()), |(scheme, rest)| (scheme, rest));
@@ -169,7 +171,7 @@ impl fmt::Display for DatabaseUrl {
         }
         match (rest.find('?'), rest.rsplit_once('@')) {
             (_, None) => f.write_str(rest.split('?').next().unwrap_or_default()),
-            // Nobody can tell which of them is part of a password.
+            // Either character may be part of a password.
             (Some(mark), Some((secret, _))) if mark < secret.len() => f.write_str("…"),
             (_, Some((_, host))) => write!(f, "…@{}", host.split('?').next().unwrap_or_default()),
         }
@@ -193,13 +195,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_database_is_named_without_its_password() {
+    fn a_database_is_displayed_without_its_password() {
         let shown = |text: &str| text.parse::<DatabaseUrl>().unwrap().to_string();
         assert_eq!(shown("sqlite://data/zim.db"), "sqlite://data/zim.db");
         assert_eq!(shown("postgres://zim:p@ss@db:5432/zim?password=x"), "postgres://…@db:5432/zim");
         assert_eq!(shown("postgres://db/zim?user=zim&password=x"), "postgres://db/zim");
         assert_eq!(shown(""), "");
-        // What was forgotten or not escaped shows nothing either.
+        // Missing or unescaped parts do not reveal a password either.
         assert_eq!(shown("postgres://zim:hunter?2@db/zim"), "postgres://…");
         assert_eq!(shown("postgres://db/zim?password=hunter@2"), "postgres://…");
         assert_eq!(shown("zim:hunter2@db/zim"), "…@db/zim");
@@ -207,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_password_is_found_wherever_it_stands() {
+    fn a_password_is_found_in_every_part_of_an_address() {
         let has = |text: &str| text.parse::<DatabaseUrl>().unwrap().has_password();
         assert!(has("postgres://zim:hunter2@db/zim"));
         assert!(has("postgresql://db:5432/zim?user=zim&password=hunter2"));
@@ -217,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn the_operators_service_is_in_one_of_four_places() {
+    fn the_operators_address_has_four_forms() {
         for (text, expected) in [
             ("local", AdminListen::Local),
             ("off", AdminListen::Off),

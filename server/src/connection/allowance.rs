@@ -1,8 +1,8 @@
-//! Failed logins: how many an address and an app may have, and what becomes of the next ones.
+//! How many logins of an address and of an app may fail, and what happens to further ones.
 //!
-//! A client with a genuine AES-GCM token or the right app sign is let in however many others fail: nobody locks a user out, and
-//! secrets of 128 bits do not fall to guessing. Tokens of the AES-CBC form carry no authentication tag, so guesses count there:
-//! beyond the allowance such a token is not even looked at.
+//! A client with a genuine AES-GCM token or the right app sign is admitted however many other logins fail: nobody can
+//! lock a user out, and 128-bit secrets cannot be guessed. AES-CBC tokens carry no authentication tag, so guesses
+//! matter there: beyond the allowance such a token is not even verified.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -15,16 +15,16 @@ use crate::key::AppKey;
 use crate::rate::{Buckets, Rate, Subnet};
 use crate::repeated::{self, Repeated, Summary};
 
-/// The allowances for logins that fail, and for first logins.
+/// The allowances for failed logins and for first logins.
 #[derive(Debug)]
 pub(crate) struct LoginAllowances {
     failed_by_address: Buckets<Subnet>,
     failed_by_app: Buckets<AppKey>,
     first_by_address: Buckets<Subnet>,
-    /// For the log.
+    /// Failures that the log has not reported.
     failures: Mutex<Repeated<IpAddr>>,
-    /// Apps for which tokens of the AES-CBC form came, and that do not accept them: for the log, which must name the setting
-    /// whatever else fails.
+    /// Apps that got AES-CBC tokens and do not accept them. Logged apart from the failures, because the log must name
+    /// the setting whatever else fails.
     cbc_refused: Mutex<Repeated<u32>>,
 }
 
@@ -42,46 +42,52 @@ impl LoginAllowances {
         }
     }
 
-    /// Tells the log that a login failed, and why: the first of a minute at once, the others together.
+    /// Logs that a login failed, and why: the first failure of a minute at once, the others together.
     pub(crate) fn log_failure(&self, address: SocketAddr, app_id: u32, reason: &str, now_ms: i64) {
         if let Some(Summary { count, addresses }) = self.failures.lock().note(now_ms, address.ip()) {
-            tracing::warn!(count, addresses, app_id, reason, "logins failed; app and reason are those of the last one");
+            tracing::warn!(
+                count,
+                addresses,
+                app_id,
+                reason,
+                "logins failed; app and reason are those of the last failure"
+            );
         }
     }
 
-    /// Tells the log that a token of the AES-CBC form was refused because the app does not accept it.
+    /// Logs that an AES-CBC token was refused because the app does not accept it.
     pub(crate) fn log_cbc_refused(&self, app_id: u32, now_ms: i64) {
         let summary = self.cbc_refused.lock().note(now_ms, app_id);
-        summary.into_iter().for_each(tell_cbc_refused);
+        summary.into_iter().for_each(log_cbc_summary);
     }
 
-    /// Tells the log what was counted and not told, until `end`.
-    pub(crate) async fn keep_log(&self, clock: &Clock, end: &CancellationToken) {
+    /// Logs what was counted and not logged, until `end`.
+    pub(crate) async fn log_summaries(&self, clock: &Clock, end: &CancellationToken) {
         let failures = repeated::keep(&self.failures, clock, end, |Summary { count, addresses }| {
             tracing::warn!(count, addresses, "logins failed");
         });
-        tokio::join!(failures, repeated::keep(&self.cbc_refused, clock, end, tell_cbc_refused));
+        tokio::join!(failures, repeated::keep(&self.cbc_refused, clock, end, log_cbc_summary));
     }
 
-    /// In how many milliseconds another login may fail, 0 for now.
+    /// Returns the wait until another login may fail, milliseconds; 0 for none.
     pub(crate) fn wait_ms(&self, address: SocketAddr, app: AppKey, now_ms: i64) -> i64 {
         self.failed_by_address.wait_ms(&address.into(), now_ms).max(self.failed_by_app.wait_ms(&app, now_ms))
     }
 
-    /// Counts a failed login; beyond the allowance, in how many milliseconds there is more. One that is beyond its address's
-    /// allowance does not count for the app: one address does not use up an app's.
+    /// Counts a failed login. Beyond the allowance, returns the wait in milliseconds. A failure beyond the address's
+    /// allowance does not count for the app: one address cannot use up the allowance of an app.
     pub(crate) fn fail(&self, address: SocketAddr, app: AppKey, now_ms: i64) -> Result<(), i64> {
         self.failed_by_address.take(address.into(), now_ms)?;
         self.failed_by_app.take(app, now_ms)
     }
 
-    /// Counts the first login of a user; beyond the allowance, in how many milliseconds there is more.
+    /// Counts the first login of a user. Beyond the allowance, returns the wait in milliseconds.
     pub(crate) fn first_login(&self, address: SocketAddr, now_ms: i64) -> Result<(), i64> {
         self.first_by_address.take(address.into(), now_ms)
     }
 }
 
-fn tell_cbc_refused(Summary { count, addresses: apps }: Summary) {
+fn log_cbc_summary(Summary { count, addresses: apps }: Summary) {
     tracing::warn!(
         count,
         apps,
@@ -104,12 +110,12 @@ mod tests {
         let address = |last| SocketAddr::from(([192, 0, 2, last], 1));
         assert!(allowances.fail(address(1), AppKey(1), 0).is_ok());
         assert!(allowances.fail(address(1), AppKey(1), 0).is_ok());
-        assert_eq!(allowances.fail(address(1), AppKey(1), 0), Err(30_000), "the address has none left");
+        assert_eq!(allowances.fail(address(1), AppKey(1), 0), Err(30_000), "the allowance of the address is used up");
         assert_eq!(allowances.wait_ms(address(1), AppKey(9), 0), 30_000);
-        // That one did not count for the app.
+        // The failure beyond the address's allowance did not count for the app.
         assert_eq!(allowances.wait_ms(address(2), AppKey(1), 0), 0);
         assert!(allowances.fail(address(2), AppKey(1), 0).is_ok());
-        assert_eq!(allowances.fail(address(3), AppKey(1), 0), Err(20_000), "the app has none left");
+        assert_eq!(allowances.fail(address(3), AppKey(1), 0), Err(20_000), "the allowance of the app is used up");
         assert_eq!(allowances.wait_ms(address(4), AppKey(1), 0), 20_000);
         assert!(allowances.fail(address(3), AppKey(2), 0).is_ok());
         assert!(allowances.fail(address(4), AppKey(1), 20_000).is_ok());

@@ -1,4 +1,4 @@
-//! What the server knows of one connection: nothing before login, everything after.
+//! The server's state of one connection, before and after login.
 
 mod allowance;
 mod queue;
@@ -16,53 +16,53 @@ pub use self::queue::{PushQueue, PushTarget};
 use crate::key::{AppKey, LoginKey, UserKey};
 use crate::tenant::{Access, Proof};
 
-/// Who logged in on a session. Set once: another user needs another connection.
+/// The user who is logged in on a connection. Set once: another user needs another connection.
 #[derive(Clone, Debug)]
 pub struct Identity {
     /// The app.
     pub app: AppKey,
     /// The user.
     pub user: UserKey,
-    /// His name in the app.
+    /// The user's name in the app.
     pub user_id: Arc<str>,
     /// The login.
     pub login: LoginKey,
-    /// What resumes it.
+    /// The ticket that resumes the login.
     pub ticket: [u8; 16],
-    /// When he logged in, Unix milliseconds.
+    /// When the login began, Unix milliseconds.
     pub login_at: i64,
-    /// Comes and goes: no device, no presence.
+    /// Whether it is a one-shot login: it is no device and has no presence.
     pub one_shot: bool,
 }
 
-/// One connection.
+/// The state of one connection.
 #[derive(Debug)]
 pub struct ConnectionState {
-    /// Where the client is.
+    /// The address of the client.
     pub address: SocketAddr,
-    /// From `Hello`.
+    /// `PlatformType`, from `Hello`.
     pub platform: i32,
-    /// From `Hello`: names the installation.
+    /// The ID of the installation, from `Hello`.
     pub device: [u8; 16],
-    /// From `Hello`.
+    /// The version of the SDK, from `Hello`.
     pub sdk_version: String,
-    /// What waits for the event stream.
+    /// The frames for the event stream.
     pub queue: PushQueue,
     identity: OnceLock<Identity>,
     proof: Mutex<Option<Proof>>,
     token_expires_at: AtomicI64,
-    /// Wakes the session when the token's end moved.
+    /// Notified when the token's expiry changes.
     pub token_moved: tokio::sync::Notify,
     logged_out: AtomicBool,
     queried_users: Mutex<VecDeque<(i64, usize)>>,
 }
 
-/// How many profiles a session may ask for within [`QUERY_WINDOW_MS`].
+/// Profiles that a connection may query within [`QUERY_WINDOW_MS`].
 const QUERIED_USERS: usize = 10;
 const QUERY_WINDOW_MS: i64 = 10_000;
 
 impl ConnectionState {
-    /// A connection that has said Hello.
+    /// Creates the state of a connection after its `Hello`.
     pub fn new(address: SocketAddr, platform: i32, device: [u8; 16], sdk_version: String, queue_bytes: usize) -> Self {
         Self {
             address,
@@ -79,46 +79,51 @@ impl ConnectionState {
         }
     }
 
-    /// Who is logged in, if anybody.
+    /// Returns who is logged in.
     pub fn identity(&self) -> Option<&Identity> {
         self.identity.get()
     }
 
-    /// Logs in. False if somebody is logged in already.
+    /// Logs in. Returns false if the connection is logged in already.
     pub fn log_in(&self, identity: Identity) -> bool {
         self.identity.set(identity).is_ok()
     }
 
-    /// When the token ends, Unix milliseconds; 0: never.
+    /// Returns when the token expires, Unix milliseconds; 0 for never.
     pub fn token_expires_at(&self) -> i64 {
         self.token_expires_at.load(Ordering::Relaxed)
     }
 
-    /// A (new) token ends then.
+    /// Sets the expiry of a first or renewed token.
     pub fn set_token_expires_at(&self, at_ms: i64) {
         self.token_expires_at.store(at_ms, Ordering::Relaxed);
         self.token_moved.notify_one();
     }
 
-    /// What let the session in, or keeps it in since a token was renewed.
+    /// Sets what the client logged in with, or renewed its token with.
     pub fn set_proof(&self, proof: Proof) {
         *self.proof.lock() = Some(proof);
     }
 
-    /// Ends the session if its app does not let it in any more; else moves its end to where the app has it.
+    /// Ends the connection if its app no longer accepts the proof; otherwise sets its expiry to what the app allows.
     pub fn enforce(&self, access: &Access, now_ms: i64) {
-        // Held to the end: the end of a token that is renewed meanwhile is not overwritten by that of the one before.
-        let held = self.proof.lock();
-        let Some(proof) = *held else { return };
+        // Held until the end, so that an older expiry does not overwrite that of a token that is renewed at the same
+        // time.
+        let guard = self.proof.lock();
+        let Some(proof) = *guard else { return };
         match access.ends_at(proof, now_ms) {
             Some(ends_at) => self.set_token_expires_at(ends_at),
             None => {
-                self.queue.end(SessionEndReason::EndedByOperator, "the app does not accept any more what let you in");
+                self.queue.end(
+                    SessionEndReason::EndedByOperator,
+                    "the app no longer accepts these credentials; log in again",
+                );
             }
         }
     }
 
-    /// Counts a query of `users` profiles at `now_ms`, by the steady clock; false if that is more than 10 within 10 seconds.
+    /// Counts a query of `users` profiles at `now_ms`, by the steady clock. Returns false if there would be more than
+    /// 10 within 10 seconds.
     pub fn count_queried_users(&self, users: usize, now_ms: i64) -> bool {
         let mut queried = self.queried_users.lock();
         while queried.front().is_some_and(|(at, _)| now_ms - at >= QUERY_WINDOW_MS) {
@@ -132,56 +137,56 @@ impl ConnectionState {
         allowed
     }
 
-    /// The user logged out on this session: its end is not a loss.
+    /// Notes that the user logged out on this connection: its end is not a lost connection.
     pub fn set_logged_out(&self) {
         self.logged_out.store(true, Ordering::Relaxed);
     }
 
-    /// Whether the user logged out on this session.
+    /// Whether the user logged out on this connection.
     pub fn is_logged_out(&self) -> bool {
         self.logged_out.load(Ordering::Relaxed)
     }
 }
 
-/// The caller of one method.
+/// The caller of one request.
 #[derive(Debug)]
 pub struct Caller {
-    /// The connection that the call came on.
+    /// The connection that the request came on.
     pub connection: Arc<ConnectionState>,
     submitted: AtomicBool,
     pushes: Mutex<Vec<Push>>,
 }
 
 impl Caller {
-    /// The caller of one call on `session`.
+    /// The caller of a request on `connection`.
     pub fn new(connection: Arc<ConnectionState>) -> Self {
         Self { connection, submitted: AtomicBool::new(false), pushes: Mutex::default() }
     }
 
-    /// Who calls; the ring around the handlers has checked that somebody is logged in.
+    /// Returns who calls. The checks before the handlers have made sure that the caller is logged in.
     ///
     /// # Errors
-    /// Not logged in.
+    /// The caller is not logged in.
     pub fn identity(&self) -> Result<&Identity, crate::error::Error> {
         self.connection.identity().ok_or_else(crate::error::Error::not_logged_in)
     }
 
-    /// The call has its place in the write queue: the next write of its session may start.
+    /// Notes that the request has its place in the write queue: the next write of its connection may start.
     pub fn set_submitted(&self) {
         self.submitted.store(true, Ordering::Release);
     }
 
-    /// Whether the call has its place in the write queue.
+    /// Whether the request has its place in the write queue.
     pub fn is_submitted(&self) -> bool {
         self.submitted.load(Ordering::Acquire)
     }
 
-    /// Adds log entries that the call caused to its response.
+    /// Adds log entries that the request caused to its response.
     pub fn add_push(&self, push: Push) {
         self.pushes.lock().push(push);
     }
 
-    /// The log entries for the response.
+    /// Takes the log entries for the response.
     pub fn take_pushes(&self) -> Vec<Push> {
         std::mem::take(&mut *self.pushes.lock())
     }

@@ -1,4 +1,4 @@
-//! What waits to be written to one session's event stream, bounded in bytes.
+//! The frames that wait for one connection's event stream, bounded in bytes.
 
 use std::collections::{HashSet, VecDeque};
 
@@ -9,22 +9,23 @@ use zim_protocol::{
     ConversationRef, Dirty, EventFrame, SessionEnd, SessionEndReason, event_frame::Frame, frame::encode_frame,
 };
 
-/// More dirty conversations than this are not named: the client syncs.
+/// Beyond this many dirty conversations, they are no longer named: the client syncs instead.
 const MAX_DIRTY: usize = 1_000;
 
-/// Which log a frame moves, as its viewer names it; what is left of a push whose body had to go.
+/// The log that a frame extends, under the viewer's name of it. If the body of a push is dropped, this is what remains
+/// of it.
 #[derive(Clone, Debug)]
 pub enum PushTarget {
     /// The viewer's feed.
     Feed,
     /// A conversation: messages and changes are pulled together.
     Conversation(ConversationRef),
-    /// No log: what is true of other people now.
+    /// No log: the present state of other users.
     Snapshot,
 }
 
-/// A bounded queue of encoded event frames. A client that reads too slowly loses bodies, never positions: the logs are
-/// remembered as dirty, and it pulls them.
+/// A bounded queue of encoded event frames. A client that reads too slowly loses bodies, never positions: the queue
+/// marks their logs as dirty, and the client pulls them.
 #[derive(Debug)]
 pub struct PushQueue {
     inner: Mutex<Inner>,
@@ -47,7 +48,7 @@ struct Inner {
 
 impl Inner {
     fn fits(&self, frame: &Bytes, max: usize) -> bool {
-        // One frame always fits an empty queue.
+        // One frame always fits into an empty queue.
         self.frames.is_empty() || self.bytes + frame.len() <= max
     }
 
@@ -56,9 +57,9 @@ impl Inner {
         self.frames.push_back(frame);
     }
 
-    fn is_dirty(&self, log: &PushTarget) -> bool {
-        (self.dirty_all && !matches!(log, PushTarget::Snapshot))
-            || match log {
+    fn is_dirty(&self, target: &PushTarget) -> bool {
+        (self.dirty_all && !matches!(target, PushTarget::Snapshot))
+            || match target {
                 PushTarget::Feed => self.dirty_feed,
                 PushTarget::Snapshot => self.dirty_snapshots,
                 PushTarget::Conversation(name) => {
@@ -67,8 +68,8 @@ impl Inner {
             }
     }
 
-    fn mark(&mut self, log: &PushTarget) {
-        match log {
+    fn mark_dirty(&mut self, target: &PushTarget) {
+        match target {
             PushTarget::Feed => self.dirty_feed = true,
             PushTarget::Snapshot => self.dirty_snapshots = true,
             PushTarget::Conversation(_) if self.dirty.len() >= MAX_DIRTY => {
@@ -97,19 +98,19 @@ impl Inner {
 }
 
 impl PushQueue {
-    /// A queue that holds at most about `max_bytes` of frames.
+    /// Creates a queue that holds at most about `max_bytes` of frames.
     pub fn new(max_bytes: usize) -> Self {
         Self { inner: Mutex::default(), ready: Notify::new(), max_bytes }
     }
 
-    /// Queues a frame that moves `log`. A log that is dirty stays so: the client pulls it anyway.
-    pub fn push(&self, frame: Bytes, log: &PushTarget) {
+    /// Queues a frame that extends `target`. A dirty log stays dirty: the client pulls it anyway.
+    pub fn push(&self, frame: Bytes, target: &PushTarget) {
         let mut inner = self.inner.lock();
         if inner.ended {
             return;
         }
-        if inner.is_dirty(log) || !inner.fits(&frame, self.max_bytes) {
-            inner.mark(log);
+        if inner.is_dirty(target) || !inner.fits(&frame, self.max_bytes) {
+            inner.mark_dirty(target);
         } else {
             inner.add(frame);
         }
@@ -117,7 +118,8 @@ impl PushQueue {
         self.ready.notify_one();
     }
 
-    /// Queues a frame that is delivered at most once. Dropped, counted and told when there is no room.
+    /// Queues a frame that is delivered at most once. It is dropped if the queue is half full; the client gets the
+    /// number of dropped frames.
     pub fn push_transient(&self, frame: Bytes) {
         let mut inner = self.inner.lock();
         if inner.ended {
@@ -132,7 +134,7 @@ impl PushQueue {
         self.ready.notify_one();
     }
 
-    /// The last frame of the session; nothing is queued after it. The first call counts.
+    /// Queues the last frame of the connection; nothing is queued after it. Only the first call has an effect.
     pub fn end(&self, reason: SessionEndReason, message: &str) {
         let mut inner = self.inner.lock();
         if !inner.ended {
@@ -143,8 +145,8 @@ impl PushQueue {
         self.ready.notify_one();
     }
 
-    /// As [`PushQueue::end`] for a session whose client may connect again: what it asks before it hears of that is not
-    /// refused, so that it loses nothing. A later `end` counts instead.
+    /// Like [`PushQueue::end`], for a connection whose client may connect again: requests that arrive before the client
+    /// reads the frame are still served, so that it loses nothing. A later `end` takes precedence.
     pub fn retire(&self, message: &str) {
         let mut inner = self.inner.lock();
         if !inner.ended {
@@ -159,8 +161,8 @@ impl PushQueue {
         self.inner.lock().ended
     }
 
-    /// Waits for frames and moves at most about `max_bytes` of them into `out`; returns how many, and the reason when the last
-    /// one ends the session.
+    /// Waits for frames and moves at most about `max_bytes` of them into `out`. Returns how many, and the reason if the
+    /// last one ends the connection.
     pub async fn next_batch(&self, out: &mut BytesMut, max_bytes: usize) -> (u64, Option<SessionEndReason>) {
         loop {
             let ready = self.ready.notified();
@@ -186,7 +188,7 @@ impl PushQueue {
                 inner.frames.pop_front();
             }
             if inner.frames.is_empty() {
-                // An idle session keeps no buffer.
+                // An idle connection keeps no buffer.
                 if inner.frames.capacity() > 64 {
                     inner.frames = VecDeque::new();
                 }
@@ -212,7 +214,7 @@ impl PushQueue {
 mod tests {
     use super::*;
 
-    fn log(id: &str) -> PushTarget {
+    fn target(id: &str) -> PushTarget {
         PushTarget::Conversation(ConversationRef { r#type: 0, id: id.to_owned() })
     }
 
@@ -237,11 +239,11 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_reader_loses_bodies_but_no_log() {
+    fn a_slow_reader_loses_bodies_but_no_position() {
         let queue = PushQueue::new(1_000);
-        queue.push(push_frame(900), &log("ann"));
-        queue.push(push_frame(900), &log("bob"));
-        queue.push(push_frame(10), &log("bob"));
+        queue.push(push_frame(900), &target("ann"));
+        queue.push(push_frame(900), &target("bob"));
+        queue.push(push_frame(10), &target("bob"));
         queue.push(push_frame(10), &PushTarget::Feed);
         let got = frames(&queue);
         assert_eq!(got.len(), 3);
@@ -253,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn dropped_transients_are_counted_and_told() {
+    fn dropped_transients_are_counted_and_reported() {
         let queue = PushQueue::new(1_000);
         for _ in 0..5 {
             queue.push_transient(push_frame(300));
@@ -264,11 +266,11 @@ mod tests {
     }
 
     #[test]
-    fn nothing_follows_the_end() {
+    fn nothing_is_queued_after_the_end() {
         let queue = PushQueue::new(1_000);
-        queue.push(push_frame(10), &log("ann"));
+        queue.push(push_frame(10), &target("ann"));
         queue.end(SessionEndReason::KickedOut, "a newer login");
-        queue.push(push_frame(10), &log("ann"));
+        queue.push(push_frame(10), &target("ann"));
         queue.end(SessionEndReason::GoingAway, "");
         let got = frames(&queue);
         assert_eq!(got.len(), 2);
@@ -277,11 +279,11 @@ mod tests {
     }
 
     #[test]
-    fn too_many_dirty_conversations_become_one_sync() {
+    fn too_many_dirty_conversations_become_one_mark_for_all() {
         let queue = PushQueue::new(1);
-        queue.push(push_frame(10), &log("first"));
+        queue.push(push_frame(10), &target("first"));
         for index in 0..=MAX_DIRTY {
-            queue.push(push_frame(10), &log(&index.to_string()));
+            queue.push(push_frame(10), &target(&index.to_string()));
         }
         let got = frames(&queue);
         let Some(Frame::Dirty(dirty)) = got.last() else { panic!("{got:?}") };

@@ -1,4 +1,4 @@
-//! What a partition needs of a connection, whichever database it is to.
+//! The interface of a database connection, common to SQLite and PostgreSQL.
 
 use std::time::Duration;
 
@@ -7,55 +7,55 @@ use super::locks::Locks;
 use super::tx::Tx;
 use crate::effect::Effect;
 
-/// What a transaction may do.
+/// Whether a transaction may write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Access {
-    /// Reads one snapshot.
+    /// It reads one snapshot.
     Read,
     Write,
 }
 
-/// How long things may take.
+/// Time limits.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
-    /// One statement.
+    /// The limit of one statement.
     pub(super) statement: Duration,
-    /// One job, whatever the number of its statements.
+    /// The limit of one job with all its statements.
     pub(super) job: Duration,
 }
 
-/// A connection that runs one transaction at a time. It mends itself: `begin` connects again where that is needed.
+/// A connection that runs one transaction at a time. `begin` reconnects if the connection is lost.
 pub(super) trait Backend {
-    /// Whether heads are locked: a database with one writer needs no locks.
+    /// Whether to lock heads. A database with one writer needs no locks.
     const LOCKS: bool;
 
-    /// Begins a transaction, with its locks.
+    /// Begins a transaction and takes its locks.
     async fn begin(&mut self, access: Access, locks: &Locks) -> Result<(), DbError>;
 
-    /// Keeps what came since the last savepoint, and sets the next one: there is one at a time.
+    /// Releases the last savepoint and sets the next one: there is one at a time.
     async fn savepoint(&mut self) -> Result<(), DbError>;
 
-    /// Takes back what came since the savepoint, which stays.
-    async fn undo(&mut self) -> Result<(), DbError>;
+    /// Rolls back to the savepoint and keeps it.
+    async fn rollback_to_savepoint(&mut self) -> Result<(), DbError>;
 
-    /// Whatever it answers, the transaction is over.
+    /// Commits. The transaction is over, also after an error.
     async fn commit(&mut self) -> Result<(), DbError>;
 
-    /// The transaction is over. If that cannot be told to the database, the connection is given up instead.
+    /// Rolls the transaction back. If the database does not confirm it, the connection is discarded.
     async fn rollback(&mut self);
 
-    /// The transaction in the hands of one job; `None` if the connection is lost.
+    /// Returns the transaction for one job, or `None` if the connection is lost.
     fn tx<'a>(&'a mut self, effects: &'a mut Vec<Effect>) -> Option<Tx<'a>>;
 
-    /// Whether there is still a transaction: some failures take all of it down.
+    /// Whether a transaction is open. Some failures end it.
     fn is_in_transaction(&self) -> bool;
 
-    /// The limits of its jobs.
+    /// Returns the time limits of its jobs.
     fn limits(&self) -> Limits;
 
-    /// Gives the connection up: nobody knows what state it is in.
-    fn give_up(&mut self);
+    /// Discards the connection, whose state is unknown.
+    fn discard(&mut self);
 
-    /// Runs a job to its end, or to its limit.
+    /// Runs a job until it ends or reaches its limit.
     async fn limit<T>(limits: Limits, job: impl Future<Output = T>) -> Result<T, DbError>;
 }

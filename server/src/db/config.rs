@@ -1,4 +1,4 @@
-//! Where a database is, and how it is used.
+//! The settings of a database.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -9,34 +9,34 @@ use super::backend::Limits;
 use super::error::DbError;
 use super::migrate::{MIGRATIONS, Migration};
 
-/// Where a database is.
+/// The address of a database.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Database {
-    /// A file, with its log beside it.
+    /// An SQLite file; its write-ahead log is beside it.
     Sqlite(PathBuf),
-    /// A server's address, password included.
+    /// The URL of a PostgreSQL database, with its password.
     Postgres(String),
 }
 
 impl FromStr for Database {
     type Err = DbError;
 
-    /// From `sqlite://path` or `postgres://user:password@host/name`.
+    /// Parses `sqlite://path` or `postgres://user:password@host/name`.
     fn from_str(url: &str) -> Result<Self, DbError> {
         if url.starts_with("postgres://") || url.starts_with("postgresql://") {
             return Ok(Self::Postgres(url.to_owned()));
         }
         match url.strip_prefix("sqlite://") {
-            // What is acknowledged is on disk: memory is none.
+            // An acknowledged write must be on disk, so the database cannot be in memory.
             Some(path) if path.is_empty() || path.contains(":memory:") => {
-                Err(DbError::other("a database in memory is no store: name a file, sqlite://path"))
+                Err(DbError::other("a database in memory is not supported; name a file: sqlite://path"))
             }
             Some(path) => Ok(Self::Sqlite(path.into())),
             None if url.starts_with("sqlite::memory:") => {
-                Err(DbError::other("a database in memory is no store: name a file, sqlite://path"))
+                Err(DbError::other("a database in memory is not supported; name a file: sqlite://path"))
             }
-            // The address itself may hold a password.
-            None => Err(DbError::other("a database is sqlite://path or postgres://user:password@host/name")),
+            // The error does not repeat the URL, which may contain a password.
+            None => Err(DbError::other("a database URL is sqlite://path or postgres://user:password@host/name")),
         }
     }
 }
@@ -45,33 +45,34 @@ impl fmt::Debug for Database {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Sqlite(path) => f.debug_tuple("Sqlite").field(path).finish(),
-            // The password stays out of logs.
+            // The URL stays out of logs: it may contain a password.
             Self::Postgres(_) => f.debug_tuple("Postgres").finish_non_exhaustive(),
         }
     }
 }
 
-/// How a database is used. Build it from [`DbConfig::new`], and change what should differ.
+/// The settings of a database. Start from [`DbConfig::new`] and change fields.
 #[derive(Clone, Debug)]
 pub struct DbConfig {
-    /// Where it is.
+    /// The address of the database.
     pub database: Database,
-    /// Writing connections to PostgreSQL; SQLite has one. Default: 4. More of them commit more at once, and share less.
+    /// Writing connections to PostgreSQL; SQLite has one. Default: 4. With more of them more transactions commit in parallel,
+    /// and fewer jobs share a commit.
     pub partitions: usize,
-    /// Reading connections, a thread each. Default: 4.
+    /// Reading connections, each with a thread. Default: 4.
     pub readers: usize,
-    /// Jobs that may wait in each partition, and reads in all; one more is refused. Default: 16,384.
+    /// The length of each partition's queue, and of the queue of reads; further jobs are refused. Default: 16,384.
     pub queue: usize,
-    /// What one statement may take on PostgreSQL. Default: 10 s.
+    /// The time limit of one statement on PostgreSQL. Default: 10 s.
     pub statement_limit: Duration,
-    /// What one job may take with all its statements. Default: 30 s.
+    /// The time limit of one job with all its statements. Default: 30 s.
     pub job_limit: Duration,
     /// The schema. Default: the server's own.
     pub migrations: &'static [Migration],
 }
 
 impl DbConfig {
-    /// The defaults, which suit a server of its own.
+    /// Returns the default settings for `database`.
     pub fn new(database: Database) -> Self {
         Self {
             database,
@@ -99,8 +100,8 @@ mod tests {
         let server: Database = "postgres://zim:hunter2@db/zim".parse().unwrap();
         assert!(!format!("{server:?}").contains("hunter2"));
         for wrong in ["sqlite::memory:", "sqlite://:memory:", "sqlite://", "mysql://zim:hunter2@db"] {
-            let said = wrong.parse::<Database>().unwrap_err().to_string();
-            assert!(!said.contains("hunter2"), "{said}");
+            let message = wrong.parse::<Database>().unwrap_err().to_string();
+            assert!(!message.contains("hunter2"), "{message}");
         }
     }
 }

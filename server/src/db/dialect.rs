@@ -1,10 +1,10 @@
-//! One text of SQL for two databases, and the places where they differ. Each exception stands here with its reason:
+//! One text of SQL for two databases, with the places where they differ. These are all exceptions and their reasons:
 //!
-//! - Placeholders are `$1`: SQLite takes `$1` for a name and numbers names by their first occurrence, so they become `?1`.
-//! - `BIGINT PRIMARY KEY` becomes `INTEGER PRIMARY KEY`: only so is SQLite's table itself ordered by the key, without a
-//!   second tree.
-//! - `BYTEA` becomes `BLOB`: SQLite takes an unknown name for NUMERIC.
-//! - `FOR UPDATE` and `FOR SHARE` are PostgreSQL's alone: SQLite has one writer, and does not parse it.
+//! - Placeholders are `$1`, and become `?1` for SQLite, which reads `$1` as a name and numbers names by their first occurrence.
+//! - `BIGINT PRIMARY KEY` becomes `INTEGER PRIMARY KEY`: only then does SQLite order the table itself by the key, without a
+//!   second B-tree.
+//! - `BYTEA` becomes `BLOB`: SQLite gives a column of an unknown type NUMERIC affinity.
+//! - `FOR UPDATE` and `FOR SHARE` are for PostgreSQL only: SQLite has one writer, and does not parse them.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -19,21 +19,21 @@ use super::value::Value;
 /// The database behind a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
-    /// Embedded.
+    /// SQLite, embedded.
     Sqlite,
-    /// A server of its own.
+    /// PostgreSQL, a separate server.
     Postgres,
 }
 
-/// Texts of placeholders that a thread remembers. They are few: lists are padded, and rows come in powers of two.
-const REMEMBERED: usize = 256;
+/// The number of placeholder texts that a thread caches. There are few: lists are padded, and rows come in powers of two.
+const CACHED_TEXTS: usize = 256;
 
 thread_local! {
-    static TEXTS: RefCell<HashMap<[usize; 3], Arc<str>>> = RefCell::new(HashMap::new());
+    static CACHE: RefCell<HashMap<[usize; 3], Arc<str>>> = RefCell::new(HashMap::new());
 }
 
 impl Dialect {
-    /// Ends a `SELECT` that locks its rows. With more than one row it needs `ORDER BY`, lest two transactions lock crosswise.
+    /// Returns the end of a `SELECT` that locks its rows. With several rows it needs `ORDER BY`, or transactions can deadlock.
     pub fn for_update(self) -> &'static str {
         match self {
             Self::Sqlite => "",
@@ -41,7 +41,7 @@ impl Dialect {
         }
     }
 
-    /// Ends a `SELECT` of one row that must stay as it is until the transaction ends.
+    /// Returns the end of a `SELECT` of one row that must not change until the transaction ends.
     pub fn for_share(self) -> &'static str {
         match self {
             Self::Sqlite => "",
@@ -49,8 +49,8 @@ impl Dialect {
         }
     }
 
-    /// What stands behind `IN`, from placeholder `first` on, with its parameters. Padded with the last one to a power of two,
-    /// so that the texts are few and stay prepared; an empty list finds nothing.
+    /// Returns the list of placeholders for `IN`, numbered from `first`, and its parameters. The list is padded with the last
+    /// item to a power of two, so that there are few texts and they stay prepared. An empty list matches nothing.
     pub fn in_list<T: Into<Value>>(self, items: impl IntoIterator<Item = T>, first: usize) -> (Arc<str>, Vec<Value>) {
         let mut params: Vec<Value> = items.into_iter().map(Into::into).collect();
         let Some(last) = params.last().cloned() else {
@@ -60,14 +60,14 @@ impl Dialect {
         (self.values_list(1, params.len(), first), params)
     }
 
-    /// `rows` times a row of `columns` placeholders, from `first` on: what stands behind `VALUES`. Whoever cuts his rows into
-    /// powers of two keeps the texts few, and so prepared.
+    /// Returns the placeholders for `VALUES`: `rows` rows of `columns` each, numbered from `first`. A caller that splits its rows
+    /// into powers of two keeps the number of texts small, so that they stay prepared.
     pub fn values_list(self, rows: usize, columns: usize, first: usize) -> Arc<str> {
-        TEXTS.with_borrow_mut(|texts| {
+        CACHE.with_borrow_mut(|texts| {
             if let Some(text) = texts.get(&[rows, columns, first]) {
                 return Arc::clone(text);
             }
-            if texts.len() >= REMEMBERED {
+            if texts.len() >= CACHED_TEXTS {
                 texts.clear();
             }
             let text: Arc<str> = placeholders(rows, columns, first).into();
@@ -93,7 +93,7 @@ fn placeholders(rows: usize, columns: usize, first: usize) -> String {
     text
 }
 
-/// A statement as SQLite takes it: `?1` for `$1`.
+/// Rewrites a statement for SQLite: `?1` for `$1`.
 pub(super) fn sqlite_statement(sql: &str) -> Cow<'_, str> {
     if !sql.contains('$') {
         return Cow::Borrowed(sql);
@@ -111,19 +111,19 @@ pub(super) fn sqlite_statement(sql: &str) -> Cow<'_, str> {
                 }
                 text.push_str(rest);
             }
-            Piece::Aside(aside) => text.push_str(aside),
+            Piece::Verbatim(verbatim) => text.push_str(verbatim),
         }
     }
     Cow::Owned(text)
 }
 
-/// A migration as SQLite takes it.
+/// Rewrites a migration for SQLite.
 pub(super) fn sqlite_migration(sql: &str) -> String {
     let mut text = String::with_capacity(sql.len());
     for piece in Pieces::of(sql) {
         match piece {
             Piece::Code(code) => sqlite_types(code, &mut text),
-            Piece::Aside(aside) => text.push_str(aside),
+            Piece::Verbatim(verbatim) => text.push_str(verbatim),
         }
     }
     text
@@ -154,11 +154,11 @@ fn begins_with_words<const N: usize>(text: &str, words: [&str; N]) -> bool {
         && words.iter().all(|word| found.next().is_some_and(|other| other.eq_ignore_ascii_case(word)))
 }
 
-/// A stretch of SQL.
+/// A piece of SQL text.
 enum Piece<'a> {
     Code(&'a str),
-    /// A quoted text or name, or a comment: it is nobody's to rewrite.
-    Aside(&'a str),
+    /// A quoted text or name, or a comment, which is not rewritten.
+    Verbatim(&'a str),
 }
 
 struct Pieces<'a> {
@@ -186,7 +186,7 @@ impl<'a> Pieces<'a> {
         }
     }
 
-    /// Up to and with `end`, or to the end of everything.
+    /// Skips up to and including `end`, or to the end of the text.
     fn skip_through(&mut self, end: &str) {
         while self.chars.peek().is_some() {
             if self.begins(end) {
@@ -196,9 +196,9 @@ impl<'a> Pieces<'a> {
         }
     }
 
-    /// Whether an aside begins here, in which case it is passed. A doubled quote ends one text and begins the next, which
-    /// comes to the same.
-    fn skip_aside(&mut self) -> bool {
+    /// Skips a quoted text or a comment, and returns whether one begins here. A doubled quote ends one text and begins the
+    /// next, with the same result.
+    fn skip_verbatim(&mut self) -> bool {
         for (begin, end) in [("'", "'"), ("\"", "\""), ("--", "\n"), ("/*", "*/")] {
             if self.begins(begin) {
                 self.skip(begin.len());
@@ -218,14 +218,14 @@ impl<'a> Iterator for Pieces<'a> {
         if start == self.sql.len() {
             return None;
         }
-        if self.skip_aside() {
+        if self.skip_verbatim() {
             let end = self.position();
-            return Some(Piece::Aside(&self.sql[start..end]));
+            return Some(Piece::Verbatim(&self.sql[start..end]));
         }
         while self.chars.peek().is_some_and(|(_, c)| !matches!(c, '\'' | '"' | '-' | '/')) {
             self.chars.next();
         }
-        // A dash or a slash that begins no comment is code.
+        // A dash or a slash that does not begin a comment is code.
         if self.position() == start {
             self.chars.next();
         }

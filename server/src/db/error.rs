@@ -1,4 +1,4 @@
-//! What can go wrong between the server and its store, sorted by what a caller does about it.
+//! Errors of the store, sorted by what a caller can do about them.
 
 use std::borrow::Cow;
 use std::error::Error as StdError;
@@ -9,33 +9,33 @@ use crate::error::Error;
 
 type Source = Arc<dyn StdError + Send + Sync>;
 
-/// What a caller needs to know of a failure.
+/// The kind of a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum DbErrorKind {
-    /// A row with this key is there already.
+    /// A row with this key exists already.
     Unique,
-    /// Somebody else holds what was needed.
+    /// Another connection holds a lock.
     Busy,
-    /// Another transaction came in between (a deadlock, a serialization failure), or took this one down with it.
+    /// A conflict with another transaction (a deadlock, a serialization failure), or another job ended the shared transaction.
     Conflict,
-    /// More jobs wait than the queue takes.
+    /// The queue is full.
     QueueFull,
-    /// The database is closed, or being closed.
+    /// The database is closed or closing.
     Closed,
-    /// The time limit passed. If it was a commit, what was asked may be stored.
+    /// The time limit passed. If a commit failed with it, the changes may be stored.
     Timeout,
-    /// The database server is out of reach. If it was a commit, what was asked may be stored.
+    /// The database server is unreachable. If a commit failed with it, the changes may be stored.
     Disconnected,
-    /// No room on the disk.
+    /// The disk is full.
     DiskFull,
-    /// The database is damaged.
+    /// The database is corrupt.
     Corrupt,
-    /// A programmer's mistake, or something that nobody handles.
+    /// A bug, or an error without a kind of its own.
     Other,
 }
 
-/// A failure of the store. Cheap to clone: everybody whose job shared a commit gets the same one.
+/// A failure of the store. Cheap to clone: all jobs that shared a failed commit get the same error.
 #[derive(Clone)]
 pub struct DbError(Arc<Inner>);
 
@@ -46,7 +46,7 @@ struct Inner {
 }
 
 impl DbError {
-    /// An error with a sentence of its own.
+    /// Creates an error of this kind with a message.
     pub fn new(kind: DbErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
         Self(Arc::new(Inner { kind, message: message.into(), source: None }))
     }
@@ -67,40 +67,40 @@ impl DbError {
         Self::new(DbErrorKind::Closed, "the database is closed")
     }
 
-    /// What kind of failure this is.
+    /// Returns the kind of the failure.
     pub fn kind(&self) -> DbErrorKind {
         self.0.kind
     }
 
-    /// A row with this key is there already.
+    /// Whether a row with this key exists already.
     pub fn is_unique_violation(&self) -> bool {
         self.kind() == DbErrorKind::Unique
     }
 
-    /// The disk is full. Reads still work.
+    /// Whether the disk is full. Reads still work.
     pub fn is_full(&self) -> bool {
         self.kind() == DbErrorKind::DiskFull
     }
 
-    /// The database is closed: the server stops.
+    /// Whether the database is closed: the server is stopping.
     pub fn is_closed(&self) -> bool {
         self.kind() == DbErrorKind::Closed
     }
 
-    /// It may go better if it is tried again, here or at another server.
+    /// Whether a retry may succeed, on this server or another.
     pub fn is_unavailable(&self) -> bool {
         use DbErrorKind::{Busy, Closed, Conflict, Disconnected, QueueFull, Timeout};
         matches!(self.kind(), Busy | Conflict | QueueFull | Closed | Timeout | Disconnected)
     }
 
-    /// Neighbours in the batch, and the halves of a batch, meet the same failure.
-    pub(super) fn is_everybodys(&self) -> bool {
+    /// Whether the other jobs of the batch, and each half of a bulk run, would fail in the same way.
+    pub(super) fn affects_all_jobs(&self) -> bool {
         use DbErrorKind::{Closed, Corrupt, Disconnected, DiskFull};
         matches!(self.kind(), DiskFull | Corrupt | Disconnected | Closed)
     }
 }
 
-/// The beginning of a statement: those of many rows are long.
+/// Returns the beginning of a statement: statements of many rows are long.
 pub(super) fn excerpt(sql: &str) -> &str {
     &sql[..sql.floor_char_boundary(160)]
 }
@@ -128,12 +128,12 @@ impl StdError for DbError {
     }
 }
 
-/// Names a violated uniqueness at the statement that met it.
+/// Maps the violation of a unique key to an error of the caller.
 pub trait OnUnique<T> {
-    /// `error` if a row with this key is there already; any other failure stays what it is.
+    /// Replaces the failure with `error` if a row with this key exists already; keeps any other failure.
     ///
     /// # Errors
-    /// The statement's failure.
+    /// The failure of the statement.
     fn on_unique(self, error: impl FnOnce() -> Error) -> Result<T, Error>;
 }
 
@@ -147,10 +147,10 @@ impl From<DbError> for Error {
     fn from(error: DbError) -> Self {
         if error.is_full() {
             Self::storage_full(error)
-        } else if error.is_unavailable() {
-            Self::storage_unavailable(error)
         } else if error.is_closed() {
             Self::shutting_down()
+        } else if error.is_unavailable() {
+            Self::storage_unavailable(error)
         } else {
             Self::internal(error)
         }

@@ -1,4 +1,4 @@
-//! Jobs: what is run in a transaction, and the answer that somebody waits for.
+//! Jobs: closures that run in a transaction, and the futures of their answers.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -6,33 +6,33 @@ use std::task::{Context, Poll};
 use futures_util::future::LocalBoxFuture;
 use tokio::sync::oneshot;
 
-use super::error::DbError;
+use super::error::{DbError, DbErrorKind};
 use super::locks::Locks;
 use super::tx::Tx;
 use crate::error::Error;
 
-/// The most frequent write: consecutive ones of a batch are run together, as a handful of multi-row statements.
+/// The most frequent write. Consecutive ops of a batch run together, as a few multi-row statements.
 pub trait Bulk: Sized + Send + 'static {
     /// What the caller gets.
     type Out: Send + 'static;
 
-    /// What must stay in order has the same partition. On PostgreSQL, partitions run in parallel.
+    /// Returns the partition. Writes that must stay in order have the same one; on PostgreSQL, partitions run in parallel.
     fn partition(&self) -> u64;
 
-    /// The heads that it needs.
+    /// Returns the heads that the op needs.
     fn locks(&self) -> Locks;
 
-    /// Runs all of `ops`, with one result for each, in their order. An inner error refuses one op: its neighbours are stored,
-    /// and it must have written nothing. An outer error takes back everything; the ops are then run in halves, until the one
-    /// that cannot be run fails alone.
+    /// Runs all of `ops` and returns one result for each, in their order. An inner error refuses one op, which must have written
+    /// nothing; the others are stored. An outer error rolls back all ops. They then run in halves, until the op that causes the
+    /// error fails alone.
     fn run(tx: &mut Tx<'_>, ops: &[Self]) -> impl Future<Output = Result<Vec<Result<Self::Out, Error>>, Error>>;
 }
 
 pub(super) type Reply<T> = oneshot::Sender<Result<T, Error>>;
 
-/// The answer to a job that has its place in the queue. Whoever drops it does not call the job back.
+/// The answer to a submitted job. Dropping it does not cancel the job.
 #[derive(Debug)]
-#[must_use = "without its answer nobody knows whether the job was done"]
+#[must_use = "the answer tells whether the job was done"]
 pub struct Submitted<T>(State<T>);
 
 #[derive(Debug)]
@@ -42,9 +42,9 @@ enum State<T> {
 }
 
 impl<T> Submitted<T> {
-    pub(super) fn enter(enter: impl FnOnce(Reply<T>) -> Result<(), DbError>) -> Self {
+    pub(super) fn enqueue(push: impl FnOnce(Reply<T>) -> Result<(), DbError>) -> Self {
         let (reply, answer) = oneshot::channel();
-        Self(match enter(reply) {
+        Self(match push(reply) {
             Ok(()) => State::Waiting(answer),
             Err(error) => State::Refused(Some(error)),
         })
@@ -57,36 +57,37 @@ impl<T> Future for Submitted<T> {
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         match &mut self.get_mut().0 {
             State::Waiting(answer) => Pin::new(answer).poll(context).map(|answer| {
-                // The sender goes without a word only if its thread has come to grief.
-                answer.unwrap_or_else(|_| Err(DbError::closed().into()))
+                // The sender is dropped without an answer only if its batch panicked.
+                let lost = || DbError::new(DbErrorKind::Disconnected, "a job was lost with its batch");
+                answer.unwrap_or_else(|_| Err(lost().into()))
             }),
             State::Refused(error) => Poll::Ready(Err(error.take().unwrap_or_else(DbError::closed).into())),
         }
     }
 }
 
-/// A job whose types are forgotten.
+/// A type-erased job.
 pub(super) trait Job: Send {
-    /// Runs it, once. True if it wants to be kept.
+    /// Runs the job once. Returns whether it succeeded, so that its changes are kept.
     fn run<'a>(&'a mut self, tx: &'a mut Tx<'_>) -> LocalBoxFuture<'a, bool>;
 
-    /// Answers: what the job itself said, unless fate has spoken.
-    fn finish(self: Box<Self>, fate: Result<(), DbError>);
+    /// Answers the caller with the job's own result, or with the error in `committed`.
+    fn finish(self: Box<Self>, committed: Result<(), DbError>);
 }
 
 struct Plain<T, F> {
     job: Option<F>,
-    said: Option<Result<T, Error>>,
+    result: Option<Result<T, Error>>,
     reply: Reply<T>,
 }
 
-/// An async closure as a job.
+/// Makes a job of an async closure.
 pub(super) fn plain<T, F>(job: F, reply: Reply<T>) -> Box<dyn Job>
 where
     T: Send + 'static,
     F: AsyncFnOnce(&mut Tx<'_>) -> Result<T, Error> + Send + 'static,
 {
-    Box::new(Plain { job: Some(job), said: None, reply })
+    Box::new(Plain { job: Some(job), result: None, reply })
 }
 
 impl<T, F> Job for Plain<T, F>
@@ -97,17 +98,17 @@ where
     fn run<'a>(&'a mut self, tx: &'a mut Tx<'_>) -> LocalBoxFuture<'a, bool> {
         Box::pin(async move {
             let Some(job) = self.job.take() else { return false };
-            self.said.insert(job(tx).await).is_ok()
+            self.result.insert(job(tx).await).is_ok()
         })
     }
 
-    fn finish(self: Box<Self>, fate: Result<(), DbError>) {
-        let answer = match (fate, self.said) {
+    fn finish(self: Box<Self>, committed: Result<(), DbError>) {
+        let answer = match (committed, self.result) {
             (Err(error), _) => Err(error.into()),
-            (Ok(()), Some(said)) => said,
+            (Ok(()), Some(result)) => result,
             (Ok(()), None) => Err(DbError::other("a job was not run").into()),
         };
-        // Nobody may be waiting any more.
+        // The caller may have dropped the receiver.
         let _ = self.reply.send(answer);
     }
 }

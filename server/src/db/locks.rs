@@ -1,12 +1,13 @@
-//! Heads that a job needs, locked before it begins. All transactions lock in one order, so none waits for another crosswise.
+//! The heads that a job needs, locked before it begins. All transactions lock in the same order, so they do not deadlock.
 
 use std::fmt::Write;
 
-/// Users that one job locks at most. What concerns more is an entry of the conversation, or a due job in pages.
+/// The largest number of users that one job locks. A change that concerns more users is an entry of the conversation, or is
+/// done in pages.
 pub const MAX_LOCKED_USERS: usize = 101;
 
-/// The rows whose lock gives a job the right to number what it appends. On PostgreSQL the queue locks those of a whole batch
-/// first; SQLite has one writer, who needs none.
+/// The rows whose locks allow a job to number what it appends. On PostgreSQL a transaction first locks the rows of its whole
+/// batch. SQLite has one writer and needs no locks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Locks {
     /// Conversations.
@@ -16,41 +17,41 @@ pub struct Locks {
 }
 
 impl Locks {
-    /// The job appends to no log.
+    /// Returns no locks, for a job that appends to no log.
     pub fn none() -> Self {
         Self::default()
     }
 
-    /// The head of a conversation.
+    /// Locks the head of a conversation.
     pub fn conversation(id: i64) -> Self {
         Self { conversations: vec![id], users: Vec::new() }
     }
 
-    /// The head of a user's feed.
+    /// Locks the head of a user's feed.
     pub fn user(id: i64) -> Self {
         Self { conversations: Vec::new(), users: vec![id] }
     }
 
-    /// The heads of several users' feeds.
+    /// Locks the heads of several users' feeds.
     pub fn users(ids: impl IntoIterator<Item = i64>) -> Self {
         Self { conversations: Vec::new(), users: ids.into_iter().collect() }
     }
 
-    /// And of this conversation.
+    /// Adds the head of a conversation.
     #[must_use]
     pub fn and_conversation(mut self, id: i64) -> Self {
         self.conversations.push(id);
         self
     }
 
-    /// And of this user's feed.
+    /// Adds the head of a user's feed.
     #[must_use]
     pub fn and_user(mut self, id: i64) -> Self {
         self.users.push(id);
         self
     }
 
-    /// And of these users' feeds.
+    /// Adds the heads of several users' feeds.
     #[must_use]
     pub fn and_users(mut self, ids: impl IntoIterator<Item = i64>) -> Self {
         self.users.extend(ids);
@@ -62,7 +63,7 @@ impl Locks {
         self.users.extend(&other.users);
     }
 
-    /// Each once, ascending.
+    /// Sorts the ids and removes duplicates.
     pub(super) fn sort(&mut self) {
         for ids in [&mut self.conversations, &mut self.users] {
             ids.sort_unstable();
@@ -70,14 +71,14 @@ impl Locks {
         }
     }
 
-    /// The statements that take them. The ids stand in the text, so that all of it goes with `BEGIN` in one round trip.
+    /// Appends the statements that take the locks. The text contains the ids, so that one round trip sends it with `BEGIN`.
     pub(super) fn append_sql(&self, sql: &mut String) {
         for (table, ids) in [("conversation", &self.conversations), ("account", &self.users)] {
             if ids.is_empty() {
                 continue;
             }
-            // PostgreSQL locks in the order of the rows only if they are sorted before they are locked: ORDER BY does that,
-            // UPDATE … IN does not. Writing to a String does not fail.
+            // PostgreSQL locks rows in the order in which it reads them. ORDER BY sorts them first; UPDATE … IN does not.
+            // Writing to a String does not fail.
             let _ = write!(sql, "; SELECT id FROM {table} WHERE id IN (");
             for (index, id) in ids.iter().enumerate() {
                 let comma = if index == 0 { "" } else { "," };

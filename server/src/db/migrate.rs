@@ -1,4 +1,4 @@
-//! The schema, brought up to date at the start: forward only, one text for both databases, all or nothing.
+//! Migrates the schema at the start: forward only, with one text for both databases, in one transaction.
 
 use rusqlite::Connection;
 use sha2::{Digest, Sha256};
@@ -11,12 +11,12 @@ use super::postgres::Link;
 use super::sqlite;
 use super::value::Value;
 
-/// A step of the schema.
+/// A migration of the schema.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Migration {
-    /// `NNNN_what`: the number gives the order.
+    /// `NNNN_description`: the number gives the order.
     pub name: &'static str,
-    /// What is done.
+    /// The statements.
     pub sql: &'static str,
 }
 
@@ -26,14 +26,14 @@ macro_rules! migrations {
     };
 }
 
-/// All steps: the files of `server/migrations`.
+/// All migrations: the files of `server/migrations`.
 pub static MIGRATIONS: &[Migration] = migrations!["0001_init", "0002_status", "0003_access"];
 
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS schema_migration \
     (version BIGINT NOT NULL PRIMARY KEY, name TEXT NOT NULL, checksum TEXT NOT NULL)";
 const APPLIED: &str = "SELECT version, name, checksum FROM schema_migration ORDER BY version";
 const RECORD: &str = "INSERT INTO schema_migration (version, name, checksum) VALUES ($1, $2, $3)";
-/// "zimmigra" in ASCII: two nodes that start at once go one after the other.
+/// The advisory lock, "zimmigra" in ASCII: nodes that start at the same time migrate one after the other.
 const LOCK: i64 = 0x7a69_6d6d_6967_7261;
 
 impl Migration {
@@ -42,7 +42,7 @@ impl Migration {
         digits.parse().map_err(|_| DbError::other(format!("the migration {} has no number", self.name)))
     }
 
-    /// The same on systems that end lines in another way.
+    /// Returns a checksum that does not depend on the system's line endings.
     fn checksum(&self) -> String {
         let digest = Sha256::digest(self.sql.replace("\r\n", "\n"));
         digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
@@ -53,26 +53,26 @@ impl Migration {
     }
 }
 
-/// A step that the database has seen.
+/// A migration that the database records as applied.
 struct Applied {
     version: i64,
     name: String,
     checksum: String,
 }
 
-/// What is still to be done.
+/// Returns the migrations that are not applied yet.
 fn pending<'m>(known: &'m [Migration], applied: &[Applied]) -> Result<Vec<&'m Migration>, DbError> {
     for step in applied {
         let mut same = known.iter().filter(|migration| migration.version().is_ok_and(|v| v == step.version));
         let Some(migration) = same.next() else {
             return Err(DbError::other(format!(
-                "the database is newer than this server, which does not know its migration {}: start the newer server",
+                "the database is newer than this server, which does not know its migration {}; start the newer server",
                 step.name
             )));
         };
         if migration.checksum() != step.checksum {
             return Err(DbError::other(format!(
-                "the migration {} is not the one that the database has seen: put the old text back, and write a new one",
+                "the migration {} differs from the one that was applied; restore its text, and write a new migration",
                 step.name
             )));
         }
@@ -90,7 +90,7 @@ fn pending<'m>(known: &'m [Migration], applied: &[Applied]) -> Result<Vec<&'m Mi
             pending.push(migration);
         } else if !applied.iter().any(|step| step.version == version) {
             return Err(DbError::other(format!(
-                "the migration {} is older than what the database has seen: give it a higher number",
+                "the migration {} is older than those that were applied; give it a higher number",
                 migration.name
             )));
         }
@@ -98,7 +98,7 @@ fn pending<'m>(known: &'m [Migration], applied: &[Applied]) -> Result<Vec<&'m Mi
     Ok(pending)
 }
 
-/// Brings an SQLite database up to date.
+/// Migrates an SQLite database.
 pub(super) fn migrate_sqlite(conn: &mut Connection, known: &[Migration]) -> Result<(), DbError> {
     let failure = |error| sqlite::failure(error, "the schema");
     let tx = conn.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).map_err(failure)?;
@@ -110,28 +110,28 @@ pub(super) fn migrate_sqlite(conn: &mut Connection, known: &[Migration]) -> Resu
         rows.and_then(Iterator::collect::<Result<Vec<_>, _>>).map_err(failure)?
     };
     for migration in pending(known, &applied)? {
-        tracing::info!(migration = migration.name, "changing the schema");
+        tracing::info!(migration = migration.name, "migrating the schema");
         tx.execute_batch(&sqlite_migration(migration.sql)).map_err(|error| sqlite::failure(error, migration.name))?;
         tx.execute(RECORD, (migration.version()?, migration.name, migration.checksum())).map_err(failure)?;
     }
     tx.commit().map_err(failure)
 }
 
-/// Brings a PostgreSQL database up to date.
+/// Migrates a PostgreSQL database.
 pub(super) async fn migrate_postgres(
     options: &PgConnectOptions,
     limits: Limits,
     known: &[Migration],
 ) -> Result<(), DbError> {
     let mut link = Link::open(options, limits).await?;
-    // However long it takes: another node may be at it, and a large table takes its time.
+    // No time limit: another node may be migrating, and a large table takes long.
     link.simple(format!("SET statement_timeout = 0; BEGIN; SELECT pg_advisory_xact_lock({LOCK}); {TABLE}")).await?;
     let mut applied = Vec::new();
     for row in link.fetch(APPLIED, &[]).await? {
         applied.push(Applied { version: row.get(0)?, name: row.get(1)?, checksum: row.get(2)? });
     }
     for migration in pending(known, &applied)? {
-        tracing::info!(migration = migration.name, "changing the schema");
+        tracing::info!(migration = migration.name, "migrating the schema");
         link.simple(migration.sql.to_owned()).await?;
         link.execute(RECORD, &migration.record()?).await?;
     }

@@ -1,12 +1,11 @@
-//! The store: one queue for all writes, readers beside it, one text of SQL for SQLite and PostgreSQL.
+//! The store: queues of writes, reader threads, and one text of SQL for SQLite and PostgreSQL.
 //!
-//! A write is a job that gets a [`Tx`] and nothing else it could wait for. It takes its place in a queue at the call; the
-//! jobs that wait when a commit returns share the next one, each in a savepoint, so that one that fails fails alone. An
-//! answer means: committed, on disk. On SQLite one thread writes; on PostgreSQL there are partitions, each with a thread and a
-//! connection, and what must stay in order has the same partition.
+//! A write is a job that gets a `Tx` and waits for nothing else. Submitting it fixes its position in a queue. The jobs that
+//! wait when a commit returns share the next transaction, each in its own savepoint, so a failing job fails alone. A job is
+//! answered after its commit is on disk. SQLite has one writing thread. PostgreSQL has partitions, each with a thread and a
+//! connection; writes that must stay in order use the same partition.
 
-mod savepoint;
-mod batch;
+mod backend;
 mod config;
 mod dialect;
 mod error;
@@ -16,10 +15,11 @@ mod migrate;
 mod postgres;
 mod queue;
 mod row;
-mod backend;
+mod savepoint;
 mod sqlite;
 #[cfg(test)]
 pub(crate) mod tests;
+mod transaction;
 mod tx;
 mod value;
 mod worker;
@@ -31,7 +31,6 @@ use std::sync::{Arc, mpsc};
 use tokio::sync::oneshot;
 
 use self::backend::Access;
-use self::batch::{Entry, Sink};
 pub use self::config::{Database, DbConfig};
 pub use self::dialect::Dialect;
 pub use self::error::{DbError, DbErrorKind, OnUnique};
@@ -40,6 +39,7 @@ pub use self::locks::{Locks, MAX_LOCKED_USERS};
 pub use self::migrate::{MIGRATIONS, Migration};
 use self::queue::Queue;
 pub use self::row::{CellRef, FromValue, Row};
+use self::transaction::{Entry, Sink};
 pub use self::tx::Tx;
 pub use self::value::Value;
 use self::worker::{Read, Threads, runtime, serve_postgres, serve_sqlite};
@@ -47,7 +47,7 @@ use crate::effect::Effect;
 use crate::error::Error;
 pub use crate::params;
 
-/// A database. Cheap to clone; dropping the last one closes it, [`Db::close`] waits for that.
+/// A database. Cheap to clone. Dropping the last clone closes it; [`Db::close`] also waits until it is closed.
 pub struct Db<B: Bulk>(Arc<Inner<B>>);
 
 struct Inner<B: Bulk> {
@@ -57,11 +57,11 @@ struct Inner<B: Bulk> {
 }
 
 impl<B: Bulk> Db<B> {
-    /// Opens a database, made if it is not there, with its schema brought up to date. `sink` gets the effects of each commit,
-    /// before the jobs' callers are answered; it must not block. The order is that of the commits within a partition.
+    /// Opens a database and migrates its schema; creates an SQLite file if there is none. `sink` gets the effects of each
+    /// commit before the jobs' callers are answered; it must not block. Effects of one partition arrive in commit order.
     ///
     /// # Errors
-    /// It cannot be reached, or it is newer than this server.
+    /// The database cannot be reached, or its schema is newer than this server.
     pub async fn open(config: DbConfig, sink: impl Fn(Vec<Effect>) + Send + Sync + 'static) -> Result<Self, DbError> {
         let partitions = match config.database {
             Database::Sqlite(_) => 1,
@@ -84,36 +84,36 @@ impl<B: Bulk> Db<B> {
 
     async fn open_sqlite(&self, path: PathBuf, config: &DbConfig, sink: &Sink) -> Result<(), DbError> {
         let limits = config.limits();
-        let (tell, ready) = oneshot::channel();
-        let (reading, readers) = mpsc::channel::<()>();
+        let (opened_sender, opened) = oneshot::channel();
+        let (reader_alive, readers) = mpsc::channel::<()>();
         let (file, sink_of_writer, migrations) = (path.clone(), Arc::clone(sink), config.migrations);
         let partition = Arc::clone(self.partition(0));
         self.0.threads.spawn("zim-write".to_owned(), move || {
-            let opened = sqlite::open(&file, Access::Write).and_then(|mut conn| {
+            let migrated = sqlite::open(&file, Access::Write).and_then(|mut conn| {
                 migrate::migrate_sqlite(&mut conn, migrations)?;
                 Ok(conn)
             });
-            match opened {
+            match migrated {
                 Ok(conn) => {
-                    // Whoever opens may have gone away: then the queue is closed soon.
-                    let _ = tell.send(Ok(()));
+                    // If the caller of `open` is gone, the queue is closed soon.
+                    let _ = opened_sender.send(Ok(()));
                     let conn = serve_sqlite(&file, Some(conn), limits, &partition, &sink_of_writer);
-                    // The last connection that closes folds the log into the file, and of two that close at once neither
-                    // is the last: this one waits until the readers have dropped theirs.
+                    // The last connection to close checkpoints the write-ahead log into the file. If two close at the same
+                    // time, neither is the last. So this one waits until all readers have dropped theirs.
                     let _ = readers.recv();
                     drop(conn);
                 }
-                Err(error) => drop(tell.send(Err(error))),
+                Err(error) => drop(opened_sender.send(Err(error))),
             }
         })?;
-        ready.await.unwrap_or_else(|_| Err(DbError::closed()))?;
+        opened.await.unwrap_or_else(|_| Err(DbError::closed()))?;
         for index in 0..config.readers.max(1) {
-            let (path, reads, sink, reading) =
-                (path.clone(), Arc::clone(&self.0.reads), Arc::clone(sink), reading.clone());
+            let (path, reads, sink, reader_alive) =
+                (path.clone(), Arc::clone(&self.0.reads), Arc::clone(sink), reader_alive.clone());
             self.0.threads.spawn(format!("zim-read-{index}"), move || {
                 let spare = sqlite::open(&path, Access::Read).ok();
                 drop(serve_sqlite(&path, spare, limits, &reads, &sink));
-                drop(reading);
+                drop(reader_alive);
             })?;
         }
         Ok(())
@@ -147,44 +147,47 @@ impl<B: Bulk> Db<B> {
         &self.0.partitions[index]
     }
 
-    /// Enters an op of the fastest kind. Its place in the partition is taken at this call.
+    /// Submits a bulk op. This call fixes its position in the partition's queue.
     pub fn submit_bulk(&self, op: B) -> Submitted<B::Out> {
         let partition = self.partition(op.partition());
-        Submitted::enter(|reply| partition.push(Entry::Bulk(op, reply)))
+        Submitted::enqueue(|reply| partition.push(Entry::Bulk(op, reply)))
     }
 
-    /// Enters a job: an async closure that does its work on the [`Tx`] and waits for nothing else. Its place in the partition is
-    /// taken at this call. It is run once and never again: if the transaction that it shares is lost, its caller gets an
-    /// error that [`DbError::is_unavailable`].
+    /// Submits a job: an async closure that works on the [`Tx`] and waits for nothing else. This call fixes its position in the
+    /// partition's queue. A job runs at most once: if its shared transaction is lost, the caller gets an error for which
+    /// [`DbError::is_unavailable`] is true.
     pub fn submit<T, F>(&self, partition: u64, locks: Locks, job: F) -> Submitted<T>
     where
         T: Send + 'static,
         F: AsyncFnOnce(&mut Tx<'_>) -> Result<T, Error> + Send + 'static,
     {
-        Submitted::enter(|reply| {
+        Submitted::enqueue(|reply| {
             if locks.users.len() > MAX_LOCKED_USERS {
-                return Err(DbError::other(format!("a job locks {} users: too many", locks.users.len())));
+                return Err(DbError::other(format!(
+                    "a job locks {} users; at most {MAX_LOCKED_USERS} are allowed",
+                    locks.users.len()
+                )));
             }
             self.partition(partition).push(Entry::Job(job::plain(job, reply), locks))
         })
     }
 
-    /// Runs a job that only reads, on a snapshot of its own. It sees whatever was answered before this call, and never waits
-    /// for a writer.
+    /// Runs a read-only job on its own snapshot. The snapshot includes every write that was answered before this call. A read
+    /// never waits for a writer.
     pub fn read<T, F>(&self, job: F) -> Submitted<T>
     where
         T: Send + 'static,
         F: AsyncFnOnce(&mut Tx<'_>) -> Result<T, Error> + Send + 'static,
     {
-        Submitted::enter(|reply| self.0.reads.push(Read(job::plain(job, reply))))
+        Submitted::enqueue(|reply| self.0.reads.push(Read(job::plain(job, reply))))
     }
 
-    /// Jobs that wait for their turn, reads not counted.
+    /// Returns the number of writes in the queues.
     pub fn waiting(&self) -> usize {
         self.0.partitions.iter().map(|partition| partition.len()).sum()
     }
 
-    /// Closes the database: what waits is still done and answered, what comes later is refused.
+    /// Closes the database: jobs in the queues still run and are answered; later ones are refused.
     pub async fn close(&self) {
         self.0.close();
         self.0.threads.join().await;

@@ -1,5 +1,5 @@
-//! PostgreSQL: each partition and each reader has a connection of its own, on a thread of its own. What the queue says in a
-//! transaction goes in as few round trips as can be: `BEGIN` with its locks, a savepoint with the release of the last one.
+//! PostgreSQL: each partition and each reader has its own thread and connection. Statements that control a transaction are
+//! combined to save round trips: `BEGIN` with its locks, a savepoint with the release of the last one.
 
 mod tls;
 mod value;
@@ -11,7 +11,7 @@ use sqlx::{Arguments, AssertSqlSafe, ConnectOptions, Connection};
 use tokio::time::{Instant, timeout};
 
 use self::tls::Decision;
-use self::value::{Param, null_marks, row};
+use self::value::{Param, mark_nulls, row};
 use super::backend::{Access, Backend, Limits};
 use super::error::{DbError, DbErrorKind, excerpt};
 use super::locks::Locks;
@@ -20,16 +20,16 @@ use super::tx::{Link as AnyLink, Tx};
 use super::value::Value;
 use crate::effect::Effect;
 
-/// Prepared statements that a connection keeps.
+/// The number of prepared statements that a connection caches.
 const STATEMENTS: usize = 512;
-/// For a connection to be made.
+/// The time limit for connecting.
 const CONNECT: Duration = Duration::from_secs(5);
-/// What the network may add to a statement's limit, before the connection counts as dead.
+/// What the network may add to the time limit of a statement, before the connection counts as lost.
 const NETWORK: Duration = Duration::from_secs(5);
-/// Between two attempts to connect, doubled from the first to the last.
+/// The back-off between two attempts to connect: it doubles from the first value up to the second.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
-/// A database's address, with what is the same for all connections, and how the way to it is protected.
+/// Parses a database URL. Returns the options of all connections, and how they are protected.
 pub(super) fn options(url: &str) -> Result<(PgConnectOptions, Decision), DbError> {
     let options: PgConnectOptions = url.parse().map_err(|error| failure(error, "reading the address"))?;
     let options =
@@ -46,10 +46,10 @@ impl Link {
     pub(super) async fn open(options: &PgConnectOptions, limits: Limits) -> Result<Self, DbError> {
         let conn = timeout(CONNECT, PgConnection::connect_with(options))
             .await
-            .map_err(|_| DbError::new(DbErrorKind::Disconnected, "PostgreSQL does not answer"))?
+            .map_err(|_| DbError::new(DbErrorKind::Disconnected, "PostgreSQL does not respond"))?
             .map_err(|error| failure(error, "connecting"))?;
         let mut link = Self { conn };
-        // The second ends what a node holds that is stuck or gone, so that others get on.
+        // The second setting ends the transactions of a node that is stuck or gone, so that their locks do not block others.
         link.simple(format!(
             "SET statement_timeout = {}; SET idle_in_transaction_session_timeout = {}; SET client_min_messages = warning",
             limits.statement.as_millis(),
@@ -59,7 +59,7 @@ impl Link {
         Ok(link)
     }
 
-    /// Several statements without parameters, in one round trip.
+    /// Runs several statements without parameters in one round trip.
     pub(super) async fn simple(&mut self, sql: String) -> Result<(), DbError> {
         let text = sql.clone();
         match sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut self.conn).await {
@@ -82,7 +82,7 @@ impl Link {
     }
 
     pub(super) async fn close(self) {
-        // Whether the server hears the farewell does not matter.
+        // A failure does not matter: the connection is dropped anyway.
         let _ = timeout(Duration::from_secs(1), self.conn.close()).await;
     }
 }
@@ -95,17 +95,17 @@ fn prepare(sql: &str, params: &[Value]) -> Result<(String, PgArguments), DbError
             .add(Param(param))
             .map_err(|error| DbError::other(format!("a parameter cannot be encoded: {error}")))?;
     }
-    Ok((null_marks(sql, params), arguments))
+    Ok((mark_nulls(sql, params), arguments))
 }
 
-/// A connection that is made again when it is lost.
+/// A connection that reconnects when it is lost.
 pub(super) struct PostgresBackend {
     options: PgConnectOptions,
     limits: Limits,
     link: Option<Link>,
     has_savepoint: bool,
     in_transaction: bool,
-    /// Not before then is the next attempt to connect, and this long is the wait after it.
+    /// The earliest time of the next attempt to connect, and the back-off that led to it.
     next_attempt: Option<(Instant, Duration)>,
 }
 
@@ -114,14 +114,14 @@ impl PostgresBackend {
         Self { options, limits, link: None, has_savepoint: false, in_transaction: false, next_attempt: None }
     }
 
-    /// Connects, unless that was tried in vain just now.
+    /// Connects if there is no connection. Fails at once during the back-off after a failed attempt.
     pub(super) async fn connect(&mut self) -> Result<(), DbError> {
         if self.link.is_some() {
             return Ok(());
         }
         let wait = match self.next_attempt {
             Some((at, _)) if Instant::now() < at => {
-                return Err(DbError::new(DbErrorKind::Disconnected, "PostgreSQL is out of reach"));
+                return Err(DbError::new(DbErrorKind::Disconnected, "PostgreSQL is unreachable"));
             }
             Some((_, wait)) => (wait * 2).min(BACK_OFF.1),
             None => BACK_OFF.0,
@@ -133,7 +133,7 @@ impl PostgresBackend {
                 Ok(())
             }
             Err(error) => {
-                tracing::warn!(%error, "no connection to PostgreSQL");
+                tracing::warn!(%error, "cannot connect to PostgreSQL");
                 self.next_attempt = Some((Instant::now() + wait, wait));
                 Err(DbError::new(DbErrorKind::Disconnected, error.to_string()))
             }
@@ -146,17 +146,17 @@ impl PostgresBackend {
         }
     }
 
-    /// What the queue says; a connection that does not answer, or answers that it is lost, is given up.
+    /// Runs statements that control the transaction. A connection that is lost or does not respond is discarded.
     async fn control(&mut self, sql: String) -> Result<(), DbError> {
         let Some(link) = &mut self.link else {
             return Err(DbError::new(DbErrorKind::Disconnected, "the connection to PostgreSQL is lost"));
         };
         let done = match timeout(self.limits.statement + NETWORK, link.simple(sql)).await {
             Ok(done) => done,
-            Err(_) => Err(DbError::new(DbErrorKind::Disconnected, "PostgreSQL does not answer any more")),
+            Err(_) => Err(DbError::new(DbErrorKind::Disconnected, "PostgreSQL no longer responds")),
         };
         if done.as_ref().is_err_and(|error| error.kind() == DbErrorKind::Disconnected) {
-            self.give_up();
+            self.discard();
         }
         done
     }
@@ -183,8 +183,8 @@ impl Backend for PostgresBackend {
         };
         locks.append_sql(&mut sql);
         match self.begin_once(&sql).await {
-            // Nothing has been done yet, so it can be done again: a connection that died while nobody used it, or a
-            // deadlock with somebody who does not lock as we do.
+            // Nothing has been done yet, so a retry is safe: after a connection that was lost while idle, or a deadlock with a
+            // client that locks in another order.
             Err(error) if matches!(error.kind(), DbErrorKind::Disconnected | DbErrorKind::Conflict) => {
                 self.begin_once(&sql).await
             }
@@ -198,13 +198,13 @@ impl Backend for PostgresBackend {
         self.control(sql.to_owned()).await
     }
 
-    async fn undo(&mut self) -> Result<(), DbError> {
+    async fn rollback_to_savepoint(&mut self) -> Result<(), DbError> {
         self.control("ROLLBACK TO SAVEPOINT job".to_owned()).await
     }
 
     async fn commit(&mut self) -> Result<(), DbError> {
-        // PostgreSQL answers COMMIT of a transaction that has failed with a quiet ROLLBACK. A savepoint in front of it fails
-        // in such a transaction, so nothing is ever acknowledged that was not stored.
+        // PostgreSQL turns COMMIT of a failed transaction into a ROLLBACK without an error. A savepoint in front of it fails in
+        // such a transaction, so nothing is ever acknowledged that was not stored.
         let done = self.control("SAVEPOINT done; COMMIT".to_owned()).await;
         if done.is_err() {
             self.rollback().await;
@@ -215,7 +215,7 @@ impl Backend for PostgresBackend {
 
     async fn rollback(&mut self) {
         if self.in_transaction && self.link.is_some() && self.control("ROLLBACK".to_owned()).await.is_err() {
-            self.give_up();
+            self.discard();
         }
         self.in_transaction = false;
     }
@@ -232,8 +232,8 @@ impl Backend for PostgresBackend {
         self.in_transaction && self.link.is_some()
     }
 
-    fn give_up(&mut self) {
-        // Dropped without a farewell: the server may not be there to hear it. It rolls back what was open.
+    fn discard(&mut self) {
+        // The connection is dropped without a goodbye message: the server may be gone. The server rolls back open transactions.
         self.link = None;
         self.in_transaction = false;
     }
@@ -243,7 +243,7 @@ impl Backend for PostgresBackend {
     }
 }
 
-/// Sorts PostgreSQL's errors by their class.
+/// Classifies an error of PostgreSQL.
 pub(super) fn failure(error: sqlx::Error, doing: &str) -> DbError {
     let kind = match &error {
         sqlx::Error::Database(cause) => match cause.code().as_deref().unwrap_or_default() {
@@ -253,7 +253,7 @@ pub(super) fn failure(error: sqlx::Error, doing: &str) -> DbError {
             "57014" => DbErrorKind::Timeout,
             "53100" => DbErrorKind::DiskFull,
             "XX001" | "XX002" => DbErrorKind::Corrupt,
-            // Shutdown, too many connections, a session that was idle in its transaction.
+            // Shutdown, too many connections, a session that was idle in a transaction for too long.
             "57P01" | "57P02" | "57P03" | "57P05" | "53300" | "25P03" => DbErrorKind::Disconnected,
             code if code.starts_with("08") => DbErrorKind::Disconnected,
             _ => DbErrorKind::Other,

@@ -1,4 +1,4 @@
-//! What waits for a thread: bounded, first in, first out, and entered at the call.
+//! A bounded FIFO queue between the callers and a database thread.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -8,7 +8,7 @@ use parking_lot::{Condvar, Mutex};
 
 use super::error::{DbError, DbErrorKind};
 
-/// Entries that wait for one partition, or for the readers.
+/// The queue of one partition, or of the readers.
 pub(super) struct Queue<E> {
     state: Mutex<State<E>>,
     ready: Condvar,
@@ -22,14 +22,14 @@ struct State<E> {
 }
 
 impl<E> Queue<E> {
-    /// `name` is for the metrics.
+    /// Creates a queue; `name` is its label in the metrics.
     pub(super) fn new(name: String, limit: usize) -> Self {
         let state = State { waiting: VecDeque::new(), is_closed: false };
         let depth = metrics::gauge!("zim_db_queue_depth", "queue" => name);
         Self { state: Mutex::new(state), ready: Condvar::new(), limit, depth }
     }
 
-    /// Enters at the end.
+    /// Appends an entry, unless the queue is full or closed.
     pub(super) fn push(&self, entry: E) -> Result<(), DbError> {
         let mut state = self.state.lock();
         if state.is_closed {
@@ -38,7 +38,7 @@ impl<E> Queue<E> {
         if state.waiting.len() >= self.limit {
             return Err(DbError::new(
                 DbErrorKind::QueueFull,
-                format!("{} jobs wait for the database already", self.limit),
+                format!("the database queue is full: {} jobs wait", self.limit),
             ));
         }
         state.waiting.push_back(entry);
@@ -47,7 +47,7 @@ impl<E> Queue<E> {
         Ok(())
     }
 
-    /// What waits, at most `max` of it, as soon as there is anything; `None` once the queue is closed and empty.
+    /// Waits until the queue is not empty, and takes at most `max` entries. Returns `None` once the queue is closed and empty.
     pub(super) fn take(&self, max: usize) -> Option<Vec<E>> {
         let mut state = self.state.lock();
         while state.waiting.is_empty() {
@@ -62,7 +62,7 @@ impl<E> Queue<E> {
         Some(state.waiting.drain(..count).collect())
     }
 
-    /// Takes nothing new; what waits is still served.
+    /// Refuses new entries; those in the queue are still served.
     pub(super) fn close(&self) {
         self.state.lock().is_closed = true;
         self.ready.notify_all();
@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_bounded_and_in_order() {
+    fn a_queue_is_bounded_and_in_order() {
         let queue = Queue::new("test".to_owned(), 3);
         for entry in 0..3 {
             queue.push(entry).unwrap();

@@ -1,11 +1,11 @@
-//! Rows that come out of statements. A row is packed: its cells in one piece of memory and what is long in another, whatever
-//! the number of columns; bytes are handed out without a copy.
+//! The rows that statements return. A row has two allocations, one for its cells and one for its texts and bytes, whatever the
+//! number of columns. Bytes are returned without a copy.
 
 use bytes::{Bytes, BytesMut};
 
 use super::error::DbError;
 
-/// One row of an answer.
+/// A row of a result.
 #[derive(Clone, Debug)]
 pub struct Row {
     cells: Box<[Cell]>,
@@ -17,11 +17,12 @@ enum Cell {
     Null,
     Int(i64),
     Real(f64),
-    /// Where it is in `data`; it is UTF-8.
+    /// A range of `data`, in UTF-8.
     Text {
         start: usize,
         end: usize,
     },
+    /// A range of `data`.
     Bytes {
         start: usize,
         end: usize,
@@ -29,22 +30,22 @@ enum Cell {
 }
 
 impl Row {
-    /// The value of a column, counted from 0.
+    /// Returns the value of a column, counted from 0.
     ///
     /// # Errors
-    /// There is no such column, it is of another type, or NULL where `T` takes none.
+    /// The column does not exist or is of another type, or it is NULL and `T` is not an `Option`.
     pub fn get<T: FromValue>(&self, index: usize) -> Result<T, DbError> {
         let cell = self.cells.get(index).ok_or_else(|| DbError::other(format!("there is no column {index}")))?;
         T::from_cell(CellRef { cell: *cell, data: &self.data })
-            .ok_or_else(|| DbError::other(format!("column {index} is no {}: {}", T::NAME, cell.name())))
+            .ok_or_else(|| DbError::other(format!("column {index} is {}, not {}", cell.name(), T::NAME)))
     }
 
-    /// Number of columns.
+    /// Returns the number of columns.
     pub fn len(&self) -> usize {
         self.cells.len()
     }
 
-    /// Whether it has no column at all.
+    /// Whether the row has no columns.
     pub fn is_empty(&self) -> bool {
         self.cells.is_empty()
     }
@@ -62,7 +63,7 @@ impl Cell {
     }
 }
 
-/// Packs a row, column by column.
+/// Builds a row, column by column.
 #[derive(Debug)]
 pub(super) struct RowBuilder {
     cells: Vec<Cell>,
@@ -86,10 +87,10 @@ impl RowBuilder {
         self.cells.push(Cell::Real(value));
     }
 
-    /// A text as the database gives it.
+    /// Adds a text.
     ///
     /// # Errors
-    /// It is not UTF-8.
+    /// The text is not UTF-8.
     pub(super) fn text(&mut self, value: &[u8]) -> Result<(), DbError> {
         if std::str::from_utf8(value).is_err() {
             return Err(DbError::other("a text in the database is not UTF-8"));
@@ -111,7 +112,7 @@ impl RowBuilder {
     }
 }
 
-/// One value of a row.
+/// A value of a row.
 #[derive(Clone, Copy, Debug)]
 pub struct CellRef<'a> {
     cell: Cell,
@@ -141,12 +142,12 @@ impl CellRef<'_> {
     }
 }
 
-/// What a column can be read as. Nothing is converted that could lose something.
+/// A type that a column can be read as. Conversions lose nothing.
 pub trait FromValue: Sized {
-    /// For the error.
+    /// The name of the type in errors.
     const NAME: &'static str;
 
-    /// `None` if the value is of another type, or out of range.
+    /// Converts a value. Returns `None` if the value is of another type or out of range.
     fn from_cell(cell: CellRef<'_>) -> Option<Self>;
 }
 
@@ -207,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn columns_are_read_as_what_they_are() {
+    fn columns_are_read_by_their_types() {
         let row = row();
         assert_eq!(row.get::<Option<i64>>(0).unwrap(), None);
         assert_eq!(row.get::<i64>(1).unwrap(), -3);
@@ -218,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_read_as_something_else() {
+    fn a_column_of_another_type_is_an_error() {
         let row = row();
         assert!(row.get::<i64>(0).is_err());
         assert!(row.get::<u32>(1).is_err());
@@ -226,12 +227,12 @@ mod tests {
         assert!(row.get::<Bytes>(2).is_err());
         assert!(row.get::<String>(3).is_err());
         assert!(row.get::<i64>(4).is_err());
-        let said = row.get::<i64>(9).unwrap_err().to_string();
-        assert_eq!(said, "there is no column 9");
+        let message = row.get::<i64>(9).unwrap_err().to_string();
+        assert_eq!(message, "there is no column 9");
     }
 
     #[test]
-    fn a_text_that_is_none_is_found() {
+    fn invalid_utf8_is_an_error() {
         assert!(RowBuilder::new(1).text(&[255]).is_err());
     }
 }

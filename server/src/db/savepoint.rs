@@ -1,4 +1,4 @@
-//! One attempt at a job within a transaction: it is kept whole or taken back whole, and its neighbours do not notice.
+//! Runs each job of a transaction in a savepoint: the job is kept or rolled back as a whole, without effect on the others.
 
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
@@ -11,56 +11,56 @@ use super::locks::Locks;
 use super::tx::Tx;
 use crate::effect::Effect;
 
-/// The transaction is gone, with all that was done in it.
+/// The transaction is lost, with everything that was done in it.
 pub(super) struct Lost(pub(super) DbError);
 
-/// How an attempt ended.
+/// How a job ended.
 pub(super) struct Outcome<T> {
-    /// What the job answered, if it came to that.
+    /// What the job returned, if it returned.
     pub(super) value: Option<T>,
-    /// The first statement that failed; or a panic, or the time limit.
+    /// The error of the first failed statement, a panic, or the time limit.
     pub(super) failure: Option<DbError>,
     pub(super) is_kept: bool,
 }
 
-/// A transaction that is being filled.
+/// An open transaction in which jobs run one after the other.
 pub(super) struct Savepoints<'s, S> {
-    session: &'s mut S,
-    /// Of what has been kept.
+    backend: &'s mut S,
+    /// The effects of the jobs that were kept.
     pub(super) effects: Vec<Effect>,
-    /// Each attempt has a savepoint. A lone job needs none: its failure is the transaction's.
+    /// Whether each job has a savepoint. A single job needs none: it fails with its transaction.
     is_nested: bool,
     pub(super) statements: u64,
 }
 
 impl<'s, S: Backend> Savepoints<'s, S> {
-    /// After `begin`.
-    pub(super) fn new(session: &'s mut S, is_nested: bool) -> Self {
-        Self { session, effects: Vec::new(), is_nested, statements: 0 }
+    /// Call it after `begin`.
+    pub(super) fn new(backend: &'s mut S, is_nested: bool) -> Self {
+        Self { backend, effects: Vec::new(), is_nested, statements: 0 }
     }
 
-    /// The next attempts have savepoints; if the only attempt so far took the transaction with it, there is a new one.
-    pub(super) async fn go_on(&mut self, locks: &Locks) -> Result<(), Lost> {
+    /// Runs the following jobs in savepoints. If a run without a savepoint ended the transaction, it begins a new one.
+    pub(super) async fn continue_nested(&mut self, locks: &Locks) -> Result<(), Lost> {
         self.is_nested = true;
-        if self.session.is_in_transaction() {
+        if self.backend.is_in_transaction() {
             return Ok(());
         }
-        self.session.begin(Access::Write, locks).await.map_err(Lost)
+        self.backend.begin(Access::Write, locks).await.map_err(Lost)
     }
 
-    /// Runs a job. What it did is kept if no statement failed and `is_wanted` says so of its answer.
+    /// Runs a job. Its changes are kept if no statement failed and `should_keep` accepts what it returned.
     pub(super) async fn run<T>(
         &mut self,
         job: impl AsyncFnOnce(&mut Tx<'_>) -> T,
-        is_wanted: impl FnOnce(&T) -> bool,
+        should_keep: impl FnOnce(&T) -> bool,
     ) -> Result<Outcome<T>, Lost> {
-        let mark = self.effects.len();
+        let effects_before = self.effects.len();
         if self.is_nested {
-            self.session.savepoint().await.map_err(Lost)?;
+            self.backend.savepoint().await.map_err(Lost)?;
         }
-        let limits = self.session.limits();
-        let Some(mut tx) = self.session.tx(&mut self.effects) else {
-            return Err(Lost(DbError::new(DbErrorKind::Disconnected, "the connection is lost")));
+        let limits = self.backend.limits();
+        let Some(mut tx) = self.backend.tx(&mut self.effects) else {
+            return Err(Lost(DbError::new(DbErrorKind::Disconnected, "the connection to the database is lost")));
         };
         let answer = S::limit(limits, AssertUnwindSafe(job(&mut tx)).catch_unwind()).await;
         let ended = tx.end();
@@ -69,7 +69,7 @@ impl<'s, S: Backend> Savepoints<'s, S> {
         let value = match answer {
             Ok(Ok(value)) => Some(value),
             Ok(Err(panic)) => {
-                failure = Some(DbError::other(format!("a job panicked: {}", words(&*panic))));
+                failure = Some(DbError::other(format!("a job panicked: {}", panic_message(&*panic))));
                 None
             }
             Err(error) => {
@@ -79,38 +79,38 @@ impl<'s, S: Backend> Savepoints<'s, S> {
         };
         let is_lost = failure.as_ref().is_some_and(|error| error.kind() == DbErrorKind::Disconnected);
         if ended.is_busy || is_lost {
-            self.session.give_up();
+            self.backend.discard();
         }
-        let is_kept = failure.is_none() && !ended.is_busy && value.as_ref().is_some_and(is_wanted);
+        let is_kept = failure.is_none() && !ended.is_busy && value.as_ref().is_some_and(should_keep);
         if !is_kept {
-            self.effects.truncate(mark);
+            self.effects.truncate(effects_before);
         }
-        if !self.session.is_in_transaction() {
+        if !self.backend.is_in_transaction() {
             return self.lost(value, failure);
         }
         if !is_kept {
             if self.is_nested {
-                self.session.undo().await.map_err(Lost)?;
+                self.backend.rollback_to_savepoint().await.map_err(Lost)?;
             } else {
-                self.session.rollback().await;
+                self.backend.rollback().await;
             }
         }
         Ok(Outcome { value, failure, is_kept })
     }
 
-    /// The failure took the transaction along: that of a lone job hurts nobody else.
+    /// A failure ended the transaction. If the job was the only one, only that job fails.
     fn lost<T>(&self, value: Option<T>, failure: Option<DbError>) -> Result<Outcome<T>, Lost> {
         if !self.is_nested && failure.is_some() {
             return Ok(Outcome { value, failure, is_kept: false });
         }
-        Err(Lost(failure.unwrap_or_else(|| DbError::new(DbErrorKind::Conflict, "the transaction is gone"))))
+        Err(Lost(failure.unwrap_or_else(|| DbError::new(DbErrorKind::Conflict, "the transaction has ended"))))
     }
 }
 
-fn words(panic: &(dyn Any + Send)) -> &str {
+fn panic_message(panic: &(dyn Any + Send)) -> &str {
     panic
         .downcast_ref::<&str>()
         .copied()
         .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("without a word")
+        .unwrap_or("no message")
 }

@@ -1,5 +1,5 @@
-//! SQLite: one connection that writes, some that read, each owned by a thread that nobody else waits in. A statement takes
-//! about 5 us here; through a channel to a worker it took ten times that (2 cores, measured end to end).
+//! SQLite: one writing connection and several reading ones, each owned by a thread that runs its jobs. A statement takes about
+//! 5 us this way; through a channel to a worker thread it took ten times as long (2 cores, measured end to end).
 
 use std::fmt;
 use std::path::Path;
@@ -21,28 +21,28 @@ use super::tx::{Link, Tx};
 use super::value::Value;
 use crate::effect::Effect;
 
-/// Prepared statements that a connection keeps.
+/// The number of prepared statements that a connection caches.
 const STATEMENTS: usize = 512;
-/// Steps of SQLite's machine between two looks at the clock: about a millisecond.
+/// Steps of SQLite's virtual machine between two checks of the deadline: about a millisecond.
 const STEPS: i32 = 20_000;
 
-/// What a [`Tx`] does on SQLite. A trait, because it hides how long the statements' connection lives.
+/// The statements of a [`Tx`] on SQLite. A trait object hides the lifetime of the prepared statements.
 pub(super) trait Statements {
     fn execute(&mut self, sql: &str, params: &[Value]) -> Result<u64, DbError>;
     fn fetch(&mut self, sql: &str, params: &[Value], max: usize) -> Result<Vec<Row>, DbError>;
 }
 
-/// Opens a connection as its thread needs it.
+/// Opens a connection for a writing or a reading thread.
 pub(super) fn open(path: &Path, access: Access) -> Result<Connection, DbError> {
-    let in_vain = |error| failure(error, &format!("opening {}", path.display()));
+    let failed = |error| failure(error, &format!("opening {}", path.display()));
     let mut flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     if access == Access::Write {
         flags |= OpenFlags::SQLITE_OPEN_CREATE;
     }
-    let conn = Connection::open_with_flags(path, flags).map_err(in_vain)?;
-    conn.busy_timeout(Duration::from_secs(5)).map_err(in_vain)?;
-    // 4 KB pages, 64 MB of them for the writer. Its log is folded back every 10,000 pages: 1,000 cost a quarter of the
-    // throughput, 40,000 gain a sixth and leave a log of 158 MB. No memory map: a failing disk would end the process.
+    let conn = Connection::open_with_flags(path, flags).map_err(failed)?;
+    conn.busy_timeout(Duration::from_secs(5)).map_err(failed)?;
+    // 4 KB pages; the writer caches 64 MB of them. Its log is checkpointed every 10,000 pages: 1,000 cost a quarter of the
+    // throughput, 40,000 gain a sixth and leave a log of 158 MB. No memory map: a failing disk would kill the process.
     let pragmas = match access {
         Access::Write => {
             "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA cache_size = -65536; PRAGMA temp_store = MEMORY; \
@@ -51,43 +51,46 @@ pub(super) fn open(path: &Path, access: Access) -> Result<Connection, DbError> {
         Access::Read => "PRAGMA query_only = ON; PRAGMA cache_size = -16384; PRAGMA temp_store = MEMORY;",
     };
     if access == Access::Write {
-        let mode: String = conn.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0)).map_err(in_vain)?;
+        let mode: String = conn.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0)).map_err(failed)?;
         if mode != "wal" {
-            return Err(DbError::other(format!("{}: SQLite cannot keep a log beside this file", path.display())));
+            return Err(DbError::other(format!(
+                "{}: SQLite cannot keep a write-ahead log beside this file",
+                path.display()
+            )));
         }
     }
-    conn.execute_batch(pragmas).map_err(in_vain)?;
+    conn.execute_batch(pragmas).map_err(failed)?;
     Ok(conn)
 }
 
-/// A connection with its prepared statements.
+/// A connection with its cache of prepared statements.
 pub(super) struct SqliteBackend<'c> {
     conn: &'c Connection,
     statements: LruCache<Box<str>, Statement<'c>>,
-    alarm: Arc<Alarm>,
+    deadline: Arc<Deadline>,
     limits: Limits,
     has_savepoint: bool,
-    /// Nobody knows what state it is in.
+    /// The connection's state is unknown.
     is_broken: bool,
 }
 
 impl<'c> SqliteBackend<'c> {
     pub(super) fn new(conn: &'c Connection, limits: Limits) -> Result<Self, DbError> {
-        let alarm = Arc::new(Alarm::new());
-        let watched = Arc::clone(&alarm);
-        conn.progress_handler(STEPS, Some(move || watched.is_due())).map_err(|error| failure(error, "opening"))?;
+        let deadline = Arc::new(Deadline::new());
+        let watched = Arc::clone(&deadline);
+        conn.progress_handler(STEPS, Some(move || watched.has_passed())).map_err(|error| failure(error, "opening"))?;
         let statements = LruCache::new(STATEMENTS);
-        Ok(Self { conn, statements, alarm, limits, has_savepoint: false, is_broken: false })
+        Ok(Self { conn, statements, deadline, limits, has_savepoint: false, is_broken: false })
     }
 
-    /// The connection is to be closed, and another one opened.
+    /// Whether the connection must be replaced.
     pub(super) fn is_broken(&self) -> bool {
         self.is_broken
     }
 
-    /// Runs a statement of the queue's own, which no job's alarm cuts short.
+    /// Runs a statement that controls the transaction. The deadline of the job does not interrupt it.
     fn control(&mut self, sql: &str) -> Result<(), DbError> {
-        self.alarm.clear();
+        self.deadline.clear();
         self.execute(sql, &[]).map(drop)
     }
 
@@ -105,10 +108,10 @@ impl<'c> SqliteBackend<'c> {
             self.statements.insert(sql.into(), prepared);
         }
         let Some(statement) = self.statements.get_mut(sql) else {
-            return Err(DbError::other("a statement that is and is not prepared"));
+            return Err(DbError::other("a prepared statement is not in the cache"));
         };
         let done = bind(statement, params).and_then(|()| read(self.conn, statement));
-        // The copies of long values go now, not when the statement is used again.
+        // Frees the copies of long values now instead of at the next use of the statement.
         statement.clear_bindings();
         done.map_err(|error| failure(error, sql))
     }
@@ -136,10 +139,10 @@ impl Statements for SqliteBackend<'_> {
     fn execute(&mut self, sql: &str, params: &[Value]) -> Result<u64, DbError> {
         self.run(sql, params, |conn, statement| {
             let before = conn.total_changes();
-            // Rows that it returns are nobody's: PostgreSQL does not mind them either.
+            // Returned rows are ignored, as on PostgreSQL.
             let mut rows = statement.raw_query();
             while rows.next()?.is_some() {}
-            // What a statement that changes nothing leaves in `changes()` is the count of an earlier one.
+            // After a statement that changes nothing, `changes()` is still the count of an earlier one.
             Ok(if conn.total_changes() == before { 0 } else { conn.changes() })
         })
     }
@@ -194,7 +197,7 @@ impl Backend for SqliteBackend<'_> {
         self.control("SAVEPOINT job")
     }
 
-    async fn undo(&mut self) -> Result<(), DbError> {
+    async fn rollback_to_savepoint(&mut self) -> Result<(), DbError> {
         self.control("ROLLBACK TO job")
     }
 
@@ -204,7 +207,7 @@ impl Backend for SqliteBackend<'_> {
             self.rollback().await;
         }
         done.inspect_err(|error| {
-            // After a failed fsync nobody knows what the file and the cache hold: begin anew from the file.
+            // After a failed fsync the contents of file and cache are unknown: reopen the file.
             self.is_broken |= matches!(error.kind(), DbErrorKind::Other | DbErrorKind::Corrupt);
         })
     }
@@ -216,7 +219,7 @@ impl Backend for SqliteBackend<'_> {
     }
 
     fn tx<'a>(&'a mut self, effects: &'a mut Vec<Effect>) -> Option<Tx<'a>> {
-        self.alarm.set(self.limits.job);
+        self.deadline.set(self.limits.job);
         Some(Tx::new(Link::Sqlite(self), effects))
     }
 
@@ -228,16 +231,16 @@ impl Backend for SqliteBackend<'_> {
         !self.is_broken && !self.conn.is_autocommit()
     }
 
-    fn give_up(&mut self) {
+    fn discard(&mut self) {
         self.is_broken = true;
     }
 
     async fn limit<T>(_: Limits, job: impl Future<Output = T>) -> Result<T, DbError> {
-        // Every statement returns at once. A job that is not ready waits for something else, with everybody behind it.
+        // Statements do not wait. A pending job awaits something else, and would block all jobs behind it.
         let mut job = std::pin::pin!(job);
         std::future::poll_fn(|context| match job.as_mut().poll(context) {
             Poll::Ready(done) => Poll::Ready(Ok(done)),
-            Poll::Pending => Poll::Ready(Err(DbError::other("a job waited for something that is not its Tx"))),
+            Poll::Pending => Poll::Ready(Err(DbError::other("a job awaited something that is not its Tx"))),
         })
         .await
     }
@@ -249,14 +252,14 @@ impl fmt::Debug for SqliteBackend<'_> {
     }
 }
 
-/// Rings when a job has had its time: SQLite looks at it while it works.
-struct Alarm {
+/// The deadline of the running job. SQLite checks it while it works.
+struct Deadline {
     origin: Instant,
-    /// Milliseconds after the origin; 0 if it is not set.
+    /// Milliseconds after the origin; 0 if no deadline is set.
     at: AtomicU64,
 }
 
-impl Alarm {
+impl Deadline {
     fn new() -> Self {
         Self { origin: Instant::now(), at: AtomicU64::new(0) }
     }
@@ -274,13 +277,13 @@ impl Alarm {
         self.at.store(0, Ordering::Relaxed);
     }
 
-    fn is_due(&self) -> bool {
+    fn has_passed(&self) -> bool {
         let at = self.at.load(Ordering::Relaxed);
         at != 0 && self.now() >= at
     }
 }
 
-/// Sorts SQLite's errors. The text of the statement helps whoever reads the log; parameters are nobody's business.
+/// Classifies an error of SQLite. The message contains the statement but not its parameters, which are private.
 pub(super) fn failure(error: rusqlite::Error, doing: &str) -> DbError {
     let kind = match &error {
         rusqlite::Error::SqliteFailure(cause, _) => match cause.code {

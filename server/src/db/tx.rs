@@ -1,4 +1,4 @@
-//! A transaction as a job sees it: one type, two databases.
+//! A job's transaction: one type for both databases.
 
 use std::fmt;
 
@@ -9,31 +9,31 @@ use super::value::Value;
 use super::{postgres, sqlite};
 use crate::effect::Effect;
 
-/// A job's hold on its transaction. On SQLite every statement is done when it returns; on PostgreSQL it is awaited. A job
-/// waits for nothing else.
+/// A job's handle to its transaction. A statement on SQLite completes without waiting; on PostgreSQL it waits for the server. A
+/// job awaits nothing else.
 ///
-/// After a statement has failed nothing more is done, on either database: the job is rolled back, whatever it answers.
+/// After a failed statement, all further ones fail on both databases, and the job is rolled back, whatever it returns.
 pub struct Tx<'c> {
     link: Link<'c>,
     effects: &'c mut Vec<Effect>,
     statements: u64,
     failure: Option<DbError>,
-    /// A statement has begun and not ended: whoever drops its future leaves the connection in the middle of it.
+    /// A statement has begun and not ended. If its future is dropped, the connection is left in the middle of the statement.
     is_busy: bool,
 }
 
-/// The connection underneath.
+/// The connection of a transaction.
 pub(super) enum Link<'c> {
     Sqlite(&'c mut dyn sqlite::Statements),
     Postgres(&'c mut postgres::Link),
 }
 
-/// What became of a transaction in the hands of a job.
+/// The state of a [`Tx`] when its job ends.
 pub(super) struct Ended {
     pub(super) statements: u64,
-    /// The first statement that failed.
+    /// The error of the first failed statement.
     pub(super) failure: Option<DbError>,
-    /// A statement was left in the middle.
+    /// A statement has begun and not ended.
     pub(super) is_busy: bool,
 }
 
@@ -48,10 +48,10 @@ impl<'c> Tx<'c> {
 }
 
 impl Tx<'_> {
-    /// Runs a statement; returns the number of rows that it changed.
+    /// Runs a statement. Returns the number of rows that it changed.
     ///
     /// # Errors
-    /// The statement failed, and with it the job.
+    /// The statement failed; the job fails with it.
     pub async fn execute(&mut self, sql: &str, params: &[Value]) -> Result<u64, DbError> {
         self.begin(params)?;
         let done = match &mut self.link {
@@ -61,10 +61,10 @@ impl Tx<'_> {
         self.finish(done)
     }
 
-    /// Runs a statement; returns its rows.
+    /// Runs a statement. Returns its rows.
     ///
     /// # Errors
-    /// The statement failed, and with it the job.
+    /// The statement failed; the job fails with it.
     pub async fn fetch(&mut self, sql: &str, params: &[Value]) -> Result<Vec<Row>, DbError> {
         self.begin(params)?;
         let done = match &mut self.link {
@@ -74,10 +74,10 @@ impl Tx<'_> {
         self.finish(done)
     }
 
-    /// Runs a statement of which only the first row matters.
+    /// Runs a statement. Returns its first row.
     ///
     /// # Errors
-    /// The statement failed, and with it the job.
+    /// The statement failed; the job fails with it.
     pub async fn fetch_one(&mut self, sql: &str, params: &[Value]) -> Result<Option<Row>, DbError> {
         self.begin(params)?;
         let done = match &mut self.link {
@@ -87,7 +87,7 @@ impl Tx<'_> {
         Ok(self.finish(done)?.into_iter().next())
     }
 
-    /// The database, where the text of a statement depends on it.
+    /// Returns the database, for statements whose text depends on it.
     pub fn dialect(&self) -> Dialect {
         match self.link {
             Link::Sqlite(_) => Dialect::Sqlite,
@@ -95,19 +95,19 @@ impl Tx<'_> {
         }
     }
 
-    /// Tells the rest of the server, once this is committed; if the job is rolled back, nobody. A read tells nobody either.
+    /// Notifies the rest of the server after the commit. The effects of reads and of rolled back jobs are dropped.
     pub fn emit(&mut self, effect: Effect) {
         self.effects.push(effect);
     }
 
-    /// Statements so far: tests hold a job to what it may cost.
+    /// Returns the number of statements so far: tests bound the cost of jobs with it.
     pub fn statements(&self) -> u64 {
         self.statements
     }
 
     fn begin(&mut self, params: &[Value]) -> Result<(), DbError> {
         if self.failure.is_some() {
-            return Err(DbError::other("a statement of this job has failed: nothing more is done"));
+            return Err(DbError::other("a statement of this job has failed, so no further one runs"));
         }
         if let Some(problem) = params.iter().find_map(Value::problem) {
             return Err(self.fail(DbError::other(problem)));

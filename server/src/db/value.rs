@@ -1,4 +1,4 @@
-//! Values that go into statements.
+//! The parameters of statements.
 
 use bytes::Bytes;
 
@@ -13,19 +13,19 @@ pub enum Value {
     Int(i64),
     /// `DOUBLE PRECISION`.
     Real(f64),
-    /// `TEXT`. U+0000 is refused: PostgreSQL does not store it.
+    /// `TEXT`. U+0000 is refused because PostgreSQL cannot store it.
     Text(String),
     /// `BYTEA`.
     Bytes(Bytes),
-    /// A number above 2^63 - 1, which no column holds: a statement with it fails.
+    /// A number above 2^63 - 1, which no column can hold: the statement fails.
     TooLarge(u64),
 }
 
 impl Value {
-    /// Why no database takes this value.
+    /// Returns why the databases cannot store this value, if they cannot.
     pub(super) fn problem(&self) -> Option<&'static str> {
         match self {
-            Self::Text(text) if text.as_bytes().contains(&0) => Some("a text holds U+0000"),
+            Self::Text(text) if text.as_bytes().contains(&0) => Some("a text contains U+0000"),
             Self::TooLarge(_) => Some("a number is above 2^63 - 1"),
             _ => None,
         }
@@ -47,7 +47,7 @@ from! {
     i32: |value| Self::Int(value.into());
     u32: |value| Self::Int(value.into());
     u64: |value| i64::try_from(value).map_or(Self::TooLarge(value), Self::Int);
-    // Both databases have integers; only one has booleans.
+    // Both databases have integers; only PostgreSQL has booleans.
     bool: |value| Self::Int(value.into());
     f64: |value| Self::Real(value);
     &str: |value| Self::Text(value.to_owned());
@@ -74,7 +74,7 @@ impl<T: Into<Self>> From<Option<T>> for Value {
     }
 }
 
-/// The parameters of a statement, each made a [`Value`]: `tx.execute(sql, &params![id, name]).await?`.
+/// Converts the parameters of a statement to [`Value`]s: `tx.execute(sql, &params![id, name]).await?`.
 #[macro_export]
 macro_rules! params {
     ($($value:expr),* $(,)?) => {
@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_no_column_holds_is_found() {
+    fn unstorable_values_are_detected() {
         assert_eq!(Value::from(u64::MAX), Value::TooLarge(u64::MAX));
         assert!(Value::from(u64::MAX).problem().is_some());
         assert!(Value::from("a\0b").problem().is_some());

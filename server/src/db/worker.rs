@@ -1,5 +1,5 @@
-//! The threads that serve the queues. A connection belongs to its thread and so do the futures of its jobs, which therefore
-//! need not be `Send`. Whatever happens to one batch, the thread goes on with the next.
+//! The threads that serve the queues. A connection and the futures of its jobs stay on their thread, so the futures need not
+//! be `Send`. If a batch panics, the thread continues with the next one.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -13,7 +13,6 @@ use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
 use super::backend::{Access, Backend, Limits};
-use super::batch::{self, Entry, MAX_JOBS, Sink};
 use super::error::DbError;
 use super::job::{Bulk, Job};
 use super::locks::Locks;
@@ -21,14 +20,15 @@ use super::postgres::PostgresBackend;
 use super::queue::Queue;
 use super::savepoint::{Lost, Savepoints};
 use super::sqlite::{self, SqliteBackend};
+use super::transaction::{self, Entry, MAX_JOBS, Sink};
 
-/// What is in a queue, and how it is done.
+/// The entries of a queue, and how to run them.
 pub(super) trait Work: Sized {
-    /// So many go together.
+    /// The largest number of entries in a batch.
     const MAX: usize;
     const ACCESS: Access;
 
-    async fn run<S: Backend>(session: &mut S, work: Vec<Self>, sink: &Sink);
+    async fn run<S: Backend>(backend: &mut S, work: Vec<Self>, sink: &Sink);
     fn refuse(self, error: &DbError);
 }
 
@@ -36,8 +36,8 @@ impl<B: Bulk> Work for Entry<B> {
     const MAX: usize = MAX_JOBS;
     const ACCESS: Access = Access::Write;
 
-    async fn run<S: Backend>(session: &mut S, work: Vec<Self>, sink: &Sink) {
-        batch::run(session, work, sink).await;
+    async fn run<S: Backend>(backend: &mut S, work: Vec<Self>, sink: &Sink) {
+        transaction::run(backend, work, sink).await;
     }
 
     fn refuse(self, error: &DbError) {
@@ -45,17 +45,17 @@ impl<B: Bulk> Work for Entry<B> {
     }
 }
 
-/// A job that only reads.
+/// A read-only job.
 pub(super) struct Read(pub(super) Box<dyn Job>);
 
 impl Work for Read {
-    // A snapshot each, and all readers busy.
+    // Each read has its own snapshot, and all readers share the work.
     const MAX: usize = 1;
     const ACCESS: Access = Access::Read;
 
-    async fn run<S: Backend>(session: &mut S, work: Vec<Self>, _: &Sink) {
+    async fn run<S: Backend>(backend: &mut S, work: Vec<Self>, _: &Sink) {
         for Self(job) in work {
-            read(session, job).await;
+            read(backend, job).await;
         }
     }
 
@@ -64,24 +64,24 @@ impl Work for Read {
     }
 }
 
-async fn read<S: Backend>(session: &mut S, mut job: Box<dyn Job>) {
-    if let Err(error) = session.begin(Access::Read, &Locks::none()).await {
+async fn read<S: Backend>(backend: &mut S, mut job: Box<dyn Job>) {
+    if let Err(error) = backend.begin(Access::Read, &Locks::none()).await {
         return job.finish(Err(error));
     }
-    let mut attempts = Savepoints::new(session, false);
-    let ran = attempts.run(async |tx| job.run(tx).await, |said_yes| *said_yes).await;
-    metrics::counter!("zim_db_statements_total").increment(attempts.statements);
-    // What it said stands, before the transaction is over: nothing can change it any more.
+    let mut savepoints = Savepoints::new(backend, false);
+    let ran = savepoints.run(async |tx| job.run(tx).await, |is_ok| *is_ok).await;
+    metrics::counter!("zim_db_statements_total").increment(savepoints.statements);
+    // The answer does not wait for the end of the transaction: a read has nothing to commit.
     job.finish(match ran {
         Ok(outcome) if outcome.is_kept || outcome.value == Some(false) => Ok(()),
-        Ok(outcome) => Err(outcome.failure.unwrap_or_else(|| DbError::other("a job left a statement unfinished"))),
+        Ok(outcome) => Err(outcome.failure.unwrap_or_else(|| DbError::other("a job did not finish a statement"))),
         Err(Lost(error)) => Err(error),
     });
-    session.rollback().await;
+    backend.rollback().await;
 }
 
-/// Serves a queue on SQLite until it is closed and empty. A connection that breaks is replaced; the last one is returned, for
-/// the caller to close.
+/// Serves a queue on SQLite until it is closed and empty. It replaces a broken connection, and returns the last one for the
+/// caller to close.
 pub(super) fn serve_sqlite<W: Work>(
     path: &Path,
     mut spare: Option<Connection>,
@@ -94,7 +94,7 @@ pub(super) fn serve_sqlite<W: Work>(
         match serve_connection(opened, limits, queue, sink, work) {
             Ok(conn) => spare = conn,
             Err((work, error)) => {
-                tracing::error!(%error, "the database cannot be opened again");
+                tracing::error!(%error, "the database cannot be reopened");
                 work.into_iter().for_each(|entry| entry.refuse(&error));
             }
         }
@@ -102,7 +102,7 @@ pub(super) fn serve_sqlite<W: Work>(
     spare
 }
 
-/// Until the queue ends, or the connection breaks: then it is not returned.
+/// Serves a queue on one connection until the queue ends or the connection breaks. Returns the connection unless it is broken.
 fn serve_connection<W: Work>(
     opened: Result<Connection, DbError>,
     limits: Limits,
@@ -114,24 +114,24 @@ fn serve_connection<W: Work>(
         Ok(conn) => conn,
         Err(error) => return Err((first, error)),
     };
-    let mut session = match SqliteBackend::new(&conn, limits) {
-        Ok(session) => session,
+    let mut backend = match SqliteBackend::new(&conn, limits) {
+        Ok(backend) => backend,
         Err(error) => return Err((first, error)),
     };
     let mut next = Some(first);
     while let Some(work) = next {
-        // On SQLite nothing waits, so one poll is all it takes.
-        let ran = catch_unwind(AssertUnwindSafe(|| W::run(&mut session, work, sink).now_or_never()));
+        // On SQLite nothing waits, so one poll completes the batch.
+        let ran = catch_unwind(AssertUnwindSafe(|| W::run(&mut backend, work, sink).now_or_never()));
         if !matches!(ran, Ok(Some(()))) {
-            tracing::error!("a batch came to grief");
-            session.give_up();
+            tracing::error!("a batch panicked or did not finish");
+            backend.discard();
         }
-        if session.is_broken() {
+        if backend.is_broken() {
             return Ok(None);
         }
         next = queue.take(W::MAX);
     }
-    drop(session);
+    drop(backend);
     Ok(Some(conn))
 }
 
@@ -143,25 +143,25 @@ pub(super) fn serve_postgres<W: Work>(
     queue: &Queue<W>,
     sink: &Sink,
 ) {
-    let mut session = PostgresBackend::new(options, limits);
-    // Before anybody waits for it. If it fails, the first job tries again.
-    let _ = runtime.block_on(session.connect());
+    let mut backend = PostgresBackend::new(options, limits);
+    // Connect before the first job needs it. If this fails, the first job tries again.
+    let _ = runtime.block_on(backend.connect());
     while let Some(work) = queue.take(W::MAX) {
-        let ran = catch_unwind(AssertUnwindSafe(|| runtime.block_on(W::run(&mut session, work, sink))));
+        let ran = catch_unwind(AssertUnwindSafe(|| runtime.block_on(W::run(&mut backend, work, sink))));
         if ran.is_err() {
-            tracing::error!("a batch came to grief");
-            session.give_up();
+            tracing::error!("a batch panicked");
+            backend.discard();
         }
     }
-    runtime.block_on(session.close());
+    runtime.block_on(backend.close());
 }
 
-/// A runtime for one thread's connection.
+/// Builds the runtime for one thread's connection.
 pub(super) fn runtime() -> Result<Runtime, DbError> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|error| DbError::other(format!("no runtime for the database: {error}")))
+        .map_err(|error| DbError::other(format!("cannot create a runtime for the database: {error}")))
 }
 
 /// The threads of a database.
@@ -171,7 +171,7 @@ pub(super) struct Threads(Mutex<Vec<Thread>>);
 #[derive(Debug)]
 struct Thread {
     handle: JoinHandle<()>,
-    /// Its sender goes when the thread ends.
+    /// Completes when the thread ends and drops the sender.
     ended: oneshot::Receiver<()>,
 }
 
@@ -181,23 +181,23 @@ impl Threads {
         let handle = std::thread::Builder::new()
             .name(name)
             .spawn(move || {
-                // Dropped after everything else that the thread holds.
+                // Dropped after everything else on the thread.
                 let _end = end;
                 run();
             })
-            .map_err(|error| DbError::other(format!("no thread for the database: {error}")))?;
+            .map_err(|error| DbError::other(format!("cannot start a thread for the database: {error}")))?;
         self.0.lock().push(Thread { handle, ended });
         Ok(())
     }
 
-    /// Waits until all have ended.
+    /// Waits until all threads have ended.
     pub(super) async fn join(&self) {
         let threads = std::mem::take(&mut *self.0.lock());
         for thread in threads {
             let _ = thread.ended.await;
-            // It is in its last instructions.
+            // The thread is about to exit, so joining it hardly blocks.
             if thread.handle.join().is_err() {
-                tracing::error!("a thread of the database panicked");
+                tracing::error!("a database thread panicked");
             }
         }
     }

@@ -1,5 +1,5 @@
-//! What changed of users, until those who know them are told. Who they are takes a read, which the write queue's thread does
-//! not wait for.
+//! Changes of users that wait until the watchers are notified. Finding the watchers takes a read, which the thread of
+//! the write queue does not wait for.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -9,34 +9,34 @@ use tokio::sync::Notify;
 
 use crate::key::UserKey;
 
-/// The newest change of each user: who renames himself ten times in a hurry is told of once.
+/// The newest change of each user: of ten changes in quick succession, watchers get the last.
 #[derive(Debug)]
 pub(crate) struct Conflated<T> {
     waiting: Mutex<HashMap<UserKey, T>>,
-    some: Notify,
+    added: Notify,
 }
 
 impl<T> Default for Conflated<T> {
     fn default() -> Self {
-        Self { waiting: Mutex::default(), some: Notify::default() }
+        Self { waiting: Mutex::default(), added: Notify::default() }
     }
 }
 
 impl<T> Conflated<T> {
-    /// Takes the place of what waits of this user, unless that is newer.
-    pub(crate) fn add(&self, user: UserKey, what: T, is_newer: impl Fn(&T, &T) -> bool) {
+    /// Replaces the waiting change of this user, unless that is newer.
+    pub(crate) fn add(&self, user: UserKey, value: T, is_newer: impl Fn(&T, &T) -> bool) {
         match self.waiting.lock().entry(user) {
-            Entry::Vacant(place) => drop(place.insert(what)),
-            Entry::Occupied(mut held) if is_newer(&what, held.get()) => drop(held.insert(what)),
+            Entry::Vacant(place) => drop(place.insert(value)),
+            Entry::Occupied(mut held) if is_newer(&value, held.get()) => drop(held.insert(value)),
             Entry::Occupied(_) => {}
         }
-        self.some.notify_one();
+        self.added.notify_one();
     }
 
-    /// All that wait, as soon as there are any.
+    /// Waits for changes and takes all of them.
     pub(crate) async fn take(&self) -> HashMap<UserKey, T> {
         loop {
-            self.some.notified().await;
+            self.added.notified().await;
             let waiting = std::mem::take(&mut *self.waiting.lock());
             if !waiting.is_empty() {
                 return waiting;
@@ -52,15 +52,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn changes_that_come_thick_are_merged() {
-        let latest = Conflated::default();
-        assert!(latest.take().now_or_never().is_none());
+    fn changes_of_one_user_are_merged() {
+        let conflated = Conflated::default();
+        assert!(conflated.take().now_or_never().is_none());
         for change in 0..10 {
-            latest.add(UserKey(1), change, |one, other| one > other);
+            conflated.add(UserKey(1), change, |one, other| one > other);
         }
-        latest.add(UserKey(1), 3, |one, other| one > other);
-        latest.add(UserKey(2), 7, |one, other| one > other);
-        assert_eq!(latest.take().now_or_never(), Some(HashMap::from([(UserKey(1), 9), (UserKey(2), 7)])));
-        assert!(latest.take().now_or_never().is_none());
+        conflated.add(UserKey(1), 3, |one, other| one > other);
+        conflated.add(UserKey(2), 7, |one, other| one > other);
+        assert_eq!(conflated.take().now_or_never(), Some(HashMap::from([(UserKey(1), 9), (UserKey(2), 7)])));
+        assert!(conflated.take().now_or_never().is_none());
     }
 }

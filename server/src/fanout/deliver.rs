@@ -1,5 +1,5 @@
-//! From effects to frames. A body is copied once per viewer's name of the conversation, not once per session: frames are
-//! shared between the sessions that see the same.
+//! Turns effects into frames. A body is copied once for each name under which viewers see the conversation, not once
+//! per connection: connections that see the same share a frame.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::effect::{Audience, Effect, MessageEffect};
 use crate::key::{LoginKey, UserKey};
 
 impl MessageEffect {
-    /// The entry as it is pushed. Without content it is for the session that sent it.
+    /// Returns the entry for a push. The connection that sent the message gets it without content.
     pub fn entry(&self, with_content: bool) -> MessageEntry {
         MessageEntry {
             seq: self.seq.unsigned_abs(),
@@ -32,7 +32,7 @@ impl MessageEffect {
     }
 }
 
-/// The push of consecutive messages of one conversation.
+/// A push of consecutive messages of one conversation.
 pub(crate) fn message_push(messages: Vec<MessageEntry>, conversation: ConversationRef) -> Push {
     Push {
         log: LogKind::Messages as i32,
@@ -45,7 +45,7 @@ pub(crate) fn message_push(messages: Vec<MessageEntry>, conversation: Conversati
     }
 }
 
-/// The push of one change of a conversation.
+/// A push of one change of a conversation.
 pub(crate) fn change_push(entry: ChangeEntry, conversation: ConversationRef) -> Push {
     Push {
         log: LogKind::Changes as i32,
@@ -57,7 +57,7 @@ pub(crate) fn change_push(entry: ChangeEntry, conversation: ConversationRef) -> 
     }
 }
 
-/// A run of messages for a session: what it sent itself comes without content.
+/// A push of a run of messages for one connection; messages that it sent itself come without content.
 fn run_push(run: &[Arc<MessageEffect>], conversation: ConversationRef, cause: Option<LoginKey>) -> Push {
     message_push(run.iter().map(|message| message.entry(cause != Some(message.cause))).collect(), conversation)
 }
@@ -68,7 +68,8 @@ fn encode(frame: Frame) -> Bytes {
     out.freeze()
 }
 
-/// Two changes of one user may be published the other way round, if they were committed in different partitions.
+/// Compares by the times of the status: two changes of one user may be published in reverse if they were committed in
+/// different partitions.
 fn is_newer(one: &UserStatus, other: &UserStatus) -> bool {
     let times = |status: &UserStatus| (status.last_online_status_update_time, status.last_custom_status_update_time);
     let ((online, custom), (other_online, other_custom)) = (times(one), times(other));
@@ -76,70 +77,70 @@ fn is_newer(one: &UserStatus, other: &UserStatus) -> bool {
 }
 
 impl Fanout {
-    /// Tells the sessions of this node what was committed, in the order of the commit. Runs on the write queue's thread, so it
-    /// only encodes and appends to queues.
+    /// Pushes what was committed to the connections of this node, in commit order within a partition. Runs on the
+    /// thread of the write queue, so it only encodes and appends to queues.
     pub fn publish(&self, effects: Vec<Effect>) {
         let mut messages: Vec<Arc<MessageEffect>> = Vec::new();
         for effect in effects {
             match effect {
                 Effect::Message(message) => messages.push(message),
-                Effect::Feed { user, pos, entry, cause } => self.feed(user, pos, *entry, cause),
+                Effect::Feed { user, pos, entry, cause } => self.push_feed(user, pos, *entry, cause),
                 Effect::Profile { user, info } => self.profiles.add(user, *info, |_, _| true),
                 Effect::Status { user, status, cause } => {
-                    let told = Snapshot { profiles: Vec::new(), statuses: vec![(*status).clone()] };
-                    self.snapshot([user], &told, Some(cause));
+                    let snapshot = Snapshot { profiles: Vec::new(), statuses: vec![(*status).clone()] };
+                    self.push_snapshot([user], &snapshot, Some(cause));
                     if status.custom_status_expired_time > 0 {
-                        self.ends.notify_one();
+                        self.custom_status_set.notify_one();
                     }
                     self.statuses.add(user, *status, is_newer);
                 }
                 Effect::Change { audience, entry, cause } => {
-                    // It may be about one of these: a change of what a client does not have is dropped, and the message that
-                    // followed it would stay as it was sent.
-                    self.runs(&mut messages);
-                    self.change(&audience, &entry, cause);
+                    // The change may be about one of these messages. A client drops a change of a message that it does
+                    // not have, and would keep the message as it was sent.
+                    self.flush_messages(&mut messages);
+                    self.push_change(&audience, &entry, cause);
                 }
-                Effect::Ended { user, login, reason } => self.end_login(user, login, reason),
+                Effect::LoginEnded { user, login, reason } => self.end_login(user, login, reason),
                 Effect::OneShotsEnded { user, reason } => {
                     self.one_shots.end(user, reason);
                 }
             }
         }
-        self.runs(&mut messages);
+        self.flush_messages(&mut messages);
     }
 
-    /// Grouping messages by conversation keeps the order of each log.
-    fn runs(&self, messages: &mut Vec<Arc<MessageEffect>>) {
+    /// Pushes the collected messages. Grouping them by conversation keeps the order of each log.
+    fn flush_messages(&self, messages: &mut Vec<Arc<MessageEffect>>) {
         messages.sort_by_key(|message| (message.conversation, message.seq));
         for run in messages.chunk_by(|a, b| a.conversation == b.conversation) {
-            self.messages(run);
+            self.push_run(run);
         }
         messages.clear();
     }
 
-    fn messages(&self, run: &[Arc<MessageEffect>]) {
+    fn push_run(&self, run: &[Arc<MessageEffect>]) {
         let Some(first) = run.first() else { return };
         match &first.audience {
             Audience::Peers([one, two]) => {
-                self.messages_to(one.0, run, ConversationType::Peer, &two.1);
+                self.push_run_to(one.0, run, ConversationType::Peer, &two.1);
                 if one.0 != two.0 {
-                    self.messages_to(two.0, run, ConversationType::Peer, &one.1);
+                    self.push_run_to(two.0, run, ConversationType::Peer, &one.1);
                 }
             }
         }
     }
 
-    fn messages_to(&self, user: UserKey, run: &[Arc<MessageEffect>], kind: ConversationType, name: &str) {
+    fn push_run_to(&self, user: UserKey, run: &[Arc<MessageEffect>], kind: ConversationType, name: &str) {
         let shard = self.shard(user).read();
-        let Some(sessions) = shard.get(&user) else { return };
+        let Some(connections) = shard.get(&user) else { return };
         let conversation = ConversationRef { r#type: kind as i32, id: name.to_owned() };
-        let log = PushTarget::Conversation(conversation.clone());
+        let target = PushTarget::Conversation(conversation.clone());
         let mut shared: Option<Bytes> = None;
-        for session in sessions {
-            let Some(identity) = session.identity() else { continue };
+        for connection in connections {
+            let Some(identity) = connection.identity() else { continue };
             let own = run.iter().filter(|message| message.cause == identity.login).count();
             if own == run.len() {
-                // Its responses carry exactly these entries.
+                // The responses of this connection carry exactly these entries.
                 continue;
             }
             let frame = if own > 0 {
@@ -147,24 +148,24 @@ impl Fanout {
             } else {
                 shared.get_or_insert_with(|| encode(Frame::Push(run_push(run, conversation.clone(), None)))).clone()
             };
-            session.queue.push(frame, &log);
+            connection.queue.push(frame, &target);
         }
     }
 
-    fn change(&self, audience: &Audience, entry: &ChangeEntry, cause: LoginKey) {
+    fn push_change(&self, audience: &Audience, entry: &ChangeEntry, cause: LoginKey) {
         match audience {
             Audience::Peers([one, two]) => {
                 for (user, name) in [(one.0, &two.1), (two.0, &one.1)] {
-                    let sessions = self.sessions(user);
-                    if sessions.is_empty() {
+                    let connections = self.connections(user);
+                    if connections.is_empty() {
                         continue;
                     }
                     let conversation = ConversationRef { r#type: ConversationType::Peer as i32, id: name.to_string() };
-                    let log = PushTarget::Conversation(conversation.clone());
+                    let target = PushTarget::Conversation(conversation.clone());
                     let frame = encode(Frame::Push(change_push(entry.clone(), conversation)));
-                    for session in sessions {
-                        if session.identity().is_some_and(|identity| identity.login != cause) {
-                            session.queue.push(frame.clone(), &log);
+                    for connection in connections {
+                        if connection.identity().is_some_and(|identity| identity.login != cause) {
+                            connection.queue.push(frame.clone(), &target);
                         }
                     }
                 }
@@ -172,68 +173,74 @@ impl Fanout {
         }
     }
 
-    fn feed(&self, user: UserKey, pos: i64, entry: zim_protocol::feed_entry::Detail, cause: LoginKey) {
-        let sessions = self.sessions(user);
-        if sessions.is_empty() {
+    fn push_feed(&self, user: UserKey, pos: i64, entry: zim_protocol::feed_entry::Detail, cause: LoginKey) {
+        let connections = self.connections(user);
+        if connections.is_empty() {
             return;
         }
         let frame = encode(Frame::Push(feed_push(pos, entry)));
-        for session in sessions {
-            if session.identity().is_some_and(|identity| identity.login != cause) {
-                session.queue.push(frame.clone(), &PushTarget::Feed);
+        for connection in connections {
+            if connection.identity().is_some_and(|identity| identity.login != cause) {
+                connection.queue.push(frame.clone(), &PushTarget::Feed);
             }
         }
     }
 
-    /// Ends a login's connection, if it has one here. It is not online any more, whenever its client hears of it.
-    pub fn end_login(&self, user: UserKey, session: LoginKey, reason: SessionEndReason) {
-        self.remember_ended(session, reason);
-        for online in self.sessions(user) {
-            if online.identity().is_some_and(|identity| identity.login == session) {
-                online.queue.end(reason, super::words(reason));
+    /// Ends the connection of a login, if it has one on this node. It is offline at once, before its client reads the
+    /// reason.
+    pub fn end_login(&self, user: UserKey, login: LoginKey, reason: SessionEndReason) {
+        self.remember_ended(login, reason);
+        for online in self.connections(user) {
+            if online.identity().is_some_and(|identity| identity.login == login) {
+                online.queue.end(reason, super::end_message(reason));
                 self.unregister(user, &online);
             }
         }
     }
 
-    /// Tells the sessions of `users`, but for `except`, what is true of somebody now. It is encoded
-    /// once, or not at all if nobody is there.
-    pub fn snapshot(&self, users: impl IntoIterator<Item = UserKey>, snapshot: &Snapshot, except: Option<LoginKey>) {
+    /// Pushes the present state of a user to the connections of `users`, except that of `except`. Encodes it once, or
+    /// not at all if none of them is online.
+    pub fn push_snapshot(
+        &self,
+        users: impl IntoIterator<Item = UserKey>,
+        snapshot: &Snapshot,
+        except: Option<LoginKey>,
+    ) {
         let mut encoded: Option<Bytes> = None;
         for user in users {
             let shard = self.shard(user).read();
-            for session in shard.get(&user).into_iter().flatten() {
-                let login = session.identity().map(|identity| identity.login);
+            for connection in shard.get(&user).into_iter().flatten() {
+                let login = connection.identity().map(|identity| identity.login);
                 if except.is_none() || login != except {
                     let frame = encoded.get_or_insert_with(|| encode(Frame::Snapshot(snapshot.clone()))).clone();
-                    session.queue.push(frame, &PushTarget::Snapshot);
+                    connection.queue.push(frame, &PushTarget::Snapshot);
                 }
             }
         }
     }
 
-    /// Delivers what is never stored to all sessions of `user` but `except`.
-    pub fn transient(
+    /// Pushes a message that is never stored to all connections of `user`, except `except`.
+    pub fn push_transient(
         &self,
         user: UserKey,
         conversation: ConversationRef,
         message: MessageEntry,
         except: &Arc<ConnectionState>,
     ) {
-        let sessions = self.sessions(user);
-        if sessions.is_empty() {
+        let connections = self.connections(user);
+        if connections.is_empty() {
             return;
         }
         let frame = encode(Frame::Transient(Transient { conversation: Some(conversation), message: Some(message) }));
-        for session in sessions {
-            if !Arc::ptr_eq(&session, except) {
-                session.queue.push_transient(frame.clone());
+        for connection in connections {
+            if !Arc::ptr_eq(&connection, except) {
+                connection.queue.push_transient(frame.clone());
             }
         }
     }
 }
 
-/// The push of one entry of a feed.
+/// A push of one entry of a feed.
 pub(crate) fn feed_push(pos: i64, entry: zim_protocol::feed_entry::Detail) -> Push {
     let pos = pos.unsigned_abs();
     Push {

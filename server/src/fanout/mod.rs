@@ -1,8 +1,8 @@
-//! Who is online where, and what they are told. This is the one place that knows that this node is alone: hints to the
-//! sessions of other nodes leave from here as well.
+//! The connections of this node, and what is pushed to them. Only this module knows that there is one node: hints to
+//! the connections of other nodes would leave from here as well.
 //!
-//! A push is a hint: it carries the log entries and their positions, and a client that misses it pulls. So nothing here is
-//! durable, nothing blocks, and a slow session costs a bounded amount of memory.
+//! A push is a hint: it carries log entries and their positions, and a client that misses it pulls them. So nothing
+//! here is durable, nothing blocks, and a slow connection costs a bounded amount of memory.
 
 mod deliver;
 mod conflated;
@@ -23,39 +23,39 @@ pub use self::one_shots::OneShots;
 use crate::connection::ConnectionState;
 use crate::key::{LoginKey, UserKey};
 
-/// Logins that ended lately: more than can be on their way to the table at the same time.
+/// Ended logins that are remembered: more than can be between the store and the table of connections at the same time.
 const ENDED: usize = 4_096;
 
-/// Locks of the table of sessions: enough that two users rarely share one.
+/// The locks of the table of connections: enough that two users rarely share one.
 const SHARDS: usize = 64;
 
-/// What the client of a login that ended is told.
-fn words(reason: SessionEndReason) -> &'static str {
+/// The message for the client of a login that ended.
+fn end_message(reason: SessionEndReason) -> &'static str {
     match reason {
-        SessionEndReason::KickedOut => "a newer login took the place of this one",
-        SessionEndReason::EndedByOperator => "the operator ended this session",
-        _ => "resumed on another connection",
+        SessionEndReason::KickedOut => "kicked out by a newer login",
+        SessionEndReason::EndedByOperator => "the operator ended this login",
+        _ => "this login was resumed on another connection",
     }
 }
 
 type Shard = RwLock<HashMap<UserKey, Vec<Arc<ConnectionState>>>>;
 
-/// The sessions of this node, by user.
+/// The connections of this node, by user.
 #[derive(Debug)]
 pub struct Fanout {
     shards: Vec<Shard>,
     hasher: RandomState,
     online: AtomicUsize,
-    /// Logins that ended, the newest last: one of them may not have reached the table yet.
+    /// Logins that ended, the newest last: one of them may not be in the table yet.
     ended: Mutex<VecDeque<(LoginKey, SessionEndReason)>>,
-    /// The sessions that are no devices.
+    /// The connections of one-shot logins.
     pub one_shots: OneShots,
-    /// Profiles that changed and that nobody else was told of yet.
+    /// Changed profiles that the user's watchers have not got yet.
     pub(crate) profiles: Conflated<UserFullInfo>,
-    /// Likewise of what users are seen as.
+    /// Changed statuses that the user's subscribers have not got yet.
     pub(crate) statuses: Conflated<UserStatus>,
-    /// Wakes whoever waits for the next custom status to end by itself.
-    pub(crate) ends: Notify,
+    /// Notified when a custom status with an expiry is set.
+    pub(crate) custom_status_set: Notify,
 }
 
 impl Default for Fanout {
@@ -68,7 +68,7 @@ impl Default for Fanout {
             one_shots: OneShots::default(),
             profiles: Conflated::default(),
             statuses: Conflated::default(),
-            ends: Notify::new(),
+            custom_status_set: Notify::new(),
         }
     }
 }
@@ -80,25 +80,26 @@ impl Fanout {
         &self.shards[index]
     }
 
-    /// From now on `session` is told what concerns `user`. Comes before the session reads anything, so that nothing falls
-    /// between the two. A login that was ended since it was stored ends here: it must not stay online as a ghost.
-    pub fn register(&self, user: UserKey, session: Arc<ConnectionState>) {
-        let login = session.identity().map(|identity| identity.login);
+    /// Registers a connection for the pushes of `user`. Comes before the connection reads anything, so that nothing is
+    /// missed between the read and the first push. If the login has ended since it was stored, the connection ends
+    /// here, so that it does not stay online.
+    pub fn register(&self, user: UserKey, connection: Arc<ConnectionState>) {
+        let login = connection.identity().map(|identity| identity.login);
         {
             let mut shard = self.shard(user).write();
-            shard.entry(user).or_default().push(Arc::clone(&session));
+            shard.entry(user).or_default().push(Arc::clone(&connection));
         }
         self.online.fetch_add(1, Ordering::Relaxed);
         metrics::gauge!("zim_sessions").increment(1.0);
-        // After it is in the table: whoever ends it from now on finds it there.
+        // Checked after the insert: whatever ends the login from now on finds it in the table.
         let reason = self.ended.lock().iter().find(|(ended, _)| Some(*ended) == login).map(|(_, reason)| *reason);
         if let Some(reason) = reason {
-            session.queue.end(reason, words(reason));
-            self.unregister(user, &session);
+            connection.queue.end(reason, end_message(reason));
+            self.unregister(user, &connection);
         }
     }
 
-    /// A login ended; whether it is in the table already, nobody knows.
+    /// Remembers the end of a login, which may not be in the table yet.
     fn remember_ended(&self, login: LoginKey, reason: SessionEndReason) {
         let mut ended = self.ended.lock();
         if ended.len() == ENDED {
@@ -107,51 +108,51 @@ impl Fanout {
         ended.push_back((login, reason));
     }
 
-    /// `session` is gone. True if it was online: a one-shot session never is.
-    pub fn unregister(&self, user: UserKey, session: &Arc<ConnectionState>) -> bool {
-        if session.identity().is_some_and(|identity| identity.one_shot) {
-            self.one_shots.unregister(user, session);
+    /// Removes a connection. Returns true if it was online; a one-shot connection never is.
+    pub fn unregister(&self, user: UserKey, connection: &Arc<ConnectionState>) -> bool {
+        if connection.identity().is_some_and(|identity| identity.one_shot) {
+            self.one_shots.unregister(user, connection);
             return false;
         }
         let mut shard = self.shard(user).write();
-        let Some(sessions) = shard.get_mut(&user) else { return false };
-        let before = sessions.len();
-        sessions.retain(|other| !Arc::ptr_eq(other, session));
-        let gone = before - sessions.len();
-        if sessions.is_empty() {
+        let Some(connections) = shard.get_mut(&user) else { return false };
+        let before = connections.len();
+        connections.retain(|other| !Arc::ptr_eq(other, connection));
+        let removed = before - connections.len();
+        if connections.is_empty() {
             shard.remove(&user);
         }
         drop(shard);
-        if gone > 0 {
-            self.online.fetch_sub(gone, Ordering::Relaxed);
+        if removed > 0 {
+            self.online.fetch_sub(removed, Ordering::Relaxed);
             metrics::gauge!("zim_sessions").decrement(1.0);
         }
-        gone > 0
+        removed > 0
     }
 
-    /// Sessions that are online on this node: one-shot sessions are not.
+    /// The number of connections that are online on this node; one-shot connections are not.
     pub fn len(&self) -> usize {
         self.online.load(Ordering::Relaxed)
     }
 
-    /// Whether nobody is online on this node.
+    /// Whether no connection is online on this node.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The sessions of a user.
-    pub fn sessions(&self, user: UserKey) -> Vec<Arc<ConnectionState>> {
+    /// Returns the connections of a user.
+    pub fn connections(&self, user: UserKey) -> Vec<Arc<ConnectionState>> {
         self.shard(user).read().get(&user).cloned().unwrap_or_default()
     }
 
     /// Whether a login has a connection to this node.
     pub fn is_online(&self, user: UserKey, login: LoginKey) -> bool {
         let shard = self.shard(user).read();
-        let mut sessions = shard.get(&user).into_iter().flatten();
-        sessions.any(|session| session.identity().is_some_and(|identity| identity.login == login))
+        let mut connections = shard.get(&user).into_iter().flatten();
+        connections.any(|connection| connection.identity().is_some_and(|identity| identity.login == login))
     }
 
-    /// All sessions that are logged in, one-shot ones too, for the operator.
+    /// Returns all connections that are logged in, including one-shot ones, for the operator.
     pub fn all(&self) -> Vec<Arc<ConnectionState>> {
         let online = self.shards.iter().flat_map(|shard| shard.read().values().flatten().cloned().collect::<Vec<_>>());
         online.chain(self.one_shots.all()).collect()
@@ -172,7 +173,7 @@ mod tests {
     use crate::effect::{Audience, Effect, MessageEffect};
     use crate::key::{AppKey, ConversationKey};
 
-    fn session(login: i64) -> Arc<ConnectionState> {
+    fn connection(login: i64) -> Arc<ConnectionState> {
         let state = ConnectionState::new("127.0.0.1:1".parse().unwrap(), 5, [1; 16], String::new(), 1_000);
         state.log_in(Identity {
             app: AppKey(1),
@@ -187,9 +188,9 @@ mod tests {
     }
 
     #[test]
-    fn a_login_that_is_ended_ends_whether_it_is_registered_before_or_after() {
+    fn an_ended_login_loses_its_connection_registered_before_or_after() {
         let fanout = Fanout::default();
-        let (first, second, other) = (session(10), session(20), session(30));
+        let (first, second, other) = (connection(10), connection(20), connection(30));
         fanout.register(UserKey(1), Arc::clone(&first));
         fanout.end_login(UserKey(1), LoginKey(10), SessionEndReason::KickedOut);
         fanout.end_login(UserKey(1), LoginKey(20), SessionEndReason::Unspecified);
@@ -198,15 +199,15 @@ mod tests {
         assert!(first.queue.is_ended());
         assert!(second.queue.is_ended());
         assert!(!other.queue.is_ended());
-        // Nor is it online for others until its client has heard of it.
-        assert_eq!((fanout.len(), fanout.sessions(UserKey(1)).len()), (1, 1));
+        // The login is offline at once, before its client has read the reason.
+        assert_eq!((fanout.len(), fanout.connections(UserKey(1)).len()), (1, 1));
     }
 
-    /// A change is about a message that its client has: whoever gets both in one batch gets the message first.
+    /// A change is about a message that its client has: if one batch carries both, the message comes first.
     #[test]
     fn a_change_does_not_overtake_the_message_that_it_is_about() {
         let fanout = Fanout::default();
-        let ann = session(10);
+        let ann = connection(10);
         fanout.register(UserKey(1), Arc::clone(&ann));
         let audience = || Audience::Peers([(UserKey(1), "ann".into()), (UserKey(2), "bob".into())]);
         let message = |seq| {
@@ -231,26 +232,26 @@ mod tests {
         fanout.publish(vec![message(1), message(2), change, message(3)]);
         let mut out = BytesMut::new();
         ann.queue.next_batch(&mut out, usize::MAX).now_or_never().unwrap();
-        let mut frames = FrameDecoder::new(1 << 20);
-        frames.push(&out);
-        let mut told = Vec::new();
-        while let Some(frame) = frames.next().unwrap() {
+        let mut decoder = FrameDecoder::new(1 << 20);
+        decoder.push(&out);
+        let mut pushes = Vec::new();
+        while let Some(frame) = decoder.next().unwrap() {
             match EventFrame::decode(frame).unwrap().frame {
-                Some(Frame::Push(push)) => told.push((push.log(), push.from, push.to)),
+                Some(Frame::Push(push)) => pushes.push((push.log(), push.from, push.to)),
                 other => panic!("{other:?}"),
             }
         }
-        assert_eq!(told, [(LogKind::Messages, 1, 2), (LogKind::Changes, 1, 1), (LogKind::Messages, 3, 3)]);
+        assert_eq!(pushes, [(LogKind::Messages, 1, 2), (LogKind::Changes, 1, 1), (LogKind::Messages, 3, 3)]);
     }
 
     #[test]
-    fn who_is_unregistered_is_told_nothing() {
+    fn an_unregistered_connection_is_not_found() {
         let fanout = Fanout::default();
-        let one = session(10);
+        let one = connection(10);
         fanout.register(UserKey(1), Arc::clone(&one));
-        assert_eq!(fanout.sessions(UserKey(1)).len(), 1);
+        assert_eq!(fanout.connections(UserKey(1)).len(), 1);
         assert!(fanout.unregister(UserKey(1), &one));
         assert!(!fanout.unregister(UserKey(1), &one));
-        assert!(fanout.is_empty() && fanout.sessions(UserKey(1)).is_empty());
+        assert!(fanout.is_empty() && fanout.connections(UserKey(1)).is_empty());
     }
 }

@@ -1,5 +1,5 @@
-//! Appending messages: the fastest job of the write queue. The sends of a batch are a handful of multi-row statements,
-//! whoever they are from and wherever they go.
+//! Appends messages: the most frequent job of the write queue. The messages of a batch are stored with a handful of
+//! multi-row statements, whatever their senders and conversations.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,7 +12,8 @@ use crate::effect::{Audience, Effect, MessageEffect};
 use crate::error::Error;
 use crate::key::{AppKey, ConversationKey, LoginKey, Scrambler, UserKey};
 
-/// Rows of one multi-row statement: a power of two, so that the texts of all sizes are a handful and stay prepared.
+/// The most rows of one multi-row statement: a power of two, so that there are few different texts and they stay
+/// prepared.
 const MAX_ROWS: usize = 128;
 
 /// One message to store.
@@ -20,44 +21,44 @@ const MAX_ROWS: usize = 128;
 pub struct NewMessage {
     /// The app.
     pub app: AppKey,
-    /// How the app's clients see ids.
+    /// Scrambles the IDs that the app's clients see.
     pub scrambler: Arc<Scrambler>,
     /// The conversation.
     pub conversation: ConversationKey,
-    /// Who is told.
+    /// The users who are notified.
     pub audience: Audience,
     /// The sender.
     pub sender: UserKey,
-    /// His name.
+    /// The sender's name.
     pub sender_name: Arc<str>,
-    /// His login.
+    /// The sender's login.
     pub login: LoginKey,
     /// Unique in the deployment.
     pub id: i64,
-    /// 128 random bits of the client: sent twice is stored once.
+    /// 128 random bits made by the client: a message that is sent twice is stored once.
     pub key: [u8; 16],
     /// A hash of everything that was sent under the key.
     pub hash: i64,
-    /// When the server got it, Unix milliseconds.
+    /// When the server received it, Unix milliseconds.
     pub now: i64,
     /// `MessageType`.
     pub kind: i32,
     /// `MessageFlag`s.
     pub flags: u32,
-    /// An encoded `Message` with what the sender said.
+    /// The sender's part, as an encoded `Message`.
     pub body: Bytes,
 }
 
-/// A stored message's place.
+/// The place of a stored message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sent {
-    /// Position.
+    /// The position in the log of messages.
     pub seq: i64,
     /// How many messages up to this one count as unread.
     pub n: i64,
-    /// As clients see it.
+    /// The ID that clients see.
     pub message_id: i64,
-    /// Unix milliseconds.
+    /// The time of the message, Unix milliseconds.
     pub ts: i64,
 }
 
@@ -67,7 +68,7 @@ struct Head {
     last_ts: i64,
     dismissed: bool,
     blocks: i64,
-    moved: bool,
+    is_changed: bool,
 }
 
 struct Stored {
@@ -75,7 +76,7 @@ struct Stored {
     sent: Sent,
 }
 
-/// A conversation, a sender and his key: what makes a message the same message.
+/// A conversation, a sender and the sender's key: a message with the same three is the same message.
 type Identity = (i64, i64, [u8; 16]);
 
 impl NewMessage {
@@ -83,7 +84,7 @@ impl NewMessage {
         (self.conversation.0, self.sender.0, self.key)
     }
 
-    /// Whether the other side does not want it.
+    /// Whether the other user has blocked the sender.
     fn is_refused(&self, head: &Head) -> bool {
         let Audience::Peers(peers) = &self.audience;
         peers.iter().any(|(peer, _)| *peer != self.sender && rules::is_refused(head.blocks, self.sender.0, peer.0))
@@ -130,7 +131,7 @@ impl NewMessage {
     }
 }
 
-/// A key as two columns.
+/// Splits a key into its two columns.
 fn halves(key: [u8; 16]) -> (i64, i64) {
     let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = key;
     (i64::from_be_bytes([a, b, c, d, e, f, g, h]), i64::from_be_bytes([i, j, k, l, m, n, o, p]))
@@ -169,7 +170,7 @@ impl Bulk for NewMessage {
             head.seq += 1;
             head.n += i64::from(op.is_counted());
             head.last_ts = head.last_ts.max(op.now);
-            head.moved = true;
+            head.is_changed = true;
             let sent = Sent { seq: head.seq, n: head.n, message_id: op.scrambler.public(op.id), ts: head.last_ts };
             if op.is_counted() {
                 *counted.entry((op.sender.0, op.conversation.0)).or_default() += 1;
@@ -186,7 +187,7 @@ impl Bulk for NewMessage {
     }
 }
 
-/// The heads of the conversations, which the queue has locked.
+/// Reads the heads of the conversations, which the queue has locked.
 async fn heads(tx: &mut Tx<'_>, ops: &[NewMessage]) -> Result<HashMap<i64, Head>, Error> {
     let mut ids: Vec<i64> = ops.iter().map(|op| op.conversation.0).collect();
     ids.sort_unstable();
@@ -204,7 +205,7 @@ async fn heads(tx: &mut Tx<'_>, ops: &[NewMessage]) -> Result<HashMap<i64, Head>
                     last_ts: row.get(3)?,
                     dismissed: row.get::<Option<i64>>(4)?.is_some(),
                     blocks: row.get(5)?,
-                    moved: false,
+                    is_changed: false,
                 },
             );
         }
@@ -212,13 +213,13 @@ async fn heads(tx: &mut Tx<'_>, ops: &[NewMessage]) -> Result<HashMap<i64, Head>
     Ok(heads)
 }
 
-/// What is stored already under the keys of these messages. Read under the heads' locks, so that no other transaction can
-/// store the same key at the same time.
+/// Returns what is stored already under the keys of these messages. Read under the locks of the heads, so that no other
+/// transaction can store the same key at the same time.
 async fn stored(tx: &mut Tx<'_>, ops: &[NewMessage]) -> Result<HashMap<Identity, Stored>, Error> {
     let wanted: HashMap<Identity, &NewMessage> = ops.iter().map(|op| (op.identity(), op)).collect();
     let mut found = HashMap::new();
     for ops in ops.chunks(MAX_ROWS) {
-        // Padded with the last one, so that the texts are few.
+        // Padded with the last message, so that there are few different texts.
         let padded = ops.len().next_power_of_two();
         let mut params: Vec<Value> = Vec::with_capacity(padded * 3);
         for index in 0..padded {
@@ -228,7 +229,7 @@ async fn stored(tx: &mut Tx<'_>, ops: &[NewMessage]) -> Result<HashMap<Identity,
         }
         let list = tx.dialect().values_list(padded, 3, 1);
         let sql = format!(
-            // A join, not `IN (VALUES …)`: for that SQLite reads the whole index.
+            // A join, not `IN (VALUES …)`: for that SQLite scans the whole index.
             "SELECT m.conversation, m.sender, m.key_hi, m.key_lo, m.hash, m.seq, m.n, m.id, m.ts \
              FROM (VALUES {list}) AS v JOIN message m \
              ON m.conversation = v.column1 AND m.key_hi = v.column2 AND m.key_lo = v.column3"
@@ -269,7 +270,7 @@ async fn insert(tx: &mut Tx<'_>, rows: Vec<[Value; 12]>) -> Result<(), Error> {
 async fn update_heads(tx: &mut Tx<'_>, heads: HashMap<i64, Head>) -> Result<(), Error> {
     let rows: Vec<[Value; 4]> = heads
         .into_iter()
-        .filter(|(_, head)| head.moved)
+        .filter(|(_, head)| head.is_changed)
         .map(|(id, head)| [id.into(), head.seq.into(), head.n.into(), head.last_ts.into()])
         .collect();
     each_power_of_two(&rows, async |count, params| {
@@ -302,7 +303,7 @@ async fn update_sent(tx: &mut Tx<'_>, counted: HashMap<(i64, i64), i64>) -> Resu
     .await
 }
 
-/// Cuts rows into pieces of 128, 64, 32 … rows: how many, and their values one after the other.
+/// Calls `run` with pieces of 128, 64, 32 … rows: their number and their values in one slice.
 pub(super) async fn each_power_of_two<const COLUMNS: usize>(
     mut rows: &[[Value; COLUMNS]],
     mut run: impl AsyncFnMut(usize, &[Value]) -> Result<(), Error>,

@@ -1,5 +1,5 @@
-//! The log of changes of a conversation: what became of it, or of one of its messages. An entry about a message refers to
-//! it and is resolved to its present row when it is delivered, so a text that was revoked does not live on in the log.
+//! The log of changes of a conversation and its messages. An entry about a message refers to it and is resolved to the
+//! present row when it is delivered, so the text of a revoked message does not survive in the log.
 
 use zim_protocol::{ChangeEntry, change_entry::Detail};
 
@@ -9,7 +9,7 @@ use crate::db::{Row, Tx, params};
 use crate::error::Error;
 use crate::key::{ConversationKey, Scrambler, UserKey};
 
-/// A client that is further behind starts anew: its messages are dropped and filled again.
+/// A client that is further behind starts over: it drops its messages and loads them again.
 pub(super) const MAX_CHANGES: i64 = 1_000;
 
 /// What an entry is about.
@@ -19,10 +19,10 @@ pub enum ChangeKind {
     Message = 1,
 }
 
-/// Appends to the log of a conversation, whose head the job has locked; returns the position.
+/// Appends to the log of a conversation, whose head the job has locked. Returns the position.
 ///
 /// # Errors
-/// There is no such conversation, or the store fails.
+/// The conversation does not exist or is dismissed, or the store fails.
 pub async fn append(
     tx: &mut Tx<'_>,
     conversation: ConversationKey,
@@ -37,7 +37,7 @@ pub async fn append(
             &params![conversation, at],
         )
         .await?
-        .ok_or_else(|| Error::internal_text("a change of a conversation that is gone"))?;
+        .ok_or_else(|| Error::internal_text("a change of a conversation that does not exist or is dismissed"))?;
     let rev: i64 = row.get(0)?;
     tx.execute(
         "INSERT INTO change (conversation, rev, kind, actor, at, subject) VALUES ($1, $2, $3, $4, $5, $6)",
@@ -47,9 +47,9 @@ pub async fn append(
     Ok(rev)
 }
 
-/// The changes of `after < rev <= through`, ascending, at most about `max_bytes` of them, and the position through which
-/// they are complete. Each is resolved to what it means now, for a member who sees the messages of `windows`. `None`: more
-/// than `MAX_CHANGES`.
+/// Returns the changes of `after < rev <= through`, ascending, at most about `max_bytes` of them, and the position up
+/// to which they are complete. Each is resolved to its present meaning for a member who sees the messages of `windows`.
+/// `None` if there are more than `MAX_CHANGES`.
 ///
 /// # Errors
 /// The store fails.
@@ -91,7 +91,8 @@ pub async fn changes(
 }
 
 fn change(row: &Row, scrambler: &Scrambler, windows: &[(i64, i64)]) -> Result<ChangeEntry, Error> {
-    // A message that is no longer kept, or was never his to see, has nothing to tell: the position passes.
+    // If the message is no longer kept, or the member may not see it, the entry is blank: it only advances the
+    // position.
     let detail = match row.get::<Option<i64>>(0)? {
         Some(seq) if is_visible(windows, seq) => Some(Detail::Message(entry(row, scrambler)?)),
         _ => None,

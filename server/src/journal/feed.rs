@@ -1,5 +1,6 @@
-//! The feed of a user: what is one person's. An entry says what moved; what it is now is read when it is delivered, so the
-//! newest entry of a kind and key replaces the one before it and leaves a blank.
+//! The feed of a user: the log of what concerns this user alone. An entry says what changed; its present value is read
+//! when the entry is delivered. So the newest entry of a kind and key replaces the one before it, whose position stays
+//! blank.
 
 use std::collections::HashMap;
 
@@ -11,7 +12,7 @@ use crate::db::{Tx, Value, params};
 use crate::error::Error;
 use crate::key::{ConversationKey, UserKey};
 
-/// What kind of thing a feed entry is about.
+/// The kind of a feed entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FeedKind {
     /// A read mark moved; the key is the conversation.
@@ -20,22 +21,22 @@ pub enum FeedKind {
     Profile = 2,
     /// The user's own rules changed; the key is 0.
     Rule = 3,
-    /// Somebody came onto the list of friends, left it or is seen otherwise; the key is the other user.
+    /// A friend was added, removed or changed; the key is the other user.
     Friend = 4,
-    /// What stands between the user and another one moved; the key is the other user.
+    /// A friend application changed; the key is the other user.
     Application = 5,
-    /// The user blocked or unblocked somebody; the key is that user.
+    /// The user blocked or unblocked another user; the key is that user.
     Block = 6,
-    /// A subscription to somebody's status was made, renewed or ended; the key is that user.
+    /// A subscription to a status was made, renewed or ended; the key is the user subscribed to.
     Subscription = 7,
 }
 
-/// Appends to the feed of `user`, whose head the job has locked; returns the position.
+/// Appends an entry to the feed of `user`, whose head the job has locked. Returns its position.
 pub async fn append(tx: &mut Tx<'_>, user: UserKey, kind: FeedKind, key: i64) -> Result<i64, Error> {
     append_all(tx, user, kind, &[key]).await
 }
 
-/// Appends an entry for each of these keys, which are different; returns the position of the first.
+/// Appends an entry for each of these keys, which are distinct. Returns the position of the first.
 pub async fn append_all(tx: &mut Tx<'_>, user: UserKey, kind: FeedKind, keys: &[i64]) -> Result<i64, Error> {
     let count = i64::try_from(keys.len()).map_err(Error::internal)?;
     let row = tx
@@ -57,24 +58,25 @@ pub async fn append_all(tx: &mut Tx<'_>, user: UserKey, kind: FeedKind, keys: &[
     Ok(first)
 }
 
-/// The head of a user's feed.
+/// Returns the head of a user's feed.
 pub async fn head(tx: &mut Tx<'_>, user: UserKey) -> Result<i64, Error> {
     let row = tx.fetch_one("SELECT pos FROM account WHERE id = $1", &params![user]).await?;
     Ok(row.map_or(Ok(0), |row| row.get(0))?)
 }
 
-/// A row of a feed: that something moved, not what it is now.
+/// A row of a feed: it says what changed, not the present value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FeedRow {
-    /// Its position.
+    /// The position.
     pub pos: i64,
     /// `FeedKind`.
     pub kind: i64,
-    /// What it is about, by its kind.
+    /// The subject, by kind.
     pub key: i64,
 }
 
-/// The feed after `after`; the position through which it is complete; and whether there is more.
+/// Returns up to `limit` rows of the feed after `after`, the position up to which they are complete, and whether there
+/// are more.
 pub async fn rows(
     tx: &mut Tx<'_>,
     user: UserKey,
@@ -98,7 +100,7 @@ pub async fn rows(
     Ok((rows, through, more))
 }
 
-/// Where the reading of these conversations stands.
+/// Returns the read marks of these conversations, by conversation.
 pub async fn read_marks(tx: &mut Tx<'_>, user: UserKey, keys: &[i64]) -> Result<HashMap<i64, Detail>, Error> {
     let (list, mut params) = tx.dialect().in_list(keys.iter().copied(), 2);
     params.insert(0, user.into());
@@ -121,12 +123,12 @@ pub async fn read_marks(tx: &mut Tx<'_>, user: UserKey, keys: &[i64]) -> Result<
     Ok(marks)
 }
 
-/// A base on the wire.
+/// Encodes a base.
 fn base(base: rules::Base) -> Base {
     Base { seq: base.seq.unsigned_abs(), n: base.n.unsigned_abs(), sent: base.sent.unsigned_abs() }
 }
 
-/// A profile on the wire, with the reference's deprecated doubles.
+/// Encodes a profile, with the reference's deprecated duplicate fields.
 pub fn full_info(user_id: String, user_name: String, avatar_url: String, extended_data: String) -> UserFullInfo {
     UserFullInfo {
         base_info: Some(UserInfo {
@@ -140,18 +142,22 @@ pub fn full_info(user_id: String, user_name: String, avatar_url: String, extende
     }
 }
 
-/// The conversation's read mark of a user, moved to `read_seq`.
-pub async fn read_mark(
+/// Moves a user's read mark of a conversation forward to `requested`, or to the last message if that is 0. Returns the
+/// new mark, or `None` if it does not move.
+///
+/// # Errors
+/// The user is not a member, or the store fails.
+pub async fn move_read_mark(
     tx: &mut Tx<'_>,
     conversation: ConversationKey,
     user: UserKey,
     name: ConversationRef,
-    seen: i64,
+    requested: i64,
 ) -> Result<Option<ReadMark>, Error> {
     let Some(member) = super::member(tx, conversation, user).await? else {
         return Err(Error::conversation_not_found(&name.id));
     };
-    let Some(through) = rules::read_through(member.read_seq, seen, member.end_seq()) else { return Ok(None) };
+    let Some(through) = rules::read_through(member.read_seq, requested, member.end_seq()) else { return Ok(None) };
     // What was cleared beyond the mark stays cleared.
     let (moved, deducted) = if through <= member.base.seq {
         (member.base, member.deducted)
@@ -169,7 +175,7 @@ pub async fn read_mark(
     Ok(Some(ReadMark { conversation: Some(name), read_seq: through.unsigned_abs(), base: Some(base(moved)) }))
 }
 
-/// The base of a member at `through`, which lies between his present base and the head.
+/// Computes the base of a member at `through`, which lies between the present base and the head.
 async fn base_at(
     tx: &mut Tx<'_>,
     conversation: ConversationKey,
@@ -177,8 +183,8 @@ async fn base_at(
     member: &super::Member,
     through: i64,
 ) -> Result<rules::Base, Error> {
-    // His own messages are counted on the shorter side of the mark: from the base, which then moves over them for good, so
-    // that nobody makes the writer count the same messages again and again; or from the head.
+    // The member's own messages are counted on the shorter side of the mark. From the base: the base then moves past
+    // them for good, so that no client can make the writer count the same messages again and again. Or from the head.
     let Extent { floor, head, .. } = member.extent;
     let is_forward = member.base.seq >= floor && through - member.base.seq <= head - through;
     let (after, to) = if is_forward { (member.base.seq, through) } else { (through, head) };

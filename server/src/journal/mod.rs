@@ -1,5 +1,5 @@
-//! The three logs: messages and changes of a conversation, feed of a user. Each is dense, numbered by one head row in the
-//! transaction that commits, so that "from here to there" says exactly what somebody has not seen.
+//! The three logs: messages and changes of a conversation, and the feed of a user. Each is dense and numbered by one
+//! head row in the transaction that commits, so a range of positions says exactly what a client has not seen.
 
 mod append;
 mod change;
@@ -12,7 +12,7 @@ pub(crate) mod tests;
 pub use self::append::{NewMessage, Sent};
 pub use self::change::{ChangeKind, append as append_change, changes};
 pub use self::feed::{
-    FeedKind, FeedRow, append as append_feed, append_all as append_feed_all, full_info, head as feed_head, read_mark,
-    read_marks, rows as feed_rows,
+    FeedKind, FeedRow, append as append_feed, append_all as append_feed_all, full_info, head as feed_head,
+    move_read_mark, read_marks, rows as feed_rows,
 };
 pub use self::read::{Direction, Member, around, member, messages, messages_at};

@@ -1,4 +1,5 @@
-//! Reading the log of messages. Every query is a seek in `message_seq`: a page at depth 1,000,000 costs what page one costs.
+//! Reads the log of messages. Every query is a seek in `message_seq`: a page at depth 1,000,000 costs what the first
+//! page costs.
 
 use bytes::Bytes;
 use zim_protocol::MessageEntry;
@@ -8,7 +9,8 @@ use crate::db::{Row, Tx, params};
 use crate::error::Error;
 use crate::key::{ConversationKey, Scrambler, UserKey};
 
-/// Rows fetched at once; a page of small messages takes a few rounds, one of large messages no more memory than needed.
+/// Rows per fetch: a page of small messages takes a few fetches, and one of large messages takes no more memory than
+/// needed.
 pub(super) const ROWS: i64 = 64;
 
 pub(super) const COLUMNS: &str = "m.seq, m.n, m.id, a.name, m.ts, m.kind, m.flags, m.key_hi, m.key_lo, m.body";
@@ -16,48 +18,48 @@ pub(super) const COLUMNS: &str = "m.seq, m.n, m.id, a.name, m.ts, m.kind, m.flag
 /// A member's view of a conversation.
 #[derive(Clone, Copy, Debug)]
 pub struct Member {
-    /// The other side of a peer conversation, else 0.
+    /// The other user of a peer conversation, otherwise 0.
     pub peer: UserKey,
-    /// His stay.
+    /// The member's stay in the log of messages.
     pub stay: Stay,
-    /// Positions of messages.
+    /// The extent of the log of messages.
     pub extent: Extent,
-    /// The log of changes' extent.
+    /// The extent of the log of changes.
     pub changes: Extent,
-    /// His stay in the log of changes.
+    /// The member's stay in the log of changes.
     pub change_stay: Stay,
-    /// What he deleted for himself.
+    /// The position up to which the member deleted messages for themselves.
     pub cleared: i64,
-    /// How far he has read.
+    /// The member's read mark.
     pub read_seq: i64,
-    /// Where his counting begins.
+    /// Where counting unread messages begins.
     pub base: Base,
-    /// His own counted messages.
+    /// The counted messages that the member sent.
     pub sent: i64,
     /// See [`super::rules::unread`].
     pub deducted: i64,
-    /// The conversation's count.
+    /// The conversation's count of counted messages.
     pub n: i64,
 }
 
 impl Member {
-    /// The last message that he may know of.
+    /// The last message that the member may know of.
     pub fn end_seq(&self) -> i64 {
         end_of_stay(self.stay, self.extent)
     }
 
-    /// The last change that he may know of.
+    /// The last change that the member may know of.
     pub fn end_rev(&self) -> i64 {
         end_of_stay(self.change_stay, self.changes)
     }
 
-    /// What he may see, as `(after, through)` pairs.
+    /// The positions that the member may see, as `(after, through)` pairs.
     pub fn windows(&self) -> Vec<(i64, i64)> {
         visible(&[self.stay], self.extent, self.cleared)
     }
 }
 
-/// A user's view of a conversation, if he is or was a member.
+/// Returns a user's view of a conversation, or `None` if the user never was a member.
 pub async fn member(tx: &mut Tx<'_>, conversation: ConversationKey, user: UserKey) -> Result<Option<Member>, Error> {
     let row = tx
         .fetch_one(
@@ -100,8 +102,8 @@ pub(super) fn entry(row: &Row, scrambler: &Scrambler) -> Result<MessageEntry, Er
     })
 }
 
-/// The messages of `after < seq <= through`, ascending, at most about `max_bytes` of them; and the position through which
-/// they are complete.
+/// Returns the messages of `after < seq <= through`, ascending, at most about `max_bytes` of them, and the position up
+/// to which they are complete.
 pub async fn messages(
     tx: &mut Tx<'_>,
     conversation: ConversationKey,
@@ -132,7 +134,7 @@ pub async fn messages(
     }
 }
 
-/// Which way a page of history goes.
+/// The direction of a page of history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
     /// From the anchor to older messages.
@@ -141,7 +143,7 @@ pub enum Direction {
     Newer,
 }
 
-/// Up to `count` messages next to `anchor`, which is not among them, within `windows`; ascending.
+/// Returns up to `count` messages next to `anchor`, without the anchor itself, within `windows`; ascending.
 pub async fn around(
     tx: &mut Tx<'_>,
     conversation: ConversationKey,
@@ -204,7 +206,7 @@ pub async fn around(
     Ok(entries)
 }
 
-/// Messages by position; those outside `windows` are left out.
+/// Returns messages by position, without those outside `windows`.
 pub async fn messages_at(
     tx: &mut Tx<'_>,
     conversation: ConversationKey,

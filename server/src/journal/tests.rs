@@ -1,4 +1,4 @@
-//! The logs on both databases: dense, complete, and seen by nobody who may not.
+//! The logs on both databases: dense, complete, and shown only to those who may see them.
 
 use std::sync::Arc;
 
@@ -16,18 +16,18 @@ pub(crate) const ANN: UserKey = UserKey(1);
 pub(crate) const BOB: UserKey = UserKey(2);
 pub(crate) const CHAT: ConversationKey = ConversationKey(64);
 
-/// An app with two people who have a conversation.
+/// An app with two users who have a conversation.
 pub(crate) struct Fixture {
     pub(crate) db: Db<NewMessage>,
     pub(crate) scrambler: Arc<Scrambler>,
-    pub(crate) told: Arc<Mutex<Vec<Effect>>>,
+    pub(crate) effects: Arc<Mutex<Vec<Effect>>>,
 }
 
 impl Fixture {
     pub(crate) async fn open(database: Database) -> Self {
-        let told = Arc::new(Mutex::new(Vec::new()));
-        let sink = Arc::clone(&told);
-        let db = Db::open(DbConfig::new(database), move |effects| sink.lock().extend(effects)).await.unwrap();
+        let effects = Arc::new(Mutex::new(Vec::new()));
+        let sink = Arc::clone(&effects);
+        let db = Db::open(DbConfig::new(database), move |committed| sink.lock().extend(committed)).await.unwrap();
         db.submit(0, Locks::none(), async |tx: &mut Tx<'_>| {
             tx.execute("INSERT INTO app (id, name, app_sign, server_secret, created_at) VALUES (7, '', '', '', 0)", &[]).await?;
             for (user, name) in [(ANN, "ann"), (BOB, "bob")] {
@@ -56,7 +56,7 @@ impl Fixture {
         })
         .await
         .unwrap();
-        Self { db, scrambler: Arc::new(Scrambler::new(b"secret", AppKey(7))), told }
+        Self { db, scrambler: Arc::new(Scrambler::new(b"secret", AppKey(7))), effects }
     }
 
     pub(crate) fn message(&self, id: i64, key: u8, text: &str) -> NewMessage {
@@ -87,12 +87,12 @@ impl Fixture {
             .unwrap()
     }
 
-    /// Bob has seen the messages up to here; how far he has read, if that moved, and what he has not.
-    async fn read(&self, seen: i64) -> (Option<u64>, i64) {
+    /// Moves Bob's read mark. Returns the new mark, if it moved, and the number of unread messages.
+    async fn read(&self, through: i64) -> (Option<u64>, i64) {
         self.db
             .submit(0, Locks::conversation(CHAT.0).and_user(BOB.0), async move |tx: &mut Tx<'_>| {
                 let name = ConversationRef { r#type: 0, id: "ann".into() };
-                let mark = read_mark(tx, CHAT, BOB, name, seen).await?;
+                let mark = move_read_mark(tx, CHAT, BOB, name, through).await?;
                 let member = member(tx, CHAT, BOB).await?.unwrap();
                 Ok((mark.map(|mark| mark.read_seq), rules::unread(member.n, member.base, member.sent, member.deducted)))
             })
@@ -119,80 +119,81 @@ impl Fixture {
     }
 }
 
-/// Bob does not want Ann's messages: she is refused, he is not, and looking costs no statement.
-async fn block(house: &Fixture) {
+/// Bob has blocked Ann: Ann's messages are refused, Bob's are not, and the check costs no statement.
+async fn block(fixture: &Fixture) {
     let set = async |blocks: i64| {
         let job = async move |tx: &mut Tx<'_>| {
             tx.execute("UPDATE conversation SET blocks = $2 WHERE id = $1", &params![CHAT, blocks]).await?;
             Ok(())
         };
-        house.db.submit(0, Locks::conversation(CHAT.0), job).await.unwrap();
+        fixture.db.submit(0, Locks::conversation(CHAT.0), job).await.unwrap();
     };
     set(rules::blocks_bit(BOB.0, ANN.0)).await;
     let batch = vec![
-        house.message(30, 30, "hi"),
-        NewMessage { sender: BOB, ..house.message(31, 31, "hi") },
-        // What was stored before is answered as before.
-        house.message(32, 11, "hi"),
+        fixture.message(30, 30, "hi"),
+        NewMessage { sender: BOB, ..fixture.message(31, 31, "hi") },
+        // A message that was stored before is answered as before.
+        fixture.message(32, 11, "hi"),
     ];
     let job = async move |tx: &mut Tx<'_>| {
         let sent: Vec<_> =
             NewMessage::run(tx, &batch).await?.into_iter().map(|sent| sent.map(|sent| sent.seq)).collect();
         let cost = tx.statements();
-        // Taken back.
+        // An error, so that the job is rolled back.
         Err::<(), _>(Error::internal_text(format!("{sent:?} in {cost} statements")))
     };
-    let refused = house.db.submit(0, Locks::conversation(CHAT.0), job).await.unwrap_err();
-    let said = refused.cause().unwrap().to_string();
+    let refused = fixture.db.submit(0, Locks::conversation(CHAT.0), job).await.unwrap_err();
+    let message = refused.cause().unwrap().to_string();
     let code = format!("{:?}", ErrorCode::MessageModuleSenderInBlacklist);
-    assert!(said.starts_with("[Err(") && said.contains(&code), "{said}");
-    assert!(said.ends_with(", Ok(7), Ok(1)] in 5 statements"), "{said}");
+    assert!(message.starts_with("[Err(") && message.contains(&code), "{message}");
+    assert!(message.ends_with(", Ok(7), Ok(1)] in 5 statements"), "{message}");
     set(rules::blocks_bit(ANN.0, BOB.0)).await;
     let sent = async |message: NewMessage| {
         let job = async move |tx: &mut Tx<'_>| {
             let sent = NewMessage::run(tx, &[message]).await?.remove(0).map(|sent| sent.seq);
             Err::<(), _>(Error::internal_text(format!("{}", sent.is_ok())))
         };
-        let said = house.db.submit(0, Locks::conversation(CHAT.0), job).await.unwrap_err();
-        said.cause().unwrap().to_string()
+        let refused = fixture.db.submit(0, Locks::conversation(CHAT.0), job).await.unwrap_err();
+        refused.cause().unwrap().to_string()
     };
-    assert_eq!(sent(house.message(33, 33, "hi")).await, "true");
-    assert_eq!(sent(NewMessage { sender: BOB, ..house.message(34, 34, "hi") }).await, "false");
+    assert_eq!(sent(fixture.message(33, 33, "hi")).await, "true");
+    assert_eq!(sent(NewMessage { sender: BOB, ..fixture.message(34, 34, "hi") }).await, "false");
     set(0).await;
 }
 
-async fn everything(database: Database) {
-    let house = Fixture::open(database).await;
-    let sent: Vec<_> = (1_u8..=5).map(|id| house.db.submit_bulk(house.message(id.into(), 10 + id, "hi"))).collect();
+async fn logs_are_dense_and_complete(database: Database) {
+    let fixture = Fixture::open(database).await;
+    let sent: Vec<_> = (1_u8..=5).map(|id| fixture.db.submit_bulk(fixture.message(id.into(), 10 + id, "hi"))).collect();
     let mut seqs = Vec::new();
     for sent in sent {
         seqs.push(sent.await.unwrap().seq);
     }
     assert_eq!(seqs, [1, 2, 3, 4, 5]);
 
-    // The same key and body: the first answer. The same key, another body: an error, and the neighbour is stored.
-    let again = house.db.submit_bulk(house.message(6, 11, "hi"));
-    let other = house.db.submit_bulk(house.message(7, 12, "something else"));
-    let new = house.db.submit_bulk(house.message(8, 20, "hi"));
+    // The same key and body get the first answer. The same key with another body gets an error, and the message next to
+    // it is stored.
+    let again = fixture.db.submit_bulk(fixture.message(6, 11, "hi"));
+    let other = fixture.db.submit_bulk(fixture.message(7, 12, "something else"));
+    let new = fixture.db.submit_bulk(fixture.message(8, 20, "hi"));
     assert_eq!(again.await.unwrap().seq, 1);
     assert!(other.await.is_err());
     assert_eq!(new.await.unwrap().seq, 6);
-    let told: Vec<i64> =
-        house.told.lock().iter().map(|effect| if let Effect::Message(it) = effect { it.seq } else { 0 }).collect();
-    assert_eq!(told, [1, 2, 3, 4, 5, 6]);
+    let seqs: Vec<i64> =
+        fixture.effects.lock().iter().map(|effect| if let Effect::Message(it) = effect { it.seq } else { 0 }).collect();
+    assert_eq!(seqs, [1, 2, 3, 4, 5, 6]);
 
-    block(&house).await;
+    block(&fixture).await;
 
-    // Pages are limited in bytes and say how far they go.
-    let scrambler = Arc::clone(&house.scrambler);
+    // Pages are limited in bytes and carry the position up to which they are complete.
+    let scrambler = Arc::clone(&fixture.scrambler);
     let (some, through) =
-        house.db.read(async move |tx: &mut Tx<'_>| messages(tx, CHAT, &scrambler, (1, 6), 130).await).await.unwrap();
+        fixture.db.read(async move |tx: &mut Tx<'_>| messages(tx, CHAT, &scrambler, (1, 6), 130).await).await.unwrap();
     assert_eq!(through.unsigned_abs(), some.last().unwrap().seq);
     assert!(some.len() < 5 && some[0].seq == 2, "{some:?}");
 
-    // Changes are dense, resolved to the present row, and blank where the message is not for this member.
-    assert_eq!((house.change(2).await, house.change(4).await, house.change(99).await), (1, 2, 3));
-    let (all, through) = house.changes(vec![(0, 3)], (0, 3), 1 << 20).await.unwrap();
+    // Changes are dense, resolved to the present row, and blank where the member may not see the message.
+    assert_eq!((fixture.change(2).await, fixture.change(4).await, fixture.change(99).await), (1, 2, 3));
+    let (all, through) = fixture.changes(vec![(0, 3)], (0, 3), 1 << 20).await.unwrap();
     assert_eq!((all.len(), through), (3, 3));
     let subjects: Vec<_> = all
         .iter()
@@ -200,31 +201,32 @@ async fn everything(database: Database) {
         .collect();
     assert_eq!(subjects, [Some(2), None, None]);
     assert_eq!((all[0].rev, all[0].actor.as_str(), all[0].at), (1, "bob", 5_000));
-    let (one, through) = house.changes(vec![(0, 6)], (0, 3), 1).await.unwrap();
+    let (one, through) = fixture.changes(vec![(0, 6)], (0, 3), 1).await.unwrap();
     assert_eq!((one.len(), through), (1, 1));
-    assert!(house.changes(vec![], (0, 1_001), 1).await.is_none());
-    assert!(house.changes(vec![], (3, 1_003), 1).await.is_some());
+    assert!(fixture.changes(vec![], (0, 1_001), 1).await.is_none());
+    assert!(fixture.changes(vec![], (3, 1_003), 1).await.is_some());
 
-    // Reading moves the mark and the base, forward only.
-    assert_eq!(house.read(4).await, (Some(4), 2));
-    assert_eq!(house.read(2).await, (None, 2));
-    assert_eq!(house.read(0).await, (Some(6), 0));
-    house.db.close().await;
+    // Reading moves the mark and the base, only forward.
+    assert_eq!(fixture.read(4).await, (Some(4), 2));
+    assert_eq!(fixture.read(2).await, (None, 2));
+    assert_eq!(fixture.read(0).await, (Some(6), 0));
+    fixture.db.close().await;
 }
 
-/// A mark moves over any part of the log, in any order and over what was cleared, and what is unread stays what one would count.
-async fn marks(database: Database) {
-    let house = Fixture::open(database).await;
-    // By position: by ann, by bob, and bob's that does not count.
+/// A mark moves over any part of the log, in any order and past cleared messages; the unread count stays that of
+/// counting by hand.
+async fn read_marks_and_unread_counts(database: Database) {
+    let fixture = Fixture::open(database).await;
+    // By position: 0 from Ann, 1 from Bob, 2 from Bob and not counted.
     let kinds = [0, 0, 1, 0, 2, 1, 0, 0, 1, 0, 1, 0, 0, 2, 0, 1, 1, 0, 0, 1];
     for (id, kind) in (1_u8..).zip(kinds) {
         let sender = if kind == 0 { ANN } else { BOB };
         let flags = if kind == 2 { 0 } else { MessageFlag::Counted as u32 };
-        house.db.submit_bulk(NewMessage { sender, flags, ..house.message(id.into(), id, "hi") }).await.unwrap();
+        fixture.db.submit_bulk(NewMessage { sender, flags, ..fixture.message(id.into(), id, "hi") }).await.unwrap();
     }
     let mut counted_from = 0;
-    // From the base and from the head, not back, exactly to the head.
-    for (cleared, seen, read) in [
+    // From the base, from the head, not back, and exactly to the head.
+    for (cleared, through, read) in [
         (0, 3, Some(3)),
         (0, 2, None),
         (0, 5, Some(5)),
@@ -235,45 +237,45 @@ async fn marks(database: Database) {
         (0, 99, Some(20)),
     ] {
         if cleared > counted_from {
-            house
+            fixture
                 .execute("UPDATE member SET cleared_seq = 9, base_seq = 9, base_n = 8, base_sent = 3 WHERE account = 2")
                 .await;
         }
-        let (mark, unread) = house.read(seen).await;
-        assert_eq!(mark, read, "{seen}");
+        let (mark, unread) = fixture.read(through).await;
+        assert_eq!(mark, read, "{through}");
         counted_from = counted_from.max(cleared).max(mark.map_or(0, |mark| usize::try_from(mark).unwrap()));
         let by_hand = kinds[counted_from..].iter().filter(|kind| **kind == 0).count();
-        assert_eq!(unread, i64::try_from(by_hand).unwrap(), "after {seen}");
+        assert_eq!(unread, i64::try_from(by_hand).unwrap(), "after {through}");
     }
-    house.db.close().await;
+    fixture.db.close().await;
 }
 
-/// What retention removed under a mark counted, once.
-async fn marks_below_the_floor(database: Database) {
-    let house = Fixture::open(database).await;
+/// Messages that retention removed under a mark were counted, once.
+async fn a_read_mark_below_the_floor(database: Database) {
+    let fixture = Fixture::open(database).await;
     for id in 1..=10 {
         let sender = if id % 2 == 0 { BOB } else { ANN };
-        house.db.submit_bulk(NewMessage { sender, ..house.message(id.into(), id, "hi") }).await.unwrap();
+        fixture.db.submit_bulk(NewMessage { sender, ..fixture.message(id.into(), id, "hi") }).await.unwrap();
     }
-    house.execute("DELETE FROM message WHERE seq <= 6").await;
-    house.execute("UPDATE conversation SET floor_seq = 6, floor_n = 6").await;
-    assert_eq!(house.read(4).await, (Some(4), 2));
-    assert_eq!(house.read(7).await, (Some(7), 1));
-    house.db.close().await;
+    fixture.execute("DELETE FROM message WHERE seq <= 6").await;
+    fixture.execute("UPDATE conversation SET floor_seq = 6, floor_n = 6").await;
+    assert_eq!(fixture.read(4).await, (Some(4), 2));
+    assert_eq!(fixture.read(7).await, (Some(7), 1));
+    fixture.db.close().await;
 }
 
 #[tokio::test]
-async fn the_logs_hold_on_sqlite() {
+async fn the_logs_are_dense_and_complete_on_sqlite() {
     let dir = tempfile::tempdir().unwrap();
-    everything(Database::Sqlite(dir.path().join("test.db"))).await;
-    marks(Database::Sqlite(dir.path().join("marks.db"))).await;
-    marks_below_the_floor(Database::Sqlite(dir.path().join("floor.db"))).await;
+    logs_are_dense_and_complete(Database::Sqlite(dir.path().join("test.db"))).await;
+    read_marks_and_unread_counts(Database::Sqlite(dir.path().join("marks.db"))).await;
+    a_read_mark_below_the_floor(Database::Sqlite(dir.path().join("floor.db"))).await;
 }
 
 #[tokio::test]
-async fn the_logs_hold_on_postgresql() {
+async fn the_logs_are_dense_and_complete_on_postgresql() {
     let cluster = Cluster::start().unwrap();
-    everything(Database::Postgres(cluster.create_database("journal").unwrap())).await;
-    marks(Database::Postgres(cluster.create_database("marks").unwrap())).await;
-    marks_below_the_floor(Database::Postgres(cluster.create_database("floor").unwrap())).await;
+    logs_are_dense_and_complete(Database::Postgres(cluster.create_database("journal").unwrap())).await;
+    read_marks_and_unread_counts(Database::Postgres(cluster.create_database("marks").unwrap())).await;
+    a_read_mark_below_the_floor(Database::Postgres(cluster.create_database("floor").unwrap())).await;
 }

@@ -1,4 +1,4 @@
-//! The operator's service, over gRPC. Who has the key in the data folder may use it.
+//! The operator's service, over gRPC. The key in the data folder gives access to it.
 
 use std::sync::Arc;
 
@@ -20,10 +20,10 @@ use crate::error::Error;
 use crate::key::AppKey;
 use crate::tenant::{Tenant, check_app_name};
 
-/// How long a token is good for, unless the request says otherwise: one day.
-const TOKEN_S: i64 = 24 * 3_600;
+/// The lifetime of a token in seconds, unless the request gives one: one day.
+const DEFAULT_TOKEN_S: i64 = 24 * 3_600;
 
-/// What the operator may do.
+/// Implements the operator's RPCs.
 #[derive(Clone, Debug)]
 pub(crate) struct AdminService {
     app: Arc<App>,
@@ -39,10 +39,10 @@ impl AdminService {
     }
 }
 
-/// An error as gRPC tells it. The cause is logged here, where it leaves the server.
+/// Converts an error to a gRPC status, and logs its cause.
 fn status(error: Error) -> Status {
     if let Some(cause) = error.cause() {
-        tracing::error!(%cause, code = error.code() as i32, "an operator's call failed inside");
+        tracing::error!(%cause, code = error.code() as i32, "operator RPC failed with an internal error");
         return Status::internal(error.message());
     }
     let message = error.to_string();
@@ -73,7 +73,7 @@ fn as_row(tenant: &Tenant) -> AppRow {
     }
 }
 
-/// A request that names what it is about: its line in the audit log has that whatever becomes of the call.
+/// A request that names its app and user. The audit line has them, whatever the outcome of the RPC.
 trait About {
     fn app_id(&self) -> u32;
 
@@ -112,23 +112,23 @@ about! {
     DisconnectUserRequest: user_id;
 }
 
-/// The most of a user id that the audit log repeats, in characters: a valid one is not longer.
-const LOGGED_ID: usize = 32;
+/// Characters of a user ID that the audit log repeats: a valid one is not longer.
+const MAX_LOGGED_ID_CHARS: usize = 32;
 
-/// Does `work` to its end, whether or not the operator waits for it: half of it must not be done.
-async fn to_its_end<T: Send + 'static>(
+/// Runs `work` to completion, even if the operator stops waiting, because a change must not be applied by half.
+async fn run_to_completion<T: Send + 'static>(
     work: impl Future<Output = Result<T, Error>> + Send + 'static,
 ) -> Result<T, Status> {
     let done = tokio::spawn(work.in_current_span()).await;
     done.unwrap_or_else(|panic| Err(Error::internal(panic))).map_err(status)
 }
 
-/// What a call was to do, for its line in the audit log. Never a secret.
-fn in_detail(detail: &str) {
+/// Adds the details of the RPC to its audit line. They never contain a secret.
+fn record_detail(detail: &str) {
     tracing::Span::current().record("detail", detail);
 }
 
-/// The request, if each field is within its limits. The audit log is told what it is about.
+/// Validates the fields of a request, and records its app and user for the audit line.
 fn valid<R: About + Validate>(request: Request<R>) -> Result<R, Status> {
     let request = request.into_inner();
     let span = tracing::Span::current();
@@ -136,7 +136,7 @@ fn valid<R: About + Validate>(request: Request<R>) -> Result<R, Status> {
         span.record("app", request.app_id());
     }
     if !request.user_id().is_empty() {
-        span.record("user", request.user_id().chars().take(LOGGED_ID).collect::<String>());
+        span.record("user", request.user_id().chars().take(MAX_LOGGED_ID_CHARS).collect::<String>());
     }
     request.validate().map_err(|violation| status(violation.into()))?;
     Ok(request)
@@ -145,11 +145,11 @@ fn valid<R: About + Validate>(request: Request<R>) -> Result<R, Status> {
 #[tonic::async_trait]
 impl Admin for AdminService {
     async fn create_app(&self, request: Request<CreateAppRequest>) -> Result<Response<AppRow>, Status> {
-        let CreateAppRequest { app_id: wanted, name } = valid(request)?;
+        let CreateAppRequest { app_id: requested, name } = valid(request)?;
         check_app_name(&name).map_err(status)?;
-        in_detail(&format!("name {name:?}"));
+        record_detail(&format!("name {name:?}"));
         let app = Arc::clone(&self.app);
-        let tenant = to_its_end(async move { app.create_app(wanted, &name).await }).await?;
+        let tenant = run_to_completion(async move { app.create_app(requested, &name).await }).await?;
         tracing::Span::current().record("app", app_id(&tenant));
         let access = tenant.access();
         Ok(Response::new(AppRow {
@@ -168,11 +168,11 @@ impl Admin for AdminService {
         let request = valid(request)?;
         let tenant = self.tenant(request.app_id).map_err(status)?;
         let UpdateAppRequest { app_id: _, cbc_tokens, app_sign_login, registration } = &request;
-        in_detail(&format!(
+        record_detail(&format!(
             "cbc_tokens: {cbc_tokens:?}, app_sign_login: {app_sign_login:?}, registration: {registration:?}"
         ));
         let (app, of_app) = (Arc::clone(&self.app), Arc::clone(&tenant));
-        to_its_end(async move { app.update_app(&of_app, &request).await }).await?;
+        run_to_completion(async move { app.update_app(&of_app, &request).await }).await?;
         Ok(Response::new(as_row(&tenant)))
     }
 
@@ -182,20 +182,20 @@ impl Admin for AdminService {
     ) -> Result<Response<RotateSecretResult>, Status> {
         let request = valid(request)?;
         let tenant = self.tenant(request.app_id).map_err(status)?;
-        in_detail(&format!("{:?}, overlap {} s", request.secret(), request.overlap_seconds));
+        record_detail(&format!("{:?}, overlap {} s", request.secret(), request.overlap_seconds));
         let overlap_ms = request.overlap_seconds.saturating_mul(1_000);
         let app = Arc::clone(&self.app);
         let Rotated { secret, old_ends_at } =
-            to_its_end(async move { app.rotate(&tenant, request.secret(), overlap_ms).await }).await?;
+            run_to_completion(async move { app.rotate(&tenant, request.secret(), overlap_ms).await }).await?;
         Ok(Response::new(RotateSecretResult { secret, old_ends_at }))
     }
 
     async fn mint_token(&self, request: Request<MintTokenRequest>) -> Result<Response<MintTokenResult>, Status> {
         let MintTokenRequest { app_id, user_id, effective_seconds } = valid(request)?;
         let tenant = self.tenant(app_id).map_err(status)?;
-        in_detail(&format!("good for {effective_seconds} s"));
-        let effective_s = if effective_seconds == 0 { TOKEN_S } else { effective_seconds };
-        // A token that is made in the second of a revocation would be refused with those before it.
+        record_detail(&format!("good for {effective_seconds} s"));
+        let effective_s = if effective_seconds == 0 { DEFAULT_TOKEN_S } else { effective_seconds };
+        // A token of the second of a revocation would be revoked too, so the token is issued after it.
         let revoked_at = match self.app.user_access(&tenant, &user_id).await {
             Ok(access) => access.tokens_revoked_at,
             Err(error) if error.code() == ErrorCode::CommonModuleUserIsNotExist => 0,
@@ -227,7 +227,7 @@ impl Admin for AdminService {
     async fn ban_user(&self, request: Request<BanUserRequest>) -> Result<Response<BanUserResult>, Status> {
         let BanUserRequest { app_id, user_id, seconds } = valid(request)?;
         let tenant = self.tenant(app_id).map_err(status)?;
-        in_detail(&format!("for {seconds} s"));
+        record_detail(&format!("for {seconds} s"));
         let ban_ends_at = match seconds {
             0 => 0,
             _ => self.app.clock.now_ms().saturating_add(seconds.saturating_mul(1_000)),
@@ -258,10 +258,12 @@ impl Admin for AdminService {
     ) -> Result<Response<RevokeTokensResult>, Status> {
         let RevokeTokensRequest { app_id, user_id, made_until } = valid(request)?;
         let tenant = self.tenant(app_id).map_err(status)?;
-        in_detail(&format!("made until {made_until}"));
+        record_detail(&format!("made until {made_until}"));
         let now_s = self.app.clock.now_s();
         if made_until > now_s {
-            return Err(status(Error::params_invalid("madeUntil is in the future: tokens to come cannot be revoked")));
+            return Err(status(Error::params_invalid(
+                "madeUntil is in the future: only tokens issued until now can be revoked",
+            )));
         }
         let made_until = (made_until != 0).then_some(made_until);
         let (sessions, tokens_revoked_at) =
@@ -317,16 +319,16 @@ mod tests {
 
     use super::*;
 
-    /// Half of a change would be in the database and not in memory.
+    /// Otherwise a change could be in the database and not in memory.
     #[tokio::test]
-    async fn what_the_operator_gives_up_is_done_to_its_end() {
+    async fn work_completes_after_the_operator_stops_waiting() {
         let ((go, may_go), (done, is_done)) = (oneshot::channel(), oneshot::channel());
-        let work = to_its_end(async move {
+        let work = run_to_completion(async move {
             may_go.await.unwrap();
             done.send(()).unwrap();
             Ok(())
         });
-        assert!(timeout(Duration::ZERO, work).await.is_err(), "it did not wait");
+        assert!(timeout(Duration::ZERO, work).await.is_err(), "the work must not be done yet");
         go.send(()).unwrap();
         is_done.await.unwrap();
     }

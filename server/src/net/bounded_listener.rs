@@ -1,4 +1,5 @@
-//! A listener that always takes the next connection: its places may be taken, and the process may have no file descriptor left.
+//! A listener that always accepts the next connection, even when all slots are occupied or the process has no file
+//! descriptor left.
 
 use std::fs::File;
 use std::io;
@@ -14,104 +15,104 @@ use tokio_util::sync::CancellationToken;
 use zim_protocol::clock::Clock;
 
 use super::peer::Peer;
-use super::places::{Patience, Places};
+use super::slots::{Slots, Timeouts};
 use super::timed_stream::{Accept, TimedStream};
 use crate::repeated::{self, Repeated, Summary};
 
-/// File descriptors that are kept for connections when the process has no other left.
-const SPARE_FILES: usize = 4;
-/// How long nothing is accepted when it does not work and nothing can be done about it.
+/// File descriptors kept in reserve for connections, for when the process has no others left.
+const SPARE_DESCRIPTORS: usize = 4;
+/// How long the listener waits after a failure that it cannot do anything about.
 const BACK_OFF: Duration = Duration::from_millis(50);
 
-/// Connections that wait until they are accepted, which they soon are. With fewer, some of a thousand that come at once are told
-/// nothing, and try again after a second. The system may allow less.
+/// Connections that wait to be accepted, which takes little time. With a shorter queue, some of a thousand simultaneous
+/// connections get no response and retry after a second. The system may allow fewer.
 const BACKLOG: u32 = 4_096;
 
 /// Listens on `address`.
 pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    // A server that is started again need not wait for the connections of the last one.
+    // A restarted server need not wait for connections of the previous process.
     #[cfg(not(windows))]
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }
 
-/// A listener with so many places.
+/// A listener with a limited number of connection slots.
 #[derive(Debug)]
 pub(super) struct BoundedListener<L> {
     listener: L,
-    places: Arc<Places>,
-    patience: Patience,
-    /// After so long a connection is closed when it is idle, however often it asked.
-    stay: Option<Duration>,
+    slots: Arc<Slots>,
+    timeouts: Timeouts,
+    /// A connection of this age is closed when it is idle, however active it was.
+    max_age: Option<Duration>,
     spare: Vec<File>,
-    complaints: Arc<Complaints>,
+    warnings: Arc<ListenerWarnings>,
     end: CancellationToken,
 }
 
 impl<L: Accept> BoundedListener<L> {
     pub(super) fn new(
         listener: L,
-        places: usize,
-        patience: Patience,
-        complaints: &Arc<Complaints>,
+        slots: usize,
+        timeouts: Timeouts,
+        warnings: &Arc<ListenerWarnings>,
         end: &CancellationToken,
     ) -> Self {
         let mut bounded = Self {
             listener,
-            places: Places::new(places),
-            patience,
-            stay: None,
+            slots: Slots::new(slots),
+            timeouts,
+            max_age: None,
             spare: Vec::new(),
-            complaints: Arc::clone(complaints),
+            warnings: Arc::clone(warnings),
             end: end.clone(),
         };
-        bounded.save_files();
+        bounded.reserve_descriptors();
         bounded
     }
 
-    /// Connections are closed after so long, when they are idle.
-    pub(super) fn stay(mut self, stay: Duration) -> Self {
-        self.stay = Some(stay);
+    /// Closes idle connections of this age.
+    pub(super) fn max_age(mut self, max_age: Duration) -> Self {
+        self.max_age = Some(max_age);
         self
     }
 
-    /// The next connection. It may be given up at any time: no connection is lost by that.
+    /// Accepts the next connection. Cancel safe: no connection is lost.
     pub(super) async fn next(&mut self) -> (TimedStream<L::Io>, Peer) {
         loop {
-            self.places.ready().await;
+            self.slots.ready().await;
             match self.listener.accept().await {
                 Ok((stream, peer)) => {
-                    let (place, evicted) = self.places.take(peer, &self.end);
+                    let (slot, evicted) = self.slots.acquire(peer, &self.end);
                     if let Some(evicted) = evicted {
-                        self.complaints.full(evicted);
+                        self.warnings.evicted(evicted);
                     }
-                    self.save_files();
-                    return (TimedStream::new(stream, place, self.patience, self.stay), peer);
+                    self.reserve_descriptors();
+                    return (TimedStream::new(stream, slot, self.timeouts, self.max_age), peer);
                 }
-                // It was gone before it was accepted.
-                Err(error) if is_of_one_connection(&error) => {}
+                // The connection ended before it was accepted.
+                Err(error) if concerns_one_connection(&error) => {}
                 Err(error) => {
-                    self.complaints.fails(&error);
-                    self.find_a_file().await;
+                    self.warnings.accept_failed(&error);
+                    self.free_a_descriptor().await;
                 }
             }
         }
     }
 
-    /// As a rule, the process has no file descriptor left: one is made free.
-    async fn find_a_file(&mut self) {
+    /// Frees a file descriptor, because accepting usually fails when the process has none left.
+    async fn free_a_descriptor(&mut self) {
         if self.spare.pop().is_some() {
             return;
         }
-        self.places.evict();
+        self.slots.evict();
         sleep(BACK_OFF).await;
     }
 
-    fn save_files(&mut self) {
+    fn reserve_descriptors(&mut self) {
         let file = if cfg!(windows) { "NUL" } else { "/dev/null" };
-        while self.spare.len() < SPARE_FILES
+        while self.spare.len() < SPARE_DESCRIPTORS
             && let Ok(file) = File::open(file)
         {
             self.spare.push(file);
@@ -132,59 +133,59 @@ impl axum::serve::Listener for BoundedListener<TcpListener> {
     }
 }
 
-fn is_of_one_connection(error: &io::Error) -> bool {
+fn concerns_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted, NotConnected};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted | NotConnected)
 }
 
-/// What a listener has to say to the operator, at most once a minute.
+/// The warnings of a listener, each at most once a minute.
 #[derive(Debug)]
-pub(super) struct Complaints {
-    what: &'static str,
+pub(super) struct ListenerWarnings {
+    service: &'static str,
     clock: Clock,
-    full: Mutex<Repeated<String>>,
-    fails: Mutex<Repeated<String>>,
+    evictions: Mutex<Repeated<String>>,
+    failures: Mutex<Repeated<String>>,
 }
 
-impl Complaints {
-    pub(super) fn new(what: &'static str, clock: &Clock) -> Arc<Self> {
-        let (full, fails) = (Mutex::new(Repeated::new()), Mutex::new(Repeated::new()));
-        Arc::new(Self { what, clock: clock.clone(), full, fails })
+impl ListenerWarnings {
+    pub(super) fn new(service: &'static str, clock: &Clock) -> Arc<Self> {
+        let (evictions, failures) = (Mutex::new(Repeated::new()), Mutex::new(Repeated::new()));
+        Arc::new(Self { service, clock: clock.clone(), evictions, failures })
     }
 
-    /// `evicted` lost its place.
-    fn full(&self, evicted: Peer) {
-        let told = self.full.lock().note(self.clock.steady_ms(), evicted.source());
-        told.into_iter().for_each(|summary| self.tell_full(summary));
+    /// Warns that `evicted` lost its slot.
+    fn evicted(&self, evicted: Peer) {
+        let summary = self.evictions.lock().note(self.clock.steady_ms(), evicted.source());
+        summary.into_iter().for_each(|summary| self.warn_evicted(summary));
     }
 
-    fn fails(&self, error: &io::Error) {
-        let told = self.fails.lock().note(self.clock.steady_ms(), error.to_string());
-        told.into_iter().for_each(|summary| self.tell_failing(summary));
+    fn accept_failed(&self, error: &io::Error) {
+        let summary = self.failures.lock().note(self.clock.steady_ms(), error.to_string());
+        summary.into_iter().for_each(|summary| self.warn_accept_failed(summary));
     }
 
-    /// Says what is left to say, until `end`.
-    pub(super) async fn keep(&self, end: &CancellationToken) {
-        let full = repeated::keep(&self.full, &self.clock, end, |summary| self.tell_full(summary));
-        let fails = repeated::keep(&self.fails, &self.clock, end, |summary| self.tell_failing(summary));
-        join(full, fails).await;
+    /// Logs the warnings that are due, until `end`.
+    pub(super) async fn run(&self, end: &CancellationToken) {
+        let evictions = repeated::keep(&self.evictions, &self.clock, end, |summary| self.warn_evicted(summary));
+        let failures = repeated::keep(&self.failures, &self.clock, end, |summary| self.warn_accept_failed(summary));
+        join(evictions, failures).await;
     }
 
-    fn tell_full(&self, Summary { count, addresses }: Summary) {
-        let what = self.what;
+    fn warn_evicted(&self, Summary { count, addresses }: Summary) {
+        let service = self.service;
         tracing::warn!(
             count,
             addresses,
-            "all places of {what} were taken: the oldest connections were closed for new ones"
+            "all connection slots of {service} were taken, and the oldest connections were closed for new ones"
         );
     }
 
-    fn tell_failing(&self, Summary { count, addresses: errors }: Summary) {
-        let what = self.what;
+    fn warn_accept_failed(&self, Summary { count, addresses: errors }: Summary) {
+        let service = self.service;
         tracing::warn!(
             count,
             errors,
-            "{what} cannot accept connections; if there are too many open files, raise their limit"
+            "{service} cannot accept connections; if too many files are open, raise the limit of open files"
         );
     }
 }

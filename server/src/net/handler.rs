@@ -1,5 +1,5 @@
-//! The ring around every call: which method, who may, how often, in what form, how long; and what became of it. A service is
-//! a function of a caller and a typed request, and knows nothing of all this.
+//! The checks around every request: the method, the access, the rate, the validation, the deadline and the metrics. A
+//! service is a function of a caller and a typed request, and knows nothing of these checks.
 
 use std::any::Any;
 use std::error::Error as StdError;
@@ -19,12 +19,12 @@ use super::limits::Bucket;
 use crate::connection::{Caller, ConnectionState};
 use crate::error::Error;
 
-/// The methods that have a rate of their own.
+/// Methods with a rate of their own.
 const SEND: &str = "Message/SendMessage";
 const SYNC: &str = "Sync/Sync";
 const CUSTOM_STATUS: &str = "Status/UpdateUserCustomStatus";
 
-/// A call that may run.
+/// A request that is admitted and may run.
 #[derive(Debug)]
 pub(crate) struct Invocation {
     pub(crate) id: u64,
@@ -33,7 +33,7 @@ pub(crate) struct Invocation {
     pub(crate) arrived: Instant,
 }
 
-/// How much more one session may ask now.
+/// The remaining allowances of one session.
 #[derive(Debug, Default)]
 pub(crate) struct Allowance {
     messages: Bucket,
@@ -61,13 +61,14 @@ impl Allowance {
         }
     }
 
-    /// For what is no call, or is refused: as much as for pulls. Or in how many milliseconds there is more.
-    pub(crate) fn refused(&mut self, net: &Net, now_ms: i64) -> Result<(), i64> {
+    /// Takes from the allowance for refused requests and frames that are not requests, which is as large as that for
+    /// pulls. Otherwise fails with the milliseconds to wait.
+    pub(crate) fn take_refused(&mut self, net: &Net, now_ms: i64) -> Result<(), i64> {
         self.refused.take(net.pulls, now_ms)
     }
 }
 
-/// Whether a request may become a call.
+/// Checks whether a request may run.
 pub(crate) fn admit(
     net: &Net,
     session: &Arc<ConnectionState>,
@@ -83,7 +84,7 @@ pub(crate) fn admit(
     let id = request.id;
     check(net, session, allowance, method, request.payload)
         .map(|request| Invocation { id, request, caller: Arc::new(Caller::new(Arc::clone(session))), arrived })
-        .inspect_err(|refused| over(net, method, Err(refused), arrived))
+        .inspect_err(|refused| record(net, method, Err(refused), arrived))
 }
 
 fn check(
@@ -93,12 +94,12 @@ fn check(
     method: &'static Method,
     payload: Bytes,
 ) -> Result<AnyRequest, Error> {
-    let may = match method.access {
+    let is_allowed = match method.access {
         Access::Anyone => true,
-        // A login that was ended may do nothing more, whenever its client reads that it was.
+        // A login that has ended may do nothing more, even before its client reads of the end.
         Access::User => session.identity().is_some() && !session.is_logged_out() && !session.queue.is_ended(),
     };
-    if !may {
+    if !is_allowed {
         return Err(Error::not_logged_in());
     }
     allowance.take(net, method)?;
@@ -107,9 +108,9 @@ fn check(
     Ok(request)
 }
 
-/// Runs a call to its end, which comes at its deadline at the latest. A panic ends this call and nothing else.
-pub(crate) async fn run(net: Arc<Net>, call: Invocation) -> Done {
-    let Invocation { id, request, caller, arrived } = call;
+/// Runs a request to its end, at most until its deadline. A panic fails only this request.
+pub(crate) async fn run(net: Arc<Net>, invocation: Invocation) -> Done {
+    let Invocation { id, request, caller, arrived } = invocation;
     let method = request.method();
     let deadline_ms = match method.deadline_ms {
         0 => net.app.config.limits.request_timeout_ms,
@@ -123,7 +124,7 @@ pub(crate) async fn run(net: Arc<Net>, call: Invocation) -> Done {
         Ok(Err(panic)) => Err(Error::internal_text(format!("panic: {}", panic_text(&*panic)))),
         Err(_) => Err(Error::timed_out()),
     };
-    over(&net, method, result.as_ref().map(drop), arrived);
+    record(&net, method, result.as_ref().map(drop), arrived);
     Done { id, caller, result }
 }
 
@@ -132,18 +133,20 @@ fn panic_text(panic: &(dyn Any + Send)) -> &str {
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("of an unknown kind")
 }
 
-/// Counts a call, and logs what its caller is not told.
-fn over(net: &Net, method: &'static Method, result: Result<(), &Error>, arrived: Instant) {
+/// Counts a request, and logs the cause of an error, which the client does not receive.
+fn record(net: &Net, method: &'static Method, result: Result<(), &Error>, arrived: Instant) {
     let code = result.map_or_else(|failed| failed.code() as i32, |()| 0);
-    net.meter.call(method, code, arrived.elapsed());
+    net.meter.record(method, code, arrived.elapsed());
     let Err(failed) = result else { return };
     match failed.cause() {
-        Some(cause) => error!(method = method.path, code, cause = %Chain(cause), "a call failed inside"),
-        None => debug!(method = method.path, code, told = failed.message(), "a call failed"),
+        Some(cause) => {
+            error!(method = method.path, code, cause = %Chain(cause), "request failed with an internal error");
+        }
+        None => debug!(method = method.path, code, error = failed.message(), "request failed"),
     }
 }
 
-/// An error with what caused it.
+/// Displays an error with all its sources.
 struct Chain<'a>(&'a (dyn StdError + Send + Sync + 'static));
 
 impl std::fmt::Display for Chain<'_> {
@@ -163,7 +166,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cause_is_told_with_its_causes() {
+    fn an_error_is_shown_with_its_sources() {
         #[derive(Debug, thiserror::Error)]
         #[error("the page is torn")]
         struct Outer(#[source] std::io::Error);
@@ -172,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_has_a_text() {
+    fn a_panic_is_shown_with_its_message() {
         let text = |run: fn()| panic_text(&*std::panic::catch_unwind(run).unwrap_err()).to_owned();
         assert_eq!(text(|| std::panic::panic_any("plain")), "plain");
         assert_eq!(text(|| std::panic::panic_any(String::from("made"))), "made");

@@ -1,4 +1,4 @@
-//! HTTP for the operator's machines: whether the server lives, whether it can work, and its numbers.
+//! HTTP for monitoring: liveness, readiness and metrics.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,55 +16,59 @@ use tokio::net::TcpListener;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::bounded_listener::{BoundedListener, Complaints};
-use super::places::{Patience, Use};
+use super::bounded_listener::{BoundedListener, ListenerWarnings};
+use super::slots::{Activity, Timeouts};
 use super::{Net, meter};
 use crate::app::App;
 use crate::db::params;
 use crate::error::Error;
 
-/// A database that takes longer is not ready.
-const READY_WITHIN: Duration = Duration::from_secs(2);
+/// If the database takes longer to respond, the server is not ready.
+const READY_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A connection that is in use all the time makes room after so many times the time of a request.
-const STAY: u32 = 10;
+/// A connection that is in use all the time is closed after this multiple of the request timeout.
+const MAX_AGE_FACTOR: u32 = 10;
 
 /// Serves until `end`.
 pub(crate) async fn serve(net: Arc<Net>, listener: TcpListener, end: CancellationToken) {
     let limits = &net.app.config.limits;
-    let whole = Duration::from_millis(limits.http_timeout_ms.into());
-    let first = Duration::from_millis(limits.http_header_timeout_ms.into()).min(whole);
-    let patience = Patience { first, work: Some(whole), idle: whole };
-    let complaints = Complaints::new("the HTTP service", &net.app.clock);
-    let listener =
-        BoundedListener::new(listener, limits.max_http_connections, patience, &complaints, &end).stay(whole * STAY);
+    let request = Duration::from_millis(limits.http_timeout_ms.into());
+    let first_request = Duration::from_millis(limits.http_header_timeout_ms.into()).min(request);
+    let timeouts = Timeouts { first_request, request: Some(request), idle: request };
+    let warnings = ListenerWarnings::new("the HTTP service", &net.app.clock);
+    let listener = BoundedListener::new(listener, limits.max_http_connections, timeouts, &warnings, &end)
+        .max_age(request * MAX_AGE_FACTOR);
     let router = Router::new()
         .route("/health", get(|| async { "alive\n" }))
         .route("/ready", get(ready))
         .route("/metrics", get(metrics))
-        .layer(middleware::from_fn(work))
+        .layer(middleware::from_fn(track_request))
         .with_state(net)
         .into_make_service_with_connect_info::<Connection>();
     let served = axum::serve(listener, router).with_graceful_shutdown(end.clone().cancelled_owned());
-    let (served, ()) = join(served.into_future(), complaints.keep(&end)).await;
+    let (served, ()) = join(served.into_future(), warnings.run(&end)).await;
     if let Err(error) = served {
         tracing::error!(%error, "the HTTP service ended");
     }
 }
 
-/// The connection of a request.
+/// The connection that a request arrived on.
 #[derive(Clone, Debug)]
-struct Connection(Arc<Use>);
+struct Connection(Arc<Activity>);
 
 impl Connected<IncomingStream<'_, BoundedListener<TcpListener>>> for Connection {
     fn connect_info(stream: IncomingStream<'_, BoundedListener<TcpListener>>) -> Self {
-        Self(Arc::clone(stream.io().place().usage()))
+        Self(Arc::clone(stream.io().slot().activity()))
     }
 }
 
-/// Lets the connection know that it waits for the server now.
-async fn work(ConnectInfo(Connection(usage)): ConnectInfo<Connection>, request: Request, next: Next) -> Response {
-    let _work = usage.work();
+/// Marks the request as in flight on its connection.
+async fn track_request(
+    ConnectInfo(Connection(activity)): ConnectInfo<Connection>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let _guard = activity.begin_request();
     next.run(request).await
 }
 
@@ -72,13 +76,13 @@ async fn ready(State(net): State<Arc<Net>>) -> (StatusCode, &'static str) {
     if net.stopping.is_cancelled() {
         return (StatusCode::SERVICE_UNAVAILABLE, "stopping\n");
     }
-    match timeout(READY_WITHIN, ping(&net.app)).await {
+    match timeout(READY_TIMEOUT, ping(&net.app)).await {
         Ok(Ok(())) => (StatusCode::OK, "ready\n"),
         Ok(Err(error)) => {
-            tracing::warn!(%error, cause = error.cause().map(tracing::field::display), "the database does not answer");
-            (StatusCode::SERVICE_UNAVAILABLE, "the database does not answer\n")
+            tracing::warn!(%error, cause = error.cause().map(tracing::field::display), "the database does not respond");
+            (StatusCode::SERVICE_UNAVAILABLE, "the database does not respond\n")
         }
-        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "the database does not answer in time\n"),
+        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "the database does not respond in time\n"),
     }
 }
 
@@ -88,7 +92,7 @@ async fn ping(app: &App) -> Result<(), Error> {
 
 async fn metrics() -> impl IntoResponse {
     let text = meter::recorder().map_or_else(String::new, |handle| {
-        // What was measured in the last second, too.
+        // Includes the values of the last second.
         handle.run_upkeep();
         handle.render()
     });

@@ -1,6 +1,6 @@
-//! Keys of the transport that outlive a restart, all from one seed in the data folder: session tickets, so that a deploy is
-//! not a storm of full handshakes, and stateless resets, so that a client hears at once that the server it talks to has
-//! forgotten it.
+//! Transport keys that stay the same after a restart, derived from one seed in the data folder. With the session ticket
+//! keys a deploy does not cause full handshakes by all clients. With the stateless reset key a client learns at once
+//! that the server has lost its connection.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ fn derive(seed: &[u8; 32], label: &str, number: i64) -> [u8; 32] {
     derived
 }
 
-/// The endpoint's settings whose keys must be the same after a restart.
+/// The endpoint's settings with keys that stay the same after a restart.
 pub(crate) fn endpoint_config(seed: &[u8; 32]) -> quinn::EndpointConfig {
     let reset = hmac::Key::new(hmac::HMAC_SHA256, &derive(seed, "stateless reset", 0));
     let mut config = quinn::EndpointConfig::new(Arc::new(reset));
@@ -30,10 +30,10 @@ pub(crate) fn endpoint_config(seed: &[u8; 32]) -> quinn::EndpointConfig {
     config
 }
 
-/// A key is used for so long, and accepted for once more as long: no ticket is older than a day.
+/// How long a key seals tickets. It opens tickets for one more period, so no ticket is valid for longer than a day.
 const ROTATION_S: i64 = 12 * 3_600;
 
-/// Session tickets, sealed with AES-256-GCM under a key of the half day.
+/// Session tickets, sealed with AES-256-GCM. The key changes every half day.
 pub struct Tickets {
     seed: [u8; 32],
     clock: Clock,
@@ -46,7 +46,7 @@ impl std::fmt::Debug for Tickets {
 }
 
 impl Tickets {
-    /// Tickets that are good wherever the seed is the same.
+    /// Creates tickets that every server with the same seed accepts.
     pub fn new(seed: [u8; 32], clock: Clock) -> Self {
         Self { seed, clock }
     }
@@ -67,7 +67,7 @@ impl ProducesTickets for Tickets {
     }
 
     fn lifetime(&self) -> u32 {
-        // Shorter than a key is accepted for.
+        // Shorter than the time for which a key opens tickets.
         u32::try_from(ROTATION_S).unwrap_or(u32::MAX)
     }
 
@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_ticket_outlives_a_restart_but_not_a_day() {
+    fn a_ticket_is_valid_after_a_restart_but_not_after_a_day() {
         let clock = Clock::manual(1_700_000_000_000);
         let ticket = Tickets::new([7; 32], clock.clone()).encrypt(b"session").unwrap();
         let after = Tickets::new([7; 32], clock.clone());
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ticket_of_another_server_or_a_changed_one_is_nothing() {
+    fn a_ticket_of_another_seed_or_a_modified_one_is_refused() {
         let clock = Clock::manual(1_700_000_000_000);
         let tickets = Tickets::new([7; 32], clock.clone());
         let ticket = tickets.encrypt(b"session").unwrap();

@@ -1,4 +1,4 @@
-//! Numbers for Prometheus. The recorder belongs to the process: several servers in one (tests) share it.
+//! Metrics for Prometheus. The recorder belongs to the process: several servers in one process (in tests) share it.
 
 use std::collections::HashMap;
 use std::sync::OnceLock;
@@ -12,12 +12,12 @@ use zim_protocol::{METHODS, Method};
 
 use super::{reassembly, unread};
 
-/// Seconds: from a read in memory to the default deadline.
+/// In seconds: from a read in memory to the default deadline.
 const BUCKETS: [f64; 14] =
     [0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
 
-/// Counts calls. The handles of what goes well are kept, because asking for them costs more than counting; a method that
-/// nobody calls has none, so that it takes no room in every scrape.
+/// Counts requests. The handles for successful requests are cached, because looking them up costs more than counting. A
+/// method without requests has none, so that it takes no space in each scrape.
 pub(crate) struct Meter {
     methods: HashMap<&'static str, OnceLock<PerMethod>>,
 }
@@ -44,7 +44,7 @@ impl std::fmt::Debug for Meter {
 
 const REQUESTS: &str = "zim_requests_total";
 const SECONDS: &str = "zim_request_seconds";
-/// Of the operator's service.
+/// Metrics of the operator's service.
 pub(super) const ADMIN_CALLS: &str = "zim_admin_calls_total";
 pub(super) const ADMIN_REFUSED: &str = "zim_admin_refused_total";
 
@@ -54,8 +54,8 @@ impl Meter {
         Self { methods: METHODS.iter().map(|method| (method.path, OnceLock::new())).collect() }
     }
 
-    /// A call of `method` took so long and ended with `code`.
-    pub(crate) fn call(&self, method: &'static Method, code: i32, took: Duration) {
+    /// Records a request of `method` that took `took` and ended with `code`.
+    pub(crate) fn record(&self, method: &'static Method, code: i32, took: Duration) {
         let Some(per_method) = self.methods.get(method.path) else { return };
         let per_method = per_method.get_or_init(|| PerMethod::of(method));
         per_method.seconds.record(took);
@@ -66,25 +66,27 @@ impl Meter {
         }
     }
 
-    /// A call of no known method. What a stranger calls it is no label: labels are kept for ever.
+    /// Records a request for an unknown method. The name that the client sent is not used as a label, because labels
+    /// are never removed.
     pub(crate) fn unknown_method(&self, code: i32) {
         counter!(REQUESTS, "method" => "unknown", "code" => code.to_string()).increment(1);
     }
 }
 
-/// The recorder of this process, installed by whoever comes first; `None` if the program has one of its own.
+/// The recorder of this process, which the first caller installs; `None` if the program has one of its own.
 pub(crate) fn recorder() -> Option<&'static PrometheusHandle> {
     static HANDLE: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
     HANDLE.get_or_init(install).as_ref()
 }
 
-/// How often what was measured is counted.
-const UPKEEP: Duration = Duration::from_secs(1);
+/// How often histograms are updated from the recorded values.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Counts what was measured, until `end`: a histogram keeps every value until then, and nobody may ever look at `/metrics`.
-pub(crate) async fn keep(end: CancellationToken) {
+/// Updates the histograms from the recorded values until `end`. A histogram keeps every value until then, and
+/// `/metrics` may never be scraped.
+pub(crate) async fn run(end: CancellationToken) {
     let Some(handle) = recorder() else { return };
-    while timeout(UPKEEP, end.cancelled()).await.is_err() {
+    while timeout(UPKEEP_INTERVAL, end.cancelled()).await.is_err() {
         handle.run_upkeep();
     }
 }
@@ -93,22 +95,22 @@ fn install() -> Option<PrometheusHandle> {
     let builder =
         PrometheusBuilder::new().set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &BUCKETS).ok()?;
     let handle = builder.install_recorder().ok()?;
-    describe_counter!(REQUESTS, "InFlight by method and code; 0 is success");
-    describe_histogram!(SECONDS, "Seconds from the arrival of a call to its answer");
-    describe_counter!(ADMIN_CALLS, "InFlight of the operator's service with its key, by method and gRPC status");
+    describe_counter!(REQUESTS, "Requests by method and code; 0 is success");
+    describe_histogram!(SECONDS, "Seconds from the arrival of a request to its response");
+    describe_counter!(ADMIN_CALLS, "Requests to the operator's service with its key, by method and gRPC status");
     describe_counter!(
         ADMIN_REFUSED,
-        "InFlight of the operator's service that were refused because of the key, by reason"
+        "Requests to the operator's service that were refused because of the key, by reason"
     );
-    describe_gauge!("zim_connections", "Connections that have shaken hands");
-    describe_gauge!("zim_sessions", "Users' devices that are logged in");
-    describe_gauge!("zim_one_shot_sessions", "One-shot logins: commands that come and go");
-    describe_gauge!(reassembly::GAUGE, "Bytes of half-sent frames that are counted");
+    describe_gauge!("zim_connections", "Connections with a complete handshake");
+    describe_gauge!("zim_sessions", "Devices that are logged in");
+    describe_gauge!("zim_one_shot_sessions", "One-shot logins");
+    describe_gauge!(reassembly::GAUGE, "Bytes of partially received frames that count against the limit");
     describe_gauge!(
         unread::GAUGE,
-        "Bytes of answers that clients have not read, and of room for those that are being read"
+        "Bytes of responses that clients have not read, and bytes reserved for pages being read"
     );
-    describe_counter!("zim_handshakes_total", "Handshakes by what became of them");
-    describe_counter!("zim_closed_total", "Connections that the server closed, by reason");
+    describe_counter!("zim_handshakes_total", "Handshakes by outcome");
+    describe_counter!("zim_closed_total", "Connections that the server closed, by close code");
     Some(handle)
 }

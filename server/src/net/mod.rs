@@ -1,5 +1,5 @@
-//! The network: the QUIC endpoint and its sessions, the ring around every call, HTTP for the operator's machines, and the
-//! operator's own service.
+//! The network: the QUIC endpoint and its sessions, the checks around every request, HTTP for monitoring, and the
+//! operator's service.
 
 mod admin;
 mod bounded_listener;
@@ -16,7 +16,7 @@ mod meter;
 mod operator;
 mod order;
 mod peer;
-mod places;
+mod slots;
 mod quic;
 mod session_stream;
 mod unread;
@@ -25,50 +25,53 @@ mod writer;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub(crate) use self::bounded_listener::listen;
 pub(crate) use self::http::serve as serve_http;
-// Public for the fuzzer alone: tickets are bytes that any stranger may bring.
+// Public for the fuzzer alone: tickets are untrusted bytes from the network.
 pub use self::keys::Tickets;
 pub(crate) use self::keys::endpoint_config;
 use self::limits::{Addresses, Rate};
 use self::meter::Meter;
-pub(crate) use self::meter::keep as keep_meter;
+pub(crate) use self::meter::run as run_meter;
 pub use self::operator::AdminAddr;
 pub(crate) use self::operator::{KeyCheck, bind as bind_admin, serve as serve_admin};
 pub(crate) use self::quic::{accept, bind};
 use self::reassembly::ReassemblyBudget;
-use self::unread::Unread;
-use self::writer::STALLED;
+use self::unread::UnreadBudget;
+use self::writer::STALL_DIVISOR;
 use crate::app::App;
 
-/// What every connection of a server needs.
+/// The state that all connections of a server share.
 #[derive(Debug)]
 pub(crate) struct Net {
     app: Arc<App>,
     meter: Meter,
-    /// Every task of the server runs here, so that a stop can wait for all of them.
+    /// Every task of the server runs here, so that a shutdown can wait for all of them.
     tasks: TaskTracker,
-    /// Those of them that are connections.
+    /// The tasks among them that serve connections.
     connections: TaskTracker,
-    /// The server stops: no new connections, no new calls.
+    /// Cancelled when the server stops: it then accepts no connections and no requests.
     stopping: CancellationToken,
     addresses: Mutex<Addresses>,
     reassembly: ReassemblyBudget,
-    /// Strangers have a share of their own, so that they close out nobody who has logged in.
+    /// Unauthenticated connections have a budget of their own, so that they cannot cause logged-in ones to be closed.
     unauthenticated_reassembly: ReassemblyBudget,
-    unread: Unread,
+    unread: UnreadBudget,
     messages: Rate,
     requests: Rate,
     pulls: Rate,
-    /// A sync reads what one has of everything, where a pull reads a page: a twentieth and a tenth as many.
+    /// A sync reads a little of everything that a user has, and a pull reads one page. Syncs therefore get a twentieth
+    /// of the pulls' rate and a tenth of their burst.
     syncs: Rate,
     custom_statuses: Rate,
-    /// Handshakes with addresses that are not proved, all together: one client who is served as fast as he comes would
-    /// otherwise never be asked, and never count.
-    unproved: Rate,
+    /// Handshakes of unvalidated addresses, all together. The number of waiting handshakes alone does not limit them:
+    /// clients that are served as fast as they come never wait, so they would never have to validate their address, and
+    /// would not count against its limits.
+    unvalidated_handshakes: Rate,
 }
 
 impl Net {
@@ -84,28 +87,39 @@ impl Net {
             addresses: Mutex::new(Addresses::new(handshakes, limits.max_connections_per_address)),
             reassembly: ReassemblyBudget::new(limits.max_half_sent_bytes),
             unauthenticated_reassembly: ReassemblyBudget::new(limits.max_half_sent_bytes / 8),
-            // A read waits a second by default before a session is closed for it: many wait for the reads of others alone.
-            unread: Unread::new(limits.max_unread_bytes, limits.write_timeout() / STALLED / 5),
+            // By default a read waits one second before stalled sessions are closed for it: often it waits only for the
+            // reads of others.
+            unread: UnreadBudget::new(limits.max_unread_bytes, limits.write_timeout() / STALL_DIVISOR / 5),
             messages: Rate::new(limits.messages_per_second, limits.message_burst),
             requests: Rate::new(limits.requests_per_second, limits.request_burst),
             pulls: Rate::new(limits.pulls_per_second, limits.pull_burst),
             syncs: Rate::new(limits.pulls_per_second / 20, limits.pull_burst / 10),
-            // As the reference; and one more, because calls that left a second apart may arrive closer.
+            // The reference allows one a second. The burst is 2, because requests sent a second apart may arrive closer
+            // together.
             custom_statuses: Rate::new(1, 2),
-            // So few at once that those who talk wait a few milliseconds for them, however many come.
-            unproved: Rate::new(per_second / 2, per_second / 8),
+            // The burst is so small that connected clients wait only a few milliseconds for these handshakes, whatever
+            // their number.
+            unvalidated_handshakes: Rate::new(per_second / 2, per_second / 8),
             app,
         })
     }
 
-    /// Bytes of unread answers, and of room for those that are being read, of all sessions.
+    /// Bytes of unread responses and of reservations for running reads, over all sessions.
     pub(crate) fn unread_bytes(&self) -> usize {
         self.unread.bytes()
     }
 
-    /// Waits until every connection is over; from now on none may begin.
+    /// Refuses new connections and waits until all connections have ended.
     pub(crate) async fn connections_ended(&self) {
         self.connections.close();
         self.connections.wait().await;
+    }
+}
+
+/// Waits until then; without a time, for ever.
+async fn at(when: Option<Instant>) {
+    match when {
+        Some(when) => sleep_until(when).await,
+        None => std::future::pending().await,
     }
 }

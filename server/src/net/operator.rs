@@ -1,5 +1,5 @@
-//! The operator's service as the network sees it: where it listens, what a connection may cost, who comes in, and the trail that
-//! they leave. What it does is `admin.rs`.
+//! The operator's service on the network: its listeners, the limits of its connections, the check of the key, and the
+//! audit trail. `admin.rs` implements the service itself.
 
 mod audit;
 mod key;
@@ -24,25 +24,25 @@ use zim_protocol::admin::AdminServer;
 use self::audit::Audited;
 pub(crate) use self::key::KeyCheck;
 pub use self::listen::AdminAddr;
-use self::listen::Door;
+use self::listen::Listener;
 pub(crate) use self::listen::{Listening, bind};
 use super::admin::AdminService;
-use super::bounded_listener::{BoundedListener, Complaints};
+use super::bounded_listener::{BoundedListener, ListenerWarnings};
 use super::peer::Peer;
-use super::places::{Patience, Use};
+use super::slots::{Activity, Timeouts};
 use super::timed_stream::{Accept, Stream, TimedStream};
 use crate::app::App;
 use crate::config::Limits;
 
-/// No call takes so long.
-const CALL_WITHIN: Duration = Duration::from_secs(30);
-/// InFlight of one connection at once.
-const CALLS_AT_ONCE: u32 = 16;
-/// A request's headers: the key and what gRPC says, some 200 bytes.
+/// No RPC takes longer.
+const RPC_TIMEOUT: Duration = Duration::from_secs(30);
+/// RPCs of one connection at once.
+const MAX_CONCURRENT_RPCS: u32 = 16;
+/// A request's headers: the key and those of gRPC, some 200 bytes.
 const HEADER_BYTES: u32 = 16 << 10;
-/// A request: the longest has a name and a few numbers.
+/// A request. The longest one has a name and a few numbers.
 const REQUEST_BYTES: usize = 64 << 10;
-/// What a connection may send ahead of those who read it.
+/// Data that a connection may send before it is read.
 const CONNECTION_WINDOW: u32 = 256 << 10;
 
 /// Serves until `end`.
@@ -54,10 +54,10 @@ pub(crate) async fn serve(
     end: CancellationToken,
 ) {
     let tls = tls.map(|tls| TlsAcceptor::from(Arc::new(tls)));
-    match listening.door {
-        Door::Tcp(listener) => serve_on(app, listener, tls, check, end).await,
+    match listening.listener {
+        Listener::Tcp(listener) => serve_on(app, listener, tls, check, end).await,
         #[cfg(unix)]
-        Door::Unix(listener) => serve_on(app, listener, tls, check, end).await,
+        Listener::Unix(listener) => serve_on(app, listener, tls, check, end).await,
     }
 }
 
@@ -69,62 +69,62 @@ async fn serve_on<L: Accept>(
     end: CancellationToken,
 ) {
     let limits = &app.config.limits;
-    let complaints = Complaints::new("the operator's service", &app.clock);
-    let listener = BoundedListener::new(listener, limits.max_admin_connections, patience(limits), &complaints, &end);
+    let warnings = ListenerWarnings::new("the operator's service", &app.clock);
+    let listener = BoundedListener::new(listener, limits.max_admin_connections, timeouts(limits), &warnings, &end);
     let accepted = stream::unfold(listener, async |mut listener| Some((listener.next().await, listener)));
     let incoming = accepted
-        .map(|(exchange, peer)| Connection::new(exchange, peer, tls.clone()))
-        // They have places, which bounds their number, and a time for it.
+        .map(|(stream, peer)| Connection::new(stream, peer, tls.clone()))
+        // Their slots bound their number, and they have timeouts.
         .buffer_unordered(usize::MAX)
-        // Who cannot shake hands is closed, and that is all.
-        .filter_map(|shaken| ready(shaken.ok().map(Ok::<_, Infallible>)));
-    // Who has no key leaves no line: a stranger could fill the log.
+        // A connection whose TLS handshake fails is closed, and nothing else happens.
+        .filter_map(|handshake| ready(handshake.ok().map(Ok::<_, Infallible>)));
+    // The check of the key comes first: a request without the key leaves no audit line, or it could fill the log.
     let service = AdminServer::new(AdminService::new(Arc::clone(&app))).max_decoding_message_size(REQUEST_BYTES);
     let service = InterceptedService::new(Audited(service), check.clone());
     let served = tonic::transport::Server::builder()
-        .timeout(CALL_WITHIN)
-        .max_concurrent_streams(CALLS_AT_ONCE)
+        .timeout(RPC_TIMEOUT)
+        .max_concurrent_streams(MAX_CONCURRENT_RPCS)
         .http2_max_header_list_size(HEADER_BYTES)
         .initial_stream_window_size(u32::try_from(REQUEST_BYTES).unwrap_or(u32::MAX))
         .initial_connection_window_size(CONNECTION_WINDOW)
         .serve_with_incoming_shutdown(service, incoming, end.clone().cancelled_owned());
-    let (served, (), ()) = join3(served, complaints.keep(&end), check.keep(&end)).await;
+    let (served, (), ()) = join3(served, warnings.run(&end), check.run_warnings(&end)).await;
     if let Err(error) = served {
         tracing::error!(%error, "the operator's service ended");
     }
 }
 
-fn patience(limits: &Limits) -> Patience {
-    Patience {
-        first: Duration::from_millis(limits.admin_first_call_timeout_ms.into()),
-        work: None,
+fn timeouts(limits: &Limits) -> Timeouts {
+    Timeouts {
+        first_request: Duration::from_millis(limits.admin_first_call_timeout_ms.into()),
+        request: None,
         idle: Duration::from_millis(limits.admin_idle_timeout_ms.into()),
     }
 }
 
-/// Who calls, and on which connection.
+/// The caller of an RPC, and its connection.
 #[derive(Clone, Debug)]
 struct Caller {
     peer: Peer,
-    usage: Arc<Use>,
+    activity: Arc<Activity>,
 }
 
 trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
-/// A connection that calls may come on.
+/// A connection that RPCs arrive on.
 struct Connection {
     io: Box<dyn Io>,
     caller: Caller,
 }
 
 impl Connection {
-    async fn new<S: Stream>(exchange: TimedStream<S>, peer: Peer, tls: Option<TlsAcceptor>) -> io::Result<Self> {
-        let caller = Caller { peer, usage: Arc::clone(exchange.place().usage()) };
+    async fn new<S: Stream>(stream: TimedStream<S>, peer: Peer, tls: Option<TlsAcceptor>) -> io::Result<Self> {
+        let caller = Caller { peer, activity: Arc::clone(stream.slot().activity()) };
         let io: Box<dyn Io> = match tls {
-            Some(tls) => Box::new(tls.accept(exchange).await?),
-            None => Box::new(exchange),
+            Some(tls) => Box::new(tls.accept(stream).await?),
+            None => Box::new(stream),
         };
         Ok(Self { io, caller })
     }

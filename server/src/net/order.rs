@@ -1,13 +1,13 @@
-//! The order of writes in a session: calls with the same target start one after the other, each when the one before has its
-//! place in the write queue or is over. InFlight with different targets, and reads, wait for nobody. Pure: it keeps the calls
-//! that wait and says which may start.
+//! The order of writes in a session. Requests with the same target start one after the other: each starts when the
+//! previous one is in the write queue or has ended. Requests with different targets, and reads, do not wait for each
+//! other. Pure: it holds the waiting requests and returns those that may start.
 
 use std::collections::{HashMap, VecDeque};
 
-/// InFlight that wait behind one with the same target.
+/// Requests that wait behind another one with the same target.
 #[derive(Debug)]
 pub(crate) struct Order<T> {
-    // A target is here while a call to it holds the others back.
+    // A target is present while a request holds it.
     targets: HashMap<u64, VecDeque<T>>,
     waiting: usize,
 }
@@ -19,19 +19,20 @@ impl<T> Default for Order<T> {
 }
 
 impl<T> Order<T> {
-    /// A call arrives. It is given back if it may start at once; then [`Order::release`] must be called for its target.
-    pub(crate) fn arrive(&mut self, target: u64, call: T) -> Option<T> {
-        if let Some(line) = self.targets.get_mut(&target) {
-            line.push_back(call);
+    /// Adds a request. Returns it if it may start at once, and the request then holds its target until
+    /// [`Order::release`].
+    pub(crate) fn arrive(&mut self, target: u64, request: T) -> Option<T> {
+        if let Some(queue) = self.targets.get_mut(&target) {
+            queue.push_back(request);
             self.waiting += 1;
             return None;
         }
         self.targets.insert(target, VecDeque::new());
-        Some(call)
+        Some(request)
     }
 
-    /// The call that holds `target` has its place in the write queue, or is over: the next one, if there is one, may start and
-    /// holds it now.
+    /// Releases `target`, because the request that holds it is in the write queue or has ended. Returns the next one,
+    /// which may start and now holds the target.
     pub(crate) fn release(&mut self, target: u64) -> Option<T> {
         let next = self.targets.get_mut(&target)?.pop_front();
         if next.is_some() {
@@ -46,12 +47,12 @@ impl<T> Order<T> {
         next
     }
 
-    /// How many calls wait.
+    /// The number of waiting requests.
     pub(crate) fn waiting(&self) -> usize {
         self.waiting
     }
 
-    /// Forgets those that wait, because the session is over.
+    /// Drops the waiting requests, because the session has ended.
     pub(crate) fn clear(&mut self) {
         self.targets = HashMap::new();
         self.waiting = 0;
@@ -89,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_released_twice_or_never_held_starts_nothing() {
+    fn releasing_a_target_that_is_not_held_starts_nothing() {
         let mut order = Order::<&str>::default();
         assert_eq!(order.release(1), None);
         assert_eq!(order.arrive(1, "one"), Some("one"));
@@ -98,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_waits_after_the_end() {
+    fn nothing_waits_after_clear() {
         let mut order = Order::default();
         assert!(order.arrive(1, 1).is_some());
         assert!(order.arrive(1, 2).is_none());

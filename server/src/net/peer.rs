@@ -1,4 +1,4 @@
-//! Who is at the other end of a connection to the HTTP or the operator's service.
+//! The peer of a connection to the HTTP service or the operator's service.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -6,15 +6,15 @@ use std::net::SocketAddr;
 /// The other end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Peer {
-    /// At an address.
+    /// A network address.
     Tcp(SocketAddr),
-    /// A process of this machine, with the number of its user, if the system tells it.
+    /// A process on this machine, with its user ID if the system reports it.
     #[cfg(unix)]
     Unix(Option<u32>),
 }
 
 impl Peer {
-    /// Where it comes from, without what differs from connection to connection.
+    /// The source of the connection, without the parts that differ between connections, such as the port.
     pub(super) fn source(&self) -> String {
         match self {
             Self::Tcp(address) => address.ip().to_canonical().to_string(),
@@ -31,7 +31,7 @@ impl fmt::Display for Peer {
             #[cfg(unix)]
             Self::Unix(Some(uid)) => write!(f, "uid {uid}"),
             #[cfg(unix)]
-            Self::Unix(None) => f.write_str("a process of this machine"),
+            Self::Unix(None) => f.write_str("a process on this machine"),
         }
     }
 }

@@ -1,8 +1,9 @@
-//! The QUIC endpoint: who may connect, how many at once, and how much any of them can make the server hold.
+//! The QUIC endpoint: which connections it admits, how many at once, and how much memory each of them can occupy.
 //!
-//! A storm of handshakes (a deploy, a network that is back) must not stall those who are connected, so only a few are in work
-//! at a time; under load a client first proves its address (Retry), which costs the server nothing, and only then counts
-//! against the bounds of its address, so that nobody can use up another's.
+//! A burst of handshakes (after a deploy, or when a network recovers) must not stall connected clients, so only a few
+//! handshakes run at a time. Under load a client must first validate its address (Retry), which costs the server no
+//! state. Only then does it count against the limits of its address, so nobody can use up the limits of another
+//! address.
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
@@ -29,28 +30,28 @@ use super::limits::{Bucket, Subnet};
 use super::{Net, session_stream};
 use crate::config::Limits;
 
-/// With the system's default of 208 KB, 500 busy connections lost 36,000 datagrams and their slowest messages took 139 ms;
-/// with this, none and 31 ms.
+/// With the system's default of 208 KB, 500 busy connections lost 36,000 datagrams and their slowest messages took 139
+/// ms; with this size they lost none, and the slowest took 31 ms.
 const SOCKET_BUFFER: usize = 4 << 20;
-/// What one connection can make QUIC hold of what it sent and nobody has read, once somebody has logged in on it: at 100 ms
-/// there and back 2.5 MB a second. A frame may be longer, because it is read as it comes. Who sends the second half of
-/// something and never the first leaves it here, where nothing else bounds it.
+/// What QUIC buffers at most of unread data that one connection sent after its login. It allows 2.5 MB a second at a
+/// round trip of 100 ms. A frame may be longer, because the server reads it while it arrives. A client that sends the
+/// second half of something and never the first leaves its data in this window; no other limit covers it.
 const RECEIVE_WINDOW: u32 = 256 << 10;
-/// And before: two of the frames that a stranger may send.
+/// The same before the login: two frames of the largest size that an unauthenticated connection may send.
 const UNAUTHENTICATED_RECEIVE_WINDOW: u32 = 32 << 10;
-/// What the server holds of what one connection has not acknowledged. It costs as much as the connection itself, so it is not
-/// counted.
+/// Unacknowledged data that the server keeps for one connection. This costs as much as the connection itself, so it is
+/// not counted.
 pub(super) const SEND_WINDOW: usize = 32 << 10;
-/// The same while there are pages to send, which is counted: 2.5 MB a second for a client 100 ms away, there and back.
+/// The same while there are pages to send. It is counted, and allows 2.5 MB a second at a round trip of 100 ms.
 pub(super) const PAGES_SEND_WINDOW: usize = 256 << 10;
-/// The session stream. A client that opens another breaks the protocol, and QUIC itself says so; what a connection may open
-/// costs memory in every session (8 KB at quinn's 100).
+/// The session stream. A client that opens another one violates the protocol, and QUIC reports it. Each allowed stream
+/// costs memory in every session (8 KB at quinn's default of 100).
 const CLIENT_STREAMS: u32 = 1;
-/// A handshake keeps its turn for so long. Its work, which the turns are there to spread, is done by then; what is left is the
-/// client's way to answer. Kept to the end, four turns were 40 handshakes a second with clients 100 ms away, and none at all
-/// with four strangers who send their first packet and nothing more.
-const TURN: Duration = Duration::from_millis(10);
-/// More packets of one connection than this wait nowhere while it waits for its handshake.
+/// How long a handshake holds its permit. The permits spread the server's work, which is done by then; the rest of a
+/// handshake waits for the client. With permits held to the end, four of them allowed 40 handshakes a second with
+/// clients at a round trip of 100 ms, and none at all when four clients sent their first packet and nothing more.
+const HANDSHAKE_PERMIT_TIME: Duration = Duration::from_millis(10);
+/// Bytes of packets that quinn buffers for one connection until its handshake starts; it drops the rest.
 const INCOMING_BUFFER: u64 = 16 << 10;
 const INCOMING_BUFFERS: u64 = 16 << 20;
 
@@ -64,7 +65,7 @@ fn transport(limits: &Limits) -> TransportConfig {
         .send_window(as_u64(SEND_WINDOW))
         .datagram_receive_buffer_size(None)
         .datagram_send_buffer_size(0)
-        // The client keeps the connection alive: whoever is silent is gone.
+        // The client keeps the connection alive. A silent client counts as offline.
         .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(limits.offline_after_ms))))
         .ack_frequency_config(Some(ack_frequency()));
     transport
@@ -76,14 +77,14 @@ fn ack_frequency() -> AckFrequencyConfig {
     acks
 }
 
-/// Opens the endpoint. Its own tasks run in `tasks`, until `cut` at the latest.
+/// Opens the endpoint. Its own tasks run in `tasks` and end at the latest when `abort` is cancelled.
 pub(crate) fn bind(
     address: SocketAddr,
     tls: rustls::ServerConfig,
     endpoint: quinn::EndpointConfig,
     limits: &Limits,
     tasks: &TaskTracker,
-    cut: &CancellationToken,
+    abort: &CancellationToken,
 ) -> io::Result<Endpoint> {
     let crypto = QuicServerConfig::try_from(tls).map_err(io::Error::other)?;
     let mut server = ServerConfig::with_crypto(Arc::new(crypto));
@@ -96,7 +97,7 @@ pub(crate) fn bind(
         endpoint,
         Some(server),
         socket(address)?,
-        Arc::new(Tracked { tasks: tasks.clone(), cut: cut.clone() }),
+        Arc::new(TrackedRuntime { tasks: tasks.clone(), abort: abort.clone() }),
     )
 }
 
@@ -107,14 +108,14 @@ fn socket(address: SocketAddr) -> io::Result<UdpSocket> {
     }
     socket.set_recv_buffer_size(SOCKET_BUFFER)?;
     socket.set_send_buffer_size(SOCKET_BUFFER)?;
-    // Linux doubles what it is asked for, for its own book-keeping.
+    // Linux doubles the requested size for its own bookkeeping.
     let factor = if cfg!(target_os = "linux") { 2 } else { 1 };
-    let got = socket.recv_buffer_size()?.min(socket.send_buffer_size()?) / factor;
-    if got < SOCKET_BUFFER {
+    let actual = socket.recv_buffer_size()?.min(socket.send_buffer_size()?) / factor;
+    if actual < SOCKET_BUFFER {
         warn!(
-            got_bytes = got,
-            wanted_bytes = SOCKET_BUFFER,
-            "the system clamps UDP buffers: under load datagrams are lost and sent again; \
+            actual_bytes = actual,
+            requested_bytes = SOCKET_BUFFER,
+            "the UDP buffers are smaller than requested, so datagrams are lost and sent again under load; \
              on Linux raise net.core.rmem_max and net.core.wmem_max"
         );
     }
@@ -123,28 +124,28 @@ fn socket(address: SocketAddr) -> io::Result<UdpSocket> {
     Ok(socket.into())
 }
 
-/// tokio, with every task of the endpoint and its connections counted among the server's, and cut off when the server has no
-/// more patience: a connection whose first packet is its farewell stays in quinn until it is idle for long enough, and nothing
-/// ends it before.
+/// The tokio runtime, except that the tasks of the endpoint and its connections are tracked with the server's, and
+/// aborted when the shutdown runs out of time. A connection whose first packet closes it stays in quinn until its idle
+/// timeout, and nothing else ends it earlier.
 #[derive(Debug)]
-struct Tracked {
+struct TrackedRuntime {
     tasks: TaskTracker,
-    cut: CancellationToken,
+    abort: CancellationToken,
 }
 
-impl Runtime for Tracked {
+impl Runtime for TrackedRuntime {
     fn new_timer(&self, at: Instant) -> Pin<Box<dyn AsyncTimer>> {
         TokioRuntime.new_timer(at)
     }
 
     fn spawn(&self, future: Pin<Box<dyn Future<Output = ()> + Send>>) {
-        // Of its own: all connections on one token would meet at its lock, whenever one of them has something to do.
-        let cut = self.cut.child_token().cancelled_owned();
+        // A child token: connections that share one token contend for its lock whenever one of them is polled.
+        let abort = self.abort.child_token().cancelled_owned();
         self.tasks.spawn(async move {
             tokio::select! {
                 biased;
                 () = future => {}
-                () = cut => {}
+                () = abort => {}
             }
         });
     }
@@ -158,40 +159,41 @@ impl Runtime for Tracked {
     }
 }
 
-/// What becomes of somebody who knocks.
+/// What happens to an incoming connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Verdict {
+enum Decision {
     Accept,
-    /// Prove your address first.
+    /// The client must validate its address first.
     Retry,
     Refuse,
 }
 
-/// How busy the door is.
+/// The load that decides on the admission of a connection.
 #[derive(Clone, Copy, Debug)]
-struct Door {
-    /// Handshakes that are not over, whether they have had their turn or not.
+struct Admission {
+    /// Handshakes that are not complete, with a permit or without.
     waiting: usize,
     connections: usize,
 }
 
-impl Door {
-    /// `may_shake` is asked only about an address that is proved, `may_come_unproved` only about one that is not.
-    fn judge(
+impl Admission {
+    /// Decides on one incoming connection. `may_handshake` is only called for a validated address,
+    /// `may_accept_unvalidated` only for an unvalidated one.
+    fn decide(
         self,
         limits: &Limits,
         validated: bool,
-        may_shake: impl FnOnce() -> bool,
-        may_come_unproved: impl FnOnce() -> bool,
-    ) -> Verdict {
+        may_handshake: impl FnOnce() -> bool,
+        may_accept_unvalidated: impl FnOnce() -> bool,
+    ) -> Decision {
         if self.connections >= limits.max_connections || self.waiting >= limits.handshakes_waiting {
-            Verdict::Refuse
+            Decision::Refuse
         } else if validated {
-            if may_shake() { Verdict::Accept } else { Verdict::Refuse }
-        } else if self.waiting >= limits.handshakes_at_once * 4 || !may_come_unproved() {
-            Verdict::Retry
+            if may_handshake() { Decision::Accept } else { Decision::Refuse }
+        } else if self.waiting >= limits.handshakes_at_once * 4 || !may_accept_unvalidated() {
+            Decision::Retry
         } else {
-            Verdict::Accept
+            Decision::Accept
         }
     }
 }
@@ -199,28 +201,29 @@ impl Door {
 /// Accepts connections until the server stops.
 pub(crate) async fn accept(net: Arc<Net>, endpoint: Endpoint) {
     let limits = &net.app.config.limits;
-    let turns = Arc::new(Semaphore::new(limits.handshakes_at_once));
+    let permits = Arc::new(Semaphore::new(limits.handshakes_at_once));
     let waiting = Arc::new(AtomicUsize::new(0));
-    let mut unproved = Bucket::default();
+    let mut unvalidated = Bucket::default();
     loop {
         let incoming = tokio::select! {
             incoming = endpoint.accept() => incoming,
             () = net.stopping.cancelled() => None,
         };
         let Some(incoming) = incoming else { break };
-        let door = Door { waiting: waiting.load(Ordering::Relaxed), connections: endpoint.open_connections() };
+        let admission =
+            Admission { waiting: waiting.load(Ordering::Relaxed), connections: endpoint.open_connections() };
         let subnet = Subnet::from(incoming.remote_address());
         let now = net.app.clock.steady_ms();
-        let may_shake = || net.addresses.lock().may_shake(subnet, now);
-        let may_come_unproved = || unproved.take(net.unproved, now).is_ok();
-        match door.judge(limits, incoming.remote_address_validated(), may_shake, may_come_unproved) {
-            Verdict::Accept => {
+        let may_handshake = || net.addresses.lock().may_handshake(subnet, now);
+        let may_accept_unvalidated = || unvalidated.take(net.unvalidated_handshakes, now).is_ok();
+        match admission.decide(limits, incoming.remote_address_validated(), may_handshake, may_accept_unvalidated) {
+            Decision::Accept => {
                 waiting.fetch_add(1, Ordering::Relaxed);
-                let (net, turns, waiting) = (Arc::clone(&net), Arc::clone(&turns), Arc::clone(&waiting));
+                let (net, permits, waiting) = (Arc::clone(&net), Arc::clone(&permits), Arc::clone(&waiting));
                 let span = debug_span!("connection", address = %incoming.remote_address());
                 let (tasks, connections) = (net.tasks.clone(), net.connections.clone());
                 let connection = async move {
-                    let connection = handshake(&net, &turns, incoming).await;
+                    let connection = handshake(&net, &permits, incoming).await;
                     waiting.fetch_sub(1, Ordering::Relaxed);
                     if let Some(connection) = connection {
                         connected(net, connection).await;
@@ -228,12 +231,12 @@ pub(crate) async fn accept(net: Arc<Net>, endpoint: Endpoint) {
                 };
                 tasks.spawn(connections.track_future(connection.instrument(span)));
             }
-            Verdict::Retry => {
+            Decision::Retry => {
                 counter!("zim_handshakes_total", "outcome" => "retry").increment(1);
-                // It fails only for an address that is proved.
+                // Fails only for a validated address.
                 drop(incoming.retry());
             }
-            Verdict::Refuse => {
+            Decision::Refuse => {
                 counter!("zim_handshakes_total", "outcome" => "refused").increment(1);
                 incoming.refuse();
             }
@@ -241,35 +244,35 @@ pub(crate) async fn accept(net: Arc<Net>, endpoint: Endpoint) {
     }
 }
 
-/// The handshake, when its turn comes. One that waited too long is not begun: its client has given up.
-async fn handshake(net: &Net, turns: &Semaphore, incoming: Incoming) -> Option<Connection> {
+/// Performs the handshake, once it has a permit. If it waits too long, it does not start: the client has given up.
+async fn handshake(net: &Net, permits: &Semaphore, incoming: Incoming) -> Option<Connection> {
     let limit = Duration::from_millis(net.app.config.limits.handshake_timeout_ms.into());
-    let turn = tokio::select! {
-        turn = timeout(limit, turns.acquire()) => turn.ok().and_then(Result::ok),
+    let permit = tokio::select! {
+        permit = timeout(limit, permits.acquire()) => permit.ok().and_then(Result::ok),
         () = net.stopping.cancelled() => None,
     };
-    let Some(turn) = turn else {
+    let Some(permit) = permit else {
         incoming.refuse();
         counter!("zim_handshakes_total", "outcome" => "late").increment(1);
         return None;
     };
-    let shaken = async {
+    let completed = async {
         let mut connecting = incoming.accept()?;
-        let at_once = timeout(TURN, &mut connecting).await;
-        drop(turn);
-        match at_once {
+        let first = timeout(HANDSHAKE_PERMIT_TIME, &mut connecting).await;
+        drop(permit);
+        match first {
             Ok(outcome) => outcome,
             Err(_) => connecting.await,
         }
     };
     let outcome = tokio::select! {
-        outcome = timeout(limit, shaken) => outcome,
+        outcome = timeout(limit, completed) => outcome,
         () = net.stopping.cancelled() => return None,
     };
     let (label, connection) = match outcome {
         Ok(Ok(connection)) => ("ok", Some(connection)),
         Ok(Err(error)) => {
-            debug!(%error, "a handshake failed");
+            debug!(%error, "handshake failed");
             ("failed", None)
         }
         Err(_) => ("timed out", None),
@@ -278,13 +281,13 @@ async fn handshake(net: &Net, turns: &Semaphore, incoming: Incoming) -> Option<C
     connection
 }
 
-/// A place among the connections of an address; given back whatever becomes of the connection.
-struct Place<'a> {
+/// One of the connections that an address may have. Dropping it frees the slot.
+struct AddressSlot<'a> {
     net: &'a Net,
     subnet: Subnet,
 }
 
-impl Drop for Place<'_> {
+impl Drop for AddressSlot<'_> {
     fn drop(&mut self) {
         self.net.addresses.lock().disconnect(self.subnet, self.net.app.clock.steady_ms());
         gauge!("zim_connections").decrement(1.0);
@@ -298,11 +301,11 @@ async fn connected(net: Arc<Net>, connection: Connection) {
         return;
     }
     gauge!("zim_connections").increment(1.0);
-    let _place = Place { net: &net, subnet };
-    // One endpoint serves what the client asked for in its handshake; WebTransport becomes a second arm.
+    let _slot = AddressSlot { net: &net, subnet };
+    // One endpoint serves every protocol that clients negotiate in the handshake. WebTransport becomes a second arm.
     match protocol(&connection).as_deref() {
         Some(ALPN) => session_stream::run(&net, &connection).await,
-        _ => close(&connection, CloseCode::Protocol, "no such protocol"),
+        _ => close(&connection, CloseCode::Protocol, "unknown application protocol"),
     }
 }
 
@@ -310,12 +313,12 @@ fn protocol(connection: &Connection) -> Option<Vec<u8>> {
     connection.handshake_data()?.downcast::<HandshakeData>().ok()?.protocol
 }
 
-/// A user has logged in: from now on the client may send more at once.
+/// Raises the receive window after the login.
 pub(super) fn raise_receive_window(connection: &Connection) {
     connection.set_receive_window(VarInt::from_u32(RECEIVE_WINDOW));
 }
 
-/// From now on QUIC takes something new only while it holds less than `bytes` of what is not acknowledged.
+/// Sets the send window: QUIC accepts new data only while it holds less than `bytes` of unacknowledged data.
 pub(super) fn set_send_window(connection: &Connection, bytes: usize) {
     connection.set_send_window(as_u64(bytes));
 }
@@ -324,10 +327,10 @@ fn as_u64(bytes: usize) -> u64 {
     u64::try_from(bytes).unwrap_or(u64::MAX)
 }
 
-/// Closes a connection and counts why.
+/// Closes a connection and counts the close code.
 pub(crate) fn close(connection: &Connection, code: CloseCode, reason: &str) {
     if connection.close_reason().is_none() {
-        debug!(?code, reason, "the server closes a connection");
+        debug!(?code, reason, "closing a connection");
         counter!("zim_closed_total", "code" => code.code().to_string()).increment(1);
         connection.close(VarInt::from_u32(code.code()), reason.as_bytes());
     }
@@ -337,36 +340,37 @@ pub(crate) fn close(connection: &Connection, code: CloseCode, reason: &str) {
 mod tests {
     use super::*;
 
-    fn judge(waiting: usize, connections: usize, validated: bool, may_shake: bool) -> Verdict {
-        Door { waiting, connections }.judge(&Limits::default(), validated, || may_shake, || true)
+    fn decide(waiting: usize, connections: usize, validated: bool, may_handshake: bool) -> Decision {
+        Admission { waiting, connections }.decide(&Limits::default(), validated, || may_handshake, || true)
     }
 
     #[test]
-    fn a_quiet_door_is_open() {
-        assert_eq!(judge(0, 0, false, false), Verdict::Accept);
-        assert_eq!(judge(15, 99_999, false, true), Verdict::Accept);
+    fn without_load_every_connection_is_accepted() {
+        assert_eq!(decide(0, 0, false, false), Decision::Accept);
+        assert_eq!(decide(15, 99_999, false, true), Decision::Accept);
     }
 
     #[test]
-    fn under_load_an_address_is_proved_before_it_counts() {
-        assert_eq!(judge(16, 0, false, false), Verdict::Retry);
-        assert_eq!(judge(16, 0, true, true), Verdict::Accept);
-        assert_eq!(judge(16, 0, true, false), Verdict::Refuse);
-        assert_eq!(judge(0, 0, true, false), Verdict::Refuse);
+    fn under_load_an_address_is_validated_before_it_counts() {
+        assert_eq!(decide(16, 0, false, false), Decision::Retry);
+        assert_eq!(decide(16, 0, true, true), Decision::Accept);
+        assert_eq!(decide(16, 0, true, false), Decision::Refuse);
+        assert_eq!(decide(0, 0, true, false), Decision::Refuse);
     }
 
     #[test]
-    fn those_who_prove_nothing_are_few_in_a_second_however_soon_each_is_served() {
-        let door = Door { waiting: 0, connections: 0 };
-        let judge = |validated, may_shake| door.judge(&Limits::default(), validated, || may_shake, || false);
-        assert_eq!(judge(false, true), Verdict::Retry);
-        assert_eq!(judge(true, true), Verdict::Accept);
-        assert_eq!(judge(true, false), Verdict::Refuse);
+    fn unvalidated_handshakes_have_a_rate_even_if_none_waits() {
+        let admission = Admission { waiting: 0, connections: 0 };
+        let decide =
+            |validated, may_handshake| admission.decide(&Limits::default(), validated, || may_handshake, || false);
+        assert_eq!(decide(false, true), Decision::Retry);
+        assert_eq!(decide(true, true), Decision::Accept);
+        assert_eq!(decide(true, false), Decision::Refuse);
     }
 
     #[test]
-    fn a_full_house_is_full_for_all() {
-        assert_eq!(judge(0, 100_000, true, true), Verdict::Refuse);
-        assert_eq!(judge(4_096, 0, false, true), Verdict::Refuse);
+    fn a_full_server_refuses_validated_and_unvalidated_addresses() {
+        assert_eq!(decide(0, 100_000, true, true), Decision::Refuse);
+        assert_eq!(decide(4_096, 0, false, true), Decision::Refuse);
     }
 }

@@ -1,5 +1,5 @@
-//! One connection, in one task: Hello and Welcome, then requests and their answers on the session stream, events on a stream
-//! of their own, until somebody ends it.
+//! One connection, in one task: Hello and Welcome, then requests and responses on the session stream and events on a
+//! stream of their own, until one side ends it.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use prost::Message;
 use quinn::{Connection, RecvStream, SendStream};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use zim_protocol::client_frame::Frame as FromClient;
 use zim_protocol::frame::FrameDecoder;
@@ -23,39 +23,42 @@ use zim_protocol::{
 
 use super::handler::{self, Allowance, Invocation};
 use super::in_flight::{Done, InFlight};
-use super::reassembly::Share as ReassemblyBudget;
 use super::unread::UNCOUNTED_BYTES;
 use super::writer::{Closing, Writer};
-use super::{Net, events, quic, unread};
+use super::{Net, at, events, quic, reassembly, unread};
 use crate::connection::ConnectionState;
 use crate::error::Error;
 
-/// Nobody has more to say before he has logged in; a stranger cannot make the server keep more for him.
+/// No client needs longer frames before its login, and the server need not hold more for an unauthenticated connection.
 const UNAUTHENTICATED_FRAME_BYTES: usize = 16 << 10;
-/// What is read at once; it stays where QUIC put it until it is cut into frames.
+/// How much is read at once. It stays in QUIC's buffer until it is cut into frames.
 const READ_BYTES: usize = 64 << 10;
-/// A client that does not read its answers is not asked for more.
-const UNREAD_BYTES: usize = 256 << 10;
-/// How long the last answer may take to arrive.
-const FAREWELL: Duration = Duration::from_secs(2);
+/// With this many bytes of unread responses, no more requests are read from the client.
+const MAX_UNREAD_BYTES: usize = 256 << 10;
+/// How long the client has to acknowledge the last response.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Serves a connection to its end.
 pub(crate) async fn run(net: &Arc<Net>, connection: &Connection) {
     let sent = AtomicU64::new(0);
-    let closing = match open(net, connection, &sent).await {
-        Ok(mut requests) => serve_requests(net, connection, &mut requests).await,
-        Err(closing) => closing,
-    };
-    quic::close(connection, closing.code, closing.reason);
+    match open(net, connection, &sent).await {
+        Ok(mut requests) => {
+            let closing = serve_requests(net, connection, &mut requests).await;
+            quic::close(connection, closing.code, closing.reason);
+            // What the writer holds is counted until here.
+            requests.writer.discard();
+        }
+        Err(closing) => quic::close(connection, closing.code, closing.reason),
+    }
 }
 
 async fn open<'a>(net: &'a Arc<Net>, connection: &'a Connection, sent: &'a AtomicU64) -> Result<Requests<'a>, Closing> {
-    let patience = Duration::from_millis(net.app.config.limits.hello_timeout_ms.into());
+    let hello_timeout = Duration::from_millis(net.app.config.limits.hello_timeout_ms.into());
     tokio::select! {
-        opened = timeout(patience, handshake(net, connection, sent)) => {
-            opened.unwrap_or(Err(Closing::new(CloseCode::HelloTimeout, "no Hello came in time")))
+        opened = timeout(hello_timeout, handshake(net, connection, sent)) => {
+            opened.unwrap_or(Err(Closing::new(CloseCode::HelloTimeout, "no Hello arrived in time")))
         }
-        () = net.stopping.cancelled() => Err(Closing::new(CloseCode::GoingAway, "the server stops")),
+        () = net.stopping.cancelled() => Err(Closing::new(CloseCode::GoingAway, "the server is stopping")),
     }
 }
 
@@ -66,7 +69,7 @@ async fn handshake<'a>(
 ) -> Result<Requests<'a>, Closing> {
     let (send, mut recv) = connection.accept_bi().await.map_err(|_| Closing::done())?;
     let mut frames = FrameDecoder::new(UNAUTHENTICATED_FRAME_BYTES);
-    let mut reassembly = net.unauthenticated_reassembly.share();
+    let mut reassembly = net.unauthenticated_reassembly.reservation();
     let first = loop {
         match frames.next() {
             Ok(Some(frame)) => break frame,
@@ -86,19 +89,19 @@ async fn handshake<'a>(
 }
 
 fn unreadable() -> Closing {
-    Closing::new(CloseCode::Protocol, "a frame that cannot be read")
+    Closing::new(CloseCode::Protocol, "unreadable frame")
 }
 
 fn accept_hello(net: &Net, connection: &Connection, hello: Hello) -> Result<ConnectionState, Closing> {
     if !hello.versions.contains(&VERSION) {
-        return Err(Closing::new(CloseCode::Version, "this server speaks version 1"));
+        return Err(Closing::new(CloseCode::Version, "this server supports protocol version 1 only"));
     }
     let Ok(device) = <[u8; 16]>::try_from(hello.device_id.as_ref()) else {
-        return Err(Closing::new(CloseCode::Protocol, "a device id has 16 bytes"));
+        return Err(Closing::new(CloseCode::Protocol, "the device ID must have 16 bytes"));
     };
     let sdk_version: String = hello.sdk_version.chars().filter(|c| !c.is_control()).take(64).collect();
     let queue_bytes = net.app.config.limits.session_queue_bytes;
-    // Of a later version, perhaps: the column holds what has a name.
+    // It may be of a later version. The column only holds platforms that have a name.
     let platform = PlatformType::try_from(hello.platform).unwrap_or(PlatformType::Unknown);
     Ok(ConnectionState::new(connection.remote_address(), platform as i32, device, sdk_version, queue_bytes))
 }
@@ -122,13 +125,13 @@ fn welcome(net: &Net) -> Welcome {
     }
 }
 
-/// Takes a session off the table of those who are online, however it ends.
-struct Online<'a> {
+/// Removes a session from the table of connections when it ends, in whatever way.
+struct ConnectedGuard<'a> {
     net: &'a Net,
     state: Arc<ConnectionState>,
 }
 
-impl Drop for Online<'_> {
+impl Drop for ConnectedGuard<'_> {
     fn drop(&mut self) {
         self.net.app.disconnected(&self.state);
     }
@@ -137,22 +140,22 @@ impl Drop for Online<'_> {
 async fn serve_requests(net: &Arc<Net>, connection: &Connection, requests: &mut Requests<'_>) -> Closing {
     let state = Arc::clone(&requests.state);
     let sent = requests.sent;
-    let _online = Online { net, state: Arc::clone(&state) };
-    let patience = net.app.config.limits.write_timeout();
+    let _guard = ConnectedGuard { net, state: Arc::clone(&state) };
+    let write_timeout = net.app.config.limits.write_timeout();
     tokio::select! {
         closing = requests.run() => closing,
-        closing = events::run(connection, &state, sent, patience) => closing,
-        closing = lifetime(net, &state) => closing,
+        closing = events::run(connection, &state, sent, write_timeout) => closing,
+        closing = login_and_token_deadlines(net, &state) => closing,
     }
 }
 
-/// Waits for the end of what a connection is given time for: to log in, then until the token ends.
-async fn lifetime(net: &Net, state: &ConnectionState) -> Closing {
+/// Waits for the connection's deadlines: that of the login, then the end of the token.
+async fn login_and_token_deadlines(net: &Net, state: &ConnectionState) -> Closing {
     let clock = &net.app.clock;
     let login_by = clock.steady_ms().saturating_add(net.app.config.limits.login_timeout_ms.into());
     while state.identity().is_none() {
         if clock.steady_ms() >= login_by {
-            return Closing::new(CloseCode::LoginTimeout, "nobody logged in in time");
+            return Closing::new(CloseCode::LoginTimeout, "no login within the time limit");
         }
         tokio::select! {
             () = clock.sleep_until_steady(login_by) => {}
@@ -186,23 +189,24 @@ struct Requests<'a> {
     is_unauthenticated: bool,
     recv: RecvStream,
     frames: FrameDecoder,
-    /// What of it is counted.
-    reassembly: ReassemblyBudget<'a>,
+    /// The counted bytes of `frames`.
+    reassembly: reassembly::Reservation<'a>,
     writer: Writer,
-    /// What is counted of unread answers, once somebody has logged in: nobody else reads anything.
-    unread: Option<unread::Share<'a>>,
+    /// Unread responses that are counted. Set at the login: an unauthenticated connection reads nothing.
+    unread: Option<unread::Reservation<'a>>,
     in_flight: InFlight<Start>,
     allowance: Allowance,
-    /// Event frames that were sent.
+    /// The number of event frames sent.
     sent: &'a AtomicU64,
-    /// Event frames that the client has received.
+    /// The number of event frames that the client has received.
     received: u64,
-    /// The client asks for nothing more.
+    /// The client has finished its stream: no requests follow.
     finished: bool,
-    /// Until when the client is not read on because it asks too much in vain, by the steady clock.
-    rest_until: i64,
-    /// When the rest of a frame that has begun must have come.
-    whole_by: Option<Instant>,
+    /// The client's stream is not read before this time of the steady clock, because too many of its requests were
+    /// refused.
+    paused_until: i64,
+    /// When a frame that has begun must be complete.
+    frame_deadline: Option<Instant>,
 }
 
 impl<'a> Requests<'a> {
@@ -210,14 +214,14 @@ impl<'a> Requests<'a> {
         net: &'a Arc<Net>,
         connection: &'a Connection,
         (send, recv): (SendStream, RecvStream),
-        (frames, reassembly): (FrameDecoder, ReassemblyBudget<'a>),
+        (frames, reassembly): (FrameDecoder, reassembly::Reservation<'a>),
         state: Arc<ConnectionState>,
         sent: &'a AtomicU64,
     ) -> Self {
         let mut writer = Writer::new(send, net.app.config.limits.write_timeout());
         writer.add(&ServerFrame { frame: Some(ToClient::Welcome(welcome(net))) });
-        let of_calls = Arc::clone(net);
-        let start: Start = Box::new(move |call| Box::pin(handler::run(Arc::clone(&of_calls), call)));
+        let net_of_requests = Arc::clone(net);
+        let start: Start = Box::new(move |invocation| Box::pin(handler::run(Arc::clone(&net_of_requests), invocation)));
         Self {
             net,
             connection,
@@ -233,112 +237,116 @@ impl<'a> Requests<'a> {
             sent,
             received: 0,
             finished: false,
-            rest_until: 0,
-            whole_by: None,
+            paused_until: 0,
+            frame_deadline: None,
         }
     }
 
     async fn run(&mut self) -> Closing {
-        // Of its own: all sessions on one token would meet at its lock.
+        // A child token: sessions that share one token contend for its lock.
         let stopping = self.net.stopping.child_token();
         let closing = self.serve(&stopping).await;
         if let Err(closing) = closing {
             return closing;
         }
-        // Answers first, the end afterwards.
-        self.writer.finish(FAREWELL).await;
+        // The responses come before the end of the session.
+        self.writer.finish(CLOSE_TIMEOUT).await;
         if self.state.is_logged_out() {
             self.state.queue.end(SessionEndReason::LoggedOut, "");
         } else if stopping.is_cancelled() {
-            self.state.queue.end(SessionEndReason::GoingAway, "the server stops");
+            self.state.queue.end(SessionEndReason::GoingAway, "the server is stopping");
         } else {
             return Closing::done();
         }
         std::future::pending().await
     }
 
-    /// Reads requests and writes answers until there is nothing more to do.
+    /// Reads requests and writes responses until nothing is left to do.
     async fn serve(&mut self, stopping: &CancellationToken) -> Result<(), Closing> {
-        let mut stop_by: Option<Instant> = None;
-        let mut told_to_stop = pin!(stopping.cancelled());
+        let mut stop_deadline: Option<Instant> = None;
+        let mut stop_requested = pin!(stopping.cancelled());
         loop {
-            let may_read = stop_by.is_none() && self.take_frames()?;
+            let may_read = stop_deadline.is_none() && self.handle_frames()?;
             let idle = self.in_flight.len() == 0;
-            if idle && self.writer.len() == 0 && (stop_by.is_some() || self.finished || self.state.is_logged_out()) {
+            if idle
+                && self.writer.len() == 0
+                && (stop_deadline.is_some() || self.finished || self.state.is_logged_out())
+            {
                 return Ok(());
             }
-            // Pages that nobody reads are not made.
-            let may_page = self.writer.len() < UNREAD_BYTES;
+            // No pages are read from the database while the client does not read those it has.
+            let may_start_reads = self.writer.len() < MAX_UNREAD_BYTES;
             if let Some(unread) = &mut self.unread {
-                unread.set(self.in_flight.reading(), self.writer.held());
-                if !may_page {
+                unread.set(self.in_flight.running_reads(), self.writer.held());
+                if !may_start_reads {
                     unread.stop_waiting();
                 }
             }
             let clock = &self.net.app.clock;
-            let is_resting = self.rest_until > clock.steady_ms();
-            let Self { recv, frames, writer, unread, in_flight, finished, rest_until, whole_by, .. } = self;
+            let is_paused = self.paused_until > clock.steady_ms();
+            let Self { recv, frames, writer, unread, in_flight, finished, paused_until, frame_deadline, .. } = self;
             tokio::select! {
                 biased;
-                () = in_flight.next(unread.as_mut().filter(|_| may_page)), if !idle => {
+                () = in_flight.next(unread.as_mut().filter(|_| may_start_reads)), if !idle => {
                     for done in in_flight.take_done() {
-                        answer(writer, done);
+                        respond_done(writer, done);
                     }
                 }
                 written = writer.write(), if writer.held() > 0 => written?,
-                () = at(stop_by), if stop_by.is_some() => return Ok(()),
-                () = &mut told_to_stop, if stop_by.is_none() => {
-                    in_flight.forget_waiting();
-                    let patience = self.net.app.config.limits.stop_timeout_ms;
-                    stop_by = Some(Instant::now() + Duration::from_millis(patience.into()));
+                () = at(stop_deadline), if stop_deadline.is_some() => return Ok(()),
+                () = &mut stop_requested, if stop_deadline.is_none() => {
+                    in_flight.clear_waiting();
+                    let stop_timeout_ms = self.net.app.config.limits.stop_timeout_ms;
+                    stop_deadline = Some(Instant::now() + Duration::from_millis(stop_timeout_ms.into()));
                 }
                 chunk = recv.read_chunk(READ_BYTES, true), if may_read => match chunk {
                     Ok(Some(chunk)) => frames.push(&chunk.bytes),
                     Ok(None) => *finished = true,
                     Err(_) => return Err(Closing::done()),
                 },
-                () = clock.sleep_until_steady(*rest_until), if is_resting => {}
-                () = at(*whole_by), if may_read && whole_by.is_some() => {
-                    return Err(Closing::new(CloseCode::TooSlow, "a frame was left half sent"));
+                () = clock.sleep_until_steady(*paused_until), if is_paused => {}
+                () = at(*frame_deadline), if may_read && frame_deadline.is_some() => {
+                    return Err(Closing::new(CloseCode::TooSlow, "a frame was not completed in time"));
                 }
             }
         }
     }
 
-    /// Takes the frames that have come whole. False while no more are wanted: what a client sends then waits on its side.
-    fn take_frames(&mut self) -> Result<bool, Closing> {
+    /// Handles the complete frames. Returns false if no more are to be read: the client's data then waits on its side.
+    fn handle_frames(&mut self) -> Result<bool, Closing> {
         let limits = &self.net.app.config.limits;
-        let most = usize::try_from(limits.max_calls_in_flight).unwrap_or(usize::MAX);
-        let mut half_since = self.whole_by.take();
+        let max = usize::try_from(limits.max_calls_in_flight).unwrap_or(usize::MAX);
+        let mut previous_deadline = self.frame_deadline.take();
         loop {
             if self.finished || self.state.is_logged_out() {
                 return Ok(false);
             }
-            if self.in_flight.len() >= most || self.has_much_unread() {
+            if self.in_flight.len() >= max || self.has_much_unread() {
                 return Ok(false);
             }
-            if self.rest_until > 0 {
-                if self.rest_until > self.net.app.clock.steady_ms() {
+            if self.paused_until > 0 {
+                if self.paused_until > self.net.app.clock.steady_ms() {
                     return Ok(false);
                 }
-                self.rest_until = 0;
+                self.paused_until = 0;
             }
             if self.is_unauthenticated && self.state.identity().is_some() {
                 self.is_unauthenticated = false;
                 self.frames.set_max(MAX_FRAME_BYTES);
-                self.reassembly = self.net.reassembly.share();
+                self.reassembly = self.net.reassembly.reservation();
                 quic::raise_receive_window(self.connection);
-                self.unread = self.state.identity().map(|identity| self.net.unread.share(identity.user));
-                self.unread.iter().for_each(|unread| self.writer.count_at(unread.claim(), self.connection.clone()));
+                self.unread = self.state.identity().map(|identity| self.net.unread.reservation(identity.user));
+                self.unread.iter().for_each(|unread| self.writer.account_to(unread.pools(), self.connection.clone()));
             }
             match self.frames.next() {
                 Ok(Some(frame)) => {
-                    half_since = None;
-                    self.take(frame)?;
+                    previous_deadline = None;
+                    self.handle_frame(frame)?;
                 }
                 Ok(None) => {
                     if self.frames.is_partial() {
-                        self.whole_by = half_since.or_else(|| Some(Instant::now() + limits.write_timeout()));
+                        self.frame_deadline =
+                            previous_deadline.or_else(|| Some(Instant::now() + limits.write_timeout()));
                     }
                     self.reassembly.set(self.frames.buffered())?;
                     return Ok(true);
@@ -348,15 +356,15 @@ impl<'a> Requests<'a> {
         }
     }
 
-    /// The client has so many answers to read that it is not asked for more.
+    /// Returns whether the client has so many unread responses that no more requests are read.
     fn has_much_unread(&self) -> bool {
-        let unread = self.writer.len();
-        // What a stranger leaves unread is counted nowhere, so it must be little.
+        let bytes = self.writer.len();
+        // What an unauthenticated connection leaves unread is not counted, so it must be little.
         let may_have_much = || self.unread.as_ref().is_some_and(|unread| !unread.is_overdrawn());
-        unread >= UNREAD_BYTES || (unread > UNCOUNTED_BYTES && !may_have_much())
+        bytes >= MAX_UNREAD_BYTES || (bytes > UNCOUNTED_BYTES && !may_have_much())
     }
 
-    fn take(&mut self, frame: Bytes) -> Result<(), Closing> {
+    fn handle_frame(&mut self, frame: Bytes) -> Result<(), Closing> {
         let frame = ClientFrame::decode(frame).map_err(|_| unreadable())?;
         match frame.frame {
             Some(FromClient::Request(request)) => {
@@ -365,57 +373,50 @@ impl<'a> Requests<'a> {
                 Ok(())
             }
             Some(FromClient::Ack(ack)) => {
-                self.refused();
+                self.count_refused();
                 self.acknowledge(ack.count)
             }
-            Some(FromClient::Hello(_)) => Err(Closing::new(CloseCode::Protocol, "a second Hello")),
-            // Of a later version: skipped.
+            Some(FromClient::Hello(_)) => Err(Closing::new(CloseCode::Protocol, "Hello was sent twice")),
+            // A frame of a later version: skipped.
             None => {
-                self.refused();
+                self.count_refused();
                 Ok(())
             }
         }
     }
 
-    /// Something came that has no allowance of its own, a call that is refused above all. It has one together with all such;
-    /// beyond it the client is not read on for a moment: to be refused as fast as it can ask would cost the server as much as
-    /// to serve it.
-    fn refused(&mut self) {
+    /// Counts a refused request, or a frame without an allowance of its own. They share one allowance; beyond it the
+    /// client's stream is not read for a moment. Otherwise refusing requests as fast as they come would cost the server
+    /// as much as serving them.
+    fn count_refused(&mut self) {
         let now = self.net.app.clock.steady_ms();
-        if let Err(wait_ms) = self.allowance.refused(self.net, now) {
-            self.rest_until = now.saturating_add(wait_ms);
+        if let Err(wait_ms) = self.allowance.take_refused(self.net, now) {
+            self.paused_until = now.saturating_add(wait_ms);
         }
     }
 
     fn request(&mut self, request: Request) {
         let id = request.id;
         match handler::admit(self.net, &self.state, &mut self.allowance, request) {
-            Ok(call) => self.in_flight.arrive(call),
+            Ok(invocation) => self.in_flight.arrive(invocation),
             Err(refused) => {
                 respond(&mut self.writer, id, Outcome::Error(refused.to_wire()), Vec::new());
-                self.refused();
+                self.count_refused();
             }
         }
     }
 
-    /// The client has received so many event frames.
+    /// Records the number of event frames that the client has received.
     fn acknowledge(&mut self, count: u64) -> Result<(), Closing> {
         if count > self.sent.load(Ordering::Relaxed) {
-            return Err(Closing::new(CloseCode::Protocol, "an Ack of events that were not sent"));
+            return Err(Closing::new(CloseCode::Protocol, "an Ack counts events that were not sent"));
         }
         self.received = self.received.max(count);
         Ok(())
     }
 }
 
-async fn at(when: Option<Instant>) {
-    match when {
-        Some(when) => sleep_until(when).await,
-        None => std::future::pending().await,
-    }
-}
-
-fn answer(writer: &mut Writer, done: Done) {
+fn respond_done(writer: &mut Writer, done: Done) {
     let Done { id, caller, result } = done;
     let outcome = match result {
         Ok(payload) => Outcome::Ok(payload),
@@ -428,9 +429,9 @@ fn respond(writer: &mut Writer, id: u64, outcome: Outcome, pushes: Vec<zim_proto
     let mut frame = ServerFrame { frame: Some(ToClient::Response(Response { id, outcome: Some(outcome), pushes })) };
     let length = frame.encoded_len();
     if length > MAX_FRAME_BYTES {
-        // Pages are limited in bytes, so this is a service's mistake; the connection must not die of it.
-        tracing::error!(id, length, "an answer is longer than a frame");
-        let outcome = Some(Outcome::Error(Error::internal_text("an answer is longer than a frame").to_wire()));
+        // Pages are limited in bytes, so this is a bug in a service. The connection must not end because of it.
+        tracing::error!(id, length, "the response is longer than a frame");
+        let outcome = Some(Outcome::Error(Error::internal_text("the response is longer than a frame").to_wire()));
         frame.frame = Some(ToClient::Response(Response { id, outcome, pushes: Vec::new() }));
     }
     writer.add(&frame);

@@ -1,5 +1,5 @@
-//! Connections of the HTTP and the operator's service that cannot be held for nothing: the libraries that serve them take as many
-//! as come, and wait for the rest of a request for ever.
+//! Connections of the HTTP service and the operator's service, with time limits. The libraries that serve them accept
+//! any number of connections, and wait for the rest of a request for ever.
 
 use std::fmt::Debug;
 use std::io;
@@ -13,27 +13,28 @@ use tokio::time::{Instant, Sleep, sleep};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::peer::Peer;
-use super::places::{Patience, Place};
+use super::slots::{Slot, Timeouts};
 
-/// What new connections come from.
+/// A source of new connections.
 pub(super) trait Accept: Debug + Send + 'static {
     /// A connection.
     type Io: Stream;
 
-    /// Waits for a connection. It may be given up at any time: no connection is lost by that.
+    /// Accepts a connection. Cancel safe: no connection is lost.
     fn accept(&mut self) -> impl Future<Output = io::Result<(Self::Io, Peer)>> + Send;
 }
 
-/// What a connection reads from and writes to.
+/// The transport of a connection.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Debug + Unpin + Send + 'static {
-    /// It is going to be dropped in the middle of something: the system need not remember it either.
-    fn forget(&self);
+    /// Makes the system discard the connection's state when the stream is dropped, because it is dropped before its
+    /// regular end.
+    fn reset_on_drop(&self);
 }
 
 impl Stream for TcpStream {
-    fn forget(&self) {
-        // Otherwise each connection of a flood keeps its addresses taken for a minute, and somebody else's first packet, from a
-        // port that is used again, goes unanswered. If it fails, that is what happens.
+    fn reset_on_drop(&self) {
+        // Otherwise the system keeps the addresses of each connection of a flood for a minute, and the first packet of
+        // another client that reuses such a port gets no response. If the option cannot be set, this happens.
         drop(self.set_zero_linger());
     }
 }
@@ -43,54 +44,62 @@ impl Accept for TcpListener {
 
     async fn accept(&mut self) -> io::Result<(TcpStream, Peer)> {
         let (stream, address) = Self::accept(self).await?;
-        // Answers are small and whole: nothing is gained by waiting for more of them.
+        // Responses are small and written in one piece: waiting for more data gains nothing.
         stream.set_nodelay(true)?;
         Ok((stream, Peer::Tcp(address)))
     }
 }
 
-/// A connection with a place. Its time is limited, and no byte that it sends moves the limit: only a whole request does.
+/// A connection with a slot. Only a complete request extends its deadline; single bytes do not.
 #[derive(Debug)]
 pub(super) struct TimedStream<S> {
     stream: S,
-    place: Place,
-    patience: Patience,
+    slot: Slot,
+    timeouts: Timeouts,
     deadline: Pin<Box<Sleep>>,
-    /// No request is taken after this.
-    stays_until: Option<Instant>,
-    leave: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// The connection accepts no request after this time.
+    retire_at: Option<Instant>,
+    close_requested: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
 impl<S: Stream> TimedStream<S> {
-    pub(super) fn new(stream: S, place: Place, patience: Patience, stay: Option<Duration>) -> Self {
-        let leave = Box::pin(place.usage().leave());
-        let deadline = Box::pin(sleep(patience.first));
-        Self { stream, place, patience, deadline, stays_until: stay.map(|stay| Instant::now() + stay), leave }
+    pub(super) fn new(stream: S, slot: Slot, timeouts: Timeouts, max_age: Option<Duration>) -> Self {
+        let close_requested = Box::pin(slot.activity().close_requested());
+        let deadline = Box::pin(sleep(timeouts.first_request));
+        Self {
+            stream,
+            slot,
+            timeouts,
+            deadline,
+            retire_at: max_age.map(|max_age| Instant::now() + max_age),
+            close_requested,
+        }
     }
 
-    pub(super) fn place(&self) -> &Place {
-        &self.place
+    pub(super) fn slot(&self) -> &Slot {
+        &self.slot
     }
 
-    /// Whether the connection may go on; if so, the task is woken when it may not any more. Says whether the server stops.
+    /// Checks the limits of the connection, and registers the task to be woken when one is exceeded. Returns whether
+    /// the connection is to close because the server stops.
     fn poll_limits(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
-        let leaves = self.leave.as_mut().poll(cx).is_ready();
-        let usage = self.place.usage();
-        if leaves && usage.is_evicted() {
-            self.stream.forget();
+        let is_closing = self.close_requested.as_mut().poll(cx).is_ready();
+        let activity = self.slot.activity();
+        if is_closing && activity.is_evicted() {
+            self.stream.reset_on_drop();
             return Err(io::ErrorKind::ConnectionAborted.into());
         }
         loop {
-            // Without a deadline it looks again some time.
-            let by = usage.deadline(&self.patience).unwrap_or_else(|| Instant::now() + self.patience.idle);
+            // Without a deadline the limits are checked again after the idle timeout.
+            let by = activity.deadline(&self.timeouts).unwrap_or_else(|| Instant::now() + self.timeouts.idle);
             if by < self.deadline.deadline() || self.deadline.is_elapsed() {
                 self.deadline.as_mut().reset(by);
             }
             if self.deadline.as_mut().poll(cx).is_pending() {
-                return Ok(leaves);
+                return Ok(is_closing);
             }
             if by <= Instant::now() {
-                self.stream.forget();
+                self.stream.reset_on_drop();
                 return Err(io::ErrorKind::TimedOut.into());
             }
         }
@@ -99,13 +108,13 @@ impl<S: Stream> TimedStream<S> {
 
 impl<S: Stream> AsyncRead for TimedStream<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let stops = self.poll_limits(cx)?;
-        if self.stays_until.is_some_and(|by| Instant::now() >= by) && self.place.usage().is_done() {
+        let is_closing = self.poll_limits(cx)?;
+        if self.retire_at.is_some_and(|by| Instant::now() >= by) && self.slot.activity().is_done() {
             return Poll::Ready(Ok(()));
         }
         let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        if read.is_pending() && stops && self.place.usage().is_idle() {
-            // Who has not asked yet, or only half, is as good as gone.
+        if read.is_pending() && is_closing && self.slot.activity().is_idle() {
+            // No complete request is in flight: the connection is closed at once.
             return Poll::Ready(Ok(()));
         }
         read
@@ -134,7 +143,7 @@ impl<S: Stream> AsyncWrite for TimedStream<S> {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.stream).poll_flush(cx);
         if flushed.is_ready() {
-            self.place.usage().is_written();
+            self.slot.activity().set_flushed();
         }
         flushed
     }

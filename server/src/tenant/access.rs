@@ -1,4 +1,5 @@
-//! What an app lets in: its secrets, what each of them may be used for, and who may register. Pure: the caller gives the time.
+//! What an app accepts: its secrets, what each of them may be used for, and who may register. Pure: the caller passes
+//! the time.
 
 use zim_protocol::token::{Cbc, Token, TokenErrorKind};
 use zim_protocol::{CbcTokens, Registration};
@@ -8,13 +9,13 @@ use crate::error::Error;
 /// A secret that can be rotated.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret {
-    /// The one in force.
+    /// The current secret.
     pub value: String,
-    /// Counts the rotations: a session knows which version let it in.
+    /// Counts the rotations. A connection remembers which version it logged in with.
     pub version: i64,
-    /// The one before the last rotation.
+    /// The secret before the last rotation.
     pub old: String,
-    /// Until when the old one is accepted, Unix milliseconds; 0: it is not.
+    /// When the old secret stops being accepted, Unix milliseconds; 0 if there is no overlap.
     pub old_ends_at: i64,
 }
 
@@ -25,12 +26,13 @@ impl std::fmt::Debug for Secret {
 }
 
 impl Secret {
-    /// A secret that was never rotated.
+    /// Creates a secret that was never rotated.
     pub fn new(value: String) -> Self {
         Self { value, version: 1, old: String::new(), old_ends_at: 0 }
     }
 
-    /// `value` takes its place. The old one is accepted for `overlap_ms` more; one that was older still is forgotten.
+    /// Replaces the secret with `value`. The replaced one is accepted for another `overlap_ms`; an even older one is
+    /// dropped.
     pub fn rotate(&mut self, value: String, now_ms: i64, overlap_ms: i64) {
         let old = std::mem::replace(&mut self.value, value);
         (self.old, self.old_ends_at) = match overlap_ms {
@@ -44,7 +46,7 @@ impl Secret {
         now_ms < self.old_ends_at
     }
 
-    /// Whether the time of the old one is up and it is still here.
+    /// Whether the overlap of the old secret has ended and the secret is still kept.
     fn has_ended(&self, now_ms: i64) -> bool {
         !self.old.is_empty() && !self.is_old_accepted(now_ms)
     }
@@ -55,7 +57,8 @@ impl Secret {
         }
     }
 
-    /// Until when this version is accepted, Unix milliseconds, 0 for as long as nobody rotates it; `None` if it is not.
+    /// Returns when this version stops being accepted, Unix milliseconds, or 0 if that is not before the next rotation;
+    /// `None` if it is not accepted.
     fn ends_at(&self, version: i64, now_ms: i64) -> Option<i64> {
         if version == self.version {
             Some(0)
@@ -66,7 +69,8 @@ impl Secret {
         }
     }
 
-    /// Which version this is, if it is accepted. Compares with both, whatever the first comparison finds.
+    /// Returns which version `given` is, or `None` if it is not accepted. Always compares with both versions, so that
+    /// the time it takes does not depend on the result.
     fn version_of(&self, given: &str, now_ms: i64) -> Option<i64> {
         let is_new = is_same_secret(given, &self.value);
         let is_old = is_same_secret(given, &self.old) & self.is_old_accepted(now_ms);
@@ -80,44 +84,44 @@ impl Secret {
     }
 }
 
-/// How far the clock of a back end may be ahead, seconds. A token that was made later would outlive a revocation. One second
-/// more is for a token that the operator makes in the second of a revocation.
+/// How far the clock of a back end may be ahead, seconds: a token made later than that would outlive a revocation. The
+/// check allows another second, for a token that the operator makes in the second of a revocation.
 pub(super) const MAX_AHEAD_S: i64 = 600;
 
-/// Compares secrets in a time that does not tell how much of them is right.
+/// Compares secrets in a time that does not depend on how many bytes match.
 fn is_same_secret(a: &str, b: &str) -> bool {
     a.len() == b.len() && !a.is_empty() && a.bytes().zip(b.bytes()).fold(0, |diff, (a, b)| diff | (a ^ b)) == 0
 }
 
-/// What let a session in.
+/// What a client logged in with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Proof {
-    /// The app sign of this version.
+    /// An app sign.
     AppSign {
-        /// Of the app sign.
+        /// The version of the app sign.
         version: i64,
     },
     /// A token.
     Token {
-        /// Of the server secret.
+        /// The version of the server secret.
         version: i64,
         /// When the token was made, Unix seconds.
         ctime: i64,
-        /// When the token ends, Unix milliseconds.
+        /// When the token expires, Unix milliseconds.
         ends_at: i64,
-        /// What the app must accept of the older form, AES-256-CBC, for this token.
+        /// What the app must accept for this token of the older form, AES-256-CBC.
         cbc: CbcTokens,
     },
 }
 
 impl Proof {
-    /// Whether the app's back end alone can have decided that this user exists. Two tokens of the AES-CBC form can be joined to one
-    /// for a user ID that the back end never wrote, and the app sign is for whoever has it.
+    /// Whether only the app's back end can have decided that this user exists. Two AES-CBC tokens can be spliced into
+    /// one for a user ID that the back end never wrote, and anyone who has the app sign can use it for any user.
     pub fn is_vouched(self) -> bool {
         matches!(self, Self::Token { cbc: CbcTokens::Off, .. })
     }
 
-    /// When the token was made, Unix seconds; `None` with an app sign.
+    /// Returns when the token was made, Unix seconds; `None` for an app sign.
     pub fn token_ctime(self) -> Option<i64> {
         match self {
             Self::AppSign { .. } => None,
@@ -126,13 +130,13 @@ impl Proof {
     }
 }
 
-/// Why somebody is not let in.
+/// Why a login is refused.
 #[derive(Debug)]
 pub struct Refusal {
-    /// What the client is told.
+    /// The error that the client gets.
     pub error: Error,
-    /// The client showed no secret and no token that the server knows as genuine: it may be guessing. Beyond the allowance for
-    /// failed logins it is not told which of its guesses failed in which way.
+    /// The client presented neither a secret nor a token that the server recognises as genuine, so it may be guessing.
+    /// Beyond the allowance for failed logins it does not learn how its guesses failed.
     pub is_guess: bool,
 }
 
@@ -146,38 +150,38 @@ impl Refusal {
     }
 }
 
-/// What an app lets in.
+/// What an app accepts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Access {
-    /// What an app that trusts its clients logs in with.
+    /// The secret that apps log in with that trust their clients.
     pub app_sign: Secret,
-    /// The key of its tokens.
+    /// The key of the app's tokens.
     pub server_secret: Secret,
-    /// Whether the app sign opens a session.
+    /// Whether the app sign is accepted for logins.
     pub app_sign_login: bool,
     /// Which tokens with AES-256-CBC, which carry no authentication tag, are accepted.
     pub cbc_tokens: CbcTokens,
-    /// Who becomes a user by logging in.
+    /// Which users are registered by their first login.
     pub registration: Registration,
 }
 
-/// What a client shows to log in.
+/// What a client presents to log in.
 #[derive(Clone, Copy, Debug)]
-pub struct Shown<'a> {
-    /// The app that it names.
+pub struct LoginCredentials<'a> {
+    /// The app.
     pub app_id: u32,
-    /// The user that it wants to be.
+    /// The user.
     pub user_id: &'a str,
-    /// Empty: none.
+    /// Empty if there is none.
     pub app_sign: &'a str,
-    /// Empty: none.
+    /// Empty if there is none.
     pub token: &'a str,
-    /// In how many milliseconds the client may guess again: failed logins have used up its allowance. 0: it may now.
+    /// The wait until another login may fail, milliseconds; 0 if the allowance for failed logins is not used up.
     pub wait_ms: i64,
 }
 
 impl Access {
-    /// Of a new app with these secrets.
+    /// The settings of a new app with these secrets.
     pub fn new(app_sign: String, server_secret: String) -> Self {
         Self {
             app_sign: Secret::new(app_sign),
@@ -188,51 +192,51 @@ impl Access {
         }
     }
 
-    /// Whether an old secret is still here whose time is up.
+    /// Whether an old secret is still kept after its overlap has ended.
     pub fn has_ended(&self, now_ms: i64) -> bool {
         self.app_sign.has_ended(now_ms) || self.server_secret.has_ended(now_ms)
     }
 
-    /// Forgets old secrets whose time is up.
+    /// Drops old secrets whose overlap has ended.
     pub fn forget_ended(&mut self, now_ms: i64) {
         self.app_sign.forget_ended(now_ms);
         self.server_secret.forget_ended(now_ms);
     }
 
-    /// Whether the client may log in. The app sign goes first; a token counts when the sign is missing or wrong.
+    /// Checks the credentials of a login. The app sign goes first; a token counts if the sign is missing or wrong.
     ///
     /// # Errors
-    /// Neither a sign nor a token that the app accepts.
-    pub fn authenticate(&self, shown: Shown<'_>, now_ms: i64) -> Result<Proof, Refusal> {
-        let by_sign = self.app_sign.version_of(shown.app_sign, now_ms);
+    /// The app accepts neither the sign nor the token.
+    pub fn authenticate(&self, credentials: LoginCredentials<'_>, now_ms: i64) -> Result<Proof, Refusal> {
+        let by_sign = self.app_sign.version_of(credentials.app_sign, now_ms);
         match by_sign {
             Some(version) if self.app_sign_login => return Ok(Proof::AppSign { version }),
-            // Who knows the sign may know that it is off.
-            Some(_) if shown.token.is_empty() => return Err(Refusal::certain(Error::app_sign_off())),
+            // The client knows the sign, so it may learn that the sign is off.
+            Some(_) if credentials.token.is_empty() => return Err(Refusal::certain(Error::app_sign_off())),
             _ => {}
         }
-        if !shown.token.is_empty() {
-            return self.verify(shown, now_ms);
+        if !credentials.token.is_empty() {
+            return self.verify(credentials, now_ms);
         }
-        Err(if shown.app_sign.is_empty() {
+        Err(if credentials.app_sign.is_empty() {
             Refusal::certain(Error::credentials_missing())
         } else {
             Refusal::of_guess(Error::app_sign_wrong())
         })
     }
 
-    /// Whether the token is good for this user of this app.
+    /// Checks the token for this user of this app.
     ///
     /// # Errors
-    /// It is not.
-    pub fn verify(&self, shown: Shown<'_>, now_ms: i64) -> Result<Proof, Refusal> {
-        let Shown { app_id, user_id, token, wait_ms, .. } = shown;
+    /// The token is not accepted.
+    pub fn verify(&self, credentials: LoginCredentials<'_>, now_ms: i64) -> Result<Proof, Refusal> {
+        let LoginCredentials { app_id, user_id, token, wait_ms, .. } = credentials;
         let secrets = [self.server_secret.value.as_str(), self.server_secret.old.as_str()];
         let secrets = if self.server_secret.is_old_accepted(now_ms) { &secrets[..] } else { &secrets[..1] };
         let now_s = now_ms.div_euclid(1_000);
         let may_guess = wait_ms == 0;
         let cbc = match self.cbc_tokens {
-            // Not even looked at: a guess that is right must not come through either.
+            // Not even verified: a correct guess must not get through either.
             _ if !may_guess => Cbc::Refused,
             CbcTokens::Off => Cbc::Refused,
             CbcTokens::On => Cbc::Accepted,
@@ -256,13 +260,14 @@ impl Access {
             version: self.server_secret.version - i64::from(verified.secret > 0),
             ctime: verified.ctime,
             ends_at: verified.expire.saturating_mul(1_000),
-            // A token may need less than what was set when it came: a stricter setting ends its session all the same, and its
-            // client comes back with it.
+            // The token may need less than the setting of the moment allows. A stricter setting ends its connection all
+            // the same, and its client logs in with the token again.
             cbc: if verified.is_cbc { self.cbc_tokens } else { CbcTokens::Off },
         })
     }
 
-    /// Until when a session that this let in may go on, Unix milliseconds, 0 for never; `None` if it may not any more.
+    /// Returns when a login with this proof ends, Unix milliseconds, or 0 for never; `None` if it is no longer
+    /// accepted.
     pub fn ends_at(&self, proof: Proof, now_ms: i64) -> Option<i64> {
         match proof {
             Proof::AppSign { version } => self.app_sign.ends_at(version, now_ms).filter(|_| self.app_sign_login),
@@ -277,8 +282,8 @@ impl Access {
     }
 }
 
-/// Whether somebody may become a user of an app by logging in. `is_vouched`: with a token that the app's back end alone can have
-/// made for this user ([`Proof::is_vouched`]).
+/// Checks whether a first login may register the user. `is_vouched` is true for a token that only the app's back end
+/// can have made for this user ([`Proof::is_vouched`]).
 ///
 /// # Errors
 /// The app registers its users in another way.
@@ -314,22 +319,23 @@ mod tests {
     }
 
     fn by_sign(access: &Access, app_sign: &str, now_ms: i64) -> Result<Proof, (ErrorCode, bool)> {
-        let shown = Shown { app_id: APP, user_id: "ann", app_sign, token: "", wait_ms: 0 };
-        access.authenticate(shown, now_ms).map_err(|refusal| (refusal.error.code(), refusal.is_guess))
+        let credentials = LoginCredentials { app_id: APP, user_id: "ann", app_sign, token: "", wait_ms: 0 };
+        access.authenticate(credentials, now_ms).map_err(|refusal| (refusal.error.code(), refusal.is_guess))
     }
 
     fn by_token(access: &Access, token: &str, now_ms: i64) -> Result<Proof, (ErrorCode, bool)> {
-        let shown = Shown { app_id: APP, user_id: "ann", app_sign: "", token, wait_ms: 0 };
-        access.authenticate(shown, now_ms).map_err(|refusal| (refusal.error.code(), refusal.is_guess))
+        let credentials = LoginCredentials { app_id: APP, user_id: "ann", app_sign: "", token, wait_ms: 0 };
+        access.authenticate(credentials, now_ms).map_err(|refusal| (refusal.error.code(), refusal.is_guess))
     }
 
     fn token(letter: char) -> String {
         Token::generate(APP, "ann", &secret(letter), NOW_S, 86_400).unwrap()
     }
 
-    /// Each of these would pass if the comparison stopped at the end of what the client sent, or at the first byte.
+    /// Each of these would be accepted if the comparison stopped at the end of what the client sent, or at the first
+    /// byte.
     #[test]
-    fn only_the_whole_sign_is_the_sign() {
+    fn only_the_whole_sign_is_accepted() {
         let access = access();
         let right = sign('a');
         assert_eq!(by_sign(&access, &right, NOW), Ok(Proof::AppSign { version: 1 }));
@@ -343,7 +349,7 @@ mod tests {
             other[index] ^= 1;
             assert_eq!(by_sign(&access, &String::from_utf8(other).unwrap(), NOW), wrong, "byte {index}");
         }
-        // There is no old sign; its place is empty and lets nobody in.
+        // There is no old sign: the empty field is not accepted.
         assert_eq!(by_sign(&access, "", NOW), Err((ErrorCode::NetworkModuleTokenInvalid, false)));
     }
 
@@ -355,23 +361,23 @@ mod tests {
         assert_eq!(by_sign(&access, &sign('b'), NOW), Ok(Proof::AppSign { version: 2 }));
         assert_eq!(by_sign(&access, &sign('a'), NOW + DAY_MS - 1), Ok(old));
         assert!(by_sign(&access, &sign('a'), NOW + DAY_MS).is_err());
-        // A session that it let in ends with it.
+        // A login by the old sign ends with the overlap.
         assert_eq!(access.ends_at(old, NOW), Some(NOW + DAY_MS));
         assert_eq!(access.ends_at(old, NOW + DAY_MS), None);
         assert_eq!(access.ends_at(Proof::AppSign { version: 2 }, NOW), Some(0));
-        // Another rotation forgets it.
+        // Another rotation drops the old sign.
         access.app_sign.rotate(sign('c'), NOW, DAY_MS);
         assert!(by_sign(&access, &sign('a'), NOW).is_err());
         assert_eq!(access.ends_at(old, NOW), None);
         assert!(by_sign(&access, &sign('b'), NOW).is_ok());
-        // Without an overlap nothing of it is left.
+        // Without an overlap the old sign is not kept.
         access.app_sign.rotate(sign('d'), NOW, 0);
         assert!(by_sign(&access, &sign('c'), NOW).is_err());
         assert_eq!((access.app_sign.old.as_str(), access.ends_at(Proof::AppSign { version: 3 }, NOW)), ("", None));
     }
 
     #[test]
-    fn an_old_secret_is_forgotten_when_its_time_is_up_and_not_before() {
+    fn an_old_secret_is_forgotten_when_its_overlap_ends_and_not_before() {
         let mut access = access();
         access.app_sign.rotate(sign('b'), NOW, DAY_MS);
         assert!(!access.has_ended(NOW + DAY_MS - 1) && access.has_ended(NOW + DAY_MS));
@@ -380,7 +386,7 @@ mod tests {
         access.forget_ended(NOW + DAY_MS);
         assert_eq!((access.app_sign.old.as_str(), access.app_sign.old_ends_at), ("", 0));
         assert!(!access.has_ended(NOW + DAY_MS));
-        // A clock that is set back does not let it in again.
+        // Setting the clock back does not make it accepted again.
         assert!(by_sign(&access, &sign('a'), NOW).is_err());
     }
 
@@ -404,19 +410,20 @@ mod tests {
     }
 
     #[test]
-    fn a_sign_that_is_off_opens_nothing_and_only_its_owner_is_told_so() {
+    fn only_a_client_with_the_right_sign_learns_that_it_is_off() {
         let mut access = access();
         access.app_sign_login = false;
         assert_eq!(by_sign(&access, &sign('a'), NOW), Err((ErrorCode::NetworkModuleTokenInvalid, false)));
-        let told = |app_sign: &str| {
-            let shown = Shown { app_id: APP, user_id: "ann", app_sign, token: "", wait_ms: 0 };
-            access.authenticate(shown, NOW).unwrap_err().error.to_string()
+        let message = |app_sign: &str| {
+            let credentials = LoginCredentials { app_id: APP, user_id: "ann", app_sign, token: "", wait_ms: 0 };
+            access.authenticate(credentials, NOW).unwrap_err().error.to_string()
         };
-        assert!(told(&sign('a')).contains("turned off"));
-        assert!(!told(&sign('b')).contains("turned off"));
+        assert!(message(&sign('a')).contains("turned off"));
+        assert!(!message(&sign('b')).contains("turned off"));
         assert_eq!(access.ends_at(Proof::AppSign { version: 1 }, NOW), None);
-        // A token beside it counts.
-        let both = Shown { app_id: APP, user_id: "ann", app_sign: &sign('a'), token: &token('a'), wait_ms: 0 };
+        // A token presented with the sign is accepted.
+        let both =
+            LoginCredentials { app_id: APP, user_id: "ann", app_sign: &sign('a'), token: &token('a'), wait_ms: 0 };
         assert!(matches!(access.authenticate(both, NOW), Ok(Proof::Token { .. })));
     }
 
@@ -424,13 +431,13 @@ mod tests {
     fn cbc_tokens_need_the_setting() {
         let mut access = access();
         let token = Token::generate_cbc(APP, "ann", &secret('a'), NOW_S, 86_400).unwrap();
-        let shown = Shown { app_id: APP, user_id: "ann", app_sign: "", token: &token, wait_ms: 0 };
-        let refusal = access.authenticate(shown, NOW).unwrap_err();
+        let credentials = LoginCredentials { app_id: APP, user_id: "ann", app_sign: "", token: &token, wait_ms: 0 };
+        let refusal = access.authenticate(credentials, NOW).unwrap_err();
         assert_eq!((refusal.error.code(), refusal.is_guess), (ErrorCode::NetworkModuleTokenInvalid, false));
         assert!(refusal.error.message().contains("--cbc-tokens on"), "{}", refusal.error.message());
         for (accepted, stricter) in [(CbcTokens::On, CbcTokens::Off), (CbcTokens::Java, CbcTokens::On)] {
             access.cbc_tokens = accepted;
-            let proof = access.authenticate(shown, NOW).unwrap();
+            let proof = access.authenticate(credentials, NOW).unwrap();
             assert!(!proof.is_vouched());
             assert_eq!(access.ends_at(proof, NOW), Some(NOW + DAY_MS));
             access.cbc_tokens = stricter;
@@ -439,13 +446,13 @@ mod tests {
     }
 
     #[test]
-    fn a_cbc_token_is_not_looked_at_while_there_is_no_allowance_and_others_are() {
+    fn without_an_allowance_cbc_tokens_are_not_verified_and_others_are() {
         let mut access = access();
         access.cbc_tokens = CbcTokens::On;
         let cbc = Token::generate_cbc(APP, "ann", &secret('a'), NOW_S, 86_400).unwrap();
         let code = |token: &str, app_sign: &str, wait_ms| {
-            let shown = Shown { app_id: APP, user_id: "ann", app_sign, token, wait_ms };
-            access.authenticate(shown, NOW).map_err(|refusal| refusal.error.code())
+            let credentials = LoginCredentials { app_id: APP, user_id: "ann", app_sign, token, wait_ms };
+            access.authenticate(credentials, NOW).map_err(|refusal| refusal.error.code())
         };
         assert!(code(&cbc, "", 0).is_ok());
         assert_eq!(code(&cbc, "", 1), Err(ErrorCode::CommonModuleTriggerServerFrequencyLimit));
@@ -453,7 +460,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_of_the_future_is_refused() {
+    fn a_token_made_too_far_ahead_is_refused() {
         let access = access();
         let made = |ahead| Token::generate(APP, "ann", &secret('a'), NOW_S + ahead, 3_600).unwrap();
         assert!(by_token(&access, &made(MAX_AHEAD_S + 1), NOW).is_ok());
@@ -461,7 +468,7 @@ mod tests {
     }
 
     #[test]
-    fn who_registers_is_the_apps_choice() {
+    fn the_registration_setting_decides_who_registers() {
         let may = |registration| [false, true].map(|is_vouched| may_register(registration, is_vouched, "ann").is_ok());
         assert_eq!(may(Registration::Anyone), [true, true]);
         assert_eq!(may(Registration::Token), [false, true]);

@@ -1,4 +1,4 @@
-//! A bounded map for what never changes once it is known: names and their keys.
+//! A bounded map for values that never change: the keys of names.
 
 use std::borrow::Borrow;
 use std::collections::HashMap;
@@ -6,8 +6,8 @@ use std::hash::Hash;
 
 use parking_lot::RwLock;
 
-/// Two generations: when the young one is full, it becomes the old one, and the old one is forgotten. What is used moves to
-/// the young one, so that it stays.
+/// A cache of two generations. When the young one is full, it becomes the old one, and the old one is dropped. An entry
+/// that is used moves to the young one, so that it stays.
 #[derive(Debug)]
 pub struct Cache<K, V> {
     generations: RwLock<(HashMap<K, V>, HashMap<K, V>)>,
@@ -15,12 +15,12 @@ pub struct Cache<K, V> {
 }
 
 impl<K: Hash + Eq + Clone, V: Clone> Cache<K, V> {
-    /// Holds at most twice `capacity` entries.
+    /// Creates a cache of at most twice `capacity` entries.
     pub fn new(capacity: usize) -> Self {
         Self { generations: RwLock::default(), capacity }
     }
 
-    /// What is known under `key`.
+    /// Returns the value of `key`, if it is cached.
     pub fn get<Q>(&self, key: &Q) -> Option<V>
     where
         K: Borrow<Q>,
@@ -38,7 +38,7 @@ impl<K: Hash + Eq + Clone, V: Clone> Cache<K, V> {
         Some(old)
     }
 
-    /// Remembers.
+    /// Adds an entry.
     pub fn insert(&self, key: K, value: V) {
         let mut generations = self.generations.write();
         if generations.0.len() >= self.capacity {
@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_used_stays_and_the_rest_goes() {
+    fn used_entries_stay_and_others_are_evicted() {
         let cache = Cache::new(2);
         cache.insert(1, "one");
         for other in 2..50 {

@@ -1,4 +1,4 @@
-//! Apps, and the one place where names become keys: a name is resolved within its app, and nobody gets a key otherwise.
+//! The apps of a server: their secrets, their settings, and the cache of their users' keys.
 
 mod access;
 mod cache;
@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 
-pub use self::access::{Access, Proof, Refusal, Secret, Shown, may_register};
+pub use self::access::{Access, LoginCredentials, Proof, Refusal, Secret, may_register};
 pub use self::cache::Cache;
 pub use self::name::check_app_name;
 pub use self::store::{NewApp, app_rows, insert_app, open_deployment, registration};
@@ -18,26 +18,26 @@ pub(crate) use self::store::{change_access, new_app_sign, new_server_secret, sto
 use crate::error::Error;
 use crate::key::{AppKey, Scrambler, UserKey};
 
-/// Names remembered per app: some 10 MB when full.
+/// Names in one generation of an app's cache; a full cache takes some 10 MB.
 const CACHED_USERS: usize = 50_000;
 
 /// An app of this server.
 pub struct Tenant {
     /// The appID.
     pub key: AppKey,
-    /// For the operator.
+    /// The name that operators see.
     pub name: String,
-    /// How its clients see ids.
+    /// Scrambles the IDs that its clients see.
     pub scrambler: Arc<Scrambler>,
-    /// Its users by name: names of one app are not even in reach of another.
+    /// Its users by name. Each app has a cache of its own, so that no app can reach a name of another.
     pub(crate) users: Cache<Arc<str>, UserKey>,
     pub(crate) access: RwLock<Arc<Access>>,
-    /// Held while the row and then `access` change, so that both change in one order.
+    /// Held while the row and then `access` change, so that both see changes in the same order.
     pub(crate) changing: tokio::sync::Mutex<()>,
 }
 
 impl Tenant {
-    /// What it lets in.
+    /// Returns the access settings.
     pub fn access(&self) -> Arc<Access> {
         Arc::clone(&self.access.read())
     }
@@ -45,50 +45,51 @@ impl Tenant {
 
 impl std::fmt::Debug for Tenant {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // The secrets stay out of logs.
+        // Secrets stay out of logs.
         f.debug_struct("Tenant").field("key", &self.key).field("name", &self.name).finish_non_exhaustive()
     }
 }
 
-/// The apps, all in memory: they are few and every login needs one.
+/// The apps. All are in memory: they are few, and every login needs one.
 #[derive(Debug)]
 pub struct Tenants {
     apps: RwLock<HashMap<AppKey, Arc<Tenant>>>,
-    /// Stands in for apps that do not exist: a client that guesses is refused after the same work and with the same words.
-    nobody: Arc<Access>,
-    /// Counts the changes of any app.
+    /// Stands in for apps that do not exist: a client that guesses app IDs is refused after the same work and with the
+    /// same error.
+    decoy: Arc<Access>,
+    /// Counts the changes of the settings of all apps.
     pub(crate) changes: tokio::sync::watch::Sender<u64>,
 }
 
 impl Tenants {
-    /// No app yet.
+    /// Creates an empty set of apps.
     ///
     /// # Errors
-    /// The system gives no random bytes.
+    /// The system provides no random bytes.
     pub fn empty() -> Result<Self, Error> {
-        let nobody = Access::new(store::random_hex(32)?, store::random_hex(16)?);
-        Ok(Self { apps: RwLock::default(), nobody: Arc::new(nobody), changes: tokio::sync::watch::Sender::new(0) })
+        let decoy = Access::new(store::random_hex(32)?, store::random_hex(16)?);
+        Ok(Self { apps: RwLock::default(), decoy: Arc::new(decoy), changes: tokio::sync::watch::Sender::new(0) })
     }
 
-    /// What an app lets in that may not exist.
+    /// Returns the access settings of an app, or those of the decoy if there is no such app.
     pub(crate) fn access(&self, app_id: u32) -> Arc<Access> {
-        self.get(app_id).map_or_else(|| Arc::clone(&self.nobody), |tenant| tenant.access())
+        self.get(app_id).map_or_else(|| Arc::clone(&self.decoy), |tenant| tenant.access())
     }
 
-    /// The app with this appID.
+    /// Returns the app with this appID.
     pub fn get(&self, app_id: u32) -> Option<Arc<Tenant>> {
         self.apps.read().get(&AppKey(i64::from(app_id))).cloned()
     }
 
-    /// The app that a logged-in caller belongs to.
+    /// Returns the app of a logged-in caller.
     ///
     /// # Errors
-    /// The app was removed.
+    /// There is no such app.
     pub fn of(&self, app: AppKey) -> Result<Arc<Tenant>, Error> {
         self.apps.read().get(&app).cloned().ok_or_else(|| Error::app_not_found(app))
     }
 
-    /// All apps, by appID.
+    /// Returns all apps by ascending appID.
     pub fn list(&self) -> Vec<Arc<Tenant>> {
         let mut apps: Vec<_> = self.apps.read().values().cloned().collect();
         apps.sort_by_key(|app| app.key);

@@ -1,21 +1,21 @@
-//! What an app may be called. The name is for operators: it stands in lists, logs and terminals.
+//! Rules for the names of apps. A name is for operators: lists, logs and terminals show it.
 
 use crate::error::Error;
 
-/// Bytes of a name.
-const MOST: usize = 256;
+/// The most bytes of a name.
+const MAX_BYTES: usize = 256;
 
-/// Whether an app may have this name: nothing in it moves a cursor, ends a line or turns it around, whoever shows it.
+/// Checks the name of an app. A name must not move a cursor, end a line or reorder text, wherever it is shown.
 ///
 /// # Errors
-/// It is too long, or has such a character.
+/// The name is too long, or contains a forbidden character.
 pub fn check_app_name(name: &str) -> Result<(), Error> {
-    if name.len() > MOST {
-        return Err(Error::params_invalid(format!("the name of an app has at most {MOST} bytes")));
+    if name.len() > MAX_BYTES {
+        return Err(Error::params_invalid(format!("the name of an app has at most {MAX_BYTES} bytes")));
     }
-    let harms =
+    let is_forbidden =
         |letter: &char| letter.is_control() || matches!(letter, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    match name.chars().find(harms) {
+    match name.chars().find(is_forbidden) {
         Some(letter) => Err(Error::params_invalid(format!(
             "the name of an app has U+{:04X}; control characters, line breaks and characters that reorder text are not \
              allowed",
@@ -30,16 +30,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_is_one_line_as_it_is_shown() {
-        for good in ["", "shop", "Büro 2 (test)", "店", "מסעדה", "👩‍🍳", &"x".repeat(256)] {
-            check_app_name(good).unwrap();
+    fn a_name_is_one_line_of_text_in_reading_order() {
+        for allowed in ["", "shop", "Büro 2 (test)", "店", "מסעדה", "👩‍🍳", &"x".repeat(256)] {
+            check_app_name(allowed).unwrap();
         }
-        for bad in [
+        for forbidden in [
             '\0', '\n', '\r', '\t', '\u{1b}', '\u{7f}', '\u{85}', '\u{9b}', '\u{2028}', '\u{2029}', '\u{202a}',
             '\u{202e}', '\u{2066}', '\u{2069}',
         ] {
-            let said = check_app_name(&format!("shop{bad}")).unwrap_err().to_string();
-            assert!(said.contains(&format!("U+{:04X}", u32::from(bad))), "{said}");
+            let message = check_app_name(&format!("shop{forbidden}")).unwrap_err().to_string();
+            assert!(message.contains(&format!("U+{:04X}", u32::from(forbidden))), "{message}");
         }
         assert!(check_app_name(&"x".repeat(257)).unwrap_err().to_string().contains("at most 256 bytes"));
         assert!(check_app_name(&"ä".repeat(129)).is_err());

@@ -1,4 +1,4 @@
-//! Rows of apps, and of names.
+//! Rows of apps, and the keys of users by name.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,11 +8,11 @@ use zim_protocol::{CbcTokens, Registration};
 
 use super::access::{Access, Secret};
 use super::{Cache, Tenant};
-use crate::db::{Row, Tx, params};
+use crate::db::{OnUnique, Row, Tx, params};
 use crate::error::Error;
 use crate::key::{AppKey, Scrambler, UserKey};
 
-/// A row of `app`.
+/// A row of the table `app`.
 #[derive(Clone)]
 pub struct NewApp {
     id: i64,
@@ -37,13 +37,13 @@ pub(crate) fn new_app_sign() -> Result<String, Error> {
     random_hex(32)
 }
 
-/// 32 ASCII characters: the bytes themselves are the AES key of tokens.
+/// Makes 32 ASCII characters: the bytes themselves are the AES key of tokens.
 pub(crate) fn new_server_secret() -> Result<String, Error> {
     random_hex(16)
 }
 
 impl NewApp {
-    /// An app with fresh secrets; `app_id` 0 chooses a random nine-digit one.
+    /// Makes an app with fresh secrets; with `app_id` 0, with a random nine-digit ID.
     pub fn generate(app_id: u32, name: &str, now: i64) -> Result<Self, Error> {
         let id = if app_id == 0 {
             let mut random = [0; 4];
@@ -60,7 +60,7 @@ impl NewApp {
         })
     }
 
-    /// With the ids of its clients scrambled by the deployment's secret.
+    /// Builds the app in memory; `secret` is the deployment's and scrambles the IDs that clients see.
     pub fn into_tenant(self, secret: &[u8; 32]) -> Tenant {
         let key = AppKey(self.id);
         Tenant {
@@ -88,13 +88,7 @@ pub async fn insert_app(tx: &mut Tx<'_>, app: NewApp) -> Result<NewApp, Error> {
         ],
     )
     .await
-    .map_err(|error| {
-        if error.is_unique_violation() {
-            Error::params_invalid(format!("there is already an app with the id {id}"))
-        } else {
-            error.into()
-        }
-    })?;
+    .on_unique(|| Error::params_invalid(format!("there is already an app with the id {id}")))?;
     Ok(app)
 }
 
@@ -102,7 +96,7 @@ const ACCESS: &str = "app_sign, app_sign_version, old_app_sign, old_app_sign_end
     server_secret, server_secret_version, old_server_secret, old_server_secret_ends_at, \
     app_sign_login, cbc_tokens, registration";
 
-/// What an app lets in: the columns of [`ACCESS`], from the first one on.
+/// Reads the columns of [`ACCESS`], of which the first is column `first`.
 fn access(row: &Row, first: usize) -> Result<Access, Error> {
     let secret = |at| {
         Ok::<_, Error>(Secret {
@@ -113,7 +107,7 @@ fn access(row: &Row, first: usize) -> Result<Access, Error> {
         })
     };
     let (cbc_tokens, registration): (i32, i32) = (row.get(first + 9)?, row.get(first + 10)?);
-    // A value of a later version lets nobody in whom this one would not.
+    // A value of a later version must not admit a user whom this version would refuse.
     Ok(Access {
         app_sign: secret(first)?,
         server_secret: secret(first + 4)?,
@@ -123,7 +117,7 @@ fn access(row: &Row, first: usize) -> Result<Access, Error> {
     })
 }
 
-/// All apps.
+/// Returns all apps.
 pub async fn app_rows(tx: &mut Tx<'_>) -> Result<Vec<NewApp>, Error> {
     let rows = tx.fetch(&format!("SELECT id, name, created_at, {ACCESS} FROM app"), &params![]).await?;
     rows.iter()
@@ -131,20 +125,20 @@ pub async fn app_rows(tx: &mut Tx<'_>) -> Result<Vec<NewApp>, Error> {
         .collect()
 }
 
-/// Who may register in an app, locked until the transaction ends: a change of it waits.
+/// Returns which users an app registers. The row stays locked until the transaction ends: a change of it waits.
 pub async fn registration(tx: &mut Tx<'_>, app: AppKey) -> Result<Registration, Error> {
     let sql = format!("SELECT registration FROM app WHERE id = $1{}", tx.dialect().for_share());
     let row = tx.fetch_one(&sql, &params![app]).await?.ok_or_else(|| Error::app_not_found(app))?;
     Ok(Registration::try_from(row.get::<i32>(0)?).unwrap_or(Registration::Operator))
 }
 
-/// What an app lets in, as it is stored.
+/// Returns the stored access settings of an app.
 pub(crate) async fn stored_access(tx: &mut Tx<'_>, app: AppKey) -> Result<Access, Error> {
     let row = tx.fetch_one(&format!("SELECT {ACCESS} FROM app WHERE id = $1"), &params![app]).await?;
     access(&row.ok_or_else(|| Error::app_not_found(app))?, 0)
 }
 
-/// Changes what an app lets in; returns what it lets in now.
+/// Changes the access settings of an app, and returns the new ones.
 pub(crate) async fn change_access(
     tx: &mut Tx<'_>,
     app: AppKey,
@@ -178,7 +172,7 @@ pub(crate) async fn change_access(
     Ok(access)
 }
 
-/// The deployment's epoch and secret, made at the first start; and the newest id that is stored.
+/// Returns the deployment's epoch and secret, which are made at the first start, and the newest stored ID.
 pub async fn open_deployment(tx: &mut Tx<'_>, fresh: ([u8; 16], [u8; 32])) -> Result<([u8; 16], [u8; 32], i64), Error> {
     tx.execute(
         "INSERT INTO deployment (id, epoch, secret) VALUES (1, $1, $2) ON CONFLICT (id) DO NOTHING",
@@ -188,7 +182,7 @@ pub async fn open_deployment(tx: &mut Tx<'_>, fresh: ([u8; 16], [u8; 32])) -> Re
     let row = tx
         .fetch_one("SELECT epoch, secret FROM deployment WHERE id = 1", &params![])
         .await?
-        .ok_or_else(|| Error::internal_text("the deployment's row is gone"))?;
+        .ok_or_else(|| Error::internal_text("the deployment's row is missing"))?;
     let broken = |_| Error::internal_text("the deployment's row is damaged");
     let epoch: Vec<u8> = row.get(0)?;
     let secret: Vec<u8> = row.get(1)?;
@@ -201,13 +195,13 @@ pub async fn open_deployment(tx: &mut Tx<'_>, fresh: ([u8; 16], [u8; 32])) -> Re
     Ok((epoch.try_into().map_err(broken)?, secret.try_into().map_err(broken)?, newest))
 }
 
-/// A user's key.
+/// Returns a user's key.
 pub(crate) async fn user_key(tx: &mut Tx<'_>, app: AppKey, name: &str) -> Result<Option<UserKey>, Error> {
     let row = tx.fetch_one("SELECT id FROM account WHERE app = $1 AND name = $2", &params![app, name]).await?;
     Ok(row.map(|row| row.get(0)).transpose()?.map(UserKey))
 }
 
-/// The keys of these users, as far as they are registered.
+/// Returns the keys of those of these users who are registered.
 pub(crate) async fn user_keys(
     tx: &mut Tx<'_>,
     app: AppKey,

@@ -1,5 +1,5 @@
-//! A client without any library: frames on a QUIC stream, to do what a well-behaved one never does.
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub, reason = "helpers of tests")]
+//! A client without the SDK: frames on a QUIC stream, for behaviour that the SDK does not allow.
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub, reason = "test helpers")]
 
 use std::path::Path;
 use std::sync::Arc;
@@ -25,28 +25,28 @@ use zim_protocol::{
 use zim_server::Server;
 use zim_server::config::Config;
 
-/// No test waits longer for anything.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// The longest wait for a single condition.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 pub async fn soon<T>(what: impl Future<Output = T>) -> T {
-    timeout(PATIENCE, what).await.expect("it did not happen in time")
+    timeout(TIMEOUT, what).await.expect("timed out")
 }
 
 /// A server with its data folder and its clock.
-pub struct Fixture {
+pub struct TestServer {
     pub server: Server,
     pub clock: Clock,
     pub dir: TempDir,
 }
 
-impl Fixture {
+impl TestServer {
     pub async fn new() -> Self {
         Self::with(|_| {}).await
     }
 
     pub async fn with(edit: impl FnOnce(&mut Config)) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        // The server takes no folder that others can write to, whatever the umask.
+        // The server refuses a folder that others can write to, whatever the umask is.
         zim_files::own_folder(dir.path()).unwrap();
         let mut config = Config::local(dir.path());
         edit(&mut config);
@@ -55,15 +55,15 @@ impl Fixture {
         Self { server, clock, dir }
     }
 
-    /// Stops the server, which must leave nothing behind.
+    /// Stops the server and asserts that no task is left.
     pub async fn end(self) -> TempDir {
         assert_eq!(soon(self.server.stop()).await, 0);
         self.dir
     }
 }
 
-/// One connection with its session stream.
-pub struct Raw {
+/// A connection with its session stream.
+pub struct RawClient {
     _endpoint: Endpoint,
     pub connection: Connection,
     pub send: SendStream,
@@ -71,9 +71,9 @@ pub struct Raw {
     frames: FrameDecoder,
 }
 
-pub async fn connect(house: &Fixture, alpn: &[u8]) -> Result<(Endpoint, Connection), ConnectionError> {
-    let endpoint = endpoint(house.dir.path(), alpn);
-    let connection = endpoint.connect(house.server.local_addr(), "localhost").unwrap().await?;
+pub async fn connect(test: &TestServer, alpn: &[u8]) -> Result<(Endpoint, Connection), ConnectionError> {
+    let endpoint = endpoint(test.dir.path(), alpn);
+    let connection = endpoint.connect(test.server.local_addr(), "localhost").unwrap().await?;
     Ok((endpoint, connection))
 }
 
@@ -92,25 +92,25 @@ fn endpoint(data_dir: &Path, alpn: &[u8]) -> Endpoint {
     endpoint
 }
 
-impl Raw {
-    pub async fn new(house: &Fixture) -> Self {
-        let (endpoint, connection) = soon(connect(house, ALPN)).await.unwrap();
+impl RawClient {
+    pub async fn new(test: &TestServer) -> Self {
+        let (endpoint, connection) = soon(connect(test, ALPN)).await.unwrap();
         let (send, recv) = soon(connection.open_bi()).await.unwrap();
         Self { _endpoint: endpoint, connection, send, recv, frames: FrameDecoder::new(MAX_FRAME_BYTES) }
     }
 
-    /// After Hello.
-    pub async fn greeted(house: &Fixture) -> Self {
-        let mut raw = Self::new(house).await;
+    /// Connects and completes the Hello.
+    pub async fn after_hello(test: &TestServer) -> Self {
+        let mut raw = Self::new(test).await;
         raw.hello(hello()).await;
         raw.welcome().await;
         raw
     }
 
-    /// After login.
-    pub async fn logged_in(house: &Fixture, user_id: &str) -> Self {
-        let mut raw = Self::greeted(house).await;
-        let response = raw.call(&login(house, user_id)).await;
+    /// Connects and logs in.
+    pub async fn logged_in(test: &TestServer, user_id: &str) -> Self {
+        let mut raw = Self::after_hello(test).await;
+        let response = raw.call(&login(test, user_id)).await;
         assert_eq!(code(&response), 0, "{response:?}");
         raw
     }
@@ -156,7 +156,7 @@ impl Raw {
         }
     }
 
-    /// All events until the event stream ends.
+    /// Reads all events until the event stream ends.
     pub async fn events(&self) -> Vec<event_frame::Frame> {
         let mut stream = soon(self.connection.accept_uni()).await.unwrap();
         let mut frames = FrameDecoder::new(MAX_FRAME_BYTES);
@@ -166,7 +166,7 @@ impl Raw {
             .collect()
     }
 
-    /// Why the server closed the connection.
+    /// Waits until the server closes the connection; returns the close code.
     pub async fn closed(&self) -> CloseCode {
         match soon(self.connection.closed()).await {
             ConnectionError::ApplicationClosed(closed) => CloseCode::from_code(closed.error_code.into_inner()).unwrap(),
@@ -179,8 +179,8 @@ pub fn hello() -> Hello {
     Hello { versions: vec![1], sdk_version: "raw".to_owned(), platform: 5, device_id: vec![1; 16].into() }
 }
 
-pub fn login(house: &Fixture, user_id: &str) -> LoginRequest {
-    let app = house.server.first_app();
+pub fn login(test: &TestServer, user_id: &str) -> LoginRequest {
+    let app = test.server.first_app();
     LoginRequest {
         user_id: user_id.to_owned(),
         app_id: app.app_id,
@@ -198,7 +198,7 @@ pub fn request<R: Rpc>(id: u64, rpc: &R) -> client_frame::Frame {
     })
 }
 
-/// 0 for success.
+/// The error code of a response; 0 for success.
 pub fn code(response: &Response) -> i32 {
     match response.outcome.as_ref().expect("an outcome") {
         Outcome::Ok(_) => 0,

@@ -29,7 +29,7 @@ fn token(bytes: &[u8]) -> String {
     format!("04{}", STANDARD.encode(bytes))
 }
 
-/// A CBC token that holds `text` and says `expire` in the clear.
+/// Makes a CBC token with this text and this expiry in the clear.
 fn cbc_of(text: &[u8], expire: i64) -> String {
     let iv = *b"abcdefghijklmnop";
     let ciphertext = cbc::Encryptor::<aes::Aes256>::new(key(SECRET).unwrap().into(), &iv.into())
@@ -43,7 +43,7 @@ fn tokens_of_other_generators_are_read() {
     assert_eq!(verify(CBC, MADE), Ok(expected(true)));
     assert_eq!(verify(GCM, MADE), Ok(expected(false)));
     assert_eq!(expiry(CBC), Ok(END));
-    // CBC may say its mode: 0.
+    // CBC may have a mode byte: 0.
     let with_mode = [bytes(CBC).as_slice(), &[0]].concat();
     assert_eq!(verify(&token(&with_mode), MADE), Ok(expected(true)));
 }
@@ -52,7 +52,7 @@ fn tokens_of_other_generators_are_read() {
 fn cbc_is_off_unless_it_is_accepted() {
     assert_eq!(Cbc::default(), Cbc::Refused);
     for with_mode in [CBC.to_owned(), token(&[bytes(CBC).as_slice(), &[0]].concat())] {
-        // Whoever it is for, and whether or not it is genuine or has ended: the setting is what to look at.
+        // The user and the time do not matter: the error names the setting.
         for (user, now_s) in [("alice", MADE), ("bob", MADE), ("alice", END)] {
             let refused = verify_with(&with_mode, user, Cbc::Refused, now_s).unwrap_err();
             assert_eq!((refused.code, refused.kind), (ErrorCode::NetworkModuleTokenInvalid, TokenErrorKind::CbcOff));
@@ -66,8 +66,8 @@ fn cbc_is_off_unless_it_is_accepted() {
     }
 }
 
-/// The texts that ZEGO's published generators encrypt with CBC, for the user who is given, from their code: Python and
-/// Node (`nonce` first), Go, C# (a `Dictionary` keeps the order of insertion), Java (a `HashMap`).
+/// The texts that ZEGO's published generators encrypt with CBC for a user, from their code: Python and Node (`nonce`
+/// first), Go, C# (a `Dictionary` keeps the order of insertion), Java (a `HashMap`).
 fn texts_of_generators(user: &str, payload: &str) -> [String; 4] {
     let (app, made, end) = (APP, MADE, END);
     [
@@ -83,13 +83,13 @@ fn texts_of_generators(user: &str, payload: &str) -> [String; 4] {
 }
 
 #[test]
-fn what_the_published_generators_write_is_read() {
+fn texts_of_the_published_generators_are_read() {
     let payloads = [
         r#""""#,
-        // Java and C# with no payload given.
+        // Java and C# without a payload.
         "null",
         r#""room 1!~""#,
-        // Quotes in a payload; Java writes a slash so, Go these three.
+        // Quotes in a payload; Java escapes a slash, Go the three after it.
         r#""{\"room_id\":\"demo\",\"privilege\":{\"1\":1,\"2\":0},\"stream_id_list\":null}""#,
         r#""a\/b""#,
         r#""\u003ca\u0026b\u003e \\""#,
@@ -114,7 +114,7 @@ fn what_the_published_generators_write_is_read() {
     }
 }
 
-/// The same texts (`alice`, no payload) in tokens that another implementation made: Node's `crypto`.
+/// The same texts (`alice`, no payload) in tokens made by another implementation, Node's `crypto`.
 const WHOLE: [&str; 4] = [
     "04AAAAAGVT/xAAEGFiY2RlZmdoaWprbG1ub3AAcJwJclIKyjW0qO9Z//dHZNvpYQpx2Mz+KL+DfnprnEsq7O3Hw6GmN++vBZxK3j5PgTTsTeAgZ3UrKvYhv/EwYUa2O5AdH9j68NLusixUk2VlOePMeQdEWHWcJEH8Xrs2ys4dfU4eCXyzLH7lQIxRwsQ=",
     "04AAAAAGVT/xAAEGFiY2RlZmdoaWprbG1ub3AAcJwJclIKyjW0qO9Z//dHZNvpYQpx2Mz+KL+DfnprnEsqrw1L8laIC4CDIlLZj1VGGyG/d3crivBrdW2GziPP0BasSzdfSroGCMfDFOyO0MhEbQdbZJ/tAqLNWMs41BIIli4l6v8YYMQrp0nu9qwkyA4=",
@@ -132,15 +132,15 @@ fn whole_tokens_of_the_published_generators_are_read() {
 }
 
 #[test]
-fn what_no_generator_writes_is_not_read_in_cbc() {
+fn a_text_that_no_generator_writes_is_not_read_in_cbc() {
     let good =
         r#"{"app_id":1234567890,"user_id":"alice","nonce":1,"ctime":1700000000,"expire":1700003600,"payload":""}"#;
     let read = |text: &[u8]| verify_with(&cbc_of(text, END), "alice", Cbc::AcceptedWithJava, MADE);
     assert!(read(good.as_bytes()).is_ok());
     assert!(read(good.replace(":1,", ":9223372036854775807,").as_bytes()).is_ok());
     let not_genuine = |text: &[u8]| {
-        let said = text.escape_ascii();
-        assert_eq!(read(text), Err(NOT_GENUINE), "{said}");
+        let escaped = text.escape_ascii();
+        assert_eq!(read(text), Err(NOT_GENUINE), "{escaped}");
     };
     let changed = |from: &str, to: &str| {
         assert!(good.contains(from), "{from}");
@@ -154,7 +154,7 @@ fn what_no_generator_writes_is_not_read_in_cbc() {
     changed("alice", "alicee");
     changed("alice", "");
     changed("1700003600", "1700003601");
-    // A key too many, twice, missing, with another name or in another place.
+    // A key that is unknown, repeated, missing, renamed or in another place.
     changed(r#","payload""#, r#","x":"","payload""#);
     changed("{", r#"{"x":"","#);
     changed("{", r#"{"":"","#);
@@ -167,7 +167,7 @@ fn what_no_generator_writes_is_not_read_in_cbc() {
     not_genuine(
         br#"{"ctime":1700000000,"app_id":1234567890,"user_id":"alice","nonce":1,"expire":1700003600,"payload":""}"#,
     );
-    // An array in the order of the keys, whitespace, what follows.
+    // An array in the order of the keys, whitespace, trailing text.
     not_genuine(br#"[1234567890,"alice",1,1700000000,1700003600,""]"#);
     not_genuine(br#"[1234567890,"alice",1700000000,1700003600]"#);
     changed(":", ": ");
@@ -208,7 +208,7 @@ fn what_no_generator_writes_is_not_read_in_cbc() {
     }
     changed(r#""user_id":"alice""#, r#""user_id":null"#);
     changed("alice", r"alic\u0065");
-    // Bytes that are not even text, in the middle of the payload.
+    // Bytes that are not text, inside the payload.
     for byte in (0..b' ').chain([b'"', b'\\', 0x7f]).chain(0x80..=0xff) {
         let (head, tail) = good.as_bytes().split_at(good.len() - 2);
         not_genuine(&[head, &[byte], tail].concat());
@@ -216,7 +216,7 @@ fn what_no_generator_writes_is_not_read_in_cbc() {
 }
 
 #[test]
-fn what_is_generated_is_verified() {
+fn a_generated_token_is_verified() {
     for token in [
         Token::generate(APP, "alice", SECRET, MADE, 60).unwrap(),
         Token::generate_cbc(APP, "alice", SECRET, MADE, 60).unwrap(),
@@ -229,7 +229,7 @@ fn what_is_generated_is_verified() {
 }
 
 #[test]
-fn what_cannot_be_a_token_is_not_generated() {
+fn arguments_out_of_bounds_generate_no_token() {
     for generate in [Token::generate, Token::generate_cbc] {
         let kind = |user: &str, secret, for_s| generate(APP, user, secret, MADE, for_s).map_err(|error| error.kind);
         let refused = Err(TokenErrorKind::Argument);
@@ -247,7 +247,7 @@ fn what_cannot_be_a_token_is_not_generated() {
 }
 
 #[test]
-fn time_is_bounded_on_both_sides() {
+fn the_expiry_is_bounded_on_both_sides() {
     for (whole, kind) in [(GCM, TokenErrorKind::Authentic), (CBC, TokenErrorKind::Malformed)] {
         let verify = |now_s| {
             let verified = verify_with(whole, "alice", Cbc::Accepted, now_s);
@@ -275,7 +275,7 @@ fn another_version_app_user_or_secret_is_refused() {
         let refused = Token::verify(whole, app, user, &[secret], Cbc::Accepted, MADE).unwrap_err();
         (refused.code, refused.kind)
     };
-    // GCM is authentic whatever it says, so it says what is wrong.
+    // A GCM token is authenticated, so the error may say what is wrong.
     assert_eq!(refused(GCM, 1, "alice", SECRET), (ErrorCode::NetworkModuleCommonError, TokenErrorKind::Authentic));
     assert_eq!(refused(GCM, APP, "bob", SECRET), (ErrorCode::NetworkModuleTokenInvalid, TokenErrorKind::Authentic));
     let not_genuine = (ErrorCode::NetworkModuleTokenInvalid, TokenErrorKind::NotGenuine);
@@ -288,7 +288,7 @@ fn another_version_app_user_or_secret_is_refused() {
 }
 
 #[test]
-fn one_of_several_secrets_is_enough_and_is_named() {
+fn one_of_several_secrets_is_enough_and_its_index_is_returned() {
     for (whole, is_cbc) in [(GCM, false), (CBC, true)] {
         let verify = |secrets: &[&str]| {
             let verified = Token::verify(whole, APP, "alice", secrets, Cbc::Accepted, MADE);
@@ -315,7 +315,7 @@ fn all_secrets_are_tried() {
 }
 
 #[test]
-fn no_cut_token_panics_or_passes() {
+fn no_truncated_token_panics_or_passes() {
     for whole in [CBC, GCM] {
         let whole = bytes(whole);
         for length in 0..whole.len() {
@@ -351,7 +351,7 @@ fn no_flipped_bit_passes() {
                 ]
                 .contains(&refused.code);
             assert!(refused.code == ErrorCode::NetworkModuleTokenInvalid || is_clear_time, "{what}: {refused:?}");
-            // The lengths, and the mode, are seen before anything is decrypted. All else is one error.
+            // Lengths and mode are checked before anything is decrypted. Everything else is one error.
             let is_outside = [8, 9].contains(&place) || (place == whole.len() - 1 && whole == bytes(GCM));
             let length = if whole == bytes(CBC) { [26, 27] } else { [22, 23] };
             if is_outside || length.contains(&place) {
@@ -381,7 +381,7 @@ fn modes_are_0_and_1_and_no_other() {
 }
 
 #[test]
-fn a_changed_header_is_not_believed() {
+fn a_token_with_a_changed_header_is_refused() {
     for whole in [CBC, GCM] {
         let mut changed = bytes(whole);
         changed[..8].copy_from_slice(&(MADE + 1_000_000).to_be_bytes());
@@ -389,9 +389,10 @@ fn a_changed_header_is_not_believed() {
     }
 }
 
-/// Why tokens of the generator in Java have a setting of their own: the sender chooses the IV, and with it the first block.
+/// This is why tokens of the generator in Java have a setting of their own: the sender chooses the IV, and with it the
+/// first block.
 #[test]
-fn the_first_block_is_the_senders() {
+fn the_sender_can_change_the_first_block() {
     let forged = |text: &str, from: &str, to: &str| {
         let mut forged = bytes(&cbc_of(text.as_bytes(), END));
         let place = 10 + text.find(from).unwrap();
@@ -410,14 +411,14 @@ fn the_first_block_is_the_senders() {
     }
 }
 
-/// And why the length of the user id protects nothing there either: each block can be made the first one.
+/// The length of the user ID protects nothing there either: any block can become the first one.
 #[test]
-fn in_java_what_is_before_the_last_characters_can_be_left_out() {
+fn in_java_leading_characters_of_the_user_id_can_be_removed() {
     let cut = |own: &str, blocks: usize, first: &[u8; BLOCK]| {
         let text = texts_of_generators(&format!("\"{own}\""), "\"\"")[3].clone();
         let own = Envelope::open(&cbc_of(text.as_bytes(), END)).unwrap();
-        let (said, sealed) = (text.as_bytes().as_chunks::<BLOCK>().0, own.ciphertext.as_chunks::<BLOCK>().0);
-        let iv = std::array::from_fn(|byte| said[blocks][byte] ^ sealed[blocks - 1][byte] ^ first[byte]);
+        let (plain, sealed) = (text.as_bytes().as_chunks::<BLOCK>().0, own.ciphertext.as_chunks::<BLOCK>().0);
+        let iv = std::array::from_fn(|byte| plain[blocks][byte] ^ sealed[blocks - 1][byte] ^ first[byte]);
         Envelope { expire: END, form: Form::Cbc(iv), ciphertext: own.ciphertext[blocks * BLOCK..].to_vec() }
             .seal()
             .unwrap()
@@ -450,7 +451,7 @@ fn padding_is_pkcs7_and_nothing_else() {
     assert_eq!(padding(&one), Some(1));
 }
 
-/// A CBC token of these blocks, whatever they end in.
+/// Makes a CBC token of these blocks without adding padding.
 fn unpadded(plain: &[u8]) -> String {
     let iv = [0; BLOCK];
     let ciphertext = cbc::Encryptor::<aes::Aes256>::new(key(SECRET).unwrap().into(), &iv.into())

@@ -1,28 +1,28 @@
-//! The text within an AES-CBC token: exactly what one of ZEGO's generators writes, or nothing.
+//! Reads the text inside an AES-CBC token. It accepts exactly what one of ZEGO's generators writes.
 //!
-//! CBC has no tag, so whoever has one token can make others whose text is partly of their choice and partly random. A
-//! reader that skips what it does not know gives room to the random parts. This one has no such room: the keys, their
-//! order and every byte between the values are fixed, and a value is a number or printable ASCII.
+//! CBC has no tag, so the holder of a token can make others whose text is partly chosen and partly random. A reader that
+//! skips unknown parts leaves room for the random ones. This reader leaves none: the keys, their order and every byte
+//! between the values are fixed, and a value is a number or printable ASCII.
 //!
-//! A forger can also put tokens together: the first blocks of one and the last blocks of another. They choose the first block
-//! at will through the IV. Each block at a join is random, but they know what it says, so they try pairs of tokens until it
-//! fits, without asking the server. A block of nothing but printable text fits once in 11 million pairs. A block of digits,
-//! the loosest of all that the shapes have apart from strings, fits once in 2^74. So strings decide what a forger gets:
-//! - The user id begins behind the first block, and all of it must be what is wanted. A join within it makes a user id with up
-//!   to 16 random characters in a row. That is never the id of somebody, but it may be an id that nobody was given.
-//! - A payload of any text stands only at the end. All that counts is before it, in blocks of one genuine token.
-//! - Where the times follow the payload, the payload must be empty. Otherwise the user id of an old token and the times of a
-//!   new one make a token that is good.
+//! A forger can also splice tokens: the first blocks of one and the last blocks of another. The forger chooses the first
+//! block freely through the IV. The block at a join is random, but its text is known to the forger, who tries pairs of
+//! tokens until it fits, without asking the server. A block of printable text fits once in 11 million pairs. A block of
+//! digits, the loosest part of the shapes besides strings, fits once in 2^74. So the strings decide what a forger gains:
+//! - The user ID begins after the first block, and all of it must match. A join inside it makes a user ID with up to 16
+//!   random characters in a row. That is never another user's ID, but it may be an ID that belongs to no one.
+//! - A payload of any text is allowed only at the end. Everything that counts is before it, in blocks of one genuine token.
+//! - Where the times follow the payload, the payload must be empty. Otherwise the user ID of an old token and the times of
+//!   a new one would make a valid token.
 //!
-//! In the shape of the generator in Java the user id begins in the first block: see [`Cbc::AcceptedWithJava`].
+//! In the shape of the generator in Java the user ID begins in the first block: see [`Cbc::AcceptedWithJava`].
 //!
-//! Every byte is read in every shape, whatever is wrong, and one flag collects all that is. What remains is the
-//! difference between branches, some nanoseconds for each token.
+//! Every byte is read in every shape, whatever is wrong, and one flag collects all errors. Only branches differ, some
+//! nanoseconds for each token.
 
 use super::Cbc;
 use crate::token::envelope::BLOCK;
 
-/// A capital stands for a value: app id, user id, nonce, ctime, expire, payload, or `O` for a payload with nothing in it.
+/// A capital is the place of a value: app ID, user ID, nonce, ctime, expire, payload, or `O` for an empty payload.
 const SHAPES: [&[u8]; 4] = [
     // Python, Node; also PHP and C++.
     br#"{"app_id":A,"user_id":U,"nonce":N,"ctime":C,"expire":E,"payload":P}"#,
@@ -44,7 +44,7 @@ impl Cbc {
     }
 }
 
-/// What a token must say.
+/// What the text must contain.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Wanted<'a> {
     pub(super) app_id: u32,
@@ -52,7 +52,7 @@ pub(super) struct Wanted<'a> {
     pub(super) expire: i64,
 }
 
-/// When the token was made, if the decrypted blocks are a text with padding, and the text says what is wanted.
+/// Returns when the token was made, if the decrypted blocks are a padded text with the wanted contents.
 pub(super) fn read(plain: &[u8], cbc: Cbc, wanted: Wanted<'_>) -> Option<i64> {
     let padding = plain.last_chunk::<BLOCK>().and_then(padding);
     let text = plain.len().saturating_sub(padding.unwrap_or(0));
@@ -67,7 +67,7 @@ pub(super) fn read(plain: &[u8], cbc: Cbc, wanted: Wanted<'_>) -> Option<i64> {
     ctime
 }
 
-/// Bytes of PKCS#7 padding at the end of the last block, looking at all of it whatever it holds.
+/// Returns the length of the PKCS#7 padding in the last block. It reads the whole block, whatever it contains.
 pub(super) fn padding(block: &[u8; BLOCK]) -> Option<usize> {
     let count = block[BLOCK - 1];
     let mut wrong = u8::from(count == 0) | u8::from(usize::from(count) > BLOCK);
@@ -77,15 +77,15 @@ pub(super) fn padding(block: &[u8; BLOCK]) -> Option<usize> {
     (std::hint::black_box(wrong) == 0).then_some(usize::from(count))
 }
 
-/// Where a reader is within a string.
+/// The position of a reader inside a string.
 #[derive(Clone, Copy, Debug)]
 enum Part {
     Before,
     Inside,
     Escape,
-    /// The last characters of `\u0000`, and how many are left.
+    /// The last characters of `\u0000`, and the number of those that are left.
     Unicode(u32, u8),
-    /// This many characters of `null`, which the generators in Java and C# write for a payload that is not given.
+    /// The number of characters of `null` read so far. The generators in Java and C# write it for a missing payload.
     Null(usize),
 }
 
@@ -94,11 +94,11 @@ enum Part {
 struct Reader<'a> {
     shape: &'static [u8],
     wanted: Wanted<'a>,
-    /// Bytes of the shape that are read.
+    /// The number of bytes of the shape read so far.
     at: usize,
-    /// Bytes of the text that are read.
+    /// The number of bytes of the text read so far.
     position: usize,
-    /// Where the shape came to its end.
+    /// The position in the text where the shape ended.
     ended: Option<usize>,
     wrong: bool,
     number: i64,
@@ -140,7 +140,7 @@ impl<'a> Reader<'a> {
             self.end_number();
         }
         match self.expected() {
-            // The padding.
+            // Padding.
             None => {}
             Some(b'U' | b'P' | b'O') => self.character(byte),
             Some(literal) => {
@@ -159,7 +159,7 @@ impl<'a> Reader<'a> {
             self.is_negative = true;
             return;
         }
-        // No zero in front of another digit.
+        // No leading zero.
         self.wrong |= (self.digits > 0) & (self.number == 0);
         self.digits += 1;
         let next = self.number.checked_mul(10).and_then(|number| number.checked_add(i64::from(byte - b'0')));
@@ -189,20 +189,20 @@ impl<'a> Reader<'a> {
             }
             (Part::Inside, b'"') => self.end_string(),
             (Part::Inside, b'\\') => Part::Escape,
-            (Part::Inside, _) => self.say(byte),
+            (Part::Inside, _) => self.take(byte),
             (Part::Escape, b'u') => Part::Unicode(0, 4),
             (Part::Escape, _) => {
                 self.wrong |= !matches!(byte, b'"' | b'\\' | b'/');
-                self.say(byte)
+                self.take(byte)
             }
             (Part::Unicode(digits, left), _) => {
                 let digits = digits << 8 | u32::from(byte);
-                // Go writes these three so.
+                // Go escapes these three.
                 match (left, &digits.to_be_bytes()) {
-                    (1, b"0026") => self.say(b'&'),
-                    (1, b"003c") => self.say(b'<'),
-                    (1, b"003e") => self.say(b'>'),
-                    (1, _) => self.say(0),
+                    (1, b"0026") => self.take(b'&'),
+                    (1, b"003c") => self.take(b'<'),
+                    (1, b"003e") => self.take(b'>'),
+                    (1, _) => self.take(0),
                     _ => Part::Unicode(digits, left - 1),
                 }
             }
@@ -214,7 +214,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Takes a character of a string.
-    fn say(&mut self, byte: u8) -> Part {
+    fn take(&mut self, byte: u8) -> Part {
         self.wrong |= !matches!(byte, b' '..=b'~') | (self.expected() == Some(b'O'));
         if self.expected() == Some(b'U') {
             self.wrong |= self.wanted.user_id.as_bytes().get(self.user_bytes) != Some(&byte);

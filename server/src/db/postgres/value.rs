@@ -1,4 +1,4 @@
-//! Values on PostgreSQL's wire, in its binary format.
+//! Values in PostgreSQL's binary wire format.
 
 use std::fmt::Write;
 
@@ -12,7 +12,7 @@ use crate::db::error::DbError;
 use crate::db::row::{Row, RowBuilder};
 use crate::db::value::Value;
 
-/// The type's number tells PostgreSQL to find out by itself.
+/// Tells PostgreSQL to infer the type.
 const UNKNOWN: Oid = Oid(0);
 
 mod oid {
@@ -28,7 +28,7 @@ mod oid {
     pub(super) const VARCHAR: u32 = 1043;
 }
 
-/// A parameter that says its own type: PostgreSQL takes those of a bare `VALUES` list for texts otherwise.
+/// A parameter with its type. Without it PostgreSQL reads the parameters of a bare `VALUES` list as texts.
 pub(super) struct Param<'a>(pub(super) &'a Value);
 
 impl Type<Postgres> for Param<'_> {
@@ -61,9 +61,10 @@ impl<'q> Encode<'q, Postgres> for Param<'_> {
     }
 }
 
-/// The text under which a statement is kept prepared. It is prepared for the types of its parameters, and the type of a NULL
-/// is what PostgreSQL finds it to be, `SMALLINT` perhaps; so a statement with NULLs in other places is another statement.
-pub(super) fn null_marks(sql: &str, params: &[Value]) -> String {
+/// Appends a comment with the positions of NULL parameters to a statement, as its key among the prepared statements. A statement
+/// is prepared for the types of its parameters, and PostgreSQL infers that of a NULL, perhaps as `SMALLINT`. So a statement with
+/// NULLs in other positions must be prepared anew.
+pub(super) fn mark_nulls(sql: &str, params: &[Value]) -> String {
     let mut text = sql.to_owned();
     for (index, _) in params.iter().enumerate().filter(|(_, param)| matches!(param, Value::Null)) {
         // Writing to a String does not fail.
@@ -72,7 +73,7 @@ pub(super) fn null_marks(sql: &str, params: &[Value]) -> String {
     text
 }
 
-/// A row as it came.
+/// Converts a row.
 pub(super) fn row(row: &PgRow) -> Result<Row, DbError> {
     let mut builder = RowBuilder::new(row.len());
     for column in 0..row.len() {
@@ -98,8 +99,8 @@ fn cell(builder: &mut RowBuilder, value: &PgValueRef<'_>) -> Result<(), BoxDynEr
         oid::FLOAT4 => builder.real(f32::from_be_bytes(bytes.try_into()?).into()),
         oid::TEXT | oid::VARCHAR | oid::NAME => builder.text(bytes)?,
         oid::BYTEA => builder.bytes(bytes),
-        // NUMERIC above all, which SUM makes of BIGINT.
-        _ => return Err("the type is outside the portable subset: CAST it".into()),
+        // Mostly NUMERIC, the type of a SUM of BIGINT.
+        _ => return Err("the type is not in the portable subset; CAST it".into()),
     }
     Ok(())
 }

@@ -1,8 +1,9 @@
-//! What holds on both databases.
+//! The cases for both databases.
 
 use std::time::Duration;
 
 use bytes::Bytes;
+use zim_protocol::ErrorCode;
 
 use super::*;
 
@@ -12,38 +13,38 @@ macro_rules! cases {
             $(
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $case() {
-                    super::$case(&super::Place::new(None, stringify!($case))).await;
+                    super::$case(&super::TestDb::new(None, stringify!($case))).await;
                 }
             )*
         }
 
-        /// All cases, on PostgreSQL.
+        /// Runs all cases on PostgreSQL.
         pub(super) async fn all(cluster: &Cluster) {
             $(
-                $case(&Place::new(Some(cluster), stringify!($case))).await;
+                $case(&TestDb::new(Some(cluster), stringify!($case))).await;
             )*
         }
     };
 }
 
 cases![
-    jobs_that_wait_share_a_commit,
+    waiting_jobs_share_a_commit,
     a_failing_job_fails_alone,
     a_bulk_op_fails_alone,
     bulk_ops_run_together_and_in_order,
     a_failing_commit_fails_for_everybody,
-    closing_finishes_what_waits,
-    a_full_queue_refuses,
-    many_at_once,
+    closing_finishes_waiting_jobs,
+    a_full_queue_refuses_jobs,
+    many_concurrent_jobs,
     a_read_is_one_snapshot,
     a_read_writes_nothing,
-    values_come_back,
-    an_abandoned_answer_is_still_done,
+    values_round_trip,
+    a_job_runs_although_its_caller_is_gone,
     dropping_the_database_ends_its_threads,
 ];
 
-async fn jobs_that_wait_share_a_commit(place: &Place<'_>) {
-    let store = place.open().await;
+async fn waiting_jobs_share_a_commit(test_db: &TestDb<'_>) {
+    let store = test_db.open().await;
     let (gate, held) = store.hold().await;
     let jobs: Vec<_> = (1..=5).map(|id| store.put(id)).collect();
     assert_eq!(store.db.waiting(), 5);
@@ -52,15 +53,15 @@ async fn jobs_that_wait_share_a_commit(place: &Place<'_>) {
     for (job, id) in jobs.into_iter().zip(1..) {
         assert_eq!(job.await.unwrap(), id);
     }
-    // Told once, in order, and before the first of them was answered.
-    assert_eq!(store.told(), [[1, 2, 3, 4, 5]]);
+    // The effects arrive once, in order, and before the first job is answered.
+    assert_eq!(store.take_effects(), [[1, 2, 3, 4, 5]]);
     assert_eq!(store.ids().await, [1, 2, 3, 4, 5]);
     assert_eq!(store.put(6).await.unwrap(), 6);
-    assert_eq!(store.told(), [[6]]);
+    assert_eq!(store.take_effects(), [[6]]);
 }
 
-async fn a_failing_job_fails_alone(place: &Place<'_>) {
-    let store = place.open().await;
+async fn a_failing_job_fails_alone(test_db: &TestDb<'_>) {
+    let store = test_db.open().await;
     let (gate, held) = store.hold().await;
     let first = store.put(1);
     let refused = store.db.submit(0, Locks::none(), async |tx| {
@@ -78,7 +79,7 @@ async fn a_failing_job_fails_alone(place: &Place<'_>) {
         }
         Ok(())
     });
-    let blind = store.db.submit(0, Locks::none(), async |tx| {
+    let ignoring = store.db.submit(0, Locks::none(), async |tx| {
         insert(tx, 6, "six").await?;
         let _ = tx.execute("INSERT INTO nowhere (id) VALUES ($1)", &params![1]).await;
         assert!(insert(tx, 7, "seven").await.is_err());
@@ -91,21 +92,21 @@ async fn a_failing_job_fails_alone(place: &Place<'_>) {
     assert_eq!(refused.await.unwrap_err().message(), "no");
     assert_eq!(twice.await.unwrap_err().message(), "taken");
     assert!(panics.await.unwrap_err().cause().unwrap().to_string().contains("as asked"));
-    assert!(blind.await.unwrap_err().cause().unwrap().to_string().contains("nowhere"));
+    assert!(ignoring.await.unwrap_err().cause().unwrap().to_string().contains("nowhere"));
     assert_eq!(last.await.unwrap(), 8);
-    assert_eq!(store.told(), [[1, 8]]);
+    assert_eq!(store.take_effects(), [[1, 8]]);
     assert_eq!(store.ids().await, [1, 8]);
-    // The same where each is alone in its transaction.
+    // The same with one job in each transaction.
     assert_eq!(store.put(1).await.unwrap_err().message(), "taken");
     assert!(store.db.submit(0, Locks::none(), async |_| -> Result<(), Error> { panic!("again") }).await.is_err());
     assert_eq!(store.put(9).await.unwrap(), 9);
-    assert_eq!(store.told(), [[9]]);
+    assert_eq!(store.take_effects(), [[9]]);
 }
 
-async fn a_bulk_op_fails_alone(place: &Place<'_>) {
-    let store = place.open().await;
+async fn a_bulk_op_fails_alone(test_db: &TestDb<'_>) {
+    let store = test_db.open().await;
     store.put(100).await.unwrap();
-    store.told();
+    store.take_effects();
     for with_neighbours in [false, true] {
         let base = if with_neighbours { 10 } else { 0 };
         let names: Vec<String> = (base..base + 8).map(|id| format!("bulk {id}")).collect();
@@ -119,31 +120,31 @@ async fn a_bulk_op_fails_alone(place: &Place<'_>) {
         let after = with_neighbours.then(|| store.put(51));
         drop(gate);
         held.await.unwrap();
-        let mut good = Vec::new();
+        let mut accepted = Vec::new();
         for (answer, id) in answers.into_iter().zip(base..) {
             match answer.await {
                 Ok(stored) => {
                     assert_eq!(stored, id);
-                    good.push(id);
+                    accepted.push(id);
                 }
                 Err(error) => assert!(matches!(id - base, 2 | 4 | 7), "{id}: {error:?}"),
             }
         }
-        assert_eq!(good, [0, 1, 3, 5, 6].map(|id| id + base));
+        assert_eq!(accepted, [0, 1, 3, 5, 6].map(|id| id + base));
         assert_eq!(*runs.lock(), [8, 4, 2, 2, 1, 1, 4, 2, 2, 1, 1]);
-        let mut told = good.clone();
+        let mut effects = accepted.clone();
         if let (Some(before), Some(after)) = (before, after) {
             assert_eq!((before.await.unwrap(), after.await.unwrap()), (50, 51));
-            told.insert(0, 50);
-            told.push(51);
+            effects.insert(0, 50);
+            effects.push(51);
         }
-        assert_eq!(store.told(), [told]);
+        assert_eq!(store.take_effects(), [effects]);
     }
     assert_eq!(store.ids().await.len(), 1 + 5 + 7);
 }
 
-async fn bulk_ops_run_together_and_in_order(place: &Place<'_>) {
-    let store = place.open().await;
+async fn bulk_ops_run_together_and_in_order(test_db: &TestDb<'_>) {
+    let store = test_db.open().await;
     let (gate, held) = store.hold().await;
     let (first, runs_before) = put_all(&store, vec![(5, "a", Flaw::None), (3, "b", Flaw::None)]);
     let between = store.put(4);
@@ -154,11 +155,11 @@ async fn bulk_ops_run_together_and_in_order(place: &Place<'_>) {
         answer.await.unwrap();
     }
     assert_eq!((runs_before.lock().clone(), runs_after.lock().clone()), (vec![2], vec![3]));
-    assert_eq!(store.told(), [[5, 3, 4, 2, 1, 6]]);
+    assert_eq!(store.take_effects(), [[5, 3, 4, 2, 1, 6]]);
 }
 
-async fn a_failing_commit_fails_for_everybody(place: &Place<'_>) {
-    let store = place.open().await;
+async fn a_failing_commit_fails_for_everybody(test_db: &TestDb<'_>) {
+    let store = test_db.open().await;
     let (gate, held) = store.hold().await;
     let first = store.put(1);
     let dangling = store.db.submit(0, Locks::none(), async |tx| {
@@ -170,16 +171,16 @@ async fn a_failing_commit_fails_for_everybody(place: &Place<'_>) {
     held.await.unwrap();
     assert!(first.await.is_err());
     assert!(dangling.await.is_err());
-    // It may have been refused for something that is not stored now.
+    // The job may have failed because of a row that is no longer stored, so it gets the commit's error.
     assert_ne!(refused.await.unwrap_err().message(), "no");
-    assert_eq!(store.told(), Vec::<Vec<i64>>::new());
+    assert_eq!(store.take_effects(), Vec::<Vec<i64>>::new());
     assert_eq!(store.put(1).await.unwrap(), 1);
     assert_eq!(store.ids().await, [1]);
-    assert_eq!(store.told(), [[1]]);
+    assert_eq!(store.take_effects(), [[1]]);
 }
 
-async fn closing_finishes_what_waits(place: &Place<'_>) {
-    let store = place.open().await;
+async fn closing_finishes_waiting_jobs(test_db: &TestDb<'_>) {
+    let store = test_db.open().await;
     let (gate, held) = store.hold().await;
     let waiting: Vec<_> = (1..=3).map(|id| store.put(id)).collect();
     let db = store.db.clone();
@@ -187,25 +188,25 @@ async fn closing_finishes_what_waits(place: &Place<'_>) {
     while store.db.read(async |_| Ok(())).await.is_ok() {
         tokio::task::yield_now().await;
     }
-    let late = store.put(4).await.unwrap_err();
-    assert!(late.cause().unwrap().to_string().contains("closed"), "{late:?}");
+    // Not an error of the database: the client should connect again.
+    assert_eq!(store.put(4).await.unwrap_err().code(), ErrorCode::CommonModuleImServerDisconnect);
     drop(gate);
     closing.await.unwrap();
     held.await.unwrap();
     for (job, id) in waiting.into_iter().zip(1..) {
         assert_eq!(job.await.unwrap(), id);
     }
-    assert_eq!(store.told(), [[1, 2, 3]]);
-    // A second time is no mistake.
+    assert_eq!(store.take_effects(), [[1, 2, 3]]);
+    // Closing it again is allowed.
     store.db.close().await;
 }
 
-async fn a_full_queue_refuses(place: &Place<'_>) {
-    let store = Store::open(DbConfig { queue: 2, ..place.config() }).await;
+async fn a_full_queue_refuses_jobs(test_db: &TestDb<'_>) {
+    let store = Store::open(DbConfig { queue: 2, ..test_db.config() }).await;
     let (gate, held) = store.hold().await;
     let waiting = [store.put(1), store.put(2)];
     let refused = store.put(3).await.unwrap_err();
-    assert!(refused.cause().unwrap().to_string().contains("2 jobs wait"), "{refused:?}");
+    assert!(refused.cause().unwrap().to_string().contains("full: 2 jobs wait"), "{refused:?}");
     let many = Locks::users(0..=i64::try_from(MAX_LOCKED_USERS).unwrap());
     assert!(store.db.submit(0, many, async |_| Ok(())).await.is_err());
     drop(gate);
@@ -216,8 +217,8 @@ async fn a_full_queue_refuses(place: &Place<'_>) {
     assert_eq!(store.put(3).await.unwrap(), 3);
 }
 
-async fn many_at_once(place: &Place<'_>) {
-    let store = Arc::new(Store::open(DbConfig { partitions: 3, ..place.config() }).await);
+async fn many_concurrent_jobs(test_db: &TestDb<'_>) {
+    let store = Arc::new(Store::open(DbConfig { partitions: 3, ..test_db.config() }).await);
     let mut tasks = tokio::task::JoinSet::new();
     for task in 0..16_i64 {
         let store = Arc::clone(&store);
@@ -245,13 +246,13 @@ async fn many_at_once(place: &Place<'_>) {
         task.unwrap();
     }
     assert_eq!(store.ids().await.len(), 400);
-    let mut told = store.told().concat();
-    told.sort_unstable();
-    assert_eq!(told, (0..400).collect::<Vec<_>>());
+    let mut effects = store.take_effects().concat();
+    effects.sort_unstable();
+    assert_eq!(effects, (0..400).collect::<Vec<_>>());
 }
 
-async fn a_read_is_one_snapshot(place: &Place<'_>) {
-    let store = place.open().await;
+async fn a_read_is_one_snapshot(test_db: &TestDb<'_>) {
+    let store = test_db.open().await;
     store.put(1).await.unwrap();
     let (gate, wait) = gate();
     let (arrived, here) = tokio::sync::oneshot::channel();
@@ -264,15 +265,15 @@ async fn a_read_is_one_snapshot(place: &Place<'_>) {
         Ok((before, after))
     });
     here.await.unwrap();
-    // The writer does not wait for the reader, nor another reader for this one.
+    // Neither the writer nor another reader waits for this reader.
     store.put(2).await.unwrap();
     assert_eq!(store.ids().await, [1, 2]);
     drop(gate);
     assert_eq!(reading.await.unwrap(), (1, 1));
 }
 
-async fn a_read_writes_nothing(place: &Place<'_>) {
-    let store = place.open().await;
+async fn a_read_writes_nothing(test_db: &TestDb<'_>) {
+    let store = test_db.open().await;
     for _ in 0..3 {
         let wrote = store.db.read(async |tx| insert(tx, 1, "one").await);
         assert!(wrote.await.is_err());
@@ -280,14 +281,14 @@ async fn a_read_writes_nothing(place: &Place<'_>) {
     assert_eq!(store.db.read(async |_| Err::<(), _>(taken())).await.unwrap_err().message(), "taken");
     assert!(store.db.read(async |_| -> Result<(), Error> { panic!("as asked") }).await.is_err());
     assert_eq!(store.ids().await, Vec::<i64>::new());
-    assert_eq!(store.told(), Vec::<Vec<i64>>::new());
+    assert_eq!(store.take_effects(), Vec::<Vec<i64>>::new());
 }
 
-async fn values_come_back(place: &Place<'_>) {
-    let store = place.open().await;
+async fn values_round_trip(test_db: &TestDb<'_>) {
+    let store = test_db.open().await;
     let job = store.db.submit(0, Locks::none(), async |tx| {
         let insert = "INSERT INTO item (id, name, body, small, size) VALUES ($1, $2, $3, $4, $5)";
-        // NULL first: what is prepared for it must not be used for a number.
+        // NULL first: the statement prepared for it must not be reused for a number.
         tx.execute(insert, &params![1, "eins", None::<Bytes>, None::<i64>, None::<f64>]).await?;
         tx.execute(insert, &params![2, "", vec![0_u8, 255], 3, 0.5]).await?;
         tx.execute(insert, &params![i64::MAX, "ü$1 '", Bytes::new(), i32::from(i16::MIN), None::<f64>]).await?;
@@ -303,7 +304,7 @@ async fn values_come_back(place: &Place<'_>) {
     let rows = store.db.read(async |tx| {
         let (list, mut params) = tx.dialect().in_list([i64::MAX, 1, 2], 2);
         params.insert(0, "none".into());
-        // Out of order, twice, and beside a text that looks like one.
+        // Placeholders out of order, used twice, and beside a text that looks like one.
         let sql =
             format!("SELECT id, name, body, small, size, '$3' FROM item WHERE id IN {list} AND name <> $1 ORDER BY id");
         let rows = tx.fetch(&sql, &params).await?;
@@ -335,8 +336,8 @@ async fn values_come_back(place: &Place<'_>) {
     assert!(few.await.is_err());
 }
 
-async fn an_abandoned_answer_is_still_done(place: &Place<'_>) {
-    let store = place.open().await;
+async fn a_job_runs_although_its_caller_is_gone(test_db: &TestDb<'_>) {
+    let store = test_db.open().await;
     let (gate, held) = store.hold().await;
     drop(store.put(1));
     let last = store.put(2);
@@ -346,9 +347,9 @@ async fn an_abandoned_answer_is_still_done(place: &Place<'_>) {
     assert_eq!(store.ids().await, [1, 2]);
 }
 
-async fn dropping_the_database_ends_its_threads(place: &Place<'_>) {
-    let store = place.open().await;
-    let alive = Arc::downgrade(&store.told);
+async fn dropping_the_database_ends_its_threads(test_db: &TestDb<'_>) {
+    let store = test_db.open().await;
+    let alive = Arc::downgrade(&store.effects);
     let answer = store.put(1);
     drop(store);
     answer.await.unwrap();

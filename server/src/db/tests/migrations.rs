@@ -1,4 +1,4 @@
-//! The schema, step by step.
+//! Tests of the migrations.
 
 use super::*;
 
@@ -13,15 +13,15 @@ const LATE: &[Migration] =
     &[SCHEMA[0], Migration { name: "0003_late", sql: "CREATE TABLE late_one (id BIGINT PRIMARY KEY)" }];
 const BETWEEN: &[Migration] = &[SCHEMA[0], SECOND, LATE[1]];
 
-async fn steps(place: &Place<'_>) {
-    let config = place.config();
+async fn steps(test_db: &TestDb<'_>) {
+    let config = test_db.config();
     let open = async |migrations| Db::<Put>::open(DbConfig { migrations, ..config.clone() }, |_| {}).await;
     let refused = async |migrations| open(migrations).await.map(drop).unwrap_err().to_string();
     open(SCHEMA).await.unwrap().close().await;
     open(SCHEMA).await.unwrap().close().await;
-    let said = refused(CHANGED).await;
-    assert!(said.contains("0001_test is not the one"), "{said}");
-    // All or nothing: the half that worked is gone as well.
+    let message = refused(CHANGED).await;
+    assert!(message.contains("0001_test differs"), "{message}");
+    // All or nothing: the part that worked is rolled back, too.
     refused(BROKEN).await;
     refused(BROKEN).await;
     let db = open(BOTH).await.unwrap();
@@ -33,29 +33,29 @@ async fn steps(place: &Place<'_>) {
     .await
     .unwrap();
     db.close().await;
-    let said = refused(SCHEMA).await;
-    assert!(said.contains("newer than this server") && said.contains("0002_more"), "{said}");
+    let message = refused(SCHEMA).await;
+    assert!(message.contains("newer than this server") && message.contains("0002_more"), "{message}");
 }
 
-async fn out_of_order(place: &Place<'_>) {
-    let config = place.config();
+async fn out_of_order(test_db: &TestDb<'_>) {
+    let config = test_db.config();
     let open = async |migrations| Db::<Put>::open(DbConfig { migrations, ..config.clone() }, |_| {}).await;
     open(LATE).await.unwrap().close().await;
-    let said = open(BETWEEN).await.map(drop).unwrap_err().to_string();
-    assert!(said.contains("0002_more is older"), "{said}");
+    let message = open(BETWEEN).await.map(drop).unwrap_err().to_string();
+    assert!(message.contains("0002_more is older"), "{message}");
 }
 
 #[tokio::test]
 async fn steps_on_sqlite() {
-    steps(&Place::new(None, "steps")).await;
-    out_of_order(&Place::new(None, "out_of_order")).await;
+    steps(&TestDb::new(None, "steps")).await;
+    out_of_order(&TestDb::new(None, "out_of_order")).await;
 }
 
-/// On PostgreSQL, and two nodes that start at once.
+/// Runs all cases on PostgreSQL, and nodes that start at the same time.
 pub(super) async fn all(cluster: &Cluster) {
-    steps(&Place::new(Some(cluster), "steps")).await;
-    out_of_order(&Place::new(Some(cluster), "out_of_order")).await;
-    let config = Place::new(Some(cluster), "two_nodes").config();
+    steps(&TestDb::new(Some(cluster), "steps")).await;
+    out_of_order(&TestDb::new(Some(cluster), "out_of_order")).await;
+    let config = TestDb::new(Some(cluster), "two_nodes").config();
     let nodes = (0..4).map(|_| Store::open(config.clone()));
     let nodes = futures_util::future::join_all(nodes).await;
     for (node, id) in nodes.iter().zip(1..) {
@@ -65,7 +65,7 @@ pub(super) async fn all(cluster: &Cluster) {
 }
 
 #[tokio::test]
-async fn the_servers_own_schema_is_sound() {
-    let place = Place::new(None, "own");
-    Store::open(DbConfig { migrations: MIGRATIONS, ..place.config() }).await.db.close().await;
+async fn the_servers_own_schema_applies() {
+    let test_db = TestDb::new(None, "own");
+    Store::open(DbConfig { migrations: MIGRATIONS, ..test_db.config() }).await.db.close().await;
 }

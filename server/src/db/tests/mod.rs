@@ -1,5 +1,5 @@
-//! The store on both databases: each case runs on SQLite as a test of its own, and on PostgreSQL in one test, which starts a
-//! server for all of them.
+//! Tests of the store on both databases. On SQLite each case is a separate test; on PostgreSQL one test runs all of them on one
+//! server.
 
 mod cases;
 mod migrations;
@@ -29,19 +29,19 @@ const SCHEMA: &[Migration] = &[Migration {
           CREATE TABLE late (id BIGINT PRIMARY KEY, item BIGINT REFERENCES item (id) DEFERRABLE INITIALLY DEFERRED);",
 }];
 
-/// Where a case runs.
-struct Place<'a> {
+/// The database of one case.
+struct TestDb<'a> {
     dir: TempDir,
     cluster: Option<&'a Cluster>,
     name: &'a str,
 }
 
-impl<'a> Place<'a> {
+impl<'a> TestDb<'a> {
     fn new(cluster: Option<&'a Cluster>, name: &'a str) -> Self {
         Self { dir: tempfile::tempdir().unwrap(), cluster, name }
     }
 
-    /// A fresh database with one partition, so that everything happens in one order.
+    /// Returns the settings of a new database with one partition, so that all writes run in order.
     fn config(&self) -> DbConfig {
         let database = match self.cluster {
             Some(cluster) => Database::Postgres(cluster.create_database(self.name).unwrap()),
@@ -55,21 +55,21 @@ impl<'a> Place<'a> {
     }
 }
 
-/// A database, and what its commits told.
+/// An open database, and the effects of its commits.
 struct Store {
     db: Db<Put>,
-    told: Arc<Mutex<Vec<Vec<i64>>>>,
+    effects: Arc<Mutex<Vec<Vec<i64>>>>,
 }
 
 impl Store {
     async fn open(config: DbConfig) -> Self {
-        let told = Arc::new(Mutex::new(Vec::new()));
-        let sink = Arc::clone(&told);
-        let tell = move |effects: Vec<Effect>| sink.lock().push(effects.iter().map(number).collect());
-        Self { db: Db::open(config, tell).await.unwrap(), told }
+        let effects = Arc::new(Mutex::new(Vec::new()));
+        let collected = Arc::clone(&effects);
+        let sink = move |effects: Vec<Effect>| collected.lock().push(effects.iter().map(number).collect());
+        Self { db: Db::open(config, sink).await.unwrap(), effects }
     }
 
-    /// Holds the partition up until the gate is opened or dropped: what is submitted meanwhile shares the next commit.
+    /// Blocks the partition until the gate is opened or dropped. Jobs submitted in the meantime share the next commit.
     async fn hold(&self) -> (Gate, Submitted<()>) {
         let (gate, wait) = gate();
         let (arrived, here) = tokio::sync::oneshot::channel();
@@ -96,8 +96,8 @@ impl Store {
             .unwrap()
     }
 
-    fn told(&self) -> Vec<Vec<i64>> {
-        std::mem::take(&mut *self.told.lock())
+    fn take_effects(&self) -> Vec<Vec<i64>> {
+        std::mem::take(&mut *self.effects.lock())
     }
 }
 
@@ -108,17 +108,17 @@ fn gate() -> (Gate, Receiver<()>) {
 }
 
 fn effect(number: i64) -> Effect {
-    Effect::Ended { user: UserKey(number), login: LoginKey(0), reason: SessionEndReason::Unspecified }
+    Effect::LoginEnded { user: UserKey(number), login: LoginKey(0), reason: SessionEndReason::Unspecified }
 }
 
 fn number(effect: &Effect) -> i64 {
     match effect {
-        Effect::Ended { user, .. } => user.0,
+        Effect::LoginEnded { user, .. } => user.0,
         other => panic!("{other:?}"),
     }
 }
 
-/// Stores an item and tells of it.
+/// Stores an item and emits an effect.
 async fn insert(tx: &mut Tx<'_>, id: i64, name: &str) -> Result<i64, Error> {
     tx.emit(effect(id));
     tx.execute("INSERT INTO item (id, name) VALUES ($1, $2)", &params![id, name]).await.on_unique(taken)?;
@@ -129,7 +129,7 @@ fn taken() -> Error {
     Error::params_invalid("taken")
 }
 
-/// What is wrong with a [`Put`].
+/// How a [`Put`] fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Flaw {
     None,
@@ -143,7 +143,7 @@ struct Put {
     id: i64,
     name: String,
     flaw: Flaw,
-    /// How many were run together, each time.
+    /// The number of ops in each run.
     runs: Arc<Mutex<Vec<usize>>>,
 }
 
@@ -160,11 +160,11 @@ impl Bulk for Put {
 
     async fn run(tx: &mut Tx<'_>, ops: &[Self]) -> Result<Vec<Result<i64, Error>>, Error> {
         ops[0].runs.lock().push(ops.len());
-        let good: Vec<&Self> = ops.iter().filter(|op| op.flaw != Flaw::Refused).collect();
-        if !good.is_empty() {
-            let list = tx.dialect().values_list(good.len(), 2, 1);
-            let params: Vec<Value> = good.iter().flat_map(|op| params![op.id, &op.name]).collect();
-            good.iter().for_each(|op| tx.emit(effect(op.id)));
+        let accepted: Vec<&Self> = ops.iter().filter(|op| op.flaw != Flaw::Refused).collect();
+        if !accepted.is_empty() {
+            let list = tx.dialect().values_list(accepted.len(), 2, 1);
+            let params: Vec<Value> = accepted.iter().flat_map(|op| params![op.id, &op.name]).collect();
+            accepted.iter().for_each(|op| tx.emit(effect(op.id)));
             tx.execute(&format!("INSERT INTO item (id, name) VALUES {list}"), &params).await?;
         }
         assert!(ops.iter().all(|op| op.flaw != Flaw::Panics), "as asked");
@@ -172,7 +172,7 @@ impl Bulk for Put {
     }
 }
 
-/// Submits a row of bulk ops.
+/// Submits consecutive bulk ops.
 fn put_all(store: &Store, ops: Vec<(i64, &str, Flaw)>) -> (Vec<Submitted<i64>>, Arc<Mutex<Vec<usize>>>) {
     let runs = Arc::new(Mutex::new(Vec::new()));
     let put = |(id, name, flaw): (i64, &str, Flaw)| {

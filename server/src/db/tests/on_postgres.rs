@@ -1,4 +1,4 @@
-//! Everything on PostgreSQL, in one test: starting a server takes longer than the cases do.
+//! All cases on PostgreSQL, in one test: starting a server takes longer than running the cases.
 
 use std::time::{Duration, Instant};
 
@@ -9,20 +9,20 @@ async fn everything_on_postgres() {
     let cluster = Cluster::start().unwrap();
     cases::all(&cluster).await;
     migrations::all(&cluster).await;
-    let own = Place::new(Some(&cluster), "own");
+    let own = TestDb::new(Some(&cluster), "own");
     Store::open(DbConfig { migrations: MIGRATIONS, ..own.config() }).await.db.close().await;
-    partitions_never_lock_crosswise(&Place::new(Some(&cluster), "partitions")).await;
-    a_deadlock_of_ones_own_making_fails_alone(&Place::new(Some(&cluster), "deadlock")).await;
-    a_statement_has_a_time_limit(&Place::new(Some(&cluster), "time_limit")).await;
-    a_job_has_a_time_limit(&Place::new(Some(&cluster), "job_limit")).await;
-    a_lost_connection_is_replaced(&cluster, &Place::new(Some(&cluster), "lost")).await;
-    let gone = Place::new(Some(&cluster), "gone");
+    partitions_never_lock_crosswise(&TestDb::new(Some(&cluster), "partitions")).await;
+    a_deadlock_between_jobs_fails_one_of_them(&TestDb::new(Some(&cluster), "deadlock")).await;
+    a_statement_has_a_time_limit(&TestDb::new(Some(&cluster), "time_limit")).await;
+    a_job_has_a_time_limit(&TestDb::new(Some(&cluster), "job_limit")).await;
+    a_lost_connection_is_replaced(&cluster, &TestDb::new(Some(&cluster), "lost")).await;
+    let gone = TestDb::new(Some(&cluster), "gone");
     let store = gone.open().await;
     drop(cluster);
-    a_server_that_is_gone_is_said(&store).await;
+    an_unreachable_server_is_reported(&store).await;
 }
 
-/// A row each, counted up under its lock.
+/// Increments the counter of a row whose lock the job holds.
 async fn count_up(tx: &mut Tx<'_>, table: &str, id: i64) -> Result<(), Error> {
     let n = tx.fetch_one(&format!("SELECT n FROM {table} WHERE id = $1"), &params![id]).await?;
     let n: i64 = n.unwrap().get(0)?;
@@ -42,12 +42,12 @@ async fn seed(store: &Store) {
     seeded.await.unwrap();
 }
 
-async fn partitions_never_lock_crosswise(place: &Place<'_>) {
-    let store = Store::open(DbConfig { partitions: 4, ..place.config() }).await;
+async fn partitions_never_lock_crosswise(test_db: &TestDb<'_>) {
+    let store = Store::open(DbConfig { partitions: 4, ..test_db.config() }).await;
     seed(&store).await;
     let mut answers = Vec::new();
     for job in 0..400_i64 {
-        // Three of each, in another order every time, in whatever partition.
+        // Three users and three conversations, in varying order, in varying partitions.
         let ids = [job * 7 % 10, (job * 3 + 1) % 10, (job / 10) % 10];
         let mut locks = Locks::users(ids);
         ids.into_iter().for_each(|id| locks.conversations.push(id));
@@ -67,11 +67,11 @@ async fn partitions_never_lock_crosswise(place: &Place<'_>) {
         let row = tx.fetch_one(sql, &[]).await?.unwrap();
         Ok((row.get::<i64>(0)?, row.get::<i64>(1)?))
     });
-    assert_eq!(sum.await.unwrap(), (1200, 1200), "no count is lost");
+    assert_eq!(sum.await.unwrap(), (1200, 1200), "an increment was lost");
 }
 
-async fn a_deadlock_of_ones_own_making_fails_alone(place: &Place<'_>) {
-    let store = Store::open(DbConfig { partitions: 2, ..place.config() }).await;
+async fn a_deadlock_between_jobs_fails_one_of_them(test_db: &TestDb<'_>) {
+    let store = Store::open(DbConfig { partitions: 2, ..test_db.config() }).await;
     seed(&store).await;
     let (arrived_one, one_here) = channel();
     let (arrived_two, two_here) = channel();
@@ -97,8 +97,8 @@ async fn a_deadlock_of_ones_own_making_fails_alone(place: &Place<'_>) {
     store.put(1).await.unwrap();
 }
 
-async fn a_statement_has_a_time_limit(place: &Place<'_>) {
-    let store = Store::open(DbConfig { statement_limit: Duration::from_millis(200), ..place.config() }).await;
+async fn a_statement_has_a_time_limit(test_db: &TestDb<'_>) {
+    let store = Store::open(DbConfig { statement_limit: Duration::from_millis(200), ..test_db.config() }).await;
     let (gate, held) = store.hold().await;
     let first = store.put(1);
     let slow = store
@@ -113,8 +113,8 @@ async fn a_statement_has_a_time_limit(place: &Place<'_>) {
     assert_eq!(cause.kind(), DbErrorKind::Timeout, "{cause}");
 }
 
-async fn a_job_has_a_time_limit(place: &Place<'_>) {
-    let store = Store::open(DbConfig { job_limit: Duration::from_millis(300), ..place.config() }).await;
+async fn a_job_has_a_time_limit(test_db: &TestDb<'_>) {
+    let store = Store::open(DbConfig { job_limit: Duration::from_millis(300), ..test_db.config() }).await;
     let (gate, held) = store.hold().await;
     let first = store.put(1);
     let idle = store.db.submit(0, Locks::none(), async |tx| {
@@ -126,42 +126,42 @@ async fn a_job_has_a_time_limit(place: &Place<'_>) {
     drop(gate);
     held.await.unwrap();
     assert!(idle.await.is_err());
-    // Whoever shared its transaction is told the truth: stored, or to try again.
+    // The job that shared its transaction gets a true answer: stored, or an error.
     let first = first.await;
     assert_eq!(last.await.unwrap(), 3);
     assert_eq!(store.ids().await, if first.is_ok() { vec![1, 3] } else { vec![3] });
 }
 
-async fn a_lost_connection_is_replaced(cluster: &Cluster, place: &Place<'_>) {
-    let store = place.open().await;
+async fn a_lost_connection_is_replaced(cluster: &Cluster, test_db: &TestDb<'_>) {
+    let store = test_db.open().await;
     store.put(1).await.unwrap();
     store.ids().await;
-    // Those that idle are replaced without anybody noticing.
+    // Lost idle connections are replaced without an error.
     cluster.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'lost'").unwrap();
     store.put(2).await.unwrap();
     assert_eq!(store.ids().await, [1, 2]);
-    store.told();
-    // In the middle of a batch: what shared the transaction is lost, what waits behind it is not.
+    store.take_effects();
+    // In the middle of a batch, the jobs that shared the transaction fail; those behind it do not.
     let (gate, held) = store.hold().await;
     let before = store.put(3);
-    let suicide = store.db.submit(0, Locks::none(), async |tx| {
+    let terminating = store.db.submit(0, Locks::none(), async |tx| {
         insert(tx, 4, "four").await?;
         Ok(tx.fetch("SELECT CAST(pg_terminate_backend(pg_backend_pid()) AS TEXT)", &[]).await?.len())
     });
     let (after, _) = put_all(&store, vec![(5, "five", Flaw::None), (6, "six", Flaw::None)]);
     drop(gate);
     held.await.unwrap();
-    for error in [before.await.unwrap_err(), suicide.await.map(|_| 0).unwrap_err()] {
+    for error in [before.await.unwrap_err(), terminating.await.map(|_| 0).unwrap_err()] {
         assert!(error.cause().unwrap().downcast_ref::<DbError>().unwrap().is_unavailable(), "{error:?}");
     }
     for answer in after {
         answer.await.unwrap();
     }
     assert_eq!(store.ids().await, [1, 2, 5, 6]);
-    assert_eq!(store.told(), [[5, 6]]);
+    assert_eq!(store.take_effects(), [[5, 6]]);
 }
 
-async fn a_server_that_is_gone_is_said(store: &Store) {
+async fn an_unreachable_server_is_reported(store: &Store) {
     let begun = Instant::now();
     for id in 0..20 {
         let error = store.put(id).await.unwrap_err();
@@ -169,5 +169,5 @@ async fn a_server_that_is_gone_is_said(store: &Store) {
     }
     assert!(store.db.read(async |_| Ok(())).await.is_err());
     store.db.close().await;
-    assert!(begun.elapsed() < Duration::from_secs(20), "nobody waits long for a server that is gone");
+    assert!(begun.elapsed() < Duration::from_secs(20), "a job waited too long for an unreachable server");
 }

@@ -1,13 +1,13 @@
-//! What is SQLite's alone.
+//! The cases for SQLite only.
 
 use std::time::{Duration, Instant};
 
 use super::*;
 
 #[tokio::test]
-async fn a_job_that_waits_for_something_else_is_a_mistake() {
-    let place = Place::new(None, "");
-    let store = place.open().await;
+async fn a_job_that_awaits_anything_but_its_tx_fails() {
+    let test_db = TestDb::new(None, "");
+    let store = test_db.open().await;
     let (gate, held) = store.hold().await;
     let first = store.put(1);
     let (_never, other) = tokio::sync::oneshot::channel::<()>();
@@ -32,8 +32,8 @@ async fn a_job_that_waits_for_something_else_is_a_mistake() {
 
 #[tokio::test]
 async fn a_job_has_a_time_limit() {
-    let place = Place::new(None, "");
-    let store = Store::open(DbConfig { job_limit: Duration::from_millis(100), ..place.config() }).await;
+    let test_db = TestDb::new(None, "");
+    let store = Store::open(DbConfig { job_limit: Duration::from_millis(100), ..test_db.config() }).await;
     let endless = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT COUNT(*) FROM n";
     let begun = Instant::now();
     let (gate, held) = store.hold().await;
@@ -51,9 +51,9 @@ async fn a_job_has_a_time_limit() {
 }
 
 #[tokio::test]
-async fn a_full_disk_is_said_and_survived() {
-    let place = Place::new(None, "");
-    let store = place.open().await;
+async fn a_full_disk_is_reported_and_survived() {
+    let test_db = TestDb::new(None, "");
+    let store = test_db.open().await;
     store.put(1).await.unwrap();
     let pages = async |count: i64| {
         let limit =
@@ -72,7 +72,7 @@ async fn a_full_disk_is_said_and_survived() {
     held.await.unwrap();
     let error = full.await.unwrap_err();
     assert!(error.cause().unwrap().downcast_ref::<DbError>().unwrap().is_full(), "{error:?}");
-    // One of several, or all of them: nothing is acknowledged that is not stored.
+    // The other job may fail, too: nothing is acknowledged that is not stored.
     let _ = neighbour.await;
     assert_eq!(store.ids().await, [1]);
     pages(1_000_000).await;
@@ -81,22 +81,23 @@ async fn a_full_disk_is_said_and_survived() {
 }
 
 #[tokio::test]
-async fn what_was_acknowledged_is_there_at_the_next_start() {
-    let place = Place::new(None, "");
-    let store = place.open().await;
+async fn acknowledged_writes_survive_a_restart() {
+    let test_db = TestDb::new(None, "");
+    let store = test_db.open().await;
     for id in 1..=10 {
         store.put(id).await.unwrap();
     }
     store.db.close().await;
-    let names: Vec<_> = std::fs::read_dir(place.dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    assert_eq!(names, ["test.db"], "the log is folded into the file");
-    assert_eq!(place.open().await.ids().await.len(), 10);
+    let names: Vec<_> =
+        std::fs::read_dir(test_db.dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names, ["test.db"], "the log was not checkpointed into the file");
+    assert_eq!(test_db.open().await.ids().await.len(), 10);
 }
 
 #[tokio::test]
-async fn a_file_that_is_no_database_is_refused() {
-    let place = Place::new(None, "");
-    std::fs::write(place.dir.path().join("test.db"), "this is a letter to my aunt".repeat(100)).unwrap();
-    let error = Db::<Put>::open(place.config(), |_| {}).await.unwrap_err();
+async fn a_file_that_is_not_a_database_is_refused() {
+    let test_db = TestDb::new(None, "");
+    std::fs::write(test_db.dir.path().join("test.db"), "this is a letter to my aunt".repeat(100)).unwrap();
+    let error = Db::<Put>::open(test_db.config(), |_| {}).await.unwrap_err();
     assert_eq!(error.kind(), DbErrorKind::Corrupt, "{error}");
 }

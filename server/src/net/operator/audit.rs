@@ -1,7 +1,9 @@
-//! The audit trail: one line of the log for each of the operator's calls, around the service, so that no method can forget it.
+//! The audit trail: one log line for each of the operator's RPCs. It is written around the service, so that no method
+//! can omit it.
 //!
-//! The line has the method, who called, the outcome and how long it took. What a call was about its method adds:
-//! `tracing::Span::current().record("app", app_id)`, and the same for `user` and `detail`. A key, token or secret is never added.
+//! The line has the method, the caller, the outcome and the duration. The method adds what the RPC was about:
+//! `tracing::Span::current().record("app", app_id)`, and the same for `user` and `detail`. Keys, tokens and secrets are
+//! never added.
 
 use std::convert::Infallible;
 use std::task::{Context, Poll};
@@ -16,9 +18,9 @@ use tracing::{Instrument, Span};
 
 use super::Caller;
 use crate::net::meter::ADMIN_CALLS;
-use crate::net::places::Work;
+use crate::net::slots::RequestGuard;
 
-/// The target of the lines: `log.filter` may keep them when it drops others.
+/// The target of the lines, so that `log.filter` can keep them and drop others.
 const TARGET: &str = "zim_server::audit";
 
 /// A service with an audit trail.
@@ -41,29 +43,30 @@ where
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
         let line = Line::begin(&request);
         let span = line.span.clone();
-        let answer = span.in_scope(|| self.0.call(request));
-        let answered = async move {
-            let answer = answer.await?;
-            line.end(code(&answer));
-            Ok(answer)
+        let response = span.in_scope(|| self.0.call(request));
+        let audited = async move {
+            let response = response.await?;
+            line.end(code(&response));
+            Ok(response)
         };
-        Box::pin(answered.instrument(span))
+        Box::pin(audited.instrument(span))
     }
 }
 
-/// How a call ended. What went well says so behind its body, where nobody need look: what fails says so at once.
-fn code(answer: &http::Response<Body>) -> Code {
-    Status::from_header_map(answer.headers()).map_or(Code::Ok, |status| status.code())
+/// The status of an RPC. A successful one has its status in the trailers, which need not be read; a failed one has it
+/// in the headers.
+fn code(response: &http::Response<Body>) -> Code {
+    Status::from_header_map(response.headers()).map_or(Code::Ok, |status| status.code())
 }
 
-/// The line of one call. It is written also for a call that is given up, by its caller or because it took too long.
+/// The audit line of one RPC. It is also written when the RPC is cancelled, by its caller or because it took too long.
 struct Line {
     span: Span,
     method: String,
     began: Instant,
     code: Code,
-    /// The connection waits for the server.
-    _work: Option<Work>,
+    /// Marks the request as in flight on its connection.
+    _guard: Option<RequestGuard>,
 }
 
 impl Line {
@@ -73,8 +76,8 @@ impl Line {
         let peer = caller.map(|caller| tracing::field::display(caller.peer));
         let span =
             tracing::info_span!(target: TARGET, "admin", method, peer, app = Empty, user = Empty, detail = Empty);
-        let work = caller.map(|caller| caller.usage.work());
-        Self { span, method, began: Instant::now(), code: Code::Cancelled, _work: work }
+        let guard = caller.map(|caller| caller.activity.begin_request());
+        Self { span, method, began: Instant::now(), code: Code::Cancelled, _guard: guard }
     }
 
     fn end(mut self, code: Code) {
@@ -85,11 +88,11 @@ impl Line {
 impl Drop for Line {
     fn drop(&mut self) {
         let Self { span, method, began, code, .. } = self;
-        // Whatever anybody makes up is no label: labels are kept for ever.
+        // A method name that a client made up is not used as a label, because labels are never removed.
         let label = if *code == Code::Unimplemented { "unknown".to_owned() } else { std::mem::take(method) };
         let code = format!("{code:?}");
         let ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        span.in_scope(|| tracing::info!(target: TARGET, code, ms, "an operator's call"));
+        span.in_scope(|| tracing::info!(target: TARGET, code, ms, "operator RPC"));
         counter!(ADMIN_CALLS, "method" => label, "code" => code).increment(1);
     }
 }
@@ -133,11 +136,11 @@ mod tests {
         }
     }
 
-    /// Answers with a status, or never.
+    /// Responds with a status, or never.
     #[derive(Clone)]
-    struct Answers(Option<Code>);
+    struct Responds(Option<Code>);
 
-    impl Service<http::Request<Body>> for Answers {
+    impl Service<http::Request<Body>> for Responds {
         type Response = http::Response<Body>;
         type Error = Infallible;
         type Future = BoxFuture<Self::Response, Infallible>;
@@ -151,35 +154,36 @@ mod tests {
             Box::pin(async move {
                 Span::current().record("app", 7).record("user", "ann\n");
                 let Some(code) = status else { return std::future::pending().await };
-                Ok(Status::new(code, "said").into_http())
+                Ok(Status::new(code, "message").into_http())
             })
         }
     }
 
-    /// The line of a call under the default filter.
+    /// Returns the audit line of an RPC under the default filter.
     async fn line(code: Option<Code>) -> String {
         let log = Log::default();
         let filter = crate::config::Log::default().env_filter().unwrap();
         let lines = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(log.clone());
-        let _heard = tracing::subscriber::set_default(lines.finish());
+        let _guard = tracing::subscriber::set_default(lines.finish());
         let request = http::Request::post("/zim.v1.Admin/MintToken").body(Body::empty()).unwrap();
-        let call = Audited(Answers(code)).call(request);
-        let given_up = tokio::time::timeout(std::time::Duration::ZERO, call).await.is_err();
-        assert_eq!(given_up, code.is_none());
+        let rpc = Audited(Responds(code)).call(request);
+        let is_cancelled = tokio::time::timeout(std::time::Duration::ZERO, rpc).await.is_err();
+        assert_eq!(is_cancelled, code.is_none());
         let lines = log.lines();
         assert_eq!(lines.len(), 1, "{lines:?}");
         lines.into_iter().next().unwrap()
     }
 
     #[tokio::test]
-    async fn a_call_leaves_a_line_with_what_its_method_says() {
+    async fn an_rpc_leaves_a_line_with_the_fields_of_its_method() {
         let line = line(Some(Code::NotFound)).await;
-        let expected = r#"INFO admin{method="MintToken" app=7 user="ann\n"}: zim_server::audit: an operator's call code="NotFound" ms="#;
+        let expected =
+            r#"INFO admin{method="MintToken" app=7 user="ann\n"}: zim_server::audit: operator RPC code="NotFound" ms="#;
         assert!(line.contains(expected), "{line}");
     }
 
     #[tokio::test]
-    async fn a_call_that_is_given_up_leaves_one_too() {
+    async fn a_cancelled_rpc_leaves_a_line_too() {
         let line = line(None).await;
         assert!(line.contains(r#"method="MintToken" app=7"#) && line.contains(r#"code="Cancelled""#), "{line}");
     }

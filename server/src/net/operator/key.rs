@@ -1,9 +1,9 @@
-//! Who comes in to the operator's service: whoever has the key. Wrong keys are counted, told, and refused for a while when there are
-//! many.
+//! Access to the operator's service: a request must have the key. Wrong keys are counted and logged, and when an
+//! address sends many of them, its requests are refused for a while.
 //!
-//! Nobody guesses a key of 256 bits. The limit is for one that an operator chose, and for the log. It counts each address alone, so
-//! that no other machine keeps the operator out. Processes of one machine share its addresses and cannot be told apart: there the
-//! right key always opens, and only wrong ones are refused.
+//! Nobody guesses a key of 256 bits. The limit is for a key that an operator chose, and for the log. It counts each
+//! address on its own, so that no other machine can lock the operator out. Processes on one machine share its addresses
+//! and cannot be distinguished: there the right key always works, and only wrong ones are refused.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -22,24 +22,24 @@ use crate::net::meter::ADMIN_REFUSED;
 use crate::net::peer::Peer;
 use crate::repeated::{self, Repeated, Summary};
 
-/// Wrong keys of one address: a second on average, and at once.
+/// Wrong keys of one address: on average in a second, and in a burst.
 const WRONG_PER_SECOND: u32 = 1;
 const WRONG_AT_ONCE: u32 = 10;
 
-/// Lets in who has the key.
+/// Checks the key of each request.
 #[derive(Clone)]
 pub(crate) struct KeyCheck {
-    /// Comparing tags instead of keys takes the same time whatever was sent.
-    by: hmac::Key,
+    /// Comparing tags instead of keys takes the same time for every input.
+    mac_key: hmac::Key,
     tag: hmac::Tag,
     refused: Arc<Refused>,
 }
 
-/// Those who had it not.
+/// The requests without the right key.
 struct Refused {
     clock: Clock,
     failures: Mutex<Failures>,
-    told: Mutex<Repeated<String>>,
+    warnings: Mutex<Repeated<String>>,
 }
 
 impl std::fmt::Debug for KeyCheck {
@@ -51,51 +51,55 @@ impl std::fmt::Debug for KeyCheck {
 impl KeyCheck {
     /// `seed` is any secret of the server.
     pub(crate) fn new(key: &str, seed: &[u8; 32], clock: &Clock) -> Self {
-        let by = hmac::Key::new(hmac::HMAC_SHA256, seed);
-        let tag = hmac::sign(&by, key.as_bytes());
-        let (failures, told) = (Mutex::new(Failures::new()), Mutex::new(Repeated::new()));
-        Self { by, tag, refused: Arc::new(Refused { clock: clock.clone(), failures, told }) }
+        let mac_key = hmac::Key::new(hmac::HMAC_SHA256, seed);
+        let tag = hmac::sign(&mac_key, key.as_bytes());
+        let (failures, warnings) = (Mutex::new(Failures::new()), Mutex::new(Repeated::new()));
+        Self { mac_key, tag, refused: Arc::new(Refused { clock: clock.clone(), failures, warnings }) }
     }
 
     fn is_right(&self, authorization: &str) -> bool {
         let given = authorization.strip_prefix("Bearer ").unwrap_or_default();
-        hmac::verify(&self.by, given.as_bytes(), self.tag.as_ref()).is_ok()
+        hmac::verify(&self.mac_key, given.as_bytes(), self.tag.as_ref()).is_ok()
     }
 
-    /// Says who was refused when nobody follows, until `end`.
-    pub(super) async fn keep(&self, end: &CancellationToken) {
-        repeated::keep(&self.refused.told, &self.refused.clock, end, tell).await;
+    /// Logs the warnings that are due, until `end`.
+    pub(super) async fn run_warnings(&self, end: &CancellationToken) {
+        repeated::keep(&self.refused.warnings, &self.refused.clock, end, warn).await;
     }
 
-    fn refuse(&self, peer: Option<Peer>, why: Why) -> Status {
-        let reason = match why {
-            Why::Missing => "missing",
-            Why::Wrong => "wrong",
-            Why::Limited(_) => "limited",
+    fn refuse(&self, peer: Option<Peer>, refusal: Refusal) -> Status {
+        let reason = match refusal {
+            Refusal::Missing => "missing",
+            Refusal::Wrong => "wrong",
+            Refusal::Limited(_) => "limited",
         };
         counter!(ADMIN_REFUSED, "reason" => reason).increment(1);
         let source = peer.map_or_else(|| "an unknown address".to_owned(), |peer| peer.source());
-        let told = self.refused.told.lock().note(self.refused.clock.steady_ms(), source);
-        told.into_iter().for_each(tell);
-        match why {
-            Why::Missing => Status::unauthenticated("the header `authorization: Bearer KEY` is missing"),
-            Why::Wrong => Status::unauthenticated("the key is wrong"),
-            Why::Limited(ms) => {
-                Status::resource_exhausted(format!("too many wrong keys came from this address; try again in {ms} ms"))
+        let summary = self.refused.warnings.lock().note(self.refused.clock.steady_ms(), source);
+        summary.into_iter().for_each(warn);
+        match refusal {
+            Refusal::Missing => Status::unauthenticated("the header `authorization: Bearer KEY` is missing"),
+            Refusal::Wrong => Status::unauthenticated("the key is wrong"),
+            Refusal::Limited(ms) => {
+                Status::resource_exhausted(format!("this address sent too many wrong keys; try again in {ms} ms"))
             }
         }
     }
 }
 
-enum Why {
+enum Refusal {
     Missing,
     Wrong,
-    /// For so many milliseconds.
+    /// For this many milliseconds.
     Limited(i64),
 }
 
-fn tell(Summary { count, addresses }: Summary) {
-    tracing::warn!(count, addresses, "calls of the operator's service were refused: they did not have its key");
+fn warn(Summary { count, addresses }: Summary) {
+    tracing::warn!(
+        count,
+        addresses,
+        "requests to the operator's service were refused because they did not have its key"
+    );
 }
 
 impl Interceptor for KeyCheck {
@@ -115,10 +119,10 @@ impl Interceptor for KeyCheck {
         let now_ms = self.refused.clock.steady_ms();
         let allowed = self.refused.failures.lock().attempt(subnet, is_right, now_ms);
         match (allowed, given) {
-            (Err(ms), _) => Err(self.refuse(peer, Why::Limited(ms))),
+            (Err(ms), _) => Err(self.refuse(peer, Refusal::Limited(ms))),
             (Ok(()), _) if is_right => Ok(request),
-            (Ok(()), Some(_)) => Err(self.refuse(peer, Why::Wrong)),
-            (Ok(()), None) => Err(self.refuse(peer, Why::Missing)),
+            (Ok(()), Some(_)) => Err(self.refuse(peer, Refusal::Wrong)),
+            (Ok(()), None) => Err(self.refuse(peer, Refusal::Missing)),
         }
     }
 }
@@ -127,14 +131,15 @@ fn peer(extensions: &Extensions) -> Option<Peer> {
     extensions.get::<Caller>().map(|caller| caller.peer)
 }
 
-/// How many wrong keys came from each address. A process of this machine, on a Unix socket, has none.
+/// The wrong keys of each address. Processes on this machine that use the Unix socket share one entry, without an
+/// address.
 struct Failures {
     rate: Rate,
     buckets: HashMap<Option<Subnet>, Bucket>,
     sweep_at: usize,
 }
 
-/// With so few addresses nobody looks for those that can be forgotten.
+/// With fewer addresses than this, none is removed.
 const SWEEP_FROM: usize = 1_024;
 
 impl Failures {
@@ -142,7 +147,8 @@ impl Failures {
         Self { rate: Rate::new(WRONG_PER_SECOND, WRONG_AT_ONCE), buckets: HashMap::new(), sweep_at: SWEEP_FROM }
     }
 
-    /// Somebody shows a key. Fails with the milliseconds to wait if there were too many wrong ones; only wrong ones count.
+    /// Counts an attempt; only wrong keys take from the allowance. Fails with the milliseconds to wait if there were
+    /// too many wrong ones.
     fn attempt(&mut self, from: Option<Subnet>, is_right: bool, now_ms: i64) -> Result<(), i64> {
         if is_right {
             // A copy: the right key takes nothing.
@@ -164,18 +170,18 @@ mod tests {
     use tonic::Code;
 
     use super::*;
-    use crate::net::places::Places;
+    use crate::net::slots::Slots;
 
     fn check() -> (KeyCheck, Clock) {
         let clock = Clock::manual(0);
         (KeyCheck::new("secret", &[3; 32], &clock), clock)
     }
 
-    /// What a call from `peer` with this key is told.
-    fn call(check: &KeyCheck, peer: Peer, key: &str) -> Code {
-        let usage = Arc::clone(Places::new(1).take(peer, &CancellationToken::new()).0.usage());
+    /// Returns the status of a request from `peer` with this key.
+    fn status(check: &KeyCheck, peer: Peer, key: &str) -> Code {
+        let activity = Arc::clone(Slots::new(1).acquire(peer, &CancellationToken::new()).0.activity());
         let mut request = Request::new(());
-        request.extensions_mut().insert(Caller { peer, usage });
+        request.extensions_mut().insert(Caller { peer, activity });
         request.metadata_mut().insert("authorization", format!("Bearer {key}").parse().unwrap());
         check.clone().call(request).map_or_else(|status| status.code(), |_| Code::Ok)
     }
@@ -185,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_key_opens() {
+    fn only_the_key_is_accepted() {
         let (check, _) = check();
         assert!(check.is_right("Bearer secret"));
         for wrong in ["", "secret", "Bearer ", "Bearer Secret", "Bearer secret ", "bearer secret"] {
@@ -195,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_without_a_key_is_refused() {
+    fn a_request_without_a_key_is_refused() {
         let (mut check, _) = check();
         assert_eq!(check.call(Request::new(())).unwrap_err().code(), Code::Unauthenticated);
         let mut request = Request::new(());
@@ -204,41 +210,41 @@ mod tests {
     }
 
     #[test]
-    fn an_address_with_many_wrong_keys_waits_and_no_other() {
+    fn only_the_address_with_many_wrong_keys_must_wait() {
         let (check, clock) = check();
         let (guesses, operates) = (at("192.0.2.1:1"), at("192.0.2.2:1"));
         for _ in 0..10 {
-            assert_eq!(call(&check, guesses, "wrong"), Code::Unauthenticated);
+            assert_eq!(status(&check, guesses, "wrong"), Code::Unauthenticated);
         }
         for key in ["wrong", "secret"] {
-            assert_eq!(call(&check, at("192.0.2.1:2"), key), Code::ResourceExhausted, "{key}");
+            assert_eq!(status(&check, at("192.0.2.1:2"), key), Code::ResourceExhausted, "{key}");
         }
-        assert_eq!(call(&check, operates, "secret"), Code::Ok);
+        assert_eq!(status(&check, operates, "secret"), Code::Ok);
         clock.advance(999);
-        assert_eq!(call(&check, guesses, "secret"), Code::ResourceExhausted);
+        assert_eq!(status(&check, guesses, "secret"), Code::ResourceExhausted);
         clock.advance(1);
-        // The right key takes nothing, the first wrong one all that there is.
+        // The right key takes nothing, and the first wrong one takes all that is left.
         for key in ["secret", "secret", "wrong"] {
-            assert_ne!(call(&check, guesses, key), Code::ResourceExhausted);
+            assert_ne!(status(&check, guesses, key), Code::ResourceExhausted);
         }
-        assert_eq!(call(&check, guesses, "secret"), Code::ResourceExhausted);
+        assert_eq!(status(&check, guesses, "secret"), Code::ResourceExhausted);
     }
 
     #[test]
-    fn a_neighbour_on_the_machine_does_not_keep_the_operator_out() {
+    fn another_process_on_the_machine_cannot_lock_the_operator_out() {
         let (check, _) = check();
         let mut peers = vec![at("127.0.0.1:1"), at("[::1]:1"), at("[::ffff:127.0.0.1]:1")];
         #[cfg(unix)]
         peers.push(Peer::Unix(Some(1_000)));
         for peer in peers {
-            let codes: Vec<_> = (0..100).map(|_| call(&check, peer, "wrong")).collect();
+            let codes: Vec<_> = (0..100).map(|_| status(&check, peer, "wrong")).collect();
             assert_eq!(codes.last(), Some(&Code::ResourceExhausted), "{peer}");
-            assert_eq!(call(&check, peer, "secret"), Code::Ok, "{peer}");
+            assert_eq!(status(&check, peer, "secret"), Code::Ok, "{peer}");
         }
     }
 
     #[test]
-    fn addresses_without_wrong_keys_are_forgotten() {
+    fn addresses_without_recent_wrong_keys_are_removed() {
         let mut failures = Failures::new();
         for address in 0..u32::try_from(SWEEP_FROM).unwrap() {
             let address = SocketAddr::from((address.to_be_bytes(), 1));

@@ -11,17 +11,17 @@ use crate::config::AdminListen;
 use crate::folder::Folder;
 use crate::net::bounded_listener;
 
-/// The socket in the data folder.
+/// The name of the socket in the data folder.
 const SOCKET: &str = "admin.sock";
-/// For systems without Unix sockets.
+/// The default port, for systems without Unix sockets.
 const PORT: u16 = 4_712;
 
-/// How the operator's service is reached: its text is a URL that `zim admin --admin-url` takes.
+/// The address of the operator's service. It is displayed as a URL that `zim admin --admin-url` accepts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AdminAddr {
     /// A Unix socket.
     Unix(PathBuf),
-    /// A port that this machine alone reaches, without TLS.
+    /// A port that only this machine can reach, without TLS.
     Loopback(SocketAddr),
     /// A port with TLS.
     Tls(SocketAddr),
@@ -43,47 +43,47 @@ impl fmt::Display for AdminAddr {
     }
 }
 
-/// What the operator's service listens on.
+/// The listener of the operator's service.
 #[derive(Debug)]
 pub(crate) struct Listening {
     pub(crate) address: AdminAddr,
-    pub(super) door: Door,
+    pub(super) listener: Listener,
 }
 
 #[derive(Debug)]
-pub(super) enum Door {
+pub(super) enum Listener {
     Tcp(TcpListener),
     #[cfg(unix)]
     Unix(unix::Socket),
 }
 
-/// Listens where the settings say. An error comes with the address that it is about.
+/// Listens as configured. An error comes with the address that it concerns.
 pub(crate) async fn bind(listen: &AdminListen, folder: &Folder) -> Result<Option<Listening>, (AdminAddr, io::Error)> {
-    let wanted = match listen {
+    let address = match listen {
         AdminListen::Off => return Ok(None),
         AdminListen::Tcp(address) => AdminAddr::tcp(*address),
         AdminListen::Unix(path) => AdminAddr::Unix(path.clone()),
         AdminListen::Local if cfg!(unix) => AdminAddr::Unix(folder.file(SOCKET)),
         AdminListen::Local => AdminAddr::tcp(SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, PORT))),
     };
-    match open(&wanted).await {
+    match open(&address).await {
         Ok(listening) => Ok(Some(listening)),
-        Err(error) => Err((wanted, error)),
+        Err(error) => Err((address, error)),
     }
 }
 
-async fn open(wanted: &AdminAddr) -> io::Result<Listening> {
-    match wanted {
+async fn open(address: &AdminAddr) -> io::Result<Listening> {
+    match address {
         #[cfg(unix)]
         AdminAddr::Unix(path) => {
             let socket = unix::Socket::bind(path).await?;
-            Ok(Listening { address: AdminAddr::Unix(socket.path().to_owned()), door: Door::Unix(socket) })
+            Ok(Listening { address: AdminAddr::Unix(socket.path().to_owned()), listener: Listener::Unix(socket) })
         }
         #[cfg(not(unix))]
         AdminAddr::Unix(_) => Err(io::ErrorKind::Unsupported.into()),
         AdminAddr::Loopback(address) | AdminAddr::Tls(address) => {
             let listener = bounded_listener::listen(*address)?;
-            Ok(Listening { address: AdminAddr::tcp(listener.local_addr()?), door: Door::Tcp(listener) })
+            Ok(Listening { address: AdminAddr::tcp(listener.local_addr()?), listener: Listener::Tcp(listener) })
         }
     }
 }
@@ -102,17 +102,17 @@ mod unix {
     use crate::net::peer::Peer;
     use crate::net::timed_stream::{Accept, Stream};
 
-    /// Connections that wait until they are accepted.
+    /// Connections that wait to be accepted.
     const BACKLOG: i32 = 128;
-    /// Its owner alone connects to it.
+    /// Only the owner can connect.
     const MODE: u32 = 0o600;
 
-    /// A Unix socket that is listened on. Dropping it removes its file.
+    /// A listening Unix socket. Dropping it removes its file.
     #[derive(Debug)]
     pub(in crate::net::operator) struct Socket {
         listener: UnixListener,
         path: PathBuf,
-        /// What tells its file from one that another process has put there.
+        /// Distinguishes its file from one that another process has put there.
         inode: (u64, u64),
     }
 
@@ -121,13 +121,13 @@ mod unix {
             let path = std::path::absolute(path)?;
             let address = SockAddr::unix(&path).map_err(|error| {
                 let length = path.as_os_str().len();
-                let hint = "Unix sockets have short paths, as --admin unix:/run/zim/admin.sock";
+                let hint = "use a short path, such as --admin unix:/run/zim/admin.sock";
                 io::Error::new(error.kind(), format!("its path of {length} bytes is too long; {hint}"))
             })?;
             remove_stale(&path).await?;
             let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
             socket.bind(&address)?;
-            // Nobody can connect before it listens, and then it has its mode.
+            // Nobody can connect before `listen`, and then the file has its mode.
             fs::set_permissions(&path, fs::Permissions::from_mode(MODE))?;
             socket.listen(BACKLOG)?;
             socket.set_nonblocking(true)?;
@@ -155,7 +155,7 @@ mod unix {
         Ok((file.dev(), file.ino()))
     }
 
-    /// Removes the file of a server that was killed. Whatever else is there stays.
+    /// Removes the socket of a server that was killed. Any other file stays.
     async fn remove_stale(path: &Path) -> io::Result<()> {
         let file = match fs::symlink_metadata(path) {
             Ok(file) => file,
@@ -164,11 +164,11 @@ mod unix {
         };
         if !file.file_type().is_socket() {
             let kind = io::ErrorKind::AlreadyExists;
-            return Err(io::Error::new(kind, "there is something that is no socket: remove it if nobody needs it"));
+            return Err(io::Error::new(kind, "the path exists and is not a socket: remove it if it is not needed"));
         }
         match UnixStream::connect(path).await {
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
-            // Somebody listens, or it cannot be known.
+            // Another process listens, or the state is unknown.
             _ => Err(io::ErrorKind::AddrInUse.into()),
         }
     }
@@ -184,6 +184,6 @@ mod unix {
     }
 
     impl Stream for UnixStream {
-        fn forget(&self) {}
+        fn reset_on_drop(&self) {}
     }
 }

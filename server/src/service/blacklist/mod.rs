@@ -1,11 +1,12 @@
-//! The blacklist: whose messages a user does not want. Nobody but his own devices hears of it.
+//! The blacklist: the users whose messages a user does not want. Only the user's own devices learn of it.
 //!
-//! From the answer to `addUsersToBlacklist` on, nothing that the blocked user sends is stored or delivered:
-//! - A message is numbered under the lock of its conversation, whose `blocks` it reads there; the job that blocks sets them
-//!   under the same lock. Either the message is before the block, or it is refused.
-//! - A conversation that is made meanwhile reads the table under the locks of its two users, one of which the job that
-//!   blocks holds. Either it finds the block, or the job finds the conversation, and begins again with its lock.
-//! - A command has no log and no lock: the [`BlockFence`](crate::block_fence::BlockFence) lets it pass only if nobody was blocked since it looked.
+//! After `addUsersToBlacklist` is answered, nothing that the blocked user sends is stored or delivered:
+//! - A message is numbered under the lock of its conversation and reads `blocks` there. The job that blocks sets
+//!   `blocks` under the same lock. So the message is either before the block or refused.
+//! - A new conversation reads the table of blocks under the locks of its two users. The job that blocks holds one of
+//!   them. So either the conversation finds the block, or the job finds the conversation and starts over with its lock.
+//! - A command has no log and no lock. The [`BlockFence`](crate::block_fence::BlockFence) lets it pass only if no block
+//!   was made since it read the blacklist.
 
 mod rules;
 mod store;
@@ -36,7 +37,7 @@ impl BlacklistService for App {
     ) -> Result<BlacklistUsersAddedResult, Error> {
         let edit = Edit::Add { limit: i64::from(self.config.limits.max_blocked_users) };
         let error_user_list = self.edit_blacklist(caller, request.user_ids, edit).await?;
-        // Commands that looked before the commit and are not delivered yet look again.
+        // Commands that read the blacklist before the commit and are not delivered yet read it again.
         self.block_fence.advance();
         Ok(BlacklistUsersAddedResult { error_user_list })
     }
@@ -78,8 +79,8 @@ impl BlacklistService for App {
 }
 
 impl App {
-    /// Puts users on the caller's blacklist or takes them off it; returns those for whom that was not possible, if it was for
-    /// some.
+    /// Puts users on the caller's blacklist or removes them. Returns those for whom this failed, if it succeeded for
+    /// others.
     async fn edit_blacklist(
         &self,
         caller: &Caller,
@@ -112,7 +113,7 @@ impl App {
             let done = self.db.submit(user.0.unsigned_abs(), locks, async move |tx| {
                 let conversations = peer_conversations(tx, app, user, &peers).await?;
                 if conversations.iter().any(|conversation| !locked.contains(conversation)) {
-                    // Made since it was looked: not locked.
+                    // A conversation was made after the read, so it is not locked.
                     return Ok(None);
                 }
                 store::edit(tx, user, &peers, edit, &conversations, login).await.map(Some)

@@ -1,23 +1,23 @@
-//! Who may be put on a blacklist, and who can be taken off it, without any store.
+//! The rules of blacklists, without a store.
 
 use zim_protocol::ErrorCode;
 
 use crate::key::UserKey;
 
-/// What is to be done.
+/// A change of a blacklist.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Edit {
-    /// Put users on the list.
+    /// Adds users.
     Add {
-        /// Users on one list.
+        /// The most users on one list.
         limit: i64,
     },
-    /// Take users off it.
+    /// Removes users.
     Remove,
 }
 
 impl Edit {
-    /// What the call fails with when it can be done for nobody, for various reasons.
+    /// Returns the code of the whole request if it fails for every user, for different reasons.
     pub(super) fn all_refused(self) -> ErrorCode {
         match self {
             Self::Add { .. } => ErrorCode::FriendModuleAddBlacklistFail,
@@ -26,23 +26,24 @@ impl Edit {
     }
 }
 
-/// Somebody's blacklist, as far as it matters.
+/// What a blacklist says about one user.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Standing {
-    /// Whether he is on it.
+pub(super) struct EntryState {
+    /// Whether the user is on the list.
     pub is_listed: bool,
-    /// Whether he ever was.
+    /// Whether the user ever was.
     pub was_listed: bool,
 }
 
-/// Why it cannot be done for `other`, if it cannot. `size` is that of the list, with those that were added before him.
-pub(super) fn refusal(edit: Edit, user: UserKey, other: UserKey, standing: Standing, size: i64) -> Option<ErrorCode> {
+/// Returns why the edit fails for `other`, if it does. `size` is the size of the list with the users that this request
+/// has added before.
+pub(super) fn refusal(edit: Edit, user: UserKey, other: UserKey, state: EntryState, size: i64) -> Option<ErrorCode> {
     match edit {
         Edit::Add { .. } if other == user => Some(ErrorCode::FriendModuleCannotAddSelfToBlacklist),
-        Edit::Add { .. } if standing.is_listed => Some(ErrorCode::FriendModuleAlreadyAddToBlacklist),
+        Edit::Add { .. } if state.is_listed => Some(ErrorCode::FriendModuleAlreadyAddToBlacklist),
         Edit::Add { limit } if size >= limit => Some(ErrorCode::FriendModuleBlacklistListQuantityLimit),
-        Edit::Remove if standing.is_listed => None,
-        Edit::Remove if standing.was_listed => Some(ErrorCode::FriendModuleAlreadyDeleteFromBlacklist),
+        Edit::Remove if state.is_listed => None,
+        Edit::Remove if state.was_listed => Some(ErrorCode::FriendModuleAlreadyDeleteFromBlacklist),
         Edit::Remove => Some(ErrorCode::FriendModuleUserNotInBlacklist),
         Edit::Add { .. } => None,
     }
@@ -53,21 +54,21 @@ mod tests {
     use super::*;
 
     const ME: UserKey = UserKey(1);
-    const HIM: UserKey = UserKey(2);
-    const NEVER: Standing = Standing { is_listed: false, was_listed: false };
-    const LISTED: Standing = Standing { is_listed: true, was_listed: true };
-    const ONCE: Standing = Standing { is_listed: false, was_listed: true };
+    const OTHER: UserKey = UserKey(2);
+    const NEVER: EntryState = EntryState { is_listed: false, was_listed: false };
+    const LISTED: EntryState = EntryState { is_listed: true, was_listed: true };
+    const ONCE: EntryState = EntryState { is_listed: false, was_listed: true };
 
     #[test]
-    fn who_is_refused_hears_the_nearest_reason() {
+    fn a_refusal_has_the_most_specific_code() {
         let add = Edit::Add { limit: 3 };
-        assert_eq!(refusal(add, ME, HIM, NEVER, 2), None);
-        assert_eq!(refusal(add, ME, HIM, ONCE, 2), None);
-        assert_eq!(refusal(add, ME, HIM, NEVER, 3), Some(ErrorCode::FriendModuleBlacklistListQuantityLimit));
-        assert_eq!(refusal(add, ME, HIM, LISTED, 3), Some(ErrorCode::FriendModuleAlreadyAddToBlacklist));
+        assert_eq!(refusal(add, ME, OTHER, NEVER, 2), None);
+        assert_eq!(refusal(add, ME, OTHER, ONCE, 2), None);
+        assert_eq!(refusal(add, ME, OTHER, NEVER, 3), Some(ErrorCode::FriendModuleBlacklistListQuantityLimit));
+        assert_eq!(refusal(add, ME, OTHER, LISTED, 3), Some(ErrorCode::FriendModuleAlreadyAddToBlacklist));
         assert_eq!(refusal(add, ME, ME, NEVER, 3), Some(ErrorCode::FriendModuleCannotAddSelfToBlacklist));
-        assert_eq!(refusal(Edit::Remove, ME, HIM, LISTED, 3), None);
-        assert_eq!(refusal(Edit::Remove, ME, HIM, ONCE, 3), Some(ErrorCode::FriendModuleAlreadyDeleteFromBlacklist));
-        assert_eq!(refusal(Edit::Remove, ME, HIM, NEVER, 3), Some(ErrorCode::FriendModuleUserNotInBlacklist));
+        assert_eq!(refusal(Edit::Remove, ME, OTHER, LISTED, 3), None);
+        assert_eq!(refusal(Edit::Remove, ME, OTHER, ONCE, 3), Some(ErrorCode::FriendModuleAlreadyDeleteFromBlacklist));
+        assert_eq!(refusal(Edit::Remove, ME, OTHER, NEVER, 3), Some(ErrorCode::FriendModuleUserNotInBlacklist));
     }
 }

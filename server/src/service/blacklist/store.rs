@@ -4,19 +4,19 @@ use std::collections::{HashMap, HashSet};
 
 use zim_protocol::{BlockEntry, ErrorCode, UserInfo, feed_entry::Detail};
 
-use super::rules::{self, Edit, Standing};
+use super::rules::{self, Edit, EntryState};
 use crate::db::{Row, Tx, params};
 use crate::effect::Effect;
 use crate::error::Error;
 use crate::journal::{FeedKind, append_feed_all, rules::blocks_bit};
 use crate::key::{ConversationKey, LoginKey, UserKey};
 
-/// What became of an edit.
+/// The result of an edit.
 #[derive(Debug)]
 pub(super) struct Edited {
-    /// Entries of the user's feed, with their positions.
+    /// The entries of the user's feed with their positions.
     pub entries: Vec<(i64, Detail)>,
-    /// Those for whom it was not possible.
+    /// The users for whom the edit failed.
     pub refused: Vec<(UserKey, ErrorCode)>,
 }
 
@@ -26,7 +26,8 @@ pub(crate) async fn is_blocked(tx: &mut Tx<'_>, account: UserKey, other: UserKey
     Ok(row.is_some())
 }
 
-/// Edits the list of `user`, whose head the job has locked, as well as those of `conversations`: all that he has with `users`.
+/// Edits the blacklist of `user`. The job has locked the user's head and the heads of `conversations`: all
+/// conversations between the user and `users`.
 pub(super) async fn edit(
     tx: &mut Tx<'_>,
     user: UserKey,
@@ -35,15 +36,15 @@ pub(super) async fn edit(
     conversations: &[(ConversationKey, UserKey)],
     cause: LoginKey,
 ) -> Result<Edited, Error> {
-    let (chosen, refused) = choose(tx, user, users, edit).await?;
-    if chosen.is_empty() {
+    let (accepted, refused) = check_each(tx, user, users, edit).await?;
+    if accepted.is_empty() {
         return Ok(Edited { entries: Vec::new(), refused });
     }
-    let first = append_feed_all(tx, user, FeedKind::Block, &chosen).await?;
-    let (list, mut params) = tx.dialect().in_list(chosen.iter().copied(), 2);
+    let first = append_feed_all(tx, user, FeedKind::Block, &accepted).await?;
+    let (list, mut params) = tx.dialect().in_list(accepted.iter().copied(), 2);
     params.insert(0, user.into());
     let sql = match edit {
-        // Each has the position of his entry.
+        // The place of each row is the position of its feed entry.
         Edit::Add { .. } => format!(
             "INSERT INTO block (account, blocked, pos) SELECT account, key, pos FROM feed \
              WHERE account = $1 AND kind = {} AND key IN {list}",
@@ -52,10 +53,10 @@ pub(super) async fn edit(
         Edit::Remove => format!("DELETE FROM block WHERE account = $1 AND blocked IN {list}"),
     };
     tx.execute(&sql, &params).await?;
-    mark(tx, user, &chosen, edit, conversations).await?;
-    let mut details = feed_entries(tx, user, &chosen).await?;
-    let mut entries = Vec::with_capacity(chosen.len());
-    for (pos, key) in (first..).zip(&chosen) {
+    set_block_bits(tx, user, &accepted, edit, conversations).await?;
+    let mut details = feed_entries(tx, user, &accepted).await?;
+    let mut entries = Vec::with_capacity(accepted.len());
+    for (pos, key) in (first..).zip(&accepted) {
         let entry = details.remove(key).ok_or_else(|| Error::internal_text("a blocked user without an account"))?;
         tx.emit(Effect::Feed { user, pos, entry: Box::new(entry.clone()), cause });
         entries.push((pos, entry));
@@ -63,8 +64,8 @@ pub(super) async fn edit(
     Ok(Edited { entries, refused })
 }
 
-/// Those for whom it is possible, and the others.
-async fn choose(
+/// Splits the users into those for whom the edit is possible and those for whom it is not, with the reason.
+async fn check_each(
     tx: &mut Tx<'_>,
     user: UserKey,
     users: &[UserKey],
@@ -74,42 +75,43 @@ async fn choose(
     params.insert(0, user.into());
     let sql = format!("SELECT blocked FROM block WHERE account = $1 AND blocked IN {list}");
     let listed = keys(&tx.fetch(&sql, &params).await?)?;
-    // An entry stays when its user goes.
+    // A feed entry stays after its user is removed from the list.
     let kind = FeedKind::Block as i64;
     let sql = format!("SELECT key FROM feed WHERE account = $1 AND kind = {kind} AND key IN {list}");
     let known = keys(&tx.fetch(&sql, &params).await?)?;
     let row = tx.fetch_one("SELECT COUNT(*) FROM block WHERE account = $1", &params![user]).await?;
     let mut size: i64 = row.map_or(Ok(0), |row| row.get(0))?;
-    let (mut chosen, mut refused) = (Vec::new(), Vec::new());
+    let (mut accepted, mut refused) = (Vec::new(), Vec::new());
     for other in users {
-        let standing = Standing { is_listed: listed.contains(&other.0), was_listed: known.contains(&other.0) };
-        match rules::refusal(edit, user, *other, standing, size) {
+        let state = EntryState { is_listed: listed.contains(&other.0), was_listed: known.contains(&other.0) };
+        match rules::refusal(edit, user, *other, state, size) {
             Some(code) => refused.push((*other, code)),
             None => {
-                chosen.push(other.0);
+                accepted.push(other.0);
                 size += 1;
             }
         }
     }
-    Ok((chosen, refused))
+    Ok((accepted, refused))
 }
 
 fn keys(rows: &[Row]) -> Result<HashSet<i64>, Error> {
     rows.iter().map(|row| Ok(row.get(0)?)).collect()
 }
 
-/// Tells the conversations, where every message looks. The user is the lower account of some, the higher of others.
-async fn mark(
+/// Sets or clears the bits in the conversations, where sending a message reads them. The user is the lower account of
+/// some conversations and the higher of others.
+async fn set_block_bits(
     tx: &mut Tx<'_>,
     user: UserKey,
-    chosen: &[i64],
+    accepted: &[i64],
     edit: Edit,
     conversations: &[(ConversationKey, UserKey)],
 ) -> Result<(), Error> {
     for bit in [1, 2] {
         let ids: Vec<i64> = conversations
             .iter()
-            .filter(|(_, peer)| chosen.contains(&peer.0) && blocks_bit(user.0, peer.0) == bit)
+            .filter(|(_, peer)| accepted.contains(&peer.0) && blocks_bit(user.0, peer.0) == bit)
             .map(|(conversation, _)| conversation.0)
             .collect();
         if ids.is_empty() {
@@ -125,7 +127,7 @@ async fn mark(
     Ok(())
 }
 
-/// How these users stand on the list of `user` now.
+/// Returns the present entries of these users on the blacklist of `user`.
 pub(crate) async fn feed_entries(tx: &mut Tx<'_>, user: UserKey, keys: &[i64]) -> Result<HashMap<i64, Detail>, Error> {
     let (list, mut params) = tx.dialect().in_list(keys.iter().copied(), 2);
     params.insert(0, user.into());
@@ -142,7 +144,8 @@ pub(crate) async fn feed_entries(tx: &mut Tx<'_>, user: UserKey, keys: &[i64]) -
     Ok(entries)
 }
 
-/// Up to `count` users of the list behind `next_flag`, who was added last first; and the flag of what follows, 0 at the end.
+/// Returns up to `count` users of the list after `next_flag`, the last added first, and the flag of the next page, 0 at
+/// the end.
 pub(super) async fn page(
     tx: &mut Tx<'_>,
     user: UserKey,
@@ -166,7 +169,7 @@ pub(super) async fn page(
     Ok((page.iter().map(user_info).collect::<Result<_, _>>()?, next_flag))
 }
 
-/// From columns 1 to 4.
+/// Reads columns 1 to 4.
 fn user_info(row: &Row) -> Result<UserInfo, Error> {
     Ok(UserInfo {
         user_id: row.get(1)?,

@@ -15,7 +15,7 @@ use crate::db::Locks;
 use crate::effect::Effect;
 use crate::error::Error;
 use crate::fanout::feed_push;
-use crate::journal::{FeedKind, append_feed, read_mark};
+use crate::journal::{FeedKind, append_feed, move_read_mark};
 
 impl ConversationService for App {
     async fn clear_conversation_unread_message_count(
@@ -33,7 +33,7 @@ impl ConversationService for App {
         let name = ConversationRef { r#type: kind, id: id.clone() };
         let locks = Locks::conversation(conversation.0).and_user(user.0);
         let moved = self.db.submit(conversation.0.unsigned_abs(), locks, async move |tx| {
-            let Some(mark) = read_mark(tx, conversation, user, name, request.through_seq).await? else {
+            let Some(mark) = move_read_mark(tx, conversation, user, name, request.through_seq).await? else {
                 return Ok(None);
             };
             let pos = append_feed(tx, user, FeedKind::Read, conversation.0).await?;

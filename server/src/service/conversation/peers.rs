@@ -1,4 +1,4 @@
-//! The conversation of two users: found by their names, and made at the first message.
+//! Conversations between two users. They are made with the first message.
 
 use zim_protocol::ConversationType;
 
@@ -9,11 +9,16 @@ use crate::error::Error;
 use crate::key::{AppKey, ConversationKey, UserKey};
 
 impl App {
-    /// The conversation of `caller` with the user named `peer_id`, if it exists.
+    /// Returns the conversation between two users, if it exists.
     ///
     /// # Errors
     /// The store fails.
-    pub async fn peers(&self, app: AppKey, caller: UserKey, peer: UserKey) -> Result<Option<ConversationKey>, Error> {
+    pub async fn peer_conversation(
+        &self,
+        app: AppKey,
+        caller: UserKey,
+        peer: UserKey,
+    ) -> Result<Option<ConversationKey>, Error> {
         let pair = (caller.min(peer), caller.max(peer));
         if let Some(key) = self.conversations.get(&pair) {
             return Ok(Some(key));
@@ -25,12 +30,18 @@ impl App {
         Ok(found)
     }
 
-    /// The conversation of two users, made if it is new. An empty conversation is in nobody's list.
+    /// Returns the conversation between two users, and makes it if it does not exist. An empty conversation is in
+    /// nobody's list.
     ///
     /// # Errors
     /// The store fails.
-    pub async fn open_peers(&self, app: AppKey, caller: UserKey, peer: UserKey) -> Result<ConversationKey, Error> {
-        if let Some(key) = self.peers(app, caller, peer).await? {
+    pub async fn open_peer_conversation(
+        &self,
+        app: AppKey,
+        caller: UserKey,
+        peer: UserKey,
+    ) -> Result<ConversationKey, Error> {
+        if let Some(key) = self.peer_conversation(app, caller, peer).await? {
             return Ok(key);
         }
         let pair = (caller.min(peer), caller.max(peer));
@@ -45,10 +56,10 @@ impl App {
         Ok(key)
     }
 
-    /// Names a conversation of the caller by key; `None` if it does not exist.
+    /// Resolves a conversation of the caller; `None` if it does not exist.
     ///
     /// # Errors
-    /// A kind of conversation that has no log, or the store fails.
+    /// The type of conversation has no log, or the store fails.
     pub async fn conversation_key(
         &self,
         app: AppKey,
@@ -58,7 +69,7 @@ impl App {
     ) -> Result<Option<ConversationKey>, Error> {
         match ConversationType::try_from(kind) {
             Ok(ConversationType::Peer) => match self.user_key(app, id).await? {
-                Some(peer) => self.peers(app, caller, peer).await,
+                Some(peer) => self.peer_conversation(app, caller, peer).await,
                 None => Ok(None),
             },
             _ => Err(Error::params_invalid("conversationType must be 0, a conversation with one other user")),

@@ -1,4 +1,4 @@
-//! Rows of conversations, and of their members.
+//! Rows of conversations and of their members.
 
 use std::collections::HashMap;
 
@@ -10,7 +10,7 @@ fn pair_name(pair: (UserKey, UserKey)) -> String {
     format!("{}:{}", pair.0.0, pair.1.0)
 }
 
-/// The conversation of two users, in ascending order.
+/// Returns the conversation of two users, given in ascending order.
 pub(super) async fn peer_conversation(
     tx: &mut Tx<'_>,
     app: AppKey,
@@ -25,7 +25,7 @@ pub(super) async fn peer_conversation(
     Ok(row.map(|row| row.get(0)).transpose()?.map(ConversationKey))
 }
 
-/// The conversations of `user` with these, as far as they exist, each with the other side.
+/// Returns the existing conversations between `user` and these users, each with the other user.
 pub(crate) async fn peer_conversations(
     tx: &mut Tx<'_>,
     app: AppKey,
@@ -47,8 +47,8 @@ pub(crate) async fn peer_conversations(
     Ok(found)
 }
 
-/// Makes the conversation of two users, unless somebody was faster. Who has blocked the other is read under the locks of
-/// both: a block that is stored meanwhile finds the conversation.
+/// Makes the conversation of two users, unless another job has made it. Blocks are read under the locks of both users:
+/// a block that is stored later finds the conversation.
 pub(super) async fn open_peer_conversation(
     tx: &mut Tx<'_>,
     app: AppKey,
@@ -56,7 +56,7 @@ pub(super) async fn open_peer_conversation(
     id: i64,
     now: i64,
 ) -> Result<ConversationKey, Error> {
-    let made = tx
+    let inserted = tx
         .execute(
             "INSERT INTO conversation (id, app, type, name, seq, n, rev, last_ts, touched, floor_seq, floor_n, floor_rev, \
              blocks) VALUES ($1, $2, 0, $3, 0, 0, 0, $4, $4, 0, 0, 0, \
@@ -66,10 +66,10 @@ pub(super) async fn open_peer_conversation(
             &params![id, app, pair_name(pair), now, pair.0, pair.1],
         )
         .await?;
-    if made == 0 {
+    if inserted == 0 {
         return peer_conversation(tx, app, pair)
             .await?
-            .ok_or_else(|| Error::internal_text("a conversation that is and is not there"));
+            .ok_or_else(|| Error::internal_text("a conversation exists and is not found"));
     }
     for (user, peer) in [pair, (pair.1, pair.0)] {
         tx.execute(

@@ -1,5 +1,5 @@
-//! What a job writes into the feeds of the two users: noted as it is written, told when all is done, so that an entry says what
-//! is true at the end of the job.
+//! Writes a job's entries into the feeds of the two users. Entries are appended as the job proceeds and resolved at its
+//! end, so that each shows the state after the job.
 
 use std::collections::HashMap;
 
@@ -13,7 +13,7 @@ use crate::fanout::feed_push;
 use crate::journal::{FeedKind, append_feed};
 use crate::key::{LoginKey, UserKey};
 
-/// The entries of one job.
+/// The feed entries of one job.
 #[derive(Debug)]
 pub(super) struct FeedWriter {
     caller: UserKey,
@@ -30,12 +30,12 @@ struct Entry {
 }
 
 impl FeedWriter {
-    /// Of a call of `caller` on `login`.
-    pub(super) fn of(caller: UserKey, login: LoginKey) -> Self {
+    /// Creates a writer for a request of `caller` on `login`.
+    pub(super) fn new(caller: UserKey, login: LoginKey) -> Self {
         Self { caller, login, entries: Vec::new() }
     }
 
-    /// Writes an entry about `other` into the feed of `user`, whose head the job has locked; returns its position.
+    /// Appends an entry about `other` to the feed of `user`, whose head the job has locked. Returns its position.
     pub(super) async fn add(
         &mut self,
         tx: &mut Tx<'_>,
@@ -48,8 +48,9 @@ impl FeedWriter {
         Ok(pos)
     }
 
-    /// Tells everybody; returns what the response to the caller carries. One statement for each user and kind.
-    pub(super) async fn tell(self, tx: &mut Tx<'_>) -> Result<Vec<Push>, Error> {
+    /// Emits all entries. Returns the pushes for the response to the caller. Takes one statement for each user and
+    /// kind.
+    pub(super) async fn emit(self, tx: &mut Tx<'_>) -> Result<Vec<Push>, Error> {
         let mut details: HashMap<(UserKey, i64, i64), Detail> = HashMap::with_capacity(self.entries.len());
         let mut groups: Vec<(UserKey, FeedKind, Vec<i64>)> = Vec::new();
         for entry in &self.entries {

@@ -1,10 +1,10 @@
-//! The jobs that change lists of friends. Both users' heads are locked: what is read here stays true until the commit.
+//! The jobs that change lists of friends. Both users' heads are locked: what a job reads stays true until its commit.
 
 use zim_protocol::{ErrorUserInfo, FriendApplicationInfo, FriendApplicationState as State, FriendInfo, Push};
 
 use super::application;
 use super::feed_writer::FeedWriter;
-use super::rules::{Attributes, Remarks, changed};
+use super::rules::{Attributes, Remarks, merged};
 use super::store::{self, Friend};
 use crate::db::Tx;
 use crate::error::{Error, LeftOut};
@@ -12,38 +12,38 @@ use crate::journal::FeedKind;
 use crate::key::{LoginKey, UserKey};
 use crate::service::blacklist::is_blocked;
 
-/// One user's call that concerns another.
+/// A request of one user about another.
 #[derive(Clone, Debug)]
 pub(super) struct Pair {
     pub(super) me: UserKey,
     pub(super) other: UserKey,
     pub(super) login: LoginKey,
     pub(super) now: i64,
-    /// Friends that one user may have.
+    /// The most friends of one user.
     pub(super) max_friends: u64,
 }
 
 impl Pair {
     pub(super) fn feed(&self) -> FeedWriter {
-        FeedWriter::of(self.me, self.login)
+        FeedWriter::new(self.me, self.login)
     }
 
-    /// The other one as the caller sees him.
+    /// Returns the other user as the caller sees them.
     pub(super) async fn friend(&self, tx: &mut Tx<'_>) -> Result<FriendInfo, Error> {
         let found = store::entries(tx, self.me, &[self.other.0]).await?;
         let entry = found.into_values().next().filter(|entry| !entry.is_deleted);
         entry.and_then(|entry| entry.info).ok_or_else(|| Error::internal_text("a friend without a row"))
     }
 
-    /// What stands between the two as the caller sees it.
+    /// Returns the application between the two users as the caller sees it.
     pub(super) async fn application(&self, tx: &mut Tx<'_>) -> Result<FriendApplicationInfo, Error> {
         let found = application::entries(tx, self.me, &[self.other.0]).await?;
         let info = found.into_values().next().and_then(|entry| entry.info);
         info.ok_or_else(|| Error::internal_text("an application without a row"))
     }
 
-    /// Whether the caller may become a friend of the other one.
-    pub(super) async fn may_ask(&self, tx: &mut Tx<'_>) -> Result<(), Error> {
+    /// Checks that the two are not friends and that the other user has not blocked the caller.
+    pub(super) async fn check_may_befriend(&self, tx: &mut Tx<'_>) -> Result<(), Error> {
         if store::find(tx, self.me, self.other).await?.is_some() {
             return Err(Error::already_friends());
         }
@@ -53,8 +53,8 @@ impl Pair {
         Ok(())
     }
 
-    /// Whether one more fits onto the lists of both.
-    pub(super) async fn has_room(&self, tx: &mut Tx<'_>) -> Result<(), Error> {
+    /// Checks that both lists have room for another friend.
+    pub(super) async fn check_room(&self, tx: &mut Tx<'_>) -> Result<(), Error> {
         for (user, whose) in [(self.me, "your"), (self.other, "the other user's")] {
             if store::count(tx, user).await? >= self.max_friends {
                 return Err(Error::friends_full(whose, self.max_friends));
@@ -63,8 +63,8 @@ impl Pair {
         Ok(())
     }
 
-    /// Puts the other onto the caller's list and the caller onto the other's, where they are not; what waits between them is
-    /// accepted by that. `mine` is the caller's, `theirs` the other's.
+    /// Puts each user on the other's list, where they are not yet. This accepts waiting applications between them.
+    /// `mine` are the caller's remarks, `theirs` the other user's.
     pub(super) async fn befriend(
         &self,
         tx: &mut Tx<'_>,
@@ -73,7 +73,7 @@ impl Pair {
         wording: &str,
     ) -> Result<(), Error> {
         for (user, other) in [(self.me, self.other), (self.other, self.me)] {
-            self.answer(tx, feed, (user, other), State::Accepted).await?;
+            self.answer_application(tx, feed, (user, other), State::Accepted).await?;
         }
         let sides = [(self.me, self.other, mine, "your"), (self.other, self.me, theirs, "the other user's")];
         for (user, other, remarks, whose) in sides {
@@ -90,8 +90,8 @@ impl Pair {
         Ok(())
     }
 
-    /// One's row of what waits between two users becomes answered.
-    pub(super) async fn answer(
+    /// Ends the waiting application between two users in the row of `user`.
+    pub(super) async fn answer_application(
         &self,
         tx: &mut Tx<'_>,
         feed: &mut FeedWriter,
@@ -115,16 +115,16 @@ pub(super) async fn add(
     remarks: Remarks,
     wording: &str,
 ) -> Result<(FriendInfo, Vec<Push>), Error> {
-    pair.may_ask(tx).await?;
+    pair.check_may_befriend(tx).await?;
     let mut feed = pair.feed();
-    // What the other one said when he asked stands beside what the caller says now.
+    // If the other user has applied, the remarks of that application go on the other user's list.
     let theirs = application::find(tx, pair.other, pair.me).await?.filter(|row| row.is_waiting(pair.now));
     let theirs = theirs.map(|row| row.remarks).unwrap_or_default();
     pair.befriend(tx, &mut feed, (remarks, theirs), wording).await?;
-    Ok((pair.friend(tx).await?, feed.tell(tx).await?))
+    Ok((pair.friend(tx).await?, feed.emit(tx).await?))
 }
 
-/// Takes users off the list of `me`, and him off theirs if `is_mutual`; tells who was none of his friends.
+/// Removes users from the list of `me`, and `me` from theirs if `is_mutual`. Reports those who were no friends.
 pub(super) async fn delete(
     tx: &mut Tx<'_>,
     (me, login): (UserKey, LoginKey),
@@ -132,7 +132,7 @@ pub(super) async fn delete(
     is_mutual: bool,
     mut left_out: LeftOut,
 ) -> Result<(Vec<Push>, Vec<ErrorUserInfo>), Error> {
-    let mut feed = FeedWriter::of(me, login);
+    let mut feed = FeedWriter::new(me, login);
     let mut deleted = 0;
     for (other, id) in others {
         if store::find(tx, me, other).await?.is_none() {
@@ -147,30 +147,30 @@ pub(super) async fn delete(
             store::remove(tx, other, me).await?;
         }
     }
-    Ok((feed.tell(tx).await?, left_out.finish(deleted)?))
+    Ok((feed.emit(tx).await?, left_out.finish(deleted)?))
 }
 
-/// A change of what one says of a friend.
+/// A change of a user's remarks about a friend.
 #[derive(Clone, Debug)]
-pub(super) enum Change {
-    /// What one calls him.
+pub(super) enum RemarksChange {
+    /// The name that the user gives the friend.
     Alias(String),
-    /// Some of his attributes.
+    /// Some of the friend's attributes.
     Attributes(Attributes),
 }
 
-/// Changes what the caller says of a friend; nobody else hears of it.
-pub(super) async fn change(
+/// Changes the caller's remarks about a friend. Only the caller's own devices learn of it.
+pub(super) async fn change_remarks(
     tx: &mut Tx<'_>,
     pair: &Pair,
     id: &str,
-    change: Change,
+    change: RemarksChange,
 ) -> Result<(FriendInfo, Vec<Push>), Error> {
     let before = store::find(tx, pair.me, pair.other).await?.ok_or_else(|| Error::not_friends(id))?;
     let after = match change {
-        Change::Alias(alias) => Remarks { alias, ..before.clone() },
-        Change::Attributes(changes) => {
-            Remarks { attributes: changed(before.attributes.clone(), changes)?, ..before.clone() }
+        RemarksChange::Alias(alias) => Remarks { alias, ..before.clone() },
+        RemarksChange::Attributes(changes) => {
+            Remarks { attributes: merged(before.attributes.clone(), changes)?, ..before.clone() }
         }
     };
     let mut feed = pair.feed();
@@ -178,5 +178,5 @@ pub(super) async fn change(
         feed.add(tx, pair.me, FeedKind::Friend, pair.other).await?;
         store::update(tx, pair.me, pair.other, after).await?;
     }
-    Ok((pair.friend(tx).await?, feed.tell(tx).await?))
+    Ok((pair.friend(tx).await?, feed.emit(tx).await?))
 }

@@ -1,4 +1,4 @@
-//! Friends: who is on whose list, and who asks to be. A list is one person's; what happens to it is in his feed.
+//! Friends and friend applications. A list belongs to one user, and its changes are in that user's feed.
 
 mod application;
 mod friendship;
@@ -19,7 +19,7 @@ use zim_protocol::{
 };
 
 pub(crate) use self::application::feed_entries as application_feed_entries;
-use self::friendship::{Change, Pair};
+use self::friendship::{Pair, RemarksChange};
 use self::rules::Remarks;
 pub(crate) use self::store::feed_entries;
 use crate::app::App;
@@ -34,7 +34,7 @@ impl FriendService for App {
         let config = request.config.unwrap_or_default();
         let remarks = Remarks::new(config.friend_alias, config.friend_attributes);
         let info = self
-            .with_friend(caller, pair, async move |tx, pair| friendship::add(tx, pair, remarks, &config.wording).await)
+            .run_pair_job(caller, pair, async move |tx, pair| friendship::add(tx, pair, remarks, &config.wording).await)
             .await?;
         Ok(FriendAddedResult { friend_info: Some(info) })
     }
@@ -91,7 +91,7 @@ impl FriendService for App {
         caller: &Caller,
         request: UpdateFriendAliasRequest,
     ) -> Result<FriendAliasUpdatedResult, Error> {
-        let info = self.change_friend(caller, request.user_id, Change::Alias(request.friend_alias)).await?;
+        let info = self.change_friend(caller, request.user_id, RemarksChange::Alias(request.friend_alias)).await?;
         Ok(FriendAliasUpdatedResult { friend_info: Some(info) })
     }
 
@@ -100,7 +100,7 @@ impl FriendService for App {
         caller: &Caller,
         request: UpdateFriendAttributesRequest,
     ) -> Result<FriendAttributesUpdatedResult, Error> {
-        let change = Change::Attributes(request.friend_attributes.into_iter().collect());
+        let change = RemarksChange::Attributes(request.friend_attributes.into_iter().collect());
         let info = self.change_friend(caller, request.user_id, change).await?;
         Ok(FriendAttributesUpdatedResult { friend_info: Some(info) })
     }
@@ -133,7 +133,7 @@ impl FriendService for App {
     ) -> Result<FriendListQueriedResult, Error> {
         let me = caller.identity()?.user;
         let config = request.config.unwrap_or_default();
-        let (before, count) = (behind(config.next_flag), config.count);
+        let (before, count) = (page_start(config.next_flag), config.count);
         let (friend_list, next_flag) = self.db.read(async move |tx| store::page(tx, me, before, count).await).await?;
         Ok(FriendListQueriedResult { friend_list, next_flag })
     }
@@ -145,10 +145,10 @@ impl FriendService for App {
     ) -> Result<FriendApplicationSentResult, Error> {
         let pair = self.resolve_pair(caller, &request.user_id).await?;
         let config = request.config.unwrap_or_default();
-        let said = (config.wording, Remarks::new(config.friend_alias, config.friend_attributes));
+        let sent = (config.wording, Remarks::new(config.friend_alias, config.friend_attributes));
         let expires_at = pair.now + i64::from(self.config.limits.friend_application_valid_s) * 1_000;
         let info = self
-            .with_friend(caller, pair, async move |tx, pair| application::jobs::send(tx, pair, said, expires_at).await)
+            .run_pair_job(caller, pair, async move |tx, pair| application::jobs::send(tx, pair, sent, expires_at).await)
             .await?;
         Ok(FriendApplicationSentResult { application_info: Some(info) })
     }
@@ -162,7 +162,7 @@ impl FriendService for App {
         let config = request.config.unwrap_or_default();
         let remarks = Remarks::new(config.friend_alias, config.friend_attributes);
         let info = self
-            .with_friend(caller, pair, async move |tx, pair| application::jobs::accept(tx, pair, remarks).await)
+            .run_pair_job(caller, pair, async move |tx, pair| application::jobs::accept(tx, pair, remarks).await)
             .await?;
         Ok(FriendApplicationAcceptedResult { friend_info: Some(info) })
     }
@@ -174,7 +174,7 @@ impl FriendService for App {
     ) -> Result<FriendApplicationRejectedResult, Error> {
         let pair = self.resolve_pair(caller, &request.user_id).await?;
         let user =
-            self.with_friend(caller, pair, async move |tx, pair| application::jobs::reject(tx, pair).await).await?;
+            self.run_pair_job(caller, pair, async move |tx, pair| application::jobs::reject(tx, pair).await).await?;
         Ok(FriendApplicationRejectedResult { user_info: Some(user) })
     }
 
@@ -185,7 +185,7 @@ impl FriendService for App {
     ) -> Result<FriendApplicationListQueriedResult, Error> {
         let me = caller.identity()?.user;
         let config = request.config.unwrap_or_default();
-        let (page, now) = ((behind(config.next_flag), config.count), self.clock.now_ms());
+        let (page, now) = ((page_start(config.next_flag), config.count), self.clock.now_ms());
         let (application_list, next_flag) =
             self.db.read(async move |tx| application::page(tx, me, page, now).await).await?;
         Ok(FriendApplicationListQueriedResult { application_list, next_flag })
@@ -193,7 +193,7 @@ impl FriendService for App {
 }
 
 impl App {
-    /// A call about another user, who must be registered.
+    /// Resolves a request about another user, who must be registered.
     async fn resolve_pair(&self, caller: &Caller, user_id: &str) -> Result<Pair, Error> {
         let identity = caller.identity()?;
         let other = self.user_key(identity.app, user_id).await?;
@@ -205,8 +205,8 @@ impl App {
         Ok(Pair { me, other, login, now, max_friends: self.config.limits.max_friends.into() })
     }
 
-    /// Runs a job under the heads of both users; the response carries what it wrote into the caller's feed.
-    async fn with_friend<T: Send + 'static>(
+    /// Runs a job under the heads of both users. The response carries what the job appended to the caller's feed.
+    async fn run_pair_job<T: Send + 'static>(
         &self,
         caller: &Caller,
         pair: Pair,
@@ -220,15 +220,23 @@ impl App {
         Ok(answer)
     }
 
-    async fn change_friend(&self, caller: &Caller, user_id: String, change: Change) -> Result<FriendInfo, Error> {
+    async fn change_friend(
+        &self,
+        caller: &Caller,
+        user_id: String,
+        change: RemarksChange,
+    ) -> Result<FriendInfo, Error> {
         let pair = self.resolve_pair(caller, &user_id).await.map_err(|error| match error.code() {
             ErrorCode::FriendModuleCannotAddSelfToFriendList => Error::not_friends(&user_id),
             _ => error,
         })?;
-        self.with_friend(caller, pair, async move |tx, pair| friendship::change(tx, pair, &user_id, change).await).await
+        self.run_pair_job(caller, pair, async move |tx, pair| {
+            friendship::change_remarks(tx, pair, &user_id, change).await
+        })
+        .await
     }
 
-    /// The keys of these users, each once; those who are not registered are left out.
+    /// Returns the keys of these users, each once. Those who are not registered are left out.
     async fn friend_keys(
         &self,
         caller: &Caller,
@@ -251,12 +259,13 @@ impl App {
     }
 }
 
-/// The place behind which a page begins.
-fn behind(next_flag: i64) -> i64 {
+/// The place that a page starts after; lists are in descending order of places.
+fn page_start(next_flag: i64) -> i64 {
     if next_flag > 0 { next_flag } else { i64::MAX }
 }
 
-/// A page from rows of which one more was asked for; and the place behind which the next one begins, 0 at the end.
+/// Cuts a page out of rows that were fetched with one row in excess. Returns the page and the place that the next one
+/// starts after, 0 at the end.
 fn page<T>(
     rows: &[Row],
     count: i64,

@@ -1,4 +1,4 @@
-//! Who may do what, and what follows from it: without a store.
+//! The rules of friends and friend applications, without a store.
 
 use std::collections::BTreeMap;
 
@@ -8,13 +8,13 @@ use zim_protocol::{
 
 use crate::error::Error;
 
-/// UTF-8 bytes of the keys and values of a friend's attributes together.
+/// The most UTF-8 bytes of a friend's attributes, keys and values together.
 const MAX_ATTRIBUTE_BYTES: usize = 1_024;
 
-/// Attributes of a friend.
+/// The attributes of a friend.
 pub(super) type Attributes = BTreeMap<String, String>;
 
-/// What one says of another on his own list: nobody else sees it.
+/// A user's own notes about a friend: no other user sees them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Remarks {
     pub(super) alias: String,
@@ -22,12 +22,12 @@ pub(super) struct Remarks {
 }
 
 impl Remarks {
-    /// From what a request says. Attributes without a value are not set.
+    /// Builds remarks from a request. Attributes with an empty value are not set.
     pub(super) fn new(alias: String, attributes: impl IntoIterator<Item = (String, String)>) -> Self {
         Self { alias, attributes: attributes.into_iter().filter(|(_, value)| !value.is_empty()).collect() }
     }
 
-    /// Each part, or that of `other` where there is none.
+    /// Replaces missing parts by those of `other`.
     pub(super) fn or(self, other: Self) -> Self {
         Self {
             alias: if self.alias.is_empty() { other.alias } else { self.alias },
@@ -36,8 +36,8 @@ impl Remarks {
     }
 }
 
-/// The attributes after `changes`: those that are not named stay, and an empty value removes one.
-pub(super) fn changed(
+/// Returns the attributes after `changes`: attributes that are not named stay, and an empty value removes one.
+pub(super) fn merged(
     mut attributes: Attributes,
     changes: impl IntoIterator<Item = (String, String)>,
 ) -> Result<Attributes, Error> {
@@ -55,9 +55,9 @@ pub(super) fn changed(
     Ok(attributes)
 }
 
-/// The answer to a check: who is on whose list.
-pub(super) fn relation(check: FriendRelationCheckType, on_mine: bool, on_his: bool) -> UserRelationType {
-    match (check, on_mine, on_his) {
+/// Returns the result of a check: which of the two lists has the other user.
+pub(super) fn relation(check: FriendRelationCheckType, on_mine: bool, on_theirs: bool) -> UserRelationType {
+    match (check, on_mine, on_theirs) {
         (FriendRelationCheckType::Single, false, _) => UserRelationType::SingleNo,
         (FriendRelationCheckType::Single, true, _) => UserRelationType::SingleHave,
         (FriendRelationCheckType::Both, false, false) => UserRelationType::BothAllNo,
@@ -67,14 +67,14 @@ pub(super) fn relation(check: FriendRelationCheckType, on_mine: bool, on_his: bo
     }
 }
 
-/// What stands between two users, as one of them sees it.
+/// The application between two users, as one of them sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Application {
     pub(super) kind: Kind,
-    /// As if time stood still.
+    /// The stored state, without regard to the expiry.
     pub(super) state: State,
     pub(super) wording: String,
-    /// What he says of the other, should they become friends.
+    /// The owner's remarks about the other user, in case they become friends.
     pub(super) remarks: Remarks,
     pub(super) created_at: i64,
     pub(super) updated_at: i64,
@@ -82,20 +82,20 @@ pub(super) struct Application {
 }
 
 impl Application {
-    /// Whether it can still be answered.
+    /// Whether the application can still be answered.
     pub(super) fn is_waiting(&self, now: i64) -> bool {
         state_at(self.state, self.expires_at, now) == State::Waiting
     }
 }
 
-/// The state of an application at a time.
+/// Returns the state of an application at a time.
 pub(super) fn state_at(state: State, expires_at: i64, now: i64) -> State {
     if state == State::Waiting && expires_at <= now { State::Expired } else { state }
 }
 
-/// The two rows of an application that is made now: the applicant's own, and that of whom he asks. What waited before goes on,
-/// and if each has asked the other, both have.
-pub(super) fn applied(
+/// Returns the two rows of a new application: that of the applicant and that of the other user. An application that is
+/// still waiting is continued; if both have applied, both rows say so.
+pub(super) fn new_application(
     own: Option<Application>,
     theirs: Option<Application>,
     (wording, remarks): (String, Remarks),
@@ -106,7 +106,7 @@ pub(super) fn applied(
     let (kind, their_kind) = if is_mutual { (Kind::Both, Kind::Both) } else { (Kind::Sent, Kind::Received) };
     let created_at = own.map_or(now, |own| own.created_at);
     let state = State::Waiting;
-    let their_terms = theirs.filter(|_| is_mutual).map(|theirs| theirs.remarks).unwrap_or_default();
+    let their_remarks = theirs.filter(|_| is_mutual).map(|theirs| theirs.remarks).unwrap_or_default();
     let row = |kind, remarks| Application {
         kind,
         state,
@@ -116,10 +116,10 @@ pub(super) fn applied(
         updated_at: now,
         expires_at,
     };
-    (row(kind, remarks), row(their_kind, their_terms))
+    (row(kind, remarks), row(their_kind, their_remarks))
 }
 
-/// The application that somebody may answer now.
+/// Returns the application if its owner may answer it now.
 pub(super) fn answerable(own: Option<Application>, now: i64) -> Result<Application, Error> {
     let own = own.filter(|own| own.kind != Kind::Sent && own.state == State::Waiting);
     let own = own.ok_or_else(Error::no_application_waits)?;
@@ -149,7 +149,7 @@ mod tests {
     }
 
     fn apply(own: Option<Application>, theirs: Option<Application>) -> (Application, Application) {
-        applied(own, theirs, ("hi".to_owned(), remarks("bob")), (NOW, 2_000))
+        new_application(own, theirs, ("hi".to_owned(), remarks("bob")), (NOW, 2_000))
     }
 
     #[test]
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_repeated_one_goes_on() {
+    fn a_repeated_application_keeps_its_creation_time() {
         let (own, theirs) = apply(Some(waiting(Kind::Sent, 1_500)), Some(waiting(Kind::Received, 1_500)));
         assert_eq!((own.kind, theirs.kind), (Kind::Sent, Kind::Received));
         assert_eq!((own.created_at, own.updated_at, own.wording.as_str()), (1, NOW, "hi"));
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn who_asks_whoever_asked_him_makes_it_mutual() {
+    fn applications_in_both_directions_become_mutual() {
         let (own, theirs) = apply(Some(waiting(Kind::Received, 1_500)), Some(waiting(Kind::Sent, 1_500)));
         assert_eq!((own.kind, theirs.kind), (Kind::Both, Kind::Both));
         assert_eq!((own.remarks.alias.as_str(), theirs.remarks.alias.as_str()), ("bob", "before"));
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn what_expired_or_was_answered_begins_anew() {
+    fn an_expired_or_answered_application_begins_anew() {
         let rejected = Application { state: State::Rejected, ..waiting(Kind::Received, 1_500) };
         for before in [waiting(Kind::Received, NOW), rejected] {
             let (own, theirs) = apply(Some(before.clone()), Some(before));
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_waits_for_one_is_answered() {
+    fn only_a_waiting_received_application_can_be_answered() {
         let refusal = |row| answerable(row, NOW).unwrap_err().code();
         use zim_protocol::ErrorCode::{FriendModuleFriendApplicationExpired, FriendModuleFriendApplicationStatusError};
         assert_eq!(refusal(None), FriendModuleFriendApplicationStatusError);
@@ -204,10 +204,10 @@ mod tests {
     fn attributes_are_merged_and_bounded() {
         let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
         let before = Attributes::from([pair("k0", "a"), pair("k1", "b")]);
-        let after = changed(before, [pair("k1", ""), pair("k2", "c")]).unwrap();
+        let after = merged(before, [pair("k1", ""), pair("k2", "c")]).unwrap();
         assert_eq!(after, Attributes::from([pair("k0", "a"), pair("k2", "c")]));
         let most = "x".repeat(MAX_ATTRIBUTE_BYTES - 4 - 1);
-        assert!(changed(Attributes::from([pair("k0", "a")]), [pair("k1", &most)]).is_ok());
-        assert!(changed(Attributes::from([pair("k0", "ab")]), [pair("k1", &most)]).is_err());
+        assert!(merged(Attributes::from([pair("k0", "a")]), [pair("k1", &most)]).is_ok());
+        assert!(merged(Attributes::from([pair("k0", "ab")]), [pair("k1", &most)]).is_err());
     }
 }

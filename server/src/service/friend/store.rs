@@ -9,30 +9,31 @@ use crate::db::{Row, Tx, params};
 use crate::error::Error;
 use crate::key::UserKey;
 
-/// One who is on somebody's list.
+/// A row of a list of friends.
 #[derive(Debug)]
 pub(super) struct Friend {
     pub(super) remarks: Remarks,
     pub(super) wording: String,
     pub(super) created_at: i64,
-    /// The position in the owner's feed at which he came onto the list: it orders the list, and tells nothing of others.
+    /// The position in the owner's feed at which the friend was added. It orders the list and reveals nothing of other
+    /// users.
     pub(super) place: i64,
 }
 
-/// What `account` says of `friend`, if he is on its list.
+/// Returns the remarks of `account` about `friend`, if they are on its list.
 pub(super) async fn find(tx: &mut Tx<'_>, account: UserKey, friend: UserKey) -> Result<Option<Remarks>, Error> {
     let sql = "SELECT alias, attributes FROM friend WHERE account = $1 AND friend = $2";
     let Some(row) = tx.fetch_one(sql, &params![account, friend]).await? else { return Ok(None) };
     Ok(Some(Remarks { alias: row.get(0)?, attributes: attributes(&row, 1)? }))
 }
 
-/// How many friends somebody has.
+/// Returns the number of friends of a user.
 pub(super) async fn count(tx: &mut Tx<'_>, account: UserKey) -> Result<u64, Error> {
     let row = tx.fetch_one("SELECT COUNT(*) FROM friend WHERE account = $1", &params![account]).await?;
     row.map_or(Ok(0), |row| Ok(row.get::<i64>(0)?.unsigned_abs()))
 }
 
-/// Puts somebody on a list.
+/// Adds a row to a list.
 pub(super) async fn insert(tx: &mut Tx<'_>, account: UserKey, friend: UserKey, row: Friend) -> Result<(), Error> {
     tx.execute(
         "INSERT INTO friend (account, friend, alias, attributes, wording, created_at, place) \
@@ -51,7 +52,7 @@ pub(super) async fn insert(tx: &mut Tx<'_>, account: UserKey, friend: UserKey, r
     Ok(())
 }
 
-/// Changes what `account` says of a friend.
+/// Changes the remarks of `account` about a friend.
 pub(super) async fn update(tx: &mut Tx<'_>, account: UserKey, friend: UserKey, remarks: Remarks) -> Result<(), Error> {
     tx.execute(
         "UPDATE friend SET alias = $3, attributes = $4 WHERE account = $1 AND friend = $2",
@@ -61,13 +62,13 @@ pub(super) async fn update(tx: &mut Tx<'_>, account: UserKey, friend: UserKey, r
     Ok(())
 }
 
-/// Takes somebody off a list.
+/// Removes a row from a list.
 pub(super) async fn remove(tx: &mut Tx<'_>, account: UserKey, friend: UserKey) -> Result<(), Error> {
     tx.execute("DELETE FROM friend WHERE account = $1 AND friend = $2", &params![account, friend]).await?;
     Ok(())
 }
 
-/// Those of `others` who are on the list of `account`, and those on whose lists it is.
+/// Returns those of `others` who are on the list of `account`, and those on whose lists `account` is.
 pub(super) async fn relations(
     tx: &mut Tx<'_>,
     account: UserKey,
@@ -82,7 +83,7 @@ pub(super) async fn relations(
     Ok((keys(mine)?, keys(theirs)?))
 }
 
-/// Of a friend and his account; NULL from the sixth on if he is none.
+/// The columns of a user and a friend; those from the sixth on are NULL if the user is no friend.
 const COLUMNS: &str = "a.id, a.name, a.user_name, a.avatar_url, a.extended_data, \
                        f.alias, f.attributes, f.wording, f.created_at, f.place";
 
@@ -99,7 +100,7 @@ fn info(row: &Row) -> Result<FriendInfo, Error> {
     })
 }
 
-/// These users as `account` sees them now; those who are no friends are gone.
+/// Returns these users as `account` sees them now; those who are no friends are marked as deleted.
 pub(super) async fn entries(
     tx: &mut Tx<'_>,
     account: UserKey,
@@ -115,8 +116,8 @@ pub(super) async fn entries(
         let entry = match row.get::<Option<i64>>(9)? {
             Some(place) => FriendEntry { info: Some(info(&row)?), is_deleted: false, place },
             None => {
-                let gone = FriendInfo { user_id: row.get(1)?, ..FriendInfo::default() };
-                FriendEntry { info: Some(gone), is_deleted: true, place: 0 }
+                let deleted = FriendInfo { user_id: row.get(1)?, ..FriendInfo::default() };
+                FriendEntry { info: Some(deleted), is_deleted: true, place: 0 }
             }
         };
         entries.insert(row.get(0)?, entry);
@@ -124,7 +125,7 @@ pub(super) async fn entries(
     Ok(entries)
 }
 
-/// Entries of a feed.
+/// Returns feed entries.
 pub(crate) async fn feed_entries(
     tx: &mut Tx<'_>,
     account: UserKey,
@@ -134,7 +135,8 @@ pub(crate) async fn feed_entries(
     Ok(entries.into_iter().map(|(key, entry)| (key, Detail::Friend(entry))).collect())
 }
 
-/// A page of the list, the newest friendship first, behind `before`; and from where the next one begins, 0 at the end.
+/// Returns a page of the list before the place `before`, the newest friend first, and the place that the next page
+/// starts after, 0 at the end.
 pub(super) async fn page(
     tx: &mut Tx<'_>,
     account: UserKey,
@@ -149,12 +151,12 @@ pub(super) async fn page(
     super::page(&rows, count, 9, info)
 }
 
-/// Attributes as they are stored.
+/// Encodes attributes for their column.
 pub(super) fn text(attributes: &Attributes) -> Result<String, Error> {
     serde_json::to_string(attributes).map_err(Error::internal)
 }
 
-/// The attributes in a column.
+/// Decodes the attributes of a column.
 pub(super) fn attributes(row: &Row, column: usize) -> Result<Attributes, Error> {
     serde_json::from_str(&row.get::<String>(column)?).map_err(Error::internal)
 }

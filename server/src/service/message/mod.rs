@@ -1,4 +1,4 @@
-//! Messages: sending and reading.
+//! Sends and reads messages.
 
 mod rules;
 
@@ -24,19 +24,19 @@ use crate::service::sync::PAGE_BYTES;
 
 use self::rules::Draft;
 
-/// Messages on a page of history at most.
+/// The most messages on a page of history.
 const MAX_PAGE: usize = 100;
 
 impl App {
-    /// The user that a peer conversation is with.
-    async fn peer(&self, identity: &Identity, peer_id: &str) -> Result<UserKey, Error> {
+    /// Returns the other user of a peer conversation.
+    async fn resolve_peer(&self, identity: &Identity, peer_id: &str) -> Result<UserKey, Error> {
         if peer_id == &*identity.user_id {
-            return Err(Error::params_invalid("a message to oneself: toConversationID is your own userID"));
+            return Err(Error::params_invalid("toConversationID is your own userID; send to another user"));
         }
         self.user_key(identity.app, peer_id).await?.ok_or_else(|| Error::target_not_found(peer_id))
     }
 
-    /// Delivers a command: at most once, to whoever is online, stored nowhere.
+    /// Delivers a command at most once, to devices that are online. It is not stored.
     async fn send_command(
         &self,
         caller: &Caller,
@@ -58,16 +58,16 @@ impl App {
             client_key: Bytes::copy_from_slice(&key),
             content: draft.content.clone(),
         };
-        let seen_by_peer = ConversationRef { r#type: name.r#type, id: identity.user_id.to_string() };
+        let peer_view = ConversationRef { r#type: name.r#type, id: identity.user_id.to_string() };
         let sender = identity.user;
         loop {
-            let mark = self.block_fence.epoch();
+            let epoch = self.block_fence.epoch();
             if self.db.read(async move |tx| is_blocked(tx, peer, sender).await).await? {
                 return Err(Error::sender_blocked());
             }
-            let is_delivered = self.block_fence.deliver_if(mark, || {
-                self.fanout.transient(peer, seen_by_peer.clone(), entry.clone(), &caller.connection);
-                self.fanout.transient(sender, name.clone(), entry.clone(), &caller.connection);
+            let is_delivered = self.block_fence.deliver_if(epoch, || {
+                self.fanout.push_transient(peer, peer_view.clone(), entry.clone(), &caller.connection);
+                self.fanout.push_transient(sender, name.clone(), entry.clone(), &caller.connection);
             });
             if is_delivered {
                 return Ok(sent);
@@ -75,7 +75,7 @@ impl App {
         }
     }
 
-    /// Stores a message; its place in the queue is taken at the call.
+    /// Submits a message; it gets its place in the queue before this returns.
     fn submit_send(
         &self,
         caller: &Caller,
@@ -114,8 +114,8 @@ impl App {
     }
 }
 
-/// A key that the client did not give.
-fn key_of(request: &SendMessageRequest) -> Result<[u8; 16], Error> {
+/// Returns the client's key of the message, or a new one if the client gave none.
+fn client_key(request: &SendMessageRequest) -> Result<[u8; 16], Error> {
     if let Ok(key) = <[u8; 16]>::try_from(&request.client_key[..]) {
         return Ok(key);
     }
@@ -130,15 +130,15 @@ impl MessageService for App {
         if request.conversation_type != ConversationType::Peer as i32 {
             return Err(Error::params_invalid("conversationType must be 0, a conversation with one other user"));
         }
-        let key = key_of(&request)?;
+        let key = client_key(&request)?;
         let config = request.config.unwrap_or_default();
         let draft = rules::peer_draft(request.message.unwrap_or_default(), &config, &self.config.limits)?;
         let name = ConversationRef { r#type: request.conversation_type, id: request.to_conversation_id };
-        let peer = self.peer(identity, &name.id).await?;
+        let peer = self.resolve_peer(identity, &name.id).await?;
         let sent = if draft.kind == MessageType::Command {
             self.send_command(caller, (peer, name.clone()), &draft, key).await?
         } else {
-            let conversation = self.open_peers(identity.app, identity.user, peer).await?;
+            let conversation = self.open_peer_conversation(identity.app, identity.user, peer).await?;
             let audience =
                 Audience::Peers([(identity.user, Arc::clone(&identity.user_id)), (peer, Arc::from(name.id.as_str()))]);
             let sent = self.submit_send(caller, conversation, audience, &draft, key)?.await?;
@@ -182,7 +182,7 @@ impl MessageService for App {
 }
 
 impl App {
-    /// Reads messages of a conversation as the caller sees them; of one that does not exist there are none.
+    /// Reads messages of a conversation as the caller sees them; none if the conversation does not exist.
     async fn read_messages<F>(
         &self,
         caller: &Caller,
@@ -224,7 +224,7 @@ impl App {
     }
 }
 
-/// The push for the response to the sender: he has the content.
+/// Builds the push for the response to the sender, whose client has the content.
 fn own_push(
     identity: &Identity,
     name: &ConversationRef,
@@ -246,7 +246,7 @@ fn own_push(
     message_push(vec![entry], name.clone())
 }
 
-/// What the sender is told of his message; the content he has.
+/// Builds the result for the sender, without the content, which the client has.
 fn sent_message(identity: &Identity, name: ConversationRef, draft: &Draft, key: [u8; 16], sent: Sent) -> Message {
     Message {
         r#type: draft.kind as i32,

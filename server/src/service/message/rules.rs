@@ -1,4 +1,4 @@
-//! What may be sent to whom, without any store.
+//! The rules of messages that a client sends, without a store.
 
 use bytes::Bytes;
 use prost::Message as _;
@@ -7,24 +7,25 @@ use zim_protocol::{Message, MessageFlag, MessageSendConfig, MessageType, message
 use crate::config::Limits;
 use crate::error::Error;
 
-/// What the sender says, stripped of everything that is the server's to fill; its kind; and its flags.
+/// The sender's part of a message, without the fields that the server fills.
 #[derive(Debug)]
 pub(super) struct Draft {
-    /// What is stored: an encoded `Message`, which is a fraction of the other's size and is kept until the call is over.
+    /// The stored body: an encoded `Message`, which takes a fraction of the memory of a decoded one and is kept until
+    /// the request is answered.
     pub content: Bytes,
-    /// What kind of message it is.
+    /// The type of the message.
     pub kind: MessageType,
     /// `MessageFlag`s.
     pub flags: u32,
 }
 
-/// Checks a message to one other user.
+/// Checks a message to another user.
 ///
 /// # Errors
-/// A kind that cannot be sent this way, or a body over its limit.
+/// A type of message that cannot be sent this way, or a body over its limit.
 pub(super) fn peer_draft(message: Message, config: &MessageSendConfig, limits: &Limits) -> Result<Draft, Error> {
     let Some(body) = message.body else {
-        return Err(Error::params_invalid("message says nothing: its body is missing"));
+        return Err(Error::params_invalid("message has no body"));
     };
     let (kind, bytes, limit) = match &body {
         Body::Text(text) => (MessageType::Text, text.message.len(), limits.max_text_bytes),
@@ -70,14 +71,14 @@ mod tests {
     }
 
     #[test]
-    fn a_text_at_the_limit_passes_and_one_byte_more_does_not() {
+    fn a_text_at_the_limit_is_accepted_and_a_longer_one_is_not() {
         let limit = Limits::default().max_text_bytes as usize;
         assert!(draft(Message::text("x".repeat(limit))).is_ok());
         assert!(draft(Message::text("x".repeat(limit + 1))).is_err());
     }
 
     #[test]
-    fn what_is_the_servers_to_fill_is_dropped() {
+    fn fields_that_the_server_fills_are_dropped() {
         let message = Message { message_seq: 7, sender_user_id: "mallory".into(), ..Message::text("hi") };
         let draft = draft(message).unwrap();
         let body = Message::text("hi").body;
@@ -86,14 +87,14 @@ mod tests {
     }
 
     #[test]
-    fn a_command_counts_nowhere() {
+    fn a_command_is_not_counted_as_unread() {
         assert_eq!(draft(Message::command(vec![1])).unwrap().flags, 0);
         let flags = draft(Message::text("hi")).unwrap().flags;
         assert_ne!(flags & MessageFlag::Counted as u32, 0);
     }
 
     #[test]
-    fn a_type_that_lies_is_refused() {
+    fn a_type_that_does_not_fit_the_body_is_refused() {
         let message = Message { r#type: MessageType::Custom as i32, ..Message::text("hi") };
         assert!(draft(message).is_err());
     }

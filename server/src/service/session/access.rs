@@ -1,5 +1,6 @@
-//! What the operator decides about one user: banned, tokens revoked, disconnected, registered. Each is in force, for live
-//! sessions too, before the operator hears that it is done: the decision and every login of the user take the user's lock.
+//! The operator's decisions about a user: ban, revocation of tokens, disconnection, registration. Each is in force,
+//! also for open connections, before the operator gets the answer: the decision and every login of the user take the
+//! user's lock.
 
 use zim_protocol::{ListBannedUsersResult, UserAccess};
 
@@ -10,7 +11,7 @@ use crate::error::Error;
 use crate::key::UserKey;
 use crate::tenant::Tenant;
 
-/// Users on a page of those who are banned.
+/// The most users on a page of banned users.
 const BANNED_PAGE: u32 = 100;
 
 impl App {
@@ -19,13 +20,13 @@ impl App {
     }
 
     fn one_shots(&self, user: UserKey) -> u32 {
-        u32::try_from(self.fanout.one_shots.of(user)).unwrap_or(u32::MAX)
+        u32::try_from(self.fanout.one_shots.count(user)).unwrap_or(u32::MAX)
     }
 
-    /// Ends all sessions of a user, who may log in again. Returns how many there were.
+    /// Ends all logins of a user, who may log in again. Returns how many of them were connected.
     ///
     /// # Errors
-    /// No such user, or the store fails.
+    /// There is no such user, or the store fails.
     pub async fn disconnect_user(&self, tenant: &Tenant, user_id: &str) -> Result<u32, Error> {
         let user = self.known_user(tenant, user_id).await?;
         let (at, one_shots) = (self.ids.time_ms(), self.one_shots(user));
@@ -34,10 +35,11 @@ impl App {
         Ok(ended.saturating_add(one_shots))
     }
 
-    /// Keeps a user out until `ends_at`, Unix milliseconds, 0 for until the ban is lifted. Returns how many sessions ended.
+    /// Bans a user until `ends_at`, Unix milliseconds, or with 0 until the ban is lifted. Returns how many connected
+    /// logins ended.
     ///
     /// # Errors
-    /// No such user, or the store fails.
+    /// There is no such user, or the store fails.
     pub async fn ban_user(&self, tenant: &Tenant, user_id: &str, ends_at: i64) -> Result<u32, Error> {
         let user = self.known_user(tenant, user_id).await?;
         let (now, at, one_shots) = (self.clock.now_ms(), self.ids.time_ms(), self.one_shots(user));
@@ -49,10 +51,10 @@ impl App {
         Ok(done.await?.saturating_add(one_shots))
     }
 
-    /// Lifts a ban. False: the user was not banned.
+    /// Lifts a ban. Returns false if the user was not banned.
     ///
     /// # Errors
-    /// No such user, or the store fails.
+    /// There is no such user, or the store fails.
     pub async fn unban_user(&self, tenant: &Tenant, user_id: &str) -> Result<bool, Error> {
         let user = self.known_user(tenant, user_id).await?;
         let now = self.clock.now_ms();
@@ -60,11 +62,12 @@ impl App {
         self.db.submit(partition, locks, async move |tx| store::lift_ban(tx, user, now).await).await
     }
 
-    /// Refuses the tokens that the user has now, or those that were made in the second `made_until` or before, and ends the
-    /// sessions that they opened. Returns how many ended, and the second up to which tokens are refused now.
+    /// Revokes the tokens that the user has now, or those that were made up to the second `made_until`, and ends the
+    /// logins that they opened. Returns how many connected logins ended, and the second up to which tokens are refused
+    /// now.
     ///
     /// # Errors
-    /// No such user, or the store fails.
+    /// There is no such user, or the store fails.
     pub async fn revoke_tokens(
         &self,
         tenant: &Tenant,
@@ -80,20 +83,20 @@ impl App {
         Ok((ended.saturating_add(if has_ended_one_shots { one_shots } else { 0 }), in_force))
     }
 
-    /// Registers a user. False: the user was registered before.
+    /// Registers a user. Returns false if the user is registered already.
     ///
     /// # Errors
     /// The store fails.
     pub async fn register_user(&self, tenant: &Tenant, user_id: String, user_name: String) -> Result<bool, Error> {
         let (app, id, now, at) = (tenant.key, self.ids.next(), self.clock.now_ms(), self.ids.time_ms());
-        let new = store::NewAccount { app, user_id, user_name, id, now, noted_at: at };
+        let new = store::NewAccount { app, user_id, user_name, id, now, changed_at: at };
         self.db.submit(id.unsigned_abs(), Locks::none(), async move |tx| store::register(tx, new).await).await
     }
 
-    /// What is decided about a user.
+    /// Returns the operator's decisions about a user.
     ///
     /// # Errors
-    /// No such user, or the store fails.
+    /// There is no such user, or the store fails.
     pub async fn user_access(&self, tenant: &Tenant, user_id: &str) -> Result<UserAccess, Error> {
         let user = self.known_user(tenant, user_id).await?;
         let now = self.clock.now_ms();
@@ -101,7 +104,7 @@ impl App {
         found.ok_or_else(|| Error::user_not_found(user_id))
     }
 
-    /// Users who are banned now, a page of them. `count` 0 is a full page.
+    /// Returns a page of the users who are banned now. A `count` of 0 is a full page.
     ///
     /// # Errors
     /// The store fails.

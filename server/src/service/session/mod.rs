@@ -1,4 +1,4 @@
-//! Logging in and out: who is who, which devices a user may have, how long a session lasts.
+//! Logging in and out: authentication, the devices of a user, and how long a login lasts.
 
 mod access;
 mod rules;
@@ -14,7 +14,7 @@ use zim_protocol::{
     server::SessionService,
 };
 
-pub use self::rules::{DevicePolicy, Login, pushed_out};
+pub use self::rules::{DevicePolicy, Login, kicked_out};
 use self::store::Admitted;
 use crate::app::App;
 use crate::connection::{Caller, ConnectionState, Identity};
@@ -22,14 +22,14 @@ use crate::db::Locks;
 use crate::error::Error;
 use crate::key::{AppKey, LoginKey};
 use crate::service::status::Custom;
-use crate::tenant::{Refusal, Shown, Tenant};
+use crate::tenant::{LoginCredentials, Refusal, Tenant};
 
 impl App {
-    /// A login or a renewal that is not let in: it is counted, and beyond the allowance it is not told what was wrong.
+    /// Counts a refused login or renewal. Beyond the allowance the client does not learn what was wrong.
     fn refused(&self, address: SocketAddr, app_id: u32, refusal: Refusal) -> Error {
         let Refusal { error, is_guess } = refusal;
         let now_ms = self.clock.steady_ms();
-        // Whether there is such an app or not: an allowance of its own would tell.
+        // Counted whether the app exists or not: a different allowance would reveal it.
         let counted = self.logins.fail(address, AppKey(i64::from(app_id)), now_ms);
         self.logins.log_failure(address, app_id, error.message(), now_ms);
         if error.is_cbc_tokens_off() {
@@ -41,21 +41,24 @@ impl App {
         }
     }
 
-    /// In how many milliseconds a client may guess again.
+    /// Returns the wait until a client may guess again, milliseconds.
     fn wait_ms(&self, address: SocketAddr, app_id: u32) -> i64 {
         self.logins.wait_ms(address, AppKey(i64::from(app_id)), self.clock.steady_ms())
     }
 
-    /// Stores a login. Not `set_submitted`: a second login on the same connection waits, and is refused before it pushes
-    /// anybody out.
+    /// Stores a login. Without `set_submitted`: a second login on the same connection waits, and is refused before it
+    /// kicks out another login.
     async fn admit(&self, login: store::NewLogin, address: SocketAddr) -> Result<Admitted, Error> {
-        // With a token the app's back end decides who exists.
+        // With a token that only the app's back end can have made, the back end decides which users exist: the allowance
+        // for first logins does not apply.
         let mut may_register = login.is_vouched;
         loop {
             let (partition, locks) = match self.user_key(login.app, &login.user_id).await? {
-                // The user's row is the lock of their logins: all that touches them takes it, before the transaction begins.
+                // The user's row is the lock of the user's logins: every job that touches them takes it before its
+                // transaction begins.
                 Some(user) => (user.0.unsigned_abs(), Locks::user(user.0)),
-                // All first logins of one name share a partition: one registers, the others find it, and come again.
+                // All first logins of one name share a partition: one registers the user, and the others find the user
+                // and start over.
                 None => {
                     if !may_register {
                         let counted = self.logins.first_login(address, self.clock.steady_ms());
@@ -74,11 +77,11 @@ impl App {
         }
     }
 
-    /// Applies to a session what its app lets in now. A change of the app that comes meanwhile is applied, too.
-    fn enforce(&self, tenant: &Tenant, session: &ConnectionState) {
+    /// Applies the present access settings of its app to a connection, including a change that is made meanwhile.
+    fn enforce(&self, tenant: &Tenant, connection: &ConnectionState) {
         loop {
             let access = tenant.access();
-            session.enforce(&access, self.clock.now_ms());
+            connection.enforce(&access, self.clock.now_ms());
             if Arc::ptr_eq(&access, &tenant.access()) {
                 return;
             }
@@ -88,22 +91,22 @@ impl App {
 
 impl SessionService for App {
     async fn login(&self, caller: &Caller, request: LoginRequest) -> Result<LoginResult, Error> {
-        let session = &caller.connection;
-        if session.identity().is_some() {
+        let connection = &caller.connection;
+        if connection.identity().is_some() {
             return Err(Error::already_logged_in());
         }
-        let ends_before = self.fanout.one_shots.ends();
-        let shown = Shown {
+        let ends_before = self.fanout.one_shots.end_count();
+        let credentials = LoginCredentials {
             app_id: request.app_id,
             user_id: &request.user_id,
             app_sign: &request.app_sign,
             token: request.config.as_ref().map_or("", |config| &config.token),
-            wait_ms: self.wait_ms(session.address, request.app_id),
+            wait_ms: self.wait_ms(connection.address, request.app_id),
         };
         let access = self.tenants.access(request.app_id);
         let proof = access
-            .authenticate(shown, self.clock.now_ms())
-            .map_err(|refusal| self.refused(session.address, request.app_id, refusal))?;
+            .authenticate(credentials, self.clock.now_ms())
+            .map_err(|refusal| self.refused(connection.address, request.app_id, refusal))?;
         let tenant = self.tenants.get(request.app_id).ok_or_else(Error::app_sign_wrong)?;
         let mut ticket = [0; 16];
         getrandom::fill(&mut ticket).map_err(Error::internal)?;
@@ -115,20 +118,20 @@ impl SessionService for App {
             custom: (!config.custom_status.is_empty())
                 .then(|| Custom::new(config.custom_status, config.custom_status_duration, now)),
             account_id: self.ids.next(),
-            session_id: self.ids.next(),
+            login_id: self.ids.next(),
             ticket,
             resume: <[u8; 16]>::try_from(&request.resume[..]).ok(),
-            platform: session.platform,
-            device: session.device,
+            platform: connection.platform,
+            device: connection.device,
             now,
-            noted_at: self.ids.time_ms(),
+            changed_at: self.ids.time_ms(),
             token_ctime: proof.token_ctime(),
             is_vouched: proof.is_vouched(),
             one_shot: request.one_shot,
             policy: DevicePolicy::of(&self.config.login),
             is_locked: false,
         };
-        let Admitted { user, session: key, ticket, login_at, info } = self.admit(login, session.address).await?;
+        let Admitted { user, login: key, ticket, login_at, info } = self.admit(login, connection.address).await?;
         let identity = Identity {
             app: tenant.key,
             user,
@@ -138,19 +141,20 @@ impl SessionService for App {
             login_at,
             one_shot: request.one_shot,
         };
-        if !session.log_in(identity) {
+        if !connection.log_in(identity) {
             return Err(Error::already_logged_in());
         }
-        session.set_proof(proof);
+        connection.set_proof(proof);
         if request.one_shot {
             let most = self.config.limits.max_one_shots_per_user;
-            self.fanout.one_shots.register(user, Arc::clone(session), ends_before, most);
+            self.fanout.one_shots.register(user, Arc::clone(connection), ends_before, most);
         } else {
-            self.fanout.register(user, Arc::clone(session));
+            self.fanout.register(user, Arc::clone(connection));
         }
-        // Once it is registered: a change of the app finds it from now on, and this finds a change that came before.
-        self.enforce(&tenant, session);
-        let token_expires_at = session.token_expires_at();
+        // After the registration of the connection: from now on a change of the app finds the connection, and this call
+        // sees every earlier change.
+        self.enforce(&tenant, connection);
+        let token_expires_at = connection.token_expires_at();
         Ok(LoginResult { session: ticket.to_vec().into(), user: Some(info), token_expires_at })
     }
 
@@ -158,7 +162,8 @@ impl SessionService for App {
         let identity = caller.identity()?;
         let (user, key): (_, LoginKey) = (identity.user, identity.login);
         let (locks, at) = (Locks::user(user.0), self.ids.time_ms());
-        let done = self.db.submit(user.0.unsigned_abs(), locks, async move |tx| store::forget(tx, user, key, at).await);
+        let done =
+            self.db.submit(user.0.unsigned_abs(), locks, async move |tx| store::log_out(tx, user, key, at).await);
         caller.set_submitted();
         done.await?;
         caller.connection.set_logged_out();
@@ -170,13 +175,14 @@ impl SessionService for App {
         let identity = caller.identity()?;
         let tenant = self.tenants.of(identity.app)?;
         let app_id = u32::try_from(tenant.key.0).unwrap_or_default();
-        let session = &caller.connection;
-        let wait_ms = self.wait_ms(session.address, app_id);
-        let shown = Shown { app_id, user_id: &identity.user_id, app_sign: "", token: &request.token, wait_ms };
+        let connection = &caller.connection;
+        let wait_ms = self.wait_ms(connection.address, app_id);
+        let credentials =
+            LoginCredentials { app_id, user_id: &identity.user_id, app_sign: "", token: &request.token, wait_ms };
         let proof = tenant
             .access()
-            .verify(shown, self.clock.now_ms())
-            .map_err(|refusal| self.refused(session.address, app_id, refusal))?;
+            .verify(credentials, self.clock.now_ms())
+            .map_err(|refusal| self.refused(connection.address, app_id, refusal))?;
         let (user, key, now) = (identity.user, identity.login, self.clock.now_ms());
         let ctime = proof.token_ctime().unwrap_or_default();
         let renewed = self.db.submit(user.0.unsigned_abs(), Locks::user(user.0), async move |tx| {
@@ -184,8 +190,8 @@ impl SessionService for App {
         });
         caller.set_submitted();
         renewed.await?;
-        session.set_proof(proof);
-        self.enforce(&tenant, session);
+        connection.set_proof(proof);
+        self.enforce(&tenant, connection);
         Ok(TokenRenewedResult { token: request.token })
     }
 }

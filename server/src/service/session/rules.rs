@@ -1,29 +1,29 @@
-//! Which devices a user may have (behaviour of the reference's multi-device login), without any store.
+//! Which devices a user may have (the reference's multi-device login), without a store.
 
 use crate::config::{self, MultiDevice};
 use crate::key::LoginKey;
 
-/// Web and mini program; everything else is native.
+/// Web and mini program; every other platform is native.
 const WEB: [i32; 2] = [6, 7];
 
-/// Which logins of one user may be good at the same time.
+/// Which logins of one user may be active at the same time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DevicePolicy {
     /// One device.
     Single,
     /// One native device and one browser.
     Dual,
-    /// Any mix, up to these numbers.
+    /// Any combination up to these numbers.
     Multi {
-        /// Native devices.
+        /// The most native devices.
         native: usize,
-        /// Browsers.
+        /// The most browsers.
         web: usize,
     },
 }
 
 impl DevicePolicy {
-    /// The policy that is configured.
+    /// Returns the configured policy.
     pub fn of(login: &config::Login) -> Self {
         match login.multi_device {
             MultiDevice::Single => Self::Single,
@@ -33,38 +33,38 @@ impl DevicePolicy {
     }
 }
 
-/// A login that is good.
+/// An active login.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Login {
-    /// Which.
-    pub session: LoginKey,
+    /// The key.
+    pub key: LoginKey,
     /// `PlatformType`.
     pub platform: i32,
-    /// The installation.
+    /// The ID of the installation.
     pub device: [u8; 16],
-    /// Unix milliseconds.
+    /// When it began, Unix milliseconds.
     pub login_at: i64,
 }
 
-/// The logins that a new one on `platform` and `device` pushes out: those of the same installation, and beyond the cap the
-/// earliest, never the new one.
-pub fn pushed_out(policy: DevicePolicy, good: &[Login], platform: i32, device: [u8; 16]) -> Vec<LoginKey> {
+/// Returns the logins that a new one on `platform` and `device` kicks out: those of the same installation, and beyond
+/// the limit the earliest.
+pub fn kicked_out(policy: DevicePolicy, active: &[Login], platform: i32, device: [u8; 16]) -> Vec<LoginKey> {
     let is_web = |platform: i32| WEB.contains(&platform);
-    // A client that does not name its installation is one of its own.
+    // A client that does not name its installation counts as a separate one.
     let is_same = |login: &Login| device != [0; 16] && login.device == device;
-    let mut out: Vec<LoginKey> = good.iter().filter(|login| is_same(login)).map(|login| login.session).collect();
-    let mut rivals: Vec<&Login> = good
+    let mut out: Vec<LoginKey> = active.iter().filter(|login| is_same(login)).map(|login| login.key).collect();
+    let mut competing: Vec<&Login> = active
         .iter()
         .filter(|login| !is_same(login))
         .filter(|login| policy == DevicePolicy::Single || is_web(login.platform) == is_web(platform))
         .collect();
-    rivals.sort_by_key(|login| (login.login_at, login.session));
+    competing.sort_by_key(|login| (login.login_at, login.key));
     let cap = match policy {
         DevicePolicy::Single | DevicePolicy::Dual => 1,
         DevicePolicy::Multi { native, web } => if is_web(platform) { web } else { native }.max(1),
     };
-    let surplus = (rivals.len() + 1).saturating_sub(cap);
-    out.extend(rivals[..surplus].iter().map(|login| login.session));
+    let surplus = (competing.len() + 1).saturating_sub(cap);
+    out.extend(competing[..surplus].iter().map(|login| login.key));
     out
 }
 
@@ -75,36 +75,36 @@ mod tests {
     fn login(id: i64, platform: i32, at: i64) -> Login {
         let mut device = [0; 16];
         device[0] = u8::try_from(id).unwrap();
-        Login { session: LoginKey(id), platform, device, login_at: at }
+        Login { key: LoginKey(id), platform, device, login_at: at }
     }
 
     #[test]
     fn single_keeps_only_the_newest() {
-        let good = [login(1, 5, 10), login(2, 6, 20)];
-        assert_eq!(pushed_out(DevicePolicy::Single, &good, 3, [9; 16]), [LoginKey(1), LoginKey(2)]);
+        let active = [login(1, 5, 10), login(2, 6, 20)];
+        assert_eq!(kicked_out(DevicePolicy::Single, &active, 3, [9; 16]), [LoginKey(1), LoginKey(2)]);
     }
 
     #[test]
     fn dual_keeps_one_native_and_one_browser() {
-        let good = [login(1, 5, 10), login(2, 6, 20)];
-        assert_eq!(pushed_out(DevicePolicy::Dual, &good, 3, [9; 16]), [LoginKey(1)]);
-        assert_eq!(pushed_out(DevicePolicy::Dual, &good, 6, [9; 16]), [LoginKey(2)]);
+        let active = [login(1, 5, 10), login(2, 6, 20)];
+        assert_eq!(kicked_out(DevicePolicy::Dual, &active, 3, [9; 16]), [LoginKey(1)]);
+        assert_eq!(kicked_out(DevicePolicy::Dual, &active, 6, [9; 16]), [LoginKey(2)]);
     }
 
     #[test]
-    fn multi_pushes_the_earliest_out_beyond_the_cap_and_not_before() {
+    fn multi_kicks_out_the_earliest_beyond_the_cap_only() {
         let policy = DevicePolicy::Multi { native: 3, web: 1 };
-        let good = [login(1, 5, 30), login(2, 3, 10)];
-        assert!(pushed_out(policy, &good, 3, [9; 16]).is_empty());
-        let good = [login(1, 5, 30), login(2, 3, 10), login(3, 4, 20)];
-        assert_eq!(pushed_out(policy, &good, 3, [9; 16]), [LoginKey(2)]);
-        assert!(pushed_out(policy, &good, 6, [9; 16]).is_empty());
+        let active = [login(1, 5, 30), login(2, 3, 10)];
+        assert!(kicked_out(policy, &active, 3, [9; 16]).is_empty());
+        let active = [login(1, 5, 30), login(2, 3, 10), login(3, 4, 20)];
+        assert_eq!(kicked_out(policy, &active, 3, [9; 16]), [LoginKey(2)]);
+        assert!(kicked_out(policy, &active, 6, [9; 16]).is_empty());
     }
 
     #[test]
-    fn the_same_installation_never_counts_twice() {
+    fn a_login_of_the_same_installation_is_replaced() {
         let policy = DevicePolicy::Multi { native: 2, web: 1 };
-        let good = [login(1, 5, 30), login(2, 3, 10)];
-        assert_eq!(pushed_out(policy, &good, 5, good[0].device), [LoginKey(1)]);
+        let active = [login(1, 5, 30), login(2, 3, 10)];
+        assert_eq!(kicked_out(policy, &active, 5, active[0].device), [LoginKey(1)]);
     }
 }

@@ -1,8 +1,8 @@
-//! Rows of users who log in, and of their logins.
+//! Rows of accounts at login, and of logins.
 
 use zim_protocol::{ListBannedUsersResult, SessionEndReason, UserAccess, UserFullInfo};
 
-use super::rules::{DevicePolicy, Login, pushed_out};
+use super::rules::{DevicePolicy, Login, kicked_out};
 use crate::db::{Row, Tx, params};
 use crate::effect::Effect;
 use crate::error::Error;
@@ -13,14 +13,14 @@ use crate::service::user::{self, ProfileField};
 use crate::tenant::{may_register, registration};
 
 /// States of a login.
-const GOOD: i64 = 0;
-const PUSHED_OUT: i64 = 1;
+const ACTIVE: i64 = 0;
+const KICKED_OUT: i64 = 1;
 const ENDED_BY_OPERATOR: i64 = 2;
 
-/// How long a login that was pushed out is remembered, so that its device learns why: 30 days.
-const REMEMBER_MS: i64 = 30 * 24 * 3_600_000;
-/// How many of them, of one user: somebody who logs in again and again makes no table of it.
-const REMEMBERED: i64 = 32;
+/// How long a login that has ended is kept, counted from its beginning, so that its device can learn why: 30 days.
+const ENDED_LOGIN_TTL_MS: i64 = 30 * 24 * 3_600_000;
+/// The most ended logins of one user that are kept, so that repeated logins do not fill the table.
+const MAX_ENDED_LOGINS: i64 = 32;
 
 /// A login that passed authentication.
 #[derive(Clone, Debug)]
@@ -28,64 +28,65 @@ pub(super) struct NewLogin {
     pub(super) app: AppKey,
     pub(super) user_id: String,
     pub(super) user_name: Option<String>,
-    /// What others see of him from now on, unless that stays as it is.
+    /// The custom status to set; `None` leaves it as it is.
     pub(super) custom: Option<Custom>,
-    /// In case he is new.
+    /// The key of the account if it is new.
     pub(super) account_id: i64,
-    pub(super) session_id: i64,
+    pub(super) login_id: i64,
     pub(super) ticket: [u8; 16],
     pub(super) resume: Option<[u8; 16]>,
     pub(super) platform: i32,
     pub(super) device: [u8; 16],
     pub(super) now: i64,
-    /// The time of what comes with it, as profiles and presence note it.
-    pub(super) noted_at: i64,
-    /// When the token was made, Unix seconds; `None`: the app sign let the user in.
+    /// The time that changed profiles and presence get.
+    pub(super) changed_at: i64,
+    /// When the token was inserted, Unix seconds; `None` with an app sign.
     pub(super) token_ctime: Option<i64>,
-    /// The app's back end alone can have decided that this user exists.
+    /// Only the app's back end can have decided that this user exists.
     pub(super) is_vouched: bool,
     pub(super) one_shot: bool,
     pub(super) policy: DevicePolicy,
-    /// The job has locked the user's head. Only somebody who is new needs no lock: nobody else sees him before the commit.
+    /// The job has locked the user's head. Only a new user needs no lock: no other job sees the account before the
+    /// commit.
     pub(super) is_locked: bool,
 }
 
 impl NewLogin {
-    /// How old what let the user in is, Unix seconds.
+    /// The age of the proof: when it was inserted, Unix seconds.
     fn proof_at(&self) -> i64 {
         self.token_ctime.unwrap_or_else(|| self.now.div_euclid(1_000))
     }
 }
 
-/// A login that is good now.
+/// An active login.
 #[derive(Debug)]
 pub(super) struct Admitted {
     pub(super) user: UserKey,
-    pub(super) session: LoginKey,
+    pub(super) login: LoginKey,
     pub(super) ticket: [u8; 16],
     pub(super) login_at: i64,
     pub(super) info: UserFullInfo,
 }
 
-/// Registers the user if he is new, and stores the login; those that it pushes out are told. `None`: he is not new, and his
-/// lock is needed.
+/// Stores a login, after registering the user if the user is new; the clients of logins that it kicks out are notified.
+/// `None` if the user exists and has to be locked first.
 pub(super) async fn admit(tx: &mut Tx<'_>, mut login: NewLogin) -> Result<Option<Admitted>, Error> {
-    let Some((user, info)) = account(tx, &login).await? else { return Ok(None) };
-    let (at, custom, is_device) = (login.noted_at, login.custom.take(), !login.one_shot);
+    let Some((user, info)) = find_or_register(tx, &login).await? else { return Ok(None) };
+    let (at, custom, is_device) = (login.changed_at, login.custom.take(), !login.one_shot);
     let admitted = store(tx, login, user, info).await?;
-    let seen = if is_device { Some(status::seen(tx, user, false).await?) } else { None };
-    if seen.is_some() || custom.is_some() {
-        status::change(tx, user, Change { seen, custom }, at, admitted.session).await?;
+    let connections = if is_device { Some(status::connections(tx, user, false).await?) } else { None };
+    if connections.is_some() || custom.is_some() {
+        status::change(tx, user, Change { connections, custom }, at, admitted.login).await?;
     }
     Ok(Some(admitted))
 }
 
 /// Stores the login of a registered user.
 async fn store(tx: &mut Tx<'_>, login: NewLogin, user: UserKey, info: UserFullInfo) -> Result<Admitted, Error> {
-    let session = LoginKey(login.session_id);
-    let fresh = Admitted { user, session, ticket: login.ticket, login_at: login.now, info };
+    let key = LoginKey(login.login_id);
+    let admitted = Admitted { user, login: key, ticket: login.ticket, login_at: login.now, info };
     if login.one_shot {
-        return Ok(fresh);
+        return Ok(admitted);
     }
     if let Some(ticket) = login.resume {
         let row = tx
@@ -96,63 +97,64 @@ async fn store(tx: &mut Tx<'_>, login: NewLogin, user: UserKey, info: UserFullIn
             .await?;
         if let Some(row) = row {
             match row.get::<i64>(1)? {
-                GOOD => {}
+                ACTIVE => {}
                 ENDED_BY_OPERATOR => return Err(Error::session_ended("endedByOperator")),
                 _ => return Err(Error::session_ended("kickedOut")),
             }
-            // Under a new id: what the connection before is still doing is not this one's own, and ends nothing of this one.
+            // Resuming gives the login a new key: what still runs on the connection before is not taken for this one's
+            // own, and its end does not end this login.
             let before = LoginKey(row.get(0)?);
-            let again = "UPDATE session SET id = $2, connected = 1, proof_at = $3 WHERE id = $1";
-            tx.execute(again, &params![before, session, login.proof_at()]).await?;
-            tx.emit(Effect::Ended { user, login: before, reason: SessionEndReason::Unspecified });
-            return Ok(Admitted { ticket, login_at: row.get(2)?, ..fresh });
+            let sql = "UPDATE session SET id = $2, connected = 1, proof_at = $3 WHERE id = $1";
+            tx.execute(sql, &params![before, key, login.proof_at()]).await?;
+            tx.emit(Effect::LoginEnded { user, login: before, reason: SessionEndReason::Unspecified });
+            return Ok(Admitted { ticket, login_at: row.get(2)?, ..admitted });
         }
     }
     let rows = tx
         .fetch(
             "SELECT id, platform, device, login_at FROM session WHERE account = $1 AND state = $2",
-            &params![user, GOOD],
+            &params![user, ACTIVE],
         )
         .await?;
-    let mut good = Vec::with_capacity(rows.len());
+    let mut active = Vec::with_capacity(rows.len());
     for row in &rows {
-        good.push(Login {
-            session: LoginKey(row.get(0)?),
+        active.push(Login {
+            key: LoginKey(row.get(0)?),
             platform: row.get(1)?,
             device: row.get::<Vec<u8>>(2)?.try_into().unwrap_or_default(),
             login_at: row.get(3)?,
         });
     }
-    for out in pushed_out(login.policy, &good, login.platform, login.device) {
+    for kicked in kicked_out(login.policy, &active, login.platform, login.device) {
         let end = "UPDATE session SET state = $2, connected = 0 WHERE id = $1";
-        tx.execute(end, &params![out, PUSHED_OUT]).await?;
-        tx.emit(Effect::Ended { user, login: out, reason: SessionEndReason::KickedOut });
+        tx.execute(end, &params![kicked, KICKED_OUT]).await?;
+        tx.emit(Effect::LoginEnded { user, login: kicked, reason: SessionEndReason::KickedOut });
     }
-    forget_old(tx, user, login.now - REMEMBER_MS).await?;
+    delete_old_ended(tx, user, login.now - ENDED_LOGIN_TTL_MS).await?;
     tx.execute(
         "INSERT INTO session (id, ticket, account, platform, device, login_at, state, connected, proof_at) \
          VALUES ($1, $2, $3, $4, $5, $6, $7, 1, $8)",
         &params![
-            session,
+            key,
             login.ticket.to_vec(),
             user,
             login.platform,
             login.device.to_vec(),
             login.now,
-            GOOD,
+            ACTIVE,
             login.proof_at()
         ],
     )
     .await?;
-    Ok(fresh)
+    Ok(admitted)
 }
 
-/// Forgets the logins of a user that were pushed out before `since`, and all but the newest of the others.
-async fn forget_old(tx: &mut Tx<'_>, user: UserKey, since: i64) -> Result<(), Error> {
+/// Deletes the ended logins of a user that began before `since`, and all but the newest of the others.
+async fn delete_old_ended(tx: &mut Tx<'_>, user: UserKey, since: i64) -> Result<(), Error> {
     tx.execute(
         "DELETE FROM session WHERE account = $1 AND state <> $3 AND (login_at < $2 OR login_at <= \
          (SELECT s.login_at FROM session s WHERE s.account = $1 AND s.state <> $3 ORDER BY s.login_at DESC LIMIT 1 OFFSET $4))",
-        &params![user, since, GOOD, REMEMBERED],
+        &params![user, since, ACTIVE, MAX_ENDED_LOGINS],
     )
     .await?;
     Ok(())
@@ -167,31 +169,31 @@ pub(super) struct NewAccount {
     pub(super) id: i64,
     pub(super) now: i64,
     /// The time of the profile.
-    pub(super) noted_at: i64,
+    pub(super) changed_at: i64,
 }
 
-/// Registers a user. False: somebody has the name already.
+/// Registers a user. Returns false if the name is taken.
 pub(super) async fn register(tx: &mut Tx<'_>, new: NewAccount) -> Result<bool, Error> {
-    let made = tx
+    let inserted = tx
         .execute(
             "INSERT INTO account (id, app, name, pos, user_name, avatar_url, extended_data, info_at, created_at) \
              VALUES ($1, $2, $3, 0, $4, '', '', $6, $5) ON CONFLICT (app, name) DO NOTHING",
-            &params![new.id, new.app, new.user_id, new.user_name, new.now, new.noted_at],
+            &params![new.id, new.app, new.user_id, new.user_name, new.now, new.changed_at],
         )
         .await?;
-    Ok(made > 0)
+    Ok(inserted > 0)
 }
 
-/// The user's account: found, or registered by this first login. `None`: found without the lock that is needed.
+/// Returns the user's account, which the first login registers. `None` if the account exists and is not locked.
 ///
 /// # Errors
-/// The user is banned, or the token is revoked.
-async fn account(tx: &mut Tx<'_>, login: &NewLogin) -> Result<Option<(UserKey, UserFullInfo)>, Error> {
+/// The user is banned, the token is revoked, or the app does not register the user.
+async fn find_or_register(tx: &mut Tx<'_>, login: &NewLogin) -> Result<Option<(UserKey, UserFullInfo)>, Error> {
     let find = "SELECT id, user_name, avatar_url, extended_data, banned_at, ban_ends_at, tokens_revoked_at \
                 FROM account WHERE app = $1 AND name = $2";
     let mut row = tx.fetch_one(find, &params![login.app, login.user_id.clone()]).await?;
     if row.is_none() {
-        // Under a lock: an operator who has closed the registration gets no more users.
+        // Reads the setting under a lock: once an operator has closed the registration, no user is registered.
         may_register(registration(tx, login.app).await?, login.is_vouched, &login.user_id)?;
         let new = NewAccount {
             app: login.app,
@@ -199,7 +201,7 @@ async fn account(tx: &mut Tx<'_>, login: &NewLogin) -> Result<Option<(UserKey, U
             user_name: login.user_name.clone().unwrap_or_default(),
             id: login.account_id,
             now: login.now,
-            noted_at: login.noted_at,
+            changed_at: login.changed_at,
         };
         if !register(tx, new).await? && !login.is_locked {
             return Ok(None);
@@ -208,40 +210,40 @@ async fn account(tx: &mut Tx<'_>, login: &NewLogin) -> Result<Option<(UserKey, U
     } else if !login.is_locked {
         return Ok(None);
     }
-    let row = row.ok_or_else(|| Error::internal_text("an account that is and is not there"))?;
-    Standing::read(&row, 4)?.check(login.token_ctime, login.now)?;
+    let row = row.ok_or_else(|| Error::internal_text("an account exists and is not found"))?;
+    Restrictions::read(&row, 4)?.check(login.token_ctime, login.now)?;
     let user = UserKey(row.get(0)?);
     let info = full_info(login.user_id.clone(), row.get(1)?, row.get(2)?, row.get(3)?);
-    let held = info.base_info.as_ref().map(|base| base.user_name.as_str());
+    let current = info.base_info.as_ref().map(|base| base.user_name.as_str());
     match &login.user_name {
-        Some(name) if held != Some(name) => {
-            let named = ProfileField::Name(name.clone());
-            let (_, info) = user::change(tx, user, named, login.noted_at, LoginKey(0)).await?;
+        Some(name) if current != Some(name) => {
+            let field = ProfileField::Name(name.clone());
+            let (_, info) = user::change(tx, user, field, login.changed_at, LoginKey(0)).await?;
             Ok(Some((user, info)))
         }
         _ => Ok(Some((user, info))),
     }
 }
 
-/// The login is over: its device logged out.
-pub(super) async fn forget(tx: &mut Tx<'_>, user: UserKey, session: LoginKey, at: i64) -> Result<(), Error> {
-    if tx.execute("DELETE FROM session WHERE id = $1", &params![session]).await? > 0 {
-        let seen = Some(status::seen(tx, user, true).await?);
-        status::change(tx, user, Change { seen, custom: None }, at, session).await?;
+/// Deletes a login whose device logged out.
+pub(super) async fn log_out(tx: &mut Tx<'_>, user: UserKey, login: LoginKey, at: i64) -> Result<(), Error> {
+    if tx.execute("DELETE FROM session WHERE id = $1", &params![login]).await? > 0 {
+        let connections = Some(status::connections(tx, user, true).await?);
+        status::change(tx, user, Change { connections, custom: None }, at, login).await?;
     }
     Ok(())
 }
 
 /// What the operator has decided about a user.
 #[derive(Clone, Copy, Debug)]
-struct Standing {
+struct Restrictions {
     banned_at: i64,
     ban_ends_at: i64,
     tokens_revoked_at: i64,
 }
 
-impl Standing {
-    /// From three columns: `banned_at, ban_ends_at, tokens_revoked_at`.
+impl Restrictions {
+    /// Reads the columns `banned_at, ban_ends_at, tokens_revoked_at`.
     fn read(row: &Row, first: usize) -> Result<Self, Error> {
         Ok(Self {
             banned_at: row.get(first)?,
@@ -254,7 +256,7 @@ impl Standing {
         self.banned_at > 0 && (self.ban_ends_at == 0 || now < self.ban_ends_at)
     }
 
-    /// Whether a login with a token of this second, or with an app sign (`None`), may go on.
+    /// Checks a login with a token inserted in this second, or with an app sign (`None`).
     fn check(self, token_ctime: Option<i64>, now: i64) -> Result<(), Error> {
         if self.is_banned(now) {
             return Err(Error::user_banned(self.ban_ends_at));
@@ -266,18 +268,18 @@ impl Standing {
     }
 }
 
-/// The login goes on with a token of this second.
+/// Continues a login with a token inserted in this second.
 pub(super) async fn renew(
     tx: &mut Tx<'_>,
     user: UserKey,
-    session: LoginKey,
+    login: LoginKey,
     token_ctime: i64,
     now: i64,
 ) -> Result<(), Error> {
     let sql = "SELECT banned_at, ban_ends_at, tokens_revoked_at FROM account WHERE id = $1";
     let row = tx.fetch_one(sql, &params![user]).await?.ok_or_else(Error::not_logged_in)?;
-    Standing::read(&row, 0)?.check(Some(token_ctime), now)?;
-    tx.execute("UPDATE session SET proof_at = $2 WHERE id = $1", &params![session, token_ctime]).await?;
+    Restrictions::read(&row, 0)?.check(Some(token_ctime), now)?;
+    tx.execute("UPDATE session SET proof_at = $2 WHERE id = $1", &params![login, token_ctime]).await?;
     Ok(())
 }
 
@@ -288,25 +290,25 @@ pub(super) async fn set_ban(tx: &mut Tx<'_>, user: UserKey, now: i64, ends_at: i
     Ok(())
 }
 
-/// Lifts a ban. False: there was none.
+/// Lifts a ban. Returns false if there was none.
 pub(super) async fn lift_ban(tx: &mut Tx<'_>, user: UserKey, now: i64) -> Result<bool, Error> {
     let was_banned = user_access(tx, user, now).await?.is_some_and(|access| access.is_banned);
     tx.execute("UPDATE account SET banned_at = 0, ban_ends_at = 0 WHERE id = $1", &params![user]).await?;
     Ok(was_banned)
 }
 
-/// What a revocation reaches.
+/// How far a revocation reaches.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Until {
-    /// Whatever the user has now, Unix seconds. A back end's clock may be ahead of this one.
+    /// All tokens that the user has now, Unix seconds. The clock of a back end may be ahead of this one.
     Now(i64),
-    /// What was made in this second or before, Unix seconds.
+    /// Tokens that were inserted up to this second, Unix seconds.
     Made(i64),
 }
 
-/// Refuses tokens as far as `until` says, and ends the logins that they opened, those by app sign of that time, and one-shot
-/// ones, which are stored nowhere. Returns how many connected ones ended, without one-shot ones, and the second up to which
-/// tokens are refused now, and whether the revocation reached further than those before.
+/// Revokes tokens up to `until`. Ends the logins that they opened, logins by app sign of that time, and one-shot
+/// logins, of which nothing is stored. Returns how many connected logins ended, without one-shot ones; the second up to
+/// which tokens are refused now; and whether the revocation reaches further than earlier ones.
 pub(super) async fn revoke_tokens(
     tx: &mut Tx<'_>,
     user: UserKey,
@@ -315,10 +317,10 @@ pub(super) async fn revoke_tokens(
 ) -> Result<(u32, i64, bool), Error> {
     let sql = "SELECT tokens_revoked_at, (SELECT COALESCE(MAX(s.proof_at), 0) FROM session s WHERE s.account = $1) \
                FROM account WHERE id = $1";
-    let row = tx.fetch_one(sql, &params![user]).await?.ok_or_else(|| Error::internal_text("an account is gone"))?;
+    let row = tx.fetch_one(sql, &params![user]).await?.ok_or_else(|| Error::internal_text("an account is missing"))?;
     let (before, newest): (i64, i64) = (row.get(0)?, row.get(1)?);
     let wanted = match until {
-        // One second more than the last time: the operator may have made a token in the second of that revocation.
+        // One second later than the last time: the operator may have inserted a token in the second of that revocation.
         Until::Now(now_s) if before >= now_s => newest.max(before + 1),
         Until::Now(now_s) => newest.max(now_s),
         Until::Made(second) => second,
@@ -333,7 +335,7 @@ pub(super) async fn revoke_tokens(
     Ok((end_logins(tx, user, in_force, at).await?, in_force, reaches_further))
 }
 
-/// Ends all logins of a user; returns how many of them were connected, without one-shot ones.
+/// Ends all logins of a user. Returns how many of them were connected, without one-shot ones.
 pub(super) async fn end_all(tx: &mut Tx<'_>, user: UserKey, at: i64) -> Result<u32, Error> {
     end_one_shots(tx, user);
     end_logins(tx, user, i64::MAX, at).await
@@ -343,45 +345,45 @@ fn end_one_shots(tx: &mut Tx<'_>, user: UserKey) {
     tx.emit(Effect::OneShotsEnded { user, reason: SessionEndReason::EndedByOperator });
 }
 
-/// Ends the logins of a user by what was made in the second `made_until` or before, as the operator wants it.
+/// Ends a user's logins whose proof was inserted up to the second `made_until`, as the operator decided.
 async fn end_logins(tx: &mut Tx<'_>, user: UserKey, made_until: i64, at: i64) -> Result<u32, Error> {
     let find = "SELECT id, connected FROM session WHERE account = $1 AND state = $2 AND proof_at <= $3";
     let mut connected = 0;
-    for row in tx.fetch(find, &params![user, GOOD, made_until]).await? {
-        let session = LoginKey(row.get(0)?);
+    for row in tx.fetch(find, &params![user, ACTIVE, made_until]).await? {
+        let login = LoginKey(row.get(0)?);
         let end = "UPDATE session SET state = $2, connected = 0 WHERE id = $1";
-        tx.execute(end, &params![session, ENDED_BY_OPERATOR]).await?;
-        tx.emit(Effect::Ended { user, login: session, reason: SessionEndReason::EndedByOperator });
+        tx.execute(end, &params![login, ENDED_BY_OPERATOR]).await?;
+        tx.emit(Effect::LoginEnded { user, login, reason: SessionEndReason::EndedByOperator });
         connected += u32::from(row.get::<bool>(1)?);
     }
-    let seen = Some(status::seen(tx, user, false).await?);
-    status::change(tx, user, Change { seen, custom: None }, at, LoginKey(0)).await?;
+    let connections = Some(status::connections(tx, user, false).await?);
+    status::change(tx, user, Change { connections, custom: None }, at, LoginKey(0)).await?;
     Ok(connected)
 }
 
 const ACCESS: &str = "name, user_name, created_at, banned_at, ban_ends_at, tokens_revoked_at";
 
 fn access(row: &Row, first: usize, now: i64) -> Result<UserAccess, Error> {
-    let standing = Standing::read(row, first + 3)?;
-    let is_banned = standing.is_banned(now);
+    let restrictions = Restrictions::read(row, first + 3)?;
+    let is_banned = restrictions.is_banned(now);
     Ok(UserAccess {
         user_id: row.get(first)?,
         user_name: row.get(first + 1)?,
         registered_at: row.get(first + 2)?,
         is_banned,
-        banned_at: if is_banned { standing.banned_at } else { 0 },
-        ban_ends_at: if is_banned { standing.ban_ends_at } else { 0 },
-        tokens_revoked_at: standing.tokens_revoked_at,
+        banned_at: if is_banned { restrictions.banned_at } else { 0 },
+        ban_ends_at: if is_banned { restrictions.ban_ends_at } else { 0 },
+        tokens_revoked_at: restrictions.tokens_revoked_at,
     })
 }
 
-/// What is decided about a user.
+/// Returns the operator's decisions about a user.
 pub(super) async fn user_access(tx: &mut Tx<'_>, user: UserKey, now: i64) -> Result<Option<UserAccess>, Error> {
     let row = tx.fetch_one(&format!("SELECT {ACCESS} FROM account WHERE id = $1"), &params![user]).await?;
     row.map(|row| access(&row, 0, now)).transpose()
 }
 
-/// Users of an app who are banned now: up to `count` behind `after`.
+/// Returns up to `count` users of an app who are banned now, after the key `after`.
 pub(super) async fn banned_users(
     tx: &mut Tx<'_>,
     app: AppKey,

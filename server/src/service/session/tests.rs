@@ -1,10 +1,10 @@
-//! Rows of logins on both databases: who pushes whom out, who may come back.
+//! Rows of logins on both databases: which logins are kicked out, and which can be resumed.
 
 use zim_protocol::{ErrorCode, SessionEndReason};
 
 use super::rules::DevicePolicy;
 use super::store::{
-    Admitted, NewAccount, NewLogin, Until, admit, banned_users, end_all, forget, lift_ban, register, renew,
+    Admitted, NewAccount, NewLogin, Until, admit, banned_users, end_all, lift_ban, log_out, register, renew,
     revoke_tokens, set_ban, user_access,
 };
 use crate::db::tests::postgres::Cluster;
@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::journal::tests::{ANN, Fixture};
 use crate::key::{AppKey, LoginKey, UserKey};
 
-/// A login of ann on a device of its own.
+/// A login of Ann on a device of its own.
 fn login(id: i64) -> NewLogin {
     NewLogin {
         app: AppKey(7),
@@ -22,13 +22,13 @@ fn login(id: i64) -> NewLogin {
         user_name: None,
         custom: None,
         account_id: 1_000,
-        session_id: id,
+        login_id: id,
         ticket: id.to_be_bytes().repeat(2).try_into().unwrap(),
         resume: None,
         platform: 5,
         device: id.to_le_bytes().repeat(2).try_into().unwrap(),
         now: 1_000 + id,
-        noted_at: 1_000 + id,
+        changed_at: 1_000 + id,
         token_ctime: None,
         is_vouched: false,
         one_shot: false,
@@ -37,178 +37,179 @@ fn login(id: i64) -> NewLogin {
     }
 }
 
-async fn enter(house: &Fixture, login: NewLogin) -> Result<Admitted, Error> {
-    let admitted = house.db.submit(0, Locks::user(ANN.0), async move |tx: &mut Tx<'_>| admit(tx, login).await);
+async fn try_admit(fixture: &Fixture, login: NewLogin) -> Result<Admitted, Error> {
+    let admitted = fixture.db.submit(0, Locks::user(ANN.0), async move |tx: &mut Tx<'_>| admit(tx, login).await);
     Ok(admitted.await?.unwrap())
 }
 
-/// The logins that ended since the last look.
-fn ended(house: &Fixture) -> Vec<(i64, SessionEndReason)> {
-    let told = std::mem::take(&mut *house.told.lock());
+/// Takes the logins that have ended since the last call.
+fn ended(fixture: &Fixture) -> Vec<(i64, SessionEndReason)> {
+    let effects = std::mem::take(&mut *fixture.effects.lock());
     let of = |effect| match effect {
-        Effect::Ended { login, reason, .. } => Some((login.0, reason)),
-        // What that means for how the user is seen, and for one-shot logins, is not tested here.
+        Effect::LoginEnded { login, reason, .. } => Some((login.0, reason)),
+        // The effects on the user's status and on one-shot logins are tested elsewhere.
         Effect::Status { .. } | Effect::OneShotsEnded { .. } => None,
         other => panic!("{other:?}"),
     };
-    told.into_iter().filter_map(of).collect()
+    effects.into_iter().filter_map(of).collect()
 }
 
-async fn rows(house: &Fixture) -> i64 {
-    let count = house.db.read(async |tx: &mut Tx<'_>| {
+async fn rows(fixture: &Fixture) -> i64 {
+    let count = fixture.db.read(async |tx: &mut Tx<'_>| {
         Ok(tx.fetch_one("SELECT COUNT(*) FROM session", &[]).await?.unwrap().get::<i64>(0)?)
     });
     count.await.unwrap()
 }
 
-async fn everything(database: Database) {
-    let house = Fixture::open(database).await;
-    let first = enter(&house, login(1)).await.unwrap();
-    assert!(ended(&house).is_empty());
+async fn logins_are_admitted_and_ended(database: Database) {
+    let fixture = Fixture::open(database).await;
+    let first = try_admit(&fixture, login(1)).await.unwrap();
+    assert!(ended(&fixture).is_empty());
 
-    // Who comes back takes the place of the connection before, under an id of its own: what is still on its way there is
-    // neither taken for his own nor does it end him.
+    // A resumed login replaces its former connection under a new key: what still runs there is not taken for its own
+    // and does not end it.
     let resume = |id, ticket| NewLogin { resume: Some(ticket), ..login(id) };
-    let again = enter(&house, resume(2, first.ticket)).await.unwrap();
-    assert_eq!((again.session, again.ticket, again.login_at), (LoginKey(2), first.ticket, first.login_at));
-    assert_eq!(ended(&house), [(1, SessionEndReason::Unspecified)]);
-    house
+    let again = try_admit(&fixture, resume(2, first.ticket)).await.unwrap();
+    assert_eq!((again.login, again.ticket, again.login_at), (LoginKey(2), first.ticket, first.login_at));
+    assert_eq!(ended(&fixture), [(1, SessionEndReason::Unspecified)]);
+    fixture
         .db
-        .submit(0, Locks::user(ANN.0), async move |tx: &mut Tx<'_>| forget(tx, ANN, first.session, 3).await)
+        .submit(0, Locks::user(ANN.0), async move |tx: &mut Tx<'_>| log_out(tx, ANN, first.login, 3).await)
         .await
         .unwrap();
-    assert_eq!(enter(&house, resume(3, first.ticket)).await.unwrap().session, LoginKey(3));
-    assert_eq!((ended(&house), rows(&house).await), (vec![(2, SessionEndReason::Unspecified)], 1));
+    assert_eq!(try_admit(&fixture, resume(3, first.ticket)).await.unwrap().login, LoginKey(3));
+    assert_eq!((ended(&fixture), rows(&fixture).await), (vec![(2, SessionEndReason::Unspecified)], 1));
 
-    // Who was pushed out, or ended, does not come back; who logged out begins anew.
-    let second = enter(&house, login(4)).await.unwrap();
-    assert_eq!(ended(&house), [(3, SessionEndReason::KickedOut)]);
-    assert!(enter(&house, resume(5, first.ticket)).await.is_err());
+    // A login that was kicked out or ended cannot be resumed; after a logout a new one begins.
+    let second = try_admit(&fixture, login(4)).await.unwrap();
+    assert_eq!(ended(&fixture), [(3, SessionEndReason::KickedOut)]);
+    assert!(try_admit(&fixture, resume(5, first.ticket)).await.is_err());
     let count =
-        house.db.submit(0, Locks::user(ANN.0), async |tx: &mut Tx<'_>| end_all(tx, ANN, 3).await).await.unwrap();
-    assert_eq!((count, ended(&house)), (1, vec![(4, SessionEndReason::EndedByOperator)]));
-    assert!(enter(&house, resume(6, second.ticket)).await.is_err());
-    let third = enter(&house, login(7)).await.unwrap();
-    house
+        fixture.db.submit(0, Locks::user(ANN.0), async |tx: &mut Tx<'_>| end_all(tx, ANN, 3).await).await.unwrap();
+    assert_eq!((count, ended(&fixture)), (1, vec![(4, SessionEndReason::EndedByOperator)]));
+    assert!(try_admit(&fixture, resume(6, second.ticket)).await.is_err());
+    let third = try_admit(&fixture, login(7)).await.unwrap();
+    fixture
         .db
-        .submit(0, Locks::user(ANN.0), async move |tx: &mut Tx<'_>| forget(tx, ANN, third.session, 3).await)
+        .submit(0, Locks::user(ANN.0), async move |tx: &mut Tx<'_>| log_out(tx, ANN, third.login, 3).await)
         .await
         .unwrap();
-    assert_eq!(enter(&house, resume(8, third.ticket)).await.unwrap().ticket, login(8).ticket);
-    assert!(ended(&house).is_empty());
+    assert_eq!(try_admit(&fixture, resume(8, third.ticket)).await.unwrap().ticket, login(8).ticket);
+    assert!(ended(&fixture).is_empty());
 
-    // Without his lock nothing is done for somebody who is registered; who is not is nobody's to lock.
+    // Without the lock nothing is done for a registered user; a user who is not registered has nothing to lock.
     let unlocked =
-        |login: NewLogin| house.db.submit(0, Locks::none(), async move |tx: &mut Tx<'_>| admit(tx, login).await);
-    let before = rows(&house).await;
+        |login: NewLogin| fixture.db.submit(0, Locks::none(), async move |tx: &mut Tx<'_>| admit(tx, login).await);
+    let before = rows(&fixture).await;
     assert!(unlocked(NewLogin { is_locked: false, ..login(9) }).await.unwrap().is_none());
-    assert_eq!((rows(&house).await, ended(&house)), (before, vec![]));
+    assert_eq!((rows(&fixture).await, ended(&fixture)), (before, vec![]));
     let new = NewLogin { is_locked: false, user_id: "new".to_owned(), ..login(9) };
     assert!(unlocked(new.clone()).await.unwrap().is_some());
     assert!(unlocked(new).await.unwrap().is_none());
-    assert_eq!(rows(&house).await, before + 1);
-    house.execute("DELETE FROM session WHERE account = 1000").await;
+    assert_eq!(rows(&fixture).await, before + 1);
+    fixture.execute("DELETE FROM session WHERE account = 1000").await;
 
-    // Somebody who logs in again and again fills no table.
+    // Repeated logins do not fill the table.
     for id in 10..60 {
-        enter(&house, login(id)).await.unwrap();
+        try_admit(&fixture, login(id)).await.unwrap();
     }
-    assert_eq!(rows(&house).await, 33, "the good one, and 32 that were pushed out");
-    what_the_operator_decides(&house).await;
-    house.db.close().await;
+    assert_eq!(rows(&fixture).await, 33, "the active one, and 32 that were kicked out");
+    the_operators_decisions_apply_at_once(&fixture).await;
+    fixture.db.close().await;
 }
 
-/// A job under ann's lock.
+/// Runs a job under Ann's lock.
 macro_rules! locked {
-    ($house:expr, $tx:ident => $job:expr) => {
-        $house.db.submit(0, Locks::user(ANN.0), async move |$tx: &mut Tx<'_>| $job.await).await
+    ($fixture:expr, $tx:ident => $job:expr) => {
+        $fixture.db.submit(0, Locks::user(ANN.0), async move |$tx: &mut Tx<'_>| $job.await).await
     };
 }
 
-async fn what_the_operator_decides(house: &Fixture) {
+async fn the_operators_decisions_apply_at_once(fixture: &Fixture) {
     const BY_OPERATOR: SessionEndReason = SessionEndReason::EndedByOperator;
-    house.execute("DELETE FROM session").await;
+    fixture.execute("DELETE FROM session").await;
     let policy = DevicePolicy::Multi { native: 10, web: 10 };
     let of_token = |id, ctime| NewLogin { policy, token_ctime: Some(ctime), ..login(id) };
     let of_sign = |id, second: i64| NewLogin { policy, now: second * 1_000, ..login(id) };
-    drop(ended(house));
+    drop(ended(fixture));
 
-    // A revocation ends what older tokens and the app sign opened, and refuses those tokens; newer ones are not touched.
-    let old = enter(house, of_token(101, 500)).await.unwrap();
-    enter(house, of_token(102, 501)).await.unwrap();
-    enter(house, of_sign(103, 500)).await.unwrap();
-    assert_eq!(locked!(house, tx => revoke_tokens(tx, ANN, Until::Made(500), 9)).unwrap(), (2, 500, true));
-    assert_eq!(ended(house), [(101, BY_OPERATOR), (103, BY_OPERATOR)]);
+    // A revocation ends the logins by older tokens and by the app sign, and refuses those tokens; newer ones are not
+    // affected.
+    let old = try_admit(fixture, of_token(101, 500)).await.unwrap();
+    try_admit(fixture, of_token(102, 501)).await.unwrap();
+    try_admit(fixture, of_sign(103, 500)).await.unwrap();
+    assert_eq!(locked!(fixture, tx => revoke_tokens(tx, ANN, Until::Made(500), 9)).unwrap(), (2, 500, true));
+    assert_eq!(ended(fixture), [(101, BY_OPERATOR), (103, BY_OPERATOR)]);
     let code = |refused: Result<Admitted, Error>| refused.unwrap_err().code();
-    assert_eq!(code(enter(house, of_token(104, 500)).await), ErrorCode::NetworkModuleTokenExpired);
-    enter(house, of_token(104, 501)).await.unwrap();
-    enter(house, of_sign(105, 501)).await.unwrap();
-    // A device that was away is told that its login has ended.
+    assert_eq!(code(try_admit(fixture, of_token(104, 500)).await), ErrorCode::NetworkModuleTokenExpired);
+    try_admit(fixture, of_token(104, 501)).await.unwrap();
+    try_admit(fixture, of_sign(105, 501)).await.unwrap();
+    // A device that was offline learns that its login was ended.
     let back = NewLogin { resume: Some(old.ticket), ..of_token(106, 501) };
-    let refused = enter(house, back).await.unwrap_err();
+    let refused = try_admit(fixture, back).await.unwrap_err();
     assert_eq!(refused.to_wire().details["reason"], "endedByOperator");
-    // An earlier revocation takes nothing back.
-    assert_eq!(locked!(house, tx => revoke_tokens(tx, ANN, Until::Made(400), 9)).unwrap(), (0, 500, false));
-    // A renewal takes what a login takes, and from then on the session is as new as its token.
-    assert!(locked!(house, tx => renew(tx, ANN, LoginKey(102), 500, 9)).is_err());
-    locked!(house, tx => renew(tx, ANN, LoginKey(102), 600, 9)).unwrap();
-    drop(ended(house));
-    assert_eq!(locked!(house, tx => revoke_tokens(tx, ANN, Until::Made(501), 9)).unwrap(), (2, 501, true));
-    assert_eq!(ended(house), [(104, BY_OPERATOR), (105, BY_OPERATOR)]);
+    // A revocation up to an earlier second changes nothing.
+    assert_eq!(locked!(fixture, tx => revoke_tokens(tx, ANN, Until::Made(400), 9)).unwrap(), (0, 500, false));
+    // A renewal needs a token that a login would accept, and makes the login as new as its token.
+    assert!(locked!(fixture, tx => renew(tx, ANN, LoginKey(102), 500, 9)).is_err());
+    locked!(fixture, tx => renew(tx, ANN, LoginKey(102), 600, 9)).unwrap();
+    drop(ended(fixture));
+    assert_eq!(locked!(fixture, tx => revoke_tokens(tx, ANN, Until::Made(501), 9)).unwrap(), (2, 501, true));
+    assert_eq!(ended(fixture), [(104, BY_OPERATOR), (105, BY_OPERATOR)]);
 
-    // A ban keeps out whatever is shown, until it ends or is lifted.
+    // A ban refuses every login until it ends or is lifted.
     let now = login(0).now;
-    locked!(house, tx => set_ban(tx, ANN, now, now + 210)).unwrap();
-    assert_eq!(locked!(house, tx => end_all(tx, ANN, 9)).unwrap(), 1);
-    assert_eq!(ended(house), [(102, BY_OPERATOR)]);
+    locked!(fixture, tx => set_ban(tx, ANN, now, now + 210)).unwrap();
+    assert_eq!(locked!(fixture, tx => end_all(tx, ANN, 9)).unwrap(), 1);
+    assert_eq!(ended(fixture), [(102, BY_OPERATOR)]);
     for request in [of_token(209, 999), NewLogin { policy, ..login(209) }, NewLogin { one_shot: true, ..login(209) }] {
-        assert_eq!(code(enter(house, request).await), ErrorCode::NetworkModuleTokenInvalid);
+        assert_eq!(code(try_admit(fixture, request).await), ErrorCode::NetworkModuleTokenInvalid);
     }
-    assert!(locked!(house, tx => renew(tx, ANN, LoginKey(102), 999, now + 209)).is_err());
-    enter(house, of_token(210, 999)).await.unwrap();
-    locked!(house, tx => set_ban(tx, ANN, now, 0)).unwrap();
-    let access = locked!(house, tx => user_access(tx, ANN, now)).unwrap().unwrap();
+    assert!(locked!(fixture, tx => renew(tx, ANN, LoginKey(102), 999, now + 209)).is_err());
+    try_admit(fixture, of_token(210, 999)).await.unwrap();
+    locked!(fixture, tx => set_ban(tx, ANN, now, 0)).unwrap();
+    let access = locked!(fixture, tx => user_access(tx, ANN, now)).unwrap().unwrap();
     assert_eq!((access.is_banned, access.banned_at, access.ban_ends_at, access.tokens_revoked_at), (true, now, 0, 501));
-    let page = locked!(house, tx => banned_users(tx, AppKey(7), UserKey(0), 1, now)).unwrap();
+    let page = locked!(fixture, tx => banned_users(tx, AppKey(7), UserKey(0), 1, now)).unwrap();
     assert_eq!((page.users.len(), page.next_flag), (1, 0));
-    assert!(locked!(house, tx => banned_users(tx, AppKey(8), UserKey(0), 1, now)).unwrap().users.is_empty());
-    assert!(locked!(house, tx => lift_ban(tx, ANN, now)).unwrap());
-    assert!(!locked!(house, tx => lift_ban(tx, ANN, now)).unwrap());
-    enter(house, of_sign(211, 1)).await.unwrap();
+    assert!(locked!(fixture, tx => banned_users(tx, AppKey(8), UserKey(0), 1, now)).unwrap().users.is_empty());
+    assert!(locked!(fixture, tx => lift_ban(tx, ANN, now)).unwrap());
+    assert!(!locked!(fixture, tx => lift_ban(tx, ANN, now)).unwrap());
+    try_admit(fixture, of_sign(211, 1)).await.unwrap();
 
-    // Whatever the user has now: a token of a clock that is ahead, and one that was made in the second of a revocation.
-    house.execute("DELETE FROM session").await;
-    enter(house, of_token(220, 900)).await.unwrap();
-    drop(ended(house));
-    assert_eq!(locked!(house, tx => revoke_tokens(tx, ANN, Until::Now(700), 9)).unwrap(), (1, 900, true));
-    assert_eq!(ended(house), [(220, BY_OPERATOR)]);
-    assert_eq!(code(enter(house, of_token(221, 900)).await), ErrorCode::NetworkModuleTokenExpired);
-    assert_eq!(locked!(house, tx => revoke_tokens(tx, ANN, Until::Now(900), 9)).unwrap(), (0, 901, true));
-    assert_eq!(code(enter(house, of_token(222, 901)).await), ErrorCode::NetworkModuleTokenExpired);
-    enter(house, of_token(223, 902)).await.unwrap();
+    // All tokens that the user has now: one by a clock that is ahead, and one made in the second of a revocation.
+    fixture.execute("DELETE FROM session").await;
+    try_admit(fixture, of_token(220, 900)).await.unwrap();
+    drop(ended(fixture));
+    assert_eq!(locked!(fixture, tx => revoke_tokens(tx, ANN, Until::Now(700), 9)).unwrap(), (1, 900, true));
+    assert_eq!(ended(fixture), [(220, BY_OPERATOR)]);
+    assert_eq!(code(try_admit(fixture, of_token(221, 900)).await), ErrorCode::NetworkModuleTokenExpired);
+    assert_eq!(locked!(fixture, tx => revoke_tokens(tx, ANN, Until::Now(900), 9)).unwrap(), (0, 901, true));
+    assert_eq!(code(try_admit(fixture, of_token(222, 901)).await), ErrorCode::NetworkModuleTokenExpired);
+    try_admit(fixture, of_token(223, 902)).await.unwrap();
 
-    // Registered twice is registered once.
+    // A second registration does nothing.
     let dora = NewAccount {
         app: AppKey(7),
         user_id: "dora".to_owned(),
         user_name: "Dora".to_owned(),
         id: 2_000,
         now,
-        noted_at: now,
+        changed_at: now,
     };
     let again = dora.clone();
-    assert!(locked!(house, tx => register(tx, dora)).unwrap());
-    assert!(!locked!(house, tx => register(tx, again)).unwrap());
+    assert!(locked!(fixture, tx => register(tx, dora)).unwrap());
+    assert!(!locked!(fixture, tx => register(tx, again)).unwrap());
 }
 
 #[tokio::test]
-async fn logins_come_and_go_on_sqlite() {
+async fn logins_are_admitted_and_ended_on_sqlite() {
     let dir = tempfile::tempdir().unwrap();
-    everything(Database::Sqlite(dir.path().join("test.db"))).await;
+    logins_are_admitted_and_ended(Database::Sqlite(dir.path().join("test.db"))).await;
 }
 
 #[tokio::test]
-async fn logins_come_and_go_on_postgresql() {
+async fn logins_are_admitted_and_ended_on_postgresql() {
     let cluster = Cluster::start().unwrap();
-    everything(Database::Postgres(cluster.create_database("session").unwrap())).await;
+    logins_are_admitted_and_ended(Database::Postgres(cluster.create_database("session").unwrap())).await;
 }

@@ -1,5 +1,5 @@
-//! What time does to presence: a custom status ends by itself, a login whose connection is gone without a word is found, and
-//! subscriptions whose time is up go.
+//! Keeps presence true as time passes: removes expired custom statuses, marks logins offline that lost their connection
+//! unnoticed, and deletes expired subscriptions.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -12,20 +12,20 @@ use crate::db::{Locks, MAX_LOCKED_USERS};
 use crate::error::Error;
 use crate::key::{LoginKey, UserKey};
 
-/// Logins that one read finds.
+/// Logins on a page.
 const PAGE: i64 = 1_000;
-/// Jobs that wait for one commit.
-const AT_ONCE: usize = 256;
-/// Between two looks for subscriptions whose time is up. Until then they count for nothing and are just there.
-const SWEEP_MS: i64 = 3_600_000;
-/// After the store failed.
-const TRY_AGAIN_MS: i64 = 10_000;
+/// Jobs that are submitted together.
+const MAX_JOBS: usize = 256;
+/// The time between two sweeps of expired subscriptions. Until then such a subscription has no effect.
+const SWEEP_INTERVAL_MS: i64 = 3_600_000;
+/// The wait after the store has failed.
+const RETRY_MS: i64 = 10_000;
 
-/// Logins that are online by the store alone.
+/// Logins that are connected in the store and have no connection.
 pub(crate) type LostLogins = HashSet<(LoginKey, UserKey)>;
 
-/// Keeps presence true until the server ends. `lost_logins` were found before anybody could log in.
-pub(crate) async fn keep(app: Arc<App>, lost_logins: LostLogins, stopped: CancellationToken) {
+/// Maintains presence until the server stops. `lost_logins` were found before the first client could log in.
+pub(crate) async fn maintain(app: Arc<App>, lost_logins: LostLogins, stopped: CancellationToken) {
     tokio::select! {
         () = stopped.cancelled() => {}
         () = reap_lost_logins(&app, lost_logins) => {}
@@ -34,7 +34,7 @@ pub(crate) async fn keep(app: Arc<App>, lost_logins: LostLogins, stopped: Cancel
     }
 }
 
-/// Finds logins that are online by the store and have no connection here.
+/// Returns the logins that are connected in the store and have no connection to this node.
 pub(crate) async fn lost_logins(app: &App) -> Result<LostLogins, Error> {
     let (mut found, mut after) = (LostLogins::new(), LoginKey(0));
     loop {
@@ -45,24 +45,25 @@ pub(crate) async fn lost_logins(app: &App) -> Result<LostLogins, Error> {
     }
 }
 
-/// Turns lost_logins offline. One that is seen twice, as long apart as a client may be silent, is no login that was just stored and
-/// is on its way into the table of those who are online.
+/// Marks lost logins as offline, once they are found in two searches that are as far apart as the time after which a
+/// silent client counts as offline. A login that was just stored and is not in the table of connections yet is found
+/// only once.
 async fn reap_lost_logins(app: &App, mut suspects: LostLogins) {
     loop {
         let found = match lost_logins(app).await {
             Ok(found) => found,
             Err(error) => {
-                tracing::warn!(%error, cause = ?error.cause(), "who is online by mistake cannot be found");
+                tracing::warn!(%error, cause = ?error.cause(), "cannot look for logins that lost their connection; retrying later");
                 suspects.clone()
             }
         };
-        let gone: Vec<_> = found.intersection(&suspects).collect();
-        // Many at once: they share commits.
-        for gone in gone.chunks(AT_ONCE) {
-            let lost: Vec<_> = gone.iter().map(|(login, user)| app.lost(*user, *login)).collect();
-            for done in lost {
+        let lost: Vec<_> = found.intersection(&suspects).collect();
+        // Submitted together, so that they share commits.
+        for lost in lost.chunks(MAX_JOBS) {
+            let jobs: Vec<_> = lost.iter().map(|(login, user)| app.mark_disconnected(*user, *login)).collect();
+            for done in jobs {
                 if let Err(error) = done.await {
-                    tracing::warn!(%error, cause = ?error.cause(), "somebody stays online by mistake for now");
+                    tracing::warn!(%error, cause = ?error.cause(), "cannot mark a login as offline that lost its connection; retrying later");
                 }
             }
         }
@@ -71,51 +72,53 @@ async fn reap_lost_logins(app: &App, mut suspects: LostLogins) {
     }
 }
 
-/// Ends each custom status at its time.
+/// Removes each custom status when it expires.
 async fn expire_custom_statuses(app: &App) {
     loop {
-        let next = match end_due(app).await {
+        let next = match expire_due(app).await {
             Ok(next) => next.unwrap_or(i64::MAX),
             Err(error) => {
-                tracing::warn!(%error, cause = ?error.cause(), "a custom status could not be ended");
-                app.clock.now_ms() + TRY_AGAIN_MS
+                tracing::warn!(%error, cause = ?error.cause(), "cannot remove an expired custom status; retrying later");
+                app.clock.now_ms() + RETRY_MS
             }
         };
         tokio::select! {
             () = app.clock.sleep_until(next) => {}
-            () = app.fanout.ends.notified() => {}
+            () = app.fanout.custom_status_set.notified() => {}
         }
     }
 }
 
-/// Ends those whose time has come; returns when the next one's does.
-async fn end_due(app: &App) -> Result<Option<i64>, Error> {
+/// Removes custom statuses that have expired. Returns when the next one expires.
+async fn expire_due(app: &App) -> Result<Option<i64>, Error> {
     let limit = i64::try_from(MAX_LOCKED_USERS).unwrap_or(1);
     loop {
         let (now, at) = (app.clock.now_ms(), app.ids.time_ms());
-        let users = app.db.read(async move |tx| store::have_ended(tx, now, limit).await).await?;
+        let users = app.db.read(async move |tx| store::expired_custom_statuses(tx, now, limit).await).await?;
         let Some(first) = users.first() else { break };
         let (partition, locks) = (first.0.unsigned_abs(), Locks::users(users.iter().map(|user| user.0)));
-        app.db.submit(partition, locks, async move |tx| store::end(tx, &users, (now, at)).await).await?;
+        app.db
+            .submit(partition, locks, async move |tx| store::expire_custom_statuses(tx, &users, (now, at)).await)
+            .await?;
     }
-    app.db.read(async |tx| store::next_end(tx).await).await
+    app.db.read(async |tx| store::next_custom_expiry(tx).await).await
 }
 
-/// Takes away subscriptions whose time is up.
+/// Deletes expired subscriptions.
 async fn delete_expired_subscriptions(app: &App) {
     loop {
-        if let Err(error) = expire(app).await {
-            tracing::warn!(%error, cause = ?error.cause(), "subscriptions whose time is up could not be taken away");
+        if let Err(error) = delete_expired(app).await {
+            tracing::warn!(%error, cause = ?error.cause(), "cannot delete expired subscriptions; retrying later");
         }
-        app.clock.sleep(SWEEP_MS).await;
+        app.clock.sleep(SWEEP_INTERVAL_MS).await;
     }
 }
 
-async fn expire(app: &App) -> Result<(), Error> {
+async fn delete_expired(app: &App) -> Result<(), Error> {
     loop {
         let now = app.clock.now_ms();
-        let limit = i64::try_from(AT_ONCE).unwrap_or(1);
-        let owners = app.db.read(async move |tx| subscription::have_expired(tx, now, limit).await).await?;
+        let limit = i64::try_from(MAX_JOBS).unwrap_or(1);
+        let owners = app.db.read(async move |tx| subscription::users_with_expired(tx, now, limit).await).await?;
         if owners.is_empty() {
             return Ok(());
         }
@@ -123,7 +126,7 @@ async fn expire(app: &App) -> Result<(), Error> {
             .into_iter()
             .map(|user| {
                 app.db.submit(user.0.unsigned_abs(), Locks::user(user.0), async move |tx| {
-                    subscription::expire(tx, user, now).await
+                    subscription::delete_expired(tx, user, now).await
                 })
             })
             .collect();

@@ -1,9 +1,10 @@
-//! Presence: who is online where, and what people say of themselves.
+//! Presence: which users are online on which platforms, and their custom statuses.
 //!
-//! A login that has a connection is marked in its own row, in the transaction that admits it, so what a user is seen as follows
-//! from committed rows and never from what this node happens to have in memory. A change of it is one row written, whoever hears
-//! of it: those who subscribed are found after the commit, in pages ([`tell`]). What went wrong on the way (a connection that
-//! broke while its login was being stored, a server that was killed) is found by [`mod@keep`], so nobody stays online as a ghost.
+//! A login that has a connection is marked in its own row, in the transaction that admits it. So a user's status
+//! follows from committed rows and never from what this node holds in memory. A change writes one row, however many
+//! users subscribe; the subscribers are read after the commit, in pages (`notify`). A login whose connection was lost
+//! unnoticed (it broke while the login was being stored, or the server was killed) is found by `maintenance`, so no
+//! user stays online by mistake.
 
 mod maintenance;
 mod rules;
@@ -21,10 +22,10 @@ use zim_protocol::{
     UsersStatusUnsubscribedResult, server::StatusService,
 };
 
-pub(crate) use self::maintenance::{keep, lost_logins};
+pub(crate) use self::maintenance::{lost_logins, maintain};
 pub(crate) use self::notify::notify_of_statuses;
 pub(crate) use self::rules::{Change, Custom};
-pub(crate) use self::store::{change, own, seen};
+pub(crate) use self::store::{change, connections, own};
 pub(crate) use self::subscription::{feed_entries, statuses_since};
 use crate::app::App;
 use crate::connection::{Caller, ConnectionState};
@@ -39,7 +40,7 @@ impl StatusService for App {
         request: SubscribeUsersStatusRequest,
     ) -> Result<UsersStatusSubscribedResult, Error> {
         let identity = caller.identity()?;
-        let (user, session, now) = (identity.user, identity.login, self.clock.now_ms());
+        let (user, login, now) = (identity.user, identity.login, self.clock.now_ms());
         let minutes = request.config.unwrap_or_default().subscription_duration;
         let mut left_out = LeftOut::default();
         let mut found = self.registered(caller, request.user_ids, &mut left_out).await?;
@@ -53,10 +54,11 @@ impl StatusService for App {
         let error_user_list = left_out.finish(found.len())?;
         let targets: Vec<UserKey> = found.into_iter().map(|(key, _)| key).collect();
         let (until, most) = ((now, now + minutes * 60_000), self.config.limits.max_status_subscriptions.into());
-        // And of those who are followed: what is read of them here, and what is told of them, leaves nothing between.
+        // Locks the targets too, so that no change falls between the read of their statuses here and the first
+        // notification.
         let locks = Locks::user(user.0).and_users(targets.iter().map(|target| target.0));
         let done = self.db.submit(user.0.unsigned_abs(), locks, async move |tx| {
-            subscription::subscribe(tx, (user, session), &targets, until, most).await
+            subscription::subscribe(tx, (user, login), &targets, until, most).await
         });
         caller.set_submitted();
         caller.add_push(done.await?);
@@ -69,12 +71,12 @@ impl StatusService for App {
         request: UnsubscribeUsersStatusRequest,
     ) -> Result<UsersStatusUnsubscribedResult, Error> {
         let identity = caller.identity()?;
-        let (user, session, now) = (identity.user, identity.login, self.clock.now_ms());
+        let (user, login, now) = (identity.user, identity.login, self.clock.now_ms());
         let mut left_out = LeftOut::default();
         let found = self.registered(caller, request.user_ids, &mut left_out).await?;
         let targets: Vec<UserKey> = found.iter().map(|(key, _)| *key).collect();
         let done = self.db.submit(user.0.unsigned_abs(), Locks::user(user.0), async move |tx| {
-            subscription::unsubscribe(tx, (user, session), &targets, now).await
+            subscription::unsubscribe(tx, (user, login), &targets, now).await
         });
         caller.set_submitted();
         let (ended, push) = done.await?;
@@ -106,11 +108,11 @@ impl StatusService for App {
         request: UpdateUserCustomStatusRequest,
     ) -> Result<UserCustomStatusUpdatedResult, Error> {
         let identity = caller.identity()?;
-        let (user, session, at) = (identity.user, identity.login, self.ids.time_ms());
+        let (user, login, at) = (identity.user, identity.login, self.ids.time_ms());
         let duration_s = request.config.unwrap_or_default().duration;
         let custom = Some(Custom::new(request.custom_status.clone(), duration_s, self.clock.now_ms()));
         let done = self.db.submit(user.0.unsigned_abs(), Locks::user(user.0), async move |tx| {
-            store::change(tx, user, Change { seen: None, custom }, at, session).await
+            store::change(tx, user, Change { connections: None, custom }, at, login).await
         });
         caller.set_submitted();
         let status = done.await?;
@@ -119,7 +121,7 @@ impl StatusService for App {
 }
 
 impl App {
-    /// The keys of these users, each once; those who are not registered are left out.
+    /// Returns the keys of these users, each once. Those who are not registered are left out.
     async fn registered(
         &self,
         caller: &Caller,
@@ -136,18 +138,18 @@ impl App {
         Ok(found)
     }
 
-    /// The connection of `session` is gone: nobody tells it anything any more, and its user may be offline now.
-    pub fn disconnected(&self, session: &Arc<ConnectionState>) {
-        let Some(identity) = session.identity() else { return };
+    /// Handles the end of a connection: it gets no more pushes, and its user may be offline now.
+    pub fn disconnected(&self, connection: &Arc<ConnectionState>) {
+        let Some(identity) = connection.identity() else { return };
         let (user, login) = (identity.user, identity.login);
-        if self.fanout.unregister(user, session) && !session.is_logged_out() {
-            // If the store does not take it, it is a ghost, which is found later.
-            drop(self.lost(user, login));
+        if self.fanout.unregister(user, connection) && !connection.is_logged_out() {
+            // If the store does not take it, `maintenance` finds the login later.
+            drop(self.mark_disconnected(user, login));
         }
     }
 
-    /// Notes that a login has lost its connection.
-    fn lost(&self, user: UserKey, login: LoginKey) -> Submitted<()> {
+    /// Marks a login as disconnected.
+    fn mark_disconnected(&self, user: UserKey, login: LoginKey) -> Submitted<()> {
         let (locks, at) = (Locks::user(user.0), self.ids.time_ms());
         self.db.submit(user.0.unsigned_abs(), locks, async move |tx| store::disconnected(tx, user, login, at).await)
     }

@@ -1,5 +1,5 @@
-//! Those who subscribed to a user hear when his status changes. Who they are is asked of the store, after the commit and in
-//! pages, so that a change costs its user the same however many they are.
+//! Notifies the subscribers of a user when the user's status changes. They are read from the store after the commit and
+//! in pages, so that a change costs the user who makes it the same, however many subscribe.
 
 use std::sync::Arc;
 
@@ -9,11 +9,11 @@ use zim_protocol::Snapshot;
 use crate::app::{App, NOTIFY_PAUSE, RETRY_PAUSE, Watchers};
 use crate::db::params;
 
-/// Those who subscribed and still want to know.
+/// Users whose subscription has not expired.
 const SUBSCRIBERS: &str = "SELECT account, account FROM subscription \
                            WHERE target = $1 AND account > $2 AND expires_at > $4 ORDER BY account LIMIT $3";
 
-/// Tells those who subscribed to a user, whenever his status changed. Ends with the server.
+/// Notifies the subscribers of users whose status changed. Ends with the server.
 pub(crate) async fn notify_of_statuses(app: Arc<App>, stopped: CancellationToken) {
     loop {
         let changed = tokio::select! {
@@ -24,9 +24,9 @@ pub(crate) async fn notify_of_statuses(app: Arc<App>, stopped: CancellationToken
         let mut pause = NOTIFY_PAUSE;
         for (user, status) in changed {
             let snapshot = Snapshot { profiles: Vec::new(), statuses: vec![status.clone()] };
-            let subscribers = Watchers { sql: SUBSCRIBERS, more: params![now].to_vec() };
+            let subscribers = Watchers { sql: SUBSCRIBERS, extra: params![now].to_vec() };
             if let Err(error) = app.notify_watchers(user, subscribers, &snapshot).await {
-                tracing::warn!(%error, cause = ?error.cause(), "a status changed, and not everybody was told: once more");
+                tracing::warn!(%error, cause = ?error.cause(), "a change of a status did not reach all subscribers; retrying");
                 app.fanout.statuses.add(user, status, |_, _| false);
                 pause = RETRY_PAUSE;
             }

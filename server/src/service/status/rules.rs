@@ -1,11 +1,11 @@
-//! What a user is seen as, and how it changes, without any store.
+//! The rules of presence, without a store.
 
 use zim_protocol::{PlatformType, UserOnlineStatus, UserStatus};
 
-/// How long a custom status lasts unless its user says otherwise, milliseconds: a day, as the reference.
+/// The default duration of a custom status, milliseconds: a day, as in the reference.
 const CUSTOM_MS: i64 = 86_400_000;
 
-/// A user's status, as it is stored.
+/// A user's stored status.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Presence {
     pub(crate) online: UserOnlineStatus,
@@ -14,12 +14,12 @@ pub(crate) struct Presence {
     pub(crate) online_at: i64,
     pub(crate) custom: String,
     pub(crate) custom_at: i64,
-    /// 0: not before it is changed.
+    /// When the custom status expires, Unix milliseconds; 0 if it does not.
     pub(crate) custom_ends_at: i64,
 }
 
 impl Default for Presence {
-    /// Of somebody who was never seen.
+    /// The status of a user who was never online.
     fn default() -> Self {
         Self {
             online: UserOnlineStatus::Offline,
@@ -32,16 +32,16 @@ impl Default for Presence {
     }
 }
 
-/// Where somebody has connections now.
+/// The platforms on which a user is connected now.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Connections {
     /// A bit for each `PlatformType`.
     pub(crate) platforms: i64,
-    /// What ended the last connection was his own logout.
+    /// Whether the last connection ended by a logout.
     pub(crate) has_logged_out: bool,
 }
 
-/// What somebody says of himself.
+/// The text that a user sets as their status.
 #[derive(Clone, Debug)]
 pub(crate) struct Custom {
     text: String,
@@ -49,7 +49,7 @@ pub(crate) struct Custom {
 }
 
 impl Custom {
-    /// `duration_s` as the reference: 0 is a day, -1 until it is changed.
+    /// `duration_s` is as in the reference: 0 is a day, and -1 lasts until the status is changed.
     pub(crate) fn new(text: String, duration_s: i64, now: i64) -> Self {
         let ends_at = match duration_s {
             _ if text.is_empty() => 0,
@@ -61,24 +61,24 @@ impl Custom {
     }
 }
 
-/// Something that may change a status.
+/// An event that may change a status.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Change {
-    pub(crate) seen: Option<Connections>,
+    pub(crate) connections: Option<Connections>,
     pub(crate) custom: Option<Custom>,
 }
 
 impl Presence {
-    /// The status after a change at `now`; `None` if nothing is different. Times of one user never fall or repeat, whatever the
-    /// clock does, so that the newer one of two can be told.
+    /// Returns the status after a change at `now`, or `None` if it is the same. The times of one user never fall or
+    /// repeat, whatever the clock does, so that the newer of two statuses can be identified.
     pub(crate) fn after(&self, change: Change, now: i64) -> Option<Self> {
         let mut next = self.clone();
-        if let Some(seen) = change.seen {
-            next.platforms = seen.platforms;
-            next.online = match (seen.platforms, self.online) {
-                (0, _) if seen.has_logged_out => UserOnlineStatus::Logout,
+        if let Some(connections) = change.connections {
+            next.platforms = connections.platforms;
+            next.online = match (connections.platforms, self.online) {
+                (0, _) if connections.has_logged_out => UserOnlineStatus::Logout,
                 (0, UserOnlineStatus::Online) => UserOnlineStatus::Offline,
-                // He was gone before: what is said of that stays true.
+                // The user was not online before, so the state stays as it is.
                 (0, before) => before,
                 _ => UserOnlineStatus::Online,
             };
@@ -95,8 +95,8 @@ impl Presence {
         (next != *self).then_some(next)
     }
 
-    /// As it is told.
-    pub(crate) fn to_status(self, user_id: String) -> UserStatus {
+    /// Encodes the status.
+    pub(crate) fn into_status(self, user_id: String) -> UserStatus {
         UserStatus {
             user_id,
             online_status: self.online as i32,
@@ -126,57 +126,57 @@ fn platforms(bits: i64) -> Vec<i32> {
 mod tests {
     use super::*;
 
-    fn seen(platforms: i64, has_logged_out: bool) -> Change {
-        Change { seen: Some(Connections { platforms, has_logged_out }), custom: None }
+    fn connected(platforms: i64, has_logged_out: bool) -> Change {
+        Change { connections: Some(Connections { platforms, has_logged_out }), custom: None }
     }
 
-    fn says(text: &str, duration_s: i64, now: i64) -> Change {
-        Change { seen: None, custom: Some(Custom::new(text.to_owned(), duration_s, now)) }
+    fn custom(text: &str, duration_s: i64, now: i64) -> Change {
+        Change { connections: None, custom: Some(Custom::new(text.to_owned(), duration_s, now)) }
     }
 
     #[test]
-    fn online_offline_and_logout_are_told_apart() {
+    fn offline_and_logout_are_different() {
         let never = Presence::default();
-        assert_eq!(never.after(seen(0, false), 10), None);
-        let online = never.after(seen(bit(5), false), 10).unwrap();
+        assert_eq!(never.after(connected(0, false), 10), None);
+        let online = never.after(connected(bit(5), false), 10).unwrap();
         assert_eq!((online.online, online.online_at), (UserOnlineStatus::Online, 10));
-        assert_eq!(online.after(seen(bit(5), false), 20), None);
-        let lost = online.after(seen(0, false), 20).unwrap();
+        assert_eq!(online.after(connected(bit(5), false), 20), None);
+        let lost = online.after(connected(0, false), 20).unwrap();
         assert_eq!((lost.online, lost.online_at), (UserOnlineStatus::Offline, 20));
-        let left = online.after(seen(0, true), 20).unwrap();
+        let left = online.after(connected(0, true), 20).unwrap();
         assert_eq!(left.online, UserOnlineStatus::Logout);
-        assert_eq!(left.after(seen(0, false), 30), None, "a connection that ends after the logout is no loss");
-        assert_eq!(lost.after(seen(0, true), 30).unwrap().online, UserOnlineStatus::Logout);
+        assert_eq!(left.after(connected(0, false), 30), None, "a connection that ends after the logout is no loss");
+        assert_eq!(lost.after(connected(0, true), 30).unwrap().online, UserOnlineStatus::Logout);
     }
 
     #[test]
-    fn who_logs_out_on_one_of_two_devices_is_online() {
-        let both = Presence::default().after(seen(bit(3) | bit(6), false), 10).unwrap();
-        assert_eq!(both.clone().to_status("ann".to_owned()).online_platforms, [3, 6]);
-        let one = both.after(seen(bit(6), true), 20).unwrap();
+    fn a_user_who_logs_out_on_one_of_two_devices_is_online() {
+        let both = Presence::default().after(connected(bit(3) | bit(6), false), 10).unwrap();
+        assert_eq!(both.clone().into_status("ann".to_owned()).online_platforms, [3, 6]);
+        let one = both.after(connected(bit(6), true), 20).unwrap();
         assert_eq!((one.online, one.online_at), (UserOnlineStatus::Online, 20));
-        assert_eq!(one.to_status("ann".to_owned()).online_platforms, [6]);
+        assert_eq!(one.into_status("ann".to_owned()).online_platforms, [6]);
     }
 
     #[test]
     fn times_never_fall_or_repeat() {
-        let first = Presence::default().after(seen(bit(1), false), 1_000).unwrap();
-        assert_eq!(first.after(seen(0, false), 1_000).unwrap().online_at, 1_001);
-        assert_eq!(first.after(seen(0, false), 5).unwrap().online_at, 1_001);
-        let busy = first.after(says("busy", -1, 1_000), 1_000).unwrap();
-        assert_eq!(busy.after(says("free", -1, 5), 5).unwrap().custom_at, 1_001);
+        let first = Presence::default().after(connected(bit(1), false), 1_000).unwrap();
+        assert_eq!(first.after(connected(0, false), 1_000).unwrap().online_at, 1_001);
+        assert_eq!(first.after(connected(0, false), 5).unwrap().online_at, 1_001);
+        let busy = first.after(custom("busy", -1, 1_000), 1_000).unwrap();
+        assert_eq!(busy.after(custom("free", -1, 5), 5).unwrap().custom_at, 1_001);
     }
 
     #[test]
-    fn a_custom_status_lasts_a_day_unless_told_otherwise() {
+    fn a_custom_status_lasts_a_day_by_default() {
         let ends = |text, duration_s| Custom::new(String::from(text), duration_s, 1_000).ends_at;
         assert_eq!((ends("busy", 0), ends("busy", -1), ends("busy", 7)), (1_000 + CUSTOM_MS, 0, 8_000));
         assert_eq!((ends("", 7), ends("busy", i64::MAX)), (0, i64::MAX));
-        let busy = Presence::default().after(says("busy", 7, 1_000), 1_000).unwrap();
-        assert_eq!(busy.after(says("busy", 7, 1_000), 2_000), None);
-        assert_eq!(busy.after(says("busy", 7, 2_000), 2_000).unwrap().custom_ends_at, 9_000);
-        let told = busy.to_status("ann".to_owned());
-        assert_eq!((told.last_update_time, told.last_online_status_update_time), (1_000, 0));
+        let busy = Presence::default().after(custom("busy", 7, 1_000), 1_000).unwrap();
+        assert_eq!(busy.after(custom("busy", 7, 1_000), 2_000), None);
+        assert_eq!(busy.after(custom("busy", 7, 2_000), 2_000).unwrap().custom_ends_at, 9_000);
+        let status = busy.into_status("ann".to_owned());
+        assert_eq!((status.last_update_time, status.last_online_status_update_time), (1_000, 0));
     }
 
     #[test]

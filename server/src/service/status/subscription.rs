@@ -1,4 +1,4 @@
-//! Rows of subscriptions: who hears of whose status.
+//! Rows of subscriptions to statuses.
 
 use std::collections::HashMap;
 
@@ -11,14 +11,14 @@ use crate::error::Error;
 use crate::journal::{FeedKind, append_feed_all};
 use crate::key::{LoginKey, UserKey};
 
-/// Subscriptions that one job takes away at most.
-const AT_ONCE: i64 = 100;
+/// The most subscriptions that one job deletes.
+const MAX_EXPIRED: i64 = 100;
 
-/// Of those that give way; more than one call brings there are only after the limit was lowered.
-const MOST_SURPLUS: i64 = 200;
+/// The most subscriptions that one job evicts. There are more than one request adds only after the limit was lowered.
+const MAX_SURPLUS: i64 = 200;
 
-/// Subscribes `user`, whose head the job has locked, to `targets` until `expires_at`. Of more than `most` the earliest give
-/// way. Returns what the response carries.
+/// Subscribes `user`, whose head the job has locked, to `targets` until `expires_at`. Beyond `most` subscriptions the
+/// earliest are evicted. Returns the push for the response.
 pub(super) async fn subscribe(
     tx: &mut Tx<'_>,
     (user, cause): (UserKey, LoginKey),
@@ -26,7 +26,7 @@ pub(super) async fn subscribe(
     (now, expires_at): (i64, i64),
     most: i64,
 ) -> Result<Push, Error> {
-    // Those that have ended count too until they are swept away, or else short ones would pile up between two sweeps.
+    // Expired subscriptions count until they are swept: otherwise short ones would accumulate between two sweeps.
     let (list, mut params) = tx.dialect().in_list(targets.iter().map(|target| target.0), 2);
     params.splice(0..0, params![user]);
     let sql = format!("SELECT COUNT(*) FROM subscription WHERE account = $1 AND target NOT IN {list}");
@@ -35,7 +35,7 @@ pub(super) async fn subscribe(
     let mut keys: Vec<i64> = Vec::new();
     if surplus > 0 {
         let (list, mut params) = tx.dialect().in_list(targets.iter().map(|target| target.0), 4);
-        params.splice(0..0, params![user, now, surplus.min(MOST_SURPLUS)]);
+        params.splice(0..0, params![user, now, surplus.min(MAX_SURPLUS)]);
         let sql = format!(
             "DELETE FROM subscription WHERE account = $1 AND target IN (SELECT target FROM subscription \
              WHERE account = $1 AND target NOT IN {list} \
@@ -49,7 +49,7 @@ pub(super) async fn subscribe(
     let first = append_feed_all(tx, user, FeedKind::Subscription, &keys).await?;
     let (list, mut params) = tx.dialect().in_list(targets.iter().map(|target| target.0), 3);
     params.splice(0..0, params![user, expires_at]);
-    // Each has the position of his entry.
+    // The place of each row is the position of its feed entry.
     let sql = format!(
         "INSERT INTO subscription (account, target, place, expires_at) SELECT account, key, pos, $2 FROM feed \
          WHERE account = $1 AND kind = {} AND key IN {list} \
@@ -57,11 +57,11 @@ pub(super) async fn subscribe(
         FeedKind::Subscription as i64
     );
     tx.execute(&sql, &params).await?;
-    tell(tx, (user, cause), &keys, first).await
+    emit_entries(tx, (user, cause), &keys, first).await
 }
 
-/// Ends the subscriptions of `user`, whose head the job has locked, to `targets`; returns to whom there were any, and what the
-/// response carries.
+/// Ends the subscriptions of `user`, whose head the job has locked, to `targets`. Returns the targets that had one, and
+/// the push for the response.
 pub(super) async fn unsubscribe(
     tx: &mut Tx<'_>,
     (user, cause): (UserKey, LoginKey),
@@ -86,41 +86,47 @@ pub(super) async fn unsubscribe(
         return Ok((ended, None));
     }
     let first = append_feed_all(tx, user, FeedKind::Subscription, &keys).await?;
-    let push = tell(tx, (user, cause), &keys, first).await?;
+    let push = emit_entries(tx, (user, cause), &keys, first).await?;
     Ok((ended, Some(push)))
 }
 
-/// Takes away subscriptions of `user`, whose head the job has locked, that have expired. All his devices are told, so that
-/// they hold the same rows.
-pub(super) async fn expire(tx: &mut Tx<'_>, user: UserKey, now: i64) -> Result<(), Error> {
+/// Deletes expired subscriptions of `user`, whose head the job has locked. All devices of the user are notified, so
+/// that they hold the same rows.
+pub(super) async fn delete_expired(tx: &mut Tx<'_>, user: UserKey, now: i64) -> Result<(), Error> {
     let sql = "DELETE FROM subscription WHERE account = $1 AND target IN (SELECT target FROM subscription \
                WHERE account = $1 AND expires_at <= $2 LIMIT $3) RETURNING target";
     let mut keys: Vec<i64> = Vec::new();
-    for row in tx.fetch(sql, &params![user, now, AT_ONCE]).await? {
+    for row in tx.fetch(sql, &params![user, now, MAX_EXPIRED]).await? {
         keys.push(row.get(0)?);
     }
     if !keys.is_empty() {
         let first = append_feed_all(tx, user, FeedKind::Subscription, &keys).await?;
-        tell(tx, (user, LoginKey(0)), &keys, first).await?;
+        emit_entries(tx, (user, LoginKey(0)), &keys, first).await?;
     }
     Ok(())
 }
 
-/// Up to `limit` users who have subscriptions that have expired.
-pub(super) async fn have_expired(tx: &mut Tx<'_>, now: i64, limit: i64) -> Result<Vec<UserKey>, Error> {
+/// Returns users who have expired subscriptions, found in up to `limit` rows.
+pub(super) async fn users_with_expired(tx: &mut Tx<'_>, now: i64, limit: i64) -> Result<Vec<UserKey>, Error> {
     let sql = "SELECT DISTINCT account FROM (SELECT account FROM subscription WHERE expires_at <= $1 \
                ORDER BY expires_at LIMIT $2) AS expired";
     let rows = tx.fetch(sql, &params![now, limit]).await?;
     rows.iter().map(|row| Ok(UserKey(row.get(0)?))).collect()
 }
 
-/// Tells the devices of `user` of these entries, the first of which is at `first`.
-async fn tell(tx: &mut Tx<'_>, (user, cause): (UserKey, LoginKey), keys: &[i64], first: i64) -> Result<Push, Error> {
+/// Notifies the devices of `user` of these entries, the first of which is at position `first`.
+async fn emit_entries(
+    tx: &mut Tx<'_>,
+    (user, cause): (UserKey, LoginKey),
+    keys: &[i64],
+    first: i64,
+) -> Result<Push, Error> {
     let mut details = feed_entries(tx, user, keys).await?;
     let mut feed = Vec::with_capacity(keys.len());
     let mut last = first;
     for (pos, key) in (first..).zip(keys) {
-        let detail = details.remove(key).ok_or_else(|| Error::internal_text("a subscription to nobody"))?;
+        let detail =
+            details.remove(key).ok_or_else(|| Error::internal_text("a subscription to a user without an account"))?;
         tx.emit(Effect::Feed { user, pos, entry: Box::new(detail.clone()), cause });
         feed.push(FeedEntry { pos: pos.unsigned_abs(), detail: Some(detail) });
         last = pos;
@@ -129,7 +135,7 @@ async fn tell(tx: &mut Tx<'_>, (user, cause): (UserKey, LoginKey), keys: &[i64],
     Ok(Push { log: LogKind::Feed as i32, from, to, feed, ..Push::default() })
 }
 
-/// How the subscriptions of `user` to these users stand now.
+/// Returns the present subscriptions of `user` to these users.
 pub(crate) async fn feed_entries(tx: &mut Tx<'_>, user: UserKey, keys: &[i64]) -> Result<HashMap<i64, Detail>, Error> {
     let (list, mut params) = tx.dialect().in_list(keys.iter().copied(), 2);
     params.insert(0, user.into());
@@ -143,7 +149,7 @@ pub(crate) async fn feed_entries(tx: &mut Tx<'_>, user: UserKey, keys: &[i64]) -
         let (user_id, place): (String, Option<i64>) = (row.get(1)?, row.get(2)?);
         let entry = match place {
             Some(place) => SubscriptionEntry {
-                status: Some(presence(&row, 4)?.to_status(user_id)),
+                status: Some(presence(&row, 4)?.into_status(user_id)),
                 is_deleted: false,
                 expires_at: row.get(3)?,
                 place,
@@ -159,8 +165,8 @@ pub(crate) async fn feed_entries(tx: &mut Tx<'_>, user: UserKey, keys: &[i64]) -
     Ok(entries)
 }
 
-/// What changed at or after `since` of the user's own status and of those that he subscribed to, with their keys, ascending
-/// behind `after`, `limit` at most.
+/// Returns what changed at or after `since` of the user's own status and of those that the user subscribed to, with
+/// their keys, ascending, after the key `after`, at most `limit`.
 pub(crate) async fn statuses_since(
     tx: &mut Tx<'_>,
     user: UserKey,
@@ -169,12 +175,12 @@ pub(crate) async fn statuses_since(
     limit: i64,
 ) -> Result<Vec<(i64, UserStatus)>, Error> {
     let sql = format!(
-        // The join goes from those whom he follows to their rows, never the other way.
+        // The join goes from the subscribed users to their rows, never the other way.
         "SELECT a.id, a.name, {PRESENCE} FROM (SELECT target AS id FROM subscription \
          WHERE account = $1 AND target > $3 AND expires_at > $5 UNION SELECT id FROM account WHERE id = $1 AND id > $3) AS known \
          CROSS JOIN presence p CROSS JOIN account a \
          WHERE p.account = known.id AND a.id = known.id AND p.changed_at >= $2 ORDER BY known.id LIMIT $4"
     );
     let rows = tx.fetch(&sql, &params![user, since, after, limit, now]).await?;
-    rows.iter().map(|row| Ok((row.get(0)?, presence(row, 2)?.to_status(row.get(1)?)))).collect()
+    rows.iter().map(|row| Ok((row.get(0)?, presence(row, 2)?.into_status(row.get(1)?)))).collect()
 }

@@ -3,8 +3,10 @@
 use zim_protocol::{FeedEntry, Push, UserOnlineStatus, UserStatus, feed_entry::Detail};
 
 use super::rules::{Change, Connections, Custom, bit};
-use super::store::{change, connected, disconnected, end, have_ended, next_end, own};
-use super::subscription::{expire, have_expired, statuses_since, subscribe, unsubscribe};
+use super::store::{
+    change, connected, disconnected, expire_custom_statuses, expired_custom_statuses, next_custom_expiry, own,
+};
+use super::subscription::{delete_expired, statuses_since, subscribe, unsubscribe, users_with_expired};
 use crate::db::tests::postgres::Cluster;
 use crate::db::{Database, Locks, Tx, Value, params};
 use crate::effect::Effect;
@@ -14,22 +16,23 @@ use crate::key::{LoginKey, UserKey};
 
 const ME: LoginKey = LoginKey(9);
 
-/// Runs a job of Ann's.
+/// Runs a job under Ann's lock.
 async fn write<T: Send + 'static>(
-    house: &Fixture,
+    fixture: &Fixture,
     job: impl AsyncFnOnce(&mut Tx<'_>) -> Result<T, Error> + Send + 'static,
 ) -> T {
-    house.db.submit(0, Locks::user(ANN.0), job).await.unwrap()
+    fixture.db.submit(0, Locks::user(ANN.0), job).await.unwrap()
 }
 
-async fn says(house: &Fixture, text: &'static str, duration_s: i64, now: i64) -> UserStatus {
+async fn set_custom(fixture: &Fixture, text: &'static str, duration_s: i64, now: i64) -> UserStatus {
     let custom = Some(Custom::new(text.to_owned(), duration_s, now));
-    write(house, async move |tx: &mut Tx<'_>| change(tx, ANN, Change { seen: None, custom }, now, ME).await).await
+    write(fixture, async move |tx: &mut Tx<'_>| change(tx, ANN, Change { connections: None, custom }, now, ME).await)
+        .await
 }
 
-/// The statuses that were told since the last look.
-fn told(house: &Fixture) -> Vec<UserStatus> {
-    let effects = std::mem::take(&mut *house.told.lock());
+/// Takes the statuses that were published since the last call.
+fn statuses(fixture: &Fixture) -> Vec<UserStatus> {
+    let effects = std::mem::take(&mut *fixture.effects.lock());
     let of = |effect| match effect {
         Effect::Status { status, .. } => Some(*status),
         _ => None,
@@ -37,7 +40,7 @@ fn told(house: &Fixture) -> Vec<UserStatus> {
     effects.into_iter().filter_map(of).collect()
 }
 
-/// Whom the entries of a push are about, and whether there is a subscription no more.
+/// The user of each entry of a push, and whether the subscription is deleted.
 fn entries(push: &Push) -> Vec<(String, bool)> {
     let details = push.feed.iter().filter_map(|entry| entry.detail.clone());
     details
@@ -48,86 +51,88 @@ fn entries(push: &Push) -> Vec<(String, bool)> {
         .collect()
 }
 
-async fn add_login(house: &Fixture, login: i64, platform: i64) {
-    write(house, async move |tx: &mut Tx<'_>| {
+async fn add_login(fixture: &Fixture, login: i64, platform: i64) {
+    write(fixture, async move |tx: &mut Tx<'_>| {
         tx.execute(
             "INSERT INTO session (id, ticket, account, platform, device, login_at, state, connected) \
              VALUES ($1, $2, $3, $4, $5, 0, 0, 1)",
             &params![login, login.to_be_bytes().to_vec(), ANN, platform, Vec::new()],
         )
         .await?;
-        let seen = Some(super::seen(tx, ANN, false).await?);
-        change(tx, ANN, Change { seen, custom: None }, 100 + login, LoginKey(login)).await
+        let connections = Some(super::connections(tx, ANN, false).await?);
+        change(tx, ANN, Change { connections, custom: None }, 100 + login, LoginKey(login)).await
     })
     .await;
 }
 
-async fn everything(database: Database) {
-    let house = Fixture::open(database).await;
+async fn presence_follows_from_rows(database: Database) {
+    let fixture = Fixture::open(database).await;
 
-    // Two devices of one platform are one platform, and the end of a connection that was replaced is none.
-    add_login(&house, 10, 5).await;
-    add_login(&house, 11, 5).await;
-    add_login(&house, 12, 6).await;
-    let seen: Vec<(i64, Vec<i32>)> =
-        told(&house).into_iter().map(|status| (status.last_update_time, status.online_platforms)).collect();
-    assert_eq!(seen, [(110, vec![5]), (112, vec![5, 6])]);
-    let lose = async |login: i64, now: i64| {
-        write(&house, async move |tx: &mut Tx<'_>| disconnected(tx, ANN, LoginKey(login), now).await).await;
+    // Two devices of one platform are one platform. The end of a connection that was replaced changes nothing.
+    add_login(&fixture, 10, 5).await;
+    add_login(&fixture, 11, 5).await;
+    add_login(&fixture, 12, 6).await;
+    let published: Vec<(i64, Vec<i32>)> =
+        statuses(&fixture).into_iter().map(|status| (status.last_update_time, status.online_platforms)).collect();
+    assert_eq!(published, [(110, vec![5]), (112, vec![5, 6])]);
+    let disconnect = async |login: i64, now: i64| {
+        write(&fixture, async move |tx: &mut Tx<'_>| disconnected(tx, ANN, LoginKey(login), now).await).await;
     };
-    lose(99, 200).await;
-    lose(10, 201).await;
-    assert!(told(&house).is_empty());
-    lose(12, 202).await;
-    lose(12, 203).await;
-    assert_eq!(told(&house).len(), 1);
-    let left = house.db.read(async |tx: &mut Tx<'_>| connected(tx, LoginKey(0), 10).await).await.unwrap();
+    disconnect(99, 200).await;
+    disconnect(10, 201).await;
+    assert!(statuses(&fixture).is_empty());
+    disconnect(12, 202).await;
+    disconnect(12, 203).await;
+    assert_eq!(statuses(&fixture).len(), 1);
+    let left = fixture.db.read(async |tx: &mut Tx<'_>| connected(tx, LoginKey(0), 10).await).await.unwrap();
     assert_eq!(left, [(LoginKey(11), ANN)]);
-    lose(11, 204).await;
-    let gone = told(&house).remove(0);
-    assert_eq!((gone.online_status(), gone.last_update_time), (UserOnlineStatus::Offline, 204));
+    disconnect(11, 204).await;
+    let offline = statuses(&fixture).remove(0);
+    assert_eq!((offline.online_status(), offline.last_update_time), (UserOnlineStatus::Offline, 204));
 
-    // A custom status ends at its time and not before, and not again.
-    says(&house, "busy", 1, 1_000).await;
-    let due = async |now: i64| house.db.read(async move |tx: &mut Tx<'_>| have_ended(tx, now, 10).await).await.unwrap();
+    // A custom status expires at its time, not before, and only once.
+    set_custom(&fixture, "busy", 1, 1_000).await;
+    let due = async |now: i64| {
+        fixture.db.read(async move |tx: &mut Tx<'_>| expired_custom_statuses(tx, now, 10).await).await.unwrap()
+    };
     assert_eq!((due(1_999).await, due(2_000).await), (vec![], vec![ANN]));
-    let next = house.db.read(async |tx: &mut Tx<'_>| next_end(tx).await).await.unwrap();
+    let next = fixture.db.read(async |tx: &mut Tx<'_>| next_custom_expiry(tx).await).await.unwrap();
     assert_eq!(next, Some(2_000));
-    let at = async |now: i64| house.db.read(async move |tx: &mut Tx<'_>| own(tx, ANN, now).await).await.unwrap();
+    let at = async |now: i64| fixture.db.read(async move |tx: &mut Tx<'_>| own(tx, ANN, now).await).await.unwrap();
     assert_eq!((at(1_999).await.custom_status.as_str(), at(2_000).await.custom_status.as_str()), ("busy", ""));
-    told(&house);
-    write(&house, async |tx: &mut Tx<'_>| end(tx, &[ANN, BOB], (1_999, 1_999)).await).await;
-    assert!(told(&house).is_empty());
-    write(&house, async |tx: &mut Tx<'_>| end(tx, &[ANN, BOB], (2_000, 2_000)).await).await;
-    assert_eq!(told(&house).len(), 1);
-    let next = house.db.read(async |tx: &mut Tx<'_>| next_end(tx).await).await.unwrap();
+    statuses(&fixture);
+    write(&fixture, async |tx: &mut Tx<'_>| expire_custom_statuses(tx, &[ANN, BOB], (1_999, 1_999)).await).await;
+    assert!(statuses(&fixture).is_empty());
+    write(&fixture, async |tx: &mut Tx<'_>| expire_custom_statuses(tx, &[ANN, BOB], (2_000, 2_000)).await).await;
+    assert_eq!(statuses(&fixture).len(), 1);
+    let next = fixture.db.read(async |tx: &mut Tx<'_>| next_custom_expiry(tx).await).await.unwrap();
     assert_eq!((due(i64::MAX).await, next), (vec![], None));
 
-    // What changed since then is found, of oneself and of those whom one follows.
-    let follow = async |user: UserKey, target: UserKey| {
+    // Changes since a time are found: the user's own and those of users subscribed to.
+    let subscribe_one = async |user: UserKey, target: UserKey| {
         let locks = Locks::users([user.0, target.0]);
         let targets = [target];
         let job = async move |tx: &mut Tx<'_>| subscribe(tx, (user, ME), &targets, (2_000, 9_000), 100).await;
-        house.db.submit(0, locks, job).await.unwrap()
+        fixture.db.submit(0, locks, job).await.unwrap()
     };
-    let push = follow(BOB, ANN).await;
+    let push = subscribe_one(BOB, ANN).await;
     assert_eq!((push.from, push.to, push.feed.len()), (1, 1, 1));
     let since = async |user: UserKey, since: i64, now: i64| {
-        let found = house.db.read(async move |tx: &mut Tx<'_>| statuses_since(tx, user, (since, now), 0, 10).await);
+        let found = fixture.db.read(async move |tx: &mut Tx<'_>| statuses_since(tx, user, (since, now), 0, 10).await);
         found.await.unwrap().into_iter().map(|(key, _)| key).collect::<Vec<_>>()
     };
     assert_eq!((since(ANN, 2_000, 2_000).await, since(ANN, 2_001, 2_000).await), (vec![ANN.0], vec![]));
     assert_eq!((since(BOB, 2_000, 8_999).await, since(BOB, 0, 9_000).await), (vec![ANN.0], vec![]));
 
-    // Whose time is up goes, and every device is told.
-    house
+    // Expired subscriptions are deleted, and every device is notified.
+    fixture
         .execute(
             "INSERT INTO account (id, app, name, pos, user_name, avatar_url, extended_data, info_at, created_at) \
              VALUES (3, 7, 'carl', 0, '', '', '', 0, 0)",
         )
         .await;
     let carl = UserKey(3);
-    let later = house
+    let later = fixture
         .db
         .submit(0, Locks::users([BOB.0, carl.0]), async move |tx: &mut Tx<'_>| {
             subscribe(tx, (BOB, ME), &[carl], (9_000, 20_000), 100).await
@@ -135,20 +140,21 @@ async fn everything(database: Database) {
         .await
         .unwrap();
     assert_eq!(entries(&later), [("carl".to_owned(), false)]);
-    let expired =
-        async |now: i64| house.db.read(async move |tx: &mut Tx<'_>| have_expired(tx, now, 10).await).await.unwrap();
+    let expired = async |now: i64| {
+        fixture.db.read(async move |tx: &mut Tx<'_>| users_with_expired(tx, now, 10).await).await.unwrap()
+    };
     assert_eq!((expired(8_999).await, expired(9_000).await), (vec![], vec![BOB]));
     let locks = Locks::user(BOB.0);
-    house.db.submit(0, locks, async move |tx: &mut Tx<'_>| expire(tx, BOB, 9_000).await).await.unwrap();
+    fixture.db.submit(0, locks, async move |tx: &mut Tx<'_>| delete_expired(tx, BOB, 9_000).await).await.unwrap();
     assert_eq!(expired(9_000).await, []);
-    let swept = std::mem::take(&mut *house.told.lock()).into_iter().filter_map(|effect| match effect {
+    let swept = std::mem::take(&mut *fixture.effects.lock()).into_iter().filter_map(|effect| match effect {
         Effect::Feed { user: BOB, pos, entry, .. } => Some((pos, *entry)),
         _ => None,
     });
     let (pos, entry) = swept.last().unwrap();
     let feed = vec![FeedEntry { pos: pos.unsigned_abs(), detail: Some(entry) }];
     assert_eq!(entries(&Push { feed, ..Push::default() }), [("ann".to_owned(), true)]);
-    let (ended, push) = house
+    let (ended, push) = fixture
         .db
         .submit(0, Locks::user(BOB.0), async move |tx: &mut Tx<'_>| {
             unsubscribe(tx, (BOB, ME), &[carl, ANN], 20_000).await
@@ -157,53 +163,54 @@ async fn everything(database: Database) {
         .unwrap();
     assert_eq!((ended, entries(&push.unwrap())), (vec![], vec![("carl".to_owned(), true)]));
 
-    // One that has ended and was not swept away yet counts, so that short ones do not pile up, and is the first to give way.
-    let follow = async |target: UserKey, now: i64, until: i64, most: i64| {
+    // An expired subscription that was not swept yet counts, so that short ones do not accumulate, and is the first to
+    // be evicted.
+    let subscribe_one = async |target: UserKey, now: i64, until: i64, most: i64| {
         let job = async move |tx: &mut Tx<'_>| subscribe(tx, (BOB, ME), &[target], (now, until), most).await;
-        entries(&house.db.submit(0, Locks::users([BOB.0, target.0]), job).await.unwrap())
+        entries(&fixture.db.submit(0, Locks::users([BOB.0, target.0]), job).await.unwrap())
     };
-    let told_of = |name: &str, is_deleted: bool| (name.to_owned(), is_deleted);
-    assert_eq!(follow(ANN, 30_000, 90_000, 2).await, [told_of("ann", false)]);
-    assert_eq!(follow(carl, 30_000, 31_000, 2).await, [told_of("carl", false)]);
-    house
+    let entry = |name: &str, is_deleted: bool| (name.to_owned(), is_deleted);
+    assert_eq!(subscribe_one(ANN, 30_000, 90_000, 2).await, [entry("ann", false)]);
+    assert_eq!(subscribe_one(carl, 30_000, 31_000, 2).await, [entry("carl", false)]);
+    fixture
         .execute(
             "INSERT INTO account (id, app, name, pos, user_name, avatar_url, extended_data, info_at, created_at) \
              VALUES (4, 7, 'dora', 0, '', '', '', 0, 0)",
         )
         .await;
-    assert_eq!(follow(UserKey(4), 31_000, 90_000, 2).await, [told_of("carl", true), told_of("dora", false)]);
-    assert_eq!(follow(carl, 31_000, 90_000, 2).await, [told_of("ann", true), told_of("carl", false)]);
-    house.db.close().await;
+    assert_eq!(subscribe_one(UserKey(4), 31_000, 90_000, 2).await, [entry("carl", true), entry("dora", false)]);
+    assert_eq!(subscribe_one(carl, 31_000, 90_000, 2).await, [entry("ann", true), entry("carl", false)]);
+    fixture.db.close().await;
 }
 
 #[tokio::test]
 async fn presence_follows_from_rows_on_sqlite() {
     let dir = tempfile::tempdir().unwrap();
-    everything(Database::Sqlite(dir.path().join("test.db"))).await;
+    presence_follows_from_rows(Database::Sqlite(dir.path().join("test.db"))).await;
 }
 
 #[tokio::test]
 async fn presence_follows_from_rows_on_postgresql() {
     let cluster = Cluster::start().unwrap();
-    everything(Database::Postgres(cluster.create_database("status").unwrap())).await;
+    presence_follows_from_rows(Database::Postgres(cluster.create_database("status").unwrap())).await;
 }
 
-/// Counted by the database itself: 10,000 who subscribed make a change no dearer.
+/// Counted by the database itself: 10,000 subscribers do not make a change more expensive.
 #[tokio::test]
 async fn a_change_is_one_row_written_however_many_have_subscribed() {
     let dir = tempfile::tempdir().unwrap();
-    let house = Fixture::open(Database::Sqlite(dir.path().join("test.db"))).await;
+    let fixture = Fixture::open(Database::Sqlite(dir.path().join("test.db"))).await;
     let written = async || {
-        write(&house, async |tx: &mut Tx<'_>| {
+        write(&fixture, async |tx: &mut Tx<'_>| {
             Ok(tx.fetch_one("SELECT total_changes()", &[]).await?.unwrap().get::<i64>(0)?)
         })
         .await
     };
-    says(&house, "alone", -1, 1_000).await;
+    set_custom(&fixture, "alone", -1, 1_000).await;
     let before = written().await;
-    says(&house, "nobody hears", -1, 2_000).await;
+    set_custom(&fixture, "no subscribers", -1, 2_000).await;
     assert_eq!(written().await - before, 1);
-    write(&house, async |tx: &mut Tx<'_>| {
+    write(&fixture, async |tx: &mut Tx<'_>| {
         for user in 1_000..11_000 {
             let row = [user, ANN.0, user, i64::MAX].map(Value::from);
             tx.execute("INSERT INTO subscription (account, target, place, expires_at) VALUES ($1, $2, $3, $4)", &row)
@@ -213,31 +220,37 @@ async fn a_change_is_one_row_written_however_many_have_subscribed() {
     })
     .await;
     let before = written().await;
-    says(&house, "10,000 hear", -1, 3_000).await;
-    let seen = Some(Connections { platforms: bit(5), has_logged_out: false });
-    write(&house, async move |tx: &mut Tx<'_>| change(tx, ANN, Change { seen, custom: None }, 4_000, ME).await).await;
+    set_custom(&fixture, "10,000 subscribers", -1, 3_000).await;
+    let connections = Some(Connections { platforms: bit(5), has_logged_out: false });
+    write(&fixture, async move |tx: &mut Tx<'_>| {
+        change(tx, ANN, Change { connections, custom: None }, 4_000, ME).await
+    })
+    .await;
     assert_eq!(written().await - before, 2, "two changes");
-    // What changes nothing writes nothing.
-    write(&house, async move |tx: &mut Tx<'_>| change(tx, ANN, Change { seen, custom: None }, 5_000, ME).await).await;
+    // A change to the same status writes nothing.
+    write(&fixture, async move |tx: &mut Tx<'_>| {
+        change(tx, ANN, Change { connections, custom: None }, 5_000, ME).await
+    })
+    .await;
     assert_eq!(written().await - before, 2);
-    house.db.close().await;
+    fixture.db.close().await;
 }
 
-/// Without statistics, which nothing gathers here, a planner takes an index that it should not rather than none.
+/// Without statistics, which nothing collects here, a planner takes a wrong index rather than none.
 #[tokio::test]
-async fn what_every_login_asks_is_found_by_the_user() {
+async fn the_reads_of_every_login_use_an_index() {
     let dir = tempfile::tempdir().unwrap();
-    let house = Fixture::open(Database::Sqlite(dir.path().join("test.db"))).await;
+    let fixture = Fixture::open(Database::Sqlite(dir.path().join("test.db"))).await;
     let plan = async |sql: &'static str, values: Vec<Value>| {
-        let plan = house.db.read(async move |tx: &mut Tx<'_>| {
+        let plan = fixture.db.read(async move |tx: &mut Tx<'_>| {
             let rows = tx.fetch(&format!("EXPLAIN QUERY PLAN {sql}"), &values).await?;
             rows.iter().map(|row| Ok(row.get::<String>(3)?)).collect::<Result<Vec<_>, Error>>()
         });
         plan.await.unwrap().join("; ")
     };
-    let seen = plan(super::store::SEEN, params![ANN].to_vec()).await;
-    assert!(seen.contains("USING INDEX session_account (account=?)"), "{seen}");
-    let connected = plan(super::store::CONNECTED, params![0, 10].to_vec()).await;
+    let platforms = plan(super::store::CONNECTED_PLATFORMS, params![ANN].to_vec()).await;
+    assert!(platforms.contains("USING INDEX session_account (account=?)"), "{platforms}");
+    let connected = plan(super::store::CONNECTED_LOGINS, params![0, 10].to_vec()).await;
     assert!(connected.contains("USING INDEX session_connected (id>?)"), "{connected}");
-    house.db.close().await;
+    fixture.db.close().await;
 }

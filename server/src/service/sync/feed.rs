@@ -1,4 +1,4 @@
-//! A page of a feed: its rows say what moved, and each kind knows what that is now.
+//! Pages of a feed. The rows say what changed, and each kind resolves its rows to present values.
 
 use std::collections::HashMap;
 
@@ -13,8 +13,8 @@ use crate::service::friend;
 use crate::service::status;
 use crate::service::user;
 
-/// The feed after `after`, resolved to what its entries mean now; the position through which it is complete; and whether
-/// there is more. One statement for each kind, whatever the number of entries.
+/// Returns the feed after `after`, resolved to present values, the position up to which it is complete, and whether
+/// there is more. Takes one statement for each kind, whatever the number of entries.
 pub(super) async fn page(
     tx: &mut Tx<'_>,
     user: UserKey,
@@ -38,14 +38,15 @@ pub(super) async fn page(
         bytes += prost::Message::encoded_len(&entry);
         entries.push(entry);
         if bytes > super::PAGE_BYTES {
-            // It may have been the last: then the next page is empty.
+            // This may have been the last entry; then the next page is empty.
             return Ok((entries, row.pos, true));
         }
     }
     Ok((entries, through, more))
 }
 
-/// What the entries of one kind mean now. What is no longer there, or of a kind that a later version wrote, is a blank.
+/// Resolves the entries of one kind. An entry without a present value, or of a kind that a later version wrote, is
+/// blank.
 async fn details(tx: &mut Tx<'_>, user: UserKey, kind: i64, keys: &[i64]) -> Result<HashMap<i64, Detail>, Error> {
     const READ: i64 = FeedKind::Read as i64;
     const PROFILE: i64 = FeedKind::Profile as i64;

@@ -1,4 +1,4 @@
-//! How a client catches up: what moved while it was away, and the truth behind a push.
+//! Brings a client up to date: what changed while it was offline, and what a dropped push carried.
 
 mod feed;
 mod store;
@@ -18,13 +18,13 @@ use crate::key::{ConversationKey, Scrambler, UserKey};
 use crate::service::status;
 use crate::service::user;
 
-/// A page's bytes, about: a quarter of the largest frame, so that a page never delays a push by much.
+/// The approximate bytes of a page: a quarter of the largest frame, so that a page does not delay a push by much.
 pub(crate) const PAGE_BYTES: usize = 256 * 1024;
-/// Entries of a feed in one answer.
+/// The most entries of a feed in one response.
 const FEED_PAGE: usize = 500;
-/// Conversations in one answer.
+/// The most conversations in one response.
 const HEADS_PAGE: i64 = 200;
-/// The time of a change is noted this long before its commit at most.
+/// The time of a change is taken at most this long before its commit.
 const PROFILES_MARGIN_MS: i64 = 60_000;
 
 impl SyncService for App {
@@ -36,15 +36,15 @@ impl SyncService for App {
         self.db
             .read(async move |tx| {
                 let (sums, touched) = store::sums(tx, user).await?;
-                let asked = request.sums.unwrap_or_default();
+                let client_sums = request.sums.unwrap_or_default();
                 let head = journal::feed_head(tx, user).await?;
-                let known = !request.epoch.is_empty();
-                // Another epoch, or a client that is ahead of a restored store: its positions mean nothing.
-                let reset = known
+                let has_synced = !request.epoch.is_empty();
+                // The positions mean nothing in another epoch, or if the client is ahead of a restored store.
+                let reset = has_synced
                     && (request.epoch != epoch[..]
                         || request.pos > head.unsigned_abs()
-                        || asked.seq > sums.seq
-                        || asked.rev > sums.rev);
+                        || client_sums.seq > sums.seq
+                        || client_sums.rev > sums.rev);
                 let pos = if reset { 0 } else { i64::try_from(request.pos).unwrap_or(i64::MAX) };
                 let (feed, pos, feed_more) = feed::page(tx, user, pos, FEED_PAGE).await?;
                 let mut result = SyncResult {
@@ -58,12 +58,12 @@ impl SyncService for App {
                     feed_more,
                     sums: Some(sums),
                     profiles: Vec::new(),
-                    // Noted before the commit, as the time of a change is.
+                    // Taken before the commit, as the time of a change is.
                     profiles_at: now - PROFILES_MARGIN_MS,
                     profiles_cursor: 0,
                     statuses: Vec::new(),
                 };
-                if reset || asked != sums || request.cursor > 0 || request.since == 0 {
+                if reset || client_sums != sums || request.cursor > 0 || request.since == 0 {
                     let since = if reset { 0 } else { request.since };
                     let cursor = i64::try_from(request.cursor).unwrap_or(i64::MAX);
                     (result.heads, result.next_cursor) =
@@ -74,7 +74,7 @@ impl SyncService for App {
                 } else {
                     let cursor = i64::try_from(request.profiles_cursor).unwrap_or_default();
                     let after = if cursor > 0 { scrambler.stored(cursor) } else { 0 };
-                    // Told by a time that was forgotten since, with a clock that was set back: everything may be news.
+                    // The client's time comes from a clock that was set back since: anything may have changed.
                     let since = if request.profiles_since > now { 0 } else { request.profiles_since };
                     let since = (since, clock_ms);
                     let (profiles, statuses, last) = user::changes_since(tx, user, since, after).await?;
@@ -89,7 +89,7 @@ impl SyncService for App {
     async fn pull(&self, caller: &Caller, request: PullRequest) -> Result<Page, Error> {
         let identity = caller.identity()?;
         let (app, user) = (identity.app, identity.user);
-        let conversation = self.named(app, user, request.conversation).await?;
+        let conversation = self.resolve_conversation(app, user, request.conversation).await?;
         let scrambler = Arc::clone(&self.tenants.of(app)?.scrambler);
         let after = i64::try_from(request.after_seq).unwrap_or(i64::MAX);
         let after_rev = i64::try_from(request.after_rev).unwrap_or(i64::MAX);
@@ -99,8 +99,8 @@ impl SyncService for App {
         };
         self.db
             .read(async move |tx| {
-                let member = seen_by(tx, conversation, user).await?;
-                pulled(tx, conversation, &member, &scrambler, (after, after_rev), max_bytes).await
+                let member = member_view(tx, conversation, user).await?;
+                pull_page(tx, conversation, &member, &scrambler, (after, after_rev), max_bytes).await
             })
             .await
     }
@@ -108,14 +108,14 @@ impl SyncService for App {
     async fn fill(&self, caller: &Caller, request: FillRequest) -> Result<FillResult, Error> {
         let identity = caller.identity()?;
         let (app, user) = (identity.app, identity.user);
-        let conversation = self.named(app, user, request.conversation).await?;
+        let conversation = self.resolve_conversation(app, user, request.conversation).await?;
         let scrambler = Arc::clone(&self.tenants.of(app)?.scrambler);
         let anchor = i64::try_from(request.anchor).unwrap_or(i64::MAX);
         let direction = if request.reverse { Direction::Older } else { Direction::Newer };
         let count = request.count as usize;
         self.db
             .read(async move |tx| {
-                let member = seen_by(tx, conversation, user).await?;
+                let member = member_view(tx, conversation, user).await?;
                 let windows = member.windows();
                 let page = (anchor, direction);
                 let messages = journal::around(tx, conversation, &scrambler, &windows, page, count, PAGE_BYTES).await?;
@@ -141,8 +141,8 @@ impl SyncService for App {
     }
 }
 
-/// What a member may know of a conversation after a position in each of its two logs.
-async fn pulled(
+/// Returns what a member may know of a conversation after a position in each of its two logs.
+async fn pull_page(
     tx: &mut Tx<'_>,
     conversation: ConversationKey,
     member: &Member,
@@ -151,24 +151,24 @@ async fn pulled(
     max_bytes: usize,
 ) -> Result<Page, Error> {
     let (end_seq, end_rev) = (member.end_seq(), member.end_rev());
-    // Below a floor there is nothing to pull: what the client holds of it may be more than we do, or not what became of it.
-    // But the cursor never passes what the member may know of, even if less than that is kept.
+    // Nothing below a floor can be pulled: the client may hold messages that the server no longer keeps, or may miss
+    // changes of them. But the cursor never passes what the member may know of, even if less than that is kept.
     let floor_rev = member.changes.floor;
     let reset = after < member.extent.floor || after_rev < floor_rev;
     let mut page = Page { end_seq: end_seq.unsigned_abs(), end_rev: end_rev.unsigned_abs(), reset, ..Page::default() };
     let mut position = after.max(member.extent.floor).min(end_seq);
-    let mut left = max_bytes;
+    let mut remaining = max_bytes;
     let windows = member.windows();
-    // What changed before his stay is not his to know.
+    // The member may not see what changed before their stay.
     let from_rev = after_rev.max(floor_rev).max(member.change_stay.from - 1).min(end_rev);
-    match journal::changes(tx, conversation, scrambler, &windows, (from_rev, end_rev), left).await? {
+    match journal::changes(tx, conversation, scrambler, &windows, (from_rev, end_rev), remaining).await? {
         Some((changes, through)) => {
             let used: usize = changes.iter().map(prost::Message::encoded_len).sum();
-            left = left.saturating_sub(used);
+            remaining = remaining.saturating_sub(used);
             page.changes = changes;
             page.through_rev = through.unsigned_abs();
         }
-        // So far behind, what is held is worth less than what it costs to bring it up to date.
+        // So far behind, starting over is cheaper than bringing the client's messages up to date.
         None => {
             page.reset = true;
             page.through_rev = end_rev.unsigned_abs();
@@ -179,12 +179,12 @@ async fn pulled(
             continue;
         }
         let (entries, through) =
-            journal::messages(tx, conversation, scrambler, (begin.max(position), end), left).await?;
+            journal::messages(tx, conversation, scrambler, (begin.max(position), end), remaining).await?;
         let used: usize = entries.iter().map(prost::Message::encoded_len).sum();
         page.messages.extend(entries);
         position = through;
-        left = left.saturating_sub(used);
-        if through < end || left == 0 {
+        remaining = remaining.saturating_sub(used);
+        if through < end || remaining == 0 {
             page.through_seq = through.unsigned_abs();
             return Ok(page);
         }
@@ -193,14 +193,14 @@ async fn pulled(
     Ok(page)
 }
 
-/// The caller's view of a conversation.
-async fn seen_by(tx: &mut Tx<'_>, conversation: ConversationKey, user: UserKey) -> Result<Member, Error> {
+/// Returns the caller's view of a conversation.
+async fn member_view(tx: &mut Tx<'_>, conversation: ConversationKey, user: UserKey) -> Result<Member, Error> {
     journal::member(tx, conversation, user).await?.ok_or_else(Error::conversation_closed)
 }
 
 impl App {
-    /// The conversation that a client names.
-    async fn named(
+    /// Resolves the conversation that a client names.
+    async fn resolve_conversation(
         &self,
         app: crate::key::AppKey,
         user: UserKey,

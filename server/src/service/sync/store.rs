@@ -1,4 +1,4 @@
-//! Heads and sums: one statement each, whatever the number of conversations.
+//! Heads of conversations and their sums: one statement each, whatever the number of conversations.
 
 use zim_protocol::{Base, ConversationHead, ConversationRef, ConversationType, MessageEntry, Sums};
 
@@ -12,12 +12,12 @@ const END_SEQ: &str =
     "CASE WHEN m.to_seq < COALESCE(c.end_seq, c.seq) THEN m.to_seq ELSE COALESCE(c.end_seq, c.seq) END";
 const END_REV: &str =
     "CASE WHEN m.to_rev < COALESCE(c.end_rev, c.rev) THEN m.to_rev ELSE COALESCE(c.end_rev, c.rev) END";
-/// How many messages up to the last of those positions count as unread: what came after a stay is none of it.
+/// The number of counted messages up to `END_SEQ`: messages after a stay do not count.
 const END_N: &str = "CASE WHEN m.to_seq < c.seq THEN COALESCE((SELECT e.n FROM message e WHERE e.conversation = c.id \
      AND e.seq <= m.to_seq ORDER BY e.seq DESC LIMIT 1), c.floor_n) ELSE c.n END";
 
-/// COUNT, SUM(end_seq), SUM(end_rev) over the user's conversations that hold anything; and when the newest of them moved, Unix
-/// milliseconds.
+/// Returns COUNT, SUM(end_seq) and SUM(end_rev) over the user's conversations that are not empty, and when the last of
+/// them changed, Unix milliseconds.
 pub(super) async fn sums(tx: &mut Tx<'_>, user: UserKey) -> Result<(Sums, i64), Error> {
     let sql = format!(
         "SELECT COUNT(*), CAST(COALESCE(SUM({END_SEQ}), 0) AS BIGINT), CAST(COALESCE(SUM({END_REV}), 0) AS BIGINT), \
@@ -33,7 +33,8 @@ pub(super) async fn sums(tx: &mut Tx<'_>, user: UserKey) -> Result<(Sums, i64), 
     Ok((sums, row.get(3)?))
 }
 
-/// Up to `limit` heads that moved at or after `since`, behind `cursor`; and the cursor of what follows, 0 at the end.
+/// Returns up to `limit` heads that changed at or after `since`, after `cursor`, and the cursor of the next page, 0 at
+/// the end.
 pub(super) async fn heads(
     tx: &mut Tx<'_>,
     user: UserKey,

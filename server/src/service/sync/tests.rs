@@ -1,25 +1,25 @@
-//! What a member is told of a conversation that he shares only in part, on both databases.
+//! What a member sees of a conversation that they are part of for a time only, on both databases.
 
 use std::sync::Arc;
 
 use zim_protocol::{ConversationHead, Page};
 
-use super::{pulled, seen_by, store};
+use super::{member_view, pull_page, store};
 use crate::db::tests::postgres::Cluster;
 use crate::db::{Database, Tx};
 use crate::journal::tests::{ANN, BOB, CHAT, Fixture};
 
-async fn head(house: &Fixture) -> ConversationHead {
-    let scrambler = Arc::clone(&house.scrambler);
-    let heads = house.db.read(async move |tx: &mut Tx<'_>| store::heads(tx, BOB, &scrambler, (0, 0), 10).await);
+async fn head(fixture: &Fixture) -> ConversationHead {
+    let scrambler = Arc::clone(&fixture.scrambler);
+    let heads = fixture.db.read(async move |tx: &mut Tx<'_>| store::heads(tx, BOB, &scrambler, (0, 0), 10).await);
     heads.await.unwrap().0.remove(0)
 }
 
-async fn pull(house: &Fixture, after: (i64, i64)) -> Page {
-    let scrambler = Arc::clone(&house.scrambler);
-    let page = house.db.read(async move |tx: &mut Tx<'_>| {
-        let member = seen_by(tx, CHAT, BOB).await?;
-        pulled(tx, CHAT, &member, &scrambler, after, 1 << 20).await
+async fn pull(fixture: &Fixture, after: (i64, i64)) -> Page {
+    let scrambler = Arc::clone(&fixture.scrambler);
+    let page = fixture.db.read(async move |tx: &mut Tx<'_>| {
+        let member = member_view(tx, CHAT, BOB).await?;
+        pull_page(tx, CHAT, &member, &scrambler, after, 1 << 20).await
     });
     page.await.unwrap()
 }
@@ -28,56 +28,56 @@ fn revs(page: &Page) -> Vec<u64> {
     page.changes.iter().map(|change| change.rev).collect()
 }
 
-async fn everything(database: Database) {
-    let house = Fixture::open(database).await;
+async fn heads_and_pages_show_the_members_part(database: Database) {
+    let fixture = Fixture::open(database).await;
     for id in 1..=4 {
-        house.db.submit_bulk(house.message(id.into(), id, "hi")).await.unwrap();
-        house.change(1).await;
+        fixture.db.submit_bulk(fixture.message(id.into(), id, "hi")).await.unwrap();
+        fixture.change(1).await;
     }
-    // Its time is that of the changes, which are the later ones.
-    house.db.submit_bulk(house.message(5, 5, "hi")).await.unwrap();
-    let (sums, touched) = house.db.read(async |tx: &mut Tx<'_>| store::sums(tx, BOB).await).await.unwrap();
+    // The conversation's time is that of the changes, which are later than this message.
+    fixture.db.submit_bulk(fixture.message(5, 5, "hi")).await.unwrap();
+    let (sums, touched) = fixture.db.read(async |tx: &mut Tx<'_>| store::sums(tx, BOB).await).await.unwrap();
     assert_eq!((sums.count, sums.seq, sums.rev, touched), (1, 5, 4, 5_000));
-    let whole = head(&house).await;
+    let whole = head(&fixture).await;
     assert_eq!((whole.end_seq, whole.n, whole.unread, whole.last_message.map(|last| last.seq)), (5, 5, 5, Some(5)));
-    assert_eq!(revs(&pull(&house, (5, 0)).await), [1, 2, 3, 4]);
+    assert_eq!(revs(&pull(&fixture, (5, 0)).await), [1, 2, 3, 4]);
 
-    // Below the floor changes are lost, so nothing that is held can be trusted.
-    house.execute("UPDATE conversation SET floor_rev = 2").await;
-    assert!(!pull(&house, (5, 2)).await.reset);
-    let behind = pull(&house, (5, 1)).await;
+    // Changes below the floor are lost, so what the client holds cannot be trusted.
+    fixture.execute("UPDATE conversation SET floor_rev = 2").await;
+    assert!(!pull(&fixture, (5, 2)).await.reset);
+    let behind = pull(&fixture, (5, 1)).await;
     assert_eq!((behind.reset, revs(&behind), behind.through_rev), (true, vec![3, 4], 4));
 
-    // Who has just come sees nothing of what was before: no last message, no change.
-    house
+    // A new member sees nothing from before the stay: no last message and no change.
+    fixture
         .execute(
             "UPDATE member SET from_seq = 6, from_rev = 5, read_seq = 5, base_seq = 5, base_n = 5 WHERE account = 2",
         )
         .await;
-    let new = head(&house).await;
+    let new = head(&fixture).await;
     assert_eq!((new.end_seq, new.unread, new.last_message), (5, 0, None));
-    let page = pull(&house, (0, 2)).await;
+    let page = pull(&fixture, (0, 2)).await;
     assert_eq!((page.messages.len(), revs(&page), page.through_seq, page.through_rev), (0, vec![], 5, 4));
 
-    // Who has left does not count what came later.
-    house.execute("UPDATE member SET from_seq = 1, to_seq = 2, to_rev = 3, read_seq = 1, base_seq = 1, base_n = 1 WHERE account = 2").await;
-    let left = head(&house).await;
+    // For a member who has left, later messages do not count.
+    fixture.execute("UPDATE member SET from_seq = 1, to_seq = 2, to_rev = 3, read_seq = 1, base_seq = 1, base_n = 1 WHERE account = 2").await;
+    let left = head(&fixture).await;
     assert_eq!((left.end_seq, left.n, left.unread, left.last_message.map(|last| last.seq)), (2, 2, 1, Some(2)));
-    let (sums, _) = house.db.read(async |tx: &mut Tx<'_>| store::sums(tx, BOB).await).await.unwrap();
+    let (sums, _) = fixture.db.read(async |tx: &mut Tx<'_>| store::sums(tx, BOB).await).await.unwrap();
     assert_eq!((sums.count, sums.seq, sums.rev), (1, 2, 3));
-    let (others, _) = house.db.read(async |tx: &mut Tx<'_>| store::sums(tx, ANN).await).await.unwrap();
+    let (others, _) = fixture.db.read(async |tx: &mut Tx<'_>| store::sums(tx, ANN).await).await.unwrap();
     assert_eq!((others.seq, others.rev), (5, 4));
-    house.db.close().await;
+    fixture.db.close().await;
 }
 
 #[tokio::test]
-async fn a_member_is_told_his_part_on_sqlite() {
+async fn a_member_sees_only_their_part_on_sqlite() {
     let dir = tempfile::tempdir().unwrap();
-    everything(Database::Sqlite(dir.path().join("test.db"))).await;
+    heads_and_pages_show_the_members_part(Database::Sqlite(dir.path().join("test.db"))).await;
 }
 
 #[tokio::test]
-async fn a_member_is_told_his_part_on_postgresql() {
+async fn a_member_sees_only_their_part_on_postgresql() {
     let cluster = Cluster::start().unwrap();
-    everything(Database::Postgres(cluster.create_database("sync").unwrap())).await;
+    heads_and_pages_show_the_members_part(Database::Postgres(cluster.create_database("sync").unwrap())).await;
 }

@@ -1,4 +1,4 @@
-//! People: what belongs to their profile, and each one's own rules.
+//! Profiles of users, and each user's own rules.
 
 mod watchers;
 mod store;
@@ -108,12 +108,12 @@ impl UserService for App {
 }
 
 impl App {
-    /// Changes a part of the caller's profile.
-    async fn change_profile(&self, caller: &Caller, part: ProfileField) -> Result<(), Error> {
+    /// Changes one field of the caller's profile.
+    async fn change_profile(&self, caller: &Caller, field: ProfileField) -> Result<(), Error> {
         let identity = caller.identity()?;
         let (user, login, at) = (identity.user, identity.login, self.ids.time_ms());
         let done = self.db.submit(user.0.unsigned_abs(), Locks::user(user.0), async move |tx| {
-            store::change(tx, user, part, at, login).await
+            store::change(tx, user, field, at, login).await
         });
         caller.set_submitted();
         let (pos, info) = done.await?;

@@ -11,13 +11,14 @@ use crate::error::Error;
 use crate::journal::{FeedKind, append_feed, full_info};
 use crate::key::{AppKey, LoginKey, UserKey};
 
-/// The profiles of `ids`, in their order and each once, and the ids that nobody has.
+/// Returns the profiles of `ids`, each once and in their order, and the IDs of users who do not exist.
 pub(super) async fn users(
     tx: &mut Tx<'_>,
     app: AppKey,
     ids: Vec<String>,
 ) -> Result<(Vec<UserFullInfo>, Vec<String>), Error> {
-    // Ten at most, each a seek: a list of texts would sort differently on the two databases, and win nothing.
+    // At most ten, each a seek. A list of texts would be sorted differently by the two databases, and would not be
+    // faster.
     let mut found: HashMap<String, UserFullInfo> = HashMap::new();
     let mut order: Vec<String> = Vec::with_capacity(ids.len());
     for id in ids {
@@ -45,7 +46,7 @@ pub(super) async fn users(
     Ok((users, missing))
 }
 
-/// A part of a profile, with what it becomes.
+/// A field of a profile with its new value.
 #[derive(Clone, Debug)]
 pub(crate) enum ProfileField {
     /// `userName`
@@ -56,16 +57,16 @@ pub(crate) enum ProfileField {
     ExtendedData(String),
 }
 
-/// Changes a part of a user's profile. His devices but the one that did it are told, and those who know him. Returns the
-/// feed's position and the profile.
+/// Changes a field of a user's profile. The user's other devices and the users who know this user are notified. Returns
+/// the position in the feed and the profile.
 pub(crate) async fn change(
     tx: &mut Tx<'_>,
     user: UserKey,
-    part: ProfileField,
+    field: ProfileField,
     at: i64,
     cause: LoginKey,
 ) -> Result<(i64, UserFullInfo), Error> {
-    let (column, value) = match part {
+    let (column, value) = match field {
         ProfileField::Name(value) => ("user_name", value),
         ProfileField::Avatar(value) => ("avatar_url", value),
         ProfileField::ExtendedData(value) => ("extended_data", value),
@@ -79,7 +80,7 @@ pub(crate) async fn change(
     Ok((pos, info))
 }
 
-/// Replaces a user's rule of offline push, and tells his devices but the one that did it; returns the feed's position.
+/// Replaces a user's offline push rule and notifies the user's other devices. Returns the position in the feed.
 pub(super) async fn set_push_rule(
     tx: &mut Tx<'_>,
     user: UserKey,
@@ -93,7 +94,7 @@ pub(super) async fn set_push_rule(
     Ok(pos)
 }
 
-/// A user's profile and rules.
+/// Returns a user's profile and rules.
 pub(super) async fn own(tx: &mut Tx<'_>, user: UserKey) -> Result<(UserFullInfo, UserRule), Error> {
     let sql = format!("SELECT {PROFILE}, push_rule FROM account WHERE id = $1");
     let row = tx.fetch_one(&sql, &params![user]).await?.ok_or_else(no_account)?;
@@ -104,12 +105,12 @@ pub(super) async fn own(tx: &mut Tx<'_>, user: UserKey) -> Result<(UserFullInfo,
     Ok((profile(&row)?, UserRule { offline_push_rule: Some(rule) }))
 }
 
-/// What the entry of the user's own profile means now, under its key.
+/// Resolves the feed entry of the user's own profile.
 pub(crate) async fn profile_entry(tx: &mut Tx<'_>, user: UserKey) -> Result<HashMap<i64, Detail>, Error> {
     Ok(HashMap::from([(0, Detail::Profile(own(tx, user).await?.0))]))
 }
 
-/// What the entry of the user's own rules means now, under its key.
+/// Resolves the feed entry of the user's own rules.
 pub(crate) async fn rule_entry(tx: &mut Tx<'_>, user: UserKey) -> Result<HashMap<i64, Detail>, Error> {
     Ok(HashMap::from([(0, Detail::Rule(own(tx, user).await?.1))]))
 }

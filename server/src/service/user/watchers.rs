@@ -1,5 +1,5 @@
-//! Those who know a user see his profile change: at once if they are online, else when they sync. Who knows whom is asked of
-//! the store, after the commit and in pages, so that a change costs the same however many they are.
+//! Notifies the users who know a user when the profile changes: at once if they are online, otherwise when they sync.
+//! They are read from the store after the commit and in pages, so that a change costs the same however many they are.
 
 use std::sync::Arc;
 
@@ -13,12 +13,12 @@ use crate::journal::full_info;
 use crate::key::UserKey;
 use crate::service::status;
 
-/// People that one read finds.
+/// Users on a page.
 const PAGE: i64 = 1_000;
-/// Bytes of profiles in one answer, about.
+/// The approximate bytes of profiles in one response.
 const PAGE_BYTES: usize = 128 * 1024;
 
-/// Tells those who know a user, whenever a profile changed. Ends with the server.
+/// Notifies the users who know a user whose profile changed. Ends with the server.
 pub(crate) async fn notify_of_profiles(app: Arc<App>, stopped: CancellationToken) {
     loop {
         let changed = tokio::select! {
@@ -28,18 +28,19 @@ pub(crate) async fn notify_of_profiles(app: Arc<App>, stopped: CancellationToken
         let mut pause = NOTIFY_PAUSE;
         for (user, info) in changed {
             let snapshot = Snapshot { profiles: vec![info.clone()], statuses: Vec::new() };
-            // Who is both is told twice, which changes nothing.
-            let mut told = Ok(());
+            // A user who is both a peer and a friend is notified twice, which does no harm.
+            let mut notified = Ok(());
             for sql in [PEERS, FRIENDS] {
-                told = told.and(app.notify_watchers(user, Watchers { sql, more: Vec::new() }, &snapshot).await);
+                notified =
+                    notified.and(app.notify_watchers(user, Watchers { sql, extra: Vec::new() }, &snapshot).await);
             }
-            if let Err(error) = told {
-                tracing::warn!(%error, cause = ?error.cause(), "a profile changed, and not everybody was told: once more");
+            if let Err(error) = notified {
+                tracing::warn!(%error, cause = ?error.cause(), "a change of a profile did not reach all users who know the user; retrying");
                 app.fanout.profiles.add(user, info, |_, _| false);
                 pause = RETRY_PAUSE;
             }
         }
-        // Who renames himself as fast as he may is told of as often as who changes his status.
+        // However often a user changes the profile, the others are notified no more often than of changes of a status.
         tokio::select! {
             () = stopped.cancelled() => return,
             () = tokio::time::sleep(pause) => {}
@@ -47,16 +48,17 @@ pub(crate) async fn notify_of_profiles(app: Arc<App>, stopped: CancellationToken
     }
 }
 
-/// The other sides of a user's conversations.
+/// The other users of a user's peer conversations.
 const PEERS: &str =
     "SELECT conversation, peer FROM member WHERE account = $1 AND conversation > $2 ORDER BY conversation LIMIT $3";
 
-/// Those on whose list of friends a user is.
+/// The users who have a user on their list of friends.
 const FRIENDS: &str =
     "SELECT account, account FROM friend WHERE friend = $1 AND account > $2 ORDER BY account LIMIT $3";
 
-/// What changed at or after `since` of those whom the user knows: their profiles, his own status and those that he subscribed to,
-/// ascending behind the account `after`; and the last account, if there may be more. `now` is the time.
+/// Returns what changed at or after `since` of the users that `user` knows: their profiles, the user's own status and
+/// those that the user subscribed to, by ascending account after the account `after`; and the last account, if there
+/// may be more. `now` is the present time.
 pub(crate) async fn changes_since(
     tx: &mut Tx<'_>,
     user: UserKey,
@@ -65,7 +67,7 @@ pub(crate) async fn changes_since(
 ) -> Result<(Vec<UserFullInfo>, Vec<UserStatus>, Option<i64>), Error> {
     let profiles = profiles_since(tx, user, since, after).await?;
     let statuses = status::statuses_since(tx, user, (since, now), after, PAGE).await?;
-    // Up to here the page tells of both.
+    // Both lists are complete up to this account.
     let last = match (end(&profiles), end(&statuses)) {
         (Some(one), Some(other)) => Some(one.min(other)),
         (one, other) => one.or(other),
@@ -74,15 +76,15 @@ pub(crate) async fn changes_since(
     Ok((up_to(profiles, through), up_to(statuses, through), last))
 }
 
-/// Where a page ends that may have been cut off.
+/// Returns where a page ends that may have been cut off.
 fn end<T: prost::Message>(page: &[(i64, T)]) -> Option<i64> {
     let is_full = i64::try_from(page.len()).is_ok_and(|count| count == PAGE);
-    let bytes: usize = page.iter().map(|(_, what)| what.encoded_len()).sum();
+    let bytes: usize = page.iter().map(|(_, value)| value.encoded_len()).sum();
     page.last().filter(|_| is_full || bytes > PAGE_BYTES).map(|(account, _)| *account)
 }
 
 fn up_to<T>(page: Vec<(i64, T)>, through: i64) -> Vec<T> {
-    page.into_iter().take_while(|(account, _)| *account <= through).map(|(_, what)| what).collect()
+    page.into_iter().take_while(|(account, _)| *account <= through).map(|(_, value)| value).collect()
 }
 
 async fn profiles_since(
@@ -93,7 +95,7 @@ async fn profiles_since(
 ) -> Result<Vec<(i64, UserFullInfo)>, Error> {
     let rows = tx
         .fetch(
-            // The join goes from those whom he knows to their accounts, never the other way.
+            // The join goes from the known users to their accounts, never the other way.
             "SELECT p.id, p.name, p.user_name, p.avatar_url, p.extended_data \
              FROM (SELECT peer AS id FROM member WHERE account = $1 AND peer > $3 \
              UNION SELECT friend FROM friend WHERE account = $1 AND friend > $3) AS known \

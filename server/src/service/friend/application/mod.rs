@@ -1,4 +1,4 @@
-//! Friend applications: what is done with them, and their rows.
+//! Friend applications: their jobs and their rows.
 
 pub(super) mod jobs;
 mod store;

@@ -1,4 +1,4 @@
-//! Rows of applications: one for each of the two, so that each is read and locked with his own.
+//! Rows of applications. Each of the two users has one, which is read and locked with that user.
 
 use std::collections::HashMap;
 
@@ -14,7 +14,7 @@ use crate::service::friend;
 use crate::service::friend::rules::{Application, Remarks, state_at};
 use crate::service::friend::store::{attributes, text};
 
-/// What stands between `account` and `peer`.
+/// Returns the application between `account` and `peer`, as `account` sees it.
 pub(in crate::service::friend) async fn find(
     tx: &mut Tx<'_>,
     account: UserKey,
@@ -35,7 +35,8 @@ pub(in crate::service::friend) async fn find(
     }))
 }
 
-/// Stores what stands between `account` and `peer` now; `place` is the position in its feed, as of friends.
+/// Stores the application between `account` and `peer`, as `account` sees it. `place` is the position in the feed of
+/// `account`, as for friends.
 pub(in crate::service::friend) async fn save(
     tx: &mut Tx<'_>,
     (account, peer): (UserKey, UserKey),
@@ -87,7 +88,7 @@ fn info(row: &Row) -> Result<FriendApplicationInfo, Error> {
     })
 }
 
-/// What stands between `account` and these users.
+/// Returns the present applications between `account` and these users.
 pub(in crate::service::friend) async fn entries(
     tx: &mut Tx<'_>,
     account: UserKey,
@@ -107,8 +108,8 @@ pub(in crate::service::friend) async fn entries(
             }
             None => {
                 let peer = UserInfo { user_id: row.get(1)?, ..UserInfo::default() };
-                let gone = FriendApplicationInfo { apply_user: Some(peer), ..FriendApplicationInfo::default() };
-                FriendApplicationEntry { info: Some(gone), is_deleted: true, ..FriendApplicationEntry::default() }
+                let deleted = FriendApplicationInfo { apply_user: Some(peer), ..FriendApplicationInfo::default() };
+                FriendApplicationEntry { info: Some(deleted), is_deleted: true, ..FriendApplicationEntry::default() }
             }
         };
         entries.insert(row.get(0)?, entry);
@@ -116,7 +117,7 @@ pub(in crate::service::friend) async fn entries(
     Ok(entries)
 }
 
-/// Entries of a feed.
+/// Returns feed entries.
 pub(crate) async fn feed_entries(
     tx: &mut Tx<'_>,
     account: UserKey,
@@ -126,7 +127,8 @@ pub(crate) async fn feed_entries(
     Ok(entries.into_iter().map(|(key, entry)| (key, Detail::Application(entry))).collect())
 }
 
-/// A page of the list, what moved last first, behind `before`; and from where the next one begins, 0 at the end.
+/// Returns a page of the list before the place `before`, the last changed first, and the place that the next page
+/// starts after, 0 at the end.
 pub(in crate::service::friend) async fn page(
     tx: &mut Tx<'_>,
     account: UserKey,

@@ -1,4 +1,4 @@
-//! What a program hangs on that a test plays with (`puppet.rs`): lines in, lines out, and a clock that the test can set.
+//! What a child process of a test needs (see `process.rs`): lines in, lines out, and a clock that the test can set.
 
 use std::fmt::Display;
 use std::io::{BufRead, Write};
@@ -7,29 +7,29 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use zim_protocol::clock::Clock;
 
-/// How often the clock moves.
+/// How often the clock advances.
 const TICK: Duration = Duration::from_millis(5);
 
-/// The lines of the input, until it ends: with the test, whatever becomes of the test.
-pub fn lines() -> mpsc::UnboundedReceiver<String> {
-    let (tell, told) = mpsc::unbounded_channel();
+/// Returns the lines of stdin. It ends with the test's process, however that ends.
+pub fn stdin_lines() -> mpsc::UnboundedReceiver<String> {
+    let (sender, receiver) = mpsc::unbounded_channel();
     std::thread::spawn(move || {
         for line in std::io::stdin().lock().lines().map_while(Result::ok) {
-            // Fails when nobody listens any more.
-            let _ = tell.send(line);
+            // Fails when the receiver is dropped.
+            let _ = sender.send(line);
         }
     });
-    told
+    receiver
 }
 
-/// Prints a line.
-pub fn say(what: impl Display) {
-    // Nobody may be listening any more.
+/// Prints a line to stdout.
+pub fn print_line(what: impl Display) {
+    // Fails when the test's process has ended.
     let _ = writeln!(std::io::stdout(), "{what}");
 }
 
-/// A clock that shows the machine's time until it is set, and goes on from there.
-pub fn clock() -> Clock {
+/// A clock that starts at the system time, runs, and can be set.
+pub fn ticking_clock() -> Clock {
     let clock = Clock::manual(Clock::system().now_ms());
     let ticking = clock.clone();
     tokio::spawn(async move {

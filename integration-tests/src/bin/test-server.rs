@@ -1,10 +1,10 @@
-//! A server in a process of its own, for tests that kill it. `victim FOLDER DATABASE PORT` (an empty database is SQLite in
-//! the folder, port 0 is any) says where it listens on its first line, takes commands from its input, one a line, and answers
-//! each with `done` or a reason. It ends with its input. `victim new-epoch FOLDER DATABASE` is what an operator does after a
-//! restore.
+//! A server as a process, which tests kill. `test-server FOLDER DATABASE PORT` (an empty database means SQLite in the
+//! folder, port 0 any port) prints its address on the first line, reads commands from stdin, one per line, and answers
+//! each with `done` or an error. It ends at the end of stdin. `test-server new-epoch FOLDER DATABASE` does what an
+//! operator does after a restore.
 //!
-//! What it does to its own server it does from outside, through what any program has that embeds one: statements on the
-//! writing connection, and a clock. The server that is shipped has nothing of it.
+//! It injects faults through the public API of the embedded server: statements on the writing connection, and a clock.
+//! The released server contains none of this.
 
 use std::env;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -12,7 +12,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use tracing_subscriber::EnvFilter;
-use zim_integration_tests::{clock, lines, say};
+use zim_integration_tests::{print_line, stdin_lines, ticking_clock};
 use zim_protocol::clock::Clock;
 use zim_server::config::Config;
 use zim_server::db::{Dialect, Locks, Tx};
@@ -20,9 +20,9 @@ use zim_server::error::Error;
 use zim_server::{Server, run};
 
 fn main() -> anyhow::Result<ExitCode> {
-    let words: Vec<String> = env::args().skip(1).collect();
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    match words.as_slice() {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments.as_slice() {
         ["new-epoch", folder, database] => {
             let arguments = ["zim-server", "--data-dir", folder, "--database", database, "new-epoch"];
             Ok(run::run(arguments.map(Into::into), []))
@@ -38,45 +38,45 @@ fn main() -> anyhow::Result<ExitCode> {
             config.limits.stop_timeout_ms = 1_000;
             tokio::runtime::Runtime::new()?.block_on(serve(config))
         }
-        _ => anyhow::bail!("victim FOLDER DATABASE PORT"),
+        _ => anyhow::bail!("test-server FOLDER DATABASE PORT"),
     }
 }
 
 async fn serve(config: Config) -> anyhow::Result<ExitCode> {
     let filter = EnvFilter::try_from_env("ZIM_TEST_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
-    let clock = clock();
+    let clock = ticking_clock();
     let server = Server::start_with(config, clock.clone()).await?;
-    say(server.local_addr());
-    let mut commands = lines();
+    print_line(server.local_addr());
+    let mut commands = stdin_lines();
     let mut left = 0;
     while let Some(command) = commands.recv().await {
         if command == "stop" {
             left = server.stop().await;
-            say(format_args!("done {left}"));
+            print_line(format_args!("done {left}"));
             break;
         }
-        match obey(&server, &clock, &command).await {
-            Ok(()) => say("done"),
-            Err(error) => say(format_args!("{error:#}")),
+        match execute(&server, &clock, &command).await {
+            Ok(()) => print_line("done"),
+            Err(error) => print_line(format_args!("{error:#}")),
         }
     }
     Ok(if left == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// How often the bound of the database is set until it holds.
+/// How often setting the page limit is tried.
 const ROOM_TRIES: u32 = 50;
 
-async fn obey(server: &Server, clock: &Clock, command: &str) -> anyhow::Result<()> {
+async fn execute(server: &Server, clock: &Clock, command: &str) -> anyhow::Result<()> {
     let (word, rest) = command.split_once(' ').unwrap_or((command, ""));
     match word {
-        // The clock is set, in milliseconds from what it shows.
+        // Sets the clock, in milliseconds from its present time.
         "jump" => clock.jump(rest.parse()?),
-        // The disk has room for so many pages more.
+        // Limits the database to this many pages more than it uses.
         "room" => {
             let pages: u64 = rest.parse()?;
             let mut done = Ok(());
-            // It writes nothing itself, but what it shares a transaction with may meet another fault.
+            // It writes nothing itself, but another job of its transaction may meet another fault.
             for _ in 0..ROOM_TRIES {
                 done = job(server, async move |tx| room(tx, pages).await).await;
                 if done.is_ok() {
@@ -85,16 +85,16 @@ async fn obey(server: &Server, clock: &Clock, command: &str) -> anyhow::Result<(
             }
             done?;
         }
-        // From now on a message that says "poison" cannot be stored.
+        // Makes messages that contain "poison" fail to be stored.
         "poison" => job(server, async |tx| poison(tx).await).await?,
-        // What everybody has read is no longer kept.
+        // Deletes the messages that all members have read.
         "retain" => job(server, async |tx| retain(tx).await).await?,
-        _ => anyhow::bail!("what is {command:?}?"),
+        _ => anyhow::bail!("unknown command {command:?}"),
     }
     Ok(())
 }
 
-/// Runs a job on the connection that writes.
+/// Runs a job on the writing connection.
 async fn job(
     server: &Server,
     job: impl AsyncFnOnce(&mut Tx<'_>) -> Result<(), Error> + Send + 'static,
@@ -105,7 +105,7 @@ async fn job(
 
 async fn room(tx: &mut Tx<'_>, pages: u64) -> Result<(), Error> {
     if tx.dialect() == Dialect::Postgres {
-        // Its disk is not ours to fill.
+        // PostgreSQL has no such limit.
         return Ok(());
     }
     let used = tx.fetch_one("PRAGMA page_count", &[]).await?;

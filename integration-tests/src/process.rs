@@ -1,4 +1,4 @@
-//! Programs of their own that a test talks to in lines: a server that it kills, clients that it kills.
+//! Servers and clients as child processes, which a test controls by lines and may kill.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
@@ -12,22 +12,22 @@ use rustls::pki_types::pem::PemObject;
 use tokio::sync::mpsc;
 use zim_client_sdk::Trust;
 
-use crate::wait::PATIENCE;
+use crate::wait::TIMEOUT;
 
-/// A process. Dropping it kills it.
+/// A child process, killed on drop.
 #[derive(Debug)]
-pub(crate) struct Puppet {
+pub(crate) struct ChildProcess {
     child: Child,
     stdin: ChildStdin,
 }
 
-impl Puppet {
-    /// Starts a program. Each line that it prints goes to `hear`, on a thread of its own; what it logs goes to the end of
-    /// the file `log`.
+impl ChildProcess {
+    /// Starts a program. A thread passes each line that it prints to `on_line`; its stderr is appended to the file
+    /// `log`.
     pub(crate) fn start(
         command: &mut Command,
         log: &Path,
-        mut hear: impl FnMut(String) + Send + 'static,
+        mut on_line: impl FnMut(String) + Send + 'static,
     ) -> anyhow::Result<Self> {
         let log = File::options().create(true).append(true).open(log)?;
         let mut child = command
@@ -39,124 +39,124 @@ impl Puppet {
         let stdin = child.stdin.take().context("no stdin")?;
         let stdout = child.stdout.take().context("no stdout")?;
         std::thread::spawn(move || {
-            // A line that a kill cut in two is no line.
+            // Ends at a line that is not UTF-8, as a kill may leave one.
             for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-                hear(line);
+                on_line(line);
             }
         });
         Ok(Self { child, stdin })
     }
 
-    /// Says a line. That nobody hears it shows in the missing answer.
-    pub(crate) fn say(&mut self, line: &str) {
+    /// Writes a line to its stdin. Ignores errors: the answer is missing then.
+    pub(crate) fn write_line(&mut self, line: &str) {
         let _ = writeln!(self.stdin, "{line}");
     }
 
-    /// Its process id.
+    /// Returns its process id.
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// Whether it runs.
+    /// Whether the process runs.
     pub(crate) fn is_alive(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
     }
 }
 
-impl Drop for Puppet {
+impl Drop for ChildProcess {
     fn drop(&mut self) {
-        // It may be gone.
+        // It may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Where a server lives, whatever becomes of its process.
+/// The program, data and port of a server, whether or not its process runs.
 #[derive(Clone, Debug)]
-pub struct ServerHome {
-    /// The program: `victim`.
+pub struct ServerInstallation {
+    /// The program `test-server`.
     pub program: PathBuf,
-    /// Its data folder.
+    /// The data folder.
     pub folder: PathBuf,
-    /// Its database's address; empty is SQLite in the folder.
+    /// The address of the database; empty means SQLite in the data folder.
     pub database: String,
-    /// Where it listens; 0 until it was started once.
+    /// The port it listens on; 0 until the first start.
     pub port: u16,
 }
 
-/// How clients reach a server.
+/// The first app of a server, as clients need it.
 #[derive(Clone, Debug)]
 pub struct FirstApp {
-    /// The app.
+    /// The app id.
     pub app_id: u32,
-    /// Its secret.
+    /// The app sign.
     pub app_sign: String,
     /// The fingerprint of the certificate, in hex.
     pub fingerprint: String,
 }
 
 impl FirstApp {
-    /// How the SDK trusts the server.
+    /// Returns how the SDK trusts the server.
     pub fn trust(&self) -> Trust {
         Trust::fingerprint(&self.fingerprint).expect("a fingerprint")
     }
 }
 
-impl ServerHome {
-    /// A server that never ran; `folder` need not be there.
+impl ServerInstallation {
+    /// A server that has not run yet; `folder` need not exist.
     pub fn new(program: impl Into<PathBuf>, folder: impl Into<PathBuf>, database: impl Into<String>) -> Self {
         Self { program: program.into(), folder: folder.into(), database: database.into(), port: 0 }
     }
 
-    /// What it told of itself when it started.
+    /// Reads the first app, which the server writes when it starts.
     ///
     /// # Errors
-    /// It never started.
+    /// The server has not started yet.
     pub fn first_app(&self) -> anyhow::Result<FirstApp> {
-        let told: serde_json::Value = serde_json::from_slice(&std::fs::read(self.folder.join("server.json"))?)?;
-        let app_id = u32::try_from(told["appID"].as_u64().context("no appID")?)?;
-        let fingerprint = told["fingerprint"].as_str().context("no fingerprint")?.to_owned();
+        let server: serde_json::Value = serde_json::from_slice(&std::fs::read(self.folder.join("server.json"))?)?;
+        let app_id = u32::try_from(server["appID"].as_u64().context("no appID")?)?;
+        let fingerprint = server["fingerprint"].as_str().context("no fingerprint")?.to_owned();
         let app: toml::Table = toml::from_str(&std::fs::read_to_string(self.folder.join("first-app.toml"))?)?;
         let app_sign = app.get("app_sign").and_then(toml::Value::as_str).context("no app_sign")?.to_owned();
         Ok(FirstApp { app_id, app_sign, fingerprint })
     }
 
-    /// Its certificate.
+    /// Reads the server's certificate.
     ///
     /// # Errors
-    /// It never started.
+    /// The server has not started yet.
     pub fn certificate(&self) -> anyhow::Result<CertificateDer<'static>> {
         Ok(CertificateDer::from_pem_file(self.folder.join("cert.pem"))?)
     }
 
-    /// Its log.
+    /// Returns the path of its log.
     pub fn log(&self) -> PathBuf {
         self.folder.with_extension("log")
     }
 
-    /// Starts it, where it was before.
+    /// Starts the server, on the same port as before.
     ///
     /// # Errors
     /// It does not start; the log says why.
     pub async fn start(&mut self) -> anyhow::Result<ServerProcess> {
-        // Without a signal a write beyond the limit that `ServerProcess::limit_files` sets is an error like any other.
+        // Ignores SIGXFSZ, so that a write beyond the limit of `ServerProcess::limit_files` fails with an error.
         let mut command = Command::new("sh");
         command.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]);
         command.arg(&self.program).arg(&self.folder).arg(&self.database).arg(self.port.to_string());
-        let (tell, mut told) = mpsc::unbounded_channel();
-        // Fails when nobody listens any more.
-        let puppet = Puppet::start(&mut command, &self.log(), move |line| drop(tell.send(line)))?;
-        let address = listen(&mut told).await.with_context(|| format!("see {}", self.log().display()))?;
+        let (sender, mut lines) = mpsc::unbounded_channel();
+        // Fails when the receiver is dropped.
+        let process = ChildProcess::start(&mut command, &self.log(), move |line| drop(sender.send(line)))?;
+        let address = next_line(&mut lines).await.with_context(|| format!("see {}", self.log().display()))?;
         let address: SocketAddr = address.parse()?;
         self.port = address.port();
-        Ok(ServerProcess { puppet, told, address })
+        Ok(ServerProcess { process, lines, address })
     }
 
-    /// After a restore: clients synchronize anew.
+    /// Runs `new-epoch`, as an operator does after a restore.
     ///
     /// # Errors
     /// The command fails.
-    pub fn new_epoch(&self) -> anyhow::Result<()> {
+    pub(crate) fn new_epoch(&self) -> anyhow::Result<()> {
         let mut command = Command::new(&self.program);
         let done = command.arg("new-epoch").arg(&self.folder).arg(&self.database).output()?;
         if !done.status.success() {
@@ -166,57 +166,57 @@ impl ServerHome {
     }
 }
 
-async fn listen(told: &mut mpsc::UnboundedReceiver<String>) -> anyhow::Result<String> {
-    let line = tokio::time::timeout(PATIENCE, told.recv()).await.context("no answer in time")?;
+async fn next_line(lines: &mut mpsc::UnboundedReceiver<String>) -> anyhow::Result<String> {
+    let line = tokio::time::timeout(TIMEOUT, lines.recv()).await.context("no answer in time")?;
     line.context("the server has ended")
 }
 
-/// A server in a process of its own. Dropping it kills it.
+/// A server as a child process, killed on drop.
 #[derive(Debug)]
 pub struct ServerProcess {
-    puppet: Puppet,
-    told: mpsc::UnboundedReceiver<String>,
+    process: ChildProcess,
+    lines: mpsc::UnboundedReceiver<String>,
     address: SocketAddr,
 }
 
 impl ServerProcess {
-    /// Where clients connect.
+    /// Returns the address that clients connect to.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Whether it runs.
+    /// Whether the process runs.
     pub fn is_alive(&mut self) -> bool {
-        self.puppet.is_alive()
+        self.process.is_alive()
     }
 
-    /// Has it do something that `victim` knows, and waits until it is done.
+    /// Runs a command of `test-server` and waits for its end.
     ///
     /// # Errors
-    /// It has ended, or says no.
-    pub async fn tell(&mut self, command: &str) -> anyhow::Result<String> {
-        self.puppet.say(command);
-        let answer = listen(&mut self.told).await.with_context(|| command.to_owned())?;
+    /// The process has ended, or the command fails.
+    pub async fn run(&mut self, command: &str) -> anyhow::Result<String> {
+        self.process.write_line(command);
+        let answer = next_line(&mut self.lines).await.with_context(|| command.to_owned())?;
         answer.strip_prefix("done").map(|rest| rest.trim().to_owned()).with_context(|| format!("{command}: {answer}"))
     }
 
-    /// Stops it as an operator does; the answer is how many tasks it left behind.
+    /// Stops the server as an operator does; returns how many tasks it left behind.
     ///
     /// # Errors
     /// It does not end.
     pub async fn stop(mut self) -> anyhow::Result<usize> {
-        Ok(self.tell("stop").await?.parse()?)
+        Ok(self.run("stop").await?.parse()?)
     }
 
-    /// From now on no file of its grows beyond so many bytes: writes fail in the middle, as on a failing disk. `None` lifts
-    /// it.
+    /// Limits the size of every file that it writes to `bytes`: writes fail in the middle, as on a failing disk. `None`
+    /// removes the limit.
     ///
     /// # Errors
     /// The system has no `prlimit`.
-    pub fn limit_files(&self, bytes: Option<u64>) -> anyhow::Result<()> {
+    pub(crate) fn limit_files(&self, bytes: Option<u64>) -> anyhow::Result<()> {
         let limit = bytes.map_or_else(|| "unlimited".to_owned(), |bytes| bytes.to_string());
         let mut command = Command::new("prlimit");
-        let done = command.arg(format!("--pid={}", self.puppet.id())).arg(format!("--fsize={limit}:unlimited"));
+        let done = command.arg(format!("--pid={}", self.process.id())).arg(format!("--fsize={limit}:unlimited"));
         let done = done.output().context("prlimit cannot be run")?;
         if !done.status.success() {
             bail!("prlimit failed: {}", String::from_utf8_lossy(&done.stderr));
@@ -224,7 +224,7 @@ impl ServerProcess {
         Ok(())
     }
 
-    /// SIGKILL.
+    /// Sends SIGKILL.
     pub fn kill(self) {
         drop(self);
     }

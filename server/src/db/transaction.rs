@@ -1,5 +1,5 @@
 //! Shared commits. The jobs that wait when the previous commit returns share the next transaction, each in a savepoint, and
-//! are answered after its commit; nobody waits for a batch to fill, and a lone write goes at once.
+//! are answered after its commit. No job waits for a batch to fill: a single write commits at once.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,19 +14,19 @@ use super::savepoint::{Lost, Outcome, Savepoints};
 use crate::effect::Effect;
 use crate::error::Error;
 
-/// Jobs that share a commit at most: a transaction stays short, and what it locks is soon free.
+/// The largest number of jobs in one transaction. It keeps transactions short, so locks are released soon.
 pub(super) const MAX_JOBS: usize = 1024;
 
-/// Where effects go, in the order of commits.
+/// Receives the effects of each commit, in commit order.
 pub(super) type Sink = Arc<dyn Fn(Vec<Effect>) + Send + Sync>;
 
-/// What waits in a partition.
+/// An entry of a partition's queue.
 pub(super) enum Entry<B: Bulk> {
     Bulk(B, Reply<B::Out>),
     Job(Box<dyn Job>, Locks),
 }
 
-/// What is run in one piece: a job, or consecutive bulk ops.
+/// What runs in one savepoint: a job, or consecutive bulk ops.
 enum Unit<B: Bulk> {
     Bulk(Run<B>),
     Job(Single),
@@ -35,7 +35,7 @@ enum Unit<B: Bulk> {
 struct Single {
     job: Box<dyn Job>,
     locks: Locks,
-    /// It did not answer, or its answer does not count.
+    /// Why the job has no result, or why its result does not count.
     failure: Option<DbError>,
 }
 
@@ -46,23 +46,23 @@ struct Run<B: Bulk> {
 }
 
 impl<B: Bulk> Entry<B> {
-    /// It is not even tried.
+    /// Answers with `error` without running the entry.
     pub(super) fn refuse(self, error: &DbError) {
         match self {
-            // Nobody may be waiting any more.
+            // The caller may have dropped the receiver.
             Self::Bulk(_, reply) => drop(reply.send(Err(error.clone().into()))),
             Self::Job(job, _) => job.finish(Err(error.clone())),
         }
     }
 }
 
-/// Runs a batch to its end: everybody is answered.
-pub(super) async fn run<S: Backend, B: Bulk>(session: &mut S, entries: Vec<Entry<B>>, sink: &Sink) {
+/// Runs a batch until every entry is answered.
+pub(super) async fn run<S: Backend, B: Bulk>(backend: &mut S, entries: Vec<Entry<B>>, sink: &Sink) {
     #[expect(clippy::cast_precision_loss, reason = "a batch is small")]
     metrics::histogram!("zim_db_batch_size").record(entries.len() as f64);
     let mut waiting = units(entries);
     while !waiting.is_empty() {
-        transaction(session, &mut waiting, sink).await;
+        transaction(backend, &mut waiting, sink).await;
     }
 }
 
@@ -83,53 +83,53 @@ fn units<B: Bulk>(entries: Vec<Entry<B>>) -> VecDeque<Unit<B>> {
     units
 }
 
-/// One transaction of what waits. If a job takes it down, those behind the job still wait afterwards.
-async fn transaction<S: Backend, B: Bulk>(session: &mut S, waiting: &mut VecDeque<Unit<B>>, sink: &Sink) {
+/// Runs one transaction with what waits. If a job ends the transaction, the jobs behind it stay in `waiting`.
+async fn transaction<S: Backend, B: Bulk>(backend: &mut S, waiting: &mut VecDeque<Unit<B>>, sink: &Sink) {
     let locks = if S::LOCKS { locks(waiting) } else { Locks::none() };
-    if let Err(error) = session.begin(Access::Write, &locks).await {
+    if let Err(error) = backend.begin(Access::Write, &locks).await {
         return waiting.drain(..).for_each(|unit| unit.finish(Err(error.clone())));
     }
-    let mut attempts = Savepoints::new(session, waiting.len() > 1);
+    let mut savepoints = Savepoints::new(backend, waiting.len() > 1);
     let mut done = Vec::with_capacity(waiting.len());
     while let Some(mut unit) = waiting.pop_front() {
-        let ran = unit.run(&mut attempts, &locks).await;
+        let ran = unit.run(&mut savepoints, &locks).await;
         if let Err(Lost(error)) = ran {
-            session.rollback().await;
+            backend.rollback().await;
             unit.finish(Err(error.clone()));
-            // Those before it are innocent, and can be tried again.
-            let theirs = if error.is_everybodys() {
+            // The jobs before it did nothing wrong; their callers can retry.
+            let error_of_others = if error.affects_all_jobs() {
                 error
             } else {
-                DbError::new(DbErrorKind::Conflict, format!("another job took the shared transaction down: {error}"))
+                DbError::new(DbErrorKind::Conflict, format!("another job ended the shared transaction: {error}"))
             };
-            return done.into_iter().for_each(|unit: Unit<B>| unit.finish(Err(theirs.clone())));
+            return done.into_iter().for_each(|unit: Unit<B>| unit.finish(Err(error_of_others.clone())));
         }
         done.push(unit);
     }
-    metrics::counter!("zim_db_statements_total").increment(attempts.statements);
-    let effects = attempts.effects;
-    let fate = commit(session).await;
-    if fate.is_ok() && !effects.is_empty() {
-        hand_over(sink, effects);
+    metrics::counter!("zim_db_statements_total").increment(savepoints.statements);
+    let effects = savepoints.effects;
+    let committed = commit(backend).await;
+    if committed.is_ok() && !effects.is_empty() {
+        deliver(sink, effects);
     }
-    done.into_iter().for_each(|unit| unit.finish(fate.clone()));
+    done.into_iter().for_each(|unit| unit.finish(committed.clone()));
 }
 
-/// Commits, unless a lone job has failed and everything is taken back already.
-async fn commit<S: Backend>(session: &mut S) -> Result<(), DbError> {
-    if !session.is_in_transaction() {
+/// Commits, unless a single job failed and its transaction is already rolled back.
+async fn commit<S: Backend>(backend: &mut S) -> Result<(), DbError> {
+    if !backend.is_in_transaction() {
         return Ok(());
     }
     let begun = Instant::now();
-    let done = session.commit().await;
+    let done = backend.commit().await;
     metrics::histogram!("zim_db_commit_seconds").record(begun.elapsed().as_secs_f64());
-    done.inspect_err(|error| tracing::error!(%error, "a commit failed"))
+    done.inspect_err(|error| tracing::error!(%error, "commit failed"))
 }
 
-fn hand_over(sink: &Sink, effects: Vec<Effect>) {
-    // What is stored is stored: a push is a hint, and whoever misses it pulls.
+fn deliver(sink: &Sink, effects: Vec<Effect>) {
+    // The commit stands. A push is only a hint: a client that misses it pulls.
     if catch_unwind(AssertUnwindSafe(|| sink(effects))).is_err() {
-        tracing::error!("the effects of a commit are lost: whoever takes them panicked");
+        tracing::error!("the effects of a commit are lost: their sink panicked");
     }
 }
 
@@ -146,48 +146,48 @@ fn locks<B: Bulk>(units: &VecDeque<Unit<B>>) -> Locks {
 }
 
 impl<B: Bulk> Unit<B> {
-    async fn run<S: Backend>(&mut self, attempts: &mut Savepoints<'_, S>, locks: &Locks) -> Result<(), Lost> {
+    async fn run<S: Backend>(&mut self, savepoints: &mut Savepoints<'_, S>, locks: &Locks) -> Result<(), Lost> {
         match self {
-            Self::Bulk(run) => run.run(attempts, locks).await,
-            Self::Job(single) => single.run(attempts).await,
+            Self::Bulk(run) => run.run(savepoints, locks).await,
+            Self::Job(single) => single.run(savepoints).await,
         }
     }
 
-    fn finish(self, fate: Result<(), DbError>) {
+    fn finish(self, committed: Result<(), DbError>) {
         match self {
-            Self::Bulk(run) => run.finish(&fate),
-            Self::Job(single) => single.job.finish(single.failure.map_or(fate, Err)),
+            Self::Bulk(run) => run.finish(&committed),
+            Self::Job(single) => single.job.finish(single.failure.map_or(committed, Err)),
         }
     }
 }
 
 impl Single {
-    async fn run<S: Backend>(&mut self, attempts: &mut Savepoints<'_, S>) -> Result<(), Lost> {
+    async fn run<S: Backend>(&mut self, savepoints: &mut Savepoints<'_, S>) -> Result<(), Lost> {
         let job = &mut self.job;
-        let outcome = attempts.run(async |tx| job.run(tx).await, |wants_to_be_kept| *wants_to_be_kept).await?;
-        // A job that says no has said why. One that says yes after a failed statement has not looked.
+        let outcome = savepoints.run(async |tx| job.run(tx).await, |is_ok| *is_ok).await?;
+        // A job that returns an error has its own reason. A job that returns Ok after a failed statement has ignored it.
         if !outcome.is_kept && outcome.value != Some(false) {
-            self.failure = outcome.failure.or_else(|| Some(DbError::other("a job left a statement unfinished")));
+            self.failure = outcome.failure.or_else(|| Some(DbError::other("a job did not finish a statement")));
         }
         Ok(())
     }
 }
 
 impl<B: Bulk> Run<B> {
-    /// Runs all ops together; if they fail, in halves.
-    async fn run<S: Backend>(&mut self, attempts: &mut Savepoints<'_, S>, locks: &Locks) -> Result<(), Lost> {
+    /// Runs all ops together. If they fail, it runs them in halves.
+    async fn run<S: Backend>(&mut self, savepoints: &mut Savepoints<'_, S>, locks: &Locks) -> Result<(), Lost> {
         let mut todo = vec![(0, self.ops.len(), true)];
         while let Some((from, to, is_fresh)) = todo.pop() {
             let ops = &self.ops[from..to];
             let is_complete = |results: &Result<Vec<_>, Error>| results.as_ref().is_ok_and(|r| r.len() == ops.len());
-            let outcome = attempts.run(async |tx| B::run(tx, ops).await, is_complete).await?;
+            let outcome = savepoints.run(async |tx| B::run(tx, ops).await, is_complete).await?;
             let kind = outcome.failure.as_ref().map(DbError::kind);
             match outcome {
                 Outcome { is_kept: true, value: Some(Ok(results)), .. } => {
                     self.results.extend(results);
                     continue;
                 }
-                Outcome { failure: Some(error), .. } if error.is_everybodys() => {
+                Outcome { failure: Some(error), .. } if error.affects_all_jobs() => {
                     self.results.extend(ops.iter().map(|_| Err(error.clone().into())));
                 }
                 _ if kind == Some(DbErrorKind::Conflict) && is_fresh => todo.push((from, to, false)),
@@ -199,30 +199,30 @@ impl<B: Bulk> Run<B> {
                 }
             }
             if !todo.is_empty() {
-                attempts.go_on(locks).await?;
+                savepoints.continue_nested(locks).await?;
             }
         }
         Ok(())
     }
 
-    fn finish(self, fate: &Result<(), DbError>) {
+    fn finish(self, committed: &Result<(), DbError>) {
         let mut results = self.results.into_iter();
         for reply in self.replies {
-            let result = match fate {
+            let result = match committed {
                 Ok(()) => results.next().unwrap_or_else(|| Err(DbError::other("a job was not run").into())),
                 Err(error) => Err(error.clone().into()),
             };
-            // Nobody may be waiting any more.
+            // The caller may have dropped the receiver.
             let _ = reply.send(result);
         }
     }
 }
 
-/// Why one op alone could not be run.
+/// Returns why a single op failed.
 fn reason<T>(outcome: Outcome<Result<T, Error>>) -> Error {
     match outcome {
-        Outcome { value: Some(Err(said)), .. } => said,
+        Outcome { value: Some(Err(error)), .. } => error,
         Outcome { failure: Some(failure), .. } => failure.into(),
-        _ => DbError::other("a bulk job answered for more or fewer than it was given").into(),
+        _ => DbError::other("a bulk run returned more or fewer results than it has ops").into(),
     }
 }

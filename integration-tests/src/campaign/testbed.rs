@@ -1,5 +1,4 @@
-//! Where a run is played: a server, its database, the devices and the ways between them; and everything that can be done to
-//! them.
+//! The testbed of a run: a server, its database, the devices and the proxies between them, and the injection of faults.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,58 +8,58 @@ use serde_json::json;
 use tokio::time::{Instant, timeout_at};
 
 use super::device::Device;
-use super::middle::{Middle, Planted};
-use super::plan::{DEVICES, Deed, Fault, Kind, Plan, Step, USERS};
+use super::frame_proxy::{FrameProxy, Planted};
+use super::plan::{Action, DEVICES, Fault, Kind, Plan, Step, USERS};
 use super::record::{Moment, Record};
 use super::store::{SharedCluster, Store};
-use crate::link::{Link, Weather};
-use crate::puppet::{FirstApp, ServerHome, ServerProcess};
+use crate::process::{FirstApp, ServerInstallation, ServerProcess};
+use crate::proxy::{NetworkConditions, Proxy};
 
-/// As bad as it gets while something still passes.
-const STORM: Weather = Weather { lost: 60, doubled: 50, late: 150, delay_ms: 20 };
-/// More room than a run needs.
+/// The worst network over which connections still survive.
+const BAD_NETWORK: NetworkConditions = NetworkConditions { lost: 60, duplicated: 50, delayed: 150, delay_ms: 20 };
+/// The page limit without a full disk: more than a run needs.
 const ROOM: u64 = 1 << 30;
 
-/// The programs that are played with.
+/// The programs of a run.
 #[derive(Clone, Debug)]
 pub struct Programs {
-    /// `victim`.
+    /// The path of `test-server`.
     pub server: PathBuf,
-    /// `actor`.
+    /// The path of `test-client`.
     pub client: PathBuf,
 }
 
-/// What was in a backup and what came after it, in the order of everything.
+/// The moments of a backup and its restore, in the order of the record.
 #[derive(Clone, Copy, Debug)]
-pub struct Restored {
-    /// What was answered before this is in it.
-    pub backup_begun: Moment,
-    /// What was called after this came after it.
-    pub done: Moment,
+pub(super) struct Restored {
+    /// What was answered before this moment is in the backup.
+    pub(super) backup_begun: Moment,
+    /// What was called after this moment came after the restore.
+    pub(super) done: Moment,
 }
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Stage {
+pub(super) struct Testbed {
     pub(crate) record: Record,
     pub(crate) devices: Vec<Device>,
     pub(crate) store: Store,
     pub(crate) folder: PathBuf,
     pub(crate) programs: Programs,
     pub(crate) app: FirstApp,
-    pub(crate) middle: Option<Middle>,
+    pub(crate) frame_proxy: Option<FrameProxy>,
     pub(crate) server: Option<ServerProcess>,
-    pub(crate) home: ServerHome,
+    pub(crate) installation: ServerInstallation,
     backup_begun: Option<Moment>,
     pub(crate) restored: Option<Restored>,
-    /// Servers that ended though nobody ended them.
-    pub(crate) fallen: usize,
-    /// Tasks that servers left behind when they were stopped.
-    pub(crate) left: usize,
+    /// Servers that ended by themselves.
+    pub(crate) crashed: usize,
+    /// Tasks that stopped servers left behind.
+    pub(crate) leaked_tasks: usize,
 }
 
-impl Stage {
-    /// Everything in place, everybody logging in.
+impl Testbed {
+    /// Starts the server and all devices, which begin to log in.
     pub(crate) async fn new(
         plan: &Plan,
         planted: Option<Planted>,
@@ -71,22 +70,22 @@ impl Stage {
         let record = Record::default();
         let name = format!("run_{}_{}", plan.seed, std::process::id());
         let store = Store::new(plan.database, folder, &name, cluster)?;
-        let mut home = ServerHome::new(&programs.server, folder.join("server"), store.url());
-        let mut server = home.start().await?;
-        server.tell("poison").await?;
-        let app = home.first_app()?;
+        let mut installation = ServerInstallation::new(&programs.server, folder.join("server"), store.url());
+        let mut server = installation.start().await?;
+        server.run("poison").await?;
+        let app = installation.first_app()?;
         let address = server.address();
-        let middle = match (plan.has(Kind::LastPush), planted) {
+        let frame_proxy = match (plan.has(Kind::LastPush), planted) {
             (false, None) => None,
-            _ => Some(Middle::new(address, &home.folder, planted)?),
+            _ => Some(FrameProxy::new(address, &installation.folder, planted)?),
         };
         let mut devices = Vec::new();
         for (number, user) in DEVICES.into_iter().enumerate() {
-            // With a fault planted the server is faulty for all; else one device is enough.
-            let is_apart = middle.as_ref().filter(|_| planted.is_some() || number == LISTENER);
-            let to = is_apart.map_or(address, Middle::address);
-            let link = Link::to(to, plan.seed.wrapping_mul(100) + number as u64).await;
-            let mut device = Device::new(number, user, link, folder.join(format!("device{number}")));
+            // A planted fault concerns all devices; a dropped push concerns one.
+            let via_frame_proxy = frame_proxy.as_ref().filter(|_| planted.is_some() || number == FRAME_PROXY_DEVICE);
+            let to = via_frame_proxy.map_or(address, FrameProxy::address);
+            let proxy = Proxy::to(to, plan.seed.wrapping_mul(100) + number as u64).await;
+            let mut device = Device::new(number, user, proxy, folder.join(format!("device{number}")));
             device.open(&programs.client, &app, &record)?;
             devices.push(device);
         }
@@ -97,30 +96,30 @@ impl Stage {
             folder: folder.to_owned(),
             programs: programs.clone(),
             app,
-            middle,
+            frame_proxy,
             server: Some(server),
-            home,
+            installation,
             backup_begun: None,
             restored: None,
-            fallen: 0,
-            left: 0,
+            crashed: 0,
+            leaked_tasks: 0,
         })
     }
 
-    /// A device that was never here before.
-    pub(crate) async fn newcomer(&mut self, number: usize, user: &'static str) -> anyhow::Result<Device> {
-        let link = Link::to(self.server.as_ref().context("no server")?.address(), 0).await;
-        let mut device = Device::new(number, user, link, self.folder.join(format!("device{number}")));
+    /// Opens a device without a local database.
+    pub(crate) async fn fresh_device(&mut self, number: usize, user: &'static str) -> anyhow::Result<Device> {
+        let proxy = Proxy::to(self.server.as_ref().context("no server")?.address(), 0).await;
+        let mut device = Device::new(number, user, proxy, self.folder.join(format!("device{number}")));
         device.open(&self.programs.client, &self.app, &self.record)?;
         Ok(device)
     }
 
-    /// Does a step.
-    pub(crate) async fn play(&mut self, step: &Step) -> anyhow::Result<()> {
+    /// Executes a step.
+    pub(crate) async fn execute(&mut self, step: &Step) -> anyhow::Result<()> {
         match step {
-            Step::Deed(device, deed) => {
+            Step::Action(device, action) => {
                 let record = self.record.clone();
-                self.devices[*device].do_deed(deed, &record);
+                self.devices[*device].perform(action, &record);
                 Ok(())
             }
             Step::Wait { answers, at_most_ms } => {
@@ -129,12 +128,12 @@ impl Stage {
             }
             Step::Fault(fault) => {
                 self.record.fault(fault);
-                self.befall(fault).await.with_context(|| format!("{fault:?}"))
+                self.inject(fault).await.with_context(|| format!("{fault:?}"))
             }
         }
     }
 
-    /// Until so many of the calls that wait are answered; false if it took too long.
+    /// Waits until `answers` of the unanswered calls are answered; false if that takes longer than `at_most`.
     pub(crate) async fn wait(&self, answers: usize, at_most: Duration) -> bool {
         let waiting = || self.record.read(|events| events.calls.iter().filter(|call| call.answer.is_none()).count());
         let (mut changes, end) = (self.record.changes(), Instant::now() + at_most);
@@ -148,33 +147,35 @@ impl Stage {
         true
     }
 
-    async fn befall(&mut self, fault: &Fault) -> anyhow::Result<()> {
+    async fn inject(&mut self, fault: &Fault) -> anyhow::Result<()> {
         let record = self.record.clone();
         match *fault {
-            Fault::Cut(device) => self.devices[device].link.cut(),
-            Fault::Mend(device) => self.devices[device].link.mend(),
-            Fault::Storm(device) => self.devices[device].link.set_weather(STORM),
-            Fault::FairWeather(device) => self.devices[device].link.set_weather(Weather::default()),
-            Fault::NewAddress(device) => self.devices[device].link.change_addresses(),
+            Fault::Cut(device) => self.devices[device].proxy.cut(),
+            Fault::Reconnect(device) => self.devices[device].proxy.restore(),
+            Fault::BadNetwork(device) => self.devices[device].proxy.set_conditions(BAD_NETWORK),
+            Fault::GoodNetwork(device) => self.devices[device].proxy.set_conditions(NetworkConditions::default()),
+            Fault::NewAddress(device) => self.devices[device].proxy.change_source_ports(),
             Fault::KillServer => drop(self.take_server()),
             Fault::StopServer => {
                 if let Some(server) = self.take_server() {
-                    self.left += server.stop().await?;
+                    self.leaked_tasks += server.stop().await?;
                 }
             }
             Fault::StartServer => self.start_server().await?,
             Fault::KillDevice(device) => self.devices[device].kill(&record)?,
             Fault::CloseDevice(device) => self.devices[device].close(&record).await?,
             Fault::OpenDevice(device) => self.devices[device].open(&self.programs.client, &self.app, &record)?,
-            Fault::DiskFull { pages } => self.tell_server(&format!("room {pages}")).await?,
-            Fault::DiskRoom => self.tell_server(&format!("room {ROOM}")).await?,
+            Fault::DiskFull { pages } => self.run_on_server(&format!("room {pages}")).await?,
+            Fault::DiskFreed => self.run_on_server(&format!("room {ROOM}")).await?,
             Fault::WriteFails { bytes } => {
                 let limit = self.store.log_bytes() + bytes;
                 self.server.as_ref().map_or(Ok(()), |server| server.limit_files(Some(limit)))?;
             }
-            Fault::WriteHeals => self.server.as_ref().map_or(Ok(()), |server| server.limit_files(None))?,
-            Fault::JumpServer { ms } => self.tell_server(&format!("jump {ms}")).await?,
-            Fault::JumpDevice { device, ms } => self.devices[device].tell(json!({"do": "jump", "ms": ms}), &record),
+            Fault::WriteWorks => self.server.as_ref().map_or(Ok(()), |server| server.limit_files(None))?,
+            Fault::JumpServer { ms } => self.run_on_server(&format!("jump {ms}")).await?,
+            Fault::JumpDevice { device, ms } => {
+                self.devices[device].send_command(json!({"do": "jump", "ms": ms}), &record);
+            }
             Fault::KillPostgres => {
                 if self.store.is_up() {
                     self.store.kill()?;
@@ -188,29 +189,29 @@ impl Stage {
         Ok(())
     }
 
-    /// The server, if it runs. One that should and does not has fallen.
+    /// Takes the server if it runs. A server that has ended by itself is counted as crashed.
     fn take_server(&mut self) -> Option<ServerProcess> {
         let mut server = self.server.take()?;
         if server.is_alive() {
             return Some(server);
         }
-        self.fallen += 1;
+        self.crashed += 1;
         None
     }
 
-    /// Has the server do something, if it runs.
-    pub(crate) async fn tell_server(&mut self, command: &str) -> anyhow::Result<()> {
+    /// Runs a command on the server, if it runs.
+    pub(crate) async fn run_on_server(&mut self, command: &str) -> anyhow::Result<()> {
         if let Some(server) = &mut self.server {
-            server.tell(command).await?;
+            server.run(command).await?;
         }
         Ok(())
     }
 
-    /// Starts the server, if it does not run and its database does.
+    /// Starts the server, unless it runs or its database is down.
     async fn start_server(&mut self) -> anyhow::Result<()> {
         if self.server.is_none() && self.store.is_up() {
-            let mut server = self.home.start().await?;
-            server.tell("poison").await?;
+            let mut server = self.installation.start().await?;
+            server.run("poison").await?;
             self.server = Some(server);
         }
         Ok(())
@@ -218,22 +219,22 @@ impl Stage {
 
     async fn retain(&mut self) -> anyhow::Result<()> {
         self.recover().await?;
-        // What is sent again later must still be known by its key.
-        self.wait(usize::MAX, super::PATIENCE).await;
+        // A message that is sent again later must find its key in the log.
+        self.wait(usize::MAX, super::TIMEOUT).await;
         let record = self.record.clone();
         for device in &mut self.devices {
             let user = device.user;
             for peer in USERS.into_iter().filter(|peer| *peer != user) {
-                device.do_deed(&Deed::Clear { peer }, &record);
+                device.perform(&Action::Clear { peer }, &record);
             }
         }
-        self.wait(usize::MAX, super::PATIENCE).await;
-        self.tell_server("retain").await
+        self.wait(usize::MAX, super::TIMEOUT).await;
+        self.run_on_server("retain").await
     }
 
     async fn back_up(&mut self) -> anyhow::Result<()> {
         self.store.start()?;
-        // PostgreSQL copies what nobody uses.
+        // PostgreSQL copies only a database that is not in use.
         let is_online = matches!(self.store, Store::Sqlite { .. });
         let begun = self.record.note("the backup begins");
         if is_online {
@@ -253,14 +254,14 @@ impl Stage {
         self.store.start()?;
         drop(self.take_server());
         self.store.restore()?;
-        self.home.new_epoch()?;
+        self.installation.new_epoch()?;
         self.start_server().await?;
         let done = self.record.note("the backup is restored");
         self.restored = Some(Restored { backup_begun, done });
         Ok(())
     }
 
-    /// All that was broken works again, except for devices that are away.
+    /// Ends all faults, except for devices that are away.
     pub(crate) async fn recover(&mut self) -> anyhow::Result<()> {
         self.store.start()?;
         if self.server.is_some() {
@@ -268,16 +269,16 @@ impl Stage {
         }
         self.start_server().await?;
         self.server.as_ref().map_or(Ok(()), |server| server.limit_files(None))?;
-        self.tell_server(&format!("room {ROOM}")).await?;
+        self.run_on_server(&format!("room {ROOM}")).await?;
         let record = self.record.clone();
         for device in &mut self.devices {
-            device.link.mend();
-            device.link.set_weather(Weather::default());
-            device.tell(json!({"do": "poke"}), &record);
+            device.proxy.restore();
+            device.proxy.set_conditions(NetworkConditions::default());
+            device.send_command(json!({"do": "network_changed"}), &record);
         }
         Ok(())
     }
 }
 
-/// The device that hears through somebody else when a single push is to be lost.
-pub(crate) const LISTENER: usize = 4;
+/// The device that connects through the frame proxy when a single push is dropped.
+pub(crate) const FRAME_PROXY_DEVICE: usize = 4;

@@ -1,4 +1,4 @@
-//! The moves of the game, and what must hold after them.
+//! The steps of a simulation, and the invariants after them.
 
 use zim_client_sdk::sync::Name;
 use zim_protocol::{Dirty, FeedEntry, LogKind, MessageEntry, Push};
@@ -8,10 +8,10 @@ use super::device::{Answer, Device, Event};
 use super::server::{Conversation, Kind, Member, Message, NAMES, Server, User};
 use zim_server::journal::rules::{Base, Stay};
 
-/// Steps between two looks at everything.
+/// Steps between two full checks.
 const ROUND: usize = 100;
 
-pub(crate) struct Play {
+pub(crate) struct Simulation {
     random: Random,
     server: Server,
     backup: Option<Server>,
@@ -29,9 +29,9 @@ fn feed_push(entry: FeedEntry) -> Push {
     Push { conversation: None, feed: vec![entry], ..push(Default::default(), LogKind::Feed, at, vec![]) }
 }
 
-impl Play {
+impl Simulation {
     pub(crate) fn new(seed: u64) -> Self {
-        let mut play = Self {
+        let mut simulation = Self {
             random: Random(seed),
             server: Server::new(),
             backup: None,
@@ -39,10 +39,10 @@ impl Play {
             keys: 0,
         };
         let mut peers = Conversation { peers: vec![0, 1], ..Conversation::default() };
-        peers.members = (0..2).map(|user| (user, play.member(0, 0, Base::default()))).collect();
-        play.server.conversations.push(peers);
-        play.found_group();
-        play
+        peers.members = (0..2).map(|user| (user, simulation.member(0, 0, Base::default()))).collect();
+        simulation.server.conversations.push(peers);
+        simulation.found_group();
+        simulation
     }
 
     fn member(&self, seq: i64, rev: i64, base: Base) -> Member {
@@ -65,7 +65,7 @@ impl Play {
             self.step();
             self.nobody_is_ahead();
             if step % ROUND == 0 {
-                self.look();
+                self.check();
             }
         }
     }
@@ -95,8 +95,8 @@ impl Play {
         }
     }
 
-    /// What one user is told on all his devices but the one that caused it; the network loses some of it.
-    fn tell(&mut self, user: User, cause: Option<usize>, event: impl Fn() -> Push) {
+    /// Pushes an event to all devices of a user except the one that caused it. The network loses some pushes.
+    fn push_to(&mut self, user: User, cause: Option<usize>, event: impl Fn() -> Push) {
         for (index, device) in self.devices.iter_mut().enumerate() {
             if device.user != user || Some(index) == cause || !device.is_online {
                 continue;
@@ -129,7 +129,7 @@ impl Play {
         one.touched = self.server.now;
         let (seq, one, key) = (one.head(), one.clone(), self.keys);
         for viewer in (0..NAMES.len()).filter(|viewer| one.is_member(*viewer)) {
-            self.tell(viewer, Some(device), || {
+            self.push_to(viewer, Some(device), || {
                 push(one.name(viewer), LogKind::Messages, seq, one.entries(viewer, seq - 1, seq))
             });
         }
@@ -137,18 +137,18 @@ impl Play {
         own.content.clear();
         let name = one.name(user);
         let sent = push(name.clone(), LogKind::Messages, seq, vec![own]);
-        // The answer may be lost with the link; the message is stored all the same.
+        // The answer may be lost with the connection; the message is stored anyway.
         self.devices[device].answers.push(Answer::Sent { name: Name::from(&name), push: sent, key });
     }
 
-    /// The log of changes grows by one; `also` is told although he is no member any more.
+    /// Appends to the log of changes; `also` gets the push although they are no longer a member.
     fn change(&mut self, index: usize, also: Option<User>) {
         let one = &mut self.server.conversations[index];
         one.rev += 1;
         one.touched = self.server.now;
         let one = one.clone();
         for viewer in (0..NAMES.len()).filter(|viewer| one.is_member(*viewer) || also == Some(*viewer)) {
-            self.tell(viewer, None, || push(one.name(viewer), LogKind::Changes, one.rev, vec![]));
+            self.push_to(viewer, None, || push(one.name(viewer), LogKind::Changes, one.rev, vec![]));
         }
     }
 
@@ -161,7 +161,7 @@ impl Play {
         }
         let (seq, rev) = (one.head(), one.rev);
         if one.is_member(user) {
-            // His own removal is the last entry he sees.
+            // The own removal is the last entry that the user sees.
             if let Some(member) = one.members.get_mut(&user) {
                 member.seqs.last_mut().unwrap().to = Some(seq);
                 member.revs.last_mut().unwrap().to = Some(rev + 1);
@@ -169,7 +169,7 @@ impl Play {
             self.change(index, Some(user));
             return;
         }
-        // He comes (back): what passed meanwhile is blank to him, and counts for nothing.
+        // The user joins or rejoins: the entries in between are invisible and not counted.
         let base = Base { seq, n: one.n(seq), sent: one.sent(user, seq) };
         match one.members.get_mut(&user) {
             Some(member) => {
@@ -183,25 +183,22 @@ impl Play {
             }
         }
         self.change(index, None);
-        // One's own membership is one's own: it comes with the conversation as it is.
+        // The own membership is a feed entry, which carries the conversation's present state.
         let push = feed_push(self.server.append(user, Kind::Membership, index));
-        self.tell(user, None, || push.clone());
+        self.push_to(user, None, || push.clone());
     }
 
     fn dismiss(&mut self) {
         let index = 1 + self.random.below(self.server.conversations.len() - 1);
         if self.server.conversations[index].end.is_none() {
-            let members: Vec<User> =
-                (0..NAMES.len()).filter(|user| self.server.conversations[index].is_member(*user)).collect();
             self.change(index, None);
             let one = &mut self.server.conversations[index];
             one.end = Some((one.head(), one.rev));
-            let _ = members;
         }
     }
 
-    /// Old messages go. They stay unread until somebody reads past them: otherwise a device that is up to date could not
-    /// tell how many of them were its own.
+    /// Removes old messages. They stay unread until a user reads past them: otherwise a device that is up to date could
+    /// not tell how many of them were its own.
     fn retention(&mut self) {
         let index = self.random.below(self.server.conversations.len());
         let keep = self.random.below(6) as i64;
@@ -216,7 +213,7 @@ impl Play {
             return;
         };
         let name = Name::from(&one.name(user));
-        // What it has not seen it cannot clear.
+        // A device cannot clear what it has not seen.
         let Some(seen) = self.devices[device].core.state(&name).map(|state| state.seq as i64).filter(|seen| *seen > 0)
         else {
             return;
@@ -226,12 +223,13 @@ impl Play {
         }
         if let Some(entry) = self.server.read(user, index, seen) {
             let push = feed_push(entry);
-            self.tell(user, Some(device), || push.clone());
+            self.push_to(user, Some(device), || push.clone());
             self.devices[device].answers.push(Answer::Read(push));
         }
     }
 
-    /// Somebody deletes all messages of a conversation, for himself: they are gone and no longer unread, on all his devices.
+    /// A user deletes all messages of a conversation for themselves: on all their devices they are removed and not
+    /// unread.
     fn clear(&mut self) {
         let user = self.random.below(NAMES.len());
         let index = self.random.below(self.server.conversations.len());
@@ -247,7 +245,7 @@ impl Play {
                 member.base = base;
             }
             let push = feed_push(self.server.append(user, Kind::Membership, index));
-            self.tell(user, None, || push.clone());
+            self.push_to(user, None, || push.clone());
         }
     }
 
@@ -278,7 +276,7 @@ impl Play {
         }
     }
 
-    /// A session that reads too slowly: bodies go, the logs are dirty.
+    /// A session that reads too slowly: its pushes are replaced by a Dirty frame.
     fn slow(&mut self, device: usize) {
         let device = &mut self.devices[device];
         let mut dirty = Dirty::default();
@@ -295,7 +293,7 @@ impl Play {
         device.events.push(Event::Dirty(dirty));
     }
 
-    /// The server dies, and comes back with an older store.
+    /// Restores an older store of the server, with a new epoch.
     fn restore(&mut self) {
         if let Some(mut backup) = self.backup.clone() {
             backup.epoch = self.server.epoch + 1;
@@ -305,7 +303,7 @@ impl Play {
         }
     }
 
-    /// A device never knows of more than there is.
+    /// Asserts that no device is ahead of the server.
     fn nobody_is_ahead(&self) {
         for device in &self.devices {
             if device.core.position().epoch[..] != [self.server.epoch; 16] {
@@ -327,8 +325,8 @@ impl Play {
         }
     }
 
-    /// Everything arrives, every device asks once whether it is right, and then it must be.
-    fn look(&mut self) {
+    /// Delivers everything, lets every device run an audit, and asserts that it matches the server.
+    fn check(&mut self) {
         for device in &mut self.devices {
             device.settle(&self.server);
             device.core.audit();
@@ -338,13 +336,13 @@ impl Play {
             fresh.settle(&self.server);
             assert_eq!(device.core.sums(), self.server.sums(device.user), "the sums of {}", NAMES[device.user]);
             for one in self.server.mine(device.user) {
-                agree(device, &fresh, one);
+                assert_agrees(device, &fresh, one);
             }
         }
     }
 }
 
-fn agree(device: &Device, fresh: &Device, one: &Conversation) {
+fn assert_agrees(device: &Device, fresh: &Device, one: &Conversation) {
     let user = device.user;
     let name = Name::from(&one.name(user));
     let at = format!("{} in {:?}", NAMES[user], name);
@@ -355,7 +353,7 @@ fn agree(device: &Device, fresh: &Device, one: &Conversation) {
     assert_eq!((state.head_seq, state.head_rev), (end, end_rev), "{at}: positions");
     assert_eq!((new.head_seq, new.head_rev), (end, end_rev), "{at}: positions of a fresh device");
     assert_eq!(state.seq, end, "{at}: not caught up");
-    assert_eq!(one.unread(user), one.unread_by_hand(user), "{at}: the server's unread");
+    assert_eq!(one.unread(user), one.unread_counted(user), "{at}: the server's unread");
     assert_eq!(state.tally.unread() as i64, one.unread(user), "{at}: unread");
     assert_eq!(new.tally.unread(), state.tally.unread(), "{at}: unread of a fresh device");
     let held = device.held(&name);
@@ -364,9 +362,9 @@ fn agree(device: &Device, fresh: &Device, one: &Conversation) {
         let message = one.at(seq as i64);
         if let Some(key) = row {
             assert_eq!(*key, message.key, "{at}: another message at {seq}");
-            assert!(message.entitled.contains(&user), "{at}: holds {seq}, which is not his");
+            assert!(message.entitled.contains(&user), "{at}: holds {seq}, which the user may not see");
         } else if held.contains(seq) && seq as i64 > one.floor.max(one.members[&user].cleared) {
-            assert!(!message.entitled.contains(&user), "{at}: {seq} is said to be held and is not there");
+            assert!(!message.entitled.contains(&user), "{at}: {seq} is in the held ranges but not stored");
         }
     }
 }

@@ -1,6 +1,6 @@
-//! A client in a process of its own, for the campaign that kills it: `actor SERVER APP SIGN FINGERPRINT USER FOLDER`. It logs
-//! in, takes commands from its input, one JSON object a line, and prints answers and events, one JSON object a line. It ends
-//! with its input.
+//! A client as a process, which campaigns kill: `test-client SERVER APP SIGN FINGERPRINT USER FOLDER`. It logs in,
+//! reads commands from stdin and prints answers and events to stdout, one JSON object per line. It ends at the end of
+//! stdin.
 
 use std::env;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use anyhow::Context;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 use zim_client_sdk::{Config, EventStream, MessageSendNotification, Trust, Zim};
-use zim_integration_tests::{clock, lines, say};
+use zim_integration_tests::{print_line, stdin_lines, ticking_clock};
 use zim_protocol::clock::Clock;
 use zim_protocol::{
     ConversationFilterOption, ConversationQueryConfig, ConversationTotalUnreadMessageCountQueryConfig,
@@ -18,17 +18,17 @@ use zim_protocol::{
     MessageSendConfig, UserCustomStatusUpdateConfig, UserStatusSubscribeConfig,
 };
 
-/// Between two attempts to log in.
+/// The pause between two attempts to log in.
 const PAUSE: Duration = Duration::from_millis(50);
 const PEER: ConversationType = ConversationType::Peer;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
-    let words: Vec<String> = env::args().skip(1).collect();
-    let [server, app, sign, fingerprint, user, folder] = words.as_slice() else {
-        anyhow::bail!("actor SERVER APP SIGN FINGERPRINT USER FOLDER")
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let [server, app, sign, fingerprint, user, folder] = arguments.as_slice() else {
+        anyhow::bail!("test-client SERVER APP SIGN FINGERPRINT USER FOLDER")
     };
-    let clock = clock();
+    let clock = ticking_clock();
     let config = Config::new(app.parse()?, server.as_str())
         .app_sign(sign.as_str())
         .trust(Trust::fingerprint(fingerprint).context("FINGERPRINT")?)
@@ -38,117 +38,117 @@ async fn main() -> anyhow::Result<()> {
         .connect_timeout_ms(2_000)
         .resend_window_ms(3_600_000);
     let zim = Zim::new(config)?;
-    let events = tokio::spawn(tell_events(zim.events()));
+    let events = tokio::spawn(print_events(zim.events()));
     let login = tokio::spawn(log_in(zim.clone(), user.clone()));
-    let mut commands = lines();
+    let mut commands = stdin_lines();
     while let Some(line) = commands.recv().await {
         let command: Value = serde_json::from_str(&line)?;
         if command["do"] == "quit" {
             zim.destroy();
             zim.closed().await;
-            // The stream ends with the client: what was raised is told.
+            // The stream ends with the client, after all events are printed.
             let _ = events.await;
-            say(answer(&command, Ok(Value::Null)));
+            print_line(answer(&command, Ok(Value::Null)));
             break;
         }
-        obey(&zim, &clock, command);
+        execute(&zim, &clock, command);
     }
     login.abort();
     Ok(())
 }
 
-/// Begins what is asked for, in the order of the commands, and tells the outcome when there is one.
-fn obey(zim: &Zim, clock: &Clock, command: Value) {
+/// Starts commands in their order; prints each answer when it is there.
+fn execute(zim: &Zim, clock: &Clock, command: Value) {
     let word = |name: &str| command[name].as_str().unwrap_or_default().to_owned();
     match command["do"].as_str().unwrap_or_default() {
         "send" => {
-            // Its place is taken here, before the next command.
+            // The order of messages is fixed here, before the next command.
             let (message, config) = (Message::text(word("text")), MessageSendConfig::default());
             let sent = zim.send_message(message, &word("peer"), PEER, config, MessageSendNotification::default());
-            later(command, async move { to_json(&sent.await?.message) });
+            spawn(command, async move { to_json(&sent.await?.message) });
         }
         "clear" => {
             let (zim, peer) = (zim.clone(), word("peer"));
-            later(command, async move { to_json(&zim.clear_conversation_unread_message_count(&peer, PEER).await?) });
+            spawn(command, async move { to_json(&zim.clear_conversation_unread_message_count(&peer, PEER).await?) });
         }
         "rename" => {
             let (zim, name) = (zim.clone(), word("name"));
-            later(command, async move { to_json(&zim.update_user_name(&name).await?) });
+            spawn(command, async move { to_json(&zim.update_user_name(&name).await?) });
         }
-        "portrait" => {
+        "avatar" => {
             let (zim, url) = (zim.clone(), word("url"));
-            later(command, async move { to_json(&zim.update_user_avatar_url(&url).await?) });
+            spawn(command, async move { to_json(&zim.update_user_avatar_url(&url).await?) });
         }
-        "say" => {
+        "custom_status" => {
             let (zim, custom) = (zim.clone(), word("custom"));
-            // Until it is changed, whatever becomes of the clocks.
+            // Valid until it is changed, because the clocks jump.
             let config = UserCustomStatusUpdateConfig { duration: -1 };
-            later(command, async move { to_json(&zim.update_user_custom_status(&custom, config).await?) });
+            spawn(command, async move { to_json(&zim.update_user_custom_status(&custom, config).await?) });
         }
-        act @ ("befriend" | "apply" | "accept" | "reject" | "unfriend" | "alias" | "block" | "unblock" | "follow"
-        | "unfollow") => {
-            let (zim, act, peer, words) = (zim.clone(), act.to_owned(), word("peer"), word("words"));
+        action @ ("add_friend" | "apply" | "accept" | "reject" | "delete_friend" | "alias" | "block" | "unblock"
+        | "subscribe" | "unsubscribe") => {
+            let (zim, action, peer, text) = (zim.clone(), action.to_owned(), word("peer"), word("text"));
             let is_mutual = command["is_mutual"] == true;
-            later(command, async move { social(&zim, &act, &peer, words, is_mutual).await });
+            spawn(command, async move { social(&zim, &action, &peer, text, is_mutual).await });
         }
         "view" => {
             let zim = zim.clone();
-            later(command, async move { view(&zim).await });
+            spawn(command, async move { view(&zim).await });
         }
         "history" => {
             let (zim, peer) = (zim.clone(), word("peer"));
-            later(command, async move { history(&zim, &peer).await });
+            spawn(command, async move { history(&zim, &peer).await });
         }
         "jump" => {
             clock.jump(command["ms"].as_i64().unwrap_or(0));
-            say(answer(&command, Ok(Value::Null)));
+            print_line(answer(&command, Ok(Value::Null)));
         }
-        "pass" => {
+        "advance" => {
             clock.advance(command["ms"].as_i64().unwrap_or(0));
-            say(answer(&command, Ok(Value::Null)));
+            print_line(answer(&command, Ok(Value::Null)));
         }
-        "poke" => {
+        "network_changed" => {
             zim.network_changed();
-            say(answer(&command, Ok(Value::Null)));
+            print_line(answer(&command, Ok(Value::Null)));
         }
-        other => say(answer(&command, Err(anyhow::anyhow!("what is {other:?}?")))),
+        other => print_line(answer(&command, Err(anyhow::anyhow!("unknown command {other:?}")))),
     }
 }
 
-/// Something between this user and another.
-async fn social(zim: &Zim, act: &str, peer: &str, words: String, is_mutual: bool) -> anyhow::Result<Value> {
-    match act {
-        "befriend" => {
-            let config = FriendAddConfig { friend_alias: words, ..FriendAddConfig::default() };
+/// Changes the relation to another user.
+async fn social(zim: &Zim, action: &str, peer: &str, text: String, is_mutual: bool) -> anyhow::Result<Value> {
+    match action {
+        "add_friend" => {
+            let config = FriendAddConfig { friend_alias: text, ..FriendAddConfig::default() };
             to_json(&zim.add_friend(peer, config).await?)
         }
         "apply" => {
-            let config = FriendApplicationSendConfig { wording: words, ..FriendApplicationSendConfig::default() };
+            let config = FriendApplicationSendConfig { wording: text, ..FriendApplicationSendConfig::default() };
             to_json(&zim.send_friend_application(peer, config).await?)
         }
         "accept" => {
-            let config = FriendApplicationAcceptConfig { friend_alias: words, ..Default::default() };
+            let config = FriendApplicationAcceptConfig { friend_alias: text, ..Default::default() };
             to_json(&zim.accept_friend_application(peer, config).await?)
         }
         "reject" => to_json(&zim.reject_friend_application(peer, FriendApplicationRejectConfig::default()).await?),
-        "unfriend" => {
+        "delete_friend" => {
             let mut config = FriendDeleteConfig::default();
             config.set_type(if is_mutual { FriendDeleteType::Both } else { FriendDeleteType::Single });
             to_json(&zim.delete_friends([peer], config).await?)
         }
-        "alias" => to_json(&zim.update_friend_alias(&words, peer).await?),
+        "alias" => to_json(&zim.update_friend_alias(&text, peer).await?),
         "block" => to_json(&zim.add_users_to_blacklist([peer]).await?),
-        "follow" => {
+        "subscribe" => {
             let config = UserStatusSubscribeConfig { subscription_duration: 43_200 };
             to_json(&zim.subscribe_users_status([peer], config).await?)
         }
-        "unfollow" => to_json(&zim.unsubscribe_users_status([peer]).await?),
+        "unsubscribe" => to_json(&zim.unsubscribe_users_status([peer]).await?),
         _ => to_json(&zim.remove_users_from_blacklist([peer]).await?),
     }
 }
 
-fn later(command: Value, work: impl Future<Output = anyhow::Result<Value>> + Send + 'static) {
-    tokio::spawn(async move { say(answer(&command, work.await)) });
+fn spawn(command: Value, work: impl Future<Output = anyhow::Result<Value>> + Send + 'static) {
+    tokio::spawn(async move { print_line(answer(&command, work.await)) });
 }
 
 fn to_json(value: &impl serde::Serialize) -> anyhow::Result<Value> {
@@ -166,7 +166,7 @@ fn answer(command: &Value, result: anyhow::Result<Value>) -> Value {
     }
 }
 
-/// The list of conversations as the app sees it.
+/// Queries the list of conversations as the app sees it.
 async fn view(zim: &Zim) -> anyhow::Result<Value> {
     let config = ConversationQueryConfig { next_conversation: None, count: 100 };
     let found = zim.query_conversation_list(config, ConversationFilterOption::default()).await?;
@@ -183,7 +183,7 @@ async fn view(zim: &Zim) -> anyhow::Result<Value> {
     Ok(json!({"conversations": list, "total": total.await?.unread_message_count}))
 }
 
-/// All of a conversation that the server has stored, ascending.
+/// Queries the stored messages of a conversation, in ascending order.
 async fn history(zim: &Zim, peer: &str) -> anyhow::Result<Value> {
     let mut all: Vec<Message> = Vec::new();
     loop {
@@ -199,23 +199,23 @@ async fn history(zim: &Zim, peer: &str) -> anyhow::Result<Value> {
     Ok(stored.map(|one| json!({"seq": one.message_seq, "text": one.as_text(), "from": one.sender_user_id})).collect())
 }
 
-/// Tries until it succeeds: who opens an app in a tunnel does so too.
+/// Logs in, retrying until it succeeds, as an app does that is opened without a network.
 async fn log_in(zim: Zim, user: String) {
     while let Err(error) = zim.login(&user, LoginConfig::default()).await {
-        say(json!({"in_vain": error.to_string()}));
+        print_line(json!({"failed": error.to_string()}));
         sleep(PAUSE).await;
     }
-    say(json!({"logged_in": true}));
+    print_line(json!({"logged_in": true}));
 }
 
-async fn tell_events(mut events: EventStream) {
+async fn print_events(mut events: EventStream) {
     while let Some(event) = events.next().await {
         match event {
             Ok(event) => match event.to_json() {
-                Ok(event) => say(json!({"event": event})),
-                Err(error) => say(json!({"in_vain": error.to_string()})),
+                Ok(event) => print_line(json!({"event": event})),
+                Err(error) => print_line(json!({"failed": error.to_string()})),
             },
-            Err(lagged) => say(json!({"lagged": lagged.to_string()})),
+            Err(lagged) => print_line(json!({"lagged": lagged.to_string()})),
         }
     }
 }

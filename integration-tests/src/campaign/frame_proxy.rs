@@ -1,6 +1,6 @@
-//! Somebody between clients and server who understands what they say: he has the server's certificate, so that both believe
-//! him. He can lose exactly one frame, which nobody can who sees only datagrams; and he can make an honest server look like
-//! one with a fault, which is how the harness itself is tested. The server needs no hook for either.
+//! A proxy between clients and server that terminates QUIC with the server's certificate and decodes frames. It can
+//! drop one chosen frame, which a proxy of datagrams cannot, and it can make a correct server look faulty, which tests
+//! the harness itself. The server needs no hook for either.
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
@@ -28,7 +28,7 @@ use zim_protocol::{
 
 use crate::raw;
 
-/// How long a message takes to the disk of a server that does not wait for it.
+/// The delay between the early answer to a message and its commit.
 const COMMIT: Duration = Duration::from_millis(150);
 const SEND: &str = "Message/SendMessage";
 const BLOCK: &str = "Blacklist/AddUsersToBlacklist";
@@ -36,21 +36,21 @@ const BLOCK: &str = "Blacklist/AddUsersToBlacklist";
 /// A fault that a server could have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Planted {
-    /// It says "stored" before it is.
+    /// The server acknowledges a message before it is stored.
     AckBeforeCommit,
-    /// Its pushes do not say where in the log they belong.
+    /// Pushes carry no positions in the log.
     PushWithoutPosition,
-    /// Under a key that was used it answers what it answered then, whatever is said now.
+    /// A used client key gets the old answer, even for another message.
     ReusedKeyAnswersOld,
-    /// It says that somebody is blocked before he is.
+    /// A block is acknowledged before it takes effect.
     AnswerBeforeBlock,
-    /// Its pushes of friends, applications and blacklists say that there was something, and not what.
+    /// Pushes of friends, applications and blacklists carry no entries.
     FeedWithoutEntries,
 }
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Middle {
+pub(super) struct FrameProxy {
     address: SocketAddr,
     shared: Arc<Shared>,
     task: JoinHandle<()>,
@@ -61,27 +61,27 @@ struct Shared {
     server: SocketAddr,
     to_server: Endpoint,
     planted: Option<Planted>,
-    is_mute: AtomicBool,
+    drops_pushes: AtomicBool,
     dropped: AtomicU64,
-    /// The answers to messages, by their keys.
+    /// The answers to messages, by client key.
     answers: Mutex<HashMap<Bytes, Bytes>>,
-    /// Where the logs of two people end, as far as was heard.
+    /// The ends of the logs, by pair of users, as seen in pushes and answers.
     ends: Mutex<HashMap<[String; 2], u64>>,
-    /// Blocks that were answered, until the next message is.
+    /// Blocks that were answered and are held until the next message is answered.
     blocks: Mutex<Vec<(Out, ClientFrame)>>,
 }
 
-impl Drop for Middle {
+impl Drop for FrameProxy {
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
-impl Middle {
-    /// Between clients and the server at `server`, whose data folder this is.
+impl FrameProxy {
+    /// Starts a proxy to the server at `server` with its data folder `folder`.
     ///
     /// # Errors
-    /// The folder holds no certificate, or the system gives no port.
+    /// The folder holds no certificate, or no port can be bound.
     pub(super) fn new(server: SocketAddr, folder: &Path, planted: Option<Planted>) -> anyhow::Result<Self> {
         let certificate = CertificateDer::from_pem_file(folder.join("cert.pem"))?;
         let key = PrivateKeyDer::from_pem_file(folder.join("key.pem"))?;
@@ -98,7 +98,7 @@ impl Middle {
             server,
             to_server,
             planted,
-            is_mute: AtomicBool::new(false),
+            drops_pushes: AtomicBool::new(false),
             dropped: AtomicU64::new(0),
             answers: Mutex::default(),
             ends: Mutex::default(),
@@ -107,7 +107,7 @@ impl Middle {
         let task = tokio::spawn({
             let shared = Arc::clone(&shared);
             async move {
-                // They end with this.
+                // Dropping the set ends the relays.
                 let mut relays = JoinSet::new();
                 while let Some(incoming) = endpoint.accept().await {
                     relays.spawn(relay(incoming, Arc::clone(&shared)));
@@ -117,42 +117,42 @@ impl Middle {
         Ok(Self { address, shared, task })
     }
 
-    /// What a client connects to.
+    /// Returns the address that clients connect to.
     pub(super) fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Loses every push of a message from now on, or no more.
-    pub(super) fn mute(&self, is_mute: bool) {
-        self.shared.is_mute.store(is_mute, Ordering::SeqCst);
+    /// Sets whether every push of a message is dropped.
+    pub(super) fn set_drops_pushes(&self, drops_pushes: bool) {
+        self.shared.drops_pushes.store(drops_pushes, Ordering::SeqCst);
     }
 
-    /// How many pushes it has lost.
+    /// Returns how many pushes were dropped.
     pub(super) fn dropped(&self) -> u64 {
         self.shared.dropped.load(Ordering::SeqCst)
     }
 }
 
-/// One client's connection, as both ends see it.
+/// The state of a client's connection.
 #[derive(Default)]
 struct Session {
     user: Mutex<String>,
-    /// The keys of the messages under way, by the numbers of their calls.
+    /// The client keys of messages in flight, by request id.
     keys: Mutex<HashMap<u64, Bytes>>,
-    /// The numbers of calls that were answered already.
+    /// The ids of requests that the proxy has answered itself.
     answered: Mutex<HashSet<u64>>,
 }
 
 async fn relay(incoming: Incoming, shared: Arc<Shared>) {
     let Ok(client) = incoming.await else { return };
-    // The server may be down: the client finds out.
+    // The server may be down; then the client's connection is closed.
     let server = match shared.to_server.connect(shared.server, "localhost") {
         Ok(connecting) => tokio::time::timeout(Duration::from_secs(2), connecting).await,
         Err(_) => return,
     };
     let Ok(Ok(server)) = server else { return client.close(VarInt::from_u32(0), b"") };
     let ended = tokio::select! {
-        _ = converse(&client, &server, &shared) => None,
+        _ = relay_streams(&client, &server, &shared) => None,
         error = client.closed() => Some(error),
         error = server.closed() => Some(error),
     };
@@ -164,7 +164,7 @@ async fn relay(incoming: Incoming, shared: Arc<Shared>) {
     server.close(code, &reason);
 }
 
-async fn converse(client: &Connection, server: &Connection, shared: &Arc<Shared>) -> Option<()> {
+async fn relay_streams(client: &Connection, server: &Connection, shared: &Arc<Shared>) -> Option<()> {
     let (to_client, from_client) = client.accept_bi().await.ok()?;
     let (to_server, from_server) = server.open_bi().await.ok()?;
     let session = &Session::default();
@@ -179,7 +179,7 @@ async fn converse(client: &Connection, server: &Connection, shared: &Arc<Shared>
         };
         Some(tokio::join!(write(to_client, going_out), pushes))
     };
-    // Ends when one of the streams does; the answers that wait are written.
+    // Ends when one of the streams ends, after the queued answers are written.
     tokio::join!(
         write(to_server, going_up),
         write(to_client, going_down),
@@ -213,7 +213,7 @@ async fn write(mut to: SendStream, mut frames: mpsc::UnboundedReceiver<BytesMut>
             return;
         }
     }
-    // Closed already, perhaps.
+    // The stream may be closed already.
     let _ = to.finish();
 }
 
@@ -222,7 +222,7 @@ type Out = mpsc::UnboundedSender<BytesMut>;
 fn put(out: &Out, frame: &impl prost::Message) {
     let mut bytes = BytesMut::new();
     encode_frame(frame, &mut bytes);
-    // Fails when the connection is over.
+    // Fails when the connection has ended.
     let _ = out.send(bytes);
 }
 
@@ -247,7 +247,7 @@ impl Shared {
             }
             if let Ok(send) = SendMessageRequest::decode(request.payload.clone())
                 && request.method == SEND
-                && self.sends(session, request, &send, &frame, (up, down)).is_some()
+                && self.send_message(session, request, &send, &frame, (up, down)).is_some()
             {
                 return;
             }
@@ -255,8 +255,8 @@ impl Shared {
         put(up, &frame);
     }
 
-    /// A message; `None` if it goes its way.
-    fn sends(
+    /// Handles a message; `None` if it is forwarded unchanged.
+    fn send_message(
         &self,
         session: &Session,
         request: &Request,
@@ -316,7 +316,7 @@ impl Shared {
             && let Some(key) = session.keys.lock().remove(&response.id)
         {
             if self.planted == Some(Planted::AckBeforeCommit) {
-                // Answered long ago.
+                // The proxy has answered it already.
                 return;
             }
             for (up, block) in self.blocks.lock().drain(..) {
@@ -339,7 +339,7 @@ impl Shared {
         if let Some(event_frame::Frame::Push(push)) = &mut frame.frame
             && push.log() == LogKind::Messages
         {
-            if self.is_mute.load(Ordering::SeqCst) {
+            if self.drops_pushes.load(Ordering::SeqCst) {
                 self.dropped.fetch_add(1, Ordering::SeqCst);
                 return;
             }
