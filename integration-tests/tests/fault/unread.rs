@@ -141,7 +141,7 @@ async fn a_stalled_session_is_evicted_for_another_of_its_user() {
     assert!(!reads.call(&page_of("ann")).await.unwrap().messages.is_empty());
     let (code, text) = reason(&stalled).await;
     assert_eq!(code, CloseCode::TooSlow);
-    assert!(text.contains("others waited"), "{text}");
+    assert!(text.contains("other reads waited"), "{text}");
     nothing_is_held(&world).await;
     join_all([stalled, reads].map(RawClient::end)).await;
     world.end().await;
@@ -175,7 +175,7 @@ async fn stalled_clients_are_evicted_for_a_client_that_reads() {
     let closed = clients.iter().filter_map(|raw| raw.connection.close_reason()).collect::<Vec<_>>();
     assert!(!closed.is_empty());
     for error in closed {
-        assert!(error.to_string().contains("others waited"), "{error}");
+        assert!(error.to_string().contains("other reads waited"), "{error}");
     }
     join_all(clients.into_iter().chain([bob]).map(RawClient::end)).await;
     nothing_is_held(&world).await;

@@ -292,13 +292,13 @@ mod tests {
     use tokio::sync::oneshot;
     use tokio::time::timeout;
 
-    use super::super::unread::Unread;
+    use super::super::unread::UnreadBudget;
     use super::*;
     use crate::key::UserKey;
     use crate::tls::provider;
 
     const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
-    const PATIENCE: Duration = Duration::from_secs(20);
+    const TIMEOUT: Duration = Duration::from_secs(20);
     /// More than a small window and less than a wide one.
     const PAGE: usize = 150 << 10;
 
@@ -328,13 +328,13 @@ mod tests {
             Self { connection, answer, end, client, _endpoint: endpoint }
         }
 
-        async fn writer(&self, patience: Duration) -> Writer {
-            Writer::new(self.connection.open_uni().await.unwrap(), patience)
+        async fn writer(&self, write_timeout: Duration) -> Writer {
+            Writer::new(self.connection.open_uni().await.unwrap(), write_timeout)
         }
 
-        async fn counted(&self, unread: &Unread, patience: Duration) -> Writer {
-            let mut writer = self.writer(patience).await;
-            writer.account_to(unread.share(UserKey(1)).pools(), self.connection.clone());
+        async fn counted(&self, unread: &UnreadBudget, write_timeout: Duration) -> Writer {
+            let mut writer = self.writer(write_timeout).await;
+            writer.account_to(unread.reservation(UserKey(1)).pools(), self.connection.clone());
             writer
         }
 
@@ -376,8 +376,8 @@ mod tests {
         drop(connected);
     }
 
-    fn unread() -> Unread {
-        Unread::new(64 << 20, Duration::from_secs(1))
+    fn budget() -> UnreadBudget {
+        UnreadBudget::new(64 << 20, Duration::from_secs(1))
     }
 
     fn frames(bytes: usize) -> BytesMut {
@@ -386,36 +386,36 @@ mod tests {
 
     #[tokio::test]
     async fn what_quic_holds_is_counted_until_it_is_acknowledged() {
-        let (quiet, unread) = (Quiet::new().await, unread());
-        let mut writer = quiet.counted(&unread, PATIENCE).await;
+        let (quiet, unread) = (Quiet::new().await, budget());
+        let mut writer = quiet.counted(&unread, TIMEOUT).await;
         // A few bytes are not counted.
         writer.add_encoded(frames(10 << 10));
-        timeout(PATIENCE, writer.flush()).await.unwrap().unwrap();
+        timeout(TIMEOUT, writer.flush()).await.unwrap().unwrap();
         assert_eq!(writer.held(), 0);
         writer.add_encoded(frames(PAGE));
         assert_eq!(writer.held(), PAGE);
         // A page does not wait for the client: the window is wide enough.
-        timeout(PATIENCE, writer.flush()).await.unwrap().unwrap();
+        timeout(TIMEOUT, writer.flush()).await.unwrap().unwrap();
         assert_eq!((writer.len(), writer.held()), (0, PAGE));
         assert!(timeout(Duration::from_millis(50), writer.write()).await.is_err());
         assert_eq!(writer.held(), PAGE);
         quiet.answer();
         while writer.held() > 0 {
-            timeout(PATIENCE, writer.write()).await.unwrap().unwrap();
+            timeout(TIMEOUT, writer.write()).await.unwrap().unwrap();
         }
         // The window is small again.
         writer.add_encoded(frames(10));
-        timeout(PATIENCE, writer.flush()).await.unwrap().unwrap();
+        timeout(TIMEOUT, writer.flush()).await.unwrap().unwrap();
         assert_eq!(writer.held(), 0);
         quiet.end();
     }
 
     #[tokio::test]
     async fn events_use_no_more_of_a_wide_window_than_of_a_small_one() {
-        let (quiet, unread) = (Quiet::new().await, unread());
-        let (mut writer, mut events) = (quiet.counted(&unread, PATIENCE).await, quiet.writer(PATIENCE).await);
+        let (quiet, unread) = (Quiet::new().await, budget());
+        let (mut writer, mut events) = (quiet.counted(&unread, TIMEOUT).await, quiet.writer(TIMEOUT).await);
         writer.add_encoded(frames(PAGE));
-        timeout(PATIENCE, writer.flush()).await.unwrap().unwrap();
+        timeout(TIMEOUT, writer.flush()).await.unwrap().unwrap();
         events.add_encoded(frames(PAGE));
         assert!(timeout(Duration::from_millis(50), events.flush()).await.is_err());
         assert_eq!(PAGE - events.len(), SEND_WINDOW);
@@ -424,10 +424,10 @@ mod tests {
 
     #[tokio::test]
     async fn events_are_written_while_the_window_is_made_smaller() {
-        let (quiet, unread) = (Quiet::new().await, unread());
-        let (mut writer, mut events) = (quiet.counted(&unread, PATIENCE).await, quiet.writer(PATIENCE).await);
+        let (quiet, unread) = (Quiet::new().await, budget());
+        let (mut writer, mut events) = (quiet.counted(&unread, TIMEOUT).await, quiet.writer(TIMEOUT).await);
         writer.add_encoded(frames(PAGE));
-        timeout(PATIENCE, writer.flush()).await.unwrap().unwrap();
+        timeout(TIMEOUT, writer.flush()).await.unwrap().unwrap();
         events.add_encoded(frames(100));
         // As in a session's task, with the order of polls that is worst for events.
         let session = async {
@@ -443,20 +443,20 @@ mod tests {
             }
         };
         let answer = async { quiet.answer() };
-        assert!(timeout(PATIENCE, futures_util::future::join(is_first, answer)).await.unwrap().0);
+        assert!(timeout(TIMEOUT, futures_util::future::join(is_first, answer)).await.unwrap().0);
         quiet.end();
     }
 
     #[tokio::test]
     async fn a_client_is_closed_only_when_it_reads_nothing_of_what_waits() {
         const SHORT: Duration = Duration::from_millis(50);
-        let (quiet, unread) = (Quiet::new().await, unread());
+        let (quiet, unread) = (Quiet::new().await, budget());
         let mut writer = quiet.counted(&unread, SHORT).await;
         writer.add_encoded(frames(PAGE));
-        timeout(PATIENCE, writer.flush()).await.unwrap().unwrap();
+        timeout(TIMEOUT, writer.flush()).await.unwrap().unwrap();
         assert!(timeout(SHORT * 4, writer.write()).await.is_err(), "nothing waits");
         writer.add_encoded(frames(PAGES_SEND_WINDOW));
-        let closing = timeout(PATIENCE, writer.flush()).await.unwrap().unwrap_err();
+        let closing = timeout(TIMEOUT, writer.flush()).await.unwrap().unwrap_err();
         assert_eq!(closing, Closing::new(CloseCode::TooSlow, "nothing was read for too long"));
         quiet.end();
     }
@@ -479,10 +479,10 @@ mod tests {
     #[tokio::test]
     async fn unacknowledged_data_of_a_closed_connection_is_dropped_at_once() {
         let quiet = Quiet::new().await;
-        let (mut writer, is_dropped) = (quiet.writer(PATIENCE).await, Arc::<AtomicBool>::default());
+        let (mut writer, is_dropped) = (quiet.writer(TIMEOUT).await, Arc::<AtomicBool>::default());
         writer.chunks.push_back(Bytes::from_owner(Owned(Arc::clone(&is_dropped))));
         writer.waiting = 1_000;
-        timeout(PATIENCE, writer.flush()).await.unwrap().unwrap();
+        timeout(TIMEOUT, writer.flush()).await.unwrap().unwrap();
         quiet.connection.close(VarInt::from_u32(0), b"");
         assert!(!is_dropped.load(Ordering::Relaxed));
         writer.discard();

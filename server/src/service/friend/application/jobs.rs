@@ -10,6 +10,7 @@ use crate::error::Error;
 use crate::journal::FeedKind;
 use crate::service::friend::friendship::Pair;
 use crate::service::friend::rules::{Remarks, answerable, new_application};
+use crate::service::friend::store as friends;
 
 /// Sends an application. If the caller is on the other user's list already, they become friends at once.
 pub(in crate::service::friend) async fn send(
@@ -20,7 +21,7 @@ pub(in crate::service::friend) async fn send(
 ) -> Result<(FriendApplicationInfo, Vec<Push>), Error> {
     pair.check_may_befriend(tx).await?;
     let mut feed = pair.feed();
-    if crate::service::friend::store::find(tx, pair.other, pair.me).await?.is_some() {
+    if friends::find(tx, pair.other, pair.me).await?.is_some() {
         pair.befriend(tx, &mut feed, (remarks, Remarks::default()), &wording).await?;
         let friend = pair.friend(tx).await?;
         let info = FriendApplicationInfo {
