@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use zim_client_sdk::{Config, EventStream, Zim};
 use zim_protocol::clock::Clock;
 use zim_protocol::{ConversationSyncState, Event, LoginConfig, PlatformType};
@@ -11,11 +11,15 @@ use crate::exit::{Exit, Failure};
 use crate::options::Global;
 use crate::output::Output;
 use crate::profile::{Profile, Profiles};
+use crate::signal::Signals;
 
 /// The time limit for the first synchronization after a login.
 const SYNC_WITHIN: Duration = Duration::from_secs(30);
 /// The time limit for a logout. If it expires, the server notices the end of the connection by itself.
 const LOGOUT_WITHIN: Duration = Duration::from_secs(2);
+
+/// The time for a command that stays connected to end by itself after a signal. It does not if its output blocks.
+const END_WITHIN: Duration = Duration::from_secs(3);
 
 /// What a command works with.
 #[derive(Debug)]
@@ -46,8 +50,7 @@ impl Context {
 
     /// Logs in for a single command: not as a device, without local data, and without ending another login.
     pub(crate) async fn one_shot(&self) -> Result<Session, Failure> {
-        let profile = self.profiles.logged_in(&self.name)?;
-        log_in(config(&profile)?.one_shot(true), &profile).await
+        one_shot(&self.profiles.logged_in(&self.name)?).await
     }
 
     /// Like [`Context::one_shot`], but waits until the local copy is complete: a search in an incomplete copy would find
@@ -63,16 +66,22 @@ impl Context {
         }
     }
 
-    /// Logs in as a device with a local database, for a command that stays connected.
-    pub(crate) async fn device(&self) -> Result<Session, Failure> {
+    /// Logs in as a device with a local database, for a command that stays connected and ends at a signal.
+    pub(crate) async fn device(&self) -> Result<(Session, Signals), Failure> {
+        // The command and the login below both receive the signals.
+        let signals = Signals::listen()?;
+        let session = self.device_session().await?;
+        session.end_at_signal(END_WITHIN)?;
+        Ok((session, signals))
+    }
+
+    async fn device_session(&self) -> Result<Session, Failure> {
         let profile = self.profiles.logged_in(&self.name)?;
         let folder = self.profiles.own_data_dir(&self.name)?;
         match log_in(config(&profile)?.data_dir(folder), &profile).await {
             Err(failure) if failure.name() == "DatabaseModuleOpenDatabaseError" => {
-                self.output.note(format!(
-                    "another zim process uses the local database of profile {:?}; this one keeps its data in memory",
-                    self.name
-                ));
+                // The SDK knows the cause: another process uses the database, or it is damaged, newer or read-only.
+                self.output.notice(format!("keeping the data of this command in memory: {}", failure.message));
                 log_in(config(&profile)?, &profile).await
             }
             other => other,
@@ -92,6 +101,14 @@ pub(crate) fn config(profile: &Profile) -> Result<Config, Failure> {
         config = config.app_sign(sign);
     }
     Ok(config)
+}
+
+/// Logs in the user of a profile for a single command. A signal ends the login and then the program, so that the server need
+/// not detect the end of the connection.
+pub(crate) async fn one_shot(profile: &Profile) -> Result<Session, Failure> {
+    let session = log_in(config(profile)?.one_shot(true), profile).await?;
+    session.end_at_signal(Duration::ZERO)?;
+    Ok(session)
 }
 
 /// Logs in the user of a profile.
@@ -125,13 +142,33 @@ impl Session {
 
     /// Logs out, so that the server need not detect the end of the connection.
     pub(crate) async fn end(self) {
-        let logout = async {
-            self.zim.logout().await;
-            self.zim.destroy();
-            self.zim.closed().await;
-        };
-        drop(timeout(LOGOUT_WITHIN, logout).await);
+        log_out(&self.zim).await;
     }
+
+    /// Logs out and ends the program at a signal, unless the command itself does so in time.
+    fn end_at_signal(&self, time: Duration) -> Result<(), Failure> {
+        let (mut signals, zim) = (Signals::listen()?, self.zim.clone());
+        tokio::spawn(async move {
+            let signal = signals.next().await;
+            sleep(time).await;
+            log_out(&zim).await;
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "the login has ended, and `main` may wait for input or output"
+            )]
+            std::process::exit(signal.exit_code());
+        });
+        Ok(())
+    }
+}
+
+async fn log_out(zim: &Zim) {
+    let logout = async {
+        zim.logout().await;
+        zim.destroy();
+        zim.closed().await;
+    };
+    drop(timeout(LOGOUT_WITHIN, logout).await);
 }
 
 pub(crate) fn platform() -> PlatformType {

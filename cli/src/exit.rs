@@ -15,7 +15,8 @@ Exit codes:
   2  the command line is wrong
   3  not logged in, or the server does not accept the login
   4  the server cannot be reached, or does not answer
-  5  the server refused the request";
+  5  the server refused the request
+  128+N  ended by signal N, after a logout: 130 is Ctrl-C; `zim listen` and `zim chat` end with 0";
 
 /// The exit code of the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,12 +94,34 @@ impl Failure {
 
 impl From<zim_client_sdk::Error> for Failure {
     fn from(error: zim_client_sdk::Error) -> Self {
-        let failure = Self::coded(error.number(), error.message());
+        let failure = Self::coded(error.number(), with_cause(&error));
         match error.detail("reason").and_then(hint_of_reason) {
             Some(hint) => failure.hint(hint),
             None => failure,
         }
     }
+}
+
+/// Returns the message of an error. That of the local database does not say why it cannot be used, so the cause follows.
+fn with_cause(error: &zim_client_sdk::Error) -> String {
+    use ErrorCode as E;
+    let mut message = error.message().to_owned();
+    if matches!(
+        error.code(),
+        E::DatabaseModuleOpenDatabaseError
+            | E::DatabaseModuleModifyDatabaseError
+            | E::DatabaseModuleSeleteDatabaseError
+    ) {
+        let mut cause = std::error::Error::source(error);
+        while let Some(next) = cause {
+            let text = next.to_string();
+            if !message.contains(&text) {
+                message.push_str(&format!(": {text}"));
+            }
+            cause = next.source();
+        }
+    }
+    message
 }
 
 /// A hint for an error whose code is not specific enough.
@@ -182,7 +205,6 @@ fn hint_of(code: ErrorCode) -> Option<&'static str> {
         E::ConversationModuleConversationDoesNotExist => {
             "a conversation is created by its first message; `zim conversation list` shows all"
         }
-        E::DatabaseModuleOpenDatabaseError => "another `zim` process has the local database of this profile open",
         _ => return None,
     })
 }

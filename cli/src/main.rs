@@ -10,6 +10,12 @@ mod text;
 mod exit;
 /// Standard output and standard error: JSON, lines, tables, colours.
 mod output;
+/// The signals that end the program.
+mod signal;
+/// Lines of standard input, each of them a message.
+mod input;
+/// Progress bars on standard error.
+mod progress;
 /// The options that every command takes.
 mod options;
 /// Profiles: a server and a user, remembered under a name.
@@ -22,8 +28,12 @@ mod secret;
 mod local_server;
 /// Connects to the operator's service of a server.
 mod operator;
+/// Finds unknown fields of JSON requests.
+mod unknown;
 /// Messages and events as text.
 mod describe;
+/// Sends a message, and waits when the server limits the rate.
+mod deliver;
 /// What a command works with: output, profile and a connection.
 mod context;
 /// `zim bench`: measures a server.

@@ -145,10 +145,10 @@ fn sentence(failure: &Failure) -> String {
     }
 }
 
-/// NO_COLOR turns colours off, and a dumb terminal has none.
+/// NO_COLOR turns colours off, and a dumb or unknown terminal has none.
 fn colour_wanted(variable: impl Fn(&str) -> Option<String>) -> bool {
     let set = |name: &str| variable(name).is_some_and(|value| !value.is_empty());
-    !set("NO_COLOR") && variable("TERM").is_none_or(|term| term != "dumb")
+    !set("NO_COLOR") && variable("TERM").is_none_or(|term| !term.is_empty() && term != "dumb")
 }
 
 fn painted(colour: bool, ink: Ink, text: &str) -> String {
@@ -190,6 +190,7 @@ mod tests {
         assert!(!colour_wanted(with("NO_COLOR", "1")));
         assert!(colour_wanted(with("NO_COLOR", "")));
         assert!(!colour_wanted(with("TERM", "dumb")));
+        assert!(!colour_wanted(with("TERM", "")));
         assert!(colour_wanted(with("TERM", "xterm-256color")));
     }
 

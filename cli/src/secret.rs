@@ -9,6 +9,7 @@ use zim_files::{Others, Owner};
 
 use crate::exit::Failure;
 use crate::output::Output;
+use crate::text::without_mark;
 
 /// The value, or file name, that stands for standard input.
 const STDIN: &str = "-";
@@ -42,7 +43,7 @@ fn from_file(path: &Path, output: Output) -> Result<String, Failure> {
 fn read_one(from: impl Read, name: &str) -> Result<String, Failure> {
     let mut text = String::new();
     from.take(MAX_BYTES).read_to_string(&mut text).map_err(|error| Failure::other(format!("{name}: {error}")))?;
-    match text.trim() {
+    match without_mark(&text).trim() {
         "" => Err(Failure::usage(format!("there is no secret in {name}"))),
         secret if secret.contains('\n') => {
             Err(Failure::usage(format!("{name} has more than one line, so it is not a secret")))

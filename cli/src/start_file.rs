@@ -27,8 +27,6 @@ pub(crate) struct StartFile {
     /// The URL of the operator's service, if there is one.
     pub(crate) admin: Option<String>,
     pub(crate) fingerprint: String,
-    #[serde(rename = "appID")]
-    pub(crate) app_id: u32,
     #[serde(skip)]
     folder: PathBuf,
     /// Read together with `server.json`, so that the files that were checked are the ones that are used.

@@ -94,6 +94,11 @@ pub(crate) fn printable_json(json: &str) -> String {
     })
 }
 
+/// Returns `text` without the byte order mark at its start. Editors and shells of Windows write one.
+pub(crate) fn without_mark(text: &str) -> &str {
+    text.strip_prefix('\u{feff}').unwrap_or(text)
+}
+
 /// Returns the lines of `text`, each as by [`printable`]; at least one.
 pub(crate) fn lines(text: &str) -> Vec<String> {
     let lines: Vec<_> = text.trim_end().lines().map(printable).collect();
@@ -234,6 +239,16 @@ mod tests {
             assert_eq!(serde_json::from_str::<serde_json::Value>(&shown).unwrap(), value);
             assert_eq!(shown.lines().count(), json.lines().count());
         }
+    }
+
+    /// Readers that split at every line break of Unicode see one object a line.
+    #[test]
+    fn json_has_no_line_breaks_within_a_value() {
+        let json =
+            serde_json::json!({ "text": "a\u{2028}b\u{2029}c\u{85}d\u{b}e\u{c}f\u{1c}g\u{1d}h\u{1e}i" }).to_string();
+        let shown = printable_json(&json);
+        assert!(shown.contains(r"a\u2028b\u2029c\u0085d"), "{shown}");
+        assert!(!shown.contains(|letter: char| letter.is_control() || "\u{2028}\u{2029}".contains(letter)), "{shown}");
     }
 
     #[test]

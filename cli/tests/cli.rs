@@ -4,6 +4,14 @@
 
 mod common;
 mod operator;
+#[path = "cli/input.rs"]
+mod input;
+#[cfg(unix)]
+#[path = "cli/signal.rs"]
+mod signal;
+#[cfg(unix)]
+#[path = "cli/terminal.rs"]
+mod terminal;
 #[path = "cli/upgrade.rs"]
 mod upgrade;
 
@@ -52,8 +60,13 @@ async fn text_of_other_users_is_escaped_on_a_terminal() {
         assert!(shown.contains("left ") && shown.contains("202e"), "{shown}");
         assert!(!shown.contains(['\u{202e}', '\u{9b}', '\u{200d}']), "{arguments:?}: {shown:?}");
     }
+    // Readers that split at every line break of Unicode see one object a line.
+    let breaks = "a\u{2028}b\u{2029}c\u{85}d";
+    let sent = env.zim("bob", &["send", "ann", breaks]).await.ok();
+    assert!(sent.stdout.contains(r"a\u2028b\u2029c\u0085d"), "{}", sent.stdout);
+    assert_eq!(sent.json()["message"]["message"], breaks);
     // The JSON has the original text.
-    assert_eq!(env.zim("ann", &["history", "bob"]).await.json()["message"], hostile);
+    assert_eq!(env.zim("ann", &["history", "bob", "--before", "2"]).await.json()["message"], hostile);
     env.end().await;
 }
 
@@ -118,9 +131,37 @@ async fn a_second_device_of_the_same_profile_keeps_its_data_in_memory() {
     })
     .await;
     // Both use the local database; the second one falls back to memory.
-    env.zim_with("bob", &["chat", "ann"], "hello\n").await.ok();
+    let second = env.zim_with("bob", &["chat", "ann"], "hello\n").await.ok();
+    assert!(second.stderr.contains("in memory") && second.stderr.contains("is in use"), "{}", second.stderr);
     env.zim("ann", &["send", "bob", "hello yourself"]).await.ok();
     assert!(listener.finish().await.ok().stdout.contains("hello"));
+    env.end().await;
+}
+
+#[tokio::test]
+async fn a_local_database_that_cannot_be_opened_is_reported_with_the_cause() {
+    let env = TestEnv::new().await;
+    env.login("ann").await;
+    env.login("bob").await;
+    env.zim("ann", &["chat", "bob"]).await.ok();
+    let files = std::fs::read_dir(env.folder().join("config/data/ann")).unwrap();
+    let mut databases =
+        files.map(|file| file.unwrap().path()).filter(|path| path.extension().is_some_and(|end| end == "db"));
+    let database = databases.next().unwrap();
+    let good = std::fs::read(&database).unwrap();
+    // The header of an SQLite file: its name in the first 16 bytes, and the version that the SDK sets.
+    for (place, bytes, cause) in
+        [(0, &b"garbage"[..], "file is not a database"), (60, &[0, 0, 0, 99], "has version 99, which is newer")]
+    {
+        let mut bad = good.clone();
+        bad[place..place + bytes.len()].copy_from_slice(bytes);
+        std::fs::write(&database, bad).unwrap();
+        for format in ["--json", "--plain"] {
+            let ran = env.zim_with("ann", &["chat", "bob", format], "hi\n").await.ok();
+            assert!(ran.stderr.contains("in memory") && ran.stderr.contains(cause), "{}", ran.stderr);
+            assert!(!ran.stderr.contains("another") && ran.stdout.contains("hi"), "{}", ran.stderr);
+        }
+    }
     env.end().await;
 }
 
@@ -135,6 +176,10 @@ async fn chat_sends_lines_from_a_pipe() {
     let texts: Vec<_> = messages.iter().map(|message| message["message"].as_str().unwrap()).collect();
     assert_eq!(texts, ["are you there?", "yes", "/quit is no command here"]);
     assert_eq!(env.zim("ann", &["conversation", "unread"]).await.json()["unreadMessageCount"], 0);
+    // The messages since the last chat arrive with the login, and are not new.
+    env.zim("ann", &["send", "bob", "by another command"]).await.ok();
+    let chat = env.zim_with("ann", &["chat", "bob", "--count", "0"], "last\n").await.json();
+    assert_eq!(chat["message"], "last");
     env.end().await;
 }
 
@@ -146,7 +191,7 @@ async fn files_are_private_whatever_the_umask() {
     let env = TestEnv::new().await;
     for arguments in [&["login", "ann", "--server-data", env.data()][..], &["profile", "use", "ann"], &["chat", "ann"]]
     {
-        env.start_without_umask("ann", arguments).finish().await.ok();
+        env.start_after("umask 000", "ann", arguments).finish().await.ok();
     }
     let mode = |path: &std::path::Path| path.metadata().unwrap().permissions().mode() & 0o777;
     let (config, mut seen) = (env.folder().join("config"), Vec::new());
@@ -256,6 +301,26 @@ async fn any_method_can_be_called() {
 }
 
 #[tokio::test]
+async fn unknown_fields_of_a_call_are_named() {
+    let env = TestEnv::new().await;
+    env.login("ann").await;
+    env.login("bob").await;
+    let request = r#"{"toConversationID":"bob","message":{"type":1,"message":"hi","subType":7},"text":1,"Config":{}}"#;
+    let call = ["call", "Message/SendMessage", request];
+    let stderr = env.zim("ann", &[&call[..], &["--strict"]].concat()).await.fails(2);
+    for field in ["message.subType", "text", "Config (did you mean config?)"] {
+        assert!(stderr.contains(field), "{stderr}");
+    }
+    assert_eq!(env.zim("bob", &["conversation", "unread"]).await.json()["unreadMessageCount"], 0);
+    let warned = env.zim("ann", &call).await.ok();
+    assert!(warned.stderr.starts_with("warning: SendMessageRequest has no field Config"), "{}", warned.stderr);
+    assert_eq!(env.zim("bob", &["conversation", "unread"]).await.json()["unreadMessageCount"], 1);
+    let known = ["call", "User/QueryUsersInfo", r#"{"userIDs":["ann"]}"#, "--strict"];
+    assert_eq!(env.zim("ann", &known).await.ok().stderr, "");
+    env.end().await;
+}
+
+#[tokio::test]
 async fn a_failure_has_its_exit_code_and_a_hint() {
     let env = TestEnv::new().await;
     let refused = env.zim("nobody", &["send", "bob", "hi"]).await.fails(3);
@@ -309,6 +374,28 @@ async fn login_options_are_saved() {
 }
 
 #[tokio::test]
+async fn an_unreadable_profile_does_not_hide_the_others() {
+    let env = TestEnv::without_server();
+    let profiles = env.folder().join("config/profiles");
+    std::fs::create_dir_all(profiles.join("folder.toml")).unwrap();
+    for (name, text) in [("ann", "user_id = \"ann\""), ("bad", "user = \"bob\""), ("carol", "user_id = \"carol\"")] {
+        std::fs::write(profiles.join(format!("{name}.toml")), text).unwrap();
+    }
+    for format in ["--json", "--plain"] {
+        let listed = env.zim("", &["profile", "list", format]).await;
+        assert_eq!(listed.code, Some(1));
+        assert!(listed.stdout.contains("ann") && listed.stdout.contains("carol"), "{}", listed.stdout);
+        for text in ["profile \"bad\": ", "unknown field `user`", "profile \"folder\": ", "zim profile remove bad"] {
+            assert!(listed.stderr.contains(text), "{text:?}: {}", listed.stderr);
+        }
+    }
+    env.zim("", &["profile", "remove", "bad"]).await.ok();
+    std::fs::remove_dir(profiles.join("folder.toml")).unwrap();
+    assert_eq!(env.zim("", &["profile", "list"]).await.ok().lines().len(), 2);
+    assert!(env.zim("", &["profile", "remove", "bad"]).await.fails(2).contains("no profile"));
+}
+
+#[tokio::test]
 async fn a_token_made_locally_or_by_the_server_logs_in() {
     let env = TestEnv::new().await;
     let (app_id, secret) = (env.app_id().to_string(), env.server_secret().to_owned());
@@ -341,15 +428,53 @@ async fn the_operator_lists_apps_and_ends_sessions() {
     assert_eq!(apps.lines().len(), 2);
     assert!(!apps.stdout.contains(made["serverSecret"].as_str().unwrap()));
 
+    let app_id = env.app_id().to_string();
     let mut listener = env.start("ann", &["listen", "--timeout", "60"]);
-    env.until(async || admin(&["sessions"]).await.lines().len() == 1).await;
-    assert_eq!(admin(&["disconnect", "ann"]).await.json()["sessions"], 1);
+    env.until(async || admin(&["sessions", "--app-id", &app_id]).await.lines().len() == 1).await;
+    assert_eq!(admin(&["disconnect", "ann", "--app-id", &app_id]).await.json()["sessions"], 1);
     let ended = listener.finish().await;
     ended.fails(3);
 
     let url = env.admin_url();
     let wrong = ["admin", "--admin-url", &url, "--admin-key", "wrong", "app", "list"];
     env.zim("ann", &wrong).await.fails(3);
+    env.end().await;
+}
+
+#[tokio::test]
+async fn several_apps_need_an_explicit_choice() {
+    let env = TestEnv::new().await;
+    let data = ["--server-data", env.data()];
+    let zim = async |args: &[&str]| env.zim("ann", &[args, &data[..]].concat()).await;
+    zim(&["login", "ann"]).await.ok();
+    zim(&["admin", "token", "ann"]).await.ok();
+    // An app with a lower ID than the first one.
+    zim(&["admin", "app", "create", "--name", "shop", "--app-id", "1"]).await.ok();
+    for command in [
+        &["login", "ann"][..],
+        &["admin", "token", "ann"],
+        &["admin", "sessions"],
+        &["admin", "disconnect", "ann"],
+        &["admin", "user", "show", "ann"],
+        &["admin", "app", "set", "--cbc-tokens", "off"],
+    ] {
+        let stderr = zim(command).await.fails(2);
+        assert!(stderr.contains("the server has 2 apps: choose one with --app-id"), "{command:?}: {stderr}");
+    }
+    let stderr = env.zim("carol", &["token", "carol", "--server-data", env.data()]).await.fails(2);
+    assert!(stderr.contains("the server has 2 apps: choose one with --app-id"), "{stderr}");
+    // The profile of ann has an app.
+    assert_eq!(zim(&["token", "ann", "--json"]).await.json()["appID"], env.app_id());
+
+    let first = env.app_id().to_string();
+    assert_eq!(zim(&["login", "ann", "--app-id", &first]).await.json()["appID"], env.app_id());
+    // The folder has the app sign of the first app only.
+    assert!(
+        env.zim("bob", &["login", "bob", "--app-id", "1", data[0], data[1]]).await.fails(2).contains("--app-sign-file")
+    );
+    let token = zim(&["token", "bob", "--app-id", "1"]).await.ok().stdout;
+    let login = ["login", "bob", "--app-id", "1", data[0], data[1], "--token", "-"];
+    assert_eq!(env.zim_with("bob", &login, token).await.json()["appID"], 1);
     env.end().await;
 }
 

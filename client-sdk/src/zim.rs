@@ -10,7 +10,7 @@ use tokio_util::task::TaskTracker;
 use zim_protocol::wire::VERSION;
 use zim_protocol::{
     AnyRequest, ConnectionEvent, ConnectionState, ConnectionStateChangedEvent, Dirty, ErrorCode, Event, EventFrame,
-    EventKind, Hello, LogKind, Push, event_frame,
+    EventKind, Hello, Limits, LogKind, Push, event_frame,
 };
 
 use crate::account::{Account, logged_out};
@@ -182,6 +182,15 @@ impl Zim {
     /// Returns the logged-in user, also after an offline login.
     pub fn user_id(&self) -> Option<String> {
         self.logged_in().ok().map(|login| login.user_id.clone())
+    }
+
+    /// Returns the limits of the server. Waits for a connection if there is none. For tools.
+    ///
+    /// # Errors
+    /// Nobody is logged in.
+    pub async fn server_limits(&self) -> Result<Limits, Error> {
+        let login = self.logged_in()?;
+        Ok(login.link.welcome().await.limits.unwrap_or_default())
     }
 
     /// Calls any method of the protocol by its path, with the reference's JSON names: `"Message/SendMessage"`. For

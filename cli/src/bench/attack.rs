@@ -14,12 +14,12 @@ use super::attackers::{Attackers, Outcomes};
 use super::load::Load;
 use super::login::live;
 use super::process::Sample;
-use super::progress;
 use super::raw::Dialer;
 use super::show::mb;
 use super::target::Target;
 use crate::exit::Failure;
 use crate::output::{Align, Output, Table, span};
+use crate::progress;
 
 /// Default settings with shorter timeouts: with the defaults, a row would take half a minute.
 pub(crate) const SETTINGS: [&str; 2] = ["limits.write_timeout_ms=2000", "limits.hello_timeout_ms=2000"];

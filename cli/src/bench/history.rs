@@ -11,12 +11,12 @@ use zim_protocol::{ConversationType, Message, MessageQueryConfig, QueryHistoryMe
 use super::histogram::{Histogram, Latency};
 use super::load::{Load, raw_load};
 use super::meter::Meter;
-use super::progress;
 use super::raw::{Dialer, Raw};
 use super::show::{latency_columns, latency_row, thousands};
 use super::target::Target;
 use crate::exit::Failure;
 use crate::output::{Output, Table};
+use crate::progress;
 
 /// `zim bench history`
 #[derive(Clone, Debug, Args)]

@@ -8,11 +8,11 @@ use serde::Serialize;
 use tokio::time::sleep;
 
 use super::process::Cost;
-use super::progress;
 use super::raw::{Dialer, Raw};
 use super::target::Target;
 use crate::exit::Failure;
 use crate::output::{Output, span};
+use crate::progress;
 
 const LOGINS_AT_ONCE: usize = 32;
 

@@ -13,12 +13,12 @@ use super::histogram::{Histogram, Latency};
 use super::load::{Load, raw_load};
 use super::meter::{Meter, SharedMeter};
 use super::process::Cost;
-use super::progress;
 use super::raw::{Dialer, SharedDialer};
 use super::show::{latency_columns, latency_row, show_cost, show_errors};
 use super::target::Target;
 use crate::exit::Failure;
 use crate::output::{Output, Table};
+use crate::progress;
 
 /// How long the live pairs are measured without logins.
 const ALONE: Duration = Duration::from_secs(2);

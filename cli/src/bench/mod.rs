@@ -10,7 +10,6 @@ mod login;
 mod meter;
 mod peer;
 mod process;
-mod progress;
 mod raw;
 mod sdk;
 mod show;
@@ -22,6 +21,7 @@ use clap::{Args, Subcommand};
 
 use crate::exit::Failure;
 use crate::output::Output;
+use crate::signal::Signals;
 
 /// `zim bench`
 #[derive(Debug, Args)]
@@ -70,12 +70,10 @@ pub(crate) async fn run(args: BenchArgs, output: Output) -> Result<(), Failure> 
         _ => &target::RAISED,
     };
     let target = target::Target::open(&args.target, settings, output).await?;
+    let mut signals = Signals::listen()?;
     let measured = tokio::select! {
         measured = measure(args.command, &target, output) => measured,
-        interrupted = tokio::signal::ctrl_c() => match interrupted {
-            Ok(()) => Err(Failure::other("interrupted")),
-            Err(error) => Err(error.into()),
-        },
+        _ = signals.next() => Err(Failure::other("interrupted")),
     };
     // The server is stopped even if the measurement failed.
     let closed = target.close().await;

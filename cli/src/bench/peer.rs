@@ -14,9 +14,10 @@ use super::process::{Cost, Sample};
 use super::raw::Dialer;
 use super::show::{latency_columns, latency_row, show_cost, show_errors, thousands};
 use super::target::Target;
-use super::{progress, sdk, spread};
+use super::{sdk, spread};
 use crate::exit::Failure;
 use crate::output::{Output, Table};
+use crate::progress;
 
 /// `zim bench peer`
 #[derive(Clone, Debug, Args)]

@@ -9,10 +9,10 @@ use tokio::time::sleep;
 
 use super::load::{LOGINS_AT_ONCE, Load, raw_load};
 use super::meter::Meter;
-use super::progress;
 use super::raw::SharedDialer;
 use super::target::Target;
 use crate::exit::Failure;
+use crate::progress;
 
 /// Messages in flight of all senders while conversations are filled: fewer than the server lets wait for the database.
 const FILLING: usize = 8_000;

@@ -84,7 +84,7 @@ enum AdminCommand {
     Token {
         /// The user
         user: String,
-        /// The app [default: the first]
+        /// The app [default: the only one]
         #[arg(long, value_name = "N")]
         app_id: Option<u32>,
         /// How long it is valid
@@ -95,7 +95,7 @@ enum AdminCommand {
     Sessions {
         /// Only those of this user
         user: Option<String>,
-        /// The app [default: the first]
+        /// The app [default: the only one]
         #[arg(long, value_name = "N")]
         app_id: Option<u32>,
     },
@@ -103,7 +103,7 @@ enum AdminCommand {
     Disconnect {
         /// The user
         user: String,
-        /// The app [default: the first]
+        /// The app [default: the only one]
         #[arg(long, value_name = "N")]
         app_id: Option<u32>,
     },
@@ -132,10 +132,21 @@ impl Interceptor for Key {
 #[derive(Debug)]
 pub(crate) struct Operator {
     pub(crate) client: Client,
-    local: Option<StartFile>,
 }
 
 impl AdminAccess {
+    /// Returns the access to the server on this machine, by the files in its data folder.
+    fn local() -> Self {
+        Self {
+            admin_url: None,
+            admin_fingerprint: None,
+            admin_ca: None,
+            admin_key_file: None,
+            admin_key: None,
+            server_data: None,
+        }
+    }
+
     pub(crate) async fn connect(&self, output: Output) -> Result<Operator, Failure> {
         let local = match (&self.admin_url, &self.server_data) {
             // An explicit address is not that of the server in this folder.
@@ -146,12 +157,16 @@ impl AdminAccess {
             output.notice(format!("using the server on this machine, {}", local.server));
         }
         let given = secret::read(self.admin_key.clone(), self.admin_key_file.as_deref(), output)?;
-        let (target, key) = self.choose(local.as_ref(), given)?;
+        self.connect_to(local.as_ref(), given).await
+    }
+
+    async fn connect_to(&self, local: Option<&StartFile>, given: Option<String>) -> Result<Operator, Failure> {
+        let (target, key) = self.choose(local, given)?;
         let mut bearer: MetadataValue<_> =
             format!("Bearer {key}").parse().map_err(|_| Failure::usage("the key contains invalid characters"))?;
         bearer.set_sensitive(true);
-        let channel = target.connect(&self.trust(local.as_ref())?).await?;
-        Ok(Operator { client: AdminClient::with_interceptor(channel, Key(bearer)), local })
+        let channel = target.connect(&self.trust(local)?).await?;
+        Ok(Operator { client: AdminClient::with_interceptor(channel, Key(bearer)) })
     }
 
     fn choose(&self, local: Option<&StartFile>, given: Option<String>) -> Result<(Target, String), Failure> {
@@ -187,28 +202,35 @@ impl AdminAccess {
 }
 
 impl Operator {
-    /// Returns the first app, if the server is on this machine.
-    pub(crate) fn first_app(&self) -> Option<u32> {
-        self.local.as_ref().map(|local| local.app_id)
+    /// Returns the IDs of all apps.
+    pub(crate) async fn apps(&mut self) -> Result<Vec<u32>, Failure> {
+        let listed = self.client.list_apps(ListAppsRequest {}).await.map_err(|status| refused(&status))?;
+        Ok(listed.into_inner().apps.iter().map(|app| app.app_id).collect())
     }
 
-    /// Returns the only app of the server; fails if there are several.
-    pub(crate) async fn only_app(&mut self) -> Result<u32, Failure> {
-        let apps =
-            self.client.list_apps(ListAppsRequest {}).await.map_err(|status| refused(&status))?.into_inner().apps;
-        match apps.as_slice() {
-            [app] => Ok(app.app_id),
-            _ => Err(Failure::usage(format!("the server has {} apps: choose one with --app-id", apps.len()))
-                .hint("zim admin app list")),
-        }
-    }
-
+    /// Returns the app to use: the given one, or the only one of the server.
     async fn app(&mut self, given: Option<u32>) -> Result<u32, Failure> {
-        match given.or_else(|| self.first_app()) {
+        match given {
             Some(app_id) => Ok(app_id),
-            None => self.only_app().await,
+            None => only_app(&self.apps().await?),
         }
     }
+}
+
+/// Returns the only app; fails if there are several, because each of them may be meant.
+pub(crate) fn only_app(apps: &[u32]) -> Result<u32, Failure> {
+    match apps {
+        [app_id] => Ok(*app_id),
+        _ => Err(Failure::usage(format!("the server has {} apps: choose one with --app-id", apps.len()))
+            .hint("zim admin app list")),
+    }
+}
+
+/// Returns the IDs of the apps of a server on this machine. `None` if its operator's service is off, or open to another user
+/// only.
+pub(crate) async fn local_apps(local: &StartFile) -> Option<Vec<u32>> {
+    let mut operator = AdminAccess::local().connect_to(Some(local), None).await.ok()?;
+    operator.apps().await.ok()
 }
 
 /// Converts an error of the operator's service.
@@ -303,14 +325,7 @@ mod tests {
     use super::*;
 
     fn access(url: Option<&str>) -> AdminAccess {
-        AdminAccess {
-            admin_url: url.map(str::to_owned),
-            admin_fingerprint: None,
-            admin_ca: None,
-            admin_key: None,
-            admin_key_file: None,
-            server_data: None,
-        }
+        AdminAccess { admin_url: url.map(str::to_owned), ..AdminAccess::local() }
     }
 
     fn local(admin: Option<&str>) -> StartFile {

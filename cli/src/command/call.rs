@@ -10,7 +10,8 @@ use zim_protocol::{Access, METHODS, Method, Scheduling};
 use crate::context::Context;
 use crate::exit::Failure;
 use crate::output::{Align, Table};
-use crate::text::{preview, printable_json};
+use crate::text::{preview, printable_json, without_mark};
+use crate::unknown;
 
 /// `zim call`
 #[derive(Debug, Args)]
@@ -20,7 +21,8 @@ Examples:
   zim call User/QueryUsersInfo '{\"userIDs\":[\"bob\"]}'
   zim call Message/SendMessage '{\"message\":{\"type\":1,\"message\":\"hi\"},\"toConversationID\":\"bob\"}'
 
-Names and numbers are those of the reference documentation. Omitted fields have their defaults.")]
+Names and numbers are those of the reference documentation. Omitted fields have their defaults. Unknown fields are \
+ignored with a warning; with --strict they are an error.")]
 pub(crate) struct CallArgs {
     /// The method, as in --list
     #[arg(required_unless_present = "list", value_name = "METHOD")]
@@ -28,6 +30,9 @@ pub(crate) struct CallArgs {
     /// The request; - reads standard input
     #[arg(value_name = "JSON", default_value = "{}", hide_default_value = true)]
     request: String,
+    /// Refuse a request with unknown fields
+    #[arg(long, conflicts_with = "list")]
+    strict: bool,
     /// List the methods
     #[arg(long, conflicts_with_all = ["method", "request"])]
     list: bool,
@@ -73,6 +78,14 @@ pub(crate) async fn run(args: CallArgs, context: &Context) -> Result<(), Failure
     let path = args.method.unwrap_or_default();
     let method = find(&path)?;
     let request = read_request(&args.request)?;
+    let unknown = unknown::fields(method, &request)?;
+    if !unknown.is_empty() {
+        let unknown = format!("{} has no field {}", method.request, unknown.join(", "));
+        if args.strict {
+            return Err(Failure::usage(unknown));
+        }
+        context.output.warn(format!("{unknown}; it is ignored"));
+    }
     let session = context.one_shot().await?;
     let answer = session.zim.call_json(method.path, request).await;
     session.end().await;
@@ -120,7 +133,7 @@ fn read_request(text: &str) -> Result<Value, Failure> {
     let mut from_stdin = String::new();
     let text = if text == "-" {
         std::io::stdin().lock().read_to_string(&mut from_stdin)?;
-        &from_stdin
+        without_mark(&from_stdin)
     } else {
         text
     };

@@ -1,32 +1,41 @@
 //! `zim chat`: a conversation with a user, line by line.
 
+mod editor;
+mod keys;
 mod screen;
 
-use std::pin::pin;
+use std::collections::VecDeque;
 
 use clap::Args;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesOrdered, StreamExt};
-use tokio::io::{AsyncBufReadExt, BufReader};
 use zim_protocol::{
     ConnectionState, ConversationType, Event, Message, MessageDirection, MessageQueryConfig, MessageSendConfig,
     MessageSentResult,
 };
 
-use self::screen::Screen;
+use self::editor::Entered;
+use self::keys::{Keys, Pressed};
+use self::screen::{Mode, Screen};
 use super::listen;
+use super::send::checked;
 use crate::context::{Context, Session};
+use crate::deliver::deliver;
 use crate::exit::Failure;
+use crate::input::{BadLine, Line, Lines};
+use crate::progress;
+use crate::signal::Signals;
 
-/// The limit of messages in flight.
-const MAX_IN_FLIGHT: usize = 64;
+/// The limit of typed lines that wait for those before them.
+const MAX_WAITING: usize = 64;
 
 /// `zim chat`
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Type a line and press Enter to send it. Ctrl-D or /quit ends the chat, /help shows help. Messages that \
-are shown are marked as read on all of your devices. If standard input is a pipe, every line is sent, \
-and its end ends the chat.
+Type a line and press Enter to send it. Backspace, Ctrl-W and Ctrl-U delete a character, a word, the line. Ctrl-D or \
+/quit ends the chat, /help shows help. Messages that are shown are marked as read on all of your devices. If standard input is a file or a pipe, every line is sent, \
+and its end ends the chat. A file is checked to its end before anything is sent. The first line that fails ends the \
+chat: it is named, and nothing after it is sent.
 
 Examples:
   zim chat bob
@@ -40,15 +49,60 @@ pub(crate) struct ChatArgs {
     count: i64,
 }
 
-type Sending = BoxFuture<'static, Result<MessageSentResult, zim_client_sdk::Error>>;
+/// Where the lines come from.
+enum Input {
+    Lines(Lines),
+    Keys(Keys),
+}
+
+/// A piece of input.
+enum Piece {
+    End,
+    Line(Line),
+    Pressed(Pressed),
+}
+
+impl Input {
+    /// Cancel safe.
+    async fn next(&mut self) -> Result<Piece, BadLine> {
+        match self {
+            Self::Lines(lines) => Ok(lines.next().await?.map_or(Piece::End, Piece::Line)),
+            Self::Keys(keys) => keys.next().await.map(Piece::Pressed).map_err(|failure| BadLine { number: 0, failure }),
+        }
+    }
+
+    /// Returns the number of lines that are left, if it is known.
+    fn left(&self) -> Option<usize> {
+        match self {
+            Self::Lines(lines) => lines.left(),
+            Self::Keys(_) => None,
+        }
+    }
+}
+
+/// The number of a line, and the message that was made of it.
+type Sending = BoxFuture<'static, (usize, Result<MessageSentResult, zim_client_sdk::Error>)>;
 
 pub(crate) async fn run(args: ChatArgs, context: &Context) -> Result<(), Failure> {
-    let mut session = context.device().await?;
+    let mode = Mode::of(context.output);
+    // A typed line that fails does not end the chat: the screen shows the failure.
+    let check = move |text: &str| if mode == Mode::Pipe { checked(&Message::text(text)) } else { Ok(()) };
+    let lines = if mode == Mode::Live { None } else { Some(Lines::open(Box::new(check)).await?) };
+    let (mut session, signals) = context.device().await?;
     let outcome = async {
         session.synced().await?;
-        let mut screen = Screen::new(context.output, &session.user_id, &args.with);
+        let input = match lines {
+            Some(mut lines) => {
+                if mode == Mode::Pipe {
+                    lines.limit(session.zim.server_limits().await?.max_text_bytes)?;
+                }
+                Input::Lines(lines)
+            }
+            None => Input::Keys(Keys::open()?),
+        };
+        let mut screen = Screen::new(context.output, mode, &session.user_id, &args.with);
         open(&args, &session, &mut screen).await?;
-        Box::pin(chat(&args, &mut session, &mut screen)).await
+        Box::pin(chat(&args, &mut session, &mut screen, input, signals)).await
     }
     .await;
     session.end().await;
@@ -69,30 +123,52 @@ async fn open(args: &ChatArgs, session: &Session, screen: &mut Screen) -> Result
         }
     };
     let count = args.count.max(unread.min(100));
-    let config = MessageQueryConfig { count, reverse: true, ..MessageQueryConfig::default() };
-    let earlier = match count {
-        0 => Vec::new(),
-        _ => session.zim.query_history_message(&args.with, ConversationType::Peer, config).await?.message_list,
-    };
-    screen.begin(&earlier, unread)?;
+    // The newest message is needed even if none is shown: events for it show nothing new.
+    let config = MessageQueryConfig { count: count.max(1), reverse: true, ..MessageQueryConfig::default() };
+    let earlier = session.zim.query_history_message(&args.with, ConversationType::Peer, config).await?.message_list;
+    let newest = earlier.iter().map(|message| message.message_seq).max().unwrap_or(0);
+    let shown = earlier.len().saturating_sub(usize::try_from(count).unwrap_or(usize::MAX));
+    screen.begin(earlier.get(shown..).unwrap_or_default(), newest, unread)?;
     if unread > 0 {
         session.zim.clear_conversation_unread_message_count(&args.with, ConversationType::Peer).await?;
     }
     Ok(())
 }
 
-async fn chat(args: &ChatArgs, session: &mut Session, screen: &mut Screen) -> Result<(), Failure> {
-    let mut typed = BufReader::new(tokio::io::stdin()).lines();
-    let mut interrupted = pin!(tokio::signal::ctrl_c());
+async fn chat(
+    args: &ChatArgs,
+    session: &mut Session,
+    screen: &mut Screen,
+    mut input: Input,
+    mut signals: Signals,
+) -> Result<(), Failure> {
+    // One message is in flight at most, so that nothing is sent after one that fails.
     let mut sending = FuturesOrdered::<Sending>::new();
+    let mut waiting = VecDeque::<Line>::new();
     // Requests in flight that mark messages as read: nothing waits for their results.
     let mut reading = FuturesOrdered::new();
-    let mut more = true;
-    while more || !sending.is_empty() {
+    let progress = progress::sending(input.left());
+    let (mut more, mut failed, mut sent) = (true, None, 0);
+    loop {
+        if sending.is_empty()
+            && let Some(line) = waiting.pop_front()
+        {
+            sending.push_back(send(args, session, line));
+        }
+        if !more && sending.is_empty() {
+            break;
+        }
         tokio::select! {
             biased;
             Some(_) = reading.next() => {}
-            Some(sent) = sending.next() => screen.sent(sent)?,
+            Some((number, outcome)) = sending.next() => {
+                let is_stored = outcome.is_ok();
+                screen.sent(outcome).map_err(|failure| BadLine { number, failure }.after(sent))?;
+                if is_stored {
+                    sent += 1;
+                    progress.inc(1);
+                }
+            }
             event = session.events.next() => match event {
                 None => return Ok(()),
                 Some(Err(lagged)) => screen.aside(&lagged.to_string())?,
@@ -103,30 +179,55 @@ async fn chat(args: &ChatArgs, session: &mut Session, screen: &mut Screen) -> Re
                     listen::ended(&event)?;
                 }
             },
-            line = typed.next_line(), if more && sending.len() < MAX_IN_FLIGHT => match line? {
-                None => more = false,
-                Some(line) => match screen.command(&line) {
-                    Typed::Nothing => screen.prompt()?,
-                    Typed::Quit => more = false,
-                    Typed::Help => screen.help()?,
-                    Typed::Text(text) => {
-                        screen.typed(&text);
-                        sending.push_back(send(args, session, text));
+            piece = input.next(), if more && waiting.len() < MAX_WAITING => match piece {
+                Ok(Piece::End) => more = false,
+                // The lines before are sent first.
+                Err(line) => (more, failed) = (false, Some(line.after(sent + waiting.len() + sending.len()))),
+                Ok(Piece::Line(line)) => more = typed(line, screen, &mut waiting)?,
+                Ok(Piece::Pressed(Pressed::Resumed)) => screen.redraw()?,
+                Ok(Piece::Pressed(Pressed::Keys(keys))) => {
+                    more = !keys.is_empty();
+                    for entered in screen.keys(&keys)? {
+                        more = more && match entered {
+                            Entered::Line(text) => typed(Line { number: 0, text }, screen, &mut waiting)?,
+                            Entered::End => false,
+                        };
                     }
-                },
+                }
             },
-            _ = &mut interrupted => break,
+            _ = signals.next() => {
+                let left = waiting.len() + sending.len() + input.left().unwrap_or(0);
+                if left > 0 {
+                    failed = Some(Failure::other(format!("interrupted: {left} lines were not sent")));
+                }
+                break;
+            }
         }
     }
+    progress.finish_and_clear();
     while let Some(_read) = reading.next().await {}
-    screen.end()
+    screen.end()?;
+    failed.map_or(Ok(()), Err)
 }
 
-fn send(args: &ChatArgs, session: &Session, text: String) -> Sending {
+/// Takes a line; returns false if it ends the chat.
+fn typed(line: Line, screen: &mut Screen, waiting: &mut VecDeque<Line>) -> Result<bool, Failure> {
+    match screen.command(&line.text) {
+        Typed::Nothing => {}
+        Typed::Quit => return Ok(false),
+        Typed::Help => screen.help()?,
+        Typed::Text(text) => {
+            screen.typed(&text)?;
+            waiting.push_back(Line { text, ..line });
+        }
+    }
+    Ok(true)
+}
+
+fn send(args: &ChatArgs, session: &Session, line: Line) -> Sending {
     let config = MessageSendConfig { has_receipt: true, ..MessageSendConfig::default() };
-    let notification = zim_client_sdk::MessageSendNotification::default();
-    let message = Message::text(text);
-    Box::pin(session.zim.send_message(message, &args.with, ConversationType::Peer, config, notification))
+    let sending = deliver(session.zim.clone(), Message::text(line.text), args.with.clone(), config);
+    Box::pin(async move { (line.number, sending.await) })
 }
 
 /// Shows an event that concerns the chat; returns true if messages are to be marked as read.

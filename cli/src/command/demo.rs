@@ -17,6 +17,7 @@ use crate::exit::{Exit, Failure};
 use crate::local_server::LocalServer;
 use crate::output::{Ink, Output, span};
 use crate::profile::Profile;
+use crate::signal::Signals;
 
 /// The time limit of each step. A step takes milliseconds.
 const STEP_WITHIN: Duration = Duration::from_secs(10);
@@ -33,12 +34,10 @@ pub(crate) async fn run(args: DemoArgs, output: Output) -> Result<(), Failure> {
     // The demo prints text in every format.
     let printer = Printer { output: output.as_plain(), began: Instant::now() };
     let server = LocalServer::start(args.server_bin.as_deref(), &[], None).await?;
+    let mut signals = Signals::listen()?;
     let result = tokio::select! {
         result = run_steps(&printer, &server) => result,
-        interrupted = tokio::signal::ctrl_c() => match interrupted {
-            Ok(()) => Err(Failure::other("interrupted")),
-            Err(error) => Err(error.into()),
-        },
+        _ = signals.next() => Err(Failure::other("interrupted")),
     };
     let stopped = server.stop().await;
     result.and(stopped)?;

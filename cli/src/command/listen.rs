@@ -9,6 +9,7 @@ use zim_protocol::{ConnectionState, Event, EventKind};
 use crate::context::{Context, Session, now_ms};
 use crate::describe;
 use crate::exit::{Exit, Failure};
+use crate::signal::Signals;
 
 /// `zim listen`
 #[derive(Debug, Args)]
@@ -56,14 +57,19 @@ fn repeats_another(kind: EventKind) -> bool {
 }
 
 pub(crate) async fn run(args: ListenArgs, context: &Context) -> Result<(), Failure> {
-    let mut session = context.device().await?;
+    let (mut session, signals) = context.device().await?;
     context.output.note(format!("listening as {}; press Ctrl-C to end", session.user_id));
-    let outcome = listen(&args, context, &mut session).await;
+    let outcome = listen(&args, context, &mut session, signals).await;
     session.end().await;
     outcome
 }
 
-async fn listen(args: &ListenArgs, context: &Context, session: &mut Session) -> Result<(), Failure> {
+async fn listen(
+    args: &ListenArgs,
+    context: &Context,
+    session: &mut Session,
+    mut signals: Signals,
+) -> Result<(), Failure> {
     let end = args.timeout.map(|seconds| Instant::now() + Duration::from_secs(seconds));
     let timed_out = async {
         match end {
@@ -72,8 +78,6 @@ async fn listen(args: &ListenArgs, context: &Context, session: &mut Session) -> 
         }
     };
     tokio::pin!(timed_out);
-    let interrupted = tokio::signal::ctrl_c();
-    tokio::pin!(interrupted);
     let mut seen = 0;
     while args.count.is_none_or(|count| seen < count) {
         let event = tokio::select! {
@@ -83,7 +87,7 @@ async fn listen(args: &ListenArgs, context: &Context, session: &mut Session) -> 
                 Some(count) => return Err(Failure::other(format!("timed out after {seen} of {count} events"))),
                 None => return Ok(()),
             },
-            interrupted = &mut interrupted => return Ok(interrupted?),
+            _ = signals.next() => return Ok(()),
         };
         match event {
             None => return Ok(()),

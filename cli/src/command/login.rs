@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Serialize;
 
-use crate::context::{Context, config, log_in};
+use super::admin::{local_apps, only_app};
+use crate::context::{Context, one_shot};
 use crate::exit::Failure;
 use crate::output::{Ink, Output};
 use crate::profile::{Profile, fingerprint};
@@ -82,8 +83,8 @@ pub(crate) async fn run(args: LoginArgs, context: &Context) -> Result<(), Failur
         return Err(Failure::usage(format!("{:?} is not a valid user ID", args.user_id))
             .hint("use ASCII letters, digits and !#$%&()+-:;<=.>?@[]^_{}|~"));
     }
-    let profile = profile(args, context)?;
-    let session = log_in(config(&profile)?.one_shot(true), &profile).await?;
+    let profile = profile(args, context).await?;
+    let session = one_shot(&profile).await?;
     session.end().await;
     context.profiles.save(&context.name, &profile)?;
     let (user_id, server) = (profile.user_id.as_deref().unwrap_or(""), profile.server.as_deref().unwrap_or(""));
@@ -96,7 +97,7 @@ pub(crate) async fn run(args: LoginArgs, context: &Context) -> Result<(), Failur
 }
 
 /// Returns the profile, updated by the options.
-fn profile(args: LoginArgs, context: &Context) -> Result<Profile, Failure> {
+async fn profile(args: LoginArgs, context: &Context) -> Result<Profile, Failure> {
     let known = context.profiles.load(&context.name)?;
     let is_new = known.is_none();
     let mut profile = match known {
@@ -111,7 +112,16 @@ fn profile(args: LoginArgs, context: &Context) -> Result<Profile, Failure> {
     };
     if let Some(local) = local {
         context.output.notice(format!("using the server on this machine, {}", local.server));
-        profile = Profile { token: profile.token, user_id: profile.user_id, ..local.profile()? };
+        let first = local.profile()?;
+        if args.app_id.is_none()
+            && let Some(apps) = local_apps(&local).await
+        {
+            only_app(&apps)?;
+        }
+        // The app sign in the folder is that of the first app.
+        let is_first = args.app_id.is_none_or(|app_id| first.app_id == Some(app_id));
+        let app_sign = first.app_sign.filter(|_| is_first);
+        profile = Profile { token: profile.token, user_id: profile.user_id, app_sign, ..first };
     } else if is_new
         && args.server.is_none()
         && let Some(server) = &profile.server

@@ -84,7 +84,10 @@ pub(crate) fn run(command: &ProfileCommand, context: &Context) -> Result<(), Fai
             report(context, name, "is now in use")
         }
         ProfileCommand::Remove { name } => {
-            existing(name, context)?;
+            // A profile that cannot be read can be removed.
+            if !context.profiles.list()?.contains(name) {
+                existing(name, context)?;
+            }
             context.profiles.remove(name)?;
             report(context, name, "is removed")
         }
@@ -108,8 +111,16 @@ fn report(context: &Context, name: &str, what: &str) -> Result<(), Failure> {
 fn list(context: &Context) -> Result<(), Failure> {
     let mut table =
         Table::new(&[("", Align::Left), ("PROFILE", Align::Left), ("USER", Align::Left), ("SERVER", Align::Left)]);
+    let mut unreadable = Vec::new();
     for name in context.profiles.list()? {
-        let Some(profile) = context.profiles.load(&name)? else { continue };
+        let profile = match context.profiles.load(&name) {
+            Ok(Some(profile)) => profile,
+            Ok(None) => continue,
+            Err(failure) => {
+                unreadable.push((name, failure.message));
+                continue;
+            }
+        };
         let shown = shown(name, profile, context);
         if context.output.is_json() {
             context.output.json(&shown)?;
@@ -123,13 +134,21 @@ fn list(context: &Context) -> Result<(), Failure> {
             shown.server.unwrap_or_default(),
         ]);
     }
-    if context.output.is_json() {
-        return Ok(());
+    if !context.output.is_json() && !table.is_empty() {
+        context.output.table(&table)?;
     }
-    if table.is_empty() {
-        return context.output.line("There are no profiles yet: create one with zim login USER.");
+    match unreadable.first() {
+        Some((first, _)) => {
+            let all: Vec<_> =
+                unreadable.iter().map(|(name, why)| format!("profile {name:?}: {}", why.trim())).collect();
+            let hint = format!("correct the file, or remove the profile: zim profile remove {first}");
+            Err(Failure::other(all.join("\n")).hint(hint))
+        }
+        None if !context.output.is_json() && table.is_empty() => {
+            context.output.line("There are no profiles yet: create one with zim login USER.")
+        }
+        None => Ok(()),
     }
-    context.output.table(&table)
 }
 
 fn show(name: &str, context: &Context) -> Result<(), Failure> {

@@ -3,18 +3,16 @@
 use std::io::Read;
 
 use clap::{Args, ValueEnum};
-use tokio::io::{AsyncBufReadExt, BufReader};
-use zim_protocol::{ConversationType, Message, MessageSendConfig, MessageSentResult};
+use zim_protocol::{Message, MessageSendConfig, MessageSentResult, Validate};
 
 use crate::context::{Context, Session};
+use crate::deliver::deliver;
 use crate::describe;
 use crate::exit::Failure;
+use crate::input::{BadLine, Check, Lines, MAX_BYTES};
 use crate::output::{Ink, clock_time};
-
-/// The limit of messages in flight with `--lines`: enough to keep the connection busy, and few that may be lost.
-const MAX_IN_FLIGHT: usize = 64;
-/// The size limit of a message: no server accepts more.
-const MAX_BYTES: u64 = 32 << 10;
+use crate::progress;
+use crate::text::without_mark;
 
 /// `zim send`
 #[derive(Debug, Args)]
@@ -23,7 +21,11 @@ Examples:
   zim send bob \"see you at 8\"
   date | zim send bob -
   tail -f log | zim send bob --lines -
+  zim send bob --lines - < notes
   zim send bob --type custom --custom-type 7 '{\"poll\":\"pizza?\"}'
+
+With --lines, a file is checked to its end before anything is sent; a pipe is sent as it is read. Lines are sent one \
+after the other, as fast as the server allows. The first one that fails ends the command: it is named, and nothing after it is sent.
 
 Success means that the message is stored: the output shows it with its final sequence number.")]
 pub(crate) struct SendArgs {
@@ -58,18 +60,35 @@ enum Kind {
     Custom,
 }
 
+impl Kind {
+    fn message(self, text: String, custom_type: i64) -> Message {
+        match self {
+            Self::Text => Message::text(text),
+            Self::Command => Message::command(text.into_bytes()),
+            Self::Custom => Message::custom(text, custom_type),
+        }
+    }
+}
+
+/// Checks the limits of a message before it is sent.
+pub(crate) fn checked(message: &Message) -> Result<(), Failure> {
+    message.validate().map_err(|violation| Failure::coded(violation.code as i32, violation.to_string()))
+}
+
 impl SendArgs {
     fn is_from_stdin(&self) -> bool {
         self.text == ["-"]
     }
 
     fn message(&self, text: String) -> Message {
-        let message = match self.kind {
-            Kind::Text => Message::text(text),
-            Kind::Command => Message::command(text.into_bytes()),
-            Kind::Custom => Message::custom(text, self.custom_type),
-        };
+        let message = self.kind.message(text, self.custom_type);
         Message { extended_data: self.extended_data.clone(), ..message }
+    }
+
+    /// Returns the check of a line.
+    fn check(&self) -> Check {
+        let (kind, custom_type) = (self.kind, self.custom_type);
+        Box::new(move |text| checked(&kind.message(text.to_owned(), custom_type)))
     }
 
     fn config(&self) -> MessageSendConfig {
@@ -85,8 +104,9 @@ pub(crate) async fn run(args: SendArgs, context: &Context) -> Result<(), Failure
         return Err(Failure::usage("--custom-type requires --type custom"));
     }
     if args.lines {
+        let lines = Lines::open(args.check()).await?;
         let session = context.one_shot().await?;
-        let sent = send_lines(&args, context, &session).await;
+        let sent = send_lines(&args, context, &session, lines).await;
         session.end().await;
         return sent;
     }
@@ -98,50 +118,42 @@ pub(crate) async fn run(args: SendArgs, context: &Context) -> Result<(), Failure
     show(context, &sent?)
 }
 
-fn send(
-    args: &SendArgs,
-    session: &Session,
-    text: String,
-) -> impl Future<Output = Result<MessageSentResult, Failure>> + use<> {
-    let sending = session.zim.send_message(
-        args.message(text),
-        &args.to,
-        ConversationType::Peer,
-        args.config(),
-        zim_client_sdk::MessageSendNotification::default(),
-    );
-    async move { Ok(sending.await?) }
+async fn send(args: &SendArgs, session: &Session, text: String) -> Result<MessageSentResult, Failure> {
+    let message = args.message(text);
+    Ok(deliver(session.zim.clone(), message, args.to.clone(), args.config()).await?)
 }
 
 fn read_stdin() -> Result<String, Failure> {
     let mut text = String::new();
-    let read = std::io::stdin().lock().take(MAX_BYTES + 1).read_to_string(&mut text)?;
-    if u64::try_from(read).unwrap_or(u64::MAX) > MAX_BYTES {
+    let limit = u64::try_from(MAX_BYTES).unwrap_or(u64::MAX);
+    if std::io::stdin().lock().take(limit + 1).read_to_string(&mut text)? > MAX_BYTES {
         return Err(Failure::usage("standard input is longer than the limit of a message, 32 KB")
             .hint("--lines sends each line as a message of its own"));
     }
     // The line break that `echo` adds is not part of the message.
-    text.truncate(text.trim_end_matches(['\n', '\r']).len());
-    Ok(text)
+    Ok(without_mark(&text).trim_end_matches(['\n', '\r']).to_owned())
 }
 
-/// Sends lines as they are read, several in flight. The server keeps their order.
-async fn send_lines(args: &SendArgs, context: &Context, session: &Session) -> Result<(), Failure> {
-    use futures_util::StreamExt;
-    let mut lines = BufReader::new(tokio::io::stdin()).lines();
-    let mut in_flight = futures_util::stream::FuturesOrdered::new();
-    let mut more = true;
-    while more || !in_flight.is_empty() {
-        tokio::select! {
-            biased;
-            Some(sent) = in_flight.next() => show(context, &sent?)?,
-            line = lines.next_line(), if more && in_flight.len() < MAX_IN_FLIGHT => match line? {
-                Some(line) if line.trim().is_empty() => {}
-                Some(line) => in_flight.push_back(send(args, session, line)),
-                None => more = false,
-            },
+/// Sends lines one after the other, so that nothing is sent after one that fails.
+async fn send_lines(args: &SendArgs, context: &Context, session: &Session, mut lines: Lines) -> Result<(), Failure> {
+    let limits = session.zim.server_limits().await?;
+    lines.limit(match args.kind {
+        Kind::Text => limits.max_text_bytes,
+        Kind::Command => limits.max_command_bytes,
+        Kind::Custom => limits.max_custom_bytes,
+    })?;
+    let progress = progress::sending(lines.left());
+    let mut sent = 0;
+    while let Some(line) = lines.next().await.map_err(|bad| bad.after(sent))? {
+        if line.is_blank() {
+            continue;
         }
+        let shown = send(args, session, line.text).await.and_then(|stored| show(context, &stored));
+        shown.map_err(|failure| BadLine { number: line.number, failure }.after(sent))?;
+        sent += 1;
+        progress.inc(1);
     }
+    progress.finish_and_clear();
     Ok(())
 }
 

@@ -9,7 +9,7 @@ use zim_protocol::MintTokenRequest;
 use zim_protocol::clock::Clock;
 use zim_protocol::token::Token;
 
-use super::admin::{AdminAccess, refused};
+use super::admin::{AdminAccess, only_app, refused};
 use crate::context::Context;
 use crate::duration;
 use crate::exit::Failure;
@@ -29,7 +29,7 @@ pub(crate) struct TokenArgs {
     /// The user who will log in
     #[arg(value_name = "USER")]
     user_id: String,
-    /// The app [default: the profile's, else the server's first]
+    /// The app [default: the only one of the server, else the profile's]
     #[arg(long, value_name = "N")]
     app_id: Option<u32>,
     /// A file with the server secret of the app: 32 characters; - is standard input
@@ -90,9 +90,14 @@ fn mint(args: &TokenArgs, app_id: u32, secret: &str, now_s: i64) -> Result<Minte
 
 async fn mint_by_server(args: &TokenArgs, of_profile: Option<u32>, output: Output) -> Result<Minted, Failure> {
     let mut operator = args.admin.connect(output).await?;
-    let app_id = match args.app_id.or_else(|| operator.first_app()).or(of_profile) {
+    let app_id = match args.app_id {
         Some(app_id) => app_id,
-        None => operator.only_app().await?,
+        None => {
+            let apps = operator.apps().await?;
+            // The profile may be for another server.
+            let of_profile = of_profile.filter(|app_id| apps.contains(app_id));
+            only_app(&apps).or_else(|several| of_profile.ok_or(several))?
+        }
     };
     let request = MintTokenRequest {
         app_id,

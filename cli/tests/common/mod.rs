@@ -29,7 +29,7 @@ pub(crate) struct TestEnv {
 pub(crate) struct Ran {
     pub(crate) stdout: String,
     pub(crate) stderr: String,
-    code: Option<i32>,
+    pub(crate) code: Option<i32>,
 }
 
 /// A running command.
@@ -146,15 +146,15 @@ impl TestEnv {
         self.zim(user, &["login", user, "--server-data", &self.data]).await.ok();
     }
 
-    fn command(&self, profile: &str, arguments: &[&str]) -> Command {
+    pub(crate) fn command(&self, profile: &str, arguments: &[&str]) -> Command {
         self.command_of(Command::new(env!("CARGO_BIN_EXE_zim")), profile, arguments)
     }
 
-    /// Starts the program with umask 000.
+    /// Starts the program from a shell, after a command of the shell.
     #[cfg(unix)]
-    pub(crate) fn start_without_umask(&self, profile: &str, arguments: &[&str]) -> Running {
+    pub(crate) fn start_after(&self, first: &str, profile: &str, arguments: &[&str]) -> Running {
         let mut shell = Command::new("sh");
-        shell.args(["-c", "umask 000; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_zim")]);
+        shell.args(["-c", &format!("{first}; exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_zim")]);
         Running(Some(self.command_of(shell, profile, arguments).spawn().unwrap()))
     }
 
@@ -178,13 +178,22 @@ impl TestEnv {
     }
 
     /// Runs the program to its end with `input` as its standard input.
-    pub(crate) async fn zim_with(&self, profile: &str, arguments: &[&str], input: &str) -> Ran {
+    pub(crate) async fn zim_with(&self, profile: &str, arguments: &[&str], input: impl AsRef<[u8]>) -> Ran {
         let mut child = self.command(profile, arguments).spawn().unwrap();
         let mut stdin = child.stdin.take().unwrap();
         // A command that does not read its input may end before.
-        drop(stdin.write_all(input.as_bytes()).await);
+        drop(stdin.write_all(input.as_ref()).await);
         drop(stdin);
         Running(Some(child)).finish().await
+    }
+
+    /// Runs the program to its end with a file of `input` as its standard input.
+    pub(crate) async fn zim_with_file(&self, profile: &str, arguments: &[&str], input: impl AsRef<[u8]>) -> Ran {
+        let file = self.folder.path().join("input");
+        std::fs::write(&file, input).unwrap();
+        let mut command = self.command(profile, arguments);
+        command.stdin(std::fs::File::open(file).unwrap());
+        Running(Some(command.spawn().unwrap())).finish().await
     }
 
     /// Starts the program.
@@ -209,6 +218,25 @@ impl TestEnv {
 }
 
 impl Running {
+    /// Sends a signal to the program.
+    #[cfg(unix)]
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
+        let pid = self.0.as_ref().and_then(Child::id).unwrap();
+        let pid = rustix::process::Pid::from_raw(pid.try_into().unwrap()).unwrap();
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+
+    /// Writes to the standard input of the program, and leaves it open.
+    pub(crate) async fn write(&mut self, text: &str) {
+        self.0.as_mut().unwrap().stdin.as_mut().unwrap().write_all(text.as_bytes()).await.unwrap();
+    }
+
+    /// Waits for the end of the program, without ending its standard input.
+    pub(crate) async fn finish_with_open_input(&mut self) -> Ran {
+        let _input = self.0.as_mut().unwrap().stdin.take();
+        self.finish().await
+    }
+
     pub(crate) async fn finish(&mut self) -> Ran {
         let child = self.0.take().unwrap();
         let Output { status, stdout, stderr } =

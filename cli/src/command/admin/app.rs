@@ -48,7 +48,7 @@ Examples:
   zim admin app set --cbc-tokens on
   zim admin app set --app-sign off --registration token")]
     Set {
-        /// The app [default: the first]
+        /// The app [default: the only one]
         #[arg(long, value_name = "N")]
         app_id: Option<u32>,
         /// Which AES-CBC tokens are accepted
@@ -72,7 +72,7 @@ Examples:
     Rotate {
         /// The secret to replace
         secret: Which,
-        /// The app [default: the first]
+        /// The app [default: the only one]
         #[arg(long, value_name = "N")]
         app_id: Option<u32>,
         /// How long the old secret is still accepted, as in 90s, 15m, 12h, 7d; at most 30 days

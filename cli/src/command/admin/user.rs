@@ -20,7 +20,7 @@ use crate::text::preview;
 pub(crate) struct UserArgs {
     /// The user
     user: String,
-    /// The app [default: the first]
+    /// The app [default: the only one]
     #[arg(long, value_name = "N")]
     app_id: Option<u32>,
 }
@@ -56,7 +56,7 @@ pub(crate) enum UserCommand {
     },
     /// List the users who are banned
     Banned {
-        /// The app [default: the first]
+        /// The app [default: the only one]
         #[arg(long, value_name = "N")]
         app_id: Option<u32>,
     },

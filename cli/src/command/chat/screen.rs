@@ -1,19 +1,43 @@
-//! The output of a chat: interactive on a terminal, as plain text, or as JSON.
+//! The output of a chat: on a terminal, as plain text, or as JSON.
 
 use std::collections::VecDeque;
 use std::io::{self, IsTerminal, Write};
 
-use unicode_width::UnicodeWidthStr;
 use zim_protocol::{Message, MessageDirection, MessageSentResult};
 
 use super::Typed;
+use super::editor::{Editor, Entered};
 use crate::context::now_ms;
 use crate::describe;
 use crate::exit::Failure;
 use crate::output::{Ink, Output, clock_time};
+use crate::text::preview;
 
-/// Moves to the start of the line and clears it.
-const CLEAR_LINE: &str = "\r\x1b[K";
+/// The most waiting lines above the prompt.
+const MAX_SHOWN: usize = 3;
+
+/// What the screen can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// A terminal. Its last rows show the lines that wait and the line that is being typed.
+    Live,
+    /// A terminal without control sequences, which echoes what is typed by itself.
+    Dumb,
+    /// Text or JSON in a file or a pipe, or from one.
+    Pipe,
+}
+
+impl Mode {
+    pub(super) fn of(output: Output) -> Self {
+        let is_terminal = !output.is_json() && io::stdin().is_terminal() && io::stdout().is_terminal();
+        let is_dumb = std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
+        match (is_terminal, is_dumb || !cfg!(unix)) {
+            (false, _) => Self::Pipe,
+            (true, true) => Self::Dumb,
+            (true, false) => Self::Live,
+        }
+    }
+}
 
 /// The screen of a chat.
 #[derive(Debug)]
@@ -21,27 +45,27 @@ pub(super) struct Screen {
     output: Output,
     me: String,
     with: String,
-    /// Input and output are terminals.
-    interactive: bool,
+    mode: Mode,
+    editor: Editor,
     /// Typed lines that are not acknowledged yet.
     waiting: VecDeque<String>,
-    /// The echo of the typed line is still the last line on the screen.
-    echo_is_last: bool,
+    /// The number of rows above the prompt that show waiting lines.
+    rows: usize,
     has_sent: bool,
-    /// The newest message shown at the start: events for it and for earlier messages show nothing new.
+    /// The position of the newest message at the start: events for it and for earlier messages show nothing new.
     opened_at: i64,
 }
 
 impl Screen {
-    pub(super) fn new(output: Output, me: &str, with: &str) -> Self {
-        let interactive = !output.is_json() && io::stdin().is_terminal() && io::stdout().is_terminal();
+    pub(super) fn new(output: Output, mode: Mode, me: &str, with: &str) -> Self {
         Self {
             output,
             me: me.to_owned(),
             with: with.to_owned(),
-            interactive,
+            mode,
+            editor: Editor::default(),
             waiting: VecDeque::new(),
-            echo_is_last: false,
+            rows: 0,
             has_sent: false,
             opened_at: 0,
         }
@@ -52,20 +76,27 @@ impl Screen {
     }
 
     pub(super) fn command(&self, line: &str) -> Typed {
-        Typed::of(line, self.interactive)
+        Typed::of(line, self.mode != Mode::Pipe)
     }
 
-    /// Shows the earlier messages; the last `unread` received ones are new.
-    pub(super) fn begin(&mut self, earlier: &[Message], unread: i64) -> Result<(), Failure> {
+    /// Takes bytes from the terminal; returns the lines that they end.
+    pub(super) fn keys(&mut self, bytes: &[u8]) -> Result<Vec<Entered>, Failure> {
+        let entered = bytes.iter().filter_map(|byte| self.editor.byte(*byte)).collect();
+        self.raw(&format!("\r{}", self.prompt()))?;
+        Ok(entered)
+    }
+
+    /// Shows the earlier messages; the last `unread` received ones are new. `newest` is the greatest position of all.
+    pub(super) fn begin(&mut self, earlier: &[Message], newest: i64, unread: i64) -> Result<(), Failure> {
         let unread = usize::try_from(unread).unwrap_or(0);
-        if self.interactive {
+        if self.mode != Mode::Pipe {
             let what = match unread {
                 0 => "nothing new".to_owned(),
                 count => format!("{count} unread"),
             };
             self.output.line(self.output.paint(Ink::Bold, &format!("{} and {}: {what}", self.me, self.with)))?;
         }
-        self.opened_at = earlier.last().map_or(0, |message| message.message_seq);
+        self.opened_at = newest;
         let received = |message: &Message| message.direction() == MessageDirection::Receive;
         let mut left = earlier.iter().filter(|message| received(message)).count();
         let mut marked = unread == 0;
@@ -79,7 +110,7 @@ impl Screen {
             }
             self.message(message)?;
         }
-        self.prompt()
+        self.draw()
     }
 
     fn rule(&self, text: &str) -> Result<(), Failure> {
@@ -100,22 +131,62 @@ impl Screen {
         describe::message(self.output, message, self.columns()).into_iter().try_for_each(|line| self.output.line(line))
     }
 
-    /// Clears the prompt, to print above the line that is being typed.
-    fn above(&mut self) -> Result<(), Failure> {
-        self.echo_is_last = false;
-        self.raw(CLEAR_LINE)
-    }
-
+    /// Writes a control sequence; nothing on other screens than a live one.
     fn raw(&self, text: &str) -> Result<(), Failure> {
-        if !self.interactive {
+        if self.mode != Mode::Live {
             return Ok(());
         }
         let mut out = io::stdout().lock();
         Ok(out.write_all(text.as_bytes()).and_then(|()| out.flush())?)
     }
 
-    pub(super) fn prompt(&self) -> Result<(), Failure> {
-        self.raw("> ")
+    /// Returns the width of the window, without its last column: a terminal wraps there, each in its own way.
+    fn width() -> usize {
+        let columns = terminal_size::terminal_size().map_or(0, |(width, _)| usize::from(width.0));
+        if columns == 0 { 79 } else { columns.saturating_sub(1).max(4) }
+    }
+
+    /// Returns the prompt and the end of the line that is being typed. They fit in one row.
+    fn prompt(&self) -> String {
+        format!("> {}\x1b[K", self.editor.shown(Self::width() - 2))
+    }
+
+    /// Clears the last rows, to print above them.
+    fn erase(&mut self) -> Result<(), Failure> {
+        let up = match std::mem::take(&mut self.rows) {
+            0 => String::new(),
+            rows => format!("\x1b[{rows}A"),
+        };
+        self.raw(&format!("\r{up}\x1b[J"))
+    }
+
+    /// Draws the last rows: the lines that wait, and the prompt.
+    fn draw(&mut self) -> Result<(), Failure> {
+        if self.mode != Mode::Live {
+            return Ok(());
+        }
+        let mut rows: Vec<String> =
+            self.waiting.iter().take(MAX_SHOWN).map(|text| format!("… {}", preview(text, Self::width() - 2))).collect();
+        if self.waiting.len() > MAX_SHOWN {
+            rows.push(preview(&format!("… and {} more", self.waiting.len() - MAX_SHOWN), Self::width()));
+        }
+        self.rows = rows.len();
+        let rows: String = rows.iter().map(|row| format!("{}\n", self.output.paint(Ink::Dim, row))).collect();
+        self.raw(&format!("{rows}{}", self.prompt()))
+    }
+
+    /// Shows the last rows again, after something else wrote to the terminal.
+    pub(super) fn redraw(&mut self) -> Result<(), Failure> {
+        self.rows = 0;
+        self.raw("\r\x1b[J")?;
+        self.draw()
+    }
+
+    /// Prints lines above the last rows.
+    fn above(&mut self, lines: impl IntoIterator<Item = String>) -> Result<(), Failure> {
+        self.erase()?;
+        lines.into_iter().try_for_each(|line| self.output.line(line))?;
+        self.draw()
     }
 
     /// Shows received messages.
@@ -126,59 +197,52 @@ impl Screen {
         if new.is_empty() {
             return Ok(());
         }
-        self.above()?;
+        self.erase()?;
         new.into_iter().try_for_each(|message| self.message(message))?;
-        self.prompt()
+        self.draw()
     }
 
-    /// Notes a typed line that is being sent.
-    pub(super) fn typed(&mut self, text: &str) {
-        // The message can replace the echo if the echo fits in one line and nothing is printed in between.
-        let columns = terminal_size::terminal_size().map_or(0, |(width, _)| usize::from(width.0));
-        self.echo_is_last = self.interactive && self.waiting.is_empty() && text.width() + 2 < columns;
+    /// Shows a typed line that waits to be sent.
+    pub(super) fn typed(&mut self, text: &str) -> Result<(), Failure> {
+        self.erase()?;
         self.waiting.push_back(text.to_owned());
+        self.draw()
     }
 
     /// Shows the result of the oldest typed line.
     pub(super) fn sent(&mut self, outcome: Result<MessageSentResult, zim_client_sdk::Error>) -> Result<(), Failure> {
+        self.erase()?;
         let text = self.waiting.pop_front().unwrap_or_default();
         match outcome {
-            Ok(sent) => self.stored(sent.message.unwrap_or_default()),
+            Ok(sent) => self.stored(&sent.message.unwrap_or_default()),
             Err(error) => {
                 let failure = Failure::from(error);
-                if !self.interactive {
+                if self.mode == Mode::Pipe {
                     return Err(failure);
                 }
-                self.above()?;
                 let label = self.output.paint(Ink::Bad, "not sent");
                 let shown = describe::short(&Message::text(text));
-                self.output.line(format!(
-                    "{label}: {shown}\n  {} {}",
-                    failure.name(),
-                    describe::line(&failure.message)
-                ))?;
-                self.prompt()
+                let why = format!("  {} {}", failure.name(), describe::line(&failure.message));
+                self.above([format!("{label}: {shown}"), why])
             }
         }
     }
 
-    fn stored(&mut self, message: Message) -> Result<(), Failure> {
+    fn stored(&mut self, message: &Message) -> Result<(), Failure> {
         self.has_sent = true;
-        if !self.interactive {
-            return self.message(&message);
+        let tick = self.output.paint(Ink::Good, "✓");
+        match self.mode {
+            Mode::Pipe => self.message(message),
+            // The terminal shows the line already.
+            Mode::Dumb => self.output.line(format!("{}  {tick}", clock_time(message.timestamp))),
+            Mode::Live => {
+                let mut lines = describe::message(self.output, message, self.columns());
+                if let Some(last) = lines.last_mut() {
+                    last.push_str(&format!(" {tick}"));
+                }
+                self.above(lines)
+            }
         }
-        let tick = self.output.paint(Ink::Good, " ✓");
-        if self.echo_is_last {
-            // Overwrites the echo of the typed line.
-            self.raw("\x1b[1A")?;
-        }
-        self.above()?;
-        let mut lines = describe::message(self.output, &message, self.columns());
-        if let Some(last) = lines.last_mut() {
-            last.push_str(&tick);
-        }
-        lines.into_iter().try_for_each(|line| self.output.line(line))?;
-        self.prompt()
     }
 
     /// Shows that the other user has read the sent messages.
@@ -192,14 +256,12 @@ impl Screen {
 
     /// Shows a remark that is not a message.
     pub(super) fn aside(&mut self, text: &str) -> Result<(), Failure> {
-        if !self.interactive {
+        if self.mode == Mode::Pipe {
             self.output.note(text);
             return Ok(());
         }
-        self.above()?;
         let remark = format!("{}  {}", clock_time(now_ms()), describe::line(text));
-        self.output.line(self.output.paint(Ink::Dim, &remark))?;
-        self.prompt()
+        self.above([self.output.paint(Ink::Dim, &remark)])
     }
 
     pub(super) fn help(&mut self) -> Result<(), Failure> {
@@ -207,6 +269,6 @@ impl Screen {
     }
 
     pub(super) fn end(&mut self) -> Result<(), Failure> {
-        self.raw("\r\x1b[K")
+        self.erase()
     }
 }

@@ -1,5 +1,6 @@
 //! Progress bars on standard error, if that is a terminal.
 
+use std::io::IsTerminal;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -31,9 +32,24 @@ pub(crate) fn counting(total: u64, what: &str) -> ProgressBar {
     bar
 }
 
+/// Returns a bar for messages that the command prints to standard output; `total` is the number of them, if it is known. On a
+/// terminal, the printed messages show the progress, so there is no bar.
+pub(crate) fn sending(total: Option<usize>) -> ProgressBar {
+    if std::io::stdout().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    match total.and_then(|total| u64::try_from(total).ok()) {
+        Some(total) => counting(total, "messages"),
+        None => styled(ProgressBar::no_length(), "{pos} messages  {elapsed}"),
+    }
+}
+
 fn bar(total: u64, template: &str) -> ProgressBar {
-    // The bar is hidden if standard error is not a terminal.
-    let bar = ProgressBar::new(total);
+    styled(ProgressBar::new(total), template)
+}
+
+/// Sets the template. The bar is hidden if standard error is not a terminal.
+fn styled(bar: ProgressBar, template: &str) -> ProgressBar {
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style);
     }
