@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use prost_reflect::{
-    DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, MethodDescriptor, Value,
+    DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, MethodDescriptor, ReflectMessage, Value,
 };
 
 /// The operator's service, which tonic generates.
@@ -28,8 +28,8 @@ pub(crate) struct Method {
     pub(crate) doc: String,
     pub(crate) request: String,
     pub(crate) response: String,
-    pub(crate) access: i64,
-    pub(crate) scheduling: i64,
+    pub(crate) access: String,
+    pub(crate) scheduling: String,
     pub(crate) internal: bool,
     pub(crate) deprecated: bool,
     pub(crate) idempotent: bool,
@@ -76,18 +76,19 @@ impl Model {
 fn read_method(method: &MethodDescriptor, rule: &DynamicMessage) -> Result<Method> {
     let doc = comment(method.parent_file().file_descriptor_proto(), method.path());
     ensure!(!doc.is_empty(), "its comment is its documentation");
+    let scheduling = variant(rule, "scheduling")?;
     Ok(Method {
         rpc: method.name().to_owned(),
         name: snake(method.name()),
         doc,
         request: type_name(&method.input()),
         response: type_name(&method.output()),
-        access: number(rule, "access"),
-        scheduling: number(rule, "scheduling"),
+        access: variant(rule, "access")?,
         internal: flag(rule, "internal"),
         deprecated: flag(rule, "deprecated"),
         // A request that changes nothing is idempotent anyway.
-        idempotent: flag(rule, "idempotent") || number(rule, "scheduling") != 1,
+        idempotent: flag(rule, "idempotent") || scheduling != "Write",
+        scheduling,
         deadline_ms: number(rule, "deadline_ms"),
         targets: targets(&method.input())?,
     })
@@ -168,6 +169,18 @@ pub(crate) fn number(rule: &DynamicMessage, name: &str) -> i64 {
         Some(Value::I64(value)) => *value,
         _ => 0,
     }
+}
+
+/// Returns prost's name of an enum option's variant. A number that the enum does not name is an error: a method must not
+/// become open to every user because the generator does not know its access.
+fn variant(rule: &DynamicMessage, name: &str) -> Result<String> {
+    let field = rule.descriptor().get_field_by_name(name).with_context(|| format!("no option {name}"))?;
+    let Kind::Enum(options) = field.kind() else { bail!("the option {name} is not an enum") };
+    let number = i32::try_from(number(rule, name))?;
+    let value = options.get_value(number).with_context(|| format!("{number} is no value of the option {name}"))?;
+    let prefix = format!("{}_", snake(options.name()).to_uppercase());
+    let variant = value.name().strip_prefix(&prefix);
+    Ok(camel(&variant.with_context(|| format!("{} does not begin with {prefix}", value.name()))?.to_lowercase()))
 }
 
 pub(crate) fn texts(rule: &DynamicMessage, name: &str) -> Vec<String> {

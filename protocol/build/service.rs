@@ -5,15 +5,8 @@ use std::fmt::Write;
 use crate::model::{Method, Model, Service};
 use crate::shape;
 
-const ACCESS: [&str; 2] = ["User", "Anyone"];
-const SCHEDULING: [&str; 2] = ["Read", "Write"];
-
 fn each(model: &Model) -> impl Iterator<Item = (&Service, &Method)> {
     model.services.iter().flat_map(|service| service.methods.iter().map(move |method| (service, method)))
-}
-
-fn named<'a>(names: &[&'a str], index: i64) -> &'a str {
-    usize::try_from(index).ok().and_then(|index| names.get(index).copied()).unwrap_or(names[0])
 }
 
 fn lower_first(name: &str) -> String {
@@ -37,8 +30,8 @@ pub(crate) fn methods(model: &Model) -> String {
             method.rpc,
             method.name,
             lower_first(&method.rpc),
-            named(&ACCESS, method.access),
-            named(&SCHEDULING, method.scheduling),
+            method.access,
+            method.scheduling,
             method.internal,
             method.deprecated,
             method.idempotent,
@@ -59,7 +52,7 @@ pub(crate) fn methods(model: &Model) -> String {
             request = method.request,
             response = method.response,
         );
-        if method.scheduling == 1 {
+        if method.scheduling == "Write" {
             let _ = writeln!(
                 out,
                 "        let {}order = Order::new({:?});",

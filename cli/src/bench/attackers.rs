@@ -172,7 +172,7 @@ async fn never_read(dialer: &SharedDialer, until: tokio::time::Instant, outcomes
 const PAGES: u64 = 200;
 
 /// A user with a conversation of 90 long messages requests all of it on many sessions, 200 times on each, and reads no
-/// response.
+/// response. The sessions are opened over a quarter of the time: a storm of handshakes is an attack of its own.
 async fn one_shots(
     sessions: usize,
     dialer: &SharedDialer,
@@ -190,8 +190,17 @@ async fn one_shots(
     let request = FillRequest { conversation: Some(conversation), reverse: true, anchor: 0, count: 100 };
     let mut out = BytesMut::new();
     (0..PAGES).for_each(|id| queue(id, &request, &mut out));
-    let opened: Vec<Raw> = stream::iter(0..sessions)
-        .map(|_| async {
+    let begin = tokio::time::Instant::now();
+    let opening = until.saturating_duration_since(begin) / 4;
+    let count = u32::try_from(sessions).unwrap_or(u32::MAX);
+    let out = &out;
+    let opened: Vec<Raw> = stream::iter(0..count)
+        .map(|number| {
+            let at = begin + opening / count * number;
+            async move { tokio::time::sleep_until(at).await }
+        })
+        .buffered(1)
+        .map(|()| async {
             let mut reader = dialer.log_in_one_shot_with_retries(&user).await.ok()?;
             reader.write(out.clone()).await.ok()?;
             Some(reader)

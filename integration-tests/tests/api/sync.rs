@@ -1,11 +1,15 @@
 //! Sync, pull and fill on the wire.
 
+use std::collections::BTreeSet;
+
 use prost::Message as _;
 use zim_integration_tests::{RawClient, World, send_text, soon};
 use zim_protocol::{
     ConversationRef, ConversationType, ErrorCode, FillRequest, Message, MessageEntry, PullRequest, Sums, SyncRequest,
     event_frame,
 };
+use zim_server::db::params;
+use zim_server::error::Error;
 
 fn with(id: &str) -> Option<ConversationRef> {
     Some(ConversationRef { r#type: ConversationType::Peer as i32, id: id.to_owned() })
@@ -220,5 +224,34 @@ async fn pushes_carry_the_messages_without_gaps() {
     }
     ann.end().await;
     bob.end().await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn sync_pages_of_conversations_continue_at_a_cursor_that_is_no_key() {
+    let world = World::with(|config| config.limits.max_text_bytes = 32_768).await;
+    let mut ann = world.raw_user("ann", 1).await;
+    for number in 0..10 {
+        let mut friend = world.raw_user(&format!("friend{number}"), 1).await;
+        friend.call(&send_text("ann", &"x".repeat(32_000), 1)).await.unwrap();
+        friend.end().await;
+    }
+    let keys = world.server().app().db.read(async |tx| {
+        let rows = tx.fetch("SELECT id FROM conversation", &params![]).await?;
+        rows.iter().map(|row| Ok(row.get::<i64>(0)?.unsigned_abs())).collect::<Result<Vec<u64>, Error>>()
+    });
+    let (keys, mut found, mut cursor) = (keys.await.unwrap(), BTreeSet::new(), 0);
+    loop {
+        let page = ann.call(&SyncRequest { cursor, ..SyncRequest::default() }).await.unwrap();
+        found.extend(page.heads.into_iter().filter_map(|head| head.conversation).map(|conversation| conversation.id));
+        if page.next_cursor == 0 {
+            break;
+        }
+        cursor = page.next_cursor;
+        assert!(!keys.contains(&cursor), "{cursor} is the key of a conversation");
+    }
+    assert!(cursor > 0, "all came in one page");
+    assert_eq!(found.len(), 10, "{found:?}");
+    ann.end().await;
     world.end().await;
 }

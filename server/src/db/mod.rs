@@ -141,10 +141,7 @@ impl<B: Bulk> Db<B> {
     }
 
     fn partition(&self, partition: u64) -> &Arc<Queue<Entry<B>>> {
-        let count = self.0.partitions.len() as u64;
-        #[expect(clippy::cast_possible_truncation, reason = "below the number of partitions")]
-        let index = (partition % count) as usize;
-        &self.0.partitions[index]
+        &self.0.partitions[partition_index(partition, self.0.partitions.len())]
     }
 
     /// Submits a bulk op. This call fixes its position in the partition's queue.
@@ -220,4 +217,11 @@ impl<B: Bulk> fmt::Debug for Db<B> {
             .field("reads", &self.0.reads)
             .finish_non_exhaustive()
     }
+}
+
+/// Spreads keys over `count` partitions. The low bits of a key are the node that made it, the same for all its keys, so
+/// all bits are mixed (with the multiplier of Fibonacci hashing) and the high ones choose.
+fn partition_index(key: u64, count: usize) -> usize {
+    let mixed = key.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
+    usize::try_from((mixed * count as u64) >> 32).unwrap_or_default()
 }

@@ -180,3 +180,19 @@ fn put_all(store: &Store, ops: Vec<(i64, &str, Flaw)>) -> (Vec<Submitted<i64>>, 
     };
     (ops.into_iter().map(put).collect(), runs)
 }
+
+/// Keys of one node differ in their high bits only, and the partitions of PostgreSQL run side by side only if they share
+/// the work.
+#[test]
+fn the_keys_of_each_node_are_spread_over_all_partitions() {
+    for node in [0, 3, 63] {
+        let ids = crate::key::IdGenerator::new(zim_protocol::clock::Clock::manual(1_800_000_000_000), node, 0);
+        for count in [2, 3, 4, 7] {
+            let mut keys = vec![0; count];
+            (0..10_000).for_each(|_| keys[partition_index(ids.next().unsigned_abs(), count)] += 1);
+            let least = 10_000 / count * 9 / 10;
+            assert!(keys.iter().all(|keys| *keys > least), "node {node}, {count} partitions: {keys:?}");
+        }
+        assert_eq!(partition_index(u64::MAX, 1), 0);
+    }
+}

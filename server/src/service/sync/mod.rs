@@ -65,9 +65,13 @@ impl SyncService for App {
                 };
                 if reset || client_sums != sums || request.cursor > 0 || request.since == 0 {
                     let since = if reset { 0 } else { request.since };
-                    let cursor = i64::try_from(request.cursor).unwrap_or(i64::MAX);
-                    (result.heads, result.next_cursor) =
-                        store::heads(tx, user, &scrambler, (since, cursor), HEADS_PAGE).await?;
+                    // No key crosses the wire: it would tell when the conversation was made and how many IDs the
+                    // deployment has used.
+                    let cursor = i64::try_from(request.cursor).unwrap_or_default();
+                    let after = if cursor > 0 { scrambler.stored(cursor) } else { 0 };
+                    let (heads, last) = store::heads(tx, user, &scrambler, (since, after), HEADS_PAGE).await?;
+                    result.heads = heads;
+                    result.next_cursor = last.map_or(0, |last| scrambler.public(last).unsigned_abs());
                 }
                 if reset || request.profiles_since == 0 {
                     result.statuses = vec![status::own(tx, user, clock_ms).await?];

@@ -33,15 +33,15 @@ pub(super) async fn sums(tx: &mut Tx<'_>, user: UserKey) -> Result<(Sums, i64), 
     Ok((sums, row.get(3)?))
 }
 
-/// Returns up to `limit` heads that changed at or after `since`, after `cursor`, and the cursor of the next page, 0 at
-/// the end.
+/// Returns up to `limit` heads that changed at or after `since`, after the conversation `after`, and the last one
+/// of them if there are more.
 pub(super) async fn heads(
     tx: &mut Tx<'_>,
     user: UserKey,
     scrambler: &Scrambler,
-    (since, cursor): (i64, i64),
+    (since, after): (i64, i64),
     limit: i64,
-) -> Result<(Vec<ConversationHead>, u64), Error> {
+) -> Result<(Vec<ConversationHead>, Option<i64>), Error> {
     let sql = format!(
         "SELECT c.id, c.type, c.name, {END_SEQ}, {END_REV}, {END_N}, c.floor_seq, c.floor_rev, m.from_seq, m.cleared_seq, \
          m.read_seq, m.base_seq, m.base_n, m.base_sent, m.sent, m.deducted, c.last_ts, \
@@ -54,7 +54,7 @@ pub(super) async fn heads(
          WHERE m.account = $1 AND c.touched >= $2 AND m.conversation > $3 AND c.seq + c.rev > 0 \
          ORDER BY m.conversation LIMIT $4"
     );
-    let rows = tx.fetch(&sql, &params![user, since, cursor, limit]).await?;
+    let rows = tx.fetch(&sql, &params![user, since, after, limit]).await?;
     let mut heads = Vec::with_capacity(rows.len());
     let (mut bytes, mut last): (usize, i64) = (0, 0);
     for row in &rows {
@@ -63,11 +63,11 @@ pub(super) async fn heads(
         heads.push(head);
         last = row.get(0)?;
         if bytes > super::PAGE_BYTES {
-            return Ok((heads, last.unsigned_abs()));
+            return Ok((heads, Some(last)));
         }
     }
     let more = i64::try_from(rows.len()).is_ok_and(|count| count == limit);
-    Ok((heads, if more { last.unsigned_abs() } else { 0 }))
+    Ok((heads, more.then_some(last)))
 }
 
 fn head(row: &Row, scrambler: &Scrambler) -> Result<ConversationHead, Error> {
