@@ -1,8 +1,8 @@
 //! Integer keys, which all tables and in-memory maps use instead of names.
 //!
-//! A handler gets a key only from [`crate::tenant`], which resolves a name within one app. So one app cannot reach anything of
-//! another. IDs on the wire are scrambled per app (`Scrambler`), so that they do not reveal how busy others are. Only the
-//! cursor of the conversations in a sync is a plain key.
+//! A handler gets a key only from a method of [`crate::app::App`] that resolves a name within one app. So one app cannot reach
+//! anything of another. IDs on the wire are scrambled per app (`Scrambler`), so that they do not reveal how busy others are.
+//! Only the cursor of the conversations in a sync is a plain key.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
