@@ -10,7 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 const STEP: Duration = Duration::from_millis(200);
 
 /// Waits for `time` with a bar that shows the rate of `done`.
-pub(crate) async fn over(time: Duration, what: &str, done: &AtomicU64) {
+pub(crate) async fn during(time: Duration, what: &str, done: &AtomicU64) {
     let bar = bar(u64::try_from(time.as_millis()).unwrap_or(u64::MAX), "{bar:30} {elapsed:>4}  {msg}");
     let began = Instant::now();
     let (mut before, mut at) = (done.load(Ordering::Relaxed), began);

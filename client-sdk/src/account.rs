@@ -323,7 +323,7 @@ pub(crate) fn fill_request(conversation: ConversationRef, is_older: bool, anchor
 
 /// The error of a request whose login has ended.
 pub(crate) fn logged_out() -> Error {
-    Error::new(ErrorCode::NetworkModuleUserIsNotLogged, "nobody is logged in")
+    Error::new(ErrorCode::NetworkModuleUserIsNotLogged, "no user is logged in; log in first")
 }
 
 /// One file per app and user. User ids may contain characters that a file system refuses or treats as equal, so the

@@ -55,7 +55,7 @@ impl Events {
         (Self(Arc::new(Shared { channels: RwLock::new(Some(channels)), handlers, lost: AtomicU64::new(0) })), queue)
     }
 
-    /// Raises an event. Returns false when the client was destroyed and the event reaches nobody.
+    /// Raises an event. Returns false when the client was destroyed, so that no one gets the event.
     pub(crate) fn raise(&self, event: Event) -> bool {
         let channels = self.0.channels.read();
         let Some(channels) = &*channels else { return false };

@@ -114,7 +114,7 @@ impl SendQueue {
         self.waiting.iter().filter_map(|number| self.items.get(number)).map(|item| item.outgoing.deadline_ms).min()
     }
 
-    /// Removes all messages, because nothing will be sent any more.
+    /// Removes all messages, because nothing more will be sent.
     pub(crate) fn drain(&mut self) -> Vec<(Outgoing, Error)> {
         let all = self.items.keys().copied().collect();
         self.end(all)

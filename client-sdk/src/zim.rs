@@ -197,7 +197,7 @@ impl Zim {
     /// tools. Its changes reach this device as they reach the user's other devices.
     ///
     /// # Errors
-    /// Nobody is logged in, there is no such method, a value is over its limit, or the server refused the request.
+    /// No user is logged in, there is no such method, a value is over its limit, or the server refused the request.
     pub async fn call_json(&self, path: &str, request: serde_json::Value) -> Result<serde_json::Value, Error> {
         let login = self.logged_in()?;
         let method = zim_protocol::method(path).ok_or_else(|| {

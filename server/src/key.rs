@@ -1,8 +1,8 @@
 //! Integer keys, which all tables and in-memory maps use instead of names.
 //!
-//! A handler gets a key only from `app/names.rs`, which resolves a name within one app. So one app cannot reach anything of
-//! another. No key crosses the wire: IDs there are scrambled per app (`Scrambler`), so that they do not reveal how busy
-//! others are.
+//! A handler gets a key only from a method of [`crate::app::App`] that resolves a name within one app. So one app cannot reach
+//! anything of another. No key crosses the wire: IDs there are scrambled per app (`Scrambler`), so that they do not reveal how
+//! busy others are.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 

@@ -26,7 +26,7 @@ mod folder;
 mod tls;
 /// Keeps commands and blocks in order.
 mod block_fence;
-/// Apps: their secrets, and whom they let in.
+/// Apps: their secrets, and who may log in to them.
 pub mod tenant;
 /// One client's connection: who is logged in on it, what waits for it, and the caller of a method.
 pub mod connection;

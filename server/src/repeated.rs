@@ -1,7 +1,7 @@
 //! Limits warnings about events that may happen a thousand times a second to one a minute, with a count and the sources.
 //!
 //! The first event is reported at once. Those of the next minute are counted and reported together: with the first event after
-//! that minute, or by `keep` if no event follows, so that no count is lost.
+//! that minute, or by `report_remaining` if no event follows, so that no count is lost.
 
 use std::fmt::Display;
 
@@ -12,7 +12,7 @@ use zim_protocol::clock::Clock;
 /// The minimum time between two warnings.
 const PERIOD_MS: i64 = 60_000;
 /// The number of different sources in a warning: the latest ones.
-const MOST_SOURCES: usize = 5;
+const MAX_SOURCES: usize = 5;
 
 /// Events of one kind. `A` is the source of an event, usually an address.
 ///
@@ -45,7 +45,7 @@ impl<A: Display + PartialEq> Repeated<A> {
     pub(crate) fn note(&mut self, now_ms: i64, from: A) -> Option<Summary> {
         self.count = self.count.saturating_add(1);
         if !self.sources.contains(&from) {
-            if self.sources.len() == MOST_SOURCES {
+            if self.sources.len() == MAX_SOURCES {
                 self.sources.remove(0);
                 self.has_more = true;
             }
@@ -57,7 +57,7 @@ impl<A: Display + PartialEq> Repeated<A> {
     /// Returns a summary of the events that are not reported yet, if the minute after the last warning is over.
     pub(crate) fn due(&mut self, now_ms: i64) -> Option<Summary> {
         let may_warn = self.warned_at_ms.is_none_or(|warned| now_ms.saturating_sub(warned) >= PERIOD_MS);
-        if !may_warn { None } else { self.flush(now_ms) }
+        if may_warn { self.flush(now_ms) } else { None }
     }
 
     /// Returns a summary of the events that are not reported yet, at any time.
@@ -78,11 +78,11 @@ impl<A: Display + PartialEq> Repeated<A> {
 }
 
 /// Reports the remaining events a minute after the last warning, and at `end`.
-pub(crate) async fn keep<A: Display + PartialEq>(
+pub(crate) async fn report_remaining<A: Display + PartialEq>(
     repeated: &Mutex<Repeated<A>>,
     clock: &Clock,
     end: &CancellationToken,
-    tell: impl Fn(Summary),
+    report: impl Fn(Summary),
 ) {
     loop {
         let at_ms = clock.steady_ms().saturating_add(PERIOD_MS);
@@ -90,10 +90,10 @@ pub(crate) async fn keep<A: Display + PartialEq>(
             break;
         }
         let left = repeated.lock().due(clock.steady_ms());
-        left.into_iter().for_each(&tell);
+        left.into_iter().for_each(&report);
     }
     let left = repeated.lock().flush(clock.steady_ms());
-    left.into_iter().for_each(&tell);
+    left.into_iter().for_each(&report);
 }
 
 #[cfg(test)]
@@ -157,7 +157,9 @@ mod tests {
         repeated.lock().note(clock.steady_ms(), "b");
         let flusher = {
             let (repeated, clock, end) = (Arc::clone(&repeated), clock.clone(), end.clone());
-            tokio::spawn(async move { keep(&repeated, &clock, &end, |summary| drop(sender.send(summary))).await })
+            tokio::spawn(async move {
+                report_remaining(&repeated, &clock, &end, |summary| drop(sender.send(summary))).await
+            })
         };
         while received.is_empty() {
             clock.advance(PERIOD_MS);

@@ -84,7 +84,7 @@ pub(crate) async fn run(args: LoginArgs, target: &Target, output: Output) -> Res
             let (dialer, logins, meter) = (Arc::clone(&dialer), Arc::clone(&logins), Arc::clone(&meter));
             clients.spawn(log_in_repeatedly(users.collect(), dialer, logins, meter));
         }
-        progress::over(time, "logins", &logins.done).await;
+        progress::during(time, "logins", &logins.done).await;
         logins.stopping.store(true, Ordering::Relaxed);
         while clients.join_next().await.is_some() {}
         began.elapsed()

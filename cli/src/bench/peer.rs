@@ -116,7 +116,7 @@ pub(crate) async fn run(args: PeerArgs, target: &Target, output: Output) -> Resu
     let (before, own_before) = (target.sample(), Sample::of(std::process::id()));
     let began = Instant::now();
     meter.measure(true);
-    progress::over(Duration::from_secs(args.seconds), "messages", meter.acknowledged()).await;
+    progress::during(Duration::from_secs(args.seconds), "messages", meter.acknowledged()).await;
     meter.measure(false);
     let (elapsed, server) = (began.elapsed(), target.cost(before));
     let clients = own_before.and_then(|before| Some(before.until(Sample::of(std::process::id())?)));

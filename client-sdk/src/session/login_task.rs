@@ -79,7 +79,7 @@ impl End {
                 (ConnectionEvent::TokenExpired, Some(error))
             }
             Self::Unregistered => {
-                let error = Error::new(ErrorCode::CommonModuleUserIsNotExist, "this account does not exist any more");
+                let error = Error::new(ErrorCode::CommonModuleUserIsNotExist, "this account no longer exists");
                 (ConnectionEvent::Unregistered, Some(error))
             }
         })

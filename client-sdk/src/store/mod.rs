@@ -81,7 +81,7 @@ impl Store {
             .map_err(writing)
     }
 
-    /// Like [`Store::write`], for a write whose result nobody waits for.
+    /// Like [`Store::write`], for a write whose result no caller waits for.
     pub(crate) fn write_later<F>(&self, job: F)
     where
         F: FnOnce(&Connection) -> rusqlite::Result<()> + Send + 'static,

@@ -25,7 +25,7 @@ use crate::store::{self, Store};
 
 /// The interval of the audit, which compares sums with the server, so that a lost hint is repaired without traffic.
 const AUDIT_MS: i64 = 600_000;
-/// The pause after a failed write or a refusal: long enough for somebody to free space, short enough to be noticed.
+/// The pause after a failed write or a refusal: long enough for a user to free space, short enough to be noticed.
 const RECOVER_MS: i64 = 10_000;
 /// The pause after a rate limit; the allowance of the server is full again by then.
 const PAUSE_MS: i64 = 1_000;

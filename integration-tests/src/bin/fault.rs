@@ -162,7 +162,10 @@ fn print_outcome(args: &Args, seed: u64, outcome: &anyhow::Result<Outcome>, begu
     match outcome {
         Ok(outcome) if outcome.violations.is_empty() => {
             let tally = &outcome.tally;
-            println!("seed {seed}: passed, {} of {} calls acknowledged in {took} ms", tally.acknowledged, tally.calls);
+            println!(
+                "seed {seed}: passed, {} of {} requests acknowledged in {took} ms",
+                tally.acknowledged, tally.calls
+            );
         }
         Ok(outcome) => {
             println!("seed {seed}: FAILED ({took} ms), see {}; repeat with: {again}", args.folder.display());

@@ -80,28 +80,24 @@ type Check = fn(&EndState) -> Vec<String>;
 
 /// Every check: its name, the invariant, and the function. A new noun adds its own.
 pub(super) const CHECKS: &[(&str, &str, Check)] = &[
-    ("positions_dense", "stored positions are exactly 1 to the end of the log, each once", positions_dense),
-    ("time_fell", "neither the time nor the count of messages decreases along a log", time_fell),
-    ("acknowledged_lost", "acknowledged messages are stored at the acknowledged position", acknowledged_lost),
-    (
-        "stored_twice",
-        "no message is stored twice, however often it was sent, and none that was never sent",
-        stored_twice,
-    ),
+    ("positions_dense", "the stored positions of a log are exactly 1 to its end, each once", positions_dense),
+    ("time_fell", "along a log, neither the time nor the message count falls", time_fell),
+    ("acknowledged_lost", "an acknowledged message is stored, at the acknowledged position", acknowledged_lost),
+    ("stored_twice", "no message is stored twice, however often it was sent, and none that was not sent", stored_twice),
     ("call_order", "a device's messages to one user are stored in the order of its calls", call_order),
-    ("poison_spread", "a message that cannot be stored fails without affecting others", poison_spread),
-    ("histories_differ", "every device of both sides shows the same messages in the same order", histories_differ),
-    ("unread_wrong", "unread counts and their sum match the stored messages", unread_wrong),
+    ("poison_spread", "a message that cannot be stored fails alone", poison_spread),
+    ("histories_differ", "all devices of both users show the same messages in the same order", histories_differ),
+    ("unread_wrong", "unread counts and their sum equal an independent count", unread_wrong),
     ("clear_lost", "read messages stay read", clear_lost),
-    ("profile_lost", "names and avatars are the last ones that were acknowledged", social::profile_lost),
-    ("presence_lost", "custom statuses and subscriptions are what was acknowledged last", social::presence_lost),
+    ("profile_lost", "names and avatars are the last ones acknowledged", social::profile_lost),
+    ("presence_lost", "custom statuses and subscriptions are the last ones acknowledged", social::presence_lost),
     (
         "relation_lost",
-        "friends, aliases, applications and blacklists are what was acknowledged last",
+        "friends, aliases, applications and blacklists are the last ones acknowledged",
         social::relation_lost,
     ),
-    ("passed_a_block", "nothing of a blocked user is stored after the block was acknowledged", social::passed_a_block),
-    ("lists_differ", "a device holds the lists and the profiles that the server keeps", social::lists_differ),
+    ("passed_a_block", "after a block is acknowledged, nothing of the blocked user is stored", social::passed_a_block),
+    ("lists_differ", "a device holds the same lists and profiles as the server", social::lists_differ),
     (
         "events_differ",
         "the events of friends, applications and the blacklist, applied in order, give what the device holds",
@@ -109,17 +105,20 @@ pub(super) const CHECKS: &[(&str, &str, Check)] = &[
     ),
     ("rows_differ", "the rows of a device equal those of a fresh device", rows_differ),
     ("never_raised", "every device raises every message at least once", never_raised),
-    ("raised_out_of_order", "messages are raised in the order of their log", raised_out_of_order),
-    ("raised_twice", "one incarnation of a device raises a message once", raised_twice),
-    ("server_crashed", "the server never ends by itself, leaves no task behind and never panics", server_crashed),
+    ("raised_out_of_order", "devices raise messages in the order of their log", raised_out_of_order),
+    ("raised_twice", "a device that is not restarted raises a message once", raised_twice),
+    ("server_crashed", "the server never ends by itself, leaves no task behind, and never panics", server_crashed),
 ];
 
 /// The invariants that `run.rs` checks while it waits for the end.
 pub(super) const WAITS: &[(&str, &str)] = &[
-    ("no_answer", "every call is answered"),
-    ("device_behind", "every device catches up with the server by itself"),
-    ("hint_not_repaired", "a lost last push of a conversation is repaired without traffic"),
-    ("reused_key_answered", "a reused key is refused for another message, and answered as before for the same"),
+    ("no_answer", "every request is answered"),
+    ("device_behind", "every device converges to the server's state by itself"),
+    ("hint_not_repaired", "a lost last push of a conversation is repaired without later traffic"),
+    (
+        "reused_key_answered",
+        "a used key is refused with another message, and returns the first answer with the same one",
+    ),
 ];
 
 /// Runs all checks.

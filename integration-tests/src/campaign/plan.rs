@@ -185,22 +185,22 @@ impl Kind {
     pub const fn title(self) -> &'static str {
         match self {
             Self::Cut => "a device's link is cut, and restored later",
-            Self::BadNetwork => "a device's datagrams are lost, doubled, delayed and reordered",
+            Self::BadNetwork => "a device's datagrams are lost, duplicated, delayed and reordered",
             Self::NewAddress => "a device's address changes",
             Self::KillServer => "SIGKILL to the server, in the middle of commits",
-            Self::StopServer => "the server stops as an operator stops it",
+            Self::StopServer => "an operator stops the server",
             Self::KillDevice => "SIGKILL to a client, in the middle of sending",
-            Self::CloseDevice => "a client ends, and its database is opened again",
-            Self::DiskFull => "the database has no room left (SQLITE_FULL)",
-            Self::WriteFails => "writes to the database's files fail in the middle (EFBIG)",
+            Self::CloseDevice => "a client is closed, and its database is opened again",
+            Self::DiskFull => "the database is full (SQLITE_FULL)",
+            Self::WriteFails => "writes to the database's files are cut short (EFBIG)",
             Self::Poison => "a statement fails in the middle of a batch",
-            Self::LastPush => "the last push of a conversation is dropped, and nothing follows",
+            Self::LastPush => "the last push of a conversation is dropped, without later traffic",
             Self::JumpServer => "the server's clock jumps",
             Self::JumpDevice => "a device's clock jumps",
             Self::KillPostgres => "SIGKILL to PostgreSQL",
-            Self::Restore => "a backup is restored: another epoch",
+            Self::Restore => "a backup is restored, with a new epoch",
             Self::Away => "a device is away for the rest of the run",
-            Self::Reset => "a device is away until what it lacks is no longer kept: reset",
+            Self::Reset => "a device is away until the entries it lacks are removed: reset",
         }
     }
 

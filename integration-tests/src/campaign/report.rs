@@ -76,19 +76,19 @@ impl Report {
             let _ = writeln!(text, "| {} |", cells.join(" | "));
         };
         let runs: usize = self.runs.values().sum();
-        row(&["what", "how much"]);
+        row(&["", "number"]);
         row(&["---", "---:"]);
         row(&["seeds", &format!("{} to {}", self.first.unwrap_or(0), self.last)]);
         for (database, runs) in &self.runs {
             row(&[&format!("runs on {database}"), &grouped(*runs)]);
         }
         for (what, count) in [
-            ("calls", self.total.calls),
-            ("of them acknowledged", self.total.acknowledged),
-            ("of them failed, or never answered because a process was killed", self.total.failed),
+            ("requests", self.total.calls),
+            ("of these, acknowledged", self.total.acknowledged),
+            ("of these, failed or not answered because a process was killed", self.total.failed),
             ("messages stored", self.total.messages),
             ("events recorded", self.total.events),
-            ("rows of devices compared with those of fresh devices", self.total.rows),
+            ("device rows compared with those of fresh devices", self.total.rows),
             ("SIGKILLs to a server or its database", self.total.server_kills),
             ("SIGKILLs to a client", self.total.client_kills),
             ("links cut", self.total.cuts),
@@ -100,7 +100,7 @@ impl Report {
         let mut row = |cells: &[&str]| {
             let _ = writeln!(text, "| {} |", cells.join(" | "));
         };
-        row(&["what went wrong, often several at once", "runs with it"]);
+        row(&["fault (a run often has several at once)", "runs with it"]);
         row(&["---", "---:"]);
         for kind in Kind::ALL {
             row(&[kind.title(), &grouped(self.kinds.get(&kind).copied().unwrap_or(0))]);
@@ -109,7 +109,7 @@ impl Report {
         let mut row = |cells: &[&str]| {
             let _ = writeln!(text, "| {} |", cells.join(" | "));
         };
-        row(&["what was checked after each run", "violations"]);
+        row(&["checked after each run", "violations"]);
         row(&["---", "---:"]);
         let checks = CHECKS.iter().map(|(name, what, _)| (*name, *what)).chain(WAITS.iter().copied());
         for (name, what) in checks {

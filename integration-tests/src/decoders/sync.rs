@@ -1,4 +1,4 @@
-//! The sync core of a device, fed with arbitrary pushes and answers of a server.
+//! The sync engine of a device, fed with arbitrary pushes and answers of a server.
 
 use std::collections::VecDeque;
 

@@ -100,7 +100,7 @@ async fn a_non_loopback_admin_address_requires_tls() {
     assert!(soon(plain).await.is_none(), "plain HTTP/2 is accepted");
 
     let certificate = CertificateDer::from_pem_file(world.data_dir().join("cert.pem")).unwrap();
-    let shake = async |protocol: &[u8]| {
+    let handshake = async |protocol: &[u8]| {
         let mut roots = RootCertStore::empty();
         roots.add(certificate.clone()).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -114,12 +114,12 @@ async fn a_non_loopback_admin_address_requires_tls() {
         let name = ServerName::try_from("localhost").unwrap();
         soon(TlsConnector::from(Arc::new(config)).connect(name, stream)).await
     };
-    let shaken = shake(b"h2").await.unwrap();
-    let session = shaken.get_ref().1;
+    let connected = handshake(b"h2").await.unwrap();
+    let session = connected.get_ref().1;
     assert_eq!(session.protocol_version(), Some(ProtocolVersion::TLSv1_3));
     assert_eq!(session.alpn_protocol(), Some(b"h2".as_slice()));
-    assert!(shake(b"http/1.1").await.is_err());
-    drop(shaken);
+    assert!(handshake(b"http/1.1").await.is_err());
+    drop(connected);
     // Only these addresses count as loopback: not the mapped form of the other family.
     for (listen, is_plain) in [("127.0.0.2:0", true), ("[::ffff:127.0.0.1]:0", true), ("[::]:0", false)] {
         let data = tempfile::tempdir().unwrap();

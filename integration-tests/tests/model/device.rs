@@ -1,4 +1,4 @@
-//! A device of the model: the SDK's sync core, a store that survives a crash, and the network to the server.
+//! A device of the model: the SDK's sync engine, a store that survives a crash, and the network to the server.
 
 use std::collections::{BTreeMap, HashMap};
 

@@ -1,4 +1,4 @@
-//! A model of the sync protocol: the SDK's sync core against the server's rules, with a network that loses, duplicates
+//! A model of the sync protocol: the SDK's sync engine against the server's rules, with a network that loses, duplicates
 //! and reorders, two nodes, three devices, members who join, leave, are removed and rejoin, targeted messages,
 //! retention, dismissal, and a restored backup. After each round everything is delivered, and then the state of the
 //! devices must match the server.

@@ -71,7 +71,7 @@ const fn argument(reason: &'static str) -> TokenError {
 const CBC_OFF: TokenError = TokenError {
     code: ErrorCode::NetworkModuleTokenInvalid,
     kind: TokenErrorKind::CbcOff,
-    reason: "tokens of the AES-CBC form are off for this app; make AES-GCM tokens, or turn them on with: \
+    reason: "this app does not accept AES-CBC tokens; make AES-GCM tokens, or accept AES-CBC with: \
              zim admin app set --app-id N --cbc-tokens on",
 };
 

@@ -68,7 +68,7 @@ pub struct Limits {
     pub max_half_sent_bytes: usize,
     /// Bytes of responses that clients have not read, and of pages being read for them, of all sessions together. Beyond it
     /// reads wait; writes never do. One user may hold 1/32 of it across all sessions, and at least 393,216: room for a long
-    /// response. At least 8,388,608. Default: 67,108,864, of which a user may hold 2 MB: ten pages that wait for a slow client.
+    /// response. At least 8,388,608. Default: 67,108,864, of which a user may hold 2 MB: eight full pages that wait for a slow client.
     pub max_unread_bytes: usize,
     /// Simultaneous connections. Default: 100,000: with 50 KB each some 5 GB, more than most machines can spare.
     pub max_connections: usize,
@@ -82,8 +82,8 @@ pub struct Limits {
     pub handshakes_at_once: usize,
     /// Waiting handshakes; more are refused. Default: 4,096, which is less than two seconds of work.
     pub handshakes_waiting: usize,
-    /// Milliseconds for a handshake, counted from its turn. A turn itself lasts at most 10 ms, so that a client that is far away
-    /// or stops in the middle does not block others. Default: 5,000.
+    /// Milliseconds for a handshake, counted from its start, and for the wait before it. It counts as simultaneous for at most
+    /// 10 ms, so that a client that is far away or stops in the middle does not block others. Default: 5,000.
     pub handshake_timeout_ms: u32,
     /// Handshakes per second from one address (IPv6: one /64), with a burst of half a second. All addresses that are not
     /// validated share half of this rate; beyond that a client must validate its address first, which costs it a round trip.

@@ -63,10 +63,10 @@ impl LoginAllowances {
 
     /// Logs what was counted and not logged, until `end`.
     pub(crate) async fn log_summaries(&self, clock: &Clock, end: &CancellationToken) {
-        let failures = repeated::keep(&self.failures, clock, end, |Summary { count, addresses }| {
+        let failures = repeated::report_remaining(&self.failures, clock, end, |Summary { count, addresses }| {
             tracing::warn!(count, addresses, "logins failed");
         });
-        tokio::join!(failures, repeated::keep(&self.cbc_refused, clock, end, log_cbc_summary));
+        tokio::join!(failures, repeated::report_remaining(&self.cbc_refused, clock, end, log_cbc_summary));
     }
 
     /// Returns the wait until another login may fail, milliseconds; 0 for none.
@@ -91,7 +91,7 @@ fn log_cbc_summary(Summary { count, addresses: apps }: Summary) {
     tracing::warn!(
         count,
         apps,
-        "tokens of the AES-CBC form were refused; to accept them: zim admin app set --app-id N --cbc-tokens on"
+        "AES-CBC tokens were refused; to accept them: zim admin app set --app-id N --cbc-tokens on"
     );
 }
 

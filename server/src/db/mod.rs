@@ -151,8 +151,8 @@ impl<B: Bulk> Db<B> {
     }
 
     /// Submits a job: an async closure that works on the [`Tx`] and waits for nothing else. This call fixes its position in the
-    /// partition's queue. A job runs at most once: if its shared transaction is lost, the caller gets an error for which
-    /// [`DbError::is_unavailable`] is true.
+    /// partition's queue. A job runs at most once: if its shared transaction is lost, the caller gets an error. Unless the disk is
+    /// full or the database is corrupt, [`DbError::is_unavailable`] is true for it.
     pub fn submit<T, F>(&self, partition: u64, locks: Locks, job: F) -> Submitted<T>
     where
         T: Send + 'static,

@@ -166,8 +166,10 @@ impl ListenerWarnings {
 
     /// Logs the warnings that are due, until `end`.
     pub(super) async fn run(&self, end: &CancellationToken) {
-        let evictions = repeated::keep(&self.evictions, &self.clock, end, |summary| self.warn_evicted(summary));
-        let failures = repeated::keep(&self.failures, &self.clock, end, |summary| self.warn_accept_failed(summary));
+        let evictions =
+            repeated::report_remaining(&self.evictions, &self.clock, end, |summary| self.warn_evicted(summary));
+        let failures =
+            repeated::report_remaining(&self.failures, &self.clock, end, |summary| self.warn_accept_failed(summary));
         join(evictions, failures).await;
     }
 

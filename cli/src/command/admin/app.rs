@@ -35,7 +35,7 @@ AES-CBC tokens carry no authentication tag: a client can modify one, and the ser
 Accept them only while a back end still makes them, and move that back end to AES-GCM tokens.
   off   refuse them
   on    accept those of ZEGO's generators in Python, Node and Go, and in C# without a payload. A client with several
-        tokens can make one for a user ID that was never issued, with 16 random characters in it
+        tokens can make one for a user ID that was never issued, with up to 16 random characters in a row
   java  also accept those of ZEGO's generator in Java without a payload. A client with such a token can change the
         first four characters of the user ID, and remove 16 at a time before them: use it only where this is harmless
 

@@ -64,7 +64,7 @@ impl KeyCheck {
 
     /// Logs the warnings that are due, until `end`.
     pub(super) async fn run_warnings(&self, end: &CancellationToken) {
-        repeated::keep(&self.refused.warnings, &self.refused.clock, end, warn).await;
+        repeated::report_remaining(&self.refused.warnings, &self.refused.clock, end, warn).await;
     }
 
     fn refuse(&self, peer: Option<Peer>, refusal: Refusal) -> Status {

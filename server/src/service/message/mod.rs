@@ -31,7 +31,9 @@ impl App {
     /// Returns the other user of a peer conversation.
     async fn resolve_peer(&self, identity: &Identity, peer_id: &str) -> Result<UserKey, Error> {
         if peer_id == &*identity.user_id {
-            return Err(Error::params_invalid("toConversationID is your own userID; send to another user"));
+            return Err(Error::params_invalid(
+                "toConversationID is your own userID; a message to yourself cannot be sent",
+            ));
         }
         self.user_key(identity.app, peer_id).await?.ok_or_else(|| Error::target_not_found(peer_id))
     }

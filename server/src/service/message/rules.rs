@@ -25,14 +25,14 @@ pub(super) struct Draft {
 /// A type of message that cannot be sent this way, or a body over its limit.
 pub(super) fn peer_draft(message: Message, config: &MessageSendConfig, limits: &Limits) -> Result<Draft, Error> {
     let Some(body) = message.body else {
-        return Err(Error::params_invalid("message has no body"));
+        return Err(Error::params_invalid("the message has no body"));
     };
     let (kind, bytes, limit) = match &body {
         Body::Text(text) => (MessageType::Text, text.message.len(), limits.max_text_bytes),
         Body::Command(command) => (MessageType::Command, command.message.len(), limits.max_command_bytes),
         Body::Custom(custom) => (MessageType::Custom, custom.message.len(), limits.max_custom_bytes),
         Body::Barrage(_) => return Err(Error::params_invalid("a barrage message goes to a room, not to a user")),
-        _ => return Err(Error::params_invalid("sendMessage takes text, command and custom messages")),
+        _ => return Err(Error::params_invalid("sendMessage takes text, command and custom messages to a user")),
     };
     if message.r#type != 0 && message.r#type != kind as i32 {
         return Err(Error::params_invalid("message.type does not fit the body of the message"));

@@ -40,7 +40,7 @@ pub(super) struct NewLogin {
     pub(super) now: i64,
     /// The time that changed profiles and presence get.
     pub(super) changed_at: i64,
-    /// When the token was inserted, Unix seconds; `None` with an app sign.
+    /// When the token was made, Unix seconds; `None` with an app sign.
     pub(super) token_ctime: Option<i64>,
     /// Only the app's back end can have decided that this user exists.
     pub(super) is_vouched: bool,
@@ -52,7 +52,7 @@ pub(super) struct NewLogin {
 }
 
 impl NewLogin {
-    /// The age of the proof: when it was inserted, Unix seconds.
+    /// The age of the proof: when it was made, Unix seconds.
     fn proof_at(&self) -> i64 {
         self.token_ctime.unwrap_or_else(|| self.now.div_euclid(1_000))
     }
@@ -256,7 +256,7 @@ impl Restrictions {
         self.banned_at > 0 && (self.ban_ends_at == 0 || now < self.ban_ends_at)
     }
 
-    /// Checks a login with a token inserted in this second, or with an app sign (`None`).
+    /// Checks a login with a token made in this second, or with an app sign (`None`).
     fn check(self, token_ctime: Option<i64>, now: i64) -> Result<(), Error> {
         if self.is_banned(now) {
             return Err(Error::user_banned(self.ban_ends_at));
@@ -268,7 +268,7 @@ impl Restrictions {
     }
 }
 
-/// Continues a login with a token inserted in this second.
+/// Continues a login with a token made in this second.
 pub(super) async fn renew(
     tx: &mut Tx<'_>,
     user: UserKey,
@@ -302,7 +302,7 @@ pub(super) async fn lift_ban(tx: &mut Tx<'_>, user: UserKey, now: i64) -> Result
 pub(super) enum Until {
     /// All tokens that the user has now, Unix seconds. The clock of a back end may be ahead of this one.
     Now(i64),
-    /// Tokens that were inserted up to this second, Unix seconds.
+    /// Tokens that were made up to this second, Unix seconds.
     Made(i64),
 }
 
@@ -320,7 +320,7 @@ pub(super) async fn revoke_tokens(
     let row = tx.fetch_one(sql, &params![user]).await?.ok_or_else(|| Error::internal_text("an account is missing"))?;
     let (before, newest): (i64, i64) = (row.get(0)?, row.get(1)?);
     let wanted = match until {
-        // One second later than the last time: the operator may have inserted a token in the second of that revocation.
+        // One second later than the last time: the operator may have made a token in the second of that revocation.
         Until::Now(now_s) if before >= now_s => newest.max(before + 1),
         Until::Now(now_s) => newest.max(now_s),
         Until::Made(second) => second,
@@ -345,7 +345,7 @@ fn end_one_shots(tx: &mut Tx<'_>, user: UserKey) {
     tx.emit(Effect::OneShotsEnded { user, reason: SessionEndReason::EndedByOperator });
 }
 
-/// Ends a user's logins whose proof was inserted up to the second `made_until`, as the operator decided.
+/// Ends a user's logins whose proof was made up to the second `made_until`, as the operator decided.
 async fn end_logins(tx: &mut Tx<'_>, user: UserKey, made_until: i64, at: i64) -> Result<u32, Error> {
     let find = "SELECT id, connected FROM session WHERE account = $1 AND state = $2 AND proof_at <= $3";
     let mut connected = 0;
