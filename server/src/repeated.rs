@@ -158,7 +158,7 @@ mod tests {
         let flusher = {
             let (repeated, clock, end) = (Arc::clone(&repeated), clock.clone(), end.clone());
             tokio::spawn(async move {
-                report_remaining(&repeated, &clock, &end, |summary| drop(sender.send(summary))).await
+                report_remaining(&repeated, &clock, &end, |summary| drop(sender.send(summary))).await;
             })
         };
         while received.is_empty() {
