@@ -198,8 +198,6 @@ struct Requests<'a> {
     allowance: Allowance,
     /// The number of event frames sent.
     sent: &'a AtomicU64,
-    /// The number of event frames that the client has received.
-    received: u64,
     /// The client has finished its stream: no requests follow.
     finished: bool,
     /// The client's stream is not read before this time of the steady clock, because too many of its requests were
@@ -235,7 +233,6 @@ impl<'a> Requests<'a> {
             in_flight: InFlight::new(start),
             allowance: Allowance::default(),
             sent,
-            received: 0,
             finished: false,
             paused_until: 0,
             frame_deadline: None,
@@ -368,13 +365,13 @@ impl<'a> Requests<'a> {
         let frame = ClientFrame::decode(frame).map_err(|_| unreadable())?;
         match frame.frame {
             Some(FromClient::Request(request)) => {
-                self.acknowledge(request.ack)?;
+                self.check_ack(request.ack)?;
                 self.request(request);
                 Ok(())
             }
             Some(FromClient::Ack(ack)) => {
                 self.count_refused();
-                self.acknowledge(ack.count)
+                self.check_ack(ack.count)
             }
             Some(FromClient::Hello(_)) => Err(Closing::new(CloseCode::Protocol, "Hello was sent twice")),
             // A frame of a later version: skipped.
@@ -406,12 +403,11 @@ impl<'a> Requests<'a> {
         }
     }
 
-    /// Records the number of event frames that the client has received.
-    fn acknowledge(&mut self, count: u64) -> Result<(), Closing> {
+    /// Checks the number of event frames that the client says it has received.
+    fn check_ack(&self, count: u64) -> Result<(), Closing> {
         if count > self.sent.load(Ordering::Relaxed) {
             return Err(Closing::new(CloseCode::Protocol, "an Ack counts events that were not sent"));
         }
-        self.received = self.received.max(count);
         Ok(())
     }
 }
