@@ -30,7 +30,7 @@ const PAUSE: Duration = Duration::from_millis(110);
 #[derive(Clone, Debug, Args)]
 pub(crate) struct AttackArgs {
     /// Duration of each attack, and of the measurement before it
-    #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
     seconds: u64,
     /// Pairs of users that exchange messages meanwhile, nine a second each
     #[arg(long, value_name = "N", default_value_t = 30)]

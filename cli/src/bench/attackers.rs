@@ -172,7 +172,7 @@ async fn never_read(dialer: &SharedDialer, until: tokio::time::Instant, outcomes
 const PAGES: u64 = 200;
 
 /// A user with a conversation of 90 long messages requests all of it on many sessions, 200 times on each, and reads no
-/// response. The sessions are opened over a quarter of the time: a storm of handshakes is an attack of its own.
+/// response. The sessions are opened over half of the time: a storm of handshakes is an attack of its own.
 async fn one_shots(
     sessions: usize,
     dialer: &SharedDialer,
@@ -191,7 +191,7 @@ async fn one_shots(
     let mut out = BytesMut::new();
     (0..PAGES).for_each(|id| queue(id, &request, &mut out));
     let begin = tokio::time::Instant::now();
-    let opening = until.saturating_duration_since(begin) / 4;
+    let opening = until.saturating_duration_since(begin) / 2;
     let count = u32::try_from(sessions).unwrap_or(u32::MAX);
     let out = &out;
     let opened: Vec<Raw> = stream::iter(0..count)
