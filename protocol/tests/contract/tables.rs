@@ -17,22 +17,12 @@ const OTHERS: [&str; 2] = ["Error", "App"];
 const FLAT: [&str; 3] = ["Message", "MessageLiteInfo", "TipsMessageChangeInfo"];
 
 /// Fields of types that the reference does not have.
-const OUR_FIELDS: [&str; 12] = [
+const OUR_FIELDS: [&str; 3] = [
     // `GroupConversation` has them; the reference's own clients show them in every conversation.
     "Conversation.isDisabled",
     "Conversation.mutedExpiredTime",
     // The whole status, with the time when it ends.
     "UserCustomStatusUpdatedResult.status",
-    // The fields of three subclasses in one message.
-    "TipsMessageChangeInfo.groupDataFlag",
-    "TipsMessageChangeInfo.groupName",
-    "TipsMessageChangeInfo.groupNotice",
-    "TipsMessageChangeInfo.groupAvatarUrl",
-    "TipsMessageChangeInfo.groupMutedInfo",
-    "TipsMessageChangeInfo.memberRole",
-    "TipsMessageChangeInfo.muteExpiredTime",
-    "TipsMessageChangeInfo.groupNewOwner",
-    "TipsMessageChangeInfo.isPinned",
 ];
 
 /// Fields of requests that are no parameters in the reference.

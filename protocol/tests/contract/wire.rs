@@ -83,3 +83,14 @@ fn error_codes_have_the_references_names() {
     }
     assert_eq!(count, 169);
 }
+
+#[test]
+fn an_id_is_called_id_in_json() {
+    let ends = |name: &str, end: &str| name.strip_suffix(end).is_some_and(|rest| rest.ends_with(char::is_lowercase));
+    for file in Surface::read().files() {
+        for field in messages(&file).iter().flat_map(prost_reflect::MessageDescriptor::fields) {
+            let name = field.json_name();
+            assert!(!ends(name, "Id") && !ends(name, "Ids"), "{}: json_name is missing", field.full_name());
+        }
+    }
+}
