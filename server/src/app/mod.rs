@@ -17,6 +17,7 @@ use crate::error::Error;
 use crate::fanout::Fanout;
 use crate::journal::NewMessage;
 use crate::key::{ConversationKey, IdGenerator, UserKey};
+use crate::meter::Meter;
 use crate::tenant::{Cache, Tenants, app_rows, open_deployment};
 
 pub(crate) use self::names::Named;
@@ -46,6 +47,7 @@ pub struct App {
     pub tenants: Tenants,
     /// Changes when a backup is restored or a replica promoted.
     pub epoch: [u8; 16],
+    pub(crate) meter: Meter,
     pub(crate) secret: [u8; 32],
     pub(crate) logins: LoginAllowances,
     pub(crate) block_fence: BlockFence,
@@ -78,6 +80,7 @@ impl App {
             logins: LoginAllowances::new(&config.limits),
             config,
             tenants,
+            meter: Meter::new(),
             epoch,
             secret,
             block_fence: BlockFence::default(),
