@@ -9,7 +9,7 @@ use std::time::Duration;
 use tonic::codegen::http::Uri;
 use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 use zim_client_sdk::Trust;
-use zim_client_sdk::net::certificate_verifier;
+use zim_client_sdk::net::{CertificateProblem, certificate_verifier};
 
 use crate::exit::{Exit, Failure};
 
@@ -90,12 +90,10 @@ impl Target {
 
     /// Explains why the service cannot be reached, with a hint.
     fn unreachable(&self, error: &(dyn StdError + 'static), trust: &Trust) -> Failure {
-        let certificate = causes(error).find_map(|cause| match cause.downcast_ref() {
-            Some(rustls::Error::InvalidCertificate(_) | rustls::Error::General(_)) => Some(cause.to_string()),
-            _ => None,
-        });
+        let certificate = causes(error).find_map(|cause| CertificateProblem::of(cause.downcast_ref()?));
         if let Some(why) = certificate {
-            let failure = Failure::new(Exit::Network, format!("the server at {self} is not trusted: {why}"));
+            let message = format!("the certificate of the server at {self} is not accepted: {why}");
+            let failure = Failure::new(Exit::Network, message);
             return failure.hint(match trust {
                 Trust::Fingerprint(_) => {
                     "compare --admin-fingerprint with the fingerprint that zim-server prints when it starts; if it did not \
@@ -225,7 +223,9 @@ mod tests {
         let error = io::Error::other(io::Error::new(io::ErrorKind::InvalidData, certificate));
         let failure = tls.unreachable(&error, &Trust::System);
         assert!(
-            failure.message.starts_with("the server at https://10.0.0.5:4712 is not trusted: "),
+            failure
+                .message
+                .starts_with("the certificate of the server at https://10.0.0.5:4712 is not accepted: no trusted"),
             "{}",
             failure.message
         );

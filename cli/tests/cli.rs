@@ -4,6 +4,8 @@
 
 mod common;
 mod operator;
+#[path = "cli/certificate.rs"]
+mod certificate;
 #[path = "cli/input.rs"]
 mod input;
 #[cfg(unix)]

@@ -72,7 +72,7 @@ fn the_server_accepts_the_variables_of_the_command_line() {
                 folders.push(path);
             } else {
                 let text = std::fs::read_to_string(&path).unwrap();
-                let quoted = text.split('"').filter(|part| part.starts_with("ZIM_"));
+                let quoted = text.split('"').filter(|part| part.len() > 4 && part.starts_with("ZIM_"));
                 found.extend(
                     quoted
                         .filter(|part| part.bytes().all(|it| it.is_ascii_uppercase() || it == b'_'))
