@@ -42,12 +42,15 @@ const LEAST_SPACE: usize = 1 << 20;
 
 /// Opens a connection for a writing or a reading thread.
 pub(super) fn open(path: &Path, access: Access) -> Result<Connection, DbError> {
-    open_file(path, access).map_err(|error| match no_space(path) {
-        Some(cause) if access == Access::Write && error.kind() == DbErrorKind::Other => {
-            let message = format!("there is no space for {}: {cause}; free some", path.display());
-            DbError::caused_by(DbErrorKind::DiskFull, message, cause)
-        }
-        _ => error,
+    open_file(path, access).map_err(|error| explain(path, error))
+}
+
+/// Replaces an error of opening if its cause is that there is no space.
+pub(super) fn explain(path: &Path, error: DbError) -> DbError {
+    let cause = if error.kind() == DbErrorKind::Other { no_space(path) } else { None };
+    cause.map_or(error, |cause| {
+        let message = format!("there is no space for {}: {cause}; free some", path.display());
+        DbError::caused_by(DbErrorKind::DiskFull, message, cause)
     })
 }
 

@@ -7,18 +7,20 @@ use tracing::Instrument;
 use zim_protocol::admin::Admin;
 use zim_protocol::token::Token;
 use zim_protocol::{
-    App as AppRow, BanUserRequest, BanUserResult, CreateAppRequest, DisconnectUserRequest, DisconnectUserResult,
-    ErrorCode, GetUserRequest, ListAppsRequest, ListAppsResult, ListBannedUsersRequest, ListBannedUsersResult,
-    ListSessionsRequest, ListSessionsResult, MintTokenRequest, MintTokenResult, RegisterUserRequest,
-    RegisterUserResult, RevokeTokensRequest, RevokeTokensResult, RotateSecretRequest, RotateSecretResult, SessionInfo,
-    UnbanUserRequest, UnbanUserResult, UpdateAppRequest, UserAccess, Validate,
+    App as AppRow, AppDetails, BanUserRequest, BanUserResult, CreateAppRequest, DeleteAppRequest, DeleteAppResult,
+    DisconnectUserRequest, DisconnectUserResult, ErrorCode, GetAppRequest, GetUserRequest, ListAppsRequest,
+    ListAppsResult, ListBannedUsersRequest, ListBannedUsersResult, ListSessionsRequest, ListSessionsResult,
+    MintTokenRequest, MintTokenResult, RegisterUserRequest, RegisterUserResult, RevokeTokensRequest,
+    RevokeTokensResult, RotateSecretRequest, RotateSecretResult, SessionInfo, UnbanUserRequest, UnbanUserResult,
+    UpdateAppRequest, UserAccess, Validate,
 };
 
 use crate::app::App;
 use crate::app::Rotated;
+use crate::connection::Identity;
 use crate::error::Error;
 use crate::key::AppKey;
-use crate::tenant::{Tenant, check_app_name};
+use crate::tenant::{Deleted, Tenant, check_app_name};
 
 /// The lifetime of a token in seconds, unless the request gives one: one day.
 const DEFAULT_TOKEN_S: i64 = 24 * 3_600;
@@ -62,7 +64,7 @@ fn as_row(tenant: &Tenant) -> AppRow {
     let access = tenant.access();
     AppRow {
         app_id: app_id(tenant),
-        name: tenant.name.clone(),
+        name: tenant.name(),
         app_sign: String::new(),
         server_secret: String::new(),
         cbc_tokens: access.cbc_tokens as i32,
@@ -100,6 +102,8 @@ macro_rules! about {
 about! {
     CreateAppRequest: ;
     UpdateAppRequest: ;
+    GetAppRequest: ;
+    DeleteAppRequest: ;
     RotateSecretRequest: ;
     ListBannedUsersRequest: ;
     MintTokenRequest: user_id;
@@ -164,12 +168,40 @@ impl Admin for AdminService {
         Ok(Response::new(ListAppsResult { apps }))
     }
 
+    async fn get_app(&self, request: Request<GetAppRequest>) -> Result<Response<AppDetails>, Status> {
+        let GetAppRequest { app_id } = valid(request)?;
+        let tenant = self.tenant(app_id).map_err(status)?;
+        let users = self.app.count_users(&tenant).await.map_err(status)?;
+        let is_of_app = |identity: &Identity| identity.app == tenant.key;
+        let sessions = self.app.fanout.all().iter().filter(|it| it.identity().is_some_and(is_of_app)).count();
+        Ok(Response::new(AppDetails {
+            app: Some(as_row(&tenant)),
+            created_at: tenant.created_at,
+            users,
+            sessions: u32::try_from(sessions).unwrap_or(u32::MAX),
+        }))
+    }
+
+    async fn delete_app(&self, request: Request<DeleteAppRequest>) -> Result<Response<DeleteAppResult>, Status> {
+        let DeleteAppRequest { app_id, confirm } = valid(request)?;
+        let tenant = self.tenant(app_id).map_err(status)?;
+        if confirm != app_id {
+            let message = "confirm must be the ID of the app again: its users and messages are deleted with it";
+            return Err(status(Error::params_invalid(message)));
+        }
+        let app = Arc::clone(&self.app);
+        let Deleted { rows, is_done } = run_to_completion(async move { app.delete_app(&tenant).await }).await?;
+        record_detail(&format!("{rows} rows{}", if is_done { ", all" } else { "" }));
+        Ok(Response::new(DeleteAppResult { is_done, rows }))
+    }
+
     async fn update_app(&self, request: Request<UpdateAppRequest>) -> Result<Response<AppRow>, Status> {
         let request = valid(request)?;
         let tenant = self.tenant(request.app_id).map_err(status)?;
-        let UpdateAppRequest { app_id: _, cbc_tokens, app_sign_login, registration } = &request;
+        let UpdateAppRequest { app_id: _, cbc_tokens, app_sign_login, registration, name } = &request;
+        name.as_deref().map_or(Ok(()), check_app_name).map_err(status)?;
         record_detail(&format!(
-            "cbc_tokens: {cbc_tokens:?}, app_sign_login: {app_sign_login:?}, registration: {registration:?}"
+            "name: {name:?}, cbc_tokens: {cbc_tokens:?}, app_sign_login: {app_sign_login:?}, registration: {registration:?}"
         ));
         let (app, of_app) = (Arc::clone(&self.app), Arc::clone(&tenant));
         run_to_completion(async move { app.update_app(&of_app, &request).await }).await?;
