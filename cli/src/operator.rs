@@ -9,7 +9,7 @@ use std::time::Duration;
 use tonic::codegen::http::Uri;
 use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 use zim_client_sdk::Trust;
-use zim_client_sdk::net::{CertificateProblem, certificate_verifier};
+use zim_client_sdk::net::{CertificateProblem, ascii_host, certificate_verifier};
 
 use crate::exit::{Exit, Failure};
 
@@ -50,6 +50,8 @@ impl Target {
                 "use a form like unix:zim-data/admin.sock, https://chat.example.org:4712 or http://127.0.0.1:4712",
             )
         };
+        let ascii = ascii(text).ok_or_else(wrong)?;
+        let text = ascii.as_str();
         let with_scheme = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
         let uri: Uri = with_scheme.parse().map_err(|_| wrong())?;
         let is_local = uri.host().is_some_and(is_this_machine);
@@ -125,6 +127,13 @@ impl Target {
     }
 }
 
+/// Converts the host of an address to ASCII, if it is an internationalized name.
+fn ascii(text: &str) -> Option<String> {
+    let (scheme, place) = text.split_at(text.find("://").map_or(0, |at| at + 3));
+    let (host, port) = place.split_at(place.rfind(':').unwrap_or(place.len()));
+    ascii_host(host).map(|host| format!("{scheme}{host}{port}"))
+}
+
 /// Returns true if `host` can only be this machine. Host names are not looked up.
 fn is_this_machine(host: &str) -> bool {
     let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
@@ -174,6 +183,8 @@ mod tests {
             // Without a scheme, another machine is reached with TLS.
             ("10.0.0.5:4712", "https://10.0.0.5:4712"),
             ("chat.example.org:4712", "https://chat.example.org:4712"),
+            ("bücher.example:4712", "https://xn--bcher-kva.example:4712"),
+            ("https://bücher.example:4712", "https://xn--bcher-kva.example:4712"),
         ] {
             assert_eq!(target(text), expected);
         }

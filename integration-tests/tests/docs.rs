@@ -90,6 +90,39 @@ fn the_server_accepts_the_variables_of_the_command_line() {
     }
 }
 
+/// Runs the commands of the page, with stand-ins for the programs that copy a database.
+#[cfg(unix)]
+#[test]
+fn backups_made_as_the_page_says_are_private() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let page = include_str!("../../docs/operations/backup.md");
+    let blocks = page.split("```sh\n").skip(1).map(|rest| rest.split_once("```").unwrap().0);
+    let blocks: Vec<&str> = blocks.filter(|block| block.contains("backup/zim.")).collect();
+    assert_eq!(blocks.len(), 2, "one for each database");
+    for block in blocks {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("zim-data");
+        std::fs::create_dir(&data).unwrap();
+        for name in ["cert.pem", "key.pem", "admin.key", "transport.key", "first-app.toml"] {
+            std::fs::write(data.join(name), name).unwrap();
+            std::fs::set_permissions(data.join(name), PermissionsExt::from_mode(0o600)).unwrap();
+        }
+        let stand_ins =
+            "umask 022\nsqlite3() { : >backup/zim.db; }\npg_dump() { : >backup/zim.dump; }\nset -eu\nDATABASE=x\n";
+        let mut shell = std::process::Command::new("sh");
+        let done = shell.arg("-c").arg(format!("{stand_ins}{block}")).current_dir(folder.path()).status().unwrap();
+        assert!(done.success(), "{block}");
+        let backup = folder.path().join("backup");
+        let made: Vec<_> = std::fs::read_dir(&backup).unwrap().map(|entry| entry.unwrap().path()).collect();
+        assert_eq!(made.len(), 6, "{made:?}");
+        for path in made.iter().chain([&backup]) {
+            let mode = std::fs::metadata(path).unwrap().permissions().mode();
+            assert_eq!(mode & 0o077, 0, "{} has mode {mode:o}", path.display());
+        }
+    }
+}
+
 /// The Markdown files of the documentation.
 fn pages() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned();

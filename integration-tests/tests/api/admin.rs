@@ -264,6 +264,14 @@ async fn disconnect_user_ends_all_sessions_and_allows_a_new_login() {
     let world = World::new().await;
     let mut operator = world.admin().await;
     let (phone, laptop, bob) = (world.user("ann").await, world.device("ann").await, world.user("bob").await);
+    // A login without a connection: it ends as well, and is neither listed nor counted.
+    world.device("ann").await.quit().await;
+    let listed = ListSessionsRequest { app_id: world.app_id(), user_id: "ann".into() };
+    eventually("the end of a connection", async || {
+        let sessions = soon(operator.clone().list_sessions(listed.clone())).await.unwrap().into_inner().sessions;
+        (sessions.len() == 2).then_some(())
+    })
+    .await;
     let out = DisconnectUserRequest { app_id: world.app_id(), user_id: "ann".into() };
     assert_eq!(soon(operator.disconnect_user(out.clone())).await.unwrap().into_inner().sessions, 2);
     for device in [&phone, &laptop] {
