@@ -172,6 +172,7 @@ pub(crate) fn submit<L: Remote>(
     config: MessageSendConfig,
     notification: MessageSendNotification,
 ) -> Result<oneshot::Receiver<Result<MessageSentResult, Error>>, Error> {
+    config.validate().map_err(|violation| invalid(&format!("config.{violation}")))?;
     let now_ms = account.clock().now_ms();
     let (key, kind) = if config.is_retry_send {
         let key = zim_protocol::id::from_hex(&message.local_message_id);
@@ -282,7 +283,7 @@ pub(crate) async fn history<L: Remote>(
     config: &MessageQueryConfig,
     count: usize,
 ) -> Result<Vec<Message>, Error> {
-    let mode = MessageQueryMode::try_from(config.mode).unwrap_or(MessageQueryMode::General);
+    let mode = MessageQueryMode::try_from(config.mode).map_err(|_| invalid("config.mode must be 0, 1 or 2"))?;
     let is_older = config.reverse;
     let anchor = config.next_message.as_ref().map(anchor);
     account.listed().await;

@@ -8,7 +8,8 @@ use zim_integration_tests::{Device, World, eventually, is_text, refusal, send_te
 use zim_protocol::message::Body;
 use zim_protocol::{
     ConversationEvent, ConversationType, ErrorCode, Event, EventKind, Message, MessageDirection, MessageQueryConfig,
-    MessageQueryMode, MessageSendConfig, MessageSentStatus, MessageType, SendMessageRequest,
+    MessageQueryMode, MessageSendConfig, MessageSentStatus, MessageType, QueryHistoryMessageRequest,
+    SendMessageRequest,
 };
 
 const PEER: ConversationType = ConversationType::Peer;
@@ -222,6 +223,43 @@ async fn send_message_again_is_refused_unless_it_failed() {
     let refused = ann.send_message(sent, "bob", PEER, config, MessageSendNotification::default());
     assert_eq!(refusal(soon(refused).await), ErrorCode::CommonModuleParamsInvalid);
     assert_eq!(ann.history("bob").await.len(), 1);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn send_message_priority_is_one_of_three_or_missing() {
+    let world = World::new().await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    let mut raw = world.raw_user("ann", 1).await;
+    for (priority, is_known) in [(-1, false), (0, true), (1, true), (3, true), (4, false), (9, false)] {
+        let config = MessageSendConfig { priority, ..MessageSendConfig::default() };
+        let voip = zim_protocol::VoIpConfig { ios_voip_handle_type: priority, ..Default::default() };
+        let push = zim_protocol::PushConfig { vo_ip_config: Some(voip), ..Default::default() };
+        let push = MessageSendConfig { push_config: Some(push), ..MessageSendConfig::default() };
+        for (config, name) in [(config, "config.priority"), (push, "config.pushConfig.voIPConfig.iOSVoIPHandleType")] {
+            let notification = MessageSendNotification::default();
+            let by_sdk = soon(ann.send_message(Message::text("hi"), "bob", PEER, config.clone(), notification)).await;
+            let request = SendMessageRequest {
+                config: Some(config),
+                client_key: Default::default(),
+                ..send_text("bob", "hi", 0)
+            };
+            let by_server = raw.call(&request).await;
+            if is_known {
+                assert!(by_sdk.is_ok() && by_server.is_ok(), "{name} {priority}");
+                continue;
+            }
+            for (code, message) in [
+                by_sdk.map_err(|error| (error.code() as i32, error.to_string())).unwrap_err(),
+                by_server.map_err(|error| (error.code, error.message)).unwrap_err(),
+            ] {
+                assert_eq!(code, ErrorCode::CommonModuleParamsInvalid as i32);
+                assert!(message.contains(name), "{message}");
+            }
+        }
+    }
+    eventually("the known ones", async || (bob.history("ann").await.len() == 12).then_some(())).await;
+    raw.end().await;
     world.end().await;
 }
 
@@ -525,6 +563,33 @@ async fn query_history_message_of_a_fresh_device_comes_from_the_server() {
     assert_eq!(all, (1..=121).map(|number| number.to_string()).collect::<Vec<_>>());
     // Fetched messages are held locally and need no server.
     assert_eq!(texts(&fresh.history_by("bob", MessageQueryMode::OnlyLocal).await), all);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn query_history_message_mode_is_one_of_three() {
+    let world = World::new().await;
+    let (ann, _bob) = (world.user("ann").await, world.user("bob").await);
+    ann.say("bob", "hi").await;
+    let mut raw = world.raw_user("ann", 1).await;
+    for (mode, is_known) in [(-1, false), (0, true), (2, true), (3, false), (9, false)] {
+        let config = MessageQueryConfig { mode, ..page(3, true, None) };
+        let by_sdk = soon(ann.query_history_message("bob", PEER, config.clone())).await;
+        let request = QueryHistoryMessageRequest {
+            conversation_id: "bob".into(),
+            conversation_type: PEER as i32,
+            config: Some(config),
+        };
+        let by_server = raw.call(&request).await;
+        if is_known {
+            assert_eq!(texts(&by_sdk.unwrap().message_list), ["hi"]);
+            assert_eq!(texts(&by_server.unwrap().message_list), ["hi"]);
+        } else {
+            assert_eq!(refusal(by_sdk), ErrorCode::CommonModuleParamsInvalid);
+            assert_eq!(by_server.unwrap_err().code, ErrorCode::CommonModuleParamsInvalid as i32);
+        }
+    }
+    raw.end().await;
     world.end().await;
 }
 
