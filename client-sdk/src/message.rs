@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use prost::Message as _;
 use tokio::sync::oneshot;
 use zim_protocol::{
@@ -206,8 +205,7 @@ fn compose(
         message: Some(message),
         to_conversation_id: name.id.to_string(),
         conversation_type: name.kind,
-        config: None,
-        client_key: Bytes::new(),
+        ..SendMessageRequest::default()
     };
     request.validate().map_err(|violation| Error::from(*violation))?;
     let message = request.message.take().unwrap_or_default();

@@ -483,6 +483,61 @@ async fn send_message_without_a_key_is_a_new_message_each_time() {
 }
 
 #[tokio::test]
+async fn send_message_is_answered_with_the_message_as_it_is_stored() {
+    let world = World::new().await;
+    let (ann, _bob) = (world.user("ann").await, world.user("bob").await);
+    let text = serde_json::json!({
+        "type": 1, "message": "hi", "extendedData": "{}", "mentionedUserIDs": ["bob"], "isMentionAll": true,
+        "messageID": "7", "senderUserID": "mallory", "isServerMessage": true,
+    });
+    let custom = serde_json::json!({"type": 200, "message": "{}", "subType": 42, "searchedContent": "dice"});
+    for message in [text, custom] {
+        let config = serde_json::json!({"hasReceipt": true});
+        let key = "AAECAwQFBgcICQoLDA0ODw==".replace("AA", if message["type"] == 1 { "AA" } else { "BB" });
+        let request = serde_json::json!({
+            "toConversationID": "bob", "conversationType": 0, "message": message, "config": config, "clientKey": key,
+        });
+        let answer = soon(ann.call_json("Message/SendMessage", request.clone())).await.unwrap();
+        let (sent, seq) = (&answer["message"], &answer["message"]["messageSeq"]);
+        let asked = serde_json::json!({"messageSeqs": [seq], "conversationID": "bob", "conversationType": 0});
+        let stored = soon(ann.call_json("Message/QueryMessages", asked)).await.unwrap();
+        assert_eq!(*sent, stored["messageList"][0]);
+        assert_eq!((&sent["message"], &sent["receiptStatus"]), (&message["message"], &serde_json::json!(1)));
+        // Sent again with the same key, it is answered in the same way.
+        assert_eq!(soon(ann.call_json("Message/SendMessage", request)).await.unwrap(), answer);
+    }
+    let command = serde_json::json!({"type": 2, "message": "AQID", "extendedData": "x"});
+    let request = serde_json::json!({"toConversationID": "bob", "conversationType": 0, "message": command});
+    let answer = soon(ann.call_json("Message/SendMessage", request)).await.unwrap();
+    assert_eq!(
+        (&answer["message"]["message"], &answer["message"]["extendedData"]),
+        (&command["message"], &command["extendedData"])
+    );
+    world.end().await;
+}
+
+#[tokio::test]
+async fn send_message_is_answered_without_the_content_if_the_client_has_it() {
+    let world = World::new().await;
+    world.user("bob").await;
+    let mut raw = world.raw_user("ann", 1).await;
+    let message = Message { extended_data: "data".into(), ..Message::text("a text that crosses the wire once") };
+    for omit_content in [false, true] {
+        let request = SendMessageRequest { message: Some(message.clone()), omit_content, ..send_text("bob", "", 1) };
+        let id = raw.send_request(&request).await;
+        let response = raw.response().await;
+        assert_eq!(response.id, id);
+        assert!(response.pushes.iter().all(|push| push.messages.iter().all(|entry| entry.content.is_empty())));
+        let Some(zim_protocol::response::Outcome::Ok(bytes)) = response.outcome else { panic!("{response:?}") };
+        let sent = <zim_protocol::MessageSentResult as prost::Message>::decode(bytes).unwrap().message.unwrap();
+        assert_eq!((sent.message_seq, sent.r#type()), (1, MessageType::Text));
+        assert_eq!((sent.body.is_none(), sent.extended_data.is_empty()), (omit_content, omit_content));
+    }
+    raw.end().await;
+    world.end().await;
+}
+
+#[tokio::test]
 async fn send_message_ignores_fields_that_the_server_sets() {
     let world = World::new().await;
     let bob = world.user("bob").await;

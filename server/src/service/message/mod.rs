@@ -7,9 +7,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use zim_protocol::{
-    ConversationRef, ConversationType, Message, MessageDirection, MessageEntry, MessageQueriedResult,
-    MessageSentResult, MessageSentStatus, MessageType, QueryHistoryMessageRequest, QueryMessagesRequest,
-    SendMessageRequest, server::MessageService,
+    ConversationRef, ConversationType, MessageEntry, MessageQueriedResult, MessageSentResult, MessageType,
+    QueryHistoryMessageRequest, QueryMessagesRequest, SendMessageRequest, server::MessageService,
 };
 
 use crate::app::App;
@@ -49,17 +48,7 @@ impl App {
         let identity = caller.identity()?;
         let tenant = self.tenants.of(identity.app)?;
         let sent = Sent { seq: 0, n: 0, message_id: tenant.scrambler.public(self.ids.next()), ts: self.clock.now_ms() };
-        let entry = MessageEntry {
-            seq: 0,
-            n: 0,
-            message_id: sent.message_id,
-            sender: identity.user_id.to_string(),
-            ts: sent.ts,
-            kind: draft.kind as i32,
-            flags: draft.flags,
-            client_key: Bytes::copy_from_slice(&key),
-            content: draft.content.clone(),
-        };
+        let entry = sent_entry(identity, draft, key, sent, draft.content.clone());
         let peer_view = ConversationRef { r#type: name.r#type, id: identity.user_id.to_string() };
         let sender = identity.user;
         loop {
@@ -133,6 +122,7 @@ impl MessageService for App {
             return Err(Error::params_invalid("conversationType must be 0, a conversation with one other user"));
         }
         let key = client_key(&request)?;
+        let omits_content = request.omit_content;
         let config = request.config.unwrap_or_default();
         let draft = rules::peer_draft(request.message.unwrap_or_default(), &config, &self.config.limits)?;
         let name = ConversationRef { r#type: request.conversation_type, id: request.to_conversation_id };
@@ -144,10 +134,14 @@ impl MessageService for App {
             let audience =
                 Audience::Peers([(identity.user, Arc::clone(&identity.user_id)), (peer, Arc::from(name.id.as_str()))]);
             let sent = self.submit_send(caller, conversation, audience, &draft, key)?.await?;
-            caller.add_push(own_push(identity, &name, &draft, key, sent));
+            let own = sent_entry(identity, &draft, key, sent, Bytes::new());
+            caller.add_push(message_push(vec![own], name.clone()));
             sent
         };
-        Ok(MessageSentResult { message: Some(sent_message(identity, name, &draft, key, sent)) })
+        let content = if omits_content { Bytes::new() } else { draft.content.clone() };
+        let entry = sent_entry(identity, &draft, key, sent, content);
+        let message = entry.into_message(&identity.user_id, &name).map_err(Error::internal)?;
+        Ok(MessageSentResult { message: Some(message) })
     }
 
     async fn query_history_message(
@@ -226,15 +220,9 @@ impl App {
     }
 }
 
-/// Builds the push for the response to the sender, whose client has the content.
-fn own_push(
-    identity: &Identity,
-    name: &ConversationRef,
-    draft: &Draft,
-    key: [u8; 16],
-    sent: Sent,
-) -> zim_protocol::Push {
-    let entry = MessageEntry {
+/// Builds the entry of a message for its sender, without the content if their client has it.
+fn sent_entry(identity: &Identity, draft: &Draft, key: [u8; 16], sent: Sent, content: Bytes) -> MessageEntry {
+    MessageEntry {
         seq: sent.seq.unsigned_abs(),
         n: sent.n.unsigned_abs(),
         message_id: sent.message_id,
@@ -243,25 +231,6 @@ fn own_push(
         kind: draft.kind as i32,
         flags: draft.flags,
         client_key: Bytes::copy_from_slice(&key),
-        content: Bytes::new(),
-    };
-    message_push(vec![entry], name.clone())
-}
-
-/// Builds the result for the sender, without the content, which the client has.
-fn sent_message(identity: &Identity, name: ConversationRef, draft: &Draft, key: [u8; 16], sent: Sent) -> Message {
-    Message {
-        r#type: draft.kind as i32,
-        message_id: sent.message_id.to_string(),
-        local_message_id: zim_protocol::id::hex(&key),
-        message_seq: sent.seq,
-        sender_user_id: identity.user_id.to_string(),
-        conversation_id: name.id,
-        conversation_type: name.r#type,
-        direction: MessageDirection::Send as i32,
-        sent_status: MessageSentStatus::Success as i32,
-        timestamp: sent.ts,
-        order_key: sent.seq * 100,
-        ..Message::default()
+        content,
     }
 }
