@@ -15,4 +15,4 @@ pub use self::feed::{
     FeedKind, FeedRow, append as append_feed, append_all as append_feed_all, full_info, head as feed_head,
     move_read_mark, read_marks, rows as feed_rows,
 };
-pub use self::read::{Direction, Member, around, member, messages, messages_at};
+pub use self::read::{Direction, Member, around, member, messages, messages_at, seq_of};

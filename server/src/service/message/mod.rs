@@ -7,23 +7,24 @@ use std::sync::Arc;
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use zim_protocol::{
-    ConversationRef, ConversationType, MessageEntry, MessageQueriedResult, MessageSentResult, MessageType,
-    QueryHistoryMessageRequest, QueryMessagesRequest, SendMessageRequest, server::MessageService,
+    ConversationRef, ConversationType, Message, MessageEntry, MessageQueriedResult, MessageSentResult, MessageType,
+    ORDER_KEY_STEP, QueryHistoryMessageRequest, QueryMessagesRequest, SendMessageRequest, server::MessageService,
 };
 
 use crate::app::App;
 use crate::connection::{Caller, Identity};
+use crate::db::Tx;
 use crate::effect::Audience;
 use crate::error::Error;
 use crate::fanout::message_push;
 use crate::journal::{self, Direction, NewMessage, Sent};
-use crate::key::{ConversationKey, UserKey};
+use crate::key::{ConversationKey, Scrambler, UserKey};
 use crate::service::blacklist::is_blocked;
 use crate::service::sync::PAGE_BYTES;
 
 use self::rules::Draft;
 
-/// The most messages on a page of history.
+/// The most messages on a page of history, and the size of a page if none is given.
 const MAX_PAGE: usize = 100;
 
 impl App {
@@ -115,6 +116,33 @@ fn client_key(request: &SendMessageRequest) -> Result<[u8; 16], Error> {
     Ok(key)
 }
 
+/// Returns the position of the message at which a page of history begins; 0: there is none.
+async fn anchor(
+    tx: &mut Tx<'_>,
+    conversation: ConversationKey,
+    scrambler: &Scrambler,
+    direction: Direction,
+    next: &Message,
+) -> Result<i64, Error> {
+    if next.message_seq > 0 {
+        return Ok(next.message_seq);
+    }
+    if next.order_key > 0 {
+        // The key of a message that only its sender has is between those of stored ones.
+        let before = next.order_key / ORDER_KEY_STEP;
+        let is_between = next.order_key % ORDER_KEY_STEP > 0 && direction == Direction::Older;
+        return Ok(before.saturating_add(i64::from(is_between)));
+    }
+    if next.message_id.is_empty() {
+        return Ok(0);
+    }
+    let found = match next.message_id.parse() {
+        Ok(id) => journal::seq_of(tx, conversation, scrambler.stored(id)).await?,
+        Err(_) => None,
+    };
+    found.ok_or_else(|| Error::params_invalid("config.nextMessage is not a message of this conversation"))
+}
+
 impl MessageService for App {
     async fn send_message(&self, caller: &Caller, request: SendMessageRequest) -> Result<MessageSentResult, Error> {
         let identity = caller.identity()?;
@@ -150,11 +178,12 @@ impl MessageService for App {
         request: QueryHistoryMessageRequest,
     ) -> Result<MessageQueriedResult, Error> {
         let config = request.config.unwrap_or_default();
-        let count = usize::try_from(config.count).unwrap_or(0).min(MAX_PAGE);
+        let count = usize::try_from(config.count).ok().filter(|count| *count > 0).unwrap_or(MAX_PAGE).min(MAX_PAGE);
         let direction = if config.reverse { Direction::Older } else { Direction::Newer };
-        let anchor = config.next_message.map_or(0, |message| message.message_seq);
+        let next = config.next_message.unwrap_or_default();
         self.read_messages(caller, (request.conversation_type, request.conversation_id), {
             async move |tx, conversation, scrambler, windows| {
+                let anchor = anchor(tx, conversation, scrambler, direction, &next).await?;
                 let page = (anchor, direction);
                 journal::around(tx, conversation, scrambler, windows, page, count, PAGE_BYTES).await
             }
@@ -186,12 +215,7 @@ impl App {
         read: F,
     ) -> Result<MessageQueriedResult, Error>
     where
-        F: AsyncFnOnce(
-                &mut crate::db::Tx<'_>,
-                ConversationKey,
-                &crate::key::Scrambler,
-                &[(i64, i64)],
-            ) -> Result<Vec<MessageEntry>, Error>
+        F: AsyncFnOnce(&mut Tx<'_>, ConversationKey, &Scrambler, &[(i64, i64)]) -> Result<Vec<MessageEntry>, Error>
             + Send
             + 'static,
     {
