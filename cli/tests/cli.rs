@@ -46,6 +46,27 @@ async fn two_users_exchange_messages() {
 }
 
 #[tokio::test]
+async fn history_beyond_the_end_shows_the_newest_messages_or_says_that_nothing_is_newer() {
+    let env = TestEnv::new().await;
+    env.login("ann").await;
+    env.login("bob").await;
+    for text in ["one", "two", "three"] {
+        env.zim("ann", &["send", "bob", text]).await.ok();
+    }
+    for seq in ["4", "5", "1000", "9223372036854775807"] {
+        let shown = env.zim("ann", &["history", "bob", "--before", seq, "-n", "2", "--plain"]).await.ok().stdout;
+        assert!(shown.contains("two") && shown.contains("three") && !shown.contains("one"), "{seq}: {shown}");
+        let shown = env.zim("ann", &["history", "bob", "--after", seq, "--plain"]).await.ok().stdout;
+        assert_eq!(shown.trim(), format!("There is nothing newer than message {seq} with bob."));
+    }
+    let shown = env.zim("ann", &["history", "bob", "--before", "1", "--plain"]).await.ok().stdout;
+    assert_eq!(shown.trim(), "There is nothing older than message 1 with bob.");
+    let shown = env.zim("bob", &["history", "carl", "--plain"]).await.ok().stdout;
+    assert_eq!(shown.trim(), "There are no messages with carl.");
+    env.end().await;
+}
+
+#[tokio::test]
 async fn text_of_other_users_is_escaped_on_a_terminal() {
     let env = TestEnv::new().await;
     env.login("ann").await;
