@@ -69,9 +69,16 @@ async fn serve(config: Config, file: Option<PathBuf>) -> Result<ExitCode, StartE
     let format = config.log.format;
     let server = Server::start(config).await?;
     print(announcement(&server, format, io::stdout().is_terminal()));
-    stop_signal().await;
+    let lost = tokio::select! {
+        () = stop_signal() => None,
+        reason = server.database_lost() => Some(reason),
+    };
     tokio::select! {
-        left = server.stop() => Ok(if left == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
+        left = server.stop() => Ok(match lost {
+            Some(reason) => fail(format!("the server has stopped: {reason}"), 1),
+            None if left == 0 => ExitCode::SUCCESS,
+            None => ExitCode::FAILURE,
+        }),
         // A second signal stops the server at once.
         () = stop_signal() => Ok(ExitCode::FAILURE),
     }

@@ -67,6 +67,9 @@ pub struct DbConfig {
     pub statement_limit: Duration,
     /// The time limit of one job with all its statements. Default: 30 s.
     pub job_limit: Duration,
+    /// How long to wait for another server to release the PostgreSQL database. Default: 5 s: a killed server releases it
+    /// at once, and one that stops in a moment.
+    pub owner_wait: Duration,
     /// The schema. Default: the server's own.
     pub migrations: &'static [Migration],
 }
@@ -81,6 +84,7 @@ impl DbConfig {
             queue: 16_384,
             statement_limit: Duration::from_secs(10),
             job_limit: Duration::from_secs(30),
+            owner_wait: Duration::from_secs(5),
             migrations: MIGRATIONS,
         }
     }

@@ -8,7 +8,6 @@ use std::thread::JoinHandle;
 use futures_util::FutureExt;
 use parking_lot::Mutex;
 use rusqlite::Connection;
-use sqlx::postgres::PgConnectOptions;
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
@@ -16,7 +15,7 @@ use super::backend::{Access, Backend, Limits};
 use super::error::DbError;
 use super::job::{Bulk, Job};
 use super::locks::Locks;
-use super::postgres::PostgresBackend;
+use super::postgres::{Connector, PostgresBackend};
 use super::queue::Queue;
 use super::savepoint::{Lost, Savepoints};
 use super::sqlite::{self, SqliteBackend};
@@ -136,14 +135,8 @@ fn serve_connection<W: Work>(
 }
 
 /// Serves a queue on PostgreSQL until it is closed and empty.
-pub(super) fn serve_postgres<W: Work>(
-    runtime: &Runtime,
-    options: PgConnectOptions,
-    limits: Limits,
-    queue: &Queue<W>,
-    sink: &Sink,
-) {
-    let mut backend = PostgresBackend::new(options, limits);
+pub(super) fn serve_postgres<W: Work>(runtime: &Runtime, connector: Connector, queue: &Queue<W>, sink: &Sink) {
+    let mut backend = PostgresBackend::new(connector);
     // Connect before the first job needs it. If this fails, the first job tries again.
     let _ = runtime.block_on(backend.connect());
     while let Some(work) = queue.take(W::MAX) {

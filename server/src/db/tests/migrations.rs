@@ -51,17 +51,10 @@ async fn steps_on_sqlite() {
     out_of_order(&TestDb::new(None, "out_of_order")).await;
 }
 
-/// Runs all cases on PostgreSQL, and nodes that start at the same time.
+/// Runs all cases on PostgreSQL.
 pub(super) async fn all(cluster: &Cluster) {
     steps(&TestDb::new(Some(cluster), "steps")).await;
     out_of_order(&TestDb::new(Some(cluster), "out_of_order")).await;
-    let config = TestDb::new(Some(cluster), "two_nodes").config();
-    let nodes = (0..4).map(|_| Store::open(config.clone()));
-    let nodes = futures_util::future::join_all(nodes).await;
-    for (node, id) in nodes.iter().zip(1..) {
-        node.put(id).await.unwrap();
-    }
-    assert_eq!(nodes[0].ids().await, [1, 2, 3, 4]);
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ mod cases;
 mod migrations;
 mod on_postgres;
 mod on_sqlite;
+mod ownership;
 #[path = "../../../../integration-tests/src/postgres.rs"]
 #[expect(unreachable_pub, dead_code, reason = "the module belongs to the integration tests")]
 pub(crate) mod postgres;

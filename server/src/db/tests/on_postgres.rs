@@ -15,6 +15,7 @@ async fn everything_on_postgres() {
     a_deadlock_between_jobs_fails_one_of_them(&TestDb::new(Some(&cluster), "deadlock")).await;
     a_statement_has_a_time_limit(&TestDb::new(Some(&cluster), "time_limit")).await;
     a_job_has_a_time_limit(&TestDb::new(Some(&cluster), "job_limit")).await;
+    ownership::all(&cluster).await;
     a_lost_connection_is_replaced(&cluster, &TestDb::new(Some(&cluster), "lost")).await;
     let gone = TestDb::new(Some(&cluster), "gone");
     let store = gone.open().await;
