@@ -60,6 +60,36 @@ fn the_book_shows_the_defaults() {
     assert_eq!(Config::load(&args, []).unwrap(), Config::default());
 }
 
+/// An operator sets them in the shell in which the server starts, too.
+#[test]
+fn the_server_accepts_the_variables_of_the_command_line() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("cli/src");
+    let (mut folders, mut found) = (vec![root], BTreeSet::new());
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let text = std::fs::read_to_string(&path).unwrap();
+                let quoted = text.split('"').filter(|part| part.starts_with("ZIM_"));
+                found.extend(
+                    quoted
+                        .filter(|part| part.bytes().all(|it| it.is_ascii_uppercase() || it == b'_'))
+                        .map(str::to_owned),
+                );
+            }
+        }
+    }
+    assert!(found.contains("ZIM_TOKEN") && found.len() >= 10, "{found:?}");
+    for name in found {
+        // The command line sets it for the server that it starts.
+        let value = if name == "ZIM_DATABASE" { "sqlite://a" } else { "anything" };
+        let args = Args::parse_from(["zim-server".into()]).unwrap();
+        assert!(Config::load(&args, [(name.clone(), value.to_owned())]).is_ok(), "{name}");
+    }
+}
+
 /// The Markdown files of the documentation.
 fn pages() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned();

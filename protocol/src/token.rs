@@ -19,6 +19,8 @@ pub use self::crypto::{Cbc, Token};
 pub const MIN_VALIDITY_S: i64 = 30;
 /// The longest validity of a token, seconds: 24 days.
 pub const MAX_VALIDITY_S: i64 = 24 * 24 * 3_600;
+/// How much later a token may end, seconds: the clock that made it may be ahead of the clock that verifies it.
+pub const CLOCK_LEEWAY_S: i64 = 60;
 
 /// What kind of failure a [`TokenError`] is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,6 +12,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
 
 pub use self::limits::Limits;
+pub(crate) use self::source::texts;
 pub use self::source::{Args, Command, ConfigError};
 pub use self::value::{AdminListen, DatabaseUrl, Listen};
 
@@ -47,6 +48,10 @@ pub struct Config {
     pub login: Login,
     /// Limits.
     pub limits: Limits,
+    /// Create a new database although the data folder had one, for one start. A flag and not a setting, which would remain in
+    /// effect: a database that is lost later must be noticed.
+    #[serde(skip)]
+    pub new_database: bool,
 }
 
 /// The certificate. Without files the server makes a self-signed one that does not expire, and clients trust its fingerprint.
@@ -122,6 +127,7 @@ impl Default for Config {
             log: Log::default(),
             login: Login::default(),
             limits: Limits::default(),
+            new_database: false,
         }
     }
 }
@@ -218,6 +224,13 @@ mod tests {
         assert!(message.contains("login.max_web is 11; 1 to 10 are allowed"), "{message}");
         assert!(message.contains("workers is 1025; at most 1024 are allowed"), "{message}");
         Config { workers: 1_024, ..Config::default() }.validate().unwrap();
+        config = Config::default();
+        (config.limits.messages_per_second, config.limits.message_burst) = (51, 101);
+        let message = config.validate().unwrap_err().to_string();
+        assert!(message.contains("raise limits.requests_per_second to at least 51"), "{message}");
+        assert!(message.contains("raise limits.request_burst to at least 101"), "{message}");
+        (config.limits.messages_per_second, config.limits.message_burst) = (50, 100);
+        config.validate().unwrap();
         config = Config { database: "mysql://db".parse().unwrap(), ..Config::default() };
         assert!(config.validate().unwrap_err().to_string().contains("sqlite:// or postgres://"));
     }

@@ -42,9 +42,26 @@ impl fmt::Debug for Credentials {
     }
 }
 
-/// Returns the first app of the server, and whether it was created now.
+/// Whether the folder has a first app, so that its database must have one too.
+pub(crate) fn has_first_app(folder: &Folder) -> bool {
+    folder.file(FIRST_APP).exists()
+}
+
+/// Returns the first app of the server, and whether it was created now. It is the app in the file of the first app, also if
+/// another one has a lower ID.
 pub(crate) async fn first_app(app: &App, folder: &Folder) -> Result<(Credentials, bool), Error> {
-    let (tenant, is_new) = match app.tenants.list().into_iter().next() {
+    let in_file = app_in_file(folder);
+    let first = in_file.and_then(|app_id| app.tenants.get(app_id)).or_else(|| app.tenants.list().into_iter().next());
+    if let (Some(app_id), Some(first)) = (in_file, &first)
+        && i64::from(app_id) != first.key.0
+    {
+        tracing::warn!(
+            app_id,
+            now = first.key.0,
+            "{FIRST_APP} was of an app that the database does not have; it is rewritten"
+        );
+    }
+    let (tenant, is_new) = match first {
         Some(tenant) => (tenant, false),
         None => (app.create_app(0, "first").await?, true),
     };
@@ -62,6 +79,14 @@ pub(crate) async fn update_first_app_file(app: Arc<App>, folder: Arc<Folder>, ap
             tracing::error!(%error, "{FIRST_APP} has an outdated secret; the next start rewrites it");
         }
     }
+}
+
+/// Returns the app that the file of the first app is of.
+fn app_in_file(folder: &Folder) -> Option<u32> {
+    // Whatever is wrong with the file is reported when it is written.
+    let bytes = folder.read_secret(&folder.file(FIRST_APP)).ok()?;
+    let file: toml::Table = toml::from_str(std::str::from_utf8(&bytes).ok()?).ok()?;
+    u32::try_from(file.get("app_id")?.as_integer()?).ok()
 }
 
 /// Writes the file of the first app if it has changed. The command line on this machine reads it.

@@ -106,13 +106,7 @@ impl Folder {
 
     /// Reads a secret file, in this folder or elsewhere.
     pub(crate) fn read_secret(&self, path: &Path) -> Result<Vec<u8>, FolderError> {
-        let failed = FolderError::at(path);
-        let mut file = File::open(path).map_err(&failed)?;
-        // Checks the file that is open, even if its name is changed in the meantime.
-        check(path, &file.metadata().map_err(&failed)?, Others::Nothing, self.is_insecure_allowed)?;
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes).map_err(&failed)?;
-        Ok(bytes)
+        read_secret(path, self.is_insecure_allowed)
     }
 
     /// Like [`Folder::secret`], with `N` random bytes.
@@ -180,6 +174,17 @@ impl Folder {
     fn is_same(&self, folder: &Path) -> bool {
         matches!((folder.canonicalize(), self.path.canonicalize()), (Ok(one), Ok(other)) if one == other)
     }
+}
+
+/// Reads a secret file.
+pub(crate) fn read_secret(path: &Path, is_insecure_allowed: bool) -> Result<Vec<u8>, FolderError> {
+    let failed = FolderError::at(path);
+    let mut file = File::open(path).map_err(&failed)?;
+    // Checks the file that is open, even if its name is changed in the meantime.
+    check(path, &file.metadata().map_err(&failed)?, Others::Nothing, is_insecure_allowed)?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).map_err(&failed)?;
+    Ok(bytes)
 }
 
 /// Follows links to the final path, which need not exist.

@@ -44,6 +44,8 @@ mod first_run;
 pub mod server;
 /// Commands of the program that need no running server.
 mod maintenance;
+/// The signals that stop the server.
+mod signal;
 /// The program.
 pub mod run;
 

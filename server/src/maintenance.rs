@@ -1,15 +1,45 @@
-//! Maintenance commands for a database on which no server runs.
+//! Commands that need no running server.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use zim_protocol::clock::Clock;
 
 use crate::app::App;
-use crate::config::Config;
-use crate::db::{Locks, params};
+use crate::config::{AdminListen, Config, ConfigError};
+use crate::db::{Scope, params};
 use crate::error::Error;
 use crate::folder::Folder;
 use crate::server::{StartError, open_app};
+use crate::tls::Identity;
+
+/// Checks the files and folders that the settings name, and creates none. The server makes its data folder and what is in it,
+/// so they may be missing.
+pub(crate) fn check_files(config: &Config) -> Result<(), ConfigError> {
+    let mut wrong = Vec::new();
+    if config.data_dir.exists() && !config.data_dir.is_dir() {
+        wrong.push(format!("data_dir is {}, which is not a folder", config.data_dir.display()));
+    }
+    if let Err(error) = Identity::check(config) {
+        wrong.push(format!("tls.cert and tls.key: {error}"));
+    }
+    wrong.extend(config.database.sqlite().and_then(|file| without_folder("database", file)));
+    wrong.extend(config.database.files().filter_map(|(name, file)| {
+        let error = std::fs::File::open(file).err()?;
+        Some(format!("database: {name} is {file}, which cannot be read: {error}"))
+    }));
+    if let AdminListen::Unix(socket) = &config.admin {
+        wrong.extend(without_folder("admin", socket));
+    }
+    if wrong.is_empty() { Ok(()) } else { Err(ConfigError::Invalid(wrong)) }
+}
+
+/// Reports a file that cannot be created because there is no folder for it.
+fn without_folder(setting: &str, file: &Path) -> Option<String> {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty())?;
+    (!folder.is_dir())
+        .then(|| format!("{setting} is {}, but there is no folder {}; create it", file.display(), folder.display()))
+}
 
 /// Gives the deployment a new epoch, after a backup was restored or a replica promoted. The positions that clients have stored
 /// become invalid, and all clients synchronize anew.
@@ -26,7 +56,7 @@ async fn write_epoch(app: &App) -> Result<[u8; 16], Error> {
     let mut epoch = [0; 16];
     getrandom::fill(&mut epoch).map_err(Error::internal)?;
     app.db
-        .submit(0, Locks::none(), async move |tx| {
+        .submit(Scope::none(), async move |tx| {
             tx.execute("UPDATE deployment SET epoch = $1 WHERE id = 1", &params![epoch.to_vec()]).await?;
             Ok(epoch)
         })

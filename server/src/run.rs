@@ -1,4 +1,4 @@
-//! The program: loads the settings, and runs a command, or a server until SIGINT or SIGTERM.
+//! The program: loads the settings, and runs a command, or a server until a signal stops it.
 
 use std::ffi::OsString;
 use std::fmt::Display;
@@ -9,8 +9,9 @@ use std::process::ExitCode;
 use zim_files::{Exposed, Others, Owner};
 use zim_protocol::clock::Clock;
 
-use crate::config::{Args, Command, Config, ConfigError, LogFormat};
+use crate::config::{Args, Command, Config, ConfigError, LogFormat, texts};
 use crate::server::{Server, StartError};
+use crate::signal::Signals;
 use crate::{log, maintenance};
 
 /// Runs the program. The exit code is 0 for success, 2 for wrong settings, and 1 for any other failure.
@@ -26,16 +27,21 @@ pub fn run(
         }
         Err(error) => return fail(error, 2),
     };
-    // A variable that is not valid Unicode does not name a setting.
-    let as_text = |(name, value): (OsString, OsString)| name.into_string().ok().zip(value.into_string().ok());
-    let variables: Vec<_> = variables.into_iter().filter_map(as_text).collect();
-    let file = args.file(&variables);
-    let config = match Config::load(&args, variables) {
-        Ok(config) => config,
+    let loaded = texts(variables).and_then(|variables| {
+        let file = args.file(&variables);
+        Ok((file, Config::load(&args, variables)?))
+    });
+    let (file, config) = match loaded {
+        Ok(loaded) => loaded,
         Err(error) => return fail(error, 2),
     };
     let outcome = match args.command {
-        Some(Command::CheckConfig) => return print(toml::to_string(&config).unwrap_or_default()),
+        Some(Command::CheckConfig) => {
+            return match maintenance::check_files(&config) {
+                Ok(()) => print(toml::to_string(&config).unwrap_or_default()),
+                Err(error) => fail(error, 2),
+            };
+        }
         Some(Command::NewEpoch) => on_runtime(&config, new_epoch(config.clone())),
         None => on_runtime(&config, serve(config.clone(), file)),
     };
@@ -68,9 +74,16 @@ async fn serve(config: Config, file: Option<PathBuf>) -> Result<ExitCode, StartE
     }
     let format = config.log.format;
     let server = Server::start(config).await?;
+    let mut signals = Signals::listen()
+        .inspect_err(|error| tracing::warn!(%error, "the server cannot receive a stop signal; kill it to stop it"))
+        .ok();
+    tracing::debug!("the server receives signals");
     print(announcement(&server, format, io::stdout().is_terminal()));
     let lost = tokio::select! {
-        () = stop_signal() => None,
+        signal = stop_signal(&mut signals) => {
+            tracing::info!(signal, "a signal stops the server");
+            None
+        }
         reason = server.database_lost() => Some(reason),
     };
     tokio::select! {
@@ -80,7 +93,15 @@ async fn serve(config: Config, file: Option<PathBuf>) -> Result<ExitCode, StartE
             None => ExitCode::FAILURE,
         }),
         // A second signal stops the server at once.
-        () = stop_signal() => Ok(ExitCode::FAILURE),
+        _ = stop_signal(&mut signals) => Ok(ExitCode::FAILURE),
+    }
+}
+
+/// Waits for a signal. A server that cannot receive one runs until it is killed.
+async fn stop_signal(signals: &mut Option<Signals>) -> &'static str {
+    match signals {
+        Some(signals) => signals.next().await,
+        None => std::future::pending().await,
     }
 }
 
@@ -96,31 +117,6 @@ fn announcement(server: &Server, format: LogFormat, to_terminal: bool) -> String
 async fn new_epoch(config: Config) -> Result<ExitCode, StartError> {
     let epoch = maintenance::new_epoch(config, Clock::system()).await?;
     Ok(print(format!("The new epoch is {}. Every client will synchronize anew.\n", zim_protocol::id::hex(&epoch))))
-}
-
-/// Waits for SIGINT or SIGTERM.
-async fn stop_signal() {
-    #[cfg(unix)]
-    let terminate = async {
-        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
-            Ok(mut terminate) => drop(terminate.recv().await),
-            Err(error) => wait_forever_on_error(Err(error)).await,
-        }
-    };
-    #[cfg(not(unix))]
-    let terminate = std::future::pending::<()>();
-    tokio::select! {
-        received = tokio::signal::ctrl_c() => wait_forever_on_error(received).await,
-        () = terminate => {}
-    }
-}
-
-/// A server that cannot receive signals runs until it is killed: the error must not stop it.
-async fn wait_forever_on_error(received: io::Result<()>) {
-    if let Err(error) = received {
-        tracing::warn!(%error, "the server cannot receive a stop signal; kill it to stop it");
-        std::future::pending::<()>().await;
-    }
 }
 
 fn print(text: String) -> ExitCode {

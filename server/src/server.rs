@@ -48,6 +48,18 @@ pub enum StartError {
     /// The database cannot be opened.
     #[error("the database cannot be opened: {}", cause(.0))]
     Database(Error),
+    /// The data folder is that of a server whose database is missing.
+    #[error(
+        "the database {0}, but first-app.toml shows that this data folder had one with users and messages. Restore the database \
+         from a backup, or name the right one with --database. To give up what it held and create a new one, start once with \
+         --new-database"
+    )]
+    DatabaseMissing(String),
+    /// A new database is wanted where there is one.
+    #[error(
+        "--new-database creates a database only where there is none, but this one has apps; start without the flag"
+    )]
+    DatabaseExists,
     /// An address is in use, or does not belong to this machine.
     #[error("{what} cannot listen on {address}: {source}; choose another address with {flag}")]
     Listen {
@@ -308,15 +320,41 @@ fn listen(what: &'static str, at: Listen, flag: &'static str) -> Result<Option<(
     Ok(Some((listener, address)))
 }
 
-/// Opens the database. A new SQLite file is created so that only its owner can read it.
+/// Opens the database. A new SQLite file is created so that only its owner can read it. Fails if the data folder had a database
+/// and this one is new: a server that started with it would seem to have lost everything.
 pub(crate) async fn open_app(config: Config, clock: Clock, folder: &Folder) -> Result<Arc<App>, StartError> {
-    let database = match config.database.postgres() {
-        Some(url) => Database::Postgres(url.to_owned()),
+    let (must_exist, must_be_new) = (!config.new_database && first_run::has_first_app(folder), config.new_database);
+    let (database, name) = match config.database.postgres() {
+        Some(url) => (Database::Postgres(url.to_owned()), config.database.to_string()),
         None => {
             let file = config.database.sqlite().map_or_else(|| folder.file(SQLITE_FILE), Path::to_owned);
+            // Checked before the file is created, so that a backup can be restored as it is.
+            let name = file.display().to_string();
+            if must_exist && let Some(state) = missing(&file) {
+                return Err(StartError::DatabaseMissing(format!("{name} {state}")));
+            }
             folder.prepare_database_file(&file)?;
-            Database::Sqlite(file)
+            (Database::Sqlite(file), name)
         }
     };
-    App::open(Arc::new(config), clock, DbConfig::new(database)).await.map_err(StartError::Database)
+    let app = App::open(Arc::new(config), clock, DbConfig::new(database)).await.map_err(StartError::Database)?;
+    let is_new = app.tenants.list().is_empty();
+    if is_new && must_exist {
+        app.db.close().await;
+        return Err(StartError::DatabaseMissing(format!("{name} has no apps")));
+    }
+    if !is_new && must_be_new {
+        app.db.close().await;
+        return Err(StartError::DatabaseExists);
+    }
+    Ok(app)
+}
+
+/// Returns what is wrong with the file of a database that must exist.
+fn missing(file: &Path) -> Option<&'static str> {
+    match std::fs::metadata(file) {
+        Ok(found) if found.len() == 0 => Some("is empty"),
+        Ok(_) => None,
+        Err(error) => (error.kind() == io::ErrorKind::NotFound).then_some("is missing"),
+    }
 }

@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use rcgen::{CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, KeyPair};
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::ProducesTickets;
 use sha2::{Digest, Sha256};
 use zim_protocol::wire::ALPN;
 
 use crate::config::Config;
-use crate::folder::{Folder, FolderError};
+use crate::folder::{Folder, FolderError, read_secret};
 
 const CERT: &str = "cert.pem";
 const KEY: &str = "key.pem";
@@ -78,20 +78,35 @@ pub(crate) fn provider() -> Arc<CryptoProvider> {
 impl Identity {
     /// Loads the operator's certificate, or the one in the data folder, which is generated if it does not exist.
     pub(crate) fn load(config: &Config, folder: &Folder) -> Result<Self, TlsError> {
+        let is_insecure_allowed = config.allow_insecure_data_dir;
         if let Some((cert, key)) = config.tls.files() {
-            return Self::read(folder, cert, key);
+            return Self::read(cert, key, is_insecure_allowed);
         }
         let (cert, key) = (folder.file(CERT), folder.file(KEY));
         if !cert.exists() {
+            if key.exists() {
+                tracing::warn!(
+                    missing = %cert.display(),
+                    "the certificate of the key beside it is missing; the server makes a new one, with a new fingerprint. \
+                     Clients that trust the old fingerprint cannot connect: restore the file from a backup, or give them the \
+                     new fingerprint"
+                );
+            }
             // The key first: the next start would find a certificate without its key, and could not use it.
             let pem = folder.secret(KEY, || Ok::<_, TlsError>(KeyPair::generate()?.serialize_pem().into_bytes()))?;
             let pair = KeyPair::from_pem(&String::from_utf8_lossy(&pem))?;
             folder.secret(CERT, || make(config, &pair))?;
         }
-        Self::read(folder, &cert, &key)
+        Self::read(&cert, &key, is_insecure_allowed)
     }
 
-    fn read(folder: &Folder, cert: &Path, key: &Path) -> Result<Self, TlsError> {
+    /// Checks the operator's certificate and key, if the settings name them.
+    pub(crate) fn check(config: &Config) -> Result<(), TlsError> {
+        let Some((cert, key)) = config.tls.files() else { return Ok(()) };
+        Self::read(cert, key, config.allow_insecure_data_dir)?.config(ALPN).map(drop)
+    }
+
+    fn read(cert: &Path, key: &Path, is_insecure_allowed: bool) -> Result<Self, TlsError> {
         let wrong = |file: &Path, reason: String| TlsError::File { file: file.display().to_string(), reason };
         let chain = CertificateDer::pem_file_iter(cert)
             .and_then(Iterator::collect::<Result<Vec<_>, _>>)
@@ -100,8 +115,15 @@ impl Identity {
             return Err(wrong(cert, "the file contains no certificate".to_owned()));
         };
         let fingerprint = Fingerprint(Sha256::digest(own).into());
-        let pem = folder.read_secret(key)?;
-        let key = PrivateKeyDer::from_pem_slice(&pem).map_err(|error| wrong(key, error.to_string()))?;
+        let pem = read_secret(key, is_insecure_allowed)?;
+        if is_encrypted(&pem) {
+            let decrypt = format!("(umask 077; openssl pkey -in {} -out decrypted.pem)", key.display());
+            return Err(wrong(key, format!("the key is encrypted. Decrypt it for the server: {decrypt}")));
+        }
+        let key = PrivateKeyDer::from_pem_slice(&pem).map_err(|error| match error {
+            pem::Error::NoItemsFound => wrong(key, "the file contains no private key".to_owned()),
+            error => wrong(key, error.to_string()),
+        })?;
         Ok(Self { chain, key, fingerprint })
     }
 
@@ -130,6 +152,12 @@ impl Identity {
         config.max_early_data_size = 0;
         Ok(config)
     }
+}
+
+/// Returns true for a key in either of the two forms that need a password.
+fn is_encrypted(pem: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(pem);
+    text.contains("-----BEGIN ENCRYPTED PRIVATE KEY-----") || text.contains("Proc-Type: 4,ENCRYPTED")
 }
 
 fn make(config: &Config, key: &KeyPair) -> Result<Vec<u8>, TlsError> {
@@ -243,6 +271,24 @@ mod tests {
             let message = Identity::load(&config, &folder).unwrap_err().to_string();
             assert!(message.contains("others can read") && message.contains("key.pem"), "{message}");
             std::fs::set_permissions(&config.tls.key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        }
+        let encrypted = elsewhere.file("encrypted.pem");
+        for (text, expected) in [
+            (
+                "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMIIBvTBXBgkqhkiG\n-----END ENCRYPTED PRIVATE KEY-----\n",
+                "is encrypted",
+            ),
+            (
+                "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00\n\nAAAA\n\
+                 -----END RSA PRIVATE KEY-----\n",
+                "is encrypted",
+            ),
+            ("a poem", "contains no private key"),
+        ] {
+            zim_files::write(&encrypted, text.as_bytes()).unwrap();
+            config.tls.key = encrypted.clone();
+            let message = Identity::load(&config, &folder).unwrap_err().to_string();
+            assert!(message.contains("encrypted.pem: ") && message.contains(expected), "{message}");
         }
         config.tls.cert = other.path().join("none.pem");
         assert!(Identity::load(&config, &folder).unwrap_err().to_string().contains("none.pem"));

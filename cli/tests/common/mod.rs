@@ -47,6 +47,8 @@ impl TestEnv {
         // Tests send faster than users.
         config.limits.messages_per_second = 10_000;
         config.limits.message_burst = 10_000;
+        config.limits.requests_per_second = 10_000;
+        config.limits.request_burst = 10_000;
         edit(&mut config);
         env.server = Some(Server::start(config).await.unwrap());
         env

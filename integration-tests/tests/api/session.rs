@@ -175,7 +175,7 @@ async fn login_with_an_invalid_token_is_refused_with_the_matching_code() {
         ),
         (
             "too long",
-            make(app.app_id, "ann", &app.server_secret, now + 60, 2_073_600),
+            make(app.app_id, "ann", &app.server_secret, now + 120, 2_073_600),
             ErrorCode::NetworkModuleRspProtoParseError,
         ),
         ("of another version", format!("03{}", &good[2..]), ErrorCode::NetworkModuleTokenVersionError),

@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 
 use self::text::Wanted;
 use super::envelope::{BLOCK, Envelope, Form, GCM_NONCE};
-use super::{MAX_VALIDITY_S, MIN_VALIDITY_S, TokenError, TokenErrorKind};
+use super::{CLOCK_LEEWAY_S, MAX_VALIDITY_S, MIN_VALIDITY_S, TokenError, TokenErrorKind};
 use crate::v1::ErrorCode;
 
 /// The length of a server secret, characters.
@@ -197,9 +197,9 @@ impl Token {
     /// # Errors
     /// They are checked in this order:
     /// - AES-GCM: not of version 04, not readable, not genuine, for another app, for another user, expired, less than 30
-    ///   seconds left, more than 24 days left.
+    ///   seconds left, more than 24 days and a minute left.
     /// - AES-CBC: not of version 04, not readable, AES-CBC is off, expired, less than 30 seconds left, more than 24 days
-    ///   left, not genuine (or for another app or user).
+    ///   and a minute left, not genuine (or for another app or user).
     pub fn verify(
         token: &str,
         app_id: u32,
@@ -254,8 +254,10 @@ fn check_expiry(expire: i64, now_s: i64, kind: TokenErrorKind) -> Result<(), Tok
         let code = ErrorCode::NetworkModuleTokenTimeIsTooShort;
         return refused(code, "the token is valid for less than 30 seconds");
     }
-    if left > MAX_VALIDITY_S {
-        return refused(ErrorCode::NetworkModuleRspProtoParseError, "the token is valid for more than 24 days");
+    if left > MAX_VALIDITY_S + CLOCK_LEEWAY_S {
+        let reason = "the token ends more than 24 days after the server's time; if it was made for 24 days or less, the clocks \
+                      of its maker and of the server differ: synchronize them";
+        return refused(ErrorCode::NetworkModuleRspProtoParseError, reason);
     }
     Ok(())
 }

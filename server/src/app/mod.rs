@@ -11,7 +11,7 @@ use zim_protocol::clock::Clock;
 use crate::block_fence::BlockFence;
 use crate::config::Config;
 use crate::connection::{Caller, LoginAllowances};
-use crate::db::{DbConfig, Locks};
+use crate::db::{DbConfig, Scope};
 use crate::effect::Effect;
 use crate::error::Error;
 use crate::fanout::Fanout;
@@ -19,6 +19,7 @@ use crate::journal::NewMessage;
 use crate::key::{ConversationKey, IdGenerator, UserKey};
 use crate::tenant::{Cache, Tenants, app_rows, open_deployment};
 
+pub(crate) use self::names::Named;
 pub(crate) use self::tenant::Rotated;
 pub(crate) use self::watchers::{NOTIFY_PAUSE, RETRY_PAUSE, Watchers};
 
@@ -64,7 +65,7 @@ impl App {
         getrandom::fill(&mut fresh.0).map_err(Error::internal)?;
         getrandom::fill(&mut fresh.1).map_err(Error::internal)?;
         let (epoch, secret, newest) =
-            db.submit(0, Locks::none(), async move |tx| open_deployment(tx, fresh).await).await?;
+            db.submit(Scope::none(), async move |tx| open_deployment(tx, fresh).await).await?;
         let tenants = Tenants::empty()?;
         for app in db.read(async move |tx| app_rows(tx).await).await? {
             tenants.add(app.into_tenant(&secret));

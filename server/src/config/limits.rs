@@ -16,10 +16,10 @@ pub struct Limits {
     pub max_command_bytes: u32,
     /// Bytes of the extended data of a user's profile. Default: 2,048; at most 32,768, as in the reference.
     pub max_user_extended_data_bytes: u32,
-    /// Messages per second of one session, on average. Default: 10, as in the reference.
+    /// Messages per second of one session, on average; at most `requests_per_second`. Default: 10, as in the reference.
     pub messages_per_second: u32,
-    /// Messages that a session may send at once after a pause. Default: 50, so that a client can send the messages that were
-    /// written while it was offline.
+    /// Messages that a session may send at once after a pause; at most `request_burst`. Default: 50, so that a client can send
+    /// the messages that were written while it was offline.
     pub message_burst: u32,
     /// Friends of one user. Default: 3,000, as in the reference; at most 100,000.
     pub max_friends: u32,
@@ -214,7 +214,20 @@ impl Limits {
             ("admin_first_call_timeout_ms", self.admin_first_call_timeout_ms.into(), 1, long),
             ("admin_idle_timeout_ms", self.admin_idle_timeout_ms.into(), 1, long),
         ];
-        rows.into_iter().filter_map(|(name, value, least, most)| problem(name, value, least, most)).collect()
+        let mut problems: Vec<_> =
+            rows.into_iter().filter_map(|(name, value, least, most)| problem(name, value, least, most)).collect();
+        for (messages, of_messages, requests, of_requests) in [
+            ("messages_per_second", self.messages_per_second, "requests_per_second", self.requests_per_second),
+            ("message_burst", self.message_burst, "request_burst", self.request_burst),
+        ] {
+            if of_messages > of_requests {
+                problems.push(format!(
+                    "limits.{messages} is {of_messages}, but each message is a request, and limits.{requests} is {of_requests}; \
+                     raise limits.{requests} to at least {of_messages}"
+                ));
+            }
+        }
+        problems
     }
 
     /// Returns how long a write may make no progress.

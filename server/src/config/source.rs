@@ -3,12 +3,30 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, ValueEnum};
 use toml::{Table, Value};
 
 use super::Config;
 
 const PREFIX: &str = "ZIM_";
+/// The variable that names the settings file.
+const CONFIG_FILE: &str = "ZIM_CONFIG";
+/// The variables of the command line, which may be set in the same shell.
+const OF_OTHERS: [&str; 11] = [
+    "ZIM_ADMIN_FINGERPRINT",
+    "ZIM_ADMIN_KEY",
+    "ZIM_ADMIN_URL",
+    "ZIM_APP_SIGN",
+    "ZIM_BENCH_DATABASE",
+    "ZIM_CLI_LOG",
+    "ZIM_CONFIG_DIR",
+    "ZIM_PROFILE",
+    "ZIM_SERVER_DATA",
+    "ZIM_SERVER_SECRET",
+    "ZIM_TOKEN",
+];
+/// What the variables of the tests begin with.
+const OF_TESTS: [&str; 2] = ["ZIM_TEST_", "ZIM_MODEL_"];
 
 /// Why the settings cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -81,15 +99,19 @@ pub struct Args {
     /// Any other setting, such as limits.max_text_bytes=4096
     #[arg(long = "set", value_name = "NAME=VALUE")]
     set: Vec<String>,
-    /// The command; without one the server runs
-    #[command(subcommand)]
+    /// Create a new database although this data folder had one, whose messages, users and apps are lost. For one start
+    #[arg(long)]
+    new_database: bool,
+    /// A command to run instead of the server
+    #[arg(value_enum)]
     pub command: Option<Command>,
 }
 
-/// A command that the program runs instead of the server.
-#[derive(Clone, Copy, Debug, Subcommand)]
+/// A command that the program runs instead of the server. A value and not clap's subcommand, so that flags may stand on both sides
+/// of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Command {
-    /// Check the settings and print them
+    /// Check the settings and the files that they name, and print the settings
     CheckConfig,
     /// Make every client synchronize anew, after a backup was restored. No server may run on the database
     NewEpoch,
@@ -107,7 +129,7 @@ impl Args {
     /// Returns the settings file of the flag, else of the variable.
     pub(crate) fn file(&self, variables: &[(String, String)]) -> Option<PathBuf> {
         let in_variable =
-            || variables.iter().find(|(name, _)| name == "ZIM_CONFIG").map(|(_, file)| PathBuf::from(file));
+            || variables.iter().find(|(name, _)| name == CONFIG_FILE).map(|(_, file)| PathBuf::from(file));
         self.config.clone().or_else(in_variable)
     }
 
@@ -156,11 +178,13 @@ impl Config {
                 set(&mut settings, name, value, &variable)?;
             }
         }
-        unknown_variables(&variables, &names, &settings)?;
+        unknown_variables(&variables, &names)?;
         for (name, value) in args.settings()? {
             set(&mut settings, &name, &value, &name)?;
         }
-        let config: Self = Value::Table(settings).try_into().map_err(|error: toml::de::Error| setting_error(&error))?;
+        let mut config: Self =
+            Value::Table(settings).try_into().map_err(|error: toml::de::Error| setting_error(&error))?;
+        config.new_database = args.new_database;
         config.validate()?;
         Ok(config)
     }
@@ -209,20 +233,50 @@ fn variable(name: &str) -> String {
     format!("{PREFIX}{}", name.replace('.', "_").to_uppercase())
 }
 
-/// Refuses variables that begin with the name of a section but name no setting: they are typos. Other variables may belong to
-/// other programs.
-fn unknown_variables(variables: &[(String, String)], names: &[String], settings: &Table) -> Result<(), ConfigError> {
-    let sections: Vec<_> =
-        settings.iter().filter(|(_, value)| value.is_table()).map(|(name, _)| variable(name)).collect();
-    for (given, _) in variables {
-        let in_section = sections.iter().any(|section| given.starts_with(&format!("{section}_")));
-        if in_section && !names.iter().any(|name| variable(name) == *given) {
-            return Err(ConfigError::Setting(format!(
-                "the variable {given} does not name a setting; check its spelling"
-            )));
+/// Refuses variables that name no setting: they are typos.
+fn unknown_variables(variables: &[(String, String)], names: &[String]) -> Result<(), ConfigError> {
+    let is_known = |given: &str| given == CONFIG_FILE || names.iter().any(|name| variable(name) == *given);
+    let unknown = variables.iter().find(|(name, value)| !is_known(name) && !is_of_others(name, value));
+    unknown.map_or(Ok(()), |(given, _)| {
+        Err(ConfigError::Setting(format!(
+            "the variable {given} does not name a setting; check its spelling, or unset it"
+        )))
+    })
+}
+
+/// Returns true for a variable with the prefix that is not for the server.
+fn is_of_others(name: &str, value: &str) -> bool {
+    OF_OTHERS.contains(&name) || OF_TESTS.iter().any(|prefix| name.starts_with(prefix)) || is_of_kubernetes(name, value)
+}
+
+/// Returns true for the variables that Kubernetes and Docker links set for a service whose name begins with `zim`, as in
+/// `ZIM_SERVICE_HOST` and `ZIM_PORT_4710_UDP=udp://10.0.0.1:4710`.
+fn is_of_kubernetes(name: &str, value: &str) -> bool {
+    let numbered_port =
+        name.split_once("_PORT_").is_some_and(|(_, rest)| rest.starts_with(|it: char| it.is_ascii_digit()));
+    let is_address = value.starts_with("udp://") || value.starts_with("tcp://");
+    name.ends_with("_SERVICE_HOST")
+        || name.contains("_SERVICE_PORT")
+        || numbered_port
+        || (name.ends_with("_PORT") && is_address)
+}
+
+/// Returns the variables as text. One that is not valid Unicode and may be a setting is an error.
+pub(crate) fn texts(
+    variables: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Result<Vec<(String, String)>, ConfigError> {
+    let mut texts = Vec::new();
+    for (name, value) in variables {
+        let Ok(name) = name.into_string() else { continue };
+        match value.into_string() {
+            Ok(value) => texts.push((name, value)),
+            Err(_) if name.starts_with(PREFIX) && !is_of_others(&name, "") => {
+                return Err(ConfigError::Setting(format!("the variable {name} is not valid UTF-8")));
+            }
+            Err(_) => {}
         }
     }
-    Ok(())
+    Ok(texts)
 }
 
 /// Sets `section.name` to `text`, parsed as the type of the setting.
@@ -301,12 +355,58 @@ mod tests {
         assert!(message.contains("max_txt_bytes") && message.contains("line 2"), "{message}");
         let message = load(&[], &[("ZIM_LIMITS_MAX_TXT_BYTES", "1")]).unwrap_err().to_string();
         assert!(message.contains("ZIM_LIMITS_MAX_TXT_BYTES does not name a setting"), "{message}");
+        for typo in ["ZIM_LISTN", "ZIM_LIMIT_MESSAGES_PER_SECOND", "ZIM_PORT", "ZIM_TEST", "ZIM_LIMITS", "ZIM_"] {
+            let message = load(&[], &[(typo, "1")]).unwrap_err().to_string();
+            assert!(message.contains(&format!("the variable {typo} does not name a setting")), "{message}");
+        }
         let message = load(&["--set", "limits.max_txt_bytes=1"], &[]).unwrap_err().to_string();
         assert!(message.contains("there is no setting limits.max_txt_bytes"), "{message}");
         assert!(load(&["--set", "limits"], &[]).is_err());
         assert!(load(&["--set", "limits=1"], &[]).is_err());
         assert!(load(&["--colour"], &[]).is_err());
         assert!(load(&["--config", "not/there.toml"], &[]).unwrap_err().to_string().contains("not/there.toml"));
+    }
+
+    /// Kubernetes sets them for a service that is called `zim` or `zim-server`.
+    #[test]
+    fn variables_of_kubernetes_are_not_taken_for_settings() {
+        let set = [
+            ("ZIM_SERVICE_HOST", "10.0.0.1"),
+            ("ZIM_SERVICE_PORT", "4710"),
+            ("ZIM_SERVICE_PORT_QUIC", "4710"),
+            ("ZIM_PORT", "udp://10.0.0.1:4710"),
+            ("ZIM_PORT_4710_UDP", "udp://10.0.0.1:4710"),
+            ("ZIM_PORT_4710_UDP_ADDR", "10.0.0.1"),
+            ("ZIM_SERVER_PORT", "tcp://10.0.0.1:4711"),
+        ];
+        assert_eq!(load(&[], &set).unwrap(), Config::default());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_variable_that_is_not_text_is_reported_unless_it_is_not_for_the_server() {
+        let broken = || std::os::unix::ffi::OsStringExt::from_vec(b"data-\xff".to_vec());
+        let texts = |name: &str| texts([(OsString::from(name), broken()), ("A".into(), "b".into())]);
+        let message = texts("ZIM_DATA_DIR").unwrap_err().to_string();
+        assert!(message.contains("the variable ZIM_DATA_DIR is not valid UTF-8"), "{message}");
+        for other in ["HOME", "ZIM_CONFIG_DIR"] {
+            assert_eq!(texts(other).unwrap(), [("A".to_owned(), "b".to_owned())]);
+        }
+    }
+
+    #[test]
+    fn flags_may_stand_before_and_after_a_command() {
+        let expected = Config { data_dir: "there".into(), workers: 2, ..Config::default() };
+        for arguments in [
+            ["--data-dir", "there", "--set", "workers=2", "check-config"],
+            ["check-config", "--data-dir", "there", "--set", "workers=2"],
+            ["--set", "workers=2", "check-config", "--data-dir", "there"],
+        ] {
+            let args = Args::parse_from(["zim-server"].into_iter().chain(arguments).map(OsString::from)).unwrap();
+            assert_eq!(args.command, Some(Command::CheckConfig), "{arguments:?}");
+            assert_eq!(load(&arguments, &[]).unwrap(), expected, "{arguments:?}");
+        }
+        assert!(load(&["check-conf"], &[]).is_err());
     }
 
     #[test]

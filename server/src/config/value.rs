@@ -117,6 +117,8 @@ pub struct DatabaseUrl(String);
 
 const SQLITE: &str = "sqlite://";
 const POSTGRES: [&str; 2] = ["postgres://", "postgresql://"];
+/// The parameters of a PostgreSQL address that name files.
+const FILES: [&str; 7] = ["sslrootcert", "ssl-root-cert", "ssl-ca", "sslcert", "ssl-cert", "sslkey", "ssl-key"];
 
 impl DatabaseUrl {
     /// Returns the file of an SQLite database; `None` for PostgreSQL or an empty address.
@@ -135,6 +137,15 @@ impl DatabaseUrl {
         let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
         let user = place.rsplit_once('@').map_or("", |(user, _)| user);
         user.contains(':') || query.split('&').any(|pair| pair.starts_with("password="))
+    }
+
+    /// Returns the files that the address of a PostgreSQL database names, with the names of their parameters. A name with
+    /// escaped characters is left out.
+    pub(crate) fn files(&self) -> impl Iterator<Item = (&str, &str)> {
+        let query =
+            self.postgres().and_then(|url| url.split('#').next()?.split_once('?')).map_or("", |(_, query)| query);
+        let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+        pairs.filter(|(name, file)| FILES.contains(name) && !file.contains('%'))
     }
 
     pub(super) fn problem(&self) -> Option<String> {
@@ -215,6 +226,21 @@ mod tests {
         assert!(has("postgresql://db:5432/zim?user=zim&password=hunter2"));
         for without in ["", "sqlite://a:b@c", "postgres://zim@db:5432/zim", "postgres://db:5432/zim?sslmode=require"] {
             assert!(!has(without), "{without}");
+        }
+    }
+
+    #[test]
+    fn the_files_of_an_address_are_found() {
+        let files = |text: &str| {
+            let url: DatabaseUrl = text.parse().unwrap();
+            url.files().map(|(name, file)| format!("{name}={file}")).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            files("postgres://db/zim?sslmode=verify-ca&sslrootcert=/ca.pem&sslkey=k.pem"),
+            ["sslrootcert=/ca.pem", "sslkey=k.pem"]
+        );
+        for without in ["sqlite://a?sslrootcert=b", "postgres://db/zim", "postgres://db/zim?sslrootcert=a%20b"] {
+            assert!(files(without).is_empty(), "{without}");
         }
     }
 

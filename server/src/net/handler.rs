@@ -83,7 +83,7 @@ pub(crate) fn admit(
     };
     let id = request.id;
     check(net, session, allowance, method, request.payload)
-        .map(|request| Invocation { id, request, caller: Arc::new(Caller::new(Arc::clone(session))), arrived })
+        .map(|request| Invocation { id, request, caller: Arc::new(Caller::connected(Arc::clone(session))), arrived })
         .inspect_err(|refused| record(net, method, Err(refused), arrived))
 }
 
@@ -116,7 +116,7 @@ pub(crate) async fn run(net: Arc<Net>, invocation: Invocation) -> Done {
         0 => net.app.config.limits.request_timeout_ms,
         own => own,
     };
-    let user = caller.connection.identity().map_or("", |identity| &identity.user_id);
+    let user = caller.identity().map_or("", |identity| &*identity.user_id);
     let span = debug_span!("request", method = method.path, id, user);
     let service = AssertUnwindSafe(request.call(&*net.app, &caller)).catch_unwind().instrument(span);
     let result = match timeout_at(arrived + Duration::from_millis(deadline_ms.into()), service).await {

@@ -217,7 +217,7 @@ mod tests {
     fn invocation(id: u64, request: AnyRequest) -> Invocation {
         let address: SocketAddr = "127.0.0.1:1".parse().unwrap();
         let session = Arc::new(ConnectionState::new(address, 0, [0; 16], String::new(), 1_024));
-        Invocation { id, request, caller: Arc::new(Caller::new(session)), arrived: Instant::now() }
+        Invocation { id, request, caller: Arc::new(Caller::connected(session)), arrived: Instant::now() }
     }
 
     fn send(id: u64, to: &str) -> Invocation {

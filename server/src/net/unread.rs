@@ -26,7 +26,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use crate::key::UserKey;
-use crate::service::sync::PAGE_BYTES;
+use crate::service::rows::PAGE_BYTES;
 
 pub(super) const GAUGE: &str = "zim_unread_bytes";
 

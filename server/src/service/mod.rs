@@ -1,5 +1,7 @@
 //! The methods of the reference: one module for each noun, with its rules and its SQL. A noun uses only nouns above it.
 
+/// What several nouns read in the same way.
+pub(crate) mod rows;
 /// Presence and the subscriptions to it.
 pub(crate) mod status;
 /// Profiles, and the users who are notified when one changes.
