@@ -40,7 +40,7 @@ pub use self::job::{Bulk, Submitted};
 pub use self::locks::MAX_LOCKED_USERS;
 pub use self::migrate::{MIGRATIONS, Migration};
 use self::postgres::{Connector, Ownership};
-use self::queue::Queue;
+use self::queue::{Amount, Cost, Queue};
 pub use self::row::{CellRef, FromValue, Row};
 pub use self::scope::Scope;
 use self::transaction::{Entry, Sink};
@@ -73,11 +73,12 @@ impl<B: Bulk> Db<B> {
             Database::Sqlite(_) => 1,
             Database::Postgres(_) => config.partitions.max(1),
         };
+        let bound = Amount { jobs: config.queue, bytes: config.queue_bytes / partitions };
         let db = Self(Arc::new(Inner {
             partitions: (0..partitions)
-                .map(|partition| Arc::new(Queue::new(format!("write-{partition}"), config.queue)))
+                .map(|partition| Arc::new(Queue::new(format!("write-{partition}"), bound)))
                 .collect(),
-            reads: Arc::new(Queue::new("read".to_owned(), config.queue)),
+            reads: Arc::new(Queue::new("read".to_owned(), bound)),
             threads: Threads::default(),
             lost: watch::Sender::new(None),
         }));
@@ -195,8 +196,8 @@ impl<B: Bulk> Db<B> {
 
     /// Submits a bulk op. This call fixes its position in the partition's queue.
     pub fn submit_bulk(&self, op: B) -> Submitted<B::Out> {
-        let (partition, locks) = op.scope().into_parts();
-        Submitted::enqueue(|reply| self.partition(partition).push(Entry::Bulk(op, locks, reply)))
+        let (partition, locks, cost) = op.scope().into_parts();
+        Submitted::enqueue(|reply| self.partition(partition).push(Entry::Bulk(op, locks, reply), cost))
     }
 
     /// Submits a job: an async closure that works on the [`Tx`] and waits for nothing else. This call fixes its position in the
@@ -207,15 +208,14 @@ impl<B: Bulk> Db<B> {
         T: Send + 'static,
         F: AsyncFnOnce(&mut Tx<'_>) -> Result<T, Error> + Send + 'static,
     {
-        let (partition, locks) = scope.into_parts();
+        let (partition, locks, cost) = scope.into_parts();
         Submitted::enqueue(|reply| {
-            if locks.users.len() > MAX_LOCKED_USERS {
-                return Err(DbError::other(format!(
-                    "a job locks {} users; at most {MAX_LOCKED_USERS} are allowed",
-                    locks.users.len()
-                )));
+            let users = locks.user_count();
+            if users > MAX_LOCKED_USERS {
+                let problem = format!("a job locks {users} users; at most {MAX_LOCKED_USERS} are allowed");
+                return Err(DbError::other(problem));
             }
-            self.partition(partition).push(Entry::Job(job::plain(job, reply), locks))
+            self.partition(partition).push(Entry::Job(job::plain(job, reply), locks), cost)
         })
     }
 
@@ -226,7 +226,7 @@ impl<B: Bulk> Db<B> {
         T: Send + 'static,
         F: AsyncFnOnce(&mut Tx<'_>) -> Result<T, Error> + Send + 'static,
     {
-        Submitted::enqueue(|reply| self.0.reads.push(Read(job::plain(job, reply))))
+        Submitted::enqueue(|reply| self.0.reads.push(Read(job::plain(job, reply)), Cost::default()))
     }
 
     /// Returns the number of writes in the queues.

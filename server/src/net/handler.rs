@@ -82,8 +82,10 @@ pub(crate) fn admit(
         return Err(refused);
     };
     let id = request.id;
+    let bytes = request.payload.len();
+    let caller = || Arc::new(Caller::connected(Arc::clone(session)).with_request_bytes(bytes));
     check(net, session, allowance, method, request.payload)
-        .map(|request| Invocation { id, request, caller: Arc::new(Caller::connected(Arc::clone(session))), arrived })
+        .map(|request| Invocation { id, request, caller: caller(), arrived })
         .inspect_err(|refused| record(net, method, Err(refused), arrived))
 }
 

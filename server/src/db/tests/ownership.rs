@@ -64,7 +64,7 @@ fn terminate_owner(cluster: &Cluster, database: &str) {
     cluster.sql(&format!("SELECT pg_terminate_backend({pid})")).unwrap();
 }
 
-async fn until(what: &str, mut is_true: impl FnMut() -> bool) {
+pub(super) async fn until(what: &str, mut is_true: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !is_true() {
         assert!(begun.elapsed() < SOON, "{what}");
