@@ -10,7 +10,7 @@ use zim_protocol::clock::Clock;
 
 use crate::block_fence::BlockFence;
 use crate::config::Config;
-use crate::connection::{Caller, LoginAllowances};
+use crate::connection::{Allowances, Caller, LoginAllowances};
 use crate::db::{DbConfig, Scope};
 use crate::effect::Effect;
 use crate::error::Error;
@@ -48,6 +48,7 @@ pub struct App {
     pub epoch: [u8; 16],
     pub(crate) secret: [u8; 32],
     pub(crate) logins: LoginAllowances,
+    pub(crate) allowances: Allowances,
     pub(crate) block_fence: BlockFence,
     pub(crate) conversations: Cache<(UserKey, UserKey), ConversationKey>,
 }
@@ -76,6 +77,7 @@ impl App {
             fanout,
             clock,
             logins: LoginAllowances::new(&config.limits),
+            allowances: Allowances::default(),
             config,
             tenants,
             epoch,

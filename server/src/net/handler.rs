@@ -15,8 +15,7 @@ use zim_protocol::{Access, AnyRequest, Method, Request, method};
 
 use super::Net;
 use super::in_flight::Done;
-use super::limits::Bucket;
-use crate::connection::{Caller, ConnectionState};
+use crate::connection::{Allowance, Caller, ConnectionState};
 use crate::error::Error;
 
 /// Methods with a rate of their own.
@@ -31,17 +30,6 @@ pub(crate) struct Invocation {
     pub(crate) request: AnyRequest,
     pub(crate) caller: Arc<Caller>,
     pub(crate) arrived: Instant,
-}
-
-/// The remaining allowances of one session.
-#[derive(Debug, Default)]
-pub(crate) struct Allowance {
-    messages: Bucket,
-    requests: Bucket,
-    pulls: Bucket,
-    syncs: Bucket,
-    custom_statuses: Bucket,
-    refused: Bucket,
 }
 
 impl Allowance {

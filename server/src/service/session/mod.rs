@@ -142,6 +142,7 @@ impl SessionService for App {
             login_at,
             one_shot: request.one_shot,
         };
+        connection.set_allowance(self.allowances.of(&identity, self.clock.steady_ms()));
         if !connection.log_in(identity) {
             return Err(Error::already_logged_in());
         }
