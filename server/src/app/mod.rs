@@ -2,6 +2,7 @@
 
 mod names;
 mod tenant;
+mod unmarked_logins;
 mod watchers;
 
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use crate::tenant::{Cache, Tenants, app_rows, open_deployment};
 
 pub(crate) use self::names::Named;
 pub(crate) use self::tenant::Rotated;
+pub(crate) use self::unmarked_logins::UnmarkedLogins;
 pub(crate) use self::watchers::{NOTIFY_PAUSE, RETRY_PAUSE, Watchers};
 
 /// The database, with sending messages as its bulk job.
@@ -50,6 +52,7 @@ pub struct App {
     pub(crate) logins: LoginAllowances,
     pub(crate) allowances: Allowances,
     pub(crate) block_fence: BlockFence,
+    pub(crate) unmarked_logins: UnmarkedLogins,
     pub(crate) conversations: Cache<(UserKey, UserKey), ConversationKey>,
 }
 
@@ -83,6 +86,7 @@ impl App {
             epoch,
             secret,
             block_fence: BlockFence::default(),
+            unmarked_logins: UnmarkedLogins::default(),
             conversations: Cache::new(CACHED_CONVERSATIONS),
         }))
     }

@@ -107,8 +107,10 @@ impl App {
         let Some(identity) = connection.identity() else { return };
         let (user, login) = (identity.user, identity.login);
         if self.fanout.unregister(user, connection) && !connection.is_logged_out() {
-            // If the store does not take it, `maintenance` finds the login later.
-            drop(self.mark_disconnected(user, login));
+            // If the job fails, `maintenance` finds the login later.
+            if self.mark_disconnected(user, login).is_refused() {
+                self.unmarked_logins.add(user, login);
+            }
         }
     }
 
