@@ -195,6 +195,38 @@ async fn presence_follows_from_rows(database: Database) {
     fixture.db.close().await;
 }
 
+/// The limit is checked with the counter: no list is counted on the thread that writes.
+#[tokio::test]
+async fn subscriptions_are_counted_in_the_row_of_their_user() {
+    let dir = tempfile::tempdir().unwrap();
+    let fixture = Fixture::open(Database::Sqlite(dir.path().join("test.db"))).await;
+    let count = async || {
+        let sql = "SELECT subscription_count FROM account WHERE id = 2";
+        let found =
+            fixture.db.read(async |tx: &mut Tx<'_>| Ok(tx.fetch_one(sql, &[]).await?.unwrap().get::<i64>(0)?));
+        found.await.unwrap()
+    };
+    let subscribe_to_ann = async |most: i64| {
+        let job =
+            async move |tx: &mut Tx<'_>, log: &mut LogWriter| subscribe(tx, log, BOB, &[ANN], (0, 100), most).await;
+        entries(&fixture.write(BOB, Scope::user(BOB).and_user(ANN), job).await.unwrap().1[0])
+    };
+    let entry = |name: &str, is_deleted: bool| (name.to_owned(), is_deleted);
+    for _ in 0..2 {
+        assert_eq!((subscribe_to_ann(2).await, count().await), (vec![entry("ann", false)], 1), "renewing adds none");
+    }
+    let sql = "INSERT INTO subscription (account, target, place, expires_at) VALUES (2, 2, 0, 100)";
+    fixture.execute(sql).await;
+    assert_eq!(subscribe_to_ann(1).await, [entry("ann", false)], "nothing is evicted that is not counted");
+    fixture.execute("UPDATE account SET subscription_count = 2 WHERE id = 2").await;
+    assert_eq!(subscribe_to_ann(1).await, [entry("bob", true), entry("ann", false)]);
+    assert_eq!(count().await, 1);
+    let job = async move |tx: &mut Tx<'_>, log: &mut LogWriter| delete_expired(tx, log, BOB, 100).await;
+    fixture.write(BOB, Scope::user(BOB), job).await.unwrap();
+    assert_eq!(count().await, 0);
+    fixture.db.close().await;
+}
+
 #[tokio::test]
 async fn presence_follows_from_rows_on_sqlite() {
     let dir = tempfile::tempdir().unwrap();
