@@ -18,6 +18,7 @@ use crate::error::Error;
 use crate::fanout::Fanout;
 use crate::journal::NewMessage;
 use crate::key::{ConversationKey, IdGenerator, UserKey};
+use crate::meter::Meter;
 use crate::tenant::{Cache, Tenants, app_rows, open_deployment};
 
 pub(crate) use self::names::Named;
@@ -48,6 +49,7 @@ pub struct App {
     pub tenants: Tenants,
     /// Changes when a backup is restored or a replica promoted.
     pub epoch: [u8; 16],
+    pub(crate) meter: Meter,
     pub(crate) secret: [u8; 32],
     pub(crate) logins: LoginAllowances,
     pub(crate) allowances: Allowances,
@@ -83,6 +85,7 @@ impl App {
             allowances: Allowances::default(),
             config,
             tenants,
+            meter: Meter::new(),
             epoch,
             secret,
             block_fence: BlockFence::default(),

@@ -20,15 +20,15 @@ pub(crate) struct Allowance {
     pub(crate) requests: Bucket,
     pub(crate) pulls: Bucket,
     pub(crate) syncs: Bucket,
-    pub(crate) custom_statuses: Bucket,
+    pub(crate) once_a_second: Bucket,
     pub(crate) refused: Bucket,
     queried_users: VecDeque<(i64, usize)>,
 }
 
 impl Allowance {
     fn buckets(&mut self) -> [&mut Bucket; 6] {
-        let Self { messages, requests, pulls, syncs, custom_statuses, refused, queried_users: _ } = self;
-        [messages, requests, pulls, syncs, custom_statuses, refused]
+        let Self { messages, requests, pulls, syncs, once_a_second, refused, queried_users: _ } = self;
+        [messages, requests, pulls, syncs, once_a_second, refused]
     }
 
     /// Counts a query of `users` profiles. Returns false if there would be more than 10 within 10 seconds.
