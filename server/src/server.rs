@@ -278,6 +278,12 @@ impl Server {
         }
     }
 
+    /// Waits until another server has taken the database over, and returns what happened. The server has to be stopped: it can
+    /// neither read nor write any more.
+    pub async fn database_lost(&self) -> String {
+        self.app.db.lost().await
+    }
+
     /// Stops the server: it refuses new connections, lets requests in flight finish for a limited time, notifies the clients, and
     /// closes the database. Returns the number of tasks that did not end: 0, unless there is a bug.
     pub async fn stop(self) -> usize {

@@ -91,7 +91,7 @@ async fn the_log_is_emptied_in_a_pause() {
         tx.execute("INSERT INTO item (id, name, body) VALUES (1, 'big', $1)", &params![vec![7_u8; 5 << 20]]).await?;
         Ok(())
     };
-    let filled = store.db.submit(0, Locks::none(), fill);
+    let filled = store.db.submit(Scope::none(), fill);
     drop(gate);
     held.await.unwrap();
     filled.await.unwrap();

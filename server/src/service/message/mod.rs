@@ -52,11 +52,11 @@ impl App {
         let peer_view = ConversationRef { r#type: name.r#type, id: identity.user_id.to_string() };
         let sender = identity.user;
         loop {
-            let epoch = self.block_fence.epoch();
+            let epoch = self.block_fence.epoch(peer);
             if self.db.read(async move |tx| is_blocked(tx, peer, sender).await).await? {
                 return Err(Error::sender_blocked());
             }
-            let is_delivered = self.block_fence.deliver_if(epoch, || {
+            let is_delivered = self.block_fence.deliver_if(peer, epoch, || {
                 self.fanout.push_transient(peer, peer_view.clone(), entry.clone(), connection);
                 self.fanout.push_transient(sender, name.clone(), entry.clone(), connection);
             });

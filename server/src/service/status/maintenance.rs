@@ -22,6 +22,9 @@ const SWEEP_INTERVAL_MS: i64 = 3_600_000;
 /// The wait after the store has failed.
 const RETRY_MS: i64 = 10_000;
 
+/// The wait before a login that the full queue refused is marked again.
+const REFUSED_MS: i64 = 1_000;
+
 /// Logins that are connected in the store and have no connection.
 pub(crate) type LostLogins = HashSet<(LoginKey, UserKey)>;
 
@@ -30,6 +33,7 @@ pub(crate) async fn maintain(app: Arc<App>, lost_logins: LostLogins, stopped: Ca
     tokio::select! {
         () = stopped.cancelled() => {}
         () = reap_lost_logins(&app, lost_logins) => {}
+        () = mark_unmarked_logins(&app) => {}
         () = expire_custom_statuses(&app) => {}
         () = delete_expired_subscriptions(&app) => {}
     }
@@ -70,6 +74,29 @@ async fn reap_lost_logins(app: &App, mut suspects: LostLogins) {
         }
         suspects = found;
         app.clock.sleep(app.config.limits.offline_after_ms.into()).await;
+    }
+}
+
+/// Marks logins that the full queue refused, until it takes them.
+async fn mark_unmarked_logins(app: &App) {
+    loop {
+        app.unmarked_logins.added().await;
+        app.clock.sleep(REFUSED_MS).await;
+        let logins = app.unmarked_logins.take();
+        for logins in logins.chunks(MAX_JOBS) {
+            let mut jobs = Vec::with_capacity(logins.len());
+            for (user, login) in logins {
+                let job = app.mark_disconnected(*user, *login);
+                if job.is_refused() {
+                    app.unmarked_logins.add(*user, *login);
+                }
+                jobs.push(job);
+            }
+            for job in jobs {
+                // After any other failure `reap_lost_logins` finds the login.
+                drop(job.await);
+            }
+        }
     }
 }
 

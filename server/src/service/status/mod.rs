@@ -47,7 +47,7 @@ impl StatusService for App {
         let error_user_list = named.finish()?;
         let (until, most) = ((now, now + minutes * 60_000), self.config.limits.max_status_subscriptions.into());
         // The targets too, so that no change falls between the read of their statuses here and the first notification.
-        let scope = Scope::user(user).and_users(targets.iter().copied());
+        let scope = Scope::user(user).and_shared_users(targets.iter().copied());
         caller
             .write(&self.db, scope, async move |tx, log| {
                 subscription::subscribe(tx, log, user, &targets, until, most).await
@@ -107,8 +107,10 @@ impl App {
         let Some(identity) = connection.identity() else { return };
         let (user, login) = (identity.user, identity.login);
         if self.fanout.unregister(user, connection) && !connection.is_logged_out() {
-            // If the store does not take it, `maintenance` finds the login later.
-            drop(self.mark_disconnected(user, login));
+            // If the job fails, `maintenance` finds the login later.
+            if self.mark_disconnected(user, login).is_refused() {
+                self.unmarked_logins.add(user, login);
+            }
         }
     }
 
