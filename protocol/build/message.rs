@@ -7,8 +7,11 @@ use prost_reflect::{DescriptorPool, FieldDescriptor, Kind, MessageDescriptor};
 
 use crate::model::{camel, snake, type_name};
 
-/// Messages with a `type` and a body of that type, whose fields stand beside the common ones in JSON.
-const WITH_BODY: [&str; 2] = ["zim.v1.Message", "zim.v1.MessageLiteInfo"];
+/// Messages with a `type` and a body, whose fields stand beside the common ones in JSON.
+const WITH_BODY: [&str; 3] = ["zim.v1.Message", "zim.v1.MessageLiteInfo", "zim.v1.TipsMessageChangeInfo"];
+
+/// The one of them that has a body for several types. `src/flat.rs` relates them.
+const BY_HAND: &str = "zim.v1.TipsMessageChangeInfo";
 
 const DERIVE: &str = "#[derive(serde::Serialize, serde::Deserialize)]";
 
@@ -74,6 +77,9 @@ pub(crate) fn attributes(config: &mut prost_build::Config, pool: &DescriptorPool
         for field in message.fields().filter(|field| !in_oneof(field)) {
             let field_path = format!("{path}.{}", field.name());
             config.field_attribute(&field_path, rename(&field));
+            if is_number_id(&field) {
+                config.field_attribute(&field_path, "#[serde(with = \"crate::json::decimal\")]");
+            }
             if has_bytes(&field) {
                 let is_plain = !field.is_list() && !field.is_map() && !field.supports_presence();
                 ensure!(is_plain, "{}: bytes have JSON only in a plain field", field.full_name());
@@ -94,6 +100,12 @@ fn has_bytes(field: &FieldDescriptor) -> bool {
         Kind::Message(entry) if field.is_map() => matches!(entry.map_entry_value_field().kind(), Kind::Bytes),
         _ => false,
     }
+}
+
+/// Whether the field is an ID of 64 bits. JSON numbers are exact up to 2^53 only, so these are strings there, as
+/// `messageID` of the reference is.
+fn is_number_id(field: &FieldDescriptor) -> bool {
+    field.json_name().ends_with("ID") && matches!(field.kind(), Kind::Int64 | Kind::Uint64) && !field.is_list()
 }
 
 fn rename(field: &FieldDescriptor) -> String {
@@ -127,7 +139,7 @@ pub(crate) fn oneofs(pool: &DescriptorPool) -> Result<String> {
 /// Generates the relation between `type` and body, both ways, and the JSON of bodies.
 pub(crate) fn bodies(pool: &DescriptorPool) -> Result<String> {
     let mut out = String::new();
-    for name in WITH_BODY {
+    for name in WITH_BODY.into_iter().filter(|name| *name != BY_HAND) {
         let message = pool.get_message_by_name(name).with_context(|| name.to_owned())?;
         write_bodies(&mut out, &message)?;
     }
@@ -140,11 +152,11 @@ fn write_bodies(out: &mut String, message: &MessageDescriptor) -> Result<()> {
     let oneof = message.oneofs().find(|oneof| oneof.name() == "body").context("a oneof named body")?;
     let variants: Vec<String> = oneof.fields().map(|field| camel(field.name())).collect();
     writeln!(out, "impl crate::flat::WithBody for v1::{name} {{")?;
-    writeln!(out, "    fn body_type(&self) -> Option<MessageType> {{\n        Some(match self.body.as_ref()? {{")?;
+    writeln!(out, "    fn body_type(&self) -> Option<i32> {{\n        let of = match self.body.as_ref()? {{")?;
     for variant in &variants {
         writeln!(out, "            v1::{module}::Body::{variant}(_) => MessageType::{variant},")?;
     }
-    writeln!(out, "        }})\n    }}\n")?;
+    writeln!(out, "        }};\n        Some(of as i32)\n    }}\n")?;
     writeln!(
         out,
         "    fn body_to_json(&self) -> serde_json::Result<serde_json::Value> {{\n        match &self.body {{"

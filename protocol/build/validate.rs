@@ -213,8 +213,9 @@ impl<'a> Limits<'a> {
                     checks.push(format!("check::present({at}, {value} != 0)"));
                 }
                 if flag(rule, "known") {
-                    // The reference has no such member. It exists because proto3 needs one that is 0.
-                    let named = if unspecified { format!("{value} != 0 && ") } else { String::new() };
+                    // The reference has no such member. It exists because proto3 needs one for a missing value.
+                    let no_member = unspecified && self.field.is_list();
+                    let named = if no_member { format!("{value} != 0 && ") } else { String::new() };
                     let name = camel(kind.name());
                     checks.push(format!("check::known({at}, {named}v1::{name}::try_from({value}).is_ok())"));
                 }

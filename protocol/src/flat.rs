@@ -4,7 +4,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 use serde_json::Value;
 
 use crate::v1::{
-    self, CommandMessage, CustomMessage, Message, MessageLiteInfo, MessageType, TextMessage, message::Body,
+    self, CommandMessage, CustomMessage, Message, MessageLiteInfo, MessageType, TextMessage, TipsMessageChangeInfo,
+    TipsMessageChangeInfoType as Change, message::Body, tips_message_change_info::Body as Changed,
 };
 
 impl Message {
@@ -38,9 +39,11 @@ impl Message {
     }
 }
 
-/// A message with a `type` and a body of that type. The generator writes the implementations.
+/// A message with a `type` and a body that fits it. The generator writes the implementations where each type has a body
+/// of its own.
 pub(crate) trait WithBody {
-    fn body_type(&self) -> Option<MessageType>;
+    /// Returns the type if the body determines it.
+    fn body_type(&self) -> Option<i32>;
     fn body_to_json(&self) -> serde_json::Result<Value>;
     fn body_from_json(&mut self, value: Value) -> serde_json::Result<()>;
 }
@@ -54,7 +57,7 @@ fn merged(common: Value, message: &impl WithBody) -> serde_json::Result<Value> {
         fields.extend(body);
     }
     if let Some(kind) = message.body_type() {
-        fields.insert("type".to_owned(), Value::from(kind as i32));
+        fields.insert("type".to_owned(), Value::from(kind));
     }
     Ok(Value::Object(fields))
 }
@@ -82,8 +85,40 @@ macro_rules! flat_json {
 
 flat_json!(Message);
 flat_json!(MessageLiteInfo);
+flat_json!(TipsMessageChangeInfo);
 
 include!(concat!(env!("OUT_DIR"), "/bodies.rs"));
+
+impl WithBody for TipsMessageChangeInfo {
+    fn body_type(&self) -> Option<i32> {
+        None
+    }
+
+    fn body_to_json(&self) -> serde_json::Result<Value> {
+        match &self.body {
+            Some(Changed::Group(body)) => serde_json::to_value(body),
+            Some(Changed::GroupMember(body)) => serde_json::to_value(body),
+            Some(Changed::PinStatus(body)) => serde_json::to_value(body),
+            None => Ok(Value::Null),
+        }
+    }
+
+    fn body_from_json(&mut self, value: Value) -> serde_json::Result<()> {
+        self.body = match self.r#type() {
+            Change::Unknown => None,
+            Change::GroupDataChanged
+            | Change::GroupNoticeChanged
+            | Change::GroupNameChanged
+            | Change::GroupAvatarUrlChanged
+            | Change::GroupMuteChanged => Some(Changed::Group(serde_json::from_value(value)?)),
+            Change::GroupOwnerTransferred | Change::GroupMemberRoleChanged | Change::GroupMemberMuteChanged => {
+                Some(Changed::GroupMember(serde_json::from_value(value)?))
+            }
+            Change::GroupMessagePinInfoChanged => Some(Changed::PinStatus(serde_json::from_value(value)?)),
+        };
+        Ok(())
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -106,6 +141,34 @@ mod tests {
         assert_eq!(json["message"], "AQID");
         let back: Message = serde_json::from_value(json).unwrap();
         assert_eq!(back, Message::command(vec![1, 2, 3]));
+    }
+
+    #[test]
+    fn a_change_shows_the_fields_of_its_kind_only() {
+        use crate::v1::{TipsMessageGroupChangeInfo, TipsMessageGroupMemberChangeInfo, TipsMessagePinStatusChangeInfo};
+
+        let group = TipsMessageGroupChangeInfo { group_name: "chess".into(), ..TipsMessageGroupChangeInfo::default() };
+        let member = TipsMessageGroupMemberChangeInfo { member_role: 3, ..TipsMessageGroupMemberChangeInfo::default() };
+        let pin = TipsMessagePinStatusChangeInfo { is_pinned: true };
+        for (kind, body, fields) in [
+            (
+                Change::GroupNameChanged,
+                Changed::Group(group),
+                serde_json::json!({"groupName": "chess", "groupAvatarUrl": "", "groupDataFlag": 0, "groupNotice": ""}),
+            ),
+            (
+                Change::GroupMemberRoleChanged,
+                Changed::GroupMember(member),
+                serde_json::json!({"memberRole": 3, "muteExpiredTime": 0}),
+            ),
+            (Change::GroupMessagePinInfoChanged, Changed::PinStatus(pin), serde_json::json!({"isPinned": true})),
+        ] {
+            let info = TipsMessageChangeInfo { r#type: kind as i32, body: Some(body) };
+            let mut json = serde_json::to_value(&info).unwrap();
+            assert_eq!(serde_json::from_value::<TipsMessageChangeInfo>(json.clone()).unwrap(), info);
+            assert_eq!(json.as_object_mut().unwrap().remove("type"), Some(Value::from(kind as i32)));
+            assert_eq!(json, fields);
+        }
     }
 
     #[test]

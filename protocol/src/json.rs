@@ -18,6 +18,22 @@ pub(crate) fn oneof<'de, D: Deserializer<'de>, T: Oneof>(from: D) -> Result<Opti
     }
 }
 
+/// A number as decimal text.
+pub(crate) mod decimal {
+    use std::fmt::Display;
+    use std::str::FromStr;
+
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(crate) fn serialize<N: Display, S: Serializer>(number: &N, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(number)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>, N: FromStr<Err: Display>>(from: D) -> Result<N, D::Error> {
+        String::deserialize(from)?.parse().map_err(D::Error::custom)
+    }
+}
+
 /// Bytes as base64 text.
 pub(crate) mod base64 {
     use base64::Engine;
@@ -39,7 +55,19 @@ pub(crate) mod base64 {
 mod tests {
     use serde_json::json;
 
-    use crate::v1::{FeedEntry, ReadMark, Response, feed_entry, response};
+    use crate::v1::{FeedEntry, Hello, MessageEntry, ReadMark, Response, feed_entry, response};
+
+    #[test]
+    fn an_id_beyond_the_exact_numbers_of_json_is_text() {
+        let entry = MessageEntry { seq: 7, message_id: 2_794_113_785_280_691_269, ..MessageEntry::default() };
+        let json = serde_json::to_value(&entry).unwrap();
+        assert_eq!((&json["messageID"], &json["seq"]), (&json!("2794113785280691269"), &json!(7)));
+        assert_eq!(serde_json::from_value::<MessageEntry>(json).unwrap(), entry);
+        for bad in [json!({"messageID": "x"}), json!({"messageID": ""}), json!({"messageID": "9223372036854775808"})] {
+            assert!(serde_json::from_value::<MessageEntry>(bad.clone()).is_err(), "{bad}");
+        }
+        assert_eq!(serde_json::to_value(Hello::default()).unwrap()["deviceID"], json!(""));
+    }
 
     #[test]
     fn a_oneof_is_a_key_beside_the_other_fields() {

@@ -266,7 +266,13 @@ impl Trial {
                 if rule.has("known") {
                     self.fails(place, item, "an unknown number", wrap(Value::EnumNumber(UNKNOWN_NUMBER)));
                     if one.default_value().name().ends_with("_UNSPECIFIED") {
-                        self.fails(place, item, "unspecified", wrap(Value::EnumNumber(0)));
+                        // A field without a value; an item always has one.
+                        let unset = wrap(Value::EnumNumber(0));
+                        if item.is_empty() && !rule.has("required") {
+                            self.passes(place, "unspecified", unset);
+                        } else {
+                            self.fails(place, item, "unspecified", unset);
+                        }
                     }
                 }
             }

@@ -26,6 +26,11 @@ impl Error {
         Self(Box::new(Inner { code, message: message.into(), details: Vec::new(), source: None }))
     }
 
+    /// Whether the request may have taken effect although it failed: the failure is not a refusal by a rule.
+    pub fn may_have_effect(&self) -> bool {
+        self.0.source.is_some()
+    }
+
     /// Adds a machine-readable detail.
     #[must_use]
     pub fn with_detail(mut self, key: &'static str, value: impl Into<String>) -> Self {
@@ -124,6 +129,11 @@ impl Error {
     /// The method requires a login.
     pub fn not_logged_in() -> Self {
         Self::new(ErrorCode::NetworkModuleUserIsNotLogged, "no user is logged in on this connection; log in first")
+    }
+
+    /// The method acts on a connection, and the caller has none.
+    pub fn needs_connection() -> Self {
+        Self::params_invalid("this method is for clients that are connected")
     }
 
     /// The session exceeded a rate of requests.
@@ -247,15 +257,6 @@ impl Error {
         Self::new(ErrorCode::MessageModuleSenderInBlacklist, "this user has blocked your messages")
     }
 
-    /// A request for several users failed for all of them. The code is the one that they share, or else `various`.
-    pub fn all_refused(errors: &[ErrorUserInfo], various: ErrorCode) -> Self {
-        let first = errors.first().and_then(|error| code(error.reason)).unwrap_or(various);
-        let is_shared = errors.iter().all(|error| code(error.reason) == Some(first));
-        let list: Vec<String> = errors.iter().map(|error| format!("{} ({})", error.user_id, error.reason)).collect();
-        let message = format!("the request failed for all users: {}", list.join(", "));
-        Self::new(if is_shared { first } else { various }, message)
-    }
-
     /// The extended data of a profile is too long for this server.
     pub fn user_extended_data_too_long(bytes: usize, most: u32) -> Self {
         Self::params_invalid(format!("extendedData is {bytes} bytes long; at most {most} are allowed"))
@@ -355,8 +356,30 @@ impl LeftOut {
         if served == 0 && !self.0.is_empty() {
             return Err(self.0.swap_remove(0).1);
         }
+        Ok(self.list())
+    }
+
+    /// The same as [`LeftOut::finish`], but if the reasons differ and the request succeeded for no user, it fails with the
+    /// code `various`.
+    ///
+    /// # Errors
+    /// The request succeeded for no user.
+    pub fn finish_or(mut self, served: usize, various: ErrorCode) -> Result<Vec<ErrorUserInfo>, Error> {
+        if served > 0 || self.0.is_empty() {
+            return Ok(self.list());
+        }
+        let first = self.0[0].1.code();
+        if self.0.iter().all(|(_, reason)| reason.code() == first) {
+            return Err(self.0.swap_remove(0).1);
+        }
+        let each = self.0.iter().map(|(user_id, why)| format!("{user_id} ({})", why.code() as i32));
+        let message = format!("the request failed for all users: {}", each.collect::<Vec<_>>().join(", "));
+        Err(Error::new(various, message))
+    }
+
+    fn list(self) -> Vec<ErrorUserInfo> {
         let left_out = self.0.into_iter();
-        Ok(left_out.map(|(user_id, why)| ErrorUserInfo { user_id, reason: i64::from(why.code() as i32) }).collect())
+        left_out.map(|(user_id, why)| ErrorUserInfo { user_id, reason: i64::from(why.code() as i32) }).collect()
     }
 }
 
@@ -381,10 +404,6 @@ impl Error {
     pub fn conversation_not_found(id: &str) -> Self {
         Self::new(ErrorCode::ConversationModuleConversationDoesNotExist, format!("there is no conversation with {id}"))
     }
-}
-
-fn code(reason: i64) -> Option<ErrorCode> {
-    i32::try_from(reason).ok().and_then(|code| ErrorCode::try_from(code).ok())
 }
 
 impl From<Box<Violation>> for Error {

@@ -7,7 +7,7 @@ use zim_protocol::clock::Clock;
 
 use crate::app::App;
 use crate::config::{AdminListen, Config, ConfigError};
-use crate::db::{Locks, params};
+use crate::db::{Scope, params};
 use crate::error::Error;
 use crate::folder::Folder;
 use crate::server::{StartError, open_app};
@@ -56,7 +56,7 @@ async fn write_epoch(app: &App) -> Result<[u8; 16], Error> {
     let mut epoch = [0; 16];
     getrandom::fill(&mut epoch).map_err(Error::internal)?;
     app.db
-        .submit(0, Locks::none(), async move |tx| {
+        .submit(Scope::none(), async move |tx| {
             tx.execute("UPDATE deployment SET epoch = $1 WHERE id = 1", &params![epoch.to_vec()]).await?;
             Ok(epoch)
         })

@@ -15,7 +15,7 @@ use tracing_subscriber::EnvFilter;
 use zim_integration_tests::{print_line, stdin_lines, ticking_clock};
 use zim_protocol::clock::Clock;
 use zim_server::config::Config;
-use zim_server::db::{Dialect, Locks, Tx};
+use zim_server::db::{Dialect, Scope, Tx};
 use zim_server::error::Error;
 use zim_server::{Server, run};
 
@@ -99,7 +99,7 @@ async fn job(
     server: &Server,
     job: impl AsyncFnOnce(&mut Tx<'_>) -> Result<(), Error> + Send + 'static,
 ) -> anyhow::Result<()> {
-    let done = server.app().db.submit(0, Locks::none(), job).await;
+    let done = server.app().db.submit(Scope::none(), job).await;
     done.map_err(|error| anyhow::anyhow!("{error}: {:?}", error.cause()))
 }
 

@@ -8,7 +8,7 @@ use zim_protocol::{
     ConnectionEvent, ConnectionState, CreateAppRequest, DeleteAppRequest, DisconnectUserRequest, Event, GetAppRequest,
     ListAppsRequest, ListSessionsRequest, LoginConfig, MintTokenRequest, RegisterUserRequest, UpdateAppRequest,
 };
-use zim_server::db::{Locks, params};
+use zim_server::db::{Scope, params};
 
 #[tokio::test]
 async fn create_app_returns_credentials_that_work() {
@@ -47,7 +47,7 @@ async fn list_apps_shows_no_secrets() {
 }
 
 #[tokio::test]
-async fn update_app_renames_it_and_get_app_shows_how_much_it_is_used() {
+async fn get_app_shows_a_renamed_app_and_how_much_it_is_used() {
     let mut world = World::new().await;
     let mut operator = world.admin().await;
     let app_id = world.app_id();
@@ -107,7 +107,7 @@ async fn count_rows(world: &World) -> Vec<i64> {
 
 /// Adds rows of the users and of the conversation of an app to the tables that have few: more than one page of messages.
 async fn add_rows(world: &World, app_id: u32) {
-    let added = world.server().app().db.submit(0, Locks::none(), async move |tx| {
+    let added = world.server().app().db.submit(Scope::none(), async move |tx| {
         let accounts = tx.fetch("SELECT id FROM account WHERE app = $1 ORDER BY id", &params![app_id]).await?;
         let (one, other): (i64, i64) = (accounts[0].get(0)?, accounts[1].get(0)?);
         let row = tx.fetch_one("SELECT id FROM conversation WHERE app = $1", &params![app_id]).await?;

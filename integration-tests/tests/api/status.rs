@@ -10,7 +10,7 @@ use zim_protocol::{
     UserStatus, UserStatusSubscribeConfig, UserStatusSubscription, event_frame,
 };
 use zim_server::config::MultiDevice;
-use zim_server::db::{Locks, Tx, params};
+use zim_server::db::{Scope, Tx, params};
 
 const HOUR: UserStatusSubscribeConfig = UserStatusSubscribeConfig { subscription_duration: 60 };
 const DAY: UserCustomStatusUpdateConfig = UserCustomStatusUpdateConfig { duration: 0 };
@@ -76,7 +76,7 @@ async fn register(world: &World, users: &[String]) {
     let app = world.server().app();
     let rows: Vec<(i64, String)> = users.iter().map(|user| (app.ids.next(), user.clone())).collect();
     let app_id = i64::from(world.app_id());
-    let done = app.db.submit(0, Locks::none(), async move |tx: &mut Tx<'_>| {
+    let done = app.db.submit(Scope::none(), async move |tx: &mut Tx<'_>| {
         for (id, name) in rows {
             tx.execute(
                 "INSERT INTO account (id, app, name, pos, user_name, avatar_url, extended_data, info_at, created_at) \
@@ -637,7 +637,7 @@ async fn a_lost_login_without_a_connection_goes_offline() {
     subscribe(&ann, "bob").await;
     let app = world.server().app();
     let (login, app_id) = (app.ids.next(), i64::from(world.app_id()));
-    let insert = app.db.submit(0, Locks::none(), async move |tx: &mut Tx<'_>| {
+    let insert = app.db.submit(Scope::none(), async move |tx: &mut Tx<'_>| {
         tx.execute(
             "INSERT INTO session (id, ticket, account, platform, device, login_at, state, connected) \
              SELECT $1, $2, id, 5, $2, 0, 0, 1 FROM account WHERE app = $3 AND name = 'bob'",
@@ -709,7 +709,7 @@ async fn more_subscribers_than_a_page_receive_the_status() {
     let ann = world.user("ann").await;
     let app = world.server().app();
     let app_id = i64::from(world.app_id());
-    let followed = app.db.submit(0, Locks::none(), async move |tx: &mut Tx<'_>| {
+    let followed = app.db.submit(Scope::none(), async move |tx: &mut Tx<'_>| {
         tx.execute(
             "INSERT INTO subscription (account, target, place, expires_at) SELECT a.id, b.id, 1, $1 \
              FROM account a CROSS JOIN account b WHERE a.app = $2 AND a.name LIKE 'user%' AND b.app = $2 AND b.name = 'bob'",

@@ -7,6 +7,7 @@ mod campaign;
 mod chaos;
 mod flood;
 mod killed_server;
+mod late_answers;
 mod logins;
 mod lossy;
 mod one_shots;

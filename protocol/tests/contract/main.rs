@@ -3,5 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod pages;
+mod reference;
 mod surface;
+mod tables;
 mod wire;

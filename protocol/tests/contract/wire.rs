@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::fmt::Write;
 
 use crate::surface::{Surface, committed, messages, type_of};
-use zim_protocol::{ErrorCode, EventKind, METHODS};
+use zim_protocol::{ErrorCode, METHODS};
 
 #[test]
 fn the_wire_changes_only_on_purpose() {
@@ -85,77 +85,12 @@ fn error_codes_have_the_references_names() {
 }
 
 #[test]
-fn events_have_the_references_names_and_fields() {
-    let surface = Surface::read();
-    let mut names = Vec::new();
-    let mut message = None;
-    for line in include_str!("reference/events.txt").lines().filter(|line| !line.is_empty()) {
-        if let Some(field) = line.strip_prefix("  ") {
-            let Some((name, _)) = field.split_once(':') else { continue };
-            let message: &prost_reflect::MessageDescriptor = message.as_ref().unwrap();
-            assert!(message.get_field_by_json_name(name).is_some(), "{} has no {name}", message.name());
-        } else {
-            let name = line.split_whitespace().next().unwrap();
-            names.push(name.to_owned());
-            let event = format!("zim.v1.{}{}Event", name[..1].to_uppercase(), &name[1..]);
-            message = Some(surface.pool.get_message_by_name(&event).unwrap_or_else(|| panic!("there is no {event}")));
+fn an_id_is_called_id_in_json() {
+    let ends = |name: &str, end: &str| name.strip_suffix(end).is_some_and(|rest| rest.ends_with(char::is_lowercase));
+    for file in Surface::read().files() {
+        for field in messages(&file).iter().flat_map(prost_reflect::MessageDescriptor::fields) {
+            let name = field.json_name();
+            assert!(!ends(name, "Id") && !ends(name, "Ids"), "{}: json_name is missing", field.full_name());
         }
-    }
-    let ours: Vec<&str> = EventKind::ALL.iter().map(|kind| kind.name()).collect();
-    assert_eq!(ours, names);
-    assert_eq!(ours.len(), 60);
-}
-
-/// Messages that share their name with a class of the reference and are not that class.
-const OTHERS: [&str; 2] = ["Error", "App"];
-
-#[test]
-fn types_have_the_references_fields() {
-    let surface = Surface::read();
-    let mut types: HashMap<&str, (Option<&str>, Vec<&str>)> = HashMap::new();
-    let mut current = "";
-    for line in include_str!("reference/types.txt").lines().filter(|line| !line.is_empty()) {
-        if let Some(field) = line.strip_prefix("  ") {
-            let (name, kind) = field.split_once(':').unwrap();
-            // `type: MessageType.Text` becomes the variant of the oneof.
-            if !kind.contains("MessageType.") {
-                types.get_mut(current).unwrap().1.push(name.trim_end_matches('?'));
-            }
-        } else {
-            let mut names = line.split('<').map(str::trim);
-            current = names.next().unwrap();
-            types.insert(current, (names.next(), Vec::new()));
-        }
-    }
-    let mut checked = 0;
-    for (name, (base, fields)) in &types {
-        let Some(message) = surface.pool.get_message_by_name(&format!("zim.v1.{name}")) else { continue };
-        if OTHERS.contains(name) {
-            continue;
-        }
-        let mut fields = fields.clone();
-        // A body has only its own fields; `Message` has the common ones.
-        let is_body = matches!(base, Some("Message" | "MediaMessage" | "MessageLiteInfo" | "MediaMessageLiteInfo"));
-        if let Some((_, more)) = base.filter(|_| !is_body).and_then(|base| types.get(base)) {
-            fields.extend(more);
-        }
-        for field in fields {
-            // Callbacks: in Rust a builder takes them.
-            if field.starts_with("on") && field.chars().nth(2).is_some_and(char::is_uppercase) {
-                continue;
-            }
-            assert!(message.get_field_by_json_name(field).is_some(), "{name} has no {field}");
-        }
-        checked += 1;
-    }
-    assert!(checked > 80, "only {checked} types were looked at");
-}
-
-#[test]
-fn methods_have_the_references_names() {
-    let reference = include_str!("reference/methods.tsv");
-    for method in METHODS.iter().filter(|method| !method.internal) {
-        let names = format!("\t{}\t{}\n", method.reference, method.name);
-        assert!(reference.contains(&names), "the reference has no {} ({})", method.reference, method.name);
     }
 }

@@ -8,7 +8,7 @@
 //! IDs are not used twice.
 
 use super::App;
-use crate::db::Locks;
+use crate::db::Scope;
 use crate::error::Error;
 use crate::tenant::{self, Deleted, Tenant};
 
@@ -28,7 +28,7 @@ impl App {
         self.close_app(tenant).await?;
         let (mut deleted, app) = (Deleted::default(), tenant.key);
         for _page in 0..PAGES {
-            let page = self.db.submit(0, Locks::none(), async move |tx| tenant::delete_page(tx, app).await).await?;
+            let page = self.db.submit(Scope::none(), async move |tx| tenant::delete_page(tx, app).await).await?;
             deleted = Deleted { rows: deleted.rows + page.rows, is_done: page.is_done };
             if page.is_done {
                 self.tenants.remove(app);

@@ -12,14 +12,16 @@ use zim_protocol::clock::Clock;
 use crate::block_fence::BlockFence;
 use crate::config::Config;
 use crate::connection::{Caller, LoginAllowances};
-use crate::db::{DbConfig, Locks};
+use crate::db::{DbConfig, Scope};
 use crate::effect::Effect;
 use crate::error::Error;
 use crate::fanout::Fanout;
 use crate::journal::NewMessage;
 use crate::key::{ConversationKey, IdGenerator, UserKey};
+use crate::meter::Meter;
 use crate::tenant::{Cache, Tenants, app_rows, open_deployment};
 
+pub(crate) use self::names::Named;
 pub(crate) use self::tenant::Rotated;
 pub(crate) use self::watchers::{NOTIFY_PAUSE, RETRY_PAUSE, Watchers};
 
@@ -46,6 +48,7 @@ pub struct App {
     pub tenants: Tenants,
     /// Changes when a backup is restored or a replica promoted.
     pub epoch: [u8; 16],
+    pub(crate) meter: Meter,
     pub(crate) secret: [u8; 32],
     pub(crate) logins: LoginAllowances,
     pub(crate) block_fence: BlockFence,
@@ -65,7 +68,7 @@ impl App {
         getrandom::fill(&mut fresh.0).map_err(Error::internal)?;
         getrandom::fill(&mut fresh.1).map_err(Error::internal)?;
         let (epoch, secret, newest) =
-            db.submit(0, Locks::none(), async move |tx| open_deployment(tx, fresh).await).await?;
+            db.submit(Scope::none(), async move |tx| open_deployment(tx, fresh).await).await?;
         let tenants = Tenants::empty()?;
         for app in db.read(async move |tx| app_rows(tx).await).await? {
             tenants.add(app.into_tenant(&secret));
@@ -78,6 +81,7 @@ impl App {
             logins: LoginAllowances::new(&config.limits),
             config,
             tenants,
+            meter: Meter::new(),
             epoch,
             secret,
             block_fence: BlockFence::default(),

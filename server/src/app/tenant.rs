@@ -6,7 +6,7 @@ use std::sync::Arc;
 use zim_protocol::{Registration, SecretKind, UpdateAppRequest};
 
 use super::App;
-use crate::db::Locks;
+use crate::db::Scope;
 use crate::error::Error;
 use crate::tenant::{self, Access, NewApp, Tenant, insert_app};
 
@@ -26,7 +26,7 @@ impl App {
     pub async fn create_app(&self, app_id: u32, name: &str) -> Result<Arc<Tenant>, Error> {
         let new = NewApp::generate(app_id, name, self.clock.now_ms())?;
         let secret = self.secret;
-        let row = self.db.submit(0, Locks::none(), async move |tx| insert_app(tx, new).await).await?;
+        let row = self.db.submit(Scope::none(), async move |tx| insert_app(tx, new).await).await?;
         Ok(self.tenants.add(row.into_tenant(&secret)))
     }
 
@@ -47,7 +47,7 @@ impl App {
     pub(crate) async fn rename_app(&self, tenant: &Tenant, name: String) -> Result<(), Error> {
         let _turn = tenant.changing.lock().await;
         let (app, stored) = (tenant.key, name.clone());
-        self.db.submit(0, Locks::none(), async move |tx| tenant::rename_app(tx, app, &stored).await).await?;
+        self.db.submit(Scope::none(), async move |tx| tenant::rename_app(tx, app, &stored).await).await?;
         *tenant.name.write() = name;
         Ok(())
     }
@@ -109,7 +109,7 @@ impl App {
             access.forget_ended(now);
             change(access);
         };
-        let changed = self.db.submit(0, Locks::none(), async move |tx| tenant::change_access(tx, app, change).await);
+        let changed = self.db.submit(Scope::none(), async move |tx| tenant::change_access(tx, app, change).await);
         match changed.await {
             Ok(access) => Ok(self.apply_access(tenant, access)),
             Err(error) => {

@@ -1,6 +1,7 @@
 //! The server's state of one connection, before and after login.
 
 mod allowance;
+mod caller;
 mod queue;
 
 use std::collections::VecDeque;
@@ -9,9 +10,10 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
-use zim_protocol::{Push, SessionEndReason};
+use zim_protocol::SessionEndReason;
 
 pub(crate) use self::allowance::LoginAllowances;
+pub use self::caller::{Answered, Caller, Origin};
 pub use self::queue::{PushQueue, PushTarget};
 use crate::key::{AppKey, LoginKey, UserKey};
 use crate::tenant::{Access, Proof};
@@ -48,7 +50,7 @@ pub struct ConnectionState {
     pub sdk_version: String,
     /// The frames for the event stream.
     pub queue: PushQueue,
-    identity: OnceLock<Identity>,
+    identity: OnceLock<Arc<Identity>>,
     proof: Mutex<Option<Proof>>,
     token_expires_at: AtomicI64,
     /// Notified when the token's expiry changes.
@@ -80,13 +82,13 @@ impl ConnectionState {
     }
 
     /// Returns who is logged in.
-    pub fn identity(&self) -> Option<&Identity> {
+    pub fn identity(&self) -> Option<&Arc<Identity>> {
         self.identity.get()
     }
 
     /// Logs in. Returns false if the connection is logged in already.
     pub fn log_in(&self, identity: Identity) -> bool {
-        self.identity.set(identity).is_ok()
+        self.identity.set(Arc::new(identity)).is_ok()
     }
 
     /// Returns when the token expires, Unix milliseconds; 0 for never.
@@ -145,49 +147,5 @@ impl ConnectionState {
     /// Whether the user logged out on this connection.
     pub fn is_logged_out(&self) -> bool {
         self.logged_out.load(Ordering::Relaxed)
-    }
-}
-
-/// The caller of one request.
-#[derive(Debug)]
-pub struct Caller {
-    /// The connection that the request came on.
-    pub connection: Arc<ConnectionState>,
-    submitted: AtomicBool,
-    pushes: Mutex<Vec<Push>>,
-}
-
-impl Caller {
-    /// The caller of a request on `connection`.
-    pub fn new(connection: Arc<ConnectionState>) -> Self {
-        Self { connection, submitted: AtomicBool::new(false), pushes: Mutex::default() }
-    }
-
-    /// Returns who calls. The checks before the handlers have made sure that the caller is logged in.
-    ///
-    /// # Errors
-    /// The caller is not logged in.
-    pub fn identity(&self) -> Result<&Identity, crate::error::Error> {
-        self.connection.identity().ok_or_else(crate::error::Error::not_logged_in)
-    }
-
-    /// Notes that the request has its place in the write queue: the next write of its connection may start.
-    pub fn set_submitted(&self) {
-        self.submitted.store(true, Ordering::Release);
-    }
-
-    /// Whether the request has its place in the write queue.
-    pub fn is_submitted(&self) -> bool {
-        self.submitted.load(Ordering::Acquire)
-    }
-
-    /// Adds log entries that the request caused to its response.
-    pub fn add_push(&self, push: Push) {
-        self.pushes.lock().push(push);
-    }
-
-    /// Takes the log entries for the response.
-    pub fn take_pushes(&self) -> Vec<Push> {
-        std::mem::take(&mut *self.pushes.lock())
     }
 }

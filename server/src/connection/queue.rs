@@ -118,6 +118,17 @@ impl PushQueue {
         self.ready.notify_one();
     }
 
+    /// Marks a log as dirty: the client pulls it.
+    pub fn mark_dirty(&self, target: &PushTarget) {
+        let mut inner = self.inner.lock();
+        if inner.ended {
+            return;
+        }
+        inner.mark_dirty(target);
+        drop(inner);
+        self.ready.notify_one();
+    }
+
     /// Queues a frame that is delivered at most once. It is dropped if the queue is half full; the client gets the
     /// number of dropped frames.
     pub fn push_transient(&self, frame: Bytes) {

@@ -7,7 +7,7 @@ use futures_util::future::LocalBoxFuture;
 use tokio::sync::oneshot;
 
 use super::error::{DbError, DbErrorKind};
-use super::locks::Locks;
+use super::scope::Scope;
 use super::tx::Tx;
 use crate::error::Error;
 
@@ -16,11 +16,8 @@ pub trait Bulk: Sized + Send + 'static {
     /// What the caller gets.
     type Out: Send + 'static;
 
-    /// Returns the partition. Writes that must stay in order have the same one; on PostgreSQL, partitions run in parallel.
-    fn partition(&self) -> u64;
-
-    /// Returns the heads that the op needs.
-    fn locks(&self) -> Locks;
+    /// Returns what the op may change.
+    fn scope(&self) -> Scope;
 
     /// Runs all of `ops` and returns one result for each, in their order. An inner error refuses one op, which must have written
     /// nothing; the others are stored. An outer error rolls back all ops. They then run in halves, until the op that causes the

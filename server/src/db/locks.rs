@@ -9,53 +9,31 @@ pub const MAX_LOCKED_USERS: usize = 101;
 /// The rows whose locks allow a job to number what it appends. On PostgreSQL a transaction first locks the rows of its whole
 /// batch. SQLite has one writer and needs no locks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Locks {
+pub(super) struct Locks {
     /// Conversations.
-    pub conversations: Vec<i64>,
+    pub(super) conversations: Vec<i64>,
     /// Users.
-    pub users: Vec<i64>,
+    pub(super) users: Vec<i64>,
 }
 
 impl Locks {
     /// Returns no locks, for a job that appends to no log.
-    pub fn none() -> Self {
+    pub(super) fn none() -> Self {
         Self::default()
     }
 
     /// Locks the head of a conversation.
-    pub fn conversation(id: i64) -> Self {
+    pub(super) fn conversation(id: i64) -> Self {
         Self { conversations: vec![id], users: Vec::new() }
     }
 
     /// Locks the head of a user's feed.
-    pub fn user(id: i64) -> Self {
+    pub(super) fn user(id: i64) -> Self {
         Self { conversations: Vec::new(), users: vec![id] }
     }
 
-    /// Locks the heads of several users' feeds.
-    pub fn users(ids: impl IntoIterator<Item = i64>) -> Self {
-        Self { conversations: Vec::new(), users: ids.into_iter().collect() }
-    }
-
-    /// Adds the head of a conversation.
-    #[must_use]
-    pub fn and_conversation(mut self, id: i64) -> Self {
-        self.conversations.push(id);
-        self
-    }
-
-    /// Adds the head of a user's feed.
-    #[must_use]
-    pub fn and_user(mut self, id: i64) -> Self {
-        self.users.push(id);
-        self
-    }
-
-    /// Adds the heads of several users' feeds.
-    #[must_use]
-    pub fn and_users(mut self, ids: impl IntoIterator<Item = i64>) -> Self {
-        self.users.extend(ids);
-        self
+    pub(super) fn is_empty(&self) -> bool {
+        self.conversations.is_empty() && self.users.is_empty()
     }
 
     pub(super) fn extend(&mut self, other: &Self) {
@@ -95,8 +73,10 @@ mod tests {
 
     #[test]
     fn heads_are_locked_in_one_order() {
-        let mut locks = Locks::user(9).and_conversation(5).and_user(-3);
-        locks.extend(&Locks::conversation(2).and_conversation(5));
+        let mut locks = Locks::user(9);
+        for more in [Locks::conversation(5), Locks::user(-3), Locks::conversation(2), Locks::conversation(5)] {
+            locks.extend(&more);
+        }
         locks.sort();
         let mut sql = "BEGIN".to_owned();
         locks.append_sql(&mut sql);

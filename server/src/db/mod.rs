@@ -16,6 +16,7 @@ mod postgres;
 mod queue;
 mod row;
 mod savepoint;
+mod scope;
 mod sqlite;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -35,10 +36,11 @@ pub use self::config::{Database, DbConfig};
 pub use self::dialect::Dialect;
 pub use self::error::{DbError, DbErrorKind, OnUnique};
 pub use self::job::{Bulk, Submitted};
-pub use self::locks::{Locks, MAX_LOCKED_USERS};
+pub use self::locks::MAX_LOCKED_USERS;
 pub use self::migrate::{MIGRATIONS, Migration};
 use self::queue::Queue;
 pub use self::row::{CellRef, FromValue, Row};
+pub use self::scope::Scope;
 use self::transaction::{Entry, Sink};
 pub use self::tx::Tx;
 pub use self::value::Value;
@@ -146,18 +148,19 @@ impl<B: Bulk> Db<B> {
 
     /// Submits a bulk op. This call fixes its position in the partition's queue.
     pub fn submit_bulk(&self, op: B) -> Submitted<B::Out> {
-        let partition = self.partition(op.partition());
-        Submitted::enqueue(|reply| partition.push(Entry::Bulk(op, reply)))
+        let (partition, locks) = op.scope().into_parts();
+        Submitted::enqueue(|reply| self.partition(partition).push(Entry::Bulk(op, locks, reply)))
     }
 
     /// Submits a job: an async closure that works on the [`Tx`] and waits for nothing else. This call fixes its position in the
     /// partition's queue. A job runs at most once: if its shared transaction is lost, the caller gets an error. Unless the disk is
     /// full or the database is corrupt, [`DbError::is_unavailable`] is true for it.
-    pub fn submit<T, F>(&self, partition: u64, locks: Locks, job: F) -> Submitted<T>
+    pub fn submit<T, F>(&self, scope: Scope, job: F) -> Submitted<T>
     where
         T: Send + 'static,
         F: AsyncFnOnce(&mut Tx<'_>) -> Result<T, Error> + Send + 'static,
     {
+        let (partition, locks) = scope.into_parts();
         Submitted::enqueue(|reply| {
             if locks.users.len() > MAX_LOCKED_USERS {
                 return Err(DbError::other(format!(

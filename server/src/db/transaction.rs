@@ -11,6 +11,7 @@ use super::error::{DbError, DbErrorKind};
 use super::job::{Bulk, Job, Reply};
 use super::locks::Locks;
 use super::savepoint::{Lost, Outcome, Savepoints};
+use super::tx::Tx;
 use crate::effect::Effect;
 use crate::error::Error;
 
@@ -22,7 +23,7 @@ pub(super) type Sink = Arc<dyn Fn(Vec<Effect>) + Send + Sync>;
 
 /// An entry of a partition's queue.
 pub(super) enum Entry<B: Bulk> {
-    Bulk(B, Reply<B::Out>),
+    Bulk(B, Locks, Reply<B::Out>),
     Job(Box<dyn Job>, Locks),
 }
 
@@ -41,6 +42,7 @@ struct Single {
 
 struct Run<B: Bulk> {
     ops: Vec<B>,
+    locks: Locks,
     replies: Vec<Reply<B::Out>>,
     results: Vec<Result<B::Out, Error>>,
 }
@@ -50,7 +52,7 @@ impl<B: Bulk> Entry<B> {
     pub(super) fn refuse(self, error: &DbError) {
         match self {
             // The caller may have dropped the receiver.
-            Self::Bulk(_, reply) => drop(reply.send(Err(error.clone().into()))),
+            Self::Bulk(_, _, reply) => drop(reply.send(Err(error.clone().into()))),
             Self::Job(job, _) => job.finish(Err(error.clone())),
         }
     }
@@ -70,12 +72,13 @@ fn units<B: Bulk>(entries: Vec<Entry<B>>) -> VecDeque<Unit<B>> {
     let mut units: VecDeque<Unit<B>> = VecDeque::new();
     for entry in entries {
         match (entry, units.back_mut()) {
-            (Entry::Bulk(op, reply), Some(Unit::Bulk(run))) => {
+            (Entry::Bulk(op, locks, reply), Some(Unit::Bulk(run))) => {
                 run.ops.push(op);
+                run.locks.extend(&locks);
                 run.replies.push(reply);
             }
-            (Entry::Bulk(op, reply), _) => {
-                units.push_back(Unit::Bulk(Run { ops: vec![op], replies: vec![reply], results: Vec::new() }));
+            (Entry::Bulk(op, locks, reply), _) => {
+                units.push_back(Unit::Bulk(Run { ops: vec![op], locks, replies: vec![reply], results: Vec::new() }));
             }
             (Entry::Job(job, locks), _) => units.push_back(Unit::Job(Single { job, locks, failure: None })),
         }
@@ -137,7 +140,7 @@ fn locks<B: Bulk>(units: &VecDeque<Unit<B>>) -> Locks {
     let mut all = Locks::none();
     for unit in units {
         match unit {
-            Unit::Bulk(run) => run.ops.iter().for_each(|op| all.extend(&op.locks())),
+            Unit::Bulk(run) => all.extend(&run.locks),
             Unit::Job(single) => all.extend(&single.locks),
         }
     }
@@ -163,8 +166,12 @@ impl<B: Bulk> Unit<B> {
 
 impl Single {
     async fn run<S: Backend>(&mut self, savepoints: &mut Savepoints<'_, S>) -> Result<(), Lost> {
-        let job = &mut self.job;
-        let outcome = savepoints.run(async |tx| job.run(tx).await, |is_ok| *is_ok).await?;
+        let Self { job, locks, .. } = self;
+        let run = async |tx: &mut Tx<'_>| {
+            tx.set_locked(locks);
+            job.run(tx).await
+        };
+        let outcome = savepoints.run(run, |is_ok| *is_ok).await?;
         // A job that returns an error has its own reason. A job that returns Ok after a failed statement has ignored it.
         if !outcome.is_kept && outcome.value != Some(false) {
             self.failure = outcome.failure.or_else(|| Some(DbError::other("a job did not finish a statement")));
@@ -180,7 +187,11 @@ impl<B: Bulk> Run<B> {
         while let Some((from, to, is_fresh)) = todo.pop() {
             let ops = &self.ops[from..to];
             let is_complete = |results: &Result<Vec<_>, Error>| results.as_ref().is_ok_and(|r| r.len() == ops.len());
-            let outcome = savepoints.run(async |tx| B::run(tx, ops).await, is_complete).await?;
+            let run = async |tx: &mut Tx<'_>| {
+                tx.set_locked(&self.locks);
+                B::run(tx, ops).await
+            };
+            let outcome = savepoints.run(run, is_complete).await?;
             let kind = outcome.failure.as_ref().map(DbError::kind);
             match outcome {
                 Outcome { is_kept: true, value: Some(Ok(results)), .. } => {

@@ -4,10 +4,12 @@ use std::fmt;
 
 use super::dialect::Dialect;
 use super::error::DbError;
+use super::locks::Locks;
 use super::row::Row;
 use super::value::Value;
 use super::{postgres, sqlite};
 use crate::effect::Effect;
+use crate::key::{ConversationKey, UserKey};
 
 /// A job's handle to its transaction. A statement on SQLite completes without waiting; on PostgreSQL it waits for the server. A
 /// job awaits nothing else.
@@ -20,6 +22,8 @@ pub struct Tx<'c> {
     failure: Option<DbError>,
     /// A statement has begun and not ended. If its future is dropped, the connection is left in the middle of the statement.
     is_busy: bool,
+    /// The rows that are locked for the job, in debug builds.
+    locked: Locks,
 }
 
 /// The connection of a transaction.
@@ -39,7 +43,7 @@ pub(super) struct Ended {
 
 impl<'c> Tx<'c> {
     pub(super) fn new(link: Link<'c>, effects: &'c mut Vec<Effect>) -> Self {
-        Self { link, effects, statements: 0, failure: None, is_busy: false }
+        Self { link, effects, statements: 0, failure: None, is_busy: false, locked: Locks::default() }
     }
 
     pub(super) fn end(self) -> Ended {
@@ -98,6 +102,41 @@ impl Tx<'_> {
     /// Notifies the rest of the server after the commit. The effects of reads and of rolled back jobs are dropped.
     pub fn emit(&mut self, effect: Effect) {
         self.effects.push(effect);
+    }
+
+    /// Tells which rows are locked for the job. Debug builds check them.
+    pub(super) fn set_locked(&mut self, locks: &Locks) {
+        if cfg!(debug_assertions) {
+            self.locked = locks.clone();
+        }
+    }
+
+    /// Notes that the job made this user: nobody else sees the row before the commit, so it needs no lock.
+    pub fn made_user(&mut self, user: UserKey) {
+        if cfg!(debug_assertions) {
+            self.locked.users.push(user.0);
+        }
+    }
+
+    /// Notes that the job made this conversation.
+    pub fn made_conversation(&mut self, conversation: ConversationKey) {
+        if cfg!(debug_assertions) {
+            self.locked.conversations.push(conversation.0);
+        }
+    }
+
+    /// Checks in debug builds that the job's scope has this user, on SQLite as well, where nothing is locked. Without the lock,
+    /// two jobs on PostgreSQL could number their entries alike.
+    pub fn assert_covers_user(&self, user: UserKey) {
+        debug_assert!(self.locked.users.contains(&user.0), "the scope of a job does not cover {user:?}");
+    }
+
+    /// Checks in debug builds that the job's scope has this conversation.
+    pub fn assert_covers_conversation(&self, conversation: ConversationKey) {
+        debug_assert!(
+            self.locked.conversations.contains(&conversation.0),
+            "the scope of a job does not cover {conversation:?}"
+        );
     }
 
     /// Returns the number of statements so far: tests bound the cost of jobs with it.

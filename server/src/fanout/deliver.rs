@@ -5,14 +5,15 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use zim_protocol::{
-    ChangeEntry, ConversationRef, ConversationType, EventFrame, FeedEntry, LogKind, MessageEntry, Push,
-    SessionEndReason, Snapshot, Transient, UserStatus, event_frame::Frame, frame::encode_frame,
+    ChangeEntry, ConversationRef, ConversationType, EventFrame, FeedEntry, MessageEntry, Push, SessionEndReason,
+    Snapshot, Transient, UserStatus, event_frame::Frame, frame::encode_frame,
 };
 
 use super::Fanout;
 use crate::connection::ConnectionState;
 use crate::connection::PushTarget;
 use crate::effect::{Audience, Effect, MessageEffect};
+use crate::journal::{change_push, feed_push, message_push};
 use crate::key::{LoginKey, UserKey};
 
 impl MessageEffect {
@@ -29,31 +30,6 @@ impl MessageEffect {
             client_key: Bytes::copy_from_slice(&self.client_key),
             content: if with_content { self.content.clone() } else { Bytes::new() },
         }
-    }
-}
-
-/// A push of consecutive messages of one conversation.
-pub(crate) fn message_push(messages: Vec<MessageEntry>, conversation: ConversationRef) -> Push {
-    Push {
-        log: LogKind::Messages as i32,
-        conversation: Some(conversation),
-        from: messages.first().map_or(0, |message| message.seq),
-        to: messages.last().map_or(0, |message| message.seq),
-        messages,
-        changes: Vec::new(),
-        feed: Vec::new(),
-    }
-}
-
-/// A push of one change of a conversation.
-pub(crate) fn change_push(entry: ChangeEntry, conversation: ConversationRef) -> Push {
-    Push {
-        log: LogKind::Changes as i32,
-        conversation: Some(conversation),
-        from: entry.rev,
-        to: entry.rev,
-        changes: vec![entry],
-        ..Push::default()
     }
 }
 
@@ -178,7 +154,7 @@ impl Fanout {
         if connections.is_empty() {
             return;
         }
-        let frame = encode(Frame::Push(feed_push(pos, entry)));
+        let frame = encode(Frame::Push(feed_push(vec![FeedEntry { pos: pos.unsigned_abs(), detail: Some(entry) }])));
         for connection in connections {
             if connection.identity().is_some_and(|identity| identity.login != cause) {
                 connection.queue.push(frame.clone(), &PushTarget::Feed);
@@ -237,19 +213,5 @@ impl Fanout {
                 connection.queue.push_transient(frame.clone());
             }
         }
-    }
-}
-
-/// A push of one entry of a feed.
-pub(crate) fn feed_push(pos: i64, entry: zim_protocol::feed_entry::Detail) -> Push {
-    let pos = pos.unsigned_abs();
-    Push {
-        log: LogKind::Feed as i32,
-        conversation: None,
-        from: pos,
-        to: pos,
-        messages: Vec::new(),
-        changes: Vec::new(),
-        feed: vec![FeedEntry { pos, detail: Some(entry) }],
     }
 }

@@ -18,7 +18,6 @@ use tokio::sync::Notify;
 use zim_protocol::{SessionEndReason, UserFullInfo, UserStatus};
 
 use self::conflated::Conflated;
-pub(crate) use self::deliver::{feed_push, message_push};
 pub use self::one_shots::OneShots;
 use crate::connection::ConnectionState;
 use crate::key::{LoginKey, UserKey};

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::rules;
-use crate::db::{Bulk, Locks, Tx, Value};
+use crate::db::{Bulk, Scope, Tx, Value};
 use crate::effect::{Audience, Effect, MessageEffect};
 use crate::error::Error;
 use crate::key::{AppKey, ConversationKey, LoginKey, Scrambler, UserKey};
@@ -140,12 +140,8 @@ fn halves(key: [u8; 16]) -> (i64, i64) {
 impl Bulk for NewMessage {
     type Out = Sent;
 
-    fn partition(&self) -> u64 {
-        self.conversation.0.unsigned_abs()
-    }
-
-    fn locks(&self) -> Locks {
-        Locks::conversation(self.conversation.0)
+    fn scope(&self) -> Scope {
+        Scope::conversation(self.conversation)
     }
 
     async fn run(tx: &mut Tx<'_>, ops: &[Self]) -> Result<Vec<Result<Sent, Error>>, Error> {
@@ -167,6 +163,7 @@ impl Bulk for NewMessage {
                 results.push(Err(Error::sender_blocked()));
                 continue;
             }
+            tx.assert_covers_conversation(op.conversation);
             head.seq += 1;
             head.n += i64::from(op.is_counted());
             head.last_ts = head.last_ts.max(op.now);

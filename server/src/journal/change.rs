@@ -30,6 +30,7 @@ pub async fn append(
     actor: UserKey,
     at: i64,
 ) -> Result<i64, Error> {
+    tx.assert_covers_conversation(conversation);
     let row = tx
         .fetch_one(
             "UPDATE conversation SET rev = rev + 1, touched = CASE WHEN touched > $2 THEN touched ELSE $2 END \

@@ -4,7 +4,8 @@
 
 use std::collections::HashMap;
 
-use zim_protocol::{Base, ConversationRef, ConversationType, ReadMark, UserFullInfo, UserInfo, feed_entry::Detail};
+use futures_util::future::LocalBoxFuture;
+use zim_protocol::{Base, ConversationRef, ConversationType, ReadMark, feed_entry::Detail};
 
 use super::append::each_power_of_two;
 use super::rules::{self, Extent};
@@ -12,32 +13,24 @@ use crate::db::{Tx, Value, params};
 use crate::error::Error;
 use crate::key::{ConversationKey, UserKey};
 
-/// The kind of a feed entry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FeedKind {
-    /// A read mark moved; the key is the conversation.
-    Read = 1,
-    /// The user's own profile changed; the key is 0.
-    Profile = 2,
-    /// The user's own rules changed; the key is 0.
-    Rule = 3,
-    /// A friend was added, removed or changed; the key is the other user.
-    Friend = 4,
-    /// A friend application changed; the key is the other user.
-    Application = 5,
-    /// The user blocked or unblocked another user; the key is that user.
-    Block = 6,
-    /// A subscription to a status was made, renewed or ended; the key is the user subscribed to.
-    Subscription = 7,
+/// A kind of feed entry. Each noun defines its own, and `service/feed.rs` lists all of them.
+#[derive(Debug)]
+pub struct FeedKind {
+    /// The number in the store. It never changes.
+    pub number: i64,
+    /// Returns the present values of entries of one user's feed, by key. An entry without a value is blank.
+    pub resolve: for<'a> fn(&'a mut Tx<'_>, UserKey, &'a [i64]) -> Resolving<'a>,
 }
 
-/// Appends an entry to the feed of `user`, whose head the job has locked. Returns its position.
-pub async fn append(tx: &mut Tx<'_>, user: UserKey, kind: FeedKind, key: i64) -> Result<i64, Error> {
-    append_all(tx, user, kind, &[key]).await
-}
+/// Resolves feed entries.
+pub type Resolving<'a> = LocalBoxFuture<'a, Result<HashMap<i64, Detail>, Error>>;
+
+/// A read mark moved; the key is the conversation.
+pub static READ: FeedKind = FeedKind { number: 1, resolve: |tx, user, keys| Box::pin(read_marks(tx, user, keys)) };
 
 /// Appends an entry for each of these keys, which are distinct. Returns the position of the first.
-pub async fn append_all(tx: &mut Tx<'_>, user: UserKey, kind: FeedKind, keys: &[i64]) -> Result<i64, Error> {
+pub(super) async fn append(tx: &mut Tx<'_>, user: UserKey, kind: &FeedKind, keys: &[i64]) -> Result<i64, Error> {
+    tx.assert_covers_user(user);
     let count = i64::try_from(keys.len()).map_err(Error::internal)?;
     let row = tx
         .fetch_one("UPDATE account SET pos = pos + $2 WHERE id = $1 RETURNING pos", &params![user, count])
@@ -45,9 +38,9 @@ pub async fn append_all(tx: &mut Tx<'_>, user: UserKey, kind: FeedKind, keys: &[
         .ok_or_else(|| Error::internal_text("a feed without a user"))?;
     let first = row.get::<i64>(0)? - count + 1;
     let (list, mut params) = tx.dialect().in_list(keys.iter().copied(), 3);
-    params.splice(0..0, params![user, kind as i64]);
+    params.splice(0..0, params![user, kind.number]);
     tx.execute(&format!("DELETE FROM feed WHERE account = $1 AND kind = $2 AND key IN {list}"), &params).await?;
-    let rows: Vec<[Value; 4]> = (first..).zip(keys).map(|(pos, key)| params![user, pos, kind as i64, *key]).collect();
+    let rows: Vec<[Value; 4]> = (first..).zip(keys).map(|(pos, key)| params![user, pos, kind.number, *key]).collect();
     each_power_of_two(&rows, async |count, params| {
         let list = tx.dialect().values_list(count, 4, 1);
         let sql = format!("INSERT INTO feed (account, pos, kind, key) VALUES {list}");
@@ -101,7 +94,7 @@ pub async fn rows(
 }
 
 /// Returns the read marks of these conversations, by conversation.
-pub async fn read_marks(tx: &mut Tx<'_>, user: UserKey, keys: &[i64]) -> Result<HashMap<i64, Detail>, Error> {
+async fn read_marks(tx: &mut Tx<'_>, user: UserKey, keys: &[i64]) -> Result<HashMap<i64, Detail>, Error> {
     let (list, mut params) = tx.dialect().in_list(keys.iter().copied(), 2);
     params.insert(0, user.into());
     let sql = format!(
@@ -128,22 +121,8 @@ fn base(base: rules::Base) -> Base {
     Base { seq: base.seq.unsigned_abs(), n: base.n.unsigned_abs(), sent: base.sent.unsigned_abs() }
 }
 
-/// Encodes a profile, with the reference's deprecated duplicate fields.
-pub fn full_info(user_id: String, user_name: String, avatar_url: String, extended_data: String) -> UserFullInfo {
-    UserFullInfo {
-        base_info: Some(UserInfo {
-            user_id,
-            user_name,
-            user_avatar_url: avatar_url.clone(),
-            user_extended_data: extended_data.clone(),
-        }),
-        user_avatar_url: avatar_url,
-        extended_data,
-    }
-}
-
-/// Moves a user's read mark of a conversation forward to `requested`, or to the last message if that is 0. Returns the
-/// new mark, or `None` if it does not move.
+/// Moves a user's read mark of a conversation forward to `requested`, or to the last message if that is 0. Returns false if
+/// it does not move. `name` is the name that the user gave.
 ///
 /// # Errors
 /// The user is not a member, or the store fails.
@@ -151,13 +130,13 @@ pub async fn move_read_mark(
     tx: &mut Tx<'_>,
     conversation: ConversationKey,
     user: UserKey,
-    name: ConversationRef,
+    name: &str,
     requested: i64,
-) -> Result<Option<ReadMark>, Error> {
+) -> Result<bool, Error> {
     let Some(member) = super::member(tx, conversation, user).await? else {
-        return Err(Error::conversation_not_found(&name.id));
+        return Err(Error::conversation_not_found(name));
     };
-    let Some(through) = rules::read_through(member.read_seq, requested, member.end_seq()) else { return Ok(None) };
+    let Some(through) = rules::read_through(member.read_seq, requested, member.end_seq()) else { return Ok(false) };
     // What was cleared beyond the mark stays cleared.
     let (moved, deducted) = if through <= member.base.seq {
         (member.base, member.deducted)
@@ -172,7 +151,7 @@ pub async fn move_read_mark(
         &params![user, conversation, through, moved.seq, moved.n, moved.sent, deducted],
     )
     .await?;
-    Ok(Some(ReadMark { conversation: Some(name), read_seq: through.unsigned_abs(), base: Some(base(moved)) }))
+    Ok(true)
 }
 
 /// Computes the base of a member at `through`, which lies between the present base and the head.

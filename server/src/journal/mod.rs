@@ -4,6 +4,8 @@
 mod append;
 mod change;
 mod feed;
+mod log;
+mod push;
 mod read;
 pub mod rules;
 #[cfg(test)]
@@ -11,8 +13,7 @@ pub(crate) mod tests;
 
 pub use self::append::{NewMessage, Sent};
 pub use self::change::{ChangeKind, append as append_change, changes};
-pub use self::feed::{
-    FeedKind, FeedRow, append as append_feed, append_all as append_feed_all, full_info, head as feed_head,
-    move_read_mark, read_marks, rows as feed_rows,
-};
+pub use self::feed::{FeedKind, FeedRow, READ, Resolving, head as feed_head, move_read_mark, rows as feed_rows};
+pub use self::log::{Cause, LogWriter};
+pub use self::push::{change_push, feed_push, message_push};
 pub use self::read::{Direction, Member, around, member, messages, messages_at};

@@ -1,5 +1,7 @@
 //! The methods of the reference: one module for each noun, with its rules and its SQL. A noun uses only nouns above it.
 
+/// What several nouns read in the same way.
+pub(crate) mod rows;
 /// Presence and the subscriptions to it.
 pub(crate) mod status;
 /// Profiles, and the users who are notified when one changes.
@@ -16,3 +18,7 @@ pub(crate) mod friend;
 pub(crate) mod sync;
 /// Sends and reads messages.
 pub(crate) mod message;
+/// What the operator does.
+pub(crate) mod admin;
+/// Runs a request, whoever the caller is.
+pub(crate) mod invoke;

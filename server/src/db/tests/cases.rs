@@ -64,22 +64,22 @@ async fn a_failing_job_fails_alone(test_db: &TestDb<'_>) {
     let store = test_db.open().await;
     let (gate, held) = store.hold().await;
     let first = store.put(1);
-    let refused = store.db.submit(0, Locks::none(), async |tx| {
+    let refused = store.db.submit(Scope::none(), async |tx| {
         insert(tx, 2, "two").await?;
         Err::<(), _>(Error::params_invalid("no"))
     });
-    let twice = store.db.submit(0, Locks::none(), async |tx| {
+    let twice = store.db.submit(Scope::none(), async |tx| {
         insert(tx, 3, "three").await?;
         insert(tx, 4, "item 1").await
     });
-    let panics = store.db.submit(0, Locks::none(), async |tx| {
+    let panics = store.db.submit(Scope::none(), async |tx| {
         insert(tx, 5, "five").await?;
         if tx.statements() == 1 {
             panic!("as asked");
         }
         Ok(())
     });
-    let ignoring = store.db.submit(0, Locks::none(), async |tx| {
+    let ignoring = store.db.submit(Scope::none(), async |tx| {
         insert(tx, 6, "six").await?;
         let _ = tx.execute("INSERT INTO nowhere (id) VALUES ($1)", &params![1]).await;
         assert!(insert(tx, 7, "seven").await.is_err());
@@ -98,7 +98,7 @@ async fn a_failing_job_fails_alone(test_db: &TestDb<'_>) {
     assert_eq!(store.ids().await, [1, 8]);
     // The same with one job in each transaction.
     assert_eq!(store.put(1).await.unwrap_err().message(), "taken");
-    assert!(store.db.submit(0, Locks::none(), async |_| -> Result<(), Error> { panic!("again") }).await.is_err());
+    assert!(store.db.submit(Scope::none(), async |_| -> Result<(), Error> { panic!("again") }).await.is_err());
     assert_eq!(store.put(9).await.unwrap(), 9);
     assert_eq!(store.take_effects(), [[9]]);
 }
@@ -162,11 +162,11 @@ async fn a_failing_commit_fails_for_everybody(test_db: &TestDb<'_>) {
     let store = test_db.open().await;
     let (gate, held) = store.hold().await;
     let first = store.put(1);
-    let dangling = store.db.submit(0, Locks::none(), async |tx| {
+    let dangling = store.db.submit(Scope::none(), async |tx| {
         tx.execute("INSERT INTO late (id, item) VALUES (1, 999)", &params![]).await?;
         Ok(())
     });
-    let refused = store.db.submit(0, Locks::none(), async |_| Err::<(), _>(Error::params_invalid("no")));
+    let refused = store.db.submit(Scope::none(), async |_| Err::<(), _>(Error::params_invalid("no")));
     drop(gate);
     held.await.unwrap();
     assert!(first.await.is_err());
@@ -207,8 +207,8 @@ async fn a_full_queue_refuses_jobs(test_db: &TestDb<'_>) {
     let waiting = [store.put(1), store.put(2)];
     let refused = store.put(3).await.unwrap_err();
     assert!(refused.cause().unwrap().to_string().contains("full: 2 jobs wait"), "{refused:?}");
-    let many = Locks::users(0..=i64::try_from(MAX_LOCKED_USERS).unwrap());
-    assert!(store.db.submit(0, many, async |_| Ok(())).await.is_err());
+    let many = Scope::none().and_users((0..=i64::try_from(MAX_LOCKED_USERS).unwrap()).map(UserKey));
+    assert!(store.db.submit(many, async |_| Ok(())).await.is_err());
     drop(gate);
     held.await.unwrap();
     for job in waiting {
@@ -227,9 +227,9 @@ async fn many_concurrent_jobs(test_db: &TestDb<'_>) {
                 let id = task * 25 + round;
                 let stored = if round % 2 == 0 {
                     let partition = id.unsigned_abs();
-                    store
-                        .db
-                        .submit(partition, Locks::user(id), async move |tx| insert(tx, id, &format!("item {id}")).await)
+                    store.db.submit(Scope::user(UserKey(id)).in_partition(partition), async move |tx| {
+                        insert(tx, id, &format!("item {id}")).await
+                    })
                 } else {
                     let runs = Arc::default();
                     store.db.submit_bulk(Put { id, name: format!("bulk {id}"), flaw: Flaw::None, runs })
@@ -286,7 +286,7 @@ async fn a_read_writes_nothing(test_db: &TestDb<'_>) {
 
 async fn values_round_trip(test_db: &TestDb<'_>) {
     let store = test_db.open().await;
-    let job = store.db.submit(0, Locks::none(), async |tx| {
+    let job = store.db.submit(Scope::none(), async |tx| {
         let insert = "INSERT INTO item (id, name, body, small, size) VALUES ($1, $2, $3, $4, $5)";
         // NULL first: the statement prepared for it must not be reused for a number.
         tx.execute(insert, &params![1, "eins", None::<Bytes>, None::<i64>, None::<f64>]).await?;
@@ -329,10 +329,9 @@ async fn values_round_trip(test_db: &TestDb<'_>) {
     assert_eq!(rows[2].get::<String>(1).unwrap(), "ü$1 '");
     assert_eq!(rows[2].get::<Bytes>(2).unwrap(), Bytes::new());
     assert_eq!((rows[2].get::<i64>(3).unwrap(), rows[2].get::<String>(5).unwrap()), (4, "$3".to_owned()));
-    let nul = store.db.submit(0, Locks::none(), async |tx| insert(tx, 9, "a\0b").await).await.unwrap_err();
+    let nul = store.db.submit(Scope::none(), async |tx| insert(tx, 9, "a\0b").await).await.unwrap_err();
     assert!(nul.cause().unwrap().to_string().contains("U+0000"));
-    let few =
-        store.db.submit(0, Locks::none(), async |tx| Ok(tx.execute("DELETE FROM item WHERE id = $1", &[]).await?));
+    let few = store.db.submit(Scope::none(), async |tx| Ok(tx.execute("DELETE FROM item WHERE id = $1", &[]).await?));
     assert!(few.await.is_err());
 }
 

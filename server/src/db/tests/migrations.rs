@@ -25,7 +25,7 @@ async fn steps(test_db: &TestDb<'_>) {
     refused(BROKEN).await;
     refused(BROKEN).await;
     let db = open(BOTH).await.unwrap();
-    db.submit(0, Locks::none(), async |tx| {
+    db.submit(Scope::none(), async |tx| {
         tx.execute("INSERT INTO more (id, body) VALUES (1, $1)", &params![vec![1_u8]]).await?;
         assert!(tx.fetch("SELECT id FROM item", &[]).await?.is_empty());
         Ok(())

@@ -18,7 +18,7 @@ use zim_protocol::SessionEndReason;
 
 use self::postgres::Cluster;
 use super::*;
-use crate::key::{LoginKey, UserKey};
+use crate::key::{ConversationKey, LoginKey, UserKey};
 
 const SCHEMA: &[Migration] = &[Migration {
     name: "0001_test",
@@ -73,7 +73,7 @@ impl Store {
     async fn hold(&self) -> (Gate, Submitted<()>) {
         let (gate, wait) = gate();
         let (arrived, here) = tokio::sync::oneshot::channel();
-        let held = self.db.submit(0, Locks::none(), async move |_| {
+        let held = self.db.submit(Scope::none(), async move |_| {
             arrived.send(()).unwrap();
             let _ = wait.recv();
             Ok(())
@@ -83,7 +83,7 @@ impl Store {
     }
 
     fn put(&self, id: i64) -> Submitted<i64> {
-        self.db.submit(0, Locks::none(), async move |tx| insert(tx, id, &format!("item {id}")).await)
+        self.db.submit(Scope::none(), async move |tx| insert(tx, id, &format!("item {id}")).await)
     }
 
     async fn ids(&self) -> Vec<i64> {
@@ -150,12 +150,8 @@ struct Put {
 impl Bulk for Put {
     type Out = i64;
 
-    fn partition(&self) -> u64 {
-        0
-    }
-
-    fn locks(&self) -> Locks {
-        Locks::conversation(self.id)
+    fn scope(&self) -> Scope {
+        Scope::conversation(ConversationKey(self.id)).in_partition(0)
     }
 
     async fn run(tx: &mut Tx<'_>, ops: &[Self]) -> Result<Vec<Result<i64, Error>>, Error> {

@@ -31,7 +31,7 @@ async fn count_up(tx: &mut Tx<'_>, table: &str, id: i64) -> Result<(), Error> {
 }
 
 async fn seed(store: &Store) {
-    let seeded = store.db.submit(0, Locks::none(), async |tx| {
+    let seeded = store.db.submit(Scope::none(), async |tx| {
         for table in ["conversation", "account"] {
             let list = tx.dialect().values_list(10, 2, 1);
             let params: Vec<Value> = (0..10).flat_map(|id| params![id, 0]).collect();
@@ -49,9 +49,8 @@ async fn partitions_never_lock_crosswise(test_db: &TestDb<'_>) {
     for job in 0..400_i64 {
         // Three users and three conversations, in varying order, in varying partitions.
         let ids = [job * 7 % 10, (job * 3 + 1) % 10, (job / 10) % 10];
-        let mut locks = Locks::users(ids);
-        ids.into_iter().for_each(|id| locks.conversations.push(id));
-        answers.push(store.db.submit(job.unsigned_abs() * 31 % 4, locks, async move |tx| {
+        let scope = Scope::none().and_users(ids.map(UserKey)).and_conversations(ids.map(ConversationKey));
+        answers.push(store.db.submit(scope.in_partition(job.unsigned_abs() * 31 % 4), async move |tx| {
             for id in ids {
                 count_up(tx, "account", id).await?;
                 count_up(tx, "conversation", id).await?;
@@ -75,13 +74,13 @@ async fn a_deadlock_between_jobs_fails_one_of_them(test_db: &TestDb<'_>) {
     seed(&store).await;
     let (arrived_one, one_here) = channel();
     let (arrived_two, two_here) = channel();
-    let first = store.db.submit(0, Locks::none(), async move |tx| {
+    let first = store.db.submit(Scope::none(), async move |tx| {
         count_up(tx, "account", 1).await?;
         arrived_one.send(()).unwrap();
         two_here.recv().unwrap();
         count_up(tx, "account", 2).await
     });
-    let second = store.db.submit(1, Locks::none(), async move |tx| {
+    let second = store.db.submit(Scope::none().in_partition(1), async move |tx| {
         count_up(tx, "account", 2).await?;
         arrived_two.send(()).unwrap();
         one_here.recv().unwrap();
@@ -101,9 +100,8 @@ async fn a_statement_has_a_time_limit(test_db: &TestDb<'_>) {
     let store = Store::open(DbConfig { statement_limit: Duration::from_millis(200), ..test_db.config() }).await;
     let (gate, held) = store.hold().await;
     let first = store.put(1);
-    let slow = store
-        .db
-        .submit(0, Locks::none(), async |tx| Ok(tx.fetch("SELECT CAST(pg_sleep(60) AS TEXT)", &[]).await?.len()));
+    let slow =
+        store.db.submit(Scope::none(), async |tx| Ok(tx.fetch("SELECT CAST(pg_sleep(60) AS TEXT)", &[]).await?.len()));
     let last = store.put(2);
     drop(gate);
     held.await.unwrap();
@@ -117,7 +115,7 @@ async fn a_job_has_a_time_limit(test_db: &TestDb<'_>) {
     let store = Store::open(DbConfig { job_limit: Duration::from_millis(300), ..test_db.config() }).await;
     let (gate, held) = store.hold().await;
     let first = store.put(1);
-    let idle = store.db.submit(0, Locks::none(), async |tx| {
+    let idle = store.db.submit(Scope::none(), async |tx| {
         insert(tx, 2, "two").await?;
         std::future::pending::<()>().await;
         Ok(())
@@ -144,7 +142,7 @@ async fn a_lost_connection_is_replaced(cluster: &Cluster, test_db: &TestDb<'_>) 
     // In the middle of a batch, the jobs that shared the transaction fail; those behind it do not.
     let (gate, held) = store.hold().await;
     let before = store.put(3);
-    let terminating = store.db.submit(0, Locks::none(), async |tx| {
+    let terminating = store.db.submit(Scope::none(), async |tx| {
         insert(tx, 4, "four").await?;
         Ok(tx.fetch("SELECT CAST(pg_terminate_backend(pg_backend_pid()) AS TEXT)", &[]).await?.len())
     });

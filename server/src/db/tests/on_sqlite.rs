@@ -11,7 +11,7 @@ async fn a_job_that_awaits_anything_but_its_tx_fails() {
     let (gate, held) = store.hold().await;
     let first = store.put(1);
     let (_never, other) = tokio::sync::oneshot::channel::<()>();
-    let waits = store.db.submit(0, Locks::none(), async move |tx| {
+    let waits = store.db.submit(Scope::none(), async move |tx| {
         insert(tx, 2, "two").await?;
         let _ = other.await;
         Ok(())
@@ -38,7 +38,7 @@ async fn a_job_has_a_time_limit() {
     let begun = Instant::now();
     let (gate, held) = store.hold().await;
     let first = store.put(1);
-    let writes = store.db.submit(0, Locks::none(), async move |tx| Ok(tx.fetch(endless, &[]).await?.len()));
+    let writes = store.db.submit(Scope::none(), async move |tx| Ok(tx.fetch(endless, &[]).await?.len()));
     let last = store.put(2);
     drop(gate);
     held.await.unwrap();
@@ -58,7 +58,7 @@ async fn a_full_disk_is_reported_and_survived() {
     let pages = async |count: i64| {
         let limit =
             async move |tx: &mut Tx<'_>| Ok(tx.fetch(&format!("PRAGMA max_page_count = {count}"), &[]).await?.len());
-        store.db.submit(0, Locks::none(), limit).await.unwrap();
+        store.db.submit(Scope::none(), limit).await.unwrap();
     };
     pages(1).await;
     let (gate, held) = store.hold().await;
@@ -66,8 +66,8 @@ async fn a_full_disk_is_reported_and_survived() {
         tx.execute("INSERT INTO item (id, name, body) VALUES (2, 'big', $1)", &params![vec![7_u8; 1 << 20]]).await?;
         Ok(())
     };
-    let full = store.db.submit(0, Locks::none(), fill);
-    let neighbour = store.db.submit(0, Locks::none(), async |_| Ok(()));
+    let full = store.db.submit(Scope::none(), fill);
+    let neighbour = store.db.submit(Scope::none(), async |_| Ok(()));
     drop(gate);
     held.await.unwrap();
     let error = full.await.unwrap_err();
@@ -76,7 +76,7 @@ async fn a_full_disk_is_reported_and_survived() {
     let _ = neighbour.await;
     assert_eq!(store.ids().await, [1]);
     pages(1_000_000).await;
-    store.db.submit(0, Locks::none(), fill).await.unwrap();
+    store.db.submit(Scope::none(), fill).await.unwrap();
     assert_eq!(store.ids().await, [1, 2]);
 }
 
@@ -91,7 +91,7 @@ async fn the_log_is_emptied_in_a_pause() {
         tx.execute("INSERT INTO item (id, name, body) VALUES (1, 'big', $1)", &params![vec![7_u8; 5 << 20]]).await?;
         Ok(())
     };
-    let filled = store.db.submit(0, Locks::none(), fill);
+    let filled = store.db.submit(Scope::none(), fill);
     drop(gate);
     held.await.unwrap();
     filled.await.unwrap();

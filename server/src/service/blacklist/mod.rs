@@ -11,23 +11,20 @@
 mod rules;
 mod store;
 
-use std::collections::HashMap;
-
 use zim_protocol::{
     AddUsersToBlacklistRequest, BlacklistCheckedResult, BlacklistQueriedResult, BlacklistUsersAddedResult,
-    BlacklistUsersRemovedResult, CheckUserIsInBlacklistRequest, ErrorCode, ErrorUserInfo, QueryBlacklistRequest,
+    BlacklistUsersRemovedResult, CheckUserIsInBlacklistRequest, ErrorUserInfo, QueryBlacklistRequest,
     RemoveUsersFromBlacklistRequest, server::BlacklistService,
 };
 
 use self::rules::Edit;
-pub(crate) use self::store::{feed_entries, is_blocked};
+pub(crate) use self::store::{BLOCK, is_blocked};
 use crate::app::App;
 use crate::connection::Caller;
-use crate::db::Locks;
+use crate::db::Scope;
 use crate::error::Error;
-use crate::fanout::feed_push;
-use crate::key::UserKey;
 use crate::service::conversation::peer_conversations;
+use crate::service::rows::Page;
 
 impl BlacklistService for App {
     async fn add_users_to_blacklist(
@@ -57,8 +54,8 @@ impl BlacklistService for App {
         request: QueryBlacklistRequest,
     ) -> Result<BlacklistQueriedResult, Error> {
         let (user, config) = (caller.identity()?.user, request.config.unwrap_or_default());
-        let (blacklist, next_flag) =
-            self.db.read(async move |tx| store::page(tx, user, config.next_flag, config.count).await).await?;
+        let page = Page::new(config.next_flag, config.count);
+        let (blacklist, next_flag) = self.db.read(async move |tx| store::page(tx, user, page).await).await?;
         Ok(BlacklistQueriedResult { blacklist, next_flag })
     }
 
@@ -88,51 +85,29 @@ impl App {
         edit: Edit,
     ) -> Result<Vec<ErrorUserInfo>, Error> {
         let identity = caller.identity()?;
-        let (app, user, login) = (identity.app, identity.user, identity.login);
-        let mut errors = Vec::new();
-        let mut names: HashMap<UserKey, String> = HashMap::with_capacity(user_ids.len());
-        let mut users = Vec::with_capacity(user_ids.len());
-        for user_id in user_ids {
-            match self.user_key(app, &user_id).await? {
-                Some(key) if names.contains_key(&key) => {}
-                Some(key) => {
-                    names.insert(key, user_id);
-                    users.push(key);
-                }
-                None => errors.push(refused(user_id, ErrorCode::CommonModuleUserIsNotExist)),
-            }
-        }
-        let edited = loop {
-            let peers = users.clone();
-            let locked = self.db.read(async move |tx| peer_conversations(tx, app, user, &peers).await).await?;
-            let locks = Locks {
-                conversations: locked.iter().map(|(conversation, _)| conversation.0).collect(),
-                users: vec![user.0],
-            };
-            let peers = users.clone();
-            let done = self.db.submit(user.0.unsigned_abs(), locks, async move |tx| {
+        let (app, user) = (identity.app, identity.user);
+        let named = self.resolve_users(caller, user_ids, Error::user_not_found).await?;
+        let peers = named.keys();
+        let refused = loop {
+            let locked = self.db.read({
+                let peers = peers.clone();
+                async move |tx| peer_conversations(tx, app, user, &peers).await
+            });
+            let locked = locked.await?;
+            let scope = Scope::user(user).and_conversations(locked.iter().map(|(conversation, _)| *conversation));
+            let peers = peers.clone();
+            let job = caller.write_held(&self.db, scope, async move |tx, log| {
                 let conversations = peer_conversations(tx, app, user, &peers).await?;
                 if conversations.iter().any(|conversation| !locked.contains(conversation)) {
                     // A conversation was made after the read, so it is not locked.
                     return Ok(None);
                 }
-                store::edit(tx, user, &peers, edit, &conversations, login).await.map(Some)
+                store::edit(tx, log, user, &peers, edit, &conversations).await.map(Some)
             });
-            if let Some(edited) = done.await? {
-                break edited;
+            if let Some(refused) = job.await? {
+                break refused;
             }
         };
-        errors.extend(edited.refused.into_iter().filter_map(|(user, code)| Some(refused(names.remove(&user)?, code))));
-        if edited.entries.is_empty() {
-            return Err(Error::all_refused(&errors, edit.all_refused()));
-        }
-        for (pos, entry) in edited.entries {
-            caller.add_push(feed_push(pos, entry));
-        }
-        Ok(errors)
+        named.finish_without(refused, edit.all_refused())
     }
-}
-
-fn refused(user_id: String, code: ErrorCode) -> ErrorUserInfo {
-    ErrorUserInfo { user_id, reason: i64::from(code as i32) }
 }

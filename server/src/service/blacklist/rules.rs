@@ -2,6 +2,7 @@
 
 use zim_protocol::ErrorCode;
 
+use crate::error::Error;
 use crate::key::UserKey;
 
 /// A change of a blacklist.
@@ -37,16 +38,24 @@ pub(super) struct EntryState {
 
 /// Returns why the edit fails for `other`, if it does. `size` is the size of the list with the users that this request
 /// has added before.
-pub(super) fn refusal(edit: Edit, user: UserKey, other: UserKey, state: EntryState, size: i64) -> Option<ErrorCode> {
-    match edit {
-        Edit::Add { .. } if other == user => Some(ErrorCode::FriendModuleCannotAddSelfToBlacklist),
-        Edit::Add { .. } if state.is_listed => Some(ErrorCode::FriendModuleAlreadyAddToBlacklist),
-        Edit::Add { limit } if size >= limit => Some(ErrorCode::FriendModuleBlacklistListQuantityLimit),
-        Edit::Remove if state.is_listed => None,
-        Edit::Remove if state.was_listed => Some(ErrorCode::FriendModuleAlreadyDeleteFromBlacklist),
-        Edit::Remove => Some(ErrorCode::FriendModuleUserNotInBlacklist),
-        Edit::Add { .. } => None,
-    }
+pub(super) fn refusal(edit: Edit, user: UserKey, other: UserKey, state: EntryState, size: i64) -> Option<Error> {
+    use ErrorCode::{
+        FriendModuleAlreadyAddToBlacklist, FriendModuleAlreadyDeleteFromBlacklist,
+        FriendModuleBlacklistListQuantityLimit, FriendModuleCannotAddSelfToBlacklist, FriendModuleUserNotInBlacklist,
+    };
+    let (code, message) = match edit {
+        Edit::Add { .. } if other == user => (FriendModuleCannotAddSelfToBlacklist, "you cannot block yourself"),
+        Edit::Add { .. } if state.is_listed => {
+            (FriendModuleAlreadyAddToBlacklist, "you have blocked this user already")
+        }
+        Edit::Add { limit } if size >= limit => (FriendModuleBlacklistListQuantityLimit, "your blacklist is full"),
+        Edit::Remove if state.was_listed && !state.is_listed => {
+            (FriendModuleAlreadyDeleteFromBlacklist, "this user is no longer on your blacklist")
+        }
+        Edit::Remove if !state.is_listed => (FriendModuleUserNotInBlacklist, "this user is not on your blacklist"),
+        Edit::Add { .. } | Edit::Remove => return None,
+    };
+    Some(Error::new(code, message))
 }
 
 #[cfg(test)]
@@ -61,6 +70,7 @@ mod tests {
 
     #[test]
     fn a_refusal_has_the_most_specific_code() {
+        let refusal = |edit, me, other, state, size| refusal(edit, me, other, state, size).map(|error| error.code());
         let add = Edit::Add { limit: 3 };
         assert_eq!(refusal(add, ME, OTHER, NEVER, 2), None);
         assert_eq!(refusal(add, ME, OTHER, ONCE, 2), None);

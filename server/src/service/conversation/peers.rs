@@ -4,7 +4,7 @@ use zim_protocol::ConversationType;
 
 use super::store;
 use crate::app::App;
-use crate::db::Locks;
+use crate::db::Scope;
 use crate::error::Error;
 use crate::key::{AppKey, ConversationKey, UserKey};
 
@@ -48,7 +48,7 @@ impl App {
         let (id, now) = (self.ids.next(), self.clock.now_ms());
         let key = self
             .db
-            .submit(pair.0.0.unsigned_abs(), Locks::users([pair.0.0, pair.1.0]), async move |tx| {
+            .submit(Scope::user(pair.0).and_user(pair.1), async move |tx| {
                 store::open_peer_conversation(tx, app, pair, id, now).await
             })
             .await?;

@@ -71,6 +71,7 @@ pub(super) async fn open_peer_conversation(
             .await?
             .ok_or_else(|| Error::internal_text("a conversation exists and is not found"));
     }
+    tx.made_conversation(ConversationKey(id));
     for (user, peer) in [pair, (pair.1, pair.0)] {
         tx.execute(
             "INSERT INTO member (conversation, account, peer, from_seq, from_rev, cleared_seq, read_seq, base_seq, base_n, \

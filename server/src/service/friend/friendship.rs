@@ -1,31 +1,30 @@
-//! The jobs that change lists of friends. Both users' heads are locked: what a job reads stays true until its commit.
+//! The jobs that change lists of friends. Both users are in their scope: what a job reads stays true until its commit.
 
-use zim_protocol::{ErrorUserInfo, FriendApplicationInfo, FriendApplicationState as State, FriendInfo, Push};
+use zim_protocol::{FriendApplicationInfo, FriendApplicationState as State, FriendInfo};
 
-use super::application;
-use super::feed_writer::FeedWriter;
+use super::application::{self, APPLICATION};
 use super::rules::{Attributes, Remarks, merged};
-use super::store::{self, Friend};
-use crate::db::Tx;
-use crate::error::{Error, LeftOut};
-use crate::journal::FeedKind;
-use crate::key::{LoginKey, UserKey};
+use super::store::{self, FRIEND, Friend};
+use crate::app::Named;
+use crate::db::{Scope, Tx};
+use crate::error::Error;
+use crate::journal::LogWriter;
+use crate::key::UserKey;
 use crate::service::blacklist::is_blocked;
 
 /// A request of one user about another.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Pair {
     pub(super) me: UserKey,
     pub(super) other: UserKey,
-    pub(super) login: LoginKey,
     pub(super) now: i64,
     /// The most friends of one user.
     pub(super) max_friends: u64,
 }
 
 impl Pair {
-    pub(super) fn feed(&self) -> FeedWriter {
-        FeedWriter::new(self.me, self.login)
+    pub(super) fn scope(&self) -> Scope {
+        Scope::user(self.me).and_user(self.other)
     }
 
     /// Returns the other user as the caller sees them.
@@ -55,12 +54,15 @@ impl Pair {
 
     /// Checks that both lists have room for another friend.
     pub(super) async fn check_room(&self, tx: &mut Tx<'_>) -> Result<(), Error> {
-        for (user, whose) in [(self.me, "your"), (self.other, "the other user's")] {
-            if store::count(tx, user).await? >= self.max_friends {
-                return Err(Error::friends_full(whose, self.max_friends));
-            }
+        self.check_room_of(tx, self.me, "your").await?;
+        self.check_room_of(tx, self.other, "the other user's").await
+    }
+
+    async fn check_room_of(&self, tx: &mut Tx<'_>, user: UserKey, whose: &str) -> Result<(), Error> {
+        match store::count(tx, user).await? {
+            count if count >= self.max_friends => Err(Error::friends_full(whose, self.max_friends)),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// Puts each user on the other's list, where they are not yet. This accepts waiting applications between them.
@@ -68,86 +70,78 @@ impl Pair {
     pub(super) async fn befriend(
         &self,
         tx: &mut Tx<'_>,
-        feed: &mut FeedWriter,
+        log: &mut LogWriter,
         (mine, theirs): (Remarks, Remarks),
         wording: &str,
-    ) -> Result<(), Error> {
-        for (user, other) in [(self.me, self.other), (self.other, self.me)] {
-            self.answer_application(tx, feed, (user, other), State::Accepted).await?;
-        }
+    ) -> Result<FriendInfo, Error> {
+        self.answer_applications(tx, log, State::Accepted).await?;
         let sides = [(self.me, self.other, mine, "your"), (self.other, self.me, theirs, "the other user's")];
         for (user, other, remarks, whose) in sides {
             if store::find(tx, user, other).await?.is_some() {
                 continue;
             }
-            if store::count(tx, user).await? >= self.max_friends {
-                return Err(Error::friends_full(whose, self.max_friends));
-            }
-            let place = feed.add(tx, user, FeedKind::Friend, other).await?;
+            self.check_room_of(tx, user, whose).await?;
+            let place = log.feed(tx, user, &FRIEND, other).await?;
             let row = Friend { remarks, wording: wording.to_owned(), created_at: self.now, place };
             store::insert(tx, user, other, row).await?;
         }
-        Ok(())
+        self.friend(tx).await
     }
 
-    /// Ends the waiting application between two users in the row of `user`.
-    pub(super) async fn answer_application(
+    /// Ends the waiting application between the two users, in the row of each.
+    pub(super) async fn answer_applications(
         &self,
         tx: &mut Tx<'_>,
-        feed: &mut FeedWriter,
-        (user, other): (UserKey, UserKey),
+        log: &mut LogWriter,
         state: State,
     ) -> Result<(), Error> {
-        let Some(mut row) = application::find(tx, user, other).await?.filter(|row| row.is_waiting(self.now)) else {
-            return Ok(());
-        };
-        row.state = state;
-        row.updated_at = self.now;
-        let place = feed.add(tx, user, FeedKind::Application, other).await?;
-        application::save(tx, (user, other), row, place).await
+        for (user, other) in [(self.me, self.other), (self.other, self.me)] {
+            let row = application::find(tx, user, other).await?.filter(|row| row.is_waiting(self.now));
+            if let Some(mut row) = row {
+                row.state = state;
+                row.updated_at = self.now;
+                let place = log.feed(tx, user, &APPLICATION, other).await?;
+                application::save(tx, (user, other), row, place).await?;
+            }
+        }
+        Ok(())
     }
 }
 
 /// Makes two users friends of each other.
 pub(super) async fn add(
     tx: &mut Tx<'_>,
-    pair: &Pair,
+    log: &mut LogWriter,
+    pair: Pair,
     remarks: Remarks,
     wording: &str,
-) -> Result<(FriendInfo, Vec<Push>), Error> {
+) -> Result<FriendInfo, Error> {
     pair.check_may_befriend(tx).await?;
-    let mut feed = pair.feed();
     // If the other user has applied, the remarks of that application go on the other user's list.
     let theirs = application::find(tx, pair.other, pair.me).await?.filter(|row| row.is_waiting(pair.now));
     let theirs = theirs.map(|row| row.remarks).unwrap_or_default();
-    pair.befriend(tx, &mut feed, (remarks, theirs), wording).await?;
-    Ok((pair.friend(tx).await?, feed.emit(tx).await?))
+    pair.befriend(tx, log, (remarks, theirs), wording).await
 }
 
-/// Removes users from the list of `me`, and `me` from theirs if `is_mutual`. Reports those who were no friends.
+/// Removes users from the list of `me`, and `me` from theirs if `is_mutual`. Leaves out those who were no friends.
 pub(super) async fn delete(
     tx: &mut Tx<'_>,
-    (me, login): (UserKey, LoginKey),
-    others: Vec<(UserKey, String)>,
+    log: &mut LogWriter,
+    me: UserKey,
+    mut named: Named,
     is_mutual: bool,
-    mut left_out: LeftOut,
-) -> Result<(Vec<Push>, Vec<ErrorUserInfo>), Error> {
-    let mut feed = FeedWriter::new(me, login);
-    let mut deleted = 0;
-    for (other, id) in others {
-        if store::find(tx, me, other).await?.is_none() {
-            left_out.add(id.clone(), Error::not_friends(&id));
-            continue;
-        }
-        deleted += 1;
-        feed.add(tx, me, FeedKind::Friend, other).await?;
-        store::remove(tx, me, other).await?;
-        if is_mutual && store::find(tx, other, me).await?.is_some() {
-            feed.add(tx, other, FeedKind::Friend, me).await?;
-            store::remove(tx, other, me).await?;
+) -> Result<Named, Error> {
+    let (mine, theirs) = store::relations(tx, me, &named.keys()).await?;
+    named.leave_out(|other, id| (!mine.contains(&other)).then(|| Error::not_friends(id)));
+    for (other, _) in &named.found {
+        log.feed(tx, me, &FRIEND, *other).await?;
+        store::remove(tx, me, *other).await?;
+        if is_mutual && theirs.contains(other) {
+            log.feed(tx, *other, &FRIEND, me).await?;
+            store::remove(tx, *other, me).await?;
         }
     }
-    Ok((feed.emit(tx).await?, left_out.finish(deleted)?))
+    Ok(named)
 }
 
 /// A change of a user's remarks about a friend.
@@ -162,21 +156,20 @@ pub(super) enum RemarksChange {
 /// Changes the caller's remarks about a friend. Only the caller's own devices learn of it.
 pub(super) async fn change_remarks(
     tx: &mut Tx<'_>,
-    pair: &Pair,
+    log: &mut LogWriter,
+    pair: Pair,
     id: &str,
     change: RemarksChange,
-) -> Result<(FriendInfo, Vec<Push>), Error> {
+) -> Result<FriendInfo, Error> {
     let before = store::find(tx, pair.me, pair.other).await?.ok_or_else(|| Error::not_friends(id))?;
-    let after = match change {
-        RemarksChange::Alias(alias) => Remarks { alias, ..before.clone() },
-        RemarksChange::Attributes(changes) => {
-            Remarks { attributes: merged(before.attributes.clone(), changes)?, ..before.clone() }
-        }
-    };
-    let mut feed = pair.feed();
+    let mut after = before.clone();
+    match change {
+        RemarksChange::Alias(alias) => after.alias = alias,
+        RemarksChange::Attributes(changes) => after.attributes = merged(after.attributes, changes)?,
+    }
     if after != before {
-        feed.add(tx, pair.me, FeedKind::Friend, pair.other).await?;
+        log.feed(tx, pair.me, &FRIEND, pair.other).await?;
         store::update(tx, pair.me, pair.other, after).await?;
     }
-    Ok((pair.friend(tx).await?, feed.emit(tx).await?))
+    pair.friend(tx).await
 }

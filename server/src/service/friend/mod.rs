@@ -2,39 +2,38 @@
 
 mod application;
 mod friendship;
-mod feed_writer;
 mod rules;
 mod store;
-
-use std::collections::HashSet;
 
 use zim_protocol::{
     AcceptFriendApplicationRequest, AddFriendRequest, CheckFriendsRelationRequest, DeleteFriendsRequest, ErrorCode,
     FriendAddedResult, FriendAliasUpdatedResult, FriendApplicationAcceptedResult, FriendApplicationListQueriedResult,
     FriendApplicationRejectedResult, FriendApplicationSentResult, FriendAttributesUpdatedResult, FriendDeleteType,
     FriendInfo, FriendListQueriedResult, FriendRelationInfo, FriendsDeletedResult, FriendsInfoQueriedResult,
-    FriendsRelationCheckedResult, Push, QueryFriendApplicationListRequest, QueryFriendListRequest,
-    QueryFriendsInfoRequest, RejectFriendApplicationRequest, SendFriendApplicationRequest, UpdateFriendAliasRequest,
+    FriendsRelationCheckedResult, QueryFriendApplicationListRequest, QueryFriendListRequest, QueryFriendsInfoRequest,
+    RejectFriendApplicationRequest, SendFriendApplicationRequest, UpdateFriendAliasRequest,
     UpdateFriendAttributesRequest, server::FriendService,
 };
 
-pub(crate) use self::application::feed_entries as application_feed_entries;
+pub(crate) use self::application::APPLICATION;
 use self::friendship::{Pair, RemarksChange};
 use self::rules::Remarks;
-pub(crate) use self::store::feed_entries;
+pub(crate) use self::store::FRIEND;
 use crate::app::App;
 use crate::connection::Caller;
-use crate::db::{Locks, Row, Tx};
-use crate::error::{Error, LeftOut};
-use crate::key::UserKey;
+use crate::db::Scope;
+use crate::error::Error;
+use crate::service::rows::Page;
 
 impl FriendService for App {
     async fn add_friend(&self, caller: &Caller, request: AddFriendRequest) -> Result<FriendAddedResult, Error> {
         let pair = self.resolve_pair(caller, &request.user_id).await?;
         let config = request.config.unwrap_or_default();
         let remarks = Remarks::new(config.friend_alias, config.friend_attributes);
-        let info = self
-            .run_pair_job(caller, pair, async move |tx, pair| friendship::add(tx, pair, remarks, &config.wording).await)
+        let info = caller
+            .write(&self.db, pair.scope(), async move |tx, log| {
+                friendship::add(tx, log, pair, remarks, &config.wording).await
+            })
             .await?;
         Ok(FriendAddedResult { friend_info: Some(info) })
     }
@@ -44,26 +43,18 @@ impl FriendService for App {
         caller: &Caller,
         request: DeleteFriendsRequest,
     ) -> Result<FriendsDeletedResult, Error> {
-        let identity = caller.identity()?;
-        let (me, login) = (identity.user, identity.login);
+        let me = caller.identity()?.user;
         let is_mutual = request.config.unwrap_or_default().r#type() == FriendDeleteType::Both;
-        let mut left_out = LeftOut::default();
-        let mut found = self.friend_keys(caller, request.user_ids, &mut left_out).await?;
-        found.retain(|(key, id)| {
-            let is_me = *key == me;
-            if is_me {
-                left_out.add(id.clone(), Error::cannot_delete_self());
-            }
-            !is_me
-        });
-        let locks = Locks::user(me.0).and_users(found.iter().map(|(key, _)| key.0));
-        let done = self.db.submit(me.0.unsigned_abs(), locks, async move |tx| {
-            friendship::delete(tx, (me, login), found, is_mutual, left_out).await
-        });
-        caller.set_submitted();
-        let (pushes, error_user_list) = done.await?;
-        pushes.into_iter().for_each(|push| caller.add_push(push));
-        Ok(FriendsDeletedResult { error_user_list })
+        let named = self.resolve_users(caller, request.user_ids, Error::friend_unregistered).await?;
+        let named = named.without(me, Error::cannot_delete_self);
+        let scope = Scope::user(me).and_users(named.keys());
+        Ok(FriendsDeletedResult {
+            error_user_list: caller
+                .write(&self.db, scope, async move |tx, log| {
+                    friendship::delete(tx, log, me, named, is_mutual).await?.finish()
+                })
+                .await?,
+        })
     }
 
     async fn check_friends_relation(
@@ -73,17 +64,14 @@ impl FriendService for App {
     ) -> Result<FriendsRelationCheckedResult, Error> {
         let me = caller.identity()?.user;
         let check = request.config.unwrap_or_default().r#type();
-        let mut left_out = LeftOut::default();
-        let found = self.friend_keys(caller, request.user_ids, &mut left_out).await?;
-        let keys: Vec<UserKey> = found.iter().map(|(key, _)| *key).collect();
+        let named = self.resolve_users(caller, request.user_ids, Error::friend_unregistered).await?;
+        let keys = named.keys();
         let (mine, theirs) = self.db.read(async move |tx| store::relations(tx, me, &keys).await).await?;
-        let relation_infos = found.into_iter().map(|(key, user_id)| {
-            let relation = rules::relation(check, mine.contains(&key), theirs.contains(&key));
-            FriendRelationInfo { r#type: relation as i32, user_id }
+        let relation_infos = named.found.iter().map(|(key, user_id)| {
+            let relation = rules::relation(check, mine.contains(key), theirs.contains(key));
+            FriendRelationInfo { r#type: relation as i32, user_id: user_id.clone() }
         });
-        let relation_infos: Vec<_> = relation_infos.collect();
-        let error_user_list = left_out.finish(relation_infos.len())?;
-        Ok(FriendsRelationCheckedResult { relation_infos, error_user_list })
+        Ok(FriendsRelationCheckedResult { relation_infos: relation_infos.collect(), error_user_list: named.finish()? })
     }
 
     async fn update_friend_alias(
@@ -111,19 +99,13 @@ impl FriendService for App {
         request: QueryFriendsInfoRequest,
     ) -> Result<FriendsInfoQueriedResult, Error> {
         let me = caller.identity()?.user;
-        let mut left_out = LeftOut::default();
-        let found = self.friend_keys(caller, request.user_ids, &mut left_out).await?;
-        let keys: Vec<i64> = found.iter().map(|(key, _)| key.0).collect();
+        let mut named = self.resolve_users(caller, request.user_ids, Error::friend_unregistered).await?;
+        let keys: Vec<i64> = named.found.iter().map(|(key, _)| key.0).collect();
         let mut entries = self.db.read(async move |tx| store::entries(tx, me, &keys).await).await?;
-        let mut friend_infos = Vec::with_capacity(found.len());
-        for (key, id) in found {
-            match entries.remove(&key.0).filter(|entry| !entry.is_deleted) {
-                Some(entry) => friend_infos.extend(entry.info),
-                None => left_out.add(id.clone(), Error::not_friends(&id)),
-            }
-        }
-        let error_user_list = left_out.finish(friend_infos.len())?;
-        Ok(FriendsInfoQueriedResult { friend_infos, error_user_list })
+        entries.retain(|_, entry| !entry.is_deleted);
+        named.leave_out(|key, id| (!entries.contains_key(&key.0)).then(|| Error::not_friends(id)));
+        let infos = named.found.iter().filter_map(|(key, _)| entries.remove(&key.0)?.info);
+        Ok(FriendsInfoQueriedResult { friend_infos: infos.collect(), error_user_list: named.finish()? })
     }
 
     async fn query_friend_list(
@@ -133,8 +115,8 @@ impl FriendService for App {
     ) -> Result<FriendListQueriedResult, Error> {
         let me = caller.identity()?.user;
         let config = request.config.unwrap_or_default();
-        let (before, count) = (page_start(config.next_flag), config.count);
-        let (friend_list, next_flag) = self.db.read(async move |tx| store::page(tx, me, before, count).await).await?;
+        let page = Page::new(config.next_flag, config.count);
+        let (friend_list, next_flag) = self.db.read(async move |tx| store::page(tx, me, page).await).await?;
         Ok(FriendListQueriedResult { friend_list, next_flag })
     }
 
@@ -147,8 +129,10 @@ impl FriendService for App {
         let config = request.config.unwrap_or_default();
         let sent = (config.wording, Remarks::new(config.friend_alias, config.friend_attributes));
         let expires_at = pair.now + i64::from(self.config.limits.friend_application_valid_s) * 1_000;
-        let info = self
-            .run_pair_job(caller, pair, async move |tx, pair| application::jobs::send(tx, pair, sent, expires_at).await)
+        let info = caller
+            .write(&self.db, pair.scope(), async move |tx, log| {
+                application::send(tx, log, pair, sent, expires_at).await
+            })
             .await?;
         Ok(FriendApplicationSentResult { application_info: Some(info) })
     }
@@ -161,8 +145,8 @@ impl FriendService for App {
         let pair = self.resolve_pair(caller, &request.user_id).await?;
         let config = request.config.unwrap_or_default();
         let remarks = Remarks::new(config.friend_alias, config.friend_attributes);
-        let info = self
-            .run_pair_job(caller, pair, async move |tx, pair| application::jobs::accept(tx, pair, remarks).await)
+        let info = caller
+            .write(&self.db, pair.scope(), async move |tx, log| application::accept(tx, log, pair, remarks).await)
             .await?;
         Ok(FriendApplicationAcceptedResult { friend_info: Some(info) })
     }
@@ -174,7 +158,7 @@ impl FriendService for App {
     ) -> Result<FriendApplicationRejectedResult, Error> {
         let pair = self.resolve_pair(caller, &request.user_id).await?;
         let user =
-            self.run_pair_job(caller, pair, async move |tx, pair| application::jobs::reject(tx, pair).await).await?;
+            caller.write(&self.db, pair.scope(), async move |tx, log| application::reject(tx, log, pair).await).await?;
         Ok(FriendApplicationRejectedResult { user_info: Some(user) })
     }
 
@@ -185,7 +169,7 @@ impl FriendService for App {
     ) -> Result<FriendApplicationListQueriedResult, Error> {
         let me = caller.identity()?.user;
         let config = request.config.unwrap_or_default();
-        let (page, now) = ((page_start(config.next_flag), config.count), self.clock.now_ms());
+        let (page, now) = (Page::new(config.next_flag, config.count), self.clock.now_ms());
         let (application_list, next_flag) =
             self.db.read(async move |tx| application::page(tx, me, page, now).await).await?;
         Ok(FriendApplicationListQueriedResult { application_list, next_flag })
@@ -201,23 +185,8 @@ impl App {
         if other == identity.user {
             return Err(Error::cannot_befriend_self());
         }
-        let (me, login, now) = (identity.user, identity.login, self.clock.now_ms());
-        Ok(Pair { me, other, login, now, max_friends: self.config.limits.max_friends.into() })
-    }
-
-    /// Runs a job under the heads of both users. The response carries what the job appended to the caller's feed.
-    async fn run_pair_job<T: Send + 'static>(
-        &self,
-        caller: &Caller,
-        pair: Pair,
-        job: impl AsyncFnOnce(&mut Tx<'_>, &Pair) -> Result<(T, Vec<Push>), Error> + Send + 'static,
-    ) -> Result<T, Error> {
-        let locks = Locks::users([pair.me.0, pair.other.0]);
-        let done = self.db.submit(pair.me.0.unsigned_abs(), locks, async move |tx| job(tx, &pair).await);
-        caller.set_submitted();
-        let (answer, pushes) = done.await?;
-        pushes.into_iter().for_each(|push| caller.add_push(push));
-        Ok(answer)
+        let (me, now) = (identity.user, self.clock.now_ms());
+        Ok(Pair { me, other, now, max_friends: self.config.limits.max_friends.into() })
     }
 
     async fn change_friend(
@@ -230,53 +199,10 @@ impl App {
             ErrorCode::FriendModuleCannotAddSelfToFriendList => Error::not_friends(&user_id),
             _ => error,
         })?;
-        self.run_pair_job(caller, pair, async move |tx, pair| {
-            friendship::change_remarks(tx, pair, &user_id, change).await
-        })
-        .await
+        caller
+            .write(&self.db, pair.scope(), async move |tx, log| {
+                friendship::change_remarks(tx, log, pair, &user_id, change).await
+            })
+            .await
     }
-
-    /// Returns the keys of these users, each once. Those who are not registered are left out.
-    async fn friend_keys(
-        &self,
-        caller: &Caller,
-        user_ids: Vec<String>,
-        left_out: &mut LeftOut,
-    ) -> Result<Vec<(UserKey, String)>, Error> {
-        let app = caller.identity()?.app;
-        let mut found: Vec<(UserKey, String)> = Vec::with_capacity(user_ids.len());
-        let mut seen = HashSet::new();
-        for id in user_ids {
-            if !seen.insert(id.clone()) {
-                continue;
-            }
-            match self.user_key(app, &id).await? {
-                Some(key) => found.push((key, id)),
-                None => left_out.add(id.clone(), Error::friend_unregistered(&id)),
-            }
-        }
-        Ok(found)
-    }
-}
-
-/// The place that a page starts after; lists are in descending order of places.
-fn page_start(next_flag: i64) -> i64 {
-    if next_flag > 0 { next_flag } else { i64::MAX }
-}
-
-/// Cuts a page out of rows that were fetched with one row in excess. Returns the page and the place that the next one
-/// starts after, 0 at the end.
-fn page<T>(
-    rows: &[Row],
-    count: i64,
-    place: usize,
-    read: impl Fn(&Row) -> Result<T, Error>,
-) -> Result<(Vec<T>, i64), Error> {
-    let shown = rows.len().min(usize::try_from(count).unwrap_or(0));
-    let page = rows.iter().take(shown).map(&read).collect::<Result<Vec<_>, _>>()?;
-    let next = match rows.get(..shown).and_then(<[Row]>::last) {
-        Some(last) if rows.len() > shown => last.get(place)?,
-        _ => 0,
-    };
-    Ok((page, next))
 }

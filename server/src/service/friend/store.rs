@@ -7,7 +7,9 @@ use zim_protocol::{FriendEntry, FriendInfo, feed_entry::Detail};
 use super::rules::{Attributes, Remarks};
 use crate::db::{Row, Tx, params};
 use crate::error::Error;
+use crate::journal::FeedKind;
 use crate::key::UserKey;
+use crate::service::rows::{Page, USER, about, user_info};
 
 /// A row of a list of friends.
 #[derive(Debug)]
@@ -83,16 +85,28 @@ pub(super) async fn relations(
     Ok((keys(mine)?, keys(theirs)?))
 }
 
-/// The columns of a user and a friend; those from the sixth on are NULL if the user is no friend.
-const COLUMNS: &str = "a.id, a.name, a.user_name, a.avatar_url, a.extended_data, \
-                       f.alias, f.attributes, f.wording, f.created_at, f.place";
+/// A friend was added, removed or changed; the key is the other user.
+pub(crate) static FRIEND: FeedKind = FeedKind {
+    number: 4,
+    resolve: |tx, user, keys| {
+        Box::pin(async move {
+            let entries = entries(tx, user, keys).await?;
+            Ok(entries.into_iter().map(|(key, entry)| (key, Detail::Friend(entry))).collect())
+        })
+    },
+};
 
+/// The columns of a friend; they are NULL if the user is no friend.
+const COLUMNS: &str = "f.alias, f.attributes, f.wording, f.created_at, f.place";
+
+/// Reads [`USER`] and [`COLUMNS`] from column 1 on.
 fn info(row: &Row) -> Result<FriendInfo, Error> {
+    let user = user_info(row, 1)?;
     Ok(FriendInfo {
-        user_id: row.get(1)?,
-        user_name: row.get(2)?,
-        user_avatar_url: row.get(3)?,
-        user_extended_data: row.get(4)?,
+        user_id: user.user_id,
+        user_name: user.user_name,
+        user_avatar_url: user.user_avatar_url,
+        user_extended_data: user.user_extended_data,
         friend_alias: row.get(5)?,
         friend_attributes: attributes(row, 6)?.into_iter().collect(),
         wording: row.get(7)?,
@@ -106,49 +120,29 @@ pub(super) async fn entries(
     account: UserKey,
     keys: &[i64],
 ) -> Result<HashMap<i64, FriendEntry>, Error> {
-    let (list, mut params) = tx.dialect().in_list(keys.iter().copied(), 2);
-    params.insert(0, account.into());
     let sql = format!(
-        "SELECT {COLUMNS} FROM account a LEFT JOIN friend f ON f.account = $1 AND f.friend = a.id WHERE a.id IN {list}"
+        "SELECT a.id, {USER}, {COLUMNS} FROM account a LEFT JOIN friend f ON f.account = $1 AND f.friend = a.id \
+         WHERE a.id IN"
     );
-    let mut entries = HashMap::with_capacity(keys.len());
-    for row in tx.fetch(&sql, &params).await? {
-        let entry = match row.get::<Option<i64>>(9)? {
-            Some(place) => FriendEntry { info: Some(info(&row)?), is_deleted: false, place },
+    about(tx, account, keys, &sql, |row| {
+        Ok(match row.get::<Option<i64>>(9)? {
+            Some(place) => FriendEntry { info: Some(info(row)?), is_deleted: false, place },
             None => {
                 let deleted = FriendInfo { user_id: row.get(1)?, ..FriendInfo::default() };
                 FriendEntry { info: Some(deleted), is_deleted: true, place: 0 }
             }
-        };
-        entries.insert(row.get(0)?, entry);
-    }
-    Ok(entries)
+        })
+    })
+    .await
 }
 
-/// Returns feed entries.
-pub(crate) async fn feed_entries(
-    tx: &mut Tx<'_>,
-    account: UserKey,
-    keys: &[i64],
-) -> Result<HashMap<i64, Detail>, Error> {
-    let entries = entries(tx, account, keys).await?;
-    Ok(entries.into_iter().map(|(key, entry)| (key, Detail::Friend(entry))).collect())
-}
-
-/// Returns a page of the list before the place `before`, the newest friend first, and the place that the next page
-/// starts after, 0 at the end.
-pub(super) async fn page(
-    tx: &mut Tx<'_>,
-    account: UserKey,
-    before: i64,
-    count: i64,
-) -> Result<(Vec<FriendInfo>, i64), Error> {
+/// Returns a page of the list, the newest friend first, and the flag of the next page.
+pub(super) async fn page(tx: &mut Tx<'_>, account: UserKey, page: Page) -> Result<(Vec<FriendInfo>, i64), Error> {
     let sql = format!(
-        "SELECT {COLUMNS} FROM friend f JOIN account a ON a.id = f.friend \
+        "SELECT f.place, {USER}, {COLUMNS} FROM friend f JOIN account a ON a.id = f.friend \
          WHERE f.account = $1 AND f.place < $2 ORDER BY f.place DESC LIMIT $3"
     );
-    let rows = tx.fetch(&sql, &params![account, before, count + 1]).await?;
-    super::page(&rows, count, 9, info)
+    page.fetch(tx, account, &sql, info).await
 }
 
 /// Encodes attributes for their column.

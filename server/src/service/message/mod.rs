@@ -13,14 +13,13 @@ use zim_protocol::{
 };
 
 use crate::app::App;
-use crate::connection::{Caller, Identity};
+use crate::connection::{Answered, Caller, Identity, PushTarget};
 use crate::effect::Audience;
 use crate::error::Error;
-use crate::fanout::message_push;
-use crate::journal::{self, Direction, NewMessage, Sent};
+use crate::journal::{self, Direction, NewMessage, Sent, message_push};
 use crate::key::{ConversationKey, UserKey};
 use crate::service::blacklist::is_blocked;
-use crate::service::sync::PAGE_BYTES;
+use crate::service::rows::PAGE_BYTES;
 
 use self::rules::Draft;
 
@@ -46,7 +45,7 @@ impl App {
         draft: &Draft,
         key: [u8; 16],
     ) -> Result<Sent, Error> {
-        let identity = caller.identity()?;
+        let (identity, connection) = (caller.identity()?, caller.connection()?);
         let tenant = self.tenants.of(identity.app)?;
         let sent = Sent { seq: 0, n: 0, message_id: tenant.scrambler.public(self.ids.next()), ts: self.clock.now_ms() };
         let entry = MessageEntry {
@@ -68,8 +67,8 @@ impl App {
                 return Err(Error::sender_blocked());
             }
             let is_delivered = self.block_fence.deliver_if(epoch, || {
-                self.fanout.push_transient(peer, peer_view.clone(), entry.clone(), &caller.connection);
-                self.fanout.push_transient(sender, name.clone(), entry.clone(), &caller.connection);
+                self.fanout.push_transient(peer, peer_view.clone(), entry.clone(), connection);
+                self.fanout.push_transient(sender, name.clone(), entry.clone(), connection);
             });
             if is_delivered {
                 return Ok(sent);
@@ -81,11 +80,11 @@ impl App {
     fn submit_send(
         &self,
         caller: &Caller,
-        conversation: ConversationKey,
+        (conversation, name): (ConversationKey, &ConversationRef),
         audience: Audience,
         draft: &Draft,
         key: [u8; 16],
-    ) -> Result<impl Future<Output = Result<Sent, Error>> + use<>, Error> {
+    ) -> Result<Answered<Sent>, Error> {
         let identity = caller.identity()?;
         let tenant = self.tenants.of(identity.app)?;
         let body = draft.content.clone();
@@ -112,7 +111,7 @@ impl App {
             body,
         });
         caller.set_submitted();
-        Ok(sent)
+        Ok(caller.answered(sent, PushTarget::Conversation(name.clone())))
     }
 }
 
@@ -143,7 +142,7 @@ impl MessageService for App {
             let conversation = self.open_peer_conversation(identity.app, identity.user, peer).await?;
             let audience =
                 Audience::Peers([(identity.user, Arc::clone(&identity.user_id)), (peer, Arc::from(name.id.as_str()))]);
-            let sent = self.submit_send(caller, conversation, audience, &draft, key)?.await?;
+            let sent = self.submit_send(caller, (conversation, &name), audience, &draft, key)?.await?;
             caller.add_push(own_push(identity, &name, &draft, key, sent));
             sent
         };

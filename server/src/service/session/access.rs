@@ -6,7 +6,7 @@ use zim_protocol::{ListBannedUsersResult, UserAccess};
 
 use super::store;
 use crate::app::App;
-use crate::db::Locks;
+use crate::db::Scope;
 use crate::error::Error;
 use crate::key::UserKey;
 use crate::tenant::Tenant;
@@ -30,8 +30,7 @@ impl App {
     pub async fn disconnect_user(&self, tenant: &Tenant, user_id: &str) -> Result<u32, Error> {
         let user = self.known_user(tenant, user_id).await?;
         let (at, one_shots) = (self.ids.time_ms(), self.one_shots(user));
-        let (partition, locks) = (user.0.unsigned_abs(), Locks::user(user.0));
-        let ended = self.db.submit(partition, locks, async move |tx| store::end_all(tx, user, at).await).await?;
+        let ended = self.db.submit(Scope::user(user), async move |tx| store::end_all(tx, user, at).await).await?;
         Ok(ended.saturating_add(one_shots))
     }
 
@@ -43,8 +42,7 @@ impl App {
     pub async fn ban_user(&self, tenant: &Tenant, user_id: &str, ends_at: i64) -> Result<u32, Error> {
         let user = self.known_user(tenant, user_id).await?;
         let (now, at, one_shots) = (self.clock.now_ms(), self.ids.time_ms(), self.one_shots(user));
-        let (partition, locks) = (user.0.unsigned_abs(), Locks::user(user.0));
-        let done = self.db.submit(partition, locks, async move |tx| {
+        let done = self.db.submit(Scope::user(user), async move |tx| {
             store::set_ban(tx, user, now, ends_at).await?;
             store::end_all(tx, user, at).await
         });
@@ -58,8 +56,7 @@ impl App {
     pub async fn unban_user(&self, tenant: &Tenant, user_id: &str) -> Result<bool, Error> {
         let user = self.known_user(tenant, user_id).await?;
         let now = self.clock.now_ms();
-        let (partition, locks) = (user.0.unsigned_abs(), Locks::user(user.0));
-        self.db.submit(partition, locks, async move |tx| store::lift_ban(tx, user, now).await).await
+        self.db.submit(Scope::user(user), async move |tx| store::lift_ban(tx, user, now).await).await
     }
 
     /// Revokes the tokens that the user has now, or those that were made up to the second `made_until`, and ends the
@@ -77,8 +74,7 @@ impl App {
         let user = self.known_user(tenant, user_id).await?;
         let (at, one_shots) = (self.ids.time_ms(), self.one_shots(user));
         let until = made_until.map_or_else(|| store::Until::Now(self.clock.now_s()), store::Until::Made);
-        let (partition, locks) = (user.0.unsigned_abs(), Locks::user(user.0));
-        let done = self.db.submit(partition, locks, async move |tx| store::revoke_tokens(tx, user, until, at).await);
+        let done = self.db.submit(Scope::user(user), async move |tx| store::revoke_tokens(tx, user, until, at).await);
         let (ended, in_force, has_ended_one_shots) = done.await?;
         Ok((ended.saturating_add(if has_ended_one_shots { one_shots } else { 0 }), in_force))
     }
@@ -90,7 +86,7 @@ impl App {
     pub async fn register_user(&self, tenant: &Tenant, user_id: String, user_name: String) -> Result<bool, Error> {
         let (app, id, now, at) = (tenant.key, self.ids.next(), self.clock.now_ms(), self.ids.time_ms());
         let new = store::NewAccount { app, user_id, user_name, id, now, changed_at: at };
-        self.db.submit(id.unsigned_abs(), Locks::none(), async move |tx| store::register(tx, new).await).await
+        self.db.submit(Scope::name(&new.user_id), async move |tx| store::register(tx, new).await).await
     }
 
     /// Returns the operator's decisions about a user.

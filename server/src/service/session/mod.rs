@@ -18,7 +18,7 @@ pub use self::rules::{DevicePolicy, Login, kicked_out};
 use self::store::Admitted;
 use crate::app::App;
 use crate::connection::{Caller, ConnectionState, Identity};
-use crate::db::Locks;
+use crate::db::Scope;
 use crate::error::Error;
 use crate::key::{AppKey, LoginKey};
 use crate::service::status::Custom;
@@ -46,17 +46,17 @@ impl App {
         self.logins.wait_ms(address, AppKey(i64::from(app_id)), self.clock.steady_ms())
     }
 
-    /// Stores a login. Without `set_submitted`: a second login on the same connection waits, and is refused before it
+    /// Stores a login. The caller's next write waits: a second login on the same connection waits, and is refused before it
     /// kicks out another login.
-    async fn admit(&self, login: store::NewLogin, address: SocketAddr) -> Result<Admitted, Error> {
+    async fn admit(&self, caller: &Caller, login: store::NewLogin, address: SocketAddr) -> Result<Admitted, Error> {
         // With a token that only the app's back end can have made, the back end decides which users exist: the allowance
         // for first logins does not apply.
         let mut may_register = login.is_vouched;
         loop {
-            let (partition, locks) = match self.user_key(login.app, &login.user_id).await? {
+            let scope = match self.user_key(login.app, &login.user_id).await? {
                 // The user's row is the lock of the user's logins: every job that touches them takes it before its
                 // transaction begins.
-                Some(user) => (user.0.unsigned_abs(), Locks::user(user.0)),
+                Some(user) => Scope::user(user),
                 // All first logins of one name share a partition: one registers the user, and the others find the user
                 // and start over.
                 None => {
@@ -65,12 +65,11 @@ impl App {
                         counted.map_err(Error::too_many_first_logins)?;
                         may_register = true;
                     }
-                    let add = |sum: u64, byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte));
-                    (login.user_id.bytes().fold(0, add), Locks::none())
+                    Scope::name(&login.user_id)
                 }
             };
-            let login = store::NewLogin { is_locked: !locks.users.is_empty(), ..login.clone() };
-            let admitted = self.db.submit(partition, locks, async move |tx| store::admit(tx, login).await);
+            let login = store::NewLogin { is_locked: !scope.is_unlocked(), ..login.clone() };
+            let admitted = caller.write_held(&self.db, scope, async move |tx, log| store::admit(tx, log, login).await);
             if let Some(admitted) = admitted.await? {
                 return Ok(admitted);
             }
@@ -91,7 +90,7 @@ impl App {
 
 impl SessionService for App {
     async fn login(&self, caller: &Caller, request: LoginRequest) -> Result<LoginResult, Error> {
-        let connection = &caller.connection;
+        let connection = caller.connection()?;
         if connection.identity().is_some() {
             return Err(Error::already_logged_in());
         }
@@ -131,7 +130,8 @@ impl SessionService for App {
             policy: DevicePolicy::of(&self.config.login),
             is_locked: false,
         };
-        let Admitted { user, login: key, ticket, login_at, info } = self.admit(login, connection.address).await?;
+        let Admitted { user, login: key, ticket, login_at, info } =
+            self.admit(caller, login, connection.address).await?;
         let identity = Identity {
             app: tenant.key,
             user,
@@ -161,13 +161,10 @@ impl SessionService for App {
     async fn logout(&self, caller: &Caller, _: LogoutRequest) -> Result<LogoutResult, Error> {
         let identity = caller.identity()?;
         let (user, key): (_, LoginKey) = (identity.user, identity.login);
-        let (locks, at) = (Locks::user(user.0), self.ids.time_ms());
-        let done =
-            self.db.submit(user.0.unsigned_abs(), locks, async move |tx| store::log_out(tx, user, key, at).await);
-        caller.set_submitted();
-        done.await?;
-        caller.connection.set_logged_out();
-        self.fanout.unregister(user, &caller.connection);
+        let (connection, at) = (caller.connection()?, self.ids.time_ms());
+        caller.write(&self.db, Scope::user(user), async move |tx, _| store::log_out(tx, user, key, at).await).await?;
+        connection.set_logged_out();
+        self.fanout.unregister(user, connection);
         Ok(LogoutResult {})
     }
 
@@ -175,7 +172,7 @@ impl SessionService for App {
         let identity = caller.identity()?;
         let tenant = self.tenants.of(identity.app)?;
         let app_id = u32::try_from(tenant.key.0).unwrap_or_default();
-        let connection = &caller.connection;
+        let connection = caller.connection()?;
         let wait_ms = self.wait_ms(connection.address, app_id);
         let credentials =
             LoginCredentials { app_id, user_id: &identity.user_id, app_sign: "", token: &request.token, wait_ms };
@@ -185,11 +182,9 @@ impl SessionService for App {
             .map_err(|refusal| self.refused(connection.address, app_id, refusal))?;
         let (user, key, now) = (identity.user, identity.login, self.clock.now_ms());
         let ctime = proof.token_ctime().unwrap_or_default();
-        let renewed = self.db.submit(user.0.unsigned_abs(), Locks::user(user.0), async move |tx| {
-            store::renew(tx, user, key, ctime, now).await
-        });
-        caller.set_submitted();
-        renewed.await?;
+        caller
+            .write(&self.db, Scope::user(user), async move |tx, _| store::renew(tx, user, key, ctime, now).await)
+            .await?;
         connection.set_proof(proof);
         self.enforce(&tenant, connection);
         Ok(TokenRenewedResult { token: request.token })

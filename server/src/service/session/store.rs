@@ -6,8 +6,9 @@ use super::rules::{DevicePolicy, Login, kicked_out};
 use crate::db::{Row, Tx, params};
 use crate::effect::Effect;
 use crate::error::Error;
-use crate::journal::full_info;
+use crate::journal::LogWriter;
 use crate::key::{AppKey, LoginKey, UserKey};
+use crate::service::rows::{USER, full_info};
 use crate::service::status::{self, Change, Custom};
 use crate::service::user::{self, ProfileField};
 use crate::tenant::{may_register, registration};
@@ -70,8 +71,12 @@ pub(super) struct Admitted {
 
 /// Stores a login, after registering the user if the user is new; the clients of logins that it kicks out are notified.
 /// `None` if the user exists and has to be locked first.
-pub(super) async fn admit(tx: &mut Tx<'_>, mut login: NewLogin) -> Result<Option<Admitted>, Error> {
-    let Some((user, info)) = find_or_register(tx, &login).await? else { return Ok(None) };
+pub(super) async fn admit(
+    tx: &mut Tx<'_>,
+    log: &mut LogWriter,
+    mut login: NewLogin,
+) -> Result<Option<Admitted>, Error> {
+    let Some((user, info)) = find_or_register(tx, log, &login).await? else { return Ok(None) };
     let (at, custom, is_device) = (login.changed_at, login.custom.take(), !login.one_shot);
     let admitted = store(tx, login, user, info).await?;
     let connections = if is_device { Some(status::connections(tx, user, false).await?) } else { None };
@@ -181,6 +186,9 @@ pub(super) async fn register(tx: &mut Tx<'_>, new: NewAccount) -> Result<bool, E
             &params![new.id, new.app, new.user_id, new.user_name, new.now, new.changed_at],
         )
         .await?;
+    if inserted > 0 {
+        tx.made_user(UserKey(new.id));
+    }
     Ok(inserted > 0)
 }
 
@@ -188,10 +196,15 @@ pub(super) async fn register(tx: &mut Tx<'_>, new: NewAccount) -> Result<bool, E
 ///
 /// # Errors
 /// The user is banned, the token is revoked, or the app does not register the user.
-async fn find_or_register(tx: &mut Tx<'_>, login: &NewLogin) -> Result<Option<(UserKey, UserFullInfo)>, Error> {
-    let find = "SELECT id, user_name, avatar_url, extended_data, banned_at, ban_ends_at, tokens_revoked_at \
-                FROM account WHERE app = $1 AND name = $2";
-    let mut row = tx.fetch_one(find, &params![login.app, login.user_id.clone()]).await?;
+async fn find_or_register(
+    tx: &mut Tx<'_>,
+    log: &mut LogWriter,
+    login: &NewLogin,
+) -> Result<Option<(UserKey, UserFullInfo)>, Error> {
+    let find = format!(
+        "SELECT id, {USER}, banned_at, ban_ends_at, tokens_revoked_at FROM account a WHERE app = $1 AND name = $2"
+    );
+    let mut row = tx.fetch_one(&find, &params![login.app, login.user_id.clone()]).await?;
     if row.is_none() {
         // Reads the setting under a lock: once an operator has closed the registration, no user is registered.
         may_register(registration(tx, login.app).await?, login.is_vouched, &login.user_id)?;
@@ -206,20 +219,20 @@ async fn find_or_register(tx: &mut Tx<'_>, login: &NewLogin) -> Result<Option<(U
         if !register(tx, new).await? && !login.is_locked {
             return Ok(None);
         }
-        row = tx.fetch_one(find, &params![login.app, login.user_id.clone()]).await?;
+        row = tx.fetch_one(&find, &params![login.app, login.user_id.clone()]).await?;
     } else if !login.is_locked {
         return Ok(None);
     }
     let row = row.ok_or_else(|| Error::internal_text("an account exists and is not found"))?;
-    Restrictions::read(&row, 4)?.check(login.token_ctime, login.now)?;
+    Restrictions::read(&row, 5)?.check(login.token_ctime, login.now)?;
     let user = UserKey(row.get(0)?);
-    let info = full_info(login.user_id.clone(), row.get(1)?, row.get(2)?, row.get(3)?);
+    let info = full_info(&row, 1)?;
     let current = info.base_info.as_ref().map(|base| base.user_name.as_str());
     match &login.user_name {
         Some(name) if current != Some(name) => {
             let field = ProfileField::Name(name.clone());
-            let (_, info) = user::change(tx, user, field, login.changed_at, LoginKey(0)).await?;
-            Ok(Some((user, info)))
+            user::change(tx, log, user, field, login.changed_at).await?;
+            Ok(Some((user, user::profile(tx, user).await?)))
         }
         _ => Ok(Some((user, info))),
     }

@@ -8,9 +8,10 @@ use super::store::{
     revoke_tokens, set_ban, user_access,
 };
 use crate::db::tests::postgres::Cluster;
-use crate::db::{Database, Locks, Tx};
+use crate::db::{Database, Scope, Tx};
 use crate::effect::Effect;
 use crate::error::Error;
+use crate::journal::LogWriter;
 use crate::journal::tests::{ANN, Fixture};
 use crate::key::{AppKey, LoginKey, UserKey};
 
@@ -38,8 +39,9 @@ fn login(id: i64) -> NewLogin {
 }
 
 async fn try_admit(fixture: &Fixture, login: NewLogin) -> Result<Admitted, Error> {
-    let admitted = fixture.db.submit(0, Locks::user(ANN.0), async move |tx: &mut Tx<'_>| admit(tx, login).await);
-    Ok(admitted.await?.unwrap())
+    let job = async move |tx: &mut Tx<'_>, log: &mut LogWriter| admit(tx, log, login).await;
+    let (admitted, _) = fixture.write(ANN, Scope::user(ANN), job).await?;
+    Ok(admitted.unwrap())
 }
 
 /// Takes the logins that have ended since the last call.
@@ -74,7 +76,7 @@ async fn logins_are_admitted_and_ended(database: Database) {
     assert_eq!(ended(&fixture), [(1, SessionEndReason::Unspecified)]);
     fixture
         .db
-        .submit(0, Locks::user(ANN.0), async move |tx: &mut Tx<'_>| log_out(tx, ANN, first.login, 3).await)
+        .submit(Scope::user(ANN), async move |tx: &mut Tx<'_>| log_out(tx, ANN, first.login, 3).await)
         .await
         .unwrap();
     assert_eq!(try_admit(&fixture, resume(3, first.ticket)).await.unwrap().login, LoginKey(3));
@@ -84,22 +86,23 @@ async fn logins_are_admitted_and_ended(database: Database) {
     let second = try_admit(&fixture, login(4)).await.unwrap();
     assert_eq!(ended(&fixture), [(3, SessionEndReason::KickedOut)]);
     assert!(try_admit(&fixture, resume(5, first.ticket)).await.is_err());
-    let count =
-        fixture.db.submit(0, Locks::user(ANN.0), async |tx: &mut Tx<'_>| end_all(tx, ANN, 3).await).await.unwrap();
+    let count = fixture.db.submit(Scope::user(ANN), async |tx: &mut Tx<'_>| end_all(tx, ANN, 3).await).await.unwrap();
     assert_eq!((count, ended(&fixture)), (1, vec![(4, SessionEndReason::EndedByOperator)]));
     assert!(try_admit(&fixture, resume(6, second.ticket)).await.is_err());
     let third = try_admit(&fixture, login(7)).await.unwrap();
     fixture
         .db
-        .submit(0, Locks::user(ANN.0), async move |tx: &mut Tx<'_>| log_out(tx, ANN, third.login, 3).await)
+        .submit(Scope::user(ANN), async move |tx: &mut Tx<'_>| log_out(tx, ANN, third.login, 3).await)
         .await
         .unwrap();
     assert_eq!(try_admit(&fixture, resume(8, third.ticket)).await.unwrap().ticket, login(8).ticket);
     assert!(ended(&fixture).is_empty());
 
     // Without the lock nothing is done for a registered user; a user who is not registered has nothing to lock.
-    let unlocked =
-        |login: NewLogin| fixture.db.submit(0, Locks::none(), async move |tx: &mut Tx<'_>| admit(tx, login).await);
+    let unlocked = async |login: NewLogin| {
+        let job = async move |tx: &mut Tx<'_>, log: &mut LogWriter| admit(tx, log, login).await;
+        fixture.write(ANN, Scope::none(), job).await.map(|(admitted, _)| admitted)
+    };
     let before = rows(&fixture).await;
     assert!(unlocked(NewLogin { is_locked: false, ..login(9) }).await.unwrap().is_none());
     assert_eq!((rows(&fixture).await, ended(&fixture)), (before, vec![]));
@@ -121,7 +124,7 @@ async fn logins_are_admitted_and_ended(database: Database) {
 /// Runs a job under Ann's lock.
 macro_rules! locked {
     ($fixture:expr, $tx:ident => $job:expr) => {
-        $fixture.db.submit(0, Locks::user(ANN.0), async move |$tx: &mut Tx<'_>| $job.await).await
+        $fixture.db.submit(Scope::user(ANN), async move |$tx: &mut Tx<'_>| $job.await).await
     };
 }
 

@@ -8,7 +8,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{store, subscription};
 use crate::app::App;
-use crate::db::{Locks, MAX_LOCKED_USERS};
+use crate::connection::Caller;
+use crate::db::{MAX_LOCKED_USERS, Scope};
 use crate::error::Error;
 use crate::key::{LoginKey, UserKey};
 
@@ -96,10 +97,8 @@ async fn expire_due(app: &App) -> Result<Option<i64>, Error> {
         let (now, at) = (app.clock.now_ms(), app.ids.time_ms());
         let users = app.db.read(async move |tx| store::expired_custom_statuses(tx, now, limit).await).await?;
         let Some(first) = users.first() else { break };
-        let (partition, locks) = (first.0.unsigned_abs(), Locks::users(users.iter().map(|user| user.0)));
-        app.db
-            .submit(partition, locks, async move |tx| store::expire_custom_statuses(tx, &users, (now, at)).await)
-            .await?;
+        let scope = Scope::user(*first).and_users(users[1..].iter().copied());
+        app.db.submit(scope, async move |tx| store::expire_custom_statuses(tx, &users, (now, at)).await).await?;
     }
     app.db.read(async |tx| store::next_custom_expiry(tx).await).await
 }
@@ -122,11 +121,12 @@ async fn delete_expired(app: &App) -> Result<(), Error> {
         if owners.is_empty() {
             return Ok(());
         }
+        let server = Caller::server();
         let jobs: Vec<_> = owners
             .into_iter()
             .map(|user| {
-                app.db.submit(user.0.unsigned_abs(), Locks::user(user.0), async move |tx| {
-                    subscription::delete_expired(tx, user, now).await
+                server.write(&app.db, Scope::user(user), async move |tx, log| {
+                    subscription::delete_expired(tx, log, user, now).await
                 })
             })
             .collect();

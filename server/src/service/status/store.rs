@@ -98,12 +98,8 @@ pub(super) async fn connected(tx: &mut Tx<'_>, after: LoginKey, limit: i64) -> R
     rows.iter().map(|row| Ok((LoginKey(row.get(0)?), UserKey(row.get(1)?)))).collect()
 }
 
-/// Returns the present statuses of these users, by key.
-pub(super) async fn statuses(
-    tx: &mut Tx<'_>,
-    keys: &[UserKey],
-    now: i64,
-) -> Result<HashMap<UserKey, UserStatus>, Error> {
+/// Returns the present statuses of these users, in their order.
+pub(super) async fn statuses(tx: &mut Tx<'_>, keys: &[UserKey], now: i64) -> Result<Vec<UserStatus>, Error> {
     let (list, params) = tx.dialect().in_list(keys.iter().map(|key| key.0), 1);
     let sql = format!(
         "SELECT a.id, a.name, {PRESENCE} FROM account a LEFT JOIN presence p ON p.account = a.id WHERE a.id IN {list}"
@@ -116,12 +112,12 @@ pub(super) async fn statuses(
         let status = stored.after(remove_custom(has_expired), stored.custom_ends_at).unwrap_or(stored);
         found.insert(UserKey(row.get(0)?), status.into_status(row.get(1)?));
     }
-    Ok(found)
+    Ok(keys.iter().filter_map(|key| found.remove(key)).collect())
 }
 
 /// Returns the present status of a user.
 pub(crate) async fn own(tx: &mut Tx<'_>, user: UserKey, now: i64) -> Result<UserStatus, Error> {
-    let found = statuses(tx, &[user], now).await?.remove(&user);
+    let found = statuses(tx, &[user], now).await?.pop();
     found.ok_or_else(|| Error::internal_text("a login without a user"))
 }
 

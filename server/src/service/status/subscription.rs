@@ -1,15 +1,19 @@
 //! Rows of subscriptions to statuses.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use zim_protocol::{FeedEntry, LogKind, Push, SubscriptionEntry, UserStatus, feed_entry::Detail};
+use zim_protocol::{SubscriptionEntry, UserStatus, feed_entry::Detail};
 
 use super::store::{PRESENCE, presence};
-use crate::db::{Tx, params};
-use crate::effect::Effect;
+use crate::db::{Row, Tx, params};
 use crate::error::Error;
-use crate::journal::{FeedKind, append_feed_all};
-use crate::key::{LoginKey, UserKey};
+use crate::journal::{FeedKind, LogWriter};
+use crate::key::UserKey;
+use crate::service::rows::about;
+
+/// A subscription was made, renewed or ended; the key is the user subscribed to.
+pub(crate) static SUBSCRIPTION: FeedKind =
+    FeedKind { number: 7, resolve: |tx, user, keys| Box::pin(entries(tx, user, keys)) };
 
 /// The most subscriptions that one job deletes.
 const MAX_EXPIRED: i64 = 100;
@@ -17,15 +21,15 @@ const MAX_EXPIRED: i64 = 100;
 /// The most subscriptions that one job evicts. There are more than one request adds only after the limit was lowered.
 const MAX_SURPLUS: i64 = 200;
 
-/// Subscribes `user`, whose head the job has locked, to `targets` until `expires_at`. Beyond `most` subscriptions the
-/// earliest are evicted. Returns the push for the response.
+/// Subscribes `user` to `targets` until `expires_at`. Beyond `most` subscriptions the earliest are evicted.
 pub(super) async fn subscribe(
     tx: &mut Tx<'_>,
-    (user, cause): (UserKey, LoginKey),
+    log: &mut LogWriter,
+    user: UserKey,
     targets: &[UserKey],
     (now, expires_at): (i64, i64),
     most: i64,
-) -> Result<Push, Error> {
+) -> Result<(), Error> {
     // Expired subscriptions count until they are swept: otherwise short ones would accumulate between two sweeps.
     let (list, mut params) = tx.dialect().in_list(targets.iter().map(|target| target.0), 2);
     params.splice(0..0, params![user]);
@@ -46,7 +50,7 @@ pub(super) async fn subscribe(
         }
     }
     keys.extend(targets.iter().map(|target| target.0));
-    let first = append_feed_all(tx, user, FeedKind::Subscription, &keys).await?;
+    log.feed_all(tx, user, &SUBSCRIPTION, &keys).await?;
     let (list, mut params) = tx.dialect().in_list(targets.iter().map(|target| target.0), 3);
     params.splice(0..0, params![user, expires_at]);
     // The place of each row is the position of its feed entry.
@@ -54,54 +58,45 @@ pub(super) async fn subscribe(
         "INSERT INTO subscription (account, target, place, expires_at) SELECT account, key, pos, $2 FROM feed \
          WHERE account = $1 AND kind = {} AND key IN {list} \
          ON CONFLICT (account, target) DO UPDATE SET place = excluded.place, expires_at = excluded.expires_at",
-        FeedKind::Subscription as i64
+        SUBSCRIPTION.number
     );
     tx.execute(&sql, &params).await?;
-    emit_entries(tx, (user, cause), &keys, first).await
+    Ok(())
 }
 
-/// Ends the subscriptions of `user`, whose head the job has locked, to `targets`. Returns the targets that had one, and
-/// the push for the response.
+/// Ends the subscriptions of `user` to `targets`. Returns the targets that had one.
 pub(super) async fn unsubscribe(
     tx: &mut Tx<'_>,
-    (user, cause): (UserKey, LoginKey),
+    log: &mut LogWriter,
+    user: UserKey,
     targets: &[UserKey],
     now: i64,
-) -> Result<(Vec<UserKey>, Option<Push>), Error> {
+) -> Result<HashSet<UserKey>, Error> {
     let (list, mut params) = tx.dialect().in_list(targets.iter().map(|target| target.0), 3);
     params.splice(0..0, params![user, now]);
     let sql = format!(
         "DELETE FROM subscription WHERE account = $1 AND target IN {list} \
          RETURNING target, CASE WHEN expires_at > $2 THEN 1 ELSE 0 END"
     );
-    let (mut ended, mut keys) = (Vec::with_capacity(targets.len()), Vec::with_capacity(targets.len()));
-    for row in tx.fetch(&sql, &params).await? {
-        let target: i64 = row.get(0)?;
-        keys.push(target);
-        if row.get::<i64>(1)? == 1 {
-            ended.push(UserKey(target));
-        }
-    }
-    if keys.is_empty() {
-        return Ok((ended, None));
-    }
-    let first = append_feed_all(tx, user, FeedKind::Subscription, &keys).await?;
-    let push = emit_entries(tx, (user, cause), &keys, first).await?;
-    Ok((ended, Some(push)))
+    let rows = tx.fetch(&sql, &params).await?;
+    log_deleted(tx, log, user, &rows).await?;
+    let active = rows.iter().filter(|row| row.get::<i64>(1).is_ok_and(|is_active| is_active == 1));
+    active.map(|row| Ok(UserKey(row.get(0)?))).collect()
 }
 
-/// Deletes expired subscriptions of `user`, whose head the job has locked. All devices of the user are notified, so
-/// that they hold the same rows.
-pub(super) async fn delete_expired(tx: &mut Tx<'_>, user: UserKey, now: i64) -> Result<(), Error> {
+/// Deletes expired subscriptions of `user`. All devices of the user are notified, so that they hold the same rows.
+pub(super) async fn delete_expired(tx: &mut Tx<'_>, log: &mut LogWriter, user: UserKey, now: i64) -> Result<(), Error> {
     let sql = "DELETE FROM subscription WHERE account = $1 AND target IN (SELECT target FROM subscription \
                WHERE account = $1 AND expires_at <= $2 LIMIT $3) RETURNING target";
-    let mut keys: Vec<i64> = Vec::new();
-    for row in tx.fetch(sql, &params![user, now, MAX_EXPIRED]).await? {
-        keys.push(row.get(0)?);
-    }
+    let rows = tx.fetch(sql, &params![user, now, MAX_EXPIRED]).await?;
+    log_deleted(tx, log, user, &rows).await
+}
+
+/// Appends an entry for each of these rows, whose column 0 is the target, to the feed of `user`.
+async fn log_deleted(tx: &mut Tx<'_>, log: &mut LogWriter, user: UserKey, rows: &[Row]) -> Result<(), Error> {
+    let keys = rows.iter().map(|row| row.get(0)).collect::<Result<Vec<i64>, _>>()?;
     if !keys.is_empty() {
-        let first = append_feed_all(tx, user, FeedKind::Subscription, &keys).await?;
-        emit_entries(tx, (user, LoginKey(0)), &keys, first).await?;
+        log.feed_all(tx, user, &SUBSCRIPTION, &keys).await?;
     }
     Ok(())
 }
@@ -114,42 +109,18 @@ pub(super) async fn users_with_expired(tx: &mut Tx<'_>, now: i64, limit: i64) ->
     rows.iter().map(|row| Ok(UserKey(row.get(0)?))).collect()
 }
 
-/// Notifies the devices of `user` of these entries, the first of which is at position `first`.
-async fn emit_entries(
-    tx: &mut Tx<'_>,
-    (user, cause): (UserKey, LoginKey),
-    keys: &[i64],
-    first: i64,
-) -> Result<Push, Error> {
-    let mut details = feed_entries(tx, user, keys).await?;
-    let mut feed = Vec::with_capacity(keys.len());
-    let mut last = first;
-    for (pos, key) in (first..).zip(keys) {
-        let detail =
-            details.remove(key).ok_or_else(|| Error::internal_text("a subscription to a user without an account"))?;
-        tx.emit(Effect::Feed { user, pos, entry: Box::new(detail.clone()), cause });
-        feed.push(FeedEntry { pos: pos.unsigned_abs(), detail: Some(detail) });
-        last = pos;
-    }
-    let (from, to) = (first.unsigned_abs(), last.unsigned_abs());
-    Ok(Push { log: LogKind::Feed as i32, from, to, feed, ..Push::default() })
-}
-
 /// Returns the present subscriptions of `user` to these users.
-pub(crate) async fn feed_entries(tx: &mut Tx<'_>, user: UserKey, keys: &[i64]) -> Result<HashMap<i64, Detail>, Error> {
-    let (list, mut params) = tx.dialect().in_list(keys.iter().copied(), 2);
-    params.insert(0, user.into());
+async fn entries(tx: &mut Tx<'_>, user: UserKey, keys: &[i64]) -> Result<HashMap<i64, Detail>, Error> {
     let sql = format!(
         "SELECT a.id, a.name, s.place, s.expires_at, {PRESENCE} FROM account a \
          LEFT JOIN subscription s ON s.account = $1 AND s.target = a.id \
-         LEFT JOIN presence p ON p.account = a.id WHERE a.id IN {list}"
+         LEFT JOIN presence p ON p.account = a.id WHERE a.id IN"
     );
-    let mut entries = HashMap::with_capacity(keys.len());
-    for row in tx.fetch(&sql, &params).await? {
+    about(tx, user, keys, &sql, |row| {
         let (user_id, place): (String, Option<i64>) = (row.get(1)?, row.get(2)?);
-        let entry = match place {
+        Ok(Detail::Subscription(match place {
             Some(place) => SubscriptionEntry {
-                status: Some(presence(&row, 4)?.into_status(user_id)),
+                status: Some(presence(row, 4)?.into_status(user_id)),
                 is_deleted: false,
                 expires_at: row.get(3)?,
                 place,
@@ -159,10 +130,9 @@ pub(crate) async fn feed_entries(tx: &mut Tx<'_>, user: UserKey, keys: &[i64]) -
                 is_deleted: true,
                 ..SubscriptionEntry::default()
             },
-        };
-        entries.insert(row.get(0)?, Detail::Subscription(entry));
-    }
-    Ok(entries)
+        }))
+    })
+    .await
 }
 
 /// Returns what changed at or after `since` of the user's own status and of those that the user subscribed to, with

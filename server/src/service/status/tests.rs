@@ -8,9 +8,10 @@ use super::store::{
 };
 use super::subscription::{delete_expired, statuses_since, subscribe, unsubscribe, users_with_expired};
 use crate::db::tests::postgres::Cluster;
-use crate::db::{Database, Locks, Tx, Value, params};
+use crate::db::{Database, Scope, Tx, Value, params};
 use crate::effect::Effect;
 use crate::error::Error;
+use crate::journal::LogWriter;
 use crate::journal::tests::{ANN, BOB, Fixture};
 use crate::key::{LoginKey, UserKey};
 
@@ -21,7 +22,7 @@ async fn write<T: Send + 'static>(
     fixture: &Fixture,
     job: impl AsyncFnOnce(&mut Tx<'_>) -> Result<T, Error> + Send + 'static,
 ) -> T {
-    fixture.db.submit(0, Locks::user(ANN.0), job).await.unwrap()
+    fixture.db.submit(Scope::user(ANN), job).await.unwrap()
 }
 
 async fn set_custom(fixture: &Fixture, text: &'static str, duration_s: i64, now: i64) -> UserStatus {
@@ -110,10 +111,11 @@ async fn presence_follows_from_rows(database: Database) {
 
     // Changes since a time are found: the user's own and those of users subscribed to.
     let subscribe_one = async |user: UserKey, target: UserKey| {
-        let locks = Locks::users([user.0, target.0]);
-        let targets = [target];
-        let job = async move |tx: &mut Tx<'_>| subscribe(tx, (user, ME), &targets, (2_000, 9_000), 100).await;
-        fixture.db.submit(0, locks, job).await.unwrap()
+        let job = async move |tx: &mut Tx<'_>, log: &mut LogWriter| {
+            subscribe(tx, log, user, &[target], (2_000, 9_000), 100).await
+        };
+        let (_, mut pushes) = fixture.write(user, Scope::user(user).and_user(target), job).await.unwrap();
+        pushes.remove(0)
     };
     let push = subscribe_one(BOB, ANN).await;
     assert_eq!((push.from, push.to, push.feed.len()), (1, 1, 1));
@@ -132,20 +134,19 @@ async fn presence_follows_from_rows(database: Database) {
         )
         .await;
     let carl = UserKey(3);
-    let later = fixture
-        .db
-        .submit(0, Locks::users([BOB.0, carl.0]), async move |tx: &mut Tx<'_>| {
-            subscribe(tx, (BOB, ME), &[carl], (9_000, 20_000), 100).await
+    let (_, later) = fixture
+        .write(BOB, Scope::user(BOB).and_user(carl), async move |tx: &mut Tx<'_>, log: &mut LogWriter| {
+            subscribe(tx, log, BOB, &[carl], (9_000, 20_000), 100).await
         })
         .await
         .unwrap();
-    assert_eq!(entries(&later), [("carl".to_owned(), false)]);
+    assert_eq!(entries(&later[0]), [("carl".to_owned(), false)]);
     let expired = async |now: i64| {
         fixture.db.read(async move |tx: &mut Tx<'_>| users_with_expired(tx, now, 10).await).await.unwrap()
     };
     assert_eq!((expired(8_999).await, expired(9_000).await), (vec![], vec![BOB]));
-    let locks = Locks::user(BOB.0);
-    fixture.db.submit(0, locks, async move |tx: &mut Tx<'_>| delete_expired(tx, BOB, 9_000).await).await.unwrap();
+    let sweep = async move |tx: &mut Tx<'_>, log: &mut LogWriter| delete_expired(tx, log, BOB, 9_000).await;
+    fixture.write(BOB, Scope::user(BOB), sweep).await.unwrap();
     assert_eq!(expired(9_000).await, []);
     let swept = std::mem::take(&mut *fixture.effects.lock()).into_iter().filter_map(|effect| match effect {
         Effect::Feed { user: BOB, pos, entry, .. } => Some((pos, *entry)),
@@ -154,20 +155,22 @@ async fn presence_follows_from_rows(database: Database) {
     let (pos, entry) = swept.last().unwrap();
     let feed = vec![FeedEntry { pos: pos.unsigned_abs(), detail: Some(entry) }];
     assert_eq!(entries(&Push { feed, ..Push::default() }), [("ann".to_owned(), true)]);
-    let (ended, push) = fixture
-        .db
-        .submit(0, Locks::user(BOB.0), async move |tx: &mut Tx<'_>| {
-            unsubscribe(tx, (BOB, ME), &[carl, ANN], 20_000).await
+    let (ended, pushes) = fixture
+        .write(BOB, Scope::user(BOB), async move |tx: &mut Tx<'_>, log: &mut LogWriter| {
+            unsubscribe(tx, log, BOB, &[carl, ANN], 20_000).await
         })
         .await
         .unwrap();
-    assert_eq!((ended, entries(&push.unwrap())), (vec![], vec![("carl".to_owned(), true)]));
+    assert!(ended.is_empty());
+    assert_eq!(entries(&pushes[0]), [("carl".to_owned(), true)]);
 
     // An expired subscription that was not swept yet counts, so that short ones do not accumulate, and is the first to
     // be evicted.
     let subscribe_one = async |target: UserKey, now: i64, until: i64, most: i64| {
-        let job = async move |tx: &mut Tx<'_>| subscribe(tx, (BOB, ME), &[target], (now, until), most).await;
-        entries(&fixture.db.submit(0, Locks::users([BOB.0, target.0]), job).await.unwrap())
+        let job = async move |tx: &mut Tx<'_>, log: &mut LogWriter| {
+            subscribe(tx, log, BOB, &[target], (now, until), most).await
+        };
+        entries(&fixture.write(BOB, Scope::user(BOB).and_user(target), job).await.unwrap().1[0])
     };
     let entry = |name: &str, is_deleted: bool| (name.to_owned(), is_deleted);
     assert_eq!(subscribe_one(ANN, 30_000, 90_000, 2).await, [entry("ann", false)]);

@@ -6,12 +6,16 @@ use zim_protocol::{FeedEntry, feed_entry::Detail};
 
 use crate::db::Tx;
 use crate::error::Error;
-use crate::journal::{self, FeedKind};
+use crate::journal::{self, FeedKind, READ};
 use crate::key::UserKey;
-use crate::service::blacklist;
-use crate::service::friend;
-use crate::service::status;
-use crate::service::user;
+use crate::service::blacklist::BLOCK;
+use crate::service::friend::{APPLICATION, FRIEND};
+use crate::service::rows::PAGE_BYTES;
+use crate::service::status::SUBSCRIPTION;
+use crate::service::user::{PROFILE, RULE};
+
+/// All kinds of entries.
+static KINDS: [&FeedKind; 7] = [&READ, &PROFILE, &RULE, &FRIEND, &APPLICATION, &BLOCK, &SUBSCRIPTION];
 
 /// Returns the feed after `after`, resolved to present values, the position up to which it is complete, and whether
 /// there is more. Takes one statement for each kind, whatever the number of entries.
@@ -37,7 +41,7 @@ pub(super) async fn page(
         let entry = FeedEntry { pos: row.pos.unsigned_abs(), detail: found.remove(&(row.kind, row.key)) };
         bytes += prost::Message::encoded_len(&entry);
         entries.push(entry);
-        if bytes > super::PAGE_BYTES {
+        if bytes > PAGE_BYTES {
             // This may have been the last entry; then the next page is empty.
             return Ok((entries, row.pos, true));
         }
@@ -48,21 +52,19 @@ pub(super) async fn page(
 /// Resolves the entries of one kind. An entry without a present value, or of a kind that a later version wrote, is
 /// blank.
 async fn details(tx: &mut Tx<'_>, user: UserKey, kind: i64, keys: &[i64]) -> Result<HashMap<i64, Detail>, Error> {
-    const READ: i64 = FeedKind::Read as i64;
-    const PROFILE: i64 = FeedKind::Profile as i64;
-    const RULE: i64 = FeedKind::Rule as i64;
-    const FRIEND: i64 = FeedKind::Friend as i64;
-    const APPLICATION: i64 = FeedKind::Application as i64;
-    const BLOCK: i64 = FeedKind::Block as i64;
-    const SUBSCRIPTION: i64 = FeedKind::Subscription as i64;
-    match kind {
-        READ => journal::read_marks(tx, user, keys).await,
-        PROFILE => user::profile_entry(tx, user).await,
-        RULE => user::rule_entry(tx, user).await,
-        FRIEND => friend::feed_entries(tx, user, keys).await,
-        APPLICATION => friend::application_feed_entries(tx, user, keys).await,
-        BLOCK => blacklist::feed_entries(tx, user, keys).await,
-        SUBSCRIPTION => status::feed_entries(tx, user, keys).await,
-        _ => Ok(HashMap::new()),
+    match KINDS.iter().find(|known| known.number == kind) {
+        Some(known) => (known.resolve)(tx, user, keys).await,
+        None => Ok(HashMap::new()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_kinds_have_the_same_number() {
+        let numbers: std::collections::HashSet<i64> = KINDS.iter().map(|kind| kind.number).collect();
+        assert_eq!(numbers.len(), KINDS.len());
     }
 }

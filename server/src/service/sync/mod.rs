@@ -15,11 +15,10 @@ use crate::db::Tx;
 use crate::error::Error;
 use crate::journal::{self, Direction, Member};
 use crate::key::{ConversationKey, Scrambler, UserKey};
+use crate::service::rows::PAGE_BYTES;
 use crate::service::status;
 use crate::service::user;
 
-/// The approximate bytes of a page: a quarter of the largest frame, so that a page does not delay a push by much.
-pub(crate) const PAGE_BYTES: usize = 256 * 1024;
 /// The most entries of a feed in one response.
 const FEED_PAGE: usize = 500;
 /// The most conversations in one response.

@@ -4,8 +4,9 @@ use zim_protocol::{Base, ConversationHead, ConversationRef, ConversationType, Me
 
 use crate::db::{Row, Tx, params};
 use crate::error::Error;
-use crate::journal::{full_info, rules};
+use crate::journal::rules;
 use crate::key::{Scrambler, UserKey};
+use crate::service::rows::{PAGE_BYTES, full_info};
 
 /// The last positions that a member may know of, as SQL: `min(head, to, end)`.
 const END_SEQ: &str =
@@ -62,7 +63,7 @@ pub(super) async fn heads(
         bytes += prost::Message::encoded_len(&head);
         heads.push(head);
         last = row.get(0)?;
-        if bytes > super::PAGE_BYTES {
+        if bytes > PAGE_BYTES {
             return Ok((heads, Some(last)));
         }
     }
@@ -92,7 +93,7 @@ fn head(row: &Row, scrambler: &Scrambler) -> Result<ConversationHead, Error> {
         unread: unread.unsigned_abs(),
         last_ts: row.get(16)?,
         last_message: last_message(row, scrambler)?,
-        peer: if is_peer { Some(full_info(row.get(17)?, row.get(18)?, row.get(19)?, row.get(20)?)) } else { None },
+        peer: if is_peer { Some(full_info(row, 17)?) } else { None },
     })
 }
 

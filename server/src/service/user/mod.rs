@@ -7,17 +7,16 @@ use zim_protocol::{
     ErrorCode, ErrorUserInfo, QuerySelfUserInfoRequest, QueryUsersInfoRequest, SelfUserInfo, SelfUserInfoQueriedResult,
     UpdateUserAvatarUrlRequest, UpdateUserExtendedDataRequest, UpdateUserNameRequest, UpdateUserOfflinePushRuleRequest,
     UserAvatarUrlUpdatedResult, UserExtendedDataUpdatedResult, UserNameUpdatedResult, UserOfflinePushRuleUpdatedResult,
-    UserRule, UsersInfoQueriedResult, feed_entry::Detail, server::UserService,
+    UsersInfoQueriedResult, server::UserService,
 };
 
-pub(crate) use self::store::{ProfileField, change, profile_entry, rule_entry};
+pub(crate) use self::store::{PROFILE, ProfileField, RULE, change, profile};
 pub(crate) use self::watchers::{changes_since, notify_of_profiles};
 
 use crate::app::App;
 use crate::connection::Caller;
-use crate::db::Locks;
+use crate::db::Scope;
 use crate::error::Error;
-use crate::fanout::feed_push;
 use crate::service::status;
 
 impl UserService for App {
@@ -27,7 +26,7 @@ impl UserService for App {
         request: QueryUsersInfoRequest,
     ) -> Result<UsersInfoQueriedResult, Error> {
         let identity = caller.identity()?;
-        if !caller.connection.count_queried_users(request.user_ids.len(), self.clock.steady_ms()) {
+        if !caller.connection()?.count_queried_users(request.user_ids.len(), self.clock.steady_ms()) {
             return Err(Error::users_queried_too_often());
         }
         let (app, ids) = (identity.app, request.user_ids);
@@ -78,15 +77,11 @@ impl UserService for App {
         caller: &Caller,
         request: UpdateUserOfflinePushRuleRequest,
     ) -> Result<UserOfflinePushRuleUpdatedResult, Error> {
-        let identity = caller.identity()?;
-        let (user, login, rule) = (identity.user, identity.login, request.offline_push_rule.unwrap_or_default());
-        let done = self.db.submit(user.0.unsigned_abs(), Locks::user(user.0), {
-            let rule = rule.clone();
-            async move |tx| store::set_push_rule(tx, user, rule, login).await
-        });
-        caller.set_submitted();
-        let pos = done.await?;
-        caller.add_push(feed_push(pos, Detail::Rule(UserRule { offline_push_rule: Some(rule.clone()) })));
+        let (user, rule) = (caller.identity()?.user, request.offline_push_rule.unwrap_or_default());
+        let stored = rule.clone();
+        caller
+            .write(&self.db, Scope::user(user), async move |tx, log| store::set_push_rule(tx, log, user, stored).await)
+            .await?;
         Ok(UserOfflinePushRuleUpdatedResult { offline_push_rule: Some(rule) })
     }
 
@@ -95,8 +90,7 @@ impl UserService for App {
         caller: &Caller,
         _: QuerySelfUserInfoRequest,
     ) -> Result<SelfUserInfoQueriedResult, Error> {
-        let identity = caller.identity()?;
-        let (user, now) = (identity.user, self.clock.now_ms());
+        let (user, now) = (caller.identity()?.user, self.clock.now_ms());
         let own = self.db.read(async move |tx| {
             let (info, rule) = store::own(tx, user).await?;
             let status = status::own(tx, user, now).await?;
@@ -110,14 +104,9 @@ impl UserService for App {
 impl App {
     /// Changes one field of the caller's profile.
     async fn change_profile(&self, caller: &Caller, field: ProfileField) -> Result<(), Error> {
-        let identity = caller.identity()?;
-        let (user, login, at) = (identity.user, identity.login, self.ids.time_ms());
-        let done = self.db.submit(user.0.unsigned_abs(), Locks::user(user.0), async move |tx| {
-            store::change(tx, user, field, at, login).await
-        });
-        caller.set_submitted();
-        let (pos, info) = done.await?;
-        caller.add_push(feed_push(pos, Detail::Profile(info)));
-        Ok(())
+        let (user, at) = (caller.identity()?.user, self.ids.time_ms());
+        caller
+            .write(&self.db, Scope::user(user), async move |tx, log| store::change(tx, log, user, field, at).await)
+            .await
     }
 }

@@ -9,8 +9,8 @@ use zim_protocol::{Snapshot, UserFullInfo, UserStatus};
 use crate::app::{App, NOTIFY_PAUSE, RETRY_PAUSE, Watchers};
 use crate::db::{Tx, params};
 use crate::error::Error;
-use crate::journal::full_info;
 use crate::key::UserKey;
+use crate::service::rows::{USER, full_info};
 use crate::service::status;
 
 /// Users on a page.
@@ -96,17 +96,19 @@ async fn profiles_since(
     let rows = tx
         .fetch(
             // The join goes from the known users to their accounts, never the other way.
-            "SELECT p.id, p.name, p.user_name, p.avatar_url, p.extended_data \
+            &format!(
+                "SELECT a.id, {USER} \
              FROM (SELECT peer AS id FROM member WHERE account = $1 AND peer > $3 \
              UNION SELECT friend FROM friend WHERE account = $1 AND friend > $3) AS known \
-             CROSS JOIN account p WHERE p.id = known.id AND p.info_at >= $2 ORDER BY known.id LIMIT $4",
+             CROSS JOIN account a WHERE a.id = known.id AND a.info_at >= $2 ORDER BY known.id LIMIT $4"
+            ),
             &params![user, since, after, PAGE],
         )
         .await?;
     let mut profiles = Vec::with_capacity(rows.len());
     let mut bytes = 0;
     for row in &rows {
-        let info = full_info(row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?);
+        let info = full_info(row, 1)?;
         bytes += prost::Message::encoded_len(&info);
         profiles.push((row.get(0)?, info));
         if bytes > PAGE_BYTES {

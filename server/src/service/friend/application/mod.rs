@@ -1,7 +1,8 @@
 //! Friend applications: their jobs and their rows.
 
-pub(super) mod jobs;
+mod jobs;
 mod store;
 
-pub(crate) use self::store::feed_entries;
+pub(super) use self::jobs::{accept, reject, send};
+pub(crate) use self::store::APPLICATION;
 pub(super) use self::store::{entries, find, page, save};

@@ -9,10 +9,11 @@ use zim_protocol::{
 
 use crate::db::{Row, Tx, params};
 use crate::error::Error;
+use crate::journal::FeedKind;
 use crate::key::UserKey;
-use crate::service::friend;
 use crate::service::friend::rules::{Application, Remarks, state_at};
 use crate::service::friend::store::{attributes, text};
+use crate::service::rows::{Page, USER, about, user_info};
 
 /// Returns the application between `account` and `peer`, as `account` sees it.
 pub(in crate::service::friend) async fn find(
@@ -69,19 +70,26 @@ pub(in crate::service::friend) async fn save(
     Ok(())
 }
 
-const COLUMNS: &str = "a.id, a.name, a.user_name, a.avatar_url, a.extended_data, \
-                       p.type, p.state, p.wording, p.created_at, p.updated_at, p.expires_at, p.place";
+/// An application changed; the key is the other user.
+pub(crate) static APPLICATION: FeedKind = FeedKind {
+    number: 5,
+    resolve: |tx, user, keys| {
+        Box::pin(async move {
+            let entries = entries(tx, user, keys).await?;
+            Ok(entries.into_iter().map(|(key, entry)| (key, Detail::Application(entry))).collect())
+        })
+    },
+};
 
+/// The columns of an application; they are NULL if there is none.
+const COLUMNS: &str = "p.type, p.state, p.wording, p.created_at, p.updated_at, p.expires_at, p.place";
+
+/// Reads [`USER`] and [`COLUMNS`] from column 1 on.
 fn info(row: &Row) -> Result<FriendApplicationInfo, Error> {
     Ok(FriendApplicationInfo {
         r#type: row.get(5)?,
         state: row.get(6)?,
-        apply_user: Some(UserInfo {
-            user_id: row.get(1)?,
-            user_name: row.get(2)?,
-            user_avatar_url: row.get(3)?,
-            user_extended_data: row.get(4)?,
-        }),
+        apply_user: Some(user_info(row, 1)?),
         wording: row.get(7)?,
         create_time: row.get(8)?,
         update_time: row.get(9)?,
@@ -94,55 +102,40 @@ pub(in crate::service::friend) async fn entries(
     account: UserKey,
     keys: &[i64],
 ) -> Result<HashMap<i64, FriendApplicationEntry>, Error> {
-    let (list, mut params) = tx.dialect().in_list(keys.iter().copied(), 2);
-    params.insert(0, account.into());
     let sql = format!(
-        "SELECT {COLUMNS} FROM account a LEFT JOIN friend_application p ON p.account = $1 AND p.peer = a.id \
-         WHERE a.id IN {list}"
+        "SELECT a.id, {USER}, {COLUMNS} FROM account a \
+         LEFT JOIN friend_application p ON p.account = $1 AND p.peer = a.id WHERE a.id IN"
     );
-    let mut entries = HashMap::with_capacity(keys.len());
-    for row in tx.fetch(&sql, &params).await? {
-        let entry = match row.get::<Option<i64>>(11)? {
+    about(tx, account, keys, &sql, |row| {
+        Ok(match row.get::<Option<i64>>(11)? {
             Some(place) => {
-                FriendApplicationEntry { info: Some(info(&row)?), is_deleted: false, place, expires_at: row.get(10)? }
+                FriendApplicationEntry { info: Some(info(row)?), is_deleted: false, place, expires_at: row.get(10)? }
             }
             None => {
                 let peer = UserInfo { user_id: row.get(1)?, ..UserInfo::default() };
                 let deleted = FriendApplicationInfo { apply_user: Some(peer), ..FriendApplicationInfo::default() };
                 FriendApplicationEntry { info: Some(deleted), is_deleted: true, ..FriendApplicationEntry::default() }
             }
-        };
-        entries.insert(row.get(0)?, entry);
-    }
-    Ok(entries)
+        })
+    })
+    .await
 }
 
-/// Returns feed entries.
-pub(crate) async fn feed_entries(
-    tx: &mut Tx<'_>,
-    account: UserKey,
-    keys: &[i64],
-) -> Result<HashMap<i64, Detail>, Error> {
-    let entries = entries(tx, account, keys).await?;
-    Ok(entries.into_iter().map(|(key, entry)| (key, Detail::Application(entry))).collect())
-}
-
-/// Returns a page of the list before the place `before`, the last changed first, and the place that the next page
-/// starts after, 0 at the end.
+/// Returns a page of the list, the last changed first, and the flag of the next page.
 pub(in crate::service::friend) async fn page(
     tx: &mut Tx<'_>,
     account: UserKey,
-    (before, count): (i64, i64),
+    page: Page,
     now: i64,
 ) -> Result<(Vec<FriendApplicationInfo>, i64), Error> {
     let sql = format!(
-        "SELECT {COLUMNS} FROM friend_application p JOIN account a ON a.id = p.peer \
+        "SELECT p.place, {USER}, {COLUMNS} FROM friend_application p JOIN account a ON a.id = p.peer \
          WHERE p.account = $1 AND p.place < $2 ORDER BY p.place DESC LIMIT $3"
     );
-    let rows = tx.fetch(&sql, &params![account, before, count + 1]).await?;
-    friend::page(&rows, count, 11, |row| {
+    page.fetch(tx, account, &sql, |row| {
         let info = info(row)?;
         let state = state_at(info.state(), row.get(10)?, now);
         Ok(FriendApplicationInfo { state: state as i32, ..info })
     })
+    .await
 }

@@ -1,0 +1,266 @@
+//! Types, events and methods are those of the reference's tables: names, kinds of fields, parameters and results. What the
+//! contract does not have is listed in `absent.txt`; what it has besides is listed here.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor};
+use zim_protocol::{EventKind, METHODS, Method};
+
+use crate::reference::{self, Item, Type};
+use crate::surface::Surface;
+
+/// Messages that share their name with a class of the reference and are not that class.
+const OTHERS: [&str; 2] = ["Error", "App"];
+
+/// Classes whose subclasses are bodies: the common fields are here and the others in the body, and JSON has both side by
+/// side.
+const FLAT: [&str; 3] = ["Message", "MessageLiteInfo", "TipsMessageChangeInfo"];
+
+/// Fields of types that the reference does not have.
+const OUR_FIELDS: [&str; 3] = [
+    // `GroupConversation` has them; the reference's own clients show them in every conversation.
+    "Conversation.isDisabled",
+    "Conversation.mutedExpiredTime",
+    // The whole status, with the time when it ends.
+    "UserCustomStatusUpdatedResult.status",
+];
+
+/// Fields of requests that are no parameters in the reference.
+const OUR_PARAMETERS: [&str; 6] = [
+    // The reference's SDK has the app from `create`.
+    "LoginRequest.appID",
+    "LoginRequest.appSign",
+    "LoginRequest.oneShot",
+    "LoginRequest.resume",
+    "SendMessageRequest.clientKey",
+    "ClearConversationUnreadMessageCountRequest.throughSeq",
+];
+
+/// Parameters that do not travel.
+const LOCAL_PARAMETERS: [&str; 2] = [
+    // Callbacks.
+    "SendMessageRequest.notification",
+    // What it says is done on the device.
+    "LogoutRequest.config",
+];
+
+/// Fields for which absent and 0 (or `false`) mean different things. They apply to the types that are written.
+const OPTIONAL: [&str; 6] = [
+    "MessageSendConfig.isNotifyMentionedUsers",
+    "MessageDeleteConfig.isAlsoDeleteServerMessage",
+    "RoomMemberAttributesSetConfig.isDeleteAfterOwnerLeft",
+    "GroupMuteConfig.mode",
+    "GroupMuteConfig.duration",
+    "CallInviteConfig.timeout",
+];
+
+/// What differs from the tables.
+struct Check {
+    surface: Surface,
+    types: BTreeMap<&'static str, Type>,
+    problems: Vec<String>,
+    /// Fields that the reference does not have.
+    ours: BTreeSet<String>,
+}
+
+impl Check {
+    fn new() -> Self {
+        Self { surface: Surface::read(), types: reference::types(), problems: Vec::new(), ours: BTreeSet::new() }
+    }
+
+    fn message(&self, name: &str) -> Option<MessageDescriptor> {
+        self.surface.pool.get_message_by_name(&format!("zim.v1.{name}"))
+    }
+
+    /// Returns the TypeScript type that the contract's JSON has for a type of the reference.
+    fn on_wire(&self, kind: &str) -> String {
+        if let Some(item) = kind.strip_suffix("[]") {
+            return self.on_wire(item) + "[]";
+        }
+        match kind {
+            "File" => "string".to_owned(),
+            // A client meets codes that are newer than it is.
+            "ErrorCode" => "number".to_owned(),
+            "Record<string; string>" => "Record<string, string>".to_owned(),
+            _ => self.flat_base(kind).unwrap_or(kind).to_owned(),
+        }
+    }
+
+    /// Returns the class of [`FLAT`] that a class extends.
+    fn flat_base(&self, name: &str) -> Option<&'static str> {
+        let base = self.types.get(name)?.base?;
+        if FLAT.contains(&base) { Some(base) } else { self.flat_base(base) }
+    }
+
+    /// Compares the fields of a message with those of the reference.
+    fn fields(&mut self, message: &MessageDescriptor, expected: &[&Item]) {
+        let name = message.name();
+        for item in expected {
+            let Some(field) = message.get_field_by_json_name(item.name) else {
+                self.problems.push(format!("{name} has no {}", item.name));
+                continue;
+            };
+            let (is, wanted) = (in_typescript(&field), self.on_wire(item.kind));
+            if is != wanted {
+                self.problems.push(format!("{name}.{} is {is}, in the reference {wanted}", item.name));
+            }
+        }
+        for field in message.fields().filter(|field| !is_body(field)) {
+            if expected.iter().all(|item| item.name != field.json_name()) {
+                self.ours.insert(format!("{name}.{}", field.json_name()));
+            }
+        }
+    }
+
+    /// Checks that `type: MessageType.Text` chooses the body `text`.
+    fn variant(&mut self, name: &str, member: &str) {
+        let base = self.flat_base(name).and_then(|base| self.message(base));
+        let body = base.and_then(|base| {
+            base.fields().find(|field| matches!(field.kind(), Kind::Message(of) if of.name() == name) && is_body(field))
+        });
+        if body.is_none_or(|field| !field.json_name().eq_ignore_ascii_case(member)) {
+            self.problems.push(format!("{name} is not the body for {member}"));
+        }
+    }
+
+    fn end(mut self, ours: &[&str]) {
+        let listed: BTreeSet<String> = ours.iter().map(|name| (*name).to_owned()).collect();
+        self.problems.extend(self.ours.difference(&listed).map(|name| format!("the reference has no {name}")));
+        self.problems.extend(listed.difference(&self.ours).map(|name| format!("{name} is not ours: unlist it")));
+        assert!(self.problems.is_empty(), "\n{}\n", self.problems.join("\n"));
+    }
+}
+
+/// Whether the field is a body, whose own fields JSON shows in its place.
+fn is_body(field: &FieldDescriptor) -> bool {
+    FLAT.contains(&field.parent_message().name()) && field.containing_oneof().is_some()
+}
+
+/// Returns the TypeScript type of a field's JSON.
+fn in_typescript(field: &FieldDescriptor) -> String {
+    let of = |kind: Kind| match kind {
+        Kind::String => "string".to_owned(),
+        Kind::Bytes => "Uint8Array".to_owned(),
+        Kind::Bool => "boolean".to_owned(),
+        Kind::Int32 | Kind::Int64 | Kind::Uint32 | Kind::Uint64 => "number".to_owned(),
+        Kind::Message(message) => message.name().to_owned(),
+        Kind::Enum(one) => one.name().to_owned(),
+        other => format!("{other:?}"),
+    };
+    match field.kind() {
+        Kind::Message(entry) if field.is_map() => {
+            format!("Record<{}, {}>", of(entry.map_entry_key_field().kind()), of(entry.map_entry_value_field().kind()))
+        }
+        kind if field.is_list() => of(kind) + "[]",
+        kind => of(kind),
+    }
+}
+
+fn assert_absent(kind: &str, missing: &BTreeSet<&str>) {
+    let listed = reference::absent(kind);
+    let news: Vec<_> = missing.difference(&listed).collect();
+    assert!(news.is_empty(), "the contract has no {kind} of these names: {news:?}");
+    let stale: Vec<_> = listed.difference(missing).collect();
+    assert!(stale.is_empty(), "the contract or no table has these, remove them from absent.txt: {stale:?}");
+}
+
+#[test]
+fn events_have_the_references_fields() {
+    let mut check = Check::new();
+    let events = reference::events();
+    for (name, fields) in &events {
+        let event = format!("{}{}Event", name[..1].to_uppercase(), &name[1..]);
+        let message = check.message(&event).unwrap_or_else(|| panic!("there is no {event}"));
+        check.fields(&message, &fields.iter().collect::<Vec<_>>());
+    }
+    let ours: Vec<&str> = EventKind::ALL.iter().map(|kind| kind.name()).collect();
+    let names: Vec<&str> = events.iter().map(|(name, _)| *name).collect();
+    assert_eq!(ours, names);
+    assert_eq!(ours.len(), 60);
+    check.end(&[]);
+}
+
+#[test]
+fn types_have_the_references_fields() {
+    let mut check = Check::new();
+    let types = reference::types();
+    let mut missing = BTreeSet::new();
+    for (name, one) in types.iter().filter(|(name, _)| !OTHERS.contains(name)) {
+        let Some(message) = check.message(name) else {
+            missing.insert(*name);
+            continue;
+        };
+        let mut fields: Vec<&Item> = one.fields.iter().collect();
+        let mut base = one.base;
+        while let Some(name) = base.filter(|base| !FLAT.contains(base)) {
+            fields.extend(&types[name].fields);
+            base = types[name].base;
+        }
+        if let Some(variant) = fields.iter().position(|field| field.kind.starts_with("MessageType.")) {
+            let member = fields.remove(variant).kind;
+            check.variant(name, member.trim_start_matches("MessageType."));
+        }
+        fields.retain(|field| !field.is_callback());
+        check.fields(&message, &fields);
+    }
+    assert_absent("type", &missing);
+    check.end(&OUR_FIELDS);
+}
+
+#[test]
+fn fields_whose_absence_has_a_meaning_are_optional() {
+    let check = Check::new();
+    for path in OPTIONAL {
+        let (name, field) = path.split_once('.').unwrap();
+        assert!(check.types[name].fields.iter().any(|item| item.name == field), "the reference has no {path}");
+        if let Some(message) = check.message(name) {
+            assert!(message.get_field_by_json_name(field).unwrap().supports_presence(), "{path} is not optional");
+        }
+    }
+}
+
+/// Compares a method with one form in the reference.
+fn method(check: &mut Check, method: &Method, signature: &reference::Signature) {
+    let Some(parameters) = &signature.parameters else {
+        check.problems.push(format!("methods.tsv has no parameters of {}: add them", method.reference));
+        return;
+    };
+    if signature.rust_name != method.name {
+        check
+            .problems
+            .push(format!("{} is {} in Rust, in the table {}", method.path, method.name, signature.rust_name));
+    }
+    let request = check.message(method.request).unwrap();
+    let is_local = |item: &&Item| LOCAL_PARAMETERS.contains(&format!("{}.{}", method.request, item.name).as_str());
+    let travelling: Vec<&Item> = parameters.iter().filter(|item| !is_local(item)).collect();
+    check.fields(&request, &travelling);
+    let has_fields = |name: &str| check.types.get(name).is_some_and(|one| !one.fields.is_empty());
+    let is_result = match signature.result {
+        // An empty result, or one of the contract's own.
+        "void" => !has_fields(method.response),
+        result => result == method.response,
+    };
+    if !is_result {
+        check.problems.push(format!("{} returns {}, not {}", method.path, method.response, signature.result));
+    }
+}
+
+#[test]
+fn methods_have_the_references_parameters_and_results() {
+    let mut check = Check::new();
+    let signatures = reference::methods();
+    let ours: BTreeMap<&str, &Method> =
+        METHODS.iter().filter(|method| !method.internal).map(|method| (method.reference, method)).collect();
+    let known: BTreeSet<&str> = signatures.iter().map(|signature| signature.method).collect();
+    for name in ours.keys().filter(|name| !known.contains(*name)) {
+        check.problems.push(format!("the reference has no {name}"));
+    }
+    for signature in signatures.iter().filter(|signature| !signature.is_deprecated) {
+        if let Some(one) = ours.get(signature.method) {
+            method(&mut check, one, signature);
+        }
+    }
+    let missing = known.into_iter().filter(|name| !ours.contains_key(name)).collect();
+    assert_absent("method", &missing);
+    check.end(&OUR_PARAMETERS);
+}

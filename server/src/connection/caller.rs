@@ -1,0 +1,218 @@
+//! The caller of one request, and the one way in which a request writes.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+
+use parking_lot::Mutex;
+use zim_protocol::Push;
+
+use super::{ConnectionState, Identity, PushTarget};
+use crate::db::{Bulk, Db, Scope, Submitted, Tx};
+use crate::error::Error;
+use crate::journal::{Cause, LogWriter};
+
+/// Where a request comes from.
+#[derive(Clone, Debug)]
+pub enum Origin {
+    /// A client's connection.
+    Connection(Arc<ConnectionState>),
+    /// The server itself: its operator, with the audit line of the call, or something that it does by itself.
+    Server(tracing::Span),
+}
+
+/// The caller of one request.
+#[derive(Debug)]
+pub struct Caller {
+    identity: Option<Arc<Identity>>,
+    origin: Origin,
+    submitted: AtomicBool,
+    pushes: Mutex<Vec<Push>>,
+}
+
+impl Caller {
+    /// The caller of a request on `connection`.
+    pub fn connected(connection: Arc<ConnectionState>) -> Self {
+        Self::new(connection.identity().cloned(), Origin::Connection(connection))
+    }
+
+    /// The server as the caller. It is no user.
+    pub fn server() -> Self {
+        Self::operator(tracing::Span::none())
+    }
+
+    /// The operator as the caller. Methods add to `audit` what they do.
+    pub fn operator(audit: tracing::Span) -> Self {
+        Self::new(None, Origin::Server(audit))
+    }
+
+    fn new(identity: Option<Arc<Identity>>, origin: Origin) -> Self {
+        Self { identity, origin, submitted: AtomicBool::new(false), pushes: Mutex::default() }
+    }
+
+    /// Returns who calls. The checks before the handlers have made sure that the caller of a user's method is logged in.
+    ///
+    /// # Errors
+    /// The caller is not logged in.
+    pub fn identity(&self) -> Result<&Identity, Error> {
+        self.identity.as_deref().ok_or_else(Error::not_logged_in)
+    }
+
+    /// Returns the connection that the request came on.
+    ///
+    /// # Errors
+    /// The server itself calls.
+    pub fn connection(&self) -> Result<&Arc<ConnectionState>, Error> {
+        match &self.origin {
+            Origin::Connection(connection) => Ok(connection),
+            Origin::Server(_) => Err(Error::needs_connection()),
+        }
+    }
+
+    /// Whether the caller is a user who is logged in. A login that has ended may do nothing more, even before its client
+    /// reads of the end.
+    pub fn is_active(&self) -> bool {
+        self.identity.is_some()
+            && match &self.origin {
+                Origin::Connection(connection) => !connection.is_logged_out() && !connection.queue.is_ended(),
+                Origin::Server(_) => true,
+            }
+    }
+
+    /// Whether the server itself calls. It may do what no user may.
+    pub fn is_server(&self) -> bool {
+        matches!(self.origin, Origin::Server(_))
+    }
+
+    /// Returns the audit line of an operator's call, to record its fields `app`, `user` and `detail`; for any other caller one
+    /// that goes nowhere. Keys, tokens and secrets are never recorded.
+    pub fn audit(&self) -> tracing::Span {
+        match &self.origin {
+            Origin::Connection(_) => tracing::Span::none(),
+            Origin::Server(audit) => audit.clone(),
+        }
+    }
+
+    /// Writes: runs `job` in a transaction and returns its answer after the commit. This is the one way in which a method
+    /// changes what is stored. The job gets its place in the queue when this is called, and the caller's next write may
+    /// start. What the job appends to logs is pushed to all devices; the caller's own gets it with the response.
+    ///
+    /// If the caller does not wait for the answer, the job runs nevertheless, and the caller's device is told to look.
+    pub fn write<B, T, F>(
+        &self,
+        db: &Db<B>,
+        scope: Scope,
+        job: F,
+    ) -> impl Future<Output = Result<T, Error>> + use<'_, B, T, F>
+    where
+        B: Bulk,
+        T: Send + 'static,
+        F: AsyncFnOnce(&mut Tx<'_>, &mut LogWriter) -> Result<T, Error> + Send + 'static,
+    {
+        let written = self.write_held(db, scope, job);
+        self.set_submitted();
+        written
+    }
+
+    /// Writes like [`Caller::write`], but the caller's next write waits for the answer: for a job that may have to start over.
+    pub fn write_held<B, T, F>(
+        &self,
+        db: &Db<B>,
+        scope: Scope,
+        job: F,
+    ) -> impl Future<Output = Result<T, Error>> + use<'_, B, T, F>
+    where
+        B: Bulk,
+        T: Send + 'static,
+        F: AsyncFnOnce(&mut Tx<'_>, &mut LogWriter) -> Result<T, Error> + Send + 'static,
+    {
+        let cause = self.identity.as_ref().map(|identity| Cause { user: identity.user, login: identity.login });
+        let done = db.submit(scope, async move |tx| {
+            let mut log = LogWriter::new(cause);
+            let answer = job(tx, &mut log).await?;
+            Ok((answer, log.finish(tx).await?))
+        });
+        let done = self.answered(done, PushTarget::Feed);
+        async move {
+            let (answer, pushes) = done.await?;
+            self.pushes.lock().extend(pushes);
+            Ok(answer)
+        }
+    }
+
+    /// Waits for a job. If the answer does not reach the caller, the caller's device is told that `log` changed.
+    pub fn answered<T: Send + 'static>(&self, done: Submitted<T>, log: PushTarget) -> Answered<T> {
+        let connection = match &self.origin {
+            Origin::Connection(connection) => Some(Arc::clone(connection)),
+            Origin::Server(_) => None,
+        };
+        Answered { done: Some(done), device: connection.map(|connection| (connection, log)) }
+    }
+
+    /// Notes that the request has its place in the write queue: the next write of its connection may start.
+    pub fn set_submitted(&self) {
+        self.submitted.store(true, Ordering::Release);
+    }
+
+    /// Whether the request has its place in the write queue.
+    pub fn is_submitted(&self) -> bool {
+        self.submitted.load(Ordering::Acquire)
+    }
+
+    /// Adds log entries that the request caused to its response.
+    pub fn add_push(&self, push: Push) {
+        self.pushes.lock().push(push);
+    }
+
+    /// Takes the log entries for the response.
+    pub fn take_pushes(&self) -> Vec<Push> {
+        std::mem::take(&mut *self.pushes.lock())
+    }
+}
+
+/// The answer to a write. The pushes of a write leave out the device that asked for it, because the response carries the
+/// entries. If the response does not (the deadline passed, the commit has an unknown outcome), the device would learn of the
+/// change last: so it is told that the log changed, once the write is done.
+#[derive(Debug)]
+#[must_use = "the answer tells whether the write was done"]
+pub struct Answered<T: Send + 'static> {
+    done: Option<Submitted<T>>,
+    device: Option<(Arc<ConnectionState>, PushTarget)>,
+}
+
+impl<T: Send + 'static> Future for Answered<T> {
+    type Output = Result<T, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let Some(done) = &mut self.done else { return Poll::Pending };
+        let Poll::Ready(answer) = Pin::new(done).poll(context) else { return Poll::Pending };
+        self.done = None;
+        if answer.as_ref().is_err_and(Error::may_have_effect) {
+            tell(self.device.take());
+        }
+        Poll::Ready(answer)
+    }
+}
+
+impl<T: Send + 'static> Drop for Answered<T> {
+    fn drop(&mut self) {
+        let (Some(done), Some(device)) = (self.done.take(), self.device.take()) else { return };
+        if device.0.queue.is_ended() {
+            return;
+        }
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            drop(runtime.spawn(async move {
+                // Whether the write succeeded is not known before; if it did not, the device looks in vain.
+                drop(done.await);
+                tell(Some(device));
+            }));
+        }
+    }
+}
+
+fn tell(device: Option<(Arc<ConnectionState>, PushTarget)>) {
+    if let Some((connection, log)) = device {
+        connection.queue.mark_dirty(&log);
+    }
+}

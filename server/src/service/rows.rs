@@ -1,0 +1,94 @@
+//! What several nouns read in the same way: users, rows about users, and pages of lists.
+
+use std::collections::HashMap;
+
+use prost::Message;
+use zim_protocol::{UserFullInfo, UserInfo};
+
+use crate::db::{Row, Tx, Value};
+use crate::error::Error;
+use crate::key::UserKey;
+
+/// The approximate bytes of a page: a quarter of the largest frame, so that a page does not delay a push by much.
+pub(crate) const PAGE_BYTES: usize = 256 * 1024;
+
+/// The columns of a user `a` that [`user_info`] and [`full_info`] read.
+pub(crate) const USER: &str = "a.name, a.user_name, a.avatar_url, a.extended_data";
+
+/// Reads the columns of [`USER`], of which the first is column `first`.
+pub(crate) fn user_info(row: &Row, first: usize) -> Result<UserInfo, Error> {
+    Ok(UserInfo {
+        user_id: row.get(first)?,
+        user_name: row.get(first + 1)?,
+        user_avatar_url: row.get(first + 2)?,
+        user_extended_data: row.get(first + 3)?,
+    })
+}
+
+/// Reads the columns of [`USER`] as a profile, with the reference's deprecated duplicate fields.
+pub(crate) fn full_info(row: &Row, first: usize) -> Result<UserFullInfo, Error> {
+    let info = user_info(row, first)?;
+    Ok(UserFullInfo {
+        user_avatar_url: info.user_avatar_url.clone(),
+        extended_data: info.user_extended_data.clone(),
+        base_info: Some(info),
+    })
+}
+
+/// Reads what a table holds about each of these users: one statement for all of them. A user about whom it holds nothing has a
+/// row of NULLs, so that a deleted row is seen as deleted.
+///
+/// `sql` is `SELECT a.id, … FROM account a LEFT JOIN … WHERE a.id IN`; its parameter $1 is `owner`.
+pub(crate) async fn about<T>(
+    tx: &mut Tx<'_>,
+    owner: UserKey,
+    users: &[i64],
+    sql: &str,
+    read: impl Fn(&Row) -> Result<T, Error>,
+) -> Result<HashMap<i64, T>, Error> {
+    let (list, mut params) = tx.dialect().in_list(users.iter().copied(), 2);
+    params.insert(0, owner.into());
+    let rows = tx.fetch(&format!("{sql} {list}"), &params).await?;
+    rows.iter().map(|row| Ok((row.get(0)?, read(row)?))).collect()
+}
+
+/// A page of a list. The list is in descending order of the place, the position in the owner's feed at which an element got
+/// there: no page repeats or skips an element, whatever changes meanwhile.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Page {
+    before: i64,
+    count: i64,
+}
+
+impl Page {
+    /// Creates the page of up to `count` elements after `next_flag`, which the page before returned; 0 for the first page.
+    pub(crate) fn new(next_flag: i64, count: i64) -> Self {
+        Self { before: if next_flag > 0 { next_flag } else { i64::MAX }, count }
+    }
+
+    /// Fetches the page of `owner`, limited in elements and in bytes, and the flag of the next one, 0 at the end. The column 0
+    /// of `sql` is the place; its parameters are the owner, the place that the page starts before, and the number of rows.
+    pub(crate) async fn fetch<T: Message>(
+        self,
+        tx: &mut Tx<'_>,
+        owner: UserKey,
+        sql: &str,
+        read: impl Fn(&Row) -> Result<T, Error>,
+    ) -> Result<(Vec<T>, i64), Error> {
+        let params: [Value; 3] = [owner.into(), self.before.into(), (self.count + 1).into()];
+        let rows = tx.fetch(sql, &params).await?;
+        let most = usize::try_from(self.count).unwrap_or(0);
+        let (mut page, mut bytes, mut last) = (Vec::with_capacity(rows.len().min(most)), 0, 0);
+        for row in rows.iter().take(most) {
+            let element = read(row)?;
+            bytes += element.encoded_len();
+            if bytes > PAGE_BYTES && !page.is_empty() {
+                break;
+            }
+            page.push(element);
+            last = row.get(0)?;
+        }
+        let is_last = page.len() == rows.len();
+        Ok((page, if is_last { 0 } else { last }))
+    }
+}
