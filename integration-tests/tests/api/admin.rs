@@ -47,7 +47,7 @@ async fn list_apps_shows_no_secrets() {
 }
 
 #[tokio::test]
-async fn update_app_renames_it_and_get_app_shows_how_much_it_is_used() {
+async fn get_app_shows_a_renamed_app_and_how_much_it_is_used() {
     let mut world = World::new().await;
     let mut operator = world.admin().await;
     let app_id = world.app_id();

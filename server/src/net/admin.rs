@@ -71,9 +71,9 @@ impl About for ListAppsRequest {
 
 about! {
     CreateAppRequest: ;
-    UpdateAppRequest: ;
     GetAppRequest: ;
     DeleteAppRequest: ;
+    UpdateAppRequest: ;
     RotateSecretRequest: ;
     ListBannedUsersRequest: ;
     MintTokenRequest: user_id;
