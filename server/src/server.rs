@@ -21,6 +21,7 @@ use crate::db::{Database, DbConfig};
 use crate::error::Error;
 use crate::first_run::{self, Banner, Credentials, StartFileGuard};
 use crate::folder::{Folder, FolderError};
+use crate::meter;
 use crate::net::{self, AdminAddr, KeyCheck, Net, Tickets};
 use crate::service::status;
 use crate::service::user;
@@ -159,7 +160,7 @@ impl Server {
         tasks.spawn(user::notify_of_profiles(Arc::clone(&app), stopped.clone()));
         tasks.spawn(status::notify_of_statuses(Arc::clone(&app), stopped.clone()));
         tasks.spawn(status::maintain(Arc::clone(&app), lost_logins, stopped.clone()));
-        tasks.spawn(net::run_meter(stopped.clone()));
+        tasks.spawn(meter::run(stopped.clone()));
         let (of_file, folder_of_file) = (Arc::clone(&app), Arc::clone(&folder));
         tasks.spawn(first_run::update_first_app_file(of_file, folder_of_file, first_app.app_id, stopped.clone()));
         tasks.spawn({

@@ -1,5 +1,6 @@
 //! The application: everything that a service needs. It is passed to services and never global.
 
+mod deletion;
 mod names;
 mod tenant;
 mod watchers;
@@ -17,6 +18,7 @@ use crate::error::Error;
 use crate::fanout::Fanout;
 use crate::journal::NewMessage;
 use crate::key::{ConversationKey, IdGenerator, UserKey};
+use crate::meter::Meter;
 use crate::tenant::{Cache, Tenants, app_rows, open_deployment};
 
 pub(crate) use self::names::Named;
@@ -46,6 +48,7 @@ pub struct App {
     pub tenants: Tenants,
     /// Changes when a backup is restored or a replica promoted.
     pub epoch: [u8; 16],
+    pub(crate) meter: Meter,
     pub(crate) secret: [u8; 32],
     pub(crate) logins: LoginAllowances,
     pub(crate) block_fence: BlockFence,
@@ -78,6 +81,7 @@ impl App {
             logins: LoginAllowances::new(&config.limits),
             config,
             tenants,
+            meter: Meter::new(),
             epoch,
             secret,
             block_fence: BlockFence::default(),

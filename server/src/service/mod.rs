@@ -18,3 +18,7 @@ pub(crate) mod friend;
 pub(crate) mod sync;
 /// Sends and reads messages.
 pub(crate) mod message;
+/// What the operator does.
+pub(crate) mod admin;
+/// Runs a request, whoever the caller is.
+pub(crate) mod invoke;
