@@ -22,8 +22,8 @@ use crate::error::Error;
 use crate::first_run::{self, Banner, Credentials, StartFileGuard};
 use crate::folder::{Folder, FolderError};
 use crate::net::{self, AdminAddr, KeyCheck, Net, Tickets};
-use crate::service::status;
-use crate::service::user;
+use crate::service::{KINDS, status, user};
+use crate::task;
 use crate::tls::{Fingerprint, Identity, TlsError};
 
 /// The file with the seed of the transport's keys.
@@ -149,16 +149,19 @@ impl Server {
         let local_addr = endpoint.local_addr().unwrap_or(config.listen);
 
         let app = open_app(config, clock, &folder).await?;
-        app.forget_ended_secrets().await.map_err(StartError::Database)?;
         let (first_app, is_first_start) = first_run::first_app(&app, &folder).await.map_err(StartError::Database)?;
 
-        let lost_logins = status::lost_logins(&app).await.map_err(StartError::Database)?;
+        app.begin_to_look_for_lost_logins().await.map_err(StartError::Database)?;
 
         let net = Net::new(Arc::clone(&app), tasks.clone(), stopping.clone());
         tasks.spawn(net::accept(Arc::clone(&net), endpoint.clone()));
         tasks.spawn(user::notify_of_profiles(Arc::clone(&app), stopped.clone()));
         tasks.spawn(status::notify_of_statuses(Arc::clone(&app), stopped.clone()));
-        tasks.spawn(status::maintain(Arc::clone(&app), lost_logins, stopped.clone()));
+        tasks.spawn({
+            let (app, end) = (Arc::clone(&app), stopped.clone());
+            let (of_app, timers) = ((app.db.clone(), app.clock.clone()), Arc::clone(&app.timers));
+            async move { task::run(app, &KINDS, of_app, timers, end).await }
+        });
         tasks.spawn(net::run_meter(stopped.clone()));
         let (of_file, folder_of_file) = (Arc::clone(&app), Arc::clone(&folder));
         tasks.spawn(first_run::update_first_app_file(of_file, folder_of_file, first_app.app_id, stopped.clone()));

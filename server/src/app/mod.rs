@@ -17,10 +17,11 @@ use crate::error::Error;
 use crate::fanout::Fanout;
 use crate::journal::NewMessage;
 use crate::key::{ConversationKey, IdGenerator, UserKey};
+use crate::task::Timers;
 use crate::tenant::{Cache, Tenants, app_rows, open_deployment};
 
 pub(crate) use self::names::Named;
-pub(crate) use self::tenant::Rotated;
+pub(crate) use self::tenant::{OLD_SECRETS_END, Rotated};
 pub(crate) use self::watchers::{NOTIFY_PAUSE, RETRY_PAUSE, Watchers};
 
 /// The database, with sending messages as its bulk job.
@@ -36,6 +37,8 @@ pub struct App {
     pub db: Db,
     /// The connections of this node.
     pub fanout: Arc<Fanout>,
+    /// The timers of what is due later.
+    pub(crate) timers: Arc<Timers>,
     /// The clock.
     pub clock: Clock,
     /// The settings.
@@ -59,8 +62,13 @@ impl App {
     /// The database cannot be opened.
     pub async fn open(config: Arc<Config>, clock: Clock, database: DbConfig) -> Result<Arc<Self>, Error> {
         let fanout = Arc::new(Fanout::default());
-        let sink = Arc::clone(&fanout);
-        let db = Db::open(database, move |effects: Vec<Effect>| sink.publish(effects)).await?;
+        let timers = Arc::new(Timers::default());
+        let sinks = (Arc::clone(&timers), Arc::clone(&fanout));
+        let sink = move |effects: Vec<Effect>| {
+            sinks.0.note(&effects);
+            sinks.1.publish(effects);
+        };
+        let db = Db::open(database, sink).await?;
         let mut fresh = ([0; 16], [0; 32]);
         getrandom::fill(&mut fresh.0).map_err(Error::internal)?;
         getrandom::fill(&mut fresh.1).map_err(Error::internal)?;
@@ -74,6 +82,7 @@ impl App {
             ids: IdGenerator::new(clock.clone(), 0, newest),
             db,
             fanout,
+            timers,
             clock,
             logins: LoginAllowances::new(&config.limits),
             config,

@@ -1,5 +1,8 @@
 //! The methods of the reference: one module for each noun, with its rules and its SQL. A noun uses only nouns above it.
 
+use crate::app::{App, OLD_SECRETS_END};
+use crate::task::Kinds;
+
 /// What several nouns read in the same way.
 pub(crate) mod rows;
 /// Presence and the subscriptions to it.
@@ -18,3 +21,15 @@ pub(crate) mod friend;
 pub(crate) mod sync;
 /// Sends and reads messages.
 pub(crate) mod message;
+
+/// What the server does later. No noun has something that leaves the deployment yet.
+pub(crate) static KINDS: Kinds<App> = Kinds {
+    tasks: &[
+        &status::CUSTOM_STATUS_END,
+        &status::SUBSCRIPTIONS_END,
+        &status::LOST_LOGINS,
+        &status::LOST_LOGINS_OF_USER,
+        &OLD_SECRETS_END,
+    ],
+    outbox: &[],
+};
