@@ -4,6 +4,8 @@
 
 mod common;
 mod operator;
+#[path = "cli/certificate.rs"]
+mod certificate;
 #[path = "cli/input.rs"]
 mod input;
 #[cfg(unix)]
@@ -475,6 +477,39 @@ async fn several_apps_need_an_explicit_choice() {
     let token = zim(&["token", "bob", "--app-id", "1"]).await.ok().stdout;
     let login = ["login", "bob", "--app-id", "1", data[0], data[1], "--token", "-"];
     assert_eq!(env.zim_with("bob", &login, token).await.json()["appID"], 1);
+    env.end().await;
+}
+
+#[tokio::test]
+async fn the_operator_shows_renames_and_deletes_an_app() {
+    let env = TestEnv::new().await;
+    let admin = async |arguments: &[&str]| {
+        env.zim("", &[&["admin", "--server-data", env.data(), "app"][..], arguments].concat()).await
+    };
+    env.login("ann").await;
+    admin(&["rename", "Old shop"]).await.ok();
+    let shown = admin(&["show"]).await.json();
+    assert_eq!(
+        (&shown["name"], &shown["users"], &shown["appID"]),
+        (&"Old shop".into(), &1.into(), &env.app_id().into())
+    );
+    assert!(shown.get("appSign").is_none() && shown["createdAt"].as_i64() > Some(0), "{shown}");
+    let first = env.app_id().to_string();
+    let stderr = admin(&["delete", &first, "--confirm", &first]).await.fails(5);
+    assert!(stderr.contains("last app"), "{stderr}");
+    admin(&["create", "--name", "New shop", "--app-id", "77"]).await.ok();
+    for confirm in [&[][..], &["--confirm", "77"]] {
+        let stderr = admin(&[&["delete", &first][..], confirm].concat()).await.fails(2);
+        assert!(
+            stderr.contains("\"Old shop\") has 1 users") && stderr.contains(&format!("--confirm {first}")),
+            "{stderr}"
+        );
+    }
+    let deleted = admin(&["delete", &first, "--confirm", &first]).await.json();
+    assert!(deleted["rows"].as_i64() > Some(1), "{deleted}");
+    assert_eq!(admin(&["list"]).await.json()["appID"], 77);
+    admin(&["show", "--app-id", &first]).await.fails(5);
+    env.zim("ann", &["send", "ann", "gone"]).await.fails(3);
     env.end().await;
 }
 

@@ -26,6 +26,8 @@ mod log;
 mod folder;
 /// The certificate.
 mod tls;
+/// Metrics for Prometheus.
+mod meter;
 /// Keeps commands and blocks in order.
 mod block_fence;
 /// Apps: their secrets, and who may log in to them.

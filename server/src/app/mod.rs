@@ -1,5 +1,6 @@
 //! The application: everything that a service needs. It is passed to services and never global.
 
+mod deletion;
 mod names;
 mod tenant;
 mod watchers;
@@ -17,7 +18,8 @@ use crate::error::Error;
 use crate::fanout::Fanout;
 use crate::journal::NewMessage;
 use crate::key::{ConversationKey, IdGenerator, UserKey};
-use crate::task::Timers;
+use crate::meter::Meter;
+use crate::task::{Kinds, Timers};
 use crate::tenant::{Cache, Tenants, app_rows, open_deployment};
 
 pub(crate) use self::names::Named;
@@ -39,6 +41,8 @@ pub struct App {
     pub fanout: Arc<Fanout>,
     /// The timers of what is due later.
     pub(crate) timers: Arc<Timers>,
+    /// The kinds of what is done later.
+    pub(crate) kinds: Arc<Kinds<Self>>,
     /// The clock.
     pub clock: Clock,
     /// The settings.
@@ -49,6 +53,7 @@ pub struct App {
     pub tenants: Tenants,
     /// Changes when a backup is restored or a replica promoted.
     pub epoch: [u8; 16],
+    pub(crate) meter: Meter,
     pub(crate) secret: [u8; 32],
     pub(crate) logins: LoginAllowances,
     pub(crate) block_fence: BlockFence,
@@ -56,11 +61,16 @@ pub struct App {
 }
 
 impl App {
-    /// Opens the database and reads what is kept in memory.
+    /// Opens the database and reads what is kept in memory. `kinds` are those of what is done later.
     ///
     /// # Errors
     /// The database cannot be opened.
-    pub async fn open(config: Arc<Config>, clock: Clock, database: DbConfig) -> Result<Arc<Self>, Error> {
+    pub async fn open(
+        config: Arc<Config>,
+        clock: Clock,
+        database: DbConfig,
+        kinds: Kinds<Self>,
+    ) -> Result<Arc<Self>, Error> {
         let fanout = Arc::new(Fanout::default());
         let timers = Arc::new(Timers::default());
         let sinks = (Arc::clone(&timers), Arc::clone(&fanout));
@@ -83,10 +93,12 @@ impl App {
             db,
             fanout,
             timers,
+            kinds: Arc::new(kinds),
             clock,
             logins: LoginAllowances::new(&config.limits),
             config,
             tenants,
+            meter: Meter::new(),
             epoch,
             secret,
             block_fence: BlockFence::default(),

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use zim_protocol::{SecretKind, UpdateAppRequest};
+use zim_protocol::{ErrorCode, Registration, SecretKind, UpdateAppRequest};
 
 use super::App;
 use crate::db::{Scope, Tx};
@@ -40,8 +40,40 @@ impl App {
         Ok(self.tenants.add(row.into_tenant(&secret)))
     }
 
-    /// Changes the access settings that the request names.
+    /// Ends all sessions of an app, and refuses all logins from now on.
+    pub(super) async fn close_app(&self, tenant: &Tenant) -> Result<(), Error> {
+        let (app_sign, server_secret, now) =
+            (tenant::new_app_sign()?, tenant::new_server_secret()?, self.clock.now_ms());
+        let closed = self.change_access(tenant, None, move |access| {
+            access.app_sign.rotate(app_sign, now, 0);
+            access.server_secret.rotate(server_secret, now, 0);
+            access.app_sign_login = false;
+            access.registration = Registration::Operator;
+        });
+        closed.await.map(drop)
+    }
+
+    /// Renames an app.
+    pub(crate) async fn rename_app(&self, tenant: &Tenant, name: String) -> Result<(), Error> {
+        let _turn = tenant.changing.lock().await;
+        let (app, stored) = (tenant.key, name.clone());
+        self.db.submit(Scope::none(), async move |tx| tenant::rename_app(tx, app, &stored).await).await?;
+        *tenant.name.write() = name;
+        Ok(())
+    }
+
+    /// Returns the number of an app's users.
+    pub(crate) async fn count_users(&self, tenant: &Tenant) -> Result<u64, Error> {
+        let app = tenant.key;
+        let count = self.db.read(async move |tx| tenant::count_users(tx, app).await).await?;
+        Ok(u64::try_from(count).unwrap_or_default())
+    }
+
+    /// Changes the name and the access settings that the request names.
     pub(crate) async fn update_app(&self, tenant: &Tenant, request: &UpdateAppRequest) -> Result<Arc<Access>, Error> {
+        if let Some(name) = &request.name {
+            self.rename_app(tenant, name.clone()).await?;
+        }
         let (cbc, sign) = (request.cbc_tokens.map(|_| request.cbc_tokens()), request.app_sign_login);
         let registration = request.registration.map(|_| request.registration());
         self.change_access(tenant, None, move |access| {
@@ -127,7 +159,11 @@ impl App {
 /// Deletes the old secrets of an app whose overlap has ended, so that they are not kept in the database and its backups.
 async fn forget_old_secrets(app: &App, tx: &mut Tx<'_>, due: Due) -> Result<(), Error> {
     let key = AppKey(due.subject);
-    let access = tenant::change_access(tx, key, |access| access.forget_ended(due.now)).await?;
+    let access = match tenant::change_access(tx, key, |access| access.forget_ended(due.now)).await {
+        // The operator has deleted the app.
+        Err(error) if error.code() == ErrorCode::CommonModuleInvalidAppId => return Ok(()),
+        changed => changed?,
+    };
     // The app may be one of another node.
     if let Ok(tenant) = app.tenants.of(key) {
         tenant.forget_ended_secrets(due.now);

@@ -21,15 +21,23 @@ pub(crate) mod friend;
 pub(crate) mod sync;
 /// Sends and reads messages.
 pub(crate) mod message;
+/// What is done later, for the operator.
+mod work;
+/// What the operator does.
+pub(crate) mod admin;
+/// Runs a request, whoever the caller is.
+pub(crate) mod invoke;
 
-/// What the server does later. No noun has something that leaves the deployment yet.
-pub(crate) static KINDS: Kinds<App> = Kinds {
-    tasks: &[
-        &status::CUSTOM_STATUS_END,
-        &status::SUBSCRIPTIONS_END,
-        &status::LOST_LOGINS,
-        &status::LOST_LOGINS_OF_USER,
-        &OLD_SECRETS_END,
-    ],
-    outbox: &[],
-};
+/// Returns the kinds of what the server does later. No noun has something that leaves the deployment yet.
+pub(crate) fn kinds() -> Kinds<App> {
+    Kinds {
+        tasks: vec![
+            &status::CUSTOM_STATUS_END,
+            &status::SUBSCRIPTIONS_END,
+            &status::LOST_LOGINS,
+            &status::LOST_LOGINS_OF_USER,
+            &OLD_SECRETS_END,
+        ],
+        outbox: Vec::new(),
+    }
+}

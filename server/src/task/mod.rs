@@ -63,23 +63,39 @@ pub struct Due {
 #[derive(Debug)]
 pub struct Kinds<C: 'static> {
     /// The kinds of tasks.
-    pub tasks: &'static [&'static TaskKind<C>],
+    pub tasks: Vec<&'static TaskKind<C>>,
     /// The kinds of entries of the outbox.
-    pub outbox: &'static [&'static OutboxKind<C>],
+    pub outbox: Vec<&'static OutboxKind<C>>,
+}
+
+impl<C> Kinds<C> {
+    /// Returns the numbers and the names of the kinds in a table.
+    pub fn names(&self, queue: Queue) -> Vec<(i64, &'static str)> {
+        match queue {
+            Queue::Tasks => self.tasks.iter().map(|kind| (kind.number, kind.name)).collect(),
+            Queue::Outbox => self.outbox.iter().map(|kind| (kind.number, kind.name)).collect(),
+        }
+    }
+
+    /// Returns what an entry may change.
+    pub fn scope(&self, queue: Queue, kind: i64, key: i64) -> Scope {
+        let task = self.tasks.iter().find(|task| queue == Queue::Tasks && task.number == kind);
+        task.map_or_else(Scope::none, |task| (task.scope)(key))
+    }
 }
 
 /// Runs what is due, until the server stops.
 pub async fn run<C: Send + Sync + 'static>(
     context: Arc<C>,
-    kinds: &Kinds<C>,
+    kinds: Arc<Kinds<C>>,
     (db, clock): (Db<NewMessage>, Clock),
     timers: Arc<Timers>,
     stopped: CancellationToken,
 ) {
-    let tasks = schedule::Tasks { context: Arc::clone(&context), kinds: kinds.tasks };
-    let outbox = outbox::Outbox { context, kinds: kinds.outbox };
-    let tasks = Worker::new(tasks, (db.clone(), clock.clone()), Arc::clone(&timers));
-    let outbox = Worker::new(outbox, (db, clock), timers);
+    let tasks = schedule::Tasks { context: Arc::clone(&context), kinds: Arc::clone(&kinds) };
+    let outbox = outbox::Outbox { context, kinds: Arc::clone(&kinds) };
+    let tasks = Worker::new(tasks, (Arc::clone(&kinds), db.clone(), clock.clone()), Arc::clone(&timers));
+    let outbox = Worker::new(outbox, (kinds, db, clock), timers);
     tokio::select! {
         () = stopped.cancelled() => {}
         () = async { tokio::join!(tasks.work(), outbox.work()); } => {}

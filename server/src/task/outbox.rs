@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use zim_protocol::clock::Clock;
 
 use super::rows::{self, Entry};
-use super::{Queue, Source};
+use super::{Kinds, Queue, Source};
 use crate::db::{Db, Scope, Tx, params};
 use crate::effect::Effect;
 use crate::error::Error;
@@ -61,22 +61,14 @@ pub async fn enqueue<C>(tx: &mut Tx<'_>, kind: &OutboxKind<C>, (id, cause): (i64
 #[derive(Debug)]
 pub(super) struct Outbox<C: 'static> {
     pub(super) context: Arc<C>,
-    pub(super) kinds: &'static [&'static OutboxKind<C>],
+    pub(super) kinds: Arc<Kinds<C>>,
 }
 
-impl<C: Send + Sync> Source for Outbox<C> {
+impl<C: Send + Sync> Source<C> for Outbox<C> {
     const QUEUE: Queue = Queue::Outbox;
 
-    fn kinds(&self) -> Vec<(i64, &'static str)> {
-        self.kinds.iter().map(|kind| (kind.number, kind.name)).collect()
-    }
-
-    fn scope(&self, _: &Entry) -> Scope {
-        Scope::none()
-    }
-
     fn start(&self, db: &Db<NewMessage>, _: &Clock, entry: &Entry) -> BoxFuture<'static, Result<bool, Error>> {
-        let Some(kind) = self.kinds.iter().find(|kind| kind.number == entry.kind).copied() else {
+        let Some(kind) = self.kinds.outbox.iter().find(|kind| kind.number == entry.kind).copied() else {
             return async { Ok(true) }.boxed();
         };
         let (context, db, entry) = (Arc::clone(&self.context), db.clone(), entry.clone());

@@ -7,8 +7,8 @@ use futures_util::future::BoxFuture;
 use zim_protocol::clock::Clock;
 
 use super::rows::{self, Entry, NEVER};
-use super::{Due, Queue, Source, TaskKind};
-use crate::db::{Db, Scope, Tx, Value, params};
+use super::{Due, Kinds, Queue, Source, TaskKind};
+use crate::db::{Db, Tx, Value, params};
 use crate::effect::Effect;
 use crate::error::Error;
 use crate::journal::{LogWriter, NewMessage};
@@ -106,23 +106,14 @@ pub(super) async fn claim(tx: &mut Tx<'_>, task: &Entry, now: i64) -> Result<boo
 #[derive(Debug)]
 pub(super) struct Tasks<C: 'static> {
     pub(super) context: Arc<C>,
-    pub(super) kinds: &'static [&'static TaskKind<C>],
+    pub(super) kinds: Arc<Kinds<C>>,
 }
 
-impl<C: Send + Sync> Source for Tasks<C> {
+impl<C: Send + Sync> Source<C> for Tasks<C> {
     const QUEUE: Queue = Queue::Tasks;
 
-    fn kinds(&self) -> Vec<(i64, &'static str)> {
-        self.kinds.iter().map(|kind| (kind.number, kind.name)).collect()
-    }
-
-    fn scope(&self, entry: &Entry) -> Scope {
-        let kind = self.kinds.iter().find(|kind| kind.number == entry.kind);
-        kind.map_or_else(Scope::none, |kind| (kind.scope)(entry.key))
-    }
-
     fn start(&self, db: &Db<NewMessage>, clock: &Clock, task: &Entry) -> BoxFuture<'static, Result<bool, Error>> {
-        let Some(kind) = self.kinds.iter().find(|kind| kind.number == task.kind).copied() else {
+        let Some(kind) = self.kinds.tasks.iter().find(|kind| kind.number == task.kind).copied() else {
             return async { Ok(true) }.boxed();
         };
         let (context, clock, task) = (Arc::clone(&self.context), clock.clone(), task.clone());

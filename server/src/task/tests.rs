@@ -75,7 +75,9 @@ static PAGES: OutboxKind<Context> = OutboxKind {
     },
 };
 
-static KINDS: Kinds<Context> = Kinds { tasks: &[&NOTE, &TICK, &PANIC], outbox: &[&PAGES] };
+fn kinds() -> Arc<Kinds<Context>> {
+    Arc::new(Kinds { tasks: vec![&NOTE, &TICK, &PANIC], outbox: vec![&PAGES] })
+}
 
 /// A node: its connection to the database, its clock and its worker.
 struct Node {
@@ -115,7 +117,7 @@ impl Node {
         let stopped = CancellationToken::new();
         let work = run(
             Arc::clone(&self.context),
-            &KINDS,
+            kinds(),
             (self.db.clone(), self.clock.clone()),
             Arc::clone(&self.timers),
             stopped.clone(),
@@ -199,7 +201,7 @@ async fn in_time(database: Database) {
 async fn replaced_and_cancelled(database: Database) {
     let node = Node::open(&database).await;
     node.prepare(2).await;
-    let tasks = Tasks { context: Arc::clone(&node.context), kinds: KINDS.tasks };
+    let tasks = Tasks { context: Arc::clone(&node.context), kinds: kinds() };
     let read = async || {
         let found = node.db.read(async |tx| next(tx, Queue::Tasks, &[1], 10).await).await.unwrap();
         found.into_iter().next().unwrap()
@@ -437,7 +439,7 @@ async fn migrated(database: Database) {
     let node = Node::open(&database).await;
     let all = node.list(Queue::Tasks, false).await;
     let all: Vec<_> = all.iter().map(|task| (task.kind, task.key, task.next_at, task.attempts)).collect();
-    let kind = |index: usize| crate::service::KINDS.tasks[index].number;
+    let kind = |index: usize| crate::service::kinds().tasks[index].number;
     assert_eq!(all, [(kind(0), 1, 500, 0), (kind(1), 1, 600, 0), (kind(1), 3, 800, 0), (kind(4), 7, 0, 0)]);
     node.db.close().await;
 }
@@ -468,7 +470,7 @@ on_both!(in_time replaced_and_cancelled once failures recurring outbox migrated)
 
 #[test]
 fn the_kinds_of_the_server_have_numbers_and_names_of_their_own() {
-    let kinds = crate::service::KINDS.tasks;
+    let kinds = crate::service::kinds().tasks;
     let numbers: HashSet<i64> = kinds.iter().map(|kind| kind.number).collect();
     let names: HashSet<&str> = kinds.iter().map(|kind| kind.name).collect();
     assert_eq!((numbers.len(), names.len()), (kinds.len(), kinds.len()));

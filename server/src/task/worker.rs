@@ -10,6 +10,7 @@ use futures_util::stream::FuturesUnordered;
 use zim_protocol::ErrorCode;
 use zim_protocol::clock::Clock;
 
+use super::Kinds;
 use super::rows::{self, Entry, MAX_ATTEMPTS};
 use super::timer::{Timer, Timers};
 use crate::db::{Db, Scope};
@@ -25,15 +26,9 @@ const LOOK_INTERVAL_MS: i64 = 60_000;
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// A table of entries, and how they run.
-pub(super) trait Source: Send + Sync {
+pub(super) trait Source<C> {
     /// The table.
     const QUEUE: Queue;
-
-    /// Returns the numbers and the names of the known kinds. Entries of others are left alone.
-    fn kinds(&self) -> Vec<(i64, &'static str)>;
-
-    /// Returns what an entry may change.
-    fn scope(&self, entry: &Entry) -> Scope;
 
     /// Starts an entry. If it ends well, it has deleted the entry. Returns false if the entry is gone or no longer due.
     fn start(&self, db: &Db<NewMessage>, clock: &Clock, entry: &Entry) -> BoxFuture<'static, Result<bool, Error>>;
@@ -41,9 +36,11 @@ pub(super) trait Source: Send + Sync {
 
 /// Runs the entries of one table.
 #[derive(Debug)]
-pub(super) struct Worker<S> {
+pub(super) struct Worker<C: 'static, S> {
     source: S,
-    kinds: Vec<(i64, &'static str)>,
+    kinds: Arc<Kinds<C>>,
+    /// The numbers and the names of the kinds in this table. Entries of others are left alone.
+    names: Vec<(i64, &'static str)>,
     db: Db<NewMessage>,
     clock: Clock,
     timers: Arc<Timers>,
@@ -52,9 +49,13 @@ pub(super) struct Worker<S> {
 /// The entries that run: what they are, and how they end.
 type Running = FuturesUnordered<BoxFuture<'static, (Entry, Result<bool, Error>)>>;
 
-impl<S: Source> Worker<S> {
-    pub(super) fn new(source: S, (db, clock): (Db<NewMessage>, Clock), timers: Arc<Timers>) -> Self {
-        Self { kinds: source.kinds(), source, db, clock, timers }
+impl<C, S: Source<C>> Worker<C, S> {
+    pub(super) fn new(
+        source: S,
+        (kinds, db, clock): (Arc<Kinds<C>>, Db<NewMessage>, Clock),
+        timers: Arc<Timers>,
+    ) -> Self {
+        Self { names: kinds.names(S::QUEUE), source, kinds, db, clock, timers }
     }
 
     fn timer(&self) -> &Timer {
@@ -63,7 +64,7 @@ impl<S: Source> Worker<S> {
 
     /// Runs whatever is due, for ever. Dropping it loses nothing.
     pub(super) async fn work(&self) {
-        if self.kinds.is_empty() {
+        if self.names.is_empty() {
             return;
         }
         let (mut running, mut in_flight) = (Running::new(), HashSet::new());
@@ -110,7 +111,7 @@ impl<S: Source> Worker<S> {
         if now < std::mem::replace(looked_at, now) {
             self.db.submit(Scope::none(), async move |tx| rows::shorten_back_offs(tx, S::QUEUE, now).await).await?;
         }
-        let kinds: Vec<i64> = self.kinds.iter().map(|(number, _)| *number).collect();
+        let kinds: Vec<i64> = self.names.iter().map(|(number, _)| *number).collect();
         let limit = MAX_RUNNING + 1;
         let found = self.db.read(async move |tx| rows::next(tx, S::QUEUE, &kinds, limit).await).await?;
         for entry in found {
@@ -134,7 +135,7 @@ impl<S: Source> Worker<S> {
 
     /// Handles the end of an entry. Returns false if the store fails: the entry is found again.
     async fn ended(&self, entry: &Entry, done: Result<bool, Error>) -> bool {
-        let kind = self.kinds.iter().find(|(number, _)| *number == entry.kind).map_or("", |(_, name)| *name);
+        let kind = self.names.iter().find(|(number, _)| *number == entry.kind).map_or("", |(_, name)| *name);
         let count = |result| metrics::counter!("zim_tasks_total", "kind" => kind, "result" => result).increment(1);
         let error = match done {
             Ok(true) => {
@@ -152,7 +153,7 @@ impl<S: Source> Worker<S> {
         let is_of_store = error.code() == ErrorCode::CommonModuleImDatabaseError;
         let text = error.cause().map_or_else(|| error.to_string(), ToString::to_string);
         let (failed, now) = (entry.clone(), self.clock.now_ms());
-        let noted = self.db.submit(self.source.scope(entry), {
+        let noted = self.db.submit(self.kinds.scope(S::QUEUE, entry.kind, entry.key), {
             let text = text.clone();
             async move |tx| rows::failed(tx, (S::QUEUE, &failed), &text, now, !is_of_store).await
         });

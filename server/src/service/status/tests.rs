@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::journal::LogWriter;
 use crate::journal::tests::{ANN, BOB, Fixture};
 use crate::key::{LoginKey, UserKey};
-use crate::service::KINDS;
+use crate::service::kinds;
 use crate::task;
 
 const ME: LoginKey = LoginKey(9);
@@ -44,7 +44,7 @@ fn statuses(fixture: &Fixture) -> Vec<UserStatus> {
 /// The tasks: the names of their kinds, their subjects and their times.
 async fn tasks(fixture: &Fixture) -> Vec<(&'static str, i64, i64)> {
     let all = fixture.db.read(async |tx: &mut Tx<'_>| task::list(tx, Queue::Tasks, (0, 0), false, 100).await);
-    let name = |number| KINDS.tasks.iter().find(|kind| kind.number == number).unwrap().name;
+    let name = |number| kinds().tasks.iter().find(|kind| kind.number == number).unwrap().name;
     all.await.unwrap().into_iter().map(|task| (name(task.kind), task.key, task.next_at)).collect()
 }
 
