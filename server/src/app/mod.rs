@@ -1,5 +1,6 @@
 //! The application: everything that a service needs. It is passed to services and never global.
 
+mod deletion;
 mod names;
 mod tenant;
 mod unmarked_logins;

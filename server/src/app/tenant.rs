@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use zim_protocol::{SecretKind, UpdateAppRequest};
+use zim_protocol::{Registration, SecretKind, UpdateAppRequest};
 
 use super::App;
 use crate::db::Scope;
@@ -30,8 +30,40 @@ impl App {
         Ok(self.tenants.add(row.into_tenant(&secret)))
     }
 
-    /// Changes the access settings that the request names.
+    /// Ends all sessions of an app, and refuses all logins from now on.
+    pub(super) async fn close_app(&self, tenant: &Tenant) -> Result<(), Error> {
+        let (app_sign, server_secret, now) =
+            (tenant::new_app_sign()?, tenant::new_server_secret()?, self.clock.now_ms());
+        let closed = self.change_access(tenant, move |access| {
+            access.app_sign.rotate(app_sign, now, 0);
+            access.server_secret.rotate(server_secret, now, 0);
+            access.app_sign_login = false;
+            access.registration = Registration::Operator;
+        });
+        closed.await.map(drop)
+    }
+
+    /// Renames an app.
+    pub(crate) async fn rename_app(&self, tenant: &Tenant, name: String) -> Result<(), Error> {
+        let _turn = tenant.changing.lock().await;
+        let (app, stored) = (tenant.key, name.clone());
+        self.db.submit(Scope::none(), async move |tx| tenant::rename_app(tx, app, &stored).await).await?;
+        *tenant.name.write() = name;
+        Ok(())
+    }
+
+    /// Returns the number of an app's users.
+    pub(crate) async fn count_users(&self, tenant: &Tenant) -> Result<u64, Error> {
+        let app = tenant.key;
+        let count = self.db.read(async move |tx| tenant::count_users(tx, app).await).await?;
+        Ok(u64::try_from(count).unwrap_or_default())
+    }
+
+    /// Changes the name and the access settings that the request names.
     pub(crate) async fn update_app(&self, tenant: &Tenant, request: &UpdateAppRequest) -> Result<Arc<Access>, Error> {
+        if let Some(name) = &request.name {
+            self.rename_app(tenant, name.clone()).await?;
+        }
         let (cbc, sign) = (request.cbc_tokens.map(|_| request.cbc_tokens()), request.app_sign_login);
         let registration = request.registration.map(|_| request.registration());
         self.change_access(tenant, move |access| {

@@ -223,7 +223,7 @@ impl Limits {
             if of_messages > of_requests {
                 problems.push(format!(
                     "limits.{messages} is {of_messages}, but each message is a request, and limits.{requests} is {of_requests}; \
-                     raise limits.{requests} to at least {of_messages}"
+                     raise limits.{requests} to at least {of_messages}, or lower limits.{messages}"
                 ));
             }
         }

@@ -98,7 +98,7 @@ impl<B: Bulk> Db<B> {
         let partition = Arc::clone(self.partition(0));
         self.0.threads.spawn("zim-write".to_owned(), move || {
             let migrated = sqlite::open(&file, Access::Write).and_then(|mut conn| {
-                migrate::migrate_sqlite(&mut conn, migrations)?;
+                migrate::migrate_sqlite(&mut conn, migrations).map_err(|error| sqlite::explain(&file, error))?;
                 Ok(conn)
             });
             match migrated {

@@ -3,6 +3,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
+use std::time::{Duration, Instant};
 
 use metrics::{Counter, Gauge};
 use parking_lot::{Condvar, Mutex};
@@ -172,6 +173,18 @@ impl<E> Queue<E> {
         Some(taken)
     }
 
+    /// Waits until the queue is not empty or is closed, for at most `limit`. Returns true if it stayed open and empty.
+    pub(super) fn stays_empty(&self, limit: Duration) -> bool {
+        let until = Instant::now() + limit;
+        let mut state = self.state.lock();
+        while state.waiting.is_empty() && !state.is_closed {
+            if self.ready.wait_until(&mut state, until).timed_out() {
+                return state.waiting.is_empty() && !state.is_closed;
+            }
+        }
+        false
+    }
+
     /// Refuses new entries; those in the queue are still served.
     pub(super) fn close(&self) {
         self.state.lock().is_closed = true;
@@ -222,6 +235,11 @@ mod tests {
         }
         assert_eq!(queue.push(3, Cost::default()).unwrap_err().kind(), DbErrorKind::QueueFull);
         assert_eq!(queue.take(at_most(2)), Some(vec![0, 1]));
+        assert!(!queue.stays_empty(Duration::from_secs(3_600)));
+        let empty = Queue::<()>::new("test".to_owned(), Amount { jobs: 1, ..LARGE });
+        assert!(empty.stays_empty(Duration::ZERO));
+        empty.close();
+        assert!(!empty.stays_empty(Duration::from_secs(3_600)));
         queue.close();
         assert!(queue.push(4, Cost::default()).unwrap_err().is_closed());
         assert_eq!(queue.take(|_, _| false), Some(vec![2]), "the first is taken in any case");

@@ -4,6 +4,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use parking_lot::Mutex;
@@ -20,6 +21,9 @@ use super::queue::Queue;
 use super::savepoint::{Lost, Savepoints};
 use super::sqlite::{self, SqliteBackend};
 use super::transaction::{self, Entry, Sink};
+
+/// How long no write waits until there is time for other work on the database.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// The entries of a queue, and how to run them.
 pub(super) trait Work: Sized {
@@ -135,6 +139,9 @@ fn serve_connection<W: Work>(
         }
         if backend.is_broken() {
             return Ok(None);
+        }
+        if W::ACCESS == Access::Write && queue.stays_empty(PAUSE) {
+            backend.shorten_log();
         }
         next = queue.take(W::limit(SqliteBackend::LOCKS));
     }

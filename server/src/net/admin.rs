@@ -6,11 +6,12 @@ use tonic::{Request, Response, Status};
 use tracing::Instrument;
 use zim_protocol::admin::Admin;
 use zim_protocol::{
-    AnyRequest, App as AppRow, BanUserRequest, BanUserResult, CreateAppRequest, DisconnectUserRequest,
-    DisconnectUserResult, ErrorCode, GetUserRequest, ListAppsRequest, ListAppsResult, ListBannedUsersRequest,
-    ListBannedUsersResult, ListSessionsRequest, ListSessionsResult, MintTokenRequest, MintTokenResult,
-    RegisterUserRequest, RegisterUserResult, RevokeTokensRequest, RevokeTokensResult, RotateSecretRequest,
-    RotateSecretResult, Rpc, UnbanUserRequest, UnbanUserResult, UpdateAppRequest, UserAccess,
+    AnyRequest, App as AppRow, AppDetails, BanUserRequest, BanUserResult, CreateAppRequest, DeleteAppRequest,
+    DeleteAppResult, DisconnectUserRequest, DisconnectUserResult, ErrorCode, GetAppRequest, GetUserRequest,
+    ListAppsRequest, ListAppsResult, ListBannedUsersRequest, ListBannedUsersResult, ListSessionsRequest,
+    ListSessionsResult, MintTokenRequest, MintTokenResult, RegisterUserRequest, RegisterUserResult,
+    RevokeTokensRequest, RevokeTokensResult, RotateSecretRequest, RotateSecretResult, Rpc, UnbanUserRequest,
+    UnbanUserResult, UpdateAppRequest, UserAccess,
 };
 
 use crate::app::App;
@@ -70,6 +71,8 @@ impl About for ListAppsRequest {
 
 about! {
     CreateAppRequest: ;
+    GetAppRequest: ;
+    DeleteAppRequest: ;
     UpdateAppRequest: ;
     RotateSecretRequest: ;
     ListBannedUsersRequest: ;
@@ -130,6 +133,8 @@ macro_rules! rpcs {
 rpcs! {
     create_app: CreateAppRequest => AppRow;
     list_apps: ListAppsRequest => ListAppsResult;
+    get_app: GetAppRequest => AppDetails;
+    delete_app: DeleteAppRequest => DeleteAppResult;
     update_app: UpdateAppRequest => AppRow;
     rotate_secret: RotateSecretRequest => RotateSecretResult;
     mint_token: MintTokenRequest => MintTokenResult;

@@ -6,18 +6,19 @@ use std::sync::Arc;
 use zim_protocol::server::AdminService;
 use zim_protocol::token::Token;
 use zim_protocol::{
-    App as AppRow, BanUserRequest, BanUserResult, CreateAppRequest, DisconnectUserRequest, DisconnectUserResult,
-    ErrorCode, GetUserRequest, ListAppsRequest, ListAppsResult, ListBannedUsersRequest, ListBannedUsersResult,
-    ListSessionsRequest, ListSessionsResult, MintTokenRequest, MintTokenResult, RegisterUserRequest,
-    RegisterUserResult, RevokeTokensRequest, RevokeTokensResult, RotateSecretRequest, RotateSecretResult, SessionInfo,
-    UnbanUserRequest, UnbanUserResult, UpdateAppRequest, UserAccess,
+    App as AppRow, AppDetails, BanUserRequest, BanUserResult, CreateAppRequest, DeleteAppRequest, DeleteAppResult,
+    DisconnectUserRequest, DisconnectUserResult, ErrorCode, GetAppRequest, GetUserRequest, ListAppsRequest,
+    ListAppsResult, ListBannedUsersRequest, ListBannedUsersResult, ListSessionsRequest, ListSessionsResult,
+    MintTokenRequest, MintTokenResult, RegisterUserRequest, RegisterUserResult, RevokeTokensRequest,
+    RevokeTokensResult, RotateSecretRequest, RotateSecretResult, SessionInfo, UnbanUserRequest, UnbanUserResult,
+    UpdateAppRequest, UserAccess,
 };
 
 use crate::app::{App, Rotated};
 use crate::connection::Caller;
 use crate::error::Error;
 use crate::key::AppKey;
-use crate::tenant::{Tenant, check_app_name};
+use crate::tenant::{Deleted, Tenant, check_app_name};
 
 /// The lifetime of a token in seconds, unless the request gives one: one day.
 const DEFAULT_TOKEN_S: i64 = 24 * 3_600;
@@ -31,7 +32,7 @@ fn as_row(tenant: &Tenant) -> AppRow {
     let access = tenant.access();
     AppRow {
         app_id: app_id(tenant),
-        name: tenant.name.clone(),
+        name: tenant.name(),
         app_sign: String::new(),
         server_secret: String::new(),
         cbc_tokens: access.cbc_tokens as i32,
@@ -68,13 +69,40 @@ impl AdminService for App {
         Ok(ListAppsResult { apps })
     }
 
+    async fn get_app(&self, _: &Caller, request: GetAppRequest) -> Result<AppDetails, Error> {
+        let tenant = self.tenant(request.app_id)?;
+        let users = self.count_users(&tenant).await?;
+        let connections = self.fanout.all();
+        let of_app = connections.iter().filter(|it| it.identity().is_some_and(|identity| identity.app == tenant.key));
+        Ok(AppDetails {
+            app: Some(as_row(&tenant)),
+            created_at: tenant.created_at,
+            users,
+            sessions: u32::try_from(of_app.count()).unwrap_or(u32::MAX),
+        })
+    }
+
+    async fn delete_app(&self, caller: &Caller, request: DeleteAppRequest) -> Result<DeleteAppResult, Error> {
+        let DeleteAppRequest { app_id, confirm } = request;
+        let tenant = self.tenant(app_id)?;
+        if confirm != app_id {
+            return Err(Error::params_invalid(
+                "confirm must be the ID of the app again: its users and messages are deleted with it",
+            ));
+        }
+        let Deleted { rows, is_done } = self.delete_app(&tenant).await?;
+        caller.audit().record("detail", format!("{rows} rows{}", if is_done { ", all" } else { "" }));
+        Ok(DeleteAppResult { is_done, rows })
+    }
+
     async fn update_app(&self, caller: &Caller, request: UpdateAppRequest) -> Result<AppRow, Error> {
         let tenant = self.tenant(request.app_id)?;
-        let UpdateAppRequest { app_id: _, cbc_tokens, app_sign_login, registration } = &request;
-        caller.audit().record(
-            "detail",
-            format!("cbc_tokens: {cbc_tokens:?}, app_sign_login: {app_sign_login:?}, registration: {registration:?}"),
+        let UpdateAppRequest { app_id: _, cbc_tokens, app_sign_login, registration, name } = &request;
+        name.as_deref().map_or(Ok(()), check_app_name)?;
+        let detail = format!(
+            "name: {name:?}, cbc_tokens: {cbc_tokens:?}, app_sign_login: {app_sign_login:?}, registration: {registration:?}"
         );
+        caller.audit().record("detail", detail);
         self.update_app(&tenant, &request).await?;
         Ok(as_row(&tenant))
     }
