@@ -10,7 +10,7 @@ use zim_protocol::{
 use crate::error::Error;
 use crate::message::{conversation_name, page_size};
 use crate::store::conversation;
-use crate::sync::Name;
+use crate::types::Name;
 use crate::zim::Zim;
 
 impl Zim {

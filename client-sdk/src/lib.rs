@@ -27,34 +27,40 @@
 
 #![warn(missing_docs)]
 
-/// The settings of a client: the server, how it is trusted, and where data is stored.
-mod config;
 /// The error type: the reference's code, a message, and whether a retry can help.
 mod error;
+/// The settings of a client: the server, how it is trusted, and where data is stored.
+mod config;
 /// The id of this installation.
 mod device;
 /// The user who logged in last on this device.
 mod last_user;
-/// Log files.
-mod log;
+/// Types that the whole crate shares.
+mod types;
+/// The pure sync engine: positions, pulls, ranges, unread counts, catching up.
+#[doc(hidden)]
+pub mod engine;
+/// The local database.
+mod store;
+/// The transaction of a turn: what the engine and the app want stored, and the events that result.
+mod apply;
+/// Outgoing messages, from the call of the app to the answer of the server.
+mod outbox;
+/// Everything that one login owns: the local database and its task.
+mod account;
 /// Events: handlers by kind, and streams of all events.
-mod event;
+mod events;
 /// The connection to the server: QUIC, frames, requests and their answers.
 #[doc(hidden)]
 pub mod net;
-/// The local database.
-mod store;
-/// The queue of messages that are being sent.
-mod send_queue;
-/// Synchronisation: the pure engine, what it changes in the store, and the task that runs it.
-#[doc(hidden)]
-pub mod sync;
-/// Everything that one login owns: the local database and its task.
-mod account;
-/// Login, reconnection, logout.
+/// Login, reconnection, logout: the state of a login, and the task that keeps it alive.
 mod session;
 /// The client handle: creating, finding and destroying it.
 mod zim;
+/// Log files.
+mod log;
+/// Logging in and out.
+mod login;
 /// Profiles and the user's own rules.
 mod user;
 /// Sending and reading messages.
@@ -76,7 +82,7 @@ pub use zim_protocol::*;
 
 pub use self::config::{Config, Trust};
 pub use self::error::Error;
-pub use self::event::{EventStream, Lagged};
+pub use self::events::{EventStream, Lagged};
 pub use self::log::{LogConfig, LogLevel};
 pub use self::message::MessageSendNotification;
 #[doc(hidden)]

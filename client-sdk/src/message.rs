@@ -13,11 +13,10 @@ use zim_protocol::{
 
 use crate::account::{Account, Remote, fill_request, logged_out};
 use crate::error::Error;
-use crate::send_queue::{Key, is_network};
+use crate::outbox::{OnAttached, Submission, SubmissionKind, is_network};
 use crate::store::message::{MessageRow, Pending, shown};
 use crate::store::{conversation, page};
-use crate::sync::Name;
-use crate::sync::outbox::{OnAttached, Submission, SubmissionKind};
+use crate::types::{Key, Name};
 use crate::zim::Zim;
 
 /// The most messages on a page, and the size of a page if none is given.

@@ -1,24 +1,17 @@
 //! The client handle: creating, finding and destroying it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
-use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
-use zim_protocol::wire::VERSION;
 use zim_protocol::{
-    AnyRequest, ConnectionEvent, ConnectionState, ConnectionStateChangedEvent, Dirty, ErrorCode, Event, EventFrame,
-    EventKind, Hello, Limits, LogKind, Push, event_frame,
+    AnyRequest, ConnectionState, Dirty, ErrorCode, Event, EventFrame, EventKind, Limits, LogKind, Push, event_frame,
 };
 
-use crate::account::{Account, logged_out};
+use crate::account::logged_out;
 use crate::config::Config;
 use crate::error::Error;
-use crate::event::{EventStream, Events};
-use crate::net::Dialer;
-use crate::session::Login;
+use crate::events::EventStream;
+use crate::session::{Account, Client, Login};
 
 /// A client of one app. It is cheap to clone and stops when the last clone is dropped. [`Zim::create`] keeps a clone
 /// until [`Zim::destroy`].
@@ -28,30 +21,16 @@ use crate::session::Login;
 #[derive(Clone, Debug)]
 pub struct Zim(pub(crate) Arc<Handle>);
 
-/// Owned by the app. Tasks hold [`Inner`], so that dropping the last handle ends them.
+/// Owned by the app. Tasks hold [`Client`], so that dropping the last handle ends them.
 #[derive(Debug)]
 pub(crate) struct Handle {
-    pub(crate) inner: Arc<Inner>,
+    pub(crate) client: Arc<Client>,
 }
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.inner.stop();
+        self.client.stop();
     }
-}
-
-#[derive(Debug)]
-pub(crate) struct Inner {
-    pub(crate) config: Config,
-    pub(crate) hello: Hello,
-    pub(crate) events: Events,
-    pub(crate) dialer: Dialer,
-    /// The current login, from the call of `login` until its task has ended.
-    pub(crate) login: Mutex<Option<Arc<Login>>>,
-    state: watch::Sender<ConnectionState>,
-    pub(crate) root: CancellationToken,
-    pub(crate) tasks: TaskTracker,
-    is_destroyed: AtomicBool,
 }
 
 static INSTANCE: Mutex<Option<Zim>> = Mutex::new(None);
@@ -73,35 +52,7 @@ impl Zim {
                 "0 is not a valid app id; set the app id of your server",
             ));
         }
-        let dialer = Dialer::new(&config)?;
-        let device_id = crate::device::id(config.folder())?;
-        let hello = Hello {
-            versions: vec![VERSION],
-            sdk_version: Self::get_version().to_owned(),
-            platform: config.platform as i32,
-            device_id: device_id.to_vec().into(),
-        };
-        let (events, handled) = Events::new();
-        let inner = Arc::new(Inner {
-            events: events.clone(),
-            hello,
-            dialer,
-            config,
-            login: Mutex::default(),
-            state: watch::Sender::new(ConnectionState::Disconnected),
-            root: CancellationToken::new(),
-            tasks: TaskTracker::new(),
-            is_destroyed: AtomicBool::new(false),
-        });
-        let handle = Arc::new(Handle { inner: Arc::clone(&inner) });
-        let (root, weak) = (inner.root.clone(), Arc::downgrade(&handle));
-        inner.tasks.spawn(async move {
-            tokio::select! {
-                () = events.dispatch(handled, weak) => {}
-                () = root.cancelled() => {}
-            }
-        });
-        Ok(Self(handle))
+        Ok(Self(Arc::new(Handle { client: Client::new(config)? })))
     }
 
     /// Creates the process's single instance (reference: `create`). Returns `None` if there is one already, or if
@@ -137,46 +88,48 @@ impl Zim {
                 *instance = None;
             }
         }
-        self.inner().is_destroyed.store(true, Ordering::Release);
-        self.inner().stop();
+        self.client().destroy();
     }
 
     /// Waits until a destroyed client has ended.
     pub async fn closed(&self) {
-        let inner = self.inner();
-        inner.root.cancelled().await;
-        inner.tasks.wait().await;
-        inner.dialer.close().await;
+        self.client().closed().await;
     }
 
     /// Returns a stream of all events from now on, in order. A reader that is too slow gets the number of events that
     /// it missed; it never slows the client down.
     pub fn events(&self) -> EventStream {
-        self.inner().events.stream()
+        self.client().events.stream()
     }
 
     /// Calls `listener` for every event of this kind and replaces the listener that was set before (reference: `on`).
     /// Listeners are called one at a time, in the order of the events. A slow listener delays the others, so it should
     /// hand long work to a task.
     pub fn on(&self, kind: EventKind, listener: impl Fn(&Self, &Event) + Send + Sync + 'static) {
-        self.inner().events.on(kind, Arc::new(listener));
+        let handle = Arc::downgrade(&self.0);
+        let handler = move |event: &Event| {
+            if let Some(handle) = handle.upgrade() {
+                listener(&Self(handle), event);
+            }
+        };
+        self.client().events.on(kind, Arc::new(handler));
     }
 
     /// Removes the listener of this kind (reference: `off`).
     pub fn off(&self, kind: EventKind) {
-        self.inner().events.off(kind);
+        self.client().events.off(kind);
     }
 
     /// Returns the state of the connection.
     pub fn connection_state(&self) -> ConnectionState {
-        *self.inner().state.borrow()
+        self.client().state()
     }
 
     /// Reports a change of network: the client moves the connection to a new socket, or connects without waiting for
     /// the next retry. This method is not part of the reference and optional: the client notices a change by itself
     /// within seconds, but the operating system of a phone tells its apps earlier.
     pub fn network_changed(&self) {
-        self.inner().dialer.report_network_change();
+        self.client().dialer.report_network_change();
     }
 
     /// Returns the logged-in user, also after an offline login.
@@ -219,21 +172,21 @@ impl Zim {
             .map_err(|error| Error::new(ErrorCode::NetworkModuleRspProtoParseError, error.to_string()))
     }
 
-    pub(crate) fn inner(&self) -> &Arc<Inner> {
-        &self.0.inner
+    pub(crate) fn client(&self) -> &Arc<Client> {
+        &self.0.client
     }
 
     /// Returns the current login if requests may be made.
     pub(crate) fn logged_in(&self) -> Result<Arc<Login>, Error> {
-        self.inner().alive()?;
-        let login = self.inner().login.lock().clone();
+        self.client().alive()?;
+        let login = self.client().login.lock().clone();
         login.filter(|login| login.account().is_some()).ok_or_else(logged_out)
     }
 
     /// Returns the account of the logged-in user.
     pub(crate) fn account(&self) -> Result<Arc<Account>, Error> {
-        self.inner().alive()?;
-        let login = self.inner().login.lock().clone();
+        self.client().alive()?;
+        let login = self.client().login.lock().clone();
         login.and_then(|login| login.account()).ok_or_else(logged_out)
     }
 }
@@ -249,33 +202,4 @@ fn dirty(pushes: Vec<Push>) -> Dirty {
         }
     }
     dirty
-}
-
-impl Inner {
-    /// Ends everything. Returns at once; tasks end in the background.
-    fn stop(&self) {
-        self.events.close();
-        self.root.cancel();
-        self.tasks.close();
-    }
-
-    pub(crate) fn alive(&self) -> Result<(), Error> {
-        if self.is_destroyed.load(Ordering::Acquire) {
-            return Err(Error::new(ErrorCode::CommonModuleNotInit, "this client was destroyed; create a new one"));
-        }
-        Ok(())
-    }
-
-    /// Changes the connection state and raises the event.
-    pub(crate) fn enter(&self, state: ConnectionState, event: ConnectionEvent) {
-        self.enter_because(state, event, "");
-    }
-
-    /// Like [`Inner::enter`], with the event's `extendedData`.
-    pub(crate) fn enter_because(&self, state: ConnectionState, event: ConnectionEvent, extended_data: &str) {
-        self.state.send_replace(state);
-        let extended_data = extended_data.to_owned();
-        let changed = ConnectionStateChangedEvent { state: state as i32, event: event as i32, extended_data };
-        self.events.raise(Event::ConnectionStateChanged(changed));
-    }
 }

@@ -11,6 +11,7 @@ mod drive;
 mod link;
 mod quic;
 mod reconnect;
+mod remote;
 mod socket;
 mod tls;
 
@@ -22,4 +23,5 @@ pub(crate) use self::drive::{Ended, drive};
 pub(crate) use self::link::Link;
 pub use self::quic::client_config as quic_client_config;
 pub(crate) use self::reconnect::Backoff;
+pub(crate) use self::remote::LinkRemote;
 pub use self::tls::certificate_verifier;

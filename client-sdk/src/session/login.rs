@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use zim_protocol::ErrorCode;
 use zim_protocol::clock::Clock;
 
-use crate::account::{Account, logged_out};
+use super::Account;
+use crate::account::logged_out;
 use crate::error::Error;
 use crate::net::Link;
 
@@ -161,14 +161,4 @@ impl Login {
     pub(super) fn token_end(&self) -> watch::Receiver<i64> {
         self.ends_at.subscribe()
     }
-}
-
-/// The error after another login replaced this one: the code of a logout, with the cause.
-pub(super) fn kicked_out() -> Error {
-    Error::new(ErrorCode::NetworkModuleUserHasAlreadyLoggedOut, "another login of this user replaced this one")
-}
-
-/// The error after the operator ended the session.
-pub(super) fn ended_by_operator() -> Error {
-    Error::new(ErrorCode::NetworkModuleUserHasAlreadyLoggedOut, "the operator ended this session; log in again")
 }

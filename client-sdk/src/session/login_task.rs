@@ -8,16 +8,16 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use zim_protocol::{
-    ConnectionEvent, ConnectionState, ErrorCode, Event, LoginRequest, LoginResult, LogoutRequest, SessionEndReason,
-    TokenWillExpireEvent,
+    ConnectionEvent, ConnectionState, ErrorCode, Event, LoginRequest, LoginResult, LogoutRequest, TokenWillExpireEvent,
 };
 
-use super::login::{Login, ended_by_operator, kicked_out};
-use crate::account::Account;
+use super::Account;
+use super::client::Client;
+use super::end::{End, Failed, before_login, verdict, wrong_version};
+use super::login::Login;
 use crate::error::Error;
-use crate::last_user;
-use crate::net::{Backoff, Dialed, Ended, drive};
-use crate::zim::Inner;
+use crate::net::{Backoff, Dialed, Ended, LinkRemote, drive};
+use crate::{account, last_user};
 
 /// The app is warned this long before its token expires.
 const WARN_MS: i64 = 30_000;
@@ -26,92 +26,18 @@ const LOGOUT_TIMEOUT: Duration = Duration::from_secs(2);
 /// After a connection that lasted this long, the back-off starts again with a short pause.
 const STABLE_AFTER: Duration = Duration::from_secs(10);
 
-/// Why a login ended.
-#[derive(Debug)]
-enum End {
-    /// The app logged out.
-    Left,
-    /// The app destroyed the client, or dropped it.
-    Destroyed,
-    /// The server refused the login, or the local database cannot be opened.
-    Refused(Error),
-    /// No connection was made in time.
-    GaveUp(Error),
-    KickedOut,
-    /// The operator ended the session.
-    EndedByOperator,
-    TokenExpired,
-    Unregistered,
-}
-
-impl End {
-    /// Translates the reason that the server gives. `None`: reconnect.
-    fn of(reason: SessionEndReason) -> Option<Self> {
-        match reason {
-            SessionEndReason::KickedOut => Some(Self::KickedOut),
-            SessionEndReason::EndedByOperator => Some(Self::EndedByOperator),
-            SessionEndReason::TokenExpired => Some(Self::TokenExpired),
-            SessionEndReason::Unregistered => Some(Self::Unregistered),
-            SessionEndReason::LoggedOut => Some(Self::Left),
-            SessionEndReason::GoingAway | SessionEndReason::Unspecified => None,
-        }
-    }
-
-    /// Returns the `extendedData` of the event, for reasons that the reference's events do not tell apart.
-    const fn extended_data(&self) -> &'static str {
-        match self {
-            Self::EndedByOperator => r#"{"reason":"endedByOperator"}"#,
-            _ => "",
-        }
-    }
-
-    /// Returns the event for the app, and the error for a caller that still waits for the login.
-    fn outcome(self) -> Option<(ConnectionEvent, Option<Error>)> {
-        Some(match self {
-            Self::Destroyed => return None,
-            Self::Left => (ConnectionEvent::Success, None),
-            Self::Refused(error) => (ConnectionEvent::LoginInterrupted, Some(error)),
-            Self::GaveUp(error) => (ConnectionEvent::LoginTimeout, Some(error)),
-            Self::KickedOut => (ConnectionEvent::KickedOut, Some(kicked_out())),
-            Self::EndedByOperator => (ConnectionEvent::KickedOut, Some(ended_by_operator())),
-            Self::TokenExpired => {
-                let error = Error::new(ErrorCode::NetworkModuleTokenExpired, "the token has expired");
-                (ConnectionEvent::TokenExpired, Some(error))
-            }
-            Self::Unregistered => {
-                let error = Error::new(ErrorCode::CommonModuleUserIsNotExist, "this account no longer exists");
-                (ConnectionEvent::Unregistered, Some(error))
-            }
-        })
-    }
-}
-
-/// Why an attempt to log in failed.
-#[derive(Debug)]
-struct Failed {
-    error: Error,
-    /// A retry would fail again.
-    is_final: bool,
-}
-
-impl Failed {
-    fn is_network(&self) -> bool {
-        matches!(self.error.code(), ErrorCode::NetworkModuleNetworkError | ErrorCode::NetworkModuleRequestTimeout)
-    }
-}
-
 /// The task of one login, from its first connection to its end.
 pub(super) struct LoginTask {
-    inner: Arc<Inner>,
+    client: Arc<Client>,
     login: Arc<Login>,
     request: Mutex<LoginRequest>,
     is_offline: bool,
 }
 
 impl LoginTask {
-    pub(super) fn new(inner: Arc<Inner>, login: Arc<Login>, request: LoginRequest) -> Self {
+    pub(super) fn new(client: Arc<Client>, login: Arc<Login>, request: LoginRequest) -> Self {
         let is_offline = request.config.as_ref().is_some_and(|config| config.is_offline_login);
-        Self { inner, login, request: Mutex::new(request), is_offline }
+        Self { client, login, request: Mutex::new(request), is_offline }
     }
 
     pub(super) async fn run(self) {
@@ -126,10 +52,10 @@ impl LoginTask {
 
     /// Opens the local database. This needs no network, so that an offline login works.
     async fn open(&self) -> Result<Arc<Account>, Error> {
-        let (inner, login) = (Arc::clone(&self.inner), Arc::clone(&self.login));
+        let (client, login) = (Arc::clone(&self.client), Arc::clone(&self.login));
         let opened = tokio::task::spawn_blocking(move || {
-            let (config, link, events) = (&inner.config, login.link.clone(), inner.events.clone());
-            Account::open(config, config.app_id, &login.user_id, link, events, config.clock.clone())
+            let remote = LinkRemote { link: login.link.clone(), events: client.events.clone() };
+            Account::open(&client.config, &login.user_id, remote)
         });
         let panicked = |_| Error::new(ErrorCode::DatabaseModuleOpenDatabaseError, "opening the local database failed");
         opened.await.map_err(panicked)?
@@ -139,14 +65,14 @@ impl LoginTask {
         if self.is_offline {
             // Without an app sign the token was checked; with one it does not matter.
             let ends_at_s = zim_protocol::token::expiry(&self.login.token()).unwrap_or(0);
-            let ends_at_s = if self.inner.config.has_app_sign() { 0 } else { ends_at_s };
+            let ends_at_s = if self.client.config.has_app_sign() { 0 } else { ends_at_s };
             self.login.set_token_end(ends_at_s.saturating_mul(1_000));
             self.login.set_account(account);
             self.login.set_accepted();
         }
         tokio::select! {
             biased;
-            () = self.inner.root.cancelled() => End::Destroyed,
+            () = self.client.root.cancelled() => End::Destroyed,
             end = self.keep_connected(account) => end,
             () = self.app_logs_out() => End::Left,
             () = self.token_expires() => End::TokenExpired,
@@ -163,7 +89,7 @@ impl LoginTask {
             if let Some(error) = error {
                 tracing::info!(user = self.login.user_id, ?event, %error, "the login has ended");
             }
-            self.inner.enter_because(ConnectionState::Disconnected, *event, why);
+            self.client.enter_because(ConnectionState::Disconnected, *event, why);
         }
         if let Some(account) = account {
             account.disconnected();
@@ -172,14 +98,14 @@ impl LoginTask {
                 self.erase();
             }
         }
-        self.inner.login.lock().take_if(|login| Arc::ptr_eq(login, &self.login));
+        self.client.login.lock().take_if(|login| Arc::ptr_eq(login, &self.login));
         self.login.set_ended(outcome.and_then(|(_, error)| error));
     }
 
     /// Deletes the local data: the account no longer exists, or the app wants it.
     fn erase(&self) {
-        last_user::forget(&self.inner.config, &self.login.user_id);
-        if let Err(error) = Account::erase(&self.inner.config, self.inner.config.app_id, &self.login.user_id) {
+        last_user::forget(&self.client.config, &self.login.user_id);
+        if let Err(error) = account::erase(&self.client.config, self.client.config.app_id, &self.login.user_id) {
             tracing::warn!(%error, "the local database cannot be removed");
         }
     }
@@ -212,7 +138,7 @@ impl LoginTask {
                     }
                     if !self.login.is_leaving() {
                         tracing::info!(user = self.login.user_id, why, "the connection is lost");
-                        self.inner.enter(ConnectionState::Reconnecting, ConnectionEvent::LoginInterrupted);
+                        self.client.enter(ConnectionState::Reconnecting, ConnectionEvent::LoginInterrupted);
                     }
                     self.pause(&mut backoff).await;
                 }
@@ -221,7 +147,7 @@ impl LoginTask {
                         return end;
                     }
                     tracing::debug!(error = %failed.error, "not connected yet");
-                    let timeout = Duration::from_millis(self.inner.config.connect_timeout_ms);
+                    let timeout = Duration::from_millis(self.client.config.connect_timeout_ms);
                     let times_out = async {
                         if self.login.is_accepted() {
                             return std::future::pending().await;
@@ -256,14 +182,14 @@ impl LoginTask {
         tokio::select! {
             () = sleep(backoff.next(u64::from_ne_bytes(random))) => {}
             // A new network: retry at once, with a fresh back-off.
-            () = self.inner.dialer.network_changed() => *backoff = Backoff::default(),
+            () = self.client.dialer.network_changed() => *backoff = Backoff::default(),
         }
     }
 
     /// Runs one connection, from dialing to its end. Returns how it ended and how long it was logged in, or why the
     /// login failed.
     async fn connection(&self, account: &Arc<Account>) -> Result<(Ended, Duration), Failed> {
-        let dialed = self.inner.dialer.dial().await;
+        let dialed = self.client.dialer.dial().await;
         let mut dialed =
             dialed.map_err(|unreachable| Failed { error: unreachable.error, is_final: unreachable.is_final })?;
         let outcome = self.serve(&mut dialed, account).await;
@@ -286,7 +212,7 @@ impl LoginTask {
                 }
             }
         };
-        link.open(self.inner.hello.clone());
+        link.open(self.client.hello.clone());
         // Hello and the login are sent together: one round trip.
         let request = self.request();
         let mut driven = std::pin::pin!(drive(dialed, link, take));
@@ -316,7 +242,7 @@ impl LoginTask {
     /// Takes over a connection that is logged in: requests use it from now on.
     async fn logged_in(&self, result: &LoginResult, account: &Arc<Account>) {
         let welcome = self.login.link.welcome().await;
-        self.login.set_time(welcome.server_time, self.inner.config.clock.steady_ms());
+        self.login.set_time(welcome.server_time, self.client.config.clock.steady_ms());
         self.login.set_token_end(result.token_expires_at);
         let mut is_named = false;
         {
@@ -328,15 +254,15 @@ impl LoginTask {
                 config.custom_status.clear();
             }
         }
-        if !self.inner.config.one_shot {
-            last_user::set(&self.inner.config, &self.login.user_id);
+        if !self.client.config.one_shot {
+            last_user::set(&self.client.config, &self.login.user_id);
         }
         if self.login.is_leaving() {
             return;
         }
         self.login.link.set_logged_in();
         self.login.set_account(account);
-        self.inner.enter(ConnectionState::Connected, ConnectionEvent::Success);
+        self.client.enter(ConnectionState::Connected, ConnectionEvent::Success);
         account.connected(result, is_named, &welcome).await;
         self.login.set_accepted();
     }
@@ -344,15 +270,15 @@ impl LoginTask {
     /// Moves the connection to a new socket whenever the network changes.
     async fn follow_network_changes(&self) {
         loop {
-            self.inner.dialer.network_changed().await;
-            self.inner.dialer.rebind();
+            self.client.dialer.network_changed().await;
+            self.client.dialer.rebind();
             self.login.link.heartbeat();
         }
     }
 
     /// Warns before the token expires, and returns when it expires.
     async fn token_expires(&self) {
-        let clock = &self.inner.config.clock;
+        let clock = &self.client.config.clock;
         let mut ends_at = self.login.token_end();
         loop {
             let at = *ends_at.borrow_and_update();
@@ -363,7 +289,7 @@ impl LoginTask {
                 clock.sleep_until_steady(at.saturating_sub(WARN_MS)).await;
                 // Rounded up, so that 30 seconds before the end the event says 30.
                 let second = at.saturating_sub(clock.steady_ms()).max(0).saturating_add(999).div_euclid(1_000);
-                self.inner.events.raise(Event::TokenWillExpire(TokenWillExpireEvent { second }));
+                self.client.events.raise(Event::TokenWillExpire(TokenWillExpireEvent { second }));
                 clock.sleep_until_steady(at).await;
             };
             tokio::select! {
@@ -373,86 +299,5 @@ impl LoginTask {
                 () = end => return,
             }
         }
-    }
-}
-
-/// Decides whether a refused reconnect ends the login, and how.
-fn verdict(error: &Error) -> Option<End> {
-    match error.code() {
-        ErrorCode::NetworkModuleUserHasAlreadyLoggedOut if error.detail("reason") == Some("kickedOut") => {
-            Some(End::KickedOut)
-        }
-        ErrorCode::NetworkModuleUserHasAlreadyLoggedOut if error.detail("reason") == Some("endedByOperator") => {
-            Some(End::EndedByOperator)
-        }
-        ErrorCode::NetworkModuleTokenExpired | ErrorCode::NetworkModuleTokenTimeIsTooShort => Some(End::TokenExpired),
-        ErrorCode::NetworkModuleUserHasAlreadyLoggedOut
-        | ErrorCode::NetworkModuleTokenInvalid
-        | ErrorCode::NetworkModuleTokenVersionError
-        | ErrorCode::CommonModuleInvalidAppId => Some(End::Refused(error.clone())),
-        _ => None,
-    }
-}
-
-/// The error of a connection that ended before the answer to the login.
-fn before_login(ended: Ended) -> Failed {
-    let (error, is_final) = match ended {
-        Ended::Version => (wrong_version(), true),
-        Ended::Lost(why) => {
-            let message = format!("the connection was lost during the login: {why}");
-            (Error::new(ErrorCode::NetworkModuleNetworkError, message), false)
-        }
-        Ended::Server(reason) => {
-            let message = format!("the server ended the connection: {reason:?}");
-            (Error::new(ErrorCode::NetworkModuleNetworkError, message), false)
-        }
-    };
-    Failed { error, is_final }
-}
-
-fn wrong_version() -> Error {
-    Error::new(
-        ErrorCode::CommonModuleUnsupportedRequest,
-        "the server does not support this version of the SDK; update the SDK",
-    )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn outcome(end: Option<End>) -> Option<(ConnectionEvent, Option<ErrorCode>)> {
-        let (event, error) = end?.outcome()?;
-        Some((event, error.map(|error| error.code())))
-    }
-
-    #[test]
-    fn only_some_errors_end_a_login() {
-        let lost = Error::new(ErrorCode::NetworkModuleNetworkError, "");
-        assert!(verdict(&lost).is_none());
-        let busy = Error::new(ErrorCode::CommonModuleImDatabaseError, "");
-        assert!(verdict(&busy).is_none());
-        let code = ErrorCode::NetworkModuleUserHasAlreadyLoggedOut;
-        let mut wire = zim_protocol::Error::new(code, "");
-        let interrupted = Some((ConnectionEvent::LoginInterrupted, Some(code)));
-        assert_eq!(outcome(verdict(&wire.clone().into())), interrupted);
-        wire.details.insert("reason".to_owned(), "kickedOut".to_owned());
-        assert_eq!(outcome(verdict(&wire.into())), Some((ConnectionEvent::KickedOut, Some(code))));
-        let code = ErrorCode::NetworkModuleTokenExpired;
-        let expired = Error::new(code, "");
-        assert_eq!(outcome(verdict(&expired)), Some((ConnectionEvent::TokenExpired, Some(code))));
-    }
-
-    #[test]
-    fn some_reasons_of_the_server_end_the_login_and_some_only_the_connection() {
-        let event = |reason| outcome(End::of(reason)).map(|(event, _)| event);
-        assert_eq!(event(SessionEndReason::KickedOut), Some(ConnectionEvent::KickedOut));
-        assert_eq!(event(SessionEndReason::EndedByOperator), Some(ConnectionEvent::KickedOut));
-        assert_eq!(event(SessionEndReason::TokenExpired), Some(ConnectionEvent::TokenExpired));
-        assert_eq!(event(SessionEndReason::Unregistered), Some(ConnectionEvent::Unregistered));
-        assert_eq!(event(SessionEndReason::LoggedOut), Some(ConnectionEvent::Success));
-        assert_eq!(event(SessionEndReason::GoingAway), None);
-        assert_eq!(event(SessionEndReason::Unspecified), None);
-        assert_eq!(outcome(Some(End::Destroyed)), None);
     }
 }

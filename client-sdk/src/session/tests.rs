@@ -9,7 +9,7 @@ use zim_protocol::{
 };
 
 use crate::config::{Config, Trust};
-use crate::event::EventStream;
+use crate::events::EventStream;
 use crate::zim::Zim;
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
@@ -103,7 +103,7 @@ async fn dropping_the_last_handle_ends_all_tasks() {
     let server = Silent::new();
     let zim = server.client();
     let mut events = zim.events();
-    let tasks = zim.inner().tasks.clone();
+    let tasks = zim.client().tasks.clone();
     drop(Box::pin(zim.login("ann", config())).await_once().await);
     assert!(!tasks.is_empty());
     drop(zim);
@@ -158,7 +158,7 @@ async fn an_offline_login_is_for_the_last_user_of_the_device() {
     let mut events = zim.events();
     let refused = zim.login("ann", offline("ann")).await.unwrap_err();
     assert_eq!(refused.code(), ErrorCode::NetworkModuleUserIdError);
-    crate::last_user::set(&zim.inner().config, "ann");
+    crate::last_user::set(&zim.client().config, "ann");
     let refused = zim.login("bob", offline("bob")).await.unwrap_err();
     assert_eq!(refused.code(), ErrorCode::NetworkModuleUserIdError);
 
@@ -171,7 +171,7 @@ async fn an_offline_login_is_for_the_last_user_of_the_device() {
     assert!(list.conversation_list.is_empty());
 
     // The token expires without a network as well.
-    zim.inner().config.clock.advance(100_000);
+    zim.client().config.clock.advance(100_000);
     while !matches!(events.next().await, Some(Ok(Event::TokenWillExpire(_)))) {}
     assert_eq!(state(&mut events).await, (ConnectionState::Disconnected, ConnectionEvent::TokenExpired));
     // The next login waits until the database of this one is closed.

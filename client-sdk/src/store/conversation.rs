@@ -11,7 +11,8 @@ use zim_protocol::{
 
 use super::message::{self, MessageRow};
 use super::{from_sql, to_sql};
-use crate::sync::{Name, Position, Ranges, Saved, State, Tally};
+use crate::engine::{Position, Ranges, Saved, State, Tally};
+use crate::types::Name;
 
 /// Added to the order key of pinned conversations, which come before all others.
 const PINNED: i64 = 1_000_000_000_000;

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use prost::Message;
-use zim_client_sdk::sync::{Name, Origin, Position, Request, SyncEngine};
+use zim_client_sdk::engine::{Name, Origin, Position, Request, SyncEngine};
 use zim_protocol::{Dirty, FillResult, Page, Push, SyncResult};
 
 /// The most requests of one step: four pulls and a sync, and the repeated requests of a sync that differs.

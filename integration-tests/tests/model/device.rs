@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use zim_client_sdk::sync::{Change, Name, Origin, Output, Position, Ranges, Request, State, SyncEngine};
+use zim_client_sdk::engine::{Change, Name, Origin, Output, Position, Ranges, Request, State, SyncEngine};
 use zim_protocol::{Dirty, Page, Push, SyncResult};
 
 use super::server::{NAMES, Server, User};

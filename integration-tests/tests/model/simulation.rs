@@ -1,6 +1,6 @@
 //! The steps of a simulation, and the invariants after them.
 
-use zim_client_sdk::sync::Name;
+use zim_client_sdk::engine::Name;
 use zim_protocol::{Dirty, FeedEntry, LogKind, MessageEntry, Push};
 
 use super::Random;

@@ -7,9 +7,11 @@ use zim_protocol::{
     FriendListChangeAction, FriendListChangedEvent, UserFullInfo, UserInfo,
 };
 
-use super::{Transaction, full_info};
+use super::Transaction;
+use super::user::full_info;
+use crate::engine::Origin;
 use crate::store::{conversation, friend, friend_application, user};
-use crate::sync::state::{Name, Origin};
+use crate::types::Name;
 
 impl Transaction<'_> {
     /// Applies an entry of the list of friends. The alias of a friend is the alias of the conversation.

@@ -14,7 +14,8 @@ use super::catch_up::Syncing;
 use super::positions::MAX_POSITION;
 use super::pulls::{LIVE, Pull};
 use super::ranges::Ranges;
-use super::state::{Change, Name, Output, Position, Progress, Saved, State};
+use super::state::{Change, Output, Position, Progress, Saved, State};
+use crate::types::Name;
 
 /// What a device knows, and the rules by which it learns more. See the module.
 #[derive(Debug)]

@@ -1,7 +1,11 @@
 //! The transaction of a turn: the output of the engine and the app's own requests are stored, and events result.
 
+mod blacklist;
+mod conversation;
 mod friend;
+mod message;
 mod status;
+mod user;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,16 +13,17 @@ use std::sync::Arc;
 use bytes::Bytes;
 use rusqlite::Connection;
 use zim_protocol::{
-    BlacklistChangeAction, BlacklistChangedEvent, BlockEntry, ChangeEntry, Conversation, ConversationChangeInfo,
-    ConversationChangedEvent, ConversationEvent, ConversationHead, ConversationNotificationStatus, ConversationRef,
-    ConversationType, Event, GroupMessageReceivedEvent, Message, MessageEntry, MessageReceivedInfo, MessageSentStatus,
-    MessageSentStatusChangeInfo, MessageSentStatusChangedEvent, MessageType, PeerMessageReceivedEvent, Snapshot,
-    UserFullInfo, UserInfo, UserInfoUpdatedEvent, UserRuleUpdatedEvent, UserStatus, change_entry, feed_entry::Detail,
+    BlacklistChangeAction, Conversation, ConversationChangeInfo, ConversationChangedEvent, ConversationEvent, Event,
+    Message, MessageEntry, MessageSentStatus, MessageSentStatusChangeInfo, MessageSentStatusChangedEvent, Snapshot,
+    UserFullInfo, UserInfoUpdatedEvent, UserRuleUpdatedEvent, UserStatus, feed_entry::Detail,
 };
 
-use super::state::{Batch, Change, Name, Origin};
-use crate::store::message::{self, Pending};
-use crate::store::{self, block, conversation, pending, rule, user};
+use self::conversation::disturbing;
+pub(crate) use self::message::{received, with_twin};
+use crate::engine::{Batch, Change, Origin};
+use crate::store::message::Pending;
+use crate::store::{self, block, pending, rule};
+use crate::types::{Key, Name};
 
 /// Work for a message of the app, before the batch.
 #[derive(Debug)]
@@ -28,7 +33,7 @@ pub(crate) enum Attach {
     /// A failed message that is about to be sent again.
     Retry {
         /// The key of the message.
-        key: [u8; 16],
+        key: Key,
         /// The current time.
         ts: i64,
     },
@@ -44,7 +49,7 @@ pub(crate) enum Settle {
         /// The conversation.
         name: Name,
         /// The key of the message.
-        key: [u8; 16],
+        key: Key,
         /// The reason, for the app.
         reason: String,
         /// The conversation is disabled: nothing can be sent to it.
@@ -130,10 +135,10 @@ pub(crate) fn apply(db: &Connection, viewer: &Viewer, job: Job) -> rusqlite::Res
     }
     for saved in &job.batch.states {
         let id = tx.touch(&saved.name)?;
-        conversation::save(db, id, saved)?;
+        store::conversation::save(db, id, saved)?;
     }
     if let Some(position) = &job.batch.position {
-        conversation::save_position(db, position)?;
+        store::conversation::save_position(db, position)?;
     }
     for settle in job.settle {
         tx.settle(settle)?;
@@ -176,47 +181,13 @@ impl<'a> Transaction<'a> {
         if let Some(id) = self.ids.get(name) {
             return Ok(*id);
         }
-        let (id, before) = match conversation::id(self.db, name)? {
-            Some(id) => (id, conversation::shown(self.db, id, &self.viewer.user_id)?),
-            None => (conversation::add(self.db, name)?, None),
+        let (id, before) = match store::conversation::id(self.db, name)? {
+            Some(id) => (id, store::conversation::shown(self.db, id, &self.viewer.user_id)?),
+            None => (store::conversation::add(self.db, name)?, None),
         };
         self.ids.insert(name.clone(), id);
         self.touched.push((id, before));
         Ok(id)
-    }
-
-    fn attach(&mut self, name: &Name, attach: Attach) -> rusqlite::Result<Option<Attached>> {
-        let viewer = Arc::clone(&self.viewer.user_id);
-        match attach {
-            Attach::New(pending) => {
-                let id = self.touch(name)?;
-                let order_key = message::insert_pending(self.db, id, &viewer, &pending)?;
-                let entry = MessageEntry {
-                    sender: viewer.to_string(),
-                    ts: pending.ts,
-                    kind: pending.kind,
-                    flags: pending.flags,
-                    client_key: Bytes::copy_from_slice(&pending.key),
-                    content: pending.content,
-                    ..MessageEntry::default()
-                };
-                let mut message = message::shown(entry, &viewer, &name.to_ref());
-                message.message_id.clear();
-                message.order_key = order_key;
-                message.sent_status = MessageSentStatus::Sending as i32;
-                message.local_extended_data = pending.local_data;
-                Ok(Some(Attached { message, first: None }))
-            }
-            Attach::Retry { key, ts } => {
-                let Some(id) = conversation::id(self.db, name)? else { return Ok(None) };
-                self.touch(name)?;
-                let Some((row, config)) = message::retry(self.db, id, &key, ts)? else { return Ok(None) };
-                let content = row.content.clone();
-                let message = row.into_message(&viewer, &name.to_ref());
-                self.status(message.clone(), "");
-                Ok(Some(Attached { message, first: Some((config, content)) }))
-            }
-        }
     }
 
     fn change(&mut self, change: Change) -> rusqlite::Result<()> {
@@ -237,17 +208,17 @@ impl<'a> Transaction<'a> {
             }
             Change::Drop(name) => {
                 let id = self.touch(&name)?;
-                message::drop_stored(self.db, id)
+                store::message::drop_stored(self.db, id)
             }
             Change::DropAll => {
-                for name in conversation::names(self.db)? {
+                for name in store::conversation::names(self.db)? {
                     self.touch(&name)?;
                 }
                 store::friend::mark_stale(self.db)?;
                 store::friend_application::mark_stale(self.db)?;
                 block::mark_stale(self.db)?;
                 store::status::mark_stale(self.db)?;
-                conversation::drop_all(self.db)
+                store::conversation::drop_all(self.db)
             }
             // Conversations are swept at the end, when all states are stored.
             Change::Sweep => {
@@ -287,113 +258,11 @@ impl<'a> Transaction<'a> {
         }
     }
 
-    /// Applies an entry of the blacklist. The device that made the change gets the event as well.
-    fn block(&mut self, entry: BlockEntry, origin: Origin) -> rusqlite::Result<()> {
-        let Some(user) = entry.user.filter(|user| !user.user_id.is_empty()) else { return Ok(()) };
-        self.store_incidental_profile(full_info(user.clone()))?;
-        let (is_news, action) = if entry.is_deleted {
-            (block::remove(self.db, &user.user_id)?, BlacklistChangeAction::Removed)
-        } else {
-            (block::add(self.db, &user.user_id, entry.place)?, BlacklistChangeAction::Added)
-        };
-        if is_news && origin != Origin::First {
-            self.blacklist_changed(user, action);
-        }
-        Ok(())
-    }
-
-    /// Applies the profile of a login. A device that was away learns what other devices changed; a change by the login
-    /// itself is not news.
-    fn logged_in(&mut self, info: UserFullInfo, is_named: bool) -> rusqlite::Result<()> {
-        let mut before = user::read(self.db, &self.viewer.user_id)?;
-        if let (true, Some(before), Some(now)) =
-            (is_named, before.as_mut().and_then(|before| before.base_info.as_mut()), &info.base_info)
-        {
-            before.user_name.clone_from(&now.user_name);
-        }
-        self.store_profile(info.clone())?;
-        if before.is_some_and(|before| before != info) {
-            self.durable.push(Event::UserInfoUpdated(UserInfoUpdatedEvent { info: Some(info) }));
-        }
-        Ok(())
-    }
-
-    /// Adds a user to the event before it if the action is the same.
-    fn blacklist_changed(&mut self, user: UserInfo, action: BlacklistChangeAction) {
-        match self.durable.last_mut() {
-            Some(Event::BlacklistChanged(event)) if event.action == action as i32 => event.user_list.push(user),
-            _ => self
-                .durable
-                .push(Event::BlacklistChanged(BlacklistChangedEvent { user_list: vec![user], action: action as i32 })),
-        }
-    }
-
-    /// Applies a snapshot of other users. Their conversations are updated too.
-    fn snapshot(&mut self, snapshot: Snapshot) -> rusqlite::Result<()> {
-        self.profiles(snapshot.profiles)?;
-        snapshot.statuses.into_iter().try_for_each(|status| self.user_status(status).map(drop))
-    }
-
-    fn profiles(&mut self, profiles: Vec<UserFullInfo>) -> rusqlite::Result<()> {
-        profiles.into_iter().try_for_each(|info| self.store_profile(info).map(drop))
-    }
-
-    fn messages(&mut self, name: &Name, entries: Vec<MessageEntry>, raise_after: u64) -> rusqlite::Result<()> {
-        let id = self.touch(name)?;
-        let to = name.to_ref();
-        let mut new: Vec<Message> = Vec::new();
-        for entry in entries {
-            let stored = message::store(self.db, id, &self.viewer.user_id, &entry)?;
-            if let Some(row) = stored.settled {
-                self.settled(row, &to, "")?;
-            }
-            let is_news = entry.seq > raise_after
-                && !stored.is_local
-                && entry.ts >= self.viewer.horizon_ms
-                && entry.kind != MessageType::Revoke as i32;
-            if is_news {
-                new.push(message::shown(entry, &self.viewer.user_id, &to));
-            }
-        }
-        let login_ms = self.viewer.login_ms;
-        let is_offline = |message: &Message| message.timestamp < login_ms;
-        for chunk in new.chunk_by(|a, b| is_offline(a) == is_offline(b)) {
-            let info = MessageReceivedInfo { is_offline_message: chunk.first().is_some_and(is_offline) };
-            self.durable.extend(received(&to, chunk.to_vec(), info));
-        }
-        Ok(())
-    }
-
-    fn changes(&mut self, name: &Name, entries: &[ChangeEntry]) -> rusqlite::Result<()> {
-        let id = self.touch(name)?;
-        for entry in entries {
-            if let Some(change_entry::Detail::Message(entry)) = &entry.detail {
-                message::change(self.db, id, entry)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn head(&mut self, head: ConversationHead) -> rusqlite::Result<()> {
-        let Some(to) = head.conversation else { return Ok(()) };
-        let id = self.touch(&Name::from(&to))?;
-        if let Some(peer) = head.peer {
-            self.store_incidental_profile(peer)?;
-        }
-        if let Some(last) = head.last_message.filter(|last| !last.content.is_empty()) {
-            let stored = message::store(self.db, id, &self.viewer.user_id, &last)?;
-            if let Some(row) = stored.settled {
-                self.settled(row, &to, "")?;
-            }
-        }
-        Ok(())
-    }
-
     fn settle(&mut self, settle: Settle) -> rusqlite::Result<()> {
         match settle {
             Settle::Sent(entry) => {
-                if let Some(row) = message::settle(self.db, &entry)? {
-                    let name = conversation::name_of_message(self.db, row)?;
+                if let Some(row) = store::message::settle(self.db, &entry)? {
+                    let name = store::conversation::name_of_message(self.db, row)?;
                     self.touch(&name)?;
                     self.settled(row, &name.to_ref(), "")?;
                 }
@@ -401,9 +270,9 @@ impl<'a> Transaction<'a> {
             Settle::Failed { name, key, reason, is_disabled } => {
                 let id = self.touch(&name)?;
                 if is_disabled {
-                    conversation::disable(self.db, id)?;
+                    store::conversation::disable(self.db, id)?;
                 }
-                if let Some(row) = message::fail(self.db, &key)? {
+                if let Some(row) = store::message::fail(self.db, &key)? {
                     self.settled(row, &name.to_ref(), &reason)?;
                 }
             }
@@ -414,30 +283,14 @@ impl<'a> Transaction<'a> {
         Ok(())
     }
 
-    /// Reports that an own message was sent or failed.
-    fn settled(&mut self, row: i64, to: &ConversationRef, reason: &str) -> rusqlite::Result<()> {
-        if let Some(row) = message::by_id(self.db, row)? {
-            self.status(row.into_message(&self.viewer.user_id, to), reason);
-        }
-        Ok(())
-    }
-
-    fn status(&mut self, message: Message, reason: &str) {
-        self.statuses.push(MessageSentStatusChangeInfo {
-            status: message.sent_status,
-            message: Some(message),
-            reason: reason.to_owned(),
-        });
-    }
-
     /// Completes the result: the events that follow from the touched rows.
     fn finish(self, mut applied: Applied, is_sweep: bool) -> rusqlite::Result<Applied> {
         let viewer = &self.viewer.user_id;
         let mut infos = Vec::new();
-        let swept = if is_sweep { conversation::sweep(self.db, viewer)? } else { Vec::new() };
+        let swept = if is_sweep { store::conversation::sweep(self.db, viewer)? } else { Vec::new() };
         for (id, before) in self.touched {
-            conversation::reorder(self.db, id)?;
-            let after = conversation::shown(self.db, id, viewer)?;
+            store::conversation::reorder(self.db, id)?;
+            let after = store::conversation::shown(self.db, id, viewer)?;
             applied.unread_delta += disturbing(after.as_ref()) - disturbing(before.as_ref());
             let Some(conversation) = after.filter(|after| before.as_ref() != Some(after)) else { continue };
             let event = match &before {
@@ -469,48 +322,4 @@ impl<'a> Transaction<'a> {
         }
         Ok(applied)
     }
-}
-
-/// Builds a profile with the deprecated duplicate fields of the reference.
-fn full_info(info: UserInfo) -> UserFullInfo {
-    let (user_avatar_url, extended_data) = (info.user_avatar_url.clone(), info.user_extended_data.clone());
-    UserFullInfo { base_info: Some(info), user_avatar_url, extended_data }
-}
-
-/// Returns what a conversation adds to the total of unread messages.
-fn disturbing(conversation: Option<&Conversation>) -> i64 {
-    let quiet = ConversationNotificationStatus::DoNotDisturb as i32;
-    conversation.filter(|shown| shown.notification_status != quiet).map_or(0, |shown| shown.unread_message_count)
-}
-
-/// Returns the event for received messages, if their type of conversation has one.
-pub(crate) fn received(to: &ConversationRef, message_list: Vec<Message>, info: MessageReceivedInfo) -> Option<Event> {
-    let (from_conversation_id, info) = (to.id.clone(), Some(info));
-    match ConversationType::try_from(to.r#type) {
-        Ok(ConversationType::Peer) => {
-            Some(Event::PeerMessageReceived(PeerMessageReceivedEvent { message_list, from_conversation_id, info }))
-        }
-        Ok(ConversationType::Group) => {
-            Some(Event::GroupMessageReceived(GroupMessageReceivedEvent { message_list, from_conversation_id, info }))
-        }
-        _ => None,
-    }
-}
-
-/// Returns an event and its deprecated twin, if it has one.
-pub(crate) fn with_twin(event: Event) -> Vec<Event> {
-    let twin = match &event {
-        Event::PeerMessageReceived(event) => Some(Event::ReceivePeerMessage(zim_protocol::ReceivePeerMessageEvent {
-            message_list: event.message_list.clone(),
-            from_conversation_id: event.from_conversation_id.clone(),
-        })),
-        Event::GroupMessageReceived(event) => {
-            Some(Event::ReceiveGroupMessage(zim_protocol::ReceiveGroupMessageEvent {
-                message_list: event.message_list.clone(),
-                from_conversation_id: event.from_conversation_id.clone(),
-            }))
-        }
-        _ => None,
-    };
-    std::iter::once(event).chain(twin).collect()
 }

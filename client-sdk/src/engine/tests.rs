@@ -6,8 +6,9 @@ use zim_protocol::{
     Snapshot, Sums, SyncResult, UserFullInfo, UserInfo, UserStatus, change_entry,
 };
 
-use super::engine::SyncEngine;
-use super::state::{Change, Name, Origin, Position, Request, State};
+use super::state::{Change, Origin, Position, Request, State};
+use super::sync_engine::SyncEngine;
+use crate::types::Name;
 
 fn name() -> Name {
     Name::new(ConversationType::Peer as i32, "bob")

@@ -1,23 +1,13 @@
-//! Login, reconnection, logout.
+//! Logging in and out.
 
-mod login_task;
-mod login;
-
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::timeout;
-use zim_protocol::token;
-use zim_protocol::{
-    ConnectionEvent, ConnectionState, ErrorCode, LoginConfig, LoginRequest, LogoutConfig, RenewTokenRequest,
-    TokenRenewedResult, UserInfo, Validate,
-};
+use zim_protocol::{LoginConfig, LogoutConfig, RenewTokenRequest, TokenRenewedResult, UserInfo, Validate, token};
 
-pub(crate) use self::login::Login;
-use self::login_task::LoginTask;
 use crate::error::Error;
-use crate::last_user;
-use crate::zim::{Inner, Zim};
+use crate::session::Started;
+use crate::zim::Zim;
 
 /// The longest wait of `logout`. After that the login ends in the background.
 const LOGOUT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -40,7 +30,7 @@ impl Zim {
     /// 6000124: an offline login of a user other than the last one. 6000701: the local database is in use.
     pub async fn login(&self, user_id: &str, config: LoginConfig) -> Result<(), Error> {
         loop {
-            match self.inner().begin(user_id, &config)? {
+            match self.client().begin(user_id, &config)? {
                 Started::Login(login) => return login.accepted().await,
                 Started::EndsFirst(earlier) => earlier.ended().await,
             }
@@ -82,65 +72,9 @@ impl Zim {
     /// data is deleted; the next login fetches it again, and needs a network. What exists only on the device is gone:
     /// messages that were not sent. Without a login nothing is deleted.
     pub async fn logout_with_config(&self, config: LogoutConfig) {
-        let Some(login) = self.inner().login.lock().clone() else { return };
+        let Some(login) = self.client().login.lock().clone() else { return };
         login.leave(config.is_clear_db);
         // After a timeout it continues in the background; the next login waits for it.
         let _ = timeout(LOGOUT_TIMEOUT, login.ended()).await;
     }
 }
-
-/// The outcome of starting a login.
-enum Started {
-    /// This login is in progress, or done.
-    Login(Arc<Login>),
-    /// An earlier login is ending and must be awaited first.
-    EndsFirst(Arc<Login>),
-}
-
-impl Inner {
-    fn begin(self: &Arc<Self>, user_id: &str, config: &LoginConfig) -> Result<Started, Error> {
-        let mut slot = self.login.lock();
-        self.alive()?;
-        if let Some(login) = &*slot {
-            if login.is_ending() {
-                return Ok(Started::EndsFirst(Arc::clone(login)));
-            }
-            if login.user_id == user_id {
-                return Ok(Started::Login(Arc::clone(login)));
-            }
-            let message = format!("{} is logged in; log out first", login.user_id);
-            return Err(Error::new(ErrorCode::NetworkModuleUserHasAlreadyLogged, message));
-        }
-        let request = self.login_request(user_id, config)?;
-        if config.is_offline_login && last_user::get(&self.config).as_deref() != Some(user_id) {
-            let message = format!("{user_id} is not the last user who was logged in on this device");
-            return Err(Error::new(ErrorCode::NetworkModuleUserIdError, message));
-        }
-        let login = Arc::new(Login::new(user_id, &config.token, self.config.request_timeout_ms, &self.config.clock));
-        *slot = Some(Arc::clone(&login));
-        self.enter(ConnectionState::Connecting, ConnectionEvent::ActiveLogin);
-        self.tasks.spawn(LoginTask::new(Arc::clone(self), Arc::clone(&login), request).run());
-        Ok(Started::Login(login))
-    }
-
-    fn login_request(&self, user_id: &str, config: &LoginConfig) -> Result<LoginRequest, Error> {
-        let request = LoginRequest {
-            user_id: user_id.to_owned(),
-            config: Some(config.clone()),
-            app_id: self.config.app_id,
-            app_sign: self.config.app_sign.clone(),
-            resume: bytes::Bytes::new(),
-            one_shot: self.config.one_shot,
-        };
-        request.validate().map_err(|violation| Error::from(*violation))?;
-        // If both are given, the server looks at the token only when the app sign is wrong.
-        if !self.config.has_app_sign() {
-            // The server decides whether the token has expired, because the clock of this device may be wrong.
-            token::expiry(&config.token)?;
-        }
-        Ok(request)
-    }
-}
-
-#[cfg(test)]
-mod tests;

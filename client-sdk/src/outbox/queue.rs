@@ -8,13 +8,10 @@ use tokio::sync::oneshot;
 use zim_protocol::{ErrorCode, Message, MessageSentResult, SendMessageRequest};
 
 use crate::error::Error;
-use crate::sync::Name;
+use crate::types::{Key, Name};
 
 /// The most messages in flight: more than fills any pipe, and less than the server queues per connection.
 const MAX_IN_FLIGHT: usize = 128;
-
-/// The 128 random bits of a message. The server stores each key once, however often it is sent.
-pub(crate) type Key = [u8; 16];
 
 /// A message that is being sent.
 #[derive(Debug)]

@@ -2,50 +2,17 @@
 
 use bytes::Bytes;
 use prost::Message as _;
-use tokio::sync::oneshot;
 use zim_protocol::{
     ErrorCode, Message, MessageEntry, MessageSendConfig, MessageSentResult, MessageSentStatus, Push, SendMessageRequest,
 };
 
-use super::Name;
-use super::account_task::{AccountTask, Done};
-use super::apply::{Attach, Attached, Settle};
-use crate::account::Remote;
+use super::input::Done;
+use super::remote::Remote;
+use super::task::AccountTask;
+use crate::apply::{Attach, Attached, Settle};
 use crate::error::Error;
-use crate::send_queue::{Key, Outgoing};
-use crate::store::message::Pending;
-
-/// A message that the app sends.
-pub(crate) struct Submission {
-    pub(crate) name: Name,
-    pub(crate) key: Key,
-    pub(crate) kind: SubmissionKind,
-    pub(crate) config: MessageSendConfig,
-    pub(crate) deadline_ms: i64,
-    pub(crate) on_attached: Option<OnAttached>,
-    pub(crate) reply: oneshot::Sender<Result<MessageSentResult, Error>>,
-}
-
-/// Called when the message is in its conversation.
-pub(crate) type OnAttached = Box<dyn FnOnce(&Message) + Send>;
-
-/// How a message is sent.
-#[derive(Debug)]
-pub(crate) enum SubmissionKind {
-    /// A message that is stored here and on the server.
-    Stored {
-        pending: Pending,
-        /// The fields that the sender set.
-        composed: Box<Message>,
-    },
-    /// A failed message that is sent again.
-    Retry { ts: i64 },
-    /// A command, which is stored nowhere.
-    Transient {
-        /// The message as the app sees it.
-        message: Box<Message>,
-    },
-}
+use crate::outbox::{Outgoing, Submission, SubmissionKind};
+use crate::types::{Key, Name};
 
 impl<L: Remote> AccountTask<L> {
     pub(super) async fn submit(&mut self, mut submission: Box<Submission>) {

@@ -1,42 +1,13 @@
 //! What the sync engine knows, and what it wants done.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use zim_protocol::{
-    ChangeEntry, ConversationHead, ConversationRef, MessageEntry, PullRequest, SyncRequest, UserFullInfo, UserStatus,
-    feed_entry,
+    ChangeEntry, ConversationHead, MessageEntry, PullRequest, SyncRequest, UserFullInfo, UserStatus, feed_entry,
 };
 
 use super::ranges::Ranges;
 use super::unread::Tally;
-
-/// The name of a conversation for this user.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Name {
-    /// `ConversationType`.
-    pub kind: i32,
-    /// The peer's user id, or the group's id.
-    pub id: Arc<str>,
-}
-
-impl Name {
-    /// Creates a name from a type and an id.
-    pub fn new(kind: i32, id: impl Into<Arc<str>>) -> Self {
-        Self { kind, id: id.into() }
-    }
-
-    /// Returns the form of the protocol.
-    pub fn to_ref(&self) -> ConversationRef {
-        ConversationRef { r#type: self.kind, id: self.id.to_string() }
-    }
-}
-
-impl From<&ConversationRef> for Name {
-    fn from(name: &ConversationRef) -> Self {
-        Self::new(name.r#type, name.id.as_str())
-    }
-}
+use crate::types::Name;
 
 /// What a device knows about a conversation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

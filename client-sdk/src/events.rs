@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 
 use futures_util::{Stream, StreamExt};
@@ -12,13 +12,12 @@ use parking_lot::RwLock;
 use tokio::sync::{broadcast, mpsc};
 use zim_protocol::{ErrorCode, ErrorEvent, Event, EventKind};
 
-use crate::zim::{Handle, Zim};
-
 /// The capacity of each queue of events: one per stream, and one for the handlers. A slower reader gets the number of
 /// events that it missed.
 const BUFFERED: usize = 4_096;
 
-type Handler = Arc<dyn Fn(&Zim, &Event) + Send + Sync>;
+/// A handler of one kind of event.
+pub(crate) type Handler = Arc<dyn Fn(&Event) + Send + Sync>;
 
 /// Raises events, in order.
 #[derive(Clone)]
@@ -94,24 +93,23 @@ impl Events {
     }
 
     /// Calls the handlers, one event after the other, until the client is dropped.
-    pub(crate) async fn dispatch(self, mut queue: Handled, zim: Weak<Handle>) {
+    pub(crate) async fn dispatch(self, mut queue: Handled) {
         while let Some(event) = queue.recv().await {
-            let Some(zim) = zim.upgrade().map(Zim) else { return };
-            self.handle(&zim, &event);
+            self.handle(&event);
             let lost = self.0.lost.swap(0, Ordering::Relaxed);
             if lost > 0 {
                 let lagged = Lagged(lost);
                 tracing::warn!("{lagged}");
                 let event = ErrorEvent { code: ErrorCode::Failed as i32, message: lagged.to_string() };
-                self.handle(&zim, &Event::Error(event));
+                self.handle(&Event::Error(event));
             }
         }
     }
 
-    fn handle(&self, zim: &Zim, event: &Event) {
+    fn handle(&self, event: &Event) {
         let Some(handler) = self.0.handlers.read().get(&event.kind()).cloned() else { return };
         // A panic in one handler must not end the task that calls the others.
-        if std::panic::catch_unwind(AssertUnwindSafe(|| handler(zim, event))).is_err() {
+        if std::panic::catch_unwind(AssertUnwindSafe(|| handler(event))).is_err() {
             tracing::error!(event = %event.kind(), "a handler of the app panicked");
         }
     }
@@ -166,7 +164,7 @@ mod tests {
     use zim_protocol::TokenWillExpireEvent;
 
     use super::*;
-    use crate::config::{Config, Trust};
+    use crate::{Config, Trust, Zim};
 
     fn zim() -> Zim {
         Zim::new(Config::new(1, "127.0.0.1:1").trust(Trust::Fingerprint([0; 32]))).unwrap()
@@ -220,7 +218,7 @@ mod tests {
                 done.lock().take().unwrap().send(()).unwrap();
             }
         });
-        let events = &zim.inner().events;
+        let events = &zim.client().events;
         for second in 1..=3 {
             events.raise(event(second));
         }
@@ -246,7 +244,7 @@ mod tests {
         // The task of the handlers does not run until this one awaits.
         let raised = i64::try_from(BUFFERED).unwrap() + 10;
         for second in 0..raised {
-            zim.inner().events.raise(event(second));
+            zim.client().events.raise(event(second));
         }
         assert!(lost.await.unwrap().starts_with("10 events were lost"));
     }

@@ -1,6 +1,19 @@
 //! An account: everything that one login owns. It is the handle to the local database and to the task that keeps the
 //! database in step with the server.
 
+/// The server and the app, as the account sees them.
+mod remote;
+/// Limits on requests that the SDK keeps itself.
+mod limits;
+/// The task that runs the sync engine.
+mod task;
+/// The inputs of the task.
+mod input;
+/// Commits, and what follows them.
+mod commit;
+/// Sending messages.
+mod sending;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -9,74 +22,30 @@ use parking_lot::Mutex;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use zim_protocol::{
-    ConversationRef, ErrorCode, Event, EventFrame, FillRequest, LoginResult, Push, Rpc, UserFullInfo, UserStatus,
-    Welcome, clock::Clock,
+    ConversationRef, ErrorCode, EventFrame, FillRequest, LoginResult, Rpc, UserFullInfo, UserStatus, Welcome,
+    clock::Clock,
 };
 
+use self::input::Input;
+use self::limits::Limiter;
+pub(crate) use self::remote::Remote;
+use self::task::{AccountTask, Parts, Shared, UNKNOWN};
+use crate::apply::Viewer;
 use crate::config::Config;
+use crate::engine::SyncEngine;
 use crate::error::Error;
-use crate::event::Events;
-use crate::net::Link;
+use crate::outbox::Submission;
 use crate::store::{self, Store};
-use crate::sync::account_task::{AccountTask, Input, Parts, Shared, UNKNOWN};
-use crate::sync::apply::Viewer;
-use crate::sync::outbox::Submission;
-use crate::sync::{Name, SyncEngine};
-use crate::user::Limiter;
+use crate::types::Name;
 
 /// Event frames that wait for the task. Flow control holds back the rest.
 const FRAMES: usize = 1_024;
 /// A custom status can be changed once per this many milliseconds.
 const CUSTOM_STATUS_MS: i64 = 1_000;
 
-/// The server and the app, as the account sees them: requests go to the server, events go to the app.
-pub(crate) trait Remote: Clone + Send + Sync + 'static {
-    /// Sends a request. The frame is queued when the future is first polled.
-    fn request<R: Rpc + Send + Sync>(
-        &self,
-        request: R,
-    ) -> impl Future<Output = Result<(R::Response, Vec<Push>), Error>> + Send + 'static
-    where
-        R::Response: Send;
-
-    /// Returns whether a connection is logged in.
-    fn is_online(&self) -> bool;
-
-    /// Raises an event. Returns false if it can no longer reach the app.
-    fn raise(&self, event: Event) -> bool;
-}
-
-/// The remote of a real client: its link and its events.
-#[derive(Clone, Debug)]
-pub(crate) struct LinkRemote {
-    link: Link,
-    events: Events,
-}
-
-impl Remote for LinkRemote {
-    fn request<R: Rpc + Send + Sync>(
-        &self,
-        request: R,
-    ) -> impl Future<Output = Result<(R::Response, Vec<Push>), Error>> + Send + 'static
-    where
-        R::Response: Send,
-    {
-        let link = self.link.clone();
-        async move { link.request(request).await }
-    }
-
-    fn is_online(&self) -> bool {
-        self.link.is_online()
-    }
-
-    fn raise(&self, event: Event) -> bool {
-        self.events.raise(event)
-    }
-}
-
 /// Everything that one login owns. See the module.
 #[derive(Debug)]
-pub(crate) struct Account<L: Remote = LinkRemote> {
+pub(crate) struct Account<L: Remote> {
     user_id: Arc<str>,
     remote: L,
     clock: Clock,
@@ -90,35 +59,6 @@ pub(crate) struct Account<L: Remote = LinkRemote> {
     task: Mutex<Option<JoinHandle<()>>>,
 }
 
-impl Account {
-    /// Opens the local database of `user_id`. This needs no network, so that an offline login works.
-    pub(crate) fn open(
-        config: &Config,
-        app_id: u32,
-        user_id: &str,
-        link: Link,
-        events: Events,
-        clock: Clock,
-    ) -> Result<Arc<Self>, Error> {
-        let file = config.folder().map(|folder| database_file(folder.to_owned(), app_id, user_id));
-        let settings = Settings { file, is_one_shot: config.one_shot, resend_window_ms: config.resend_window_ms };
-        Self::start(settings, user_id, LinkRemote { link, events }, clock)
-    }
-
-    /// Deletes the local database of a user. It must be closed.
-    pub(crate) fn erase(config: &Config, app_id: u32, user_id: &str) -> std::io::Result<()> {
-        let Some(folder) = config.folder() else { return Ok(()) };
-        let file = database_file(folder.to_owned(), app_id, user_id);
-        for kind in ["db", "db-wal", "db-shm"] {
-            match std::fs::remove_file(file.with_extension(kind)) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
-        }
-        Ok(())
-    }
-}
-
 /// The settings of an account.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
@@ -127,7 +67,27 @@ pub(crate) struct Settings {
     pub(crate) resend_window_ms: i64,
 }
 
+/// Deletes the local database of a deleted account. It must be closed.
+pub(crate) fn erase(config: &Config, app_id: u32, user_id: &str) -> std::io::Result<()> {
+    let Some(folder) = config.folder() else { return Ok(()) };
+    let file = database_file(folder.to_owned(), app_id, user_id);
+    for kind in ["db", "db-wal", "db-shm"] {
+        match std::fs::remove_file(file.with_extension(kind)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 impl<L: Remote> Account<L> {
+    /// Opens the local database of `user_id`. This needs no network, so that an offline login works.
+    pub(crate) fn open(config: &Config, user_id: &str, remote: L) -> Result<Arc<Self>, Error> {
+        let file = config.folder().map(|folder| database_file(folder.to_owned(), config.app_id, user_id));
+        let settings = Settings { file, is_one_shot: config.one_shot, resend_window_ms: config.resend_window_ms };
+        Self::start(settings, user_id, remote, config.clock.clone())
+    }
+
     pub(crate) fn start(settings: Settings, user_id: &str, remote: L, clock: Clock) -> Result<Arc<Self>, Error> {
         let store = Arc::new(Store::open(settings.file.as_deref())?);
         let (position, states, total, (again, raised)) = store.write_now(|db| {
@@ -332,7 +292,5 @@ fn database_file(folder: PathBuf, app_id: u32, user_id: &str) -> PathBuf {
     folder.join(format!("{app_id}-{}.db", zim_protocol::id::hex(user_id.as_bytes())))
 }
 
-#[cfg(test)]
-mod fake;
 #[cfg(test)]
 mod tests;

@@ -14,7 +14,7 @@ use zim_protocol::{
     UserFullInfo, UserInfo, UserStatus, feed_entry::Detail,
 };
 
-use super::Remote;
+use crate::account::Remote;
 use crate::error::Error;
 
 /// The user of the server.

@@ -1,0 +1,198 @@
+//! The commit of a turn, and what follows it: promises, events, requests.
+
+use std::sync::atomic::Ordering;
+
+use tokio::sync::oneshot;
+use zim_protocol::{
+    ConversationSyncState, ConversationSyncStateChangedEvent, ConversationTotalUnreadMessageCountUpdatedEvent, Event,
+    MessageSentResult, UserOnlineStatus, UserStatus, UserStatusUpdatedEvent,
+};
+
+use super::input::Done;
+use super::remote::Remote;
+use super::task::{AccountTask, After, RECOVER_MS};
+use crate::apply::{self, Applied, Job};
+use crate::engine::{Progress, Request};
+use crate::error::Error;
+use crate::store;
+use crate::types::Key;
+
+impl<L: Remote> AccountTask<L> {
+    /// Commits the inputs, then reports in this order: promises, events, requests.
+    pub(super) async fn commit(&mut self) {
+        let output = self.engine.take();
+        self.shared.generation.store(self.engine.generation(), Ordering::Release);
+        let mut job = std::mem::take(&mut self.job);
+        job.batch = output.batch;
+        self.viewer.now_ms = self.shared.server_now_ms(&self.clock);
+        self.viewer.horizon_ms = self.horizon_ms();
+        let mut after = std::mem::take(&mut self.after);
+        // A request whose entry has to wait for earlier entries ends with the sync that brings them, so that the next
+        // query shows it.
+        let (through, is_syncing) = (self.engine.position().pos, self.engine.is_syncing());
+        let has_arrived = |waiting: &mut (u64, oneshot::Sender<_>)| waiting.0 <= through || !is_syncing;
+        after.done.extend(self.awaiting_feed.extract_if(.., has_arrived).map(|(_, done)| done));
+        if output.progress.contains(&Progress::Started) {
+            self.progress(ConversationSyncState::Started);
+        }
+        let applied = if job.is_empty() { Ok(Applied::default()) } else { self.write(job).await };
+        match applied {
+            Ok(applied) => self.report(applied, after),
+            Err(error) => {
+                after.done.extend(self.awaiting_feed.drain(..).map(|(_, done)| done));
+                self.write_failed(&error, after);
+                // The engine will want its requests again.
+                self.reload().await;
+                if output.progress.iter().any(|progress| *progress != Progress::Started) {
+                    // The sync of the login has ended and is not reported again; callers that wait for it get what is
+                    // stored.
+                    self.progressed(Progress::Failed).await;
+                }
+                return;
+            }
+        }
+        for progress in output.progress {
+            self.progressed(progress).await;
+        }
+        for request in output.requests {
+            match request {
+                Request::Pull { ticket, request } => {
+                    let response = self.remote.request(request);
+                    self.start(async move { Done::Pulled { ticket, result: response.await } }).await;
+                }
+                Request::Sync { ticket, request } => {
+                    let response = self.remote.request(request);
+                    self.start(async move { Done::Synced { ticket, result: response.await } }).await;
+                }
+            }
+        }
+    }
+
+    async fn write(&mut self, job: Job) -> Result<Applied, Error> {
+        let viewer = self.viewer.clone();
+        let applied = self.store.write(move |db| apply::apply(db, &viewer, job)).await?;
+        // This commit deleted the events that were raised before.
+        self.viewer.raised = None;
+        Ok(applied)
+    }
+
+    fn report(&mut self, applied: Applied, after: After) {
+        for (submission, attached) in after.attached.into_iter().zip(applied.attached) {
+            self.attached(submission, attached);
+        }
+        for message in applied.settled {
+            let key: Key = zim_protocol::id::from_hex(&message.local_message_id).unwrap_or_default();
+            // The log showed it before the answer arrived, so the promise need not wait.
+            if let Some(outgoing) = self.sends.settled(&key) {
+                let _ = outgoing.reply.send(Ok(MessageSentResult { message: Some(message) }));
+            }
+        }
+        for (reply, answer) in after.sent {
+            // The app may have stopped waiting.
+            let _ = reply.send(answer);
+        }
+        for done in after.done {
+            let _ = done.send(Ok(()));
+        }
+        if self.raise_all(applied.events) {
+            self.viewer.raised = applied.pending.or(self.viewer.raised);
+        }
+        if applied.needs_audit && self.is_connected {
+            self.next_audit_ms = self.clock.steady_ms();
+        }
+        if applied.unread_delta != 0 {
+            self.total += applied.unread_delta;
+            self.raise_total();
+        }
+    }
+
+    /// Handles a failed write: nothing of the turn is stored.
+    fn write_failed(&mut self, error: &Error, after: After) {
+        tracing::error!(?error, "a write to the local database failed; trying again soon");
+        for submission in after.attached {
+            let _ = submission.reply.send(Err(error.clone()));
+        }
+        for (reply, answer) in after.sent {
+            // The result of the server is true even if it could not be stored.
+            let _ = reply.send(answer);
+        }
+        for done in after.done {
+            let _ = done.send(Err(error.clone()));
+        }
+        self.is_stale = true;
+        if self.is_connected {
+            self.next_audit_ms = self.clock.steady_ms() + RECOVER_MS;
+        }
+    }
+
+    /// Reloads the engine from the store.
+    pub(super) async fn reload(&mut self) {
+        match self.store.read(store::conversation::load).await {
+            Ok((position, states)) => {
+                self.engine.restore(position, states);
+                self.is_stale = false;
+            }
+            Err(error) => tracing::warn!(?error, "the local database cannot be read"),
+        }
+    }
+
+    /// Raises events; returns whether all of them could be raised. Events that are stored while the client is destroyed
+    /// are raised at the next start.
+    pub(super) fn raise_all(&self, events: impl IntoIterator<Item = Event>) -> bool {
+        events.into_iter().all(|event| self.remote.raise(event))
+    }
+
+    /// Reports the progress of the sync of the login; its start was reported before.
+    async fn progressed(&mut self, progress: Progress) {
+        let state = match progress {
+            Progress::Started => return,
+            Progress::Finished => ConversationSyncState::Finished,
+            Progress::Failed => ConversationSyncState::Failed,
+        };
+        self.shared.is_listed.send_replace(true);
+        self.raise_statuses().await;
+        if progress == Progress::Finished && !self.is_total_raised {
+            self.raise_total();
+        }
+        self.progress(state);
+    }
+
+    pub(super) fn progress(&self, state: ConversationSyncState) {
+        let event = ConversationSyncStateChangedEvent { state: state as i32 };
+        self.remote.raise(Event::ConversationSyncStateChanged(event));
+    }
+
+    /// Raises the status of all subscribed users once per login. Changes follow.
+    async fn raise_statuses(&mut self) {
+        if std::mem::replace(&mut self.viewer.is_caught_up, true) {
+            return;
+        }
+        let now_ms = self.shared.server_now_ms(&self.clock);
+        match self.store.read(move |db| store::status::subscriptions(db, now_ms)).await {
+            Ok(list) => {
+                let known = |status: &UserStatus| status.online_status() != UserOnlineStatus::Unknown;
+                let user_status_list: Vec<_> =
+                    list.into_iter().filter_map(|held| held.user_status).filter(known).collect();
+                if !user_status_list.is_empty() {
+                    self.remote.raise(Event::UserStatusUpdated(UserStatusUpdatedEvent { user_status_list }));
+                }
+            }
+            Err(error) => tracing::warn!(?error, "the local database cannot be read"),
+        }
+    }
+
+    fn raise_total(&mut self) {
+        self.is_total_raised = true;
+        let event = ConversationTotalUnreadMessageCountUpdatedEvent { total_unread_message_count: self.total };
+        self.remote.raise(Event::ConversationTotalUnreadMessageCountUpdated(event));
+    }
+
+    /// Deletes the events that were raised, if no input waits. Otherwise the next commit deletes them.
+    pub(super) fn forget_raised(&mut self) {
+        if self.inbox.is_empty()
+            && let Some(id) = self.viewer.raised.take()
+        {
+            self.store.write_later(move |db| store::pending::forget(db, id));
+        }
+    }
+}

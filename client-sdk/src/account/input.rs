@@ -1,0 +1,212 @@
+//! The inputs of the account task: from the app, from the connection, and the answers to its own requests.
+
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use zim_protocol::{
+    ErrorCode, EventFrame, FillResult, LogKind, Message, MessageReceivedInfo, MessageSentResult, Page, Push,
+    SyncResult, UserFullInfo, UserStatus, event_frame::Frame,
+};
+
+use super::remote::Remote;
+use super::sending::accept;
+use super::task::{AUDIT_MS, AccountTask};
+use crate::apply::{self, Settle};
+use crate::engine::Origin;
+use crate::error::Error;
+use crate::outbox::Submission;
+use crate::store;
+use crate::types::Name;
+
+/// An input of the task.
+pub(crate) enum Input {
+    /// A new connection is logged in.
+    Connected { user: Option<UserFullInfo>, is_named: bool, epoch: Bytes, server_time: i64 },
+    /// The connection is lost.
+    Disconnected,
+    /// A frame of the event stream.
+    Frame(EventFrame, OwnedSemaphorePermit),
+    /// Log entries from the response to a request of this device.
+    Pushes(Vec<Push>, oneshot::Sender<Result<(), Error>>),
+    /// A page of history.
+    Filled { name: Name, generation: u64, fill: FillResult, done: oneshot::Sender<Result<(), Error>> },
+    /// Profiles from the server.
+    Users(Vec<UserFullInfo>, oneshot::Sender<Result<(), Error>>),
+    /// The user's own status, as a request of this device changed it.
+    OwnStatus(UserStatus, oneshot::Sender<Result<(), Error>>),
+    /// A message to send.
+    Send(Box<Submission>),
+    /// The login ends.
+    Close(oneshot::Sender<()>),
+}
+
+/// The answer to a request of the task.
+pub(super) enum Done {
+    Pulled {
+        ticket: u64,
+        result: Result<(Page, Vec<Push>), Error>,
+    },
+    Synced {
+        ticket: u64,
+        result: Result<(SyncResult, Vec<Push>), Error>,
+    },
+    Sent {
+        number: u64,
+        connection: u64,
+        result: Result<(MessageSentResult, Vec<Push>), Error>,
+    },
+    TransientSent {
+        message: Box<Message>,
+        reply: oneshot::Sender<Result<MessageSentResult, Error>>,
+        result: Result<MessageSentResult, Error>,
+    },
+}
+
+impl<L: Remote> AccountTask<L> {
+    pub(super) async fn input(&mut self, input: Input) {
+        if self.is_stale && !matches!(input, Input::Close(_) | Input::Connected { .. } | Input::Disconnected) {
+            self.reload().await;
+            if self.is_stale {
+                // The next sync finds what is dropped here.
+                let error =
+                    || Error::new(ErrorCode::DatabaseModuleSeleteDatabaseError, "the local database cannot be read");
+                match input {
+                    Input::Pushes(_, done)
+                    | Input::Filled { done, .. }
+                    | Input::Users(_, done)
+                    | Input::OwnStatus(_, done) => drop(done.send(Err(error()))),
+                    Input::Send(submission) => drop(submission.reply.send(Err(error()))),
+                    _ => {}
+                }
+                return;
+            }
+        }
+        match input {
+            Input::Connected { user, is_named, epoch, server_time } => {
+                if self.engine.is_online() {
+                    self.engine.offline();
+                }
+                self.connection += 1;
+                self.is_connected = true;
+                self.viewer.login_ms = server_time;
+                let ahead_ms = server_time.saturating_sub(self.clock.steady_ms());
+                self.shared.ahead_ms.store(ahead_ms, Ordering::Relaxed);
+                self.next_audit_ms = self.clock.steady_ms() + AUDIT_MS;
+                if let Some(info) = user {
+                    self.engine.logged_in(info, is_named);
+                }
+                self.engine.online(&epoch);
+            }
+            Input::Disconnected => self.disconnected(),
+            Input::Frame(frame, _permit) => self.frame(frame),
+            Input::Pushes(pushes, done) => {
+                let of_feed = pushes.iter().filter(|push| push.log == LogKind::Feed as i32);
+                let through = of_feed.map(|push| push.to).max().unwrap_or(0);
+                self.pushes(pushes);
+                self.awaiting_feed.push((through, done));
+            }
+            Input::Filled { name, generation, fill, done } => {
+                self.engine.filled(&name, generation, fill);
+                self.after.done.push(done);
+            }
+            Input::Users(users, done) => {
+                self.job.settle.push(Settle::Users(users));
+                self.after.done.push(done);
+            }
+            Input::OwnStatus(status, done) => {
+                self.job.settle.push(Settle::OwnStatus(status));
+                self.after.done.push(done);
+            }
+            Input::Send(submission) => self.submit(submission).await,
+            Input::Close(done) => self.closing = Some(done),
+        }
+    }
+
+    pub(super) fn disconnected(&mut self) {
+        self.is_connected = false;
+        self.next_audit_ms = i64::MAX;
+        self.engine.offline();
+        self.shared.is_listed.send_replace(true);
+    }
+
+    pub(super) fn frame(&mut self, frame: EventFrame) {
+        match frame.frame {
+            Some(Frame::Push(push)) => self.push(push, Origin::Other),
+            Some(Frame::Dirty(dirty)) => {
+                if dirty.transients_dropped > 0 {
+                    tracing::warn!(
+                        dropped = dirty.transients_dropped,
+                        "this connection was too slow: the server dropped commands"
+                    );
+                }
+                self.engine.dirtied(&dirty);
+            }
+            Some(Frame::Transient(transient)) => {
+                let (Some(name), Some(entry)) = (transient.conversation, transient.message) else { return };
+                let info = MessageReceivedInfo { is_offline_message: false };
+                let message = store::message::shown(entry, &self.viewer.user_id, &name);
+                for event in apply::received(&name, vec![message], info).into_iter().flat_map(apply::with_twin) {
+                    self.remote.raise(event);
+                }
+            }
+            Some(Frame::Snapshot(snapshot)) => {
+                self.engine.snapshot_pushed(&snapshot);
+                self.job.settle.push(Settle::Snapshot(snapshot));
+            }
+            Some(Frame::End(_)) | None => {}
+        }
+    }
+
+    pub(super) fn pushes(&mut self, pushes: Vec<Push>) {
+        for push in pushes {
+            self.push(push, Origin::Own);
+        }
+    }
+
+    /// Own messages come back without content, which the queue has.
+    pub(super) fn push(&mut self, mut push: Push, origin: Origin) {
+        for entry in push.messages.iter_mut().filter(|entry| entry.content.is_empty()) {
+            if let Some(content) = self.sends.content(&entry.client_key) {
+                entry.content = content;
+            }
+        }
+        self.engine.push(push, origin);
+    }
+
+    pub(super) fn done(&mut self, done: Done) {
+        match done {
+            Done::Pulled { ticket, result } => match result {
+                Ok((page, _)) => {
+                    self.engine.set_horizon(self.horizon_ms());
+                    self.engine.page(ticket, page);
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "a pull failed");
+                    self.engine.pull_failed(ticket);
+                    self.audit_soon(&error);
+                }
+            },
+            Done::Synced { ticket, result } => match result {
+                Ok((result, _)) => {
+                    self.engine.set_horizon(self.horizon_ms());
+                    self.engine.synced(ticket, result);
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "a sync failed");
+                    self.engine.sync_failed(ticket);
+                    self.audit_soon(&error);
+                }
+            },
+            Done::Sent { number, connection, result } => self.sent(number, connection, result),
+            Done::TransientSent { mut message, reply, result } => {
+                let answer = result.map(|result| {
+                    accept(&mut message, &result.message.unwrap_or_default());
+                    MessageSentResult { message: Some(*message) }
+                });
+                // The app may have stopped waiting.
+                let _ = reply.send(answer);
+            }
+        }
+    }
+}

@@ -1,0 +1,22 @@
+//! The server and the app, as the account sees them.
+
+use zim_protocol::{Event, Push, Rpc};
+
+use crate::error::Error;
+
+/// The server and the app, as the account sees them: requests go to the server, events go to the app.
+pub(crate) trait Remote: Clone + Send + Sync + 'static {
+    /// Sends a request. The frame is queued when the future is first polled.
+    fn request<R: Rpc + Send + Sync>(
+        &self,
+        request: R,
+    ) -> impl Future<Output = Result<(R::Response, Vec<Push>), Error>> + Send + 'static
+    where
+        R::Response: Send;
+
+    /// Returns whether a connection is logged in.
+    fn is_online(&self) -> bool;
+
+    /// Raises an event. Returns false if it can no longer reach the app.
+    fn raise(&self, event: Event) -> bool;
+}

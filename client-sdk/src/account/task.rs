@@ -1,0 +1,246 @@
+//! The task that owns the sync engine. It feeds the engine, stores the result, resolves promises, raises events and
+//! sends the requests that the engine wants. All data of a login passes through this task, one turn after the other, so
+//! positions, rows and events have one order. Inputs that wait share the next transaction.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
+use tokio::sync::{mpsc, oneshot, watch};
+use zim_protocol::{ErrorCode, Event, MessageSentResult, clock::Clock};
+
+use super::input::{Done, Input};
+use super::remote::Remote;
+use crate::apply::{self, Job, Viewer};
+use crate::engine::SyncEngine;
+use crate::error::Error;
+use crate::outbox::{SendQueue, Submission};
+use crate::store::Store;
+
+/// The interval of the audit, which compares sums with the server, so that a lost hint is repaired without traffic.
+pub(super) const AUDIT_MS: i64 = 600_000;
+/// The pause after a failed write or a refusal: long enough for a user to free space, short enough to be noticed.
+pub(super) const RECOVER_MS: i64 = 10_000;
+/// The pause after a rate limit; the allowance of the server is full again by then.
+const PAUSE_MS: i64 = 1_000;
+/// Older messages are history and not caught up with.
+const HORIZON_MS: i64 = 7 * 86_400_000;
+/// The most inputs of one turn.
+const MAX_INPUTS: usize = 256;
+
+type InFlight = Pin<Box<dyn Future<Output = Done> + Send>>;
+
+/// The state that the task shares with its handle.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    /// The generation of the positions, for requests of history.
+    pub(crate) generation: AtomicU64,
+    /// The list of conversations has been complete once, or cannot be completed for now.
+    pub(crate) is_listed: watch::Sender<bool>,
+    /// The offset of the server's time from the steady clock, from the last connection; `UNKNOWN` before the first.
+    pub(crate) ahead_ms: AtomicI64,
+}
+
+/// The server's time is not known yet.
+pub(crate) const UNKNOWN: i64 = i64::MIN;
+
+impl Shared {
+    /// Returns the server's time, as far as this device knows it. After the first connection it does not depend on the
+    /// clock of this device.
+    pub(crate) fn server_now_ms(&self, clock: &Clock) -> i64 {
+        match self.ahead_ms.load(Ordering::Relaxed) {
+            UNKNOWN => clock.now_ms(),
+            ahead_ms => clock.steady_ms().saturating_add(ahead_ms),
+        }
+    }
+}
+
+/// The result of sending a message.
+pub(crate) type SendResult = Result<MessageSentResult, Error>;
+
+/// What follows the commit.
+#[derive(Default)]
+pub(super) struct After {
+    pub(super) attached: Vec<Submission>,
+    pub(super) sent: Vec<(oneshot::Sender<SendResult>, SendResult)>,
+    pub(super) done: Vec<oneshot::Sender<Result<(), Error>>>,
+}
+
+/// The parts of a task.
+pub(crate) struct Parts<L: Remote> {
+    pub(crate) remote: L,
+    pub(crate) clock: Clock,
+    pub(crate) store: Arc<Store>,
+    pub(crate) engine: SyncEngine,
+    pub(crate) viewer: Viewer,
+    pub(crate) shared: Arc<Shared>,
+    /// The total of unread messages, except in conversations that are set to do not disturb.
+    pub(crate) total: i64,
+    pub(crate) inbox: mpsc::UnboundedReceiver<Input>,
+}
+
+/// The task. See the module.
+pub(crate) struct AccountTask<L: Remote> {
+    pub(super) remote: L,
+    pub(super) clock: Clock,
+    pub(super) store: Arc<Store>,
+    pub(super) engine: SyncEngine,
+    pub(super) viewer: Viewer,
+    pub(super) shared: Arc<Shared>,
+    /// The total of unread messages, except in conversations that are set to do not disturb.
+    pub(super) total: i64,
+    pub(super) inbox: mpsc::UnboundedReceiver<Input>,
+    pub(super) sends: SendQueue,
+    pub(super) in_flight: FuturesUnordered<InFlight>,
+    pub(super) ready: Vec<Done>,
+    pub(super) job: Job,
+    pub(super) after: After,
+    /// Requests of this device that wait until the feed has arrived up to their own entries.
+    pub(super) awaiting_feed: Vec<(u64, oneshot::Sender<Result<(), Error>>)>,
+    /// Counts connections. A failure on an old connection says nothing about the current one.
+    pub(super) connection: u64,
+    pub(super) is_connected: bool,
+    pub(super) next_audit_ms: i64,
+    pub(super) is_total_raised: bool,
+    /// A write failed, so the engine is ahead of the store.
+    pub(super) is_stale: bool,
+    pub(super) closing: Option<oneshot::Sender<()>>,
+}
+
+impl<L: Remote> AccountTask<L> {
+    pub(crate) fn new(parts: Parts<L>) -> Self {
+        let Parts { remote, clock, store, engine, viewer, shared, total, inbox } = parts;
+        Self {
+            remote,
+            clock,
+            store,
+            engine,
+            viewer,
+            shared,
+            total,
+            inbox,
+            sends: SendQueue::default(),
+            in_flight: FuturesUnordered::new(),
+            ready: Vec::new(),
+            job: Job::default(),
+            after: After::default(),
+            awaiting_feed: Vec::new(),
+            connection: 0,
+            is_connected: false,
+            next_audit_ms: i64::MAX,
+            is_total_raised: false,
+            is_stale: false,
+            closing: None,
+        }
+    }
+
+    /// Runs until the login ends. `again` are events that the previous process may not have raised.
+    pub(crate) async fn run(mut self, again: Vec<Event>) {
+        if !self.raise_all(again.into_iter().flat_map(apply::with_twin)) {
+            self.viewer.raised = None;
+        }
+        while self.closing.is_none() {
+            let deadline = self.sends.next_deadline_ms().unwrap_or(i64::MAX);
+            tokio::select! {
+                input = self.inbox.recv() => match input {
+                    Some(input) => self.input(input).await,
+                    None => break,
+                },
+                Some(done) = self.in_flight.next(), if !self.in_flight.is_empty() => self.done(done),
+                () = self.clock.sleep_until_steady(deadline) => {}
+                () = self.clock.sleep_until_steady(self.next_audit_ms) => {}
+            }
+            for _ in 0..MAX_INPUTS {
+                let Ok(input) = self.inbox.try_recv() else { break };
+                self.input(input).await;
+            }
+            while let Some(Some(done)) = self.in_flight.next().now_or_never() {
+                self.done(done);
+            }
+            self.check_deadlines().await;
+            self.turn().await;
+            self.forget_raised();
+        }
+        self.end().await;
+    }
+
+    /// Commits, reports and sends requests until nothing is ready.
+    async fn turn(&mut self) {
+        loop {
+            self.commit().await;
+            if self.is_connected {
+                while let Some((number, request)) = self.sends.start() {
+                    let (response, connection) = (self.remote.request(request), self.connection);
+                    self.start(async move { Done::Sent { number, connection, result: response.await } }).await;
+                }
+            }
+            if self.ready.is_empty() {
+                return;
+            }
+            for done in std::mem::take(&mut self.ready) {
+                self.done(done);
+            }
+        }
+    }
+
+    /// Schedules a retry soon after a temporary refusal. After other errors the regular audit retries.
+    pub(super) fn audit_soon(&mut self, error: &Error) {
+        let pause_ms = match error.code() {
+            ErrorCode::CommonModuleTriggerServerFrequencyLimit => {
+                self.engine.pause_pulls();
+                PAUSE_MS
+            }
+            ErrorCode::CommonModuleImServerError => RECOVER_MS,
+            // This includes a database of the server that is down or full for now.
+            _ if error.is_retryable() => RECOVER_MS,
+            _ => return,
+        };
+        if self.is_connected {
+            self.next_audit_ms = self.next_audit_ms.min(self.clock.steady_ms() + pause_ms);
+        }
+    }
+
+    async fn check_deadlines(&mut self) {
+        if self.is_stale {
+            self.reload().await;
+        }
+        let steady_ms = self.clock.steady_ms();
+        for (outgoing, error) in self.sends.expired(steady_ms) {
+            self.fail(outgoing, error);
+        }
+        if steady_ms >= self.next_audit_ms {
+            self.next_audit_ms = steady_ms + AUDIT_MS;
+            self.engine.audit();
+        }
+    }
+
+    /// Returns the time before which messages are history. The server dates messages, so its clock counts.
+    pub(super) fn horizon_ms(&self) -> i64 {
+        self.shared.server_now_ms(&self.clock).saturating_sub(HORIZON_MS)
+    }
+
+    /// Polls a request once, so that requests are sent in the order in which they are started.
+    pub(super) async fn start(&mut self, request: impl Future<Output = Done> + Send + 'static) {
+        let mut request: InFlight = Box::pin(request);
+        match futures_util::poll!(&mut request) {
+            std::task::Poll::Ready(done) => self.ready.push(done),
+            std::task::Poll::Pending => self.in_flight.push(request),
+        }
+    }
+
+    async fn end(mut self) {
+        self.engine.offline();
+        for (outgoing, _) in self.sends.drain() {
+            let error =
+                Error::new(ErrorCode::NetworkModuleUserIsNotLogged, "the login ended before the message was sent");
+            self.fail(outgoing, error);
+        }
+        self.commit().await;
+        self.forget_raised();
+        self.store.close().await;
+        if let Some(closing) = self.closing.take() {
+            let _ = closing.send(());
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! Messages of this device.
+
+use zim_protocol::{ErrorCode, Event, Message, MessageSendConfig, MessageSentStatus};
+
+use super::fake::ME;
+use super::{Answer, Login, numbered};
+
+#[tokio::test]
+async fn fifty_sends_without_await_are_stored_in_the_order_of_the_calls() {
+    let login = Login::online().await;
+    let answers: Vec<Answer> = (1..=50).map(|number| login.send("bob", &number.to_string())).collect();
+    for (index, answer) in answers.into_iter().enumerate() {
+        let message = answer.await.unwrap().unwrap().message.unwrap();
+        assert_eq!(message.message_seq, index as i64 + 1);
+        assert_eq!(message.sent_status, MessageSentStatus::Success as i32);
+        assert_eq!(message.order_key, (index as i64 + 1) * 100);
+    }
+    assert_eq!(login.history(100, true, None).await, numbered(1..=50));
+    assert!(login.received().is_empty(), "the sending device gets only the status");
+    login.until(|login| login.statuses().len() == 50).await;
+    let list = login.list().await;
+    assert_eq!((list.len(), list[0].unread_message_count), (1, 0));
+    // The device asked for the name of the peer by itself.
+    login.until(|login| login.fake.0.lock().requests.iter().filter(|path| **path == "Sync/Sync").count() >= 2).await;
+}
+
+#[tokio::test]
+async fn a_message_without_an_answer_is_sent_again_and_stored_once() {
+    let login = Login::online().await;
+    login.fake.0.lock().lose_answers = 2;
+    let first = login.send("bob", "1");
+    let second = login.send("bob", "2");
+    login.until(|login| login.fake.0.lock().lose_answers == 0).await;
+    login.disconnect();
+    let third = login.send("bob", "3");
+    login.connect().await;
+    for (answer, seq) in [(first, 1), (second, 2), (third, 3)] {
+        assert_eq!(answer.await.unwrap().unwrap().message.unwrap().message_seq, seq);
+    }
+    assert_eq!(login.history(10, true, None).await, numbered(1..=3));
+    assert!(login.received().is_empty());
+}
+
+#[tokio::test]
+async fn a_message_fails_after_its_resend_window_and_can_be_retried() {
+    let login = Login::online().await;
+    login.disconnect();
+    let answer = login.send("bob", "1");
+    login
+        .until(|login| login.events(|event| matches!(event, Event::ConversationChanged(_)).then_some(())).len() == 1)
+        .await;
+    let waiting = login.page(1, true, None).await.remove(0);
+    assert_eq!(waiting.sent_status, MessageSentStatus::Sending as i32);
+    assert_eq!(waiting.order_key, 1);
+    // A message that is being sent cannot be sent again.
+    let again = MessageSendConfig { is_retry_send: true, ..MessageSendConfig::default() };
+    let refused = login.send_message(waiting.clone(), "bob", again.clone()).unwrap().await.unwrap();
+    assert_eq!(refused.unwrap_err().code(), ErrorCode::CommonModuleParamsInvalid);
+    // The time of day does not matter.
+    login.clock.jump(7_200_000);
+    login.clock.advance(29_999);
+    assert_eq!(login.page(1, true, None).await[0].sent_status, MessageSentStatus::Sending as i32);
+    login.clock.jump(-14_400_000);
+    login.clock.advance(1);
+    let failed = answer.await.unwrap().unwrap_err();
+    assert_eq!(failed.code(), ErrorCode::NetworkModuleNetworkError);
+    let message = login.page(1, true, None).await.remove(0);
+    assert_eq!(message.sent_status, MessageSentStatus::Failed as i32);
+    login.connect().await;
+    login.send("bob", "2").await.unwrap().unwrap();
+    let sent = login.send_message(message, "bob", again).unwrap().await.unwrap().unwrap();
+    assert_eq!(sent.message.unwrap().message_seq, 2);
+    assert_eq!(login.history(10, true, None).await, ["2", "1"]);
+    let failed = MessageSentStatus::Failed as i32;
+    assert_eq!(login.statuses(), [failed, 1, 0, 1]);
+}
+
+#[tokio::test]
+async fn a_message_to_an_unknown_user_fails_and_disables_its_conversation() {
+    let login = Login::online().await;
+    let error = login.send("nobody", "hi").await.unwrap().unwrap_err();
+    assert_eq!(error.code(), ErrorCode::MessageModuleTargetDoesNotExist);
+    let list = login.list().await;
+    assert!(list[0].is_disabled);
+    assert_eq!(list[0].last_message.as_ref().unwrap().sent_status, MessageSentStatus::Failed as i32);
+    let kinds = login.events(|event| match event {
+        Event::ConversationChanged(event) => Some(event.info_list[0].event),
+        _ => None,
+    });
+    assert_eq!(kinds, [0, 2]);
+}
+
+#[tokio::test]
+async fn invalid_messages_are_refused_at_the_call() {
+    let login = Login::online().await;
+    let refused = |message: Message, peer: &str| {
+        let error = login.send_message(message, peer, MessageSendConfig::default()).unwrap_err();
+        assert_eq!(error.code(), ErrorCode::CommonModuleParamsInvalid, "{error}");
+    };
+    refused(Message::text("hi"), ME);
+    refused(Message::text(" \n"), "bob");
+    refused(Message::command(Vec::new()), "bob");
+    refused(Message::default(), "bob");
+    refused(Message::text("hi"), "");
+    let again = MessageSendConfig { is_retry_send: true, ..MessageSendConfig::default() };
+    assert!(login.send_message(Message::text("hi"), "bob", again).is_err());
+    assert!(login.list().await.is_empty());
+}

@@ -1,0 +1,30 @@
+//! Conversations: heads, and what the app saw of a conversation.
+
+use zim_protocol::{Conversation, ConversationHead, ConversationNotificationStatus};
+
+use super::Transaction;
+use crate::store::message;
+use crate::types::Name;
+
+impl Transaction<'_> {
+    pub(super) fn head(&mut self, head: ConversationHead) -> rusqlite::Result<()> {
+        let Some(to) = head.conversation else { return Ok(()) };
+        let id = self.touch(&Name::from(&to))?;
+        if let Some(peer) = head.peer {
+            self.store_incidental_profile(peer)?;
+        }
+        if let Some(last) = head.last_message.filter(|last| !last.content.is_empty()) {
+            let stored = message::store(self.db, id, &self.viewer.user_id, &last)?;
+            if let Some(row) = stored.settled {
+                self.settled(row, &to, "")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Returns what a conversation adds to the total of unread messages.
+pub(super) fn disturbing(conversation: Option<&Conversation>) -> i64 {
+    let quiet = ConversationNotificationStatus::DoNotDisturb as i32;
+    conversation.filter(|shown| shown.notification_status != quiet).map_or(0, |shown| shown.unread_message_count)
+}

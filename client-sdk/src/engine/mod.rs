@@ -1,0 +1,28 @@
+//! The sync engine: which entries of the three logs are new, what to store, and what to ask the server for. Pure: no IO,
+//! no clock, no tasks. The account task runs it.
+//!
+//! It is public for tests: the model checker drives the same code. It is not for apps, and the book does not document
+//! it.
+
+/// Sets of positions.
+mod ranges;
+/// Unread counts.
+mod unread;
+/// What the engine knows, and what it wants done.
+mod state;
+/// The engine.
+mod sync_engine;
+/// Which entries of the logs are new.
+mod positions;
+/// Which conversations are pulled, and in which order.
+mod pulls;
+/// Syncs at login, after hints, and by the audit.
+mod catch_up;
+#[cfg(test)]
+mod tests;
+
+pub use self::ranges::Ranges;
+pub use self::state::{Batch, Change, Origin, Output, Position, Progress, Request, Saved, State};
+pub use self::sync_engine::SyncEngine;
+pub use self::unread::Tally;
+pub use crate::types::Name;

@@ -1,0 +1,36 @@
+//! The remote of an account: the link to the server, and the events of the app.
+
+use zim_protocol::{Event, Push, Rpc};
+
+use super::link::Link;
+use crate::account::Remote;
+use crate::error::Error;
+use crate::events::Events;
+
+/// The remote of a real client: its link and its events.
+#[derive(Clone, Debug)]
+pub(crate) struct LinkRemote {
+    pub(crate) link: Link,
+    pub(crate) events: Events,
+}
+
+impl Remote for LinkRemote {
+    fn request<R: Rpc + Send + Sync>(
+        &self,
+        request: R,
+    ) -> impl Future<Output = Result<(R::Response, Vec<Push>), Error>> + Send + 'static
+    where
+        R::Response: Send,
+    {
+        let link = self.link.clone();
+        async move { link.request(request).await }
+    }
+
+    fn is_online(&self) -> bool {
+        self.link.is_online()
+    }
+
+    fn raise(&self, event: Event) -> bool {
+        self.events.raise(event)
+    }
+}

@@ -1,0 +1,168 @@
+//! The client behind the handles of the app: its settings, its connection, and the login in progress.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use zim_protocol::wire::VERSION;
+use zim_protocol::{
+    ConnectionEvent, ConnectionState, ConnectionStateChangedEvent, ErrorCode, Event, Hello, LoginConfig, LoginRequest,
+    Validate, token,
+};
+
+use super::login::Login;
+use super::login_task::LoginTask;
+use crate::config::Config;
+use crate::error::Error;
+use crate::events::Events;
+use crate::net::Dialer;
+use crate::{device, last_user};
+
+/// The client. Handles of the app share it; tasks hold it too.
+#[derive(Debug)]
+pub(crate) struct Client {
+    pub(crate) config: Config,
+    pub(crate) hello: Hello,
+    pub(crate) events: Events,
+    pub(crate) dialer: Dialer,
+    /// The current login, from the call of `login` until its task has ended.
+    pub(crate) login: Mutex<Option<Arc<Login>>>,
+    state: watch::Sender<ConnectionState>,
+    pub(crate) root: CancellationToken,
+    pub(crate) tasks: TaskTracker,
+    is_destroyed: AtomicBool,
+}
+
+/// The outcome of starting a login.
+pub(crate) enum Started {
+    /// This login is in progress, or done.
+    Login(Arc<Login>),
+    /// An earlier login is ending and must be awaited first.
+    EndsFirst(Arc<Login>),
+}
+
+impl Client {
+    /// Creates a client and the task that calls the handlers.
+    pub(crate) fn new(config: Config) -> Result<Arc<Self>, Error> {
+        let dialer = Dialer::new(&config)?;
+        let device_id = device::id(config.folder())?;
+        let hello = Hello {
+            versions: vec![VERSION],
+            sdk_version: env!("CARGO_PKG_VERSION").to_owned(),
+            platform: config.platform as i32,
+            device_id: device_id.to_vec().into(),
+        };
+        let (events, handled) = Events::new();
+        let client = Arc::new(Self {
+            events: events.clone(),
+            hello,
+            dialer,
+            config,
+            login: Mutex::default(),
+            state: watch::Sender::new(ConnectionState::Disconnected),
+            root: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+            is_destroyed: AtomicBool::new(false),
+        });
+        let root = client.root.clone();
+        client.tasks.spawn(async move {
+            tokio::select! {
+                () = events.dispatch(handled) => {}
+                () = root.cancelled() => {}
+            }
+        });
+        Ok(client)
+    }
+
+    /// Starts a login, or finds the one in progress.
+    pub(crate) fn begin(self: &Arc<Self>, user_id: &str, config: &LoginConfig) -> Result<Started, Error> {
+        let mut slot = self.login.lock();
+        self.alive()?;
+        if let Some(login) = &*slot {
+            if login.is_ending() {
+                return Ok(Started::EndsFirst(Arc::clone(login)));
+            }
+            if login.user_id == user_id {
+                return Ok(Started::Login(Arc::clone(login)));
+            }
+            let message = format!("{} is logged in; log out first", login.user_id);
+            return Err(Error::new(ErrorCode::NetworkModuleUserHasAlreadyLogged, message));
+        }
+        let request = self.login_request(user_id, config)?;
+        if config.is_offline_login && last_user::get(&self.config).as_deref() != Some(user_id) {
+            let message = format!("{user_id} is not the last user who was logged in on this device");
+            return Err(Error::new(ErrorCode::NetworkModuleUserIdError, message));
+        }
+        let login = Arc::new(Login::new(user_id, &config.token, self.config.request_timeout_ms, &self.config.clock));
+        *slot = Some(Arc::clone(&login));
+        self.enter(ConnectionState::Connecting, ConnectionEvent::ActiveLogin);
+        self.tasks.spawn(LoginTask::new(Arc::clone(self), Arc::clone(&login), request).run());
+        Ok(Started::Login(login))
+    }
+
+    fn login_request(&self, user_id: &str, config: &LoginConfig) -> Result<LoginRequest, Error> {
+        let request = LoginRequest {
+            user_id: user_id.to_owned(),
+            config: Some(config.clone()),
+            app_id: self.config.app_id,
+            app_sign: self.config.app_sign.clone(),
+            resume: bytes::Bytes::new(),
+            one_shot: self.config.one_shot,
+        };
+        request.validate().map_err(|violation| Error::from(*violation))?;
+        // If both are given, the server looks at the token only when the app sign is wrong.
+        if !self.config.has_app_sign() {
+            // The server decides whether the token has expired, because the clock of this device may be wrong.
+            token::expiry(&config.token)?;
+        }
+        Ok(request)
+    }
+
+    /// Ends everything, and makes methods fail from now on.
+    pub(crate) fn destroy(&self) {
+        self.is_destroyed.store(true, Ordering::Release);
+        self.stop();
+    }
+
+    /// Waits until a destroyed client has ended.
+    pub(crate) async fn closed(&self) {
+        self.root.cancelled().await;
+        self.tasks.wait().await;
+        self.dialer.close().await;
+    }
+
+    /// Returns the state of the connection.
+    pub(crate) fn state(&self) -> ConnectionState {
+        *self.state.borrow()
+    }
+
+    /// Ends everything. Returns at once; tasks end in the background.
+    pub(crate) fn stop(&self) {
+        self.events.close();
+        self.root.cancel();
+        self.tasks.close();
+    }
+
+    pub(crate) fn alive(&self) -> Result<(), Error> {
+        if self.is_destroyed.load(Ordering::Acquire) {
+            return Err(Error::new(ErrorCode::CommonModuleNotInit, "this client was destroyed; create a new one"));
+        }
+        Ok(())
+    }
+
+    /// Changes the connection state and raises the event.
+    pub(crate) fn enter(&self, state: ConnectionState, event: ConnectionEvent) {
+        self.enter_because(state, event, "");
+    }
+
+    /// Like [`Client::enter`], with the event's `extendedData`.
+    pub(crate) fn enter_because(&self, state: ConnectionState, event: ConnectionEvent, extended_data: &str) {
+        self.state.send_replace(state);
+        let extended_data = extended_data.to_owned();
+        let changed = ConnectionStateChangedEvent { state: state as i32, event: event as i32, extended_data };
+        self.events.raise(Event::ConnectionStateChanged(changed));
+    }
+}

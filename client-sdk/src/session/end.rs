@@ -1,0 +1,171 @@
+//! Why a login ended, or an attempt to connect failed.
+
+use zim_protocol::{ConnectionEvent, ErrorCode, SessionEndReason};
+
+use crate::error::Error;
+use crate::net::Ended;
+
+/// Why a login ended.
+#[derive(Debug)]
+pub(super) enum End {
+    /// The app logged out.
+    Left,
+    /// The app destroyed the client, or dropped it.
+    Destroyed,
+    /// The server refused the login, or the local database cannot be opened.
+    Refused(Error),
+    /// No connection was made in time.
+    GaveUp(Error),
+    KickedOut,
+    /// The operator ended the session.
+    EndedByOperator,
+    TokenExpired,
+    Unregistered,
+}
+
+impl End {
+    /// Translates the reason that the server gives. `None`: reconnect.
+    pub(super) fn of(reason: SessionEndReason) -> Option<Self> {
+        match reason {
+            SessionEndReason::KickedOut => Some(Self::KickedOut),
+            SessionEndReason::EndedByOperator => Some(Self::EndedByOperator),
+            SessionEndReason::TokenExpired => Some(Self::TokenExpired),
+            SessionEndReason::Unregistered => Some(Self::Unregistered),
+            SessionEndReason::LoggedOut => Some(Self::Left),
+            SessionEndReason::GoingAway | SessionEndReason::Unspecified => None,
+        }
+    }
+
+    /// Returns the `extendedData` of the event, for reasons that the reference's events do not tell apart.
+    pub(super) const fn extended_data(&self) -> &'static str {
+        match self {
+            Self::EndedByOperator => r#"{"reason":"endedByOperator"}"#,
+            _ => "",
+        }
+    }
+
+    /// Returns the event for the app, and the error for a caller that still waits for the login.
+    pub(super) fn outcome(self) -> Option<(ConnectionEvent, Option<Error>)> {
+        Some(match self {
+            Self::Destroyed => return None,
+            Self::Left => (ConnectionEvent::Success, None),
+            Self::Refused(error) => (ConnectionEvent::LoginInterrupted, Some(error)),
+            Self::GaveUp(error) => (ConnectionEvent::LoginTimeout, Some(error)),
+            Self::KickedOut => (ConnectionEvent::KickedOut, Some(kicked_out())),
+            Self::EndedByOperator => (ConnectionEvent::KickedOut, Some(ended_by_operator())),
+            Self::TokenExpired => {
+                let error = Error::new(ErrorCode::NetworkModuleTokenExpired, "the token has expired");
+                (ConnectionEvent::TokenExpired, Some(error))
+            }
+            Self::Unregistered => {
+                let error = Error::new(ErrorCode::CommonModuleUserIsNotExist, "this account no longer exists");
+                (ConnectionEvent::Unregistered, Some(error))
+            }
+        })
+    }
+}
+
+/// Why an attempt to log in failed.
+#[derive(Debug)]
+pub(super) struct Failed {
+    pub(super) error: Error,
+    /// A retry would fail again.
+    pub(super) is_final: bool,
+}
+
+impl Failed {
+    pub(super) fn is_network(&self) -> bool {
+        matches!(self.error.code(), ErrorCode::NetworkModuleNetworkError | ErrorCode::NetworkModuleRequestTimeout)
+    }
+}
+
+/// Decides whether a refused reconnect ends the login, and how.
+pub(super) fn verdict(error: &Error) -> Option<End> {
+    match error.code() {
+        ErrorCode::NetworkModuleUserHasAlreadyLoggedOut if error.detail("reason") == Some("kickedOut") => {
+            Some(End::KickedOut)
+        }
+        ErrorCode::NetworkModuleUserHasAlreadyLoggedOut if error.detail("reason") == Some("endedByOperator") => {
+            Some(End::EndedByOperator)
+        }
+        ErrorCode::NetworkModuleTokenExpired | ErrorCode::NetworkModuleTokenTimeIsTooShort => Some(End::TokenExpired),
+        ErrorCode::NetworkModuleUserHasAlreadyLoggedOut
+        | ErrorCode::NetworkModuleTokenInvalid
+        | ErrorCode::NetworkModuleTokenVersionError
+        | ErrorCode::CommonModuleInvalidAppId => Some(End::Refused(error.clone())),
+        _ => None,
+    }
+}
+
+/// The error of a connection that ended before the answer to the login.
+pub(super) fn before_login(ended: Ended) -> Failed {
+    let (error, is_final) = match ended {
+        Ended::Version => (wrong_version(), true),
+        Ended::Lost(why) => {
+            let message = format!("the connection was lost during the login: {why}");
+            (Error::new(ErrorCode::NetworkModuleNetworkError, message), false)
+        }
+        Ended::Server(reason) => {
+            let message = format!("the server ended the connection: {reason:?}");
+            (Error::new(ErrorCode::NetworkModuleNetworkError, message), false)
+        }
+    };
+    Failed { error, is_final }
+}
+
+pub(super) fn wrong_version() -> Error {
+    Error::new(
+        ErrorCode::CommonModuleUnsupportedRequest,
+        "the server does not support this version of the SDK; update the SDK",
+    )
+}
+
+/// The error after another login replaced this one: the code of a logout, with the cause.
+fn kicked_out() -> Error {
+    Error::new(ErrorCode::NetworkModuleUserHasAlreadyLoggedOut, "another login of this user replaced this one")
+}
+
+/// The error after the operator ended the session.
+fn ended_by_operator() -> Error {
+    Error::new(ErrorCode::NetworkModuleUserHasAlreadyLoggedOut, "the operator ended this session; log in again")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outcome(end: Option<End>) -> Option<(ConnectionEvent, Option<ErrorCode>)> {
+        let (event, error) = end?.outcome()?;
+        Some((event, error.map(|error| error.code())))
+    }
+
+    #[test]
+    fn only_some_errors_end_a_login() {
+        let lost = Error::new(ErrorCode::NetworkModuleNetworkError, "");
+        assert!(verdict(&lost).is_none());
+        let busy = Error::new(ErrorCode::CommonModuleImDatabaseError, "");
+        assert!(verdict(&busy).is_none());
+        let code = ErrorCode::NetworkModuleUserHasAlreadyLoggedOut;
+        let mut wire = zim_protocol::Error::new(code, "");
+        let interrupted = Some((ConnectionEvent::LoginInterrupted, Some(code)));
+        assert_eq!(outcome(verdict(&wire.clone().into())), interrupted);
+        wire.details.insert("reason".to_owned(), "kickedOut".to_owned());
+        assert_eq!(outcome(verdict(&wire.into())), Some((ConnectionEvent::KickedOut, Some(code))));
+        let code = ErrorCode::NetworkModuleTokenExpired;
+        let expired = Error::new(code, "");
+        assert_eq!(outcome(verdict(&expired)), Some((ConnectionEvent::TokenExpired, Some(code))));
+    }
+
+    #[test]
+    fn some_reasons_of_the_server_end_the_login_and_some_only_the_connection() {
+        let event = |reason| outcome(End::of(reason)).map(|(event, _)| event);
+        assert_eq!(event(SessionEndReason::KickedOut), Some(ConnectionEvent::KickedOut));
+        assert_eq!(event(SessionEndReason::EndedByOperator), Some(ConnectionEvent::KickedOut));
+        assert_eq!(event(SessionEndReason::TokenExpired), Some(ConnectionEvent::TokenExpired));
+        assert_eq!(event(SessionEndReason::Unregistered), Some(ConnectionEvent::Unregistered));
+        assert_eq!(event(SessionEndReason::LoggedOut), Some(ConnectionEvent::Success));
+        assert_eq!(event(SessionEndReason::GoingAway), None);
+        assert_eq!(event(SessionEndReason::Unspecified), None);
+        assert_eq!(outcome(Some(End::Destroyed)), None);
+    }
+}
