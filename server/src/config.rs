@@ -3,6 +3,7 @@
 mod limits;
 mod source;
 mod value;
+mod variable;
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
@@ -12,9 +13,9 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
 
 pub use self::limits::Limits;
-pub(crate) use self::source::texts;
 pub use self::source::{Args, Command, ConfigError};
 pub use self::value::{AdminListen, DatabaseUrl, Listen};
+pub(crate) use self::variable::texts;
 
 /// The settings of one server.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
