@@ -112,13 +112,10 @@ fn with_cause(error: &zim_client_sdk::Error) -> String {
             | E::DatabaseModuleModifyDatabaseError
             | E::DatabaseModuleSeleteDatabaseError
     ) {
-        let mut cause = std::error::Error::source(error);
-        while let Some(next) = cause {
-            let text = next.to_string();
-            if !message.contains(&text) {
-                message.push_str(&format!(": {text}"));
-            }
-            cause = next.source();
+        // Only the next cause: that of an error of SQLite repeats its code.
+        let cause = std::error::Error::source(error).map(ToString::to_string);
+        if let Some(cause) = cause.filter(|cause| !message.contains(cause)) {
+            message.push_str(&format!(": {cause}"));
         }
     }
     message

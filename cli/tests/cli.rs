@@ -183,8 +183,21 @@ async fn a_local_database_that_cannot_be_opened_is_reported_with_the_cause() {
             let ran = env.zim_with("ann", &["chat", "bob", format], "hi\n").await.ok();
             assert!(ran.stderr.contains("in memory") && ran.stderr.contains(cause), "{}", ran.stderr);
             assert!(!ran.stderr.contains("another") && ran.stdout.contains("hi"), "{}", ran.stderr);
+            assert!(!ran.stderr.contains("Error code"), "{}", ran.stderr);
         }
     }
+    env.end().await;
+}
+
+/// A file that may not grow stands in for a disk without space, for which SQLite says "disk I/O error".
+#[cfg(unix)]
+#[tokio::test]
+async fn a_local_database_without_space_says_so() {
+    let env = TestEnv::new().await;
+    env.login("ann").await;
+    let ran = env.start_after("trap '' XFSZ; ulimit -f 16", "ann", &["chat", "ann"]).finish().await.ok();
+    let expected = ["in memory: the local database (", "there is no space for it: file too large; free some"];
+    assert!(expected.iter().all(|part| ran.stderr.contains(part)), "{}", ran.stderr);
     env.end().await;
 }
 
