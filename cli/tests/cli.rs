@@ -468,8 +468,8 @@ async fn the_operator_lists_apps_and_ends_sessions() {
     let mut listener = env.start("ann", &["listen", "--timeout", "60"]);
     env.until(async || admin(&["sessions", "--app-id", &app_id]).await.lines().len() == 1).await;
     assert_eq!(admin(&["disconnect", "ann", "--app-id", &app_id]).await.json()["sessions"], 1);
-    let ended = listener.finish().await;
-    ended.fails(3);
+    let stderr = listener.finish().await.fails(3);
+    assert!(stderr.contains("the session has ended: the server's operator ended this login"), "{stderr}");
 
     let url = env.admin_url();
     let wrong = ["admin", "--admin-url", &url, "--admin-key", "wrong", "app", "list"];
