@@ -154,11 +154,12 @@ impl ServerCertVerifier for FromFile {
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
         let verified = self.verifier.verify_server_cert(end_entity, intermediates, name, ocsp, now);
-        let is_of_authority = verified
-            .as_ref()
-            .is_err_and(|error| CertificateProblem::of(error) == Some(CertificateProblem::OfAuthority));
-        if is_of_authority && self.certificates.contains(end_entity) {
-            // Its time was checked before its kind, and the rest is what the file says. Its name is left.
+        let is_untrusted = verified.as_ref().is_err_and(|error| {
+            let problem = CertificateProblem::of(error);
+            matches!(problem, Some(CertificateProblem::OfAuthority | CertificateProblem::UnknownIssuer))
+        });
+        if is_untrusted && self.certificates.contains(end_entity) {
+            // Its time was checked before its kind and its issuer, and the rest is what the file says. Its name is left.
             verify_server_name(&ParsedCertificate::try_from(end_entity)?, name)?;
             return Ok(ServerCertVerified::assertion());
         }
@@ -310,6 +311,11 @@ mod tests {
         let signed = params(&["chat.example"], false).signed_by(&server_key, &Issuer::new(authority, key)).unwrap();
         let signed = Made { der: signed.der().clone(), pem: signed.pem() };
         assert_eq!(verify(&ca, &signed, "chat.example", NOW_S), Ok(()));
+        // The file may also have the certificate itself, which names another issuer.
+        assert_eq!(verify(&signed, &signed, "chat.example", NOW_S), Ok(()));
+        let other_name = verify(&signed, &signed, "localhost", NOW_S).unwrap_err();
+        assert_eq!(other_name.reason(), "certificateOtherName");
+        assert_eq!(verify(&signed, &signed, "chat.example", NOW_S + YEAR_S), Err(CertificateProblem::Expired));
         // All have the same name, as two that one server made for itself.
         let other = self_made(&["chat.example"]);
         assert_eq!(verify(&other, &signed, "chat.example", NOW_S), Err(CertificateProblem::UnknownIssuer));
