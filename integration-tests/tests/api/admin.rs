@@ -129,6 +129,8 @@ async fn add_rows(world: &World, app_id: u32) {
         ] {
             tx.execute(sql, &params![one, other, conversation]).await?;
         }
+        let count = "UPDATE account SET friend_count = 1, block_count = 1, subscription_count = 1 WHERE id = $1";
+        tx.execute(count, &params![one]).await?;
         Ok(())
     });
     added.await.unwrap();
