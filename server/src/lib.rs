@@ -16,6 +16,8 @@ pub mod effect;
 pub mod db;
 /// The logs of messages, changes and feeds, which everything else is written to and read from.
 pub mod journal;
+/// Tasks that are done at a time, and the outbox.
+pub mod task;
 /// Settings, with their defaults and limits.
 pub mod config;
 /// The log on standard error.

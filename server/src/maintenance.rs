@@ -11,6 +11,7 @@ use crate::db::{Scope, params};
 use crate::error::Error;
 use crate::folder::Folder;
 use crate::server::{StartError, open_app};
+use crate::service;
 use crate::tls::Identity;
 
 /// Checks the files and folders that the settings name, and creates none. The server makes its data folder and what is in it,
@@ -46,7 +47,7 @@ fn without_folder(setting: &str, file: &Path) -> Option<String> {
 pub(crate) async fn new_epoch(config: Config, clock: Clock) -> Result<[u8; 16], StartError> {
     config.validate()?;
     let folder = Folder::open(&config)?;
-    let app: Arc<App> = open_app(config, clock, &folder).await?;
+    let app: Arc<App> = open_app(config, clock, &folder, service::kinds()).await?;
     let written = write_epoch(&app).await;
     app.db.close().await;
     written.map_err(StartError::Database)

@@ -87,6 +87,14 @@ impl Scope {
         self.locks.is_empty()
     }
 
+    pub(super) fn users(&self) -> impl Iterator<Item = UserKey> {
+        self.locks.users.iter().copied().map(UserKey)
+    }
+
+    pub(super) fn conversations(&self) -> impl Iterator<Item = ConversationKey> {
+        self.locks.conversations.iter().copied().map(ConversationKey)
+    }
+
     pub(super) fn into_parts(self) -> (u64, Locks, Cost) {
         (self.partition, self.locks, self.cost)
     }

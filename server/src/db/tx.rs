@@ -7,6 +7,7 @@ use super::dialect::Dialect;
 use super::error::DbError;
 use super::locks::Locks;
 use super::row::Row;
+use super::scope::Scope;
 use super::value::Value;
 use super::{postgres, sqlite};
 use crate::effect::Effect;
@@ -138,6 +139,12 @@ impl Tx<'_> {
             self.locked.conversations.contains(&conversation.0),
             "the scope of a job does not cover {conversation:?}"
         );
+    }
+
+    /// Checks in debug builds that the job's scope has all that `scope` has.
+    pub fn assert_covers(&self, scope: &Scope) {
+        scope.users().for_each(|user| self.assert_covers_user(user));
+        scope.conversations().for_each(|conversation| self.assert_covers_conversation(conversation));
     }
 
     /// Returns the number of statements so far: tests bound the cost of jobs with it.

@@ -7,11 +7,12 @@ use tracing::Instrument;
 use zim_protocol::admin::Admin;
 use zim_protocol::{
     AnyRequest, App as AppRow, AppDetails, BanUserRequest, BanUserResult, CreateAppRequest, DeleteAppRequest,
-    DeleteAppResult, DisconnectUserRequest, DisconnectUserResult, ErrorCode, GetAppRequest, GetUserRequest,
-    ListAppsRequest, ListAppsResult, ListBannedUsersRequest, ListBannedUsersResult, ListSessionsRequest,
-    ListSessionsResult, MintTokenRequest, MintTokenResult, RegisterUserRequest, RegisterUserResult,
-    RevokeTokensRequest, RevokeTokensResult, RotateSecretRequest, RotateSecretResult, Rpc, UnbanUserRequest,
-    UnbanUserResult, UpdateAppRequest, UserAccess,
+    DeleteAppResult, DisconnectUserRequest, DisconnectUserResult, DropWorkRequest, DropWorkResult, ErrorCode,
+    GetAppRequest, GetUserRequest, ListAppsRequest, ListAppsResult, ListBannedUsersRequest, ListBannedUsersResult,
+    ListSessionsRequest, ListSessionsResult, ListWorkRequest, ListWorkResult, MintTokenRequest, MintTokenResult,
+    RegisterUserRequest, RegisterUserResult, RetryWorkRequest, RetryWorkResult, RevokeTokensRequest,
+    RevokeTokensResult, RotateSecretRequest, RotateSecretResult, Rpc, UnbanUserRequest, UnbanUserResult,
+    UpdateAppRequest, UserAccess,
 };
 
 use crate::app::App;
@@ -63,11 +64,18 @@ macro_rules! about {
     )*};
 }
 
-impl About for ListAppsRequest {
-    fn app_id(&self) -> u32 {
-        0
-    }
+/// Requests that are about the whole server.
+macro_rules! about_all {
+    ($($request:ty)*) => {$(
+        impl About for $request {
+            fn app_id(&self) -> u32 {
+                0
+            }
+        }
+    )*};
 }
+
+about_all! { ListAppsRequest ListWorkRequest RetryWorkRequest DropWorkRequest }
 
 about! {
     CreateAppRequest: ;
@@ -146,6 +154,9 @@ rpcs! {
     revoke_tokens: RevokeTokensRequest => RevokeTokensResult;
     list_sessions: ListSessionsRequest => ListSessionsResult;
     disconnect_user: DisconnectUserRequest => DisconnectUserResult;
+    list_work: ListWorkRequest => ListWorkResult;
+    retry_work: RetryWorkRequest => RetryWorkResult;
+    drop_work: DropWorkRequest => DropWorkResult;
 }
 
 #[cfg(test)]

@@ -7,13 +7,15 @@ use zim_protocol::server::AdminService;
 use zim_protocol::token::Token;
 use zim_protocol::{
     App as AppRow, AppDetails, BanUserRequest, BanUserResult, CreateAppRequest, DeleteAppRequest, DeleteAppResult,
-    DisconnectUserRequest, DisconnectUserResult, ErrorCode, GetAppRequest, GetUserRequest, ListAppsRequest,
-    ListAppsResult, ListBannedUsersRequest, ListBannedUsersResult, ListSessionsRequest, ListSessionsResult,
-    MintTokenRequest, MintTokenResult, RegisterUserRequest, RegisterUserResult, RevokeTokensRequest,
+    DisconnectUserRequest, DisconnectUserResult, DropWorkRequest, DropWorkResult, ErrorCode, GetAppRequest,
+    GetUserRequest, ListAppsRequest, ListAppsResult, ListBannedUsersRequest, ListBannedUsersResult,
+    ListSessionsRequest, ListSessionsResult, ListWorkRequest, ListWorkResult, MintTokenRequest, MintTokenResult,
+    RegisterUserRequest, RegisterUserResult, RetryWorkRequest, RetryWorkResult, RevokeTokensRequest,
     RevokeTokensResult, RotateSecretRequest, RotateSecretResult, SessionInfo, UnbanUserRequest, UnbanUserResult,
     UpdateAppRequest, UserAccess,
 };
 
+use super::work::{Page, queue};
 use crate::app::{App, Rotated};
 use crate::connection::Caller;
 use crate::error::Error;
@@ -218,5 +220,22 @@ impl AdminService for App {
         let tenant = self.tenant(app_id)?;
         let sessions = self.disconnect_user(&tenant, &user_id).await?;
         Ok(DisconnectUserResult { sessions })
+    }
+
+    async fn list_work(&self, _: &Caller, request: ListWorkRequest) -> Result<ListWorkResult, Error> {
+        let page = Page { all: request.all, after: &request.after, count: request.count };
+        self.list_work(queue(request.queue())?, page).await
+    }
+
+    async fn retry_work(&self, caller: &Caller, request: RetryWorkRequest) -> Result<RetryWorkResult, Error> {
+        caller.audit().record("detail", format!("{} {}", request.kind, request.id));
+        let is_found = self.retry_work(queue(request.queue())?, &request.kind, &request.id).await?;
+        Ok(RetryWorkResult { is_found })
+    }
+
+    async fn drop_work(&self, caller: &Caller, request: DropWorkRequest) -> Result<DropWorkResult, Error> {
+        caller.audit().record("detail", format!("{} {}", request.kind, request.id));
+        let is_found = self.drop_work(queue(request.queue())?, &request.kind, &request.id).await?;
+        Ok(DropWorkResult { is_found })
     }
 }

@@ -52,6 +52,14 @@ impl Tenant {
     pub fn access(&self) -> Arc<Access> {
         Arc::clone(&self.access.read())
     }
+
+    /// Forgets old secrets whose overlap has ended: they are no longer accepted, even if the clock is set back.
+    pub(crate) fn forget_ended_secrets(&self, now_ms: i64) {
+        let mut access = self.access.write();
+        let mut kept = Access::clone(&access);
+        kept.forget_ended(now_ms);
+        *access = Arc::new(kept);
+    }
 }
 
 impl std::fmt::Debug for Tenant {

@@ -131,6 +131,7 @@ impl SessionService for App {
             policy: DevicePolicy::of(&self.config.login),
             is_locked: false,
         };
+        let _storing = self.fanout.storing(LoginKey(login.login_id));
         let Admitted { user, login: key, ticket, login_at, info } =
             self.admit(caller, login, connection.address).await?;
         let identity = Identity {

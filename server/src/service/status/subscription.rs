@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use zim_protocol::{SubscriptionEntry, UserStatus, feed_entry::Detail};
 
 use super::store::{PRESENCE, presence};
+use super::tasks::schedule_subscriptions_end;
 use crate::db::{Row, Tx, params};
 use crate::error::Error;
 use crate::journal::{FeedKind, LogWriter};
@@ -16,7 +17,7 @@ use crate::service::rows::about;
 pub(crate) static SUBSCRIPTION: FeedKind =
     FeedKind { number: 7, resolve: |tx, user, keys| Box::pin(entries(tx, user, keys)) };
 
-/// The most subscriptions that one job deletes.
+/// The most subscriptions that one task deletes.
 const MAX_EXPIRED: i64 = 100;
 
 /// The most subscriptions that one job evicts. There are more than one request adds only after the limit was lowered.
@@ -65,7 +66,7 @@ pub(super) async fn subscribe(
         SUBSCRIPTION.number
     );
     tx.execute(&sql, &params).await?;
-    Ok(())
+    schedule_subscriptions_end(tx, user, expires_at).await
 }
 
 /// Ends the subscriptions of `user` to `targets`. Returns the targets that had one.
@@ -107,12 +108,10 @@ async fn log_deleted(tx: &mut Tx<'_>, log: &mut LogWriter, user: UserKey, rows: 
     Ok(())
 }
 
-/// Returns users who have expired subscriptions, found in up to `limit` rows.
-pub(super) async fn users_with_expired(tx: &mut Tx<'_>, now: i64, limit: i64) -> Result<Vec<UserKey>, Error> {
-    let sql = "SELECT DISTINCT account FROM (SELECT account FROM subscription WHERE expires_at <= $1 \
-               ORDER BY expires_at LIMIT $2) AS expired";
-    let rows = tx.fetch(sql, &params![now, limit]).await?;
-    rows.iter().map(|row| Ok(UserKey(row.get(0)?))).collect()
+/// Returns when the first subscription of `user` expires, `None` if there are none.
+pub(super) async fn next_expiry(tx: &mut Tx<'_>, user: UserKey) -> Result<Option<i64>, Error> {
+    let row = tx.fetch_one("SELECT MIN(expires_at) FROM subscription WHERE account = $1", &params![user]).await?;
+    Ok(row.map_or(Ok(None), |row| row.get(0))?)
 }
 
 /// Returns the present subscriptions of `user` to these users.

@@ -7,22 +7,22 @@ use tokio_util::sync::CancellationToken;
 use zim_protocol::clock::Clock;
 use zim_protocol::{FeedEntry, Push, UserOnlineStatus, UserStatus, feed_entry::Detail};
 
-use super::maintenance::{LostLogins, maintain};
 use super::rules::{Change, Connections, Custom, bit};
-use super::store::{
-    change, connected, disconnected, expire_custom_statuses, expired_custom_statuses, next_custom_expiry, own,
-};
-use super::subscription::{delete_expired, statuses_since, subscribe, unsubscribe, users_with_expired};
+use super::store::{change, connected, connected_of, disconnected, end_custom_status, own};
+use super::subscription::{delete_expired, next_expiry, statuses_since, subscribe, unsubscribe};
+use super::unmarked::mark_unmarked_logins;
 use crate::app::App;
 use crate::config::Config;
 use crate::connection::{ConnectionState, Identity};
 use crate::db::tests::postgres::Cluster;
 use crate::db::{Database, DbConfig, Scope, Tx, Value, params};
-use crate::effect::Effect;
+use crate::effect::{Effect, Queue};
 use crate::error::Error;
 use crate::journal::LogWriter;
 use crate::journal::tests::{ANN, BOB, Fixture};
 use crate::key::{AppKey, LoginKey, UserKey};
+use crate::service::kinds;
+use crate::task;
 
 const ME: LoginKey = LoginKey(9);
 
@@ -48,6 +48,13 @@ fn statuses(fixture: &Fixture) -> Vec<UserStatus> {
         _ => None,
     };
     effects.into_iter().filter_map(of).collect()
+}
+
+/// The tasks: the names of their kinds, their subjects and their times.
+async fn tasks(fixture: &Fixture) -> Vec<(&'static str, i64, i64)> {
+    let all = fixture.db.read(async |tx: &mut Tx<'_>| task::list(tx, Queue::Tasks, (0, 0), false, 100).await);
+    let name = |number| kinds().tasks.iter().find(|kind| kind.number == number).unwrap().name;
+    all.await.unwrap().into_iter().map(|task| (name(task.kind), task.key, task.next_at)).collect()
 }
 
 /// The user of each entry of a push, and whether the subscription is deleted.
@@ -93,6 +100,8 @@ async fn presence_follows_from_rows(database: Database) {
     assert!(statuses(&fixture).is_empty());
     disconnect(12, 202).await;
     disconnect(12, 203).await;
+    let of_ann = fixture.db.read(async |tx: &mut Tx<'_>| connected_of(tx, ANN).await).await.unwrap();
+    assert_eq!(of_ann, [LoginKey(11)]);
     assert_eq!(statuses(&fixture).len(), 1);
     let left = fixture.db.read(async |tx: &mut Tx<'_>| connected(tx, LoginKey(0), 10).await).await.unwrap();
     assert_eq!(left, [(LoginKey(11), ANN)]);
@@ -102,21 +111,24 @@ async fn presence_follows_from_rows(database: Database) {
 
     // A custom status expires at its time, not before, and only once.
     set_custom(&fixture, "busy", 1, 1_000).await;
-    let due = async |now: i64| {
-        fixture.db.read(async move |tx: &mut Tx<'_>| expired_custom_statuses(tx, now, 10).await).await.unwrap()
-    };
-    assert_eq!((due(1_999).await, due(2_000).await), (vec![], vec![ANN]));
-    let next = fixture.db.read(async |tx: &mut Tx<'_>| next_custom_expiry(tx).await).await.unwrap();
-    assert_eq!(next, Some(2_000));
+    let due = async || tasks(&fixture).await;
+    assert_eq!(due().await, [("custom-status-end", ANN.0, 2_000)]);
     let at = async |now: i64| fixture.db.read(async move |tx: &mut Tx<'_>| own(tx, ANN, now).await).await.unwrap();
     assert_eq!((at(1_999).await.custom_status.as_str(), at(2_000).await.custom_status.as_str()), ("busy", ""));
     statuses(&fixture);
-    write(&fixture, async |tx: &mut Tx<'_>| expire_custom_statuses(tx, &[ANN, BOB], (1_999, 1_999)).await).await;
-    assert!(statuses(&fixture).is_empty());
-    write(&fixture, async |tx: &mut Tx<'_>| expire_custom_statuses(tx, &[ANN, BOB], (2_000, 2_000)).await).await;
-    assert_eq!(statuses(&fixture).len(), 1);
-    let next = fixture.db.read(async |tx: &mut Tx<'_>| next_custom_expiry(tx).await).await.unwrap();
-    assert_eq!((due(i64::MAX).await, next), (vec![], None));
+    let end = async |now: i64| {
+        write(&fixture, async move |tx: &mut Tx<'_>| end_custom_status(tx, ANN, (now, now)).await).await;
+        statuses(&fixture).len()
+    };
+    assert_eq!((end(1_999).await, due().await.len(), end(2_000).await, due().await.len()), (0, 1, 1, 0));
+    // A change replaces the end, and a status without one has no task.
+    set_custom(&fixture, "busy", 1, 3_000).await;
+    set_custom(&fixture, "busy", 9, 3_000).await;
+    assert_eq!(due().await, [("custom-status-end", ANN.0, 12_000)]);
+    set_custom(&fixture, "always", -1, 3_000).await;
+    assert!(due().await.is_empty());
+    set_custom(&fixture, "", 0, 2_000).await;
+    statuses(&fixture);
 
     // Changes since a time are found: the user's own and those of users subscribed to.
     let subscribe_one = async |user: UserKey, target: UserKey| {
@@ -150,13 +162,12 @@ async fn presence_follows_from_rows(database: Database) {
         .await
         .unwrap();
     assert_eq!(entries(&later[0]), [("carl".to_owned(), false)]);
-    let expired = async |now: i64| {
-        fixture.db.read(async move |tx: &mut Tx<'_>| users_with_expired(tx, now, 10).await).await.unwrap()
-    };
-    assert_eq!((expired(8_999).await, expired(9_000).await), (vec![], vec![BOB]));
+    let next = async || fixture.db.read(async |tx: &mut Tx<'_>| next_expiry(tx, BOB).await).await.unwrap();
+    // One task for all of them, at the minute after the first one.
+    assert_eq!((next().await, due().await), (Some(9_000), vec![("subscriptions-end", BOB.0, 60_000)]));
     let sweep = async move |tx: &mut Tx<'_>, log: &mut LogWriter| delete_expired(tx, log, BOB, 9_000).await;
     fixture.write(BOB, Scope::user(BOB), sweep).await.unwrap();
-    assert_eq!(expired(9_000).await, []);
+    assert_eq!(next().await, Some(20_000));
     let swept = std::mem::take(&mut *fixture.effects.lock()).into_iter().filter_map(|effect| match effect {
         Effect::Feed { user: BOB, pos, entry, .. } => Some((pos, *entry)),
         _ => None,
@@ -302,7 +313,7 @@ async fn the_reads_of_every_login_use_an_index() {
 const START_MS: i64 = 1_800_000_000_000;
 const WAITING: usize = 16;
 
-/// A login that lost its connection while the write queue was full does not wait until `reap_lost_logins` finds it.
+/// A login that lost its connection while the write queue was full does not wait for the next look for lost logins.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_disconnect_that_the_full_queue_refuses_is_repeated_soon() {
     let dir = tempfile::tempdir().unwrap();
@@ -310,7 +321,7 @@ async fn a_disconnect_that_the_full_queue_refuses_is_repeated_soon() {
     Fixture::open(database.clone()).await.db.close().await;
     let clock = Clock::manual(START_MS);
     let settings = DbConfig { queue: WAITING, ..DbConfig::new(database) };
-    let app = App::open(Arc::new(Config::default()), clock.clone(), settings).await.unwrap();
+    let app = App::open(Arc::new(Config::default()), clock.clone(), settings, kinds()).await.unwrap();
     app.db
         .submit(Scope::user(ANN), async |tx: &mut Tx<'_>| {
             let sql = "INSERT INTO session (id, ticket, account, platform, device, login_at, state, connected) \
@@ -332,7 +343,7 @@ async fn a_disconnect_that_the_full_queue_refuses_is_repeated_soon() {
     });
     app.fanout.register(ANN, Arc::clone(&connection));
     let stopped = CancellationToken::new();
-    let maintenance = tokio::spawn(maintain(Arc::clone(&app), LostLogins::default(), stopped.clone()));
+    let maintenance = tokio::spawn(mark_unmarked_logins(Arc::clone(&app), stopped.clone()));
     // One job runs and the others fill the queue.
     let (open, gate) = std::sync::mpsc::channel::<()>();
     let (arrived, here) = tokio::sync::oneshot::channel();
