@@ -46,6 +46,27 @@ async fn two_users_exchange_messages() {
 }
 
 #[tokio::test]
+async fn history_beyond_the_end_shows_the_newest_messages_or_says_that_nothing_is_newer() {
+    let env = TestEnv::new().await;
+    env.login("ann").await;
+    env.login("bob").await;
+    for text in ["one", "two", "three"] {
+        env.zim("ann", &["send", "bob", text]).await.ok();
+    }
+    for seq in ["4", "5", "1000", "9223372036854775807"] {
+        let shown = env.zim("ann", &["history", "bob", "--before", seq, "-n", "2", "--plain"]).await.ok().stdout;
+        assert!(shown.contains("two") && shown.contains("three") && !shown.contains("one"), "{seq}: {shown}");
+        let shown = env.zim("ann", &["history", "bob", "--after", seq, "--plain"]).await.ok().stdout;
+        assert_eq!(shown.trim(), format!("There is nothing newer than message {seq} with bob."));
+    }
+    let shown = env.zim("ann", &["history", "bob", "--before", "1", "--plain"]).await.ok().stdout;
+    assert_eq!(shown.trim(), "There is nothing older than message 1 with bob.");
+    let shown = env.zim("bob", &["history", "carl", "--plain"]).await.ok().stdout;
+    assert_eq!(shown.trim(), "There are no messages with carl.");
+    env.end().await;
+}
+
+#[tokio::test]
 async fn text_of_other_users_is_escaped_on_a_terminal() {
     let env = TestEnv::new().await;
     env.login("ann").await;
@@ -436,6 +457,19 @@ async fn the_operator_lists_apps_and_ends_sessions() {
     assert_eq!(admin(&["disconnect", "ann", "--app-id", &app_id]).await.json()["sessions"], 1);
     let ended = listener.finish().await;
     ended.fails(3);
+
+    assert!(admin(&["task", "list", "--plain"]).await.ok().stdout.contains("Nothing has failed."));
+    assert!(admin(&["outbox", "list", "--all", "--plain"]).await.ok().stdout.contains("Nothing is scheduled."));
+    let listed = admin(&["task", "list", "--all", "--plain"]).await.ok();
+    assert!(listed.lines()[0].starts_with("KIND") && listed.lines()[1].starts_with("lost-logins"), "{}", listed.stdout);
+    let listed = admin(&["task", "list", "--all", "--json"]).await.ok();
+    assert!(listed.stdout.contains("\"kind\":\"lost-logins\""), "{}", listed.stdout);
+    let none = admin(&["task", "retry", "lost-logins", "7"]).await.fails(4);
+    assert!(none.contains("no lost-logins 7 has failed"), "{none}");
+    assert!(admin(&["task", "drop", "make-coffee", "7"]).await.fails(4).contains("the kinds are"));
+    // The task that looks for lost logins may be dropped: the next start schedules it again.
+    admin(&["task", "drop", "lost-logins", "0"]).await.ok();
+    assert!(!admin(&["task", "list", "--all"]).await.ok().stdout.contains("lost-logins"));
 
     let url = env.admin_url();
     let wrong = ["admin", "--admin-url", &url, "--admin-key", "wrong", "app", "list"];

@@ -105,7 +105,7 @@ impl Account {
         Self::start(settings, user_id, LinkRemote { link, events }, clock)
     }
 
-    /// Deletes the local database of a deleted account. It must be closed.
+    /// Deletes the local database of a user. It must be closed.
     pub(crate) fn erase(config: &Config, app_id: u32, user_id: &str) -> std::io::Result<()> {
         let Some(folder) = config.folder() else { return Ok(()) };
         let file = database_file(folder.to_owned(), app_id, user_id);

@@ -9,8 +9,8 @@ use std::time::Duration;
 use tokio::time::timeout;
 use zim_protocol::token;
 use zim_protocol::{
-    ConnectionEvent, ConnectionState, ErrorCode, LoginConfig, LoginRequest, RenewTokenRequest, TokenRenewedResult,
-    UserInfo, Validate,
+    ConnectionEvent, ConnectionState, ErrorCode, LoginConfig, LoginRequest, LogoutConfig, RenewTokenRequest,
+    TokenRenewedResult, UserInfo, Validate,
 };
 
 pub(crate) use self::login::Login;
@@ -75,8 +75,15 @@ impl Zim {
     /// network. Without one, the server detects by itself that the device is offline. Messages that are being sent
     /// fail.
     pub async fn logout(&self) {
+        self.logout_with_config(LogoutConfig::default()).await;
+    }
+
+    /// The form of [`Zim::logout`] with a config (reference: `logout`). With `isClearDB` the local copy of this user's
+    /// data is deleted; the next login fetches it again, and needs a network. What exists only on the device is gone:
+    /// messages that were not sent. Without a login nothing is deleted.
+    pub async fn logout_with_config(&self, config: LogoutConfig) {
         let Some(login) = self.inner().login.lock().clone() else { return };
-        login.leave();
+        login.leave(config.is_clear_db);
         // After a timeout it continues in the background; the next login waits for it.
         let _ = timeout(LOGOUT_TIMEOUT, login.ended()).await;
     }

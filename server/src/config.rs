@@ -28,7 +28,8 @@ pub struct Config {
     /// Start although other users can write to the data folder, its keys or the database, or read the keys: for volumes with
     /// fixed modes. Such users have the rights of an operator. Default: no; the server does not start, and its error says why.
     pub allow_insecure_data_dir: bool,
-    /// `sqlite://FILE` or `postgres://USER:PASSWORD@HOST/NAME`. Default: SQLite in the data folder.
+    /// `sqlite://FILE` or `postgres://USER:PASSWORD@HOST/NAME`, for this server alone: a second server on the same database does
+    /// not start. Default: SQLite in the data folder.
     pub database: DatabaseUrl,
     /// The address of `/health`, `/ready` and `/metrics`, or `off`. Default: port 4711 on loopback, because they are not for the
     /// public.

@@ -176,6 +176,7 @@ impl Server {
         tasks.spawn(net::accept(Arc::clone(&net), endpoint.clone()));
         tasks.spawn(user::notify_of_profiles(Arc::clone(&app), stopped.clone()));
         tasks.spawn(status::notify_of_statuses(Arc::clone(&app), stopped.clone()));
+        tasks.spawn(status::mark_unmarked_logins(Arc::clone(&app), stopped.clone()));
         tasks.spawn({
             let (app, end) = (Arc::clone(&app), stopped.clone());
             let (kinds, timers) = (Arc::clone(&app.kinds), Arc::clone(&app.timers));
@@ -298,6 +299,12 @@ impl Server {
             data_dir: std::path::absolute(data_dir).unwrap_or_else(|_| data_dir.to_owned()),
             database,
         }
+    }
+
+    /// Waits until another server has taken the database over, and returns what happened. The server has to be stopped: it can
+    /// neither read nor write any more.
+    pub async fn database_lost(&self) -> String {
+        self.app.db.lost().await
     }
 
     /// Stops the server: it refuses new connections, lets requests in flight finish for a limited time, notifies the clients, and

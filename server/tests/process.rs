@@ -201,7 +201,7 @@ fn a_start_without_space_says_so() {
     };
     // Room for the keys, and not for the database.
     let error = start("ulimit -f 16");
-    assert!(error.contains("there is no space for") && error.contains("zim.db: File too large"), "{error}");
+    assert!(error.contains("there is no space for") && error.contains("zim.db: file too large; free some"), "{error}");
     Running::start(&data, &[]).stop();
     let error = start("ulimit -f 16");
     assert!(error.contains("there is no space for"), "{error}");

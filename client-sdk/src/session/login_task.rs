@@ -156,7 +156,7 @@ impl LoginTask {
     async fn finish(self, end: End, account: Option<Arc<Account>>) {
         self.login.set_ending();
         self.login.link.close();
-        let is_deleted = matches!(end, End::Unregistered);
+        let is_deleted = matches!(end, End::Unregistered) || self.login.is_clearing();
         let why = end.extended_data();
         let outcome = end.outcome();
         if let Some((event, error)) = &outcome {
@@ -176,11 +176,11 @@ impl LoginTask {
         self.login.set_ended(outcome.and_then(|(_, error)| error));
     }
 
-    /// Deletes the local data of a deleted account.
+    /// Deletes the local data: the account no longer exists, or the app wants it.
     fn erase(&self) {
         last_user::forget(&self.inner.config, &self.login.user_id);
         if let Err(error) = Account::erase(&self.inner.config, self.inner.config.app_id, &self.login.user_id) {
-            tracing::warn!(%error, "the local database of a deleted account cannot be removed");
+            tracing::warn!(%error, "the local database cannot be removed");
         }
     }
 

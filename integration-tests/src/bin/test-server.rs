@@ -18,6 +18,7 @@ use zim_server::app::App;
 use zim_server::config::Config;
 use zim_server::db::{Dialect, Scope, Tx, params};
 use zim_server::error::Error;
+use zim_server::key::AppKey;
 use zim_server::task::{self, TaskKind};
 use zim_server::{Server, run};
 
@@ -26,7 +27,7 @@ static COUNT: TaskKind<App> = TaskKind {
     number: 1_000,
     name: "count",
     // In one of the partitions.
-    scope: |subject| Scope::name(&subject.to_string()),
+    scope: |subject| Scope::name(AppKey(0), &subject.to_string()),
     run: |_, tx, _, due| {
         Box::pin(async move {
             let sql = "INSERT INTO task_effect (subject, now) VALUES ($1, $2)";

@@ -400,8 +400,8 @@ async fn reuse_a_key(testbed: &mut Testbed) -> anyhow::Result<Option<Violation>>
         message: Some(Message::text(text)),
         to_conversation_id: USERS[0].to_owned(),
         conversation_type: ConversationType::Peer as i32,
-        config: None,
         client_key: vec![7; 16].into(),
+        ..SendMessageRequest::default()
     };
     let [first, again, other] = [
         raw.call(&send("the first text")).await,

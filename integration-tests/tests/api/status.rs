@@ -716,6 +716,8 @@ async fn more_subscribers_than_a_page_receive_the_status() {
             &params![i64::MAX, app_id],
         )
         .await?;
+        let count = "UPDATE account SET subscription_count = 1 WHERE app = $1 AND name LIKE 'user%'";
+        tx.execute(count, &params![app_id]).await?;
         Ok(())
     });
     soon(followed).await.unwrap();

@@ -3,6 +3,7 @@
 mod deletion;
 mod names;
 mod tenant;
+mod unmarked_logins;
 mod watchers;
 
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use zim_protocol::clock::Clock;
 
 use crate::block_fence::BlockFence;
 use crate::config::Config;
-use crate::connection::{Caller, LoginAllowances};
+use crate::connection::{Allowances, Caller, LoginAllowances};
 use crate::db::{DbConfig, Scope};
 use crate::effect::Effect;
 use crate::error::Error;
@@ -24,6 +25,7 @@ use crate::tenant::{Cache, Tenants, app_rows, open_deployment};
 
 pub(crate) use self::names::Named;
 pub(crate) use self::tenant::{OLD_SECRETS_END, Rotated};
+pub(crate) use self::unmarked_logins::UnmarkedLogins;
 pub(crate) use self::watchers::{NOTIFY_PAUSE, RETRY_PAUSE, Watchers};
 
 /// The database, with sending messages as its bulk job.
@@ -56,7 +58,9 @@ pub struct App {
     pub(crate) meter: Meter,
     pub(crate) secret: [u8; 32],
     pub(crate) logins: LoginAllowances,
+    pub(crate) allowances: Allowances,
     pub(crate) block_fence: BlockFence,
+    pub(crate) unmarked_logins: UnmarkedLogins,
     pub(crate) conversations: Cache<(UserKey, UserKey), ConversationKey>,
 }
 
@@ -96,12 +100,14 @@ impl App {
             kinds: Arc::new(kinds),
             clock,
             logins: LoginAllowances::new(&config.limits),
+            allowances: Allowances::default(),
             config,
             tenants,
             meter: Meter::new(),
             epoch,
             secret,
             block_fence: BlockFence::default(),
+            unmarked_logins: UnmarkedLogins::default(),
             conversations: Cache::new(CACHED_CONVERSATIONS),
         }))
     }

@@ -27,6 +27,8 @@ pub enum Origin {
 pub struct Caller {
     identity: Option<Arc<Identity>>,
     origin: Origin,
+    /// The bytes of the request, which a write holds while it waits.
+    request_bytes: usize,
     submitted: AtomicBool,
     pushes: Mutex<Vec<Push>>,
 }
@@ -47,8 +49,14 @@ impl Caller {
         Self::new(None, Origin::Server(audit))
     }
 
+    /// Tells the size of the request.
+    #[must_use]
+    pub fn with_request_bytes(self, request_bytes: usize) -> Self {
+        Self { request_bytes, ..self }
+    }
+
     fn new(identity: Option<Arc<Identity>>, origin: Origin) -> Self {
-        Self { identity, origin, submitted: AtomicBool::new(false), pushes: Mutex::default() }
+        Self { identity, origin, request_bytes: 0, submitted: AtomicBool::new(false), pushes: Mutex::default() }
     }
 
     /// Returns who calls. The checks before the handlers have made sure that the caller of a user's method is logged in.
@@ -128,6 +136,10 @@ impl Caller {
         F: AsyncFnOnce(&mut Tx<'_>, &mut LogWriter) -> Result<T, Error> + Send + 'static,
     {
         let cause = self.identity.as_ref().map(|identity| Cause { user: identity.user, login: identity.login });
+        let scope = match &self.identity {
+            Some(identity) => scope.for_app(identity.app, self.request_bytes),
+            None => scope,
+        };
         let done = db.submit(scope, async move |tx| {
             let mut log = LogWriter::new(cause);
             let answer = job(tx, &mut log).await?;

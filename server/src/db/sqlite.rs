@@ -63,7 +63,9 @@ fn no_space(path: &Path) -> Option<io::Error> {
     let written = zim_files::write(&file, &vec![0; LEAST_SPACE]);
     // There is none if the write failed.
     let _ = std::fs::remove_file(&file);
-    written.err().filter(|error| matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge))
+    // The error itself names the file that was tried.
+    let kind = written.err().map(|error| error.kind())?;
+    matches!(kind, StorageFull | QuotaExceeded | FileTooLarge).then(|| kind.into())
 }
 
 fn open_file(path: &Path, access: Access) -> Result<Connection, DbError> {

@@ -1,5 +1,6 @@
 //! A job's transaction: one type for both databases.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use super::dialect::Dialect;
@@ -87,7 +88,7 @@ impl Tx<'_> {
         self.begin(params)?;
         let done = match &mut self.link {
             Link::Sqlite(link) => link.fetch(sql, params, 1),
-            Link::Postgres(link) => link.fetch(sql, params).await,
+            Link::Postgres(link) => link.fetch(&first_row(sql), params).await,
         };
         Ok(self.finish(done)?.into_iter().next())
     }
@@ -172,6 +173,12 @@ impl Tx<'_> {
         self.failure = Some(error.clone());
         error
     }
+}
+
+/// Limits a query to one row. The driver reads all rows, and PostgreSQL computes them.
+fn first_row(sql: &str) -> Cow<'_, str> {
+    let is_query = sql.starts_with("SELECT ");
+    if is_query && !sql.contains(" LIMIT ") { format!("{sql} LIMIT 1").into() } else { sql.into() }
 }
 
 impl fmt::Debug for Tx<'_> {

@@ -79,9 +79,9 @@ about_all! { ListAppsRequest ListWorkRequest RetryWorkRequest DropWorkRequest }
 
 about! {
     CreateAppRequest: ;
-    UpdateAppRequest: ;
     GetAppRequest: ;
     DeleteAppRequest: ;
+    UpdateAppRequest: ;
     RotateSecretRequest: ;
     ListBannedUsersRequest: ;
     MintTokenRequest: user_id;

@@ -8,8 +8,7 @@ use zim_protocol::{AnyRequest, Method, Rate, Request, method};
 
 use super::Net;
 use super::in_flight::Done;
-use super::limits::Bucket;
-use crate::connection::{Caller, ConnectionState};
+use crate::connection::{Allowance, Caller, ConnectionState};
 use crate::error::Error;
 use crate::service::invoke::{Checked, check_access, invoke, record};
 
@@ -20,17 +19,6 @@ pub(crate) struct Invocation {
     pub(crate) request: Checked,
     pub(crate) caller: Arc<Caller>,
     pub(crate) arrived: Instant,
-}
-
-/// The remaining allowances of one session.
-#[derive(Debug, Default)]
-pub(crate) struct Allowance {
-    messages: Bucket,
-    requests: Bucket,
-    pulls: Bucket,
-    syncs: Bucket,
-    once_a_second: Bucket,
-    refused: Bucket,
 }
 
 impl Allowance {
@@ -69,7 +57,8 @@ pub(crate) fn admit(
         net.app.meter.unknown_method(refused.code() as i32);
         return Err(refused);
     };
-    let caller = Arc::new(Caller::connected(Arc::clone(session)));
+    let caller = Caller::connected(Arc::clone(session)).with_request_bytes(request.payload.len());
+    let caller = Arc::new(caller);
     check(net, &caller, allowance, method, request.payload)
         .map(|checked| Invocation { id: request.id, request: checked, caller, arrived })
         .inspect_err(|refused| record(&net.app, method, Err(refused), arrived))

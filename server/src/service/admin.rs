@@ -17,7 +17,7 @@ use zim_protocol::{
 
 use super::work::{Page, queue};
 use crate::app::{App, Rotated};
-use crate::connection::{Caller, Identity};
+use crate::connection::Caller;
 use crate::error::Error;
 use crate::key::AppKey;
 use crate::tenant::{Deleted, Tenant, check_app_name};
@@ -74,13 +74,13 @@ impl AdminService for App {
     async fn get_app(&self, _: &Caller, request: GetAppRequest) -> Result<AppDetails, Error> {
         let tenant = self.tenant(request.app_id)?;
         let users = self.count_users(&tenant).await?;
-        let is_of_app = |identity: &Arc<Identity>| identity.app == tenant.key;
-        let sessions = self.fanout.all().iter().filter(|it| it.identity().is_some_and(is_of_app)).count();
+        let connections = self.fanout.all();
+        let of_app = connections.iter().filter(|it| it.identity().is_some_and(|identity| identity.app == tenant.key));
         Ok(AppDetails {
             app: Some(as_row(&tenant)),
             created_at: tenant.created_at,
             users,
-            sessions: u32::try_from(sessions).unwrap_or(u32::MAX),
+            sessions: u32::try_from(of_app.count()).unwrap_or(u32::MAX),
         })
     }
 
@@ -88,8 +88,9 @@ impl AdminService for App {
         let DeleteAppRequest { app_id, confirm } = request;
         let tenant = self.tenant(app_id)?;
         if confirm != app_id {
-            let message = "confirm must be the ID of the app again: its users and messages are deleted with it";
-            return Err(Error::params_invalid(message));
+            return Err(Error::params_invalid(
+                "confirm must be the ID of the app again: its users and messages are deleted with it",
+            ));
         }
         let Deleted { rows, is_done } = self.delete_app(&tenant).await?;
         caller.audit().record("detail", format!("{rows} rows{}", if is_done { ", all" } else { "" }));
@@ -100,10 +101,10 @@ impl AdminService for App {
         let tenant = self.tenant(request.app_id)?;
         let UpdateAppRequest { app_id: _, cbc_tokens, app_sign_login, registration, name } = &request;
         name.as_deref().map_or(Ok(()), check_app_name)?;
-        caller.audit().record(
-            "detail",
-            format!("name: {name:?}, cbc_tokens: {cbc_tokens:?}, app_sign_login: {app_sign_login:?}, registration: {registration:?}"),
+        let detail = format!(
+            "name: {name:?}, cbc_tokens: {cbc_tokens:?}, app_sign_login: {app_sign_login:?}, registration: {registration:?}"
         );
+        caller.audit().record("detail", detail);
         self.update_app(&tenant, &request).await?;
         Ok(as_row(&tenant))
     }

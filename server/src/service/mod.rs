@@ -5,6 +5,8 @@ use crate::task::Kinds;
 
 /// What several nouns read in the same way.
 pub(crate) mod rows;
+/// How many rows of a kind a user has.
+pub(crate) mod counter;
 /// Presence and the subscriptions to it.
 pub(crate) mod status;
 /// Profiles, and the users who are notified when one changes.

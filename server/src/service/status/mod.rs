@@ -6,6 +6,7 @@
 //! unnoticed (it broke while the login was being stored, or the server was killed) is found by a task (`tasks`), so no
 //! user stays online by mistake.
 
+mod refused;
 mod rules;
 mod store;
 mod subscription;
@@ -23,6 +24,7 @@ use zim_protocol::{
 };
 
 pub(crate) use self::notify::notify_of_statuses;
+pub(crate) use self::refused::mark_unmarked_logins;
 pub(crate) use self::rules::{Change, Custom};
 pub(crate) use self::store::{change, connections, own};
 pub(crate) use self::subscription::{SUBSCRIPTION, statuses_since};
@@ -47,7 +49,7 @@ impl StatusService for App {
         let error_user_list = named.finish()?;
         let (until, most) = ((now, now + minutes * 60_000), self.config.limits.max_status_subscriptions.into());
         // The targets too, so that no change falls between the read of their statuses here and the first notification.
-        let scope = Scope::user(user).and_users(targets.iter().copied());
+        let scope = Scope::user(user).and_shared_users(targets.iter().copied());
         caller
             .write(&self.db, scope, async move |tx, log| {
                 subscription::subscribe(tx, log, user, &targets, until, most).await
@@ -107,8 +109,10 @@ impl App {
         let Some(identity) = connection.identity() else { return };
         let (user, login) = (identity.user, identity.login);
         if self.fanout.unregister(user, connection) && !connection.is_logged_out() {
-            // If the store does not take it, the next look for lost logins finds it.
-            drop(self.mark_disconnected(user, login));
+            // If the job fails, the next look for lost logins finds the login.
+            if self.mark_disconnected(user, login).is_refused() {
+                self.unmarked_logins.add(user, login);
+            }
         }
     }
 

@@ -10,6 +10,7 @@ use crate::db::{Row, Tx, params};
 use crate::error::Error;
 use crate::journal::{FeedKind, LogWriter};
 use crate::key::UserKey;
+use crate::service::counter::Counter;
 use crate::service::rows::about;
 
 /// A subscription was made, renewed or ended; the key is the user subscribed to.
@@ -34,9 +35,10 @@ pub(super) async fn subscribe(
     // Expired subscriptions count until they are swept: otherwise short ones would accumulate between two sweeps.
     let (list, mut params) = tx.dialect().in_list(targets.iter().map(|target| target.0), 2);
     params.splice(0..0, params![user]);
-    let sql = format!("SELECT COUNT(*) FROM subscription WHERE account = $1 AND target NOT IN {list}");
-    let others: i64 = tx.fetch_one(&sql, &params).await?.map_or(Ok(0), |row| row.get(0))?;
-    let surplus = others.saturating_add(i64::try_from(targets.len()).unwrap_or(i64::MAX)).saturating_sub(most);
+    let sql = format!("SELECT COUNT(*) FROM subscription WHERE account = $1 AND target IN {list}");
+    let renewed: i64 = tx.fetch_one(&sql, &params).await?.map_or(Ok(0), |row| row.get(0))?;
+    let added = i64::try_from(targets.len()).unwrap_or(i64::MAX).saturating_sub(renewed);
+    let surplus = Counter::SUBSCRIPTIONS.get(tx, user).await?.saturating_add(added).saturating_sub(most);
     let mut keys: Vec<i64> = Vec::new();
     if surplus > 0 {
         let (list, mut params) = tx.dialect().in_list(targets.iter().map(|target| target.0), 4);
@@ -50,6 +52,8 @@ pub(super) async fn subscribe(
             keys.push(row.get(0)?);
         }
     }
+    let evicted = i64::try_from(keys.len()).unwrap_or(i64::MAX);
+    Counter::SUBSCRIPTIONS.add(tx, user, added - evicted).await?;
     keys.extend(targets.iter().map(|target| target.0));
     log.feed_all(tx, user, &SUBSCRIPTION, &keys).await?;
     let (list, mut params) = tx.dialect().in_list(targets.iter().map(|target| target.0), 3);
@@ -93,12 +97,14 @@ pub(super) async fn delete_expired(tx: &mut Tx<'_>, log: &mut LogWriter, user: U
     log_deleted(tx, log, user, &rows).await
 }
 
-/// Appends an entry for each of these rows, whose column 0 is the target, to the feed of `user`.
+/// Counts these deleted rows, whose column 0 is the target, and appends an entry for each to the feed of `user`.
 async fn log_deleted(tx: &mut Tx<'_>, log: &mut LogWriter, user: UserKey, rows: &[Row]) -> Result<(), Error> {
     let keys = rows.iter().map(|row| row.get(0)).collect::<Result<Vec<i64>, _>>()?;
-    if !keys.is_empty() {
-        log.feed_all(tx, user, &SUBSCRIPTION, &keys).await?;
+    if keys.is_empty() {
+        return Ok(());
     }
+    Counter::SUBSCRIPTIONS.add(tx, user, -i64::try_from(keys.len()).unwrap_or(i64::MAX)).await?;
+    log.feed_all(tx, user, &SUBSCRIPTION, &keys).await?;
     Ok(())
 }
 
