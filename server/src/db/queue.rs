@@ -36,9 +36,9 @@ impl Amount {
         self.bytes += bytes;
     }
 
-    fn remove(&mut self, bytes: usize) {
-        self.jobs -= 1;
-        self.bytes -= bytes;
+    fn remove(&mut self, other: Self) {
+        self.jobs -= other.jobs;
+        self.bytes -= other.bytes;
     }
 
     /// Whether a job of `bytes` fits. A job that is larger than the bound fits into an empty queue.
@@ -91,18 +91,35 @@ impl<E> State<E> {
         self.waiting.push_back((entry, cost));
     }
 
-    fn pop(&mut self) -> Option<E> {
-        let (entry, cost) = self.waiting.pop_front()?;
-        self.amount.remove(cost.bytes);
-        if let Some(app) = cost.app
-            && let Some(used) = self.apps.get_mut(&app)
-        {
-            used.remove(cost.bytes);
-            if used.jobs == 0 {
-                self.apps.remove(&app);
+    /// Takes the first `count` entries.
+    fn take(&mut self, count: usize) -> Vec<E> {
+        let Self { waiting, amount, apps, .. } = self;
+        let mut taken = Vec::with_capacity(count);
+        // The entries of one app mostly follow each other: they are counted together.
+        let mut run = (None, Amount::default());
+        for (entry, cost) in waiting.drain(..count) {
+            if run.0 != cost.app {
+                release(apps, run);
+                run = (cost.app, Amount::default());
             }
+            run.1.add(cost.bytes);
+            amount.remove(Amount { jobs: 1, bytes: cost.bytes });
+            taken.push(entry);
         }
-        Some(entry)
+        release(apps, run);
+        taken
+    }
+}
+
+/// Returns the share that entries of an app took.
+fn release(apps: &mut HashMap<AppKey, Amount>, (app, amount): (Option<AppKey>, Amount)) {
+    if let Some(app) = app
+        && let Some(used) = apps.get_mut(&app)
+    {
+        used.remove(amount);
+        if used.jobs == 0 {
+            apps.remove(&app);
+        }
     }
 }
 
@@ -145,14 +162,12 @@ impl<E> Queue<E> {
             }
             self.ready.wait(&mut state);
         }
-        let mut taken = Vec::new();
-        while let Some((entry, cost)) = state.waiting.front() {
-            // The first one counts, but it is taken in any case.
-            if !joins(entry, cost.bytes) && !taken.is_empty() {
-                break;
-            }
-            taken.extend(state.pop());
+        let mut count = 0;
+        // The first one counts, but it is taken in any case.
+        while state.waiting.get(count).is_some_and(|(entry, cost)| joins(entry, cost.bytes) || count == 0) {
+            count += 1;
         }
+        let taken = state.take(count);
         #[expect(clippy::cast_precision_loss, reason = "a queue is bounded far below 2^52")]
         self.depth.set(state.waiting.len() as f64);
         Some(taken)
@@ -261,10 +276,12 @@ mod tests {
     #[test]
     fn a_batch_ends_before_the_entry_that_does_not_join() {
         let queue = queue(LARGE);
-        for entry in 0..4 {
-            queue.push(entry, Cost { app: ANN, bytes: 1 }).unwrap();
+        for (entry, app) in (0..4).zip([ANN, BOB, None, ANN]) {
+            queue.push(entry, Cost { app, bytes: 1 }).unwrap();
         }
         assert_eq!(queue.take(|entry, bytes| bytes == ENTRY_BYTES + 1 && *entry < 3), Some(vec![0, 1, 2]));
         assert_eq!(queue.take(|_, _| true), Some(vec![3]));
+        let state = queue.state.lock();
+        assert_eq!((state.amount, state.apps.len()), (Amount::default(), 0));
     }
 }

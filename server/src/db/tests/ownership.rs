@@ -14,6 +14,7 @@ pub(super) async fn all(cluster: &Cluster) {
     the_lock_is_taken_again(cluster, &TestDb::new(Some(cluster), "again")).await;
     a_server_whose_lock_is_held_by_another_stops(cluster, &TestDb::new(Some(cluster), "held")).await;
     a_server_that_was_replaced_neither_reads_nor_writes(cluster, &TestDb::new(Some(cluster), "replaced")).await;
+    a_server_stops_after_another_one_was_there(cluster, &TestDb::new(Some(cluster), "gone_again")).await;
     a_server_of_an_older_build_is_noticed(&TestDb::new(Some(cluster), "older")).await;
 }
 
@@ -144,6 +145,17 @@ async fn a_server_that_was_replaced_neither_reads_nor_writes(cluster: &Cluster, 
     assert!(first.put(3).await.is_err());
     let third = Store::open(config).await;
     assert_eq!(third.ids().await, [1, 2]);
+}
+
+/// The lock is free again, but what this server has in memory may be out of date.
+async fn a_server_stops_after_another_one_was_there(cluster: &Cluster, test_db: &TestDb<'_>) {
+    let config = test_db.config();
+    let store = Store::open(config.clone()).await;
+    let Database::Postgres(url) = &config.database else { unreachable!() };
+    cluster.sql_in(url, "UPDATE server_owner SET token = 'another'").unwrap();
+    terminate_owner(cluster, test_db.name);
+    let reason = tokio::time::timeout(SOON, store.db.lost()).await.unwrap();
+    assert_eq!(reason, "another server has taken the database over");
 }
 
 async fn a_server_of_an_older_build_is_noticed(test_db: &TestDb<'_>) {

@@ -6,10 +6,10 @@
 //! unnoticed (it broke while the login was being stored, or the server was killed) is found by a task (`tasks`), so no
 //! user stays online by mistake.
 
-mod refused;
 mod rules;
 mod store;
 mod subscription;
+mod unmarked;
 mod tasks;
 mod notify;
 #[cfg(test)]
@@ -24,11 +24,11 @@ use zim_protocol::{
 };
 
 pub(crate) use self::notify::notify_of_statuses;
-pub(crate) use self::refused::mark_unmarked_logins;
 pub(crate) use self::rules::{Change, Custom};
 pub(crate) use self::store::{change, connections, own};
 pub(crate) use self::subscription::{SUBSCRIPTION, statuses_since};
 pub(crate) use self::tasks::{CUSTOM_STATUS_END, LOST_LOGINS, LOST_LOGINS_OF_USER, SUBSCRIPTIONS_END};
+pub(crate) use self::unmarked::mark_unmarked_logins;
 use crate::app::App;
 use crate::connection::{Caller, ConnectionState};
 use crate::db::{Scope, Submitted};

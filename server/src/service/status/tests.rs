@@ -7,10 +7,10 @@ use tokio_util::sync::CancellationToken;
 use zim_protocol::clock::Clock;
 use zim_protocol::{FeedEntry, Push, UserOnlineStatus, UserStatus, feed_entry::Detail};
 
-use super::refused::mark_unmarked_logins;
 use super::rules::{Change, Connections, Custom, bit};
 use super::store::{change, connected, connected_of, disconnected, end_custom_status, own};
 use super::subscription::{delete_expired, next_expiry, statuses_since, subscribe, unsubscribe};
+use super::unmarked::mark_unmarked_logins;
 use crate::app::App;
 use crate::config::Config;
 use crate::connection::{ConnectionState, Identity};
