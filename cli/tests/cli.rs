@@ -46,6 +46,26 @@ async fn two_users_exchange_messages() {
 }
 
 #[tokio::test]
+async fn revoke_takes_back_a_message() {
+    let env = TestEnv::new().await;
+    env.login("ann").await;
+    env.login("bob").await;
+    env.zim("ann", &["send", "bob", "oops"]).await.ok();
+    let refused = env.zim("bob", &["revoke", "ann", "1"]).await;
+    assert!(refused.stderr.contains("you can revoke your own messages only"), "{}", refused.stderr);
+    let revoked = env.zim("ann", &["revoke", "bob", "1", "--extended-data", "typo"]).await.json();
+    assert_eq!((&revoked["message"]["type"], &revoked["message"]["revokeExtendedData"]), (&31.into(), &"typo".into()));
+    let history = env.zim("bob", &["history", "ann"]).await.json();
+    assert_eq!((&history["type"], &history["operatedUserID"]), (&31.into(), &"ann".into()));
+    let shown = env.zim("bob", &["history", "ann", "--plain"]).await.ok().stdout;
+    assert!(shown.contains("revoked"), "{shown}");
+    env.zim("ann", &["send", "bob", "again"]).await.ok();
+    let said = env.zim("ann", &["revoke", "bob", "2", "--plain"]).await.ok().stdout;
+    assert!(said.contains("Revoked message 2 to bob."), "{said}");
+    env.end().await;
+}
+
+#[tokio::test]
 async fn history_beyond_the_end_shows_the_newest_messages_or_says_that_nothing_is_newer() {
     let env = TestEnv::new().await;
     env.login("ann").await;
