@@ -12,7 +12,7 @@ use zim_protocol::{
 use super::remote::Remote;
 use super::sending::accept;
 use super::task::{AUDIT_MS, AccountTask};
-use crate::apply::{self, Settle};
+use crate::apply::Settle;
 use crate::engine::Origin;
 use crate::error::Error;
 use crate::outbox::Submission;
@@ -146,8 +146,8 @@ impl<L: Remote> AccountTask<L> {
                 let (Some(name), Some(entry)) = (transient.conversation, transient.message) else { return };
                 let info = MessageReceivedInfo { is_offline_message: false };
                 let message = store::message::shown(entry, &self.viewer.user_id, &name);
-                for event in apply::received(&name, vec![message], info).into_iter().flat_map(apply::with_twin) {
-                    self.remote.raise(event);
+                if let Some(event) = store::message::received(&name, vec![message], info) {
+                    self.remote.raise(event, None);
                 }
             }
             Some(Frame::Snapshot(snapshot)) => {

@@ -90,11 +90,12 @@ impl<L: Remote> Account<L> {
 
     pub(crate) fn start(settings: Settings, user_id: &str, remote: L, clock: Clock) -> Result<Arc<Self>, Error> {
         let store = Arc::new(Store::open(settings.file.as_deref())?);
-        let (position, states, total, (again, raised)) = store.write_now(|db| {
+        let viewer_id = user_id.to_owned();
+        let (position, states, total, (again, last_event)) = store.write_now(move |db| {
             store::message::fail_all(db)?;
             let (position, states) = store::conversation::load(db)?;
             let total = store::conversation::total_unread(db, &zim_protocol::ConversationFilterOption::default())?;
-            Ok((position, states, total, store::pending::all(db)?))
+            Ok((position, states, total, (store::pending::all(db, &viewer_id)?, store::pending::last(db)?)))
         })?;
         let is_listed = watch::Sender::new(position.is_settled);
         let mut engine = SyncEngine::new(user_id, position, states);
@@ -112,7 +113,8 @@ impl<L: Remote> Account<L> {
             login_ms: clock.now_ms(),
             horizon_ms: 0,
             now_ms: 0,
-            raised,
+            delivered: None,
+            last_event,
             is_caught_up: false,
         };
         let (inbox, inputs) = mpsc::unbounded_channel();

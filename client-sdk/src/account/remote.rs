@@ -3,6 +3,7 @@
 use zim_protocol::{Event, Push, Rpc};
 
 use crate::error::Error;
+use crate::events::Receipt;
 
 /// The server and the app, as the account sees them: requests go to the server, events go to the app.
 pub(crate) trait Remote: Clone + Send + Sync + 'static {
@@ -17,6 +18,6 @@ pub(crate) trait Remote: Clone + Send + Sync + 'static {
     /// Returns whether a connection is logged in.
     fn is_online(&self) -> bool;
 
-    /// Raises an event. Returns false if it can no longer reach the app.
-    fn raise(&self, event: Event) -> bool;
+    /// Raises an event. The receipt, if there is one, is signed when every handler has had the event.
+    fn raise(&self, event: Event, receipt: Option<Receipt>);
 }

@@ -12,9 +12,10 @@ use zim_protocol::{ErrorCode, Event, MessageSentResult, clock::Clock};
 
 use super::input::{Done, Input};
 use super::remote::Remote;
-use crate::apply::{self, Job, Viewer};
+use crate::apply::{Job, Viewer};
 use crate::engine::SyncEngine;
 use crate::error::Error;
+use crate::events::Deliveries;
 use crate::outbox::{SendQueue, Submission};
 use crate::store::Store;
 
@@ -87,6 +88,9 @@ pub(crate) struct AccountTask<L: Remote> {
     pub(super) store: Arc<Store>,
     pub(super) engine: SyncEngine,
     pub(super) viewer: Viewer,
+    pub(super) deliveries: Deliveries,
+    /// The id up to which delivered events are deleted, or will be by the next commit.
+    pub(super) forgotten: i64,
     pub(super) shared: Arc<Shared>,
     /// The total of unread messages, except in conversations that are set to do not disturb.
     pub(super) total: i64,
@@ -117,6 +121,8 @@ impl<L: Remote> AccountTask<L> {
             store,
             engine,
             viewer,
+            deliveries: Deliveries::new(),
+            forgotten: 0,
             shared,
             total,
             inbox,
@@ -135,11 +141,10 @@ impl<L: Remote> AccountTask<L> {
         }
     }
 
-    /// Runs until the login ends. `again` are events that the previous process may not have raised.
-    pub(crate) async fn run(mut self, again: Vec<Event>) {
-        if !self.raise_all(again.into_iter().flat_map(apply::with_twin)) {
-            self.viewer.raised = None;
-        }
+    /// Runs until the login ends. `again` are events that an earlier login may not have delivered.
+    pub(crate) async fn run(mut self, again: Vec<(i64, Event)>) {
+        self.raise_all(again.into_iter().map(|(id, event)| (Some(id), event)));
+        let mut delivered = self.deliveries.through();
         while self.closing.is_none() {
             let deadline = self.sends.next_deadline_ms().unwrap_or(i64::MAX);
             tokio::select! {
@@ -148,6 +153,8 @@ impl<L: Remote> AccountTask<L> {
                     None => break,
                 },
                 Some(done) = self.in_flight.next(), if !self.in_flight.is_empty() => self.done(done),
+                // Never fails: the task holds the sender.
+                _ = delivered.changed() => {}
                 () = self.clock.sleep_until_steady(deadline) => {}
                 () = self.clock.sleep_until_steady(self.next_audit_ms) => {}
             }
@@ -159,8 +166,9 @@ impl<L: Remote> AccountTask<L> {
                 self.done(done);
             }
             self.check_deadlines().await;
+            self.delivered(*delivered.borrow_and_update());
             self.turn().await;
-            self.forget_raised();
+            self.forget_delivered();
         }
         self.end().await;
     }
@@ -229,7 +237,9 @@ impl<L: Remote> AccountTask<L> {
         }
     }
 
+    /// Ends the login. Events that no handler has had yet stay in the store, and the next login raises them.
     async fn end(mut self) {
+        self.deliveries.end();
         self.engine.offline();
         for (outgoing, _) in self.sends.drain() {
             let error =
@@ -237,7 +247,8 @@ impl<L: Remote> AccountTask<L> {
             self.fail(outgoing, error);
         }
         self.commit().await;
-        self.forget_raised();
+        self.delivered(*self.deliveries.through().borrow());
+        self.forget_delivered();
         self.store.close().await;
         if let Some(closing) = self.closing.take() {
             let _ = closing.send(());

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use zim_protocol::{
-    ChangeEntry, ConversationRef, ConversationType, Event, GroupMessageReceivedEvent, Message, MessageEntry,
-    MessageReceivedInfo, MessageSentStatus, MessageSentStatusChangeInfo, MessageType, PeerMessageReceivedEvent,
-    change_entry,
+    ChangeEntry, ConversationRef, Message, MessageEntry, MessageReceivedInfo, MessageSentStatus,
+    MessageSentStatusChangeInfo, MessageType, change_entry,
 };
 
 use super::{Attach, Attached, Transaction};
+use crate::store::pending::{Durable, Span};
 use crate::store::{conversation, message};
 use crate::types::Name;
 
@@ -73,8 +73,12 @@ impl Transaction<'_> {
         let login_ms = self.viewer.login_ms;
         let is_offline = |message: &Message| message.timestamp < login_ms;
         for chunk in new.chunk_by(|a, b| is_offline(a) == is_offline(b)) {
-            let info = MessageReceivedInfo { is_offline_message: chunk.first().is_some_and(is_offline) };
-            self.durable.extend(received(&to, chunk.to_vec(), info));
+            let is_offline_message = chunk.first().is_some_and(is_offline);
+            let seqs = || chunk.iter().filter_map(|message| u64::try_from(message.message_seq).ok());
+            let (first, last) = (seqs().min().unwrap_or(0), seqs().max().unwrap_or(0));
+            let span = Some(Span { conversation: id, first, last, is_offline: is_offline_message });
+            let event = message::received(&to, chunk.to_vec(), MessageReceivedInfo { is_offline_message });
+            self.durable.extend(event.map(|event| Durable { event, span }));
         }
         Ok(())
     }
@@ -104,36 +108,4 @@ impl Transaction<'_> {
             reason: reason.to_owned(),
         });
     }
-}
-
-/// Returns the event for received messages, if their type of conversation has one.
-pub(crate) fn received(to: &ConversationRef, message_list: Vec<Message>, info: MessageReceivedInfo) -> Option<Event> {
-    let (from_conversation_id, info) = (to.id.clone(), Some(info));
-    match ConversationType::try_from(to.r#type) {
-        Ok(ConversationType::Peer) => {
-            Some(Event::PeerMessageReceived(PeerMessageReceivedEvent { message_list, from_conversation_id, info }))
-        }
-        Ok(ConversationType::Group) => {
-            Some(Event::GroupMessageReceived(GroupMessageReceivedEvent { message_list, from_conversation_id, info }))
-        }
-        _ => None,
-    }
-}
-
-/// Returns an event and its deprecated twin, if it has one.
-pub(crate) fn with_twin(event: Event) -> Vec<Event> {
-    let twin = match &event {
-        Event::PeerMessageReceived(event) => Some(Event::ReceivePeerMessage(zim_protocol::ReceivePeerMessageEvent {
-            message_list: event.message_list.clone(),
-            from_conversation_id: event.from_conversation_id.clone(),
-        })),
-        Event::GroupMessageReceived(event) => {
-            Some(Event::ReceiveGroupMessage(zim_protocol::ReceiveGroupMessageEvent {
-                message_list: event.message_list.clone(),
-                from_conversation_id: event.from_conversation_id.clone(),
-            }))
-        }
-        _ => None,
-    };
-    std::iter::once(event).chain(twin).collect()
 }

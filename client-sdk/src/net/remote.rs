@@ -5,7 +5,7 @@ use zim_protocol::{Event, Push, Rpc};
 use super::link::Link;
 use crate::account::Remote;
 use crate::error::Error;
-use crate::events::Events;
+use crate::events::{Events, Receipt};
 
 /// The remote of a real client: its link and its events.
 #[derive(Clone, Debug)]
@@ -30,7 +30,7 @@ impl Remote for LinkRemote {
         self.link.is_online()
     }
 
-    fn raise(&self, event: Event) -> bool {
-        self.events.raise(event)
+    fn raise(&self, event: Event, receipt: Option<Receipt>) {
+        self.events.raise_with(event, receipt);
     }
 }

@@ -12,7 +12,11 @@ use super::search;
 use crate::error::Error;
 
 /// Forward only: a released migration never changes.
-const MIGRATIONS: &[&str] = &[include_str!("migrations/001_init.sql"), include_str!("migrations/002_status.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("migrations/001_init.sql"),
+    include_str!("migrations/002_status.sql"),
+    include_str!("migrations/004_delivery.sql"),
+];
 /// The longest wait for a lock. Only a checkpoint causes one, and a short one.
 const BUSY: Duration = Duration::from_secs(5);
 const STATEMENTS: usize = 128;

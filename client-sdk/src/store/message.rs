@@ -2,7 +2,10 @@
 
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Row, params};
-use zim_protocol::{ConversationRef, Message, MessageEntry, MessageSentStatus, ORDER_KEY_STEP};
+use zim_protocol::{
+    ConversationRef, ConversationType, Event, GroupMessageReceivedEvent, Message, MessageEntry, MessageReceivedInfo,
+    MessageSentStatus, ORDER_KEY_STEP, PeerMessageReceivedEvent,
+};
 
 use super::{from_sql, to_sql};
 
@@ -75,6 +78,20 @@ impl MessageRow {
 pub(crate) fn shown(entry: MessageEntry, viewer: &str, name: &ConversationRef) -> Message {
     let bare = MessageEntry { content: Bytes::new(), ..entry.clone() };
     entry.into_message(viewer, name).or_else(|_| bare.into_message(viewer, name)).unwrap_or_default()
+}
+
+/// Returns the event for received messages, if their type of conversation has one.
+pub(crate) fn received(to: &ConversationRef, message_list: Vec<Message>, info: MessageReceivedInfo) -> Option<Event> {
+    let (from_conversation_id, info) = (to.id.clone(), Some(info));
+    match ConversationType::try_from(to.r#type) {
+        Ok(ConversationType::Peer) => {
+            Some(Event::PeerMessageReceived(PeerMessageReceivedEvent { message_list, from_conversation_id, info }))
+        }
+        Ok(ConversationType::Group) => {
+            Some(Event::GroupMessageReceived(GroupMessageReceivedEvent { message_list, from_conversation_id, info }))
+        }
+        _ => None,
+    }
 }
 
 /// The result of storing an entry.

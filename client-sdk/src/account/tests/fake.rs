@@ -16,6 +16,7 @@ use zim_protocol::{
 
 use crate::account::Remote;
 use crate::error::Error;
+use crate::events::Receipt;
 
 /// The user of the server.
 pub(super) const ME: &str = "ann";
@@ -39,6 +40,10 @@ pub(super) struct World {
     pub(super) statuses: Vec<UserStatus>,
     pub(super) requests: Vec<&'static str>,
     pub(super) events: Vec<Event>,
+    /// The handlers of the app do not return.
+    pub(super) is_slow: bool,
+    /// The receipts of the events that they are handling.
+    pub(super) receipts: Vec<Receipt>,
     pub(super) epoch: u8,
     written: u64,
 }
@@ -77,9 +82,14 @@ impl Remote for Fake {
         self.0.lock().is_online
     }
 
-    fn raise(&self, event: Event) -> bool {
-        self.0.lock().events.push(event);
-        true
+    fn raise(&self, event: Event, receipt: Option<Receipt>) {
+        let mut world = self.0.lock();
+        world.events.push(event);
+        match receipt {
+            Some(receipt) if world.is_slow => world.receipts.push(receipt),
+            Some(receipt) => receipt.sign(),
+            None => {}
+        }
     }
 }
 

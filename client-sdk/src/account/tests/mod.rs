@@ -1,6 +1,7 @@
 //! An account with a server in memory.
 
 mod catch_up;
+mod delivery;
 mod fake;
 mod sending;
 
