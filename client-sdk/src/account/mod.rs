@@ -107,6 +107,7 @@ impl<L: Remote> Account<L> {
             generation: AtomicU64::new(engine.generation()),
             is_listed,
             ahead_ms: AtomicI64::new(UNKNOWN),
+            has_panicked: watch::Sender::new(false),
         });
         let viewer = Viewer {
             user_id: Arc::clone(&user_id),
@@ -128,7 +129,7 @@ impl<L: Remote> Account<L> {
             total,
             inbox: inputs,
         };
-        let task = tokio::spawn(AccountTask::new(parts).run(again));
+        let task = tokio::spawn(AccountTask::new(parts).run_guarded(again));
         Ok(Arc::new(Self {
             user_id,
             remote,
@@ -176,8 +177,23 @@ impl<L: Remote> Account<L> {
         let _ = closed.await;
         let task = self.task.lock().take();
         if let Some(task) = task {
-            // A panic of the task was reported when it happened.
+            // It catches its panics.
             let _ = task.await;
+        }
+        // The task closes the database, unless it panicked.
+        self.store.close().await;
+    }
+
+    /// Waits until a panic makes the account useless; returns the error for the app. Never returns if there is none.
+    pub(crate) async fn panicked(&self) -> Error {
+        let mut has_panicked = self.shared.has_panicked.subscribe();
+        tokio::select! {
+            error = self.store.panicked() => error,
+            // Never fails: `self` holds the sender.
+            _ = has_panicked.wait_for(|has_panicked| *has_panicked) => Error::new(
+                ErrorCode::Failed,
+                "the login has ended because the SDK panicked, which is a bug of the SDK; log in again",
+            ),
         }
     }
 

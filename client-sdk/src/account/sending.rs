@@ -1,5 +1,7 @@
 //! Sending messages: a message is stored, shown, sent, and settled.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use bytes::Bytes;
 use prost::Message as _;
 use zim_protocol::{
@@ -11,7 +13,7 @@ use super::remote::Remote;
 use super::task::AccountTask;
 use crate::apply::{Attach, Attached, Settle};
 use crate::error::Error;
-use crate::outbox::{Outgoing, Submission, SubmissionKind};
+use crate::outbox::{OnAttached, Outgoing, Submission, SubmissionKind};
 use crate::types::{Key, Name};
 
 impl<L: Remote> AccountTask<L> {
@@ -24,9 +26,7 @@ impl<L: Remote> AccountTask<L> {
             SubmissionKind::Retry { ts } => Attach::Retry { key: submission.key, ts: *ts },
             SubmissionKind::Transient { message } => {
                 let message = message.clone();
-                if let Some(on_attached) = submission.on_attached.take() {
-                    on_attached(&message);
-                }
+                notify(submission.on_attached.take(), &message);
                 let request = request(&submission.name, submission.key, (*message).clone(), submission.config);
                 let (response, reply) = (self.remote.request(request), submission.reply);
                 let request = async move {
@@ -50,9 +50,7 @@ impl<L: Remote> AccountTask<L> {
             let _ = submission.reply.send(Err(error));
             return;
         };
-        if let Some(on_attached) = submission.on_attached.take() {
-            on_attached(&message);
-        }
+        notify(submission.on_attached.take(), &message);
         let (composed, content, config) = match (submission.kind, first) {
             (SubmissionKind::Stored { pending, composed }, _) => (*composed, pending.content, submission.config),
             // The same content and config as before: the server stores only one message per key.
@@ -107,6 +105,14 @@ impl<L: Remote> AccountTask<L> {
             is_disabled: error.code() == ErrorCode::MessageModuleTargetDoesNotExist,
         });
         self.after.sent.push((outgoing.reply, Err(error)));
+    }
+}
+
+/// Calls a callback of the app. A panic in it must not end the account.
+fn notify(on_attached: Option<OnAttached>, message: &Message) {
+    let Some(on_attached) = on_attached else { return };
+    if catch_unwind(AssertUnwindSafe(|| on_attached(message))).is_err() {
+        tracing::error!("onMessageAttached of the app panicked");
     }
 }
 

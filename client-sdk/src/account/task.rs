@@ -2,6 +2,7 @@
 //! sends the requests that the engine wants. All data of a login passes through this task, one turn after the other, so
 //! positions, rows and events have one order. Inputs that wait share the next transaction.
 
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -41,6 +42,8 @@ pub(crate) struct Shared {
     pub(crate) is_listed: watch::Sender<bool>,
     /// The offset of the server's time from the steady clock, from the last connection; `UNKNOWN` before the first.
     pub(crate) ahead_ms: AtomicI64,
+    /// The task has panicked.
+    pub(crate) has_panicked: watch::Sender<bool>,
 }
 
 /// The server's time is not known yet.
@@ -141,8 +144,16 @@ impl<L: Remote> AccountTask<L> {
         }
     }
 
+    /// Runs until the login ends, and reports a panic.
+    pub(crate) async fn run_guarded(self, again: Vec<(i64, Event)>) {
+        let shared = Arc::clone(&self.shared);
+        if AssertUnwindSafe(self.run(again)).catch_unwind().await.is_err() {
+            shared.has_panicked.send_replace(true);
+        }
+    }
+
     /// Runs until the login ends. `again` are events that an earlier login may not have delivered.
-    pub(crate) async fn run(mut self, again: Vec<(i64, Event)>) {
+    async fn run(mut self, again: Vec<(i64, Event)>) {
         self.raise_all(again.into_iter().map(|(id, event)| (Some(id), event)));
         let mut delivered = self.deliveries.through();
         while self.closing.is_none() {

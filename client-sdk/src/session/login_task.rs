@@ -8,7 +8,8 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use zim_protocol::{
-    ConnectionEvent, ConnectionState, ErrorCode, Event, LoginRequest, LoginResult, LogoutRequest, TokenWillExpireEvent,
+    ConnectionEvent, ConnectionState, ErrorCode, ErrorEvent, Event, LoginRequest, LoginResult, LogoutRequest,
+    TokenWillExpireEvent,
 };
 
 use super::Account;
@@ -73,6 +74,7 @@ impl LoginTask {
         tokio::select! {
             biased;
             () = self.client.root.cancelled() => End::Destroyed,
+            error = account.panicked() => End::Panicked(error),
             end = self.keep_connected(account) => end,
             () = self.app_logs_out() => End::Left,
             () = self.token_expires() => End::TokenExpired,
@@ -83,11 +85,16 @@ impl LoginTask {
         self.login.set_ending();
         self.login.link.close();
         let is_deleted = matches!(end, End::Unregistered);
+        let is_panic = matches!(end, End::Panicked(_));
         let why = end.extended_data();
         let outcome = end.outcome();
         if let Some((event, error)) = &outcome {
             if let Some(error) = error {
                 tracing::info!(user = self.login.user_id, ?event, %error, "the login has ended");
+            }
+            if is_panic && let Some(error) = error {
+                let event = ErrorEvent { code: error.number(), message: error.message().to_owned() };
+                self.client.events.raise(Event::Error(event));
             }
             self.client.enter_because(ConnectionState::Disconnected, *event, why);
         }

@@ -180,6 +180,29 @@ async fn an_offline_login_is_for_the_last_user_of_the_device() {
 }
 
 #[tokio::test]
+async fn a_panic_in_the_thread_of_the_database_ends_the_login() {
+    let (server, folder) = (Silent::new(), tempfile::tempdir().unwrap());
+    let zim = Zim::new(server.config().app_sign("sign").data_dir(folder.path())).unwrap();
+    crate::last_user::set(&zim.client().config, "ann");
+    let offline = || LoginConfig { is_offline_login: true, ..config() };
+    for _ in 0..2 {
+        zim.login("ann", offline()).await.unwrap();
+        let mut events = zim.events();
+        let write =
+            zim.account().unwrap().store().write(|_| -> rusqlite::Result<()> { panic!("a bug of the SDK") }).await;
+        assert_eq!(write.unwrap_err().code(), ErrorCode::DatabaseModuleDbIsNotOpened);
+        let Some(Ok(Event::Error(error))) = events.next().await else { panic!("no error") };
+        assert_eq!(error.code, ErrorCode::DatabaseModuleDbIsNotOpened as i32);
+        let Some(Ok(Event::ConnectionStateChanged(changed))) = events.next().await else { panic!("no state") };
+        assert_eq!(changed.state(), ConnectionState::Disconnected);
+        assert_eq!(changed.event(), ConnectionEvent::LoginInterrupted);
+        assert_eq!(changed.extended_data, r#"{"reason":"panicked"}"#);
+        // The next login opens the database again.
+        assert_eq!(zim.user_id(), None);
+    }
+}
+
+#[tokio::test]
 async fn invalid_settings_are_refused() {
     let code = |config| Zim::new(config).unwrap_err().code();
     let trust = Trust::Fingerprint([0; 32]);

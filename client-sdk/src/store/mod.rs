@@ -136,6 +136,15 @@ impl Store {
             .map_err(writing)
     }
 
+    /// Waits until a write panics: the database is closed then. Never returns if none does.
+    pub(crate) async fn panicked(&self) -> Error {
+        self.writer.panicked().await;
+        Error::new(
+            ErrorCode::DatabaseModuleDbIsNotOpened,
+            "the local database was closed because a write to it panicked, which is a bug of the SDK; log in again",
+        )
+    }
+
     /// Closes the database after the writes before it.
     pub(crate) async fn close(&self) {
         if let Some(readers) = &self.readers {

@@ -40,6 +40,8 @@ pub(super) struct World {
     pub(super) statuses: Vec<UserStatus>,
     pub(super) requests: Vec<&'static str>,
     pub(super) events: Vec<Event>,
+    /// Requests panic in the task that waits for the answer.
+    pub(super) is_broken: bool,
     /// The handlers of the app do not return.
     pub(super) is_slow: bool,
     /// The receipts of the events that they are handling.
@@ -112,6 +114,7 @@ impl World {
             return Err(Error::new(ErrorCode::CommonModuleImDatabaseError, "the server's database does not answer"));
         }
         match path {
+            _ if self.is_broken => panic!("a bug of the SDK"),
             "Message/SendMessage" => self.send(SendMessageRequest::decode(bytes).unwrap()),
             "Sync/Sync" => Ok((self.sync(&SyncRequest::decode(bytes).unwrap()).encode_to_vec(), Vec::new())),
             "Sync/Pull" => {

@@ -4,6 +4,8 @@ use zim_protocol::{ErrorCode, Event, Message, MessageSendConfig, MessageSentStat
 
 use super::fake::ME;
 use super::{Answer, Login, numbered};
+use crate::message::{MessageSendNotification, submit};
+use crate::types::Name;
 
 #[tokio::test]
 async fn fifty_sends_without_await_are_stored_in_the_order_of_the_calls() {
@@ -105,4 +107,26 @@ async fn invalid_messages_are_refused_at_the_call() {
     let again = MessageSendConfig { is_retry_send: true, ..MessageSendConfig::default() };
     assert!(login.send_message(Message::text("hi"), "bob", again).is_err());
     assert!(login.list().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_panic_in_the_task_fails_what_waits_and_is_reported() {
+    let login = Login::online().await;
+    login.fake.0.lock().is_broken = true;
+    let answer = login.send("bob", "hi");
+    assert_eq!(login.account.panicked().await.code(), ErrorCode::Failed);
+    assert!(answer.await.is_err(), "its sender is dropped");
+    // The database is closed, although the task did not end in an orderly way.
+    login.account.close().await;
+    let read = login.account.store().read(|_| Ok(())).await;
+    assert_eq!(read.unwrap_err().code(), ErrorCode::DatabaseModuleDbIsNotOpened);
+}
+
+#[tokio::test]
+async fn a_panic_in_a_callback_of_the_app_does_not_end_the_account() {
+    let login = Login::online().await;
+    let notification = MessageSendNotification::default().on_message_attached(|_| panic!("a bug of the app"));
+    let (message, config) = (Message::text("hi"), MessageSendConfig::default());
+    let answer = submit(&login.account, message, Name::new(0, "bob"), config, notification).unwrap();
+    assert!(answer.await.unwrap().is_ok());
 }
