@@ -28,10 +28,22 @@ struct Inner {
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
+/// The detail of an error of the network that says whether the request left this device.
+pub(crate) const IS_SENT: &str = "isSent";
+
 impl Error {
     /// Creates an error with a code of the reference.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         Self(Arc::new(Inner { code: code as i32, message: message.into(), details: Vec::new(), source: None }))
+    }
+
+    /// Adds a detail.
+    #[must_use]
+    pub(crate) fn with_detail(self, name: &str, value: &str) -> Self {
+        let Inner { code, message, details, .. } = &*self.0;
+        let (code, message, mut details) = (*code, message.clone(), details.clone());
+        details.push((name.to_owned(), value.to_owned()));
+        Self(Arc::new(Inner { code, message, details, source: None }))
     }
 
     /// Adds the cause.

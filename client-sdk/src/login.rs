@@ -56,7 +56,7 @@ impl Zim {
         let request = RenewTokenRequest { token: token.to_owned() };
         request.validate().map_err(|violation| Error::from(*violation))?;
         let ends_at_s = token::expiry(token)?;
-        let (result, _) = login.link.request(request).await?;
+        let (result, _) = login.link.request(None, request).await?;
         login.renew(token, ends_at_s.saturating_mul(1_000));
         Ok(result)
     }

@@ -54,8 +54,8 @@ impl Zim {
     /// While there is no connection the message waits, and it is sent again after a reconnect that comes in time
     /// (`Config::resend_window_ms`). To retry a failed message, pass it with `isRetrySend`.
     ///
-    /// A command is neither queued nor ordered: it leaves at once, possibly before messages that were sent earlier, and
-    /// fails without a connection.
+    /// A command keeps its place among the messages. It is not stored, so it is sent at most once: if the connection is
+    /// lost after it left, the call fails, and nobody knows whether it arrived.
     pub fn send_message(
         &self,
         message: Message,
@@ -350,7 +350,7 @@ async fn unknown_history<L: Remote>(
     }
     let to: ConversationRef = name.to_ref();
     let anchor = first_fill((order_key > 0).then_some((order_key, Vec::new())).as_ref(), is_older);
-    match account.remote().request(fill_request(to.clone(), is_older, anchor, count)).await {
+    match account.remote().request(None, fill_request(to.clone(), is_older, anchor, count)).await {
         Ok((fill, _)) => Ok(fill.messages.into_iter().map(|entry| shown(entry, account.user_id(), &to)).collect()),
         Err(error) if is_network(&error) || is_unknown(&error) => Ok(Vec::new()),
         Err(error) => Err(error),

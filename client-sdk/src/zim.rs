@@ -164,7 +164,7 @@ impl Zim {
             Error::new(ErrorCode::CommonModuleParamsInvalid, format!("{} cannot be read: {error}", method.request))
         })?;
         request.validate().map_err(|violation| Error::from(*violation))?;
-        let (payload, pushes) = login.link.send(method, request.encode().into()).await?;
+        let (payload, pushes) = login.link.send(None, method, request.encode().into()).await?;
         if let (false, Some(account)) = (pushes.is_empty(), login.account()) {
             account.event_frame(EventFrame { frame: Some(event_frame::Frame::Dirty(dirty(pushes))) }).await;
         }

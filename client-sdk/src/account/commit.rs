@@ -57,11 +57,11 @@ impl<L: Remote> AccountTask<L> {
         for request in output.requests {
             match request {
                 Request::Pull { ticket, request } => {
-                    let response = self.remote.request(request);
+                    let response = self.remote.request(Some(self.connection), request);
                     self.start(async move { Done::Pulled { ticket, result: response.await } }).await;
                 }
                 Request::Sync { ticket, request } => {
-                    let response = self.remote.request(request);
+                    let response = self.remote.request(Some(self.connection), request);
                     self.start(async move { Done::Synced { ticket, result: response.await } }).await;
                 }
             }

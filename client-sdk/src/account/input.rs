@@ -5,12 +5,11 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use zim_protocol::{
-    ErrorCode, EventFrame, FillResult, LogKind, Message, MessageReceivedInfo, MessageSentResult, Page, Push,
-    SyncResult, UserFullInfo, UserStatus, event_frame::Frame,
+    ErrorCode, EventFrame, FillResult, LogKind, MessageReceivedInfo, MessageSentResult, Page, Push, SyncResult,
+    UserFullInfo, UserStatus, event_frame::Frame,
 };
 
 use super::remote::Remote;
-use super::sending::accept;
 use super::task::{AUDIT_MS, AccountTask};
 use crate::apply::Settle;
 use crate::engine::Origin;
@@ -22,7 +21,7 @@ use crate::types::Name;
 /// An input of the task.
 pub(crate) enum Input {
     /// A new connection is logged in.
-    Connected { user: Option<UserFullInfo>, is_named: bool, epoch: Bytes, server_time: i64 },
+    Connected { connection: u64, user: Option<UserFullInfo>, is_named: bool, epoch: Bytes, server_time: i64 },
     /// The connection is lost.
     Disconnected,
     /// A frame of the event stream.
@@ -43,24 +42,9 @@ pub(crate) enum Input {
 
 /// The answer to a request of the task.
 pub(super) enum Done {
-    Pulled {
-        ticket: u64,
-        result: Result<(Page, Vec<Push>), Error>,
-    },
-    Synced {
-        ticket: u64,
-        result: Result<(SyncResult, Vec<Push>), Error>,
-    },
-    Sent {
-        number: u64,
-        connection: u64,
-        result: Result<(MessageSentResult, Vec<Push>), Error>,
-    },
-    TransientSent {
-        message: Box<Message>,
-        reply: oneshot::Sender<Result<MessageSentResult, Error>>,
-        result: Result<MessageSentResult, Error>,
-    },
+    Pulled { ticket: u64, result: Result<(Page, Vec<Push>), Error> },
+    Synced { ticket: u64, result: Result<(SyncResult, Vec<Push>), Error> },
+    Sent { number: u64, connection: u64, result: Result<(MessageSentResult, Vec<Push>), Error> },
 }
 
 impl<L: Remote> AccountTask<L> {
@@ -83,11 +67,11 @@ impl<L: Remote> AccountTask<L> {
             }
         }
         match input {
-            Input::Connected { user, is_named, epoch, server_time } => {
+            Input::Connected { connection, user, is_named, epoch, server_time } => {
                 if self.engine.is_online() {
                     self.engine.offline();
                 }
-                self.connection += 1;
+                self.connection = connection;
                 self.is_connected = true;
                 self.viewer.login_ms = server_time;
                 let ahead_ms = server_time.saturating_sub(self.clock.steady_ms());
@@ -99,7 +83,7 @@ impl<L: Remote> AccountTask<L> {
                 self.engine.online(&epoch);
             }
             Input::Disconnected => self.disconnected(),
-            Input::Frame(frame, _permit) => self.frame(frame),
+            Input::Frame(frame, _permit) => self.frame(frame).await,
             Input::Pushes(pushes, done) => {
                 let of_feed = pushes.iter().filter(|push| push.log == LogKind::Feed as i32);
                 let through = of_feed.map(|push| push.to).max().unwrap_or(0);
@@ -118,7 +102,7 @@ impl<L: Remote> AccountTask<L> {
                 self.job.settle.push(Settle::OwnStatus(status));
                 self.after.done.push(done);
             }
-            Input::Send(submission) => self.submit(submission).await,
+            Input::Send(submission) => self.submit(submission),
             Input::Close(done) => self.closing = Some(done),
         }
     }
@@ -130,7 +114,7 @@ impl<L: Remote> AccountTask<L> {
         self.shared.is_listed.send_replace(true);
     }
 
-    pub(super) fn frame(&mut self, frame: EventFrame) {
+    pub(super) async fn frame(&mut self, frame: EventFrame) {
         match frame.frame {
             Some(Frame::Push(push)) => self.push(push, Origin::Other),
             Some(Frame::Dirty(dirty)) => {
@@ -146,6 +130,8 @@ impl<L: Remote> AccountTask<L> {
                 let (Some(name), Some(entry)) = (transient.conversation, transient.message) else { return };
                 let info = MessageReceivedInfo { is_offline_message: false };
                 let message = store::message::shown(entry, &self.viewer.user_id, &name);
+                // It keeps its place behind the messages that arrived before it.
+                self.commit().await;
                 if let Some(event) = store::message::received(&name, vec![message], info) {
                     self.remote.raise(event, None);
                 }
@@ -199,14 +185,6 @@ impl<L: Remote> AccountTask<L> {
                 }
             },
             Done::Sent { number, connection, result } => self.sent(number, connection, result),
-            Done::TransientSent { mut message, reply, result } => {
-                let answer = result.map(|result| {
-                    accept(&mut message, &result.message.unwrap_or_default());
-                    MessageSentResult { message: Some(*message) }
-                });
-                // The app may have stopped waiting.
-                let _ = reply.send(answer);
-            }
         }
     }
 }

@@ -147,8 +147,9 @@ impl<L: Remote> Account<L> {
 
     /// Starts to catch up after a login over a new connection, and sends the messages that wait. Returns at once;
     /// events report the rest. `is_named`: the login itself set the user's name.
-    pub(crate) async fn connected(&self, login: &LoginResult, is_named: bool, welcome: &Welcome) {
+    pub(crate) fn connected(&self, connection: u64, login: &LoginResult, is_named: bool, welcome: &Welcome) {
         self.send(Input::Connected {
+            connection,
             user: login.user.clone(),
             is_named,
             epoch: welcome.epoch.clone(),
@@ -246,7 +247,7 @@ impl<L: Remote> Account<L> {
     where
         R::Response: Send,
     {
-        let (response, pushes) = self.remote.request(request).await?;
+        let (response, pushes) = self.remote.request(None, request).await?;
         if !pushes.is_empty() {
             self.ask(|done| Input::Pushes(pushes, done)).await?;
         }
@@ -266,7 +267,7 @@ impl<L: Remote> Account<L> {
     /// Fetches a page of history of a conversation that is in the store. Returns whether the page covers any position.
     pub(crate) async fn fill(&self, name: &Name, is_older: bool, anchor: u64, count: usize) -> Result<bool, Error> {
         let generation = self.shared.generation.load(Ordering::Acquire);
-        let (fill, _) = self.remote.request(fill_request(name.to_ref(), is_older, anchor, count)).await?;
+        let (fill, _) = self.remote.request(None, fill_request(name.to_ref(), is_older, anchor, count)).await?;
         let covers_any = fill.from <= fill.to && fill.to > 0;
         self.ask(|done| Input::Filled { name: name.clone(), generation, fill, done }).await?;
         Ok(covers_any)

@@ -7,9 +7,11 @@ use crate::events::Receipt;
 
 /// The server and the app, as the account sees them: requests go to the server, events go to the app.
 pub(crate) trait Remote: Clone + Send + Sync + 'static {
-    /// Sends a request. The frame is queued when the future is first polled.
+    /// Sends a request over the current connection, or fails unless that is `connection`. The frame is queued at the
+    /// call.
     fn request<R: Rpc + Send + Sync>(
         &self,
+        connection: Option<u64>,
         request: R,
     ) -> impl Future<Output = Result<(R::Response, Vec<Push>), Error>> + Send + 'static
     where

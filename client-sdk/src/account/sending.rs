@@ -8,7 +8,6 @@ use zim_protocol::{
     ErrorCode, Message, MessageEntry, MessageSendConfig, MessageSentResult, MessageSentStatus, Push, SendMessageRequest,
 };
 
-use super::input::Done;
 use super::remote::Remote;
 use super::task::AccountTask;
 use crate::apply::{Attach, Attached, Settle};
@@ -17,25 +16,14 @@ use crate::outbox::{OnAttached, Outgoing, Submission, SubmissionKind};
 use crate::types::{Key, Name};
 
 impl<L: Remote> AccountTask<L> {
-    pub(super) async fn submit(&mut self, mut submission: Box<Submission>) {
+    pub(super) fn submit(&mut self, submission: Box<Submission>) {
         let attach = match &submission.kind {
             SubmissionKind::Stored { pending, .. } => {
                 self.engine.open(&submission.name);
                 Attach::New(pending.clone())
             }
             SubmissionKind::Retry { ts } => Attach::Retry { key: submission.key, ts: *ts },
-            SubmissionKind::Transient { message } => {
-                let message = message.clone();
-                notify(submission.on_attached.take(), &message);
-                let request = request(&submission.name, submission.key, (*message).clone(), submission.config);
-                let (response, reply) = (self.remote.request(request), submission.reply);
-                let request = async move {
-                    let result = response.await.map(|(result, _)| result);
-                    Done::TransientSent { message, reply, result }
-                };
-                self.start(request).await;
-                return;
-            }
+            SubmissionKind::Transient { message } => Attach::Transient(message.clone()),
         };
         self.job.attach.push((submission.name.clone(), attach));
         self.after.attached.push(*submission);
@@ -51,7 +39,9 @@ impl<L: Remote> AccountTask<L> {
             return;
         };
         notify(submission.on_attached.take(), &message);
+        let is_stored = !matches!(submission.kind, SubmissionKind::Transient { .. });
         let (composed, content, config) = match (submission.kind, first) {
+            (SubmissionKind::Transient { message }, _) => (*message, Bytes::new(), submission.config),
             (SubmissionKind::Stored { pending, composed }, _) => (*composed, pending.content, submission.config),
             // The same content and config as before: the server stores only one message per key.
             (_, Some((config, content))) => (
@@ -67,6 +57,7 @@ impl<L: Remote> AccountTask<L> {
             name: submission.name,
             content,
             message,
+            is_stored,
             deadline_ms: submission.deadline_ms,
             reply: submission.reply,
         });
@@ -98,12 +89,14 @@ impl<L: Remote> AccountTask<L> {
     }
 
     pub(super) fn fail(&mut self, outgoing: Outgoing, error: Error) {
-        self.job.settle.push(Settle::Failed {
-            name: outgoing.name,
-            key: outgoing.key,
-            reason: error.to_string(),
-            is_disabled: error.code() == ErrorCode::MessageModuleTargetDoesNotExist,
-        });
+        if outgoing.is_stored {
+            self.job.settle.push(Settle::Failed {
+                name: outgoing.name,
+                key: outgoing.key,
+                reason: error.to_string(),
+                is_disabled: error.code() == ErrorCode::MessageModuleTargetDoesNotExist,
+            });
+        }
         self.after.sent.push((outgoing.reply, Err(error)));
     }
 }
@@ -129,7 +122,7 @@ fn request(name: &Name, key: Key, message: Message, config: MessageSendConfig) -
 }
 
 /// Fills in the fields that the server set when it stored the message.
-pub(super) fn accept(message: &mut Message, answer: &Message) {
+fn accept(message: &mut Message, answer: &Message) {
     message.message_id.clone_from(&answer.message_id);
     message.message_seq = answer.message_seq;
     message.timestamp = answer.timestamp;

@@ -105,7 +105,8 @@ pub(crate) struct AccountTask<L: Remote> {
     pub(super) after: After,
     /// Requests of this device that wait until the feed has arrived up to their own entries.
     pub(super) awaiting_feed: Vec<(u64, oneshot::Sender<Result<(), Error>>)>,
-    /// Counts connections. A failure on an old connection says nothing about the current one.
+    /// The number of the connection. Requests of the task go over this one or fail, so that nothing overtakes what failed
+    /// on it; a failure on an old one says nothing about it.
     pub(super) connection: u64,
     pub(super) is_connected: bool,
     pub(super) next_audit_ms: i64,
@@ -190,7 +191,8 @@ impl<L: Remote> AccountTask<L> {
             self.commit().await;
             if self.is_connected {
                 while let Some((number, request)) = self.sends.start() {
-                    let (response, connection) = (self.remote.request(request), self.connection);
+                    let connection = self.connection;
+                    let response = self.remote.request(Some(connection), request);
                     self.start(async move { Done::Sent { number, connection, result: response.await } }).await;
                 }
             }

@@ -36,6 +36,7 @@ impl Transaction<'_> {
                 message.local_extended_data = pending.local_data;
                 Ok(Some(Attached { message, first: None }))
             }
+            Attach::Transient(message) => Ok(Some(Attached { message: *message, first: None })),
             Attach::Retry { key, ts } => {
                 let Some(id) = conversation::id(self.db, name)? else { return Ok(None) };
                 self.touch(name)?;

@@ -30,6 +30,8 @@ use crate::types::{Key, Name};
 pub(crate) enum Attach {
     /// A message that is about to be sent.
     New(Pending),
+    /// A command, which is stored nowhere. It takes its place among the others.
+    Transient(Box<Message>),
     /// A failed message that is about to be sent again.
     Retry {
         /// The key of the message.

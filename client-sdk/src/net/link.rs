@@ -14,7 +14,7 @@ use zim_protocol::response::Outcome;
 use zim_protocol::{ErrorCode, EventFrame, Hello, Method, Push, Response, Rpc, Welcome};
 
 use super::connection::{Connection, Incoming, ProtocolError};
-use crate::error::Error;
+use crate::error::{Error, IS_SENT};
 
 /// An answer, with the log entries that the request caused.
 pub(crate) type Answer = Result<(Bytes, Vec<Push>), Error>;
@@ -64,13 +64,20 @@ impl Link {
         self.0.open.lock().is_logged_in
     }
 
-    /// Sends a request: checks its limits, queues the frame at once, and waits for the answer.
+    /// Returns the number of the current connection, or of the last one.
+    pub(crate) fn number(&self) -> u64 {
+        self.0.open.lock().number
+    }
+
+    /// Sends a request over the current connection, or fails unless that is `connection`: checks its limits, queues the
+    /// frame at once, and waits for the answer.
     pub(crate) fn request<R: Rpc>(
         &self,
+        connection: Option<u64>,
         request: R,
     ) -> impl Future<Output = Result<(R::Response, Vec<Push>), Error>> + Send + 'static + use<R> {
         let checked = request.validate().map_err(|violation| Error::from(*violation));
-        let sent = checked.map(|()| self.send(R::METHOD, request.encode_to_vec().into()));
+        let sent = checked.map(|()| self.send(connection, R::METHOD, request.encode_to_vec().into()));
         async move {
             let (payload, pushes) = sent?.await?;
             Ok((R::Response::decode(payload).map_err(unreadable)?, pushes))
@@ -80,22 +87,34 @@ impl Link {
     /// Like [`Link::request`], for a request that is encoded and checked.
     pub(crate) fn send(
         &self,
+        connection: Option<u64>,
         method: &'static Method,
         payload: Bytes,
     ) -> impl Future<Output = Answer> + Send + 'static + use<> {
-        let in_flight = if self.is_online() { self.start(method, payload) } else { Err(no_connection()) };
+        let in_flight = self.start(method, payload, |open| {
+            open.is_logged_in && connection.is_none_or(|connection| connection == open.number)
+        });
         async move { in_flight?.answer().await }
     }
 
     /// Sends the login request, the only one that is allowed before the login.
     pub(crate) async fn log_in<R: Rpc>(&self, request: &R) -> Result<R::Response, Error> {
-        let (payload, _) = self.start(R::METHOD, request.encode_to_vec().into())?.answer().await?;
+        let (payload, _) = self.start(R::METHOD, request.encode_to_vec().into(), |_| true)?.answer().await?;
         R::Response::decode(payload).map_err(unreadable)
     }
 
-    fn start(&self, method: &'static Method, payload: Bytes) -> Result<InFlight, Error> {
+    /// Queues a request if `may_start` of the connection.
+    fn start(
+        &self,
+        method: &'static Method,
+        payload: Bytes,
+        may_start: impl FnOnce(&Open) -> bool,
+    ) -> Result<InFlight, Error> {
         let (waiter, answer) = oneshot::channel();
         let mut open = self.0.open.lock();
+        if !may_start(&open) {
+            return Err(no_connection());
+        }
         let number = open.number;
         let connection = open.connection.as_mut().ok_or_else(no_connection)?;
         let id = connection.request(method.path, payload, waiter).map_err(|too_long| {
@@ -278,6 +297,7 @@ fn unreadable(error: prost::DecodeError) -> Error {
 
 fn no_connection() -> Error {
     Error::new(ErrorCode::NetworkModuleNetworkError, "there is no connection to the server")
+        .with_detail(IS_SENT, "false")
 }
 
 fn lost() -> Error {
@@ -341,7 +361,8 @@ mod tests {
     #[tokio::test]
     async fn requests_are_sent_in_one_write_in_the_order_of_the_calls() {
         let link = connected(10_000);
-        let requests: Vec<_> = ["1", "2", "3"].map(rename).into_iter().map(|request| link.request(request)).collect();
+        let requests: Vec<_> =
+            ["1", "2", "3"].map(rename).into_iter().map(|request| link.request(None, request)).collect();
         // Nothing was awaited yet.
         assert_eq!(names(&link).await, ["1", "2", "3"]);
         let result = UserNameUpdatedResult { user_name: "2".to_owned() };
@@ -362,30 +383,30 @@ mod tests {
     async fn without_a_login_requests_fail() {
         let link = Link::new(10_000);
         assert!(!link.is_online());
-        let refused = link.request(LogoutRequest {}).await.unwrap_err();
+        let refused = link.request(None, LogoutRequest {}).await.unwrap_err();
         assert_eq!(refused.code(), ErrorCode::NetworkModuleNetworkError);
         link.open(Hello::default());
-        assert!(link.request(LogoutRequest {}).await.is_err());
+        assert!(link.request(None, LogoutRequest {}).await.is_err());
         let link = connected(10_000);
         assert!(link.is_online());
         link.close();
         assert!(!link.is_online());
-        assert!(link.request(LogoutRequest {}).await.is_err());
+        assert!(link.request(None, LogoutRequest {}).await.is_err());
     }
 
     #[tokio::test]
     async fn a_request_over_a_limit_is_not_sent() {
         let link = connected(10_000);
-        let refused = link.request(rename(&"x".repeat(257))).await.unwrap_err();
+        let refused = link.request(None, rename(&"x".repeat(257))).await.unwrap_err();
         assert_eq!(refused.code(), ErrorCode::CommonModuleParamsInvalid);
-        drop(link.request(rename("y")));
+        drop(link.request(None, rename("y")));
         assert_eq!(names(&link).await, ["y"]);
     }
 
     #[tokio::test]
     async fn a_request_without_an_answer_times_out_and_triggers_a_probe() {
         let link = connected(5);
-        let late = link.request(LogoutRequest {}).await.unwrap_err();
+        let late = link.request(None, LogoutRequest {}).await.unwrap_err();
         assert_eq!(late.code(), ErrorCode::NetworkModuleRequestTimeout);
         link.request_timed_out().await;
         // The late answer is ignored.
@@ -395,17 +416,30 @@ mod tests {
     #[tokio::test]
     async fn a_dropped_request_is_abandoned_on_its_own_connection_only() {
         let link = connected(10_000);
-        drop(link.request(LogoutRequest {}));
+        drop(link.request(None, LogoutRequest {}));
         answer(&link, 1, Outcome::Ok(Bytes::new()));
         // A request of an earlier connection.
-        let old = link.request(LogoutRequest {});
+        let old = link.request(None, LogoutRequest {});
         link.open(Hello::default());
         link.set_logged_in();
-        let new = link.request(LogoutRequest {});
+        let new = link.request(None, LogoutRequest {});
         drop(old);
         let welcome = Welcome { version: VERSION, ..Welcome::default() };
         link.on_session(&frame(server_frame::Frame::Welcome(welcome))).unwrap();
         answer(&link, 1, Outcome::Ok(Bytes::new()));
         assert!(new.await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_request_for_another_connection_is_not_sent() {
+        let link = connected(10_000);
+        let first = link.number();
+        link.open(Hello::default());
+        link.set_logged_in();
+        let refused = link.request(Some(first), rename("early")).await.unwrap_err();
+        assert_eq!(refused.code(), ErrorCode::NetworkModuleNetworkError);
+        drop(link.request(Some(link.number()), rename("in time")));
+        drop(link.request(None, rename("at any time")));
+        assert_eq!(names(&link).await, ["in time", "at any time"]);
     }
 }

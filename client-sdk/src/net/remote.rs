@@ -17,13 +17,13 @@ pub(crate) struct LinkRemote {
 impl Remote for LinkRemote {
     fn request<R: Rpc + Send + Sync>(
         &self,
+        connection: Option<u64>,
         request: R,
     ) -> impl Future<Output = Result<(R::Response, Vec<Push>), Error>> + Send + 'static
     where
         R::Response: Send,
     {
-        let link = self.link.clone();
-        async move { link.request(request).await }
+        self.link.request(connection, request)
     }
 
     fn is_online(&self) -> bool {

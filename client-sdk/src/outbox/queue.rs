@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 use zim_protocol::{ErrorCode, Message, MessageSentResult, SendMessageRequest};
 
-use crate::error::Error;
+use crate::error::{Error, IS_SENT};
 use crate::types::{Key, Name};
 
 /// The most messages in flight: more than fills any pipe, and less than the server queues per connection.
@@ -23,6 +23,8 @@ pub(crate) struct Outgoing {
     pub(crate) content: Bytes,
     /// The message as the app sees it now.
     pub(crate) message: Message,
+    /// It is stored here and on the server, which recognises its key. A command is not.
+    pub(crate) is_stored: bool,
     /// No attempt is made after this time, by the steady clock.
     pub(crate) deadline_ms: i64,
     pub(crate) reply: oneshot::Sender<Result<MessageSentResult, Error>>,
@@ -84,11 +86,12 @@ impl SendQueue {
         self.remove(number)
     }
 
-    /// Handles a failed attempt. After a network error the message is sent again before its deadline; otherwise it is
-    /// removed.
+    /// Handles a failed attempt. After a network error the message is sent again before its deadline, but a command only
+    /// if it has not left; otherwise it is removed.
     pub(crate) fn failed(&mut self, number: u64, error: Error, now_ms: i64) -> Option<(Outgoing, Error)> {
         let item = self.items.get_mut(&number)?;
-        if is_network(&error) && now_ms < item.outgoing.deadline_ms {
+        let is_repeatable = item.outgoing.is_stored || error.detail(IS_SENT) == Some("false");
+        if is_network(&error) && is_repeatable && now_ms < item.outgoing.deadline_ms {
             item.error = Some(error);
             if std::mem::take(&mut item.is_in_flight) {
                 self.in_flight -= 1;
@@ -159,6 +162,7 @@ mod tests {
             request: SendMessageRequest { client_key: vec![key; 16].into(), ..SendMessageRequest::default() },
             content: Bytes::new(),
             message: Message::text("hi"),
+            is_stored: true,
             deadline_ms,
             reply: oneshot::channel().0,
         }
@@ -185,6 +189,18 @@ mod tests {
         assert!(queue.failed(1, lost(), 10).is_none());
         queue.push(outgoing(4, 100));
         assert_eq!(started(&mut queue), [(1, 1), (3, 3), (4, 4)]);
+    }
+
+    #[test]
+    fn a_command_is_sent_at_most_once() {
+        let mut queue = SendQueue::default();
+        for key in 1..=2 {
+            queue.push(Outgoing { is_stored: false, ..outgoing(key, 100) });
+        }
+        assert_eq!(started(&mut queue).len(), 2);
+        assert!(queue.failed(1, lost().with_detail(IS_SENT, "false"), 10).is_none());
+        assert!(queue.failed(2, lost(), 10).is_some());
+        assert_eq!(started(&mut queue), [(1, 1)]);
     }
 
     #[test]

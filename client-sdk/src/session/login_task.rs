@@ -121,7 +121,7 @@ impl LoginTask {
     async fn app_logs_out(&self) {
         self.login.left().await;
         if self.login.link.is_online() {
-            let _ = timeout(LOGOUT_TIMEOUT, self.login.link.request(LogoutRequest {})).await;
+            let _ = timeout(LOGOUT_TIMEOUT, self.login.link.request(None, LogoutRequest {})).await;
         }
     }
 
@@ -270,7 +270,7 @@ impl LoginTask {
         self.login.link.set_logged_in();
         self.login.set_account(account);
         self.client.enter(ConnectionState::Connected, ConnectionEvent::Success);
-        account.connected(result, is_named, &welcome).await;
+        account.connected(self.login.link.number(), result, is_named, &welcome);
         self.login.set_accepted();
     }
 

@@ -11,11 +11,11 @@ use zim_protocol::{
     Base, BlockEntry, ClearConversationUnreadMessageCountRequest, ConversationHead, ConversationRef, ErrorCode, Event,
     FeedEntry, FillRequest, FillResult, FriendEntry, FriendInfo, LogKind, Message, MessageEntry, MessageFlag,
     MessageSentResult, Page, PullRequest, Push, ReadMark, Rpc, SendMessageRequest, Sums, SyncRequest, SyncResult,
-    UserFullInfo, UserInfo, UserStatus, feed_entry::Detail,
+    UserFullInfo, UserInfo, UserStatus, feed_entry::Detail, message::Body,
 };
 
 use crate::account::Remote;
-use crate::error::Error;
+use crate::error::{Error, IS_SENT};
 use crate::events::Receipt;
 
 /// The user of the server.
@@ -40,6 +40,14 @@ pub(super) struct World {
     pub(super) statuses: Vec<UserStatus>,
     pub(super) requests: Vec<&'static str>,
     pub(super) events: Vec<Event>,
+    /// Counts the connections.
+    pub(super) connection: u64,
+    /// Messages do not reach the server until the connection ends.
+    pub(super) swallows_sends: bool,
+    /// The number of such messages.
+    pub(super) swallowed: usize,
+    /// The texts of messages and commands, in the order of their arrival.
+    pub(super) arrived: Vec<String>,
     /// Requests panic in the task that waits for the answer.
     pub(super) is_broken: bool,
     /// The handlers of the app do not return.
@@ -65,13 +73,24 @@ pub(super) struct Fake(pub(super) Arc<Mutex<World>>);
 impl Remote for Fake {
     fn request<R: Rpc + Send + Sync>(
         &self,
+        connection: Option<u64>,
         request: R,
     ) -> impl Future<Output = Result<(R::Response, Vec<Push>), Error>> + Send + 'static
     where
         R::Response: Send,
     {
         let fake = self.clone();
+        let current = self.0.lock().connection;
         async move {
+            if connection.is_some_and(|connection| connection != current) {
+                return Err(lost().with_detail(IS_SENT, "false"));
+            }
+            if swallows(&fake, R::METHOD.path) {
+                while fake.0.lock().connection == current {
+                    tokio::task::yield_now().await;
+                }
+                return Err(lost());
+            }
             let answer = fake.0.lock().serve(R::METHOD.path, &request.encode_to_vec());
             // An answer takes a while.
             tokio::task::yield_now().await;
@@ -93,6 +112,14 @@ impl Remote for Fake {
             None => {}
         }
     }
+}
+
+/// Counts the request if the network swallows it.
+fn swallows(fake: &Fake, path: &str) -> bool {
+    let mut world = fake.0.lock();
+    let is_swallowed = world.swallows_sends && path == "Message/SendMessage";
+    world.swallowed += usize::from(is_swallowed);
+    is_swallowed
 }
 
 fn lost() -> Error {
@@ -189,6 +216,18 @@ impl World {
         let peer = request.to_conversation_id.clone();
         if peer == "nobody" {
             return Err(Error::new(ErrorCode::MessageModuleTargetDoesNotExist, "nobody"));
+        }
+        let body = request.message.as_ref().and_then(|message| message.body.clone());
+        if let Some(Body::Command(command)) = &body {
+            self.arrived.push(String::from_utf8_lossy(&command.message).into_owned());
+            if self.lose_answers > 0 {
+                self.lose_answers -= 1;
+                return Err(lost());
+            }
+            return Ok((MessageSentResult { message: request.message }.encode_to_vec(), Vec::new()));
+        }
+        if let Some(Body::Text(text)) = body {
+            self.arrived.push(text.message);
         }
         let known = self
             .logs

@@ -52,8 +52,14 @@ impl Login {
         self.fake.0.lock().is_online = true;
         let epoch = vec![self.fake.0.lock().epoch; 16].into();
         let welcome = Welcome { server_time: NOW, epoch, ..Welcome::default() };
-        self.account.connected(&LoginResult::default(), false, &welcome).await;
+        self.account.connected(self.next_connection(), &LoginResult::default(), false, &welcome);
         self.until(|login| login.states().len() >= seen + 2).await;
+    }
+
+    fn next_connection(&self) -> u64 {
+        let mut world = self.fake.0.lock();
+        world.connection += 1;
+        world.connection
     }
 
     fn disconnect(&self) {

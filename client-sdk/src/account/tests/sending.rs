@@ -1,9 +1,13 @@
 //! Messages of this device.
 
-use zim_protocol::{ErrorCode, Event, Message, MessageSendConfig, MessageSentStatus};
+use prost::Message as _;
+use zim_protocol::{
+    ErrorCode, Event, EventFrame, LoginResult, Message, MessageEntry, MessageSendConfig, MessageSentStatus,
+    MessageType, Transient, Welcome, event_frame::Frame,
+};
 
-use super::fake::ME;
-use super::{Answer, Login, numbered};
+use super::fake::{ME, NOW, conversation_ref};
+use super::{Answer, Login, numbered, text};
 use crate::message::{MessageSendNotification, submit};
 use crate::types::Name;
 
@@ -129,4 +133,96 @@ async fn a_panic_in_a_callback_of_the_app_does_not_end_the_account() {
     let (message, config) = (Message::text("hi"), MessageSendConfig::default());
     let answer = submit(&login.account, message, Name::new(0, "bob"), config, notification).unwrap();
     assert!(answer.await.unwrap().is_ok());
+}
+
+fn command(login: &Login, text: &str) -> Answer {
+    login.send_message(Message::command(text.as_bytes().to_vec()), "bob", MessageSendConfig::default()).unwrap()
+}
+
+#[tokio::test]
+async fn nothing_overtakes_across_a_reconnect_during_a_commit() {
+    let login = Login::online().await;
+    login.fake.0.lock().swallows_sends = true;
+    let first = login.send("bob", "1");
+    login.until(|login| login.fake.0.lock().swallowed == 1).await;
+    let (release, held) = std::sync::mpsc::channel::<()>();
+    login.account.store().write_later(move |_| {
+        // Ends when the test does, too.
+        let _ = held.recv();
+        Ok(())
+    });
+    let second = login.send("bob", "2");
+    // Lets the task begin the commit, which waits for the write before it.
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    login.fake.0.lock().swallows_sends = false;
+    login.account.disconnected();
+    let welcome = Welcome { server_time: NOW, epoch: vec![0; 16].into(), ..Welcome::default() };
+    login.account.connected(login.next_connection(), &LoginResult::default(), false, &welcome);
+    release.send(()).unwrap();
+    for (answer, seq) in [(first, 1), (second, 2)] {
+        assert_eq!(answer.await.unwrap().unwrap().message.unwrap().message_seq, seq);
+    }
+    assert_eq!(login.fake.0.lock().arrived, ["1", "2"]);
+}
+
+#[tokio::test]
+async fn commands_keep_their_place_among_messages() {
+    let login = Login::online().await;
+    let answers = [login.send("bob", "1"), command(&login, "2"), login.send("bob", "3"), command(&login, "4")];
+    for answer in answers {
+        answer.await.unwrap().unwrap();
+    }
+    login.disconnect();
+    let answers = [login.send("bob", "5"), command(&login, "6"), login.send("bob", "7")];
+    login.connect().await;
+    for answer in answers {
+        answer.await.unwrap().unwrap();
+    }
+    assert_eq!(login.fake.0.lock().arrived, numbered(1..=7));
+    // Commands are stored nowhere.
+    assert_eq!(login.history(10, true, None).await, ["1", "3", "5", "7"]);
+}
+
+#[tokio::test]
+async fn a_command_whose_answer_is_lost_fails_and_is_not_sent_again() {
+    let login = Login::online().await;
+    login.fake.0.lock().lose_answers = 1;
+    let failed = command(&login, "once").await.unwrap().unwrap_err();
+    assert_eq!(failed.code(), ErrorCode::NetworkModuleNetworkError);
+    login.disconnect();
+    login.connect().await;
+    login.send("bob", "after").await.unwrap().unwrap();
+    assert_eq!(login.fake.0.lock().arrived, ["once", "after"]);
+    assert!(
+        login.list().await.iter().all(|shown| shown.last_message.as_ref().is_none_or(|last| text(last) == "after"))
+    );
+}
+
+#[tokio::test]
+async fn received_commands_keep_their_place_among_messages() {
+    let login = Login::online().await;
+    let (one, two) = {
+        let mut world = login.fake.0.lock();
+        (world.write("bob", "bob", "1"), world.write("bob", "bob", "3"))
+    };
+    let entry = MessageEntry {
+        sender: "bob".to_owned(),
+        ts: NOW,
+        kind: MessageType::Command as i32,
+        content: Message::command(b"2".to_vec()).encode_to_vec().into(),
+        ..MessageEntry::default()
+    };
+    let transient = Transient { conversation: Some(conversation_ref("bob")), message: Some(entry) };
+    for frame in [Frame::Push(one), Frame::Transient(transient), Frame::Push(two)] {
+        login.account.event_frame(EventFrame { frame: Some(frame) }).await;
+    }
+    login.until(|login| login.received().len() == 3).await;
+    let kinds = login.events(|event| match event {
+        Event::PeerMessageReceived(event) => Some(event.message_list.iter().map(|one| one.r#type).collect::<Vec<_>>()),
+        _ => None,
+    });
+    let (text, command) = (MessageType::Text as i32, MessageType::Command as i32);
+    assert_eq!(kinds.concat(), [text, command, text]);
 }
