@@ -1,5 +1,6 @@
 //! Logging in and out.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::timeout;
@@ -28,11 +29,20 @@ impl Zim {
     /// # Errors
     /// 6000111: another user is logged in. 6000103, 6000106 … 6000109: the token. 6000104, 6000105: no network.
     /// 6000124: an offline login of a user other than the last one. 6000701: the local database is in use.
-    pub async fn login(&self, user_id: &str, config: LoginConfig) -> Result<(), Error> {
-        loop {
-            match self.client().begin(user_id, &config)? {
-                Started::Login(login) => return login.accepted().await,
-                Started::EndsFirst(earlier) => earlier.ended().await,
+    pub fn login(
+        &self,
+        user_id: &str,
+        config: LoginConfig,
+    ) -> impl Future<Output = Result<(), Error>> + Send + 'static + use<> {
+        let (client, user_id) = (Arc::clone(self.client()), user_id.to_owned());
+        let mut started = client.begin(&user_id, &config);
+        async move {
+            loop {
+                match started? {
+                    Started::Login(login) => return login.accepted().await,
+                    Started::EndsFirst(earlier) => earlier.ended().await,
+                }
+                started = client.begin(&user_id, &config);
             }
         }
     }
@@ -42,9 +52,13 @@ impl Zim {
     /// # Errors
     /// See [`Zim::login`].
     #[deprecated = "use login"]
-    pub async fn login_with_user_info(&self, user: UserInfo, token: &str) -> Result<(), Error> {
+    pub fn login_with_user_info(
+        &self,
+        user: UserInfo,
+        token: &str,
+    ) -> impl Future<Output = Result<(), Error>> + Send + 'static + use<> {
         let config = LoginConfig { user_name: user.user_name, token: token.to_owned(), ..LoginConfig::default() };
-        self.login(&user.user_id, config).await
+        self.login(&user.user_id, config)
     }
 
     /// Replaces the token before it expires (reference: `renewToken`).
@@ -64,10 +78,16 @@ impl Zim {
     /// Logs out (reference: `logout`): `(Disconnected, Success)`. This takes seconds at most, with or without a
     /// network. Without one, the server detects by itself that the device is offline. Messages that are being sent
     /// fail.
-    pub async fn logout(&self) {
-        let Some(login) = self.client().login.lock().clone() else { return };
-        login.leave();
-        // After a timeout it continues in the background; the next login waits for it.
-        let _ = timeout(LOGOUT_TIMEOUT, login.ended()).await;
+    pub fn logout(&self) -> impl Future<Output = ()> + Send + 'static + use<> {
+        let login = self.client().login.lock().clone();
+        if let Some(login) = &login {
+            login.leave();
+        }
+        async move {
+            if let Some(login) = login {
+                // After a timeout it continues in the background; the next login waits for it.
+                let _ = timeout(LOGOUT_TIMEOUT, login.ended()).await;
+            }
+        }
     }
 }

@@ -2,7 +2,6 @@
 
 use std::sync::atomic::Ordering;
 
-use tokio::sync::oneshot;
 use zim_protocol::{
     ConversationSyncState, ConversationSyncStateChangedEvent, ConversationTotalUnreadMessageCountUpdatedEvent, Event,
     MessageSentResult, UserOnlineStatus, UserStatus, UserStatusUpdatedEvent,
@@ -10,7 +9,7 @@ use zim_protocol::{
 
 use super::input::Done;
 use super::remote::Remote;
-use super::task::{AccountTask, After, RECOVER_MS};
+use super::task::{AccountTask, After, RECOVER_MS, Stored};
 use crate::apply::{self, Applied, Job};
 use crate::engine::{Progress, Request};
 use crate::error::Error;
@@ -30,7 +29,7 @@ impl<L: Remote> AccountTask<L> {
         // A request whose entry has to wait for earlier entries ends with the sync that brings them, so that the next
         // query shows it.
         let (through, is_syncing) = (self.engine.position().pos, self.engine.is_syncing());
-        let has_arrived = |waiting: &mut (u64, oneshot::Sender<_>)| waiting.0 <= through || !is_syncing;
+        let has_arrived = |waiting: &mut (u64, Stored)| waiting.0 <= through || !is_syncing;
         after.done.extend(self.awaiting_feed.extract_if(.., has_arrived).map(|(_, done)| done));
         if output.progress.contains(&Progress::Started) {
             self.progress(ConversationSyncState::Started);
@@ -92,7 +91,7 @@ impl<L: Remote> AccountTask<L> {
             let _ = reply.send(answer);
         }
         for done in after.done {
-            let _ = done.send(Ok(()));
+            done(Ok(()));
         }
         self.viewer.last_event = self.viewer.last_event.max(applied.last_event);
         self.raise_all(applied.events);
@@ -116,7 +115,7 @@ impl<L: Remote> AccountTask<L> {
             let _ = reply.send(answer);
         }
         for done in after.done {
-            let _ = done.send(Err(error.clone()));
+            done(Err(error.clone()));
         }
         self.is_stale = true;
         if self.is_connected {

@@ -10,7 +10,7 @@ use zim_protocol::{
 };
 
 use super::remote::Remote;
-use super::task::{AUDIT_MS, AccountTask};
+use super::task::{AUDIT_MS, AccountTask, InFlight, Stored};
 use crate::apply::Settle;
 use crate::engine::Origin;
 use crate::error::Error;
@@ -26,14 +26,14 @@ pub(crate) enum Input {
     Disconnected,
     /// A frame of the event stream.
     Frame(EventFrame, OwnedSemaphorePermit),
-    /// Log entries from the response to a request of this device.
-    Pushes(Vec<Push>, oneshot::Sender<Result<(), Error>>),
+    /// A request that the task owns from now on. Its frame is queued.
+    Request(InFlight),
     /// A page of history.
-    Filled { name: Name, generation: u64, fill: FillResult, done: oneshot::Sender<Result<(), Error>> },
+    Filled { name: Name, generation: u64, fill: FillResult, done: Stored },
     /// Profiles from the server.
-    Users(Vec<UserFullInfo>, oneshot::Sender<Result<(), Error>>),
+    Users(Vec<UserFullInfo>, Stored),
     /// The user's own status, as a request of this device changed it.
-    OwnStatus(UserStatus, oneshot::Sender<Result<(), Error>>),
+    OwnStatus(UserStatus, Stored),
     /// A message to send.
     Send(Box<Submission>),
     /// The login ends.
@@ -41,25 +41,43 @@ pub(crate) enum Input {
 }
 
 /// The answer to a request of the task.
-pub(super) enum Done {
-    Pulled { ticket: u64, result: Result<(Page, Vec<Push>), Error> },
-    Synced { ticket: u64, result: Result<(SyncResult, Vec<Push>), Error> },
-    Sent { number: u64, connection: u64, result: Result<(MessageSentResult, Vec<Push>), Error> },
+pub(crate) enum Done {
+    /// The answer to a request of the app, with the log entries that it caused.
+    Answered {
+        pushes: Vec<Push>,
+        stored: Stored,
+    },
+    /// Work of the app has ended.
+    Nothing,
+    Pulled {
+        ticket: u64,
+        result: Result<(Page, Vec<Push>), Error>,
+    },
+    Synced {
+        ticket: u64,
+        result: Result<(SyncResult, Vec<Push>), Error>,
+    },
+    Sent {
+        number: u64,
+        connection: u64,
+        result: Result<(MessageSentResult, Vec<Push>), Error>,
+    },
 }
 
 impl<L: Remote> AccountTask<L> {
     pub(super) async fn input(&mut self, input: Input) {
-        if self.is_stale && !matches!(input, Input::Close(_) | Input::Connected { .. } | Input::Disconnected) {
+        if self.is_stale
+            && !matches!(input, Input::Request(_) | Input::Close(_) | Input::Connected { .. } | Input::Disconnected)
+        {
             self.reload().await;
             if self.is_stale {
                 // The next sync finds what is dropped here.
                 let error =
                     || Error::new(ErrorCode::DatabaseModuleSeleteDatabaseError, "the local database cannot be read");
                 match input {
-                    Input::Pushes(_, done)
-                    | Input::Filled { done, .. }
-                    | Input::Users(_, done)
-                    | Input::OwnStatus(_, done) => drop(done.send(Err(error()))),
+                    Input::Filled { done, .. } | Input::Users(_, done) | Input::OwnStatus(_, done) => {
+                        done(Err(error()));
+                    }
                     Input::Send(submission) => drop(submission.reply.send(Err(error()))),
                     _ => {}
                 }
@@ -84,12 +102,7 @@ impl<L: Remote> AccountTask<L> {
             }
             Input::Disconnected => self.disconnected(),
             Input::Frame(frame, _permit) => self.frame(frame).await,
-            Input::Pushes(pushes, done) => {
-                let of_feed = pushes.iter().filter(|push| push.log == LogKind::Feed as i32);
-                let through = of_feed.map(|push| push.to).max().unwrap_or(0);
-                self.pushes(pushes);
-                self.awaiting_feed.push((through, done));
-            }
+            Input::Request(request) => self.start_boxed(request).await,
             Input::Filled { name, generation, fill, done } => {
                 self.engine.filled(&name, generation, fill);
                 self.after.done.push(done);
@@ -184,6 +197,13 @@ impl<L: Remote> AccountTask<L> {
                     self.audit_soon(&error);
                 }
             },
+            Done::Answered { pushes, stored } => {
+                let of_feed = pushes.iter().filter(|push| push.log == LogKind::Feed as i32);
+                let through = of_feed.map(|push| push.to).max().unwrap_or(0);
+                self.pushes(pushes);
+                self.awaiting_feed.push((through, stored));
+            }
+            Done::Nothing => {}
             Done::Sent { number, connection, result } => self.sent(number, connection, result),
         }
     }

@@ -22,14 +22,14 @@ use parking_lot::Mutex;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use zim_protocol::{
-    ConversationRef, ErrorCode, EventFrame, FillRequest, LoginResult, Rpc, UserFullInfo, UserStatus, Welcome,
-    clock::Clock,
+    ConversationRef, Dirty, ErrorCode, EventFrame, FillRequest, LogKind, LoginResult, Push, Rpc, UserFullInfo,
+    UserStatus, Welcome, clock::Clock, event_frame::Frame,
 };
 
-use self::input::Input;
+use self::input::{Done, Input};
 use self::limits::Limiter;
 pub(crate) use self::remote::Remote;
-use self::task::{AccountTask, Parts, Shared, UNKNOWN};
+use self::task::{AccountTask, Parts, Shared, Stored, UNKNOWN};
 use crate::apply::Viewer;
 use crate::config::Config;
 use crate::engine::SyncEngine;
@@ -242,16 +242,61 @@ impl<L: Remote> Account<L> {
         self.send(Input::Send(Box::new(submission)));
     }
 
-    /// Sends a request, and returns when the log entries that it caused are in the local database.
-    pub(crate) async fn request<R: Rpc + Send + Sync>(&self, request: R) -> Result<R::Response, Error>
+    /// Asks for the entries that `pushes` announce. Pushes in a response carry the user's own messages without content,
+    /// because the task that sent a message has it; for a request that the task does not own, it has not.
+    pub(crate) async fn pull(&self, pushes: Vec<Push>) {
+        let mut dirty = Dirty::default();
+        for push in pushes {
+            match push.log() {
+                LogKind::Feed => dirty.feed = true,
+                _ => dirty.conversations.extend(push.conversation),
+            }
+        }
+        self.event_frame(EventFrame { frame: Some(Frame::Dirty(dirty)) }).await;
+    }
+
+    /// Sends a request at the call. The task owns it: dropping the future drops only the answer. The future resolves when
+    /// the log entries that the request caused are in the local database.
+    pub(crate) fn request<R: Rpc + Send + Sync>(
+        &self,
+        request: R,
+    ) -> impl Future<Output = Result<R::Response, Error>> + Send + 'static + use<L, R>
     where
         R::Response: Send,
     {
-        let (response, pushes) = self.remote.request(None, request).await?;
-        if !pushes.is_empty() {
-            self.ask(|done| Input::Pushes(pushes, done)).await?;
-        }
-        Ok(response)
+        let response = self.remote.request(None, request);
+        let (reply, answer) = oneshot::channel();
+        // The app may have stopped waiting, so sending a reply may fail.
+        let request = async move {
+            match response.await {
+                Ok((response, pushes)) => {
+                    let stored = move |stored: Result<(), Error>| drop(reply.send(stored.map(|()| response)));
+                    Done::Answered { pushes, stored: Box::new(stored) }
+                }
+                Err(error) => {
+                    drop(reply.send(Err(error)));
+                    Done::Nothing
+                }
+            }
+        };
+        self.send(Input::Request(Box::pin(request)));
+        async move { answer.await.map_err(|_| logged_out())? }
+    }
+
+    /// Runs `work` in the task: dropping the future drops only the answer.
+    pub(crate) fn own<T, W>(&self, work: W) -> impl Future<Output = Result<T, Error>> + Send + 'static + use<L, T, W>
+    where
+        T: Send + 'static,
+        W: Future<Output = Result<T, Error>> + Send + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        let work = async move {
+            // The app may have stopped waiting.
+            drop(reply.send(work.await));
+            Done::Nothing
+        };
+        self.send(Input::Request(Box::pin(work)));
+        async move { answer.await.map_err(|_| logged_out())? }
     }
 
     /// Stores profiles that the server sent.
@@ -287,9 +332,10 @@ impl<L: Remote> Account<L> {
         let _ = self.inbox.send(input);
     }
 
-    async fn ask(&self, input: impl FnOnce(oneshot::Sender<Result<(), Error>>) -> Input) -> Result<(), Error> {
+    async fn ask(&self, input: impl FnOnce(Stored) -> Input) -> Result<(), Error> {
         let (done, answer) = oneshot::channel();
-        self.send(input(done));
+        // The app may have stopped waiting.
+        self.send(input(Box::new(move |stored| drop(done.send(stored)))));
         answer.await.map_err(|_| logged_out())?
     }
 }

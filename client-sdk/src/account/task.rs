@@ -31,7 +31,7 @@ const HORIZON_MS: i64 = 7 * 86_400_000;
 /// The most inputs of one turn.
 const MAX_INPUTS: usize = 256;
 
-type InFlight = Pin<Box<dyn Future<Output = Done> + Send>>;
+pub(crate) type InFlight = Pin<Box<dyn Future<Output = Done> + Send>>;
 
 /// The state that the task shares with its handle.
 #[derive(Debug)]
@@ -60,6 +60,9 @@ impl Shared {
     }
 }
 
+/// Called when what an input brought is stored, or cannot be.
+pub(crate) type Stored = Box<dyn FnOnce(Result<(), Error>) + Send>;
+
 /// The result of sending a message.
 pub(crate) type SendResult = Result<MessageSentResult, Error>;
 
@@ -68,7 +71,7 @@ pub(crate) type SendResult = Result<MessageSentResult, Error>;
 pub(super) struct After {
     pub(super) attached: Vec<Submission>,
     pub(super) sent: Vec<(oneshot::Sender<SendResult>, SendResult)>,
-    pub(super) done: Vec<oneshot::Sender<Result<(), Error>>>,
+    pub(super) done: Vec<Stored>,
 }
 
 /// The parts of a task.
@@ -104,7 +107,7 @@ pub(crate) struct AccountTask<L: Remote> {
     pub(super) job: Job,
     pub(super) after: After,
     /// Requests of this device that wait until the feed has arrived up to their own entries.
-    pub(super) awaiting_feed: Vec<(u64, oneshot::Sender<Result<(), Error>>)>,
+    pub(super) awaiting_feed: Vec<(u64, Stored)>,
     /// The number of the connection. Requests of the task go over this one or fail, so that nothing overtakes what failed
     /// on it; a failure on an old one says nothing about it.
     pub(super) connection: u64,
@@ -243,7 +246,10 @@ impl<L: Remote> AccountTask<L> {
 
     /// Polls a request once, so that requests are sent in the order in which they are started.
     pub(super) async fn start(&mut self, request: impl Future<Output = Done> + Send + 'static) {
-        let mut request: InFlight = Box::pin(request);
+        self.start_boxed(Box::pin(request)).await;
+    }
+
+    pub(super) async fn start_boxed(&mut self, mut request: InFlight) {
         match futures_util::poll!(&mut request) {
             std::task::Poll::Ready(done) => self.ready.push(done),
             std::task::Poll::Pending => self.in_flight.push(request),

@@ -23,6 +23,8 @@ pub enum Incoming<W> {
     Welcome(Box<Welcome>),
     /// The answer to a request.
     Answer(W, Box<Response>),
+    /// The answer to a request for which no one waits any more.
+    Late(Box<Response>),
 }
 
 /// A violation of the protocol by the server.
@@ -142,7 +144,7 @@ impl<W> Connection<W> {
         while let Some(frame) = self.session.next()? {
             match ServerFrame::decode(frame)?.frame {
                 Some(server_frame::Frame::Welcome(welcome)) => incoming.push(self.welcome(welcome)?),
-                Some(server_frame::Frame::Response(response)) => incoming.extend(self.response(response)?),
+                Some(server_frame::Frame::Response(response)) => incoming.push(self.response(response)?),
                 // A frame of a later version.
                 None => {}
             }
@@ -164,7 +166,7 @@ impl<W> Connection<W> {
         Ok(Incoming::Welcome(Box::new(welcome)))
     }
 
-    fn response(&mut self, response: Response) -> Result<Option<Incoming<W>>, ProtocolError> {
+    fn response(&mut self, response: Response) -> Result<Incoming<W>, ProtocolError> {
         if !self.has_welcome {
             return Err(ProtocolError::NoWelcome);
         }
@@ -172,7 +174,11 @@ impl<W> Connection<W> {
             return Err(ProtocolError::UnknownRequest(response.id));
         }
         let waiter = self.waiting.remove(&response.id);
-        Ok(waiter.map(|waiter| Incoming::Answer(waiter, Box::new(response))))
+        let response = Box::new(response);
+        Ok(match waiter {
+            Some(waiter) => Incoming::Answer(waiter, response),
+            None => Incoming::Late(response),
+        })
     }
 
     /// Takes in bytes of the event stream. [`Connection::next_event`] returns their frames.
@@ -233,7 +239,12 @@ mod tests {
 
     fn answered(connection: &mut Connection<&'static str>, bytes: &[u8]) -> Vec<&'static str> {
         let incoming = connection.on_session(bytes).unwrap();
-        incoming.into_iter().map(|one| if let Incoming::Answer(waiter, _) = one { waiter } else { "welcome" }).collect()
+        let name = |one| match one {
+            Incoming::Answer(waiter, _) => waiter,
+            Incoming::Welcome(_) => "welcome",
+            Incoming::Late(_) => "late",
+        };
+        incoming.into_iter().map(name).collect()
     }
 
     #[test]
@@ -268,12 +279,12 @@ mod tests {
     }
 
     #[test]
-    fn the_answer_to_an_abandoned_request_is_dropped() {
+    fn the_answer_to_an_abandoned_request_is_late() {
         let mut connection = welcomed();
         let id = connection.request("A/One", Bytes::new(), "1").unwrap();
         connection.abandon(id);
-        assert!(answered(&mut connection, &response(id)).is_empty());
-        assert!(answered(&mut connection, &response(id)).is_empty());
+        assert_eq!(answered(&mut connection, &response(id)), ["late"]);
+        assert_eq!(answered(&mut connection, &response(id)), ["late"]);
     }
 
     #[test]

@@ -37,6 +37,9 @@ struct Shared {
     ack_due: Notify,
     /// A request timed out.
     timed_out: Notify,
+    /// Entries that were caused by requests for which no one waits any more.
+    late: Mutex<Vec<Push>>,
+    is_late: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -56,6 +59,8 @@ impl Link {
             to_write: Notify::new(),
             ack_due: Notify::new(),
             timed_out: Notify::new(),
+            late: Mutex::default(),
+            is_late: Notify::new(),
         }))
     }
 
@@ -188,6 +193,12 @@ impl Link {
                     self.0.welcome.send_replace(Some(Arc::from(welcome)));
                 }
                 Incoming::Answer(waiter, response) => settle(waiter, *response),
+                Incoming::Late(response) => {
+                    if !response.pushes.is_empty() {
+                        self.0.late.lock().extend(response.pushes);
+                        self.0.is_late.notify_one();
+                    }
+                }
             }
         }
         Ok(())
@@ -231,6 +242,17 @@ impl Link {
             connection.heartbeat();
         }
         self.0.to_write.notify_one();
+    }
+
+    /// Waits for entries that were caused by requests for which no one waits any more.
+    pub(crate) async fn late(&self) -> Vec<Push> {
+        loop {
+            let late = std::mem::take(&mut *self.0.late.lock());
+            if !late.is_empty() {
+                return late;
+            }
+            self.0.is_late.notified().await;
+        }
     }
 
     /// Waits until a request times out.
@@ -409,8 +431,12 @@ mod tests {
         let late = link.request(None, LogoutRequest {}).await.unwrap_err();
         assert_eq!(late.code(), ErrorCode::NetworkModuleRequestTimeout);
         link.request_timed_out().await;
-        // The late answer is ignored.
+        // A late answer still tells what changed.
         answer(&link, 1, Outcome::Ok(Bytes::new()));
+        let push = Push { from: 7, to: 7, ..Push::default() };
+        let response = Response { id: 1, outcome: None, pushes: vec![push.clone()] };
+        link.on_session(&frame(server_frame::Frame::Response(response))).unwrap();
+        assert_eq!(link.late().await, [push]);
     }
 
     #[tokio::test]

@@ -233,6 +233,7 @@ impl LoginTask {
         let ended = tokio::select! {
             ended = driven => ended,
             () = self.follow_network_changes() => Ended::Lost("the network changed".to_owned()),
+            () = self.pull_late(account) => Ended::Lost("late answers have ended".to_owned()),
         };
         Ok((ended, since.elapsed()))
     }
@@ -272,6 +273,14 @@ impl LoginTask {
         self.client.enter(ConnectionState::Connected, ConnectionEvent::Success);
         account.connected(self.login.link.number(), result, is_named, &welcome);
         self.login.set_accepted();
+    }
+
+    /// Fetches what late answers announce: the server carried out the request, although the app was told of a timeout.
+    async fn pull_late(&self, account: &Arc<Account>) {
+        loop {
+            let pushes = self.login.link.late().await;
+            account.pull(pushes).await;
+        }
     }
 
     /// Moves the connection to a new socket whenever the network changes.

@@ -104,6 +104,23 @@ async fn reading_clears_the_unread_count_up_to_the_position() {
 }
 
 #[tokio::test]
+async fn a_write_whose_future_is_dropped_still_takes_effect() {
+    let login = Login::online().await;
+    let push = login.fake.0.lock().write("bob", "bob", "hi");
+    login.frame(push).await;
+    login.until(|login| login.totals().last() == Some(&1)).await;
+    let request = ClearConversationUnreadMessageCountRequest {
+        conversation_id: "bob".into(),
+        conversation_type: 0,
+        through_seq: 1,
+    };
+    // It was never polled.
+    drop(login.account.request(request));
+    login.until(|login| login.totals().last() == Some(&0)).await;
+    assert_eq!(login.list().await[0].unread_message_count, 0);
+}
+
+#[tokio::test]
 async fn a_device_starts_again_after_a_restored_backup() {
     let login = Login::online().await;
     let push = login.fake.0.lock().write("bob", "bob", "1");
