@@ -49,6 +49,7 @@ pub struct Config {
     pub(crate) resend_window_ms: i64,
     pub(crate) connect_timeout_ms: u64,
     pub(crate) request_timeout_ms: u64,
+    pub(crate) retries_login: bool,
 }
 
 impl fmt::Debug for Config {
@@ -99,6 +100,7 @@ impl Config {
             resend_window_ms: 30_000,
             connect_timeout_ms: 10_000,
             request_timeout_ms: 10_000,
+            retries_login: false,
         }
     }
 
@@ -176,6 +178,15 @@ impl Config {
     #[must_use]
     pub fn connect_timeout_ms(mut self, ms: u64) -> Self {
         self.connect_timeout_ms = ms;
+        self
+    }
+
+    /// Retries the first login of a user like a reconnect, without a limit, while the server cannot be reached. Default:
+    /// false; the login fails after the connect timeout, as in the reference. A refusal of the server or of its
+    /// certificate ends the login in either case.
+    #[must_use]
+    pub fn retry_login(mut self, retry: bool) -> Self {
+        self.retries_login = retry;
         self
     }
 

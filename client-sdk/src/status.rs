@@ -6,8 +6,8 @@ use std::sync::Arc;
 use zim_protocol::{
     ErrorCode, QueryUsersStatusRequest, SubscribeUsersStatusRequest, SubscribedUserStatusListQueriedResult,
     SubscribedUserStatusQueryConfig, UnsubscribeUsersStatusRequest, UpdateUserCustomStatusRequest,
-    UserCustomStatusUpdateConfig, UserCustomStatusUpdatedResult, UserStatusSubscribeConfig, UsersStatusQueriedResult,
-    UsersStatusSubscribedResult, UsersStatusUnsubscribedResult, Validate,
+    UserCustomStatusUpdateConfig, UserCustomStatusUpdatedResult, UserOnlineStatus, UserStatusSubscribeConfig,
+    UsersStatusQueriedResult, UsersStatusSubscribedResult, UsersStatusUnsubscribedResult, Validate,
 };
 
 use crate::error::Error;
@@ -60,7 +60,7 @@ impl Zim {
     }
 
     /// Returns the subscriptions, earliest first, with the known status: from the local copy, with or without a
-    /// connection. `userIDs` of the config selects users; empty selects all.
+    /// connection. Without one it is unknown who is online. `userIDs` of the config selects users; empty selects all.
     pub async fn query_subscribed_user_status_list(
         &self,
         config: SubscribedUserStatusQueryConfig,
@@ -69,6 +69,12 @@ impl Zim {
         account.listed().await;
         let now_ms = account.server_now_ms();
         let mut list = account.store().read(move |db| status::subscriptions(db, now_ms)).await?;
+        if !account.is_online() {
+            for status in list.iter_mut().filter_map(|subscription| subscription.user_status.as_mut()) {
+                status.online_status = UserOnlineStatus::Unknown as i32;
+                status.online_platforms.clear();
+            }
+        }
         if !config.user_ids.is_empty() {
             let wanted: HashSet<String> = config.user_ids.into_iter().collect();
             list.retain(|subscription| {

@@ -3,7 +3,7 @@
 //!
 //! `W` waits for an answer. It is dropped when the answer can no longer arrive.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use bytes::{Bytes, BytesMut};
 use prost::Message;
@@ -65,6 +65,8 @@ pub struct Connection<W> {
     session: FrameDecoder,
     events: FrameDecoder,
     waiting: HashMap<u64, W>,
+    /// The requests for whose answers no one waits any more.
+    abandoned: HashSet<u64>,
     has_welcome: bool,
     max_payload: usize,
     last_id: u64,
@@ -80,6 +82,7 @@ impl<W> Connection<W> {
             session: FrameDecoder::new(MAX_FRAME_BYTES),
             events: FrameDecoder::new(MAX_FRAME_BYTES),
             waiting: HashMap::new(),
+            abandoned: HashSet::new(),
             has_welcome: false,
             max_payload: MAX_FRAME_BYTES - OVERHEAD_BYTES,
             last_id: 0,
@@ -109,7 +112,14 @@ impl<W> Connection<W> {
 
     /// Stops waiting for an answer.
     pub fn abandon(&mut self, id: u64) {
-        self.waiting.remove(&id);
+        if self.waiting.remove(&id).is_some() {
+            self.abandoned.insert(id);
+        }
+    }
+
+    /// Returns whether the server owes an answer, whether or not someone waits for it.
+    pub fn awaits_answer(&self) -> bool {
+        !self.waiting.is_empty() || !self.abandoned.is_empty()
     }
 
     /// Queues an acknowledgement of events if one is due; returns whether it was.
@@ -174,6 +184,7 @@ impl<W> Connection<W> {
             return Err(ProtocolError::UnknownRequest(response.id));
         }
         let waiter = self.waiting.remove(&response.id);
+        self.abandoned.remove(&response.id);
         let response = Box::new(response);
         Ok(match waiter {
             Some(waiter) => Incoming::Answer(waiter, response),

@@ -35,8 +35,8 @@ struct Shared {
     to_write: Notify,
     /// An acknowledgement of events is due.
     ack_due: Notify,
-    /// A request timed out.
-    timed_out: Notify,
+    /// A request was started.
+    started: Notify,
     /// Entries that were caused by requests for which no one waits any more.
     late: Mutex<Vec<Push>>,
     is_late: Notify,
@@ -58,7 +58,7 @@ impl Link {
             welcome: watch::Sender::new(None),
             to_write: Notify::new(),
             ack_due: Notify::new(),
-            timed_out: Notify::new(),
+            started: Notify::new(),
             late: Mutex::default(),
             is_late: Notify::new(),
         }))
@@ -127,6 +127,7 @@ impl Link {
         })?;
         drop(open);
         self.0.to_write.notify_one();
+        self.0.started.notify_one();
         Ok(InFlight { link: self.clone(), number, id, answer: Some(answer) })
     }
 }
@@ -255,9 +256,11 @@ impl Link {
         }
     }
 
-    /// Waits until a request times out.
-    pub(crate) async fn request_timed_out(&self) {
-        self.0.timed_out.notified().await;
+    /// Waits until a request has no answer yet.
+    pub(crate) async fn awaits_answer(&self) {
+        while !self.0.open.lock().connection.as_ref().is_some_and(Connection::awaits_answer) {
+            self.0.started.notified().await;
+        }
     }
 }
 
@@ -277,13 +280,10 @@ impl InFlight {
                 self.answer = None;
                 answer.unwrap_or_else(|_| Err(lost()))
             }
-            Err(_) => {
-                self.link.0.timed_out.notify_one();
-                Err(Error::new(
-                    ErrorCode::NetworkModuleRequestTimeout,
-                    "the server did not answer in time; it may have carried out the request",
-                ))
-            }
+            Err(_) => Err(Error::new(
+                ErrorCode::NetworkModuleRequestTimeout,
+                "the server did not answer in time; it may have carried out the request",
+            )),
         }
     }
 }
@@ -426,17 +426,33 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_request_without_an_answer_times_out_and_triggers_a_probe() {
+    async fn a_request_without_an_answer_times_out() {
         let link = connected(5);
         let late = link.request(None, LogoutRequest {}).await.unwrap_err();
         assert_eq!(late.code(), ErrorCode::NetworkModuleRequestTimeout);
-        link.request_timed_out().await;
         // A late answer still tells what changed.
         answer(&link, 1, Outcome::Ok(Bytes::new()));
         let push = Push { from: 7, to: 7, ..Push::default() };
         let response = Response { id: 1, outcome: None, pushes: vec![push.clone()] };
         link.on_session(&frame(server_frame::Frame::Response(response))).unwrap();
         assert_eq!(link.late().await, [push]);
+    }
+
+    #[tokio::test]
+    async fn the_link_knows_whether_the_server_owes_an_answer() {
+        let link = connected(10_000);
+        let awaits = async || futures_util::poll!(Box::pin(link.awaits_answer())).is_ready();
+        assert!(!awaits().await);
+        let request = link.request(None, LogoutRequest {});
+        assert!(awaits().await);
+        answer(&link, 1, Outcome::Ok(Bytes::new()));
+        request.await.unwrap();
+        assert!(!awaits().await);
+        // It owes one as well to someone who has stopped waiting.
+        drop(link.request(None, LogoutRequest {}));
+        assert!(awaits().await);
+        link.close();
+        assert!(!awaits().await);
     }
 
     #[tokio::test]

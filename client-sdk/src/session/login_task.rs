@@ -156,7 +156,7 @@ impl LoginTask {
                     tracing::debug!(error = %failed.error, "not connected yet");
                     let timeout = Duration::from_millis(self.client.config.connect_timeout_ms);
                     let times_out = async {
-                        if self.login.is_accepted() {
+                        if self.login.is_accepted() || self.client.config.retries_login {
                             return std::future::pending().await;
                         }
                         sleep(timeout.saturating_sub(started.elapsed())).await;

@@ -63,6 +63,31 @@ async fn a_login_that_times_out_can_be_retried() {
 }
 
 #[tokio::test]
+async fn a_first_login_is_retried_without_a_limit_if_the_app_asks_for_it() {
+    let server = Silent::new();
+    let config = server.config().app_sign("sign").connect_timeout_ms(10).retry_login(true);
+    let zim = Zim::new(config).unwrap();
+    let login = Box::pin(zim.login("ann", LoginConfig::default())).await_once().await;
+    // Each attempt begins with a packet of its own connection.
+    let mut seen = std::collections::HashSet::new();
+    server.0.set_nonblocking(true).unwrap();
+    let attempts = async {
+        while seen.len() < 3 {
+            let mut packet = [0; 2_048];
+            match server.0.recv(&mut packet) {
+                // The id of the connection follows the flags, the version and the length of the id.
+                Ok(_) => drop(seen.insert(packet[6..14].to_vec())),
+                Err(_) => tokio::time::sleep(std::time::Duration::from_millis(1)).await,
+            }
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(20), attempts).await.unwrap();
+    let login = login.await_once().await;
+    zim.logout().await;
+    assert_eq!(login.await.unwrap_err().code(), ErrorCode::NetworkModuleUserIsNotLogged);
+}
+
+#[tokio::test]
 async fn during_a_login_the_same_user_can_wait_for_it_and_another_user_is_refused() {
     let server = Silent::new();
     let zim = server.client();
