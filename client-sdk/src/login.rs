@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::timeout;
-use zim_protocol::{LoginConfig, RenewTokenRequest, TokenRenewedResult, UserInfo, Validate, token};
+use zim_protocol::{LoginConfig, RenewTokenRequest, TokenRenewedResult, UserInfo, Validate};
 
+use crate::account::logged_out;
 use crate::error::Error;
 use crate::session::Started;
 use crate::zim::Zim;
@@ -20,8 +21,8 @@ impl Zim {
     /// whenever the connection is lost, without a limit: `(Reconnecting, LoginInterrupted)`, then `(Connected,
     /// Success)`.
     ///
-    /// A second login of the same user has no effect; its config is ignored. Dropping the future does not stop the
-    /// login; [`Zim::logout`] does.
+    /// A second login of the same user waits for the first one, and then renews the token if it has another; the rest of
+    /// its config is ignored. The login starts at the call. Dropping the future does not stop it; [`Zim::logout`] does.
     ///
     /// With `isOfflineLogin` the last user who was logged in on this device can log in without a network. The local
     /// database can be queried, and the client connects when it can.
@@ -40,6 +41,10 @@ impl Zim {
             loop {
                 match started? {
                     Started::Login(login) => return login.accepted().await,
+                    Started::Renews(login, token) => {
+                        login.accepted().await?;
+                        return login.renew(token).await.map(drop);
+                    }
                     Started::EndsFirst(earlier) => earlier.ended().await,
                 }
                 started = client.begin(&user_id, &config);
@@ -61,18 +66,23 @@ impl Zim {
         self.login(&user.user_id, config)
     }
 
-    /// Replaces the token before it expires (reference: `renewToken`).
+    /// Replaces the token before it expires (reference: `renewToken`). Without a connection the next one uses the new
+    /// token; if the server refuses it then, the login ends.
     ///
     /// # Errors
-    /// The token is not valid for this user, or there is no connection.
-    pub async fn renew_token(&self, token: &str) -> Result<TokenRenewedResult, Error> {
-        let login = self.logged_in()?;
+    /// The token is not valid for this user.
+    pub fn renew_token(
+        &self,
+        token: &str,
+    ) -> impl Future<Output = Result<TokenRenewedResult, Error>> + Send + 'static + use<> {
         let request = RenewTokenRequest { token: token.to_owned() };
-        request.validate().map_err(|violation| Error::from(*violation))?;
-        let ends_at_s = token::expiry(token)?;
-        let (result, _) = login.link.request(None, request).await?;
-        login.renew(token, ends_at_s.saturating_mul(1_000));
-        Ok(result)
+        let checked = request.validate().map_err(|violation| Error::from(*violation));
+        let answer = self.logged_in().and_then(|login| {
+            checked?;
+            let account = login.account().ok_or_else(logged_out)?;
+            Ok(account.own(async move { login.renew(request.token).await }))
+        });
+        async move { answer?.await }
     }
 
     /// Logs out (reference: `logout`): `(Disconnected, Success)`. This takes seconds at most, with or without a

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use zim_protocol::{
     ConnectionEvent, ConnectionState, ErrorCode, ErrorEvent, Event, LoginRequest, LoginResult, LogoutRequest,
-    TokenWillExpireEvent,
+    TokenWillExpireEvent, token,
 };
 
 use super::Account;
@@ -22,6 +22,8 @@ use crate::{account, last_user};
 
 /// The app is warned this long before its token expires.
 const WARN_MS: i64 = 30_000;
+/// The pause between two attempts to replace a token.
+const TOKEN_RETRY: Duration = Duration::from_secs(5);
 /// The longest wait for the answer to a logout.
 const LOGOUT_TIMEOUT: Duration = Duration::from_secs(2);
 /// After a connection that lasted this long, the back-off starts again with a short pause.
@@ -33,12 +35,26 @@ pub(super) struct LoginTask {
     login: Arc<Login>,
     request: Mutex<LoginRequest>,
     is_offline: bool,
+    /// Where the current token stands, if tokens are provided.
+    token: Mutex<TokenState>,
+}
+
+/// Where a provided token stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum TokenState {
+    /// The server refused it, or there is none.
+    Needed,
+    /// It was just provided.
+    Fresh,
+    /// The server has accepted it, or the app gave it.
+    Used,
 }
 
 impl LoginTask {
     pub(super) fn new(client: Arc<Client>, login: Arc<Login>, request: LoginRequest) -> Self {
         let is_offline = request.config.as_ref().is_some_and(|config| config.is_offline_login);
-        Self { client, login, request: Mutex::new(request), is_offline }
+        let token = if login.token().is_empty() { TokenState::Needed } else { TokenState::Used };
+        Self { client, login, request: Mutex::new(request), is_offline, token: Mutex::new(token) }
     }
 
     pub(super) async fn run(self) {
@@ -134,6 +150,7 @@ impl LoginTask {
                 Ok((ended, lasted)) => {
                     let why = match ended {
                         Ended::Server(reason) => match End::of(reason) {
+                            Some(End::TokenExpired) if self.needs_token() => format!("{reason:?}"),
                             Some(end) => return end,
                             None => format!("{reason:?}"),
                         },
@@ -150,7 +167,11 @@ impl LoginTask {
                     self.pause(&mut backoff).await;
                 }
                 Err(failed) => {
-                    if let Some(end) = self.verdict(&failed) {
+                    let is_expired = failed.error.code() == ErrorCode::NetworkModuleTokenExpired
+                        || failed.error.code() == ErrorCode::NetworkModuleTokenTimeIsTooShort;
+                    if !(is_expired && self.needs_token())
+                        && let Some(end) = self.verdict(&failed)
+                    {
                         return end;
                     }
                     tracing::debug!(error = %failed.error, "not connected yet");
@@ -169,6 +190,39 @@ impl LoginTask {
                 }
             }
         }
+    }
+
+    /// Notes that the server refuses the token as expired. Returns whether another one can be provided; one that was just
+    /// provided will not be better the next time.
+    fn needs_token(&self) -> bool {
+        let mut token = self.token.lock();
+        let is_fresh = std::mem::replace(&mut *token, TokenState::Needed) == TokenState::Fresh;
+        self.client.config.token_provider.is_some() && !is_fresh
+    }
+
+    /// Gets a token if the next login to the server needs one.
+    async fn provide_token(&self) -> Result<(), Failed> {
+        if *self.token.lock() != TokenState::Needed {
+            return Ok(());
+        }
+        let Some(token) = self.provided().await else { return Ok(()) };
+        let (token, ends_at_s) = token.map_err(|error| Failed { error, is_final: false })?;
+        self.login.set_token(token, ends_at_s);
+        *self.token.lock() = TokenState::Fresh;
+        Ok(())
+    }
+
+    /// Asks the app for a token; returns it with its end. `None`: the app provides none.
+    async fn provided(&self) -> Option<Result<(String, i64), Error>> {
+        let provider = self.client.config.token_provider.as_ref()?;
+        let provided = provider(self.login.user_id.clone()).await.map_err(|error| {
+            let message = "the token provider of the app failed";
+            Error::new(ErrorCode::NetworkModuleNetworkError, message).with_source(error)
+        });
+        Some(provided.and_then(|token| {
+            let ends_at_s = token::expiry(&token)?;
+            Ok((token, ends_at_s))
+        }))
     }
 
     /// Decides whether a failed attempt ends the login.
@@ -196,6 +250,7 @@ impl LoginTask {
     /// Runs one connection, from dialing to its end. Returns how it ended and how long it was logged in, or why the
     /// login failed.
     async fn connection(&self, account: &Arc<Account>) -> Result<(Ended, Duration), Failed> {
+        self.provide_token().await?;
         let dialed = self.client.dialer.dial().await;
         let mut dialed =
             dialed.map_err(|unreachable| Failed { error: unreachable.error, is_final: unreachable.is_final })?;
@@ -252,6 +307,7 @@ impl LoginTask {
         let welcome = self.login.link.welcome().await;
         self.login.set_time(welcome.server_time, self.client.config.clock.steady_ms());
         self.login.set_token_end(result.token_expires_at);
+        *self.token.lock() = TokenState::Used;
         let mut is_named = false;
         {
             let mut request = self.request.lock();
@@ -292,7 +348,7 @@ impl LoginTask {
         }
     }
 
-    /// Warns before the token expires, and returns when it expires.
+    /// Warns before the token expires, and returns when it expires. A provided token is replaced instead.
     async fn token_expires(&self) {
         let clock = &self.client.config.clock;
         let mut ends_at = self.login.token_end();
@@ -303,6 +359,7 @@ impl LoginTask {
                     return std::future::pending().await;
                 }
                 clock.sleep_until_steady(at.saturating_sub(WARN_MS)).await;
+                self.replace_token().await;
                 // Rounded up, so that 30 seconds before the end the event says 30.
                 let second = at.saturating_sub(clock.steady_ms()).max(0).saturating_add(999).div_euclid(1_000);
                 self.client.events.raise(Event::TokenWillExpire(TokenWillExpireEvent { second }));
@@ -314,6 +371,22 @@ impl LoginTask {
                 _ = ends_at.changed() => {}
                 () = end => return,
             }
+        }
+    }
+
+    /// Replaces a token that is about to expire until that succeeds; the new end of the token then ends this wait.
+    /// Returns at once if the app provides none.
+    async fn replace_token(&self) {
+        loop {
+            let Some(provided) = self.provided().await else { return };
+            let renewed = match provided {
+                Ok((token, _)) => self.login.renew(token).await.map(drop),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = renewed {
+                tracing::warn!(user = self.login.user_id, %error, "the token cannot be replaced yet");
+            }
+            sleep(TOKEN_RETRY).await;
         }
     }
 }

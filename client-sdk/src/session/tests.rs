@@ -195,8 +195,23 @@ async fn an_offline_login_is_for_the_last_user_of_the_device() {
     let list = zim.query_conversation_list(query, ConversationFilterOption::default()).await.unwrap();
     assert!(list.conversation_list.is_empty());
 
+    // A new token waits for the next connection. Bad ones are refused, and the old one stays.
+    let later = |seconds| Token::generate(1, "ann", SECRET, NOW_S, seconds).unwrap();
+    let token = || zim.client().login.lock().as_ref().unwrap().token();
+    assert_eq!(zim.renew_token(&later(200)).await.unwrap().token, token());
+    zim.login("ann", LoginConfig { token: later(150), ..config() }).await.unwrap();
+    let expected = token();
+    for bad in ["garbage", "04"] {
+        let login = zim.login("ann", LoginConfig { token: bad.to_owned(), ..config() }).await;
+        assert_eq!(login.unwrap_err().code(), ErrorCode::NetworkModuleTokenInvalid);
+        assert_eq!(zim.renew_token(bad).await.unwrap_err().code(), ErrorCode::NetworkModuleTokenInvalid);
+    }
+    assert_eq!(token(), expected);
+    zim.login("ann", config()).await.unwrap();
+    assert_eq!(token(), expected, "a login without a token keeps it");
+
     // The token expires without a network as well.
-    zim.client().config.clock.advance(100_000);
+    zim.client().config.clock.advance(150_000);
     while !matches!(events.next().await, Some(Ok(Event::TokenWillExpire(_)))) {}
     assert_eq!(state(&mut events).await, (ConnectionState::Disconnected, ConnectionEvent::TokenExpired));
     // The next login waits until the database of this one is closed.
