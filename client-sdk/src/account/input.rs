@@ -1,12 +1,12 @@
 //! The inputs of the account task: from the app, from the connection, and the answers to its own requests.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use zim_protocol::{
     ErrorCode, EventFrame, FillResult, LogKind, MessageReceivedInfo, MessageSentResult, Page, Push, SyncResult,
-    UserFullInfo, UserStatus, event_frame::Frame,
+    UserFullInfo, UserStatus, Welcome, event_frame::Frame,
 };
 
 use super::remote::Remote;
@@ -21,7 +21,7 @@ use crate::types::Name;
 /// An input of the task.
 pub(crate) enum Input {
     /// A new connection is logged in.
-    Connected { connection: u64, user: Option<UserFullInfo>, is_named: bool, epoch: Bytes, server_time: i64 },
+    Connected { connection: u64, user: Option<UserFullInfo>, is_named: bool, welcome: Arc<Welcome> },
     /// The connection is lost.
     Disconnected,
     /// A frame of the event stream.
@@ -85,7 +85,11 @@ impl<L: Remote> AccountTask<L> {
             }
         }
         match input {
-            Input::Connected { connection, user, is_named, epoch, server_time } => {
+            Input::Connected { connection, user, is_named, welcome } => {
+                let server_time = welcome.server_time;
+                if let Some(limits) = &welcome.limits {
+                    self.sends.set_pace(limits.messages_per_second, limits.message_burst);
+                }
                 if self.engine.is_online() {
                     self.engine.offline();
                 }
@@ -98,7 +102,7 @@ impl<L: Remote> AccountTask<L> {
                 if let Some(info) = user {
                     self.engine.logged_in(info, is_named);
                 }
-                self.engine.online(&epoch);
+                self.engine.online(&welcome.epoch);
             }
             Input::Disconnected => self.disconnected(),
             Input::Frame(frame, _permit) => self.frame(frame).await,
@@ -121,10 +125,18 @@ impl<L: Remote> AccountTask<L> {
     }
 
     pub(super) fn disconnected(&mut self) {
-        self.is_connected = false;
+        if self.is_connected {
+            self.lost_connection();
+        }
         self.next_audit_ms = i64::MAX;
         self.engine.offline();
         self.shared.is_listed.send_replace(true);
+    }
+
+    /// Stops sending until there is another connection.
+    pub(super) fn lost_connection(&mut self) {
+        self.is_connected = false;
+        self.sends.disconnected(self.clock.steady_ms(), self.resend_window_ms);
     }
 
     pub(super) async fn frame(&mut self, frame: EventFrame) {

@@ -128,6 +128,7 @@ impl<L: Remote> Account<L> {
             shared: Arc::clone(&shared),
             total,
             inbox: inputs,
+            resend_window_ms: settings.resend_window_ms,
         };
         let task = tokio::spawn(AccountTask::new(parts).run_guarded(again));
         Ok(Arc::new(Self {
@@ -147,14 +148,8 @@ impl<L: Remote> Account<L> {
 
     /// Starts to catch up after a login over a new connection, and sends the messages that wait. Returns at once;
     /// events report the rest. `is_named`: the login itself set the user's name.
-    pub(crate) fn connected(&self, connection: u64, login: &LoginResult, is_named: bool, welcome: &Welcome) {
-        self.send(Input::Connected {
-            connection,
-            user: login.user.clone(),
-            is_named,
-            epoch: welcome.epoch.clone(),
-            server_time: welcome.server_time,
-        });
+    pub(crate) fn connected(&self, connection: u64, login: &LoginResult, is_named: bool, welcome: &Arc<Welcome>) {
+        self.send(Input::Connected { connection, user: login.user.clone(), is_named, welcome: Arc::clone(welcome) });
     }
 
     /// Reports that the connection is lost.

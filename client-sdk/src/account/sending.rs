@@ -79,7 +79,7 @@ impl<L: Remote> AccountTask<L> {
             Err(error) => {
                 if connection == self.connection && error.code() == ErrorCode::NetworkModuleNetworkError {
                     // The other messages wait for the next connection, so that none overtakes this one.
-                    self.is_connected = false;
+                    self.lost_connection();
                 }
                 if let Some((outgoing, error)) = self.sends.failed(number, error, self.clock.steady_ms()) {
                     self.fail(outgoing, error);

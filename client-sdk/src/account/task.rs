@@ -85,6 +85,8 @@ pub(crate) struct Parts<L: Remote> {
     /// The total of unread messages, except in conversations that are set to do not disturb.
     pub(crate) total: i64,
     pub(crate) inbox: mpsc::UnboundedReceiver<Input>,
+    /// For how long a message waits for a connection.
+    pub(crate) resend_window_ms: i64,
 }
 
 /// The task. See the module.
@@ -112,6 +114,7 @@ pub(crate) struct AccountTask<L: Remote> {
     /// on it; a failure on an old one says nothing about it.
     pub(super) connection: u64,
     pub(super) is_connected: bool,
+    pub(super) resend_window_ms: i64,
     pub(super) next_audit_ms: i64,
     pub(super) is_total_raised: bool,
     /// A write failed, so the engine is ahead of the store.
@@ -121,7 +124,7 @@ pub(crate) struct AccountTask<L: Remote> {
 
 impl<L: Remote> AccountTask<L> {
     pub(crate) fn new(parts: Parts<L>) -> Self {
-        let Parts { remote, clock, store, engine, viewer, shared, total, inbox } = parts;
+        let Parts { remote, clock, store, engine, viewer, shared, total, inbox, resend_window_ms } = parts;
         Self {
             remote,
             clock,
@@ -141,6 +144,7 @@ impl<L: Remote> AccountTask<L> {
             awaiting_feed: Vec::new(),
             connection: 0,
             is_connected: false,
+            resend_window_ms,
             next_audit_ms: i64::MAX,
             is_total_raised: false,
             is_stale: false,
@@ -161,7 +165,8 @@ impl<L: Remote> AccountTask<L> {
         self.raise_all(again.into_iter().map(|(id, event)| (Some(id), event)));
         let mut delivered = self.deliveries.through();
         while self.closing.is_none() {
-            let deadline = self.sends.next_deadline_ms().unwrap_or(i64::MAX);
+            let deadline = self.sends.next_deadline_ms(self.is_connected).unwrap_or(i64::MAX);
+            let next_start = self.sends.next_start_ms(self.clock.steady_ms()).filter(|_| self.is_connected);
             tokio::select! {
                 input = self.inbox.recv() => match input {
                     Some(input) => self.input(input).await,
@@ -170,7 +175,7 @@ impl<L: Remote> AccountTask<L> {
                 Some(done) = self.in_flight.next(), if !self.in_flight.is_empty() => self.done(done),
                 // Never fails: the task holds the sender.
                 _ = delivered.changed() => {}
-                () = self.clock.sleep_until_steady(deadline) => {}
+                () = self.clock.sleep_until_steady(deadline.min(next_start.unwrap_or(i64::MAX))) => {}
                 () = self.clock.sleep_until_steady(self.next_audit_ms) => {}
             }
             for _ in 0..MAX_INPUTS {
@@ -193,7 +198,7 @@ impl<L: Remote> AccountTask<L> {
         loop {
             self.commit().await;
             if self.is_connected {
-                while let Some((number, request)) = self.sends.start() {
+                while let Some((number, request)) = self.sends.start(self.clock.steady_ms()) {
                     let connection = self.connection;
                     let response = self.remote.request(Some(connection), request);
                     self.start(async move { Done::Sent { number, connection, result: response.await } }).await;
@@ -230,7 +235,7 @@ impl<L: Remote> AccountTask<L> {
             self.reload().await;
         }
         let steady_ms = self.clock.steady_ms();
-        for (outgoing, error) in self.sends.expired(steady_ms) {
+        for (outgoing, error) in self.sends.expired(steady_ms, self.is_connected) {
             self.fail(outgoing, error);
         }
         if steady_ms >= self.next_audit_ms {

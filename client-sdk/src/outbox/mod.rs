@@ -1,5 +1,7 @@
 //! Outgoing messages, from the call of the app to the answer of the server.
 
+/// How fast messages are sent.
+mod pace;
 /// The queue of messages that are being sent.
 mod queue;
 

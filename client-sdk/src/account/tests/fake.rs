@@ -9,9 +9,9 @@ use parking_lot::Mutex;
 use prost::Message as _;
 use zim_protocol::{
     Base, BlockEntry, ClearConversationUnreadMessageCountRequest, ConversationHead, ConversationRef, ErrorCode, Event,
-    FeedEntry, FillRequest, FillResult, FriendEntry, FriendInfo, LogKind, Message, MessageEntry, MessageFlag,
+    FeedEntry, FillRequest, FillResult, FriendEntry, FriendInfo, Limits, LogKind, Message, MessageEntry, MessageFlag,
     MessageSentResult, Page, PullRequest, Push, ReadMark, Rpc, SendMessageRequest, Sums, SyncRequest, SyncResult,
-    UserFullInfo, UserInfo, UserStatus, feed_entry::Detail, message::Body,
+    UserFullInfo, UserInfo, UserStatus, clock::Clock, feed_entry::Detail, message::Body,
 };
 
 use crate::account::Remote;
@@ -40,6 +40,14 @@ pub(super) struct World {
     pub(super) statuses: Vec<UserStatus>,
     pub(super) requests: Vec<&'static str>,
     pub(super) events: Vec<Event>,
+    /// The limits of the server.
+    pub(super) limits: Option<Limits>,
+    /// With a clock, the limit of messages applies since a time.
+    pub(super) clock: Option<(Clock, i64)>,
+    /// The messages that count for the limit.
+    pub(super) spent: i64,
+    /// The number of messages that were refused for the limit.
+    pub(super) refused: usize,
     /// Counts the connections.
     pub(super) connection: u64,
     /// Messages do not reach the server until the connection ends.
@@ -216,6 +224,16 @@ impl World {
         let peer = request.to_conversation_id.clone();
         if peer == "nobody" {
             return Err(Error::new(ErrorCode::MessageModuleTargetDoesNotExist, "nobody"));
+        }
+        if let (Some((clock, since_ms)), Some(limits)) = (&self.clock, &self.limits) {
+            let interval_ms = 1_000 / i64::from(limits.messages_per_second);
+            let allowed = i64::from(limits.message_burst) + (clock.steady_ms() - since_ms) / interval_ms;
+            if self.spent >= allowed {
+                self.refused += 1;
+                let error = Error::new(ErrorCode::CommonModuleTriggerServerFrequencyLimit, "too fast");
+                return Err(error.with_detail("retry_after_ms", &interval_ms.to_string()));
+            }
+            self.spent += 1;
         }
         let body = request.message.as_ref().and_then(|message| message.body.clone());
         if let Some(Body::Command(command)) = &body {

@@ -51,7 +51,8 @@ impl Login {
         let seen = self.states().len();
         self.fake.0.lock().is_online = true;
         let epoch = vec![self.fake.0.lock().epoch; 16].into();
-        let welcome = Welcome { server_time: NOW, epoch, ..Welcome::default() };
+        let limits = self.fake.0.lock().limits;
+        let welcome = Arc::new(Welcome { server_time: NOW, epoch, limits, ..Welcome::default() });
         self.account.connected(self.next_connection(), &LoginResult::default(), false, &welcome);
         self.until(|login| login.states().len() >= seen + 2).await;
     }

@@ -1,8 +1,10 @@
 //! Messages of this device.
 
+use std::sync::Arc;
+
 use prost::Message as _;
 use zim_protocol::{
-    ErrorCode, Event, EventFrame, LoginResult, Message, MessageEntry, MessageSendConfig, MessageSentStatus,
+    ErrorCode, Event, EventFrame, Limits, LoginResult, Message, MessageEntry, MessageSendConfig, MessageSentStatus,
     MessageType, Transient, Welcome, event_frame::Frame,
 };
 
@@ -158,7 +160,7 @@ async fn nothing_overtakes_across_a_reconnect_during_a_commit() {
     }
     login.fake.0.lock().swallows_sends = false;
     login.account.disconnected();
-    let welcome = Welcome { server_time: NOW, epoch: vec![0; 16].into(), ..Welcome::default() };
+    let welcome = Arc::new(Welcome { server_time: NOW, epoch: vec![0; 16].into(), ..Welcome::default() });
     login.account.connected(login.next_connection(), &LoginResult::default(), false, &welcome);
     release.send(()).unwrap();
     for (answer, seq) in [(first, 1), (second, 2)] {
@@ -225,4 +227,63 @@ async fn received_commands_keep_their_place_among_messages() {
     });
     let (text, command) = (MessageType::Text as i32, MessageType::Command as i32);
     assert_eq!(kinds.concat(), [text, command, text]);
+}
+
+/// A login to a server that allows 10 messages per second, and 20 at once.
+async fn limited() -> Login {
+    let login = Login::new();
+    {
+        let mut world = login.fake.0.lock();
+        world.limits = Some(Limits { messages_per_second: 10, message_burst: 20, ..Limits::default() });
+        world.clock = Some((login.clock.clone(), login.clock.steady_ms()));
+    }
+    login.connect().await;
+    login
+}
+
+/// Lets time pass until all messages are sent, and returns their texts in the order of their arrival.
+async fn all_sent(login: &Login, answers: Vec<Answer>) -> Vec<String> {
+    let all = async {
+        for answer in answers {
+            answer.await.unwrap().unwrap();
+        }
+    };
+    let mut all = std::pin::pin!(all);
+    while futures_util::poll!(&mut all).is_pending() {
+        login.clock.advance(10);
+        tokio::task::yield_now().await;
+    }
+    login.fake.0.lock().arrived.clone()
+}
+
+#[tokio::test]
+async fn messages_that_are_sent_too_fast_wait_and_keep_their_order() {
+    let login = limited().await;
+    let answers = (1..=60).map(|number| login.send("bob", &number.to_string())).collect();
+    assert_eq!(all_sent(&login, answers).await, numbered(1..=60));
+    assert_eq!(login.fake.0.lock().refused, 0);
+}
+
+#[tokio::test]
+async fn messages_that_waited_for_a_connection_do_not_fail_for_the_rate() {
+    let login = limited().await;
+    login.disconnect();
+    let answers = (1..=400).map(|number| login.send("bob", &number.to_string())).collect();
+    login
+        .until(|login| !login.events(|event| matches!(event, Event::ConversationChanged(_)).then_some(())).is_empty())
+        .await;
+    // Sending all of them takes longer than a message waits for a connection.
+    login.clock.advance(29_000);
+    login.connect().await;
+    assert_eq!(all_sent(&login, answers).await, numbered(1..=400));
+}
+
+#[tokio::test]
+async fn a_refusal_for_the_rate_is_retried_at_the_given_time() {
+    let login = limited().await;
+    // Another client of this login has used the allowance.
+    login.fake.0.lock().spent = 30;
+    let answers = (1..=5).map(|number| login.send("bob", &number.to_string())).collect();
+    login.until(|login| login.fake.0.lock().refused > 0).await;
+    assert_eq!(all_sent(&login, answers).await, numbered(1..=5));
 }
