@@ -171,7 +171,7 @@ pub(crate) fn submit<L: Remote>(
     config: MessageSendConfig,
     notification: MessageSendNotification,
 ) -> Result<oneshot::Receiver<Result<MessageSentResult, Error>>, Error> {
-    let now_ms = account.clock().now_ms();
+    let now_ms = account.server_now_ms();
     let (key, kind) = if config.is_retry_send {
         let key = zim_protocol::id::from_hex(&message.local_message_id);
         let key = key.ok_or_else(|| invalid("isRetrySend takes the message object whose sending failed"))?;

@@ -10,7 +10,7 @@ use zim_protocol::{
 use super::input::Done;
 use super::remote::Remote;
 use super::task::{AccountTask, After, RECOVER_MS, Stored};
-use crate::apply::{self, Applied, Job};
+use crate::apply::{self, Applied, Job, Settle};
 use crate::engine::{Progress, Request};
 use crate::error::Error;
 use crate::store;
@@ -34,12 +34,16 @@ impl<L: Remote> AccountTask<L> {
         if output.progress.contains(&Progress::Started) {
             self.progress(ConversationSyncState::Started);
         }
+        let is_failure = |settle: &&Settle| matches!(settle, Settle::Failed { .. });
+        let failures: Vec<Settle> = job.settle.iter().filter(is_failure).cloned().collect();
         let applied = if job.is_empty() { Ok(Applied::default()) } else { self.write(job).await };
         match applied {
             Ok(applied) => self.report(applied, after),
             Err(error) => {
                 after.done.extend(self.awaiting_feed.drain(..).map(|(_, done)| done));
                 self.write_failed(&error, after);
+                // Otherwise the messages would be shown as being sent, and could not be sent again.
+                self.job.settle.extend(failures);
                 // The engine will want its requests again.
                 self.reload().await;
                 if output.progress.iter().any(|progress| *progress != Progress::Started) {

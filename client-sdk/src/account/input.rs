@@ -98,6 +98,7 @@ impl<L: Remote> AccountTask<L> {
                 self.viewer.login_ms = server_time;
                 let ahead_ms = server_time.saturating_sub(self.clock.steady_ms());
                 self.shared.ahead_ms.store(ahead_ms, Ordering::Relaxed);
+                self.job.settle.push(Settle::ServerTime(server_time));
                 self.next_audit_ms = self.clock.steady_ms() + AUDIT_MS;
                 if let Some(info) = user {
                     self.engine.logged_in(info, is_named);

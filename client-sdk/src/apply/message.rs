@@ -34,6 +34,7 @@ impl Transaction<'_> {
                 message.order_key = order_key;
                 message.sent_status = MessageSentStatus::Sending as i32;
                 message.local_extended_data = pending.local_data;
+                self.status(message.clone(), "");
                 Ok(Some(Attached { message, first: None }))
             }
             Attach::Transient(message) => Ok(Some(Attached { message: *message, first: None })),

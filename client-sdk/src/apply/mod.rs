@@ -42,7 +42,7 @@ pub(crate) enum Attach {
 }
 
 /// Work for an answer to a request of the app, after the batch.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Settle {
     /// The server stored a message; the entry has its position.
     Sent(MessageEntry),
@@ -57,6 +57,8 @@ pub(crate) enum Settle {
         /// The conversation is disabled: nothing can be sent to it.
         is_disabled: bool,
     },
+    /// The server's time is known: no message of this device is later.
+    ServerTime(i64),
     /// Profiles that were requested.
     Users(Vec<UserFullInfo>),
     /// Current profiles and statuses of other users.
@@ -300,6 +302,12 @@ impl<'a> Transaction<'a> {
                 if let Some(row) = store::message::fail(self.db, &key)? {
                     self.settled(row, &name.to_ref(), &reason)?;
                 }
+            }
+            Settle::ServerTime(now_ms) => {
+                for conversation in store::message::dated_after(self.db, now_ms)? {
+                    self.touch(&store::conversation::name(self.db, conversation)?)?;
+                }
+                store::message::date_back(self.db, now_ms)?;
             }
             Settle::Users(users) => users.into_iter().try_for_each(|info| self.store_incidental_profile(info))?,
             Settle::Snapshot(snapshot) => self.snapshot(snapshot)?,

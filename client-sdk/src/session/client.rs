@@ -151,6 +151,8 @@ impl Client {
     pub(crate) fn stop(&self) {
         self.events.close();
         self.root.cancel();
+        // The app gets no event about it any more.
+        self.state.send_replace(ConnectionState::Disconnected);
         self.tasks.close();
     }
 
@@ -168,7 +170,11 @@ impl Client {
 
     /// Like [`Client::enter`], with the event's `extendedData`.
     pub(crate) fn enter_because(&self, state: ConnectionState, event: ConnectionEvent, extended_data: &str) {
-        self.state.send_replace(state);
+        // After the end of the client its tasks may still run for a moment.
+        self.state.send_if_modified(|current| {
+            let is_alive = !self.root.is_cancelled();
+            is_alive && std::mem::replace(current, state) != state
+        });
         let extended_data = extended_data.to_owned();
         let changed = ConnectionStateChangedEvent { state: state as i32, event: event as i32, extended_data };
         self.events.raise(Event::ConnectionStateChanged(changed));

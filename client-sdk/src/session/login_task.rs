@@ -1,6 +1,7 @@
 //! The task of a login: connects, reconnects, and cleans up at the end.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -35,6 +36,8 @@ pub(super) struct LoginTask {
     login: Arc<Login>,
     request: Mutex<LoginRequest>,
     is_offline: bool,
+    /// The changes of the network that were handled. None is lost while the client is busy.
+    network_changes: AtomicU64,
     /// Where the current token stands, if tokens are provided.
     token: Mutex<TokenState>,
 }
@@ -54,7 +57,8 @@ impl LoginTask {
     pub(super) fn new(client: Arc<Client>, login: Arc<Login>, request: LoginRequest) -> Self {
         let is_offline = request.config.as_ref().is_some_and(|config| config.is_offline_login);
         let token = if login.token().is_empty() { TokenState::Needed } else { TokenState::Used };
-        Self { client, login, request: Mutex::new(request), is_offline, token: Mutex::new(token) }
+        let network_changes = AtomicU64::new(client.dialer.network_changes());
+        Self { client, login, request: Mutex::new(request), is_offline, network_changes, token: Mutex::new(token) }
     }
 
     pub(super) async fn run(self) {
@@ -243,7 +247,7 @@ impl LoginTask {
         tokio::select! {
             () = sleep(backoff.next(u64::from_ne_bytes(random))) => {}
             // A new network: retry at once, with a fresh back-off.
-            () = self.client.dialer.network_changed() => *backoff = Backoff::default(),
+            () = self.client.dialer.network_changed(&self.network_changes, None) => *backoff = Backoff::default(),
         }
     }
 
@@ -251,7 +255,13 @@ impl LoginTask {
     /// login failed.
     async fn connection(&self, account: &Arc<Account>) -> Result<(Ended, Duration), Failed> {
         self.provide_token().await?;
-        let dialed = self.client.dialer.dial().await;
+        let dialed = loop {
+            tokio::select! {
+                dialed = self.client.dialer.dial() => break dialed,
+                // The attempt may be bound to a network that is gone.
+                () = self.client.dialer.network_changed(&self.network_changes, None) => self.client.dialer.rebind(),
+            }
+        };
         let mut dialed =
             dialed.map_err(|unreachable| Failed { error: unreachable.error, is_final: unreachable.is_final })?;
         let outcome = self.serve(&mut dialed, account).await;
@@ -274,6 +284,7 @@ impl LoginTask {
                 }
             }
         };
+        let connection = dialed.connection.clone();
         link.open(self.client.hello.clone());
         // Hello and the login are sent together: one round trip.
         let request = self.request();
@@ -287,7 +298,7 @@ impl LoginTask {
         let since = Instant::now();
         let ended = tokio::select! {
             ended = driven => ended,
-            () = self.follow_network_changes() => Ended::Lost("the network changed".to_owned()),
+            () = self.follow_network_changes(&connection) => Ended::Lost("the network changed".to_owned()),
             () = self.pull_late(account) => Ended::Lost("late answers have ended".to_owned()),
         };
         Ok((ended, since.elapsed()))
@@ -340,9 +351,9 @@ impl LoginTask {
     }
 
     /// Moves the connection to a new socket whenever the network changes.
-    async fn follow_network_changes(&self) {
+    async fn follow_network_changes(&self, connection: &quinn::Connection) {
         loop {
-            self.client.dialer.network_changed().await;
+            self.client.dialer.network_changed(&self.network_changes, Some(connection)).await;
             self.client.dialer.rebind();
             self.login.link.heartbeat();
         }

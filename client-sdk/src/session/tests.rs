@@ -154,6 +154,19 @@ async fn a_destroyed_client_does_nothing() {
 }
 
 #[tokio::test]
+async fn the_connection_state_is_disconnected_after_the_end() {
+    let server = Silent::new();
+    let zim = server.client();
+    let login = Box::pin(zim.login("ann", config())).await_once().await;
+    assert_eq!(zim.connection_state(), ConnectionState::Connecting);
+    zim.destroy();
+    assert_eq!(zim.connection_state(), ConnectionState::Disconnected);
+    zim.closed().await;
+    assert!(login.await.is_err());
+    assert_eq!(zim.connection_state(), ConnectionState::Disconnected);
+}
+
+#[tokio::test]
 async fn an_invalid_token_is_refused_without_a_request() {
     let server = Silent::new();
     let zim = Zim::new(server.config()).unwrap();

@@ -183,8 +183,9 @@ pub(crate) fn sweep(db: &Connection, viewer: &str) -> rusqlite::Result<Vec<Conve
     Ok(swept)
 }
 
-/// Deletes all rows from the server; names and rows that only this device has stay.
+/// Deletes all rows from the server; names, and rows and data that only this device has, stay.
 pub(crate) fn drop_all(db: &Connection) -> rusqlite::Result<()> {
+    message::keep_local_data(db, None)?;
     db.execute("DELETE FROM message WHERE seq > 0", [])?;
     db.execute("DELETE FROM held", [])?;
     Ok(())

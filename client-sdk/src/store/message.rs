@@ -131,7 +131,8 @@ pub(crate) fn store(
     let is_local = db
         .prepare_cached(
             "INSERT INTO message (conversation, order_key, tie, seq, message_id, client_key, sender, ts, kind, flags, status, \
-             is_local, content, local_data) VALUES (?1, ?2, 0, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 0, ?11, '') \
+             is_local, content, local_data) VALUES (?1, ?2, 0, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 0, ?11, \
+             COALESCE((SELECT k.local_data FROM kept_local_data k WHERE k.message_id = ?4), '')) \
              ON CONFLICT (conversation, order_key, tie) DO UPDATE SET message_id = excluded.message_id, ts = excluded.ts, \
              kind = excluded.kind, flags = excluded.flags, content = excluded.content RETURNING is_local",
         )?
@@ -300,6 +301,19 @@ pub(crate) fn fail_all(db: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
+/// Returns the conversations with messages that the server has not stored and that are dated after `now_ms`.
+pub(crate) fn dated_after(db: &Connection, now_ms: i64) -> rusqlite::Result<Vec<i64>> {
+    db.prepare_cached("SELECT DISTINCT conversation FROM message WHERE seq = 0 AND ts > ?1")?
+        .query_map([now_ms], |row| row.get(0))?
+        .collect()
+}
+
+/// Dates such messages to `now_ms`.
+pub(crate) fn date_back(db: &Connection, now_ms: i64) -> rusqlite::Result<()> {
+    db.prepare_cached("UPDATE message SET ts = ?1 WHERE seq = 0 AND ts > ?1")?.execute([now_ms])?;
+    Ok(())
+}
+
 /// Stores an interval of held positions, which replaces the intervals that it covers.
 pub(crate) fn hold(db: &Connection, conversation: i64, (lo, hi): (u64, u64)) -> rusqlite::Result<()> {
     let (lo, hi) = (to_sql(lo), to_sql(hi));
@@ -316,10 +330,21 @@ pub(crate) fn hold(db: &Connection, conversation: i64, (lo, hi): (u64, u64)) -> 
     Ok(())
 }
 
-/// Deletes the rows of a conversation that came from the server; rows that only this device has stay.
+/// Deletes the rows of a conversation that came from the server; rows and data that only this device has stay.
 pub(crate) fn drop_stored(db: &Connection, conversation: i64) -> rusqlite::Result<()> {
+    keep_local_data(db, Some(conversation))?;
     db.prepare_cached("DELETE FROM message WHERE conversation = ?1 AND seq > 0")?.execute([conversation])?;
     db.prepare_cached("DELETE FROM held WHERE conversation = ?1")?.execute([conversation])?;
+    Ok(())
+}
+
+/// Keeps the local data of messages of a conversation, or of all, beyond their rows.
+pub(crate) fn keep_local_data(db: &Connection, conversation: Option<i64>) -> rusqlite::Result<()> {
+    db.prepare_cached(
+        "INSERT OR REPLACE INTO kept_local_data (message_id, local_data) SELECT message_id, local_data FROM message \
+         WHERE seq > 0 AND local_data <> '' AND (?1 IS NULL OR conversation = ?1)",
+    )?
+    .execute([conversation])?;
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 use zim_protocol::{
     ClearConversationUnreadMessageCountRequest, ConversationSyncState, ErrorCode, Event, EventFrame, LogKind, Message,
-    MessageSentStatus, Push, Snapshot, UserFullInfo, UserInfo, UserStatus, event_frame::Frame,
+    MessageSendConfig, MessageSentStatus, Push, Snapshot, UserFullInfo, UserInfo, UserStatus, event_frame::Frame,
 };
 
 use super::fake::{Fake, ME};
@@ -136,6 +136,20 @@ async fn a_device_starts_again_after_a_restored_backup() {
     login.until(|login| login.received().len() == 2).await;
     let names: Vec<String> = login.list().await.into_iter().map(|shown| shown.conversation_id).collect();
     assert_eq!(names, ["cem"]);
+}
+
+#[tokio::test]
+async fn local_data_survives_a_new_epoch() {
+    let login = Login::online().await;
+    let message = Message { local_extended_data: "mine".to_owned(), ..Message::text("hi") };
+    login.send_message(message, "bob", MessageSendConfig::default()).unwrap().await.unwrap().unwrap();
+    login.disconnect();
+    // A backup with all messages is restored.
+    login.fake.0.lock().epoch += 1;
+    login.connect().await;
+    let page = login.page(10, true, None).await;
+    assert_eq!(page.iter().map(text).collect::<Vec<_>>(), ["hi"]);
+    assert_eq!(page[0].local_extended_data, "mine");
 }
 
 fn friend_changes(event: &Event) -> Option<(i32, Vec<String>)> {
@@ -323,7 +337,7 @@ async fn a_status_without_a_subscription_does_not_cause_repeated_syncs() {
     for number in 1..=5 {
         login.send("bob", &number.to_string()).await.unwrap().unwrap();
     }
-    login.until(|login| login.statuses().len() == 5).await;
+    login.until(|login| login.statuses().len() == 10).await;
     assert!(syncs(&login) <= before + 2, "{:?}", login.fake.0.lock().requests);
 }
 

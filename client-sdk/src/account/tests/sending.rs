@@ -25,7 +25,7 @@ async fn fifty_sends_without_await_are_stored_in_the_order_of_the_calls() {
     }
     assert_eq!(login.history(100, true, None).await, numbered(1..=50));
     assert!(login.received().is_empty(), "the sending device gets only the status");
-    login.until(|login| login.statuses().len() == 50).await;
+    login.until(|login| login.statuses().len() == 100).await;
     let list = login.list().await;
     assert_eq!((list.len(), list[0].unread_message_count), (1, 0));
     // The device asked for the name of the peer by itself.
@@ -80,7 +80,7 @@ async fn a_message_fails_after_its_resend_window_and_can_be_retried() {
     assert_eq!(sent.message.unwrap().message_seq, 2);
     assert_eq!(login.history(10, true, None).await, ["2", "1"]);
     let failed = MessageSentStatus::Failed as i32;
-    assert_eq!(login.statuses(), [failed, 1, 0, 1]);
+    assert_eq!(login.statuses(), [0, failed, 0, 1, 0, 1]);
 }
 
 #[tokio::test]
@@ -286,4 +286,54 @@ async fn a_refusal_for_the_rate_is_retried_at_the_given_time() {
     let answers = (1..=5).map(|number| login.send("bob", &number.to_string())).collect();
     login.until(|login| login.fake.0.lock().refused > 0).await;
     assert_eq!(all_sent(&login, answers).await, numbered(1..=5));
+}
+
+#[tokio::test]
+async fn a_message_is_dated_by_the_server_even_while_it_is_on_its_way() {
+    let login = Login::online().await;
+    login.clock.jump(3_600_000);
+    login.disconnect();
+    let waiting = login.send("bob", "1");
+    login.until(|login| login.statuses() == [MessageSentStatus::Sending as i32]).await;
+    assert_eq!(login.page(1, true, None).await[0].timestamp, NOW);
+    login.clock.advance(30_000);
+    assert!(waiting.await.unwrap().is_err());
+    assert_eq!(login.list().await[0].order_key, NOW);
+}
+
+#[tokio::test]
+async fn a_failed_message_of_a_wrong_clock_does_not_stay_on_top() {
+    let login = Login::new();
+    login.clock.jump(3_600_000);
+    // The server's time is not known yet.
+    let waiting = login.send("bob", "1");
+    login.until(|login| !login.statuses().is_empty()).await;
+    login.clock.advance(30_000);
+    assert!(waiting.await.unwrap().is_err());
+    assert!(login.list().await[0].order_key > NOW);
+    let push = login.fake.0.lock().write("cem", "cem", "later");
+    login.connect().await;
+    login.frame(push).await;
+    login.until(|login| login.received().len() == 1).await;
+    let names: Vec<String> = login.list().await.into_iter().map(|shown| shown.conversation_id).collect();
+    assert_eq!(names, ["cem", "bob"]);
+}
+
+#[tokio::test]
+async fn a_failure_that_cannot_be_stored_is_stored_later() {
+    let login = Login::online().await;
+    login.disconnect();
+    let waiting = login.send("bob", "1");
+    login.until(|login| !login.statuses().is_empty()).await;
+    let full = "CREATE TEMP TRIGGER full BEFORE UPDATE OF status ON message BEGIN SELECT RAISE(FAIL, 'no room'); END";
+    login.account.store().write(|db| db.execute_batch(full)).await.unwrap();
+    login.clock.advance(30_000);
+    assert!(waiting.await.unwrap().is_err());
+    assert_eq!(login.page(1, true, None).await[0].sent_status, MessageSentStatus::Sending as i32);
+    login.account.store().write(|db| db.execute_batch("DROP TRIGGER full")).await.unwrap();
+    login.connect().await;
+    let message = login.page(1, true, None).await.remove(0);
+    assert_eq!(message.sent_status, MessageSentStatus::Failed as i32);
+    let again = MessageSendConfig { is_retry_send: true, ..MessageSendConfig::default() };
+    login.send_message(message, "bob", again).unwrap().await.unwrap().unwrap();
 }
