@@ -52,7 +52,9 @@ impl Zim {
     /// message.
     ///
     /// While there is no connection the message waits, and it is sent again after a reconnect that comes in time
-    /// (`Config::resend_window_ms`). To retry a failed message, pass it with `isRetrySend`.
+    /// (`Config::resend_window_ms`). The error of a failed message has the message to retry
+    /// ([`Error::failed_message`](crate::Error::failed_message)); pass it with `isRetrySend`. Without the flag it is retried
+    /// as well, if it is the object of this conversation: no message is ever stored twice.
     ///
     /// A command keeps its place among the messages. It is not stored, so it is sent at most once: if the connection is
     /// lost after it left, the call fails, and nobody knows whether it arrived.
@@ -173,11 +175,21 @@ pub(crate) fn submit<L: Remote>(
 ) -> Result<oneshot::Receiver<Result<MessageSentResult, Error>>, Error> {
     let now_ms = account.server_now_ms();
     let (key, kind) = if config.is_retry_send {
+        if message.sent_status == MessageSentStatus::Success as i32 {
+            return Err(invalid("isRetrySend takes a message whose sending failed; this message was sent"));
+        }
         let key = zim_protocol::id::from_hex(&message.local_message_id);
         let key = key.ok_or_else(|| invalid("isRetrySend takes the message object whose sending failed"))?;
         (key, SubmissionKind::Retry { ts: now_ms })
     } else {
-        compose(account.user_id(), message, &name, &config, now_ms)?
+        let unsent = [MessageSentStatus::Sending as i32, MessageSentStatus::Failed as i32];
+        let earlier =
+            unsent.contains(&message.sent_status).then(|| zim_protocol::id::from_hex(&message.local_message_id));
+        let (key, mut kind) = compose(account.user_id(), message, &name, &config, now_ms)?;
+        if let SubmissionKind::Stored { earlier: known, .. } = &mut kind {
+            *known = earlier.flatten();
+        }
+        (key, kind)
     };
     let (reply, answer) = oneshot::channel();
     account.submit(Submission {
@@ -262,7 +274,7 @@ fn compose(
         local_data,
         config: MessageSendConfig { is_retry_send: false, ..config.clone() }.encode_to_vec().into(),
     };
-    Ok((key, SubmissionKind::Stored { pending, composed: Box::new(composed) }))
+    Ok((key, SubmissionKind::Stored { pending, earlier: None, composed: Box::new(composed) }))
 }
 
 fn flags(config: &MessageSendConfig) -> u32 {

@@ -10,7 +10,7 @@ use zim_protocol::{
 
 use super::remote::Remote;
 use super::task::AccountTask;
-use crate::apply::{Attach, Attached, Settle};
+use crate::apply::{Attach, Attached, Next, Settle};
 use crate::error::Error;
 use crate::outbox::{OnAttached, Outgoing, Submission, SubmissionKind};
 use crate::types::{Key, Name};
@@ -18,11 +18,14 @@ use crate::types::{Key, Name};
 impl<L: Remote> AccountTask<L> {
     pub(super) fn submit(&mut self, submission: Box<Submission>) {
         let attach = match &submission.kind {
-            SubmissionKind::Stored { pending, .. } => {
+            SubmissionKind::Stored { pending, earlier, .. } => {
                 self.engine.open(&submission.name);
-                Attach::New(pending.clone())
+                match *earlier {
+                    Some(key) => Attach::Retry { key, ts: pending.ts, otherwise: Some(pending.clone()) },
+                    None => Attach::New(pending.clone()),
+                }
             }
-            SubmissionKind::Retry { ts } => Attach::Retry { key: submission.key, ts: *ts },
+            SubmissionKind::Retry { ts } => Attach::Retry { key: submission.key, ts: *ts, otherwise: None },
             SubmissionKind::Transient { message } => Attach::Transient(message.clone()),
         };
         self.job.attach.push((submission.name.clone(), attach));
@@ -30,7 +33,7 @@ impl<L: Remote> AccountTask<L> {
     }
 
     pub(super) fn attached(&mut self, mut submission: Submission, attached: Option<Attached>) {
-        let Some(Attached { message, first }) = attached else {
+        let Some(Attached { message, next }) = attached else {
             let error = Error::new(
                 ErrorCode::CommonModuleParamsInvalid,
                 "isRetrySend takes a message of this conversation whose sending failed; this message is not one, or it is being sent again",
@@ -40,20 +43,27 @@ impl<L: Remote> AccountTask<L> {
         };
         notify(submission.on_attached.take(), &message);
         let is_stored = !matches!(submission.kind, SubmissionKind::Transient { .. });
-        let (composed, content, config) = match (submission.kind, first) {
-            (SubmissionKind::Transient { message }, _) => (*message, Bytes::new(), submission.config),
-            (SubmissionKind::Stored { pending, composed }, _) => (*composed, pending.content, submission.config),
+        let (composed, content, config) = match (next, submission.kind) {
             // The same content and config as before: the server stores only one message per key.
-            (_, Some((config, content))) => (
+            (Next::SendAgain { config, content }, _) => (
                 Message::decode(content.clone()).unwrap_or_default(),
                 content,
                 MessageSendConfig::decode(config).unwrap_or(submission.config),
             ),
-            (_, None) => return,
+            (Next::Send, SubmissionKind::Transient { message }) => (*message, Bytes::new(), submission.config),
+            (Next::Send, SubmissionKind::Stored { pending, composed, .. }) => {
+                (*composed, pending.content, submission.config)
+            }
+            (Next::Nothing, _) | (Next::Send, SubmissionKind::Retry { .. }) => {
+                // The app may have stopped waiting.
+                let _ = submission.reply.send(Ok(MessageSentResult { message: Some(message) }));
+                return;
+            }
         };
+        let key = zim_protocol::id::from_hex(&message.local_message_id).unwrap_or(submission.key);
         self.sends.push(Outgoing {
-            key: submission.key,
-            request: request(&submission.name, submission.key, composed, config),
+            key,
+            request: request(&submission.name, key, composed, config),
             name: submission.name,
             content,
             message,
@@ -88,7 +98,8 @@ impl<L: Remote> AccountTask<L> {
         }
     }
 
-    pub(super) fn fail(&mut self, outgoing: Outgoing, error: Error) {
+    pub(super) fn fail(&mut self, mut outgoing: Outgoing, error: Error) {
+        outgoing.message.sent_status = MessageSentStatus::Failed as i32;
         if outgoing.is_stored {
             self.job.settle.push(Settle::Failed {
                 name: outgoing.name,
@@ -97,7 +108,7 @@ impl<L: Remote> AccountTask<L> {
                 is_disabled: error.code() == ErrorCode::MessageModuleTargetDoesNotExist,
             });
         }
-        self.after.sent.push((outgoing.reply, Err(error)));
+        self.after.sent.push((outgoing.reply, Err(error.with_failed_message(outgoing.message))));
     }
 }
 

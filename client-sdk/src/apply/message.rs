@@ -8,7 +8,8 @@ use zim_protocol::{
     MessageSentStatusChangeInfo, MessageType, change_entry,
 };
 
-use super::{Attach, Attached, Transaction};
+use super::{Attach, Attached, Next, Transaction};
+use crate::store::message::Pending;
 use crate::store::pending::{Durable, Span};
 use crate::store::{conversation, message};
 use crate::types::Name;
@@ -17,37 +18,51 @@ impl Transaction<'_> {
     pub(super) fn attach(&mut self, name: &Name, attach: Attach) -> rusqlite::Result<Option<Attached>> {
         let viewer = Arc::clone(&self.viewer.user_id);
         match attach {
-            Attach::New(pending) => {
-                let id = self.touch(name)?;
-                let order_key = message::insert_pending(self.db, id, &viewer, &pending)?;
-                let entry = MessageEntry {
-                    sender: viewer.to_string(),
-                    ts: pending.ts,
-                    kind: pending.kind,
-                    flags: pending.flags,
-                    client_key: Bytes::copy_from_slice(&pending.key),
-                    content: pending.content,
-                    ..MessageEntry::default()
-                };
-                let mut message = message::shown(entry, &viewer, &name.to_ref());
-                message.message_id.clear();
-                message.order_key = order_key;
-                message.sent_status = MessageSentStatus::Sending as i32;
-                message.local_extended_data = pending.local_data;
-                self.status(message.clone(), "");
-                Ok(Some(Attached { message, first: None }))
-            }
-            Attach::Transient(message) => Ok(Some(Attached { message: *message, first: None })),
-            Attach::Retry { key, ts } => {
-                let Some(id) = conversation::id(self.db, name)? else { return Ok(None) };
-                self.touch(name)?;
-                let Some((row, config)) = message::retry(self.db, id, &key, ts)? else { return Ok(None) };
-                let content = row.content.clone();
-                let message = row.into_message(&viewer, &name.to_ref());
-                self.status(message.clone(), "");
-                Ok(Some(Attached { message, first: Some((config, content)) }))
+            Attach::New(pending) => self.add_pending(name, pending).map(Some),
+            Attach::Transient(message) => Ok(Some(Attached { message: *message, next: Next::Send })),
+            Attach::Retry { key, ts, otherwise } => {
+                let known = conversation::id(self.db, name)?;
+                if let Some(id) = known {
+                    self.touch(name)?;
+                    if let Some((row, config)) = message::retry(self.db, id, &key, ts)? {
+                        let content = row.content.clone();
+                        let message = row.into_message(&viewer, &name.to_ref());
+                        self.status(message.clone(), "");
+                        return Ok(Some(Attached { message, next: Next::SendAgain { config, content } }));
+                    }
+                    if let Some(row) = message::sent(self.db, id, &viewer, &key)? {
+                        let message = row.into_message(&viewer, &name.to_ref());
+                        return Ok(Some(Attached { message, next: Next::Nothing }));
+                    }
+                    if message::is_waiting(self.db, id, &key)? {
+                        return Ok(None);
+                    }
+                }
+                otherwise.map(|pending| self.add_pending(name, pending)).transpose()
             }
         }
+    }
+
+    fn add_pending(&mut self, name: &Name, pending: Pending) -> rusqlite::Result<Attached> {
+        let viewer = Arc::clone(&self.viewer.user_id);
+        let id = self.touch(name)?;
+        let order_key = message::insert_pending(self.db, id, &viewer, &pending)?;
+        let entry = MessageEntry {
+            sender: viewer.to_string(),
+            ts: pending.ts,
+            kind: pending.kind,
+            flags: pending.flags,
+            client_key: Bytes::copy_from_slice(&pending.key),
+            content: pending.content,
+            ..MessageEntry::default()
+        };
+        let mut message = message::shown(entry, &viewer, &name.to_ref());
+        message.message_id.clear();
+        message.order_key = order_key;
+        message.sent_status = MessageSentStatus::Sending as i32;
+        message.local_extended_data = pending.local_data;
+        self.status(message.clone(), "");
+        Ok(Attached { message, next: Next::Send })
     }
 
     pub(super) fn messages(

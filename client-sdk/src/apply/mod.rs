@@ -36,6 +36,8 @@ pub(crate) enum Attach {
     Retry {
         /// The key of the message.
         key: Key,
+        /// The message to send if there is none with this key.
+        otherwise: Option<Pending>,
         /// The current time.
         ts: i64,
     },
@@ -103,8 +105,18 @@ pub(crate) struct Viewer {
 #[derive(Debug)]
 pub(crate) struct Attached {
     pub(crate) message: Message,
-    /// For a message that is sent again: the config and the content of the first attempt.
-    pub(crate) first: Option<(Bytes, Bytes)>,
+    pub(crate) next: Next,
+}
+
+/// What follows for a message that is in its conversation.
+#[derive(Debug)]
+pub(crate) enum Next {
+    /// It is sent for the first time.
+    Send,
+    /// It is sent again, with the config and the content of the first attempt.
+    SendAgain { config: Bytes, content: Bytes },
+    /// The server has it already.
+    Nothing,
 }
 
 /// The result of a transaction.

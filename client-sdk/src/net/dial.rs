@@ -66,7 +66,7 @@ impl Endpoints {
 /// A connection with its session stream. Dropping it closes the connection.
 #[derive(Debug)]
 pub(crate) struct Dialed {
-    pub(super) connection: quinn::Connection,
+    pub(crate) connection: Connection,
     pub(super) send: SendStream,
     pub(super) recv: RecvStream,
 }

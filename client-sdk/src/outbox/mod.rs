@@ -33,6 +33,9 @@ pub(crate) enum SubmissionKind {
     /// A message that is stored here and on the server.
     Stored {
         pending: Pending,
+        /// The app passed a message that failed, or was being sent, under this key. If it is in this conversation, it is
+        /// sent again, and otherwise this is another message.
+        earlier: Option<Key>,
         /// The fields that the sender set.
         composed: Box<Message>,
     },

@@ -278,6 +278,25 @@ pub(crate) fn retry(
         .optional()
 }
 
+/// Returns whether a message with this key waits in this conversation.
+pub(crate) fn is_waiting(db: &Connection, conversation: i64, key: &[u8]) -> rusqlite::Result<bool> {
+    Ok(waiting(db, key)?.is_some_and(|(_, place, _)| place == conversation))
+}
+
+/// Returns the user's own message with this key if the server has stored it.
+pub(crate) fn sent(
+    db: &Connection,
+    conversation: i64,
+    viewer: &str,
+    key: &[u8],
+) -> rusqlite::Result<Option<MessageRow>> {
+    db.prepare_cached(&format!(
+        "SELECT {COLUMNS} FROM message m WHERE m.conversation = ?1 AND m.seq > 0 AND m.sender = ?2 AND m.client_key = ?3"
+    ))?
+    .query_row(params![conversation, viewer, key], |row| MessageRow::read(row, 0))
+    .optional()
+}
+
 /// Marks a message as failed; returns its row, or `None` if the server has stored it after all.
 pub(crate) fn fail(db: &Connection, key: &[u8]) -> rusqlite::Result<Option<i64>> {
     db.prepare_cached("UPDATE message SET status = ?2 WHERE client_key = ?1 AND seq = 0 RETURNING id")?

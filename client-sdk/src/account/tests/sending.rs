@@ -337,3 +337,44 @@ async fn a_failure_that_cannot_be_stored_is_stored_later() {
     let again = MessageSendConfig { is_retry_send: true, ..MessageSendConfig::default() };
     login.send_message(message, "bob", again).unwrap().await.unwrap().unwrap();
 }
+
+/// Fails to send a message; returns the message from the error.
+async fn failed(login: &Login, text: &str) -> Message {
+    login.disconnect();
+    let answer = login.send("bob", text);
+    let sending = |login: &Login| login.statuses().last() == Some(&(MessageSentStatus::Sending as i32));
+    login.until(sending).await;
+    login.clock.advance(30_000);
+    let error = answer.await.unwrap().unwrap_err();
+    error.failed_message().unwrap().clone()
+}
+
+#[tokio::test]
+async fn the_error_of_a_failed_message_has_the_message_to_retry() {
+    for is_retry_send in [true, false] {
+        let login = Login::online().await;
+        let message = failed(&login, "1").await;
+        assert_eq!(message.sent_status, MessageSentStatus::Failed as i32);
+        assert_eq!(message, login.page(1, true, None).await[0]);
+        login.connect().await;
+        let config = MessageSendConfig { is_retry_send, ..MessageSendConfig::default() };
+        let sent = login.send_message(message.clone(), "bob", config.clone()).unwrap().await.unwrap().unwrap();
+        assert_eq!(sent.message.as_ref().unwrap().local_message_id, message.local_message_id);
+        // Once more: it is not stored twice.
+        let again = login.send_message(message.clone(), "bob", config).unwrap().await.unwrap().unwrap();
+        assert_eq!(again.message.unwrap().message_seq, sent.message.unwrap().message_seq);
+        assert_eq!(login.fake.0.lock().arrived, ["1"]);
+        assert_eq!(login.history(10, true, None).await, ["1"]);
+    }
+}
+
+#[tokio::test]
+async fn a_message_that_is_passed_on_is_another_message() {
+    let login = Login::online().await;
+    let sent = login.send("bob", "1").await.unwrap().unwrap().message.unwrap();
+    for (message, peer) in [(sent.clone(), "bob"), (sent, "cem"), (failed(&login, "2").await, "cem")] {
+        login.connect().await;
+        login.send_message(message, peer, MessageSendConfig::default()).unwrap().await.unwrap().unwrap();
+    }
+    assert_eq!(login.fake.0.lock().arrived, ["1", "1", "1", "2"]);
+}
