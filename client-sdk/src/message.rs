@@ -56,6 +56,9 @@ impl Zim {
     /// ([`Error::failed_message`](crate::Error::failed_message)); pass it with `isRetrySend`. Without the flag it is retried
     /// as well, if it is the object of this conversation: no message is ever stored twice.
     ///
+    /// Waiting messages survive a restart of the app: after the next login they are sent, or fail when they have waited too
+    /// long; `messageSentStatusChanged` tells which. At most 10,000 messages wait.
+    ///
     /// A command keeps its place among the messages. It is not stored, so it is sent at most once: if the connection is
     /// lost after it left, the call fails, and nobody knows whether it arrived.
     pub fn send_message(
@@ -191,6 +194,7 @@ pub(crate) fn submit<L: Remote>(
         }
         (key, kind)
     };
+    let place = account.place()?;
     let (reply, answer) = oneshot::channel();
     account.submit(Submission {
         name,
@@ -200,6 +204,7 @@ pub(crate) fn submit<L: Remote>(
         deadline_ms: account.clock().steady_ms().saturating_add(account.resend_window_ms()),
         on_attached: notification.on_message_attached,
         reply,
+        place,
     });
     Ok(answer)
 }

@@ -36,8 +36,8 @@ pub(crate) enum Input {
     OwnStatus(UserStatus, Stored),
     /// A message to send.
     Send(Box<Submission>),
-    /// The login ends.
-    Close(oneshot::Sender<()>),
+    /// The login ends; the next one goes on with unsent messages, or they fail.
+    Close { done: oneshot::Sender<()>, keeps_unsent: bool },
 }
 
 /// The answer to a request of the task.
@@ -67,7 +67,7 @@ pub(crate) enum Done {
 impl<L: Remote> AccountTask<L> {
     pub(super) async fn input(&mut self, input: Input) {
         if self.is_stale
-            && !matches!(input, Input::Request(_) | Input::Close(_) | Input::Connected { .. } | Input::Disconnected)
+            && !matches!(input, Input::Request(_) | Input::Close { .. } | Input::Connected { .. } | Input::Disconnected)
         {
             self.reload().await;
             if self.is_stale {
@@ -121,7 +121,10 @@ impl<L: Remote> AccountTask<L> {
                 self.after.done.push(done);
             }
             Input::Send(submission) => self.submit(submission),
-            Input::Close(done) => self.closing = Some(done),
+            Input::Close { done, keeps_unsent } => {
+                self.closing = Some(done);
+                self.keeps_unsent = keeps_unsent;
+            }
         }
     }
 

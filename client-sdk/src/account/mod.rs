@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use zim_protocol::{
     ConversationRef, Dirty, ErrorCode, EventFrame, FillRequest, LogKind, LoginResult, Push, Rpc, UserFullInfo,
@@ -40,6 +40,8 @@ use crate::types::Name;
 
 /// Event frames that wait for the task. Flow control holds back the rest.
 const FRAMES: usize = 1_024;
+/// The most messages that wait to be sent.
+pub(crate) const QUEUED: usize = 10_000;
 /// A custom status can be changed once per this many milliseconds.
 const CUSTOM_STATUS_MS: i64 = 1_000;
 
@@ -52,6 +54,8 @@ pub(crate) struct Account<L: Remote> {
     store: Arc<Store>,
     inbox: mpsc::UnboundedSender<Input>,
     frames: Arc<Semaphore>,
+    /// The places in the queue of messages.
+    places: Arc<Semaphore>,
     shared: Arc<Shared>,
     queried_users: Mutex<Limiter>,
     custom_statuses: Mutex<Limiter>,
@@ -91,15 +95,22 @@ impl<L: Remote> Account<L> {
     pub(crate) fn start(settings: Settings, user_id: &str, remote: L, clock: Clock) -> Result<Arc<Self>, Error> {
         let store = Arc::new(Store::open(settings.file.as_deref())?);
         let viewer_id = user_id.to_owned();
-        let (position, states, total, (again, last_event)) = store.write_now(move |db| {
-            store::message::fail_all(db)?;
+        let (position, states, total, (again, last_event), mut unsent) = store.write_now(move |db| {
             let (position, states) = store::conversation::load(db)?;
             let total = store::conversation::total_unread(db, &zim_protocol::ConversationFilterOption::default())?;
-            Ok((position, states, total, (store::pending::all(db, &viewer_id)?, store::pending::last(db)?)))
+            Ok((
+                position,
+                states,
+                total,
+                (store::pending::all(db, &viewer_id)?, store::pending::last(db)?),
+                store::message::unsent(db)?,
+            ))
         })?;
         let is_listed = watch::Sender::new(position.is_settled);
         let mut engine = SyncEngine::new(user_id, position, states);
         if settings.is_one_shot {
+            // A short-lived session does not go on with the messages of another one: they have waited too long.
+            unsent.iter_mut().for_each(|unsent| unsent.row.ts = i64::MIN);
             engine = engine.without_pulls();
         }
         let user_id: Arc<str> = Arc::from(user_id);
@@ -130,7 +141,7 @@ impl<L: Remote> Account<L> {
             inbox: inputs,
             resend_window_ms: settings.resend_window_ms,
         };
-        let task = tokio::spawn(AccountTask::new(parts).run_guarded(again));
+        let task = tokio::spawn(AccountTask::new(parts).run_guarded(again, unsent));
         Ok(Arc::new(Self {
             user_id,
             remote,
@@ -138,6 +149,7 @@ impl<L: Remote> Account<L> {
             store,
             inbox,
             frames: Arc::new(Semaphore::new(FRAMES)),
+            places: Arc::new(Semaphore::new(QUEUED)),
             shared,
             queried_users: Mutex::new(Limiter::queried_users()),
             custom_statuses: Mutex::new(Limiter::new(1, CUSTOM_STATUS_MS)),
@@ -165,10 +177,11 @@ impl<L: Remote> Account<L> {
         }
     }
 
-    /// Ends the task and closes the database. Messages that are being sent fail.
-    pub(crate) async fn close(&self) {
+    /// Ends the task and closes the database. Messages that are being sent fail, unless `keeps_unsent`: the next login
+    /// then goes on with them.
+    pub(crate) async fn close(&self, keeps_unsent: bool) {
         let (done, closed) = oneshot::channel();
-        self.send(Input::Close(done));
+        self.send(Input::Close { done, keeps_unsent });
         // Fails when the task has ended already.
         let _ = closed.await;
         let task = self.task.lock().take();
@@ -235,6 +248,14 @@ impl<L: Remote> Account<L> {
     /// Queues a message to be sent. Its place in the queue is taken at the call.
     pub(crate) fn submit(&self, submission: Submission) {
         self.send(Input::Send(Box::new(submission)));
+    }
+
+    /// Returns a place in the queue of messages.
+    pub(crate) fn place(&self) -> Result<OwnedSemaphorePermit, Error> {
+        Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
+            let message = format!("{QUEUED} messages wait to be sent; wait until some of them are");
+            Error::new(ErrorCode::CommonModuleTriggerSdkFrequencyLimit, message)
+        })
     }
 
     /// Asks for the entries that `pushes` announce. Pushes in a response carry the user's own messages without content,

@@ -4,6 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::Bytes;
 use prost::Message as _;
+use tokio::sync::oneshot;
 use zim_protocol::{
     ErrorCode, Message, MessageEntry, MessageSendConfig, MessageSentResult, MessageSentStatus, Push, SendMessageRequest,
 };
@@ -13,6 +14,7 @@ use super::task::AccountTask;
 use crate::apply::{Attach, Attached, Next, Settle};
 use crate::error::Error;
 use crate::outbox::{OnAttached, Outgoing, Submission, SubmissionKind};
+use crate::store::message::Unsent;
 use crate::types::{Key, Name};
 
 impl<L: Remote> AccountTask<L> {
@@ -30,6 +32,32 @@ impl<L: Remote> AccountTask<L> {
         };
         self.job.attach.push((submission.name.clone(), attach));
         self.after.attached.push(*submission);
+    }
+
+    /// Goes on with messages of an earlier login. The time that they may wait for a connection began with their calls.
+    pub(super) fn resume(&mut self, unsent: Vec<Unsent>) {
+        let (now_ms, steady_ms) = (self.clock.now_ms(), self.clock.steady_ms());
+        for Unsent { name, row, config } in unsent {
+            let key: Key = row.client_key[..].try_into().unwrap_or_default();
+            let (content, ts) = (row.content.clone(), row.ts);
+            let message = row.into_message(&self.viewer.user_id, &name.to_ref());
+            let composed = Message::decode(content.clone()).unwrap_or_default();
+            let config = MessageSendConfig::decode(config).unwrap_or_default();
+            // The clock of this device may have been wrong.
+            let age_ms = now_ms.saturating_sub(ts).max(0);
+            self.sends.push(Outgoing {
+                key,
+                request: request(&name, key, composed, config),
+                name,
+                content,
+                message,
+                is_stored: true,
+                deadline_ms: steady_ms.saturating_add(self.resend_window_ms.saturating_sub(age_ms)),
+                // Its caller is gone; events tell how it ends.
+                reply: oneshot::channel().0,
+                place: None,
+            });
+        }
     }
 
     pub(super) fn attached(&mut self, mut submission: Submission, attached: Option<Attached>) {
@@ -70,6 +98,7 @@ impl<L: Remote> AccountTask<L> {
             is_stored,
             deadline_ms: submission.deadline_ms,
             reply: submission.reply,
+            place: Some(submission.place),
         });
     }
 

@@ -19,6 +19,7 @@ use crate::error::Error;
 use crate::events::Deliveries;
 use crate::outbox::{SendQueue, Submission};
 use crate::store::Store;
+use crate::store::message::Unsent;
 
 /// The interval of the audit, which compares sums with the server, so that a lost hint is repaired without traffic.
 pub(super) const AUDIT_MS: i64 = 600_000;
@@ -120,6 +121,8 @@ pub(crate) struct AccountTask<L: Remote> {
     /// A write failed, so the engine is ahead of the store.
     pub(super) is_stale: bool,
     pub(super) closing: Option<oneshot::Sender<()>>,
+    /// The next login goes on with unsent messages. It does so unless this one ends in an orderly way.
+    pub(super) keeps_unsent: bool,
 }
 
 impl<L: Remote> AccountTask<L> {
@@ -149,21 +152,23 @@ impl<L: Remote> AccountTask<L> {
             is_total_raised: false,
             is_stale: false,
             closing: None,
+            keeps_unsent: true,
         }
     }
 
     /// Runs until the login ends, and reports a panic.
-    pub(crate) async fn run_guarded(self, again: Vec<(i64, Event)>) {
+    pub(crate) async fn run_guarded(self, again: Vec<(i64, Event)>, unsent: Vec<Unsent>) {
         let shared = Arc::clone(&self.shared);
-        if AssertUnwindSafe(self.run(again)).catch_unwind().await.is_err() {
+        if AssertUnwindSafe(self.run(again, unsent)).catch_unwind().await.is_err() {
             shared.has_panicked.send_replace(true);
         }
     }
 
     /// Runs until the login ends. `again` are events that an earlier login may not have delivered.
-    async fn run(mut self, again: Vec<(i64, Event)>) {
+    async fn run(mut self, again: Vec<(i64, Event)>, unsent: Vec<Unsent>) {
         self.raise_all(again.into_iter().map(|(id, event)| (Some(id), event)));
         let mut delivered = self.deliveries.through();
+        self.resume(unsent);
         while self.closing.is_none() {
             let deadline = self.sends.next_deadline_ms(self.is_connected).unwrap_or(i64::MAX);
             let next_start = self.sends.next_start_ms(self.clock.steady_ms()).filter(|_| self.is_connected);
@@ -268,7 +273,13 @@ impl<L: Remote> AccountTask<L> {
         for (outgoing, _) in self.sends.drain() {
             let error =
                 Error::new(ErrorCode::NetworkModuleUserIsNotLogged, "the login ended before the message was sent");
-            self.fail(outgoing, error);
+            // The next login goes on with a message that is stored.
+            if self.keeps_unsent && outgoing.is_stored {
+                // The app may have stopped waiting.
+                let _ = outgoing.reply.send(Err(error));
+            } else {
+                self.fail(outgoing, error);
+            }
         }
         self.commit().await;
         self.delivered(*self.deliveries.through().borrow());

@@ -5,7 +5,7 @@ mod pace;
 /// The queue of messages that are being sent.
 mod queue;
 
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use zim_protocol::{Message, MessageSendConfig, MessageSentResult};
 
 pub(crate) use self::queue::{Outgoing, SendQueue, is_network};
@@ -22,6 +22,8 @@ pub(crate) struct Submission {
     pub(crate) deadline_ms: i64,
     pub(crate) on_attached: Option<OnAttached>,
     pub(crate) reply: oneshot::Sender<Result<MessageSentResult, Error>>,
+    /// Its place in the queue.
+    pub(crate) place: OwnedSemaphorePermit,
 }
 
 /// Called when the message is in its conversation.

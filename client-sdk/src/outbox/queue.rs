@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bytes::Bytes;
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use zim_protocol::{ErrorCode, Message, MessageSentResult, SendMessageRequest};
 
 use super::pace::Pace;
@@ -31,6 +31,9 @@ pub(crate) struct Outgoing {
     /// No attempt is made after this time, by the steady clock.
     pub(crate) deadline_ms: i64,
     pub(crate) reply: oneshot::Sender<Result<MessageSentResult, Error>>,
+    /// Its place in the queue; `None` for one of an earlier login.
+    #[expect(dead_code, reason = "dropping it frees the place")]
+    pub(crate) place: Option<OwnedSemaphorePermit>,
 }
 
 #[derive(Debug)]
@@ -208,6 +211,7 @@ mod tests {
             is_stored: true,
             deadline_ms,
             reply: oneshot::channel().0,
+            place: None,
         }
     }
 

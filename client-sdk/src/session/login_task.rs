@@ -105,6 +105,8 @@ impl LoginTask {
         self.login.set_ending();
         self.login.link.close();
         let is_deleted = matches!(end, End::Unregistered);
+        // A short-lived session reports what it could not send, so that must not be sent later.
+        let keeps_unsent = !self.client.config.one_shot && matches!(end, End::Destroyed | End::Panicked(_));
         let is_panic = matches!(end, End::Panicked(_));
         let why = end.extended_data();
         let outcome = end.outcome();
@@ -120,7 +122,7 @@ impl LoginTask {
         }
         if let Some(account) = account {
             account.disconnected();
-            account.close().await;
+            account.close(keeps_unsent).await;
             if is_deleted {
                 self.erase();
             }

@@ -8,6 +8,7 @@ use zim_protocol::{
 };
 
 use super::{from_sql, to_sql};
+use crate::types::Name;
 
 /// The columns that [`MessageRow::read`] reads, of a table named `m`.
 pub(crate) const COLUMNS: &str = "m.order_key, m.seq, m.message_id, m.client_key, m.sender, m.ts, m.kind, m.flags, \
@@ -311,13 +312,26 @@ pub(crate) fn by_id(db: &Connection, id: i64) -> rusqlite::Result<Option<Message
         .optional()
 }
 
-/// Marks messages as failed that were being sent when the process ended.
-pub(crate) fn fail_all(db: &Connection) -> rusqlite::Result<()> {
-    db.execute(
-        "UPDATE message SET status = ?1 WHERE seq = 0 AND status = ?2",
-        params![MessageSentStatus::Failed as i32, MessageSentStatus::Sending as i32],
-    )?;
-    Ok(())
+/// A message that was being sent when the process ended.
+#[derive(Debug)]
+pub(crate) struct Unsent {
+    pub(crate) name: Name,
+    pub(crate) row: MessageRow,
+    pub(crate) config: Bytes,
+}
+
+/// Returns the messages that were being sent when the process ended, in the order of the calls.
+pub(crate) fn unsent(db: &Connection) -> rusqlite::Result<Vec<Unsent>> {
+    db.prepare_cached(&format!(
+        "SELECT {COLUMNS}, m.config, c.type, c.name FROM message m JOIN conversation c ON c.id = m.conversation \
+         WHERE m.seq = 0 AND m.status = ?1 ORDER BY m.id"
+    ))?
+    .query_map([MessageSentStatus::Sending as i32], |row| {
+        let config = row.get::<_, Option<Vec<u8>>>(COLUMN_COUNT)?.unwrap_or_default().into();
+        let name = Name::new(row.get(COLUMN_COUNT + 1)?, row.get::<_, String>(COLUMN_COUNT + 2)?);
+        Ok(Unsent { name, row: MessageRow::read(row, 0)?, config })
+    })?
+    .collect()
 }
 
 /// Returns the conversations with messages that the server has not stored and that are dated after `now_ms`.

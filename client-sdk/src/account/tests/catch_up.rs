@@ -237,7 +237,7 @@ async fn a_new_process_continues_where_the_old_one_ended() {
     login
         .until(|login| login.events(|event| matches!(event, Event::ConversationChanged(_)).then_some(())).len() >= 2)
         .await;
-    login.account.close().await;
+    login.account.close(false).await;
     assert_eq!(unsent.await.unwrap().unwrap_err().code(), ErrorCode::NetworkModuleUserIsNotLogged);
 
     fake.0.lock().events.clear();
@@ -250,7 +250,7 @@ async fn a_new_process_continues_where_the_old_one_ended() {
     let page = login.page(10, true, None).await;
     assert_eq!(page.iter().map(text).collect::<Vec<_>>(), ["1", "unsent", "2"]);
     assert_eq!(page[1].sent_status, MessageSentStatus::Failed as i32);
-    login.account.close().await;
+    login.account.close(false).await;
 }
 
 #[tokio::test]
@@ -348,14 +348,14 @@ async fn a_list_that_was_never_complete_is_not_listed() {
     let login = Login::with(Fake::default(), Some(&file));
     login.fake.0.lock().refuse_syncs = 1;
     login.connect().await;
-    login.account.close().await;
+    login.account.close(false).await;
     let login = Login::with(Fake::default(), Some(&file));
     assert!(!*login.account.shared.is_listed.borrow());
     login.connect().await;
-    login.account.close().await;
+    login.account.close(false).await;
     let login = Login::with(Fake::default(), Some(&file));
     assert!(*login.account.shared.is_listed.borrow());
-    login.account.close().await;
+    login.account.close(false).await;
 }
 
 #[tokio::test]

@@ -18,7 +18,7 @@ async fn slow(fake: &Fake, file: &Path) -> Login {
 /// Ends the login without letting a handler return, and logs in again; returns the events.
 async fn again(login: Login, file: &Path) -> (Login, Vec<Event>) {
     let fake = login.fake.clone();
-    login.account.close().await;
+    login.account.close(false).await;
     {
         let mut world = login.fake.0.lock();
         world.receipts.clear();
@@ -82,7 +82,7 @@ async fn events_without_a_receipt_are_raised_again_in_order_and_others_are_not()
     receive(&login, "4").await;
     let (login, _) = again(login, &file).await;
     assert_eq!(texts(&login), ["4"]);
-    login.account.close().await;
+    login.account.close(false).await;
 }
 
 #[tokio::test]
@@ -108,7 +108,7 @@ async fn ids_of_delivered_events_are_not_used_again() {
     receive(&login, "6").await;
     let (login, _) = again(login, &file).await;
     assert_eq!(texts(&login), ["6"]);
-    login.account.close().await;
+    login.account.close(false).await;
 }
 
 #[tokio::test]
@@ -123,7 +123,7 @@ async fn messages_of_an_ended_epoch_are_still_delivered() {
     login.connect().await;
     let (login, _) = again(login, &file).await;
     assert_eq!(texts(&login), numbered(1..=2));
-    login.account.close().await;
+    login.account.close(false).await;
 }
 
 #[tokio::test]
@@ -141,5 +141,5 @@ async fn own_and_revoked_messages_are_not_raised_again() {
     login.account.store().write(revoke).await.unwrap();
     let (login, _) = again(login, &file).await;
     assert_eq!(texts(&login), ["1", "3"]);
-    login.account.close().await;
+    login.account.close(false).await;
 }

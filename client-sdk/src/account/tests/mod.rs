@@ -35,7 +35,11 @@ impl Login {
     }
 
     fn with(fake: Fake, file: Option<&Path>) -> Self {
-        let clock = Clock::manual(NOW);
+        Self::at(fake, file, NOW)
+    }
+
+    fn at(fake: Fake, file: Option<&Path>, now_ms: i64) -> Self {
+        let clock = Clock::manual(now_ms);
         let settings = Settings { file: file.map(Path::to_owned), is_one_shot: false, resend_window_ms: 30_000 };
         let account = Account::start(settings, ME, fake.clone(), clock.clone()).unwrap();
         Self { fake, clock, account }

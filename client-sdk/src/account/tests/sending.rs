@@ -8,8 +8,9 @@ use zim_protocol::{
     MessageType, Transient, Welcome, event_frame::Frame,
 };
 
-use super::fake::{ME, NOW, conversation_ref};
+use super::fake::{Fake, ME, NOW, conversation_ref};
 use super::{Answer, Login, numbered, text};
+use crate::account::QUEUED;
 use crate::message::{MessageSendNotification, submit};
 use crate::types::Name;
 
@@ -123,7 +124,7 @@ async fn a_panic_in_the_task_fails_what_waits_and_is_reported() {
     assert_eq!(login.account.panicked().await.code(), ErrorCode::Failed);
     assert!(answer.await.is_err(), "its sender is dropped");
     // The database is closed, although the task did not end in an orderly way.
-    login.account.close().await;
+    login.account.close(false).await;
     let read = login.account.store().read(|_| Ok(())).await;
     assert_eq!(read.unwrap_err().code(), ErrorCode::DatabaseModuleDbIsNotOpened);
 }
@@ -377,4 +378,70 @@ async fn a_message_that_is_passed_on_is_another_message() {
         login.send_message(message, peer, MessageSendConfig::default()).unwrap().await.unwrap().unwrap();
     }
     assert_eq!(login.fake.0.lock().arrived, ["1", "1", "1", "2"]);
+}
+
+#[tokio::test]
+async fn messages_that_wait_survive_the_end_of_the_process() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ann.db");
+    let login = Login::with(Fake::default(), Some(&file));
+    // The server stores the first message, but its answer is lost.
+    login.connect().await;
+    login.fake.0.lock().lose_answers = 1;
+    let answers = [login.send("bob", "1"), login.send("cem", "2")];
+    login.until(|login| login.fake.0.lock().lose_answers == 0).await;
+    login.disconnect();
+    let waiting = login.send("bob", "3");
+    login.until(|login| login.statuses().iter().filter(|status| **status == 0).count() == 3).await;
+    login.account.close(true).await;
+    drop((answers, waiting));
+    let fake = login.fake.clone();
+    fake.0.lock().events.clear();
+
+    let login = Login::with(fake, Some(&file));
+    let sending: Vec<_> = login.page(10, true, None).await.iter().map(|message| message.sent_status).collect();
+    assert_eq!(sending, [MessageSentStatus::Sending as i32; 2]);
+    login.connect().await;
+    let sent = |login: &Login| login.statuses().iter().filter(|status| **status == 1).count();
+    login.until(|login| sent(login) == 2).await;
+    assert_eq!(login.history(10, true, None).await, ["1", "3"]);
+    let stored = login.page(10, true, None).await;
+    assert_eq!(stored.iter().map(|message| message.message_seq).collect::<Vec<_>>(), [1, 2]);
+    login.account.close(false).await;
+}
+
+#[tokio::test]
+async fn messages_that_waited_too_long_for_a_restart_fail() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ann.db");
+    for (away_ms, is_sent) in [(29_999, true), (30_000, false)] {
+        let login = Login::with(Fake::default(), Some(&file));
+        let waiting = login.send("bob", "1");
+        login.until(|login| !login.statuses().is_empty()).await;
+        login.account.close(true).await;
+        drop(waiting);
+        let fake = Fake::default();
+        let login = Login::at(fake, Some(&file), NOW + away_ms);
+        if !is_sent {
+            login.until(|login| login.statuses() == [MessageSentStatus::Failed as i32]).await;
+        }
+        login.connect().await;
+        let expected = if is_sent { MessageSentStatus::Success } else { MessageSentStatus::Failed };
+        login.until(|login| login.statuses().last() == Some(&(expected as i32))).await;
+        assert_eq!(login.fake.0.lock().arrived.len(), usize::from(is_sent));
+        login.account.close(false).await;
+    }
+}
+
+#[tokio::test]
+async fn the_queue_is_bounded() {
+    let login = Login::new();
+    let answers: Vec<Answer> = (0..QUEUED).map(|_| login.send("bob", "x")).collect();
+    let refused = login.send_message(Message::text("one more"), "bob", MessageSendConfig::default()).unwrap_err();
+    assert_eq!(refused.code(), ErrorCode::CommonModuleTriggerSdkFrequencyLimit);
+    login.connect().await;
+    for answer in answers {
+        answer.await.unwrap().unwrap();
+    }
+    login.send("bob", "now").await.unwrap().unwrap();
 }
