@@ -14,7 +14,7 @@ mod commit;
 /// Sending messages.
 mod sending;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
@@ -22,8 +22,8 @@ use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use zim_protocol::{
-    ConversationRef, Dirty, ErrorCode, EventFrame, FillRequest, LogKind, LoginResult, Push, Rpc, UserFullInfo,
-    UserStatus, Welcome, clock::Clock, event_frame::Frame,
+    ConversationRef, Dirty, ErrorCode, ErrorEvent, Event, EventFrame, FillRequest, LogKind, LoginResult, Push, Rpc,
+    UserFullInfo, UserStatus, Welcome, clock::Clock, event_frame::Frame,
 };
 
 use self::input::{Done, Input};
@@ -32,7 +32,7 @@ pub(crate) use self::remote::Remote;
 use self::task::{AccountTask, Parts, Shared, Stored, UNKNOWN};
 use crate::apply::Viewer;
 use crate::config::Config;
-use crate::engine::SyncEngine;
+use crate::engine::{Position, State, SyncEngine};
 use crate::error::Error;
 use crate::outbox::Submission;
 use crate::store::{self, Store};
@@ -84,6 +84,56 @@ pub(crate) fn erase(config: &Config, app_id: u32, user_id: &str) -> std::io::Res
     Ok(())
 }
 
+/// What an account needs to know from its store.
+struct Loaded {
+    position: Position,
+    states: Vec<(Name, State)>,
+    total: i64,
+    again: Vec<(i64, Event)>,
+    last_event: i64,
+    unsent: Vec<store::message::Unsent>,
+}
+
+/// Opens and loads the store. A damaged one is set aside, and the server fills a new one; `raise` gets an event about it.
+fn load(file: Option<&Path>, user_id: &str, raise: impl Fn(Event)) -> Result<(Arc<Store>, Loaded), Error> {
+    let error = match try_load(file, user_id) {
+        Ok(loaded) => return Ok(loaded),
+        Err(error) => error,
+    };
+    let Some(path) = file.filter(|_| store::is_damaged(&error)) else { return Err(error) };
+    let aside = store::set_aside(path).map_err(|failed| error.with_source(failed))?;
+    let message = format!(
+        "the local database was damaged; it is now {}, and a new one is filled from the server. Messages that were not \
+         sent, and data that only this device had, are lost",
+        aside.display()
+    );
+    tracing::error!("{message}");
+    raise(Event::Error(ErrorEvent { code: ErrorCode::DatabaseModuleOpenDatabaseError as i32, message }));
+    try_load(file, user_id)
+}
+
+fn try_load(file: Option<&Path>, user_id: &str) -> Result<(Arc<Store>, Loaded), Error> {
+    let (store, viewer) = (Store::open(file)?, user_id.to_owned());
+    let loaded = store.write_now(move |db| {
+        let (position, states) = store::conversation::load(db)?;
+        Ok(Loaded {
+            position,
+            states,
+            total: store::conversation::total_unread(db, &zim_protocol::ConversationFilterOption::default())?,
+            again: store::pending::all(db, &viewer)?,
+            last_event: store::pending::last(db)?,
+            unsent: store::message::unsent(db)?,
+        })
+    });
+    match loaded {
+        Ok(loaded) => Ok((Arc::new(store), loaded)),
+        Err(error) => {
+            store.close_now();
+            Err(error)
+        }
+    }
+}
+
 impl<L: Remote> Account<L> {
     /// Opens the local database of `user_id`. This needs no network, so that an offline login works.
     pub(crate) fn open(config: &Config, user_id: &str, remote: L) -> Result<Arc<Self>, Error> {
@@ -93,19 +143,8 @@ impl<L: Remote> Account<L> {
     }
 
     pub(crate) fn start(settings: Settings, user_id: &str, remote: L, clock: Clock) -> Result<Arc<Self>, Error> {
-        let store = Arc::new(Store::open(settings.file.as_deref())?);
-        let viewer_id = user_id.to_owned();
-        let (position, states, total, (again, last_event), mut unsent) = store.write_now(move |db| {
-            let (position, states) = store::conversation::load(db)?;
-            let total = store::conversation::total_unread(db, &zim_protocol::ConversationFilterOption::default())?;
-            Ok((
-                position,
-                states,
-                total,
-                (store::pending::all(db, &viewer_id)?, store::pending::last(db)?),
-                store::message::unsent(db)?,
-            ))
-        })?;
+        let (store, Loaded { position, states, total, again, last_event, mut unsent }) =
+            load(settings.file.as_deref(), user_id, |event| remote.raise(event, None))?;
         let is_listed = watch::Sender::new(position.is_settled);
         let mut engine = SyncEngine::new(user_id, position, states);
         if settings.is_one_shot {

@@ -112,7 +112,7 @@ fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
     let version = usize::try_from(version).unwrap_or(usize::MAX);
     if version > MIGRATIONS.len() {
         // A newer version of the SDK wrote it. Refusing it is better than misreading it.
-        let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_NOTADB);
+        let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_MISMATCH);
         let message = format!("the database has version {version}, which is newer than this SDK; update the SDK");
         return Err(rusqlite::Error::SqliteFailure(code, Some(message)));
     }

@@ -89,6 +89,15 @@ impl Writer {
         }
     }
 
+    /// Ends the thread after all earlier jobs, and blocks until that is done.
+    pub(super) fn close_now(self) {
+        drop(self.jobs);
+        if let Some(done) = self.done.into_inner() {
+            // The thread has ended in either case.
+            let _ = done.blocking_recv();
+        }
+    }
+
     /// Ends the thread after all earlier jobs, and waits for it.
     pub(super) async fn close(&self) {
         drop(self.jobs.lock().take());

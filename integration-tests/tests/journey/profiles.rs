@@ -203,10 +203,10 @@ async fn a_call_whose_future_is_dropped_takes_effect_here_as_well() {
     let (ann, _bob) = (world.user("ann").await, world.user("bob").await);
     // The server does not push to the device that made the change: the device has it from the answer alone.
     drop(ann.update_user_name("Ann"));
-    drop(ann.add_friend("bob", FriendAddConfig::default()));
+    drop(ann.add_friend("bob", FriendAddConfig { friend_alias: "Bobby".to_owned(), ..FriendAddConfig::default() }));
     eventually("the friend is in the local copy", async || {
-        let keywords = vec!["bob".to_owned()];
-        let config = FriendSearchConfig { keywords, count: 10, ..FriendSearchConfig::default() };
+        let keywords = vec!["bobby".to_owned()];
+        let config = FriendSearchConfig { keywords, count: 10, is_also_match_friend_alias: true, next_flag: 0 };
         (ann.search_local_friends(config).await.unwrap().friend_info_list.len() == 1).then_some(())
     })
     .await;

@@ -152,6 +152,53 @@ async fn local_data_survives_a_new_epoch() {
     assert_eq!(page[0].local_extended_data, "mine");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_database_is_set_aside_and_filled_again() {
+    // Not a database at all, and one with a damaged table.
+    for is_garbage in [true, false] {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("ann.db");
+        let login = Login::with(Fake::default(), Some(&file));
+        login.fake.0.lock().write("bob", "bob", "hi");
+        login.connect().await;
+        login.until(|login| login.received().len() == 1).await;
+        login.account.close(false).await;
+        let bytes = if is_garbage { vec![7; 100_000] } else { damaged(&file) };
+        std::fs::write(&file, &bytes).unwrap();
+
+        let fake = login.fake.clone();
+        fake.0.lock().events.clear();
+        // Opening blocks its thread.
+        let path = file.clone();
+        let login = tokio::task::spawn_blocking(move || Login::with(fake, Some(&path))).await.unwrap();
+        let errors = login.events(|event| match event {
+            Event::Error(error) => Some(error.clone()),
+            _ => None,
+        });
+        assert_eq!(errors.len(), 1);
+        assert_eq!(errors[0].code, ErrorCode::DatabaseModuleOpenDatabaseError as i32);
+        assert!(errors[0].message.contains("are lost"), "{errors:?}");
+        assert_eq!(std::fs::read(file.with_extension("damaged")).unwrap(), bytes);
+        login.connect().await;
+        assert_eq!(login.history(10, true, None).await, ["hi"]);
+        login.account.close(false).await;
+    }
+}
+
+/// The bytes of a database whose table of conversations is damaged.
+#[expect(clippy::disallowed_methods, reason = "the database is damaged from outside")]
+fn damaged(file: &std::path::Path) -> Vec<u8> {
+    let db = rusqlite::Connection::open(file).unwrap();
+    let root: u32 =
+        db.query_row("SELECT rootpage FROM sqlite_schema WHERE name = 'conversation'", [], |row| row.get(0)).unwrap();
+    let size: u32 = db.pragma_query_value(None, "page_size", |row| row.get(0)).unwrap();
+    db.pragma_update(None, "wal_checkpoint", "TRUNCATE").unwrap();
+    drop(db);
+    let mut bytes = std::fs::read(file).unwrap();
+    bytes[((root - 1) * size) as usize..(root * size) as usize].fill(0xff);
+    bytes
+}
+
 fn friend_changes(event: &Event) -> Option<(i32, Vec<String>)> {
     let Event::FriendListChanged(event) = event else { return None };
     Some((event.action, event.friend_list.iter().map(|friend| friend.user_id.clone()).collect()))
