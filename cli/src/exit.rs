@@ -132,6 +132,27 @@ fn hint_of_reason(reason: &str) -> Option<&'static str> {
         "notRegistered" => "the server's operator registers users: zim admin user register USER",
         "appSignOff" => "get a token and log in with it: zim login USER --token TOKEN",
         "cbcTokensOff" => "`zim token` makes AES-GCM tokens; the setting is explained in: zim admin app set --help",
+        "certificateUnknownIssuer" => {
+            "log in with the fingerprint that zim-server prints when it starts (--fingerprint HEX), or with its authority or \
+             certificate as a file (--ca FILE)"
+        }
+        "certificateOtherName" => {
+            "connect to a name of the certificate (--server NAME:PORT), use the certificate's fingerprint (--fingerprint HEX), \
+             or make one for this name: openssl req -x509 … -addext subjectAltName=DNS:NAME,IP:ADDRESS"
+        }
+        "certificateExpired" => "renew the server's certificate; if it is valid, the clock of this machine is ahead",
+        "certificateNotValidYet" => {
+            "the clock of this machine is behind, or that of the machine that made the certificate was ahead"
+        }
+        "certificateOfAuthority" => {
+            "pass this very certificate as a file (--ca FILE) or its fingerprint (--fingerprint HEX), or give the server a \
+             certificate that the authority signed"
+        }
+        "certificateOtherFingerprint" => {
+            "compare it with the fingerprint that zim-server prints when it starts; if it did not change there, another server \
+             answers at this address. Log in with the new one: --fingerprint HEX"
+        }
+        "certificate" => "give the server another certificate, or use its fingerprint: --fingerprint HEX",
         "endedByOperator" => "the server's operator ended this session: log in again with `zim login`",
         _ => return None,
     })

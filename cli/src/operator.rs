@@ -9,7 +9,7 @@ use std::time::Duration;
 use tonic::codegen::http::Uri;
 use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 use zim_client_sdk::Trust;
-use zim_client_sdk::net::certificate_verifier;
+use zim_client_sdk::net::{CertificateProblem, ascii_host, certificate_verifier};
 
 use crate::exit::{Exit, Failure};
 
@@ -50,6 +50,8 @@ impl Target {
                 "use a form like unix:zim-data/admin.sock, https://chat.example.org:4712 or http://127.0.0.1:4712",
             )
         };
+        let ascii = ascii(text).ok_or_else(wrong)?;
+        let text = ascii.as_str();
         let with_scheme = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
         let uri: Uri = with_scheme.parse().map_err(|_| wrong())?;
         let is_local = uri.host().is_some_and(is_this_machine);
@@ -90,12 +92,10 @@ impl Target {
 
     /// Explains why the service cannot be reached, with a hint.
     fn unreachable(&self, error: &(dyn StdError + 'static), trust: &Trust) -> Failure {
-        let certificate = causes(error).find_map(|cause| match cause.downcast_ref() {
-            Some(rustls::Error::InvalidCertificate(_) | rustls::Error::General(_)) => Some(cause.to_string()),
-            _ => None,
-        });
+        let certificate = causes(error).find_map(|cause| CertificateProblem::of(cause.downcast_ref()?));
         if let Some(why) = certificate {
-            let failure = Failure::new(Exit::Network, format!("the server at {self} is not trusted: {why}"));
+            let message = format!("the certificate of the server at {self} is not accepted: {why}");
+            let failure = Failure::new(Exit::Network, message);
             return failure.hint(match trust {
                 Trust::Fingerprint(_) => {
                     "compare --admin-fingerprint with the fingerprint that zim-server prints when it starts; if it did not \
@@ -125,6 +125,13 @@ impl Target {
             ),
         }
     }
+}
+
+/// Converts the host of an address to ASCII, if it is an internationalized name.
+fn ascii(text: &str) -> Option<String> {
+    let (scheme, place) = text.split_at(text.find("://").map_or(0, |at| at + 3));
+    let (host, port) = place.split_at(place.rfind(':').unwrap_or(place.len()));
+    ascii_host(host).map(|host| format!("{scheme}{host}{port}"))
 }
 
 /// Returns true if `host` can only be this machine. Host names are not looked up.
@@ -176,6 +183,8 @@ mod tests {
             // Without a scheme, another machine is reached with TLS.
             ("10.0.0.5:4712", "https://10.0.0.5:4712"),
             ("chat.example.org:4712", "https://chat.example.org:4712"),
+            ("bücher.example:4712", "https://xn--bcher-kva.example:4712"),
+            ("https://bücher.example:4712", "https://xn--bcher-kva.example:4712"),
         ] {
             assert_eq!(target(text), expected);
         }
@@ -225,7 +234,9 @@ mod tests {
         let error = io::Error::other(io::Error::new(io::ErrorKind::InvalidData, certificate));
         let failure = tls.unreachable(&error, &Trust::System);
         assert!(
-            failure.message.starts_with("the server at https://10.0.0.5:4712 is not trusted: "),
+            failure
+                .message
+                .starts_with("the certificate of the server at https://10.0.0.5:4712 is not accepted: no trusted"),
             "{}",
             failure.message
         );

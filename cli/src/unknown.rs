@@ -7,7 +7,9 @@ use zim_protocol::{DESCRIPTOR, Method};
 use crate::exit::Failure;
 
 /// Messages whose JSON holds the fields of a `body` beside the common fields; `type` chooses the body.
-const WITH_BODY: [&str; 2] = ["zim.v1.Message", "zim.v1.MessageLiteInfo"];
+const WITH_BODY: [&str; 3] = ["zim.v1.Message", "zim.v1.MessageLiteInfo", CHANGE];
+/// The one of them whose types share bodies.
+const CHANGE: &str = "zim.v1.TipsMessageChangeInfo";
 
 /// Returns the unknown fields of a request as paths, such as `message.txt`, each with the known field of the same letters.
 pub(crate) fn fields(method: &Method, request: &Value) -> Result<Vec<String>, Failure> {
@@ -24,8 +26,8 @@ pub(crate) fn fields(method: &Method, request: &Value) -> Result<Vec<String>, Fa
 fn in_message(message: &MessageDescriptor, value: &Value, path: &str, unknown: &mut Vec<String>) {
     // A value of another type is an error of its own.
     let Value::Object(object) = value else { return };
-    let body = body(message, object);
-    let known: Vec<_> = own_fields(message).chain(body.iter().flat_map(MessageDescriptor::fields)).collect();
+    let bodies = bodies(message, object);
+    let known: Vec<_> = own_fields(message).chain(bodies.iter().flat_map(MessageDescriptor::fields)).collect();
     for (key, value) in object {
         let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
         match known.iter().find(|field| field.json_name() == key) {
@@ -65,6 +67,18 @@ fn own_fields(message: &MessageDescriptor) -> impl Iterator<Item = FieldDescript
     })
 }
 
+/// Returns the bodies that the message may have.
+fn bodies(message: &MessageDescriptor, object: &Map<String, Value>) -> Vec<MessageDescriptor> {
+    if message.full_name() != CHANGE {
+        return body(message, object).into_iter().collect();
+    }
+    let of = |field: FieldDescriptor| match field.kind() {
+        Kind::Message(body) => Some(body),
+        _ => None,
+    };
+    message.fields().filter_map(of).collect()
+}
+
 /// Returns the message of the body that `type` chooses.
 fn body(message: &MessageDescriptor, object: &Map<String, Value>) -> Option<MessageDescriptor> {
     if !WITH_BODY.contains(&message.full_name()) {
@@ -93,6 +107,13 @@ mod tests {
     fn a_field_of_the_method_is_known() {
         for (path, request) in [
             ("User/QueryUsersInfo", json!({ "userIDs": ["ann"], "config": null })),
+            (
+                "Message/QueryHistoryMessage",
+                json!({
+                    "conversationID": "bob", "conversationType": 0,
+                    "config": { "nextMessage": { "type": 32, "changeInfo": { "type": 3, "groupName": "chess" } } }
+                }),
+            ),
             (
                 "Message/SendMessage",
                 json!({
@@ -138,10 +159,12 @@ mod tests {
             let message = pool.get_message_by_name(name).unwrap();
             let fields = message.oneofs().find(|oneof| oneof.name() == "body").unwrap();
             let kinds = pool.get_enum_by_name("zim.v1.MessageType").unwrap();
-            let found: Vec<_> = kinds
-                .values()
-                .filter_map(|kind| body(&message, json!({ "type": kind.number() }).as_object().unwrap()))
-                .collect();
+            let of = |kind: i32| bodies(&message, json!({ "type": kind }).as_object().unwrap());
+            // The types of a change share its bodies.
+            let found: Vec<_> = match name {
+                CHANGE => of(0),
+                _ => kinds.values().flat_map(|kind| of(kind.number())).collect(),
+            };
             assert_eq!(found.len(), fields.fields().count(), "{name}");
         }
     }

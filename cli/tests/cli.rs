@@ -4,6 +4,8 @@
 
 mod common;
 mod operator;
+#[path = "cli/certificate.rs"]
+mod certificate;
 #[path = "cli/input.rs"]
 mod input;
 #[cfg(unix)]
@@ -40,6 +42,27 @@ async fn two_users_exchange_messages() {
 
     let history = env.zim("bob", &["history", "ann"]).await.json();
     assert_eq!(history["senderUserID"], "ann");
+    env.end().await;
+}
+
+#[tokio::test]
+async fn history_beyond_the_end_shows_the_newest_messages_or_says_that_nothing_is_newer() {
+    let env = TestEnv::new().await;
+    env.login("ann").await;
+    env.login("bob").await;
+    for text in ["one", "two", "three"] {
+        env.zim("ann", &["send", "bob", text]).await.ok();
+    }
+    for seq in ["4", "5", "1000", "9223372036854775807"] {
+        let shown = env.zim("ann", &["history", "bob", "--before", seq, "-n", "2", "--plain"]).await.ok().stdout;
+        assert!(shown.contains("two") && shown.contains("three") && !shown.contains("one"), "{seq}: {shown}");
+        let shown = env.zim("ann", &["history", "bob", "--after", seq, "--plain"]).await.ok().stdout;
+        assert_eq!(shown.trim(), format!("There is nothing newer than message {seq} with bob."));
+    }
+    let shown = env.zim("ann", &["history", "bob", "--before", "1", "--plain"]).await.ok().stdout;
+    assert_eq!(shown.trim(), "There is nothing older than message 1 with bob.");
+    let shown = env.zim("bob", &["history", "carl", "--plain"]).await.ok().stdout;
+    assert_eq!(shown.trim(), "There are no messages with carl.");
     env.end().await;
 }
 
@@ -475,6 +498,39 @@ async fn several_apps_need_an_explicit_choice() {
     let token = zim(&["token", "bob", "--app-id", "1"]).await.ok().stdout;
     let login = ["login", "bob", "--app-id", "1", data[0], data[1], "--token", "-"];
     assert_eq!(env.zim_with("bob", &login, token).await.json()["appID"], 1);
+    env.end().await;
+}
+
+#[tokio::test]
+async fn the_operator_shows_renames_and_deletes_an_app() {
+    let env = TestEnv::new().await;
+    let admin = async |arguments: &[&str]| {
+        env.zim("", &[&["admin", "--server-data", env.data(), "app"][..], arguments].concat()).await
+    };
+    env.login("ann").await;
+    admin(&["rename", "Old shop"]).await.ok();
+    let shown = admin(&["show"]).await.json();
+    assert_eq!(
+        (&shown["name"], &shown["users"], &shown["appID"]),
+        (&"Old shop".into(), &1.into(), &env.app_id().into())
+    );
+    assert!(shown.get("appSign").is_none() && shown["createdAt"].as_i64() > Some(0), "{shown}");
+    let first = env.app_id().to_string();
+    let stderr = admin(&["delete", &first, "--confirm", &first]).await.fails(5);
+    assert!(stderr.contains("last app"), "{stderr}");
+    admin(&["create", "--name", "New shop", "--app-id", "77"]).await.ok();
+    for confirm in [&[][..], &["--confirm", "77"]] {
+        let stderr = admin(&[&["delete", &first][..], confirm].concat()).await.fails(2);
+        assert!(
+            stderr.contains("\"Old shop\") has 1 users") && stderr.contains(&format!("--confirm {first}")),
+            "{stderr}"
+        );
+    }
+    let deleted = admin(&["delete", &first, "--confirm", &first]).await.json();
+    assert!(deleted["rows"].as_i64() > Some(1), "{deleted}");
+    assert_eq!(admin(&["list"]).await.json()["appID"], 77);
+    admin(&["show", "--app-id", &first]).await.fails(5);
+    env.zim("ann", &["send", "ann", "gone"]).await.fails(3);
     env.end().await;
 }
 

@@ -11,6 +11,7 @@
 )]
 
 #[path = "../src/store/search.rs"]
+#[expect(dead_code, reason = "the benchmark builds no index again")]
 mod search;
 
 use std::time::{Duration, Instant};

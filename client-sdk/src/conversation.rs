@@ -10,7 +10,7 @@ use zim_protocol::{
 };
 
 use crate::error::Error;
-use crate::message::conversation_name;
+use crate::message::{conversation_name, page_size};
 use crate::session::Account;
 use crate::store::conversation;
 use crate::types::Name;
@@ -36,21 +36,25 @@ impl Zim {
     }
 
     /// Returns a page of the list of conversations: pinned ones first, then newest first. The last conversation of a
-    /// page is the anchor of the next one.
+    /// page is the anchor of the next one; its name is enough. A `count` of 0 is a page of 100.
+    ///
+    /// # Errors
+    /// 6000001: `count` is negative, or the list has no conversation `nextConversation`.
     pub async fn query_conversation_list(
         &self,
         config: ConversationQueryConfig,
         filter: ConversationFilterOption,
     ) -> Result<ConversationListQueriedResult, Error> {
         let account = self.account()?;
-        let count = usize::try_from(config.count).unwrap_or(0);
+        let count = page_size(config.count)?;
         account.listed().await;
         let viewer = account.user_id().clone();
         let anchor = config
             .next_conversation
             .map(|next| (next.order_key, Name::new(next.r#type, next.conversation_id.as_str())));
         let list = account.store().read(move |db| conversation::list(db, &viewer, anchor, count, &filter));
-        Ok(ConversationListQueriedResult { conversation_list: list.await? })
+        let unknown = || Error::new(ErrorCode::CommonModuleParamsInvalid, "the list has no config.nextConversation");
+        Ok(ConversationListQueriedResult { conversation_list: list.await?.ok_or_else(unknown)? })
     }
 
     /// Returns the number of unread messages in the conversations of these types and with these marks, except those

@@ -45,7 +45,7 @@ impl Error {
         }))
     }
 
-    /// Adds a detail.
+    /// Adds a detail for programs.
     #[must_use]
     pub(crate) fn with_detail(self, name: &str, value: &str) -> Self {
         self.with(|inner| inner.details.push((name.to_owned(), value.to_owned())))
@@ -156,13 +156,39 @@ fn advice(code: ErrorCode) -> Option<&'static str> {
     })
 }
 
+/// Returns what to do about an error whose code is not specific enough.
+fn advice_of_reason(reason: &str) -> Option<&'static str> {
+    Some(match reason {
+        "certificateUnknownIssuer" => {
+            "trust its authority with Trust::CaFile, or exactly this certificate with Trust::Fingerprint"
+        }
+        "certificateOtherName" => {
+            "connect to a name of the certificate, or set one with Config::server_name; or make a certificate for this name"
+        }
+        "certificateExpired" => "renew the certificate of the server, or correct the clock of this device",
+        "certificateNotValidYet" => {
+            "correct the clock of this device, or that of the machine that made the certificate"
+        }
+        "certificateOfAuthority" => {
+            "give the server a certificate that the authority signed, or trust this very one: its file with Trust::CaFile, or \
+             its fingerprint with Trust::Fingerprint"
+        }
+        "certificateOtherFingerprint" => {
+            "compare it with the one that zim-server prints; if they are the same, another server answers at this address"
+        }
+        "certificate" => "give the server another certificate",
+        _ => return None,
+    })
+}
+
 /// Writes the code, its name, the message, and what to do about it.
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let known = ErrorCode::try_from(self.0.code);
         let name = known.map_or("", ErrorCode::reference_name);
         write!(f, "{} {name}: {}", self.0.code, self.0.message)?;
-        known.ok().and_then(advice).map_or(Ok(()), |advice| write!(f, " ({advice})"))
+        let advice = self.detail("reason").and_then(advice_of_reason).or_else(|| known.ok().and_then(advice));
+        advice.map_or(Ok(()), |advice| write!(f, " ({advice})"))
     }
 }
 
@@ -195,6 +221,15 @@ mod tests {
         let error = Error::new(ErrorCode::NetworkModuleTokenExpired, "the token has expired");
         let expected = "6000106 NetworkModuleTokenExpired: the token has expired (get a new token from your back end)";
         assert_eq!(error.to_string(), expected);
+    }
+
+    #[test]
+    fn a_reason_has_an_advice_of_its_own() {
+        let error = Error::new(ErrorCode::NetworkModuleNetworkError, "x").with_detail("reason", "certificateExpired");
+        assert!(
+            error.to_string().ends_with("x (renew the certificate of the server, or correct the clock of this device)")
+        );
+        assert_eq!(error.detail("reason"), Some("certificateExpired"));
     }
 
     #[test]

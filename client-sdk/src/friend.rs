@@ -180,7 +180,7 @@ impl Zim {
     }
 
     /// Searches the local list of friends, newest friendship first, for names that contain all of 1 to 5 keywords; with
-    /// `isAlsoMatchFriendAlias` a keyword may also be in the alias. The search works in any script and ignores case. A
+    /// `isAlsoMatchFriendAlias` a keyword may also be in the alias. The search works in any script, and ignores case and whether letters are composed. A
     /// page has 1 to 30 friends; `nextFlag` of the result is the cursor of the next page; 0 is the end. The server is
     /// not asked.
     pub async fn search_local_friends(&self, config: FriendSearchConfig) -> Result<FriendsSearchedResult, Error> {

@@ -23,7 +23,7 @@ pub(crate) fn set(config: &Config, user_id: &str) {
     }
 }
 
-/// Removes the user if it is the stored one, because the account was deleted.
+/// Removes the user if it is the stored one: there is no local data for an offline login any more.
 pub(crate) fn forget(config: &Config, user_id: &str) {
     if let Some(file) = file(config).filter(|_| get(config).as_deref() == Some(user_id)) {
         // If the file stays, the next login overwrites it.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::timeout;
-use zim_protocol::{LoginConfig, RenewTokenRequest, TokenRenewedResult, UserInfo, Validate};
+use zim_protocol::{LoginConfig, LogoutConfig, RenewTokenRequest, TokenRenewedResult, UserInfo, Validate};
 
 use crate::account::logged_out;
 use crate::error::Error;
@@ -89,9 +89,16 @@ impl Zim {
     /// network. Without one, the server detects by itself that the device is offline. Messages that are being sent
     /// fail.
     pub fn logout(&self) -> impl Future<Output = ()> + Send + 'static + use<> {
+        self.logout_with_config(LogoutConfig::default())
+    }
+
+    /// The form of [`Zim::logout`] with a config (reference: `logout`). With `isClearDB` the local copy of this user's
+    /// data is deleted; the next login fetches it again, and needs a network. What exists only on the device is gone:
+    /// messages that were not sent. Without a login nothing is deleted.
+    pub fn logout_with_config(&self, config: LogoutConfig) -> impl Future<Output = ()> + Send + 'static + use<> {
         let login = self.client().login.lock().clone();
         if let Some(login) = &login {
-            login.leave();
+            login.leave(config.is_clear_db);
         }
         async move {
             if let Some(login) = login {

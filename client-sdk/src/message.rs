@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use prost::Message as _;
 use tokio::sync::oneshot;
 use zim_protocol::{
     ConversationRef, ConversationType, ErrorCode, Message, MessageDirection, MessageFlag, MessageQueriedResult,
     MessageQueryConfig, MessageQueryMode, MessageReceiptStatus, MessageSendConfig, MessageSentResult,
-    MessageSentStatus, MessageType, ORDER_KEY_STEP, QueryMessagesRequest, SendMessageRequest, Validate, message::Body,
+    MessageSentStatus, MessageType, ORDER_KEY_STEP, QueryHistoryMessageRequest, QueryMessagesRequest,
+    SendMessageRequest, Validate, message::Body,
 };
 
 use crate::account::{Account, Remote, fill_request, logged_out};
@@ -19,7 +19,7 @@ use crate::store::{conversation, page};
 use crate::types::{Key, Name};
 use crate::zim::Zim;
 
-/// The most messages on a page.
+/// The most messages on a page, and the size of a page if none is given.
 const MAX_PAGE: usize = 100;
 /// The most requests for one page: the server limits its pages in bytes, so a page of large messages takes several.
 const MAX_FILLS: usize = 100;
@@ -89,6 +89,13 @@ impl Zim {
     /// newest without an anchor; otherwise it is the one after the anchor, or the oldest. The anchor is not part of the
     /// page. Messages that this device does not hold come from the server; without a connection the page ends at the
     /// first gap.
+    ///
+    /// A page has `count` messages, at most 100; 0 is a page of 100. The anchor, `nextMessage`, is a message of an
+    /// earlier page, or has its `messageSeq` or its `messageID` only. An anchor beyond the newest message is like none
+    /// with `reverse`; without it, nothing is newer.
+    ///
+    /// # Errors
+    /// 6000001: `count` is negative, `mode` is not known, or `nextMessage` is not a message of this conversation.
     pub async fn query_history_message(
         &self,
         conversation_id: &str,
@@ -97,8 +104,8 @@ impl Zim {
     ) -> Result<MessageQueriedResult, Error> {
         let account = self.account()?;
         let name = conversation_name(conversation_id, conversation_type)?;
-        let count = usize::try_from(config.count).unwrap_or(0).min(MAX_PAGE);
-        let message_list = if count == 0 { Vec::new() } else { history(&account, &name, &config, count).await? };
+        let count = page_size(config.count)?.min(MAX_PAGE);
+        let message_list = history(&account, &name, &config, count).await?;
         Ok(MessageQueriedResult {
             conversation_id: conversation_id.to_owned(),
             conversation_type: conversation_type as i32,
@@ -155,6 +162,15 @@ pub(crate) fn conversation_name(id: &str, kind: ConversationType) -> Result<Name
     Ok(Name::new(kind as i32, id))
 }
 
+/// Returns how many items a page has.
+pub(crate) fn page_size(count: i64) -> Result<usize, Error> {
+    match usize::try_from(count) {
+        Ok(0) => Ok(MAX_PAGE),
+        Ok(count) => Ok(count),
+        Err(_) => Err(invalid("config.count is negative; 0 is a page of 100")),
+    }
+}
+
 fn invalid(message: &str) -> Error {
     Error::new(ErrorCode::CommonModuleParamsInvalid, message)
 }
@@ -176,6 +192,7 @@ pub(crate) fn submit<L: Remote>(
     config: MessageSendConfig,
     notification: MessageSendNotification,
 ) -> Result<oneshot::Receiver<Result<MessageSentResult, Error>>, Error> {
+    config.validate().map_err(|violation| invalid(&format!("config.{violation}")))?;
     let now_ms = account.server_now_ms();
     let (key, kind) = if config.is_retry_send {
         if message.sent_status == MessageSentStatus::Success as i32 {
@@ -221,8 +238,7 @@ fn compose(
         message: Some(message),
         to_conversation_id: name.id.to_string(),
         conversation_type: name.kind,
-        config: None,
-        client_key: Bytes::new(),
+        ..SendMessageRequest::default()
     };
     request.validate().map_err(|violation| Error::from(*violation))?;
     let message = request.message.take().unwrap_or_default();
@@ -298,12 +314,19 @@ pub(crate) async fn history<L: Remote>(
     config: &MessageQueryConfig,
     count: usize,
 ) -> Result<Vec<Message>, Error> {
-    let mode = MessageQueryMode::try_from(config.mode).unwrap_or(MessageQueryMode::General);
+    let mode = MessageQueryMode::try_from(config.mode).map_err(|_| invalid("config.mode must be 0, 1 or 2"))?;
     let is_older = config.reverse;
-    let anchor = config.next_message.as_ref().map(anchor);
     account.listed().await;
     let wanted = name.clone();
     let known = account.store().read(move |db| conversation::id(db, &wanted)).await?;
+    let anchor = match &config.next_message {
+        None => None,
+        Some(next) => match anchor(account, known, next).await? {
+            Anchor::Start => None,
+            Anchor::Place(order_key, key) => Some((order_key, key)),
+            Anchor::Elsewhere => return history_of_server(account, name, config, mode).await,
+        },
+    };
     let Some(conversation) = known else {
         return unknown_history(account, name, is_older, anchor.map_or(0, |anchor| anchor.0), count, mode).await;
     };
@@ -336,13 +359,58 @@ pub(crate) async fn history<L: Remote>(
     Ok(messages(account, name, piece.rows))
 }
 
-/// Returns the order key of a message, and its key while the server has not stored it.
-fn anchor(message: &Message) -> (i64, Vec<u8>) {
-    if message.order_key == 0 && message.message_seq > 0 {
-        return (message.message_seq.saturating_mul(ORDER_KEY_STEP), Vec::new());
-    }
+/// Where a page begins.
+enum Anchor {
+    /// There is no anchor: the message has nothing that identifies it.
+    Start,
+    /// The order key of a message, and its key while the server has not stored it.
+    Place(i64, Vec<u8>),
+    /// This device does not hold the message.
+    Elsewhere,
+}
+
+/// Returns the place of a message. Without an order key or a position, it is looked up by its ID.
+async fn anchor<L: Remote>(
+    account: &Account<L>,
+    conversation: Option<i64>,
+    message: &Message,
+) -> Result<Anchor, Error> {
     let key: Option<Key> = zim_protocol::id::from_hex(&message.local_message_id);
-    (message.order_key, key.map(Vec::from).unwrap_or_default())
+    let key = key.map(Vec::from).unwrap_or_default();
+    if message.order_key > 0 {
+        return Ok(Anchor::Place(message.order_key, key));
+    }
+    if message.message_seq > 0 {
+        return Ok(Anchor::Place(message.message_seq.saturating_mul(ORDER_KEY_STEP), Vec::new()));
+    }
+    if message.message_id.is_empty() && message.local_message_id.is_empty() {
+        return Ok(Anchor::Start);
+    }
+    let message_id = message.message_id.parse().unwrap_or(0);
+    let Some(conversation) = conversation else { return Ok(Anchor::Elsewhere) };
+    let found = account.store().read(move |db| page::place(db, conversation, message_id, &key)).await?;
+    Ok(found.map_or(Anchor::Elsewhere, |(order_key, key)| Anchor::Place(order_key, key)))
+}
+
+/// Returns a page of history from the server, for an anchor that this device does not hold.
+async fn history_of_server<L: Remote>(
+    account: &Account<L>,
+    name: &Name,
+    config: &MessageQueryConfig,
+    mode: MessageQueryMode,
+) -> Result<Vec<Message>, Error> {
+    let next = config.next_message.as_ref();
+    let message_id = next.map(|next| next.message_id.clone()).unwrap_or_default();
+    if message_id.is_empty() || mode == MessageQueryMode::OnlyLocal {
+        return Err(invalid("config.nextMessage is not a message of this conversation that this device holds"));
+    }
+    let next_message = Some(Message { message_id, ..Message::default() });
+    let request = QueryHistoryMessageRequest {
+        conversation_id: name.id.to_string(),
+        conversation_type: name.kind,
+        config: Some(MessageQueryConfig { next_message, ..config.clone() }),
+    };
+    Ok(account.request(request).await?.message_list)
 }
 
 /// Returns the anchor of a request to the server that ignores what is held.

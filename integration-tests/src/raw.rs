@@ -215,8 +215,8 @@ pub fn send_text(to: &str, text: &str, key: u8) -> SendMessageRequest {
         message: Some(Message::text(text)),
         to_conversation_id: to.to_owned(),
         conversation_type: ConversationType::Peer as i32,
-        config: None,
         client_key: vec![key; 16].into(),
+        ..SendMessageRequest::default()
     }
 }
 

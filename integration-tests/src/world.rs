@@ -22,6 +22,7 @@ use zim_protocol::token::Token;
 use zim_protocol::{LoginConfig, LoginRequest};
 use zim_server::Server;
 use zim_server::config::Config;
+use zim_server::db::Tx;
 
 use crate::database::TestDatabase;
 use crate::device::{DataDir, Device};
@@ -38,6 +39,12 @@ pub const START_MS: i64 = 1_800_000_000_000;
 const STEP_MS: i64 = 250;
 /// The validity of tokens, seconds: longer than any test that is not about it.
 const TOKEN_S: i64 = 24 * 3_600;
+
+/// Users whose counters do not agree with their rows.
+const WRONG_COUNTERS: &str = "SELECT name FROM account WHERE \
+    friend_count <> (SELECT COUNT(*) FROM friend WHERE friend.account = account.id) \
+    OR block_count <> (SELECT COUNT(*) FROM block WHERE block.account = account.id) \
+    OR subscription_count <> (SELECT COUNT(*) FROM subscription WHERE subscription.account = account.id)";
 
 /// A client of the operator's service, with the key.
 pub type OperatorClient = AdminClient<InterceptedService<Channel, OperatorKey>>;
@@ -416,6 +423,7 @@ impl World {
         soon(join_all(clients.iter().map(Zim::closed))).await;
         drop(clients);
         if self.server.is_some() {
+            self.assert_counters().await;
             self.stop_server().await;
         }
         for task in self.tasks.lock().drain(..) {
@@ -431,6 +439,20 @@ impl World {
         });
         let now = Handle::current().metrics();
         assert!(left.await.is_ok(), "{} tasks are left, {before} existed before", now.num_alive_tasks());
+    }
+}
+
+impl World {
+    /// Asserts that the counters in the rows of users are true.
+    async fn assert_counters(&self) {
+        let wrong = self.server().app().db.read(async |tx: &mut Tx<'_>| {
+            let rows = tx.fetch(WRONG_COUNTERS, &[]).await?;
+            Ok(rows.iter().map(|row| row.get::<String>(0)).collect::<Result<Vec<_>, _>>()?)
+        });
+        // The database may have failed on purpose.
+        if let Ok(wrong) = soon(wrong).await {
+            assert!(wrong.is_empty(), "the counters of these users are wrong: {wrong:?}");
+        }
     }
 }
 

@@ -72,7 +72,7 @@ fn the_server_accepts_the_variables_of_the_command_line() {
                 folders.push(path);
             } else {
                 let text = std::fs::read_to_string(&path).unwrap();
-                let quoted = text.split('"').filter(|part| part.starts_with("ZIM_"));
+                let quoted = text.split('"').filter(|part| part.len() > 4 && part.starts_with("ZIM_"));
                 found.extend(
                     quoted
                         .filter(|part| part.bytes().all(|it| it.is_ascii_uppercase() || it == b'_'))
@@ -87,6 +87,39 @@ fn the_server_accepts_the_variables_of_the_command_line() {
         let value = if name == "ZIM_DATABASE" { "sqlite://a" } else { "anything" };
         let args = Args::parse_from(["zim-server".into()]).unwrap();
         assert!(Config::load(&args, [(name.clone(), value.to_owned())]).is_ok(), "{name}");
+    }
+}
+
+/// Runs the commands of the page, with stand-ins for the programs that copy a database.
+#[cfg(unix)]
+#[test]
+fn backups_made_as_the_page_says_are_private() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let page = include_str!("../../docs/operations/backup.md");
+    let blocks = page.split("```sh\n").skip(1).map(|rest| rest.split_once("```").unwrap().0);
+    let blocks: Vec<&str> = blocks.filter(|block| block.contains("backup/zim.")).collect();
+    assert_eq!(blocks.len(), 2, "one for each database");
+    for block in blocks {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("zim-data");
+        std::fs::create_dir(&data).unwrap();
+        for name in ["cert.pem", "key.pem", "admin.key", "transport.key", "first-app.toml"] {
+            std::fs::write(data.join(name), name).unwrap();
+            std::fs::set_permissions(data.join(name), PermissionsExt::from_mode(0o600)).unwrap();
+        }
+        let stand_ins =
+            "umask 022\nsqlite3() { : >backup/zim.db; }\npg_dump() { : >backup/zim.dump; }\nset -eu\nDATABASE=x\n";
+        let mut shell = std::process::Command::new("sh");
+        let done = shell.arg("-c").arg(format!("{stand_ins}{block}")).current_dir(folder.path()).status().unwrap();
+        assert!(done.success(), "{block}");
+        let backup = folder.path().join("backup");
+        let made: Vec<_> = std::fs::read_dir(&backup).unwrap().map(|entry| entry.unwrap().path()).collect();
+        assert_eq!(made.len(), 6, "{made:?}");
+        for path in made.iter().chain([&backup]) {
+            let mode = std::fs::metadata(path).unwrap().permissions().mode();
+            assert_eq!(mode & 0o077, 0, "{} has mode {mode:o}", path.display());
+        }
     }
 }
 

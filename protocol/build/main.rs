@@ -19,7 +19,7 @@ const PROTO: &str = "proto";
 /// The file of the operator's service. No other file imports it; it is compiled with the feature `admin`.
 const ADMIN: &str = "admin.proto";
 
-/// tonic generates the operator's service; `service.rs` generates the others.
+/// tonic generates the transport of the operator's service.
 #[cfg(feature = "admin")]
 struct AdminOnly(Box<dyn prost_build::ServiceGenerator>);
 

@@ -5,10 +5,10 @@ use prost_reflect::{
     DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, MethodDescriptor, ReflectMessage, Value,
 };
 
-/// The operator's service, which tonic generates.
+/// The operator's service. tonic generates its transport.
 pub(crate) const OPERATOR: &str = "Admin";
 
-/// All services but the operator's.
+/// All services. The operator's is among them with the feature `admin`.
 pub(crate) struct Model {
     pub(crate) services: Vec<Service>,
 }
@@ -30,6 +30,7 @@ pub(crate) struct Method {
     pub(crate) response: String,
     pub(crate) access: String,
     pub(crate) scheduling: String,
+    pub(crate) rate: String,
     pub(crate) internal: bool,
     pub(crate) deprecated: bool,
     pub(crate) idempotent: bool,
@@ -53,8 +54,9 @@ impl Model {
     pub(crate) fn read(pool: &DescriptorPool) -> Result<Self> {
         let rule = pool.get_extension_by_name("zim.v1.method").context("option zim.v1.method")?;
         let mut services = Vec::new();
-        for service in pool.services().filter(|service| service.name() != OPERATOR) {
-            let name = service.name().strip_suffix("Service");
+        for service in pool.services() {
+            let name = Some(service.name()).filter(|name| *name == OPERATOR);
+            let name = name.or_else(|| service.name().strip_suffix("Service"));
             let name = name.with_context(|| format!("{}: a service is called …Service", service.name()))?;
             let doc = comment(service.parent_file().file_descriptor_proto(), service.path());
             ensure!(!doc.is_empty(), "{}: its comment is its documentation", service.name());
@@ -89,6 +91,7 @@ fn read_method(method: &MethodDescriptor, rule: &DynamicMessage) -> Result<Metho
         // A request that changes nothing is idempotent anyway.
         idempotent: flag(rule, "idempotent") || scheduling != "Write",
         scheduling,
+        rate: variant(rule, "rate")?,
         deadline_ms: number(rule, "deadline_ms"),
         targets: targets(&method.input())?,
     })

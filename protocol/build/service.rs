@@ -14,16 +14,29 @@ fn lower_first(name: &str) -> String {
     letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
 }
 
-/// Generates `METHODS`, and `Rpc` for each request.
+/// Generates the tables of methods, and `Rpc` for each request.
 pub(crate) fn methods(model: &Model) -> String {
-    let mut out = String::from("/// All methods of the wire, sorted by path.\npub static METHODS: &[Method] = &[\n");
     let mut sorted: Vec<_> = each(model).collect();
     sorted.sort_by_key(|(service, method)| method.path(service));
-    for (service, method) in &sorted {
+    // A table of their own: no client can name one of the server's methods.
+    let (server, wire): (Vec<_>, Vec<_>) = sorted.into_iter().partition(|(_, method)| method.access == "Server");
+    let mut out = table("METHODS", "All methods of the wire", &wire);
+    out.push_str(&table("SERVER_METHODS", "The methods that only the server itself may call", &server));
+    for (name, methods) in [("METHODS", &wire), ("SERVER_METHODS", &server)] {
+        for (index, (service, method)) in methods.iter().enumerate() {
+            rpc(&mut out, &format!("{name}[{index}]"), service, method);
+        }
+    }
+    out
+}
+
+fn table(name: &str, doc: &str, methods: &[(&Service, &Method)]) -> String {
+    let mut out = format!("/// {doc}, sorted by path.\npub static {name}: &[Method] = &[\n");
+    for (service, method) in methods {
         let _ = writeln!(
             out,
             "    Method {{ path: {:?}, service: {:?}, rpc: {:?}, name: {:?}, reference: {:?}, access: Access::{}, \
-             scheduling: Scheduling::{}, internal: {}, deprecated: {}, idempotent: {}, deadline_ms: {}, doc: {:?}, request: {:?}, response: {:?}, \
+             scheduling: Scheduling::{}, rate: Rate::{}, internal: {}, deprecated: {}, idempotent: {}, deadline_ms: {}, doc: {:?}, request: {:?}, response: {:?}, \
              codec: Codec::of::<v1::{}>(&shape::{}) }},",
             method.path(service),
             service.name,
@@ -32,6 +45,7 @@ pub(crate) fn methods(model: &Model) -> String {
             lower_first(&method.rpc),
             method.access,
             method.scheduling,
+            method.rate,
             method.internal,
             method.deprecated,
             method.idempotent,
@@ -44,31 +58,32 @@ pub(crate) fn methods(model: &Model) -> String {
         );
     }
     out.push_str("];\n\n");
-    for (index, (service, method)) in sorted.iter().enumerate() {
+    out
+}
+
+fn rpc(out: &mut String, entry: &str, service: &Service, method: &Method) {
+    let _ = writeln!(
+        out,
+        "impl Rpc for v1::{request} {{\n    type Response = v1::{response};\n    const METHOD: &'static Method = \
+         &{entry};\n\n    fn order(&self) -> Option<u64> {{",
+        request = method.request,
+        response = method.response,
+    );
+    if method.scheduling == "Write" {
         let _ = writeln!(
             out,
-            "impl Rpc for v1::{request} {{\n    type Response = v1::{response};\n    const METHOD: &'static Method = \
-             &METHODS[{index}];\n\n    fn order(&self) -> Option<u64> {{",
-            request = method.request,
-            response = method.response,
+            "        let {}order = Order::new({:?});",
+            if method.targets.is_empty() { "" } else { "mut " },
+            order_scope(service, method)
         );
-        if method.scheduling == "Write" {
-            let _ = writeln!(
-                out,
-                "        let {}order = Order::new({:?});",
-                if method.targets.is_empty() { "" } else { "mut " },
-                order_scope(service, method)
-            );
-            for line in &method.targets {
-                let _ = writeln!(out, "        {line}");
-            }
-            out.push_str("        Some(order.finish())\n");
-        } else {
-            out.push_str("        None\n");
+        for line in &method.targets {
+            let _ = writeln!(out, "        {line}");
         }
-        out.push_str("    }\n}\n\n");
+        out.push_str("        Some(order.finish())\n");
+    } else {
+        out.push_str("        None\n");
     }
-    out
+    out.push_str("    }\n}\n\n");
 }
 
 /// Writes with equal targets are ordered with each other, whatever their service. A write without a target is ordered with

@@ -78,7 +78,8 @@ pub mod token;
 pub use self::entry::ORDER_KEY_STEP;
 pub use self::event::{EventKind, UnknownEvent};
 pub use self::rpc::{
-    Access, AnyRequest, JsonError, METHODS, Method, RequestError, Rpc, Scheduling, method, response_to_json,
+    Access, AnyRequest, JsonError, METHODS, Method, Rate, RequestError, Rpc, SERVER_METHODS, Scheduling, method,
+    response_to_json,
 };
 pub use self::shape::MAX_PARTS;
 pub use self::v1::event_record::Event;

@@ -7,7 +7,7 @@ use crate::shape::{self, MAX_PARTS, Shape};
 use crate::v1;
 use crate::validate::{Validate, Violation};
 
-pub use crate::v1::{Access, Scheduling};
+pub use crate::v1::{Access, Rate, Scheduling};
 
 /// A method of the contract, with the options in its `.proto` file.
 #[derive(Clone, Copy)]
@@ -26,6 +26,8 @@ pub struct Method {
     pub access: Access,
     /// How a request is scheduled within its session.
     pub scheduling: Scheduling,
+    /// The allowance that a request takes from.
+    pub rate: Rate,
     /// Whether it is a part of the protocol that the reference does not have.
     pub internal: bool,
     /// Whether the reference deprecates it.
@@ -40,7 +42,7 @@ pub struct Method {
     pub request: &'static str,
     /// The name of the response's message.
     pub response: &'static str,
-    /// This field is private, so every method comes from [`METHODS`].
+    /// This field is private, so every method comes from [`METHODS`] or [`SERVER_METHODS`].
     codec: Codec,
 }
 

@@ -3,6 +3,7 @@
 mod limits;
 mod source;
 mod value;
+mod variable;
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
@@ -12,9 +13,9 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
 
 pub use self::limits::Limits;
-pub(crate) use self::source::texts;
 pub use self::source::{Args, Command, ConfigError};
 pub use self::value::{AdminListen, DatabaseUrl, Listen};
+pub(crate) use self::variable::texts;
 
 /// The settings of one server.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
@@ -28,7 +29,8 @@ pub struct Config {
     /// Start although other users can write to the data folder, its keys or the database, or read the keys: for volumes with
     /// fixed modes. Such users have the rights of an operator. Default: no; the server does not start, and its error says why.
     pub allow_insecure_data_dir: bool,
-    /// `sqlite://FILE` or `postgres://USER:PASSWORD@HOST/NAME`. Default: SQLite in the data folder.
+    /// `sqlite://FILE` or `postgres://USER:PASSWORD@HOST/NAME`, for this server alone: a second server on the same database does
+    /// not start. Default: SQLite in the data folder.
     pub database: DatabaseUrl,
     /// The address of `/health`, `/ready` and `/metrics`, or `off`. Default: port 4711 on loopback, because they are not for the
     /// public.

@@ -60,6 +60,13 @@ pub enum Effect {
         /// The reason that its client gets.
         reason: SessionEndReason,
     },
+    /// Something is due at this time, Unix milliseconds.
+    Due {
+        /// The table that it is in.
+        queue: Queue,
+        /// The time.
+        at: i64,
+    },
     /// All one-shot logins of a user have ended, also those that are being admitted.
     OneShotsEnded {
         /// The user of the logins.
@@ -67,6 +74,15 @@ pub enum Effect {
         /// The reason that their clients get.
         reason: SessionEndReason,
     },
+}
+
+/// A table of what a worker does later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Queue {
+    /// Tasks that take effect once.
+    Tasks,
+    /// What leaves the deployment.
+    Outbox,
 }
 
 /// The users who get the pushes of a conversation.

@@ -70,12 +70,18 @@ pub(crate) async fn first_app(app: &App, folder: &Folder) -> Result<(Credentials
     Ok((credentials, is_new))
 }
 
-/// Rewrites the file of the first app when its secrets are rotated, until `end`.
-pub(crate) async fn update_first_app_file(app: Arc<App>, folder: Arc<Folder>, app_id: u32, end: CancellationToken) {
+/// Rewrites the file of the first app when its secrets are rotated, until `end`. If the app is deleted, another one takes its
+/// place.
+pub(crate) async fn update_first_app_file(app: Arc<App>, folder: Arc<Folder>, mut app_id: u32, end: CancellationToken) {
     let mut changes = app.tenants.changes.subscribe();
     while let Some(Ok(())) = end.run_until_cancelled(changes.changed()).await {
-        let Some(tenant) = app.tenants.get(app_id) else { return };
-        if let Err(error) = write_first_app(&folder, &Credentials::of(&tenant)) {
+        let Some(tenant) = app.tenants.get(app_id).or_else(|| app.tenants.list().into_iter().next()) else { return };
+        let first = Credentials::of(&tenant);
+        let is_other = first.app_id != app_id;
+        app_id = first.app_id;
+        let written = write_first_app(&folder, &first)
+            .and_then(|()| if is_other { change_start_file(&folder, app_id) } else { Ok(()) });
+        if let Err(error) = written {
             tracing::error!(%error, "{FIRST_APP} has an outdated secret; the next start rewrites it");
         }
     }
@@ -177,6 +183,18 @@ pub(crate) fn write_start_file(folder: &Folder, banner: &Banner<'_>) -> Result<S
     let failed = |error| FolderError::at(&folder.file(START_FILE))(io::Error::other(error));
     folder.write(START_FILE, &serde_json::to_vec_pretty(&file).map_err(failed)?)?;
     Ok(StartFileGuard(folder.file(START_FILE)))
+}
+
+/// Writes another app into the start file.
+fn change_start_file(folder: &Folder, app_id: u32) -> Result<(), FolderError> {
+    let file = folder.file(START_FILE);
+    let failed = FolderError::at(&file);
+    let mut content: serde_json::Map<String, serde_json::Value> =
+        serde_json::from_slice(&std::fs::read(&file).map_err(&failed)?)
+            .map_err(|error| failed(io::Error::other(error)))?;
+    content.insert("appID".to_owned(), app_id.into());
+    let bytes = serde_json::to_vec_pretty(&content).map_err(|error| failed(io::Error::other(error)))?;
+    folder.write(START_FILE, &bytes)
 }
 
 /// Explains in a few lines how to connect.

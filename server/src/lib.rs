@@ -16,6 +16,8 @@ pub mod effect;
 pub mod db;
 /// The logs of messages, changes and feeds, which everything else is written to and read from.
 pub mod journal;
+/// Tasks that are done at a time, and the outbox.
+pub mod task;
 /// Settings, with their defaults and limits.
 pub mod config;
 /// The log on standard error.
@@ -24,6 +26,8 @@ mod log;
 mod folder;
 /// The certificate.
 mod tls;
+/// Metrics for Prometheus.
+mod meter;
 /// Keeps commands and blocks in order.
 mod block_fence;
 /// Apps: their secrets, and who may log in to them.

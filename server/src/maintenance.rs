@@ -11,6 +11,7 @@ use crate::db::{Scope, params};
 use crate::error::Error;
 use crate::folder::Folder;
 use crate::server::{StartError, open_app};
+use crate::service;
 use crate::tls::Identity;
 
 /// Checks the files and folders that the settings name, and creates none. The server makes its data folder and what is in it,
@@ -46,7 +47,7 @@ fn without_folder(setting: &str, file: &Path) -> Option<String> {
 pub(crate) async fn new_epoch(config: Config, clock: Clock) -> Result<[u8; 16], StartError> {
     config.validate()?;
     let folder = Folder::open(&config)?;
-    let app: Arc<App> = open_app(config, clock, &folder).await?;
+    let app: Arc<App> = open_app(config, clock, &folder, service::kinds()).await?;
     let written = write_epoch(&app).await;
     app.db.close().await;
     written.map_err(StartError::Database)
@@ -61,4 +62,33 @@ async fn write_epoch(app: &App) -> Result<[u8; 16], Error> {
             Ok(epoch)
         })
         .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::db::tests::postgres::Cluster;
+    use crate::server::Server;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn nothing_else_starts_on_the_postgresql_database_of_a_running_server() {
+        let cluster = Cluster::start().unwrap();
+        let url = cluster.create_database("owned").unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        // Each has a data folder of its own.
+        let config = |name: &str| Config { database: url.parse().unwrap(), ..Config::local(dir.path().join(name)) };
+        let server = Server::start(config("first")).await.unwrap();
+        let (second, epoch) =
+            tokio::join!(Server::start(config("second")), new_epoch(config("third"), Clock::system()));
+        for error in [second.map(drop).unwrap_err(), epoch.map(drop).unwrap_err()] {
+            let message = error.to_string();
+            assert!(message.contains("another server uses this PostgreSQL database (from "), "{message}");
+            assert!(message.contains("stop it, or give this server a database of its own"), "{message}");
+        }
+        assert_eq!(server.stop().await, 0);
+        let written = new_epoch(config("third"), Clock::system()).await.unwrap();
+        let server = Server::start(config("second")).await.unwrap();
+        assert_eq!(server.app().epoch, written);
+        assert_eq!(server.stop().await, 0);
+    }
 }

@@ -51,6 +51,11 @@ impl Bucket {
         Ok(())
     }
 
+    /// Returns the bucket that has fewer tokens.
+    pub(crate) fn emptier(self, other: Self) -> Self {
+        Self { full_at_us: self.full_at_us.max(other.full_at_us) }
+    }
+
     /// Whether the bucket is full, so that it need not be kept.
     pub(crate) fn is_full(self, now_ms: i64) -> bool {
         self.full_at_us <= now_ms.saturating_mul(1_000)

@@ -79,10 +79,19 @@ async fn serve(config: Config, file: Option<PathBuf>) -> Result<ExitCode, StartE
         .ok();
     tracing::debug!("the server receives signals");
     print(announcement(&server, format, io::stdout().is_terminal()));
-    let signal = stop_signal(&mut signals).await;
-    tracing::info!(signal, "a signal stops the server");
+    let lost = tokio::select! {
+        signal = stop_signal(&mut signals) => {
+            tracing::info!(signal, "a signal stops the server");
+            None
+        }
+        reason = server.database_lost() => Some(reason),
+    };
     tokio::select! {
-        left = server.stop() => Ok(if left == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
+        left = server.stop() => Ok(match lost {
+            Some(reason) => fail(format!("the server has stopped: {reason}"), 1),
+            None if left == 0 => ExitCode::SUCCESS,
+            None => ExitCode::FAILURE,
+        }),
         // A second signal stops the server at once.
         _ = stop_signal(&mut signals) => Ok(ExitCode::FAILURE),
     }

@@ -21,9 +21,10 @@ use crate::db::{Database, DbConfig};
 use crate::error::Error;
 use crate::first_run::{self, Banner, Credentials, StartFileGuard};
 use crate::folder::{Folder, FolderError};
+use crate::meter;
 use crate::net::{self, AdminAddr, KeyCheck, Net, Tickets};
-use crate::service::status;
-use crate::service::user;
+use crate::service::{self, status, user};
+use crate::task::{self, Kinds, TaskKind};
 use crate::tls::{Fingerprint, Identity, TlsError};
 
 /// The file with the seed of the transport's keys.
@@ -116,6 +117,24 @@ impl Server {
     /// # Errors
     /// The same as [`Server::start`].
     pub async fn start_with(config: Config, clock: Clock) -> Result<Self, StartError> {
+        Self::start_with_kinds(config, clock, service::kinds()).await
+    }
+
+    /// Starts a server with tasks of its program besides its own.
+    ///
+    /// # Errors
+    /// The same as [`Server::start`].
+    pub async fn start_with_tasks(
+        config: Config,
+        clock: Clock,
+        tasks: &[&'static TaskKind<App>],
+    ) -> Result<Self, StartError> {
+        let mut kinds = service::kinds();
+        kinds.tasks.extend(tasks);
+        Self::start_with_kinds(config, clock, kinds).await
+    }
+
+    async fn start_with_kinds(config: Config, clock: Clock, kinds: Kinds<App>) -> Result<Self, StartError> {
         config.validate()?;
         let folder = Arc::new(Folder::open(&config)?);
         let identity = Identity::load(&config, &folder)?;
@@ -148,18 +167,23 @@ impl Server {
             })?;
         let local_addr = endpoint.local_addr().unwrap_or(config.listen);
 
-        let app = open_app(config, clock, &folder).await?;
-        app.forget_ended_secrets().await.map_err(StartError::Database)?;
+        let app = open_app(config, clock, &folder, kinds).await?;
         let (first_app, is_first_start) = first_run::first_app(&app, &folder).await.map_err(StartError::Database)?;
 
-        let lost_logins = status::lost_logins(&app).await.map_err(StartError::Database)?;
+        app.begin_to_look_for_lost_logins().await.map_err(StartError::Database)?;
 
         let net = Net::new(Arc::clone(&app), tasks.clone(), stopping.clone());
         tasks.spawn(net::accept(Arc::clone(&net), endpoint.clone()));
         tasks.spawn(user::notify_of_profiles(Arc::clone(&app), stopped.clone()));
         tasks.spawn(status::notify_of_statuses(Arc::clone(&app), stopped.clone()));
-        tasks.spawn(status::maintain(Arc::clone(&app), lost_logins, stopped.clone()));
-        tasks.spawn(net::run_meter(stopped.clone()));
+        tasks.spawn(status::mark_unmarked_logins(Arc::clone(&app), stopped.clone()));
+        tasks.spawn({
+            let (app, end) = (Arc::clone(&app), stopped.clone());
+            let (kinds, timers) = (Arc::clone(&app.kinds), Arc::clone(&app.timers));
+            let store = (app.db.clone(), app.clock.clone());
+            async move { task::run(app, kinds, store, timers, end).await }
+        });
+        tasks.spawn(meter::run(stopped.clone()));
         let (of_file, folder_of_file) = (Arc::clone(&app), Arc::clone(&folder));
         tasks.spawn(first_run::update_first_app_file(of_file, folder_of_file, first_app.app_id, stopped.clone()));
         tasks.spawn({
@@ -277,6 +301,12 @@ impl Server {
         }
     }
 
+    /// Waits until another server has taken the database over, and returns what happened. The server has to be stopped: it can
+    /// neither read nor write any more.
+    pub async fn database_lost(&self) -> String {
+        self.app.db.lost().await
+    }
+
     /// Stops the server: it refuses new connections, lets requests in flight finish for a limited time, notifies the clients, and
     /// closes the database. Returns the number of tasks that did not end: 0, unless there is a bug.
     pub async fn stop(self) -> usize {
@@ -316,7 +346,12 @@ fn listen(what: &'static str, at: Listen, flag: &'static str) -> Result<Option<(
 
 /// Opens the database. A new SQLite file is created so that only its owner can read it. Fails if the data folder had a database
 /// and this one is new: a server that started with it would seem to have lost everything.
-pub(crate) async fn open_app(config: Config, clock: Clock, folder: &Folder) -> Result<Arc<App>, StartError> {
+pub(crate) async fn open_app(
+    config: Config,
+    clock: Clock,
+    folder: &Folder,
+    kinds: Kinds<App>,
+) -> Result<Arc<App>, StartError> {
     let (must_exist, must_be_new) = (!config.new_database && first_run::has_first_app(folder), config.new_database);
     let (database, name) = match config.database.postgres() {
         Some(url) => (Database::Postgres(url.to_owned()), config.database.to_string()),
@@ -331,7 +366,7 @@ pub(crate) async fn open_app(config: Config, clock: Clock, folder: &Folder) -> R
             (Database::Sqlite(file), name)
         }
     };
-    let app = App::open(Arc::new(config), clock, DbConfig::new(database)).await.map_err(StartError::Database)?;
+    let app = App::open(Arc::new(config), clock, DbConfig::new(database), kinds).await.map_err(StartError::Database)?;
     let is_new = app.tenants.list().is_empty();
     if is_new && must_exist {
         app.db.close().await;

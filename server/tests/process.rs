@@ -188,6 +188,28 @@ fn a_server_whose_database_is_gone_does_not_start_as_a_new_one() {
     Running::start(&data, &[]).stop();
 }
 
+/// A file that may not grow stands in for a disk without space: filling one needs a file system of its own.
+#[test]
+fn a_start_without_space_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = data(&dir);
+    let start = |limit: &str| {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("trap '' XFSZ; {limit}; exec \"$0\" \"$@\""), PROGRAM, "--data-dir"]);
+        shell.arg(&data).args(BESIDE).env_clear();
+        String::from_utf8(shell.output().unwrap().stderr).unwrap()
+    };
+    // Room for the keys, and not for the database.
+    let error = start("ulimit -f 16");
+    assert!(error.contains("there is no space for") && error.contains("zim.db: file too large; free some"), "{error}");
+    Running::start(&data, &[]).stop();
+    let error = start("ulimit -f 16");
+    assert!(error.contains("there is no space for"), "{error}");
+    let names = fs::read_dir(&data).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    assert!(!names.into_iter().any(|name| name.contains("probe")), "the attempt to write is left");
+    Running::start(&data, &[]).stop();
+}
+
 #[test]
 fn an_interrupted_first_start_is_completed() {
     let dir = tempfile::tempdir().unwrap();

@@ -143,7 +143,7 @@ async fn calls_are_refused_with_the_references_codes() {
 
 #[tokio::test]
 async fn calls_beyond_the_rate_are_refused_until_the_allowance_refills() {
-    let test = TestServer::with(|config| config.limits.request_burst = 3).await;
+    let test = TestServer::with(|config| (config.limits.request_burst, config.limits.message_burst) = (3, 3)).await;
     let mut raw = RawClient::logged_in(&test, "ann").await;
     let rename = UpdateUserNameRequest { user_name: "Ann".to_owned() };
     raw.write((0..3).map(|id| request(id, &rename))).await;

@@ -135,8 +135,8 @@ async fn send_burst(sender: &mut Raw, to: &str) -> Result<(), Failure> {
             message: Some(Message::text("x".repeat(2_000))),
             to_conversation_id: to.to_owned(),
             conversation_type: ConversationType::Peer as i32,
-            config: None,
             client_key: keys.next(),
+            ..SendMessageRequest::default()
         };
         sender.request(&message).await?;
     }

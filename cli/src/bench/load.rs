@@ -155,6 +155,7 @@ async fn send(
         conversation_type: ConversationType::Peer as i32,
         config: None,
         client_key: keys.next(),
+        omit_content: true,
     };
     let mut began = vec![Instant::now(); load.window];
     let mut out = BytesMut::new();

@@ -2,6 +2,7 @@
 
 mod app;
 mod user;
+mod work;
 
 use std::path::PathBuf;
 
@@ -14,7 +15,7 @@ use tonic::{Code, Request, Status};
 use zim_client_sdk::Trust;
 use zim_protocol::admin::AdminClient;
 use zim_protocol::{
-    DisconnectUserRequest, ListAppsRequest, ListSessionsRequest, MintTokenRequest, PlatformType, SessionInfo,
+    DisconnectUserRequest, ListAppsRequest, ListSessionsRequest, MintTokenRequest, PlatformType, SessionInfo, WorkQueue,
 };
 
 use crate::context::{Context, now_ms};
@@ -40,6 +41,7 @@ Examples:
   zim admin user ban mallory
   zim admin sessions
   zim admin disconnect bob
+  zim admin task list
   zim admin --admin-url https://chat.example.org:4712 --admin-key-file admin.key app list")]
 pub(crate) struct AdminArgs {
     #[command(flatten)]
@@ -99,6 +101,12 @@ enum AdminCommand {
         #[arg(long, value_name = "N")]
         app_id: Option<u32>,
     },
+    /// See what the server does at a time, such as ending a custom status, and what of it has failed
+    #[command(subcommand)]
+    Task(work::WorkCommand),
+    /// See what the server delivers to other systems, and what of it has failed
+    #[command(subcommand)]
+    Outbox(work::WorkCommand),
     /// End all sessions of a user; the user may log in again
     Disconnect {
         /// The user
@@ -257,6 +265,8 @@ pub(crate) async fn run(args: AdminArgs, context: &Context) -> Result<(), Failur
     match args.command {
         AdminCommand::App(command) => app::run(command, &mut operator, context).await,
         AdminCommand::User(command) => user::run(command, &mut operator, context).await,
+        AdminCommand::Task(command) => work::run(WorkQueue::Tasks, command, &mut operator, context).await,
+        AdminCommand::Outbox(command) => work::run(WorkQueue::Outbox, command, &mut operator, context).await,
         AdminCommand::Token { user, app_id, seconds } => {
             let app_id = operator.app(app_id).await?;
             let request = MintTokenRequest { app_id, user_id: user, effective_seconds: seconds.into() };

@@ -42,6 +42,15 @@ impl HistoryArgs {
         self.after.is_some() || (self.all && self.before.is_none())
     }
 
+    /// Says that there is nothing to show.
+    fn nothing(&self) -> String {
+        match (self.after.filter(|after| *after > 0), self.before) {
+            (Some(after), _) => format!("There is nothing newer than message {after} with {}.", self.with),
+            (_, Some(before)) => format!("There is nothing older than message {before} with {}.", self.with),
+            _ => format!("There are no messages with {}.", self.with),
+        }
+    }
+
     fn wanted(&self) -> i64 {
         if self.all { i64::MAX } else { self.count }
     }
@@ -53,7 +62,7 @@ pub(crate) async fn run(args: HistoryArgs, context: &Context) -> Result<(), Fail
         if args.forward() { forward(&args, context, &session).await } else { backward(&args, context, &session).await };
     session.end().await;
     if shown? == 0 && !context.output.is_json() {
-        context.output.line(format!("There are no messages with {}.", args.with))?;
+        context.output.line(args.nothing())?;
     }
     Ok(())
 }

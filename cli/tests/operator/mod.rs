@@ -22,7 +22,10 @@ async fn another_machine_is_reached_only_with_tls() {
     list(&url, &["--admin-ca", &ca]).await.ok();
     let another = "ab".repeat(32);
     let stderr = list(&url, &["--admin-fingerprint", &another]).await.fails(4);
-    assert!(stderr.contains("is not trusted") && stderr.contains("another server answers"), "{stderr}");
+    assert!(
+        stderr.contains("is not accepted: it has another fingerprint") && stderr.contains("another server answers"),
+        "{stderr}"
+    );
     // No authority of the system has signed it.
     let stderr = list(&url, &[]).await.fails(4);
     assert!(stderr.contains("fingerprint"), "{stderr}");

@@ -158,6 +158,7 @@ fn request(name: &Name, key: Key, message: Message, config: MessageSendConfig) -
         // The server needs no flag for a retry: it recognises the key.
         config: Some(MessageSendConfig { is_retry_send: false, ..config }),
         client_key: Bytes::copy_from_slice(&key),
+        omit_content: true,
     }
 }
 

@@ -16,8 +16,10 @@ use tokio_util::task::TaskTracker;
 use zim_protocol::ErrorCode;
 use zim_protocol::wire::CloseCode;
 
+use super::address::Address;
 use super::quic;
 use super::socket::Replaceable;
+use super::tls::Refused;
 use crate::config::Config;
 use crate::error::Error;
 
@@ -34,9 +36,9 @@ const TLS_ALERTS: std::ops::RangeInclusive<u64> = 0x100..=0x1ff;
 /// Connects to the server. All connections share one socket per address family.
 #[derive(Debug)]
 pub(crate) struct Dialer {
-    address: String,
-    name: String,
+    address: Address,
     config: ClientConfig,
+    refused: Refused,
     timeout: Duration,
     endpoints: Mutex<Endpoints>,
     /// The app reports a change of the network.
@@ -97,19 +99,12 @@ fn network(message: impl Into<String>) -> Error {
 
 impl Dialer {
     pub(crate) fn new(config: &Config) -> Result<Self, Error> {
-        let host =
-            config.server.rsplit_once(':').filter(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
-        let Some((host, _)) = host else {
-            return Err(Error::new(
-                ErrorCode::CommonModuleParamsInvalid,
-                format!("the server's address is {:?}; it must have the form host:port", config.server),
-            ));
-        };
-        let name = host.trim_start_matches('[').trim_end_matches(']');
+        let address = Address::of(config)?;
+        let (client_config, refused) = quic::noting_client_config(&config.trust)?;
         Ok(Self {
-            address: config.server.clone(),
-            name: config.server_name.clone().unwrap_or_else(|| name.to_owned()),
-            config: quic::client_config(&config.trust)?,
+            address,
+            config: client_config,
+            refused,
             timeout: Duration::from_millis(config.connect_timeout_ms),
             endpoints: Mutex::default(),
             changes: watch::Sender::new(0),
@@ -121,17 +116,18 @@ impl Dialer {
     pub(crate) async fn dial(&self) -> Result<Dialed, Unreachable> {
         let dialed = timeout(self.timeout, self.race()).await;
         dialed.unwrap_or_else(|_| {
-            let message = format!("{} does not answer", self.address);
+            let message = format!("{} does not answer", self.address.given);
             Err(Unreachable::transient(Error::new(ErrorCode::NetworkModuleRequestTimeout, message)))
         })
     }
 
     async fn race(&self) -> Result<Dialed, Unreachable> {
-        let found = tokio::net::lookup_host(&self.address).await.map_err(|error| {
-            Unreachable::transient(network(format!("{}: the host cannot be found", self.address)).with_source(error))
+        let Address { given, host, port, .. } = &self.address;
+        let found = tokio::net::lookup_host((host.as_str(), *port)).await.map_err(|error| {
+            Unreachable::transient(network(format!("{given}: the host cannot be found")).with_source(error))
         })?;
         let mut addresses = interleaved(found);
-        let mut failure = Unreachable::transient(network(format!("{} has no address", self.address)));
+        let mut failure = Unreachable::transient(network(format!("{given} has no address")));
         let mut attempts = FuturesUnordered::new();
         loop {
             match addresses.pop_front() {
@@ -150,14 +146,16 @@ impl Dialer {
     }
 
     async fn attempt(&self, to: SocketAddr) -> Result<Dialed, Unreachable> {
-        let mut connecting = self.endpoint(to)?.connect_with(self.config.clone(), to, &self.name);
+        let mut connecting = self.endpoint(to)?.connect_with(self.config.clone(), to, &self.address.name);
         if matches!(connecting, Err(ConnectError::EndpointStopping)) {
             // Its task has ended, because the socket failed or the task panicked. A new endpoint replaces it.
             *self.endpoints.lock().slot(to) = None;
-            connecting = self.endpoint(to)?.connect_with(self.config.clone(), to, &self.name);
+            connecting = self.endpoint(to)?.connect_with(self.config.clone(), to, &self.address.name);
         }
-        let connecting = connecting
-            .map_err(|error| Unreachable::transient(network(format!("{to} cannot be reached")).with_source(error)))?;
+        let connecting = connecting.map_err(|error| {
+            let message = format!("{}: {to} cannot be reached: {error}", self.address.given);
+            Unreachable::transient(network(message).with_source(error))
+        })?;
         let connection = connecting.await.map_err(|error| self.unreachable(error))?;
         let (send, recv) = connection.open_bi().await.map_err(|error| self.unreachable(error))?;
         self.endpoints.lock().server = Some(to);
@@ -171,7 +169,15 @@ impl Dialer {
             ConnectionError::VersionMismatch => true,
             _ => false,
         };
-        let error = network(format!("no connection to {}: {error}", self.address)).with_source(error);
+        // The error of QUIC has a text only.
+        let problem = if is_final { self.refused.lock().take() } else { None };
+        let given = &self.address.given;
+        let error = match problem {
+            Some(problem) => network(format!("the certificate of the server at {given} is not accepted: {problem}"))
+                .with_detail("reason", problem.reason()),
+            None => network(format!("no connection to {given}: {error}")),
+        }
+        .with_source(error);
         Unreachable { error, is_final }
     }
 
@@ -283,16 +289,6 @@ mod tests {
         let found = ["[::1]:1", "[::2]:1", "127.0.0.1:1", "[::3]:1"].map(|address| address.parse().unwrap());
         let order: Vec<String> = interleaved(found.into_iter()).iter().map(ToString::to_string).collect();
         assert_eq!(order, ["[::1]:1", "127.0.0.1:1", "[::2]:1", "[::3]:1"]);
-    }
-
-    #[test]
-    fn an_address_needs_a_host_and_a_port() {
-        for wrong in ["", "host", ":1", "host:", "host:port", "host:99999"] {
-            let error = Dialer::new(&config(wrong)).unwrap_err();
-            assert_eq!(error.code(), ErrorCode::CommonModuleParamsInvalid, "{wrong}");
-        }
-        assert_eq!(Dialer::new(&config("[::1]:1")).unwrap().name, "::1");
-        assert_eq!(Dialer::new(&config("host:1").server_name("chat")).unwrap().name, "chat");
     }
 
     #[tokio::test]

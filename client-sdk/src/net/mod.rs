@@ -3,6 +3,8 @@
 //! The part without IO is public for tests: a fuzzer plays the server. It is not for apps, and the book does not
 //! document it.
 
+mod address;
+mod certificate;
 mod connection;
 mod dial;
 mod drive;
@@ -13,6 +15,8 @@ mod remote;
 mod socket;
 mod tls;
 
+pub use self::address::ascii_host;
+pub use self::certificate::CertificateProblem;
 pub use self::connection::{Connection, Incoming, ProtocolError, TooLong};
 pub(crate) use self::dial::{Dialed, Dialer};
 pub(crate) use self::drive::{Ended, drive};

@@ -16,7 +16,7 @@ use tokio_util::task::TaskTracker;
 use zim_protocol::ErrorCode;
 
 use super::socket::Replaceable;
-use super::tls;
+use super::tls::{self, Refused};
 use crate::config::Trust;
 use crate::error::Error;
 
@@ -38,13 +38,19 @@ const SEND_WINDOW: u64 = 4 << 20;
 /// # Errors
 /// The certificates to trust cannot be loaded: there is no such file, or no certificate in it.
 pub fn client_config(trust: &Trust) -> Result<ClientConfig, Error> {
-    let tls = QuicClientConfig::try_from(tls::client_config(trust)?).map_err(|error| {
+    noting_client_config(trust).map(|(config, _)| config)
+}
+
+/// Returns the QUIC settings of a client, and where they note why a certificate is refused.
+pub(super) fn noting_client_config(trust: &Trust) -> Result<(ClientConfig, Refused), Error> {
+    let (tls, refused) = tls::client_config(trust)?;
+    let tls = QuicClientConfig::try_from(tls).map_err(|error| {
         let message = "the TLS settings do not support QUIC";
         Error::new(ErrorCode::NetworkModuleCommonError, message).with_source(error)
     })?;
     let mut config = ClientConfig::new(Arc::new(tls));
     config.transport_config(Arc::new(transport()));
-    Ok(config)
+    Ok((config, refused))
 }
 
 fn transport() -> TransportConfig {

@@ -1,29 +1,38 @@
 //! TLS: which server certificates are trusted.
 
+use std::path::Path;
 use std::sync::Arc;
 
-use rustls::client::WebPkiServerVerifier;
+use parking_lot::Mutex;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{CryptoProvider, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::server::ParsedCertificate;
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use sha2::{Digest, Sha256};
 use zim_protocol::ErrorCode;
 
+use super::certificate::CertificateProblem;
 use crate::config::Trust;
 use crate::error::Error;
 
-/// Returns the TLS settings of a client.
-pub(crate) fn client_config(trust: &Trust) -> Result<ClientConfig, Error> {
+/// Why the last certificate was refused.
+pub(super) type Refused = Arc<Mutex<Option<CertificateProblem>>>;
+
+/// Returns the TLS settings of a client, and where they note why a certificate is refused.
+pub(super) fn client_config(trust: &Trust) -> Result<(ClientConfig, Refused), Error> {
+    let refused = Refused::default();
+    let verifier = Noting { verifier: certificate_verifier(trust)?, refused: Arc::clone(&refused) };
     let mut config = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|error| untrusted("TLS 1.3 is not available").with_source(error))?
         .dangerous()
-        .with_custom_certificate_verifier(certificate_verifier(trust)?)
+        .with_custom_certificate_verifier(Arc::new(verifier))
         .with_no_client_auth();
     config.alpn_protocols = vec![zim_protocol::wire::ALPN.to_vec()];
-    Ok(config)
+    Ok((config, refused))
 }
 
 fn provider() -> Arc<CryptoProvider> {
@@ -36,34 +45,38 @@ fn provider() -> Arc<CryptoProvider> {
 /// # Errors
 /// The certificates to trust cannot be loaded: there is no such file, or no certificate in it.
 pub fn certificate_verifier(trust: &Trust) -> Result<Arc<dyn ServerCertVerifier>, Error> {
-    let roots = match trust {
-        Trust::System => system_roots()?,
+    Ok(match trust {
+        Trust::System => verifier(system_roots()?)?,
         Trust::CaFile(file) => {
+            let certificates = certificates(file)?;
             let mut roots = RootCertStore::empty();
-            let certificates = CertificateDer::pem_file_iter(file)
-                .map_err(|error| untrusted(format!("{} cannot be read", file.display())).with_source(error))?;
-            for certificate in certificates {
-                let certificate = certificate.map_err(|error| {
-                    untrusted(format!("{} is not a valid PEM file", file.display())).with_source(error)
-                })?;
-                roots.add(certificate).map_err(|error| {
+            for certificate in &certificates {
+                roots.add(certificate.clone()).map_err(|error| {
                     untrusted(format!("{} contains a certificate that cannot be used", file.display()))
                         .with_source(error)
                 })?;
             }
-            if roots.is_empty() {
-                return Err(untrusted(format!("{} contains no certificate", file.display())));
-            }
-            roots
+            Arc::new(FromFile { verifier: verifier(roots)?, certificates })
         }
-        Trust::Fingerprint(fingerprint) => {
-            return Ok(Arc::new(Pinned { fingerprint: *fingerprint, provider: provider() }));
-        }
-    };
+        Trust::Fingerprint(fingerprint) => Arc::new(Pinned { fingerprint: *fingerprint, provider: provider() }),
+    })
+}
+
+fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
+    let found = CertificateDer::pem_file_iter(file)
+        .map_err(|error| untrusted(format!("{} cannot be read", file.display())).with_source(error))?;
+    let certificates: Vec<_> = found
+        .collect::<Result<_, _>>()
+        .map_err(|error| untrusted(format!("{} is not a valid PEM file", file.display())).with_source(error))?;
+    if certificates.is_empty() {
+        return Err(untrusted(format!("{} contains no certificate", file.display())));
+    }
+    Ok(certificates)
+}
+
+fn verifier(roots: RootCertStore) -> Result<Arc<WebPkiServerVerifier>, Error> {
     let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider()).build();
-    verifier
-        .map(|verifier| verifier as Arc<_>)
-        .map_err(|error| untrusted("the certificate verifier cannot be built").with_source(error))
+    verifier.map_err(|error| untrusted("the certificate verifier cannot be built").with_source(error))
 }
 
 fn untrusted(message: impl Into<String>) -> Error {
@@ -78,6 +91,101 @@ fn system_roots() -> Result<RootCertStore, Error> {
         return Err(untrusted("this system has no trusted authorities; give a CA file or the server's fingerprint"));
     }
     Ok(roots)
+}
+
+/// Notes why a certificate is refused.
+#[derive(Debug)]
+struct Noting {
+    verifier: Arc<dyn ServerCertVerifier>,
+    refused: Refused,
+}
+
+impl ServerCertVerifier for Noting {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let verified = self.verifier.verify_server_cert(end_entity, intermediates, name, ocsp, now);
+        verified.inspect_err(|error| *self.refused.lock() = CertificateProblem::of(error))
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.verifier.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.verifier.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.verifier.supported_verify_schemes()
+    }
+}
+
+/// Trusts the authorities in a file, and the certificates in it themselves. Those that `openssl req -x509` makes are marked as
+/// authorities, and a server may use one as its own.
+#[derive(Debug)]
+struct FromFile {
+    verifier: Arc<WebPkiServerVerifier>,
+    certificates: Vec<CertificateDer<'static>>,
+}
+
+impl ServerCertVerifier for FromFile {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let verified = self.verifier.verify_server_cert(end_entity, intermediates, name, ocsp, now);
+        let is_of_authority = verified
+            .as_ref()
+            .is_err_and(|error| CertificateProblem::of(error) == Some(CertificateProblem::OfAuthority));
+        if is_of_authority && self.certificates.contains(end_entity) {
+            // Its time was checked before its kind, and the rest is what the file says. Its name is left.
+            verify_server_name(&ParsedCertificate::try_from(end_entity)?, name)?;
+            return Ok(ServerCertVerified::assertion());
+        }
+        verified
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.verifier.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.verifier.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.verifier.supported_verify_schemes()
+    }
 }
 
 /// Trusts exactly one certificate. The server must also own its key: the signature of the handshake is checked.
@@ -99,7 +207,7 @@ impl ServerCertVerifier for Pinned {
         if Sha256::digest(end_entity)[..] == self.fingerprint {
             return Ok(ServerCertVerified::assertion());
         }
-        Err(rustls::Error::General("the server's certificate has another fingerprint".to_owned()))
+        Err(CertificateError::ApplicationVerificationFailure.into())
     }
 
     fn verify_tls12_signature(
@@ -122,5 +230,91 @@ impl ServerCertVerifier for Pinned {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
+
+    use super::*;
+
+    /// Within the validity of the certificates.
+    const NOW_S: u64 = 1_700_000_000;
+    const YEAR_S: u64 = 366 * 86_400;
+
+    /// A certificate that is valid in 2023, and its PEM form.
+    struct Made {
+        der: CertificateDer<'static>,
+        pem: String,
+    }
+
+    fn params(names: &[&str], is_ca: bool) -> CertificateParams {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let mut params = CertificateParams::new(names).unwrap();
+        (params.not_before, params.not_after) = (date_time_ymd(2023, 1, 1), date_time_ymd(2023, 12, 31));
+        if is_ca {
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        }
+        params
+    }
+
+    /// Makes what `openssl req -x509` does: self-signed, and marked as an authority.
+    fn self_made(names: &[&str]) -> Made {
+        let certificate = params(names, true).self_signed(&KeyPair::generate().unwrap()).unwrap();
+        Made { der: certificate.der().clone(), pem: certificate.pem() }
+    }
+
+    /// Verifies `server` with `ca` as the CA file.
+    fn verify(ca: &Made, server: &Made, name: &str, now_s: u64) -> Result<(), CertificateProblem> {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("ca.pem");
+        std::fs::write(&file, &ca.pem).unwrap();
+        verify_by(&Trust::CaFile(file), server, name, now_s)
+    }
+
+    fn verify_by(trust: &Trust, server: &Made, name: &str, now_s: u64) -> Result<(), CertificateProblem> {
+        let (name, now) = (ServerName::try_from(name).unwrap(), UnixTime::since_unix_epoch(Duration::from_secs(now_s)));
+        let verified = certificate_verifier(trust).unwrap().verify_server_cert(&server.der, &[], &name, &[], now);
+        verified.map(drop).map_err(|error| CertificateProblem::of(&error).unwrap())
+    }
+
+    #[test]
+    fn a_self_made_certificate_is_trusted_by_its_file() {
+        let own = self_made(&["chat.example", "127.0.0.1"]);
+        for name in ["chat.example", "127.0.0.1"] {
+            assert_eq!(verify(&own, &own, name, NOW_S), Ok(()));
+        }
+        // Name and time are still checked, and another certificate is not trusted.
+        let names = vec!["chat.example".to_owned(), "127.0.0.1".to_owned()];
+        let other_name = CertificateProblem::OtherName { expected: "localhost".to_owned(), names };
+        assert_eq!(other_name.to_string(), "it is for chat.example, 127.0.0.1, and not for localhost");
+        assert_eq!(verify(&own, &own, "localhost", NOW_S), Err(other_name));
+        assert_eq!(verify(&own, &own, "chat.example", NOW_S + YEAR_S), Err(CertificateProblem::Expired));
+        assert_eq!(verify(&own, &own, "chat.example", NOW_S - YEAR_S), Err(CertificateProblem::NotValidYet));
+        let other = self_made(&["chat.example"]);
+        assert_eq!(verify(&other, &own, "chat.example", NOW_S), Err(CertificateProblem::OfAuthority));
+        let nameless = self_made(&[]);
+        let refused = verify(&nameless, &nameless, "chat.example", NOW_S).unwrap_err();
+        assert_eq!(refused.to_string(), "it has no subject alternative name, and chat.example must be one");
+    }
+
+    #[test]
+    fn a_certificate_needs_an_authority_of_the_file() {
+        let (key, server_key) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+        let authority = params(&[], true);
+        let ca = authority.self_signed(&key).unwrap();
+        let ca = Made { der: ca.der().clone(), pem: ca.pem() };
+        let signed = params(&["chat.example"], false).signed_by(&server_key, &Issuer::new(authority, key)).unwrap();
+        let signed = Made { der: signed.der().clone(), pem: signed.pem() };
+        assert_eq!(verify(&ca, &signed, "chat.example", NOW_S), Ok(()));
+        // All have the same name, as two that one server made for itself.
+        let other = self_made(&["chat.example"]);
+        assert_eq!(verify(&other, &signed, "chat.example", NOW_S), Err(CertificateProblem::UnknownIssuer));
+        let pinned = |bytes| verify_by(&Trust::Fingerprint(bytes), &signed, "any.name", NOW_S + YEAR_S);
+        assert_eq!(pinned(Sha256::digest(&signed.der).into()), Ok(()));
+        assert_eq!(pinned([0; 32]), Err(CertificateProblem::OtherFingerprint));
     }
 }

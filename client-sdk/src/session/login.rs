@@ -1,7 +1,7 @@
 //! The state of a login, shared by its callers and its task.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -42,6 +42,8 @@ pub(crate) struct Login {
     ahead_ms: AtomicI64,
     phase: watch::Sender<Phase>,
     leaving: CancellationToken,
+    /// Whether the app wants the local data deleted.
+    is_clearing: AtomicBool,
 }
 
 impl Login {
@@ -55,6 +57,7 @@ impl Login {
             ahead_ms: AtomicI64::new(clock.now_ms().saturating_sub(clock.steady_ms())),
             phase: watch::Sender::new(Phase::Pending),
             leaving: CancellationToken::new(),
+            is_clearing: AtomicBool::new(false),
         }
     }
 
@@ -64,7 +67,8 @@ impl Login {
     }
 
     /// Ends the login at the app's request: requests fail from now on.
-    pub(crate) fn leave(&self) {
+    pub(crate) fn leave(&self, is_clearing: bool) {
+        self.is_clearing.fetch_or(is_clearing, Ordering::Relaxed);
         self.leaving.cancel();
         self.account.lock().take();
     }
@@ -72,6 +76,11 @@ impl Login {
     /// Returns whether the app asked for the end.
     pub(super) fn is_leaving(&self) -> bool {
         self.leaving.is_cancelled()
+    }
+
+    /// Returns whether the app wants the local data deleted.
+    pub(super) fn is_clearing(&self) -> bool {
+        self.is_clearing.load(Ordering::Relaxed)
     }
 
     /// Waits until the app asks for the end.

@@ -104,7 +104,7 @@ impl LoginTask {
     async fn finish(self, end: End, account: Option<Arc<Account>>) {
         self.login.set_ending();
         self.login.link.close();
-        let is_deleted = matches!(end, End::Unregistered);
+        let is_deleted = matches!(end, End::Unregistered) || self.login.is_clearing();
         // A short-lived session reports what it could not send, so that must not be sent later.
         let keeps_unsent = !self.client.config.one_shot && matches!(end, End::Destroyed | End::Panicked(_));
         let is_panic = matches!(end, End::Panicked(_));
@@ -131,11 +131,11 @@ impl LoginTask {
         self.login.set_ended(outcome.and_then(|(_, error)| error));
     }
 
-    /// Deletes the local data of a deleted account.
+    /// Deletes the local data: the account no longer exists, or the app wants it.
     fn erase(&self) {
         last_user::forget(&self.client.config, &self.login.user_id);
         if let Err(error) = account::erase(&self.client.config, self.client.config.app_id, &self.login.user_id) {
-            tracing::warn!(%error, "the local database of a deleted account cannot be removed");
+            tracing::warn!(%error, "the local database cannot be removed");
         }
     }
 

@@ -246,18 +246,27 @@ pub(crate) fn shown(db: &Connection, id: i64, viewer: &str) -> rusqlite::Result<
     Ok(found)
 }
 
-/// Returns a page of the list, newest first, after `anchor`, which is an order key and a name.
+/// Returns a page of the list, newest first, after `anchor`, which is an order key and a name. If the order key is 0, the
+/// conversation is looked up; `None`: there is none.
 pub(crate) fn list(
     db: &Connection,
     viewer: &str,
     anchor: Option<(i64, Name)>,
     count: usize,
     filter: &ConversationFilterOption,
-) -> rusqlite::Result<Vec<Conversation>> {
+) -> rusqlite::Result<Option<Vec<Conversation>>> {
     let mut values: Vec<Value> = Vec::new();
     let mut rest = String::from("WHERE c.type IN (0, 2)");
-    if let Some((order_key, name)) = anchor {
-        values.extend([order_key.into(), id(db, &name)?.unwrap_or(0).into()]);
+    if let Some((mut order_key, name)) = anchor {
+        let id = id(db, &name)?.unwrap_or(0);
+        if order_key == 0 {
+            let sql = "SELECT order_key FROM conversation WHERE id = ?1";
+            let Some(found) = db.prepare_cached(sql)?.query_row([id], |row| row.get(0)).optional()? else {
+                return Ok(None);
+            };
+            order_key = found;
+        }
+        values.extend([order_key.into(), id.into()]);
         rest.push_str(" AND (c.order_key, c.id) < (?, ?)");
     }
     rest.push_str(&filtered(filter, &mut values));
@@ -274,7 +283,7 @@ pub(crate) fn list(
             add_marks(db, id, conversation)?;
         }
     }
-    Ok(list)
+    Ok(Some(list))
 }
 
 /// Returns the number of unread messages in conversations that match the filter and are not set to do not disturb.

@@ -15,6 +15,7 @@ use crate::error::Error;
 const MIGRATIONS: &[&str] = &[
     include_str!("migrations/001_init.sql"),
     include_str!("migrations/002_status.sql"),
+    include_str!("migrations/003_folding.sql"),
     include_str!("migrations/004_delivery.sql"),
     include_str!("migrations/005_local_data.sql"),
 ];
@@ -104,6 +105,7 @@ fn prepare(mut connection: Connection) -> rusqlite::Result<Connection> {
     settle(&connection)?;
     search::install(&connection)?;
     migrate(&mut connection)?;
+    search::rebuild(&mut connection)?;
     Ok(connection)
 }
 

@@ -92,10 +92,11 @@ fn older_bound(
     conversation: i64,
     anchor: Option<(i64, i64)>,
 ) -> rusqlite::Result<(Option<i64>, Option<u64>)> {
+    let end = end(db, conversation)?;
     let top = match anchor {
-        // The greatest position before the anchor.
-        Some((order_key, _)) => from_sql((order_key - 1).div_euclid(ORDER_KEY_STEP)),
-        None => end(db, conversation)?,
+        // The greatest position before the anchor, which may be beyond the end.
+        Some((order_key, _)) => from_sql((order_key - 1).div_euclid(ORDER_KEY_STEP)).min(end),
+        None => end,
     };
     if top == 0 {
         return Ok((None, None));
@@ -141,6 +142,22 @@ fn end(db: &Connection, conversation: i64) -> rusqlite::Result<u64> {
         )?
         .query_row([conversation], |row| row.get(0))?;
     Ok(from_sql(end))
+}
+
+/// Returns the order key of a message, and its key, by its ID or by its key. No index helps: messages come with their
+/// place, and an ID alone is rare.
+pub(crate) fn place(
+    db: &Connection,
+    conversation: i64,
+    message_id: i64,
+    key: &[u8],
+) -> rusqlite::Result<Option<(i64, Vec<u8>)>> {
+    db.prepare_cached(
+        "SELECT order_key, client_key FROM message WHERE conversation = ?1 \
+         AND ((message_id = ?2 AND seq > 0) OR (client_key = ?3 AND length(?3) > 0)) ORDER BY message_id = ?2 DESC LIMIT 1",
+    )?
+    .query_row(params![conversation, message_id, key], |row| Ok((row.get(0)?, row.get(1)?)))
+    .optional()
 }
 
 /// Returns the tie-breaker of an anchor among messages with the same order key.

@@ -1,4 +1,5 @@
-//! Local search: an index that finds every substring, in any script, also of one or two characters, ignoring case.
+//! Local search: an index that finds every substring, in any script, also of one or two characters, ignoring case and
+//! how letters are encoded.
 //! Chinese and Japanese users search with two characters; FTS5's own trigram tokenizer finds nothing shorter than three
 //! (docs/decisions/0011-search-by-bigrams.md has the measurements).
 //!
@@ -11,8 +12,16 @@
 //! An index is a table `USING fts5 (…, content='', contentless_delete=1, tokenize='ascii', prefix='4')`. Triggers write
 //! its rows with `search_text(…)`, so that no statement can miss it.
 
+use std::borrow::Cow;
+
+use icu_casemap::CaseMapper;
+use icu_normalizer::{ComposingNormalizerBorrowed, DecomposingNormalizerBorrowed};
 use rusqlite::Connection;
 use rusqlite::functions::FunctionFlags;
+
+/// The version of [`folded`], which includes that of Unicode. It goes up when any text is folded in another way, so that
+/// existing indexes are built again.
+const FOLDING: i64 = 1;
 
 const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
 
@@ -22,9 +31,24 @@ pub(crate) fn install(connection: &Connection) -> rusqlite::Result<()> {
     connection.create_scalar_function("search_text", 1, flags, |context| Ok(indexed(&context.get::<String>(0)?)))
 }
 
+/// Builds the indexes again if their texts were folded in another way.
+pub(crate) fn rebuild(connection: &mut Connection) -> rusqlite::Result<()> {
+    let folding: i64 = connection.query_row("SELECT folding FROM device", [], |row| row.get(0))?;
+    if folding == FOLDING {
+        return Ok(());
+    }
+    let transaction = connection.transaction()?;
+    transaction.execute_batch(
+        "INSERT INTO friend_search (friend_search) VALUES ('delete-all');
+         INSERT INTO friend_search (rowid, user_name, alias) SELECT id, user_name, alias FROM friend_searched;",
+    )?;
+    transaction.execute("UPDATE device SET folding = ?1", [FOLDING])?;
+    transaction.commit()
+}
+
 /// Returns the indexed form of a text.
 fn indexed(text: &str) -> String {
-    let characters: Vec<char> = folded(text).collect();
+    let characters: Vec<char> = folded(text).chars().collect();
     words(&characters, true)
 }
 
@@ -33,7 +57,7 @@ fn indexed(text: &str) -> String {
 pub(crate) fn query<S: AsRef<str>>(columns: &[&str], keywords: &[S]) -> Option<String> {
     let mut phrases = Vec::with_capacity(keywords.len());
     for keyword in keywords {
-        let characters: Vec<char> = folded(keyword.as_ref()).collect();
+        let characters: Vec<char> = folded(keyword.as_ref()).chars().collect();
         phrases.push(match characters.as_slice() {
             [] => return None,
             [_] => format!("\"{}\" *", words(&characters, true)),
@@ -46,13 +70,19 @@ pub(crate) fn query<S: AsRef<str>>(columns: &[&str], keywords: &[S]) -> Option<S
     Some(format!("{{{}}} : ({})", columns.join(" "), phrases.join(" AND ")))
 }
 
-/// Folds case: upper and then lower case, because some letters have two lower-case forms (σ, ς) or two upper-case
-/// letters (ß, SS). The four Turkish forms of i are treated as one.
-fn folded(text: &str) -> impl Iterator<Item = char> {
-    text.chars()
-        .map(|letter| if letter == 'İ' { 'I' } else { letter })
-        .flat_map(char::to_uppercase)
-        .flat_map(char::to_lowercase)
+/// Returns the form in which texts are compared: texts that differ in case, or are canonically equivalent, are equal.
+/// All local search goes through this function.
+///
+/// This is Unicode's canonical caseless match (full case folding between normalizations), with composed letters, so that
+/// `e` is not found in `é`. The four Turkish forms of i are treated as one.
+fn folded(text: &str) -> Cow<'_, str> {
+    if text.is_ascii() {
+        return Cow::Owned(text.to_ascii_lowercase());
+    }
+    let decomposed = DecomposingNormalizerBorrowed::new_nfd().normalize(text);
+    let folded = CaseMapper::new().fold_string(&decomposed);
+    let one_i = folded.replace('ı', "i").replace("i\u{307}", "i");
+    Cow::Owned(ComposingNormalizerBorrowed::new_nfc().normalize(&one_i).into_owned())
 }
 
 /// Returns the pairs, optionally followed by the last character.
@@ -124,7 +154,7 @@ mod tests {
     }
 
     fn fold(text: &str) -> String {
-        folded(text).collect()
+        folded(text).into_owned()
     }
 
     fn finds(text: &str, keyword: &str) -> bool {
@@ -144,7 +174,7 @@ mod tests {
             ("Ann B.", "n b"),
             ("👩‍👩‍👧 family", "👧"),
             ("🇹🇷🇩🇪", "🇩🇪"),
-            ("e\u{301}te\u{301}", "\u{301}"),
+            ("x\u{301}tx\u{301}", "\u{301}"),
             ("O'Brien \"Bo\"", "\""),
             ("a AND b* (c) NEAR d: -e {f} ^g", "* (c) NEAR"),
             ("x", "x"),
@@ -168,9 +198,76 @@ mod tests {
             ("İzmir", "İZMİR"),
             ("Diyarbakır", "BAKIR"),
             ("ÀÉÎ", "àéî"),
+            ("GROẞ", "groß"),
+            ("Straße", "STRAẞE"),
+            ("ﬁnal", "FINAL"),
+            ("ᾳ", "ΑΙ"),
+            ("ԵՒ", "և"),
+            ("Ꭰ", "ꭰ"),
         ] {
             assert!(finds(text, keyword), "{keyword:?} in {text:?}");
         }
+    }
+
+    #[test]
+    fn composed_and_decomposed_letters_are_equal() {
+        for (text, keyword) in [
+            ("Zoe\u{308}", "Zoë"),
+            ("Zoë", "ZOE\u{308}"),
+            ("각", "\u{1100}\u{1161}\u{11a8}"),
+            ("ệ", "e\u{302}\u{323}"),
+            ("Å", "\u{212b}"),
+            ("ά\u{345}", "\u{1fb4}"),
+            ("İ", "i\u{307}"),
+        ] {
+            assert!(finds(text, keyword) && finds(keyword, text), "{keyword:?} and {text:?}");
+        }
+        for (text, keyword) in [("é", "e"), ("e\u{301}", "e"), ("é", "\u{301}"), ("Ｚ", "z"), ("²", "2")] {
+            assert!(!finds(text, keyword), "{keyword:?} in {text:?}");
+        }
+    }
+
+    /// Folds each character. If the hash differs, [`FOLDING`] goes up, so that existing indexes are built again.
+    #[test]
+    fn the_number_of_the_folding_goes_up_with_every_change() {
+        use sha2::{Digest, Sha256};
+
+        let mut hash = Sha256::new();
+        for character in '\0'..=char::MAX {
+            hash.update(fold(&String::from(character)));
+            hash.update("\0");
+        }
+        let hash = zim_protocol::id::hex(&hash.finalize()[..8]);
+        assert_eq!((FOLDING, hash.as_str()), (1, "6060c87f6fcf5c53"));
+    }
+
+    #[test]
+    fn an_index_of_another_folding_is_built_again() {
+        let mut db = super::super::file::memory().unwrap();
+        db.execute_batch(
+            "INSERT INTO user (user_id, user_name, avatar_url, extended_data) VALUES ('u1', 'GROẞ', '', '');
+             INSERT INTO friend (user_id, alias, attributes, wording, created_at, place) VALUES ('u1', '', '{}', '', 0, 1);
+             INSERT INTO friend_search (friend_search) VALUES ('delete-all');
+             INSERT INTO friend_search (rowid, user_name, alias) VALUES (1, 'asfoldedbefore', '');",
+        )
+        .unwrap();
+        let found = |db: &Connection| {
+            let keywords = ["groß".to_owned()];
+            super::super::friend::search(db, &keywords, false, (0, 10)).unwrap().0.len()
+        };
+        rebuild(&mut db).unwrap();
+        assert_eq!(found(&db), 0, "this folding is known, so nothing is built");
+        db.execute("UPDATE device SET folding = ?1", [FOLDING - 1]).unwrap();
+        rebuild(&mut db).unwrap();
+        assert_eq!(found(&db), 1);
+        let stored: i64 = db.query_row("SELECT folding FROM device", [], |row| row.get(0)).unwrap();
+        assert_eq!(stored, FOLDING);
+        let old: i64 = db
+            .query_row("SELECT COUNT(*) FROM friend_search WHERE friend_search MATCH 'asfoldedbefore'", [], |row| {
+                row.get(0)
+            })
+            .unwrap();
+        assert_eq!(old, 0);
     }
 
     #[test]
@@ -190,7 +287,7 @@ mod tests {
     }
 
     const ALPHABET: &str =
-        "aAbBcC zZßSsıİσςΣéÉ\u{301}\u{308}張偉東京北林森タワさくらーが👩👧👍🏽\u{200d}🇹🇷🇩🇪\"'*():^-+{}~%_\\\\";
+        "aAbBcC zZßẞSsıİσςΣéÉeE\u{301}\u{308}\u{307}張偉東京北林森タワさくらーが👩👧👍🏽\u{200d}🇹🇷🇩🇪\"'*():^-+{}~%_\\\\";
 
     fn texts() -> impl Strategy<Value = String> {
         let character = proptest::sample::select(ALPHABET.chars().collect::<Vec<_>>());

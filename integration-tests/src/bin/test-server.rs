@@ -14,10 +14,28 @@ use anyhow::Context;
 use tracing_subscriber::EnvFilter;
 use zim_integration_tests::{print_line, stdin_lines, ticking_clock};
 use zim_protocol::clock::Clock;
+use zim_server::app::App;
 use zim_server::config::Config;
-use zim_server::db::{Dialect, Scope, Tx};
+use zim_server::db::{Dialect, Scope, Tx, params};
 use zim_server::error::Error;
+use zim_server::key::AppKey;
+use zim_server::task::{self, TaskKind};
 use zim_server::{Server, run};
+
+/// A task whose effect is a row: if it took effect twice, there would be two.
+static COUNT: TaskKind<App> = TaskKind {
+    number: 1_000,
+    name: "count",
+    // In one of the partitions.
+    scope: |subject| Scope::name(AppKey(0), &subject.to_string()),
+    run: |_, tx, _, due| {
+        Box::pin(async move {
+            let sql = "INSERT INTO task_effect (subject, now) VALUES ($1, $2)";
+            tx.execute(sql, &params![due.subject, due.now]).await?;
+            Ok(())
+        })
+    },
+};
 
 fn main() -> anyhow::Result<ExitCode> {
     let arguments: Vec<String> = env::args().skip(1).collect();
@@ -46,7 +64,7 @@ async fn serve(config: Config) -> anyhow::Result<ExitCode> {
     let filter = EnvFilter::try_from_env("ZIM_TEST_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
     let clock = ticking_clock();
-    let server = Server::start_with(config, clock.clone()).await?;
+    let server = Server::start_with_tasks(config, clock.clone(), &[&COUNT]).await?;
     print_line(server.local_addr());
     let mut commands = stdin_lines();
     let mut left = 0;
@@ -89,9 +107,44 @@ async fn execute(server: &Server, clock: &Clock, command: &str) -> anyhow::Resul
         "poison" => job(server, async |tx| poison(tx).await).await?,
         // Deletes the messages that all members have read.
         "retain" => job(server, async |tx| retain(tx).await).await?,
+        // Schedules this many tasks, due within some milliseconds.
+        "tasks" => {
+            let (count, within_ms) = rest.split_once(' ').context("tasks COUNT MILLISECONDS")?;
+            let (count, within_ms, now) = (count.parse()?, within_ms.parse()?, clock.now_ms());
+            job(server, async move |tx| schedule(tx, count, within_ms, now).await).await?;
+        }
+        // Sets the clock forward until all of them are due.
+        "tasks_due" => {
+            let last = server.app().db.read(async |tx| last_task(tx).await).await;
+            let last = last.map_err(|error| anyhow::anyhow!("{error}: {:?}", error.cause()))?;
+            clock.jump((last - clock.now_ms()).max(0));
+        }
         _ => anyhow::bail!("unknown command {command:?}"),
     }
     Ok(())
+}
+
+async fn schedule(tx: &mut Tx<'_>, count: i64, within_ms: i64, now: i64) -> Result<(), Error> {
+    for table in
+        ["task_wanted (subject BIGINT PRIMARY KEY, at BIGINT NOT NULL)", "task_effect (subject BIGINT, now BIGINT)"]
+    {
+        tx.execute(&format!("CREATE TABLE IF NOT EXISTS {table}"), &[]).await?;
+    }
+    let last = tx.fetch_one("SELECT COALESCE(MAX(subject), 0) FROM task_wanted", &[]).await?;
+    let last: i64 = last.map_or(Ok(0), |row| row.get(0))?;
+    for number in 0..count {
+        let (subject, at) = (last + 1 + number, now + within_ms * number / count);
+        tx.execute("INSERT INTO task_wanted (subject, at) VALUES ($1, $2)", &params![subject, at]).await?;
+        task::schedule(tx, &COUNT, subject, at).await?;
+    }
+    Ok(())
+}
+
+/// Returns when the last task is due that has not failed too often.
+async fn last_task(tx: &mut Tx<'_>) -> Result<i64, Error> {
+    let sql = "SELECT COALESCE(MAX(next_at), 0) FROM scheduled_task WHERE kind = $1 AND next_at < $2";
+    let row = tx.fetch_one(sql, &params![COUNT.number, i64::MAX]).await?;
+    Ok(row.map_or(Ok(0), |row| row.get(0))?)
 }
 
 /// Runs a job on the writing connection.

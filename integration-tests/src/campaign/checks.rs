@@ -10,7 +10,7 @@ use super::plan::{Action, Kind, POISON, Plan};
 use super::record::{Call, RaisedEvent};
 use super::rows::Rows;
 use super::social;
-use super::store::{StoredConversation, StoredMessage};
+use super::store::{StoredConversation, StoredMessage, StoredTask};
 use super::testbed::Restored;
 
 /// The state of a device at the end.
@@ -51,6 +51,8 @@ pub(super) struct EndState {
     pub(super) subscriptions: BTreeMap<String, Subscriptions>,
     /// The custom statuses that the server stores, by user.
     pub(super) custom_statuses: BTreeMap<String, String>,
+    /// The tasks, by subject.
+    pub(super) tasks: BTreeMap<i64, StoredTask>,
     /// The states of the devices.
     pub(super) devices: Vec<DeviceState>,
     /// The states of fresh devices, one for each user.
@@ -103,6 +105,7 @@ pub(super) const CHECKS: &[(&str, &str, Check)] = &[
     ("never_raised", "every device raises every message at least once", never_raised),
     ("raised_out_of_order", "devices raise messages in the order of their log", raised_out_of_order),
     ("raised_twice", "a device that is not restarted raises a message once", raised_twice),
+    ("task_not_once", "a task takes effect exactly once, and not before its time", task_not_once),
     ("server_crashed", "the server never ends by itself, leaves no task behind, and never panics", server_crashed),
 ];
 
@@ -413,6 +416,12 @@ fn raised_twice(end: &EndState) -> Vec<String> {
         }
     }
     wrong
+}
+
+fn task_not_once(end: &EndState) -> Vec<String> {
+    let is_right = |task: &StoredTask| matches!((task.at, &*task.effects), (Some(at), [now]) if *now >= at);
+    let wrong = end.tasks.iter().filter(|(_, task)| !is_right(task));
+    wrong.map(|(subject, task)| format!("task {subject}: {task:?}")).collect()
 }
 
 fn server_crashed(end: &EndState) -> Vec<String> {

@@ -221,6 +221,13 @@ pub enum Step {
     Action(usize, Action),
     /// A fault begins or ends.
     Fault(Fault),
+    /// The server schedules tasks.
+    Tasks {
+        /// The number of tasks.
+        count: u64,
+        /// The time within which they are due, milliseconds.
+        within_ms: u64,
+    },
     /// Waits until a number of unanswered calls are answered, or until a time has passed.
     Wait {
         /// The number of answers.
@@ -268,7 +275,7 @@ impl Plan {
         for kind in &kinds {
             planner.plan(*kind);
         }
-        let mut steps: Vec<Step> = planner.rounds.into_iter().flatten().collect();
+        let mut steps = with_tasks(seed, planner.rounds.into_iter().flatten());
         if kinds.contains(&Kind::Reset) {
             steps.push(Step::Fault(Fault::Retain));
         }
@@ -286,6 +293,27 @@ impl fmt::Display for Plan {
         writeln!(f, "seed {} on {:?}: {:?}", self.seed, self.database, self.kinds)?;
         self.steps.iter().enumerate().try_for_each(|(at, step)| writeln!(f, "{at:4} {step:?}"))
     }
+}
+
+/// Adds tasks that are due when a server is killed or stopped or its clock jumps, and some at other times.
+fn with_tasks(seed: u64, steps: impl Iterator<Item = Step>) -> Vec<Step> {
+    // Of their own, so that an older seed still has the plan that it had.
+    let mut random = Random::new(seed ^ 0x7a5c);
+    let mut all = Vec::new();
+    for step in steps {
+        let chance = match step {
+            Step::Fault(
+                Fault::KillServer | Fault::KillPostgres | Fault::StopServer | Fault::JumpServer { .. } | Fault::Restore,
+            ) => 800,
+            Step::Wait { .. } => 200,
+            _ => 20,
+        };
+        if random.chance(chance) {
+            all.push(Step::Tasks { count: 1 + random.below(60), within_ms: random.below(200) });
+        }
+        all.push(step);
+    }
+    all
 }
 
 fn pick(random: &mut Random, end: usize) -> usize {

@@ -38,6 +38,7 @@ impl Report {
         total.failed += tally.failed;
         total.messages += tally.messages;
         total.events += tally.events;
+        total.tasks += tally.tasks;
         total.rows += tally.rows;
         total.server_kills += tally.server_kills;
         total.client_kills += tally.client_kills;
@@ -88,6 +89,7 @@ impl Report {
             ("of these, failed or not answered because a process was killed", self.total.failed),
             ("messages stored", self.total.messages),
             ("events recorded", self.total.events),
+            ("tasks scheduled", self.total.tasks),
             ("device rows compared with those of fresh devices", self.total.rows),
             ("SIGKILLs to a server or its database", self.total.server_kills),
             ("SIGKILLs to a client", self.total.client_kills),

@@ -65,6 +65,7 @@ pub struct Tally {
     pub failed: usize,
     pub messages: usize,
     pub events: usize,
+    pub tasks: usize,
     pub rows: usize,
     pub server_kills: usize,
     pub client_kills: usize,
@@ -108,6 +109,7 @@ fn tally(end: &EndState, record: &Record) -> Tally {
         failed: end.calls.iter().filter(|call| call.acknowledged().is_none()).count(),
         messages: end.kept.iter().map(|kept| kept.messages.len()).sum(),
         events: end.raised.len(),
+        tasks: end.tasks.len(),
         rows: end.devices.iter().map(|seen| seen.rows.len()).sum(),
         server_kills: faults(|one| matches!(one, Fault::KillServer | Fault::KillPostgres)),
         client_kills: faults(|one| matches!(one, Fault::KillDevice(_))),
@@ -149,6 +151,7 @@ async fn execute(
         wrong.extend(converge(testbed, &mut fresh, settings.limit).await?);
     }
     wait_for_events(testbed, settings.limit).await?;
+    wait_for_tasks(testbed, settings.limit).await?;
     if wrong.is_empty() {
         wait_until_equal(testbed, &mut fresh, settings.limit).await?;
     }
@@ -168,6 +171,7 @@ async fn execute(
     }
     let (lists, profiles) = lists::kept(&testbed.store)?;
     let (subscriptions, custom_statuses) = lists::presence(&testbed.store)?;
+    let tasks = testbed.store.tasks()?;
     let fresh = seen.split_off(devices.len());
     let (calls, raised) = record.read(|events| (events.calls.clone(), events.raised.clone()));
     let log = std::fs::read_to_string(testbed.installation.log()).unwrap_or_default();
@@ -184,6 +188,7 @@ async fn execute(
             profiles,
             subscriptions,
             custom_statuses,
+            tasks,
             devices,
             fresh,
             log,
@@ -192,6 +197,17 @@ async fn execute(
         },
         wrong,
     ))
+}
+
+/// Waits until all tasks have taken effect; the checks report which have not. A clock that was set back has put them off, so it
+/// is set forward.
+async fn wait_for_tasks(testbed: &mut Testbed, limit: Duration) -> anyhow::Result<()> {
+    poll_until(limit, async || {
+        testbed.run_on_server("tasks_due").await?;
+        Ok(testbed.store.tasks()?.values().all(|task| !task.effects.is_empty()))
+    })
+    .await?;
+    Ok(())
 }
 
 /// Waits until every device has caught up for the first time: messages from before then raise no events.
@@ -383,8 +399,8 @@ async fn reuse_a_key(testbed: &mut Testbed) -> anyhow::Result<Option<Violation>>
         message: Some(Message::text(text)),
         to_conversation_id: USERS[0].to_owned(),
         conversation_type: ConversationType::Peer as i32,
-        config: None,
         client_key: vec![7; 16].into(),
+        ..SendMessageRequest::default()
     };
     let [first, again, other] = [
         raw.call(&send("the first text")).await,

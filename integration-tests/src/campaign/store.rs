@@ -1,5 +1,6 @@
 //! The server's database from outside: reading, copying and killing it.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -63,6 +64,15 @@ pub(super) struct StoredConversation {
     pub(super) members: Vec<(String, i64)>,
     /// The messages, in order.
     pub(super) messages: Vec<StoredMessage>,
+}
+
+/// A task that was scheduled.
+#[derive(Clone, Debug, Default)]
+pub(super) struct StoredTask {
+    /// When it was due, Unix milliseconds; `None` if nobody has scheduled it.
+    pub(super) at: Option<i64>,
+    /// When it took effect, each time.
+    pub(super) effects: Vec<i64>,
 }
 
 impl Store {
@@ -187,6 +197,25 @@ impl Store {
                 Ok(text.lines().map(|line| line.split('|').map(str::to_owned).collect()).collect())
             }
         }
+    }
+
+    /// Reads the tasks by subject: when they were due, and when they took effect.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub(super) fn tasks(&self) -> anyhow::Result<BTreeMap<i64, StoredTask>> {
+        let mut all: BTreeMap<i64, StoredTask> = BTreeMap::new();
+        let pairs = |sql: &str| {
+            let rows = self.rows(sql)?.into_iter();
+            rows.map(|row| Ok((row[0].parse()?, row[1].parse()?))).collect::<anyhow::Result<Vec<(i64, i64)>>>()
+        };
+        for (subject, at) in pairs("SELECT CAST(subject AS TEXT), CAST(at AS TEXT) FROM task_wanted")? {
+            all.entry(subject).or_default().at = Some(at);
+        }
+        for (subject, now) in pairs("SELECT CAST(subject AS TEXT), CAST(now AS TEXT) FROM task_effect")? {
+            all.entry(subject).or_default().effects.push(now);
+        }
+        Ok(all)
     }
 
     /// Reads every conversation with its members and messages.

@@ -73,6 +73,8 @@ impl Testbed {
         let mut installation = ServerInstallation::new(&programs.server, folder.join("server"), store.url());
         let mut server = installation.start().await?;
         server.run("poison").await?;
+        // Creates the tables of the tasks.
+        server.run("tasks 0 0").await?;
         let app = installation.first_app()?;
         let address = server.address();
         let frame_proxy = match (plan.has(Kind::LastPush), planted) {
@@ -124,6 +126,13 @@ impl Testbed {
             }
             Step::Wait { answers, at_most_ms } => {
                 self.wait(*answers, Duration::from_millis(*at_most_ms)).await;
+                Ok(())
+            }
+            Step::Tasks { count, within_ms } => {
+                // The disk may be full, or the database down: then they are not scheduled.
+                if let Err(error) = self.run_on_server(&format!("tasks {count} {within_ms}")).await {
+                    self.record.note(format!("no tasks: {error:#}"));
+                }
                 Ok(())
             }
             Step::Fault(fault) => {

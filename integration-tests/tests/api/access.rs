@@ -163,7 +163,7 @@ async fn update_app_disables_logins_by_app_sign() {
     let mut by_sign = world.raw_user("ann", 1).await;
     let mut with_token = try_login(&world, &by_token(&world, "bob", world.token("bob"))).await.unwrap();
     let off = UpdateAppRequest { app_id: world.app_id(), app_sign_login: Some(false), ..UpdateAppRequest::default() };
-    let app = set(&mut operator, off).await;
+    let app = set(&mut operator, off.clone()).await;
     assert!(!app.app_sign_login && app.app_sign.is_empty() && app.server_secret.is_empty());
     assert_eq!(end_of(&mut by_sign).await, SessionEndReason::EndedByOperator);
     let mut raw = world.raw_after_hello(2).await;

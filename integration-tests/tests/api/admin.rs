@@ -3,11 +3,12 @@
 use tonic::Code;
 use tonic::transport::Channel;
 use tonic_prost::ProstCodec;
-use zim_integration_tests::{World, eventually, soon};
+use zim_integration_tests::{World, eventually, send_text, soon};
 use zim_protocol::{
-    ConnectionEvent, ConnectionState, CreateAppRequest, DisconnectUserRequest, Event, ListAppsRequest,
-    ListSessionsRequest, LoginConfig, MintTokenRequest,
+    ConnectionEvent, ConnectionState, CreateAppRequest, DeleteAppRequest, DisconnectUserRequest, Event, GetAppRequest,
+    ListAppsRequest, ListSessionsRequest, LoginConfig, MintTokenRequest, RegisterUserRequest, UpdateAppRequest,
 };
+use zim_server::db::{Scope, params};
 
 #[tokio::test]
 async fn create_app_returns_credentials_that_work() {
@@ -41,6 +42,179 @@ async fn list_apps_shows_no_secrets() {
     let apps = soon(operator.list_apps(ListAppsRequest {})).await.unwrap().into_inner().apps;
     assert_eq!(apps.len(), 1);
     assert_eq!((apps[0].app_id, apps[0].app_sign.as_str(), apps[0].server_secret.as_str()), (world.app_id(), "", ""));
+    drop(operator);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn get_app_shows_a_renamed_app_and_how_much_it_is_used() {
+    let mut world = World::new().await;
+    let mut operator = world.admin().await;
+    let app_id = world.app_id();
+    let named = |name: &str| UpdateAppRequest { app_id, name: Some(name.into()), ..UpdateAppRequest::default() };
+    let app = soon(operator.update_app(named("Games"))).await.unwrap().into_inner();
+    assert_eq!((app.name.as_str(), app.app_sign_login), ("Games", true));
+    for wrong in ["a\nb", &"x".repeat(257)] {
+        let refused = soon(operator.update_app(named(wrong))).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument);
+    }
+    let (_ann, _bob) = (world.user("ann").await, world.user("bob").await);
+    let register = RegisterUserRequest { app_id, user_id: "eve".into(), user_name: String::new() };
+    soon(operator.register_user(register)).await.unwrap();
+    let details = soon(operator.get_app(GetAppRequest { app_id })).await.unwrap().into_inner();
+    assert_eq!((details.users, details.sessions, details.created_at), (3, 2, world.clock.now_ms()));
+    let app = details.app.unwrap();
+    assert_eq!((app.name.as_str(), app.app_sign.as_str(), app.server_secret.as_str()), ("Games", "", ""));
+    let missing = soon(operator.get_app(GetAppRequest { app_id: app_id ^ 1 })).await.unwrap_err();
+    assert_eq!(missing.code(), Code::NotFound);
+    drop(operator);
+    world.stop_server().await;
+    world.start_server().await;
+    let apps = soon(world.admin().await.list_apps(ListAppsRequest {})).await.unwrap().into_inner().apps;
+    assert_eq!(apps[0].name, "Games");
+    world.end().await;
+}
+
+/// Every table with rows of an app.
+const TABLES: [&str; 13] = [
+    "app",
+    "account",
+    "conversation",
+    "member",
+    "message",
+    "change",
+    "feed",
+    "friend",
+    "friend_application",
+    "session",
+    "block",
+    "presence",
+    "subscription",
+];
+
+/// Returns the number of rows of every table.
+async fn count_rows(world: &World) -> Vec<i64> {
+    let counts = world.server().app().db.read(async move |tx| {
+        let mut counts = Vec::new();
+        for table in TABLES {
+            let row = tx.fetch_one(&format!("SELECT COUNT(*) FROM {table}"), &[]).await?;
+            counts.push(row.unwrap().get(0)?);
+        }
+        Ok(counts)
+    });
+    counts.await.unwrap()
+}
+
+/// Adds rows of the users and of the conversation of an app to the tables that have few: more than one page of messages.
+async fn add_rows(world: &World, app_id: u32) {
+    let added = world.server().app().db.submit(Scope::none(), async move |tx| {
+        let accounts = tx.fetch("SELECT id FROM account WHERE app = $1 ORDER BY id", &params![app_id]).await?;
+        let (one, other): (i64, i64) = (accounts[0].get(0)?, accounts[1].get(0)?);
+        let row = tx.fetch_one("SELECT id FROM conversation WHERE app = $1", &params![app_id]).await?;
+        let conversation: i64 = row.unwrap().get(0)?;
+        let message = "INSERT INTO message (id, conversation, seq, n, sender, key_hi, key_lo, hash, ts, kind, flags, body) \
+                       VALUES ($1, $2, $3, 0, 0, 0, 0, 0, 0, 1, 0, $4)";
+        for seq in 1_000..2_200 {
+            tx.execute(message, &params![i64::from(app_id) * 10_000 + seq, conversation, seq, vec![0_u8]]).await?;
+        }
+        for sql in [
+            "INSERT INTO change (conversation, rev, kind, actor, at, subject) VALUES ($3, 9000, 0, $1, $2, 0)",
+            "INSERT INTO feed (account, pos, kind, key) VALUES ($1, 9000, 9, $2 + $3)",
+            "INSERT INTO friend (account, friend, alias, attributes, wording, created_at, place) \
+             VALUES ($1, $2, '', '', '', $3, 9000)",
+            "INSERT INTO friend_application (account, peer, type, state, wording, alias, attributes, created_at, updated_at, \
+             expires_at, place) VALUES ($1, $2, 1, 1, '', '', '', $3, 0, 0, 9000)",
+            "INSERT INTO block (account, blocked, pos) VALUES ($1, $2, $3)",
+            "INSERT INTO subscription (account, target, place, expires_at) VALUES ($1, $2, 9000, $3)",
+        ] {
+            tx.execute(sql, &params![one, other, conversation]).await?;
+        }
+        let counters = "UPDATE account SET friend_count = 1, block_count = 1, subscription_count = 1 WHERE id = $1";
+        tx.execute(counters, &params![one]).await?;
+        Ok(())
+    });
+    added.await.unwrap();
+}
+
+#[tokio::test]
+async fn delete_app_leaves_nothing_of_it_and_all_of_the_others() {
+    let world = World::new().await;
+    let mut operator = world.admin().await;
+    let first = world.app_id();
+    let new = CreateAppRequest { app_id: first ^ 1, name: "Other".into() };
+    let other = soon(operator.create_app(new)).await.unwrap().into_inner();
+    let delete = |app_id, confirm| DeleteAppRequest { app_id, confirm };
+    let login = |user_id: &str| zim_protocol::LoginRequest {
+        user_id: user_id.into(),
+        app_id: other.app_id,
+        app_sign: other.app_sign.clone(),
+        ..Default::default()
+    };
+    let (mut other_ann, mut other_bob) = (world.raw_after_hello(1).await, world.raw_after_hello(2).await);
+    for (raw, user) in [(&mut other_ann, "ann"), (&mut other_bob, "bob")] {
+        raw.call(&login(user)).await.unwrap();
+    }
+    other_ann.call(&send_text("bob", "in the other", 1)).await.unwrap();
+    add_rows(&world, other.app_id).await;
+    // The app of the other users, and then, without its rows, that of ann and bob.
+    let of_other = count_rows(&world).await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    ann.say("bob", "in the first").await;
+    bob.receives("in the first").await;
+    add_rows(&world, first).await;
+    let before = count_rows(&world).await;
+    for (table, (all, of_other)) in TABLES.iter().zip(before.iter().zip(&of_other)).skip(1) {
+        assert!(all > of_other && *of_other > 0, "{table}: {all} of {of_other}");
+    }
+
+    for (app_id, confirm, code) in
+        [(first, 0, Code::InvalidArgument), (first, other.app_id, Code::InvalidArgument), (5, 5, Code::NotFound)]
+    {
+        assert_eq!(soon(operator.delete_app(delete(app_id, confirm))).await.unwrap_err().code(), code);
+    }
+    assert_eq!(count_rows(&world).await, before, "an unconfirmed deletion must delete nothing");
+    let mut rows = 0;
+    loop {
+        let done = soon(operator.delete_app(delete(first, first))).await.unwrap().into_inner();
+        rows += done.rows;
+        if done.is_done {
+            break;
+        }
+    }
+    let mut left = of_other.clone();
+    left[0] -= 1;
+    assert_eq!(count_rows(&world).await, left);
+    assert_eq!(rows, before.iter().zip(&left).map(|(before, left)| before.abs_diff(*left)).sum::<u64>());
+    for ended in [&ann, &bob] {
+        let Event::ConnectionStateChanged(end) = ended
+            .until("the end of the session", |seen| {
+                let end = |event: &&Event| matches!(event, Event::ConnectionStateChanged(it) if it.state() == ConnectionState::Disconnected);
+                seen.iter().find(end).cloned()
+            })
+            .await
+        else {
+            panic!("another event")
+        };
+        assert_eq!(end.event(), ConnectionEvent::KickedOut);
+    }
+    let mut raw = world.raw_after_hello(3).await;
+    let gone = zim_protocol::LoginRequest { app_id: first, ..login("ann") };
+    assert!(raw.call(&gone).await.is_err());
+    // The other app works, and is the first one now.
+    other_ann.call(&send_text("bob", "still here", 2)).await.unwrap();
+    let file = || std::fs::read_to_string(world.data_dir().join("first-app.toml")).unwrap();
+    let start = || std::fs::read_to_string(world.data_dir().join("server.json")).unwrap();
+    let id = other.app_id.to_string();
+    eventually("the files name the other app", async || {
+        (file().contains(&format!("app_id = {id}")) && start().contains(&id)).then_some(())
+    })
+    .await;
+    assert!(file().contains(&other.app_sign));
+    let last = soon(operator.delete_app(delete(other.app_id, other.app_id))).await.unwrap_err();
+    assert!(last.code() == Code::InvalidArgument && last.message().contains("last app"), "{last}");
+    for raw in [other_ann, other_bob, raw] {
+        raw.end().await;
+    }
     drop(operator);
     world.end().await;
 }
@@ -92,6 +266,14 @@ async fn disconnect_user_ends_all_sessions_and_allows_a_new_login() {
     let world = World::new().await;
     let mut operator = world.admin().await;
     let (phone, laptop, bob) = (world.user("ann").await, world.device("ann").await, world.user("bob").await);
+    // A login without a connection: it ends as well, and is neither listed nor counted.
+    world.device("ann").await.quit().await;
+    let listed = ListSessionsRequest { app_id: world.app_id(), user_id: "ann".into() };
+    eventually("the end of a connection", async || {
+        let sessions = soon(operator.clone().list_sessions(listed.clone())).await.unwrap().into_inner().sessions;
+        (sessions.len() == 2).then_some(())
+    })
+    .await;
     let out = DisconnectUserRequest { app_id: world.app_id(), user_id: "ann".into() };
     assert_eq!(soon(operator.disconnect_user(out.clone())).await.unwrap().into_inner().sessions, 2);
     for device in [&phone, &laptop] {

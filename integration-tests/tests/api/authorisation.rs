@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use zim_integration_tests::{World, code, refusal, soon};
-use zim_protocol::{Access, DisconnectUserRequest, ErrorCode, METHODS, SessionEndReason, event_frame};
+use zim_protocol::{Access, DisconnectUserRequest, ErrorCode, METHODS, SERVER_METHODS, SessionEndReason, event_frame};
 
 const NOT_LOGGED_IN: i32 = ErrorCode::NetworkModuleUserIsNotLogged as i32;
 
@@ -29,6 +29,26 @@ async fn every_method_is_refused_before_a_login() {
     raw.call(&request).await.unwrap_err();
     for method in METHODS.iter().filter(|method| method.access == Access::User) {
         assert_eq!(code(&raw.call_bytes(method.path, Vec::new()).await), NOT_LOGGED_IN, "{}", method.path);
+    }
+    raw.end().await;
+    world.end().await;
+}
+
+/// The operator's methods run through the same checks as those of clients. No client can name them.
+#[tokio::test]
+async fn no_client_can_call_a_method_of_the_server() {
+    let world = World::new().await;
+    let mut raw = world.raw_after_hello(1).await;
+    assert!(SERVER_METHODS.iter().any(|method| method.path == "Admin/BanUser"));
+    for has_login in [false, true] {
+        if has_login {
+            raw.call(&world.login_request("ann")).await.unwrap();
+        }
+        for method in SERVER_METHODS {
+            assert_eq!(method.access, Access::Server, "{}", method.path);
+            let refused = code(&raw.call_bytes(method.path, Vec::new()).await);
+            assert_eq!(refused, ErrorCode::CommonModuleUnsupportedRequest as i32, "{}", method.path);
+        }
     }
     raw.end().await;
     world.end().await;

@@ -84,6 +84,17 @@ async fn query_conversation_list_is_newest_first_in_pages() {
     assert_eq!(names(&second), ["user2", "user1"]);
     let config = ConversationQueryConfig { next_conversation: second.last().cloned(), count: 2 };
     assert_eq!(names(&list(&ann, config, Default::default()).await), ["user0"]);
+    // Without a count it is a page, and a name is enough of an anchor.
+    let next = |name: &str| {
+        let next = Conversation { conversation_id: name.to_owned(), r#type: PEER as i32, ..Conversation::default() };
+        ConversationQueryConfig { next_conversation: Some(next), count: 0 }
+    };
+    assert_eq!(list(&ann, ConversationQueryConfig::default(), Default::default()).await.len(), 5);
+    assert_eq!(names(&list(&ann, next("user3"), Default::default()).await), ["user2", "user1", "user0"]);
+    for bad in [next("nobody"), ConversationQueryConfig { next_conversation: None, count: -1 }] {
+        let refused = soon(ann.query_conversation_list(bad, Default::default())).await;
+        assert_eq!(refusal(refused), ErrorCode::CommonModuleParamsInvalid);
+    }
     // A new message moves its conversation to the front.
     world.clock.advance(1_000);
     ann.say("user1", "hello").await;

@@ -56,6 +56,7 @@ async fn search_local_friends_finds_names_and_optionally_aliases() {
     assert_eq!(found(&ann, &["小张"], false).await, [""; 0]);
     assert_eq!(found(&ann, &["小张"], true).await, ["u2"]);
     assert_eq!(found(&ann, &["STRASSE"], false).await, ["u1"]);
+    assert_eq!(found(&ann, &["STRAẞE"], false).await, ["u1"]);
     // All keywords must match, each the name or the alias.
     assert_eq!(found(&ann, &["rob", "aße"], false).await, ["u1"]);
     assert_eq!(found(&ann, &["bob", "robert"], true).await, ["u1"]);
@@ -67,6 +68,20 @@ async fn search_local_friends_finds_names_and_optionally_aliases() {
         (whole.user_id.as_str(), whole.user_name.as_str(), whole.friend_alias.as_str()),
         ("u1", "Robert Straße", "Bob")
     );
+    world.end().await;
+}
+
+#[tokio::test]
+async fn search_local_friends_ignores_case_and_the_encoding_of_letters() {
+    let world = World::new().await;
+    let ann = world.user("ann").await;
+    add_friends(&world, &ann, &[("u1", "GROẞ", ""), ("u2", "Zoe\u{308}", ""), ("u3", "Zoë", "각")]).await;
+    assert_eq!(found(&ann, &["groß"], false).await, ["u1"]);
+    for keyword in ["zoë", "ZOE\u{308}", "ë"] {
+        assert_eq!(found(&ann, &[keyword], false).await, ["u3", "u2"], "{keyword:?}");
+    }
+    assert_eq!(found(&ann, &["\u{1100}\u{1161}\u{11a8}"], true).await, ["u3"]);
+    assert_eq!(found(&ann, &["zoe"], false).await, [""; 0]);
     world.end().await;
 }
 

@@ -8,7 +8,8 @@ use zim_integration_tests::{Device, World, eventually, is_text, refusal, send_te
 use zim_protocol::message::Body;
 use zim_protocol::{
     ConversationEvent, ConversationType, ErrorCode, Event, EventKind, Message, MessageDirection, MessageQueryConfig,
-    MessageQueryMode, MessageSendConfig, MessageSentStatus, MessageType, SendMessageRequest,
+    MessageQueryMode, MessageSendConfig, MessageSentStatus, MessageType, QueryHistoryMessageRequest,
+    SendMessageRequest,
 };
 
 const PEER: ConversationType = ConversationType::Peer;
@@ -232,6 +233,43 @@ async fn send_message_again_is_refused_unless_it_failed() {
 }
 
 #[tokio::test]
+async fn send_message_priority_is_one_of_three_or_missing() {
+    let world = World::new().await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    let mut raw = world.raw_user("ann", 1).await;
+    for (priority, is_known) in [(-1, false), (0, true), (1, true), (3, true), (4, false), (9, false)] {
+        let config = MessageSendConfig { priority, ..MessageSendConfig::default() };
+        let voip = zim_protocol::VoIpConfig { ios_voip_handle_type: priority, ..Default::default() };
+        let push = zim_protocol::PushConfig { vo_ip_config: Some(voip), ..Default::default() };
+        let push = MessageSendConfig { push_config: Some(push), ..MessageSendConfig::default() };
+        for (config, name) in [(config, "config.priority"), (push, "config.pushConfig.voIPConfig.iOSVoIPHandleType")] {
+            let notification = MessageSendNotification::default();
+            let by_sdk = soon(ann.send_message(Message::text("hi"), "bob", PEER, config.clone(), notification)).await;
+            let request = SendMessageRequest {
+                config: Some(config),
+                client_key: Default::default(),
+                ..send_text("bob", "hi", 0)
+            };
+            let by_server = raw.call(&request).await;
+            if is_known {
+                assert!(by_sdk.is_ok() && by_server.is_ok(), "{name} {priority}");
+                continue;
+            }
+            for (code, message) in [
+                by_sdk.map_err(|error| (error.code() as i32, error.to_string())).unwrap_err(),
+                by_server.map_err(|error| (error.code, error.message)).unwrap_err(),
+            ] {
+                assert_eq!(code, ErrorCode::CommonModuleParamsInvalid as i32);
+                assert!(message.contains(name), "{message}");
+            }
+        }
+    }
+    eventually("the known ones", async || (bob.history("ann").await.len() == 12).then_some(())).await;
+    raw.end().await;
+    world.end().await;
+}
+
+#[tokio::test]
 async fn send_message_text_is_refused_when_empty_blank_too_long_or_with_a_null() {
     let world = World::new().await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
@@ -451,6 +489,61 @@ async fn send_message_without_a_key_is_a_new_message_each_time() {
 }
 
 #[tokio::test]
+async fn send_message_is_answered_with_the_message_as_it_is_stored() {
+    let world = World::new().await;
+    let (ann, _bob) = (world.user("ann").await, world.user("bob").await);
+    let text = serde_json::json!({
+        "type": 1, "message": "hi", "extendedData": "{}", "mentionedUserIDs": ["bob"], "isMentionAll": true,
+        "messageID": "7", "senderUserID": "mallory", "isServerMessage": true,
+    });
+    let custom = serde_json::json!({"type": 200, "message": "{}", "subType": 42, "searchedContent": "dice"});
+    for message in [text, custom] {
+        let config = serde_json::json!({"hasReceipt": true});
+        let key = "AAECAwQFBgcICQoLDA0ODw==".replace("AA", if message["type"] == 1 { "AA" } else { "BB" });
+        let request = serde_json::json!({
+            "toConversationID": "bob", "conversationType": 0, "message": message, "config": config, "clientKey": key,
+        });
+        let answer = soon(ann.call_json("Message/SendMessage", request.clone())).await.unwrap();
+        let (sent, seq) = (&answer["message"], &answer["message"]["messageSeq"]);
+        let asked = serde_json::json!({"messageSeqs": [seq], "conversationID": "bob", "conversationType": 0});
+        let stored = soon(ann.call_json("Message/QueryMessages", asked)).await.unwrap();
+        assert_eq!(*sent, stored["messageList"][0]);
+        assert_eq!((&sent["message"], &sent["receiptStatus"]), (&message["message"], &serde_json::json!(1)));
+        // Sent again with the same key, it is answered in the same way.
+        assert_eq!(soon(ann.call_json("Message/SendMessage", request)).await.unwrap(), answer);
+    }
+    let command = serde_json::json!({"type": 2, "message": "AQID", "extendedData": "x"});
+    let request = serde_json::json!({"toConversationID": "bob", "conversationType": 0, "message": command});
+    let answer = soon(ann.call_json("Message/SendMessage", request)).await.unwrap();
+    assert_eq!(
+        (&answer["message"]["message"], &answer["message"]["extendedData"]),
+        (&command["message"], &command["extendedData"])
+    );
+    world.end().await;
+}
+
+#[tokio::test]
+async fn send_message_is_answered_without_the_content_if_the_client_has_it() {
+    let world = World::new().await;
+    world.user("bob").await;
+    let mut raw = world.raw_user("ann", 1).await;
+    let message = Message { extended_data: "data".into(), ..Message::text("a text that crosses the wire once") };
+    for omit_content in [false, true] {
+        let request = SendMessageRequest { message: Some(message.clone()), omit_content, ..send_text("bob", "", 1) };
+        let id = raw.send_request(&request).await;
+        let response = raw.response().await;
+        assert_eq!(response.id, id);
+        assert!(response.pushes.iter().all(|push| push.messages.iter().all(|entry| entry.content.is_empty())));
+        let Some(zim_protocol::response::Outcome::Ok(bytes)) = response.outcome else { panic!("{response:?}") };
+        let sent = <zim_protocol::MessageSentResult as prost::Message>::decode(bytes).unwrap().message.unwrap();
+        assert_eq!((sent.message_seq, sent.r#type()), (1, MessageType::Text));
+        assert_eq!((sent.body.is_none(), sent.extended_data.is_empty()), (omit_content, omit_content));
+    }
+    raw.end().await;
+    world.end().await;
+}
+
+#[tokio::test]
 async fn send_message_ignores_fields_that_the_server_sets() {
     let world = World::new().await;
     let bob = world.user("bob").await;
@@ -511,9 +604,11 @@ async fn query_history_message_walks_both_ways_without_the_anchor() {
         assert_eq!(texts(&oldest), ["1", "2"]);
         assert!(history(device, peer, page(5, true, Some(oldest[0].clone()))).await.is_empty());
         assert!(history(device, peer, page(5, false, Some(newest[2].clone()))).await.is_empty());
-        assert!(history(device, peer, page(0, true, None)).await.is_empty());
-        assert!(history(device, peer, page(-1, true, None)).await.is_empty());
-        assert_eq!(history(device, peer, page(1_000, true, None)).await.len(), 10);
+        for count in [0, 1_000] {
+            assert_eq!(history(device, peer, page(count, true, None)).await.len(), 10);
+        }
+        let refused = soon(device.query_history_message(peer, PEER, page(-1, true, None))).await;
+        assert_eq!(refusal(refused), ErrorCode::CommonModuleParamsInvalid);
     }
     world.end().await;
 }
@@ -531,6 +626,123 @@ async fn query_history_message_of_a_fresh_device_comes_from_the_server() {
     assert_eq!(all, (1..=121).map(|number| number.to_string()).collect::<Vec<_>>());
     // Fetched messages are held locally and need no server.
     assert_eq!(texts(&fresh.history_by("bob", MessageQueryMode::OnlyLocal).await), all);
+    world.end().await;
+}
+
+/// A page of history as the server gives it to any client.
+async fn raw_history(device: &Device, config: serde_json::Value) -> Result<Vec<String>, ErrorCode> {
+    let request = serde_json::json!({"conversationID": "bob", "conversationType": 0, "config": config});
+    let answer = soon(device.call_json("Message/QueryHistoryMessage", request)).await.map_err(|error| error.code())?;
+    let list = answer["messageList"].as_array().unwrap();
+    Ok(list.iter().map(|message| message["message"].as_str().unwrap().to_owned()).collect())
+}
+
+#[tokio::test]
+async fn query_history_message_beyond_the_newest_message_begins_at_the_end() {
+    let world = World::new().await;
+    let (ann, _bob) = (world.user("ann").await, world.user("bob").await);
+    for number in 1..=5 {
+        ann.say("bob", &number.to_string()).await;
+    }
+    let modes = [MessageQueryMode::General, MessageQueryMode::PreferServer, MessageQueryMode::OnlyLocal];
+    // The fresh device holds nothing at first.
+    for device in [&world.device("ann").await, &ann] {
+        for seq in [6, 7, 1_000_000, i64::MAX] {
+            for mode in modes {
+                let next = Message { message_seq: seq, ..Message::default() };
+                let at = |reverse| MessageQueryConfig { mode: mode as i32, ..page(3, reverse, Some(next.clone())) };
+                assert_eq!(texts(&history(device, "bob", at(true)).await), ["3", "4", "5"], "{seq} {mode:?}");
+                assert!(history(device, "bob", at(false)).await.is_empty(), "{seq} {mode:?}");
+            }
+            let raw = |reverse| serde_json::json!({"count": 3, "reverse": reverse, "nextMessage": {"messageSeq": seq}});
+            assert_eq!(raw_history(&ann, raw(true)).await.unwrap(), ["3", "4", "5"]);
+            assert!(raw_history(&ann, raw(false)).await.unwrap().is_empty());
+        }
+    }
+    world.end().await;
+}
+
+#[tokio::test]
+async fn query_history_message_looks_up_an_anchor_by_its_id() {
+    let world = World::new().await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    let mut sent = Vec::new();
+    for number in 1..=5 {
+        sent.push(ann.say("bob", &number.to_string()).await);
+    }
+    bob.receives("5").await;
+    let third = Message { message_id: sent[2].message_id.clone(), ..Message::default() };
+    for device in [&world.device("ann").await, &ann] {
+        assert_eq!(texts(&history(device, "bob", page(9, true, Some(third.clone()))).await), ["1", "2"]);
+        assert_eq!(texts(&history(device, "bob", page(9, false, Some(third.clone()))).await), ["4", "5"]);
+        // A message that identifies nothing is none.
+        assert_eq!(texts(&history(device, "bob", page(2, true, Some(Message::default()))).await), ["4", "5"]);
+    }
+    let by_key = Message { local_message_id: sent[2].local_message_id.clone(), ..Message::default() };
+    assert_eq!(texts(&history(&ann, "bob", page(9, true, Some(by_key))).await), ["1", "2"]);
+    let raw = |next: serde_json::Value| serde_json::json!({"reverse": true, "nextMessage": next});
+    let id = &sent[2].message_id;
+    assert_eq!(raw_history(&ann, raw(serde_json::json!({"messageID": id}))).await.unwrap(), ["1", "2"]);
+    assert_eq!(raw_history(&ann, raw(serde_json::json!({"orderKey": 301}))).await.unwrap(), ["1", "2", "3"]);
+    assert_eq!(raw_history(&ann, raw(serde_json::json!({"orderKey": 300}))).await.unwrap(), ["1", "2"]);
+    // A message of another conversation, one that does not exist, and no number.
+    let carl = world.user("carl").await;
+    let other = ann.say("carl", "elsewhere").await;
+    carl.receives("elsewhere").await;
+    for message_id in [other.message_id.as_str(), "4711", "x"] {
+        let next = Message { message_id: message_id.to_owned(), ..Message::default() };
+        for mode in [MessageQueryMode::General, MessageQueryMode::OnlyLocal] {
+            let config = MessageQueryConfig { mode: mode as i32, ..page(9, true, Some(next.clone())) };
+            let refused = soon(ann.query_history_message("bob", PEER, config)).await;
+            assert_eq!(refusal(refused), ErrorCode::CommonModuleParamsInvalid, "{message_id} {mode:?}");
+        }
+        let refused = raw_history(&ann, raw(serde_json::json!({"messageID": message_id}))).await;
+        assert_eq!(refused.unwrap_err(), ErrorCode::CommonModuleParamsInvalid, "{message_id}");
+    }
+    world.end().await;
+}
+
+#[tokio::test]
+async fn query_history_message_without_a_count_is_a_page() {
+    let world = World::new().await;
+    let (ann, _bob) = (world.user("ann").await, world.user("bob").await);
+    for number in 1..=101 {
+        drop(ann.send("bob", Message::text(number.to_string())));
+    }
+    ann.say("bob", "102").await;
+    assert_eq!(history(&ann, "bob", MessageQueryConfig::default()).await.len(), 100);
+    let first = raw_history(&ann, serde_json::json!({})).await.unwrap();
+    assert_eq!((first.len(), first[0].as_str()), (100, "1"));
+    assert_eq!(raw_history(&ann, serde_json::json!({"count": 101})).await.unwrap().len(), 100);
+    let refused = raw_history(&ann, serde_json::json!({"count": -1})).await;
+    assert_eq!(refused.unwrap_err(), ErrorCode::CommonModuleParamsInvalid);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn query_history_message_mode_is_one_of_three() {
+    let world = World::new().await;
+    let (ann, _bob) = (world.user("ann").await, world.user("bob").await);
+    ann.say("bob", "hi").await;
+    let mut raw = world.raw_user("ann", 1).await;
+    for (mode, is_known) in [(-1, false), (0, true), (2, true), (3, false), (9, false)] {
+        let config = MessageQueryConfig { mode, ..page(3, true, None) };
+        let by_sdk = soon(ann.query_history_message("bob", PEER, config.clone())).await;
+        let request = QueryHistoryMessageRequest {
+            conversation_id: "bob".into(),
+            conversation_type: PEER as i32,
+            config: Some(config),
+        };
+        let by_server = raw.call(&request).await;
+        if is_known {
+            assert_eq!(texts(&by_sdk.unwrap().message_list), ["hi"]);
+            assert_eq!(texts(&by_server.unwrap().message_list), ["hi"]);
+        } else {
+            assert_eq!(refusal(by_sdk), ErrorCode::CommonModuleParamsInvalid);
+            assert_eq!(by_server.unwrap_err().code, ErrorCode::CommonModuleParamsInvalid as i32);
+        }
+    }
+    raw.end().await;
     world.end().await;
 }
 

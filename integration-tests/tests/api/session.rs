@@ -5,8 +5,8 @@ use zim_integration_tests::{DataDir, Device, World, eventually, hello, refusal, 
 use zim_protocol::clock::Clock;
 use zim_protocol::token::Token;
 use zim_protocol::{
-    ConnectionEvent, ConnectionState, ErrorCode, Event, EventKind, LoginConfig, PlatformType, SessionEndReason,
-    UserInfo, event_frame,
+    ConnectionEvent, ConnectionState, ErrorCode, Event, EventKind, LoginConfig, LogoutConfig, MessageQueryMode,
+    PlatformType, SessionEndReason, UserInfo, event_frame,
 };
 use zim_server::config::MultiDevice;
 
@@ -456,6 +456,34 @@ async fn logout_raises_disconnected_and_ends_the_session() {
     assert_eq!(ann.user_id(), None);
     eventually("the server forgets the session", async || (world.server().app().fanout.all().is_empty()).then_some(()))
         .await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn logout_with_config_deletes_the_local_data_if_asked() {
+    let world = World::new().await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    ann.say("bob", "before").await;
+    let dir = ann.dir();
+    let databases = || {
+        let files = std::fs::read_dir(dir.path()).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap());
+        files
+            .filter(|name| name.contains(".db") || name.contains("last-user"))
+            .collect::<std::collections::BTreeSet<_>>()
+    };
+    soon(ann.logout_with_config(LogoutConfig { is_clear_db: false })).await;
+    assert!(databases().iter().any(|name| name.ends_with(".db")), "{:?}", databases());
+    let ann = world.login(ann, "ann").await;
+    assert_eq!(zim_integration_tests::texts(&ann.history_by("bob", MessageQueryMode::OnlyLocal).await), ["before"]);
+    soon(ann.logout_with_config(LogoutConfig { is_clear_db: true })).await;
+    assert!(databases().is_empty(), "{:?}", databases());
+    // There is nothing to show without a network.
+    let offline = LoginConfig { is_offline_login: true, ..world.with_token("ann") };
+    assert_eq!(refusal(soon(ann.login("ann", offline)).await), ErrorCode::NetworkModuleUserIdError);
+    // The device starts anew, and the server still has everything.
+    let ann = world.login(ann, "ann").await;
+    assert_eq!(zim_integration_tests::texts(&ann.history("bob").await), ["before"]);
+    bob.receives("before").await;
     world.end().await;
 }
 

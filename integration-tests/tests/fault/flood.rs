@@ -3,7 +3,7 @@
 use futures_util::future::join_all;
 use zim_integration_tests::{RawClient, World, code, hello, request, send_text, soon, texts};
 use zim_protocol::response::Outcome;
-use zim_protocol::{ErrorCode, Message, QueryMessagesRequest, QueryUsersInfoRequest};
+use zim_protocol::{ErrorCode, LoginRequest, Message, QueryMessagesRequest, QueryUsersInfoRequest};
 
 /// How far an operator's mistake may set a clock back, milliseconds.
 const BACK_MS: i64 = -7_200_000;
@@ -47,6 +47,30 @@ async fn messages_beyond_the_rate_are_refused_with_the_time_to_retry() {
     // Other users are not delayed.
     world.assert_serves_others().await;
     raw.end().await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_new_connection_of_a_login_brings_no_new_burst() {
+    let world = World::with(default_rates).await;
+    world.user("bob").await;
+    let send = async |raw: &mut RawClient, key: u8| {
+        raw.write((key..key + 60).map(|key| request(u64::from(key) + 1_000, &send_text("bob", "hi", key)))).await;
+        raw.responses(60).await.iter().filter(|answer| code(answer) == 0).count()
+    };
+    // A login that is resumed, and one-shot logins of one user.
+    for login in [world.login_request("ann"), world.one_shot_request("eve")] {
+        let mut raw = world.raw_after_hello(1).await;
+        let resume = raw.call(&login).await.unwrap().session;
+        assert_eq!(send(&mut raw, 0).await, 50, "the burst");
+        raw.end().await;
+        let mut raw = world.raw_after_hello(1).await;
+        raw.call(&LoginRequest { resume, ..login }).await.unwrap();
+        assert_eq!(send(&mut raw, 100).await, 0);
+        world.clock.advance(1_000);
+        assert_eq!(send(&mut raw, 190).await, 10, "what is refilled");
+        raw.end().await;
+    }
     world.end().await;
 }
 

@@ -45,6 +45,7 @@ fn fields(out: &mut String, surface: &Surface, name: &str) {
 
 fn rules(method: &Method) -> String {
     let who = match method.access {
+        Access::Server => unreachable!("no method of the wire"),
         Access::User => "Needs a login.",
         Access::Anyone => "Needs no login.",
     };

@@ -26,13 +26,14 @@ const OUR_FIELDS: [&str; 3] = [
 ];
 
 /// Fields of requests that are no parameters in the reference.
-const OUR_PARAMETERS: [&str; 6] = [
+const OUR_PARAMETERS: [&str; 7] = [
     // The reference's SDK has the app from `create`.
     "LoginRequest.appID",
     "LoginRequest.appSign",
     "LoginRequest.oneShot",
     "LoginRequest.resume",
     "SendMessageRequest.clientKey",
+    "SendMessageRequest.omitContent",
     "ClearConversationUnreadMessageCountRequest.throughSeq",
 ];
 

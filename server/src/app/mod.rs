@@ -1,7 +1,9 @@
 //! The application: everything that a service needs. It is passed to services and never global.
 
+mod deletion;
 mod names;
 mod tenant;
+mod unmarked_logins;
 mod watchers;
 
 use std::sync::Arc;
@@ -10,17 +12,20 @@ use zim_protocol::clock::Clock;
 
 use crate::block_fence::BlockFence;
 use crate::config::Config;
-use crate::connection::{Caller, LoginAllowances};
+use crate::connection::{Allowances, Caller, LoginAllowances};
 use crate::db::{DbConfig, Scope};
 use crate::effect::Effect;
 use crate::error::Error;
 use crate::fanout::Fanout;
 use crate::journal::NewMessage;
 use crate::key::{ConversationKey, IdGenerator, UserKey};
+use crate::meter::Meter;
+use crate::task::{Kinds, Timers};
 use crate::tenant::{Cache, Tenants, app_rows, open_deployment};
 
 pub(crate) use self::names::Named;
-pub(crate) use self::tenant::Rotated;
+pub(crate) use self::tenant::{OLD_SECRETS_END, Rotated};
+pub(crate) use self::unmarked_logins::UnmarkedLogins;
 pub(crate) use self::watchers::{NOTIFY_PAUSE, RETRY_PAUSE, Watchers};
 
 /// The database, with sending messages as its bulk job.
@@ -36,6 +41,10 @@ pub struct App {
     pub db: Db,
     /// The connections of this node.
     pub fanout: Arc<Fanout>,
+    /// The timers of what is due later.
+    pub(crate) timers: Arc<Timers>,
+    /// The kinds of what is done later.
+    pub(crate) kinds: Arc<Kinds<Self>>,
     /// The clock.
     pub clock: Clock,
     /// The settings.
@@ -46,21 +55,34 @@ pub struct App {
     pub tenants: Tenants,
     /// Changes when a backup is restored or a replica promoted.
     pub epoch: [u8; 16],
+    pub(crate) meter: Meter,
     pub(crate) secret: [u8; 32],
     pub(crate) logins: LoginAllowances,
+    pub(crate) allowances: Allowances,
     pub(crate) block_fence: BlockFence,
+    pub(crate) unmarked_logins: UnmarkedLogins,
     pub(crate) conversations: Cache<(UserKey, UserKey), ConversationKey>,
 }
 
 impl App {
-    /// Opens the database and reads what is kept in memory.
+    /// Opens the database and reads what is kept in memory. `kinds` are those of what is done later.
     ///
     /// # Errors
     /// The database cannot be opened.
-    pub async fn open(config: Arc<Config>, clock: Clock, database: DbConfig) -> Result<Arc<Self>, Error> {
+    pub async fn open(
+        config: Arc<Config>,
+        clock: Clock,
+        database: DbConfig,
+        kinds: Kinds<Self>,
+    ) -> Result<Arc<Self>, Error> {
         let fanout = Arc::new(Fanout::default());
-        let sink = Arc::clone(&fanout);
-        let db = Db::open(database, move |effects: Vec<Effect>| sink.publish(effects)).await?;
+        let timers = Arc::new(Timers::default());
+        let sinks = (Arc::clone(&timers), Arc::clone(&fanout));
+        let sink = move |effects: Vec<Effect>| {
+            sinks.0.note(&effects);
+            sinks.1.publish(effects);
+        };
+        let db = Db::open(database, sink).await?;
         let mut fresh = ([0; 16], [0; 32]);
         getrandom::fill(&mut fresh.0).map_err(Error::internal)?;
         getrandom::fill(&mut fresh.1).map_err(Error::internal)?;
@@ -74,13 +96,18 @@ impl App {
             ids: IdGenerator::new(clock.clone(), 0, newest),
             db,
             fanout,
+            timers,
+            kinds: Arc::new(kinds),
             clock,
             logins: LoginAllowances::new(&config.limits),
+            allowances: Allowances::default(),
             config,
             tenants,
+            meter: Meter::new(),
             epoch,
             secret,
             block_fence: BlockFence::default(),
+            unmarked_logins: UnmarkedLogins::default(),
             conversations: Cache::new(CACHED_CONVERSATIONS),
         }))
     }

@@ -3,12 +3,22 @@
 
 use std::sync::Arc;
 
-use zim_protocol::{SecretKind, UpdateAppRequest};
+use zim_protocol::{ErrorCode, Registration, SecretKind, UpdateAppRequest};
 
 use super::App;
-use crate::db::Scope;
+use crate::db::{Scope, Tx};
 use crate::error::Error;
+use crate::key::AppKey;
+use crate::task::{self, Due, TaskKind};
 use crate::tenant::{self, Access, NewApp, Tenant, insert_app};
+
+/// The overlap of an app's old secrets ends; the subject is the app.
+pub(crate) static OLD_SECRETS_END: TaskKind<App> = TaskKind {
+    number: 5,
+    name: "old-secrets-end",
+    scope: |_| Scope::none(),
+    run: |app, tx, _, due| Box::pin(forget_old_secrets(app, tx, due)),
+};
 
 /// A secret that was rotated.
 pub(crate) struct Rotated {
@@ -30,11 +40,43 @@ impl App {
         Ok(self.tenants.add(row.into_tenant(&secret)))
     }
 
-    /// Changes the access settings that the request names.
+    /// Ends all sessions of an app, and refuses all logins from now on.
+    pub(super) async fn close_app(&self, tenant: &Tenant) -> Result<(), Error> {
+        let (app_sign, server_secret, now) =
+            (tenant::new_app_sign()?, tenant::new_server_secret()?, self.clock.now_ms());
+        let closed = self.change_access(tenant, None, move |access| {
+            access.app_sign.rotate(app_sign, now, 0);
+            access.server_secret.rotate(server_secret, now, 0);
+            access.app_sign_login = false;
+            access.registration = Registration::Operator;
+        });
+        closed.await.map(drop)
+    }
+
+    /// Renames an app.
+    pub(crate) async fn rename_app(&self, tenant: &Tenant, name: String) -> Result<(), Error> {
+        let _turn = tenant.changing.lock().await;
+        let (app, stored) = (tenant.key, name.clone());
+        self.db.submit(Scope::none(), async move |tx| tenant::rename_app(tx, app, &stored).await).await?;
+        *tenant.name.write() = name;
+        Ok(())
+    }
+
+    /// Returns the number of an app's users.
+    pub(crate) async fn count_users(&self, tenant: &Tenant) -> Result<u64, Error> {
+        let app = tenant.key;
+        let count = self.db.read(async move |tx| tenant::count_users(tx, app).await).await?;
+        Ok(u64::try_from(count).unwrap_or_default())
+    }
+
+    /// Changes the name and the access settings that the request names.
     pub(crate) async fn update_app(&self, tenant: &Tenant, request: &UpdateAppRequest) -> Result<Arc<Access>, Error> {
+        if let Some(name) = &request.name {
+            self.rename_app(tenant, name.clone()).await?;
+        }
         let (cbc, sign) = (request.cbc_tokens.map(|_| request.cbc_tokens()), request.app_sign_login);
         let registration = request.registration.map(|_| request.registration());
-        self.change_access(tenant, move |access| {
+        self.change_access(tenant, None, move |access| {
             access.cbc_tokens = cbc.unwrap_or(access.cbc_tokens);
             access.app_sign_login = sign.unwrap_or(access.app_sign_login);
             access.registration = registration.unwrap_or(access.registration);
@@ -53,7 +95,7 @@ impl App {
         };
         let (now, value) = (self.clock.now_ms(), new.clone());
         let access = self
-            .change_access(tenant, move |access| {
+            .change_access(tenant, (overlap_ms > 0).then(|| now.saturating_add(overlap_ms)), move |access| {
                 let secret = match kind {
                     SecretKind::AppSign => &mut access.app_sign,
                     _ => &mut access.server_secret,
@@ -65,9 +107,11 @@ impl App {
         Ok(Rotated { secret: new, old_ends_at: secret.old_ends_at })
     }
 
+    /// Changes the access settings of an app. An old secret ends at `ends_at`, if one does.
     async fn change_access(
         &self,
         tenant: &Tenant,
+        ends_at: Option<i64>,
         change: impl FnOnce(&mut Access) + Send + 'static,
     ) -> Result<Arc<Access>, Error> {
         let _turn = tenant.changing.lock().await;
@@ -77,7 +121,13 @@ impl App {
             access.forget_ended(now);
             change(access);
         };
-        let changed = self.db.submit(Scope::none(), async move |tx| tenant::change_access(tx, app, change).await);
+        let changed = self.db.submit(Scope::none(), async move |tx| {
+            // Before the row of the app is locked: the task that deletes the secret locks them in this order as well.
+            if let Some(at) = ends_at {
+                task::schedule_by(tx, &OLD_SECRETS_END, app, at).await?;
+            }
+            tenant::change_access(tx, app, change).await
+        });
         match changed.await {
             Ok(access) => Ok(self.apply_access(tenant, access)),
             Err(error) => {
@@ -104,16 +154,22 @@ impl App {
         self.tenants.changes.send_modify(|count| *count += 1);
         access
     }
+}
 
-    /// Deletes the old secrets of all apps whose overlap has ended, so that they are not kept in the database and its
-    /// backups.
-    pub(crate) async fn forget_ended_secrets(&self) -> Result<(), Error> {
-        let now = self.clock.now_ms();
-        for tenant in self.tenants.list() {
-            if tenant.access().has_ended(now) {
-                self.change_access(&tenant, |_| {}).await?;
-            }
-        }
-        Ok(())
+/// Deletes the old secrets of an app whose overlap has ended, so that they are not kept in the database and its backups.
+async fn forget_old_secrets(app: &App, tx: &mut Tx<'_>, due: Due) -> Result<(), Error> {
+    let key = AppKey(due.subject);
+    let access = match tenant::change_access(tx, key, |access| access.forget_ended(due.now)).await {
+        // The operator has deleted the app.
+        Err(error) if error.code() == ErrorCode::CommonModuleInvalidAppId => return Ok(()),
+        changed => changed?,
+    };
+    // The app may be one of another node.
+    if let Ok(tenant) = app.tenants.of(key) {
+        tenant.forget_ended_secrets(due.now);
+    }
+    match access.next_end() {
+        Some(next) => task::schedule(tx, &OLD_SECRETS_END, key, next).await,
+        None => Ok(()),
     }
 }

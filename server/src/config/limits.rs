@@ -18,24 +18,24 @@ pub struct Limits {
     pub max_user_extended_data_bytes: u32,
     /// Messages per second of one session, on average; at most `requests_per_second`. Default: 10, as in the reference.
     pub messages_per_second: u32,
-    /// Messages that a session may send at once after a pause; at most `request_burst`. Default: 50, so that a client can send
+    /// Messages that a login may send at once after a pause; at most `request_burst`. Default: 50, so that a client can send
     /// the messages that were written while it was offline.
     pub message_burst: u32,
     /// Friends of one user. Default: 3,000, as in the reference; at most 100,000.
     pub max_friends: u32,
     /// Seconds after which a friend application expires. Default: 604,800: seven days, as in the reference.
     pub friend_application_valid_s: u32,
-    /// Requests per second of one session, on average. Default: 50, as in the reference.
+    /// Requests per second of one login, on average. Default: 50, as in the reference.
     pub requests_per_second: u32,
-    /// Requests that a session may make at once after a pause. Default: 100: twice the reference's 50, because a client that has
+    /// Requests that a login may make at once after a pause. Default: 100: twice the reference's 50, because a client that has
     /// just connected makes many.
     pub request_burst: u32,
-    /// Pulls per second of one session, on average. Syncs have a twentieth of this average and a tenth of the burst, because a
+    /// Pulls per second of one login, on average. Syncs have a twentieth of this average and a tenth of the burst, because a
     /// sync reads the state of every log. Default: 200: a client that was away pulls once for each conversation that moved. The
     /// same rate applies to refused requests; beyond it the server stops reading the session's stream for a moment, so that a
     /// flood costs no more than requests do.
     pub pulls_per_second: u32,
-    /// Pulls that a session may make at once after a pause. Default: 1,000.
+    /// Pulls that a login may make at once after a pause. Default: 1,000.
     pub pull_burst: u32,
     /// Users on one blacklist. Default: 1,000, as in the reference.
     pub max_blocked_users: u32,
@@ -223,7 +223,7 @@ impl Limits {
             if of_messages > of_requests {
                 problems.push(format!(
                     "limits.{messages} is {of_messages}, but each message is a request, and limits.{requests} is {of_requests}; \
-                     raise limits.{requests} to at least {of_messages}"
+                     raise limits.{requests} to at least {of_messages}, or lower limits.{messages}"
                 ));
             }
         }

@@ -18,8 +18,8 @@ use crate::journal::{Cause, LogWriter};
 pub enum Origin {
     /// A client's connection.
     Connection(Arc<ConnectionState>),
-    /// The server itself: its operator, or something that it does by itself.
-    Server,
+    /// The server itself: its operator, with the audit line of the call, or something that it does by itself.
+    Server(tracing::Span),
 }
 
 /// The caller of one request.
@@ -27,6 +27,8 @@ pub enum Origin {
 pub struct Caller {
     identity: Option<Arc<Identity>>,
     origin: Origin,
+    /// The bytes of the request, which a write holds while it waits.
+    request_bytes: usize,
     submitted: AtomicBool,
     pushes: Mutex<Vec<Push>>,
 }
@@ -39,11 +41,22 @@ impl Caller {
 
     /// The server as the caller. It is no user.
     pub fn server() -> Self {
-        Self::new(None, Origin::Server)
+        Self::operator(tracing::Span::none())
+    }
+
+    /// The operator as the caller. Methods add to `audit` what they do.
+    pub fn operator(audit: tracing::Span) -> Self {
+        Self::new(None, Origin::Server(audit))
+    }
+
+    /// Tells the size of the request.
+    #[must_use]
+    pub fn with_request_bytes(self, request_bytes: usize) -> Self {
+        Self { request_bytes, ..self }
     }
 
     fn new(identity: Option<Arc<Identity>>, origin: Origin) -> Self {
-        Self { identity, origin, submitted: AtomicBool::new(false), pushes: Mutex::default() }
+        Self { identity, origin, request_bytes: 0, submitted: AtomicBool::new(false), pushes: Mutex::default() }
     }
 
     /// Returns who calls. The checks before the handlers have made sure that the caller of a user's method is logged in.
@@ -61,13 +74,32 @@ impl Caller {
     pub fn connection(&self) -> Result<&Arc<ConnectionState>, Error> {
         match &self.origin {
             Origin::Connection(connection) => Ok(connection),
-            Origin::Server => Err(Error::needs_connection()),
+            Origin::Server(_) => Err(Error::needs_connection()),
         }
+    }
+
+    /// Whether the caller is a user who is logged in. A login that has ended may do nothing more, even before its client
+    /// reads of the end.
+    pub fn is_active(&self) -> bool {
+        self.identity.is_some()
+            && match &self.origin {
+                Origin::Connection(connection) => !connection.is_logged_out() && !connection.queue.is_ended(),
+                Origin::Server(_) => true,
+            }
     }
 
     /// Whether the server itself calls. It may do what no user may.
     pub fn is_server(&self) -> bool {
-        matches!(self.origin, Origin::Server)
+        matches!(self.origin, Origin::Server(_))
+    }
+
+    /// Returns the audit line of an operator's call, to record its fields `app`, `user` and `detail`; for any other caller one
+    /// that goes nowhere. Keys, tokens and secrets are never recorded.
+    pub fn audit(&self) -> tracing::Span {
+        match &self.origin {
+            Origin::Connection(_) => tracing::Span::none(),
+            Origin::Server(audit) => audit.clone(),
+        }
     }
 
     /// Writes: runs `job` in a transaction and returns its answer after the commit. This is the one way in which a method
@@ -104,6 +136,10 @@ impl Caller {
         F: AsyncFnOnce(&mut Tx<'_>, &mut LogWriter) -> Result<T, Error> + Send + 'static,
     {
         let cause = self.identity.as_ref().map(|identity| Cause { user: identity.user, login: identity.login });
+        let scope = match &self.identity {
+            Some(identity) => scope.for_app(identity.app, self.request_bytes),
+            None => scope,
+        };
         let done = db.submit(scope, async move |tx| {
             let mut log = LogWriter::new(cause);
             let answer = job(tx, &mut log).await?;
@@ -121,7 +157,7 @@ impl Caller {
     pub fn answered<T: Send + 'static>(&self, done: Submitted<T>, log: PushTarget) -> Answered<T> {
         let connection = match &self.origin {
             Origin::Connection(connection) => Some(Arc::clone(connection)),
-            Origin::Server => None,
+            Origin::Server(_) => None,
         };
         Answered { done: Some(done), device: connection.map(|connection| (connection, log)) }
     }

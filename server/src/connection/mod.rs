@@ -2,9 +2,9 @@
 
 mod allowance;
 mod caller;
+mod login_allowance;
 mod queue;
 
-use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -14,6 +14,7 @@ use zim_protocol::SessionEndReason;
 
 pub(crate) use self::allowance::LoginAllowances;
 pub use self::caller::{Answered, Caller, Origin};
+pub(crate) use self::login_allowance::{Allowance, Allowances};
 pub use self::queue::{PushQueue, PushTarget};
 use crate::key::{AppKey, LoginKey, UserKey};
 use crate::tenant::{Access, Proof};
@@ -56,12 +57,10 @@ pub struct ConnectionState {
     /// Notified when the token's expiry changes.
     pub token_moved: tokio::sync::Notify,
     logged_out: AtomicBool,
-    queried_users: Mutex<VecDeque<(i64, usize)>>,
+    /// Until the login.
+    allowance: Mutex<Allowance>,
+    allowance_of_login: OnceLock<Arc<Mutex<Allowance>>>,
 }
-
-/// Profiles that a connection may query within [`QUERY_WINDOW_MS`].
-const QUERIED_USERS: usize = 10;
-const QUERY_WINDOW_MS: i64 = 10_000;
 
 impl ConnectionState {
     /// Creates the state of a connection after its `Hello`.
@@ -77,7 +76,8 @@ impl ConnectionState {
             token_expires_at: AtomicI64::new(0),
             token_moved: tokio::sync::Notify::new(),
             logged_out: AtomicBool::new(false),
-            queried_users: Mutex::default(),
+            allowance: Mutex::default(),
+            allowance_of_login: OnceLock::new(),
         }
     }
 
@@ -124,19 +124,17 @@ impl ConnectionState {
         }
     }
 
-    /// Counts a query of `users` profiles at `now_ms`, by the steady clock. Returns false if there would be more than
-    /// 10 within 10 seconds.
-    pub fn count_queried_users(&self, users: usize, now_ms: i64) -> bool {
-        let mut queried = self.queried_users.lock();
-        while queried.front().is_some_and(|(at, _)| now_ms - at >= QUERY_WINDOW_MS) {
-            queried.pop_front();
-        }
-        let before: usize = queried.iter().map(|(_, users)| users).sum();
-        let allowed = before + users <= QUERIED_USERS;
-        if allowed {
-            queried.push_back((now_ms, users));
-        }
-        allowed
+    /// Returns what the client may still do.
+    pub(crate) fn allowance(&self) -> &Mutex<Allowance> {
+        self.allowance_of_login.get().map_or(&self.allowance, |allowance| allowance)
+    }
+
+    /// Replaces the allowance by that of the login, which takes over what the login itself has used up. To be called before
+    /// [`ConnectionState::log_in`].
+    pub(crate) fn set_allowance(&self, allowance: Arc<Mutex<Allowance>>) {
+        allowance.lock().merge(&mut self.allowance.lock());
+        // A connection logs in once.
+        let _ = self.allowance_of_login.set(allowance);
     }
 
     /// Notes that the user logged out on this connection: its end is not a lost connection.

@@ -61,12 +61,19 @@ pub struct DbConfig {
     pub partitions: usize,
     /// Reading connections, each with a thread. Default: 4.
     pub readers: usize,
-    /// The length of each partition's queue, and of the queue of reads; further jobs are refused. Default: 16,384.
+    /// The jobs in each partition's queue, and in the queue of reads; further jobs are refused. One app may use as much of a
+    /// queue as it leaves free, so at most half. Default: 32,768.
     pub queue: usize,
+    /// The bytes of the jobs in the queues of all partitions together, in the same way. Default: 64 MB: a second of the
+    /// longest messages on a slow disk.
+    pub queue_bytes: usize,
     /// The time limit of one statement on PostgreSQL. Default: 10 s.
     pub statement_limit: Duration,
     /// The time limit of one job with all its statements. Default: 30 s.
     pub job_limit: Duration,
+    /// How long to wait for another server to release the PostgreSQL database. Default: 5 s: a killed server releases it
+    /// at once, and one that stops in a moment.
+    pub owner_wait: Duration,
     /// The schema. Default: the server's own.
     pub migrations: &'static [Migration],
 }
@@ -78,9 +85,11 @@ impl DbConfig {
             database,
             partitions: 4,
             readers: 4,
-            queue: 16_384,
+            queue: 32_768,
+            queue_bytes: 64 << 20,
             statement_limit: Duration::from_secs(10),
             job_limit: Duration::from_secs(30),
+            owner_wait: Duration::from_secs(5),
             migrations: MIGRATIONS,
         }
     }

@@ -39,6 +39,11 @@ enum State<T> {
 }
 
 impl<T> Submitted<T> {
+    /// Whether the queue did not take the job.
+    pub(crate) fn is_refused(&self) -> bool {
+        matches!(self.0, State::Refused(_))
+    }
+
     pub(super) fn enqueue(push: impl FnOnce(Reply<T>) -> Result<(), DbError>) -> Self {
         let (reply, answer) = oneshot::channel();
         Self(match push(reply) {

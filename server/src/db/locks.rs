@@ -1,19 +1,29 @@
-//! The heads that a job needs, locked before it begins. All transactions lock in the same order, so they do not deadlock.
+//! What a job locks before it begins. All transactions lock in the same order, so they do not deadlock.
 
+use std::collections::HashSet;
 use std::fmt::Write;
 
-/// The largest number of users that one job locks. A change that concerns more users is an entry of the conversation, or is
-/// done in pages.
+use crate::key::AppKey;
+
+/// The largest number of users that one transaction locks. A change that concerns more users is an entry of the
+/// conversation, or is done in pages.
 pub const MAX_LOCKED_USERS: usize = 101;
 
-/// The rows whose locks allow a job to number what it appends. On PostgreSQL a transaction first locks the rows of its whole
-/// batch. SQLite has one writer and needs no locks.
+/// The class of the advisory locks of names, "name" in ASCII.
+const NAMES: i32 = 0x6e61_6d65;
+
+/// The rows whose locks allow a job to number what it appends. On PostgreSQL a transaction first takes the locks of its
+/// whole batch. SQLite has one writer and needs no locks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Locks {
     /// Conversations.
     pub(super) conversations: Vec<i64>,
     /// Users.
     pub(super) users: Vec<i64>,
+    /// Users whose rows the job only reads, and which must not change until it is done.
+    pub(super) shared_users: Vec<i64>,
+    /// Hashes of names of users that may be registered: without a row there is nothing else to lock.
+    names: Vec<i32>,
 }
 
 impl Locks {
@@ -24,46 +34,106 @@ impl Locks {
 
     /// Locks the head of a conversation.
     pub(super) fn conversation(id: i64) -> Self {
-        Self { conversations: vec![id], users: Vec::new() }
+        Self { conversations: vec![id], ..Self::default() }
     }
 
     /// Locks the head of a user's feed.
     pub(super) fn user(id: i64) -> Self {
-        Self { conversations: Vec::new(), users: vec![id] }
+        Self { users: vec![id], ..Self::default() }
     }
 
+    /// Locks the name of a user who is registered.
+    pub(super) fn name(app: AppKey, user_id: &str) -> Self {
+        Self { names: vec![name_hash(app, user_id)], ..Self::default() }
+    }
+
+    /// Whether no row is locked.
     pub(super) fn is_empty(&self) -> bool {
-        self.conversations.is_empty() && self.users.is_empty()
+        self.conversations.is_empty() && self.users.is_empty() && self.shared_users.is_empty()
+    }
+
+    /// Returns the number of users, those that are named twice included.
+    pub(super) fn user_count(&self) -> usize {
+        self.users.len() + self.shared_users.len() + self.names.len()
     }
 
     pub(super) fn extend(&mut self, other: &Self) {
         self.conversations.extend(&other.conversations);
         self.users.extend(&other.users);
+        self.shared_users.extend(&other.shared_users);
+        self.names.extend(&other.names);
     }
 
     /// Sorts the ids and removes duplicates.
     pub(super) fn sort(&mut self) {
-        for ids in [&mut self.conversations, &mut self.users] {
+        for ids in [&mut self.conversations, &mut self.users, &mut self.shared_users] {
             ids.sort_unstable();
             ids.dedup();
         }
+        self.names.sort_unstable();
+        self.names.dedup();
+        let users = &self.users;
+        self.shared_users.retain(|id| users.binary_search(id).is_err());
     }
 
-    /// Appends the statements that take the locks. The text contains the ids, so that one round trip sends it with `BEGIN`.
+    /// Appends the statements that take the locks, which are sorted. The text contains the ids, so that one round trip sends
+    /// it with `BEGIN`.
     pub(super) fn append_sql(&self, sql: &mut String) {
-        for (table, ids) in [("conversation", &self.conversations), ("account", &self.users)] {
-            if ids.is_empty() {
-                continue;
-            }
-            // PostgreSQL locks rows in the order in which it reads them. ORDER BY sorts them first; UPDATE … IN does not.
+        for (index, name) in self.names.iter().enumerate() {
+            // The expressions of a SELECT are evaluated from left to right.
+            let start = if index == 0 { "; SELECT " } else { ", " };
             // Writing to a String does not fail.
-            let _ = write!(sql, "; SELECT id FROM {table} WHERE id IN (");
-            for (index, id) in ids.iter().enumerate() {
-                let comma = if index == 0 { "" } else { "," };
-                let _ = write!(sql, "{comma}{id}");
-            }
-            sql.push_str(") ORDER BY id FOR UPDATE");
+            let _ = write!(sql, "{start}pg_advisory_xact_lock({NAMES}, {name})");
         }
+        append_rows(sql, "conversation", &self.conversations, "FOR UPDATE");
+        // Rows of both kinds are locked in one order, so each change of the kind begins another statement.
+        let mut users: Vec<(i64, bool)> = self.users.iter().map(|id| (*id, false)).collect();
+        users.extend(self.shared_users.iter().map(|id| (*id, true)));
+        users.sort_unstable();
+        for run in users.chunk_by(|(_, one), (_, other)| one == other) {
+            let ids: Vec<i64> = run.iter().map(|(id, _)| *id).collect();
+            let is_shared = run.first().is_some_and(|(_, is_shared)| *is_shared);
+            append_rows(sql, "account", &ids, if is_shared { "FOR SHARE" } else { "FOR UPDATE" });
+        }
+    }
+}
+
+fn append_rows(sql: &mut String, table: &str, ids: &[i64], mode: &str) {
+    if ids.is_empty() {
+        return;
+    }
+    // PostgreSQL locks rows in the order in which it reads them. ORDER BY sorts them first; UPDATE … IN does not.
+    let _ = write!(sql, "; SELECT id FROM {table} WHERE id IN (");
+    for (index, id) in ids.iter().enumerate() {
+        let comma = if index == 0 { "" } else { "," };
+        let _ = write!(sql, "{comma}{id}");
+    }
+    let _ = write!(sql, ") ORDER BY id {mode}");
+}
+
+/// A hash (FNV-1a) that is the same on every server. Two names with one hash only wait for each other.
+fn name_hash(app: AppKey, user_id: &str) -> i32 {
+    let add = |hash: u32, byte: &u8| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193);
+    app.0.to_be_bytes().iter().chain(user_id.as_bytes()).fold(0x811c_9dc5, add).cast_signed()
+}
+
+/// Decides which jobs share a transaction, so that no transaction locks more than [`MAX_LOCKED_USERS`] users.
+#[derive(Debug, Default)]
+pub(super) struct LockLimit {
+    users: HashSet<i64>,
+    /// Names need no ids of their own: a name that is counted twice ends a batch a little earlier.
+    names: usize,
+}
+
+impl LockLimit {
+    /// Adds the locks of another job; returns false if they are too many.
+    pub(super) fn admits(&mut self, locks: &Locks) -> bool {
+        if locks.user_count() == 0 {
+            return true;
+        }
+        self.users.extend(locks.users.iter().chain(&locks.shared_users));
+        self.names += locks.names.len();
+        self.users.len() + self.names <= MAX_LOCKED_USERS
     }
 }
 
@@ -71,19 +141,61 @@ impl Locks {
 mod tests {
     use super::*;
 
-    #[test]
-    fn heads_are_locked_in_one_order() {
-        let mut locks = Locks::user(9);
-        for more in [Locks::conversation(5), Locks::user(-3), Locks::conversation(2), Locks::conversation(5)] {
-            locks.extend(&more);
-        }
+    fn sql(all: &[Locks]) -> String {
+        let mut locks = Locks::none();
+        all.iter().for_each(|more| locks.extend(more));
         locks.sort();
         let mut sql = "BEGIN".to_owned();
         locks.append_sql(&mut sql);
+        sql
+    }
+
+    fn users(ids: impl IntoIterator<Item = i64>) -> Locks {
+        Locks { users: ids.into_iter().collect(), ..Locks::none() }
+    }
+
+    fn shared(ids: impl IntoIterator<Item = i64>) -> Locks {
+        Locks { shared_users: ids.into_iter().collect(), ..Locks::none() }
+    }
+
+    #[test]
+    fn heads_are_locked_in_one_order() {
+        let conversations = [5, 2, 5].map(Locks::conversation);
         assert_eq!(
-            sql,
+            sql(&[&[Locks::user(9), Locks::user(-3)][..], &conversations].concat()),
             "BEGIN; SELECT id FROM conversation WHERE id IN (2,5) ORDER BY id FOR UPDATE; \
              SELECT id FROM account WHERE id IN (-3,9) ORDER BY id FOR UPDATE"
         );
+    }
+
+    #[test]
+    fn shared_and_exclusive_rows_are_locked_in_one_order() {
+        assert_eq!(
+            sql(&[users([4, 2]), shared([3, 1, 5, 4, 6, 6])]),
+            "BEGIN; SELECT id FROM account WHERE id IN (1) ORDER BY id FOR SHARE; \
+             SELECT id FROM account WHERE id IN (2) ORDER BY id FOR UPDATE; \
+             SELECT id FROM account WHERE id IN (3) ORDER BY id FOR SHARE; \
+             SELECT id FROM account WHERE id IN (4) ORDER BY id FOR UPDATE; \
+             SELECT id FROM account WHERE id IN (5,6) ORDER BY id FOR SHARE"
+        );
+    }
+
+    #[test]
+    fn names_are_locked_in_one_order() {
+        let (one, other) = (Locks::name(AppKey(1), "ann"), Locks::name(AppKey(1), "bob"));
+        let forward = sql(&[one.clone(), other.clone()]);
+        assert_eq!(forward, sql(&[other, one.clone()]));
+        assert_eq!(forward.matches("pg_advisory_xact_lock").count(), 2);
+        assert_ne!(one, Locks::name(AppKey(2), "ann"));
+    }
+
+    #[test]
+    fn a_transaction_locks_a_limited_number_of_users() {
+        let mut limit = LockLimit::default();
+        assert!(limit.admits(&users(0..60)));
+        assert!(limit.admits(&Locks::conversation(1)), "conversations do not count");
+        assert!(limit.admits(&Locks { users: (20..60).collect(), ..shared(60..100) }), "the same users count once");
+        assert!(limit.admits(&Locks::name(AppKey(1), "ann")));
+        assert!(!limit.admits(&Locks::user(100)));
     }
 }

@@ -2,12 +2,10 @@
 
 use rusqlite::Connection;
 use sha2::{Digest, Sha256};
-use sqlx::postgres::PgConnectOptions;
 
-use super::backend::Limits;
 use super::dialect::sqlite_migration;
 use super::error::DbError;
-use super::postgres::Link;
+use super::postgres::Connector;
 use super::sqlite;
 use super::value::Value;
 
@@ -27,13 +25,14 @@ macro_rules! migrations {
 }
 
 /// All migrations: the files of `server/migrations`.
-pub static MIGRATIONS: &[Migration] = migrations!["0001_init", "0002_status", "0003_access"];
+pub static MIGRATIONS: &[Migration] =
+    migrations!["0001_init", "0002_status", "0003_access", "0004_task", "0005_counters"];
 
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS schema_migration \
     (version BIGINT NOT NULL PRIMARY KEY, name TEXT NOT NULL, checksum TEXT NOT NULL)";
 const APPLIED: &str = "SELECT version, name, checksum FROM schema_migration ORDER BY version";
 const RECORD: &str = "INSERT INTO schema_migration (version, name, checksum) VALUES ($1, $2, $3)";
-/// The advisory lock, "zimmigra" in ASCII: nodes that start at the same time migrate one after the other.
+/// The advisory lock, "zimmigra" in ASCII. A server of an older build takes no other lock before it migrates.
 const LOCK: i64 = 0x7a69_6d6d_6967_7261;
 
 impl Migration {
@@ -118,13 +117,9 @@ pub(super) fn migrate_sqlite(conn: &mut Connection, known: &[Migration]) -> Resu
 }
 
 /// Migrates a PostgreSQL database.
-pub(super) async fn migrate_postgres(
-    options: &PgConnectOptions,
-    limits: Limits,
-    known: &[Migration],
-) -> Result<(), DbError> {
-    let mut link = Link::open(options, limits).await?;
-    // No time limit: another node may be migrating, and a large table takes long.
+pub(super) async fn migrate_postgres(connector: &Connector, known: &[Migration]) -> Result<(), DbError> {
+    let mut link = connector.open().await?;
+    // No time limit: a large table takes long.
     link.simple(format!("SET statement_timeout = 0; BEGIN; SELECT pg_advisory_xact_lock({LOCK}); {TABLE}")).await?;
     let mut applied = Vec::new();
     for row in link.fetch(APPLIED, &[]).await? {

@@ -29,7 +29,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
 
-use tokio::sync::oneshot;
+use sqlx::postgres::PgConnectOptions;
+use tokio::sync::{oneshot, watch};
 
 use self::backend::Access;
 pub use self::config::{Database, DbConfig};
@@ -38,7 +39,8 @@ pub use self::error::{DbError, DbErrorKind, OnUnique};
 pub use self::job::{Bulk, Submitted};
 pub use self::locks::MAX_LOCKED_USERS;
 pub use self::migrate::{MIGRATIONS, Migration};
-use self::queue::Queue;
+use self::postgres::{Connector, Ownership};
+use self::queue::{Amount, Cost, Queue};
 pub use self::row::{CellRef, FromValue, Row};
 pub use self::scope::Scope;
 use self::transaction::{Entry, Sink};
@@ -56,6 +58,8 @@ struct Inner<B: Bulk> {
     partitions: Vec<Arc<Queue<Entry<B>>>>,
     reads: Arc<Queue<Read>>,
     threads: Threads,
+    /// Why the database has been lost, if it has.
+    lost: watch::Sender<Option<String>>,
 }
 
 impl<B: Bulk> Db<B> {
@@ -69,12 +73,14 @@ impl<B: Bulk> Db<B> {
             Database::Sqlite(_) => 1,
             Database::Postgres(_) => config.partitions.max(1),
         };
+        let bound = Amount { jobs: config.queue, bytes: config.queue_bytes / partitions };
         let db = Self(Arc::new(Inner {
             partitions: (0..partitions)
-                .map(|partition| Arc::new(Queue::new(format!("write-{partition}"), config.queue)))
+                .map(|partition| Arc::new(Queue::new(format!("write-{partition}"), bound)))
                 .collect(),
-            reads: Arc::new(Queue::new("read".to_owned(), config.queue)),
+            reads: Arc::new(Queue::new("read".to_owned(), bound)),
             threads: Threads::default(),
+            lost: watch::Sender::new(None),
         }));
         let sink: Sink = Arc::new(sink);
         match &config.database {
@@ -92,7 +98,7 @@ impl<B: Bulk> Db<B> {
         let partition = Arc::clone(self.partition(0));
         self.0.threads.spawn("zim-write".to_owned(), move || {
             let migrated = sqlite::open(&file, Access::Write).and_then(|mut conn| {
-                migrate::migrate_sqlite(&mut conn, migrations)?;
+                migrate::migrate_sqlite(&mut conn, migrations).map_err(|error| sqlite::explain(&file, error))?;
                 Ok(conn)
             });
             match migrated {
@@ -122,24 +128,66 @@ impl<B: Bulk> Db<B> {
     }
 
     async fn open_postgres(&self, url: &str, config: &DbConfig, sink: &Sink) -> Result<(), DbError> {
-        let (limits, (options, decision)) = (config.limits(), postgres::options(url)?);
-        let migrated = migrate::migrate_postgres(&options, limits, config.migrations).await;
-        migrated.map_err(|error| decision.explain(error))?;
+        let (options, decision) = postgres::options(url)?;
+        let (in_use, connector) = self.own_postgres(&options, config).await.map_err(|error| decision.explain(error))?;
+        migrate::migrate_postgres(&connector, config.migrations).await?;
         for (index, partition) in self.0.partitions.iter().enumerate() {
-            let (options, partition, sink) = (options.clone(), Arc::clone(partition), Arc::clone(sink));
-            let runtime = runtime()?;
+            let (connector, partition, sink) = (connector.clone(), Arc::clone(partition), Arc::clone(sink));
+            let (runtime, in_use) = (runtime()?, in_use.clone());
             self.0.threads.spawn(format!("zim-write-{index}"), move || {
-                serve_postgres(&runtime, options, limits, &partition, &sink);
+                serve_postgres(&runtime, connector, &partition, &sink);
+                drop(in_use);
             })?;
         }
         for index in 0..config.readers.max(1) {
-            let (options, reads, sink) = (options.clone(), Arc::clone(&self.0.reads), Arc::clone(sink));
-            let runtime = runtime()?;
+            let (connector, reads, sink) = (connector.clone(), Arc::clone(&self.0.reads), Arc::clone(sink));
+            let (runtime, in_use) = (runtime()?, in_use.clone());
             self.0.threads.spawn(format!("zim-read-{index}"), move || {
-                serve_postgres(&runtime, options, limits, &reads, &sink);
+                serve_postgres(&runtime, connector, &reads, &sink);
+                drop(in_use);
             })?;
         }
         Ok(())
+    }
+
+    /// Takes a PostgreSQL database over, in a thread that keeps it until all clones of the returned sender are dropped.
+    async fn own_postgres(
+        &self,
+        options: &PgConnectOptions,
+        config: &DbConfig,
+    ) -> Result<(tokio::sync::mpsc::Sender<()>, Connector), DbError> {
+        let (in_use, ended) = tokio::sync::mpsc::channel(1);
+        let (taken_sender, taken) = oneshot::channel();
+        let (options, limits, wait, lost) = (options.clone(), config.limits(), config.owner_wait, self.0.lost.clone());
+        let runtime = runtime()?;
+        self.0.threads.spawn("zim-owner".to_owned(), move || {
+            runtime.block_on(async move {
+                let ownership = match Ownership::take(&options, limits, wait).await {
+                    Ok(ownership) => ownership,
+                    Err(error) => return drop(taken_sender.send(Err(error))),
+                };
+                // If the caller of `open` is gone, the database is no longer in use.
+                let _ = taken_sender.send(Ok(ownership.connector()));
+                if let Some(reason) = ownership.keep(ended).await {
+                    tracing::error!(reason, "the database is lost");
+                    lost.send_replace(Some(reason));
+                }
+            });
+        })?;
+        let connector = taken.await.unwrap_or_else(|_| Err(DbError::closed()))?;
+        Ok((in_use, connector))
+    }
+
+    /// Waits until another server has taken the database over, and returns what happened. Nothing can be read or written
+    /// any more.
+    pub async fn lost(&self) -> String {
+        let mut lost = self.0.lost.subscribe();
+        let reason = lost.wait_for(Option::is_some).await.ok().and_then(|reason| reason.clone());
+        match reason {
+            Some(reason) => reason,
+            // The sender lives as long as `self`.
+            None => std::future::pending().await,
+        }
     }
 
     fn partition(&self, partition: u64) -> &Arc<Queue<Entry<B>>> {
@@ -148,8 +196,8 @@ impl<B: Bulk> Db<B> {
 
     /// Submits a bulk op. This call fixes its position in the partition's queue.
     pub fn submit_bulk(&self, op: B) -> Submitted<B::Out> {
-        let (partition, locks) = op.scope().into_parts();
-        Submitted::enqueue(|reply| self.partition(partition).push(Entry::Bulk(op, locks, reply)))
+        let (partition, locks, cost) = op.scope().into_parts();
+        Submitted::enqueue(|reply| self.partition(partition).push(Entry::Bulk(op, locks, reply), cost))
     }
 
     /// Submits a job: an async closure that works on the [`Tx`] and waits for nothing else. This call fixes its position in the
@@ -160,15 +208,14 @@ impl<B: Bulk> Db<B> {
         T: Send + 'static,
         F: AsyncFnOnce(&mut Tx<'_>) -> Result<T, Error> + Send + 'static,
     {
-        let (partition, locks) = scope.into_parts();
+        let (partition, locks, cost) = scope.into_parts();
         Submitted::enqueue(|reply| {
-            if locks.users.len() > MAX_LOCKED_USERS {
-                return Err(DbError::other(format!(
-                    "a job locks {} users; at most {MAX_LOCKED_USERS} are allowed",
-                    locks.users.len()
-                )));
+            let users = locks.user_count();
+            if users > MAX_LOCKED_USERS {
+                let problem = format!("a job locks {users} users; at most {MAX_LOCKED_USERS} are allowed");
+                return Err(DbError::other(problem));
             }
-            self.partition(partition).push(Entry::Job(job::plain(job, reply), locks))
+            self.partition(partition).push(Entry::Job(job::plain(job, reply), locks), cost)
         })
     }
 
@@ -179,7 +226,7 @@ impl<B: Bulk> Db<B> {
         T: Send + 'static,
         F: AsyncFnOnce(&mut Tx<'_>) -> Result<T, Error> + Send + 'static,
     {
-        Submitted::enqueue(|reply| self.0.reads.push(Read(job::plain(job, reply))))
+        Submitted::enqueue(|reply| self.0.reads.push(Read(job::plain(job, reply)), Cost::default()))
     }
 
     /// Returns the number of writes in the queues.

@@ -1,6 +1,7 @@
 //! PostgreSQL: each partition and each reader has its own thread and connection. Statements that control a transaction are
 //! combined to save round trips: `BEGIN` with its locks, a savepoint with the release of the last one.
 
+mod ownership;
 mod tls;
 mod value;
 
@@ -10,6 +11,9 @@ use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgRow};
 use sqlx::{Arguments, AssertSqlSafe, ConnectOptions, Connection};
 use tokio::time::{Instant, timeout};
 
+#[cfg(test)]
+pub(super) use self::ownership::LOCK;
+pub(super) use self::ownership::{Connector, Ownership};
 use self::tls::Decision;
 use self::value::{Param, mark_nulls, row};
 use super::backend::{Access, Backend, Limits};
@@ -32,8 +36,7 @@ const BACK_OFF: (Duration, Duration) = (Duration::from_millis(50), Duration::fro
 /// Parses a database URL. Returns the options of all connections, and how they are protected.
 pub(super) fn options(url: &str) -> Result<(PgConnectOptions, Decision), DbError> {
     let options: PgConnectOptions = url.parse().map_err(|error| failure(error, "reading the address"))?;
-    let options =
-        options.application_name("zim-server").statement_cache_capacity(STATEMENTS).disable_statement_logging();
+    let options = options.statement_cache_capacity(STATEMENTS).disable_statement_logging();
     Ok(tls::protect(options, url, std::env::var("PGSSLMODE").ok().as_deref()))
 }
 
@@ -100,8 +103,7 @@ fn prepare(sql: &str, params: &[Value]) -> Result<(String, PgArguments), DbError
 
 /// A connection that reconnects when it is lost.
 pub(super) struct PostgresBackend {
-    options: PgConnectOptions,
-    limits: Limits,
+    connector: Connector,
     link: Option<Link>,
     has_savepoint: bool,
     in_transaction: bool,
@@ -110,8 +112,8 @@ pub(super) struct PostgresBackend {
 }
 
 impl PostgresBackend {
-    pub(super) fn new(options: PgConnectOptions, limits: Limits) -> Self {
-        Self { options, limits, link: None, has_savepoint: false, in_transaction: false, next_attempt: None }
+    pub(super) fn new(connector: Connector) -> Self {
+        Self { connector, link: None, has_savepoint: false, in_transaction: false, next_attempt: None }
     }
 
     /// Connects if there is no connection. Fails at once during the back-off after a failed attempt.
@@ -126,7 +128,7 @@ impl PostgresBackend {
             Some((_, wait)) => (wait * 2).min(BACK_OFF.1),
             None => BACK_OFF.0,
         };
-        match Link::open(&self.options, self.limits).await {
+        match self.connector.open().await {
             Ok(link) => {
                 self.link = Some(link);
                 self.next_attempt = None;
@@ -148,10 +150,11 @@ impl PostgresBackend {
 
     /// Runs statements that control the transaction. A connection that is lost or does not respond is discarded.
     async fn control(&mut self, sql: String) -> Result<(), DbError> {
+        let limit = self.limits().statement + NETWORK;
         let Some(link) = &mut self.link else {
             return Err(DbError::new(DbErrorKind::Disconnected, "the connection to PostgreSQL is lost"));
         };
-        let done = match timeout(self.limits.statement + NETWORK, link.simple(sql)).await {
+        let done = match timeout(limit, link.simple(sql)).await {
             Ok(done) => done,
             Err(_) => Err(DbError::new(DbErrorKind::Disconnected, "PostgreSQL no longer responds")),
         };
@@ -225,7 +228,7 @@ impl Backend for PostgresBackend {
     }
 
     fn limits(&self) -> Limits {
-        self.limits
+        self.connector.limits()
     }
 
     fn is_in_transaction(&self) -> bool {

@@ -1,7 +1,8 @@
 //! What a job may change.
 
 use super::locks::Locks;
-use crate::key::{ConversationKey, UserKey};
+use super::queue::Cost;
+use crate::key::{AppKey, ConversationKey, UserKey};
 
 /// The users and conversations whose logs a job may append to, and whose state it changes. It fixes both the queue that the
 /// job waits in and the rows that are locked before it begins.
@@ -12,6 +13,7 @@ use crate::key::{ConversationKey, UserKey};
 pub struct Scope {
     partition: u64,
     locks: Locks,
+    cost: Cost,
 }
 
 impl Scope {
@@ -20,20 +22,23 @@ impl Scope {
         Self::default()
     }
 
-    /// Returns the scope of a job that makes something of this name: jobs for one name run in the order of their submission.
-    pub fn name(name: &str) -> Self {
+    /// Returns the scope of a job that registers a user: jobs for one name run in the order of their submission. There is no row
+    /// yet, so the name itself is locked: two transactions that register the same users do not wait for each other crosswise.
+    pub fn name(app: AppKey, user_id: &str) -> Self {
         let add = |sum: u64, byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte));
-        Self::none().in_partition(name.bytes().fold(0, add))
+        let partition = user_id.bytes().fold(0, add);
+        Self { partition, locks: Locks::name(app, user_id), cost: Cost::default() }
     }
 
     /// Returns the scope of a job that changes a user.
     pub fn user(user: UserKey) -> Self {
-        Self { partition: user.0.unsigned_abs(), locks: Locks::user(user.0) }
+        Self { partition: user.0.unsigned_abs(), locks: Locks::user(user.0), cost: Cost::default() }
     }
 
     /// Returns the scope of a job that changes a conversation.
     pub fn conversation(conversation: ConversationKey) -> Self {
-        Self { partition: conversation.0.unsigned_abs(), locks: Locks::conversation(conversation.0) }
+        let locks = Locks::conversation(conversation.0);
+        Self { partition: conversation.0.unsigned_abs(), locks, cost: Cost::default() }
     }
 
     /// Adds a user.
@@ -49,6 +54,13 @@ impl Scope {
         self
     }
 
+    /// Adds users whose rows the job only reads, and which must not change until it is done. Such jobs do not wait for each other.
+    #[must_use]
+    pub fn and_shared_users(mut self, users: impl IntoIterator<Item = UserKey>) -> Self {
+        self.locks.shared_users.extend(users.into_iter().map(|user| user.0));
+        self
+    }
+
     /// Adds conversations.
     #[must_use]
     pub fn and_conversations(mut self, conversations: impl IntoIterator<Item = ConversationKey>) -> Self {
@@ -56,7 +68,15 @@ impl Scope {
         self
     }
 
+    /// The job is the app's and holds `bytes` of payload while it waits. It takes from the app's share of the queue. Without this
+    /// it is the server's own work, which has no share.
+    #[must_use]
+    pub fn for_app(self, app: AppKey, bytes: usize) -> Self {
+        Self { cost: Cost { app: Some(app), bytes }, ..self }
+    }
+
     /// Puts the job into the queue of `partition`.
+    #[cfg(test)]
     #[must_use]
     pub(crate) fn in_partition(self, partition: u64) -> Self {
         Self { partition, ..self }
@@ -67,7 +87,15 @@ impl Scope {
         self.locks.is_empty()
     }
 
-    pub(super) fn into_parts(self) -> (u64, Locks) {
-        (self.partition, self.locks)
+    pub(super) fn users(&self) -> impl Iterator<Item = UserKey> {
+        self.locks.users.iter().copied().map(UserKey)
+    }
+
+    pub(super) fn conversations(&self) -> impl Iterator<Item = ConversationKey> {
+        self.locks.conversations.iter().copied().map(ConversationKey)
+    }
+
+    pub(super) fn into_parts(self) -> (u64, Locks, Cost) {
+        (self.partition, self.locks, self.cost)
     }
 }

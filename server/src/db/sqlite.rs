@@ -2,6 +2,7 @@
 //! 5 us this way; through a channel to a worker thread it took ten times as long (2 cores, measured end to end).
 
 use std::fmt;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -32,15 +33,49 @@ pub(super) trait Statements {
     fn fetch(&mut self, sql: &str, params: &[Value], max: usize) -> Result<Vec<Row>, DbError>;
 }
 
+/// How long a statement waits for another connection's lock.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// The log is emptied in a pause if it has more bytes than this.
+const LONG_LOG: u64 = 4 << 20;
+/// How much a database needs to open: its shared memory, a page of its log, and something to work with.
+const LEAST_SPACE: usize = 1 << 20;
+
 /// Opens a connection for a writing or a reading thread.
 pub(super) fn open(path: &Path, access: Access) -> Result<Connection, DbError> {
+    open_file(path, access).map_err(|error| explain(path, error))
+}
+
+/// Replaces an error of opening if its cause is that there is no space.
+pub(super) fn explain(path: &Path, error: DbError) -> DbError {
+    let cause = if error.kind() == DbErrorKind::Other { no_space(path) } else { None };
+    cause.map_or(error, |cause| {
+        let message = format!("there is no space for {}: {cause}; free some", path.display());
+        DbError::caused_by(DbErrorKind::DiskFull, message, cause)
+    })
+}
+
+/// Tries to write beside the database, and returns why that fails if space is lacking: SQLite only says that a call of the system
+/// failed.
+fn no_space(path: &Path) -> Option<io::Error> {
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+
+    let file = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()).with_extension("probe");
+    let written = zim_files::write(&file, &vec![0; LEAST_SPACE]);
+    // There is none if the write failed.
+    let _ = std::fs::remove_file(&file);
+    // The error itself names the file that was tried.
+    let kind = written.err().map(|error| error.kind())?;
+    matches!(kind, StorageFull | QuotaExceeded | FileTooLarge).then(|| kind.into())
+}
+
+fn open_file(path: &Path, access: Access) -> Result<Connection, DbError> {
     let failed = |error| failure(error, &format!("opening {}", path.display()));
     let mut flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     if access == Access::Write {
         flags |= OpenFlags::SQLITE_OPEN_CREATE;
     }
     let conn = Connection::open_with_flags(path, flags).map_err(failed)?;
-    conn.busy_timeout(Duration::from_secs(5)).map_err(failed)?;
+    conn.busy_timeout(BUSY_TIMEOUT).map_err(failed)?;
     // 4 KB pages; the writer caches 64 MB of them. Its log is checkpointed every 10,000 pages: 1,000 cost a quarter of the
     // throughput, 40,000 gain a sixth and leave a log of 158 MB. No memory map: a failing disk would kill the process.
     let pragmas = match access {
@@ -86,6 +121,23 @@ impl<'c> SqliteBackend<'c> {
     /// Whether the connection must be replaced.
     pub(super) fn is_broken(&self) -> bool {
         self.is_broken
+    }
+
+    /// Moves the write-ahead log into the database and empties it, if it is long. SQLite itself reuses the file of the log and
+    /// never makes it shorter. Does not wait for readers: then the log stays until the next pause.
+    pub(super) fn shorten_log(&mut self) {
+        let log = self.conn.path().map(|path| format!("{path}-wal"));
+        if log.and_then(|log| std::fs::metadata(log).ok()).is_none_or(|found| found.len() <= LONG_LOG) {
+            return;
+        }
+        self.deadline.clear();
+        let emptied = self.conn.busy_timeout(Duration::ZERO).and_then(|()| {
+            let emptied = self.conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+            self.conn.busy_timeout(BUSY_TIMEOUT).and(emptied)
+        });
+        if let Err(error) = emptied {
+            tracing::debug!(%error, "the write-ahead log could not be emptied");
+        }
     }
 
     /// Runs a statement that controls the transaction. The deadline of the job does not interrupt it.

@@ -9,14 +9,16 @@ use std::time::Instant;
 use super::backend::{Access, Backend};
 use super::error::{DbError, DbErrorKind};
 use super::job::{Bulk, Job, Reply};
-use super::locks::Locks;
+use super::locks::{LockLimit, Locks};
 use super::savepoint::{Lost, Outcome, Savepoints};
 use super::tx::Tx;
 use crate::effect::Effect;
 use crate::error::Error;
 
-/// The largest number of jobs in one transaction. It keeps transactions short, so locks are released soon.
-pub(super) const MAX_JOBS: usize = 1024;
+/// The largest number of jobs in one transaction, and the largest number of their bytes, unless a single job has more. They
+/// keep transactions short, so locks are released soon.
+const MAX_JOBS: usize = 1024;
+const MAX_BYTES: usize = 4 << 20;
 
 /// Receives the effects of each commit, in commit order.
 pub(super) type Sink = Arc<dyn Fn(Vec<Effect>) + Send + Sync>;
@@ -55,6 +57,21 @@ impl<B: Bulk> Entry<B> {
             Self::Bulk(_, _, reply) => drop(reply.send(Err(error.clone().into()))),
             Self::Job(job, _) => job.finish(Err(error.clone())),
         }
+    }
+}
+
+/// Returns a function that decides whether another entry, with its bytes, joins a transaction.
+pub(super) fn limit<B: Bulk>(has_locks: bool) -> impl FnMut(&Entry<B>, usize) -> bool {
+    let (mut jobs, mut bytes) = (0, 0_usize);
+    let mut locks = has_locks.then(LockLimit::default);
+    move |entry, more| {
+        jobs += 1;
+        bytes = bytes.saturating_add(more);
+        jobs <= MAX_JOBS
+            && bytes <= MAX_BYTES
+            && locks.as_mut().is_none_or(|limit| match entry {
+                Entry::Bulk(_, locks, _) | Entry::Job(_, locks) => limit.admits(locks),
+            })
     }
 }
 

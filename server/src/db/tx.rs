@@ -1,11 +1,13 @@
 //! A job's transaction: one type for both databases.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use super::dialect::Dialect;
 use super::error::DbError;
 use super::locks::Locks;
 use super::row::Row;
+use super::scope::Scope;
 use super::value::Value;
 use super::{postgres, sqlite};
 use crate::effect::Effect;
@@ -86,7 +88,7 @@ impl Tx<'_> {
         self.begin(params)?;
         let done = match &mut self.link {
             Link::Sqlite(link) => link.fetch(sql, params, 1),
-            Link::Postgres(link) => link.fetch(sql, params).await,
+            Link::Postgres(link) => link.fetch(&first_row(sql), params).await,
         };
         Ok(self.finish(done)?.into_iter().next())
     }
@@ -139,6 +141,12 @@ impl Tx<'_> {
         );
     }
 
+    /// Checks in debug builds that the job's scope has all that `scope` has.
+    pub fn assert_covers(&self, scope: &Scope) {
+        scope.users().for_each(|user| self.assert_covers_user(user));
+        scope.conversations().for_each(|conversation| self.assert_covers_conversation(conversation));
+    }
+
     /// Returns the number of statements so far: tests bound the cost of jobs with it.
     pub fn statements(&self) -> u64 {
         self.statements
@@ -165,6 +173,12 @@ impl Tx<'_> {
         self.failure = Some(error.clone());
         error
     }
+}
+
+/// Limits a query to one row. The driver reads all rows, and PostgreSQL computes them.
+fn first_row(sql: &str) -> Cow<'_, str> {
+    let is_query = sql.starts_with("SELECT ");
+    if is_query && !sql.contains(" LIMIT ") { format!("{sql} LIMIT 1").into() } else { sql.into() }
 }
 
 impl fmt::Debug for Tx<'_> {

@@ -4,11 +4,11 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use parking_lot::Mutex;
 use rusqlite::Connection;
-use sqlx::postgres::PgConnectOptions;
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
@@ -16,25 +16,33 @@ use super::backend::{Access, Backend, Limits};
 use super::error::DbError;
 use super::job::{Bulk, Job};
 use super::locks::Locks;
-use super::postgres::PostgresBackend;
+use super::postgres::{Connector, PostgresBackend};
 use super::queue::Queue;
 use super::savepoint::{Lost, Savepoints};
 use super::sqlite::{self, SqliteBackend};
-use super::transaction::{self, Entry, MAX_JOBS, Sink};
+use super::transaction::{self, Entry, Sink};
+
+/// How long no write waits until there is time for other work on the database.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// The entries of a queue, and how to run them.
 pub(super) trait Work: Sized {
-    /// The largest number of entries in a batch.
-    const MAX: usize;
     const ACCESS: Access;
+
+    /// Returns a function that decides whether another entry, with its bytes, joins a batch. `has_locks`: the database needs
+    /// locks.
+    fn limit(has_locks: bool) -> impl FnMut(&Self, usize) -> bool;
 
     async fn run<S: Backend>(backend: &mut S, work: Vec<Self>, sink: &Sink);
     fn refuse(self, error: &DbError);
 }
 
 impl<B: Bulk> Work for Entry<B> {
-    const MAX: usize = MAX_JOBS;
     const ACCESS: Access = Access::Write;
+
+    fn limit(has_locks: bool) -> impl FnMut(&Self, usize) -> bool {
+        transaction::limit(has_locks)
+    }
 
     async fn run<S: Backend>(backend: &mut S, work: Vec<Self>, sink: &Sink) {
         transaction::run(backend, work, sink).await;
@@ -49,9 +57,12 @@ impl<B: Bulk> Work for Entry<B> {
 pub(super) struct Read(pub(super) Box<dyn Job>);
 
 impl Work for Read {
-    // Each read has its own snapshot, and all readers share the work.
-    const MAX: usize = 1;
     const ACCESS: Access = Access::Read;
+
+    /// Each read has its own snapshot, and all readers share the work.
+    fn limit(_: bool) -> impl FnMut(&Self, usize) -> bool {
+        |_, _| false
+    }
 
     async fn run<S: Backend>(backend: &mut S, work: Vec<Self>, _: &Sink) {
         for Self(job) in work {
@@ -89,7 +100,7 @@ pub(super) fn serve_sqlite<W: Work>(
     queue: &Queue<W>,
     sink: &Sink,
 ) -> Option<Connection> {
-    while let Some(work) = queue.take(W::MAX) {
+    while let Some(work) = queue.take(W::limit(SqliteBackend::LOCKS)) {
         let opened = spare.take().map_or_else(|| sqlite::open(path, W::ACCESS), Ok);
         match serve_connection(opened, limits, queue, sink, work) {
             Ok(conn) => spare = conn,
@@ -129,24 +140,21 @@ fn serve_connection<W: Work>(
         if backend.is_broken() {
             return Ok(None);
         }
-        next = queue.take(W::MAX);
+        if W::ACCESS == Access::Write && queue.stays_empty(PAUSE) {
+            backend.shorten_log();
+        }
+        next = queue.take(W::limit(SqliteBackend::LOCKS));
     }
     drop(backend);
     Ok(Some(conn))
 }
 
 /// Serves a queue on PostgreSQL until it is closed and empty.
-pub(super) fn serve_postgres<W: Work>(
-    runtime: &Runtime,
-    options: PgConnectOptions,
-    limits: Limits,
-    queue: &Queue<W>,
-    sink: &Sink,
-) {
-    let mut backend = PostgresBackend::new(options, limits);
+pub(super) fn serve_postgres<W: Work>(runtime: &Runtime, connector: Connector, queue: &Queue<W>, sink: &Sink) {
+    let mut backend = PostgresBackend::new(connector);
     // Connect before the first job needs it. If this fails, the first job tries again.
     let _ = runtime.block_on(backend.connect());
-    while let Some(work) = queue.take(W::MAX) {
+    while let Some(work) = queue.take(W::limit(PostgresBackend::LOCKS)) {
         let ran = catch_unwind(AssertUnwindSafe(|| runtime.block_on(W::run(&mut backend, work, sink))));
         if ran.is_err() {
             tracing::error!("a batch panicked");

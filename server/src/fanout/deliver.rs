@@ -65,9 +65,6 @@ impl Fanout {
                 Effect::Status { user, status, cause } => {
                     let snapshot = Snapshot { profiles: Vec::new(), statuses: vec![(*status).clone()] };
                     self.push_snapshot([user], &snapshot, Some(cause));
-                    if status.custom_status_expired_time > 0 {
-                        self.custom_status_set.notify_one();
-                    }
                     self.statuses.add(user, *status, is_newer);
                 }
                 Effect::Change { audience, entry, cause } => {
@@ -77,6 +74,8 @@ impl Fanout {
                     self.push_change(&audience, &entry, cause);
                 }
                 Effect::LoginEnded { user, login, reason } => self.end_login(user, login, reason),
+                // The timers have it.
+                Effect::Due { .. } => {}
                 Effect::OneShotsEnded { user, reason } => {
                     self.one_shots.end(user, reason);
                 }

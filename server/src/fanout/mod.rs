@@ -8,13 +8,12 @@ mod deliver;
 mod conflated;
 mod one_shots;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::Notify;
 use zim_protocol::{SessionEndReason, UserFullInfo, UserStatus};
 
 use self::conflated::Conflated;
@@ -47,14 +46,28 @@ pub struct Fanout {
     online: AtomicUsize,
     /// Logins that ended, the newest last: one of them may not be in the table yet.
     ended: Mutex<VecDeque<(LoginKey, SessionEndReason)>>,
+    /// Logins that are being stored, and have no connection yet.
+    storing: Mutex<HashSet<LoginKey>>,
     /// The connections of one-shot logins.
     pub one_shots: OneShots,
     /// Changed profiles that the user's watchers have not got yet.
     pub(crate) profiles: Conflated<UserFullInfo>,
     /// Changed statuses that the user's subscribers have not got yet.
     pub(crate) statuses: Conflated<UserStatus>,
-    /// Notified when a custom status with an expiry is set.
-    pub(crate) custom_status_set: Notify,
+}
+
+/// A login that is being stored.
+#[derive(Debug)]
+#[must_use = "the login is noted until this is dropped"]
+pub struct Storing<'f> {
+    fanout: &'f Fanout,
+    login: LoginKey,
+}
+
+impl Drop for Storing<'_> {
+    fn drop(&mut self) {
+        self.fanout.storing.lock().remove(&self.login);
+    }
 }
 
 impl Default for Fanout {
@@ -64,10 +77,10 @@ impl Default for Fanout {
             hasher: RandomState::new(),
             online: AtomicUsize::new(0),
             ended: Mutex::default(),
+            storing: Mutex::default(),
             one_shots: OneShots::default(),
             profiles: Conflated::default(),
             statuses: Conflated::default(),
-            custom_status_set: Notify::new(),
         }
     }
 }
@@ -149,6 +162,19 @@ impl Fanout {
         let shard = self.shard(user).read();
         let mut connections = shard.get(&user).into_iter().flatten();
         connections.any(|connection| connection.identity().is_some_and(|identity| identity.login == login))
+    }
+
+    /// Notes that a login is being stored, until the guard is dropped. It comes before the login is in the store, and the
+    /// guard goes when its connection is registered: so at no time does a login seem to have lost its connection.
+    pub fn storing(&self, login: LoginKey) -> Storing<'_> {
+        self.storing.lock().insert(login);
+        Storing { fanout: self, login }
+    }
+
+    /// Whether a login has a connection to this node, or is about to have one.
+    pub fn is_online_or_stored(&self, user: UserKey, login: LoginKey) -> bool {
+        // In this order: a login that is not being stored any more is registered.
+        self.storing.lock().contains(&login) || self.is_online(user, login)
     }
 
     /// Returns all connections that are logged in, including one-shot ones, for the operator.
@@ -241,6 +267,23 @@ mod tests {
             }
         }
         assert_eq!(pushes, [(LogKind::Messages, 1, 2), (LogKind::Changes, 1, 1), (LogKind::Messages, 3, 3)]);
+    }
+
+    #[test]
+    fn a_login_is_known_from_before_it_is_stored_until_its_connection_ends() {
+        let (fanout, ann) = (Fanout::default(), connection(10));
+        let is_known = || fanout.is_online_or_stored(UserKey(1), LoginKey(10));
+        assert!(!is_known());
+        let storing = fanout.storing(LoginKey(10));
+        assert!(is_known() && !fanout.is_online_or_stored(UserKey(1), LoginKey(11)));
+        fanout.register(UserKey(1), Arc::clone(&ann));
+        drop(storing);
+        assert!(is_known());
+        fanout.unregister(UserKey(1), &ann);
+        assert!(!is_known());
+        // The request ended before the login was stored.
+        drop(fanout.storing(LoginKey(10)));
+        assert!(!is_known());
     }
 
     #[test]

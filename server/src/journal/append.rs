@@ -141,7 +141,7 @@ impl Bulk for NewMessage {
     type Out = Sent;
 
     fn scope(&self) -> Scope {
-        Scope::conversation(self.conversation)
+        Scope::conversation(self.conversation).for_app(self.app, self.body.len())
     }
 
     async fn run(tx: &mut Tx<'_>, ops: &[Self]) -> Result<Vec<Result<Sent, Error>>, Error> {

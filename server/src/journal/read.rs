@@ -206,6 +206,12 @@ pub async fn around(
     Ok(entries)
 }
 
+/// Returns the position of a message of this conversation.
+pub async fn seq_of(tx: &mut Tx<'_>, conversation: ConversationKey, id: i64) -> Result<Option<i64>, Error> {
+    let sql = "SELECT seq FROM message WHERE id = $1 AND conversation = $2";
+    Ok(tx.fetch_one(sql, &params![id, conversation]).await?.map(|row| row.get(0)).transpose()?)
+}
+
 /// Returns messages by position, without those outside `windows`.
 pub async fn messages_at(
     tx: &mut Tx<'_>,

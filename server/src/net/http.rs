@@ -16,9 +16,9 @@ use tokio::net::TcpListener;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use super::Net;
 use super::bounded_listener::{BoundedListener, ListenerWarnings};
 use super::slots::{Activity, Timeouts};
-use super::{Net, meter};
 use crate::app::App;
 use crate::db::params;
 use crate::error::Error;
@@ -91,7 +91,7 @@ async fn ping(app: &App) -> Result<(), Error> {
 }
 
 async fn metrics() -> impl IntoResponse {
-    let text = meter::recorder().map_or_else(String::new, |handle| {
+    let text = crate::meter::recorder().map_or_else(String::new, |handle| {
         // Includes the values of the last second.
         handle.run_upkeep();
         handle.render()

@@ -188,6 +188,7 @@ mod tests {
     use super::*;
     use crate::connection::ConnectionState;
     use crate::key::UserKey;
+    use crate::service::invoke::Checked;
 
     /// Records which requests started, in order, and lets each go on: first to the write queue, then to its end.
     #[derive(Default)]
@@ -217,7 +218,8 @@ mod tests {
     fn invocation(id: u64, request: AnyRequest) -> Invocation {
         let address: SocketAddr = "127.0.0.1:1".parse().unwrap();
         let session = Arc::new(ConnectionState::new(address, 0, [0; 16], String::new(), 1_024));
-        Invocation { id, request, caller: Arc::new(Caller::connected(session)), arrived: Instant::now() }
+        let caller = Arc::new(Caller::connected(session));
+        Invocation { id, request: Checked::unchecked(request), caller, arrived: Instant::now() }
     }
 
     fn send(id: u64, to: &str) -> Invocation {

@@ -12,7 +12,6 @@ mod handler;
 mod http;
 mod keys;
 mod limits;
-mod meter;
 mod operator;
 mod order;
 mod peer;
@@ -35,8 +34,6 @@ pub(crate) use self::http::serve as serve_http;
 pub use self::keys::Tickets;
 pub(crate) use self::keys::endpoint_config;
 use self::limits::{Addresses, Rate};
-use self::meter::Meter;
-pub(crate) use self::meter::run as run_meter;
 pub use self::operator::AdminAddr;
 pub(crate) use self::operator::{KeyCheck, bind as bind_admin, serve as serve_admin};
 pub(crate) use self::quic::{accept, bind};
@@ -49,7 +46,6 @@ use crate::app::App;
 #[derive(Debug)]
 pub(crate) struct Net {
     app: Arc<App>,
-    meter: Meter,
     /// Every task of the server runs here, so that a shutdown can wait for all of them.
     tasks: TaskTracker,
     /// The tasks among them that serve connections.
@@ -67,7 +63,7 @@ pub(crate) struct Net {
     /// A sync reads a little of everything that a user has, and a pull reads one page. Syncs therefore get a twentieth
     /// of the pulls' rate and a tenth of their burst.
     syncs: Rate,
-    custom_statuses: Rate,
+    once_a_second: Rate,
     /// Handshakes of unvalidated addresses, all together. The number of waiting handshakes alone does not limit them:
     /// clients that are served as fast as they come never wait, so they would never have to validate their address, and
     /// would not count against its limits.
@@ -80,7 +76,6 @@ impl Net {
         let per_second = limits.handshakes_per_second_per_address;
         let handshakes = Rate::new(per_second, per_second / 2);
         Arc::new(Self {
-            meter: Meter::new(),
             tasks,
             connections: TaskTracker::new(),
             stopping,
@@ -96,7 +91,7 @@ impl Net {
             syncs: Rate::new(limits.pulls_per_second / 20, limits.pull_burst / 10),
             // The reference allows one a second. The burst is 2, because requests sent a second apart may arrive closer
             // together.
-            custom_statuses: Rate::new(1, 2),
+            once_a_second: Rate::new(1, 2),
             // The burst is so small that connected clients wait only a few milliseconds for these handshakes, whatever
             // their number.
             unvalidated_handshakes: Rate::new(per_second / 2, per_second / 8),

@@ -26,7 +26,7 @@ pub(crate) use self::key::KeyCheck;
 pub use self::listen::AdminAddr;
 use self::listen::Listener;
 pub(crate) use self::listen::{Listening, bind};
-use super::admin::AdminService;
+use super::admin::Operator;
 use super::bounded_listener::{BoundedListener, ListenerWarnings};
 use super::peer::Peer;
 use super::slots::{Activity, Timeouts};
@@ -79,7 +79,7 @@ async fn serve_on<L: Accept>(
         // A connection whose TLS handshake fails is closed, and nothing else happens.
         .filter_map(|handshake| ready(handshake.ok().map(Ok::<_, Infallible>)));
     // The check of the key comes first: a request without the key leaves no audit line, or it could fill the log.
-    let service = AdminServer::new(AdminService::new(Arc::clone(&app))).max_decoding_message_size(REQUEST_BYTES);
+    let service = AdminServer::new(Operator::new(Arc::clone(&app))).max_decoding_message_size(REQUEST_BYTES);
     let service = InterceptedService::new(Audited(service), check.clone());
     let served = tonic::transport::Server::builder()
         .timeout(RPC_TIMEOUT)

@@ -8,11 +8,11 @@ use zim_protocol::wire::CloseCode;
 
 use super::writer::Closing;
 
+use crate::meter::REASSEMBLY_BYTES;
+
 /// The bytes of a single packet are not counted: they are within what a connection costs anyway. So the frames of most
 /// clients never meet the limit, and the counter is not touched for them.
 const UNCOUNTED_BYTES: usize = 1_500;
-
-pub(super) const GAUGE: &str = "zim_half_sent_bytes";
 
 /// The bytes that all sessions hold, and their maximum.
 #[derive(Debug)]
@@ -51,7 +51,7 @@ impl Reservation<'_> {
                 self.budget.bytes.fetch_sub(more, Ordering::Relaxed);
                 return Err(Closing::new(CloseCode::Busy, "too many bytes of partially received frames"));
             }
-            gauge!(GAUGE).increment(as_f64(more));
+            gauge!(REASSEMBLY_BYTES).increment(as_f64(more));
         } else {
             self.release(self.bytes - bytes);
         }
@@ -62,7 +62,7 @@ impl Reservation<'_> {
     fn release(&self, bytes: usize) {
         if bytes > 0 {
             self.budget.bytes.fetch_sub(bytes, Ordering::Relaxed);
-            gauge!(GAUGE).decrement(as_f64(bytes));
+            gauge!(REASSEMBLY_BYTES).decrement(as_f64(bytes));
         }
     }
 }

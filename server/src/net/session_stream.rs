@@ -21,7 +21,7 @@ use zim_protocol::{
     ClientFrame, Hello, Limits, PlatformType, Request, Response, ServerFrame, SessionEndReason, Welcome,
 };
 
-use super::handler::{self, Allowance, Invocation};
+use super::handler::{self, Invocation};
 use super::in_flight::{Done, InFlight};
 use super::unread::UNCOUNTED_BYTES;
 use super::writer::{Closing, Writer};
@@ -196,7 +196,6 @@ struct Requests<'a> {
     /// Unread responses that are counted. Set at the login: an unauthenticated connection reads nothing.
     unread: Option<unread::Reservation<'a>>,
     in_flight: InFlight<Start>,
-    allowance: Allowance,
     /// The number of event frames sent.
     sent: &'a AtomicU64,
     /// The client has finished its stream: no requests follow.
@@ -232,7 +231,6 @@ impl<'a> Requests<'a> {
             writer,
             unread: None,
             in_flight: InFlight::new(start),
-            allowance: Allowance::default(),
             sent,
             finished: false,
             paused_until: 0,
@@ -388,14 +386,15 @@ impl<'a> Requests<'a> {
     /// as much as serving them.
     fn count_refused(&mut self) {
         let now = self.net.app.clock.steady_ms();
-        if let Err(wait_ms) = self.allowance.take_refused(self.net, now) {
+        if let Err(wait_ms) = self.state.allowance().lock().take_refused(self.net, now) {
             self.paused_until = now.saturating_add(wait_ms);
         }
     }
 
     fn request(&mut self, request: Request) {
         let id = request.id;
-        match handler::admit(self.net, &self.state, &mut self.allowance, request) {
+        let admitted = handler::admit(self.net, &self.state, &mut self.state.allowance().lock(), request);
+        match admitted {
             Ok(invocation) => self.in_flight.arrive(invocation),
             Err(refused) => {
                 respond(&mut self.writer, id, Outcome::Error(refused.to_wire()), Vec::new());

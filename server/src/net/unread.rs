@@ -26,9 +26,8 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use crate::key::UserKey;
+use crate::meter::UNREAD_BYTES;
 use crate::service::rows::PAGE_BYTES;
-
-pub(super) const GAUGE: &str = "zim_unread_bytes";
 
 /// What a read reserves until its response is there: a page, and an entry that exceeds the rest of one. A list of a
 /// hundred friends or of the ten longest messages is no longer than that. Only a sync may be longer, because it holds
@@ -153,7 +152,7 @@ impl UnreadBudget {
             users: Mutex::default(),
             starved_after,
             bytes: AtomicUsize::new(0),
-            gauge: gauge!(GAUGE),
+            gauge: gauge!(UNREAD_BYTES),
         }
     }
 

@@ -1,7 +1,12 @@
 //! The methods of the reference: one module for each noun, with its rules and its SQL. A noun uses only nouns above it.
 
+use crate::app::{App, OLD_SECRETS_END};
+use crate::task::Kinds;
+
 /// What several nouns read in the same way.
 pub(crate) mod rows;
+/// How many rows of a kind a user has.
+pub(crate) mod counter;
 /// Presence and the subscriptions to it.
 pub(crate) mod status;
 /// Profiles, and the users who are notified when one changes.
@@ -18,3 +23,23 @@ pub(crate) mod friend;
 pub(crate) mod sync;
 /// Sends and reads messages.
 pub(crate) mod message;
+/// What is done later, for the operator.
+mod work;
+/// What the operator does.
+pub(crate) mod admin;
+/// Runs a request, whoever the caller is.
+pub(crate) mod invoke;
+
+/// Returns the kinds of what the server does later. No noun has something that leaves the deployment yet.
+pub(crate) fn kinds() -> Kinds<App> {
+    Kinds {
+        tasks: vec![
+            &status::CUSTOM_STATUS_END,
+            &status::SUBSCRIPTIONS_END,
+            &status::LOST_LOGINS,
+            &status::LOST_LOGINS_OF_USER,
+            &OLD_SECRETS_END,
+        ],
+        outbox: Vec::new(),
+    }
+}

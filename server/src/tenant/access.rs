@@ -192,9 +192,10 @@ impl Access {
         }
     }
 
-    /// Whether an old secret is still kept after its overlap has ended.
-    pub fn has_ended(&self, now_ms: i64) -> bool {
-        self.app_sign.has_ended(now_ms) || self.server_secret.has_ended(now_ms)
+    /// Returns when the overlap of the next old secret ends, Unix milliseconds; `None` if there is no old secret.
+    pub fn next_end(&self) -> Option<i64> {
+        let kept = [&self.app_sign, &self.server_secret].into_iter().filter(|secret| !secret.old.is_empty());
+        kept.map(|secret| secret.old_ends_at).min()
     }
 
     /// Drops old secrets whose overlap has ended.
@@ -380,12 +381,15 @@ mod tests {
     fn an_old_secret_is_forgotten_when_its_overlap_ends_and_not_before() {
         let mut access = access();
         access.app_sign.rotate(sign('b'), NOW, DAY_MS);
-        assert!(!access.has_ended(NOW + DAY_MS - 1) && access.has_ended(NOW + DAY_MS));
+        access.server_secret.rotate(secret('b'), NOW, 2 * DAY_MS);
+        assert_eq!(access.next_end(), Some(NOW + DAY_MS));
         access.forget_ended(NOW + DAY_MS - 1);
         assert_eq!(access.app_sign.old, sign('a'));
         access.forget_ended(NOW + DAY_MS);
         assert_eq!((access.app_sign.old.as_str(), access.app_sign.old_ends_at), ("", 0));
-        assert!(!access.has_ended(NOW + DAY_MS));
+        assert_eq!(access.next_end(), Some(NOW + 2 * DAY_MS));
+        access.forget_ended(NOW + 2 * DAY_MS);
+        assert_eq!(access.next_end(), None);
         // Setting the clock back does not make it accepted again.
         assert!(by_sign(&access, &sign('a'), NOW).is_err());
     }

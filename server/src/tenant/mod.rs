@@ -2,6 +2,7 @@
 
 mod access;
 mod cache;
+mod deletion;
 mod name;
 mod store;
 
@@ -12,9 +13,12 @@ use parking_lot::RwLock;
 
 pub use self::access::{Access, LoginCredentials, Proof, Refusal, Secret, may_register};
 pub use self::cache::Cache;
+pub(crate) use self::deletion::{Deleted, delete_page};
 pub use self::name::check_app_name;
 pub use self::store::{NewApp, app_rows, insert_app, open_deployment, registration};
-pub(crate) use self::store::{change_access, new_app_sign, new_server_secret, stored_access, user_key, user_keys};
+pub(crate) use self::store::{
+    change_access, count_users, new_app_sign, new_server_secret, rename_app, stored_access, user_key, user_keys,
+};
 use crate::error::Error;
 use crate::key::{AppKey, Scrambler, UserKey};
 
@@ -25,8 +29,10 @@ const CACHED_USERS: usize = 50_000;
 pub struct Tenant {
     /// The appID.
     pub key: AppKey,
+    /// When the app was created, Unix milliseconds.
+    pub created_at: i64,
     /// The name that operators see.
-    pub name: String,
+    pub(crate) name: RwLock<String>,
     /// Scrambles the IDs that its clients see.
     pub scrambler: Arc<Scrambler>,
     /// Its users by name. Each app has a cache of its own, so that no app can reach a name of another.
@@ -37,9 +43,22 @@ pub struct Tenant {
 }
 
 impl Tenant {
+    /// Returns the name that operators see.
+    pub fn name(&self) -> String {
+        self.name.read().clone()
+    }
+
     /// Returns the access settings.
     pub fn access(&self) -> Arc<Access> {
         Arc::clone(&self.access.read())
+    }
+
+    /// Forgets old secrets whose overlap has ended: they are no longer accepted, even if the clock is set back.
+    pub(crate) fn forget_ended_secrets(&self, now_ms: i64) {
+        let mut access = self.access.write();
+        let mut kept = Access::clone(&access);
+        kept.forget_ended(now_ms);
+        *access = Arc::new(kept);
     }
 }
 
@@ -59,6 +78,8 @@ pub struct Tenants {
     decoy: Arc<Access>,
     /// Counts the changes of the settings of all apps.
     pub(crate) changes: tokio::sync::watch::Sender<u64>,
+    /// Held while an app is deleted, so that one app always remains.
+    pub(crate) deleting: tokio::sync::Mutex<()>,
 }
 
 impl Tenants {
@@ -68,7 +89,12 @@ impl Tenants {
     /// The system provides no random bytes.
     pub fn empty() -> Result<Self, Error> {
         let decoy = Access::new(store::random_hex(32)?, store::random_hex(16)?);
-        Ok(Self { apps: RwLock::default(), decoy: Arc::new(decoy), changes: tokio::sync::watch::Sender::new(0) })
+        Ok(Self {
+            apps: RwLock::default(),
+            decoy: Arc::new(decoy),
+            changes: tokio::sync::watch::Sender::new(0),
+            deleting: tokio::sync::Mutex::default(),
+        })
     }
 
     /// Returns the access settings of an app, or those of the decoy if there is no such app.
@@ -94,6 +120,11 @@ impl Tenants {
         let mut apps: Vec<_> = self.apps.read().values().cloned().collect();
         apps.sort_by_key(|app| app.key);
         apps
+    }
+
+    pub(crate) fn remove(&self, app: AppKey) {
+        self.apps.write().remove(&app);
+        self.changes.send_modify(|count| *count += 1);
     }
 
     pub(crate) fn add(&self, tenant: Tenant) -> Arc<Tenant> {

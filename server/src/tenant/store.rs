@@ -65,7 +65,8 @@ impl NewApp {
         let key = AppKey(self.id);
         Tenant {
             key,
-            name: self.name,
+            created_at: self.created_at,
+            name: RwLock::new(self.name),
             scrambler: Arc::new(Scrambler::new(secret, key)),
             users: Cache::new(super::CACHED_USERS),
             access: RwLock::new(Arc::new(self.access)),
@@ -170,6 +171,18 @@ pub(crate) async fn change_access(
     )
     .await?;
     Ok(access)
+}
+
+/// Stores another name of an app.
+pub(crate) async fn rename_app(tx: &mut Tx<'_>, app: AppKey, name: &str) -> Result<(), Error> {
+    tx.execute("UPDATE app SET name = $2 WHERE id = $1", &params![app, name]).await?;
+    Ok(())
+}
+
+/// Returns the number of an app's users.
+pub(crate) async fn count_users(tx: &mut Tx<'_>, app: AppKey) -> Result<i64, Error> {
+    let row = tx.fetch_one("SELECT COUNT(*) FROM account WHERE app = $1", &params![app]).await?;
+    Ok(row.map_or(Ok(0), |row| row.get(0))?)
 }
 
 /// Returns the deployment's epoch and secret, which are made at the first start, and the newest stored ID.

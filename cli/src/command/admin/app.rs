@@ -5,7 +5,8 @@ use std::time::Duration;
 use clap::{Subcommand, ValueEnum};
 use serde::Serialize;
 use zim_protocol::{
-    App, CbcTokens, CreateAppRequest, ListAppsRequest, Registration, RotateSecretRequest, SecretKind, UpdateAppRequest,
+    App, AppDetails, CbcTokens, CreateAppRequest, DeleteAppRequest, GetAppRequest, ListAppsRequest, Registration,
+    RotateSecretRequest, SecretKind, UpdateAppRequest,
 };
 
 use super::{Operator, refused};
@@ -29,6 +30,35 @@ pub(crate) enum AppCommand {
     },
     /// List the apps and their settings, without the secrets
     List,
+    /// Show an app: its settings, and how much it is used, without the secrets
+    Show {
+        /// The app [default: the only one]
+        #[arg(long, value_name = "N")]
+        app_id: Option<u32>,
+    },
+    /// Give an app another name
+    Rename {
+        /// The new name, shown to the operator
+        name: String,
+        /// The app [default: the only one]
+        #[arg(long, value_name = "N")]
+        app_id: Option<u32>,
+    },
+    /// Delete an app with all its users and messages
+    #[command(after_help = "\
+All sessions of the app end, and nobody can log in to it any more. An interrupted deletion is continued by the same command.
+The last app of a server cannot be deleted. The file of an SQLite database keeps its size: the server uses the space again.
+
+Example:
+  zim admin app delete 860873044 --confirm 860873044")]
+    Delete {
+        /// The app
+        #[arg(value_name = "N")]
+        app_id: u32,
+        /// The app again: a deletion cannot be undone
+        #[arg(long, value_name = "N")]
+        confirm: Option<u32>,
+    },
     /// Change who may log in to an app; sessions that are no longer allowed end at once
     #[command(after_help = "\
 AES-CBC tokens carry no authentication tag: a client can modify one, and the server can detect that only by its contents.
@@ -163,10 +193,25 @@ pub(super) async fn run(command: AppCommand, operator: &mut Operator, context: &
                 cbc_tokens: cbc_tokens.map(|cbc| CbcTokens::from(cbc) as i32),
                 app_sign_login: app_sign.map(|switch| matches!(switch, Switch::On)),
                 registration: registration.map(|who| Registration::from(who) as i32),
+                name: None,
             };
             let app = operator.client.update_app(request).await.map_err(|status| refused(&status))?.into_inner();
             show_all(context, std::slice::from_ref(&app))
         }
+        AppCommand::Show { app_id } => {
+            let app_id = operator.app(app_id).await?;
+            show(context, &details(operator, app_id).await?)
+        }
+        AppCommand::Rename { name, app_id } => {
+            let request = UpdateAppRequest {
+                app_id: operator.app(app_id).await?,
+                name: Some(name),
+                ..UpdateAppRequest::default()
+            };
+            let app = operator.client.update_app(request).await.map_err(|status| refused(&status))?.into_inner();
+            show_all(context, std::slice::from_ref(&app))
+        }
+        AppCommand::Delete { app_id, confirm } => delete(app_id, confirm, operator, context).await,
         AppCommand::Rotate { secret, app_id, overlap } => {
             let request = RotateSecretRequest {
                 app_id: operator.app(app_id).await?,
@@ -200,32 +245,102 @@ fn show_new(context: &Context, app: &App) -> Result<(), Failure> {
     rows.into_iter().try_for_each(|(what, value)| context.output.line(format!("{what:<12}{value}")))
 }
 
-fn show_all(context: &Context, apps: &[App]) -> Result<(), Failure> {
-    /// An app without the fields of its secrets: they would be empty.
+async fn details(operator: &mut Operator, app_id: u32) -> Result<AppDetails, Failure> {
+    let found = operator.client.get_app(GetAppRequest { app_id }).await.map_err(|status| refused(&status))?;
+    Ok(found.into_inner())
+}
+
+fn show(context: &Context, details: &AppDetails) -> Result<(), Failure> {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
-    struct Listed<'a> {
-        #[serde(rename = "appID")]
-        app_id: u32,
-        name: &'a str,
-        app_sign_login: bool,
-        cbc_tokens: &'static str,
-        registration: &'static str,
-        old_app_sign_ends_at: i64,
-        old_server_secret_ends_at: i64,
+    struct Shown<'a> {
+        #[serde(flatten)]
+        app: Listed<'a>,
+        created_at: i64,
+        users: u64,
+        sessions: u32,
     }
-    let cbc = |app: &App| match app.cbc_tokens() {
+    let app = details.app.clone().unwrap_or_default();
+    let AppDetails { created_at, users, sessions, .. } = *details;
+    if context.output.is_json() {
+        return context.output.json(&Shown { app: Listed::of(&app), created_at, users, sessions });
+    }
+    let rows = [
+        ("app id", app.app_id.to_string()),
+        ("name", preview(&app.name, 60)),
+        ("created", when(created_at, now_ms())),
+        ("users", users.to_string()),
+        ("sessions", sessions.to_string()),
+        ("app sign", on_or_off(app.app_sign_login).to_owned()),
+        ("cbc tokens", cbc(&app).to_owned()),
+        ("registration", registration(&app).to_owned()),
+    ];
+    rows.into_iter().try_for_each(|(what, value)| context.output.line(format!("{what:<14}{value}")))
+}
+
+async fn delete(app_id: u32, confirm: Option<u32>, operator: &mut Operator, context: &Context) -> Result<(), Failure> {
+    let Some(confirm) = confirm.filter(|confirm| *confirm == app_id) else {
+        let AppDetails { app, users, .. } = details(operator, app_id).await?;
+        let name = preview(&app.unwrap_or_default().name, 60);
+        let message =
+            format!("the app {app_id} ({name:?}) has {users} users; they and all their messages would be deleted");
+        return Err(Failure::usage(message).hint(format!(
+            "a deletion cannot be undone; to confirm: zim admin app delete {app_id} --confirm {app_id}"
+        )));
+    };
+    let mut rows = 0;
+    loop {
+        let request = DeleteAppRequest { app_id, confirm };
+        let done = operator.client.delete_app(request).await.map_err(|status| refused(&status))?.into_inner();
+        rows += done.rows;
+        if done.is_done {
+            break;
+        }
+        context.output.note(format!("{rows} rows are deleted"));
+    }
+    if context.output.is_json() {
+        return context.output.json(&serde_json::json!({ "appID": app_id, "rows": rows }));
+    }
+    context.output.line(format!("The app {app_id} is deleted, with {rows} rows."))
+}
+
+fn on_or_off(is_on: bool) -> &'static str {
+    if is_on { "on" } else { "off" }
+}
+
+fn cbc(app: &App) -> &'static str {
+    match app.cbc_tokens() {
         CbcTokens::Off => "off",
         CbcTokens::On => "on",
         CbcTokens::Java => "java",
-    };
-    let registration = |app: &App| match app.registration() {
+    }
+}
+
+fn registration(app: &App) -> &'static str {
+    match app.registration() {
         Registration::Anyone => "anyone",
         Registration::Token => "token",
         Registration::Operator => "operator",
-    };
-    if context.output.is_json() {
-        let mut listed = apps.iter().map(|app| Listed {
+    }
+}
+
+/// An app without the fields of its secrets: they would be empty.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Listed<'a> {
+    #[serde(rename = "appID")]
+    app_id: u32,
+    name: &'a str,
+    app_sign_login: bool,
+    cbc_tokens: &'static str,
+    registration: &'static str,
+    old_app_sign_ends_at: i64,
+    old_server_secret_ends_at: i64,
+}
+
+impl<'a> Listed<'a> {
+    fn of(app: &'a App) -> Self {
+        Self {
             app_id: app.app_id,
             name: &app.name,
             app_sign_login: app.app_sign_login,
@@ -233,8 +348,13 @@ fn show_all(context: &Context, apps: &[App]) -> Result<(), Failure> {
             registration: registration(app),
             old_app_sign_ends_at: app.old_app_sign_ends_at,
             old_server_secret_ends_at: app.old_server_secret_ends_at,
-        });
-        return listed.try_for_each(|app| context.output.json(&app));
+        }
+    }
+}
+
+fn show_all(context: &Context, apps: &[App]) -> Result<(), Failure> {
+    if context.output.is_json() {
+        return apps.iter().try_for_each(|app| context.output.json(&Listed::of(app)));
     }
     let left = |name| (name, Align::Left);
     let mut table = Table::new(&[
@@ -248,7 +368,7 @@ fn show_all(context: &Context, apps: &[App]) -> Result<(), Failure> {
         table.row([
             app.app_id.to_string(),
             preview(&app.name, 60),
-            if app.app_sign_login { "on" } else { "off" }.to_owned(),
+            on_or_off(app.app_sign_login).to_owned(),
             cbc(app).to_owned(),
             registration(app).to_owned(),
         ]);

@@ -135,7 +135,12 @@ impl Login {
     }
 
     async fn list(&self) -> Vec<Conversation> {
-        self.account.store().read(|db| conversation::list(db, ME, None, 100, &Default::default())).await.unwrap()
+        self.account
+            .store()
+            .read(|db| conversation::list(db, ME, None, 100, &Default::default()))
+            .await
+            .unwrap()
+            .unwrap()
     }
 
     async fn history(&self, count: usize, reverse: bool, next_message: Option<Message>) -> Vec<String> {

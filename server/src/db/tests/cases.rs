@@ -35,6 +35,9 @@ cases![
     a_failing_commit_fails_for_everybody,
     closing_finishes_waiting_jobs,
     a_full_queue_refuses_jobs,
+    an_app_does_not_fill_the_queue_for_others,
+    a_transaction_is_limited_in_bytes,
+    a_transaction_is_limited_in_users,
     many_concurrent_jobs,
     a_read_is_one_snapshot,
     a_read_writes_nothing,
@@ -206,7 +209,7 @@ async fn a_full_queue_refuses_jobs(test_db: &TestDb<'_>) {
     let (gate, held) = store.hold().await;
     let waiting = [store.put(1), store.put(2)];
     let refused = store.put(3).await.unwrap_err();
-    assert!(refused.cause().unwrap().to_string().contains("full: 2 jobs wait"), "{refused:?}");
+    assert!(refused.cause().unwrap().to_string().contains("the database queue is full: 2 jobs with "), "{refused:?}");
     let many = Scope::none().and_users((0..=i64::try_from(MAX_LOCKED_USERS).unwrap()).map(UserKey));
     assert!(store.db.submit(many, async |_| Ok(())).await.is_err());
     drop(gate);
@@ -215,6 +218,63 @@ async fn a_full_queue_refuses_jobs(test_db: &TestDb<'_>) {
         job.await.unwrap();
     }
     assert_eq!(store.put(3).await.unwrap(), 3);
+}
+
+async fn an_app_does_not_fill_the_queue_for_others(test_db: &TestDb<'_>) {
+    let store = Store::open(DbConfig { queue: 4, queue_bytes: 1 << 20, ..test_db.config() }).await;
+    let (gate, held) = store.hold().await;
+    let put = |app, bytes, id| {
+        let scope = Scope::none().for_app(AppKey(app), bytes);
+        store.db.submit(scope, async move |tx| insert(tx, id, &format!("item {id}")).await)
+    };
+    let waiting = [put(1, 100, 1), put(1, 100, 2)];
+    let refused = put(1, 100, 3).await.unwrap_err();
+    assert!(refused.cause().unwrap().to_string().contains("its share of the database queue"), "{refused:?}");
+    assert!(put(2, 2 << 20, 4).await.is_err(), "more bytes than the queue may hold");
+    let (other, own) = (put(2, 100, 5), store.put(6));
+    drop(gate);
+    held.await.unwrap();
+    for job in waiting.into_iter().chain([other, own]) {
+        job.await.unwrap();
+    }
+    // The share is free again.
+    assert_eq!(put(1, 100, 7).await.unwrap(), 7);
+}
+
+/// Submits these jobs behind one that is held, and returns the ids that each commit stored.
+async fn commits(test_db: &TestDb<'_>, jobs: impl IntoIterator<Item = (i64, Scope)>) -> Vec<Vec<i64>> {
+    let store = test_db.open().await;
+    let (gate, held) = store.hold().await;
+    let submit = |(id, scope): (i64, Scope)| {
+        store.db.submit(scope.in_partition(0), async move |tx| insert(tx, id, &format!("item {id}")).await)
+    };
+    let submitted: Vec<_> = jobs.into_iter().map(submit).collect();
+    drop(gate);
+    held.await.unwrap();
+    for job in submitted {
+        job.await.unwrap();
+    }
+    store.take_effects()
+}
+
+async fn a_transaction_is_limited_in_bytes(test_db: &TestDb<'_>) {
+    let scope = |bytes| Scope::none().for_app(AppKey(1), bytes);
+    let (quarter, large) = ((1 << 20) - 1_000, 5 << 20);
+    let sizes = [quarter, quarter, quarter, quarter, quarter, large, quarter];
+    assert_eq!(commits(test_db, (1..).zip(sizes.map(scope))).await, [vec![1, 2, 3, 4], vec![5], vec![6], vec![7]]);
+}
+
+async fn a_transaction_is_limited_in_users(test_db: &TestDb<'_>) {
+    // Two users for each job, all different, and one of the first ones again.
+    let scope = |id: i64| Scope::user(UserKey(id * 2)).and_shared_users([UserKey(id * 2 + 1)]);
+    let jobs = (1..=50).chain([1]).zip(1..).map(|(user, id)| (id, scope(user)));
+    let more = [(60, scope(60)), (61, Scope::conversation(ConversationKey(1)))];
+    let commits = commits(test_db, jobs.chain(more)).await;
+    let first = (1..=51).collect::<Vec<i64>>();
+    match test_db.cluster {
+        Some(_) => assert_eq!(commits, [first, vec![60, 61]]),
+        None => assert_eq!(commits, [first.into_iter().chain([60, 61]).collect::<Vec<_>>()], "SQLite has no locks"),
+    }
 }
 
 async fn many_concurrent_jobs(test_db: &TestDb<'_>) {

@@ -51,17 +51,51 @@ async fn steps_on_sqlite() {
     out_of_order(&TestDb::new(None, "out_of_order")).await;
 }
 
-/// Runs all cases on PostgreSQL, and nodes that start at the same time.
+/// Runs all cases on PostgreSQL.
 pub(super) async fn all(cluster: &Cluster) {
     steps(&TestDb::new(Some(cluster), "steps")).await;
     out_of_order(&TestDb::new(Some(cluster), "out_of_order")).await;
-    let config = TestDb::new(Some(cluster), "two_nodes").config();
-    let nodes = (0..4).map(|_| Store::open(config.clone()));
-    let nodes = futures_util::future::join_all(nodes).await;
-    for (node, id) in nodes.iter().zip(1..) {
-        node.put(id).await.unwrap();
-    }
-    assert_eq!(nodes[0].ids().await, [1, 2, 3, 4]);
+    counters_are_filled(&TestDb::new(Some(cluster), "counters")).await;
+}
+
+/// Lists that an earlier build wrote are counted.
+async fn counters_are_filled(test_db: &TestDb<'_>) {
+    let config = test_db.config();
+    let open = async |migrations| Db::<Put>::open(DbConfig { migrations, ..config.clone() }, |_| {}).await.unwrap();
+    let first = MIGRATIONS.iter().position(|migration| migration.name == "0005_counters").unwrap();
+    let db = open(&MIGRATIONS[..first]).await;
+    db.submit(Scope::none(), async |tx| {
+        tx.execute("INSERT INTO app (id, name, app_sign, server_secret, created_at) VALUES (7, '', '', '', 0)", &[]).await?;
+        for (id, name) in [(1, "ann"), (2, "bob")] {
+            let sql = "INSERT INTO account (id, app, name, pos, user_name, avatar_url, extended_data, info_at, created_at) \
+                       VALUES ($1, 7, $2, 0, '', '', '', 0, 0)";
+            tx.execute(sql, &params![id, name]).await?;
+        }
+        for other in 10..13 {
+            let sql = "INSERT INTO friend (account, friend, alias, attributes, wording, created_at, place) \
+                       VALUES (1, $1, '', '{}', '', 0, $1)";
+            tx.execute(sql, &params![other]).await?;
+        }
+        tx.execute("INSERT INTO block (account, blocked, pos) VALUES (1, 10, 1), (1, 11, 2)", &[]).await?;
+        tx.execute("INSERT INTO subscription (account, target, place, expires_at) VALUES (1, 10, 1, 9)", &[]).await?;
+        Ok(())
+    })
+    .await
+    .unwrap();
+    db.close().await;
+    let db = open(MIGRATIONS).await;
+    let found = db.read(async |tx| {
+        let sql = "SELECT friend_count, block_count, subscription_count FROM account ORDER BY id";
+        let rows = tx.fetch(sql, &[]).await?;
+        rows.iter().map(|row| Ok([row.get::<i64>(0)?, row.get(1)?, row.get(2)?])).collect::<Result<Vec<_>, Error>>()
+    });
+    assert_eq!(found.await.unwrap(), [[3, 2, 1], [0, 0, 0]]);
+    db.close().await;
+}
+
+#[tokio::test]
+async fn counters_are_filled_on_sqlite() {
+    counters_are_filled(&TestDb::new(None, "counters")).await;
 }
 
 #[tokio::test]

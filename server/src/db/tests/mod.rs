@@ -5,6 +5,7 @@ mod cases;
 mod migrations;
 mod on_postgres;
 mod on_sqlite;
+mod ownership;
 #[path = "../../../../integration-tests/src/postgres.rs"]
 #[expect(unreachable_pub, dead_code, reason = "the module belongs to the integration tests")]
 pub(crate) mod postgres;
@@ -18,7 +19,7 @@ use zim_protocol::SessionEndReason;
 
 use self::postgres::Cluster;
 use super::*;
-use crate::key::{ConversationKey, LoginKey, UserKey};
+use crate::key::{AppKey, ConversationKey, LoginKey, UserKey};
 
 const SCHEMA: &[Migration] = &[Migration {
     name: "0001_test",
@@ -71,9 +72,13 @@ impl Store {
 
     /// Blocks the partition until the gate is opened or dropped. Jobs submitted in the meantime share the next commit.
     async fn hold(&self) -> (Gate, Submitted<()>) {
+        self.hold_partition(0).await
+    }
+
+    async fn hold_partition(&self, partition: u64) -> (Gate, Submitted<()>) {
         let (gate, wait) = gate();
         let (arrived, here) = tokio::sync::oneshot::channel();
-        let held = self.db.submit(Scope::none(), async move |_| {
+        let held = self.db.submit(Scope::none().in_partition(partition), async move |_| {
             arrived.send(()).unwrap();
             let _ = wait.recv();
             Ok(())

@@ -12,9 +12,13 @@ async fn everything_on_postgres() {
     let own = TestDb::new(Some(&cluster), "own");
     Store::open(DbConfig { migrations: MIGRATIONS, ..own.config() }).await.db.close().await;
     partitions_never_lock_crosswise(&TestDb::new(Some(&cluster), "partitions")).await;
+    readers_of_a_user_do_not_wait_for_each_other(&TestDb::new(Some(&cluster), "shared")).await;
+    registrations_do_not_deadlock(&TestDb::new(Some(&cluster), "names")).await;
+    only_one_row_is_fetched(&TestDb::new(Some(&cluster), "one_row")).await;
     a_deadlock_between_jobs_fails_one_of_them(&TestDb::new(Some(&cluster), "deadlock")).await;
     a_statement_has_a_time_limit(&TestDb::new(Some(&cluster), "time_limit")).await;
     a_job_has_a_time_limit(&TestDb::new(Some(&cluster), "job_limit")).await;
+    ownership::all(&cluster).await;
     a_lost_connection_is_replaced(&cluster, &TestDb::new(Some(&cluster), "lost")).await;
     let gone = TestDb::new(Some(&cluster), "gone");
     let store = gone.open().await;
@@ -50,6 +54,7 @@ async fn partitions_never_lock_crosswise(test_db: &TestDb<'_>) {
         // Three users and three conversations, in varying order, in varying partitions.
         let ids = [job * 7 % 10, (job * 3 + 1) % 10, (job / 10) % 10];
         let scope = Scope::none().and_users(ids.map(UserKey)).and_conversations(ids.map(ConversationKey));
+        let scope = scope.and_shared_users([UserKey(job * 3 % 10), UserKey(job * 9 % 10)]);
         answers.push(store.db.submit(scope.in_partition(job.unsigned_abs() * 31 % 4), async move |tx| {
             for id in ids {
                 count_up(tx, "account", id).await?;
@@ -67,6 +72,93 @@ async fn partitions_never_lock_crosswise(test_db: &TestDb<'_>) {
         Ok((row.get::<i64>(0)?, row.get::<i64>(1)?))
     });
     assert_eq!(sum.await.unwrap(), (1200, 1200), "an increment was lost");
+}
+
+async fn readers_of_a_user_do_not_wait_for_each_other(test_db: &TestDb<'_>) {
+    let store = Store::open(DbConfig { partitions: 2, ..test_db.config() }).await;
+    seed(&store).await;
+    let scope = |partition, user| Scope::user(UserKey(user)).in_partition(partition);
+    let (gate, wait) = gate();
+    let (arrived, here) = tokio::sync::oneshot::channel();
+    let first = store.db.submit(scope(0, 1).and_shared_users([UserKey(5)]), async move |_| {
+        arrived.send(()).unwrap();
+        let _ = wait.recv();
+        Ok(())
+    });
+    here.await.unwrap();
+    let other = store.db.submit(scope(1, 2).and_shared_users([UserKey(5)]), async |_| Ok(()));
+    tokio::time::timeout(Duration::from_secs(8), other).await.expect("a reader waits for another").unwrap();
+    // A job that changes the user waits for the readers.
+    let changed = Arc::new(Mutex::new(false));
+    let changing = Arc::clone(&changed);
+    let writer = store.db.submit(scope(1, 5), async move |_| {
+        *changing.lock() = true;
+        Ok(())
+    });
+    let waits = "SELECT COUNT(*) FROM pg_locks WHERE NOT granted";
+    ownership::until("the writer does not wait", || test_db.cluster.unwrap().sql(waits).unwrap() != "0").await;
+    assert!(!*changed.lock());
+    drop(gate);
+    first.await.unwrap();
+    writer.await.unwrap();
+}
+
+/// Two jobs that share a transaction register two users; in the other partition two others register the same users in the
+/// other order.
+async fn registrations_do_not_deadlock(test_db: &TestDb<'_>) {
+    let store = Store::open(DbConfig { partitions: 2, ..test_db.config() }).await;
+    let inserted = Arc::new(Mutex::new([false; 2]));
+    let mut gates = Vec::new();
+    let mut answers = Vec::new();
+    for (partition, names) in [["ann", "bob"], ["bob", "ann"]].into_iter().enumerate() {
+        let key = partition as u64;
+        gates.push(store.hold_partition(key).await);
+        for (index, name) in names.into_iter().enumerate() {
+            let inserted = Arc::clone(&inserted);
+            answers.push(store.db.submit(Scope::name(AppKey(1), name).in_partition(key), async move |tx| {
+                let id = i64::try_from(partition * 2 + index).unwrap();
+                let sql = "INSERT INTO item (id, name) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING";
+                let count = tx.execute(sql, &params![id, name]).await?;
+                inserted.lock()[partition] = true;
+                // Goes on when the other one has inserted, too, or waits.
+                let waits = "SELECT COUNT(*) FROM pg_locks WHERE NOT granted";
+                while !inserted.lock().iter().all(|inserted| *inserted) {
+                    if tx.fetch_one(waits, &[]).await?.unwrap().get::<i64>(0)? > 0 {
+                        break;
+                    }
+                }
+                Ok(count)
+            }));
+        }
+    }
+    for (gate, held) in gates {
+        drop(gate);
+        held.await.unwrap();
+    }
+    let mut registered = 0;
+    for answer in answers {
+        registered += answer.await.unwrap();
+    }
+    assert_eq!(registered, 2);
+}
+
+async fn only_one_row_is_fetched(test_db: &TestDb<'_>) {
+    let store = test_db.open().await;
+    store.put(1).await.unwrap();
+    store.put(2).await.unwrap();
+    let first = store.db.submit(Scope::none(), async |tx| {
+        // All rows would take minutes.
+        let row = tx.fetch_one("SELECT CAST(generate_series(1, 1000000000) AS BIGINT)", &[]).await?.unwrap();
+        assert_eq!(row.get::<i64>(0)?, 1);
+        let row = tx.fetch_one("SELECT id FROM item ORDER BY id DESC FOR UPDATE", &[]).await?.unwrap();
+        assert_eq!(row.get::<i64>(0)?, 2);
+        let row = tx.fetch_one("SELECT id FROM item ORDER BY id LIMIT 1 OFFSET 1", &[]).await?.unwrap();
+        assert_eq!(row.get::<i64>(0)?, 2);
+        let sql = "INSERT INTO item (id, name) VALUES (3, 'three'), (4, 'four') RETURNING id";
+        Ok(tx.fetch_one(sql, &[]).await?.unwrap().get::<i64>(0)?)
+    });
+    assert_eq!(first.await.unwrap(), 3);
+    assert_eq!(store.ids().await, [1, 2, 3, 4]);
 }
 
 async fn a_deadlock_between_jobs_fails_one_of_them(test_db: &TestDb<'_>) {

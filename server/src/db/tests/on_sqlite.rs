@@ -81,6 +81,36 @@ async fn a_full_disk_is_reported_and_survived() {
 }
 
 #[tokio::test]
+async fn the_log_is_emptied_in_a_pause() {
+    let test_db = TestDb::new(None, "");
+    let store = test_db.open().await;
+    let log = test_db.dir.path().join("test.db-wal");
+    let length = || std::fs::metadata(&log).unwrap().len();
+    let (gate, held) = store.hold().await;
+    let fill = async |tx: &mut Tx<'_>| {
+        tx.execute("INSERT INTO item (id, name, body) VALUES (1, 'big', $1)", &params![vec![7_u8; 5 << 20]]).await?;
+        Ok(())
+    };
+    let filled = store.db.submit(Scope::none(), fill);
+    drop(gate);
+    held.await.unwrap();
+    filled.await.unwrap();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while length() > 0 {
+        assert!(Instant::now() < deadline, "the log still has {} bytes", length());
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(store.ids().await, [1]);
+    // A short log stays: emptying it costs more than it saves.
+    store.put(2).await.unwrap();
+    let before = length();
+    assert!(before > 0);
+    store.put(3).await.unwrap();
+    assert_eq!(store.ids().await, [1, 2, 3]);
+    assert!(length() > before);
+}
+
+#[tokio::test]
 async fn acknowledged_writes_survive_a_restart() {
     let test_db = TestDb::new(None, "");
     let store = test_db.open().await;

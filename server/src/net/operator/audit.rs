@@ -17,7 +17,7 @@ use tracing::field::Empty;
 use tracing::{Instrument, Span};
 
 use super::Caller;
-use crate::net::meter::ADMIN_CALLS;
+use crate::meter::ADMIN_CALLS;
 use crate::net::slots::RequestGuard;
 
 /// The target of the lines, so that `log.filter` can keep them and drop others.

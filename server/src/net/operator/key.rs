@@ -17,8 +17,8 @@ use tonic::{Extensions, Request, Status};
 use zim_protocol::clock::Clock;
 
 use super::Caller;
+use crate::meter::ADMIN_REFUSED;
 use crate::net::limits::{Bucket, Rate, Subnet};
-use crate::net::meter::ADMIN_REFUSED;
 use crate::net::peer::Peer;
 use crate::repeated::{self, Repeated, Summary};
 

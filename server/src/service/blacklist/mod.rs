@@ -35,7 +35,7 @@ impl BlacklistService for App {
         let edit = Edit::Add { limit: i64::from(self.config.limits.max_blocked_users) };
         let error_user_list = self.edit_blacklist(caller, request.user_ids, edit).await?;
         // Commands that read the blacklist before the commit and are not delivered yet read it again.
-        self.block_fence.advance();
+        self.block_fence.advance(caller.identity()?.user);
         Ok(BlacklistUsersAddedResult { error_user_list })
     }
 

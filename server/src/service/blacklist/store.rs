@@ -9,6 +9,7 @@ use crate::db::{Row, Tx, params};
 use crate::error::Error;
 use crate::journal::{FeedKind, LogWriter, rules::blocks_bit};
 use crate::key::{ConversationKey, UserKey};
+use crate::service::counter::Counter;
 use crate::service::rows::{Page, USER, about, user_info};
 
 /// The user blocked or unblocked another user; the key is that user.
@@ -46,7 +47,8 @@ pub(super) async fn edit(
         ),
         Edit::Remove => format!("DELETE FROM block WHERE account = $1 AND blocked IN {list}"),
     };
-    tx.execute(&sql, &params).await?;
+    let changed = tx.execute(&sql, &params).await?.cast_signed();
+    Counter::BLOCKED.add(tx, user, if matches!(edit, Edit::Remove) { -changed } else { changed }).await?;
     set_block_bits(tx, user, &accepted, edit, conversations).await?;
     Ok(refused)
 }
@@ -66,8 +68,7 @@ async fn check_each(
     let kind = BLOCK.number;
     let sql = format!("SELECT key FROM feed WHERE account = $1 AND kind = {kind} AND key IN {list}");
     let known = keys(&tx.fetch(&sql, &params).await?)?;
-    let row = tx.fetch_one("SELECT COUNT(*) FROM block WHERE account = $1", &params![user]).await?;
-    let mut size: i64 = row.map_or(Ok(0), |row| row.get(0))?;
+    let mut size = Counter::BLOCKED.get(tx, user).await?;
     let (mut accepted, mut refused) = (Vec::new(), Vec::new());
     for other in users {
         let state = EntryState { is_listed: listed.contains(&other.0), was_listed: known.contains(&other.0) };

@@ -48,7 +48,7 @@ impl App {
         let (id, now) = (self.ids.next(), self.clock.now_ms());
         let key = self
             .db
-            .submit(Scope::user(pair.0).and_user(pair.1), async move |tx| {
+            .submit(Scope::user(pair.0).and_user(pair.1).for_app(app, 0), async move |tx| {
                 store::open_peer_conversation(tx, app, pair, id, now).await
             })
             .await?;

@@ -11,6 +11,7 @@ use crate::error::Error;
 use crate::journal::LogWriter;
 use crate::key::UserKey;
 use crate::service::blacklist::is_blocked;
+use crate::service::counter::Counter;
 
 /// A request of one user about another.
 #[derive(Clone, Copy, Debug)]
@@ -59,7 +60,7 @@ impl Pair {
     }
 
     async fn check_room_of(&self, tx: &mut Tx<'_>, user: UserKey, whose: &str) -> Result<(), Error> {
-        match store::count(tx, user).await? {
+        match Counter::FRIENDS.get(tx, user).await?.unsigned_abs() {
             count if count >= self.max_friends => Err(Error::friends_full(whose, self.max_friends)),
             _ => Ok(()),
         }

@@ -9,6 +9,7 @@ use crate::db::{Row, Tx, params};
 use crate::error::Error;
 use crate::journal::FeedKind;
 use crate::key::UserKey;
+use crate::service::counter::Counter;
 use crate::service::rows::{Page, USER, about, user_info};
 
 /// A row of a list of friends.
@@ -29,12 +30,6 @@ pub(super) async fn find(tx: &mut Tx<'_>, account: UserKey, friend: UserKey) -> 
     Ok(Some(Remarks { alias: row.get(0)?, attributes: attributes(&row, 1)? }))
 }
 
-/// Returns the number of friends of a user.
-pub(super) async fn count(tx: &mut Tx<'_>, account: UserKey) -> Result<u64, Error> {
-    let row = tx.fetch_one("SELECT COUNT(*) FROM friend WHERE account = $1", &params![account]).await?;
-    row.map_or(Ok(0), |row| Ok(row.get::<i64>(0)?.unsigned_abs()))
-}
-
 /// Adds a row to a list.
 pub(super) async fn insert(tx: &mut Tx<'_>, account: UserKey, friend: UserKey, row: Friend) -> Result<(), Error> {
     tx.execute(
@@ -51,7 +46,7 @@ pub(super) async fn insert(tx: &mut Tx<'_>, account: UserKey, friend: UserKey, r
         ],
     )
     .await?;
-    Ok(())
+    Counter::FRIENDS.add(tx, account, 1).await
 }
 
 /// Changes the remarks of `account` about a friend.
@@ -66,8 +61,9 @@ pub(super) async fn update(tx: &mut Tx<'_>, account: UserKey, friend: UserKey, r
 
 /// Removes a row from a list.
 pub(super) async fn remove(tx: &mut Tx<'_>, account: UserKey, friend: UserKey) -> Result<(), Error> {
-    tx.execute("DELETE FROM friend WHERE account = $1 AND friend = $2", &params![account, friend]).await?;
-    Ok(())
+    let removed =
+        tx.execute("DELETE FROM friend WHERE account = $1 AND friend = $2", &params![account, friend]).await?;
+    Counter::FRIENDS.add(tx, account, -removed.cast_signed()).await
 }
 
 /// Returns those of `others` who are on the list of `account`, and those on whose lists `account` is.

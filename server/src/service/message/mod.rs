@@ -7,23 +7,23 @@ use std::sync::Arc;
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use zim_protocol::{
-    ConversationRef, ConversationType, Message, MessageDirection, MessageEntry, MessageQueriedResult,
-    MessageSentResult, MessageSentStatus, MessageType, QueryHistoryMessageRequest, QueryMessagesRequest,
-    SendMessageRequest, server::MessageService,
+    ConversationRef, ConversationType, Message, MessageEntry, MessageQueriedResult, MessageSentResult, MessageType,
+    ORDER_KEY_STEP, QueryHistoryMessageRequest, QueryMessagesRequest, SendMessageRequest, server::MessageService,
 };
 
 use crate::app::App;
 use crate::connection::{Answered, Caller, Identity, PushTarget};
+use crate::db::Tx;
 use crate::effect::Audience;
 use crate::error::Error;
 use crate::journal::{self, Direction, NewMessage, Sent, message_push};
-use crate::key::{ConversationKey, UserKey};
+use crate::key::{ConversationKey, Scrambler, UserKey};
 use crate::service::blacklist::is_blocked;
 use crate::service::rows::PAGE_BYTES;
 
 use self::rules::Draft;
 
-/// The most messages on a page of history.
+/// The most messages on a page of history, and the size of a page if none is given.
 const MAX_PAGE: usize = 100;
 
 impl App {
@@ -48,25 +48,15 @@ impl App {
         let (identity, connection) = (caller.identity()?, caller.connection()?);
         let tenant = self.tenants.of(identity.app)?;
         let sent = Sent { seq: 0, n: 0, message_id: tenant.scrambler.public(self.ids.next()), ts: self.clock.now_ms() };
-        let entry = MessageEntry {
-            seq: 0,
-            n: 0,
-            message_id: sent.message_id,
-            sender: identity.user_id.to_string(),
-            ts: sent.ts,
-            kind: draft.kind as i32,
-            flags: draft.flags,
-            client_key: Bytes::copy_from_slice(&key),
-            content: draft.content.clone(),
-        };
+        let entry = sent_entry(identity, draft, key, sent, draft.content.clone());
         let peer_view = ConversationRef { r#type: name.r#type, id: identity.user_id.to_string() };
         let sender = identity.user;
         loop {
-            let epoch = self.block_fence.epoch();
+            let epoch = self.block_fence.epoch(peer);
             if self.db.read(async move |tx| is_blocked(tx, peer, sender).await).await? {
                 return Err(Error::sender_blocked());
             }
-            let is_delivered = self.block_fence.deliver_if(epoch, || {
+            let is_delivered = self.block_fence.deliver_if(peer, epoch, || {
                 self.fanout.push_transient(peer, peer_view.clone(), entry.clone(), connection);
                 self.fanout.push_transient(sender, name.clone(), entry.clone(), connection);
             });
@@ -125,6 +115,33 @@ fn client_key(request: &SendMessageRequest) -> Result<[u8; 16], Error> {
     Ok(key)
 }
 
+/// Returns the position of the message at which a page of history begins; 0: there is none.
+async fn anchor(
+    tx: &mut Tx<'_>,
+    conversation: ConversationKey,
+    scrambler: &Scrambler,
+    direction: Direction,
+    next: &Message,
+) -> Result<i64, Error> {
+    if next.message_seq > 0 {
+        return Ok(next.message_seq);
+    }
+    if next.order_key > 0 {
+        // The key of a message that only its sender has is between those of stored ones.
+        let before = next.order_key / ORDER_KEY_STEP;
+        let is_between = next.order_key % ORDER_KEY_STEP > 0 && direction == Direction::Older;
+        return Ok(before.saturating_add(i64::from(is_between)));
+    }
+    if next.message_id.is_empty() {
+        return Ok(0);
+    }
+    let found = match next.message_id.parse() {
+        Ok(id) => journal::seq_of(tx, conversation, scrambler.stored(id)).await?,
+        Err(_) => None,
+    };
+    found.ok_or_else(|| Error::params_invalid("config.nextMessage is not a message of this conversation"))
+}
+
 impl MessageService for App {
     async fn send_message(&self, caller: &Caller, request: SendMessageRequest) -> Result<MessageSentResult, Error> {
         let identity = caller.identity()?;
@@ -132,6 +149,7 @@ impl MessageService for App {
             return Err(Error::params_invalid("conversationType must be 0, a conversation with one other user"));
         }
         let key = client_key(&request)?;
+        let omits_content = request.omit_content;
         let config = request.config.unwrap_or_default();
         let draft = rules::peer_draft(request.message.unwrap_or_default(), &config, &self.config.limits)?;
         let name = ConversationRef { r#type: request.conversation_type, id: request.to_conversation_id };
@@ -143,10 +161,14 @@ impl MessageService for App {
             let audience =
                 Audience::Peers([(identity.user, Arc::clone(&identity.user_id)), (peer, Arc::from(name.id.as_str()))]);
             let sent = self.submit_send(caller, (conversation, &name), audience, &draft, key)?.await?;
-            caller.add_push(own_push(identity, &name, &draft, key, sent));
+            let own = sent_entry(identity, &draft, key, sent, Bytes::new());
+            caller.add_push(message_push(vec![own], name.clone()));
             sent
         };
-        Ok(MessageSentResult { message: Some(sent_message(identity, name, &draft, key, sent)) })
+        let content = if omits_content { Bytes::new() } else { draft.content.clone() };
+        let entry = sent_entry(identity, &draft, key, sent, content);
+        let message = entry.into_message(&identity.user_id, &name).map_err(Error::internal)?;
+        Ok(MessageSentResult { message: Some(message) })
     }
 
     async fn query_history_message(
@@ -155,11 +177,12 @@ impl MessageService for App {
         request: QueryHistoryMessageRequest,
     ) -> Result<MessageQueriedResult, Error> {
         let config = request.config.unwrap_or_default();
-        let count = usize::try_from(config.count).unwrap_or(0).min(MAX_PAGE);
+        let count = usize::try_from(config.count).ok().filter(|count| *count > 0).unwrap_or(MAX_PAGE).min(MAX_PAGE);
         let direction = if config.reverse { Direction::Older } else { Direction::Newer };
-        let anchor = config.next_message.map_or(0, |message| message.message_seq);
+        let next = config.next_message.unwrap_or_default();
         self.read_messages(caller, (request.conversation_type, request.conversation_id), {
             async move |tx, conversation, scrambler, windows| {
+                let anchor = anchor(tx, conversation, scrambler, direction, &next).await?;
                 let page = (anchor, direction);
                 journal::around(tx, conversation, scrambler, windows, page, count, PAGE_BYTES).await
             }
@@ -191,12 +214,7 @@ impl App {
         read: F,
     ) -> Result<MessageQueriedResult, Error>
     where
-        F: AsyncFnOnce(
-                &mut crate::db::Tx<'_>,
-                ConversationKey,
-                &crate::key::Scrambler,
-                &[(i64, i64)],
-            ) -> Result<Vec<MessageEntry>, Error>
+        F: AsyncFnOnce(&mut Tx<'_>, ConversationKey, &Scrambler, &[(i64, i64)]) -> Result<Vec<MessageEntry>, Error>
             + Send
             + 'static,
     {
@@ -225,15 +243,9 @@ impl App {
     }
 }
 
-/// Builds the push for the response to the sender, whose client has the content.
-fn own_push(
-    identity: &Identity,
-    name: &ConversationRef,
-    draft: &Draft,
-    key: [u8; 16],
-    sent: Sent,
-) -> zim_protocol::Push {
-    let entry = MessageEntry {
+/// Builds the entry of a message for its sender, without the content if their client has it.
+fn sent_entry(identity: &Identity, draft: &Draft, key: [u8; 16], sent: Sent, content: Bytes) -> MessageEntry {
+    MessageEntry {
         seq: sent.seq.unsigned_abs(),
         n: sent.n.unsigned_abs(),
         message_id: sent.message_id,
@@ -242,25 +254,6 @@ fn own_push(
         kind: draft.kind as i32,
         flags: draft.flags,
         client_key: Bytes::copy_from_slice(&key),
-        content: Bytes::new(),
-    };
-    message_push(vec![entry], name.clone())
-}
-
-/// Builds the result for the sender, without the content, which the client has.
-fn sent_message(identity: &Identity, name: ConversationRef, draft: &Draft, key: [u8; 16], sent: Sent) -> Message {
-    Message {
-        r#type: draft.kind as i32,
-        message_id: sent.message_id.to_string(),
-        local_message_id: zim_protocol::id::hex(&key),
-        message_seq: sent.seq,
-        sender_user_id: identity.user_id.to_string(),
-        conversation_id: name.id,
-        conversation_type: name.r#type,
-        direction: MessageDirection::Send as i32,
-        sent_status: MessageSentStatus::Success as i32,
-        timestamp: sent.ts,
-        order_key: sent.seq * 100,
-        ..Message::default()
+        content,
     }
 }

@@ -86,7 +86,7 @@ impl App {
     pub async fn register_user(&self, tenant: &Tenant, user_id: String, user_name: String) -> Result<bool, Error> {
         let (app, id, now, at) = (tenant.key, self.ids.next(), self.clock.now_ms(), self.ids.time_ms());
         let new = store::NewAccount { app, user_id, user_name, id, now, changed_at: at };
-        self.db.submit(Scope::name(&new.user_id), async move |tx| store::register(tx, new).await).await
+        self.db.submit(Scope::name(app, &new.user_id), async move |tx| store::register(tx, new).await).await
     }
 
     /// Returns the operator's decisions about a user.

@@ -65,9 +65,10 @@ impl App {
                         counted.map_err(Error::too_many_first_logins)?;
                         may_register = true;
                     }
-                    Scope::name(&login.user_id)
+                    Scope::name(login.app, &login.user_id)
                 }
             };
+            let scope = scope.for_app(login.app, 0);
             let login = store::NewLogin { is_locked: !scope.is_unlocked(), ..login.clone() };
             let admitted = caller.write_held(&self.db, scope, async move |tx, log| store::admit(tx, log, login).await);
             if let Some(admitted) = admitted.await? {
@@ -130,6 +131,7 @@ impl SessionService for App {
             policy: DevicePolicy::of(&self.config.login),
             is_locked: false,
         };
+        let _storing = self.fanout.storing(LoginKey(login.login_id));
         let Admitted { user, login: key, ticket, login_at, info } =
             self.admit(caller, login, connection.address).await?;
         let identity = Identity {
@@ -141,6 +143,7 @@ impl SessionService for App {
             login_at,
             one_shot: request.one_shot,
         };
+        connection.set_allowance(self.allowances.of(&identity, self.clock.steady_ms()));
         if !connection.log_in(identity) {
             return Err(Error::already_logged_in());
         }

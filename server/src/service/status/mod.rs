@@ -3,13 +3,14 @@
 //! A login that has a connection is marked in its own row, in the transaction that admits it. So a user's status
 //! follows from committed rows and never from what this node holds in memory. A change writes one row, however many
 //! users subscribe; the subscribers are read after the commit, in pages (`notify`). A login whose connection was lost
-//! unnoticed (it broke while the login was being stored, or the server was killed) is found by `maintenance`, so no
+//! unnoticed (it broke while the login was being stored, or the server was killed) is found by a task (`tasks`), so no
 //! user stays online by mistake.
 
-mod maintenance;
 mod rules;
 mod store;
 mod subscription;
+mod unmarked;
+mod tasks;
 mod notify;
 #[cfg(test)]
 mod tests;
@@ -22,11 +23,12 @@ use zim_protocol::{
     UsersStatusUnsubscribedResult, server::StatusService,
 };
 
-pub(crate) use self::maintenance::{lost_logins, maintain};
 pub(crate) use self::notify::notify_of_statuses;
 pub(crate) use self::rules::{Change, Custom};
 pub(crate) use self::store::{change, connections, own};
 pub(crate) use self::subscription::{SUBSCRIPTION, statuses_since};
+pub(crate) use self::tasks::{CUSTOM_STATUS_END, LOST_LOGINS, LOST_LOGINS_OF_USER, SUBSCRIPTIONS_END};
+pub(crate) use self::unmarked::mark_unmarked_logins;
 use crate::app::App;
 use crate::connection::{Caller, ConnectionState};
 use crate::db::{Scope, Submitted};
@@ -47,7 +49,7 @@ impl StatusService for App {
         let error_user_list = named.finish()?;
         let (until, most) = ((now, now + minutes * 60_000), self.config.limits.max_status_subscriptions.into());
         // The targets too, so that no change falls between the read of their statuses here and the first notification.
-        let scope = Scope::user(user).and_users(targets.iter().copied());
+        let scope = Scope::user(user).and_shared_users(targets.iter().copied());
         caller
             .write(&self.db, scope, async move |tx, log| {
                 subscription::subscribe(tx, log, user, &targets, until, most).await
@@ -107,8 +109,10 @@ impl App {
         let Some(identity) = connection.identity() else { return };
         let (user, login) = (identity.user, identity.login);
         if self.fanout.unregister(user, connection) && !connection.is_logged_out() {
-            // If the store does not take it, `maintenance` finds the login later.
-            drop(self.mark_disconnected(user, login));
+            // If the job fails, the next look for lost logins finds the login.
+            if self.mark_disconnected(user, login).is_refused() {
+                self.unmarked_logins.add(user, login);
+            }
         }
     }
 

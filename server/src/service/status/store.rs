@@ -5,10 +5,12 @@ use std::collections::HashMap;
 use zim_protocol::{UserOnlineStatus, UserStatus};
 
 use super::rules::{Change, Connections, Custom, Presence, bit};
+use super::tasks::CUSTOM_STATUS_END;
 use crate::db::{Row, Tx, params};
 use crate::effect::Effect;
 use crate::error::Error;
 use crate::key::{LoginKey, UserKey};
+use crate::task;
 
 /// The columns that [`presence`] reads, of a table named `p` that may have no row.
 pub(super) const PRESENCE: &str = "COALESCE(p.online, 1), COALESCE(p.platforms, 0), COALESCE(p.online_at, 0), \
@@ -58,6 +60,7 @@ pub(crate) async fn change(
     let row =
         tx.fetch_one(&sql, &params![user]).await?.ok_or_else(|| Error::internal_text("a login without a user"))?;
     let (user_id, before): (String, _) = (row.get(0)?, presence(&row, 1)?);
+    let custom_ended_at = before.custom_ends_at;
     let Some(after) = before.after(change, at) else { return Ok(before.into_status(user_id)) };
     tx.execute(
         "INSERT INTO presence (account, online, platforms, online_at, custom, custom_at, custom_ends_at, changed_at) \
@@ -76,6 +79,11 @@ pub(crate) async fn change(
         ],
     )
     .await?;
+    match after.custom_ends_at {
+        same if same == custom_ended_at => {}
+        0 => drop(task::cancel(tx, &CUSTOM_STATUS_END, user).await?),
+        ends_at => task::schedule(tx, &CUSTOM_STATUS_END, user, ends_at).await?,
+    }
     let status = after.into_status(user_id);
     tx.emit(Effect::Status { user, status: Box::new(status.clone()), cause });
     Ok(status)
@@ -96,6 +104,13 @@ pub(super) async fn disconnected(tx: &mut Tx<'_>, user: UserKey, login: LoginKey
 pub(super) async fn connected(tx: &mut Tx<'_>, after: LoginKey, limit: i64) -> Result<Vec<(LoginKey, UserKey)>, Error> {
     let rows = tx.fetch(CONNECTED_LOGINS, &params![after, limit]).await?;
     rows.iter().map(|row| Ok((LoginKey(row.get(0)?), UserKey(row.get(1)?)))).collect()
+}
+
+/// Returns the logins of a user that have a connection by the store.
+pub(super) async fn connected_of(tx: &mut Tx<'_>, user: UserKey) -> Result<Vec<LoginKey>, Error> {
+    let sql = "SELECT id FROM session WHERE account = $1 AND connected = 1";
+    let rows = tx.fetch(sql, &params![user]).await?;
+    rows.iter().map(|row| Ok(LoginKey(row.get(0)?))).collect()
 }
 
 /// Returns the present statuses of these users, in their order.
@@ -125,31 +140,11 @@ fn remove_custom(has_expired: bool) -> Change {
     Change { connections: None, custom: has_expired.then(|| Custom::new(String::new(), 0, 0)) }
 }
 
-/// Returns when the next custom status expires.
-pub(super) async fn next_custom_expiry(tx: &mut Tx<'_>) -> Result<Option<i64>, Error> {
-    let sql = "SELECT MIN(custom_ends_at) FROM presence WHERE custom_ends_at > 0";
-    Ok(tx.fetch_one(sql, &params![]).await?.map_or(Ok(None), |row| row.get(0))?)
-}
-
-/// Returns up to `limit` users whose custom status has expired.
-pub(super) async fn expired_custom_statuses(tx: &mut Tx<'_>, now: i64, limit: i64) -> Result<Vec<UserKey>, Error> {
-    let sql = "SELECT account FROM presence WHERE custom_ends_at > 0 AND custom_ends_at <= $1 \
-               ORDER BY custom_ends_at LIMIT $2";
-    let rows = tx.fetch(sql, &params![now, limit]).await?;
-    rows.iter().map(|row| Ok(UserKey(row.get(0)?))).collect()
-}
-
-/// Removes the expired custom statuses of these users, whose heads the job has locked.
-pub(super) async fn expire_custom_statuses(
-    tx: &mut Tx<'_>,
-    users: &[UserKey],
-    (now, at): (i64, i64),
-) -> Result<(), Error> {
-    for user in users {
-        let sql = "SELECT 1 FROM presence WHERE account = $1 AND custom_ends_at > 0 AND custom_ends_at <= $2";
-        if tx.fetch_one(sql, &params![*user, now]).await?.is_some() {
-            change(tx, *user, remove_custom(true), at, LoginKey(0)).await?;
-        }
+/// Removes the custom status of a user, whose head the job has locked, if it has ended by `now`.
+pub(super) async fn end_custom_status(tx: &mut Tx<'_>, user: UserKey, (now, at): (i64, i64)) -> Result<(), Error> {
+    let sql = "SELECT 1 FROM presence WHERE account = $1 AND custom_ends_at > 0 AND custom_ends_at <= $2";
+    if tx.fetch_one(sql, &params![user, now]).await?.is_some() {
+        change(tx, user, remove_custom(true), at, LoginKey(0)).await?;
     }
     Ok(())
 }

@@ -5,17 +5,19 @@ use std::collections::{HashMap, HashSet};
 use zim_protocol::{SubscriptionEntry, UserStatus, feed_entry::Detail};
 
 use super::store::{PRESENCE, presence};
+use super::tasks::schedule_subscriptions_end;
 use crate::db::{Row, Tx, params};
 use crate::error::Error;
 use crate::journal::{FeedKind, LogWriter};
 use crate::key::UserKey;
+use crate::service::counter::Counter;
 use crate::service::rows::about;
 
 /// A subscription was made, renewed or ended; the key is the user subscribed to.
 pub(crate) static SUBSCRIPTION: FeedKind =
     FeedKind { number: 7, resolve: |tx, user, keys| Box::pin(entries(tx, user, keys)) };
 
-/// The most subscriptions that one job deletes.
+/// The most subscriptions that one task deletes.
 const MAX_EXPIRED: i64 = 100;
 
 /// The most subscriptions that one job evicts. There are more than one request adds only after the limit was lowered.
@@ -33,9 +35,10 @@ pub(super) async fn subscribe(
     // Expired subscriptions count until they are swept: otherwise short ones would accumulate between two sweeps.
     let (list, mut params) = tx.dialect().in_list(targets.iter().map(|target| target.0), 2);
     params.splice(0..0, params![user]);
-    let sql = format!("SELECT COUNT(*) FROM subscription WHERE account = $1 AND target NOT IN {list}");
-    let others: i64 = tx.fetch_one(&sql, &params).await?.map_or(Ok(0), |row| row.get(0))?;
-    let surplus = others.saturating_add(i64::try_from(targets.len()).unwrap_or(i64::MAX)).saturating_sub(most);
+    let sql = format!("SELECT COUNT(*) FROM subscription WHERE account = $1 AND target IN {list}");
+    let renewed: i64 = tx.fetch_one(&sql, &params).await?.map_or(Ok(0), |row| row.get(0))?;
+    let added = i64::try_from(targets.len()).unwrap_or(i64::MAX).saturating_sub(renewed);
+    let surplus = Counter::SUBSCRIPTIONS.get(tx, user).await?.saturating_add(added).saturating_sub(most);
     let mut keys: Vec<i64> = Vec::new();
     if surplus > 0 {
         let (list, mut params) = tx.dialect().in_list(targets.iter().map(|target| target.0), 4);
@@ -49,6 +52,8 @@ pub(super) async fn subscribe(
             keys.push(row.get(0)?);
         }
     }
+    let evicted = i64::try_from(keys.len()).unwrap_or(i64::MAX);
+    Counter::SUBSCRIPTIONS.add(tx, user, added - evicted).await?;
     keys.extend(targets.iter().map(|target| target.0));
     log.feed_all(tx, user, &SUBSCRIPTION, &keys).await?;
     let (list, mut params) = tx.dialect().in_list(targets.iter().map(|target| target.0), 3);
@@ -61,7 +66,7 @@ pub(super) async fn subscribe(
         SUBSCRIPTION.number
     );
     tx.execute(&sql, &params).await?;
-    Ok(())
+    schedule_subscriptions_end(tx, user, expires_at).await
 }
 
 /// Ends the subscriptions of `user` to `targets`. Returns the targets that had one.
@@ -92,21 +97,21 @@ pub(super) async fn delete_expired(tx: &mut Tx<'_>, log: &mut LogWriter, user: U
     log_deleted(tx, log, user, &rows).await
 }
 
-/// Appends an entry for each of these rows, whose column 0 is the target, to the feed of `user`.
+/// Counts these deleted rows, whose column 0 is the target, and appends an entry for each to the feed of `user`.
 async fn log_deleted(tx: &mut Tx<'_>, log: &mut LogWriter, user: UserKey, rows: &[Row]) -> Result<(), Error> {
     let keys = rows.iter().map(|row| row.get(0)).collect::<Result<Vec<i64>, _>>()?;
-    if !keys.is_empty() {
-        log.feed_all(tx, user, &SUBSCRIPTION, &keys).await?;
+    if keys.is_empty() {
+        return Ok(());
     }
+    Counter::SUBSCRIPTIONS.add(tx, user, -i64::try_from(keys.len()).unwrap_or(i64::MAX)).await?;
+    log.feed_all(tx, user, &SUBSCRIPTION, &keys).await?;
     Ok(())
 }
 
-/// Returns users who have expired subscriptions, found in up to `limit` rows.
-pub(super) async fn users_with_expired(tx: &mut Tx<'_>, now: i64, limit: i64) -> Result<Vec<UserKey>, Error> {
-    let sql = "SELECT DISTINCT account FROM (SELECT account FROM subscription WHERE expires_at <= $1 \
-               ORDER BY expires_at LIMIT $2) AS expired";
-    let rows = tx.fetch(sql, &params![now, limit]).await?;
-    rows.iter().map(|row| Ok(UserKey(row.get(0)?))).collect()
+/// Returns when the first subscription of `user` expires, `None` if there are none.
+pub(super) async fn next_expiry(tx: &mut Tx<'_>, user: UserKey) -> Result<Option<i64>, Error> {
+    let row = tx.fetch_one("SELECT MIN(expires_at) FROM subscription WHERE account = $1", &params![user]).await?;
+    Ok(row.map_or(Ok(None), |row| row.get(0))?)
 }
 
 /// Returns the present subscriptions of `user` to these users.

@@ -26,7 +26,8 @@ impl UserService for App {
         request: QueryUsersInfoRequest,
     ) -> Result<UsersInfoQueriedResult, Error> {
         let identity = caller.identity()?;
-        if !caller.connection()?.count_queried_users(request.user_ids.len(), self.clock.steady_ms()) {
+        let allowance = caller.connection()?.allowance();
+        if !allowance.lock().count_queried_users(request.user_ids.len(), self.clock.steady_ms()) {
             return Err(Error::users_queried_too_often());
         }
         let (app, ids) = (identity.app, request.user_ids);

@@ -8,9 +8,7 @@ use metrics::{Counter, Histogram, counter, describe_counter, describe_gauge, des
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use zim_protocol::{METHODS, Method};
-
-use super::{reassembly, unread};
+use zim_protocol::{METHODS, Method, SERVER_METHODS};
 
 /// In seconds: from a read in memory to the default deadline.
 const BUCKETS: [f64; 14] =
@@ -44,14 +42,18 @@ impl std::fmt::Debug for Meter {
 
 const REQUESTS: &str = "zim_requests_total";
 const SECONDS: &str = "zim_request_seconds";
+/// Bytes of partially received frames.
+pub(crate) const REASSEMBLY_BYTES: &str = "zim_half_sent_bytes";
+/// Bytes of responses that clients have not read.
+pub(crate) const UNREAD_BYTES: &str = "zim_unread_bytes";
 /// Metrics of the operator's service.
-pub(super) const ADMIN_CALLS: &str = "zim_admin_calls_total";
-pub(super) const ADMIN_REFUSED: &str = "zim_admin_refused_total";
+pub(crate) const ADMIN_CALLS: &str = "zim_admin_calls_total";
+pub(crate) const ADMIN_REFUSED: &str = "zim_admin_refused_total";
 
 impl Meter {
     pub(crate) fn new() -> Self {
         recorder();
-        Self { methods: METHODS.iter().map(|method| (method.path, OnceLock::new())).collect() }
+        Self { methods: METHODS.iter().chain(SERVER_METHODS).map(|method| (method.path, OnceLock::new())).collect() }
     }
 
     /// Records a request of `method` that took `took` and ended with `code`.
@@ -105,9 +107,9 @@ fn install() -> Option<PrometheusHandle> {
     describe_gauge!("zim_connections", "Connections with a complete handshake");
     describe_gauge!("zim_sessions", "Devices that are logged in");
     describe_gauge!("zim_one_shot_sessions", "One-shot logins");
-    describe_gauge!(reassembly::GAUGE, "Bytes of partially received frames that count against the limit");
+    describe_gauge!(REASSEMBLY_BYTES, "Bytes of partially received frames that count against the limit");
     describe_gauge!(
-        unread::GAUGE,
+        UNREAD_BYTES,
         "Bytes of responses that clients have not read, and bytes reserved for pages being read"
     );
     describe_counter!("zim_handshakes_total", "Handshakes by outcome");

@@ -1,0 +1,40 @@
+//! Deletes an app.
+//!
+//! First the app is closed: its secrets are replaced by ones that nobody gets, so all sessions end and nobody can log in.
+//! Then its rows are deleted, and at last the app. An operator repeats the call until everything is deleted; so an interrupted
+//! deletion is continued, also after a restart, and never undone by half.
+//!
+//! A request that still runs when the sessions end may write a row of a user who is deleted already. Nobody reads such a row:
+//! IDs are not used twice.
+
+use super::App;
+use crate::db::Scope;
+use crate::error::Error;
+use crate::tenant::{self, Deleted, Tenant};
+
+/// Pages in one call: it takes a second or so.
+const PAGES: usize = 20;
+
+impl App {
+    /// Deletes some rows of an app, or the last ones and the app.
+    ///
+    /// # Errors
+    /// The app is the last one, or the store fails.
+    pub(crate) async fn delete_app(&self, tenant: &Tenant) -> Result<Deleted, Error> {
+        let _turn = self.tenants.deleting.lock().await;
+        if self.tenants.list().iter().all(|other| other.key == tenant.key) {
+            return Err(Error::params_invalid("this is the last app of the server; create another one first"));
+        }
+        self.close_app(tenant).await?;
+        let (mut deleted, app) = (Deleted::default(), tenant.key);
+        for _page in 0..PAGES {
+            let page = self.db.submit(Scope::none(), async move |tx| tenant::delete_page(tx, app).await).await?;
+            deleted = Deleted { rows: deleted.rows + page.rows, is_done: page.is_done };
+            if page.is_done {
+                self.tenants.remove(app);
+                break;
+            }
+        }
+        Ok(deleted)
+    }
+}

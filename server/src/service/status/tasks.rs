@@ -1,0 +1,107 @@
+//! Keeps presence true as time passes: removes custom statuses that end, deletes subscriptions that expire, and marks logins
+//! offline that lost their connection unnoticed.
+
+use super::{store, subscription};
+use crate::app::App;
+use crate::db::{Scope, Tx};
+use crate::error::Error;
+use crate::journal::LogWriter;
+use crate::key::{LoginKey, UserKey};
+use crate::task::{self, Due, TaskKind};
+
+/// A custom status ends; the subject is the user.
+pub(crate) static CUSTOM_STATUS_END: TaskKind<App> = TaskKind {
+    number: 1,
+    name: "custom-status-end",
+    scope: of_user,
+    run: |app, tx, _, due| Box::pin(store::end_custom_status(tx, UserKey(due.subject), (due.now, app.ids.time_ms()))),
+};
+
+/// Subscriptions of a user expire; the subject is the user.
+pub(crate) static SUBSCRIPTIONS_END: TaskKind<App> = TaskKind {
+    number: 2,
+    name: "subscriptions-end",
+    scope: of_user,
+    run: |_, tx, log, due| Box::pin(end_subscriptions(tx, log, due)),
+};
+
+/// Looks for logins that are connected in the store and have no connection. The subject is the login that the page begins
+/// after. Each page schedules the next one, and the last page the next look: there is always one task of this kind.
+pub(crate) static LOST_LOGINS: TaskKind<App> = TaskKind {
+    number: 3,
+    name: "lost-logins",
+    scope: |_| Scope::none(),
+    run: |app, tx, _, due| Box::pin(look_for_lost_logins(app, tx, due)),
+};
+
+/// Marks the lost logins of a user as offline; the subject is the user. It is due as long after they were found as a client
+/// may be silent: after a restart a client has time to connect again.
+pub(crate) static LOST_LOGINS_OF_USER: TaskKind<App> = TaskKind {
+    number: 4,
+    name: "lost-logins-of-user",
+    scope: of_user,
+    run: |app, tx, _, due| Box::pin(reap_lost_logins(app, tx, due)),
+};
+
+/// Logins on a page.
+const PAGE: i64 = 1_000;
+/// Subscriptions that expire within this time are deleted together. Until then they have no effect.
+const SWEEP_MS: i64 = 60_000;
+
+fn of_user(subject: i64) -> Scope {
+    Scope::user(UserKey(subject))
+}
+
+/// Schedules the end of a user's subscriptions, of which the first expires then.
+pub(super) async fn schedule_subscriptions_end(tx: &mut Tx<'_>, user: UserKey, expires_at: i64) -> Result<(), Error> {
+    let late = expires_at.rem_euclid(SWEEP_MS);
+    let at = expires_at.saturating_add(if late == 0 { 0 } else { SWEEP_MS - late });
+    task::schedule_by(tx, &SUBSCRIPTIONS_END, user, at).await
+}
+
+async fn end_subscriptions(tx: &mut Tx<'_>, log: &mut LogWriter, due: Due) -> Result<(), Error> {
+    let user = UserKey(due.subject);
+    subscription::delete_expired(tx, log, user, due.now).await?;
+    match subscription::next_expiry(tx, user).await? {
+        Some(next) => schedule_subscriptions_end(tx, user, next).await,
+        None => Ok(()),
+    }
+}
+
+impl App {
+    /// Begins to look for lost logins, of which there are many after a server was killed.
+    pub(crate) async fn begin_to_look_for_lost_logins(&self) -> Result<(), Error> {
+        let now = self.clock.now_ms();
+        self.db.submit(Scope::none(), async move |tx| task::schedule_only(tx, &LOST_LOGINS, 0, now).await).await
+    }
+
+    /// Whether a login that is connected in the store has no connection to this node.
+    fn is_lost(&self, user: UserKey, login: LoginKey) -> bool {
+        !self.fanout.is_online_or_stored(user, login)
+    }
+}
+
+async fn look_for_lost_logins(app: &App, tx: &mut Tx<'_>, due: Due) -> Result<(), Error> {
+    let offline_after_ms = i64::from(app.config.limits.offline_after_ms);
+    let page = store::connected(tx, LoginKey(due.subject), PAGE).await?;
+    let mut users: Vec<i64> =
+        page.iter().filter(|(login, user)| app.is_lost(*user, *login)).map(|(_, user)| user.0).collect();
+    users.sort_unstable();
+    users.dedup();
+    task::schedule_missing(tx, &LOST_LOGINS_OF_USER, &users, due.now + offline_after_ms).await?;
+    let is_full = i64::try_from(page.len()).is_ok_and(|length| length == PAGE);
+    match page.last().filter(|_| is_full) {
+        Some((last, _)) => task::schedule(tx, &LOST_LOGINS, *last, due.now).await,
+        None => task::schedule(tx, &LOST_LOGINS, 0, due.now + offline_after_ms).await,
+    }
+}
+
+async fn reap_lost_logins(app: &App, tx: &mut Tx<'_>, due: Due) -> Result<(), Error> {
+    let user = UserKey(due.subject);
+    for login in store::connected_of(tx, user).await? {
+        if app.is_lost(user, login) {
+            store::disconnected(tx, user, login, app.ids.time_ms()).await?;
+        }
+    }
+    Ok(())
+}

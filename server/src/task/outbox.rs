@@ -1,0 +1,101 @@
+//! The outbox: what leaves the deployment. An entry is stored in the transaction that causes it, and delivered outside of any.
+//! A server that is killed during a delivery repeats it, so receivers are told its id.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use tokio::time::timeout;
+use zim_protocol::clock::Clock;
+
+use super::rows::{self, Entry};
+use super::{Kinds, Queue, Source};
+use crate::db::{Db, Scope, Tx, params};
+use crate::effect::Effect;
+use crate::error::Error;
+use crate::journal::NewMessage;
+
+/// The time limit for one page of recipients.
+const PAGE_LIMIT: Duration = Duration::from_secs(60);
+
+/// A kind of entry of the outbox.
+#[derive(Debug)]
+pub struct OutboxKind<C: 'static> {
+    /// The number in the store. It never changes.
+    pub number: i64,
+    /// The name that the operator sees.
+    pub name: &'static str,
+    /// Delivers to a page of recipients. Returns the cursor of the next page, or `None` if there is none.
+    pub deliver: fn(Arc<C>, Delivery) -> Delivering,
+}
+
+/// A delivery to a page of recipients.
+pub type Delivering = BoxFuture<'static, Result<Option<i64>, Error>>;
+
+/// A page of an entry of the outbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// Identifies the entry: a receiver that has seen it drops it.
+    pub id: i64,
+    /// What the entry is about, as its kind says.
+    pub cause: i64,
+    /// The page begins after this recipient; 0 for the first page.
+    pub cursor: i64,
+}
+
+/// Adds an entry with this new id to the outbox. It is delivered after the commit.
+///
+/// # Errors
+/// The store fails.
+pub async fn enqueue<C>(tx: &mut Tx<'_>, kind: &OutboxKind<C>, (id, cause): (i64, i64), now: i64) -> Result<(), Error> {
+    let sql =
+        "INSERT INTO outbox (id, kind, cause, cursor, next_at, attempts, last_error) VALUES ($1, $2, $3, 0, $4, 0, '')";
+    tx.execute(sql, &params![id, kind.number, cause, now]).await?;
+    tx.emit(Effect::Due { queue: Queue::Outbox, at: now });
+    Ok(())
+}
+
+/// The outbox, for a worker.
+#[derive(Debug)]
+pub(super) struct Outbox<C: 'static> {
+    pub(super) context: Arc<C>,
+    pub(super) kinds: Arc<Kinds<C>>,
+}
+
+impl<C: Send + Sync> Source<C> for Outbox<C> {
+    const QUEUE: Queue = Queue::Outbox;
+
+    fn start(&self, db: &Db<NewMessage>, _: &Clock, entry: &Entry) -> BoxFuture<'static, Result<bool, Error>> {
+        let Some(kind) = self.kinds.outbox.iter().find(|kind| kind.number == entry.kind).copied() else {
+            return async { Ok(true) }.boxed();
+        };
+        let (context, db, entry) = (Arc::clone(&self.context), db.clone(), entry.clone());
+        let deliver = async move {
+            let (mut delivery, kind_number) = (entry.delivery(), entry.kind);
+            loop {
+                let page = timeout(PAGE_LIMIT, (kind.deliver)(Arc::clone(&context), delivery)).await;
+                let next = page.map_err(|_| Error::internal_text("a delivery took too long"))??;
+                let id = delivery.id;
+                let Some(cursor) = next else {
+                    let done = db
+                        .submit(Scope::none(), async move |tx| rows::remove(tx, Queue::Outbox, kind_number, id).await);
+                    return done.await;
+                };
+                // A page that was delivered is not repeated because a later one fails.
+                let moved = db.submit(Scope::none(), async move |tx| {
+                    let sql = "UPDATE outbox SET cursor = $2, attempts = 0, last_error = '' WHERE id = $1";
+                    Ok(tx.execute(sql, &params![id, cursor]).await?)
+                });
+                // The operator may have dropped the entry.
+                if moved.await? == 0 {
+                    return Ok(true);
+                }
+                delivery.cursor = cursor;
+            }
+        };
+        let caught = AssertUnwindSafe(deliver).catch_unwind();
+        caught.map(|done| done.unwrap_or_else(|_| Err(Error::internal_text("a delivery panicked")))).boxed()
+    }
+}

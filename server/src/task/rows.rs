@@ -1,0 +1,168 @@
+//! Rows of both tables: what is due, what has failed, and what the operator does about it.
+
+use super::outbox::Delivery;
+use crate::db::{Row, Tx, params};
+use crate::effect::{Effect, Queue};
+use crate::error::Error;
+
+/// After so many failures an entry is dead.
+pub const MAX_ATTEMPTS: i64 = 10;
+
+/// The time of what is dead.
+pub(super) const NEVER: i64 = i64::MAX;
+
+/// The wait after the first failure; each later one is four times as long as the one before.
+const FIRST_BACK_OFF_MS: i64 = 1_000;
+const MAX_BACK_OFF_MS: i64 = 3_600_000;
+
+/// Bytes of an error that are stored.
+const MAX_ERROR_BYTES: usize = 500;
+
+/// A task, or an entry of the outbox.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The number of its kind.
+    pub kind: i64,
+    /// The subject of a task; the id of an entry of the outbox.
+    pub key: i64,
+    /// When it runs next, Unix milliseconds. The present time or earlier: it is due.
+    pub next_at: i64,
+    /// How often it has failed.
+    pub attempts: i64,
+    /// Why it has failed the last time.
+    pub last_error: String,
+    /// The generation and the time of a task; the cause and the cursor of an entry of the outbox.
+    own: (i64, i64),
+}
+
+impl Entry {
+    /// Whether it has failed too often and waits for the operator.
+    pub fn is_dead(&self) -> bool {
+        self.next_at == NEVER
+    }
+
+    /// Returns what an entry of the outbox is about.
+    pub fn cause(&self) -> i64 {
+        self.own.0
+    }
+
+    pub(super) fn generation(&self) -> i64 {
+        self.own.0
+    }
+
+    pub(super) fn delivery(&self) -> Delivery {
+        Delivery { id: self.key, cause: self.own.0, cursor: self.own.1 }
+    }
+}
+
+/// The table, the column that tells entries of one kind apart, and the columns of `Entry::own`.
+fn names(queue: Queue) -> (&'static str, &'static str, &'static str) {
+    match queue {
+        Queue::Tasks => ("scheduled_task", "subject", "generation, at"),
+        Queue::Outbox => ("outbox", "id", "cause, cursor"),
+    }
+}
+
+fn entry(row: &Row) -> Result<Entry, Error> {
+    Ok(Entry {
+        kind: row.get(0)?,
+        key: row.get(1)?,
+        next_at: row.get(2)?,
+        attempts: row.get(3)?,
+        last_error: row.get(4)?,
+        own: (row.get(5)?, row.get(6)?),
+    })
+}
+
+/// Returns up to `limit` entries of these kinds by the time at which they run, those that are overdue first.
+pub(super) async fn next(tx: &mut Tx<'_>, queue: Queue, kinds: &[i64], limit: usize) -> Result<Vec<Entry>, Error> {
+    let (table, key, own) = names(queue);
+    let (list, mut values) = tx.dialect().in_list(kinds.iter().copied(), 3);
+    values.splice(0..0, params![NEVER, i64::try_from(limit).unwrap_or(i64::MAX)]);
+    let sql = format!(
+        "SELECT kind, {key}, next_at, attempts, last_error, {own} FROM {table} \
+         WHERE next_at < $1 AND kind IN {list} ORDER BY next_at LIMIT $2"
+    );
+    tx.fetch(&sql, &values).await?.iter().map(entry).collect()
+}
+
+/// Notes that an entry has failed at `now`. Returns how often by now, or `None` if it was replaced or cancelled. `may_die` is
+/// false for a failure of the store, which is no fault of the entry.
+pub(super) async fn failed(
+    tx: &mut Tx<'_>,
+    (queue, failed): (Queue, &Entry),
+    error: &str,
+    now: i64,
+    may_die: bool,
+) -> Result<Option<i64>, Error> {
+    let (table, key, _) = names(queue);
+    let attempts = failed.attempts + i64::from(may_die || failed.attempts + 1 < MAX_ATTEMPTS);
+    let next_at = if attempts < MAX_ATTEMPTS { now.saturating_add(back_off_ms(attempts)) } else { NEVER };
+    let error = &error[..error.floor_char_boundary(MAX_ERROR_BYTES)];
+    let unchanged = match queue {
+        Queue::Tasks => "AND generation = $6",
+        // Pages may have been delivered since it was read.
+        Queue::Outbox => "AND cause = $6",
+    };
+    let sql = format!(
+        "UPDATE {table} SET attempts = $3, next_at = $4, last_error = $5 WHERE kind = $1 AND {key} = $2 {unchanged}"
+    );
+    let noted = tx.execute(&sql, &params![failed.kind, failed.key, attempts, next_at, error, failed.own.0]).await?;
+    tx.emit(Effect::Due { queue, at: next_at });
+    Ok((noted > 0).then_some(attempts))
+}
+
+/// The wait after this many failures.
+pub(super) fn back_off_ms(attempts: i64) -> i64 {
+    let doublings = u32::try_from(attempts.saturating_sub(1).clamp(0, 20) * 2).unwrap_or(0);
+    (FIRST_BACK_OFF_MS << doublings).min(MAX_BACK_OFF_MS)
+}
+
+/// Shortens waits that are longer than any back-off, because the clock was set back since they began.
+pub(super) async fn shorten_back_offs(tx: &mut Tx<'_>, queue: Queue, now: i64) -> Result<(), Error> {
+    let (table, ..) = names(queue);
+    let sql = format!("UPDATE {table} SET next_at = $1 WHERE attempts > 0 AND next_at > $2 AND next_at < $3");
+    tx.execute(&sql, &params![now, now.saturating_add(MAX_BACK_OFF_MS), NEVER]).await?;
+    Ok(())
+}
+
+/// Returns up to `limit` entries that come after (kind, key), ascending; with `failed_only`, only those that have failed.
+///
+/// # Errors
+/// The store fails.
+pub async fn list(
+    tx: &mut Tx<'_>,
+    queue: Queue,
+    (kind, after): (i64, i64),
+    failed_only: bool,
+    limit: u32,
+) -> Result<Vec<Entry>, Error> {
+    let (table, key, own) = names(queue);
+    let only = if failed_only { "AND attempts > 0" } else { "" };
+    let sql = format!(
+        "SELECT kind, {key}, next_at, attempts, last_error, {own} FROM {table} \
+         WHERE (kind > $1 OR (kind = $1 AND {key} > $2)) {only} ORDER BY kind, {key} LIMIT $3"
+    );
+    tx.fetch(&sql, &params![kind, after, i64::from(limit)]).await?.iter().map(entry).collect()
+}
+
+/// Lets an entry run at once, as if it had not failed. Returns false if there is no such entry.
+///
+/// # Errors
+/// The store fails.
+pub async fn retry(tx: &mut Tx<'_>, queue: Queue, kind: i64, key: i64, now: i64) -> Result<bool, Error> {
+    let (table, column, _) = names(queue);
+    let sql =
+        format!("UPDATE {table} SET attempts = 0, next_at = $3 WHERE kind = $1 AND {column} = $2 AND attempts > 0");
+    tx.emit(Effect::Due { queue, at: now });
+    Ok(tx.execute(&sql, &params![kind, key, now]).await? > 0)
+}
+
+/// Deletes an entry. Returns false if there is no such entry.
+///
+/// # Errors
+/// The store fails.
+pub async fn remove(tx: &mut Tx<'_>, queue: Queue, kind: i64, key: i64) -> Result<bool, Error> {
+    let (table, column, _) = names(queue);
+    Ok(tx.execute(&format!("DELETE FROM {table} WHERE kind = $1 AND {column} = $2"), &params![kind, key]).await? > 0)
+}

@@ -1,0 +1,94 @@
+//! When a worker looks next.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use tokio::sync::Notify;
+use zim_protocol::clock::Clock;
+
+use crate::effect::{Effect, Queue};
+
+/// The timers of a server's workers.
+#[derive(Debug, Default)]
+pub struct Timers {
+    tasks: Timer,
+    outbox: Timer,
+}
+
+impl Timers {
+    /// Notes the times in the effects of a commit.
+    pub fn note(&self, effects: &[Effect]) {
+        for effect in effects {
+            if let Effect::Due { queue, at } = effect {
+                self.of(*queue).note(*at);
+            }
+        }
+    }
+
+    pub(super) fn of(&self, queue: Queue) -> &Timer {
+        match queue {
+            Queue::Tasks => &self.tasks,
+            Queue::Outbox => &self.outbox,
+        }
+    }
+}
+
+/// The earliest time at which something is due.
+#[derive(Debug)]
+pub(super) struct Timer {
+    at: AtomicI64,
+    changed: Notify,
+}
+
+impl Default for Timer {
+    fn default() -> Self {
+        Self { at: AtomicI64::new(i64::MAX), changed: Notify::new() }
+    }
+}
+
+impl Timer {
+    /// Sets the timer to a time, unless it is set to an earlier one.
+    pub(super) fn note(&self, at: i64) {
+        if self.at.fetch_min(at, Ordering::AcqRel) > at {
+            self.changed.notify_one();
+        }
+    }
+
+    /// Turns the timer off. It comes before the read of what is due: what is noted during the read counts.
+    pub(super) fn reset(&self) {
+        self.at.store(i64::MAX, Ordering::Release);
+    }
+
+    /// Waits until the time has come.
+    pub(super) async fn wait(&self, clock: &Clock) {
+        loop {
+            tokio::select! {
+                () = clock.sleep_until(self.at.load(Ordering::Acquire)) => return,
+                () = self.changed.notified() => {}
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    #[test]
+    fn a_timer_waits_for_the_earliest_time() {
+        let (timer, clock) = (Timer::default(), Clock::manual(1_000));
+        let mut wait = std::pin::pin!(timer.wait(&clock));
+        let mut is_over = || wait.as_mut().now_or_never().is_some();
+        assert!(!is_over());
+        timer.note(5_000);
+        timer.note(2_000);
+        timer.note(3_000);
+        clock.advance(999);
+        assert!(!is_over());
+        clock.advance(1);
+        assert!(is_over());
+        timer.reset();
+        assert!(timer.wait(&clock).now_or_never().is_none());
+    }
+}
