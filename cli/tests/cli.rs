@@ -46,6 +46,26 @@ async fn two_users_exchange_messages() {
 }
 
 #[tokio::test]
+async fn revoke_takes_back_a_message() {
+    let env = TestEnv::new().await;
+    env.login("ann").await;
+    env.login("bob").await;
+    env.zim("ann", &["send", "bob", "oops"]).await.ok();
+    let refused = env.zim("bob", &["revoke", "ann", "1"]).await;
+    assert!(refused.stderr.contains("you can revoke your own messages only"), "{}", refused.stderr);
+    let revoked = env.zim("ann", &["revoke", "bob", "1", "--extended-data", "typo"]).await.json();
+    assert_eq!((&revoked["message"]["type"], &revoked["message"]["revokeExtendedData"]), (&31.into(), &"typo".into()));
+    let history = env.zim("bob", &["history", "ann"]).await.json();
+    assert_eq!((&history["type"], &history["operatedUserID"]), (&31.into(), &"ann".into()));
+    let shown = env.zim("bob", &["history", "ann", "--plain"]).await.ok().stdout;
+    assert!(shown.contains("revoked"), "{shown}");
+    env.zim("ann", &["send", "bob", "again"]).await.ok();
+    let said = env.zim("ann", &["revoke", "bob", "2", "--plain"]).await.ok().stdout;
+    assert!(said.contains("Revoked message 2 to bob."), "{said}");
+    env.end().await;
+}
+
+#[tokio::test]
 async fn history_beyond_the_end_shows_the_newest_messages_or_says_that_nothing_is_newer() {
     let env = TestEnv::new().await;
     env.login("ann").await;
@@ -457,6 +477,19 @@ async fn the_operator_lists_apps_and_ends_sessions() {
     assert_eq!(admin(&["disconnect", "ann", "--app-id", &app_id]).await.json()["sessions"], 1);
     let ended = listener.finish().await;
     ended.fails(3);
+
+    assert!(admin(&["task", "list", "--plain"]).await.ok().stdout.contains("Nothing has failed."));
+    assert!(admin(&["outbox", "list", "--all", "--plain"]).await.ok().stdout.contains("Nothing is scheduled."));
+    let listed = admin(&["task", "list", "--all", "--plain"]).await.ok();
+    assert!(listed.lines()[0].starts_with("KIND") && listed.lines()[1].starts_with("lost-logins"), "{}", listed.stdout);
+    let listed = admin(&["task", "list", "--all", "--json"]).await.ok();
+    assert!(listed.stdout.contains("\"kind\":\"lost-logins\""), "{}", listed.stdout);
+    let none = admin(&["task", "retry", "lost-logins", "7"]).await.fails(4);
+    assert!(none.contains("no lost-logins 7 has failed"), "{none}");
+    assert!(admin(&["task", "drop", "make-coffee", "7"]).await.fails(4).contains("the kinds are"));
+    // The task that looks for lost logins may be dropped: the next start schedules it again.
+    admin(&["task", "drop", "lost-logins", "0"]).await.ok();
+    assert!(!admin(&["task", "list", "--all"]).await.ok().stdout.contains("lost-logins"));
 
     let url = env.admin_url();
     let wrong = ["admin", "--admin-url", &url, "--admin-key", "wrong", "app", "list"];

@@ -6,9 +6,9 @@ use prost::Message as _;
 use tokio::sync::oneshot;
 use zim_protocol::{
     ConversationRef, ConversationType, ErrorCode, Message, MessageDirection, MessageFlag, MessageQueriedResult,
-    MessageQueryConfig, MessageQueryMode, MessageReceiptStatus, MessageSendConfig, MessageSentResult,
-    MessageSentStatus, MessageType, ORDER_KEY_STEP, QueryHistoryMessageRequest, QueryMessagesRequest,
-    SendMessageRequest, Validate, message::Body,
+    MessageQueryConfig, MessageQueryMode, MessageReceiptStatus, MessageRevokeConfig, MessageRevokedResult,
+    MessageSendConfig, MessageSentResult, MessageSentStatus, MessageType, ORDER_KEY_STEP, QueryHistoryMessageRequest,
+    QueryMessagesRequest, RevokeMessageRequest, SendMessageRequest, Validate, message::Body,
 };
 
 use crate::account::{Account, Remote, fill_request, logged_out};
@@ -111,6 +111,36 @@ impl Zim {
             conversation_type: conversation_type as i32,
             message_list,
         })
+    }
+
+    /// Revokes an own message (reference: `revokeMessage`). It stays in its place as a message of type 31, without its
+    /// content; of a text, `originalTextMessageContent` remains. The other user's devices and the user's other devices
+    /// get `messageRevokeReceived`, if they hold the message. If it was unread there, it no longer counts.
+    ///
+    /// `message` needs its conversation, and its `messageID` or `messageSeq`.
+    ///
+    /// # Errors
+    /// - 6000278: it was sent too long ago: two minutes, unless the server has another `revoke_window_s`.
+    /// - 6000279: it has been revoked already.
+    /// - 6000541: another user sent it.
+    /// - 6000001: there is no such message.
+    pub fn revoke_message(
+        &self,
+        message: &Message,
+        config: MessageRevokeConfig,
+    ) -> impl Future<Output = Result<MessageRevokedResult, Error>> + Send + 'static + use<> {
+        let kind = ConversationType::try_from(message.conversation_type).unwrap_or(ConversationType::Unknown);
+        let checked = conversation_name(&message.conversation_id, kind);
+        // The rest of the message does not travel.
+        let message = Message {
+            conversation_id: message.conversation_id.clone(),
+            conversation_type: message.conversation_type,
+            message_id: message.message_id.clone(),
+            message_seq: message.message_seq,
+            ..Message::default()
+        };
+        let answer = checked.map(|_| self.call(RevokeMessageRequest { message: Some(message), config: Some(config) }));
+        async move { answer?.await }
     }
 
     /// Returns messages by their positions, at most 10.

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use zim_protocol::{
-    ChangeEntry, ConversationRef, Message, MessageEntry, MessageReceivedInfo, MessageSentStatus,
-    MessageSentStatusChangeInfo, MessageType, change_entry,
+    ChangeEntry, ConversationRef, Event, Message, MessageEntry, MessageReceivedInfo, MessageRevokeReceivedEvent,
+    MessageSentStatus, MessageSentStatusChangeInfo, MessageType, change_entry,
 };
 
 use super::{Attach, Attached, Next, Transaction};
+use crate::engine::Origin;
 use crate::store::message::Pending;
 use crate::store::pending::{Durable, Span};
 use crate::store::{conversation, message};
@@ -100,12 +101,22 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    pub(super) fn changes(&mut self, name: &Name, entries: &[ChangeEntry]) -> rusqlite::Result<()> {
+    pub(super) fn changes(&mut self, name: &Name, entries: Vec<ChangeEntry>, origin: Origin) -> rusqlite::Result<()> {
         let id = self.touch(name)?;
+        let mut revoked = Vec::new();
         for entry in entries {
-            if let Some(change_entry::Detail::Message(entry)) = &entry.detail {
-                message::change(self.db, id, entry)?;
+            let Some(change_entry::Detail::Message(entry)) = entry.detail else { continue };
+            let before = message::kind(self.db, id, entry.seq)?;
+            message::change(self.db, id, &entry)?;
+            let revoke = MessageType::Revoke as i32;
+            // A message that this device does not hold, or knows as revoked, is no news.
+            if entry.kind == revoke && before.is_some_and(|before| before != revoke) && origin != Origin::Own {
+                revoked.push(message::shown(entry, &self.viewer.user_id, &name.to_ref()));
             }
+        }
+        if !revoked.is_empty() {
+            let event = MessageRevokeReceivedEvent { message_list: revoked };
+            self.raise(Event::MessageRevokeReceived(event));
         }
         Ok(())
     }

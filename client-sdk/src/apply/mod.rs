@@ -230,7 +230,7 @@ impl<'a> Transaction<'a> {
     fn change(&mut self, change: Change) -> rusqlite::Result<()> {
         match change {
             Change::Messages { name, entries, raise_after } => self.messages(&name, entries, raise_after),
-            Change::Changes { name, entries } => self.changes(&name, &entries),
+            Change::Changes { name, entries, origin } => self.changes(&name, entries, origin),
             Change::Head(head) => self.head(*head),
             Change::Own { detail, origin } => self.own(*detail, origin),
             Change::LoggedIn { info, is_named } => self.logged_in(*info, is_named),

@@ -1,5 +1,6 @@
 //! Rows of conversations: the state of the sync engine, and what the app sees.
 
+use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
 use rusqlite::types::Value;
@@ -72,7 +73,7 @@ pub(crate) fn load(db: &Connection) -> rusqlite::Result<(Position, Vec<(Name, St
     let mut held = db.prepare("SELECT lo, hi FROM held WHERE conversation = ?1 ORDER BY lo")?;
     let mut statement = db.prepare(
         "SELECT id, type, name, seq, rev, head_seq, head_rev, is_known, last_ts, n, sent, base_seq, base_n, base_sent, \
-         deducted, read_seq FROM conversation",
+         revoked, read_seq FROM conversation",
     )?;
     let mut rows = statement.query([])?;
     let mut states = Vec::new();
@@ -86,7 +87,7 @@ pub(crate) fn load(db: &Connection) -> rusqlite::Result<(Position, Vec<(Name, St
             base_seq: number(11)?,
             base_n: number(12)?,
             base_sent: number(13)?,
-            deducted: number(14)?,
+            revoked: revoked(&row.get::<_, Vec<u8>>(14)?),
             read_seq: number(15)?,
         };
         let state = State {
@@ -103,6 +104,27 @@ pub(crate) fn load(db: &Connection) -> rusqlite::Result<(Position, Vec<(Name, St
         states.push((Name::new(row.get(1)?, row.get::<_, String>(2)?), state));
     }
     Ok((position, states))
+}
+
+/// Positions are stored as varints of their distances, ascending: mostly there are none.
+fn encode_revoked(positions: &BTreeSet<u64>) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut before = 0;
+    for position in positions {
+        prost::encoding::encode_varint(position - before, &mut out);
+        before = *position;
+    }
+    out
+}
+
+fn revoked(mut bytes: &[u8]) -> BTreeSet<u64> {
+    let mut positions = BTreeSet::new();
+    let mut last: u64 = 0;
+    while let Ok(distance) = prost::encoding::decode_varint(&mut bytes) {
+        last = last.saturating_add(distance);
+        positions.insert(last);
+    }
+    positions
 }
 
 /// Stores the state of the engine apart from conversations.
@@ -124,7 +146,7 @@ pub(crate) fn save(db: &Connection, conversation: i64, saved: &Saved) -> rusqlit
     // A conversation that exists on the server has a peer, so it is not disabled.
     db.prepare_cached(
         "UPDATE conversation SET seq = ?2, rev = ?3, head_seq = ?4, head_rev = ?5, is_known = ?6, last_ts = ?7, n = ?8, \
-         sent = ?9, base_seq = ?10, base_n = ?11, base_sent = ?12, deducted = ?13, read_seq = ?14, unread = ?15, \
+         sent = ?9, base_seq = ?10, base_n = ?11, base_sent = ?12, revoked = ?13, read_seq = ?14, unread = ?15, \
          is_disabled = CASE WHEN ?4 > 0 THEN 0 ELSE is_disabled END WHERE id = ?1",
     )?
     .execute(params![
@@ -140,7 +162,7 @@ pub(crate) fn save(db: &Connection, conversation: i64, saved: &Saved) -> rusqlit
         to_sql(tally.base_seq),
         to_sql(tally.base_n),
         to_sql(tally.base_sent),
-        to_sql(tally.deducted),
+        encode_revoked(&tally.revoked),
         to_sql(tally.read_seq),
         to_sql(tally.unread())
     ])?;

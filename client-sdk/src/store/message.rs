@@ -167,6 +167,13 @@ pub(crate) fn change(db: &Connection, conversation: i64, entry: &MessageEntry) -
     Ok(changed > 0)
 }
 
+/// Returns the type of a message at a position, if it is held.
+pub(crate) fn kind(db: &Connection, conversation: i64, seq: u64) -> rusqlite::Result<Option<i32>> {
+    db.prepare_cached("SELECT kind FROM message WHERE conversation = ?1 AND order_key = ?2 AND tie = 0")?
+        .query_row(params![conversation, order_key(seq)], |row| row.get(0))
+        .optional()
+}
+
 /// Returns the pending row with this key: its id, conversation and status.
 fn waiting(db: &Connection, key: &[u8]) -> rusqlite::Result<Option<(i64, i64, i32)>> {
     db.prepare_cached("SELECT id, conversation, status FROM message WHERE client_key = ?1 AND seq = 0")?
