@@ -53,6 +53,12 @@ pub(crate) fn name_of_message(db: &Connection, row: i64) -> rusqlite::Result<Nam
     .query_row([row], |row| Ok(Name::new(row.get(0)?, row.get::<_, String>(1)?)))
 }
 
+/// Returns the name of a conversation.
+pub(crate) fn name(db: &Connection, id: i64) -> rusqlite::Result<Name> {
+    db.prepare_cached("SELECT type, name FROM conversation WHERE id = ?1")?
+        .query_row([id], |row| Ok(Name::new(row.get(0)?, row.get::<_, String>(1)?)))
+}
+
 /// Loads the state of the sync engine.
 pub(crate) fn load(db: &Connection) -> rusqlite::Result<(Position, Vec<(Name, State)>)> {
     let position = db.query_row("SELECT epoch, pos, touched, is_settled, profiles_at FROM device", [], |row| {
@@ -199,8 +205,9 @@ pub(crate) fn sweep(db: &Connection, viewer: &str) -> rusqlite::Result<Vec<Conve
     Ok(swept)
 }
 
-/// Deletes all rows from the server; names and rows that only this device has stay.
+/// Deletes all rows from the server; names, and rows and data that only this device has, stay.
 pub(crate) fn drop_all(db: &Connection) -> rusqlite::Result<()> {
+    message::keep_local_data(db, None)?;
     db.execute("DELETE FROM message WHERE seq > 0", [])?;
     db.execute("DELETE FROM held", [])?;
     Ok(())
