@@ -192,16 +192,18 @@ async fn a_local_database_that_cannot_be_opened_is_reported_with_the_cause() {
         files.map(|file| file.unwrap().path()).filter(|path| path.extension().is_some_and(|end| end == "db"));
     let database = databases.next().unwrap();
     let good = std::fs::read(&database).unwrap();
-    // The header of an SQLite file: its name in the first 16 bytes, and the version that the SDK sets.
-    for (place, bytes, cause) in
-        [(0, &b"garbage"[..], "file is not a database"), (60, &[0, 0, 0, 99], "has version 99, which is newer")]
-    {
-        let mut bad = good.clone();
-        bad[place..place + bytes.len()].copy_from_slice(bytes);
-        std::fs::write(&database, bad).unwrap();
+    // The header of an SQLite file: its name in the first 16 bytes, and the version that the SDK sets. A newer database is
+    // left as it is; a damaged one is set aside, and the server fills a new one.
+    for (place, bytes, causes) in [
+        (60, &[0, 0, 0, 99][..], ["in memory", "has version 99, which is newer"]),
+        (0, &b"garbage"[..], ["the local database was damaged", ".damaged"]),
+    ] {
         for format in ["--json", "--plain"] {
+            let mut bad = good.clone();
+            bad[place..place + bytes.len()].copy_from_slice(bytes);
+            std::fs::write(&database, bad).unwrap();
             let ran = env.zim_with("ann", &["chat", "bob", format], "hi\n").await.ok();
-            assert!(ran.stderr.contains("in memory") && ran.stderr.contains(cause), "{}", ran.stderr);
+            assert!(causes.iter().all(|cause| ran.stderr.contains(cause)), "{}", ran.stderr);
             assert!(!ran.stderr.contains("another") && ran.stdout.contains("hi"), "{}", ran.stderr);
         }
     }
