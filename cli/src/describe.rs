@@ -18,6 +18,7 @@ pub(crate) fn content(message: &Message) -> String {
     match &message.body {
         Some(Body::Text(text)) => text.message.clone(),
         Some(Body::Custom(custom)) => format!("[custom {}] {}", custom.sub_type, custom.message),
+        Some(Body::Revoke(_)) => "[revoked]".to_owned(),
         Some(Body::Command(command)) => match std::str::from_utf8(&command.message) {
             Ok(text) => format!("[command] {text}"),
             Err(_) => format!("[command, {} bytes]", command.message.len()),

@@ -52,7 +52,7 @@ pub fn certificate_verifier(trust: &Trust) -> Result<Arc<dyn ServerCertVerifier>
             let mut roots = RootCertStore::empty();
             for certificate in &certificates {
                 roots.add(certificate.clone()).map_err(|error| {
-                    untrusted(format!("{} contains a certificate that cannot be used", file.display()))
+                    untrusted(format!("{} contains a certificate that cannot be used: {error}", file.display()))
                         .with_source(error)
                 })?;
             }
@@ -64,10 +64,10 @@ pub fn certificate_verifier(trust: &Trust) -> Result<Arc<dyn ServerCertVerifier>
 
 fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
     let found = CertificateDer::pem_file_iter(file)
-        .map_err(|error| untrusted(format!("{} cannot be read", file.display())).with_source(error))?;
-    let certificates: Vec<_> = found
-        .collect::<Result<_, _>>()
-        .map_err(|error| untrusted(format!("{} is not a valid PEM file", file.display())).with_source(error))?;
+        .map_err(|error| untrusted(format!("{} cannot be read: {error}", file.display())).with_source(error))?;
+    let certificates: Vec<_> = found.collect::<Result<_, _>>().map_err(|error| {
+        untrusted(format!("{} is not a valid PEM file: {error}", file.display())).with_source(error)
+    })?;
     if certificates.is_empty() {
         return Err(untrusted(format!("{} contains no certificate", file.display())));
     }
@@ -80,7 +80,7 @@ fn verifier(roots: RootCertStore) -> Result<Arc<WebPkiServerVerifier>, Error> {
 }
 
 fn untrusted(message: impl Into<String>) -> Error {
-    Error::new(ErrorCode::NetworkModuleNetworkError, message)
+    Error::new(ErrorCode::NetworkModuleNetworkError, message).with_detail("reason", "trust")
 }
 
 fn system_roots() -> Result<RootCertStore, Error> {
@@ -88,7 +88,7 @@ fn system_roots() -> Result<RootCertStore, Error> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(found.certs);
     if roots.is_empty() {
-        return Err(untrusted("this system has no trusted authorities; give a CA file or the server's fingerprint"));
+        return Err(untrusted("this system has no trusted authorities"));
     }
     Ok(roots)
 }
@@ -300,6 +300,23 @@ mod tests {
         let nameless = self_made(&[]);
         let refused = verify(&nameless, &nameless, "chat.example", NOW_S).unwrap_err();
         assert_eq!(refused.to_string(), "it has no subject alternative name, and chat.example must be one");
+    }
+
+    #[test]
+    fn a_file_without_a_usable_certificate_is_reported() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("ca.pem");
+        let bad = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        for (text, expected) in
+            [(None, "cannot be read: "), (Some("a poem"), "no certificate"), (Some(bad), "that cannot be used: ")]
+        {
+            if let Some(text) = text {
+                std::fs::write(&file, text).unwrap();
+            }
+            let error = certificate_verifier(&Trust::CaFile(file.clone())).unwrap_err();
+            assert!(error.message().contains("ca.pem") && error.message().contains(expected), "{error}");
+            assert!(error.to_string().ends_with("or Trust::Fingerprint)"), "{error}");
+        }
     }
 
     #[test]

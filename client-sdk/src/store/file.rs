@@ -16,6 +16,9 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/001_init.sql"),
     include_str!("migrations/002_status.sql"),
     include_str!("migrations/003_folding.sql"),
+    include_str!("migrations/004_delivery.sql"),
+    include_str!("migrations/005_local_data.sql"),
+    include_str!("migrations/006_revoked.sql"),
 ];
 /// The longest wait for a lock. Only a checkpoint causes one, and a short one.
 const BUSY: Duration = Duration::from_secs(5);
@@ -81,7 +84,7 @@ fn explained(path: &Path, error: rusqlite::Error) -> rusqlite::Error {
     match if is_io { zim_files::lack_of_space(path, LEAST_SPACE) } else { None } {
         Some(cause) => {
             let full = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_FULL);
-            rusqlite::Error::SqliteFailure(full, Some(format!("there is no space for it: {cause}; free some")))
+            rusqlite::Error::SqliteFailure(full, Some(cause.to_string()))
         }
         None => error,
     }
@@ -130,7 +133,7 @@ fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
     let version = usize::try_from(version).unwrap_or(usize::MAX);
     if version > MIGRATIONS.len() {
         // A newer version of the SDK wrote it. Refusing it is better than misreading it.
-        let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_NOTADB);
+        let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_MISMATCH);
         let message = format!("the database has version {version}, which is newer than this SDK; update the SDK");
         return Err(rusqlite::Error::SqliteFailure(code, Some(message)));
     }

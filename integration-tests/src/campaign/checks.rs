@@ -28,10 +28,6 @@ pub(super) struct DeviceState {
     pub(super) rows: Rows,
     /// The lists, and the known profiles.
     pub(super) known: DeviceLists,
-    /// The messages that it may have raised when it was killed, by peer and position.
-    pub(super) raised_before_kill: BTreeSet<(String, i64)>,
-    /// The incarnation in which it was last killed, and its lists at that moment.
-    pub(super) killed: Option<(u32, Lists)>,
 }
 
 /// The state at the end of a run.
@@ -374,10 +370,7 @@ fn never_raised(end: &EndState) -> Vec<String> {
     for seen in &end.devices {
         let raised = raised_by(&end.raised, seen.number);
         for (peer, seqs) in end.kept.iter().filter_map(|kept| expected(kept, seen.user, seen.number)) {
-            let is_missing = |seq: &&i64| {
-                let message = (peer.to_owned(), **seq);
-                !raised.contains(&message) && !seen.raised_before_kill.contains(&message)
-            };
+            let is_missing = |seq: &&i64| !raised.contains(&(peer.to_owned(), **seq));
             let missing: Vec<&i64> = seqs.iter().filter(is_missing).collect();
             if !missing.is_empty() {
                 wrong.push(format!("device {} with {peer}: {missing:?}", seen.number));
