@@ -1,6 +1,7 @@
 //! What a committed transaction notifies the rest of the server of. Plain data: it is collected in the transaction,
-//! dropped with its savepoint, and handed over after the commit and before the caller gets its answer. The order is
-//! that of the commits within one partition; between partitions there is none.
+//! dropped with its savepoint, and handed over after the commit and before the caller gets its answer. Pushes follow
+//! later; what ends a login is in force before the answer. The order is that of the commits within one partition; between
+//! partitions there is none.
 
 use std::sync::Arc;
 
