@@ -261,7 +261,10 @@ mod tests {
     fn too_many_marks_become_one_for_all() {
         let lane = Lane::default();
         let most = i64::try_from(MAX_MARKS).unwrap();
-        let fill = |count| lane.add((0..count).map(|user| message(user, 1, MAX_BYTES)));
+        let Work::Message { message, .. } = message(0, 1, MAX_BYTES) else { panic!() };
+        let view = |user| View { user: UserKey(user), kind: ConversationType::Peer, name: "bob".into() };
+        let work = |user| Work::Message { view: view(user), message: Arc::clone(&message) };
+        let fill = |count| lane.add((0..count).map(work));
         fill(most);
         assert!(matches!(step(&lane), Some((_, Marks::Of(marks))) if marks.len() == MAX_MARKS));
         fill(most + 1);
