@@ -5,7 +5,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use crate::bench::{self, BenchArgs};
 use crate::command::{
     admin, blacklist, call, chat, completions, conversation, demo, friend, history, listen, login, logout, profile,
-    send, status, token, user,
+    revoke, send, status, token, user,
 };
 use crate::context::Context;
 use crate::exit::{self, Failure};
@@ -47,6 +47,8 @@ enum Command {
     Chat(chat::ChatArgs),
     /// Show messages of a conversation, oldest first
     History(history::HistoryArgs),
+    /// Take back a message that you sent
+    Revoke(revoke::RevokeArgs),
     /// List, show and read conversations
     #[command(subcommand, visible_alias = "conv")]
     Conversation(conversation::ConversationCommand),
@@ -91,6 +93,7 @@ impl Args {
             Command::Listen(args) => listen::run(args, &context()?).await,
             Command::Chat(args) => chat::run(args, &context()?).await,
             Command::History(args) => history::run(args, &context()?).await,
+            Command::Revoke(args) => revoke::run(args, &context()?).await,
             Command::Conversation(command) => conversation::run(command, &context()?).await,
             Command::User(command) => user::run(command, &context()?).await,
             Command::Friend(command) => friend::run(command, &context()?).await,

@@ -14,26 +14,28 @@ impl Zim {
     /// Blocks up to 20 users. Once this returns, nothing that they send arrives; this user can still write to them.
     /// Blocked users are not notified; all devices of this user get `blacklistChanged`. The result lists the users who
     /// could not be blocked; if that is all of them, the call fails.
-    pub async fn add_users_to_blacklist<I>(&self, user_ids: I) -> Result<BlacklistUsersAddedResult, Error>
+    pub fn add_users_to_blacklist<I>(
+        &self,
+        user_ids: I,
+    ) -> impl Future<Output = Result<BlacklistUsersAddedResult, Error>> + Send + use<I>
     where
         I: IntoIterator,
         I::Item: Into<String>,
     {
-        let request = AddUsersToBlacklistRequest { user_ids: user_ids.into_iter().map(Into::into).collect() };
-        request.validate().map_err(|violation| Error::from(*violation))?;
-        self.account()?.request(request).await
+        self.call(AddUsersToBlacklistRequest { user_ids: user_ids.into_iter().map(Into::into).collect() })
     }
 
     /// Unblocks up to 20 users, with immediate effect. The result lists the users who could not be unblocked; if that
     /// is all of them, the call fails.
-    pub async fn remove_users_from_blacklist<I>(&self, user_ids: I) -> Result<BlacklistUsersRemovedResult, Error>
+    pub fn remove_users_from_blacklist<I>(
+        &self,
+        user_ids: I,
+    ) -> impl Future<Output = Result<BlacklistUsersRemovedResult, Error>> + Send + use<I>
     where
         I: IntoIterator,
         I::Item: Into<String>,
     {
-        let request = RemoveUsersFromBlacklistRequest { user_ids: user_ids.into_iter().map(Into::into).collect() };
-        request.validate().map_err(|violation| Error::from(*violation))?;
-        self.account()?.request(request).await
+        self.call(RemoveUsersFromBlacklistRequest { user_ids: user_ids.into_iter().map(Into::into).collect() })
     }
 
     /// Returns a page of 1 to 100 blocked users, last blocked first. `nextFlag` of the result is the cursor of the next

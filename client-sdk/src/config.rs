@@ -2,7 +2,9 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
 use zim_protocol::PlatformType;
 use zim_protocol::clock::Clock;
 
@@ -49,7 +51,15 @@ pub struct Config {
     pub(crate) resend_window_ms: i64,
     pub(crate) connect_timeout_ms: u64,
     pub(crate) request_timeout_ms: u64,
+    pub(crate) retries_login: bool,
+    pub(crate) token_provider: Option<TokenProvider>,
 }
+
+/// Returns a token for a user.
+pub(crate) type TokenProvider = Arc<dyn Fn(String) -> BoxFuture<'static, Result<String, BoxedError>> + Send + Sync>;
+
+/// Why a token could not be provided.
+type BoxedError = Box<dyn std::error::Error + Send + Sync>;
 
 impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -99,6 +109,8 @@ impl Config {
             resend_window_ms: 30_000,
             connect_timeout_ms: 10_000,
             request_timeout_ms: 10_000,
+            retries_login: false,
+            token_provider: None,
         }
     }
 
@@ -176,6 +188,34 @@ impl Config {
     #[must_use]
     pub fn connect_timeout_ms(mut self, ms: u64) -> Self {
         self.connect_timeout_ms = ms;
+        self
+    }
+
+    /// Sets where tokens come from: your back end, which signs them. The client asks for a token when a login has none,
+    /// before its token expires, and when the server refuses it as expired, until it gets one. With it, a client stays
+    /// logged in for ever without calling [`Zim::renew_token`](crate::Zim::renew_token).
+    ///
+    /// ```
+    /// # async fn token_of(user_id: &str) -> Result<String, std::io::Error> { Ok(String::new()) }
+    /// # let config = zim_client_sdk::Config::new(1, "host:1");
+    /// let config = config.token_provider(|user_id| async move { token_of(&user_id).await.map_err(Into::into) });
+    /// ```
+    #[must_use]
+    pub fn token_provider<F, T>(mut self, provider: F) -> Self
+    where
+        F: Fn(String) -> T + Send + Sync + 'static,
+        T: Future<Output = Result<String, Box<dyn std::error::Error + Send + Sync>>> + Send + 'static,
+    {
+        self.token_provider = Some(Arc::new(move |user_id| Box::pin(provider(user_id))));
+        self
+    }
+
+    /// Retries the first login of a user like a reconnect, without a limit, while the server cannot be reached. Default:
+    /// false; the login fails after the connect timeout, as in the reference. A refusal of the server or of its
+    /// certificate ends the login in either case.
+    #[must_use]
+    pub fn retry_login(mut self, retry: bool) -> Self {
+        self.retries_login = retry;
         self
     }
 

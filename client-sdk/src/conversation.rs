@@ -1,5 +1,7 @@
 //! The list of conversations.
 
+use std::sync::Arc;
+
 use zim_protocol::{
     ClearConversationUnreadMessageCountRequest, ConversationFilterOption, ConversationListQueriedResult,
     ConversationQueriedResult, ConversationQueryConfig, ConversationTotalUnreadMessageCountQueriedResult,
@@ -9,6 +11,7 @@ use zim_protocol::{
 
 use crate::error::Error;
 use crate::message::{conversation_name, page_size};
+use crate::session::Account;
 use crate::store::conversation;
 use crate::types::Name;
 use crate::zim::Zim;
@@ -73,31 +76,34 @@ impl Zim {
 
     /// Marks a conversation as read: its unread count becomes 0 on all devices of this user. Messages that this device
     /// has not received yet stay unread.
-    pub async fn clear_conversation_unread_message_count(
+    pub fn clear_conversation_unread_message_count(
         &self,
         conversation_id: &str,
         conversation_type: ConversationType,
-    ) -> Result<ConversationUnreadMessageCountClearedResult, Error> {
-        let account = self.account()?;
-        let name = conversation_name(conversation_id, conversation_type)?;
-        account.listed().await;
-        let seen = account.store().read(move |db| conversation::head_seq(db, &name)).await?;
-        let through_seq = seen.ok_or_else(|| not_found(conversation_id))?;
-        let kind = conversation_type as i32;
-        if through_seq > 0 {
-            let request = ClearConversationUnreadMessageCountRequest {
-                conversation_id: conversation_id.to_owned(),
-                conversation_type: kind,
-                through_seq,
-            };
-            return account.request(request).await;
-        }
-        // Only this device has the conversation, so nothing in it can be unread.
-        Ok(ConversationUnreadMessageCountClearedResult {
-            conversation_id: conversation_id.to_owned(),
-            conversation_type: kind,
-        })
+    ) -> impl Future<Output = Result<ConversationUnreadMessageCountClearedResult, Error>> + Send + 'static + use<> {
+        let checked = conversation_name(conversation_id, conversation_type);
+        let answer = checked.and_then(|name| Ok((self.account()?, name))).map(|(account, name)| {
+            let owner = Arc::clone(&account);
+            account.own(async move { clear_unread_count(&owner, name).await })
+        });
+        async move { answer?.await }
     }
+}
+
+async fn clear_unread_count(
+    account: &Account,
+    name: Name,
+) -> Result<ConversationUnreadMessageCountClearedResult, Error> {
+    account.listed().await;
+    let (conversation_id, conversation_type) = (name.id.to_string(), name.kind);
+    let seen = account.store().read(move |db| conversation::head_seq(db, &name)).await?;
+    let through_seq = seen.ok_or_else(|| not_found(&conversation_id))?;
+    if through_seq > 0 {
+        let request = ClearConversationUnreadMessageCountRequest { conversation_id, conversation_type, through_seq };
+        return account.request(request).await;
+    }
+    // Only this device has the conversation, so nothing in it can be unread.
+    Ok(ConversationUnreadMessageCountClearedResult { conversation_id, conversation_type })
 }
 
 fn not_found(id: &str) -> Error {

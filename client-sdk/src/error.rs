@@ -4,7 +4,7 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
 
-use zim_protocol::{ErrorCode, Violation};
+use zim_protocol::{ErrorCode, Message, Violation};
 
 /// The error of a method of the SDK.
 ///
@@ -21,34 +21,52 @@ use zim_protocol::{ErrorCode, Violation};
 #[derive(Clone)]
 pub struct Error(Arc<Inner>);
 
+#[derive(Clone)]
 struct Inner {
     code: i32,
     message: String,
     details: Vec<(String, String)>,
-    source: Option<Box<dyn StdError + Send + Sync>>,
+    failed_message: Option<Box<Message>>,
+    source: Option<Arc<dyn StdError + Send + Sync>>,
 }
+
+/// The detail of an error of the network that says whether the request left this device.
+pub(crate) const IS_SENT: &str = "isSent";
 
 impl Error {
     /// Creates an error with a code of the reference.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self(Arc::new(Inner { code: code as i32, message: message.into(), details: Vec::new(), source: None }))
-    }
-
-    /// Adds the cause.
-    #[must_use]
-    pub(crate) fn with_source(self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        let Inner { code, message, details, .. } = &*self.0;
-        let (code, message, details) = (*code, message.clone(), details.clone());
-        Self(Arc::new(Inner { code, message, details, source: Some(source.into()) }))
+        Self(Arc::new(Inner {
+            code: code as i32,
+            message: message.into(),
+            details: Vec::new(),
+            failed_message: None,
+            source: None,
+        }))
     }
 
     /// Adds a detail for programs.
     #[must_use]
     pub(crate) fn with_detail(self, name: &str, value: &str) -> Self {
-        let Inner { code, message, details, .. } = &*self.0;
-        let (code, message, mut details) = (*code, message.clone(), details.clone());
-        details.push((name.to_owned(), value.to_owned()));
-        Self(Arc::new(Inner { code, message, details, source: None }))
+        self.with(|inner| inner.details.push((name.to_owned(), value.to_owned())))
+    }
+
+    /// Adds the message that could not be sent.
+    #[must_use]
+    pub(crate) fn with_failed_message(self, message: Message) -> Self {
+        self.with(|inner| inner.failed_message = Some(Box::new(message)))
+    }
+
+    /// Adds the cause.
+    #[must_use]
+    pub(crate) fn with_source(self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        self.with(|inner| inner.source = Some(Arc::from(source.into())))
+    }
+
+    fn with(self, change: impl FnOnce(&mut Inner)) -> Self {
+        let mut inner = Arc::unwrap_or_clone(self.0);
+        change(&mut inner);
+        Self(Arc::new(inner))
     }
 
     /// Returns the reference's code, or [`ErrorCode::Failed`] for a code that this version does not know; see
@@ -72,6 +90,12 @@ impl Error {
         self.0.details.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
+    /// Returns the message that could not be sent, as it is in its conversation now. Passing it to
+    /// [`send_message`](crate::Zim::send_message) again retries it; it is never stored twice.
+    pub fn failed_message(&self) -> Option<&Message> {
+        self.0.failed_message.as_deref()
+    }
+
     /// Returns whether the same call may succeed a little later.
     pub fn is_retryable(&self) -> bool {
         matches!(
@@ -91,7 +115,7 @@ impl Error {
 impl From<zim_protocol::Error> for Error {
     fn from(error: zim_protocol::Error) -> Self {
         let details = error.details.into_iter().collect();
-        Self(Arc::new(Inner { code: error.code, message: error.message, details, source: None }))
+        Self(Arc::new(Inner { code: error.code, message: error.message, details, failed_message: None, source: None }))
     }
 }
 
@@ -151,6 +175,9 @@ fn advice_of_reason(reason: &str) -> Option<&'static str> {
         }
         "certificateOtherFingerprint" => {
             "compare it with the one that zim-server prints; if they are the same, another server answers at this address"
+        }
+        "trust" => {
+            "use Trust::CaFile with a PEM file of the authority's or the server's certificate, or Trust::Fingerprint"
         }
         "certificate" => "give the server another certificate",
         _ => return None,

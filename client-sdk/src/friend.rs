@@ -34,93 +34,89 @@ where
 impl Zim {
     /// Adds a user as a friend, and this user as theirs, at once and without their consent. Alias and attributes are
     /// visible to this user only.
-    pub async fn add_friend(&self, user_id: &str, config: FriendAddConfig) -> Result<FriendAddedResult, Error> {
-        let request = valid(AddFriendRequest { user_id: user_id.to_owned(), config: Some(config) })?;
-        self.account()?.request(request).await
+    pub fn add_friend(
+        &self,
+        user_id: &str,
+        config: FriendAddConfig,
+    ) -> impl Future<Output = Result<FriendAddedResult, Error>> + Send + 'static + use<> {
+        self.call(AddFriendRequest { user_id: user_id.to_owned(), config: Some(config) })
     }
 
     /// Sends a friend application. If this user is on the other's list already, both are friends at once, and the
     /// result says that the application is accepted.
-    pub async fn send_friend_application(
+    pub fn send_friend_application(
         &self,
         user_id: &str,
         config: FriendApplicationSendConfig,
-    ) -> Result<FriendApplicationSentResult, Error> {
-        let request = valid(SendFriendApplicationRequest { user_id: user_id.to_owned(), config: Some(config) })?;
-        self.account()?.request(request).await
+    ) -> impl Future<Output = Result<FriendApplicationSentResult, Error>> + Send + 'static + use<> {
+        self.call(SendFriendApplicationRequest { user_id: user_id.to_owned(), config: Some(config) })
     }
 
     /// Deletes up to 20 users from the list of friends; with type `Both`, the default, this user is deleted from their
     /// lists as well. The result lists the users who could not be deleted, with the reason; if that is all of them, the
     /// call fails.
-    pub async fn delete_friends<I>(
+    pub fn delete_friends<I>(
         &self,
         user_ids: I,
         config: FriendDeleteConfig,
-    ) -> Result<FriendsDeletedResult, Error>
+    ) -> impl Future<Output = Result<FriendsDeletedResult, Error>> + Send + use<I>
     where
         I: IntoIterator,
         I::Item: Into<String>,
     {
-        let request = valid(DeleteFriendsRequest { user_ids: ids(user_ids), config: Some(config) })?;
-        self.account()?.request(request).await
+        self.call(DeleteFriendsRequest { user_ids: ids(user_ids), config: Some(config) })
     }
 
     /// Checks whether up to 20 users are on the list of friends; with type `Both`, the default, also whether this user
     /// is on theirs.
-    pub async fn check_friends_relation<I>(
+    pub fn check_friends_relation<I>(
         &self,
         user_ids: I,
         config: FriendRelationCheckConfig,
-    ) -> Result<FriendsRelationCheckedResult, Error>
+    ) -> impl Future<Output = Result<FriendsRelationCheckedResult, Error>> + Send + use<I>
     where
         I: IntoIterator,
         I::Item: Into<String>,
     {
-        let request = valid(CheckFriendsRelationRequest { user_ids: ids(user_ids), config: Some(config) })?;
-        self.account()?.request(request).await
+        self.call(CheckFriendsRelationRequest { user_ids: ids(user_ids), config: Some(config) })
     }
 
     /// Changes the alias of a friend, which is also the alias of the conversation with them. Only the devices of this
     /// user see it. An empty alias removes it.
-    pub async fn update_friend_alias(
+    pub fn update_friend_alias(
         &self,
         friend_alias: &str,
         user_id: &str,
-    ) -> Result<FriendAliasUpdatedResult, Error> {
+    ) -> impl Future<Output = Result<FriendAliasUpdatedResult, Error>> + Send + 'static + use<> {
         let (friend_alias, user_id) = (friend_alias.to_owned(), user_id.to_owned());
-        let request = valid(UpdateFriendAliasRequest { friend_alias, user_id })?;
-        self.account()?.request(request).await
+        self.call(UpdateFriendAliasRequest { friend_alias, user_id })
     }
 
     /// Sets attributes `k0` to `k4` of a friend. Attributes that are not given stay, and an empty value removes one.
-    pub async fn update_friend_attributes(
+    pub fn update_friend_attributes(
         &self,
         friend_attributes: HashMap<String, String>,
         user_id: &str,
-    ) -> Result<FriendAttributesUpdatedResult, Error> {
-        let request = valid(UpdateFriendAttributesRequest { friend_attributes, user_id: user_id.to_owned() })?;
-        self.account()?.request(request).await
+    ) -> impl Future<Output = Result<FriendAttributesUpdatedResult, Error>> + Send + 'static + use<> {
+        self.call(UpdateFriendAttributesRequest { friend_attributes, user_id: user_id.to_owned() })
     }
 
     /// Accepts a friend application: both users become friends.
-    pub async fn accept_friend_application(
+    pub fn accept_friend_application(
         &self,
         user_id: &str,
         config: FriendApplicationAcceptConfig,
-    ) -> Result<FriendApplicationAcceptedResult, Error> {
-        let request = valid(AcceptFriendApplicationRequest { user_id: user_id.to_owned(), config: Some(config) })?;
-        self.account()?.request(request).await
+    ) -> impl Future<Output = Result<FriendApplicationAcceptedResult, Error>> + Send + 'static + use<> {
+        self.call(AcceptFriendApplicationRequest { user_id: user_id.to_owned(), config: Some(config) })
     }
 
     /// Rejects a friend application.
-    pub async fn reject_friend_application(
+    pub fn reject_friend_application(
         &self,
         user_id: &str,
         config: FriendApplicationRejectConfig,
-    ) -> Result<FriendApplicationRejectedResult, Error> {
-        let request = valid(RejectFriendApplicationRequest { user_id: user_id.to_owned(), config: Some(config) })?;
-        self.account()?.request(request).await
+    ) -> impl Future<Output = Result<FriendApplicationRejectedResult, Error>> + Send + 'static + use<> {
+        self.call(RejectFriendApplicationRequest { user_id: user_id.to_owned(), config: Some(config) })
     }
 
     /// Returns up to 20 friends with alias and attributes.

@@ -35,6 +35,8 @@ mod config;
 mod device;
 /// The user who logged in last on this device.
 mod last_user;
+/// Events: handlers by kind, and streams of all events.
+mod events;
 /// Types that the whole crate shares.
 mod types;
 /// The pure sync engine: positions, pulls, ranges, unread counts, catching up.
@@ -48,8 +50,6 @@ mod apply;
 mod outbox;
 /// Everything that one login owns: the local database and its task.
 mod account;
-/// Events: handlers by kind, and streams of all events.
-mod events;
 /// The connection to the server: QUIC, frames, requests and their answers.
 #[doc(hidden)]
 pub mod net;

@@ -6,9 +6,9 @@ use prost::Message as _;
 use tokio::sync::oneshot;
 use zim_protocol::{
     ConversationRef, ConversationType, ErrorCode, Message, MessageDirection, MessageFlag, MessageQueriedResult,
-    MessageQueryConfig, MessageQueryMode, MessageReceiptStatus, MessageSendConfig, MessageSentResult,
-    MessageSentStatus, MessageType, ORDER_KEY_STEP, QueryHistoryMessageRequest, QueryMessagesRequest,
-    SendMessageRequest, Validate, message::Body,
+    MessageQueryConfig, MessageQueryMode, MessageReceiptStatus, MessageRevokeConfig, MessageRevokedResult,
+    MessageSendConfig, MessageSentResult, MessageSentStatus, MessageType, ORDER_KEY_STEP, QueryHistoryMessageRequest,
+    QueryMessagesRequest, RevokeMessageRequest, SendMessageRequest, Validate, message::Body,
 };
 
 use crate::account::{Account, Remote, fill_request, logged_out};
@@ -52,10 +52,15 @@ impl Zim {
     /// message.
     ///
     /// While there is no connection the message waits, and it is sent again after a reconnect that comes in time
-    /// (`Config::resend_window_ms`). To retry a failed message, pass it with `isRetrySend`.
+    /// (`Config::resend_window_ms`). The error of a failed message has the message to retry
+    /// ([`Error::failed_message`](crate::Error::failed_message)); pass it with `isRetrySend`. Without the flag it is retried
+    /// as well, if it is the object of this conversation: no message is ever stored twice.
     ///
-    /// A command is neither queued nor ordered: it leaves at once, possibly before messages that were sent earlier, and
-    /// fails without a connection.
+    /// Waiting messages survive a restart of the app: after the next login they are sent, or fail when they have waited too
+    /// long; `messageSentStatusChanged` tells which. At most 10,000 messages wait.
+    ///
+    /// A command keeps its place among the messages. It is not stored, so it is sent at most once: if the connection is
+    /// lost after it left, the call fails, and nobody knows whether it arrived.
     pub fn send_message(
         &self,
         message: Message,
@@ -106,6 +111,36 @@ impl Zim {
             conversation_type: conversation_type as i32,
             message_list,
         })
+    }
+
+    /// Revokes an own message (reference: `revokeMessage`). It stays in its place as a message of type 31, without its
+    /// content; of a text, `originalTextMessageContent` remains. The other user's devices and the user's other devices
+    /// get `messageRevokeReceived`, if they hold the message. If it was unread there, it no longer counts.
+    ///
+    /// `message` needs its conversation, and its `messageID` or `messageSeq`.
+    ///
+    /// # Errors
+    /// - 6000278: it was sent too long ago: two minutes, unless the server has another `revoke_window_s`.
+    /// - 6000279: it has been revoked already.
+    /// - 6000541: another user sent it.
+    /// - 6000001: there is no such message.
+    pub fn revoke_message(
+        &self,
+        message: &Message,
+        config: MessageRevokeConfig,
+    ) -> impl Future<Output = Result<MessageRevokedResult, Error>> + Send + 'static + use<> {
+        let kind = ConversationType::try_from(message.conversation_type).unwrap_or(ConversationType::Unknown);
+        let checked = conversation_name(&message.conversation_id, kind);
+        // The rest of the message does not travel.
+        let message = Message {
+            conversation_id: message.conversation_id.clone(),
+            conversation_type: message.conversation_type,
+            message_id: message.message_id.clone(),
+            message_seq: message.message_seq,
+            ..Message::default()
+        };
+        let answer = checked.map(|_| self.call(RevokeMessageRequest { message: Some(message), config: Some(config) }));
+        async move { answer?.await }
     }
 
     /// Returns messages by their positions, at most 10.
@@ -188,14 +223,25 @@ pub(crate) fn submit<L: Remote>(
     notification: MessageSendNotification,
 ) -> Result<oneshot::Receiver<Result<MessageSentResult, Error>>, Error> {
     config.validate().map_err(|violation| invalid(&format!("config.{violation}")))?;
-    let now_ms = account.clock().now_ms();
+    let now_ms = account.server_now_ms();
     let (key, kind) = if config.is_retry_send {
+        if message.sent_status == MessageSentStatus::Success as i32 {
+            return Err(invalid("isRetrySend takes a message whose sending failed; this message was sent"));
+        }
         let key = zim_protocol::id::from_hex(&message.local_message_id);
         let key = key.ok_or_else(|| invalid("isRetrySend takes the message object whose sending failed"))?;
         (key, SubmissionKind::Retry { ts: now_ms })
     } else {
-        compose(account.user_id(), message, &name, &config, now_ms)?
+        let unsent = [MessageSentStatus::Sending as i32, MessageSentStatus::Failed as i32];
+        let earlier =
+            unsent.contains(&message.sent_status).then(|| zim_protocol::id::from_hex(&message.local_message_id));
+        let (key, mut kind) = compose(account.user_id(), message, &name, &config, now_ms)?;
+        if let SubmissionKind::Stored { earlier: known, .. } = &mut kind {
+            *known = earlier.flatten();
+        }
+        (key, kind)
     };
+    let place = account.place()?;
     let (reply, answer) = oneshot::channel();
     account.submit(Submission {
         name,
@@ -205,6 +251,7 @@ pub(crate) fn submit<L: Remote>(
         deadline_ms: account.clock().steady_ms().saturating_add(account.resend_window_ms()),
         on_attached: notification.on_message_attached,
         reply,
+        place,
     });
     Ok(answer)
 }
@@ -278,7 +325,7 @@ fn compose(
         local_data,
         config: MessageSendConfig { is_retry_send: false, ..config.clone() }.encode_to_vec().into(),
     };
-    Ok((key, SubmissionKind::Stored { pending, composed: Box::new(composed) }))
+    Ok((key, SubmissionKind::Stored { pending, earlier: None, composed: Box::new(composed) }))
 }
 
 fn flags(config: &MessageSendConfig) -> u32 {
@@ -418,7 +465,7 @@ async fn unknown_history<L: Remote>(
     }
     let to: ConversationRef = name.to_ref();
     let anchor = first_fill((order_key > 0).then_some((order_key, Vec::new())).as_ref(), is_older);
-    match account.remote().request(fill_request(to.clone(), is_older, anchor, count)).await {
+    match account.remote().request(None, fill_request(to.clone(), is_older, anchor, count)).await {
         Ok((fill, _)) => Ok(fill.messages.into_iter().map(|entry| shown(entry, account.user_id(), &to)).collect()),
         Err(error) if is_network(&error) || is_unknown(&error) => Ok(Vec::new()),
         Err(error) => Err(error),

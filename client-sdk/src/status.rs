@@ -1,12 +1,13 @@
 //! Presence: online status and custom status.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use zim_protocol::{
     ErrorCode, QueryUsersStatusRequest, SubscribeUsersStatusRequest, SubscribedUserStatusListQueriedResult,
     SubscribedUserStatusQueryConfig, UnsubscribeUsersStatusRequest, UpdateUserCustomStatusRequest,
-    UserCustomStatusUpdateConfig, UserCustomStatusUpdatedResult, UserStatusSubscribeConfig, UsersStatusQueriedResult,
-    UsersStatusSubscribedResult, UsersStatusUnsubscribedResult, Validate,
+    UserCustomStatusUpdateConfig, UserCustomStatusUpdatedResult, UserOnlineStatus, UserStatusSubscribeConfig,
+    UsersStatusQueriedResult, UsersStatusSubscribedResult, UsersStatusUnsubscribedResult, Validate,
 };
 
 use crate::error::Error;
@@ -19,47 +20,47 @@ impl Zim {
     /// up. A user can have 3,000 subscriptions unless the server is configured otherwise; a further one replaces the
     /// earliest. Subscribing again restarts the time. The result lists the users who could not be subscribed to; if
     /// that is all of them, the call fails.
-    pub async fn subscribe_users_status<I>(
+    pub fn subscribe_users_status<I>(
         &self,
         user_ids: I,
         config: UserStatusSubscribeConfig,
-    ) -> Result<UsersStatusSubscribedResult, Error>
+    ) -> impl Future<Output = Result<UsersStatusSubscribedResult, Error>> + Send + use<I>
     where
         I: IntoIterator,
         I::Item: Into<String>,
     {
         let user_ids = user_ids.into_iter().map(Into::into).collect();
-        let request = SubscribeUsersStatusRequest { user_ids, config: Some(config) };
-        request.validate().map_err(|violation| Error::from(*violation))?;
-        self.account()?.request(request).await
+        self.call(SubscribeUsersStatusRequest { user_ids, config: Some(config) })
     }
 
     /// Ends the subscriptions to up to 100 users. The result lists the users without a subscription; if that is all of
     /// them, the call fails.
-    pub async fn unsubscribe_users_status<I>(&self, user_ids: I) -> Result<UsersStatusUnsubscribedResult, Error>
+    pub fn unsubscribe_users_status<I>(
+        &self,
+        user_ids: I,
+    ) -> impl Future<Output = Result<UsersStatusUnsubscribedResult, Error>> + Send + use<I>
     where
         I: IntoIterator,
         I::Item: Into<String>,
     {
-        let request = UnsubscribeUsersStatusRequest { user_ids: user_ids.into_iter().map(Into::into).collect() };
-        request.validate().map_err(|violation| Error::from(*violation))?;
-        self.account()?.request(request).await
+        self.call(UnsubscribeUsersStatusRequest { user_ids: user_ids.into_iter().map(Into::into).collect() })
     }
 
     /// Returns the current status of up to 200 users. The result lists the users who are not registered; if that is all
     /// of them, the call fails.
-    pub async fn query_users_status<I>(&self, user_ids: I) -> Result<UsersStatusQueriedResult, Error>
+    pub fn query_users_status<I>(
+        &self,
+        user_ids: I,
+    ) -> impl Future<Output = Result<UsersStatusQueriedResult, Error>> + Send + use<I>
     where
         I: IntoIterator,
         I::Item: Into<String>,
     {
-        let request = QueryUsersStatusRequest { user_ids: user_ids.into_iter().map(Into::into).collect() };
-        request.validate().map_err(|violation| Error::from(*violation))?;
-        self.account()?.request(request).await
+        self.call(QueryUsersStatusRequest { user_ids: user_ids.into_iter().map(Into::into).collect() })
     }
 
     /// Returns the subscriptions, earliest first, with the known status: from the local copy, with or without a
-    /// connection. `userIDs` of the config selects users; empty selects all.
+    /// connection. Without one it is unknown who is online. `userIDs` of the config selects users; empty selects all.
     pub async fn query_subscribed_user_status_list(
         &self,
         config: SubscribedUserStatusQueryConfig,
@@ -68,6 +69,12 @@ impl Zim {
         account.listed().await;
         let now_ms = account.server_now_ms();
         let mut list = account.store().read(move |db| status::subscriptions(db, now_ms)).await?;
+        if !account.is_online() {
+            for status in list.iter_mut().filter_map(|subscription| subscription.user_status.as_mut()) {
+                status.online_status = UserOnlineStatus::Unknown as i32;
+                status.online_platforms.clear();
+            }
+        }
         if !config.user_ids.is_empty() {
             let wanted: HashSet<String> = config.user_ids.into_iter().collect();
             list.retain(|subscription| {
@@ -80,13 +87,22 @@ impl Zim {
     /// Changes the user's own custom status (`"busy"`), up to 64 bytes; an empty one removes it. At most once a second.
     /// The user's other devices and their subscribers get `userStatusUpdated`. The status expires by itself: `duration`
     /// of the config is in seconds, 0 means a day, -1 means until the next change.
-    pub async fn update_user_custom_status(
+    pub fn update_user_custom_status(
         &self,
         custom_status: &str,
         config: UserCustomStatusUpdateConfig,
-    ) -> Result<UserCustomStatusUpdatedResult, Error> {
-        let account = self.account()?;
+    ) -> impl Future<Output = Result<UserCustomStatusUpdatedResult, Error>> + Send + 'static + use<> {
         let request = UpdateUserCustomStatusRequest { custom_status: custom_status.to_owned(), config: Some(config) };
+        let answer = self.start_custom_status(request);
+        async move { answer?.await }
+    }
+
+    fn start_custom_status(
+        &self,
+        request: UpdateUserCustomStatusRequest,
+    ) -> Result<impl Future<Output = Result<UserCustomStatusUpdatedResult, Error>> + Send + 'static + use<>, Error>
+    {
+        let account = self.account()?;
         request.validate().map_err(|violation| Error::from(*violation))?;
         if account.is_online() && !account.custom_statuses().lock().take(1, account.clock().steady_ms()) {
             return Err(Error::new(
@@ -94,10 +110,14 @@ impl Zim {
                 "the custom status can be changed once a second; wait a moment",
             ));
         }
-        let result = account.request(request).await?;
-        if let Some(status) = result.status.clone() {
-            account.store_own_status(status).await?;
-        }
-        Ok(result)
+        let owner = Arc::clone(&account);
+        let answer = owner.request(request);
+        Ok(account.own(async move {
+            let result = answer.await?;
+            if let Some(status) = result.status.clone() {
+                owner.store_own_status(status).await?;
+            }
+            Ok(result)
+        }))
     }
 }

@@ -64,37 +64,38 @@ impl Zim {
     }
 
     /// Changes the user's own name. Their other devices get `userInfoUpdated`.
-    pub async fn update_user_name(&self, user_name: &str) -> Result<UserNameUpdatedResult, Error> {
-        let request = UpdateUserNameRequest { user_name: user_name.to_owned() };
-        request.validate().map_err(|violation| Error::from(*violation))?;
-        self.account()?.request(request).await
+    pub fn update_user_name(
+        &self,
+        user_name: &str,
+    ) -> impl Future<Output = Result<UserNameUpdatedResult, Error>> + Send + 'static + use<> {
+        self.call(UpdateUserNameRequest { user_name: user_name.to_owned() })
     }
 
     /// Changes the address of the user's own avatar. Their other devices get `userInfoUpdated`. The image itself is
     /// stored wherever the app likes.
-    pub async fn update_user_avatar_url(&self, user_avatar_url: &str) -> Result<UserAvatarUrlUpdatedResult, Error> {
-        let request = UpdateUserAvatarUrlRequest { user_avatar_url: user_avatar_url.to_owned() };
-        request.validate().map_err(|violation| Error::from(*violation))?;
-        self.account()?.request(request).await
+    pub fn update_user_avatar_url(
+        &self,
+        user_avatar_url: &str,
+    ) -> impl Future<Output = Result<UserAvatarUrlUpdatedResult, Error>> + Send + 'static + use<> {
+        self.call(UpdateUserAvatarUrlRequest { user_avatar_url: user_avatar_url.to_owned() })
     }
 
     /// Changes the extended data of the user's own profile, up to 2 KB unless the server allows more. Their other
     /// devices get `userInfoUpdated`.
-    pub async fn update_user_extended_data(&self, extended_data: &str) -> Result<UserExtendedDataUpdatedResult, Error> {
-        let request = UpdateUserExtendedDataRequest { extended_data: extended_data.to_owned() };
-        request.validate().map_err(|violation| Error::from(*violation))?;
-        self.account()?.request(request).await
+    pub fn update_user_extended_data(
+        &self,
+        extended_data: &str,
+    ) -> impl Future<Output = Result<UserExtendedDataUpdatedResult, Error>> + Send + 'static + use<> {
+        self.call(UpdateUserExtendedDataRequest { extended_data: extended_data.to_owned() })
     }
 
     /// Replaces the rule that suppresses offline pushes on some devices while others are online. All devices of the
     /// user get `userRuleUpdated`, including this one.
-    pub async fn update_user_offline_push_rule(
+    pub fn update_user_offline_push_rule(
         &self,
         offline_push_rule: UserOfflinePushRule,
-    ) -> Result<UserOfflinePushRuleUpdatedResult, Error> {
-        let request = UpdateUserOfflinePushRuleRequest { offline_push_rule: Some(offline_push_rule) };
-        request.validate().map_err(|violation| Error::from(*violation))?;
-        self.account()?.request(request).await
+    ) -> impl Future<Output = Result<UserOfflinePushRuleUpdatedResult, Error>> + Send + 'static + use<> {
+        self.call(UpdateUserOfflinePushRuleRequest { offline_push_rule: Some(offline_push_rule) })
     }
 
     /// Returns the user's own profile, rules and status. Without a connection the result is what this device knows.

@@ -3,9 +3,7 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use zim_protocol::{
-    AnyRequest, ConnectionState, Dirty, ErrorCode, Event, EventFrame, EventKind, Limits, LogKind, Push, event_frame,
-};
+use zim_protocol::{AnyRequest, ConnectionState, ErrorCode, Event, EventKind, Limits, Rpc};
 
 use crate::account::logged_out;
 use crate::config::Config;
@@ -164,12 +162,26 @@ impl Zim {
             Error::new(ErrorCode::CommonModuleParamsInvalid, format!("{} cannot be read: {error}", method.request))
         })?;
         request.validate().map_err(|violation| Error::from(*violation))?;
-        let (payload, pushes) = login.link.send(method, request.encode().into()).await?;
+        let (payload, pushes) = login.link.send(None, method, request.encode().into()).await?;
         if let (false, Some(account)) = (pushes.is_empty(), login.account()) {
-            account.event_frame(EventFrame { frame: Some(event_frame::Frame::Dirty(dirty(pushes))) }).await;
+            account.pull(pushes).await;
         }
         zim_protocol::response_to_json(method, &payload)
             .map_err(|error| Error::new(ErrorCode::NetworkModuleRspProtoParseError, error.to_string()))
+    }
+
+    /// Checks a request and sends it at the call. Dropping the future drops only the answer.
+    pub(crate) fn call<R: Rpc + Send + Sync>(
+        &self,
+        request: R,
+    ) -> impl Future<Output = Result<R::Response, Error>> + Send + 'static + use<R>
+    where
+        R::Response: Send,
+    {
+        let checked = request.validate().map_err(|violation| Error::from(*violation));
+        let account = checked.and_then(|()| self.account());
+        let answer = account.map(|account| account.request(request));
+        async move { answer?.await }
     }
 
     pub(crate) fn client(&self) -> &Arc<Client> {
@@ -189,17 +201,4 @@ impl Zim {
         let login = self.client().login.lock().clone();
         login.and_then(|login| login.account()).ok_or_else(logged_out)
     }
-}
-
-/// Marks the logs that `pushes` advance as dirty, so that they are pulled. Pushes in a response carry the user's own
-/// messages without content, because the client that sent a message has it; after a call by name it does not.
-fn dirty(pushes: Vec<Push>) -> Dirty {
-    let mut dirty = Dirty::default();
-    for push in pushes {
-        match push.log() {
-            LogKind::Feed => dirty.feed = true,
-            _ => dirty.conversations.extend(push.conversation),
-        }
-    }
-    dirty
 }

@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::thread::JoinHandle;
 
 use anyhow::{Context, bail};
 use rustls::pki_types::CertificateDer;
@@ -19,6 +20,7 @@ use crate::wait::TIMEOUT;
 pub(crate) struct ChildProcess {
     child: Child,
     stdin: ChildStdin,
+    reader: Option<JoinHandle<()>>,
 }
 
 impl ChildProcess {
@@ -38,13 +40,13 @@ impl ChildProcess {
             .with_context(|| format!("{} cannot be run", command.get_program().display()))?;
         let stdin = child.stdin.take().context("no stdin")?;
         let stdout = child.stdout.take().context("no stdout")?;
-        std::thread::spawn(move || {
+        let reader = std::thread::spawn(move || {
             // Ends at a line that is not UTF-8, as a kill may leave one.
             for line in BufReader::new(stdout).lines().map_while(Result::ok) {
                 on_line(line);
             }
         });
-        Ok(Self { child, stdin })
+        Ok(Self { child, stdin, reader: Some(reader) })
     }
 
     /// Writes a line to its stdin. Ignores errors: the answer is missing then.
@@ -68,6 +70,8 @@ impl Drop for ChildProcess {
         // It may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
+        // What it printed before its end is passed on before a successor prints anything.
+        let _ = self.reader.take().map(JoinHandle::join);
     }
 }
 

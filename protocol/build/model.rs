@@ -93,7 +93,10 @@ fn read_method(method: &MethodDescriptor, rule: &DynamicMessage) -> Result<Metho
         scheduling,
         rate: variant(rule, "rate")?,
         deadline_ms: number(rule, "deadline_ms"),
-        targets: targets(&method.input())?,
+        targets: match texts(rule, "targets") {
+            paths if paths.is_empty() => targets(&method.input())?,
+            paths => named_targets(&method.input(), &paths)?,
+        },
     })
 }
 
@@ -104,6 +107,40 @@ fn targets(request: &MessageDescriptor) -> Result<Vec<String>> {
     find_targets(request, &mut Vec::new(), &mut numbers, &mut texts)?;
     numbers.append(&mut texts);
     Ok(numbers)
+}
+
+/// Returns statements that hash the fields with these paths, in their order.
+fn named_targets(request: &MessageDescriptor, paths: &[String]) -> Result<Vec<String>> {
+    let mut statements = Vec::new();
+    for path in paths {
+        let (mut outer, mut message) = (Vec::new(), request.clone());
+        let mut names = path.split('.').peekable();
+        while let Some(name) = names.next() {
+            let field = message.get_field_by_name(name).with_context(|| format!("{path}: there is no such field"))?;
+            if names.peek().is_none() {
+                let value = format!("{}.{}", if outer.is_empty() { "self" } else { "it" }, rust_field(name));
+                let (_, hash) = hashed(&field, &value)?;
+                statements.push(inside(&outer, &hash));
+            } else {
+                let Kind::Message(inner) = field.kind() else { bail!("{path}: {name} is no message") };
+                outer.push(field);
+                message = inner;
+            }
+        }
+    }
+    Ok(statements)
+}
+
+/// Returns whether a field is a text, and the statement that hashes its value.
+fn hashed(field: &FieldDescriptor, value: &str) -> Result<(bool, String)> {
+    Ok(match field.kind() {
+        Kind::String => (true, format!("order.text(&{value});")),
+        Kind::Bytes => (true, format!("order.bytes(&{value});")),
+        Kind::Int64 | Kind::Sint64 | Kind::Sfixed64 => (false, format!("order.number({value});")),
+        Kind::Uint64 | Kind::Fixed64 => (false, format!("order.number({value}.cast_signed());")),
+        Kind::Message(_) | Kind::Float | Kind::Double => bail!("{}: no target", field.full_name()),
+        _ => (false, format!("order.number(i64::from({value}));")),
+    })
 }
 
 fn find_targets(
@@ -118,14 +155,8 @@ fn find_targets(
         if flag(&field_rule(&field)?, "target") {
             ensure!(!field.is_list() && !field.is_map() && !in_oneof, "{}: no target", field.full_name());
             let value = if path.is_empty() { format!("self.{name}") } else { format!("it.{name}") };
-            let (found, hash) = match field.kind() {
-                Kind::String => (&mut *texts, format!("order.text(&{value});")),
-                Kind::Bytes => (&mut *texts, format!("order.bytes(&{value});")),
-                Kind::Int64 | Kind::Sint64 | Kind::Sfixed64 => (&mut *numbers, format!("order.number({value});")),
-                Kind::Uint64 | Kind::Fixed64 => (&mut *numbers, format!("order.number({value}.cast_signed());")),
-                Kind::Message(_) | Kind::Float | Kind::Double => bail!("{}: no target", field.full_name()),
-                _ => (&mut *numbers, format!("order.number(i64::from({value}));")),
-            };
+            let (is_text, hash) = hashed(&field, &value)?;
+            let found = if is_text { &mut *texts } else { &mut *numbers };
             found.push(inside(path, &hash));
         } else if let Kind::Message(inner) = field.kind()
             && !(field.is_list() || field.is_map() || in_oneof)

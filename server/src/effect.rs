@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use zim_protocol::SessionEndReason;
+use zim_protocol::{ConversationRef, ConversationType, SessionEndReason};
 
 use crate::key::{AppKey, ConversationKey, LoginKey, UserKey};
 
@@ -91,6 +91,16 @@ pub enum Queue {
 pub enum Audience {
     /// Both users of a peer conversation with their names: each sees the conversation under the other's name.
     Peers([(UserKey, Arc<str>); 2]),
+}
+
+impl Audience {
+    /// Returns the name under which a user sees the conversation, if the user is among those who are notified.
+    pub fn name_for(&self, user: UserKey) -> Option<ConversationRef> {
+        let Self::Peers([one, two]) = self;
+        let other = if one.0 == user { &two.1 } else { &one.1 };
+        let is_member = one.0 == user || two.0 == user;
+        is_member.then(|| ConversationRef { r#type: ConversationType::Peer as i32, id: other.to_string() })
+    }
 }
 
 /// A stored message, ready to be copied into frames.

@@ -252,6 +252,28 @@ impl Error {
         Self::params_invalid("another message was sent with this client key; use a new key for a new message")
     }
 
+    /// There is no such message in the conversation, or the caller may not see it.
+    pub fn message_not_found() -> Self {
+        Self::params_invalid("there is no such message in this conversation")
+    }
+
+    /// The message was revoked before.
+    pub fn already_revoked() -> Self {
+        Self::new(ErrorCode::MessageModuleMessageHasBeenRevoked, "this message has been revoked already")
+    }
+
+    /// The message is another user's.
+    pub fn revoke_not_allowed() -> Self {
+        let message = "you can revoke your own messages only";
+        Self::new(ErrorCode::GroupModuleGroupNoCorrespondingOperationAuthority, message)
+    }
+
+    /// The message was sent too long ago.
+    pub fn revoke_too_late(window_s: i64) -> Self {
+        let message = format!("a message can be revoked within {window_s} seconds after it was sent");
+        Self::new(ErrorCode::MessageModuleMessageExceedsRevokeTime, message)
+    }
+
     /// The recipient has blocked the sender.
     pub fn sender_blocked() -> Self {
         Self::new(ErrorCode::MessageModuleSenderInBlacklist, "this user has blocked your messages")

@@ -113,6 +113,7 @@ fn install() -> Option<PrometheusHandle> {
         UNREAD_BYTES,
         "Bytes of responses that clients have not read, and bytes reserved for pages being read"
     );
+    describe_counter!("zim_tasks_total", "Tasks and deliveries that ended, by kind and result");
     describe_counter!("zim_handshakes_total", "Handshakes by outcome");
     describe_counter!("zim_closed_total", "Connections that the server closed, by close code");
     Some(handle)

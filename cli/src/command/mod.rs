@@ -13,6 +13,7 @@ pub(crate) mod listen;
 pub(crate) mod login;
 pub(crate) mod logout;
 pub(crate) mod profile;
+pub(crate) mod revoke;
 pub(crate) mod send;
 pub(crate) mod status;
 pub(crate) mod token;

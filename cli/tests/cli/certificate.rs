@@ -93,6 +93,17 @@ async fn the_cause_is_told_with_what_to_do() {
 }
 
 #[tokio::test]
+async fn a_file_that_cannot_be_used_is_named() {
+    let env = TestEnv::new().await;
+    let (server, app_id) = (env.address(), env.app_id().to_string());
+    let login = ["login", "ann", "--server", &server, "--app-id", &app_id, "--app-sign-file", "-", "--ca", "none.pem"];
+    let stderr = env.zim_with("ann", &login, env.app_sign()).await.fails(4);
+    assert!(stderr.contains("none.pem cannot be read: ") && stderr.contains("certificate in PEM"), "{stderr}");
+    assert!(!stderr.contains("is the server running"), "{stderr}");
+    env.end().await;
+}
+
+#[tokio::test]
 async fn an_address_that_cannot_be_used_is_named() {
     let env = TestEnv::new().await;
     let port = env.address().rsplit_once(':').unwrap().1.to_owned();

@@ -2,7 +2,6 @@
 
 use std::sync::atomic::Ordering;
 
-use tokio::sync::oneshot;
 use zim_protocol::{
     ConversationSyncState, ConversationSyncStateChangedEvent, ConversationTotalUnreadMessageCountUpdatedEvent, Event,
     MessageSentResult, UserOnlineStatus, UserStatus, UserStatusUpdatedEvent,
@@ -10,8 +9,8 @@ use zim_protocol::{
 
 use super::input::Done;
 use super::remote::Remote;
-use super::task::{AccountTask, After, RECOVER_MS};
-use crate::apply::{self, Applied, Job};
+use super::task::{AccountTask, After, RECOVER_MS, Stored};
+use crate::apply::{self, Applied, Job, Settle};
 use crate::engine::{Progress, Request};
 use crate::error::Error;
 use crate::store;
@@ -30,17 +29,21 @@ impl<L: Remote> AccountTask<L> {
         // A request whose entry has to wait for earlier entries ends with the sync that brings them, so that the next
         // query shows it.
         let (through, is_syncing) = (self.engine.position().pos, self.engine.is_syncing());
-        let has_arrived = |waiting: &mut (u64, oneshot::Sender<_>)| waiting.0 <= through || !is_syncing;
+        let has_arrived = |waiting: &mut (u64, Stored)| waiting.0 <= through || !is_syncing;
         after.done.extend(self.awaiting_feed.extract_if(.., has_arrived).map(|(_, done)| done));
         if output.progress.contains(&Progress::Started) {
             self.progress(ConversationSyncState::Started);
         }
+        let is_failure = |settle: &&Settle| matches!(settle, Settle::Failed { .. });
+        let failures: Vec<Settle> = job.settle.iter().filter(is_failure).cloned().collect();
         let applied = if job.is_empty() { Ok(Applied::default()) } else { self.write(job).await };
         match applied {
             Ok(applied) => self.report(applied, after),
             Err(error) => {
                 after.done.extend(self.awaiting_feed.drain(..).map(|(_, done)| done));
                 self.write_failed(&error, after);
+                // Otherwise the messages would be shown as being sent, and could not be sent again.
+                self.job.settle.extend(failures);
                 // The engine will want its requests again.
                 self.reload().await;
                 if output.progress.iter().any(|progress| *progress != Progress::Started) {
@@ -57,11 +60,11 @@ impl<L: Remote> AccountTask<L> {
         for request in output.requests {
             match request {
                 Request::Pull { ticket, request } => {
-                    let response = self.remote.request(request);
+                    let response = self.remote.request(Some(self.connection), request);
                     self.start(async move { Done::Pulled { ticket, result: response.await } }).await;
                 }
                 Request::Sync { ticket, request } => {
-                    let response = self.remote.request(request);
+                    let response = self.remote.request(Some(self.connection), request);
                     self.start(async move { Done::Synced { ticket, result: response.await } }).await;
                 }
             }
@@ -71,8 +74,8 @@ impl<L: Remote> AccountTask<L> {
     async fn write(&mut self, job: Job) -> Result<Applied, Error> {
         let viewer = self.viewer.clone();
         let applied = self.store.write(move |db| apply::apply(db, &viewer, job)).await?;
-        // This commit deleted the events that were raised before.
-        self.viewer.raised = None;
+        // This commit deleted the events that were delivered before.
+        self.viewer.delivered = None;
         Ok(applied)
     }
 
@@ -92,11 +95,10 @@ impl<L: Remote> AccountTask<L> {
             let _ = reply.send(answer);
         }
         for done in after.done {
-            let _ = done.send(Ok(()));
+            done(Ok(()));
         }
-        if self.raise_all(applied.events) {
-            self.viewer.raised = applied.pending.or(self.viewer.raised);
-        }
+        self.viewer.last_event = self.viewer.last_event.max(applied.last_event);
+        self.raise_all(applied.events);
         if applied.needs_audit && self.is_connected {
             self.next_audit_ms = self.clock.steady_ms();
         }
@@ -117,7 +119,7 @@ impl<L: Remote> AccountTask<L> {
             let _ = reply.send(answer);
         }
         for done in after.done {
-            let _ = done.send(Err(error.clone()));
+            done(Err(error.clone()));
         }
         self.is_stale = true;
         if self.is_connected {
@@ -136,10 +138,11 @@ impl<L: Remote> AccountTask<L> {
         }
     }
 
-    /// Raises events; returns whether all of them could be raised. Events that are stored while the client is destroyed
-    /// are raised at the next start.
-    pub(super) fn raise_all(&self, events: impl IntoIterator<Item = Event>) -> bool {
-        events.into_iter().all(|event| self.remote.raise(event))
+    /// Raises events, those with an id with a receipt.
+    pub(super) fn raise_all(&self, events: impl IntoIterator<Item = (Option<i64>, Event)>) {
+        for (id, event) in events {
+            self.remote.raise(event, id.map(|id| self.deliveries.receipt(id)));
+        }
     }
 
     /// Reports the progress of the sync of the login; its start was reported before.
@@ -159,7 +162,7 @@ impl<L: Remote> AccountTask<L> {
 
     pub(super) fn progress(&self, state: ConversationSyncState) {
         let event = ConversationSyncStateChangedEvent { state: state as i32 };
-        self.remote.raise(Event::ConversationSyncStateChanged(event));
+        self.remote.raise(Event::ConversationSyncStateChanged(event), None);
     }
 
     /// Raises the status of all subscribed users once per login. Changes follow.
@@ -174,7 +177,7 @@ impl<L: Remote> AccountTask<L> {
                 let user_status_list: Vec<_> =
                     list.into_iter().filter_map(|held| held.user_status).filter(known).collect();
                 if !user_status_list.is_empty() {
-                    self.remote.raise(Event::UserStatusUpdated(UserStatusUpdatedEvent { user_status_list }));
+                    self.remote.raise(Event::UserStatusUpdated(UserStatusUpdatedEvent { user_status_list }), None);
                 }
             }
             Err(error) => tracing::warn!(?error, "the local database cannot be read"),
@@ -184,13 +187,21 @@ impl<L: Remote> AccountTask<L> {
     fn raise_total(&mut self) {
         self.is_total_raised = true;
         let event = ConversationTotalUnreadMessageCountUpdatedEvent { total_unread_message_count: self.total };
-        self.remote.raise(Event::ConversationTotalUnreadMessageCountUpdated(event));
+        self.remote.raise(Event::ConversationTotalUnreadMessageCountUpdated(event), None);
     }
 
-    /// Deletes the events that were raised, if no input waits. Otherwise the next commit deletes them.
-    pub(super) fn forget_raised(&mut self) {
+    /// Notes that the handlers have had the events up to `id`: the next commit deletes them.
+    pub(super) fn delivered(&mut self, id: i64) {
+        if id > self.forgotten {
+            self.forgotten = id;
+            self.viewer.delivered = Some(id);
+        }
+    }
+
+    /// Deletes the events that were delivered, if no input waits. Otherwise the next commit deletes them.
+    pub(super) fn forget_delivered(&mut self) {
         if self.inbox.is_empty()
-            && let Some(id) = self.viewer.raised.take()
+            && let Some(id) = self.viewer.delivered.take()
         {
             self.store.write_later(move |db| store::pending::forget(db, id));
         }

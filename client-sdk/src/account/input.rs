@@ -1,18 +1,17 @@
 //! The inputs of the account task: from the app, from the connection, and the answers to its own requests.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use zim_protocol::{
-    ErrorCode, EventFrame, FillResult, LogKind, Message, MessageReceivedInfo, MessageSentResult, Page, Push,
-    SyncResult, UserFullInfo, UserStatus, event_frame::Frame,
+    ErrorCode, EventFrame, FillResult, LogKind, MessageReceivedInfo, MessageSentResult, Page, Push, SyncResult,
+    UserFullInfo, UserStatus, Welcome, event_frame::Frame,
 };
 
 use super::remote::Remote;
-use super::sending::accept;
-use super::task::{AUDIT_MS, AccountTask};
-use crate::apply::{self, Settle};
+use super::task::{AUDIT_MS, AccountTask, InFlight, Stored};
+use crate::apply::Settle;
 use crate::engine::Origin;
 use crate::error::Error;
 use crate::outbox::Submission;
@@ -22,27 +21,34 @@ use crate::types::Name;
 /// An input of the task.
 pub(crate) enum Input {
     /// A new connection is logged in.
-    Connected { user: Option<UserFullInfo>, is_named: bool, epoch: Bytes, server_time: i64 },
+    Connected { connection: u64, user: Option<UserFullInfo>, is_named: bool, welcome: Arc<Welcome> },
     /// The connection is lost.
     Disconnected,
     /// A frame of the event stream.
     Frame(EventFrame, OwnedSemaphorePermit),
-    /// Log entries from the response to a request of this device.
-    Pushes(Vec<Push>, oneshot::Sender<Result<(), Error>>),
+    /// A request that the task owns from now on. Its frame is queued.
+    Request(InFlight),
     /// A page of history.
-    Filled { name: Name, generation: u64, fill: FillResult, done: oneshot::Sender<Result<(), Error>> },
+    Filled { name: Name, generation: u64, fill: FillResult, done: Stored },
     /// Profiles from the server.
-    Users(Vec<UserFullInfo>, oneshot::Sender<Result<(), Error>>),
+    Users(Vec<UserFullInfo>, Stored),
     /// The user's own status, as a request of this device changed it.
-    OwnStatus(UserStatus, oneshot::Sender<Result<(), Error>>),
+    OwnStatus(UserStatus, Stored),
     /// A message to send.
     Send(Box<Submission>),
-    /// The login ends.
-    Close(oneshot::Sender<()>),
+    /// The login ends; the next one goes on with unsent messages, or they fail.
+    Close { done: oneshot::Sender<()>, keeps_unsent: bool },
 }
 
 /// The answer to a request of the task.
-pub(super) enum Done {
+pub(crate) enum Done {
+    /// The answer to a request of the app, with the log entries that it caused.
+    Answered {
+        pushes: Vec<Push>,
+        stored: Stored,
+    },
+    /// Work of the app has ended.
+    Nothing,
     Pulled {
         ticket: u64,
         result: Result<(Page, Vec<Push>), Error>,
@@ -56,26 +62,22 @@ pub(super) enum Done {
         connection: u64,
         result: Result<(MessageSentResult, Vec<Push>), Error>,
     },
-    TransientSent {
-        message: Box<Message>,
-        reply: oneshot::Sender<Result<MessageSentResult, Error>>,
-        result: Result<MessageSentResult, Error>,
-    },
 }
 
 impl<L: Remote> AccountTask<L> {
     pub(super) async fn input(&mut self, input: Input) {
-        if self.is_stale && !matches!(input, Input::Close(_) | Input::Connected { .. } | Input::Disconnected) {
+        if self.is_stale
+            && !matches!(input, Input::Request(_) | Input::Close { .. } | Input::Connected { .. } | Input::Disconnected)
+        {
             self.reload().await;
             if self.is_stale {
                 // The next sync finds what is dropped here.
                 let error =
                     || Error::new(ErrorCode::DatabaseModuleSeleteDatabaseError, "the local database cannot be read");
                 match input {
-                    Input::Pushes(_, done)
-                    | Input::Filled { done, .. }
-                    | Input::Users(_, done)
-                    | Input::OwnStatus(_, done) => drop(done.send(Err(error()))),
+                    Input::Filled { done, .. } | Input::Users(_, done) | Input::OwnStatus(_, done) => {
+                        done(Err(error()));
+                    }
                     Input::Send(submission) => drop(submission.reply.send(Err(error()))),
                     _ => {}
                 }
@@ -83,29 +85,29 @@ impl<L: Remote> AccountTask<L> {
             }
         }
         match input {
-            Input::Connected { user, is_named, epoch, server_time } => {
+            Input::Connected { connection, user, is_named, welcome } => {
+                let server_time = welcome.server_time;
+                if let Some(limits) = &welcome.limits {
+                    self.sends.set_pace(limits.messages_per_second, limits.message_burst);
+                }
                 if self.engine.is_online() {
                     self.engine.offline();
                 }
-                self.connection += 1;
+                self.connection = connection;
                 self.is_connected = true;
                 self.viewer.login_ms = server_time;
                 let ahead_ms = server_time.saturating_sub(self.clock.steady_ms());
                 self.shared.ahead_ms.store(ahead_ms, Ordering::Relaxed);
+                self.job.settle.push(Settle::ServerTime(server_time));
                 self.next_audit_ms = self.clock.steady_ms() + AUDIT_MS;
                 if let Some(info) = user {
                     self.engine.logged_in(info, is_named);
                 }
-                self.engine.online(&epoch);
+                self.engine.online(&welcome.epoch);
             }
             Input::Disconnected => self.disconnected(),
-            Input::Frame(frame, _permit) => self.frame(frame),
-            Input::Pushes(pushes, done) => {
-                let of_feed = pushes.iter().filter(|push| push.log == LogKind::Feed as i32);
-                let through = of_feed.map(|push| push.to).max().unwrap_or(0);
-                self.pushes(pushes);
-                self.awaiting_feed.push((through, done));
-            }
+            Input::Frame(frame, _permit) => self.frame(frame).await,
+            Input::Request(request) => self.start_boxed(request).await,
             Input::Filled { name, generation, fill, done } => {
                 self.engine.filled(&name, generation, fill);
                 self.after.done.push(done);
@@ -118,19 +120,30 @@ impl<L: Remote> AccountTask<L> {
                 self.job.settle.push(Settle::OwnStatus(status));
                 self.after.done.push(done);
             }
-            Input::Send(submission) => self.submit(submission).await,
-            Input::Close(done) => self.closing = Some(done),
+            Input::Send(submission) => self.submit(submission),
+            Input::Close { done, keeps_unsent } => {
+                self.closing = Some(done);
+                self.keeps_unsent = keeps_unsent;
+            }
         }
     }
 
     pub(super) fn disconnected(&mut self) {
-        self.is_connected = false;
+        if self.is_connected {
+            self.lost_connection();
+        }
         self.next_audit_ms = i64::MAX;
         self.engine.offline();
         self.shared.is_listed.send_replace(true);
     }
 
-    pub(super) fn frame(&mut self, frame: EventFrame) {
+    /// Stops sending until there is another connection.
+    pub(super) fn lost_connection(&mut self) {
+        self.is_connected = false;
+        self.sends.disconnected(self.clock.steady_ms(), self.resend_window_ms);
+    }
+
+    pub(super) async fn frame(&mut self, frame: EventFrame) {
         match frame.frame {
             Some(Frame::Push(push)) => self.push(push, Origin::Other),
             Some(Frame::Dirty(dirty)) => {
@@ -146,8 +159,10 @@ impl<L: Remote> AccountTask<L> {
                 let (Some(name), Some(entry)) = (transient.conversation, transient.message) else { return };
                 let info = MessageReceivedInfo { is_offline_message: false };
                 let message = store::message::shown(entry, &self.viewer.user_id, &name);
-                for event in apply::received(&name, vec![message], info).into_iter().flat_map(apply::with_twin) {
-                    self.remote.raise(event);
+                // It keeps its place behind the messages that arrived before it.
+                self.commit().await;
+                if let Some(event) = store::message::received(&name, vec![message], info) {
+                    self.remote.raise(event, None);
                 }
             }
             Some(Frame::Snapshot(snapshot)) => {
@@ -198,15 +213,14 @@ impl<L: Remote> AccountTask<L> {
                     self.audit_soon(&error);
                 }
             },
-            Done::Sent { number, connection, result } => self.sent(number, connection, result),
-            Done::TransientSent { mut message, reply, result } => {
-                let answer = result.map(|result| {
-                    accept(&mut message, &result.message.unwrap_or_default());
-                    MessageSentResult { message: Some(*message) }
-                });
-                // The app may have stopped waiting.
-                let _ = reply.send(answer);
+            Done::Answered { pushes, stored } => {
+                let of_feed = pushes.iter().filter(|push| push.log == LogKind::Feed as i32);
+                let through = of_feed.map(|push| push.to).max().unwrap_or(0);
+                self.pushes(pushes);
+                self.awaiting_feed.push((through, stored));
             }
+            Done::Nothing => {}
+            Done::Sent { number, connection, result } => self.sent(number, connection, result),
         }
     }
 }

@@ -14,25 +14,25 @@ mod commit;
 /// Sending messages.
 mod sending;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use zim_protocol::{
-    ConversationRef, ErrorCode, EventFrame, FillRequest, LoginResult, Rpc, UserFullInfo, UserStatus, Welcome,
-    clock::Clock,
+    ConversationRef, Dirty, ErrorCode, ErrorEvent, Event, EventFrame, FillRequest, LogKind, LoginResult, Push, Rpc,
+    UserFullInfo, UserStatus, Welcome, clock::Clock, event_frame::Frame,
 };
 
-use self::input::Input;
+use self::input::{Done, Input};
 use self::limits::Limiter;
 pub(crate) use self::remote::Remote;
-use self::task::{AccountTask, Parts, Shared, UNKNOWN};
+use self::task::{AccountTask, Parts, Shared, Stored, UNKNOWN};
 use crate::apply::Viewer;
 use crate::config::Config;
-use crate::engine::SyncEngine;
+use crate::engine::{Position, State, SyncEngine};
 use crate::error::Error;
 use crate::outbox::Submission;
 use crate::store::{self, Store};
@@ -40,6 +40,8 @@ use crate::types::Name;
 
 /// Event frames that wait for the task. Flow control holds back the rest.
 const FRAMES: usize = 1_024;
+/// The most messages that wait to be sent.
+pub(crate) const QUEUED: usize = 10_000;
 /// A custom status can be changed once per this many milliseconds.
 const CUSTOM_STATUS_MS: i64 = 1_000;
 
@@ -52,6 +54,8 @@ pub(crate) struct Account<L: Remote> {
     store: Arc<Store>,
     inbox: mpsc::UnboundedSender<Input>,
     frames: Arc<Semaphore>,
+    /// The places in the queue of messages.
+    places: Arc<Semaphore>,
     shared: Arc<Shared>,
     queried_users: Mutex<Limiter>,
     custom_statuses: Mutex<Limiter>,
@@ -80,6 +84,56 @@ pub(crate) fn erase(config: &Config, app_id: u32, user_id: &str) -> std::io::Res
     Ok(())
 }
 
+/// What an account needs to know from its store.
+struct Loaded {
+    position: Position,
+    states: Vec<(Name, State)>,
+    total: i64,
+    again: Vec<(i64, Event)>,
+    last_event: i64,
+    unsent: Vec<store::message::Unsent>,
+}
+
+/// Opens and loads the store. A damaged one is set aside, and the server fills a new one; `raise` gets an event about it.
+fn load(file: Option<&Path>, user_id: &str, raise: impl Fn(Event)) -> Result<(Arc<Store>, Loaded), Error> {
+    let error = match try_load(file, user_id) {
+        Ok(loaded) => return Ok(loaded),
+        Err(error) => error,
+    };
+    let Some(path) = file.filter(|_| store::is_damaged(&error)) else { return Err(error) };
+    let aside = store::set_aside(path).map_err(|failed| error.with_source(failed))?;
+    let message = format!(
+        "the local database was damaged; it is now {}, and a new one is filled from the server. Messages that were not \
+         sent, and data that only this device had, are lost",
+        aside.display()
+    );
+    tracing::error!("{message}");
+    raise(Event::Error(ErrorEvent { code: ErrorCode::DatabaseModuleOpenDatabaseError as i32, message }));
+    try_load(file, user_id)
+}
+
+fn try_load(file: Option<&Path>, user_id: &str) -> Result<(Arc<Store>, Loaded), Error> {
+    let (store, viewer) = (Store::open(file)?, user_id.to_owned());
+    let loaded = store.write_now(move |db| {
+        let (position, states) = store::conversation::load(db)?;
+        Ok(Loaded {
+            position,
+            states,
+            total: store::conversation::total_unread(db, &zim_protocol::ConversationFilterOption::default())?,
+            again: store::pending::all(db, &viewer)?,
+            last_event: store::pending::last(db)?,
+            unsent: store::message::unsent(db)?,
+        })
+    });
+    match loaded {
+        Ok(loaded) => Ok((Arc::new(store), loaded)),
+        Err(error) => {
+            store.close_now();
+            Err(error)
+        }
+    }
+}
+
 impl<L: Remote> Account<L> {
     /// Opens the local database of `user_id`. This needs no network, so that an offline login works.
     pub(crate) fn open(config: &Config, user_id: &str, remote: L) -> Result<Arc<Self>, Error> {
@@ -89,16 +143,13 @@ impl<L: Remote> Account<L> {
     }
 
     pub(crate) fn start(settings: Settings, user_id: &str, remote: L, clock: Clock) -> Result<Arc<Self>, Error> {
-        let store = Arc::new(Store::open(settings.file.as_deref())?);
-        let (position, states, total, (again, raised)) = store.write_now(|db| {
-            store::message::fail_all(db)?;
-            let (position, states) = store::conversation::load(db)?;
-            let total = store::conversation::total_unread(db, &zim_protocol::ConversationFilterOption::default())?;
-            Ok((position, states, total, store::pending::all(db)?))
-        })?;
+        let (store, Loaded { position, states, total, again, last_event, mut unsent }) =
+            load(settings.file.as_deref(), user_id, |event| remote.raise(event, None))?;
         let is_listed = watch::Sender::new(position.is_settled);
         let mut engine = SyncEngine::new(user_id, position, states);
         if settings.is_one_shot {
+            // A short-lived session does not go on with the messages of another one: they have waited too long.
+            unsent.iter_mut().for_each(|unsent| unsent.row.ts = i64::MIN);
             engine = engine.without_pulls();
         }
         let user_id: Arc<str> = Arc::from(user_id);
@@ -106,13 +157,15 @@ impl<L: Remote> Account<L> {
             generation: AtomicU64::new(engine.generation()),
             is_listed,
             ahead_ms: AtomicI64::new(UNKNOWN),
+            has_panicked: watch::Sender::new(false),
         });
         let viewer = Viewer {
             user_id: Arc::clone(&user_id),
             login_ms: clock.now_ms(),
             horizon_ms: 0,
             now_ms: 0,
-            raised,
+            delivered: None,
+            last_event,
             is_caught_up: false,
         };
         let (inbox, inputs) = mpsc::unbounded_channel();
@@ -125,8 +178,9 @@ impl<L: Remote> Account<L> {
             shared: Arc::clone(&shared),
             total,
             inbox: inputs,
+            resend_window_ms: settings.resend_window_ms,
         };
-        let task = tokio::spawn(AccountTask::new(parts).run(again));
+        let task = tokio::spawn(AccountTask::new(parts).run_guarded(again, unsent));
         Ok(Arc::new(Self {
             user_id,
             remote,
@@ -134,6 +188,7 @@ impl<L: Remote> Account<L> {
             store,
             inbox,
             frames: Arc::new(Semaphore::new(FRAMES)),
+            places: Arc::new(Semaphore::new(QUEUED)),
             shared,
             queried_users: Mutex::new(Limiter::queried_users()),
             custom_statuses: Mutex::new(Limiter::new(1, CUSTOM_STATUS_MS)),
@@ -144,13 +199,8 @@ impl<L: Remote> Account<L> {
 
     /// Starts to catch up after a login over a new connection, and sends the messages that wait. Returns at once;
     /// events report the rest. `is_named`: the login itself set the user's name.
-    pub(crate) async fn connected(&self, login: &LoginResult, is_named: bool, welcome: &Welcome) {
-        self.send(Input::Connected {
-            user: login.user.clone(),
-            is_named,
-            epoch: welcome.epoch.clone(),
-            server_time: welcome.server_time,
-        });
+    pub(crate) fn connected(&self, connection: u64, login: &LoginResult, is_named: bool, welcome: &Arc<Welcome>) {
+        self.send(Input::Connected { connection, user: login.user.clone(), is_named, welcome: Arc::clone(welcome) });
     }
 
     /// Reports that the connection is lost.
@@ -166,16 +216,32 @@ impl<L: Remote> Account<L> {
         }
     }
 
-    /// Ends the task and closes the database. Messages that are being sent fail.
-    pub(crate) async fn close(&self) {
+    /// Ends the task and closes the database. Messages that are being sent fail, unless `keeps_unsent`: the next login
+    /// then goes on with them.
+    pub(crate) async fn close(&self, keeps_unsent: bool) {
         let (done, closed) = oneshot::channel();
-        self.send(Input::Close(done));
+        self.send(Input::Close { done, keeps_unsent });
         // Fails when the task has ended already.
         let _ = closed.await;
         let task = self.task.lock().take();
         if let Some(task) = task {
-            // A panic of the task was reported when it happened.
+            // It catches its panics.
             let _ = task.await;
+        }
+        // The task closes the database, unless it panicked.
+        self.store.close().await;
+    }
+
+    /// Waits until a panic makes the account useless; returns the error for the app. Never returns if there is none.
+    pub(crate) async fn panicked(&self) -> Error {
+        let mut has_panicked = self.shared.has_panicked.subscribe();
+        tokio::select! {
+            error = self.store.panicked() => error,
+            // Never fails: `self` holds the sender.
+            _ = has_panicked.wait_for(|has_panicked| *has_panicked) => Error::new(
+                ErrorCode::Failed,
+                "the login has ended because the SDK panicked, which is a bug of the SDK; log in again",
+            ),
         }
     }
 
@@ -223,16 +289,69 @@ impl<L: Remote> Account<L> {
         self.send(Input::Send(Box::new(submission)));
     }
 
-    /// Sends a request, and returns when the log entries that it caused are in the local database.
-    pub(crate) async fn request<R: Rpc + Send + Sync>(&self, request: R) -> Result<R::Response, Error>
+    /// Returns a place in the queue of messages.
+    pub(crate) fn place(&self) -> Result<OwnedSemaphorePermit, Error> {
+        Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
+            let message = format!("{QUEUED} messages wait to be sent; wait until some of them are");
+            Error::new(ErrorCode::CommonModuleTriggerSdkFrequencyLimit, message)
+        })
+    }
+
+    /// Asks for the entries that `pushes` announce. Pushes in a response carry the user's own messages without content,
+    /// because the task that sent a message has it; for a request that the task does not own, it has not.
+    pub(crate) async fn pull(&self, pushes: Vec<Push>) {
+        let mut dirty = Dirty::default();
+        for push in pushes {
+            match push.log() {
+                LogKind::Feed => dirty.feed = true,
+                _ => dirty.conversations.extend(push.conversation),
+            }
+        }
+        self.event_frame(EventFrame { frame: Some(Frame::Dirty(dirty)) }).await;
+    }
+
+    /// Sends a request at the call. The task owns it: dropping the future drops only the answer. The future resolves when
+    /// the log entries that the request caused are in the local database.
+    pub(crate) fn request<R: Rpc + Send + Sync>(
+        &self,
+        request: R,
+    ) -> impl Future<Output = Result<R::Response, Error>> + Send + 'static + use<L, R>
     where
         R::Response: Send,
     {
-        let (response, pushes) = self.remote.request(request).await?;
-        if !pushes.is_empty() {
-            self.ask(|done| Input::Pushes(pushes, done)).await?;
-        }
-        Ok(response)
+        let response = self.remote.request(None, request);
+        let (reply, answer) = oneshot::channel();
+        // The app may have stopped waiting, so sending a reply may fail.
+        let request = async move {
+            match response.await {
+                Ok((response, pushes)) => {
+                    let stored = move |stored: Result<(), Error>| drop(reply.send(stored.map(|()| response)));
+                    Done::Answered { pushes, stored: Box::new(stored) }
+                }
+                Err(error) => {
+                    drop(reply.send(Err(error)));
+                    Done::Nothing
+                }
+            }
+        };
+        self.send(Input::Request(Box::pin(request)));
+        async move { answer.await.map_err(|_| logged_out())? }
+    }
+
+    /// Runs `work` in the task: dropping the future drops only the answer.
+    pub(crate) fn own<T, W>(&self, work: W) -> impl Future<Output = Result<T, Error>> + Send + 'static + use<L, T, W>
+    where
+        T: Send + 'static,
+        W: Future<Output = Result<T, Error>> + Send + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        let work = async move {
+            // The app may have stopped waiting.
+            drop(reply.send(work.await));
+            Done::Nothing
+        };
+        self.send(Input::Request(Box::pin(work)));
+        async move { answer.await.map_err(|_| logged_out())? }
     }
 
     /// Stores profiles that the server sent.
@@ -248,7 +367,7 @@ impl<L: Remote> Account<L> {
     /// Fetches a page of history of a conversation that is in the store. Returns whether the page covers any position.
     pub(crate) async fn fill(&self, name: &Name, is_older: bool, anchor: u64, count: usize) -> Result<bool, Error> {
         let generation = self.shared.generation.load(Ordering::Acquire);
-        let (fill, _) = self.remote.request(fill_request(name.to_ref(), is_older, anchor, count)).await?;
+        let (fill, _) = self.remote.request(None, fill_request(name.to_ref(), is_older, anchor, count)).await?;
         let covers_any = fill.from <= fill.to && fill.to > 0;
         self.ask(|done| Input::Filled { name: name.clone(), generation, fill, done }).await?;
         Ok(covers_any)
@@ -268,9 +387,10 @@ impl<L: Remote> Account<L> {
         let _ = self.inbox.send(input);
     }
 
-    async fn ask(&self, input: impl FnOnce(oneshot::Sender<Result<(), Error>>) -> Input) -> Result<(), Error> {
+    async fn ask(&self, input: impl FnOnce(Stored) -> Input) -> Result<(), Error> {
         let (done, answer) = oneshot::channel();
-        self.send(input(done));
+        // The app may have stopped waiting.
+        self.send(input(Box::new(move |stored| drop(done.send(stored)))));
         answer.await.map_err(|_| logged_out())?
     }
 }

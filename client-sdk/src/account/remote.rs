@@ -3,12 +3,15 @@
 use zim_protocol::{Event, Push, Rpc};
 
 use crate::error::Error;
+use crate::events::Receipt;
 
 /// The server and the app, as the account sees them: requests go to the server, events go to the app.
 pub(crate) trait Remote: Clone + Send + Sync + 'static {
-    /// Sends a request. The frame is queued when the future is first polled.
+    /// Sends a request over the current connection, or fails unless that is `connection`. The frame is queued at the
+    /// call.
     fn request<R: Rpc + Send + Sync>(
         &self,
+        connection: Option<u64>,
         request: R,
     ) -> impl Future<Output = Result<(R::Response, Vec<Push>), Error>> + Send + 'static
     where
@@ -17,6 +20,6 @@ pub(crate) trait Remote: Clone + Send + Sync + 'static {
     /// Returns whether a connection is logged in.
     fn is_online(&self) -> bool;
 
-    /// Raises an event. Returns false if it can no longer reach the app.
-    fn raise(&self, event: Event) -> bool;
+    /// Raises an event. The receipt, if there is one, is signed when every handler has had the event.
+    fn raise(&self, event: Event, receipt: Option<Receipt>);
 }

@@ -1,48 +1,67 @@
 //! Sending messages: a message is stored, shown, sent, and settled.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use bytes::Bytes;
 use prost::Message as _;
+use tokio::sync::oneshot;
 use zim_protocol::{
     ErrorCode, Message, MessageEntry, MessageSendConfig, MessageSentResult, MessageSentStatus, Push, SendMessageRequest,
 };
 
-use super::input::Done;
 use super::remote::Remote;
 use super::task::AccountTask;
-use crate::apply::{Attach, Attached, Settle};
+use crate::apply::{Attach, Attached, Next, Settle};
 use crate::error::Error;
-use crate::outbox::{Outgoing, Submission, SubmissionKind};
+use crate::outbox::{OnAttached, Outgoing, Submission, SubmissionKind};
+use crate::store::message::Unsent;
 use crate::types::{Key, Name};
 
 impl<L: Remote> AccountTask<L> {
-    pub(super) async fn submit(&mut self, mut submission: Box<Submission>) {
+    pub(super) fn submit(&mut self, submission: Box<Submission>) {
         let attach = match &submission.kind {
-            SubmissionKind::Stored { pending, .. } => {
+            SubmissionKind::Stored { pending, earlier, .. } => {
                 self.engine.open(&submission.name);
-                Attach::New(pending.clone())
-            }
-            SubmissionKind::Retry { ts } => Attach::Retry { key: submission.key, ts: *ts },
-            SubmissionKind::Transient { message } => {
-                let message = message.clone();
-                if let Some(on_attached) = submission.on_attached.take() {
-                    on_attached(&message);
+                match *earlier {
+                    Some(key) => Attach::Retry { key, ts: pending.ts, otherwise: Some(pending.clone()) },
+                    None => Attach::New(pending.clone()),
                 }
-                let request = request(&submission.name, submission.key, (*message).clone(), submission.config);
-                let (response, reply) = (self.remote.request(request), submission.reply);
-                let request = async move {
-                    let result = response.await.map(|(result, _)| result);
-                    Done::TransientSent { message, reply, result }
-                };
-                self.start(request).await;
-                return;
             }
+            SubmissionKind::Retry { ts } => Attach::Retry { key: submission.key, ts: *ts, otherwise: None },
+            SubmissionKind::Transient { message } => Attach::Transient(message.clone()),
         };
         self.job.attach.push((submission.name.clone(), attach));
         self.after.attached.push(*submission);
     }
 
+    /// Goes on with messages of an earlier login. The time that they may wait for a connection began with their calls.
+    pub(super) fn resume(&mut self, unsent: Vec<Unsent>) {
+        let (now_ms, steady_ms) = (self.clock.now_ms(), self.clock.steady_ms());
+        for Unsent { name, row, config } in unsent {
+            let key: Key = row.client_key[..].try_into().unwrap_or_default();
+            let (content, ts) = (row.content.clone(), row.ts);
+            let message = row.into_message(&self.viewer.user_id, &name.to_ref());
+            let composed = Message::decode(content.clone()).unwrap_or_default();
+            let config = MessageSendConfig::decode(config).unwrap_or_default();
+            // The clock of this device may have been wrong.
+            let age_ms = now_ms.saturating_sub(ts).max(0);
+            self.sends.push(Outgoing {
+                key,
+                request: request(&name, key, composed, config),
+                name,
+                content,
+                message,
+                is_stored: true,
+                deadline_ms: steady_ms.saturating_add(self.resend_window_ms.saturating_sub(age_ms)),
+                // Its caller is gone; events tell how it ends.
+                reply: oneshot::channel().0,
+                place: None,
+            });
+        }
+    }
+
     pub(super) fn attached(&mut self, mut submission: Submission, attached: Option<Attached>) {
-        let Some(Attached { message, first }) = attached else {
+        let Some(Attached { message, next }) = attached else {
             let error = Error::new(
                 ErrorCode::CommonModuleParamsInvalid,
                 "isRetrySend takes a message of this conversation whose sending failed; this message is not one, or it is being sent again",
@@ -50,27 +69,36 @@ impl<L: Remote> AccountTask<L> {
             let _ = submission.reply.send(Err(error));
             return;
         };
-        if let Some(on_attached) = submission.on_attached.take() {
-            on_attached(&message);
-        }
-        let (composed, content, config) = match (submission.kind, first) {
-            (SubmissionKind::Stored { pending, composed }, _) => (*composed, pending.content, submission.config),
+        notify(submission.on_attached.take(), &message);
+        let is_stored = !matches!(submission.kind, SubmissionKind::Transient { .. });
+        let (composed, content, config) = match (next, submission.kind) {
             // The same content and config as before: the server stores only one message per key.
-            (_, Some((config, content))) => (
+            (Next::SendAgain { config, content }, _) => (
                 Message::decode(content.clone()).unwrap_or_default(),
                 content,
                 MessageSendConfig::decode(config).unwrap_or(submission.config),
             ),
-            (_, None) => return,
+            (Next::Send, SubmissionKind::Transient { message }) => (*message, Bytes::new(), submission.config),
+            (Next::Send, SubmissionKind::Stored { pending, composed, .. }) => {
+                (*composed, pending.content, submission.config)
+            }
+            (Next::Nothing, _) | (Next::Send, SubmissionKind::Retry { .. }) => {
+                // The app may have stopped waiting.
+                let _ = submission.reply.send(Ok(MessageSentResult { message: Some(message) }));
+                return;
+            }
         };
+        let key = zim_protocol::id::from_hex(&message.local_message_id).unwrap_or(submission.key);
         self.sends.push(Outgoing {
-            key: submission.key,
-            request: request(&submission.name, submission.key, composed, config),
+            key,
+            request: request(&submission.name, key, composed, config),
             name: submission.name,
             content,
             message,
+            is_stored,
             deadline_ms: submission.deadline_ms,
             reply: submission.reply,
+            place: Some(submission.place),
         });
     }
 
@@ -90,7 +118,7 @@ impl<L: Remote> AccountTask<L> {
             Err(error) => {
                 if connection == self.connection && error.code() == ErrorCode::NetworkModuleNetworkError {
                     // The other messages wait for the next connection, so that none overtakes this one.
-                    self.is_connected = false;
+                    self.lost_connection();
                 }
                 if let Some((outgoing, error)) = self.sends.failed(number, error, self.clock.steady_ms()) {
                     self.fail(outgoing, error);
@@ -99,14 +127,25 @@ impl<L: Remote> AccountTask<L> {
         }
     }
 
-    pub(super) fn fail(&mut self, outgoing: Outgoing, error: Error) {
-        self.job.settle.push(Settle::Failed {
-            name: outgoing.name,
-            key: outgoing.key,
-            reason: error.to_string(),
-            is_disabled: error.code() == ErrorCode::MessageModuleTargetDoesNotExist,
-        });
-        self.after.sent.push((outgoing.reply, Err(error)));
+    pub(super) fn fail(&mut self, mut outgoing: Outgoing, error: Error) {
+        outgoing.message.sent_status = MessageSentStatus::Failed as i32;
+        if outgoing.is_stored {
+            self.job.settle.push(Settle::Failed {
+                name: outgoing.name,
+                key: outgoing.key,
+                reason: error.to_string(),
+                is_disabled: error.code() == ErrorCode::MessageModuleTargetDoesNotExist,
+            });
+        }
+        self.after.sent.push((outgoing.reply, Err(error.with_failed_message(outgoing.message))));
+    }
+}
+
+/// Calls a callback of the app. A panic in it must not end the account.
+fn notify(on_attached: Option<OnAttached>, message: &Message) {
+    let Some(on_attached) = on_attached else { return };
+    if catch_unwind(AssertUnwindSafe(|| on_attached(message))).is_err() {
+        tracing::error!("onMessageAttached of the app panicked");
     }
 }
 
@@ -124,7 +163,7 @@ fn request(name: &Name, key: Key, message: Message, config: MessageSendConfig) -
 }
 
 /// Fills in the fields that the server set when it stored the message.
-pub(super) fn accept(message: &mut Message, answer: &Message) {
+fn accept(message: &mut Message, answer: &Message) {
     message.message_id.clone_from(&answer.message_id);
     message.message_seq = answer.message_seq;
     message.timestamp = answer.timestamp;

@@ -2,6 +2,7 @@
 //! sends the requests that the engine wants. All data of a login passes through this task, one turn after the other, so
 //! positions, rows and events have one order. Inputs that wait share the next transaction.
 
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -12,11 +13,13 @@ use zim_protocol::{ErrorCode, Event, MessageSentResult, clock::Clock};
 
 use super::input::{Done, Input};
 use super::remote::Remote;
-use crate::apply::{self, Job, Viewer};
+use crate::apply::{Job, Viewer};
 use crate::engine::SyncEngine;
 use crate::error::Error;
+use crate::events::Deliveries;
 use crate::outbox::{SendQueue, Submission};
 use crate::store::Store;
+use crate::store::message::Unsent;
 
 /// The interval of the audit, which compares sums with the server, so that a lost hint is repaired without traffic.
 pub(super) const AUDIT_MS: i64 = 600_000;
@@ -29,7 +32,7 @@ const HORIZON_MS: i64 = 7 * 86_400_000;
 /// The most inputs of one turn.
 const MAX_INPUTS: usize = 256;
 
-type InFlight = Pin<Box<dyn Future<Output = Done> + Send>>;
+pub(crate) type InFlight = Pin<Box<dyn Future<Output = Done> + Send>>;
 
 /// The state that the task shares with its handle.
 #[derive(Debug)]
@@ -40,6 +43,8 @@ pub(crate) struct Shared {
     pub(crate) is_listed: watch::Sender<bool>,
     /// The offset of the server's time from the steady clock, from the last connection; `UNKNOWN` before the first.
     pub(crate) ahead_ms: AtomicI64,
+    /// The task has panicked.
+    pub(crate) has_panicked: watch::Sender<bool>,
 }
 
 /// The server's time is not known yet.
@@ -56,6 +61,9 @@ impl Shared {
     }
 }
 
+/// Called when what an input brought is stored, or cannot be.
+pub(crate) type Stored = Box<dyn FnOnce(Result<(), Error>) + Send>;
+
 /// The result of sending a message.
 pub(crate) type SendResult = Result<MessageSentResult, Error>;
 
@@ -64,7 +72,7 @@ pub(crate) type SendResult = Result<MessageSentResult, Error>;
 pub(super) struct After {
     pub(super) attached: Vec<Submission>,
     pub(super) sent: Vec<(oneshot::Sender<SendResult>, SendResult)>,
-    pub(super) done: Vec<oneshot::Sender<Result<(), Error>>>,
+    pub(super) done: Vec<Stored>,
 }
 
 /// The parts of a task.
@@ -78,6 +86,8 @@ pub(crate) struct Parts<L: Remote> {
     /// The total of unread messages, except in conversations that are set to do not disturb.
     pub(crate) total: i64,
     pub(crate) inbox: mpsc::UnboundedReceiver<Input>,
+    /// For how long a message waits for a connection.
+    pub(crate) resend_window_ms: i64,
 }
 
 /// The task. See the module.
@@ -87,6 +97,9 @@ pub(crate) struct AccountTask<L: Remote> {
     pub(super) store: Arc<Store>,
     pub(super) engine: SyncEngine,
     pub(super) viewer: Viewer,
+    pub(super) deliveries: Deliveries,
+    /// The id up to which delivered events are deleted, or will be by the next commit.
+    pub(super) forgotten: i64,
     pub(super) shared: Arc<Shared>,
     /// The total of unread messages, except in conversations that are set to do not disturb.
     pub(super) total: i64,
@@ -97,26 +110,32 @@ pub(crate) struct AccountTask<L: Remote> {
     pub(super) job: Job,
     pub(super) after: After,
     /// Requests of this device that wait until the feed has arrived up to their own entries.
-    pub(super) awaiting_feed: Vec<(u64, oneshot::Sender<Result<(), Error>>)>,
-    /// Counts connections. A failure on an old connection says nothing about the current one.
+    pub(super) awaiting_feed: Vec<(u64, Stored)>,
+    /// The number of the connection. Requests of the task go over this one or fail, so that nothing overtakes what failed
+    /// on it; a failure on an old one says nothing about it.
     pub(super) connection: u64,
     pub(super) is_connected: bool,
+    pub(super) resend_window_ms: i64,
     pub(super) next_audit_ms: i64,
     pub(super) is_total_raised: bool,
     /// A write failed, so the engine is ahead of the store.
     pub(super) is_stale: bool,
     pub(super) closing: Option<oneshot::Sender<()>>,
+    /// The next login goes on with unsent messages. It does so unless this one ends in an orderly way.
+    pub(super) keeps_unsent: bool,
 }
 
 impl<L: Remote> AccountTask<L> {
     pub(crate) fn new(parts: Parts<L>) -> Self {
-        let Parts { remote, clock, store, engine, viewer, shared, total, inbox } = parts;
+        let Parts { remote, clock, store, engine, viewer, shared, total, inbox, resend_window_ms } = parts;
         Self {
             remote,
             clock,
             store,
             engine,
             viewer,
+            deliveries: Deliveries::new(),
+            forgotten: 0,
             shared,
             total,
             inbox,
@@ -128,27 +147,40 @@ impl<L: Remote> AccountTask<L> {
             awaiting_feed: Vec::new(),
             connection: 0,
             is_connected: false,
+            resend_window_ms,
             next_audit_ms: i64::MAX,
             is_total_raised: false,
             is_stale: false,
             closing: None,
+            keeps_unsent: true,
         }
     }
 
-    /// Runs until the login ends. `again` are events that the previous process may not have raised.
-    pub(crate) async fn run(mut self, again: Vec<Event>) {
-        if !self.raise_all(again.into_iter().flat_map(apply::with_twin)) {
-            self.viewer.raised = None;
+    /// Runs until the login ends, and reports a panic.
+    pub(crate) async fn run_guarded(self, again: Vec<(i64, Event)>, unsent: Vec<Unsent>) {
+        let shared = Arc::clone(&self.shared);
+        if AssertUnwindSafe(self.run(again, unsent)).catch_unwind().await.is_err() {
+            shared.has_panicked.send_replace(true);
         }
+    }
+
+    /// Runs until the login ends. `again` are events that an earlier login may not have delivered.
+    async fn run(mut self, again: Vec<(i64, Event)>, unsent: Vec<Unsent>) {
+        self.raise_all(again.into_iter().map(|(id, event)| (Some(id), event)));
+        let mut delivered = self.deliveries.through();
+        self.resume(unsent);
         while self.closing.is_none() {
-            let deadline = self.sends.next_deadline_ms().unwrap_or(i64::MAX);
+            let deadline = self.sends.next_deadline_ms(self.is_connected).unwrap_or(i64::MAX);
+            let next_start = self.sends.next_start_ms(self.clock.steady_ms()).filter(|_| self.is_connected);
             tokio::select! {
                 input = self.inbox.recv() => match input {
                     Some(input) => self.input(input).await,
                     None => break,
                 },
                 Some(done) = self.in_flight.next(), if !self.in_flight.is_empty() => self.done(done),
-                () = self.clock.sleep_until_steady(deadline) => {}
+                // Never fails: the task holds the sender.
+                _ = delivered.changed() => {}
+                () = self.clock.sleep_until_steady(deadline.min(next_start.unwrap_or(i64::MAX))) => {}
                 () = self.clock.sleep_until_steady(self.next_audit_ms) => {}
             }
             for _ in 0..MAX_INPUTS {
@@ -159,8 +191,9 @@ impl<L: Remote> AccountTask<L> {
                 self.done(done);
             }
             self.check_deadlines().await;
+            self.delivered(*delivered.borrow_and_update());
             self.turn().await;
-            self.forget_raised();
+            self.forget_delivered();
         }
         self.end().await;
     }
@@ -170,8 +203,9 @@ impl<L: Remote> AccountTask<L> {
         loop {
             self.commit().await;
             if self.is_connected {
-                while let Some((number, request)) = self.sends.start() {
-                    let (response, connection) = (self.remote.request(request), self.connection);
+                while let Some((number, request)) = self.sends.start(self.clock.steady_ms()) {
+                    let connection = self.connection;
+                    let response = self.remote.request(Some(connection), request);
                     self.start(async move { Done::Sent { number, connection, result: response.await } }).await;
                 }
             }
@@ -206,7 +240,7 @@ impl<L: Remote> AccountTask<L> {
             self.reload().await;
         }
         let steady_ms = self.clock.steady_ms();
-        for (outgoing, error) in self.sends.expired(steady_ms) {
+        for (outgoing, error) in self.sends.expired(steady_ms, self.is_connected) {
             self.fail(outgoing, error);
         }
         if steady_ms >= self.next_audit_ms {
@@ -222,22 +256,34 @@ impl<L: Remote> AccountTask<L> {
 
     /// Polls a request once, so that requests are sent in the order in which they are started.
     pub(super) async fn start(&mut self, request: impl Future<Output = Done> + Send + 'static) {
-        let mut request: InFlight = Box::pin(request);
+        self.start_boxed(Box::pin(request)).await;
+    }
+
+    pub(super) async fn start_boxed(&mut self, mut request: InFlight) {
         match futures_util::poll!(&mut request) {
             std::task::Poll::Ready(done) => self.ready.push(done),
             std::task::Poll::Pending => self.in_flight.push(request),
         }
     }
 
+    /// Ends the login. Events that no handler has had yet stay in the store, and the next login raises them.
     async fn end(mut self) {
+        self.deliveries.end();
         self.engine.offline();
         for (outgoing, _) in self.sends.drain() {
             let error =
                 Error::new(ErrorCode::NetworkModuleUserIsNotLogged, "the login ended before the message was sent");
-            self.fail(outgoing, error);
+            // The next login goes on with a message that is stored.
+            if self.keeps_unsent && outgoing.is_stored {
+                // The app may have stopped waiting.
+                let _ = outgoing.reply.send(Err(error));
+            } else {
+                self.fail(outgoing, error);
+            }
         }
         self.commit().await;
-        self.forget_raised();
+        self.delivered(*self.deliveries.through().borrow());
+        self.forget_delivered();
         self.store.close().await;
         if let Some(closing) = self.closing.take() {
             let _ = closing.send(());

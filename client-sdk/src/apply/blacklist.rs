@@ -25,11 +25,10 @@ impl Transaction<'_> {
 
     /// Adds a user to the event before it if the action is the same.
     pub(super) fn blacklist_changed(&mut self, user: UserInfo, action: BlacklistChangeAction) {
-        match self.durable.last_mut() {
+        match self.last_event() {
             Some(Event::BlacklistChanged(event)) if event.action == action as i32 => event.user_list.push(user),
             _ => self
-                .durable
-                .push(Event::BlacklistChanged(BlacklistChangedEvent { user_list: vec![user], action: action as i32 })),
+                .raise(Event::BlacklistChanged(BlacklistChangedEvent { user_list: vec![user], action: action as i32 })),
         }
     }
 }

@@ -106,9 +106,9 @@ impl Transaction<'_> {
     }
 
     fn friend_moved(&mut self, action: FriendListChangeAction, info: FriendInfo) {
-        match self.durable.last_mut() {
+        match self.last_event() {
             Some(Event::FriendListChanged(last)) if last.action() == action => last.friend_list.push(info),
-            _ => self.durable.push(Event::FriendListChanged(FriendListChangedEvent {
+            _ => self.raise(Event::FriendListChanged(FriendListChangedEvent {
                 friend_list: vec![info],
                 action: action as i32,
             })),
@@ -116,26 +116,26 @@ impl Transaction<'_> {
     }
 
     fn friend_updated(&mut self, info: FriendInfo) {
-        match self.durable.last_mut() {
+        match self.last_event() {
             Some(Event::FriendInfoUpdated(last)) => last.friend_list.push(info),
-            _ => self.durable.push(Event::FriendInfoUpdated(FriendInfoUpdatedEvent { friend_list: vec![info] })),
+            _ => self.raise(Event::FriendInfoUpdated(FriendInfoUpdatedEvent { friend_list: vec![info] })),
         }
     }
 
     /// `None`: the application stays in the list and has changed.
     fn application_moved(&mut self, action: Option<FriendApplicationListChangeAction>, info: FriendApplicationInfo) {
-        match (self.durable.last_mut(), action) {
+        match (self.last_event(), action) {
             (Some(Event::FriendApplicationListChanged(last)), Some(action)) if last.action() == action => {
                 last.application_list.push(info);
             }
             (Some(Event::FriendApplicationUpdated(last)), None) => last.application_list.push(info),
             (_, Some(action)) => {
                 let event = FriendApplicationListChangedEvent { application_list: vec![info], action: action as i32 };
-                self.durable.push(Event::FriendApplicationListChanged(event));
+                self.raise(Event::FriendApplicationListChanged(event));
             }
             (_, None) => {
                 let event = FriendApplicationUpdatedEvent { application_list: vec![info] };
-                self.durable.push(Event::FriendApplicationUpdated(event));
+                self.raise(Event::FriendApplicationUpdated(event));
             }
         }
     }

@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use zim_protocol::{
-    ChangeEntry, ConversationRef, ConversationType, Event, GroupMessageReceivedEvent, Message, MessageEntry,
-    MessageReceivedInfo, MessageSentStatus, MessageSentStatusChangeInfo, MessageType, PeerMessageReceivedEvent,
-    change_entry,
+    ChangeEntry, ConversationRef, Event, Message, MessageEntry, MessageReceivedInfo, MessageRevokeReceivedEvent,
+    MessageSentStatus, MessageSentStatusChangeInfo, MessageType, change_entry,
 };
 
-use super::{Attach, Attached, Transaction};
+use super::{Attach, Attached, Next, Transaction};
+use crate::engine::Origin;
+use crate::store::message::Pending;
+use crate::store::pending::{Durable, Span};
 use crate::store::{conversation, message};
 use crate::types::Name;
 
@@ -17,35 +19,51 @@ impl Transaction<'_> {
     pub(super) fn attach(&mut self, name: &Name, attach: Attach) -> rusqlite::Result<Option<Attached>> {
         let viewer = Arc::clone(&self.viewer.user_id);
         match attach {
-            Attach::New(pending) => {
-                let id = self.touch(name)?;
-                let order_key = message::insert_pending(self.db, id, &viewer, &pending)?;
-                let entry = MessageEntry {
-                    sender: viewer.to_string(),
-                    ts: pending.ts,
-                    kind: pending.kind,
-                    flags: pending.flags,
-                    client_key: Bytes::copy_from_slice(&pending.key),
-                    content: pending.content,
-                    ..MessageEntry::default()
-                };
-                let mut message = message::shown(entry, &viewer, &name.to_ref());
-                message.message_id.clear();
-                message.order_key = order_key;
-                message.sent_status = MessageSentStatus::Sending as i32;
-                message.local_extended_data = pending.local_data;
-                Ok(Some(Attached { message, first: None }))
-            }
-            Attach::Retry { key, ts } => {
-                let Some(id) = conversation::id(self.db, name)? else { return Ok(None) };
-                self.touch(name)?;
-                let Some((row, config)) = message::retry(self.db, id, &key, ts)? else { return Ok(None) };
-                let content = row.content.clone();
-                let message = row.into_message(&viewer, &name.to_ref());
-                self.status(message.clone(), "");
-                Ok(Some(Attached { message, first: Some((config, content)) }))
+            Attach::New(pending) => self.add_pending(name, pending).map(Some),
+            Attach::Transient(message) => Ok(Some(Attached { message: *message, next: Next::Send })),
+            Attach::Retry { key, ts, otherwise } => {
+                let known = conversation::id(self.db, name)?;
+                if let Some(id) = known {
+                    self.touch(name)?;
+                    if let Some((row, config)) = message::retry(self.db, id, &key, ts)? {
+                        let content = row.content.clone();
+                        let message = row.into_message(&viewer, &name.to_ref());
+                        self.status(message.clone(), "");
+                        return Ok(Some(Attached { message, next: Next::SendAgain { config, content } }));
+                    }
+                    if let Some(row) = message::sent(self.db, id, &viewer, &key)? {
+                        let message = row.into_message(&viewer, &name.to_ref());
+                        return Ok(Some(Attached { message, next: Next::Nothing }));
+                    }
+                    if message::is_waiting(self.db, id, &key)? {
+                        return Ok(None);
+                    }
+                }
+                otherwise.map(|pending| self.add_pending(name, pending)).transpose()
             }
         }
+    }
+
+    fn add_pending(&mut self, name: &Name, pending: Pending) -> rusqlite::Result<Attached> {
+        let viewer = Arc::clone(&self.viewer.user_id);
+        let id = self.touch(name)?;
+        let order_key = message::insert_pending(self.db, id, &viewer, &pending)?;
+        let entry = MessageEntry {
+            sender: viewer.to_string(),
+            ts: pending.ts,
+            kind: pending.kind,
+            flags: pending.flags,
+            client_key: Bytes::copy_from_slice(&pending.key),
+            content: pending.content,
+            ..MessageEntry::default()
+        };
+        let mut message = message::shown(entry, &viewer, &name.to_ref());
+        message.message_id.clear();
+        message.order_key = order_key;
+        message.sent_status = MessageSentStatus::Sending as i32;
+        message.local_extended_data = pending.local_data;
+        self.status(message.clone(), "");
+        Ok(Attached { message, next: Next::Send })
     }
 
     pub(super) fn messages(
@@ -73,18 +91,32 @@ impl Transaction<'_> {
         let login_ms = self.viewer.login_ms;
         let is_offline = |message: &Message| message.timestamp < login_ms;
         for chunk in new.chunk_by(|a, b| is_offline(a) == is_offline(b)) {
-            let info = MessageReceivedInfo { is_offline_message: chunk.first().is_some_and(is_offline) };
-            self.durable.extend(received(&to, chunk.to_vec(), info));
+            let is_offline_message = chunk.first().is_some_and(is_offline);
+            let seqs = || chunk.iter().filter_map(|message| u64::try_from(message.message_seq).ok());
+            let (first, last) = (seqs().min().unwrap_or(0), seqs().max().unwrap_or(0));
+            let span = Some(Span { conversation: id, first, last, is_offline: is_offline_message });
+            let event = message::received(&to, chunk.to_vec(), MessageReceivedInfo { is_offline_message });
+            self.durable.extend(event.map(|event| Durable { event, span }));
         }
         Ok(())
     }
 
-    pub(super) fn changes(&mut self, name: &Name, entries: &[ChangeEntry]) -> rusqlite::Result<()> {
+    pub(super) fn changes(&mut self, name: &Name, entries: Vec<ChangeEntry>, origin: Origin) -> rusqlite::Result<()> {
         let id = self.touch(name)?;
+        let mut revoked = Vec::new();
         for entry in entries {
-            if let Some(change_entry::Detail::Message(entry)) = &entry.detail {
-                message::change(self.db, id, entry)?;
+            let Some(change_entry::Detail::Message(entry)) = entry.detail else { continue };
+            let before = message::kind(self.db, id, entry.seq)?;
+            message::change(self.db, id, &entry)?;
+            let revoke = MessageType::Revoke as i32;
+            // A message that this device does not hold, or knows as revoked, is no news.
+            if entry.kind == revoke && before.is_some_and(|before| before != revoke) && origin != Origin::Own {
+                revoked.push(message::shown(entry, &self.viewer.user_id, &name.to_ref()));
             }
+        }
+        if !revoked.is_empty() {
+            let event = MessageRevokeReceivedEvent { message_list: revoked };
+            self.raise(Event::MessageRevokeReceived(event));
         }
         Ok(())
     }
@@ -104,36 +136,4 @@ impl Transaction<'_> {
             reason: reason.to_owned(),
         });
     }
-}
-
-/// Returns the event for received messages, if their type of conversation has one.
-pub(crate) fn received(to: &ConversationRef, message_list: Vec<Message>, info: MessageReceivedInfo) -> Option<Event> {
-    let (from_conversation_id, info) = (to.id.clone(), Some(info));
-    match ConversationType::try_from(to.r#type) {
-        Ok(ConversationType::Peer) => {
-            Some(Event::PeerMessageReceived(PeerMessageReceivedEvent { message_list, from_conversation_id, info }))
-        }
-        Ok(ConversationType::Group) => {
-            Some(Event::GroupMessageReceived(GroupMessageReceivedEvent { message_list, from_conversation_id, info }))
-        }
-        _ => None,
-    }
-}
-
-/// Returns an event and its deprecated twin, if it has one.
-pub(crate) fn with_twin(event: Event) -> Vec<Event> {
-    let twin = match &event {
-        Event::PeerMessageReceived(event) => Some(Event::ReceivePeerMessage(zim_protocol::ReceivePeerMessageEvent {
-            message_list: event.message_list.clone(),
-            from_conversation_id: event.from_conversation_id.clone(),
-        })),
-        Event::GroupMessageReceived(event) => {
-            Some(Event::ReceiveGroupMessage(zim_protocol::ReceiveGroupMessageEvent {
-                message_list: event.message_list.clone(),
-                from_conversation_id: event.from_conversation_id.clone(),
-            }))
-        }
-        _ => None,
-    };
-    std::iter::once(event).chain(twin).collect()
 }

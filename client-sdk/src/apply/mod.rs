@@ -19,9 +19,9 @@ use zim_protocol::{
 };
 
 use self::conversation::disturbing;
-pub(crate) use self::message::{received, with_twin};
 use crate::engine::{Batch, Change, Origin};
 use crate::store::message::Pending;
+use crate::store::pending::Durable;
 use crate::store::{self, block, pending, rule};
 use crate::types::{Key, Name};
 
@@ -30,17 +30,21 @@ use crate::types::{Key, Name};
 pub(crate) enum Attach {
     /// A message that is about to be sent.
     New(Pending),
+    /// A command, which is stored nowhere. It takes its place among the others.
+    Transient(Box<Message>),
     /// A failed message that is about to be sent again.
     Retry {
         /// The key of the message.
         key: Key,
+        /// The message to send if there is none with this key.
+        otherwise: Option<Pending>,
         /// The current time.
         ts: i64,
     },
 }
 
 /// Work for an answer to a request of the app, after the batch.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Settle {
     /// The server stored a message; the entry has its position.
     Sent(MessageEntry),
@@ -55,6 +59,8 @@ pub(crate) enum Settle {
         /// The conversation is disabled: nothing can be sent to it.
         is_disabled: bool,
     },
+    /// The server's time is known: no message of this device is later.
+    ServerTime(i64),
     /// Profiles that were requested.
     Users(Vec<UserFullInfo>),
     /// Current profiles and statuses of other users.
@@ -87,8 +93,10 @@ pub(crate) struct Viewer {
     pub(crate) horizon_ms: i64,
     /// The time of the turn, by the server's clock.
     pub(crate) now_ms: i64,
-    /// Pending events up to this id were raised.
-    pub(crate) raised: Option<i64>,
+    /// Handlers have had the pending events up to this id.
+    pub(crate) delivered: Option<i64>,
+    /// The id of the last pending event. Ids are not used again, not even after their rows are deleted.
+    pub(crate) last_event: i64,
     /// The app knows the status of all subscribed users of this login; from now on changes are news.
     pub(crate) is_caught_up: bool,
 }
@@ -97,8 +105,18 @@ pub(crate) struct Viewer {
 #[derive(Debug)]
 pub(crate) struct Attached {
     pub(crate) message: Message,
-    /// For a message that is sent again: the config and the content of the first attempt.
-    pub(crate) first: Option<(Bytes, Bytes)>,
+    pub(crate) next: Next,
+}
+
+/// What follows for a message that is in its conversation.
+#[derive(Debug)]
+pub(crate) enum Next {
+    /// It is sent for the first time.
+    Send,
+    /// It is sent again, with the config and the content of the first attempt.
+    SendAgain { config: Bytes, content: Bytes },
+    /// The server has it already.
+    Nothing,
 }
 
 /// The result of a transaction.
@@ -106,10 +124,10 @@ pub(crate) struct Attached {
 pub(crate) struct Applied {
     /// One result per message to attach; `None`: there is no such failed message.
     pub(crate) attached: Vec<Option<Attached>>,
-    /// The events to raise, in this order.
-    pub(crate) events: Vec<Event>,
-    /// The id of the last pending event among them.
-    pub(crate) pending: Option<i64>,
+    /// The events to raise, in this order; those that are raised at least once with their ids.
+    pub(crate) events: Vec<(Option<i64>, Event)>,
+    /// The id of the last pending event.
+    pub(crate) last_event: i64,
     /// The change of the total of unread messages.
     pub(crate) unread_delta: i64,
     /// Own messages that the server has stored.
@@ -122,7 +140,7 @@ pub(crate) struct Applied {
 /// Applies a job.
 pub(crate) fn apply(db: &Connection, viewer: &Viewer, job: Job) -> rusqlite::Result<Applied> {
     let mut tx = Transaction::new(db, viewer);
-    if let Some(id) = viewer.raised {
+    if let Some(id) = viewer.delivered {
         pending::forget(db, id)?;
     }
     let mut applied = Applied::default();
@@ -154,7 +172,7 @@ struct Transaction<'a> {
     /// the list.
     touched: Vec<(i64, Option<Conversation>)>,
     ids: HashMap<Name, i64>,
-    durable: Vec<Event>,
+    durable: Vec<Durable>,
     statuses: Vec<MessageSentStatusChangeInfo>,
     /// Statuses that are news.
     status_news: Vec<UserStatus>,
@@ -190,10 +208,29 @@ impl<'a> Transaction<'a> {
         Ok(id)
     }
 
+    /// Adds an event that is raised at least once.
+    fn raise(&mut self, event: Event) {
+        self.durable.push(Durable { event, span: None });
+    }
+
+    /// Returns the last such event of this transaction, to which an equal change may be added.
+    fn last_event(&mut self) -> Option<&mut Event> {
+        self.durable.last_mut().map(|durable| &mut durable.event)
+    }
+
+    /// Makes the events about messages of a conversation, or of all, independent of rows that are about to be deleted.
+    fn detach_events(&mut self, conversation: Option<i64>) -> rusqlite::Result<()> {
+        let is_of = |durable: &&mut Durable| {
+            durable.span.is_some_and(|span| conversation.is_none_or(|conversation| span.conversation == conversation))
+        };
+        self.durable.iter_mut().filter(is_of).for_each(|durable| durable.span = None);
+        pending::detach(self.db, &self.viewer.user_id, conversation)
+    }
+
     fn change(&mut self, change: Change) -> rusqlite::Result<()> {
         match change {
             Change::Messages { name, entries, raise_after } => self.messages(&name, entries, raise_after),
-            Change::Changes { name, entries } => self.changes(&name, &entries),
+            Change::Changes { name, entries, origin } => self.changes(&name, entries, origin),
             Change::Head(head) => self.head(*head),
             Change::Own { detail, origin } => self.own(*detail, origin),
             Change::LoggedIn { info, is_named } => self.logged_in(*info, is_named),
@@ -208,12 +245,14 @@ impl<'a> Transaction<'a> {
             }
             Change::Drop(name) => {
                 let id = self.touch(&name)?;
+                self.detach_events(Some(id))?;
                 store::message::drop_stored(self.db, id)
             }
             Change::DropAll => {
                 for name in store::conversation::names(self.db)? {
                     self.touch(&name)?;
                 }
+                self.detach_events(None)?;
                 store::friend::mark_stale(self.db)?;
                 store::friend_application::mark_stale(self.db)?;
                 block::mark_stale(self.db)?;
@@ -237,7 +276,7 @@ impl<'a> Transaction<'a> {
         match detail {
             Detail::Profile(info) => {
                 if self.store_profile(info.clone())? && origin == Origin::Other {
-                    self.durable.push(Event::UserInfoUpdated(UserInfoUpdatedEvent { info: Some(info) }));
+                    self.raise(Event::UserInfoUpdated(UserInfoUpdatedEvent { info: Some(info) }));
                 }
                 Ok(())
             }
@@ -249,7 +288,7 @@ impl<'a> Transaction<'a> {
                 let is_news = rule::write(self.db, &rule)? && origin != Origin::First;
                 if is_news {
                     // All devices get the event, including the one that changed the rule.
-                    self.durable.push(Event::UserRuleUpdated(UserRuleUpdatedEvent { user_rule: Some(rule) }));
+                    self.raise(Event::UserRuleUpdated(UserRuleUpdatedEvent { user_rule: Some(rule) }));
                 }
                 Ok(())
             }
@@ -275,6 +314,12 @@ impl<'a> Transaction<'a> {
                 if let Some(row) = store::message::fail(self.db, &key)? {
                     self.settled(row, &name.to_ref(), &reason)?;
                 }
+            }
+            Settle::ServerTime(now_ms) => {
+                for conversation in store::message::dated_after(self.db, now_ms)? {
+                    self.touch(&store::conversation::name(self.db, conversation)?)?;
+                }
+                store::message::date_back(self.db, now_ms)?;
             }
             Settle::Users(users) => users.into_iter().try_for_each(|info| self.store_incidental_profile(info))?,
             Settle::Snapshot(snapshot) => self.snapshot(snapshot)?,
@@ -304,21 +349,24 @@ impl<'a> Transaction<'a> {
             let event = ConversationEvent::Deleted as i32;
             infos.push(ConversationChangeInfo { event, conversation: Some(conversation) });
         }
-        let (durable, pending) = pending::add(self.db, self.durable)?;
-        applied.pending = pending;
-        applied.events.extend(durable.into_iter().flat_map(with_twin));
+        applied.last_event = self.viewer.last_event;
+        for durable in self.durable {
+            applied.last_event += 1;
+            pending::add(self.db, applied.last_event, &durable)?;
+            applied.events.push((Some(applied.last_event), durable.event));
+        }
         applied.needs_audit = self.needs_audit;
-        applied.events.extend(Self::status_event(self.status_news));
+        applied.events.extend(Self::status_event(self.status_news).map(|event| (None, event)));
         if !self.statuses.is_empty() {
             let sent = MessageSentStatus::Success as i32;
             let settled = self.statuses.iter().filter(|info| info.status == sent);
             applied.settled.extend(settled.filter_map(|info| info.message.clone()));
-            applied
-                .events
-                .push(Event::MessageSentStatusChanged(MessageSentStatusChangedEvent { infos: self.statuses }));
+            let event = Event::MessageSentStatusChanged(MessageSentStatusChangedEvent { infos: self.statuses });
+            applied.events.push((None, event));
         }
         if !infos.is_empty() {
-            applied.events.push(Event::ConversationChanged(ConversationChangedEvent { info_list: infos }));
+            let event = Event::ConversationChanged(ConversationChangedEvent { info_list: infos });
+            applied.events.push((None, event));
         }
         Ok(applied)
     }

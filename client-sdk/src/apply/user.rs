@@ -17,7 +17,7 @@ impl Transaction<'_> {
         }
         self.store_profile(info.clone())?;
         if before.is_some_and(|before| before != info) {
-            self.durable.push(Event::UserInfoUpdated(UserInfoUpdatedEvent { info: Some(info) }));
+            self.raise(Event::UserInfoUpdated(UserInfoUpdatedEvent { info: Some(info) }));
         }
         Ok(())
     }

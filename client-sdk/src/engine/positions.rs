@@ -1,7 +1,8 @@
 //! The rules of the three logs: which part of a push, a page or a head is new, and which positions it moves.
 
 use zim_protocol::{
-    ChangeEntry, ConversationHead, FeedEntry, LogKind, MessageEntry, Page, Push, change_entry, feed_entry::Detail,
+    ChangeEntry, ConversationHead, FeedEntry, LogKind, MessageEntry, MessageType, Page, Push, change_entry,
+    feed_entry::Detail,
 };
 
 use super::pulls::{LIVE, Pull};
@@ -23,7 +24,7 @@ impl SyncEngine {
         }
         match LogKind::try_from(push.log) {
             Ok(LogKind::Messages) => self.push_messages(push),
-            Ok(LogKind::Changes) => self.push_changes(push),
+            Ok(LogKind::Changes) => self.push_changes(push, origin),
             Ok(LogKind::Feed) => self.push_feed(push, origin),
             // A log of a later version is ignored, so that an old client is never stuck.
             Ok(LogKind::Unspecified) | Err(_) => {}
@@ -58,6 +59,7 @@ impl SyncEngine {
             state.uncounted = true;
         }
         count(state, &self.viewer, &page.messages);
+        deduct(state, &self.viewer, &page.changes);
         state.head_seq = state.head_seq.max(page.through_seq);
         state.head_rev = state.head_rev.max(page.through_rev);
         state.target_seq = state.target_seq.max(page.end_seq);
@@ -82,7 +84,7 @@ impl SyncEngine {
             changes.push(Change::Messages { name: name.clone(), entries: page.messages, raise_after });
         }
         if !page.changes.is_empty() {
-            changes.push(Change::Changes { name: name.clone(), entries: page.changes });
+            changes.push(Change::Changes { name: name.clone(), entries: page.changes, origin: Origin::Other });
         }
         if !is_known {
             self.ask_about(&name);
@@ -139,7 +141,7 @@ impl SyncEngine {
         }
     }
 
-    fn push_changes(&mut self, push: Push) {
+    fn push_changes(&mut self, push: Push, origin: Origin) {
         let Some(name) = push.conversation.as_ref().map(Name::from) else { return };
         let Some(state) = self.conversations.get_mut(&name) else {
             self.want_sync();
@@ -162,8 +164,9 @@ impl SyncEngine {
         entries.retain(|entry| entry.rev > state.rev && entry.rev <= to);
         state.rev = to;
         state.head_rev = state.head_rev.max(to);
+        deduct(state, &self.viewer, &entries);
         self.moved(&name);
-        self.output.batch.changes.push(Change::Changes { name, entries });
+        self.output.batch.changes.push(Change::Changes { name, entries, origin });
     }
 
     fn push_feed(&mut self, push: Push, origin: Origin) {
@@ -286,6 +289,17 @@ fn count(state: &mut State, viewer: &str, entries: &[MessageEntry]) {
             state.head_seq = entry.seq;
         }
         state.last_ts = state.last_ts.max(entry.ts);
+    }
+}
+
+/// Takes revoked messages out of the count of unread ones.
+fn deduct(state: &mut State, viewer: &str, entries: &[ChangeEntry]) {
+    for entry in entries {
+        if let Some(change_entry::Detail::Message(message)) = &entry.detail
+            && message.kind == MessageType::Revoke as i32
+        {
+            state.tally.revoke(message, viewer);
+        }
     }
 }
 

@@ -107,6 +107,8 @@ pub enum Change {
         name: Name,
         /// The changes.
         entries: Vec<ChangeEntry>,
+        /// The origin of the changes.
+        origin: Origin,
     },
     /// The server described a conversation.
     Head(Box<ConversationHead>),

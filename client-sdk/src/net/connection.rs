@@ -3,7 +3,7 @@
 //!
 //! `W` waits for an answer. It is dropped when the answer can no longer arrive.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use bytes::{Bytes, BytesMut};
 use prost::Message;
@@ -23,6 +23,8 @@ pub enum Incoming<W> {
     Welcome(Box<Welcome>),
     /// The answer to a request.
     Answer(W, Box<Response>),
+    /// The answer to a request for which no one waits any more.
+    Late(Box<Response>),
 }
 
 /// A violation of the protocol by the server.
@@ -63,6 +65,8 @@ pub struct Connection<W> {
     session: FrameDecoder,
     events: FrameDecoder,
     waiting: HashMap<u64, W>,
+    /// The requests for whose answers no one waits any more.
+    abandoned: HashSet<u64>,
     has_welcome: bool,
     max_payload: usize,
     last_id: u64,
@@ -78,6 +82,7 @@ impl<W> Connection<W> {
             session: FrameDecoder::new(MAX_FRAME_BYTES),
             events: FrameDecoder::new(MAX_FRAME_BYTES),
             waiting: HashMap::new(),
+            abandoned: HashSet::new(),
             has_welcome: false,
             max_payload: MAX_FRAME_BYTES - OVERHEAD_BYTES,
             last_id: 0,
@@ -107,7 +112,14 @@ impl<W> Connection<W> {
 
     /// Stops waiting for an answer.
     pub fn abandon(&mut self, id: u64) {
-        self.waiting.remove(&id);
+        if self.waiting.remove(&id).is_some() {
+            self.abandoned.insert(id);
+        }
+    }
+
+    /// Returns whether the server owes an answer, whether or not someone waits for it.
+    pub fn awaits_answer(&self) -> bool {
+        !self.waiting.is_empty() || !self.abandoned.is_empty()
     }
 
     /// Queues an acknowledgement of events if one is due; returns whether it was.
@@ -142,7 +154,7 @@ impl<W> Connection<W> {
         while let Some(frame) = self.session.next()? {
             match ServerFrame::decode(frame)?.frame {
                 Some(server_frame::Frame::Welcome(welcome)) => incoming.push(self.welcome(welcome)?),
-                Some(server_frame::Frame::Response(response)) => incoming.extend(self.response(response)?),
+                Some(server_frame::Frame::Response(response)) => incoming.push(self.response(response)?),
                 // A frame of a later version.
                 None => {}
             }
@@ -164,7 +176,7 @@ impl<W> Connection<W> {
         Ok(Incoming::Welcome(Box::new(welcome)))
     }
 
-    fn response(&mut self, response: Response) -> Result<Option<Incoming<W>>, ProtocolError> {
+    fn response(&mut self, response: Response) -> Result<Incoming<W>, ProtocolError> {
         if !self.has_welcome {
             return Err(ProtocolError::NoWelcome);
         }
@@ -172,7 +184,12 @@ impl<W> Connection<W> {
             return Err(ProtocolError::UnknownRequest(response.id));
         }
         let waiter = self.waiting.remove(&response.id);
-        Ok(waiter.map(|waiter| Incoming::Answer(waiter, Box::new(response))))
+        self.abandoned.remove(&response.id);
+        let response = Box::new(response);
+        Ok(match waiter {
+            Some(waiter) => Incoming::Answer(waiter, response),
+            None => Incoming::Late(response),
+        })
     }
 
     /// Takes in bytes of the event stream. [`Connection::next_event`] returns their frames.
@@ -233,7 +250,12 @@ mod tests {
 
     fn answered(connection: &mut Connection<&'static str>, bytes: &[u8]) -> Vec<&'static str> {
         let incoming = connection.on_session(bytes).unwrap();
-        incoming.into_iter().map(|one| if let Incoming::Answer(waiter, _) = one { waiter } else { "welcome" }).collect()
+        let name = |one| match one {
+            Incoming::Answer(waiter, _) => waiter,
+            Incoming::Welcome(_) => "welcome",
+            Incoming::Late(_) => "late",
+        };
+        incoming.into_iter().map(name).collect()
     }
 
     #[test]
@@ -268,12 +290,12 @@ mod tests {
     }
 
     #[test]
-    fn the_answer_to_an_abandoned_request_is_dropped() {
+    fn the_answer_to_an_abandoned_request_is_late() {
         let mut connection = welcomed();
         let id = connection.request("A/One", Bytes::new(), "1").unwrap();
         connection.abandon(id);
-        assert!(answered(&mut connection, &response(id)).is_empty());
-        assert!(answered(&mut connection, &response(id)).is_empty());
+        assert_eq!(answered(&mut connection, &response(id)), ["late"]);
+        assert_eq!(answered(&mut connection, &response(id)), ["late"]);
     }
 
     #[test]

@@ -3,13 +3,14 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use parking_lot::Mutex;
-use quinn::{ClientConfig, ConnectError, ConnectionError, Endpoint, RecvStream, SendStream, VarInt};
-use tokio::sync::Notify;
+use quinn::{ClientConfig, ConnectError, Connection, ConnectionError, Endpoint, RecvStream, SendStream, VarInt};
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tokio_util::task::TaskTracker;
 use zim_protocol::ErrorCode;
@@ -41,7 +42,8 @@ pub(crate) struct Dialer {
     timeout: Duration,
     endpoints: Mutex<Endpoints>,
     /// The app reports a change of the network.
-    changed: Notify,
+    /// Counts the changes of the network that the app reported.
+    changes: watch::Sender<u64>,
     tasks: TaskTracker,
 }
 
@@ -66,7 +68,7 @@ impl Endpoints {
 /// A connection with its session stream. Dropping it closes the connection.
 #[derive(Debug)]
 pub(crate) struct Dialed {
-    pub(super) connection: quinn::Connection,
+    pub(crate) connection: Connection,
     pub(super) send: SendStream,
     pub(super) recv: RecvStream,
 }
@@ -105,7 +107,7 @@ impl Dialer {
             refused,
             timeout: Duration::from_millis(config.connect_timeout_ms),
             endpoints: Mutex::default(),
-            changed: Notify::new(),
+            changes: watch::Sender::new(0),
             tasks: TaskTracker::new(),
         })
     }
@@ -195,17 +197,37 @@ impl Dialer {
 
     /// Reports that the network changed.
     pub(crate) fn report_network_change(&self) {
-        self.changed.notify_waiters();
+        self.changes.send_modify(|changes| *changes += 1);
     }
 
-    /// Waits until the route to the server changes: the device is in another network, or in one again.
-    pub(crate) async fn network_changed(&self) {
+    /// Returns how many changes the app has reported.
+    pub(crate) fn network_changes(&self) -> u64 {
+        *self.changes.borrow()
+    }
+
+    /// Waits until the app reports a change beyond those that were `seen`, or the route to the server changes: the device
+    /// is in another network, or in one again. The route is checked while something is wrong: without a connection, and
+    /// while the server does not react to what this device sends.
+    pub(crate) async fn network_changed(&self, seen: &AtomicU64, connection: Option<&Connection>) {
         let route = || self.endpoints.lock().server.map(|server| (server, quic::local_address(server)));
-        let before = route();
+        let traffic = || connection.map(Connection::stats).map(|stats| (stats.udp_tx, stats.udp_rx));
+        let (before, mut changes) = (route(), self.changes.subscribe());
+        let mut last = traffic();
         loop {
             tokio::select! {
-                () = self.changed.notified() => return,
+                changes = changes.wait_for(|changes| *changes > seen.load(Ordering::Acquire)) => {
+                    // Never fails: `self` holds the sender.
+                    seen.store(changes.map_or(0, |changes| *changes), Ordering::Release);
+                    return;
+                }
                 () = sleep(ROUTE_CHECK) => {}
+            }
+            let now = traffic();
+            if let (Some((sent_before, received_before)), Some((sent, received))) = (last, now)
+                && (received.datagrams > received_before.datagrams || sent.datagrams == sent_before.datagrams)
+            {
+                last = now;
+                continue;
             }
             let now = route();
             if now != before && now.is_some_and(|(_, local)| local.is_some()) {
@@ -277,5 +299,17 @@ mod tests {
         assert_eq!(unreachable.error.code(), ErrorCode::NetworkModuleRequestTimeout);
         assert!(!unreachable.is_final);
         dialer.close().await;
+    }
+
+    #[tokio::test]
+    async fn a_change_of_the_network_that_is_reported_while_no_one_waits_is_not_lost() {
+        let dialer = Dialer::new(&config("127.0.0.1:1")).unwrap();
+        let seen = AtomicU64::new(dialer.network_changes());
+        let changed = async || futures_util::poll!(Box::pin(dialer.network_changed(&seen, None))).is_ready();
+        assert!(!changed().await);
+        dialer.report_network_change();
+        dialer.report_network_change();
+        assert!(changed().await);
+        assert!(!changed().await, "both are handled");
     }
 }

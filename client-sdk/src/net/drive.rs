@@ -16,8 +16,11 @@ use super::quic::KEEP_ALIVE;
 const READ_BYTES: usize = 64 << 10;
 /// How long events may stay unacknowledged.
 const ACK_AFTER: Duration = Duration::from_secs(1);
-/// After a request timed out, the connection is lost if the server sends no packet for this long.
-const PROBE: Duration = Duration::from_secs(3);
+/// While a request has no answer, the server is probed if it sends no packet for this long. It acknowledges a request
+/// within milliseconds, so silence is a bad sign.
+const QUIET: Duration = Duration::from_millis(1_500);
+/// The connection is lost if the server sends no packet for this long after a probe.
+const PROBE: Duration = Duration::from_millis(1_500);
 /// After the session stream ended, how long the event stream may still give the reason.
 const LAST_EVENTS: Duration = Duration::from_secs(2);
 
@@ -46,7 +49,7 @@ where
         ended = &mut events => return ended,
         why = write(send, link) => why,
         why = read(connection, recv, link) => why,
-        why = probe(connection, link) => why,
+        why = probe(connection, link) => return Ended::Lost(why),
         () = acknowledge(link) => "acknowledging ended".to_owned(),
         () = send_heartbeats(link) => "the heartbeat ended".to_owned(),
     };
@@ -154,14 +157,19 @@ async fn send_heartbeats(link: &Link) {
     }
 }
 
-/// Probes the server after a request timed out. QUIC itself would wait half a minute.
+/// Probes a server that is silent although it owes an answer. QUIC itself would wait half a minute.
 async fn probe(connection: &quinn::Connection, link: &Link) -> String {
+    let received = || connection.stats().udp_rx.datagrams;
     loop {
-        link.request_timed_out().await;
-        let received = connection.stats().udp_rx.datagrams;
+        link.awaits_answer().await;
+        let before = received();
+        sleep(QUIET).await;
+        if received() != before {
+            continue;
+        }
         link.heartbeat();
         sleep(PROBE).await;
-        if connection.stats().udp_rx.datagrams == received {
+        if received() == before {
             return "the server is silent".to_owned();
         }
     }

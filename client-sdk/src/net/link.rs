@@ -14,7 +14,7 @@ use zim_protocol::response::Outcome;
 use zim_protocol::{ErrorCode, EventFrame, Hello, Method, Push, Response, Rpc, Welcome};
 
 use super::connection::{Connection, Incoming, ProtocolError};
-use crate::error::Error;
+use crate::error::{Error, IS_SENT};
 
 /// An answer, with the log entries that the request caused.
 pub(crate) type Answer = Result<(Bytes, Vec<Push>), Error>;
@@ -35,8 +35,11 @@ struct Shared {
     to_write: Notify,
     /// An acknowledgement of events is due.
     ack_due: Notify,
-    /// A request timed out.
-    timed_out: Notify,
+    /// A request was started.
+    started: Notify,
+    /// Entries that were caused by requests for which no one waits any more.
+    late: Mutex<Vec<Push>>,
+    is_late: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -55,7 +58,9 @@ impl Link {
             welcome: watch::Sender::new(None),
             to_write: Notify::new(),
             ack_due: Notify::new(),
-            timed_out: Notify::new(),
+            started: Notify::new(),
+            late: Mutex::default(),
+            is_late: Notify::new(),
         }))
     }
 
@@ -64,13 +69,20 @@ impl Link {
         self.0.open.lock().is_logged_in
     }
 
-    /// Sends a request: checks its limits, queues the frame at once, and waits for the answer.
+    /// Returns the number of the current connection, or of the last one.
+    pub(crate) fn number(&self) -> u64 {
+        self.0.open.lock().number
+    }
+
+    /// Sends a request over the current connection, or fails unless that is `connection`: checks its limits, queues the
+    /// frame at once, and waits for the answer.
     pub(crate) fn request<R: Rpc>(
         &self,
+        connection: Option<u64>,
         request: R,
     ) -> impl Future<Output = Result<(R::Response, Vec<Push>), Error>> + Send + 'static + use<R> {
         let checked = request.validate().map_err(|violation| Error::from(*violation));
-        let sent = checked.map(|()| self.send(R::METHOD, request.encode_to_vec().into()));
+        let sent = checked.map(|()| self.send(connection, R::METHOD, request.encode_to_vec().into()));
         async move {
             let (payload, pushes) = sent?.await?;
             Ok((R::Response::decode(payload).map_err(unreadable)?, pushes))
@@ -80,22 +92,34 @@ impl Link {
     /// Like [`Link::request`], for a request that is encoded and checked.
     pub(crate) fn send(
         &self,
+        connection: Option<u64>,
         method: &'static Method,
         payload: Bytes,
     ) -> impl Future<Output = Answer> + Send + 'static + use<> {
-        let in_flight = if self.is_online() { self.start(method, payload) } else { Err(no_connection()) };
+        let in_flight = self.start(method, payload, |open| {
+            open.is_logged_in && connection.is_none_or(|connection| connection == open.number)
+        });
         async move { in_flight?.answer().await }
     }
 
     /// Sends the login request, the only one that is allowed before the login.
     pub(crate) async fn log_in<R: Rpc>(&self, request: &R) -> Result<R::Response, Error> {
-        let (payload, _) = self.start(R::METHOD, request.encode_to_vec().into())?.answer().await?;
+        let (payload, _) = self.start(R::METHOD, request.encode_to_vec().into(), |_| true)?.answer().await?;
         R::Response::decode(payload).map_err(unreadable)
     }
 
-    fn start(&self, method: &'static Method, payload: Bytes) -> Result<InFlight, Error> {
+    /// Queues a request if `may_start` of the connection.
+    fn start(
+        &self,
+        method: &'static Method,
+        payload: Bytes,
+        may_start: impl FnOnce(&Open) -> bool,
+    ) -> Result<InFlight, Error> {
         let (waiter, answer) = oneshot::channel();
         let mut open = self.0.open.lock();
+        if !may_start(&open) {
+            return Err(no_connection());
+        }
         let number = open.number;
         let connection = open.connection.as_mut().ok_or_else(no_connection)?;
         let id = connection.request(method.path, payload, waiter).map_err(|too_long| {
@@ -103,6 +127,7 @@ impl Link {
         })?;
         drop(open);
         self.0.to_write.notify_one();
+        self.0.started.notify_one();
         Ok(InFlight { link: self.clone(), number, id, answer: Some(answer) })
     }
 }
@@ -169,6 +194,12 @@ impl Link {
                     self.0.welcome.send_replace(Some(Arc::from(welcome)));
                 }
                 Incoming::Answer(waiter, response) => settle(waiter, *response),
+                Incoming::Late(response) => {
+                    if !response.pushes.is_empty() {
+                        self.0.late.lock().extend(response.pushes);
+                        self.0.is_late.notify_one();
+                    }
+                }
             }
         }
         Ok(())
@@ -214,9 +245,22 @@ impl Link {
         self.0.to_write.notify_one();
     }
 
-    /// Waits until a request times out.
-    pub(crate) async fn request_timed_out(&self) {
-        self.0.timed_out.notified().await;
+    /// Waits for entries that were caused by requests for which no one waits any more.
+    pub(crate) async fn late(&self) -> Vec<Push> {
+        loop {
+            let late = std::mem::take(&mut *self.0.late.lock());
+            if !late.is_empty() {
+                return late;
+            }
+            self.0.is_late.notified().await;
+        }
+    }
+
+    /// Waits until a request has no answer yet.
+    pub(crate) async fn awaits_answer(&self) {
+        while !self.0.open.lock().connection.as_ref().is_some_and(Connection::awaits_answer) {
+            self.0.started.notified().await;
+        }
     }
 }
 
@@ -236,13 +280,10 @@ impl InFlight {
                 self.answer = None;
                 answer.unwrap_or_else(|_| Err(lost()))
             }
-            Err(_) => {
-                self.link.0.timed_out.notify_one();
-                Err(Error::new(
-                    ErrorCode::NetworkModuleRequestTimeout,
-                    "the server did not answer in time; it may have carried out the request",
-                ))
-            }
+            Err(_) => Err(Error::new(
+                ErrorCode::NetworkModuleRequestTimeout,
+                "the server did not answer in time; it may have carried out the request",
+            )),
         }
     }
 }
@@ -278,6 +319,7 @@ fn unreadable(error: prost::DecodeError) -> Error {
 
 fn no_connection() -> Error {
     Error::new(ErrorCode::NetworkModuleNetworkError, "there is no connection to the server")
+        .with_detail(IS_SENT, "false")
 }
 
 fn lost() -> Error {
@@ -341,7 +383,8 @@ mod tests {
     #[tokio::test]
     async fn requests_are_sent_in_one_write_in_the_order_of_the_calls() {
         let link = connected(10_000);
-        let requests: Vec<_> = ["1", "2", "3"].map(rename).into_iter().map(|request| link.request(request)).collect();
+        let requests: Vec<_> =
+            ["1", "2", "3"].map(rename).into_iter().map(|request| link.request(None, request)).collect();
         // Nothing was awaited yet.
         assert_eq!(names(&link).await, ["1", "2", "3"]);
         let result = UserNameUpdatedResult { user_name: "2".to_owned() };
@@ -362,50 +405,83 @@ mod tests {
     async fn without_a_login_requests_fail() {
         let link = Link::new(10_000);
         assert!(!link.is_online());
-        let refused = link.request(LogoutRequest {}).await.unwrap_err();
+        let refused = link.request(None, LogoutRequest {}).await.unwrap_err();
         assert_eq!(refused.code(), ErrorCode::NetworkModuleNetworkError);
         link.open(Hello::default());
-        assert!(link.request(LogoutRequest {}).await.is_err());
+        assert!(link.request(None, LogoutRequest {}).await.is_err());
         let link = connected(10_000);
         assert!(link.is_online());
         link.close();
         assert!(!link.is_online());
-        assert!(link.request(LogoutRequest {}).await.is_err());
+        assert!(link.request(None, LogoutRequest {}).await.is_err());
     }
 
     #[tokio::test]
     async fn a_request_over_a_limit_is_not_sent() {
         let link = connected(10_000);
-        let refused = link.request(rename(&"x".repeat(257))).await.unwrap_err();
+        let refused = link.request(None, rename(&"x".repeat(257))).await.unwrap_err();
         assert_eq!(refused.code(), ErrorCode::CommonModuleParamsInvalid);
-        drop(link.request(rename("y")));
+        drop(link.request(None, rename("y")));
         assert_eq!(names(&link).await, ["y"]);
     }
 
     #[tokio::test]
-    async fn a_request_without_an_answer_times_out_and_triggers_a_probe() {
+    async fn a_request_without_an_answer_times_out() {
         let link = connected(5);
-        let late = link.request(LogoutRequest {}).await.unwrap_err();
+        let late = link.request(None, LogoutRequest {}).await.unwrap_err();
         assert_eq!(late.code(), ErrorCode::NetworkModuleRequestTimeout);
-        link.request_timed_out().await;
-        // The late answer is ignored.
+        // A late answer still tells what changed.
         answer(&link, 1, Outcome::Ok(Bytes::new()));
+        let push = Push { from: 7, to: 7, ..Push::default() };
+        let response = Response { id: 1, outcome: None, pushes: vec![push.clone()] };
+        link.on_session(&frame(server_frame::Frame::Response(response))).unwrap();
+        assert_eq!(link.late().await, [push]);
+    }
+
+    #[tokio::test]
+    async fn the_link_knows_whether_the_server_owes_an_answer() {
+        let link = connected(10_000);
+        let awaits = async || futures_util::poll!(Box::pin(link.awaits_answer())).is_ready();
+        assert!(!awaits().await);
+        let request = link.request(None, LogoutRequest {});
+        assert!(awaits().await);
+        answer(&link, 1, Outcome::Ok(Bytes::new()));
+        request.await.unwrap();
+        assert!(!awaits().await);
+        // It owes one as well to someone who has stopped waiting.
+        drop(link.request(None, LogoutRequest {}));
+        assert!(awaits().await);
+        link.close();
+        assert!(!awaits().await);
     }
 
     #[tokio::test]
     async fn a_dropped_request_is_abandoned_on_its_own_connection_only() {
         let link = connected(10_000);
-        drop(link.request(LogoutRequest {}));
+        drop(link.request(None, LogoutRequest {}));
         answer(&link, 1, Outcome::Ok(Bytes::new()));
         // A request of an earlier connection.
-        let old = link.request(LogoutRequest {});
+        let old = link.request(None, LogoutRequest {});
         link.open(Hello::default());
         link.set_logged_in();
-        let new = link.request(LogoutRequest {});
+        let new = link.request(None, LogoutRequest {});
         drop(old);
         let welcome = Welcome { version: VERSION, ..Welcome::default() };
         link.on_session(&frame(server_frame::Frame::Welcome(welcome))).unwrap();
         answer(&link, 1, Outcome::Ok(Bytes::new()));
         assert!(new.await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_request_for_another_connection_is_not_sent() {
+        let link = connected(10_000);
+        let first = link.number();
+        link.open(Hello::default());
+        link.set_logged_in();
+        let refused = link.request(Some(first), rename("early")).await.unwrap_err();
+        assert_eq!(refused.code(), ErrorCode::NetworkModuleNetworkError);
+        drop(link.request(Some(link.number()), rename("in time")));
+        drop(link.request(None, rename("at any time")));
+        assert_eq!(names(&link).await, ["in time", "at any time"]);
     }
 }

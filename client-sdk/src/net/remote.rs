@@ -5,7 +5,7 @@ use zim_protocol::{Event, Push, Rpc};
 use super::link::Link;
 use crate::account::Remote;
 use crate::error::Error;
-use crate::events::Events;
+use crate::events::{Events, Receipt};
 
 /// The remote of a real client: its link and its events.
 #[derive(Clone, Debug)]
@@ -17,20 +17,20 @@ pub(crate) struct LinkRemote {
 impl Remote for LinkRemote {
     fn request<R: Rpc + Send + Sync>(
         &self,
+        connection: Option<u64>,
         request: R,
     ) -> impl Future<Output = Result<(R::Response, Vec<Push>), Error>> + Send + 'static
     where
         R::Response: Send,
     {
-        let link = self.link.clone();
-        async move { link.request(request).await }
+        self.link.request(connection, request)
     }
 
     fn is_online(&self) -> bool {
         self.link.is_online()
     }
 
-    fn raise(&self, event: Event) -> bool {
-        self.events.raise(event)
+    fn raise(&self, event: Event, receipt: Option<Receipt>) {
+        self.events.raise_with(event, receipt);
     }
 }

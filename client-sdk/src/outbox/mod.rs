@@ -1,9 +1,11 @@
 //! Outgoing messages, from the call of the app to the answer of the server.
 
+/// How fast messages are sent.
+mod pace;
 /// The queue of messages that are being sent.
 mod queue;
 
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use zim_protocol::{Message, MessageSendConfig, MessageSentResult};
 
 pub(crate) use self::queue::{Outgoing, SendQueue, is_network};
@@ -20,6 +22,8 @@ pub(crate) struct Submission {
     pub(crate) deadline_ms: i64,
     pub(crate) on_attached: Option<OnAttached>,
     pub(crate) reply: oneshot::Sender<Result<MessageSentResult, Error>>,
+    /// Its place in the queue.
+    pub(crate) place: OwnedSemaphorePermit,
 }
 
 /// Called when the message is in its conversation.
@@ -31,6 +35,9 @@ pub(crate) enum SubmissionKind {
     /// A message that is stored here and on the server.
     Stored {
         pending: Pending,
+        /// The app passed a message that failed, or was being sent, under this key. If it is in this conversation, it is
+        /// sent again, and otherwise this is another message.
+        earlier: Option<Key>,
         /// The fields that the sender set.
         composed: Box<Message>,
     },

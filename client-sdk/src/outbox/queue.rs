@@ -4,14 +4,17 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bytes::Bytes;
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use zim_protocol::{ErrorCode, Message, MessageSentResult, SendMessageRequest};
 
-use crate::error::Error;
+use super::pace::Pace;
+use crate::error::{Error, IS_SENT};
 use crate::types::{Key, Name};
 
 /// The most messages in flight: more than fills any pipe, and less than the server queues per connection.
 const MAX_IN_FLIGHT: usize = 128;
+/// The pause after a refusal that names none.
+const UNKNOWN_PAUSE_MS: i64 = 1_000;
 
 /// A message that is being sent.
 #[derive(Debug)]
@@ -23,9 +26,14 @@ pub(crate) struct Outgoing {
     pub(crate) content: Bytes,
     /// The message as the app sees it now.
     pub(crate) message: Message,
+    /// It is stored here and on the server, which recognises its key. A command is not.
+    pub(crate) is_stored: bool,
     /// No attempt is made after this time, by the steady clock.
     pub(crate) deadline_ms: i64,
     pub(crate) reply: oneshot::Sender<Result<MessageSentResult, Error>>,
+    /// Its place in the queue; `None` for one of an earlier login.
+    #[expect(dead_code, reason = "dropping it frees the place")]
+    pub(crate) place: Option<OwnedSemaphorePermit>,
 }
 
 #[derive(Debug)]
@@ -44,6 +52,7 @@ pub(crate) struct SendQueue {
     keys: HashMap<Key, u64>,
     next: u64,
     in_flight: usize,
+    pace: Pace,
 }
 
 impl SendQueue {
@@ -55,16 +64,35 @@ impl SendQueue {
         self.items.insert(self.next, Item { outgoing, error: None, is_in_flight: false });
     }
 
-    /// Returns the next message to send, unless too many are in flight.
-    pub(crate) fn start(&mut self) -> Option<(u64, SendMessageRequest)> {
-        if self.in_flight >= MAX_IN_FLIGHT {
+    /// Sets how many messages the server allows.
+    pub(crate) fn set_pace(&mut self, per_second: u32, burst: u32) {
+        self.pace.set(per_second, burst);
+    }
+
+    /// Returns the next message to send, unless too many are in flight or it is too early.
+    pub(crate) fn start(&mut self, now_ms: i64) -> Option<(u64, SendMessageRequest)> {
+        let number = *self.waiting.first()?;
+        if self.in_flight >= MAX_IN_FLIGHT || !self.pace.take(now_ms, self.in_flight) {
             return None;
         }
-        let number = self.waiting.pop_first()?;
+        self.waiting.remove(&number);
         let item = self.items.get_mut(&number)?;
         item.is_in_flight = true;
         self.in_flight += 1;
         Some((number, item.outgoing.request.clone()))
+    }
+
+    /// Returns when the next message may be sent, if only the time decides.
+    pub(crate) fn next_start_ms(&self, now_ms: i64) -> Option<i64> {
+        let is_next = !self.waiting.is_empty() && self.in_flight < MAX_IN_FLIGHT && self.pace.may_start(self.in_flight);
+        is_next.then(|| self.pace.next_ms(now_ms))
+    }
+
+    /// The connection is lost: each message may wait `window_ms` from now for another one.
+    pub(crate) fn disconnected(&mut self, now_ms: i64, window_ms: i64) {
+        for item in self.items.values_mut() {
+            item.outgoing.deadline_ms = item.outgoing.deadline_ms.max(now_ms.saturating_add(window_ms));
+        }
     }
 
     /// Returns the content of a message that is being sent.
@@ -75,6 +103,7 @@ impl SendQueue {
 
     /// Removes a message that the server has stored.
     pub(crate) fn sent(&mut self, number: u64) -> Option<Outgoing> {
+        self.pace.accepted();
         self.remove(number)
     }
 
@@ -84,11 +113,20 @@ impl SendQueue {
         self.remove(number)
     }
 
-    /// Handles a failed attempt. After a network error the message is sent again before its deadline; otherwise it is
-    /// removed.
+    /// Handles a failed attempt. A message that came too fast is sent again when the server allows it. After a network error the message is sent again before its deadline, but a command only
+    /// if it has not left; otherwise it is removed.
     pub(crate) fn failed(&mut self, number: u64, error: Error, now_ms: i64) -> Option<(Outgoing, Error)> {
         let item = self.items.get_mut(&number)?;
-        if is_network(&error) && now_ms < item.outgoing.deadline_ms {
+        if error.code() == ErrorCode::CommonModuleTriggerServerFrequencyLimit {
+            self.pace.refused(now_ms, retry_after_ms(&error));
+            if std::mem::take(&mut item.is_in_flight) {
+                self.in_flight -= 1;
+            }
+            self.waiting.insert(number);
+            return None;
+        }
+        let is_repeatable = item.outgoing.is_stored || error.detail(IS_SENT) == Some("false");
+        if is_network(&error) && is_repeatable && now_ms < item.outgoing.deadline_ms {
             item.error = Some(error);
             if std::mem::take(&mut item.is_in_flight) {
                 self.in_flight -= 1;
@@ -99,16 +137,22 @@ impl SendQueue {
         Some((self.remove(number)?, error))
     }
 
-    /// Removes the waiting messages whose deadline has passed.
-    pub(crate) fn expired(&mut self, now_ms: i64) -> Vec<(Outgoing, Error)> {
-        let is_expired = |number: &&u64| self.items.get(number).is_some_and(|item| item.outgoing.deadline_ms <= now_ms);
+    /// Removes the waiting messages whose deadline has passed. With a connection, only those for which an attempt failed:
+    /// the others wait for their turn.
+    pub(crate) fn expired(&mut self, now_ms: i64, is_connected: bool) -> Vec<(Outgoing, Error)> {
+        let is_expired = |number: &&u64| {
+            self.items
+                .get(number)
+                .is_some_and(|item| item.outgoing.deadline_ms <= now_ms && (!is_connected || item.error.is_some()))
+        };
         let expired: Vec<u64> = self.waiting.iter().filter(is_expired).copied().collect();
         self.end(expired)
     }
 
-    /// Returns the earliest deadline of the waiting messages.
-    pub(crate) fn next_deadline_ms(&self) -> Option<i64> {
-        self.waiting.iter().filter_map(|number| self.items.get(number)).map(|item| item.outgoing.deadline_ms).min()
+    /// Returns the earliest deadline of the waiting messages that [`SendQueue::expired`] would remove.
+    pub(crate) fn next_deadline_ms(&self, is_connected: bool) -> Option<i64> {
+        let waiting = self.waiting.iter().filter_map(|number| self.items.get(number));
+        waiting.filter(|item| !is_connected || item.error.is_some()).map(|item| item.outgoing.deadline_ms).min()
     }
 
     /// Removes all messages, because nothing more will be sent.
@@ -143,6 +187,11 @@ impl SendQueue {
     }
 }
 
+/// Returns how long to wait after a refusal for the rate.
+fn retry_after_ms(error: &Error) -> i64 {
+    error.detail("retry_after_ms").and_then(|ms| ms.parse().ok()).unwrap_or(UNKNOWN_PAUSE_MS)
+}
+
 /// Returns whether it is unknown if the server got the request.
 pub(crate) fn is_network(error: &Error) -> bool {
     error.code() == ErrorCode::NetworkModuleNetworkError || error.code() == ErrorCode::NetworkModuleRequestTimeout
@@ -159,8 +208,10 @@ mod tests {
             request: SendMessageRequest { client_key: vec![key; 16].into(), ..SendMessageRequest::default() },
             content: Bytes::new(),
             message: Message::text("hi"),
+            is_stored: true,
             deadline_ms,
             reply: oneshot::channel().0,
+            place: None,
         }
     }
 
@@ -169,7 +220,7 @@ mod tests {
     }
 
     fn started(queue: &mut SendQueue) -> Vec<(u64, u8)> {
-        std::iter::from_fn(|| queue.start()).map(|(number, request)| (number, request.client_key[0])).collect()
+        std::iter::from_fn(|| queue.start(0)).map(|(number, request)| (number, request.client_key[0])).collect()
     }
 
     #[test]
@@ -188,6 +239,18 @@ mod tests {
     }
 
     #[test]
+    fn a_command_is_sent_at_most_once() {
+        let mut queue = SendQueue::default();
+        for key in 1..=2 {
+            queue.push(Outgoing { is_stored: false, ..outgoing(key, 100) });
+        }
+        assert_eq!(started(&mut queue).len(), 2);
+        assert!(queue.failed(1, lost().with_detail(IS_SENT, "false"), 10).is_none());
+        assert!(queue.failed(2, lost(), 10).is_some());
+        assert_eq!(started(&mut queue), [(1, 1)]);
+    }
+
+    #[test]
     fn an_expired_message_fails_with_its_last_error() {
         let mut queue = SendQueue::default();
         queue.push(outgoing(1, 100));
@@ -196,12 +259,38 @@ mod tests {
         let timeout = Error::new(ErrorCode::NetworkModuleRequestTimeout, "late");
         assert!(queue.failed(1, timeout, 10).is_none());
         assert!(queue.failed(2, lost(), 10).is_none());
-        assert_eq!(queue.next_deadline_ms(), Some(100));
-        assert!(queue.expired(99).is_empty());
-        let expired = queue.expired(100);
+        assert_eq!(queue.next_deadline_ms(false), Some(100));
+        assert!(queue.expired(99, false).is_empty());
+        let expired = queue.expired(100, false);
         assert_eq!(expired.len(), 1);
         assert_eq!(expired[0].1.code(), ErrorCode::NetworkModuleRequestTimeout);
-        assert_eq!(queue.next_deadline_ms(), Some(200));
+        assert_eq!(queue.next_deadline_ms(false), Some(200));
+    }
+
+    #[test]
+    fn a_message_that_came_too_fast_is_sent_again_in_its_place() {
+        let mut queue = SendQueue::default();
+        for key in 1..=4 {
+            queue.push(outgoing(key, 100));
+        }
+        assert_eq!(started(&mut queue).len(), 4);
+        let refused = Error::new(ErrorCode::CommonModuleTriggerServerFrequencyLimit, "too fast");
+        let refused = refused.with_detail("retry_after_ms", "500");
+        for number in [2, 3, 1, 4] {
+            assert!(queue.failed(number, refused.clone(), 1_000).is_none());
+        }
+        assert_eq!(queue.next_start_ms(1_000), Some(1_500));
+        // No deadline applies while there is a connection, and a new one after it is lost.
+        assert!(queue.expired(1_499, true).is_empty());
+        queue.disconnected(1_499, 100);
+        assert!(queue.expired(1_500, false).is_empty());
+        assert!(queue.start(1_499).is_none());
+        assert_eq!(queue.start(1_500).map(|(number, _)| number), Some(1));
+        // One message finds out whether the server accepts messages again.
+        assert!(queue.start(1_500).is_none());
+        assert!(queue.sent(1).is_some());
+        let rest: Vec<u64> = std::iter::from_fn(|| queue.start(1_500)).map(|(number, _)| number).collect();
+        assert_eq!(rest, [2, 3, 4]);
     }
 
     #[test]

@@ -40,6 +40,8 @@ pub(crate) struct Client {
 pub(crate) enum Started {
     /// This login is in progress, or done.
     Login(Arc<Login>),
+    /// The user is logged in, or will be, with another token. This one replaces it.
+    Renews(Arc<Login>, String),
     /// An earlier login is ending and must be awaited first.
     EndsFirst(Arc<Login>),
 }
@@ -86,7 +88,12 @@ impl Client {
                 return Ok(Started::EndsFirst(Arc::clone(login)));
             }
             if login.user_id == user_id {
-                return Ok(Started::Login(Arc::clone(login)));
+                // With an app sign, tokens do not matter.
+                if self.config.has_app_sign() || config.token.is_empty() || config.token == login.token() {
+                    return Ok(Started::Login(Arc::clone(login)));
+                }
+                token::expiry(&config.token)?;
+                return Ok(Started::Renews(Arc::clone(login), config.token.clone()));
             }
             let message = format!("{} is logged in; log out first", login.user_id);
             return Err(Error::new(ErrorCode::NetworkModuleUserHasAlreadyLogged, message));
@@ -114,7 +121,8 @@ impl Client {
         };
         request.validate().map_err(|violation| Error::from(*violation))?;
         // If both are given, the server looks at the token only when the app sign is wrong.
-        if !self.config.has_app_sign() {
+        let is_provided = self.config.token_provider.is_some() && config.token.is_empty();
+        if !self.config.has_app_sign() && !is_provided {
             // The server decides whether the token has expired, because the clock of this device may be wrong.
             token::expiry(&config.token)?;
         }
@@ -143,6 +151,8 @@ impl Client {
     pub(crate) fn stop(&self) {
         self.events.close();
         self.root.cancel();
+        // The app gets no event about it any more.
+        self.state.send_replace(ConnectionState::Disconnected);
         self.tasks.close();
     }
 
@@ -160,7 +170,11 @@ impl Client {
 
     /// Like [`Client::enter`], with the event's `extendedData`.
     pub(crate) fn enter_because(&self, state: ConnectionState, event: ConnectionEvent, extended_data: &str) {
-        self.state.send_replace(state);
+        // After the end of the client its tasks may still run for a moment.
+        self.state.send_if_modified(|current| {
+            let is_alive = !self.root.is_cancelled();
+            is_alive && std::mem::replace(current, state) != state
+        });
         let extended_data = extended_data.to_owned();
         let changed = ConnectionStateChangedEvent { state: state as i32, event: event as i32, extended_data };
         self.events.raise(Event::ConnectionStateChanged(changed));

@@ -16,6 +16,8 @@ pub(super) enum End {
     Refused(Error),
     /// No connection was made in time.
     GaveUp(Error),
+    /// A panic in the SDK, which is a bug.
+    Panicked(Error),
     KickedOut,
     /// The operator ended the session.
     EndedByOperator,
@@ -40,6 +42,7 @@ impl End {
     pub(super) const fn extended_data(&self) -> &'static str {
         match self {
             Self::EndedByOperator => r#"{"reason":"endedByOperator"}"#,
+            Self::Panicked(_) => r#"{"reason":"panicked"}"#,
             _ => "",
         }
     }
@@ -49,7 +52,7 @@ impl End {
         Some(match self {
             Self::Destroyed => return None,
             Self::Left => (ConnectionEvent::Success, None),
-            Self::Refused(error) => (ConnectionEvent::LoginInterrupted, Some(error)),
+            Self::Refused(error) | Self::Panicked(error) => (ConnectionEvent::LoginInterrupted, Some(error)),
             Self::GaveUp(error) => (ConnectionEvent::LoginTimeout, Some(error)),
             Self::KickedOut => (ConnectionEvent::KickedOut, Some(kicked_out())),
             Self::EndedByOperator => (ConnectionEvent::KickedOut, Some(ended_by_operator())),

@@ -7,11 +7,13 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use zim_protocol::clock::Clock;
+use zim_protocol::{RenewTokenRequest, TokenRenewedResult, token};
 
 use super::Account;
 use crate::account::logged_out;
 use crate::error::Error;
 use crate::net::Link;
+use crate::outbox::is_network;
 
 /// The phase of a login.
 #[derive(Clone, Debug)]
@@ -137,14 +139,26 @@ impl Login {
         self.phase.send_replace(Phase::Ended(error));
     }
 
-    pub(super) fn token(&self) -> String {
+    pub(crate) fn token(&self) -> String {
         self.token.lock().clone()
     }
 
-    /// Stores a new token that the server accepted.
-    pub(crate) fn renew(&self, token: &str, ends_at_ms: i64) {
-        token.clone_into(&mut self.token.lock());
-        self.set_token_end(ends_at_ms);
+    /// Replaces the token: on the server, or without a connection by the next login to it.
+    pub(crate) async fn renew(&self, token: String) -> Result<TokenRenewedResult, Error> {
+        let ends_at_s = token::expiry(&token)?;
+        let renewed = match self.link.request(None, RenewTokenRequest { token: token.clone() }).await {
+            Ok((renewed, _)) => renewed,
+            Err(error) if is_network(&error) => TokenRenewedResult { token: token.clone() },
+            Err(error) => return Err(error),
+        };
+        self.set_token(token, ends_at_s);
+        Ok(renewed)
+    }
+
+    /// Sets the token of the next login to the server.
+    pub(super) fn set_token(&self, token: String, ends_at_s: i64) {
+        *self.token.lock() = token;
+        self.set_token_end(ends_at_s.saturating_mul(1_000));
     }
 
     /// Sets the offset of the server's time from the steady clock.

@@ -1,6 +1,7 @@
 //! The task of a login: connects, reconnects, and cleans up at the end.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -8,7 +9,8 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use zim_protocol::{
-    ConnectionEvent, ConnectionState, ErrorCode, Event, LoginRequest, LoginResult, LogoutRequest, TokenWillExpireEvent,
+    ConnectionEvent, ConnectionState, ErrorCode, ErrorEvent, Event, LoginRequest, LoginResult, LogoutRequest,
+    TokenWillExpireEvent, token,
 };
 
 use super::Account;
@@ -21,6 +23,8 @@ use crate::{account, last_user};
 
 /// The app is warned this long before its token expires.
 const WARN_MS: i64 = 30_000;
+/// The pause between two attempts to replace a token.
+const TOKEN_RETRY: Duration = Duration::from_secs(5);
 /// The longest wait for the answer to a logout.
 const LOGOUT_TIMEOUT: Duration = Duration::from_secs(2);
 /// After a connection that lasted this long, the back-off starts again with a short pause.
@@ -32,12 +36,29 @@ pub(super) struct LoginTask {
     login: Arc<Login>,
     request: Mutex<LoginRequest>,
     is_offline: bool,
+    /// The changes of the network that were handled. None is lost while the client is busy.
+    network_changes: AtomicU64,
+    /// Where the current token stands, if tokens are provided.
+    token: Mutex<TokenState>,
+}
+
+/// Where a provided token stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum TokenState {
+    /// The server refused it, or there is none.
+    Needed,
+    /// It was just provided.
+    Fresh,
+    /// The server has accepted it, or the app gave it.
+    Used,
 }
 
 impl LoginTask {
     pub(super) fn new(client: Arc<Client>, login: Arc<Login>, request: LoginRequest) -> Self {
         let is_offline = request.config.as_ref().is_some_and(|config| config.is_offline_login);
-        Self { client, login, request: Mutex::new(request), is_offline }
+        let token = if login.token().is_empty() { TokenState::Needed } else { TokenState::Used };
+        let network_changes = AtomicU64::new(client.dialer.network_changes());
+        Self { client, login, request: Mutex::new(request), is_offline, network_changes, token: Mutex::new(token) }
     }
 
     pub(super) async fn run(self) {
@@ -73,6 +94,7 @@ impl LoginTask {
         tokio::select! {
             biased;
             () = self.client.root.cancelled() => End::Destroyed,
+            error = account.panicked() => End::Panicked(error),
             end = self.keep_connected(account) => end,
             () = self.app_logs_out() => End::Left,
             () = self.token_expires() => End::TokenExpired,
@@ -83,17 +105,24 @@ impl LoginTask {
         self.login.set_ending();
         self.login.link.close();
         let is_deleted = matches!(end, End::Unregistered) || self.login.is_clearing();
+        // A short-lived session reports what it could not send, so that must not be sent later.
+        let keeps_unsent = !self.client.config.one_shot && matches!(end, End::Destroyed | End::Panicked(_));
+        let is_panic = matches!(end, End::Panicked(_));
         let why = end.extended_data();
         let outcome = end.outcome();
         if let Some((event, error)) = &outcome {
             if let Some(error) = error {
                 tracing::info!(user = self.login.user_id, ?event, %error, "the login has ended");
             }
+            if is_panic && let Some(error) = error {
+                let event = ErrorEvent { code: error.number(), message: error.message().to_owned() };
+                self.client.events.raise(Event::Error(event));
+            }
             self.client.enter_because(ConnectionState::Disconnected, *event, why);
         }
         if let Some(account) = account {
             account.disconnected();
-            account.close().await;
+            account.close(keeps_unsent).await;
             if is_deleted {
                 self.erase();
             }
@@ -114,7 +143,7 @@ impl LoginTask {
     async fn app_logs_out(&self) {
         self.login.left().await;
         if self.login.link.is_online() {
-            let _ = timeout(LOGOUT_TIMEOUT, self.login.link.request(LogoutRequest {})).await;
+            let _ = timeout(LOGOUT_TIMEOUT, self.login.link.request(None, LogoutRequest {})).await;
         }
     }
 
@@ -127,6 +156,7 @@ impl LoginTask {
                 Ok((ended, lasted)) => {
                     let why = match ended {
                         Ended::Server(reason) => match End::of(reason) {
+                            Some(End::TokenExpired) if self.needs_token() => format!("{reason:?}"),
                             Some(end) => return end,
                             None => format!("{reason:?}"),
                         },
@@ -143,13 +173,17 @@ impl LoginTask {
                     self.pause(&mut backoff).await;
                 }
                 Err(failed) => {
-                    if let Some(end) = self.verdict(&failed) {
+                    let is_expired = failed.error.code() == ErrorCode::NetworkModuleTokenExpired
+                        || failed.error.code() == ErrorCode::NetworkModuleTokenTimeIsTooShort;
+                    if !(is_expired && self.needs_token())
+                        && let Some(end) = self.verdict(&failed)
+                    {
                         return end;
                     }
                     tracing::debug!(error = %failed.error, "not connected yet");
                     let timeout = Duration::from_millis(self.client.config.connect_timeout_ms);
                     let times_out = async {
-                        if self.login.is_accepted() {
+                        if self.login.is_accepted() || self.client.config.retries_login {
                             return std::future::pending().await;
                         }
                         sleep(timeout.saturating_sub(started.elapsed())).await;
@@ -162,6 +196,39 @@ impl LoginTask {
                 }
             }
         }
+    }
+
+    /// Notes that the server refuses the token as expired. Returns whether another one can be provided; one that was just
+    /// provided will not be better the next time.
+    fn needs_token(&self) -> bool {
+        let mut token = self.token.lock();
+        let is_fresh = std::mem::replace(&mut *token, TokenState::Needed) == TokenState::Fresh;
+        self.client.config.token_provider.is_some() && !is_fresh
+    }
+
+    /// Gets a token if the next login to the server needs one.
+    async fn provide_token(&self) -> Result<(), Failed> {
+        if *self.token.lock() != TokenState::Needed {
+            return Ok(());
+        }
+        let Some(token) = self.provided().await else { return Ok(()) };
+        let (token, ends_at_s) = token.map_err(|error| Failed { error, is_final: false })?;
+        self.login.set_token(token, ends_at_s);
+        *self.token.lock() = TokenState::Fresh;
+        Ok(())
+    }
+
+    /// Asks the app for a token; returns it with its end. `None`: the app provides none.
+    async fn provided(&self) -> Option<Result<(String, i64), Error>> {
+        let provider = self.client.config.token_provider.as_ref()?;
+        let provided = provider(self.login.user_id.clone()).await.map_err(|error| {
+            let message = "the token provider of the app failed";
+            Error::new(ErrorCode::NetworkModuleNetworkError, message).with_source(error)
+        });
+        Some(provided.and_then(|token| {
+            let ends_at_s = token::expiry(&token)?;
+            Ok((token, ends_at_s))
+        }))
     }
 
     /// Decides whether a failed attempt ends the login.
@@ -182,14 +249,21 @@ impl LoginTask {
         tokio::select! {
             () = sleep(backoff.next(u64::from_ne_bytes(random))) => {}
             // A new network: retry at once, with a fresh back-off.
-            () = self.client.dialer.network_changed() => *backoff = Backoff::default(),
+            () = self.client.dialer.network_changed(&self.network_changes, None) => *backoff = Backoff::default(),
         }
     }
 
     /// Runs one connection, from dialing to its end. Returns how it ended and how long it was logged in, or why the
     /// login failed.
     async fn connection(&self, account: &Arc<Account>) -> Result<(Ended, Duration), Failed> {
-        let dialed = self.client.dialer.dial().await;
+        self.provide_token().await?;
+        let dialed = loop {
+            tokio::select! {
+                dialed = self.client.dialer.dial() => break dialed,
+                // The attempt may be bound to a network that is gone.
+                () = self.client.dialer.network_changed(&self.network_changes, None) => self.client.dialer.rebind(),
+            }
+        };
         let mut dialed =
             dialed.map_err(|unreachable| Failed { error: unreachable.error, is_final: unreachable.is_final })?;
         let outcome = self.serve(&mut dialed, account).await;
@@ -212,6 +286,7 @@ impl LoginTask {
                 }
             }
         };
+        let connection = dialed.connection.clone();
         link.open(self.client.hello.clone());
         // Hello and the login are sent together: one round trip.
         let request = self.request();
@@ -225,7 +300,8 @@ impl LoginTask {
         let since = Instant::now();
         let ended = tokio::select! {
             ended = driven => ended,
-            () = self.follow_network_changes() => Ended::Lost("the network changed".to_owned()),
+            () = self.follow_network_changes(&connection) => Ended::Lost("the network changed".to_owned()),
+            () = self.pull_late(account) => Ended::Lost("late answers have ended".to_owned()),
         };
         Ok((ended, since.elapsed()))
     }
@@ -244,6 +320,7 @@ impl LoginTask {
         let welcome = self.login.link.welcome().await;
         self.login.set_time(welcome.server_time, self.client.config.clock.steady_ms());
         self.login.set_token_end(result.token_expires_at);
+        *self.token.lock() = TokenState::Used;
         let mut is_named = false;
         {
             let mut request = self.request.lock();
@@ -263,20 +340,28 @@ impl LoginTask {
         self.login.link.set_logged_in();
         self.login.set_account(account);
         self.client.enter(ConnectionState::Connected, ConnectionEvent::Success);
-        account.connected(result, is_named, &welcome).await;
+        account.connected(self.login.link.number(), result, is_named, &welcome);
         self.login.set_accepted();
     }
 
-    /// Moves the connection to a new socket whenever the network changes.
-    async fn follow_network_changes(&self) {
+    /// Fetches what late answers announce: the server carried out the request, although the app was told of a timeout.
+    async fn pull_late(&self, account: &Arc<Account>) {
         loop {
-            self.client.dialer.network_changed().await;
+            let pushes = self.login.link.late().await;
+            account.pull(pushes).await;
+        }
+    }
+
+    /// Moves the connection to a new socket whenever the network changes.
+    async fn follow_network_changes(&self, connection: &quinn::Connection) {
+        loop {
+            self.client.dialer.network_changed(&self.network_changes, Some(connection)).await;
             self.client.dialer.rebind();
             self.login.link.heartbeat();
         }
     }
 
-    /// Warns before the token expires, and returns when it expires.
+    /// Warns before the token expires, and returns when it expires. A provided token is replaced instead.
     async fn token_expires(&self) {
         let clock = &self.client.config.clock;
         let mut ends_at = self.login.token_end();
@@ -287,6 +372,7 @@ impl LoginTask {
                     return std::future::pending().await;
                 }
                 clock.sleep_until_steady(at.saturating_sub(WARN_MS)).await;
+                self.replace_token().await;
                 // Rounded up, so that 30 seconds before the end the event says 30.
                 let second = at.saturating_sub(clock.steady_ms()).max(0).saturating_add(999).div_euclid(1_000);
                 self.client.events.raise(Event::TokenWillExpire(TokenWillExpireEvent { second }));
@@ -298,6 +384,22 @@ impl LoginTask {
                 _ = ends_at.changed() => {}
                 () = end => return,
             }
+        }
+    }
+
+    /// Replaces a token that is about to expire until that succeeds; the new end of the token then ends this wait.
+    /// Returns at once if the app provides none.
+    async fn replace_token(&self) {
+        loop {
+            let Some(provided) = self.provided().await else { return };
+            let renewed = match provided {
+                Ok((token, _)) => self.login.renew(token).await.map(drop),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = renewed {
+                tracing::warn!(user = self.login.user_id, %error, "the token cannot be replaced yet");
+            }
+            sleep(TOKEN_RETRY).await;
         }
     }
 }

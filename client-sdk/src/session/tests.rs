@@ -63,6 +63,31 @@ async fn a_login_that_times_out_can_be_retried() {
 }
 
 #[tokio::test]
+async fn a_first_login_is_retried_without_a_limit_if_the_app_asks_for_it() {
+    let server = Silent::new();
+    let config = server.config().app_sign("sign").connect_timeout_ms(10).retry_login(true);
+    let zim = Zim::new(config).unwrap();
+    let login = Box::pin(zim.login("ann", LoginConfig::default())).await_once().await;
+    // Each attempt begins with a packet of its own connection.
+    let mut seen = std::collections::HashSet::new();
+    server.0.set_nonblocking(true).unwrap();
+    let attempts = async {
+        while seen.len() < 3 {
+            let mut packet = [0; 2_048];
+            match server.0.recv(&mut packet) {
+                // The id of the connection follows the flags, the version and the length of the id.
+                Ok(_) => drop(seen.insert(packet[6..14].to_vec())),
+                Err(_) => tokio::time::sleep(std::time::Duration::from_millis(1)).await,
+            }
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(20), attempts).await.unwrap();
+    let login = login.await_once().await;
+    zim.logout().await;
+    assert_eq!(login.await.unwrap_err().code(), ErrorCode::NetworkModuleUserIsNotLogged);
+}
+
+#[tokio::test]
 async fn during_a_login_the_same_user_can_wait_for_it_and_another_user_is_refused() {
     let server = Silent::new();
     let zim = server.client();
@@ -129,6 +154,19 @@ async fn a_destroyed_client_does_nothing() {
 }
 
 #[tokio::test]
+async fn the_connection_state_is_disconnected_after_the_end() {
+    let server = Silent::new();
+    let zim = server.client();
+    let login = Box::pin(zim.login("ann", config())).await_once().await;
+    assert_eq!(zim.connection_state(), ConnectionState::Connecting);
+    zim.destroy();
+    assert_eq!(zim.connection_state(), ConnectionState::Disconnected);
+    zim.closed().await;
+    assert!(login.await.is_err());
+    assert_eq!(zim.connection_state(), ConnectionState::Disconnected);
+}
+
+#[tokio::test]
 async fn an_invalid_token_is_refused_without_a_request() {
     let server = Silent::new();
     let zim = Zim::new(server.config()).unwrap();
@@ -170,13 +208,51 @@ async fn an_offline_login_is_for_the_last_user_of_the_device() {
     let list = zim.query_conversation_list(query, ConversationFilterOption::default()).await.unwrap();
     assert!(list.conversation_list.is_empty());
 
+    // A new token waits for the next connection. Bad ones are refused, and the old one stays.
+    let later = |seconds| Token::generate(1, "ann", SECRET, NOW_S, seconds).unwrap();
+    let token = || zim.client().login.lock().as_ref().unwrap().token();
+    assert_eq!(zim.renew_token(&later(200)).await.unwrap().token, token());
+    zim.login("ann", LoginConfig { token: later(150), ..config() }).await.unwrap();
+    let expected = token();
+    for bad in ["garbage", "04"] {
+        let login = zim.login("ann", LoginConfig { token: bad.to_owned(), ..config() }).await;
+        assert_eq!(login.unwrap_err().code(), ErrorCode::NetworkModuleTokenInvalid);
+        assert_eq!(zim.renew_token(bad).await.unwrap_err().code(), ErrorCode::NetworkModuleTokenInvalid);
+    }
+    assert_eq!(token(), expected);
+    zim.login("ann", config()).await.unwrap();
+    assert_eq!(token(), expected, "a login without a token keeps it");
+
     // The token expires without a network as well.
-    zim.client().config.clock.advance(100_000);
+    zim.client().config.clock.advance(150_000);
     while !matches!(events.next().await, Some(Ok(Event::TokenWillExpire(_)))) {}
     assert_eq!(state(&mut events).await, (ConnectionState::Disconnected, ConnectionEvent::TokenExpired));
     // The next login waits until the database of this one is closed.
     let refused = zim.login("ann", offline("ann")).await.unwrap_err();
     assert_eq!(refused.code(), ErrorCode::NetworkModuleTokenExpired);
+}
+
+#[tokio::test]
+async fn a_panic_in_the_thread_of_the_database_ends_the_login() {
+    let (server, folder) = (Silent::new(), tempfile::tempdir().unwrap());
+    let zim = Zim::new(server.config().app_sign("sign").data_dir(folder.path())).unwrap();
+    crate::last_user::set(&zim.client().config, "ann");
+    let offline = || LoginConfig { is_offline_login: true, ..config() };
+    for _ in 0..2 {
+        zim.login("ann", offline()).await.unwrap();
+        let mut events = zim.events();
+        let write =
+            zim.account().unwrap().store().write(|_| -> rusqlite::Result<()> { panic!("a bug of the SDK") }).await;
+        assert_eq!(write.unwrap_err().code(), ErrorCode::DatabaseModuleDbIsNotOpened);
+        let Some(Ok(Event::Error(error))) = events.next().await else { panic!("no error") };
+        assert_eq!(error.code, ErrorCode::DatabaseModuleDbIsNotOpened as i32);
+        let Some(Ok(Event::ConnectionStateChanged(changed))) = events.next().await else { panic!("no state") };
+        assert_eq!(changed.state(), ConnectionState::Disconnected);
+        assert_eq!(changed.event(), ConnectionEvent::LoginInterrupted);
+        assert_eq!(changed.extended_data, r#"{"reason":"panicked"}"#);
+        // The next login opens the database again.
+        assert_eq!(zim.user_id(), None);
+    }
 }
 
 #[tokio::test]

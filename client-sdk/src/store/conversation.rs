@@ -1,5 +1,6 @@
 //! Rows of conversations: the state of the sync engine, and what the app sees.
 
+use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
 use rusqlite::types::Value;
@@ -52,6 +53,12 @@ pub(crate) fn name_of_message(db: &Connection, row: i64) -> rusqlite::Result<Nam
     .query_row([row], |row| Ok(Name::new(row.get(0)?, row.get::<_, String>(1)?)))
 }
 
+/// Returns the name of a conversation.
+pub(crate) fn name(db: &Connection, id: i64) -> rusqlite::Result<Name> {
+    db.prepare_cached("SELECT type, name FROM conversation WHERE id = ?1")?
+        .query_row([id], |row| Ok(Name::new(row.get(0)?, row.get::<_, String>(1)?)))
+}
+
 /// Loads the state of the sync engine.
 pub(crate) fn load(db: &Connection) -> rusqlite::Result<(Position, Vec<(Name, State)>)> {
     let position = db.query_row("SELECT epoch, pos, touched, is_settled, profiles_at FROM device", [], |row| {
@@ -66,7 +73,7 @@ pub(crate) fn load(db: &Connection) -> rusqlite::Result<(Position, Vec<(Name, St
     let mut held = db.prepare("SELECT lo, hi FROM held WHERE conversation = ?1 ORDER BY lo")?;
     let mut statement = db.prepare(
         "SELECT id, type, name, seq, rev, head_seq, head_rev, is_known, last_ts, n, sent, base_seq, base_n, base_sent, \
-         deducted, read_seq FROM conversation",
+         revoked, read_seq FROM conversation",
     )?;
     let mut rows = statement.query([])?;
     let mut states = Vec::new();
@@ -80,7 +87,7 @@ pub(crate) fn load(db: &Connection) -> rusqlite::Result<(Position, Vec<(Name, St
             base_seq: number(11)?,
             base_n: number(12)?,
             base_sent: number(13)?,
-            deducted: number(14)?,
+            revoked: revoked(&row.get::<_, Vec<u8>>(14)?),
             read_seq: number(15)?,
         };
         let state = State {
@@ -97,6 +104,27 @@ pub(crate) fn load(db: &Connection) -> rusqlite::Result<(Position, Vec<(Name, St
         states.push((Name::new(row.get(1)?, row.get::<_, String>(2)?), state));
     }
     Ok((position, states))
+}
+
+/// Positions are stored as varints of their distances, ascending: mostly there are none.
+fn encode_revoked(positions: &BTreeSet<u64>) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut before = 0;
+    for position in positions {
+        prost::encoding::encode_varint(position - before, &mut out);
+        before = *position;
+    }
+    out
+}
+
+fn revoked(mut bytes: &[u8]) -> BTreeSet<u64> {
+    let mut positions = BTreeSet::new();
+    let mut last: u64 = 0;
+    while let Ok(distance) = prost::encoding::decode_varint(&mut bytes) {
+        last = last.saturating_add(distance);
+        positions.insert(last);
+    }
+    positions
 }
 
 /// Stores the state of the engine apart from conversations.
@@ -118,7 +146,7 @@ pub(crate) fn save(db: &Connection, conversation: i64, saved: &Saved) -> rusqlit
     // A conversation that exists on the server has a peer, so it is not disabled.
     db.prepare_cached(
         "UPDATE conversation SET seq = ?2, rev = ?3, head_seq = ?4, head_rev = ?5, is_known = ?6, last_ts = ?7, n = ?8, \
-         sent = ?9, base_seq = ?10, base_n = ?11, base_sent = ?12, deducted = ?13, read_seq = ?14, unread = ?15, \
+         sent = ?9, base_seq = ?10, base_n = ?11, base_sent = ?12, revoked = ?13, read_seq = ?14, unread = ?15, \
          is_disabled = CASE WHEN ?4 > 0 THEN 0 ELSE is_disabled END WHERE id = ?1",
     )?
     .execute(params![
@@ -134,7 +162,7 @@ pub(crate) fn save(db: &Connection, conversation: i64, saved: &Saved) -> rusqlit
         to_sql(tally.base_seq),
         to_sql(tally.base_n),
         to_sql(tally.base_sent),
-        to_sql(tally.deducted),
+        encode_revoked(&tally.revoked),
         to_sql(tally.read_seq),
         to_sql(tally.unread())
     ])?;
@@ -177,8 +205,9 @@ pub(crate) fn sweep(db: &Connection, viewer: &str) -> rusqlite::Result<Vec<Conve
     Ok(swept)
 }
 
-/// Deletes all rows from the server; names and rows that only this device has stay.
+/// Deletes all rows from the server; names, and rows and data that only this device has, stay.
 pub(crate) fn drop_all(db: &Connection) -> rusqlite::Result<()> {
+    message::keep_local_data(db, None)?;
     db.execute("DELETE FROM message WHERE seq > 0", [])?;
     db.execute("DELETE FROM held", [])?;
     Ok(())

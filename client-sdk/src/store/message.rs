@@ -2,9 +2,13 @@
 
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Row, params};
-use zim_protocol::{ConversationRef, Message, MessageEntry, MessageSentStatus, ORDER_KEY_STEP};
+use zim_protocol::{
+    ConversationRef, ConversationType, Event, GroupMessageReceivedEvent, Message, MessageEntry, MessageReceivedInfo,
+    MessageSentStatus, ORDER_KEY_STEP, PeerMessageReceivedEvent,
+};
 
 use super::{from_sql, to_sql};
+use crate::types::Name;
 
 /// The columns that [`MessageRow::read`] reads, of a table named `m`.
 pub(crate) const COLUMNS: &str = "m.order_key, m.seq, m.message_id, m.client_key, m.sender, m.ts, m.kind, m.flags, \
@@ -77,6 +81,20 @@ pub(crate) fn shown(entry: MessageEntry, viewer: &str, name: &ConversationRef) -
     entry.into_message(viewer, name).or_else(|_| bare.into_message(viewer, name)).unwrap_or_default()
 }
 
+/// Returns the event for received messages, if their type of conversation has one.
+pub(crate) fn received(to: &ConversationRef, message_list: Vec<Message>, info: MessageReceivedInfo) -> Option<Event> {
+    let (from_conversation_id, info) = (to.id.clone(), Some(info));
+    match ConversationType::try_from(to.r#type) {
+        Ok(ConversationType::Peer) => {
+            Some(Event::PeerMessageReceived(PeerMessageReceivedEvent { message_list, from_conversation_id, info }))
+        }
+        Ok(ConversationType::Group) => {
+            Some(Event::GroupMessageReceived(GroupMessageReceivedEvent { message_list, from_conversation_id, info }))
+        }
+        _ => None,
+    }
+}
+
 /// The result of storing an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stored {
@@ -114,7 +132,8 @@ pub(crate) fn store(
     let is_local = db
         .prepare_cached(
             "INSERT INTO message (conversation, order_key, tie, seq, message_id, client_key, sender, ts, kind, flags, status, \
-             is_local, content, local_data) VALUES (?1, ?2, 0, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 0, ?11, '') \
+             is_local, content, local_data) VALUES (?1, ?2, 0, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 0, ?11, \
+             COALESCE((SELECT k.local_data FROM kept_local_data k WHERE k.message_id = ?4), '')) \
              ON CONFLICT (conversation, order_key, tie) DO UPDATE SET message_id = excluded.message_id, ts = excluded.ts, \
              kind = excluded.kind, flags = excluded.flags, content = excluded.content RETURNING is_local",
         )?
@@ -146,6 +165,13 @@ pub(crate) fn change(db: &Connection, conversation: i64, entry: &MessageEntry) -
         )?
         .execute(params![conversation, order_key(entry.seq), entry.kind, entry.flags, &entry.content[..]])?;
     Ok(changed > 0)
+}
+
+/// Returns the type of a message at a position, if it is held.
+pub(crate) fn kind(db: &Connection, conversation: i64, seq: u64) -> rusqlite::Result<Option<i32>> {
+    db.prepare_cached("SELECT kind FROM message WHERE conversation = ?1 AND order_key = ?2 AND tie = 0")?
+        .query_row(params![conversation, order_key(seq)], |row| row.get(0))
+        .optional()
 }
 
 /// Returns the pending row with this key: its id, conversation and status.
@@ -260,6 +286,25 @@ pub(crate) fn retry(
         .optional()
 }
 
+/// Returns whether a message with this key waits in this conversation.
+pub(crate) fn is_waiting(db: &Connection, conversation: i64, key: &[u8]) -> rusqlite::Result<bool> {
+    Ok(waiting(db, key)?.is_some_and(|(_, place, _)| place == conversation))
+}
+
+/// Returns the user's own message with this key if the server has stored it.
+pub(crate) fn sent(
+    db: &Connection,
+    conversation: i64,
+    viewer: &str,
+    key: &[u8],
+) -> rusqlite::Result<Option<MessageRow>> {
+    db.prepare_cached(&format!(
+        "SELECT {COLUMNS} FROM message m WHERE m.conversation = ?1 AND m.seq > 0 AND m.sender = ?2 AND m.client_key = ?3"
+    ))?
+    .query_row(params![conversation, viewer, key], |row| MessageRow::read(row, 0))
+    .optional()
+}
+
 /// Marks a message as failed; returns its row, or `None` if the server has stored it after all.
 pub(crate) fn fail(db: &Connection, key: &[u8]) -> rusqlite::Result<Option<i64>> {
     db.prepare_cached("UPDATE message SET status = ?2 WHERE client_key = ?1 AND seq = 0 RETURNING id")?
@@ -274,12 +319,38 @@ pub(crate) fn by_id(db: &Connection, id: i64) -> rusqlite::Result<Option<Message
         .optional()
 }
 
-/// Marks messages as failed that were being sent when the process ended.
-pub(crate) fn fail_all(db: &Connection) -> rusqlite::Result<()> {
-    db.execute(
-        "UPDATE message SET status = ?1 WHERE seq = 0 AND status = ?2",
-        params![MessageSentStatus::Failed as i32, MessageSentStatus::Sending as i32],
-    )?;
+/// A message that was being sent when the process ended.
+#[derive(Debug)]
+pub(crate) struct Unsent {
+    pub(crate) name: Name,
+    pub(crate) row: MessageRow,
+    pub(crate) config: Bytes,
+}
+
+/// Returns the messages that were being sent when the process ended, in the order of the calls.
+pub(crate) fn unsent(db: &Connection) -> rusqlite::Result<Vec<Unsent>> {
+    db.prepare_cached(&format!(
+        "SELECT {COLUMNS}, m.config, c.type, c.name FROM message m JOIN conversation c ON c.id = m.conversation \
+         WHERE m.seq = 0 AND m.status = ?1 ORDER BY m.id"
+    ))?
+    .query_map([MessageSentStatus::Sending as i32], |row| {
+        let config = row.get::<_, Option<Vec<u8>>>(COLUMN_COUNT)?.unwrap_or_default().into();
+        let name = Name::new(row.get(COLUMN_COUNT + 1)?, row.get::<_, String>(COLUMN_COUNT + 2)?);
+        Ok(Unsent { name, row: MessageRow::read(row, 0)?, config })
+    })?
+    .collect()
+}
+
+/// Returns the conversations with messages that the server has not stored and that are dated after `now_ms`.
+pub(crate) fn dated_after(db: &Connection, now_ms: i64) -> rusqlite::Result<Vec<i64>> {
+    db.prepare_cached("SELECT DISTINCT conversation FROM message WHERE seq = 0 AND ts > ?1")?
+        .query_map([now_ms], |row| row.get(0))?
+        .collect()
+}
+
+/// Dates such messages to `now_ms`.
+pub(crate) fn date_back(db: &Connection, now_ms: i64) -> rusqlite::Result<()> {
+    db.prepare_cached("UPDATE message SET ts = ?1 WHERE seq = 0 AND ts > ?1")?.execute([now_ms])?;
     Ok(())
 }
 
@@ -299,10 +370,21 @@ pub(crate) fn hold(db: &Connection, conversation: i64, (lo, hi): (u64, u64)) -> 
     Ok(())
 }
 
-/// Deletes the rows of a conversation that came from the server; rows that only this device has stay.
+/// Deletes the rows of a conversation that came from the server; rows and data that only this device has stay.
 pub(crate) fn drop_stored(db: &Connection, conversation: i64) -> rusqlite::Result<()> {
+    keep_local_data(db, Some(conversation))?;
     db.prepare_cached("DELETE FROM message WHERE conversation = ?1 AND seq > 0")?.execute([conversation])?;
     db.prepare_cached("DELETE FROM held WHERE conversation = ?1")?.execute([conversation])?;
+    Ok(())
+}
+
+/// Keeps the local data of messages of a conversation, or of all, beyond their rows.
+pub(crate) fn keep_local_data(db: &Connection, conversation: Option<i64>) -> rusqlite::Result<()> {
+    db.prepare_cached(
+        "INSERT OR REPLACE INTO kept_local_data (message_id, local_data) SELECT message_id, local_data FROM message \
+         WHERE seq > 0 AND local_data <> '' AND (?1 IS NULL OR conversation = ?1)",
+    )?
+    .execute([conversation])?;
     Ok(())
 }
 

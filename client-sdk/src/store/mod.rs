@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use rusqlite::types::Value;
-use rusqlite::{Connection, params_from_iter};
+use rusqlite::{Connection, ErrorCode as RusqliteCode, params_from_iter};
 use tokio::sync::Semaphore;
 use zim_protocol::ErrorCode;
 
@@ -136,6 +136,20 @@ impl Store {
             .map_err(writing)
     }
 
+    /// Waits until a write panics: the database is closed then. Never returns if none does.
+    pub(crate) async fn panicked(&self) -> Error {
+        self.writer.panicked().await;
+        Error::new(
+            ErrorCode::DatabaseModuleDbIsNotOpened,
+            "the local database was closed because a write to it panicked, which is a bug of the SDK; log in again",
+        )
+    }
+
+    /// Closes the database and blocks until that is done: for opening, before the database is shared.
+    pub(crate) fn close_now(self) {
+        self.writer.close_now();
+    }
+
     /// Closes the database after the writes before it.
     pub(crate) async fn close(&self) {
         if let Some(readers) = &self.readers {
@@ -147,20 +161,53 @@ impl Store {
 }
 
 fn opening(what: &str, error: rusqlite::Error) -> Error {
-    Error::new(ErrorCode::DatabaseModuleOpenDatabaseError, format!("the local database ({what}) cannot be opened"))
-        .with_source(error)
+    let message = format!("the local database ({what}) cannot be opened: {}", cause(&error));
+    Error::new(ErrorCode::DatabaseModuleOpenDatabaseError, message).with_source(error)
 }
 
 fn writing(error: rusqlite::Error) -> Error {
-    Error::new(
-        ErrorCode::DatabaseModuleModifyDatabaseError,
-        "the local database cannot be written; check the free space and the permissions of the data folder",
-    )
-    .with_source(error)
+    let message = format!("the local database cannot be written: {}", cause(&error));
+    Error::new(ErrorCode::DatabaseModuleModifyDatabaseError, message).with_source(error)
 }
 
 fn reading(error: rusqlite::Error) -> Error {
-    Error::new(ErrorCode::DatabaseModuleSeleteDatabaseError, "the local database cannot be read").with_source(error)
+    let message = format!("the local database cannot be read: {}", cause(&error));
+    Error::new(ErrorCode::DatabaseModuleSeleteDatabaseError, message).with_source(error)
+}
+
+/// Says what is wrong, and what to do about it.
+fn cause(error: &rusqlite::Error) -> String {
+    match error.sqlite_error_code() {
+        Some(RusqliteCode::ReadOnly) => "it is read-only; let this user write the data folder and its files".to_owned(),
+        Some(RusqliteCode::DiskFull) => "the disk is full; free some space".to_owned(),
+        Some(RusqliteCode::CannotOpen | RusqliteCode::PermissionDenied) => {
+            "this user may not open it; check the permissions of the data folder and its files".to_owned()
+        }
+        Some(RusqliteCode::DatabaseCorrupt | RusqliteCode::NotADatabase) => {
+            "it is damaged; the next login replaces it".to_owned()
+        }
+        _ => error.to_string(),
+    }
+}
+
+/// Returns whether an error of the store means that its file is damaged.
+pub(crate) fn is_damaged(error: &Error) -> bool {
+    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<rusqlite::Error>());
+    let code = source.and_then(rusqlite::Error::sqlite_error_code);
+    matches!(code, Some(RusqliteCode::DatabaseCorrupt | RusqliteCode::NotADatabase))
+}
+
+/// Sets a damaged database aside, for whoever wants to look at it; returns the new name. It must be closed.
+pub(crate) fn set_aside(path: &Path) -> std::io::Result<std::path::PathBuf> {
+    let aside = path.with_extension("damaged");
+    std::fs::rename(path, &aside)?;
+    for beside in ["db-wal", "db-shm"] {
+        match std::fs::remove_file(path.with_extension(beside)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(aside)
 }
 
 fn closed() -> Error {
@@ -290,5 +337,45 @@ mod tests {
         assert_eq!(store.read(read).await.unwrap_err().code(), ErrorCode::DatabaseModuleDbIsNotOpened);
         let store = Store::open(Some(&path)).unwrap();
         assert_eq!(store.read(read).await.unwrap(), 7);
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(Some(&folder.path().join("a.db"))).unwrap();
+        let full = store.write(|db| {
+            let pages: i64 = db.pragma_query_value(None, "page_count", |row| row.get(0))?;
+            db.pragma_update(None, "max_page_count", pages)?;
+            db.execute("INSERT INTO rule (id, rule) VALUES (1, zeroblob(100000))", [])
+        });
+        let error = full.await.unwrap_err();
+        assert_eq!(error.code(), ErrorCode::DatabaseModuleModifyDatabaseError);
+        assert!(error.message().contains("the disk is full"), "{error}");
+        store.close().await;
+    }
+
+    #[tokio::test]
+    async fn a_read_only_database_is_named() {
+        let store = Store::open(None).unwrap();
+        let refused = store.write(|db| {
+            db.pragma_update(None, "query_only", true)?;
+            db.execute("UPDATE device SET pos = 7", [])
+        });
+        let error = refused.await.unwrap_err();
+        assert_eq!(error.code(), ErrorCode::DatabaseModuleModifyDatabaseError);
+        assert!(error.message().contains("read-only"), "{error}");
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the database of another version")]
+    #[tokio::test]
+    async fn a_newer_database_is_named_and_not_damaged() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.db");
+        Store::open(Some(&path)).unwrap().close().await;
+        Connection::open(&path).unwrap().pragma_update(None, "user_version", 1_000).unwrap();
+        let error = Store::open(Some(&path)).unwrap_err();
+        assert_eq!(error.code(), ErrorCode::DatabaseModuleOpenDatabaseError);
+        assert!(error.message().contains("newer than this SDK"), "{error}");
+        assert!(!is_damaged(&error));
     }
 }

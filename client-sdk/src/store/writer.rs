@@ -1,11 +1,12 @@
-//! The thread that owns the connection that writes.
+//! The thread that owns the connection that writes. A panic in a job ends the thread and closes the database.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc;
 use std::thread;
 
 use parking_lot::Mutex;
 use rusqlite::Connection;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use zim_protocol::ErrorCode;
 
 use super::closed;
@@ -19,27 +20,31 @@ type Job = Box<dyn FnOnce(&mut Connection) + Send>;
 pub(super) struct Writer {
     jobs: Mutex<Option<mpsc::Sender<Job>>>,
     done: tokio::sync::Mutex<Option<oneshot::Receiver<()>>>,
+    has_panicked: watch::Receiver<bool>,
 }
 
 impl Writer {
     pub(super) fn start(mut connection: Connection, file: Option<DatabaseFile>) -> Result<Self, Error> {
         let (jobs, queue) = mpsc::channel::<Job>();
         let (ended, done) = oneshot::channel();
+        let (panicked, has_panicked) = watch::channel(false);
         let run = move || {
-            for job in queue {
-                job(&mut connection);
-            }
+            let mut jobs = queue.into_iter();
+            let has_panicked = jobs.any(|job| catch_unwind(AssertUnwindSafe(|| job(&mut connection))).is_err());
+            // Drops the jobs that wait, which wakes their callers.
+            drop(jobs);
             // In this order, so that the next owner of the lock finds the file closed.
             drop(connection);
             drop(file);
+            panicked.send_replace(has_panicked);
             // Fails if `close` is not waiting.
             let _ = ended.send(());
         };
         thread::Builder::new().name("zim-store".to_owned()).spawn(run).map_err(|error| {
-            Error::new(ErrorCode::DatabaseModuleOpenDatabaseError, "the thread of the local database cannot be started")
-                .with_source(error)
+            let message = format!("the thread of the local database cannot be started: {error}");
+            Error::new(ErrorCode::DatabaseModuleOpenDatabaseError, message).with_source(error)
         })?;
-        Ok(Self { jobs: Mutex::new(Some(jobs)), done: tokio::sync::Mutex::new(Some(done)) })
+        Ok(Self { jobs: Mutex::new(Some(jobs)), done: tokio::sync::Mutex::new(Some(done)), has_panicked })
     }
 
     /// Runs `job` after all earlier jobs. Its place is taken at the call.
@@ -74,6 +79,22 @@ impl Writer {
         if let Some(jobs) = &*self.jobs.lock() {
             // Fails only when the thread has ended. The job is dropped then, which wakes its caller.
             let _ = jobs.send(Box::new(job));
+        }
+    }
+
+    /// Waits until a job panics. Never returns if none does.
+    pub(super) async fn panicked(&self) {
+        if self.has_panicked.clone().wait_for(|has_panicked| *has_panicked).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Ends the thread after all earlier jobs, and blocks until that is done.
+    pub(super) fn close_now(self) {
+        drop(self.jobs);
+        if let Some(done) = self.done.into_inner() {
+            // The thread has ended in either case.
+            let _ = done.blocking_recv();
         }
     }
 

@@ -1,6 +1,8 @@
 //! A client as a process, which campaigns kill: `test-client SERVER APP SIGN FINGERPRINT USER FOLDER`. It logs in,
 //! reads commands from stdin and prints answers and events to stdout, one JSON object per line. It ends at the end of
 //! stdin.
+//!
+//! Events are printed by handlers, which are slow: an event is printed if and only if its handler has returned.
 
 use std::env;
 use std::time::Duration;
@@ -8,21 +10,23 @@ use std::time::Duration;
 use anyhow::Context;
 use serde_json::{Value, json};
 use tokio::time::sleep;
-use zim_client_sdk::{Config, EventStream, MessageSendNotification, Trust, Zim};
+use zim_client_sdk::{Config, MessageSendNotification, Trust, Zim};
 use zim_integration_tests::{print_line, stdin_lines, ticking_clock};
 use zim_protocol::clock::Clock;
 use zim_protocol::{
     ConversationFilterOption, ConversationQueryConfig, ConversationTotalUnreadMessageCountQueryConfig,
-    ConversationType, FriendAddConfig, FriendApplicationAcceptConfig, FriendApplicationRejectConfig,
+    ConversationType, Event, EventKind, FriendAddConfig, FriendApplicationAcceptConfig, FriendApplicationRejectConfig,
     FriendApplicationSendConfig, FriendDeleteConfig, FriendDeleteType, LoginConfig, Message, MessageQueryConfig,
     MessageSendConfig, UserCustomStatusUpdateConfig, UserStatusSubscribeConfig,
 };
 
 /// The pause between two attempts to log in.
 const PAUSE: Duration = Duration::from_millis(50);
+/// How long a handler takes. Long enough for a queue of events to build up; a kill leaves it behind.
+const HANDLING: Duration = Duration::from_millis(5);
 const PEER: ConversationType = ConversationType::Peer;
 
-#[tokio::main(flavor = "current_thread")]
+#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let [server, app, sign, fingerprint, user, folder] = arguments.as_slice() else {
@@ -38,7 +42,9 @@ async fn main() -> anyhow::Result<()> {
         .connect_timeout_ms(2_000)
         .resend_window_ms(3_600_000);
     let zim = Zim::new(config)?;
-    let events = tokio::spawn(print_events(zim.events()));
+    for kind in EventKind::ALL {
+        zim.on(*kind, |_, event| print_event(event));
+    }
     let login = tokio::spawn(log_in(zim.clone(), user.clone()));
     let mut commands = stdin_lines();
     while let Some(line) = commands.recv().await {
@@ -46,8 +52,6 @@ async fn main() -> anyhow::Result<()> {
         if command["do"] == "quit" {
             zim.destroy();
             zim.closed().await;
-            // The stream ends with the client, after all events are printed.
-            let _ = events.await;
             print_line(answer(&command, Ok(Value::Null)));
             break;
         }
@@ -208,14 +212,11 @@ async fn log_in(zim: Zim, user: String) {
     print_line(json!({"logged_in": true}));
 }
 
-async fn print_events(mut events: EventStream) {
-    while let Some(event) = events.next().await {
-        match event {
-            Ok(event) => match event.to_json() {
-                Ok(event) => print_line(json!({"event": event})),
-                Err(error) => print_line(json!({"failed": error.to_string()})),
-            },
-            Err(lagged) => print_line(json!({"lagged": lagged.to_string()})),
-        }
+#[expect(clippy::disallowed_methods, reason = "a handler that blocks its thread, as those of apps may")]
+fn print_event(event: &Event) {
+    std::thread::sleep(HANDLING);
+    match event.to_json() {
+        Ok(event) => print_line(json!({"event": event})),
+        Err(error) => print_line(json!({"failed": error.to_string()})),
     }
 }

@@ -1,6 +1,5 @@
 //! A device: a client as a child process, a local database that outlives it, and a proxy to the server.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -8,10 +7,8 @@ use anyhow::Context;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use super::lists::Lists;
 use super::plan::{Action, SocialAction};
 use super::record::Record;
-use super::rows;
 use crate::process::{ChildProcess, FirstApp};
 use crate::proxy::Proxy;
 use crate::wait::TIMEOUT;
@@ -25,24 +22,11 @@ pub(crate) struct Device {
     pub(crate) folder: PathBuf,
     process: Option<ChildProcess>,
     pub(crate) incarnation: u32,
-    /// The messages that it had stored and may have raised when it was killed, by peer and position.
-    pub(crate) raised_before_kill: BTreeSet<(String, i64)>,
-    /// The incarnation in which it was last killed, and its lists at that moment.
-    pub(crate) killed: Option<(u32, Lists)>,
 }
 
 impl Device {
     pub(crate) fn new(number: usize, user: &'static str, proxy: Proxy, folder: PathBuf) -> Self {
-        Self {
-            number,
-            user,
-            proxy,
-            folder,
-            process: None,
-            incarnation: 0,
-            raised_before_kill: BTreeSet::new(),
-            killed: None,
-        }
+        Self { number, user, proxy, folder, process: None, incarnation: 0 }
     }
 
     /// Starts the client unless it runs. It logs in as soon as it can.
@@ -68,14 +52,10 @@ impl Device {
         self.process.is_some()
     }
 
-    /// Sends SIGKILL: what is not in the local database is lost.
+    /// Sends SIGKILL: what is not in the local database is lost, and events that a handler is handling are raised again.
     pub(crate) fn kill(&mut self, record: &Record) -> anyhow::Result<()> {
         if self.process.take().is_some() {
             record.process_ended(self.number);
-            // The client may be killed before it has created a database.
-            let (raised, lists) = rows::left_behind(&self.folder).unwrap_or_default();
-            self.raised_before_kill.extend(raised);
-            self.killed = Some((self.incarnation, lists));
         }
         Ok(())
     }

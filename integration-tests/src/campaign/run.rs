@@ -159,9 +159,8 @@ async fn execute(
     let mut devices = std::mem::take(&mut testbed.devices);
     for device in devices.iter_mut().chain(&mut fresh) {
         let (view, histories) = observe(device, &record).await?;
-        let (raised_before_kill, killed) = (std::mem::take(&mut device.raised_before_kill), device.killed.take());
         let (number, user, rows, known) = (device.number, device.user, BTreeSet::new(), DeviceLists::default());
-        seen.push(DeviceState { number, user, view, histories, rows, known, raised_before_kill, killed });
+        seen.push(DeviceState { number, user, view, histories, rows, known });
         device.close(&record).await?;
     }
     testbed.execute(&super::plan::Step::Fault(Fault::StopServer)).await?;
@@ -248,7 +247,8 @@ fn is_equal(testbed: &Testbed, fresh: &[Device]) -> anyhow::Result<bool> {
         let floors = floors(&kept, device.user);
         let (held, own) = (lists::held(&device.folder)?, lists.get(device.user).cloned().unwrap_or_default());
         let known = social::known_users(&own, &kept, device.user);
-        let is_same = rows::read(&device.folder, &floors)? == rows::read(&other.folder, &floors)?
+        let is_same = rows::is_delivered(&device.folder)?
+            && rows::read(&device.folder, &floors)? == rows::read(&other.folder, &floors)?
             && held.lists == own
             && held.subscriptions == subscriptions.get(device.user).cloned().unwrap_or_default()
             && known.iter().all(|user| held.profiles.get(user) == profiles.get(user));
@@ -330,8 +330,7 @@ async fn wait_for_events(testbed: &Testbed, limit: Duration) -> anyhow::Result<(
     poll_until(limit, async || {
         let raised = testbed.record.read(|events| events.raised.clone());
         Ok(testbed.devices.iter().all(|device| {
-            let mut raised_here = checks::raised_by(&raised, device.number);
-            raised_here.extend(device.raised_before_kill.iter().cloned());
+            let raised_here = checks::raised_by(&raised, device.number);
             let mut all = kept.iter().filter_map(|kept| checks::expected(kept, device.user, device.number));
             all.all(|(peer, seqs)| seqs.into_iter().all(|seq| raised_here.contains(&(peer.to_owned(), seq))))
         }))

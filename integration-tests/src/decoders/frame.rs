@@ -130,6 +130,8 @@ fn read<'a>(pieces: impl Iterator<Item = &'a [u8]>, has_welcome: bool) -> ReadRe
 fn call_of(incoming: &Incoming<u64>) -> u64 {
     match incoming {
         Incoming::Welcome(_) => 0,
+        // A second answer to a call.
+        Incoming::Late(_) => u64::MAX,
         Incoming::Answer(call, response) => {
             assert_eq!(response.id, *call, "an answer was matched to another request");
             *call

@@ -118,6 +118,37 @@ async fn rotate_secret_with_an_overlap_accepts_both_until_it_ends() {
     world.end().await;
 }
 
+/// Also if the server does not run when the overlap ends, and for secrets of one app with different ends.
+#[tokio::test]
+async fn rotate_secret_deletes_the_old_secret_when_its_overlap_ends() {
+    let mut world = World::new().await;
+    let mut operator = world.admin().await;
+    let app_id = world.app_id();
+    let old_token = world.token("ann");
+    rotate(&mut operator, app_id, SecretKind::AppSign, 7_200).await;
+    rotate(&mut operator, app_id, SecretKind::ServerSecret, 3_600).await;
+    drop(operator);
+    let kept = async |world: &World| {
+        let found = world.server().app().db.read(async |tx| {
+            let row = tx.fetch_one("SELECT old_app_sign <> '', old_server_secret <> '' FROM app", &[]).await?.unwrap();
+            Ok((row.get::<bool>(0)?, row.get::<bool>(1)?))
+        });
+        found.await.unwrap()
+    };
+    assert_eq!(kept(&world).await, (true, true));
+    world.clock.advance(3_600_000);
+    eventually("one is deleted", async || (kept(&world).await == (true, false)).then_some(())).await;
+    // Setting the clock back does not bring it back.
+    world.clock.jump(-3_600_000);
+    assert_eq!(try_login(&world, &by_token(&world, "ann", old_token)).await.unwrap_err(), INVALID);
+    world.clock.jump(3_600_000);
+    world.stop_server().await;
+    world.clock.advance(3_600_000);
+    world.start_server().await;
+    eventually("both are deleted", async || (kept(&world).await == (false, false)).then_some(())).await;
+    world.end().await;
+}
+
 #[tokio::test]
 async fn rotate_secret_survives_a_restart_and_a_second_rotation_ends_older_sessions() {
     let mut world = World::new().await;

@@ -5,8 +5,9 @@ use tonic::transport::Channel;
 use tonic_prost::ProstCodec;
 use zim_integration_tests::{World, eventually, send_text, soon};
 use zim_protocol::{
-    ConnectionEvent, ConnectionState, CreateAppRequest, DeleteAppRequest, DisconnectUserRequest, Event, GetAppRequest,
-    ListAppsRequest, ListSessionsRequest, LoginConfig, MintTokenRequest, RegisterUserRequest, UpdateAppRequest,
+    ConnectionEvent, ConnectionState, CreateAppRequest, DeleteAppRequest, DisconnectUserRequest, DropWorkRequest,
+    Event, GetAppRequest, ListAppsRequest, ListSessionsRequest, ListWorkRequest, LoginConfig, MintTokenRequest,
+    RegisterUserRequest, RetryWorkRequest, UpdateAppRequest, Work, WorkQueue,
 };
 use zim_server::db::{Scope, params};
 
@@ -303,6 +304,76 @@ fn methods() -> Vec<&'static str> {
     let methods: Vec<_> = methods.collect();
     assert!(methods.len() >= 5, "{methods:?}");
     methods
+}
+
+/// Stores tasks that have failed too often, one for each of these subjects.
+async fn add_dead_tasks(world: &World, subjects: std::ops::Range<i64>) {
+    let added = world.server().app().db.submit(Scope::none(), async move |tx| {
+        for subject in subjects {
+            let sql = "INSERT INTO scheduled_task (kind, subject, generation, at, next_at, attempts, last_error) \
+                       VALUES (1, $1, 1, 5, $2, 10, 'as asked')";
+            tx.execute(sql, &params![subject, i64::MAX]).await?;
+        }
+        Ok(())
+    });
+    added.await.unwrap();
+}
+
+#[tokio::test]
+async fn list_work_shows_what_has_failed_and_retry_work_and_drop_work_end_that() {
+    let world = World::new().await;
+    let mut operator = world.admin().await;
+    add_dead_tasks(&world, 1..102).await;
+    let tasks = WorkQueue::Tasks as i32;
+    let list = |after: &str| ListWorkRequest { queue: tasks, after: after.into(), ..ListWorkRequest::default() };
+    let first = soon(operator.list_work(list(""))).await.unwrap().into_inner();
+    assert_eq!(first.works.len(), 100);
+    let dead = Work {
+        kind: "custom-status-end".into(),
+        id: "1".into(),
+        next_at: 0,
+        attempts: 10,
+        last_error: "as asked".into(),
+    };
+    assert_eq!(first.works[0], dead);
+    let rest = soon(operator.list_work(list(&first.next))).await.unwrap().into_inner();
+    assert_eq!((rest.works.len(), rest.works[0].id.as_str(), rest.next.as_str()), (1, "101", ""));
+    // What has not failed is listed on request: the server always looks for lost logins.
+    let all = ListWorkRequest { all: true, ..list("1/101") };
+    let all = soon(operator.list_work(all)).await.unwrap().into_inner().works;
+    assert_eq!((all[0].kind.as_str(), all[0].attempts), ("lost-logins", 0));
+    let outbox = ListWorkRequest { queue: WorkQueue::Outbox as i32, all: true, ..ListWorkRequest::default() };
+    assert!(soon(operator.list_work(outbox)).await.unwrap().into_inner().works.is_empty());
+
+    let work = |kind: &str, id: &str| (tasks, kind.to_owned(), id.to_owned());
+    let retry = async |(queue, kind, id)| {
+        let done = soon(world.admin().await.retry_work(RetryWorkRequest { queue, kind, id })).await;
+        done.map(|done| done.into_inner().is_found).map_err(|status| status.code())
+    };
+    let drop_it = async |(queue, kind, id)| {
+        let done = soon(world.admin().await.drop_work(DropWorkRequest { queue, kind, id })).await;
+        done.map(|done| done.into_inner().is_found).map_err(|status| status.code())
+    };
+    assert_eq!(retry(work("custom-status-end", "1")).await, Ok(true));
+    // By its number, as the kind of a newer server is shown.
+    assert_eq!(drop_it(work("1", "2")).await, Ok(true));
+    eventually("the first two are gone", async || {
+        let mut operator = world.admin().await;
+        let works = soon(operator.list_work(list(""))).await.unwrap().into_inner().works;
+        (works[0].id == "3").then_some(())
+    })
+    .await;
+    assert_eq!(retry(work("custom-status-end", "1")).await, Ok(false));
+    assert_eq!(retry(work("lost-logins", "0")).await, Ok(false), "it has not failed");
+    assert_eq!(drop_it(work("custom-status-end", "2")).await, Ok(false));
+    for (kind, id) in [("make-coffee", "1"), ("custom-status-end", "x"), ("", "1")] {
+        assert_eq!(retry(work(kind, id)).await, Err(Code::InvalidArgument), "{kind} {id}");
+        assert_eq!(drop_it(work(kind, id)).await, Err(Code::InvalidArgument), "{kind} {id}");
+    }
+    let unknown = soon(operator.list_work(ListWorkRequest { queue: 0, ..list("") })).await.unwrap_err();
+    assert_eq!(unknown.code(), Code::InvalidArgument);
+    drop(operator);
+    world.end().await;
 }
 
 /// Calls a method with an empty request, which every method can decode.

@@ -15,6 +15,7 @@ mod friend_bounds;
 mod friend_search;
 mod isolation;
 mod message;
+mod revoke;
 mod session;
 mod status;
 mod sync;

@@ -76,13 +76,19 @@ async fn send_message_shows_the_message_before_it_is_sent_and_reports_the_result
     let attached = attached.lock().take().expect("attached before it was sent");
     assert_eq!(attached.sent_status(), MessageSentStatus::Sending);
     assert_eq!(attached.local_message_id, sent.local_message_id);
-    match ann.next(EventKind::MessageSentStatusChanged).await {
-        Event::MessageSentStatusChanged(event) => {
-            assert_eq!(event.infos[0].status(), MessageSentStatus::Success);
-            assert_eq!(event.infos[0].message.as_ref().unwrap().message_id, sent.message_id);
-        }
-        other => panic!("{other:?}"),
-    }
+    let infos = ann
+        .until("both states", |seen| {
+            let of = |event: &Event| match event {
+                Event::MessageSentStatusChanged(event) => event.infos.clone(),
+                _ => Vec::new(),
+            };
+            let infos: Vec<_> = seen.iter().flat_map(of).collect();
+            (infos.len() == 2).then_some(infos)
+        })
+        .await;
+    assert_eq!(infos[0].status(), MessageSentStatus::Sending);
+    assert_eq!(infos[1].status(), MessageSentStatus::Success);
+    assert_eq!(infos[1].message.as_ref().unwrap().message_id, sent.message_id);
     world.end().await;
 }
 

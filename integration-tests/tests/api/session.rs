@@ -537,6 +537,81 @@ async fn renew_token_keeps_the_session_beyond_the_first_token() {
 }
 
 #[tokio::test]
+async fn renew_token_without_a_connection_is_for_the_next_one() {
+    let world = World::new().await;
+    let proxy = world.proxy(1).await;
+    let ann = world.client_via(&proxy, DataDir::default(), |config| config.request_timeout_ms(1_000));
+    let config = LoginConfig { token: world.token_for("ann", 100), ..LoginConfig::default() };
+    soon(ann.login("ann", config)).await.unwrap();
+    proxy.cut();
+    // The first attempt also shows the loss of the connection.
+    soon(ann.renew_token(&world.token_for("ann", 3_600))).await.unwrap();
+    reaches(&ann, ConnectionState::Reconnecting, ConnectionEvent::LoginInterrupted).await;
+    soon(ann.renew_token(&world.token_for("ann", 7_200))).await.unwrap();
+    world.clock.advance(3_700_000);
+    proxy.restore();
+    let bob = world.user("bob").await;
+    ann.say("bob", "still here").await;
+    bob.receives("still here").await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn login_of_the_same_user_renews_the_token_or_refuses_it() {
+    let world = World::new().await;
+    let ann = world.client();
+    let with = |token| LoginConfig { token, ..LoginConfig::default() };
+    soon(ann.login("ann", with(world.token_for("ann", 100)))).await.unwrap();
+    for (bad, expected) in [
+        (world.token("bob"), ErrorCode::NetworkModuleTokenInvalid),
+        (world.token_for("ann", 10), ErrorCode::NetworkModuleTokenTimeIsTooShort),
+        ("garbage".to_owned(), ErrorCode::NetworkModuleTokenInvalid),
+    ] {
+        assert_eq!(refusal(soon(ann.login("ann", with(bad))).await), expected);
+    }
+    soon(ann.login("ann", with(world.token_for("ann", 3_600)))).await.unwrap();
+    world.clock.advance(200_000);
+    let bob = world.user("bob").await;
+    ann.say("bob", "still here").await;
+    bob.receives("still here").await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn login_with_a_token_provider_lasts_for_ever() {
+    let world = World::new().await;
+    let proxy = world.proxy(2).await;
+    let (app, clock) = (world.server().first_app().clone(), world.clock.clone());
+    let calls = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let count = std::sync::Arc::clone(&calls);
+    let provider = move |user: String| {
+        // The first attempt to replace a token fails.
+        let fails = count.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 1;
+        let token = Token::generate(app.app_id, &user, &app.server_secret, clock.now_s(), 100).unwrap();
+        async move { if fails { Err("the back end is down".into()) } else { Ok(token) } }
+    };
+    let ann = world.client_via(&proxy, DataDir::default(), |config| config.token_provider(provider));
+    soon(ann.login("ann", LoginConfig::default())).await.unwrap();
+    let bob = world.user("bob").await;
+    let called = async |times: usize| {
+        let calls = || calls.load(std::sync::atomic::Ordering::Relaxed);
+        eventually("another token", async || (calls() >= times).then_some(())).await;
+    };
+    // The token is replaced before it expires, after a failed attempt.
+    world.clock.advance(71_000);
+    called(3).await;
+    ann.say("bob", "renewed").await;
+    // It expires while there is no connection.
+    proxy.cut();
+    world.clock.advance(1_000_000);
+    proxy.restore();
+    ann.say("bob", "still here").await;
+    bob.receives("still here").await;
+    assert!(!states(&ann).iter().any(|(state, _)| *state == ConnectionState::Disconnected));
+    world.end().await;
+}
+
+#[tokio::test]
 async fn a_session_ends_without_renew_token() {
     let world = World::new().await;
     let ann = world.client();

@@ -527,7 +527,14 @@ async fn query_subscribed_user_status_list_is_the_local_copy() {
     // It answers without a server too.
     let ann = Zim::new(config.data_dir(dir.path())).unwrap();
     soon(ann.login("ann", token)).await.unwrap();
-    assert_eq!(subscriptions(&ann).await, all);
+    // Without a connection it is unknown who is online.
+    let mut offline = all.clone();
+    for status in offline.iter_mut().filter_map(|held| held.user_status.as_mut()) {
+        status.online_status = UserOnlineStatus::Unknown as i32;
+        status.online_platforms.clear();
+    }
+    assert_ne!(offline, all);
+    assert_eq!(subscriptions(&ann).await, offline);
     assert_eq!(refusal(soon(ann.query_users_status(["bob"])).await), ErrorCode::NetworkModuleNetworkError);
     ann.destroy();
     soon(ann.closed()).await;
@@ -693,8 +700,8 @@ async fn nothing_is_sent_after_unsubscribing_or_expiry() {
         loop {
             match raw.event().await {
                 Some(event_frame::Frame::Push(push)) if !push.messages.is_empty() => break,
-                // The subscription that expired is deleted, and its owner's devices learn it.
-                Some(event_frame::Frame::Push(push)) => assert!(!push.feed.is_empty()),
+                // Carl's subscription is deleted when it has expired, and its owner's devices learn it.
+                Some(event_frame::Frame::Push(push)) if name == "carl" && !push.feed.is_empty() => {}
                 other => panic!("{other:?}"),
             }
         }

@@ -15,6 +15,7 @@ mod one_shots;
 mod operator;
 #[cfg(unix)]
 mod slow_http;
+mod slow_handler;
 mod slow_reader;
 mod storm;
 mod unread;

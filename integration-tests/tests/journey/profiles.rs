@@ -2,8 +2,9 @@
 
 use zim_integration_tests::{DataDir, Device, World, eventually, soon};
 use zim_protocol::{
-    ConversationEvent, Event, EventKind, FriendAddConfig, FriendDeleteConfig, FriendDeleteType, PlatformType,
-    UpdateUserExtendedDataRequest, UpdateUserNameRequest, UserFullInfo, UserOfflinePushRule, UsersInfoQueryConfig,
+    ConversationEvent, Event, EventKind, FriendAddConfig, FriendDeleteConfig, FriendDeleteType, FriendSearchConfig,
+    PlatformType, UpdateUserExtendedDataRequest, UpdateUserNameRequest, UserFullInfo, UserOfflinePushRule,
+    UsersInfoQueryConfig,
 };
 
 use crate::assert_same;
@@ -193,5 +194,22 @@ async fn a_lost_connection_loses_no_profile() {
     bob.next(EventKind::UserInfoUpdated).await;
     bob.next(EventKind::UserRuleUpdated).await;
     assert_eq!(bob.conversation("ann").await.conversation_name, "Ann");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_call_whose_future_is_dropped_takes_effect_here_as_well() {
+    let world = World::new().await;
+    let (ann, _bob) = (world.user("ann").await, world.user("bob").await);
+    // The server does not push to the device that made the change: the device has it from the answer alone.
+    drop(ann.update_user_name("Ann"));
+    drop(ann.add_friend("bob", FriendAddConfig { friend_alias: "Bobby".to_owned(), ..FriendAddConfig::default() }));
+    eventually("the friend is in the local copy", async || {
+        let keywords = vec!["bobby".to_owned()];
+        let config = FriendSearchConfig { keywords, count: 10, is_also_match_friend_alias: true, next_flag: 0 };
+        (ann.search_local_friends(config).await.unwrap().friend_info_list.len() == 1).then_some(())
+    })
+    .await;
+    assert_eq!(known(&ann, "ann").await.base_info.unwrap().user_name, "Ann");
     world.end().await;
 }

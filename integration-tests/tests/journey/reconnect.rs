@@ -50,6 +50,23 @@ async fn a_cut_connection_is_reported_and_restored() {
 }
 
 #[tokio::test]
+async fn a_server_that_owes_an_answer_and_is_silent_is_noticed() {
+    let world = World::new().await;
+    let proxy = world.proxy(7).await;
+    let patient = |config: zim_client_sdk::Config| config.request_timeout_ms(120_000).resend_window_ms(120_000);
+    let ann = world.login(world.client_via(&proxy, DataDir::default(), patient), "ann").await;
+    let bob = world.user("bob").await;
+    proxy.cut();
+    let call = ann.send("bob", Message::text("hi"));
+    // Nothing else would notice it in time: QUIC waits for half a minute, and the call for two.
+    is_in(&ann, ConnectionState::Reconnecting).await;
+    proxy.restore();
+    soon(call).await.unwrap();
+    bob.receives("hi").await;
+    world.end().await;
+}
+
+#[tokio::test]
 async fn messages_sent_without_a_connection_arrive_once_and_in_order() {
     let world = World::with(short_timeout).await;
     let proxy = world.proxy(2).await;

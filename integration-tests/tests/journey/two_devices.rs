@@ -1,7 +1,7 @@
 //! Two devices of one user.
 
 use zim_integration_tests::{World, soon, texts};
-use zim_protocol::{EventKind, MessageDirection};
+use zim_protocol::{Event, EventKind, MessageDirection, MessageRevokeConfig};
 
 use crate::assert_same;
 
@@ -86,5 +86,60 @@ async fn a_clear_on_one_device_keeps_later_messages_unread() {
     phone.has_unread("bob", 1).await;
     laptop.has_unread("bob", 1).await;
     assert_same(&phone, &laptop).await;
+    world.end().await;
+}
+
+/// The other device of the sender, a device that was away, and one that comes later end up with the same.
+#[tokio::test]
+async fn a_revoked_message_is_revoked_on_every_device() {
+    let world = World::new().await;
+    let (phone, laptop) = (world.user("ann").await, world.device("ann").await);
+    let (bob, tablet) = (world.user("bob").await, world.device("bob").await);
+    let mut sent = Vec::new();
+    for number in 1..=4 {
+        sent.push(phone.say("bob", &number.to_string()).await);
+    }
+    for device in [&bob, &tablet] {
+        device.receives("4").await;
+        device.has_unread("ann", 4).await;
+    }
+    laptop
+        .until("its own message", |events| {
+            let texts = events.iter().filter_map(|event| match event {
+                Event::PeerMessageReceived(event) => Some(event.message_list.len()),
+                _ => None,
+            });
+            (texts.sum::<usize>() == 4).then_some(())
+        })
+        .await;
+    let dir = tablet.dir();
+    tablet.quit().await;
+    // The read mark moves past one of the two revoked messages.
+    let config = MessageRevokeConfig::default();
+    soon(phone.revoke_message(&sent[0], config.clone())).await.unwrap();
+    soon(phone.revoke_message(&sent[3], config)).await.unwrap();
+    bob.has_unread("ann", 2).await;
+    let seqs = |event: Event| match event {
+        Event::MessageRevokeReceived(event) => event.message_list.iter().map(|it| it.message_seq).collect::<Vec<_>>(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(seqs(laptop.next(EventKind::MessageRevokeReceived).await), [1]);
+    assert_eq!(seqs(laptop.next(EventKind::MessageRevokeReceived).await), [4]);
+    phone.say("bob", "5").await;
+    bob.has_unread("ann", 3).await;
+    let tablet = world.user_at(dir, "bob").await;
+    tablet.receives("5").await;
+    tablet.has_unread("ann", 3).await;
+    // It held the messages, so it learns of both.
+    assert_eq!(seqs(tablet.next(EventKind::MessageRevokeReceived).await), [1, 4]);
+    bob.read("ann").await;
+    tablet.has_unread("ann", 0).await;
+    let fresh = world.device("bob").await;
+    fresh.has_unread("ann", 0).await;
+    let history = bob.history("ann").await;
+    for device in [&tablet, &fresh] {
+        assert_eq!(device.history("ann").await, history);
+    }
+    assert_eq!(phone.history("bob").await, laptop.history("bob").await);
     world.end().await;
 }

@@ -88,7 +88,7 @@ impl Device {
             state.rev = stored.rev;
             state.head_seq = stored.head_seq;
             state.head_rev = stored.head_rev;
-            state.tally = stored.tally;
+            state.tally = stored.tally.clone();
             state.last_ts = stored.last_ts;
             state.known = stored.known;
             state.held = stored.held.clone();

@@ -152,6 +152,7 @@ impl Conversation {
             unread: self.unread(user) as u64,
             last_ts: end,
             last_message: self.entries(user, end - 1, end).pop(),
+            revoked: Vec::new(),
             peer: (!self.peers.is_empty()).then(UserFullInfo::default),
         }
     }

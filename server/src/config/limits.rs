@@ -25,6 +25,8 @@ pub struct Limits {
     pub max_friends: u32,
     /// Seconds after which a friend application expires. Default: 604,800: seven days, as in the reference.
     pub friend_application_valid_s: u32,
+    /// How long after it was sent a message can be revoked, seconds; at most a day.
+    pub revoke_window_s: u32,
     /// Requests per second of one login, on average. Default: 50, as in the reference.
     pub requests_per_second: u32,
     /// Requests that a login may make at once after a pause. Default: 100: twice the reference's 50, because a client that has
@@ -129,6 +131,7 @@ impl Default for Limits {
             message_burst: 50,
             max_friends: 3_000,
             friend_application_valid_s: 7 * 86_400,
+            revoke_window_s: 120,
             requests_per_second: 50,
             request_burst: 100,
             pulls_per_second: 200,
@@ -179,6 +182,7 @@ impl Limits {
             ("message_burst", self.message_burst.into(), 1, 1_000_000),
             ("max_friends", self.max_friends.into(), 1, 100_000),
             ("friend_application_valid_s", self.friend_application_valid_s.into(), 1, 366 * 86_400),
+            ("revoke_window_s", self.revoke_window_s.into(), 1, 86_400),
             ("requests_per_second", self.requests_per_second.into(), 1, 1_000_000),
             ("request_burst", self.request_burst.into(), 1, 1_000_000),
             ("pulls_per_second", self.pulls_per_second.into(), 1, 1_000_000),

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use parking_lot::Mutex;
-use zim_protocol::Push;
+use zim_protocol::{ConversationRef, Push};
 
 use super::{ConnectionState, Identity, PushTarget};
 use crate::db::{Bulk, Db, Scope, Submitted, Tx};
@@ -118,7 +118,25 @@ impl Caller {
         T: Send + 'static,
         F: AsyncFnOnce(&mut Tx<'_>, &mut LogWriter) -> Result<T, Error> + Send + 'static,
     {
-        let written = self.write_held(db, scope, job);
+        let written = self.submit(db, scope, PushTarget::Feed, job);
+        self.set_submitted();
+        written
+    }
+
+    /// Writes like [`Caller::write`], to the logs of a conversation, which the caller calls `name`.
+    pub fn write_to<B, T, F>(
+        &self,
+        db: &Db<B>,
+        scope: Scope,
+        name: &ConversationRef,
+        job: F,
+    ) -> impl Future<Output = Result<T, Error>> + use<'_, B, T, F>
+    where
+        B: Bulk,
+        T: Send + 'static,
+        F: AsyncFnOnce(&mut Tx<'_>, &mut LogWriter) -> Result<T, Error> + Send + 'static,
+    {
+        let written = self.submit(db, scope, PushTarget::Conversation(name.clone()), job);
         self.set_submitted();
         written
     }
@@ -128,6 +146,21 @@ impl Caller {
         &self,
         db: &Db<B>,
         scope: Scope,
+        job: F,
+    ) -> impl Future<Output = Result<T, Error>> + use<'_, B, T, F>
+    where
+        B: Bulk,
+        T: Send + 'static,
+        F: AsyncFnOnce(&mut Tx<'_>, &mut LogWriter) -> Result<T, Error> + Send + 'static,
+    {
+        self.submit(db, scope, PushTarget::Feed, job)
+    }
+
+    fn submit<B, T, F>(
+        &self,
+        db: &Db<B>,
+        scope: Scope,
+        target: PushTarget,
         job: F,
     ) -> impl Future<Output = Result<T, Error>> + use<'_, B, T, F>
     where
@@ -145,7 +178,7 @@ impl Caller {
             let answer = job(tx, &mut log).await?;
             Ok((answer, log.finish(tx).await?))
         });
-        let done = self.answered(done, PushTarget::Feed);
+        let done = self.answered(done, target);
         async move {
             let (answer, pushes) = done.await?;
             self.pushes.lock().extend(pushes);

@@ -138,17 +138,17 @@ pub async fn move_read_mark(
     };
     let Some(through) = rules::read_through(member.read_seq, requested, member.end_seq()) else { return Ok(false) };
     // What was cleared beyond the mark stays cleared.
-    let (moved, deducted) = if through <= member.base.seq {
-        (member.base, member.deducted)
+    let moved = if through <= member.base.seq {
+        member.base
     } else if through == member.extent.head {
-        (rules::Base { seq: through, n: member.n, sent: member.sent }, 0)
+        rules::Base { seq: through, n: member.n, sent: member.sent }
     } else {
-        (base_at(tx, conversation, user, &member, through).await?, 0)
+        base_at(tx, conversation, user, &member, through).await?
     };
     tx.execute(
-        "UPDATE member SET read_seq = $3, base_seq = $4, base_n = $5, base_sent = $6, deducted = $7 \
+        "UPDATE member SET read_seq = $3, base_seq = $4, base_n = $5, base_sent = $6 \
          WHERE account = $1 AND conversation = $2",
-        &params![user, conversation, through, moved.seq, moved.n, moved.sent, deducted],
+        &params![user, conversation, through, moved.seq, moved.n, moved.sent],
     )
     .await?;
     Ok(true)

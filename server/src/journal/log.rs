@@ -2,21 +2,35 @@
 //! the state after the job.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use zim_protocol::{FeedEntry, Push, feed_entry::Detail};
 
+use super::change::{self, ChangeKind};
 use super::feed::{self, FeedKind};
-use super::push::feed_push;
+use super::push::{change_push, feed_push};
 use crate::db::Tx;
-use crate::effect::Effect;
+use crate::effect::{Audience, Effect};
 use crate::error::Error;
-use crate::key::{LoginKey, UserKey};
+use crate::key::{ConversationKey, LoginKey, Scrambler, UserKey};
 
 /// The log entries of one job.
 #[derive(Debug)]
 pub struct LogWriter {
     cause: Option<Cause>,
     entries: Vec<Entry>,
+    changes: Vec<(ChangedConversation, i64)>,
+}
+
+/// A conversation that a job changes.
+#[derive(Clone, Debug)]
+pub struct ChangedConversation {
+    /// The conversation.
+    pub key: ConversationKey,
+    /// The users who are notified.
+    pub audience: Audience,
+    /// Scrambles the IDs that the app's clients see.
+    pub scrambler: Arc<Scrambler>,
 }
 
 /// The login that asked for a change. It gets the entries of the change with its response, not as a push.
@@ -39,7 +53,7 @@ struct Entry {
 impl LogWriter {
     /// Creates a writer for a job that a login asked for, or else the server itself.
     pub fn new(cause: Option<Cause>) -> Self {
-        Self { cause, entries: Vec::new() }
+        Self { cause, entries: Vec::new(), changes: Vec::new() }
     }
 
     /// Returns the login that asked for the job; 0 stands for the server.
@@ -78,6 +92,23 @@ impl LogWriter {
         Ok(first)
     }
 
+    /// Appends an entry about a message to the log of changes of a conversation, which is in the scope of the job. Returns its
+    /// position.
+    ///
+    /// # Errors
+    /// The conversation is dismissed, or the store fails.
+    pub async fn change_message(
+        &mut self,
+        tx: &mut Tx<'_>,
+        conversation: &ChangedConversation,
+        seq: i64,
+        (actor, at): (UserKey, i64),
+    ) -> Result<i64, Error> {
+        let rev = change::append(tx, conversation.key, (ChangeKind::Message, seq), actor, at).await?;
+        self.changes.push((conversation.clone(), rev));
+        Ok(rev)
+    }
+
     /// Resolves and emits all entries. Returns the pushes for the response. Takes one statement for each user and kind.
     ///
     /// # Errors
@@ -95,6 +126,7 @@ impl LogWriter {
             let found = (kind.resolve)(tx, user, &keys).await?;
             details.extend(found.into_iter().map(|(key, detail)| ((user, kind.number, key), detail)));
         }
+        let mut pushes = self.finish_changes(tx).await?;
         let mut own = Vec::new();
         for Entry { user, pos, kind, key } in self.entries {
             let Some(detail) = details.get(&(user, kind.number, key)) else { continue };
@@ -105,6 +137,22 @@ impl LogWriter {
             tx.emit(Effect::Feed { user, pos, entry: Box::new(detail.clone()), cause });
         }
         // The positions of one request are mostly consecutive: they need one push, not one each.
-        Ok(own.chunk_by(|one, next| one.pos + 1 == next.pos).map(|run| feed_push(run.to_vec())).collect())
+        pushes.extend(own.chunk_by(|one, next| one.pos + 1 == next.pos).map(|run| feed_push(run.to_vec())));
+        Ok(pushes)
+    }
+
+    async fn finish_changes(&self, tx: &mut Tx<'_>) -> Result<Vec<Push>, Error> {
+        let mut pushes = Vec::with_capacity(self.changes.len());
+        for (conversation, rev) in &self.changes {
+            let ChangedConversation { key, audience, scrambler } = conversation;
+            let everything = [(0, i64::MAX)];
+            let found = change::changes(tx, *key, scrambler, &everything, (rev - 1, *rev), usize::MAX).await?;
+            let Some(entry) = found.and_then(|(entries, _)| entries.into_iter().next()) else { continue };
+            if let Some(name) = self.cause.and_then(|cause| audience.name_for(cause.user)) {
+                pushes.push(change_push(entry.clone(), name));
+            }
+            tx.emit(Effect::Change { audience: audience.clone(), entry: Box::new(entry), cause: self.login() });
+        }
+        Ok(pushes)
     }
 }

@@ -15,6 +15,26 @@ pub(super) const ROWS: i64 = 64;
 
 pub(super) const COLUMNS: &str = "m.seq, m.n, m.id, a.name, m.ts, m.kind, m.flags, m.key_hi, m.key_lo, m.body";
 
+/// Of a member `m`: the number of revoked messages that would otherwise count as unread.
+pub const REVOKED: &str = "(SELECT COUNT(*) FROM message x WHERE x.conversation = m.conversation AND x.kind = 31 \
+     AND x.seq > m.base_seq AND (m.to_seq IS NULL OR x.seq <= m.to_seq) AND x.sender <> m.account AND (x.flags & 1) = 1)";
+
+/// The most positions of revoked messages that a client is told of.
+const MAX_REVOKED: i64 = 1_000;
+
+/// Returns the positions of the messages that [`REVOKED`] counts, ascending.
+pub async fn revoked(
+    tx: &mut Tx<'_>,
+    conversation: ConversationKey,
+    user: UserKey,
+    (after, through): (i64, i64),
+) -> Result<Vec<u64>, Error> {
+    let sql = "SELECT seq FROM message WHERE conversation = $1 AND kind = 31 AND seq > $2 AND seq <= $3 AND sender <> $4 \
+               AND (flags & 1) = 1 ORDER BY seq LIMIT $5";
+    let rows = tx.fetch(sql, &params![conversation, after, through, user, MAX_REVOKED]).await?;
+    rows.iter().map(|row| Ok(row.get::<i64>(0)?.unsigned_abs())).collect()
+}
+
 /// A member's view of a conversation.
 #[derive(Clone, Copy, Debug)]
 pub struct Member {
@@ -63,9 +83,9 @@ impl Member {
 pub async fn member(tx: &mut Tx<'_>, conversation: ConversationKey, user: UserKey) -> Result<Option<Member>, Error> {
     let row = tx
         .fetch_one(
-            "SELECT c.seq, c.n, c.rev, c.floor_seq, c.floor_rev, c.end_seq, c.end_rev, m.peer, m.from_seq, m.from_rev, \
-             m.to_seq, m.to_rev, m.cleared_seq, m.read_seq, m.base_seq, m.base_n, m.base_sent, m.sent, m.deducted \
-             FROM member m JOIN conversation c ON c.id = m.conversation WHERE m.account = $1 AND m.conversation = $2",
+            &format!("SELECT c.seq, c.n, c.rev, c.floor_seq, c.floor_rev, c.end_seq, c.end_rev, m.peer, m.from_seq, m.from_rev, \
+             m.to_seq, m.to_rev, m.cleared_seq, m.read_seq, m.base_seq, m.base_n, m.base_sent, m.sent, {REVOKED} \
+             FROM member m JOIN conversation c ON c.id = m.conversation WHERE m.account = $1 AND m.conversation = $2"),
             &params![user, conversation],
         )
         .await?;

@@ -120,6 +120,7 @@ fn welcome(net: &Net) -> Welcome {
             max_command_bytes: limits.max_command_bytes,
             messages_per_second: limits.messages_per_second,
             max_user_extended_data_bytes: limits.max_user_extended_data_bytes,
+            message_burst: limits.message_burst,
         }),
         server_version: env!("CARGO_PKG_VERSION").to_owned(),
     }

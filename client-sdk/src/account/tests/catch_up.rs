@@ -2,7 +2,7 @@
 
 use zim_protocol::{
     ClearConversationUnreadMessageCountRequest, ConversationSyncState, ErrorCode, Event, EventFrame, LogKind, Message,
-    MessageSentStatus, Push, Snapshot, UserFullInfo, UserInfo, UserStatus, event_frame::Frame,
+    MessageSendConfig, MessageSentStatus, Push, Snapshot, UserFullInfo, UserInfo, UserStatus, event_frame::Frame,
 };
 
 use super::fake::{Fake, ME};
@@ -104,6 +104,23 @@ async fn reading_clears_the_unread_count_up_to_the_position() {
 }
 
 #[tokio::test]
+async fn a_write_whose_future_is_dropped_still_takes_effect() {
+    let login = Login::online().await;
+    let push = login.fake.0.lock().write("bob", "bob", "hi");
+    login.frame(push).await;
+    login.until(|login| login.totals().last() == Some(&1)).await;
+    let request = ClearConversationUnreadMessageCountRequest {
+        conversation_id: "bob".into(),
+        conversation_type: 0,
+        through_seq: 1,
+    };
+    // It was never polled.
+    drop(login.account.request(request));
+    login.until(|login| login.totals().last() == Some(&0)).await;
+    assert_eq!(login.list().await[0].unread_message_count, 0);
+}
+
+#[tokio::test]
 async fn a_device_starts_again_after_a_restored_backup() {
     let login = Login::online().await;
     let push = login.fake.0.lock().write("bob", "bob", "1");
@@ -119,6 +136,67 @@ async fn a_device_starts_again_after_a_restored_backup() {
     login.until(|login| login.received().len() == 2).await;
     let names: Vec<String> = login.list().await.into_iter().map(|shown| shown.conversation_id).collect();
     assert_eq!(names, ["cem"]);
+}
+
+#[tokio::test]
+async fn local_data_survives_a_new_epoch() {
+    let login = Login::online().await;
+    let message = Message { local_extended_data: "mine".to_owned(), ..Message::text("hi") };
+    login.send_message(message, "bob", MessageSendConfig::default()).unwrap().await.unwrap().unwrap();
+    login.disconnect();
+    // A backup with all messages is restored.
+    login.fake.0.lock().epoch += 1;
+    login.connect().await;
+    let page = login.page(10, true, None).await;
+    assert_eq!(page.iter().map(text).collect::<Vec<_>>(), ["hi"]);
+    assert_eq!(page[0].local_extended_data, "mine");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_database_is_set_aside_and_filled_again() {
+    // Not a database at all, and one with a damaged table.
+    for is_garbage in [true, false] {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("ann.db");
+        let login = Login::with(Fake::default(), Some(&file));
+        login.fake.0.lock().write("bob", "bob", "hi");
+        login.connect().await;
+        login.until(|login| login.received().len() == 1).await;
+        login.account.close(false).await;
+        let bytes = if is_garbage { vec![7; 100_000] } else { damaged(&file) };
+        std::fs::write(&file, &bytes).unwrap();
+
+        let fake = login.fake.clone();
+        fake.0.lock().events.clear();
+        // Opening blocks its thread.
+        let path = file.clone();
+        let login = tokio::task::spawn_blocking(move || Login::with(fake, Some(&path))).await.unwrap();
+        let errors = login.events(|event| match event {
+            Event::Error(error) => Some(error.clone()),
+            _ => None,
+        });
+        assert_eq!(errors.len(), 1);
+        assert_eq!(errors[0].code, ErrorCode::DatabaseModuleOpenDatabaseError as i32);
+        assert!(errors[0].message.contains("are lost"), "{errors:?}");
+        assert_eq!(std::fs::read(file.with_extension("damaged")).unwrap(), bytes);
+        login.connect().await;
+        assert_eq!(login.history(10, true, None).await, ["hi"]);
+        login.account.close(false).await;
+    }
+}
+
+/// The bytes of a database whose table of conversations is damaged.
+#[expect(clippy::disallowed_methods, reason = "the database is damaged from outside")]
+fn damaged(file: &std::path::Path) -> Vec<u8> {
+    let db = rusqlite::Connection::open(file).unwrap();
+    let root: u32 =
+        db.query_row("SELECT rootpage FROM sqlite_schema WHERE name = 'conversation'", [], |row| row.get(0)).unwrap();
+    let size: u32 = db.pragma_query_value(None, "page_size", |row| row.get(0)).unwrap();
+    db.pragma_update(None, "wal_checkpoint", "TRUNCATE").unwrap();
+    drop(db);
+    let mut bytes = std::fs::read(file).unwrap();
+    bytes[((root - 1) * size) as usize..(root * size) as usize].fill(0xff);
+    bytes
 }
 
 fn friend_changes(event: &Event) -> Option<(i32, Vec<String>)> {
@@ -206,7 +284,7 @@ async fn a_new_process_continues_where_the_old_one_ended() {
     login
         .until(|login| login.events(|event| matches!(event, Event::ConversationChanged(_)).then_some(())).len() >= 2)
         .await;
-    login.account.close().await;
+    login.account.close(false).await;
     assert_eq!(unsent.await.unwrap().unwrap_err().code(), ErrorCode::NetworkModuleUserIsNotLogged);
 
     fake.0.lock().events.clear();
@@ -219,7 +297,7 @@ async fn a_new_process_continues_where_the_old_one_ended() {
     let page = login.page(10, true, None).await;
     assert_eq!(page.iter().map(text).collect::<Vec<_>>(), ["1", "unsent", "2"]);
     assert_eq!(page[1].sent_status, MessageSentStatus::Failed as i32);
-    login.account.close().await;
+    login.account.close(false).await;
 }
 
 #[tokio::test]
@@ -306,7 +384,7 @@ async fn a_status_without_a_subscription_does_not_cause_repeated_syncs() {
     for number in 1..=5 {
         login.send("bob", &number.to_string()).await.unwrap().unwrap();
     }
-    login.until(|login| login.statuses().len() == 5).await;
+    login.until(|login| login.statuses().len() == 10).await;
     assert!(syncs(&login) <= before + 2, "{:?}", login.fake.0.lock().requests);
 }
 
@@ -317,14 +395,14 @@ async fn a_list_that_was_never_complete_is_not_listed() {
     let login = Login::with(Fake::default(), Some(&file));
     login.fake.0.lock().refuse_syncs = 1;
     login.connect().await;
-    login.account.close().await;
+    login.account.close(false).await;
     let login = Login::with(Fake::default(), Some(&file));
     assert!(!*login.account.shared.is_listed.borrow());
     login.connect().await;
-    login.account.close().await;
+    login.account.close(false).await;
     let login = Login::with(Fake::default(), Some(&file));
     assert!(*login.account.shared.is_listed.borrow());
-    login.account.close().await;
+    login.account.close(false).await;
 }
 
 #[tokio::test]

@@ -9,13 +9,14 @@ use parking_lot::Mutex;
 use prost::Message as _;
 use zim_protocol::{
     Base, BlockEntry, ClearConversationUnreadMessageCountRequest, ConversationHead, ConversationRef, ErrorCode, Event,
-    FeedEntry, FillRequest, FillResult, FriendEntry, FriendInfo, LogKind, Message, MessageEntry, MessageFlag,
+    FeedEntry, FillRequest, FillResult, FriendEntry, FriendInfo, Limits, LogKind, Message, MessageEntry, MessageFlag,
     MessageSentResult, Page, PullRequest, Push, ReadMark, Rpc, SendMessageRequest, Sums, SyncRequest, SyncResult,
-    UserFullInfo, UserInfo, UserStatus, feed_entry::Detail,
+    UserFullInfo, UserInfo, UserStatus, clock::Clock, feed_entry::Detail, message::Body,
 };
 
 use crate::account::Remote;
-use crate::error::Error;
+use crate::error::{Error, IS_SENT};
+use crate::events::Receipt;
 
 /// The user of the server.
 pub(super) const ME: &str = "ann";
@@ -39,6 +40,28 @@ pub(super) struct World {
     pub(super) statuses: Vec<UserStatus>,
     pub(super) requests: Vec<&'static str>,
     pub(super) events: Vec<Event>,
+    /// The limits of the server.
+    pub(super) limits: Option<Limits>,
+    /// With a clock, the limit of messages applies since a time.
+    pub(super) clock: Option<(Clock, i64)>,
+    /// The messages that count for the limit.
+    pub(super) spent: i64,
+    /// The number of messages that were refused for the limit.
+    pub(super) refused: usize,
+    /// Counts the connections.
+    pub(super) connection: u64,
+    /// Messages do not reach the server until the connection ends.
+    pub(super) swallows_sends: bool,
+    /// The number of such messages.
+    pub(super) swallowed: usize,
+    /// The texts of messages and commands, in the order of their arrival.
+    pub(super) arrived: Vec<String>,
+    /// Requests panic in the task that waits for the answer.
+    pub(super) is_broken: bool,
+    /// The handlers of the app do not return.
+    pub(super) is_slow: bool,
+    /// The receipts of the events that they are handling.
+    pub(super) receipts: Vec<Receipt>,
     pub(super) epoch: u8,
     written: u64,
 }
@@ -58,13 +81,24 @@ pub(super) struct Fake(pub(super) Arc<Mutex<World>>);
 impl Remote for Fake {
     fn request<R: Rpc + Send + Sync>(
         &self,
+        connection: Option<u64>,
         request: R,
     ) -> impl Future<Output = Result<(R::Response, Vec<Push>), Error>> + Send + 'static
     where
         R::Response: Send,
     {
         let fake = self.clone();
+        let current = self.0.lock().connection;
         async move {
+            if connection.is_some_and(|connection| connection != current) {
+                return Err(lost().with_detail(IS_SENT, "false"));
+            }
+            if swallows(&fake, R::METHOD.path) {
+                while fake.0.lock().connection == current {
+                    tokio::task::yield_now().await;
+                }
+                return Err(lost());
+            }
             let answer = fake.0.lock().serve(R::METHOD.path, &request.encode_to_vec());
             // An answer takes a while.
             tokio::task::yield_now().await;
@@ -77,10 +111,23 @@ impl Remote for Fake {
         self.0.lock().is_online
     }
 
-    fn raise(&self, event: Event) -> bool {
-        self.0.lock().events.push(event);
-        true
+    fn raise(&self, event: Event, receipt: Option<Receipt>) {
+        let mut world = self.0.lock();
+        world.events.push(event);
+        match receipt {
+            Some(receipt) if world.is_slow => world.receipts.push(receipt),
+            Some(receipt) => receipt.sign(),
+            None => {}
+        }
     }
+}
+
+/// Counts the request if the network swallows it.
+fn swallows(fake: &Fake, path: &str) -> bool {
+    let mut world = fake.0.lock();
+    let is_swallowed = world.swallows_sends && path == "Message/SendMessage";
+    world.swallowed += usize::from(is_swallowed);
+    is_swallowed
 }
 
 fn lost() -> Error {
@@ -102,6 +149,7 @@ impl World {
             return Err(Error::new(ErrorCode::CommonModuleImDatabaseError, "the server's database does not answer"));
         }
         match path {
+            _ if self.is_broken => panic!("a bug of the SDK"),
             "Message/SendMessage" => self.send(SendMessageRequest::decode(bytes).unwrap()),
             "Sync/Sync" => Ok((self.sync(&SyncRequest::decode(bytes).unwrap()).encode_to_vec(), Vec::new())),
             "Sync/Pull" => {
@@ -176,6 +224,28 @@ impl World {
         let peer = request.to_conversation_id.clone();
         if peer == "nobody" {
             return Err(Error::new(ErrorCode::MessageModuleTargetDoesNotExist, "nobody"));
+        }
+        if let (Some((clock, since_ms)), Some(limits)) = (&self.clock, &self.limits) {
+            let interval_ms = 1_000 / i64::from(limits.messages_per_second);
+            let allowed = i64::from(limits.message_burst) + (clock.steady_ms() - since_ms) / interval_ms;
+            if self.spent >= allowed {
+                self.refused += 1;
+                let error = Error::new(ErrorCode::CommonModuleTriggerServerFrequencyLimit, "too fast");
+                return Err(error.with_detail("retry_after_ms", &interval_ms.to_string()));
+            }
+            self.spent += 1;
+        }
+        let body = request.message.as_ref().and_then(|message| message.body.clone());
+        if let Some(Body::Command(command)) = &body {
+            self.arrived.push(String::from_utf8_lossy(&command.message).into_owned());
+            if self.lose_answers > 0 {
+                self.lose_answers -= 1;
+                return Err(lost());
+            }
+            return Ok((MessageSentResult { message: request.message }.encode_to_vec(), Vec::new()));
+        }
+        if let Some(Body::Text(text)) = body {
+            self.arrived.push(text.message);
         }
         let known = self
             .logs

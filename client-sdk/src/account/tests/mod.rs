@@ -1,6 +1,7 @@
 //! An account with a server in memory.
 
 mod catch_up;
+mod delivery;
 mod fake;
 mod sending;
 
@@ -34,7 +35,11 @@ impl Login {
     }
 
     fn with(fake: Fake, file: Option<&Path>) -> Self {
-        let clock = Clock::manual(NOW);
+        Self::at(fake, file, NOW)
+    }
+
+    fn at(fake: Fake, file: Option<&Path>, now_ms: i64) -> Self {
+        let clock = Clock::manual(now_ms);
         let settings = Settings { file: file.map(Path::to_owned), is_one_shot: false, resend_window_ms: 30_000 };
         let account = Account::start(settings, ME, fake.clone(), clock.clone()).unwrap();
         Self { fake, clock, account }
@@ -50,9 +55,16 @@ impl Login {
         let seen = self.states().len();
         self.fake.0.lock().is_online = true;
         let epoch = vec![self.fake.0.lock().epoch; 16].into();
-        let welcome = Welcome { server_time: NOW, epoch, ..Welcome::default() };
-        self.account.connected(&LoginResult::default(), false, &welcome).await;
+        let limits = self.fake.0.lock().limits;
+        let welcome = Arc::new(Welcome { server_time: NOW, epoch, limits, ..Welcome::default() });
+        self.account.connected(self.next_connection(), &LoginResult::default(), false, &welcome);
         self.until(|login| login.states().len() >= seen + 2).await;
+    }
+
+    fn next_connection(&self) -> u64 {
+        let mut world = self.fake.0.lock();
+        world.connection += 1;
+        world.connection
     }
 
     fn disconnect(&self) {

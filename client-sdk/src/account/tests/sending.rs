@@ -1,9 +1,18 @@
 //! Messages of this device.
 
-use zim_protocol::{ErrorCode, Event, Message, MessageSendConfig, MessageSentStatus};
+use std::sync::Arc;
 
-use super::fake::ME;
-use super::{Answer, Login, numbered};
+use prost::Message as _;
+use zim_protocol::{
+    ErrorCode, Event, EventFrame, Limits, LoginResult, Message, MessageEntry, MessageSendConfig, MessageSentStatus,
+    MessageType, Transient, Welcome, event_frame::Frame,
+};
+
+use super::fake::{Fake, ME, NOW, conversation_ref};
+use super::{Answer, Login, numbered, text};
+use crate::account::QUEUED;
+use crate::message::{MessageSendNotification, submit};
+use crate::types::Name;
 
 #[tokio::test]
 async fn fifty_sends_without_await_are_stored_in_the_order_of_the_calls() {
@@ -17,7 +26,7 @@ async fn fifty_sends_without_await_are_stored_in_the_order_of_the_calls() {
     }
     assert_eq!(login.history(100, true, None).await, numbered(1..=50));
     assert!(login.received().is_empty(), "the sending device gets only the status");
-    login.until(|login| login.statuses().len() == 50).await;
+    login.until(|login| login.statuses().len() == 100).await;
     let list = login.list().await;
     assert_eq!((list.len(), list[0].unread_message_count), (1, 0));
     // The device asked for the name of the peer by itself.
@@ -72,7 +81,7 @@ async fn a_message_fails_after_its_resend_window_and_can_be_retried() {
     assert_eq!(sent.message.unwrap().message_seq, 2);
     assert_eq!(login.history(10, true, None).await, ["2", "1"]);
     let failed = MessageSentStatus::Failed as i32;
-    assert_eq!(login.statuses(), [failed, 1, 0, 1]);
+    assert_eq!(login.statuses(), [0, failed, 0, 1, 0, 1]);
 }
 
 #[tokio::test]
@@ -105,4 +114,334 @@ async fn invalid_messages_are_refused_at_the_call() {
     let again = MessageSendConfig { is_retry_send: true, ..MessageSendConfig::default() };
     assert!(login.send_message(Message::text("hi"), "bob", again).is_err());
     assert!(login.list().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_panic_in_the_task_fails_what_waits_and_is_reported() {
+    let login = Login::online().await;
+    login.fake.0.lock().is_broken = true;
+    let answer = login.send("bob", "hi");
+    assert_eq!(login.account.panicked().await.code(), ErrorCode::Failed);
+    assert!(answer.await.is_err(), "its sender is dropped");
+    // The database is closed, although the task did not end in an orderly way.
+    login.account.close(false).await;
+    let read = login.account.store().read(|_| Ok(())).await;
+    assert_eq!(read.unwrap_err().code(), ErrorCode::DatabaseModuleDbIsNotOpened);
+}
+
+#[tokio::test]
+async fn a_panic_in_a_callback_of_the_app_does_not_end_the_account() {
+    let login = Login::online().await;
+    let notification = MessageSendNotification::default().on_message_attached(|_| panic!("a bug of the app"));
+    let (message, config) = (Message::text("hi"), MessageSendConfig::default());
+    let answer = submit(&login.account, message, Name::new(0, "bob"), config, notification).unwrap();
+    assert!(answer.await.unwrap().is_ok());
+}
+
+fn command(login: &Login, text: &str) -> Answer {
+    login.send_message(Message::command(text.as_bytes().to_vec()), "bob", MessageSendConfig::default()).unwrap()
+}
+
+#[tokio::test]
+async fn nothing_overtakes_across_a_reconnect_during_a_commit() {
+    let login = Login::online().await;
+    login.fake.0.lock().swallows_sends = true;
+    let first = login.send("bob", "1");
+    login.until(|login| login.fake.0.lock().swallowed == 1).await;
+    let (release, held) = std::sync::mpsc::channel::<()>();
+    login.account.store().write_later(move |_| {
+        // Ends when the test does, too.
+        let _ = held.recv();
+        Ok(())
+    });
+    let second = login.send("bob", "2");
+    // Lets the task begin the commit, which waits for the write before it.
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    login.fake.0.lock().swallows_sends = false;
+    login.account.disconnected();
+    let welcome = Arc::new(Welcome { server_time: NOW, epoch: vec![0; 16].into(), ..Welcome::default() });
+    login.account.connected(login.next_connection(), &LoginResult::default(), false, &welcome);
+    release.send(()).unwrap();
+    for (answer, seq) in [(first, 1), (second, 2)] {
+        assert_eq!(answer.await.unwrap().unwrap().message.unwrap().message_seq, seq);
+    }
+    assert_eq!(login.fake.0.lock().arrived, ["1", "2"]);
+}
+
+#[tokio::test]
+async fn commands_keep_their_place_among_messages() {
+    let login = Login::online().await;
+    let answers = [login.send("bob", "1"), command(&login, "2"), login.send("bob", "3"), command(&login, "4")];
+    for answer in answers {
+        answer.await.unwrap().unwrap();
+    }
+    login.disconnect();
+    let answers = [login.send("bob", "5"), command(&login, "6"), login.send("bob", "7")];
+    login.connect().await;
+    for answer in answers {
+        answer.await.unwrap().unwrap();
+    }
+    assert_eq!(login.fake.0.lock().arrived, numbered(1..=7));
+    // Commands are stored nowhere.
+    assert_eq!(login.history(10, true, None).await, ["1", "3", "5", "7"]);
+}
+
+#[tokio::test]
+async fn a_command_whose_answer_is_lost_fails_and_is_not_sent_again() {
+    let login = Login::online().await;
+    login.fake.0.lock().lose_answers = 1;
+    let failed = command(&login, "once").await.unwrap().unwrap_err();
+    assert_eq!(failed.code(), ErrorCode::NetworkModuleNetworkError);
+    login.disconnect();
+    login.connect().await;
+    login.send("bob", "after").await.unwrap().unwrap();
+    assert_eq!(login.fake.0.lock().arrived, ["once", "after"]);
+    assert!(
+        login.list().await.iter().all(|shown| shown.last_message.as_ref().is_none_or(|last| text(last) == "after"))
+    );
+}
+
+#[tokio::test]
+async fn received_commands_keep_their_place_among_messages() {
+    let login = Login::online().await;
+    let (one, two) = {
+        let mut world = login.fake.0.lock();
+        (world.write("bob", "bob", "1"), world.write("bob", "bob", "3"))
+    };
+    let entry = MessageEntry {
+        sender: "bob".to_owned(),
+        ts: NOW,
+        kind: MessageType::Command as i32,
+        content: Message::command(b"2".to_vec()).encode_to_vec().into(),
+        ..MessageEntry::default()
+    };
+    let transient = Transient { conversation: Some(conversation_ref("bob")), message: Some(entry) };
+    for frame in [Frame::Push(one), Frame::Transient(transient), Frame::Push(two)] {
+        login.account.event_frame(EventFrame { frame: Some(frame) }).await;
+    }
+    login.until(|login| login.received().len() == 3).await;
+    let kinds = login.events(|event| match event {
+        Event::PeerMessageReceived(event) => Some(event.message_list.iter().map(|one| one.r#type).collect::<Vec<_>>()),
+        _ => None,
+    });
+    let (text, command) = (MessageType::Text as i32, MessageType::Command as i32);
+    assert_eq!(kinds.concat(), [text, command, text]);
+}
+
+/// A login to a server that allows 10 messages per second, and 20 at once.
+async fn limited() -> Login {
+    let login = Login::new();
+    {
+        let mut world = login.fake.0.lock();
+        world.limits = Some(Limits { messages_per_second: 10, message_burst: 20, ..Limits::default() });
+        world.clock = Some((login.clock.clone(), login.clock.steady_ms()));
+    }
+    login.connect().await;
+    login
+}
+
+/// Lets time pass until all messages are sent, and returns their texts in the order of their arrival.
+async fn all_sent(login: &Login, answers: Vec<Answer>) -> Vec<String> {
+    let all = async {
+        for answer in answers {
+            answer.await.unwrap().unwrap();
+        }
+    };
+    let mut all = std::pin::pin!(all);
+    while futures_util::poll!(&mut all).is_pending() {
+        login.clock.advance(10);
+        tokio::task::yield_now().await;
+    }
+    login.fake.0.lock().arrived.clone()
+}
+
+#[tokio::test]
+async fn messages_that_are_sent_too_fast_wait_and_keep_their_order() {
+    let login = limited().await;
+    let answers = (1..=60).map(|number| login.send("bob", &number.to_string())).collect();
+    assert_eq!(all_sent(&login, answers).await, numbered(1..=60));
+    assert_eq!(login.fake.0.lock().refused, 0);
+}
+
+#[tokio::test]
+async fn messages_that_waited_for_a_connection_do_not_fail_for_the_rate() {
+    let login = limited().await;
+    login.disconnect();
+    let answers = (1..=400).map(|number| login.send("bob", &number.to_string())).collect();
+    login
+        .until(|login| !login.events(|event| matches!(event, Event::ConversationChanged(_)).then_some(())).is_empty())
+        .await;
+    // Sending all of them takes longer than a message waits for a connection.
+    login.clock.advance(29_000);
+    login.connect().await;
+    assert_eq!(all_sent(&login, answers).await, numbered(1..=400));
+}
+
+#[tokio::test]
+async fn a_refusal_for_the_rate_is_retried_at_the_given_time() {
+    let login = limited().await;
+    // Another client of this login has used the allowance.
+    login.fake.0.lock().spent = 30;
+    let answers = (1..=5).map(|number| login.send("bob", &number.to_string())).collect();
+    login.until(|login| login.fake.0.lock().refused > 0).await;
+    assert_eq!(all_sent(&login, answers).await, numbered(1..=5));
+}
+
+#[tokio::test]
+async fn a_message_is_dated_by_the_server_even_while_it_is_on_its_way() {
+    let login = Login::online().await;
+    login.clock.jump(3_600_000);
+    login.disconnect();
+    let waiting = login.send("bob", "1");
+    login.until(|login| login.statuses() == [MessageSentStatus::Sending as i32]).await;
+    assert_eq!(login.page(1, true, None).await[0].timestamp, NOW);
+    login.clock.advance(30_000);
+    assert!(waiting.await.unwrap().is_err());
+    assert_eq!(login.list().await[0].order_key, NOW);
+}
+
+#[tokio::test]
+async fn a_failed_message_of_a_wrong_clock_does_not_stay_on_top() {
+    let login = Login::new();
+    login.clock.jump(3_600_000);
+    // The server's time is not known yet.
+    let waiting = login.send("bob", "1");
+    login.until(|login| !login.statuses().is_empty()).await;
+    login.clock.advance(30_000);
+    assert!(waiting.await.unwrap().is_err());
+    assert!(login.list().await[0].order_key > NOW);
+    let push = login.fake.0.lock().write("cem", "cem", "later");
+    login.connect().await;
+    login.frame(push).await;
+    login.until(|login| login.received().len() == 1).await;
+    let names: Vec<String> = login.list().await.into_iter().map(|shown| shown.conversation_id).collect();
+    assert_eq!(names, ["cem", "bob"]);
+}
+
+#[tokio::test]
+async fn a_failure_that_cannot_be_stored_is_stored_later() {
+    let login = Login::online().await;
+    login.disconnect();
+    let waiting = login.send("bob", "1");
+    login.until(|login| !login.statuses().is_empty()).await;
+    let full = "CREATE TEMP TRIGGER full BEFORE UPDATE OF status ON message BEGIN SELECT RAISE(FAIL, 'no room'); END";
+    login.account.store().write(|db| db.execute_batch(full)).await.unwrap();
+    login.clock.advance(30_000);
+    assert!(waiting.await.unwrap().is_err());
+    assert_eq!(login.page(1, true, None).await[0].sent_status, MessageSentStatus::Sending as i32);
+    login.account.store().write(|db| db.execute_batch("DROP TRIGGER full")).await.unwrap();
+    login.connect().await;
+    let message = login.page(1, true, None).await.remove(0);
+    assert_eq!(message.sent_status, MessageSentStatus::Failed as i32);
+    let again = MessageSendConfig { is_retry_send: true, ..MessageSendConfig::default() };
+    login.send_message(message, "bob", again).unwrap().await.unwrap().unwrap();
+}
+
+/// Fails to send a message; returns the message from the error.
+async fn failed(login: &Login, text: &str) -> Message {
+    login.disconnect();
+    let answer = login.send("bob", text);
+    let sending = |login: &Login| login.statuses().last() == Some(&(MessageSentStatus::Sending as i32));
+    login.until(sending).await;
+    login.clock.advance(30_000);
+    let error = answer.await.unwrap().unwrap_err();
+    error.failed_message().unwrap().clone()
+}
+
+#[tokio::test]
+async fn the_error_of_a_failed_message_has_the_message_to_retry() {
+    for is_retry_send in [true, false] {
+        let login = Login::online().await;
+        let message = failed(&login, "1").await;
+        assert_eq!(message.sent_status, MessageSentStatus::Failed as i32);
+        assert_eq!(message, login.page(1, true, None).await[0]);
+        login.connect().await;
+        let config = MessageSendConfig { is_retry_send, ..MessageSendConfig::default() };
+        let sent = login.send_message(message.clone(), "bob", config.clone()).unwrap().await.unwrap().unwrap();
+        assert_eq!(sent.message.as_ref().unwrap().local_message_id, message.local_message_id);
+        // Once more: it is not stored twice.
+        let again = login.send_message(message.clone(), "bob", config).unwrap().await.unwrap().unwrap();
+        assert_eq!(again.message.unwrap().message_seq, sent.message.unwrap().message_seq);
+        assert_eq!(login.fake.0.lock().arrived, ["1"]);
+        assert_eq!(login.history(10, true, None).await, ["1"]);
+    }
+}
+
+#[tokio::test]
+async fn a_message_that_is_passed_on_is_another_message() {
+    let login = Login::online().await;
+    let sent = login.send("bob", "1").await.unwrap().unwrap().message.unwrap();
+    for (message, peer) in [(sent.clone(), "bob"), (sent, "cem"), (failed(&login, "2").await, "cem")] {
+        login.connect().await;
+        login.send_message(message, peer, MessageSendConfig::default()).unwrap().await.unwrap().unwrap();
+    }
+    assert_eq!(login.fake.0.lock().arrived, ["1", "1", "1", "2"]);
+}
+
+#[tokio::test]
+async fn messages_that_wait_survive_the_end_of_the_process() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ann.db");
+    let login = Login::with(Fake::default(), Some(&file));
+    // The server stores the first message, but its answer is lost.
+    login.connect().await;
+    login.fake.0.lock().lose_answers = 1;
+    let answers = [login.send("bob", "1"), login.send("cem", "2")];
+    login.until(|login| login.fake.0.lock().lose_answers == 0).await;
+    login.disconnect();
+    let waiting = login.send("bob", "3");
+    login.until(|login| login.statuses().iter().filter(|status| **status == 0).count() == 3).await;
+    login.account.close(true).await;
+    drop((answers, waiting));
+    let fake = login.fake.clone();
+    fake.0.lock().events.clear();
+
+    let login = Login::with(fake, Some(&file));
+    let sending: Vec<_> = login.page(10, true, None).await.iter().map(|message| message.sent_status).collect();
+    assert_eq!(sending, [MessageSentStatus::Sending as i32; 2]);
+    login.connect().await;
+    let sent = |login: &Login| login.statuses().iter().filter(|status| **status == 1).count();
+    login.until(|login| sent(login) == 2).await;
+    assert_eq!(login.history(10, true, None).await, ["1", "3"]);
+    let stored = login.page(10, true, None).await;
+    assert_eq!(stored.iter().map(|message| message.message_seq).collect::<Vec<_>>(), [1, 2]);
+    login.account.close(false).await;
+}
+
+#[tokio::test]
+async fn messages_that_waited_too_long_for_a_restart_fail() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ann.db");
+    for (away_ms, is_sent) in [(29_999, true), (30_000, false)] {
+        let login = Login::with(Fake::default(), Some(&file));
+        let waiting = login.send("bob", "1");
+        login.until(|login| !login.statuses().is_empty()).await;
+        login.account.close(true).await;
+        drop(waiting);
+        let fake = Fake::default();
+        let login = Login::at(fake, Some(&file), NOW + away_ms);
+        if !is_sent {
+            login.until(|login| login.statuses() == [MessageSentStatus::Failed as i32]).await;
+        }
+        login.connect().await;
+        let expected = if is_sent { MessageSentStatus::Success } else { MessageSentStatus::Failed };
+        login.until(|login| login.statuses().last() == Some(&(expected as i32))).await;
+        assert_eq!(login.fake.0.lock().arrived.len(), usize::from(is_sent));
+        login.account.close(false).await;
+    }
+}
+
+#[tokio::test]
+async fn the_queue_is_bounded() {
+    let login = Login::new();
+    let answers: Vec<Answer> = (0..QUEUED).map(|_| login.send("bob", "x")).collect();
+    let refused = login.send_message(Message::text("one more"), "bob", MessageSendConfig::default()).unwrap_err();
+    assert_eq!(refused.code(), ErrorCode::CommonModuleTriggerSdkFrequencyLimit);
+    login.connect().await;
+    for answer in answers {
+        answer.await.unwrap().unwrap();
+    }
+    login.send("bob", "now").await.unwrap().unwrap();
 }

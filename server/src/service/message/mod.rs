@@ -1,5 +1,6 @@
 //! Sends and reads messages.
 
+mod revoke;
 mod rules;
 
 use std::sync::Arc;
@@ -7,20 +8,22 @@ use std::sync::Arc;
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use zim_protocol::{
-    ConversationRef, ConversationType, Message, MessageEntry, MessageQueriedResult, MessageSentResult, MessageType,
-    ORDER_KEY_STEP, QueryHistoryMessageRequest, QueryMessagesRequest, SendMessageRequest, server::MessageService,
+    ConversationRef, ConversationType, Message, MessageEntry, MessageQueriedResult, MessageRevokedResult,
+    MessageSentResult, MessageType, ORDER_KEY_STEP, QueryHistoryMessageRequest, QueryMessagesRequest,
+    RevokeMessageRequest, SendMessageRequest, server::MessageService,
 };
 
 use crate::app::App;
 use crate::connection::{Answered, Caller, Identity, PushTarget};
-use crate::db::Tx;
+use crate::db::{Scope, Tx};
 use crate::effect::Audience;
 use crate::error::Error;
-use crate::journal::{self, Direction, NewMessage, Sent, message_push};
+use crate::journal::{self, ChangedConversation, Direction, NewMessage, Sent, message_push};
 use crate::key::{ConversationKey, Scrambler, UserKey};
 use crate::service::blacklist::is_blocked;
 use crate::service::rows::PAGE_BYTES;
 
+use self::revoke::Revocation;
 use self::rules::Draft;
 
 /// The most messages on a page of history, and the size of a page if none is given.
@@ -35,6 +38,18 @@ impl App {
             ));
         }
         self.user_key(identity.app, peer_id).await?.ok_or_else(|| Error::target_not_found(peer_id))
+    }
+
+    /// Returns an existing peer conversation of the caller, and the other user.
+    async fn conversation_with_peer(
+        &self,
+        identity: &Identity,
+        name: &ConversationRef,
+    ) -> Result<(ConversationKey, UserKey), Error> {
+        let not_found = || Error::conversation_not_found(&name.id);
+        let found = self.conversation_key(identity.app, identity.user, name.r#type, &name.id).await?;
+        let peer = self.user_key(identity.app, &name.id).await?;
+        Ok((found.ok_or_else(not_found)?, peer.ok_or_else(not_found)?))
     }
 
     /// Delivers a command at most once, to devices that are online. It is not stored.
@@ -170,6 +185,42 @@ impl MessageService for App {
         let entry = sent_entry(identity, &draft, key, sent, content);
         let message = entry.into_message(&identity.user_id, &name).map_err(Error::internal)?;
         Ok(MessageSentResult { message: Some(message) })
+    }
+
+    async fn revoke_message(
+        &self,
+        caller: &Caller,
+        request: RevokeMessageRequest,
+    ) -> Result<MessageRevokedResult, Error> {
+        let identity = caller.identity()?;
+        let (message, config) = (request.message.unwrap_or_default(), request.config.unwrap_or_default());
+        let name = ConversationRef { r#type: message.conversation_type, id: message.conversation_id };
+        let (conversation, peer) = self.conversation_with_peer(identity, &name).await?;
+        let scrambler = Arc::clone(&self.tenants.of(identity.app)?.scrambler);
+        let id = match (message.message_id.is_empty(), message.message_seq) {
+            (true, ..=0) => return Err(Error::params_invalid("message has neither a messageID nor a messageSeq")),
+            (true, _) => None,
+            (false, _) => Some(scrambler.stored(message.message_id.parse().map_err(|_| Error::message_not_found())?)),
+        };
+        let revocation = Revocation {
+            id,
+            seq: message.message_seq,
+            user: identity.user,
+            user_id: identity.user_id.to_string(),
+            now: self.clock.now_ms(),
+            window_ms: i64::from(self.config.limits.revoke_window_s) * 1_000,
+            extended_data: config.revoke_extended_data,
+        };
+        let audience =
+            Audience::Peers([(identity.user, Arc::clone(&identity.user_id)), (peer, Arc::from(name.id.as_str()))]);
+        let changed = ChangedConversation { key: conversation, audience, scrambler: Arc::clone(&scrambler) };
+        let entry = caller.write_to(&self.db, Scope::conversation(conversation), &name, async move |tx, log| {
+            let seq = revoke::revoke(tx, log, &changed, revocation).await?;
+            let found = journal::messages_at(tx, conversation, &scrambler, &[(0, i64::MAX)], &[seq]).await?;
+            found.into_iter().next().ok_or_else(|| Error::internal_text("a revoked message is missing"))
+        });
+        let message = entry.await?.into_message(&identity.user_id, &name).map_err(Error::internal)?;
+        Ok(MessageRevokedResult { message: Some(message) })
     }
 
     async fn query_history_message(

@@ -4,8 +4,8 @@ use zim_protocol::{Base, ConversationHead, ConversationRef, ConversationType, Me
 
 use crate::db::{Row, Tx, params};
 use crate::error::Error;
-use crate::journal::rules;
-use crate::key::{Scrambler, UserKey};
+use crate::journal::{REVOKED, revoked, rules};
+use crate::key::{ConversationKey, Scrambler, UserKey};
 use crate::service::rows::{PAGE_BYTES, full_info};
 
 /// The last positions that a member may know of, as SQL: `min(head, to, end)`.
@@ -45,7 +45,7 @@ pub(super) async fn heads(
 ) -> Result<(Vec<ConversationHead>, Option<i64>), Error> {
     let sql = format!(
         "SELECT c.id, c.type, c.name, {END_SEQ}, {END_REV}, {END_N}, c.floor_seq, c.floor_rev, m.from_seq, m.cleared_seq, \
-         m.read_seq, m.base_seq, m.base_n, m.base_sent, m.sent, m.deducted, c.last_ts, \
+         m.read_seq, m.base_seq, m.base_n, m.base_sent, m.sent, {REVOKED}, c.last_ts, \
          p.name, p.user_name, p.avatar_url, p.extended_data, \
          x.seq, x.n, x.id, a.name, x.ts, x.kind, x.flags, x.key_hi, x.key_lo, x.body \
          FROM member m JOIN conversation c ON c.id = m.conversation \
@@ -59,7 +59,11 @@ pub(super) async fn heads(
     let mut heads = Vec::with_capacity(rows.len());
     let (mut bytes, mut last): (usize, i64) = (0, 0);
     for row in &rows {
-        let head = head(row, scrambler)?;
+        let mut head = head(row, scrambler)?;
+        if head.deducted > 0 {
+            let span = (row.get(11)?, row.get(3)?);
+            head.revoked = revoked(tx, ConversationKey(row.get(0)?), user, span).await?;
+        }
         bytes += prost::Message::encoded_len(&head);
         heads.push(head);
         last = row.get(0)?;
@@ -93,6 +97,7 @@ fn head(row: &Row, scrambler: &Scrambler) -> Result<ConversationHead, Error> {
         unread: unread.unsigned_abs(),
         last_ts: row.get(16)?,
         last_message: last_message(row, scrambler)?,
+        revoked: Vec::new(),
         peer: if is_peer { Some(full_info(row, 17)?) } else { None },
     })
 }
