@@ -203,6 +203,12 @@ impl PushQueue {
         self.ready.notify_one();
     }
 
+    /// The frames that wait.
+    #[cfg(test)]
+    pub(crate) fn waiting(&self) -> Vec<Bytes> {
+        self.inner.lock().frames.iter().map(|(_, frame)| frame.clone()).collect()
+    }
+
     /// Whether [`PushQueue::end`] was called.
     pub fn is_ended(&self) -> bool {
         self.inner.lock().ended

@@ -1,6 +1,7 @@
 //! Turns effects into frames. A body is copied once for each name under which viewers see the conversation, not once
 //! per connection: connections that see the same share a frame.
 
+use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -13,17 +14,17 @@ use zim_protocol::{
 
 use super::Fanout;
 use super::feed_order::{Fed, FeedOrder};
-use super::lane::{Marks, Step, View, Work};
-use crate::connection::ConnectionState;
-use crate::connection::PushTarget;
+use super::group::{Group, GroupPush, mark_group, push_to_group};
+use super::lane::{Mark, Marks, Step, View, Work};
+use crate::connection::{ConnectionState, PushTarget};
 use crate::effect::{Audience, Effect, MessageEffect};
 use crate::journal::{change_push, feed_push, message_push};
-use crate::key::{LoginKey, UserKey};
+use crate::key::{ConversationKey, LoginKey, UserKey};
 
 /// The bytes of messages in one push, unless a single message has more. A frame must not get too long for its client.
-const RUN_BYTES: usize = 64 << 10;
+pub(super) const RUN_BYTES: usize = 64 << 10;
 /// What a message takes in a push besides its content.
-const RUN_ENTRY_BYTES: usize = 256;
+pub(super) const RUN_ENTRY_BYTES: usize = 256;
 
 impl MessageEffect {
     /// Returns the entry for a push. The connection that sent the message gets it without content.
@@ -47,7 +48,7 @@ fn run_push(run: &[(View, Arc<MessageEffect>)], conversation: ConversationRef, c
     message_push(run.iter().map(|(_, message)| message.entry(cause != Some(message.cause))).collect(), conversation)
 }
 
-fn encode(frame: Frame) -> Bytes {
+pub(super) fn encode(frame: Frame) -> Bytes {
     let mut out = BytesMut::new();
     encode_frame(&EventFrame { frame: Some(frame) }, &mut out);
     out.freeze()
@@ -65,6 +66,8 @@ fn is_newer(one: &UserStatus, other: &UserStatus) -> bool {
 struct Handover<'f> {
     fanout: &'f Fanout,
     work: Vec<Vec<Work>>,
+    /// The last push to each group, which the next message may join.
+    groups: HashMap<ConversationKey, GroupPush>,
 }
 
 impl Handover<'_> {
@@ -77,15 +80,55 @@ impl Handover<'_> {
         }
     }
 
-    /// Adds work for each user who is notified.
-    fn add_views(&mut self, audience: &Audience, work: impl Fn(View) -> Work) {
-        match audience {
-            Audience::Peers([one, two]) => {
-                let view = |user, name| View { user, kind: ConversationType::Peer, name: Arc::clone(name) };
-                self.add(one.0, || work(view(one.0, &two.1)));
-                if one.0 != two.0 {
-                    self.add(two.0, || work(view(two.0, &one.1)));
+    /// Adds work for both users of a peer conversation.
+    fn add_views(&mut self, [one, two]: &[(UserKey, Arc<str>); 2], work: impl Fn(View) -> Work) {
+        let view = |user, name| View { user, kind: ConversationType::Peer, name: Arc::clone(name) };
+        self.add(one.0, || work(view(one.0, &two.1)));
+        if one.0 != two.0 {
+            self.add(two.0, || work(view(two.0, &one.1)));
+        }
+    }
+
+    fn add_message(&mut self, message: Arc<MessageEffect>) {
+        match &message.audience {
+            Audience::Peers(peers) => {
+                self.add_views(peers, |view| Work::Message { view, message: Arc::clone(&message) });
+            }
+            Audience::Group { conversation, name } => {
+                if self.groups.get_mut(conversation).is_none_or(|push| !push.join(&message)) {
+                    let group = Group { key: *conversation, name: Arc::clone(name) };
+                    self.add_to_group(GroupPush::message(group, Arc::clone(&message)));
                 }
+            }
+        }
+    }
+
+    fn add_change(&mut self, audience: &Audience, entry: Box<ChangeEntry>, cause: LoginKey) {
+        match audience {
+            Audience::Peers(peers) => {
+                let entry = Arc::<ChangeEntry>::from(entry);
+                self.add_views(peers, |view| Work::Change { view, entry: Arc::clone(&entry), cause });
+            }
+            Audience::Group { conversation, name } => {
+                let group = Group { key: *conversation, name: Arc::clone(name) };
+                self.add_to_group(GroupPush::change(group, entry, cause));
+            }
+        }
+    }
+
+    /// Adds a push to a group, behind the one before it.
+    fn add_to_group(&mut self, push: GroupPush) {
+        if let Some(earlier) = self.groups.insert(push.group.key, push) {
+            self.flush_group(earlier);
+        }
+    }
+
+    /// Hands a push to the lanes that have sessions of the group.
+    fn flush_group(&mut self, push: GroupPush) {
+        let push = Arc::new(push);
+        for (index, work) in self.fanout.groups.iter().zip(&mut self.work) {
+            if index.has(push.group.key) {
+                work.push(Work::Group(Arc::clone(&push)));
             }
         }
     }
@@ -95,16 +138,13 @@ impl Fanout {
     /// Takes over what was committed, in commit order within a partition. Called by the threads of the write queue before
     /// the callers are answered: what must be in force by then happens here, and the pushes are handed to the lanes.
     pub(super) fn publish(&self, effects: Vec<Effect>) {
-        let mut handover = Handover { fanout: self, work: self.lanes.iter().map(|_| Vec::new()).collect() };
+        let work = self.lanes.iter().map(|_| Vec::new()).collect();
+        let mut handover = Handover { fanout: self, work, groups: HashMap::new() };
         for effect in effects {
             match effect {
-                Effect::Message(message) => {
-                    handover.add_views(&message.audience, |view| Work::Message { view, message: Arc::clone(&message) })
-                }
-                Effect::Change { audience, entry, cause } => {
-                    let entry = Arc::<ChangeEntry>::from(entry);
-                    handover.add_views(&audience, |view| Work::Change { view, entry: Arc::clone(&entry), cause });
-                }
+                Effect::Message(message) => handover.add_message(message),
+                Effect::Change { audience, entry, cause } => handover.add_change(&audience, entry, cause),
+                Effect::Stay { user, conversation, name, stay } => self.set_stay(user, (conversation, &name), stay),
                 Effect::Feed { user, pos, entry, cause } => {
                     handover.add(user, || Work::Feed { user, pos, entry, cause });
                 }
@@ -120,6 +160,9 @@ impl Fanout {
                     self.one_shots.end(user, reason);
                 }
             }
+        }
+        for (_, push) in std::mem::take(&mut handover.groups) {
+            handover.flush_group(push);
         }
         for (lane, work) in self.lanes.iter().zip(handover.work) {
             if !work.is_empty() {
@@ -139,7 +182,7 @@ impl Fanout {
             };
             let Some(Step { work, marks }) = step else { return };
             let pushed = catch_unwind(AssertUnwindSafe(|| {
-                self.push_work(work, &mut order);
+                self.push_work(index, work, &mut order);
                 for (user, pos, fed) in order.expire(Instant::now()) {
                     self.push_feed(user, pos, fed);
                 }
@@ -154,7 +197,7 @@ impl Fanout {
         }
     }
 
-    fn push_work(&self, work: Vec<Work>, order: &mut FeedOrder) {
+    fn push_work(&self, lane: usize, work: Vec<Work>, order: &mut FeedOrder) {
         let mut messages = Vec::new();
         for work in work {
             match work {
@@ -165,6 +208,7 @@ impl Fanout {
                     self.push_messages(&mut messages);
                     self.push_change(&view, &entry, cause);
                 }
+                Work::Group(push) => push_to_group(&self.groups[lane], &push),
                 Work::Feed { user, pos, entry, cause } => {
                     let last = self.connections(user).iter().map(|connection| connection.fed()).max().unwrap_or(0);
                     for (pos, fed) in order.arrive(user, last, pos, Fed { entry, cause }, Instant::now()) {
@@ -207,8 +251,16 @@ impl Fanout {
         match marks {
             Marks::Of(marks) => {
                 for mark in marks {
-                    let target = mark.target();
-                    for connection in self.connections(mark.user()) {
+                    let (user, target) = match mark {
+                        Mark::Group(group) => {
+                            mark_group(&self.groups[lane], group);
+                            continue;
+                        }
+                        Mark::Conversation(view) => (view.user, PushTarget::Conversation(view.conversation())),
+                        Mark::Feed(user) => (*user, PushTarget::Feed),
+                        Mark::Snapshot(user) => (*user, PushTarget::Snapshot),
+                    };
+                    for connection in self.connections(user) {
                         if matches!(target, PushTarget::Feed) {
                             connection.set_fed(0);
                         }

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use zim_protocol::{ChangeEntry, ConversationRef, ConversationType, UserStatus, feed_entry};
 
-use crate::connection::PushTarget;
+use super::group::{Group, GroupPush};
 use crate::effect::MessageEffect;
 use crate::key::{LoginKey, UserKey};
 
@@ -36,18 +36,24 @@ impl View {
     }
 }
 
-/// A push to the devices of one user.
+/// A push to the devices of one user, or to those of the lane in one group.
 #[derive(Debug)]
 pub(super) enum Work {
     Message { view: View, message: Arc<MessageEffect> },
     Change { view: View, entry: Arc<ChangeEntry>, cause: LoginKey },
+    Group(Arc<GroupPush>),
     Feed { user: UserKey, pos: i64, entry: Box<feed_entry::Detail>, cause: LoginKey },
     Status { user: UserKey, status: Box<UserStatus>, cause: LoginKey },
 }
 
 impl Work {
     fn bytes(&self) -> usize {
-        WORK_BYTES + if let Self::Message { message, .. } = self { message.content.len() } else { 0 }
+        let content = match self {
+            Self::Message { message, .. } => message.content.len(),
+            Self::Group(push) => push.bytes(),
+            _ => 0,
+        };
+        WORK_BYTES + content
     }
 }
 
@@ -55,6 +61,7 @@ impl Work {
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(super) enum Mark {
     Conversation(View),
+    Group(Group),
     Feed(UserKey),
     Snapshot(UserKey),
 }
@@ -63,24 +70,9 @@ impl From<Work> for Mark {
     fn from(work: Work) -> Self {
         match work {
             Work::Message { view, .. } | Work::Change { view, .. } => Self::Conversation(view),
+            Work::Group(push) => Self::Group(push.group.clone()),
             Work::Feed { user, .. } => Self::Feed(user),
             Work::Status { user, .. } => Self::Snapshot(user),
-        }
-    }
-}
-
-impl Mark {
-    pub(super) fn user(&self) -> UserKey {
-        match self {
-            Self::Conversation(View { user, .. }) | Self::Feed(user) | Self::Snapshot(user) => *user,
-        }
-    }
-
-    pub(super) fn target(&self) -> PushTarget {
-        match self {
-            Self::Conversation(view) => PushTarget::Conversation(view.conversation()),
-            Self::Feed(_) => PushTarget::Feed,
-            Self::Snapshot(_) => PushTarget::Snapshot,
         }
     }
 }

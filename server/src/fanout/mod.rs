@@ -11,6 +11,8 @@
 mod conflated;
 mod deliver;
 mod feed_order;
+mod group;
+mod group_index;
 mod lane;
 mod one_shots;
 
@@ -23,6 +25,7 @@ use parking_lot::{Mutex, RwLock};
 use zim_protocol::{SessionEndReason, UserFullInfo, UserStatus};
 
 use self::conflated::Conflated;
+use self::group_index::GroupIndex;
 use self::lane::Lane;
 pub use self::one_shots::OneShots;
 use crate::connection::ConnectionState;
@@ -55,6 +58,8 @@ pub struct Fanout {
     shards: Vec<Shard>,
     /// Each serves every so many-th shard.
     lanes: Vec<Lane>,
+    /// The sessions of each lane by group.
+    groups: Vec<GroupIndex>,
     hasher: RandomState,
     online: AtomicUsize,
     /// Logins that ended, the newest last: one of them may not be in the table yet.
@@ -87,6 +92,7 @@ impl Default for Fanout {
     fn default() -> Self {
         let lanes = std::thread::available_parallelism().map_or(1, usize::from).min(MAX_LANES);
         Self {
+            groups: (0..lanes).map(|_| GroupIndex::default()).collect(),
             lanes: (0..lanes).map(|_| Lane::default()).collect(),
             shards: (0..SHARDS).map(|_| Shard::default()).collect(),
             hasher: RandomState::new(),
@@ -183,6 +189,8 @@ impl Fanout {
         }
         drop(shard);
         if removed > 0 {
+            // After the removal from the table: no group takes the session from now on.
+            self.groups[self.shard_index(user) % self.groups.len()].leave(user, connection);
             self.online.fetch_sub(removed, Ordering::Relaxed);
             metrics::gauge!("zim_sessions").decrement(1.0);
         }
@@ -232,6 +240,8 @@ impl Fanout {
 }
 
 #[cfg(test)]
+mod group_pushes;
+#[cfg(test)]
 mod pushes;
 
 #[cfg(test)]
@@ -241,10 +251,14 @@ mod tests {
     use crate::key::AppKey;
 
     pub(super) fn connection(login: i64) -> Arc<ConnectionState> {
+        connection_of(UserKey(1), login)
+    }
+
+    pub(super) fn connection_of(user: UserKey, login: i64) -> Arc<ConnectionState> {
         let state = ConnectionState::new("127.0.0.1:1".parse().unwrap(), 5, [1; 16], String::new(), 100_000);
         state.log_in(Identity {
             app: AppKey(1),
-            user: UserKey(1),
+            user,
             user_id: "ann".into(),
             login: LoginKey(login),
             ticket: [0; 16],

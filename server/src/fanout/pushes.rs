@@ -32,34 +32,43 @@ impl Fixture {
         Self { publisher: Publisher::start(Arc::clone(&fanout)), fanout, ann }
     }
 
-    /// Waits for `count` frames.
-    async fn frames(&self, count: usize) -> Vec<Frame> {
-        let (mut decoder, mut frames) = (FrameDecoder::new(1 << 20), Vec::new());
-        while frames.len() < count {
-            let mut out = BytesMut::new();
-            let batch = self.ann.queue.next_batch(&mut out, usize::MAX);
-            tokio::time::timeout(Duration::from_secs(60), batch).await.expect("a frame");
-            decoder.push(&out);
-            while let Some(frame) = decoder.next().unwrap() {
-                frames.extend(EventFrame::decode(frame).unwrap().frame);
-            }
-        }
-        frames
-    }
-
     async fn pushes(&self, count: usize) -> Vec<(LogKind, u64, u64)> {
-        let push = |frame| match frame {
-            Frame::Push(push) => (push.log(), push.from, push.to),
-            other => panic!("{other:?}"),
-        };
-        self.frames(count).await.into_iter().map(push).collect()
+        pushes(&self.ann, count).await
     }
 
     async fn dirty(&self) -> Dirty {
-        match self.frames(1).await.remove(0) {
-            Frame::Dirty(dirty) => dirty,
-            other => panic!("{other:?}"),
+        dirty(&self.ann).await
+    }
+}
+
+/// Waits for `count` frames.
+pub(super) async fn frames(connection: &ConnectionState, count: usize) -> Vec<Frame> {
+    let (mut decoder, mut frames) = (FrameDecoder::new(1 << 20), Vec::new());
+    while frames.len() < count {
+        let mut out = BytesMut::new();
+        let batch = connection.queue.next_batch(&mut out, usize::MAX);
+        tokio::time::timeout(Duration::from_secs(60), batch).await.expect("a frame");
+        decoder.push(&out);
+        while let Some(frame) = decoder.next().unwrap() {
+            frames.extend(EventFrame::decode(frame).unwrap().frame);
         }
+    }
+    frames
+}
+
+/// Waits for `count` pushes. Returns their logs and positions.
+pub(super) async fn pushes(connection: &ConnectionState, count: usize) -> Vec<(LogKind, u64, u64)> {
+    let push = |frame| match frame {
+        Frame::Push(push) => (push.log(), push.from, push.to),
+        other => panic!("{other:?}"),
+    };
+    frames(connection, count).await.into_iter().map(push).collect()
+}
+
+pub(super) async fn dirty(connection: &ConnectionState) -> Dirty {
+    match frames(connection, 1).await.remove(0) {
+        Frame::Dirty(dirty) => dirty,
+        other => panic!("{other:?}"),
     }
 }
 
@@ -68,10 +77,14 @@ fn audience() -> Audience {
 }
 
 fn message(seq: i64, bytes: usize) -> Effect {
-    Effect::Message(Arc::new(MessageEffect {
+    Effect::Message(Arc::new(message_to(audience(), seq, bytes)))
+}
+
+pub(super) fn message_to(audience: Audience, seq: i64, bytes: usize) -> MessageEffect {
+    MessageEffect {
         app: AppKey(1),
         conversation: ConversationKey(3),
-        audience: audience(),
+        audience,
         seq,
         n: seq,
         message_id: seq,
@@ -82,7 +95,7 @@ fn message(seq: i64, bytes: usize) -> Effect {
         flags: 1,
         client_key: [0; 16],
         content: Bytes::from(vec![0; bytes]),
-    }))
+    }
 }
 
 fn change(rev: u64) -> Effect {
