@@ -62,7 +62,8 @@ pub struct Limits {
     pub offline_after_ms: u32,
     /// Milliseconds that requests in flight have to finish when the server stops. Default: 5,000.
     pub stop_timeout_ms: u32,
-    /// Bytes of pushes that wait for one session; the client pulls the rest. Default: 262,144.
+    /// Bytes of pushes that wait for one session; the client pulls the rest. Commands have a quarter of it in addition.
+    /// Default: 262,144.
     pub session_queue_bytes: usize,
     /// Bytes of partially received frames of all sessions together; the bytes of one packet are not counted. Unauthenticated
     /// connections have an eighth of it on top. A connection that would exceed it is closed. Default: 67,108,864: enough for two

@@ -4,6 +4,7 @@ mod allowance;
 mod caller;
 mod login_allowance;
 mod queue;
+mod transients;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -57,6 +58,7 @@ pub struct ConnectionState {
     /// Notified when the token's expiry changes.
     pub token_moved: tokio::sync::Notify,
     logged_out: AtomicBool,
+    fed: AtomicI64,
     /// Until the login.
     allowance: Mutex<Allowance>,
     allowance_of_login: OnceLock<Arc<Mutex<Allowance>>>,
@@ -76,6 +78,7 @@ impl ConnectionState {
             token_expires_at: AtomicI64::new(0),
             token_moved: tokio::sync::Notify::new(),
             logged_out: AtomicBool::new(false),
+            fed: AtomicI64::new(0),
             allowance: Mutex::default(),
             allowance_of_login: OnceLock::new(),
         }
@@ -140,6 +143,16 @@ impl ConnectionState {
     /// Notes that the user logged out on this connection: its end is not a lost connection.
     pub fn set_logged_out(&self) {
         self.logged_out.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns the last position of the feed that the fan-out reached for this connection; 0 if that is not known.
+    pub(crate) fn fed(&self) -> i64 {
+        self.fed.load(Ordering::Relaxed)
+    }
+
+    /// Sets what [`ConnectionState::fed`] returns.
+    pub(crate) fn set_fed(&self, pos: i64) {
+        self.fed.store(pos, Ordering::Relaxed);
     }
 
     /// Whether the user logged out on this connection.

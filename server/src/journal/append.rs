@@ -86,7 +86,7 @@ impl NewMessage {
 
     /// Whether the other user has blocked the sender.
     fn is_refused(&self, head: &Head) -> bool {
-        let Audience::Peers(peers) = &self.audience;
+        let Audience::Peers(peers) = &self.audience else { return false };
         peers.iter().any(|(peer, _)| *peer != self.sender && rules::is_refused(head.blocks, self.sender.0, peer.0))
     }
 

@@ -72,8 +72,9 @@ impl App {
                 return Err(Error::sender_blocked());
             }
             let is_delivered = self.block_fence.deliver_if(peer, epoch, || {
-                self.fanout.push_transient(peer, peer_view.clone(), entry.clone(), connection);
-                self.fanout.push_transient(sender, name.clone(), entry.clone(), connection);
+                let of_peer = (peer_view.clone(), entry.clone());
+                self.fanout.push_transient(peer, of_peer, draft.priority, connection);
+                self.fanout.push_transient(sender, (name.clone(), entry.clone()), draft.priority, connection);
             });
             if is_delivered {
                 return Ok(sent);

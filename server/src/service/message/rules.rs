@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use prost::Message as _;
-use zim_protocol::{Message, MessageFlag, MessageSendConfig, MessageType, message::Body};
+use zim_protocol::{Message, MessageFlag, MessagePriority, MessageSendConfig, MessageType, message::Body};
 
 use crate::config::Limits;
 use crate::error::Error;
@@ -17,6 +17,8 @@ pub(super) struct Draft {
     pub kind: MessageType,
     /// `MessageFlag`s.
     pub flags: u32,
+    /// What is dropped last when a device reads too slowly. Only commands are ever dropped.
+    pub priority: MessagePriority,
 }
 
 /// Checks a message to another user.
@@ -59,7 +61,7 @@ pub(super) fn peer_draft(message: Message, config: &MessageSendConfig, limits: &
         is_mention_all: message.is_mention_all,
         ..Message::default()
     };
-    Ok(Draft { content: content.encode_to_vec().into(), kind, flags })
+    Ok(Draft { content: content.encode_to_vec().into(), kind, flags, priority: config.priority() })
 }
 
 #[cfg(test)]
