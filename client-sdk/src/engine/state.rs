@@ -26,6 +26,8 @@ pub struct State {
     pub last_ts: i64,
     /// The server has described this conversation.
     pub known: bool,
+    /// The first message of the user's stay; 0: not known.
+    pub from_seq: u64,
     /// The positions of the messages that this device holds.
     pub held: Ranges,
     /// The newest position that a push announced while entries before it are missing.

@@ -9,6 +9,7 @@ pub(crate) mod conversation;
 mod file;
 pub(crate) mod friend;
 pub(crate) mod friend_application;
+pub(crate) mod group;
 pub(crate) mod message;
 pub(crate) mod page;
 pub(crate) mod pending;
