@@ -216,6 +216,12 @@ impl Lane {
         self.added.notify_one();
     }
 
+    /// The number of waiting pushes.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.waiting.lock().work.len()
+    }
+
     /// No more work comes.
     pub(super) fn close(&self) {
         self.waiting.lock().is_closed = true;

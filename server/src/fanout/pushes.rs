@@ -176,6 +176,27 @@ async fn transients_that_a_lane_drops_are_reported() {
     assert!(matches!(frames(&fixture.ann, 1).await[..], [Frame::Transient(_)]));
 }
 
+/// The body is encoded once for all devices that see the same.
+#[tokio::test]
+async fn the_devices_of_a_user_share_one_frame() {
+    let fixture = Fixture::new();
+    let other = connection(11);
+    fixture.fanout.register(ANN, Arc::clone(&other));
+    for effect in [message(1, 10), change(1), feed(1)] {
+        fixture.publisher.publish(vec![effect]);
+    }
+    let all = async {
+        while fixture.ann.queue.len() < 3 || other.queue.len() < 3 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), all).await.expect("three frames each");
+    let addresses = |connection: &ConnectionState| {
+        connection.queue.waiting().iter().map(|frame| frame.as_ptr()).collect::<Vec<_>>()
+    };
+    assert_eq!(addresses(&fixture.ann), addresses(&other));
+}
+
 #[tokio::test]
 async fn a_push_has_no_gap_and_is_not_too_long() {
     let fixture = Fixture::new();
