@@ -312,6 +312,7 @@ fn list_sessions(context: &Context, sessions: &[SessionInfo]) -> Result<(), Fail
         ("SINCE", Align::Left),
         ("ADDRESS", Align::Left),
         ("SDK", Align::Left),
+        ("BEHIND", Align::Right),
     ]);
     for session in sessions {
         let mut platform =
@@ -325,6 +326,7 @@ fn list_sessions(context: &Context, sessions: &[SessionInfo]) -> Result<(), Fail
             when(session.login_at_ms, now_ms()),
             preview(&session.address, 60),
             preview(&session.sdk_version, 20),
+            session.events_behind.to_string(),
         ]);
     }
     context.output.table(&table)

@@ -140,6 +140,13 @@ pub enum Change {
     Sweep,
 }
 
+impl Change {
+    /// Returns the conversation if messages are stored.
+    pub(crate) fn name_of_messages(&self) -> Option<&Name> {
+        if let Self::Messages { name, .. } = self { Some(name) } else { None }
+    }
+}
+
 /// The state of a conversation that is to be stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Saved {

@@ -84,14 +84,15 @@ impl Inner {
     }
 
     fn is_dirty(&self, target: &PushTarget) -> bool {
-        (self.dirty_all && !matches!(target, PushTarget::Snapshot))
-            || match target {
-                PushTarget::Feed => self.dirty_feed,
-                PushTarget::Snapshot => self.dirty_snapshots,
-                PushTarget::Conversation(name) => {
-                    !self.dirty.is_empty() && self.dirty.contains(&(name.r#type, name.id.clone()))
-                }
-            }
+        match target {
+            PushTarget::Feed => self.dirty_all || self.dirty_feed,
+            PushTarget::Snapshot => self.dirty_snapshots,
+            PushTarget::Conversation(name) => self.is_conversation_dirty(name),
+        }
+    }
+
+    fn is_conversation_dirty(&self, name: &ConversationRef) -> bool {
+        self.dirty_all || (!self.dirty.is_empty() && self.dirty.contains(&(name.r#type, name.id.clone())))
     }
 
     fn mark_dirty(&mut self, target: &PushTarget) {
@@ -168,15 +169,31 @@ impl PushQueue {
     }
 
     /// Queues a frame that is delivered at most once. If there is no room, frames of a lower priority are dropped, or this
-    /// one; the client gets the number of dropped frames.
-    pub fn push_transient(&self, frame: Bytes, priority: MessagePriority) {
+    /// one; the client gets the number of dropped frames. It is also dropped if the client must pull what was sent before it
+    /// in the conversation: it would overtake that.
+    pub fn push_transient(&self, frame: Bytes, priority: MessagePriority, conversation: &ConversationRef) {
         let mut inner = self.inner.lock();
         if inner.ended {
             return;
         }
-        inner.arrived += 1;
-        let at = inner.arrived;
-        inner.transients.push(at, frame, priority, self.max_bytes / 4);
+        if inner.is_conversation_dirty(conversation) {
+            inner.transients.dropped += 1;
+        } else {
+            inner.arrived += 1;
+            let at = inner.arrived;
+            inner.transients.push(at, frame, priority, self.max_bytes / 4);
+        }
+        drop(inner);
+        self.ready.notify_one();
+    }
+
+    /// Notes transients that were dropped before they reached the queue.
+    pub(crate) fn report_lost(&self, count: u64) {
+        let mut inner = self.inner.lock();
+        if inner.ended {
+            return;
+        }
+        inner.transients.dropped += count;
         drop(inner);
         self.ready.notify_one();
     }
@@ -201,6 +218,17 @@ impl PushQueue {
         }
         drop(inner);
         self.ready.notify_one();
+    }
+
+    /// The number of frames that wait.
+    pub fn len(&self) -> u64 {
+        let inner = self.inner.lock();
+        u64::try_from(inner.frames.len() + inner.transients.len()).unwrap_or(u64::MAX)
+    }
+
+    /// Whether no frame waits.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// The frames that wait.
@@ -266,8 +294,12 @@ impl PushQueue {
 mod tests {
     use super::*;
 
+    fn name(id: &str) -> ConversationRef {
+        ConversationRef { r#type: 0, id: id.to_owned() }
+    }
+
     fn target(id: &str) -> PushTarget {
-        PushTarget::Conversation(ConversationRef { r#type: 0, id: id.to_owned() })
+        PushTarget::Conversation(name(id))
     }
 
     fn frames(queue: &PushQueue) -> Vec<Frame> {
@@ -310,9 +342,9 @@ mod tests {
     fn dropped_transients_are_counted_and_reported() {
         let queue = PushQueue::new(1_000);
         for _ in 0..5 {
-            queue.push_transient(push_frame(300), MessagePriority::Low);
+            queue.push_transient(push_frame(300), MessagePriority::Low, &name("ann"));
         }
-        queue.push_transient(push_frame(200), MessagePriority::High);
+        queue.push_transient(push_frame(200), MessagePriority::High, &name("ann"));
         let got = frames(&queue);
         assert_eq!(got.len(), 2, "{got:?}");
         let Some(Frame::Dirty(dirty)) = got.last() else { panic!("{got:?}") };
@@ -325,11 +357,27 @@ mod tests {
         let queue = PushQueue::new(1_000);
         let text = |frame: &Frame| if let Frame::End(end) = frame { end.message.len() } else { 0 };
         queue.push(push_frame(400), &target("ann"));
-        queue.push_transient(push_frame(100), MessagePriority::High);
+        queue.push_transient(push_frame(100), MessagePriority::High, &name("ann"));
         queue.push(push_frame(500), &target("ann"));
-        queue.push_transient(push_frame(101), MessagePriority::Low);
+        queue.push_transient(push_frame(101), MessagePriority::Low, &name("ann"));
         let got = frames(&queue);
         assert_eq!(got.iter().map(text).collect::<Vec<_>>(), [400, 100, 500, 101]);
+    }
+
+    /// The client pulls the message, and would get it after the transient.
+    #[test]
+    fn a_transient_does_not_overtake_a_message_that_was_dropped() {
+        let queue = PushQueue::new(1_000);
+        queue.push(push_frame(900), &target("ann"));
+        queue.push(push_frame(900), &target("ann"));
+        queue.push_transient(push_frame(10), MessagePriority::High, &name("ann"));
+        queue.push_transient(push_frame(11), MessagePriority::Low, &name("bob"));
+        let got = frames(&queue);
+        let [Frame::End(first), Frame::End(other), Frame::Dirty(dirty)] = &got[..] else { panic!("{got:?}") };
+        assert_eq!((first.message.len(), other.message.len()), (900, 11));
+        assert_eq!((dirty.conversations[0].id.as_str(), dirty.transients_dropped), ("ann", 1));
+        queue.push_transient(push_frame(10), MessagePriority::Low, &name("ann"));
+        assert_eq!(frames(&queue).len(), 1);
     }
 
     #[test]

@@ -58,6 +58,10 @@ impl Transients {
         Some(frame)
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.lanes.iter().map(VecDeque::len).sum()
+    }
+
     /// Returns the transient that arrived first, and its number of arrival.
     pub(super) fn first(&self) -> Option<(u64, &Bytes)> {
         let firsts = self.lanes.iter().filter_map(VecDeque::front);

@@ -15,8 +15,8 @@ use zim_protocol::{
 use super::Fanout;
 use super::feed_order::{Fed, FeedOrder};
 use super::group::{Group, GroupPush, mark_group, push_to_group};
-use super::lane::{Mark, Marks, Step, View, Work};
-use crate::connection::{ConnectionState, PushTarget};
+use super::lane::{Mark, Marks, Step, TransientPush, View, Work};
+use crate::connection::PushTarget;
 use crate::effect::{Audience, Effect, MessageEffect};
 use crate::journal::{change_push, feed_push, message_push};
 use crate::key::{ConversationKey, LoginKey, UserKey};
@@ -180,13 +180,14 @@ impl Fanout {
                 None => lane.next().await,
                 Some(deadline) => timeout_at(deadline, lane.next()).await.unwrap_or_else(|_| Some(Step::default())),
             };
-            let Some(Step { work, marks }) = step else { return };
+            let Some(Step { work, marks, lost }) = step else { return };
             let pushed = catch_unwind(AssertUnwindSafe(|| {
                 self.push_work(index, work, &mut order);
                 for (user, pos, fed) in order.expire(Instant::now()) {
                     self.push_feed(user, pos, fed);
                 }
                 self.mark(index, &marks);
+                self.report_lost(&lost);
             }));
             if pushed.is_err() {
                 tracing::error!("a push panicked: all clients of its lane are told to sync");
@@ -207,6 +208,11 @@ impl Fanout {
                     // not have, and would keep the message as it was sent.
                     self.push_messages(&mut messages);
                     self.push_change(&view, &entry, cause);
+                }
+                Work::Transient(push) => {
+                    // It keeps its place among the messages of its conversation.
+                    self.push_messages(&mut messages);
+                    self.push_transient(*push);
                 }
                 Work::Group(push) => push_to_group(&self.groups[lane], &push),
                 Work::Feed { user, pos, entry, cause } => {
@@ -276,6 +282,13 @@ impl Fanout {
                     }
                 }
             }
+        }
+    }
+
+    /// Tells the clients how many transients were dropped.
+    fn report_lost(&self, lost: &HashMap<UserKey, u64>) {
+        for (user, count) in lost {
+            self.connections(*user).iter().for_each(|connection| connection.queue.report_lost(*count));
         }
     }
 
@@ -364,22 +377,36 @@ impl Fanout {
         }
     }
 
-    /// Pushes a message that is never stored to all connections of `user`, except `except`.
-    pub fn push_transient(
+    /// Hands over a message that is never stored, for the devices of `user` except the one that sends it. It keeps its place
+    /// behind the messages whose senders have their answers, and before those that are submitted later.
+    pub fn send_transient(
         &self,
         user: UserKey,
-        (conversation, message): (ConversationRef, MessageEntry),
+        (kind, name): (ConversationType, &Arc<str>),
+        message: MessageEntry,
         priority: MessagePriority,
-        except: &Arc<ConnectionState>,
+        cause: LoginKey,
     ) {
-        let connections = self.connections(user);
+        let shard = self.shard_index(user);
+        if self.shards[shard].read().contains_key(&user) {
+            let view = View { user, kind, name: Arc::clone(name) };
+            let push = Box::new(TransientPush { view, message, priority, cause });
+            self.lanes[shard % self.lanes.len()].add([Work::Transient(push)]);
+        }
+    }
+
+    fn push_transient(&self, push: TransientPush) {
+        let TransientPush { view, message, priority, cause } = push;
+        let connections = self.connections(view.user);
         if connections.is_empty() {
             return;
         }
-        let frame = encode(Frame::Transient(Transient { conversation: Some(conversation), message: Some(message) }));
+        let conversation = view.conversation();
+        let transient = Transient { conversation: Some(conversation.clone()), message: Some(message) };
+        let frame = encode(Frame::Transient(transient));
         for connection in connections {
-            if !Arc::ptr_eq(&connection, except) {
-                connection.queue.push_transient(frame.clone(), priority);
+            if connection.identity().is_some_and(|identity| identity.login != cause) {
+                connection.queue.push_transient(frame.clone(), priority, &conversation);
             }
         }
     }

@@ -82,6 +82,9 @@ async fn the_sessions_of_a_group_share_one_frame() {
     // More than are taken from the index at once.
     let sessions: Vec<_> = (1..=600).map(|user| group.session(user, user, STAY)).collect();
     group.publisher.publish(vec![group.message(1, 9_999), group.message(2, 9_999)]);
+    // The write thread goes on before a session is served, however many there are.
+    assert!(sessions.iter().all(|session| session.queue.is_empty()));
+    assert!(group.fanout.lanes.iter().all(|lane| lane.len() <= 1), "a lane gets a push once, not for each session");
     let frames = waiting(&sessions).await;
     let first = frames[0][0].as_ptr();
     assert!(frames.iter().all(|frames| frames.len() == 1 && frames[0].as_ptr() == first));

@@ -2,12 +2,14 @@
 //! which their entries were handed over. It is bounded: a lane that is behind drops bodies and keeps the names of the
 //! logs, which clients then pull.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
-use zim_protocol::{ChangeEntry, ConversationRef, ConversationType, UserStatus, feed_entry};
+use zim_protocol::{
+    ChangeEntry, ConversationRef, ConversationType, MessageEntry, MessagePriority, UserStatus, feed_entry,
+};
 
 use super::group::{Group, GroupPush};
 use crate::effect::MessageEffect;
@@ -15,6 +17,8 @@ use crate::key::{LoginKey, UserKey};
 
 /// The bytes that wait in one lane. More than a commit has, so that only a lane that is behind drops bodies.
 const MAX_BYTES: usize = 8 << 20;
+/// The bytes of transients that wait in one lane, in addition.
+const MAX_TRANSIENT_BYTES: usize = 2 << 20;
 /// What an entry takes besides its content.
 const WORK_BYTES: usize = 256;
 /// Entries that are pushed before the lane gives others their turn.
@@ -44,6 +48,16 @@ pub(super) enum Work {
     Group(Arc<GroupPush>),
     Feed { user: UserKey, pos: i64, entry: Box<feed_entry::Detail>, cause: LoginKey },
     Status { user: UserKey, status: Box<UserStatus>, cause: LoginKey },
+    Transient(Box<TransientPush>),
+}
+
+/// A message that is never stored, for the devices of one user.
+#[derive(Debug)]
+pub(super) struct TransientPush {
+    pub(super) view: View,
+    pub(super) message: MessageEntry,
+    pub(super) priority: MessagePriority,
+    pub(super) cause: LoginKey,
 }
 
 impl Work {
@@ -51,6 +65,7 @@ impl Work {
         let content = match self {
             Self::Message { message, .. } => message.content.len(),
             Self::Group(push) => push.bytes(),
+            Self::Transient(push) => push.message.content.len(),
             _ => 0,
         };
         WORK_BYTES + content
@@ -66,13 +81,15 @@ pub(super) enum Mark {
     Snapshot(UserKey),
 }
 
-impl From<Work> for Mark {
-    fn from(work: Work) -> Self {
+impl Mark {
+    /// The log that work extends; a transient extends none.
+    fn of(work: Work) -> Option<Self> {
         match work {
-            Work::Message { view, .. } | Work::Change { view, .. } => Self::Conversation(view),
-            Work::Group(push) => Self::Group(push.group.clone()),
-            Work::Feed { user, .. } => Self::Feed(user),
-            Work::Status { user, .. } => Self::Snapshot(user),
+            Work::Message { view, .. } | Work::Change { view, .. } => Some(Self::Conversation(view)),
+            Work::Group(push) => Some(Self::Group(push.group.clone())),
+            Work::Feed { user, .. } => Some(Self::Feed(user)),
+            Work::Status { user, .. } => Some(Self::Snapshot(user)),
+            Work::Transient(_) => None,
         }
     }
 }
@@ -96,6 +113,13 @@ impl Marks {
         matches!(self, Self::Of(marks) if marks.is_empty())
     }
 
+    fn has(&self, view: &View) -> bool {
+        match self {
+            Self::Of(marks) => !marks.is_empty() && marks.contains(&Mark::Conversation(view.clone())),
+            Self::All => true,
+        }
+    }
+
     fn add(&mut self, mark: Mark) {
         let Self::Of(marks) = self else { return };
         marks.insert(mark);
@@ -110,14 +134,49 @@ impl Marks {
 pub(super) struct Step {
     pub(super) work: Vec<Work>,
     pub(super) marks: Marks,
+    /// The numbers of dropped transients.
+    pub(super) lost: HashMap<UserKey, u64>,
+}
+
+impl Step {
+    fn is_empty(&self) -> bool {
+        self.work.is_empty() && self.marks.is_empty() && self.lost.is_empty()
+    }
 }
 
 #[derive(Debug, Default)]
 struct Waiting {
     work: VecDeque<Work>,
     bytes: usize,
+    transient_bytes: usize,
     marks: Marks,
+    lost: HashMap<UserKey, u64>,
     is_closed: bool,
+}
+
+impl Waiting {
+    /// Adds a transient if there is room for its priority, and nothing before it in its conversation was dropped: it must not
+    /// overtake that.
+    fn add_transient(&mut self, push: Box<TransientPush>) {
+        let max = match push.priority {
+            MessagePriority::Unspecified | MessagePriority::Low => MAX_TRANSIENT_BYTES / 2,
+            MessagePriority::Medium => MAX_TRANSIENT_BYTES / 4 * 3,
+            MessagePriority::High => MAX_TRANSIENT_BYTES,
+        };
+        if self.marks.has(&push.view) {
+            *self.lost.entry(push.view.user).or_default() += 1;
+            return;
+        }
+        let user = push.view.user;
+        let work = Work::Transient(push);
+        let bytes = self.transient_bytes + work.bytes();
+        if bytes <= max {
+            self.transient_bytes = bytes;
+            self.work.push_back(work);
+        } else {
+            *self.lost.entry(user).or_default() += 1;
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -132,6 +191,13 @@ impl Lane {
         let mut dropped = 0;
         let mut waiting = self.waiting.lock();
         for work in more {
+            let work = match work {
+                Work::Transient(push) => {
+                    waiting.add_transient(push);
+                    continue;
+                }
+                work => work,
+            };
             let bytes = work.bytes();
             // After a dropped body all others are dropped until the lane has caught up: a client must not get what
             // follows a body without the notice that the body is missing.
@@ -140,7 +206,7 @@ impl Lane {
                 waiting.work.push_back(work);
             } else {
                 dropped += 1;
-                waiting.marks.add(work.into());
+                Mark::of(work).into_iter().for_each(|mark| waiting.marks.add(mark));
             }
         }
         drop(waiting);
@@ -148,6 +214,12 @@ impl Lane {
             metrics::counter!("zim_fanout_dropped_total").increment(dropped);
         }
         self.added.notify_one();
+    }
+
+    /// The number of waiting pushes.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.waiting.lock().work.len()
     }
 
     /// No more work comes.
@@ -160,7 +232,7 @@ impl Lane {
     pub(super) async fn next(&self) -> Option<Step> {
         loop {
             let step = self.take();
-            if step.as_ref().is_none_or(|step| !step.work.is_empty() || !step.marks.is_empty()) {
+            if step.as_ref().is_none_or(|step| !step.is_empty()) {
                 return step;
             }
             self.added.notified().await;
@@ -171,15 +243,21 @@ impl Lane {
         let mut waiting = self.waiting.lock();
         let count = waiting.work.len().min(STEP);
         let work: Vec<Work> = waiting.work.drain(..count).collect();
-        waiting.bytes -= work.iter().map(Work::bytes).sum::<usize>();
+        for one in &work {
+            match one {
+                Work::Transient(_) => waiting.transient_bytes -= one.bytes(),
+                _ => waiting.bytes -= one.bytes(),
+            }
+        }
         if !waiting.work.is_empty() {
-            return Some(Step { work, marks: Marks::default() });
+            return Some(Step { work, ..Step::default() });
         }
         if waiting.work.capacity() > STEP {
             waiting.work = VecDeque::new();
         }
-        let step = Step { work, marks: std::mem::take(&mut waiting.marks) };
-        let is_over = waiting.is_closed && step.work.is_empty() && step.marks.is_empty();
+        let (marks, lost) = (std::mem::take(&mut waiting.marks), std::mem::take(&mut waiting.lost));
+        let step = Step { work, marks, lost };
+        let is_over = waiting.is_closed && step.is_empty();
         (!is_over).then_some(step)
     }
 }
@@ -220,7 +298,7 @@ mod tests {
     }
 
     fn marks(users: &[i64]) -> Marks {
-        Marks::Of(users.iter().map(|user| Mark::from(message(*user, 0, 0))).collect())
+        Marks::Of(users.iter().filter_map(|user| Mark::of(message(*user, 0, 0))).collect())
     }
 
     #[test]
@@ -237,6 +315,56 @@ mod tests {
         // The lane has caught up.
         lane.add([message(2, 3, 0)]);
         assert_eq!(step(&lane), Some((vec![3], marks(&[]))));
+    }
+
+    fn transient(user: i64, priority: MessagePriority, bytes: usize) -> Work {
+        let view = View { user: UserKey(user), kind: ConversationType::Peer, name: "bob".into() };
+        let message = MessageEntry { content: vec![0; bytes].into(), ..MessageEntry::default() };
+        Work::Transient(Box::new(TransientPush { view, message, priority, cause: LoginKey(99) }))
+    }
+
+    /// The number of transients that are kept, and of those that are lost.
+    fn kept(lane: &Lane) -> (usize, u64) {
+        let step = lane.next().now_or_never().flatten().unwrap();
+        assert!(step.marks.is_empty());
+        (step.work.len(), step.lost.values().sum())
+    }
+
+    #[test]
+    fn low_transients_are_dropped_before_medium_before_high() {
+        use MessagePriority::{High, Low, Medium, Unspecified};
+        let quarter = MAX_TRANSIENT_BYTES / 4 - WORK_BYTES;
+        for (priority, fits) in [(Unspecified, 2), (Low, 2), (Medium, 3), (High, 4)] {
+            let lane = Lane::default();
+            lane.add((0..5).map(|_| transient(1, priority, quarter)));
+            assert_eq!(kept(&lane), (fits, 5 - fits as u64), "{priority:?}");
+            // What was pushed makes room.
+            lane.add([transient(1, priority, quarter)]);
+            assert_eq!(kept(&lane), (1, 0));
+        }
+        let lane = Lane::default();
+        lane.add([Low, High, Low, Medium, Low, Medium, High, High].map(|priority| transient(1, priority, quarter)));
+        assert_eq!(kept(&lane), (4, 4), "low, high, medium, high");
+    }
+
+    #[test]
+    fn transients_and_logs_take_no_room_from_each_other() {
+        let lane = Lane::default();
+        lane.add((0..4).map(|_| transient(1, MessagePriority::High, MAX_TRANSIENT_BYTES / 4 - WORK_BYTES)));
+        lane.add([message(1, 1, MAX_BYTES - WORK_BYTES), transient(1, MessagePriority::High, 0)]);
+        assert_eq!(kept(&lane), (5, 1));
+    }
+
+    #[test]
+    fn a_transient_does_not_overtake_a_message_that_was_dropped() {
+        let lane = Lane::default();
+        lane.add([
+            message(1, 1, MAX_BYTES),
+            transient(1, MessagePriority::High, 0),
+            transient(2, MessagePriority::Low, 0),
+        ]);
+        let step = lane.next().now_or_never().flatten().unwrap();
+        assert_eq!((step.work.len(), step.lost, step.marks), (1, HashMap::from([(UserKey(1), 1)]), marks(&[1])));
     }
 
     #[test]

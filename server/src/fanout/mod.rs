@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, RwLock};
-use zim_protocol::{SessionEndReason, UserFullInfo, UserStatus};
+use zim_protocol::{ConversationRef, SessionEndReason, UserFullInfo, UserStatus};
 
 use self::conflated::Conflated;
 use self::group_index::GroupIndex;
@@ -210,6 +210,13 @@ impl Fanout {
     /// Returns the connections of a user.
     pub fn connections(&self, user: UserKey) -> Vec<Arc<ConnectionState>> {
         self.shard(user).read().get(&user).cloned().unwrap_or_default()
+    }
+
+    /// Whether a device of `user` has stored a message of a conversation, which the user calls `conversation`. Known for
+    /// the connections of this node only: what a connection said is lost with it, and then counts as not stored.
+    pub fn is_delivered(&self, user: UserKey, conversation: &ConversationRef, seq: u64) -> bool {
+        let shard = self.shard(user).read();
+        shard.get(&user).into_iter().flatten().any(|connection| connection.has_stored(conversation, seq))
     }
 
     /// Whether a login has a connection to this node.

@@ -8,7 +8,9 @@ use prost::Message as _;
 use zim_protocol::event_frame::Frame;
 use zim_protocol::feed_entry::Detail;
 use zim_protocol::frame::FrameDecoder;
-use zim_protocol::{ChangeEntry, Dirty, EventFrame, LogKind, ReadMark};
+use zim_protocol::{
+    ChangeEntry, ConversationType, Dirty, EventFrame, LogKind, MessageEntry, MessagePriority, ReadMark,
+};
 
 use super::lane::Marks;
 use super::tests::connection;
@@ -128,6 +130,71 @@ async fn a_change_does_not_overtake_the_message_that_it_is_about() {
     fixture.publisher.publish(vec![change(2)]);
     let (messages, changes) = (LogKind::Messages, LogKind::Changes);
     assert_eq!(fixture.pushes(4).await, [(messages, 1, 2), (changes, 1, 1), (messages, 3, 4), (changes, 2, 2)]);
+}
+
+/// A command, with a number as its content.
+fn send_command(fanout: &Fanout, number: u8, priority: MessagePriority, cause: i64) {
+    let entry = MessageEntry { content: vec![number].into(), ..MessageEntry::default() };
+    let name = (ConversationType::Peer, &Arc::from("bob"));
+    fanout.send_transient(ANN, name, entry, priority, LoginKey(cause));
+}
+
+#[tokio::test]
+async fn a_transient_keeps_its_place_among_messages() {
+    let fixture = Fixture::new();
+    for round in 0..3 {
+        fixture.publisher.publish(vec![message(round * 2 + 1, 10)]);
+        send_command(&fixture.fanout, 1, MessagePriority::Low, 99);
+        send_command(&fixture.fanout, 2, MessagePriority::High, 99);
+        // Its own client has it.
+        send_command(&fixture.fanout, 3, MessagePriority::High, 10);
+        fixture.publisher.publish(vec![message(round * 2 + 2, 10)]);
+    }
+    // The last message of a round and the first of the next share a frame.
+    let shown = frames(&fixture.ann, 10).await.into_iter().flat_map(|frame| match frame {
+        Frame::Push(push) => (push.from..=push.to).map(|seq| format!("message {seq}")).collect(),
+        Frame::Transient(transient) => vec![format!("command {}", transient.message.unwrap().content[0])],
+        other => panic!("{other:?}"),
+    });
+    let shown: Vec<_> = shown.collect();
+    let expected = (0..3).flat_map(|round| {
+        let message = |seq: i64| format!("message {seq}");
+        [message(round * 2 + 1), "command 1".to_owned(), "command 2".to_owned(), message(round * 2 + 2)]
+    });
+    assert_eq!(shown, expected.collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn transients_that_a_lane_drops_are_reported() {
+    let fixture = Fixture::new();
+    fixture.publisher.publish(vec![message(1, 9 << 20)]);
+    send_command(&fixture.fanout, 1, MessagePriority::High, 99);
+    send_command(&fixture.fanout, 2, MessagePriority::High, 99);
+    let dirty = fixture.dirty().await;
+    assert_eq!((dirty.conversations.len(), dirty.transients_dropped), (1, 2));
+    send_command(&fixture.fanout, 3, MessagePriority::Low, 99);
+    assert!(matches!(frames(&fixture.ann, 1).await[..], [Frame::Transient(_)]));
+}
+
+/// The body is encoded once for all devices that see the same.
+#[tokio::test]
+async fn the_devices_of_a_user_share_one_frame() {
+    let fixture = Fixture::new();
+    let other = connection(11);
+    fixture.fanout.register(ANN, Arc::clone(&other));
+    for effect in [message(1, 10), change(1), feed(1)] {
+        fixture.publisher.publish(vec![effect]);
+    }
+    let all = async {
+        while fixture.ann.queue.len() < 3 || other.queue.len() < 3 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), all).await.expect("three frames each");
+    let addresses = |connection: &ConnectionState| {
+        connection.queue.waiting().iter().map(|frame| frame.as_ptr()).collect::<Vec<_>>()
+    };
+    assert_eq!(addresses(&fixture.ann), addresses(&other));
 }
 
 #[tokio::test]

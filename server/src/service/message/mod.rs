@@ -59,29 +59,44 @@ impl App {
         Ok((conversation, audience))
     }
 
-    /// Delivers a command at most once, to devices that are online. It is not stored.
+    /// Waits until what this connection has submitted to the peer conversation is handed to the fan-out.
+    async fn settle(&self, caller: &Caller, peer: UserKey) -> Result<(), Error> {
+        let identity = caller.identity()?;
+        if caller.connection()?.has_unsettled_writes()
+            && let Some(conversation) = self.peer_conversation(identity.app, identity.user, peer).await?
+        {
+            // An empty job: it ends after those that wait before it in the queue of the conversation.
+            let scope = Scope::conversation(conversation).for_app(identity.app, 0);
+            self.db.submit(scope, async |_| Ok(())).await?;
+        }
+        Ok(())
+    }
+
+    /// Delivers a command at most once, to devices that are online. It is not stored. It keeps its place among the messages
+    /// that the connection sends to the same user: it waits for the earlier ones here, and the later ones wait for it.
     async fn send_command(
         &self,
         caller: &Caller,
-        (peer, name): (UserKey, ConversationRef),
+        (peer, name): (UserKey, Arc<str>),
         draft: &Draft,
         key: [u8; 16],
     ) -> Result<Sent, Error> {
-        let (identity, connection) = (caller.identity()?, caller.connection()?);
+        let identity = caller.identity()?;
         let tenant = self.tenants.of(identity.app)?;
         let sent = Sent { seq: 0, n: 0, message_id: tenant.scrambler.public(self.ids.next()), ts: self.clock.now_ms() };
         let entry = sent_entry(identity, draft, key, sent, draft.content.clone());
-        let peer_view = ConversationRef { r#type: name.r#type, id: identity.user_id.to_string() };
-        let sender = identity.user;
+        let (sender, login) = (identity.user, identity.login);
+        self.settle(caller, peer).await?;
         loop {
             let epoch = self.block_fence.epoch(peer);
             if self.db.read(async move |tx| is_blocked(tx, peer, sender).await).await? {
                 return Err(Error::sender_blocked());
             }
             let is_delivered = self.block_fence.deliver_if(peer, epoch, || {
-                let of_peer = (peer_view.clone(), entry.clone());
-                self.fanout.push_transient(peer, of_peer, draft.priority, connection);
-                self.fanout.push_transient(sender, (name.clone(), entry.clone()), draft.priority, connection);
+                for (user, name) in [(peer, &identity.user_id), (sender, &name)] {
+                    let view = (ConversationType::Peer, name);
+                    self.fanout.send_transient(user, view, entry.clone(), draft.priority, login);
+                }
             });
             if is_delivered {
                 return Ok(sent);
@@ -184,7 +199,7 @@ impl MessageService for App {
         let name = ConversationRef { r#type: request.conversation_type, id: request.to_conversation_id };
         let sent = if draft.kind == MessageType::Command && kind == ConversationType::Peer {
             let peer = self.resolve_peer(identity, &name.id).await?;
-            self.send_command(caller, (peer, name.clone()), &draft, key).await?
+            self.send_command(caller, (peer, Arc::from(name.id.as_str())), &draft, key).await?
         } else {
             let (conversation, audience) = if kind == ConversationType::Group {
                 let group = self.group_key(identity.app, &name.id).await?;
