@@ -83,7 +83,8 @@ impl Transaction<'_> {
             let is_news = entry.seq > raise_after
                 && !stored.is_local
                 && entry.ts >= self.viewer.horizon_ms
-                && entry.kind != MessageType::Revoke as i32;
+                && entry.kind != MessageType::Revoke as i32
+                && !message::is_known(self.db, entry.message_id)?;
             if is_news {
                 new.push(message::shown(entry, &self.viewer.user_id, &to));
             }

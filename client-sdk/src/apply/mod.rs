@@ -253,6 +253,7 @@ impl<'a> Transaction<'a> {
                     self.touch(&name)?;
                 }
                 self.detach_events(None)?;
+                store::message::keep_known(self.db, self.viewer.horizon_ms)?;
                 store::friend::mark_stale(self.db)?;
                 store::friend_application::mark_stale(self.db)?;
                 block::mark_stale(self.db)?;

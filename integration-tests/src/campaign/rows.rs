@@ -12,6 +12,9 @@ use rusqlite::{Connection, OpenFlags};
 const OWN: &[(&str, &str)] = &[
     // Which parts of the history were fetched.
     ("held", "*"),
+    // What only this device remembers of ended epochs.
+    ("known_message", "*"),
+    ("kept_local_data", "*"),
     // The known users depend on what was queried; `social.rs` compares the relevant ones.
     ("user", "*"),
     // Who is online depends on the order in which devices are closed; `social.rs` compares the rest.

@@ -139,6 +139,32 @@ async fn a_device_starts_again_after_a_restored_backup() {
 }
 
 #[tokio::test]
+async fn messages_of_a_restored_backup_that_the_app_knows_are_not_news() {
+    let login = Login::online().await;
+    for text in ["1", "2"] {
+        let push = login.fake.0.lock().write("bob", "bob", text);
+        login.frame(push).await;
+    }
+    login.send("bob", "own").await.unwrap().unwrap();
+    login.until(|login| login.received().len() == 2).await;
+    login.disconnect();
+    // The backup has all of them, and one that this device has not seen.
+    {
+        let mut world = login.fake.0.lock();
+        world.epoch += 1;
+        world.write("bob", "bob", "3");
+    }
+    login.connect().await;
+    login.until(|login| login.received().len() >= 3).await;
+    assert_eq!(login.history(10, true, None).await, ["1", "2", "own", "3"]);
+    let push = login.fake.0.lock().write("bob", "bob", "4");
+    login.frame(push).await;
+    login.until(|login| login.received().last().is_some_and(|(text, _)| text == "4")).await;
+    let texts: Vec<String> = login.received().into_iter().map(|(text, _)| text).collect();
+    assert_eq!(texts, numbered(1..=4));
+}
+
+#[tokio::test]
 async fn local_data_survives_a_new_epoch() {
     let login = Login::online().await;
     let message = Message { local_extended_data: "mine".to_owned(), ..Message::text("hi") };

@@ -64,6 +64,7 @@ pub(super) struct World {
     pub(super) receipts: Vec<Receipt>,
     pub(super) epoch: u8,
     written: u64,
+    ids: i64,
 }
 
 #[derive(Debug, Default)]
@@ -201,6 +202,8 @@ impl World {
     }
 
     fn append(&mut self, peer: &str, sender: &str, client_key: Bytes, content: Bytes) -> MessageEntry {
+        self.ids += 1;
+        let message_id = 1_000 + self.ids;
         let log = self.logs.entry(peer.to_owned()).or_default();
         log.n += 1;
         log.sent += u64::from(sender == ME);
@@ -208,7 +211,7 @@ impl World {
         let entry = MessageEntry {
             seq,
             n: log.n,
-            message_id: 1_000 + seq as i64,
+            message_id,
             sender: sender.to_owned(),
             ts: NOW + seq as i64,
             kind: 1,
