@@ -9,7 +9,7 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 use zim_client_sdk::Config as ClientConfig;
 use zim_integration_tests::{DataDir, Device, FirstApp, ServerInstallation, TestDatabase, soon};
-use zim_protocol::{LoginConfig, Message};
+use zim_protocol::LoginConfig;
 
 const MESSAGES: usize = 200;
 
@@ -49,7 +49,7 @@ async fn a_killed_client_raises_again_what_its_handlers_did_not_finish() {
     let database = TestDatabase::fresh(dir.path());
     let data = dir.path().join("data");
     let mut installation = ServerInstallation::new(env!("CARGO_BIN_EXE_test-server"), data, database.url());
-    let mut server = installation.start().await.unwrap();
+    let server = installation.start().await.unwrap();
     let app = installation.first_app().unwrap();
     let address = server.address().to_string();
     let config = ClientConfig::new(app.app_id, address.as_str()).trust(app.trust()).app_sign(app.app_sign.as_str());
