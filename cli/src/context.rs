@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::{sleep, timeout};
 use zim_client_sdk::{Config, EventStream, Zim};
 use zim_protocol::clock::Clock;
-use zim_protocol::{ConversationSyncState, Event, LoginConfig, PlatformType};
+use zim_protocol::{ConversationSyncState, Event, EventKind, LoginConfig, PlatformType};
 
 use crate::exit::{Exit, Failure};
 use crate::options::Global;
@@ -78,7 +78,16 @@ impl Context {
     async fn device_session(&self) -> Result<Session, Failure> {
         let profile = self.profiles.logged_in(&self.name)?;
         let folder = self.profiles.own_data_dir(&self.name)?;
-        match log_in(config(&profile)?.data_dir(folder), &profile).await {
+        let output = self.output;
+        // Such as a local database that was damaged and replaced: the user did not ask, and should know.
+        let report = move |zim: &Zim| {
+            zim.on(EventKind::Error, move |_, event| {
+                if let Event::Error(error) = event {
+                    output.warn(&error.message);
+                }
+            });
+        };
+        match log_in_with(config(&profile)?.data_dir(folder), &profile, report).await {
             Err(failure) if failure.name() == "DatabaseModuleOpenDatabaseError" => {
                 // The SDK knows the cause: another process uses the database, or it is damaged, newer or read-only.
                 self.output.notice(format!("keeping the data of this command in memory: {}", failure.message));
@@ -113,8 +122,14 @@ pub(crate) async fn one_shot(profile: &Profile) -> Result<Session, Failure> {
 
 /// Logs in the user of a profile.
 pub(crate) async fn log_in(config: Config, profile: &Profile) -> Result<Session, Failure> {
+    log_in_with(config, profile, |_| {}).await
+}
+
+/// Logs in the user of a profile with a client that `prepare` has seen before.
+async fn log_in_with(config: Config, profile: &Profile, prepare: impl FnOnce(&Zim)) -> Result<Session, Failure> {
     let user_id = profile.user_id.clone().unwrap_or_default();
     let zim = Zim::new(config)?;
+    prepare(&zim);
     let events = zim.events();
     let login = LoginConfig { token: profile.token.clone().unwrap_or_default(), ..LoginConfig::default() };
     Box::pin(zim.login(&user_id, login)).await?;

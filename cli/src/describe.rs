@@ -2,9 +2,9 @@
 
 use zim_protocol::message::Body;
 use zim_protocol::{
-    ConnectionEvent, ConnectionState, Conversation, ConversationEvent, ConversationSyncState, Event,
-    FriendApplicationInfo, FriendApplicationType, FriendListChangeAction, Message, MessageDirection, MessageSentStatus,
-    MessageType, UserOnlineStatus, UserStatus,
+    ConnectionEvent, ConnectionState, ConnectionStateChangedEvent, Conversation, ConversationEvent,
+    ConversationSyncState, Event, FriendApplicationInfo, FriendApplicationType, FriendListChangeAction, Message,
+    MessageDirection, MessageSentStatus, MessageType, UserOnlineStatus, UserStatus,
 };
 
 use crate::output::{Ink, Output, clock_time};
@@ -83,9 +83,16 @@ pub(crate) fn name(conversation: &Conversation) -> String {
     }
 }
 
+/// Returns true if the server's operator ended the session. The reference's events do not tell that from another login.
+fn is_ended_by_operator(change: &ConnectionStateChangedEvent) -> bool {
+    let extended = serde_json::from_str::<serde_json::Value>(&change.extended_data);
+    extended.is_ok_and(|extended| extended["reason"] == "endedByOperator")
+}
+
 /// Describes a change of the connection.
-pub(crate) fn connection(state: ConnectionState, event: ConnectionEvent) -> &'static str {
-    match (state, event) {
+pub(crate) fn connection(change: &ConnectionStateChangedEvent) -> &'static str {
+    match (change.state(), change.event()) {
+        (_, ConnectionEvent::KickedOut) if is_ended_by_operator(change) => "the server's operator ended this login",
         (_, ConnectionEvent::KickedOut) => "the same user logged in elsewhere and replaced this login",
         (_, ConnectionEvent::TokenExpired) => "the token has expired",
         (_, ConnectionEvent::Unregistered) => "the user no longer exists",
@@ -106,7 +113,7 @@ pub(crate) fn event(output: Output, event: &Event, now_ms: i64) -> Vec<String> {
             .iter()
             .flat_map(|received| message(output, received, sender_columns([received])))
             .collect(),
-        Event::ConnectionStateChanged(change) => at(connection(change.state(), change.event()).to_owned()),
+        Event::ConnectionStateChanged(change) => at(connection(change).to_owned()),
         Event::ConversationChanged(change) => {
             let infos = change.info_list.iter().filter_map(|info| Some((info.event(), info.conversation.as_ref()?)));
             infos.flat_map(|(event, conversation)| at(conversation_changed(event, conversation))).collect()
@@ -210,7 +217,7 @@ fn sent_status(status: MessageSentStatus) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use zim_protocol::{ConnectionStateChangedEvent, PeerMessageReceivedEvent};
+    use zim_protocol::PeerMessageReceivedEvent;
 
     use super::*;
     use crate::output::Format;
@@ -259,7 +266,9 @@ mod tests {
             event: ConnectionEvent::KickedOut as i32,
             ..ConnectionStateChangedEvent::default()
         };
-        assert!(text(Event::ConnectionStateChanged(kicked)).contains("replaced this login"));
+        assert!(text(Event::ConnectionStateChanged(kicked.clone())).contains("replaced this login"));
+        let ended = ConnectionStateChangedEvent { extended_data: r#"{"reason":"endedByOperator"}"#.into(), ..kicked };
+        assert!(text(Event::ConnectionStateChanged(ended)).contains("operator ended this login"));
         let busy = UserStatus {
             user_id: "bob".into(),
             online_platforms: vec![5, 6],

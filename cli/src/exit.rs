@@ -94,34 +94,12 @@ impl Failure {
 
 impl From<zim_client_sdk::Error> for Failure {
     fn from(error: zim_client_sdk::Error) -> Self {
-        let failure = Self::coded(error.number(), with_cause(&error));
+        let failure = Self::coded(error.number(), error.message());
         match error.detail("reason").and_then(hint_of_reason) {
             Some(hint) => failure.hint(hint),
             None => failure,
         }
     }
-}
-
-/// Returns the message of an error. That of the local database does not say why it cannot be used, so the cause follows.
-fn with_cause(error: &zim_client_sdk::Error) -> String {
-    use ErrorCode as E;
-    let mut message = error.message().to_owned();
-    if matches!(
-        error.code(),
-        E::DatabaseModuleOpenDatabaseError
-            | E::DatabaseModuleModifyDatabaseError
-            | E::DatabaseModuleSeleteDatabaseError
-    ) {
-        let mut cause = std::error::Error::source(error);
-        while let Some(next) = cause {
-            let text = next.to_string();
-            if !message.contains(&text) {
-                message.push_str(&format!(": {text}"));
-            }
-            cause = next.source();
-        }
-    }
-    message
 }
 
 /// A hint for an error whose code is not specific enough.
@@ -151,6 +129,10 @@ fn hint_of_reason(reason: &str) -> Option<&'static str> {
         "certificateOtherFingerprint" => {
             "compare it with the fingerprint that zim-server prints when it starts; if it did not change there, another server \
              answers at this address. Log in with the new one: --fingerprint HEX"
+        }
+        "trust" => {
+            "the file must have the authority's or the server's certificate in PEM; without one, use the fingerprint that \
+             zim-server prints when it starts"
         }
         "certificate" => "give the server another certificate, or use its fingerprint: --fingerprint HEX",
         "endedByOperator" => "the server's operator ended this session: log in again with `zim login`",

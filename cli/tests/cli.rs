@@ -192,19 +192,34 @@ async fn a_local_database_that_cannot_be_opened_is_reported_with_the_cause() {
         files.map(|file| file.unwrap().path()).filter(|path| path.extension().is_some_and(|end| end == "db"));
     let database = databases.next().unwrap();
     let good = std::fs::read(&database).unwrap();
-    // The header of an SQLite file: its name in the first 16 bytes, and the version that the SDK sets.
-    for (place, bytes, cause) in
-        [(0, &b"garbage"[..], "file is not a database"), (60, &[0, 0, 0, 99], "has version 99, which is newer")]
-    {
-        let mut bad = good.clone();
-        bad[place..place + bytes.len()].copy_from_slice(bytes);
-        std::fs::write(&database, bad).unwrap();
+    // The header of an SQLite file: its name in the first 16 bytes, and the version that the SDK sets. A newer database is
+    // left as it is; a damaged one is set aside, and the server fills a new one.
+    for (place, bytes, causes) in [
+        (60, &[0, 0, 0, 99][..], ["in memory", "has version 99, which is newer"]),
+        (0, &b"garbage"[..], ["the local database was damaged", ".damaged"]),
+    ] {
         for format in ["--json", "--plain"] {
+            let mut bad = good.clone();
+            bad[place..place + bytes.len()].copy_from_slice(bytes);
+            std::fs::write(&database, bad).unwrap();
             let ran = env.zim_with("ann", &["chat", "bob", format], "hi\n").await.ok();
-            assert!(ran.stderr.contains("in memory") && ran.stderr.contains(cause), "{}", ran.stderr);
+            assert!(causes.iter().all(|cause| ran.stderr.contains(cause)), "{}", ran.stderr);
             assert!(!ran.stderr.contains("another") && ran.stdout.contains("hi"), "{}", ran.stderr);
+            assert!(!ran.stderr.contains("Error code"), "{}", ran.stderr);
         }
     }
+    env.end().await;
+}
+
+/// A file that may not grow stands in for a disk without space, for which SQLite says "disk I/O error".
+#[cfg(unix)]
+#[tokio::test]
+async fn a_local_database_without_space_says_so() {
+    let env = TestEnv::new().await;
+    env.login("ann").await;
+    let ran = env.start_after("trap '' XFSZ; ulimit -f 16", "ann", &["chat", "ann"]).finish().await.ok();
+    let expected = ["in memory: the local database (", "cannot be opened: the disk is full; free some space"];
+    assert!(expected.iter().all(|part| ran.stderr.contains(part)), "{}", ran.stderr);
     env.end().await;
 }
 
@@ -475,8 +490,8 @@ async fn the_operator_lists_apps_and_ends_sessions() {
     let mut listener = env.start("ann", &["listen", "--timeout", "60"]);
     env.until(async || admin(&["sessions", "--app-id", &app_id]).await.lines().len() == 1).await;
     assert_eq!(admin(&["disconnect", "ann", "--app-id", &app_id]).await.json()["sessions"], 1);
-    let ended = listener.finish().await;
-    ended.fails(3);
+    let stderr = listener.finish().await.fails(3);
+    assert!(stderr.contains("the session has ended: the server's operator ended this login"), "{stderr}");
 
     assert!(admin(&["task", "list", "--plain"]).await.ok().stdout.contains("Nothing has failed."));
     assert!(admin(&["outbox", "list", "--all", "--plain"]).await.ok().stdout.contains("Nothing is scheduled."));
@@ -484,9 +499,9 @@ async fn the_operator_lists_apps_and_ends_sessions() {
     assert!(listed.lines()[0].starts_with("KIND") && listed.lines()[1].starts_with("lost-logins"), "{}", listed.stdout);
     let listed = admin(&["task", "list", "--all", "--json"]).await.ok();
     assert!(listed.stdout.contains("\"kind\":\"lost-logins\""), "{}", listed.stdout);
-    let none = admin(&["task", "retry", "lost-logins", "7"]).await.fails(4);
+    let none = admin(&["task", "retry", "lost-logins", "7"]).await.fails(5);
     assert!(none.contains("no lost-logins 7 has failed"), "{none}");
-    assert!(admin(&["task", "drop", "make-coffee", "7"]).await.fails(4).contains("the kinds are"));
+    assert!(admin(&["task", "drop", "make-coffee", "7"]).await.fails(5).contains("the kinds are"));
     // The task that looks for lost logins may be dropped: the next start schedules it again.
     admin(&["task", "drop", "lost-logins", "0"]).await.ok();
     assert!(!admin(&["task", "list", "--all"]).await.ok().stdout.contains("lost-logins"));

@@ -176,6 +176,9 @@ fn advice_of_reason(reason: &str) -> Option<&'static str> {
         "certificateOtherFingerprint" => {
             "compare it with the one that zim-server prints; if they are the same, another server answers at this address"
         }
+        "trust" => {
+            "use Trust::CaFile with a PEM file of the authority's or the server's certificate, or Trust::Fingerprint"
+        }
         "certificate" => "give the server another certificate",
         _ => return None,
     })

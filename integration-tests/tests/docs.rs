@@ -108,12 +108,15 @@ fn backups_made_as_the_page_says_are_private() {
             std::fs::write(data.join(name), name).unwrap();
             std::fs::set_permissions(data.join(name), PermissionsExt::from_mode(0o600)).unwrap();
         }
+        // A folder of earlier backups, which others could read.
+        let backup = folder.path().join("backup");
+        std::fs::create_dir(&backup).unwrap();
+        std::fs::set_permissions(&backup, PermissionsExt::from_mode(0o755)).unwrap();
         let stand_ins =
             "umask 022\nsqlite3() { : >backup/zim.db; }\npg_dump() { : >backup/zim.dump; }\nset -eu\nDATABASE=x\n";
         let mut shell = std::process::Command::new("sh");
         let done = shell.arg("-c").arg(format!("{stand_ins}{block}")).current_dir(folder.path()).status().unwrap();
         assert!(done.success(), "{block}");
-        let backup = folder.path().join("backup");
         let made: Vec<_> = std::fs::read_dir(&backup).unwrap().map(|entry| entry.unwrap().path()).collect();
         assert_eq!(made.len(), 6, "{made:?}");
         for path in made.iter().chain([&backup]) {

@@ -24,7 +24,12 @@ pub(crate) fn check_files(config: &Config) -> Result<(), ConfigError> {
     if let Err(error) = Identity::check(config) {
         wrong.push(format!("tls.cert and tls.key: {error}"));
     }
-    wrong.extend(config.database.sqlite().and_then(|file| without_folder("database", file)));
+    if let Some(file) = config.database.sqlite() {
+        wrong.extend(without_folder("database", file));
+        if file.is_dir() {
+            wrong.push(format!("database is {}, which is a folder; name a file in it", file.display()));
+        }
+    }
     wrong.extend(config.database.files().filter_map(|(name, file)| {
         let error = std::fs::File::open(file).err()?;
         Some(format!("database: {name} is {file}, which cannot be read: {error}"))

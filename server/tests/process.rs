@@ -245,12 +245,14 @@ fn check_config_names_every_file_that_is_missing() {
         let ran = run(&[&["check-config"], flags].concat());
         (ran.status.code(), String::from_utf8([ran.stdout, ran.stderr].concat()).unwrap())
     };
+    let folder = format!("sqlite://{}", path("data"));
     let (sqlite, socket) = (format!("sqlite://{}", path("no/zim.db")), format!("unix:{}", path("no/socket")));
     for (flags, expected) in [
         (vec!["--tls-cert", &none, "--tls-key", &key], "none.pem: "),
         (vec!["--tls-cert", &cert, "--tls-key", &none], "none.pem: "),
         (vec!["--tls-cert", &cert, "--tls-key", &cert], "contains no private key"),
         (vec!["--database", &sqlite], "there is no folder"),
+        (vec!["--database", &folder], "which is a folder"),
         (vec!["--admin", &socket], "there is no folder"),
         (vec!["--database", "postgres://db/zim?sslrootcert=none.pem"], "sslrootcert is none.pem"),
         (vec!["--data-dir", &cert], "which is not a folder"),

@@ -115,7 +115,7 @@ fn show(context: &Context, event: &Event) -> Result<(), Failure> {
 pub(crate) fn ended(event: &Event) -> Result<(), Failure> {
     match event {
         Event::ConnectionStateChanged(change) if change.state() == ConnectionState::Disconnected => {
-            let why = describe::connection(change.state(), change.event());
+            let why = describe::connection(change);
             Err(Failure::new(Exit::Auth, format!("the session has ended: {why}")))
         }
         _ => Ok(()),

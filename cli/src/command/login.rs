@@ -112,16 +112,12 @@ async fn profile(args: LoginArgs, context: &Context) -> Result<Profile, Failure>
     };
     if let Some(local) = local {
         context.output.notice(format!("using the server on this machine, {}", local.server));
-        let first = local.profile()?;
         if args.app_id.is_none()
             && let Some(apps) = local_apps(&local).await
         {
             only_app(&apps)?;
         }
-        // The app sign in the folder is that of the first app.
-        let is_first = args.app_id.is_none_or(|app_id| first.app_id == Some(app_id));
-        let app_sign = first.app_sign.filter(|_| is_first);
-        profile = Profile { token: profile.token, user_id: profile.user_id, app_sign, ..first };
+        profile = Profile { token: profile.token, user_id: profile.user_id, ..local.profile()? };
     } else if is_new
         && args.server.is_none()
         && let Some(server) = &profile.server
@@ -157,6 +153,10 @@ fn merge(profile: &mut Profile, args: LoginArgs, output: Output) -> Result<(), F
     if server_changes {
         // The secrets and trust settings of one server must not be used with another.
         *profile = Profile { user_id: profile.user_id.take(), ..Profile::default() };
+    }
+    if args.app_id.is_some_and(|app_id| profile.app_id.is_some_and(|before| before != app_id)) {
+        // The secrets belong to one app.
+        (profile.app_sign, profile.token) = (None, None);
     }
     profile.server = args.server.or_else(|| profile.server.take());
     profile.app_id = args.app_id.or(profile.app_id);
@@ -221,6 +221,17 @@ mod tests {
         assert_eq!(other.fingerprint, None);
         assert_eq!(merged(first.clone(), "login ann --ca ca.pem").fingerprint, None);
         assert_eq!(merged(first, "login ann --system-roots").fingerprint, None);
+    }
+
+    #[test]
+    fn secrets_are_not_used_for_another_app() {
+        for secret in ["--app-sign x", "--token x"] {
+            let first = merged(Profile::default(), &format!("login ann --server s:1 --app-id 7 {secret}"));
+            assert_eq!(merged(first.clone(), "login ann --app-id 7"), first);
+            let other = merged(first.clone(), "login ann --app-id 8");
+            assert_eq!((other.app_id, other.app_sign, other.token), (Some(8), None, None), "{secret}");
+            assert_eq!(merged(first, "login ann --app-id 8 --app-sign y").app_sign.as_deref(), Some("y"));
+        }
     }
 
     #[test]

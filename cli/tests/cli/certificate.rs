@@ -76,10 +76,12 @@ async fn the_cause_is_told_with_what_to_do() {
         CertificateParams::new([]).unwrap().self_signed(&KeyPair::generate().unwrap()).unwrap().pem(),
     )
     .unwrap();
+    let none = format!("{}/none.pem", env.data());
     let fingerprint = "ab".repeat(32);
     for (trust, cause, hint) in [
         (["--ca", &file], "it is for chat.example, and not for 127.0.0.1", "subjectAltName"),
         (["--ca", &other], "no trusted authority signed it", "--fingerprint HEX"),
+        (["--ca", &none], "none.pem cannot be read: ", "certificate in PEM"),
         (["--fingerprint", &fingerprint], "it has another fingerprint", "another server answers"),
     ] {
         let stderr = log_in(&env, &env.address(), trust).await.unwrap_err();

@@ -34,7 +34,7 @@ impl Address {
         let host = ascii_host(host.trim_start_matches('[').trim_end_matches(']'))
             .ok_or_else(|| wrong("its host is not a valid name"))?
             .into_owned();
-        if host.parse().is_ok_and(|ip: IpAddr| ip.is_unspecified()) {
+        if host.parse().is_ok_and(|ip: IpAddr| ip.to_canonical().is_unspecified()) {
             return Err(wrong(
                 "a server listens on this address, but nothing can connect to it; give the address of the server's \
                               machine, such as 127.0.0.1 for this one",
@@ -97,6 +97,7 @@ mod tests {
         for (given, expected) in [
             ("0.0.0.0:4710", "nothing can connect to it"),
             ("[::]:4710", "nothing can connect to it"),
+            ("[::ffff:0.0.0.0]:4710", "nothing can connect to it"),
             ("host:0", "its port must not be 0"),
             ("a b:1", "is not a valid name"),
             ("bü cher:1", "is not a valid name"),

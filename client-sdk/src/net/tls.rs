@@ -52,7 +52,7 @@ pub fn certificate_verifier(trust: &Trust) -> Result<Arc<dyn ServerCertVerifier>
             let mut roots = RootCertStore::empty();
             for certificate in &certificates {
                 roots.add(certificate.clone()).map_err(|error| {
-                    untrusted(format!("{} contains a certificate that cannot be used", file.display()))
+                    untrusted(format!("{} contains a certificate that cannot be used: {error}", file.display()))
                         .with_source(error)
                 })?;
             }
@@ -64,10 +64,10 @@ pub fn certificate_verifier(trust: &Trust) -> Result<Arc<dyn ServerCertVerifier>
 
 fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
     let found = CertificateDer::pem_file_iter(file)
-        .map_err(|error| untrusted(format!("{} cannot be read", file.display())).with_source(error))?;
-    let certificates: Vec<_> = found
-        .collect::<Result<_, _>>()
-        .map_err(|error| untrusted(format!("{} is not a valid PEM file", file.display())).with_source(error))?;
+        .map_err(|error| untrusted(format!("{} cannot be read: {error}", file.display())).with_source(error))?;
+    let certificates: Vec<_> = found.collect::<Result<_, _>>().map_err(|error| {
+        untrusted(format!("{} is not a valid PEM file: {error}", file.display())).with_source(error)
+    })?;
     if certificates.is_empty() {
         return Err(untrusted(format!("{} contains no certificate", file.display())));
     }
@@ -80,7 +80,7 @@ fn verifier(roots: RootCertStore) -> Result<Arc<WebPkiServerVerifier>, Error> {
 }
 
 fn untrusted(message: impl Into<String>) -> Error {
-    Error::new(ErrorCode::NetworkModuleNetworkError, message)
+    Error::new(ErrorCode::NetworkModuleNetworkError, message).with_detail("reason", "trust")
 }
 
 fn system_roots() -> Result<RootCertStore, Error> {
@@ -88,7 +88,7 @@ fn system_roots() -> Result<RootCertStore, Error> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(found.certs);
     if roots.is_empty() {
-        return Err(untrusted("this system has no trusted authorities; give a CA file or the server's fingerprint"));
+        return Err(untrusted("this system has no trusted authorities"));
     }
     Ok(roots)
 }
@@ -154,11 +154,12 @@ impl ServerCertVerifier for FromFile {
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
         let verified = self.verifier.verify_server_cert(end_entity, intermediates, name, ocsp, now);
-        let is_of_authority = verified
-            .as_ref()
-            .is_err_and(|error| CertificateProblem::of(error) == Some(CertificateProblem::OfAuthority));
-        if is_of_authority && self.certificates.contains(end_entity) {
-            // Its time was checked before its kind, and the rest is what the file says. Its name is left.
+        let is_untrusted = verified.as_ref().is_err_and(|error| {
+            let problem = CertificateProblem::of(error);
+            matches!(problem, Some(CertificateProblem::OfAuthority | CertificateProblem::UnknownIssuer))
+        });
+        if is_untrusted && self.certificates.contains(end_entity) {
+            // Its time was checked before its kind and its issuer, and the rest is what the file says. Its name is left.
             verify_server_name(&ParsedCertificate::try_from(end_entity)?, name)?;
             return Ok(ServerCertVerified::assertion());
         }
@@ -302,6 +303,23 @@ mod tests {
     }
 
     #[test]
+    fn a_file_without_a_usable_certificate_is_reported() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("ca.pem");
+        let bad = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        for (text, expected) in
+            [(None, "cannot be read: "), (Some("a poem"), "no certificate"), (Some(bad), "that cannot be used: ")]
+        {
+            if let Some(text) = text {
+                std::fs::write(&file, text).unwrap();
+            }
+            let error = certificate_verifier(&Trust::CaFile(file.clone())).unwrap_err();
+            assert!(error.message().contains("ca.pem") && error.message().contains(expected), "{error}");
+            assert!(error.to_string().ends_with("or Trust::Fingerprint)"), "{error}");
+        }
+    }
+
+    #[test]
     fn a_certificate_needs_an_authority_of_the_file() {
         let (key, server_key) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
         let authority = params(&[], true);
@@ -310,6 +328,11 @@ mod tests {
         let signed = params(&["chat.example"], false).signed_by(&server_key, &Issuer::new(authority, key)).unwrap();
         let signed = Made { der: signed.der().clone(), pem: signed.pem() };
         assert_eq!(verify(&ca, &signed, "chat.example", NOW_S), Ok(()));
+        // The file may also have the certificate itself, which names another issuer.
+        assert_eq!(verify(&signed, &signed, "chat.example", NOW_S), Ok(()));
+        let other_name = verify(&signed, &signed, "localhost", NOW_S).unwrap_err();
+        assert_eq!(other_name.reason(), "certificateOtherName");
+        assert_eq!(verify(&signed, &signed, "chat.example", NOW_S + YEAR_S), Err(CertificateProblem::Expired));
         // All have the same name, as two that one server made for itself.
         let other = self_made(&["chat.example"]);
         assert_eq!(verify(&other, &signed, "chat.example", NOW_S), Err(CertificateProblem::UnknownIssuer));

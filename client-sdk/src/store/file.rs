@@ -24,6 +24,8 @@ const MIGRATIONS: &[&str] = &[
 /// The longest wait for a lock. Only a checkpoint causes one, and a short one.
 const BUSY: Duration = Duration::from_secs(5);
 const STATEMENTS: usize = 128;
+/// How much a database needs to open: its tables, its shared memory, and a page of its log.
+const LEAST_SPACE: usize = 1 << 20;
 
 /// The lock of a database. While it lives, no other process and no other instance opens the same file.
 #[derive(Debug)]
@@ -35,7 +37,7 @@ impl DatabaseFile {
     /// Takes the lock of the database at `path`, and restricts the files to this user.
     pub(super) fn lock(path: &Path) -> Result<Self, Error> {
         let failed = |error: io::Error| {
-            let message = format!("the local database ({}) cannot be opened", path.display());
+            let message = format!("the local database ({}) cannot be opened: {error}", path.display());
             Error::new(ErrorCode::DatabaseModuleOpenDatabaseError, message).with_source(error)
         };
         if let Some(folder) = path.parent() {
@@ -74,6 +76,22 @@ fn private(path: &Path) -> io::Result<File> {
 
 /// Opens the connection that writes.
 pub(super) fn open(path: &Path) -> rusqlite::Result<Connection> {
+    open_file(path).map_err(|error| explained(path, error))
+}
+
+/// Replaces an error of opening if its cause is that there is no space: SQLite only says that a call of the system failed.
+fn explained(path: &Path, error: rusqlite::Error) -> rusqlite::Error {
+    let is_io = error.sqlite_error_code() == Some(rusqlite::ErrorCode::SystemIoFailure);
+    match if is_io { zim_files::lack_of_space(path, LEAST_SPACE) } else { None } {
+        Some(cause) => {
+            let full = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_FULL);
+            rusqlite::Error::SqliteFailure(full, Some(cause.to_string()))
+        }
+        None => error,
+    }
+}
+
+fn open_file(path: &Path) -> rusqlite::Result<Connection> {
     let connection = connect(path, OpenFlags::default())?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "NORMAL")?;
@@ -132,6 +150,19 @@ fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_that_the_system_refuses_is_reported_with_the_cause() {
+        let folder = tempfile::tempdir().unwrap();
+        for taken in ["a.lock", "b.db"] {
+            std::fs::create_dir(folder.path().join(taken)).unwrap();
+            let path = folder.path().join(taken).with_extension("db");
+            let error = DatabaseFile::lock(&path).unwrap_err();
+            assert_eq!(error.code(), ErrorCode::DatabaseModuleOpenDatabaseError);
+            let cause = std::error::Error::source(&error).unwrap().to_string();
+            assert!(error.message().contains("cannot be opened: ") && error.message().ends_with(&cause), "{error}");
+        }
+    }
 
     #[test]
     fn migrations_run_once() {

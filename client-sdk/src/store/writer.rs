@@ -41,8 +41,8 @@ impl Writer {
             let _ = ended.send(());
         };
         thread::Builder::new().name("zim-store".to_owned()).spawn(run).map_err(|error| {
-            Error::new(ErrorCode::DatabaseModuleOpenDatabaseError, "the thread of the local database cannot be started")
-                .with_source(error)
+            let message = format!("the thread of the local database cannot be started: {error}");
+            Error::new(ErrorCode::DatabaseModuleOpenDatabaseError, message).with_source(error)
         })?;
         Ok(Self { jobs: Mutex::new(Some(jobs)), done: tokio::sync::Mutex::new(Some(done)), has_panicked })
     }

@@ -7,10 +7,12 @@ use zim_protocol::{
     AcceptFriendApplicationRequest, AddFriendRequest, BlacklistQueryConfig, CheckFriendsRelationRequest,
     DeleteFriendsRequest, ErrorCode, FriendAddConfig, FriendApplicationAcceptConfig, FriendApplicationListQueryConfig,
     FriendApplicationRejectConfig, FriendApplicationSendConfig, FriendDeleteConfig, FriendListQueryConfig,
-    FriendRelationCheckConfig, FriendSearchConfig, QueryFriendApplicationListRequest, QueryFriendListRequest,
-    QueryFriendsInfoRequest, RejectFriendApplicationRequest, Rpc, SendFriendApplicationRequest,
+    FriendRelationCheckConfig, FriendSearchConfig, QueryBlacklistRequest, QueryFriendApplicationListRequest,
+    QueryFriendListRequest, QueryFriendsInfoRequest, RejectFriendApplicationRequest, Rpc, SendFriendApplicationRequest,
     UpdateFriendAliasRequest, UpdateFriendAttributesRequest,
 };
+
+use zim_server::db::{Scope, Tx, params};
 
 use crate::friend::{add, attributes, friends};
 
@@ -176,5 +178,68 @@ async fn friends_and_blacklist_need_a_login() {
         refusal(soon(nobody.check_user_is_in_blacklist("a")).await),
     ];
     assert_eq!(codes, [code; 16]);
+    world.end().await;
+}
+
+/// Profiles may be large: a page of a hundred of them would not fit into a frame. A page ends earlier, and loses nobody.
+#[tokio::test]
+async fn a_page_of_large_profiles_is_limited_in_bytes() {
+    const USERS: i64 = 40;
+    let world = World::with(|config| config.limits.max_user_extended_data_bytes = 32_768).await;
+    let mut ann = world.raw_user("ann", 1).await;
+    let app = world.server().app();
+    let app_id = i64::from(world.app_id());
+    let users: Vec<(i64, i64)> = (1..=USERS).map(|place| (app.ids.next(), place)).collect();
+    let added = app.db.submit(Scope::none(), async move |tx: &mut Tx<'_>| {
+        for (id, place) in users {
+            for sql in [
+                "INSERT INTO account (id, app, name, pos, user_name, avatar_url, extended_data, info_at, created_at) \
+                 VALUES ($1, $2, $3, 0, '', '', $4, 0, $5)",
+                "INSERT INTO friend (account, friend, alias, attributes, wording, created_at, place) \
+                 SELECT id, $1, '', '{}', '', 0, $5 FROM account WHERE app = $2 AND name = 'ann' AND $3 <> $4",
+                "INSERT INTO block (account, blocked, pos) \
+                 SELECT id, $1, $5 FROM account WHERE app = $2 AND name = 'ann' AND $3 <> $4",
+                "INSERT INTO friend_application (account, peer, type, state, wording, alias, attributes, created_at, \
+                 updated_at, expires_at, place) SELECT id, $1, 1, 1, '', '', '{}', 0, 0, 0, $5 \
+                 FROM account WHERE app = $2 AND name = 'ann' AND $3 <> $4",
+            ] {
+                let data = "x".repeat(30_000);
+                tx.execute(sql, &params![id, app_id, format!("user{place}"), data, place]).await?;
+            }
+        }
+        let sql = "UPDATE account SET friend_count = $2, block_count = $2 WHERE app = $1 AND name = 'ann'";
+        Ok(tx.execute(sql, &params![app_id, USERS]).await?)
+    });
+    added.await.unwrap();
+    let expected: Vec<String> = (1..=USERS).rev().map(|place| format!("user{place}")).collect();
+    macro_rules! pages {
+        ($request:expr, $list:ident, $id:expr) => {{
+            let (mut found, mut pages, mut next_flag) = (Vec::new(), 0, 0);
+            loop {
+                let page = ann.call(&$request(next_flag)).await.unwrap();
+                let bytes = prost::Message::encoded_len(&page);
+                assert!(bytes < 300_000, "a page of {bytes} bytes");
+                found.extend(page.$list.into_iter().map($id));
+                (pages, next_flag) = (pages + 1, page.next_flag);
+                if next_flag == 0 {
+                    break;
+                }
+            }
+            assert!(pages > 3, "{pages} pages");
+            assert_eq!(found, expected);
+        }};
+    }
+    let friends = |next_flag| QueryFriendListRequest { config: Some(FriendListQueryConfig { next_flag, count: 100 }) };
+    pages!(friends, friend_list, |friend: zim_protocol::FriendInfo| friend.user_id);
+    let blocked = |next_flag| QueryBlacklistRequest { config: Some(BlacklistQueryConfig { next_flag, count: 100 }) };
+    pages!(blocked, blacklist, |user: zim_protocol::UserInfo| user.user_id);
+    let applications = |next_flag| QueryFriendApplicationListRequest {
+        config: Some(FriendApplicationListQueryConfig { next_flag, count: 100 }),
+    };
+    pages!(applications, application_list, |info: zim_protocol::FriendApplicationInfo| info
+        .apply_user
+        .unwrap()
+        .user_id);
+    ann.end().await;
     world.end().await;
 }

@@ -700,8 +700,8 @@ async fn nothing_is_sent_after_unsubscribing_or_expiry() {
         loop {
             match raw.event().await {
                 Some(event_frame::Frame::Push(push)) if !push.messages.is_empty() => break,
-                // The subscription that expired is deleted, and its owner's devices learn it.
-                Some(event_frame::Frame::Push(push)) => assert!(!push.feed.is_empty()),
+                // Carl's subscription is deleted when it has expired, and its owner's devices learn it.
+                Some(event_frame::Frame::Push(push)) if name == "carl" && !push.feed.is_empty() => {}
                 other => panic!("{other:?}"),
             }
         }

@@ -80,6 +80,20 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
+/// Writes `bytes` bytes beside a file and removes them; returns why that fails if space is lacking. A library may only say that a
+/// call of the system failed.
+pub fn lack_of_space(path: &Path, bytes: usize) -> Option<io::Error> {
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+
+    let probe = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()).with_extension("probe");
+    let written = write(&probe, &vec![0; bytes]);
+    // There is none if the write failed.
+    let _ = fs::remove_file(&probe);
+    // The error itself names the file that was tried.
+    let kind = written.err().map(|error| error.kind())?;
+    matches!(kind, StorageFull | QuotaExceeded | FileTooLarge).then(|| kind.into())
+}
+
 /// Removes the permissions of others on a file or folder of this user, and returns whether there were any. It does nothing
 /// to a missing file, to a link, to a file of another user, and on a file system without modes.
 pub fn close_to_others(path: &Path) -> bool {
@@ -185,6 +199,14 @@ mod tests {
         write(&link, b"mine").unwrap();
         assert_eq!(fs::read(&other).unwrap(), b"somebody else's");
         assert!(fs::symlink_metadata(&link).unwrap().is_file());
+    }
+
+    #[test]
+    fn an_attempt_to_write_leaves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(lack_of_space(&dir.path().join("file.db"), 100).is_none());
+        assert!(lack_of_space(&dir.path().join("missing/file.db"), 100).is_none(), "not for lack of space");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 
     #[test]

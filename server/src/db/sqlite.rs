@@ -2,7 +2,6 @@
 //! 5 us this way; through a channel to a worker thread it took ten times as long (2 cores, measured end to end).
 
 use std::fmt;
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -45,27 +44,13 @@ pub(super) fn open(path: &Path, access: Access) -> Result<Connection, DbError> {
     open_file(path, access).map_err(|error| explain(path, error))
 }
 
-/// Replaces an error of opening if its cause is that there is no space.
+/// Replaces an error of opening if its cause is that there is no space: SQLite only says that a call of the system failed.
 pub(super) fn explain(path: &Path, error: DbError) -> DbError {
-    let cause = if error.kind() == DbErrorKind::Other { no_space(path) } else { None };
+    let cause = if error.kind() == DbErrorKind::Other { zim_files::lack_of_space(path, LEAST_SPACE) } else { None };
     cause.map_or(error, |cause| {
         let message = format!("there is no space for {}: {cause}; free some", path.display());
         DbError::caused_by(DbErrorKind::DiskFull, message, cause)
     })
-}
-
-/// Tries to write beside the database, and returns why that fails if space is lacking: SQLite only says that a call of the system
-/// failed.
-fn no_space(path: &Path) -> Option<io::Error> {
-    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
-
-    let file = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()).with_extension("probe");
-    let written = zim_files::write(&file, &vec![0; LEAST_SPACE]);
-    // There is none if the write failed.
-    let _ = std::fs::remove_file(&file);
-    // The error itself names the file that was tried.
-    let kind = written.err().map(|error| error.kind())?;
-    matches!(kind, StorageFull | QuotaExceeded | FileTooLarge).then(|| kind.into())
 }
 
 fn open_file(path: &Path, access: Access) -> Result<Connection, DbError> {

@@ -34,8 +34,8 @@ pub(crate) static LOST_LOGINS: TaskKind<App> = TaskKind {
     run: |app, tx, _, due| Box::pin(look_for_lost_logins(app, tx, due)),
 };
 
-/// Marks the lost logins of a user as offline; the subject is the user. It is due as long after they were found as a client
-/// may be silent: after a restart a client has time to connect again.
+/// Marks the lost logins of a user as offline; the subject is the user. It is due at once: it is a task of its own because it
+/// needs the lock of the user.
 pub(crate) static LOST_LOGINS_OF_USER: TaskKind<App> = TaskKind {
     number: 4,
     name: "lost-logins-of-user",
@@ -82,17 +82,19 @@ impl App {
 }
 
 async fn look_for_lost_logins(app: &App, tx: &mut Tx<'_>, due: Due) -> Result<(), Error> {
-    let offline_after_ms = i64::from(app.config.limits.offline_after_ms);
     let page = store::connected(tx, LoginKey(due.subject), PAGE).await?;
     let mut users: Vec<i64> =
         page.iter().filter(|(login, user)| app.is_lost(*user, *login)).map(|(_, user)| user.0).collect();
     users.sort_unstable();
     users.dedup();
-    task::schedule_missing(tx, &LOST_LOGINS_OF_USER, &users, due.now + offline_after_ms).await?;
+    task::schedule_missing(tx, &LOST_LOGINS_OF_USER, &users, due.now).await?;
     let is_full = i64::try_from(page.len()).is_ok_and(|length| length == PAGE);
     match page.last().filter(|_| is_full) {
         Some((last, _)) => task::schedule(tx, &LOST_LOGINS, *last, due.now).await,
-        None => task::schedule(tx, &LOST_LOGINS, 0, due.now + offline_after_ms).await,
+        None => {
+            let interval_ms = i64::from(app.config.limits.offline_after_ms);
+            task::schedule(tx, &LOST_LOGINS, 0, due.now + interval_ms).await
+        }
     }
 }
 
