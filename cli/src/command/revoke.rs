@@ -9,7 +9,8 @@ use crate::exit::Failure;
 /// `zim revoke`
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The other user sees that a message was here, and no longer what it said.
+The message stays in its place as a revoked one. What a text said is still in originalTextMessageContent,
+for both users, as in the reference.
 
 Examples:
   zim revoke bob 120                  the message with the number 120 in zim history

@@ -76,12 +76,10 @@ async fn the_cause_is_told_with_what_to_do() {
         CertificateParams::new([]).unwrap().self_signed(&KeyPair::generate().unwrap()).unwrap().pem(),
     )
     .unwrap();
-    let none = format!("{}/none.pem", env.data());
     let fingerprint = "ab".repeat(32);
     for (trust, cause, hint) in [
         (["--ca", &file], "it is for chat.example, and not for 127.0.0.1", "subjectAltName"),
         (["--ca", &other], "no trusted authority signed it", "--fingerprint HEX"),
-        (["--ca", &none], "none.pem cannot be read: ", "certificate in PEM"),
         (["--fingerprint", &fingerprint], "it has another fingerprint", "another server answers"),
     ] {
         let stderr = log_in(&env, &env.address(), trust).await.unwrap_err();
@@ -91,6 +89,17 @@ async fn the_cause_is_told_with_what_to_do() {
     let (env, file) = server_with(Made { names: &["127.0.0.1"], is_ca: false, is_expired: true }).await;
     let stderr = log_in(&env, &env.address(), ["--ca", &file]).await.unwrap_err();
     assert!(stderr.contains("it has expired") && stderr.contains("renew"), "{stderr}");
+    env.end().await;
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_used_is_named() {
+    let env = TestEnv::new().await;
+    let (server, app_id) = (env.address(), env.app_id().to_string());
+    let login = ["login", "ann", "--server", &server, "--app-id", &app_id, "--app-sign-file", "-", "--ca", "none.pem"];
+    let stderr = env.zim_with("ann", &login, env.app_sign()).await.fails(4);
+    assert!(stderr.contains("none.pem cannot be read: ") && stderr.contains("certificate in PEM"), "{stderr}");
+    assert!(!stderr.contains("is the server running"), "{stderr}");
     env.end().await;
 }
 

@@ -56,7 +56,7 @@ async fn revoke_message_leaves_the_place_and_takes_the_content() {
         let history = device.history(peer).await;
         assert_eq!(history.iter().map(Message::r#type).collect::<Vec<_>>(), [MessageType::Text, MessageType::Revoke]);
     }
-    // The server has the content nowhere: a new device does not get it.
+    // A new device sees the same: of the content only the text is left, as the reference has it.
     let new = world.device("bob").await;
     new.has_unread("ann", 1).await;
     assert_eq!(body(&new.history("ann").await[1]).original_text_message_content, "secret");

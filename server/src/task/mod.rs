@@ -7,7 +7,7 @@
 //!
 //! An entry of the outbox is delivered at least once, because its receivers are outside of the transaction.
 //!
-//! What fails is tried again, later each time. After [`MAX_ATTEMPTS`] it is dead: it stays for the operator.
+//! What fails is tried again, later each time. After the last attempt it is dead: it stays for the operator.
 
 mod outbox;
 mod rows;

@@ -1,6 +1,6 @@
 //! The worker: reads what is due without locks, starts it, and notes what failed.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -46,6 +46,9 @@ pub(super) struct Worker<C: 'static, S> {
     timers: Arc<Timers>,
 }
 
+/// The entries that run, by kind and key: the entry as it was started, and whether a look found it due anew meanwhile. Its job has
+/// been committed then, and this worker has not heard of it yet.
+type InFlight = HashMap<(i64, i64), (Entry, bool)>;
 /// The entries that run: what they are, and how they end.
 type Running = FuturesUnordered<BoxFuture<'static, (Entry, Result<bool, Error>)>>;
 
@@ -67,7 +70,7 @@ impl<C, S: Source<C>> Worker<C, S> {
         if self.names.is_empty() {
             return;
         }
-        let (mut running, mut in_flight) = (Running::new(), HashSet::new());
+        let (mut running, mut in_flight) = (Running::new(), InFlight::new());
         // The time of the last look. Before the first one the clock may have been set back as well.
         let mut looked_at = i64::MAX;
         loop {
@@ -85,12 +88,12 @@ impl<C, S: Source<C>> Worker<C, S> {
                     () = self.timer().wait(&self.clock), if running.len() < MAX_RUNNING => break,
                     () = self.clock.sleep(LOOK_INTERVAL_MS) => break,
                     Some((entry, done)) = running.next(), if !running.is_empty() => {
-                        in_flight.remove(&(entry.kind, entry.key));
+                        let is_due_anew = in_flight.remove(&(entry.kind, entry.key)).is_some_and(|(_, is)| is);
                         if !self.ended(&entry, done).await {
                             tokio::time::sleep(RETRY_PAUSE).await;
                             break;
                         }
-                        if has_more && running.len() <= MAX_RUNNING / 2 {
+                        if is_due_anew || has_more && running.len() <= MAX_RUNNING / 2 {
                             break;
                         }
                     }
@@ -101,12 +104,7 @@ impl<C, S: Source<C>> Worker<C, S> {
 
     /// Starts what is due and does not run yet, as much as may run at once. Sets the timer to the next time. Returns whether
     /// more is due.
-    async fn look(
-        &self,
-        looked_at: &mut i64,
-        running: &mut Running,
-        in_flight: &mut HashSet<(i64, i64)>,
-    ) -> Result<bool, Error> {
+    async fn look(&self, looked_at: &mut i64, running: &mut Running, in_flight: &mut InFlight) -> Result<bool, Error> {
         let now = self.clock.now_ms();
         if now < std::mem::replace(looked_at, now) {
             self.db.submit(Scope::none(), async move |tx| rows::shorten_back_offs(tx, S::QUEUE, now).await).await?;
@@ -120,13 +118,14 @@ impl<C, S: Source<C>> Worker<C, S> {
                 return Ok(false);
             }
             let key = (entry.kind, entry.key);
-            if in_flight.contains(&key) {
+            if let Some((started, is_due_anew)) = in_flight.get_mut(&key) {
+                *is_due_anew |= *started != entry;
                 continue;
             }
             if running.len() >= MAX_RUNNING {
                 return Ok(true);
             }
-            in_flight.insert(key);
+            in_flight.insert(key, (entry.clone(), false));
             let done = self.source.start(&self.db, &self.clock, &entry);
             running.push(Box::pin(async move { (entry, done.await) }));
         }

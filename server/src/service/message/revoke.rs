@@ -1,4 +1,4 @@
-//! Revokes a message: it stays in its place, without its content.
+//! Revokes a message: it stays in its place, without its content except a text.
 
 use prost::Message as _;
 use zim_protocol::{Message, MessageRevokeStatus, MessageType, RevokeMessage, RevokeType, message::Body};
@@ -77,7 +77,8 @@ fn check(is_own: bool, kind: i32, age_ms: i64, window_ms: i64) -> Result<(), Err
     Ok(())
 }
 
-/// Builds the stored body of a revoked message. Only a text is kept, for its sender to edit and send again.
+/// Builds the stored body of a revoked message. Only a text is kept, as the reference has it: its sender may edit it and send it
+/// again, and the other user's devices get it too.
 fn revoked(body: &[u8], kind: i32, revoke: RevokeMessage) -> Result<Vec<u8>, Error> {
     let before = Message::decode(body).map_err(Error::internal)?;
     let text = match before.body {
