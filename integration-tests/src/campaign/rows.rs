@@ -25,6 +25,8 @@ const OWN: &[(&str, &str)] = &[
     ("device", "touched"),
     // When profiles were last queried, by the clock.
     ("device", "profiles_at"),
+    // What the first sync of the device found.
+    ("conversation", "history_seq"),
     // What only the sending device knows, and local data.
     ("message", "is_local"),
     ("message", "local_data"),
