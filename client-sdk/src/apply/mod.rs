@@ -14,9 +14,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use rusqlite::Connection;
 use zim_protocol::{
-    BlacklistChangeAction, Conversation, ConversationChangeInfo, ConversationChangedEvent, ConversationEvent, Event,
-    Message, MessageEntry, MessageSentStatus, MessageSentStatusChangeInfo, MessageSentStatusChangedEvent, Snapshot,
-    UserFullInfo, UserInfoUpdatedEvent, UserRuleUpdatedEvent, UserStatus, feed_entry::Detail,
+    BlacklistChangeAction, Conversation, ConversationChangeInfo, ConversationChangedEvent, ConversationEvent,
+    EpochChangedEvent, Event, Message, MessageEntry, MessageSentStatus, MessageSentStatusChangeInfo,
+    MessageSentStatusChangedEvent, Snapshot, UserFullInfo, UserInfoUpdatedEvent, UserRuleUpdatedEvent, UserStatus,
+    feed_entry::Detail,
 };
 
 use self::conversation::disturbing;
@@ -230,7 +231,9 @@ impl<'a> Transaction<'a> {
 
     fn change(&mut self, change: Change) -> rusqlite::Result<()> {
         match change {
-            Change::Messages { name, entries, raise_after } => self.messages(&name, entries, raise_after),
+            Change::Messages { name, entries, raise_after, own_after } => {
+                self.messages(&name, entries, raise_after, own_after)
+            }
             Change::Changes { name, entries, origin } => self.changes(&name, entries, origin),
             Change::Head(head) => self.head(*head),
             Change::Own { detail, origin } => self.own(*detail, origin),
@@ -249,11 +252,13 @@ impl<'a> Transaction<'a> {
                 self.detach_events(Some(id))?;
                 store::message::drop_stored(self.db, id)
             }
-            Change::DropAll => {
+            Change::DropAll { epoch } => {
+                self.raise(Event::EpochChanged(EpochChangedEvent { epoch: zim_protocol::id::hex(&epoch) }));
                 for name in store::conversation::names(self.db)? {
                     self.touch(&name)?;
                 }
                 self.detach_events(None)?;
+                store::message::keep_known(self.db, self.viewer.horizon_ms)?;
                 store::friend::mark_stale(self.db)?;
                 store::friend_application::mark_stale(self.db)?;
                 block::mark_stale(self.db)?;

@@ -81,11 +81,13 @@ impl SyncEngine {
         }
         // Without progress only a new hint justifies another pull. The next sync handles the rest.
         let (is_known, lacks_positions) = (state.known, state.dirty || is_forward && state.lacks_positions());
+        let (raise_after, own_after) = state.news_after(raise_after);
         self.cover(&name, from, page.through_seq);
         self.moved(&name);
         let changes = &mut self.output.batch.changes;
         if !page.messages.is_empty() {
-            changes.push(Change::Messages { name: name.clone(), entries: page.messages, raise_after });
+            let (name, entries) = (name.clone(), page.messages);
+            changes.push(Change::Messages { name, entries, raise_after, own_after });
         }
         if !page.changes.is_empty() {
             changes.push(Change::Changes { name: name.clone(), entries: page.changes, origin: Origin::Other });
@@ -134,9 +136,10 @@ impl SyncEngine {
             state.seq = to;
         }
         let (is_known, lacks_positions) = (state.known, state.lacks_positions());
+        let (raise_after, own_after) = state.news_after(raise_after);
         self.cover_push(&name, begin, to, &entries);
         self.moved(&name);
-        self.output.batch.changes.push(Change::Messages { name: name.clone(), entries, raise_after });
+        self.output.batch.changes.push(Change::Messages { name: name.clone(), entries, raise_after, own_after });
         if !is_known {
             self.ask_about(&name);
         }
@@ -252,6 +255,9 @@ impl SyncEngine {
             state.tally.set_base(&head);
         }
         state.head_rev = state.head_rev.max(head.end_rev);
+        if !self.position.is_settled {
+            state.history_seq = state.history_seq.max(head.end_seq);
+        }
         let start = match head.last_ts < self.horizon_ms {
             _ if !was_away => 0,
             true => head.end_seq,

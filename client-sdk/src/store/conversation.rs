@@ -73,7 +73,7 @@ pub(crate) fn load(db: &Connection) -> rusqlite::Result<(Position, Vec<(Name, St
     let mut held = db.prepare("SELECT lo, hi FROM held WHERE conversation = ?1 ORDER BY lo")?;
     let mut statement = db.prepare(
         "SELECT id, type, name, seq, rev, head_seq, head_rev, is_known, last_ts, n, sent, base_seq, base_n, base_sent, \
-         revoked, read_seq, from_seq FROM conversation",
+         revoked, read_seq, history_seq, from_seq FROM conversation",
     )?;
     let mut rows = statement.query([])?;
     let mut states = Vec::new();
@@ -93,12 +93,13 @@ pub(crate) fn load(db: &Connection) -> rusqlite::Result<(Position, Vec<(Name, St
         let state = State {
             seq: number(3)?,
             rev: number(4)?,
+            history_seq: number(16)?,
             head_seq: number(5)?,
             head_rev: number(6)?,
             known: row.get(7)?,
             last_ts: row.get(8)?,
             tally,
-            from_seq: number(16)?,
+            from_seq: number(17)?,
             held: ranges.collect::<rusqlite::Result<Ranges>>()?,
             ..State::default()
         };
@@ -128,6 +129,11 @@ fn revoked(mut bytes: &[u8]) -> BTreeSet<u64> {
     positions
 }
 
+/// Returns the epoch of the positions; it is empty before the first sync.
+pub(crate) fn epoch(db: &Connection) -> rusqlite::Result<Vec<u8>> {
+    db.query_row("SELECT epoch FROM device", [], |row| row.get(0))
+}
+
 /// Stores the state of the engine apart from conversations.
 pub(crate) fn save_position(db: &Connection, position: &Position) -> rusqlite::Result<()> {
     let sql = "UPDATE device SET epoch = ?1, pos = ?2, touched = ?3, is_settled = ?4, profiles_at = ?5";
@@ -148,7 +154,8 @@ pub(crate) fn save(db: &Connection, conversation: i64, saved: &Saved) -> rusqlit
     db.prepare_cached(
         "UPDATE conversation SET seq = ?2, rev = ?3, head_seq = ?4, head_rev = ?5, is_known = ?6, last_ts = ?7, n = ?8, \
          sent = ?9, base_seq = ?10, base_n = ?11, base_sent = ?12, revoked = ?13, read_seq = ?14, unread = ?15, \
-         is_disabled = CASE WHEN ?4 > 0 AND type = 0 THEN 0 ELSE is_disabled END, from_seq = ?16 WHERE id = ?1",
+         history_seq = ?16, from_seq = ?17, is_disabled = CASE WHEN ?4 > 0 AND type = 0 THEN 0 ELSE is_disabled END \
+         WHERE id = ?1",
     )?
     .execute(params![
         conversation,
@@ -166,6 +173,7 @@ pub(crate) fn save(db: &Connection, conversation: i64, saved: &Saved) -> rusqlit
         encode_revoked(&tally.revoked),
         to_sql(tally.read_seq),
         to_sql(tally.unread()),
+        to_sql(state.history_seq),
         to_sql(state.from_seq)
     ])?;
     for interval in &saved.held {
