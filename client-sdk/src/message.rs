@@ -272,17 +272,17 @@ fn compose(
     };
     request.validate().map_err(|violation| Error::from(*violation))?;
     let message = request.message.take().unwrap_or_default();
-    if name.kind != ConversationType::Peer as i32 {
-        return Err(invalid("conversationType must be 0, a conversation with one other user"));
+    if !conversation::is_stored_type(name.kind) {
+        return Err(invalid("conversationType must be 0 (one other user) or 2 (a group)"));
     }
-    if *name.id == *user_id {
+    if name.kind == ConversationType::Peer as i32 && *name.id == *user_id {
         return Err(invalid("toConversationID is your own userID; a message to yourself cannot be sent"));
     }
     let kind = match &message.body {
         Some(Body::Text(_)) => MessageType::Text,
         Some(Body::Command(_)) => MessageType::Command,
         Some(Body::Custom(_)) => MessageType::Custom,
-        Some(_) => return Err(invalid("sendMessage takes text, command and custom messages to a user")),
+        Some(_) => return Err(invalid("sendMessage takes text, command and custom messages")),
         None => return Err(invalid("the message has no body")),
     };
     if message.r#type != 0 && message.r#type != kind as i32 {

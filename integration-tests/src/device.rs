@@ -62,6 +62,36 @@ impl Recording {
     }
 }
 
+/// A conversation: the user whom it is with, or a group.
+#[derive(Clone, Copy, Debug)]
+pub struct Chat<'a> {
+    kind: ConversationType,
+    id: &'a str,
+}
+
+/// The conversation of a group.
+pub fn group(id: &str) -> Chat<'_> {
+    Chat { kind: ConversationType::Group, id }
+}
+
+impl<'a> From<&'a str> for Chat<'a> {
+    fn from(id: &'a str) -> Self {
+        Self { kind: ConversationType::Peer, id }
+    }
+}
+
+impl<'a> From<&'a String> for Chat<'a> {
+    fn from(id: &'a String) -> Self {
+        id.as_str().into()
+    }
+}
+
+impl<'a> From<&&'a str> for Chat<'a> {
+    fn from(id: &&'a str) -> Self {
+        (*id).into()
+    }
+}
+
 /// A client that records its events; derefs to [`Zim`].
 #[derive(Debug)]
 pub struct Device {
@@ -166,9 +196,9 @@ impl Device {
     }
 
     /// Sends a text and returns the message as the server stored it.
-    pub async fn say(&self, to: &str, text: &str) -> Message {
-        let sent = soon(self.send(to, Message::text(text))).await;
-        sent.unwrap_or_else(|error| panic!("{text:?} to {to}: {error}"))
+    pub async fn say(&self, to: impl Into<Chat<'_>>, text: &str) -> Message {
+        let sent = soon(self.send_to(to.into(), Message::text(text))).await;
+        sent.unwrap_or_else(|error| panic!("{text:?}: {error}"))
     }
 
     /// Sends a message.
@@ -177,8 +207,17 @@ impl Device {
         to: &str,
         message: Message,
     ) -> impl Future<Output = Result<Message, zim_client_sdk::Error>> + use<> {
+        self.send_to(to.into(), message)
+    }
+
+    /// Sends a message to a conversation.
+    pub fn send_to(
+        &self,
+        Chat { kind, id }: Chat<'_>,
+        message: Message,
+    ) -> impl Future<Output = Result<Message, zim_client_sdk::Error>> + use<> {
         let (config, notification) = (MessageSendConfig::default(), MessageSendNotification::default());
-        let sent = self.zim.send_message(message, to, ConversationType::Peer, config, notification);
+        let sent = self.zim.send_message(message, id, kind, config, notification);
         async move { sent.await.map(|sent| sent.message.expect("the message")) }
     }
 
@@ -218,17 +257,18 @@ impl Device {
     }
 
     /// Queries a whole conversation in pages from the newest to the oldest; returns it in ascending order.
-    pub async fn history(&self, peer: &str) -> Vec<Message> {
-        self.history_by(peer, MessageQueryMode::General).await
+    pub async fn history(&self, with: impl Into<Chat<'_>>) -> Vec<Message> {
+        self.history_by(with, MessageQueryMode::General).await
     }
 
     /// Queries as [`Device::history`] does, in the given mode.
-    pub async fn history_by(&self, peer: &str, mode: MessageQueryMode) -> Vec<Message> {
+    pub async fn history_by(&self, with: impl Into<Chat<'_>>, mode: MessageQueryMode) -> Vec<Message> {
+        let Chat { kind, id } = with.into();
         let mut all: Vec<Message> = Vec::new();
         loop {
             let config =
                 MessageQueryConfig { next_message: all.first().cloned(), count: 100, reverse: true, mode: mode as i32 };
-            let page = soon(self.zim.query_history_message(peer, ConversationType::Peer, config)).await.unwrap();
+            let page = soon(self.zim.query_history_message(id, kind, config)).await.unwrap();
             if page.message_list.is_empty() {
                 return all;
             }
@@ -236,9 +276,10 @@ impl Device {
         }
     }
 
-    /// Returns the conversation with a user.
-    pub async fn conversation(&self, peer: &str) -> Conversation {
-        let found = soon(self.zim.query_conversation(peer, ConversationType::Peer)).await.unwrap();
+    /// Returns a conversation.
+    pub async fn conversation(&self, with: impl Into<Chat<'_>>) -> Conversation {
+        let Chat { kind, id } = with.into();
+        let found = soon(self.zim.query_conversation(id, kind)).await.unwrap();
         found.conversation.expect("a conversation")
     }
 
@@ -257,10 +298,11 @@ impl Device {
     }
 
     /// Waits until a conversation has `count` unread messages.
-    pub async fn has_unread(&self, peer: &str, count: i64) {
+    pub async fn has_unread(&self, with: impl Into<Chat<'_>>, count: i64) {
+        let Chat { kind, id } = with.into();
         let mut last = None;
-        eventually(&format!("{count} unread from {peer}"), async || {
-            let found = self.zim.query_conversation(peer, ConversationType::Peer).await.ok()?;
+        eventually(&format!("{count} unread in {id}"), async || {
+            let found = self.zim.query_conversation(id, kind).await.ok()?;
             last = found.conversation.map(|conversation| conversation.unread_message_count);
             (last == Some(count)).then_some(())
         })
@@ -268,18 +310,22 @@ impl Device {
     }
 
     /// Clears a conversation's unread count.
-    pub async fn read(&self, peer: &str) {
-        soon(self.zim.clear_conversation_unread_message_count(peer, ConversationType::Peer)).await.unwrap();
+    pub async fn read(&self, with: impl Into<Chat<'_>>) {
+        let Chat { kind, id } = with.into();
+        soon(self.zim.clear_conversation_unread_message_count(id, kind)).await.unwrap();
     }
 }
 
 fn received(seen: &[Event]) -> Vec<(Message, bool)> {
     let mut all = Vec::new();
     for event in seen {
-        if let Event::PeerMessageReceived(event) = event {
-            let is_offline = event.info.is_some_and(|info| info.is_offline_message);
-            all.extend(event.message_list.iter().map(|message| (message.clone(), is_offline)));
-        }
+        let (list, info) = match event {
+            Event::PeerMessageReceived(event) => (&event.message_list, event.info),
+            Event::GroupMessageReceived(event) => (&event.message_list, event.info),
+            _ => continue,
+        };
+        let is_offline = info.is_some_and(|info| info.is_offline_message);
+        all.extend(list.iter().map(|message| (message.clone(), is_offline)));
     }
     all
 }

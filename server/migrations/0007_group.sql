@@ -27,7 +27,7 @@ CREATE TABLE target (
     PRIMARY KEY (conversation, seq, account)
 );
 
--- The last change of a message: outside a present stay, a message that changed after the stay is served without content.
+-- The last change of a message's content: outside a present stay, a message that changed after the stay is served without it.
 ALTER TABLE message ADD COLUMN rev BIGINT NOT NULL DEFAULT 0;
 
 -- What happened, for kinds that do not follow from the subject: an encoded record, without names.

@@ -263,7 +263,9 @@ impl SyncEngine {
             true => head.end_seq,
             false => head.end_seq.saturating_sub(CATCH_UP_MESSAGES),
         };
-        let start = start.max(head.floor_seq).max(head.from_seq.saturating_sub(1)).min(head.end_seq);
+        // A user who has left and returned also gets what they missed of the stay that this device knows.
+        let first = if is_new { head.from_seq.saturating_sub(1) } else { 0 };
+        let start = start.max(head.floor_seq).max(first).min(head.end_seq);
         state.seq = state.seq.max(start);
         let is_known = state.known;
         if let Some(last) = head.last_message.as_ref().filter(|last| !last.content.is_empty()) {

@@ -14,6 +14,7 @@ mod friend;
 mod friend_application;
 mod friend_bounds;
 mod friend_search;
+mod group;
 mod isolation;
 mod message;
 mod revoke;

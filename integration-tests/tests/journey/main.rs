@@ -6,6 +6,7 @@ mod blacklist;
 mod chat;
 mod delivered;
 mod friends;
+mod groups;
 mod offline_and_back;
 mod presence;
 mod profiles;

@@ -2,7 +2,7 @@
 //! page costs.
 
 use bytes::Bytes;
-use zim_protocol::MessageEntry;
+use zim_protocol::{CustomMessage, Message, MessageEntry, MessageType, MultipleMessage, TextMessage, message::Body};
 
 use super::rules::is_visible;
 use super::visible::{Viewer, is_shown};
@@ -17,6 +17,19 @@ pub(super) const ROWS: i64 = 64;
 pub(super) const COLUMNS: &str = "m.seq, m.n, m.id, a.name, m.ts, m.kind, m.flags, m.key_hi, m.key_lo, m.body, m.rev";
 /// The number of [`COLUMNS`].
 pub(super) const WIDTH: usize = 11;
+
+/// The content of a message whose present content a viewer may not see: a body of its type without anything in it. Empty content
+/// would mean that the client has it.
+pub fn blank(kind: i32) -> Bytes {
+    let body = match MessageType::try_from(kind) {
+        Ok(MessageType::Revoke) => Body::Revoke(Box::default()),
+        Ok(MessageType::Custom) => Body::Custom(CustomMessage::default()),
+        Ok(MessageType::Multiple) => Body::Multiple(MultipleMessage::default()),
+        // The content of no other type changes.
+        _ => Body::Text(TextMessage::default()),
+    };
+    prost::Message::encode_to_vec(&Message { body: Some(body), ..Message::default() }).into()
+}
 
 /// Reads [`COLUMNS`] for a viewer. Without a viewer, the entry is complete.
 pub(super) fn entry(row: &Row, scrambler: &Scrambler, viewer: Option<&Viewer>) -> Result<MessageEntry, Error> {
@@ -36,7 +49,7 @@ pub(super) fn entry(row: &Row, scrambler: &Scrambler, viewer: Option<&Viewer>) -
         kind: row.get(5)?,
         flags: row.get(6)?,
         client_key: key.into(),
-        content: if is_later { Bytes::new() } else { row.get::<Bytes>(9)? },
+        content: if is_later { blank(row.get(5)?) } else { row.get(9)? },
     })
 }
 

@@ -6,7 +6,7 @@ use zim_protocol::{Base, ConversationHead, ConversationRef, ConversationType, Me
 
 use crate::db::{Row, Tx, params};
 use crate::error::Error;
-use crate::journal::{FeedKind, IS_LATER, deducted, deducted_positions, last_message, rules};
+use crate::journal::{FeedKind, IS_LATER, blank, deducted, deducted_positions, last_message, rules};
 use crate::key::{ConversationKey, Scrambler, UserKey};
 use crate::service::rows::{GROUP, PAGE_BYTES, full_info, group_info};
 
@@ -159,6 +159,6 @@ fn last_entry(row: &Row, scrambler: &Scrambler) -> Result<Option<MessageEntry>, 
         kind: row.get(26)?,
         flags: row.get(27)?,
         client_key: key.into(),
-        content: if is_later { bytes::Bytes::new() } else { row.get(30)? },
+        content: if is_later { blank(row.get(26)?) } else { row.get(30)? },
     }))
 }

@@ -60,7 +60,7 @@ impl GroupService for App {
         let me = caller.identity()?.user;
         let group = self.find_group(caller, &request.group_id).await?;
         let key = group.conversation.key;
-        self.check_room(me).await?;
+        self.check_room(me, Some(key)).await?;
         let scope = Scope::conversation(key).and_user(me);
         let joined = caller.write(&self.db, scope, async move |tx, log| group.join(tx, log).await);
         Ok(GroupJoinedResult { group_info: Some(joined.await?) })
@@ -172,7 +172,7 @@ impl App {
     /// Leaves out the users who are in as many groups as a user may be. It counts before the job, because counting there
     /// would delay all other writes: two joins at the same moment may exceed the limit by one.
     async fn with_room(&self, me: UserKey, named: Named) -> Result<Named, Error> {
-        self.check_room(me).await?;
+        self.check_room(me, None).await?;
         let mut named = named.without(me, || Error::params_invalid("you are a member of the group that you create"));
         let (users, most) = (named.keys(), i64::from(self.config.limits.max_groups));
         let counts = self.db.read(async move |tx| store::counts(tx, users).await).await?;
@@ -183,12 +183,17 @@ impl App {
         Ok(named)
     }
 
-    async fn check_room(&self, me: UserKey) -> Result<(), Error> {
+    /// Checks that the caller may be in one more group, unless they are in this one already.
+    async fn check_room(&self, me: UserKey, group: Option<ConversationKey>) -> Result<(), Error> {
         let most = i64::from(self.config.limits.max_groups);
-        let counts = self.db.read(async move |tx| store::counts(tx, [me]).await).await?;
-        match counts.get(&me) {
-            Some(count) if *count >= most => Err(Error::too_many_own_groups(most)),
-            _ => Ok(()),
-        }
+        let is_full = self.db.read(async move |tx| {
+            if let Some(group) = group
+                && store::role(tx, group, me).await?.is_some()
+            {
+                return Ok(false);
+            }
+            Ok(store::counts(tx, [me]).await?.get(&me).is_some_and(|count| *count >= most))
+        });
+        if is_full.await? { Err(Error::too_many_own_groups(most)) } else { Ok(()) }
     }
 }

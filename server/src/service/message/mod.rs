@@ -201,6 +201,9 @@ impl MessageService for App {
             let peer = self.resolve_peer(identity, &name.id).await?;
             self.send_command(caller, (peer, Arc::from(name.id.as_str())), &draft, key).await?
         } else {
+            if draft.kind == MessageType::Command {
+                return Err(Error::params_invalid("a command goes to a user, not to a group"));
+            }
             let (conversation, audience) = if kind == ConversationType::Group {
                 let group = self.group_key(identity.app, &name.id).await?;
                 let conversation = group.ok_or_else(|| Error::group_not_found(&name.id))?;

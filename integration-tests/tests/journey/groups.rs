@@ -1,0 +1,142 @@
+//! A group in which members come and go while one of their devices is away.
+
+use zim_integration_tests::{Device, World, eventually, group, soon, texts};
+use zim_protocol::{
+    ConversationType, Event, EventKind, GroupAdvancedConfig, GroupEvent, GroupInfo, GroupMemberEvent,
+    MessageRevokeConfig,
+};
+
+async fn create(owner: &Device, users: &[&str]) {
+    let info = GroupInfo { group_id: "crew".into(), group_name: "The crew".into(), ..GroupInfo::default() };
+    soon(owner.create_group(info, users.iter().copied(), GroupAdvancedConfig::default())).await.unwrap();
+}
+
+/// The changes of the device's own membership so far.
+fn states(device: &Device) -> Vec<GroupEvent> {
+    let of = |event: Event| match event {
+        Event::GroupStateChanged(event) => event.event(),
+        other => panic!("{other:?}"),
+    };
+    device.seen_of(EventKind::GroupStateChanged).into_iter().map(of).collect()
+}
+
+/// The changes of members so far: what, and who.
+fn passages(device: &Device) -> Vec<(GroupMemberEvent, String)> {
+    let of = |event: Event| match event {
+        Event::GroupMemberStateChanged(event) => (event.event(), event.user_list[0].user_id.clone()),
+        other => panic!("{other:?}"),
+    };
+    device.seen_of(EventKind::GroupMemberStateChanged).into_iter().map(of).collect()
+}
+
+async fn has_states(device: &Device, expected: &[GroupEvent]) {
+    eventually("changes of the own membership", async || (states(device) == expected).then_some(())).await;
+}
+
+fn received(device: &Device) -> Vec<(String, bool)> {
+    let all = device.received_from("crew");
+    all.iter().map(|(message, is_offline)| (texts([message]).remove(0), *is_offline)).collect()
+}
+
+async fn is_disabled(device: &Device) -> bool {
+    device.conversation(group("crew")).await.is_disabled
+}
+
+#[tokio::test]
+async fn a_member_is_removed_and_returns_while_a_device_is_away() {
+    let world = World::new().await;
+    let (ann, cai) = (world.user("ann").await, world.user("cai").await);
+    let (phone, tablet) = (world.user("bob").await, world.device("bob").await);
+    create(&ann, &["bob", "cai"]).await;
+    let first = ann.say(group("crew"), "1").await;
+    for device in [&phone, &tablet] {
+        device.receives("1").await;
+    }
+    tablet.quit().await;
+    let (dir, count) = (tablet.dir(), 1);
+    world.clock.advance(1_000);
+
+    ann.say(group("crew"), "2").await;
+    soon(ann.kick_group_members(["bob"], "crew")).await.unwrap();
+    // Bob sees nothing of this, also not after his return.
+    ann.say(group("crew"), "3").await;
+    soon(ann.revoke_message(&first, MessageRevokeConfig::default())).await.unwrap();
+    soon(cai.leave_group("crew")).await.unwrap();
+    has_states(&phone, &[GroupEvent::Invited, GroupEvent::KickedOut]).await;
+    assert!(is_disabled(&phone).await);
+    soon(phone.join_group("crew")).await.unwrap();
+    has_states(&phone, &[GroupEvent::Invited, GroupEvent::KickedOut, GroupEvent::Joined]).await;
+    assert!(!is_disabled(&phone).await);
+    phone.has_unread(group("crew"), 0).await;
+    ann.say(group("crew"), "4").await;
+    phone.receives("4").await;
+    assert_eq!(received(&phone), [("1", false), ("2", false), ("4", false)].map(|(text, off)| (text.to_owned(), off)));
+
+    world.clock.advance(1_000);
+    let tablet = world.user_at(dir, "bob").await;
+    tablet.receives("4").await;
+    has_states(&tablet, &[GroupEvent::KickedOut, GroupEvent::Joined]).await;
+    assert_eq!(received(&tablet), [("2", true), ("4", true)].map(|(text, off)| (text.to_owned(), off)));
+    let bob = "bob".to_owned();
+    let seen = [(GroupMemberEvent::KickedOut, bob.clone()), (GroupMemberEvent::Joined, bob)];
+    assert_eq!(passages(&tablet), seen, "Cai left while Bob was out");
+    assert!(!is_disabled(&tablet).await);
+    // Both stays are there and the gap is not. What changed meanwhile is served without its content.
+    let new = world.device("bob").await;
+    for device in [&phone, &tablet, &new] {
+        device.has_unread(group("crew"), count).await;
+        let history = device.history(group("crew")).await;
+        assert_eq!(history.iter().map(|message| message.message_seq).collect::<Vec<_>>(), [1, 2, 4]);
+        assert_eq!(texts(&history[1..]), ["2", "4"]);
+        let revoked = format!("{:?}", history[0]);
+        assert!(!revoked.contains("\"1\""), "{revoked}");
+        device.read(group("crew")).await;
+        device.has_unread(group("crew"), 0).await;
+        tablet.has_unread(group("crew"), 0).await;
+        break;
+    }
+    assert!(states(&new).is_empty(), "what was before a device is no news to it");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_user_is_invited_and_removed_while_their_device_is_away() {
+    let world = World::new().await;
+    let (ann, bob, cai) = (world.user("ann").await, world.user("bob").await, world.user("cai").await);
+    for device in [&bob, &cai] {
+        device.quit().await;
+    }
+    let (bob_dir, cai_dir) = (bob.dir(), cai.dir());
+    world.clock.advance(1_000);
+    create(&ann, &["bob", "cai"]).await;
+    ann.say(group("crew"), "1").await;
+    soon(ann.kick_group_members(["cai"], "crew")).await.unwrap();
+    ann.say(group("crew"), "2").await;
+
+    world.clock.advance(1_000);
+    let bob = world.user_at(bob_dir, "bob").await;
+    bob.receives("2").await;
+    has_states(&bob, &[GroupEvent::Invited]).await;
+    assert_eq!(received(&bob), [("1".to_owned(), true), ("2".to_owned(), true)]);
+    bob.has_unread(group("crew"), 2).await;
+    assert_eq!(bob.conversation(group("crew")).await.conversation_name, "The crew");
+
+    let cai = world.user_at(cai_dir, "cai").await;
+    cai.receives("1").await;
+    has_states(&cai, &[GroupEvent::Invited, GroupEvent::KickedOut]).await;
+    assert_eq!(received(&cai), [("1".to_owned(), true)]);
+    assert!(is_disabled(&cai).await);
+    let new = world.device("cai").await;
+    for device in [&cai, &new] {
+        device.has_unread(group("crew"), 1).await;
+        assert_eq!(texts(&device.history(group("crew")).await), ["1"]);
+        device.read(group("crew")).await;
+        assert!(soon(device.query_conversation("crew", ConversationType::Group)).await.is_ok());
+        break;
+    }
+    // What follows does not reach those who are out, and those who are in.
+    ann.say(group("crew"), "3").await;
+    bob.receives("3").await;
+    assert_eq!(received(&cai).len(), 1);
+    world.end().await;
+}
