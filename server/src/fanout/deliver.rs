@@ -183,8 +183,8 @@ impl Fanout {
             let Some(Step { work, marks, lost }) = step else { return };
             let pushed = catch_unwind(AssertUnwindSafe(|| {
                 self.push_work(index, work, &mut order);
-                for (user, pos, fed) in order.expire(Instant::now()) {
-                    self.push_feed(user, pos, fed);
+                for (user, pos) in order.expire(Instant::now()) {
+                    self.skip_feed(user, pos);
                 }
                 self.mark(index, &marks);
                 self.report_lost(&lost);
@@ -341,6 +341,14 @@ impl Fanout {
             if connection.identity().is_some_and(|identity| identity.login != cause) {
                 connection.queue.push(frame.clone(), &PushTarget::Feed);
             }
+        }
+    }
+
+    /// Gives up the entries of a feed up to `pos`: the clients ask for what is missing.
+    fn skip_feed(&self, user: UserKey, pos: i64) {
+        for connection in self.connections(user) {
+            connection.set_fed(pos.max(connection.fed()));
+            connection.queue.mark_dirty(&PushTarget::Feed);
         }
     }
 

@@ -214,7 +214,7 @@ async fn entries_of_a_feed_that_are_published_out_of_order_arrive_in_order() {
     assert_eq!(fixture.pushes(4).await, [1, 2, 3, 4].map(|pos| (LogKind::Feed, pos, pos)));
     // The one before does not come: what waits for it does not wait for ever.
     fixture.publisher.publish(vec![feed(6)]);
-    assert_eq!(fixture.pushes(1).await, [(LogKind::Feed, 6, 6)]);
+    assert!(fixture.dirty().await.feed);
     fixture.publisher.publish(vec![feed(7)]);
     assert_eq!(fixture.pushes(1).await, [(LogKind::Feed, 7, 7)]);
 }
