@@ -391,26 +391,30 @@ impl Fanout {
         &self,
         user: UserKey,
         (kind, name): (ConversationType, &Arc<str>),
-        message: MessageEntry,
+        (message, after_seq): (MessageEntry, i64),
         priority: MessagePriority,
         cause: LoginKey,
     ) {
         let shard = self.shard_index(user);
         if self.shards[shard].read().contains_key(&user) {
             let view = View { user, kind, name: Arc::clone(name) };
-            let push = Box::new(TransientPush { view, message, priority, cause });
+            let push = Box::new(TransientPush { view, message, after_seq, priority, cause });
             self.lanes[shard % self.lanes.len()].add([Work::Transient(push)]);
         }
     }
 
     fn push_transient(&self, push: TransientPush) {
-        let TransientPush { view, message, priority, cause } = push;
+        let TransientPush { view, message, after_seq, priority, cause } = push;
         let connections = self.connections(view.user);
         if connections.is_empty() {
             return;
         }
         let conversation = view.conversation();
-        let transient = Transient { conversation: Some(conversation.clone()), message: Some(message) };
+        let transient = Transient {
+            conversation: Some(conversation.clone()),
+            message: Some(message),
+            after_seq: after_seq.unsigned_abs(),
+        };
         let frame = encode(Frame::Transient(transient));
         for connection in connections {
             if connection.identity().is_some_and(|identity| identity.login != cause) {

@@ -136,7 +136,7 @@ async fn a_change_does_not_overtake_the_message_that_it_is_about() {
 fn send_command(fanout: &Fanout, number: u8, priority: MessagePriority, cause: i64) {
     let entry = MessageEntry { content: vec![number].into(), ..MessageEntry::default() };
     let name = (ConversationType::Peer, &Arc::from("bob"));
-    fanout.send_transient(ANN, name, entry, priority, LoginKey(cause));
+    fanout.send_transient(ANN, name, (entry, 0), priority, LoginKey(cause));
 }
 
 #[tokio::test]

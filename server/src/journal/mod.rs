@@ -16,4 +16,4 @@ pub use self::change::{ChangeKind, append as append_change, changes};
 pub use self::feed::{FeedKind, FeedRow, READ, Resolving, head as feed_head, move_read_mark, rows as feed_rows};
 pub use self::log::{Cause, ChangedConversation, LogWriter};
 pub use self::push::{change_push, feed_push, message_push};
-pub use self::read::{Direction, Member, REVOKED, around, member, messages, messages_at, revoked, seq_of};
+pub use self::read::{Direction, Member, REVOKED, around, last_seq, member, messages, messages_at, revoked, seq_of};
