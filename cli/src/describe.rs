@@ -140,6 +140,7 @@ pub(crate) fn event(output: Output, event: &Event, now_ms: i64) -> Vec<String> {
         Event::UserStatusUpdated(update) => {
             update.user_status_list.iter().flat_map(|status| at(user_status(status))).collect()
         }
+        Event::EpochChanged(_) => at("the server's backup was restored; what it lacks is gone".to_owned()),
         Event::FriendListChanged(change) => {
             let now = match change.action() {
                 FriendListChangeAction::Added => "is now your friend",

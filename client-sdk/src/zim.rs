@@ -10,6 +10,7 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::events::EventStream;
 use crate::session::{Account, Client, Login};
+use crate::store;
 
 /// A client of one app. It is cheap to clone and stops when the last clone is dropped. [`Zim::create`] keeps a clone
 /// until [`Zim::destroy`].
@@ -133,6 +134,18 @@ impl Zim {
     /// Returns the logged-in user, also after an offline login.
     pub fn user_id(&self) -> Option<String> {
         self.logged_in().ok().map(|login| login.user_id.clone())
+    }
+
+    /// Returns the epoch of the positions in the local database; empty before the first connection. An app that stores
+    /// positions (`messageSeq`, `orderKey`) stores the epoch beside them, and drops them when it is another one: the
+    /// server's operator has restored a backup, and other messages may have the positions. `epochChanged` reports it.
+    /// The reference does not have this method.
+    ///
+    /// # Errors
+    /// Nobody is logged in, or the local database cannot be read.
+    pub async fn epoch(&self) -> Result<String, Error> {
+        let epoch = self.account()?.store().read(store::conversation::epoch).await?;
+        Ok(zim_protocol::id::hex(&epoch))
     }
 
     /// Returns the limits of the server. Waits for a connection if there is none. For tools.

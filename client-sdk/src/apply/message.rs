@@ -71,6 +71,7 @@ impl Transaction<'_> {
         name: &Name,
         entries: Vec<MessageEntry>,
         raise_after: u64,
+        own_after: u64,
     ) -> rusqlite::Result<()> {
         let id = self.touch(name)?;
         let to = name.to_ref();
@@ -80,10 +81,12 @@ impl Transaction<'_> {
             if let Some(row) = stored.settled {
                 self.settled(row, &to, "")?;
             }
-            let is_news = entry.seq > raise_after
+            let is_own = *entry.sender == *self.viewer.user_id;
+            let is_news = entry.seq > if is_own { own_after } else { raise_after }
                 && !stored.is_local
                 && entry.ts >= self.viewer.horizon_ms
-                && entry.kind != MessageType::Revoke as i32;
+                && entry.kind != MessageType::Revoke as i32
+                && !message::is_known(self.db, entry.message_id)?;
             if is_news {
                 new.push(message::shown(entry, &self.viewer.user_id, &to));
             }
@@ -105,7 +108,17 @@ impl Transaction<'_> {
         let id = self.touch(name)?;
         let mut revoked = Vec::new();
         for entry in entries {
-            let Some(change_entry::Detail::Message(entry)) = entry.detail else { continue };
+            let rev = entry.rev;
+            let entry = match entry.detail {
+                Some(change_entry::Detail::Message(entry)) => entry,
+                Some(change_entry::Detail::Roster(change)) => {
+                    if conversation::advance_roster(self.db, id, rev)? {
+                        self.roster(name, id, change)?;
+                    }
+                    continue;
+                }
+                None => continue,
+            };
             let before = message::kind(self.db, id, entry.seq)?;
             message::change(self.db, id, &entry)?;
             let revoke = MessageType::Revoke as i32;

@@ -3,6 +3,7 @@
 mod blacklist;
 mod conversation;
 mod friend;
+mod group;
 mod message;
 mod status;
 mod user;
@@ -13,9 +14,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use rusqlite::Connection;
 use zim_protocol::{
-    BlacklistChangeAction, Conversation, ConversationChangeInfo, ConversationChangedEvent, ConversationEvent, Event,
-    Message, MessageEntry, MessageSentStatus, MessageSentStatusChangeInfo, MessageSentStatusChangedEvent, Snapshot,
-    UserFullInfo, UserInfoUpdatedEvent, UserRuleUpdatedEvent, UserStatus, feed_entry::Detail,
+    BlacklistChangeAction, Conversation, ConversationChangeInfo, ConversationChangedEvent, ConversationEvent,
+    EpochChangedEvent, Event, Message, MessageEntry, MessageSentStatus, MessageSentStatusChangeInfo,
+    MessageSentStatusChangedEvent, Snapshot, UserFullInfo, UserInfoUpdatedEvent, UserRuleUpdatedEvent, UserStatus,
+    feed_entry::Detail,
 };
 
 use self::conversation::disturbing;
@@ -229,7 +231,9 @@ impl<'a> Transaction<'a> {
 
     fn change(&mut self, change: Change) -> rusqlite::Result<()> {
         match change {
-            Change::Messages { name, entries, raise_after } => self.messages(&name, entries, raise_after),
+            Change::Messages { name, entries, raise_after, own_after } => {
+                self.messages(&name, entries, raise_after, own_after)
+            }
             Change::Changes { name, entries, origin } => self.changes(&name, entries, origin),
             Change::Head(head) => self.head(*head),
             Change::Own { detail, origin } => self.own(*detail, origin),
@@ -248,11 +252,13 @@ impl<'a> Transaction<'a> {
                 self.detach_events(Some(id))?;
                 store::message::drop_stored(self.db, id)
             }
-            Change::DropAll => {
+            Change::DropAll { epoch } => {
+                self.raise(Event::EpochChanged(EpochChangedEvent { epoch: zim_protocol::id::hex(&epoch) }));
                 for name in store::conversation::names(self.db)? {
                     self.touch(&name)?;
                 }
                 self.detach_events(None)?;
+                store::message::keep_known(self.db, self.viewer.horizon_ms)?;
                 store::friend::mark_stale(self.db)?;
                 store::friend_application::mark_stale(self.db)?;
                 block::mark_stale(self.db)?;
@@ -309,7 +315,7 @@ impl<'a> Transaction<'a> {
             Settle::Failed { name, key, reason, is_disabled } => {
                 let id = self.touch(&name)?;
                 if is_disabled {
-                    store::conversation::disable(self.db, id)?;
+                    store::conversation::set_disabled(self.db, id, true)?;
                 }
                 if let Some(row) = store::message::fail(self.db, &key)? {
                     self.settled(row, &name.to_ref(), &reason)?;

@@ -52,7 +52,7 @@ impl SyncEngine {
     pub fn online(&mut self, epoch: &Bytes) {
         self.is_online = true;
         if !self.position.epoch.is_empty() && self.position.epoch != *epoch {
-            self.drop_all();
+            self.drop_all(epoch.clone());
         }
         self.set_epoch(epoch.clone());
         self.sync_wanted = false;
@@ -130,7 +130,7 @@ impl SyncEngine {
             return;
         }
         if result.reset {
-            self.drop_all();
+            self.drop_all(result.epoch.clone());
             // Earlier pushes were judged by the old positions and may have been ignored as old.
             self.sync_wanted = true;
             if let Some(syncing) = &mut self.syncing {

@@ -16,6 +16,8 @@ pub struct State {
     pub seq: u64,
     /// The same for the log of changes.
     pub rev: u64,
+    /// The last position that the first sync of this device found. Up to it, own and read messages are no news.
+    pub history_seq: u64,
     /// The position that `tally` and the sums refer to.
     pub head_seq: u64,
     /// The same for the log of changes.
@@ -26,6 +28,8 @@ pub struct State {
     pub last_ts: i64,
     /// The server has described this conversation.
     pub known: bool,
+    /// The first message of the user's stay; 0: not known.
+    pub from_seq: u64,
     /// The positions of the messages that this device holds.
     pub held: Ranges,
     /// The newest position that a push announced while entries before it are missing.
@@ -55,6 +59,12 @@ impl State {
     pub(super) fn as_of(&mut self, rev: u64) {
         self.target_rev = self.target_rev.max(self.rev);
         self.rev = self.rev.min(rev);
+    }
+
+    /// Returns the positions above which messages of others and own messages are new to the app, of those above
+    /// `raise_after`.
+    pub(super) fn news_after(&self, raise_after: u64) -> (u64, u64) {
+        (raise_after.max(self.history_seq.min(self.tally.read_seq)), raise_after.max(self.history_seq))
     }
 
     /// Returns whether the conversation counts in the sums.
@@ -100,6 +110,8 @@ pub enum Change {
         entries: Vec<MessageEntry>,
         /// The position above which messages are new; `u64::MAX`: none is new.
         raise_after: u64,
+        /// The position above which the user's own messages are new to the app, too.
+        own_after: u64,
     },
     /// Applies changes, ascending, to the messages that are held.
     Changes {
@@ -132,8 +144,11 @@ pub enum Change {
     Statuses(Vec<UserStatus>),
     /// The stored rows of a conversation are no longer valid and are deleted; rows that only this device has stay.
     Drop(Name),
-    /// The same for all conversations.
-    DropAll,
+    /// The same for all conversations: positions start anew.
+    DropAll {
+        /// The epoch of the server from now on.
+        epoch: Bytes,
+    },
     /// Empty conversations that the server no longer knows leave the list.
     Sweep,
 }

@@ -230,15 +230,16 @@ impl SyncEngine {
         }
         let lacks_positions = state.lacks_positions();
         self.cover(name, fill.from.max(1), fill.to);
-        let change = Change::Messages { name: name.clone(), entries: fill.messages, raise_after: u64::MAX };
+        let (name, entries) = (name.clone(), fill.messages);
+        let change = Change::Messages { name: name.clone(), entries, raise_after: u64::MAX, own_after: u64::MAX };
         self.output.batch.changes.push(change);
         if lacks_positions {
-            self.want_pull(name, LIVE);
+            self.want_pull(&name, LIVE);
         }
     }
 
     /// Resets all positions, because they are no longer valid.
-    pub(super) fn drop_all(&mut self) {
+    pub(super) fn drop_all(&mut self, epoch: Bytes) {
         self.generation += 1;
         self.position = Position { is_settled: self.position.is_settled, ..Position::default() };
         self.position_moved = true;
@@ -249,7 +250,7 @@ impl SyncEngine {
             self.dirty.insert(name.clone(), Vec::new());
             *state = State::default();
         }
-        self.output.batch.changes.push(Change::DropAll);
+        self.output.batch.changes.push(Change::DropAll { epoch });
     }
 
     /// Resets a conversation that the server no longer has.

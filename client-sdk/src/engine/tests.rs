@@ -94,7 +94,7 @@ fn a_push_before_the_first_sync_is_not_judged_by_positions_of_another_epoch() {
     let mut output = engine.take();
     let Some(Request::Sync { ticket, request }) = output.requests.pop() else { panic!("no sync") };
     assert_eq!((request.epoch.as_ref(), request.pos, request.since), ([2; 16].as_slice(), 0, 0));
-    assert!(matches!(output.batch.changes.as_slice(), [Change::DropAll]), "{:?}", output.batch.changes);
+    assert!(matches!(output.batch.changes.as_slice(), [Change::DropAll { .. }]), "{:?}", output.batch.changes);
     // The first message after a restore, before the sync is answered.
     let (log, conversation, messages) = (LogKind::Messages as i32, Some(name().to_ref()), vec![message(1)]);
     engine.push(Push { log, conversation, from: 1, to: 1, messages, ..Push::default() }, Origin::Other);

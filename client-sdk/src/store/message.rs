@@ -397,6 +397,22 @@ pub(crate) fn keep_local_data(db: &Connection, conversation: Option<i64>) -> rus
     Ok(())
 }
 
+/// Remembers the messages since `horizon_ms`, because their rows are about to be deleted with their epoch.
+pub(crate) fn keep_known(db: &Connection, horizon_ms: i64) -> rusqlite::Result<()> {
+    db.execute("DELETE FROM known_message WHERE ts < ?1", [horizon_ms])?;
+    db.execute(
+        "INSERT OR IGNORE INTO known_message (message_id, ts) SELECT message_id, ts FROM message WHERE seq > 0 AND ts >= ?1",
+        [horizon_ms],
+    )?;
+    Ok(())
+}
+
+/// Returns whether this device had a message in an earlier epoch.
+pub(crate) fn is_known(db: &Connection, message_id: i64) -> rusqlite::Result<bool> {
+    db.prepare_cached("SELECT EXISTS (SELECT 1 FROM known_message WHERE message_id = ?1)")?
+        .query_row([message_id], |row| row.get(0))
+}
+
 /// Returns the `orderKey` of a stored message.
 pub(crate) fn order_key(seq: u64) -> i64 {
     to_sql(seq).saturating_mul(ORDER_KEY_STEP)

@@ -12,6 +12,9 @@ use rusqlite::{Connection, OpenFlags};
 const OWN: &[(&str, &str)] = &[
     // Which parts of the history were fetched.
     ("held", "*"),
+    // What only this device remembers of ended epochs.
+    ("known_message", "*"),
+    ("kept_local_data", "*"),
     // The known users depend on what was queried; `social.rs` compares the relevant ones.
     ("user", "*"),
     // Who is online depends on the order in which devices are closed; `social.rs` compares the rest.
@@ -22,6 +25,8 @@ const OWN: &[(&str, &str)] = &[
     ("device", "touched"),
     // When profiles were last queried, by the clock.
     ("device", "profiles_at"),
+    // What the first sync of the device found.
+    ("conversation", "history_seq"),
     // What only the sending device knows, and local data.
     ("message", "is_local"),
     ("message", "local_data"),

@@ -1,7 +1,8 @@
 //! The server stops and starts again.
 
 use zim_integration_tests::{World, soon, texts};
-use zim_protocol::{ConnectionEvent, ConnectionState, Event, Message};
+use zim_protocol::{ConnectionEvent, ConnectionState, Event, EventKind, Message};
+use zim_server::db::{Scope, params};
 
 #[tokio::test]
 async fn a_restart_keeps_everything_and_clients_reconnect() {
@@ -75,5 +76,40 @@ async fn a_restart_under_load_loses_no_acknowledged_message() {
     let expected: Vec<String> = (0..300).map(|number| number.to_string()).collect();
     assert_eq!(texts(&bob.history("ann").await), expected);
     assert_eq!(texts(bob.received_from("ann").iter().map(|(message, _)| message)), expected);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_new_epoch_is_reported_and_raises_nothing_again() {
+    let mut world = World::new().await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    ann.say("bob", "before").await;
+    bob.receives("before").await;
+    let before = bob.epoch().await.unwrap();
+    // What `zim-server new-epoch` does.
+    let sql = "UPDATE deployment SET epoch = $1 WHERE id = 1";
+    let written = world.server().app().db.submit(Scope::none(), async |tx| {
+        tx.execute(sql, &params![vec![7_u8; 16]]).await?;
+        Ok(())
+    });
+    written.await.unwrap();
+    world.stop_server().await;
+    world.start_server().await;
+    let Event::EpochChanged(changed) = bob.next(EventKind::EpochChanged).await else { panic!("another event") };
+    assert_eq!(changed.epoch, "07".repeat(16));
+    assert_eq!(bob.epoch().await.unwrap(), changed.epoch);
+    assert_ne!(before, changed.epoch);
+    ann.say("bob", "after").await;
+    bob.receives("after").await;
+    assert_eq!(texts(bob.received_from("ann").iter().map(|(message, _)| message)), ["before", "after"]);
+    // A fresh device has had no other epoch, and only the unread messages are news to it.
+    bob.read("ann").await;
+    world.clock.advance(1_000);
+    let fresh = world.device("bob").await;
+    assert_eq!(texts(&fresh.history("ann").await), ["before", "after"]);
+    ann.say("bob", "now").await;
+    fresh.receives("now").await;
+    assert_eq!(texts(fresh.received_from("ann").iter().map(|(message, _)| message)), ["now"]);
+    assert!(fresh.seen_of(EventKind::EpochChanged).is_empty());
     world.end().await;
 }

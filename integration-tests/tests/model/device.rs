@@ -86,6 +86,7 @@ impl Device {
             let mut state = State::default();
             state.seq = stored.seq;
             state.rev = stored.rev;
+            state.history_seq = stored.history_seq;
             state.head_seq = stored.head_seq;
             state.head_rev = stored.head_rev;
             state.tally = stored.tally.clone();
@@ -136,7 +137,7 @@ impl Device {
         let Output { batch, requests, .. } = self.core.take();
         for change in batch.changes {
             match change {
-                Change::Messages { name, entries, raise_after } => {
+                Change::Messages { name, entries, raise_after, .. } => {
                     for entry in entries {
                         if entry.seq > raise_after {
                             let last = self.raised.insert(name.clone(), entry.seq).unwrap_or(0);
@@ -153,7 +154,7 @@ impl Device {
                     self.states.remove(&name);
                     self.raised.remove(&name);
                 }
-                Change::DropAll => {
+                Change::DropAll { .. } => {
                     self.rows.clear();
                     self.states.clear();
                     self.raised.clear();

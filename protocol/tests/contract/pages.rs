@@ -83,10 +83,16 @@ fn the_pages_of_the_methods_are_current() {
 #[test]
 fn the_page_of_the_events_is_current() {
     let surface = Surface::read();
-    let mut text =
-        format!("# Events\n\nThe {} events of the reference, as `zim listen` prints them.\n\n", EventKind::ALL.len());
+    let mut text = String::from(
+        "# Events\n\nThe events of the reference, and at the end our own, as `zim listen` prints them.\n\n",
+    );
     for kind in EventKind::ALL {
         let _ = writeln!(text, "## {kind}\n");
+        let (file, message) = find(&surface, &format!("{kind}Event"));
+        let comment = comment(&file, message.path());
+        if !comment.is_empty() {
+            let _ = writeln!(text, "{comment}\n");
+        }
         fields(&mut text, &surface, &format!("{kind}Event"));
     }
     page("events", &text);

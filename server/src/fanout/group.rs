@@ -4,6 +4,7 @@
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
+use zim_protocol::change_entry::Detail;
 use zim_protocol::{ChangeEntry, ConversationRef, ConversationType, event_frame::Frame};
 
 use super::Fanout;
@@ -107,9 +108,17 @@ impl GroupPush {
             }
             Entries::Change(entry, cause) => {
                 let position = i64::try_from(entry.rev).unwrap_or(i64::MAX);
-                let is_pushed = *cause != login && stay.has_change(position);
-                let encode = || encode(Frame::Push(change_push((**entry).clone(), conversation())));
-                is_pushed.then(|| self.shared.get_or_init(encode).clone())
+                if *cause == login || !stay.has_change(position) {
+                    return None;
+                }
+                let encoded = |entry| encode(Frame::Push(change_push(entry, conversation())));
+                // A message from before the stay stays unseen: the entry only advances the position.
+                Some(match &entry.detail {
+                    Some(Detail::Message(message)) if !stay.has_message(message.seq.cast_signed()) => {
+                        encoded(ChangeEntry { detail: None, ..(**entry).clone() })
+                    }
+                    _ => self.shared.get_or_init(|| encoded((**entry).clone())).clone(),
+                })
             }
         }
     }

@@ -139,6 +139,128 @@ async fn a_device_starts_again_after_a_restored_backup() {
 }
 
 #[tokio::test]
+async fn messages_of_a_restored_backup_that_the_app_knows_are_not_news() {
+    let login = Login::online().await;
+    for text in ["1", "2"] {
+        let push = login.fake.0.lock().write("bob", "bob", text);
+        login.frame(push).await;
+    }
+    login.send("bob", "own").await.unwrap().unwrap();
+    login.until(|login| login.received().len() == 2).await;
+    login.disconnect();
+    // The backup has all of them, and one that this device has not seen.
+    {
+        let mut world = login.fake.0.lock();
+        world.epoch += 1;
+        world.write("bob", "bob", "3");
+    }
+    login.connect().await;
+    login.until(|login| login.received().len() >= 3).await;
+    assert_eq!(login.history(10, true, None).await, ["1", "2", "own", "3"]);
+    let push = login.fake.0.lock().write("bob", "bob", "4");
+    login.frame(push).await;
+    login.until(|login| login.received().last().is_some_and(|(text, _)| text == "4")).await;
+    let texts: Vec<String> = login.received().into_iter().map(|(text, _)| text).collect();
+    assert_eq!(texts, numbered(1..=4));
+}
+
+/// Writes a message from another user that is read, an own one, and two of others that are unread.
+fn write_history(login: &Login) {
+    let mut world = login.fake.0.lock();
+    world.write("bob", "bob", "read");
+    world.read("bob", 1);
+    world.write("bob", "bob", "unread 1");
+    world.write("bob", ME, "own");
+    world.write("bob", "bob", "unread 2");
+    world.elapsed_ms += 10_000;
+}
+
+#[tokio::test]
+async fn a_fresh_device_raises_only_unread_messages_of_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ann.db");
+    let login = Login::with(Fake::default(), Some(&file));
+    write_history(&login);
+    // The process ends before the messages arrive; the next one is on a fresh device still.
+    login.fake.0.lock().limit_pulls = 1;
+    login.connect().await;
+    login.until(|login| login.fake.0.lock().limit_pulls == 0).await;
+    login.account.close(false).await;
+    assert_eq!(login.received(), []);
+    let login = Login::with(login.fake.clone(), Some(&file));
+    login.connect().await;
+    login.until(|login| !login.received().is_empty()).await;
+    let expected = [("unread 1".to_owned(), true), ("unread 2".to_owned(), true)];
+    assert_eq!(login.received(), expected);
+    assert_eq!(login.history(10, true, None).await, ["read", "unread 1", "own", "unread 2"]);
+    assert_eq!(login.totals().last(), Some(&2));
+    // What happens from now on is news, also from another device of the user.
+    let pushes = {
+        let mut world = login.fake.0.lock();
+        [world.write("bob", ME, "own"), world.write("bob", "bob", "read at once"), world.read("bob", 6)]
+    };
+    for push in pushes {
+        login.frame(push).await;
+    }
+    login.until(|login| login.received().len() == 4).await;
+    assert_eq!(login.received()[2..], [("own".to_owned(), false), ("read at once".to_owned(), false)]);
+    login.account.close(false).await;
+}
+
+#[tokio::test]
+async fn an_existing_device_raises_what_it_missed_in_seven_days_read_or_not() {
+    const WEEK_MS: i64 = 7 * 86_400_000;
+    let login = Login::online().await;
+    login.disconnect();
+    // Each message is a millisecond older than the next.
+    write_history(&login);
+    login.fake.0.lock().elapsed_ms = WEEK_MS + 2;
+    login.connect().await;
+    login.until(|login| !login.received().is_empty()).await;
+    // The first is too old by a millisecond.
+    let missed: Vec<_> = ["unread 1", "own", "unread 2"].map(|text| (text.to_owned(), true)).into();
+    assert_eq!(login.received(), missed);
+    assert_eq!(login.history(10, true, None).await.len(), 4);
+    login.disconnect();
+    {
+        let mut world = login.fake.0.lock();
+        world.write("bob", "bob", "read elsewhere");
+        world.read("bob", 5);
+        world.elapsed_ms += 1_000;
+    }
+    login.connect().await;
+    login.until(|login| login.received().len() > 3).await;
+    assert_eq!(login.received()[3..], [("read elsewhere".to_owned(), true)]);
+}
+
+fn epochs(login: &Login) -> Vec<String> {
+    login.events(|event| match event {
+        Event::EpochChanged(event) => Some(event.epoch.clone()),
+        _ => None,
+    })
+}
+
+#[tokio::test]
+async fn a_new_epoch_is_raised_once() {
+    let login = Login::online().await;
+    login.disconnect();
+    login.connect().await;
+    assert!(epochs(&login).is_empty(), "the first epoch is no change, and neither is a reconnect");
+    login.disconnect();
+    login.fake.0.lock().restore_backup();
+    login.connect().await;
+    assert_eq!(epochs(&login), ["01".repeat(16)]);
+    login.disconnect();
+    login.connect().await;
+    assert_eq!(epochs(&login).len(), 1);
+    // A server whose operator forgot to change the epoch lacks what this device has.
+    login.disconnect();
+    login.fake.0.lock().is_behind = true;
+    login.connect().await;
+    assert_eq!(epochs(&login), ["01".repeat(16), "01".repeat(16)]);
+}
+
+#[tokio::test]
 async fn local_data_survives_a_new_epoch() {
     let login = Login::online().await;
     let message = Message { local_extended_data: "mine".to_owned(), ..Message::text("hi") };
@@ -154,10 +276,13 @@ async fn local_data_survives_a_new_epoch() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_database_is_set_aside_and_filled_again() {
-    // Not a database at all, and one with a damaged table.
-    for is_garbage in [true, false] {
+    // Not a database at all, and one with a damaged table, beside one that was set aside earlier.
+    for (is_garbage, aside) in [(true, "damaged"), (false, "damaged-2")] {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("ann.db");
+        if !is_garbage {
+            std::fs::write(file.with_extension("damaged"), "earlier").unwrap();
+        }
         let login = Login::with(Fake::default(), Some(&file));
         login.fake.0.lock().write("bob", "bob", "hi");
         login.connect().await;
@@ -178,7 +303,8 @@ async fn a_damaged_database_is_set_aside_and_filled_again() {
         assert_eq!(errors.len(), 1);
         assert_eq!(errors[0].code, ErrorCode::DatabaseModuleOpenDatabaseError as i32);
         assert!(errors[0].message.contains("are lost"), "{errors:?}");
-        assert_eq!(std::fs::read(file.with_extension("damaged")).unwrap(), bytes);
+        assert!(errors[0].message.contains(&format!("ann.{aside}, ")), "{errors:?}");
+        assert_eq!(std::fs::read(file.with_extension(aside)).unwrap(), bytes);
         login.connect().await;
         assert_eq!(login.history(10, true, None).await, ["hi"]);
         login.account.close(false).await;

@@ -29,7 +29,8 @@ async fn again(login: Login, file: &Path) -> (Login, Vec<Event>) {
     // The account raises what is pending before anything else. A connection marks the end of that.
     login.connect().await;
     let raised = |event: &Event| {
-        let is_durable = matches!(event, Event::PeerMessageReceived(_) | Event::FriendListChanged(_));
+        let is_durable =
+            matches!(event, Event::PeerMessageReceived(_) | Event::FriendListChanged(_) | Event::EpochChanged(_));
         is_durable.then(|| event.clone())
     };
     let events = login.events(raised);
@@ -121,8 +122,12 @@ async fn messages_of_an_ended_epoch_are_still_delivered() {
     login.disconnect();
     login.fake.0.lock().restore_backup();
     login.connect().await;
-    let (login, _) = again(login, &file).await;
-    assert_eq!(texts(&login), numbered(1..=2));
+    receive(&login, "3").await;
+    let (login, events) = again(login, &file).await;
+    assert_eq!(texts(&login), numbered(1..=3));
+    // The event about the epoch stands where the epoch changed.
+    let is_epoch = |event: &Event| matches!(event, Event::EpochChanged(_));
+    assert_eq!(events.iter().map(is_epoch).collect::<Vec<_>>(), [false, false, true, false]);
     login.account.close(false).await;
 }
 

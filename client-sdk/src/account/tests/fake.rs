@@ -68,7 +68,12 @@ pub(super) struct World {
     /// The positions that were acknowledged.
     pub(super) stored: Vec<(Name, u64)>,
     pub(super) epoch: u8,
+    /// The next sync finds that the server lacks what its clients have, without a new epoch.
+    pub(super) is_behind: bool,
+    /// The server's time, since `NOW`.
+    pub(super) elapsed_ms: i64,
     written: u64,
+    ids: i64,
 }
 
 #[derive(Debug, Default)]
@@ -211,7 +216,18 @@ impl World {
         push(peer, vec![entry])
     }
 
+    /// The user reads up to a message on another device; returns the push for the session.
+    pub(super) fn read(&mut self, peer: &str, through_seq: i64) -> Push {
+        let conversation_id = peer.to_owned();
+        let request = ClearConversationUnreadMessageCountRequest { conversation_id, conversation_type: 0, through_seq };
+        let push = self.clear(&request).1.remove(0);
+        self.feed.extend(push.feed.iter().cloned());
+        push
+    }
+
     fn append(&mut self, peer: &str, sender: &str, client_key: Bytes, content: Bytes) -> MessageEntry {
+        self.ids += 1;
+        let message_id = 1_000 + self.ids;
         let log = self.logs.entry(peer.to_owned()).or_default();
         log.n += 1;
         log.sent += u64::from(sender == ME);
@@ -219,9 +235,9 @@ impl World {
         let entry = MessageEntry {
             seq,
             n: log.n,
-            message_id: 1_000 + seq as i64,
+            message_id,
             sender: sender.to_owned(),
-            ts: NOW + seq as i64,
+            ts: NOW + self.elapsed_ms + seq as i64,
             kind: 1,
             flags: MessageFlag::Counted as u32,
             client_key,
@@ -307,14 +323,15 @@ impl World {
         }
     }
 
-    fn sync(&self, request: &SyncRequest) -> SyncResult {
+    fn sync(&mut self, request: &SyncRequest) -> SyncResult {
+        let is_behind = std::mem::take(&mut self.is_behind);
         let sums = Sums {
             count: self.logs.len() as u64,
             seq: self.logs.values().map(|log| log.entries.len() as u64).sum(),
             rev: 0,
         };
         let epoch = Bytes::from(vec![self.epoch; 16]);
-        let reset = !request.epoch.is_empty() && request.epoch != epoch;
+        let reset = !request.epoch.is_empty() && (request.epoch != epoch || is_behind);
         let is_equal = !reset && request.since > 0 && request.sums == Some(sums);
         SyncResult {
             reset,

@@ -58,7 +58,8 @@ impl Login {
         self.fake.0.lock().is_online = true;
         let epoch = vec![self.fake.0.lock().epoch; 16].into();
         let limits = self.fake.0.lock().limits;
-        let welcome = Arc::new(Welcome { server_time: NOW, epoch, limits, ..Welcome::default() });
+        let server_time = NOW + self.fake.0.lock().elapsed_ms;
+        let welcome = Arc::new(Welcome { server_time, epoch, limits, ..Welcome::default() });
         self.account.connected(self.next_connection(), &LoginResult::default(), false, &welcome);
         self.until(|login| login.states().len() >= seen + 2).await;
     }
