@@ -108,6 +108,10 @@ fn install() -> Option<PrometheusHandle> {
     describe_gauge!("zim_sessions", "Devices that are logged in");
     describe_gauge!("zim_one_shot_sessions", "One-shot logins");
     describe_counter!("zim_fanout_dropped_total", "Bodies of pushes that were dropped because the fan-out was behind");
+    describe_counter!(
+        "zim_transients_dropped_total",
+        "Commands that were dropped for slow clients, and reported to them"
+    );
     describe_gauge!(REASSEMBLY_BYTES, "Bytes of partially received frames that count against the limit");
     describe_gauge!(
         UNREAD_BYTES,

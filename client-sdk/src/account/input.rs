@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering;
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use zim_protocol::{
-    Dirty, ErrorCode, EventFrame, FillResult, LogKind, MessageReceivedInfo, MessageSentResult, Page, Push, SyncResult,
-    UserFullInfo, UserStatus, Welcome, event_frame::Frame,
+    Dirty, ErrorCode, EventFrame, FillResult, LogKind, MessageSentResult, Page, Push, SyncResult, UserFullInfo,
+    UserStatus, Welcome, event_frame::Frame,
 };
 
 use super::remote::Remote;
@@ -15,7 +15,6 @@ use crate::apply::Settle;
 use crate::engine::Origin;
 use crate::error::Error;
 use crate::outbox::Submission;
-use crate::store;
 use crate::types::Name;
 
 /// An input of the task.
@@ -160,16 +159,7 @@ impl<L: Remote> AccountTask<L> {
                 }
                 self.engine.dirtied(&dirty);
             }
-            Some(Frame::Transient(transient)) => {
-                let (Some(name), Some(entry)) = (transient.conversation, transient.message) else { return };
-                let info = MessageReceivedInfo { is_offline_message: false };
-                let message = store::message::shown(entry, &self.viewer.user_id, &name);
-                // It keeps its place behind the messages that arrived before it.
-                self.commit().await;
-                if let Some(event) = store::message::received(&name, vec![message], info) {
-                    self.remote.raise(event, None);
-                }
-            }
+            Some(Frame::Transient(transient)) => self.transient(transient).await,
             Some(Frame::Snapshot(snapshot)) => {
                 self.engine.snapshot_pushed(&snapshot);
                 self.job.settle.push(Settle::Snapshot(snapshot));

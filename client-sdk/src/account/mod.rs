@@ -7,6 +7,8 @@ mod remote;
 mod limits;
 /// The task that runs the sync engine.
 mod task;
+/// Commands that wait for the messages before them.
+mod transients;
 /// The inputs of the task.
 mod input;
 /// Commits, and what follows them.

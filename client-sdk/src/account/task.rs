@@ -13,6 +13,7 @@ use zim_protocol::{ErrorCode, Event, MessageSentResult, clock::Clock};
 
 use super::input::{Done, Input};
 use super::remote::Remote;
+use super::transients::WaitingTransient;
 use crate::apply::{Job, Viewer};
 use crate::engine::SyncEngine;
 use crate::error::Error;
@@ -114,6 +115,8 @@ pub(crate) struct AccountTask<L: Remote> {
     /// The number of the connection. Requests of the task go over this one or fail, so that nothing overtakes what failed
     /// on it; a failure on an old one says nothing about it.
     pub(super) connection: u64,
+    /// Commands that wait for the messages before them.
+    pub(super) transients: Vec<WaitingTransient>,
     pub(super) is_connected: bool,
     /// The events of this connection that were handled since the last commit.
     pub(super) handled: u64,
@@ -148,6 +151,7 @@ impl<L: Remote> AccountTask<L> {
             after: After::default(),
             awaiting_feed: Vec::new(),
             connection: 0,
+            transients: Vec::new(),
             is_connected: false,
             handled: 0,
             resend_window_ms,
@@ -205,6 +209,7 @@ impl<L: Remote> AccountTask<L> {
     async fn turn(&mut self) {
         loop {
             self.commit().await;
+            self.release_transients().await;
             if self.is_connected {
                 while let Some((number, request)) = self.sends.start(self.clock.steady_ms()) {
                     let connection = self.connection;

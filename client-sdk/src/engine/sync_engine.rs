@@ -146,6 +146,14 @@ impl SyncEngine {
         self.syncing.is_some()
     }
 
+    /// Returns whether messages up to a position are missing and will arrive.
+    pub(crate) fn lacks_before(&self, name: &Name, seq: u64) -> bool {
+        let state = self.conversations.get(name);
+        let lacks = |state: &State| state.lacks_positions() || state.pulling.is_some() || state.rank.is_some();
+        state.map_or(0, |state| state.seq) < seq
+            && (!self.is_online || self.is_syncing() || self.sync_wanted || state.is_some_and(lacks))
+    }
+
     /// Returns whether there is a connection.
     pub fn is_online(&self) -> bool {
         self.is_online

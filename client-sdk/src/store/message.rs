@@ -174,6 +174,15 @@ pub(crate) fn kind(db: &Connection, conversation: i64, seq: u64) -> rusqlite::Re
         .optional()
 }
 
+/// Returns whether a message of a sender after a position is held.
+pub(crate) fn is_sent_after(db: &Connection, name: &Name, sender: &str, seq: u64) -> rusqlite::Result<bool> {
+    let Some(conversation) = super::conversation::id(db, name)? else { return Ok(false) };
+    db.prepare_cached(
+        "SELECT 1 FROM message WHERE conversation = ?1 AND order_key > ?2 AND seq > 0 AND sender = ?3 LIMIT 1",
+    )?
+    .exists(params![conversation, order_key(seq), sender])
+}
+
 /// Returns the pending row with this key: its id, conversation and status.
 fn waiting(db: &Connection, key: &[u8]) -> rusqlite::Result<Option<(i64, i64, i32)>> {
     db.prepare_cached("SELECT id, conversation, status FROM message WHERE client_key = ?1 AND seq = 0")?

@@ -8,7 +8,7 @@ use zim_protocol::{LogKind, SyncRequest, event_frame};
 /// What a login reads and what is pushed to it leave no gap, even if messages are pushed at that moment.
 #[tokio::test]
 async fn a_session_that_registers_while_messages_are_pushed_misses_none() {
-    const BURST: u64 = 20;
+    const BURST: usize = 20;
     let world = World::with(|config| {
         config.limits.messages_per_second = 1_000_000;
         config.limits.message_burst = 1_000_000;
@@ -23,18 +23,16 @@ async fn a_session_that_registers_while_messages_are_pushed_misses_none() {
     let sending = async {
         let mut key = 0_u64;
         while !is_done.load(Ordering::Relaxed) {
-            let burst: Vec<_> = (0..BURST)
+            let burst: Vec<_> = (1_000..)
+                .take(BURST)
                 .map(|id| {
                     key += 1;
                     let key = [key.to_be_bytes(), [7; 8]].concat().into();
-                    request(
-                        id + 1_000,
-                        &zim_protocol::SendMessageRequest { client_key: key, ..send_text("bob", "x", 0) },
-                    )
+                    request(id, &zim_protocol::SendMessageRequest { client_key: key, ..send_text("bob", "x", 0) })
                 })
                 .collect();
             ann.write(burst).await;
-            for response in ann.responses(BURST as usize).await {
+            for response in ann.responses(BURST).await {
                 assert_eq!(code(&response), 0);
             }
         }

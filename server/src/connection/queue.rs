@@ -114,6 +114,7 @@ impl Inner {
         if is_clean && self.transients.dropped == 0 {
             return None;
         }
+        metrics::counter!("zim_transients_dropped_total").increment(self.transients.dropped);
         Some(Dirty {
             feed: std::mem::take(&mut self.dirty_feed),
             conversations: self.dirty.drain().map(|(r#type, id)| ConversationRef { r#type, id }).collect(),

@@ -183,8 +183,8 @@ impl Fanout {
             let Some(Step { work, marks, lost }) = step else { return };
             let pushed = catch_unwind(AssertUnwindSafe(|| {
                 self.push_work(index, work, &mut order);
-                for (user, pos, fed) in order.expire(Instant::now()) {
-                    self.push_feed(user, pos, fed);
+                for (user, pos) in order.expire(Instant::now()) {
+                    self.skip_feed(user, pos);
                 }
                 self.mark(index, &marks);
                 self.report_lost(&lost);
@@ -344,6 +344,14 @@ impl Fanout {
         }
     }
 
+    /// Gives up the entries of a feed up to `pos`: the clients ask for what is missing.
+    fn skip_feed(&self, user: UserKey, pos: i64) {
+        for connection in self.connections(user) {
+            connection.set_fed(pos.max(connection.fed()));
+            connection.queue.mark_dirty(&PushTarget::Feed);
+        }
+    }
+
     /// Ends the connection of a login, if it has one on this node. It is offline at once, before its client reads the
     /// reason.
     pub fn end_login(&self, user: UserKey, login: LoginKey, reason: SessionEndReason) {
@@ -383,26 +391,30 @@ impl Fanout {
         &self,
         user: UserKey,
         (kind, name): (ConversationType, &Arc<str>),
-        message: MessageEntry,
+        (message, after_seq): (MessageEntry, i64),
         priority: MessagePriority,
         cause: LoginKey,
     ) {
         let shard = self.shard_index(user);
         if self.shards[shard].read().contains_key(&user) {
             let view = View { user, kind, name: Arc::clone(name) };
-            let push = Box::new(TransientPush { view, message, priority, cause });
+            let push = Box::new(TransientPush { view, message, after_seq, priority, cause });
             self.lanes[shard % self.lanes.len()].add([Work::Transient(push)]);
         }
     }
 
     fn push_transient(&self, push: TransientPush) {
-        let TransientPush { view, message, priority, cause } = push;
+        let TransientPush { view, message, after_seq, priority, cause } = push;
         let connections = self.connections(view.user);
         if connections.is_empty() {
             return;
         }
         let conversation = view.conversation();
-        let transient = Transient { conversation: Some(conversation.clone()), message: Some(message) };
+        let transient = Transient {
+            conversation: Some(conversation.clone()),
+            message: Some(message),
+            after_seq: after_seq.unsigned_abs(),
+        };
         let frame = encode(Frame::Transient(transient));
         for connection in connections {
             if connection.identity().is_some_and(|identity| identity.login != cause) {

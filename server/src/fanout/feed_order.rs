@@ -1,5 +1,6 @@
 //! Puts the entries of a feed in order. Two partitions publish their commits independently, so a later position may come
-//! first. A client that gets it asks for the one before, which is on its way.
+//! first. A client that gets it asks for the one before, which is on its way. So it waits a moment here; if the one before
+//! does not come, the client is told to ask.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -49,8 +50,9 @@ impl FeedOrder {
         self.held.values().map(|(until, _)| *until).min()
     }
 
-    /// Takes the entries that have waited long enough, and those that waited for them, in order.
-    pub(super) fn expire(&mut self, now: Instant) -> Vec<(UserKey, i64, Fed)> {
+    /// Drops the entries that have waited long enough, and those that waited for them. Returns the last position of each
+    /// user.
+    pub(super) fn expire(&mut self, now: Instant) -> BTreeMap<UserKey, i64> {
         let mut followed = None;
         let is_over = |(user, pos): &(UserKey, i64), (until, _): &mut (Instant, Fed)| {
             let is_over = *until <= now || followed == Some((*user, *pos));
@@ -59,7 +61,7 @@ impl FeedOrder {
             }
             is_over
         };
-        self.held.extract_if(.., is_over).map(|((user, pos), (_, fed))| (user, pos, fed)).collect()
+        self.held.extract_if(.., is_over).map(|(place, _)| place).collect()
     }
 }
 
@@ -105,8 +107,9 @@ mod tests {
         assert!(order.arrive(BOB, 10, 15, fed(), after(10)).is_empty());
         assert_eq!(order.deadline(), Some(after(20)));
         assert!(order.expire(after(19)).is_empty());
-        let expired: Vec<_> = order.expire(after(20)).into_iter().map(|(user, pos, _)| (user, pos)).collect();
-        assert_eq!(expired, [(ANN, 13), (ANN, 14), (ANN, 16)], "what follows one that has waited does not wait longer");
+        assert_eq!(order.expire(after(20)), BTreeMap::from([(ANN, 16)]));
+        // What follows one that has waited does not wait longer.
+        assert_eq!(order.held.len(), 1);
         assert_eq!(order.deadline(), Some(after(30)));
     }
 

@@ -56,6 +56,7 @@ pub(super) enum Work {
 pub(super) struct TransientPush {
     pub(super) view: View,
     pub(super) message: MessageEntry,
+    pub(super) after_seq: i64,
     pub(super) priority: MessagePriority,
     pub(super) cause: LoginKey,
 }
@@ -320,7 +321,7 @@ mod tests {
     fn transient(user: i64, priority: MessagePriority, bytes: usize) -> Work {
         let view = View { user: UserKey(user), kind: ConversationType::Peer, name: "bob".into() };
         let message = MessageEntry { content: vec![0; bytes].into(), ..MessageEntry::default() };
-        Work::Transient(Box::new(TransientPush { view, message, priority, cause: LoginKey(99) }))
+        Work::Transient(Box::new(TransientPush { view, message, after_seq: 0, priority, cause: LoginKey(99) }))
     }
 
     /// The number of transients that are kept, and of those that are lost.

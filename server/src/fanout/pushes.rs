@@ -136,7 +136,7 @@ async fn a_change_does_not_overtake_the_message_that_it_is_about() {
 fn send_command(fanout: &Fanout, number: u8, priority: MessagePriority, cause: i64) {
     let entry = MessageEntry { content: vec![number].into(), ..MessageEntry::default() };
     let name = (ConversationType::Peer, &Arc::from("bob"));
-    fanout.send_transient(ANN, name, entry, priority, LoginKey(cause));
+    fanout.send_transient(ANN, name, (entry, 0), priority, LoginKey(cause));
 }
 
 #[tokio::test]
@@ -214,7 +214,7 @@ async fn entries_of_a_feed_that_are_published_out_of_order_arrive_in_order() {
     assert_eq!(fixture.pushes(4).await, [1, 2, 3, 4].map(|pos| (LogKind::Feed, pos, pos)));
     // The one before does not come: what waits for it does not wait for ever.
     fixture.publisher.publish(vec![feed(6)]);
-    assert_eq!(fixture.pushes(1).await, [(LogKind::Feed, 6, 6)]);
+    assert!(fixture.dirty().await.feed);
     fixture.publisher.publish(vec![feed(7)]);
     assert_eq!(fixture.pushes(1).await, [(LogKind::Feed, 7, 7)]);
 }

@@ -165,6 +165,12 @@ pub async fn around(
     Ok(entries)
 }
 
+/// Returns the position of the last message of a conversation.
+pub async fn last_seq(tx: &mut Tx<'_>, conversation: ConversationKey) -> Result<i64, Error> {
+    let row = tx.fetch_one("SELECT seq FROM conversation WHERE id = $1", &params![conversation]).await?;
+    Ok(row.map(|row| row.get(0)).transpose()?.unwrap_or(0))
+}
+
 /// Returns the position of a message of this conversation.
 pub async fn seq_of(tx: &mut Tx<'_>, conversation: ConversationKey, id: i64) -> Result<Option<i64>, Error> {
     let sql = "SELECT seq FROM message WHERE id = $1 AND conversation = $2";

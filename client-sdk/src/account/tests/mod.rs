@@ -5,6 +5,7 @@ mod catch_up;
 mod delivery;
 mod fake;
 mod sending;
+mod transients;
 
 use std::path::Path;
 use std::sync::Arc;

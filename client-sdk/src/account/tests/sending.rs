@@ -2,13 +2,9 @@
 
 use std::sync::Arc;
 
-use prost::Message as _;
-use zim_protocol::{
-    ErrorCode, Event, EventFrame, Limits, LoginResult, Message, MessageEntry, MessageSendConfig, MessageSentStatus,
-    MessageType, Transient, Welcome, event_frame::Frame,
-};
+use zim_protocol::{ErrorCode, Event, Limits, LoginResult, Message, MessageSendConfig, MessageSentStatus, Welcome};
 
-use super::fake::{Fake, ME, NOW, conversation_ref};
+use super::fake::{Fake, ME, NOW};
 use super::{Answer, Login, numbered, text};
 use crate::account::QUEUED;
 use crate::message::{MessageSendNotification, submit};
@@ -201,33 +197,6 @@ async fn a_command_whose_answer_is_lost_fails_and_is_not_sent_again() {
     assert!(
         login.list().await.iter().all(|shown| shown.last_message.as_ref().is_none_or(|last| text(last) == "after"))
     );
-}
-
-#[tokio::test]
-async fn received_commands_keep_their_place_among_messages() {
-    let login = Login::online().await;
-    let (one, two) = {
-        let mut world = login.fake.0.lock();
-        (world.write("bob", "bob", "1"), world.write("bob", "bob", "3"))
-    };
-    let entry = MessageEntry {
-        sender: "bob".to_owned(),
-        ts: NOW,
-        kind: MessageType::Command as i32,
-        content: Message::command(b"2".to_vec()).encode_to_vec().into(),
-        ..MessageEntry::default()
-    };
-    let transient = Transient { conversation: Some(conversation_ref("bob")), message: Some(entry) };
-    for frame in [Frame::Push(one), Frame::Transient(transient), Frame::Push(two)] {
-        login.account.event_frame(EventFrame { frame: Some(frame) }).await;
-    }
-    login.until(|login| login.received().len() == 3).await;
-    let kinds = login.events(|event| match event {
-        Event::PeerMessageReceived(event) => Some(event.message_list.iter().map(|one| one.r#type).collect::<Vec<_>>()),
-        _ => None,
-    });
-    let (text, command) = (MessageType::Text as i32, MessageType::Command as i32);
-    assert_eq!(kinds.concat(), [text, command, text]);
 }
 
 /// A login to a server that allows 10 messages per second, and 20 at once.

@@ -60,13 +60,10 @@ impl App {
     }
 
     /// Waits until what this connection has submitted to the peer conversation is handed to the fan-out.
-    async fn settle(&self, caller: &Caller, peer: UserKey) -> Result<(), Error> {
-        let identity = caller.identity()?;
-        if caller.connection()?.has_unsettled_writes()
-            && let Some(conversation) = self.peer_conversation(identity.app, identity.user, peer).await?
-        {
+    async fn settle(&self, caller: &Caller, conversation: ConversationKey) -> Result<(), Error> {
+        if caller.connection()?.has_unsettled_writes() {
             // An empty job: it ends after those that wait before it in the queue of the conversation.
-            let scope = Scope::conversation(conversation).for_app(identity.app, 0);
+            let scope = Scope::conversation(conversation).for_app(caller.identity()?.app, 0);
             self.db.submit(scope, async |_| Ok(())).await?;
         }
         Ok(())
@@ -86,16 +83,27 @@ impl App {
         let sent = Sent { seq: 0, n: 0, message_id: tenant.scrambler.public(self.ids.next()), ts: self.clock.now_ms() };
         let entry = sent_entry(identity, draft, key, sent, draft.content.clone());
         let (sender, login) = (identity.user, identity.login);
-        self.settle(caller, peer).await?;
+        let conversation = self.peer_conversation(identity.app, sender, peer).await?;
+        if let Some(conversation) = conversation {
+            self.settle(caller, conversation).await?;
+        }
         loop {
             let epoch = self.block_fence.epoch(peer);
-            if self.db.read(async move |tx| is_blocked(tx, peer, sender).await).await? {
+            let read = self.db.read(async move |tx| {
+                let after_seq = match conversation {
+                    Some(conversation) => journal::last_seq(tx, conversation).await?,
+                    None => 0,
+                };
+                Ok((is_blocked(tx, peer, sender).await?, after_seq))
+            });
+            let (is_blocked, after_seq) = read.await?;
+            if is_blocked {
                 return Err(Error::sender_blocked());
             }
             let is_delivered = self.block_fence.deliver_if(peer, epoch, || {
                 for (user, name) in [(peer, &identity.user_id), (sender, &name)] {
                     let view = (ConversationType::Peer, name);
-                    self.fanout.send_transient(user, view, entry.clone(), draft.priority, login);
+                    self.fanout.send_transient(user, view, (entry.clone(), after_seq), draft.priority, login);
                 }
             });
             if is_delivered {

@@ -1,0 +1,83 @@
+//! The place of commands among the messages of their sender. The event stream has them in order, but a device that catches
+//! up gets messages in answers, which have no order with events. A command waits for them. It tells the position after which
+//! it was sent: if a later message of its sender was raised before it, it is dropped.
+
+use std::collections::HashSet;
+
+use zim_protocol::{MessageEntry, MessageReceivedInfo, Transient};
+
+use super::remote::Remote;
+use super::task::AccountTask;
+use crate::store;
+use crate::types::Name;
+
+/// The most commands that wait; later ones are dropped.
+const MAX_WAITING: usize = 256;
+/// A command that has waited longer is dropped.
+const MAX_WAIT_MS: i64 = 10_000;
+
+/// A command that waits until its conversation has caught up.
+pub(super) struct WaitingTransient {
+    name: Name,
+    message: MessageEntry,
+    after_seq: u64,
+    since_ms: i64,
+}
+
+impl<L: Remote> AccountTask<L> {
+    pub(super) async fn transient(&mut self, transient: Transient) {
+        let (Some(name), Some(message)) = (transient.conversation, transient.message) else { return };
+        let name = Name::from(&name);
+        let (after_seq, since_ms) = (transient.after_seq, self.clock.steady_ms());
+        let transient = WaitingTransient { name, message, after_seq, since_ms };
+        let is_behind_another = self.transients.iter().any(|waiting| waiting.name == transient.name);
+        if !is_behind_another && !self.engine.lacks_before(&transient.name, after_seq) {
+            // It keeps its place behind the messages that arrived before it.
+            self.commit().await;
+            self.raise_transient(transient).await;
+        } else if self.transients.len() < MAX_WAITING {
+            self.transients.push(transient);
+        } else {
+            tracing::warn!("too many commands wait for messages before them: one is dropped");
+        }
+    }
+
+    /// Raises the commands that need not wait any longer, after a commit.
+    pub(super) async fn release_transients(&mut self) {
+        if self.transients.is_empty() {
+            return;
+        }
+        let earliest_ms = self.clock.steady_ms() - MAX_WAIT_MS;
+        let mut blocked = HashSet::new();
+        for transient in std::mem::take(&mut self.transients) {
+            let lacks = self.engine.lacks_before(&transient.name, transient.after_seq);
+            if !lacks && !blocked.contains(&transient.name) {
+                self.raise_transient(transient).await;
+            } else if transient.since_ms < earliest_ms {
+                tracing::warn!("a command waited too long for the messages before it: it is dropped");
+            } else {
+                blocked.insert(transient.name.clone());
+                self.transients.push(transient);
+            }
+        }
+    }
+
+    async fn raise_transient(&mut self, transient: WaitingTransient) {
+        let WaitingTransient { name, message, after_seq, .. } = transient;
+        let is_behind = self.engine.state(&name).is_some_and(|state| state.seq > after_seq);
+        if after_seq > 0 && is_behind {
+            let (of, sender) = (name.clone(), message.sender.clone());
+            let found = self.store.read(move |db| store::message::is_sent_after(db, &of, &sender, after_seq)).await;
+            if found.unwrap_or(false) {
+                tracing::warn!("a later message overtook a command: it is dropped");
+                return;
+            }
+        }
+        let name = name.to_ref();
+        let message = store::message::shown(message, &self.viewer.user_id, &name);
+        let info = MessageReceivedInfo { is_offline_message: false };
+        if let Some(event) = store::message::received(&name, vec![message], info) {
+            self.remote.raise(event, None);
+        }
+    }
+}
