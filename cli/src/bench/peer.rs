@@ -15,6 +15,7 @@ use super::raw::Dialer;
 use super::show::{latency_columns, latency_row, show_cost, show_errors, thousands};
 use super::target::Target;
 use super::{sdk, spread};
+use crate::duration;
 use crate::exit::Failure;
 use crate::output::{Output, Table};
 use crate::progress;
@@ -32,11 +33,11 @@ pub(crate) struct PeerArgs {
     #[arg(long, value_name = "BYTES", default_value_t = 200)]
     size: usize,
     /// Duration of the measurement
-    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
-    seconds: u64,
+    #[arg(long = "for", value_name = "TIME", default_value = "10s", value_parser = duration::parse)]
+    time: Duration,
     /// Duration of the load before the measurement
-    #[arg(long, value_name = "SECONDS", default_value_t = 1)]
-    warm_up: u64,
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = duration::parse)]
+    warm_up: Duration,
     /// Use the SDK with a database for each client, like an app; the clients then take three quarters of the machine. By
     /// default, bare clients speak only the protocol and leave the machine to the server
     #[arg(long)]
@@ -112,11 +113,11 @@ pub(crate) async fn run(args: PeerArgs, target: &Target, output: Output) -> Resu
         }
         raw_load(&load, target, &dialer, &meter).await?
     };
-    sleep(Duration::from_secs(args.warm_up)).await;
+    sleep(args.warm_up).await;
     let (before, own_before) = (target.sample(), Sample::of(std::process::id()));
     let began = Instant::now();
     meter.measure(true);
-    progress::during(Duration::from_secs(args.seconds), "messages", meter.acknowledged()).await;
+    progress::during(args.time, "messages", meter.acknowledged()).await;
     meter.measure(false);
     let (elapsed, server) = (began.elapsed(), target.cost(before));
     let clients = own_before.and_then(|before| Some(before.until(Sample::of(std::process::id())?)));
