@@ -55,6 +55,12 @@ impl Target {
         let with_scheme = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
         let uri: Uri = with_scheme.parse().map_err(|_| wrong())?;
         let is_local = uri.host().is_some_and(is_this_machine);
+        if uri.host().and_then(ip).is_some_and(|ip| ip.is_unspecified()) {
+            return Err(Failure::usage(format!(
+                "the operator's service listens on {text:?}, but nothing can connect to this address"
+            ))
+            .hint("give the address of the server's machine, such as 127.0.0.1 for this one"));
+        }
         if uri.host().is_none_or(str::is_empty) || uri.port().is_none() || !matches!(uri.path(), "" | "/") {
             return Err(wrong());
         }
@@ -136,8 +142,13 @@ fn ascii(text: &str) -> Option<String> {
 
 /// Returns true if `host` can only be this machine. Host names are not looked up.
 fn is_this_machine(host: &str) -> bool {
-    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-    host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.to_canonical().is_loopback())
+    host.eq_ignore_ascii_case("localhost") || ip(host).is_some_and(|ip| ip.is_loopback())
+}
+
+/// Returns the address that the host of a URL is, if it is not a name.
+fn ip(host: &str) -> Option<IpAddr> {
+    let address: IpAddr = host.trim_start_matches('[').trim_end_matches(']').parse().ok()?;
+    Some(address.to_canonical())
 }
 
 /// Iterates over an error and its causes.
@@ -198,8 +209,6 @@ mod tests {
             "http://localhost.example.org:4712",
             "http://127.0.0.1@example.org:4712",
             "http://127.0.0.1.example.org:4712",
-            "http://0.0.0.0:4712",
-            "http://[::]:4712",
             "http://127.1:4712",
         ] {
             assert!(target(text).contains("the key would be sent in the clear use https://"), "{}", target(text));
@@ -210,6 +219,17 @@ mod tests {
     fn an_invalid_address_is_reported() {
         for text in ["", "chat.example.org", "ftp://127.0.0.1:21", "https://here:4712/path", "http://:4712", "a b:1"] {
             assert!(target(text).contains("is not an address of the operator's service"), "{}", target(text));
+        }
+    }
+
+    #[test]
+    fn an_address_to_listen_on_is_not_one_to_connect_to() {
+        for text in ["0.0.0.0:4712", "http://0.0.0.0:4712", "https://[::]:4712", "[::ffff:0.0.0.0]:4712"] {
+            assert!(
+                target(text).contains(&format!("{text:?}, but nothing can connect to this address give")),
+                "{}",
+                target(text)
+            );
         }
     }
 

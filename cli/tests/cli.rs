@@ -712,6 +712,30 @@ async fn every_bench_measures() {
 }
 
 #[tokio::test]
+async fn a_bench_takes_the_addresses_that_clients_take() {
+    let env = TestEnv::new().await;
+    let port = env.address().rsplit_once(':').unwrap().1.to_owned();
+    let (app_id, fingerprint) = (env.app_id().to_string(), env.fingerprint());
+    let bench = async |server: &str| {
+        let server_args = ["--server", server, "--app-id", &app_id, "--app-sign", env.app_sign()];
+        let idle = ["bench", "idle", "--fingerprint", &fingerprint, "--connections", "2", "--seconds", "0"];
+        env.zim("x", &[&idle[..], &server_args].concat()).await
+    };
+    // The letters in circles are an internationalized form of localhost.
+    for host in ["127.0.0.1", "\u{24db}\u{24de}\u{24d2}\u{24d0}\u{24db}\u{24d7}\u{24de}\u{24e2}\u{24e3}"] {
+        assert_eq!(bench(&format!("{host}:{port}")).await.json()["lost"], 0);
+    }
+    for (server, expected) in [
+        (format!("0.0.0.0:{port}"), "a server listens on this address, but nothing can connect to it"),
+        ("here".to_owned(), "it must have the form host:port"),
+        ("no such host:1".to_owned(), "its host is not a valid name"),
+    ] {
+        let ran = bench(&server).await;
+        assert!(ran.stderr.contains(&format!("{server:?}; {expected}")), "{}", ran.stderr);
+    }
+}
+
+#[tokio::test]
 async fn user_changes_and_shows_a_profile() {
     let env = TestEnv::new().await;
     env.login("ann").await;

@@ -73,6 +73,7 @@ mod message;
 mod conversation;
 /// Friends and friend applications.
 mod friend;
+mod group;
 /// The blacklist.
 mod blacklist;
 /// Presence: online status and custom status.

@@ -177,7 +177,7 @@ impl Zim {
         request.validate().map_err(|violation| Error::from(*violation))?;
         let (payload, pushes) = login.link.send(None, method, request.encode().into()).await?;
         if let (false, Some(account)) = (pushes.is_empty(), login.account()) {
-            account.pull(pushes).await;
+            account.pull(pushes);
         }
         zim_protocol::response_to_json(method, &payload)
             .map_err(|error| Error::new(ErrorCode::NetworkModuleRspProtoParseError, error.to_string()))

@@ -1,6 +1,7 @@
 //! What a committed transaction notifies the rest of the server of. Plain data: it is collected in the transaction,
-//! dropped with its savepoint, and handed over after the commit and before the caller gets its answer. The order is
-//! that of the commits within one partition; between partitions there is none.
+//! dropped with its savepoint, and handed over after the commit and before the caller gets its answer. Pushes follow
+//! later; what ends a login is in force before the answer. The order is that of the commits within one partition; between
+//! partitions there is none.
 
 use std::sync::Arc;
 
@@ -33,6 +34,17 @@ pub enum Effect {
         entry: Box<zim_protocol::ChangeEntry>,
         /// The login that caused it: its response carries the entry.
         cause: LoginKey,
+    },
+    /// A user's stay in a group began or ended. Pushes to the group follow it from the next effect on.
+    Stay {
+        /// The user.
+        user: UserKey,
+        /// The group.
+        conversation: ConversationKey,
+        /// The group's name.
+        name: Arc<str>,
+        /// The stay.
+        stay: GroupStay,
     },
     /// A user's profile changed. The users who know this user are looked up and notified later.
     Profile {
@@ -76,6 +88,29 @@ pub enum Effect {
     },
 }
 
+/// A user's stay in a group, in both of its logs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GroupStay {
+    /// The first message of the stay.
+    pub from_seq: i64,
+    /// The first change of the stay.
+    pub from_rev: i64,
+    /// The last message and the last change, once the stay is over.
+    pub to: Option<(i64, i64)>,
+}
+
+impl GroupStay {
+    /// Whether the stay includes a message.
+    pub fn has_message(&self, seq: i64) -> bool {
+        self.from_seq <= seq && self.to.is_none_or(|(to, _)| seq <= to)
+    }
+
+    /// Whether the stay includes a change.
+    pub fn has_change(&self, rev: i64) -> bool {
+        self.from_rev <= rev && self.to.is_none_or(|(_, to)| rev <= to)
+    }
+}
+
 /// A table of what a worker does later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Queue {
@@ -90,12 +125,24 @@ pub enum Queue {
 pub enum Audience {
     /// Both users of a peer conversation with their names: each sees the conversation under the other's name.
     Peers([(UserKey, Arc<str>); 2]),
+    /// The members of a group, the one who acts among them.
+    Group {
+        /// The group.
+        conversation: ConversationKey,
+        /// The group's name, which is the same for all.
+        name: Arc<str>,
+    },
 }
 
 impl Audience {
     /// Returns the name under which a user sees the conversation, if the user is among those who are notified.
     pub fn name_for(&self, user: UserKey) -> Option<ConversationRef> {
-        let Self::Peers([one, two]) = self;
+        let (one, two) = match self {
+            Self::Peers([one, two]) => (one, two),
+            Self::Group { name, .. } => {
+                return Some(ConversationRef { r#type: ConversationType::Group as i32, id: name.to_string() });
+            }
+        };
         let other = if one.0 == user { &two.1 } else { &one.1 };
         let is_member = one.0 == user || two.0 == user;
         is_member.then(|| ConversationRef { r#type: ConversationType::Peer as i32, id: other.to_string() })

@@ -264,7 +264,7 @@ impl Error {
 
     /// The message is another user's.
     pub fn revoke_not_allowed() -> Self {
-        let message = "you can revoke your own messages only";
+        let message = "you can revoke your own messages only, and in a group those of members below your role";
         Self::new(ErrorCode::GroupModuleGroupNoCorrespondingOperationAuthority, message)
     }
 
@@ -297,6 +297,69 @@ impl Error {
     /// The session queried too many profiles.
     pub fn users_queried_too_often() -> Self {
         Self::new(ErrorCode::CommonModuleUserInfoQueriedLimit, "at most 10 users can be queried in 10 seconds")
+    }
+}
+
+/// Failures of groups.
+impl Error {
+    /// The caller is not a member of the group.
+    pub fn not_in_group() -> Self {
+        Self::new(ErrorCode::GroupModuleUserIsNotInTheGroup, "you are not a member of this group")
+    }
+
+    /// Another user is not a member of the group.
+    pub fn not_a_member(user_id: &str) -> Self {
+        Self::new(ErrorCode::GroupModuleUserIsNotInTheGroup, format!("{user_id} is not a member of this group"))
+    }
+
+    /// There is no such group, or it was dismissed.
+    pub fn group_not_found(group_id: &str) -> Self {
+        Self::new(ErrorCode::GroupModuleGroupDoesNotExist, format!("there is no group {group_id}"))
+    }
+
+    /// A group with this ID exists.
+    pub fn group_exists(group_id: &str) -> Self {
+        Self::new(ErrorCode::GroupModuleGroupAlreadyExists, format!("the group {group_id} exists already"))
+    }
+
+    /// A group with this ID existed. Its ID is not given again.
+    pub fn group_dismissed(group_id: &str) -> Self {
+        let message = format!("the group {group_id} was dismissed; its ID cannot be used again");
+        Self::new(ErrorCode::GroupModuleCreateGroupWithDismissed, message)
+    }
+
+    /// The group has as many members as it may have.
+    pub fn group_full(most: i64) -> Self {
+        let message = format!("the group is full: it has at most {most} members");
+        Self::new(ErrorCode::GroupModuleGroupMemberHasReachedLimit, message)
+    }
+
+    /// The user is in as many groups as a user may be.
+    pub fn too_many_groups(user_id: &str, most: i64) -> Self {
+        let message = format!("{user_id} is in {most} groups, and a user can be in no more");
+        Self::new(ErrorCode::GroupModuleJoinGroupError, message)
+    }
+
+    /// The caller is in as many groups as a user may be.
+    pub fn too_many_own_groups(most: i64) -> Self {
+        let message = format!("you are in {most} groups, and a user can be in no more; leave one first");
+        Self::new(ErrorCode::GroupModuleJoinGroupError, message)
+    }
+
+    /// The caller's role does not allow this.
+    pub fn not_allowed_in_group(what: &str) -> Self {
+        Self::new(ErrorCode::GroupModuleGroupNoCorrespondingOperationAuthority, format!("you may not {what}"))
+    }
+
+    /// Nobody joins the group by themselves.
+    pub fn joining_is_forbidden() -> Self {
+        Self::new(ErrorCode::GroupModuleForbidJoinGroupError, "nobody can join this group without an invitation")
+    }
+
+    /// The group wants an application.
+    pub fn joining_needs_application() -> Self {
+        let message = "an administrator of this group decides who joins; send an application";
+        Self::new(ErrorCode::GroupModuleNeedApplyJoinGroupError, message)
     }
 }
 

@@ -107,6 +107,7 @@ fn install() -> Option<PrometheusHandle> {
     describe_gauge!("zim_connections", "Connections with a complete handshake");
     describe_gauge!("zim_sessions", "Devices that are logged in");
     describe_gauge!("zim_one_shot_sessions", "One-shot logins");
+    describe_counter!("zim_fanout_dropped_total", "Bodies of pushes that were dropped because the fan-out was behind");
     describe_gauge!(REASSEMBLY_BYTES, "Bytes of partially received frames that count against the limit");
     describe_gauge!(
         UNREAD_BYTES,

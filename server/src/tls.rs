@@ -83,6 +83,11 @@ impl Identity {
             return Self::read(cert, key, is_insecure_allowed);
         }
         let (cert, key) = (folder.file(CERT), folder.file(KEY));
+        if cert.exists() && !key.exists() {
+            let reason = "the key of the certificate beside it is missing. Restore it from a backup; or delete the certificate \
+                          too, and the server makes a new one: clients then need its new fingerprint";
+            return Err(TlsError::File { file: key.display().to_string(), reason: reason.to_owned() });
+        }
         if !cert.exists() {
             if key.exists() {
                 tracing::warn!(
@@ -250,6 +255,20 @@ mod tests {
             kinds.push(client.handshake_kind().unwrap());
         }
         assert_eq!(kinds, [rustls::HandshakeKind::Full, rustls::HandshakeKind::Resumed]);
+    }
+
+    #[test]
+    fn a_certificate_without_its_key_is_reported() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::open(&Config::local(dir.path().join("data"))).unwrap();
+        let config = Config::local(dir.path());
+        Identity::load(&config, &folder).unwrap();
+        std::fs::remove_file(folder.file(KEY)).unwrap();
+        let message = Identity::load(&config, &folder).unwrap_err().to_string();
+        assert!(message.contains("key.pem: the key of the certificate beside it is missing"), "{message}");
+        assert!(!folder.file(KEY).exists());
+        std::fs::remove_file(folder.file(CERT)).unwrap();
+        Identity::load(&config, &folder).unwrap();
     }
 
     #[test]

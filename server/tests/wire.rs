@@ -37,7 +37,7 @@ async fn an_invalid_hello_is_refused() {
         assert_eq!(raw.closed().await, expected);
     }
     let mut raw = RawClient::new(&test).await;
-    raw.write([client_frame::Frame::Ack(Ack { count: 0 })]).await;
+    raw.write([client_frame::Frame::Ack(Ack { count: 0, ..Ack::default() })]).await;
     assert_eq!(raw.closed().await, CloseCode::Protocol);
     let mut raw = RawClient::after_hello(&test).await;
     raw.hello(hello()).await;
@@ -88,9 +88,9 @@ async fn frames_of_a_later_version_are_skipped() {
 async fn an_ack_of_an_unsent_event_closes_the_connection() {
     let test = TestServer::new().await;
     let mut raw = RawClient::logged_in(&test, "ann").await;
-    raw.write([client_frame::Frame::Ack(Ack { count: 0 })]).await;
+    raw.write([client_frame::Frame::Ack(Ack { count: 0, ..Ack::default() })]).await;
     assert_eq!(code(&raw.call(&QueryUsersInfoRequest { user_ids: vec!["ann".into()], ..Default::default() }).await), 0);
-    raw.write([client_frame::Frame::Ack(Ack { count: 1 })]).await;
+    raw.write([client_frame::Frame::Ack(Ack { count: 1, ..Ack::default() })]).await;
     assert_eq!(raw.closed().await, CloseCode::Protocol);
     test.end().await;
 }

@@ -71,7 +71,7 @@ impl Dialer {
     /// Starts the handshake of a connection.
     pub(crate) fn handshake(&self) -> Result<Connecting, Failure> {
         let endpoint = &self.endpoints[self.next.fetch_add(1, Ordering::Relaxed) % self.endpoints.len()];
-        endpoint.connect_with(self.config.clone(), self.access.address, &self.access.host).map_err(lost)
+        endpoint.connect_with(self.config.clone(), self.access.address, &self.access.name).map_err(lost)
     }
 
     async fn dial(&self) -> Result<Raw, Failure> {

@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Args;
+use zim_client_sdk::Config;
+use zim_client_sdk::net::Address;
 
 use super::process::{Cost, Sample};
 use crate::exit::{Exit, Failure};
@@ -72,7 +74,8 @@ pub(crate) struct TargetArgs {
 #[derive(Clone)]
 pub(crate) struct Access {
     pub(crate) address: SocketAddr,
-    pub(crate) host: String,
+    /// The name that the certificate must have.
+    pub(crate) name: String,
     pub(crate) app_id: u32,
     pub(crate) app_sign: String,
 }
@@ -127,17 +130,18 @@ impl Target {
 
     async fn new(profile: Profile, pid: Option<u32>, own: Option<LocalServer>) -> Result<Self, Failure> {
         let server = profile.server.clone().unwrap_or_default();
-        let address =
-            tokio::net::lookup_host(&server).await.ok().and_then(|mut found| found.next()).ok_or_else(|| {
-                Failure::new(Exit::Network, format!("{server:?} cannot be resolved: it must be HOST:PORT"))
-            })?;
-        let host = server.rsplit_once(':').map_or(server.as_str(), |(host, _)| host);
+        let Address { given, host, port, name } = Address::of(&Config::new(0, server))?;
+        let address = match tokio::net::lookup_host((host.as_str(), port)).await.map(|mut found| found.next()) {
+            Ok(Some(address)) => address,
+            Ok(None) => return Err(Failure::new(Exit::Network, format!("{given:?} has no address"))),
+            Err(error) => return Err(Failure::new(Exit::Network, format!("{given:?} cannot be resolved: {error}"))),
+        };
         let (Some(app_id), Some(app_sign)) = (profile.app_id, profile.app_sign.clone()) else {
             return Err(Failure::usage("--app-id and --app-sign-file are needed to log in to this server"));
         };
         let mut run = [0; 3];
         getrandom::fill(&mut run).map_err(|error| Failure::other(error.to_string()))?;
-        let access = Access { address, host: host.trim_matches(['[', ']']).to_owned(), app_id, app_sign };
+        let access = Access { address, name, app_id, app_sign };
         Ok(Self { profile, access, run: zim_protocol::id::hex(&run), pid, own })
     }
 

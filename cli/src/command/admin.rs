@@ -323,6 +323,7 @@ fn list_sessions(context: &Context, sessions: &[SessionInfo]) -> Result<(), Fail
         ("SINCE", Align::Left),
         ("ADDRESS", Align::Left),
         ("SDK", Align::Left),
+        ("BEHIND", Align::Right),
     ]);
     for session in sessions {
         let mut platform =
@@ -336,6 +337,7 @@ fn list_sessions(context: &Context, sessions: &[SessionInfo]) -> Result<(), Fail
             when(session.login_at_ms, now_ms()),
             preview(&session.address, 60),
             preview(&session.sdk_version, 20),
+            session.events_behind.to_string(),
         ]);
     }
     context.output.table(&table)

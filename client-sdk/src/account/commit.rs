@@ -1,5 +1,6 @@
 //! The commit of a turn, and what follows it: promises, events, requests.
 
+use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 
 use zim_protocol::{
@@ -11,10 +12,17 @@ use super::input::Done;
 use super::remote::Remote;
 use super::task::{AccountTask, After, RECOVER_MS, Stored};
 use crate::apply::{self, Applied, Job, Settle};
-use crate::engine::{Progress, Request};
+use crate::engine::{Batch, Change, Progress, Request};
 use crate::error::Error;
 use crate::store;
-use crate::types::Key;
+use crate::types::{Key, Name};
+
+/// Returns the positions of the conversations in which a batch stores messages.
+fn stored(batch: &Batch) -> Vec<(Name, u64)> {
+    let with_messages: HashSet<&Name> = batch.changes.iter().filter_map(Change::name_of_messages).collect();
+    let states = batch.states.iter().filter(|saved| with_messages.contains(&saved.name));
+    states.map(|saved| (saved.name.clone(), saved.state.seq)).collect()
+}
 
 impl<L: Remote> AccountTask<L> {
     /// Commits the inputs, then reports in this order: promises, events, requests.
@@ -22,6 +30,7 @@ impl<L: Remote> AccountTask<L> {
         let output = self.engine.take();
         self.shared.generation.store(self.engine.generation(), Ordering::Release);
         let mut job = std::mem::take(&mut self.job);
+        let stored = stored(&output.batch);
         job.batch = output.batch;
         self.viewer.now_ms = self.shared.server_now_ms(&self.clock);
         self.viewer.horizon_ms = self.horizon_ms();
@@ -38,7 +47,10 @@ impl<L: Remote> AccountTask<L> {
         let failures: Vec<Settle> = job.settle.iter().filter(is_failure).cloned().collect();
         let applied = if job.is_empty() { Ok(Applied::default()) } else { self.write(job).await };
         match applied {
-            Ok(applied) => self.report(applied, after),
+            Ok(applied) => {
+                self.acknowledge(stored);
+                self.report(applied, after);
+            }
             Err(error) => {
                 after.done.extend(self.awaiting_feed.drain(..).map(|(_, done)| done));
                 self.write_failed(&error, after);
@@ -68,6 +80,15 @@ impl<L: Remote> AccountTask<L> {
                     self.start(async move { Done::Synced { ticket, result: response.await } }).await;
                 }
             }
+        }
+    }
+
+    /// Tells the server what was handled and stored. After a failed write the next commit does it, or nothing: then what was
+    /// pushed counts as not stored until it is pulled.
+    fn acknowledge(&mut self, stored: Vec<(Name, u64)>) {
+        let handled = std::mem::take(&mut self.handled);
+        if self.is_connected && (handled > 0 || !stored.is_empty()) {
+            self.remote.acknowledge(self.connection, handled, stored);
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use zim_protocol::{
-    ErrorCode, EventFrame, FillResult, LogKind, MessageReceivedInfo, MessageSentResult, Page, Push, SyncResult,
+    Dirty, ErrorCode, EventFrame, FillResult, LogKind, MessageReceivedInfo, MessageSentResult, Page, Push, SyncResult,
     UserFullInfo, UserStatus, Welcome, event_frame::Frame,
 };
 
@@ -26,6 +26,8 @@ pub(crate) enum Input {
     Disconnected,
     /// A frame of the event stream.
     Frame(EventFrame, OwnedSemaphorePermit),
+    /// A hint of this device that entries of logs are missing.
+    Dirty(Dirty),
     /// A request that the task owns from now on. Its frame is queued.
     Request(InFlight),
     /// A page of history.
@@ -66,6 +68,7 @@ pub(crate) enum Done {
 
 impl<L: Remote> AccountTask<L> {
     pub(super) async fn input(&mut self, input: Input) {
+        self.handled += u64::from(matches!(input, Input::Frame(..)));
         if self.is_stale
             && !matches!(input, Input::Request(_) | Input::Close { .. } | Input::Connected { .. } | Input::Disconnected)
         {
@@ -94,6 +97,7 @@ impl<L: Remote> AccountTask<L> {
                     self.engine.offline();
                 }
                 self.connection = connection;
+                self.handled = 0;
                 self.is_connected = true;
                 self.viewer.login_ms = server_time;
                 let ahead_ms = server_time.saturating_sub(self.clock.steady_ms());
@@ -107,6 +111,7 @@ impl<L: Remote> AccountTask<L> {
             }
             Input::Disconnected => self.disconnected(),
             Input::Frame(frame, _permit) => self.frame(frame).await,
+            Input::Dirty(dirty) => self.engine.dirtied(&dirty),
             Input::Request(request) => self.start_boxed(request).await,
             Input::Filled { name, generation, fill, done } => {
                 self.engine.filled(&name, generation, fill);

@@ -23,7 +23,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use zim_protocol::{
     ConversationRef, Dirty, ErrorCode, ErrorEvent, Event, EventFrame, FillRequest, LogKind, LoginResult, Push, Rpc,
-    UserFullInfo, UserStatus, Welcome, clock::Clock, event_frame::Frame,
+    UserFullInfo, UserStatus, Welcome, clock::Clock,
 };
 
 use self::input::{Done, Input};
@@ -299,7 +299,7 @@ impl<L: Remote> Account<L> {
 
     /// Asks for the entries that `pushes` announce. Pushes in a response carry the user's own messages without content,
     /// because the task that sent a message has it; for a request that the task does not own, it has not.
-    pub(crate) async fn pull(&self, pushes: Vec<Push>) {
+    pub(crate) fn pull(&self, pushes: Vec<Push>) {
         let mut dirty = Dirty::default();
         for push in pushes {
             match push.log() {
@@ -307,7 +307,7 @@ impl<L: Remote> Account<L> {
                 _ => dirty.conversations.extend(push.conversation),
             }
         }
-        self.event_frame(EventFrame { frame: Some(Frame::Dirty(dirty)) }).await;
+        self.send(Input::Dirty(dirty));
     }
 
     /// Sends a request at the call. The task owns it: dropping the future drops only the answer. The future resolves when

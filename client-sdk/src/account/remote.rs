@@ -4,6 +4,7 @@ use zim_protocol::{Event, Push, Rpc};
 
 use crate::error::Error;
 use crate::events::Receipt;
+use crate::types::Name;
 
 /// The server and the app, as the account sees them: requests go to the server, events go to the app.
 pub(crate) trait Remote: Clone + Send + Sync + 'static {
@@ -16,6 +17,9 @@ pub(crate) trait Remote: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<(R::Response, Vec<Push>), Error>> + Send + 'static
     where
         R::Response: Send;
+
+    /// Tells the server, soon, that events of a connection were handled, and up to which positions messages are stored.
+    fn acknowledge(&self, connection: u64, events: u64, stored: Vec<(Name, u64)>);
 
     /// Returns whether a connection is logged in.
     fn is_online(&self) -> bool;

@@ -134,7 +134,12 @@ impl<L: Remote> AccountTask<L> {
                 name: outgoing.name,
                 key: outgoing.key,
                 reason: error.to_string(),
-                is_disabled: error.code() == ErrorCode::MessageModuleTargetDoesNotExist,
+                is_disabled: matches!(
+                    error.code(),
+                    ErrorCode::MessageModuleTargetDoesNotExist
+                        | ErrorCode::GroupModuleUserIsNotInTheGroup
+                        | ErrorCode::GroupModuleGroupDoesNotExist
+                ),
             });
         }
         self.after.sent.push((outgoing.reply, Err(error.with_failed_message(outgoing.message))));

@@ -115,6 +115,8 @@ pub(crate) struct AccountTask<L: Remote> {
     /// on it; a failure on an old one says nothing about it.
     pub(super) connection: u64,
     pub(super) is_connected: bool,
+    /// The events of this connection that were handled since the last commit.
+    pub(super) handled: u64,
     pub(super) resend_window_ms: i64,
     pub(super) next_audit_ms: i64,
     pub(super) is_total_raised: bool,
@@ -147,6 +149,7 @@ impl<L: Remote> AccountTask<L> {
             awaiting_feed: Vec::new(),
             connection: 0,
             is_connected: false,
+            handled: 0,
             resend_window_ms,
             next_audit_ms: i64::MAX,
             is_total_raised: false,

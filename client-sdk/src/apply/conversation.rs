@@ -3,7 +3,8 @@
 use zim_protocol::{Conversation, ConversationHead, ConversationNotificationStatus};
 
 use super::Transaction;
-use crate::store::message;
+use crate::store::conversation::set_disabled;
+use crate::store::{group, message};
 use crate::types::Name;
 
 impl Transaction<'_> {
@@ -12,6 +13,10 @@ impl Transaction<'_> {
         let id = self.touch(&Name::from(&to))?;
         if let Some(peer) = head.peer {
             self.store_incidental_profile(peer)?;
+        }
+        if let Some(info) = head.group {
+            group::write(self.db, &info)?;
+            set_disabled(self.db, id, head.has_left)?;
         }
         if let Some(last) = head.last_message.filter(|last| !last.content.is_empty()) {
             let stored = message::store(self.db, id, &self.viewer.user_id, &last)?;

@@ -108,7 +108,17 @@ impl Transaction<'_> {
         let id = self.touch(name)?;
         let mut revoked = Vec::new();
         for entry in entries {
-            let Some(change_entry::Detail::Message(entry)) = entry.detail else { continue };
+            let rev = entry.rev;
+            let entry = match entry.detail {
+                Some(change_entry::Detail::Message(entry)) => entry,
+                Some(change_entry::Detail::Roster(change)) => {
+                    if conversation::advance_roster(self.db, id, rev)? {
+                        self.roster(name, id, change)?;
+                    }
+                    continue;
+                }
+                None => continue,
+            };
             let before = message::kind(self.db, id, entry.seq)?;
             message::change(self.db, id, &entry)?;
             let revoke = MessageType::Revoke as i32;

@@ -3,6 +3,7 @@
 mod blacklist;
 mod conversation;
 mod friend;
+mod group;
 mod message;
 mod status;
 mod user;
@@ -314,7 +315,7 @@ impl<'a> Transaction<'a> {
             Settle::Failed { name, key, reason, is_disabled } => {
                 let id = self.touch(&name)?;
                 if is_disabled {
-                    store::conversation::disable(self.db, id)?;
+                    store::conversation::set_disabled(self.db, id, true)?;
                 }
                 if let Some(row) = store::message::fail(self.db, &key)? {
                     self.settled(row, &name.to_ref(), &reason)?;

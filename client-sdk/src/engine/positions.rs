@@ -62,6 +62,10 @@ impl SyncEngine {
         deduct(state, &self.viewer, &page.changes);
         state.head_seq = state.head_seq.max(page.through_seq);
         state.head_rev = state.head_rev.max(page.through_rev);
+        if page.without_roster {
+            // Only a head says whether the user is still a member.
+            state.known = false;
+        }
         state.target_seq = state.target_seq.max(page.end_seq);
         state.target_rev = state.target_rev.max(page.end_rev);
         let is_forward = page.through_seq > after_seq || page.through_rev > after_rev;
@@ -158,7 +162,7 @@ impl SyncEngine {
         // If the message has not arrived yet, the pull brings its current state.
         let is_early = |entry: &ChangeEntry| match &entry.detail {
             Some(change_entry::Detail::Message(message)) => message.seq > state.head_seq,
-            None => false,
+            Some(change_entry::Detail::Roster(_)) | None => false,
         };
         if from > state.rev + 1 || entries.iter().any(is_early) {
             self.want_pull(&name, LIVE);
@@ -216,17 +220,29 @@ impl SyncEngine {
         }
         let Some(name) = head.conversation.as_ref().map(Name::from) else { return };
         // Only a device that was away leaves old messages to history; a connected device raises all of them.
-        let was_away = !self.conversations.contains_key(&name) || self.is_logging_in();
+        let is_new = !self.conversations.contains_key(&name);
+        let was_away = is_new || self.is_logging_in();
+        let is_first = !self.position.is_settled;
         self.open(&name);
         let Some(state) = self.conversations.get_mut(&name) else { return };
+        if state.from_seq > 0 && head.from_seq > state.from_seq {
+            // The user left and returned. What is held of the earlier stay may have changed unseen.
+            state.held.clear();
+            self.dirty.insert(name.clone(), Vec::new());
+            self.output.batch.changes.push(Change::Drop(name.clone()));
+        }
+        state.from_seq = state.from_seq.max(head.from_seq);
         if !state.known {
-            // Changes to messages that are not held are dropped, so there are none to catch up with.
-            state.rev = state.rev.max(head.end_rev);
+            // Changes to messages that are not held are dropped, so there are none to catch up with. In a group that is new
+            // to the user, the first change tells how they came in.
+            let is_entered = is_new && !is_first && head.group.is_some();
+            state.rev = state.rev.max(if is_entered { head.from_rev.saturating_sub(1) } else { head.end_rev });
         }
         state.asked = false;
         if head.end_rev < state.head_rev {
             // It may be older than a change that was applied already.
             head.last_message = None;
+            head.group = None;
         }
         let is_old = head.end_seq < state.head_seq;
         state.known = !(is_old && state.uncounted);

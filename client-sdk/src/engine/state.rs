@@ -28,6 +28,8 @@ pub struct State {
     pub last_ts: i64,
     /// The server has described this conversation.
     pub known: bool,
+    /// The first message of the user's stay; 0: not known.
+    pub from_seq: u64,
     /// The positions of the messages that this device holds.
     pub held: Ranges,
     /// The newest position that a push announced while entries before it are missing.
@@ -149,6 +151,13 @@ pub enum Change {
     },
     /// Empty conversations that the server no longer knows leave the list.
     Sweep,
+}
+
+impl Change {
+    /// Returns the conversation if messages are stored.
+    pub(crate) fn name_of_messages(&self) -> Option<&Name> {
+        if let Self::Messages { name, .. } = self { Some(name) } else { None }
+    }
 }
 
 /// The state of a conversation that is to be stored.

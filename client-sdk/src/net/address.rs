@@ -10,19 +10,24 @@ use crate::config::Config;
 use crate::error::Error;
 
 /// The address of a server.
-#[derive(Debug)]
-pub(super) struct Address {
+#[derive(Clone, Debug)]
+pub struct Address {
     /// As the app gave it: errors name it.
-    pub(super) given: String,
+    pub given: String,
     /// The host, in ASCII and without brackets.
-    pub(super) host: String,
-    pub(super) port: u16,
+    pub host: String,
+    /// The UDP port.
+    pub port: u16,
     /// The name that the certificate must have, in ASCII.
-    pub(super) name: String,
+    pub name: String,
 }
 
 impl Address {
-    pub(super) fn of(config: &Config) -> Result<Self, Error> {
+    /// Reads the address and the name of the certificate from the settings.
+    ///
+    /// # Errors
+    /// [`ErrorCode::CommonModuleParamsInvalid`]: the address cannot be used. The message names it as it was given.
+    pub fn of(config: &Config) -> Result<Self, Error> {
         let given = config.server.clone();
         let wrong = |why: &str| {
             Error::new(ErrorCode::CommonModuleParamsInvalid, format!("the server's address is {given:?}; {why}"))

@@ -10,11 +10,17 @@ use prost::Message;
 use zim_protocol::frame::{FrameDecoder, FrameError, encode_frame};
 use zim_protocol::wire::{MAX_FRAME_BYTES, VERSION};
 use zim_protocol::{
-    Ack, ClientFrame, EventFrame, Hello, Request, Response, ServerFrame, Welcome, client_frame, server_frame,
+    Ack, ClientFrame, EventFrame, Hello, Request, Response, ServerFrame, Stored, StoredPosition, Welcome, client_frame,
+    server_frame,
 };
+
+use crate::types::Name;
 
 /// The most bytes around the payload in a frame: the id, the path of the method, the count of events.
 const OVERHEAD_BYTES: usize = 256;
+
+/// The most positions in one acknowledgement.
+const ACK_POSITIONS: usize = 64;
 
 /// A frame from the session stream.
 #[derive(Debug)]
@@ -71,7 +77,11 @@ pub struct Connection<W> {
     max_payload: usize,
     last_id: u64,
     received: u64,
+    /// The events that the account has handled.
+    handled: u64,
     acknowledged: u64,
+    /// What the account has stored since the last acknowledgement.
+    stored: HashMap<Name, u64>,
 }
 
 impl<W> Connection<W> {
@@ -87,7 +97,9 @@ impl<W> Connection<W> {
             max_payload: MAX_FRAME_BYTES - OVERHEAD_BYTES,
             last_id: 0,
             received: 0,
+            handled: 0,
             acknowledged: 0,
+            stored: HashMap::new(),
         };
         connection.push(client_frame::Frame::Hello(hello));
         connection
@@ -97,15 +109,15 @@ impl<W> Connection<W> {
         encode_frame(&ClientFrame { frame: Some(frame) }, &mut self.out);
     }
 
-    /// Queues a request and returns its id. The request also acknowledges the events that arrived.
+    /// Queues a request and returns its id. The request also tells how many events were handled.
     pub fn request(&mut self, method: &'static str, payload: Bytes, waiter: W) -> Result<u64, TooLong> {
         if payload.len() > self.max_payload {
             return Err(TooLong { length: payload.len(), max: self.max_payload });
         }
         self.last_id += 1;
-        self.acknowledged = self.received;
+        self.acknowledged = self.handled;
         self.waiting.insert(self.last_id, waiter);
-        let request = Request { id: self.last_id, method: method.to_owned(), payload, ack: self.received };
+        let request = Request { id: self.last_id, method: method.to_owned(), payload, ack: self.handled };
         self.push(client_frame::Frame::Request(request));
         Ok(self.last_id)
     }
@@ -133,13 +145,34 @@ impl<W> Connection<W> {
 
     /// Queues an acknowledgement even if none is due, to show that the client is alive.
     pub fn heartbeat(&mut self) {
-        self.acknowledged = self.received;
-        self.push(client_frame::Frame::Ack(Ack { count: self.received }));
+        self.acknowledged = self.handled;
+        let mut positions = std::mem::take(&mut self.stored)
+            .into_iter()
+            .map(|(name, seq)| StoredPosition { conversation: Some(name.to_ref()), seq });
+        loop {
+            let stored = Stored { positions: positions.by_ref().take(ACK_POSITIONS).collect() };
+            let is_last = stored.positions.len() < ACK_POSITIONS;
+            let ack = Ack { count: self.handled, stored: stored.encode_to_vec().into() };
+            self.push(client_frame::Frame::Ack(ack));
+            if is_last {
+                return;
+            }
+        }
     }
 
-    /// Returns whether events arrived that are not acknowledged yet.
+    /// Notes that the account has handled events, and up to which positions it has stored messages.
+    pub fn handled(&mut self, events: u64, stored: impl IntoIterator<Item = (Name, u64)>) {
+        // An acknowledgement of more than was received would be a violation of the protocol.
+        self.handled = self.received.min(self.handled.saturating_add(events));
+        for (name, seq) in stored {
+            let held = self.stored.entry(name).or_default();
+            *held = seq.max(*held);
+        }
+    }
+
+    /// Returns whether the account has done something that the server has not been told.
     pub fn is_ack_due(&self) -> bool {
-        self.received > self.acknowledged
+        self.handled > self.acknowledged || !self.stored.is_empty()
     }
 
     /// Takes the bytes that are to be written.
@@ -305,11 +338,12 @@ mod tests {
         connection.on_events(&event[..1]);
         connection.on_events(&event[1..]);
         connection.on_events(&event);
-        // Frames count once they are taken.
-        assert!(!connection.acknowledge());
         assert!(connection.next_event().unwrap().is_some());
         assert!(connection.next_event().unwrap().is_some());
         assert!(connection.next_event().unwrap().is_none());
+        // They count once they are handled.
+        assert!(!connection.acknowledge());
+        connection.handled(2, []);
         assert!(connection.is_ack_due());
         connection.request("A/One", Bytes::new(), "1").unwrap();
         assert!(!connection.acknowledge());
@@ -318,11 +352,52 @@ mod tests {
         assert!(matches!(&frames[0], client_frame::Frame::Request(request) if request.ack == 2));
         connection.on_events(&event);
         connection.next_event().unwrap();
+        // The count never exceeds the frames that were received.
+        connection.handled(2, []);
         assert!(connection.acknowledge());
         assert!(!connection.acknowledge());
-        assert!(matches!(sent(&mut connection)[..], [client_frame::Frame::Ack(Ack { count: 3 })]));
+        assert_eq!(acks(&mut connection), [(3, vec![])]);
         connection.heartbeat();
-        assert!(matches!(sent(&mut connection)[..], [client_frame::Frame::Ack(Ack { count: 3 })]));
+        assert_eq!(acks(&mut connection), [(3, vec![])]);
+    }
+
+    /// Takes the acknowledgements that are to be written: their counts and positions.
+    fn acks(connection: &mut Connection<&'static str>) -> Vec<(u64, Vec<(String, u64)>)> {
+        let ack = |frame| match frame {
+            client_frame::Frame::Ack(ack) => {
+                let stored = Stored::decode(ack.stored).unwrap().positions.into_iter();
+                (ack.count, stored.map(|position| (position.conversation.unwrap().id, position.seq)).collect())
+            }
+            other => panic!("{other:?}"),
+        };
+        sent(connection).into_iter().map(ack).collect()
+    }
+
+    #[test]
+    fn stored_positions_are_sent_once_and_in_frames_that_the_server_takes() {
+        let mut connection = welcomed();
+        let name = |id: usize| Name::new(0, id.to_string());
+        connection.handled(0, [(name(1), 5)]);
+        connection.handled(0, [(name(1), 7), (name(1), 6)]);
+        // A request carries the count, and the positions have their own frame.
+        connection.request("A/One", Bytes::new(), "1").unwrap();
+        sent(&mut connection);
+        assert!(connection.acknowledge());
+        assert_eq!(acks(&mut connection), [(0, vec![("1".to_owned(), 7)])]);
+        assert!(!connection.acknowledge());
+        connection.handled(0, (0..=ACK_POSITIONS).map(|id| (name(id), 1)));
+        assert!(connection.acknowledge());
+        let lengths: Vec<_> = acks(&mut connection).iter().map(|(_, positions)| positions.len()).collect();
+        assert_eq!(lengths, [ACK_POSITIONS, 1]);
+        // The longest that there can be.
+        connection.handled(0, (0..ACK_POSITIONS).map(|id| (Name::new(-1, format!("{id:0128}")), u64::MAX)));
+        connection.acknowledge();
+        let frames = sent(&mut connection);
+        let longest = frames.iter().map(|frame| match frame {
+            client_frame::Frame::Ack(ack) => ack.stored.len(),
+            other => panic!("{other:?}"),
+        });
+        assert!(longest.max().unwrap() <= 16 << 10);
     }
 
     #[test]

@@ -14,8 +14,9 @@ use super::quic::KEEP_ALIVE;
 
 /// The most bytes per read. A chunk stays in QUIC's buffer until it is cut into frames.
 const READ_BYTES: usize = 64 << 10;
-/// How long events may stay unacknowledged.
-const ACK_AFTER: Duration = Duration::from_secs(1);
+/// How long what was handled may stay unacknowledged: short, because an offline push or a call may wait for it, and long
+/// enough that many events share a frame.
+const ACK_AFTER: Duration = Duration::from_millis(100);
 /// While a request has no answer, the server is probed if it sends no packet for this long. It acknowledges a request
 /// within milliseconds, so silence is a bad sign.
 const QUIET: Duration = Duration::from_millis(1_500);
@@ -135,7 +136,7 @@ where
     }
 }
 
-/// Acknowledges events about a second after they arrived, unless a request does so earlier.
+/// Acknowledges events soon after the account has handled them.
 async fn acknowledge(link: &Link) {
     loop {
         link.ack_due().await;

@@ -15,6 +15,7 @@ use zim_protocol::{ErrorCode, EventFrame, Hello, Method, Push, Response, Rpc, We
 
 use super::connection::{Connection, Incoming, ProtocolError};
 use crate::error::{Error, IS_SENT};
+use crate::types::Name;
 
 /// An answer, with the log entries that the request caused.
 pub(crate) type Answer = Result<(Bytes, Vec<Push>), Error>;
@@ -216,12 +217,21 @@ impl Link {
     pub(crate) fn next_event(&self) -> Result<Option<EventFrame>, ProtocolError> {
         let mut open = self.0.open.lock();
         let Some(connection) = &mut open.connection else { return Ok(None) };
+        connection.next_event()
+    }
+
+    /// Notes that events of a connection were handled, and up to which positions messages are stored.
+    pub(crate) fn handled(&self, number: u64, events: u64, stored: Vec<(Name, u64)>) {
+        let mut open = self.0.open.lock();
+        if open.number != number {
+            return;
+        }
+        let Some(connection) = &mut open.connection else { return };
         let was_due = connection.is_ack_due();
-        let event = connection.next_event()?;
+        connection.handled(events, stored);
         if connection.is_ack_due() && !was_due {
             self.0.ack_due.notify_one();
         }
-        Ok(event)
     }
 
     /// Waits until an acknowledgement of events becomes due.

@@ -15,7 +15,7 @@ mod remote;
 mod socket;
 mod tls;
 
-pub use self::address::ascii_host;
+pub use self::address::{Address, ascii_host};
 pub use self::certificate::CertificateProblem;
 pub use self::connection::{Connection, Incoming, ProtocolError, TooLong};
 pub(crate) use self::dial::{Dialed, Dialer};

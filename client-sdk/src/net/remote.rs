@@ -6,6 +6,7 @@ use super::link::Link;
 use crate::account::Remote;
 use crate::error::Error;
 use crate::events::{Events, Receipt};
+use crate::types::Name;
 
 /// The remote of a real client: its link and its events.
 #[derive(Clone, Debug)]
@@ -24,6 +25,10 @@ impl Remote for LinkRemote {
         R::Response: Send,
     {
         self.link.request(connection, request)
+    }
+
+    fn acknowledge(&self, connection: u64, events: u64, stored: Vec<(Name, u64)>) {
+        self.link.handled(connection, events, stored);
     }
 
     fn is_online(&self) -> bool {

@@ -348,7 +348,7 @@ impl LoginTask {
     async fn pull_late(&self, account: &Arc<Account>) {
         loop {
             let pushes = self.login.link.late().await;
-            account.pull(pushes).await;
+            account.pull(pushes);
         }
     }
 

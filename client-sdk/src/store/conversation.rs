@@ -73,7 +73,7 @@ pub(crate) fn load(db: &Connection) -> rusqlite::Result<(Position, Vec<(Name, St
     let mut held = db.prepare("SELECT lo, hi FROM held WHERE conversation = ?1 ORDER BY lo")?;
     let mut statement = db.prepare(
         "SELECT id, type, name, seq, rev, head_seq, head_rev, is_known, last_ts, n, sent, base_seq, base_n, base_sent, \
-         revoked, read_seq, history_seq FROM conversation",
+         revoked, read_seq, history_seq, from_seq FROM conversation",
     )?;
     let mut rows = statement.query([])?;
     let mut states = Vec::new();
@@ -99,6 +99,7 @@ pub(crate) fn load(db: &Connection) -> rusqlite::Result<(Position, Vec<(Name, St
             known: row.get(7)?,
             last_ts: row.get(8)?,
             tally,
+            from_seq: number(17)?,
             held: ranges.collect::<rusqlite::Result<Ranges>>()?,
             ..State::default()
         };
@@ -149,11 +150,12 @@ pub(crate) fn save_position(db: &Connection, position: &Position) -> rusqlite::R
 /// Stores the state of a conversation.
 pub(crate) fn save(db: &Connection, conversation: i64, saved: &Saved) -> rusqlite::Result<()> {
     let (state, tally) = (&saved.state, &saved.state.tally);
-    // A conversation that exists on the server has a peer, so it is not disabled.
+    // A peer conversation that exists on the server has a peer, so it is not disabled.
     db.prepare_cached(
         "UPDATE conversation SET seq = ?2, rev = ?3, head_seq = ?4, head_rev = ?5, is_known = ?6, last_ts = ?7, n = ?8, \
          sent = ?9, base_seq = ?10, base_n = ?11, base_sent = ?12, revoked = ?13, read_seq = ?14, unread = ?15, \
-         history_seq = ?16, is_disabled = CASE WHEN ?4 > 0 THEN 0 ELSE is_disabled END WHERE id = ?1",
+         history_seq = ?16, from_seq = ?17, is_disabled = CASE WHEN ?4 > 0 AND type = 0 THEN 0 ELSE is_disabled END \
+         WHERE id = ?1",
     )?
     .execute(params![
         conversation,
@@ -171,7 +173,8 @@ pub(crate) fn save(db: &Connection, conversation: i64, saved: &Saved) -> rusqlit
         encode_revoked(&tally.revoked),
         to_sql(tally.read_seq),
         to_sql(tally.unread()),
-        to_sql(state.history_seq)
+        to_sql(state.history_seq),
+        to_sql(state.from_seq)
     ])?;
     for interval in &saved.held {
         message::hold(db, conversation, *interval)?;
@@ -190,10 +193,17 @@ pub(crate) fn reorder(db: &Connection, conversation: i64) -> rusqlite::Result<()
     Ok(())
 }
 
-/// Marks a conversation as disabled: nothing can be sent to it.
-pub(crate) fn disable(db: &Connection, conversation: i64) -> rusqlite::Result<()> {
-    db.prepare_cached("UPDATE conversation SET is_disabled = 1 WHERE id = ?1")?.execute([conversation])?;
+/// Marks a conversation as disabled, so that nothing can be sent to it, or as enabled.
+pub(crate) fn set_disabled(db: &Connection, conversation: i64, is_disabled: bool) -> rusqlite::Result<()> {
+    db.prepare_cached("UPDATE conversation SET is_disabled = ?2 WHERE id = ?1")?
+        .execute(params![conversation, is_disabled])?;
     Ok(())
+}
+
+/// Notes that the events about members are raised up to a change. Returns false if they were before.
+pub(crate) fn advance_roster(db: &Connection, conversation: i64, rev: u64) -> rusqlite::Result<bool> {
+    let sql = "UPDATE conversation SET roster_rev = ?2 WHERE id = ?1 AND roster_rev < ?2";
+    Ok(db.prepare_cached(sql)?.execute(params![conversation, to_sql(rev)])? > 0)
 }
 
 /// Removes empty conversations that the server does not know from the list; returns them.
@@ -217,17 +227,20 @@ pub(crate) fn drop_all(db: &Connection) -> rusqlite::Result<()> {
     message::keep_local_data(db, None)?;
     db.execute("DELETE FROM message WHERE seq > 0", [])?;
     db.execute("DELETE FROM held", [])?;
+    // The changes are numbered anew.
+    db.execute("UPDATE conversation SET roster_rev = 0", [])?;
     Ok(())
 }
 
 const SHOWN: &str = "c.type, c.name, c.notification, c.unread, c.read_seq, c.order_key, c.pinned_at, c.is_disabled, \
-                     u.user_name, u.avatar_url, f.alias, m.id";
+                     COALESCE(u.user_name, g.group_name), COALESCE(u.avatar_url, g.avatar_url), f.alias, m.id";
 
 /// Selects conversations `c` with their peers, aliases and newest messages.
 fn shown_sql(rest: &str) -> String {
     format!(
         "SELECT {SHOWN}, {} FROM conversation c LEFT JOIN user u ON c.type = 0 AND u.user_id = c.name \
          LEFT JOIN friend f ON c.type = 0 AND f.user_id = c.name \
+         LEFT JOIN chat_group g ON c.type = 2 AND g.group_id = c.name \
          LEFT JOIN message m ON m.id = (SELECT l.id FROM message l WHERE l.conversation = c.id \
          ORDER BY l.order_key DESC, l.tie DESC LIMIT 1) {rest}",
         message::COLUMNS

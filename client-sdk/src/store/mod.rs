@@ -9,6 +9,7 @@ pub(crate) mod conversation;
 mod file;
 pub(crate) mod friend;
 pub(crate) mod friend_application;
+pub(crate) mod group;
 pub(crate) mod message;
 pub(crate) mod page;
 pub(crate) mod pending;
@@ -199,7 +200,10 @@ pub(crate) fn is_damaged(error: &Error) -> bool {
 
 /// Sets a damaged database aside, for whoever wants to look at it; returns the new name. It must be closed.
 pub(crate) fn set_aside(path: &Path) -> std::io::Result<std::path::PathBuf> {
-    let aside = path.with_extension("damaged");
+    let named =
+        |number: u32| path.with_extension(if number == 1 { "damaged".into() } else { format!("damaged-{number}") });
+    // An earlier one may hold what nobody has looked at yet.
+    let aside = (1..).map(named).find(|aside| !aside.exists()).unwrap_or_else(|| named(1));
     std::fs::rename(path, &aside)?;
     for beside in ["db-wal", "db-shm"] {
         match std::fs::remove_file(path.with_extension(beside)) {

@@ -7,6 +7,7 @@ mod access;
 mod admin;
 mod authorisation;
 mod blacklist;
+mod command;
 mod conversation;
 mod coverage;
 mod friend;

@@ -292,7 +292,7 @@ async fn an_invalid_hello_closes_the_connection() {
     let world = World::new().await;
     let before_hello = [
         client_frame::Frame::Request(Request { id: 1, method: "Session/Login".into(), ..Request::default() }),
-        client_frame::Frame::Ack(Ack { count: 0 }),
+        client_frame::Frame::Ack(Ack::default()),
         client_frame::Frame::Hello(Hello { device_id: vec![1; 15].into(), ..hello(1) }),
         client_frame::Frame::Hello(Hello { device_id: Default::default(), ..hello(1) }),
     ];
@@ -399,10 +399,26 @@ async fn an_ack_of_what_was_never_sent_closes_the_connection() {
     let world = World::new().await;
     for count in [1_000, u64::MAX] {
         let mut raw = world.raw_user("ann", 1).await;
-        raw.write([client_frame::Frame::Ack(Ack { count })]).await;
+        raw.write([client_frame::Frame::Ack(Ack { count, ..Ack::default() })]).await;
         assert_eq!(raw.closed().await, CloseCode::Protocol);
         raw.end().await;
     }
+    // A frame is at most 1 MB, and as many empty positions as fit would take far more memory.
+    for (length, is_refused) in [(16 << 10, false), ((16 << 10) + 2, true)] {
+        let mut raw = world.raw_user("ann", 1).await;
+        let stored = [0x0a, 0].repeat(length / 2).into();
+        raw.write([client_frame::Frame::Ack(Ack { count: 0, stored })]).await;
+        if is_refused {
+            assert_eq!(raw.closed().await, CloseCode::Protocol);
+        } else {
+            raw.call(&send_text("bob", "still here", 1)).await.unwrap_err();
+        }
+        raw.end().await;
+    }
+    let mut raw = world.raw_user("ann", 1).await;
+    raw.write([client_frame::Frame::Ack(Ack { count: 0, stored: vec![0xff; 3].into() })]).await;
+    assert_eq!(raw.closed().await, CloseCode::Protocol);
+    raw.end().await;
     world.assert_serves_others().await;
     world.end().await;
 }

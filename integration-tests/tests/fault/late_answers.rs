@@ -31,7 +31,8 @@ async fn dirty(raw: &mut RawClient) -> zim_protocol::Dirty {
 
 #[tokio::test]
 async fn a_device_learns_which_log_a_late_write_of_its_own_changed() {
-    let world = World::with(|config| config.limits.request_timeout_ms = 200).await;
+    // Long enough for a login on a busy machine, which has this deadline, too.
+    let world = World::with(|config| config.limits.request_timeout_ms = 2_000).await;
     let mut bob = world.raw_user("bob", 2).await;
     let mut ann = world.raw_user("ann", 1).await;
     let app = world.server().app();

@@ -13,6 +13,7 @@ mod lossy;
 mod one_shots;
 #[cfg(unix)]
 mod operator;
+mod registration;
 #[cfg(unix)]
 mod slow_http;
 mod slow_handler;

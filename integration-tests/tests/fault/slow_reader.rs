@@ -1,8 +1,12 @@
 //! Clients that do not read: the server holds little for them, and other clients do not wait for them.
 
 use futures_util::future::join_all;
+use zim_client_sdk::MessageSendNotification;
 use zim_integration_tests::{RawClient, World, eventually, send_text, soon, texts};
-use zim_protocol::{Dirty, MessageQueryConfig, QueryHistoryMessageRequest, event_frame};
+use zim_protocol::{
+    ConversationType, Dirty, MessagePriority, MessageQueryConfig, MessageSendConfig, QueryHistoryMessageRequest,
+    event_frame,
+};
 
 #[tokio::test]
 async fn a_client_that_does_not_read_events_is_told_what_to_pull() {
@@ -97,7 +101,7 @@ async fn a_slow_reader_of_sdk_events_delays_nobody_and_misses_no_state() {
 }
 
 #[tokio::test]
-async fn commands_to_a_client_that_does_not_read_are_dropped_and_counted() {
+async fn commands_to_a_client_that_does_not_read_are_dropped_by_priority_and_counted() {
     let world = World::with(|config| config.limits.session_queue_bytes = 16 << 10).await;
     let ann = world.user("ann").await;
     let mut slow = world.raw_user("bob", 1).await;
@@ -105,15 +109,23 @@ async fn commands_to_a_client_that_does_not_read_are_dropped_and_counted() {
     for call in calls {
         soon(call).await.unwrap();
     }
-    let (mut arrived, mut dropped) = (0, 0);
-    while arrived + dropped < 1_000 {
+    let config = MessageSendConfig { priority: MessagePriority::High as i32, ..MessageSendConfig::default() };
+    let urgent = zim_protocol::Message::command(vec![9; 4_000]);
+    let urgent = ann.send_message(urgent, "bob", ConversationType::Peer, config, MessageSendNotification::default());
+    soon(urgent).await.unwrap();
+    let (mut arrived, mut dropped, mut is_urgent) = (0, 0, false);
+    while arrived + dropped < 1_001 {
         match slow.event().await.expect("an event") {
-            event_frame::Frame::Transient(_) => arrived += 1,
+            event_frame::Frame::Transient(transient) => {
+                arrived += 1;
+                is_urgent = transient.message.unwrap().content.ends_with(&[9; 8]);
+            }
             event_frame::Frame::Dirty(dirty) => dropped += dirty.transients_dropped,
             other => panic!("{other:?}"),
         }
     }
-    assert!(dropped > 0, "no command was dropped: the transient lane is not bounded");
+    assert!(dropped > 0, "no command was dropped: the queue of transients is not bounded");
+    assert!(is_urgent, "the command of high priority, the last that was sent, was dropped");
     // Later commands arrive again.
     soon(ann.send("bob", zim_protocol::Message::command(vec![1]))).await.unwrap();
     assert!(matches!(slow.event().await, Some(event_frame::Frame::Transient(_))));

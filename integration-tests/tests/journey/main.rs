@@ -1,9 +1,10 @@
 //! End-to-end scenarios of users and their devices.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod blacklist;
 mod chat;
+mod delivered;
 mod friends;
 mod offline_and_back;
 mod presence;

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use zim_protocol::{
-    Base, ChangeEntry, ConversationHead, ConversationRef, FeedEntry, MessageEntry, MessageFlag, Page, PullRequest,
-    ReadMark, Sums, SyncRequest, SyncResult, UserFullInfo, feed_entry::Detail,
+    Base, ChangeEntry, ConversationHead, ConversationRef, FeedEntry, GroupFullInfo, MessageEntry, MessageFlag, Page,
+    PullRequest, ReadMark, Sums, SyncRequest, SyncResult, UserFullInfo, feed_entry::Detail,
 };
 use zim_server::journal::rules::{self, Extent, Stay, end_of_stay, read_through, unread, visible};
 
@@ -144,7 +144,10 @@ impl Conversation {
             n: self.n(end) as u64,
             floor_seq: self.floor as u64,
             floor_rev: 0,
-            from_seq: member.seqs[0].from as u64,
+            from_seq: member.seqs.last().unwrap().from as u64,
+            from_rev: member.revs.last().unwrap().from as u64,
+            has_left: self.end.is_some() || member.seqs.last().unwrap().to.is_some(),
+            group: self.peers.is_empty().then(GroupFullInfo::default),
             read_seq: member.read as u64,
             base: Some(wire(member.base)),
             sent: self.sent(user, end) as u64,
@@ -311,6 +314,7 @@ impl Server {
             end_seq: end as u64,
             end_rev: end_rev as u64,
             reset,
+            without_roster: false,
         })
     }
 }

@@ -16,7 +16,7 @@ use crate::connection::{Allowances, Caller, LoginAllowances};
 use crate::db::{DbConfig, Scope};
 use crate::effect::Effect;
 use crate::error::Error;
-use crate::fanout::Fanout;
+use crate::fanout::{Fanout, Publisher};
 use crate::journal::NewMessage;
 use crate::key::{ConversationKey, IdGenerator, UserKey};
 use crate::meter::Meter;
@@ -77,7 +77,7 @@ impl App {
     ) -> Result<Arc<Self>, Error> {
         let fanout = Arc::new(Fanout::default());
         let timers = Arc::new(Timers::default());
-        let sinks = (Arc::clone(&timers), Arc::clone(&fanout));
+        let sinks = (Arc::clone(&timers), Publisher::start(Arc::clone(&fanout)));
         let sink = move |effects: Vec<Effect>| {
             sinks.0.note(&effects);
             sinks.1.publish(effects);

@@ -23,6 +23,10 @@ pub struct Limits {
     pub message_burst: u32,
     /// Friends of one user. Default: 3,000, as in the reference; at most 100,000.
     pub max_friends: u32,
+    /// Members of one group. Default: 500, as in the reference; at most 100,000.
+    pub max_group_members: u32,
+    /// Groups of one user. Default: 1,000; at most 10,000.
+    pub max_groups: u32,
     /// Seconds after which a friend application expires. Default: 604,800: seven days, as in the reference.
     pub friend_application_valid_s: u32,
     /// How long after it was sent a message can be revoked, seconds; at most a day.
@@ -62,7 +66,8 @@ pub struct Limits {
     pub offline_after_ms: u32,
     /// Milliseconds that requests in flight have to finish when the server stops. Default: 5,000.
     pub stop_timeout_ms: u32,
-    /// Bytes of pushes that wait for one session; the client pulls the rest. Default: 262,144.
+    /// Bytes of pushes that wait for one session; the client pulls the rest. Commands have a quarter of it in addition.
+    /// Default: 262,144.
     pub session_queue_bytes: usize,
     /// Bytes of partially received frames of all sessions together; the bytes of one packet are not counted. Unauthenticated
     /// connections have an eighth of it on top. A connection that would exceed it is closed. Default: 67,108,864: enough for two
@@ -129,6 +134,8 @@ impl Default for Limits {
             messages_per_second: 10,
             message_burst: 50,
             max_friends: 3_000,
+            max_group_members: 500,
+            max_groups: 1_000,
             friend_application_valid_s: 7 * 86_400,
             revoke_window_s: 120,
             requests_per_second: 50,
@@ -180,6 +187,8 @@ impl Limits {
             ("messages_per_second", self.messages_per_second.into(), 1, 1_000_000),
             ("message_burst", self.message_burst.into(), 1, 1_000_000),
             ("max_friends", self.max_friends.into(), 1, 100_000),
+            ("max_group_members", self.max_group_members.into(), 2, 100_000),
+            ("max_groups", self.max_groups.into(), 1, 10_000),
             ("friend_application_valid_s", self.friend_application_valid_s.into(), 1, 366 * 86_400),
             ("revoke_window_s", self.revoke_window_s.into(), 1, 86_400),
             ("requests_per_second", self.requests_per_second.into(), 1, 1_000_000),

@@ -192,7 +192,8 @@ impl Caller {
             Origin::Connection(connection) => Some(Arc::clone(connection)),
             Origin::Server(_) => None,
         };
-        Answered { done: Some(done), device: connection.map(|connection| (connection, log)) }
+        let unsettled = connection.as_ref().map(Unsettled::new);
+        Answered { done: Some(done), device: connection.map(|connection| (connection, log)), unsettled }
     }
 
     /// Notes that the request has its place in the write queue: the next write of its connection may start.
@@ -224,6 +225,24 @@ impl Caller {
 pub struct Answered<T: Send + 'static> {
     done: Option<Submitted<T>>,
     device: Option<(Arc<ConnectionState>, PushTarget)>,
+    unsettled: Option<Unsettled>,
+}
+
+/// A write whose job has not ended, counted in [`ConnectionState::has_unsettled_writes`].
+#[derive(Debug)]
+struct Unsettled(Arc<ConnectionState>);
+
+impl Unsettled {
+    fn new(connection: &Arc<ConnectionState>) -> Self {
+        connection.unsettled.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(connection))
+    }
+}
+
+impl Drop for Unsettled {
+    fn drop(&mut self) {
+        self.0.unsettled.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl<T: Send + 'static> Future for Answered<T> {
@@ -233,6 +252,7 @@ impl<T: Send + 'static> Future for Answered<T> {
         let Some(done) = &mut self.done else { return Poll::Pending };
         let Poll::Ready(answer) = Pin::new(done).poll(context) else { return Poll::Pending };
         self.done = None;
+        self.unsettled = None;
         if answer.as_ref().is_err_and(Error::may_have_effect) {
             tell(self.device.take());
         }
@@ -246,10 +266,12 @@ impl<T: Send + 'static> Drop for Answered<T> {
         if device.0.queue.is_ended() {
             return;
         }
+        let unsettled = self.unsettled.take();
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             drop(runtime.spawn(async move {
                 // Whether the write succeeded is not known before; if it did not, the device looks in vain.
                 drop(done.await);
+                drop(unsettled);
                 tell(Some(device));
             }));
         }

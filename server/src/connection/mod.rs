@@ -4,18 +4,21 @@ mod allowance;
 mod caller;
 mod login_allowance;
 mod queue;
+mod stored;
+mod transients;
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
-use zim_protocol::SessionEndReason;
+use zim_protocol::{ConversationRef, SessionEndReason, Stored};
 
 pub(crate) use self::allowance::LoginAllowances;
 pub use self::caller::{Answered, Caller, Origin};
 pub(crate) use self::login_allowance::{Allowance, Allowances};
 pub use self::queue::{PushQueue, PushTarget};
+use self::stored::StoredPositions;
 use crate::key::{AppKey, LoginKey, UserKey};
 use crate::tenant::{Access, Proof};
 
@@ -57,6 +60,11 @@ pub struct ConnectionState {
     /// Notified when the token's expiry changes.
     pub token_moved: tokio::sync::Notify,
     logged_out: AtomicBool,
+    fed: AtomicI64,
+    events_sent: AtomicU64,
+    events_acknowledged: AtomicU64,
+    stored: Mutex<StoredPositions>,
+    unsettled: AtomicUsize,
     /// Until the login.
     allowance: Mutex<Allowance>,
     allowance_of_login: OnceLock<Arc<Mutex<Allowance>>>,
@@ -76,6 +84,11 @@ impl ConnectionState {
             token_expires_at: AtomicI64::new(0),
             token_moved: tokio::sync::Notify::new(),
             logged_out: AtomicBool::new(false),
+            fed: AtomicI64::new(0),
+            events_sent: AtomicU64::new(0),
+            events_acknowledged: AtomicU64::new(0),
+            stored: Mutex::default(),
+            unsettled: AtomicUsize::new(0),
             allowance: Mutex::default(),
             allowance_of_login: OnceLock::new(),
         }
@@ -137,9 +150,51 @@ impl ConnectionState {
         let _ = self.allowance_of_login.set(allowance);
     }
 
+    /// Counts frames of the event stream, before they are sent.
+    pub(crate) fn add_events_sent(&self, count: u64) {
+        self.events_sent.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// Notes how many frames of the event stream the client has handled. Returns false if that many were not sent.
+    pub(crate) fn acknowledge(&self, count: u64) -> bool {
+        self.events_acknowledged.fetch_max(count, Ordering::Relaxed);
+        count <= self.events_sent.load(Ordering::Relaxed)
+    }
+
+    /// Returns how many events the client has not acknowledged: those that wait, and those that were sent.
+    pub fn events_behind(&self) -> u64 {
+        let acknowledged = self.events_acknowledged.load(Ordering::Relaxed);
+        self.queue.len() + self.events_sent.load(Ordering::Relaxed).saturating_sub(acknowledged)
+    }
+
+    /// Notes what the client has stored.
+    pub(crate) fn add_stored(&self, stored: Stored) {
+        self.stored.lock().add(stored);
+    }
+
+    /// Whether the client has stored a message, as far as it has said so on this connection.
+    pub fn has_stored(&self, conversation: &ConversationRef, seq: u64) -> bool {
+        self.stored.lock().has(conversation, seq)
+    }
+
+    /// Whether a write of this connection has not ended: it may be neither committed nor handed to the fan-out.
+    pub(crate) fn has_unsettled_writes(&self) -> bool {
+        self.unsettled.load(Ordering::Relaxed) > 0
+    }
+
     /// Notes that the user logged out on this connection: its end is not a lost connection.
     pub fn set_logged_out(&self) {
         self.logged_out.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns the last position of the feed that the fan-out reached for this connection; 0 if that is not known.
+    pub(crate) fn fed(&self) -> i64 {
+        self.fed.load(Ordering::Relaxed)
+    }
+
+    /// Sets what [`ConnectionState::fed`] returns.
+    pub(crate) fn set_fed(&self, pos: i64) {
+        self.fed.store(pos, Ordering::Relaxed);
     }
 
     /// Whether the user logged out on this connection.

@@ -6,8 +6,11 @@ use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use zim_protocol::{
-    ConversationRef, Dirty, EventFrame, SessionEnd, SessionEndReason, event_frame::Frame, frame::encode_frame,
+    ConversationRef, Dirty, EventFrame, MessagePriority, SessionEnd, SessionEndReason, event_frame::Frame,
+    frame::encode_frame,
 };
+
+use super::transients::Transients;
 
 /// Beyond this many dirty conversations, they are no longer named: the client syncs instead.
 const MAX_DIRTY: usize = 1_000;
@@ -25,7 +28,8 @@ pub enum PushTarget {
 }
 
 /// A bounded queue of encoded event frames. A client that reads too slowly loses bodies, never positions: the queue
-/// marks their logs as dirty, and the client pulls them.
+/// marks their logs as dirty, and the client pulls them. Transients have room of their own, so neither takes that of the
+/// other; all frames leave in the order of their arrival.
 #[derive(Debug)]
 pub struct PushQueue {
     inner: Mutex<Inner>,
@@ -35,13 +39,16 @@ pub struct PushQueue {
 
 #[derive(Debug, Default)]
 struct Inner {
-    frames: VecDeque<Bytes>,
+    /// The frames with their numbers of arrival.
+    frames: VecDeque<(u64, Bytes)>,
     bytes: usize,
+    transients: Transients,
+    /// The number of frames that have arrived.
+    arrived: u64,
     dirty_feed: bool,
     dirty_snapshots: bool,
     dirty: HashSet<(i32, String)>,
     dirty_all: bool,
-    transients_dropped: u64,
     end: Option<SessionEnd>,
     ended: bool,
 }
@@ -54,18 +61,38 @@ impl Inner {
 
     fn add(&mut self, frame: Bytes) {
         self.bytes += frame.len();
-        self.frames.push_back(frame);
+        self.arrived += 1;
+        self.frames.push_back((self.arrived, frame));
+    }
+
+    /// Returns the length of the frame that arrived first, and whether it is a transient.
+    fn first(&self) -> Option<(usize, bool)> {
+        match (self.frames.front(), self.transients.first()) {
+            (Some((at, frame)), Some((other, _))) if *at < other => Some((frame.len(), false)),
+            (_, Some((_, transient))) => Some((transient.len(), true)),
+            (frame, None) => frame.map(|(_, frame)| (frame.len(), false)),
+        }
+    }
+
+    fn pop(&mut self, is_transient: bool) -> Option<Bytes> {
+        if is_transient {
+            return self.transients.pop_first();
+        }
+        let (_, frame) = self.frames.pop_front()?;
+        self.bytes -= frame.len();
+        Some(frame)
     }
 
     fn is_dirty(&self, target: &PushTarget) -> bool {
-        (self.dirty_all && !matches!(target, PushTarget::Snapshot))
-            || match target {
-                PushTarget::Feed => self.dirty_feed,
-                PushTarget::Snapshot => self.dirty_snapshots,
-                PushTarget::Conversation(name) => {
-                    !self.dirty.is_empty() && self.dirty.contains(&(name.r#type, name.id.clone()))
-                }
-            }
+        match target {
+            PushTarget::Feed => self.dirty_all || self.dirty_feed,
+            PushTarget::Snapshot => self.dirty_snapshots,
+            PushTarget::Conversation(name) => self.is_conversation_dirty(name),
+        }
+    }
+
+    fn is_conversation_dirty(&self, name: &ConversationRef) -> bool {
+        self.dirty_all || (!self.dirty.is_empty() && self.dirty.contains(&(name.r#type, name.id.clone())))
     }
 
     fn mark_dirty(&mut self, target: &PushTarget) {
@@ -84,21 +111,21 @@ impl Inner {
 
     fn take_dirty(&mut self) -> Option<Dirty> {
         let is_clean = !self.dirty_feed && !self.dirty_snapshots && self.dirty.is_empty() && !self.dirty_all;
-        if is_clean && self.transients_dropped == 0 {
+        if is_clean && self.transients.dropped == 0 {
             return None;
         }
         Some(Dirty {
             feed: std::mem::take(&mut self.dirty_feed),
             conversations: self.dirty.drain().map(|(r#type, id)| ConversationRef { r#type, id }).collect(),
             all: std::mem::take(&mut self.dirty_all),
-            transients_dropped: std::mem::take(&mut self.transients_dropped),
+            transients_dropped: std::mem::take(&mut self.transients.dropped),
             snapshots: std::mem::take(&mut self.dirty_snapshots),
         })
     }
 }
 
 impl PushQueue {
-    /// Creates a queue that holds at most about `max_bytes` of frames.
+    /// Creates a queue that holds at most about `max_bytes` of frames, and a quarter of that of transients.
     pub fn new(max_bytes: usize) -> Self {
         Self { inner: Mutex::default(), ready: Notify::new(), max_bytes }
     }
@@ -129,18 +156,44 @@ impl PushQueue {
         self.ready.notify_one();
     }
 
-    /// Queues a frame that is delivered at most once. It is dropped if the queue is half full; the client gets the
-    /// number of dropped frames.
-    pub fn push_transient(&self, frame: Bytes) {
+    /// Marks all logs and the state of other users as dirty: the client syncs.
+    pub fn mark_all_dirty(&self) {
         let mut inner = self.inner.lock();
         if inner.ended {
             return;
         }
-        if inner.fits(&frame, self.max_bytes / 2) {
-            inner.add(frame);
-        } else {
-            inner.transients_dropped += 1;
+        inner.dirty.clear();
+        (inner.dirty_all, inner.dirty_snapshots) = (true, true);
+        drop(inner);
+        self.ready.notify_one();
+    }
+
+    /// Queues a frame that is delivered at most once. If there is no room, frames of a lower priority are dropped, or this
+    /// one; the client gets the number of dropped frames. It is also dropped if the client must pull what was sent before it
+    /// in the conversation: it would overtake that.
+    pub fn push_transient(&self, frame: Bytes, priority: MessagePriority, conversation: &ConversationRef) {
+        let mut inner = self.inner.lock();
+        if inner.ended {
+            return;
         }
+        if inner.is_conversation_dirty(conversation) {
+            inner.transients.dropped += 1;
+        } else {
+            inner.arrived += 1;
+            let at = inner.arrived;
+            inner.transients.push(at, frame, priority, self.max_bytes / 4);
+        }
+        drop(inner);
+        self.ready.notify_one();
+    }
+
+    /// Notes transients that were dropped before they reached the queue.
+    pub(crate) fn report_lost(&self, count: u64) {
+        let mut inner = self.inner.lock();
+        if inner.ended {
+            return;
+        }
+        inner.transients.dropped += count;
         drop(inner);
         self.ready.notify_one();
     }
@@ -167,6 +220,23 @@ impl PushQueue {
         self.ready.notify_one();
     }
 
+    /// The number of frames that wait.
+    pub fn len(&self) -> u64 {
+        let inner = self.inner.lock();
+        u64::try_from(inner.frames.len() + inner.transients.len()).unwrap_or(u64::MAX)
+    }
+
+    /// Whether no frame waits.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The frames that wait.
+    #[cfg(test)]
+    pub(crate) fn waiting(&self) -> Vec<Bytes> {
+        self.inner.lock().frames.iter().map(|(_, frame)| frame.clone()).collect()
+    }
+
     /// Whether [`PushQueue::end`] was called.
     pub fn is_ended(&self) -> bool {
         self.inner.lock().ended
@@ -189,16 +259,15 @@ impl PushQueue {
         let mut count = 0;
         let (dirty, end) = {
             let mut inner = self.inner.lock();
-            while let Some(frame) = inner.frames.front() {
-                if count > 0 && out.len() + frame.len() > max_bytes {
+            while let Some((length, is_transient)) = inner.first() {
+                if count > 0 && out.len() + length > max_bytes {
                     break;
                 }
-                out.extend_from_slice(frame);
+                let Some(frame) = inner.pop(is_transient) else { break };
+                out.extend_from_slice(&frame);
                 count += 1;
-                inner.bytes -= frame.len();
-                inner.frames.pop_front();
             }
-            if inner.frames.is_empty() {
+            if inner.first().is_none() {
                 // An idle connection keeps no buffer.
                 if inner.frames.capacity() > 64 {
                     inner.frames = VecDeque::new();
@@ -225,8 +294,12 @@ impl PushQueue {
 mod tests {
     use super::*;
 
+    fn name(id: &str) -> ConversationRef {
+        ConversationRef { r#type: 0, id: id.to_owned() }
+    }
+
     fn target(id: &str) -> PushTarget {
-        PushTarget::Conversation(ConversationRef { r#type: 0, id: id.to_owned() })
+        PushTarget::Conversation(name(id))
     }
 
     fn frames(queue: &PushQueue) -> Vec<Frame> {
@@ -269,11 +342,53 @@ mod tests {
     fn dropped_transients_are_counted_and_reported() {
         let queue = PushQueue::new(1_000);
         for _ in 0..5 {
-            queue.push_transient(push_frame(300));
+            queue.push_transient(push_frame(300), MessagePriority::Low, &name("ann"));
         }
+        queue.push_transient(push_frame(200), MessagePriority::High, &name("ann"));
         let got = frames(&queue);
+        assert_eq!(got.len(), 2, "{got:?}");
         let Some(Frame::Dirty(dirty)) = got.last() else { panic!("{got:?}") };
-        assert_eq!(dirty.transients_dropped, 4);
+        assert_eq!(dirty.transients_dropped, 5);
+    }
+
+    /// A log's frames do not take the room of transients, and the other way round.
+    #[test]
+    fn transients_have_room_of_their_own_and_keep_their_place() {
+        let queue = PushQueue::new(1_000);
+        let text = |frame: &Frame| if let Frame::End(end) = frame { end.message.len() } else { 0 };
+        queue.push(push_frame(400), &target("ann"));
+        queue.push_transient(push_frame(100), MessagePriority::High, &name("ann"));
+        queue.push(push_frame(500), &target("ann"));
+        queue.push_transient(push_frame(101), MessagePriority::Low, &name("ann"));
+        let got = frames(&queue);
+        assert_eq!(got.iter().map(text).collect::<Vec<_>>(), [400, 100, 500, 101]);
+    }
+
+    /// The client pulls the message, and would get it after the transient.
+    #[test]
+    fn a_transient_does_not_overtake_a_message_that_was_dropped() {
+        let queue = PushQueue::new(1_000);
+        queue.push(push_frame(900), &target("ann"));
+        queue.push(push_frame(900), &target("ann"));
+        queue.push_transient(push_frame(10), MessagePriority::High, &name("ann"));
+        queue.push_transient(push_frame(11), MessagePriority::Low, &name("bob"));
+        let got = frames(&queue);
+        let [Frame::End(first), Frame::End(other), Frame::Dirty(dirty)] = &got[..] else { panic!("{got:?}") };
+        assert_eq!((first.message.len(), other.message.len()), (900, 11));
+        assert_eq!((dirty.conversations[0].id.as_str(), dirty.transients_dropped), ("ann", 1));
+        queue.push_transient(push_frame(10), MessagePriority::Low, &name("ann"));
+        assert_eq!(frames(&queue).len(), 1);
+    }
+
+    #[test]
+    fn all_is_marked_at_once() {
+        let queue = PushQueue::new(1_000);
+        queue.mark_dirty(&target("ann"));
+        queue.mark_all_dirty();
+        queue.push(push_frame(10), &PushTarget::Snapshot);
+        let got = frames(&queue);
+        let [Frame::Dirty(dirty)] = &got[..] else { panic!("{got:?}") };
+        assert!(dirty.all && dirty.snapshots && dirty.conversations.is_empty());
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::key::AppKey;
 
 /// The largest number of users that one transaction locks. A change that concerns more users is an entry of the
 /// conversation, or is done in pages.
-pub const MAX_LOCKED_USERS: usize = 101;
+pub const MAX_LOCKED_USERS: usize = 102;
 
 /// The class of the advisory locks of names, "name" in ASCII.
 const NAMES: i32 = 0x6e61_6d65;
@@ -196,6 +196,7 @@ mod tests {
         assert!(limit.admits(&Locks::conversation(1)), "conversations do not count");
         assert!(limit.admits(&Locks { users: (20..60).collect(), ..shared(60..100) }), "the same users count once");
         assert!(limit.admits(&Locks::name(AppKey(1), "ann")));
+        assert!(limit.admits(&Locks::name(AppKey(1), "bob")));
         assert!(!limit.admits(&Locks::user(100)));
     }
 }

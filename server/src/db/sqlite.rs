@@ -34,6 +34,9 @@ pub(super) trait Statements {
 
 /// How long a statement waits for another connection's lock.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Returns whether a database has tables, but not the server's.
+const FOREIGN: &str = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table') \
+    AND NOT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'schema_migration')";
 /// The log is emptied in a pause if it has more bytes than this.
 const LONG_LOG: u64 = 4 << 20;
 /// How much a database needs to open: its shared memory, a page of its log, and something to work with.
@@ -71,6 +74,14 @@ fn open_file(path: &Path, access: Access) -> Result<Connection, DbError> {
         Access::Read => "PRAGMA query_only = ON; PRAGMA cache_size = -16384; PRAGMA temp_store = MEMORY;",
     };
     if access == Access::Write {
+        // Before anything is written to the file.
+        let is_foreign: bool = conn.query_row(FOREIGN, [], |row| row.get(0)).map_err(failed)?;
+        if is_foreign {
+            return Err(DbError::other(format!(
+                "{} is an SQLite database of another program; name another file, or move this one away",
+                path.display()
+            )));
+        }
         let mode: String = conn.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0)).map_err(failed)?;
         if mode != "wal" {
             return Err(DbError::other(format!(

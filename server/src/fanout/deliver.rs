@@ -1,20 +1,30 @@
 //! Turns effects into frames. A body is copied once for each name under which viewers see the conversation, not once
 //! per connection: connections that see the same share a frame.
 
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
+use tokio::time::{Instant, timeout_at};
 use zim_protocol::{
-    ChangeEntry, ConversationRef, ConversationType, EventFrame, FeedEntry, MessageEntry, Push, SessionEndReason,
-    Snapshot, Transient, UserStatus, event_frame::Frame, frame::encode_frame,
+    ChangeEntry, ConversationRef, ConversationType, EventFrame, FeedEntry, MessageEntry, MessagePriority, Push,
+    SessionEndReason, Snapshot, Transient, UserStatus, event_frame::Frame, frame::encode_frame,
 };
 
 use super::Fanout;
-use crate::connection::ConnectionState;
+use super::feed_order::{Fed, FeedOrder};
+use super::group::{Group, GroupPush, mark_group, push_to_group};
+use super::lane::{Mark, Marks, Step, TransientPush, View, Work};
 use crate::connection::PushTarget;
 use crate::effect::{Audience, Effect, MessageEffect};
 use crate::journal::{change_push, feed_push, message_push};
-use crate::key::{LoginKey, UserKey};
+use crate::key::{ConversationKey, LoginKey, UserKey};
+
+/// The bytes of messages in one push, unless a single message has more. A frame must not get too long for its client.
+pub(super) const RUN_BYTES: usize = 64 << 10;
+/// What a message takes in a push besides its content.
+pub(super) const RUN_ENTRY_BYTES: usize = 256;
 
 impl MessageEffect {
     /// Returns the entry for a push. The connection that sent the message gets it without content.
@@ -34,11 +44,11 @@ impl MessageEffect {
 }
 
 /// A push of a run of messages for one connection; messages that it sent itself come without content.
-fn run_push(run: &[Arc<MessageEffect>], conversation: ConversationRef, cause: Option<LoginKey>) -> Push {
-    message_push(run.iter().map(|message| message.entry(cause != Some(message.cause))).collect(), conversation)
+fn run_push(run: &[(View, Arc<MessageEffect>)], conversation: ConversationRef, cause: Option<LoginKey>) -> Push {
+    message_push(run.iter().map(|(_, message)| message.entry(cause != Some(message.cause))).collect(), conversation)
 }
 
-fn encode(frame: Frame) -> Bytes {
+pub(super) fn encode(frame: Frame) -> Bytes {
     let mut out = BytesMut::new();
     encode_frame(&EventFrame { frame: Some(frame) }, &mut out);
     out.freeze()
@@ -52,27 +62,97 @@ fn is_newer(one: &UserStatus, other: &UserStatus) -> bool {
     online >= other_online && custom >= other_custom
 }
 
+/// The work of one commit for each lane, so that a lane is locked and woken once.
+struct Handover<'f> {
+    fanout: &'f Fanout,
+    work: Vec<Vec<Work>>,
+    /// The last push to each group, which the next message may join.
+    groups: HashMap<ConversationKey, GroupPush>,
+}
+
+impl Handover<'_> {
+    /// Adds work for a user who is online. One who comes online later reads after the commit.
+    fn add(&mut self, user: UserKey, work: impl FnOnce() -> Work) {
+        let shard = self.fanout.shard_index(user);
+        let lane = shard % self.work.len();
+        if self.fanout.shards[shard].read().contains_key(&user) {
+            self.work[lane].push(work());
+        }
+    }
+
+    /// Adds work for both users of a peer conversation.
+    fn add_views(&mut self, [one, two]: &[(UserKey, Arc<str>); 2], work: impl Fn(View) -> Work) {
+        let view = |user, name| View { user, kind: ConversationType::Peer, name: Arc::clone(name) };
+        self.add(one.0, || work(view(one.0, &two.1)));
+        if one.0 != two.0 {
+            self.add(two.0, || work(view(two.0, &one.1)));
+        }
+    }
+
+    fn add_message(&mut self, message: Arc<MessageEffect>) {
+        match &message.audience {
+            Audience::Peers(peers) => {
+                self.add_views(peers, |view| Work::Message { view, message: Arc::clone(&message) });
+            }
+            Audience::Group { conversation, name } => {
+                if self.groups.get_mut(conversation).is_none_or(|push| !push.join(&message)) {
+                    let group = Group { key: *conversation, name: Arc::clone(name) };
+                    self.add_to_group(GroupPush::message(group, Arc::clone(&message)));
+                }
+            }
+        }
+    }
+
+    fn add_change(&mut self, audience: &Audience, entry: Box<ChangeEntry>, cause: LoginKey) {
+        match audience {
+            Audience::Peers(peers) => {
+                let entry = Arc::<ChangeEntry>::from(entry);
+                self.add_views(peers, |view| Work::Change { view, entry: Arc::clone(&entry), cause });
+            }
+            Audience::Group { conversation, name } => {
+                let group = Group { key: *conversation, name: Arc::clone(name) };
+                self.add_to_group(GroupPush::change(group, entry, cause));
+            }
+        }
+    }
+
+    /// Adds a push to a group, behind the one before it.
+    fn add_to_group(&mut self, push: GroupPush) {
+        if let Some(earlier) = self.groups.insert(push.group.key, push) {
+            self.flush_group(earlier);
+        }
+    }
+
+    /// Hands a push to the lanes that have sessions of the group.
+    fn flush_group(&mut self, push: GroupPush) {
+        let push = Arc::new(push);
+        for (index, work) in self.fanout.groups.iter().zip(&mut self.work) {
+            if index.has(push.group.key) {
+                work.push(Work::Group(Arc::clone(&push)));
+            }
+        }
+    }
+}
+
 impl Fanout {
-    /// Pushes what was committed to the connections of this node, in commit order within a partition. Runs on the
-    /// thread of the write queue, so it only encodes and appends to queues.
-    pub fn publish(&self, effects: Vec<Effect>) {
-        let mut messages: Vec<Arc<MessageEffect>> = Vec::new();
+    /// Takes over what was committed, in commit order within a partition. Called by the threads of the write queue before
+    /// the callers are answered: what must be in force by then happens here, and the pushes are handed to the lanes.
+    pub(super) fn publish(&self, effects: Vec<Effect>) {
+        let work = self.lanes.iter().map(|_| Vec::new()).collect();
+        let mut handover = Handover { fanout: self, work, groups: HashMap::new() };
         for effect in effects {
             match effect {
-                Effect::Message(message) => messages.push(message),
-                Effect::Feed { user, pos, entry, cause } => self.push_feed(user, pos, *entry, cause),
-                Effect::Profile { user, info } => self.profiles.add(user, *info, |_, _| true),
+                Effect::Message(message) => handover.add_message(message),
+                Effect::Change { audience, entry, cause } => handover.add_change(&audience, entry, cause),
+                Effect::Stay { user, conversation, name, stay } => self.set_stay(user, (conversation, &name), stay),
+                Effect::Feed { user, pos, entry, cause } => {
+                    handover.add(user, || Work::Feed { user, pos, entry, cause });
+                }
                 Effect::Status { user, status, cause } => {
-                    let snapshot = Snapshot { profiles: Vec::new(), statuses: vec![(*status).clone()] };
-                    self.push_snapshot([user], &snapshot, Some(cause));
-                    self.statuses.add(user, *status, is_newer);
+                    self.statuses.add(user, (*status).clone(), is_newer);
+                    handover.add(user, || Work::Status { user, status, cause });
                 }
-                Effect::Change { audience, entry, cause } => {
-                    // The change may be about one of these messages. A client drops a change of a message that it does
-                    // not have, and would keep the message as it was sent.
-                    self.flush_messages(&mut messages);
-                    self.push_change(&audience, &entry, cause);
-                }
+                Effect::Profile { user, info } => self.profiles.add(user, *info, |_, _| true),
                 Effect::LoginEnded { user, login, reason } => self.end_login(user, login, reason),
                 // The timers have it.
                 Effect::Due { .. } => {}
@@ -81,39 +161,147 @@ impl Fanout {
                 }
             }
         }
-        self.flush_messages(&mut messages);
+        for (_, push) in std::mem::take(&mut handover.groups) {
+            handover.flush_group(push);
+        }
+        for (lane, work) in self.lanes.iter().zip(handover.work) {
+            if !work.is_empty() {
+                lane.add(work);
+            }
+        }
     }
 
-    /// Pushes the collected messages. Grouping them by conversation keeps the order of each log.
-    fn flush_messages(&self, messages: &mut Vec<Arc<MessageEffect>>) {
-        messages.sort_by_key(|message| (message.conversation, message.seq));
-        for run in messages.chunk_by(|a, b| a.conversation == b.conversation) {
+    /// Pushes what is handed to a lane, until the lane is closed. Each user's devices belong to one lane.
+    pub(super) async fn serve(&self, index: usize) {
+        let Some(lane) = self.lanes.get(index) else { return };
+        let mut order = FeedOrder::default();
+        loop {
+            let step = match order.deadline() {
+                None => lane.next().await,
+                Some(deadline) => timeout_at(deadline, lane.next()).await.unwrap_or_else(|_| Some(Step::default())),
+            };
+            let Some(Step { work, marks, lost }) = step else { return };
+            let pushed = catch_unwind(AssertUnwindSafe(|| {
+                self.push_work(index, work, &mut order);
+                for (user, pos, fed) in order.expire(Instant::now()) {
+                    self.push_feed(user, pos, fed);
+                }
+                self.mark(index, &marks);
+                self.report_lost(&lost);
+            }));
+            if pushed.is_err() {
+                tracing::error!("a push panicked: all clients of its lane are told to sync");
+                self.mark(index, &Marks::All);
+            }
+            // A lane that is behind leaves room for requests.
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn push_work(&self, lane: usize, work: Vec<Work>, order: &mut FeedOrder) {
+        let mut messages = Vec::new();
+        for work in work {
+            match work {
+                Work::Message { view, message } => messages.push((view, message)),
+                Work::Change { view, entry, cause } => {
+                    // The change may be about one of these messages. A client drops a change of a message that it does
+                    // not have, and would keep the message as it was sent.
+                    self.push_messages(&mut messages);
+                    self.push_change(&view, &entry, cause);
+                }
+                Work::Transient(push) => {
+                    // It keeps its place among the messages of its conversation.
+                    self.push_messages(&mut messages);
+                    self.push_transient(*push);
+                }
+                Work::Group(push) => push_to_group(&self.groups[lane], &push),
+                Work::Feed { user, pos, entry, cause } => {
+                    let last = self.connections(user).iter().map(|connection| connection.fed()).max().unwrap_or(0);
+                    for (pos, fed) in order.arrive(user, last, pos, Fed { entry, cause }, Instant::now()) {
+                        self.push_feed(user, pos, fed);
+                    }
+                }
+                Work::Status { user, status, cause } => {
+                    let snapshot = Snapshot { profiles: Vec::new(), statuses: vec![*status] };
+                    self.push_snapshot([user], &snapshot, Some(cause));
+                }
+            }
+        }
+        self.push_messages(&mut messages);
+    }
+
+    /// Pushes the collected messages. Grouping them by view keeps the order of each log.
+    fn push_messages(&self, messages: &mut Vec<(View, Arc<MessageEffect>)>) {
+        messages.sort_by_key(|(view, message)| (view.user, message.conversation, message.seq));
+        let mut bytes = 0;
+        let is_run = |(one, a): &(View, Arc<MessageEffect>), (two, b): &(View, Arc<MessageEffect>)| {
+            bytes += a.content.len() + RUN_ENTRY_BYTES;
+            // A push stands for every position from its first to its last.
+            let joins = one.user == two.user
+                && a.conversation == b.conversation
+                && a.seq + 1 == b.seq
+                && bytes + b.content.len() <= RUN_BYTES;
+            if !joins {
+                bytes = 0;
+            }
+            joins
+        };
+        for run in messages.chunk_by(is_run) {
             self.push_run(run);
         }
         messages.clear();
     }
 
-    fn push_run(&self, run: &[Arc<MessageEffect>]) {
-        let Some(first) = run.first() else { return };
-        match &first.audience {
-            Audience::Peers([one, two]) => {
-                self.push_run_to(one.0, run, ConversationType::Peer, &two.1);
-                if one.0 != two.0 {
-                    self.push_run_to(two.0, run, ConversationType::Peer, &one.1);
+    /// Tells the clients which logs to pull.
+    pub(super) fn mark(&self, lane: usize, marks: &Marks) {
+        match marks {
+            Marks::Of(marks) => {
+                for mark in marks {
+                    let (user, target) = match mark {
+                        Mark::Group(group) => {
+                            mark_group(&self.groups[lane], group);
+                            continue;
+                        }
+                        Mark::Conversation(view) => (view.user, PushTarget::Conversation(view.conversation())),
+                        Mark::Feed(user) => (*user, PushTarget::Feed),
+                        Mark::Snapshot(user) => (*user, PushTarget::Snapshot),
+                    };
+                    for connection in self.connections(user) {
+                        if matches!(target, PushTarget::Feed) {
+                            connection.set_fed(0);
+                        }
+                        connection.queue.mark_dirty(&target);
+                    }
+                }
+            }
+            Marks::All => {
+                for shard in self.shards.iter().skip(lane).step_by(self.lanes.len()) {
+                    for connection in shard.read().values().flatten() {
+                        connection.set_fed(0);
+                        connection.queue.mark_all_dirty();
+                    }
                 }
             }
         }
     }
 
-    fn push_run_to(&self, user: UserKey, run: &[Arc<MessageEffect>], kind: ConversationType, name: &str) {
-        let shard = self.shard(user).read();
-        let Some(connections) = shard.get(&user) else { return };
-        let conversation = ConversationRef { r#type: kind as i32, id: name.to_owned() };
+    /// Tells the clients how many transients were dropped.
+    fn report_lost(&self, lost: &HashMap<UserKey, u64>) {
+        for (user, count) in lost {
+            self.connections(*user).iter().for_each(|connection| connection.queue.report_lost(*count));
+        }
+    }
+
+    fn push_run(&self, run: &[(View, Arc<MessageEffect>)]) {
+        let Some((view, _)) = run.first() else { return };
+        let shard = self.shard(view.user).read();
+        let Some(connections) = shard.get(&view.user) else { return };
+        let conversation = view.conversation();
         let target = PushTarget::Conversation(conversation.clone());
         let mut shared: Option<Bytes> = None;
         for connection in connections {
             let Some(identity) = connection.identity() else { continue };
-            let own = run.iter().filter(|message| message.cause == identity.login).count();
+            let own = run.iter().filter(|(_, message)| message.cause == identity.login).count();
             if own == run.len() {
                 // The responses of this connection carry exactly these entries.
                 continue;
@@ -127,34 +315,29 @@ impl Fanout {
         }
     }
 
-    fn push_change(&self, audience: &Audience, entry: &ChangeEntry, cause: LoginKey) {
-        match audience {
-            Audience::Peers([one, two]) => {
-                for (user, name) in [(one.0, &two.1), (two.0, &one.1)] {
-                    let connections = self.connections(user);
-                    if connections.is_empty() {
-                        continue;
-                    }
-                    let conversation = ConversationRef { r#type: ConversationType::Peer as i32, id: name.to_string() };
-                    let target = PushTarget::Conversation(conversation.clone());
-                    let frame = encode(Frame::Push(change_push(entry.clone(), conversation)));
-                    for connection in connections {
-                        if connection.identity().is_some_and(|identity| identity.login != cause) {
-                            connection.queue.push(frame.clone(), &target);
-                        }
-                    }
-                }
+    fn push_change(&self, view: &View, entry: &ChangeEntry, cause: LoginKey) {
+        let connections = self.connections(view.user);
+        if connections.is_empty() {
+            return;
+        }
+        let conversation = view.conversation();
+        let target = PushTarget::Conversation(conversation.clone());
+        let frame = encode(Frame::Push(change_push(entry.clone(), conversation)));
+        for connection in connections {
+            if connection.identity().is_some_and(|identity| identity.login != cause) {
+                connection.queue.push(frame.clone(), &target);
             }
         }
     }
 
-    fn push_feed(&self, user: UserKey, pos: i64, entry: zim_protocol::feed_entry::Detail, cause: LoginKey) {
+    fn push_feed(&self, user: UserKey, pos: i64, Fed { entry, cause }: Fed) {
         let connections = self.connections(user);
         if connections.is_empty() {
             return;
         }
-        let frame = encode(Frame::Push(feed_push(vec![FeedEntry { pos: pos.unsigned_abs(), detail: Some(entry) }])));
+        let frame = encode(Frame::Push(feed_push(vec![FeedEntry { pos: pos.unsigned_abs(), detail: Some(*entry) }])));
         for connection in connections {
+            connection.set_fed(pos.max(connection.fed()));
             if connection.identity().is_some_and(|identity| identity.login != cause) {
                 connection.queue.push(frame.clone(), &PushTarget::Feed);
             }
@@ -194,22 +377,36 @@ impl Fanout {
         }
     }
 
-    /// Pushes a message that is never stored to all connections of `user`, except `except`.
-    pub fn push_transient(
+    /// Hands over a message that is never stored, for the devices of `user` except the one that sends it. It keeps its place
+    /// behind the messages whose senders have their answers, and before those that are submitted later.
+    pub fn send_transient(
         &self,
         user: UserKey,
-        conversation: ConversationRef,
+        (kind, name): (ConversationType, &Arc<str>),
         message: MessageEntry,
-        except: &Arc<ConnectionState>,
+        priority: MessagePriority,
+        cause: LoginKey,
     ) {
-        let connections = self.connections(user);
+        let shard = self.shard_index(user);
+        if self.shards[shard].read().contains_key(&user) {
+            let view = View { user, kind, name: Arc::clone(name) };
+            let push = Box::new(TransientPush { view, message, priority, cause });
+            self.lanes[shard % self.lanes.len()].add([Work::Transient(push)]);
+        }
+    }
+
+    fn push_transient(&self, push: TransientPush) {
+        let TransientPush { view, message, priority, cause } = push;
+        let connections = self.connections(view.user);
         if connections.is_empty() {
             return;
         }
-        let frame = encode(Frame::Transient(Transient { conversation: Some(conversation), message: Some(message) }));
+        let conversation = view.conversation();
+        let transient = Transient { conversation: Some(conversation.clone()), message: Some(message) };
+        let frame = encode(Frame::Transient(transient));
         for connection in connections {
-            if !Arc::ptr_eq(&connection, except) {
-                connection.queue.push_transient(frame.clone());
+            if connection.identity().is_some_and(|identity| identity.login != cause) {
+                connection.queue.push_transient(frame.clone(), priority, &conversation);
             }
         }
     }

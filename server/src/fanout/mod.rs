@@ -3,9 +3,17 @@
 //!
 //! A push is a hint: it carries log entries and their positions, and a client that misses it pulls them. So nothing
 //! here is durable, nothing blocks, and a slow connection costs a bounded amount of memory.
+//!
+//! A commit hands its effects over and goes on ([`Publisher`]); lanes push them, each to a part of the users. The devices
+//! of one user get the entries of each log, and both logs of a conversation, in commit order. The answer to a write waits
+//! for the handover and not for the pushes; the end of a login is in force before the answer.
 
-mod deliver;
 mod conflated;
+mod deliver;
+mod feed_order;
+mod group;
+mod group_index;
+mod lane;
 mod one_shots;
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -14,11 +22,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, RwLock};
-use zim_protocol::{SessionEndReason, UserFullInfo, UserStatus};
+use zim_protocol::{ConversationRef, SessionEndReason, UserFullInfo, UserStatus};
 
 use self::conflated::Conflated;
+use self::group_index::GroupIndex;
+use self::lane::Lane;
 pub use self::one_shots::OneShots;
 use crate::connection::ConnectionState;
+use crate::effect::Effect;
 use crate::key::{LoginKey, UserKey};
 
 /// Ended logins that are remembered: more than can be between the store and the table of connections at the same time.
@@ -26,6 +37,9 @@ const ENDED: usize = 4_096;
 
 /// The locks of the table of connections: enough that two users rarely share one.
 const SHARDS: usize = 64;
+
+/// The most lanes. More only make the batches smaller.
+const MAX_LANES: usize = 8;
 
 /// The message for the client of a login that ended.
 fn end_message(reason: SessionEndReason) -> &'static str {
@@ -42,6 +56,10 @@ type Shard = RwLock<HashMap<UserKey, Vec<Arc<ConnectionState>>>>;
 #[derive(Debug)]
 pub struct Fanout {
     shards: Vec<Shard>,
+    /// Each serves every so many-th shard.
+    lanes: Vec<Lane>,
+    /// The sessions of each lane by group.
+    groups: Vec<GroupIndex>,
     hasher: RandomState,
     online: AtomicUsize,
     /// Logins that ended, the newest last: one of them may not be in the table yet.
@@ -72,7 +90,10 @@ impl Drop for Storing<'_> {
 
 impl Default for Fanout {
     fn default() -> Self {
+        let lanes = std::thread::available_parallelism().map_or(1, usize::from).min(MAX_LANES);
         Self {
+            groups: (0..lanes).map(|_| GroupIndex::default()).collect(),
+            lanes: (0..lanes).map(|_| Lane::default()).collect(),
             shards: (0..SHARDS).map(|_| Shard::default()).collect(),
             hasher: RandomState::new(),
             online: AtomicUsize::new(0),
@@ -85,11 +106,43 @@ impl Default for Fanout {
     }
 }
 
+/// Hands committed effects to the fan-out. When it is dropped, the lanes push what they have and end.
+#[derive(Debug)]
+pub struct Publisher {
+    fanout: Arc<Fanout>,
+}
+
+impl Publisher {
+    /// Starts the lanes of `fanout` on the current runtime.
+    pub fn start(fanout: Arc<Fanout>) -> Self {
+        for lane in 0..fanout.lanes.len() {
+            let fanout = Arc::clone(&fanout);
+            drop(tokio::spawn(async move { fanout.serve(lane).await }));
+        }
+        Self { fanout }
+    }
+
+    /// Takes over what was committed, in commit order within a partition. Never waits for the pushes.
+    pub fn publish(&self, effects: Vec<Effect>) {
+        self.fanout.publish(effects);
+    }
+}
+
+impl Drop for Publisher {
+    fn drop(&mut self) {
+        self.fanout.lanes.iter().for_each(Lane::close);
+    }
+}
+
 impl Fanout {
-    fn shard(&self, user: UserKey) -> &Shard {
+    fn shard_index(&self, user: UserKey) -> usize {
         #[expect(clippy::cast_possible_truncation, reason = "any part of the hash will do")]
-        let index = self.hasher.hash_one(user) as usize % SHARDS;
-        &self.shards[index]
+        let hash = self.hasher.hash_one(user) as usize;
+        hash % SHARDS
+    }
+
+    fn shard(&self, user: UserKey) -> &Shard {
+        &self.shards[self.shard_index(user)]
     }
 
     /// Registers a connection for the pushes of `user`. Comes before the connection reads anything, so that nothing is
@@ -136,6 +189,8 @@ impl Fanout {
         }
         drop(shard);
         if removed > 0 {
+            // After the removal from the table: no group takes the session from now on.
+            self.groups[self.shard_index(user) % self.groups.len()].leave(user, connection);
             self.online.fetch_sub(removed, Ordering::Relaxed);
             metrics::gauge!("zim_sessions").decrement(1.0);
         }
@@ -155,6 +210,13 @@ impl Fanout {
     /// Returns the connections of a user.
     pub fn connections(&self, user: UserKey) -> Vec<Arc<ConnectionState>> {
         self.shard(user).read().get(&user).cloned().unwrap_or_default()
+    }
+
+    /// Whether a device of `user` has stored a message of a conversation, which the user calls `conversation`. Known for
+    /// the connections of this node only: what a connection said is lost with it, and then counts as not stored.
+    pub fn is_delivered(&self, user: UserKey, conversation: &ConversationRef, seq: u64) -> bool {
+        let shard = self.shard(user).read();
+        shard.get(&user).into_iter().flatten().any(|connection| connection.has_stored(conversation, seq))
     }
 
     /// Whether a login has a connection to this node.
@@ -185,24 +247,25 @@ impl Fanout {
 }
 
 #[cfg(test)]
-mod tests {
-    use bytes::{Bytes, BytesMut};
-    use futures_util::FutureExt;
-    use prost::Message as _;
-    use zim_protocol::event_frame::Frame;
-    use zim_protocol::frame::FrameDecoder;
-    use zim_protocol::{ChangeEntry, EventFrame, LogKind};
+mod group_pushes;
+#[cfg(test)]
+mod pushes;
 
+#[cfg(test)]
+mod tests {
     use super::*;
     use crate::connection::Identity;
-    use crate::effect::{Audience, Effect, MessageEffect};
-    use crate::key::{AppKey, ConversationKey};
+    use crate::key::AppKey;
 
-    fn connection(login: i64) -> Arc<ConnectionState> {
-        let state = ConnectionState::new("127.0.0.1:1".parse().unwrap(), 5, [1; 16], String::new(), 1_000);
+    pub(super) fn connection(login: i64) -> Arc<ConnectionState> {
+        connection_of(UserKey(1), login)
+    }
+
+    pub(super) fn connection_of(user: UserKey, login: i64) -> Arc<ConnectionState> {
+        let state = ConnectionState::new("127.0.0.1:1".parse().unwrap(), 5, [1; 16], String::new(), 100_000);
         state.log_in(Identity {
             app: AppKey(1),
-            user: UserKey(1),
+            user,
             user_id: "ann".into(),
             login: LoginKey(login),
             ticket: [0; 16],
@@ -226,47 +289,6 @@ mod tests {
         assert!(!other.queue.is_ended());
         // The login is offline at once, before its client has read the reason.
         assert_eq!((fanout.len(), fanout.connections(UserKey(1)).len()), (1, 1));
-    }
-
-    /// A change is about a message that its client has: if one batch carries both, the message comes first.
-    #[test]
-    fn a_change_does_not_overtake_the_message_that_it_is_about() {
-        let fanout = Fanout::default();
-        let ann = connection(10);
-        fanout.register(UserKey(1), Arc::clone(&ann));
-        let audience = || Audience::Peers([(UserKey(1), "ann".into()), (UserKey(2), "bob".into())]);
-        let message = |seq| {
-            Effect::Message(Arc::new(MessageEffect {
-                app: AppKey(1),
-                conversation: ConversationKey(3),
-                audience: audience(),
-                seq,
-                n: seq,
-                message_id: seq,
-                sender: "bob".into(),
-                cause: LoginKey(99),
-                ts: 0,
-                kind: 1,
-                flags: 1,
-                client_key: [0; 16],
-                content: Bytes::from_static(b"as sent"),
-            }))
-        };
-        let entry = Box::new(ChangeEntry { rev: 1, ..ChangeEntry::default() });
-        let change = Effect::Change { audience: audience(), entry, cause: LoginKey(99) };
-        fanout.publish(vec![message(1), message(2), change, message(3)]);
-        let mut out = BytesMut::new();
-        ann.queue.next_batch(&mut out, usize::MAX).now_or_never().unwrap();
-        let mut decoder = FrameDecoder::new(1 << 20);
-        decoder.push(&out);
-        let mut pushes = Vec::new();
-        while let Some(frame) = decoder.next().unwrap() {
-            match EventFrame::decode(frame).unwrap().frame {
-                Some(Frame::Push(push)) => pushes.push((push.log(), push.from, push.to)),
-                other => panic!("{other:?}"),
-            }
-        }
-        assert_eq!(pushes, [(LogKind::Messages, 1, 2), (LogKind::Changes, 1, 1), (LogKind::Messages, 3, 3)]);
     }
 
     #[test]

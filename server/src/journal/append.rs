@@ -1,7 +1,7 @@
 //! Appends messages: the most frequent job of the write queue. The messages of a batch are stored with a handful of
 //! multi-row statements, whatever their senders and conversations.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -86,7 +86,7 @@ impl NewMessage {
 
     /// Whether the other user has blocked the sender.
     fn is_refused(&self, head: &Head) -> bool {
-        let Audience::Peers(peers) = &self.audience;
+        let Audience::Peers(peers) = &self.audience else { return false };
         peers.iter().any(|(peer, _)| *peer != self.sender && rules::is_refused(head.blocks, self.sender.0, peer.0))
     }
 
@@ -147,6 +147,7 @@ impl Bulk for NewMessage {
     async fn run(tx: &mut Tx<'_>, ops: &[Self]) -> Result<Vec<Result<Sent, Error>>, Error> {
         let mut heads = heads(tx, ops).await?;
         let mut stored = stored(tx, ops).await?;
+        let members = members(tx, ops).await?;
         let mut results = Vec::with_capacity(ops.len());
         let mut rows: Vec<[Value; 12]> = Vec::with_capacity(ops.len());
         let mut counted: HashMap<(i64, i64), i64> = HashMap::new();
@@ -159,6 +160,10 @@ impl Bulk for NewMessage {
                 results.push(Err(Error::conversation_closed()));
                 continue;
             };
+            if matches!(op.audience, Audience::Group { .. }) && !members.contains(&(op.sender.0, op.conversation.0)) {
+                results.push(Err(Error::not_in_group()));
+                continue;
+            }
             if op.is_refused(head) {
                 results.push(Err(Error::sender_blocked()));
                 continue;
@@ -208,6 +213,29 @@ async fn heads(tx: &mut Tx<'_>, ops: &[NewMessage]) -> Result<HashMap<i64, Head>
         }
     }
     Ok(heads)
+}
+
+/// Returns which senders are members of the groups that they send to. Read under the locks of the groups: a member who is removed
+/// sends nothing afterwards.
+async fn members(tx: &mut Tx<'_>, ops: &[NewMessage]) -> Result<HashSet<(i64, i64)>, Error> {
+    let in_groups = ops.iter().filter(|op| matches!(op.audience, Audience::Group { .. }));
+    let wanted: BTreeSet<(i64, i64)> = in_groups.map(|op| (op.sender.0, op.conversation.0)).collect();
+    let wanted: Vec<[Value; 2]> =
+        wanted.into_iter().map(|(sender, conversation)| [sender.into(), conversation.into()]).collect();
+    let mut found = HashSet::with_capacity(wanted.len());
+    each_power_of_two(&wanted, async |count, params| {
+        let list = tx.dialect().values_list(count, 2, 1);
+        let sql = format!(
+            "SELECT g.account, g.conversation FROM (VALUES {list}) AS v JOIN group_member g \
+             ON g.account = v.column1 AND g.conversation = v.column2"
+        );
+        for row in tx.fetch(&sql, params).await? {
+            found.insert((row.get(0)?, row.get(1)?));
+        }
+        Ok(())
+    })
+    .await?;
+    Ok(found)
 }
 
 /// Returns what is stored already under the keys of these messages. Read under the locks of the heads, so that no other

@@ -1,22 +1,31 @@
-//! The log of changes of a conversation and its messages. An entry about a message refers to it and is resolved to the
-//! present row when it is delivered, so the text of a revoked message does not survive in the log.
+//! The log of changes of a conversation: of its messages, and of who is in it. An entry refers to what changed and is resolved
+//! to the present when it is delivered, so the text of a revoked message does not survive in the log. What happened stands in
+//! the entry itself if the present does not tell it.
 
+use prost::Message as _;
 use zim_protocol::{ChangeEntry, change_entry::Detail};
 
-use super::read::{COLUMNS, ROWS, entry};
+use super::read::{COLUMNS, ROWS, WIDTH, entry};
+use super::roster::{self, RosterRecord, Unresolved};
 use super::rules::is_visible;
-use crate::db::{Row, Tx, params};
+use super::visible::{Viewer, is_shown};
+use crate::db::{Row, Tx, Value, params};
 use crate::error::Error;
 use crate::key::{ConversationKey, Scrambler, UserKey};
 
-/// A client that is further behind starts over: it drops its messages and loads them again.
-pub(super) const MAX_CHANGES: i64 = 1_000;
+/// A client that missed more changes of the roster than this loads it again.
+pub(super) const MAX_ROSTER: i64 = 1_000;
 
-/// What an entry is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ChangeKind {
-    /// A message; the subject is its position.
-    Message = 1,
+const MESSAGE: i64 = 1;
+const ROSTER: i64 = 3;
+
+/// What changed.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Subject {
+    /// The message at this position.
+    Message(i64),
+    /// The members of a group.
+    Roster(RosterRecord),
 }
 
 /// Appends to the log of a conversation, whose head the job has locked. Returns the position.
@@ -26,7 +35,7 @@ pub enum ChangeKind {
 pub async fn append(
     tx: &mut Tx<'_>,
     conversation: ConversationKey,
-    (kind, subject): (ChangeKind, i64),
+    subject: &Subject,
     actor: UserKey,
     at: i64,
 ) -> Result<i64, Error> {
@@ -40,17 +49,35 @@ pub async fn append(
         .await?
         .ok_or_else(|| Error::internal_text("a change of a conversation that does not exist or is dismissed"))?;
     let rev: i64 = row.get(0)?;
+    let (kind, seq, detail) = match subject {
+        Subject::Message(seq) => (MESSAGE, *seq, None),
+        Subject::Roster(record) => (ROSTER, 0, Some(record.encode_to_vec())),
+    };
     tx.execute(
-        "INSERT INTO change (conversation, rev, kind, actor, at, subject) VALUES ($1, $2, $3, $4, $5, $6)",
-        &params![conversation, rev, kind as i64, actor, at, subject],
+        "INSERT INTO change (conversation, rev, kind, actor, at, subject, detail) VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        &params![conversation, rev, kind, actor, at, seq, detail],
     )
     .await?;
+    if kind == MESSAGE {
+        let sql = "UPDATE message SET rev = $3 WHERE conversation = $1 AND seq = $2";
+        tx.execute(sql, &params![conversation, seq, rev]).await?;
+    }
     Ok(rev)
 }
 
-/// Returns the changes of `after < rev <= through`, ascending, at most about `max_bytes` of them, and the position up
-/// to which they are complete. Each is resolved to its present meaning for a member who sees the messages of `windows`.
-/// `None` if there are more than `MAX_CHANGES`.
+/// A page of changes.
+#[derive(Debug, Default, PartialEq)]
+pub struct Changes {
+    /// The changes, ascending.
+    pub entries: Vec<ChangeEntry>,
+    /// The position up to which they are complete.
+    pub through: i64,
+    /// The changes of the roster are left out: there are too many of them.
+    pub is_without_roster: bool,
+}
+
+/// Returns the changes of `after < rev <= through`, at most about `max_bytes` of them. Each is resolved to its present meaning
+/// for the viewer; without a viewer, for nobody in particular.
 ///
 /// # Errors
 /// The store fails.
@@ -58,45 +85,102 @@ pub async fn changes(
     tx: &mut Tx<'_>,
     conversation: ConversationKey,
     scrambler: &Scrambler,
-    windows: &[(i64, i64)],
-    (mut after, through): (i64, i64),
+    viewer: Option<&Viewer>,
+    (after, through): (i64, i64),
     max_bytes: usize,
-) -> Result<Option<(Vec<ChangeEntry>, i64)>, Error> {
-    if through - after > MAX_CHANGES {
-        return Ok(None);
-    }
-    let sql = format!(
-        "SELECT {COLUMNS}, h.rev, h.at, w.name FROM change h JOIN account w ON w.id = h.actor \
-         LEFT JOIN message m ON m.conversation = h.conversation AND m.seq = h.subject AND h.kind = 1 \
-         LEFT JOIN account a ON a.id = m.sender \
-         WHERE h.conversation = $1 AND h.rev > $2 AND h.rev <= $3 ORDER BY h.rev LIMIT $4"
-    );
-    let mut changes = Vec::new();
-    let mut bytes = 0;
-    while after < through {
-        let rows = tx.fetch(&sql, &params![conversation, after, through, ROWS]).await?;
-        for row in &rows {
-            let change = change(row, scrambler, windows)?;
-            bytes += prost::Message::encoded_len(&change) + 4;
-            if bytes > max_bytes && !changes.is_empty() {
-                return Ok(Some((changes, after)));
+) -> Result<Changes, Error> {
+    let is_without_roster = has_long_roster(tx, conversation, (after, through)).await?;
+    let sql = select(is_without_roster, viewer.is_some());
+    let windows = viewer.map_or_else(|| vec![(after, through)], Viewer::change_windows);
+    let account = viewer.map_or(UserKey(0), |viewer| viewer.user);
+    let message_windows = viewer.map(Viewer::windows);
+    let mut page = Changes { entries: Vec::new(), through: after, is_without_roster };
+    let (mut bytes, mut unresolved): (usize, Vec<Unresolved>) = (0, Vec::new());
+    let mut is_full = false;
+    'windows: for (begin, end) in windows {
+        let end = end.min(through);
+        page.through = page.through.max(begin.min(end));
+        while page.through < end {
+            let mut params: Vec<Value> = params![conversation, page.through, end, ROWS].into();
+            if viewer.is_some() {
+                params.push(account.into());
             }
-            after = row.get(10)?;
-            changes.push(change);
-        }
-        if i64::try_from(rows.len()).is_ok_and(|count| count < ROWS) {
-            after = through;
+            let rows = tx.fetch(&sql, &params).await?;
+            for row in &rows {
+                let (change, record) = change(row, scrambler, viewer, message_windows.as_deref())?;
+                let size = change.encoded_len() + record.as_ref().map_or(0, |record| record.0.encoded_len() * 20);
+                bytes += size + 4;
+                if bytes > max_bytes && !page.entries.is_empty() {
+                    is_full = true;
+                    break 'windows;
+                }
+                page.through = change.rev.cast_signed();
+                unresolved.extend(record.map(|(record, actor)| (page.entries.len(), record, actor)));
+                page.entries.push(change);
+            }
+            if i64::try_from(rows.len()).is_ok_and(|count| count < ROWS) {
+                page.through = end;
+            }
         }
     }
-    Ok(Some((changes, after)))
+    if !is_full {
+        page.through = page.through.max(through);
+    }
+    for (index, change) in roster::resolve(tx, conversation, unresolved).await? {
+        page.entries[index].detail = Some(Detail::Roster(change));
+    }
+    Ok(page)
 }
 
-fn change(row: &Row, scrambler: &Scrambler, windows: &[(i64, i64)]) -> Result<ChangeEntry, Error> {
+/// Whether there are more changes of the roster in a span than a client goes through.
+async fn has_long_roster(
+    tx: &mut Tx<'_>,
+    conversation: ConversationKey,
+    (after, through): (i64, i64),
+) -> Result<bool, Error> {
+    if through - after <= MAX_ROSTER {
+        return Ok(false);
+    }
+    let sql = "SELECT COUNT(*) FROM (SELECT 1 FROM change WHERE conversation = $1 AND kind = $2 AND rev > $3 AND rev <= $4 \
+               LIMIT $5) AS found";
+    let row = tx.fetch_one(sql, &params![conversation, ROSTER, after, through, MAX_ROSTER + 1]).await?;
+    Ok(row.map_or(Ok(0), |row| row.get::<i64>(0))? > MAX_ROSTER)
+}
+
+/// The statement for a page of changes; its parameters are the conversation, the positions, the number of rows and the viewer.
+fn select(is_without_roster: bool, has_viewer: bool) -> String {
+    let shown = if has_viewer { format!(" AND {}", is_shown("m", "$5")) } else { String::new() };
+    // By the index of kinds, so that the changes of the roster are not even read.
+    let kind = if is_without_roster { format!(" AND h.kind = {MESSAGE}") } else { String::new() };
+    format!(
+        "SELECT {COLUMNS}, h.rev, h.at, w.name, h.kind, h.detail, h.actor FROM change h JOIN account w ON w.id = h.actor \
+         LEFT JOIN message m ON m.conversation = h.conversation AND m.seq = h.subject AND h.kind = {MESSAGE}{shown} \
+         LEFT JOIN account a ON a.id = m.sender \
+         WHERE h.conversation = $1 AND h.rev > $2 AND h.rev <= $3{kind} ORDER BY h.rev LIMIT $4"
+    )
+}
+
+type Read = (ChangeEntry, Option<(RosterRecord, i64)>);
+
+/// Reads a change; one of the roster is completed later.
+fn change(
+    row: &Row,
+    scrambler: &Scrambler,
+    viewer: Option<&Viewer>,
+    windows: Option<&[(i64, i64)]>,
+) -> Result<Read, Error> {
     // If the message is no longer kept, or the member may not see it, the entry is blank: it only advances the
     // position.
     let detail = match row.get::<Option<i64>>(0)? {
-        Some(seq) if is_visible(windows, seq) => Some(Detail::Message(entry(row, scrambler)?)),
+        Some(seq) if windows.is_none_or(|windows| is_visible(windows, seq)) => {
+            Some(Detail::Message(entry(row, scrambler, viewer)?))
+        }
         _ => None,
     };
-    Ok(ChangeEntry { rev: row.get::<i64>(10)?.unsigned_abs(), at: row.get(11)?, actor: row.get(12)?, detail })
+    let record = match (row.get::<i64>(WIDTH + 3)?, row.get::<Option<Vec<u8>>>(WIDTH + 4)?) {
+        (ROSTER, Some(record)) => Some((RosterRecord::decode(&*record).map_err(Error::internal)?, row.get(WIDTH + 5)?)),
+        _ => None,
+    };
+    let rev = row.get::<i64>(WIDTH)?.unsigned_abs();
+    Ok((ChangeEntry { rev, at: row.get(WIDTH + 1)?, actor: row.get(WIDTH + 2)?, detail }, record))
 }

@@ -9,6 +9,7 @@ use zim_protocol::{Base, ConversationRef, ConversationType, ReadMark, feed_entry
 
 use super::append::each_power_of_two;
 use super::rules::{self, Extent};
+use super::visible::Viewer;
 use crate::db::{Tx, Value, params};
 use crate::error::Error;
 use crate::key::{ConversationKey, UserKey};
@@ -133,14 +134,14 @@ pub async fn move_read_mark(
     name: &str,
     requested: i64,
 ) -> Result<bool, Error> {
-    let Some(member) = super::member(tx, conversation, user).await? else {
+    let Some(member) = Viewer::of(tx, conversation, user).await? else {
         return Err(Error::conversation_not_found(name));
     };
     let Some(through) = rules::read_through(member.read_seq, requested, member.end_seq()) else { return Ok(false) };
     // What was cleared beyond the mark stays cleared.
     let moved = if through <= member.base.seq {
         member.base
-    } else if through == member.extent.head {
+    } else if through == member.message_log.head {
         rules::Base { seq: through, n: member.n, sent: member.sent }
     } else {
         base_at(tx, conversation, user, &member, through).await?
@@ -159,12 +160,12 @@ async fn base_at(
     tx: &mut Tx<'_>,
     conversation: ConversationKey,
     user: UserKey,
-    member: &super::Member,
+    member: &Viewer,
     through: i64,
 ) -> Result<rules::Base, Error> {
     // The member's own messages are counted on the shorter side of the mark. From the base: the base then moves past
     // them for good, so that no client can make the writer count the same messages again and again. Or from the head.
-    let Extent { floor, head, .. } = member.extent;
+    let Extent { floor, head, .. } = member.message_log;
     let is_forward = member.base.seq >= floor && through - member.base.seq <= head - through;
     let (after, to) = if is_forward { (member.base.seq, through) } else { (through, head) };
     let row = tx

@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use zim_protocol::{FeedEntry, Push, feed_entry::Detail};
 
-use super::change::{self, ChangeKind};
+use super::change::{self, Subject};
 use super::feed::{self, FeedKind};
 use super::push::{change_push, feed_push};
+use super::roster::{RosterEvent, RosterRecord};
 use crate::db::Tx;
 use crate::effect::{Audience, Effect};
 use crate::error::Error;
@@ -104,7 +105,32 @@ impl LogWriter {
         seq: i64,
         (actor, at): (UserKey, i64),
     ) -> Result<i64, Error> {
-        let rev = change::append(tx, conversation.key, (ChangeKind::Message, seq), actor, at).await?;
+        self.change(tx, conversation, &Subject::Message(seq), (actor, at)).await
+    }
+
+    /// Appends an entry about members of a group, which is in the scope of the job. Returns its position.
+    ///
+    /// # Errors
+    /// The group is dismissed, or the store fails.
+    pub async fn change_roster(
+        &mut self,
+        tx: &mut Tx<'_>,
+        conversation: &ChangedConversation,
+        event: RosterEvent,
+        users: impl IntoIterator<Item = UserKey>,
+        (actor, at): (UserKey, i64),
+    ) -> Result<i64, Error> {
+        self.change(tx, conversation, &Subject::Roster(RosterRecord::new(event, users)), (actor, at)).await
+    }
+
+    async fn change(
+        &mut self,
+        tx: &mut Tx<'_>,
+        conversation: &ChangedConversation,
+        subject: &Subject,
+        (actor, at): (UserKey, i64),
+    ) -> Result<i64, Error> {
+        let rev = change::append(tx, conversation.key, subject, actor, at).await?;
         self.changes.push((conversation.clone(), rev));
         Ok(rev)
     }
@@ -126,7 +152,6 @@ impl LogWriter {
             let found = (kind.resolve)(tx, user, &keys).await?;
             details.extend(found.into_iter().map(|(key, detail)| ((user, kind.number, key), detail)));
         }
-        let mut pushes = self.finish_changes(tx).await?;
         let mut own = Vec::new();
         for Entry { user, pos, kind, key } in self.entries {
             let Some(detail) = details.get(&(user, kind.number, key)) else { continue };
@@ -137,21 +162,18 @@ impl LogWriter {
             tx.emit(Effect::Feed { user, pos, entry: Box::new(detail.clone()), cause });
         }
         // The positions of one request are mostly consecutive: they need one push, not one each.
-        pushes.extend(own.chunk_by(|one, next| one.pos + 1 == next.pos).map(|run| feed_push(run.to_vec())));
-        Ok(pushes)
-    }
-
-    async fn finish_changes(&self, tx: &mut Tx<'_>) -> Result<Vec<Push>, Error> {
-        let mut pushes = Vec::with_capacity(self.changes.len());
+        let mut pushes: Vec<Push> =
+            own.chunk_by(|one, next| one.pos + 1 == next.pos).map(|run| feed_push(run.to_vec())).collect();
+        // After the feed, which tells a client of a conversation that is new to it.
         for (conversation, rev) in &self.changes {
             let ChangedConversation { key, audience, scrambler } = conversation;
-            let everything = [(0, i64::MAX)];
-            let found = change::changes(tx, *key, scrambler, &everything, (rev - 1, *rev), usize::MAX).await?;
-            let Some(entry) = found.and_then(|(entries, _)| entries.into_iter().next()) else { continue };
+            let found = change::changes(tx, *key, scrambler, None, (rev - 1, *rev), usize::MAX).await?;
+            let Some(entry) = found.entries.into_iter().next() else { continue };
             if let Some(name) = self.cause.and_then(|cause| audience.name_for(cause.user)) {
                 pushes.push(change_push(entry.clone(), name));
             }
-            tx.emit(Effect::Change { audience: audience.clone(), entry: Box::new(entry), cause: self.login() });
+            let cause = self.cause.map_or(LoginKey(0), |cause| cause.login);
+            tx.emit(Effect::Change { audience: audience.clone(), entry: Box::new(entry), cause });
         }
         Ok(pushes)
     }

@@ -1,6 +1,5 @@
 //! The event stream: sends the queue of a session to the client, in batches.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use quinn::Connection;
@@ -18,12 +17,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Writes events until the session ends. The stream is opened with the first event, so a session without events has
 /// none.
-pub(crate) async fn run(
-    connection: &Connection,
-    state: &ConnectionState,
-    sent: &AtomicU64,
-    write_timeout: Duration,
-) -> Closing {
+pub(crate) async fn run(connection: &Connection, state: &ConnectionState, write_timeout: Duration) -> Closing {
     let mut open: Option<Writer> = None;
     loop {
         let mut batch = bytes::BytesMut::new();
@@ -41,7 +35,7 @@ pub(crate) async fn run(
             },
         };
         // Counted before they are sent, so that an acknowledgement never exceeds the count.
-        sent.fetch_add(count, Ordering::Relaxed);
+        state.add_events_sent(count);
         writer.add_encoded(batch);
         if let Err(closing) = writer.flush().await {
             return closing;

@@ -3,7 +3,6 @@
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,7 +17,7 @@ use zim_protocol::response::Outcome;
 use zim_protocol::server_frame::Frame as ToClient;
 use zim_protocol::wire::{CloseCode, MAX_FRAME_BYTES, VERSION};
 use zim_protocol::{
-    ClientFrame, Hello, Limits, PlatformType, Request, Response, ServerFrame, SessionEndReason, Welcome,
+    ClientFrame, Hello, Limits, PlatformType, Request, Response, ServerFrame, SessionEndReason, Stored, Welcome,
 };
 
 use super::handler::{self, Invocation};
@@ -35,13 +34,14 @@ const UNAUTHENTICATED_FRAME_BYTES: usize = 16 << 10;
 const READ_BYTES: usize = 64 << 10;
 /// With this many bytes of unread responses, no more requests are read from the client.
 const MAX_UNREAD_BYTES: usize = 256 << 10;
+/// The bytes of the positions in one acknowledgement.
+const MAX_STORED_BYTES: usize = 16 << 10;
 /// How long the client has to acknowledge the last response.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Serves a connection to its end.
 pub(crate) async fn run(net: &Arc<Net>, connection: &Connection) {
-    let sent = AtomicU64::new(0);
-    match open(net, connection, &sent).await {
+    match open(net, connection).await {
         Ok(mut requests) => {
             let closing = serve_requests(net, connection, &mut requests).await;
             quic::close(connection, closing.code, closing.reason);
@@ -52,21 +52,17 @@ pub(crate) async fn run(net: &Arc<Net>, connection: &Connection) {
     }
 }
 
-async fn open<'a>(net: &'a Arc<Net>, connection: &'a Connection, sent: &'a AtomicU64) -> Result<Requests<'a>, Closing> {
+async fn open<'a>(net: &'a Arc<Net>, connection: &'a Connection) -> Result<Requests<'a>, Closing> {
     let hello_timeout = Duration::from_millis(net.app.config.limits.hello_timeout_ms.into());
     tokio::select! {
-        opened = timeout(hello_timeout, handshake(net, connection, sent)) => {
+        opened = timeout(hello_timeout, handshake(net, connection)) => {
             opened.unwrap_or(Err(Closing::new(CloseCode::HelloTimeout, "no Hello arrived in time")))
         }
         () = net.stopping.cancelled() => Err(Closing::new(CloseCode::GoingAway, "the server is stopping")),
     }
 }
 
-async fn handshake<'a>(
-    net: &'a Arc<Net>,
-    connection: &'a Connection,
-    sent: &'a AtomicU64,
-) -> Result<Requests<'a>, Closing> {
+async fn handshake<'a>(net: &'a Arc<Net>, connection: &'a Connection) -> Result<Requests<'a>, Closing> {
     let (send, mut recv) = connection.accept_bi().await.map_err(|_| Closing::done())?;
     let mut frames = FrameDecoder::new(UNAUTHENTICATED_FRAME_BYTES);
     let mut reassembly = net.unauthenticated_reassembly.reservation();
@@ -85,7 +81,7 @@ async fn handshake<'a>(
         return Err(Closing::new(CloseCode::Protocol, "the first frame must be Hello"));
     };
     let state = Arc::new(accept_hello(net, connection, hello)?);
-    Ok(Requests::new(net, connection, (send, recv), (frames, reassembly), state, sent))
+    Ok(Requests::new(net, connection, (send, recv), (frames, reassembly), state))
 }
 
 fn unreadable() -> Closing {
@@ -140,12 +136,11 @@ impl Drop for ConnectedGuard<'_> {
 
 async fn serve_requests(net: &Arc<Net>, connection: &Connection, requests: &mut Requests<'_>) -> Closing {
     let state = Arc::clone(&requests.state);
-    let sent = requests.sent;
     let _guard = ConnectedGuard { net, state: Arc::clone(&state) };
     let write_timeout = net.app.config.limits.write_timeout();
     tokio::select! {
         closing = requests.run() => closing,
-        closing = events::run(connection, &state, sent, write_timeout) => closing,
+        closing = events::run(connection, &state, write_timeout) => closing,
         closing = login_and_token_deadlines(net, &state) => closing,
     }
 }
@@ -196,8 +191,6 @@ struct Requests<'a> {
     /// Unread responses that are counted. Set at the login: an unauthenticated connection reads nothing.
     unread: Option<unread::Reservation<'a>>,
     in_flight: InFlight<Start>,
-    /// The number of event frames sent.
-    sent: &'a AtomicU64,
     /// The client has finished its stream: no requests follow.
     finished: bool,
     /// The client's stream is not read before this time of the steady clock, because too many of its requests were
@@ -214,7 +207,6 @@ impl<'a> Requests<'a> {
         (send, recv): (SendStream, RecvStream),
         (frames, reassembly): (FrameDecoder, reassembly::Reservation<'a>),
         state: Arc<ConnectionState>,
-        sent: &'a AtomicU64,
     ) -> Self {
         let mut writer = Writer::new(send, net.app.config.limits.write_timeout());
         writer.add(&ServerFrame { frame: Some(ToClient::Welcome(welcome(net))) });
@@ -231,7 +223,6 @@ impl<'a> Requests<'a> {
             writer,
             unread: None,
             in_flight: InFlight::new(start),
-            sent,
             finished: false,
             paused_until: 0,
             frame_deadline: None,
@@ -370,7 +361,8 @@ impl<'a> Requests<'a> {
             }
             Some(FromClient::Ack(ack)) => {
                 self.count_refused();
-                self.check_ack(ack.count)
+                self.check_ack(ack.count)?;
+                self.take_stored(&ack.stored)
             }
             Some(FromClient::Hello(_)) => Err(Closing::new(CloseCode::Protocol, "Hello was sent twice")),
             // A frame of a later version: skipped.
@@ -403,11 +395,24 @@ impl<'a> Requests<'a> {
         }
     }
 
-    /// Checks the number of event frames that the client says it has received.
+    /// Notes the number of event frames that the client says it has handled.
     fn check_ack(&self, count: u64) -> Result<(), Closing> {
-        if count > self.sent.load(Ordering::Relaxed) {
-            return Err(Closing::new(CloseCode::Protocol, "an Ack counts events that were not sent"));
+        if self.state.acknowledge(count) {
+            return Ok(());
         }
+        Err(Closing::new(CloseCode::Protocol, "an Ack counts events that were not sent"))
+    }
+
+    /// Notes what the client says it has stored.
+    fn take_stored(&self, stored: &[u8]) -> Result<(), Closing> {
+        if stored.is_empty() || self.state.identity().is_none() {
+            return Ok(());
+        }
+        // Checked first, because an empty position is two bytes here and much more in memory.
+        if stored.len() > MAX_STORED_BYTES {
+            return Err(Closing::new(CloseCode::Protocol, "the positions of an Ack are longer than 16 KB"));
+        }
+        self.state.add_stored(Stored::decode(stored).map_err(|_| unreadable())?);
         Ok(())
     }
 }

@@ -209,6 +209,7 @@ impl AdminService for App {
                 login_at_ms: identity.login_at,
                 sdk_version: session.sdk_version.clone(),
                 one_shot: identity.one_shot,
+                events_behind: session.events_behind(),
             })
             .collect();
         sessions.sort_by(|a, b| (&a.user_id, a.login_at_ms).cmp(&(&b.user_id, b.login_at_ms)));

@@ -11,10 +11,12 @@ pub(crate) mod counter;
 pub(crate) mod status;
 /// Profiles, and the users who are notified when one changes.
 pub(crate) mod user;
-/// Logging in and out.
-pub mod session;
 /// Conversations as one member sees them, and how they are made.
 pub(crate) mod conversation;
+/// Groups and their members.
+pub(crate) mod group;
+/// Logging in and out.
+pub mod session;
 /// Blacklists.
 pub(crate) mod blacklist;
 /// Friends and friend applications.

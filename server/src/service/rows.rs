@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 
 use prost::Message;
-use zim_protocol::{UserFullInfo, UserInfo};
+use zim_protocol::{
+    GroupFullInfo, GroupInfo, GroupMessageNotificationStatus, GroupMuteInfo, GroupVerifyInfo, UserFullInfo, UserInfo,
+};
 
 use crate::db::{Row, Tx, Value};
 use crate::error::Error;
@@ -32,6 +34,34 @@ pub(crate) fn full_info(row: &Row, first: usize) -> Result<UserFullInfo, Error> 
         user_avatar_url: info.user_avatar_url.clone(),
         extended_data: info.user_extended_data.clone(),
         base_info: Some(info),
+    })
+}
+
+/// The columns of a group `g` that [`group_info`] reads.
+pub(crate) const GROUP: &str = "g.group_name, g.avatar_url, g.notice, g.attributes, g.created_at, g.max_members, \
+     g.join_mode, g.invite_mode, g.be_invite_mode";
+
+/// Reads the columns of [`GROUP`], of which the first is column `first`.
+pub(crate) fn group_info(row: &Row, first: usize, group_id: &str) -> Result<GroupFullInfo, Error> {
+    let attributes: String = row.get(first + 3)?;
+    Ok(GroupFullInfo {
+        base_info: Some(GroupInfo {
+            group_id: group_id.to_owned(),
+            group_name: row.get(first)?,
+            group_avatar_url: row.get(first + 1)?,
+        }),
+        group_notice: row.get(first + 2)?,
+        group_attributes: serde_json::from_str(&attributes).map_err(Error::internal)?,
+        group_alias: String::new(),
+        notification_status: GroupMessageNotificationStatus::Notify as i32,
+        muted_info: Some(GroupMuteInfo::default()),
+        create_time: row.get(first + 4)?,
+        max_member_count: row.get(first + 5)?,
+        verify_info: Some(GroupVerifyInfo {
+            join_mode: row.get(first + 6)?,
+            invite_mode: row.get(first + 7)?,
+            be_invite_mode: row.get(first + 8)?,
+        }),
     })
 }
 

@@ -9,7 +9,7 @@ const PAGE: u64 = 500;
 
 /// Tables with rows of a user: the name, and a column that identifies a row of one user. Logins come first: the end of a connection
 /// is not written if there is no row of its login.
-const OF_USER: [(&str, &str); 8] = [
+const OF_USER: [(&str, &str); 10] = [
     ("session", "id"),
     ("feed", "pos"),
     ("friend", "friend"),
@@ -17,10 +17,18 @@ const OF_USER: [(&str, &str); 8] = [
     ("block", "blocked"),
     ("subscription", "target"),
     ("member", "conversation"),
+    ("span", "from_rev"),
+    ("hidden", "seq"),
     ("presence", "account"),
 ];
 /// Tables with rows of a conversation, in the same way.
-const OF_CONVERSATION: [(&str, &str); 2] = [("message", "seq"), ("change", "rev")];
+const OF_CONVERSATION: [(&str, &str); 5] = [
+    ("message", "seq"),
+    ("change", "rev"),
+    ("target", "seq"),
+    ("group_member", "account"),
+    ("chat_group", "conversation"),
+];
 
 /// What a page deleted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

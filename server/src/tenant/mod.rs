@@ -20,10 +20,12 @@ pub(crate) use self::store::{
     change_access, count_users, new_app_sign, new_server_secret, rename_app, stored_access, user_key, user_keys,
 };
 use crate::error::Error;
-use crate::key::{AppKey, Scrambler, UserKey};
+use crate::key::{AppKey, ConversationKey, Scrambler, UserKey};
 
 /// Names in one generation of an app's cache; a full cache takes some 10 MB.
 const CACHED_USERS: usize = 50_000;
+/// Groups in one generation of an app's cache.
+const CACHED_GROUPS: usize = 20_000;
 
 /// An app of this server.
 pub struct Tenant {
@@ -37,6 +39,8 @@ pub struct Tenant {
     pub scrambler: Arc<Scrambler>,
     /// Its users by name. Each app has a cache of its own, so that no app can reach a name of another.
     pub(crate) users: Cache<Arc<str>, UserKey>,
+    /// Its groups by ID, which is never used again.
+    pub(crate) groups: Cache<Arc<str>, ConversationKey>,
     pub(crate) access: RwLock<Arc<Access>>,
     /// Held while the row and then `access` change, so that both see changes in the same order.
     pub(crate) changing: tokio::sync::Mutex<()>,

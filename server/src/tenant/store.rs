@@ -69,6 +69,7 @@ impl NewApp {
             name: RwLock::new(self.name),
             scrambler: Arc::new(Scrambler::new(secret, key)),
             users: Cache::new(super::CACHED_USERS),
+            groups: Cache::new(super::CACHED_GROUPS),
             access: RwLock::new(Arc::new(self.access)),
             changing: tokio::sync::Mutex::default(),
         }

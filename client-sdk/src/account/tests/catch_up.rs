@@ -276,10 +276,13 @@ async fn local_data_survives_a_new_epoch() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_database_is_set_aside_and_filled_again() {
-    // Not a database at all, and one with a damaged table.
-    for is_garbage in [true, false] {
+    // Not a database at all, and one with a damaged table, beside one that was set aside earlier.
+    for (is_garbage, aside) in [(true, "damaged"), (false, "damaged-2")] {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("ann.db");
+        if !is_garbage {
+            std::fs::write(file.with_extension("damaged"), "earlier").unwrap();
+        }
         let login = Login::with(Fake::default(), Some(&file));
         login.fake.0.lock().write("bob", "bob", "hi");
         login.connect().await;
@@ -300,7 +303,8 @@ async fn a_damaged_database_is_set_aside_and_filled_again() {
         assert_eq!(errors.len(), 1);
         assert_eq!(errors[0].code, ErrorCode::DatabaseModuleOpenDatabaseError as i32);
         assert!(errors[0].message.contains("are lost"), "{errors:?}");
-        assert_eq!(std::fs::read(file.with_extension("damaged")).unwrap(), bytes);
+        assert!(errors[0].message.contains(&format!("ann.{aside}, ")), "{errors:?}");
+        assert_eq!(std::fs::read(file.with_extension(aside)).unwrap(), bytes);
         login.connect().await;
         assert_eq!(login.history(10, true, None).await, ["hi"]);
         login.account.close(false).await;

@@ -17,6 +17,7 @@ use zim_protocol::{
 use crate::account::Remote;
 use crate::error::{Error, IS_SENT};
 use crate::events::Receipt;
+use crate::types::Name;
 
 /// The user of the server.
 pub(super) const ME: &str = "ann";
@@ -62,6 +63,10 @@ pub(super) struct World {
     pub(super) is_slow: bool,
     /// The receipts of the events that they are handling.
     pub(super) receipts: Vec<Receipt>,
+    /// The events that were acknowledged.
+    pub(super) handled: u64,
+    /// The positions that were acknowledged.
+    pub(super) stored: Vec<(Name, u64)>,
     pub(super) epoch: u8,
     /// The next sync finds that the server lacks what its clients have, without a new epoch.
     pub(super) is_behind: bool,
@@ -110,6 +115,12 @@ impl Remote for Fake {
             let (bytes, pushes) = answer?;
             Ok((R::Response::decode(&bytes[..]).unwrap(), pushes))
         }
+    }
+
+    fn acknowledge(&self, _: u64, events: u64, stored: Vec<(Name, u64)>) {
+        let mut world = self.0.lock();
+        world.handled += events;
+        world.stored.extend(stored);
     }
 
     fn is_online(&self) -> bool {

@@ -1,5 +1,6 @@
 //! An account with a server in memory.
 
+mod acknowledging;
 mod catch_up;
 mod delivery;
 mod fake;

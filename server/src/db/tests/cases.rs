@@ -268,7 +268,7 @@ async fn a_transaction_is_limited_in_users(test_db: &TestDb<'_>) {
     // Two users for each job, all different, and one of the first ones again.
     let scope = |id: i64| Scope::user(UserKey(id * 2)).and_shared_users([UserKey(id * 2 + 1)]);
     let jobs = (1..=50).chain([1]).zip(1..).map(|(user, id)| (id, scope(user)));
-    let more = [(60, scope(60)), (61, Scope::conversation(ConversationKey(1)))];
+    let more = [(60, scope(60).and_user(UserKey(500))), (61, Scope::conversation(ConversationKey(1)))];
     let commits = commits(test_db, jobs.chain(more)).await;
     let first = (1..=51).collect::<Vec<i64>>();
     match test_db.cluster {

@@ -131,3 +131,14 @@ async fn a_file_that_is_not_a_database_is_refused() {
     let error = Db::<Put>::open(test_db.config(), |_| {}).await.unwrap_err();
     assert_eq!(error.kind(), DbErrorKind::Corrupt, "{error}");
 }
+
+#[tokio::test]
+async fn a_database_of_another_program_is_refused_and_not_changed() {
+    let test_db = TestDb::new(None, "");
+    let path = test_db.dir.path().join("test.db");
+    rusqlite::Connection::open(&path).unwrap().execute_batch("CREATE TABLE bookmark (url TEXT)").unwrap();
+    let before = std::fs::read(&path).unwrap();
+    let error = Db::<Put>::open(test_db.config(), |_| {}).await.unwrap_err();
+    assert!(error.to_string().contains("test.db is an SQLite database of another program"), "{error}");
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+}

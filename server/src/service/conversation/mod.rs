@@ -1,5 +1,7 @@
 //! Conversations as one member sees them.
 
+mod group;
+mod head;
 mod peers;
 mod store;
 
@@ -8,6 +10,8 @@ use zim_protocol::{
     server::ConversationService,
 };
 
+pub(crate) use self::group::find_group;
+pub(crate) use self::head::{CONVERSATION, heads, sums};
 pub(crate) use self::store::peer_conversations;
 use crate::app::App;
 use crate::connection::Caller;

@@ -72,7 +72,8 @@ impl App {
                 Some(peer) => self.peer_conversation(app, caller, peer).await,
                 None => Ok(None),
             },
-            _ => Err(Error::params_invalid("conversationType must be 0, a conversation with one other user")),
+            Ok(ConversationType::Group) => self.group_key(app, id).await,
+            _ => Err(Error::params_invalid("conversationType must be 0 (one other user) or 2 (a group)")),
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::connection::{Answered, Caller, Identity, PushTarget};
 use crate::db::{Scope, Tx};
 use crate::effect::Audience;
 use crate::error::Error;
-use crate::journal::{self, ChangedConversation, Direction, NewMessage, Sent, message_push};
+use crate::journal::{self, ChangedConversation, Direction, NewMessage, Sent, Viewer, message_push};
 use crate::key::{ConversationKey, Scrambler, UserKey};
 use crate::service::blacklist::is_blocked;
 use crate::service::rows::PAGE_BYTES;
@@ -40,40 +40,63 @@ impl App {
         self.user_key(identity.app, peer_id).await?.ok_or_else(|| Error::target_not_found(peer_id))
     }
 
-    /// Returns an existing peer conversation of the caller, and the other user.
-    async fn conversation_with_peer(
+    /// Returns an existing conversation of the caller, and who is notified of what happens in it.
+    async fn existing_conversation(
         &self,
         identity: &Identity,
         name: &ConversationRef,
-    ) -> Result<(ConversationKey, UserKey), Error> {
+    ) -> Result<(ConversationKey, Audience), Error> {
         let not_found = || Error::conversation_not_found(&name.id);
         let found = self.conversation_key(identity.app, identity.user, name.r#type, &name.id).await?;
-        let peer = self.user_key(identity.app, &name.id).await?;
-        Ok((found.ok_or_else(not_found)?, peer.ok_or_else(not_found)?))
+        let conversation = found.ok_or_else(not_found)?;
+        let audience = match name.r#type() {
+            ConversationType::Group => Audience::Group { conversation, name: Arc::from(name.id.as_str()) },
+            _ => {
+                let peer = self.user_key(identity.app, &name.id).await?.ok_or_else(not_found)?;
+                peers(identity, peer, &name.id)
+            }
+        };
+        Ok((conversation, audience))
     }
 
-    /// Delivers a command at most once, to devices that are online. It is not stored.
+    /// Waits until what this connection has submitted to the peer conversation is handed to the fan-out.
+    async fn settle(&self, caller: &Caller, peer: UserKey) -> Result<(), Error> {
+        let identity = caller.identity()?;
+        if caller.connection()?.has_unsettled_writes()
+            && let Some(conversation) = self.peer_conversation(identity.app, identity.user, peer).await?
+        {
+            // An empty job: it ends after those that wait before it in the queue of the conversation.
+            let scope = Scope::conversation(conversation).for_app(identity.app, 0);
+            self.db.submit(scope, async |_| Ok(())).await?;
+        }
+        Ok(())
+    }
+
+    /// Delivers a command at most once, to devices that are online. It is not stored. It keeps its place among the messages
+    /// that the connection sends to the same user: it waits for the earlier ones here, and the later ones wait for it.
     async fn send_command(
         &self,
         caller: &Caller,
-        (peer, name): (UserKey, ConversationRef),
+        (peer, name): (UserKey, Arc<str>),
         draft: &Draft,
         key: [u8; 16],
     ) -> Result<Sent, Error> {
-        let (identity, connection) = (caller.identity()?, caller.connection()?);
+        let identity = caller.identity()?;
         let tenant = self.tenants.of(identity.app)?;
         let sent = Sent { seq: 0, n: 0, message_id: tenant.scrambler.public(self.ids.next()), ts: self.clock.now_ms() };
         let entry = sent_entry(identity, draft, key, sent, draft.content.clone());
-        let peer_view = ConversationRef { r#type: name.r#type, id: identity.user_id.to_string() };
-        let sender = identity.user;
+        let (sender, login) = (identity.user, identity.login);
+        self.settle(caller, peer).await?;
         loop {
             let epoch = self.block_fence.epoch(peer);
             if self.db.read(async move |tx| is_blocked(tx, peer, sender).await).await? {
                 return Err(Error::sender_blocked());
             }
             let is_delivered = self.block_fence.deliver_if(peer, epoch, || {
-                self.fanout.push_transient(peer, peer_view.clone(), entry.clone(), connection);
-                self.fanout.push_transient(sender, name.clone(), entry.clone(), connection);
+                for (user, name) in [(peer, &identity.user_id), (sender, &name)] {
+                    let view = (ConversationType::Peer, name);
+                    self.fanout.send_transient(user, view, entry.clone(), draft.priority, login);
+                }
             });
             if is_delivered {
                 return Ok(sent);
@@ -120,6 +143,11 @@ impl App {
     }
 }
 
+/// The audience of the conversation between the caller and another user.
+fn peers(identity: &Identity, peer: UserKey, peer_id: &str) -> Audience {
+    Audience::Peers([(identity.user, Arc::clone(&identity.user_id)), (peer, Arc::from(peer_id))])
+}
+
 /// Returns the client's key of the message, or a new one if the client gave none.
 fn client_key(request: &SendMessageRequest) -> Result<[u8; 16], Error> {
     if let Ok(key) = <[u8; 16]>::try_from(&request.client_key[..]) {
@@ -160,21 +188,28 @@ async fn anchor(
 impl MessageService for App {
     async fn send_message(&self, caller: &Caller, request: SendMessageRequest) -> Result<MessageSentResult, Error> {
         let identity = caller.identity()?;
-        if request.conversation_type != ConversationType::Peer as i32 {
-            return Err(Error::params_invalid("conversationType must be 0, a conversation with one other user"));
+        let kind = request.conversation_type();
+        if !matches!(kind, ConversationType::Peer | ConversationType::Group) {
+            return Err(Error::params_invalid("conversationType must be 0 (one other user) or 2 (a group)"));
         }
         let key = client_key(&request)?;
         let omits_content = request.omit_content;
         let config = request.config.unwrap_or_default();
-        let draft = rules::peer_draft(request.message.unwrap_or_default(), &config, &self.config.limits)?;
+        let draft = rules::draft(request.message.unwrap_or_default(), &config, &self.config.limits)?;
         let name = ConversationRef { r#type: request.conversation_type, id: request.to_conversation_id };
-        let peer = self.resolve_peer(identity, &name.id).await?;
-        let sent = if draft.kind == MessageType::Command {
-            self.send_command(caller, (peer, name.clone()), &draft, key).await?
+        let sent = if draft.kind == MessageType::Command && kind == ConversationType::Peer {
+            let peer = self.resolve_peer(identity, &name.id).await?;
+            self.send_command(caller, (peer, Arc::from(name.id.as_str())), &draft, key).await?
         } else {
-            let conversation = self.open_peer_conversation(identity.app, identity.user, peer).await?;
-            let audience =
-                Audience::Peers([(identity.user, Arc::clone(&identity.user_id)), (peer, Arc::from(name.id.as_str()))]);
+            let (conversation, audience) = if kind == ConversationType::Group {
+                let group = self.group_key(identity.app, &name.id).await?;
+                let conversation = group.ok_or_else(|| Error::group_not_found(&name.id))?;
+                (conversation, Audience::Group { conversation, name: Arc::from(name.id.as_str()) })
+            } else {
+                let peer = self.resolve_peer(identity, &name.id).await?;
+                let conversation = self.open_peer_conversation(identity.app, identity.user, peer).await?;
+                (conversation, peers(identity, peer, &name.id))
+            };
             let sent = self.submit_send(caller, (conversation, &name), audience, &draft, key)?.await?;
             let own = sent_entry(identity, &draft, key, sent, Bytes::new());
             caller.add_push(message_push(vec![own], name.clone()));
@@ -194,7 +229,7 @@ impl MessageService for App {
         let identity = caller.identity()?;
         let (message, config) = (request.message.unwrap_or_default(), request.config.unwrap_or_default());
         let name = ConversationRef { r#type: message.conversation_type, id: message.conversation_id };
-        let (conversation, peer) = self.conversation_with_peer(identity, &name).await?;
+        let (conversation, audience) = self.existing_conversation(identity, &name).await?;
         let scrambler = Arc::clone(&self.tenants.of(identity.app)?.scrambler);
         let id = match (message.message_id.is_empty(), message.message_seq) {
             (true, ..=0) => return Err(Error::params_invalid("message has neither a messageID nor a messageSeq")),
@@ -210,12 +245,10 @@ impl MessageService for App {
             window_ms: i64::from(self.config.limits.revoke_window_s) * 1_000,
             extended_data: config.revoke_extended_data,
         };
-        let audience =
-            Audience::Peers([(identity.user, Arc::clone(&identity.user_id)), (peer, Arc::from(name.id.as_str()))]);
         let changed = ChangedConversation { key: conversation, audience, scrambler: Arc::clone(&scrambler) };
         let entry = caller.write_to(&self.db, Scope::conversation(conversation), &name, async move |tx, log| {
-            let seq = revoke::revoke(tx, log, &changed, revocation).await?;
-            let found = journal::messages_at(tx, conversation, &scrambler, &[(0, i64::MAX)], &[seq]).await?;
+            let (seq, viewer) = revoke::revoke(tx, log, &changed, revocation).await?;
+            let found = journal::messages_at(tx, conversation, &scrambler, &viewer, &[seq]).await?;
             found.into_iter().next().ok_or_else(|| Error::internal_text("a revoked message is missing"))
         });
         let message = entry.await?.into_message(&identity.user_id, &name).map_err(Error::internal)?;
@@ -232,10 +265,10 @@ impl MessageService for App {
         let direction = if config.reverse { Direction::Older } else { Direction::Newer };
         let next = config.next_message.unwrap_or_default();
         self.read_messages(caller, (request.conversation_type, request.conversation_id), {
-            async move |tx, conversation, scrambler, windows| {
+            async move |tx, conversation, scrambler, viewer| {
                 let anchor = anchor(tx, conversation, scrambler, direction, &next).await?;
                 let page = (anchor, direction);
-                journal::around(tx, conversation, scrambler, windows, page, count, PAGE_BYTES).await
+                journal::around(tx, conversation, scrambler, viewer, page, count, PAGE_BYTES).await
             }
         })
         .await
@@ -248,8 +281,8 @@ impl MessageService for App {
     ) -> Result<MessageQueriedResult, Error> {
         let seqs = request.message_seqs;
         self.read_messages(caller, (request.conversation_type, request.conversation_id), {
-            async move |tx, conversation, scrambler, windows| {
-                journal::messages_at(tx, conversation, scrambler, windows, &seqs).await
+            async move |tx, conversation, scrambler, viewer| {
+                journal::messages_at(tx, conversation, scrambler, viewer, &seqs).await
             }
         })
         .await
@@ -265,7 +298,7 @@ impl App {
         read: F,
     ) -> Result<MessageQueriedResult, Error>
     where
-        F: AsyncFnOnce(&mut Tx<'_>, ConversationKey, &Scrambler, &[(i64, i64)]) -> Result<Vec<MessageEntry>, Error>
+        F: AsyncFnOnce(&mut Tx<'_>, ConversationKey, &Scrambler, &Viewer) -> Result<Vec<MessageEntry>, Error>
             + Send
             + 'static,
     {
@@ -277,10 +310,10 @@ impl App {
             Some(conversation) => {
                 self.db
                     .read(async move |tx| {
-                        let Some(member) = journal::member(tx, conversation, user).await? else {
+                        let Some(viewer) = Viewer::of(tx, conversation, user).await? else {
                             return Ok(Vec::new());
                         };
-                        read(tx, conversation, &scrambler, &member.windows()).await
+                        read(tx, conversation, &scrambler, &viewer).await
                     })
                     .await?
             }

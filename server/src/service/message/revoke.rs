@@ -4,9 +4,11 @@ use prost::Message as _;
 use zim_protocol::{Message, MessageRevokeStatus, MessageType, RevokeMessage, RevokeType, message::Body};
 
 use crate::db::{Tx, params};
+use crate::effect::Audience;
 use crate::error::Error;
-use crate::journal::{ChangedConversation, LogWriter, member, rules::is_visible};
+use crate::journal::{ChangedConversation, LogWriter, Viewer};
 use crate::key::UserKey;
+use crate::service::group::{OWNER, is_above, role};
 
 /// Which message is to be revoked, and by whom.
 #[derive(Clone, Debug)]
@@ -23,7 +25,7 @@ pub(super) struct Revocation {
     pub(super) extended_data: String,
 }
 
-/// Revokes a message of a conversation. Returns its position.
+/// Revokes a message of a conversation. Returns its position, and how the user sees the conversation.
 ///
 /// # Errors
 /// There is no such message, or the user may not revoke it.
@@ -32,24 +34,26 @@ pub(super) async fn revoke(
     log: &mut LogWriter,
     conversation: &ChangedConversation,
     revocation: Revocation,
-) -> Result<i64, Error> {
+) -> Result<(i64, Viewer), Error> {
     let Revocation { id, seq, user, user_id, now, window_ms, extended_data } = revocation;
-    let view = member(tx, conversation.key, user).await?.ok_or_else(Error::conversation_closed)?;
+    let viewer = Viewer::of(tx, conversation.key, user).await?.ok_or_else(Error::conversation_closed)?;
     let (column, wanted) = id.map_or(("seq", seq), |id| ("id", id));
     let sql = format!("SELECT seq, sender, kind, ts, body FROM message WHERE conversation = $1 AND {column} = $2");
     let row = tx.fetch_one(&sql, &params![conversation.key, wanted]).await?.ok_or_else(Error::message_not_found)?;
     let seq: i64 = row.get(0)?;
-    if !is_visible(&view.windows(), seq) {
+    if !viewer.is_in_stay(seq) {
         return Err(Error::message_not_found());
     }
     let (sender, kind, ts): (i64, i32, i64) = (row.get(1)?, row.get(2)?, row.get(3)?);
-    check(UserKey(sender) == user, kind, now - ts, window_ms)?;
+    let status = revoker(tx, conversation, user, UserKey(sender)).await?;
+    check(status, kind, now - ts, window_ms)?;
     let body = revoked(
         &row.get::<Vec<u8>>(4)?,
         kind,
         RevokeMessage {
             revoke_timestamp: now,
             operated_user_id: user_id,
+            revoke_status: status.unwrap_or_default() as i32,
             revoke_extended_data: extended_data,
             ..RevokeMessage::default()
         },
@@ -60,15 +64,38 @@ pub(super) async fn revoke(
     )
     .await?;
     log.change_message(tx, conversation, seq, (user, now)).await?;
-    Ok(seq)
+    Ok((seq, viewer))
+}
+
+/// Returns as what a user may revoke a message of `sender`; `None`: not at all.
+async fn revoker(
+    tx: &mut Tx<'_>,
+    conversation: &ChangedConversation,
+    user: UserKey,
+    sender: UserKey,
+) -> Result<Option<MessageRevokeStatus>, Error> {
+    let is_group = matches!(conversation.audience, Audience::Group { .. });
+    let mine = if is_group { role(tx, conversation.key, user).await? } else { None };
+    if is_group && mine.is_none() {
+        return Err(Error::not_in_group());
+    }
+    if sender == user {
+        return Ok(Some(MessageRevokeStatus::SelfRevoke));
+    }
+    // Somebody who has left is like a member.
+    let theirs = if is_group { role(tx, conversation.key, sender).await?.unwrap_or(i64::MAX) } else { 0 };
+    Ok(mine.filter(|mine| is_above(*mine, theirs)).map(|mine| match mine {
+        OWNER => MessageRevokeStatus::GroupOwnerRevoke,
+        _ => MessageRevokeStatus::GroupAdminRevoke,
+    }))
 }
 
 /// Checks whether a message of this kind and age can be revoked.
-fn check(is_own: bool, kind: i32, age_ms: i64, window_ms: i64) -> Result<(), Error> {
+fn check(status: Option<MessageRevokeStatus>, kind: i32, age_ms: i64, window_ms: i64) -> Result<(), Error> {
     if kind == MessageType::Revoke as i32 {
         return Err(Error::already_revoked());
     }
-    if !is_own {
+    if status.is_none() {
         return Err(Error::revoke_not_allowed());
     }
     if age_ms > window_ms {
@@ -89,7 +116,6 @@ fn revoked(body: &[u8], kind: i32, revoke: RevokeMessage) -> Result<Vec<u8>, Err
         revoke_type: RevokeType::TwoWay as i32,
         original_message_type: kind,
         original_text_message_content: text,
-        revoke_status: MessageRevokeStatus::SelfRevoke as i32,
         ..revoke
     };
     Ok(Message { body: Some(Body::Revoke(Box::new(revoke))), ..Message::default() }.encode_to_vec())
@@ -103,8 +129,9 @@ mod tests {
 
     #[test]
     fn only_an_own_recent_message_can_be_revoked_and_only_once() {
-        let code = |is_own, kind: MessageType, age_ms| {
-            check(is_own, kind as i32, age_ms, 120_000).map_err(|error| error.code())
+        let code = |is_own: bool, kind: MessageType, age_ms| {
+            check(is_own.then_some(MessageRevokeStatus::SelfRevoke), kind as i32, age_ms, 120_000)
+                .map_err(|error| error.code())
         };
         assert_eq!(code(true, MessageType::Text, 120_000), Ok(()));
         assert_eq!(code(true, MessageType::Text, 120_001), Err(ErrorCode::MessageModuleMessageExceedsRevokeTime));

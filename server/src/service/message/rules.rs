@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use prost::Message as _;
-use zim_protocol::{Message, MessageFlag, MessageSendConfig, MessageType, message::Body};
+use zim_protocol::{Message, MessageFlag, MessagePriority, MessageSendConfig, MessageType, message::Body};
 
 use crate::config::Limits;
 use crate::error::Error;
@@ -17,13 +17,15 @@ pub(super) struct Draft {
     pub kind: MessageType,
     /// `MessageFlag`s.
     pub flags: u32,
+    /// What is dropped last when a device reads too slowly. Only commands are ever dropped.
+    pub priority: MessagePriority,
 }
 
-/// Checks a message to another user.
+/// Checks a message to a user or to a group.
 ///
 /// # Errors
 /// A type of message that cannot be sent this way, or a body over its limit.
-pub(super) fn peer_draft(message: Message, config: &MessageSendConfig, limits: &Limits) -> Result<Draft, Error> {
+pub(super) fn draft(message: Message, config: &MessageSendConfig, limits: &Limits) -> Result<Draft, Error> {
     let Some(body) = message.body else {
         return Err(Error::params_invalid("the message has no body"));
     };
@@ -31,8 +33,8 @@ pub(super) fn peer_draft(message: Message, config: &MessageSendConfig, limits: &
         Body::Text(text) => (MessageType::Text, text.message.len(), limits.max_text_bytes),
         Body::Command(command) => (MessageType::Command, command.message.len(), limits.max_command_bytes),
         Body::Custom(custom) => (MessageType::Custom, custom.message.len(), limits.max_custom_bytes),
-        Body::Barrage(_) => return Err(Error::params_invalid("a barrage message goes to a room, not to a user")),
-        _ => return Err(Error::params_invalid("sendMessage takes text, command and custom messages to a user")),
+        Body::Barrage(_) => return Err(Error::params_invalid("a barrage message goes to a room only")),
+        _ => return Err(Error::params_invalid("sendMessage takes text, command and custom messages")),
     };
     if message.r#type != 0 && message.r#type != kind as i32 {
         return Err(Error::params_invalid("message.type does not fit the body of the message"));
@@ -59,28 +61,28 @@ pub(super) fn peer_draft(message: Message, config: &MessageSendConfig, limits: &
         is_mention_all: message.is_mention_all,
         ..Message::default()
     };
-    Ok(Draft { content: content.encode_to_vec().into(), kind, flags })
+    Ok(Draft { content: content.encode_to_vec().into(), kind, flags, priority: config.priority() })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn draft(message: Message) -> Result<Draft, Error> {
-        peer_draft(message, &MessageSendConfig::default(), &Limits::default())
+    fn drafted(message: Message) -> Result<Draft, Error> {
+        draft(message, &MessageSendConfig::default(), &Limits::default())
     }
 
     #[test]
     fn a_text_at_the_limit_is_accepted_and_a_longer_one_is_not() {
         let limit = Limits::default().max_text_bytes as usize;
-        assert!(draft(Message::text("x".repeat(limit))).is_ok());
-        assert!(draft(Message::text("x".repeat(limit + 1))).is_err());
+        assert!(drafted(Message::text("x".repeat(limit))).is_ok());
+        assert!(drafted(Message::text("x".repeat(limit + 1))).is_err());
     }
 
     #[test]
     fn fields_that_the_server_fills_are_dropped() {
         let message = Message { message_seq: 7, sender_user_id: "mallory".into(), ..Message::text("hi") };
-        let draft = draft(message).unwrap();
+        let draft = drafted(message).unwrap();
         let body = Message::text("hi").body;
         assert_eq!(Message::decode(draft.content).unwrap(), Message { body, ..Message::default() });
         assert_eq!(draft.kind, MessageType::Text);
@@ -88,14 +90,14 @@ mod tests {
 
     #[test]
     fn a_command_is_not_counted_as_unread() {
-        assert_eq!(draft(Message::command(vec![1])).unwrap().flags, 0);
-        let flags = draft(Message::text("hi")).unwrap().flags;
+        assert_eq!(drafted(Message::command(vec![1])).unwrap().flags, 0);
+        let flags = drafted(Message::text("hi")).unwrap().flags;
         assert_ne!(flags & MessageFlag::Counted as u32, 0);
     }
 
     #[test]
     fn a_type_that_does_not_fit_the_body_is_refused() {
         let message = Message { r#type: MessageType::Custom as i32, ..Message::text("hi") };
-        assert!(draft(message).is_err());
+        assert!(drafted(message).is_err());
     }
 }

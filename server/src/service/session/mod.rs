@@ -153,6 +153,8 @@ impl SessionService for App {
             self.fanout.one_shots.register(user, Arc::clone(connection), ends_before, most);
         } else {
             self.fanout.register(user, Arc::clone(connection));
+            // After the registration: a stay that begins or ends meanwhile finds the connection.
+            self.enter_groups(user, connection).await?;
         }
         // After the registration of the connection: from now on a change of the app finds the connection, and this call
         // sees every earlier change.

@@ -1,7 +1,6 @@
 //! Brings a client up to date: what changed while it was offline, and what a dropped push carried.
 
 mod feed;
-mod store;
 #[cfg(test)]
 mod tests;
 
@@ -13,8 +12,9 @@ use crate::app::App;
 use crate::connection::Caller;
 use crate::db::Tx;
 use crate::error::Error;
-use crate::journal::{self, Direction, Member};
+use crate::journal::{self, Direction, Viewer};
 use crate::key::{ConversationKey, Scrambler, UserKey};
+use crate::service::conversation::{heads, sums};
 use crate::service::rows::PAGE_BYTES;
 use crate::service::status;
 use crate::service::user;
@@ -34,7 +34,7 @@ impl SyncService for App {
         let (epoch, now, clock_ms) = (self.epoch, self.ids.time_ms(), self.clock.now_ms());
         self.db
             .read(async move |tx| {
-                let (sums, touched) = store::sums(tx, user).await?;
+                let (server_sums, touched) = sums(tx, user).await?;
                 let client_sums = request.sums.unwrap_or_default();
                 let head = journal::feed_head(tx, user).await?;
                 let has_synced = !request.epoch.is_empty();
@@ -42,8 +42,8 @@ impl SyncService for App {
                 let reset = has_synced
                     && (request.epoch != epoch[..]
                         || request.pos > head.unsigned_abs()
-                        || client_sums.seq > sums.seq
-                        || client_sums.rev > sums.rev);
+                        || client_sums.seq > server_sums.seq
+                        || client_sums.rev > server_sums.rev);
                 let pos = if reset { 0 } else { i64::try_from(request.pos).unwrap_or(i64::MAX) };
                 let (feed, pos, feed_more) = feed::page(tx, user, pos, FEED_PAGE).await?;
                 let mut result = SyncResult {
@@ -55,21 +55,21 @@ impl SyncService for App {
                     next_cursor: 0,
                     touched,
                     feed_more,
-                    sums: Some(sums),
+                    sums: Some(server_sums),
                     profiles: Vec::new(),
                     // Taken before the commit, as the time of a change is.
                     profiles_at: now - PROFILES_MARGIN_MS,
                     profiles_cursor: 0,
                     statuses: Vec::new(),
                 };
-                if reset || client_sums != sums || request.cursor > 0 || request.since == 0 {
+                if reset || client_sums != server_sums || request.cursor > 0 || request.since == 0 {
                     let since = if reset { 0 } else { request.since };
                     // No key crosses the wire: it would tell when the conversation was made and how many IDs the
                     // deployment has used.
                     let cursor = i64::try_from(request.cursor).unwrap_or_default();
                     let after = if cursor > 0 { scrambler.stored(cursor) } else { 0 };
-                    let (heads, last) = store::heads(tx, user, &scrambler, (since, after), HEADS_PAGE).await?;
-                    result.heads = heads;
+                    let (page, last) = heads(tx, user, &scrambler, (since, after), HEADS_PAGE).await?;
+                    result.heads = page;
                     result.next_cursor = last.map_or(0, |last| scrambler.public(last).unsigned_abs());
                 }
                 if reset || request.profiles_since == 0 {
@@ -102,8 +102,8 @@ impl SyncService for App {
         };
         self.db
             .read(async move |tx| {
-                let member = member_view(tx, conversation, user).await?;
-                pull_page(tx, conversation, &member, &scrambler, (after, after_rev), max_bytes).await
+                let viewer = viewer(tx, conversation, user).await?;
+                pull_page(tx, conversation, &viewer, &scrambler, (after, after_rev), max_bytes).await
             })
             .await
     }
@@ -118,13 +118,13 @@ impl SyncService for App {
         let count = request.count as usize;
         self.db
             .read(async move |tx| {
-                let member = member_view(tx, conversation, user).await?;
-                let windows = member.windows();
+                let viewer = viewer(tx, conversation, user).await?;
+                let windows = viewer.windows();
                 let page = (anchor, direction);
-                let messages = journal::around(tx, conversation, &scrambler, &windows, page, count, PAGE_BYTES).await?;
+                let messages = journal::around(tx, conversation, &scrambler, &viewer, page, count, PAGE_BYTES).await?;
                 let first = messages.first().map_or(0, |message| message.seq);
                 let last = messages.last().map_or(0, |message| message.seq);
-                let end_seq = member.end_seq().unsigned_abs();
+                let end_seq = viewer.end_seq().unsigned_abs();
                 let (low, high) =
                     (windows.first().map_or(0, |window| window.0), windows.last().map_or(0, |window| window.1));
                 let (from, to, end) = match direction {
@@ -138,7 +138,7 @@ impl SyncService for App {
                         (anchor.unsigned_abs() + 1, if end { end_seq } else { last }, end)
                     }
                 };
-                Ok(FillResult { messages, from, to, end, rev: member.end_rev().unsigned_abs() })
+                Ok(FillResult { messages, from, to, end, rev: viewer.end_rev().unsigned_abs() })
             })
             .await
     }
@@ -148,57 +148,40 @@ impl SyncService for App {
 async fn pull_page(
     tx: &mut Tx<'_>,
     conversation: ConversationKey,
-    member: &Member,
+    viewer: &Viewer,
     scrambler: &Scrambler,
     (after, after_rev): (i64, i64),
     max_bytes: usize,
 ) -> Result<Page, Error> {
-    let (end_seq, end_rev) = (member.end_seq(), member.end_rev());
+    let (end_seq, end_rev) = (viewer.end_seq(), viewer.end_rev());
     // Nothing below a floor can be pulled: the client may hold messages that the server no longer keeps, or may miss
     // changes of them. But the cursor never passes what the member may know of, even if less than that is kept.
-    let floor_rev = member.changes.floor;
-    let reset = after < member.extent.floor || after_rev < floor_rev;
-    let mut page = Page { end_seq: end_seq.unsigned_abs(), end_rev: end_rev.unsigned_abs(), reset, ..Page::default() };
-    let mut position = after.max(member.extent.floor).min(end_seq);
-    let mut remaining = max_bytes;
-    let windows = member.windows();
-    // The member may not see what changed before their stay.
-    let from_rev = after_rev.max(floor_rev).max(member.change_stay.from - 1).min(end_rev);
-    match journal::changes(tx, conversation, scrambler, &windows, (from_rev, end_rev), remaining).await? {
-        Some((changes, through)) => {
-            let used: usize = changes.iter().map(prost::Message::encoded_len).sum();
-            remaining = remaining.saturating_sub(used);
-            page.changes = changes;
-            page.through_rev = through.unsigned_abs();
-        }
-        // So far behind, starting over is cheaper than bringing the client's messages up to date.
-        None => {
-            page.reset = true;
-            page.through_rev = end_rev.unsigned_abs();
-        }
-    }
-    for (begin, end) in windows {
-        if end <= position {
-            continue;
-        }
-        let (entries, through) =
-            journal::messages(tx, conversation, scrambler, (begin.max(position), end), remaining).await?;
-        let used: usize = entries.iter().map(prost::Message::encoded_len).sum();
-        page.messages.extend(entries);
-        position = through;
-        remaining = remaining.saturating_sub(used);
-        if through < end || remaining == 0 {
-            page.through_seq = through.unsigned_abs();
-            return Ok(page);
-        }
-    }
-    page.through_seq = end_seq.unsigned_abs();
-    Ok(page)
+    let reset = after < viewer.message_log.floor || after_rev < viewer.change_log.floor;
+    let from_rev = after_rev.max(viewer.change_log.floor).min(end_rev);
+    let changes = journal::changes(tx, conversation, scrambler, Some(viewer), (from_rev, end_rev), max_bytes).await?;
+    let used: usize = changes.entries.iter().map(prost::Message::encoded_len).sum();
+    let position = after.max(viewer.message_log.floor).min(end_seq);
+    let remaining = max_bytes.saturating_sub(used);
+    let (messages, through_seq) = if remaining > 0 {
+        journal::messages(tx, conversation, scrambler, viewer, position, remaining).await?
+    } else {
+        (Vec::new(), position)
+    };
+    Ok(Page {
+        messages,
+        changes: changes.entries,
+        through_seq: through_seq.unsigned_abs(),
+        through_rev: changes.through.unsigned_abs(),
+        end_seq: end_seq.unsigned_abs(),
+        end_rev: end_rev.unsigned_abs(),
+        reset,
+        without_roster: changes.is_without_roster,
+    })
 }
 
 /// Returns the caller's view of a conversation.
-async fn member_view(tx: &mut Tx<'_>, conversation: ConversationKey, user: UserKey) -> Result<Member, Error> {
-    journal::member(tx, conversation, user).await?.ok_or_else(Error::conversation_closed)
+async fn viewer(tx: &mut Tx<'_>, conversation: ConversationKey, user: UserKey) -> Result<Viewer, Error> {
+    Viewer::of(tx, conversation, user).await?.ok_or_else(Error::conversation_closed)
 }
 
 impl App {

@@ -4,22 +4,22 @@ use std::sync::Arc;
 
 use zim_protocol::{ConversationHead, Page};
 
-use super::{member_view, pull_page, store};
+use super::{heads, pull_page, sums, viewer};
 use crate::db::tests::postgres::Cluster;
 use crate::db::{Database, Tx};
 use crate::journal::tests::{ANN, BOB, CHAT, Fixture};
 
 async fn head(fixture: &Fixture) -> ConversationHead {
     let scrambler = Arc::clone(&fixture.scrambler);
-    let heads = fixture.db.read(async move |tx: &mut Tx<'_>| store::heads(tx, BOB, &scrambler, (0, 0), 10).await);
-    heads.await.unwrap().0.remove(0)
+    let found = fixture.db.read(async move |tx: &mut Tx<'_>| heads(tx, BOB, &scrambler, (0, 0), 10).await);
+    found.await.unwrap().0.remove(0)
 }
 
 async fn pull(fixture: &Fixture, after: (i64, i64)) -> Page {
     let scrambler = Arc::clone(&fixture.scrambler);
     let page = fixture.db.read(async move |tx: &mut Tx<'_>| {
-        let member = member_view(tx, CHAT, BOB).await?;
-        pull_page(tx, CHAT, &member, &scrambler, after, 1 << 20).await
+        let viewer = viewer(tx, CHAT, BOB).await?;
+        pull_page(tx, CHAT, &viewer, &scrambler, after, 1 << 20).await
     });
     page.await.unwrap()
 }
@@ -36,8 +36,8 @@ async fn heads_and_pages_show_the_members_part(database: Database) {
     }
     // The conversation's time is that of the changes, which are later than this message.
     fixture.db.submit_bulk(fixture.message(5, 5, "hi")).await.unwrap();
-    let (sums, touched) = fixture.db.read(async |tx: &mut Tx<'_>| store::sums(tx, BOB).await).await.unwrap();
-    assert_eq!((sums.count, sums.seq, sums.rev, touched), (1, 5, 4, 5_000));
+    let (all, touched) = fixture.db.read(async |tx: &mut Tx<'_>| sums(tx, BOB).await).await.unwrap();
+    assert_eq!((all.count, all.seq, all.rev, touched), (1, 5, 4, 5_000));
     let whole = head(&fixture).await;
     assert_eq!((whole.end_seq, whole.n, whole.unread, whole.last_message.map(|last| last.seq)), (5, 5, 5, Some(5)));
     assert_eq!(revs(&pull(&fixture, (5, 0)).await), [1, 2, 3, 4]);
@@ -63,9 +63,9 @@ async fn heads_and_pages_show_the_members_part(database: Database) {
     fixture.execute("UPDATE member SET from_seq = 1, to_seq = 2, to_rev = 3, read_seq = 1, base_seq = 1, base_n = 1 WHERE account = 2").await;
     let left = head(&fixture).await;
     assert_eq!((left.end_seq, left.n, left.unread, left.last_message.map(|last| last.seq)), (2, 2, 1, Some(2)));
-    let (sums, _) = fixture.db.read(async |tx: &mut Tx<'_>| store::sums(tx, BOB).await).await.unwrap();
-    assert_eq!((sums.count, sums.seq, sums.rev), (1, 2, 3));
-    let (others, _) = fixture.db.read(async |tx: &mut Tx<'_>| store::sums(tx, ANN).await).await.unwrap();
+    let (mine, _) = fixture.db.read(async |tx: &mut Tx<'_>| sums(tx, BOB).await).await.unwrap();
+    assert_eq!((mine.count, mine.seq, mine.rev), (1, 2, 3));
+    let (others, _) = fixture.db.read(async |tx: &mut Tx<'_>| sums(tx, ANN).await).await.unwrap();
     assert_eq!((others.seq, others.rev), (5, 4));
     fixture.db.close().await;
 }

@@ -1,12 +1,18 @@
 //! Heads of conversations and their sums: one statement each, whatever the number of conversations.
 
-use zim_protocol::{Base, ConversationHead, ConversationRef, ConversationType, MessageEntry, Sums};
+use std::collections::HashMap;
+
+use zim_protocol::{Base, ConversationHead, ConversationRef, ConversationType, MessageEntry, Sums, feed_entry::Detail};
 
 use crate::db::{Row, Tx, params};
 use crate::error::Error;
-use crate::journal::{REVOKED, revoked, rules};
+use crate::journal::{FeedKind, IS_LATER, deducted, deducted_positions, last_message, rules};
 use crate::key::{ConversationKey, Scrambler, UserKey};
-use crate::service::rows::{PAGE_BYTES, full_info};
+use crate::service::rows::{GROUP, PAGE_BYTES, full_info, group_info};
+
+/// A conversation is new to the user, or begins anew; the key is the conversation.
+pub(crate) static CONVERSATION: FeedKind =
+    FeedKind { number: 8, resolve: |tx, user, keys| Box::pin(entries(tx, user, keys)) };
 
 /// The last positions that a member may know of, as SQL: `min(head, to, end)`.
 const END_SEQ: &str =
@@ -16,10 +22,12 @@ const END_REV: &str =
 /// The number of counted messages up to `END_SEQ`: messages after a stay do not count.
 const END_N: &str = "CASE WHEN m.to_seq < c.seq THEN COALESCE((SELECT e.n FROM message e WHERE e.conversation = c.id \
      AND e.seq <= m.to_seq ORDER BY e.seq DESC LIMIT 1), c.floor_n) ELSE c.n END";
+/// The time of the newest message that the member sees. Without one, a group has the time when the member entered it.
+const TIME: &str = "COALESCE(x.ts, i.entered_at, CASE WHEN c.type = 0 THEN c.last_ts ELSE 0 END)";
 
 /// Returns COUNT, SUM(end_seq) and SUM(end_rev) over the user's conversations that are not empty, and when the last of
 /// them changed, Unix milliseconds.
-pub(super) async fn sums(tx: &mut Tx<'_>, user: UserKey) -> Result<(Sums, i64), Error> {
+pub(crate) async fn sums(tx: &mut Tx<'_>, user: UserKey) -> Result<(Sums, i64), Error> {
     let sql = format!(
         "SELECT COUNT(*), CAST(COALESCE(SUM({END_SEQ}), 0) AS BIGINT), CAST(COALESCE(SUM({END_REV}), 0) AS BIGINT), \
          COALESCE(MAX(c.touched), 0) FROM member m JOIN conversation c ON c.id = m.conversation WHERE m.account = $1 AND c.seq + c.rev > 0"
@@ -34,36 +42,41 @@ pub(super) async fn sums(tx: &mut Tx<'_>, user: UserKey) -> Result<(Sums, i64), 
     Ok((sums, row.get(3)?))
 }
 
+/// Selects heads of the members `m` that `condition` names, with the columns that [`head`] reads.
+fn select(condition: &str) -> String {
+    format!(
+        "SELECT c.id, c.type, c.name, {END_SEQ}, {END_REV}, {END_N}, c.floor_seq, c.floor_rev, m.from_seq, m.from_rev, \
+         m.read_seq, m.base_seq, m.base_n, m.base_sent, m.sent, {}, {TIME}, \
+         p.name, p.user_name, p.avatar_url, p.extended_data, \
+         x.seq, x.n, x.id, a.name, x.ts, x.kind, x.flags, x.key_hi, x.key_lo, x.body, {IS_LATER}, \
+         CASE WHEN m.to_seq IS NOT NULL OR c.end_seq IS NOT NULL THEN 1 ELSE 0 END, {GROUP} \
+         FROM member m JOIN conversation c ON c.id = m.conversation \
+         LEFT JOIN account p ON p.id = m.peer \
+         LEFT JOIN chat_group g ON g.conversation = c.id \
+         LEFT JOIN group_member i ON i.conversation = c.id AND i.account = m.account \
+         LEFT JOIN message x ON x.conversation = c.id AND x.seq = {} \
+         LEFT JOIN account a ON a.id = x.sender \
+         WHERE m.account = $1 AND {condition}",
+        deducted(),
+        last_message(END_SEQ)
+    )
+}
+
 /// Returns up to `limit` heads that changed at or after `since`, after the conversation `after`, and the last one
 /// of them if there are more.
-pub(super) async fn heads(
+pub(crate) async fn heads(
     tx: &mut Tx<'_>,
     user: UserKey,
     scrambler: &Scrambler,
     (since, after): (i64, i64),
     limit: i64,
 ) -> Result<(Vec<ConversationHead>, Option<i64>), Error> {
-    let sql = format!(
-        "SELECT c.id, c.type, c.name, {END_SEQ}, {END_REV}, {END_N}, c.floor_seq, c.floor_rev, m.from_seq, m.cleared_seq, \
-         m.read_seq, m.base_seq, m.base_n, m.base_sent, m.sent, {REVOKED}, c.last_ts, \
-         p.name, p.user_name, p.avatar_url, p.extended_data, \
-         x.seq, x.n, x.id, a.name, x.ts, x.kind, x.flags, x.key_hi, x.key_lo, x.body \
-         FROM member m JOIN conversation c ON c.id = m.conversation \
-         LEFT JOIN account p ON p.id = m.peer \
-         LEFT JOIN message x ON x.conversation = c.id AND x.seq = {END_SEQ} AND x.seq > m.cleared_seq AND x.seq >= m.from_seq \
-         LEFT JOIN account a ON a.id = x.sender \
-         WHERE m.account = $1 AND c.touched >= $2 AND m.conversation > $3 AND c.seq + c.rev > 0 \
-         ORDER BY m.conversation LIMIT $4"
-    );
+    let sql = select("c.touched >= $2 AND m.conversation > $3 AND c.seq + c.rev > 0 ORDER BY m.conversation LIMIT $4");
     let rows = tx.fetch(&sql, &params![user, since, after, limit]).await?;
     let mut heads = Vec::with_capacity(rows.len());
     let (mut bytes, mut last): (usize, i64) = (0, 0);
     for row in &rows {
-        let mut head = head(row, scrambler)?;
-        if head.deducted > 0 {
-            let span = (row.get(11)?, row.get(3)?);
-            head.revoked = revoked(tx, ConversationKey(row.get(0)?), user, span).await?;
-        }
+        let head = head(tx, user, row, Some(scrambler)).await?;
         bytes += prost::Message::encoded_len(&head);
         heads.push(head);
         last = row.get(0)?;
@@ -75,14 +88,41 @@ pub(super) async fn heads(
     Ok((heads, more.then_some(last)))
 }
 
-fn head(row: &Row, scrambler: &Scrambler) -> Result<ConversationHead, Error> {
+/// Returns the present heads of these conversations, without their last messages.
+async fn entries(tx: &mut Tx<'_>, user: UserKey, keys: &[i64]) -> Result<HashMap<i64, Detail>, Error> {
+    let (list, mut params) = tx.dialect().in_list(keys.iter().copied(), 2);
+    params.insert(0, user.into());
+    let mut found = HashMap::with_capacity(keys.len());
+    for row in tx.fetch(&select(&format!("m.conversation IN {list}")), &params).await? {
+        found.insert(row.get(0)?, Detail::Conversation(head(tx, user, &row, None).await?));
+    }
+    Ok(found)
+}
+
+/// Reads a head; without a scrambler, without the last message.
+async fn head(
+    tx: &mut Tx<'_>,
+    user: UserKey,
+    row: &Row,
+    scrambler: Option<&Scrambler>,
+) -> Result<ConversationHead, Error> {
     let number = |index| -> Result<u64, Error> { Ok(row.get::<i64>(index)?.unsigned_abs()) };
     let kind: i32 = row.get(1)?;
     let is_peer = kind == ConversationType::Peer as i32;
     let id: String = if is_peer { row.get(17)? } else { row.get(2)? };
     let base = rules::Base { seq: row.get(11)?, n: row.get(12)?, sent: row.get(13)? };
-    let unread = rules::unread(row.get(5)?, base, row.get(14)?, row.get(15)?);
+    let deducted: i64 = row.get(15)?;
+    let unread = rules::unread(row.get(5)?, base, row.get(14)?, deducted);
+    let last_message = match scrambler {
+        Some(scrambler) => last_entry(row, scrambler)?,
+        None => None,
+    };
+    let revoked = match deducted {
+        0 => Vec::new(),
+        _ => deducted_positions(tx, ConversationKey(row.get(0)?), user).await?,
+    };
     Ok(ConversationHead {
+        group: if is_peer { None } else { Some(group_info(row, 33, &id)?) },
         conversation: Some(ConversationRef { r#type: kind, id }),
         end_seq: number(3)?,
         end_rev: number(4)?,
@@ -90,23 +130,26 @@ fn head(row: &Row, scrambler: &Scrambler) -> Result<ConversationHead, Error> {
         floor_seq: number(6)?,
         floor_rev: number(7)?,
         from_seq: number(8)?,
+        from_rev: number(9)?,
         read_seq: number(10)?,
         base: Some(Base { seq: number(11)?, n: number(12)?, sent: number(13)? }),
         sent: number(14)?,
         deducted: number(15)?,
         unread: unread.unsigned_abs(),
         last_ts: row.get(16)?,
-        last_message: last_message(row, scrambler)?,
-        revoked: Vec::new(),
+        last_message,
+        revoked,
         peer: if is_peer { Some(full_info(row, 17)?) } else { None },
+        has_left: row.get::<i64>(32)? != 0,
     })
 }
 
-fn last_message(row: &Row, scrambler: &Scrambler) -> Result<Option<MessageEntry>, Error> {
+fn last_entry(row: &Row, scrambler: &Scrambler) -> Result<Option<MessageEntry>, Error> {
     let Some(seq) = row.get::<Option<i64>>(21)? else { return Ok(None) };
     let mut key = Vec::with_capacity(16);
     key.extend_from_slice(&row.get::<i64>(28)?.to_be_bytes());
     key.extend_from_slice(&row.get::<i64>(29)?.to_be_bytes());
+    let is_later = row.get::<i64>(31)? != 0;
     Ok(Some(MessageEntry {
         seq: seq.unsigned_abs(),
         n: row.get::<i64>(22)?.unsigned_abs(),
@@ -116,6 +159,6 @@ fn last_message(row: &Row, scrambler: &Scrambler) -> Result<Option<MessageEntry>
         kind: row.get(26)?,
         flags: row.get(27)?,
         client_key: key.into(),
-        content: row.get(30)?,
+        content: if is_later { bytes::Bytes::new() } else { row.get(30)? },
     }))
 }

@@ -1,0 +1,221 @@
+//! The sessions of a lane by group, with the stays of their users. A push to a group costs what its sessions here cost,
+//! however many members it has, and nothing outside a stay is pushed.
+//!
+//! Two writers fill it: a session that registers brings the stays that it read, and a membership that changes is set for
+//! all sessions that the user then has. A read may be older than a change that arrives first. Stays tell which is
+//! newer: the one that begins later, or the one that is over. So a stay that is over stays here until its session ends.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+
+use crate::connection::ConnectionState;
+use crate::effect::GroupStay;
+use crate::key::{ConversationKey, UserKey};
+
+/// Whether `new` is a later state of a membership.
+fn is_newer(new: &GroupStay, old: &GroupStay) -> bool {
+    let state = |stay: &GroupStay| (stay.from_rev, stay.from_seq, stay.to.is_some());
+    state(new) > state(old)
+}
+
+/// A session in a group, ordered by user and then by connection.
+type Place = (UserKey, usize);
+
+#[derive(Debug)]
+struct Member {
+    session: Arc<ConnectionState>,
+    stay: GroupStay,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    groups: HashMap<ConversationKey, BTreeMap<Place, Member>>,
+    /// The groups of each session.
+    sessions: HashMap<usize, Vec<ConversationKey>>,
+}
+
+/// The sessions of one lane, by group.
+#[derive(Debug, Default)]
+pub(super) struct GroupIndex(RwLock<Inner>);
+
+/// Identifies a connection as long as it is held.
+fn id(session: &Arc<ConnectionState>) -> usize {
+    Arc::as_ptr(session).addr()
+}
+
+impl GroupIndex {
+    /// Notes the stay of a session's user, unless a later state of it is known. Returns true if the stay replaces an earlier
+    /// one: entries of that stay that wait in the lane are then not pushed.
+    pub(super) fn enter(
+        &self,
+        conversation: ConversationKey,
+        user: UserKey,
+        session: &Arc<ConnectionState>,
+        stay: GroupStay,
+    ) -> bool {
+        let mut inner = self.0.write();
+        let Inner { groups, sessions } = &mut *inner;
+        let place = (user, id(session));
+        let group = groups.entry(conversation).or_default();
+        if let Some(member) = group.get_mut(&place) {
+            if !is_newer(&stay, &member.stay) {
+                return false;
+            }
+            let is_another = (member.stay.from_rev, member.stay.from_seq) != (stay.from_rev, stay.from_seq);
+            member.stay = stay;
+            return is_another;
+        }
+        group.insert(place, Member { session: Arc::clone(session), stay });
+        sessions.entry(place.1).or_default().push(conversation);
+        false
+    }
+
+    /// Removes a session from all groups.
+    pub(super) fn leave(&self, user: UserKey, session: &Arc<ConnectionState>) {
+        let place = (user, id(session));
+        let mut inner = self.0.write();
+        let Inner { groups, sessions } = &mut *inner;
+        for conversation in sessions.remove(&place.1).unwrap_or_default() {
+            if let Some(group) = groups.get_mut(&conversation) {
+                group.remove(&place);
+                if group.is_empty() {
+                    groups.remove(&conversation);
+                }
+            }
+        }
+    }
+
+    /// Whether a session of this lane is or was in the group.
+    pub(super) fn has(&self, conversation: ConversationKey) -> bool {
+        self.0.read().groups.contains_key(&conversation)
+    }
+
+    /// Returns up to `limit` sessions of the group after a place, with their stays. So a large group is walked without
+    /// holding the lock for long. A session that stays is returned once, whatever comes and goes meanwhile.
+    pub(super) fn page(
+        &self,
+        conversation: ConversationKey,
+        after: Option<Place>,
+        limit: usize,
+    ) -> (Vec<(Arc<ConnectionState>, GroupStay)>, Option<Place>) {
+        let inner = self.0.read();
+        let Some(group) = inner.groups.get(&conversation) else { return (Vec::new(), None) };
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut last = None;
+        let members = group.range((from, Bound::Unbounded)).take(limit);
+        let page = members.map(|(place, member)| {
+            last = Some(*place);
+            (Arc::clone(&member.session), member.stay)
+        });
+        let page: Vec<_> = page.collect();
+        let next = last.filter(|_| page.len() == limit);
+        (page, next)
+    }
+
+    /// Returns the sessions whose stays include a position in the log of messages.
+    #[cfg(test)]
+    pub(super) fn sessions_at(&self, conversation: ConversationKey, seq: i64) -> Vec<Arc<ConnectionState>> {
+        let (page, _) = self.page(conversation, None, usize::MAX);
+        page.into_iter().filter(|(_, stay)| stay.has_message(seq)).map(|(session, _)| session).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::connection;
+    use super::*;
+
+    const ANN: UserKey = UserKey(1);
+    const BOB: UserKey = UserKey(2);
+    const GROUP: ConversationKey = ConversationKey(7);
+
+    fn stay(from: i64, to: Option<i64>) -> GroupStay {
+        GroupStay { from_seq: from, from_rev: from * 10, to: to.map(|to| (to, to * 10)) }
+    }
+
+    /// The logins of the sessions that get a message.
+    fn logins(index: &GroupIndex, conversation: ConversationKey, seq: i64) -> Vec<i64> {
+        let sessions = index.sessions_at(conversation, seq);
+        let mut logins: Vec<_> = sessions.iter().filter_map(|session| Some(session.identity()?.login.0)).collect();
+        logins.sort_unstable();
+        logins
+    }
+
+    #[test]
+    fn a_message_reaches_the_sessions_whose_stays_include_it() {
+        let (index, ann, other, bob) = (GroupIndex::default(), connection(1), connection(2), connection(3));
+        for session in [&ann, &other] {
+            assert!(!index.enter(GROUP, ANN, session, stay(1, None)));
+        }
+        index.enter(GROUP, BOB, &bob, stay(5, None));
+        index.enter(ConversationKey(8), BOB, &bob, stay(1, None));
+        assert_eq!(logins(&index, GROUP, 4), [1, 2]);
+        assert_eq!(logins(&index, GROUP, 5), [1, 2, 3]);
+        assert_eq!(logins(&index, ConversationKey(8), 5), [3]);
+        // A message that waits in the lane is still pushed to a member who has left since.
+        for session in [&ann, &other] {
+            assert!(!index.enter(GROUP, ANN, session, stay(1, Some(6))));
+        }
+        assert_eq!(logins(&index, GROUP, 6), [1, 2, 3]);
+        assert_eq!(logins(&index, GROUP, 7), [3]);
+    }
+
+    #[test]
+    fn what_a_session_read_before_a_change_does_not_undo_it() {
+        let (index, ann) = (GroupIndex::default(), connection(1));
+        // The user left while the session registered.
+        index.enter(GROUP, ANN, &ann, stay(1, Some(6)));
+        assert!(!index.enter(GROUP, ANN, &ann, stay(1, None)));
+        assert_eq!((logins(&index, GROUP, 6), logins(&index, GROUP, 7)), (vec![1], vec![]));
+        // The user returns: what waits of the first stay is no longer pushed, and the caller learns so.
+        assert!(index.enter(GROUP, ANN, &ann, stay(9, None)));
+        for old in [stay(1, None), stay(1, Some(6)), stay(9, None)] {
+            assert!(!index.enter(GROUP, ANN, &ann, old));
+        }
+        assert_eq!([6, 8, 9, 100].map(|seq| logins(&index, GROUP, seq).len()), [0, 0, 1, 1]);
+        // In which order they arrive does not matter.
+        assert!(!index.enter(GROUP, ANN, &ann, stay(9, Some(20))));
+        assert_eq!([20, 21].map(|seq| logins(&index, GROUP, seq).len()), [1, 0]);
+    }
+
+    #[test]
+    fn a_session_that_ends_leaves_nothing_behind() {
+        let (index, ann, bob) = (GroupIndex::default(), connection(1), connection(2));
+        for group in 0..5 {
+            index.enter(ConversationKey(group), ANN, &ann, stay(1, None));
+        }
+        index.enter(ConversationKey(4), BOB, &bob, stay(1, Some(3)));
+        index.leave(ANN, &ann);
+        assert_eq!((index.has(ConversationKey(3)), index.has(ConversationKey(4))), (false, true));
+        index.leave(BOB, &bob);
+        index.leave(BOB, &bob);
+        let inner = index.0.read();
+        assert!(inner.groups.is_empty() && inner.sessions.is_empty());
+        assert_eq!((Arc::strong_count(&ann), Arc::strong_count(&bob)), (1, 1));
+    }
+
+    #[test]
+    fn a_walk_by_pages_meets_each_session_that_stays_once() {
+        let index = GroupIndex::default();
+        let sessions: Vec<_> = (0..10).map(connection).collect();
+        for (user, session) in (0..).zip(&sessions) {
+            index.enter(GROUP, UserKey(user), session, stay(1, None));
+        }
+        let (mut met, mut after) = (Vec::new(), None);
+        loop {
+            let (page, next) = index.page(GROUP, after, 4);
+            met.extend(page.iter().filter_map(|(session, _)| Some(session.identity()?.login.0)));
+            // Some that were met and some that were not leave.
+            index.leave(UserKey(2), &sessions[2]);
+            index.leave(UserKey(9), &sessions[9]);
+            let Some(next) = next else { break };
+            after = Some(next);
+        }
+        assert_eq!(met, (0..9).collect::<Vec<_>>());
+        assert_eq!(index.page(GROUP, None, 8).1.map(|_| ()), Some(()));
+        assert_eq!(index.page(GROUP, None, 9).1, None);
+    }
+}

@@ -1,0 +1,181 @@
+//! Tests of what the sessions of a group get.
+
+use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt;
+use zim_protocol::event_frame::Frame;
+use zim_protocol::{ChangeEntry, LogKind};
+
+use super::pushes::{dirty, frames, message_to, pushes};
+use super::tests::connection_of;
+use super::*;
+use crate::effect::{Audience, GroupStay, MessageEffect};
+use crate::key::ConversationKey;
+
+const GROUP: ConversationKey = ConversationKey(7);
+const MESSAGES: LogKind = LogKind::Messages;
+const CHANGES: LogKind = LogKind::Changes;
+
+/// The open stay from the first message on.
+const STAY: GroupStay = GroupStay { from_seq: 1, from_rev: 1, to: None };
+
+struct Group {
+    fanout: Arc<Fanout>,
+    publisher: Publisher,
+    name: Arc<str>,
+}
+
+impl Group {
+    fn new() -> Self {
+        let fanout = Arc::new(Fanout::default());
+        Self { publisher: Publisher::start(Arc::clone(&fanout)), fanout, name: "group".into() }
+    }
+
+    /// Registers a session of a user, as a login does.
+    fn session(&self, user: i64, login: i64, stay: GroupStay) -> Arc<ConnectionState> {
+        let session = connection_of(UserKey(user), login);
+        self.fanout.register(UserKey(user), Arc::clone(&session));
+        self.fanout.enter_group((GROUP, &self.name), &session, stay);
+        session
+    }
+
+    fn audience(&self) -> Audience {
+        Audience::Group { conversation: GROUP, name: Arc::clone(&self.name) }
+    }
+
+    fn message(&self, seq: i64, cause: i64) -> Effect {
+        let message = message_to(self.audience(), seq, 10);
+        Effect::Message(Arc::new(MessageEffect { conversation: GROUP, cause: LoginKey(cause), ..message }))
+    }
+
+    fn change(&self, rev: u64) -> Effect {
+        let entry = Box::new(ChangeEntry { rev, ..ChangeEntry::default() });
+        Effect::Change { audience: self.audience(), entry, cause: LoginKey(99) }
+    }
+
+    fn stay(&self, user: i64, stay: GroupStay) -> Effect {
+        Effect::Stay { user: UserKey(user), conversation: GROUP, name: Arc::clone(&self.name), stay }
+    }
+}
+
+/// Whether nothing more waits for a session, once another one got all.
+fn has_nothing(session: &ConnectionState) -> bool {
+    session.queue.next_batch(&mut BytesMut::new(), usize::MAX).now_or_never().is_none()
+}
+
+/// Waits until every session has frames, and returns those of each.
+async fn waiting(sessions: &[Arc<ConnectionState>]) -> Vec<Vec<Bytes>> {
+    let frames = async {
+        loop {
+            let frames: Vec<_> = sessions.iter().map(|session| session.queue.waiting()).collect();
+            if frames.iter().all(|frames| !frames.is_empty()) {
+                return frames;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(60), frames).await.expect("every session has a frame")
+}
+
+#[tokio::test]
+async fn the_sessions_of_a_group_share_one_frame() {
+    let group = Group::new();
+    // More than are taken from the index at once.
+    let sessions: Vec<_> = (1..=600).map(|user| group.session(user, user, STAY)).collect();
+    group.publisher.publish(vec![group.message(1, 9_999), group.message(2, 9_999)]);
+    // The write thread goes on before a session is served, however many there are.
+    assert!(sessions.iter().all(|session| session.queue.is_empty()));
+    assert!(group.fanout.lanes.iter().all(|lane| lane.len() <= 1), "a lane gets a push once, not for each session");
+    let frames = waiting(&sessions).await;
+    let first = frames[0][0].as_ptr();
+    assert!(frames.iter().all(|frames| frames.len() == 1 && frames[0].as_ptr() == first));
+}
+
+/// The device that sends has the message already; the other devices of its user have not.
+#[tokio::test]
+async fn the_device_that_sends_gets_no_content_and_the_users_other_devices_do() {
+    let group = Group::new();
+    let (sender, other, bob) = (group.session(1, 10, STAY), group.session(1, 11, STAY), group.session(2, 20, STAY));
+    group.publisher.publish(vec![group.message(1, 10), group.message(2, 20)]);
+    let contents = async |session: &ConnectionState| match frames(session, 1).await.remove(0) {
+        Frame::Push(push) => push.messages.iter().map(|entry| entry.content.len()).collect::<Vec<_>>(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(contents(&sender).await, [0, 10]);
+    assert_eq!(contents(&other).await, [10, 10]);
+    assert_eq!(contents(&bob).await, [10, 0]);
+    group.publisher.publish(vec![group.message(3, 10)]);
+    assert_eq!(pushes(&bob, 1).await, [(MESSAGES, 3, 3)]);
+    assert_eq!(pushes(&other, 1).await, [(MESSAGES, 3, 3)]);
+    assert!(has_nothing(&sender), "its response carries the entry");
+}
+
+#[tokio::test]
+async fn nothing_outside_the_stay_is_pushed() {
+    let group = Group::new();
+    let (ann, late) =
+        (group.session(1, 10, STAY), group.session(2, 20, GroupStay { from_seq: 2, from_rev: 2, to: None }));
+    group.publisher.publish(vec![group.message(1, 99), group.message(2, 99), group.change(1), group.change(2)]);
+    assert_eq!(pushes(&ann, 3).await, [(MESSAGES, 1, 2), (CHANGES, 1, 1), (CHANGES, 2, 2)]);
+    assert_eq!(pushes(&late, 2).await, [(MESSAGES, 2, 2), (CHANGES, 2, 2)]);
+    // Bob joins and Ann leaves in the same commit as a message.
+    let bob = connection_of(UserKey(3), 30);
+    group.fanout.register(UserKey(3), Arc::clone(&bob));
+    let left = GroupStay { to: Some((3, 3)), ..STAY };
+    let joined = GroupStay { from_seq: 4, from_rev: 3, to: None };
+    group.publisher.publish(vec![
+        group.message(3, 99),
+        group.stay(1, left),
+        group.stay(3, joined),
+        group.change(3),
+        group.message(4, 99),
+        group.change(4),
+    ]);
+    assert_eq!(pushes(&late, 4).await, [(MESSAGES, 3, 3), (CHANGES, 3, 3), (MESSAGES, 4, 4), (CHANGES, 4, 4)]);
+    assert_eq!(pushes(&bob, 3).await, [(CHANGES, 3, 3), (MESSAGES, 4, 4), (CHANGES, 4, 4)]);
+    assert_eq!(pushes(&ann, 2).await, [(MESSAGES, 3, 3), (CHANGES, 3, 3)]);
+    assert!(has_nothing(&ann));
+}
+
+/// The read of a login may be older than a change of the membership.
+#[tokio::test]
+async fn a_session_that_registers_while_its_user_is_removed_gets_nothing_more() {
+    let group = Group::new();
+    let (ann, bob) = (connection_of(UserKey(1), 10), group.session(2, 20, STAY));
+    group.fanout.register(UserKey(1), Arc::clone(&ann));
+    group.publisher.publish(vec![group.stay(1, GroupStay { to: Some((3, 3)), ..STAY })]);
+    group.fanout.enter_group((GROUP, &group.name), &ann, STAY);
+    group.publisher.publish(vec![group.message(3, 99), group.change(3), group.message(4, 99)]);
+    assert_eq!(pushes(&bob, 3).await, [(MESSAGES, 3, 3), (CHANGES, 3, 3), (MESSAGES, 4, 4)]);
+    assert_eq!(pushes(&ann, 2).await, [(MESSAGES, 3, 3), (CHANGES, 3, 3)]);
+    assert!(has_nothing(&ann));
+    // The user returns, which ends an earlier stay in the index: the client pulls what may have waited of it.
+    group.publisher.publish(vec![group.stay(1, GroupStay { from_seq: 6, from_rev: 6, to: None })]);
+    assert_eq!(dirty(&ann).await.conversations[0].id, "group");
+}
+
+#[tokio::test]
+async fn a_session_that_ended_is_in_no_group() {
+    let group = Group::new();
+    let (ann, bob) = (group.session(1, 10, STAY), group.session(2, 20, STAY));
+    assert!(group.fanout.unregister(UserKey(1), &ann));
+    // A login that is still reading its groups.
+    group.fanout.enter_group((GROUP, &group.name), &ann, STAY);
+    group.publisher.publish(vec![group.message(1, 99)]);
+    assert_eq!(pushes(&bob, 1).await, [(MESSAGES, 1, 1)]);
+    assert!(has_nothing(&ann));
+    assert_eq!(Arc::strong_count(&ann), 1, "the index holds no connection that has ended");
+}
+
+#[tokio::test]
+async fn sessions_of_a_group_are_told_to_pull_what_their_lane_had_no_room_for() {
+    let group = Group::new();
+    let (ann, bob) = (group.session(1, 10, STAY), group.session(2, 20, STAY));
+    let large = MessageEffect { conversation: GROUP, ..message_to(group.audience(), 1, 9 << 20) };
+    group.publisher.publish(vec![Effect::Message(Arc::new(large))]);
+    for session in [&ann, &bob] {
+        let dirty = dirty(session).await;
+        assert_eq!(dirty.conversations.iter().map(|name| (name.r#type, &*name.id)).collect::<Vec<_>>(), [(2, "group")]);
+    }
+    group.publisher.publish(vec![group.message(2, 99)]);
+    assert_eq!(pushes(&ann, 1).await, [(MESSAGES, 2, 2)]);
+}

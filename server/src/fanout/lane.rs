@@ -1,0 +1,404 @@
+//! What the threads of the write queue hand over to the fan-out. Each lane serves a part of the users, in the order in
+//! which their entries were handed over. It is bounded: a lane that is behind drops bodies and keeps the names of the
+//! logs, which clients then pull.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use zim_protocol::{
+    ChangeEntry, ConversationRef, ConversationType, MessageEntry, MessagePriority, UserStatus, feed_entry,
+};
+
+use super::group::{Group, GroupPush};
+use crate::effect::MessageEffect;
+use crate::key::{LoginKey, UserKey};
+
+/// The bytes that wait in one lane. More than a commit has, so that only a lane that is behind drops bodies.
+const MAX_BYTES: usize = 8 << 20;
+/// The bytes of transients that wait in one lane, in addition.
+const MAX_TRANSIENT_BYTES: usize = 2 << 20;
+/// What an entry takes besides its content.
+const WORK_BYTES: usize = 256;
+/// Entries that are pushed before the lane gives others their turn.
+const STEP: usize = 256;
+/// Beyond this many logs without bodies, they are no longer named: all clients of the lane sync.
+const MAX_MARKS: usize = 10_000;
+
+/// A user who sees a conversation, and the conversation's name for them.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct View {
+    pub(super) user: UserKey,
+    pub(super) kind: ConversationType,
+    pub(super) name: Arc<str>,
+}
+
+impl View {
+    pub(super) fn conversation(&self) -> ConversationRef {
+        ConversationRef { r#type: self.kind as i32, id: self.name.to_string() }
+    }
+}
+
+/// A push to the devices of one user, or to those of the lane in one group.
+#[derive(Debug)]
+pub(super) enum Work {
+    Message { view: View, message: Arc<MessageEffect> },
+    Change { view: View, entry: Arc<ChangeEntry>, cause: LoginKey },
+    Group(Arc<GroupPush>),
+    Feed { user: UserKey, pos: i64, entry: Box<feed_entry::Detail>, cause: LoginKey },
+    Status { user: UserKey, status: Box<UserStatus>, cause: LoginKey },
+    Transient(Box<TransientPush>),
+}
+
+/// A message that is never stored, for the devices of one user.
+#[derive(Debug)]
+pub(super) struct TransientPush {
+    pub(super) view: View,
+    pub(super) message: MessageEntry,
+    pub(super) priority: MessagePriority,
+    pub(super) cause: LoginKey,
+}
+
+impl Work {
+    fn bytes(&self) -> usize {
+        let content = match self {
+            Self::Message { message, .. } => message.content.len(),
+            Self::Group(push) => push.bytes(),
+            Self::Transient(push) => push.message.content.len(),
+            _ => 0,
+        };
+        WORK_BYTES + content
+    }
+}
+
+/// A log whose bodies were dropped.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(super) enum Mark {
+    Conversation(View),
+    Group(Group),
+    Feed(UserKey),
+    Snapshot(UserKey),
+}
+
+impl Mark {
+    /// The log that work extends; a transient extends none.
+    fn of(work: Work) -> Option<Self> {
+        match work {
+            Work::Message { view, .. } | Work::Change { view, .. } => Some(Self::Conversation(view)),
+            Work::Group(push) => Some(Self::Group(push.group.clone())),
+            Work::Feed { user, .. } => Some(Self::Feed(user)),
+            Work::Status { user, .. } => Some(Self::Snapshot(user)),
+            Work::Transient(_) => None,
+        }
+    }
+}
+
+/// The logs whose bodies a lane dropped.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Marks {
+    Of(HashSet<Mark>),
+    /// There are too many to list: those of all users of the lane.
+    All,
+}
+
+impl Default for Marks {
+    fn default() -> Self {
+        Self::Of(HashSet::new())
+    }
+}
+
+impl Marks {
+    pub(super) fn is_empty(&self) -> bool {
+        matches!(self, Self::Of(marks) if marks.is_empty())
+    }
+
+    fn has(&self, view: &View) -> bool {
+        match self {
+            Self::Of(marks) => !marks.is_empty() && marks.contains(&Mark::Conversation(view.clone())),
+            Self::All => true,
+        }
+    }
+
+    fn add(&mut self, mark: Mark) {
+        let Self::Of(marks) = self else { return };
+        marks.insert(mark);
+        if marks.len() > MAX_MARKS {
+            *self = Self::All;
+        }
+    }
+}
+
+/// One step of a lane. The marks come after the work.
+#[derive(Debug, Default)]
+pub(super) struct Step {
+    pub(super) work: Vec<Work>,
+    pub(super) marks: Marks,
+    /// The numbers of dropped transients.
+    pub(super) lost: HashMap<UserKey, u64>,
+}
+
+impl Step {
+    fn is_empty(&self) -> bool {
+        self.work.is_empty() && self.marks.is_empty() && self.lost.is_empty()
+    }
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    work: VecDeque<Work>,
+    bytes: usize,
+    transient_bytes: usize,
+    marks: Marks,
+    lost: HashMap<UserKey, u64>,
+    is_closed: bool,
+}
+
+impl Waiting {
+    /// Adds a transient if there is room for its priority, and nothing before it in its conversation was dropped: it must not
+    /// overtake that.
+    fn add_transient(&mut self, push: Box<TransientPush>) {
+        let max = match push.priority {
+            MessagePriority::Unspecified | MessagePriority::Low => MAX_TRANSIENT_BYTES / 2,
+            MessagePriority::Medium => MAX_TRANSIENT_BYTES / 4 * 3,
+            MessagePriority::High => MAX_TRANSIENT_BYTES,
+        };
+        if self.marks.has(&push.view) {
+            *self.lost.entry(push.view.user).or_default() += 1;
+            return;
+        }
+        let user = push.view.user;
+        let work = Work::Transient(push);
+        let bytes = self.transient_bytes + work.bytes();
+        if bytes <= max {
+            self.transient_bytes = bytes;
+            self.work.push_back(work);
+        } else {
+            *self.lost.entry(user).or_default() += 1;
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Lane {
+    waiting: Mutex<Waiting>,
+    added: Notify,
+}
+
+impl Lane {
+    /// Hands work over. Never waits for the fan-out.
+    pub(super) fn add(&self, more: impl IntoIterator<Item = Work>) {
+        let mut dropped = 0;
+        let mut waiting = self.waiting.lock();
+        for work in more {
+            let work = match work {
+                Work::Transient(push) => {
+                    waiting.add_transient(push);
+                    continue;
+                }
+                work => work,
+            };
+            let bytes = work.bytes();
+            // After a dropped body all others are dropped until the lane has caught up: a client must not get what
+            // follows a body without the notice that the body is missing.
+            if waiting.marks.is_empty() && waiting.bytes + bytes <= MAX_BYTES {
+                waiting.bytes += bytes;
+                waiting.work.push_back(work);
+            } else {
+                dropped += 1;
+                Mark::of(work).into_iter().for_each(|mark| waiting.marks.add(mark));
+            }
+        }
+        drop(waiting);
+        if dropped > 0 {
+            metrics::counter!("zim_fanout_dropped_total").increment(dropped);
+        }
+        self.added.notify_one();
+    }
+
+    /// The number of waiting pushes.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.waiting.lock().work.len()
+    }
+
+    /// No more work comes.
+    pub(super) fn close(&self) {
+        self.waiting.lock().is_closed = true;
+        self.added.notify_one();
+    }
+
+    /// Waits for work and takes the next step. Returns `None` once the lane is closed and empty.
+    pub(super) async fn next(&self) -> Option<Step> {
+        loop {
+            let step = self.take();
+            if step.as_ref().is_none_or(|step| !step.is_empty()) {
+                return step;
+            }
+            self.added.notified().await;
+        }
+    }
+
+    fn take(&self) -> Option<Step> {
+        let mut waiting = self.waiting.lock();
+        let count = waiting.work.len().min(STEP);
+        let work: Vec<Work> = waiting.work.drain(..count).collect();
+        for one in &work {
+            match one {
+                Work::Transient(_) => waiting.transient_bytes -= one.bytes(),
+                _ => waiting.bytes -= one.bytes(),
+            }
+        }
+        if !waiting.work.is_empty() {
+            return Some(Step { work, ..Step::default() });
+        }
+        if waiting.work.capacity() > STEP {
+            waiting.work = VecDeque::new();
+        }
+        let (marks, lost) = (std::mem::take(&mut waiting.marks), std::mem::take(&mut waiting.lost));
+        let step = Step { work, marks, lost };
+        let is_over = waiting.is_closed && step.is_empty();
+        (!is_over).then_some(step)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use futures_util::FutureExt;
+
+    use super::*;
+    use crate::effect::Audience;
+    use crate::key::{AppKey, ConversationKey};
+
+    fn message(user: i64, seq: i64, bytes: usize) -> Work {
+        let view = View { user: UserKey(user), kind: ConversationType::Peer, name: "bob".into() };
+        let message = MessageEffect {
+            app: AppKey(1),
+            conversation: ConversationKey(user),
+            audience: Audience::Peers([(UserKey(user), "ann".into()), (UserKey(-1), "bob".into())]),
+            seq,
+            n: seq,
+            message_id: seq,
+            sender: "bob".into(),
+            cause: LoginKey(99),
+            ts: 0,
+            kind: 1,
+            flags: 1,
+            client_key: [0; 16],
+            content: Bytes::from(vec![0; bytes]),
+        };
+        Work::Message { view, message: Arc::new(message) }
+    }
+
+    fn step(lane: &Lane) -> Option<(Vec<i64>, Marks)> {
+        let step = lane.next().now_or_never()??;
+        let seq = |work: &Work| if let Work::Message { message, .. } = work { message.seq } else { 0 };
+        Some((step.work.iter().map(seq).collect(), step.marks))
+    }
+
+    fn marks(users: &[i64]) -> Marks {
+        Marks::Of(users.iter().filter_map(|user| Mark::of(message(*user, 0, 0))).collect())
+    }
+
+    #[test]
+    fn a_lane_that_is_behind_drops_bodies_and_no_position() {
+        let lane = Lane::default();
+        let half = MAX_BYTES / 2 - WORK_BYTES;
+        lane.add([message(1, 1, half), message(1, 2, half)]);
+        assert_eq!(step(&lane), Some((vec![1, 2], marks(&[]))), "exactly the bound is not too much");
+        assert_eq!(step(&lane), None);
+        lane.add([message(1, 3, half), message(2, 1, half + 1)]);
+        // These would fit, but they follow something that is missing.
+        lane.add([message(2, 2, 0), message(1, 4, 0)]);
+        assert_eq!(step(&lane), Some((vec![3], marks(&[1, 2]))));
+        // The lane has caught up.
+        lane.add([message(2, 3, 0)]);
+        assert_eq!(step(&lane), Some((vec![3], marks(&[]))));
+    }
+
+    fn transient(user: i64, priority: MessagePriority, bytes: usize) -> Work {
+        let view = View { user: UserKey(user), kind: ConversationType::Peer, name: "bob".into() };
+        let message = MessageEntry { content: vec![0; bytes].into(), ..MessageEntry::default() };
+        Work::Transient(Box::new(TransientPush { view, message, priority, cause: LoginKey(99) }))
+    }
+
+    /// The number of transients that are kept, and of those that are lost.
+    fn kept(lane: &Lane) -> (usize, u64) {
+        let step = lane.next().now_or_never().flatten().unwrap();
+        assert!(step.marks.is_empty());
+        (step.work.len(), step.lost.values().sum())
+    }
+
+    #[test]
+    fn low_transients_are_dropped_before_medium_before_high() {
+        use MessagePriority::{High, Low, Medium, Unspecified};
+        let quarter = MAX_TRANSIENT_BYTES / 4 - WORK_BYTES;
+        for (priority, fits) in [(Unspecified, 2), (Low, 2), (Medium, 3), (High, 4)] {
+            let lane = Lane::default();
+            lane.add((0..5).map(|_| transient(1, priority, quarter)));
+            assert_eq!(kept(&lane), (fits, 5 - fits as u64), "{priority:?}");
+            // What was pushed makes room.
+            lane.add([transient(1, priority, quarter)]);
+            assert_eq!(kept(&lane), (1, 0));
+        }
+        let lane = Lane::default();
+        lane.add([Low, High, Low, Medium, Low, Medium, High, High].map(|priority| transient(1, priority, quarter)));
+        assert_eq!(kept(&lane), (4, 4), "low, high, medium, high");
+    }
+
+    #[test]
+    fn transients_and_logs_take_no_room_from_each_other() {
+        let lane = Lane::default();
+        lane.add((0..4).map(|_| transient(1, MessagePriority::High, MAX_TRANSIENT_BYTES / 4 - WORK_BYTES)));
+        lane.add([message(1, 1, MAX_BYTES - WORK_BYTES), transient(1, MessagePriority::High, 0)]);
+        assert_eq!(kept(&lane), (5, 1));
+    }
+
+    #[test]
+    fn a_transient_does_not_overtake_a_message_that_was_dropped() {
+        let lane = Lane::default();
+        lane.add([
+            message(1, 1, MAX_BYTES),
+            transient(1, MessagePriority::High, 0),
+            transient(2, MessagePriority::Low, 0),
+        ]);
+        let step = lane.next().now_or_never().flatten().unwrap();
+        assert_eq!((step.work.len(), step.lost, step.marks), (1, HashMap::from([(UserKey(1), 1)]), marks(&[1])));
+    }
+
+    #[test]
+    fn the_marks_come_after_all_work_that_was_handed_over_before() {
+        let lane = Lane::default();
+        let count = i64::try_from(STEP).unwrap() + 1;
+        lane.add((1..=count).map(|seq| message(1, seq, 0)));
+        lane.add([message(1, count + 1, MAX_BYTES)]);
+        assert_eq!(step(&lane), Some(((1..count).collect(), marks(&[]))));
+        assert_eq!(step(&lane), Some((vec![count], marks(&[1]))));
+    }
+
+    #[test]
+    fn too_many_marks_become_one_for_all() {
+        let lane = Lane::default();
+        let most = i64::try_from(MAX_MARKS).unwrap();
+        let Work::Message { message, .. } = message(0, 1, MAX_BYTES) else { panic!() };
+        let view = |user| View { user: UserKey(user), kind: ConversationType::Peer, name: "bob".into() };
+        let work = |user| Work::Message { view: view(user), message: Arc::clone(&message) };
+        let fill = |count| lane.add((0..count).map(work));
+        fill(most);
+        assert!(matches!(step(&lane), Some((_, Marks::Of(marks))) if marks.len() == MAX_MARKS));
+        fill(most + 1);
+        fill(1);
+        assert_eq!(step(&lane), Some((vec![], Marks::All)));
+        assert_eq!(step(&lane), None);
+    }
+
+    #[test]
+    fn a_closed_lane_still_hands_out_what_it_has() {
+        let lane = Lane::default();
+        lane.add([message(1, 1, 0)]);
+        lane.close();
+        assert_eq!(step(&lane), Some((vec![1], marks(&[]))));
+        assert!(lane.next().now_or_never().unwrap().is_none());
+    }
+}

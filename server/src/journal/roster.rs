@@ -1,0 +1,191 @@
+//! Changes of who is in a group, and as what. The log stores keys of users; names, nicknames and roles are read when an entry is delivered.
+
+use std::collections::HashMap;
+
+use prost::Message;
+use zim_protocol::{
+    GroupEnterInfo, GroupEnterType, GroupEvent, GroupMemberEvent, GroupMemberInfo, GroupMemberSimpleInfo,
+    GroupMemberState, GroupOperatedInfo, RosterChange,
+};
+
+use crate::db::{Row, Tx};
+use crate::error::Error;
+use crate::key::{ConversationKey, UserKey};
+
+/// What happens to members of a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RosterEvent {
+    /// The creator makes the group.
+    Created,
+    /// A user joins.
+    Joined,
+    /// A member brings others in.
+    Invited,
+    /// A member leaves.
+    Left,
+    /// Members are removed.
+    KickedOut,
+    /// The group is dismissed: nobody is a member any more.
+    Dismissed,
+    /// Members change: their roles, nicknames or mutes.
+    Updated,
+}
+
+impl RosterEvent {
+    const ALL: [Self; 7] =
+        [Self::Created, Self::Joined, Self::Invited, Self::Left, Self::KickedOut, Self::Dismissed, Self::Updated];
+
+    /// The event for the users themselves.
+    fn group_event(self) -> GroupEvent {
+        match self {
+            Self::Created => GroupEvent::Created,
+            Self::Joined => GroupEvent::Joined,
+            Self::Invited => GroupEvent::Invited,
+            Self::Left => GroupEvent::Left,
+            Self::KickedOut => GroupEvent::KickedOut,
+            Self::Dismissed => GroupEvent::Dismissed,
+            Self::Updated => GroupEvent::Unspecified,
+        }
+    }
+
+    /// The event for all members.
+    fn member_event(self) -> GroupMemberEvent {
+        match self {
+            Self::Created | Self::Joined => GroupMemberEvent::Joined,
+            Self::Invited => GroupMemberEvent::Invited,
+            Self::Left => GroupMemberEvent::Left,
+            Self::KickedOut => GroupMemberEvent::KickedOut,
+            Self::Dismissed | Self::Updated => GroupMemberEvent::Unspecified,
+        }
+    }
+
+    /// Whether the users are members afterwards.
+    fn are_members(self) -> bool {
+        matches!(self, Self::Created | Self::Joined | Self::Invited | Self::Updated)
+    }
+}
+
+/// What happened to which users, as the log stores it.
+#[derive(Clone, PartialEq, Message)]
+pub struct RosterRecord {
+    /// `GroupEvent`; 0: the users changed.
+    #[prost(int32, tag = "1")]
+    event: i32,
+    #[prost(sint64, repeated, tag = "2")]
+    users: Vec<i64>,
+}
+
+impl RosterRecord {
+    /// Creates the record of an event of these users.
+    pub fn new(event: RosterEvent, users: impl IntoIterator<Item = UserKey>) -> Self {
+        Self { event: event.group_event() as i32, users: users.into_iter().map(|user| user.0).collect() }
+    }
+
+    fn event(&self) -> Option<RosterEvent> {
+        RosterEvent::ALL.into_iter().find(|event| event.group_event() as i32 == self.event)
+    }
+}
+
+/// The columns of a member `g` of a group with the account `a`, and the account `o` that brought them in.
+pub const MEMBER: &str = "a.id, a.name, a.user_name, a.avatar_url, a.extended_data, g.nickname, g.role, g.enter_type, \
+     g.entered_at, o.name, o.user_name, o.avatar_url, o.extended_data";
+
+/// The tables of [`MEMBER`] for the conversation that parameter $1 names. A user who is not a member has no `g`.
+pub const MEMBERS: &str = "account a LEFT JOIN group_member g ON g.conversation = $1 AND g.account = a.id \
+     LEFT JOIN account o ON o.id = g.operator";
+
+/// Reads [`MEMBER`] from column `first`. Returns the user's key, too.
+///
+/// # Errors
+/// A column has another type.
+pub fn member_info(row: &Row, first: usize) -> Result<(UserKey, GroupMemberInfo), Error> {
+    let user_avatar_url: String = row.get(first + 3)?;
+    let operated_user = match row.get::<Option<String>>(first + 9)? {
+        Some(user_id) => Some(GroupMemberSimpleInfo {
+            user_id,
+            user_name: row.get(first + 10)?,
+            user_avatar_url: row.get(first + 11)?,
+            user_extended_data: row.get(first + 12)?,
+            ..GroupMemberSimpleInfo::default()
+        }),
+        None => None,
+    };
+    let enter = match row.get::<Option<i32>>(first + 7)? {
+        Some(enter_type) => Some(GroupEnterInfo { enter_time: row.get(first + 8)?, enter_type, operated_user }),
+        None => None,
+    };
+    let info = GroupMemberInfo {
+        user_id: row.get(first + 1)?,
+        user_name: row.get(first + 2)?,
+        user_avatar_url: user_avatar_url.clone(),
+        user_extended_data: row.get(first + 4)?,
+        member_nickname: row.get::<Option<String>>(first + 5)?.unwrap_or_default(),
+        member_role: row.get::<Option<i64>>(first + 6)?.unwrap_or_default(),
+        member_avatar_url: user_avatar_url,
+        mute_expired_time: 0,
+        group_enter_info: enter,
+    };
+    Ok((UserKey(row.get(first)?), info))
+}
+
+/// Returns these users as members of the group; those who are not have neither nickname nor role.
+///
+/// # Errors
+/// The store fails.
+pub async fn members(
+    tx: &mut Tx<'_>,
+    group: ConversationKey,
+    users: impl IntoIterator<Item = i64>,
+) -> Result<HashMap<i64, GroupMemberInfo>, Error> {
+    let (list, mut params) = tx.dialect().in_list(users, 2);
+    params.insert(0, group.into());
+    let sql = format!("SELECT {MEMBER} FROM {MEMBERS} WHERE a.id IN {list}");
+    let rows = tx.fetch(&sql, &params).await?;
+    rows.iter().map(|row| member_info(row, 0).map(|(user, info)| (user.0, info))).collect()
+}
+
+/// The change of a page that is to be completed: its index there, its record and its actor.
+pub(super) type Unresolved = (usize, RosterRecord, i64);
+
+/// Completes changes of the roster with what is true of their users now. One statement for all of them.
+pub(super) async fn resolve(
+    tx: &mut Tx<'_>,
+    group: ConversationKey,
+    records: Vec<Unresolved>,
+) -> Result<Vec<(usize, RosterChange)>, Error> {
+    if records.is_empty() {
+        return Ok(Vec::new());
+    }
+    let users = records.iter().flat_map(|(_, record, actor)| record.users.iter().chain([actor]).copied());
+    let found = members(tx, group, users.collect::<std::collections::BTreeSet<_>>()).await?;
+    let resolved = records.into_iter().filter_map(|(index, record, actor)| {
+        // A later version may know more.
+        let event = record.event()?;
+        let operator = found.get(&actor).cloned().unwrap_or_default();
+        let state = if event.are_members() { GroupMemberState::Enter } else { GroupMemberState::Quit };
+        let change = RosterChange {
+            state: state as i32,
+            member_event: event.member_event() as i32,
+            group_event: event.group_event() as i32,
+            user_list: record.users.iter().filter_map(|user| found.get(user).cloned()).collect(),
+            operated_info: Some(GroupOperatedInfo {
+                user_id: operator.user_id,
+                user_name: operator.user_name,
+                member_nickname: operator.member_nickname,
+                member_role: operator.member_role,
+            }),
+        };
+        Some((index, change))
+    });
+    Ok(resolved.collect())
+}
+
+/// The way in that an event stands for.
+pub fn enter_type(event: RosterEvent) -> GroupEnterType {
+    match event {
+        RosterEvent::Created => GroupEnterType::Created,
+        RosterEvent::Joined => GroupEnterType::Joined,
+        RosterEvent::Invited => GroupEnterType::Invited,
+        _ => GroupEnterType::Unknown,
+    }
+}

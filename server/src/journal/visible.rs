@@ -1,0 +1,204 @@
+//! What a member sees of a conversation. Every read of its logs goes through a [`Viewer`], and the same rule stands here as
+//! SQL for statements about many conversations.
+
+use zim_protocol::MessageFlag;
+
+use super::rules::{Base, Extent, Stay, end_of_stay, is_visible, visible};
+use crate::db::{Tx, params};
+use crate::error::Error;
+use crate::key::{ConversationKey, UserKey};
+
+const ONLY: u32 = MessageFlag::TargetOnly as u32;
+const EXCEPT: u32 = MessageFlag::TargetExcept as u32;
+
+/// The condition that `viewer` may see `message` within their stays: they did not delete it for themselves, and if it is
+/// targeted, it is meant for them. Both are names of SQL: an alias of a message, and an expression for an account.
+pub(super) fn is_shown(message: &str, viewer: &str) -> String {
+    format!(
+        "NOT EXISTS (SELECT 1 FROM hidden hid WHERE hid.account = {viewer} AND hid.conversation = {message}.conversation \
+         AND hid.seq = {message}.seq) AND (({message}.flags & {}) = 0 OR {message}.sender = {viewer} OR \
+         (({message}.flags & {ONLY}) <> 0) = EXISTS (SELECT 1 FROM target tgt WHERE tgt.conversation = {message}.conversation \
+         AND tgt.seq = {message}.seq AND tgt.account = {viewer}))",
+        ONLY | EXCEPT
+    )
+}
+
+/// The condition that position `message` lies in a stay of the member `m`, above what the member cleared and above the floor of
+/// the conversation `c`.
+fn is_in_stay(message: &str) -> String {
+    format!(
+        "{message}.seq > m.cleared_seq AND {message}.seq > c.floor_seq AND \
+         (({message}.seq >= m.from_seq AND (m.to_seq IS NULL OR {message}.seq <= m.to_seq)) OR \
+         EXISTS (SELECT 1 FROM span sp WHERE sp.account = m.account AND sp.conversation = m.conversation \
+         AND {message}.seq >= sp.from_seq AND {message}.seq <= sp.to_seq))"
+    )
+}
+
+/// How far back the last message of a conversation is looked for. If there is none, the client finds it by a page of history.
+const LAST_MESSAGE_DEPTH: i64 = 200;
+
+/// The position of the newest message that the member `m` of the conversation `c` sees. `end` is the SQL of the last position that
+/// the member may know of.
+pub fn last_message(end: &str) -> String {
+    format!(
+        "(SELECT y.seq FROM message y WHERE y.conversation = c.id AND y.seq <= {end} AND y.seq > {end} - {LAST_MESSAGE_DEPTH} \
+         AND {} AND {} ORDER BY y.seq DESC LIMIT 1)",
+        is_in_stay("y"),
+        is_shown("y", "m.account")
+    )
+}
+
+/// 1 if the message `x` changed after the stay of the member `m` that it belongs to: it is served without content.
+pub const IS_LATER: &str = "CASE WHEN x.rev > COALESCE(CASE WHEN x.seq >= m.from_seq THEN m.to_rev ELSE \
+     (SELECT sp.to_rev FROM span sp WHERE sp.account = m.account AND sp.conversation = m.conversation \
+     AND x.seq >= sp.from_seq AND x.seq <= sp.to_seq) END, x.rev) THEN 1 ELSE 0 END";
+
+/// The messages `x` of others that the member `m` would count as unread, but which were revoked.
+const REVOKED: &str = "x.conversation = m.conversation AND x.kind = 31 AND x.seq > m.base_seq \
+     AND (m.to_seq IS NULL OR x.seq <= m.to_seq) AND x.sender <> m.account AND (x.flags & 1) = 1";
+/// The same for those that the member deleted for themselves.
+const HIDDEN: &str = "h.account = m.account AND h.conversation = m.conversation AND h.seq > m.base_seq \
+     AND (m.to_seq IS NULL OR h.seq <= m.to_seq) AND x.kind <> 31 AND x.sender <> m.account AND (x.flags & 1) = 1";
+const HIDDEN_FROM: &str = "hidden h JOIN message x ON x.conversation = h.conversation AND x.seq = h.seq";
+
+/// Of a member `m`: the number of messages that would otherwise count as unread, but were revoked or deleted. Found by index.
+pub fn deducted() -> String {
+    format!("((SELECT COUNT(*) FROM message x WHERE {REVOKED}) + (SELECT COUNT(*) FROM {HIDDEN_FROM} WHERE {HIDDEN}))")
+}
+
+/// The most positions that a client is told of.
+const MAX_POSITIONS: i64 = 1_000;
+
+/// Returns the positions of the messages that [`deducted`] counts, ascending.
+///
+/// # Errors
+/// The store fails.
+pub async fn deducted_positions(
+    tx: &mut Tx<'_>,
+    conversation: ConversationKey,
+    user: UserKey,
+) -> Result<Vec<u64>, Error> {
+    let sql = format!(
+        "SELECT x.seq FROM member m JOIN message x ON {REVOKED} WHERE m.account = $1 AND m.conversation = $2 \
+         UNION SELECT h.seq FROM member m JOIN {HIDDEN_FROM} ON {HIDDEN} WHERE m.account = $1 AND m.conversation = $2 \
+         ORDER BY 1 LIMIT $3"
+    );
+    let rows = tx.fetch(&sql, &params![user, conversation, MAX_POSITIONS]).await?;
+    rows.iter().map(|row| Ok(row.get::<i64>(0)?.unsigned_abs())).collect()
+}
+
+/// A stay in both logs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Visit {
+    /// In the log of messages.
+    pub seq: Stay,
+    /// In the log of changes.
+    pub rev: Stay,
+}
+
+/// How a user sees a conversation.
+#[derive(Clone, Debug)]
+pub struct Viewer {
+    /// The user.
+    pub user: UserKey,
+    /// The other user of a peer conversation, otherwise 0.
+    pub peer: UserKey,
+    /// The stays, ascending. The last one lasts, unless the user has left.
+    pub visits: Vec<Visit>,
+    /// The extent of the log of messages.
+    pub message_log: Extent,
+    /// The extent of the log of changes.
+    pub change_log: Extent,
+    /// The position up to which the member deleted messages for themselves.
+    pub cleared: i64,
+    /// The member's read mark.
+    pub read_seq: i64,
+    /// Where counting unread messages begins.
+    pub base: Base,
+    /// The counted messages that the member sent.
+    pub sent: i64,
+    /// See [`super::rules::unread`].
+    pub deducted: i64,
+    /// The conversation's count of counted messages.
+    pub n: i64,
+}
+
+impl Viewer {
+    /// Returns a user's view of a conversation, or `None` if the user never was a member.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub async fn of(tx: &mut Tx<'_>, conversation: ConversationKey, user: UserKey) -> Result<Option<Self>, Error> {
+        let sql = format!(
+            "SELECT c.seq, c.n, c.rev, c.floor_seq, c.floor_rev, c.end_seq, c.end_rev, m.peer, m.from_seq, m.from_rev, \
+             m.to_seq, m.to_rev, m.cleared_seq, m.read_seq, m.base_seq, m.base_n, m.base_sent, m.sent, {}, c.type \
+             FROM member m JOIN conversation c ON c.id = m.conversation WHERE m.account = $1 AND m.conversation = $2",
+            deducted()
+        );
+        let Some(row) = tx.fetch_one(&sql, &params![user, conversation]).await? else { return Ok(None) };
+        let mut visits = Vec::with_capacity(1);
+        // The two users of a peer conversation never leave it.
+        if row.get::<i64>(19)? != 0 {
+            let sql = "SELECT from_seq, from_rev, to_seq, to_rev FROM span WHERE account = $1 AND conversation = $2 \
+                       ORDER BY from_rev";
+            for row in tx.fetch(sql, &params![user, conversation]).await? {
+                visits.push(Visit {
+                    seq: Stay { from: row.get(0)?, to: row.get(2)? },
+                    rev: Stay { from: row.get(1)?, to: row.get(3)? },
+                });
+            }
+        }
+        visits.push(Visit {
+            seq: Stay { from: row.get(8)?, to: row.get(10)? },
+            rev: Stay { from: row.get(9)?, to: row.get(11)? },
+        });
+        Ok(Some(Self {
+            user,
+            peer: UserKey(row.get(7)?),
+            visits,
+            message_log: Extent { head: row.get(0)?, floor: row.get(3)?, end: row.get(5)? },
+            change_log: Extent { head: row.get(2)?, floor: row.get(4)?, end: row.get(6)? },
+            cleared: row.get(12)?,
+            read_seq: row.get(13)?,
+            base: Base { seq: row.get(14)?, n: row.get(15)?, sent: row.get(16)? },
+            sent: row.get(17)?,
+            deducted: row.get(18)?,
+            n: row.get(1)?,
+        }))
+    }
+
+    /// The last message that the member may know of.
+    pub fn end_seq(&self) -> i64 {
+        self.visits.last().map_or(0, |visit| end_of_stay(visit.seq, self.message_log))
+    }
+
+    /// The last change that the member may know of.
+    pub fn end_rev(&self) -> i64 {
+        self.visits.last().map_or(0, |visit| end_of_stay(visit.rev, self.change_log))
+    }
+
+    /// The positions of messages that the member may see, as `(after, through)` pairs. Single ones of them may be hidden.
+    pub fn windows(&self) -> Vec<(i64, i64)> {
+        let stays: Vec<Stay> = self.visits.iter().map(|visit| visit.seq).collect();
+        visible(&stays, self.message_log, self.cleared)
+    }
+
+    /// The positions of changes that the member may see, as `(after, through)` pairs.
+    pub fn change_windows(&self) -> Vec<(i64, i64)> {
+        let stays: Vec<Stay> = self.visits.iter().map(|visit| visit.rev).collect();
+        visible(&stays, self.change_log, 0)
+    }
+
+    /// Whether a message lies in a stay, above what was cleared.
+    pub fn is_in_stay(&self, seq: i64) -> bool {
+        is_visible(&self.windows(), seq)
+    }
+
+    /// Whether a message that last changed at `rev` is served without content: the change came after the stay that the message
+    /// belongs to.
+    pub fn is_later(&self, seq: i64, rev: i64) -> bool {
+        let is_in = |stay: &Stay| seq >= stay.from && stay.to.is_none_or(|to| seq <= to);
+        let visit = self.visits.iter().find(|visit| is_in(&visit.seq));
+        visit.and_then(|visit| visit.rev.to).is_some_and(|to| rev > to)
+    }
+}

@@ -1,0 +1,189 @@
+//! The jobs that let users into a group and out of it. The group is in their scope, and so is each user who enters: their feed
+//! tells their devices of the group.
+
+use zim_protocol::GroupFullInfo;
+
+use super::rules::{self, MEMBER, OWNER, Settings};
+use super::store::{self, Head, Place};
+use crate::db::Tx;
+use crate::effect::{Audience, Effect, GroupStay};
+use crate::error::Error;
+use crate::journal::{ChangedConversation, LogWriter, RosterEvent, enter_type};
+use crate::key::{AppKey, UserKey};
+use crate::service::conversation::{CONVERSATION, find_group};
+
+/// A request about a group.
+#[derive(Clone, Debug)]
+pub(super) struct Group {
+    pub(super) conversation: ChangedConversation,
+    pub(super) group_id: String,
+    /// Who asks.
+    pub(super) me: UserKey,
+    pub(super) now: i64,
+    /// The server's limit of members.
+    pub(super) max_members: i64,
+}
+
+impl Group {
+    /// Reads the head of the group, whose row the job holds.
+    async fn head(&self, tx: &mut Tx<'_>) -> Result<Head, Error> {
+        let head = store::head(tx, self.conversation.key).await?;
+        head.filter(|head| !head.is_dismissed).ok_or_else(|| Error::group_not_found(&self.group_id))
+    }
+
+    /// Returns the role of the caller.
+    async fn my_role(&self, tx: &mut Tx<'_>) -> Result<i64, Error> {
+        store::role(tx, self.conversation.key, self.me).await?.ok_or_else(Error::not_in_group)
+    }
+
+    /// Returns what the group is.
+    async fn info(&self, tx: &mut Tx<'_>) -> Result<GroupFullInfo, Error> {
+        let info = store::info(tx, self.conversation.key, &self.group_id).await?;
+        info.ok_or_else(|| Error::internal_text("a group without a row"))
+    }
+
+    /// Creates the group, with the caller as its owner and `others` as members.
+    pub(super) async fn create(
+        self,
+        tx: &mut Tx<'_>,
+        log: &mut LogWriter,
+        app: AppKey,
+        (name, avatar_url, settings): (String, String, Settings),
+        others: Vec<UserKey>,
+    ) -> Result<GroupFullInfo, Error> {
+        match find_group(tx, app, &self.group_id).await? {
+            Some((_, true)) => return Err(Error::group_dismissed(&self.group_id)),
+            Some((_, false)) => return Err(Error::group_exists(&self.group_id)),
+            None => {}
+        }
+        let most = rules::limit(settings.max_members, self.max_members);
+        if others.len() >= usize::try_from(most).unwrap_or(0) {
+            return Err(Error::group_full(most));
+        }
+        let key = self.conversation.key;
+        store::insert(tx, (app, key), (&self.group_id, name, avatar_url), settings, self.now).await?;
+        self.enter(tx, log, RosterEvent::Created, vec![self.me], OWNER).await?;
+        if !others.is_empty() {
+            self.enter(tx, log, RosterEvent::Invited, others, MEMBER).await?;
+        }
+        self.info(tx).await
+    }
+
+    /// The caller joins. For a member this changes nothing.
+    pub(super) async fn join(self, tx: &mut Tx<'_>, log: &mut LogWriter) -> Result<GroupFullInfo, Error> {
+        let head = self.head(tx).await?;
+        if store::role(tx, self.conversation.key, self.me).await?.is_none() {
+            rules::check_join_mode(head.join_mode)?;
+            let most = rules::limit(head.max_members, self.max_members);
+            if head.members >= most {
+                return Err(Error::group_full(most));
+            }
+            self.enter(tx, log, RosterEvent::Joined, vec![self.me], MEMBER).await?;
+        }
+        self.info(tx).await
+    }
+
+    /// The caller leaves. The earliest member becomes the owner if they were; nobody is left in a group that ends.
+    pub(super) async fn leave(self, tx: &mut Tx<'_>, log: &mut LogWriter) -> Result<(), Error> {
+        let head = self.head(tx).await?;
+        let role = self.my_role(tx).await?;
+        self.exit(tx, log, RosterEvent::Left, &[self.me]).await?;
+        if head.members == 1 {
+            return store::dismiss(tx, self.conversation.key).await;
+        }
+        if role == OWNER
+            && let Some(heir) = store::earliest(tx, self.conversation.key).await?
+        {
+            store::set_role(tx, self.conversation.key, heir, OWNER).await?;
+            let at = (self.me, self.now);
+            log.change_roster(tx, &self.conversation, RosterEvent::Updated, [heir], at).await?;
+        }
+        Ok(())
+    }
+
+    /// The owner dismisses the group.
+    pub(super) async fn dismiss(self, tx: &mut Tx<'_>, log: &mut LogWriter) -> Result<(), Error> {
+        self.head(tx).await?;
+        if self.my_role(tx).await? != OWNER {
+            return Err(Error::not_allowed_in_group("dismiss this group: you are not its owner"));
+        }
+        let at = (self.me, self.now);
+        log.change_roster(tx, &self.conversation, RosterEvent::Dismissed, [], at).await?;
+        store::dismiss(tx, self.conversation.key).await
+    }
+
+    /// Removes members. Returns those who could not be removed, with the reason.
+    pub(super) async fn kick(
+        self,
+        tx: &mut Tx<'_>,
+        log: &mut LogWriter,
+        users: Vec<(UserKey, String)>,
+    ) -> Result<Vec<(UserKey, Error)>, Error> {
+        self.head(tx).await?;
+        let role = self.my_role(tx).await?;
+        if !rules::is_above(role, MEMBER) {
+            return Err(Error::not_allowed_in_group("remove members of this group"));
+        }
+        let roles = store::roles(tx, self.conversation.key, users.iter().map(|(user, _)| *user)).await?;
+        let (mut removed, mut refused) = (Vec::new(), Vec::new());
+        for (user, user_id) in users {
+            match roles.get(&user) {
+                _ if user == self.me => {
+                    refused.push((user, Error::params_invalid("you cannot remove yourself; leave the group instead")));
+                }
+                None => refused.push((user, Error::not_a_member(&user_id))),
+                Some(other) if rules::is_above(role, *other) => removed.push(user),
+                Some(_) => refused.push((user, Error::not_allowed_in_group(&format!("remove {user_id}")))),
+            }
+        }
+        if !removed.is_empty() {
+            self.exit(tx, log, RosterEvent::KickedOut, &removed).await?;
+        }
+        Ok(refused)
+    }
+
+    /// Lets users in, who are no members.
+    async fn enter(
+        &self,
+        tx: &mut Tx<'_>,
+        log: &mut LogWriter,
+        event: RosterEvent,
+        users: Vec<UserKey>,
+        role: i64,
+    ) -> Result<(), Error> {
+        let key = self.conversation.key;
+        let at = (self.me, self.now);
+        let rev = log.change_roster(tx, &self.conversation, event, users.iter().copied(), at).await?;
+        let operator = if event == RosterEvent::Invited { self.me } else { UserKey(0) };
+        let place = Place { role, enter_type: enter_type(event) as i32, at: self.now, operator, rev };
+        let from_seq = store::enter(tx, key, &users, place).await?;
+        for user in users {
+            log.feed(tx, user, &CONVERSATION, key).await?;
+            self.tell(tx, user, GroupStay { from_seq, from_rev: rev, to: None });
+        }
+        Ok(())
+    }
+
+    /// Lets members out.
+    async fn exit(
+        &self,
+        tx: &mut Tx<'_>,
+        log: &mut LogWriter,
+        event: RosterEvent,
+        users: &[UserKey],
+    ) -> Result<(), Error> {
+        let at = (self.me, self.now);
+        let rev = log.change_roster(tx, &self.conversation, event, users.iter().copied(), at).await?;
+        for (user, stay) in store::exit(tx, self.conversation.key, users, rev).await? {
+            self.tell(tx, user, stay);
+        }
+        Ok(())
+    }
+
+    /// Tells the fan-out of a stay.
+    fn tell(&self, tx: &mut Tx<'_>, user: UserKey, stay: GroupStay) {
+        if let Audience::Group { conversation, name } = self.conversation.audience.clone() {
+            tx.emit(Effect::Stay { user, conversation, name, stay });
+        }
+    }
+}

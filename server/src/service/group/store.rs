@@ -1,0 +1,272 @@
+//! Rows of groups and of their members.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use zim_protocol::{GroupFullInfo, GroupMemberInfo};
+
+use super::rules::Settings;
+use crate::db::{Tx, params};
+use crate::effect::GroupStay;
+use crate::error::Error;
+use crate::journal::{MEMBER, member_info};
+use crate::key::{AppKey, ConversationKey, UserKey};
+use crate::service::rows::{GROUP, PAGE_BYTES, group_info};
+
+/// The users of one event of the roster are at consecutive places, and those of the next event behind them.
+const PLACES: i64 = 128;
+
+/// What decides whether somebody may enter.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Head {
+    pub(super) is_dismissed: bool,
+    pub(super) members: i64,
+    pub(super) max_members: i64,
+    pub(super) join_mode: i32,
+}
+
+/// Returns the head of a group.
+pub(super) async fn head(tx: &mut Tx<'_>, group: ConversationKey) -> Result<Option<Head>, Error> {
+    let sql = "SELECT c.end_seq, g.members, g.max_members, g.join_mode \
+               FROM conversation c JOIN chat_group g ON g.conversation = c.id WHERE c.id = $1";
+    let Some(row) = tx.fetch_one(sql, &params![group]).await? else { return Ok(None) };
+    Ok(Some(Head {
+        is_dismissed: row.get::<Option<i64>>(0)?.is_some(),
+        members: row.get(1)?,
+        max_members: row.get(2)?,
+        join_mode: row.get(3)?,
+    }))
+}
+
+/// Returns what a group is.
+pub(super) async fn info(
+    tx: &mut Tx<'_>,
+    group: ConversationKey,
+    group_id: &str,
+) -> Result<Option<GroupFullInfo>, Error> {
+    let sql = format!("SELECT {GROUP} FROM chat_group g WHERE g.conversation = $1");
+    let row = tx.fetch_one(&sql, &params![group]).await?;
+    row.map(|row| group_info(&row, 0, group_id)).transpose()
+}
+
+/// Adds a group without members.
+pub(super) async fn insert(
+    tx: &mut Tx<'_>,
+    (app, group): (AppKey, ConversationKey),
+    (group_id, name, avatar_url): (&str, String, String),
+    settings: Settings,
+    now: i64,
+) -> Result<(), Error> {
+    tx.execute(
+        "INSERT INTO conversation (id, app, type, name, seq, n, rev, last_ts, touched, floor_seq, floor_n, floor_rev, blocks) \
+         VALUES ($1, $2, 2, $3, 0, 0, 0, $4, $4, 0, 0, 0, 0)",
+        &params![group, app, group_id, now],
+    )
+    .await?;
+    tx.made_conversation(group);
+    let attributes = serde_json::to_string(&settings.attributes).map_err(Error::internal)?;
+    tx.execute(
+        "INSERT INTO chat_group (conversation, group_name, avatar_url, notice, attributes, created_at, max_members, join_mode, \
+         invite_mode, be_invite_mode, members) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 0)",
+        &params![
+            group,
+            name,
+            avatar_url,
+            settings.notice,
+            attributes,
+            now,
+            settings.max_members,
+            i64::from(settings.join_mode),
+            i64::from(settings.invite_mode),
+            i64::from(settings.be_invite_mode)
+        ],
+    )
+    .await?;
+    Ok(())
+}
+
+/// As what, when and how users enter.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    pub(super) role: i64,
+    pub(super) enter_type: i32,
+    pub(super) at: i64,
+    /// Who brings them in; 0: they come by themselves.
+    pub(super) operator: UserKey,
+    /// The change that lets them in: the first that they see.
+    pub(super) rev: i64,
+}
+
+/// Begins the stays of users, at most 100, who are no members. Returns the position of the first message that they see.
+pub(super) async fn enter(
+    tx: &mut Tx<'_>,
+    group: ConversationKey,
+    users: &[UserKey],
+    place: Place,
+) -> Result<i64, Error> {
+    let row = tx
+        .fetch_one("SELECT seq, n FROM conversation WHERE id = $1", &params![group])
+        .await?
+        .ok_or_else(|| Error::internal_text("a group without a conversation"))?;
+    let (seq, n): (i64, i64) = (row.get(0)?, row.get(1)?);
+    for (index, user) in (0_i64..).zip(users.iter().copied()) {
+        // Somebody who returns: the stay before becomes an earlier one.
+        tx.execute(
+            "INSERT INTO span (account, conversation, from_seq, from_rev, to_seq, to_rev) \
+             SELECT account, conversation, from_seq, from_rev, to_seq, to_rev FROM member \
+             WHERE account = $1 AND conversation = $2",
+            &params![user, group],
+        )
+        .await?;
+        tx.execute(
+            "INSERT INTO member (conversation, account, peer, from_seq, from_rev, cleared_seq, read_seq, base_seq, base_n, \
+             base_sent, sent, deducted) VALUES ($1, $2, 0, $3, $4, 0, $5, $5, $6, 0, 0, 0) \
+             ON CONFLICT (account, conversation) DO UPDATE SET from_seq = $3, from_rev = $4, to_seq = NULL, to_rev = NULL, \
+             read_seq = $5, base_seq = $5, base_n = $6, base_sent = member.sent",
+            &params![group, user, seq + 1, place.rev, seq, n],
+        )
+        .await?;
+        tx.execute(
+            "INSERT INTO group_member (conversation, account, role, nickname, enter_type, entered_at, operator, place) \
+             VALUES ($1, $2, $3, '', $4, $5, $6, $7)",
+            &params![
+                group,
+                user,
+                place.role,
+                i64::from(place.enter_type),
+                place.at,
+                place.operator,
+                place.rev * PLACES + index
+            ],
+        )
+        .await?;
+    }
+    add_members(tx, group, i64::try_from(users.len()).map_err(Error::internal)?).await?;
+    Ok(seq + 1)
+}
+
+async fn add_members(tx: &mut Tx<'_>, group: ConversationKey, more: i64) -> Result<(), Error> {
+    tx.execute("UPDATE chat_group SET members = members + $2 WHERE conversation = $1", &params![group, more]).await?;
+    Ok(())
+}
+
+/// Ends the stays of members. `rev` is the change that lets them out: the last that they see. Returns the stays.
+pub(super) async fn exit(
+    tx: &mut Tx<'_>,
+    group: ConversationKey,
+    users: &[UserKey],
+    rev: i64,
+) -> Result<Vec<(UserKey, GroupStay)>, Error> {
+    let (list, mut params) = tx.dialect().in_list(users.iter().copied(), 3);
+    params.splice(0..0, params![group, rev]);
+    let sql = format!(
+        "UPDATE member SET to_seq = (SELECT seq FROM conversation WHERE id = $1), to_rev = $2 \
+         WHERE conversation = $1 AND account IN {list} RETURNING account, from_seq, from_rev, to_seq"
+    );
+    let rows = tx.fetch(&sql, &params).await?;
+    let mut stays = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let stay = GroupStay { from_seq: row.get(1)?, from_rev: row.get(2)?, to: Some((row.get(3)?, rev)) };
+        stays.push((UserKey(row.get(0)?), stay));
+    }
+    let (list, mut params) = tx.dialect().in_list(users.iter().copied(), 2);
+    params.insert(0, group.into());
+    let sql = format!("DELETE FROM group_member WHERE conversation = $1 AND account IN {list}");
+    let removed = tx.execute(&sql, &params).await?.cast_signed();
+    add_members(tx, group, -removed).await?;
+    Ok(stays)
+}
+
+/// Closes a group for good, after the last entries of its logs.
+pub(super) async fn dismiss(tx: &mut Tx<'_>, group: ConversationKey) -> Result<(), Error> {
+    tx.execute("UPDATE conversation SET end_seq = seq, end_rev = rev WHERE id = $1", &params![group]).await?;
+    Ok(())
+}
+
+/// Returns the role of a member; `None` for a user who is none.
+pub(crate) async fn role(tx: &mut Tx<'_>, group: ConversationKey, user: UserKey) -> Result<Option<i64>, Error> {
+    Ok(roles(tx, group, [user]).await?.remove(&user))
+}
+
+/// Returns the roles of those of these users who are members.
+pub(super) async fn roles(
+    tx: &mut Tx<'_>,
+    group: ConversationKey,
+    users: impl IntoIterator<Item = UserKey>,
+) -> Result<HashMap<UserKey, i64>, Error> {
+    let (list, mut params) = tx.dialect().in_list(users, 2);
+    params.insert(0, group.into());
+    let sql = format!("SELECT account, role FROM group_member WHERE conversation = $1 AND account IN {list}");
+    tx.fetch(&sql, &params).await?.iter().map(|row| Ok((UserKey(row.get(0)?), row.get(1)?))).collect()
+}
+
+/// Gives a member a role.
+pub(super) async fn set_role(tx: &mut Tx<'_>, group: ConversationKey, user: UserKey, role: i64) -> Result<(), Error> {
+    let sql = "UPDATE group_member SET role = $3 WHERE conversation = $1 AND account = $2";
+    tx.execute(sql, &params![group, user, role]).await?;
+    Ok(())
+}
+
+/// Returns the member who has been in the group longest.
+pub(super) async fn earliest(tx: &mut Tx<'_>, group: ConversationKey) -> Result<Option<UserKey>, Error> {
+    let sql = "SELECT account FROM group_member WHERE conversation = $1 ORDER BY place LIMIT 1";
+    Ok(tx.fetch_one(sql, &params![group]).await?.map(|row| row.get(0)).transpose()?.map(UserKey))
+}
+
+/// Returns up to `count` members after a place, in the order in which they entered, and the place to go on from; 0: there are
+/// no more.
+pub(super) async fn members(
+    tx: &mut Tx<'_>,
+    group: ConversationKey,
+    (after, count): (i64, usize),
+) -> Result<(Vec<GroupMemberInfo>, i64), Error> {
+    let sql = format!(
+        "SELECT {MEMBER}, g.place FROM group_member g JOIN account a ON a.id = g.account \
+         LEFT JOIN account o ON o.id = g.operator WHERE g.conversation = $1 AND g.place > $2 ORDER BY g.place LIMIT $3"
+    );
+    let limit = i64::try_from(count + 1).map_err(Error::internal)?;
+    let rows = tx.fetch(&sql, &params![group, after, limit]).await?;
+    let (mut members, mut bytes, mut last) = (Vec::with_capacity(rows.len()), 0, 0);
+    for row in rows.iter().take(count) {
+        let (_, member) = member_info(row, 0)?;
+        bytes += prost::Message::encoded_len(&member);
+        if bytes > PAGE_BYTES && !members.is_empty() {
+            break;
+        }
+        members.push(member);
+        last = row.get(13)?;
+    }
+    let is_last = members.len() == rows.len();
+    Ok((members, if is_last { 0 } else { last }))
+}
+
+/// Returns how many groups each of these users is in; a user in none is left out.
+pub(super) async fn counts(
+    tx: &mut Tx<'_>,
+    users: impl IntoIterator<Item = UserKey>,
+) -> Result<HashMap<UserKey, i64>, Error> {
+    let (list, params) = tx.dialect().in_list(users, 1);
+    let sql = format!(
+        "SELECT g.account, COUNT(*) FROM group_member g JOIN conversation c ON c.id = g.conversation \
+         WHERE g.account IN {list} AND c.end_seq IS NULL GROUP BY g.account"
+    );
+    tx.fetch(&sql, &params).await?.iter().map(|row| Ok((UserKey(row.get(0)?), row.get(1)?))).collect()
+}
+
+/// A group of a user: its ID, and the user's stay.
+type Stay = (ConversationKey, Arc<str>, GroupStay);
+
+/// Returns the groups that a user is in.
+pub(super) async fn stays(tx: &mut Tx<'_>, user: UserKey) -> Result<Vec<Stay>, Error> {
+    let sql = "SELECT g.conversation, c.name, m.from_seq, m.from_rev FROM group_member g \
+               JOIN member m ON m.account = g.account AND m.conversation = g.conversation \
+               JOIN conversation c ON c.id = g.conversation WHERE g.account = $1 AND c.end_seq IS NULL";
+    let rows = tx.fetch(sql, &params![user]).await?;
+    rows.iter()
+        .map(|row| {
+            let name: String = row.get(1)?;
+            let stay = GroupStay { from_seq: row.get(2)?, from_rev: row.get(3)?, to: None };
+            Ok((ConversationKey(row.get(0)?), Arc::from(name), stay))
+        })
+        .collect()
+}
