@@ -674,7 +674,9 @@ async fn the_demo_runs_to_its_end() {
 async fn every_bench_measures() {
     let env = TestEnv::without_server();
     let binary = server_binary();
-    for client in [&[][..], &["--sdk"]] {
+    let data = env.folder().join("sdk");
+    let data = data.to_str().unwrap();
+    for client in [&[][..], &["--sdk"], &["--sdk", "--sdk-data", data]] {
         let args = [
             "bench",
             "peer",

@@ -1,5 +1,6 @@
 //! `zim bench peer`: messages between pairs of users, a sender and a receiver.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -38,10 +39,13 @@ pub(crate) struct PeerArgs {
     /// Duration of the load before the measurement
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = duration::parse)]
     warm_up: Duration,
-    /// Use the SDK with a database for each client, like an app; the clients then take three quarters of the machine. By
+    /// Use the SDK with a database in memory for each client; the clients then take three quarters of the machine. By
     /// default, bare clients speak only the protocol and leave the machine to the server
     #[arg(long)]
     sdk: bool,
+    /// Keep the databases of the clients as files in this folder, as apps do
+    #[arg(long, value_name = "FOLDER", requires = "sdk")]
+    sdk_data: Option<PathBuf>,
     /// Spread the messages over this number of conversations, which are created first: each sender writes to many users in
     /// turn, and the receiver is a second device of the sender
     #[arg(long, value_name = "N", conflicts_with = "sdk", value_parser = conversations)]
@@ -79,6 +83,9 @@ fn window(text: &str) -> Result<usize, String> {
 struct Report {
     bench: &'static str,
     client: &'static str,
+    /// Where the clients with the SDK keep their databases.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    databases: Option<&'static str>,
     pairs: usize,
     window: usize,
     size: usize,
@@ -105,7 +112,7 @@ pub(crate) async fn run(args: PeerArgs, target: &Target, output: Output) -> Resu
     let mut load = Load { window: args.window, size: args.size, ..Load::full("p", args.pairs) };
     let meter = Meter::new();
     let running = if args.sdk {
-        sdk::load(&load, target, &meter).await?
+        sdk::load(&load, target, &meter, args.sdk_data.as_deref()).await?
     } else {
         let dialer = Arc::new(Dialer::new(target, 2)?);
         if let Some(conversations) = args.conversations {
@@ -133,6 +140,7 @@ pub(crate) async fn run(args: PeerArgs, target: &Target, output: Output) -> Resu
     let report = Report {
         bench: "peer",
         client: if args.sdk { "sdk" } else { "bare" },
+        databases: args.sdk.then_some(if args.sdk_data.is_some() { "files" } else { "memory" }),
         pairs: args.pairs,
         window: args.window,
         size: args.size,
@@ -155,7 +163,11 @@ pub(crate) async fn run(args: PeerArgs, target: &Target, output: Output) -> Resu
 }
 
 fn show(report: &Report, output: Output) -> Result<(), Failure> {
-    let clients = if report.client == "sdk" { "SDK clients" } else { "bare clients" };
+    let clients = match report.databases {
+        Some("files") => "SDK clients with databases in files",
+        Some(_) => "SDK clients with databases in memory",
+        None => "bare clients",
+    };
     let spread =
         report.conversations.map(|count| format!(", {} conversations", thousands(count as u64))).unwrap_or_default();
     output.line(format!(
