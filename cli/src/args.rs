@@ -4,10 +4,10 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::bench::{self, BenchArgs};
 use crate::command::{
-    admin, blacklist, call, chat, completions, conversation, demo, friend, history, listen, login, logout, profile,
-    revoke, send, status, token, user,
+    admin, blacklist, call, chat, completions, conversation, demo, friend, history, listen, login, logout, ping,
+    profile, revoke, send, status, token, user,
 };
-use crate::context::Context;
+use crate::context::{Context, within};
 use crate::exit::{self, Failure};
 use crate::options::Global;
 use crate::output::Output;
@@ -64,6 +64,8 @@ enum Command {
     /// Show who is online, and set your own status
     #[command(subcommand)]
     Status(status::StatusCommand),
+    /// Measure how fast the server answers
+    Ping(ping::PingArgs),
     /// Call any method of the server by name, with JSON
     Call(call::CallArgs),
     /// Make a token for the login of a user
@@ -85,27 +87,40 @@ impl Args {
     /// Runs the command.
     pub(crate) async fn run(self, output: Output) -> Result<(), Failure> {
         let Self { global, command } = self;
-        let context = || Context::new(&global, output);
-        match command {
-            Command::Login(args) => login::run(args, &context()?).await,
-            Command::Logout(args) => logout::run(&args, &context()?),
-            Command::Send(args) => send::run(args, &context()?).await,
-            Command::Listen(args) => listen::run(args, &context()?).await,
-            Command::Chat(args) => chat::run(args, &context()?).await,
-            Command::History(args) => history::run(args, &context()?).await,
-            Command::Revoke(args) => revoke::run(args, &context()?).await,
-            Command::Conversation(command) => conversation::run(command, &context()?).await,
-            Command::User(command) => user::run(command, &context()?).await,
-            Command::Friend(command) => friend::run(command, &context()?).await,
-            Command::Blacklist(command) => blacklist::run(command, &context()?).await,
-            Command::Status(command) => status::run(command, &context()?).await,
-            Command::Call(args) => call::run(args, &context()?).await,
-            Command::Token(args) => token::run(args, &context()?).await,
-            Command::Profile(command) => profile::run(&command, &context()?),
-            Command::Admin(args) => admin::run(args, &context()?).await,
-            Command::Demo(args) => demo::run(args, output).await,
-            Command::Bench(args) => bench::run(args, output).await,
-            Command::Completions(args) => completions::run(&args, Self::command()),
+        let limit = global.timeout.filter(|_| command.ends_by_itself());
+        within(limit, Box::pin(command.run(&global, output))).await
+    }
+}
+
+impl Command {
+    /// The others have another use for the time limit, or none.
+    fn ends_by_itself(&self) -> bool {
+        !matches!(self, Self::Listen(_) | Self::Chat(_) | Self::Demo(_) | Self::Bench(_))
+    }
+
+    async fn run(self, global: &Global, output: Output) -> Result<(), Failure> {
+        let context = || Context::new(global, output);
+        match self {
+            Self::Login(args) => login::run(args, &context()?).await,
+            Self::Logout(args) => logout::run(&args, &context()?),
+            Self::Send(args) => send::run(args, &context()?).await,
+            Self::Listen(args) => listen::run(args, &context()?).await,
+            Self::Chat(args) => chat::run(args, &context()?).await,
+            Self::History(args) => history::run(args, &context()?).await,
+            Self::Revoke(args) => revoke::run(args, &context()?).await,
+            Self::Conversation(command) => conversation::run(command, &context()?).await,
+            Self::User(command) => user::run(command, &context()?).await,
+            Self::Friend(command) => friend::run(command, &context()?).await,
+            Self::Blacklist(command) => blacklist::run(command, &context()?).await,
+            Self::Status(command) => status::run(command, &context()?).await,
+            Self::Ping(args) => ping::run(args, &context()?).await,
+            Self::Call(args) => call::run(args, &context()?).await,
+            Self::Token(args) => token::run(args, &context()?).await,
+            Self::Profile(command) => profile::run(&command, &context()?),
+            Self::Admin(args) => admin::run(args, &context()?).await,
+            Self::Demo(args) => demo::run(args, output).await,
+            Self::Bench(args) => bench::run(args, output).await,
+            Self::Completions(args) => completions::run(&args, Args::command()),
         }
     }
 }
@@ -116,7 +131,13 @@ fn long_help() -> String {
 Output:
   Commands print text on a terminal, otherwise JSON, one object a line, with the names of the
   reference documentation. --json and --plain override this. Errors go to standard error,
-  with code and name. NO_COLOR is honoured.
+  with code and name; with --json they are JSON, too. NO_COLOR is honoured.
+
+Times:
+  A number and a unit, everywhere: 90s, 15m, 12h, 7d.
+
+Logs:
+  -v logs to standard error. ZIM_CLI_LOG takes a filter, such as zim_client_sdk=trace.
 
 Files:
   Profiles contain secrets: only their owner can read them. `zim profile show` prints where

@@ -1,6 +1,6 @@
 //! What a command works with: its output, its profile, and a login if it needs one.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::time::{sleep, timeout};
 use zim_client_sdk::{Config, EventStream, Zim};
@@ -30,6 +30,8 @@ pub(crate) struct Context {
     pub(crate) name: String,
     /// JSON was requested with `--json`, not chosen because standard output is a pipe.
     pub(crate) json_requested: bool,
+    /// The time limit of the command.
+    pub(crate) limit: Option<Duration>,
 }
 
 /// A logged-in user.
@@ -45,7 +47,7 @@ impl Context {
     pub(crate) fn new(global: &Global, output: Output) -> Result<Self, Failure> {
         let profiles = Profiles::locate(global)?;
         let name = profiles.name(global)?;
-        Ok(Self { output, profiles, name, json_requested: global.json })
+        Ok(Self { output, profiles, name, json_requested: global.json, limit: global.timeout })
     }
 
     /// Logs in for a single command: not as a device, without local data, and without ending another login.
@@ -70,7 +72,7 @@ impl Context {
     pub(crate) async fn device(&self) -> Result<(Session, Signals), Failure> {
         // The command and the login below both receive the signals.
         let signals = Signals::listen()?;
-        let session = self.device_session().await?;
+        let session = within(self.limit, self.device_session()).await?;
         session.end_at_signal(END_WITHIN)?;
         Ok((session, signals))
     }
@@ -96,6 +98,16 @@ impl Context {
             other => other,
         }
     }
+}
+
+/// Fails if `work` takes longer than the limit.
+pub(crate) async fn within<T>(
+    limit: Option<Duration>,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let Some(limit) = limit else { return work.await };
+    let timed_out = |_| Failure::new(Exit::Network, format!("timed out after {} s", limit.as_secs()));
+    timeout(limit, work).await.map_err(timed_out)?
 }
 
 /// Returns the SDK configuration for a profile.
@@ -132,7 +144,10 @@ async fn log_in_with(config: Config, profile: &Profile, prepare: impl FnOnce(&Zi
     prepare(&zim);
     let events = zim.events();
     let login = LoginConfig { token: profile.token.clone().unwrap_or_default(), ..LoginConfig::default() };
+    tracing::debug!(user = user_id, server = profile.server, app = profile.app_id, "logging in");
+    let began = Instant::now();
     Box::pin(zim.login(&user_id, login)).await?;
+    tracing::debug!(took = ?began.elapsed(), "logged in");
     Ok(Session { zim, user_id, events })
 }
 

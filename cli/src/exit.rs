@@ -86,6 +86,22 @@ impl Failure {
         }
     }
 
+    /// Returns the failure as `--json` prints it.
+    pub(crate) fn to_json(&self) -> serde_json::Value {
+        let mut error = serde_json::json!({ "message": self.message, "exitCode": self.exit as u8 });
+        let name = Some(self.name()).filter(|name| !name.is_empty());
+        for (field, value) in [
+            ("code", self.code.map(serde_json::Value::from)),
+            ("name", name.map(serde_json::Value::from)),
+            ("hint", self.hint.clone().map(serde_json::Value::from)),
+        ] {
+            if let Some(value) = value {
+                error[field] = value;
+            }
+        }
+        serde_json::json!({ "error": error })
+    }
+
     /// Returns the reference's name of the code; empty if there is none.
     pub(crate) fn name(&self) -> &'static str {
         self.code.and_then(|code| ErrorCode::try_from(code).ok()).map_or("", |code| code.reference_name())
@@ -212,11 +228,12 @@ fn hint_of(code: ErrorCode) -> Option<&'static str> {
     })
 }
 
-/// Prints the message of clap. Help goes to standard output and is a success.
-pub(crate) fn usage(error: &clap::Error) -> ExitCode {
-    // If printing fails, there is no other place to report it.
-    let _ = error.print();
-    if error.use_stderr() { Exit::Usage.into() } else { ExitCode::SUCCESS }
+/// Returns what is wrong with the command line, without the usage that clap adds.
+pub(crate) fn usage(error: &clap::Error) -> Failure {
+    let text = error.render().to_string();
+    let what = text.split("\n\n").next().unwrap_or_default();
+    let message = what.strip_prefix("error: ").unwrap_or(what).trim();
+    Failure::usage(message).hint("zim --help")
 }
 
 #[cfg(test)]
@@ -243,6 +260,17 @@ mod tests {
         assert!(failure.hint.is_some_and(|hint| hint.contains("login bob")));
         assert_eq!(Failure::coded(9_999_999, "x").name(), "");
         assert_eq!(Failure::other("x").name(), "");
+    }
+
+    #[test]
+    fn a_failure_as_json_has_what_is_known() {
+        let json = Failure::coded(6_000_204, "there is no user \"bob\"").hint("x").to_json();
+        let expected = serde_json::json!({ "error": {
+            "code": 6_000_204, "name": "MessageModuleTargetDoesNotExist", "message": "there is no user \"bob\"",
+            "hint": "x", "exitCode": 5,
+        }});
+        assert_eq!(json, expected);
+        assert_eq!(Failure::other("x").to_json(), serde_json::json!({ "error": { "message": "x", "exitCode": 1 } }));
     }
 
     #[test]

@@ -49,8 +49,8 @@ use clap::Parser;
 use mimalloc::MiMalloc;
 
 use crate::args::Args;
-use crate::exit::Failure;
-use crate::output::Output;
+use crate::exit::{Exit, Failure};
+use crate::output::{Format, Output};
 
 /// Faster than the default: in a benchmark, clients and server share the machine.
 #[global_allocator]
@@ -59,7 +59,7 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 fn main() -> ExitCode {
     let args = match Args::try_parse() {
         Ok(args) => args,
-        Err(error) => return exit::usage(&error),
+        Err(error) => return wrong_usage(&error),
     };
     let output = Output::from_env(args.global.format());
     match run(args, output) {
@@ -68,9 +68,24 @@ fn main() -> ExitCode {
     }
 }
 
+/// Prints the message of clap. Help goes to standard output and is a success.
+fn wrong_usage(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() {
+        // If printing fails, there is no other place to report it.
+        let _ = error.print();
+        return ExitCode::SUCCESS;
+    }
+    let arguments = std::env::args_os().take_while(|argument| argument != "--");
+    if arguments.into_iter().any(|argument| argument == "--json") {
+        return Output::from_env(Some(Format::Json)).failure(&exit::usage(error));
+    }
+    let _ = error.print();
+    Exit::Usage.into()
+}
+
 fn run(args: Args, output: Output) -> Result<(), Failure> {
     // Logs are off by default: standard error belongs to the command.
-    if let Ok(filter) = tracing_subscriber::EnvFilter::try_from_env("ZIM_CLI_LOG") {
+    if let Some(filter) = args.global.log_filter() {
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;

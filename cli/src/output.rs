@@ -7,11 +7,12 @@ use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use serde::Serialize;
+use zim_protocol::ErrorUserInfo;
 
 pub(crate) use self::table::{Align, Table};
 pub(crate) use self::time::{clock_time, date, span, when};
 use crate::exit::{Exit, Failure};
-use crate::text::{lines, printable, printable_json};
+use crate::text::{lines, preview, printable, printable_json};
 
 /// The form of the output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +51,8 @@ pub(crate) struct Output {
     format: Format,
     colour: bool,
     colour_of_errors: bool,
+    /// Standard error is JSON too: it was requested, not chosen because standard output is a pipe.
+    json_errors: bool,
 }
 
 impl Output {
@@ -62,6 +65,7 @@ impl Output {
             format,
             colour: terminal && wanted && format == Format::Plain,
             colour_of_errors: io::stderr().is_terminal() && wanted,
+            json_errors: requested == Some(Format::Json),
         }
     }
 
@@ -86,7 +90,7 @@ impl Output {
 
     /// Prints a choice that the command made by itself to standard error, in every format.
     pub(crate) fn notice(self, text: impl AsRef<str>) {
-        write_err(&self.paint_error(Ink::Dim, &printable(text.as_ref())));
+        self.remark("notice", text.as_ref(), |text| self.paint_error(Ink::Dim, text));
     }
 
     /// Prints a remark about progress to standard error; nothing with JSON.
@@ -98,12 +102,32 @@ impl Output {
 
     /// Prints a warning to standard error; the command goes on.
     pub(crate) fn warn(self, text: impl AsRef<str>) {
-        write_err(&format!("{} {}", self.paint_error(Ink::Bold, "warning:"), printable(text.as_ref())));
+        self.remark("warning", text.as_ref(), |text| format!("{} {text}", self.paint_error(Ink::Bold, "warning:")));
+    }
+
+    fn remark(self, kind: &str, text: &str, as_text: impl FnOnce(&str) -> String) {
+        write_err(&match self.json_errors {
+            true => printable_json(&serde_json::json!({ kind: text }).to_string()),
+            false => as_text(&printable(text)),
+        });
+    }
+
+    /// Prints for which users a request was carried out, as text: those without an error.
+    pub(crate) fn done(self, what: &str, users: &[String], errors: &[ErrorUserInfo]) -> Result<(), Failure> {
+        let is_done = |user: &&String| !errors.iter().any(|error| error.user_id == **user);
+        let names: Vec<String> =
+            users.iter().filter(is_done).map(|user| self.paint(Ink::Name, &preview(user, 32))).collect();
+        if names.is_empty() { Ok(()) } else { self.line(format!("{what}: {}.", names.join(", "))) }
     }
 
     /// Prints why the command failed to standard error, and returns the exit code.
     pub(crate) fn failure(self, failure: &Failure) -> ExitCode {
-        if failure.exit != Exit::Done {
+        if failure.exit == Exit::Done {
+            return failure.exit.into();
+        }
+        if self.json_errors {
+            write_err(&printable_json(&failure.to_json().to_string()));
+        } else {
             let mut text = self.paint_error(Ink::Bad, "error:");
             text.push(' ');
             text.push_str(&sentence(failure));

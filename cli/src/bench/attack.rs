@@ -17,6 +17,7 @@ use super::process::Sample;
 use super::raw::Dialer;
 use super::show::mb;
 use super::target::Target;
+use crate::duration;
 use crate::exit::Failure;
 use crate::output::{Align, Output, Table, span};
 use crate::progress;
@@ -30,8 +31,8 @@ const PAUSE: Duration = Duration::from_millis(110);
 #[derive(Clone, Debug, Args)]
 pub(crate) struct AttackArgs {
     /// Duration of each attack, and of the measurement before it
-    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
-    seconds: u64,
+    #[arg(long = "for", value_name = "TIME", default_value = "10s", value_parser = a_second_or_more)]
+    time: Duration,
     /// Pairs of users that exchange messages meanwhile, nine a second each
     #[arg(long, value_name = "N", default_value_t = 30)]
     live_pairs: usize,
@@ -41,6 +42,13 @@ pub(crate) struct AttackArgs {
     /// Run only this attack
     #[arg(long, value_name = "ATTACK")]
     only: Option<Attack>,
+}
+
+fn a_second_or_more(text: &str) -> Result<Duration, String> {
+    match duration::parse(text)? {
+        time if time >= Duration::from_secs(1) => Ok(time),
+        _ => Err("a second or more".to_owned()),
+    }
 }
 
 /// The attacks in order, each with two roles for the live pairs: before it and during it.
@@ -123,11 +131,15 @@ pub(crate) async fn run(args: AttackArgs, target: &Target, output: Output) -> Re
         bar.inc(1);
     }
     bar.finish_and_clear();
-    let report = Report { bench: "attack", seconds: args.seconds, live_pairs: args.live_pairs, attacks };
+    let report = Report { bench: "attack", seconds: args.time.as_secs(), live_pairs: args.live_pairs, attacks };
     if output.is_json() {
         return output.json(&report);
     }
-    output.line(format!("{} live pairs, {} s without and {1} s with each attack\n", args.live_pairs, args.seconds))?;
+    output.line(format!(
+        "{} live pairs, {} s without and {1} s with each attack\n",
+        args.live_pairs,
+        args.time.as_secs()
+    ))?;
     let right = |name| (name, Align::Right);
     let mut table = Table::new(&[
         ("ATTACK", Align::Left),
@@ -165,12 +177,11 @@ async fn measure(
     args: &AttackArgs,
     target: &Target,
 ) -> Result<Row, Failure> {
-    let time = Duration::from_secs(args.seconds);
     let load = |role| Load::calm(role, args.live_pairs, PAUSE);
     let live_dialer = Arc::new(Dialer::new(target, 1)?);
     let quiet = async {
         let before = target.sample();
-        sleep(time).await;
+        sleep(args.time).await;
         target.cost(before)
     };
     let (without, cost_alone) = live(&load(alone), target, &live_dialer, quiet).await?;
@@ -188,7 +199,7 @@ async fn measure(
         };
         tokio::select! {
             () = watch => {}
-            result = attackers.run(attack, args.sessions, Instant::now() + time, Arc::clone(&outcomes)) => result?,
+            result = attackers.run(attack, args.sessions, Instant::now() + args.time, Arc::clone(&outcomes)) => result?,
         }
         Ok::<_, Failure>((before, target.cost(first)))
     };

@@ -10,6 +10,7 @@ use tokio::time::sleep;
 use super::process::Cost;
 use super::raw::{Dialer, Raw};
 use super::target::Target;
+use crate::duration;
 use crate::exit::Failure;
 use crate::output::{Output, span};
 use crate::progress;
@@ -23,8 +24,8 @@ pub(crate) struct IdleArgs {
     #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..))]
     connections: u32,
     /// Idle time before the measurement
-    #[arg(long, value_name = "SECONDS", default_value_t = 5)]
-    seconds: u64,
+    #[arg(long = "for", value_name = "TIME", default_value = "5s", value_parser = duration::parse)]
+    time: Duration,
 }
 
 #[derive(Debug, Serialize)]
@@ -65,7 +66,7 @@ pub(crate) async fn run(args: IdleArgs, target: &Target, output: Output) -> Resu
     let connect = began.elapsed();
     let sessions = sessions.into_iter().collect::<Result<Vec<_>, _>>()?;
     let settled = target.sample();
-    sleep(Duration::from_secs(args.seconds)).await;
+    sleep(args.time).await;
     let growth = target.cost(empty).map(|cost| cost.rss_bytes.saturating_sub(cost.rss_before_bytes));
     let report = Report {
         bench: "idle",

@@ -16,6 +16,7 @@ use super::process::Cost;
 use super::raw::{Dialer, SharedDialer};
 use super::show::{latency_columns, latency_row, show_cost, show_errors};
 use super::target::Target;
+use crate::duration;
 use crate::exit::Failure;
 use crate::output::{Output, Table};
 use crate::progress;
@@ -37,8 +38,8 @@ pub(crate) struct LoginArgs {
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..))]
     users: u16,
     /// Duration of the measurement
-    #[arg(long, value_name = "SECONDS", default_value_t = 5)]
-    seconds: u64,
+    #[arg(long = "for", value_name = "TIME", default_value = "5s", value_parser = duration::parse)]
+    time: Duration,
     /// Pairs of users that exchange messages meanwhile, up to 100 a second each
     #[arg(long, value_name = "N", default_value_t = 5)]
     live_pairs: usize,
@@ -73,7 +74,6 @@ pub(crate) async fn run(args: LoginArgs, target: &Target, output: Output) -> Res
     let load = |role| Load::calm(role, args.live_pairs, PAUSE);
     let (live_alone, ()) = live(&load("a"), target, &live_dialer, sleep(ALONE)).await?;
     let (logins, meter) = (Arc::<Logins>::default(), Meter::new());
-    let time = Duration::from_secs(args.seconds);
     let before = target.sample();
     let storm = async {
         let began = Instant::now();
@@ -84,7 +84,7 @@ pub(crate) async fn run(args: LoginArgs, target: &Target, output: Output) -> Res
             let (dialer, logins, meter) = (Arc::clone(&dialer), Arc::clone(&logins), Arc::clone(&meter));
             clients.spawn(log_in_repeatedly(users.collect(), dialer, logins, meter));
         }
-        progress::during(time, "logins", &logins.done).await;
+        progress::during(args.time, "logins", &logins.done).await;
         logins.stopping.store(true, Ordering::Relaxed);
         while clients.join_next().await.is_some() {}
         began.elapsed()

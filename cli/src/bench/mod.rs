@@ -34,10 +34,10 @@ Examples:
   zim bench peer --pairs 50 --window 8
   zim bench peer --pairs 1 --window 1
   zim bench peer --conversations 50000
-  zim bench login --seconds 5 --live-pairs 5
+  zim bench login --for 5s --live-pairs 5
   zim bench idle --connections 5000
   zim bench history --depth 1000000
-  zim bench attack --seconds 5
+  zim bench attack --for 5s
   zim bench start
   zim bench peer --database postgres://zim@localhost/bench --json")]
 pub(crate) struct BenchArgs {

@@ -1,5 +1,6 @@
 //! `zim bench peer`: messages between pairs of users, a sender and a receiver.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,7 @@ use super::raw::Dialer;
 use super::show::{latency_columns, latency_row, show_cost, show_errors, thousands};
 use super::target::Target;
 use super::{sdk, spread};
+use crate::duration;
 use crate::exit::Failure;
 use crate::output::{Output, Table};
 use crate::progress;
@@ -32,15 +34,18 @@ pub(crate) struct PeerArgs {
     #[arg(long, value_name = "BYTES", default_value_t = 200)]
     size: usize,
     /// Duration of the measurement
-    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
-    seconds: u64,
+    #[arg(long = "for", value_name = "TIME", default_value = "10s", value_parser = duration::parse)]
+    time: Duration,
     /// Duration of the load before the measurement
-    #[arg(long, value_name = "SECONDS", default_value_t = 1)]
-    warm_up: u64,
-    /// Use the SDK with a database for each client, like an app; the clients then take three quarters of the machine. By
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = duration::parse)]
+    warm_up: Duration,
+    /// Use the SDK with a database in memory for each client; the clients then take three quarters of the machine. By
     /// default, bare clients speak only the protocol and leave the machine to the server
     #[arg(long)]
     sdk: bool,
+    /// Keep the databases of the clients as files in this folder, as apps do
+    #[arg(long, value_name = "FOLDER", requires = "sdk")]
+    sdk_data: Option<PathBuf>,
     /// Spread the messages over this number of conversations, which are created first: each sender writes to many users in
     /// turn, and the receiver is a second device of the sender
     #[arg(long, value_name = "N", conflicts_with = "sdk", value_parser = conversations)]
@@ -78,6 +83,9 @@ fn window(text: &str) -> Result<usize, String> {
 struct Report {
     bench: &'static str,
     client: &'static str,
+    /// Where the clients with the SDK keep their databases.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    databases: Option<&'static str>,
     pairs: usize,
     window: usize,
     size: usize,
@@ -104,7 +112,7 @@ pub(crate) async fn run(args: PeerArgs, target: &Target, output: Output) -> Resu
     let mut load = Load { window: args.window, size: args.size, ..Load::full("p", args.pairs) };
     let meter = Meter::new();
     let running = if args.sdk {
-        sdk::load(&load, target, &meter).await?
+        sdk::load(&load, target, &meter, args.sdk_data.as_deref()).await?
     } else {
         let dialer = Arc::new(Dialer::new(target, 2)?);
         if let Some(conversations) = args.conversations {
@@ -112,11 +120,11 @@ pub(crate) async fn run(args: PeerArgs, target: &Target, output: Output) -> Resu
         }
         raw_load(&load, target, &dialer, &meter).await?
     };
-    sleep(Duration::from_secs(args.warm_up)).await;
+    sleep(args.warm_up).await;
     let (before, own_before) = (target.sample(), Sample::of(std::process::id()));
     let began = Instant::now();
     meter.measure(true);
-    progress::during(Duration::from_secs(args.seconds), "messages", meter.acknowledged()).await;
+    progress::during(args.time, "messages", meter.acknowledged()).await;
     meter.measure(false);
     let (elapsed, server) = (began.elapsed(), target.cost(before));
     let clients = own_before.and_then(|before| Some(before.until(Sample::of(std::process::id())?)));
@@ -132,6 +140,7 @@ pub(crate) async fn run(args: PeerArgs, target: &Target, output: Output) -> Resu
     let report = Report {
         bench: "peer",
         client: if args.sdk { "sdk" } else { "bare" },
+        databases: args.sdk.then_some(if args.sdk_data.is_some() { "files" } else { "memory" }),
         pairs: args.pairs,
         window: args.window,
         size: args.size,
@@ -154,7 +163,11 @@ pub(crate) async fn run(args: PeerArgs, target: &Target, output: Output) -> Resu
 }
 
 fn show(report: &Report, output: Output) -> Result<(), Failure> {
-    let clients = if report.client == "sdk" { "SDK clients" } else { "bare clients" };
+    let clients = match report.databases {
+        Some("files") => "SDK clients with databases in files",
+        Some(_) => "SDK clients with databases in memory",
+        None => "bare clients",
+    };
     let spread =
         report.conversations.map(|count| format!(", {} conversations", thousands(count as u64))).unwrap_or_default();
     output.line(format!(

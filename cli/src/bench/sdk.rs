@@ -1,5 +1,6 @@
-//! The load of `zim bench peer --sdk`: clients with the SDK, and with databases in memory.
+//! The load of `zim bench peer --sdk`: clients with the SDK.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -19,11 +20,16 @@ use crate::profile::Profile;
 const LOGINS_AT_ONCE: usize = 8;
 
 /// Logs in the pairs and starts the load.
-pub(crate) async fn load(load: &Load, target: &Target, meter: &SharedMeter) -> Result<Running, Failure> {
+pub(crate) async fn load(
+    load: &Load,
+    target: &Target,
+    meter: &SharedMeter,
+    data: Option<&Path>,
+) -> Result<Running, Failure> {
     let pairs: Vec<(Session, Session)> = stream::iter(0..load.pairs)
         .map(|pair| async move {
-            let receiver = user(target, target.user(load.role, 2 * pair + 1)).await?;
-            let sender = user(target, target.user(load.role, 2 * pair)).await?;
+            let receiver = user(target, target.user(load.role, 2 * pair + 1), data).await?;
+            let sender = user(target, target.user(load.role, 2 * pair), data).await?;
             Ok::<_, Failure>((sender, receiver))
         })
         .buffered(LOGINS_AT_ONCE)
@@ -49,9 +55,15 @@ pub(crate) async fn load(load: &Load, target: &Target, meter: &SharedMeter) -> R
     Ok(running)
 }
 
-async fn user(target: &Target, user_id: String) -> Result<Session, Failure> {
+async fn user(target: &Target, user_id: String, data: Option<&Path>) -> Result<Session, Failure> {
+    let folder = data.map(|data| data.join(&user_id));
     let profile = Profile { user_id: Some(user_id), ..target.profile.clone() };
-    log_in(config(&profile)?, &profile).await
+    let config = config(&profile)?;
+    let config = match folder {
+        Some(folder) => config.data_dir(folder),
+        None => config,
+    };
+    log_in(config, &profile).await
 }
 
 async fn send(zim: &Zim, to: &str, load: &Load, meter: &Meter, mine: &mut Histogram) -> Result<(), Failure> {

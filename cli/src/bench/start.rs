@@ -9,6 +9,7 @@ use tokio::time::sleep;
 use super::process::Cost;
 use super::show::mb;
 use super::target::Target;
+use crate::duration;
 use crate::exit::Failure;
 use crate::output::{Output, span};
 
@@ -16,8 +17,8 @@ use crate::output::{Output, span};
 #[derive(Clone, Debug, Args)]
 pub(crate) struct StartArgs {
     /// Idle time before the measurement
-    #[arg(long, value_name = "SECONDS", default_value_t = 3)]
-    seconds: u64,
+    #[arg(long = "for", value_name = "TIME", default_value = "3s", value_parser = duration::parse)]
+    time: Duration,
 }
 
 #[derive(Debug, Serialize)]
@@ -36,7 +37,7 @@ pub(crate) async fn run(args: StartArgs, target: &Target, output: Output) -> Res
         .ready_in()
         .ok_or_else(|| Failure::usage("this benchmark starts a server: omit --server and --server-data"))?;
     let before = target.sample();
-    sleep(Duration::from_secs(args.seconds)).await;
+    sleep(args.time).await;
     let ready_ms = u64::try_from(ready.as_millis()).unwrap_or(u64::MAX);
     let report = Report { bench: "start", ready_ms, server: target.cost(before) };
     if output.is_json() {

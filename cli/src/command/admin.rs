@@ -5,6 +5,7 @@ mod user;
 mod work;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use tonic::metadata::MetadataValue;
@@ -19,6 +20,7 @@ use zim_protocol::{
 };
 
 use crate::context::{Context, now_ms};
+use crate::duration;
 use crate::exit::{Exit, Failure};
 use crate::operator::Target;
 use crate::output::{Align, Output, Table, when};
@@ -89,9 +91,9 @@ enum AdminCommand {
         /// The app [default: the only one]
         #[arg(long, value_name = "N")]
         app_id: Option<u32>,
-        /// How long it is valid
-        #[arg(long, value_name = "SECONDS", default_value_t = 86_400)]
-        seconds: u32,
+        /// How long it is valid, as in 90s, 15m, 12h, 7d; at most 24 days
+        #[arg(long = "for", value_name = "TIME", default_value = "1d", value_parser = validity)]
+        valid: Duration,
     },
     /// List the connected sessions
     Sessions {
@@ -225,6 +227,14 @@ impl Operator {
     }
 }
 
+/// Parses the validity of a token: 1 second to 24 days.
+pub(crate) fn validity(text: &str) -> Result<Duration, String> {
+    match duration::parse(text)? {
+        valid if (1..=2_073_600).contains(&valid.as_secs()) => Ok(valid),
+        _ => Err("a token is valid for 1 second to 24 days".to_owned()),
+    }
+}
+
 /// Returns the only app; fails if there are several, because each of them may be meant.
 pub(crate) fn only_app(apps: &[u32]) -> Result<u32, Failure> {
     match apps {
@@ -267,9 +277,10 @@ pub(crate) async fn run(args: AdminArgs, context: &Context) -> Result<(), Failur
         AdminCommand::User(command) => user::run(command, &mut operator, context).await,
         AdminCommand::Task(command) => work::run(WorkQueue::Tasks, command, &mut operator, context).await,
         AdminCommand::Outbox(command) => work::run(WorkQueue::Outbox, command, &mut operator, context).await,
-        AdminCommand::Token { user, app_id, seconds } => {
+        AdminCommand::Token { user, app_id, valid } => {
             let app_id = operator.app(app_id).await?;
-            let request = MintTokenRequest { app_id, user_id: user, effective_seconds: seconds.into() };
+            let effective_seconds = i64::try_from(valid.as_secs()).unwrap_or(i64::MAX);
+            let request = MintTokenRequest { app_id, user_id: user, effective_seconds };
             let minted = operator.client.mint_token(request).await.map_err(|status| refused(&status))?.into_inner();
             if context.output.is_json() {
                 return context.output.json(&minted);

@@ -59,6 +59,8 @@ async fn add(users: &[String], zim: &Zim, output: Output) -> Result<(), Failure>
     let added = zim.add_users_to_blacklist(users).await?;
     if output.is_json() {
         output.json(&added)?;
+    } else {
+        output.done("Blocked", users, &added.error_user_list)?;
     }
     all_done(&added.error_user_list, "not blocked")
 }
@@ -67,6 +69,8 @@ async fn remove(users: &[String], zim: &Zim, output: Output) -> Result<(), Failu
     let removed = zim.remove_users_from_blacklist(users).await?;
     if output.is_json() {
         output.json(&removed)?;
+    } else {
+        output.done("Unblocked", users, &removed.error_user_list)?;
     }
     all_done(&removed.error_user_list, "not unblocked")
 }

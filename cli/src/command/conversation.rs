@@ -105,7 +105,7 @@ async fn show(with: &str, context: &Context, session: &Session) -> Result<(), Fa
     if context.output.is_json() {
         return context.output.json(&found);
     }
-    let Some(conversation) = found.conversation else { return Ok(()) };
+    let conversation = found.conversation.unwrap_or_default();
     let now = now_ms();
     let mut rows = vec![
         ("with", describe::name(&conversation)),

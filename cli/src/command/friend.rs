@@ -197,7 +197,9 @@ async fn delete(users: &[String], single: bool, zim: &Zim, output: Output) -> Re
     let kind = if single { FriendDeleteType::Single } else { FriendDeleteType::Both };
     let deleted = zim.delete_friends(users, FriendDeleteConfig { r#type: kind as i32 }).await?;
     if output.is_json() {
-        return output.json(&deleted);
+        output.json(&deleted)?;
+    } else {
+        output.done("Deleted", users, &deleted.error_user_list)?;
     }
     let failed: Vec<String> = deleted.error_user_list.iter().map(|error| preview(&error.user_id, 32)).collect();
     if failed.is_empty() { Ok(()) } else { Err(not_listed(&failed)) }

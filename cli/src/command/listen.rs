@@ -1,10 +1,12 @@
 //! `zim listen`: shows events as they arrive.
 
-use std::time::Duration;
-
 use clap::Args;
 use tokio::time::{Instant, sleep_until};
-use zim_protocol::{ConnectionState, Event, EventKind};
+use zim_protocol::{
+    ConnectionState, Event, EventKind, FriendApplicationListChangedEvent, FriendApplicationUpdatedEvent,
+    GroupMessageReceivedEvent, MessageRevokeReceivedEvent, PeerMessageReceivedEvent, ReceiveGroupMessageEvent,
+    ReceivePeerMessageEvent,
+};
 
 use crate::context::{Context, Session, now_ms};
 use crate::describe;
@@ -17,7 +19,7 @@ use crate::signal::Signals;
 Examples:
   zim listen
   zim listen --event peerMessageReceived | jq -r '.messageList[].message'
-  zim listen --event peerMessageReceived --count 1 --timeout 60
+  zim listen --event peerMessageReceived --from bob --count 1 --timeout 60s
 
 The command is a device of its own: messages sent while it does not run are delivered when it starts, marked \
 isOfflineMessage. Deprecated events that repeat others, such as receivePeerMessage, are shown only if named with --event.")]
@@ -25,12 +27,12 @@ pub(crate) struct ListenArgs {
     /// Show only this event; may be repeated
     #[arg(long = "event", value_name = "NAME", value_parser = event_kind)]
     events: Vec<EventKind>,
-    /// End after this number of events
+    /// Show only what this user sent or did; may be repeated
+    #[arg(long = "from", value_name = "USER")]
+    from: Vec<String>,
+    /// End after this number of events; if --timeout comes first, this is an error
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
-    /// End after this time; with --count this is an error
-    #[arg(long, value_name = "SECONDS")]
-    timeout: Option<u64>,
 }
 
 fn event_kind(name: &str) -> Result<EventKind, String> {
@@ -49,6 +51,45 @@ impl ListenArgs {
     fn wants(&self, kind: EventKind) -> bool {
         if self.events.is_empty() { !repeats_another(kind) } else { self.events.contains(&kind) }
     }
+
+    /// Returns the part of an event that is to be shown.
+    fn chosen(&self, event: &Event) -> Option<Event> {
+        if !self.wants(event.kind()) {
+            return None;
+        }
+        if self.from.is_empty() { Some(event.clone()) } else { of_users(event, &self.from) }
+    }
+}
+
+/// Returns the part of an event that is about what these users sent or did.
+fn of_users(event: &Event, users: &[String]) -> Option<Event> {
+    let mut event = event.clone();
+    let is_of = |user: &str| users.iter().any(|one| one == user);
+    let is_left = match &mut event {
+        Event::PeerMessageReceived(PeerMessageReceivedEvent { message_list, .. })
+        | Event::ReceivePeerMessage(ReceivePeerMessageEvent { message_list, .. })
+        | Event::GroupMessageReceived(GroupMessageReceivedEvent { message_list, .. })
+        | Event::ReceiveGroupMessage(ReceiveGroupMessageEvent { message_list, .. })
+        | Event::MessageRevokeReceived(MessageRevokeReceivedEvent { message_list }) => {
+            message_list.retain(|message| is_of(&message.sender_user_id));
+            !message_list.is_empty()
+        }
+        Event::UserStatusUpdated(update) => {
+            update.user_status_list.retain(|status| is_of(&status.user_id));
+            !update.user_status_list.is_empty()
+        }
+        Event::FriendListChanged(change) => {
+            change.friend_list.retain(|friend| is_of(&friend.user_id));
+            !change.friend_list.is_empty()
+        }
+        Event::FriendApplicationListChanged(FriendApplicationListChangedEvent { application_list, .. })
+        | Event::FriendApplicationUpdated(FriendApplicationUpdatedEvent { application_list }) => {
+            application_list.retain(|one| one.apply_user.as_ref().is_some_and(|user| is_of(&user.user_id)));
+            !application_list.is_empty()
+        }
+        _ => false,
+    };
+    is_left.then_some(event)
 }
 
 /// Returns true for deprecated events that repeat a newer one with less information.
@@ -70,7 +111,7 @@ async fn listen(
     session: &mut Session,
     mut signals: Signals,
 ) -> Result<(), Failure> {
-    let end = args.timeout.map(|seconds| Instant::now() + Duration::from_secs(seconds));
+    let end = context.limit.map(|limit| Instant::now() + limit);
     let timed_out = async {
         match end {
             Some(end) => sleep_until(end).await,
@@ -93,9 +134,9 @@ async fn listen(
             None => return Ok(()),
             Some(Err(lagged)) => context.output.warn(lagged.to_string()),
             Some(Ok(event)) => {
-                if args.wants(event.kind()) {
+                if let Some(chosen) = args.chosen(&event) {
                     seen += 1;
-                    show(context, &event)?;
+                    show(context, &chosen)?;
                 }
                 ended(&event)?;
             }
@@ -124,12 +165,12 @@ pub(crate) fn ended(event: &Event) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
-    use zim_protocol::{ConnectionEvent, ConnectionStateChangedEvent};
+    use zim_protocol::{ConnectionEvent, ConnectionStateChangedEvent, Message};
 
     use super::*;
 
     fn args(events: &[EventKind]) -> ListenArgs {
-        ListenArgs { events: events.to_vec(), count: None, timeout: None }
+        ListenArgs { events: events.to_vec(), from: Vec::new(), count: None }
     }
 
     #[test]
@@ -138,6 +179,25 @@ mod tests {
         assert!(!args(&[]).wants(EventKind::ReceivePeerMessage));
         assert!(args(&[EventKind::ReceivePeerMessage]).wants(EventKind::ReceivePeerMessage));
         assert!(!args(&[EventKind::ReceivePeerMessage]).wants(EventKind::PeerMessageReceived));
+    }
+
+    #[test]
+    fn events_are_reduced_to_the_chosen_users() {
+        let message = |sender: &str| Message { sender_user_id: sender.to_owned(), ..Message::text("hi") };
+        let event = |senders: &[&str]| {
+            let message_list = senders.iter().map(|sender| message(sender)).collect();
+            Event::PeerMessageReceived(PeerMessageReceivedEvent { message_list, ..Default::default() })
+        };
+        let from =
+            |users: &[&str]| ListenArgs { from: users.iter().map(|user| (*user).to_owned()).collect(), ..args(&[]) };
+        let mixed = event(&["ann", "bob", "bob", "cem"]);
+        assert_eq!(from(&["bob"]).chosen(&mixed), Some(event(&["bob", "bob"])));
+        assert_eq!(from(&["ann", "cem"]).chosen(&mixed), Some(event(&["ann", "cem"])));
+        assert_eq!(from(&["dan"]).chosen(&mixed), None);
+        assert_eq!(from(&[]).chosen(&mixed), Some(mixed.clone()));
+        // An event that is not of a user.
+        let state = Event::ConnectionStateChanged(ConnectionStateChangedEvent::default());
+        assert_eq!(from(&["bob"]).chosen(&state), None);
     }
 
     #[test]

@@ -12,6 +12,7 @@ pub(crate) mod history;
 pub(crate) mod listen;
 pub(crate) mod login;
 pub(crate) mod logout;
+pub(crate) mod ping;
 pub(crate) mod profile;
 pub(crate) mod revoke;
 pub(crate) mod send;

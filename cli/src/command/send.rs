@@ -161,11 +161,11 @@ fn show(context: &Context, sent: &MessageSentResult) -> Result<(), Failure> {
     if context.output.is_json() {
         return context.output.json(sent);
     }
-    let Some(message) = &sent.message else { return Ok(()) };
+    let message = sent.message.clone().unwrap_or_default();
     let at = clock_time(message.timestamp);
     let seq = if message.message_seq > 0 { format!(", number {}", message.message_seq) } else { String::new() };
     let to = context.output.paint(Ink::Name, &message.conversation_id);
-    context.output.line(format!("Sent to {to} at {at}{seq}: {}", describe::short(message)))
+    context.output.line(format!("Sent to {to} at {at}{seq}: {}", describe::short(&message)))
 }
 
 #[cfg(test)]

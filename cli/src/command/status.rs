@@ -1,5 +1,7 @@
 //! `zim status`: who is online, and custom statuses.
 
+use std::time::Duration;
+
 use clap::Subcommand;
 use zim_client_sdk::Zim;
 use zim_protocol::{
@@ -8,6 +10,7 @@ use zim_protocol::{
 
 use crate::context::{Context, now_ms};
 use crate::describe;
+use crate::duration;
 use crate::exit::{Failure, all_done};
 use crate::output::{Align, Output, Table, when};
 use crate::text::preview;
@@ -20,8 +23,9 @@ const MAX_USERS: usize = 100;
 #[command(after_help = "\
 Examples:
   zim status show bob carol
-  zim status set busy --for 3600
-  zim status subscribe bob carol --minutes 1440
+  zim status set busy --for 1h
+  zim status set \"on holiday\" --for forever
+  zim status subscribe bob carol --for 7d
   zim listen --event userStatusUpdated")]
 pub(crate) enum StatusCommand {
     /// Show whether users are online, where, and their custom statuses
@@ -34,15 +38,9 @@ pub(crate) enum StatusCommand {
     Set {
         /// The text that others see, up to 64 bytes
         text: String,
-        /// How long it lasts; -1 is until it is changed [default: a day]
-        #[arg(
-            long = "for",
-            value_name = "SECONDS",
-            default_value_t = 0,
-            hide_default_value = true,
-            allow_negative_numbers = true
-        )]
-        seconds: i64,
+        /// How long it lasts, as in 15m or 12h; forever is until it is changed [default: a day]
+        #[arg(long = "for", value_name = "TIME", value_parser = lasting)]
+        time: Option<Lasting>,
     },
     /// Remove your custom status
     Clear,
@@ -51,9 +49,9 @@ pub(crate) enum StatusCommand {
         /// The users
         #[arg(value_name = "USER", required = true, num_args = 1..=MAX_USERS)]
         users: Vec<String>,
-        /// How long, in minutes, up to 43200
-        #[arg(long, value_name = "N", default_value_t = 1440)]
-        minutes: i64,
+        /// How long, as in 12h; at most 30 days
+        #[arg(long = "for", value_name = "TIME", default_value = "1d", value_parser = subscription)]
+        time: Duration,
     },
     /// Unsubscribe from the status of users
     Unsubscribe {
@@ -65,6 +63,41 @@ pub(crate) enum StatusCommand {
     List,
 }
 
+/// How long a custom status lasts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lasting {
+    For(Duration),
+    Forever,
+}
+
+fn lasting(text: &str) -> Result<Lasting, String> {
+    match text {
+        "forever" => Ok(Lasting::Forever),
+        _ => match duration::parse(text)? {
+            Duration::ZERO => Err("a status lasts at least a second; `zim status clear` removes it".to_owned()),
+            time => Ok(Lasting::For(time)),
+        },
+    }
+}
+
+impl Lasting {
+    /// Returns the number of the reference.
+    fn seconds(self) -> i64 {
+        match self {
+            Self::For(time) => i64::try_from(time.as_secs()).unwrap_or(i64::MAX),
+            Self::Forever => -1,
+        }
+    }
+}
+
+/// Parses the time of a subscription: a minute to 30 days.
+fn subscription(text: &str) -> Result<Duration, String> {
+    match duration::parse(text)? {
+        time if (60..=30 * 86_400).contains(&time.as_secs()) => Ok(time),
+        _ => Err("a subscription lasts a minute to 30 days".to_owned()),
+    }
+}
+
 pub(crate) async fn run(command: StatusCommand, context: &Context) -> Result<(), Failure> {
     let session = match command {
         StatusCommand::List => context.one_shot_synced().await?,
@@ -73,9 +106,9 @@ pub(crate) async fn run(command: StatusCommand, context: &Context) -> Result<(),
     let (zim, output) = (&session.zim, context.output);
     let outcome = match command {
         StatusCommand::Show { users } => show(&users, zim, output).await,
-        StatusCommand::Set { text, seconds } => set(&text, seconds, zim, output).await,
+        StatusCommand::Set { text, time } => set(&text, time.map_or(0, Lasting::seconds), zim, output).await,
         StatusCommand::Clear => set("", 0, zim, output).await,
-        StatusCommand::Subscribe { users, minutes } => subscribe(&users, minutes, zim, output).await,
+        StatusCommand::Subscribe { users, time } => subscribe(&users, time, zim, output).await,
         StatusCommand::Unsubscribe { users } => unsubscribe(&users, zim, output).await,
         StatusCommand::List => list(zim, output).await,
     };
@@ -119,11 +152,15 @@ async fn set(text: &str, seconds: i64, zim: &Zim, output: Output) -> Result<(), 
     output.line(format!("Your status is {:?} {until}.", preview(&updated.custom_status, 64)))
 }
 
-async fn subscribe(users: &[String], minutes: i64, zim: &Zim, output: Output) -> Result<(), Failure> {
-    let config = UserStatusSubscribeConfig { subscription_duration: minutes };
+async fn subscribe(users: &[String], time: Duration, zim: &Zim, output: Output) -> Result<(), Failure> {
+    // The reference counts in minutes.
+    let subscription_duration = i64::try_from(time.as_secs().div_ceil(60)).unwrap_or(i64::MAX);
+    let config = UserStatusSubscribeConfig { subscription_duration };
     let subscribed = zim.subscribe_users_status(users, config).await?;
     if output.is_json() {
         output.json(&subscribed)?;
+    } else {
+        output.done("Subscribed to", users, &subscribed.error_user_list)?;
     }
     all_done(&subscribed.error_user_list, "could not subscribe to")
 }
@@ -132,6 +169,8 @@ async fn unsubscribe(users: &[String], zim: &Zim, output: Output) -> Result<(), 
     let unsubscribed = zim.unsubscribe_users_status(users).await?;
     if output.is_json() {
         output.json(&unsubscribed)?;
+    } else {
+        output.done("Unsubscribed from", users, &unsubscribed.error_user_list)?;
     }
     all_done(&unsubscribed.error_user_list, "not subscribed to")
 }
@@ -158,4 +197,23 @@ async fn list(zim: &Zim, output: Output) -> Result<(), Failure> {
         ]);
     }
     output.table(&table)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_lasts_for_a_time_or_forever() {
+        assert_eq!(lasting("1h").map(Lasting::seconds), Ok(3_600));
+        assert_eq!(lasting("forever").map(Lasting::seconds), Ok(-1));
+        assert!(lasting("0s").is_err() && lasting("3600").is_err() && lasting("-1").is_err());
+    }
+
+    #[test]
+    fn a_subscription_lasts_a_minute_to_30_days() {
+        assert_eq!(subscription("1m"), Ok(Duration::from_secs(60)));
+        assert_eq!(subscription("30d"), Ok(Duration::from_secs(2_592_000)));
+        assert!(subscription("59s").is_err() && subscription("2592001s").is_err());
+    }
 }

@@ -9,9 +9,8 @@ use zim_protocol::MintTokenRequest;
 use zim_protocol::clock::Clock;
 use zim_protocol::token::Token;
 
-use super::admin::{AdminAccess, only_app, refused};
+use super::admin::{AdminAccess, only_app, refused, validity};
 use crate::context::Context;
-use crate::duration;
 use crate::exit::Failure;
 use crate::output::Output;
 use crate::secret;
@@ -24,7 +23,7 @@ The output is only the token, to use in $(…); with --json it is an object.
 
 Examples:
   zim token ann --app-id 1 --secret-file secret
-  zim token ann --server-data zim-data | zim login ann --server chat.example.com:4710 --app-id 1 --token -")]
+  zim token ann --server-data zim-data --for 12h | zim login ann --token -")]
 pub(crate) struct TokenArgs {
     /// The user who will log in
     #[arg(value_name = "USER")]
@@ -43,14 +42,6 @@ pub(crate) struct TokenArgs {
     valid: Duration,
     #[command(flatten)]
     admin: AdminAccess,
-}
-
-/// Parses the validity of a token: 1 second to 24 days.
-fn validity(text: &str) -> Result<Duration, String> {
-    match duration::parse(text)? {
-        valid if (1..=2_073_600).contains(&valid.as_secs()) => Ok(valid),
-        _ => Err("a token is valid for 1 second to 24 days".to_owned()),
-    }
 }
 
 #[derive(Debug, PartialEq, Eq, Serialize)]

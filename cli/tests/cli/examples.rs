@@ -1,0 +1,195 @@
+//! The examples in the help are run as they stand there, by a shell.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::process::Command;
+use tokio::time::timeout;
+
+use crate::common::{TestEnv, server_binary};
+
+/// The app of the examples that name one.
+const APP: &str = "860873044";
+
+/// The words and the help of all commands.
+async fn commands(env: &TestEnv) -> Vec<(Vec<String>, String)> {
+    let (mut all, mut next) = (Vec::new(), VecDeque::from([Vec::new()]));
+    while let Some(command) = next.pop_front() {
+        let words: Vec<&str> = command.iter().map(String::as_str).chain(["--help"]).collect();
+        let help = env.zim("", &words).await.ok().stdout;
+        next.extend(names(&help).into_iter().map(|name| [&command[..], &[name]].concat()));
+        all.push((command, help));
+    }
+    all
+}
+
+/// The commands that a help lists.
+fn names(help: &str) -> Vec<String> {
+    let lines = help.lines().skip_while(|line| *line != "Commands:").skip(1);
+    let lines = lines.take_while(|line| !line.is_empty());
+    let names = lines.filter(|line| line.starts_with("  ") && !line.starts_with("   "));
+    names.filter_map(|line| line.split_whitespace().next()).filter(|name| *name != "help").map(str::to_owned).collect()
+}
+
+/// The lines under `Examples:`, without the explanations beside them.
+fn examples(help: &str) -> Vec<String> {
+    let lines = help.lines().skip_while(|line| !matches!(*line, "Examples:" | "Example:")).skip(1);
+    let lines = lines.take_while(|line| line.starts_with("  "));
+    lines.map(|line| line.trim_start().split("  ").next().unwrap().to_owned()).collect()
+}
+
+/// Four users, ann with the default profile, with what the examples need.
+async fn prepared(home: &Path) -> TestEnv {
+    let env = TestEnv::new().await;
+    env.zim("", &["login", "ann", "--server-data", env.data()]).await.ok();
+    for user in ["ann", "bob", "carol", "mallory"] {
+        env.login(user).await;
+    }
+    // A conversation in which message 120 exists and is ann's.
+    let lines: String = (1..=120).map(|number| format!("message {number}\n")).collect();
+    env.zim_with("", &["send", "bob", "--lines", "-"], &lines).await.ok();
+    env.zim("", &["admin", "--server-data", env.data(), "app", "create", "--app-id", APP]).await.ok();
+    let app_id = env.app_id().to_string();
+    let token = ["token", "ann", "--app-id", &app_id, "--secret", env.server_secret()];
+    let token = env.zim("", &token).await.ok().stdout;
+    for (name, text) in [
+        ("token", token.as_str()),
+        ("secret", env.server_secret()),
+        ("sign", env.app_sign()),
+        ("admin.key", &env.admin_key()),
+        ("notes", "one\ntwo\n"),
+        ("log", "three\n"),
+    ] {
+        let file = env.folder().join(name);
+        std::fs::write(&file, text).unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    for folder in ["bin", ".local/share/bash-completion/completions", ".config/fish/completions"] {
+        std::fs::create_dir_all(home.join(folder)).unwrap();
+    }
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_zim"), home.join("bin/zim")).unwrap();
+    // The token generator of somebody's back end.
+    let made = home.join("bin/make-token");
+    std::fs::write(&made, format!("#!/bin/sh\ncat {}/token\n", env.folder().display())).unwrap();
+    std::fs::set_permissions(&made, std::fs::Permissions::from_mode(0o700)).unwrap();
+    env
+}
+
+/// Puts this server in the place of the servers that the examples name, and ends what would go on for ever.
+fn adapted(env: &TestEnv, example: &str) -> String {
+    let (app_id, fingerprint) = (env.app_id(), env.fingerprint());
+    let mut line = example
+        .replace("chat.example.com:4710", &env.address())
+        .replace("10.0.0.5:4710", &env.address())
+        .replace("--app-id 1", &format!("--app-id {app_id}"))
+        .replace("HEX", &fingerprint)
+        .replace("https://chat.example.org:4712", &env.admin_url())
+        .replace("zim-data", env.data())
+        .replace("tail -f", "cat");
+    if line.contains("zim login") && line.contains("--server") && !line.contains("--fingerprint") {
+        line.push_str(&format!(" --fingerprint {fingerprint}"));
+    }
+    if line.contains("zim admin") && !line.contains("--admin-url") {
+        line = line.replace("zim admin", &format!("zim admin --server-data {}", env.data()));
+        let of_an_app = ["rotate", "app set", "user ", "sessions", "disconnect"];
+        if of_an_app.iter().any(|word| line.contains(word)) && !line.contains("--app-id") {
+            // There are two.
+            line.push_str(&format!(" --app-id {app_id}"));
+        }
+    }
+    if line.contains("zim listen") && line.contains("--timeout") {
+        line = line.replace("--timeout 60s", "--timeout 30s");
+    } else {
+        line = line.replace("zim listen", "zim listen --timeout 1s");
+    }
+    if line.contains("zim bench") {
+        // Too long for a test: only the command line is checked.
+        line.push_str(" --help");
+    }
+    line
+}
+
+async fn run(env: &TestEnv, home: &Path, line: &str) {
+    let mut shell = Command::new("bash");
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("ZIM_")) {
+        shell.env_remove(name);
+    }
+    // The array of zsh has the folder of completions first.
+    let script = format!("set -e -o pipefail; fpath=(- \"$HOME/bin\"); {line}");
+    shell.args(["-c", &script]).current_dir(env.folder()).kill_on_drop(true);
+    let path = format!("{}:{}", home.join("bin").display(), std::env::var("PATH").unwrap());
+    shell.env("PATH", path).env("HOME", home).env("ZIM_CONFIG_DIR", env.folder().join("config"));
+    shell.stdin(Stdio::null());
+    let output = timeout(Duration::from_secs(60), shell.output()).await;
+    let output = output.unwrap_or_else(|_| panic!("{line}: does not end")).unwrap();
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{line}\n{out}{err}");
+    // A filter for a field that does not exist prints null.
+    assert!(!line.contains("jq") || !out.lines().any(|line| line == "null"), "{line}\n{out}");
+}
+
+/// Whether the examples of a command change the profile in use, or who may log in.
+fn changes_logins(command: &[String]) -> bool {
+    matches!(command.first().map(String::as_str), Some("profile" | "admin"))
+}
+
+/// Runs the examples of the commands that are `chosen`; returns the commands that have some.
+async fn run_all(chosen: impl Fn(&[String]) -> bool) -> BTreeSet<String> {
+    server_binary();
+    let (mut seen, mut used) = (BTreeSet::new(), None);
+    for (command, help) in commands(&TestEnv::without_server()).await {
+        let examples = examples(&help);
+        if examples.is_empty() || !chosen(&command) {
+            continue;
+        }
+        let (home, env) = match used.take() {
+            Some(used) => used,
+            None => {
+                let home = tempfile::tempdir().unwrap();
+                let env = prepared(home.path()).await;
+                (home, env)
+            }
+        };
+        for example in examples {
+            // A line that is longer than 100 columns is wrapped, and cannot be copied.
+            assert!(example.contains("zim "), "{command:?}: {example}");
+            if example.contains("friend accept ann") {
+                env.zim("", &["friend", "delete", "bob"]).await;
+                env.zim("", &["friend", "apply", "bob"]).await;
+            }
+            if example.contains("--from bob") {
+                env.zim("bob", &["send", "ann", "hi"]).await.ok();
+            }
+            run(&env, home.path(), &adapted(&env, &example)).await;
+        }
+        if changes_logins(&command) {
+            env.end().await;
+        } else {
+            used = Some((home, env));
+        }
+        seen.insert(command.join(" "));
+    }
+    if let Some((_, env)) = used {
+        env.end().await;
+    }
+    seen
+}
+
+#[tokio::test]
+async fn the_examples_of_users_run() {
+    let seen = run_all(|command| !changes_logins(command)).await;
+    for command in ["", "login", "send", "friend", "listen", "status", "ping", "bench", "completions"] {
+        assert!(seen.contains(command), "{seen:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_examples_of_operators_run() {
+    let seen = run_all(changes_logins).await;
+    for command in ["profile", "admin", "admin app set", "admin app rotate", "admin app delete", "admin user revoke"] {
+        assert!(seen.contains(command), "{seen:?}");
+    }
+}
