@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use zim_protocol::{ConversationRef, ConversationType, SessionEndReason};
+use zim_protocol::{ConversationRef, ConversationType, MessageEntry, MessagePriority, SessionEndReason};
 
 use crate::key::{AppKey, ConversationKey, LoginKey, UserKey};
 
@@ -35,6 +35,8 @@ pub enum Effect {
         /// The login that caused it: its response carries the entry.
         cause: LoginKey,
     },
+    /// A message that is never stored, for the devices of a group that are online. It keeps its place.
+    Transient(Box<TransientEffect>),
     /// A user's stay in a group began or ended. Pushes to the group follow it from the next effect on.
     Stay {
         /// The user.
@@ -105,6 +107,11 @@ impl GroupStay {
         self.from_seq <= seq && self.to.is_none_or(|(to, _)| seq <= to)
     }
 
+    /// Whether the user was a member right after a change.
+    pub fn is_member_after(&self, rev: i64) -> bool {
+        self.from_rev <= rev && self.to.is_none_or(|(_, to)| rev < to)
+    }
+
     /// Whether the stay includes a change.
     pub fn has_change(&self, rev: i64) -> bool {
         self.from_rev <= rev && self.to.is_none_or(|(_, to)| rev <= to)
@@ -147,6 +154,23 @@ impl Audience {
         let is_member = one.0 == user || two.0 == user;
         is_member.then(|| ConversationRef { r#type: ConversationType::Peer as i32, id: other.to_string() })
     }
+}
+
+/// A message that is never stored.
+#[derive(Clone, Debug)]
+pub struct TransientEffect {
+    /// The users who get it.
+    pub audience: Audience,
+    /// The message.
+    pub message: MessageEntry,
+    /// The last message and the last change of the conversation when it was sent.
+    pub after_seq: i64,
+    /// See `after_seq`.
+    pub after_rev: i64,
+    /// What is dropped first under pressure.
+    pub priority: MessagePriority,
+    /// The login that sends it: it gets no copy.
+    pub cause: LoginKey,
 }
 
 /// A stored message, ready to be copied into frames.

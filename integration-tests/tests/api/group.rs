@@ -310,6 +310,7 @@ async fn dismiss_group_is_the_owners_and_for_good() {
     let gone = ErrorCode::GroupModuleGroupDoesNotExist;
     assert_eq!(refusal(soon(ann.dismiss_group("crew")).await), gone);
     assert_eq!(refusal(soon(ann.kick_group_members(["bob"], "crew")).await), gone);
+    assert_eq!(refusal(soon(ann.send_to(group("crew"), Message::text("?"))).await), gone);
     assert!(soon(bob.send_to(group("crew"), Message::text("?"))).await.is_err());
     // The lists are the same on a new device.
     let new = world.device("bob").await;
@@ -440,14 +441,80 @@ async fn send_message_reaches_the_members_and_counts_as_unread() {
     let new = world.device("cai").await;
     new.has_unread(group("crew"), 1).await;
     assert_eq!(texts(&new.history(group("crew")).await), ["three"]);
-    // Commands are not for groups yet; strangers write to no group.
-    let command = Message::command(b"go".to_vec());
-    assert_eq!(refusal(soon(ann.send_to(group("crew"), command)).await), ErrorCode::CommonModuleParamsInvalid);
+    // Strangers write to no group.
     let dan = world.user("dan").await;
     let refused = soon(dan.send_to(group("crew"), Message::text("?"))).await;
     assert_eq!(refusal(refused), ErrorCode::GroupModuleUserIsNotInTheGroup);
     let refused = soon(dan.send_to(group("none"), Message::text("?"))).await;
     assert_eq!(refusal(refused), ErrorCode::GroupModuleGroupDoesNotExist);
+    world.end().await;
+}
+
+/// The texts and commands that a device was shown, in order, once it was shown `last`.
+async fn shown(device: &Device, last: &str) -> Vec<String> {
+    let text = |message: &Message| match &message.body {
+        Some(Body::Text(text)) => text.message.clone(),
+        Some(Body::Command(command)) => String::from_utf8(command.message.to_vec()).unwrap(),
+        other => panic!("{other:?}"),
+    };
+    let received = |seen: &[Event]| {
+        let lists = seen.iter().filter_map(|event| match event {
+            Event::GroupMessageReceived(event) => Some(&event.message_list),
+            _ => None,
+        });
+        let texts: Vec<_> = lists.flatten().map(text).collect();
+        texts.iter().any(|text| text == last).then_some(texts)
+    };
+    device.until("messages", received).await
+}
+
+#[tokio::test]
+async fn send_message_command_reaches_those_who_are_members_then_and_keeps_its_place() {
+    let world = World::new().await;
+    let (ann, bob, cai) = (world.user("ann").await, world.user("bob").await, world.user("cai").await);
+    let phone = world.device("ann").await;
+    create(&ann, "crew", &["bob"]).await;
+    members(&bob).await;
+    let command = |text: &str| Message::command(text.as_bytes().to_vec());
+    soon(ann.send_to(group("crew"), command("before"))).await.unwrap();
+    soon(cai.join_group("crew")).await.unwrap();
+    let calls: Vec<_> = (0..30)
+        .map(|number: usize| {
+            let text = number.to_string();
+            ann.send_to(group("crew"), if number.is_multiple_of(3) { Message::text(text) } else { command(&text) })
+        })
+        .collect();
+    for call in calls {
+        let sent = soon(call).await.unwrap();
+        assert_eq!(sent.message_seq == 0, sent.r#type() == MessageType::Command);
+    }
+    ann.say(group("crew"), "end").await;
+    let all = |first: &[&str]| {
+        let numbers = (0..30).map(|number| number.to_string());
+        first.iter().map(|text| (*text).to_owned()).chain(numbers).chain(["end".to_owned()]).collect::<Vec<_>>()
+    };
+    for (device, first) in [(&bob, &["before"][..]), (&phone, &["before"]), (&cai, &[])] {
+        assert_eq!(shown(device, "end").await, all(first));
+    }
+    assert_eq!(texts(&bob.history(group("crew")).await).len(), 11, "commands are not stored");
+    bob.has_unread(group("crew"), 11).await;
+
+    // Who was removed sends and gets none any more, also none that is sent right after the removal.
+    let removal = ann.kick_group_members(["cai"], "crew");
+    let (removal, sent) = (soon(removal), soon(ann.send_to(group("crew"), command("after"))));
+    removal.await.unwrap();
+    sent.await.unwrap();
+    assert_eq!(
+        refusal(soon(cai.send_to(group("crew"), command("?"))).await),
+        ErrorCode::GroupModuleUserIsNotInTheGroup
+    );
+    shown(&bob, "after").await;
+    create(&ann, "other", &["bob", "cai"]).await;
+    soon(ann.send_to(group("other"), command("barrier"))).await.unwrap();
+    assert!(!shown(&cai, "barrier").await.contains(&"after".to_owned()));
+    soon(ann.dismiss_group("crew")).await.unwrap();
+    let refused = refusal(soon(bob.send_to(group("crew"), command("?"))).await);
+    assert_eq!(refused, ErrorCode::GroupModuleGroupDoesNotExist);
     world.end().await;
 }
 

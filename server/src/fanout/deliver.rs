@@ -14,10 +14,10 @@ use zim_protocol::{
 
 use super::Fanout;
 use super::feed_order::{Fed, FeedOrder};
-use super::group::{Group, GroupPush, mark_group, push_to_group};
-use super::lane::{Mark, Marks, Step, TransientPush, View, Work};
-use crate::connection::PushTarget;
-use crate::effect::{Audience, Effect, MessageEffect};
+use super::group::{Group, GroupPush, for_group, push_to_group};
+use super::lane::{Mark, Marks, Step, TransientPush, View, Viewers, Work};
+use crate::connection::{ConnectionState, PushTarget};
+use crate::effect::{Audience, Effect, MessageEffect, TransientEffect};
 use crate::journal::{change_push, feed_push, message_push};
 use crate::key::{ConversationKey, LoginKey, UserKey};
 
@@ -123,6 +123,29 @@ impl Handover<'_> {
         }
     }
 
+    fn add_transient(&mut self, transient: TransientEffect) {
+        let TransientEffect { audience, message, after_seq, after_rev, priority, cause } = transient;
+        let push = |to| {
+            let message = message.clone();
+            Arc::new(TransientPush { to, message, after_seq, after_rev, priority, cause })
+        };
+        match &audience {
+            Audience::Peers(peers) => self.add_views(peers, |view| Work::Transient(push(Viewers::User(view)))),
+            Audience::Group { conversation, name } => {
+                // The messages before it are handed over first.
+                if let Some(earlier) = self.groups.remove(conversation) {
+                    self.flush_group(earlier);
+                }
+                let push = push(Viewers::Group(Group { key: *conversation, name: Arc::clone(name) }));
+                for (index, work) in self.fanout.groups.iter().zip(&mut self.work) {
+                    if index.has(*conversation) {
+                        work.push(Work::Transient(Arc::clone(&push)));
+                    }
+                }
+            }
+        }
+    }
+
     /// Hands a push to the lanes that have sessions of the group.
     fn flush_group(&mut self, push: GroupPush) {
         let push = Arc::new(push);
@@ -144,6 +167,7 @@ impl Fanout {
             match effect {
                 Effect::Message(message) => handover.add_message(message),
                 Effect::Change { audience, entry, cause } => handover.add_change(&audience, entry, cause),
+                Effect::Transient(transient) => handover.add_transient(*transient),
                 Effect::Stay { user, conversation, name, stay } => self.set_stay(user, (conversation, &name), stay),
                 Effect::Feed { user, pos, entry, cause } => {
                     handover.add(user, || Work::Feed { user, pos, entry, cause });
@@ -187,7 +211,7 @@ impl Fanout {
                     self.skip_feed(user, pos);
                 }
                 self.mark(index, &marks);
-                self.report_lost(&lost);
+                self.report_lost(index, &lost);
             }));
             if pushed.is_err() {
                 tracing::error!("a push panicked: all clients of its lane are told to sync");
@@ -212,7 +236,7 @@ impl Fanout {
                 Work::Transient(push) => {
                     // It keeps its place among the messages of its conversation.
                     self.push_messages(&mut messages);
-                    self.push_transient(*push);
+                    self.push_transient(lane, &push);
                 }
                 Work::Group(push) => push_to_group(&self.groups[lane], &push),
                 Work::Feed { user, pos, entry, cause } => {
@@ -258,11 +282,14 @@ impl Fanout {
             Marks::Of(marks) => {
                 for mark in marks {
                     let (user, target) = match mark {
-                        Mark::Group(group) => {
-                            mark_group(&self.groups[lane], group);
+                        Mark::Conversation(Viewers::Group(group)) => {
+                            let target = PushTarget::Conversation(group.conversation());
+                            for_group(&self.groups[lane], group.key, |session, _| session.queue.mark_dirty(&target));
                             continue;
                         }
-                        Mark::Conversation(view) => (view.user, PushTarget::Conversation(view.conversation())),
+                        Mark::Conversation(Viewers::User(view)) => {
+                            (view.user, PushTarget::Conversation(view.conversation()))
+                        }
                         Mark::Feed(user) => (*user, PushTarget::Feed),
                         Mark::Snapshot(user) => (*user, PushTarget::Snapshot),
                     };
@@ -286,9 +313,16 @@ impl Fanout {
     }
 
     /// Tells the clients how many transients were dropped.
-    fn report_lost(&self, lost: &HashMap<UserKey, u64>) {
-        for (user, count) in lost {
-            self.connections(*user).iter().for_each(|connection| connection.queue.report_lost(*count));
+    fn report_lost(&self, lane: usize, lost: &HashMap<Viewers, u64>) {
+        for (viewers, count) in lost {
+            match viewers {
+                Viewers::User(view) => {
+                    self.connections(view.user).iter().for_each(|connection| connection.queue.report_lost(*count));
+                }
+                Viewers::Group(group) => {
+                    for_group(&self.groups[lane], group.key, |session, _| session.queue.report_lost(*count));
+                }
+            }
         }
     }
 
@@ -398,28 +432,36 @@ impl Fanout {
         let shard = self.shard_index(user);
         if self.shards[shard].read().contains_key(&user) {
             let view = View { user, kind, name: Arc::clone(name) };
-            let push = Box::new(TransientPush { view, message, after_seq, priority, cause });
+            let to = Viewers::User(view);
+            let push = Arc::new(TransientPush { to, message, after_seq, after_rev: 0, priority, cause });
             self.lanes[shard % self.lanes.len()].add([Work::Transient(push)]);
         }
     }
 
-    fn push_transient(&self, push: TransientPush) {
-        let TransientPush { view, message, after_seq, priority, cause } = push;
-        let connections = self.connections(view.user);
-        if connections.is_empty() {
-            return;
-        }
-        let conversation = view.conversation();
-        let transient = Transient {
-            conversation: Some(conversation.clone()),
-            message: Some(message),
-            after_seq: after_seq.unsigned_abs(),
-        };
-        let frame = encode(Frame::Transient(transient));
-        for connection in connections {
-            if connection.identity().is_some_and(|identity| identity.login != cause) {
-                connection.queue.push_transient(frame.clone(), priority, &conversation);
+    fn push_transient(&self, lane: usize, push: &TransientPush) {
+        let conversation = push.to.conversation();
+        let mut encoded: Option<Bytes> = None;
+        let mut send = |session: &ConnectionState| {
+            if session.identity().is_none_or(|identity| identity.login == push.cause) {
+                return;
             }
+            let encode = || {
+                encode(Frame::Transient(Transient {
+                    conversation: Some(conversation.clone()),
+                    message: Some(push.message.clone()),
+                    after_seq: push.after_seq.unsigned_abs(),
+                }))
+            };
+            let frame = encoded.get_or_insert_with(encode).clone();
+            session.queue.push_transient(frame, push.priority, &conversation);
+        };
+        match &push.to {
+            Viewers::User(view) => self.connections(view.user).iter().for_each(|session| send(session)),
+            Viewers::Group(group) => for_group(&self.groups[lane], group.key, |session, stay| {
+                if stay.is_member_after(push.after_rev) {
+                    send(session);
+                }
+            }),
         }
     }
 }

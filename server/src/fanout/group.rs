@@ -125,7 +125,11 @@ impl GroupPush {
 }
 
 /// Calls `visit` for the sessions of a group, with their stays. No lock is held meanwhile.
-fn walk(index: &GroupIndex, key: ConversationKey, mut visit: impl FnMut(&Arc<ConnectionState>, &GroupStay)) {
+pub(super) fn for_group(
+    index: &GroupIndex,
+    key: ConversationKey,
+    mut visit: impl FnMut(&Arc<ConnectionState>, &GroupStay),
+) {
     let mut after = None;
     loop {
         let (page, next) = index.page(key, after, PAGE);
@@ -140,18 +144,12 @@ fn walk(index: &GroupIndex, key: ConversationKey, mut visit: impl FnMut(&Arc<Con
 /// Pushes to the sessions of one lane.
 pub(super) fn push_to_group(index: &GroupIndex, push: &GroupPush) {
     let target = PushTarget::Conversation(push.group.conversation());
-    walk(index, push.group.key, |session, stay| {
+    for_group(index, push.group.key, |session, stay| {
         let frame = session.identity().and_then(|identity| push.frame(stay, identity.login));
         if let Some(frame) = frame {
             session.queue.push(frame, &target);
         }
     });
-}
-
-/// Tells the sessions of one lane to pull.
-pub(super) fn mark_group(index: &GroupIndex, group: &Group) {
-    let target = PushTarget::Conversation(group.conversation());
-    walk(index, group.key, |session, _| session.queue.mark_dirty(&target));
 }
 
 impl Fanout {

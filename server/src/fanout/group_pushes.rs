@@ -3,12 +3,12 @@
 use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt;
 use zim_protocol::event_frame::Frame;
-use zim_protocol::{ChangeEntry, LogKind};
+use zim_protocol::{ChangeEntry, LogKind, MessageEntry, MessagePriority};
 
 use super::pushes::{dirty, frames, message_to, pushes};
 use super::tests::connection_of;
 use super::*;
-use crate::effect::{Audience, GroupStay, MessageEffect};
+use crate::effect::{Audience, GroupStay, MessageEffect, TransientEffect};
 use crate::key::ConversationKey;
 
 const GROUP: ConversationKey = ConversationKey(7);
@@ -50,6 +50,13 @@ impl Group {
     fn change(&self, rev: u64) -> Effect {
         let entry = Box::new(ChangeEntry { rev, ..ChangeEntry::default() });
         Effect::Change { audience: self.audience(), entry, cause: LoginKey(99) }
+    }
+
+    /// A command, with a number as its content, that is sent after these positions.
+    fn command(&self, number: u8, priority: MessagePriority, (after_seq, after_rev): (i64, i64)) -> Effect {
+        let message = MessageEntry { content: vec![number].into(), ..MessageEntry::default() };
+        let (audience, cause) = (self.audience(), LoginKey(10));
+        Effect::Transient(Box::new(TransientEffect { audience, message, after_seq, after_rev, priority, cause }))
     }
 
     fn stay(&self, user: i64, stay: GroupStay) -> Effect {
@@ -134,6 +141,43 @@ async fn nothing_outside_the_stay_is_pushed() {
     assert_eq!(pushes(&bob, 3).await, [(CHANGES, 3, 3), (MESSAGES, 4, 4), (CHANGES, 4, 4)]);
     assert_eq!(pushes(&ann, 2).await, [(MESSAGES, 3, 3), (CHANGES, 3, 3)]);
     assert!(has_nothing(&ann));
+}
+
+/// What a session is shown: messages and changes by their positions, commands by their numbers.
+async fn shown(session: &ConnectionState, count: usize) -> Vec<String> {
+    let frames = frames(session, count).await.into_iter();
+    frames
+        .map(|frame| match frame {
+            Frame::Push(push) => format!("{:?} {}-{}", push.log(), push.from, push.to),
+            Frame::Transient(transient) => format!("command {}", transient.message.unwrap().content[0]),
+            other => panic!("{other:?}"),
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn a_command_keeps_its_place_and_is_for_those_who_are_members_then() {
+    let group = Group::new();
+    let (sender, phone, bob) = (group.session(1, 10, STAY), group.session(1, 11, STAY), group.session(2, 20, STAY));
+    // Cai enters with change 2 and leaves with change 4.
+    let cai = group.session(3, 30, GroupStay { from_seq: 2, from_rev: 2, to: Some((3, 4)) });
+    let low = MessagePriority::Low;
+    group.publisher.publish(vec![
+        group.message(1, 99),
+        group.command(1, low, (1, 1)),
+        group.command(2, low, (1, 2)),
+        group.message(2, 99),
+        group.message(3, 99),
+        group.command(3, MessagePriority::High, (3, 3)),
+        group.command(4, low, (3, 4)),
+        group.message(4, 99),
+    ]);
+    let all = ["Messages 1-1", "command 1", "command 2", "Messages 2-3", "command 3", "command 4", "Messages 4-4"];
+    assert_eq!(shown(&bob, 7).await, all);
+    assert_eq!(shown(&phone, 7).await, all);
+    assert_eq!(shown(&cai, 3).await, ["command 2", "Messages 2-3", "command 3"]);
+    assert_eq!(shown(&sender, 3).await, ["Messages 1-1", "Messages 2-3", "Messages 4-4"], "its app has the commands");
+    assert!(has_nothing(&cai));
 }
 
 /// The read of a login may be older than a change of the membership.

@@ -40,6 +40,22 @@ impl View {
     }
 }
 
+/// Who sees a conversation: a user, or the sessions of the lane in a group.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Viewers {
+    User(View),
+    Group(Group),
+}
+
+impl Viewers {
+    pub(super) fn conversation(&self) -> ConversationRef {
+        match self {
+            Self::User(view) => view.conversation(),
+            Self::Group(group) => group.conversation(),
+        }
+    }
+}
+
 /// A push to the devices of one user, or to those of the lane in one group.
 #[derive(Debug)]
 pub(super) enum Work {
@@ -48,15 +64,16 @@ pub(super) enum Work {
     Group(Arc<GroupPush>),
     Feed { user: UserKey, pos: i64, entry: Box<feed_entry::Detail>, cause: LoginKey },
     Status { user: UserKey, status: Box<UserStatus>, cause: LoginKey },
-    Transient(Box<TransientPush>),
+    Transient(Arc<TransientPush>),
 }
 
-/// A message that is never stored, for the devices of one user.
+/// A message that is never stored.
 #[derive(Debug)]
 pub(super) struct TransientPush {
-    pub(super) view: View,
+    pub(super) to: Viewers,
     pub(super) message: MessageEntry,
     pub(super) after_seq: i64,
+    pub(super) after_rev: i64,
     pub(super) priority: MessagePriority,
     pub(super) cause: LoginKey,
 }
@@ -76,8 +93,7 @@ impl Work {
 /// A log whose bodies were dropped.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(super) enum Mark {
-    Conversation(View),
-    Group(Group),
+    Conversation(Viewers),
     Feed(UserKey),
     Snapshot(UserKey),
 }
@@ -86,8 +102,8 @@ impl Mark {
     /// The log that work extends; a transient extends none.
     fn of(work: Work) -> Option<Self> {
         match work {
-            Work::Message { view, .. } | Work::Change { view, .. } => Some(Self::Conversation(view)),
-            Work::Group(push) => Some(Self::Group(push.group.clone())),
+            Work::Message { view, .. } | Work::Change { view, .. } => Some(Self::Conversation(Viewers::User(view))),
+            Work::Group(push) => Some(Self::Conversation(Viewers::Group(push.group.clone()))),
             Work::Feed { user, .. } => Some(Self::Feed(user)),
             Work::Status { user, .. } => Some(Self::Snapshot(user)),
             Work::Transient(_) => None,
@@ -114,9 +130,9 @@ impl Marks {
         matches!(self, Self::Of(marks) if marks.is_empty())
     }
 
-    fn has(&self, view: &View) -> bool {
+    fn has(&self, viewers: &Viewers) -> bool {
         match self {
-            Self::Of(marks) => !marks.is_empty() && marks.contains(&Mark::Conversation(view.clone())),
+            Self::Of(marks) => !marks.is_empty() && marks.contains(&Mark::Conversation(viewers.clone())),
             Self::All => true,
         }
     }
@@ -136,7 +152,7 @@ pub(super) struct Step {
     pub(super) work: Vec<Work>,
     pub(super) marks: Marks,
     /// The numbers of dropped transients.
-    pub(super) lost: HashMap<UserKey, u64>,
+    pub(super) lost: HashMap<Viewers, u64>,
 }
 
 impl Step {
@@ -151,31 +167,26 @@ struct Waiting {
     bytes: usize,
     transient_bytes: usize,
     marks: Marks,
-    lost: HashMap<UserKey, u64>,
+    lost: HashMap<Viewers, u64>,
     is_closed: bool,
 }
 
 impl Waiting {
     /// Adds a transient if there is room for its priority, and nothing before it in its conversation was dropped: it must not
     /// overtake that.
-    fn add_transient(&mut self, push: Box<TransientPush>) {
+    fn add_transient(&mut self, push: Arc<TransientPush>) {
         let max = match push.priority {
             MessagePriority::Unspecified | MessagePriority::Low => MAX_TRANSIENT_BYTES / 2,
             MessagePriority::Medium => MAX_TRANSIENT_BYTES / 4 * 3,
             MessagePriority::High => MAX_TRANSIENT_BYTES,
         };
-        if self.marks.has(&push.view) {
-            *self.lost.entry(push.view.user).or_default() += 1;
-            return;
-        }
-        let user = push.view.user;
-        let work = Work::Transient(push);
+        let work = Work::Transient(Arc::clone(&push));
         let bytes = self.transient_bytes + work.bytes();
-        if bytes <= max {
+        if bytes <= max && !self.marks.has(&push.to) {
             self.transient_bytes = bytes;
             self.work.push_back(work);
         } else {
-            *self.lost.entry(user).or_default() += 1;
+            *self.lost.entry(push.to.clone()).or_default() += 1;
         }
     }
 }
@@ -321,7 +332,15 @@ mod tests {
     fn transient(user: i64, priority: MessagePriority, bytes: usize) -> Work {
         let view = View { user: UserKey(user), kind: ConversationType::Peer, name: "bob".into() };
         let message = MessageEntry { content: vec![0; bytes].into(), ..MessageEntry::default() };
-        Work::Transient(Box::new(TransientPush { view, message, after_seq: 0, priority, cause: LoginKey(99) }))
+        let to = Viewers::User(view);
+        Work::Transient(Arc::new(TransientPush {
+            to,
+            message,
+            after_seq: 0,
+            after_rev: 0,
+            priority,
+            cause: LoginKey(99),
+        }))
     }
 
     /// The number of transients that are kept, and of those that are lost.
@@ -365,7 +384,8 @@ mod tests {
             transient(2, MessagePriority::Low, 0),
         ]);
         let step = lane.next().now_or_never().flatten().unwrap();
-        assert_eq!((step.work.len(), step.lost, step.marks), (1, HashMap::from([(UserKey(1), 1)]), marks(&[1])));
+        let Work::Transient(lost) = transient(1, MessagePriority::High, 0) else { panic!() };
+        assert_eq!((step.work.len(), step.lost, step.marks), (1, HashMap::from([(lost.to.clone(), 1)]), marks(&[1])));
     }
 
     #[test]

@@ -165,10 +165,11 @@ pub async fn around(
     Ok(entries)
 }
 
-/// Returns the position of the last message of a conversation.
-pub async fn last_seq(tx: &mut Tx<'_>, conversation: ConversationKey) -> Result<i64, Error> {
-    let row = tx.fetch_one("SELECT seq FROM conversation WHERE id = $1", &params![conversation]).await?;
-    Ok(row.map(|row| row.get(0)).transpose()?.unwrap_or(0))
+/// Returns the last positions of both logs of a conversation, unless it is dismissed.
+pub async fn open_ends(tx: &mut Tx<'_>, conversation: ConversationKey) -> Result<Option<(i64, i64)>, Error> {
+    let sql = "SELECT seq, rev FROM conversation WHERE id = $1 AND end_seq IS NULL";
+    let row = tx.fetch_one(sql, &params![conversation]).await?;
+    row.map(|row| Ok((row.get(0)?, row.get(1)?))).transpose()
 }
 
 /// Returns the position of a message of this conversation.

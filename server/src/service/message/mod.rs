@@ -1,5 +1,6 @@
 //! Sends and reads messages.
 
+mod command;
 mod revoke;
 mod rules;
 
@@ -20,7 +21,6 @@ use crate::effect::Audience;
 use crate::error::Error;
 use crate::journal::{self, ChangedConversation, Direction, NewMessage, Sent, Viewer, message_push};
 use crate::key::{ConversationKey, Scrambler, UserKey};
-use crate::service::blacklist::is_blocked;
 use crate::service::rows::PAGE_BYTES;
 
 use self::revoke::Revocation;
@@ -59,57 +59,11 @@ impl App {
         Ok((conversation, audience))
     }
 
-    /// Waits until what this connection has submitted to the peer conversation is handed to the fan-out.
-    async fn settle(&self, caller: &Caller, conversation: ConversationKey) -> Result<(), Error> {
-        if caller.connection()?.has_unsettled_writes() {
-            // An empty job: it ends after those that wait before it in the queue of the conversation.
-            let scope = Scope::conversation(conversation).for_app(caller.identity()?.app, 0);
-            self.db.submit(scope, async |_| Ok(())).await?;
-        }
-        Ok(())
-    }
-
-    /// Delivers a command at most once, to devices that are online. It is not stored. It keeps its place among the messages
-    /// that the connection sends to the same user: it waits for the earlier ones here, and the later ones wait for it.
-    async fn send_command(
-        &self,
-        caller: &Caller,
-        (peer, name): (UserKey, Arc<str>),
-        draft: &Draft,
-        key: [u8; 16],
-    ) -> Result<Sent, Error> {
-        let identity = caller.identity()?;
-        let tenant = self.tenants.of(identity.app)?;
-        let sent = Sent { seq: 0, n: 0, message_id: tenant.scrambler.public(self.ids.next()), ts: self.clock.now_ms() };
-        let entry = sent_entry(identity, draft, key, sent, draft.content.clone());
-        let (sender, login) = (identity.user, identity.login);
-        let conversation = self.peer_conversation(identity.app, sender, peer).await?;
-        if let Some(conversation) = conversation {
-            self.settle(caller, conversation).await?;
-        }
-        loop {
-            let epoch = self.block_fence.epoch(peer);
-            let read = self.db.read(async move |tx| {
-                let after_seq = match conversation {
-                    Some(conversation) => journal::last_seq(tx, conversation).await?,
-                    None => 0,
-                };
-                Ok((is_blocked(tx, peer, sender).await?, after_seq))
-            });
-            let (is_blocked, after_seq) = read.await?;
-            if is_blocked {
-                return Err(Error::sender_blocked());
-            }
-            let is_delivered = self.block_fence.deliver_if(peer, epoch, || {
-                for (user, name) in [(peer, &identity.user_id), (sender, &name)] {
-                    let view = (ConversationType::Peer, name);
-                    self.fanout.send_transient(user, view, (entry.clone(), after_seq), draft.priority, login);
-                }
-            });
-            if is_delivered {
-                return Ok(sent);
-            }
-        }
+    /// Returns a group and its audience.
+    async fn group_of(&self, identity: &Identity, group_id: &str) -> Result<(ConversationKey, Audience), Error> {
+        let group = self.group_key(identity.app, group_id).await?;
+        let conversation = group.ok_or_else(|| Error::group_not_found(group_id))?;
+        Ok((conversation, Audience::Group { conversation, name: Arc::from(group_id) }))
     }
 
     /// Submits a message; it gets its place in the queue before this returns.
@@ -205,17 +159,11 @@ impl MessageService for App {
         let config = request.config.unwrap_or_default();
         let draft = rules::draft(request.message.unwrap_or_default(), &config, &self.config.limits)?;
         let name = ConversationRef { r#type: request.conversation_type, id: request.to_conversation_id };
-        let sent = if draft.kind == MessageType::Command && kind == ConversationType::Peer {
-            let peer = self.resolve_peer(identity, &name.id).await?;
-            self.send_command(caller, (peer, Arc::from(name.id.as_str())), &draft, key).await?
+        let sent = if draft.kind == MessageType::Command {
+            self.send_command(caller, &name, &draft, key).await?
         } else {
-            if draft.kind == MessageType::Command {
-                return Err(Error::params_invalid("a command goes to a user, not to a group"));
-            }
             let (conversation, audience) = if kind == ConversationType::Group {
-                let group = self.group_key(identity.app, &name.id).await?;
-                let conversation = group.ok_or_else(|| Error::group_not_found(&name.id))?;
-                (conversation, Audience::Group { conversation, name: Arc::from(name.id.as_str()) })
+                self.group_of(identity, &name.id).await?
             } else {
                 let peer = self.resolve_peer(identity, &name.id).await?;
                 let conversation = self.open_peer_conversation(identity.app, identity.user, peer).await?;
