@@ -129,6 +129,27 @@ async fn revoke_message_refuses_what_is_no_message_of_the_conversation() {
     world.end().await;
 }
 
+/// A client that lost the answer sends again. Meanwhile another device revoked the message: its text must not come back.
+#[tokio::test]
+async fn send_message_again_after_its_revocation_answers_with_what_remains() {
+    let world = World::new().await;
+    let (bob, phone) = (world.user("bob").await, world.device("ann").await);
+    let mut raw = world.raw_user("ann", 1).await;
+    let first = raw.call(&send_text("bob", "secret", 7)).await.unwrap().message.unwrap();
+    soon(phone.revoke_message(&first, PLAIN)).await.unwrap();
+    revoked(&bob).await;
+    let again = raw.call(&send_text("bob", "secret", 7)).await.unwrap().message.unwrap();
+    assert_eq!((again.message_seq, &again.message_id, again.timestamp), (1, &first.message_id, first.timestamp));
+    assert_eq!(body(&again).operated_user_id, "ann");
+    assert_eq!(
+        raw.call(&send_text("bob", "other", 7)).await.unwrap_err().code,
+        ErrorCode::CommonModuleParamsInvalid as i32
+    );
+    raw.end().await;
+    assert_eq!(bob.history("ann").await.len(), 1);
+    world.end().await;
+}
+
 /// A message and its revocation that are not awaited: the revocation does not overtake the message.
 #[tokio::test]
 async fn revoke_message_keeps_its_place_behind_the_message() {

@@ -60,6 +60,8 @@ pub struct Sent {
     pub message_id: i64,
     /// The time of the message, Unix milliseconds.
     pub ts: i64,
+    /// The message was stored before, and its content is another one now: it was revoked.
+    pub is_changed: bool,
 }
 
 struct Head {
@@ -176,7 +178,13 @@ impl Bulk for NewMessage {
             head.n += i64::from(op.is_counted());
             head.last_ts = head.last_ts.max(op.now);
             head.is_changed = true;
-            let sent = Sent { seq: head.seq, n: head.n, message_id: op.scrambler.public(op.id), ts: head.last_ts };
+            let sent = Sent {
+                seq: head.seq,
+                n: head.n,
+                message_id: op.scrambler.public(op.id),
+                ts: head.last_ts,
+                is_changed: false,
+            };
             if op.is_counted() {
                 *counted.entry((op.sender.0, op.conversation.0)).or_default() += 1;
             }
@@ -258,7 +266,7 @@ async fn stored(tx: &mut Tx<'_>, ops: &[NewMessage]) -> Result<HashMap<Identity,
         let list = tx.dialect().values_list(padded, 3, 1);
         let sql = format!(
             // A join, not `IN (VALUES …)`: for that SQLite scans the whole index.
-            "SELECT m.conversation, m.sender, m.key_hi, m.key_lo, m.hash, m.seq, m.n, m.id, m.ts \
+            "SELECT m.conversation, m.sender, m.key_hi, m.key_lo, m.hash, m.seq, m.n, m.id, m.ts, m.rev \
              FROM (VALUES {list}) AS v JOIN message m \
              ON m.conversation = v.column1 AND m.key_hi = v.column2 AND m.key_lo = v.column3"
         );
@@ -274,6 +282,7 @@ async fn stored(tx: &mut Tx<'_>, ops: &[NewMessage]) -> Result<HashMap<Identity,
                     n: row.get(6)?,
                     message_id: op.scrambler.public(row.get(7)?),
                     ts: row.get(8)?,
+                    is_changed: row.get::<i64>(9)? > 0,
                 };
                 found.insert(identity, Stored { hash: row.get(4)?, sent });
             }

@@ -63,7 +63,8 @@ impl App {
     /// Returns the place of a command, which has no position.
     fn command(&self, identity: &Identity) -> Result<Sent, Error> {
         let tenant = self.tenants.of(identity.app)?;
-        Ok(Sent { seq: 0, n: 0, message_id: tenant.scrambler.public(self.ids.next()), ts: self.clock.now_ms() })
+        let message_id = tenant.scrambler.public(self.ids.next());
+        Ok(Sent { seq: 0, n: 0, message_id, ts: self.clock.now_ms(), is_changed: false })
     }
 
     /// Waits until what this connection has submitted to the peer conversation is handed to the fan-out.

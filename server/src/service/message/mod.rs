@@ -59,6 +59,21 @@ impl App {
         Ok((conversation, audience))
     }
 
+    /// Returns a message as the caller sees it now.
+    async fn stored_entry(
+        &self,
+        identity: &Identity,
+        conversation: ConversationKey,
+        seq: i64,
+    ) -> Result<Option<MessageEntry>, Error> {
+        let (user, scrambler) = (identity.user, Arc::clone(&self.tenants.of(identity.app)?.scrambler));
+        let found = self.db.read(async move |tx| {
+            let Some(viewer) = Viewer::of(tx, conversation, user).await? else { return Ok(Vec::new()) };
+            journal::messages_at(tx, conversation, &scrambler, &viewer, &[seq]).await
+        });
+        Ok(found.await?.pop())
+    }
+
     /// Returns a group and its audience.
     async fn group_of(&self, identity: &Identity, group_id: &str) -> Result<(ConversationKey, Audience), Error> {
         let group = self.group_key(identity.app, group_id).await?;
@@ -170,6 +185,13 @@ impl MessageService for App {
                 (conversation, peers(identity, peer, &name.id))
             };
             let sent = self.submit_send(caller, (conversation, &name), audience, &draft, key)?.await?;
+            if sent.is_changed
+                && let Some(entry) = self.stored_entry(identity, conversation, sent.seq).await?
+            {
+                caller.add_push(message_push(vec![entry.clone()], name.clone()));
+                let message = entry.into_message(&identity.user_id, &name).map_err(Error::internal)?;
+                return Ok(MessageSentResult { message: Some(message) });
+            }
             let own = sent_entry(identity, &draft, key, sent, Bytes::new());
             caller.add_push(message_push(vec![own], name.clone()));
             sent
