@@ -701,8 +701,21 @@ async fn every_bench_measures() {
     let login =
         env.zim("x", &["bench", "login", "--server-bin", &binary, "--clients", "4", "--for", "1s"]).await.json();
     assert!(login["loginsPerSecond"].as_u64().unwrap() > 0, "{login}");
-    let idle = ["bench", "idle", "--server-bin", &binary, "--connections", "20", "--for", "1s"];
+    let idle = ["bench", "idle", "--server-bin", &binary, "--connections", "20", "--for", "1s", "--groups", "2"];
     assert_eq!(env.zim("x", &idle).await.json()["lost"], 0);
+    let group = ["bench", "group", "--server-bin", &binary, "--members", "3,12", "--for", "1s", "--warm-up", "0s"];
+    for pace in [&["--senders", "2"][..], &["--online", "2", "--rate", "50"]] {
+        let measured = env.zim("x", &[&group[..], pace].concat()).await.json();
+        for (index, members) in [3, 12].into_iter().enumerate() {
+            let group = &measured["groups"][index];
+            assert_eq!((&group["members"], &group["missing"]), (&members.into(), &0.into()), "{measured}");
+            let numbers = ["messagesPerSecond", "deliveriesPerSecond"].map(|name| group[name].as_u64().unwrap());
+            assert!(numbers.iter().all(|number| *number > 0), "{measured}");
+            assert_eq!(group["errors"], serde_json::json!({}), "{measured}");
+            assert!(group["lastDelivery"]["p50Ms"].as_f64().unwrap() > 0.0, "{measured}");
+            assert_eq!(group["pair"].is_object(), pace.contains(&"--rate"), "{measured}");
+        }
+    }
     let history = ["bench", "history", "--server-bin", &binary, "--depth", "1000", "--samples", "10"];
     assert!(env.zim("x", &history).await.json()["depth"].as_i64().unwrap() >= 1_000);
     let start = ["bench", "start", "--server-bin", &binary, "--for", "0s"];
