@@ -701,8 +701,24 @@ async fn every_bench_measures() {
     let login =
         env.zim("x", &["bench", "login", "--server-bin", &binary, "--clients", "4", "--for", "1s"]).await.json();
     assert!(login["loginsPerSecond"].as_u64().unwrap() > 0, "{login}");
-    let idle = ["bench", "idle", "--server-bin", &binary, "--connections", "20", "--for", "1s"];
+    let idle = ["bench", "idle", "--server-bin", &binary, "--connections", "20", "--for", "1s", "--groups", "2"];
     assert_eq!(env.zim("x", &idle).await.json()["lost"], 0);
+    let group = ["bench", "group", "--server-bin", &binary, "--for", "1s", "--warm-up", "0s"];
+    for (sizes, pace) in [
+        (&[3, 12][..], &["--members", "3,12", "--senders", "2"][..]),
+        (&[12], &["--members", "12", "--online", "2", "--rate", "50"]),
+    ] {
+        let measured = env.zim("x", &[&group[..], pace].concat()).await.json();
+        assert_eq!(measured["groups"].as_array().unwrap().len(), sizes.len(), "{measured}");
+        for (group, members) in measured["groups"].as_array().unwrap().iter().zip(sizes) {
+            assert_eq!((&group["members"], &group["missing"]), (&(*members).into(), &0.into()), "{measured}");
+            let numbers = ["messagesPerSecond", "deliveriesPerSecond"].map(|name| group[name].as_u64().unwrap());
+            assert!(numbers.iter().all(|number| *number > 0), "{measured}");
+            assert_eq!(group["errors"], serde_json::json!({}), "{measured}");
+            assert!(group["lastDelivery"]["p50Ms"].as_f64().unwrap() > 0.0, "{measured}");
+            assert_eq!(group["pair"].is_object(), pace.contains(&"--rate"), "{measured}");
+        }
+    }
     let history = ["bench", "history", "--server-bin", &binary, "--depth", "1000", "--samples", "10"];
     assert!(env.zim("x", &history).await.json()["depth"].as_i64().unwrap() >= 1_000);
     let start = ["bench", "start", "--server-bin", &binary, "--for", "0s"];
@@ -720,7 +736,7 @@ async fn a_bench_takes_the_addresses_that_clients_take() {
     let (app_id, fingerprint) = (env.app_id().to_string(), env.fingerprint());
     let bench = async |server: &str| {
         let server_args = ["--server", server, "--app-id", &app_id, "--app-sign", env.app_sign()];
-        let idle = ["bench", "idle", "--fingerprint", &fingerprint, "--connections", "2", "--for", "1s"];
+        let idle = ["bench", "idle", "--fingerprint", &fingerprint, "--connections", "2", "--for", "0s"];
         env.zim("x", &[&idle[..], &server_args].concat()).await
     };
     // The letters in circles are an internationalized form of localhost.

@@ -7,6 +7,7 @@ use futures_util::stream::{self, StreamExt};
 use serde::Serialize;
 use tokio::time::sleep;
 
+use super::members::{BLOCK, make_members};
 use super::process::Cost;
 use super::raw::{Dialer, Raw};
 use super::target::Target;
@@ -23,6 +24,9 @@ pub(crate) struct IdleArgs {
     /// Number of sessions, each of a user of its own
     #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..))]
     connections: u32,
+    /// Groups of each user, who shares them with up to 99 others: the difference of two runs is the cost of memberships
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=10_000))]
+    groups: u32,
     /// Idle time before the measurement
     #[arg(long = "for", value_name = "TIME", default_value = "5s", value_parser = duration::parse)]
     time: Duration,
@@ -33,6 +37,8 @@ pub(crate) struct IdleArgs {
 struct Report {
     bench: &'static str,
     connections: u32,
+    /// Groups of each user.
+    groups: u32,
     connect_seconds: f64,
     /// Connections that failed and were retried.
     tried_again: u64,
@@ -49,13 +55,17 @@ pub(crate) async fn run(args: IdleArgs, target: &Target, output: Output) -> Resu
     let dialer = &Dialer::new(target, 4)?;
     // The first session pays for what all sessions share.
     dialer.log_in_with_retries(&target.user("i", 0)).await?.close();
+    let user = |number: u32| target.user("i", usize::try_from(number).unwrap_or(0));
+    if args.groups > 0 {
+        let users: Vec<String> = (1..=args.connections).map(user).collect();
+        make_members(&users, args.groups, target, dialer, output).await?;
+    }
     sleep(Duration::from_secs(1)).await;
     let (empty, began) = (target.sample(), Instant::now());
     let bar = &progress::counting(args.connections.into(), "sessions");
     let sessions: Vec<Result<Raw, Failure>> = stream::iter(1..=args.connections)
         .map(|number| async move {
-            let user = target.user("i", usize::try_from(number).unwrap_or(0));
-            let session = dialer.log_in_with_retries(&user).await;
+            let session = dialer.log_in_with_retries(&user(number)).await;
             bar.inc(1);
             session
         })
@@ -71,6 +81,7 @@ pub(crate) async fn run(args: IdleArgs, target: &Target, output: Output) -> Resu
     let report = Report {
         bench: "idle",
         connections: args.connections,
+        groups: args.groups,
         connect_seconds: (connect.as_secs_f64() * 1_000.0).round() / 1_000.0,
         tried_again: dialer.retries(),
         lost: sessions.iter().filter(|session| session.connection.close_reason().is_some()).count(),
@@ -81,8 +92,12 @@ pub(crate) async fn run(args: IdleArgs, target: &Target, output: Output) -> Resu
     if output.is_json() {
         return output.json(&report);
     }
+    let groups = match report.groups {
+        0 => String::new(),
+        groups => format!(" with {groups} groups each, of {BLOCK} users"),
+    };
     output.line(format!(
-        "{} sessions, connected in {}, {} retries, {} lost\n",
+        "{} sessions{groups}, connected in {}, {} retries, {} lost\n",
         report.connections,
         span(connect),
         report.tried_again,

@@ -19,7 +19,7 @@ use super::target::Target;
 use crate::exit::Failure;
 
 /// The time limit after the end for messages in flight.
-const DRAIN: Duration = Duration::from_secs(10);
+pub(crate) const DRAIN: Duration = Duration::from_secs(10);
 /// The number of concurrent logins.
 pub(crate) const LOGINS_AT_ONCE: usize = 16;
 

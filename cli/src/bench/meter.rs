@@ -41,6 +41,8 @@ pub(crate) struct Meter {
     /// Also counts messages outside of the measurement, to find those that are never delivered.
     pub(crate) all_acknowledged: AtomicU64,
     all_delivered: AtomicU64,
+    /// The receivers of each message.
+    copies: u64,
     errors: Mutex<std::collections::BTreeMap<String, u64>>,
     ack: Mutex<Histogram>,
     delivery: Mutex<Histogram>,
@@ -50,7 +52,13 @@ pub(crate) type SharedMeter = Arc<Meter>;
 
 impl Meter {
     pub(crate) fn new() -> SharedMeter {
+        Self::with_copies(1)
+    }
+
+    /// A meter of messages that have several receivers each.
+    pub(crate) fn with_copies(copies: usize) -> SharedMeter {
         Arc::new(Self {
+            copies: u64::try_from(copies).unwrap_or(u64::MAX),
             since: Instant::now(),
             measuring: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
@@ -68,6 +76,10 @@ impl Meter {
     /// Starts or ends the measurement.
     pub(crate) fn measure(&self, on: bool) {
         self.measuring.store(on, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_measuring(&self) -> bool {
+        self.measuring.load(Ordering::Relaxed)
     }
 
     /// Stops the senders.
@@ -91,20 +103,21 @@ impl Meter {
 
     pub(crate) fn acknowledge(&self, latency: Duration, mine: &mut Histogram) {
         self.all_acknowledged.fetch_add(1, Ordering::Relaxed);
-        if self.measuring.load(Ordering::Relaxed) {
+        if self.is_measuring() {
             self.acknowledged.fetch_add(1, Ordering::Relaxed);
             mine.record(latency);
         }
     }
 
-    /// Counts a received message. Texts that are not from a benchmark are ignored.
-    pub(crate) fn deliver(&self, text: &str, mine: &mut Histogram) {
-        let Some(sent_at) = sent_at(text) else { return };
+    /// Counts a received message, and returns its latency. Texts that are not from a benchmark are ignored.
+    pub(crate) fn deliver(&self, text: &str, mine: &mut Histogram) -> Option<Duration> {
+        let latency = self.since.elapsed().saturating_sub(sent_at(text)?);
         self.all_delivered.fetch_add(1, Ordering::Relaxed);
-        if self.measuring.load(Ordering::Relaxed) {
+        if self.is_measuring() {
             self.delivered.fetch_add(1, Ordering::Relaxed);
-            mine.record(self.since.elapsed().saturating_sub(sent_at));
+            mine.record(latency);
         }
+        Some(latency)
     }
 
     pub(crate) fn fail(&self, failure: &Failure) {
@@ -130,6 +143,10 @@ impl Meter {
         &self.acknowledged
     }
 
+    pub(crate) fn delivered(&self) -> &AtomicU64 {
+        &self.delivered
+    }
+
     pub(crate) fn latencies(&self) -> (super::histogram::Latency, super::histogram::Latency) {
         (self.ack.lock().summary(), self.delivery.lock().summary())
     }
@@ -138,9 +155,10 @@ impl Meter {
         self.errors.lock().clone()
     }
 
-    /// Returns the number of messages that were acknowledged but not delivered.
+    /// Returns the number of deliveries of acknowledged messages that did not arrive.
     pub(crate) fn missing(&self) -> u64 {
-        self.all_acknowledged.load(Ordering::Relaxed).saturating_sub(self.all_delivered.load(Ordering::Relaxed))
+        let expected = self.all_acknowledged.load(Ordering::Relaxed).saturating_mul(self.copies);
+        expected.saturating_sub(self.all_delivered.load(Ordering::Relaxed))
     }
 }
 

@@ -1,12 +1,16 @@
 //! `zim bench`: measures a server, by default one that it starts itself.
 
+mod arrivals;
 mod attack;
 mod attackers;
+mod group;
+mod group_load;
 mod histogram;
 mod history;
 mod idle;
 mod load;
 mod login;
+mod members;
 mod meter;
 mod peer;
 mod process;
@@ -34,8 +38,11 @@ Examples:
   zim bench peer --pairs 50 --window 8
   zim bench peer --pairs 1 --window 1
   zim bench peer --conversations 50000
+  zim bench group --members 100,1000
+  zim bench group --members 10000 --online 500 --rate 20
   zim bench login --for 5s --live-pairs 5
   zim bench idle --connections 5000
+  zim bench idle --connections 1000 --groups 200
   zim bench history --depth 1000000
   zim bench attack --for 5s
   zim bench start
@@ -51,6 +58,8 @@ pub(crate) struct BenchArgs {
 enum BenchCommand {
     /// Measure messages a second between pairs of users, and their latency
     Peer(peer::PeerArgs),
+    /// Measure messages to groups and their deliveries to all members, and the latency until the last one has it
+    Group(group::GroupArgs),
     /// Measure logins a second, each on a new connection
     Login(login::LoginArgs),
     /// Measure the cost of an idle session
@@ -83,6 +92,7 @@ pub(crate) async fn run(args: BenchArgs, output: Output) -> Result<(), Failure> 
 async fn measure(command: BenchCommand, target: &target::Target, output: Output) -> Result<(), Failure> {
     match command {
         BenchCommand::Peer(args) => Box::pin(peer::run(args, target, output)).await,
+        BenchCommand::Group(args) => Box::pin(group::run(args, target, output)).await,
         BenchCommand::Login(args) => Box::pin(login::run(args, target, output)).await,
         BenchCommand::Idle(args) => Box::pin(idle::run(args, target, output)).await,
         BenchCommand::History(args) => Box::pin(history::run(args, target, output)).await,

@@ -70,7 +70,7 @@ fn filled(text: &str) -> Result<usize, String> {
     }
 }
 
-fn window(text: &str) -> Result<usize, String> {
+pub(crate) fn window(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(window @ 1..=256) => Ok(window),
         _ => Err("1 to 256: a session has at most 256 requests in flight".to_owned()),

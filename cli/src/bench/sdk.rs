@@ -94,7 +94,9 @@ async fn receive(receiver: Session, meter: SharedMeter) {
     let Session { zim, mut events, .. } = receiver;
     while let Some(event) = next(&mut events, &meter).await {
         if let Event::PeerMessageReceived(received) = event {
-            received.message_list.iter().for_each(|message| meter.deliver(message.as_text().unwrap_or(""), &mut mine));
+            for message in &received.message_list {
+                meter.deliver(message.as_text().unwrap_or(""), &mut mine);
+            }
         }
     }
     meter.add(&Histogram::default(), &mine);

@@ -16,7 +16,7 @@ use crate::secret;
 use crate::start_file::StartFile;
 
 /// Settings that raise the limits for a client: a benchmark exceeds the defaults.
-pub(crate) const RAISED: [&str; 11] = [
+pub(crate) const RAISED: [&str; 13] = [
     "limits.messages_per_second=1000000",
     "limits.message_burst=1000000",
     "limits.requests_per_second=1000000",
@@ -26,6 +26,8 @@ pub(crate) const RAISED: [&str; 11] = [
     "limits.max_connections_per_address=1000000",
     "limits.handshakes_per_second_per_address=1000000",
     "limits.session_queue_bytes=4194304",
+    "limits.max_group_members=100000",
+    "limits.max_groups=10000",
     "limits.first_logins_per_second_per_address=1000000",
     "limits.first_login_burst_per_address=1000000",
 ];

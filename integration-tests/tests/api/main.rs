@@ -16,6 +16,7 @@ mod friend_bounds;
 mod friend_search;
 mod group;
 mod isolation;
+mod large_group;
 mod message;
 mod revoke;
 mod session;

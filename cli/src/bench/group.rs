@@ -1,0 +1,265 @@
+//! `zim bench group`: messages to groups of several sizes, and their deliveries to all members who are online.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use serde::Serialize;
+use tokio::time::sleep;
+
+use super::group_load::{self, GroupLoad};
+use super::histogram::Latency;
+use super::load::Load;
+use super::login::live;
+use super::members::{self, group_id};
+use super::meter::Meter;
+use super::peer::window;
+use super::process::{Cost, Sample};
+use super::raw::{Dialer, SharedDialer};
+use super::show::{latency_columns, latency_row, show_cost, show_errors, thousands};
+use super::target::Target;
+use crate::duration;
+use crate::exit::Failure;
+use crate::output::{Output, Table};
+use crate::progress;
+
+/// Members of each group who are online, unless `--online` says otherwise: each costs a connection on both sides.
+const ONLINE: usize = 1_000;
+/// The pause of the sender of the pair that a group is compared with.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// `zim bench group`
+#[derive(Clone, Debug, Args)]
+pub(crate) struct GroupArgs {
+    /// Sizes of the groups, measured one after the other; 10000 takes some 20 seconds to set up, because each member logs in
+    /// and joins
+    #[arg(long, value_name = "N,N", value_delimiter = ',', default_value = "10,100,1000", value_parser = members)]
+    members: Vec<usize>,
+    /// Members who are online, each with a session [default: all, but at most 1000]
+    #[arg(long, value_name = "N", value_parser = members)]
+    online: Option<usize>,
+    /// Messages a second of all senders together, and a pair of users to compare with [default: as many as the window allows]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    rate: Option<u32>,
+    /// Members who send; they receive the messages of the others, too
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = senders)]
+    senders: usize,
+    /// Messages of each sender that are not delivered to all yet
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = window, conflicts_with = "rate")]
+    window: usize,
+    /// Size of a message in bytes
+    #[arg(long, value_name = "BYTES", default_value_t = 200)]
+    size: usize,
+    /// Duration of the measurement of each size
+    #[arg(long = "for", value_name = "TIME", default_value = "5s", value_parser = duration::parse)]
+    time: Duration,
+    /// Duration of the load before each measurement
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = duration::parse)]
+    warm_up: Duration,
+}
+
+fn members(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(members @ 2..=100_000) => Ok(members),
+        _ => Err("2 to 100000".to_owned()),
+    }
+}
+
+fn senders(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(senders @ 1..=1_000) => Ok(senders),
+        _ => Err("1 to 1000".to_owned()),
+    }
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Report {
+    bench: &'static str,
+    size: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rate: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    window: Option<usize>,
+    groups: Vec<Measured>,
+}
+
+/// The result for a size.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Measured {
+    members: usize,
+    online: usize,
+    senders: usize,
+    seconds: f64,
+    messages_per_second: u64,
+    deliveries_per_second: u64,
+    /// The answer to the sender.
+    ack: Latency,
+    /// Each receiver, since the message was sent.
+    delivery: Latency,
+    /// The last receiver of each message, since it was sent.
+    last_delivery: Latency,
+    /// A pair of users, alone, before the load.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pair: Option<Latency>,
+    /// The p99 of a delivery, divided by that of the pair.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ratio: Option<f64>,
+    /// Deliveries of acknowledged messages that did not arrive before the end.
+    missing: u64,
+    /// How often the server told a session to pull, because it was too slow for pushes.
+    told_to_pull: u64,
+    errors: BTreeMap<String, u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    server: Option<Cost>,
+    /// Processor time of the server and of all clients for each delivery.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    server_us_per_delivery: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    clients_us_per_delivery: Option<f64>,
+}
+
+pub(crate) async fn run(args: GroupArgs, target: &Target, output: Output) -> Result<(), Failure> {
+    let dialer = Arc::new(Dialer::new(target, 4)?);
+    members::join_all(&args.members, target, &dialer, output).await?;
+    let mut groups = Vec::with_capacity(args.members.len());
+    for members in &args.members {
+        groups.push(measure(&args, *members, target, &dialer).await?);
+    }
+    let window = args.rate.is_none().then_some(args.window);
+    let report = Report { bench: "group", size: args.size, rate: args.rate, window, groups };
+    if output.is_json() {
+        return output.json(&report);
+    }
+    show(&report, output)
+}
+
+async fn measure(
+    args: &GroupArgs,
+    members: usize,
+    target: &Target,
+    dialer: &SharedDialer,
+) -> Result<Measured, Failure> {
+    let online = args.online.unwrap_or(ONLINE).min(members);
+    let load = GroupLoad {
+        group_id: group_id(target, members),
+        online,
+        senders: args.senders.min(online),
+        rate: args.rate,
+        window: args.window,
+        size: args.size,
+    };
+    let meter = Meter::with_copies(online - 1);
+    let sessions = members::log_in(online, target, dialer).await?;
+    let pair = match args.rate {
+        Some(_) => Some(live(&Load::calm("pair", 1, PAUSE), target, dialer, sleep(args.time)).await?.0),
+        None => None,
+    };
+    let running = group_load::start(&load, sessions, &meter)?;
+    sleep(args.warm_up).await;
+    let (before, own_before) = (target.sample(), Sample::of(std::process::id()));
+    let began = Instant::now();
+    meter.measure(true);
+    progress::during(args.time, "deliveries", meter.delivered()).await;
+    meter.measure(false);
+    let (elapsed, server) = (began.elapsed(), target.cost(before));
+    let clients = own_before.and_then(|before| Some(before.until(Sample::of(std::process::id())?)));
+    let (last, told_to_pull) = running.end(&meter).await;
+    let (ack, delivery) = meter.latencies();
+    let (messages, deliveries) = meter.counts();
+    let per_second = |count: u64| count.saturating_mul(1_000) / u64::try_from(elapsed.as_millis()).unwrap_or(1).max(1);
+    #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
+    let us_per_delivery = |cost: Cost| {
+        let us = cost.cpu_percent * 10_000.0 * elapsed.as_secs_f64() / deliveries.max(1) as f64;
+        (us * 100.0).round() / 100.0
+    };
+    let ratio = pair.map(|pair| delivery.p99.as_secs_f64() / pair.p99.as_secs_f64().max(f64::MIN_POSITIVE));
+    Ok(Measured {
+        members,
+        online,
+        senders: load.senders,
+        seconds: (elapsed.as_secs_f64() * 1_000.0).round() / 1_000.0,
+        messages_per_second: per_second(messages),
+        deliveries_per_second: per_second(deliveries),
+        ack,
+        delivery,
+        last_delivery: last.summary(),
+        pair,
+        ratio: ratio.map(|ratio| (ratio * 100.0).round() / 100.0),
+        missing: meter.missing(),
+        told_to_pull,
+        errors: meter.errors(),
+        server,
+        server_us_per_delivery: server.map(us_per_delivery),
+        clients_us_per_delivery: clients.map(us_per_delivery),
+    })
+}
+
+fn show(report: &Report, output: Output) -> Result<(), Failure> {
+    for (index, measured) in report.groups.iter().enumerate() {
+        if index > 0 {
+            output.line("")?;
+        }
+        show_group(report, measured, output)?;
+    }
+    Ok(())
+}
+
+fn show_group(report: &Report, measured: &Measured, output: Output) -> Result<(), Failure> {
+    let pace = match (report.rate, report.window) {
+        (Some(rate), _) => format!("{} messages a second", thousands(rate.into())),
+        (None, window) => format!("{} in flight each", window.unwrap_or(0)),
+    };
+    output.line(format!(
+        "{} members, {} online, {} senders, {pace}, {} bytes, {:.0} s\n",
+        thousands(measured.members as u64),
+        thousands(measured.online as u64),
+        measured.senders,
+        report.size,
+        measured.seconds
+    ))?;
+    let mut table = Table::new(&latency_columns("", "A SECOND"));
+    table.row(latency_row("acknowledged", measured.messages_per_second, &measured.ack));
+    table.row(latency_row("delivered", measured.deliveries_per_second, &measured.delivery));
+    for (what, latency) in [("last delivery", Some(&measured.last_delivery)), ("a pair, alone", measured.pair.as_ref())]
+    {
+        if let Some(latency) = latency {
+            let mut row = latency_row(what, 0, latency);
+            row[1] = String::new();
+            table.row(row);
+        }
+    }
+    output.table(&table)?;
+    output.line("")?;
+    show_errors(&measured.errors, output)?;
+    if measured.missing > 0 {
+        output.line(format!("missing  {} deliveries of acknowledged messages", thousands(measured.missing)))?;
+    }
+    if measured.told_to_pull > 0 {
+        output.line(format!("too slow {} times a session was told to pull", thousands(measured.told_to_pull)))?;
+    }
+    if let Some(ratio) = measured.ratio {
+        output.line(format!("ratio    the p99 of a delivery is {ratio} times that of the pair"))?;
+    }
+    show_cost(measured.server, output)?;
+    match (measured.server_us_per_delivery, measured.clients_us_per_delivery) {
+        (Some(server), Some(clients)) => {
+            output.line(format!("per delivery  {server} µs of the server, {clients} µs of the clients"))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_has_somebody_who_receives() {
+        assert_eq!((members("2"), members("100000")), (Ok(2), Ok(100_000)));
+        assert!(members("1").is_err() && members("100001").is_err() && members("x").is_err());
+        assert!(senders("0").is_err() && senders("1001").is_err() && senders("1").is_ok());
+    }
+}

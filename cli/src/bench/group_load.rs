@@ -1,0 +1,375 @@
+//! The load of `zim bench group`: members who send, and all who receive.
+
+use std::collections::HashMap;
+use std::future::pending;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use parking_lot::Mutex;
+use prost::Message as _;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::{Interval, interval_at, sleep, timeout};
+use zim_protocol::{ConversationType, Message, Response, SendMessageRequest};
+
+use super::arrivals::Arrivals;
+use super::histogram::Histogram;
+use super::load::{DRAIN, Keys};
+use super::meter::{Meter, SharedMeter, is_final, text};
+use super::raw::{Events, Raw, outcome, queue};
+use crate::exit::Failure;
+
+/// Receivers share histograms, because a histogram for each of thousands would take the processor's cache.
+const SHARES: usize = 16;
+/// How often a sender that waits looks whether the load ends.
+const STEP: Duration = Duration::from_millis(50);
+
+/// The settings of a load.
+#[derive(Clone, Debug)]
+pub(crate) struct GroupLoad {
+    pub(crate) group_id: String,
+    pub(crate) online: usize,
+    pub(crate) senders: usize,
+    /// Messages a second of all senders; `None` is as many as the windows allow.
+    pub(crate) rate: Option<u32>,
+    /// Messages of each sender that are not delivered to all.
+    pub(crate) window: usize,
+    pub(crate) size: usize,
+}
+
+/// The latencies that some receivers measured.
+#[derive(Debug, Default)]
+struct Share {
+    delivery: Histogram,
+    last: Histogram,
+}
+
+/// What all receivers share.
+#[derive(Debug)]
+struct Receipts {
+    meter: SharedMeter,
+    arrivals: Arrivals,
+    shares: [Mutex<Share>; SHARES],
+    /// The messages that may be sent now, without a rate.
+    room: Semaphore,
+    told_to_pull: AtomicU64,
+}
+
+/// Running senders and receivers.
+#[derive(Debug)]
+pub(crate) struct GroupRunning {
+    receipts: Arc<Receipts>,
+    senders: JoinSet<Raw>,
+    receivers: JoinSet<()>,
+}
+
+/// When a sender may send.
+#[derive(Debug)]
+enum Pace {
+    Rate(Interval),
+    /// At most this many at once.
+    Room(Arc<Receipts>, usize),
+}
+
+impl Pace {
+    /// Waits until something may be sent, and returns how many messages.
+    async fn next(&mut self) -> usize {
+        match self {
+            // Late ticks follow at once, so that a delay of the server does not lower the rate.
+            Self::Rate(interval) => {
+                interval.tick().await;
+                1
+            }
+            Self::Room(receipts, most) => {
+                // The semaphore is never closed.
+                let Ok(first) = receipts.room.acquire().await else { return pending().await };
+                first.forget();
+                let mut count = 1;
+                while count < *most
+                    && let Ok(more) = receipts.room.try_acquire()
+                {
+                    more.forget();
+                    count += 1;
+                }
+                count
+            }
+        }
+    }
+}
+
+/// Starts the load on sessions of members; the first ones send.
+pub(crate) fn start(load: &GroupLoad, sessions: Vec<Raw>, meter: &SharedMeter) -> Result<GroupRunning, Failure> {
+    let receipts = Arc::new(Receipts {
+        meter: Arc::clone(meter),
+        arrivals: Arrivals::new(load.online - 1),
+        shares: Default::default(),
+        room: Semaphore::new(load.senders * load.window),
+        told_to_pull: AtomicU64::new(0),
+    });
+    let (mut senders, mut receivers) = (JoinSet::new(), JoinSet::new());
+    for (index, session) in sessions.into_iter().enumerate() {
+        let events = Events::of(&session);
+        let own = if index < load.senders {
+            let pace = match load.rate {
+                Some(rate) => {
+                    let between = Duration::from_secs(1) / rate;
+                    // Senders take turns.
+                    let first = tokio::time::Instant::now() + between * u32::try_from(index).unwrap_or(0);
+                    Pace::Rate(interval_at(first, between * u32::try_from(load.senders).unwrap_or(1)))
+                }
+                None => Pace::Room(Arc::clone(&receipts), load.window),
+            };
+            let sender = Sender { raw: session, pace, load: load.clone(), keys: Keys::new()?, began: HashMap::new() };
+            senders.spawn(sender.run(Arc::clone(meter)));
+            None
+        } else {
+            Some(session)
+        };
+        receivers.spawn(receive(events, own, Arc::clone(&receipts), index % SHARES));
+    }
+    Ok(GroupRunning { receipts, senders, receivers })
+}
+
+impl GroupRunning {
+    /// Waits for messages in flight, then ends the load. Returns the latencies of last deliveries, and how often a session was
+    /// told to pull.
+    pub(crate) async fn end(mut self, meter: &Meter) -> (Histogram, u64) {
+        meter.stop();
+        let mut sessions = Vec::new();
+        let senders = async {
+            while let Some(done) = self.senders.join_next().await {
+                sessions.extend(done);
+            }
+        };
+        drop(timeout(DRAIN, senders).await);
+        let arrived = async {
+            while meter.missing() > 0 {
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        drop(timeout(DRAIN, arrived).await);
+        meter.finish();
+        drop(timeout(DRAIN, async { while self.receivers.join_next().await.is_some() {} }).await);
+        self.senders.shutdown().await;
+        self.receivers.shutdown().await;
+        sessions.into_iter().for_each(Raw::close);
+        let mut last = Histogram::default();
+        for share in &self.receipts.shares {
+            let share = share.lock();
+            meter.add(&Histogram::default(), &share.delivery);
+            last.merge(&share.last);
+        }
+        (last, self.receipts.told_to_pull.load(Ordering::Relaxed))
+    }
+}
+
+/// A member who sends.
+#[derive(Debug)]
+struct Sender {
+    raw: Raw,
+    pace: Pace,
+    load: GroupLoad,
+    keys: Keys,
+    /// When the requests in flight were made.
+    began: HashMap<u64, Instant>,
+}
+
+impl Sender {
+    /// Sends until the load ends. Returns the session, which still receives.
+    async fn run(mut self, meter: SharedMeter) -> Raw {
+        let mut mine = Histogram::default();
+        if let Err(failure) = self.send(&meter, &mut mine).await {
+            meter.fail(&failure);
+        }
+        meter.add(&mine, &Histogram::default());
+        self.raw
+    }
+
+    async fn send(&mut self, meter: &Meter, mine: &mut Histogram) -> Result<(), Failure> {
+        let mut id = 0;
+        while !meter.is_stopping() || !self.began.is_empty() {
+            tokio::select! {
+                response = self.raw.response() => {
+                    let mut next = Some(response?);
+                    while let Some(response) = next {
+                        self.answered(response, meter, mine)?;
+                        next = self.raw.ready()?;
+                    }
+                }
+                count = self.pace.next(), if !meter.is_stopping() => {
+                    let mut out = BytesMut::new();
+                    for _ in 0..count {
+                        id += 1;
+                        self.began.insert(id, Instant::now());
+                        queue(id, &self.message(meter), &mut out);
+                    }
+                    self.raw.write(out).await?;
+                }
+                () = sleep(STEP) => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn message(&self, meter: &Meter) -> SendMessageRequest {
+        SendMessageRequest {
+            message: Some(Message::text(text(meter.since, self.load.size))),
+            to_conversation_id: self.load.group_id.clone(),
+            conversation_type: ConversationType::Group as i32,
+            config: None,
+            client_key: self.keys.next(),
+            omit_content: true,
+        }
+    }
+
+    fn answered(&mut self, response: Response, meter: &Meter, mine: &mut Histogram) -> Result<(), Failure> {
+        let began = self.began.remove(&response.id);
+        match outcome(response) {
+            Ok(_) => meter.acknowledge(began.map(|began| began.elapsed()).unwrap_or_default(), mine),
+            Err(failure) if is_final(&failure) => return Err(failure),
+            Err(failure) => {
+                meter.fail(&failure);
+                // Nobody will receive this message.
+                if let Pace::Room(receipts, _) = &self.pace {
+                    receipts.room.add_permits(1);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What is measured of an event frame. The rest is skipped: clients and server share the machine.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Event {
+    #[prost(message, optional, tag = "1")]
+    push: Option<Push>,
+    #[prost(message, optional, tag = "2")]
+    dirty: Option<()>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Push {
+    #[prost(message, repeated, tag = "5")]
+    messages: Vec<Entry>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Entry {
+    #[prost(uint64, tag = "1")]
+    seq: u64,
+    #[prost(bytes = "bytes", tag = "9")]
+    content: Bytes,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Content {
+    #[prost(message, optional, tag = "40")]
+    text: Option<Text>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Text {
+    #[prost(bytes = "bytes", tag = "1")]
+    message: Bytes,
+}
+
+impl Entry {
+    /// Returns the text of the message; empty for a message of this session, which comes without its content.
+    fn text(self) -> Bytes {
+        Content::decode(self.content).ok().and_then(|content| content.text).unwrap_or_default().message
+    }
+}
+
+/// Receives until the load ends. Keeps the session of a member who does not send.
+async fn receive(mut events: Events, session: Option<Raw>, receipts: Arc<Receipts>, share: usize) {
+    let meter = Arc::clone(&receipts.meter);
+    let finished = meter.finished();
+    tokio::pin!(finished);
+    loop {
+        let frame = tokio::select! {
+            frame = events.next() => frame,
+            () = &mut finished => break,
+        };
+        match frame {
+            Ok(frame) => receipts.take(frame, share),
+            Err(failure) => {
+                meter.fail(&failure);
+                break;
+            }
+        }
+    }
+    if let Some(session) = session {
+        session.close();
+    }
+}
+
+impl Receipts {
+    fn take(&self, frame: Bytes, share: usize) {
+        let event = Event::decode(frame).unwrap_or_default();
+        if event.dirty.is_some() {
+            self.told_to_pull.fetch_add(1, Ordering::Relaxed);
+        }
+        let mut share = self.shares[share].lock();
+        let mut complete = 0;
+        for entry in event.push.unwrap_or_default().messages {
+            let seq = entry.seq;
+            let text = entry.text();
+            let text = std::str::from_utf8(&text).unwrap_or("");
+            let Some(latency) = self.meter.deliver(text, &mut share.delivery) else { continue };
+            if self.arrivals.arrive(seq) {
+                complete += 1;
+                if self.meter.is_measuring() {
+                    share.last.record(latency);
+                }
+            }
+        }
+        self.room.add_permits(complete);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use zim_protocol::{Dirty, EventFrame, MessageEntry, event_frame::Frame};
+
+    use super::*;
+
+    fn receipts(receivers: usize) -> Receipts {
+        Receipts {
+            meter: Meter::with_copies(receivers),
+            arrivals: Arrivals::new(receivers),
+            shares: Default::default(),
+            room: Semaphore::new(0),
+            told_to_pull: AtomicU64::new(0),
+        }
+    }
+
+    fn frame(frame: Frame) -> Bytes {
+        EventFrame { frame: Some(frame) }.encode_to_vec().into()
+    }
+
+    #[test]
+    fn pushes_are_counted_until_all_receivers_have_a_message() {
+        let receipts = receipts(2);
+        receipts.meter.measure(true);
+        let content = Message::text(text(receipts.meter.since, 100)).encode_to_vec();
+        let entry = |seq, content: &[u8]| MessageEntry {
+            seq,
+            sender: "ann".to_owned(),
+            content: content.to_vec().into(),
+            ..MessageEntry::default()
+        };
+        // The second message is one of the receiver's own.
+        let messages = vec![entry(1, &content), entry(2, b""), entry(3, &content)];
+        let push = frame(Frame::Push(zim_protocol::Push { messages, ..zim_protocol::Push::default() }));
+        receipts.take(push.clone(), 0);
+        assert_eq!((receipts.meter.counts().1, receipts.room.available_permits()), (2, 0));
+        receipts.take(push, 1);
+        assert_eq!((receipts.meter.counts().1, receipts.room.available_permits()), (4, 2));
+        assert_eq!(receipts.told_to_pull.load(Ordering::Relaxed), 0);
+        receipts.take(frame(Frame::Dirty(Dirty::default())), 0);
+        assert_eq!(receipts.told_to_pull.load(Ordering::Relaxed), 1);
+    }
+}
