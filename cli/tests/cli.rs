@@ -805,7 +805,7 @@ async fn blacklist_blocks_and_unblocks() {
     // One of two users could not be removed.
     let partly = env.zim("ann", &["blacklist", "remove", "bob", "nobody", "--plain"]).await;
     assert_eq!((partly.code, partly.stdout.trim()), (Some(5), "Unblocked: bob."));
-    assert!(partly.stderr.contains("nobody (6000011)"), "{}", partly.stderr);
+    assert!(partly.stderr.contains("nobody (6000011: no such user)"), "{}", partly.stderr);
     assert_eq!(env.zim("ann", &["blacklist", "list", "--plain"]).await.ok().lines(), ["Nobody is blocked."]);
     env.zim("bob", &["send", "ann", "at last"]).await.ok();
     env.end().await;

@@ -157,11 +157,16 @@ impl Bulk for NewMessage {
                 continue;
             }
             let Some(head) = heads.get_mut(&op.conversation.0).filter(|head| !head.dismissed) else {
-                results.push(Err(Error::conversation_closed()));
+                results.push(Err(match &op.audience {
+                    Audience::Group { name, .. } => Error::group_not_found(name),
+                    Audience::Peers(_) => Error::conversation_closed(),
+                }));
                 continue;
             };
-            if matches!(op.audience, Audience::Group { .. }) && !members.contains(&(op.sender.0, op.conversation.0)) {
-                results.push(Err(Error::not_in_group()));
+            if let Audience::Group { name, .. } = &op.audience
+                && !members.contains(&(op.sender.0, op.conversation.0))
+            {
+                results.push(Err(Error::not_in_group(name)));
                 continue;
             }
             if op.is_refused(head) {
