@@ -80,7 +80,7 @@ pub async fn deducted_positions(
 ) -> Result<Vec<u64>, Error> {
     let sql = format!(
         "SELECT x.seq FROM member m JOIN message x ON {REVOKED} WHERE m.account = $1 AND m.conversation = $2 \
-         UNION SELECT h.seq FROM member m JOIN {HIDDEN_FROM} ON {HIDDEN} WHERE m.account = $1 AND m.conversation = $2 \
+         UNION SELECT h.seq FROM {HIDDEN_FROM} JOIN member m ON {HIDDEN} WHERE m.account = $1 AND m.conversation = $2 \
          ORDER BY 1 LIMIT $3"
     );
     let rows = tx.fetch(&sql, &params![user, conversation, MAX_POSITIONS]).await?;
