@@ -231,7 +231,7 @@ fn hint_of(code: ErrorCode) -> Option<&'static str> {
         }
         E::CommonModuleInvalidAppId => "`zim admin app list` lists the apps of this server",
         E::MessageModuleTargetDoesNotExist | E::CommonModuleUserIsNotExist => {
-            "a user is created by the first login, for example: zim --profile bob login bob"
+            "a user is created by the first login, for example: zim --profile bob login bob; for a group, use --group"
         }
         E::CommonModuleTriggerServerFrequencyLimit | E::CommonModuleTriggerSdkFrequencyLimit => {
             "too many requests: wait a moment; the server's operator sets limits.messages_per_second and limits.requests_per_second"

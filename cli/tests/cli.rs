@@ -9,6 +9,8 @@ mod certificate;
 #[cfg(unix)]
 #[path = "cli/examples.rs"]
 mod examples;
+#[path = "cli/groups.rs"]
+mod groups;
 #[path = "cli/input.rs"]
 mod input;
 #[path = "cli/scripts.rs"]

@@ -129,7 +129,7 @@ async fn info(group: &str, zim: &Zim, output: Output) -> Result<(), Failure> {
         return output.json(&found);
     }
     let rows = rows(&found.group_info.unwrap_or_default(), now_ms());
-    rows.into_iter().try_for_each(|(what, value)| output.line(format!("{what:<12}{value}")))
+    rows.into_iter().try_for_each(|(what, value)| output.line(format!("{what:<13}{value}")))
 }
 
 /// Returns what a group is, without what is empty.

@@ -100,7 +100,7 @@ fn operator(info: Option<&GroupOperatedInfo>) -> String {
 }
 
 /// Returns users in a sentence: `bob`, `bob and cai`, `bob, cai and dan`.
-fn users(members: &[GroupMemberInfo]) -> String {
+pub(crate) fn users(members: &[GroupMemberInfo]) -> String {
     let mut names: Vec<String> = members.iter().take(MAX_NAMED).map(|member| preview(&member.user_id, 32)).collect();
     match members.len().saturating_sub(MAX_NAMED) {
         0 => {}

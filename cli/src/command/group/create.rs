@@ -6,10 +6,9 @@ use zim_protocol::{GroupAdvancedConfig, GroupBeInviteMode, GroupInfo, GroupInvit
 
 use super::MAX_USERS;
 use crate::attribute::attribute;
-use crate::describe::group::name;
+use crate::describe::group::{name, users};
 use crate::exit::{Failure, all_done};
 use crate::output::{Ink, Output};
-use crate::text::preview;
 
 /// `zim group create`
 #[derive(Debug, Args)]
@@ -109,19 +108,17 @@ impl CreateArgs {
 }
 
 pub(super) async fn run(args: CreateArgs, zim: &Zim, output: Output) -> Result<(), Failure> {
-    let (info, users, config) = args.request();
-    let created = zim.create_group(info, users, config).await?;
+    let (info, invited, config) = args.request();
+    let created = zim.create_group(info, invited, config).await?;
     if output.is_json() {
         output.json(&created)?;
     } else {
         let group = created.group_info.unwrap_or_default().base_info.unwrap_or_default();
         let group = output.paint(Ink::Name, &name(&group));
         // The first one is the owner.
-        let members: Vec<String> =
-            created.user_list.iter().skip(1).map(|user| output.paint(Ink::Name, &preview(&user.user_id, 32))).collect();
-        output.line(match members.as_slice() {
-            [] => format!("The group {group} is created; you are its only member."),
-            members => format!("The group {group} is created, with you and {}.", members.join(", ")),
+        output.line(match created.user_list.get(1..).unwrap_or_default() {
+            [] => format!("You created the group {group}; you are its only member."),
+            others => format!("You created the group {group} with {}.", users(others)),
         })?;
     }
     all_done(&created.error_user_list, "not added")
