@@ -722,7 +722,7 @@ async fn a_bench_takes_the_addresses_that_clients_take() {
     let (app_id, fingerprint) = (env.app_id().to_string(), env.fingerprint());
     let bench = async |server: &str| {
         let server_args = ["--server", server, "--app-id", &app_id, "--app-sign", env.app_sign()];
-        let idle = ["bench", "idle", "--fingerprint", &fingerprint, "--connections", "2", "--seconds", "0"];
+        let idle = ["bench", "idle", "--fingerprint", &fingerprint, "--connections", "2", "--for", "1s"];
         env.zim("x", &[&idle[..], &server_args].concat()).await
     };
     // The letters in circles are an internationalized form of localhost.

@@ -158,6 +158,12 @@ fn find_targets(
             let (is_text, hash) = hashed(&field, &value)?;
             let found = if is_text { &mut *texts } else { &mut *numbers };
             found.push(inside(path, &hash));
+        } else if let Some(kind) = conversation_type(&field)? {
+            ensure!(!field.is_list() && !in_oneof, "{}: no target", field.full_name());
+            // The same as for a request that names the type and the ID, whose ID may be anywhere.
+            numbers.push(format!("order.number({kind});"));
+            let value = if path.is_empty() { format!("self.{name}") } else { format!("it.{name}") };
+            texts.push(inside(path, &format!("order.text(&{value});")));
         } else if let Kind::Message(inner) = field.kind()
             && !(field.is_list() || field.is_map() || in_oneof)
             && inner != *message
@@ -169,6 +175,16 @@ fn find_targets(
         }
     }
     Ok(())
+}
+
+/// Returns the number of the type of the conversation whose ID this field is, if it is the target of a write.
+fn conversation_type(field: &FieldDescriptor) -> Result<Option<i32>> {
+    let rule = field_rule(field)?;
+    let name = rule.get_field_by_name("target_of");
+    let Some(name) = name.as_deref().and_then(Value::as_str).filter(|name| !name.is_empty()) else { return Ok(None) };
+    let kinds = field.parent_pool().get_enum_by_name("zim.v1.ConversationType").context("ConversationType")?;
+    let kind = kinds.get_value_by_name(name).with_context(|| format!("target_of: there is no {name}"))?;
+    Ok(Some(kind.number()))
 }
 
 /// Wraps `hash` in a check that each message on the path is set.

@@ -96,7 +96,7 @@ impl<'a> Limits<'a> {
         let rule = field_rule(field)?;
         let fits: &[&str] = match field.kind() {
             _ if field.is_map() => &[],
-            Kind::String => &["max_bytes", "max_chars", "charset", "not_blank"],
+            Kind::String => &["max_bytes", "max_chars", "charset", "not_blank", "target_of"],
             Kind::Bytes => &["max_bytes", "exact_bytes"],
             Kind::Enum(_) => &["known"],
             Kind::Message(_) | Kind::Bool | Kind::Float | Kind::Double => &[],

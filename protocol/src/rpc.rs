@@ -197,8 +197,8 @@ include!(concat!(env!("OUT_DIR"), "/requests.rs"));
 mod tests {
     use super::*;
     use crate::v1::{
-        ClearConversationUnreadMessageCountRequest, ConversationType, Message, MessageSentResult, QueryMessagesRequest,
-        SendMessageRequest, UpdateUserNameRequest,
+        ClearConversationUnreadMessageCountRequest, ConversationType, CreateGroupRequest, GroupInfo, JoinGroupRequest,
+        Message, MessageSentResult, QueryMessagesRequest, SendMessageRequest, UpdateUserNameRequest,
     };
     use prost::Message as _;
 
@@ -221,6 +221,10 @@ mod tests {
         assert_eq!(clear.order(), order);
         assert_ne!(send("bob", ConversationType::Group).order(), order);
         assert_ne!(send("bo", ConversationType::Peer).order(), order);
+        let group = send("bob", ConversationType::Group).order();
+        assert_eq!(JoinGroupRequest { group_id: "bob".to_owned() }.order(), group);
+        let info = GroupInfo { group_id: "bob".to_owned(), ..Default::default() };
+        assert_eq!(CreateGroupRequest { group_info: Some(info), ..Default::default() }.order(), group);
         // A write without a target has its service's order. A read has none.
         assert!(UpdateUserNameRequest::default().order().is_some_and(|own| Some(own) != order));
         assert_eq!(QueryMessagesRequest::default().order(), None);

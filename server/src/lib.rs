@@ -38,6 +38,8 @@ pub mod connection;
 pub mod fanout;
 /// One server's state, which every service gets.
 pub mod app;
+/// Who is online: kept true as connections end and time passes.
+mod presence;
 /// The reference's methods, a module for each noun.
 pub mod service;
 /// QUIC, HTTP and the operator's service.

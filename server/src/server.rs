@@ -23,6 +23,7 @@ use crate::first_run::{self, Banner, Credentials, StartFileGuard};
 use crate::folder::{Folder, FolderError};
 use crate::meter;
 use crate::net::{self, AdminAddr, KeyCheck, Net, Tickets};
+use crate::presence;
 use crate::service::{self, status, user};
 use crate::task::{self, Kinds, TaskKind};
 use crate::tls::{Fingerprint, Identity, TlsError};
@@ -176,7 +177,7 @@ impl Server {
         tasks.spawn(net::accept(Arc::clone(&net), endpoint.clone()));
         tasks.spawn(user::notify_of_profiles(Arc::clone(&app), stopped.clone()));
         tasks.spawn(status::notify_of_statuses(Arc::clone(&app), stopped.clone()));
-        tasks.spawn(status::mark_unmarked_logins(Arc::clone(&app), stopped.clone()));
+        tasks.spawn(presence::mark_unmarked_logins(Arc::clone(&app), stopped.clone()));
         tasks.spawn({
             let (app, end) = (Arc::clone(&app), stopped.clone());
             let (kinds, timers) = (Arc::clone(&app.kinds), Arc::clone(&app.timers));

@@ -60,7 +60,7 @@ impl Rule {
                     let keys = value.as_list().unwrap().iter();
                     rule.keys = keys.map(|key| key.as_str().unwrap().to_owned()).collect();
                 }
-                "error" | "max_items_error" | "target" => {}
+                "error" | "max_items_error" | "target" | "target_of" => {}
                 other => panic!("{}: the option {other} is not checked", field.full_name()),
             }
         }

@@ -378,7 +378,10 @@ async fn send_message_to_an_invalid_conversation_is_refused() {
         assert_eq!(refused.code, ErrorCode::CommonModuleParamsInvalid as i32, "type {kind}");
     }
     let ann = world.user("ann").await;
-    for kind in [ConversationType::Group, ConversationType::Room] {
+    for (kind, code) in [
+        (ConversationType::Group, ErrorCode::GroupModuleGroupDoesNotExist),
+        (ConversationType::Room, ErrorCode::CommonModuleParamsInvalid),
+    ] {
         let refused = ann.send_message(
             Message::text("hi"),
             "bob",
@@ -386,7 +389,7 @@ async fn send_message_to_an_invalid_conversation_is_refused() {
             MessageSendConfig::default(),
             MessageSendNotification::default(),
         );
-        assert_eq!(refusal(soon(refused).await), ErrorCode::CommonModuleParamsInvalid, "{kind:?}");
+        assert_eq!(refusal(soon(refused).await), code, "{kind:?}");
     }
     raw.end().await;
     world.end().await;

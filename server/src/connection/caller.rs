@@ -22,6 +22,32 @@ pub enum Origin {
     Server(tracing::Span),
 }
 
+/// What a write changes: what it locks, and a log. A [`Scope`] alone stands for a write to the feed of the caller.
+#[derive(Debug)]
+pub struct WriteTo {
+    scope: Scope,
+    log: PushTarget,
+    is_held: bool,
+}
+
+impl From<Scope> for WriteTo {
+    fn from(scope: Scope) -> Self {
+        Self { scope, log: PushTarget::Feed, is_held: false }
+    }
+}
+
+impl WriteTo {
+    /// The logs of a conversation, which the caller calls `name`.
+    pub fn conversation(scope: Scope, name: ConversationRef) -> Self {
+        Self { log: PushTarget::Conversation(name), ..scope.into() }
+    }
+
+    /// The caller's next write waits for the answer: for a job that may have to start over.
+    pub fn held(scope: Scope) -> Self {
+        Self { is_held: true, ..scope.into() }
+    }
+}
+
 /// The caller of one request.
 #[derive(Debug)]
 pub struct Caller {
@@ -107,67 +133,19 @@ impl Caller {
     /// start. What the job appends to logs is pushed to all devices; the caller's own gets it with the response.
     ///
     /// If the caller does not wait for the answer, the job runs nevertheless, and the caller's device is told to look.
-    pub fn write<B, T, F>(
+    pub fn write<B, T, F, W>(
         &self,
         db: &Db<B>,
-        scope: Scope,
+        target: W,
         job: F,
-    ) -> impl Future<Output = Result<T, Error>> + use<'_, B, T, F>
+    ) -> impl Future<Output = Result<T, Error>> + use<'_, B, T, F, W>
     where
         B: Bulk,
         T: Send + 'static,
+        W: Into<WriteTo>,
         F: AsyncFnOnce(&mut Tx<'_>, &mut LogWriter) -> Result<T, Error> + Send + 'static,
     {
-        let written = self.submit(db, scope, PushTarget::Feed, job);
-        self.set_submitted();
-        written
-    }
-
-    /// Writes like [`Caller::write`], to the logs of a conversation, which the caller calls `name`.
-    pub fn write_to<B, T, F>(
-        &self,
-        db: &Db<B>,
-        scope: Scope,
-        name: &ConversationRef,
-        job: F,
-    ) -> impl Future<Output = Result<T, Error>> + use<'_, B, T, F>
-    where
-        B: Bulk,
-        T: Send + 'static,
-        F: AsyncFnOnce(&mut Tx<'_>, &mut LogWriter) -> Result<T, Error> + Send + 'static,
-    {
-        let written = self.submit(db, scope, PushTarget::Conversation(name.clone()), job);
-        self.set_submitted();
-        written
-    }
-
-    /// Writes like [`Caller::write`], but the caller's next write waits for the answer: for a job that may have to start over.
-    pub fn write_held<B, T, F>(
-        &self,
-        db: &Db<B>,
-        scope: Scope,
-        job: F,
-    ) -> impl Future<Output = Result<T, Error>> + use<'_, B, T, F>
-    where
-        B: Bulk,
-        T: Send + 'static,
-        F: AsyncFnOnce(&mut Tx<'_>, &mut LogWriter) -> Result<T, Error> + Send + 'static,
-    {
-        self.submit(db, scope, PushTarget::Feed, job)
-    }
-
-    fn submit<B, T, F>(
-        &self,
-        db: &Db<B>,
-        scope: Scope,
-        target: PushTarget,
-        job: F,
-    ) -> impl Future<Output = Result<T, Error>> + use<'_, B, T, F>
-    where
-        B: Bulk,
-        T: Send + 'static,
-        F: AsyncFnOnce(&mut Tx<'_>, &mut LogWriter) -> Result<T, Error> + Send + 'static,
-    {
+        let WriteTo { scope, log, is_held } = target.into();
         let cause = self.identity.as_ref().map(|identity| Cause { user: identity.user, login: identity.login });
         let scope = match &self.identity {
             Some(identity) => scope.for_app(identity.app, self.request_bytes),
@@ -178,7 +156,10 @@ impl Caller {
             let answer = job(tx, &mut log).await?;
             Ok((answer, log.finish(tx).await?))
         });
-        let done = self.answered(done, target);
+        let done = self.answered(done, log);
+        if !is_held {
+            self.set_submitted();
+        }
         async move {
             let (answer, pushes) = done.await?;
             self.pushes.lock().extend(pushes);

@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use zim_protocol::{ConversationRef, SessionEndReason, Stored};
 
 pub(crate) use self::allowance::LoginAllowances;
-pub use self::caller::{Answered, Caller, Origin};
+pub use self::caller::{Answered, Caller, Origin, WriteTo};
 pub(crate) use self::login_allowance::{Allowance, Allowances};
 pub use self::queue::{PushQueue, PushTarget};
 use self::stored::StoredPositions;

@@ -2,6 +2,8 @@
 //! to the present when it is delivered, so the text of a revoked message does not survive in the log. What happened stands in
 //! the entry itself if the present does not tell it.
 
+use std::collections::BTreeSet;
+
 use prost::Message as _;
 use zim_protocol::{ChangeEntry, change_entry::Detail};
 
@@ -72,7 +74,7 @@ pub struct Changes {
     pub entries: Vec<ChangeEntry>,
     /// The position up to which they are complete.
     pub through: i64,
-    /// The changes of the roster are left out: there are too many of them.
+    /// The changes of the roster are left out, except the viewer's own: there are too many of them.
     pub is_without_roster: bool,
 }
 
@@ -90,29 +92,29 @@ pub async fn changes(
     max_bytes: usize,
 ) -> Result<Changes, Error> {
     let is_without_roster = has_long_roster(tx, conversation, (after, through)).await?;
-    let sql = select(is_without_roster, viewer.is_some());
-    let windows = viewer.map_or_else(|| vec![(after, through)], Viewer::change_windows);
+    let statements = [select(false, viewer.is_some()), select(true, viewer.is_some())];
     let account = viewer.map_or(UserKey(0), |viewer| viewer.user);
     let message_windows = viewer.map(Viewer::windows);
     let mut page = Changes { entries: Vec::new(), through: after, is_without_roster };
     let (mut bytes, mut unresolved): (usize, Vec<Unresolved>) = (0, Vec::new());
     let mut is_full = false;
-    'windows: for (begin, end) in windows {
+    'spans: for (begin, end, only_messages) in spans(viewer, (after, through), is_without_roster) {
         let end = end.min(through);
+        let sql = &statements[usize::from(only_messages)];
         page.through = page.through.max(begin.min(end));
         while page.through < end {
             let mut params: Vec<Value> = params![conversation, page.through, end, ROWS].into();
             if viewer.is_some() {
                 params.push(account.into());
             }
-            let rows = tx.fetch(&sql, &params).await?;
+            let rows = tx.fetch(sql, &params).await?;
             for row in &rows {
                 let (change, record) = change(row, scrambler, viewer, message_windows.as_deref())?;
                 let size = change.encoded_len() + record.as_ref().map_or(0, |record| record.0.encoded_len() * 20);
                 bytes += size + 4;
                 if bytes > max_bytes && !page.entries.is_empty() {
                     is_full = true;
-                    break 'windows;
+                    break 'spans;
                 }
                 page.through = change.rev.cast_signed();
                 unresolved.extend(record.map(|(record, actor)| (page.entries.len(), record, actor)));
@@ -147,11 +149,33 @@ async fn has_long_roster(
     Ok(row.map_or(Ok(0), |row| row.get::<i64>(0))? > MAX_ROSTER)
 }
 
+/// Returns what a viewer may see of a span, as `(after, through)` pairs, and whether only changes of messages are read there. A
+/// client that goes without the roster is still told when its user entered and left, and of the end of the group.
+fn spans(viewer: Option<&Viewer>, (after, through): (i64, i64), is_without_roster: bool) -> Vec<(i64, i64, bool)> {
+    let Some(viewer) = viewer else { return vec![(after, through, is_without_roster)] };
+    let windows = viewer.change_windows();
+    if !is_without_roster {
+        return windows.into_iter().map(|(begin, end)| (begin, end, false)).collect();
+    }
+    let bounds = viewer.visits.iter().flat_map(|visit| [Some(visit.rev.from), visit.rev.to]);
+    let own = bounds.chain([viewer.change_log.end]).flatten().filter(|rev| *rev > after && *rev <= through);
+    let own: BTreeSet<i64> = own.collect();
+    let mut spans = Vec::with_capacity(windows.len() + 2 * own.len());
+    for (mut begin, end) in windows {
+        for rev in own.range(begin + 1..).copied().take_while(|rev| *rev <= end) {
+            spans.extend([(begin, rev - 1, true), (rev - 1, rev, false)]);
+            begin = rev;
+        }
+        spans.push((begin, end, true));
+    }
+    spans
+}
+
 /// The statement for a page of changes; its parameters are the conversation, the positions, the number of rows and the viewer.
-fn select(is_without_roster: bool, has_viewer: bool) -> String {
+fn select(only_messages: bool, has_viewer: bool) -> String {
     let shown = if has_viewer { format!(" AND {}", is_shown("m", "$5")) } else { String::new() };
     // By the index of kinds, so that the changes of the roster are not even read.
-    let kind = if is_without_roster { format!(" AND h.kind = {MESSAGE}") } else { String::new() };
+    let kind = if only_messages { format!(" AND h.kind = {MESSAGE}") } else { String::new() };
     format!(
         "SELECT {COLUMNS}, h.rev, h.at, w.name, h.kind, h.detail, h.actor FROM change h JOIN account w ON w.id = h.actor \
          LEFT JOIN message m ON m.conversation = h.conversation AND m.seq = h.subject AND h.kind = {MESSAGE}{shown} \

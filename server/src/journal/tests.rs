@@ -280,12 +280,54 @@ async fn a_read_mark_below_the_floor(database: Database) {
     fixture.db.close().await;
 }
 
+/// A client that missed too many changes of the roster gets none but its user's own.
+async fn a_long_roster_is_left_out(database: Database) {
+    let fixture = Fixture::open(database).await;
+    fixture.db.submit_bulk(fixture.message(1, 1, "hi")).await.unwrap();
+    // Bob was in the group from change 3 to 500, and is in it again since 600.
+    fixture.execute("UPDATE conversation SET type = 2, rev = 700 WHERE id = 64").await;
+    fixture.execute("UPDATE member SET from_rev = 600 WHERE account = 2").await;
+    fixture.execute("INSERT INTO span VALUES (2, 64, 1, 3, 1, 500)").await;
+    let add = async |from: i64, through: i64| {
+        let record = prost::Message::encode_to_vec(&RosterRecord::new(RosterEvent::Joined, [ANN]));
+        let sql = "INSERT INTO change (conversation, rev, kind, actor, at, subject, detail) WITH RECURSIVE n (rev) AS \
+                   (SELECT $1 + 0 UNION ALL SELECT rev + 1 FROM n WHERE rev < $2) SELECT 64, rev, 3, 1, 0, 0, $3 FROM n";
+        let job = async move |tx: &mut Tx<'_>| {
+            tx.execute(sql, &params![from, through, record]).await?;
+            Ok(tx.execute("UPDATE conversation SET rev = $1 WHERE id = 64", &params![through]).await?)
+        };
+        fixture.db.submit(Scope::none(), job).await.unwrap();
+    };
+    let read = async |after: i64| {
+        let page = fixture.changes((after, fixture.viewer().await.change_log.head), usize::MAX).await;
+        let all = page.entries.iter().all(|entry| entry.detail.is_some());
+        assert!(all && page.through == fixture.viewer().await.change_log.head, "{page:?}");
+        let revs: Vec<u64> = page.entries.iter().map(|entry| entry.rev).collect();
+        (page.is_without_roster, revs)
+    };
+    add(1, 699).await;
+    assert_eq!(fixture.change(1).await, 700);
+    add(701, 1_001).await;
+    let full: Vec<u64> = (3..=500).chain(600..=1_001).collect();
+    assert_eq!(read(0).await, (false, full.clone()), "1,000 changes of the roster");
+    add(1_002, 1_002).await;
+    assert_eq!(read(0).await, (true, vec![3, 500, 600, 700]), "1,001 changes");
+    assert_eq!(read(1).await, (false, full.into_iter().chain([1_002]).collect()), "1,000 changes after the first");
+    add(1_003, 3_000).await;
+    assert_eq!(read(500).await, (true, vec![600, 700]));
+    assert_eq!(read(1_500).await, (true, vec![]));
+    fixture.execute("UPDATE conversation SET end_rev = 3000 WHERE id = 64").await;
+    assert_eq!(read(1_500).await, (true, vec![3_000]), "the end of the group");
+    fixture.db.close().await;
+}
+
 #[tokio::test]
 async fn the_logs_are_dense_and_complete_on_sqlite() {
     let dir = tempfile::tempdir().unwrap();
     logs_are_dense_and_complete(Database::Sqlite(dir.path().join("test.db"))).await;
     read_marks_and_unread_counts(Database::Sqlite(dir.path().join("marks.db"))).await;
     a_read_mark_below_the_floor(Database::Sqlite(dir.path().join("floor.db"))).await;
+    a_long_roster_is_left_out(Database::Sqlite(dir.path().join("roster.db"))).await;
 }
 
 #[tokio::test]
@@ -294,6 +336,7 @@ async fn the_logs_are_dense_and_complete_on_postgresql() {
     logs_are_dense_and_complete(Database::Postgres(cluster.create_database("journal").unwrap())).await;
     read_marks_and_unread_counts(Database::Postgres(cluster.create_database("marks").unwrap())).await;
     a_read_mark_below_the_floor(Database::Postgres(cluster.create_database("floor").unwrap())).await;
+    a_long_roster_is_left_out(Database::Postgres(cluster.create_database("roster").unwrap())).await;
 }
 
 /// On SQLite nothing is locked: without the check a scope that misses a head would fail on PostgreSQL only, and rarely.

@@ -57,9 +57,9 @@ pub const IS_LATER: &str = "CASE WHEN x.rev > COALESCE(CASE WHEN x.seq >= m.from
 const REVOKED: &str = "x.conversation = m.conversation AND x.kind = 31 AND x.seq > m.base_seq \
      AND (m.to_seq IS NULL OR x.seq <= m.to_seq) AND x.sender <> m.account AND (x.flags & 1) = 1";
 /// The same for those that the member deleted for themselves.
-const HIDDEN: &str = "h.account = m.account AND h.conversation = m.conversation AND h.seq > m.base_seq \
+const HIDDEN: &str = "x.conversation = h.conversation AND x.seq = h.seq AND h.account = m.account AND h.conversation = m.conversation AND h.seq > m.base_seq \
      AND (m.to_seq IS NULL OR h.seq <= m.to_seq) AND x.kind <> 31 AND x.sender <> m.account AND (x.flags & 1) = 1";
-const HIDDEN_FROM: &str = "hidden h JOIN message x ON x.conversation = h.conversation AND x.seq = h.seq";
+const HIDDEN_FROM: &str = "hidden h CROSS JOIN message x";
 
 /// Of a member `m`: the number of messages that would otherwise count as unread, but were revoked or deleted. Found by index.
 pub fn deducted() -> String {
@@ -80,7 +80,7 @@ pub async fn deducted_positions(
 ) -> Result<Vec<u64>, Error> {
     let sql = format!(
         "SELECT x.seq FROM member m JOIN message x ON {REVOKED} WHERE m.account = $1 AND m.conversation = $2 \
-         UNION SELECT h.seq FROM {HIDDEN_FROM} JOIN member m ON {HIDDEN} WHERE m.account = $1 AND m.conversation = $2 \
+         UNION SELECT h.seq FROM member m CROSS JOIN {HIDDEN_FROM} WHERE {HIDDEN} AND m.account = $1 AND m.conversation = $2 \
          ORDER BY 1 LIMIT $3"
     );
     let rows = tx.fetch(&sql, &params![user, conversation, MAX_POSITIONS]).await?;

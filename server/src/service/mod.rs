@@ -1,13 +1,14 @@
 //! The methods of the reference: one module for each noun, with its rules and its SQL. A noun uses only nouns above it.
 
 use crate::app::{App, OLD_SECRETS_END};
+use crate::presence;
 use crate::task::Kinds;
 
 /// What several nouns read in the same way.
 pub(crate) mod rows;
 /// How many rows of a kind a user has.
 pub(crate) mod counter;
-/// Presence and the subscriptions to it.
+/// Custom statuses, and subscriptions to presence.
 pub(crate) mod status;
 /// Profiles, and the users who are notified when one changes.
 pub(crate) mod user;
@@ -36,10 +37,10 @@ pub(crate) mod invoke;
 pub(crate) fn kinds() -> Kinds<App> {
     Kinds {
         tasks: vec![
-            &status::CUSTOM_STATUS_END,
+            &presence::CUSTOM_STATUS_END,
             &status::SUBSCRIPTIONS_END,
-            &status::LOST_LOGINS,
-            &status::LOST_LOGINS_OF_USER,
+            &presence::LOST_LOGINS,
+            &presence::LOST_LOGINS_OF_USER,
             &OLD_SECRETS_END,
         ],
         outbox: Vec::new(),

@@ -20,7 +20,7 @@ use zim_protocol::{
 use self::rules::Edit;
 pub(crate) use self::store::{BLOCK, is_blocked};
 use crate::app::App;
-use crate::connection::Caller;
+use crate::connection::{Caller, WriteTo};
 use crate::db::Scope;
 use crate::error::Error;
 use crate::service::conversation::peer_conversations;
@@ -96,7 +96,7 @@ impl App {
             let locked = locked.await?;
             let scope = Scope::user(user).and_conversations(locked.iter().map(|(conversation, _)| *conversation));
             let peers = peers.clone();
-            let job = caller.write_held(&self.db, scope, async move |tx, log| {
+            let job = caller.write(&self.db, WriteTo::held(scope), async move |tx, log| {
                 let conversations = peer_conversations(tx, app, user, &peers).await?;
                 if conversations.iter().any(|conversation| !locked.contains(conversation)) {
                     // A conversation was made after the read, so it is not locked.

@@ -4,6 +4,8 @@ mod group;
 mod head;
 mod peers;
 mod store;
+#[cfg(test)]
+mod tests;
 
 use zim_protocol::{
     ClearConversationUnreadMessageCountRequest, ConversationUnreadMessageCountClearedResult,

@@ -8,10 +8,10 @@ mod store;
 use std::sync::Arc;
 
 use zim_protocol::{
-    CreateGroupRequest, DismissGroupRequest, GroupCreatedResult, GroupDismissedResult, GroupInfoQueriedResult,
-    GroupJoinedResult, GroupLeftResult, GroupMemberKickedResult, GroupMemberListQueriedResult, JoinGroupRequest,
-    KickGroupMembersRequest, LeaveGroupRequest, QueryGroupInfoRequest, QueryGroupMemberListRequest,
-    server::GroupService,
+    ConversationRef, ConversationType, CreateGroupRequest, DismissGroupRequest, GroupCreatedResult,
+    GroupDismissedResult, GroupInfoQueriedResult, GroupJoinedResult, GroupLeftResult, GroupMemberKickedResult,
+    GroupMemberListQueriedResult, JoinGroupRequest, KickGroupMembersRequest, LeaveGroupRequest, QueryGroupInfoRequest,
+    QueryGroupMemberListRequest, server::GroupService,
 };
 
 use self::membership::Group;
@@ -19,7 +19,7 @@ use self::rules::Settings;
 pub(crate) use self::rules::{OWNER, is_above};
 pub(crate) use self::store::role;
 use crate::app::{App, Named};
-use crate::connection::{Caller, ConnectionState};
+use crate::connection::{Caller, ConnectionState, WriteTo};
 use crate::db::{Scope, Tx};
 use crate::effect::Audience;
 use crate::error::Error;
@@ -166,8 +166,9 @@ impl App {
         job: impl AsyncFnOnce(&mut Tx<'_>, &mut LogWriter, Group) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         let group = self.find_group(caller, group_id).await?;
-        let scope = Scope::conversation(group.conversation.key);
-        caller.write(&self.db, scope, async move |tx, log| job(tx, log, group).await).await
+        let name = ConversationRef { r#type: ConversationType::Group as i32, id: group_id.to_owned() };
+        let target = WriteTo::conversation(Scope::conversation(group.conversation.key), name);
+        caller.write(&self.db, target, async move |tx, log| job(tx, log, group).await).await
     }
 
     /// Leaves out the users who are in as many groups as a user may be. It counts before the job, because counting there

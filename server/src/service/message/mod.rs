@@ -14,7 +14,7 @@ use zim_protocol::{
 };
 
 use crate::app::App;
-use crate::connection::{Answered, Caller, Identity, PushTarget};
+use crate::connection::{Answered, Caller, Identity, PushTarget, WriteTo};
 use crate::db::{Scope, Tx};
 use crate::effect::Audience;
 use crate::error::Error;
@@ -257,11 +257,15 @@ impl MessageService for App {
             extended_data: config.revoke_extended_data,
         };
         let changed = ChangedConversation { key: conversation, audience, scrambler: Arc::clone(&scrambler) };
-        let entry = caller.write_to(&self.db, Scope::conversation(conversation), &name, async move |tx, log| {
-            let (seq, viewer) = revoke::revoke(tx, log, &changed, revocation).await?;
-            let found = journal::messages_at(tx, conversation, &scrambler, &viewer, &[seq]).await?;
-            found.into_iter().next().ok_or_else(|| Error::internal_text("a revoked message is missing"))
-        });
+        let entry = caller.write(
+            &self.db,
+            WriteTo::conversation(Scope::conversation(conversation), name.clone()),
+            async move |tx, log| {
+                let (seq, viewer) = revoke::revoke(tx, log, &changed, revocation).await?;
+                let found = journal::messages_at(tx, conversation, &scrambler, &viewer, &[seq]).await?;
+                found.into_iter().next().ok_or_else(|| Error::internal_text("a revoked message is missing"))
+            },
+        );
         let message = entry.await?.into_message(&identity.user_id, &name).map_err(Error::internal)?;
         Ok(MessageRevokedResult { message: Some(message) })
     }

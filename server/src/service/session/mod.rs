@@ -17,11 +17,11 @@ use zim_protocol::{
 pub use self::rules::{DevicePolicy, Login, kicked_out};
 use self::store::Admitted;
 use crate::app::App;
-use crate::connection::{Caller, ConnectionState, Identity};
+use crate::connection::{Caller, ConnectionState, Identity, WriteTo};
 use crate::db::Scope;
 use crate::error::Error;
 use crate::key::{AppKey, LoginKey};
-use crate::service::status::Custom;
+use crate::presence::Custom;
 use crate::tenant::{LoginCredentials, Refusal, Tenant};
 
 impl App {
@@ -70,7 +70,8 @@ impl App {
             };
             let scope = scope.for_app(login.app, 0);
             let login = store::NewLogin { is_locked: !scope.is_unlocked(), ..login.clone() };
-            let admitted = caller.write_held(&self.db, scope, async move |tx, log| store::admit(tx, log, login).await);
+            let admitted =
+                caller.write(&self.db, WriteTo::held(scope), async move |tx, log| store::admit(tx, log, login).await);
             if let Some(admitted) = admitted.await? {
                 return Ok(admitted);
             }

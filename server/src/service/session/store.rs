@@ -8,8 +8,8 @@ use crate::effect::Effect;
 use crate::error::Error;
 use crate::journal::LogWriter;
 use crate::key::{AppKey, LoginKey, UserKey};
+use crate::presence::{self, Change, Custom};
 use crate::service::rows::{USER, full_info};
-use crate::service::status::{self, Change, Custom};
 use crate::service::user::{self, ProfileField};
 use crate::tenant::{may_register, registration};
 
@@ -79,9 +79,9 @@ pub(super) async fn admit(
     let Some((user, info)) = find_or_register(tx, log, &login).await? else { return Ok(None) };
     let (at, custom, is_device) = (login.changed_at, login.custom.take(), !login.one_shot);
     let admitted = store(tx, login, user, info).await?;
-    let connections = if is_device { Some(status::connections(tx, user, false).await?) } else { None };
+    let connections = if is_device { Some(presence::connections(tx, user, false).await?) } else { None };
     if connections.is_some() || custom.is_some() {
-        status::change(tx, user, Change { connections, custom }, at, admitted.login).await?;
+        presence::change(tx, user, Change { connections, custom }, at, admitted.login).await?;
     }
     Ok(Some(admitted))
 }
@@ -241,8 +241,8 @@ async fn find_or_register(
 /// Deletes a login whose device logged out.
 pub(super) async fn log_out(tx: &mut Tx<'_>, user: UserKey, login: LoginKey, at: i64) -> Result<(), Error> {
     if tx.execute("DELETE FROM session WHERE id = $1", &params![login]).await? > 0 {
-        let connections = Some(status::connections(tx, user, true).await?);
-        status::change(tx, user, Change { connections, custom: None }, at, login).await?;
+        let connections = Some(presence::connections(tx, user, true).await?);
+        presence::change(tx, user, Change { connections, custom: None }, at, login).await?;
     }
     Ok(())
 }
@@ -369,8 +369,8 @@ async fn end_logins(tx: &mut Tx<'_>, user: UserKey, made_until: i64, at: i64) ->
         tx.emit(Effect::LoginEnded { user, login, reason: SessionEndReason::EndedByOperator });
         connected += u32::from(row.get::<bool>(1)?);
     }
-    let connections = Some(status::connections(tx, user, false).await?);
-    status::change(tx, user, Change { connections, custom: None }, at, LoginKey(0)).await?;
+    let connections = Some(presence::connections(tx, user, false).await?);
+    presence::change(tx, user, Change { connections, custom: None }, at, LoginKey(0)).await?;
     Ok(connected)
 }
 

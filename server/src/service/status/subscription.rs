@@ -1,21 +1,33 @@
-//! Rows of subscriptions to statuses.
+//! Rows of subscriptions to statuses, and the task that deletes those that expire.
 
 use std::collections::{HashMap, HashSet};
 
 use zim_protocol::{SubscriptionEntry, UserStatus, feed_entry::Detail};
 
-use super::store::{PRESENCE, presence};
-use super::tasks::schedule_subscriptions_end;
-use crate::db::{Row, Tx, params};
+use crate::app::App;
+use crate::db::{Row, Scope, Tx, params};
 use crate::error::Error;
 use crate::journal::{FeedKind, LogWriter};
 use crate::key::UserKey;
+use crate::presence::{PRESENCE, presence};
 use crate::service::counter::Counter;
 use crate::service::rows::about;
+use crate::task::{self, Due, TaskKind};
 
 /// A subscription was made, renewed or ended; the key is the user subscribed to.
 pub(crate) static SUBSCRIPTION: FeedKind =
     FeedKind { number: 7, resolve: |tx, user, keys| Box::pin(entries(tx, user, keys)) };
+
+/// Subscriptions of a user expire; the subject is the user.
+pub(crate) static SUBSCRIPTIONS_END: TaskKind<App> = TaskKind {
+    number: 2,
+    name: "subscriptions-end",
+    scope: |subject| Scope::user(UserKey(subject)),
+    run: |_, tx, log, due| Box::pin(end_subscriptions(tx, log, due)),
+};
+
+/// Subscriptions that expire within this time are deleted together. Until then they have no effect.
+const SWEEP_MS: i64 = 60_000;
 
 /// The most subscriptions that one task deletes.
 const MAX_EXPIRED: i64 = 100;
@@ -106,6 +118,22 @@ async fn log_deleted(tx: &mut Tx<'_>, log: &mut LogWriter, user: UserKey, rows: 
     Counter::SUBSCRIPTIONS.add(tx, user, -i64::try_from(keys.len()).unwrap_or(i64::MAX)).await?;
     log.feed_all(tx, user, &SUBSCRIPTION, &keys).await?;
     Ok(())
+}
+
+/// Schedules the end of a user's subscriptions, of which the first expires then.
+async fn schedule_subscriptions_end(tx: &mut Tx<'_>, user: UserKey, expires_at: i64) -> Result<(), Error> {
+    let late = expires_at.rem_euclid(SWEEP_MS);
+    let at = expires_at.saturating_add(if late == 0 { 0 } else { SWEEP_MS - late });
+    task::schedule_by(tx, &SUBSCRIPTIONS_END, user, at).await
+}
+
+async fn end_subscriptions(tx: &mut Tx<'_>, log: &mut LogWriter, due: Due) -> Result<(), Error> {
+    let user = UserKey(due.subject);
+    delete_expired(tx, log, user, due.now).await?;
+    match next_expiry(tx, user).await? {
+        Some(next) => schedule_subscriptions_end(tx, user, next).await,
+        None => Ok(()),
+    }
 }
 
 /// Returns when the first subscription of `user` expires, `None` if there are none.

@@ -7,10 +7,7 @@ use tokio_util::sync::CancellationToken;
 use zim_protocol::clock::Clock;
 use zim_protocol::{FeedEntry, Push, UserOnlineStatus, UserStatus, feed_entry::Detail};
 
-use super::rules::{Change, Connections, Custom, bit};
-use super::store::{change, connected, connected_of, disconnected, end_custom_status, own};
 use super::subscription::{delete_expired, next_expiry, statuses_since, subscribe, unsubscribe};
-use super::unmarked::mark_unmarked_logins;
 use crate::app::App;
 use crate::config::Config;
 use crate::connection::{ConnectionState, Identity};
@@ -21,6 +18,10 @@ use crate::error::Error;
 use crate::journal::LogWriter;
 use crate::journal::tests::{ANN, BOB, Fixture};
 use crate::key::{AppKey, LoginKey, UserKey};
+use crate::presence::{
+    CONNECTED_LOGINS, CONNECTED_PLATFORMS, Change, Connections, Custom, bit, change, connected, connected_of,
+    connections, disconnected, end_custom_status, mark_unmarked_logins, own,
+};
 use crate::service::kinds;
 use crate::task;
 
@@ -76,7 +77,7 @@ async fn add_login(fixture: &Fixture, login: i64, platform: i64) {
             &params![login, login.to_be_bytes().to_vec(), ANN, platform, Vec::new()],
         )
         .await?;
-        let connections = Some(super::connections(tx, ANN, false).await?);
+        let connections = Some(connections(tx, ANN, false).await?);
         change(tx, ANN, Change { connections, custom: None }, 100 + login, LoginKey(login)).await
     })
     .await;
@@ -303,9 +304,9 @@ async fn the_reads_of_every_login_use_an_index() {
         });
         plan.await.unwrap().join("; ")
     };
-    let platforms = plan(super::store::CONNECTED_PLATFORMS, params![ANN].to_vec()).await;
+    let platforms = plan(CONNECTED_PLATFORMS, params![ANN].to_vec()).await;
     assert!(platforms.contains("USING INDEX session_account (account=?)"), "{platforms}");
-    let connected = plan(super::store::CONNECTED_LOGINS, params![0, 10].to_vec()).await;
+    let connected = plan(CONNECTED_LOGINS, params![0, 10].to_vec()).await;
     assert!(connected.contains("USING INDEX session_connected (id>?)"), "{connected}");
     fixture.db.close().await;
 }

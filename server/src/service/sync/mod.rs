@@ -14,9 +14,9 @@ use crate::db::Tx;
 use crate::error::Error;
 use crate::journal::{self, Direction, Viewer};
 use crate::key::{ConversationKey, Scrambler, UserKey};
+use crate::presence;
 use crate::service::conversation::{heads, sums};
 use crate::service::rows::PAGE_BYTES;
-use crate::service::status;
 use crate::service::user;
 
 /// The most entries of a feed in one response.
@@ -73,7 +73,7 @@ impl SyncService for App {
                     result.next_cursor = last.map_or(0, |last| scrambler.public(last).unsigned_abs());
                 }
                 if reset || request.profiles_since == 0 {
-                    result.statuses = vec![status::own(tx, user, clock_ms).await?];
+                    result.statuses = vec![presence::own(tx, user, clock_ms).await?];
                 } else {
                     let cursor = i64::try_from(request.profiles_cursor).unwrap_or_default();
                     let after = if cursor > 0 { scrambler.stored(cursor) } else { 0 };

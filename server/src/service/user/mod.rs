@@ -17,7 +17,7 @@ use crate::app::App;
 use crate::connection::Caller;
 use crate::db::Scope;
 use crate::error::Error;
-use crate::service::status;
+use crate::presence;
 
 impl UserService for App {
     async fn query_users_info(
@@ -94,7 +94,7 @@ impl UserService for App {
         let (user, now) = (caller.identity()?.user, self.clock.now_ms());
         let own = self.db.read(async move |tx| {
             let (info, rule) = store::own(tx, user).await?;
-            let status = status::own(tx, user, now).await?;
+            let status = presence::own(tx, user, now).await?;
             Ok(SelfUserInfo { user_full_info: Some(info), user_rule: Some(rule), user_status: Some(status) })
         });
         let own = own.await?;

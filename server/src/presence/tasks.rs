@@ -1,11 +1,10 @@
-//! Keeps presence true as time passes: removes custom statuses that end, deletes subscriptions that expire, and marks logins
-//! offline that lost their connection unnoticed.
+//! Keeps presence true as time passes: removes custom statuses that end, and marks logins offline that lost their connection
+//! unnoticed.
 
-use super::{store, subscription};
+use super::store;
 use crate::app::App;
 use crate::db::{Scope, Tx};
 use crate::error::Error;
-use crate::journal::LogWriter;
 use crate::key::{LoginKey, UserKey};
 use crate::task::{self, Due, TaskKind};
 
@@ -15,14 +14,6 @@ pub(crate) static CUSTOM_STATUS_END: TaskKind<App> = TaskKind {
     name: "custom-status-end",
     scope: of_user,
     run: |app, tx, _, due| Box::pin(store::end_custom_status(tx, UserKey(due.subject), (due.now, app.ids.time_ms()))),
-};
-
-/// Subscriptions of a user expire; the subject is the user.
-pub(crate) static SUBSCRIPTIONS_END: TaskKind<App> = TaskKind {
-    number: 2,
-    name: "subscriptions-end",
-    scope: of_user,
-    run: |_, tx, log, due| Box::pin(end_subscriptions(tx, log, due)),
 };
 
 /// Looks for logins that are connected in the store and have no connection. The subject is the login that the page begins
@@ -45,27 +36,9 @@ pub(crate) static LOST_LOGINS_OF_USER: TaskKind<App> = TaskKind {
 
 /// Logins on a page.
 const PAGE: i64 = 1_000;
-/// Subscriptions that expire within this time are deleted together. Until then they have no effect.
-const SWEEP_MS: i64 = 60_000;
 
 fn of_user(subject: i64) -> Scope {
     Scope::user(UserKey(subject))
-}
-
-/// Schedules the end of a user's subscriptions, of which the first expires then.
-pub(super) async fn schedule_subscriptions_end(tx: &mut Tx<'_>, user: UserKey, expires_at: i64) -> Result<(), Error> {
-    let late = expires_at.rem_euclid(SWEEP_MS);
-    let at = expires_at.saturating_add(if late == 0 { 0 } else { SWEEP_MS - late });
-    task::schedule_by(tx, &SUBSCRIPTIONS_END, user, at).await
-}
-
-async fn end_subscriptions(tx: &mut Tx<'_>, log: &mut LogWriter, due: Due) -> Result<(), Error> {
-    let user = UserKey(due.subject);
-    subscription::delete_expired(tx, log, user, due.now).await?;
-    match subscription::next_expiry(tx, user).await? {
-        Some(next) => schedule_subscriptions_end(tx, user, next).await,
-        None => Ok(()),
-    }
 }
 
 impl App {

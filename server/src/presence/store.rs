@@ -13,11 +13,11 @@ use crate::key::{LoginKey, UserKey};
 use crate::task;
 
 /// The columns that [`presence`] reads, of a table named `p` that may have no row.
-pub(super) const PRESENCE: &str = "COALESCE(p.online, 1), COALESCE(p.platforms, 0), COALESCE(p.online_at, 0), \
+pub(crate) const PRESENCE: &str = "COALESCE(p.online, 1), COALESCE(p.platforms, 0), COALESCE(p.online_at, 0), \
                                    COALESCE(p.custom, ''), COALESCE(p.custom_at, 0), COALESCE(p.custom_ends_at, 0)";
 
 /// Reads the columns of [`PRESENCE`], of which the first is column `first`.
-pub(super) fn presence(row: &Row, first: usize) -> Result<Presence, Error> {
+pub(crate) fn presence(row: &Row, first: usize) -> Result<Presence, Error> {
     Ok(Presence {
         online: UserOnlineStatus::try_from(row.get::<i32>(first)?).unwrap_or(UserOnlineStatus::Unknown),
         platforms: row.get(first + 1)?,
@@ -29,11 +29,11 @@ pub(super) fn presence(row: &Row, first: usize) -> Result<Presence, Error> {
 }
 
 /// The platforms on which a user is connected.
-pub(super) const CONNECTED_PLATFORMS: &str =
+pub(crate) const CONNECTED_PLATFORMS: &str =
     "SELECT DISTINCT platform FROM session WHERE account = $1 AND state = 0 AND connected = 1";
 
 /// The logins that have a connection, by the store.
-pub(super) const CONNECTED_LOGINS: &str =
+pub(crate) const CONNECTED_LOGINS: &str =
     "SELECT id, account FROM session WHERE connected = 1 AND id > $1 ORDER BY id LIMIT $2";
 
 /// Returns the platforms on which a user is connected. `has_logged_out` says whether the last connection ended by a
@@ -91,7 +91,7 @@ pub(crate) async fn change(
 
 /// Marks a login as disconnected: the user may be offline now. If the login was resumed on another connection, it has
 /// another key by now and is not affected.
-pub(super) async fn disconnected(tx: &mut Tx<'_>, user: UserKey, login: LoginKey, at: i64) -> Result<(), Error> {
+pub(crate) async fn disconnected(tx: &mut Tx<'_>, user: UserKey, login: LoginKey, at: i64) -> Result<(), Error> {
     let sql = "UPDATE session SET connected = 0 WHERE id = $1 AND connected = 1";
     if tx.execute(sql, &params![login]).await? > 0 {
         let connections = Some(connections(tx, user, false).await?);
@@ -101,20 +101,20 @@ pub(super) async fn disconnected(tx: &mut Tx<'_>, user: UserKey, login: LoginKey
 }
 
 /// Returns up to `limit` logins that have a connection by the store, after `after`, ascending.
-pub(super) async fn connected(tx: &mut Tx<'_>, after: LoginKey, limit: i64) -> Result<Vec<(LoginKey, UserKey)>, Error> {
+pub(crate) async fn connected(tx: &mut Tx<'_>, after: LoginKey, limit: i64) -> Result<Vec<(LoginKey, UserKey)>, Error> {
     let rows = tx.fetch(CONNECTED_LOGINS, &params![after, limit]).await?;
     rows.iter().map(|row| Ok((LoginKey(row.get(0)?), UserKey(row.get(1)?)))).collect()
 }
 
 /// Returns the logins of a user that have a connection by the store.
-pub(super) async fn connected_of(tx: &mut Tx<'_>, user: UserKey) -> Result<Vec<LoginKey>, Error> {
+pub(crate) async fn connected_of(tx: &mut Tx<'_>, user: UserKey) -> Result<Vec<LoginKey>, Error> {
     let sql = "SELECT id FROM session WHERE account = $1 AND connected = 1";
     let rows = tx.fetch(sql, &params![user]).await?;
     rows.iter().map(|row| Ok(LoginKey(row.get(0)?))).collect()
 }
 
 /// Returns the present statuses of these users, in their order.
-pub(super) async fn statuses(tx: &mut Tx<'_>, keys: &[UserKey], now: i64) -> Result<Vec<UserStatus>, Error> {
+pub(crate) async fn statuses(tx: &mut Tx<'_>, keys: &[UserKey], now: i64) -> Result<Vec<UserStatus>, Error> {
     let (list, params) = tx.dialect().in_list(keys.iter().map(|key| key.0), 1);
     let sql = format!(
         "SELECT a.id, a.name, {PRESENCE} FROM account a LEFT JOIN presence p ON p.account = a.id WHERE a.id IN {list}"
@@ -141,7 +141,7 @@ fn remove_custom(has_expired: bool) -> Change {
 }
 
 /// Removes the custom status of a user, whose head the job has locked, if it has ended by `now`.
-pub(super) async fn end_custom_status(tx: &mut Tx<'_>, user: UserKey, (now, at): (i64, i64)) -> Result<(), Error> {
+pub(crate) async fn end_custom_status(tx: &mut Tx<'_>, user: UserKey, (now, at): (i64, i64)) -> Result<(), Error> {
     let sql = "SELECT 1 FROM presence WHERE account = $1 AND custom_ends_at > 0 AND custom_ends_at <= $2";
     if tx.fetch_one(sql, &params![user, now]).await?.is_some() {
         change(tx, user, remove_custom(true), at, LoginKey(0)).await?;
