@@ -4,7 +4,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::bench::{self, BenchArgs};
 use crate::command::{
-    admin, blacklist, call, chat, completions, conversation, demo, friend, history, listen, login, logout, ping,
+    admin, blacklist, call, chat, completions, conversation, demo, friend, group, history, listen, login, logout, ping,
     profile, revoke, send, status, token, user,
 };
 use crate::context::{Context, within};
@@ -17,6 +17,7 @@ Examples:
   zim login ann                     log in to the server that runs in this folder
   zim send bob \"hi\"                 send a message
   zim chat bob                      chat with bob
+  zim group create crew1 bob         start a group with bob
   zim listen | jq -c .name          the names of events as they arrive
   zim --profile bob login bob       log in a second user on this machine
   zim demo                          see a demo in five seconds, with its own server";
@@ -43,7 +44,7 @@ enum Command {
     Send(send::SendArgs),
     /// Show events as they arrive
     Listen(listen::ListenArgs),
-    /// Chat with a user, line by line
+    /// Chat with a user or in a group, line by line
     Chat(chat::ChatArgs),
     /// Show messages of a conversation, oldest first
     History(history::HistoryArgs),
@@ -58,6 +59,9 @@ enum Command {
     /// Apply to, accept, list and rename friends
     #[command(subcommand)]
     Friend(friend::FriendCommand),
+    /// Create, join, leave and show groups
+    #[command(subcommand)]
+    Group(group::GroupCommand),
     /// Block and unblock users
     #[command(subcommand)]
     Blacklist(blacklist::BlacklistCommand),
@@ -111,6 +115,7 @@ impl Command {
             Self::Conversation(command) => conversation::run(command, &context()?).await,
             Self::User(command) => user::run(command, &context()?).await,
             Self::Friend(command) => friend::run(command, &context()?).await,
+            Self::Group(command) => group::run(command, &context()?).await,
             Self::Blacklist(command) => blacklist::run(command, &context()?).await,
             Self::Status(command) => status::run(command, &context()?).await,
             Self::Ping(args) => ping::run(args, &context()?).await,

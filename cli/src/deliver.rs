@@ -7,21 +7,22 @@ use parking_lot::Mutex;
 use tokio::time::sleep;
 use zim_client_sdk::{Error, MessageSendNotification, Zim};
 use zim_protocol::message::Body;
-use zim_protocol::{ConversationType, ErrorCode, Message, MessageSendConfig, MessageSentResult};
+use zim_protocol::{ErrorCode, Message, MessageSendConfig, MessageSentResult};
+
+use crate::target::Target;
 
 /// Sends a message. While the server limits the rate, waits as long as it says and sends the same message again.
 pub(crate) async fn deliver(
     zim: Zim,
     message: Message,
-    to: String,
+    to: Target,
     config: MessageSendConfig,
 ) -> Result<MessageSentResult, Error> {
     let attached = Arc::new(Mutex::new(None));
     let keep = Arc::clone(&attached);
     let notification =
         MessageSendNotification::default().on_message_attached(move |message| *keep.lock() = Some(message.clone()));
-    let mut outcome =
-        zim.send_message(message.clone(), &to, ConversationType::Peer, config.clone(), notification).await;
+    let mut outcome = zim.send_message(message.clone(), &to.id, to.kind(), config.clone(), notification).await;
     let attached = attached.lock().take();
     while let Some(time) = outcome.as_ref().err().and_then(retry_after) {
         sleep(time).await;
@@ -32,7 +33,7 @@ pub(crate) async fn deliver(
         };
         let config = MessageSendConfig { is_retry_send, ..config.clone() };
         let notification = MessageSendNotification::default();
-        outcome = zim.send_message(message.clone(), &to, ConversationType::Peer, config, notification).await;
+        outcome = zim.send_message(message.clone(), &to.id, to.kind(), config, notification).await;
     }
     outcome
 }

@@ -1,13 +1,16 @@
 //! Messages and events as text.
 
+pub(crate) mod group;
+
 use zim_protocol::message::Body;
 use zim_protocol::{
     ConnectionEvent, ConnectionState, ConnectionStateChangedEvent, Conversation, ConversationEvent,
-    ConversationSyncState, Event, FriendApplicationInfo, FriendApplicationType, FriendListChangeAction, Message,
-    MessageDirection, MessageSentStatus, MessageType, UserOnlineStatus, UserStatus,
+    ConversationSyncState, ConversationType, Event, FriendApplicationInfo, FriendApplicationType,
+    FriendListChangeAction, Message, MessageDirection, MessageSentStatus, MessageType, UserOnlineStatus, UserStatus,
 };
 
 use crate::output::{Ink, Output, clock_time};
+use crate::target::Target;
 use crate::text::{lines, preview};
 
 /// The columns of a message in a list or a sentence.
@@ -42,12 +45,16 @@ pub(crate) fn short(message: &Message) -> String {
 
 /// Formats a message as `15:04:05  ann  hi`, with its further lines aligned below the first.
 pub(crate) fn message(output: Output, message: &Message, sender_columns: usize) -> Vec<String> {
+    message_of(output, message, &sender(message), sender_columns)
+}
+
+/// Formats a message of somebody.
+fn message_of(output: Output, message: &Message, sender: &str, sender_columns: usize) -> Vec<String> {
     let time = clock_time(message.timestamp);
-    let sender = sender(message);
     let ink = if message.direction() == MessageDirection::Send { Ink::Dim } else { Ink::Name };
     let indent = " ".repeat(time.len() + 2 + sender_columns + 2);
     let space = " ".repeat(sender_columns.saturating_sub(sender.chars().count()));
-    let head = format!("{}  {}{space}  ", output.paint(Ink::Dim, &time), output.paint(ink, &sender));
+    let head = format!("{}  {}{space}  ", output.paint(Ink::Dim, &time), output.paint(ink, sender));
     let failed = match message.sent_status() {
         MessageSentStatus::Failed => output.paint(Ink::Bad, "  not sent"),
         _ => String::new(),
@@ -73,14 +80,14 @@ pub(crate) fn sender_columns<'a>(messages: impl IntoIterator<Item = &'a Message>
     messages.into_iter().map(|message| sender(message).chars().count()).max().unwrap_or(0)
 }
 
-/// Returns the ID of a conversation with its alias or name.
+/// Returns the ID of a conversation with its alias or name; that of a group says so.
 pub(crate) fn name(conversation: &Conversation) -> String {
     let named = [&conversation.conversation_alias, &conversation.conversation_name];
     let id = &conversation.conversation_id;
-    match named.into_iter().find(|name| !name.is_empty() && *name != id) {
-        Some(name) => preview(&format!("{id} ({name})"), 40),
-        None => preview(id, 40),
-    }
+    let named = named.into_iter().find(|name| !name.is_empty() && *name != id);
+    let name = named.map_or_else(|| id.clone(), |name| format!("{id} ({name})"));
+    let is_group = conversation.r#type() == ConversationType::Group;
+    preview(&if is_group { format!("group {name}") } else { name }, 46)
 }
 
 /// Returns true if the server's operator ended the session. The reference's events do not tell that from another login.
@@ -113,6 +120,10 @@ pub(crate) fn event(output: Output, event: &Event, now_ms: i64) -> Vec<String> {
             .iter()
             .flat_map(|received| message(output, received, sender_columns([received])))
             .collect(),
+        Event::GroupMessageReceived(received) => {
+            let messages = received.message_list.iter();
+            messages.flat_map(|message| message_of(output, message, &group::sender(message), 0)).collect()
+        }
         Event::ConnectionStateChanged(change) => at(connection(change).to_owned()),
         Event::ConversationChanged(change) => {
             let infos = change.info_list.iter().filter_map(|info| Some((info.event(), info.conversation.as_ref()?)));
@@ -153,6 +164,11 @@ pub(crate) fn event(output: Output, event: &Event, now_ms: i64) -> Vec<String> {
         Event::TokenWillExpire(warning) => {
             at(format!("the token expires in {} s: zim login USER --token-file FILE", warning.second))
         }
+        Event::MessageRevokeReceived(change) => change.message_list.iter().flat_map(|one| at(revoked(one))).collect(),
+        Event::GroupStateChanged(change) => at(group::state_changed(change)),
+        Event::GroupMemberStateChanged(change) => at(group::members_changed(change)),
+        Event::GroupMemberInfoUpdated(change) => group::members_updated(change).into_iter().flat_map(at).collect(),
+        Event::GroupAttributesUpdated(change) => group::attributes_updated(change).into_iter().flat_map(at).collect(),
         other => {
             let json = other.to_json().map_or_else(|error| error.to_string(), |json| json.to_string());
             at(format!("{} {}", other.kind().name(), preview(&json, 200)))
@@ -206,6 +222,17 @@ fn conversation_changed(event: ConversationEvent, conversation: &Conversation) -
         ConversationEvent::Deleted => "deleted",
     };
     format!("conversation {} {what}, {} unread", name(conversation), conversation.unread_message_count)
+}
+
+/// Describes who revoked which message.
+fn revoked(message: &Message) -> String {
+    let operator = match &message.body {
+        Some(Body::Revoke(revoke)) => preview(&revoke.operated_user_id, 32),
+        _ => sender(message),
+    };
+    let target =
+        Target { id: message.conversation_id.clone(), group: message.conversation_type() == ConversationType::Group };
+    format!("{operator} revoked message {} {}", message.message_seq, target.place("with"))
 }
 
 fn sent_status(status: MessageSentStatus) -> &'static str {

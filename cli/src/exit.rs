@@ -42,8 +42,23 @@ pub(crate) fn all_done(errors: &[ErrorUserInfo], what: &str) -> Result<(), Failu
         return Ok(());
     }
     let failed: Vec<String> =
-        errors.iter().map(|error| format!("{} ({})", preview(&error.user_id, 32), error.reason)).collect();
+        errors.iter().map(|error| format!("{} ({})", preview(&error.user_id, 32), reason(error.reason))).collect();
     Err(Failure::new(Exit::Refused, format!("{what}: {}", failed.join(", "))))
+}
+
+/// Says why a request failed for one of several users. The server sends only a code.
+fn reason(code: i64) -> String {
+    use ErrorCode as E;
+    let known = i32::try_from(code).ok().and_then(|code| ErrorCode::try_from(code).ok());
+    let known = match known {
+        Some(E::CommonModuleUserIsNotExist | E::MessageModuleTargetDoesNotExist) => "no such user",
+        Some(E::GroupModuleUserIsNotInTheGroup) => "not a member",
+        Some(E::GroupModuleJoinGroupError) => "in too many groups",
+        Some(E::GroupModuleGroupNoCorrespondingOperationAuthority) => "your role does not allow it",
+        Some(known) => known.reference_name(),
+        None => return code.to_string(),
+    };
+    format!("{code}: {known}")
 }
 
 /// Why a command failed.
@@ -216,7 +231,7 @@ fn hint_of(code: ErrorCode) -> Option<&'static str> {
         }
         E::CommonModuleInvalidAppId => "`zim admin app list` lists the apps of this server",
         E::MessageModuleTargetDoesNotExist | E::CommonModuleUserIsNotExist => {
-            "a user is created by the first login, for example: zim --profile bob login bob"
+            "a user is created by the first login, for example: zim --profile bob login bob; for a group, use --group"
         }
         E::CommonModuleTriggerServerFrequencyLimit | E::CommonModuleTriggerSdkFrequencyLimit => {
             "too many requests: wait a moment; the server's operator sets limits.messages_per_second and limits.requests_per_second"

@@ -30,6 +30,10 @@ mod local_server;
 mod operator;
 /// Finds unknown fields of JSON requests.
 mod unknown;
+/// Attributes on the command line.
+mod attribute;
+/// Which conversation a command means.
+mod target;
 /// Messages and events as text.
 mod describe;
 /// Sends a message, and waits when the server limits the rate.

@@ -9,6 +9,8 @@ mod certificate;
 #[cfg(unix)]
 #[path = "cli/examples.rs"]
 mod examples;
+#[path = "cli/groups.rs"]
+mod groups;
 #[path = "cli/input.rs"]
 mod input;
 #[path = "cli/scripts.rs"]
@@ -821,7 +823,7 @@ async fn blacklist_blocks_and_unblocks() {
     // One of two users could not be removed.
     let partly = env.zim("ann", &["blacklist", "remove", "bob", "nobody", "--plain"]).await;
     assert_eq!((partly.code, partly.stdout.trim()), (Some(5), "Unblocked: bob."));
-    assert!(partly.stderr.contains("nobody (6000011)"), "{}", partly.stderr);
+    assert!(partly.stderr.contains("nobody (6000011: no such user)"), "{}", partly.stderr);
     assert_eq!(env.zim("ann", &["blacklist", "list", "--plain"]).await.ok().lines(), ["Nobody is blocked."]);
     env.zim("bob", &["send", "ann", "at last"]).await.ok();
     env.end().await;

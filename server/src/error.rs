@@ -303,8 +303,9 @@ impl Error {
 /// Failures of groups.
 impl Error {
     /// The caller is not a member of the group.
-    pub fn not_in_group() -> Self {
-        Self::new(ErrorCode::GroupModuleUserIsNotInTheGroup, "you are not a member of this group")
+    pub fn not_in_group(group_id: &str) -> Self {
+        let message = format!("you are not a member of the group {group_id}");
+        Self::new(ErrorCode::GroupModuleUserIsNotInTheGroup, message)
     }
 
     /// Another user is not a member of the group.

@@ -1,4 +1,4 @@
-//! `zim chat`: a conversation with a user, line by line.
+//! `zim chat`: a conversation with a user or in a group, line by line.
 
 mod editor;
 mod keys;
@@ -10,8 +10,8 @@ use clap::Args;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesOrdered, StreamExt};
 use zim_protocol::{
-    ConnectionState, ConversationType, Event, Message, MessageDirection, MessageQueryConfig, MessageSendConfig,
-    MessageSentResult,
+    ConnectionState, ConversationType, Event, GroupEvent, Message, MessageDirection, MessageQueryConfig,
+    MessageSendConfig, MessageSentResult,
 };
 
 use self::editor::Entered;
@@ -21,10 +21,12 @@ use super::listen;
 use super::send::checked;
 use crate::context::{Context, Session};
 use crate::deliver::deliver;
+use crate::describe;
 use crate::exit::Failure;
 use crate::input::{BadLine, Line, Lines};
 use crate::progress;
 use crate::signal::Signals;
+use crate::target::Target;
 
 /// The limit of typed lines that wait for those before them.
 const MAX_WAITING: usize = 64;
@@ -39,11 +41,11 @@ chat: it is named, and nothing after it is sent.
 
 Examples:
   zim chat bob
+  zim chat --group crew
   printf 'hi\\nhow are you?\\n' | zim chat bob")]
 pub(crate) struct ChatArgs {
-    /// The user
-    #[arg(value_name = "WITH")]
-    with: String,
+    #[command(flatten)]
+    with: Target,
     /// Number of earlier messages to show first
     #[arg(long, short = 'n', value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(i64).range(0..=100))]
     count: i64,
@@ -111,7 +113,7 @@ pub(crate) async fn run(args: ChatArgs, context: &Context) -> Result<(), Failure
 
 /// Shows the earlier messages, and which of them are unread.
 async fn open(args: &ChatArgs, session: &Session, screen: &mut Screen) -> Result<(), Failure> {
-    let unread = match session.zim.query_conversation(&args.with, ConversationType::Peer).await {
+    let unread = match session.zim.query_conversation(&args.with.id, args.with.kind()).await {
         Ok(found) => found.conversation.map_or(0, |conversation| conversation.unread_message_count),
         // The first message creates the conversation.
         Err(error) => {
@@ -125,12 +127,12 @@ async fn open(args: &ChatArgs, session: &Session, screen: &mut Screen) -> Result
     let count = args.count.max(unread.min(100));
     // The newest message is needed even if none is shown: events for it show nothing new.
     let config = MessageQueryConfig { count: count.max(1), reverse: true, ..MessageQueryConfig::default() };
-    let earlier = session.zim.query_history_message(&args.with, ConversationType::Peer, config).await?.message_list;
+    let earlier = session.zim.query_history_message(&args.with.id, args.with.kind(), config).await?.message_list;
     let newest = earlier.iter().map(|message| message.message_seq).max().unwrap_or(0);
     let shown = earlier.len().saturating_sub(usize::try_from(count).unwrap_or(usize::MAX));
     screen.begin(earlier.get(shown..).unwrap_or_default(), newest, unread)?;
     if unread > 0 {
-        session.zim.clear_conversation_unread_message_count(&args.with, ConversationType::Peer).await?;
+        session.zim.clear_conversation_unread_message_count(&args.with.id, args.with.kind()).await?;
     }
     Ok(())
 }
@@ -174,7 +176,7 @@ async fn chat(
                 Some(Err(lagged)) => screen.aside(&lagged.to_string())?,
                 Some(Ok(event)) => {
                     if show(&event, screen)? {
-                        reading.push_back(session.zim.clear_conversation_unread_message_count(&args.with, ConversationType::Peer));
+                        reading.push_back(session.zim.clear_conversation_unread_message_count(&args.with.id, args.with.kind()));
                     }
                     listen::ended(&event)?;
                 }
@@ -225,7 +227,8 @@ fn typed(line: Line, screen: &mut Screen, waiting: &mut VecDeque<Line>) -> Resul
 }
 
 fn send(args: &ChatArgs, session: &Session, line: Line) -> Sending {
-    let config = MessageSendConfig { has_receipt: true, ..MessageSendConfig::default() };
+    // In a group there are no receipts to ask for.
+    let config = MessageSendConfig { has_receipt: !args.with.group, ..MessageSendConfig::default() };
     let sending = deliver(session.zim.clone(), Message::text(line.text), args.with.clone(), config);
     Box::pin(async move { (line.number, sending.await) })
 }
@@ -233,25 +236,42 @@ fn send(args: &ChatArgs, session: &Session, line: Line) -> Sending {
 /// Shows an event that concerns the chat; returns true if messages are to be marked as read.
 fn show(event: &Event, screen: &mut Screen) -> Result<bool, Failure> {
     match event {
-        Event::PeerMessageReceived(received) if received.from_conversation_id == screen.with() => {
-            screen.messages(&received.message_list)?;
-            Ok(received.message_list.iter().any(|message| message.direction() == MessageDirection::Receive))
-        }
         Event::PeerMessageReceived(received) => {
-            let count = received.message_list.len();
-            let from = &received.from_conversation_id;
-            screen.aside(&format!("{count} new from {from}: zim chat {from}"))?;
+            messages(&received.from_conversation_id, ConversationType::Peer, &received.message_list, screen)
+        }
+        Event::GroupMessageReceived(received) => {
+            messages(&received.from_conversation_id, ConversationType::Group, &received.message_list, screen)
+        }
+        Event::GroupMemberStateChanged(change) if screen.is_of(&change.group_id, ConversationType::Group) => {
+            screen.aside(&describe::group::members_changed(change))?;
+            Ok(false)
+        }
+        Event::GroupMemberInfoUpdated(change) if screen.is_of(&change.group_id, ConversationType::Group) => {
+            describe::group::members_updated(change).iter().try_for_each(|line| screen.aside(line))?;
+            Ok(false)
+        }
+        Event::GroupStateChanged(change) if change.event() == GroupEvent::Dismissed => {
+            let group = change.group_info.as_ref().and_then(|info| info.base_info.as_ref());
+            if group.is_some_and(|group| screen.is_of(&group.group_id, ConversationType::Group)) {
+                screen.aside(&describe::group::state_changed(change))?;
+            }
             Ok(false)
         }
         Event::MessageReceiptChanged(changed) => {
-            let read = changed.infos.iter().any(|info| info.conversation_id == screen.with() && !info.is_self_operated);
+            let read = changed
+                .infos
+                .iter()
+                .any(|info| screen.is_of(&info.conversation_id, ConversationType::Peer) && !info.is_self_operated);
             if read {
                 screen.read()?;
             }
             Ok(false)
         }
         Event::ConversationMessageReceiptChanged(changed) => {
-            let read = changed.infos.iter().any(|info| info.conversation_id == screen.with() && !info.is_self_operated);
+            let read = changed
+                .infos
+                .iter()
+                .any(|info| screen.is_of(&info.conversation_id, ConversationType::Peer) && !info.is_self_operated);
             if read {
                 screen.read()?;
             }
@@ -269,6 +289,18 @@ fn show(event: &Event, screen: &mut Screen) -> Result<bool, Failure> {
         }
         _ => Ok(false),
     }
+}
+
+/// Shows messages of this chat, or that there are some of another; returns true if messages are to be marked as read.
+fn messages(id: &str, kind: ConversationType, list: &[Message], screen: &mut Screen) -> Result<bool, Failure> {
+    if screen.is_of(id, kind) {
+        screen.messages(list)?;
+        return Ok(list.iter().any(|message| message.direction() == MessageDirection::Receive));
+    }
+    let target = Target { id: id.to_owned(), group: kind == ConversationType::Group };
+    let (place, argument) = (target.place("from"), target.argument());
+    screen.aside(&format!("{} new {place}: zim chat {argument}", list.len()))?;
+    Ok(false)
 }
 
 /// The meaning of a typed line.

@@ -10,7 +10,7 @@ use crate::context::{Context, Session, now_ms};
 use crate::describe;
 use crate::exit::Failure;
 use crate::output::{Align, Ink, Table, when};
-use crate::text::preview;
+use crate::target::Target;
 
 /// `zim conversation`
 #[derive(Debug, Subcommand)]
@@ -18,20 +18,15 @@ use crate::text::preview;
 Examples:
   zim conversation list
   zim conversation list --unread | jq -r .conversationID
-  zim conversation clear bob")]
+  zim conversation clear bob
+  zim conversation show --group crew")]
 pub(crate) enum ConversationCommand {
     /// List conversations, newest first
     List(ListArgs),
     /// Show a conversation
-    Show {
-        /// The user
-        with: String,
-    },
+    Show(Target),
     /// Mark all messages of a conversation as read, on all of your devices
-    Clear {
-        /// The user
-        with: String,
-    },
+    Clear(Target),
     /// Show the total number of unread messages
     Unread,
 }
@@ -51,8 +46,8 @@ pub(crate) async fn run(command: ConversationCommand, context: &Context) -> Resu
     let session = context.one_shot_synced().await?;
     let outcome = match command {
         ConversationCommand::List(args) => list(&args, context, &session).await,
-        ConversationCommand::Show { with } => show(&with, context, &session).await,
-        ConversationCommand::Clear { with } => clear(&with, context, &session).await,
+        ConversationCommand::Show(with) => show(&with, context, &session).await,
+        ConversationCommand::Clear(with) => clear(&with, context, &session).await,
         ConversationCommand::Unread => unread(context, &session).await,
     };
     session.end().await;
@@ -92,6 +87,9 @@ pub(crate) fn table(conversations: &[Conversation], me: &str, now_ms: i64) -> Ta
         };
         let (at, last) = match &conversation.last_message {
             Some(last) if last.sender_user_id == me => (last.timestamp, format!("you: {}", describe::short(last))),
+            Some(last) if conversation.r#type() == ConversationType::Group => {
+                (last.timestamp, format!("{}: {}", describe::sender(last), describe::short(last)))
+            }
             Some(last) => (last.timestamp, describe::short(last)),
             None => (0, String::new()),
         };
@@ -100,8 +98,8 @@ pub(crate) fn table(conversations: &[Conversation], me: &str, now_ms: i64) -> Ta
     table
 }
 
-async fn show(with: &str, context: &Context, session: &Session) -> Result<(), Failure> {
-    let found = session.zim.query_conversation(with, ConversationType::Peer).await?;
+async fn show(with: &Target, context: &Context, session: &Session) -> Result<(), Failure> {
+    let found = session.zim.query_conversation(&with.id, with.kind()).await?;
     if context.output.is_json() {
         return context.output.json(&found);
     }
@@ -112,6 +110,9 @@ async fn show(with: &str, context: &Context, session: &Session) -> Result<(), Fa
         ("unread", conversation.unread_message_count.to_string()),
         ("read up to", conversation.read_message_seq.to_string()),
     ];
+    if conversation.is_disabled {
+        rows.push(("read only", "you are not a member".to_owned()));
+    }
     if let Some(last) = &conversation.last_message {
         rows.push(("last", format!("number {}, {}", last.message_seq, when(last.timestamp, now))));
         rows.push(("", format!("{}: {}", describe::sender(last), describe::short(last))));
@@ -119,13 +120,13 @@ async fn show(with: &str, context: &Context, session: &Session) -> Result<(), Fa
     rows.into_iter().try_for_each(|(what, value)| context.output.line(format!("{what:<12}{value}")))
 }
 
-async fn clear(with: &str, context: &Context, session: &Session) -> Result<(), Failure> {
-    let cleared = session.zim.clear_conversation_unread_message_count(with, ConversationType::Peer).await?;
+async fn clear(with: &Target, context: &Context, session: &Session) -> Result<(), Failure> {
+    let cleared = session.zim.clear_conversation_unread_message_count(&with.id, with.kind()).await?;
     if context.output.is_json() {
         return context.output.json(&cleared);
     }
-    let name = context.output.paint(Ink::Name, &preview(&cleared.conversation_id, 32));
-    context.output.line(format!("All messages from {name} are marked as read."))
+    let place = context.output.paint(Ink::Name, &with.place("from"));
+    context.output.line(format!("All messages {place} are marked as read."))
 }
 
 async fn unread(context: &Context, session: &Session) -> Result<(), Failure> {
@@ -151,13 +152,15 @@ mod tests {
             last_message: Some(Message { sender_user_id: sender.into(), ..Message::text("hi\nthere") }),
             ..Conversation::default()
         };
-        let rows = table(&[conversation("bob", 2, "bob"), conversation("carol", 0, "ann")], "ann", 0).render();
+        let group = Conversation { r#type: ConversationType::Group as i32, ..conversation("crew", 1, "bob") };
+        let rows = table(&[conversation("bob", 2, "bob"), conversation("carol", 0, "ann"), group], "ann", 0).render();
         assert_eq!(
             rows,
             [
-                "UNREAD  WITH   WHEN  LAST MESSAGE",
-                "     2  bob          hi there",
-                "     -  carol        you: hi there"
+                "UNREAD  WITH        WHEN  LAST MESSAGE",
+                "     2  bob               hi there",
+                "     -  carol             you: hi there",
+                "     1  group crew        bob: hi there"
             ]
         );
     }

@@ -11,6 +11,7 @@ use zim_protocol::{
     FriendRelationCheckType, FriendSearchConfig, UserRelationType,
 };
 
+use crate::attribute::attribute;
 use crate::context::{Context, now_ms};
 use crate::exit::{Exit, Failure};
 use crate::output::{Align, Ink, Output, Table, when};
@@ -80,7 +81,7 @@ pub(crate) enum FriendCommand {
         /// The user
         user: String,
         /// k0 to k4, each with a value; an empty value removes the attribute
-        #[arg(value_name = "KEY=VALUE", required = true, num_args = 1..=5, value_parser = about::attribute)]
+        #[arg(value_name = "KEY=VALUE", required = true, num_args = 1..=5, value_parser = attribute)]
         attributes: Vec<(String, String)>,
     },
     /// Show friends with alias, name, attributes and wording
@@ -113,12 +114,12 @@ pub(crate) struct RequestArgs {
     alias: String,
 }
 
-/// `zim friend list`, `zim friend applications`
+/// `zim friend list`, `zim friend applications`, `zim group members`
 #[derive(Debug, Args)]
 pub(crate) struct ListArgs {
     /// Maximum number to list
     #[arg(long, short = 'n', value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(i64).range(1..))]
-    count: i64,
+    pub(super) count: i64,
 }
 
 pub(crate) async fn run(command: FriendCommand, context: &Context) -> Result<(), Failure> {
@@ -283,7 +284,7 @@ async fn applications(args: &ListArgs, zim: &Zim, output: Output) -> Result<(), 
 }
 
 /// Returns the size of the next page, or `None` if enough entries are fetched.
-fn next_count(wanted: i64, have: usize) -> Option<i64> {
+pub(super) fn next_count(wanted: i64, have: usize) -> Option<i64> {
     let rest = wanted.saturating_sub(i64::try_from(have).unwrap_or(i64::MAX));
     (rest > 0).then(|| rest.min(PAGE))
 }

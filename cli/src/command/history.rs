@@ -1,12 +1,13 @@
 //! `zim history`: messages of a conversation.
 
 use clap::Args;
-use zim_protocol::{ConversationType, Message, MessageQueryConfig};
+use zim_protocol::{Message, MessageQueryConfig};
 
 use crate::context::{Context, Session};
 use crate::describe;
 use crate::exit::Failure;
 use crate::output::{Ink, date};
+use crate::target::Target;
 
 /// The limit of messages in a request.
 const PAGE: i64 = 100;
@@ -17,11 +18,11 @@ const PAGE: i64 = 100;
 Examples:
   zim history bob                     the last 20 messages
   zim history bob --before 120        the 20 before message 120
-  zim history bob --all | jq -r .message")]
+  zim history bob --all | jq -r .message
+  zim history --group crew")]
 pub(crate) struct HistoryArgs {
-    /// The user
-    #[arg(value_name = "WITH")]
-    with: String,
+    #[command(flatten)]
+    with: Target,
     /// Number of messages to show
     #[arg(long, short = 'n', value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(i64).range(1..))]
     count: i64,
@@ -44,10 +45,11 @@ impl HistoryArgs {
 
     /// Says that there is nothing to show.
     fn nothing(&self) -> String {
+        let place = self.with.place("with");
         match (self.after.filter(|after| *after > 0), self.before) {
-            (Some(after), _) => format!("There is nothing newer than message {after} with {}.", self.with),
-            (_, Some(before)) => format!("There is nothing older than message {before} with {}.", self.with),
-            _ => format!("There are no messages with {}.", self.with),
+            (Some(after), _) => format!("There is nothing newer than message {after} {place}."),
+            (_, Some(before)) => format!("There is nothing older than message {before} {place}."),
+            _ => format!("There are no messages {place}."),
         }
     }
 
@@ -74,14 +76,9 @@ async fn page(
     count: i64,
     reverse: bool,
 ) -> Result<Vec<Message>, Failure> {
-    let anchor = (anchor > 0).then(|| Message {
-        message_seq: anchor,
-        conversation_id: args.with.clone(),
-        conversation_type: ConversationType::Peer as i32,
-        ..Message::default()
-    });
+    let anchor = (anchor > 0).then(|| args.with.message(anchor));
     let config = MessageQueryConfig { next_message: anchor, count, reverse, ..MessageQueryConfig::default() };
-    let result = session.zim.query_history_message(&args.with, ConversationType::Peer, config).await?;
+    let result = session.zim.query_history_message(&args.with.id, args.with.kind(), config).await?;
     Ok(result.message_list)
 }
 
@@ -119,6 +116,7 @@ async fn backward(args: &HistoryArgs, context: &Context, session: &Session) -> R
 /// Shows messages with a heading for each day. `day` is the last heading that was shown.
 fn show(context: &Context, messages: &[Message], day: &mut String) -> Result<(), Failure> {
     let columns = describe::sender_columns(messages);
+    let digits = messages.iter().map(|message| message.message_seq.to_string().len()).max().unwrap_or(0);
     for message in messages {
         if context.output.is_json() {
             context.output.json(message)?;
@@ -129,8 +127,11 @@ fn show(context: &Context, messages: &[Message], day: &mut String) -> Result<(),
             context.output.line(context.output.paint(Ink::Dim, &on))?;
             *day = on;
         }
+        // Revoking a message takes its number.
+        let mut number = context.output.paint(Ink::Dim, &format!("{:>digits$}", message.message_seq));
         for line in describe::message(context.output, message, columns) {
-            context.output.line(line)?;
+            context.output.line(format!("{number}  {line}"))?;
+            number = " ".repeat(digits);
         }
     }
     Ok(())

@@ -4,7 +4,8 @@ use clap::Args;
 use tokio::time::{Instant, sleep_until};
 use zim_protocol::{
     ConnectionState, Event, EventKind, FriendApplicationListChangedEvent, FriendApplicationUpdatedEvent,
-    GroupMessageReceivedEvent, MessageRevokeReceivedEvent, PeerMessageReceivedEvent, ReceiveGroupMessageEvent,
+    GroupAttributesUpdatedEvent, GroupMemberInfoUpdatedEvent, GroupMemberStateChangedEvent, GroupMessageReceivedEvent,
+    GroupStateChangedEvent, MessageRevokeReceivedEvent, PeerMessageReceivedEvent, ReceiveGroupMessageEvent,
     ReceivePeerMessageEvent,
 };
 
@@ -19,6 +20,7 @@ use crate::signal::Signals;
 Examples:
   zim listen
   zim listen --event peerMessageReceived | jq -r '.messageList[].message'
+  zim listen --event groupMessageReceived --event groupMemberStateChanged
   zim listen --event peerMessageReceived --from bob --count 1 --timeout 60s
 
 The command is a device of its own: messages sent while it does not run are delivered when it starts, marked \
@@ -86,6 +88,12 @@ fn of_users(event: &Event, users: &[String]) -> Option<Event> {
         | Event::FriendApplicationUpdated(FriendApplicationUpdatedEvent { application_list }) => {
             application_list.retain(|one| one.apply_user.as_ref().is_some_and(|user| is_of(&user.user_id)));
             !application_list.is_empty()
+        }
+        Event::GroupStateChanged(GroupStateChangedEvent { operated_info, .. })
+        | Event::GroupMemberStateChanged(GroupMemberStateChangedEvent { operated_info, .. })
+        | Event::GroupMemberInfoUpdated(GroupMemberInfoUpdatedEvent { operated_info, .. })
+        | Event::GroupAttributesUpdated(GroupAttributesUpdatedEvent { operated_info, .. }) => {
+            operated_info.as_ref().is_some_and(|info| is_of(&info.user_id))
         }
         _ => false,
     };

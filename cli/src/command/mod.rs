@@ -8,6 +8,7 @@ pub(crate) mod completions;
 pub(crate) mod conversation;
 pub(crate) mod demo;
 pub(crate) mod friend;
+pub(crate) mod group;
 pub(crate) mod history;
 pub(crate) mod listen;
 pub(crate) mod login;

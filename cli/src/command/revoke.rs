@@ -1,40 +1,37 @@
 //! `zim revoke`: takes back a message.
 
 use clap::Args;
-use zim_protocol::{ConversationType, Message, MessageRevokeConfig};
+use zim_protocol::MessageRevokeConfig;
 
 use crate::context::Context;
 use crate::exit::Failure;
+use crate::target::Target;
 
 /// `zim revoke`
 #[derive(Debug, Args)]
 #[command(after_help = "\
 The message stays in its place as a revoked one. What a text said is still in originalTextMessageContent,
-for both users, as in the reference.
+for all who could read it, as in the reference. In a group, owners and administrators also revoke messages
+of members.
 
 Examples:
   zim revoke bob 120                  the message with the number 120 in zim history
+  zim revoke --group crew 1
   zim history bob -n 1 --json | jq .messageSeq")]
 pub(crate) struct RevokeArgs {
-    /// The user
-    #[arg(value_name = "WITH")]
-    with: String,
+    #[command(flatten)]
+    with: Target,
     /// The sequence number of the message
     #[arg(value_name = "SEQ", value_parser = clap::value_parser!(i64).range(1..))]
     seq: i64,
-    /// Data for the apps of both users, up to 200 bytes
+    /// Data for the apps of those who see it, up to 200 bytes
     #[arg(long, value_name = "TEXT", default_value = "")]
     extended_data: String,
 }
 
 pub(crate) async fn run(args: RevokeArgs, context: &Context) -> Result<(), Failure> {
     let session = context.one_shot().await?;
-    let message = Message {
-        conversation_id: args.with.clone(),
-        conversation_type: ConversationType::Peer as i32,
-        message_seq: args.seq,
-        ..Message::default()
-    };
+    let message = args.with.message(args.seq);
     let config = MessageRevokeConfig { revoke_extended_data: args.extended_data, ..MessageRevokeConfig::default() };
     let revoked = session.zim.revoke_message(&message, config).await;
     session.end().await;
@@ -42,5 +39,6 @@ pub(crate) async fn run(args: RevokeArgs, context: &Context) -> Result<(), Failu
     if context.output.is_json() {
         return context.output.json(&revoked);
     }
-    context.output.line(format!("Revoked message {} to {}.", args.seq, args.with))
+    let place = args.with.place("to");
+    context.output.line(format!("Revoked message {} {place}.", args.seq))
 }

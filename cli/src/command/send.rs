@@ -12,6 +12,7 @@ use crate::exit::Failure;
 use crate::input::{BadLine, Check, Lines, MAX_BYTES};
 use crate::output::{Ink, clock_time};
 use crate::progress;
+use crate::target::Target;
 use crate::text::without_mark;
 
 /// `zim send`
@@ -19,6 +20,7 @@ use crate::text::without_mark;
 #[command(after_help = "\
 Examples:
   zim send bob \"see you at 8\"
+  zim send --group crew \"hi all\"
   date | zim send bob -
   tail -f log | zim send bob --lines -
   zim send bob --lines - < notes
@@ -29,9 +31,8 @@ after the other, as fast as the server allows. The first one that fails ends the
 
 Success means that the message is stored: the output shows it with its final sequence number.")]
 pub(crate) struct SendArgs {
-    /// The user
-    #[arg(value_name = "TO")]
-    to: String,
+    #[command(flatten)]
+    to: Target,
     /// The message; several words are joined; - reads standard input
     #[arg(value_name = "TEXT", required = true)]
     text: Vec<String>,
@@ -98,7 +99,7 @@ impl SendArgs {
 
 pub(crate) async fn run(args: SendArgs, context: &Context) -> Result<(), Failure> {
     if args.lines && !args.is_from_stdin() {
-        return Err(Failure::usage("--lines reads standard input: zim send TO --lines -"));
+        return Err(Failure::usage("--lines reads standard input: zim send ID --lines -"));
     }
     if args.custom_type != 0 && args.kind != Kind::Custom {
         return Err(Failure::usage("--custom-type requires --type custom"));
@@ -115,7 +116,7 @@ pub(crate) async fn run(args: SendArgs, context: &Context) -> Result<(), Failure
     let session = context.one_shot().await?;
     let sent = send(&args, &session, text).await;
     session.end().await;
-    show(context, &sent?)
+    show(&args, context, &sent?)
 }
 
 async fn send(args: &SendArgs, session: &Session, text: String) -> Result<MessageSentResult, Failure> {
@@ -148,7 +149,7 @@ async fn send_lines(args: &SendArgs, context: &Context, session: &Session, mut l
         if line.is_blank() {
             continue;
         }
-        let shown = send(args, session, line.text).await.and_then(|stored| show(context, &stored));
+        let shown = send(args, session, line.text).await.and_then(|stored| show(args, context, &stored));
         shown.map_err(|failure| BadLine { number: line.number, failure }.after(sent))?;
         sent += 1;
         progress.inc(1);
@@ -157,14 +158,14 @@ async fn send_lines(args: &SendArgs, context: &Context, session: &Session, mut l
     Ok(())
 }
 
-fn show(context: &Context, sent: &MessageSentResult) -> Result<(), Failure> {
+fn show(args: &SendArgs, context: &Context, sent: &MessageSentResult) -> Result<(), Failure> {
     if context.output.is_json() {
         return context.output.json(sent);
     }
     let message = sent.message.clone().unwrap_or_default();
     let at = clock_time(message.timestamp);
     let seq = if message.message_seq > 0 { format!(", number {}", message.message_seq) } else { String::new() };
-    let to = context.output.paint(Ink::Name, &message.conversation_id);
+    let to = context.output.paint(Ink::Name, &args.to.name());
     context.output.line(format!("Sent to {to} at {at}{seq}: {}", describe::short(&message)))
 }
 

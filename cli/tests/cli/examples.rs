@@ -51,6 +51,8 @@ async fn prepared(home: &Path) -> TestEnv {
     // A conversation in which message 120 exists and is ann's.
     let lines: String = (1..=120).map(|number| format!("message {number}\n")).collect();
     env.zim_with("", &["send", "bob", "--lines", "-"], &lines).await.ok();
+    env.zim("", &["group", "create", "crew", "bob", "carol"]).await.ok();
+    env.zim("", &["send", "--group", "crew", "hi"]).await.ok();
     env.zim("", &["admin", "--server-data", env.data(), "app", "create", "--app-id", APP]).await.ok();
     let app_id = env.app_id().to_string();
     let token = ["token", "ann", "--app-id", &app_id, "--secret", env.server_secret()];
@@ -181,7 +183,9 @@ async fn run_all(chosen: impl Fn(&[String]) -> bool) -> BTreeSet<String> {
 #[tokio::test]
 async fn the_examples_of_users_run() {
     let seen = run_all(|command| !changes_logins(command)).await;
-    for command in ["", "login", "send", "friend", "listen", "status", "ping", "bench", "completions"] {
+    for command in
+        ["", "login", "send", "friend", "group", "group create", "listen", "status", "ping", "bench", "completions"]
+    {
         assert!(seen.contains(command), "{seen:?}");
     }
 }

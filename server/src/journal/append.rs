@@ -165,8 +165,10 @@ impl Bulk for NewMessage {
                 }));
                 continue;
             };
-            if matches!(op.audience, Audience::Group { .. }) && !members.contains(&(op.sender.0, op.conversation.0)) {
-                results.push(Err(Error::not_in_group()));
+            if let Audience::Group { name, .. } = &op.audience
+                && !members.contains(&(op.sender.0, op.conversation.0))
+            {
+                results.push(Err(Error::not_in_group(name)));
                 continue;
             }
             if op.is_refused(head) {

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::io::{self, IsTerminal, Write};
 
-use zim_protocol::{Message, MessageDirection, MessageSentResult};
+use zim_protocol::{ConversationType, Message, MessageDirection, MessageSentResult};
 
 use super::Typed;
 use super::editor::{Editor, Entered};
@@ -11,6 +11,7 @@ use crate::context::now_ms;
 use crate::describe;
 use crate::exit::Failure;
 use crate::output::{Ink, Output, clock_time};
+use crate::target::Target;
 use crate::text::preview;
 
 /// The most waiting lines above the prompt.
@@ -44,7 +45,9 @@ impl Mode {
 pub(super) struct Screen {
     output: Output,
     me: String,
-    with: String,
+    with: Target,
+    /// The width of the column of senders. It grows with the names of a group.
+    columns: usize,
     mode: Mode,
     editor: Editor,
     /// Typed lines that are not acknowledged yet.
@@ -57,11 +60,14 @@ pub(super) struct Screen {
 }
 
 impl Screen {
-    pub(super) fn new(output: Output, mode: Mode, me: &str, with: &str) -> Self {
+    pub(super) fn new(output: Output, mode: Mode, me: &str, with: &Target) -> Self {
+        let names = [me, if with.group { "" } else { &with.id }];
+        let columns = names.into_iter().map(|name| name.chars().count().min(32)).max().unwrap_or(0);
         Self {
             output,
             me: me.to_owned(),
-            with: with.to_owned(),
+            with: with.clone(),
+            columns,
             mode,
             editor: Editor::default(),
             waiting: VecDeque::new(),
@@ -71,8 +77,9 @@ impl Screen {
         }
     }
 
-    pub(super) fn with(&self) -> &str {
-        &self.with
+    /// Whether this is the conversation of the chat.
+    pub(super) fn is_of(&self, id: &str, kind: ConversationType) -> bool {
+        self.with.id == id && self.with.kind() == kind
     }
 
     pub(super) fn command(&self, line: &str) -> Typed {
@@ -94,9 +101,11 @@ impl Screen {
                 0 => "nothing new".to_owned(),
                 count => format!("{count} unread"),
             };
-            self.output.line(self.output.paint(Ink::Bold, &format!("{} and {}: {what}", self.me, self.with)))?;
+            self.output
+                .line(self.output.paint(Ink::Bold, &format!("{} {}: {what}", self.me, self.with.place("and"))))?;
         }
         self.opened_at = newest;
+        self.columns = self.columns.max(describe::sender_columns(earlier));
         let received = |message: &Message| message.direction() == MessageDirection::Receive;
         let mut left = earlier.iter().filter(|message| received(message)).count();
         let mut marked = unread == 0;
@@ -120,15 +129,17 @@ impl Screen {
         self.output.line(self.output.paint(Ink::Dim, &format!("---- {text} ----")))
     }
 
-    fn columns(&self) -> usize {
-        self.me.chars().count().max(self.with.chars().count()).min(32)
+    /// Formats a message. The columns do not get narrower, so that the lines below each other stay aligned.
+    fn formatted(&mut self, message: &Message) -> Vec<String> {
+        self.columns = self.columns.max(describe::sender_columns([message]));
+        describe::message(self.output, message, self.columns)
     }
 
-    fn message(&self, message: &Message) -> Result<(), Failure> {
+    fn message(&mut self, message: &Message) -> Result<(), Failure> {
         if self.output.is_json() {
             return self.output.json(message);
         }
-        describe::message(self.output, message, self.columns()).into_iter().try_for_each(|line| self.output.line(line))
+        self.formatted(message).into_iter().try_for_each(|line| self.output.line(line))
     }
 
     /// Writes a control sequence; nothing on other screens than a live one.
@@ -236,7 +247,7 @@ impl Screen {
             // The terminal shows the line already.
             Mode::Dumb => self.output.line(format!("{}  {tick}", clock_time(message.timestamp))),
             Mode::Live => {
-                let mut lines = describe::message(self.output, message, self.columns());
+                let mut lines = self.formatted(message);
                 if let Some(last) = lines.last_mut() {
                     last.push_str(&format!(" {tick}"));
                 }
@@ -250,7 +261,7 @@ impl Screen {
         if !self.has_sent || self.output.is_json() {
             return Ok(());
         }
-        let text = format!("read by {}", self.with);
+        let text = format!("read by {}", self.with.name());
         self.aside(&text)
     }
 

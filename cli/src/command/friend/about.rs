@@ -4,15 +4,10 @@ use zim_client_sdk::Zim;
 use zim_protocol::{FriendInfo, FriendsInfoQueriedResult};
 
 use super::not_listed;
+use crate::attribute::attributes_text;
 use crate::exit::Failure;
 use crate::output::{Align, Ink, Output, Table};
 use crate::text::preview;
-
-/// Parses an attribute such as `k0=school`.
-pub(super) fn attribute(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text.split_once('=').ok_or("an attribute has the form k0=VALUE")?;
-    Ok((key.to_owned(), value.to_owned()))
-}
 
 pub(super) async fn update(
     user: &str,
@@ -26,7 +21,7 @@ pub(super) async fn update(
     }
     let info = updated.friend_info.unwrap_or_default();
     let user = output.paint(Ink::Name, &preview(&info.user_id, 32));
-    output.line(match attributes_text(&info).as_str() {
+    output.line(match attributes_text(&info.friend_attributes).as_str() {
         "" => format!("{user} has no attributes now."),
         text => format!("The attributes of {user} are now {text}."),
     })
@@ -51,30 +46,16 @@ fn table(friends: &[FriendInfo]) -> Table {
             preview(&friend.user_id, 32),
             preview(&friend.friend_alias, 40),
             preview(&friend.user_name, 40),
-            attributes_text(friend),
+            attributes_text(&friend.friend_attributes),
             preview(&friend.wording, 40),
         ]);
     }
     table
 }
 
-/// Returns the attributes as text, ordered by key.
-fn attributes_text(friend: &FriendInfo) -> String {
-    let mut pairs: Vec<_> = friend.friend_attributes.iter().collect();
-    pairs.sort_unstable();
-    pairs.iter().map(|(key, value)| format!("{key}={}", preview(value, 20))).collect::<Vec<_>>().join(" ")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_attribute_is_a_key_and_a_value() {
-        assert_eq!(attribute("k0=a=b"), Ok(("k0".to_owned(), "a=b".to_owned())));
-        assert_eq!(attribute("k1="), Ok(("k1".to_owned(), String::new())));
-        assert!(attribute("k1").is_err());
-    }
 
     #[test]
     fn attributes_are_ordered_by_key() {

@@ -33,7 +33,8 @@ impl Group {
 
     /// Returns the role of the caller.
     async fn my_role(&self, tx: &mut Tx<'_>) -> Result<i64, Error> {
-        store::role(tx, self.conversation.key, self.me).await?.ok_or_else(Error::not_in_group)
+        let role = store::role(tx, self.conversation.key, self.me).await?;
+        role.ok_or_else(|| Error::not_in_group(&self.group_id))
     }
 
     /// Returns what the group is.

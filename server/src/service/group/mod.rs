@@ -118,8 +118,9 @@ impl GroupService for App {
         let (me, config) = (caller.identity()?.user, request.config.unwrap_or_default());
         let key = self.find_group(caller, &request.group_id).await?.conversation.key;
         let page = (config.next_flag, usize::try_from(config.count).unwrap_or(0));
+        let group_id = request.group_id.clone();
         let page = self.db.read(async move |tx| {
-            store::role(tx, key, me).await?.ok_or_else(Error::not_in_group)?;
+            store::role(tx, key, me).await?.ok_or_else(|| Error::not_in_group(&group_id))?;
             store::members(tx, key, page).await
         });
         let (user_list, next_flag) = page.await?;

@@ -74,16 +74,15 @@ async fn revoker(
     user: UserKey,
     sender: UserKey,
 ) -> Result<Option<MessageRevokeStatus>, Error> {
-    let is_group = matches!(conversation.audience, Audience::Group { .. });
-    let mine = if is_group { role(tx, conversation.key, user).await? } else { None };
-    if is_group && mine.is_none() {
-        return Err(Error::not_in_group());
+    let mut mine = None;
+    if let Audience::Group { name, .. } = &conversation.audience {
+        mine = Some(role(tx, conversation.key, user).await?.ok_or_else(|| Error::not_in_group(name))?);
     }
     if sender == user {
         return Ok(Some(MessageRevokeStatus::SelfRevoke));
     }
     // Somebody who has left is like a member.
-    let theirs = if is_group { role(tx, conversation.key, sender).await?.unwrap_or(i64::MAX) } else { 0 };
+    let theirs = if mine.is_some() { role(tx, conversation.key, sender).await?.unwrap_or(i64::MAX) } else { 0 };
     Ok(mine.filter(|mine| is_above(*mine, theirs)).map(|mine| match mine {
         OWNER => MessageRevokeStatus::GroupOwnerRevoke,
         _ => MessageRevokeStatus::GroupAdminRevoke,

@@ -1,0 +1,246 @@
+//! `zim group`: groups and their members.
+
+mod create;
+
+use clap::Subcommand;
+use zim_client_sdk::Zim;
+use zim_protocol::{
+    GroupBeInviteMode, GroupFullInfo, GroupInviteMode, GroupJoinMode, GroupMemberInfo, GroupMemberQueryConfig,
+    GroupVerifyInfo,
+};
+
+use self::create::CreateArgs;
+use super::friend::{ListArgs, next_count};
+use crate::attribute::attributes_text;
+use crate::context::{Context, now_ms};
+use crate::describe::group::{name, role};
+use crate::exit::{Failure, all_done};
+use crate::output::{Align, Ink, Output, Table, when};
+use crate::text::preview;
+
+/// The limit of users in a request.
+const MAX_USERS: usize = 100;
+
+/// `zim group`
+#[derive(Debug, Subcommand)]
+#[command(after_help = "\
+Groups are written to and read like users, with --group: zim send, history, chat, revoke, conversation.
+
+Examples:
+  zim group create crew2 bob carol --name \"The crew\"
+  zim send --group crew2 \"hi all\"
+  zim --profile carol group leave crew2
+  zim group members crew2 | jq -r .userID
+  zim group kick crew2 bob")]
+pub(crate) enum GroupCommand {
+    /// Create a group, with yourself as its owner
+    Create(CreateArgs),
+    /// Join a group that is open to everybody
+    Join {
+        /// The group
+        group: String,
+    },
+    /// Leave a group; what you saw of it stays readable
+    Leave {
+        /// The group
+        group: String,
+    },
+    /// End a group for all of its members, for its owner
+    Dismiss {
+        /// The group
+        group: String,
+    },
+    /// Remove members, for the owner and administrators
+    Kick {
+        /// The group
+        group: String,
+        /// The members
+        #[arg(value_name = "USER", required = true, num_args = 1..=MAX_USERS)]
+        users: Vec<String>,
+    },
+    /// Show what a group is
+    Info {
+        /// The group
+        group: String,
+    },
+    /// List the members of a group, in the order in which they entered
+    Members {
+        /// The group
+        group: String,
+        #[command(flatten)]
+        list: ListArgs,
+    },
+}
+
+pub(crate) async fn run(command: GroupCommand, context: &Context) -> Result<(), Failure> {
+    let session = context.one_shot().await?;
+    let (zim, output) = (&session.zim, context.output);
+    let outcome = match command {
+        GroupCommand::Create(args) => create::run(args, zim, output).await,
+        GroupCommand::Join { group } => join(&group, zim, output).await,
+        GroupCommand::Leave { group } => leave(&group, zim, output).await,
+        GroupCommand::Dismiss { group } => dismiss(&group, zim, output).await,
+        GroupCommand::Kick { group, users } => kick(&group, &users, zim, output).await,
+        GroupCommand::Info { group } => info(&group, zim, output).await,
+        GroupCommand::Members { group, list } => members(&group, &list, zim, output).await,
+    };
+    session.end().await;
+    outcome
+}
+
+async fn join(group: &str, zim: &Zim, output: Output) -> Result<(), Failure> {
+    let joined = zim.join_group(group).await?;
+    if output.is_json() {
+        return output.json(&joined);
+    }
+    let group = joined.group_info.unwrap_or_default().base_info.unwrap_or_default();
+    output.line(format!("You are in the group {} now.", output.paint(Ink::Name, &name(&group))))
+}
+
+async fn leave(group: &str, zim: &Zim, output: Output) -> Result<(), Failure> {
+    let left = zim.leave_group(group).await?;
+    if output.is_json() {
+        return output.json(&left);
+    }
+    output.line(format!("You have left the group {}.", output.paint(Ink::Name, &preview(group, 32))))
+}
+
+async fn dismiss(group: &str, zim: &Zim, output: Output) -> Result<(), Failure> {
+    let dismissed = zim.dismiss_group(group).await?;
+    if output.is_json() {
+        return output.json(&dismissed);
+    }
+    output.line(format!("The group {} is dismissed.", output.paint(Ink::Name, &preview(group, 32))))
+}
+
+async fn kick(group: &str, users: &[String], zim: &Zim, output: Output) -> Result<(), Failure> {
+    let kicked = zim.kick_group_members(users, group).await?;
+    if output.is_json() {
+        output.json(&kicked)?;
+    } else {
+        output.done("Removed", users, &kicked.error_user_list)?;
+    }
+    all_done(&kicked.error_user_list, "not removed")
+}
+
+async fn info(group: &str, zim: &Zim, output: Output) -> Result<(), Failure> {
+    let found = zim.query_group_info(group).await?;
+    if output.is_json() {
+        return output.json(&found);
+    }
+    let rows = rows(&found.group_info.unwrap_or_default(), now_ms());
+    rows.into_iter().try_for_each(|(what, value)| output.line(format!("{what:<13}{value}")))
+}
+
+/// Returns what a group is, without what is empty.
+fn rows(info: &GroupFullInfo, now_ms: i64) -> Vec<(&'static str, String)> {
+    let (base, rules) = (info.base_info.clone().unwrap_or_default(), info.verify_info.unwrap_or_default());
+    let rows = [
+        ("group", preview(&base.group_id, 32)),
+        ("name", preview(&base.group_name, 100)),
+        ("avatar", preview(&base.group_avatar_url, 200)),
+        ("notice", preview(&info.group_notice, 300)),
+        ("attributes", attributes_text(&info.group_attributes)),
+        ("created", when(info.create_time, now_ms)),
+        ("room", if info.max_member_count > 0 { format!("{} members", info.max_member_count) } else { String::new() }),
+        ("who joins", joins(rules).to_owned()),
+        ("who invites", invites(rules).to_owned()),
+    ];
+    rows.into_iter().filter(|(_, value)| !value.is_empty()).collect()
+}
+
+fn joins(rules: GroupVerifyInfo) -> &'static str {
+    match rules.join_mode() {
+        GroupJoinMode::Any => "everybody",
+        GroupJoinMode::Auth => "those whose application an administrator accepts",
+        GroupJoinMode::Forbid => "nobody without an invitation",
+    }
+}
+
+fn invites(rules: GroupVerifyInfo) -> &'static str {
+    match (rules.invite_mode(), rules.be_invite_mode()) {
+        (GroupInviteMode::Any, GroupBeInviteMode::None) => "every member",
+        (GroupInviteMode::Any, GroupBeInviteMode::Auth) => "every member; the invited user must agree",
+        (GroupInviteMode::Admin, GroupBeInviteMode::None) => "the owner and administrators",
+        (GroupInviteMode::Admin, GroupBeInviteMode::Auth) => {
+            "the owner and administrators; the invited user must agree"
+        }
+    }
+}
+
+async fn members(group: &str, args: &ListArgs, zim: &Zim, output: Output) -> Result<(), Failure> {
+    let (mut all, mut next_flag): (Vec<GroupMemberInfo>, i64) = (Vec::new(), 0);
+    while let Some(count) = next_count(args.count, all.len()) {
+        let page = zim.query_group_member_list(group, GroupMemberQueryConfig { next_flag, count }).await?;
+        all.extend(page.user_list);
+        next_flag = page.next_flag;
+        if next_flag == 0 {
+            break;
+        }
+    }
+    if output.is_json() {
+        return all.iter().try_for_each(|member| output.json(member));
+    }
+    output.table(&table(&all, now_ms()))
+}
+
+fn table(members: &[GroupMemberInfo], now_ms: i64) -> Table {
+    let columns = ["MEMBER", "NAME", "ROLE", "SINCE", "INVITED BY"].map(|name| (name, Align::Left));
+    let mut table = Table::new(&columns);
+    for member in members {
+        let named = if member.member_nickname.is_empty() { &member.user_name } else { &member.member_nickname };
+        let entered = member.group_enter_info.clone().unwrap_or_default();
+        let inviter = entered.operated_user.map_or_else(String::new, |user| preview(&user.user_id, 32));
+        table.row([
+            preview(&member.user_id, 32),
+            preview(named, 40),
+            role(member.member_role),
+            when(entered.enter_time, now_ms),
+            inviter,
+        ]);
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use zim_protocol::{GroupEnterInfo, GroupInfo, GroupMemberSimpleInfo};
+
+    use super::*;
+
+    #[test]
+    fn what_a_group_is_is_shown_without_what_is_empty() {
+        let base_info = Some(GroupInfo { group_id: "crew".into(), ..GroupInfo::default() });
+        let verify_info = Some(GroupVerifyInfo { join_mode: 2, invite_mode: 1, be_invite_mode: 1 });
+        let info = GroupFullInfo {
+            base_info,
+            verify_info,
+            group_attributes: [("color".to_owned(), "red".to_owned())].into(),
+            ..GroupFullInfo::default()
+        };
+        let expected = [
+            ("group", "crew"),
+            ("attributes", "color=red"),
+            ("who joins", "nobody without an invitation"),
+            ("who invites", "the owner and administrators; the invited user must agree"),
+        ];
+        assert_eq!(rows(&info, 0), expected.map(|(what, value)| (what, value.to_owned())));
+    }
+
+    #[test]
+    fn members_are_a_table_with_roles() {
+        let ann = GroupMemberInfo { user_id: "ann".into(), member_role: 1, ..GroupMemberInfo::default() };
+        let operated_user = Some(GroupMemberSimpleInfo { user_id: "ann".into(), ..Default::default() });
+        let bob = GroupMemberInfo {
+            user_id: "bob".into(),
+            user_name: "Robert".into(),
+            member_nickname: "Bobby".into(),
+            member_role: 3,
+            group_enter_info: Some(GroupEnterInfo { operated_user, ..GroupEnterInfo::default() }),
+            ..GroupMemberInfo::default()
+        };
+        let expected =
+            ["MEMBER  NAME   ROLE    SINCE  INVITED BY", "ann            owner", "bob     Bobby  member         ann"];
+        assert_eq!(table(&[ann, bob], 0).render(), expected);
+    }
+}
