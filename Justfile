@@ -34,8 +34,9 @@ test-sqlite *args: (_tools "cargo-nextest")
 
 # The tests that use a database, on PostgreSQL.
 test-postgres *args: (_tools "cargo-nextest")
-    cargo build --quiet --locked --bin with-postgres
-    ZIM_TEST_DATABASE=postgres cargo run --quiet --locked --bin with-postgres -- \
+    # With the whole workspace, or its crates would be built a second time with fewer features.
+    cargo build --quiet --locked --workspace --bin with-postgres
+    ZIM_TEST_DATABASE=postgres "${CARGO_TARGET_DIR:-target}/debug/with-postgres" \
         cargo nextest run --locked --workspace -E '{{ on_a_database }}' {{ args }}
 
 # The examples in the documentation of the SDK and the protocol.

@@ -133,14 +133,25 @@ impl PushQueue {
 
     /// Queues a frame that extends `target`. A dirty log stays dirty: the client pulls it anyway.
     pub fn push(&self, frame: Bytes, target: &PushTarget) {
+        self.push_all([frame], target);
+    }
+
+    /// Queues frames that extend `target`, in order.
+    pub fn push_all(&self, frames: impl IntoIterator<Item = Bytes>, target: &PushTarget) {
+        let mut frames = frames.into_iter().peekable();
+        if frames.peek().is_none() {
+            return;
+        }
         let mut inner = self.inner.lock();
         if inner.ended {
             return;
         }
-        if inner.is_dirty(target) || !inner.fits(&frame, self.max_bytes) {
-            inner.mark_dirty(target);
-        } else {
-            inner.add(frame);
+        for frame in frames {
+            if inner.is_dirty(target) || !inner.fits(&frame, self.max_bytes) {
+                inner.mark_dirty(target);
+            } else {
+                inner.add(frame);
+            }
         }
         drop(inner);
         self.ready.notify_one();

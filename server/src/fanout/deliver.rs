@@ -14,7 +14,7 @@ use zim_protocol::{
 
 use super::Fanout;
 use super::feed_order::{Fed, FeedOrder};
-use super::group::{Group, GroupPush, for_group, push_to_group};
+use super::group::{Group, GroupPush, for_group, push_to_groups};
 use super::lane::{Mark, Marks, Step, TransientPush, View, Viewers, Work};
 use crate::connection::{ConnectionState, PushTarget};
 use crate::effect::{Audience, Effect, MessageEffect, TransientEffect};
@@ -223,7 +223,7 @@ impl Fanout {
     }
 
     fn push_work(&self, lane: usize, work: Vec<Work>, order: &mut FeedOrder) {
-        let mut messages = Vec::new();
+        let (mut messages, mut groups) = (Vec::new(), Vec::new());
         for work in work {
             match work {
                 Work::Message { view, message } => messages.push((view, message)),
@@ -236,9 +236,10 @@ impl Fanout {
                 Work::Transient(push) => {
                     // It keeps its place among the messages of its conversation.
                     self.push_messages(&mut messages);
+                    push_to_groups(&self.groups[lane], std::mem::take(&mut groups));
                     self.push_transient(lane, &push);
                 }
-                Work::Group(push) => push_to_group(&self.groups[lane], &push),
+                Work::Group(push) => groups.push(push),
                 Work::Feed { user, pos, entry, cause } => {
                     let last = self.connections(user).iter().map(|connection| connection.fed()).max().unwrap_or(0);
                     for (pos, fed) in order.arrive(user, last, pos, Fed { entry, cause }, Instant::now()) {
@@ -252,6 +253,7 @@ impl Fanout {
             }
         }
         self.push_messages(&mut messages);
+        push_to_groups(&self.groups[lane], groups);
     }
 
     /// Pushes the collected messages. Grouping them by view keeps the order of each log.

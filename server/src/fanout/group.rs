@@ -141,15 +141,18 @@ pub(super) fn for_group(
     }
 }
 
-/// Pushes to the sessions of one lane.
-pub(super) fn push_to_group(index: &GroupIndex, push: &GroupPush) {
-    let target = PushTarget::Conversation(push.group.conversation());
-    for_group(index, push.group.key, |session, stay| {
-        let frame = session.identity().and_then(|identity| push.frame(stay, identity.login));
-        if let Some(frame) = frame {
-            session.queue.push(frame, &target);
-        }
-    });
+/// Pushes to the sessions of one lane. The pushes of one group are made together: each session is woken once.
+pub(super) fn push_to_groups(index: &GroupIndex, mut pushes: Vec<Arc<GroupPush>>) {
+    // A stable sort: it keeps the order of each group.
+    pushes.sort_by_key(|push| push.group.key);
+    for pushes in pushes.chunk_by(|one, two| one.group == two.group) {
+        let Some(first) = pushes.first() else { continue };
+        let target = PushTarget::Conversation(first.group.conversation());
+        for_group(index, first.group.key, |session, stay| {
+            let Some(login) = session.identity().map(|identity| identity.login) else { return };
+            session.queue.push_all(pushes.iter().filter_map(|push| push.frame(stay, login)), &target);
+        });
+    }
 }
 
 impl Fanout {
