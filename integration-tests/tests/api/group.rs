@@ -564,3 +564,22 @@ async fn revoke_message_in_a_group_is_for_its_sender_and_those_above() {
     assert_eq!(kinds, [MessageType::Revoke, MessageType::Revoke, MessageType::Revoke]);
     world.end().await;
 }
+
+/// The positions that a device stores are never beyond those that the server has for its user: the next login would start over.
+#[tokio::test]
+async fn leave_group_tells_the_owner_nothing_of_what_follows() {
+    let world = World::new().await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    create(&ann, "crew", &["bob"]).await;
+    ann.say(group("crew"), "bye").await;
+    soon(ann.leave_group("crew")).await.unwrap();
+    bob.next(EventKind::GroupMemberInfoUpdated).await;
+    is_disabled(&ann, "crew").await;
+    let dir = ann.dir();
+    ann.quit().await;
+    assert!(ann.seen_of(EventKind::GroupMemberInfoUpdated).is_empty());
+    let ann = world.user_at(dir, "ann").await;
+    assert!(ann.seen_of(EventKind::EpochChanged).is_empty());
+    assert_eq!(texts(&ann.history(group("crew")).await), ["bye"]);
+    world.end().await;
+}
