@@ -583,3 +583,17 @@ async fn leave_group_tells_the_owner_nothing_of_what_follows() {
     assert_eq!(texts(&ann.history(group("crew")).await), ["bye"]);
     world.end().await;
 }
+
+#[tokio::test]
+async fn revoke_message_in_a_group_that_was_dismissed_is_refused() {
+    let world = World::new().await;
+    let ann = world.user("ann").await;
+    create(&ann, "crew", &[]).await;
+    let sent = ann.say(group("crew"), "hi").await;
+    soon(ann.dismiss_group("crew")).await.unwrap();
+    let gone = ErrorCode::GroupModuleGroupDoesNotExist;
+    assert_eq!(refusal(soon(ann.revoke_message(&sent, MessageRevokeConfig::default())).await), gone);
+    let config = GroupMemberQueryConfig { next_flag: 0, count: 100 };
+    assert_eq!(refusal(soon(ann.query_group_member_list("crew", config)).await), gone);
+    world.end().await;
+}

@@ -120,6 +120,9 @@ impl GroupService for App {
         let page = (config.next_flag, usize::try_from(config.count).unwrap_or(0));
         let group_id = request.group_id.clone();
         let page = self.db.read(async move |tx| {
+            // The rows of the members of a dismissed group stay.
+            let is_open = store::head(tx, key).await?.is_some_and(|head| !head.is_dismissed);
+            is_open.then_some(()).ok_or_else(|| Error::group_not_found(&group_id))?;
             store::role(tx, key, me).await?.ok_or_else(|| Error::not_in_group(&group_id))?;
             store::members(tx, key, page).await
         });
