@@ -3,9 +3,10 @@
 use zim_integration_tests::{Device, World, eventually, group, refusal, soon, texts};
 use zim_protocol::message::Body;
 use zim_protocol::{
-    ConversationEvent, ConversationType, ErrorCode, Event, EventKind, GroupAdvancedConfig, GroupEnterType, GroupEvent,
+    ConversationEvent, ConversationRef, ConversationType, ErrorCode, Event, EventKind, GroupAdvancedConfig, GroupEnterType, GroupEvent,
     GroupInfo, GroupJoinMode, GroupMemberEvent, GroupMemberInfo, GroupMemberQueryConfig, GroupMemberState, GroupState,
-    KickGroupMembersRequest, Message, MessageRevokeConfig, MessageRevokeStatus, MessageType,
+    KickGroupMembersRequest, Message, MessageRevokeConfig, MessageRevokeStatus, MessageType, Page, PullRequest,
+    change_entry::Detail,
 };
 
 pub(crate) fn info(group_id: &str) -> GroupInfo {
@@ -595,5 +596,31 @@ async fn revoke_message_in_a_group_that_was_dismissed_is_refused() {
     assert_eq!(refusal(soon(ann.revoke_message(&sent, MessageRevokeConfig::default())).await), gone);
     let config = GroupMemberQueryConfig { next_flag: 0, count: 100 };
     assert_eq!(refusal(soon(ann.query_group_member_list("crew", config)).await), gone);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn pull_tells_somebody_who_has_left_nothing_of_the_present_members() {
+    let world = World::new().await;
+    let (ann, _cai) = (world.user("ann").await, world.user("cai").await);
+    let mut bob = world.raw_user("bob", 2).await;
+    create(&ann, "crew", &["bob", "cai"]).await;
+    let crew = ConversationRef { r#type: ConversationType::Group as i32, id: "crew".into() };
+    let request = PullRequest { conversation: Some(crew), ..PullRequest::default() };
+    let roles = |page: Page| {
+        let changes = page.changes.into_iter().filter_map(|change| match change.detail {
+            Some(Detail::Roster(change)) => Some(change.user_list),
+            _ => None,
+        });
+        let roles = changes.flatten().map(|user| (user.user_id, user.member_role, user.group_enter_info.is_some()));
+        roles.collect::<Vec<_>>()
+    };
+    let before = roles(bob.call(&request).await.unwrap());
+    assert_eq!(before, [("bob".to_owned(), 3, true), ("cai".to_owned(), 3, true)]);
+    soon(ann.kick_group_members(["bob"], "crew")).await.unwrap();
+    let after = roles(bob.call(&request).await.unwrap());
+    let unknown = ["bob", "cai", "bob"].map(|user| (user.to_owned(), 0, false));
+    assert_eq!(after, unknown);
+    bob.end().await;
     world.end().await;
 }
