@@ -89,6 +89,17 @@ impl GroupPush {
         joins
     }
 
+    /// Whether this is a change of a message that the user may know from an earlier stay. The index knows only the last one.
+    fn may_be_of_earlier_stay(&self, stay: &GroupStay, login: LoginKey) -> bool {
+        match &self.entries {
+            Entries::Change(entry, cause) => {
+                let is_earlier = matches!(&entry.detail, Some(Detail::Message(message)) if !stay.has_message(message.seq.cast_signed()));
+                stay.is_return && *cause != login && is_earlier && stay.has_change(entry.rev.cast_signed())
+            }
+            Entries::Messages(_) => false,
+        }
+    }
+
     /// Returns the frame for a session, if it gets one: what it caused itself comes with its responses.
     fn frame(&self, stay: &GroupStay, login: LoginKey) -> Option<Bytes> {
         let conversation = || self.group.conversation();
@@ -145,8 +156,11 @@ pub(super) fn for_group(
 pub(super) fn push_to_group(index: &GroupIndex, push: &GroupPush) {
     let target = PushTarget::Conversation(push.group.conversation());
     for_group(index, push.group.key, |session, stay| {
-        let frame = session.identity().and_then(|identity| push.frame(stay, identity.login));
-        if let Some(frame) = frame {
+        let Some(login) = session.identity().map(|identity| identity.login) else { return };
+        if push.may_be_of_earlier_stay(stay, login) {
+            // A pull tells what the user may see of it.
+            session.queue.mark_dirty(&target);
+        } else if let Some(frame) = push.frame(stay, login) {
             session.queue.push(frame, &target);
         }
     });
