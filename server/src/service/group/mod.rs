@@ -42,7 +42,7 @@ impl GroupService for App {
         };
         let group = self.group(caller, key, &group_id)?;
         // No ID contains a slash: the name of a group is never that of a user.
-        let scope = Scope::name(app, &format!("group/{group_id}")).and_user(me).and_users(named.keys());
+        let scope = Scope::name(app, &format!("group/{group_id}")).makes(key).and_user(me).and_users(named.keys());
         let (others, name) = (named.keys(), (info.group_name, info.group_avatar_url, settings));
         let created = caller.write(&self.db, scope, async move |tx, log| {
             let users: Vec<i64> = [me].iter().chain(&others).map(|user| user.0).collect();
