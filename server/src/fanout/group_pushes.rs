@@ -119,8 +119,10 @@ async fn the_device_that_sends_gets_no_content_and_the_users_other_devices_do() 
 #[tokio::test]
 async fn nothing_outside_the_stay_is_pushed() {
     let group = Group::new();
-    let (ann, late) =
-        (group.session(1, 10, STAY), group.session(2, 20, GroupStay { from_seq: 2, from_rev: 2, to: None, is_return: false }));
+    let (ann, late) = (
+        group.session(1, 10, STAY),
+        group.session(2, 20, GroupStay { from_seq: 2, from_rev: 2, to: None, is_return: false }),
+    );
     group.publisher.publish(vec![group.message(1, 99), group.message(2, 99), group.change(1), group.change(2)]);
     assert_eq!(pushes(&ann, 3).await, [(MESSAGES, 1, 2), (CHANGES, 1, 1), (CHANGES, 2, 2)]);
     assert_eq!(pushes(&late, 2).await, [(MESSAGES, 2, 2), (CHANGES, 2, 2)]);

@@ -116,13 +116,14 @@ pub(super) async fn enter(
     let mut stays = Vec::with_capacity(users.len());
     for (index, user) in (0_i64..).zip(users.iter().copied()) {
         // Somebody who returns: the stay before becomes an earlier one.
-        let earlier = tx.execute(
-            "INSERT INTO span (account, conversation, from_seq, from_rev, to_seq, to_rev) \
+        let earlier = tx
+            .execute(
+                "INSERT INTO span (account, conversation, from_seq, from_rev, to_seq, to_rev) \
              SELECT account, conversation, from_seq, from_rev, to_seq, to_rev FROM member \
              WHERE account = $1 AND conversation = $2",
-            &params![user, group],
-        )
-        .await?;
+                &params![user, group],
+            )
+            .await?;
         stays.push((user, GroupStay { from_seq: seq + 1, from_rev: place.rev, to: None, is_return: earlier > 0 }));
         tx.execute(
             "INSERT INTO member (conversation, account, peer, from_seq, from_rev, cleared_seq, read_seq, base_seq, base_n, \
@@ -172,7 +173,12 @@ pub(super) async fn exit(
     let rows = tx.fetch(&sql, &params).await?;
     let mut stays = Vec::with_capacity(rows.len());
     for row in &rows {
-        let stay = GroupStay { from_seq: row.get(1)?, from_rev: row.get(2)?, to: Some((row.get(3)?, rev)), is_return: row.get::<i64>(4)? != 0 };
+        let stay = GroupStay {
+            from_seq: row.get(1)?,
+            from_rev: row.get(2)?,
+            to: Some((row.get(3)?, rev)),
+            is_return: row.get::<i64>(4)? != 0,
+        };
         stays.push((UserKey(row.get(0)?), stay));
     }
     let (list, mut params) = tx.dialect().in_list(users.iter().copied(), 2);
@@ -273,7 +279,12 @@ pub(super) async fn stays(tx: &mut Tx<'_>, user: UserKey) -> Result<Vec<Stay>, E
     rows.iter()
         .map(|row| {
             let name: String = row.get(1)?;
-            let stay = GroupStay { from_seq: row.get(2)?, from_rev: row.get(3)?, to: None, is_return: row.get::<i64>(4)? != 0 };
+            let stay = GroupStay {
+                from_seq: row.get(2)?,
+                from_rev: row.get(3)?,
+                to: None,
+                is_return: row.get::<i64>(4)? != 0,
+            };
             Ok((ConversationKey(row.get(0)?), Arc::from(name), stay))
         })
         .collect()
