@@ -3,10 +3,10 @@
 use zim_integration_tests::{Device, World, eventually, group, refusal, soon, texts};
 use zim_protocol::message::Body;
 use zim_protocol::{
-    ConversationEvent, ConversationRef, ConversationType, ErrorCode, Event, EventKind, GroupAdvancedConfig, GroupEnterType, GroupEvent,
-    GroupInfo, GroupJoinMode, GroupMemberEvent, GroupMemberInfo, GroupMemberQueryConfig, GroupMemberState, GroupState,
-    KickGroupMembersRequest, Message, MessageRevokeConfig, MessageRevokeStatus, MessageType, Page, PullRequest,
-    change_entry::Detail,
+    ConversationEvent, ConversationRef, ConversationType, ErrorCode, Event, EventKind, GroupAdvancedConfig,
+    GroupEnterType, GroupEvent, GroupInfo, GroupJoinMode, GroupMemberEvent, GroupMemberInfo, GroupMemberQueryConfig,
+    GroupMemberState, GroupState, KickGroupMembersRequest, Message, MessageRevokeConfig, MessageRevokeStatus,
+    MessageType, Page, PullRequest, change_entry::Detail,
 };
 
 pub(crate) fn info(group_id: &str) -> GroupInfo {
@@ -622,5 +622,18 @@ async fn pull_tells_somebody_who_has_left_nothing_of_the_present_members() {
     let unknown = ["bob", "cai", "bob"].map(|user| (user.to_owned(), 0, false));
     assert_eq!(after, unknown);
     bob.end().await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn join_group_is_news_to_a_device_that_wrote_to_the_group_before() {
+    let world = World::new().await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    create(&ann, "crew", &[]).await;
+    let refused = soon(bob.send_to(group("crew"), Message::text("?"))).await;
+    assert_eq!(refusal(refused), ErrorCode::GroupModuleUserIsNotInTheGroup);
+    soon(bob.join_group("crew")).await.unwrap();
+    assert_eq!(state(&bob).await, (GroupState::Enter, GroupEvent::Joined, "bob".into()));
+    assert_eq!(members(&bob).await, (GroupMemberEvent::Joined, named(["bob"]), "bob".into()));
     world.end().await;
 }
