@@ -38,7 +38,7 @@ fn number_of(message: &Message) -> u8 {
 async fn arrived(device: &mut RawClient) -> Vec<u8> {
     let mut numbers = Vec::new();
     while numbers.last() != Some(&(BURST - 1)) {
-        match device.event().await.expect("an event") {
+        match device.event().await.unwrap() {
             event_frame::Frame::Push(push) => numbers.extend(push.messages.into_iter().map(number)),
             event_frame::Frame::Transient(transient) => numbers.push(number(transient.message.unwrap())),
             other => panic!("{other:?}"),

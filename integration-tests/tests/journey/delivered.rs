@@ -31,7 +31,7 @@ async fn behind(world: &World, user: &str) -> u64 {
 }
 
 async fn next_push(raw: &mut RawClient) -> u64 {
-    match raw.event().await.expect("an event") {
+    match raw.event().await.unwrap() {
         event_frame::Frame::Push(push) => push.to,
         other => panic!("{other:?}"),
     }

@@ -132,6 +132,7 @@ async fn a_file_that_is_not_a_database_is_refused() {
     assert_eq!(error.kind(), DbErrorKind::Corrupt, "{error}");
 }
 
+#[expect(clippy::disallowed_methods, reason = "the other program has pragmas of its own")]
 #[tokio::test]
 async fn a_database_of_another_program_is_refused_and_not_changed() {
     let test_db = TestDb::new(None, "");

@@ -51,6 +51,9 @@ struct Sent {
     hidden: bool,
 }
 
+/// A position in each log.
+type Place = (i64, i64);
+
 /// A group, as Bob knows it.
 struct Case {
     key: ConversationKey,
@@ -60,8 +63,8 @@ struct Case {
     dismissed: bool,
     cleared: i64,
     base: i64,
-    /// `((from_seq, from_rev), (to_seq, to_rev))`; the last one may last.
-    stays: Vec<((i64, i64), Option<(i64, i64)>)>,
+    /// The first and the last place of each stay; the last stay may last.
+    stays: Vec<(Place, Option<Place>)>,
     sent: Vec<Sent>,
 }
 
@@ -114,7 +117,7 @@ impl Case {
     }
 
     /// The stay that a message belongs to.
-    fn stay(&self, seq: i64) -> Option<Option<(i64, i64)>> {
+    fn stay(&self, seq: i64) -> Option<Option<Place>> {
         self.stays.iter().find(|(from, to)| seq >= from.0 && to.is_none_or(|to| seq <= to.0)).map(|stay| stay.1)
     }
 
