@@ -99,6 +99,8 @@ pub struct GroupStay {
     pub from_rev: i64,
     /// The last message and the last change, once the stay is over.
     pub to: Option<(i64, i64)>,
+    /// The user was in the group before: earlier messages may belong to an earlier stay.
+    pub is_return: bool,
 }
 
 impl GroupStay {

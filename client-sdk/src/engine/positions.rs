@@ -184,7 +184,16 @@ impl SyncEngine {
             self.want_sync();
             return;
         }
+        let described = |entry: &FeedEntry| match &entry.detail {
+            Some(Detail::Conversation(head)) if entry.pos > self.position.pos => {
+                head.conversation.as_ref().map(Name::from)
+            }
+            _ => None,
+        };
+        let described: Vec<Name> = push.feed.iter().filter_map(described).collect();
         self.apply_feed(push.feed, push.to, origin);
+        // A sync in flight may have been read before them.
+        described.iter().for_each(|name| self.moved(name));
     }
 
     /// Applies the feed from the known position to `through`.
@@ -232,10 +241,11 @@ impl SyncEngine {
             self.output.batch.changes.push(Change::Drop(name.clone()));
         }
         state.from_seq = state.from_seq.max(head.from_seq);
+        let is_local = std::mem::take(&mut state.is_local);
         if !state.known {
             // Changes to messages that are not held are dropped, so there are none to catch up with. In a group that is new
             // to the user, the first change tells how they came in.
-            let is_entered = is_new && !is_first && head.group.is_some();
+            let is_entered = (is_new || is_local) && !is_first && head.group.is_some();
             state.rev = state.rev.max(if is_entered { head.from_rev.saturating_sub(1) } else { head.end_rev });
         }
         state.asked = false;

@@ -46,6 +46,8 @@ pub struct State {
     pub(crate) asked: bool,
     /// Positions were skipped, so the tally is invalid until a head arrives that is not older than the known positions.
     pub(crate) uncounted: bool,
+    /// Only this device knows the conversation so far.
+    pub(crate) is_local: bool,
 }
 
 impl State {

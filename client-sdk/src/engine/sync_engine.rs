@@ -204,7 +204,7 @@ impl SyncEngine {
     /// Adds a conversation that only this device knows so far, because its first message is being written.
     pub fn open(&mut self, name: &Name) {
         if !self.conversations.contains_key(name) {
-            self.conversations.insert(name.clone(), State::default());
+            self.conversations.insert(name.clone(), State { is_local: true, ..State::default() });
             self.touch(name);
         }
     }
@@ -304,8 +304,10 @@ impl SyncEngine {
     }
 }
 
-/// Loads a state from the store. The store does not record whether one without a head was counted without a gap.
+/// Loads a state from the store. The store does not record whether one without a head was counted without a gap, and whether the
+/// server knew one without positions.
 fn as_stored((name, mut state): (Name, State)) -> (Name, State) {
     state.uncounted = !state.known;
+    state.is_local = !state.known && !state.is_counted();
     (name, state)
 }

@@ -2,8 +2,9 @@
 
 use bytes::Bytes;
 use zim_protocol::{
-    ChangeEntry, ConversationHead, ConversationType, FillResult, LogKind, MessageEntry, Page, PullRequest, Push,
-    Snapshot, Sums, SyncResult, UserFullInfo, UserInfo, UserStatus, change_entry,
+    ChangeEntry, ConversationHead, ConversationType, FeedEntry, FillResult, GroupFullInfo, LogKind, MessageEntry, Page,
+    PullRequest, Push, Snapshot, Sums, SyncResult, UserFullInfo, UserInfo, UserStatus, change_entry,
+    feed_entry::Detail,
 };
 
 use super::state::{Change, Origin, Position, Request, State};
@@ -66,6 +67,62 @@ fn raised(engine: &mut SyncEngine) -> Vec<u64> {
 
 fn rev(engine: &SyncEngine) -> u64 {
     engine.state(&name()).unwrap().rev
+}
+
+/// The head of a group that the user entered with the fifth change, as the feed has it.
+fn entered() -> ConversationHead {
+    let conversation = Some(Name::new(ConversationType::Group as i32, "crew").to_ref());
+    let group = Some(GroupFullInfo::default());
+    let (from_seq, from_rev) = (1, 5);
+    ConversationHead { conversation, group, from_seq, from_rev, end_rev: 5, ..ConversationHead::default() }
+}
+
+fn feed(head: ConversationHead, pos: u64) -> Push {
+    let entry = FeedEntry { pos, detail: Some(Detail::Conversation(head)) };
+    Push { log: LogKind::Feed as i32, from: pos, to: pos, feed: vec![entry], ..Push::default() }
+}
+
+#[test]
+fn entering_a_group_that_only_this_device_knew_is_news() {
+    let crew = Name::new(ConversationType::Group as i32, "crew");
+    let rev = |engine: &SyncEngine| engine.state(&crew).unwrap().rev;
+    for is_stored in [false, true] {
+        let mut engine = device(3);
+        // The app wrote to the group before its user was a member.
+        engine.open(&crew);
+        if is_stored {
+            let saved = engine.state(&crew).unwrap().clone();
+            let saved = State { is_local: false, ..saved };
+            engine.restore(engine.position().clone(), [(crew.clone(), saved)]);
+        }
+        engine.push(feed(entered(), 1), Origin::Other);
+        assert_eq!(rev(&engine), 4, "the change that let them in follows");
+        // Another head is no news.
+        engine.push(feed(ConversationHead { end_rev: 9, ..entered() }, 2), Origin::Other);
+        assert_eq!(rev(&engine), 4);
+    }
+    // What a device knew before its positions were reset is no news either.
+    let mut engine = device(3);
+    engine.push(feed(entered(), 1), Origin::Other);
+    engine.audit();
+    let Some(Request::Sync { ticket, .. }) = engine.take().requests.pop() else { panic!("no sync") };
+    let epoch = Bytes::from_static(&[9; 16]);
+    engine.synced(ticket, SyncResult { reset: true, epoch, heads: vec![entered()], ..SyncResult::default() });
+    assert_eq!(rev(&engine), 5);
+}
+
+#[test]
+fn a_group_that_the_user_enters_during_a_full_sync_is_not_dropped_by_it() {
+    let crew = Name::new(ConversationType::Group as i32, "crew");
+    let mut engine = SyncEngine::new("ann", Position::default(), []);
+    engine.online(&Bytes::from_static(&[1; 16]));
+    let Some(Request::Sync { ticket, .. }) = engine.take().requests.pop() else { panic!("no sync") };
+    engine.push(feed(entered(), 1), Origin::Other);
+    // This answer was read before the user entered.
+    let (epoch, sums) = (Bytes::from_static(&[1; 16]), Some(Sums::default()));
+    engine.synced(ticket, SyncResult { epoch, sums, ..SyncResult::default() });
+    let state = engine.state(&crew).unwrap();
+    assert_eq!((state.known, state.head_rev), (true, 5));
 }
 
 #[test]

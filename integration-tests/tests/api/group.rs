@@ -3,9 +3,10 @@
 use zim_integration_tests::{Device, World, eventually, group, refusal, soon, texts};
 use zim_protocol::message::Body;
 use zim_protocol::{
-    ConversationEvent, ConversationType, ErrorCode, Event, EventKind, GroupAdvancedConfig, GroupEnterType, GroupEvent,
-    GroupInfo, GroupJoinMode, GroupMemberEvent, GroupMemberInfo, GroupMemberQueryConfig, GroupMemberState, GroupState,
-    KickGroupMembersRequest, Message, MessageRevokeConfig, MessageRevokeStatus, MessageType,
+    ConversationEvent, ConversationRef, ConversationType, ErrorCode, Event, EventKind, GroupAdvancedConfig,
+    GroupEnterType, GroupEvent, GroupInfo, GroupJoinMode, GroupMemberEvent, GroupMemberInfo, GroupMemberQueryConfig,
+    GroupMemberState, GroupState, KickGroupMembersRequest, Message, MessageRevokeConfig, MessageRevokeStatus,
+    MessageType, Page, PullRequest, change_entry::Detail,
 };
 
 pub(crate) fn info(group_id: &str) -> GroupInfo {
@@ -562,5 +563,77 @@ async fn revoke_message_in_a_group_is_for_its_sender_and_those_above() {
     let new = world.device("bob").await;
     let kinds: Vec<_> = new.history(group("crew")).await.iter().map(Message::r#type).collect();
     assert_eq!(kinds, [MessageType::Revoke, MessageType::Revoke, MessageType::Revoke]);
+    world.end().await;
+}
+
+/// The positions that a device stores are never beyond those that the server has for its user: the next login would start over.
+#[tokio::test]
+async fn leave_group_tells_the_owner_nothing_of_what_follows() {
+    let world = World::new().await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    create(&ann, "crew", &["bob"]).await;
+    ann.say(group("crew"), "bye").await;
+    soon(ann.leave_group("crew")).await.unwrap();
+    bob.next(EventKind::GroupMemberInfoUpdated).await;
+    is_disabled(&ann, "crew").await;
+    let dir = ann.dir();
+    ann.quit().await;
+    assert!(ann.seen_of(EventKind::GroupMemberInfoUpdated).is_empty());
+    let ann = world.user_at(dir, "ann").await;
+    assert!(ann.seen_of(EventKind::EpochChanged).is_empty());
+    assert_eq!(texts(&ann.history(group("crew")).await), ["bye"]);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn revoke_message_in_a_group_that_was_dismissed_is_refused() {
+    let world = World::new().await;
+    let ann = world.user("ann").await;
+    create(&ann, "crew", &[]).await;
+    let sent = ann.say(group("crew"), "hi").await;
+    soon(ann.dismiss_group("crew")).await.unwrap();
+    let gone = ErrorCode::GroupModuleGroupDoesNotExist;
+    assert_eq!(refusal(soon(ann.revoke_message(&sent, MessageRevokeConfig::default())).await), gone);
+    let config = GroupMemberQueryConfig { next_flag: 0, count: 100 };
+    assert_eq!(refusal(soon(ann.query_group_member_list("crew", config)).await), gone);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn pull_tells_somebody_who_has_left_nothing_of_the_present_members() {
+    let world = World::new().await;
+    let (ann, _cai) = (world.user("ann").await, world.user("cai").await);
+    let mut bob = world.raw_user("bob", 2).await;
+    create(&ann, "crew", &["bob", "cai"]).await;
+    let crew = ConversationRef { r#type: ConversationType::Group as i32, id: "crew".into() };
+    let request = PullRequest { conversation: Some(crew), ..PullRequest::default() };
+    let roles = |page: Page| {
+        let changes = page.changes.into_iter().filter_map(|change| match change.detail {
+            Some(Detail::Roster(change)) => Some(change.user_list),
+            _ => None,
+        });
+        let roles = changes.flatten().map(|user| (user.user_id, user.member_role, user.group_enter_info.is_some()));
+        roles.collect::<Vec<_>>()
+    };
+    let before = roles(bob.call(&request).await.unwrap());
+    assert_eq!(before, [("bob".to_owned(), 3, true), ("cai".to_owned(), 3, true)]);
+    soon(ann.kick_group_members(["bob"], "crew")).await.unwrap();
+    let after = roles(bob.call(&request).await.unwrap());
+    let unknown = ["bob", "cai", "bob"].map(|user| (user.to_owned(), 0, false));
+    assert_eq!(after, unknown);
+    bob.end().await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn join_group_is_news_to_a_device_that_wrote_to_the_group_before() {
+    let world = World::new().await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    create(&ann, "crew", &[]).await;
+    let refused = soon(bob.send_to(group("crew"), Message::text("?"))).await;
+    assert_eq!(refusal(refused), ErrorCode::GroupModuleUserIsNotInTheGroup);
+    soon(bob.join_group("crew")).await.unwrap();
+    assert_eq!(state(&bob).await, (GroupState::Enter, GroupEvent::Joined, "bob".into()));
+    assert_eq!(members(&bob).await, (GroupMemberEvent::Joined, named(["bob"]), "bob".into()));
     world.end().await;
 }

@@ -3,7 +3,7 @@
 use zim_integration_tests::{Device, World, eventually, group, soon, texts};
 use zim_protocol::{
     ConversationType, Event, EventKind, GroupAdvancedConfig, GroupEvent, GroupInfo, GroupMemberEvent,
-    MessageRevokeConfig,
+    MessageRevokeConfig, MessageType,
 };
 
 async fn create(owner: &Device, users: &[&str]) {
@@ -140,5 +140,32 @@ async fn a_user_is_invited_and_removed_while_their_device_is_away() {
     ann.say(group("crew"), "3").await;
     bob.receives("3").await;
     assert_eq!(received(&cai).len(), 1);
+    world.end().await;
+}
+
+/// What a push carries and what a pull carries is the same, also for messages of an earlier stay.
+#[tokio::test]
+async fn a_message_of_an_earlier_stay_is_revoked() {
+    let world = World::new().await;
+    let (ann, phone, tablet) = (world.user("ann").await, world.user("bob").await, world.device("bob").await);
+    create(&ann, &["bob"]).await;
+    let rude = ann.say(group("crew"), "rude").await;
+    let own = phone.say(group("crew"), "own").await;
+    soon(phone.leave_group("crew")).await.unwrap();
+    soon(phone.join_group("crew")).await.unwrap();
+    for device in [&phone, &tablet] {
+        has_states(device, &[GroupEvent::Invited, GroupEvent::Left, GroupEvent::Joined]).await;
+        assert_eq!(texts(&device.history(group("crew")).await), ["rude", "own"]);
+    }
+    soon(ann.revoke_message(&rude, MessageRevokeConfig::default())).await.unwrap();
+    soon(phone.revoke_message(&own, MessageRevokeConfig::default())).await.unwrap();
+    for device in [&phone, &tablet] {
+        eventually("two revoked messages", async || {
+            let history = device.history(group("crew")).await;
+            history.iter().all(|message| message.r#type() == MessageType::Revoke).then_some(())
+        })
+        .await;
+        device.has_unread(group("crew"), 0).await;
+    }
     world.end().await;
 }

@@ -41,6 +41,12 @@ impl Scope {
         Self { partition: conversation.0.unsigned_abs(), locks, cost: Cost::default() }
     }
 
+    /// Puts the job into the queue of a conversation that it makes: what it commits is handed over before what later jobs append.
+    #[must_use]
+    pub fn makes(self, conversation: ConversationKey) -> Self {
+        Self { partition: Self::conversation(conversation).partition, ..self }
+    }
+
     /// Adds a user.
     #[must_use]
     pub fn and_user(self, user: UserKey) -> Self {
@@ -97,5 +103,19 @@ impl Scope {
 
     pub(super) fn into_parts(self) -> (u64, Locks, Cost) {
         (self.partition, self.locks, self.cost)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_that_makes_a_conversation_is_in_its_queue() {
+        let (conversation, user) = (ConversationKey(7), UserKey(3));
+        let scope = Scope::name(AppKey(1), "group/crew").and_user(user);
+        let (_, locks, _) = scope.clone().into_parts();
+        let (partition, same_locks, _) = scope.makes(conversation).into_parts();
+        assert_eq!((partition, same_locks), (Scope::conversation(conversation).into_parts().0, locks));
     }
 }

@@ -89,6 +89,17 @@ impl GroupPush {
         joins
     }
 
+    /// Whether this is a change of a message that the user may know from an earlier stay. The index knows only the last one.
+    fn may_be_of_earlier_stay(&self, stay: &GroupStay, login: LoginKey) -> bool {
+        match &self.entries {
+            Entries::Change(entry, cause) => {
+                let is_earlier = matches!(&entry.detail, Some(Detail::Message(message)) if !stay.has_message(message.seq.cast_signed()));
+                stay.is_return && *cause != login && is_earlier && stay.has_change(entry.rev.cast_signed())
+            }
+            Entries::Messages(_) => false,
+        }
+    }
+
     /// Returns the frame for a session, if it gets one: what it caused itself comes with its responses.
     fn frame(&self, stay: &GroupStay, login: LoginKey) -> Option<Bytes> {
         let conversation = || self.group.conversation();
@@ -150,7 +161,12 @@ pub(super) fn push_to_groups(index: &GroupIndex, mut pushes: Vec<Arc<GroupPush>>
         let target = PushTarget::Conversation(first.group.conversation());
         for_group(index, first.group.key, |session, stay| {
             let Some(login) = session.identity().map(|identity| identity.login) else { return };
-            session.queue.push_all(pushes.iter().filter_map(|push| push.frame(stay, login)), &target);
+            if pushes.iter().any(|push| push.may_be_of_earlier_stay(stay, login)) {
+                // A pull tells what the user may see of it.
+                session.queue.mark_dirty(&target);
+            } else {
+                session.queue.push_all(pushes.iter().filter_map(|push| push.frame(stay, login)), &target);
+            }
         });
     }
 }

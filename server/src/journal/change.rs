@@ -128,7 +128,9 @@ pub async fn changes(
     if !is_full {
         page.through = page.through.max(through);
     }
-    for (index, change) in roster::resolve(tx, conversation, unresolved).await? {
+    // Who is in the group now, and as what, is not for somebody who has left it.
+    let group = if viewer.is_some_and(Viewer::has_left) { ConversationKey(0) } else { conversation };
+    for (index, change) in roster::resolve(tx, group, unresolved).await? {
         page.entries[index].detail = Some(Detail::Roster(change));
     }
     Ok(page)

@@ -4,12 +4,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use zim_protocol::{FeedEntry, Push, feed_entry::Detail};
+use zim_protocol::{ChangeEntry, FeedEntry, Push, feed_entry::Detail};
 
 use super::change::{self, Subject};
 use super::feed::{self, FeedKind};
 use super::push::{change_push, feed_push};
 use super::roster::{RosterEvent, RosterRecord};
+use super::visible::Viewer;
 use crate::db::Tx;
 use crate::effect::{Audience, Effect};
 use crate::error::Error;
@@ -169,12 +170,31 @@ impl LogWriter {
             let ChangedConversation { key, audience, scrambler } = conversation;
             let found = change::changes(tx, *key, scrambler, None, (rev - 1, *rev), usize::MAX).await?;
             let Some(entry) = found.entries.into_iter().next() else { continue };
-            if let Some(name) = self.cause.and_then(|cause| audience.name_for(cause.user)) {
-                pushes.push(change_push(entry.clone(), name));
+            if let Some(user) = self.cause.map(|cause| cause.user)
+                && let Some(name) = audience.name_for(user)
+            {
+                let own = match audience {
+                    Audience::Peers(_) => Some(entry.clone()),
+                    Audience::Group { .. } => as_seen(tx, conversation, user, *rev).await?,
+                };
+                pushes.extend(own.map(|own| change_push(own, name)));
             }
             let cause = self.cause.map_or(LoginKey(0), |cause| cause.login);
             tx.emit(Effect::Change { audience: audience.clone(), entry: Box::new(entry), cause });
         }
         Ok(pushes)
     }
+}
+
+/// Returns a change of a group as a user gets it who pulls: none if the user has left before it.
+async fn as_seen(
+    tx: &mut Tx<'_>,
+    conversation: &ChangedConversation,
+    user: UserKey,
+    rev: i64,
+) -> Result<Option<ChangeEntry>, Error> {
+    let ChangedConversation { key, scrambler, .. } = conversation;
+    let Some(viewer) = Viewer::of(tx, *key, user).await? else { return Ok(None) };
+    let page = change::changes(tx, *key, scrambler, Some(&viewer), (rev - 1, rev), usize::MAX).await?;
+    Ok(page.entries.into_iter().next())
 }

@@ -147,7 +147,8 @@ pub async fn members(
 /// The change of a page that is to be completed: its index there, its record and its actor.
 pub(super) type Unresolved = (usize, RosterRecord, i64);
 
-/// Completes changes of the roster with what is true of their users now. One statement for all of them.
+/// Completes changes of the roster with what is true of their users now. One statement for all of them. `group` tells what they
+/// are in it; 0: nothing.
 pub(super) async fn resolve(
     tx: &mut Tx<'_>,
     group: ConversationKey,

@@ -167,6 +167,11 @@ impl Viewer {
         }))
     }
 
+    /// Whether the user is no longer a member.
+    pub fn has_left(&self) -> bool {
+        self.visits.last().is_some_and(|visit| visit.rev.to.is_some())
+    }
+
     /// The last message that the member may know of.
     pub fn end_seq(&self) -> i64 {
         self.visits.last().map_or(0, |visit| end_of_stay(visit.seq, self.message_log))

@@ -157,10 +157,10 @@ impl Group {
         let rev = log.change_roster(tx, &self.conversation, event, users.iter().copied(), at).await?;
         let operator = if event == RosterEvent::Invited { self.me } else { UserKey(0) };
         let place = Place { role, enter_type: enter_type(event) as i32, at: self.now, operator, rev };
-        let from_seq = store::enter(tx, key, &users, place).await?;
-        for user in users {
+        let stays = store::enter(tx, key, &users, place).await?;
+        for (user, stay) in stays {
             log.feed(tx, user, &CONVERSATION, key).await?;
-            self.tell(tx, user, GroupStay { from_seq, from_rev: rev, to: None });
+            self.tell(tx, user, stay);
         }
         Ok(())
     }

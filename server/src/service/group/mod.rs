@@ -42,7 +42,7 @@ impl GroupService for App {
         };
         let group = self.group(caller, key, &group_id)?;
         // No ID contains a slash: the name of a group is never that of a user.
-        let scope = Scope::name(app, &format!("group/{group_id}")).and_user(me).and_users(named.keys());
+        let scope = Scope::name(app, &format!("group/{group_id}")).makes(key).and_user(me).and_users(named.keys());
         let (others, name) = (named.keys(), (info.group_name, info.group_avatar_url, settings));
         let created = caller.write(&self.db, scope, async move |tx, log| {
             let users: Vec<i64> = [me].iter().chain(&others).map(|user| user.0).collect();
@@ -120,6 +120,9 @@ impl GroupService for App {
         let page = (config.next_flag, usize::try_from(config.count).unwrap_or(0));
         let group_id = request.group_id.clone();
         let page = self.db.read(async move |tx| {
+            // The rows of the members of a dismissed group stay.
+            let is_open = store::head(tx, key).await?.is_some_and(|head| !head.is_dismissed);
+            is_open.then_some(()).ok_or_else(|| Error::group_not_found(&group_id))?;
             store::role(tx, key, me).await?.ok_or_else(|| Error::not_in_group(&group_id))?;
             store::members(tx, key, page).await
         });

@@ -16,6 +16,10 @@ use crate::service::rows::{GROUP, PAGE_BYTES, group_info};
 /// The users of one event of the roster are at consecutive places, and those of the next event behind them.
 const PLACES: i64 = 128;
 
+/// 1 if there are earlier stays of a row of `member`.
+const IS_RETURN: &str = "CASE WHEN EXISTS (SELECT 1 FROM span sp WHERE sp.account = member.account \
+     AND sp.conversation = member.conversation) THEN 1 ELSE 0 END";
+
 /// What decides whether somebody may enter.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Head {
@@ -97,27 +101,30 @@ pub(super) struct Place {
     pub(super) rev: i64,
 }
 
-/// Begins the stays of users, at most 100, who are no members. Returns the position of the first message that they see.
+/// Begins the stays of users, at most 100, who are no members. Returns the stays.
 pub(super) async fn enter(
     tx: &mut Tx<'_>,
     group: ConversationKey,
     users: &[UserKey],
     place: Place,
-) -> Result<i64, Error> {
+) -> Result<Vec<(UserKey, GroupStay)>, Error> {
     let row = tx
         .fetch_one("SELECT seq, n FROM conversation WHERE id = $1", &params![group])
         .await?
         .ok_or_else(|| Error::internal_text("a group without a conversation"))?;
     let (seq, n): (i64, i64) = (row.get(0)?, row.get(1)?);
+    let mut stays = Vec::with_capacity(users.len());
     for (index, user) in (0_i64..).zip(users.iter().copied()) {
         // Somebody who returns: the stay before becomes an earlier one.
-        tx.execute(
-            "INSERT INTO span (account, conversation, from_seq, from_rev, to_seq, to_rev) \
+        let earlier = tx
+            .execute(
+                "INSERT INTO span (account, conversation, from_seq, from_rev, to_seq, to_rev) \
              SELECT account, conversation, from_seq, from_rev, to_seq, to_rev FROM member \
              WHERE account = $1 AND conversation = $2",
-            &params![user, group],
-        )
-        .await?;
+                &params![user, group],
+            )
+            .await?;
+        stays.push((user, GroupStay { from_seq: seq + 1, from_rev: place.rev, to: None, is_return: earlier > 0 }));
         tx.execute(
             "INSERT INTO member (conversation, account, peer, from_seq, from_rev, cleared_seq, read_seq, base_seq, base_n, \
              base_sent, sent, deducted) VALUES ($1, $2, 0, $3, $4, 0, $5, $5, $6, 0, 0, 0) \
@@ -142,7 +149,7 @@ pub(super) async fn enter(
         .await?;
     }
     add_members(tx, group, i64::try_from(users.len()).map_err(Error::internal)?).await?;
-    Ok(seq + 1)
+    Ok(stays)
 }
 
 async fn add_members(tx: &mut Tx<'_>, group: ConversationKey, more: i64) -> Result<(), Error> {
@@ -161,12 +168,17 @@ pub(super) async fn exit(
     params.splice(0..0, params![group, rev]);
     let sql = format!(
         "UPDATE member SET to_seq = (SELECT seq FROM conversation WHERE id = $1), to_rev = $2 \
-         WHERE conversation = $1 AND account IN {list} RETURNING account, from_seq, from_rev, to_seq"
+         WHERE conversation = $1 AND account IN {list} RETURNING account, from_seq, from_rev, to_seq, {IS_RETURN}"
     );
     let rows = tx.fetch(&sql, &params).await?;
     let mut stays = Vec::with_capacity(rows.len());
     for row in &rows {
-        let stay = GroupStay { from_seq: row.get(1)?, from_rev: row.get(2)?, to: Some((row.get(3)?, rev)) };
+        let stay = GroupStay {
+            from_seq: row.get(1)?,
+            from_rev: row.get(2)?,
+            to: Some((row.get(3)?, rev)),
+            is_return: row.get::<i64>(4)? != 0,
+        };
         stays.push((UserKey(row.get(0)?), stay));
     }
     let (list, mut params) = tx.dialect().in_list(users.iter().copied(), 2);
@@ -258,14 +270,21 @@ type Stay = (ConversationKey, Arc<str>, GroupStay);
 
 /// Returns the groups that a user is in.
 pub(super) async fn stays(tx: &mut Tx<'_>, user: UserKey) -> Result<Vec<Stay>, Error> {
-    let sql = "SELECT g.conversation, c.name, m.from_seq, m.from_rev FROM group_member g \
-               JOIN member m ON m.account = g.account AND m.conversation = g.conversation \
-               JOIN conversation c ON c.id = g.conversation WHERE g.account = $1 AND c.end_seq IS NULL";
-    let rows = tx.fetch(sql, &params![user]).await?;
+    let sql = format!(
+        "SELECT g.conversation, c.name, member.from_seq, member.from_rev, {IS_RETURN} FROM group_member g \
+         JOIN member ON member.account = g.account AND member.conversation = g.conversation \
+         JOIN conversation c ON c.id = g.conversation WHERE g.account = $1 AND c.end_seq IS NULL"
+    );
+    let rows = tx.fetch(&sql, &params![user]).await?;
     rows.iter()
         .map(|row| {
             let name: String = row.get(1)?;
-            let stay = GroupStay { from_seq: row.get(2)?, from_rev: row.get(3)?, to: None };
+            let stay = GroupStay {
+                from_seq: row.get(2)?,
+                from_rev: row.get(3)?,
+                to: None,
+                is_return: row.get::<i64>(4)? != 0,
+            };
             Ok((ConversationKey(row.get(0)?), Arc::from(name), stay))
         })
         .collect()

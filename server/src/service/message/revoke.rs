@@ -44,6 +44,12 @@ pub(super) async fn revoke(
     if !viewer.is_in_stay(seq) {
         return Err(Error::message_not_found());
     }
+    if viewer.message_log.end.is_some() {
+        return Err(match &conversation.audience {
+            Audience::Group { name, .. } => Error::group_not_found(name),
+            Audience::Peers(_) => Error::conversation_closed(),
+        });
+    }
     let (sender, kind, ts): (i64, i32, i64) = (row.get(1)?, row.get(2)?, row.get(3)?);
     let status = revoker(tx, conversation, user, UserKey(sender)).await?;
     check(status, kind, now - ts, window_ms)?;
