@@ -3,7 +3,7 @@
 use zim_integration_tests::{Device, World, eventually, group, soon, texts};
 use zim_protocol::{
     ConversationType, Event, EventKind, GroupAdvancedConfig, GroupEvent, GroupInfo, GroupMemberEvent,
-    MessageRevokeConfig, MessageType,
+    MessageQueryConfig, MessageRevokeConfig, MessageType,
 };
 
 async fn create(owner: &Device, users: &[&str]) {
@@ -96,6 +96,36 @@ async fn a_member_is_removed_and_returns_while_a_device_is_away() {
         device.has_unread(group("crew"), 0).await;
     }
     assert!(states(&new).is_empty(), "what was before a device is no news to it");
+    world.end().await;
+}
+
+/// A read goes through all stays of a user, so their number has a bound.
+#[tokio::test]
+async fn a_user_who_comes_and_goes_keeps_the_last_100_stays() {
+    let world = World::new().await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    create(&ann, &["bob"]).await;
+    for round in 0..101 {
+        ann.say(group("crew"), &round.to_string()).await;
+        soon(bob.leave_group("crew")).await.unwrap();
+        soon(bob.join_group("crew")).await.unwrap();
+        world.clock.advance(1_000);
+    }
+    ann.say(group("crew"), "last").await;
+    let new = world.device("bob").await;
+    new.has_unread(group("crew"), 1).await;
+    let (mut seen, mut next) = (Vec::new(), None);
+    loop {
+        let config =
+            MessageQueryConfig { next_message: next, count: 60, reverse: true, ..MessageQueryConfig::default() };
+        let page = soon(new.query_history_message("crew", ConversationType::Group, config)).await.unwrap().message_list;
+        let Some(first) = page.first() else { break };
+        next = Some(first.clone());
+        seen.splice(0..0, texts(&page));
+    }
+    // 100 earlier stays with a message each, and the present one.
+    let expected: Vec<_> = (1..101).map(|round| round.to_string()).chain(["last".to_owned()]).collect();
+    assert_eq!(seen, expected);
     world.end().await;
 }
 

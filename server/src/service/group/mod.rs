@@ -175,7 +175,7 @@ impl App {
     }
 
     /// Leaves out the users who are in as many groups as a user may be. It counts before the job, because counting there
-    /// would delay all other writes: two joins at the same moment may exceed the limit by one.
+    /// would delay all other writes: joins at the same moment may exceed the limit.
     async fn with_room(&self, me: UserKey, named: Named) -> Result<Named, Error> {
         self.check_room(me, None).await?;
         let mut named = named.without(me, || Error::params_invalid("you are a member of the group that you create"));

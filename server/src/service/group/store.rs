@@ -16,6 +16,9 @@ use crate::service::rows::{GROUP, PAGE_BYTES, group_info};
 /// The users of one event of the roster are at consecutive places, and those of the next event behind them.
 const PLACES: i64 = 128;
 
+/// The earlier stays of a user in a group that are kept. A read goes through all of them.
+const MAX_SPANS: i64 = 100;
+
 /// 1 if there are earlier stays of a row of `member`.
 const IS_RETURN: &str = "CASE WHEN EXISTS (SELECT 1 FROM span sp WHERE sp.account = member.account \
      AND sp.conversation = member.conversation) THEN 1 ELSE 0 END";
@@ -124,6 +127,11 @@ pub(super) async fn enter(
                 &params![user, group],
             )
             .await?;
+        if earlier > 0 {
+            let sql = "DELETE FROM span WHERE account = $1 AND conversation = $2 AND from_rev <= (SELECT from_rev FROM span \
+                       WHERE account = $1 AND conversation = $2 ORDER BY from_rev DESC LIMIT 1 OFFSET $3)";
+            tx.execute(sql, &params![user, group, MAX_SPANS]).await?;
+        }
         stays.push((user, GroupStay { from_seq: seq + 1, from_rev: place.rev, to: None, is_return: earlier > 0 }));
         tx.execute(
             "INSERT INTO member (conversation, account, peer, from_seq, from_rev, cleared_seq, read_seq, base_seq, base_n, \
