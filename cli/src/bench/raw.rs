@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use prost::Message;
-use quinn::{Connecting, Connection, Endpoint, RecvStream, SendStream};
+use quinn::{Connecting, Connection, Endpoint, EndpointConfig, RecvStream, SendStream, TokioRuntime};
+use socket2::{Domain, Protocol, Socket, Type};
 use tokio::time::{sleep, timeout};
 use zim_protocol::client_frame::Frame as ToServer;
 use zim_protocol::frame::{FrameDecoder, encode_frame};
@@ -39,6 +40,20 @@ pub(crate) struct Dialer {
     retries: AtomicU64,
 }
 
+/// What a socket buffers. A socket has hundreds of clients, each of which would have one of its own: with the system's default a
+/// burst to all of them loses datagrams.
+const SOCKET_BYTES: usize = 4 << 20;
+
+fn endpoint(local: SocketAddr) -> std::io::Result<Endpoint> {
+    let socket = Socket::new(Domain::for_address(local), Type::DGRAM, Some(Protocol::UDP))?;
+    // A smaller buffer works too.
+    let _ = socket.set_recv_buffer_size(SOCKET_BYTES);
+    let _ = socket.set_send_buffer_size(SOCKET_BYTES);
+    socket.bind(&local.into())?;
+    socket.set_nonblocking(true)?;
+    Endpoint::new(EndpointConfig::default(), None, socket.into(), Arc::new(TokioRuntime))
+}
+
 impl Dialer {
     pub(crate) fn new(target: &Target, sockets: usize) -> Result<Self, Failure> {
         let access = target.access.clone();
@@ -47,7 +62,7 @@ impl Dialer {
             SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
         };
         let config = zim_client_sdk::quic_client_config(&target.profile.trust()?)?;
-        let endpoints = (0..sockets.max(1)).map(|_| Endpoint::client(any)).collect::<Result<_, _>>()?;
+        let endpoints = (0..sockets.max(1)).map(|_| endpoint(any)).collect::<Result<_, _>>()?;
         Ok(Self {
             endpoints,
             next: AtomicUsize::new(0),
