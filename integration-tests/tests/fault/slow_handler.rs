@@ -9,7 +9,7 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 use zim_client_sdk::Config as ClientConfig;
 use zim_integration_tests::{DataDir, Device, FirstApp, ServerInstallation, TestDatabase, soon};
-use zim_protocol::LoginConfig;
+use zim_protocol::{LoginConfig, Message};
 
 const MESSAGES: usize = 200;
 
@@ -65,8 +65,10 @@ async fn a_killed_client_raises_again_what_its_handlers_did_not_finish() {
     while !handled.contains("first") {
         handled.extend(texts(&soon(lines.recv()).await.unwrap()));
     }
-    for number in 0..MESSAGES {
-        ann.say("bob", &number.to_string()).await;
+    // They are not awaited one by one: all arrive while the handlers have the first.
+    let calls: Vec<_> = (0..MESSAGES).map(|number| ann.send("bob", Message::text(number.to_string()))).collect();
+    for call in calls {
+        soon(call).await.unwrap();
     }
     killed.kill().unwrap();
     killed.wait().unwrap();

@@ -76,10 +76,14 @@ async fn again(device: &Device, message: Message) -> Result<Message, zim_client_
 }
 
 async fn failed(device: &Device, unsent: &Value) -> Message {
-    let history = device.history(text(unsent, "peer")).await;
-    let message = history.into_iter().find(|message| message.local_message_id == text(unsent, "localMessageID"));
-    let message = message.unwrap_or_else(|| panic!("the unsent message is missing: {unsent}"));
-    assert_eq!(message.sent_status(), MessageSentStatus::Failed);
+    // The queue of outgoing messages is opened first, and gives up what is too old.
+    let message = eventually("the message is given up", async || {
+        let history = device.history(text(unsent, "peer")).await;
+        let message = history.into_iter().find(|message| message.local_message_id == text(unsent, "localMessageID"));
+        let message = message.unwrap_or_else(|| panic!("the unsent message is missing: {unsent}"));
+        (message.sent_status() == MessageSentStatus::Failed).then_some(message)
+    })
+    .await;
     assert_eq!(message.message_seq, 0);
     assert_eq!(message.local_extended_data, text(unsent, "localExtendedData"));
     assert_eq!(message.extended_data, text(unsent, "extendedData"));
