@@ -56,6 +56,9 @@ pub fn run(
 fn on_runtime<T>(config: &Config, work: impl Future<Output = T>) -> io::Result<T> {
     log::init(&config.log);
     let mut builder = tokio::runtime::Builder::new_multi_thread();
+    // The threads of the database wake whoever waits for an answer. By default that is looked at after up to 61 tasks: those
+    // of a push to a large group would come first.
+    builder.global_queue_interval(5);
     if config.workers > 0 {
         builder.worker_threads(config.workers);
     }

@@ -1,11 +1,13 @@
 //! `zim bench group`: messages to groups of several sizes, and their deliveries to all members who are online.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use serde::Serialize;
+use tokio::runtime::{Handle, Runtime};
 use tokio::time::sleep;
 
 use super::group_load::{self, GroupLoad};
@@ -16,7 +18,7 @@ use super::members::{self, group_id};
 use super::meter::Meter;
 use super::peer::window;
 use super::process::{Cost, Sample};
-use super::raw::{Dialer, SharedDialer};
+use super::raw::{Dialer, Raw, SharedDialer};
 use super::show::{latency_columns, latency_row, show_cost, show_errors, thousands};
 use super::target::Target;
 use crate::duration;
@@ -104,7 +106,7 @@ struct Measured {
     /// A pair of users, alone, before the load.
     #[serde(skip_serializing_if = "Option::is_none")]
     pair: Option<Latency>,
-    /// The p99 of a delivery, divided by that of the pair.
+    /// The p99 of an answer to a sender, divided by that of the pair.
     #[serde(skip_serializing_if = "Option::is_none")]
     ratio: Option<f64>,
     /// Deliveries of acknowledged messages that did not arrive before the end.
@@ -152,12 +154,14 @@ async fn measure(
         size: args.size,
     };
     let meter = Meter::with_copies(online - 1);
-    let sessions = members::log_in(online, target, dialer).await?;
+    let receivers = Receivers::new(target)?;
+    let mut sessions = members::log_in(0..load.senders, target, dialer).await?;
+    sessions.extend(receivers.log_in(load.senders..online, target)?);
     let pair = match args.rate {
         Some(_) => Some(live(&Load::calm("pair", 1, PAUSE), target, dialer, sleep(args.time)).await?.0),
         None => None,
     };
-    let running = group_load::start(&load, sessions, &meter)?;
+    let running = group_load::start(&load, sessions, &meter, &receivers.handle)?;
     sleep(args.warm_up).await;
     let (before, own_before) = (target.sample(), Sample::of(std::process::id()));
     let began = Instant::now();
@@ -175,7 +179,7 @@ async fn measure(
         let us = cost.cpu_percent * 10_000.0 * elapsed.as_secs_f64() / deliveries.max(1) as f64;
         (us * 100.0).round() / 100.0
     };
-    let ratio = pair.map(|pair| delivery.p99.as_secs_f64() / pair.p99.as_secs_f64().max(f64::MIN_POSITIVE));
+    let ratio = pair.map(|pair| ack.p99.as_secs_f64() / pair.p99.as_secs_f64().max(f64::MIN_POSITIVE));
     Ok(Measured {
         members,
         online,
@@ -195,6 +199,37 @@ async fn measure(
         server_us_per_delivery: server.map(us_per_delivery),
         clients_us_per_delivery: clients.map(us_per_delivery),
     })
+}
+
+/// The members who only receive, on a thread of their own, so that their work does not delay the senders' answers.
+#[derive(Debug)]
+struct Receivers {
+    runtime: Option<Runtime>,
+    handle: Handle,
+    dialer: SharedDialer,
+}
+
+impl Receivers {
+    fn new(target: &Target) -> Result<Self, Failure> {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        let dialer = {
+            // Sockets are served by the runtime in which they are created.
+            let _within = runtime.enter();
+            Arc::new(Dialer::new(target, 4)?)
+        };
+        Ok(Self { handle: runtime.handle().clone(), runtime: Some(runtime), dialer })
+    }
+
+    fn log_in(&self, online: Range<usize>, target: &Target) -> Result<Vec<Raw>, Failure> {
+        tokio::task::block_in_place(|| self.handle.block_on(members::log_in(online, target, &self.dialer)))
+    }
+}
+
+impl Drop for Receivers {
+    fn drop(&mut self) {
+        // A runtime cannot wait for another one to shut down.
+        self.runtime.take().into_iter().for_each(Runtime::shutdown_background);
+    }
 }
 
 fn show(report: &Report, output: Output) -> Result<(), Failure> {
@@ -241,7 +276,7 @@ fn show_group(report: &Report, measured: &Measured, output: Output) -> Result<()
         output.line(format!("too slow {} times a session was told to pull", thousands(measured.told_to_pull)))?;
     }
     if let Some(ratio) = measured.ratio {
-        output.line(format!("ratio    the p99 of a delivery is {ratio} times that of the pair"))?;
+        output.line(format!("ratio    the p99 of an answer to a sender is {ratio} times that of the pair"))?;
     }
     show_cost(measured.server, output)?;
     match (measured.server_us_per_delivery, measured.clients_us_per_delivery) {

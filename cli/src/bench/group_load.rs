@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 use prost::Message as _;
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{Interval, interval_at, sleep, timeout};
@@ -99,8 +100,13 @@ impl Pace {
     }
 }
 
-/// Starts the load on sessions of members; the first ones send.
-pub(crate) fn start(load: &GroupLoad, sessions: Vec<Raw>, meter: &SharedMeter) -> Result<GroupRunning, Failure> {
+/// Starts the load on sessions of members; the first ones send. Those who only receive do it in a runtime of their own.
+pub(crate) fn start(
+    load: &GroupLoad,
+    sessions: Vec<Raw>,
+    meter: &SharedMeter,
+    receiving: &Handle,
+) -> Result<GroupRunning, Failure> {
     let receipts = Arc::new(Receipts {
         meter: Arc::clone(meter),
         arrivals: Arrivals::new(load.online - 1),
@@ -111,7 +117,8 @@ pub(crate) fn start(load: &GroupLoad, sessions: Vec<Raw>, meter: &SharedMeter) -
     let (mut senders, mut receivers) = (JoinSet::new(), JoinSet::new());
     for (index, session) in sessions.into_iter().enumerate() {
         let events = Events::of(&session);
-        let own = if index < load.senders {
+        let is_sender = index < load.senders;
+        let own = if is_sender {
             let pace = match load.rate {
                 Some(rate) => {
                     let between = Duration::from_secs(1) / rate;
@@ -127,7 +134,12 @@ pub(crate) fn start(load: &GroupLoad, sessions: Vec<Raw>, meter: &SharedMeter) -
         } else {
             Some(session)
         };
-        receivers.spawn(receive(events, own, Arc::clone(&receipts), index % SHARES));
+        let receives = receive(events, own, Arc::clone(&receipts), index % SHARES);
+        if is_sender {
+            receivers.spawn(receives);
+        } else {
+            receivers.spawn_on(receives, receiving);
+        }
     }
     Ok(GroupRunning { receipts, senders, receivers })
 }

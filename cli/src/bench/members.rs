@@ -1,5 +1,7 @@
 //! The members of the groups of a benchmark: they become users, join, and log in for the measurement.
 
+use std::ops::Range;
+
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use zim_protocol::{CreateGroupRequest, GroupInfo, JoinGroupRequest};
 
@@ -66,10 +68,10 @@ pub(crate) async fn join_all(sizes: &[usize], target: &Target, dialer: &Dialer, 
     Ok(())
 }
 
-/// Logs in the first `online` members.
-pub(crate) async fn log_in(online: usize, target: &Target, dialer: &Dialer) -> Result<Vec<Raw>, Failure> {
-    let bar = &progress::counting(u64::try_from(online).unwrap_or(u64::MAX), "sessions");
-    let sessions = stream::iter(0..online)
+/// Logs in members by their numbers.
+pub(crate) async fn log_in(online: Range<usize>, target: &Target, dialer: &Dialer) -> Result<Vec<Raw>, Failure> {
+    let bar = &progress::counting(u64::try_from(online.len()).unwrap_or(u64::MAX), "sessions");
+    let sessions = stream::iter(online)
         .map(|number| async move {
             let session = dialer.log_in_with_retries(&target.user(ROLE, number)).await;
             bar.inc(1);

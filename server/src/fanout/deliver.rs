@@ -3,20 +3,21 @@
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::{Bytes, BytesMut};
 use tokio::time::{Instant, timeout_at};
 use zim_protocol::{
     ChangeEntry, ConversationRef, ConversationType, EventFrame, FeedEntry, MessageEntry, MessagePriority, Push,
-    SessionEndReason, Snapshot, Transient, UserStatus, event_frame::Frame, frame::encode_frame,
+    SessionEndReason, Snapshot, UserStatus, event_frame::Frame, frame::encode_frame,
 };
 
 use super::Fanout;
 use super::feed_order::{Fed, FeedOrder};
-use super::group::{Group, GroupPush, for_group, push_to_groups};
+use super::group::{Group, GroupPush, for_group};
 use super::lane::{Mark, Marks, Step, TransientPush, View, Viewers, Work};
-use crate::connection::{ConnectionState, PushTarget};
+use super::walk::{Item, Walks};
+use crate::connection::PushTarget;
 use crate::effect::{Audience, Effect, MessageEffect, TransientEffect};
 use crate::journal::{change_push, feed_push, message_push};
 use crate::key::{ConversationKey, LoginKey, UserKey};
@@ -127,7 +128,7 @@ impl Handover<'_> {
         let TransientEffect { audience, message, after_seq, after_rev, priority, cause } = transient;
         let push = |to| {
             let message = message.clone();
-            Arc::new(TransientPush { to, message, after_seq, after_rev, priority, cause })
+            Arc::new(TransientPush { to, message, after_seq, after_rev, priority, cause, frame: OnceLock::new() })
         };
         match &audience {
             Audience::Peers(peers) => self.add_views(peers, |view| Work::Transient(push(Viewers::User(view)))),
@@ -198,32 +199,36 @@ impl Fanout {
     /// Pushes what is handed to a lane, until the lane is closed. Each user's devices belong to one lane.
     pub(super) async fn serve(&self, index: usize) {
         let Some(lane) = self.lanes.get(index) else { return };
-        let mut order = FeedOrder::default();
+        let (mut order, mut walks) = (FeedOrder::default(), Walks::default());
         loop {
             let step = match order.deadline() {
+                _ if walks.is_full() => Some(Step::default()),
+                _ if !walks.is_empty() => Some(lane.take().unwrap_or_default()),
                 None => lane.next().await,
                 Some(deadline) => timeout_at(deadline, lane.next()).await.unwrap_or_else(|_| Some(Step::default())),
             };
             let Some(Step { work, marks, lost }) = step else { return };
             let pushed = catch_unwind(AssertUnwindSafe(|| {
-                self.push_work(index, work, &mut order);
+                self.push_work(work, &mut order, &mut walks);
                 for (user, pos) in order.expire(Instant::now()) {
                     self.skip_feed(user, pos);
                 }
                 self.mark(index, &marks);
                 self.report_lost(index, &lost);
+                walks.advance(&self.groups[index]);
             }));
             if pushed.is_err() {
+                walks = Walks::default();
                 tracing::error!("a push panicked: all clients of its lane are told to sync");
                 self.mark(index, &Marks::All);
             }
-            // A lane that is behind leaves room for requests.
+            // Who was woken, and requests, come first.
             tokio::task::yield_now().await;
         }
     }
 
-    fn push_work(&self, lane: usize, work: Vec<Work>, order: &mut FeedOrder) {
-        let (mut messages, mut groups) = (Vec::new(), Vec::new());
+    fn push_work(&self, work: Vec<Work>, order: &mut FeedOrder, walks: &mut Walks) {
+        let mut messages = Vec::new();
         for work in work {
             match work {
                 Work::Message { view, message } => messages.push((view, message)),
@@ -235,11 +240,15 @@ impl Fanout {
                 }
                 Work::Transient(push) => {
                     // It keeps its place among the messages of its conversation.
-                    self.push_messages(&mut messages);
-                    push_to_groups(&self.groups[lane], std::mem::take(&mut groups));
-                    self.push_transient(lane, &push);
+                    match &push.to {
+                        Viewers::User(view) => {
+                            self.push_messages(&mut messages);
+                            self.connections(view.user).iter().for_each(|session| push.push(session));
+                        }
+                        Viewers::Group(group) => walks.add(group.key, Item::Transient(Arc::clone(&push))),
+                    }
                 }
-                Work::Group(push) => groups.push(push),
+                Work::Group(push) => walks.add(push.group.key, Item::Push(push)),
                 Work::Feed { user, pos, entry, cause } => {
                     let last = self.connections(user).iter().map(|connection| connection.fed()).max().unwrap_or(0);
                     for (pos, fed) in order.arrive(user, last, pos, Fed { entry, cause }, Instant::now()) {
@@ -253,7 +262,6 @@ impl Fanout {
             }
         }
         self.push_messages(&mut messages);
-        push_to_groups(&self.groups[lane], groups);
     }
 
     /// Pushes the collected messages. Grouping them by view keeps the order of each log.
@@ -435,35 +443,16 @@ impl Fanout {
         if self.shards[shard].read().contains_key(&user) {
             let view = View { user, kind, name: Arc::clone(name) };
             let to = Viewers::User(view);
-            let push = Arc::new(TransientPush { to, message, after_seq, after_rev: 0, priority, cause });
+            let push = Arc::new(TransientPush {
+                to,
+                message,
+                after_seq,
+                after_rev: 0,
+                priority,
+                cause,
+                frame: OnceLock::new(),
+            });
             self.lanes[shard % self.lanes.len()].add([Work::Transient(push)]);
-        }
-    }
-
-    fn push_transient(&self, lane: usize, push: &TransientPush) {
-        let conversation = push.to.conversation();
-        let mut encoded: Option<Bytes> = None;
-        let mut send = |session: &ConnectionState| {
-            if session.identity().is_none_or(|identity| identity.login == push.cause) {
-                return;
-            }
-            let encode = || {
-                encode(Frame::Transient(Transient {
-                    conversation: Some(conversation.clone()),
-                    message: Some(push.message.clone()),
-                    after_seq: push.after_seq.unsigned_abs(),
-                }))
-            };
-            let frame = encoded.get_or_insert_with(encode).clone();
-            session.queue.push_transient(frame, push.priority, &conversation);
-        };
-        match &push.to {
-            Viewers::User(view) => self.connections(view.user).iter().for_each(|session| send(session)),
-            Viewers::Group(group) => for_group(&self.groups[lane], group.key, |session, stay| {
-                if stay.is_member_after(push.after_rev) {
-                    send(session);
-                }
-            }),
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Pushes to the members of a group. All of them see the same frame, so it is encoded once for all lanes, and each lane
-//! walks its own sessions of the group.
+//! What the members of a group get. All of them see the same frame, so it is encoded once for all lanes, and each lane walks
+//! its own sessions of the group.
 
 use std::sync::{Arc, OnceLock};
 
@@ -90,7 +90,7 @@ impl GroupPush {
     }
 
     /// Whether this is a change of a message that the user may know from an earlier stay. The index knows only the last one.
-    fn may_be_of_earlier_stay(&self, stay: &GroupStay, login: LoginKey) -> bool {
+    pub(super) fn may_be_of_earlier_stay(&self, stay: &GroupStay, login: LoginKey) -> bool {
         match &self.entries {
             Entries::Change(entry, cause) => {
                 let is_earlier = matches!(&entry.detail, Some(Detail::Message(message)) if !stay.has_message(message.seq.cast_signed()));
@@ -101,7 +101,7 @@ impl GroupPush {
     }
 
     /// Returns the frame for a session, if it gets one: what it caused itself comes with its responses.
-    fn frame(&self, stay: &GroupStay, login: LoginKey) -> Option<Bytes> {
+    pub(super) fn frame(&self, stay: &GroupStay, login: LoginKey) -> Option<Bytes> {
         let conversation = || self.group.conversation();
         match &self.entries {
             Entries::Messages(run) => {
@@ -149,25 +149,6 @@ pub(super) fn for_group(
             return;
         }
         after = next;
-    }
-}
-
-/// Pushes to the sessions of one lane. The pushes of one group are made together: each session is woken once.
-pub(super) fn push_to_groups(index: &GroupIndex, mut pushes: Vec<Arc<GroupPush>>) {
-    // A stable sort: it keeps the order of each group.
-    pushes.sort_by_key(|push| push.group.key);
-    for pushes in pushes.chunk_by(|one, two| one.group == two.group) {
-        let Some(first) = pushes.first() else { continue };
-        let target = PushTarget::Conversation(first.group.conversation());
-        for_group(index, first.group.key, |session, stay| {
-            let Some(login) = session.identity().map(|identity| identity.login) else { return };
-            if pushes.iter().any(|push| push.may_be_of_earlier_stay(stay, login)) {
-                // A pull tells what the user may see of it.
-                session.queue.mark_dirty(&target);
-            } else {
-                session.queue.push_all(pushes.iter().filter_map(|push| push.frame(stay, login)), &target);
-            }
-        });
     }
 }
 

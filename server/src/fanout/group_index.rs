@@ -22,7 +22,7 @@ fn is_newer(new: &GroupStay, old: &GroupStay) -> bool {
 }
 
 /// A session in a group, ordered by user and then by connection.
-type Place = (UserKey, usize);
+pub(super) type Place = (UserKey, usize);
 
 #[derive(Debug)]
 struct Member {

@@ -3,15 +3,19 @@
 //! logs, which clients then pull.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use zim_protocol::{
-    ChangeEntry, ConversationRef, ConversationType, MessageEntry, MessagePriority, UserStatus, feed_entry,
+    ChangeEntry, ConversationRef, ConversationType, MessageEntry, MessagePriority, Transient, UserStatus,
+    event_frame::Frame, feed_entry,
 };
 
+use super::deliver::encode;
 use super::group::{Group, GroupPush};
+use crate::connection::ConnectionState;
 use crate::effect::MessageEffect;
 use crate::key::{LoginKey, UserKey};
 
@@ -76,6 +80,27 @@ pub(super) struct TransientPush {
     pub(super) after_rev: i64,
     pub(super) priority: MessagePriority,
     pub(super) cause: LoginKey,
+    /// The frame, once the first session needs it.
+    pub(super) frame: OnceLock<Bytes>,
+}
+
+impl TransientPush {
+    /// Pushes it to a session, unless it is the one that sent it.
+    pub(super) fn push(&self, session: &ConnectionState) {
+        if session.identity().is_none_or(|identity| identity.login == self.cause) {
+            return;
+        }
+        let conversation = self.to.conversation();
+        let encode = || {
+            encode(Frame::Transient(Transient {
+                conversation: Some(conversation.clone()),
+                message: Some(self.message.clone()),
+                after_seq: self.after_seq.unsigned_abs(),
+            }))
+        };
+        let frame = self.frame.get_or_init(encode).clone();
+        session.queue.push_transient(frame, self.priority, &conversation);
+    }
 }
 
 impl Work {
@@ -251,7 +276,8 @@ impl Lane {
         }
     }
 
-    fn take(&self) -> Option<Step> {
+    /// Takes the next step, an empty one if nothing waits. Returns `None` once the lane is closed and empty.
+    pub(super) fn take(&self) -> Option<Step> {
         let mut waiting = self.waiting.lock();
         let count = waiting.work.len().min(STEP);
         let work: Vec<Work> = waiting.work.drain(..count).collect();
@@ -276,7 +302,6 @@ impl Lane {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
     use futures_util::FutureExt;
 
     use super::*;
@@ -340,6 +365,7 @@ mod tests {
             after_rev: 0,
             priority,
             cause: LoginKey(99),
+            frame: OnceLock::new(),
         }))
     }
 

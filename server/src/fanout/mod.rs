@@ -15,6 +15,7 @@ mod group;
 mod group_index;
 mod lane;
 mod one_shots;
+mod walk;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasher, RandomState};
