@@ -1,6 +1,6 @@
 //! Revoking messages: who may, when, and what remains.
 
-use zim_integration_tests::{Device, World, refusal, send_text, soon};
+use zim_integration_tests::{Device, World, eventually, refusal, send_text, soon};
 use zim_protocol::message::Body;
 use zim_protocol::{
     ConversationType, ErrorCode, Event, EventKind, Message, MessageQueryConfig, MessageRevokeConfig, MessageType,
@@ -166,10 +166,13 @@ async fn revoke_message_keeps_its_place_behind_the_message() {
     for response in raw.responses(40).await {
         assert_eq!(zim_integration_tests::code(&response), 0);
     }
+    eventually("20 revoked messages", async || {
+        let config = MessageQueryConfig { count: 100, reverse: true, ..MessageQueryConfig::default() };
+        let page = soon(bob.query_history_message("ann", ConversationType::Peer, config)).await.unwrap().message_list;
+        (page.iter().filter(|message| message.r#type() == MessageType::Revoke).count() == 20).then_some(())
+    })
+    .await;
     bob.has_unread("ann", 1).await;
-    let config = MessageQueryConfig { count: 100, reverse: true, ..MessageQueryConfig::default() };
-    let page = soon(bob.query_history_message("ann", ConversationType::Peer, config)).await.unwrap().message_list;
-    assert_eq!(page.iter().filter(|message| message.r#type() == MessageType::Revoke).count(), 20);
     raw.end().await;
     world.end().await;
 }
