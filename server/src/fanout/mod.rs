@@ -4,7 +4,7 @@
 //! A push is a hint: it carries log entries and their positions, and a client that misses it pulls them. So nothing
 //! here is durable, nothing blocks, and a slow connection costs a bounded amount of memory.
 //!
-//! A commit hands its effects over and goes on ([`Publisher`]); lanes push them, each to a part of the users. The devices
+//! A commit hands its effects over and goes on (`Publisher`); lanes push them, each to a part of the users. The devices
 //! of one user get the entries of each log, and both logs of a conversation, in commit order. The answer to a write waits
 //! for the handover and not for the pushes; the end of a login is in force before the answer.
 
