@@ -559,7 +559,7 @@ async fn revoke_message_in_a_group_is_for_its_sender_and_those_above() {
     assert_eq!(refusal(soon(bob.revoke_message(&left, MessageRevokeConfig::default())).await), not_in);
     soon(ann.revoke_message(&left, MessageRevokeConfig::default())).await.unwrap();
     assert_eq!(late.next(EventKind::MessageRevokeReceived).await.kind(), EventKind::MessageRevokeReceived);
-    // Bob's copy keeps what he wrote; a new device of his learns of the revocation and not of its content.
+    // Bob's device keeps the text. A new device of Bob learns of the revocation and not of its content.
     let new = world.device("bob").await;
     let kinds: Vec<_> = new.history(group("crew")).await.iter().map(Message::r#type).collect();
     assert_eq!(kinds, [MessageType::Revoke, MessageType::Revoke, MessageType::Revoke]);

@@ -58,7 +58,7 @@ async fn a_member_is_removed_and_returns_while_a_device_is_away() {
 
     ann.say(group("crew"), "2").await;
     soon(ann.kick_group_members(["bob"], "crew")).await.unwrap();
-    // Bob sees nothing of this, also not after his return.
+    // Bob sees nothing of this, not even after rejoining.
     ann.say(group("crew"), "3").await;
     soon(ann.revoke_message(&first, MessageRevokeConfig::default())).await.unwrap();
     soon(cai.leave_group("crew")).await.unwrap();

@@ -304,27 +304,15 @@ impl Lane {
 mod tests {
     use futures_util::FutureExt;
 
+    use super::super::pushes::message_to;
     use super::*;
     use crate::effect::Audience;
-    use crate::key::{AppKey, ConversationKey};
+    use crate::key::ConversationKey;
 
     fn message(user: i64, seq: i64, bytes: usize) -> Work {
         let view = View { user: UserKey(user), kind: ConversationType::Peer, name: "bob".into() };
-        let message = MessageEffect {
-            app: AppKey(1),
-            conversation: ConversationKey(user),
-            audience: Audience::Peers([(UserKey(user), "ann".into()), (UserKey(-1), "bob".into())]),
-            seq,
-            n: seq,
-            message_id: seq,
-            sender: "bob".into(),
-            cause: LoginKey(99),
-            ts: 0,
-            kind: 1,
-            flags: 1,
-            client_key: [0; 16],
-            content: Bytes::from(vec![0; bytes]),
-        };
+        let audience = Audience::Peers([(UserKey(user), "ann".into()), (UserKey(-1), "bob".into())]);
+        let message = MessageEffect { conversation: ConversationKey(user), ..message_to(audience, seq, bytes) };
         Work::Message { view, message: Arc::new(message) }
     }
 
