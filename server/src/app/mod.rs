@@ -13,7 +13,7 @@ use zim_protocol::clock::Clock;
 use crate::block_fence::BlockFence;
 use crate::config::Config;
 use crate::connection::{Allowances, Caller, LoginAllowances};
-use crate::db::{DbConfig, Scope};
+use crate::db::{DbConfig, Scope, Sink};
 use crate::effect::Effect;
 use crate::error::Error;
 use crate::fanout::{Fanout, Publisher};
@@ -64,6 +64,23 @@ pub struct App {
     pub(crate) conversations: Cache<(UserKey, UserKey), ConversationKey>,
 }
 
+/// Where the effects of commits go.
+struct Effects {
+    timers: Arc<Timers>,
+    publisher: Publisher,
+}
+
+impl Sink for Effects {
+    fn take(&self, effects: Vec<Effect>) {
+        self.timers.note(&effects);
+        self.publisher.publish(effects);
+    }
+
+    fn answered(&self) {
+        self.publisher.wake();
+    }
+}
+
 impl App {
     /// Opens the database and reads what is kept in memory. `kinds` are those of what is done later.
     ///
@@ -77,11 +94,7 @@ impl App {
     ) -> Result<Arc<Self>, Error> {
         let fanout = Arc::new(Fanout::default());
         let timers = Arc::new(Timers::default());
-        let sinks = (Arc::clone(&timers), Publisher::start(Arc::clone(&fanout)));
-        let sink = move |effects: Vec<Effect>| {
-            sinks.0.note(&effects);
-            sinks.1.publish(effects);
-        };
+        let sink = Effects { timers: Arc::clone(&timers), publisher: Publisher::start(Arc::clone(&fanout)) };
         let db = Db::open(database, sink).await?;
         let mut fresh = ([0; 16], [0; 32]);
         getrandom::fill(&mut fresh.0).map_err(Error::internal)?;

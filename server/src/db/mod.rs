@@ -43,7 +43,8 @@ use self::postgres::{Connector, Ownership};
 use self::queue::{Amount, Cost, Queue};
 pub use self::row::{CellRef, FromValue, Row};
 pub use self::scope::Scope;
-use self::transaction::{Entry, Sink};
+pub use self::transaction::Sink;
+use self::transaction::{Entry, SharedSink};
 pub use self::tx::Tx;
 pub use self::value::Value;
 use self::worker::{Read, Threads, runtime, serve_postgres, serve_sqlite};
@@ -64,11 +65,11 @@ struct Inner<B: Bulk> {
 
 impl<B: Bulk> Db<B> {
     /// Opens a database and migrates its schema; creates an SQLite file if there is none. `sink` gets the effects of each
-    /// commit before the jobs' callers are answered; it must not block. Effects of one partition arrive in commit order.
+    /// commit before the jobs' callers are answered.
     ///
     /// # Errors
     /// The database cannot be reached, or its schema is newer than this server.
-    pub async fn open(config: DbConfig, sink: impl Fn(Vec<Effect>) + Send + Sync + 'static) -> Result<Self, DbError> {
+    pub async fn open(config: DbConfig, sink: impl Sink) -> Result<Self, DbError> {
         let partitions = match config.database {
             Database::Sqlite(_) => 1,
             Database::Postgres(_) => config.partitions.max(1),
@@ -82,7 +83,7 @@ impl<B: Bulk> Db<B> {
             threads: Threads::default(),
             lost: watch::Sender::new(None),
         }));
-        let sink: Sink = Arc::new(sink);
+        let sink: SharedSink = Arc::new(sink);
         match &config.database {
             Database::Sqlite(path) => db.open_sqlite(path.clone(), &config, &sink).await?,
             Database::Postgres(url) => db.open_postgres(url, &config, &sink).await?,
@@ -90,7 +91,7 @@ impl<B: Bulk> Db<B> {
         Ok(db)
     }
 
-    async fn open_sqlite(&self, path: PathBuf, config: &DbConfig, sink: &Sink) -> Result<(), DbError> {
+    async fn open_sqlite(&self, path: PathBuf, config: &DbConfig, sink: &SharedSink) -> Result<(), DbError> {
         let limits = config.limits();
         let (opened_sender, opened) = oneshot::channel();
         let (reader_alive, readers) = mpsc::channel::<()>();
@@ -127,7 +128,7 @@ impl<B: Bulk> Db<B> {
         Ok(())
     }
 
-    async fn open_postgres(&self, url: &str, config: &DbConfig, sink: &Sink) -> Result<(), DbError> {
+    async fn open_postgres(&self, url: &str, config: &DbConfig, sink: &SharedSink) -> Result<(), DbError> {
         let (options, decision) = postgres::options(url)?;
         let (in_use, connector) = self.own_postgres(&options, config).await.map_err(|error| decision.explain(error))?;
         migrate::migrate_postgres(&connector, config.migrations).await?;

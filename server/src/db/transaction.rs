@@ -20,8 +20,23 @@ use crate::error::Error;
 const MAX_JOBS: usize = 1024;
 const MAX_BYTES: usize = 4 << 20;
 
-/// Receives the effects of each commit, in commit order.
-pub(super) type Sink = Arc<dyn Fn(Vec<Effect>) + Send + Sync>;
+/// Receives the effects of commits. A function of the effects is one.
+pub trait Sink: Send + Sync + 'static {
+    /// Takes the effects of a commit before its callers are answered, in commit order within a partition. Must not block.
+    fn take(&self, effects: Vec<Effect>);
+
+    /// The callers of the commits whose effects were taken are answered.
+    fn answered(&self) {}
+}
+
+impl<F: Fn(Vec<Effect>) + Send + Sync + 'static> Sink for F {
+    fn take(&self, effects: Vec<Effect>) {
+        self(effects);
+    }
+}
+
+/// A sink that the threads share.
+pub(super) type SharedSink = Arc<dyn Sink>;
 
 /// An entry of a partition's queue.
 pub(super) enum Entry<B: Bulk> {
@@ -76,7 +91,7 @@ pub(super) fn limit<B: Bulk>(has_locks: bool) -> impl FnMut(&Entry<B>, usize) ->
 }
 
 /// Runs a batch until every entry is answered.
-pub(super) async fn run<S: Backend, B: Bulk>(backend: &mut S, entries: Vec<Entry<B>>, sink: &Sink) {
+pub(super) async fn run<S: Backend, B: Bulk>(backend: &mut S, entries: Vec<Entry<B>>, sink: &SharedSink) {
     #[expect(clippy::cast_precision_loss, reason = "a batch is small")]
     metrics::histogram!("zim_db_batch_size").record(entries.len() as f64);
     let mut waiting = units(entries);
@@ -104,7 +119,7 @@ fn units<B: Bulk>(entries: Vec<Entry<B>>) -> VecDeque<Unit<B>> {
 }
 
 /// Runs one transaction with what waits. If a job ends the transaction, the jobs behind it stay in `waiting`.
-async fn transaction<S: Backend, B: Bulk>(backend: &mut S, waiting: &mut VecDeque<Unit<B>>, sink: &Sink) {
+async fn transaction<S: Backend, B: Bulk>(backend: &mut S, waiting: &mut VecDeque<Unit<B>>, sink: &SharedSink) {
     let locks = if S::LOCKS { locks(waiting) } else { Locks::none() };
     if let Err(error) = backend.begin(Access::Write, &locks).await {
         return waiting.drain(..).for_each(|unit| unit.finish(Err(error.clone())));
@@ -129,10 +144,14 @@ async fn transaction<S: Backend, B: Bulk>(backend: &mut S, waiting: &mut VecDequ
     metrics::counter!("zim_db_statements_total").increment(savepoints.statements);
     let effects = savepoints.effects;
     let committed = commit(backend).await;
-    if committed.is_ok() && !effects.is_empty() {
-        deliver(sink, effects);
+    let has_effects = committed.is_ok() && !effects.is_empty();
+    if has_effects {
+        guarded(|| sink.take(effects));
     }
     done.into_iter().for_each(|unit| unit.finish(committed.clone()));
+    if has_effects {
+        guarded(|| sink.answered());
+    }
 }
 
 /// Commits, unless a single job failed and its transaction is already rolled back.
@@ -146,9 +165,9 @@ async fn commit<S: Backend>(backend: &mut S) -> Result<(), DbError> {
     done.inspect_err(|error| tracing::error!(%error, "commit failed"))
 }
 
-fn deliver(sink: &Sink, effects: Vec<Effect>) {
-    // The commit stands. A push is only a hint: a client that misses it pulls.
-    if catch_unwind(AssertUnwindSafe(|| sink(effects))).is_err() {
+/// Calls the sink. Whatever it does, the commit stands: a push is only a hint, and a client that misses it pulls.
+fn guarded(call: impl FnOnce()) {
+    if catch_unwind(AssertUnwindSafe(call)).is_err() {
         tracing::error!("the effects of a commit are lost: their sink panicked");
     }
 }

@@ -20,7 +20,7 @@ use super::postgres::{Connector, PostgresBackend};
 use super::queue::Queue;
 use super::savepoint::{Lost, Savepoints};
 use super::sqlite::{self, SqliteBackend};
-use super::transaction::{self, Entry, Sink};
+use super::transaction::{self, Entry, SharedSink};
 
 /// How long no write waits until there is time for other work on the database.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -33,7 +33,7 @@ pub(super) trait Work: Sized {
     /// locks.
     fn limit(has_locks: bool) -> impl FnMut(&Self, usize) -> bool;
 
-    async fn run<S: Backend>(backend: &mut S, work: Vec<Self>, sink: &Sink);
+    async fn run<S: Backend>(backend: &mut S, work: Vec<Self>, sink: &SharedSink);
     fn refuse(self, error: &DbError);
 }
 
@@ -44,7 +44,7 @@ impl<B: Bulk> Work for Entry<B> {
         transaction::limit(has_locks)
     }
 
-    async fn run<S: Backend>(backend: &mut S, work: Vec<Self>, sink: &Sink) {
+    async fn run<S: Backend>(backend: &mut S, work: Vec<Self>, sink: &SharedSink) {
         transaction::run(backend, work, sink).await;
     }
 
@@ -64,7 +64,7 @@ impl Work for Read {
         |_, _| false
     }
 
-    async fn run<S: Backend>(backend: &mut S, work: Vec<Self>, _: &Sink) {
+    async fn run<S: Backend>(backend: &mut S, work: Vec<Self>, _: &SharedSink) {
         for Self(job) in work {
             read(backend, job).await;
         }
@@ -98,7 +98,7 @@ pub(super) fn serve_sqlite<W: Work>(
     mut spare: Option<Connection>,
     limits: Limits,
     queue: &Queue<W>,
-    sink: &Sink,
+    sink: &SharedSink,
 ) -> Option<Connection> {
     while let Some(work) = queue.take(W::limit(SqliteBackend::LOCKS)) {
         let opened = spare.take().map_or_else(|| sqlite::open(path, W::ACCESS), Ok);
@@ -118,7 +118,7 @@ fn serve_connection<W: Work>(
     opened: Result<Connection, DbError>,
     limits: Limits,
     queue: &Queue<W>,
-    sink: &Sink,
+    sink: &SharedSink,
     first: Vec<W>,
 ) -> Result<Option<Connection>, (Vec<W>, DbError)> {
     let conn = match opened {
@@ -150,7 +150,7 @@ fn serve_connection<W: Work>(
 }
 
 /// Serves a queue on PostgreSQL until it is closed and empty.
-pub(super) fn serve_postgres<W: Work>(runtime: &Runtime, connector: Connector, queue: &Queue<W>, sink: &Sink) {
+pub(super) fn serve_postgres<W: Work>(runtime: &Runtime, connector: Connector, queue: &Queue<W>, sink: &SharedSink) {
     let mut backend = PostgresBackend::new(connector);
     // Connect before the first job needs it. If this fails, the first job tries again.
     let _ = runtime.block_on(backend.connect());

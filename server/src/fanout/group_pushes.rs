@@ -88,7 +88,7 @@ async fn the_sessions_of_a_group_share_one_frame() {
     let group = Group::new();
     // More than are taken from the index at once.
     let sessions: Vec<_> = (1..=600).map(|user| group.session(user, user, STAY)).collect();
-    group.publisher.publish(vec![group.message(1, 9_999), group.message(2, 9_999)]);
+    group.publisher.push(vec![group.message(1, 9_999), group.message(2, 9_999)]);
     // The write thread goes on before a session is served, however many there are.
     assert!(sessions.iter().all(|session| session.queue.is_empty()));
     assert!(group.fanout.lanes.iter().all(|lane| lane.len() <= 1), "a lane gets a push once, not for each session");
@@ -102,7 +102,7 @@ async fn the_sessions_of_a_group_share_one_frame() {
 async fn the_device_that_sends_gets_no_content_and_the_users_other_devices_do() {
     let group = Group::new();
     let (sender, other, bob) = (group.session(1, 10, STAY), group.session(1, 11, STAY), group.session(2, 20, STAY));
-    group.publisher.publish(vec![group.message(1, 10), group.message(2, 20)]);
+    group.publisher.push(vec![group.message(1, 10), group.message(2, 20)]);
     let contents = async |session: &ConnectionState| match frames(session, 1).await.remove(0) {
         Frame::Push(push) => push.messages.iter().map(|entry| entry.content.len()).collect::<Vec<_>>(),
         other => panic!("{other:?}"),
@@ -110,7 +110,7 @@ async fn the_device_that_sends_gets_no_content_and_the_users_other_devices_do() 
     assert_eq!(contents(&sender).await, [0, 10]);
     assert_eq!(contents(&other).await, [10, 10]);
     assert_eq!(contents(&bob).await, [10, 0]);
-    group.publisher.publish(vec![group.message(3, 10)]);
+    group.publisher.push(vec![group.message(3, 10)]);
     assert_eq!(pushes(&bob, 1).await, [(MESSAGES, 3, 3)]);
     assert_eq!(pushes(&other, 1).await, [(MESSAGES, 3, 3)]);
     assert!(has_nothing(&sender), "its response carries the entry");
@@ -123,7 +123,7 @@ async fn nothing_outside_the_stay_is_pushed() {
         group.session(1, 10, STAY),
         group.session(2, 20, GroupStay { from_seq: 2, from_rev: 2, to: None, is_return: false }),
     );
-    group.publisher.publish(vec![group.message(1, 99), group.message(2, 99), group.change(1), group.change(2)]);
+    group.publisher.push(vec![group.message(1, 99), group.message(2, 99), group.change(1), group.change(2)]);
     assert_eq!(pushes(&ann, 3).await, [(MESSAGES, 1, 2), (CHANGES, 1, 1), (CHANGES, 2, 2)]);
     assert_eq!(pushes(&late, 2).await, [(MESSAGES, 2, 2), (CHANGES, 2, 2)]);
     // Bob joins and Ann leaves in the same commit as a message.
@@ -131,7 +131,7 @@ async fn nothing_outside_the_stay_is_pushed() {
     group.fanout.register(UserKey(3), Arc::clone(&bob));
     let left = GroupStay { to: Some((3, 3)), ..STAY };
     let joined = GroupStay { from_seq: 4, from_rev: 3, to: None, is_return: false };
-    group.publisher.publish(vec![
+    group.publisher.push(vec![
         group.message(3, 99),
         group.stay(1, left),
         group.stay(3, joined),
@@ -164,7 +164,7 @@ async fn a_command_keeps_its_place_and_is_for_those_who_are_members_then() {
     // Cai enters with change 2 and leaves with change 4.
     let cai = group.session(3, 30, GroupStay { from_seq: 2, from_rev: 2, to: Some((3, 4)), is_return: false });
     let low = MessagePriority::Low;
-    group.publisher.publish(vec![
+    group.publisher.push(vec![
         group.message(1, 99),
         group.command(1, low, (1, 1)),
         group.command(2, low, (1, 2)),
@@ -188,14 +188,14 @@ async fn a_session_that_registers_while_its_user_is_removed_gets_nothing_more() 
     let group = Group::new();
     let (ann, bob) = (connection_of(UserKey(1), 10), group.session(2, 20, STAY));
     group.fanout.register(UserKey(1), Arc::clone(&ann));
-    group.publisher.publish(vec![group.stay(1, GroupStay { to: Some((3, 3)), ..STAY })]);
+    group.publisher.push(vec![group.stay(1, GroupStay { to: Some((3, 3)), ..STAY })]);
     group.fanout.enter_group((GROUP, &group.name), &ann, STAY);
-    group.publisher.publish(vec![group.message(3, 99), group.change(3), group.message(4, 99)]);
+    group.publisher.push(vec![group.message(3, 99), group.change(3), group.message(4, 99)]);
     assert_eq!(pushes(&bob, 3).await, [(MESSAGES, 3, 3), (CHANGES, 3, 3), (MESSAGES, 4, 4)]);
     assert_eq!(pushes(&ann, 2).await, [(MESSAGES, 3, 3), (CHANGES, 3, 3)]);
     assert!(has_nothing(&ann));
     // The user returns, which ends an earlier stay in the index: the client pulls what may have waited of it.
-    group.publisher.publish(vec![group.stay(1, GroupStay { from_seq: 6, from_rev: 6, to: None, is_return: false })]);
+    group.publisher.push(vec![group.stay(1, GroupStay { from_seq: 6, from_rev: 6, to: None, is_return: false })]);
     assert_eq!(dirty(&ann).await.conversations[0].id, "group");
 }
 
@@ -206,7 +206,7 @@ async fn a_session_that_ended_is_in_no_group() {
     assert!(group.fanout.unregister(UserKey(1), &ann));
     // A login that is still reading its groups.
     group.fanout.enter_group((GROUP, &group.name), &ann, STAY);
-    group.publisher.publish(vec![group.message(1, 99)]);
+    group.publisher.push(vec![group.message(1, 99)]);
     assert_eq!(pushes(&bob, 1).await, [(MESSAGES, 1, 1)]);
     assert!(has_nothing(&ann));
     assert_eq!(Arc::strong_count(&ann), 1, "the index holds no connection that has ended");
@@ -217,11 +217,11 @@ async fn sessions_of_a_group_are_told_to_pull_what_their_lane_had_no_room_for() 
     let group = Group::new();
     let (ann, bob) = (group.session(1, 10, STAY), group.session(2, 20, STAY));
     let large = MessageEffect { conversation: GROUP, ..message_to(group.audience(), 1, 9 << 20) };
-    group.publisher.publish(vec![Effect::Message(Arc::new(large))]);
+    group.publisher.push(vec![Effect::Message(Arc::new(large))]);
     for session in [&ann, &bob] {
         let dirty = dirty(session).await;
         assert_eq!(dirty.conversations.iter().map(|name| (name.r#type, &*name.id)).collect::<Vec<_>>(), [(2, "group")]);
     }
-    group.publisher.publish(vec![group.message(2, 99)]);
+    group.publisher.push(vec![group.message(2, 99)]);
     assert_eq!(pushes(&ann, 1).await, [(MESSAGES, 2, 2)]);
 }

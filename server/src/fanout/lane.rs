@@ -3,6 +3,7 @@
 //! logs, which clients then pull.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
@@ -219,11 +220,13 @@ impl Waiting {
 #[derive(Debug, Default)]
 pub(super) struct Lane {
     waiting: Mutex<Waiting>,
+    /// Work was added since the lane was woken last.
+    has_news: AtomicBool,
     added: Notify,
 }
 
 impl Lane {
-    /// Hands work over. Never waits for the fan-out.
+    /// Hands work over. Never waits for the fan-out. A lane that waits for work gets it when it is woken.
     pub(super) fn add(&self, more: impl IntoIterator<Item = Work>) {
         let mut dropped = 0;
         let mut waiting = self.waiting.lock();
@@ -250,7 +253,14 @@ impl Lane {
         if dropped > 0 {
             metrics::counter!("zim_fanout_dropped_total").increment(dropped);
         }
-        self.added.notify_one();
+        self.has_news.store(true, Ordering::Release);
+    }
+
+    /// Wakes the lane if work was handed over since it was woken last.
+    pub(super) fn wake(&self) {
+        if self.has_news.swap(false, Ordering::AcqRel) {
+            self.added.notify_one();
+        }
     }
 
     /// The number of waiting pushes.

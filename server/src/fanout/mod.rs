@@ -123,9 +123,25 @@ impl Publisher {
         Self { fanout }
     }
 
-    /// Takes over what was committed, in commit order within a partition. Never waits for the pushes.
+    /// Takes over what was committed, in commit order within a partition. Never waits for the pushes, which begin with
+    /// `wake`.
     pub fn publish(&self, effects: Vec<Effect>) {
         self.fanout.publish(effects);
+    }
+
+    /// Lets the lanes push what was taken over. It comes after the answers: the lanes of a large group would take the
+    /// processors from them.
+    pub fn wake(&self) {
+        self.fanout.lanes.iter().for_each(Lane::wake);
+    }
+}
+
+#[cfg(test)]
+impl Publisher {
+    /// Publishes a commit without callers.
+    fn push(&self, effects: Vec<Effect>) {
+        self.publish(effects);
+        self.wake();
     }
 }
 

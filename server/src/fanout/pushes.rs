@@ -113,11 +113,11 @@ fn feed(pos: i64) -> Effect {
 #[tokio::test]
 async fn a_commit_does_not_wait_for_pushes_and_an_ended_login_does_not_wait_for_them_either() {
     let fixture = Fixture::new();
-    fixture.publisher.publish(vec![message(1, 10)]);
+    fixture.publisher.push(vec![message(1, 10)]);
     assert!(fixture.ann.queue.next_batch(&mut BytesMut::new(), usize::MAX).now_or_never().is_none());
     assert_eq!(fixture.pushes(1).await, [(LogKind::Messages, 1, 1)]);
     let reason = SessionEndReason::EndedByOperator;
-    fixture.publisher.publish(vec![message(2, 10), Effect::LoginEnded { user: ANN, login: LoginKey(10), reason }]);
+    fixture.publisher.push(vec![message(2, 10), Effect::LoginEnded { user: ANN, login: LoginKey(10), reason }]);
     assert!(fixture.ann.queue.is_ended() && fixture.fanout.is_empty());
 }
 
@@ -125,9 +125,9 @@ async fn a_commit_does_not_wait_for_pushes_and_an_ended_login_does_not_wait_for_
 #[tokio::test]
 async fn a_change_does_not_overtake_the_message_that_it_is_about() {
     let fixture = Fixture::new();
-    fixture.publisher.publish(vec![message(1, 10), message(2, 10), change(1), message(3, 10)]);
-    fixture.publisher.publish(vec![message(4, 10)]);
-    fixture.publisher.publish(vec![change(2)]);
+    fixture.publisher.push(vec![message(1, 10), message(2, 10), change(1), message(3, 10)]);
+    fixture.publisher.push(vec![message(4, 10)]);
+    fixture.publisher.push(vec![change(2)]);
     let (messages, changes) = (LogKind::Messages, LogKind::Changes);
     assert_eq!(fixture.pushes(4).await, [(messages, 1, 2), (changes, 1, 1), (messages, 3, 4), (changes, 2, 2)]);
 }
@@ -143,12 +143,12 @@ fn send_command(fanout: &Fanout, number: u8, priority: MessagePriority, cause: i
 async fn a_transient_keeps_its_place_among_messages() {
     let fixture = Fixture::new();
     for round in 0..3 {
-        fixture.publisher.publish(vec![message(round * 2 + 1, 10)]);
+        fixture.publisher.push(vec![message(round * 2 + 1, 10)]);
         send_command(&fixture.fanout, 1, MessagePriority::Low, 99);
         send_command(&fixture.fanout, 2, MessagePriority::High, 99);
         // Its own client has it.
         send_command(&fixture.fanout, 3, MessagePriority::High, 10);
-        fixture.publisher.publish(vec![message(round * 2 + 2, 10)]);
+        fixture.publisher.push(vec![message(round * 2 + 2, 10)]);
     }
     // The last message of a round and the first of the next share a frame.
     let shown = frames(&fixture.ann, 10).await.into_iter().flat_map(|frame| match frame {
@@ -167,7 +167,7 @@ async fn a_transient_keeps_its_place_among_messages() {
 #[tokio::test]
 async fn transients_that_a_lane_drops_are_reported() {
     let fixture = Fixture::new();
-    fixture.publisher.publish(vec![message(1, 9 << 20)]);
+    fixture.publisher.push(vec![message(1, 9 << 20)]);
     send_command(&fixture.fanout, 1, MessagePriority::High, 99);
     send_command(&fixture.fanout, 2, MessagePriority::High, 99);
     let dirty = fixture.dirty().await;
@@ -183,7 +183,7 @@ async fn the_devices_of_a_user_share_one_frame() {
     let other = connection(11);
     fixture.fanout.register(ANN, Arc::clone(&other));
     for effect in [message(1, 10), change(1), feed(1)] {
-        fixture.publisher.publish(vec![effect]);
+        fixture.publisher.push(vec![effect]);
     }
     let all = async {
         while fixture.ann.queue.len() < 3 || other.queue.len() < 3 {
@@ -200,7 +200,7 @@ async fn the_devices_of_a_user_share_one_frame() {
 #[tokio::test]
 async fn a_push_has_no_gap_and_is_not_too_long() {
     let fixture = Fixture::new();
-    fixture.publisher.publish(vec![message(1, 10), message(2, 10), message(4, 40_000), message(5, 40_000)]);
+    fixture.publisher.push(vec![message(1, 10), message(2, 10), message(4, 40_000), message(5, 40_000)]);
     let messages = LogKind::Messages;
     assert_eq!(fixture.pushes(3).await, [(messages, 1, 2), (messages, 4, 4), (messages, 5, 5)]);
 }
@@ -209,23 +209,23 @@ async fn a_push_has_no_gap_and_is_not_too_long() {
 async fn entries_of_a_feed_that_are_published_out_of_order_arrive_in_order() {
     let fixture = Fixture::new();
     for pos in [1, 4, 3, 2] {
-        fixture.publisher.publish(vec![feed(pos)]);
+        fixture.publisher.push(vec![feed(pos)]);
     }
     assert_eq!(fixture.pushes(4).await, [1, 2, 3, 4].map(|pos| (LogKind::Feed, pos, pos)));
     // The one before does not come: what waits for it does not wait for ever.
-    fixture.publisher.publish(vec![feed(6)]);
+    fixture.publisher.push(vec![feed(6)]);
     assert!(fixture.dirty().await.feed);
-    fixture.publisher.publish(vec![feed(7)]);
+    fixture.publisher.push(vec![feed(7)]);
     assert_eq!(fixture.pushes(1).await, [(LogKind::Feed, 7, 7)]);
 }
 
 #[tokio::test]
 async fn what_a_lane_had_no_room_for_is_marked() {
     let fixture = Fixture::new();
-    fixture.publisher.publish(vec![message(1, 9 << 20)]);
+    fixture.publisher.push(vec![message(1, 9 << 20)]);
     let dirty = fixture.dirty().await;
     assert_eq!(dirty.conversations.iter().map(|name| &*name.id).collect::<Vec<_>>(), ["bob"]);
-    fixture.publisher.publish(vec![message(2, 10)]);
+    fixture.publisher.push(vec![message(2, 10)]);
     assert_eq!(fixture.pushes(1).await, [(LogKind::Messages, 2, 2)]);
     for lane in 0..fixture.fanout.lanes.len() {
         fixture.fanout.mark(lane, &Marks::All);
@@ -237,7 +237,7 @@ async fn what_a_lane_had_no_room_for_is_marked() {
 #[tokio::test]
 async fn the_lanes_push_what_they_have_and_end() {
     let Fixture { publisher, fanout, ann } = Fixture::new();
-    publisher.publish(vec![message(1, 10)]);
+    publisher.push(vec![message(1, 10)]);
     drop(publisher);
     let ended = async {
         // Each lane holds the fan-out as long as it runs.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use zim_protocol::ErrorCode;
 
 use super::*;
@@ -44,6 +45,7 @@ cases![
     values_round_trip,
     a_job_runs_although_its_caller_is_gone,
     dropping_the_database_ends_its_threads,
+    the_sink_is_called_before_and_after_the_callers_are_answered,
 ];
 
 async fn waiting_jobs_share_a_commit(test_db: &TestDb<'_>) {
@@ -61,6 +63,46 @@ async fn waiting_jobs_share_a_commit(test_db: &TestDb<'_>) {
     assert_eq!(store.ids().await, [1, 2, 3, 4, 5]);
     assert_eq!(store.put(6).await.unwrap(), 6);
     assert_eq!(store.take_effects(), [[6]]);
+}
+
+/// Counts, at each call of the sink, how many of two callers are answered.
+struct Callers {
+    calls: std::sync::mpsc::Sender<(&'static str, usize)>,
+    waiting: Arc<Mutex<Vec<Submitted<i64>>>>,
+}
+
+impl Callers {
+    fn note(&self, call: &'static str) {
+        let mut waiting = self.waiting.lock();
+        waiting.retain_mut(|answer| answer.now_or_never().is_none());
+        self.calls.send((call, 2 - waiting.len())).unwrap();
+    }
+}
+
+impl Sink for Callers {
+    fn take(&self, effects: Vec<Effect>) {
+        assert_eq!(effects.iter().map(number).collect::<Vec<_>>(), [1, 2]);
+        self.note("take");
+    }
+
+    fn answered(&self) {
+        self.note("answered");
+    }
+}
+
+async fn the_sink_is_called_before_and_after_the_callers_are_answered(test_db: &TestDb<'_>) {
+    let (calls, called) = std::sync::mpsc::channel();
+    let waiting = Arc::new(Mutex::new(Vec::new()));
+    let sink = Callers { calls, waiting: Arc::clone(&waiting) };
+    let store = Store { db: Db::open(test_db.config(), sink).await.unwrap(), effects: Arc::default() };
+    let (gate, held) = store.hold().await;
+    waiting.lock().extend([store.put(1), store.put(2)]);
+    drop(gate);
+    held.await.unwrap();
+    // A commit without effects does not concern the sink.
+    assert!(store.ids().await.len() <= 2);
+    drop(store);
+    assert_eq!(called.iter().collect::<Vec<_>>(), [("take", 0), ("answered", 2)]);
 }
 
 async fn a_failing_job_fails_alone(test_db: &TestDb<'_>) {
