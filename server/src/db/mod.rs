@@ -48,7 +48,6 @@ use self::transaction::{Entry, SharedSink};
 pub use self::tx::Tx;
 pub use self::value::Value;
 use self::worker::{Read, Threads, runtime, serve_postgres, serve_sqlite};
-use crate::effect::Effect;
 use crate::error::Error;
 pub use crate::params;
 

@@ -201,21 +201,24 @@ impl Fanout {
         let Some(lane) = self.lanes.get(index) else { return };
         let (mut order, mut walks) = (FeedOrder::default(), Walks::default());
         loop {
-            let step = match order.deadline() {
+            let step = match order.deadline().into_iter().chain(walks.deadline()).min() {
                 _ if walks.is_full() => Some(Step::default()),
-                _ if !walks.is_empty() => Some(lane.take().unwrap_or_default()),
+                _ if !walks.is_idle() => Some(lane.take().unwrap_or_default()),
                 None => lane.next().await,
                 Some(deadline) => timeout_at(deadline, lane.next()).await.unwrap_or_else(|_| Some(Step::default())),
             };
-            let Some(Step { work, marks, lost }) = step else { return };
+            let Some(Step { work, marks, lost }) = step else {
+                walks.finish(&self.groups[index]);
+                return;
+            };
             let pushed = catch_unwind(AssertUnwindSafe(|| {
-                self.push_work(work, &mut order, &mut walks);
+                self.push_work(index, work, &mut order, &mut walks);
                 for (user, pos) in order.expire(Instant::now()) {
                     self.skip_feed(user, pos);
                 }
                 self.mark(index, &marks);
                 self.report_lost(index, &lost);
-                walks.advance(&self.groups[index]);
+                walks.advance(&self.groups[index], Instant::now());
             }));
             if pushed.is_err() {
                 walks = Walks::default();
@@ -227,8 +230,9 @@ impl Fanout {
         }
     }
 
-    fn push_work(&self, work: Vec<Work>, order: &mut FeedOrder, walks: &mut Walks) {
+    fn push_work(&self, index: usize, work: Vec<Work>, order: &mut FeedOrder, walks: &mut Walks) {
         let mut messages = Vec::new();
+        let (groups, now) = (&self.groups[index], Instant::now());
         for work in work {
             match work {
                 Work::Message { view, message } => messages.push((view, message)),
@@ -245,13 +249,15 @@ impl Fanout {
                             self.push_messages(&mut messages);
                             self.connections(view.user).iter().for_each(|session| push.push(session));
                         }
-                        Viewers::Group(group) => walks.add(group.key, Item::Transient(Arc::clone(&push))),
+                        Viewers::Group(group) => {
+                            walks.add(groups, group.key, Item::Transient(Arc::clone(&push)), now);
+                        }
                     }
                 }
-                Work::Group(push) => walks.add(push.group.key, Item::Push(push)),
+                Work::Group(push) => walks.add(groups, push.group.key, Item::Push(push), now),
                 Work::Feed { user, pos, entry, cause } => {
                     let last = self.connections(user).iter().map(|connection| connection.fed()).max().unwrap_or(0);
-                    for (pos, fed) in order.arrive(user, last, pos, Fed { entry, cause }, Instant::now()) {
+                    for (pos, fed) in order.arrive(user, last, pos, Fed { entry, cause }, now) {
                         self.push_feed(user, pos, fed);
                     }
                 }

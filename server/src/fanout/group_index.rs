@@ -93,6 +93,11 @@ impl GroupIndex {
         self.0.read().groups.contains_key(&conversation)
     }
 
+    /// The number of sessions in the group.
+    pub(super) fn len(&self, conversation: ConversationKey) -> usize {
+        self.0.read().groups.get(&conversation).map_or(0, BTreeMap::len)
+    }
+
     /// Returns up to `limit` sessions of the group after a place, with their stays. So a large group is walked without
     /// holding the lock for long. A session that stays is returned once, whatever comes and goes meanwhile.
     pub(super) fn page(

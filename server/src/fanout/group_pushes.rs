@@ -225,3 +225,21 @@ async fn sessions_of_a_group_are_told_to_pull_what_their_lane_had_no_room_for() 
     group.publisher.push(vec![group.message(2, 99)]);
     assert_eq!(pushes(&ann, 1).await, [(MESSAGES, 2, 2)]);
 }
+
+/// A push to many sessions waits a moment. It is not lost when the database closes meanwhile.
+#[tokio::test]
+async fn a_push_that_waits_is_pushed_when_the_lanes_end() {
+    let group = Group::new();
+    let sessions: Vec<_> = (1..=2_000).map(|user| group.session(user, user, STAY)).collect();
+    group.publisher.push(vec![group.message(1, 9_999)]);
+    let Group { publisher, fanout, .. } = group;
+    drop(publisher);
+    let ended = async {
+        // Each lane holds the fan-out as long as it runs.
+        while Arc::strong_count(&fanout) > 1 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(60), ended).await.expect("the lanes end");
+    assert!(sessions.iter().all(|session| session.queue.len() == 1));
+}

@@ -1,9 +1,13 @@
 //! Pushes to groups, a page of sessions at a time. Each session that is woken takes its turn, so a push to thousands of them at
 //! once would delay every answer and every other push. What arrives for a group during a walk is pushed by the next one, all
-//! of it together: a group that is behind wakes each session once for many messages.
+//! of it together: a group that is behind wakes each session once for many messages. A walk to many sessions begins a moment
+//! late, so that the answer to the sender leaves before the pushes take the processors.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::group::GroupPush;
 use super::group_index::{GroupIndex, Place};
@@ -16,6 +20,8 @@ use crate::key::ConversationKey;
 const PAGE: usize = 64;
 /// Sessions that are woken before the lane gives others their turn.
 const TURN: usize = 128;
+/// How long a walk waits that has more than one turn. Answers take less, and a person does not notice it.
+const DELAY: Duration = Duration::from_millis(2);
 /// The bytes that the walks of a lane hold. Beyond that the lane keeps what is handed over.
 const MAX_BYTES: usize = 4 << 20;
 
@@ -50,12 +56,20 @@ struct Walk {
 pub(super) struct Walks {
     walks: HashMap<ConversationKey, Walk>,
     turns: VecDeque<ConversationKey>,
+    /// The walks that have not begun, and when they do.
+    delayed: VecDeque<(Instant, ConversationKey)>,
     bytes: usize,
 }
 
 impl Walks {
-    pub(super) fn is_empty(&self) -> bool {
+    /// Whether no walk has begun. Some may be delayed.
+    pub(super) fn is_idle(&self) -> bool {
         self.turns.is_empty()
+    }
+
+    /// When the next delayed walk begins.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.delayed.front().map(|(at, _)| *at)
     }
 
     pub(super) fn is_full(&self) -> bool {
@@ -63,10 +77,14 @@ impl Walks {
     }
 
     /// Adds what the sessions of a group get, behind what they get already.
-    pub(super) fn add(&mut self, group: ConversationKey, item: Item) {
+    pub(super) fn add(&mut self, index: &GroupIndex, group: ConversationKey, item: Item, now: Instant) {
         self.bytes += item.bytes();
         let walk = self.walks.entry(group).or_insert_with(|| {
-            self.turns.push_back(group);
+            if index.len(group) > TURN {
+                self.delayed.push_back((now + DELAY, group));
+            } else {
+                self.turns.push_back(group);
+            }
             Walk::default()
         });
         // Until its first session is reached, a walk takes what arrives.
@@ -74,8 +92,22 @@ impl Walks {
         list.push(item);
     }
 
+    /// Pushes everything at once.
+    pub(super) fn finish(&mut self, index: &GroupIndex) {
+        while let Some(now) = self.deadline().or_else(|| (!self.is_idle()).then(Instant::now)) {
+            self.advance(index, now);
+        }
+    }
+
     /// Pushes to the sessions whose turn it is.
-    pub(super) fn advance(&mut self, index: &GroupIndex) {
+    pub(super) fn advance(&mut self, index: &GroupIndex, now: Instant) {
+        // Those whose time has come; all at once if the walks hold too much.
+        while let Some((at, group)) = self.delayed.front().copied()
+            && (at <= now || self.is_full())
+        {
+            self.delayed.pop_front();
+            self.turns.push_back(group);
+        }
         let mut woken = 0;
         while woken < TURN {
             let Some(group) = self.turns.pop_front() else { return };
@@ -164,21 +196,22 @@ mod tests {
 
     #[test]
     fn a_large_group_takes_turns_with_others_and_everybody_gets_everything_in_order() {
-        let (index, mut walks) = (GroupIndex::default(), Walks::default());
+        let (index, mut walks, start) = (GroupIndex::default(), Walks::default(), Instant::now());
         let (large, small) = (group(1, &index, 300), group(2, &index, 3));
-        walks.add(ConversationKey(1), message(1, 1));
-        walks.add(ConversationKey(1), message(1, 2));
-        walks.advance(&index);
+        let begun = start + DELAY;
+        walks.add(&index, ConversationKey(1), message(1, 1), start);
+        walks.add(&index, ConversationKey(1), message(1, 2), start + DELAY / 2);
+        walks.advance(&index, begun);
         assert_eq!(counts(&large), [(0, 300 - TURN), (2, TURN)], "both messages together");
         // A small group does not wait until the large one is through.
-        walks.add(ConversationKey(2), message(2, 1));
-        walks.add(ConversationKey(1), message(1, 3));
-        walks.advance(&index);
+        walks.add(&index, ConversationKey(2), message(2, 1), begun);
+        walks.add(&index, ConversationKey(1), message(1, 3), begun);
+        walks.advance(&index, begun);
         assert_eq!(counts(&small), [(1, 3)]);
         assert!(counts(&large)[0].0 == 0, "{:?}", counts(&large));
         let mut turns = 0;
-        while !walks.is_empty() {
-            walks.advance(&index);
+        while !walks.is_idle() {
+            walks.advance(&index, begun);
             turns += 1;
         }
         assert!(turns <= 5, "{turns}");
@@ -189,25 +222,46 @@ mod tests {
 
     #[test]
     fn walks_that_hold_much_take_no_more() {
-        let (index, mut walks) = (GroupIndex::default(), Walks::default());
-        group(1, &index, 1_000);
+        let (index, mut walks, now) = (GroupIndex::default(), Walks::default(), Instant::now());
+        let sessions = group(1, &index, 1_000);
         let item = message(1, 1);
         let most = MAX_BYTES.div_ceil(item.bytes());
-        (1..most).for_each(|_| walks.add(ConversationKey(1), item.clone()));
+        (1..most).for_each(|_| walks.add(&index, ConversationKey(1), item.clone(), now));
         assert!(!walks.is_full());
-        walks.add(ConversationKey(1), item);
+        walks.advance(&index, now);
+        assert_eq!(counts(&sessions), [(0, 1_000)]);
+        walks.add(&index, ConversationKey(1), item, now);
         assert!(walks.is_full());
-        while !walks.is_empty() {
-            walks.advance(&index);
+        walks.advance(&index, now);
+        assert_ne!(counts(&sessions), [(0, 1_000)], "a full walk does not wait");
+        walks.finish(&index);
+        assert!(!walks.is_full() && walks.is_idle());
+    }
+
+    /// The answer to the sender leaves first. The members of a small group do not feel it.
+    #[test]
+    fn only_a_walk_of_more_than_one_turn_waits_a_moment() {
+        let most = i64::try_from(TURN).unwrap();
+        for (count, is_delayed) in [(most, false), (most + 1, true)] {
+            let (index, mut walks, now) = (GroupIndex::default(), Walks::default(), Instant::now());
+            let sessions = group(1, &index, count);
+            walks.add(&index, ConversationKey(1), message(1, 1), now);
+            assert_eq!((walks.is_idle(), walks.deadline()), (is_delayed, is_delayed.then_some(now + DELAY)));
+            walks.advance(&index, now + DELAY.checked_sub(Duration::from_nanos(1)).unwrap());
+            let woken = || sessions.iter().filter(|session| !session.queue.is_empty()).count();
+            assert_eq!(woken(), if is_delayed { 0 } else { TURN });
+            walks.advance(&index, now + DELAY);
+            assert_eq!((woken(), walks.deadline()), (TURN, None));
+            walks.finish(&index);
+            assert!(woken() == sessions.len() && walks.is_idle());
         }
-        assert!(!walks.is_full());
     }
 
     #[test]
     fn a_group_without_sessions_ends_its_walk() {
         let (index, mut walks) = (GroupIndex::default(), Walks::default());
-        walks.add(ConversationKey(1), message(1, 1));
-        walks.advance(&index);
-        assert!(walks.is_empty() && walks.bytes == 0);
+        walks.add(&index, ConversationKey(1), message(1, 1), Instant::now());
+        walks.advance(&index, Instant::now());
+        assert!(walks.is_idle() && walks.bytes == 0);
     }
 }

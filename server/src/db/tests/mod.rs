@@ -19,6 +19,7 @@ use zim_protocol::SessionEndReason;
 
 use self::postgres::Cluster;
 use super::*;
+use crate::effect::Effect;
 use crate::key::{AppKey, ConversationKey, LoginKey, UserKey};
 
 const SCHEMA: &[Migration] = &[Migration {
