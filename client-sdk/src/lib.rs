@@ -39,9 +39,6 @@ mod last_user;
 mod events;
 /// Types that the whole crate shares.
 mod types;
-/// The pure sync engine: positions, pulls, ranges, unread counts, catching up.
-#[doc(hidden)]
-pub mod engine;
 /// The local database.
 mod store;
 /// The transaction of a turn: what the engine and the app want stored, and the events that result.
@@ -79,6 +76,9 @@ mod blacklist;
 /// Presence: online status and custom status.
 mod status;
 
+/// The pure sync engine: positions, pulls, ranges, unread counts, catching up.
+#[doc(hidden)]
+pub use zim_engine as engine;
 pub use zim_protocol::*;
 
 pub use self::config::{Config, Trust};
