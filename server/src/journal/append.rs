@@ -12,9 +12,6 @@ use crate::effect::{Audience, Effect, MessageEffect};
 use crate::error::Error;
 use crate::key::{AppKey, ConversationKey, LoginKey, Scrambler, UserKey};
 
-/// The most conversations of one statement.
-const MAX_ROWS: usize = 128;
-
 /// One message to store.
 #[derive(Debug)]
 pub struct NewMessage {
@@ -206,23 +203,26 @@ async fn heads(tx: &mut Tx<'_>, ops: &[NewMessage]) -> Result<HashMap<i64, Head>
     let mut ids: Vec<i64> = ops.iter().map(|op| op.conversation.0).collect();
     ids.sort_unstable();
     ids.dedup();
+    let rows: Vec<[Value; 1]> = ids.iter().map(|id| [(*id).into()]).collect();
+    let sql = |rows: &str| {
+        format!(
+            "SELECT c.id, c.seq, c.n, c.last_ts, c.end_seq, c.blocks FROM ({rows}) AS v \
+             JOIN conversation c ON c.id = v.column1"
+        )
+    };
     let mut heads = HashMap::with_capacity(ids.len());
-    for ids in ids.chunks(MAX_ROWS) {
-        let (list, params) = tx.dialect().in_list(ids.iter().copied(), 1);
-        let sql = format!("SELECT id, seq, n, last_ts, end_seq, blocks FROM conversation WHERE id IN {list}");
-        for row in tx.fetch(&sql, &params).await? {
-            heads.insert(
-                row.get(0)?,
-                Head {
-                    seq: row.get(1)?,
-                    n: row.get(2)?,
-                    last_ts: row.get(3)?,
-                    dismissed: row.get::<Option<i64>>(4)?.is_some(),
-                    blocks: row.get(5)?,
-                    is_changed: false,
-                },
-            );
-        }
+    for row in tx.fetch_rows(&rows, sql).await? {
+        heads.insert(
+            row.get(0)?,
+            Head {
+                seq: row.get(1)?,
+                n: row.get(2)?,
+                last_ts: row.get(3)?,
+                dismissed: row.get::<Option<i64>>(4)?.is_some(),
+                blocks: row.get(5)?,
+                is_changed: false,
+            },
+        );
     }
     Ok(heads)
 }
