@@ -80,7 +80,10 @@ impl<L: Remote> AccountTask<L> {
                     Input::Filled { done, .. } | Input::Users(_, done) | Input::OwnStatus(_, done) => {
                         done(Err(error()));
                     }
-                    Input::Send(submission) => drop(submission.reply.send(Err(error()))),
+                    Input::Send(submission) => {
+                        self.lost(&submission);
+                        drop(submission.reply.send(Err(error())));
+                    }
                     _ => {}
                 }
                 return;

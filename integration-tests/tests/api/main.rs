@@ -15,6 +15,7 @@ mod friend_application;
 mod friend_bounds;
 mod friend_search;
 mod group;
+mod idempotency;
 mod isolation;
 mod large_group;
 mod message;
