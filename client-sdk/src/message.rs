@@ -250,7 +250,12 @@ pub(crate) fn submit<L: Remote>(
         }
         (key, kind)
     };
-    let place = account.place()?;
+    let is_first_only = matches!(kind, SubmissionKind::Stored { is_first_only: true, .. });
+    let place = account.place().inspect_err(|_| {
+        if is_first_only {
+            account.lost_message();
+        }
+    })?;
     let (reply, answer) = oneshot::channel();
     account.submit(Submission {
         name,

@@ -228,9 +228,14 @@ impl<L: Remote> AccountTask<L> {
     /// A message of the app could not be stored. If it has a key of the app, it may be the answer to an event.
     pub(super) fn lost(&mut self, submission: &Submission) {
         if matches!(submission.kind, SubmissionKind::Stored { is_first_only: true, .. }) {
-            self.has_lost_message = true;
-            self.viewer.delivered = None;
+            self.keep_events();
         }
+    }
+
+    /// From now on no event of this login counts as delivered.
+    pub(super) fn keep_events(&mut self) {
+        self.has_lost_message = true;
+        self.viewer.delivered = None;
     }
 
     /// Deletes the events that were delivered, if no input waits. Otherwise the next commit deletes them.

@@ -181,6 +181,8 @@ impl<L: Remote> AccountTask<L> {
         self.raise_all(again.into_iter().map(|(id, event)| (Some(id), event)));
         let mut delivered = self.deliveries.through();
         self.resume(unsent);
+        // The number through which events are delivered, and how many inputs come before that fact.
+        let mut waiting: Option<(i64, usize)> = None;
         while self.closing.is_none() {
             let deadline = self.sends.next_deadline_ms(self.is_connected).unwrap_or(i64::MAX);
             let next_start = self.sends.next_start_ms(self.clock.steady_ms()).filter(|_| self.is_connected);
@@ -197,7 +199,8 @@ impl<L: Remote> AccountTask<L> {
             }
             // What handlers asked for before they returned is in the inbox by now. It is stored before, or together with,
             // the fact that they have had their events.
-            let (through, mut before) = (*delivered.borrow_and_update(), self.inbox.len());
+            let (through, mut before) =
+                waiting.take().unwrap_or_else(|| (*delivered.borrow_and_update(), self.inbox.len()));
             for _ in 0..MAX_INPUTS {
                 let Ok(input) = self.inbox.try_recv() else { break };
                 before = before.saturating_sub(1);
@@ -209,6 +212,8 @@ impl<L: Remote> AccountTask<L> {
             self.check_deadlines().await;
             if before == 0 {
                 self.delivered(through);
+            } else {
+                waiting = Some((through, before));
             }
             self.turn().await;
             self.forget_delivered();

@@ -8,6 +8,7 @@ use zim_protocol::{Event, Message, MessageSendConfig};
 
 use super::fake::Fake;
 use super::{Answer, Login, numbered};
+use crate::account::QUEUED;
 use crate::types::Name;
 
 /// A login whose handlers do not return.
@@ -117,6 +118,27 @@ async fn an_event_stays_until_what_its_handler_sent_is_stored() {
     let (login, events) = again(login, &file).await;
     assert!(matches!(events.as_slice(), [Event::PeerMessageReceived(_)]), "{events:?}");
     drop(others);
+    login.account.close(false).await;
+}
+
+#[tokio::test]
+async fn an_event_stays_if_there_is_no_place_for_what_its_handler_sent() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ann.db");
+    let mut login = slow(&Fake::default(), &file).await;
+    // A message without a key says nothing about events.
+    for (text, is_keyed) in [("1", false), ("2", true)] {
+        receive(&login, text).await;
+        let places: Vec<_> = (0..QUEUED).map(|_| login.account.place().unwrap()).collect();
+        let key = if is_keyed { "to 2" } else { "" };
+        let config = MessageSendConfig { idempotency_key: key.to_owned(), ..MessageSendConfig::default() };
+        assert!(login.send_message(Message::text("answer"), "bob", config).is_err());
+        drop(places);
+        login.fake.0.lock().receipts.remove(0).sign();
+        let (next, events) = again(login, &file).await;
+        assert_eq!(events.len(), usize::from(is_keyed), "{events:?}");
+        login = next;
+    }
     login.account.close(false).await;
 }
 
