@@ -37,6 +37,8 @@ pub(crate) enum Input {
     OwnStatus(UserStatus, Stored),
     /// A message to send.
     Send(Box<Submission>),
+    /// The app can use the account from now on.
+    Accepted,
     /// There was no place for a message with a key of the app.
     LostMessage,
     /// The login ends; the next one goes on with unsent messages, or they fail.
@@ -75,6 +77,7 @@ impl<L: Remote> AccountTask<L> {
                 input,
                 Input::Request(_)
                     | Input::LostMessage
+                    | Input::Accepted
                     | Input::Close { .. }
                     | Input::Connected { .. }
                     | Input::Disconnected
@@ -100,6 +103,7 @@ impl<L: Remote> AccountTask<L> {
         }
         match input {
             Input::Connected { connection, user, is_named, welcome } => {
+                self.raise_again();
                 let server_time = welcome.server_time;
                 if let Some(limits) = &welcome.limits {
                     self.sends.set_pace(limits.messages_per_second, limits.message_burst);
@@ -138,11 +142,18 @@ impl<L: Remote> AccountTask<L> {
             }
             Input::Send(submission) => self.submit(submission),
             Input::LostMessage => self.keep_events(),
+            Input::Accepted => self.raise_again(),
             Input::Close { done, keeps_unsent } => {
                 self.closing = Some(done);
                 self.keeps_unsent = keeps_unsent;
             }
         }
+    }
+
+    /// Raises the events that an earlier login may not have delivered, before all others.
+    fn raise_again(&mut self) {
+        let again = std::mem::take(&mut self.again);
+        self.raise_all(again.into_iter().map(|(id, event)| (Some(id), event)));
     }
 
     pub(super) fn disconnected(&mut self) {

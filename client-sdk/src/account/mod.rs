@@ -293,6 +293,11 @@ impl<L: Remote> Account<L> {
         self.send(Input::Send(Box::new(submission)));
     }
 
+    /// The app can use the account from now on: handlers get the events that an earlier login did not deliver.
+    pub(crate) fn accepted(&self) {
+        self.send(Input::Accepted);
+    }
+
     /// Reports that there was no place for a message with a key of the app, which may be the answer to an event.
     pub(crate) fn lost_message(&self) {
         self.send(Input::LostMessage);

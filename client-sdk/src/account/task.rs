@@ -97,6 +97,8 @@ pub(crate) struct AccountTask<L: Remote> {
     pub(super) engine: SyncEngine,
     pub(super) viewer: Viewer,
     pub(super) deliveries: Deliveries,
+    /// Events of an earlier login, until a handler can use this one: what it sends must not be refused.
+    pub(super) again: Vec<(i64, Event)>,
     /// The id up to which delivered events are deleted, or will be by the next commit.
     pub(super) forgotten: i64,
     pub(super) shared: Arc<Shared>,
@@ -143,6 +145,7 @@ impl<L: Remote> AccountTask<L> {
             engine,
             viewer,
             deliveries: Deliveries::new(),
+            again: Vec::new(),
             forgotten: 0,
             shared,
             total,
@@ -178,7 +181,7 @@ impl<L: Remote> AccountTask<L> {
 
     /// Runs until the login ends. `again` are events that an earlier login may not have delivered.
     async fn run(mut self, again: Vec<(i64, Event)>, unsent: Vec<Unsent>) {
-        self.raise_all(again.into_iter().map(|(id, event)| (Some(id), event)));
+        self.again = again;
         let mut delivered = self.deliveries.through();
         self.resume(unsent);
         // The number through which events are delivered, and how many inputs come before that fact.

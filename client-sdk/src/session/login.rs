@@ -121,6 +121,8 @@ impl Login {
         let mut slot = self.account.lock();
         // `leave` cancels first and then empties the slot, so it cannot miss an account that is put here.
         if !self.is_leaving() {
+            // Under the lock: a handler that is called now finds the account.
+            account.accepted();
             *slot = Some(Arc::clone(account));
         }
     }

@@ -24,9 +24,9 @@ const BOT: &str = "bot";
 const USERS: [&str; 3] = ["ann", "cem", "dan"];
 const PEER: ConversationType = ConversationType::Peer;
 /// The most messages of a user between two kills.
-const MOST_MESSAGES: u64 = 5;
-/// The longest time that a process runs between two kills, milliseconds. A bot needs less to log in and to answer.
-const MOST_MS: u64 = 400;
+const MOST_MESSAGES: u64 = 10;
+/// The longest time between two kills, milliseconds. A bot needs less to log in and to answer.
+const MOST_MS: u64 = 600;
 /// The longest wait for the last answers.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// How long a token is valid, seconds.
@@ -206,7 +206,7 @@ pub async fn run_bot(
                 user.write();
             }
         }
-        sleep(Duration::from_millis(random.below(MOST_MS))).await;
+        busy(&users, &mut random).await;
         let what = random.below(10);
         if what < 8 {
             bot = bot.kill()?;
@@ -229,6 +229,17 @@ pub async fn run_bot(
         user.zim.logout().await;
     }
     Ok(tally)
+}
+
+/// Waits until some of the messages are answered, so that most kills come while the bot works.
+async fn busy(users: &[User], random: &mut Random) {
+    let answered = || users.iter().map(|user| user.answers.lock().len()).sum::<usize>();
+    let (sent, before) = (users.iter().map(|user| user.sent.len()).sum::<usize>(), answered());
+    let enough = before as u64 + random.below(sent.saturating_sub(before) as u64 + 1);
+    let until = Instant::now() + Duration::from_millis(random.below(MOST_MS));
+    while (answered() as u64) < enough && Instant::now() < until {
+        sleep(Duration::from_millis(1)).await;
+    }
 }
 
 /// A token of the bot, which its owner makes with the server secret.
