@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use zim_client_sdk::{HandlerGuard, Zim};
-use zim_integration_tests::{DataDir, World, soon, texts};
+use zim_integration_tests::{DataDir, Device, World, group, soon, texts};
 use zim_protocol::{
     ConnectionStateChangedEvent, Event, EventKind, EventType, GroupMessageReceivedEvent, PeerMessageReceivedEvent,
     ReceivePeerMessageEvent,
@@ -59,7 +59,7 @@ async fn on_event_passes_the_events_of_one_type_in_order() {
         ann.say("bob", &number.to_string()).await;
         assert_eq!(soon(lines.recv()).await.unwrap(), ("bob".to_owned(), "ann".to_owned(), number));
     }
-    ann.say(zim_integration_tests::group("crew"), "hi all").await;
+    ann.say(group("crew"), "hi all").await;
     assert_eq!(soon(groups.recv()).await.unwrap(), ["hi all"]);
     drop((of_peer, of_group));
     assert!(soon(lines.recv()).await.is_none() && soon(groups.recv()).await.is_none());
@@ -153,7 +153,7 @@ async fn on_event_survives_a_panic_and_counts_it_as_delivered() {
 }
 
 /// Logs bob in with a handler that was set before.
-async fn again(world: &World, dir: DataDir, lines: &Sender) -> zim_integration_tests::Device {
+async fn again(world: &World, dir: DataDir, lines: &Sender) -> Device {
     let bob = world.client_at(dir, |config| config);
     listen(&bob, "again", lines).detach();
     world.login(bob, "bob").await

@@ -1,7 +1,7 @@
 //! Waiting: until a login has caught up, for the state of the connection, until a client has ended.
 
 use futures_util::{FutureExt, StreamExt};
-use zim_integration_tests::{DataDir, NetworkConditions, Proxy, World, refusal, soon};
+use zim_integration_tests::{DataDir, Device, Proxy, World, refusal, soon};
 use zim_protocol::{ConnectionState, ConversationSyncState, ErrorCode, Event, LoginConfig};
 
 #[tokio::test]
@@ -38,7 +38,7 @@ async fn synced_returns_when_a_fresh_device_is_complete() {
 }
 
 /// The client of a user who logs in on a device where they were before, without a network.
-async fn offline(world: &World, proxy: &Proxy) -> zim_integration_tests::Device {
+async fn offline(world: &World, proxy: &Proxy) -> Device {
     let dir = DataDir::default();
     let before = world.client_via(proxy, dir.clone(), |config| config);
     let before = world.login(before, "ann").await;
@@ -79,9 +79,8 @@ async fn synced_fails_when_the_login_ends() {
 
 #[tokio::test]
 async fn connection_states_begins_with_the_present_one_and_ends_with_the_client() {
-    let world = World::new().await;
-    let proxy = world.proxy(3).await;
-    let ann = world.client_via(&proxy, DataDir::default(), |config| config);
+    let mut world = World::new().await;
+    let ann = world.client();
     let mut states = ann.connection_states();
     assert_eq!(soon(states.next()).await, Some(ConnectionState::Disconnected));
     assert!(states.next().now_or_never().is_none());
@@ -90,16 +89,9 @@ async fn connection_states_begins_with_the_present_one_and_ends_with_the_client(
     assert_eq!(soon(states.next()).await, Some(ConnectionState::Connected));
     let mut later = ann.connection_states();
     assert_eq!(soon(later.next()).await, Some(ConnectionState::Connected));
-    proxy.set_conditions(NetworkConditions::default());
-    proxy.cut();
-    ann.network_changed();
-    let lost = world.advance_until("a lost connection", async || {
-        world.clock.advance(1_000);
-        states.next().now_or_never()
-    });
-    assert_eq!(lost.await, Some(ConnectionState::Reconnecting));
-    proxy.restore();
-    ann.network_changed();
+    world.stop_server().await;
+    assert_eq!(soon(states.next()).await, Some(ConnectionState::Reconnecting));
+    world.start_server().await;
     assert_eq!(soon(states.next()).await, Some(ConnectionState::Connected));
     ann.destroy();
     let rest: Vec<ConnectionState> = soon(states.collect()).await;
