@@ -8,6 +8,8 @@ use std::sync::{Arc, Weak};
 use parking_lot::{Mutex, RwLock};
 use zim_protocol::{Event, EventKind};
 
+use super::bit;
+
 /// What a handler does with an event of its kind.
 pub(crate) type Call = Box<dyn FnMut(&Event) + Send>;
 
@@ -57,6 +59,11 @@ pub(super) struct Handlers(Arc<RwLock<Table>>);
 impl Handlers {
     pub(super) fn kinds(&self) -> Vec<EventKind> {
         self.0.read().lists.keys().copied().collect()
+    }
+
+    /// Returns a bit for each kind that has a handler.
+    pub(super) fn bits(&self) -> u128 {
+        self.0.read().lists.keys().fold(0, |all, kind| all | bit(*kind))
     }
 
     pub(super) fn has(&self, kind: EventKind) -> bool {

@@ -8,7 +8,7 @@ use zim_protocol::{
 
 use super::fake::{Fake, ME};
 use super::{Login, numbered, text};
-use crate::store::friend;
+use crate::store::{Length, friend};
 
 #[tokio::test]
 async fn a_login_catches_up_and_reports_its_progress() {
@@ -538,12 +538,12 @@ async fn a_login_whose_list_cannot_be_stored_reports_a_failure() {
     login.fake.0.lock().write("bob", "bob", "hi");
     let full = "CREATE TEMP TRIGGER full BEFORE UPDATE OF is_settled ON device WHEN new.is_settled = 1 \
                 BEGIN SELECT RAISE(FAIL, 'no room'); END";
-    login.account.store().write(|db| db.execute_batch(full)).await.unwrap();
+    login.account.store().write(Length::Short, |db| db.execute_batch(full)).await.unwrap();
     login.connect().await;
     assert_eq!(login.states(), [ConversationSyncState::Started as i32, ConversationSyncState::Failed as i32]);
     assert!(*login.account.shared.is_listed.borrow());
     // With free space again everything continues.
-    login.account.store().write(|db| db.execute_batch("DROP TRIGGER full")).await.unwrap();
+    login.account.store().write(Length::Short, |db| db.execute_batch("DROP TRIGGER full")).await.unwrap();
     login.clock.advance(10_000);
     login.until(|login| login.received().len() == 1).await;
 }
