@@ -37,7 +37,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let chat = bob.peer("ann");
     let conversation = chat.conversation().await?;
-    print(&format!("bob has {} unread from {}", conversation.unread_message_count, conversation.conversation_name));
+    print(&format!("bob has {} unread from {}", conversation.unread_message_count, conversation.conversation_id));
     chat.clear_unread().await?;
     chat.send("hi ann").await?;
     for message in chat.history().next_page(10).await? {
