@@ -206,6 +206,7 @@ impl<L: Remote> AccountTask<L> {
                     tracing::debug!(%error, "a sync failed");
                     self.engine.sync_failed(ticket);
                     self.audit_soon(&error);
+                    self.sync_error = Some(error);
                 }
             },
             Done::Answered { pushes, stored } => {

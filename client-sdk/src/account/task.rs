@@ -43,6 +43,8 @@ pub(crate) struct Shared {
     pub(crate) generation: AtomicU64,
     /// The list of conversations has been complete once, or cannot be completed for now.
     pub(crate) is_listed: watch::Sender<bool>,
+    /// How the first catch-up of this login ended; `None` until it has.
+    pub(crate) catch_up: watch::Sender<Option<Result<(), Error>>>,
     /// The offset of the server's time from the steady clock, from the last connection; `UNKNOWN` before the first.
     pub(crate) ahead_ms: AtomicI64,
     /// The task has panicked.
@@ -126,6 +128,8 @@ pub(crate) struct AccountTask<L: Remote> {
     pub(super) resend_window_ms: i64,
     pub(super) next_audit_ms: i64,
     pub(super) is_total_raised: bool,
+    /// Why the last sync failed.
+    pub(super) sync_error: Option<Error>,
     /// A write failed, so the engine is ahead of the store.
     pub(super) is_stale: bool,
     pub(super) closing: Option<oneshot::Sender<()>>,
@@ -161,6 +165,7 @@ impl<L: Remote> AccountTask<L> {
             resend_window_ms,
             next_audit_ms: i64::MAX,
             is_total_raised: false,
+            sync_error: None,
             is_stale: false,
             closing: None,
             keeps_unsent: true,

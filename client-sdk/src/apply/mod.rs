@@ -15,15 +15,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use rusqlite::Connection;
 use zim_protocol::{
-    BlacklistChangeAction, ConversationChangeInfo, ConversationChangedEvent, ConversationEvent,
-    EpochChangedEvent, Event, EventKind, Message, MessageEntry, MessageSentStatusChangeInfo,
-    MessageSentStatusChangedEvent, Snapshot, UserFullInfo, UserInfoUpdatedEvent, UserRuleUpdatedEvent, UserStatus,
-    feed_entry::Detail,
+    BlacklistChangeAction, ConversationChangeInfo, ConversationChangedEvent, ConversationEvent, EpochChangedEvent,
+    Event, EventKind, Message, MessageEntry, MessageSentStatusChangeInfo, MessageSentStatusChangedEvent, Snapshot,
+    UserFullInfo, UserInfoUpdatedEvent, UserRuleUpdatedEvent, UserStatus, feed_entry::Detail,
 };
 
 use self::conversation::disturbing;
-pub(crate) use self::recent::Recent;
 use self::recent::Known;
+pub(crate) use self::recent::Recent;
 use crate::engine::{Batch, Change, Origin};
 use crate::events::Heard;
 use crate::store::message::{Pending, Place};
@@ -164,12 +163,7 @@ pub(crate) struct Applied {
 }
 
 /// Applies a job. If it fails, or the commit does, the caller clears `recent`.
-pub(crate) fn apply(
-    db: &Connection,
-    viewer: &Viewer,
-    recent: &mut Recent,
-    job: Job,
-) -> rusqlite::Result<Applied> {
+pub(crate) fn apply(db: &Connection, viewer: &Viewer, recent: &mut Recent, job: Job) -> rusqlite::Result<Applied> {
     let mut tx = Transaction::new(db, viewer, recent);
     if let Some(id) = viewer.delivered {
         pending::forget(db, id)?;

@@ -202,8 +202,7 @@ pub(crate) fn settle_row(
         "UPDATE message SET order_key = ?2, tie = 0, seq = ?3, message_id = ?4, ts = ?5, status = ?6, config = NULL WHERE id = ?1",
     )?;
     let status = MessageSentStatus::Success as i32;
-    let mut run =
-        || update.execute(params![id, order_key, to_sql(entry.seq), entry.message_id, entry.ts, status]);
+    let mut run = || update.execute(params![id, order_key, to_sql(entry.seq), entry.message_id, entry.ts, status]);
     match run() {
         Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::ConstraintViolation) => {
             // Another row has this position: a pull stored the message before this device knew that it had sent it.
