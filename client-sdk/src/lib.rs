@@ -46,9 +46,6 @@ mod last_user;
 mod events;
 /// Types that the whole crate shares.
 mod types;
-/// The pure sync engine: positions, pulls, ranges, unread counts, catching up.
-#[doc(hidden)]
-pub mod engine;
 /// The local database.
 mod store;
 /// The transaction of a turn: what the engine and the app want stored, and the events that result.
@@ -84,6 +81,9 @@ mod status;
 /// Handles of conversations.
 mod chat;
 
+/// The pure sync engine: positions, pulls, ranges, unread counts, catching up.
+#[doc(hidden)]
+pub use zim_engine as engine;
 #[doc(inline)]
 pub use zim_protocol::app::*;
 

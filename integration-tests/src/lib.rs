@@ -68,3 +68,7 @@ struct GettingStarted;
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/guide/sdk.md")]
 struct Sdk;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/guide/bots.md")]
+struct Bots;

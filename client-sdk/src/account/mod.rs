@@ -294,6 +294,11 @@ impl<L: Remote> Account<L> {
         self.send(Input::Send(Box::new(submission)));
     }
 
+    /// Reports that there was no place for a message with a key of the app, which may be the answer to an event.
+    pub(crate) fn lost_message(&self) {
+        self.send(Input::LostMessage);
+    }
+
     /// Returns a place in the queue of messages.
     pub(crate) fn place(&self) -> Result<OwnedSemaphorePermit, Error> {
         Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
