@@ -97,6 +97,7 @@ impl<L: Remote> AccountTask<L> {
         let applied = self.store.write(move |db| apply::apply(db, &viewer, job)).await?;
         // This commit deleted the events that were delivered before.
         self.viewer.delivered = None;
+        self.shared.watchers.changed(&applied.touched);
         Ok(applied)
     }
 
