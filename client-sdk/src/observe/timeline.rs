@@ -119,9 +119,11 @@ async fn load_older<L: Remote>(
     let config = MessageQueryConfig { next_message: oldest, reverse: true, ..MessageQueryConfig::default() };
     let page = history(&account, &name, &config, count).await?;
     if let Some(first) = page.first() {
+        // The epoch may have changed since the last read.
+        let epoch = account.store().read(conversation::epoch).await?;
         let mut floor = window.floor.lock();
-        if floor.epoch == from.epoch && floor.order_key.is_none_or(|lowest| first.order_key < lowest) {
-            floor.order_key = Some(first.order_key);
+        if floor.epoch != epoch || floor.order_key.is_none_or(|lowest| first.order_key < lowest) {
+            *floor = Floor { epoch, order_key: Some(first.order_key) };
         }
         window.moved.notify_one();
     }

@@ -85,12 +85,14 @@ fn run(db: &Connection, log: &Log, floor: Option<i64>, wish: &Wish) -> rusqlite:
     let position = |key: i64| from_sql(key.div_euclid(ORDER_KEY_STEP)).max(1);
     let newest = log.around(log.end);
     let end = Missing { anchor: log.end + 1, count: wish.limit };
-    let shown = floor.and_then(|floor| log.around(position(floor)));
+    // An own message may stand behind positions that are not held.
+    let shown = floor.and_then(|floor| log.last_from(position(floor)));
     let Some(shown) = shown else {
         // Without the newest messages, the newest ones that are held.
         let held = newest.or_else(|| log.held.last().copied());
         let missing = (newest.is_none() && log.end > 0).then_some(end);
-        return Ok(Run { held, floor: None, missing });
+        // If nothing is held, the view has own messages only.
+        return Ok(Run { held, floor: floor.filter(|_| held.is_none()), missing });
     };
     let is_whole = shown.1 >= log.end;
     let is_coming =

@@ -24,6 +24,11 @@ impl Log {
         self.held.iter().copied().find(|(lo, hi)| (*lo..=*hi).contains(&seq))
     }
 
+    /// Returns the last interval of held positions that begins at a position or before it.
+    pub(crate) fn last_from(&self, seq: u64) -> Option<(u64, u64)> {
+        self.held.iter().copied().rfind(|(lo, _)| *lo <= seq)
+    }
+
     /// Returns the number of positions after `seq` that are not held.
     pub(crate) fn missing_after(&self, seq: u64) -> u64 {
         let above = self.held.iter().filter(|(_, hi)| *hi > seq);
@@ -118,5 +123,8 @@ mod tests {
         }
         assert_eq!(log.around(5), Some((1, 5)));
         assert_eq!(log.around(6), None);
+        assert_eq!(log.last_from(6), Some((1, 5)));
+        assert_eq!(log.last_from(8), Some((8, 9)));
+        assert_eq!(log.last_from(0), None);
     }
 }
