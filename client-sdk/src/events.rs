@@ -2,6 +2,9 @@
 //!
 //! An event with a receipt is delivered at least once: the receipt is signed when every handler of its kind has
 //! returned or panicked. Without a handler it counts as delivered. Streams have no part in it.
+//!
+//! The deprecated twin of an event is built only for a handler of its kind. Streams do not carry it, so that no message
+//! comes twice.
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
@@ -69,6 +72,34 @@ impl Receipt {
     }
 }
 
+/// The kinds of events that somebody hears.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Heard {
+    /// One bit per kind that has a handler, or whose twin has.
+    handled: u128,
+    has_stream: bool,
+}
+
+const _: () = assert!(EventKind::ALL.len() <= 128, "one bit per kind");
+
+impl Heard {
+    /// All kinds have a handler.
+    #[cfg(test)]
+    pub(crate) fn all() -> Self {
+        Self { handled: u128::MAX, has_stream: true }
+    }
+
+    /// Returns whether a handler must have events of this kind at least once.
+    pub(crate) fn is_handled(self, kind: EventKind) -> bool {
+        self.handled >> kind as u32 & 1 == 1
+    }
+
+    /// Returns whether anybody hears events of this kind.
+    pub(crate) fn is_heard(self, kind: EventKind) -> bool {
+        self.has_stream || self.is_handled(kind)
+    }
+}
+
 /// A handler of one kind of event.
 pub(crate) type Handler = Arc<dyn Fn(&Event) + Send + Sync>;
 
@@ -132,13 +163,8 @@ impl Events {
         let Some(channels) = &*channels else { return };
         let event = Arc::new(event);
         self.queue(channels, &event, receipt);
-        if channels.streams.receiver_count() > 0 {
-            let twin = twin(&event).map(Arc::new);
-            for event in std::iter::once(event).chain(twin) {
-                // Fails when the last stream has just ended.
-                let _ = channels.streams.send(event);
-            }
-        }
+        // Fails if there is no stream.
+        let _ = channels.streams.send(event);
     }
 
     /// Queues an event for the handlers.
@@ -162,6 +188,17 @@ impl Events {
         self.0.waiting.fetch_add(1, Ordering::AcqRel);
         // Fails when the client has been destroyed. The event is then raised by the next login.
         let _ = channels.handled.send(Queued { event: Arc::clone(event), receipt });
+    }
+
+    /// Returns which events are heard.
+    pub(crate) fn heard(&self) -> Heard {
+        let handlers = self.0.handlers.read();
+        let has_stream = self.0.channels.read().as_ref().is_some_and(|channels| channels.streams.receiver_count() > 0);
+        let bit = |kind: EventKind| 1_u128 << kind as u32;
+        let handled = EventKind::ALL.iter().filter(|kind| {
+            handlers.contains_key(kind) || twin_kind(**kind).is_some_and(|twin| handlers.contains_key(&twin))
+        });
+        Heard { handled: handled.map(|kind| bit(*kind)).fold(0, |all, bit| all | bit), has_stream }
     }
 
     fn has_handler(&self, kind: EventKind) -> bool {

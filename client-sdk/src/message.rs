@@ -325,7 +325,7 @@ fn compose(
         local_data,
         config: MessageSendConfig { is_retry_send: false, ..config.clone() }.encode_to_vec().into(),
     };
-    Ok((key, SubmissionKind::Stored { pending, earlier: None, composed: Box::new(composed) }))
+    Ok((key, SubmissionKind::Stored { pending, earlier: None }))
 }
 
 fn flags(config: &MessageSendConfig) -> u32 {

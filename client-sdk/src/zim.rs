@@ -96,7 +96,8 @@ impl Zim {
     }
 
     /// Returns a stream of all events from now on, in order. A reader that is too slow gets the number of events that
-    /// it missed; it never slows the client down.
+    /// it missed; it never slows the client down. The deprecated events `receivePeerMessage` and `receiveGroupMessage`,
+    /// which repeat others, come only to handlers.
     pub fn events(&self) -> EventStream {
         self.client().events.stream()
     }

@@ -5,8 +5,7 @@ use tokio::time::{Instant, sleep_until};
 use zim_protocol::{
     ConnectionState, Event, EventKind, FriendApplicationListChangedEvent, FriendApplicationUpdatedEvent,
     GroupAttributesUpdatedEvent, GroupMemberInfoUpdatedEvent, GroupMemberStateChangedEvent, GroupMessageReceivedEvent,
-    GroupStateChangedEvent, MessageRevokeReceivedEvent, PeerMessageReceivedEvent, ReceiveGroupMessageEvent,
-    ReceivePeerMessageEvent,
+    GroupStateChangedEvent, MessageRevokeReceivedEvent, PeerMessageReceivedEvent,
 };
 
 use crate::context::{Context, Session, now_ms};
@@ -24,7 +23,7 @@ Examples:
   zim listen --event peerMessageReceived --from bob --count 1 --timeout 60s
 
 The command is a device of its own: messages sent while it does not run are delivered when it starts, marked \
-isOfflineMessage. Deprecated events that repeat others, such as receivePeerMessage, are shown only if named with --event.")]
+isOfflineMessage.")]
 pub(crate) struct ListenArgs {
     /// Show only this event; may be repeated
     #[arg(long = "event", value_name = "NAME", value_parser = event_kind)]
@@ -38,6 +37,12 @@ pub(crate) struct ListenArgs {
 }
 
 fn event_kind(name: &str) -> Result<EventKind, String> {
+    if let Ok(kind) = name.parse() {
+        return match newer(kind) {
+            Some(newer) => Err(format!("{name} is the deprecated form of {newer}; use that")),
+            None => Ok(kind),
+        };
+    }
     name.parse().map_err(|_| {
         let lower = name.to_lowercase();
         let similar = EventKind::ALL.iter().filter(|kind| kind.name().to_lowercase().contains(&lower));
@@ -51,7 +56,7 @@ fn event_kind(name: &str) -> Result<EventKind, String> {
 
 impl ListenArgs {
     fn wants(&self, kind: EventKind) -> bool {
-        if self.events.is_empty() { !repeats_another(kind) } else { self.events.contains(&kind) }
+        self.events.is_empty() || self.events.contains(&kind)
     }
 
     /// Returns the part of an event that is to be shown.
@@ -69,9 +74,7 @@ fn of_users(event: &Event, users: &[String]) -> Option<Event> {
     let is_of = |user: &str| users.iter().any(|one| one == user);
     let is_left = match &mut event {
         Event::PeerMessageReceived(PeerMessageReceivedEvent { message_list, .. })
-        | Event::ReceivePeerMessage(ReceivePeerMessageEvent { message_list, .. })
         | Event::GroupMessageReceived(GroupMessageReceivedEvent { message_list, .. })
-        | Event::ReceiveGroupMessage(ReceiveGroupMessageEvent { message_list, .. })
         | Event::MessageRevokeReceived(MessageRevokeReceivedEvent { message_list }) => {
             message_list.retain(|message| is_of(&message.sender_user_id));
             !message_list.is_empty()
@@ -100,9 +103,14 @@ fn of_users(event: &Event, users: &[String]) -> Option<Event> {
     is_left.then_some(event)
 }
 
-/// Returns true for deprecated events that repeat a newer one with less information.
-fn repeats_another(kind: EventKind) -> bool {
-    matches!(kind, EventKind::ReceivePeerMessage | EventKind::ReceiveRoomMessage | EventKind::ReceiveGroupMessage)
+/// Returns the event that a deprecated event repeats with less information.
+fn newer(kind: EventKind) -> Option<EventKind> {
+    match kind {
+        EventKind::ReceivePeerMessage => Some(EventKind::PeerMessageReceived),
+        EventKind::ReceiveRoomMessage => Some(EventKind::RoomMessageReceived),
+        EventKind::ReceiveGroupMessage => Some(EventKind::GroupMessageReceived),
+        _ => None,
+    }
 }
 
 pub(crate) async fn run(args: ListenArgs, context: &Context) -> Result<(), Failure> {
@@ -182,11 +190,12 @@ mod tests {
     }
 
     #[test]
-    fn deprecated_duplicates_are_shown_only_if_named() {
+    fn a_deprecated_event_is_refused_with_the_name_of_the_newer_one() {
+        assert_eq!(event_kind("peerMessageReceived"), Ok(EventKind::PeerMessageReceived));
+        let refused = event_kind("receivePeerMessage").unwrap_err();
+        assert_eq!(refused, "receivePeerMessage is the deprecated form of peerMessageReceived; use that");
         assert!(args(&[]).wants(EventKind::PeerMessageReceived));
-        assert!(!args(&[]).wants(EventKind::ReceivePeerMessage));
-        assert!(args(&[EventKind::ReceivePeerMessage]).wants(EventKind::ReceivePeerMessage));
-        assert!(!args(&[EventKind::ReceivePeerMessage]).wants(EventKind::PeerMessageReceived));
+        assert!(!args(&[EventKind::FriendListChanged]).wants(EventKind::PeerMessageReceived));
     }
 
     #[test]

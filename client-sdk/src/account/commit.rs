@@ -1,6 +1,7 @@
 //! The commit of a turn, and what follows it: promises, events, requests.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use zim_protocol::{
@@ -34,6 +35,7 @@ impl<L: Remote> AccountTask<L> {
         job.batch = output.batch;
         self.viewer.now_ms = self.shared.server_now_ms(&self.clock);
         self.viewer.horizon_ms = self.horizon_ms();
+        self.viewer.heard = self.remote.heard();
         let mut after = std::mem::take(&mut self.after);
         // A request whose entry has to wait for earlier entries ends with the sync that brings them, so that the next
         // query shows it.
@@ -94,7 +96,10 @@ impl<L: Remote> AccountTask<L> {
 
     async fn write(&mut self, job: Job) -> Result<Applied, Error> {
         let viewer = self.viewer.clone();
-        let applied = self.store.write(move |db| apply::apply(db, &viewer, job)).await?;
+        let length = job.length();
+        let recent = Arc::clone(&self.recent);
+        let write = move |db: &rusqlite::Connection| apply::apply(db, &viewer, &mut recent.lock(), job);
+        let applied = self.store.write(length, write).await.inspect_err(|_| self.recent.lock().clear())?;
         // This commit deleted the events that were delivered before.
         self.viewer.delivered = None;
         self.shared.watchers.changed(&applied.touched);

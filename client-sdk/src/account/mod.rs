@@ -40,6 +40,7 @@ use crate::apply::Viewer;
 use crate::config::Config;
 use crate::engine::{Position, State, SyncEngine};
 use crate::error::Error;
+use crate::events::Heard;
 use crate::outbox::Submission;
 use crate::store::{self, Store};
 use crate::types::Name;
@@ -174,6 +175,7 @@ impl<L: Remote> Account<L> {
             delivered: None,
             last_event,
             is_caught_up: false,
+            heard: Heard::default(),
         };
         let (inbox, inputs) = mpsc::unbounded_channel();
         let parts = Parts {

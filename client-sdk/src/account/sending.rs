@@ -4,6 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::Bytes;
 use prost::Message as _;
+use prost::encoding::{WireType, encode_key, encode_varint};
 use tokio::sync::oneshot;
 use zim_protocol::{
     ErrorCode, Message, MessageEntry, MessageSendConfig, MessageSentResult, MessageSentStatus, Push, SendMessageRequest,
@@ -16,6 +17,9 @@ use crate::error::Error;
 use crate::outbox::{OnAttached, Outgoing, Submission, SubmissionKind};
 use crate::store::message::Unsent;
 use crate::types::{Key, Name};
+
+/// The number of the field `message` of `SendMessageRequest`.
+const MESSAGE: u32 = 1;
 
 impl<L: Remote> AccountTask<L> {
     pub(super) fn submit(&mut self, submission: Box<Submission>) {
@@ -41,13 +45,12 @@ impl<L: Remote> AccountTask<L> {
             let key: Key = row.client_key[..].try_into().unwrap_or_default();
             let (content, ts) = (row.content.clone(), row.ts);
             let message = row.into_message(&self.viewer.user_id, &name.to_ref());
-            let composed = Message::decode(content.clone()).unwrap_or_default();
             let config = MessageSendConfig::decode(config).unwrap_or_default();
             // The clock of this device may have been wrong.
             let age_ms = now_ms.saturating_sub(ts).max(0);
             self.sends.push(Outgoing {
                 key,
-                request: request(&name, key, composed, config),
+                request: request(&name, key, &content, config),
                 name,
                 content,
                 message,
@@ -71,17 +74,13 @@ impl<L: Remote> AccountTask<L> {
         };
         notify(submission.on_attached.take(), &message);
         let is_stored = !matches!(submission.kind, SubmissionKind::Transient { .. });
-        let (composed, content, config) = match (next, submission.kind) {
+        let (content, config) = match (next, submission.kind) {
             // The same content and config as before: the server stores only one message per key.
-            (Next::SendAgain { config, content }, _) => (
-                Message::decode(content.clone()).unwrap_or_default(),
-                content,
-                MessageSendConfig::decode(config).unwrap_or(submission.config),
-            ),
-            (Next::Send, SubmissionKind::Transient { message }) => (*message, Bytes::new(), submission.config),
-            (Next::Send, SubmissionKind::Stored { pending, composed, .. }) => {
-                (*composed, pending.content, submission.config)
+            (Next::SendAgain { config, content }, _) => {
+                (content, MessageSendConfig::decode(config).unwrap_or(submission.config))
             }
+            (Next::Send, SubmissionKind::Transient { message }) => (message.encode_to_vec().into(), submission.config),
+            (Next::Send, SubmissionKind::Stored { pending, .. }) => (pending.content, submission.config),
             (Next::Nothing, _) | (Next::Send, SubmissionKind::Retry { .. }) => {
                 // The app may have stopped waiting.
                 let _ = submission.reply.send(Ok(MessageSentResult { message: Some(message) }));
@@ -91,7 +90,7 @@ impl<L: Remote> AccountTask<L> {
         let key = zim_protocol::id::from_hex(&message.local_message_id).unwrap_or(submission.key);
         self.sends.push(Outgoing {
             key,
-            request: request(&submission.name, key, composed, config),
+            request: request(&submission.name, key, &content, config),
             name: submission.name,
             content,
             message,
@@ -154,17 +153,23 @@ fn notify(on_attached: Option<OnAttached>, message: &Message) {
     }
 }
 
-/// Builds the request that sends a message.
-fn request(name: &Name, key: Key, message: Message, config: MessageSendConfig) -> SendMessageRequest {
-    SendMessageRequest {
-        message: Some(message),
+/// Encodes the request that sends a message with this encoded content.
+fn request(name: &Name, key: Key, content: &[u8], config: MessageSendConfig) -> Bytes {
+    let request = SendMessageRequest {
+        // It follows, because it is encoded already.
+        message: None,
         to_conversation_id: name.id.to_string(),
         conversation_type: name.kind,
         // The server needs no flag for a retry: it recognises the key.
         config: Some(MessageSendConfig { is_retry_send: false, ..config }),
         client_key: Bytes::copy_from_slice(&key),
         omit_content: true,
-    }
+    };
+    let mut encoded = request.encode_to_vec();
+    encode_key(MESSAGE, WireType::LengthDelimited, &mut encoded);
+    encode_varint(content.len() as u64, &mut encoded);
+    encoded.extend_from_slice(content);
+    encoded.into()
 }
 
 /// Fills in the fields that the server set when it stored the message.
@@ -184,5 +189,27 @@ fn stored_entry(answer: &Message, key: Key) -> MessageEntry {
         ts: answer.timestamp,
         client_key: Bytes::copy_from_slice(&key),
         ..MessageEntry::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_is_the_message_that_was_stored() {
+        let message = Message { extended_data: "x".repeat(300), ..Message::text("hi") };
+        let config = MessageSendConfig { has_receipt: true, is_retry_send: true, ..MessageSendConfig::default() };
+        let name = Name::new(0, "bob");
+        let encoded = request(&name, [7; 16], &message.encode_to_vec(), config.clone());
+        let expected = SendMessageRequest {
+            message: Some(message),
+            to_conversation_id: "bob".into(),
+            conversation_type: 0,
+            config: Some(MessageSendConfig { is_retry_send: false, ..config }),
+            client_key: vec![7; 16].into(),
+            omit_content: true,
+        };
+        assert_eq!(SendMessageRequest::decode(encoded).unwrap(), expected);
     }
 }

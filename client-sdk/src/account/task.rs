@@ -8,14 +8,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
+use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot, watch};
-use zim_protocol::{ErrorCode, Event, MessageSentResult, clock::Clock};
+use zim_protocol::{ErrorCode, Event, MessageSentResult, SendMessageRequest, clock::Clock};
 
 use super::input::{Done, Input};
 use super::remote::Remote;
 use super::transients::WaitingTransient;
 use super::watchers::Watchers;
-use crate::apply::{Job, Viewer};
+use crate::apply::{Job, Recent, Viewer};
 use crate::engine::SyncEngine;
 use crate::error::Error;
 use crate::events::Deliveries;
@@ -112,6 +113,8 @@ pub(crate) struct AccountTask<L: Remote> {
     pub(super) in_flight: FuturesUnordered<InFlight>,
     pub(super) ready: Vec<Done>,
     pub(super) job: Job,
+    /// What was just written. Only a write in progress holds the lock.
+    pub(super) recent: Arc<Mutex<Recent>>,
     pub(super) after: After,
     /// Requests of this device that wait until the feed has arrived up to their own entries.
     pub(super) awaiting_feed: Vec<(u64, Stored)>,
@@ -151,6 +154,7 @@ impl<L: Remote> AccountTask<L> {
             in_flight: FuturesUnordered::new(),
             ready: Vec::new(),
             job: Job::default(),
+            recent: Arc::default(),
             after: After::default(),
             awaiting_feed: Vec::new(),
             connection: 0,
@@ -183,6 +187,7 @@ impl<L: Remote> AccountTask<L> {
         while self.closing.is_none() {
             let deadline = self.sends.next_deadline_ms(self.is_connected).unwrap_or(i64::MAX);
             let next_start = self.sends.next_start_ms(self.clock.steady_ms()).filter(|_| self.is_connected);
+            let wake_ms = deadline.min(next_start.unwrap_or(i64::MAX)).min(self.next_audit_ms);
             tokio::select! {
                 input = self.inbox.recv() => match input {
                     Some(input) => self.input(input).await,
@@ -191,8 +196,7 @@ impl<L: Remote> AccountTask<L> {
                 Some(done) = self.in_flight.next(), if !self.in_flight.is_empty() => self.done(done),
                 // Never fails: the task holds the sender.
                 _ = delivered.changed() => {}
-                () = self.clock.sleep_until_steady(deadline.min(next_start.unwrap_or(i64::MAX))) => {}
-                () = self.clock.sleep_until_steady(self.next_audit_ms) => {}
+                () = self.clock.sleep_until_steady(wake_ms) => {}
             }
             for _ in 0..MAX_INPUTS {
                 let Ok(input) = self.inbox.try_recv() else { break };
@@ -217,7 +221,7 @@ impl<L: Remote> AccountTask<L> {
             if self.is_connected {
                 while let Some((number, request)) = self.sends.start(self.clock.steady_ms()) {
                     let connection = self.connection;
-                    let response = self.remote.request(Some(connection), request);
+                    let response = self.remote.request_encoded::<SendMessageRequest>(Some(connection), request);
                     self.start(async move { Done::Sent { number, connection, result: response.await } }).await;
                 }
             }

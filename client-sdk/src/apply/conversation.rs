@@ -4,7 +4,7 @@ use zim_protocol::{Conversation, ConversationHead, ConversationNotificationStatu
 
 use super::Transaction;
 use crate::store::conversation::set_disabled;
-use crate::store::{group, message};
+use crate::store::group;
 use crate::types::Name;
 
 impl Transaction<'_> {
@@ -19,10 +19,7 @@ impl Transaction<'_> {
             set_disabled(self.db, id, head.has_left)?;
         }
         if let Some(last) = head.last_message.filter(|last| !last.content.is_empty()) {
-            let stored = message::store(self.db, id, &self.viewer.user_id, &last)?;
-            if let Some(row) = stored.settled {
-                self.settled(row, &to, "")?;
-            }
+            self.store_message(id, &to, &last)?;
         }
         Ok(())
     }

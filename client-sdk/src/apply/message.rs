@@ -4,16 +4,17 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use zim_protocol::{
-    ChangeEntry, ConversationRef, Event, Message, MessageEntry, MessageReceivedInfo, MessageRevokeReceivedEvent,
+    ChangeEntry, ConversationRef, Event, EventKind, Message, MessageEntry, MessageReceivedInfo, MessageRevokeReceivedEvent,
     MessageSentStatus, MessageSentStatusChangeInfo, MessageType, change_entry,
 };
 
+use super::recent::Sending;
 use super::{Attach, Attached, Next, Transaction};
 use crate::engine::Origin;
 use crate::store::message::Pending;
 use crate::store::pending::{Durable, Span};
 use crate::store::{conversation, message};
-use crate::types::Name;
+use crate::types::{Key, Name};
 
 impl Transaction<'_> {
     pub(super) fn attach(&mut self, name: &Name, attach: Attach) -> rusqlite::Result<Option<Attached>> {
@@ -22,6 +23,7 @@ impl Transaction<'_> {
             Attach::New(pending) => self.add_pending(name, pending).map(Some),
             Attach::Transient(message) => Ok(Some(Attached { message: *message, next: Next::Send })),
             Attach::Retry { key, ts, otherwise } => {
+                self.last_place = None;
                 let known = conversation::id(self.db, name)?;
                 if let Some(id) = known {
                     self.touch(name)?;
@@ -47,21 +49,24 @@ impl Transaction<'_> {
     fn add_pending(&mut self, name: &Name, pending: Pending) -> rusqlite::Result<Attached> {
         let viewer = Arc::clone(&self.viewer.user_id);
         let id = self.touch(name)?;
-        let order_key = message::insert_pending(self.db, id, &viewer, &pending)?;
+        let after = self.last_place.filter(|(conversation, _)| *conversation == id).map(|(_, place)| place);
+        let (row, place) = message::insert_pending(self.db, id, &viewer, &pending, after)?;
+        self.last_place = Some((id, place));
         let entry = MessageEntry {
             sender: viewer.to_string(),
             ts: pending.ts,
             kind: pending.kind,
             flags: pending.flags,
             client_key: Bytes::copy_from_slice(&pending.key),
-            content: pending.content,
+            content: pending.content.clone(),
             ..MessageEntry::default()
         };
         let mut message = message::shown(entry, &viewer, &name.to_ref());
         message.message_id.clear();
-        message.order_key = order_key;
+        message.order_key = place.order_key;
         message.sent_status = MessageSentStatus::Sending as i32;
-        message.local_extended_data = pending.local_data;
+        message.local_extended_data.clone_from(&pending.local_data);
+        self.recent.note_sending(pending.key, Sending::new(row, name, &pending, message.clone()));
         self.status(message.clone(), "");
         Ok(Attached { message, next: Next::Send })
     }
@@ -75,33 +80,40 @@ impl Transaction<'_> {
     ) -> rusqlite::Result<()> {
         let id = self.touch(name)?;
         let to = name.to_ref();
-        let mut new: Vec<Message> = Vec::new();
+        let (mut new, mut new_are_offline): (Vec<Message>, _) = (Vec::new(), false);
         for entry in entries {
-            let stored = message::store(self.db, id, &self.viewer.user_id, &entry)?;
-            if let Some(row) = stored.settled {
-                self.settled(row, &to, "")?;
-            }
             let is_own = *entry.sender == *self.viewer.user_id;
+            let is_local = self.store_message(id, &to, &entry)?;
             let is_news = entry.seq > if is_own { own_after } else { raise_after }
-                && !stored.is_local
+                && !is_local
                 && entry.ts >= self.viewer.horizon_ms
                 && entry.kind != MessageType::Revoke as i32
-                && !message::is_known(self.db, entry.message_id)?;
+                && !self.is_known(entry.message_id)?;
             if is_news {
+                let is_offline = entry.ts < self.viewer.login_ms;
+                if is_offline != new_are_offline {
+                    self.received(id, &to, std::mem::take(&mut new), new_are_offline);
+                    new_are_offline = is_offline;
+                }
                 new.push(message::shown(entry, &self.viewer.user_id, &to));
             }
         }
-        let login_ms = self.viewer.login_ms;
-        let is_offline = |message: &Message| message.timestamp < login_ms;
-        for chunk in new.chunk_by(|a, b| is_offline(a) == is_offline(b)) {
-            let is_offline_message = chunk.first().is_some_and(is_offline);
-            let seqs = || chunk.iter().filter_map(|message| u64::try_from(message.message_seq).ok());
-            let (first, last) = (seqs().min().unwrap_or(0), seqs().max().unwrap_or(0));
-            let span = Some(Span { conversation: id, first, last, is_offline: is_offline_message });
-            let event = message::received(&to, chunk.to_vec(), MessageReceivedInfo { is_offline_message });
-            self.durable.extend(event.map(|event| Durable { event, span }));
-        }
+        self.received(id, &to, new, new_are_offline);
         Ok(())
+    }
+
+    /// Returns whether the app knows a message from an earlier epoch.
+    fn is_known(&mut self, message_id: i64) -> rusqlite::Result<bool> {
+        Ok(self.recent.knows_messages(self.db)? && message::is_known(self.db, message_id)?)
+    }
+
+    /// Adds the event about received messages.
+    fn received(&mut self, id: i64, to: &ConversationRef, messages: Vec<Message>, is_offline: bool) {
+        let seqs = || messages.iter().filter_map(|message| u64::try_from(message.message_seq).ok());
+        let (Some(first), Some(last)) = (seqs().min(), seqs().max()) else { return };
+        let span = Some(Span { conversation: id, first, last, is_offline });
+        let event = message::received(to, messages, MessageReceivedInfo { is_offline_message: is_offline });
+        self.durable.extend(event.map(|event| Durable { event, span }));
     }
 
     pub(super) fn changes(&mut self, name: &Name, entries: Vec<ChangeEntry>, origin: Origin) -> rusqlite::Result<()> {
@@ -134,6 +146,46 @@ impl Transaction<'_> {
         Ok(())
     }
 
+    /// Stores an entry of the log; returns whether this device sent it.
+    pub(super) fn store_message(
+        &mut self,
+        id: i64,
+        to: &ConversationRef,
+        entry: &MessageEntry,
+    ) -> rusqlite::Result<bool> {
+        let is_own = *entry.sender == *self.viewer.user_id;
+        let sending = if is_own { self.recent.take_sending(&entry.client_key) } else { None };
+        let Some(sending) = sending else {
+            let stored = message::store(self.db, id, &self.viewer.user_id, entry)?;
+            if let Some(row) = stored.settled {
+                self.settled(row, to, "")?;
+            }
+            return Ok(stored.is_local);
+        };
+        message::settle_row(self.db, id, sending.row, entry)?;
+        self.settled.extend(Key::try_from(&entry.client_key[..]).ok());
+        if sending.is_changed(entry) {
+            // It was revoked or edited before this device learned that it was stored.
+            message::change(self.db, id, entry)?;
+            self.settled(sending.row, to, "")?;
+        } else {
+            self.sent(sending, entry)?;
+        }
+        Ok(true)
+    }
+
+    /// Reports that a message was sent, without reading its row.
+    pub(super) fn sent(&mut self, sending: Sending, entry: &MessageEntry) -> rusqlite::Result<()> {
+        let (row, to) = (sending.row, sending.name.to_ref());
+        let message = sending.settled(entry);
+        if cfg!(debug_assertions) {
+            let stored = message::by_id(self.db, row)?.map(|row| row.into_message(&self.viewer.user_id, &to));
+            debug_assert_eq!(Some(&message), stored.as_ref(), "what is remembered of a message is its row");
+        }
+        self.status(message, "");
+        Ok(())
+    }
+
     /// Reports that an own message was sent or failed.
     pub(super) fn settled(&mut self, row: i64, to: &ConversationRef, reason: &str) -> rusqlite::Result<()> {
         if let Some(row) = message::by_id(self.db, row)? {
@@ -143,6 +195,12 @@ impl Transaction<'_> {
     }
 
     pub(super) fn status(&mut self, message: Message, reason: &str) {
+        let is_sent = message.sent_status == MessageSentStatus::Success as i32;
+        if !self.viewer.heard.is_heard(EventKind::MessageSentStatusChanged) {
+            self.sent.extend(is_sent.then_some(message));
+            return;
+        }
+        self.sent.extend(is_sent.then(|| message.clone()));
         self.statuses.push(MessageSentStatusChangeInfo {
             status: message.sent_status,
             message: Some(message),

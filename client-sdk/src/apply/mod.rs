@@ -5,27 +5,34 @@ mod conversation;
 mod friend;
 mod group;
 mod message;
+mod recent;
 mod status;
 mod user;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use rusqlite::Connection;
 use zim_protocol::{
-    BlacklistChangeAction, Conversation, ConversationChangeInfo, ConversationChangedEvent, ConversationEvent,
-    EpochChangedEvent, Event, Message, MessageEntry, MessageSentStatus, MessageSentStatusChangeInfo,
+    BlacklistChangeAction, ConversationChangeInfo, ConversationChangedEvent, ConversationEvent,
+    EpochChangedEvent, Event, EventKind, Message, MessageEntry, MessageSentStatusChangeInfo,
     MessageSentStatusChangedEvent, Snapshot, UserFullInfo, UserInfoUpdatedEvent, UserRuleUpdatedEvent, UserStatus,
     feed_entry::Detail,
 };
 
 use self::conversation::disturbing;
+pub(crate) use self::recent::Recent;
+use self::recent::Known;
 use crate::engine::{Batch, Change, Origin};
-use crate::store::message::Pending;
+use crate::events::Heard;
+use crate::store::message::{Pending, Place};
 use crate::store::pending::Durable;
-use crate::store::{self, block, pending, rule};
+use crate::store::{self, Length, block, pending, rule};
 use crate::types::{Key, Name};
+
+/// The most rows of a short transaction: some milliseconds on a slow device.
+const SHORT: usize = 64;
 
 /// Work for a message of the app, before the batch.
 #[derive(Debug)]
@@ -83,6 +90,21 @@ impl Job {
     pub(crate) fn is_empty(&self) -> bool {
         self.attach.is_empty() && self.batch.is_empty() && self.settle.is_empty()
     }
+
+    /// Estimates how long the transaction takes.
+    pub(crate) fn length(&self) -> Length {
+        let entries = |change: &Change| match change {
+            Change::Messages { entries, .. } => entries.len(),
+            Change::Changes { entries, .. } => entries.len(),
+            Change::Profiles(profiles) => profiles.len(),
+            Change::Statuses(statuses) => statuses.len(),
+            Change::DropAll { .. } | Change::Drop(_) | Change::Sweep => usize::MAX,
+            _ => 1,
+        };
+        let rows = self.batch.changes.iter().map(entries).fold(self.batch.states.len(), usize::saturating_add);
+        let rows = rows.saturating_add(self.attach.len()).saturating_add(self.settle.len());
+        if rows <= SHORT { Length::Short } else { Length::Long }
+    }
 }
 
 /// The user, and what their app has seen.
@@ -101,6 +123,8 @@ pub(crate) struct Viewer {
     pub(crate) last_event: i64,
     /// The app knows the status of all subscribed users of this login; from now on changes are news.
     pub(crate) is_caught_up: bool,
+    /// The kinds of events that somebody hears. The others are not built, or not stored.
+    pub(crate) heard: Heard,
 }
 
 /// A message that is in its conversation.
@@ -141,9 +165,14 @@ pub(crate) struct Applied {
     pub(crate) touched: HashMap<Name, i64>,
 }
 
-/// Applies a job.
-pub(crate) fn apply(db: &Connection, viewer: &Viewer, job: Job) -> rusqlite::Result<Applied> {
-    let mut tx = Transaction::new(db, viewer);
+/// Applies a job. If it fails, or the commit does, the caller clears `recent`.
+pub(crate) fn apply(
+    db: &Connection,
+    viewer: &Viewer,
+    recent: &mut Recent,
+    job: Job,
+) -> rusqlite::Result<Applied> {
+    let mut tx = Transaction::new(db, viewer, recent);
     if let Some(id) = viewer.delivered {
         pending::forget(db, id)?;
     }
@@ -172,27 +201,36 @@ pub(crate) fn apply(db: &Connection, viewer: &Viewer, job: Job) -> rusqlite::Res
 struct Transaction<'a> {
     db: &'a Connection,
     viewer: &'a Viewer,
-    /// The rows that were touched, in this order, with the conversation as the app saw it before; `None`: it was not in
-    /// the list.
-    touched: Vec<(i64, Option<Conversation>)>,
+    recent: &'a mut Recent,
+    /// The conversations that were touched, in this order, as the app saw them before.
+    touched: Vec<(Name, Known)>,
     ids: HashMap<Name, i64>,
+    /// The last message that was attached, with its conversation. Nothing else is written between two of them.
+    last_place: Option<(i64, Place)>,
+    /// The keys of own messages that the log settled.
+    settled: HashSet<Key>,
     durable: Vec<Durable>,
     statuses: Vec<MessageSentStatusChangeInfo>,
+    /// Own messages that the server has stored.
+    sent: Vec<Message>,
     /// Statuses that are news.
     status_news: Vec<UserStatus>,
     needs_audit: bool,
 }
 
 impl<'a> Transaction<'a> {
-    fn new(db: &'a Connection, viewer: &'a Viewer) -> Self {
-        let (touched, ids) = (Vec::new(), HashMap::new());
+    fn new(db: &'a Connection, viewer: &'a Viewer, recent: &'a mut Recent) -> Self {
         Self {
             db,
             viewer,
-            touched,
-            ids,
+            recent,
+            touched: Vec::new(),
+            ids: HashMap::new(),
+            last_place: None,
+            settled: HashSet::new(),
             durable: Vec::new(),
             statuses: Vec::new(),
+            sent: Vec::new(),
             status_news: Vec::new(),
             needs_audit: false,
         }
@@ -203,12 +241,16 @@ impl<'a> Transaction<'a> {
         if let Some(id) = self.ids.get(name) {
             return Ok(*id);
         }
-        let (id, before) = match store::conversation::id(self.db, name)? {
-            Some(id) => (id, store::conversation::shown(self.db, id, &self.viewer.user_id)?),
-            None => (store::conversation::add(self.db, name)?, None),
+        let before = match self.recent.take_conversation(name) {
+            Some(known) => known,
+            None => match store::conversation::id(self.db, name)? {
+                Some(id) => Known { id, shown: store::conversation::shown(self.db, id, &self.viewer.user_id)? },
+                None => Known { id: store::conversation::add(self.db, name)?, shown: None },
+            },
         };
+        let id = before.id;
         self.ids.insert(name.clone(), id);
-        self.touched.push((id, before));
+        self.touched.push((name.clone(), before));
         Ok(id)
     }
 
@@ -260,6 +302,7 @@ impl<'a> Transaction<'a> {
                     self.touch(&name)?;
                 }
                 self.detach_events(None)?;
+                self.recent.forget_known();
                 store::message::keep_known(self.db, self.viewer.horizon_ms)?;
                 store::friend::mark_stale(self.db)?;
                 store::friend_application::mark_stale(self.db)?;
@@ -308,7 +351,13 @@ impl<'a> Transaction<'a> {
     fn settle(&mut self, settle: Settle) -> rusqlite::Result<()> {
         match settle {
             Settle::Sent(entry) => {
-                if let Some(row) = store::message::settle(self.db, &entry)? {
+                if let Some(sending) = self.recent.take_sending(&entry.client_key) {
+                    let id = self.touch(&sending.name.clone())?;
+                    store::message::settle_row(self.db, id, sending.row, &entry)?;
+                    self.sent(sending, &entry)?;
+                } else if !self.settled.contains(&entry.client_key[..])
+                    && let Some(row) = store::message::settle(self.db, &entry)?
+                {
                     let name = store::conversation::name_of_message(self.db, row)?;
                     self.touch(&name)?;
                     self.settled(row, &name.to_ref(), "")?;
@@ -316,6 +365,7 @@ impl<'a> Transaction<'a> {
             }
             Settle::Failed { name, key, reason, is_disabled } => {
                 let id = self.touch(&name)?;
+                self.recent.take_sending(&key);
                 if is_disabled {
                     store::conversation::set_disabled(self.db, id, true)?;
                 }
@@ -340,11 +390,21 @@ impl<'a> Transaction<'a> {
     fn finish(self, mut applied: Applied, is_sweep: bool) -> rusqlite::Result<Applied> {
         let viewer = &self.viewer.user_id;
         let mut infos = Vec::new();
+        let hears_conversations = self.viewer.heard.is_heard(EventKind::ConversationChanged);
         let swept = if is_sweep { store::conversation::sweep(self.db, viewer)? } else { Vec::new() };
-        for (id, before) in self.touched {
-            store::conversation::reorder(self.db, id)?;
-            let after = store::conversation::shown(self.db, id, viewer)?;
+        if is_sweep {
+            self.recent.forget_conversations();
+        }
+        for (name, Known { id, shown: before }) in self.touched {
+            let mut after = store::conversation::reordered(self.db, id, viewer)?;
             applied.unread_delta += disturbing(after.as_ref()) - disturbing(before.as_ref());
+            if !is_sweep {
+                let shown = if hears_conversations { after.clone() } else { after.take() };
+                self.recent.note_conversation(name, Known { id, shown });
+            }
+            if !hears_conversations {
+                continue;
+            }
             let Some(conversation) = after.filter(|after| before.as_ref() != Some(after)) else { continue };
             let event = match &before {
                 Some(before) if conversation.is_disabled && !before.is_disabled => ConversationEvent::Disabled,
@@ -359,6 +419,11 @@ impl<'a> Transaction<'a> {
         }
         applied.last_event = self.viewer.last_event;
         for durable in self.durable {
+            if !self.viewer.heard.is_handled(durable.event.kind()) {
+                // Without a handler it counts as delivered.
+                applied.events.push((None, durable.event));
+                continue;
+            }
             applied.last_event += 1;
             pending::add(self.db, applied.last_event, &durable)?;
             applied.events.push((Some(applied.last_event), durable.event));
@@ -366,10 +431,8 @@ impl<'a> Transaction<'a> {
         applied.needs_audit = self.needs_audit;
         applied.touched = self.ids;
         applied.events.extend(Self::status_event(self.status_news).map(|event| (None, event)));
+        applied.settled = self.sent;
         if !self.statuses.is_empty() {
-            let sent = MessageSentStatus::Success as i32;
-            let settled = self.statuses.iter().filter(|info| info.status == sent);
-            applied.settled.extend(settled.filter_map(|info| info.message.clone()));
             let event = Event::MessageSentStatusChanged(MessageSentStatusChangedEvent { infos: self.statuses });
             applied.events.push((None, event));
         }

@@ -83,14 +83,24 @@ impl Link {
         request: R,
     ) -> impl Future<Output = Result<(R::Response, Vec<Push>), Error>> + Send + 'static + use<R> {
         let checked = request.validate().map_err(|violation| Error::from(*violation));
-        let sent = checked.map(|()| self.send(connection, R::METHOD, request.encode_to_vec().into()));
+        let sent = checked.map(|()| self.request_encoded::<R>(connection, request.encode_to_vec().into()));
+        async move { sent?.await }
+    }
+
+    /// Like [`Link::request`], for a request that is checked and encoded.
+    pub(crate) fn request_encoded<R: Rpc>(
+        &self,
+        connection: Option<u64>,
+        request: Bytes,
+    ) -> impl Future<Output = Result<(R::Response, Vec<Push>), Error>> + Send + 'static + use<R> {
+        let sent = self.send(connection, R::METHOD, request);
         async move {
-            let (payload, pushes) = sent?.await?;
+            let (payload, pushes) = sent.await?;
             Ok((R::Response::decode(payload).map_err(unreadable)?, pushes))
         }
     }
 
-    /// Like [`Link::request`], for a request that is encoded and checked.
+    /// Sends a request that is checked and encoded; the answer is not decoded.
     pub(crate) fn send(
         &self,
         connection: Option<u64>,

@@ -38,8 +38,6 @@ pub(crate) enum SubmissionKind {
         /// The app passed a message that failed, or was being sent, under this key. If it is in this conversation, it is
         /// sent again, and otherwise this is another message.
         earlier: Option<Key>,
-        /// The fields that the sender set.
-        composed: Box<Message>,
     },
     /// A failed message that is sent again.
     Retry { ts: i64 },

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
-use zim_protocol::{ErrorCode, Message, MessageSentResult, SendMessageRequest};
+use zim_protocol::{ErrorCode, Message, MessageSentResult};
 
 use super::pace::Pace;
 use crate::error::{Error, IS_SENT};
@@ -21,7 +21,8 @@ const UNKNOWN_PAUSE_MS: i64 = 1_000;
 pub(crate) struct Outgoing {
     pub(crate) key: Key,
     pub(crate) name: Name,
-    pub(crate) request: SendMessageRequest,
+    /// The encoded request.
+    pub(crate) request: Bytes,
     /// The content that the server will store.
     pub(crate) content: Bytes,
     /// The message as the app sees it now.
@@ -50,6 +51,8 @@ pub(crate) struct SendQueue {
     items: BTreeMap<u64, Item>,
     waiting: BTreeSet<u64>,
     keys: HashMap<Key, u64>,
+    /// How many of those that wait have failed once.
+    failed: usize,
     next: u64,
     in_flight: usize,
     pace: Pace,
@@ -70,13 +73,14 @@ impl SendQueue {
     }
 
     /// Returns the next message to send, unless too many are in flight or it is too early.
-    pub(crate) fn start(&mut self, now_ms: i64) -> Option<(u64, SendMessageRequest)> {
+    pub(crate) fn start(&mut self, now_ms: i64) -> Option<(u64, Bytes)> {
         let number = *self.waiting.first()?;
         if self.in_flight >= MAX_IN_FLIGHT || !self.pace.take(now_ms, self.in_flight) {
             return None;
         }
         self.waiting.remove(&number);
         let item = self.items.get_mut(&number)?;
+        self.failed -= usize::from(item.error.is_some());
         item.is_in_flight = true;
         self.in_flight += 1;
         Some((number, item.outgoing.request.clone()))
@@ -121,16 +125,19 @@ impl SendQueue {
             self.pace.refused(now_ms, retry_after_ms(&error));
             if std::mem::take(&mut item.is_in_flight) {
                 self.in_flight -= 1;
+                self.failed += usize::from(item.error.is_some());
             }
             self.waiting.insert(number);
             return None;
         }
         let is_repeatable = item.outgoing.is_stored || error.detail(IS_SENT) == Some("false");
         if is_network(&error) && is_repeatable && now_ms < item.outgoing.deadline_ms {
+            let had_failed = !item.is_in_flight && item.error.is_some();
             item.error = Some(error);
             if std::mem::take(&mut item.is_in_flight) {
                 self.in_flight -= 1;
             }
+            self.failed += usize::from(!had_failed);
             self.waiting.insert(number);
             return None;
         }
@@ -140,6 +147,9 @@ impl SendQueue {
     /// Removes the waiting messages whose deadline has passed. With a connection, only those for which an attempt failed:
     /// the others wait for their turn.
     pub(crate) fn expired(&mut self, now_ms: i64, is_connected: bool) -> Vec<(Outgoing, Error)> {
+        if is_connected && self.failed == 0 {
+            return Vec::new();
+        }
         let is_expired = |number: &&u64| {
             self.items
                 .get(number)
@@ -151,6 +161,9 @@ impl SendQueue {
 
     /// Returns the earliest deadline of the waiting messages that [`SendQueue::expired`] would remove.
     pub(crate) fn next_deadline_ms(&self, is_connected: bool) -> Option<i64> {
+        if is_connected && self.failed == 0 {
+            return None;
+        }
         let waiting = self.waiting.iter().filter_map(|number| self.items.get(number));
         waiting.filter(|item| !is_connected || item.error.is_some()).map(|item| item.outgoing.deadline_ms).min()
     }
@@ -182,6 +195,8 @@ impl SendQueue {
         self.keys.remove(&item.outgoing.key);
         if item.is_in_flight {
             self.in_flight -= 1;
+        } else {
+            self.failed -= usize::from(item.error.is_some());
         }
         Some(item.outgoing)
     }
@@ -205,7 +220,7 @@ mod tests {
         Outgoing {
             key: [key; 16],
             name: Name::new(0, "bob"),
-            request: SendMessageRequest { client_key: vec![key; 16].into(), ..SendMessageRequest::default() },
+            request: vec![key].into(),
             content: Bytes::new(),
             message: Message::text("hi"),
             is_stored: true,
@@ -220,7 +235,7 @@ mod tests {
     }
 
     fn started(queue: &mut SendQueue) -> Vec<(u64, u8)> {
-        std::iter::from_fn(|| queue.start(0)).map(|(number, request)| (number, request.client_key[0])).collect()
+        std::iter::from_fn(|| queue.start(0)).map(|(number, request)| (number, request[0])).collect()
     }
 
     #[test]

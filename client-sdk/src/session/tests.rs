@@ -1,5 +1,6 @@
 //! Logins to a server that never answers. Logins to a real server are in the integration tests.
 
+use crate::store::Length;
 use std::net::UdpSocket;
 use std::path::Path;
 
@@ -242,7 +243,7 @@ async fn a_panic_in_the_thread_of_the_database_ends_the_login() {
         zim.login("ann", offline()).await.unwrap();
         let mut events = zim.events();
         let write =
-            zim.account().unwrap().store().write(|_| -> rusqlite::Result<()> { panic!("a bug of the SDK") }).await;
+            zim.account().unwrap().store().write(Length::Short, |_| -> rusqlite::Result<()> { panic!("a bug of the SDK") }).await;
         assert_eq!(write.unwrap_err().code(), ErrorCode::DatabaseModuleDbIsNotOpened);
         let Some(Ok(Event::Error(error))) = events.next().await else { panic!("no error") };
         assert_eq!(error.code, ErrorCode::DatabaseModuleDbIsNotOpened as i32);

@@ -1,6 +1,6 @@
 //! Rows of conversations: the state of the sync engine, and what the app sees.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::LazyLock;
 
 use rusqlite::types::Value;
@@ -59,6 +59,17 @@ pub(crate) fn name(db: &Connection, id: i64) -> rusqlite::Result<Name> {
         .query_row([id], |row| Ok(Name::new(row.get(0)?, row.get::<_, String>(1)?)))
 }
 
+/// Returns the held positions of all conversations, in one query: thousands of small ones take longer.
+fn held(db: &Connection) -> rusqlite::Result<HashMap<i64, Ranges>> {
+    let mut held: HashMap<i64, Ranges> = HashMap::new();
+    let mut statement = db.prepare("SELECT conversation, lo, hi FROM held ORDER BY conversation, lo")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        held.entry(row.get(0)?).or_default().insert(from_sql(row.get(1)?), from_sql(row.get(2)?));
+    }
+    Ok(held)
+}
+
 /// Loads the state of the sync engine.
 pub(crate) fn load(db: &Connection) -> rusqlite::Result<(Position, Vec<(Name, State)>)> {
     let position = db.query_row("SELECT epoch, pos, touched, is_settled, profiles_at FROM device", [], |row| {
@@ -70,7 +81,7 @@ pub(crate) fn load(db: &Connection) -> rusqlite::Result<(Position, Vec<(Name, St
             profiles_at: row.get(4)?,
         })
     })?;
-    let mut held = db.prepare("SELECT lo, hi FROM held WHERE conversation = ?1 ORDER BY lo")?;
+    let mut held = held(db)?;
     let mut statement = db.prepare(
         "SELECT id, type, name, seq, rev, head_seq, head_rev, is_known, last_ts, n, sent, base_seq, base_n, base_sent, \
          revoked, read_seq, history_seq, from_seq FROM conversation",
@@ -79,8 +90,6 @@ pub(crate) fn load(db: &Connection) -> rusqlite::Result<(Position, Vec<(Name, St
     let mut states = Vec::new();
     while let Some(row) = rows.next()? {
         let number = |index| row.get(index).map(from_sql);
-        let ranges =
-            held.query_map([row.get::<_, i64>(0)?], |row| Ok((from_sql(row.get(0)?), from_sql(row.get(1)?))))?;
         let tally = Tally {
             n: number(9)?,
             sent: number(10)?,
@@ -100,7 +109,7 @@ pub(crate) fn load(db: &Connection) -> rusqlite::Result<(Position, Vec<(Name, St
             last_ts: row.get(8)?,
             tally,
             from_seq: number(17)?,
-            held: ranges.collect::<rusqlite::Result<Ranges>>()?,
+            held: held.remove(&row.get(0)?).unwrap_or_default(),
             ..State::default()
         };
         states.push((Name::new(row.get(1)?, row.get::<_, String>(2)?), state));
@@ -176,21 +185,32 @@ pub(crate) fn save(db: &Connection, conversation: i64, saved: &Saved) -> rusqlit
         to_sql(state.history_seq),
         to_sql(state.from_seq)
     ])?;
-    for interval in &saved.held {
+    // Those that grew within the batch are covered by later ones.
+    let is_covered = |index: usize, (lo, hi): (u64, u64)| {
+        saved.held.iter().skip(index + 1).any(|later| later.0 <= lo && hi <= later.1)
+    };
+    for (_, interval) in saved.held.iter().enumerate().filter(|(index, held)| !is_covered(*index, **held)) {
         message::hold(db, conversation, *interval)?;
     }
     Ok(())
 }
 
-/// Updates the order key of a conversation from its newest message.
-pub(crate) fn reorder(db: &Connection, conversation: i64) -> rusqlite::Result<()> {
-    db.prepare_cached(
-        "UPDATE conversation SET order_key = COALESCE((SELECT m.ts FROM message m WHERE m.conversation = ?1 \
-         ORDER BY m.order_key DESC, m.tie DESC LIMIT 1), last_ts) + CASE WHEN pinned_at > 0 THEN ?2 ELSE 0 END \
-         WHERE id = ?1",
-    )?
-    .execute([conversation, PINNED])?;
-    Ok(())
+/// Updates the order key of a conversation from its newest message; returns the conversation as the app sees it.
+pub(crate) fn reordered(db: &Connection, conversation: i64, viewer: &str) -> rusqlite::Result<Option<Conversation>> {
+    let Some(mut after) = shown(db, conversation, viewer)? else { return Ok(None) };
+    let time = match &after.last_message {
+        Some(last) => last.timestamp,
+        None => db
+            .prepare_cached("SELECT last_ts FROM conversation WHERE id = ?1")?
+            .query_row([conversation], |row| row.get(0))?,
+    };
+    let order_key = time + if after.is_pinned { PINNED } else { 0 };
+    if order_key != after.order_key {
+        db.prepare_cached("UPDATE conversation SET order_key = ?2 WHERE id = ?1")?
+            .execute([conversation, order_key])?;
+        after.order_key = order_key;
+    }
+    Ok(Some(after))
 }
 
 /// Marks a conversation as disabled, so that nothing can be sent to it, or as enabled.

@@ -97,6 +97,8 @@ fn open_file(path: &Path) -> rusqlite::Result<Connection> {
     let connection = connect(path, OpenFlags::default())?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "NORMAL")?;
+    // The writer does it, on a thread that may wait for the disk.
+    connection.pragma_update(None, "wal_autocheckpoint", 0)?;
     prepare(connection)
 }
 

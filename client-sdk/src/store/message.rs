@@ -190,22 +190,29 @@ fn waiting(db: &Connection, key: &[u8]) -> rusqlite::Result<Option<(i64, i64, i3
         .optional()
 }
 
-fn settle_row(db: &Connection, conversation: i64, id: i64, entry: &MessageEntry) -> rusqlite::Result<Stored> {
+/// Gives a row of a message that is being sent its position.
+pub(crate) fn settle_row(
+    db: &Connection,
+    conversation: i64,
+    id: i64,
+    entry: &MessageEntry,
+) -> rusqlite::Result<Stored> {
     let order_key = order_key(entry.seq);
-    // Another row may have this position: a pull stored the message before this device knew that it had sent it.
-    db.prepare_cached("DELETE FROM message WHERE conversation = ?1 AND order_key = ?2 AND tie = 0 AND id <> ?3")?
-        .execute(params![conversation, order_key, id])?;
-    db.prepare_cached(
+    let mut update = db.prepare_cached(
         "UPDATE message SET order_key = ?2, tie = 0, seq = ?3, message_id = ?4, ts = ?5, status = ?6, config = NULL WHERE id = ?1",
-    )?
-    .execute(params![
-        id,
-        order_key,
-        to_sql(entry.seq),
-        entry.message_id,
-        entry.ts,
-        MessageSentStatus::Success as i32
-    ])?;
+    )?;
+    let status = MessageSentStatus::Success as i32;
+    let mut run =
+        || update.execute(params![id, order_key, to_sql(entry.seq), entry.message_id, entry.ts, status]);
+    match run() {
+        Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::ConstraintViolation) => {
+            // Another row has this position: a pull stored the message before this device knew that it had sent it.
+            db.prepare_cached("DELETE FROM message WHERE conversation = ?1 AND order_key = ?2 AND tie = 0")?
+                .execute(params![conversation, order_key])?;
+            run()?;
+        }
+        updated => drop(updated?),
+    }
     Ok(Stored { is_local: true, settled: Some(id) })
 }
 
@@ -227,30 +234,51 @@ pub(crate) struct Pending {
     pub(crate) config: Bytes,
 }
 
-/// Returns the order key and the tie-breaker of a message that the server has not stored yet: after all known messages.
-fn place(db: &Connection, conversation: i64) -> rusqlite::Result<(i64, i64)> {
-    let top: i64 = db
-        .prepare_cached(
-            "SELECT MAX(COALESCE((SELECT MAX(order_key) FROM message WHERE conversation = ?1), 0), \
-             COALESCE((SELECT head_seq * 100 FROM conversation WHERE id = ?1), 0))",
-        )?
-        .query_row([conversation], |row| row.get(0))?;
-    // If there are more such messages than order keys, the rest share the last one, in the order of `tie`.
-    let order_key = if top % ORDER_KEY_STEP < ORDER_KEY_STEP - 1 { top + 1 } else { top };
-    let tie = db
-        .prepare_cached("SELECT COALESCE(MAX(tie), 0) + 1 FROM message WHERE conversation = ?1 AND order_key = ?2")?
-        .query_row([conversation, order_key], |row| row.get(0))?;
-    Ok((order_key, tie))
+/// The order key and the tie-breaker of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) order_key: i64,
+    tie: i64,
 }
 
-/// Stores a message that is about to be sent; returns its order key.
+impl Place {
+    /// Returns the place after this one for a message that the server has not stored. If there are more such messages than
+    /// order keys, the rest share the last one, in the order of `tie`.
+    fn next(self) -> Self {
+        if self.order_key % ORDER_KEY_STEP < ORDER_KEY_STEP - 1 {
+            Self { order_key: self.order_key + 1, tie: 1 }
+        } else {
+            Self { tie: self.tie + 1, ..self }
+        }
+    }
+}
+
+/// Returns the place of a message that the server has not stored yet: after all known messages.
+fn place(db: &Connection, conversation: i64) -> rusqlite::Result<Place> {
+    let (head, last, tie): (i64, i64, i64) = db
+        .prepare_cached(
+            "SELECT c.head_seq * ?2, COALESCE(m.order_key, 0), COALESCE(m.tie, 0) FROM conversation c \
+             LEFT JOIN message m ON m.id = (SELECT l.id FROM message l WHERE l.conversation = c.id \
+             ORDER BY l.order_key DESC, l.tie DESC LIMIT 1) WHERE c.id = ?1",
+        )?
+        .query_row([conversation, ORDER_KEY_STEP], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    let last = if head > last { Place { order_key: head, tie: 0 } } else { Place { order_key: last, tie } };
+    Ok(last.next())
+}
+
+/// Stores a message that is about to be sent, after the last one if that is known; returns its row and its place.
 pub(crate) fn insert_pending(
     db: &Connection,
     conversation: i64,
     viewer: &str,
     pending: &Pending,
-) -> rusqlite::Result<i64> {
-    let (order_key, tie) = place(db, conversation)?;
+    after: Option<Place>,
+) -> rusqlite::Result<(i64, Place)> {
+    let place = match after {
+        Some(last) => last.next(),
+        None => place(db, conversation)?,
+    };
+    let Place { order_key, tie } = place;
     db.prepare_cached(
         "INSERT INTO message (conversation, order_key, tie, seq, message_id, client_key, sender, ts, kind, flags, status, \
          is_local, content, local_data, config) VALUES (?1, ?2, ?3, 0, 0, ?4, ?5, ?6, ?7, ?8, ?9, 1, ?10, ?11, ?12)",
@@ -269,7 +297,7 @@ pub(crate) fn insert_pending(
         pending.local_data,
         &pending.config[..]
     ])?;
-    Ok(order_key)
+    Ok((db.last_insert_rowid(), place))
 }
 
 /// Moves a failed message to the end for another attempt; returns its row and the config of the first attempt.
@@ -284,7 +312,7 @@ pub(crate) fn retry(
     let Some((id, ..)) = found else { return Ok(None) };
     // Moved away first, so that it does not count as its own predecessor.
     db.prepare_cached("UPDATE message SET order_key = -id, tie = 0 WHERE id = ?1")?.execute([id])?;
-    let (order_key, tie) = place(db, conversation)?;
+    let Place { order_key, tie } = place(db, conversation)?;
     db.prepare_cached("UPDATE message SET order_key = ?2, tie = ?3, ts = ?4, status = ?5 WHERE id = ?1")?
         .execute(params![id, order_key, tie, ts, MessageSentStatus::Sending as i32])?;
     db.prepare_cached(&format!("SELECT {COLUMNS}, m.config FROM message m WHERE m.id = ?1"))?
@@ -405,6 +433,11 @@ pub(crate) fn keep_known(db: &Connection, horizon_ms: i64) -> rusqlite::Result<(
         [horizon_ms],
     )?;
     Ok(())
+}
+
+/// Returns whether this device had any message in an earlier epoch.
+pub(crate) fn has_known(db: &Connection) -> rusqlite::Result<bool> {
+    db.query_row("SELECT EXISTS (SELECT 1 FROM known_message)", [], |row| row.get(0))
 }
 
 /// Returns whether this device had a message in an earlier epoch.

@@ -1,5 +1,5 @@
-//! The local database: one file per app and user, or memory. One thread owns the only connection that writes; readers
-//! have their own connections and never wait for it.
+//! The local database: one file per app and user, or memory. One connection writes; readers have their own connections
+//! and never wait for it.
 //!
 //! Durability: WAL with `synchronous = NORMAL`. A power cut may undo the last transactions, but never half of one.
 //! Positions, rows and events share transactions, so what was undone is pulled again.
@@ -30,6 +30,7 @@ use tokio::sync::Semaphore;
 use zim_protocol::ErrorCode;
 
 use self::file::DatabaseFile;
+pub(crate) use self::writer::Length;
 use self::writer::Writer;
 use crate::error::Error;
 
@@ -57,30 +58,22 @@ impl Store {
         let Some(path) = file else {
             // A database in memory belongs to its connection, so reads go through the writer too.
             let connection = file::memory().map_err(|error| opening("in memory", error))?;
-            return Ok(Self { writer: Writer::start(connection, None)?, readers: None });
+            return Ok(Self { writer: Writer::new(connection, None), readers: None });
         };
         let database = DatabaseFile::lock(path)?;
         let connection = file::open(path).map_err(|error| opening(&path.display().to_string(), error))?;
         let idle = Mutex::new(Vec::new());
         let readers = Readers { file: path.to_owned(), idle, permits: Semaphore::new(READERS) };
-        Ok(Self { writer: Writer::start(connection, Some(database))?, readers: Some(Arc::new(readers)) })
+        Ok(Self { writer: Writer::new(connection, Some(database)), readers: Some(Arc::new(readers)) })
     }
 
     /// Runs `job` in a transaction and commits it.
-    pub(crate) async fn write<T, F>(&self, job: F) -> Result<T, Error>
+    pub(crate) async fn write<T, F>(&self, length: Length, job: F) -> Result<T, Error>
     where
         T: Send + 'static,
         F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     {
-        self.writer
-            .run(move |connection| {
-                let transaction = connection.transaction()?;
-                let value = job(&transaction)?;
-                transaction.commit()?;
-                Ok(value)
-            })
-            .await?
-            .map_err(writing)
+        self.writer.run(length, move |connection| in_transaction(connection, job)).await?.map_err(writing)
     }
 
     /// Like [`Store::write`], for a write whose result no caller waits for.
@@ -102,7 +95,8 @@ impl Store {
         F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     {
         let Some(readers) = &self.readers else {
-            return self.writer.run(move |connection| job(&*connection.transaction()?)).await?.map_err(reading);
+            let read = move |connection: &mut Connection| job(&*connection.transaction()?);
+            return self.writer.run(Length::Long, read).await?.map_err(reading);
         };
         // Fails only when the semaphore is closed, that is, when the database is closed.
         let Ok(_permit) = readers.permits.acquire().await else { return Err(closed()) };
@@ -122,20 +116,9 @@ impl Store {
         done.await.map_err(|_| closed())?.map_err(reading)
     }
 
-    /// Runs `job` on the writer's thread and blocks until it is done: for opening, before the database is shared.
-    pub(crate) fn write_now<T, F>(&self, job: F) -> Result<T, Error>
-    where
-        T: Send + 'static,
-        F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
-    {
-        self.writer
-            .run_now(move |connection| {
-                let transaction = connection.transaction()?;
-                let value = job(&transaction)?;
-                transaction.commit()?;
-                Ok(value)
-            })?
-            .map_err(writing)
+    /// Like [`Store::write`], but blocks until it is done: for opening, before the database is shared.
+    pub(crate) fn write_now<T>(&self, job: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, Error> {
+        self.writer.run_now(move |connection| in_transaction(connection, job))?.map_err(writing)
     }
 
     /// Waits until a write panics: the database is closed then. Never returns if none does.
@@ -160,6 +143,16 @@ impl Store {
         }
         self.writer.close().await;
     }
+}
+
+fn in_transaction<T>(
+    connection: &mut Connection,
+    job: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+) -> rusqlite::Result<T> {
+    let transaction = connection.transaction()?;
+    let value = job(&transaction)?;
+    transaction.commit()?;
+    Ok(value)
 }
 
 fn opening(what: &str, error: rusqlite::Error) -> Error {
@@ -293,7 +286,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let [made, old] = ["made", "old"].map(|name| folder.path().join(name));
         let store = Store::open(Some(&made.join("a.db"))).unwrap();
-        store.write(|db| db.execute("UPDATE device SET pos = 7", [])).await.unwrap();
+        store.write(Length::Short, |db| db.execute("UPDATE device SET pos = 7", [])).await.unwrap();
         let private: Vec<_> =
             ["a.db", "a.db-shm", "a.db-wal", "a.lock"].map(|name| (name.to_owned(), 0o600)).into_iter().collect();
         assert_eq!(modes(&made), private);
@@ -320,7 +313,7 @@ mod tests {
     async fn a_failed_transaction_leaves_nothing() {
         let store = Store::open(None).unwrap();
         let failed = store
-            .write(|db| {
+            .write(Length::Short, |db| {
                 db.execute("UPDATE device SET pos = 7", [])?;
                 db.execute("UPDATE no_such_table SET x = 1", [])
             })
@@ -335,7 +328,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.db");
         let store = Store::open(Some(&path)).unwrap();
-        store.write(|db| db.execute("UPDATE device SET pos = 7", [])).await.unwrap();
+        store.write(Length::Short, |db| db.execute("UPDATE device SET pos = 7", [])).await.unwrap();
         let read = |db: &Connection| db.query_row("SELECT pos FROM device", [], |row| row.get::<_, i64>(0));
         assert_eq!(store.read(read).await.unwrap(), 7);
         store.close().await;
@@ -348,7 +341,7 @@ mod tests {
     async fn a_full_disk_is_named() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(Some(&folder.path().join("a.db"))).unwrap();
-        let full = store.write(|db| {
+        let full = store.write(Length::Short, |db| {
             let pages: i64 = db.pragma_query_value(None, "page_count", |row| row.get(0))?;
             db.pragma_update(None, "max_page_count", pages)?;
             db.execute("INSERT INTO rule (id, rule) VALUES (1, zeroblob(100000))", [])
@@ -362,7 +355,7 @@ mod tests {
     #[tokio::test]
     async fn a_read_only_database_is_named() {
         let store = Store::open(None).unwrap();
-        let refused = store.write(|db| {
+        let refused = store.write(Length::Short, |db| {
             db.pragma_update(None, "query_only", true)?;
             db.execute("UPDATE device SET pos = 7", [])
         });

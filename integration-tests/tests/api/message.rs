@@ -48,9 +48,11 @@ async fn send_message_arrives_as_it_was_sent() {
 async fn send_message_raises_the_older_event_too() {
     let world = World::new().await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    let (told, mut older) = tokio::sync::mpsc::unbounded_channel();
+    bob.on(EventKind::ReceivePeerMessage, move |_, event| told.send(event.clone()).unwrap());
     ann.say("bob", "hi").await;
-    match bob.next(EventKind::ReceivePeerMessage).await {
-        Event::ReceivePeerMessage(event) => {
+    match soon(older.recv()).await {
+        Some(Event::ReceivePeerMessage(event)) => {
             assert_eq!(event.from_conversation_id, "ann");
             assert_eq!(texts(&event.message_list), ["hi"]);
         }

@@ -14,15 +14,14 @@ use zim_protocol::{
 
 use crate::FIXTURE;
 
-/// The events to compare. Leaves out events of the connection and the sync, whose number varies, the deprecated form of an
-/// event, which repeats it, and the fate of messages that were under way.
+/// The events to compare. Leaves out events of the connection and the sync, whose number varies, and the fate of
+/// messages that were under way.
 fn compared(seen: &[Event]) -> Vec<Value> {
     let ignored = [
         EventKind::ConnectionStateChanged,
         EventKind::ConversationSyncStateChanged,
         EventKind::ConversationChanged,
         EventKind::ConversationTotalUnreadMessageCountUpdated,
-        EventKind::ReceivePeerMessage,
         EventKind::MessageSentStatusChanged,
     ];
     let kept = seen.iter().filter(|event| !ignored.contains(&event.kind()));

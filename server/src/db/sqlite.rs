@@ -178,6 +178,7 @@ fn bind(statement: &mut Statement<'_>, params: &[Value]) -> rusqlite::Result<()>
             Value::Real(value) => statement.raw_bind_parameter(index, value),
             Value::Text(value) => statement.raw_bind_parameter(index, value.as_str()),
             Value::Bytes(value) => statement.raw_bind_parameter(index, &value[..]),
+            Value::Array(_) => Err(rusqlite::Error::InvalidParameterCount(index, expected)),
         }?;
     }
     Ok(())

@@ -19,6 +19,19 @@ pub enum Value {
     Bytes(Bytes),
     /// A number above 2^63 - 1, which no column can hold: the statement fails.
     TooLarge(u64),
+    /// An array, for PostgreSQL only.
+    Array(Array),
+}
+
+/// The values of a column in several rows.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Array {
+    /// `BIGINT[]`.
+    Ints(Vec<i64>),
+    /// `TEXT[]`.
+    Texts(Vec<String>),
+    /// `BYTEA[]`.
+    Bytes(Vec<Bytes>),
 }
 
 impl Value {
@@ -26,6 +39,9 @@ impl Value {
     pub(super) fn problem(&self) -> Option<&'static str> {
         match self {
             Self::Text(text) if text.as_bytes().contains(&0) => Some("a text contains U+0000"),
+            Self::Array(Array::Texts(texts)) if texts.iter().any(|text| text.as_bytes().contains(&0)) => {
+                Some("a text contains U+0000")
+            }
             Self::TooLarge(_) => Some("a number is above 2^63 - 1"),
             _ => None,
         }

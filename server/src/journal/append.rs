@@ -7,14 +7,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::rules;
-use crate::db::{Bulk, Scope, Tx, Value};
+use crate::db::{Bulk, DbError, Scope, Tx, Value};
 use crate::effect::{Audience, Effect, MessageEffect};
 use crate::error::Error;
 use crate::key::{AppKey, ConversationKey, LoginKey, Scrambler, UserKey};
-
-/// The most rows of one multi-row statement: a power of two, so that there are few different texts and they stay
-/// prepared.
-const MAX_ROWS: usize = 128;
 
 /// One message to store.
 #[derive(Debug)]
@@ -207,23 +203,26 @@ async fn heads(tx: &mut Tx<'_>, ops: &[NewMessage]) -> Result<HashMap<i64, Head>
     let mut ids: Vec<i64> = ops.iter().map(|op| op.conversation.0).collect();
     ids.sort_unstable();
     ids.dedup();
+    let rows: Vec<[Value; 1]> = ids.iter().map(|id| [(*id).into()]).collect();
+    let sql = |rows: &str| {
+        format!(
+            "SELECT c.id, c.seq, c.n, c.last_ts, c.end_seq, c.blocks FROM ({rows}) AS v \
+             JOIN conversation c ON c.id = v.column1"
+        )
+    };
     let mut heads = HashMap::with_capacity(ids.len());
-    for ids in ids.chunks(MAX_ROWS) {
-        let (list, params) = tx.dialect().in_list(ids.iter().copied(), 1);
-        let sql = format!("SELECT id, seq, n, last_ts, end_seq, blocks FROM conversation WHERE id IN {list}");
-        for row in tx.fetch(&sql, &params).await? {
-            heads.insert(
-                row.get(0)?,
-                Head {
-                    seq: row.get(1)?,
-                    n: row.get(2)?,
-                    last_ts: row.get(3)?,
-                    dismissed: row.get::<Option<i64>>(4)?.is_some(),
-                    blocks: row.get(5)?,
-                    is_changed: false,
-                },
-            );
-        }
+    for row in tx.fetch_rows(&rows, sql).await? {
+        heads.insert(
+            row.get(0)?,
+            Head {
+                seq: row.get(1)?,
+                n: row.get(2)?,
+                last_ts: row.get(3)?,
+                dismissed: row.get::<Option<i64>>(4)?.is_some(),
+                blocks: row.get(5)?,
+                is_changed: false,
+            },
+        );
     }
     Ok(heads)
 }
@@ -235,75 +234,64 @@ async fn members(tx: &mut Tx<'_>, ops: &[NewMessage]) -> Result<HashSet<(i64, i6
     let wanted: BTreeSet<(i64, i64)> = in_groups.map(|op| (op.sender.0, op.conversation.0)).collect();
     let wanted: Vec<[Value; 2]> =
         wanted.into_iter().map(|(sender, conversation)| [sender.into(), conversation.into()]).collect();
-    let mut found = HashSet::with_capacity(wanted.len());
-    each_power_of_two(&wanted, async |count, params| {
-        let list = tx.dialect().values_list(count, 2, 1);
-        let sql = format!(
-            "SELECT g.account, g.conversation FROM (VALUES {list}) AS v JOIN group_member g \
+    let sql = |rows: &str| {
+        format!(
+            "SELECT g.account, g.conversation FROM ({rows}) AS v JOIN group_member g \
              ON g.account = v.column1 AND g.conversation = v.column2"
-        );
-        for row in tx.fetch(&sql, params).await? {
-            found.insert((row.get(0)?, row.get(1)?));
-        }
-        Ok(())
-    })
-    .await?;
-    Ok(found)
+        )
+    };
+    let found = tx.fetch_rows(&wanted, sql).await?;
+    Ok(found.iter().map(|row| Ok((row.get(0)?, row.get(1)?))).collect::<Result<_, DbError>>()?)
 }
 
 /// Returns what is stored already under the keys of these messages. Read under the locks of the heads, so that no other
 /// transaction can store the same key at the same time.
 async fn stored(tx: &mut Tx<'_>, ops: &[NewMessage]) -> Result<HashMap<Identity, Stored>, Error> {
     let wanted: HashMap<Identity, &NewMessage> = ops.iter().map(|op| (op.identity(), op)).collect();
-    let mut found = HashMap::new();
-    for ops in ops.chunks(MAX_ROWS) {
-        // Padded with the last message, so that there are few different texts.
-        let padded = ops.len().next_power_of_two();
-        let mut params: Vec<Value> = Vec::with_capacity(padded * 3);
-        for index in 0..padded {
-            let op = &ops[index.min(ops.len() - 1)];
+    let rows: Vec<[Value; 3]> = ops
+        .iter()
+        .map(|op| {
             let (high, low) = halves(op.key);
-            params.extend([op.conversation.into(), high.into(), low.into()]);
-        }
-        let list = tx.dialect().values_list(padded, 3, 1);
-        let sql = format!(
+            [op.conversation.into(), high.into(), low.into()]
+        })
+        .collect();
+    let sql = |rows: &str| {
+        format!(
             // A join, not `IN (VALUES …)`: for that SQLite scans the whole index.
             "SELECT m.conversation, m.sender, m.key_hi, m.key_lo, m.hash, m.seq, m.n, m.id, m.ts, m.rev \
-             FROM (VALUES {list}) AS v JOIN message m \
+             FROM ({rows}) AS v JOIN message m \
              ON m.conversation = v.column1 AND m.key_hi = v.column2 AND m.key_lo = v.column3"
-        );
-        for row in tx.fetch(&sql, &params).await? {
-            let (high, low): (i64, i64) = (row.get(2)?, row.get(3)?);
-            let mut key = [0; 16];
-            key[..8].copy_from_slice(&high.to_be_bytes());
-            key[8..].copy_from_slice(&low.to_be_bytes());
-            let identity = (row.get(0)?, row.get(1)?, key);
-            if let Some(op) = wanted.get(&identity) {
-                let sent = Sent {
-                    seq: row.get(5)?,
-                    n: row.get(6)?,
-                    message_id: op.scrambler.public(row.get(7)?),
-                    ts: row.get(8)?,
-                    is_changed: row.get::<i64>(9)? > 0,
-                };
-                found.insert(identity, Stored { hash: row.get(4)?, sent });
-            }
+        )
+    };
+    let mut found = HashMap::new();
+    for row in tx.fetch_rows(&rows, sql).await? {
+        let (high, low): (i64, i64) = (row.get(2)?, row.get(3)?);
+        let mut key = [0; 16];
+        key[..8].copy_from_slice(&high.to_be_bytes());
+        key[8..].copy_from_slice(&low.to_be_bytes());
+        let identity = (row.get(0)?, row.get(1)?, key);
+        if let Some(op) = wanted.get(&identity) {
+            let sent = Sent {
+                seq: row.get(5)?,
+                n: row.get(6)?,
+                message_id: op.scrambler.public(row.get(7)?),
+                ts: row.get(8)?,
+                is_changed: row.get::<i64>(9)? > 0,
+            };
+            found.insert(identity, Stored { hash: row.get(4)?, sent });
         }
     }
     Ok(found)
 }
 
 async fn insert(tx: &mut Tx<'_>, rows: Vec<[Value; 12]>) -> Result<(), Error> {
-    each_power_of_two(&rows, async |count, params| {
-        let list = tx.dialect().values_list(count, 12, 1);
-        let sql = format!(
-            "INSERT INTO message (id, conversation, seq, n, sender, key_hi, key_lo, hash, ts, kind, flags, body) \
-             VALUES {list}"
-        );
-        tx.execute(&sql, params).await?;
-        Ok(())
-    })
-    .await
+    let sql = |rows: &str| {
+        format!(
+            "INSERT INTO message (id, conversation, seq, n, sender, key_hi, key_lo, hash, ts, kind, flags, body) {rows}"
+        )
+    };
+    tx.execute_rows(&rows, sql).await?;
+    Ok(())
 }
 
 async fn update_heads(tx: &mut Tx<'_>, heads: HashMap<i64, Head>) -> Result<(), Error> {
@@ -312,17 +300,15 @@ async fn update_heads(tx: &mut Tx<'_>, heads: HashMap<i64, Head>) -> Result<(), 
         .filter(|(_, head)| head.is_changed)
         .map(|(id, head)| [id.into(), head.seq.into(), head.n.into(), head.last_ts.into()])
         .collect();
-    each_power_of_two(&rows, async |count, params| {
-        let list = tx.dialect().values_list(count, 4, 1);
-        let sql = format!(
+    let sql = |rows: &str| {
+        format!(
             "UPDATE conversation SET seq = v.column2, n = v.column3, last_ts = v.column4, \
              touched = CASE WHEN touched > v.column4 THEN touched ELSE v.column4 END \
-             FROM (VALUES {list}) AS v WHERE conversation.id = v.column1"
-        );
-        tx.execute(&sql, params).await?;
-        Ok(())
-    })
-    .await
+             FROM ({rows}) AS v WHERE conversation.id = v.column1"
+        )
+    };
+    tx.execute_rows(&rows, sql).await?;
+    Ok(())
 }
 
 async fn update_sent(tx: &mut Tx<'_>, counted: HashMap<(i64, i64), i64>) -> Result<(), Error> {
@@ -330,27 +316,12 @@ async fn update_sent(tx: &mut Tx<'_>, counted: HashMap<(i64, i64), i64>) -> Resu
         .into_iter()
         .map(|((account, conversation), more)| [account.into(), conversation.into(), more.into()])
         .collect();
-    each_power_of_two(&rows, async |count, params| {
-        let list = tx.dialect().values_list(count, 3, 1);
-        let sql = format!(
-            "UPDATE member SET sent = member.sent + v.column3 FROM (VALUES {list}) AS v \
+    let sql = |rows: &str| {
+        format!(
+            "UPDATE member SET sent = member.sent + v.column3 FROM ({rows}) AS v \
              WHERE member.account = v.column1 AND member.conversation = v.column2"
-        );
-        tx.execute(&sql, params).await?;
-        Ok(())
-    })
-    .await
-}
-
-/// Calls `run` with pieces of 128, 64, 32 … rows: their number and their values in one slice.
-pub(super) async fn each_power_of_two<const COLUMNS: usize>(
-    mut rows: &[[Value; COLUMNS]],
-    mut run: impl AsyncFnMut(usize, &[Value]) -> Result<(), Error>,
-) -> Result<(), Error> {
-    while !rows.is_empty() {
-        let (now, later) = rows.split_at(MAX_ROWS.min(1 << rows.len().ilog2()));
-        run(now.len(), now.as_flattened()).await?;
-        rows = later;
-    }
+        )
+    };
+    tx.execute_rows(&rows, sql).await?;
     Ok(())
 }

@@ -7,7 +7,6 @@ use std::collections::HashMap;
 use futures_util::future::LocalBoxFuture;
 use zim_protocol::{Base, ConversationRef, ConversationType, ReadMark, feed_entry::Detail};
 
-use super::append::each_power_of_two;
 use super::rules::{self, Extent};
 use super::visible::Viewer;
 use crate::db::{Tx, Value, params};
@@ -42,13 +41,7 @@ pub(super) async fn append(tx: &mut Tx<'_>, user: UserKey, kind: &FeedKind, keys
     params.splice(0..0, params![user, kind.number]);
     tx.execute(&format!("DELETE FROM feed WHERE account = $1 AND kind = $2 AND key IN {list}"), &params).await?;
     let rows: Vec<[Value; 4]> = (first..).zip(keys).map(|(pos, key)| params![user, pos, kind.number, *key]).collect();
-    each_power_of_two(&rows, async |count, params| {
-        let list = tx.dialect().values_list(count, 4, 1);
-        let sql = format!("INSERT INTO feed (account, pos, kind, key) VALUES {list}");
-        tx.execute(&sql, params).await?;
-        Ok(())
-    })
-    .await?;
+    tx.execute_rows(&rows, |rows| format!("INSERT INTO feed (account, pos, kind, key) {rows}")).await?;
     Ok(first)
 }
 

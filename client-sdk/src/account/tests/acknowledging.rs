@@ -1,5 +1,6 @@
 //! What the server learns of what is stored here.
 
+use crate::store::Length;
 use zim_protocol::Dirty;
 
 use super::fake::conversation_ref;
@@ -53,13 +54,13 @@ async fn a_position_with_a_gap_before_it_is_not_acknowledged() {
 async fn what_cannot_be_stored_is_not_acknowledged() {
     let login = Login::online().await;
     let full = "CREATE TEMP TRIGGER full BEFORE INSERT ON message BEGIN SELECT RAISE(FAIL, 'no room'); END";
-    login.account.store().write(|db| db.execute_batch(full)).await.unwrap();
+    login.account.store().write(Length::Short, |db| db.execute_batch(full)).await.unwrap();
     let one = login.fake.0.lock().write("bob", "bob", "1");
     login.frame(one).await;
     // The account reports the failure before it serves what comes behind the frame.
     drop(login.account.store_users(Vec::new()).await);
     assert_eq!(stored(&login), []);
-    login.account.store().write(|db| db.execute_batch("DROP TRIGGER full")).await.unwrap();
+    login.account.store().write(Length::Short, |db| db.execute_batch("DROP TRIGGER full")).await.unwrap();
     login.clock.advance(10_000);
     login.until(|login| stored(login).last() == Some(&("bob".to_owned(), 1))).await;
 }

@@ -1,5 +1,6 @@
 //! What other devices and users did.
 
+use crate::store::Length;
 use zim_protocol::{
     ClearConversationUnreadMessageCountRequest, ConversationSyncState, ErrorCode, Event, EventFrame, LogKind, Message,
     MessageSendConfig, MessageSentStatus, Push, Snapshot, UserFullInfo, UserInfo, UserStatus, event_frame::Frame,
@@ -537,12 +538,12 @@ async fn a_login_whose_list_cannot_be_stored_reports_a_failure() {
     login.fake.0.lock().write("bob", "bob", "hi");
     let full = "CREATE TEMP TRIGGER full BEFORE UPDATE OF is_settled ON device WHEN new.is_settled = 1 \
                 BEGIN SELECT RAISE(FAIL, 'no room'); END";
-    login.account.store().write(|db| db.execute_batch(full)).await.unwrap();
+    login.account.store().write(Length::Short, |db| db.execute_batch(full)).await.unwrap();
     login.connect().await;
     assert_eq!(login.states(), [ConversationSyncState::Started as i32, ConversationSyncState::Failed as i32]);
     assert!(*login.account.shared.is_listed.borrow());
     // With free space again everything continues.
-    login.account.store().write(|db| db.execute_batch("DROP TRIGGER full")).await.unwrap();
+    login.account.store().write(Length::Short, |db| db.execute_batch("DROP TRIGGER full")).await.unwrap();
     login.clock.advance(10_000);
     login.until(|login| login.received().len() == 1).await;
 }

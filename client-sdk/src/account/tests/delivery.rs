@@ -1,5 +1,6 @@
 //! Events reach the handlers of the app at least once.
 
+use crate::store::Length;
 use std::path::Path;
 
 use zim_protocol::Event;
@@ -143,7 +144,7 @@ async fn own_and_revoked_messages_are_not_raised_again() {
     let revoke = |db: &rusqlite::Connection| {
         db.execute("UPDATE message SET kind = ?1 WHERE seq = 3", [zim_protocol::MessageType::Revoke as i32])
     };
-    login.account.store().write(revoke).await.unwrap();
+    login.account.store().write(Length::Short, revoke).await.unwrap();
     let (login, _) = again(login, &file).await;
     assert_eq!(texts(&login), ["1", "3"]);
     login.account.close(false).await;

@@ -17,7 +17,7 @@ use zim_protocol::{
 
 use crate::account::Remote;
 use crate::error::{Error, IS_SENT};
-use crate::events::Receipt;
+use crate::events::{Heard, Receipt};
 use crate::types::Name;
 
 /// The user of the server.
@@ -128,6 +128,21 @@ impl Remote for Fake {
             let (bytes, pushes) = answer?;
             Ok((R::Response::decode(&bytes[..]).unwrap(), pushes))
         }
+    }
+
+    fn request_encoded<R: Rpc + Send + Sync>(
+        &self,
+        connection: Option<u64>,
+        request: Bytes,
+    ) -> impl Future<Output = Result<(R::Response, Vec<Push>), Error>> + Send + 'static
+    where
+        R::Response: Send,
+    {
+        self.request(connection, R::decode(request).unwrap())
+    }
+
+    fn heard(&self) -> Heard {
+        Heard::all()
     }
 
     fn acknowledge(&self, _: u64, events: u64, stored: Vec<(Name, u64)>) {

@@ -10,7 +10,7 @@ use sqlx::{Encode, Postgres, Row as _, Type, TypeInfo, ValueRef};
 
 use crate::db::error::DbError;
 use crate::db::row::{Row, RowBuilder};
-use crate::db::value::Value;
+use crate::db::value::{Array, Value};
 
 /// Tells PostgreSQL to infer the type.
 const UNKNOWN: Oid = Oid(0);
@@ -25,6 +25,9 @@ mod oid {
     pub(super) const TEXT: u32 = 25;
     pub(super) const FLOAT4: u32 = 700;
     pub(super) const FLOAT8: u32 = 701;
+    pub(super) const BYTEA_ARRAY: u32 = 1001;
+    pub(super) const TEXT_ARRAY: u32 = 1009;
+    pub(super) const INT8_ARRAY: u32 = 1016;
     pub(super) const VARCHAR: u32 = 1043;
 }
 
@@ -46,6 +49,15 @@ impl<'q> Encode<'q, Postgres> for Param<'_> {
             Value::Real(value) => buffer.extend_from_slice(&value.to_be_bytes()),
             Value::Text(value) => buffer.extend_from_slice(value.as_bytes()),
             Value::Bytes(value) => buffer.extend_from_slice(value),
+            Value::Array(Array::Ints(values)) => {
+                array(buffer, oid::INT8, values, |buffer, value| buffer.extend_from_slice(&value.to_be_bytes()))?;
+            }
+            Value::Array(Array::Texts(values)) => {
+                array(buffer, oid::TEXT, values, |buffer, value| buffer.extend_from_slice(value.as_bytes()))?;
+            }
+            Value::Array(Array::Bytes(values)) => {
+                array(buffer, oid::BYTEA, values, |buffer, value| buffer.extend_from_slice(value))?;
+            }
         }
         Ok(IsNull::No)
     }
@@ -57,8 +69,33 @@ impl<'q> Encode<'q, Postgres> for Param<'_> {
             Value::Real(_) => Oid(oid::FLOAT8),
             Value::Text(_) => Oid(oid::TEXT),
             Value::Bytes(_) => Oid(oid::BYTEA),
+            Value::Array(Array::Ints(_)) => Oid(oid::INT8_ARRAY),
+            Value::Array(Array::Texts(_)) => Oid(oid::TEXT_ARRAY),
+            Value::Array(Array::Bytes(_)) => Oid(oid::BYTEA_ARRAY),
         }))
     }
+}
+
+/// Appends an array of one dimension without NULLs.
+fn array<T>(
+    buffer: &mut PgArgumentBuffer,
+    element: u32,
+    values: &[T],
+    append: impl Fn(&mut Vec<u8>, &T),
+) -> Result<(), BoxDynError> {
+    let length = i32::try_from(values.len())?;
+    // The dimensions, whether there are NULLs, the type, the length, and the index of the first element.
+    [1, 0].iter().for_each(|number: &i32| buffer.extend_from_slice(&number.to_be_bytes()));
+    buffer.extend_from_slice(&element.to_be_bytes());
+    [length, 1].iter().for_each(|number| buffer.extend_from_slice(&number.to_be_bytes()));
+    let mut bytes = Vec::new();
+    for value in values {
+        bytes.clear();
+        append(&mut bytes, value);
+        buffer.extend_from_slice(&i32::try_from(bytes.len())?.to_be_bytes());
+        buffer.extend_from_slice(&bytes);
+    }
+    Ok(())
 }
 
 /// Appends a comment with the positions of NULL parameters to a statement, as its key among the prepared statements. A statement

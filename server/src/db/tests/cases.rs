@@ -46,6 +46,7 @@ cases![
     a_job_runs_although_its_caller_is_gone,
     dropping_the_database_ends_its_threads,
     the_sink_is_called_before_and_after_the_callers_are_answered,
+    rows_of_any_number_are_written_and_found,
 ];
 
 async fn waiting_jobs_share_a_commit(test_db: &TestDb<'_>) {
@@ -459,4 +460,44 @@ async fn dropping_the_database_ends_its_threads(test_db: &TestDb<'_>) {
         assert!(tokio::time::Instant::now() < deadline, "a thread still holds the sink");
         tokio::task::yield_now().await;
     }
+}
+
+async fn rows_of_any_number_are_written_and_found(test_db: &TestDb<'_>) {
+    let store = test_db.open().await;
+    // Around the most rows of one statement, on either database.
+    for count in [0, 1, 2, 3, 127, 128, 129, 255, 1_023, 1_024, 1_025, 2_100] {
+        let done = store.db.submit(Scope::none(), async move |tx| {
+            tx.execute("DELETE FROM item", &[]).await?;
+            let row = |id: i64| params![id, format!("item {id}"), id.to_be_bytes(), id % 100];
+            let rows: Vec<[Value; 4]> = (0..count).map(row).collect();
+            let before = tx.statements();
+            let written =
+                tx.execute_rows(&rows, |rows| format!("INSERT INTO item (id, name, body, small) {rows}")).await?;
+            let statements = tx.statements() - before;
+            let wanted: Vec<[Value; 2]> = (0..count).map(|id| params![id, format!("item {id}")]).collect();
+            let sql = |rows: &str| {
+                format!(
+                    "SELECT i.id, i.body, i.small FROM ({rows}) AS v JOIN item i ON i.id = v.column1 AND i.name = v.column2"
+                )
+            };
+            let mut found = Vec::new();
+            for row in tx.fetch_rows(&wanted, sql).await? {
+                found.push((row.get::<i64>(0)?, row.get::<Vec<u8>>(1)?, row.get::<i64>(2)?));
+            }
+            found.sort();
+            found.dedup();
+            Ok((tx.dialect(), written, statements, found))
+        });
+        let (dialect, written, statements, found) = done.await.unwrap();
+        assert_eq!(written, count.unsigned_abs());
+        assert_eq!(found, (0..count).map(|id| (id, id.to_be_bytes().to_vec(), id % 100)).collect::<Vec<_>>());
+        if dialect == Dialect::Postgres {
+            assert_eq!(statements, count.unsigned_abs().div_ceil(1_024));
+        }
+    }
+    let mixed = store.db.submit(Scope::none(), async |tx| {
+        let rows = [params![1, "a\0b"]];
+        Ok(tx.execute_rows(&rows, |rows| format!("INSERT INTO item (id, name) {rows}")).await?)
+    });
+    assert!(mixed.await.unwrap_err().cause().unwrap().to_string().contains("U+0000"));
 }
