@@ -71,6 +71,8 @@ mod user;
 pub mod message;
 /// The list of conversations.
 mod conversation;
+/// Lists that follow the local database.
+mod observe;
 /// Friends and friend applications.
 mod friend;
 mod group;
@@ -95,5 +97,6 @@ pub use self::log::{LogConfig, LogLevel};
 pub use self::message::MessageSendNotification;
 #[doc(hidden)]
 pub use self::net::quic_client_config;
+pub use self::observe::{ConversationList, Diff, Timeline};
 pub use self::session::ConnectionStates;
 pub use self::zim::Zim;

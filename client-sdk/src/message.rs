@@ -39,7 +39,7 @@ use crate::types::{Key, Name};
 use crate::zim::Zim;
 
 /// The most messages on a page, and the size of a page if none is given.
-const MAX_PAGE: usize = 100;
+pub(crate) const MAX_PAGE: usize = 100;
 /// The most requests for one page: the server limits its pages in bytes, so a page of large messages takes several.
 const MAX_FILLS: usize = 100;
 

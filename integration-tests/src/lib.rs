@@ -72,3 +72,7 @@ struct Sdk;
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/guide/bots.md")]
 struct Bots;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/guide/lists-and-timelines.md")]
+struct ListsAndTimelines;

@@ -119,6 +119,7 @@ impl<L: Remote> AccountTask<L> {
                     self.engine.logged_in(info, is_named);
                 }
                 self.engine.online(&welcome.epoch);
+                self.shared.watchers.connected(connection);
             }
             Input::Disconnected => self.disconnected(),
             Input::Frame(frame, _permit) => self.frame(frame).await,

@@ -15,6 +15,7 @@ use zim_protocol::{ErrorCode, Event, SendMessageRequest, clock::Clock};
 use super::input::{Done, Input};
 use super::remote::Remote;
 use super::transients::WaitingTransient;
+use super::watchers::Watchers;
 use crate::apply::{Job, Recent, Viewer};
 use crate::engine::SyncEngine;
 use crate::error::Error;
@@ -49,6 +50,8 @@ pub(crate) struct Shared {
     pub(crate) ahead_ms: AtomicI64,
     /// The task has panicked.
     pub(crate) has_panicked: watch::Sender<bool>,
+    /// Those who observe the local database.
+    pub(crate) watchers: Watchers,
 }
 
 /// The server's time is not known yet.
@@ -179,6 +182,7 @@ impl<L: Remote> AccountTask<L> {
         if AssertUnwindSafe(self.run(again, unsent)).catch_unwind().await.is_err() {
             shared.has_panicked.send_replace(true);
         }
+        shared.watchers.end();
     }
 
     /// Runs until the login ends. `again` are events that an earlier login may not have delivered.
