@@ -38,7 +38,8 @@ async fn peer_sends_when_it_is_awaited_and_yields_the_stored_message() {
     assert_eq!((sent.message_seq, sent.as_text(), sent.sent_status()), (1, Some("hi"), MessageSentStatus::Success));
     assert_eq!(bob.receives("hi").await.message_id, sent.message_id);
     // Any message, and every way to name the other side.
-    let of_app = soon(ann.chat("bob".to_owned(), ConversationType::Peer).send(Message::custom("{}", 7)).into_future());
+    let of_app =
+        soon(ann.chat(String::from("bob"), ConversationType::Peer).send(Message::custom("{}", 7)).into_future());
     assert_eq!(of_app.await.unwrap().r#type(), MessageType::Custom);
     assert_eq!(ann.history("bob").await.len(), 2);
     world.end().await;
