@@ -46,9 +46,6 @@ mod last_user;
 mod events;
 /// Types that the whole crate shares.
 mod types;
-/// The pure sync engine: positions, pulls, ranges, unread counts, catching up.
-#[doc(hidden)]
-pub mod engine;
 /// The local database.
 mod store;
 /// The transaction of a turn: what the engine and the app want stored, and the events that result.
@@ -74,6 +71,8 @@ mod user;
 pub mod message;
 /// The list of conversations.
 mod conversation;
+/// Lists that follow the local database.
+mod observe;
 /// Friends and friend applications.
 mod friend;
 mod group;
@@ -84,6 +83,9 @@ mod status;
 /// Handles of conversations.
 mod chat;
 
+/// The pure sync engine: positions, pulls, ranges, unread counts, catching up.
+#[doc(hidden)]
+pub use zim_engine as engine;
 #[doc(inline)]
 pub use zim_protocol::app::*;
 
@@ -95,5 +97,6 @@ pub use self::log::{LogConfig, LogLevel};
 pub use self::message::MessageSendNotification;
 #[doc(hidden)]
 pub use self::net::quic_client_config;
+pub use self::observe::{ConversationList, Diff, Timeline};
 pub use self::session::ConnectionStates;
 pub use self::zim::Zim;

@@ -64,3 +64,15 @@ pub use self::world::{OperatorClient, OperatorKey, START_MS, World};
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/guide/getting-started.md")]
 struct GettingStarted;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/guide/sdk.md")]
+struct Sdk;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/guide/bots.md")]
+struct Bots;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/guide/lists-and-timelines.md")]
+struct ListsAndTimelines;

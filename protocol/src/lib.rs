@@ -17,7 +17,8 @@
 //! ```
 //!
 //! # Features
-//! A client needs none of them.
+//! A client in another runtime needs none of them.
+//! - `clock`: the module `clock`, the source of time of server and SDK (tokio).
 //! - `server`: the module `server`, with the traits that a server implements, and `AnyRequest::call`.
 //! - `token`: `Token` in [`token`], which makes and verifies tokens (AES). Without it, only [`token::expiry`] reads a
 //!   token.
@@ -48,6 +49,7 @@ pub mod v1 {
 }
 
 /// The only source of time for server and SDK.
+#[cfg(feature = "clock")]
 pub mod clock;
 /// The version, the bounds and the close codes of a connection.
 pub mod wire;

@@ -15,6 +15,7 @@ use super::task::{AccountTask, After, RECOVER_MS, Stored};
 use crate::apply::{self, Applied, Job, Settle};
 use crate::engine::{Batch, Change, Progress, Request};
 use crate::error::Error;
+use crate::outbox::{Submission, SubmissionKind};
 use crate::store;
 use crate::types::{Key, Name};
 
@@ -108,6 +109,7 @@ impl<L: Remote> AccountTask<L> {
         let applied = self.store.write(length, write).await.inspect_err(|_| self.recent.lock().clear())?;
         // This commit deleted the events that were delivered before.
         self.viewer.delivered = None;
+        self.shared.watchers.changed(&applied.touched);
         Ok(applied)
     }
 
@@ -119,12 +121,11 @@ impl<L: Remote> AccountTask<L> {
             let key: Key = zim_protocol::id::from_hex(&message.local_message_id).unwrap_or_default();
             // The log showed it before the answer arrived, so the promise need not wait.
             if let Some(outgoing) = self.sends.settled(&key) {
-                let _ = outgoing.reply.send(Ok(MessageSentResult { message: Some(message) }));
+                outgoing.reply.send(Ok(MessageSentResult { message: Some(message) }));
             }
         }
         for (reply, answer) in after.sent {
-            // The app may have stopped waiting.
-            let _ = reply.send(answer);
+            reply.send(answer);
         }
         for done in after.done {
             done(Ok(()));
@@ -144,11 +145,12 @@ impl<L: Remote> AccountTask<L> {
     fn write_failed(&mut self, error: &Error, after: After) {
         tracing::error!(?error, "a write to the local database failed; trying again soon");
         for submission in after.attached {
+            self.lost(&submission);
             let _ = submission.reply.send(Err(error.clone()));
         }
         for (reply, answer) in after.sent {
             // The result of the server is true even if it could not be stored.
-            let _ = reply.send(answer);
+            reply.send(answer);
         }
         for done in after.done {
             done(Err(error.clone()));
@@ -245,10 +247,23 @@ impl<L: Remote> AccountTask<L> {
 
     /// Notes that the handlers have had the events up to `id`: the next commit deletes them.
     pub(super) fn delivered(&mut self, id: i64) {
-        if id > self.forgotten {
+        if id > self.forgotten && !self.has_lost_message {
             self.forgotten = id;
             self.viewer.delivered = Some(id);
         }
+    }
+
+    /// A message of the app could not be stored. If it has a key of the app, it may be the answer to an event.
+    pub(super) fn lost(&mut self, submission: &Submission) {
+        if matches!(submission.kind, SubmissionKind::Stored { is_first_only: true, .. }) {
+            self.keep_events();
+        }
+    }
+
+    /// From now on no event of this login counts as delivered.
+    pub(super) fn keep_events(&mut self) {
+        self.has_lost_message = true;
+        self.viewer.delivered = None;
     }
 
     /// Deletes the events that were delivered, if no input waits. Otherwise the next commit deletes them.

@@ -5,6 +5,8 @@
 mod remote;
 /// Limits on requests that the SDK keeps itself.
 mod limits;
+/// Those who observe the local database.
+mod watchers;
 /// The task that runs the sync engine.
 mod task;
 /// Commands that wait for the messages before them.
@@ -32,6 +34,8 @@ use self::input::{Done, Input};
 use self::limits::Limiter;
 pub(crate) use self::remote::Remote;
 use self::task::{AccountTask, Parts, Shared, Stored, UNKNOWN};
+pub(crate) use self::watchers::Wake;
+use self::watchers::Watchers;
 use crate::apply::Viewer;
 use crate::config::Config;
 use crate::engine::{Position, State, SyncEngine};
@@ -162,6 +166,7 @@ impl<L: Remote> Account<L> {
             catch_up: watch::Sender::new(None),
             ahead_ms: AtomicI64::new(UNKNOWN),
             has_panicked: watch::Sender::new(false),
+            watchers: Watchers::default(),
         });
         let viewer = Viewer {
             user_id: Arc::clone(&user_id),
@@ -294,6 +299,11 @@ impl<L: Remote> Account<L> {
         self.send(Input::Send(Box::new(submission)));
     }
 
+    /// Reports that there was no place for a message with a key of the app, which may be the answer to an event.
+    pub(crate) fn lost_message(&self) {
+        self.send(Input::LostMessage);
+    }
+
     /// Returns a place in the queue of messages.
     pub(crate) fn place(&self) -> Result<OwnedSemaphorePermit, Error> {
         Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
@@ -376,6 +386,11 @@ impl<L: Remote> Account<L> {
         let covers_any = fill.from <= fill.to && fill.to > 0;
         self.ask(|done| Input::Filled { name: name.clone(), generation, fill, done }).await?;
         Ok(covers_any)
+    }
+
+    /// Adds an observer of the messages of a conversation, or of the list of conversations.
+    pub(crate) fn watch(&self, of: Option<Name>) -> Wake {
+        self.shared.watchers.watch(of)
     }
 
     /// Waits until the list of conversations has been complete once, or cannot be completed for now. A fresh device has

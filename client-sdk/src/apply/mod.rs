@@ -38,6 +38,8 @@ const SHORT: usize = 64;
 pub(crate) enum Attach {
     /// A message that is about to be sent.
     New(Pending),
+    /// A message that is about to be sent, unless one with its key is waiting: then that one is sent.
+    First(Pending),
     /// A command, which is stored nowhere. It takes its place among the others.
     Transient(Box<Message>),
     /// A failed message that is about to be sent again.
@@ -138,8 +140,8 @@ pub(crate) struct Attached {
 pub(crate) enum Next {
     /// It is sent for the first time.
     Send,
-    /// It is sent again, with the config and the content of the first attempt.
-    SendAgain { config: Bytes, content: Bytes },
+    /// It is sent again, with the config and the content of the first attempt. `is_sending`: it probably is being sent.
+    SendAgain { config: Bytes, content: Bytes, is_sending: bool },
     /// The server has it already.
     Nothing,
 }
@@ -160,6 +162,8 @@ pub(crate) struct Applied {
     /// Something arrived that may be older than what is known, or refers to something that has not arrived. A sync
     /// resolves it.
     pub(crate) needs_audit: bool,
+    /// The conversations that may have changed, and their messages, with their rows.
+    pub(crate) touched: HashMap<Name, i64>,
 }
 
 /// Applies a job. If it fails, or the commit does, the caller clears `recent`.
@@ -345,8 +349,11 @@ impl<'a> Transaction<'a> {
             Settle::Sent(entry) => {
                 if let Some(sending) = self.recent.take_sending(&entry.client_key) {
                     let id = self.touch(&sending.name.clone())?;
-                    store::message::settle_row(self.db, id, sending.row, &entry)?;
-                    self.sent(sending, &entry)?;
+                    if store::message::settle_row(self.db, id, sending.row, &entry)? {
+                        self.settled(sending.row, &sending.name.to_ref(), "")?;
+                    } else {
+                        self.sent(sending, &entry)?;
+                    }
                 } else if !self.settled.contains(&entry.client_key[..])
                     && let Some(row) = store::message::settle(self.db, &entry)?
                 {
@@ -421,6 +428,7 @@ impl<'a> Transaction<'a> {
             applied.events.push((Some(applied.last_event), durable.event));
         }
         applied.needs_audit = self.needs_audit;
+        applied.touched = self.ids;
         applied.events.extend(Self::status_event(self.status_news).map(|event| (None, event)));
         applied.settled = self.sent;
         if !self.statuses.is_empty() {

@@ -17,6 +17,7 @@ mod friend_search;
 mod group;
 mod handlers;
 mod idiomatic;
+mod idempotency;
 mod isolation;
 mod large_group;
 mod life;

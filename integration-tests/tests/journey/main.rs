@@ -7,6 +7,7 @@ mod chat;
 mod delivered;
 mod friends;
 mod groups;
+mod observed;
 mod offline_and_back;
 mod presence;
 mod profiles;

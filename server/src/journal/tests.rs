@@ -71,6 +71,7 @@ impl Fixture {
             login: LoginKey(5),
             id,
             key: [key; 16],
+            is_first_only: false,
             hash: text.len().try_into().unwrap(),
             now: 1_000 + id,
             kind: 1,

@@ -4,6 +4,8 @@ mod acknowledging;
 mod catch_up;
 mod delivery;
 mod fake;
+mod observing;
+mod observing_at_random;
 mod sending;
 mod transients;
 
