@@ -25,7 +25,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             for message in &event.message_list {
                 print(&format!("{}: {}", message.sender_user_id, message.as_text().unwrap_or("…")));
             }
-            let chat = zim.peer(with.as_str());
+            let chat = zim.peer(&with);
             tokio::spawn(async move { chat.clear_unread().await });
         }
     })
@@ -33,7 +33,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     zim.login(me, LoginConfig::default()).await?;
     zim.synced().await?;
 
-    let chat = zim.peer(peer.as_str());
+    let chat = zim.peer(peer);
     while let Some(line) = tokio::task::spawn_blocking(|| std::io::stdin().lines().next()).await? {
         if let Err(error) = chat.send(line?).await {
             print(&format!("not sent: {error}"));

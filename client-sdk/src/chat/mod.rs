@@ -47,18 +47,18 @@ pub struct Chat {
 
 impl Zim {
     /// Returns the conversation with another user.
-    pub fn peer(&self, user_id: impl Into<Arc<str>>) -> Chat {
+    pub fn peer(&self, user_id: impl AsRef<str>) -> Chat {
         self.chat(user_id, ConversationType::Peer)
     }
 
     /// Returns a group: its conversation and its members. [`Zim::create_group`] creates one.
-    pub fn group(&self, group_id: impl Into<Arc<str>>) -> Group {
+    pub fn group(&self, group_id: impl AsRef<str>) -> Group {
         Group::new(self.chat(group_id, ConversationType::Group))
     }
 
     /// Returns a conversation of either type, such as one of the list.
-    pub fn chat(&self, conversation_id: impl Into<Arc<str>>, conversation_type: ConversationType) -> Chat {
-        Chat { zim: self.clone(), id: conversation_id.into(), kind: conversation_type }
+    pub fn chat(&self, conversation_id: impl AsRef<str>, conversation_type: ConversationType) -> Chat {
+        Chat { zim: self.clone(), id: Arc::from(conversation_id.as_ref()), kind: conversation_type }
     }
 }
 
