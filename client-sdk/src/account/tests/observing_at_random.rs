@@ -1,5 +1,6 @@
 //! Observed lists against the store: whatever happens, what was told adds up to what a query returns.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -71,9 +72,11 @@ enum Op {
 
 fn op() -> impl Strategy<Value = Op> {
     let peer = || prop_oneof![3 => Just(0_usize), 2 => 1..PEERS.len()];
+    // A device that misses more than a thousand messages leaves a gap.
+    let missed = prop_oneof![24 => 1_usize..12, 1 => Just(1_010_usize)];
     prop_oneof![
         8 => (peer(), any::<bool>()).prop_map(|(peer, is_own)| Op::Receive { peer, is_own }),
-        4 => (peer(), 1_usize..12).prop_map(|(peer, count)| Op::Miss { peer, count }),
+        4 => (peer(), missed).prop_map(|(peer, count)| Op::Miss { peer, count }),
         6 => peer().prop_map(|peer| Op::Send { peer }),
         2 => (1_usize..4).prop_map(|count| Op::SendAndLose { count }),
         1 => Just(Op::Retry),
@@ -114,9 +117,20 @@ impl App {
         }
         while let Some(diffs) = self.timeline.next().now_or_never() {
             diffs.unwrap().into_iter().for_each(|diff| diff.apply(&mut self.messages));
+            self.assert_no_gap();
         }
         assert_eq!(self.listed, self.list.items());
         assert_eq!(self.messages, self.timeline.items());
+    }
+
+    /// At no time are messages of others shown without those before them.
+    fn assert_no_gap(&self) {
+        let shown: BTreeSet<i64> =
+            self.messages.iter().map(|message| message.message_seq).filter(|seq| *seq > 0).collect();
+        let of_others = self.messages.iter().filter(|message| message.sender_user_id != ME);
+        for seq in of_others.map(|message| message.message_seq) {
+            assert!(shown.first() == Some(&seq) || shown.contains(&(seq - 1)), "a gap before {seq}: {shown:?}");
+        }
     }
 
     /// Returns what differs from what queries return, if anything does.
