@@ -48,6 +48,7 @@ check: (_tools "cargo-deny" "typos" "mdbook")
     cargo fmt --all --check
     cargo clippy --locked --workspace --all-targets -- -D warnings
     cargo clippy --locked -p zim-protocol -p zim-client-sdk -- -D warnings
+    cargo clippy --locked -p zim-engine -- -D warnings
     RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items
     cargo deny --all-features check --hide-inclusion-graph bans licenses sources
     typos

@@ -16,8 +16,8 @@ use std::time::Instant;
 use prost::Message as _;
 use rusqlite::{Connection, params};
 use zim_client_sdk::{
-    Config, ConversationFilterOption, ConversationQueryConfig, ConversationType, LoginConfig, MessageQueryConfig, Trust,
-    Zim,
+    Config, ConversationFilterOption, ConversationQueryConfig, ConversationType, LoginConfig, MessageQueryConfig,
+    Trust, Zim,
 };
 use zim_protocol::Message;
 
@@ -85,7 +85,8 @@ async fn measure(folder: &Path) {
     log_in(&zim).await;
     let open = began.elapsed();
     let config = ConversationQueryConfig { count: 100, ..ConversationQueryConfig::default() };
-    let list = zim.query_conversation_list(config, ConversationFilterOption::default()).await.unwrap().conversation_list;
+    let list =
+        zim.query_conversation_list(config, ConversationFilterOption::default()).await.unwrap().conversation_list;
     let listed = began.elapsed();
     let first = &list[0].conversation_id;
     let page = MessageQueryConfig { count: 30, reverse: true, ..MessageQueryConfig::default() };

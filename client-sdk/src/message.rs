@@ -1,4 +1,21 @@
-//! Sending and reading messages.
+//! Sending and reading messages, and what is in a message.
+//!
+//! ```
+//! use zim_client_sdk::message::Body;
+//! use zim_client_sdk::{CustomMessage, Message};
+//!
+//! fn show(message: &Message) -> String {
+//!     match &message.body {
+//!         Some(Body::Text(text)) => text.message.clone(),
+//!         Some(Body::Custom(CustomMessage { sub_type, .. })) => format!("kind {sub_type} of the app"),
+//!         Some(Body::Revoke(revoke)) => format!("revoked by {}", revoke.operated_user_id),
+//!         _ => format!("a message of type {}", message.r#type),
+//!     }
+//! }
+//!
+//! assert_eq!(show(&Message::text("hi")), "hi");
+//! assert_eq!(show(&Message::custom("{}", 7)), "kind 7 of the app");
+//! ```
 
 use std::sync::Arc;
 
@@ -8,8 +25,10 @@ use zim_protocol::{
     ConversationRef, ConversationType, ErrorCode, Message, MessageDirection, MessageFlag, MessageQueriedResult,
     MessageQueryConfig, MessageQueryMode, MessageReceiptStatus, MessageRevokeConfig, MessageRevokedResult,
     MessageSendConfig, MessageSentResult, MessageSentStatus, MessageType, ORDER_KEY_STEP, QueryHistoryMessageRequest,
-    QueryMessagesRequest, RevokeMessageRequest, SendMessageRequest, Validate, message::Body,
+    QueryMessagesRequest, RevokeMessageRequest, SendMessageRequest, Validate,
 };
+
+pub use zim_protocol::message::Body;
 
 use crate::account::{Account, Remote, fill_request, logged_out};
 use crate::error::Error;
@@ -58,6 +77,14 @@ impl Zim {
     ///
     /// Waiting messages survive a restart of the app: after the next login they are sent, or fail when they have waited too
     /// long; `messageSentStatusChanged` tells which. At most 10,000 messages wait.
+    ///
+    /// With an `idempotencyKey` in `config`, a call that is repeated sends one message: the first call with this key in this
+    /// conversation counts, and the others are answered with its message, whatever they say. Use it for what must be sent
+    /// once although the code may run twice, as in a handler of an event after a crash; the book has a page about bots. The
+    /// server knows the key as long as it keeps the message.
+    ///
+    /// A message that is sent from a handler is stored on this device before the event counts as delivered. So after a
+    /// crash the message is there, or the event is raised again.
     ///
     /// A command keeps its place among the messages. It is not stored, so it is sent at most once: if the connection is
     /// lost after it left, the call fails, and nobody knows whether it arrived.
@@ -236,12 +263,18 @@ pub(crate) fn submit<L: Remote>(
         let earlier =
             unsent.contains(&message.sent_status).then(|| zim_protocol::id::from_hex(&message.local_message_id));
         let (key, mut kind) = compose(account.user_id(), message, &name, &config, now_ms)?;
+        let key = first_only(key, &mut kind, &name, &config)?;
         if let SubmissionKind::Stored { earlier: known, .. } = &mut kind {
             *known = earlier.flatten();
         }
         (key, kind)
     };
-    let place = account.place()?;
+    let is_first_only = matches!(kind, SubmissionKind::Stored { is_first_only: true, .. });
+    let place = account.place().inspect_err(|_| {
+        if is_first_only {
+            account.lost_message();
+        }
+    })?;
     let (reply, answer) = oneshot::channel();
     account.submit(Submission {
         name,
@@ -254,6 +287,19 @@ pub(crate) fn submit<L: Remote>(
         place,
     });
     Ok(answer)
+}
+
+/// Takes the key of the app, if there is one.
+fn first_only(key: Key, kind: &mut SubmissionKind, name: &Name, config: &MessageSendConfig) -> Result<Key, Error> {
+    if config.idempotency_key.is_empty() {
+        return Ok(key);
+    }
+    let SubmissionKind::Stored { pending, is_first_only, .. } = kind else {
+        return Err(invalid("a command is not stored, so config.idempotencyKey cannot be kept with it"));
+    };
+    *is_first_only = true;
+    pending.key = zim_protocol::id::message_key(&name.to_ref(), &config.idempotency_key);
+    Ok(pending.key)
 }
 
 /// Builds the message as it will be sent and stored.
@@ -325,7 +371,7 @@ fn compose(
         local_data,
         config: MessageSendConfig { is_retry_send: false, ..config.clone() }.encode_to_vec().into(),
     };
-    Ok((key, SubmissionKind::Stored { pending, earlier: None }))
+    Ok((key, SubmissionKind::Stored { pending, earlier: None, is_first_only: false }))
 }
 
 fn flags(config: &MessageSendConfig) -> u32 {

@@ -11,6 +11,20 @@ use zim_server::config::{Args, Config};
 
 const PAGE: &str = include_str!("../../docs/operations/configuration.md");
 
+/// The page shows the example to the letter.
+#[test]
+fn the_page_about_bots_shows_the_example() {
+    let example = include_str!("../../client-sdk/examples/bot.rs");
+    let page = include_str!("../../docs/guide/bots.md");
+    let program = example.find("use zim_client_sdk").map(|from| &example[from..]).unwrap();
+    let (_, shown) = page.split_once("```rust,no_run\n").unwrap();
+    let (shown, _) = shown.split_once("```").unwrap();
+    assert_eq!(
+        shown,
+        program.replace("#[expect(clippy::print_stdout, reason = \"an example prints what happens\")]\n", "")
+    );
+}
+
 /// The code block of the page that lists the settings.
 fn block() -> &'static str {
     let (_, rest) = PAGE.split_once("```toml\n").unwrap();

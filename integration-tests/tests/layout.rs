@@ -201,16 +201,3 @@ fn paths_are_found_in_groups_and_in_code() {
         paths(text, "crate::").into_iter().map(|(line, path)| format!("{line} {}", path.join("::"))).collect();
     assert_eq!(found, ["1 a", "1 b", "1 b::C", "1 d::e", "2 g::h"]);
 }
-
-/// The engine is pure, so that clients in other languages and a browser can use it and its tests.
-#[test]
-fn the_sync_engine_needs_no_runtime_network_or_database() {
-    let files = rust_files(&root().join("client-sdk/src/engine"));
-    assert!(files.len() > 5, "{files:?}");
-    for file in files {
-        let text = without_comments(&read(&file));
-        for name in ["tokio", "quinn", "rusqlite"] {
-            assert!(!text.contains(name), "{} uses {name}", file.display());
-        }
-    }
-}

@@ -1,5 +1,9 @@
 use std::fmt::Write;
 
+use sha2::{Digest, Sha256};
+
+use crate::v1::ConversationRef;
+
 const SIGNS: &[u8] = b"!#$%&()+-:;<=.>?@[]^_{}|~";
 
 /// Every request has an ID: a table costs a fraction of a search in `SIGNS`.
@@ -36,6 +40,16 @@ pub fn hex(bytes: &[u8]) -> String {
         let _ = write!(text, "{byte:02x}");
     }
     text
+}
+
+/// Returns the key of a message that is sent with this `idempotencyKey`: the first half of the SHA-256 of
+/// `TYPE/CONVERSATION/KEY`, so that a key of the app counts in one conversation only.
+pub fn message_key(conversation: &ConversationRef, idempotency_key: &str) -> [u8; 16] {
+    let text = format!("{}/{}/{idempotency_key}", conversation.r#type, conversation.id);
+    let digest: [u8; 32] = Sha256::digest(text).into();
+    let mut key = [0; 16];
+    key.copy_from_slice(&digest[..16]);
+    key
 }
 
 /// Returns the bytes of a hex string; `None` if it is not exactly `N` bytes.
@@ -75,5 +89,14 @@ mod tests {
         let count = (0..=0xff).filter(|code| is_id_char(char::from(*code))).count();
         assert_eq!(count, 26 + 26 + 10 + 25);
         assert!(!is_id_char('\u{100}') && !is_id_char('\u{161}'));
+    }
+
+    #[test]
+    fn the_key_of_a_message_belongs_to_its_conversation() {
+        let bob = |kind| ConversationRef { r#type: kind, id: "bob".to_owned() };
+        // Clients in other languages compute the same.
+        assert_eq!(hex(&message_key(&bob(0), "answer-7")), "9160838a650e68bd8eb3f36e42061dfa");
+        let others = [message_key(&bob(2), "answer-7"), message_key(&bob(0), "answer-8")];
+        assert!(!others.contains(&message_key(&bob(0), "answer-7")));
     }
 }

@@ -17,7 +17,8 @@
 //! ```
 //!
 //! # Features
-//! A client needs none of them.
+//! A client in another runtime needs none of them.
+//! - `clock`: the module `clock`, the source of time of server and SDK (tokio).
 //! - `server`: the module `server`, with the traits that a server implements, and `AnyRequest::call`.
 //! - `token`: `Token` in [`token`], which makes and verifies tokens (AES). Without it, only [`token::expiry`] reads a
 //!   token.
@@ -48,6 +49,7 @@ pub mod v1 {
 }
 
 /// The only source of time for server and SDK.
+#[cfg(feature = "clock")]
 pub mod clock;
 /// The version, the bounds and the close codes of a connection.
 pub mod wire;
@@ -74,9 +76,12 @@ mod rpc;
 pub mod server;
 /// Tokens, version 04: how an app's back end vouches for a user.
 pub mod token;
+/// The types that an app sees: those of the reference, without requests, frames, synchronization and operators. The SDK
+/// exports them.
+pub mod app;
 
 pub use self::entry::ORDER_KEY_STEP;
-pub use self::event::{EventKind, UnknownEvent};
+pub use self::event::{EventKind, EventType, UnknownEvent};
 pub use self::rpc::{
     Access, AnyRequest, JsonError, METHODS, Method, Rate, RequestError, Rpc, SERVER_METHODS, Scheduling, method,
     response_to_json,

@@ -22,3 +22,15 @@ fn the_sdk_needs_neither_grpc_nor_token_ciphers() {
         assert!(!crates.iter().any(|name| name == unwanted), "zim-client-sdk builds {unwanted}");
     }
 }
+
+/// The sync engine is pure, so that clients in other languages and a browser can use it and its tests. That it compiles
+/// alone is checked by `just check`.
+#[test]
+fn the_sync_engine_needs_no_runtime_network_or_database() {
+    let crates = crates_of("zim-engine");
+    assert!(crates.iter().any(|name| name == "zim-protocol"), "{crates:?}");
+    let unwanted = ["tokio", "rusqlite", "libsqlite3-sys", "quinn", "quinn-proto", "rustls", "ring", "socket2", "mio"];
+    for unwanted in unwanted {
+        assert!(!crates.iter().any(|name| name == unwanted), "zim-engine builds {unwanted}");
+    }
+}

@@ -24,6 +24,7 @@ Examples:
   date | zim send bob -
   tail -f log | zim send bob --lines -
   zim send bob --lines - < notes
+  zim send bob \"the backup of May is done\" --idempotency-key backup-may
   zim send bob --type custom --custom-type 7 '{\"poll\":\"pizza?\"}'
 
 With --lines, a file is checked to its end before anything is sent; a pipe is sent as it is read. Lines are sent one \
@@ -51,6 +52,9 @@ pub(crate) struct SendArgs {
     /// Do not count the message as unread
     #[arg(long)]
     quiet: bool,
+    /// A key of your own: of all messages to this conversation with the same key, only the first is sent
+    #[arg(long, value_name = "KEY", default_value = "", hide_default_value = true, conflicts_with = "lines")]
+    idempotency_key: String,
 }
 
 /// The type of a message.
@@ -93,7 +97,11 @@ impl SendArgs {
     }
 
     fn config(&self) -> MessageSendConfig {
-        MessageSendConfig { disable_unread_message_count: self.quiet, ..MessageSendConfig::default() }
+        MessageSendConfig {
+            disable_unread_message_count: self.quiet,
+            idempotency_key: self.idempotency_key.clone(),
+            ..MessageSendConfig::default()
+        }
     }
 }
 
@@ -202,6 +210,7 @@ mod tests {
         let extended = args(&["bob", "hi", "--extended-data", "x", "--quiet"]);
         assert_eq!(extended.message("hi".into()).extended_data, "x");
         assert!(extended.config().disable_unread_message_count);
+        assert_eq!(args(&["bob", "hi", "--idempotency-key", "7"]).config().idempotency_key, "7");
     }
 
     #[test]
@@ -210,6 +219,7 @@ mod tests {
             &["send", "bob"][..],
             &["send", "bob", "hi", "--type", "song"],
             &["send", "bob", "hi", "--custom-type", "201"],
+            &["send", "bob", "--lines", "-", "--idempotency-key", "7"],
         ] {
             assert!(Line::try_parse_from(line).is_err(), "{line:?}");
         }

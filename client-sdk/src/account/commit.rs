@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use zim_protocol::{
-    ConversationSyncState, ConversationSyncStateChangedEvent, ConversationTotalUnreadMessageCountUpdatedEvent, Event,
-    MessageSentResult, UserOnlineStatus, UserStatus, UserStatusUpdatedEvent,
+    ConversationSyncState, ConversationSyncStateChangedEvent, ConversationTotalUnreadMessageCountUpdatedEvent,
+    ErrorCode, Event, MessageSentResult, UserOnlineStatus, UserStatus, UserStatusUpdatedEvent,
 };
 
 use super::input::Done;
@@ -15,6 +15,7 @@ use super::task::{AccountTask, After, RECOVER_MS, Stored};
 use crate::apply::{self, Applied, Job, Settle};
 use crate::engine::{Batch, Change, Progress, Request};
 use crate::error::Error;
+use crate::outbox::{Submission, SubmissionKind};
 use crate::store;
 use crate::types::{Key, Name};
 
@@ -64,12 +65,18 @@ impl<L: Remote> AccountTask<L> {
                     // The sync of the login has ended and is not reported again; callers that wait for it get what is
                     // stored.
                     self.progressed(Progress::Failed).await;
+                    self.sync_error = Some(error);
+                    self.note_catch_up(Progress::Failed);
                 }
                 return;
             }
         }
+        let last = output.progress.last().copied();
         for progress in output.progress {
             self.progressed(progress).await;
+        }
+        if let Some(last) = last {
+            self.note_catch_up(last);
         }
         for request in output.requests {
             match request {
@@ -114,12 +121,11 @@ impl<L: Remote> AccountTask<L> {
             let key: Key = zim_protocol::id::from_hex(&message.local_message_id).unwrap_or_default();
             // The log showed it before the answer arrived, so the promise need not wait.
             if let Some(outgoing) = self.sends.settled(&key) {
-                let _ = outgoing.reply.send(Ok(MessageSentResult { message: Some(message) }));
+                outgoing.reply.send(Ok(MessageSentResult { message: Some(message) }));
             }
         }
         for (reply, answer) in after.sent {
-            // The app may have stopped waiting.
-            let _ = reply.send(answer);
+            reply.send(answer);
         }
         for done in after.done {
             done(Ok(()));
@@ -139,11 +145,12 @@ impl<L: Remote> AccountTask<L> {
     fn write_failed(&mut self, error: &Error, after: After) {
         tracing::error!(?error, "a write to the local database failed; trying again soon");
         for submission in after.attached {
+            self.lost(&submission);
             let _ = submission.reply.send(Err(error.clone()));
         }
         for (reply, answer) in after.sent {
             // The result of the server is true even if it could not be stored.
-            let _ = reply.send(answer);
+            reply.send(answer);
         }
         for done in after.done {
             done(Err(error.clone()));
@@ -187,6 +194,27 @@ impl<L: Remote> AccountTask<L> {
         self.progress(state);
     }
 
+    /// Notes the progress for those who wait for the first catch-up of this login.
+    fn note_catch_up(&mut self, progress: Progress) {
+        let ended = match progress {
+            Progress::Finished => Some(Ok(())),
+            Progress::Failed if self.is_connected => {
+                let unknown =
+                    || Error::new(ErrorCode::NetworkModuleRspProtoParseError, "the answer to the sync is wrong");
+                Some(Err(self.sync_error.take().unwrap_or_else(unknown)))
+            }
+            // The next connection starts again.
+            Progress::Failed | Progress::Started => None,
+        };
+        self.shared.catch_up.send_if_modified(|catch_up| {
+            let is_open = !matches!(catch_up, Some(Ok(())));
+            if is_open {
+                *catch_up = ended;
+            }
+            is_open
+        });
+    }
+
     pub(super) fn progress(&self, state: ConversationSyncState) {
         let event = ConversationSyncStateChangedEvent { state: state as i32 };
         self.remote.raise(Event::ConversationSyncStateChanged(event), None);
@@ -219,10 +247,23 @@ impl<L: Remote> AccountTask<L> {
 
     /// Notes that the handlers have had the events up to `id`: the next commit deletes them.
     pub(super) fn delivered(&mut self, id: i64) {
-        if id > self.forgotten {
+        if id > self.forgotten && !self.has_lost_message {
             self.forgotten = id;
             self.viewer.delivered = Some(id);
         }
+    }
+
+    /// A message of the app could not be stored. If it has a key of the app, it may be the answer to an event.
+    pub(super) fn lost(&mut self, submission: &Submission) {
+        if matches!(submission.kind, SubmissionKind::Stored { is_first_only: true, .. }) {
+            self.keep_events();
+        }
+    }
+
+    /// From now on no event of this login counts as delivered.
+    pub(super) fn keep_events(&mut self) {
+        self.has_lost_message = true;
+        self.viewer.delivered = None;
     }
 
     /// Deletes the events that were delivered, if no input waits. Otherwise the next commit deletes them.

@@ -37,6 +37,8 @@ pub(crate) enum Input {
     OwnStatus(UserStatus, Stored),
     /// A message to send.
     Send(Box<Submission>),
+    /// There was no place for a message with a key of the app.
+    LostMessage,
     /// The login ends; the next one goes on with unsent messages, or they fail.
     Close { done: oneshot::Sender<()>, keeps_unsent: bool },
 }
@@ -69,7 +71,14 @@ impl<L: Remote> AccountTask<L> {
     pub(super) async fn input(&mut self, input: Input) {
         self.handled += u64::from(matches!(input, Input::Frame(..)));
         if self.is_stale
-            && !matches!(input, Input::Request(_) | Input::Close { .. } | Input::Connected { .. } | Input::Disconnected)
+            && !matches!(
+                input,
+                Input::Request(_)
+                    | Input::LostMessage
+                    | Input::Close { .. }
+                    | Input::Connected { .. }
+                    | Input::Disconnected
+            )
         {
             self.reload().await;
             if self.is_stale {
@@ -80,7 +89,10 @@ impl<L: Remote> AccountTask<L> {
                     Input::Filled { done, .. } | Input::Users(_, done) | Input::OwnStatus(_, done) => {
                         done(Err(error()));
                     }
-                    Input::Send(submission) => drop(submission.reply.send(Err(error()))),
+                    Input::Send(submission) => {
+                        self.lost(&submission);
+                        drop(submission.reply.send(Err(error())));
+                    }
                     _ => {}
                 }
                 return;
@@ -126,6 +138,7 @@ impl<L: Remote> AccountTask<L> {
                 self.after.done.push(done);
             }
             Input::Send(submission) => self.submit(submission),
+            Input::LostMessage => self.keep_events(),
             Input::Close { done, keeps_unsent } => {
                 self.closing = Some(done);
                 self.keeps_unsent = keeps_unsent;
@@ -207,6 +220,7 @@ impl<L: Remote> AccountTask<L> {
                     tracing::debug!(%error, "a sync failed");
                     self.engine.sync_failed(ticket);
                     self.audit_soon(&error);
+                    self.sync_error = Some(error);
                 }
             },
             Done::Answered { pushes, stored } => {

@@ -163,6 +163,7 @@ impl<L: Remote> Account<L> {
         let shared = Arc::new(Shared {
             generation: AtomicU64::new(engine.generation()),
             is_listed,
+            catch_up: watch::Sender::new(None),
             ahead_ms: AtomicI64::new(UNKNOWN),
             has_panicked: watch::Sender::new(false),
             watchers: Watchers::default(),
@@ -298,6 +299,11 @@ impl<L: Remote> Account<L> {
         self.send(Input::Send(Box::new(submission)));
     }
 
+    /// Reports that there was no place for a message with a key of the app, which may be the answer to an event.
+    pub(crate) fn lost_message(&self) {
+        self.send(Input::LostMessage);
+    }
+
     /// Returns a place in the queue of messages.
     pub(crate) fn place(&self) -> Result<OwnedSemaphorePermit, Error> {
         Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
@@ -394,6 +400,14 @@ impl<L: Remote> Account<L> {
             // Fails when the task has ended; then nothing more arrives.
             let _ = self.shared.is_listed.subscribe().wait_for(|is_listed| *is_listed).await;
         }
+    }
+
+    /// Waits until this login has caught up once. Fails if that failed; a lost connection is waited for.
+    pub(crate) async fn caught_up(&self) -> Result<(), Error> {
+        let mut catch_up = self.shared.catch_up.subscribe();
+        let ended = catch_up.wait_for(Option::is_some).await;
+        // Never `None`, and never fails: `self` holds the sender.
+        ended.ok().and_then(|ended| ended.clone()).unwrap_or_else(|| Err(logged_out()))
     }
 
     fn send(&self, input: Input) {

@@ -14,7 +14,7 @@ use super::remote::Remote;
 use super::task::AccountTask;
 use crate::apply::{Attach, Attached, Next, Settle};
 use crate::error::Error;
-use crate::outbox::{OnAttached, Outgoing, Submission, SubmissionKind};
+use crate::outbox::{OnAttached, Outgoing, Reply, Submission, SubmissionKind};
 use crate::store::message::Unsent;
 use crate::types::{Key, Name};
 
@@ -24,9 +24,10 @@ const MESSAGE: u32 = 1;
 impl<L: Remote> AccountTask<L> {
     pub(super) fn submit(&mut self, submission: Box<Submission>) {
         let attach = match &submission.kind {
-            SubmissionKind::Stored { pending, earlier, .. } => {
+            SubmissionKind::Stored { pending, earlier, is_first_only, .. } => {
                 self.engine.open(&submission.name);
                 match *earlier {
+                    _ if *is_first_only => Attach::First(pending.clone()),
                     Some(key) => Attach::Retry { key, ts: pending.ts, otherwise: Some(pending.clone()) },
                     None => Attach::New(pending.clone()),
                 }
@@ -57,7 +58,7 @@ impl<L: Remote> AccountTask<L> {
                 is_stored: true,
                 deadline_ms: steady_ms.saturating_add(self.resend_window_ms.saturating_sub(age_ms)),
                 // Its caller is gone; events tell how it ends.
-                reply: oneshot::channel().0,
+                reply: Reply::new(oneshot::channel().0),
                 place: None,
             });
         }
@@ -74,9 +75,17 @@ impl<L: Remote> AccountTask<L> {
         };
         notify(submission.on_attached.take(), &message);
         let is_stored = !matches!(submission.kind, SubmissionKind::Transient { .. });
+        let key = zim_protocol::id::from_hex(&message.local_message_id).unwrap_or(submission.key);
         let (content, config) = match (next, submission.kind) {
             // The same content and config as before: the server stores only one message per key.
-            (Next::SendAgain { config, content }, _) => {
+            (Next::SendAgain { config, content, is_sending }, _) => {
+                if is_sending {
+                    match self.sends.join(&key, submission.reply) {
+                        Ok(()) => return,
+                        // It was answered in this turn. The server answers again.
+                        Err(reply) => submission.reply = reply,
+                    }
+                }
                 (content, MessageSendConfig::decode(config).unwrap_or(submission.config))
             }
             (Next::Send, SubmissionKind::Transient { message }) => (message.encode_to_vec().into(), submission.config),
@@ -87,7 +96,6 @@ impl<L: Remote> AccountTask<L> {
                 return;
             }
         };
-        let key = zim_protocol::id::from_hex(&message.local_message_id).unwrap_or(submission.key);
         self.sends.push(Outgoing {
             key,
             request: request(&submission.name, key, &content, config),
@@ -96,7 +104,7 @@ impl<L: Remote> AccountTask<L> {
             message,
             is_stored,
             deadline_ms: submission.deadline_ms,
-            reply: submission.reply,
+            reply: Reply::new(submission.reply),
             place: Some(submission.place),
         });
     }
@@ -179,6 +187,14 @@ fn accept(message: &mut Message, answer: &Message) {
     message.timestamp = answer.timestamp;
     message.order_key = answer.order_key;
     message.sent_status = MessageSentStatus::Success as i32;
+    if answer.body.is_some() {
+        // Another content was stored under this key.
+        message.r#type = answer.r#type;
+        message.body.clone_from(&answer.body);
+        message.extended_data.clone_from(&answer.extended_data);
+        message.mentioned_user_ids.clone_from(&answer.mentioned_user_ids);
+        message.is_mention_all = answer.is_mention_all;
+    }
 }
 
 /// Builds the log entry that settles the row of a message.

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot, watch};
-use zim_protocol::{ErrorCode, Event, MessageSentResult, SendMessageRequest, clock::Clock};
+use zim_protocol::{ErrorCode, Event, SendMessageRequest, clock::Clock};
 
 use super::input::{Done, Input};
 use super::remote::Remote;
@@ -20,7 +20,7 @@ use crate::apply::{Job, Recent, Viewer};
 use crate::engine::SyncEngine;
 use crate::error::Error;
 use crate::events::Deliveries;
-use crate::outbox::{SendQueue, Submission};
+use crate::outbox::{Reply, SendQueue, SendResult, Submission};
 use crate::store::Store;
 use crate::store::message::Unsent;
 
@@ -44,6 +44,8 @@ pub(crate) struct Shared {
     pub(crate) generation: AtomicU64,
     /// The list of conversations has been complete once, or cannot be completed for now.
     pub(crate) is_listed: watch::Sender<bool>,
+    /// How the first catch-up of this login ended; `None` until it has.
+    pub(crate) catch_up: watch::Sender<Option<Result<(), Error>>>,
     /// The offset of the server's time from the steady clock, from the last connection; `UNKNOWN` before the first.
     pub(crate) ahead_ms: AtomicI64,
     /// The task has panicked.
@@ -69,14 +71,11 @@ impl Shared {
 /// Called when what an input brought is stored, or cannot be.
 pub(crate) type Stored = Box<dyn FnOnce(Result<(), Error>) + Send>;
 
-/// The result of sending a message.
-pub(crate) type SendResult = Result<MessageSentResult, Error>;
-
 /// What follows the commit.
 #[derive(Default)]
 pub(super) struct After {
     pub(super) attached: Vec<Submission>,
-    pub(super) sent: Vec<(oneshot::Sender<SendResult>, SendResult)>,
+    pub(super) sent: Vec<(Reply, SendResult)>,
     pub(super) done: Vec<Stored>,
 }
 
@@ -129,8 +128,13 @@ pub(crate) struct AccountTask<L: Remote> {
     pub(super) resend_window_ms: i64,
     pub(super) next_audit_ms: i64,
     pub(super) is_total_raised: bool,
+    /// Why the last sync failed.
+    pub(super) sync_error: Option<Error>,
     /// A write failed, so the engine is ahead of the store.
     pub(super) is_stale: bool,
+    /// A message with a key of the app could not be stored. The event that it answers must be raised again, so from now on
+    /// no event of this login counts as delivered.
+    pub(super) has_lost_message: bool,
     pub(super) closing: Option<oneshot::Sender<()>>,
     /// The next login goes on with unsent messages. It does so unless this one ends in an orderly way.
     pub(super) keeps_unsent: bool,
@@ -164,7 +168,9 @@ impl<L: Remote> AccountTask<L> {
             resend_window_ms,
             next_audit_ms: i64::MAX,
             is_total_raised: false,
+            sync_error: None,
             is_stale: false,
+            has_lost_message: false,
             closing: None,
             keeps_unsent: true,
         }
@@ -184,6 +190,8 @@ impl<L: Remote> AccountTask<L> {
         self.raise_all(again.into_iter().map(|(id, event)| (Some(id), event)));
         let mut delivered = self.deliveries.through();
         self.resume(unsent);
+        // The number through which events are delivered, and how many inputs come before that fact.
+        let mut waiting: Option<(i64, usize)> = None;
         while self.closing.is_none() {
             let deadline = self.sends.next_deadline_ms(self.is_connected).unwrap_or(i64::MAX);
             let next_start = self.sends.next_start_ms(self.clock.steady_ms()).filter(|_| self.is_connected);
@@ -198,15 +206,24 @@ impl<L: Remote> AccountTask<L> {
                 _ = delivered.changed() => {}
                 () = self.clock.sleep_until_steady(wake_ms) => {}
             }
+            // What handlers asked for before they returned is in the inbox by now. It is stored before, or together with,
+            // the fact that they have had their events.
+            let (through, mut before) =
+                waiting.take().unwrap_or_else(|| (*delivered.borrow_and_update(), self.inbox.len()));
             for _ in 0..MAX_INPUTS {
                 let Ok(input) = self.inbox.try_recv() else { break };
+                before = before.saturating_sub(1);
                 self.input(input).await;
             }
             while let Some(Some(done)) = self.in_flight.next().now_or_never() {
                 self.done(done);
             }
             self.check_deadlines().await;
-            self.delivered(*delivered.borrow_and_update());
+            if before == 0 {
+                self.delivered(through);
+            } else {
+                waiting = Some((through, before));
+            }
             self.turn().await;
             self.forget_delivered();
         }
@@ -292,7 +309,7 @@ impl<L: Remote> AccountTask<L> {
             // The next login goes on with a message that is stored.
             if self.keeps_unsent && outgoing.is_stored {
                 // The app may have stopped waiting.
-                let _ = outgoing.reply.send(Err(error));
+                outgoing.reply.send(Err(error));
             } else {
                 self.fail(outgoing, error);
             }

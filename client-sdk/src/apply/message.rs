@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use zim_protocol::{
-    ChangeEntry, ConversationRef, Event, EventKind, Message, MessageEntry, MessageReceivedInfo, MessageRevokeReceivedEvent,
-    MessageSentStatus, MessageSentStatusChangeInfo, MessageType, change_entry,
+    ChangeEntry, ConversationRef, Event, EventKind, Message, MessageEntry, MessageReceivedInfo,
+    MessageRevokeReceivedEvent, MessageSentStatus, MessageSentStatusChangeInfo, MessageType, change_entry,
 };
 
 use super::recent::Sending;
@@ -21,17 +21,15 @@ impl Transaction<'_> {
         let viewer = Arc::clone(&self.viewer.user_id);
         match attach {
             Attach::New(pending) => self.add_pending(name, pending).map(Some),
+            Attach::First(pending) => self.attach_first(name, pending).map(Some),
             Attach::Transient(message) => Ok(Some(Attached { message: *message, next: Next::Send })),
             Attach::Retry { key, ts, otherwise } => {
                 self.last_place = None;
                 let known = conversation::id(self.db, name)?;
                 if let Some(id) = known {
                     self.touch(name)?;
-                    if let Some((row, config)) = message::retry(self.db, id, &key, ts)? {
-                        let content = row.content.clone();
-                        let message = row.into_message(&viewer, &name.to_ref());
-                        self.status(message.clone(), "");
-                        return Ok(Some(Attached { message, next: Next::SendAgain { config, content } }));
+                    if let Some(again) = self.send_again(name, id, &key, ts)? {
+                        return Ok(Some(again));
                     }
                     if let Some(row) = message::sent(self.db, id, &viewer, &key)? {
                         let message = row.into_message(&viewer, &name.to_ref());
@@ -44,6 +42,31 @@ impl Transaction<'_> {
                 otherwise.map(|pending| self.add_pending(name, pending)).transpose()
             }
         }
+    }
+
+    /// Sends a failed message again, if there is one with this key.
+    fn send_again(&mut self, name: &Name, id: i64, key: &Key, ts: i64) -> rusqlite::Result<Option<Attached>> {
+        let Some((row, config)) = message::retry(self.db, id, key, ts)? else { return Ok(None) };
+        let content = row.content.clone();
+        let message = row.into_message(&self.viewer.user_id, &name.to_ref());
+        self.status(message.clone(), "");
+        Ok(Some(Attached { message, next: Next::SendAgain { config, content, is_sending: false } }))
+    }
+
+    /// Adds a message under a key of the app. A message that the server has stored under it may be held as well: the
+    /// answer of the server tells.
+    fn attach_first(&mut self, name: &Name, pending: Pending) -> rusqlite::Result<Attached> {
+        self.last_place = None;
+        let id = self.touch(name)?;
+        if let Some(again) = self.send_again(name, id, &pending.key, pending.ts)? {
+            return Ok(again);
+        }
+        if let Some((row, config)) = message::sending(self.db, id, &pending.key)? {
+            let content = row.content.clone();
+            let message = row.into_message(&self.viewer.user_id, &name.to_ref());
+            return Ok(Attached { message, next: Next::SendAgain { config, content, is_sending: true } });
+        }
+        self.add_pending(name, pending)
     }
 
     fn add_pending(&mut self, name: &Name, pending: Pending) -> rusqlite::Result<Attached> {
@@ -162,11 +185,13 @@ impl Transaction<'_> {
             }
             return Ok(stored.is_local);
         };
-        message::settle_row(self.db, id, sending.row, entry)?;
+        let is_replaced = message::settle_row(self.db, id, sending.row, entry)?;
         self.settled.extend(Key::try_from(&entry.client_key[..]).ok());
         if sending.is_changed(entry) {
             // It was revoked or edited before this device learned that it was stored.
             message::change(self.db, id, entry)?;
+            self.settled(sending.row, to, "")?;
+        } else if is_replaced {
             self.settled(sending.row, to, "")?;
         } else {
             self.sent(sending, entry)?;

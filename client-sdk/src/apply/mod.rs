@@ -15,15 +15,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use rusqlite::Connection;
 use zim_protocol::{
-    BlacklistChangeAction, ConversationChangeInfo, ConversationChangedEvent, ConversationEvent,
-    EpochChangedEvent, Event, EventKind, Message, MessageEntry, MessageSentStatusChangeInfo,
-    MessageSentStatusChangedEvent, Snapshot, UserFullInfo, UserInfoUpdatedEvent, UserRuleUpdatedEvent, UserStatus,
-    feed_entry::Detail,
+    BlacklistChangeAction, ConversationChangeInfo, ConversationChangedEvent, ConversationEvent, EpochChangedEvent,
+    Event, EventKind, Message, MessageEntry, MessageSentStatusChangeInfo, MessageSentStatusChangedEvent, Snapshot,
+    UserFullInfo, UserInfoUpdatedEvent, UserRuleUpdatedEvent, UserStatus, feed_entry::Detail,
 };
 
 use self::conversation::disturbing;
-pub(crate) use self::recent::Recent;
 use self::recent::Known;
+pub(crate) use self::recent::Recent;
 use crate::engine::{Batch, Change, Origin};
 use crate::events::Heard;
 use crate::store::message::{Pending, Place};
@@ -39,6 +38,8 @@ const SHORT: usize = 64;
 pub(crate) enum Attach {
     /// A message that is about to be sent.
     New(Pending),
+    /// A message that is about to be sent, unless one with its key is waiting: then that one is sent.
+    First(Pending),
     /// A command, which is stored nowhere. It takes its place among the others.
     Transient(Box<Message>),
     /// A failed message that is about to be sent again.
@@ -139,8 +140,8 @@ pub(crate) struct Attached {
 pub(crate) enum Next {
     /// It is sent for the first time.
     Send,
-    /// It is sent again, with the config and the content of the first attempt.
-    SendAgain { config: Bytes, content: Bytes },
+    /// It is sent again, with the config and the content of the first attempt. `is_sending`: it probably is being sent.
+    SendAgain { config: Bytes, content: Bytes, is_sending: bool },
     /// The server has it already.
     Nothing,
 }
@@ -166,12 +167,7 @@ pub(crate) struct Applied {
 }
 
 /// Applies a job. If it fails, or the commit does, the caller clears `recent`.
-pub(crate) fn apply(
-    db: &Connection,
-    viewer: &Viewer,
-    recent: &mut Recent,
-    job: Job,
-) -> rusqlite::Result<Applied> {
+pub(crate) fn apply(db: &Connection, viewer: &Viewer, recent: &mut Recent, job: Job) -> rusqlite::Result<Applied> {
     let mut tx = Transaction::new(db, viewer, recent);
     if let Some(id) = viewer.delivered {
         pending::forget(db, id)?;
@@ -353,8 +349,11 @@ impl<'a> Transaction<'a> {
             Settle::Sent(entry) => {
                 if let Some(sending) = self.recent.take_sending(&entry.client_key) {
                     let id = self.touch(&sending.name.clone())?;
-                    store::message::settle_row(self.db, id, sending.row, &entry)?;
-                    self.sent(sending, &entry)?;
+                    if store::message::settle_row(self.db, id, sending.row, &entry)? {
+                        self.settled(sending.row, &sending.name.to_ref(), "")?;
+                    } else {
+                        self.sent(sending, &entry)?;
+                    }
                 } else if !self.settled.contains(&entry.client_key[..])
                     && let Some(row) = store::message::settle(self.db, &entry)?
                 {

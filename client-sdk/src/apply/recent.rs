@@ -43,8 +43,7 @@ impl Sending {
 
     /// Whether the server stored another message than was sent, or it was changed meanwhile.
     pub(super) fn is_changed(&self, entry: &MessageEntry) -> bool {
-        !entry.content.is_empty()
-            && (entry.kind, entry.flags, &entry.content) != (self.kind, self.flags, &self.content)
+        !entry.content.is_empty() && (entry.kind, entry.flags, &entry.content) != (self.kind, self.flags, &self.content)
     }
 
     /// Returns the message as the server stored it.

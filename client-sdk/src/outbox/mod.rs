@@ -13,6 +13,9 @@ use crate::error::Error;
 use crate::store::message::Pending;
 use crate::types::{Key, Name};
 
+/// The result of sending a message.
+pub(crate) type SendResult = Result<MessageSentResult, Error>;
+
 /// A message that the app sends.
 pub(crate) struct Submission {
     pub(crate) name: Name,
@@ -21,9 +24,31 @@ pub(crate) struct Submission {
     pub(crate) config: MessageSendConfig,
     pub(crate) deadline_ms: i64,
     pub(crate) on_attached: Option<OnAttached>,
-    pub(crate) reply: oneshot::Sender<Result<MessageSentResult, Error>>,
+    pub(crate) reply: oneshot::Sender<SendResult>,
     /// Its place in the queue.
     pub(crate) place: OwnedSemaphorePermit,
+}
+
+/// The callers who wait for the result of a message: one, or more if calls with the same `idempotencyKey` follow while it
+/// is being sent.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    first: oneshot::Sender<SendResult>,
+    others: Vec<oneshot::Sender<SendResult>>,
+}
+
+impl Reply {
+    pub(crate) const fn new(first: oneshot::Sender<SendResult>) -> Self {
+        Self { first, others: Vec::new() }
+    }
+
+    /// Answers all callers. Those who have stopped waiting get nothing.
+    pub(crate) fn send(self, result: SendResult) {
+        for other in self.others {
+            drop(other.send(result.clone()));
+        }
+        drop(self.first.send(result));
+    }
 }
 
 /// Called when the message is in its conversation.
@@ -38,6 +63,8 @@ pub(crate) enum SubmissionKind {
         /// The app passed a message that failed, or was being sent, under this key. If it is in this conversation, it is
         /// sent again, and otherwise this is another message.
         earlier: Option<Key>,
+        /// The key is the app's. If a message with this key is being sent, or failed, it counts and not this one.
+        is_first_only: bool,
     },
     /// A failed message that is sent again.
     Retry { ts: i64 },

@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
-use zim_protocol::{ErrorCode, Message, MessageSentResult};
+use zim_protocol::{ErrorCode, Message};
 
 use super::pace::Pace;
+use super::{Reply, SendResult};
 use crate::error::{Error, IS_SENT};
 use crate::types::{Key, Name};
 
@@ -31,7 +32,7 @@ pub(crate) struct Outgoing {
     pub(crate) is_stored: bool,
     /// No attempt is made after this time, by the steady clock.
     pub(crate) deadline_ms: i64,
-    pub(crate) reply: oneshot::Sender<Result<MessageSentResult, Error>>,
+    pub(crate) reply: Reply,
     /// Its place in the queue; `None` for one of an earlier login.
     #[expect(dead_code, reason = "dropping it frees the place")]
     pub(crate) place: Option<OwnedSemaphorePermit>,
@@ -103,6 +104,18 @@ impl SendQueue {
     pub(crate) fn content(&self, key: &[u8]) -> Option<Bytes> {
         let number = self.keys.get(key)?;
         Some(self.items.get(number)?.outgoing.content.clone())
+    }
+
+    /// Adds a caller who waits for a message that is being sent, or returns it if there is no such message.
+    pub(crate) fn join(
+        &mut self,
+        key: &[u8],
+        reply: oneshot::Sender<SendResult>,
+    ) -> Result<(), oneshot::Sender<SendResult>> {
+        let item = self.keys.get(key).and_then(|number| self.items.get_mut(number));
+        let Some(item) = item else { return Err(reply) };
+        item.outgoing.reply.others.push(reply);
+        Ok(())
     }
 
     /// Removes a message that the server has stored.
@@ -225,7 +238,7 @@ mod tests {
             message: Message::text("hi"),
             is_stored: true,
             deadline_ms,
-            reply: oneshot::channel().0,
+            reply: Reply::new(oneshot::channel().0),
             place: None,
         }
     }

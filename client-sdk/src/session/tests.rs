@@ -242,8 +242,12 @@ async fn a_panic_in_the_thread_of_the_database_ends_the_login() {
     for _ in 0..2 {
         zim.login("ann", offline()).await.unwrap();
         let mut events = zim.events();
-        let write =
-            zim.account().unwrap().store().write(Length::Short, |_| -> rusqlite::Result<()> { panic!("a bug of the SDK") }).await;
+        let write = zim
+            .account()
+            .unwrap()
+            .store()
+            .write(Length::Short, |_| -> rusqlite::Result<()> { panic!("a bug of the SDK") })
+            .await;
         assert_eq!(write.unwrap_err().code(), ErrorCode::DatabaseModuleDbIsNotOpened);
         let Some(Ok(Event::Error(error))) = events.next().await else { panic!("no error") };
         assert_eq!(error.code, ErrorCode::DatabaseModuleDbIsNotOpened as i32);

@@ -114,12 +114,12 @@ pub(crate) fn store(
     if entry.sender == viewer
         && let Some(id) = waiting(db, &entry.client_key)?.map(|row| row.0)
     {
-        let stored = settle_row(db, conversation, id, entry)?;
+        settle_row(db, conversation, id, entry)?;
         if !entry.content.is_empty() {
             // It may have been revoked or edited before this device learned that it was stored.
             change(db, conversation, entry)?;
         }
-        return Ok(stored);
+        return Ok(Stored { is_local: true, settled: Some(id) });
     }
     let order_key = order_key(entry.seq);
     if entry.content.is_empty() {
@@ -190,36 +190,42 @@ fn waiting(db: &Connection, key: &[u8]) -> rusqlite::Result<Option<(i64, i64, i3
         .optional()
 }
 
-/// Gives a row of a message that is being sent its position.
-pub(crate) fn settle_row(
-    db: &Connection,
-    conversation: i64,
-    id: i64,
-    entry: &MessageEntry,
-) -> rusqlite::Result<Stored> {
+/// Gives a row of a message that is being sent its position. Returns whether another row was there, whose content it has now.
+pub(crate) fn settle_row(db: &Connection, conversation: i64, id: i64, entry: &MessageEntry) -> rusqlite::Result<bool> {
     let order_key = order_key(entry.seq);
     let mut update = db.prepare_cached(
         "UPDATE message SET order_key = ?2, tie = 0, seq = ?3, message_id = ?4, ts = ?5, status = ?6, config = NULL WHERE id = ?1",
     )?;
     let status = MessageSentStatus::Success as i32;
-    let mut run =
-        || update.execute(params![id, order_key, to_sql(entry.seq), entry.message_id, entry.ts, status]);
+    let mut run = || update.execute(params![id, order_key, to_sql(entry.seq), entry.message_id, entry.ts, status]);
     match run() {
         Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::ConstraintViolation) => {
-            // Another row has this position: a pull stored the message before this device knew that it had sent it.
-            db.prepare_cached("DELETE FROM message WHERE conversation = ?1 AND order_key = ?2 AND tie = 0")?
-                .execute(params![conversation, order_key])?;
+            // Another row has this position: a pull stored the message before this device knew that it had sent it, or the
+            // app has sent it before under a key of its own.
+            let other = db
+                .prepare_cached(
+                    "DELETE FROM message WHERE conversation = ?1 AND order_key = ?2 AND tie = 0 \
+                     RETURNING kind, flags, content",
+                )?
+                .query_row(params![conversation, order_key], |row| {
+                    let content: Vec<u8> = row.get(2)?;
+                    let (kind, flags, content) = (row.get(0)?, row.get(1)?, content.into());
+                    Ok(MessageEntry { seq: entry.seq, kind, flags, content, ..MessageEntry::default() })
+                })?;
             run()?;
+            // It is as the server has it.
+            change(db, conversation, &other)?;
+            Ok(true)
         }
-        updated => drop(updated?),
+        updated => updated.map(|_| false),
     }
-    Ok(Stored { is_local: true, settled: Some(id) })
 }
 
 /// Settles a row by the answer of the server; returns the row, unless it was settled before or is gone.
 pub(crate) fn settle(db: &Connection, entry: &MessageEntry) -> rusqlite::Result<Option<i64>> {
     let Some((id, conversation, _)) = waiting(db, &entry.client_key)? else { return Ok(None) };
-    Ok(settle_row(db, conversation, id, entry)?.settled)
+    settle_row(db, conversation, id, entry)?;
+    Ok(Some(id))
 }
 
 /// A message that is about to be sent.
@@ -315,6 +321,16 @@ pub(crate) fn retry(
     let Place { order_key, tie } = place(db, conversation)?;
     db.prepare_cached("UPDATE message SET order_key = ?2, tie = ?3, ts = ?4, status = ?5 WHERE id = ?1")?
         .execute(params![id, order_key, tie, ts, MessageSentStatus::Sending as i32])?;
+    with_config(db, id)
+}
+
+/// Returns the message with this key that is being sent in this conversation, and its config.
+pub(crate) fn sending(db: &Connection, conversation: i64, key: &[u8]) -> rusqlite::Result<Option<(MessageRow, Bytes)>> {
+    let found = waiting(db, key)?.filter(|(_, place, _)| *place == conversation);
+    found.map_or(Ok(None), |(id, ..)| with_config(db, id))
+}
+
+fn with_config(db: &Connection, id: i64) -> rusqlite::Result<Option<(MessageRow, Bytes)>> {
     db.prepare_cached(&format!("SELECT {COLUMNS}, m.config FROM message m WHERE m.id = ?1"))?
         .query_row([id], |row| {
             let config = row.get::<_, Option<Vec<u8>>>(COLUMN_COUNT)?.unwrap_or_default();

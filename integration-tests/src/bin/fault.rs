@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::{Parser, ValueEnum};
@@ -35,6 +35,9 @@ struct Args {
     /// Number of concurrent runs
     #[arg(long, default_value_t = 1)]
     jobs: usize,
+    /// Seconds of a run with a bot, which answers while it and the server are killed; 0 leaves it out, as --seed does
+    #[arg(long, default_value_t = 300)]
+    bot_seconds: u64,
     /// Folder for the runs with violations
     #[arg(long, default_value = "target/fault")]
     folder: PathBuf,
@@ -89,6 +92,7 @@ fn main() -> anyhow::Result<ExitCode> {
     for program in [&programs.server, &programs.client] {
         anyhow::ensure!(program.exists(), "{} is not built", program.display());
     }
+    let is_answering = args.seed.is_some() || args.bot_seconds == 0 || answers(&args, &programs, beside)?;
     let (first, runs) = args.seed.map_or((args.first, args.runs), |seed| (seed, 1));
     let campaign = Campaign {
         args,
@@ -104,7 +108,33 @@ fn main() -> anyhow::Result<ExitCode> {
     })?;
     let report = campaign.report.into_inner();
     println!("\n{}", report.text());
-    Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if report.is_clean() && is_answering { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Lets users write to a bot for a while. Returns whether each message has exactly one answer.
+fn answers(args: &Args, programs: &Programs, beside: &Path) -> anyhow::Result<bool> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let folder = std::path::absolute(&args.folder)?.join("bot");
+    // The folder of an earlier campaign.
+    let _ = std::fs::remove_dir_all(&folder);
+    std::fs::create_dir_all(&folder)?;
+    let (begun, length) = (Instant::now(), Duration::from_secs(args.bot_seconds));
+    let bot = beside.join("test-bot");
+    let goes_on = |_| begun.elapsed() < length;
+    match runtime.block_on(campaign::run_bot((&programs.server, &bot), (&folder, ""), args.first, goes_on)) {
+        Ok(tally) => {
+            std::fs::remove_dir_all(&folder)?;
+            println!(
+                "bot: passed, {} messages with one answer each; the bot was killed {} times and the server {} times",
+                tally.messages, tally.bot_kills, tally.server_kills
+            );
+            Ok(true)
+        }
+        Err(error) => {
+            println!("bot: FAILED, see {}: {error:#}", folder.display());
+            Ok(false)
+        }
+    }
 }
 
 /// Executes runs until none are left.

@@ -6,6 +6,7 @@
 //! `record.rs` records what happens, `run.rs` executes a plan to its end, `checks.rs` and `social.rs` find violations.
 //! Each client (`bin/test-client.rs`) and the server (`bin/test-server.rs`) is a process, so that a kill is a real one.
 
+mod bot;
 mod checks;
 mod device;
 mod lists;
@@ -21,6 +22,7 @@ mod store;
 
 use std::time::Duration;
 
+pub use self::bot::{BotTally, run_bot};
 pub use self::checks::Violation;
 pub use self::frame_proxy::Planted;
 pub use self::plan::{Action, Database, Fault, Kind, Plan, SocialAction, Step};

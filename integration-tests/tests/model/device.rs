@@ -83,16 +83,18 @@ impl Device {
     pub(crate) fn crash(&mut self) {
         self.disconnect();
         let states = self.states.iter().map(|(name, stored)| {
-            let mut state = State::default();
-            state.seq = stored.seq;
-            state.rev = stored.rev;
-            state.history_seq = stored.history_seq;
-            state.head_seq = stored.head_seq;
-            state.head_rev = stored.head_rev;
-            state.tally = stored.tally.clone();
-            state.last_ts = stored.last_ts;
-            state.known = stored.known;
-            state.held = stored.held.clone();
+            let state = State {
+                seq: stored.seq,
+                rev: stored.rev,
+                history_seq: stored.history_seq,
+                head_seq: stored.head_seq,
+                head_rev: stored.head_rev,
+                tally: stored.tally.clone(),
+                last_ts: stored.last_ts,
+                known: stored.known,
+                held: stored.held.clone(),
+                ..State::default()
+            };
             (name.clone(), state)
         });
         self.core = SyncEngine::new(NAMES[self.user], self.position.clone(), states.collect::<Vec<_>>());

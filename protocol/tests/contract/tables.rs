@@ -20,10 +20,12 @@ const FLAT: [&str; 3] = ["Message", "MessageLiteInfo", "TipsMessageChangeInfo"];
 const OWN_EVENTS: [&str; 1] = ["epochChanged"];
 
 /// Fields of types that the reference does not have.
-const OUR_FIELDS: [&str; 3] = [
+const OUR_FIELDS: [&str; 4] = [
     // `GroupConversation` has them; the reference's own clients show them in every conversation.
     "Conversation.isDisabled",
     "Conversation.mutedExpiredTime",
+    // An app that repeats a call, as after a crash, sends one message.
+    "MessageSendConfig.idempotencyKey",
     // The whole status, with the time when it ends.
     "UserCustomStatusUpdatedResult.status",
 ];

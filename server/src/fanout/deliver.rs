@@ -458,7 +458,10 @@ impl Fanout {
                 cause,
                 frame: OnceLock::new(),
             });
-            self.lanes[shard % self.lanes.len()].add([Work::Transient(push)]);
+            let lane = &self.lanes[shard % self.lanes.len()];
+            lane.add([Work::Transient(push)]);
+            // No commit follows that would wake it.
+            lane.wake();
         }
     }
 }

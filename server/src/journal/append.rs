@@ -35,6 +35,8 @@ pub struct NewMessage {
     pub key: [u8; 16],
     /// A hash of everything that was sent under the key.
     pub hash: i64,
+    /// The key is the app's: the first message under it counts, whatever the others say.
+    pub is_first_only: bool,
     /// When the server received it, Unix milliseconds.
     pub now: i64,
     /// `MessageType`.
@@ -56,7 +58,8 @@ pub struct Sent {
     pub message_id: i64,
     /// The time of the message, Unix milliseconds.
     pub ts: i64,
-    /// The message was stored before, and its content is another one now: it was revoked.
+    /// The message was stored before, and its content is another one: it was revoked, or the app's key came with another
+    /// content.
     pub is_changed: bool,
 }
 
@@ -151,7 +154,11 @@ impl Bulk for NewMessage {
         let mut counted: HashMap<(i64, i64), i64> = HashMap::new();
         for op in ops {
             if let Some(before) = stored.get(&op.identity()) {
-                results.push(if before.hash == op.hash { Ok(before.sent) } else { Err(Error::key_reused()) });
+                results.push(match before.hash == op.hash {
+                    true => Ok(before.sent),
+                    false if op.is_first_only => Ok(Sent { is_changed: true, ..before.sent }),
+                    false => Err(Error::key_reused()),
+                });
                 continue;
             }
             let Some(head) = heads.get_mut(&op.conversation.0).filter(|head| !head.dismissed) else {

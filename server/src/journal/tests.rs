@@ -27,7 +27,8 @@ impl Fixture {
     pub(crate) async fn open(database: Database) -> Self {
         let effects = Arc::new(Mutex::new(Vec::new()));
         let sink = Arc::clone(&effects);
-        let db = Db::open(DbConfig::new(database), move |committed: Vec<_>| sink.lock().extend(committed)).await.unwrap();
+        let db =
+            Db::open(DbConfig::new(database), move |committed: Vec<_>| sink.lock().extend(committed)).await.unwrap();
         db.submit(Scope::none(), async |tx: &mut Tx<'_>| {
             tx.execute("INSERT INTO app (id, name, app_sign, server_secret, created_at) VALUES (7, '', '', '', 0)", &[]).await?;
             for (user, name) in [(ANN, "ann"), (BOB, "bob")] {
@@ -70,6 +71,7 @@ impl Fixture {
             login: LoginKey(5),
             id,
             key: [key; 16],
+            is_first_only: false,
             hash: text.len().try_into().unwrap(),
             now: 1_000 + id,
             kind: 1,

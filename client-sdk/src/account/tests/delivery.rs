@@ -3,10 +3,13 @@
 use crate::store::Length;
 use std::path::Path;
 
-use zim_protocol::Event;
+use zim_protocol::id::{hex, message_key};
+use zim_protocol::{Event, Message, MessageSendConfig};
 
 use super::fake::Fake;
-use super::{Login, numbered};
+use super::{Answer, Login, numbered};
+use crate::account::QUEUED;
+use crate::types::Name;
 
 /// A login whose handlers do not return.
 async fn slow(fake: &Fake, file: &Path) -> Login {
@@ -84,6 +87,58 @@ async fn events_without_a_receipt_are_raised_again_in_order_and_others_are_not()
     receive(&login, "4").await;
     let (login, _) = again(login, &file).await;
     assert_eq!(texts(&login), ["4"]);
+    login.account.close(false).await;
+}
+
+/// The answer of a handler, with a key of the app, to the conversation with bob.
+fn answer(login: &Login, key: &str) -> Answer {
+    let config = MessageSendConfig { idempotency_key: key.to_owned(), ..MessageSendConfig::default() };
+    login.send_message(Message::text("answer"), "bob", config).unwrap()
+}
+
+#[tokio::test]
+async fn an_event_stays_until_what_its_handler_sent_is_stored() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ann.db");
+    let login = slow(&Fake::default(), &file).await;
+    receive(&login, "1").await;
+    let key = hex(&message_key(&Name::new(0, "bob").to_ref(), "to 1"));
+    let poison = move |db: &rusqlite::Connection| {
+        let sql = "CREATE TRIGGER poison BEFORE INSERT ON message WHEN NEW.client_key = X'KEY' \
+                   BEGIN SELECT RAISE(ABORT, 'poison'); END";
+        db.execute_batch(&sql.replace("KEY", &key))
+    };
+    login.account.store().write(Length::Short, poison).await.unwrap();
+    // More than the task takes up in one turn.
+    let others: Vec<Answer> = (0..300).map(|number| login.send("bob", &number.to_string())).collect();
+    let answer = answer(&login, "to 1");
+    login.fake.0.lock().receipts.remove(0).sign();
+    // The process could end after any turn, so a turn must not forget the event before the answer is stored.
+    assert!(answer.await.unwrap().is_err());
+    let (login, events) = again(login, &file).await;
+    assert!(matches!(events.as_slice(), [Event::PeerMessageReceived(_)]), "{events:?}");
+    drop(others);
+    login.account.close(false).await;
+}
+
+#[tokio::test]
+async fn an_event_stays_if_there_is_no_place_for_what_its_handler_sent() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ann.db");
+    let mut login = slow(&Fake::default(), &file).await;
+    // A message without a key says nothing about events.
+    for (text, is_keyed) in [("1", false), ("2", true)] {
+        receive(&login, text).await;
+        let places: Vec<_> = (0..QUEUED).map(|_| login.account.place().unwrap()).collect();
+        let key = if is_keyed { "to 2" } else { "" };
+        let config = MessageSendConfig { idempotency_key: key.to_owned(), ..MessageSendConfig::default() };
+        assert!(login.send_message(Message::text("answer"), "bob", config).is_err());
+        drop(places);
+        login.fake.0.lock().receipts.remove(0).sign();
+        let (next, events) = again(login, &file).await;
+        assert_eq!(events.len(), usize::from(is_keyed), "{events:?}");
+        login = next;
+    }
     login.account.close(false).await;
 }
 

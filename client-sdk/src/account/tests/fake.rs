@@ -56,6 +56,8 @@ pub(super) struct World {
     pub(super) swallows_sends: bool,
     /// The number of such messages.
     pub(super) swallowed: usize,
+    /// Syncs do not reach the server until the connection ends.
+    pub(super) swallows_syncs: bool,
     /// The texts of messages and commands, in the order of their arrival.
     pub(super) arrived: Vec<String>,
     /// Requests panic in the task that waits for the answer.
@@ -187,7 +189,7 @@ fn swallows(fake: &Fake, path: &str) -> bool {
     let mut world = fake.0.lock();
     let is_swallowed = world.swallows_sends && path == "Message/SendMessage";
     world.swallowed += usize::from(is_swallowed);
-    is_swallowed
+    is_swallowed || (world.swallows_syncs && path == "Sync/Sync")
 }
 
 fn lost() -> Error {

@@ -47,6 +47,70 @@ async fn a_message_without_an_answer_is_sent_again_and_stored_once() {
     assert!(login.received().is_empty());
 }
 
+fn keyed(key: &str) -> MessageSendConfig {
+    MessageSendConfig { idempotency_key: key.to_owned(), ..MessageSendConfig::default() }
+}
+
+#[tokio::test]
+async fn calls_with_one_key_wait_for_one_message_and_the_first_counts() {
+    let login = Login::online().await;
+    login.disconnect();
+    let calls = [("first", "a"), ("second", "a"), ("other", "b"), ("third", "a")];
+    let answers = calls.map(|(text, key)| login.send_message(Message::text(text), "bob", keyed(key)).unwrap());
+    login.until(|login| login.statuses().len() >= 2).await;
+    assert_eq!(login.history(10, true, None).await, ["first", "other"]);
+    login.connect().await;
+    let mut got = Vec::new();
+    for answer in answers {
+        let message = answer.await.unwrap().unwrap().message.unwrap();
+        got.push((message.message_seq, text(&message)));
+    }
+    let expected = [(1, "first"), (1, "first"), (2, "other"), (1, "first")];
+    assert_eq!(got, expected.map(|(seq, text)| (seq, text.to_owned())));
+    // Afterwards the server knows the key, and what this device shows stays.
+    let again = login.send_message(Message::text("first"), "bob", keyed("a")).unwrap().await.unwrap().unwrap();
+    assert_eq!(again.message.unwrap().message_seq, 1);
+    assert_eq!(login.history(10, true, None).await, ["first", "other"]);
+    // In another conversation it is another key.
+    let other = login.send_message(Message::text("hi"), "cem", keyed("a")).unwrap().await.unwrap().unwrap();
+    assert_eq!(text(&other.message.unwrap()), "hi");
+}
+
+#[tokio::test]
+async fn a_failed_message_is_sent_by_the_next_call_with_its_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ann.db");
+    let login = Login::with(Fake::default(), Some(&file));
+    login.connect().await;
+    login.disconnect();
+    let first = login.send_message(Message::text("first"), "bob", keyed("a")).unwrap();
+    login.until(|login| !login.statuses().is_empty()).await;
+    login.clock.advance(30_000);
+    assert!(first.await.unwrap().is_err());
+    let waiting = login.send_message(Message::text("second"), "bob", keyed("a")).unwrap();
+    login.until(|login| login.statuses().len() == 3).await;
+    // The process ends and starts again.
+    login.account.close(true).await;
+    assert!(waiting.await.unwrap().is_err());
+    let login = Login::with(login.fake.clone(), Some(&file));
+    let third = login.send_message(Message::text("third"), "bob", keyed("a")).unwrap();
+    login.connect().await;
+    let sent = third.await.unwrap().unwrap().message.unwrap();
+    assert_eq!((sent.message_seq, text(&sent)), (1, "first".to_owned()));
+    assert_eq!(login.history(10, true, None).await, ["first"]);
+    login.account.close(false).await;
+}
+
+#[tokio::test]
+async fn a_key_of_the_app_has_a_limit_and_is_not_for_commands() {
+    let login = Login::online().await;
+    for (message, key) in [(Message::text("hi"), "x".repeat(129)), (Message::command(vec![1]), "a".to_owned())] {
+        let error = login.send_message(message, "bob", keyed(&key)).unwrap_err();
+        assert_eq!(error.code(), ErrorCode::CommonModuleParamsInvalid);
+    }
+    login.send_message(Message::text("hi"), "bob", keyed(&"x".repeat(128))).unwrap().await.unwrap().unwrap();
+}
+
 #[tokio::test]
 async fn a_message_fails_after_its_resend_window_and_can_be_retried() {
     let login = Login::online().await;

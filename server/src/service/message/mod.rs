@@ -88,7 +88,7 @@ impl App {
         (conversation, name): (ConversationKey, &ConversationRef),
         audience: Audience,
         draft: &Draft,
-        key: [u8; 16],
+        key: Key,
     ) -> Result<Answered<Sent>, Error> {
         let identity = caller.identity()?;
         let tenant = self.tenants.of(identity.app)?;
@@ -108,8 +108,9 @@ impl App {
             sender_name: Arc::clone(&identity.user_id),
             login: identity.login,
             id: self.ids.next(),
-            key,
+            key: key.bits,
             hash,
+            is_first_only: key.is_of_app,
             now: self.clock.now_ms(),
             kind: draft.kind as i32,
             flags: draft.flags,
@@ -125,14 +126,29 @@ fn peers(identity: &Identity, peer: UserKey, peer_id: &str) -> Audience {
     Audience::Peers([(identity.user, Arc::clone(&identity.user_id)), (peer, Arc::from(peer_id))])
 }
 
-/// Returns the client's key of the message, or a new one if the client gave none.
-fn client_key(request: &SendMessageRequest) -> Result<[u8; 16], Error> {
-    if let Ok(key) = <[u8; 16]>::try_from(&request.client_key[..]) {
-        return Ok(key);
+/// The key of a message.
+#[derive(Clone, Copy)]
+struct Key {
+    bits: [u8; 16],
+    /// It was made from a key of the app, and not by its client.
+    is_of_app: bool,
+}
+
+impl Key {
+    /// The app's key of the message, or the client's, or a new one if there is none.
+    fn of(request: &SendMessageRequest) -> Result<Self, Error> {
+        let of_app = request.config.as_ref().map_or("", |config| &config.idempotency_key);
+        if !of_app.is_empty() {
+            let name = ConversationRef { r#type: request.conversation_type, id: request.to_conversation_id.clone() };
+            return Ok(Self { bits: zim_protocol::id::message_key(&name, of_app), is_of_app: true });
+        }
+        if let Ok(bits) = <[u8; 16]>::try_from(&request.client_key[..]) {
+            return Ok(Self { bits, is_of_app: false });
+        }
+        let mut bits = [0; 16];
+        getrandom::fill(&mut bits).map_err(Error::internal)?;
+        Ok(Self { bits, is_of_app: false })
     }
-    let mut key = [0; 16];
-    getrandom::fill(&mut key).map_err(Error::internal)?;
-    Ok(key)
 }
 
 /// Returns the position of the message at which a page of history begins; 0: there is none.
@@ -169,13 +185,13 @@ impl MessageService for App {
         if !matches!(kind, ConversationType::Peer | ConversationType::Group) {
             return Err(Error::params_invalid("conversationType must be 0 (one other user) or 2 (a group)"));
         }
-        let key = client_key(&request)?;
+        let key = Key::of(&request)?;
         let omits_content = request.omit_content;
         let config = request.config.unwrap_or_default();
         let draft = rules::draft(request.message.unwrap_or_default(), &config, &self.config.limits)?;
         let name = ConversationRef { r#type: request.conversation_type, id: request.to_conversation_id };
         let sent = if draft.kind == MessageType::Command {
-            self.send_command(caller, &name, &draft, key).await?
+            self.send_command(caller, &name, &draft, key.bits).await?
         } else {
             let (conversation, audience) = if kind == ConversationType::Group {
                 self.group_of(identity, &name.id).await?
@@ -192,12 +208,12 @@ impl MessageService for App {
                 let message = entry.into_message(&identity.user_id, &name).map_err(Error::internal)?;
                 return Ok(MessageSentResult { message: Some(message) });
             }
-            let own = sent_entry(identity, &draft, key, sent, Bytes::new());
+            let own = sent_entry(identity, &draft, key.bits, sent, Bytes::new());
             caller.add_push(message_push(vec![own], name.clone()));
             sent
         };
         let content = if omits_content { Bytes::new() } else { draft.content.clone() };
-        let entry = sent_entry(identity, &draft, key, sent, content);
+        let entry = sent_entry(identity, &draft, key.bits, sent, content);
         let message = entry.into_message(&identity.user_id, &name).map_err(Error::internal)?;
         Ok(MessageSentResult { message: Some(message) })
     }

@@ -42,6 +42,9 @@ pub(super) fn draft(message: Message, config: &MessageSendConfig, limits: &Limit
     if bytes > limit as usize {
         return Err(Error::params_invalid(format!("message is {bytes} bytes long; at most {limit} are allowed")));
     }
+    if kind == MessageType::Command && !config.idempotency_key.is_empty() {
+        return Err(Error::params_invalid("a command is not stored, so config.idempotencyKey cannot be kept with it"));
+    }
     let mut flags = 0;
     if kind != MessageType::Command {
         if !config.disable_unread_message_count {
@@ -93,6 +96,13 @@ mod tests {
         assert_eq!(drafted(Message::command(vec![1])).unwrap().flags, 0);
         let flags = drafted(Message::text("hi")).unwrap().flags;
         assert_ne!(flags & MessageFlag::Counted as u32, 0);
+    }
+
+    #[test]
+    fn a_command_has_no_key_of_the_app() {
+        let config = MessageSendConfig { idempotency_key: "7".to_owned(), ..MessageSendConfig::default() };
+        assert!(draft(Message::command(vec![1]), &config, &Limits::default()).is_err());
+        assert!(draft(Message::text("hi"), &config, &Limits::default()).is_ok());
     }
 
     #[test]

@@ -5,9 +5,9 @@ use zim_protocol::{
     ChangeEntry, ConversationHead, MessageEntry, PullRequest, SyncRequest, UserFullInfo, UserStatus, feed_entry,
 };
 
+use super::name::Name;
 use super::ranges::Ranges;
 use super::unread::Tally;
-use crate::types::Name;
 
 /// What a device knows about a conversation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,21 +33,21 @@ pub struct State {
     /// The positions of the messages that this device holds.
     pub held: Ranges,
     /// The newest position that a push announced while entries before it are missing.
-    pub(crate) target_seq: u64,
+    pub target_seq: u64,
     /// The same for the log of changes.
-    pub(crate) target_rev: u64,
+    pub target_rev: u64,
     /// Pushes of this conversation were dropped on the way; it is unknown which.
-    pub(crate) dirty: bool,
+    pub dirty: bool,
     /// The ticket of the pull in flight.
-    pub(crate) pulling: Option<u64>,
+    pub pulling: Option<u64>,
     /// Its rank in the queue of pulls.
-    pub(crate) rank: Option<i64>,
+    pub rank: Option<i64>,
     /// A sync that describes it was requested.
-    pub(crate) asked: bool,
+    pub asked: bool,
     /// Positions were skipped, so the tally is invalid until a head arrives that is not older than the known positions.
-    pub(crate) uncounted: bool,
+    pub uncounted: bool,
     /// Only this device knows the conversation so far.
-    pub(crate) is_local: bool,
+    pub is_local: bool,
 }
 
 impl State {
@@ -157,7 +157,7 @@ pub enum Change {
 
 impl Change {
     /// Returns the conversation if messages are stored.
-    pub(crate) fn name_of_messages(&self) -> Option<&Name> {
+    pub fn name_of_messages(&self) -> Option<&Name> {
         if let Self::Messages { name, .. } = self { Some(name) } else { None }
     }
 }

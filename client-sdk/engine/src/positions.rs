@@ -5,10 +5,10 @@ use zim_protocol::{
     feed_entry::Detail,
 };
 
+use super::name::Name;
 use super::pulls::{LIVE, Pull};
 use super::state::{Change, Origin, State};
 use super::sync_engine::SyncEngine;
-use crate::types::Name;
 
 /// The most messages that are caught up with per conversation. Older ones are a gap that history fills.
 const CATCH_UP_MESSAGES: u64 = 1_000;

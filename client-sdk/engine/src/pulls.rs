@@ -2,9 +2,9 @@
 
 use zim_protocol::PullRequest;
 
+use super::name::Name;
 use super::state::Request;
 use super::sync_engine::SyncEngine;
-use crate::types::Name;
 
 /// The most pulls in flight: enough to fill the pipe, few enough to let live traffic through.
 const MAX_PULLS: usize = 4;

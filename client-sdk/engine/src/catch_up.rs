@@ -6,10 +6,10 @@ use std::collections::HashSet;
 use bytes::Bytes;
 use zim_protocol::{SyncRequest, SyncResult, UserFullInfo};
 
+use super::name::Name;
 use super::positions::MAX_POSITION;
 use super::state::{Change, Origin, Progress, Request};
 use super::sync_engine::SyncEngine;
-use crate::types::Name;
 
 /// The overlap of two syncs: the server takes the time of a change before it commits it.
 const SINCE_MARGIN_MS: i64 = 60_000;

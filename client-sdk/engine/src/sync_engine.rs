@@ -1,5 +1,5 @@
 //! The sync engine: which entries of the three logs are new, what to store, and what to ask the server for. Pure: no
-//! IO, no clock. The account task feeds it and takes its output; a model checker does the same.
+//! IO, no clock. The account task of the SDK feeds it and takes its output; a model checker does the same.
 //!
 //! Rules. A push that ends at or below the known position is old; a push that begins at the next position is applied;
 //! any other push is a hint, and one pull resolves it. Conversations that moved while the device was away are pulled
@@ -11,11 +11,11 @@ use bytes::Bytes;
 use zim_protocol::{Dirty, FillResult, Snapshot, Sums, UserFullInfo};
 
 use super::catch_up::Syncing;
+use super::name::Name;
 use super::positions::MAX_POSITION;
 use super::pulls::{LIVE, Pull};
 use super::ranges::Ranges;
 use super::state::{Change, Output, Position, Progress, Saved, State};
-use crate::types::Name;
 
 /// What a device knows, and the rules by which it learns more. See the module.
 #[derive(Debug)]
@@ -147,7 +147,7 @@ impl SyncEngine {
     }
 
     /// Returns whether messages up to a position are missing and will arrive.
-    pub(crate) fn lacks_before(&self, name: &Name, seq: u64) -> bool {
+    pub fn lacks_before(&self, name: &Name, seq: u64) -> bool {
         let state = self.conversations.get(name);
         let lacks = |state: &State| state.lacks_positions() || state.pulling.is_some() || state.rank.is_some();
         state.map_or(0, |state| state.seq) < seq
@@ -294,13 +294,13 @@ impl SyncEngine {
         }
     }
 
-    /// Returns the conversations that the server should know, except `seen`.
+    /// Returns the conversations that the server should know, except `seen`, in order.
     pub(super) fn unseen(&self, seen: &HashSet<Name>) -> Vec<Name> {
         let states = self.conversations.iter();
-        states
-            .filter(|(name, state)| state.is_counted() && !seen.contains(*name))
-            .map(|(name, _)| name.clone())
-            .collect()
+        let unseen = states.filter(|(name, state)| state.is_counted() && !seen.contains(*name));
+        let mut names: Vec<Name> = unseen.map(|(name, _)| name.clone()).collect();
+        names.sort();
+        names
     }
 }
 

@@ -7,9 +7,9 @@ use zim_protocol::{
     feed_entry::Detail,
 };
 
+use super::name::Name;
 use super::state::{Change, Origin, Position, Request, State};
 use super::sync_engine::SyncEngine;
-use crate::types::Name;
 
 fn name() -> Name {
     Name::new(ConversationType::Peer as i32, "bob")
