@@ -1,5 +1,6 @@
 //! Observed lists against the store: whatever happens, what was told adds up to what a query returns.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -12,7 +13,7 @@ use zim_protocol::{
 use super::fake::ME;
 use super::{Login, text};
 use crate::observe::{ConversationList, Timeline};
-use crate::store::{conversation, page};
+use crate::store::{conversation, page, timeline};
 use crate::types::Name;
 
 const PEERS: [&str; 4] = ["bob", "cem", "dan", "eva"];
@@ -54,7 +55,10 @@ enum Op {
         peer: usize,
     },
     Disconnect,
-    Connect,
+    /// The server may refuse to catch up for a while.
+    Connect {
+        is_refused: bool,
+    },
     /// The operator restores a backup: one without anything, or the newest one.
     Restore {
         is_empty: bool,
@@ -71,9 +75,11 @@ enum Op {
 
 fn op() -> impl Strategy<Value = Op> {
     let peer = || prop_oneof![3 => Just(0_usize), 2 => 1..PEERS.len()];
+    // A device that misses more than a thousand messages leaves a gap.
+    let missed = prop_oneof![24 => 1_usize..12, 1 => Just(1_010_usize)];
     prop_oneof![
         8 => (peer(), any::<bool>()).prop_map(|(peer, is_own)| Op::Receive { peer, is_own }),
-        4 => (peer(), 1_usize..12).prop_map(|(peer, count)| Op::Miss { peer, count }),
+        4 => (peer(), missed).prop_map(|(peer, count)| Op::Miss { peer, count }),
         6 => peer().prop_map(|peer| Op::Send { peer }),
         2 => (1_usize..4).prop_map(|count| Op::SendAndLose { count }),
         1 => Just(Op::Retry),
@@ -82,7 +88,7 @@ fn op() -> impl Strategy<Value = Op> {
         2 => peer().prop_map(|peer| Op::ReadElsewhere { peer }),
         1 => peer().prop_map(|peer| Op::Rename { peer }),
         3 => Just(Op::Disconnect),
-        5 => Just(Op::Connect),
+        5 => any::<bool>().prop_map(|is_refused| Op::Connect { is_refused }),
         1 => any::<bool>().prop_map(|is_empty| Op::Restore { is_empty }),
         1 => Just(Op::Wait),
         1 => Just(Op::LoadMore),
@@ -114,9 +120,20 @@ impl App {
         }
         while let Some(diffs) = self.timeline.next().now_or_never() {
             diffs.unwrap().into_iter().for_each(|diff| diff.apply(&mut self.messages));
+            self.assert_no_gap();
         }
         assert_eq!(self.listed, self.list.items());
         assert_eq!(self.messages, self.timeline.items());
+    }
+
+    /// At no time are messages of others shown without those before them.
+    fn assert_no_gap(&self) {
+        let shown: BTreeSet<i64> =
+            self.messages.iter().map(|message| message.message_seq).filter(|seq| *seq > 0).collect();
+        let of_others = self.messages.iter().filter(|message| message.sender_user_id != ME);
+        for seq in of_others.map(|message| message.message_seq) {
+            assert!(shown.first() == Some(&seq) || shown.contains(&(seq - 1)), "a gap before {seq}: {shown:?}");
+        }
     }
 
     /// Returns what differs from what queries return, if anything does.
@@ -128,8 +145,10 @@ impl App {
             return Some(format!("the list: {:#?} instead of {list:#?}", self.listed));
         }
         let is_online = login.fake.0.lock().is_online;
-        let (shown, gap) = stored(login, self.messages.len().max(LIMIT), !is_online).await;
-        // Without a connection there may be a gap, which ends the view; own messages are shown in any case.
+        let log = login.account.store().read(|db| timeline::log(db, &Name::new(0, "bob"))).await.unwrap();
+        let is_behind = !is_online || log.is_some_and(|log| log.seq < log.end);
+        let (shown, gap) = stored(login, self.messages.len().max(LIMIT), is_behind).await;
+        // A device that has not caught up may have a gap, which ends the view; own messages are shown in any case.
         let waiting = |list: &[Message]| {
             let waits = |message: &&Message| message.sent_status() != MessageSentStatus::Success;
             list.iter()
@@ -138,10 +157,10 @@ impl App {
                 .map(|message| (text(message), message.sent_status()))
                 .collect::<Vec<_>>()
         };
-        let is_equal = if is_online {
-            shown == self.messages && gap.is_none()
-        } else {
+        let is_equal = if is_behind {
             waiting(&shown) == waiting(&self.messages)
+        } else {
+            shown == self.messages && gap.is_none()
         };
         let texts = |list: &[Message]| list.iter().map(text).collect::<Vec<_>>();
         (!is_equal).then(|| {
@@ -263,7 +282,10 @@ impl Run {
                 }
             }
             Op::Disconnect => self.login.disconnect(),
-            Op::Connect => self.connect().await,
+            Op::Connect { is_refused } => {
+                self.login.fake.0.lock().limit_pulls = usize::from(is_refused);
+                self.connect().await;
+            }
             Op::Restore { is_empty } => {
                 self.login.disconnect();
                 {
@@ -351,8 +373,7 @@ proptest! {
             for op in ops {
                 run.apply(op).await;
             }
-            run.connect().await;
-            run.settle().await;
+            run.apply(Op::Connect { is_refused: false }).await;
             run.login.account.close(false).await;
         });
     }
