@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use tokio::time::{sleep, timeout};
 use zim_client_sdk::{Config, EventStream, Zim};
 use zim_protocol::clock::Clock;
-use zim_protocol::{ConversationSyncState, Event, EventKind, LoginConfig, PlatformType};
+use zim_protocol::{Event, EventKind, LoginConfig, PlatformType};
 
 use crate::exit::{Exit, Failure};
 use crate::options::Global;
@@ -58,7 +58,7 @@ impl Context {
     /// Like [`Context::one_shot`], but waits until the local copy is complete: a search in an incomplete copy would find
     /// nothing.
     pub(crate) async fn one_shot_synced(&self) -> Result<Session, Failure> {
-        let mut session = self.one_shot().await?;
+        let session = self.one_shot().await?;
         match session.synced().await {
             Ok(()) => Ok(session),
             Err(failure) => {
@@ -153,21 +153,9 @@ async fn log_in_with(config: Config, profile: &Profile, prepare: impl FnOnce(&Zi
 
 impl Session {
     /// Waits until the conversations are synchronized with the server.
-    pub(crate) async fn synced(&mut self) -> Result<(), Failure> {
-        let timed_out = || Failure::new(Exit::Network, "synchronizing the conversations failed or took too long");
-        timeout(SYNC_WITHIN, async {
-            while let Some(event) = self.events.next().await {
-                let Ok(Event::ConversationSyncStateChanged(change)) = event else { continue };
-                match change.state() {
-                    ConversationSyncState::Started => {}
-                    ConversationSyncState::Finished => return Ok(()),
-                    ConversationSyncState::Failed => break,
-                }
-            }
-            Err(timed_out())
-        })
-        .await
-        .map_err(|_| timed_out())?
+    pub(crate) async fn synced(&self) -> Result<(), Failure> {
+        let timed_out = |_| Failure::new(Exit::Network, "synchronizing the conversations took too long");
+        Ok(timeout(SYNC_WITHIN, self.zim.synced()).await.map_err(timed_out)??)
     }
 
     /// Logs out, so that the server need not detect the end of the connection.
@@ -195,8 +183,7 @@ impl Session {
 async fn log_out(zim: &Zim) {
     let logout = async {
         zim.logout().await;
-        zim.destroy();
-        zim.closed().await;
+        zim.close().await;
     };
     drop(timeout(LOGOUT_WITHIN, logout).await);
 }

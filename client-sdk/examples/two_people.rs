@@ -4,52 +4,44 @@
 //! cargo run -p zim-client-sdk --example two_people -- 127.0.0.1:4710 APP_ID APP_SIGN FINGERPRINT
 //! ```
 
-use zim_client_sdk::{
-    Config, ConversationFilterOption, ConversationQueryConfig, ConversationType, Event, LoginConfig, Message,
-    MessageSendConfig, MessageSendNotification, Trust, Zim,
-};
-
-type Failure = Box<dyn std::error::Error>;
+use tokio::sync::mpsc;
+use zim_client_sdk::{Config, LoginConfig, PeerMessageReceivedEvent, Trust, Zim};
 
 #[tokio::main]
-async fn main() -> Result<(), Failure> {
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [server, app_id, app_sign, fingerprint] = &arguments[..] else {
-        return Err("pass the server's address, the app id, the app sign and the fingerprint".into());
+    let [server, app_id, app_sign, fingerprint] = arguments.as_slice() else {
+        return Err("pass the server's address, the app ID, the app sign and the fingerprint".into());
     };
     let config = Config::new(app_id.parse()?, server)
         .app_sign(app_sign)
         .trust(Trust::fingerprint(fingerprint).ok_or("a fingerprint has 64 hexadecimal digits")?);
 
-    let ann = Zim::new(config.clone())?;
-    let bob = Zim::new(config)?;
-    let mut events = bob.events();
+    let (ann, bob) = (Zim::new(config.clone())?, Zim::new(config)?);
+    // Handlers should be quick, so this one only passes on what it gets. It is removed at the end, with its guard.
+    let (sender, mut received) = mpsc::unbounded_channel();
+    let _guard = bob.on_event(move |_, event: &PeerMessageReceivedEvent| {
+        for message in &event.message_list {
+            // Fails when nobody reads any more.
+            let _ = sender.send(message.clone());
+        }
+    });
     ann.login("ann", LoginConfig { user_name: "Ann".into(), ..LoginConfig::default() }).await?;
     bob.login("bob", LoginConfig { user_name: "Bob".into(), ..LoginConfig::default() }).await?;
+    bob.synced().await?;
 
-    let sent = ann
-        .send_message(
-            Message::text("hi bob"),
-            "bob",
-            ConversationType::Peer,
-            MessageSendConfig::default(),
-            MessageSendNotification::default(),
-        )
-        .await?;
-    print(&format!("sent: {:?}", sent.message.map(|message| message.message_seq)));
+    let sent = ann.peer("bob").send("hi bob").await?;
+    print(&format!("sent: {}", sent.message_seq));
+    let Some(message) = received.recv().await else { return Err("bob was logged out".into()) };
+    print(&format!("bob got a message from {}: {}", message.sender_user_id, message.as_text().unwrap_or_default()));
 
-    while let Some(event) = events.next().await {
-        if let Event::PeerMessageReceived(received) = event? {
-            for message in received.message_list {
-                print(&format!("bob got a message from {}: {:?}", message.sender_user_id, message.as_text()));
-            }
-            break;
-        }
-    }
-    let query = ConversationQueryConfig { count: 10, ..ConversationQueryConfig::default() };
-    let list = bob.query_conversation_list(query, ConversationFilterOption::default()).await?;
-    for conversation in list.conversation_list {
-        print(&format!("bob has {} unread from {}", conversation.unread_message_count, conversation.conversation_name));
+    let chat = bob.peer("ann");
+    let conversation = chat.conversation().await?;
+    print(&format!("bob has {} unread from {}", conversation.unread_message_count, conversation.conversation_id));
+    chat.clear_unread().await?;
+    chat.send("hi ann").await?;
+    for message in chat.history().next_page(10).await? {
+        print(&format!("{}: {}", message.sender_user_id, message.as_text().unwrap_or_default()));
     }
     ann.logout().await;
     bob.logout().await;

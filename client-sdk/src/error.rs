@@ -112,6 +112,7 @@ impl Error {
     }
 }
 
+#[doc(hidden)]
 impl From<zim_protocol::Error> for Error {
     fn from(error: zim_protocol::Error) -> Self {
         let details = error.details.into_iter().collect();
@@ -119,12 +120,14 @@ impl From<zim_protocol::Error> for Error {
     }
 }
 
+#[doc(hidden)]
 impl From<Violation> for Error {
     fn from(violation: Violation) -> Self {
         Self::new(violation.code, violation.to_string())
     }
 }
 
+#[doc(hidden)]
 impl From<zim_protocol::token::TokenError> for Error {
     fn from(error: zim_protocol::token::TokenError) -> Self {
         Self::new(error.code, error.reason)

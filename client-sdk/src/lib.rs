@@ -1,29 +1,36 @@
-//! The client SDK of zim: in-app chat with your own server. If you know ZEGOCLOUD ZIM, you know this API: it has the
-//! same methods, types, events and error codes, in Rust.
+//! The client SDK of zim: in-app chat with your own server.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), zim_client_sdk::Error> {
-//! use zim_client_sdk::{
-//!     Config, ConversationType, EventKind, LoginConfig, Message, MessageSendConfig, MessageSendNotification, Trust, Zim,
-//! };
+//! use zim_client_sdk::{Config, LoginConfig, PeerMessageReceivedEvent, Trust, Zim};
 //!
 //! let config = Config::new(123_456_789, "chat.example.org:4710").app_sign("…").trust(Trust::System);
 //! let zim = Zim::new(config)?;
-//! zim.on(EventKind::PeerMessageReceived, |_, event| println!("{event:?}"));
+//! let guard = zim.on_event(|_, event: &PeerMessageReceivedEvent| println!("{:?}", event.message_list));
 //! zim.login("ann", LoginConfig::default()).await?;
-//! let sent = zim
-//!     .send_message(
-//!         Message::text("hi"),
-//!         "bob",
-//!         ConversationType::Peer,
-//!         MessageSendConfig::default(),
-//!         MessageSendNotification::default(),
-//!     )
-//!     .await?;
-//! println!("{:?}", sent.message);
+//! let sent = zim.peer("bob").send("hi").await?;
+//! println!("stored as message {}", sent.message_seq);
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! - [`Zim`] is the client. [`Zim::synced`] waits until it has caught up, [`Zim::close`] ends it.
+//! - [`Zim::peer`] and [`Zim::group`] return handles to send ([`SendMessage`]), read ([`History`]) and manage a
+//!   conversation ([`Chat`], [`Group`]).
+//! - [`Zim::on_event`] sets a handler for one type of event. Handlers get events at least once. [`Zim::events`] is a stream of
+//!   all events from now on, and [`Zim::connection_states`] one of the connection's states.
+//! - [`message::Body`] is what a message contains. [`Error`] has the reference's code and says whether a retry may help.
+//!
+//! # ZEGOCLOUD ZIM
+//! If you know ZEGOCLOUD ZIM, you know the rest: every method, type, event and error code that exists has the reference's name,
+//! in Rust's spelling ([`Zim::send_message`], [`Zim::query_history_message`], [`Zim::on`]). The handles call these methods,
+//! so both forms can be mixed.
+//!
+//! # Values
+//! The types are generated from the contract. An enum is a field with a number, because a later server may have values that
+//! this version does not know. The method of the same name returns the value, or the first one if it is unknown:
+//! `message.sent_status()`, `message.r#type()`, `event.state()`. A message inside another is an `Option`. The handles return
+//! what is always there without it.
 
 #![warn(missing_docs)]
 
@@ -60,14 +67,12 @@ mod log;
 mod login;
 /// Profiles and the user's own rules.
 mod user;
-/// Sending and reading messages.
-#[expect(
-    hidden_glob_reexports,
-    reason = "this module is private to the crate; the module of bodies that it hides is `zim_protocol::message`"
-)]
-mod message;
+/// Sending and reading messages, and what is in a message.
+pub mod message;
 /// The list of conversations.
 mod conversation;
+/// Lists that follow the local database.
+mod observe;
 /// Friends and friend applications.
 mod friend;
 mod group;
@@ -75,17 +80,23 @@ mod group;
 mod blacklist;
 /// Presence: online status and custom status.
 mod status;
+/// Handles of conversations.
+mod chat;
 
 /// The pure sync engine: positions, pulls, ranges, unread counts, catching up.
 #[doc(hidden)]
 pub use zim_engine as engine;
-pub use zim_protocol::*;
+#[doc(inline)]
+pub use zim_protocol::app::*;
 
+pub use self::chat::{Chat, Group, History, Items, Revoke, SendMessage};
 pub use self::config::{Config, Trust};
 pub use self::error::Error;
-pub use self::events::{EventStream, Lagged};
+pub use self::events::{EventStream, HandlerGuard, Lagged};
 pub use self::log::{LogConfig, LogLevel};
 pub use self::message::MessageSendNotification;
 #[doc(hidden)]
 pub use self::net::quic_client_config;
+pub use self::observe::{ConversationList, Diff, Timeline};
+pub use self::session::ConnectionStates;
 pub use self::zim::Zim;

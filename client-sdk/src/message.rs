@@ -1,4 +1,21 @@
-//! Sending and reading messages.
+//! Sending and reading messages, and what is in a message.
+//!
+//! ```
+//! use zim_client_sdk::message::Body;
+//! use zim_client_sdk::{CustomMessage, Message};
+//!
+//! fn show(message: &Message) -> String {
+//!     match &message.body {
+//!         Some(Body::Text(text)) => text.message.clone(),
+//!         Some(Body::Custom(CustomMessage { sub_type, .. })) => format!("kind {sub_type} of the app"),
+//!         Some(Body::Revoke(revoke)) => format!("revoked by {}", revoke.operated_user_id),
+//!         _ => format!("a message of type {}", message.r#type),
+//!     }
+//! }
+//!
+//! assert_eq!(show(&Message::text("hi")), "hi");
+//! assert_eq!(show(&Message::custom("{}", 7)), "kind 7 of the app");
+//! ```
 
 use std::sync::Arc;
 
@@ -8,8 +25,10 @@ use zim_protocol::{
     ConversationRef, ConversationType, ErrorCode, Message, MessageDirection, MessageFlag, MessageQueriedResult,
     MessageQueryConfig, MessageQueryMode, MessageReceiptStatus, MessageRevokeConfig, MessageRevokedResult,
     MessageSendConfig, MessageSentResult, MessageSentStatus, MessageType, ORDER_KEY_STEP, QueryHistoryMessageRequest,
-    QueryMessagesRequest, RevokeMessageRequest, SendMessageRequest, Validate, message::Body,
+    QueryMessagesRequest, RevokeMessageRequest, SendMessageRequest, Validate,
 };
+
+pub use zim_protocol::message::Body;
 
 use crate::account::{Account, Remote, fill_request, logged_out};
 use crate::error::Error;
@@ -20,7 +39,7 @@ use crate::types::{Key, Name};
 use crate::zim::Zim;
 
 /// The most messages on a page, and the size of a page if none is given.
-const MAX_PAGE: usize = 100;
+pub(crate) const MAX_PAGE: usize = 100;
 /// The most requests for one page: the server limits its pages in bytes, so a page of large messages takes several.
 const MAX_FILLS: usize = 100;
 

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use zim_protocol::{AnyRequest, ConnectionState, ErrorCode, Event, EventKind, Limits, Rpc};
+use zim_protocol::{AnyRequest, ConnectionState, ErrorCode, Event, EventKind, EventType, Limits, Rpc};
 
 use crate::account::logged_out;
 use crate::config::Config;
 use crate::error::Error;
-use crate::events::EventStream;
-use crate::session::{Account, Client, Login};
+use crate::events::{EventStream, HandlerGuard};
+use crate::session::{Account, Client, ConnectionStates, Login};
 use crate::store;
 
 /// A client of one app. It is cheap to clone and stops when the last clone is dropped. [`Zim::create`] keeps a clone
@@ -95,6 +95,13 @@ impl Zim {
         self.client().closed().await;
     }
 
+    /// Ends the client as [`Zim::destroy`] does, and waits until its tasks have ended and the database is closed. Handlers
+    /// are not called after that.
+    pub async fn close(&self) {
+        self.destroy();
+        self.closed().await;
+    }
+
     /// Returns a stream of all events from now on, in order. A reader that is too slow gets the number of events that
     /// it missed; it never slows the client down. The deprecated events `receivePeerMessage` and `receiveGroupMessage`,
     /// which repeat others, come only to handlers.
@@ -104,7 +111,7 @@ impl Zim {
 
     /// Calls `listener` for every event of this kind and replaces the listener that was set before (reference: `on`).
     /// Listeners are called one at a time, in the order of the events. A slow listener delays the others, so it should
-    /// hand long work to a task.
+    /// hand long work to a task. [`Zim::on_event`] is the form for one type of event.
     pub fn on(&self, kind: EventKind, listener: impl Fn(&Self, &Event) + Send + Sync + 'static) {
         let handle = Arc::downgrade(&self.0);
         let handler = move |event: &Event| {
@@ -112,10 +119,37 @@ impl Zim {
                 listener(&Self(handle), event);
             }
         };
-        self.client().events.on(kind, Arc::new(handler));
+        self.client().events.on(kind, Box::new(handler));
     }
 
-    /// Removes the listener of this kind (reference: `off`).
+    /// Calls `handler` for every event of the type that it takes, until the guard is dropped. A kind can have any number of
+    /// typed handlers, beside the one of [`Zim::on`]. They are called one at a time, in the order in which they were set.
+    /// An event counts as delivered when all of them have returned or panicked.
+    ///
+    /// ```
+    /// # fn example(zim: &zim_client_sdk::Zim) {
+    /// use zim_client_sdk::PeerMessageReceivedEvent;
+    ///
+    /// let mut count = 0;
+    /// let guard = zim.on_event(move |_, event: &PeerMessageReceivedEvent| {
+    ///     count += event.message_list.len();
+    ///     println!("{count} messages so far");
+    /// });
+    /// // Keeps the handler until the client ends. Dropping the guard removes it.
+    /// guard.detach();
+    /// # }
+    /// ```
+    pub fn on_event<E: EventType>(&self, mut handler: impl FnMut(&Self, &E) + Send + 'static) -> HandlerGuard {
+        let handle = Arc::downgrade(&self.0);
+        let call = move |event: &Event| {
+            if let (Some(handle), Some(event)) = (handle.upgrade(), E::of(event)) {
+                handler(&Self(handle), event);
+            }
+        };
+        self.client().events.add(E::KIND, Box::new(call))
+    }
+
+    /// Removes the listener that [`Zim::on`] set for this kind (reference: `off`).
     pub fn off(&self, kind: EventKind) {
         self.client().events.off(kind);
     }
@@ -123,6 +157,28 @@ impl Zim {
     /// Returns the state of the connection.
     pub fn connection_state(&self) -> ConnectionState {
         self.client().state()
+    }
+
+    /// Returns the state of the connection as a stream: the present one at once, then each change.
+    pub fn connection_states(&self) -> ConnectionStates {
+        self.client().states()
+    }
+
+    /// Waits until this login has caught up with the server once: the list of conversations, unread counts and friends
+    /// are complete from then on. Returns at once if it has. While the connection is away it waits, so put a limit on it
+    /// with `tokio::time::timeout` if the app needs one.
+    ///
+    /// # Errors
+    /// 6000121: nobody is logged in, or the login ended meanwhile. Otherwise it is the error of the server or of the local
+    /// database because of which the catch-up failed; the client tries again within minutes.
+    pub async fn synced(&self) -> Result<(), Error> {
+        let login = self.logged_in()?;
+        let account = login.account().ok_or_else(logged_out)?;
+        tokio::select! {
+            biased;
+            caught_up = account.caught_up() => caught_up,
+            () = login.ended() => Err(logged_out()),
+        }
     }
 
     /// Reports a change of network: the client moves the connection to a new socket, or connects without waiting for

@@ -140,8 +140,7 @@ impl Device {
 
     /// Destroys the client, waits until it has ended, and records the remaining events.
     pub async fn quit(&self) {
-        self.zim.destroy();
-        soon(self.zim.closed()).await;
+        soon(self.zim.close()).await;
         self.recorder.abort();
         let mut stream = soon(self.stream.lock()).await;
         while stream.next().now_or_never() == Some(true) {}

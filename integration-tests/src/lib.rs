@@ -66,5 +66,13 @@ pub use self::world::{OperatorClient, OperatorKey, START_MS, World};
 struct GettingStarted;
 
 #[cfg(doctest)]
+#[doc = include_str!("../../docs/guide/sdk.md")]
+struct Sdk;
+
+#[cfg(doctest)]
 #[doc = include_str!("../../docs/guide/bots.md")]
 struct Bots;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/guide/lists-and-timelines.md")]
+struct ListsAndTimelines;

@@ -2,12 +2,12 @@
 
 use std::fmt::Write;
 
-use anyhow::{Context, Result};
-use prost_reflect::DescriptorPool;
+use anyhow::{Context, Result, bail};
+use prost_reflect::{DescriptorPool, Kind};
 
-use crate::model::camel;
+use crate::model::{camel, type_name};
 
-/// Generates `EventKind` and the functions of `Event` that need it.
+/// Generates `EventKind`, the functions of `Event` that need it, and the kind of each payload.
 pub(crate) fn events(pool: &DescriptorPool) -> Result<String> {
     let record = pool.get_message_by_name("zim.v1.EventRecord").context("EventRecord")?;
     let oneof = record.oneofs().find(|oneof| oneof.name() == "event").context("the oneof of events")?;
@@ -37,6 +37,17 @@ pub(crate) fn events(pool: &DescriptorPool) -> Result<String> {
         writeln!(out, "            Self::{variant}(payload) => serde_json::to_value(payload),")?;
     }
     out.push_str("        }\n    }\n}\n");
+    for (field, (variant, _)) in oneof.fields().zip(&events) {
+        let Kind::Message(payload) = field.kind() else { bail!("{}: an event is a message", field.full_name()) };
+        let name = type_name(&payload);
+        writeln!(
+            out,
+            "\nimpl sealed::Sealed for v1::{name} {{}}\n\nimpl EventType for v1::{name} {{\n    \
+             const KIND: EventKind = EventKind::{variant};\n\n    \
+             fn of(event: &v1::event_record::Event) -> Option<&Self> {{\n        match event {{\n            \
+             v1::event_record::Event::{variant}(payload) => Some(payload),\n            _ => None,\n        }}\n    }}\n}}"
+        )?;
+    }
     Ok(out)
 }
 

@@ -1,6 +1,7 @@
 //! Generates everything mechanical from the `.proto` files, which are the contract. It needs no `protoc`: protox compiles
 //! them.
 
+mod app;
 mod event;
 mod message;
 mod model;
@@ -62,6 +63,7 @@ fn main() -> Result<()> {
         ("dispatch.rs", service::dispatch(&model)),
         ("validate.rs", validate::all(&pool)?),
         ("shapes.rs", shape::all(&model, &pool)?),
+        ("app.rs", app::exports(&pool)?),
         ("events.rs", event::events(&pool)?),
         ("errors.rs", event::errors(&pool)?),
         ("bodies.rs", message::bodies(&pool)?),

@@ -5,6 +5,29 @@ use crate::v1;
 
 include!(concat!(env!("OUT_DIR"), "/events.rs"));
 
+mod sealed {
+    #[expect(unnameable_types, reason = "only the payloads of events implement it")]
+    pub trait Sealed {}
+}
+
+/// The payload of a kind of event, such as [`PeerMessageReceivedEvent`](crate::PeerMessageReceivedEvent). Each kind has a
+/// type of its own.
+///
+/// ```
+/// use zim_protocol::{Event, EventKind, EventType, TokenWillExpireEvent};
+///
+/// assert_eq!(TokenWillExpireEvent::KIND, EventKind::TokenWillExpire);
+/// let event = Event::TokenWillExpire(TokenWillExpireEvent { second: 30 });
+/// assert_eq!(TokenWillExpireEvent::of(&event).map(|event| event.second), Some(30));
+/// ```
+pub trait EventType: sealed::Sealed + Sized + Send + Sync + 'static {
+    /// The kind of the event.
+    const KIND: EventKind;
+
+    /// Returns the payload of an event of this kind.
+    fn of(event: &v1::event_record::Event) -> Option<&Self>;
+}
+
 /// A string is not the name of an event.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("there is no event {0:?}")]

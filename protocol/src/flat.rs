@@ -39,6 +39,20 @@ impl Message {
     }
 }
 
+/// A text message.
+impl From<&str> for Message {
+    fn from(text: &str) -> Self {
+        Self::text(text)
+    }
+}
+
+/// A text message.
+impl From<String> for Message {
+    fn from(text: String) -> Self {
+        Self::text(text)
+    }
+}
+
 /// A message with a `type` and a body that fits it. The generator writes the implementations where each type has a body
 /// of its own.
 pub(crate) trait WithBody {

@@ -76,9 +76,12 @@ mod rpc;
 pub mod server;
 /// Tokens, version 04: how an app's back end vouches for a user.
 pub mod token;
+/// The types that an app sees: those of the reference, without requests, frames, synchronization and operators. The SDK
+/// exports them.
+pub mod app;
 
 pub use self::entry::ORDER_KEY_STEP;
-pub use self::event::{EventKind, UnknownEvent};
+pub use self::event::{EventKind, EventType, UnknownEvent};
 pub use self::rpc::{
     Access, AnyRequest, JsonError, METHODS, Method, Rate, RequestError, Rpc, SERVER_METHODS, Scheduling, method,
     response_to_json,

@@ -93,6 +93,8 @@ pub(crate) async fn run(args: ChatArgs, context: &Context) -> Result<(), Failure
     let (mut session, signals) = context.device().await?;
     let outcome = async {
         session.synced().await?;
+        // What was raised before is in the history, which is shown next.
+        session.events = session.zim.events();
         let input = match lines {
             Some(mut lines) => {
                 if mode == Mode::Pipe {

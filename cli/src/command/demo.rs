@@ -116,7 +116,7 @@ async fn run_steps(printer: &Printer, server: &LocalServer) -> Result<(), Failur
 async fn log_in_as(user_id: &str, server: &LocalServer) -> Result<Session, Failure> {
     let profile = Profile { user_id: Some(user_id.to_owned()), ..server.profile()? };
     let device = server.folder().join(user_id);
-    let mut session = log_in(config(&profile)?.data_dir(device), &profile).await?;
+    let session = log_in(config(&profile)?.data_dir(device), &profile).await?;
     session.synced().await?;
     Ok(session)
 }

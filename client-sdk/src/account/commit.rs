@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use zim_protocol::{
-    ConversationSyncState, ConversationSyncStateChangedEvent, ConversationTotalUnreadMessageCountUpdatedEvent, Event,
-    MessageSentResult, UserOnlineStatus, UserStatus, UserStatusUpdatedEvent,
+    ConversationSyncState, ConversationSyncStateChangedEvent, ConversationTotalUnreadMessageCountUpdatedEvent,
+    ErrorCode, Event, MessageSentResult, UserOnlineStatus, UserStatus, UserStatusUpdatedEvent,
 };
 
 use super::input::Done;
@@ -65,12 +65,18 @@ impl<L: Remote> AccountTask<L> {
                     // The sync of the login has ended and is not reported again; callers that wait for it get what is
                     // stored.
                     self.progressed(Progress::Failed).await;
+                    self.sync_error = Some(error);
+                    self.note_catch_up(Progress::Failed);
                 }
                 return;
             }
         }
+        let last = output.progress.last().copied();
         for progress in output.progress {
             self.progressed(progress).await;
+        }
+        if let Some(last) = last {
+            self.note_catch_up(last);
         }
         for request in output.requests {
             match request {
@@ -103,6 +109,7 @@ impl<L: Remote> AccountTask<L> {
         let applied = self.store.write(length, write).await.inspect_err(|_| self.recent.lock().clear())?;
         // This commit deleted the events that were delivered before.
         self.viewer.delivered = None;
+        self.shared.watchers.changed(&applied.touched);
         Ok(applied)
     }
 
@@ -185,6 +192,27 @@ impl<L: Remote> AccountTask<L> {
             self.raise_total();
         }
         self.progress(state);
+    }
+
+    /// Notes the progress for those who wait for the first catch-up of this login.
+    fn note_catch_up(&mut self, progress: Progress) {
+        let ended = match progress {
+            Progress::Finished => Some(Ok(())),
+            Progress::Failed if self.is_connected => {
+                let unknown =
+                    || Error::new(ErrorCode::NetworkModuleRspProtoParseError, "the answer to the sync is wrong");
+                Some(Err(self.sync_error.take().unwrap_or_else(unknown)))
+            }
+            // The next connection starts again.
+            Progress::Failed | Progress::Started => None,
+        };
+        self.shared.catch_up.send_if_modified(|catch_up| {
+            let is_open = !matches!(catch_up, Some(Ok(())));
+            if is_open {
+                *catch_up = ended;
+            }
+            is_open
+        });
     }
 
     pub(super) fn progress(&self, state: ConversationSyncState) {

@@ -123,6 +123,7 @@ impl<L: Remote> AccountTask<L> {
                     self.engine.logged_in(info, is_named);
                 }
                 self.engine.online(&welcome.epoch);
+                self.shared.watchers.connected(connection);
             }
             Input::Disconnected => self.disconnected(),
             Input::Frame(frame, _permit) => self.frame(frame).await,
@@ -230,6 +231,7 @@ impl<L: Remote> AccountTask<L> {
                     tracing::debug!(%error, "a sync failed");
                     self.engine.sync_failed(ticket);
                     self.audit_soon(&error);
+                    self.sync_error = Some(error);
                 }
             },
             Done::Answered { pushes, stored } => {

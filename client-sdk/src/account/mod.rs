@@ -5,6 +5,8 @@
 mod remote;
 /// Limits on requests that the SDK keeps itself.
 mod limits;
+/// Those who observe the local database.
+mod watchers;
 /// The task that runs the sync engine.
 mod task;
 /// Commands that wait for the messages before them.
@@ -32,6 +34,8 @@ use self::input::{Done, Input};
 use self::limits::Limiter;
 pub(crate) use self::remote::Remote;
 use self::task::{AccountTask, Parts, Shared, Stored, UNKNOWN};
+pub(crate) use self::watchers::Wake;
+use self::watchers::Watchers;
 use crate::apply::Viewer;
 use crate::config::Config;
 use crate::engine::{Position, State, SyncEngine};
@@ -159,8 +163,10 @@ impl<L: Remote> Account<L> {
         let shared = Arc::new(Shared {
             generation: AtomicU64::new(engine.generation()),
             is_listed,
+            catch_up: watch::Sender::new(None),
             ahead_ms: AtomicI64::new(UNKNOWN),
             has_panicked: watch::Sender::new(false),
+            watchers: Watchers::default(),
         });
         let viewer = Viewer {
             user_id: Arc::clone(&user_id),
@@ -387,6 +393,11 @@ impl<L: Remote> Account<L> {
         Ok(covers_any)
     }
 
+    /// Adds an observer of the messages of a conversation, or of the list of conversations.
+    pub(crate) fn watch(&self, of: Option<Name>) -> Wake {
+        self.shared.watchers.watch(of)
+    }
+
     /// Waits until the list of conversations has been complete once, or cannot be completed for now. A fresh device has
     /// an empty store before that.
     pub(crate) async fn listed(&self) {
@@ -394,6 +405,14 @@ impl<L: Remote> Account<L> {
             // Fails when the task has ended; then nothing more arrives.
             let _ = self.shared.is_listed.subscribe().wait_for(|is_listed| *is_listed).await;
         }
+    }
+
+    /// Waits until this login has caught up once. Fails if that failed; a lost connection is waited for.
+    pub(crate) async fn caught_up(&self) -> Result<(), Error> {
+        let mut catch_up = self.shared.catch_up.subscribe();
+        let ended = catch_up.wait_for(Option::is_some).await;
+        // Never `None`, and never fails: `self` holds the sender.
+        ended.ok().and_then(|ended| ended.clone()).unwrap_or_else(|| Err(logged_out()))
     }
 
     fn send(&self, input: Input) {

@@ -15,6 +15,7 @@ use zim_protocol::{ErrorCode, Event, SendMessageRequest, clock::Clock};
 use super::input::{Done, Input};
 use super::remote::Remote;
 use super::transients::WaitingTransient;
+use super::watchers::Watchers;
 use crate::apply::{Job, Recent, Viewer};
 use crate::engine::SyncEngine;
 use crate::error::Error;
@@ -43,10 +44,14 @@ pub(crate) struct Shared {
     pub(crate) generation: AtomicU64,
     /// The list of conversations has been complete once, or cannot be completed for now.
     pub(crate) is_listed: watch::Sender<bool>,
+    /// How the first catch-up of this login ended; `None` until it has.
+    pub(crate) catch_up: watch::Sender<Option<Result<(), Error>>>,
     /// The offset of the server's time from the steady clock, from the last connection; `UNKNOWN` before the first.
     pub(crate) ahead_ms: AtomicI64,
     /// The task has panicked.
     pub(crate) has_panicked: watch::Sender<bool>,
+    /// Those who observe the local database.
+    pub(crate) watchers: Watchers,
 }
 
 /// The server's time is not known yet.
@@ -125,6 +130,8 @@ pub(crate) struct AccountTask<L: Remote> {
     pub(super) resend_window_ms: i64,
     pub(super) next_audit_ms: i64,
     pub(super) is_total_raised: bool,
+    /// Why the last sync failed.
+    pub(super) sync_error: Option<Error>,
     /// A write failed, so the engine is ahead of the store.
     pub(super) is_stale: bool,
     /// A message with a key of the app could not be stored. The event that it answers must be raised again, so from now on
@@ -164,6 +171,7 @@ impl<L: Remote> AccountTask<L> {
             resend_window_ms,
             next_audit_ms: i64::MAX,
             is_total_raised: false,
+            sync_error: None,
             is_stale: false,
             has_lost_message: false,
             closing: None,
@@ -177,6 +185,7 @@ impl<L: Remote> AccountTask<L> {
         if AssertUnwindSafe(self.run(again, unsent)).catch_unwind().await.is_err() {
             shared.has_panicked.send_replace(true);
         }
+        shared.watchers.end();
     }
 
     /// Runs until the login ends. `again` are events that an earlier login may not have delivered.

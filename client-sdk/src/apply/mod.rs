@@ -162,6 +162,8 @@ pub(crate) struct Applied {
     /// Something arrived that may be older than what is known, or refers to something that has not arrived. A sync
     /// resolves it.
     pub(crate) needs_audit: bool,
+    /// The conversations that may have changed, and their messages, with their rows.
+    pub(crate) touched: HashMap<Name, i64>,
 }
 
 /// Applies a job. If it fails, or the commit does, the caller clears `recent`.
@@ -426,6 +428,7 @@ impl<'a> Transaction<'a> {
             applied.events.push((Some(applied.last_event), durable.event));
         }
         applied.needs_audit = self.needs_audit;
+        applied.touched = self.ids;
         applied.events.extend(Self::status_event(self.status_news).map(|event| (None, event)));
         applied.settled = self.sent;
         if !self.statuses.is_empty() {

@@ -15,6 +15,7 @@ use zim_protocol::{
 
 use super::login::Login;
 use super::login_task::LoginTask;
+use super::states::ConnectionStates;
 use crate::config::Config;
 use crate::error::Error;
 use crate::events::Events;
@@ -145,6 +146,11 @@ impl Client {
     /// Returns the state of the connection.
     pub(crate) fn state(&self) -> ConnectionState {
         *self.state.borrow()
+    }
+
+    /// Returns the state of the connection as a stream.
+    pub(crate) fn states(&self) -> ConnectionStates {
+        ConnectionStates::new(self.state.subscribe(), self.root.clone())
     }
 
     /// Ends everything. Returns at once; tasks end in the background.

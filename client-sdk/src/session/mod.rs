@@ -6,6 +6,8 @@ mod login;
 mod end;
 /// The task of a login.
 mod login_task;
+/// The state of the connection as a stream.
+mod states;
 /// The client behind the handles of the app.
 mod client;
 #[cfg(test)]
@@ -13,6 +15,7 @@ mod tests;
 
 pub(crate) use self::client::{Client, Started};
 pub(crate) use self::login::Login;
+pub use self::states::ConnectionStates;
 use crate::net::LinkRemote;
 
 /// The account of a real client.

@@ -16,6 +16,7 @@ pub(crate) mod pending;
 pub(crate) mod rule;
 pub(crate) mod search;
 pub(crate) mod status;
+pub(crate) mod timeline;
 pub(crate) mod user;
 mod writer;
 

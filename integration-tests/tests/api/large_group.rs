@@ -5,7 +5,7 @@ use zim_protocol::{GroupAdvancedConfig, GroupInfo};
 use zim_server::db::{Dialect, Scope, Tx, params};
 
 /// Adds members who are not online: users, their stays in the group, and their places in its list.
-async fn add_members(world: &World, count: i64) {
+pub(crate) async fn add_members(world: &World, count: i64) {
     let users = "WITH RECURSIVE n(i) AS (SELECT CAST(1 AS BIGINT) UNION ALL SELECT i + 1 FROM n WHERE i < $1) ";
     let owner = "FROM n CROSS JOIN group_member g JOIN account a ON a.id = g.account \
                  JOIN conversation c ON c.id = g.conversation WHERE a.name = 'ann'";

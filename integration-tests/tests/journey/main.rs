@@ -1,12 +1,14 @@
 //! End-to-end scenarios of users and their devices.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod blacklist;
 mod chat;
 mod delivered;
 mod friends;
 mod groups;
+mod guide;
+mod observed;
 mod offline_and_back;
 mod presence;
 mod profiles;

@@ -1,6 +1,6 @@
 //! What other devices and users did.
 
-use crate::store::Length;
+use futures_util::FutureExt;
 use zim_protocol::{
     ClearConversationUnreadMessageCountRequest, ConversationSyncState, ErrorCode, Event, EventFrame, LogKind, Message,
     MessageSendConfig, MessageSentStatus, Push, Snapshot, UserFullInfo, UserInfo, UserStatus, event_frame::Frame,
@@ -8,7 +8,7 @@ use zim_protocol::{
 
 use super::fake::{Fake, ME};
 use super::{Login, numbered, text};
-use crate::store::friend;
+use crate::store::{Length, friend};
 
 #[tokio::test]
 async fn a_login_catches_up_and_reports_its_progress() {
@@ -590,4 +590,41 @@ async fn a_login_that_pulls_too_fast_pauses_and_continues() {
     };
     login.until(is_all_here).await;
     assert_eq!(pulls(&login), 54);
+}
+
+/// What a caller that waits for the first catch-up gets, if it gets anything yet.
+fn caught_up(login: &Login) -> Option<Result<(), ErrorCode>> {
+    login.account.caught_up().now_or_never().map(|ended| ended.map_err(|error| error.code()))
+}
+
+#[tokio::test]
+async fn the_first_catch_up_is_waited_for_across_a_lost_connection() {
+    let login = Login::new();
+    assert_eq!(caught_up(&login), None);
+    login.fake.0.lock().swallows_syncs = true;
+    login.begin_to_connect();
+    login.until(|login| login.states() == [ConversationSyncState::Started as i32]).await;
+    login.disconnect();
+    login.until(|login| login.states().last() == Some(&(ConversationSyncState::Failed as i32))).await;
+    assert_eq!(caught_up(&login), None);
+    login.fake.0.lock().swallows_syncs = false;
+    login.connect().await;
+    assert_eq!(caught_up(&login), Some(Ok(())));
+    // It stays true.
+    login.disconnect();
+    login.fake.0.lock().refuse_syncs = 1;
+    login.connect().await;
+    assert_eq!(login.states().last(), Some(&(ConversationSyncState::Failed as i32)));
+    assert_eq!(caught_up(&login), Some(Ok(())));
+}
+
+#[tokio::test]
+async fn a_first_catch_up_that_the_server_refuses_fails_with_its_error() {
+    let login = Login::new();
+    login.fake.0.lock().refuse_syncs = 1;
+    login.connect().await;
+    assert_eq!(caught_up(&login), Some(Err(ErrorCode::CommonModuleImDatabaseError)));
+    login.disconnect();
+    login.connect().await;
+    assert_eq!(caught_up(&login), Some(Ok(())));
 }

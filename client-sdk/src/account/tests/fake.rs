@@ -8,10 +8,11 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use prost::Message as _;
 use zim_protocol::{
-    Base, BlockEntry, ClearConversationUnreadMessageCountRequest, ConversationHead, ConversationRef, ErrorCode, Event,
-    FeedEntry, FillRequest, FillResult, FriendEntry, FriendInfo, Limits, LogKind, Message, MessageEntry, MessageFlag,
-    MessageSentResult, Page, PullRequest, Push, ReadMark, Rpc, SendMessageRequest, Sums, SyncRequest, SyncResult,
-    UserFullInfo, UserInfo, UserStatus, clock::Clock, feed_entry::Detail, message::Body,
+    Base, BlockEntry, ChangeEntry, ClearConversationUnreadMessageCountRequest, ConversationHead, ConversationRef,
+    ErrorCode, Event, FeedEntry, FillRequest, FillResult, FriendEntry, FriendInfo, Limits, LogKind, Message,
+    MessageEntry, MessageFlag, MessageSentResult, MessageType, Page, PullRequest, Push, ReadMark, Rpc,
+    SendMessageRequest, Sums, SyncRequest, SyncResult, UserFullInfo, UserInfo, UserStatus, change_entry, clock::Clock,
+    feed_entry::Detail, message::Body,
 };
 
 use crate::account::Remote;
@@ -55,6 +56,8 @@ pub(super) struct World {
     pub(super) swallows_sends: bool,
     /// The number of such messages.
     pub(super) swallowed: usize,
+    /// Syncs do not reach the server until the connection ends.
+    pub(super) swallows_syncs: bool,
     /// The texts of messages and commands, in the order of their arrival.
     pub(super) arrived: Vec<String>,
     /// Requests panic in the task that waits for the answer.
@@ -72,6 +75,8 @@ pub(super) struct World {
     pub(super) is_behind: bool,
     /// The server's time, since `NOW`.
     pub(super) elapsed_ms: i64,
+    /// The number of requests without an answer.
+    pub(super) in_flight: usize,
     written: u64,
     ids: i64,
 }
@@ -79,9 +84,18 @@ pub(super) struct World {
 #[derive(Debug, Default)]
 struct Log {
     entries: Vec<MessageEntry>,
+    changes: Vec<ChangeEntry>,
     n: u64,
     sent: u64,
     base: Base,
+}
+
+impl Log {
+    /// The revoked messages of others that would count as unread.
+    fn revoked(&self) -> Vec<u64> {
+        let revoked = |entry: &&MessageEntry| entry.kind == MessageType::Revoke as i32 && entry.sender != ME;
+        self.entries.iter().filter(revoked).map(|entry| entry.seq).filter(|seq| *seq > self.base.seq).collect()
+    }
 }
 
 /// The remote of that server.
@@ -100,6 +114,7 @@ impl Remote for Fake {
         let fake = self.clone();
         let current = self.0.lock().connection;
         async move {
+            let _in_flight = InFlight::of(&fake);
             if connection.is_some_and(|connection| connection != current) {
                 return Err(lost().with_detail(IS_SENT, "false"));
             }
@@ -153,12 +168,28 @@ impl Remote for Fake {
     }
 }
 
+/// Counts a request until its answer arrives, or nobody waits for it any more.
+struct InFlight(Fake);
+
+impl InFlight {
+    fn of(fake: &Fake) -> Self {
+        fake.0.lock().in_flight += 1;
+        Self(fake.clone())
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.0.lock().in_flight -= 1;
+    }
+}
+
 /// Counts the request if the network swallows it.
 fn swallows(fake: &Fake, path: &str) -> bool {
     let mut world = fake.0.lock();
     let is_swallowed = world.swallows_sends && path == "Message/SendMessage";
     world.swallowed += usize::from(is_swallowed);
-    is_swallowed
+    is_swallowed || (world.swallows_syncs && path == "Sync/Sync")
 }
 
 fn lost() -> Error {
@@ -229,6 +260,23 @@ impl World {
         let content = Message::text(text).encode_to_vec();
         let entry = self.append(peer, sender, client_key, content.into());
         push(peer, vec![entry])
+    }
+
+    /// Somebody revokes a message; returns the push for the session.
+    pub(super) fn revoke(&mut self, peer: &str, seq: u64) -> Option<Push> {
+        let log = self.logs.get_mut(peer)?;
+        let entry = log.entries.get_mut(usize::try_from(seq).unwrap().checked_sub(1)?)?;
+        entry.kind = MessageType::Revoke as i32;
+        entry.content = Message::text("revoked").encode_to_vec().into();
+        let (rev, detail) = (log.changes.len() as u64 + 1, Some(change_entry::Detail::Message(entry.clone())));
+        log.changes.push(ChangeEntry { rev, detail, ..ChangeEntry::default() });
+        let (conversation, changes) = (Some(conversation_ref(peer)), log.changes[rev as usize - 1..].to_vec());
+        Some(Push { log: LogKind::Changes as i32, conversation, from: rev, to: rev, changes, ..Push::default() })
+    }
+
+    /// The number of messages with a user.
+    pub(super) fn len(&self, peer: &str) -> usize {
+        self.logs.get(peer).map_or(0, |log| log.entries.len())
     }
 
     /// The user reads up to a message on another device; returns the push for the session.
@@ -320,6 +368,8 @@ impl World {
         ConversationHead {
             conversation: Some(conversation_ref(peer)),
             end_seq: log.entries.len() as u64,
+            end_rev: log.changes.len() as u64,
+            revoked: log.revoked(),
             n: log.n,
             sent: log.sent,
             base: Some(log.base),
@@ -343,7 +393,7 @@ impl World {
         let sums = Sums {
             count: self.logs.len() as u64,
             seq: self.logs.values().map(|log| log.entries.len() as u64).sum(),
-            rev: 0,
+            rev: self.logs.values().map(|log| log.changes.len() as u64).sum(),
         };
         let epoch = Bytes::from(vec![self.epoch; 16]);
         let reset = !request.epoch.is_empty() && (request.epoch != epoch || is_behind);
@@ -374,7 +424,9 @@ impl World {
             log.entries.iter().filter(|entry| entry.seq > request.after_seq).take(100).cloned().collect();
         let end_seq = log.entries.len() as u64;
         let through_seq = messages.last().map_or(end_seq, |entry| entry.seq);
-        Ok(Page { messages, through_seq, end_seq, ..Page::default() })
+        let changes: Vec<_> = log.changes.iter().filter(|entry| entry.rev > request.after_rev).cloned().collect();
+        let end_rev = log.changes.len() as u64;
+        Ok(Page { messages, changes, through_seq, end_seq, through_rev: end_rev, end_rev, ..Page::default() })
     }
 
     fn fill(&self, request: &FillRequest) -> Result<FillResult, Error> {
@@ -393,7 +445,7 @@ impl World {
         let (from, to) =
             if request.reverse { (first, if anchor == 0 { len } else { anchor - 1 }) } else { (anchor + 1, last) };
         let end = if request.reverse { first <= 1 } else { last >= len };
-        Ok(FillResult { messages, from, to, end, rev: 0 })
+        Ok(FillResult { messages, from, to, end, rev: log.changes.len() as u64 })
     }
 
     fn clear(&mut self, request: &ClearConversationUnreadMessageCountRequest) -> (Vec<u8>, Vec<Push>) {

@@ -4,6 +4,8 @@ mod acknowledging;
 mod catch_up;
 mod delivery;
 mod fake;
+mod observing;
+mod observing_at_random;
 mod sending;
 mod transients;
 
@@ -55,13 +57,18 @@ impl Login {
 
     async fn connect(&self) {
         let seen = self.states().len();
+        self.begin_to_connect();
+        self.until(|login| login.states().len() >= seen + 2).await;
+    }
+
+    /// Connects, and does not wait until it has caught up.
+    fn begin_to_connect(&self) {
         self.fake.0.lock().is_online = true;
         let epoch = vec![self.fake.0.lock().epoch; 16].into();
         let limits = self.fake.0.lock().limits;
         let server_time = NOW + self.fake.0.lock().elapsed_ms;
         let welcome = Arc::new(Welcome { server_time, epoch, limits, ..Welcome::default() });
         self.account.connected(self.next_connection(), &LoginResult::default(), false, &welcome);
-        self.until(|login| login.states().len() >= seen + 2).await;
     }
 
     fn next_connection(&self) -> u64 {
