@@ -59,8 +59,9 @@ impl<L: Remote> AccountTask<L> {
                 self.write_failed(&error, after);
                 // Otherwise the messages would be shown as being sent, and could not be sent again.
                 self.job.settle.extend(failures);
-                // The engine will want its requests again.
+                // The engine will want its requests again. Until then nobody waits for the list.
                 self.reload().await;
+                self.shared.is_listed.send_replace(true);
                 if output.progress.iter().any(|progress| *progress != Progress::Started) {
                     // The sync of the login has ended and is not reported again; callers that wait for it get what is
                     // stored.

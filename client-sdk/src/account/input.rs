@@ -122,7 +122,13 @@ impl<L: Remote> AccountTask<L> {
                 if let Some(info) = user {
                     self.engine.logged_in(info, is_named);
                 }
+                let generation = self.engine.generation();
                 self.engine.online(&welcome.epoch);
+                if self.engine.generation() != generation {
+                    // The positions are gone. Until the sync has brought them, queries would find nothing, and there would
+                    // be nothing to mark as read.
+                    self.shared.is_listed.send_replace(false);
+                }
                 self.shared.watchers.connected(connection);
             }
             Input::Disconnected => self.disconnected(),

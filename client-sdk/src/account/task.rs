@@ -42,7 +42,7 @@ pub(crate) type InFlight = Pin<Box<dyn Future<Output = Done> + Send>>;
 pub(crate) struct Shared {
     /// The generation of the positions, for requests of history.
     pub(crate) generation: AtomicU64,
-    /// The list of conversations has been complete once, or cannot be completed for now.
+    /// The list of conversations has been complete once in this epoch, or cannot be completed for now.
     pub(crate) is_listed: watch::Sender<bool>,
     /// How the first catch-up of this login ended; `None` until it has.
     pub(crate) catch_up: watch::Sender<Option<Result<(), Error>>>,

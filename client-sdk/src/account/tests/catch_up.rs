@@ -241,6 +241,30 @@ fn epochs(login: &Login) -> Vec<String> {
     })
 }
 
+/// Between the end of the old positions and the first sync there is nothing to list and nothing to mark as read.
+#[tokio::test]
+async fn queries_wait_until_a_new_epoch_is_listed() {
+    let login = Login::online().await;
+    login.disconnect();
+    {
+        let mut world = login.fake.0.lock();
+        world.restore_backup();
+        world.write("cem", "cem", "1");
+    }
+    login.begin_to_connect();
+    login.until(|login| !epochs(login).is_empty()).await;
+    assert!(login.account.listed().now_or_never().is_none());
+    login.account.listed().await;
+    let names: Vec<String> = login.list().await.into_iter().map(|shown| shown.conversation_id).collect();
+    assert_eq!(names, ["cem"]);
+    // A reconnect in the same epoch ends nothing.
+    login.disconnect();
+    let asked = login.fake.0.lock().requests.len();
+    login.begin_to_connect();
+    login.until(|login| login.fake.0.lock().requests.len() > asked).await;
+    login.account.listed().now_or_never().unwrap();
+}
+
 #[tokio::test]
 async fn a_new_epoch_is_raised_once() {
     let login = Login::online().await;
