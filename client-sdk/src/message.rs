@@ -97,7 +97,13 @@ impl Zim {
         notification: MessageSendNotification,
     ) -> impl Future<Output = Result<MessageSentResult, Error>> + Send + 'static + use<> {
         let name = Name::new(conversation_type as i32, to_conversation_id);
-        let submitted = self.account().and_then(|account| submit(&account, message, name, config, notification));
+        let account = self.account().inspect_err(|_| {
+            let login = self.client().login.lock().clone();
+            if let Some(login) = login.filter(|_| !config.idempotency_key.is_empty()) {
+                login.lost_message();
+            }
+        });
+        let submitted = account.and_then(|account| submit(&account, message, name, config, notification));
         async move { submitted?.await.map_err(|_| logged_out())? }
     }
 

@@ -34,7 +34,7 @@ pub(crate) trait Remote: Clone + Send + Sync + 'static {
     /// Returns whether a connection is logged in.
     fn is_online(&self) -> bool;
 
-    /// Returns which events are heard.
+    /// Returns which kinds of events have a handler.
     fn heard(&self) -> Heard;
 
     /// Raises an event. The receipt, if there is one, is signed when every handler has had the event.

@@ -197,9 +197,19 @@ fn accept(message: &mut Message, answer: &Message) {
     }
 }
 
-/// Builds the log entry that settles the row of a message.
+/// Builds the log entry that settles the row of a message. The answer has a body only if the server has another message under
+/// this key.
 fn stored_entry(answer: &Message, key: Key) -> MessageEntry {
+    let content = answer.body.as_ref().map(|body| Message {
+        body: Some(body.clone()),
+        extended_data: answer.extended_data.clone(),
+        mentioned_user_ids: answer.mentioned_user_ids.clone(),
+        is_mention_all: answer.is_mention_all,
+        ..Message::default()
+    });
     MessageEntry {
+        kind: answer.r#type,
+        content: content.map(|content| content.encode_to_vec().into()).unwrap_or_default(),
         seq: u64::try_from(answer.message_seq).unwrap_or(0),
         message_id: answer.message_id.parse().unwrap_or(0),
         ts: answer.timestamp,

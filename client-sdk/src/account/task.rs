@@ -20,8 +20,8 @@ use crate::apply::{Job, Recent, Viewer};
 use crate::engine::SyncEngine;
 use crate::error::Error;
 use crate::events::Deliveries;
-use crate::outbox::{Reply, SendQueue, SendResult, Submission};
-use crate::store::Store;
+use crate::outbox::{Reply, SendQueue, SendResult, Submission, SubmissionKind};
+use crate::store::{self, Length, Store};
 use crate::store::message::Unsent;
 
 /// The interval of the audit, which compares sums with the server, so that a lost hint is repaired without traffic.
@@ -318,8 +318,26 @@ impl<L: Remote> AccountTask<L> {
             }
         }
         self.commit().await;
-        self.delivered(*self.deliveries.through().borrow());
-        self.forget_delivered();
+        let through = *self.deliveries.through().borrow();
+        // Of what the app asked for since, only this matters: an answer to one of these events is not stored.
+        while let Ok(input) = self.inbox.try_recv() {
+            let is_lost = match input {
+                Input::LostMessage => true,
+                Input::Send(submission) => {
+                    matches!(submission.kind, SubmissionKind::Stored { is_first_only: true, .. })
+                }
+                _ => false,
+            };
+            if is_lost {
+                self.keep_events();
+            }
+        }
+        self.delivered(through);
+        if let Some(id) = self.viewer.delivered.take()
+            && let Err(error) = self.store.write(Length::Short, move |db| store::pending::forget(db, id)).await
+        {
+            tracing::warn!(%error, "events that were delivered will be raised again");
+        }
         self.store.close().await;
         if let Some(closing) = self.closing.take() {
             let _ = closing.send(());

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use zim_protocol::{
-    ChangeEntry, ConversationRef, Event, EventKind, Message, MessageEntry, MessageReceivedInfo,
+    ChangeEntry, ConversationRef, Event, Message, MessageEntry, MessageReceivedInfo,
     MessageRevokeReceivedEvent, MessageSentStatus, MessageSentStatusChangeInfo, MessageType, change_entry,
 };
 
@@ -221,10 +221,6 @@ impl Transaction<'_> {
 
     pub(super) fn status(&mut self, message: Message, reason: &str) {
         let is_sent = message.sent_status == MessageSentStatus::Success as i32;
-        if !self.viewer.heard.is_heard(EventKind::MessageSentStatusChanged) {
-            self.sent.extend(is_sent.then_some(message));
-            return;
-        }
         self.sent.extend(is_sent.then(|| message.clone()));
         self.statuses.push(MessageSentStatusChangeInfo {
             status: message.sent_status,

@@ -15,9 +15,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use rusqlite::Connection;
 use zim_protocol::{
-    BlacklistChangeAction, ConversationChangeInfo, ConversationChangedEvent, ConversationEvent, EpochChangedEvent,
-    Event, EventKind, Message, MessageEntry, MessageSentStatusChangeInfo, MessageSentStatusChangedEvent, Snapshot,
-    UserFullInfo, UserInfoUpdatedEvent, UserRuleUpdatedEvent, UserStatus, feed_entry::Detail,
+    BlacklistChangeAction, ChangeEntry, ConversationChangeInfo, ConversationChangedEvent, ConversationEvent, EpochChangedEvent,
+    Event, Message, MessageEntry, MessageSentStatusChangeInfo, MessageSentStatusChangedEvent, Snapshot,
+    UserFullInfo, UserInfoUpdatedEvent, UserRuleUpdatedEvent, UserStatus, change_entry, feed_entry::Detail,
 };
 
 use self::conversation::disturbing;
@@ -96,15 +96,28 @@ impl Job {
     pub(crate) fn length(&self) -> Length {
         let entries = |change: &Change| match change {
             Change::Messages { entries, .. } => entries.len(),
-            Change::Changes { entries, .. } => entries.len(),
+            Change::Changes { entries, .. } => entries.iter().map(rows_of).sum(),
             Change::Profiles(profiles) => profiles.len(),
             Change::Statuses(statuses) => statuses.len(),
             Change::DropAll { .. } | Change::Drop(_) | Change::Sweep => usize::MAX,
             _ => 1,
         };
         let rows = self.batch.changes.iter().map(entries).fold(self.batch.states.len(), usize::saturating_add);
-        let rows = rows.saturating_add(self.attach.len()).saturating_add(self.settle.len());
+        let settled = |settle: &Settle| match settle {
+            Settle::Users(users) => users.len(),
+            Settle::Snapshot(snapshot) => snapshot.profiles.len() + snapshot.statuses.len(),
+            _ => 1,
+        };
+        let rows = rows.saturating_add(self.attach.len()).saturating_add(self.settle.iter().map(settled).sum());
         if rows <= SHORT { Length::Short } else { Length::Long }
+    }
+}
+
+/// Returns how many rows an entry of the log of changes concerns.
+fn rows_of(entry: &ChangeEntry) -> usize {
+    match &entry.detail {
+        Some(change_entry::Detail::Roster(change)) => change.user_list.len().max(1),
+        _ => 1,
     }
 }
 
@@ -124,7 +137,7 @@ pub(crate) struct Viewer {
     pub(crate) last_event: i64,
     /// The app knows the status of all subscribed users of this login; from now on changes are news.
     pub(crate) is_caught_up: bool,
-    /// The kinds of events that somebody hears. The others are not built, or not stored.
+    /// The kinds of events that have a handler. The others are not stored.
     pub(crate) heard: Heard,
 }
 
@@ -349,7 +362,13 @@ impl<'a> Transaction<'a> {
             Settle::Sent(entry) => {
                 if let Some(sending) = self.recent.take_sending(&entry.client_key) {
                     let id = self.touch(&sending.name.clone())?;
-                    if store::message::settle_row(self.db, id, sending.row, &entry)? {
+                    let mut is_another = store::message::settle_row(self.db, id, sending.row, &entry)?;
+                    if !entry.content.is_empty() {
+                        // The server has another message under this key.
+                        store::message::replace_content(self.db, sending.row, &entry)?;
+                        is_another = true;
+                    }
+                    if is_another {
                         self.settled(sending.row, &sending.name.to_ref(), "")?;
                     } else {
                         self.sent(sending, &entry)?;
@@ -389,20 +408,15 @@ impl<'a> Transaction<'a> {
     fn finish(self, mut applied: Applied, is_sweep: bool) -> rusqlite::Result<Applied> {
         let viewer = &self.viewer.user_id;
         let mut infos = Vec::new();
-        let hears_conversations = self.viewer.heard.is_heard(EventKind::ConversationChanged);
         let swept = if is_sweep { store::conversation::sweep(self.db, viewer)? } else { Vec::new() };
         if is_sweep {
             self.recent.forget_conversations();
         }
         for (name, Known { id, shown: before }) in self.touched {
-            let mut after = store::conversation::reordered(self.db, id, viewer)?;
+            let after = store::conversation::reordered(self.db, id, viewer)?;
             applied.unread_delta += disturbing(after.as_ref()) - disturbing(before.as_ref());
             if !is_sweep {
-                let shown = if hears_conversations { after.clone() } else { after.take() };
-                self.recent.note_conversation(name, Known { id, shown });
-            }
-            if !hears_conversations {
-                continue;
+                self.recent.note_conversation(name, Known { id, shown: after.clone() });
             }
             let Some(conversation) = after.filter(|after| before.as_ref() != Some(after)) else { continue };
             let event = match &before {

@@ -29,12 +29,11 @@ pub use self::stream::{EventStream, Lagged};
 /// number of events that it missed.
 const BUFFERED: usize = 4_096;
 
-/// The kinds of events that somebody hears.
+/// The kinds of events that have a handler.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Heard {
     /// One bit per kind that has a handler, or whose twin has.
     handled: u128,
-    has_stream: bool,
 }
 
 const _: () = assert!(EventKind::ALL.len() <= 128, "one bit per kind");
@@ -48,17 +47,12 @@ impl Heard {
     /// All kinds have a handler.
     #[cfg(test)]
     pub(crate) fn all() -> Self {
-        Self { handled: u128::MAX, has_stream: true }
+        Self { handled: u128::MAX }
     }
 
     /// Returns whether a handler must have events of this kind at least once.
     pub(crate) fn is_handled(self, kind: EventKind) -> bool {
         self.handled & bit(kind) != 0
-    }
-
-    /// Returns whether anybody hears events of this kind.
-    pub(crate) fn is_heard(self, kind: EventKind) -> bool {
-        self.has_stream || self.is_handled(kind)
     }
 }
 
@@ -148,12 +142,11 @@ impl Events {
         let _ = channels.handled.send(Queued { event: Arc::clone(event), receipt });
     }
 
-    /// Returns which events are heard.
+    /// Returns which kinds have a handler.
     pub(crate) fn heard(&self) -> Heard {
-        let has_stream = self.0.channels.read().as_ref().is_some_and(|channels| channels.streams.receiver_count() > 0);
         let own = self.0.handlers.bits();
         let twins = EventKind::ALL.iter().filter(|kind| twin_kind(**kind).is_some_and(|twin| own & bit(twin) != 0));
-        Heard { handled: twins.fold(own, |all, kind| all | bit(*kind)), has_stream }
+        Heard { handled: twins.fold(own, |all, kind| all | bit(*kind)) }
     }
 
     fn has_handler(&self, kind: EventKind) -> bool {

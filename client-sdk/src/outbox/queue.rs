@@ -190,19 +190,24 @@ impl SendQueue {
     fn end(&mut self, numbers: Vec<u64>) -> Vec<(Outgoing, Error)> {
         let mut ended = Vec::with_capacity(numbers.len());
         for number in numbers {
-            let error = self.items.get_mut(&number).and_then(|item| item.error.take());
+            let Some((outgoing, error)) = self.take(number) else { continue };
             let error = error.unwrap_or_else(|| {
                 Error::new(
                     ErrorCode::NetworkModuleNetworkError,
                     "the message could not be sent: there is no connection",
                 )
             });
-            ended.extend(self.remove(number).map(|outgoing| (outgoing, error)));
+            ended.push((outgoing, error));
         }
         ended
     }
 
     fn remove(&mut self, number: u64) -> Option<Outgoing> {
+        self.take(number).map(|(outgoing, _)| outgoing)
+    }
+
+    /// Removes a message; returns it with the error of the last attempt.
+    fn take(&mut self, number: u64) -> Option<(Outgoing, Option<Error>)> {
         let item = self.items.remove(&number)?;
         self.waiting.remove(&number);
         self.keys.remove(&item.outgoing.key);
@@ -211,7 +216,7 @@ impl SendQueue {
         } else {
             self.failed -= usize::from(item.error.is_some());
         }
-        Some(item.outgoing)
+        Some((item.outgoing, item.error))
     }
 }
 

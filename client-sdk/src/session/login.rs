@@ -1,6 +1,6 @@
 //! The state of a login, shared by its callers and its task.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use parking_lot::Mutex;
@@ -34,6 +34,8 @@ pub(crate) struct Login {
     pub(crate) user_id: String,
     pub(crate) link: Link,
     account: Mutex<Option<Arc<Account>>>,
+    /// The account also while the login is ending.
+    last_account: Mutex<Weak<Account>>,
     token: Mutex<String>,
     /// When the token expires, by the steady clock; `i64::MAX` for never.
     ends_at: watch::Sender<i64>,
@@ -52,6 +54,7 @@ impl Login {
             user_id: user_id.to_owned(),
             link: Link::new(request_timeout_ms),
             account: Mutex::default(),
+            last_account: Mutex::default(),
             token: Mutex::new(token.to_owned()),
             ends_at: watch::Sender::new(i64::MAX),
             ahead_ms: AtomicI64::new(clock.now_ms().saturating_sub(clock.steady_ms())),
@@ -64,6 +67,14 @@ impl Login {
     /// The account, while requests may be made.
     pub(crate) fn account(&self) -> Option<Arc<Account>> {
         self.account.lock().clone()
+    }
+
+    /// Reports that a message with a key of the app was refused because the login is ending. It may be the answer to an
+    /// event, which then does not count as delivered.
+    pub(crate) fn lost_message(&self) {
+        if let Some(account) = self.last_account.lock().upgrade() {
+            account.lost_message();
+        }
     }
 
     /// Ends the login at the app's request: requests fail from now on.
@@ -123,6 +134,7 @@ impl Login {
         if !self.is_leaving() {
             // Under the lock: a handler that is called now finds the account.
             account.accepted();
+            *self.last_account.lock() = Arc::downgrade(account);
             *slot = Some(Arc::clone(account));
         }
     }

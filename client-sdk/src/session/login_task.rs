@@ -105,8 +105,9 @@ impl LoginTask {
         self.login.set_ending();
         self.login.link.close();
         let is_deleted = matches!(end, End::Unregistered) || self.login.is_clearing();
-        // A short-lived session reports what it could not send, so that must not be sent later.
-        let keeps_unsent = !self.client.config.one_shot && matches!(end, End::Destroyed | End::Panicked(_));
+        // A short-lived session reports what it could not send, so that must not be sent later. Otherwise only a logout
+        // gives up what was not sent: after any other end, the next login of this user goes on with it.
+        let keeps_unsent = !self.client.config.one_shot && !matches!(end, End::Left | End::Unregistered);
         let is_panic = matches!(end, End::Panicked(_));
         let why = end.extended_data();
         let outcome = end.outcome();

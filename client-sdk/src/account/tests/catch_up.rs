@@ -250,19 +250,23 @@ async fn queries_wait_until_a_new_epoch_is_listed() {
         let mut world = login.fake.0.lock();
         world.restore_backup();
         world.write("cem", "cem", "1");
+        world.holds_syncs = true;
     }
     login.begin_to_connect();
     login.until(|login| !epochs(login).is_empty()).await;
     assert!(login.account.listed().now_or_never().is_none());
+    login.fake.0.lock().holds_syncs = false;
     login.account.listed().await;
     let names: Vec<String> = login.list().await.into_iter().map(|shown| shown.conversation_id).collect();
     assert_eq!(names, ["cem"]);
     // A reconnect in the same epoch ends nothing.
     login.disconnect();
-    let asked = login.fake.0.lock().requests.len();
+    let started = login.states().len();
+    login.fake.0.lock().holds_syncs = true;
     login.begin_to_connect();
-    login.until(|login| login.fake.0.lock().requests.len() > asked).await;
+    login.until(|login| login.states().len() > started).await;
     login.account.listed().now_or_never().unwrap();
+    login.fake.0.lock().holds_syncs = false;
 }
 
 #[tokio::test]

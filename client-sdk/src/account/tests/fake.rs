@@ -36,6 +36,8 @@ pub(super) struct World {
     pub(super) limit_pulls: usize,
     /// The number of syncs that fail because the database does not answer.
     pub(super) refuse_syncs: usize,
+    /// Syncs wait until this is over.
+    pub(super) holds_syncs: bool,
     /// The current profiles, for syncs that ask for changes.
     pub(super) profiles: Vec<UserFullInfo>,
     /// The current statuses, likewise.
@@ -123,6 +125,9 @@ impl Remote for Fake {
                     tokio::task::yield_now().await;
                 }
                 return Err(lost());
+            }
+            while R::METHOD.path == "Sync/Sync" && fake.0.lock().holds_syncs {
+                tokio::task::yield_now().await;
             }
             let answer = fake.0.lock().serve(R::METHOD.path, &request.encode_to_vec());
             // An answer takes a while.

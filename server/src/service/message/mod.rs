@@ -201,9 +201,10 @@ impl MessageService for App {
                 (conversation, peers(identity, peer, &name.id))
             };
             let sent = self.submit_send(caller, (conversation, &name), audience, &draft, key)?.await?;
-            if sent.is_changed
-                && let Some(entry) = self.stored_entry(identity, conversation, sent.seq).await?
-            {
+            if sent.is_changed {
+                // The sender may no longer see it: after leaving the group, or after deleting it.
+                let entry = self.stored_entry(identity, conversation, sent.seq).await?;
+                let entry = entry.ok_or_else(Error::message_not_found)?;
                 caller.add_push(message_push(vec![entry.clone()], name.clone()));
                 let message = entry.into_message(&identity.user_id, &name).map_err(Error::internal)?;
                 return Ok(MessageSentResult { message: Some(message) });
