@@ -21,8 +21,8 @@ use crate::engine::SyncEngine;
 use crate::error::Error;
 use crate::events::Deliveries;
 use crate::outbox::{Reply, SendQueue, SendResult, Submission, SubmissionKind};
-use crate::store::{self, Length, Store};
 use crate::store::message::Unsent;
+use crate::store::{self, Length, Store};
 
 /// The interval of the audit, which compares sums with the server, so that a lost hint is repaired without traffic.
 pub(super) const AUDIT_MS: i64 = 600_000;

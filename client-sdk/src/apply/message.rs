@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use zim_protocol::{
-    ChangeEntry, ConversationRef, Event, Message, MessageEntry, MessageReceivedInfo,
-    MessageRevokeReceivedEvent, MessageSentStatus, MessageSentStatusChangeInfo, MessageType, change_entry,
+    ChangeEntry, ConversationRef, Event, Message, MessageEntry, MessageReceivedInfo, MessageRevokeReceivedEvent,
+    MessageSentStatus, MessageSentStatusChangeInfo, MessageType, change_entry,
 };
 
 use super::recent::Sending;

@@ -15,9 +15,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use rusqlite::Connection;
 use zim_protocol::{
-    BlacklistChangeAction, ChangeEntry, ConversationChangeInfo, ConversationChangedEvent, ConversationEvent, EpochChangedEvent,
-    Event, Message, MessageEntry, MessageSentStatusChangeInfo, MessageSentStatusChangedEvent, Snapshot,
-    UserFullInfo, UserInfoUpdatedEvent, UserRuleUpdatedEvent, UserStatus, change_entry, feed_entry::Detail,
+    BlacklistChangeAction, ChangeEntry, ConversationChangeInfo, ConversationChangedEvent, ConversationEvent,
+    EpochChangedEvent, Event, Message, MessageEntry, MessageSentStatusChangeInfo, MessageSentStatusChangedEvent,
+    Snapshot, UserFullInfo, UserInfoUpdatedEvent, UserRuleUpdatedEvent, UserStatus, change_entry, feed_entry::Detail,
 };
 
 use self::conversation::disturbing;

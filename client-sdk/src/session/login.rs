@@ -1,7 +1,7 @@
 //! The state of a login, shared by its callers and its task.
 
-use std::sync::{Arc, Weak};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 use tokio::sync::watch;

@@ -223,8 +223,11 @@ pub(crate) fn settle_row(db: &Connection, conversation: i64, id: i64, entry: &Me
 
 /// Replaces what a message says by what the server has.
 pub(crate) fn replace_content(db: &Connection, row: i64, entry: &MessageEntry) -> rusqlite::Result<()> {
-    db.prepare_cached("UPDATE message SET kind = ?2, content = ?3 WHERE id = ?1")?
-        .execute(params![row, entry.kind, &entry.content[..]])?;
+    db.prepare_cached("UPDATE message SET kind = ?2, content = ?3 WHERE id = ?1")?.execute(params![
+        row,
+        entry.kind,
+        &entry.content[..]
+    ])?;
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! Login, logout, tokens and the client's life cycle.
 
 use zim_client_sdk::{Config as ClientConfig, LogConfig, LogLevel, Trust, Zim};
-use zim_integration_tests::{DataDir, Device, World, eventually, hello, refusal, soon};
+use zim_integration_tests::{DataDir, Device, World, eventually, hello, refusal, soon, texts};
 use zim_protocol::clock::Clock;
 use zim_protocol::token::Token;
 use zim_protocol::{
@@ -306,6 +306,31 @@ async fn login_to_a_server_with_another_certificate_is_refused() {
         "{refused:?}"
     );
     assert_ne!(ann.connection_state(), ConnectionState::Connected);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn login_after_being_kicked_out_goes_on_with_messages_that_were_not_sent() {
+    let slow = |config: &mut zim_server::config::Config| {
+        config.login.multi_device = MultiDevice::Single;
+        (config.limits.messages_per_second, config.limits.message_burst) = (1, 1);
+    };
+    let world = World::with(slow).await;
+    let (first, bob) = (world.user("ann").await, world.user("bob").await);
+    let sending: Vec<_> = ["1", "2", "3"].map(|text| first.send("bob", zim_protocol::Message::text(text))).into();
+    bob.receives("1").await;
+    let second = world.device("ann").await;
+    reaches(&first, ConnectionState::Disconnected, ConnectionEvent::KickedOut).await;
+    for refused in sending.into_iter().skip(1) {
+        assert_eq!(refusal(soon(refused).await), ErrorCode::NetworkModuleUserIsNotLogged);
+    }
+    soon(first.login("ann", world.with_token("ann"))).await.unwrap();
+    reaches(&second, ConnectionState::Disconnected, ConnectionEvent::KickedOut).await;
+    for text in ["2", "3"] {
+        world.clock.advance(2_000);
+        bob.receives(text).await;
+    }
+    assert_eq!(texts(&bob.history("ann").await), ["1", "2", "3"]);
     world.end().await;
 }
 

@@ -31,7 +31,8 @@ pub struct NewMessage {
     pub login: LoginKey,
     /// Unique in the deployment.
     pub id: i64,
-    /// 128 random bits made by the client: a message that is sent twice is stored once.
+    /// Made by the client, at random, or from a key of the app: of the messages of a sender with one key in a conversation, the
+    /// first is stored.
     pub key: [u8; 16],
     /// A hash of everything that was sent under the key.
     pub hash: i64,

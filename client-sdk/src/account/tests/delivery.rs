@@ -204,3 +204,23 @@ async fn own_and_revoked_messages_are_not_raised_again() {
     assert_eq!(texts(&login), ["1", "3"]);
     login.account.close(false).await;
 }
+
+/// A handler that runs while the login ends cannot send any more.
+#[tokio::test]
+async fn an_event_stays_if_its_answer_is_refused_because_the_login_is_ending() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ann.db");
+    for is_refused in [false, true] {
+        let login = slow(&Fake::default(), &file).await;
+        receive(&login, "1").await;
+        let receipt = login.fake.0.lock().receipts.remove(0);
+        if is_refused {
+            login.account.lost_message();
+        }
+        receipt.sign();
+        let (next, events) = again(login, &file).await;
+        assert_eq!(events.len(), usize::from(is_refused), "{events:?}");
+        next.account.close(false).await;
+        std::fs::remove_file(&file).unwrap();
+    }
+}
