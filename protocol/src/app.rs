@@ -1,3 +1,4 @@
+#[cfg(feature = "clock")]
 pub use crate::clock::Clock;
 pub use crate::event::{EventKind, EventType, UnknownEvent};
 pub use crate::v1::Limits;
