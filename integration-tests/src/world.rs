@@ -121,6 +121,8 @@ impl World {
         drop(logged.errors());
         let tasks_before = Handle::current().metrics().num_alive_tasks();
         let mut settings = Config::local(data.path().join("data"));
+        // Several on any machine, so that they meet.
+        settings.database_partitions = 4;
         settings.database = database.url().parse().unwrap();
         let many = 1_000_000;
         settings.limits.messages_per_second = many;

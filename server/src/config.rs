@@ -41,6 +41,10 @@ pub struct Config {
     pub admin: AdminListen,
     /// Network threads, at most 1,024; 0 means one for each core. Default: 0.
     pub workers: usize,
+    /// The connections to PostgreSQL that write, at most 64; 0 means one for each two cores, at most 4. Messages to different
+    /// conversations are committed side by side on them. More make the transactions smaller, and each message dearer.
+    /// SQLite has one writer. Default: 0.
+    pub database_partitions: usize,
     /// The certificate.
     pub tls: Tls,
     /// The log.
@@ -124,6 +128,7 @@ impl Default for Config {
             http: Listen(Some(SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 4711)))),
             admin: AdminListen::Local,
             workers: 0,
+            database_partitions: 0,
             tls: Tls::default(),
             log: Log::default(),
             login: Login::default(),
@@ -167,6 +172,9 @@ impl Config {
         wrong.extend(self.admin.problem());
         if self.workers > 1_024 {
             wrong.push(format!("workers is {}; at most 1024 are allowed", self.workers));
+        }
+        if self.database_partitions > 64 {
+            wrong.push(format!("database_partitions is {}; at most 64 are allowed", self.database_partitions));
         }
         if is_set(&self.tls.cert) != is_set(&self.tls.key) {
             wrong.push("tls.cert and tls.key belong together; set both or neither".to_owned());
@@ -219,12 +227,14 @@ mod tests {
         config.tls.cert = PathBuf::from("cert.pem");
         config.login.max_web = 11;
         config.workers = 1_025;
+        config.database_partitions = 65;
         let message = config.validate().unwrap_err().to_string();
         assert!(message.contains("limits.max_text_bytes is 40000; at most 32768 is allowed"), "{message}");
         assert!(message.contains("tls.cert and tls.key belong together"), "{message}");
         assert!(message.contains("login.max_web is 11; 1 to 10 are allowed"), "{message}");
         assert!(message.contains("workers is 1025; at most 1024 are allowed"), "{message}");
-        Config { workers: 1_024, ..Config::default() }.validate().unwrap();
+        assert!(message.contains("database_partitions is 65; at most 64 are allowed"), "{message}");
+        Config { workers: 1_024, database_partitions: 64, ..Config::default() }.validate().unwrap();
         config = Config::default();
         (config.limits.messages_per_second, config.limits.message_burst) = (51, 101);
         let message = config.validate().unwrap_err().to_string();

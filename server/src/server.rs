@@ -367,7 +367,12 @@ pub(crate) async fn open_app(
             (Database::Sqlite(file), name)
         }
     };
-    let app = App::open(Arc::new(config), clock, DbConfig::new(database), kinds).await.map_err(StartError::Database)?;
+    let partitions = match config.database_partitions {
+        0 => (std::thread::available_parallelism().map_or(1, usize::from) / 2).clamp(1, 4),
+        partitions => partitions,
+    };
+    let database = DbConfig { partitions, ..DbConfig::new(database) };
+    let app = App::open(Arc::new(config), clock, database, kinds).await.map_err(StartError::Database)?;
     let is_new = app.tenants.list().is_empty();
     if is_new && must_exist {
         app.db.close().await;

@@ -47,6 +47,8 @@ fn main() -> anyhow::Result<ExitCode> {
         }
         [folder, database, port] => {
             let mut config = Config::local(folder);
+            // Several on any machine, so that they meet.
+            config.database_partitions = 4;
             config.database = database.parse()?;
             config.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, port.parse().context("PORT")?));
             let many = 1_000_000;
