@@ -378,6 +378,10 @@ impl<'a> Transaction<'a> {
                 {
                     let name = store::conversation::name_of_message(self.db, row)?;
                     self.touch(&name)?;
+                    if !entry.content.is_empty() {
+                        // The server has another message under this key.
+                        store::message::replace_content(self.db, row, &entry)?;
+                    }
                     self.settled(row, &name.to_ref(), "")?;
                 }
             }

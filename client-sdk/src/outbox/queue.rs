@@ -298,6 +298,11 @@ mod tests {
         assert_eq!(expired.len(), 1);
         assert_eq!(expired[0].1.code(), ErrorCode::NetworkModuleRequestTimeout);
         assert_eq!(queue.next_deadline_ms(false), Some(200));
+        // With a connection only those count that have failed, so that a long queue is not searched for nothing.
+        assert_eq!((queue.failed, queue.next_deadline_ms(true)), (1, Some(200)));
+        assert_eq!(queue.expired(200, true).len(), 1);
+        queue.push(outgoing(3, 300));
+        assert_eq!((queue.failed, queue.next_deadline_ms(true)), (0, None));
     }
 
     #[test]
