@@ -35,7 +35,7 @@ impl Chat {
     /// ```no_run
     /// # async fn example(zim: &zim_client_sdk::Zim) -> Result<(), zim_client_sdk::Error> {
     /// let bob = zim.peer("bob");
-    /// let sent = bob.send("helo").await?;
+    /// let sent = bob.send("hi").await?;
     /// let edited = bob.edit(&sent, "hello").await?;
     /// assert!(edited.edited_time > 0);
     /// # Ok(())

@@ -67,9 +67,9 @@ async fn edit_message_replaces_the_content_for_everybody() {
     let world = World::new().await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
     let phone = world.device("ann").await;
-    let sent = ann.say("bob", "helo").await;
-    bob.receives("helo").await;
-    phone.receives("helo").await;
+    let sent = ann.say("bob", "hey").await;
+    bob.receives("hey").await;
+    phone.receives("hey").await;
     world.clock.advance(5_000);
     let content = Message {
         extended_data: "v2".into(),
@@ -285,8 +285,8 @@ async fn root_of(device: &Device) -> Message {
 async fn reply_message_follows_what_becomes_of_its_source() {
     let world = World::new().await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
-    let root = ann.say("bob", "helo").await;
-    let got = bob.receives("helo").await;
+    let root = ann.say("bob", "hey").await;
+    let got = bob.receives("hey").await;
     let answer = reply(&bob, &got, "re").await.unwrap();
     ann.receives("re").await;
     let changed = async |device: &Device| match device.next(EventKind::MessageRepliedInfoChanged).await {
