@@ -178,6 +178,7 @@ impl Server {
         tasks.spawn(user::notify_of_profiles(Arc::clone(&app), stopped.clone()));
         tasks.spawn(status::notify_of_statuses(Arc::clone(&app), stopped.clone()));
         tasks.spawn(presence::mark_unmarked_logins(Arc::clone(&app), stopped.clone()));
+        tasks.spawn(presence::watch_logins(Arc::clone(&app), stopped.clone()));
         tasks.spawn({
             let (app, end) = (Arc::clone(&app), stopped.clone());
             let (kinds, timers) = (Arc::clone(&app.kinds), Arc::clone(&app.timers));

@@ -105,8 +105,9 @@ impl App {
         for app in db.read(async move |tx| app_rows(tx).await).await? {
             tenants.add(app.into_tenant(&secret));
         }
+        let node = db.lease().map_or(0, |lease| lease.number());
         Ok(Arc::new(Self {
-            ids: IdGenerator::new(clock.clone(), 0, newest),
+            ids: IdGenerator::new(clock.clone(), node, newest),
             db,
             fanout,
             timers,

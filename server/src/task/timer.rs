@@ -24,6 +24,12 @@ impl Timers {
         }
     }
 
+    /// Lets the workers look at once.
+    pub fn look(&self) {
+        self.tasks.note(i64::MIN);
+        self.outbox.note(i64::MIN);
+    }
+
     pub(super) fn of(&self, queue: Queue) -> &Timer {
         match queue {
             Queue::Tasks => &self.tasks,
