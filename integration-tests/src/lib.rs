@@ -27,6 +27,8 @@ mod folder;
 mod logs;
 /// PostgreSQL servers for tests.
 pub mod postgres;
+/// NATS servers for tests.
+pub mod nats;
 /// A database for one test.
 mod database;
 /// A UDP relay between a client and the server, with network conditions that a test sets.

@@ -26,6 +26,8 @@ pub struct Lease {
     origin: Instant,
     /// When this server stops, in milliseconds since the origin.
     ends_ms: AtomicU64,
+    /// The other nodes that hold their numbers.
+    peers: Mutex<Vec<(u8, i64)>>,
     /// Dead nodes that were reported.
     reported: Mutex<Vec<(i64, i64)>>,
     deaths: watch::Sender<u64>,
@@ -39,6 +41,7 @@ impl Lease {
             generation,
             origin: Instant::now(),
             ends_ms: AtomicU64::new(0),
+            peers: Mutex::default(),
             reported: Mutex::default(),
             deaths: watch::Sender::new(0),
         }
@@ -80,6 +83,16 @@ impl Lease {
         while self.is_held() {
             sleep_until(self.ends_at()).await;
         }
+    }
+
+    /// Returns the numbers and generations of the other nodes that hold their leases, as of the last renewal.
+    pub fn peers(&self) -> Vec<(u8, i64)> {
+        self.peers.lock().clone()
+    }
+
+    /// Sets what [`Lease::peers`] returns.
+    pub(super) fn set_peers(&self, peers: Vec<(u8, i64)>) {
+        *self.peers.lock() = peers;
     }
 
     /// Notes the nodes that are dead now, by number and generation.

@@ -88,9 +88,17 @@ pub(super) async fn end_expired(link: &mut Link, lease: &Lease) -> Result<Vec<i6
         .await?;
         ended.push(number);
     }
-    let sql = format!("SELECT number, generation FROM server_node WHERE lease_until = {DEAD}");
-    let rows = link.fetch(&sql, &[]).await?;
-    let dead = rows.iter().map(|row| Ok((row.get(0)?, row.get(1)?))).collect::<Result<Vec<_>, DbError>>()?;
+    let (mut dead, mut peers) = (Vec::new(), Vec::new());
+    for row in link.fetch("SELECT number, generation, lease_until FROM server_node WHERE lease_until <> 0", &[]).await?
+    {
+        let (number, generation, until): (i64, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        if until == DEAD {
+            dead.push((number, generation));
+        } else if number != i64::from(lease.number()) {
+            peers.push((u8::try_from(number).unwrap_or(u8::MAX), generation));
+        }
+    }
+    lease.set_peers(peers);
     lease.note_dead(dead);
     Ok(ended)
 }
