@@ -183,6 +183,11 @@ impl World {
         self.server.as_ref().expect("the server runs")
     }
 
+    /// Returns the running nodes: the server, and another one if there are two.
+    pub fn servers(&self) -> impl Iterator<Item = &Server> {
+        self.server.iter().chain(&self.second)
+    }
+
     /// Starts the server again on its data.
     pub async fn start_server(&mut self) {
         assert!(self.server.is_none(), "the server runs already");

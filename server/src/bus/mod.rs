@@ -6,6 +6,7 @@
 //! that have changed. So a node knows when it has missed something, also when nothing follows. Then it compares with the
 //! database (`app/audit.rs`).
 
+mod asking;
 mod hint;
 mod nats;
 mod numbers;
@@ -14,11 +15,16 @@ mod outgoing;
 use std::fmt::Debug;
 use std::sync::Arc;
 
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use tokio::sync::mpsc::UnboundedReceiver;
+use zim_protocol::SessionInfo;
 
+pub(crate) use self::asking::Question;
 pub use self::nats::BusError;
 pub(crate) use self::nats::{Nats, connect};
 use crate::effect::Effect;
+use crate::key::AppKey;
 
 /// Whether hints reach the other nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +44,8 @@ pub(crate) enum Heard {
     Effects(Vec<Effect>),
     /// Something was missed.
     Gap,
+    /// Another node asks for the sessions here.
+    Question(Question),
 }
 
 /// Carries hints to the other nodes. It keeps the order of those about one conversation, and of those about one user.
@@ -47,6 +55,10 @@ pub trait Bus: Debug + Send + Sync {
 
     /// Returns whether hints reach the other nodes.
     fn state(&self) -> BusState;
+
+    /// Returns the sessions of an app on the other nodes, or those of one user unless `user_id` is empty. Those of a node that
+    /// does not answer are missing.
+    fn sessions(&self, app: AppKey, user_id: &str) -> BoxFuture<'_, Vec<SessionInfo>>;
 }
 
 /// The bus of a server that does not share its database.
@@ -58,6 +70,10 @@ impl Bus for NoBus {
 
     fn state(&self) -> BusState {
         BusState::Alone
+    }
+
+    fn sessions(&self, _: AppKey, _: &str) -> BoxFuture<'_, Vec<SessionInfo>> {
+        async { Vec::new() }.boxed()
     }
 }
 

@@ -8,14 +8,17 @@ use std::time::Duration;
 
 use async_nats::connection::State;
 use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, Message, ServerAddr, Subscriber};
-use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, StreamExt};
 use parking_lot::Mutex;
 use prost::Message as _;
-use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use zim_protocol::SessionInfo;
 
+use super::asking::{Asking, Question, SessionsAnswer, SessionsQuestion, answers_to, pages};
 use super::hint::{self, Beat, Packet};
 use super::numbers::{NodeId, Numbers, SUBJECTS};
 use super::outgoing::{Outgoing, Queue};
@@ -23,6 +26,7 @@ use super::{Bus, BusState, Connected, Heard};
 use crate::config::BusUrl;
 use crate::db::Lease;
 use crate::effect::Effect;
+use crate::key::AppKey;
 
 /// How often a node sends a beat.
 const BEAT: Duration = Duration::from_secs(1);
@@ -34,6 +38,8 @@ const CONNECT: Duration = Duration::from_secs(5);
 const RECONNECT: Duration = Duration::from_millis(500);
 /// After so long without a packet or a beat, hints of a node do not arrive.
 const SILENT: Duration = Duration::from_secs(4);
+/// How long other nodes have to say which sessions they have.
+const ANSWER: Duration = Duration::from_secs(1);
 /// How long a node that leaves may take to send what waits.
 const LEAVE: Duration = Duration::from_secs(2);
 /// For this long, a node may hear others for the first time in the middle of their packets.
@@ -55,6 +61,8 @@ pub(crate) struct Nats {
     client: Client,
     prefix: String,
     is_up: AtomicBool,
+    asking: Asking,
+    lease: Arc<Lease>,
     /// When other nodes were heard last.
     heard_at: Mutex<HashMap<NodeId, Instant>>,
 }
@@ -64,12 +72,23 @@ impl Nats {
         self.client.connection_state() == State::Connected
     }
 
-    /// Whether all of these nodes have been heard of late. One that has just joined has some time.
-    fn hears(&self, peers: Vec<NodeId>) -> bool {
+    /// Whether all other nodes have been heard of late. One that has just joined has some time.
+    fn hears_all(&self) -> bool {
+        let (peers, now) = (self.lease.peers(), Instant::now());
         let mut heard_at = self.heard_at.lock();
-        let now = Instant::now();
-        heard_at.retain(|node, _| peers.contains(node));
-        peers.into_iter().fold(true, |all, peer| all & (heard_at.entry(peer).or_insert(now).elapsed() < SILENT))
+        let is_fresh = |at: Instant| now.saturating_duration_since(at) < SILENT;
+        // A node that is heard and not known has just joined or just left.
+        heard_at.retain(|node, at| peers.contains(node) || is_fresh(*at));
+        for peer in peers {
+            heard_at.entry(peer).or_insert(now);
+        }
+        heard_at.values().all(|at| is_fresh(*at))
+    }
+
+    /// The number of other nodes.
+    fn count_others(&self) -> usize {
+        let heard_at = self.heard_at.lock();
+        heard_at.len() + self.lease.peers().iter().filter(|peer| !heard_at.contains_key(peer)).count()
     }
 
     /// Sends what waits, and no more after that.
@@ -95,6 +114,56 @@ impl Bus for Nats {
 
     fn state(&self) -> BusState {
         if self.is_up.load(Ordering::Relaxed) { BusState::Up } else { BusState::Down }
+    }
+
+    fn sessions(&self, app: AppKey, user_id: &str) -> BoxFuture<'_, Vec<SessionInfo>> {
+        let user_id = user_id.to_owned();
+        async move {
+            let (number, answers) = self.asking.begin(self.node);
+            let (node, generation) = (u32::from(self.node.0), self.node.1);
+            let question = SessionsQuestion { node, generation, number, app: app.0, user_id };
+            let sessions = self.ask(question, answers).await;
+            self.asking.end(self.node, number);
+            sessions
+        }
+        .boxed()
+    }
+}
+
+impl Nats {
+    async fn ask(
+        &self,
+        question: SessionsQuestion,
+        mut answers: UnboundedReceiver<SessionsAnswer>,
+    ) -> Vec<SessionInfo> {
+        let (mut sessions, mut left) = (Vec::new(), self.count_others());
+        let subject = format!("{}.ask", self.prefix);
+        if left == 0
+            || !self.is_connected()
+            || self.client.publish(subject, question.encode_to_vec().into()).await.is_err()
+        {
+            return sessions;
+        }
+        let until = Instant::now() + ANSWER;
+        while left > 0 {
+            let Ok(Some(answer)) = timeout_at(until, answers.recv()).await else {
+                tracing::warn!(nodes = left, "nodes did not say which sessions they have");
+                break;
+            };
+            sessions.extend(answer.sessions);
+            left -= usize::from(answer.is_last);
+        }
+        sessions
+    }
+
+    /// Answers a question of another node.
+    pub(crate) async fn answer(&self, question: &Question, sessions: Vec<SessionInfo>) {
+        let subject = format!("{}{}", self.prefix, question.reply_to);
+        for page in pages(sessions) {
+            if let Err(error) = self.client.publish(subject.clone(), page.encode_to_vec().into()).await {
+                tracing::warn!(%error, "a question of another node was not answered");
+            }
+        }
     }
 }
 
@@ -123,11 +192,13 @@ pub(crate) async fn connect(
         client,
         prefix,
         is_up: AtomicBool::new(true),
+        asking: Asking::default(),
+        lease: Arc::clone(lease),
         heard_at: Mutex::default(),
     });
     let (sender, heard) = unbounded_channel();
     tasks.spawn(end.clone().run_until_cancelled_owned(send(Arc::clone(&bus))));
-    tasks.spawn(end.clone().run_until_cancelled_owned(beat(Arc::clone(&bus), Arc::clone(lease), sender.clone())));
+    tasks.spawn(end.clone().run_until_cancelled_owned(beat(Arc::clone(&bus), sender.clone())));
     tasks.spawn(end.clone().run_until_cancelled_owned(listen(Arc::clone(&bus), subscribed, sender)));
     Ok(Connected { bus, heard })
 }
@@ -218,12 +289,12 @@ async fn send(bus: Arc<Nats>) {
 }
 
 /// Sends beats and watches the connection.
-async fn beat(bus: Arc<Nats>, lease: Arc<Lease>, heard: UnboundedSender<Heard>) {
+async fn beat(bus: Arc<Nats>, heard: UnboundedSender<Heard>) {
     let mut beats = interval(BEAT);
     beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         beats.tick().await;
-        let is_up = bus.hears(lease.peers()) && bus.is_connected();
+        let is_up = bus.hears_all() && bus.is_connected();
         metrics::gauge!("zim_bus_up").set(if is_up { 1.0 } else { 0.0 });
         if bus.is_up.swap(is_up, Ordering::Relaxed) != is_up {
             let state =
@@ -275,6 +346,15 @@ fn hear(bus: &Nats, numbers: &mut Numbers, is_new: bool, message: Message) -> Ve
             out.push(Heard::Gap);
         }
         out.push(Heard::Effects(hints.effects));
+    } else if subject == ".ask"
+        && let Ok(question) = SessionsQuestion::decode(&message.payload[..])
+    {
+        let reply_to = answers_to(node_id(question.node, question.generation), question.number);
+        out.push(Heard::Question(Question { app: AppKey(question.app), user_id: question.user_id, reply_to }));
+    } else if subject.starts_with(".answer.")
+        && let Ok(answer) = SessionsAnswer::decode(&message.payload[..])
+    {
+        bus.asking.answer(subject, answer);
     } else if subject == ".beat"
         && let Ok(beat) = Beat::decode(message.payload)
         && node_id(beat.node, beat.generation) != own

@@ -53,7 +53,11 @@ pub(crate) async fn join(app: &Arc<App>) -> Result<Option<Joined>, BusError> {
     let Connected { bus, heard } = connected.inspect_err(|_| end.cancel())?;
     app.fanout.share();
     let gaps = Arc::new(Notify::new());
-    tasks.spawn(end.clone().run_until_cancelled_owned(hear(Arc::clone(app), heard, Arc::clone(&gaps))));
+    tasks.spawn(end.clone().run_until_cancelled_owned(hear(
+        Arc::clone(app),
+        (Arc::clone(&bus), heard),
+        Arc::clone(&gaps),
+    )));
     tasks.spawn(end.clone().run_until_cancelled_owned(mend(Arc::clone(app), Arc::clone(&gaps))));
     tasks.spawn(end.clone().run_until_cancelled_owned(mend_after_deaths(lease.deaths(), gaps)));
     let shared: Arc<dyn Bus> = Arc::clone(&bus) as _;
@@ -77,11 +81,16 @@ fn deployment(app: &App) -> String {
 }
 
 /// Takes over what other nodes have committed.
-async fn hear(app: Arc<App>, mut heard: UnboundedReceiver<Heard>, gaps: Arc<Notify>) {
+async fn hear(app: Arc<App>, (bus, mut heard): (Arc<Nats>, UnboundedReceiver<Heard>), gaps: Arc<Notify>) {
     while let Some(heard) = heard.recv().await {
         let effects = match heard {
             Heard::Gap => {
                 gaps.notify_one();
+                continue;
+            }
+            Heard::Question(question) => {
+                let sessions = app.tenants.of(question.app).map(|tenant| app.sessions_here(&tenant, &question.user_id));
+                bus.answer(&question, sessions.unwrap_or_default()).await;
                 continue;
             }
             Heard::Effects(effects) => effects,

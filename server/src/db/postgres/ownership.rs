@@ -136,6 +136,8 @@ impl Ownership {
             connector.store = format!("{STORE} {}", lease.number()).into();
             // Those of the server that had the number before.
             end_connections(&mut link, &connector.store).await?;
+            // It knows the others from the beginning.
+            node::end_expired(&mut link, &lease).await?;
             tracing::info!(node = lease.number(), generation = lease.generation(), "this server is a node");
             connector.lease = Some(Arc::new(lease));
         }
