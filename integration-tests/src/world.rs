@@ -2,7 +2,6 @@
 //! and their devices then alternate between them, and no test knows.
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -30,7 +29,7 @@ use zim_server::db::Tx;
 use crate::database::TestDatabase;
 use crate::device::{DataDir, Device};
 use crate::fixture::{App, Fixture};
-use crate::folder::copy_private;
+use crate::folder::{copy_private, share_identity};
 use crate::logs::Logged;
 use crate::proxy::Proxy;
 use crate::raw::{RawClient, hello};
@@ -481,14 +480,6 @@ impl World {
         });
         let now = Handle::current().metrics();
         assert!(left.await.is_ok(), "{} tasks are left, {before} existed before", now.num_alive_tasks());
-    }
-}
-
-/// Gives a node the certificate, the keys and the first app of another, as an operator does.
-fn share_identity(from: &Path, to: &Path) {
-    zim_files::create_folder(to).unwrap();
-    for file in ["cert.pem", "key.pem", "transport.key", "admin.key", "first-app.toml"] {
-        std::fs::copy(from.join(file), to.join(file)).unwrap();
     }
 }
 

@@ -51,10 +51,10 @@ pub(super) struct Hint {
 enum Kind {
     #[prost(message, tag = "1")]
     Message(MessageHint),
-    #[prost(message, tag = "2")]
-    Feed(FeedHint),
-    #[prost(message, tag = "3")]
-    Change(ChangeHint),
+    #[prost(message, boxed, tag = "2")]
+    Feed(Box<FeedHint>),
+    #[prost(message, boxed, tag = "3")]
+    Change(Box<ChangeHint>),
     #[prost(message, tag = "4")]
     Transient(TransientHint),
     #[prost(message, tag = "5")]
@@ -245,13 +245,13 @@ fn kind(effect: &Effect) -> Kind {
         }),
         Effect::Feed { user, pos, entry, cause } => {
             let entry = FeedEntry { pos: pos.unsigned_abs(), detail: Some((**entry).clone()) };
-            Kind::Feed(FeedHint { user: user.0, entry: Some(entry), cause: cause.0 })
+            Kind::Feed(Box::new(FeedHint { user: user.0, entry: Some(entry), cause: cause.0 }))
         }
-        Effect::Change { audience, entry, cause } => Kind::Change(ChangeHint {
+        Effect::Change { audience, entry, cause } => Kind::Change(Box::new(ChangeHint {
             audience: Some(AudienceHint::of(audience)),
             entry: Some((**entry).clone()),
             cause: cause.0,
-        }),
+        })),
         Effect::Transient(transient) => Kind::Transient(TransientHint {
             audience: Some(AudienceHint::of(&transient.audience)),
             message: Some(transient.message.clone()),
