@@ -81,6 +81,11 @@ pub enum Effect {
         /// The time.
         at: i64,
     },
+    /// The operator created, changed or deleted an app. This node has done so in memory.
+    AppChanged {
+        /// The app.
+        app: AppKey,
+    },
     /// All one-shot logins of a user have ended, also those that are being admitted.
     OneShotsEnded {
         /// The user of the logins.

@@ -25,7 +25,7 @@ fn users(reaction: &MessageReaction) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn add_message_reaction_is_seen_by_everybody_as_their_own_or_anothers() {
+async fn add_message_reaction_is_seen_by_everybody_as_their_own_or_not() {
     let world = World::new().await;
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
     let phone = world.device("ann").await;
