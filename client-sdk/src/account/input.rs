@@ -11,7 +11,7 @@ use zim_protocol::{
 
 use super::remote::Remote;
 use super::task::{AUDIT_MS, AccountTask, InFlight, Stored};
-use crate::apply::Settle;
+use crate::apply::{Edit, Settle};
 use crate::engine::Origin;
 use crate::error::Error;
 use crate::outbox::Submission;
@@ -35,6 +35,8 @@ pub(crate) enum Input {
     Users(Vec<UserFullInfo>, Stored),
     /// The user's own status, as a request of this device changed it.
     OwnStatus(UserStatus, Stored),
+    /// What only this device does to its list of conversations.
+    Edit(Edit, Stored),
     /// A message to send.
     Send(Box<Submission>),
     /// The app can use the account from now on.
@@ -89,7 +91,10 @@ impl<L: Remote> AccountTask<L> {
                 let error =
                     || Error::new(ErrorCode::DatabaseModuleSeleteDatabaseError, "the local database cannot be read");
                 match input {
-                    Input::Filled { done, .. } | Input::Users(_, done) | Input::OwnStatus(_, done) => {
+                    Input::Filled { done, .. }
+                    | Input::Users(_, done)
+                    | Input::OwnStatus(_, done)
+                    | Input::Edit(_, done) => {
                         done(Err(error()));
                     }
                     Input::Send(submission) => {
@@ -145,6 +150,10 @@ impl<L: Remote> AccountTask<L> {
             }
             Input::OwnStatus(status, done) => {
                 self.job.settle.push(Settle::OwnStatus(status));
+                self.after.done.push(done);
+            }
+            Input::Edit(edit, done) => {
+                self.job.settle.push(Settle::Edit(edit));
                 self.after.done.push(done);
             }
             Input::Send(submission) => self.submit(submission),

@@ -36,7 +36,7 @@ pub(crate) use self::remote::Remote;
 use self::task::{AccountTask, Parts, Shared, Stored, UNKNOWN};
 pub(crate) use self::watchers::Wake;
 use self::watchers::Watchers;
-use crate::apply::Viewer;
+use crate::apply::{Edit, Viewer};
 use crate::config::Config;
 use crate::engine::{Position, State, SyncEngine};
 use crate::error::Error;
@@ -382,6 +382,11 @@ impl<L: Remote> Account<L> {
     /// Stores the user's own status, as a request of this device changed it.
     pub(crate) async fn store_own_status(&self, status: UserStatus) -> Result<(), Error> {
         self.ask(|done| Input::OwnStatus(status, done)).await
+    }
+
+    /// Changes what only this device has in its list of conversations.
+    pub(crate) async fn edit(&self, edit: Edit) -> Result<(), Error> {
+        self.ask(|done| Input::Edit(edit, done)).await
     }
 
     /// Fetches a page of history of a conversation that is in the store. Returns whether the page covers any position.

@@ -20,6 +20,7 @@ use zim_protocol::{
     Snapshot, UserFullInfo, UserInfoUpdatedEvent, UserRuleUpdatedEvent, UserStatus, change_entry, feed_entry::Detail,
 };
 
+pub(crate) use self::conversation::Edit;
 use self::conversation::disturbing;
 use self::recent::Known;
 pub(crate) use self::recent::Recent;
@@ -77,6 +78,8 @@ pub(crate) enum Settle {
     Snapshot(Snapshot),
     /// The user's own status, as a request of this device changed it: not news to its app.
     OwnStatus(UserStatus),
+    /// What only this device does to its list of conversations.
+    Edit(Edit),
 }
 
 /// The work of one transaction.
@@ -106,9 +109,11 @@ impl Job {
         let settled = |settle: &Settle| match settle {
             Settle::Users(users) => users.len(),
             Settle::Snapshot(snapshot) => snapshot.profiles.len() + snapshot.statuses.len(),
+            Settle::Edit(Edit::HideAll { .. }) => usize::MAX,
             _ => 1,
         };
-        let rows = rows.saturating_add(self.attach.len()).saturating_add(self.settle.iter().map(settled).sum());
+        let settled = self.settle.iter().map(settled).fold(0, usize::saturating_add);
+        let rows = rows.saturating_add(self.attach.len()).saturating_add(settled);
         if rows <= SHORT { Length::Short } else { Length::Long }
     }
 }
@@ -225,6 +230,8 @@ struct Transaction<'a> {
     /// Statuses that are news.
     status_news: Vec<UserStatus>,
     needs_audit: bool,
+    /// The conversations that leave the list together with all others: no event tells of each.
+    quiet: HashSet<i64>,
 }
 
 impl<'a> Transaction<'a> {
@@ -242,6 +249,7 @@ impl<'a> Transaction<'a> {
             sent: Vec::new(),
             status_news: Vec::new(),
             needs_audit: false,
+            quiet: HashSet::new(),
         }
     }
 
@@ -317,11 +325,13 @@ impl<'a> Transaction<'a> {
                 store::friend_application::mark_stale(self.db)?;
                 block::mark_stale(self.db)?;
                 store::status::mark_stale(self.db)?;
+                store::conversation_setting::mark_stale(self.db)?;
                 store::conversation::drop_all(self.db)
             }
             // Conversations are swept at the end, when all states are stored.
             Change::Sweep => {
                 self.sweep_friends()?;
+                self.sweep_settings()?;
                 store::status::sweep(self.db)?;
                 for user in block::sweep(self.db)? {
                     self.blacklist_changed(user, BlacklistChangeAction::Removed);
@@ -352,6 +362,8 @@ impl<'a> Transaction<'a> {
                 }
                 Ok(())
             }
+            Detail::Setting(setting) => self.setting(&setting),
+            Detail::AllDeleted(all) => self.all_deleted(&all, origin),
             // The engine handles entries about conversations.
             Detail::Conversation(_) | Detail::Read(_) => Ok(()),
         }
@@ -404,6 +416,7 @@ impl<'a> Transaction<'a> {
             Settle::Users(users) => users.into_iter().try_for_each(|info| self.store_incidental_profile(info))?,
             Settle::Snapshot(snapshot) => self.snapshot(snapshot)?,
             Settle::OwnStatus(status) => drop(store::status::write(self.db, status)?),
+            Settle::Edit(edit) => self.edit(edit)?,
         }
         Ok(())
     }
@@ -422,11 +435,15 @@ impl<'a> Transaction<'a> {
             if !is_sweep {
                 self.recent.note_conversation(name, Known { id, shown: after.clone() });
             }
-            let Some(conversation) = after.filter(|after| before.as_ref() != Some(after)) else { continue };
-            let event = match &before {
-                Some(before) if conversation.is_disabled && !before.is_disabled => ConversationEvent::Disabled,
-                Some(_) => ConversationEvent::Updated,
-                None => ConversationEvent::Added,
+            let (event, conversation) = match (before, after) {
+                (None, Some(after)) => (ConversationEvent::Added, after),
+                (Some(before), Some(after)) if before == after => continue,
+                (Some(before), Some(after)) if after.is_disabled && !before.is_disabled => {
+                    (ConversationEvent::Disabled, after)
+                }
+                (Some(_), Some(after)) => (ConversationEvent::Updated, after),
+                (Some(before), None) if !self.quiet.contains(&id) => (ConversationEvent::Deleted, before),
+                (_, None) => continue,
             };
             infos.push(ConversationChangeInfo { event: event as i32, conversation: Some(conversation) });
         }

@@ -6,6 +6,8 @@ mod send;
 mod revoke;
 /// Reading, from new to old.
 mod history;
+/// The conversation in the list: pin, marks, draft.
+mod list;
 /// Groups.
 mod group;
 /// Streams that fetch page after page.

@@ -31,7 +31,7 @@ const OUR_FIELDS: [&str; 4] = [
 ];
 
 /// Fields of requests that are no parameters in the reference.
-const OUR_PARAMETERS: [&str; 7] = [
+const OUR_PARAMETERS: [&str; 8] = [
     // The reference's SDK has the app from `create`.
     "LoginRequest.appID",
     "LoginRequest.appSign",
@@ -40,6 +40,7 @@ const OUR_PARAMETERS: [&str; 7] = [
     "SendMessageRequest.clientKey",
     "SendMessageRequest.omitContent",
     "ClearConversationUnreadMessageCountRequest.throughSeq",
+    "DeleteConversationRequest.throughSeq",
 ];
 
 /// Parameters that do not travel.
