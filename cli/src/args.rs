@@ -4,8 +4,8 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::bench::{self, BenchArgs};
 use crate::command::{
-    admin, blacklist, call, chat, completions, conversation, demo, friend, group, history, listen, login, logout, ping,
-    profile, revoke, send, status, token, user,
+    admin, blacklist, call, chat, completions, conversation, demo, friend, group, history, listen, login, logout,
+    message, ping, profile, revoke, send, status, token, user,
 };
 use crate::context::{Context, within};
 use crate::exit::{self, Failure};
@@ -50,6 +50,9 @@ enum Command {
     History(history::HistoryArgs),
     /// Take back a message that you sent
     Revoke(revoke::RevokeArgs),
+    /// Edit, reply to, react to, pin and delete messages
+    #[command(subcommand, visible_alias = "msg")]
+    Message(message::MessageCommand),
     /// List, show, read and arrange conversations
     #[command(subcommand, visible_alias = "conv")]
     Conversation(conversation::ConversationCommand),
@@ -112,6 +115,7 @@ impl Command {
             Self::Chat(args) => chat::run(args, &context()?).await,
             Self::History(args) => history::run(args, &context()?).await,
             Self::Revoke(args) => revoke::run(args, &context()?).await,
+            Self::Message(command) => message::run(command, &context()?).await,
             Self::Conversation(command) => conversation::run(command, &context()?).await,
             Self::User(command) => user::run(command, &context()?).await,
             Self::Friend(command) => friend::run(command, &context()?).await,

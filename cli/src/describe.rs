@@ -1,6 +1,7 @@
 //! Messages and events as text.
 
 pub(crate) mod group;
+mod message;
 
 use zim_protocol::message::Body;
 use zim_protocol::{
@@ -22,6 +23,7 @@ pub(crate) fn content(message: &Message) -> String {
         Some(Body::Text(text)) => text.message.clone(),
         Some(Body::Custom(custom)) => format!("[custom {}] {}", custom.sub_type, custom.message),
         Some(Body::Revoke(_)) => "[revoked]".to_owned(),
+        Some(Body::Combine(combine)) => format!("[combined] {}: {}", combine.title, combine.summary),
         Some(Body::Command(command)) => match std::str::from_utf8(&command.message) {
             Ok(text) => format!("[command] {text}"),
             Err(_) => format!("[command, {} bytes]", command.message.len()),
@@ -169,6 +171,7 @@ pub(crate) fn event(output: Output, event: &Event, now_ms: i64) -> Vec<String> {
         Event::GroupMemberStateChanged(change) => at(group::members_changed(change)),
         Event::GroupMemberInfoUpdated(change) => group::members_updated(change).into_iter().flat_map(at).collect(),
         Event::GroupAttributesUpdated(change) => group::attributes_updated(change).into_iter().flat_map(at).collect(),
+        other if let Some(changed) = message::changed(other) => changed.into_iter().flat_map(at).collect(),
         other => {
             let json = other.to_json().map_or_else(|error| error.to_string(), |json| json.to_string());
             at(format!("{} {}", other.kind().name(), preview(&json, 200)))

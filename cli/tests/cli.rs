@@ -53,6 +53,38 @@ async fn two_users_exchange_messages() {
 }
 
 #[tokio::test]
+async fn message_edits_answers_reacts_pins_and_deletes() {
+    let env = TestEnv::new().await;
+    env.login("ann").await;
+    env.login("bob").await;
+    env.zim("ann", &["send", "bob", "oops"]).await.ok();
+    let said = async |user: &str, args: &[&str]| {
+        let line = [&["message"], args, &["--plain"]].concat();
+        env.zim(user, &line).await.ok().stdout.trim().to_owned()
+    };
+    assert_eq!(said("ann", &["edit", "bob", "1", "hello"]).await, "Edited message 1 with bob.");
+    assert_eq!(said("bob", &["reply", "ann", "1", "yes"]).await, "Sent message 2, a reply to message 1.");
+    assert!(said("ann", &["replies", "bob", "1"]).await.ends_with("bob  yes"));
+    assert_eq!(said("bob", &["react", "ann", "1", "like"]).await, "Reacted with like to message 1.");
+    assert_eq!(said("ann", &["reactions", "bob", "1", "like"]).await, "bob");
+    assert_eq!(said("bob", &["unreact", "ann", "1", "like"]).await, "Took like back from message 1.");
+    assert_eq!(said("bob", &["pin", "ann", "1"]).await, "Pinned message 1 with ann.");
+    assert!(said("ann", &["pinned", "bob"]).await.ends_with("ann  hello"));
+    assert_eq!(said("ann", &["unpin", "bob", "1"]).await, "Unpinned message 1 with bob.");
+    let refused = env.zim("ann", &["message", "unpin", "bob", "1"]).await;
+    assert!(refused.stderr.contains("the message is not pinned"), "{}", refused.stderr);
+    let refused = env.zim("bob", &["message", "receipts", "ann", "1"]).await;
+    assert!(refused.stderr.contains("message 1 was sent without a receipt"), "{}", refused.stderr);
+    let refused = env.zim("bob", &["message", "delete", "ann", "1", "9"]).await;
+    assert!(refused.stderr.contains("there is no message 9 with ann"), "{}", refused.stderr);
+    assert_eq!(said("bob", &["delete", "ann", "1"]).await, "Deleted message 1 with ann, for you alone.");
+    assert_eq!(said("bob", &["delete", "ann", "--all"]).await, "Deleted all messages with ann, for you alone.");
+    let history = env.zim("ann", &["history", "bob", "--plain"]).await.ok().stdout;
+    assert!(history.contains("hello") && history.contains("yes"), "{history}");
+    env.end().await;
+}
+
+#[tokio::test]
 async fn revoke_takes_back_a_message() {
     let env = TestEnv::new().await;
     env.login("ann").await;

@@ -53,6 +53,7 @@ async fn prepared(home: &Path) -> TestEnv {
     env.zim_with("", &["send", "bob", "--lines", "-"], &lines).await.ok();
     env.zim("", &["group", "create", "crew", "bob", "carol"]).await.ok();
     env.zim("", &["send", "--group", "crew", "hi"]).await.ok();
+    env.zim("", &["send", "--group", "crew", "hi again"]).await.ok();
     env.zim("", &["admin", "--server-data", env.data(), "app", "create", "--app-id", APP]).await.ok();
     let app_id = env.app_id().to_string();
     let token = ["token", "ann", "--app-id", &app_id, "--secret", env.server_secret()];

@@ -1,0 +1,354 @@
+//! `zim message`: what can be done with messages that were sent.
+
+use clap::{Args, Subcommand};
+use zim_client_sdk::message::MessageSendNotification;
+use zim_protocol::{
+    ConversationType, GroupMessageReceiptMemberQueryConfig, Message, MessageDeleteConfig, MessageEditConfig,
+    MessagePinConfig, MessageReactionAddConfig, MessageReactionUserQueryConfig, MessageReceiptInfo,
+    MessageRepliedListQueryConfig, MessageSendConfig,
+};
+
+use crate::context::{Context, Session};
+use crate::describe;
+use crate::exit::Failure;
+use crate::target::Target;
+use crate::text::preview;
+
+/// `zim message`
+#[derive(Debug, Subcommand)]
+#[command(after_help = "\
+A message is named by its conversation and its number in zim history.
+
+Examples:
+  zim message edit bob 118 'what I meant'
+  zim message reply bob 118 yes
+  zim message react --group crew 2 like
+  zim message pin bob 118
+  zim message delete bob 116 117")]
+pub(crate) enum MessageCommand {
+    /// Replace the text of a message that you sent
+    Edit(TextArgs),
+    /// Reply to a message
+    Reply(TextArgs),
+    /// List the replies to a message, and to these
+    Replies(OneArgs),
+    /// React to a message
+    React(ReactionArgs),
+    /// Take a reaction back
+    Unreact(ReactionArgs),
+    /// List the users who reacted with a type
+    Reactions(ReactionArgs),
+    /// Pin a message to its conversation
+    Pin(PinArgs),
+    /// Unpin a message
+    Unpin(OneArgs),
+    /// List the pinned messages of a conversation, the last one first
+    Pinned(Target),
+    /// Tell the sender of a message that you have read it
+    Receipt(OneArgs),
+    /// Show who has read a message that you sent with a receipt
+    Receipts(ReceiptsArgs),
+    /// Delete messages for yourself, on all of your devices
+    Delete(DeleteArgs),
+    /// Show what a combined message combines
+    Detail(OneArgs),
+}
+
+/// One message.
+#[derive(Args, Debug)]
+pub(crate) struct OneArgs {
+    #[command(flatten)]
+    with: Target,
+    /// The sequence number of the message
+    #[arg(value_name = "SEQ", value_parser = clap::value_parser!(i64).range(1..))]
+    seq: i64,
+}
+
+/// One message and a text.
+#[derive(Args, Debug)]
+pub(crate) struct TextArgs {
+    #[command(flatten)]
+    one: OneArgs,
+    /// The text
+    #[arg(value_name = "TEXT")]
+    text: String,
+}
+
+/// One message and a type of reaction.
+#[derive(Args, Debug)]
+pub(crate) struct ReactionArgs {
+    #[command(flatten)]
+    one: OneArgs,
+    /// Your word for the reaction, up to 32 bytes
+    #[arg(value_name = "TYPE")]
+    reaction: String,
+}
+
+/// One message to pin.
+#[derive(Args, Debug)]
+pub(crate) struct PinArgs {
+    #[command(flatten)]
+    one: OneArgs,
+    /// Fail if the conversation has as many pinned messages as it can have, instead of unpinning the first
+    #[arg(long)]
+    no_replace: bool,
+}
+
+/// One message, and which of its readers.
+#[derive(Args, Debug)]
+pub(crate) struct ReceiptsArgs {
+    #[command(flatten)]
+    one: OneArgs,
+    /// In a group, list who has not read it
+    #[arg(long)]
+    unread: bool,
+}
+
+/// Messages to delete.
+#[derive(Args, Debug)]
+pub(crate) struct DeleteArgs {
+    #[command(flatten)]
+    with: Target,
+    /// The sequence numbers of up to 10 messages
+    #[arg(value_name = "SEQ", required_unless_present = "all", num_args = 1..=10,
+        value_parser = clap::value_parser!(i64).range(1..))]
+    seqs: Vec<i64>,
+    /// All messages of the conversation
+    #[arg(long, conflicts_with = "seqs")]
+    all: bool,
+}
+
+pub(crate) async fn run(command: MessageCommand, context: &Context) -> Result<(), Failure> {
+    let session = context.one_shot().await?;
+    let outcome = match command {
+        MessageCommand::Edit(args) => edit(args, context, &session).await,
+        MessageCommand::Reply(args) => reply(args, context, &session).await,
+        MessageCommand::Replies(args) => replies(&args, context, &session).await,
+        MessageCommand::React(args) => react(&args, context, &session).await,
+        MessageCommand::Unreact(args) => unreact(&args, context, &session).await,
+        MessageCommand::Reactions(args) => reactions(&args, context, &session).await,
+        MessageCommand::Pin(args) => pin(&args.one, true, args.no_replace, context, &session).await,
+        MessageCommand::Unpin(args) => pin(&args, false, false, context, &session).await,
+        MessageCommand::Pinned(with) => pinned(&with, context, &session).await,
+        MessageCommand::Receipt(args) => receipt(&args, context, &session).await,
+        MessageCommand::Receipts(args) => receipts(&args, context, &session).await,
+        MessageCommand::Delete(args) => delete(&args, context, &session).await,
+        MessageCommand::Detail(args) => detail(&args, context, &session).await,
+    };
+    session.end().await;
+    outcome
+}
+
+impl OneArgs {
+    fn message(&self) -> Message {
+        self.with.message(self.seq)
+    }
+
+    fn what(&self, done: &str) -> String {
+        format!("{done} message {} {}.", self.seq, self.with.place("with"))
+    }
+
+    /// Fetches the message: some methods take its ID.
+    async fn fetch(&self, session: &Session) -> Result<Message, Failure> {
+        Ok(fetch(&self.with, &[self.seq], session).await?.remove(0))
+    }
+}
+
+/// Fetches messages, all of which must be there.
+async fn fetch(with: &Target, seqs: &[i64], session: &Session) -> Result<Vec<Message>, Failure> {
+    let found = session.zim.query_messages(seqs, &with.id, with.kind()).await?.message_list;
+    match seqs.iter().find(|seq| !found.iter().any(|message| message.message_seq == **seq)) {
+        Some(missing) => Err(Failure::other(format!("there is no message {missing} {}", with.place("with")))),
+        None => Ok(found),
+    }
+}
+
+/// Shows messages as `zim history` does.
+fn show(context: &Context, messages: &[Message], nothing: String) -> Result<(), Failure> {
+    if context.output.is_json() {
+        return messages.iter().try_for_each(|message| context.output.json(message));
+    }
+    if messages.is_empty() {
+        context.output.notice(nothing);
+    }
+    let columns = describe::sender_columns(messages);
+    let lines = messages.iter().flat_map(|message| describe::message(context.output, message, columns));
+    lines.into_iter().try_for_each(|line| context.output.line(line))
+}
+
+async fn edit(args: TextArgs, context: &Context, session: &Session) -> Result<(), Failure> {
+    let edited = Message { body: Message::text(args.text).body, ..args.one.message() };
+    let edited = session.zim.edit_message(&edited, MessageEditConfig {}).await?;
+    if context.output.is_json() {
+        return context.output.json(&edited);
+    }
+    context.output.line(args.one.what("Edited"))
+}
+
+async fn reply(args: TextArgs, context: &Context, session: &Session) -> Result<(), Failure> {
+    let original = args.one.fetch(session).await?;
+    let (config, notification) = (MessageSendConfig::default(), MessageSendNotification::default());
+    let sent = session.zim.reply_message(Message::text(args.text), &original, config, notification).await?;
+    if context.output.is_json() {
+        return context.output.json(&sent);
+    }
+    let seq = sent.message.map_or(0, |message| message.message_seq);
+    context.output.line(format!("Sent message {seq}, a reply to message {}.", args.one.seq))
+}
+
+async fn replies(args: &OneArgs, context: &Context, session: &Session) -> Result<(), Failure> {
+    let (message, mut all, mut next_flag) = (args.message(), Vec::new(), 0);
+    loop {
+        let config = MessageRepliedListQueryConfig { next_flag, count: 100 };
+        let page = session.zim.query_message_replied_list(&message, config).await?;
+        all.extend(page.message_list);
+        next_flag = page.next_flag;
+        if next_flag == 0 {
+            break;
+        }
+    }
+    show(context, &all, format!("Nobody has replied to message {} {}.", args.seq, args.with.place("with")))
+}
+
+async fn react(args: &ReactionArgs, context: &Context, session: &Session) -> Result<(), Failure> {
+    let config = MessageReactionAddConfig::default();
+    let added = session.zim.add_message_reaction(&args.reaction, &args.one.message(), config).await?;
+    if context.output.is_json() {
+        return context.output.json(&added);
+    }
+    context.output.line(format!("Reacted with {} to message {}.", preview(&args.reaction, 32), args.one.seq))
+}
+
+async fn unreact(args: &ReactionArgs, context: &Context, session: &Session) -> Result<(), Failure> {
+    let deleted = session.zim.delete_message_reaction(&args.reaction, &args.one.message()).await?;
+    if context.output.is_json() {
+        return context.output.json(&deleted);
+    }
+    context.output.line(format!("Took {} back from message {}.", preview(&args.reaction, 32), args.one.seq))
+}
+
+async fn reactions(args: &ReactionArgs, context: &Context, session: &Session) -> Result<(), Failure> {
+    let (message, mut next_flag, mut is_empty) = (args.one.message(), 0, true);
+    loop {
+        let reaction_type = args.reaction.clone();
+        let config = MessageReactionUserQueryConfig { next_flag, count: 100, reaction_type };
+        let page = session.zim.query_message_reaction_user_list(&message, config).await?;
+        for user in &page.user_info_list {
+            is_empty = false;
+            match context.output.is_json() {
+                true => context.output.json(user)?,
+                false => context.output.line(preview(&user.user_id, 32))?,
+            }
+        }
+        next_flag = page.next_flag;
+        if next_flag == 0 {
+            break;
+        }
+    }
+    if is_empty {
+        context.output.notice(format!("Nobody has reacted with {}.", preview(&args.reaction, 32)));
+    }
+    Ok(())
+}
+
+async fn pin(
+    args: &OneArgs,
+    is_pinned: bool,
+    keeps: bool,
+    context: &Context,
+    session: &Session,
+) -> Result<(), Failure> {
+    let config = MessagePinConfig { disable_auto_replace: keeps };
+    session.zim.pin_message(&args.message(), is_pinned, config).await?;
+    if context.output.is_json() {
+        return context.output.json(&serde_json::json!({}));
+    }
+    context.output.line(args.what(if is_pinned { "Pinned" } else { "Unpinned" }))
+}
+
+async fn pinned(with: &Target, context: &Context, session: &Session) -> Result<(), Failure> {
+    let found = session.zim.query_pinned_message_list(&with.id, with.kind()).await?.message_list;
+    show(context, &found, format!("There are no pinned messages {}.", with.place("with")))
+}
+
+async fn receipt(args: &OneArgs, context: &Context, session: &Session) -> Result<(), Failure> {
+    let message = args.fetch(session).await?;
+    let list = std::slice::from_ref(&message);
+    let sent = session.zim.send_message_receipts_read(list, &args.with.id, args.with.kind()).await?;
+    if context.output.is_json() {
+        return context.output.json(&sent);
+    }
+    context.output.line(format!("Told {} that you have read message {}.", describe::sender(&message), args.seq))
+}
+
+async fn receipts(args: &ReceiptsArgs, context: &Context, session: &Session) -> Result<(), Failure> {
+    let OneArgs { with, seq } = &args.one;
+    let message = args.one.fetch(session).await?;
+    let list = std::slice::from_ref(&message);
+    let found = session.zim.query_message_receipts_info(list, &with.id, with.kind()).await?;
+    let Some(info) = found.infos.first() else {
+        return Err(Failure::other(format!("message {seq} was sent without a receipt")));
+    };
+    if context.output.is_json() {
+        context.output.json(info)?;
+    } else {
+        context.output.line(read_by(info))?;
+    }
+    if with.kind() != ConversationType::Group {
+        return Ok(());
+    }
+    let mut next_flag = 0;
+    loop {
+        let config = GroupMessageReceiptMemberQueryConfig { next_flag, count: 100 };
+        let page = if args.unread {
+            session.zim.query_group_message_receipt_unread_member_list(&message, &with.id, config).await?
+        } else {
+            session.zim.query_group_message_receipt_read_member_list(&message, &with.id, config).await?
+        };
+        for member in &page.user_list {
+            match context.output.is_json() {
+                true => context.output.json(member)?,
+                false => context.output.line(preview(&member.user_id, 32))?,
+            }
+        }
+        next_flag = page.next_flag;
+        if next_flag == 0 {
+            return Ok(());
+        }
+    }
+}
+
+fn read_by(info: &MessageReceiptInfo) -> String {
+    format!("{} have read it, {} have not.", info.read_member_count, info.unread_member_count)
+}
+
+async fn delete(args: &DeleteArgs, context: &Context, session: &Session) -> Result<(), Failure> {
+    let config = MessageDeleteConfig { is_also_delete_server_message: Some(true) };
+    let (id, kind) = (&args.with.id, args.with.kind());
+    let done = if args.all {
+        session.zim.delete_all_message(id, kind, config).await?
+    } else {
+        let messages = fetch(&args.with, &args.seqs, session).await?;
+        session.zim.delete_messages(&messages, id, kind, config).await?
+    };
+    if context.output.is_json() {
+        return context.output.json(&done);
+    }
+    let what = if args.all {
+        "all messages".to_owned()
+    } else {
+        let seqs: Vec<String> = args.seqs.iter().map(i64::to_string).collect();
+        format!("message {}", seqs.join(", "))
+    };
+    context.output.line(format!("Deleted {what} {}, for you alone.", args.with.place("with")))
+}
+
+async fn detail(args: &OneArgs, context: &Context, session: &Session) -> Result<(), Failure> {
+    let message = args.fetch(session).await?;
+    let found = session.zim.query_combine_message_detail(&message).await?.message;
+    let combined = found.and_then(|message| match message.body {
+        Some(zim_protocol::message::Body::Combine(combine)) => Some(combine.message_list),
+        _ => None,
+    });
+    show(context, &combined.unwrap_or_default(), "It combines no messages.".to_owned())
+}
