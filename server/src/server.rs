@@ -33,7 +33,7 @@ use crate::tls::{Fingerprint, Identity, TlsError};
 /// The file with the seed of the transport's keys.
 const TRANSPORT_KEY: &str = "transport.key";
 /// The file of the database, unless another is configured.
-const SQLITE_FILE: &str = "zim.db";
+pub(crate) const SQLITE_FILE: &str = "zim.db";
 /// The time limit of each step of a stop, in addition to the time for requests in flight.
 const STOP_GRACE: Duration = Duration::from_secs(5);
 
