@@ -95,7 +95,7 @@ pub(crate) async fn migrate(config: Config, from: Option<String>, to: Option<Str
     let (Some(file), Some(url), true) = (from.sqlite(), to.postgres(), wrong.is_empty()) else {
         return Err(ConfigError::Invalid(wrong).into());
     };
-    let open = async |database| Db::open(DbConfig::new(database), |_| {}).await.map_err(|error| error.into());
+    let open = async |database| Db::open(DbConfig::new(database), |_| {}).await.map_err(Error::from);
     let from: Db = open(Database::Sqlite(file.to_owned())).await.map_err(StartError::Database)?;
     let opened = open(Database::Postgres(url.to_owned())).await;
     let copied = match &opened {
@@ -105,7 +105,7 @@ pub(crate) async fn migrate(config: Config, from: Option<String>, to: Option<Str
     from.close().await;
     let to: Db = opened.map_err(StartError::Database)?;
     to.close().await;
-    copied.map_err(StartError::Database)
+    copied.map_err(StartError::Copy)
 }
 
 async fn copy(from: &Db, to: &Db) -> Result<u64, Error> {
