@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use zim_protocol::{ConversationRef, ConversationType, MessageEntry, MessagePriority, SessionEndReason};
+use zim_protocol::{ConversationRef, ConversationType, MessageEntry, MessagePriority, MessageState, SessionEndReason};
 
 use crate::key::{AppKey, ConversationKey, LoginKey, UserKey};
 
@@ -209,4 +209,6 @@ pub struct MessageEffect {
     pub client_key: [u8; 16],
     /// The stored body.
     pub content: Bytes,
+    /// What the message replies to.
+    pub state: Option<Box<MessageState>>,
 }

@@ -310,6 +310,7 @@ fn effect(kind: Kind) -> Option<Effect> {
                 flags: entry.flags,
                 client_key: <[u8; 16]>::try_from(&entry.client_key[..]).ok()?,
                 content: entry.content,
+                state: entry.state,
             }))
         }
         Kind::Feed(hint) => {
@@ -410,6 +411,7 @@ mod tests {
                 flags: 2,
                 client_key: [7; 16],
                 content: vec![0; 300].into(),
+                state: None,
             }))
         };
         let stay = |to| GroupStay { from_seq: 1, from_rev: 2, to, is_return: true };

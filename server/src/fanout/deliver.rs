@@ -40,6 +40,7 @@ impl MessageEffect {
             flags: self.flags,
             client_key: Bytes::copy_from_slice(&self.client_key),
             content: if with_content { self.content.clone() } else { Bytes::new() },
+            state: self.state.clone(),
         }
     }
 }

@@ -65,7 +65,7 @@ impl App {
     fn command(&self, identity: &Identity) -> Result<Sent, Error> {
         let tenant = self.tenants.of(identity.app)?;
         let message_id = tenant.scrambler.public(self.ids.next());
-        Ok(Sent { seq: 0, n: 0, message_id, ts: self.clock.now_ms(), is_changed: false })
+        Ok(Sent { seq: 0, n: 0, message_id, ts: self.clock.now_ms(), is_changed: false, is_new: true })
     }
 
     /// Waits until what this connection has submitted to the peer conversation is handed to the fan-out.
