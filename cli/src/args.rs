@@ -50,7 +50,7 @@ enum Command {
     History(history::HistoryArgs),
     /// Take back a message that you sent
     Revoke(revoke::RevokeArgs),
-    /// List, show and read conversations
+    /// List, show, read and arrange conversations
     #[command(subcommand, visible_alias = "conv")]
     Conversation(conversation::ConversationCommand),
     /// Show users, and change your own name, avatar, data and rules

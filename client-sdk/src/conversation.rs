@@ -3,16 +3,23 @@
 use std::sync::Arc;
 
 use zim_protocol::{
-    ClearConversationUnreadMessageCountRequest, ConversationFilterOption, ConversationListQueriedResult,
-    ConversationQueriedResult, ConversationQueryConfig, ConversationTotalUnreadMessageCountQueriedResult,
+    ClearConversationTotalUnreadMessageCountRequest, ClearConversationUnreadMessageCountRequest, ConversationBaseInfo,
+    ConversationDeleteConfig, ConversationDeletedResult, ConversationDraftSetResult, ConversationFilterOption,
+    ConversationListQueriedResult, ConversationMarkSetResult, ConversationNotificationStatus,
+    ConversationNotificationStatusSetResult, ConversationPinnedFilter, ConversationPinnedListQueriedResult,
+    ConversationPinnedStateUpdatedResult, ConversationQueriedResult, ConversationQueryConfig,
+    ConversationTotalUnreadMessageCountClearedResult, ConversationTotalUnreadMessageCountQueriedResult,
     ConversationTotalUnreadMessageCountQueryConfig, ConversationType, ConversationUnreadMessageCountClearedResult,
-    ErrorCode,
+    ConversationsAllDeletedResult, DeleteAllConversationsRequest, DeleteConversationRequest, ErrorCode,
+    SetConversationMarkRequest, SetConversationNotificationStatusRequest, UpdateConversationPinnedStateRequest,
+    Validate,
 };
 
+use crate::apply::Edit;
 use crate::error::Error;
 use crate::message::{conversation_name, page_size};
 use crate::session::Account;
-use crate::store::conversation;
+use crate::store::{conversation, conversation_setting};
 use crate::types::Name;
 use crate::zim::Zim;
 
@@ -38,13 +45,17 @@ impl Zim {
     /// Returns a page of the list of conversations: pinned ones first, then newest first. The last conversation of a
     /// page is the anchor of the next one; its name is enough. A `count` of 0 is a page of 100.
     ///
+    /// `filter` selects conversations by their types, marks (any of them; -1: any mark at all, 0: no mark), unread messages
+    /// and pins.
+    ///
     /// # Errors
-    /// 6000001: `count` is negative, or the list has no conversation `nextConversation`.
+    /// 6000001: `count` is negative, the list has no conversation `nextConversation`, or a mark is not between -1 and 20.
     pub async fn query_conversation_list(
         &self,
         config: ConversationQueryConfig,
         filter: ConversationFilterOption,
     ) -> Result<ConversationListQueriedResult, Error> {
+        filter.validate().map_err(|violation| Error::from(*violation))?;
         let account = self.account()?;
         let count = page_size(config.count)?;
         account.listed().await;
@@ -57,12 +68,30 @@ impl Zim {
         Ok(ConversationListQueriedResult { conversation_list: list.await?.ok_or_else(unknown)? })
     }
 
+    /// Returns a page of the pinned conversations, as [`Zim::query_conversation_list`] does.
+    ///
+    /// # Errors
+    /// 6000001: as there.
+    pub async fn query_conversation_pinned_list(
+        &self,
+        config: ConversationQueryConfig,
+    ) -> Result<ConversationPinnedListQueriedResult, Error> {
+        let pinned_filter = ConversationPinnedFilter::OnlyPinned as i32;
+        let filter = ConversationFilterOption { pinned_filter, ..ConversationFilterOption::default() };
+        let found = self.query_conversation_list(config, filter).await?;
+        Ok(ConversationPinnedListQueriedResult { conversation_list: found.conversation_list })
+    }
+
     /// Returns the number of unread messages in the conversations of these types and with these marks, except those
     /// that are set to do not disturb. Empty lists match all conversations.
+    ///
+    /// # Errors
+    /// 6000001: a mark is not between -1 and 20.
     pub async fn query_conversation_total_unread_message_count(
         &self,
         config: ConversationTotalUnreadMessageCountQueryConfig,
     ) -> Result<ConversationTotalUnreadMessageCountQueriedResult, Error> {
+        config.validate().map_err(|violation| Error::from(*violation))?;
         let account = self.account()?;
         account.listed().await;
         let filter = ConversationFilterOption {
@@ -72,6 +101,127 @@ impl Zim {
         };
         let total = account.store().read(move |db| conversation::total_unread(db, &filter));
         Ok(ConversationTotalUnreadMessageCountQueriedResult { unread_message_count: total.await? })
+    }
+
+    /// Marks all conversations as read, on all devices of this user.
+    pub fn clear_conversation_total_unread_message_count(
+        &self,
+    ) -> impl Future<Output = Result<ConversationTotalUnreadMessageCountClearedResult, Error>> + Send + 'static + use<>
+    {
+        self.call(ClearConversationTotalUnreadMessageCountRequest {})
+    }
+
+    /// Pins a conversation to the top of the list, on all devices of this user, or unpins it. A conversation that is deleted
+    /// from the list keeps its pin.
+    ///
+    /// # Errors
+    /// - 6000603: the server has no such conversation.
+    /// - 6000604: 100 conversations are pinned, unless the server has another `max_pinned_conversations`. Those that were deleted
+    ///   from the list count, too.
+    pub fn update_conversation_pinned_state(
+        &self,
+        is_pinned: bool,
+        conversation_id: &str,
+        conversation_type: ConversationType,
+    ) -> impl Future<Output = Result<ConversationPinnedStateUpdatedResult, Error>> + Send + 'static + use<> {
+        let (conversation_id, conversation_type) = (conversation_id.to_owned(), conversation_type as i32);
+        self.call(UpdateConversationPinnedStateRequest { is_pinned, conversation_id, conversation_type })
+    }
+
+    /// Sets whether a conversation disturbs, on all devices of this user. With `DoNotDisturb` its unread messages are counted, but
+    /// are not part of the total.
+    ///
+    /// # Errors
+    /// 6000603: the server has no such conversation.
+    pub fn set_conversation_notification_status(
+        &self,
+        status: ConversationNotificationStatus,
+        conversation_id: &str,
+        conversation_type: ConversationType,
+    ) -> impl Future<Output = Result<ConversationNotificationStatusSetResult, Error>> + Send + 'static + use<> {
+        let (conversation_id, conversation_type) = (conversation_id.to_owned(), conversation_type as i32);
+        let status = status as i32;
+        self.call(SetConversationNotificationStatusRequest { status, conversation_id, conversation_type })
+    }
+
+    /// Sets or removes one of the marks 1 to 20 of up to 100 conversations, on all devices of this user. What a mark means is up to
+    /// the app. Up to 1,000 conversations have marks: beyond that, the ones that were marked first lose theirs.
+    ///
+    /// # Errors
+    /// 6000603: the server has none of the conversations. If it has some, the result names the others.
+    pub fn set_conversation_mark(
+        &self,
+        mark_type: i64,
+        enable: bool,
+        conversation_infos: Vec<ConversationBaseInfo>,
+    ) -> impl Future<Output = Result<ConversationMarkSetResult, Error>> + Send + 'static + use<> {
+        self.call(SetConversationMarkRequest { mark_type, enable, conversation_infos })
+    }
+
+    /// Sets the draft of a conversation: what the user has written and not sent. It never leaves this device. An empty one removes
+    /// it. A conversation with a draft is in the list, even if there are no messages yet, in the place of a message that is as old
+    /// as the draft. Deleting the conversation from the list deletes its draft.
+    pub fn set_conversation_draft(
+        &self,
+        draft: &str,
+        conversation_id: &str,
+        conversation_type: ConversationType,
+    ) -> impl Future<Output = Result<ConversationDraftSetResult, Error>> + Send + 'static + use<> {
+        let checked = conversation_name(conversation_id, conversation_type);
+        let draft = draft.to_owned();
+        let answer = checked.and_then(|name| Ok((self.account()?, name))).map(|(account, name)| {
+            let owner = Arc::clone(&account);
+            account.own(async move {
+                let result =
+                    ConversationDraftSetResult { conversation_id: name.id.to_string(), conversation_type: name.kind };
+                owner.edit(Edit::Draft { name, draft }).await?;
+                Ok(result)
+            })
+        });
+        async move { answer?.await }
+    }
+
+    /// Deletes a conversation from the list, until there is a new message. Its messages, its pin, its marks and its notification
+    /// status stay. With `isAlsoDeleteServerConversation` it is deleted on all devices of this user, otherwise only on this one.
+    ///
+    /// A message that this device has not received yet brings the conversation back.
+    ///
+    /// # Errors
+    /// 6000603: there is no such conversation.
+    pub fn delete_conversation(
+        &self,
+        conversation_id: &str,
+        conversation_type: ConversationType,
+        config: ConversationDeleteConfig,
+    ) -> impl Future<Output = Result<ConversationDeletedResult, Error>> + Send + 'static + use<> {
+        let checked = conversation_name(conversation_id, conversation_type);
+        let answer = checked.and_then(|name| Ok((self.account()?, name))).map(|(account, name)| {
+            let owner = Arc::clone(&account);
+            account.own(async move { delete(&owner, name, config).await })
+        });
+        async move { answer?.await }
+    }
+
+    /// Deletes all conversations from the list, as [`Zim::delete_conversation`] does with one. With
+    /// `isAlsoDeleteServerConversation` the other devices of this user get `conversationsAllDeleted`. No device gets an event
+    /// about each conversation.
+    pub fn delete_all_conversations(
+        &self,
+        config: ConversationDeleteConfig,
+    ) -> impl Future<Output = Result<ConversationsAllDeletedResult, Error>> + Send + 'static + use<> {
+        let answer = self.account().map(|account| {
+            let owner = Arc::clone(&account);
+            account.own(async move {
+                owner.listed().await;
+                let is_everywhere = config.is_also_delete_server_conversation;
+                if is_everywhere {
+                    owner.request(DeleteAllConversationsRequest { config: Some(config) }).await?;
+                }
+                owner.edit(Edit::HideAll { is_local: is_everywhere }).await?;
+                Ok(ConversationsAllDeletedResult {})
+            })
+        });
+        async move { answer?.await }
     }
 
     /// Marks a conversation as read: its unread count becomes 0 on all devices of this user. Messages that this device
@@ -104,6 +254,28 @@ async fn clear_unread_count(
     }
     // Only this device has the conversation, so nothing in it can be unread.
     Ok(ConversationUnreadMessageCountClearedResult { conversation_id, conversation_type })
+}
+
+async fn delete(
+    account: &Account,
+    name: Name,
+    config: ConversationDeleteConfig,
+) -> Result<ConversationDeletedResult, Error> {
+    account.listed().await;
+    let (conversation_id, conversation_type) = (name.id.to_string(), name.kind);
+    let wanted = name.clone();
+    let standing = account.store().read(move |db| conversation_setting::standing(db, &wanted)).await?;
+    let standing = standing.ok_or_else(|| not_found(&conversation_id))?;
+    if config.is_also_delete_server_conversation && standing.is_on_server {
+        let (config, through_seq) = (Some(config), standing.head_seq);
+        let request = DeleteConversationRequest { conversation_id, conversation_type, config, through_seq };
+        return account.request(request).await;
+    }
+    if !standing.is_listed {
+        return Err(not_found(&conversation_id));
+    }
+    account.edit(Edit::Hide(name)).await?;
+    Ok(ConversationDeletedResult { conversation_id, conversation_type })
 }
 
 fn not_found(id: &str) -> Error {

@@ -1,9 +1,10 @@
-//! `zim conversation`: lists, shows and reads conversations.
+//! `zim conversation`: lists, shows, reads and arranges conversations.
 
 use clap::{Args, Subcommand};
 use zim_protocol::{
-    Conversation, ConversationFilterOption, ConversationQueryConfig, ConversationTotalUnreadMessageCountQueryConfig,
-    ConversationType,
+    Conversation, ConversationBaseInfo, ConversationDeleteConfig, ConversationFilterOption,
+    ConversationNotificationStatus, ConversationPinnedFilter, ConversationQueryConfig,
+    ConversationTotalUnreadMessageCountQueryConfig, ConversationType,
 };
 
 use crate::context::{Context, Session, now_ms};
@@ -19,14 +20,31 @@ Examples:
   zim conversation list
   zim conversation list --unread | jq -r .conversationID
   zim conversation clear bob
+  zim conversation clear --all
+  zim conversation mark bob 3
+  zim conversation list --mark 3
   zim conversation show --group crew")]
 pub(crate) enum ConversationCommand {
     /// List conversations, newest first
     List(ListArgs),
     /// Show a conversation
     Show(Target),
-    /// Mark all messages of a conversation as read, on all of your devices
-    Clear(Target),
+    /// Mark all messages of a conversation, or of all, as read, on all of your devices
+    Clear(ClearArgs),
+    /// Pin a conversation to the top of the list
+    Pin(Target),
+    /// Unpin a conversation
+    Unpin(Target),
+    /// Do not disturb: leave the unread messages of a conversation out of the total
+    Mute(Target),
+    /// Be disturbed again
+    Unmute(Target),
+    /// Give a conversation one of the marks 1 to 20
+    Mark(MarkArgs),
+    /// Remove a mark of a conversation
+    Unmark(MarkArgs),
+    /// Delete a conversation, or all, from the list, until there is a new message; its messages stay
+    Delete(DeleteArgs),
     /// Show the total number of unread messages
     Unread,
 }
@@ -37,9 +55,53 @@ pub(crate) struct ListArgs {
     /// Only those with unread messages
     #[arg(long)]
     unread: bool,
+    /// Only pinned ones
+    #[arg(long)]
+    pinned: bool,
+    /// Only those with this mark
+    #[arg(long, value_name = "MARK", value_parser = clap::value_parser!(i64).range(1..=20))]
+    mark: Option<i64>,
     /// Maximum number to list
     #[arg(long, short = 'n', value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(i64).range(1..))]
     count: i64,
+}
+
+/// A conversation, or all of them.
+#[derive(Debug, Args)]
+pub(crate) struct ClearArgs {
+    /// The user; with --group, the group
+    #[arg(value_name = "ID", required_unless_present = "all")]
+    id: Option<String>,
+    /// ID is a group
+    #[arg(long, short, requires = "id")]
+    group: bool,
+    /// All conversations
+    #[arg(long, conflicts_with = "id")]
+    all: bool,
+}
+
+impl ClearArgs {
+    /// Returns the conversation; `None`: all of them.
+    fn target(&self) -> Option<Target> {
+        self.id.clone().map(|id| Target { id, group: self.group })
+    }
+}
+
+/// `zim conversation delete`
+#[derive(Debug, Args)]
+pub(crate) struct DeleteArgs {
+    #[command(flatten)]
+    which: ClearArgs,
+}
+
+/// `zim conversation mark`
+#[derive(Debug, Args)]
+pub(crate) struct MarkArgs {
+    #[command(flatten)]
+    with: Target,
+    /// The mark
+    #[arg(value_name = "MARK", value_parser = clap::value_parser!(i64).range(1..=20))]
+    mark: i64,
 }
 
 pub(crate) async fn run(command: ConversationCommand, context: &Context) -> Result<(), Failure> {
@@ -47,7 +109,14 @@ pub(crate) async fn run(command: ConversationCommand, context: &Context) -> Resu
     let outcome = match command {
         ConversationCommand::List(args) => list(&args, context, &session).await,
         ConversationCommand::Show(with) => show(&with, context, &session).await,
-        ConversationCommand::Clear(with) => clear(&with, context, &session).await,
+        ConversationCommand::Clear(args) => clear(args.target(), context, &session).await,
+        ConversationCommand::Pin(with) => pin(&with, true, context, &session).await,
+        ConversationCommand::Unpin(with) => pin(&with, false, context, &session).await,
+        ConversationCommand::Mute(with) => mute(&with, true, context, &session).await,
+        ConversationCommand::Unmute(with) => mute(&with, false, context, &session).await,
+        ConversationCommand::Mark(args) => mark(&args, true, context, &session).await,
+        ConversationCommand::Unmark(args) => mark(&args, false, context, &session).await,
+        ConversationCommand::Delete(args) => delete(args.which.target(), context, &session).await,
         ConversationCommand::Unread => unread(context, &session).await,
     };
     session.end().await;
@@ -56,17 +125,22 @@ pub(crate) async fn run(command: ConversationCommand, context: &Context) -> Resu
 
 async fn list(args: &ListArgs, context: &Context, session: &Session) -> Result<(), Failure> {
     let config = ConversationQueryConfig { count: args.count, ..ConversationQueryConfig::default() };
-    let filter =
-        ConversationFilterOption { is_only_unread_conversation: args.unread, ..ConversationFilterOption::default() };
+    let pinned = if args.pinned { ConversationPinnedFilter::OnlyPinned } else { ConversationPinnedFilter::All };
+    let filter = ConversationFilterOption {
+        conversation_types: Vec::new(),
+        marks: args.mark.into_iter().collect(),
+        is_only_unread_conversation: args.unread,
+        pinned_filter: pinned as i32,
+    };
     let found = session.zim.query_conversation_list(config, filter).await?.conversation_list;
     if context.output.is_json() {
         return found.iter().try_for_each(|conversation| context.output.json(conversation));
     }
     if found.is_empty() {
-        return context.output.line(if args.unread {
-            "There are no unread messages."
-        } else {
-            "There are no conversations yet: start one with zim send USER \"hi\"."
+        return context.output.line(match (args.pinned || args.mark.is_some(), args.unread) {
+            (true, _) => "There are no such conversations.",
+            (false, true) => "There are no unread messages.",
+            (false, false) => "There are no conversations yet: start one with zim send USER \"hi\".",
         });
     }
     context.output.table(&table(&found, &session.user_id, now_ms()))
@@ -110,6 +184,16 @@ async fn show(with: &Target, context: &Context, session: &Session) -> Result<(),
         ("unread", conversation.unread_message_count.to_string()),
         ("read up to", conversation.read_message_seq.to_string()),
     ];
+    if conversation.is_pinned {
+        rows.push(("pinned", when(conversation.pinned_time, now)));
+    }
+    if conversation.notification_status() == ConversationNotificationStatus::DoNotDisturb {
+        rows.push(("muted", "its unread messages are not in the total".to_owned()));
+    }
+    if !conversation.marks.is_empty() {
+        let marks: Vec<String> = conversation.marks.iter().map(ToString::to_string).collect();
+        rows.push(("marks", marks.join(", ")));
+    }
     if conversation.is_disabled {
         rows.push(("read only", "you are not a member".to_owned()));
     }
@@ -120,13 +204,63 @@ async fn show(with: &Target, context: &Context, session: &Session) -> Result<(),
     rows.into_iter().try_for_each(|(what, value)| context.output.line(format!("{what:<12}{value}")))
 }
 
-async fn clear(with: &Target, context: &Context, session: &Session) -> Result<(), Failure> {
+async fn clear(with: Option<Target>, context: &Context, session: &Session) -> Result<(), Failure> {
+    let Some(with) = with else {
+        let cleared = session.zim.clear_conversation_total_unread_message_count().await?;
+        return done(context, &cleared, "All messages are marked as read.".to_owned());
+    };
     let cleared = session.zim.clear_conversation_unread_message_count(&with.id, with.kind()).await?;
-    if context.output.is_json() {
-        return context.output.json(&cleared);
-    }
     let place = context.output.paint(Ink::Name, &with.place("from"));
-    context.output.line(format!("All messages {place} are marked as read."))
+    done(context, &cleared, format!("All messages {place} are marked as read."))
+}
+
+/// Shows the result of a command.
+fn done<T: serde::Serialize>(context: &Context, result: &T, line: String) -> Result<(), Failure> {
+    if context.output.is_json() { context.output.json(result) } else { context.output.line(line) }
+}
+
+async fn pin(with: &Target, is_pinned: bool, context: &Context, session: &Session) -> Result<(), Failure> {
+    let result = session.zim.update_conversation_pinned_state(is_pinned, &with.id, with.kind()).await?;
+    let what = if is_pinned { "pinned" } else { "no longer pinned" };
+    done(
+        context,
+        &result,
+        format!("The conversation {} is {what}.", context.output.paint(Ink::Name, &with.place("with"))),
+    )
+}
+
+async fn mute(with: &Target, is_muted: bool, context: &Context, session: &Session) -> Result<(), Failure> {
+    let status = match is_muted {
+        true => ConversationNotificationStatus::DoNotDisturb,
+        false => ConversationNotificationStatus::Notify,
+    };
+    let result = session.zim.set_conversation_notification_status(status, &with.id, with.kind()).await?;
+    let what = if is_muted { "muted" } else { "no longer muted" };
+    done(
+        context,
+        &result,
+        format!("The conversation {} is {what}.", context.output.paint(Ink::Name, &with.place("with"))),
+    )
+}
+
+async fn mark(args: &MarkArgs, is_set: bool, context: &Context, session: &Session) -> Result<(), Failure> {
+    let (with, mark) = (&args.with, args.mark);
+    let info = ConversationBaseInfo { conversation_id: with.id.clone(), conversation_type: with.kind() as i32 };
+    let result = session.zim.set_conversation_mark(mark, is_set, vec![info]).await?;
+    let what = if is_set { "has" } else { "no longer has" };
+    let name = context.output.paint(Ink::Name, &with.place("with"));
+    done(context, &result, format!("The conversation {name} {what} the mark {mark}."))
+}
+
+async fn delete(with: Option<Target>, context: &Context, session: &Session) -> Result<(), Failure> {
+    let config = ConversationDeleteConfig { is_also_delete_server_conversation: true };
+    let Some(with) = with else {
+        let deleted = session.zim.delete_all_conversations(config).await?;
+        return done(context, &deleted, "All conversations are deleted from the list. Their messages stay.".to_owned());
+    };
+    let deleted = session.zim.delete_conversation(&with.id, with.kind(), config).await?;
+    let name = context.output.paint(Ink::Name, &with.place("with"));
+    done(context, &deleted, format!("The conversation {name} is deleted from the list. Its messages stay."))
 }
 
 async fn unread(context: &Context, session: &Session) -> Result<(), Failure> {

@@ -11,7 +11,7 @@ use zim_protocol::{
 
 use super::remote::Remote;
 use super::task::{AUDIT_MS, AccountTask, InFlight, Stored};
-use crate::apply::{Local, Settle};
+use crate::apply::{Edit, Local, Settle};
 use crate::engine::Origin;
 use crate::error::Error;
 use crate::outbox::Submission;
@@ -37,6 +37,8 @@ pub(crate) enum Input {
     OwnStatus(UserStatus, Stored),
     /// A change of what this device has, and the positions that no longer count as unread in its conversation; `None`: all.
     Local(Box<Local>, Option<Vec<u64>>, Stored),
+    /// What only this device does to its list of conversations.
+    Edit(Edit, Stored),
     /// A message to send.
     Send(Box<Submission>),
     /// The app can use the account from now on.
@@ -94,7 +96,8 @@ impl<L: Remote> AccountTask<L> {
                     Input::Filled { done, .. }
                     | Input::Users(_, done)
                     | Input::OwnStatus(_, done)
-                    | Input::Local(_, _, done) => {
+                    | Input::Local(_, _, done)
+                    | Input::Edit(_, done) => {
                         done(Err(error()));
                     }
                     Input::Send(submission) => {
@@ -157,6 +160,10 @@ impl<L: Remote> AccountTask<L> {
                     self.engine.deleted(name, uncounted.as_deref());
                 }
                 self.job.settle.push(Settle::Local(local));
+                self.after.done.push(done);
+            }
+            Input::Edit(edit, done) => {
+                self.job.settle.push(Settle::Edit(edit));
                 self.after.done.push(done);
             }
             Input::Send(submission) => self.submit(submission),

@@ -36,8 +36,7 @@ pub(crate) use self::remote::Remote;
 use self::task::{AccountTask, Parts, Shared, Stored, UNKNOWN};
 pub(crate) use self::watchers::Wake;
 use self::watchers::Watchers;
-use crate::apply::Local;
-use crate::apply::Viewer;
+use crate::apply::{Edit, Local, Viewer};
 use crate::config::Config;
 use crate::engine::{Position, State, SyncEngine};
 use crate::error::Error;
@@ -388,6 +387,11 @@ impl<L: Remote> Account<L> {
     /// Changes what this device has. `uncounted` are the positions that no longer count as unread; `None`: all.
     pub(crate) async fn change_here(&self, local: Local, uncounted: Option<Vec<u64>>) -> Result<(), Error> {
         self.ask(|done| Input::Local(Box::new(local), uncounted, done)).await
+    }
+
+    /// Changes what only this device has in its list of conversations.
+    pub(crate) async fn edit(&self, edit: Edit) -> Result<(), Error> {
+        self.ask(|done| Input::Edit(edit, done)).await
     }
 
     /// Fetches a page of history of a conversation that is in the store. Returns whether the page covers any position.

@@ -1,11 +1,34 @@
 //! Conversations: heads, and what the app saw of a conversation.
 
-use zim_protocol::{Conversation, ConversationHead, ConversationNotificationStatus};
+use zim_protocol::{
+    AllConversationsDeleted, Conversation, ConversationHead, ConversationNotificationStatus, ConversationSetting,
+    ConversationsAllDeletedEvent, Event,
+};
 
 use super::Transaction;
+use crate::engine::Origin;
 use crate::store::conversation::set_disabled;
-use crate::store::group;
+use crate::store::{conversation_setting, group};
 use crate::types::Name;
+
+/// What only this device does to its list.
+#[derive(Clone, Debug)]
+pub(crate) enum Edit {
+    /// Deletes a conversation from the list.
+    Hide(Name),
+    /// Deletes all conversations from the list, or those that the server does not have.
+    HideAll {
+        /// Only those that the server does not have.
+        is_local: bool,
+    },
+    /// Sets a draft.
+    Draft {
+        /// The conversation.
+        name: Name,
+        /// The text; empty: none.
+        draft: String,
+    },
+}
 
 impl Transaction<'_> {
     pub(super) fn head(&mut self, head: ConversationHead) -> rusqlite::Result<()> {
@@ -20,6 +43,56 @@ impl Transaction<'_> {
         }
         if let Some(last) = head.last_message.filter(|last| !last.content.is_empty()) {
             self.store_message(id, &to, &last)?;
+        }
+        Ok(())
+    }
+}
+
+impl Transaction<'_> {
+    /// Applies the settings of a conversation. The event follows from the row.
+    pub(super) fn setting(&mut self, setting: &ConversationSetting) -> rusqlite::Result<()> {
+        let Some(to) = &setting.conversation else { return Ok(()) };
+        let id = self.touch(&Name::from(to))?;
+        if conversation_setting::write(self.db, id, setting)? && setting.is_deleted_with_all {
+            self.quiet.insert(id);
+        }
+        Ok(())
+    }
+
+    /// All conversations were deleted; the settings of each have come before.
+    pub(super) fn all_deleted(&mut self, all: &AllConversationsDeleted, origin: Origin) -> rusqlite::Result<()> {
+        if conversation_setting::advance_all_deleted(self.db, all.number)? && origin == Origin::Other {
+            self.raise(Event::ConversationsAllDeleted(ConversationsAllDeletedEvent { count: all.count }));
+        }
+        Ok(())
+    }
+
+    /// Changes what only this device has.
+    pub(super) fn edit(&mut self, edit: Edit) -> rusqlite::Result<()> {
+        match edit {
+            Edit::Hide(name) => {
+                let id = self.touch(&name)?;
+                conversation_setting::hide_here(self.db, id)?;
+            }
+            Edit::HideAll { is_local } => {
+                for name in conversation_setting::listed(self.db, is_local)? {
+                    let id = self.touch(&name)?;
+                    conversation_setting::hide_here(self.db, id)?;
+                    self.quiet.insert(id);
+                }
+            }
+            Edit::Draft { name, draft } => {
+                let id = self.touch(&name)?;
+                conversation_setting::set_draft(self.db, id, &draft, self.viewer.now_ms)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the settings that the server did not tell since its positions were reset.
+    pub(super) fn sweep_settings(&mut self) -> rusqlite::Result<()> {
+        for name in conversation_setting::sweep(self.db)? {
+            self.touch(&name)?;
         }
         Ok(())
     }

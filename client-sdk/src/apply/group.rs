@@ -9,7 +9,7 @@ use zim_protocol::{
 use super::Transaction;
 use super::user::full_info;
 use crate::store::conversation::set_disabled;
-use crate::store::group;
+use crate::store::{conversation_setting, group};
 use crate::types::Name;
 
 impl Transaction<'_> {
@@ -36,6 +36,10 @@ impl Transaction<'_> {
         if is_own || is_dismissed {
             let is_member = change.state() == GroupMemberState::Enter;
             set_disabled(self.db, conversation, !is_member)?;
+            if is_member {
+                // The group begins anew for the user.
+                conversation_setting::show_here(self.db, conversation)?;
+            }
             let unknown = || GroupInfo { group_id: group_id.clone(), ..GroupInfo::default() };
             let info = group::read(self.db, &group_id)?
                 .unwrap_or_else(|| GroupFullInfo { base_info: Some(unknown()), ..GroupFullInfo::default() });

@@ -13,7 +13,7 @@ use super::{Attach, Attached, Next, Transaction};
 use crate::engine::Origin;
 use crate::store::message::Pending;
 use crate::store::pending::{Durable, Span};
-use crate::store::{conversation, message, message_change};
+use crate::store::{conversation, conversation_setting, message, message_change};
 use crate::types::{Key, Name};
 
 impl Transaction<'_> {
@@ -72,6 +72,7 @@ impl Transaction<'_> {
     fn add_pending(&mut self, name: &Name, pending: Pending) -> rusqlite::Result<Attached> {
         let viewer = Arc::clone(&self.viewer.user_id);
         let id = self.touch(name)?;
+        conversation_setting::show(self.db, id)?;
         let after = self.last_place.filter(|(conversation, _)| *conversation == id).map(|(_, place)| place);
         let (row, place) = message::insert_pending(self.db, id, &viewer, &pending, after)?;
         self.last_place = Some((id, place));

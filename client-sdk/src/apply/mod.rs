@@ -23,6 +23,7 @@ use zim_protocol::{
     Snapshot, UserFullInfo, UserInfoUpdatedEvent, UserRuleUpdatedEvent, UserStatus, change_entry, feed_entry::Detail,
 };
 
+pub(crate) use self::conversation::Edit;
 use self::conversation::disturbing;
 pub(crate) use self::local::Local;
 use self::recent::Known;
@@ -83,6 +84,8 @@ pub(crate) enum Settle {
     OwnStatus(UserStatus),
     /// The app changes what this device has.
     Local(Box<Local>),
+    /// What only this device does to its list of conversations.
+    Edit(Edit),
 }
 
 /// The work of one transaction.
@@ -112,9 +115,11 @@ impl Job {
         let settled = |settle: &Settle| match settle {
             Settle::Users(users) => users.len(),
             Settle::Snapshot(snapshot) => snapshot.profiles.len() + snapshot.statuses.len(),
+            Settle::Edit(Edit::HideAll { .. }) => usize::MAX,
             _ => 1,
         };
-        let rows = rows.saturating_add(self.attach.len()).saturating_add(self.settle.iter().map(settled).sum());
+        let settled = self.settle.iter().map(settled).fold(0, usize::saturating_add);
+        let rows = rows.saturating_add(self.attach.len()).saturating_add(settled);
         if rows <= SHORT { Length::Short } else { Length::Long }
     }
 }
@@ -231,6 +236,8 @@ struct Transaction<'a> {
     /// Statuses that are news.
     status_news: Vec<UserStatus>,
     needs_audit: bool,
+    /// The conversations that leave the list together with all others: no event tells of each.
+    quiet: HashSet<i64>,
 }
 
 impl<'a> Transaction<'a> {
@@ -248,6 +255,7 @@ impl<'a> Transaction<'a> {
             sent: Vec::new(),
             status_news: Vec::new(),
             needs_audit: false,
+            quiet: HashSet::new(),
         }
     }
 
@@ -323,11 +331,13 @@ impl<'a> Transaction<'a> {
                 store::friend_application::mark_stale(self.db)?;
                 block::mark_stale(self.db)?;
                 store::status::mark_stale(self.db)?;
+                store::conversation_setting::mark_stale(self.db)?;
                 store::conversation::drop_all(self.db)
             }
             // Conversations are swept at the end, when all states are stored.
             Change::Sweep => {
                 self.sweep_friends()?;
+                self.sweep_settings()?;
                 store::status::sweep(self.db)?;
                 for user in block::sweep(self.db)? {
                     self.blacklist_changed(user, BlacklistChangeAction::Removed);
@@ -366,6 +376,8 @@ impl<'a> Transaction<'a> {
                 self.all_cleared(origin);
                 Ok(())
             }
+            Detail::Setting(setting) => self.setting(&setting),
+            Detail::AllDeleted(all) => self.all_deleted(&all, origin),
             // The engine handles entries about conversations.
             Detail::Conversation(_) | Detail::Read(_) => Ok(()),
         }
@@ -419,6 +431,7 @@ impl<'a> Transaction<'a> {
             Settle::Snapshot(snapshot) => self.snapshot(snapshot)?,
             Settle::Local(local) => self.local(*local)?,
             Settle::OwnStatus(status) => drop(store::status::write(self.db, status)?),
+            Settle::Edit(edit) => self.edit(edit)?,
         }
         Ok(())
     }
@@ -437,11 +450,15 @@ impl<'a> Transaction<'a> {
             if !is_sweep {
                 self.recent.note_conversation(name, Known { id, shown: after.clone() });
             }
-            let Some(conversation) = after.filter(|after| before.as_ref() != Some(after)) else { continue };
-            let event = match &before {
-                Some(before) if conversation.is_disabled && !before.is_disabled => ConversationEvent::Disabled,
-                Some(_) => ConversationEvent::Updated,
-                None => ConversationEvent::Added,
+            let (event, conversation) = match (before, after) {
+                (None, Some(after)) => (ConversationEvent::Added, after),
+                (Some(before), Some(after)) if before == after => continue,
+                (Some(before), Some(after)) if after.is_disabled && !before.is_disabled => {
+                    (ConversationEvent::Disabled, after)
+                }
+                (Some(_), Some(after)) => (ConversationEvent::Updated, after),
+                (Some(before), None) if !self.quiet.contains(&id) => (ConversationEvent::Deleted, before),
+                (_, None) => continue,
             };
             infos.push(ConversationChangeInfo { event: event as i32, conversation: Some(conversation) });
         }

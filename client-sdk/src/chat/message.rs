@@ -60,7 +60,7 @@ impl Chat {
     ///
     /// # Errors
     /// See [`Zim::pin_message`](crate::Zim::pin_message).
-    pub async fn pin(&self, message: &Message) -> Result<(), Error> {
+    pub async fn pin_message(&self, message: &Message) -> Result<(), Error> {
         self.check(message)?;
         self.zim.pin_message(message, true, MessagePinConfig::default()).await
     }
@@ -69,7 +69,7 @@ impl Chat {
     ///
     /// # Errors
     /// See [`Zim::pin_message`](crate::Zim::pin_message).
-    pub async fn unpin(&self, message: &Message) -> Result<(), Error> {
+    pub async fn unpin_message(&self, message: &Message) -> Result<(), Error> {
         self.check(message)?;
         self.zim.pin_message(message, false, MessagePinConfig::default()).await
     }
@@ -78,7 +78,7 @@ impl Chat {
     ///
     /// # Errors
     /// See [`Zim::query_pinned_message_list`](crate::Zim::query_pinned_message_list).
-    pub async fn pinned(&self) -> Result<Vec<Message>, Error> {
+    pub async fn pinned_messages(&self) -> Result<Vec<Message>, Error> {
         Ok(self.zim.query_pinned_message_list(&self.id, self.kind).await?.message_list)
     }
 
@@ -113,7 +113,7 @@ impl Chat {
     ///
     /// # Errors
     /// See [`Zim::delete_messages`](crate::Zim::delete_messages).
-    pub async fn delete(&self, messages: &[Message]) -> Result<(), Error> {
+    pub async fn delete_messages(&self, messages: &[Message]) -> Result<(), Error> {
         let config = MessageDeleteConfig { is_also_delete_server_message: Some(true) };
         self.zim.delete_messages(messages, &self.id, self.kind, config).await.map(drop)
     }
@@ -122,7 +122,7 @@ impl Chat {
     ///
     /// # Errors
     /// See [`Zim::delete_all_message`](crate::Zim::delete_all_message).
-    pub async fn delete_all(&self) -> Result<(), Error> {
+    pub async fn delete_all_messages(&self) -> Result<(), Error> {
         let config = MessageDeleteConfig { is_also_delete_server_message: Some(true) };
         self.zim.delete_all_message(&self.id, self.kind, config).await.map(drop)
     }

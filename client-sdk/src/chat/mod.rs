@@ -8,6 +8,8 @@ mod message;
 mod revoke;
 /// Reading, from new to old.
 mod history;
+/// The conversation in the list: pin, marks, draft.
+mod list;
 /// Groups.
 mod group;
 /// Streams that fetch page after page.

@@ -10,6 +10,7 @@ use zim_protocol::{
     ConversationType,
 };
 
+use super::conversation_setting::{self, Place, marks};
 use super::message::{self, MessageRow};
 use super::{from_sql, to_sql};
 use crate::engine::{Position, Ranges, Saved, State, Tally};
@@ -84,7 +85,8 @@ pub(crate) fn load(db: &Connection) -> rusqlite::Result<(Position, Vec<(Name, St
     let mut held = held(db)?;
     let mut statement = db.prepare(
         "SELECT id, type, name, seq, rev, head_seq, head_rev, is_known, last_ts, n, sent, base_seq, base_n, base_sent, \
-         revoked, read_seq, history_seq, from_seq FROM conversation",
+         revoked, read_seq, history_seq, from_seq FROM conversation c WHERE is_known = 1 OR head_seq + head_rev > 0 \
+         OR EXISTS (SELECT 1 FROM message m WHERE m.conversation = c.id)",
     )?;
     let mut rows = statement.query([])?;
     let mut states = Vec::new();
@@ -195,22 +197,20 @@ pub(crate) fn save(db: &Connection, conversation: i64, saved: &Saved) -> rusqlit
     Ok(())
 }
 
-/// Updates the order key of a conversation from its newest message; returns the conversation as the app sees it.
+/// Updates whether a conversation is in the list, and where; returns it as the app sees it, if it is.
 pub(crate) fn reordered(db: &Connection, conversation: i64, viewer: &str) -> rusqlite::Result<Option<Conversation>> {
-    let Some(mut after) = shown(db, conversation, viewer)? else { return Ok(None) };
-    let time = match &after.last_message {
-        Some(last) => last.timestamp,
-        None => db
-            .prepare_cached("SELECT last_ts FROM conversation WHERE id = ?1")?
-            .query_row([conversation], |row| row.get(0))?,
-    };
-    let order_key = time + if after.is_pinned { PINNED } else { 0 };
-    if order_key != after.order_key {
-        db.prepare_cached("UPDATE conversation SET order_key = ?2 WHERE id = ?1")?
-            .execute([conversation, order_key])?;
-        after.order_key = order_key;
+    static SQL: LazyLock<String> = LazyLock::new(|| shown_sql("WHERE c.id = ?1"));
+    let found = db.prepare_cached(&SQL)?.query_row([conversation], |row| read_shown(row, viewer)).optional()?;
+    let Some(mut after) = found else { return Ok(None) };
+    let Place { is_listed, order_key, last_ts, has_more, is_hidden, draft_at } =
+        conversation_setting::place(db, conversation)?;
+    let time = after.last_message.as_ref().map_or(last_ts, |last| last.timestamp).max(draft_at);
+    let now_listed = !is_hidden && (is_listed || has_more || after.last_message.is_some());
+    after.order_key = time + if after.is_pinned { PINNED } else { 0 };
+    if (now_listed, after.order_key) != (is_listed, order_key) {
+        conversation_setting::set_place(db, conversation, now_listed, after.order_key)?;
     }
-    Ok(Some(after))
+    Ok(now_listed.then_some(after))
 }
 
 /// Marks a conversation as disabled, so that nothing can be sent to it, or as enabled.
@@ -228,7 +228,8 @@ pub(crate) fn advance_roster(db: &Connection, conversation: i64, rev: u64) -> ru
 
 /// Removes empty conversations that the server does not know from the list; returns them.
 pub(crate) fn sweep(db: &Connection, viewer: &str) -> rusqlite::Result<Vec<Conversation>> {
-    let empty = "head_seq = 0 AND head_rev = 0 AND NOT EXISTS (SELECT 1 FROM message m WHERE m.conversation = c.id)";
+    let empty = "head_seq = 0 AND head_rev = 0 AND draft = '' AND pinned_at = 0 AND marks = 0 AND deleted_below = 0 \
+                 AND notification = 1 AND NOT EXISTS (SELECT 1 FROM message m WHERE m.conversation = c.id)";
     let ids: Vec<i64> = db
         .prepare_cached(&format!("SELECT id FROM conversation c WHERE {empty}"))?
         .query_map([], |row| row.get(0))?
@@ -236,7 +237,6 @@ pub(crate) fn sweep(db: &Connection, viewer: &str) -> rusqlite::Result<Vec<Conve
     let mut swept = Vec::with_capacity(ids.len());
     for id in ids {
         swept.extend(shown(db, id, viewer)?);
-        db.prepare_cached("DELETE FROM mark WHERE conversation = ?1")?.execute([id])?;
         db.prepare_cached("DELETE FROM conversation WHERE id = ?1")?.execute([id])?;
     }
     Ok(swept)
@@ -254,7 +254,7 @@ pub(crate) fn drop_all(db: &Connection) -> rusqlite::Result<()> {
 }
 
 const SHOWN: &str = "c.type, c.name, c.notification, c.unread, c.read_seq, c.order_key, c.pinned_at, c.is_disabled, \
-                     COALESCE(u.user_name, g.group_name), COALESCE(u.avatar_url, g.avatar_url), f.alias, m.id";
+                     COALESCE(u.user_name, g.group_name), COALESCE(u.avatar_url, g.avatar_url), f.alias, c.marks, c.draft, m.id";
 
 /// Selects conversations `c` with their peers, aliases and newest messages.
 fn shown_sql(rest: &str) -> String {
@@ -270,8 +270,8 @@ fn shown_sql(rest: &str) -> String {
 
 fn read_shown(row: &rusqlite::Row<'_>, viewer: &str) -> rusqlite::Result<Conversation> {
     let name = ConversationRef { r#type: row.get(0)?, id: row.get(1)? };
-    let last_message = match row.get::<_, Option<i64>>(11)? {
-        Some(_) => Some(MessageRow::read(row, 12)?.into_message(viewer, &name)),
+    let last_message = match row.get::<_, Option<i64>>(13)? {
+        Some(_) => Some(MessageRow::read(row, 14)?.into_message(viewer, &name)),
         None => None,
     };
     let pinned_time = row.get(6)?;
@@ -288,25 +288,17 @@ fn read_shown(row: &rusqlite::Row<'_>, viewer: &str) -> rusqlite::Result<Convers
         conversation_name: row.get::<_, Option<String>>(8)?.unwrap_or_default(),
         conversation_avatar_url: row.get::<_, Option<String>>(9)?.unwrap_or_default(),
         conversation_alias: row.get::<_, Option<String>>(10)?.unwrap_or_default(),
+        marks: marks(row.get(11)?),
+        draft: row.get(12)?,
         last_message,
         ..Conversation::default()
     })
 }
 
-fn add_marks(db: &Connection, id: i64, conversation: &mut Conversation) -> rusqlite::Result<()> {
-    let mut statement = db.prepare_cached("SELECT mark FROM mark WHERE conversation = ?1 ORDER BY mark")?;
-    conversation.marks = statement.query_map([id], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
-    Ok(())
-}
-
-/// Returns a conversation as the app sees it.
+/// Returns a conversation as the app sees it, if it is in the list.
 pub(crate) fn shown(db: &Connection, id: i64, viewer: &str) -> rusqlite::Result<Option<Conversation>> {
-    static SQL: LazyLock<String> = LazyLock::new(|| shown_sql("WHERE c.id = ?1"));
-    let mut found = db.prepare_cached(&SQL)?.query_row([id], |row| read_shown(row, viewer)).optional()?;
-    if let Some(conversation) = &mut found {
-        add_marks(db, id, conversation)?;
-    }
-    Ok(found)
+    static SQL: LazyLock<String> = LazyLock::new(|| shown_sql("WHERE c.id = ?1 AND c.is_listed = 1"));
+    db.prepare_cached(&SQL)?.query_row([id], |row| read_shown(row, viewer)).optional()
 }
 
 /// Returns a page of the list, newest first, after `anchor`, which is an order key and a name. If the order key is 0, the
@@ -319,7 +311,7 @@ pub(crate) fn list(
     filter: &ConversationFilterOption,
 ) -> rusqlite::Result<Option<Vec<Conversation>>> {
     let mut values: Vec<Value> = Vec::new();
-    let mut rest = String::from("WHERE c.type IN (0, 2)");
+    let mut rest = String::from("WHERE c.is_listed = 1 AND c.type IN (0, 2)");
     if let Some((mut order_key, name)) = anchor {
         let id = id(db, &name)?.unwrap_or(0);
         if order_key == 0 {
@@ -332,55 +324,40 @@ pub(crate) fn list(
         values.extend([order_key.into(), id.into()]);
         rest.push_str(" AND (c.order_key, c.id) < (?, ?)");
     }
-    rest.push_str(&filtered(filter, &mut values));
+    rest.push_str(&filtered(filter));
     rest.push_str(" ORDER BY c.order_key DESC, c.id DESC LIMIT ?");
     values.push(i64::try_from(count).unwrap_or(i64::MAX).into());
     let mut statement = db.prepare_cached(&shown_sql(&rest))?;
-    let mut list: Vec<Conversation> = statement
-        .query_map(params_from_iter(values), |row| read_shown(row, viewer))?
-        .collect::<rusqlite::Result<_>>()?;
-    let is_marked: bool = db.prepare_cached("SELECT EXISTS (SELECT 1 FROM mark)")?.query_row([], |row| row.get(0))?;
-    for conversation in list.iter_mut().filter(|_| is_marked) {
-        let name = Name::new(conversation.r#type, conversation.conversation_id.as_str());
-        if let Some(id) = id(db, &name)? {
-            add_marks(db, id, conversation)?;
-        }
-    }
-    Ok(Some(list))
+    let list = statement.query_map(params_from_iter(values), |row| read_shown(row, viewer))?;
+    list.collect::<rusqlite::Result<_>>().map(Some)
 }
 
 /// Returns the number of unread messages in conversations that match the filter and are not set to do not disturb.
 pub(crate) fn total_unread(db: &Connection, filter: &ConversationFilterOption) -> rusqlite::Result<i64> {
-    let mut values: Vec<Value> = vec![i64::from(ConversationNotificationStatus::DoNotDisturb as i32).into()];
-    let rest = filtered(filter, &mut values);
+    let values: Vec<Value> = vec![i64::from(ConversationNotificationStatus::DoNotDisturb as i32).into()];
+    let rest = filtered(filter);
     let sql = format!(
-        "SELECT COALESCE(SUM(c.unread), 0) FROM conversation c WHERE c.type IN (0, 2) AND c.notification <> ?{rest}"
+        "SELECT COALESCE(SUM(c.unread), 0) FROM conversation c WHERE c.is_listed = 1 AND c.type IN (0, 2) \
+         AND c.notification <> ?{rest}"
     );
     db.prepare_cached(&sql)?.query_row(params_from_iter(values), |row| row.get(0))
 }
 
 /// Builds the conditions of a filter. Empty lists match everything.
-fn filtered(filter: &ConversationFilterOption, values: &mut Vec<Value>) -> String {
+fn filtered(filter: &ConversationFilterOption) -> String {
     let mut sql = String::new();
     if !filter.conversation_types.is_empty() {
         let types = filter.conversation_types.iter().map(i32::to_string).collect::<Vec<_>>().join(", ");
         sql.push_str(&format!(" AND c.type IN ({types})"));
     }
     if !filter.marks.is_empty() {
-        let some = "EXISTS (SELECT 1 FROM mark k WHERE k.conversation = c.id";
-        let mut any = Vec::new();
-        for mark in &filter.marks {
-            any.push(match mark {
-                // -1 matches any mark, 0 matches none.
-                -1 => format!("{some})"),
-                0 => format!("NOT {some})"),
-                mark => {
-                    values.push((*mark).into());
-                    format!("{some} AND k.mark = ?)")
-                }
-            });
-        }
-        sql.push_str(&format!(" AND ({})", any.join(" OR ")));
+        // -1 matches any mark, 0 matches none.
+        let any = filter.marks.iter().map(|mark| match mark {
+            -1 => "c.marks <> 0".to_owned(),
+            0 => "c.marks = 0".to_owned(),
+            mark => format!("c.marks & {} <> 0", 1_i64 << mark.clamp(&0, &62)),
+        });
+        sql.push_str(&format!(" AND ({})", any.collect::<Vec<_>>().join(" OR ")));
     }
     if filter.is_only_unread_conversation {
         sql.push_str(" AND c.unread > 0");

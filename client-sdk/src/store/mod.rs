@@ -6,6 +6,7 @@
 
 pub(crate) mod block;
 pub(crate) mod conversation;
+pub(crate) mod conversation_setting;
 mod file;
 pub(crate) mod friend;
 pub(crate) mod friend_application;

@@ -9,6 +9,8 @@ mod authorisation;
 mod blacklist;
 mod command;
 mod conversation;
+mod conversation_list;
+mod conversation_settings;
 mod coverage;
 mod deletion;
 mod edit;

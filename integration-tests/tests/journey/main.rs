@@ -4,6 +4,7 @@
 
 mod blacklist;
 mod chat;
+mod conversations;
 mod delivered;
 mod friends;
 mod groups;

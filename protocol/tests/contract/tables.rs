@@ -31,7 +31,7 @@ const OUR_FIELDS: [&str; 4] = [
 ];
 
 /// Fields of requests that are no parameters in the reference.
-const OUR_PARAMETERS: [&str; 8] = [
+const OUR_PARAMETERS: [&str; 9] = [
     // The reference's SDK has the app from `create`.
     "LoginRequest.appID",
     "LoginRequest.appSign",
@@ -41,6 +41,7 @@ const OUR_PARAMETERS: [&str; 8] = [
     "SendMessageRequest.omitContent",
     "ReplyMessageRequest.clientKey",
     "ClearConversationUnreadMessageCountRequest.throughSeq",
+    "DeleteConversationRequest.throughSeq",
 ];
 
 /// Parameters that do not travel.

@@ -62,6 +62,11 @@ pub struct Limits {
     /// Users whose status one user subscribes to. Beyond that the earliest subscription ends. Default: 3,000, as in the
     /// reference; at least 100, the users of one request.
     pub max_status_subscriptions: u32,
+    /// Conversations that one user pins. Default: 100, as in the reference.
+    pub max_pinned_conversations: u32,
+    /// Conversations of one user with marks. Beyond that the ones that were marked first lose their marks. Default: 1,000, as in
+    /// the reference; at least 100, the conversations of one request.
+    pub max_marked_conversations: u32,
     /// Requests of one session in flight. At the limit the server stops reading the session's stream until one is done.
     /// Default: 256.
     pub max_calls_in_flight: u32,
@@ -165,6 +170,8 @@ impl Default for Limits {
             pull_burst: 1_000,
             max_blocked_users: 1_000,
             max_status_subscriptions: 3_000,
+            max_pinned_conversations: 100,
+            max_marked_conversations: 1_000,
             max_calls_in_flight: 256,
             request_timeout_ms: 10_000,
             hello_timeout_ms: 5_000,
@@ -225,6 +232,8 @@ impl Limits {
             ("pull_burst", self.pull_burst.into(), 1, 1_000_000),
             ("max_blocked_users", self.max_blocked_users.into(), 0, 100_000),
             ("max_status_subscriptions", self.max_status_subscriptions.into(), 100, 100_000),
+            ("max_pinned_conversations", self.max_pinned_conversations.into(), 0, 10_000),
+            ("max_marked_conversations", self.max_marked_conversations.into(), 100, 100_000),
             ("max_calls_in_flight", self.max_calls_in_flight.into(), 1, 65_536),
             ("request_timeout_ms", self.request_timeout_ms.into(), 1, long),
             ("hello_timeout_ms", self.hello_timeout_ms.into(), 1, long),

@@ -17,12 +17,12 @@ pub(crate) static CONVERSATION: FeedKind =
     FeedKind { number: 8, resolve: |tx, user, keys| Box::pin(entries(tx, user, keys)) };
 
 /// The last positions that a member may know of, as SQL: `min(head, to, end)`.
-const END_SEQ: &str =
+pub(super) const END_SEQ: &str =
     "CASE WHEN m.to_seq < COALESCE(c.end_seq, c.seq) THEN m.to_seq ELSE COALESCE(c.end_seq, c.seq) END";
 const END_REV: &str =
     "CASE WHEN m.to_rev < COALESCE(c.end_rev, c.rev) THEN m.to_rev ELSE COALESCE(c.end_rev, c.rev) END";
 /// The number of counted messages up to `END_SEQ`: messages after a stay do not count.
-const END_N: &str = "CASE WHEN m.to_seq < c.seq THEN COALESCE((SELECT e.n FROM message e WHERE e.conversation = c.id \
+pub(super) const END_N: &str = "CASE WHEN m.to_seq < c.seq THEN COALESCE((SELECT e.n FROM message e WHERE e.conversation = c.id \
      AND e.seq <= m.to_seq ORDER BY e.seq DESC LIMIT 1), c.floor_n) ELSE c.n END";
 /// The time of the newest message that the member sees. Without one, a group has the time when the member entered it.
 const TIME: &str = "COALESCE(x.ts, i.entered_at, CASE WHEN c.type = 0 THEN c.last_ts ELSE 0 END)";

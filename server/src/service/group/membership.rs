@@ -10,7 +10,7 @@ use crate::effect::{Audience, Effect, GroupStay};
 use crate::error::Error;
 use crate::journal::{ChangedConversation, LogWriter, RosterEvent, enter_type};
 use crate::key::{AppKey, UserKey};
-use crate::service::conversation::{CONVERSATION, find_group};
+use crate::service::conversation::{CONVERSATION, find_group, undelete};
 
 /// A request about a group.
 #[derive(Clone, Debug)]
@@ -158,6 +158,7 @@ impl Group {
         let operator = if event == RosterEvent::Invited { self.me } else { UserKey(0) };
         let place = Place { role, enter_type: enter_type(event) as i32, at: self.now, operator, rev };
         let stays = store::enter(tx, key, &users, place).await?;
+        undelete(tx, log, key, users).await?;
         for (user, stay) in stays {
             log.feed(tx, user, &CONVERSATION, key).await?;
             self.tell(tx, user, stay);

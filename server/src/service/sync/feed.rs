@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::journal::{self, FeedKind, READ};
 use crate::key::UserKey;
 use crate::service::blacklist::BLOCK;
-use crate::service::conversation::CONVERSATION;
+use crate::service::conversation::{ALL_DELETED, CONVERSATION, SETTING};
 use crate::service::friend::{APPLICATION, FRIEND};
 use crate::service::message::{ALL_CLEARED, CLEARED, CONVERSATION_RECEIPT, DELETION, RECEIPT};
 use crate::service::rows::PAGE_BYTES;
@@ -17,9 +17,11 @@ use crate::service::status::SUBSCRIPTION;
 use crate::service::user::{PROFILE, RULE};
 
 /// All kinds of entries.
-static KINDS: [&FeedKind; 13] = [
+static KINDS: [&FeedKind; 15] = [
     &READ,
     &CONVERSATION,
+    &SETTING,
+    &ALL_DELETED,
     &PROFILE,
     &RULE,
     &FRIEND,
