@@ -161,6 +161,18 @@ impl ServerInstallation {
         Ok(ServerProcess { process, lines, address })
     }
 
+    /// Copies its SQLite database to PostgreSQL, as an operator does.
+    ///
+    /// # Errors
+    /// The command fails.
+    pub fn migrate(&self, to: &str) -> anyhow::Result<String> {
+        let done = Command::new(&self.program).arg("migrate").arg(&self.folder).arg(to).output()?;
+        if !done.status.success() {
+            bail!("migrate failed: {}", String::from_utf8_lossy(&done.stderr));
+        }
+        Ok(String::from_utf8_lossy(&done.stdout).into_owned())
+    }
+
     /// Runs `new-epoch`, as an operator does after a restore.
     ///
     /// # Errors

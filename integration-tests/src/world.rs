@@ -75,9 +75,9 @@ pub struct World {
     pub clock: Clock,
     server: Option<Server>,
     /// The second node, if there are two.
-    second: Option<Server>,
+    second: Option<Box<Server>>,
     settings: Config,
-    second_settings: Option<Config>,
+    second_settings: Option<Box<Config>>,
     /// How many clients were created.
     created: AtomicUsize,
     data: TempDir,
@@ -147,7 +147,7 @@ impl World {
             // Longer than a slow machine pauses.
             settings.node_lease_ms = 60_000;
             let (data_dir, admin) = (data.path().join("data-2"), AdminListen::Off);
-            Config { data_dir, admin, http: Listen(None), ..settings.clone() }
+            Box::new(Config { data_dir, admin, http: Listen(None), ..settings.clone() })
         });
         let mut world = Self {
             clock,
@@ -184,29 +184,31 @@ impl World {
 
     /// Returns the running nodes: the server, and another one if there are two.
     pub fn servers(&self) -> impl Iterator<Item = &Server> {
-        self.server.iter().chain(&self.second)
+        self.server.iter().chain(self.second.as_deref())
     }
 
     /// Starts the server again on its data.
     pub async fn start_server(&mut self) {
         assert!(self.server.is_none(), "the server runs already");
-        let server = Server::start_with(self.settings.clone(), self.clock.clone()).await.expect("a server");
+        let start = Box::pin(Server::start_with(self.settings.clone(), self.clock.clone()));
+        let server = start.await.expect("a server");
         // The same address, so that clients can reconnect.
         self.settings.listen = server.local_addr();
         self.server = Some(server);
         let data = self.data_dir();
         if let Some(settings) = &mut self.second_settings {
             share_identity(&data, &settings.data_dir);
-            let server = Server::start_with(settings.clone(), self.clock.clone()).await.expect("a second node");
+            let start = Box::pin(Server::start_with((**settings).clone(), self.clock.clone()));
+            let server = start.await.expect("a second node");
             settings.listen = server.local_addr();
-            self.second = Some(server);
+            self.second = Some(Box::new(server));
         }
     }
 
     /// Stops the server as an operator does.
     pub async fn stop_server(&mut self) {
         let server = self.server.take().expect("the server runs");
-        for server in self.second.take().into_iter().chain([server]) {
+        for server in self.second.take().map(|second| *second).into_iter().chain([server]) {
             assert_eq!(soon(server.stop()).await, 0, "tasks that the server left behind");
         }
     }

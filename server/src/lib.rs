@@ -52,6 +52,8 @@ mod net;
 mod first_run;
 /// Starting and stopping a server.
 pub mod server;
+/// Copies an SQLite database to PostgreSQL.
+mod transfer;
 /// Commands of the program that need no running server.
 mod maintenance;
 /// The signals that stop the server.

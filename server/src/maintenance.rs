@@ -5,14 +5,15 @@ use std::sync::Arc;
 
 use zim_protocol::clock::Clock;
 
-use crate::app::App;
-use crate::config::{AdminListen, BusUrl, Config, ConfigError};
-use crate::db::{Scope, params};
+use crate::app::{App, Db};
+use crate::config::{AdminListen, BusUrl, Config, ConfigError, DatabaseUrl};
+use crate::db::{Database, DbConfig, Scope, params};
 use crate::error::Error;
 use crate::folder::Folder;
-use crate::server::{StartError, open_app};
+use crate::server::{SQLITE_FILE, StartError, open_app};
 use crate::service;
 use crate::tls::Identity;
+use crate::transfer;
 
 /// Checks the files and folders that the settings name, and creates none. The server makes its data folder and what is in it,
 /// so they may be missing.
@@ -59,20 +60,67 @@ pub(crate) async fn new_epoch(mut config: Config, clock: Clock) -> Result<[u8; 1
     config.bus = BusUrl::default();
     let folder = Folder::open(&config)?;
     let app: Arc<App> = open_app(config, clock, &folder, service::kinds()).await?;
-    let written = write_epoch(&app).await;
+    let written = write_epoch(&app.db).await;
     app.db.close().await;
     written.map_err(StartError::Database)
 }
 
-async fn write_epoch(app: &App) -> Result<[u8; 16], Error> {
+async fn write_epoch(db: &Db) -> Result<[u8; 16], Error> {
     let mut epoch = [0; 16];
     getrandom::fill(&mut epoch).map_err(Error::internal)?;
-    app.db
-        .submit(Scope::none(), async move |tx| {
-            tx.execute("UPDATE deployment SET epoch = $1 WHERE id = 1", &params![epoch.to_vec()]).await?;
-            Ok(epoch)
-        })
-        .await
+    let written = db.submit(Scope::none(), async move |tx| {
+        tx.execute("UPDATE deployment SET epoch = $1 WHERE id = 1", &params![epoch.to_vec()]).await?;
+        Ok(epoch)
+    });
+    written.await
+}
+
+/// Copies an SQLite database, by default that of the data folder, to an empty PostgreSQL database, and compares both. The copy gets an
+/// epoch of its own, because the original may be written to again. Returns the number of rows.
+pub(crate) async fn migrate(config: Config, from: Option<String>, to: Option<String>) -> Result<u64, StartError> {
+    config.validate()?;
+    // No server runs on the data folder meanwhile.
+    let folder = Folder::open(&config)?;
+    let from = from.map_or_else(|| DatabaseUrl::sqlite_file(&folder.file(SQLITE_FILE)), DatabaseUrl::from);
+    let to = DatabaseUrl::from(to.unwrap_or_default());
+    let mut wrong = Vec::new();
+    match from.sqlite() {
+        Some(file) if !file.is_file() => wrong.push(format!("--from is {from}; there is no such file")),
+        Some(_) => {}
+        None => wrong.push(format!("--from is {from}; it must be sqlite://FILE")),
+    }
+    if to.postgres().is_none() {
+        wrong.push(format!("--to is {to}; it must be postgres://USER@HOST/NAME"));
+    }
+    let (Some(file), Some(url), true) = (from.sqlite(), to.postgres(), wrong.is_empty()) else {
+        return Err(ConfigError::Invalid(wrong).into());
+    };
+    let open = async |database| Db::open(DbConfig::new(database), |_| {}).await.map_err(Error::from);
+    let from: Db = open(Database::Sqlite(file.to_owned())).await.map_err(StartError::Database)?;
+    let opened = open(Database::Postgres(url.to_owned())).await;
+    let copied = match &opened {
+        Ok(to) => copy(&from, to).await,
+        Err(_) => Ok(0),
+    };
+    from.close().await;
+    let to: Db = opened.map_err(StartError::Database)?;
+    to.close().await;
+    copied.map_err(StartError::Copy)
+}
+
+async fn copy(from: &Db, to: &Db) -> Result<u64, Error> {
+    transfer::begin(to).await?;
+    let (tables, mut rows) = (transfer::tables(from).await?, 0);
+    for table in &tables {
+        let copied = transfer::copy(from, to, table).await?;
+        tracing::info!(table = table.name(), rows = copied, "copied");
+    }
+    for table in &tables {
+        rows += transfer::verify(from, to, table).await?.unsigned_abs();
+    }
+    write_epoch(to).await?;
+    transfer::finish(to).await?;
+    Ok(rows)
 }
 
 #[cfg(test)]
@@ -101,5 +149,89 @@ mod tests {
         let server = Server::start(config("second")).await.unwrap();
         assert_eq!(server.app().epoch, written);
         assert_eq!(server.stop().await, 0);
+    }
+
+    /// Adds rows of several kinds.
+    async fn fill(server: &Server) {
+        let app = server.app();
+        let tenant = app.tenants.get(server.first_app().app_id).unwrap();
+        for number in 0..50 {
+            assert!(app.register_user(&tenant, format!("user{number}"), "Bü\u{df}er".to_owned()).await.unwrap());
+        }
+        app.ban_user(&tenant, "user3", 0).await.unwrap();
+        app.create_app(77, "shop").await.unwrap();
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_deployment_moves_from_sqlite_to_postgresql() {
+        let cluster = Cluster::start().unwrap();
+        let url = cluster.create_database("moved").unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config::local(dir.path().join("data"));
+        let server = Server::start(config.clone()).await.unwrap();
+        fill(&server).await;
+        let (credentials, epoch) = (server.first_app().clone(), server.app().epoch);
+        let wanted = migrate(config.clone(), None, Some(url.clone())).await.unwrap_err().to_string();
+        assert!(wanted.contains("data folder"), "a server runs: {wanted}");
+        assert_eq!(server.stop().await, 0);
+
+        // The first attempt ends after some tables.
+        let from: Db =
+            Db::open(DbConfig::new(Database::Sqlite(config.data_dir.join(SQLITE_FILE))), |_| {}).await.unwrap();
+        let to: Db = Db::open(DbConfig::new(Database::Postgres(url.clone())), |_| {}).await.unwrap();
+        transfer::begin(&to).await.unwrap();
+        for table in &transfer::tables(&from).await.unwrap()[..3] {
+            transfer::copy(&from, &to, table).await.unwrap();
+        }
+        from.close().await;
+        to.close().await;
+
+        let rows = migrate(config.clone(), None, Some(url.clone())).await.unwrap();
+        assert!(rows > 53, "{rows}");
+        let moved = Config { database: url.parse().unwrap(), ..config.clone() };
+        let server = Server::start(moved).await.unwrap();
+        assert_eq!(server.first_app(), &credentials);
+        assert_ne!(server.app().epoch, epoch);
+        let tenant = server.app().tenants.get(credentials.app_id).unwrap();
+        assert_eq!(server.app().banned_users(&tenant, 0, 0).await.unwrap().users.len(), 1);
+        assert_eq!(server.app().user_access(&tenant, "user49").await.unwrap().user_name, "Bü\u{df}er");
+        assert!(server.app().tenants.get(77).is_some());
+        assert_eq!(server.stop().await, 0);
+
+        let again = migrate(config.clone(), None, Some(url)).await.unwrap_err().to_string();
+        assert!(again.contains("that of a deployment already"), "{again}");
+        for (from, to, problem) in [
+            (None, None, "--to is ; it must be postgres://"),
+            (Some("postgres://db/zim"), Some("postgres://db/zim"), "it must be sqlite://FILE"),
+            (Some("sqlite://none.db"), Some("postgres://db/zim"), "there is no such file"),
+        ] {
+            let message =
+                migrate(config.clone(), from.map(str::to_owned), to.map(str::to_owned)).await.unwrap_err().to_string();
+            assert!(message.contains(problem), "{message}");
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_copy_that_differs_is_noticed() {
+        let cluster = Cluster::start().unwrap();
+        let url = cluster.create_database("differs").unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config::local(dir.path().join("data"));
+        let server = Server::start(config.clone()).await.unwrap();
+        fill(&server).await;
+        assert_eq!(server.stop().await, 0);
+        let file = config.data_dir.join(SQLITE_FILE);
+        let from: Db = Db::open(DbConfig::new(Database::Sqlite(file)), |_| {}).await.unwrap();
+        let to: Db = Db::open(DbConfig::new(Database::Postgres(url.clone())), |_| {}).await.unwrap();
+        transfer::begin(&to).await.unwrap();
+        for table in &transfer::tables(&from).await.unwrap() {
+            transfer::copy(&from, &to, table).await.unwrap();
+            transfer::verify(&from, &to, table).await.unwrap();
+        }
+        cluster.sql_in(&url, "UPDATE account SET user_name = 'x' WHERE name = 'user7'").unwrap();
+        let message = format!("{:?}", copy(&from, &to).await.unwrap_err());
+        assert!(message.contains("the copy of the table account differs"), "{message}");
+        from.close().await;
+        to.close().await;
     }
 }

@@ -43,6 +43,7 @@ pub fn run(
             };
         }
         Some(Command::NewEpoch) => on_runtime(&config, new_epoch(config.clone())),
+        Some(Command::Migrate) => on_runtime(&config, migrate(config.clone(), args.from, args.to)),
         None => on_runtime(&config, serve(config.clone(), file)),
     };
     match outcome {
@@ -120,6 +121,14 @@ fn announcement(server: &Server, format: LogFormat, to_terminal: bool) -> String
 async fn new_epoch(config: Config) -> Result<ExitCode, StartError> {
     let epoch = maintenance::new_epoch(config, Clock::system()).await?;
     Ok(print(format!("The new epoch is {}. Every client will synchronize anew.\n", zim_protocol::id::hex(&epoch))))
+}
+
+async fn migrate(config: Config, from: Option<String>, to: Option<String>) -> Result<ExitCode, StartError> {
+    let rows = maintenance::migrate(config, from, to).await?;
+    Ok(print(format!(
+        "{rows} rows are copied and compared. Set `database` to the new address, and start the server with the same data folder. \
+         Clients continue, and synchronize anew.\n"
+    )))
 }
 
 fn print(text: String) -> ExitCode {

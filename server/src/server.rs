@@ -33,7 +33,7 @@ use crate::tls::{Fingerprint, Identity, TlsError};
 /// The file with the seed of the transport's keys.
 const TRANSPORT_KEY: &str = "transport.key";
 /// The file of the database, unless another is configured.
-const SQLITE_FILE: &str = "zim.db";
+pub(crate) const SQLITE_FILE: &str = "zim.db";
 /// The time limit of each step of a stop, in addition to the time for requests in flight.
 const STOP_GRACE: Duration = Duration::from_secs(5);
 
@@ -52,6 +52,9 @@ pub enum StartError {
     /// The database cannot be opened.
     #[error("the database cannot be opened: {}", cause(.0))]
     Database(Error),
+    /// The database cannot be copied to another one.
+    #[error("the database cannot be copied: {}", cause(.0))]
+    Copy(Error),
     /// The bus between the nodes of the deployment cannot be used.
     #[error(transparent)]
     Bus(#[from] BusError),
@@ -177,7 +180,7 @@ impl Server {
         let local_addr = endpoint.local_addr().unwrap_or(config.listen);
 
         let app = open_app(config, clock, &folder, kinds).await?;
-        let joined = match nodes::join(&app).await {
+        let joined = match Box::pin(nodes::join(&app)).await {
             Ok(joined) => joined,
             Err(error) => {
                 app.db.close().await;

@@ -1,7 +1,7 @@
 //! A server as a process, which tests kill. `test-server FOLDER DATABASE PORT` (an empty database means SQLite in the
 //! folder, port 0 any port; then the bus and the lease of a node in milliseconds) prints its address on the first line, reads commands from stdin, one per line, and answers
 //! each with `done` or an error. It ends at the end of stdin. `test-server new-epoch FOLDER DATABASE` does what an
-//! operator does after a restore.
+//! operator does after a restore, and `test-server migrate FOLDER TO` copies the SQLite database of the folder to PostgreSQL.
 //!
 //! It injects faults through the public API of the embedded server: statements on the writing connection, and a clock.
 //! The released server contains none of this.
@@ -43,6 +43,10 @@ fn main() -> anyhow::Result<ExitCode> {
     match arguments.as_slice() {
         ["new-epoch", folder, database] => {
             let arguments = ["zim-server", "--data-dir", folder, "--database", database, "new-epoch"];
+            Ok(run::run(arguments.map(Into::into), []))
+        }
+        ["migrate", folder, to] => {
+            let arguments = ["zim-server", "--data-dir", folder, "--to", to, "migrate"];
             Ok(run::run(arguments.map(Into::into), []))
         }
         [folder, database, port, node @ ..] => {

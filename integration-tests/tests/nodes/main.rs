@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod bus;
+mod migrate;
 mod processes;
 
 use std::path::PathBuf;

@@ -200,7 +200,8 @@ async fn forget_old_secrets(app: &App, tx: &mut Tx<'_>, due: Due) -> Result<(), 
         Err(error) if error.code() == ErrorCode::CommonModuleInvalidAppId => return Ok(()),
         changed => changed?,
     };
-    // The app may be one of another node.
+    // The other nodes forget them, too.
+    tx.emit(Effect::AppChanged { app: key });
     if let Ok(tenant) = app.tenants.of(key) {
         tenant.forget_ended_secrets(due.now);
     }

@@ -86,6 +86,12 @@ pub struct Args {
     /// Create a new database although this data folder had one, whose messages, users and apps are lost. For one start
     #[arg(long)]
     new_database: bool,
+    /// With migrate: the SQLite database, sqlite://FILE [default: that of the data folder]
+    #[arg(long, value_name = "URL")]
+    pub from: Option<String>,
+    /// With migrate: an empty PostgreSQL database, postgres://…
+    #[arg(long, value_name = "URL")]
+    pub to: Option<String>,
     /// A command to run instead of the server
     #[arg(value_enum)]
     pub command: Option<Command>,
@@ -99,6 +105,8 @@ pub enum Command {
     CheckConfig,
     /// Make every client synchronize anew, after a backup was restored. No server may run on the database
     NewEpoch,
+    /// Copy an SQLite database to PostgreSQL (--from, --to). No server may run on either. If it is interrupted, repeat it
+    Migrate,
 }
 
 impl Args {

@@ -120,7 +120,18 @@ const POSTGRES: [&str; 2] = ["postgres://", "postgresql://"];
 /// The parameters of a PostgreSQL address that name files.
 const FILES: [&str; 7] = ["sslrootcert", "ssl-root-cert", "ssl-ca", "sslcert", "ssl-cert", "sslkey", "ssl-key"];
 
+impl From<String> for DatabaseUrl {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
 impl DatabaseUrl {
+    /// Returns the address of an SQLite file.
+    pub(crate) fn sqlite_file(file: &Path) -> Self {
+        Self(format!("{SQLITE}{}", file.display()))
+    }
+
     /// Returns the file of an SQLite database; `None` for PostgreSQL or an empty address.
     pub fn sqlite(&self) -> Option<&Path> {
         self.0.strip_prefix(SQLITE).map(Path::new)

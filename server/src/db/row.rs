@@ -4,6 +4,7 @@
 use bytes::{Bytes, BytesMut};
 
 use super::error::DbError;
+use super::value::Value;
 
 /// A row of a result.
 #[derive(Clone, Debug)]
@@ -38,6 +39,22 @@ impl Row {
         let cell = self.cells.get(index).ok_or_else(|| DbError::other(format!("there is no column {index}")))?;
         T::from_cell(CellRef { cell: *cell, data: &self.data })
             .ok_or_else(|| DbError::other(format!("column {index} is {}, not {}", cell.name(), T::NAME)))
+    }
+
+    /// Returns the value of a column, whatever its type.
+    ///
+    /// # Errors
+    /// The column does not exist.
+    pub fn value(&self, index: usize) -> Result<Value, DbError> {
+        let cell = self.cells.get(index).ok_or_else(|| DbError::other(format!("there is no column {index}")))?;
+        let cell = CellRef { cell: *cell, data: &self.data };
+        Ok(match cell.cell {
+            Cell::Null => Value::Null,
+            Cell::Int(value) => Value::Int(value),
+            Cell::Real(value) => Value::Real(value),
+            Cell::Text { .. } => Value::Text(cell.text().unwrap_or_default().to_owned()),
+            Cell::Bytes { .. } => Value::Bytes(cell.bytes().unwrap_or_default()),
+        })
     }
 
     /// Returns the number of columns.

@@ -10,6 +10,8 @@ use zim_protocol::change_entry::Detail;
 
 use crate::effect::Audience;
 
+/// How long after a message its hint may still be under way, milliseconds. If it is missing by then, that has been noticed.
+const UNDER_WAY_MS: i64 = 60_000;
 /// Conversations that are remembered. A change in another one is pulled.
 const MAX: usize = 50_000;
 
@@ -38,6 +40,9 @@ impl Passed {
     /// Whether a change may come before its message.
     pub(super) fn may_overtake(&self, audience: &Audience, change: &ChangeEntry) -> bool {
         let Some(Detail::Message(message)) = &change.detail else { return false };
+        if change.at.saturating_sub(message.ts) > UNDER_WAY_MS {
+            return false;
+        }
         self.0.lock().get(&key(audience)).is_none_or(|last| *last < message.seq.cast_signed())
     }
 }
@@ -66,5 +71,7 @@ mod tests {
         passed.note(&group, 1);
         assert!(!passed.may_overtake(&group, &change(1)));
         assert!(!passed.may_overtake(&peers(8, 9), &ChangeEntry::default()), "it is about no message");
+        let late = ChangeEntry { at: UNDER_WAY_MS + 1, ..change(1) };
+        assert!(!passed.may_overtake(&peers(8, 9), &late), "the message has arrived long ago");
     }
 }
