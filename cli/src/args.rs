@@ -5,7 +5,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use crate::bench::{self, BenchArgs};
 use crate::command::{
     admin, blacklist, call, chat, completions, conversation, demo, friend, group, history, listen, login, logout, ping,
-    profile, revoke, send, status, token, user,
+    profile, revoke, search, send, status, token, user,
 };
 use crate::context::{Context, within};
 use crate::exit::{self, Failure};
@@ -48,6 +48,8 @@ enum Command {
     Chat(chat::ChatArgs),
     /// Show messages of a conversation, oldest first
     History(history::HistoryArgs),
+    /// Find messages of a conversation by what they say
+    Search(search::SearchArgs),
     /// Take back a message that you sent
     Revoke(revoke::RevokeArgs),
     /// List, show, read and arrange conversations
@@ -111,6 +113,7 @@ impl Command {
             Self::Listen(args) => listen::run(args, &context()?).await,
             Self::Chat(args) => chat::run(args, &context()?).await,
             Self::History(args) => history::run(args, &context()?).await,
+            Self::Search(args) => search::run(args, &context()?).await,
             Self::Revoke(args) => revoke::run(args, &context()?).await,
             Self::Conversation(command) => conversation::run(command, &context()?).await,
             Self::User(command) => user::run(command, &context()?).await,

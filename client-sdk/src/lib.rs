@@ -71,6 +71,8 @@ mod user;
 pub mod message;
 /// The list of conversations.
 mod conversation;
+/// Search in messages and conversations of this device.
+mod search;
 /// Lists that follow the local database.
 mod observe;
 /// Friends and friend applications.

@@ -23,6 +23,7 @@ mod idempotency;
 mod isolation;
 mod large_group;
 mod life;
+mod local_search;
 mod message;
 mod revoke;
 mod session;
