@@ -6,6 +6,8 @@ mod common;
 mod operator;
 #[path = "cli/certificate.rs"]
 mod certificate;
+#[path = "cli/conversations.rs"]
+mod conversations;
 #[cfg(unix)]
 #[path = "cli/examples.rs"]
 mod examples;

@@ -47,8 +47,8 @@ fn fill(folder: &Path, conversations: i64, messages: i64) {
     for id in 1..=conversations {
         let (peer, last_ts) = (format!("peer-{id}"), start + id);
         tx.prepare_cached(
-            "INSERT INTO conversation (id, type, name, seq, head_seq, is_known, last_ts, n, order_key) \
-             VALUES (?1, 0, ?2, ?3, ?3, 1, ?4, ?3, ?4)",
+            "INSERT INTO conversation (id, type, name, seq, head_seq, is_known, last_ts, n, order_key, is_listed) \
+             VALUES (?1, 0, ?2, ?3, ?3, 1, ?4, ?3, ?4, 1)",
         )
         .unwrap()
         .execute(params![id, peer, each, last_ts])

@@ -79,6 +79,8 @@ mod receipt;
 mod message_local;
 /// The list of conversations.
 mod conversation;
+/// Search in messages and conversations of this device.
+mod search;
 /// Lists that follow the local database.
 mod observe;
 /// Friends and friend applications.

@@ -110,6 +110,7 @@ impl<L: Remote> AccountTask<L> {
         let applied = self.store.write(length, write).await.inspect_err(|_| self.recent.lock().clear())?;
         // This commit deleted the events that were delivered before.
         self.viewer.delivered = None;
+        self.index_later();
         self.shared.watchers.changed(&applied.touched);
         Ok(applied)
     }

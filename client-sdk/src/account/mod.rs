@@ -189,6 +189,7 @@ impl<L: Remote> Account<L> {
             total,
             inbox: inputs,
             resend_window_ms: settings.resend_window_ms,
+            indexes: !settings.is_one_shot,
         };
         let task = tokio::spawn(AccountTask::new(parts).run_guarded(again, unsent));
         Ok(Arc::new(Self {

@@ -22,6 +22,7 @@ use crate::error::Error;
 use crate::events::Deliveries;
 use crate::outbox::{Reply, SendQueue, SendResult, Submission, SubmissionKind};
 use crate::store::message::Unsent;
+use crate::store::message_search;
 use crate::store::{self, Length, Store};
 
 /// The interval of the audit, which compares sums with the server, so that a lost hint is repaired without traffic.
@@ -32,6 +33,12 @@ pub(super) const RECOVER_MS: i64 = 10_000;
 const PAUSE_MS: i64 = 1_000;
 /// Older messages are history and not caught up with.
 const HORIZON_MS: i64 = 7 * 86_400_000;
+/// Messages are indexed for search so long after they arrived.
+const IDLE_MS: i64 = 2_000;
+/// The pause between two batches of the index.
+const BETWEEN_BATCHES_MS: i64 = 100;
+/// The messages of such a batch: some milliseconds.
+const IDLE_BATCH: usize = 200;
 /// The most inputs of one turn.
 const MAX_INPUTS: usize = 256;
 
@@ -92,6 +99,8 @@ pub(crate) struct Parts<L: Remote> {
     pub(crate) inbox: mpsc::UnboundedReceiver<Input>,
     /// For how long a message waits for a connection.
     pub(crate) resend_window_ms: i64,
+    /// Messages are indexed for search when there is time: not in a session that ends soon.
+    pub(crate) indexes: bool,
 }
 
 /// The task. See the module.
@@ -128,7 +137,10 @@ pub(crate) struct AccountTask<L: Remote> {
     /// The events of this connection that were handled since the last commit.
     pub(super) handled: u64,
     pub(super) resend_window_ms: i64,
+    pub(super) indexes: bool,
     pub(super) next_audit_ms: i64,
+    /// When messages are indexed for search.
+    pub(super) next_index_ms: i64,
     pub(super) is_total_raised: bool,
     /// Why the last sync failed.
     pub(super) sync_error: Option<Error>,
@@ -144,7 +156,7 @@ pub(crate) struct AccountTask<L: Remote> {
 
 impl<L: Remote> AccountTask<L> {
     pub(crate) fn new(parts: Parts<L>) -> Self {
-        let Parts { remote, clock, store, engine, viewer, shared, total, inbox, resend_window_ms } = parts;
+        let Parts { remote, clock, store, engine, viewer, shared, total, inbox, resend_window_ms, indexes } = parts;
         Self {
             remote,
             clock,
@@ -169,7 +181,9 @@ impl<L: Remote> AccountTask<L> {
             is_connected: false,
             handled: 0,
             resend_window_ms,
+            indexes,
             next_audit_ms: i64::MAX,
+            next_index_ms: i64::MAX,
             is_total_raised: false,
             sync_error: None,
             is_stale: false,
@@ -198,7 +212,7 @@ impl<L: Remote> AccountTask<L> {
         while self.closing.is_none() {
             let deadline = self.sends.next_deadline_ms(self.is_connected).unwrap_or(i64::MAX);
             let next_start = self.sends.next_start_ms(self.clock.steady_ms()).filter(|_| self.is_connected);
-            let wake_ms = deadline.min(next_start.unwrap_or(i64::MAX)).min(self.next_audit_ms);
+            let wake_ms = deadline.min(next_start.unwrap_or(i64::MAX)).min(self.next_audit_ms).min(self.next_index_ms);
             tokio::select! {
                 input = self.inbox.recv() => match input {
                     Some(input) => self.input(input).await,
@@ -229,6 +243,7 @@ impl<L: Remote> AccountTask<L> {
             }
             self.turn().await;
             self.forget_delivered();
+            self.index_messages().await;
         }
         self.end().await;
     }
@@ -251,6 +266,26 @@ impl<L: Remote> AccountTask<L> {
             for done in std::mem::take(&mut self.ready) {
                 self.done(done);
             }
+        }
+    }
+
+    /// Indexes some messages for search, if no input waits. Its batches and pauses leave almost all of the time for the rest.
+    async fn index_messages(&mut self) {
+        let now_ms = self.clock.steady_ms();
+        if now_ms < self.next_index_ms || !self.inbox.is_empty() || self.closing.is_some() {
+            return;
+        }
+        let is_more = self.store.write(Length::Long, |db| message_search::index(db, IDLE_BATCH)).await;
+        // After an error a search tries again, and reports it.
+        let is_more =
+            is_more.inspect_err(|error| tracing::warn!(%error, "messages cannot be indexed")).unwrap_or(false);
+        self.next_index_ms = if is_more { now_ms + BETWEEN_BATCHES_MS } else { i64::MAX };
+    }
+
+    /// Messages may have to be indexed, soon.
+    pub(super) fn index_later(&mut self) {
+        if self.indexes && self.next_index_ms == i64::MAX {
+            self.next_index_ms = self.clock.steady_ms() + IDLE_MS;
         }
     }
 

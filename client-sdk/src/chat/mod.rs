@@ -14,6 +14,8 @@ mod list;
 mod group;
 /// Streams that fetch page after page.
 mod items;
+/// Search.
+mod search;
 
 use std::sync::Arc;
 

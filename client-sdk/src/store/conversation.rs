@@ -13,6 +13,7 @@ use zim_protocol::{
 use super::conversation_setting::{self, Place, marks};
 use super::message::{self, MessageRow};
 use super::{from_sql, to_sql};
+use super::{message_search, search};
 use crate::engine::{Position, Ranges, Saved, State, Tally};
 use crate::types::Name;
 
@@ -199,9 +200,7 @@ pub(crate) fn save(db: &Connection, conversation: i64, saved: &Saved) -> rusqlit
 
 /// Updates whether a conversation is in the list, and where; returns it as the app sees it, if it is.
 pub(crate) fn reordered(db: &Connection, conversation: i64, viewer: &str) -> rusqlite::Result<Option<Conversation>> {
-    static SQL: LazyLock<String> = LazyLock::new(|| shown_sql("WHERE c.id = ?1"));
-    let found = db.prepare_cached(&SQL)?.query_row([conversation], |row| read_shown(row, viewer)).optional()?;
-    let Some(mut after) = found else { return Ok(None) };
+    let Some(mut after) = any(db, conversation, viewer)? else { return Ok(None) };
     let Place { is_listed, order_key, last_ts, has_more, is_hidden, draft_at } =
         conversation_setting::place(db, conversation)?;
     let time = after.last_message.as_ref().map_or(last_ts, |last| last.timestamp).max(draft_at);
@@ -245,6 +244,8 @@ pub(crate) fn sweep(db: &Connection, viewer: &str) -> rusqlite::Result<Vec<Conve
 /// Deletes all rows from the server; names, and rows and data that only this device has, stay.
 pub(crate) fn drop_all(db: &Connection) -> rusqlite::Result<()> {
     message::keep_local_data(db, None)?;
+    // Otherwise each row would leave the index by itself.
+    message_search::clear(db)?;
     db.execute("DELETE FROM message WHERE seq > 0", [])?;
     db.execute("DELETE FROM held", [])?;
     super::message_change::forget_hidden(db)?;
@@ -267,6 +268,8 @@ fn shown_sql(rest: &str) -> String {
         message::COLUMNS
     )
 }
+
+static ANY_SQL: LazyLock<String> = LazyLock::new(|| shown_sql("WHERE c.id = ?1"));
 
 fn read_shown(row: &rusqlite::Row<'_>, viewer: &str) -> rusqlite::Result<Conversation> {
     let name = ConversationRef { r#type: row.get(0)?, id: row.get(1)? };
@@ -301,6 +304,29 @@ pub(crate) fn shown(db: &Connection, id: i64, viewer: &str) -> rusqlite::Result<
     db.prepare_cached(&SQL)?.query_row([id], |row| read_shown(row, viewer)).optional()
 }
 
+/// Returns a conversation, also if it is not in the list.
+pub(crate) fn any(db: &Connection, id: i64, viewer: &str) -> rusqlite::Result<Option<Conversation>> {
+    db.prepare_cached(&ANY_SQL)?.query_row([id], |row| read_shown(row, viewer)).optional()
+}
+
+/// Returns the conversations of the list whose name or alias has all keywords, each in either, in the order of the list.
+pub(crate) fn named(db: &Connection, keywords: &[String]) -> rusqlite::Result<Vec<i64>> {
+    let sql = "SELECT c.id, COALESCE(u.user_name, g.group_name, ''), COALESCE(f.alias, '') FROM conversation c \
+               LEFT JOIN user u ON c.type = 0 AND u.user_id = c.name LEFT JOIN friend f ON c.type = 0 AND f.user_id = c.name \
+               LEFT JOIN chat_group g ON c.type = 2 AND g.group_id = c.name \
+               WHERE c.is_listed = 1 AND +c.type IN (0, 2) ORDER BY c.order_key DESC, c.id DESC";
+    let mut statement = db.prepare_cached(sql)?;
+    let mut rows = statement.query([])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        let (name, alias): (String, String) = (row.get(1)?, row.get(2)?);
+        if search::contain(&[&name, &alias], keywords) {
+            found.push(row.get(0)?);
+        }
+    }
+    Ok(found)
+}
+
 /// Returns a page of the list, newest first, after `anchor`, which is an order key and a name. If the order key is 0, the
 /// conversation is looked up; `None`: there is none.
 pub(crate) fn list(
@@ -311,7 +337,8 @@ pub(crate) fn list(
     filter: &ConversationFilterOption,
 ) -> rusqlite::Result<Option<Vec<Conversation>>> {
     let mut values: Vec<Value> = Vec::new();
-    let mut rest = String::from("WHERE c.is_listed = 1 AND c.type IN (0, 2)");
+    // `+`: SQLite must not choose the index of the names, and then sort all conversations.
+    let mut rest = String::from("WHERE c.is_listed = 1 AND +c.type IN (0, 2)");
     if let Some((mut order_key, name)) = anchor {
         let id = id(db, &name)?.unwrap_or(0);
         if order_key == 0 {
@@ -348,7 +375,7 @@ fn filtered(filter: &ConversationFilterOption) -> String {
     let mut sql = String::new();
     if !filter.conversation_types.is_empty() {
         let types = filter.conversation_types.iter().map(i32::to_string).collect::<Vec<_>>().join(", ");
-        sql.push_str(&format!(" AND c.type IN ({types})"));
+        sql.push_str(&format!(" AND +c.type IN ({types})"));
     }
     if !filter.marks.is_empty() {
         // -1 matches any mark, 0 matches none.

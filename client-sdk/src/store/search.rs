@@ -23,6 +23,10 @@ use rusqlite::functions::FunctionFlags;
 /// existing indexes are built again.
 const FOLDING: i64 = 1;
 
+/// Empties the index of messages, which are indexed again later.
+pub(crate) const CLEAR_MESSAGES: &str = "INSERT INTO message_search (message_search) VALUES ('delete-all'); \
+     DELETE FROM message_doc; DELETE FROM message_unindexed; UPDATE message_indexed SET through = 0, shift = 0;";
+
 const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
 
 /// Adds the function that the triggers use to a connection that writes.
@@ -42,6 +46,7 @@ pub(crate) fn rebuild(connection: &mut Connection) -> rusqlite::Result<()> {
         "INSERT INTO friend_search (friend_search) VALUES ('delete-all');
          INSERT INTO friend_search (rowid, user_name, alias) SELECT id, user_name, alias FROM friend_searched;",
     )?;
+    transaction.execute_batch(CLEAR_MESSAGES)?;
     transaction.execute("UPDATE device SET folding = ?1", [FOLDING])?;
     transaction.commit()
 }
@@ -57,17 +62,60 @@ fn indexed(text: &str) -> String {
 pub(crate) fn query<S: AsRef<str>>(columns: &[&str], keywords: &[S]) -> Option<String> {
     let mut phrases = Vec::with_capacity(keywords.len());
     for keyword in keywords {
-        let characters: Vec<char> = folded(keyword.as_ref()).chars().collect();
-        phrases.push(match characters.as_slice() {
-            [] => return None,
-            [_] => format!("\"{}\" *", words(&characters, true)),
-            _ => format!("\"{}\"", words(&characters, false)),
-        });
+        phrases.push(phrase(keyword.as_ref())?);
     }
     if phrases.is_empty() {
         return None;
     }
     Some(format!("{{{}}} : ({})", columns.join(" "), phrases.join(" AND ")))
+}
+
+/// Builds the query for rows that contain a keyword; `None`: it is empty.
+fn phrase(keyword: &str) -> Option<String> {
+    let characters: Vec<char> = folded(keyword).chars().collect();
+    match characters.as_slice() {
+        [] => None,
+        [_] => Some(format!("\"{}\" *", words(&characters, true))),
+        _ => Some(format!("\"{}\"", words(&characters, false))),
+    }
+}
+
+/// Returns the indexed form of a message: a word of three characters for each position, shorter at the end. In a million
+/// messages every pair of characters is frequent, so a long keyword that is in none would take long with pairs. An index of
+/// them has `prefix='4 8'`.
+pub(crate) fn indexed_in_threes(text: &str) -> String {
+    let characters: Vec<char> = folded(text).chars().collect();
+    let mut words = String::with_capacity(characters.len() * 13);
+    for at in 0..characters.len() {
+        characters.iter().skip(at).take(3).for_each(|character| push(&mut words, *character));
+        words.push(' ');
+    }
+    words.pop();
+    words
+}
+
+/// Builds the query for messages that contain a keyword; `None`: it is empty.
+pub(crate) fn phrase_in_threes(keyword: &str) -> Option<String> {
+    let characters: Vec<char> = folded(keyword).chars().collect();
+    let mut words = String::new();
+    if let [_] | [_, _] = characters.as_slice() {
+        characters.iter().for_each(|character| push(&mut words, *character));
+        return Some(format!("\"{words}\" *"));
+    }
+    for three in characters.windows(3) {
+        three.iter().for_each(|character| push(&mut words, *character));
+        words.push(' ');
+    }
+    (!words.is_empty()).then(|| format!("\"{}\"", words.trim_end()))
+}
+
+/// Returns whether all keywords are in these texts, each in any of them.
+pub(crate) fn contain(texts: &[&str], keywords: &[String]) -> bool {
+    let texts: Vec<Cow<'_, str>> = texts.iter().map(|text| folded(text)).collect();
+    keywords.iter().all(|keyword| {
+        let keyword = folded(keyword);
+        texts.iter().any(|text| text.contains(&*keyword))
+    })
 }
 
 /// Returns the form in which texts are compared: texts that differ in case, or are canonically equivalent, are equal.

@@ -2,7 +2,8 @@
 
 use zim_integration_tests::{Device, World, eventually, group, is_text, refusal, soon, texts};
 use zim_protocol::{
-    ClearConversationTotalUnreadMessageCountRequest, ConversationDeleteConfig, ConversationEvent, ConversationType,
+    ClearConversationTotalUnreadMessageCountRequest, ConversationBaseInfo, ConversationDeleteConfig, ConversationEvent,
+    ConversationFilterOption, ConversationPinnedFilter, ConversationQueryConfig, ConversationType,
     DeleteAllConversationsRequest, DeleteConversationRequest, ErrorCode, Event, EventKind,
 };
 
@@ -15,6 +16,10 @@ const UNKNOWN: ErrorCode = ErrorCode::ConversationModuleConversationDoesNotExist
 const INVALID: ErrorCode = ErrorCode::CommonModuleParamsInvalid;
 const EVERYWHERE: ConversationDeleteConfig = ConversationDeleteConfig { is_also_delete_server_conversation: true };
 const HERE: ConversationDeleteConfig = ConversationDeleteConfig { is_also_delete_server_conversation: false };
+
+fn base(id: &str, kind: ConversationType) -> ConversationBaseInfo {
+    ConversationBaseInfo { conversation_id: id.to_owned(), conversation_type: kind as i32 }
+}
 
 /// The last total of unread messages that a device was told of.
 fn total(device: &Device) -> Option<i64> {
@@ -49,13 +54,7 @@ async fn delete_conversation_removes_it_from_all_devices_until_there_is_a_messag
         device.has_unread("carl", 1).await;
     }
     soon(phone.update_conversation_pinned_state(true, "bob", PEER)).await.unwrap();
-    soon(phone.set_conversation_mark(
-        7,
-        true,
-        vec![zim_protocol::ConversationBaseInfo { conversation_id: "bob".into(), conversation_type: PEER as i32 }],
-    ))
-    .await
-    .unwrap();
+    soon(phone.set_conversation_mark(7, true, vec![base("bob", PEER)])).await.unwrap();
     told(&laptop, "the mark", "bob", |_, one| one.marks == [7]).await;
     let result = soon(phone.delete_conversation("bob", PEER, EVERYWHERE)).await.unwrap();
     assert_eq!((result.conversation_id.as_str(), result.conversation_type), ("bob", PEER as i32));
@@ -352,6 +351,49 @@ async fn clear_conversation_total_unread_message_count_takes_several_steps_for_m
 }
 
 #[tokio::test]
+async fn query_conversation_list_filters_by_type_and_all_conditions_together() {
+    let world = World::new().await;
+    let (ann, bob, carl) = (world.user("ann").await, world.user("bob").await, world.user("carl").await);
+    for other in [&bob, &carl] {
+        other.say("ann", "hi").await;
+        world.clock.advance(1_000);
+    }
+    create(&bob, "crew", &["ann"]).await;
+    world.clock.advance(1_000);
+    bob.say(group("crew"), "hi").await;
+    lists(&ann, &["crew", "carl", "bob"]).await;
+    ann.has_unread(group("crew"), 1).await;
+    ann.read("carl").await;
+    soon(ann.update_conversation_pinned_state(true, "bob", PEER)).await.unwrap();
+    soon(ann.set_conversation_mark(2, true, vec![base("bob", PEER), base("carl", PEER), base("crew", GROUP)]))
+        .await
+        .unwrap();
+    let listed = async |filter: ConversationFilterOption| -> Vec<String> {
+        let found = soon(ann.query_conversation_list(ConversationQueryConfig::default(), filter)).await.unwrap();
+        names(&found.conversation_list).into_iter().map(str::to_owned).collect()
+    };
+    let of = |kinds: &[ConversationType]| ConversationFilterOption {
+        conversation_types: kinds.iter().map(|kind| *kind as i32).collect(),
+        ..ConversationFilterOption::default()
+    };
+    assert_eq!(listed(of(&[])).await, ["bob", "crew", "carl"]);
+    assert_eq!(listed(of(&[PEER])).await, ["bob", "carl"]);
+    assert_eq!(listed(of(&[GROUP])).await, ["crew"]);
+    assert_eq!(listed(of(&[PEER, GROUP])).await, ["bob", "crew", "carl"]);
+    assert!(listed(of(&[ConversationType::Room])).await.is_empty());
+    let all = ConversationFilterOption {
+        marks: vec![2],
+        is_only_unread_conversation: true,
+        pinned_filter: ConversationPinnedFilter::OnlyUnpinned as i32,
+        ..of(&[PEER, GROUP])
+    };
+    assert_eq!(listed(all.clone()).await, ["crew"]);
+    let wrong = ConversationFilterOption { pinned_filter: 3, ..all };
+    assert_eq!(refusal(soon(ann.query_conversation_list(ConversationQueryConfig::default(), wrong)).await), INVALID);
+    world.end().await;
+}
+
+#[tokio::test]
 async fn set_conversation_draft_never_leaves_the_device() {
     let world = World::new().await;
     let (phone, laptop) = (world.user("ann").await, world.device("ann").await);
@@ -421,6 +463,10 @@ async fn set_conversation_draft_makes_a_conversation_of_this_device() {
     soon(phone.set_conversation_draft("fourth", "bob", PEER)).await.unwrap();
     assert_eq!(phone.conversation("bob").await.draft, "fourth");
     assert!(listed(&laptop).await.is_empty());
+    soon(phone.delete_conversation("bob", PEER, HERE)).await.unwrap();
+    bob.say("ann", "hi again").await;
+    phone.has_unread("bob", 2).await;
+    assert_eq!(phone.conversation("bob").await.draft, "");
     for (id, kind) in [("", PEER), ("room", ConversationType::Room)] {
         assert_eq!(refusal(soon(phone.set_conversation_draft("x", id, kind)).await), INVALID);
     }

@@ -25,6 +25,7 @@ mod idempotency;
 mod isolation;
 mod large_group;
 mod life;
+mod local_search;
 mod message;
 mod reaction;
 mod receipt;

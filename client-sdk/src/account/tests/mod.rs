@@ -4,6 +4,7 @@ mod acknowledging;
 mod catch_up;
 mod delivery;
 mod fake;
+mod indexing;
 mod observing;
 mod observing_at_random;
 mod sending;
