@@ -152,6 +152,12 @@ impl Transaction<'_> {
                     }
                     continue;
                 }
+                Some(change_entry::Detail::Group(change)) => {
+                    if conversation::advance_roster(self.db, id, rev)? {
+                        self.group_changed(name, change)?;
+                    }
+                    continue;
+                }
                 None => continue,
             };
             let before = message::kind(self.db, id, entry.seq)?;

@@ -253,7 +253,7 @@ pub(crate) fn drop_all(db: &Connection) -> rusqlite::Result<()> {
 }
 
 const SHOWN: &str = "c.type, c.name, c.notification, c.unread, c.read_seq, c.order_key, c.pinned_at, c.is_disabled, \
-                     COALESCE(u.user_name, g.group_name), COALESCE(u.avatar_url, g.avatar_url), f.alias, m.id";
+                     COALESCE(u.user_name, g.group_name), COALESCE(u.avatar_url, g.avatar_url), COALESCE(f.alias, g.alias), g.muted_until, m.id";
 
 /// Selects conversations `c` with their peers, aliases and newest messages.
 fn shown_sql(rest: &str) -> String {
@@ -269,8 +269,8 @@ fn shown_sql(rest: &str) -> String {
 
 fn read_shown(row: &rusqlite::Row<'_>, viewer: &str) -> rusqlite::Result<Conversation> {
     let name = ConversationRef { r#type: row.get(0)?, id: row.get(1)? };
-    let last_message = match row.get::<_, Option<i64>>(11)? {
-        Some(_) => Some(MessageRow::read(row, 12)?.into_message(viewer, &name)),
+    let last_message = match row.get::<_, Option<i64>>(12)? {
+        Some(_) => Some(MessageRow::read(row, 13)?.into_message(viewer, &name)),
         None => None,
     };
     let pinned_time = row.get(6)?;
@@ -287,6 +287,7 @@ fn read_shown(row: &rusqlite::Row<'_>, viewer: &str) -> rusqlite::Result<Convers
         conversation_name: row.get::<_, Option<String>>(8)?.unwrap_or_default(),
         conversation_avatar_url: row.get::<_, Option<String>>(9)?.unwrap_or_default(),
         conversation_alias: row.get::<_, Option<String>>(10)?.unwrap_or_default(),
+        muted_expired_time: row.get::<_, Option<i64>>(11)?.unwrap_or_default(),
         last_message,
         ..Conversation::default()
     })

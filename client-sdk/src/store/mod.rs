@@ -10,6 +10,7 @@ mod file;
 pub(crate) mod friend;
 pub(crate) mod friend_application;
 pub(crate) mod group;
+pub(crate) mod group_application;
 pub(crate) mod message;
 pub(crate) mod page;
 pub(crate) mod pending;

@@ -6,6 +6,7 @@ mod blacklist;
 mod chat;
 mod delivered;
 mod friends;
+mod group_changes;
 mod groups;
 mod guide;
 mod observed;

@@ -31,7 +31,7 @@ const OUR_FIELDS: [&str; 4] = [
 ];
 
 /// Fields of requests that are no parameters in the reference.
-const OUR_PARAMETERS: [&str; 7] = [
+const OUR_PARAMETERS: [&str; 9] = [
     // The reference's SDK has the app from `create`.
     "LoginRequest.appID",
     "LoginRequest.appSign",
@@ -40,6 +40,9 @@ const OUR_PARAMETERS: [&str; 7] = [
     "SendMessageRequest.clientKey",
     "SendMessageRequest.omitContent",
     "ClearConversationUnreadMessageCountRequest.throughSeq",
+    // The form without parameters asks for one page after the other.
+    "QueryGroupListRequest.config",
+    "QueryGroupListRequest.count",
 ];
 
 /// Parameters that do not travel.

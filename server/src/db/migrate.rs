@@ -25,8 +25,16 @@ macro_rules! migrations {
 }
 
 /// All migrations: the files of `server/migrations`.
-pub static MIGRATIONS: &[Migration] =
-    migrations!["0001_init", "0002_status", "0003_access", "0004_task", "0005_counters", "0006_revoke", "0007_group"];
+pub static MIGRATIONS: &[Migration] = migrations![
+    "0001_init",
+    "0002_status",
+    "0003_access",
+    "0004_task",
+    "0005_counters",
+    "0006_revoke",
+    "0007_group",
+    "0008_group_data"
+];
 
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS schema_migration \
     (version BIGINT NOT NULL PRIMARY KEY, name TEXT NOT NULL, checksum TEXT NOT NULL)";

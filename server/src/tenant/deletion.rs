@@ -22,11 +22,12 @@ const OF_USER: [(&str, &str); 10] = [
     ("presence", "account"),
 ];
 /// Tables with rows of a conversation, in the same way.
-const OF_CONVERSATION: [(&str, &str); 5] = [
+const OF_CONVERSATION: [(&str, &str); 6] = [
     ("message", "seq"),
     ("change", "rev"),
     ("target", "seq"),
     ("group_member", "account"),
+    ("group_application", "id"),
     ("chat_group", "conversation"),
 ];
 
