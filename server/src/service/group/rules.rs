@@ -254,16 +254,18 @@ mod tests {
         assert_eq!(code(9), Err(ErrorCode::GroupModuleForbidJoinGroupError));
     }
 
+    /// An act; the roles that the owner, an administrator and a member may do it to; and the roles that may do it to themselves.
+    type Line = (Act, [&'static [i64]; 3], &'static [i64]);
+
     /// The table of permissions of the reference: what each role may do to each other role.
     #[test]
     fn permissions_are_those_of_the_table() {
         const OWN: i64 = 77;
         const ROLES: [i64; 4] = [OWNER, ADMIN, MEMBER, OWN];
         const EVERYBODY: &[i64] = &[OWNER, ADMIN, MEMBER, OWN];
-        // For each act: whom the owner, an administrator and a member may do it to, and who may do it to themselves.
         const BELOW_OWNER: &[i64] = &[ADMIN, MEMBER, OWN];
         const MEMBERS: &[i64] = &[MEMBER, OWN];
-        let table: [(Act, [&[i64]; 3], &[i64]); 10] = [
+        let table: [Line; 10] = [
             (Act::Describe, [EVERYBODY, EVERYBODY, EVERYBODY], EVERYBODY),
             (Act::Nickname, [BELOW_OWNER, MEMBERS, &[]], EVERYBODY),
             (Act::Kick, [BELOW_OWNER, MEMBERS, &[]], &[]),
