@@ -11,7 +11,7 @@ use zim_protocol::{
 
 use super::remote::Remote;
 use super::task::{AUDIT_MS, AccountTask, InFlight, Stored};
-use crate::apply::Settle;
+use crate::apply::{Local, Settle};
 use crate::engine::Origin;
 use crate::error::Error;
 use crate::outbox::Submission;
@@ -37,6 +37,8 @@ pub(crate) enum Input {
     Members(String, Vec<GroupMemberInfo>, Stored),
     /// The user's own status, as a request of this device changed it.
     OwnStatus(UserStatus, Stored),
+    /// A change of what this device has, and the positions that no longer count as unread in its conversation; `None`: all.
+    Local(Box<Local>, Option<Vec<u64>>, Stored),
     /// A message to send.
     Send(Box<Submission>),
     /// The app can use the account from now on.
@@ -94,7 +96,8 @@ impl<L: Remote> AccountTask<L> {
                     Input::Filled { done, .. }
                     | Input::Users(_, done)
                     | Input::Members(_, _, done)
-                    | Input::OwnStatus(_, done) => {
+                    | Input::OwnStatus(_, done)
+                    | Input::Local(_, _, done) => {
                         done(Err(error()));
                     }
                     Input::Send(submission) => {
@@ -154,6 +157,13 @@ impl<L: Remote> AccountTask<L> {
             }
             Input::OwnStatus(status, done) => {
                 self.job.settle.push(Settle::OwnStatus(status));
+                self.after.done.push(done);
+            }
+            Input::Local(local, uncounted, done) => {
+                if let Local::Delete { name, .. } | Local::Clear(name) = &*local {
+                    self.engine.deleted(name, uncounted.as_deref());
+                }
+                self.job.settle.push(Settle::Local(local));
                 self.after.done.push(done);
             }
             Input::Send(submission) => self.submit(submission),

@@ -5,7 +5,10 @@ mod conversation;
 mod friend;
 mod group;
 mod group_application;
+mod local;
 mod message;
+mod message_change;
+mod receipt;
 mod recent;
 mod status;
 mod user;
@@ -23,6 +26,7 @@ use zim_protocol::{
 };
 
 use self::conversation::disturbing;
+pub(crate) use self::local::Local;
 use self::recent::Known;
 pub(crate) use self::recent::Recent;
 use crate::engine::{Batch, Change, Origin};
@@ -86,6 +90,8 @@ pub(crate) enum Settle {
     Snapshot(Snapshot),
     /// The user's own status, as a request of this device changed it: not news to its app.
     OwnStatus(UserStatus),
+    /// The app changes what this device has.
+    Local(Box<Local>),
 }
 
 /// The work of one transaction.
@@ -366,6 +372,14 @@ impl<'a> Transaction<'a> {
                 }
                 Ok(())
             }
+            Detail::Receipt(entry) => self.receipt(entry, origin),
+            Detail::ConversationReceipt(entry) => self.conversation_receipt(entry, origin),
+            Detail::MessageDeletion(entry) => self.message_deletion(entry, origin),
+            Detail::Cleared(entry) => self.cleared(entry, origin),
+            Detail::AllCleared(_) => {
+                self.all_cleared(origin);
+                Ok(())
+            }
             // The engine handles entries about conversations.
             Detail::Conversation(_) | Detail::Read(_) => Ok(()),
         }
@@ -420,6 +434,7 @@ impl<'a> Transaction<'a> {
                 members.into_iter().try_for_each(|member| self.store_member(&group_id, member))?;
             }
             Settle::Snapshot(snapshot) => self.snapshot(snapshot)?,
+            Settle::Local(local) => self.local(*local)?,
             Settle::OwnStatus(status) => drop(store::status::write(self.db, status)?),
         }
         Ok(())

@@ -22,7 +22,8 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/007_known_message.sql"),
     include_str!("migrations/008_history.sql"),
     include_str!("migrations/009_group.sql"),
-    include_str!("migrations/010_group_data.sql"),
+    include_str!("migrations/010_message_state.sql"),
+    include_str!("migrations/011_group_data.sql"),
 ];
 /// The longest wait for a lock. Only a checkpoint causes one, and a short one.
 const BUSY: Duration = Duration::from_secs(5);

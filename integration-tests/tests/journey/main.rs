@@ -9,6 +9,7 @@ mod friends;
 mod group_changes;
 mod groups;
 mod guide;
+mod message_life;
 mod observed;
 mod offline_and_back;
 mod presence;

@@ -185,7 +185,7 @@ async fn group_mute(tx: &mut Tx<'_>, group: ConversationKey) -> Result<GroupMute
 
 /// The name that the user alone sees for a group; the key is the conversation.
 pub(crate) static ALIAS: FeedKind = FeedKind {
-    number: 20,
+    number: 40,
     resolve: |tx, user, keys| {
         Box::pin(async move {
             let (list, mut params) = tx.dialect().in_list(keys.iter().copied(), 2);

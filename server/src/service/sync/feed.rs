@@ -12,13 +12,29 @@ use crate::service::blacklist::BLOCK;
 use crate::service::conversation::CONVERSATION;
 use crate::service::friend::{APPLICATION, FRIEND};
 use crate::service::group::{ALIAS, GROUP_APPLICATION};
+use crate::service::message::{ALL_CLEARED, CLEARED, CONVERSATION_RECEIPT, DELETION, RECEIPT};
 use crate::service::rows::PAGE_BYTES;
 use crate::service::status::SUBSCRIPTION;
 use crate::service::user::{PROFILE, RULE};
 
 /// All kinds of entries.
-static KINDS: [&FeedKind; 10] =
-    [&READ, &CONVERSATION, &PROFILE, &RULE, &FRIEND, &APPLICATION, &BLOCK, &SUBSCRIPTION, &ALIAS, &GROUP_APPLICATION];
+static KINDS: [&FeedKind; 15] = [
+    &READ,
+    &CONVERSATION,
+    &PROFILE,
+    &RULE,
+    &FRIEND,
+    &APPLICATION,
+    &BLOCK,
+    &SUBSCRIPTION,
+    &RECEIPT,
+    &CONVERSATION_RECEIPT,
+    &DELETION,
+    &CLEARED,
+    &ALL_CLEARED,
+    &ALIAS,
+    &GROUP_APPLICATION,
+];
 
 /// Returns the feed after `after`, resolved to present values, the position up to which it is complete, and whether
 /// there is more. Takes one statement for each kind, whatever the number of entries.

@@ -97,7 +97,7 @@ pub(super) async fn answer(
 
 /// An application changed; the key is its ID.
 pub(crate) static GROUP_APPLICATION: FeedKind = FeedKind {
-    number: 21,
+    number: 41,
     resolve: |tx, user, keys| {
         Box::pin(async move {
             let entries = entries(tx, user, keys).await?;
