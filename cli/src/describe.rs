@@ -171,6 +171,18 @@ pub(crate) fn event(output: Output, event: &Event, now_ms: i64) -> Vec<String> {
         Event::GroupMemberStateChanged(change) => at(group::members_changed(change)),
         Event::GroupMemberInfoUpdated(change) => group::members_updated(change).into_iter().flat_map(at).collect(),
         Event::GroupAttributesUpdated(change) => group::attributes_updated(change).into_iter().flat_map(at).collect(),
+        Event::GroupNameUpdated(change) => at(group::name_updated(change)),
+        Event::GroupAvatarUrlUpdated(change) => at(group::avatar_updated(change)),
+        Event::GroupNoticeUpdated(change) => at(group::notice_updated(change)),
+        Event::GroupAliasUpdated(change) => at(group::alias_updated(change)),
+        Event::GroupVerifyInfoUpdated(change) => at(group::verify_updated(change)),
+        Event::GroupMutedInfoUpdated(change) => at(group::muted_updated(change)),
+        Event::GroupApplicationListChanged(change) => {
+            change.application_list.iter().map(group::application).flat_map(at).collect()
+        }
+        Event::GroupApplicationUpdated(change) => {
+            change.application_list.iter().map(group::application).flat_map(at).collect()
+        }
         other if let Some(changed) = message::changed(other) => changed.into_iter().flat_map(at).collect(),
         other => {
             let json = other.to_json().map_or_else(|error| error.to_string(), |json| json.to_string());

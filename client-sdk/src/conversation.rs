@@ -19,6 +19,7 @@ use crate::apply::Edit;
 use crate::error::Error;
 use crate::message::{conversation_name, page_size};
 use crate::session::Account;
+use crate::store::group::mute_at;
 use crate::store::{conversation, conversation_setting};
 use crate::types::Name;
 use crate::zim::Zim;
@@ -38,7 +39,8 @@ impl Zim {
             Some(id) => conversation::shown(db, id, &viewer),
             None => Ok(None),
         });
-        let conversation = found.await?.ok_or_else(|| not_found(conversation_id))?;
+        let mut conversation = found.await?.ok_or_else(|| not_found(conversation_id))?;
+        conversation.muted_expired_time = mute_at(conversation.muted_expired_time, account.server_now_ms());
         Ok(ConversationQueriedResult { conversation: Some(conversation) })
     }
 
@@ -65,7 +67,11 @@ impl Zim {
             .map(|next| (next.order_key, Name::new(next.r#type, next.conversation_id.as_str())));
         let list = account.store().read(move |db| conversation::list(db, &viewer, anchor, count, &filter));
         let unknown = || Error::new(ErrorCode::CommonModuleParamsInvalid, "the list has no config.nextConversation");
-        Ok(ConversationListQueriedResult { conversation_list: list.await?.ok_or_else(unknown)? })
+        let mut conversation_list = list.await?.ok_or_else(unknown)?;
+        for conversation in &mut conversation_list {
+            conversation.muted_expired_time = mute_at(conversation.muted_expired_time, account.server_now_ms());
+        }
+        Ok(ConversationListQueriedResult { conversation_list })
     }
 
     /// Returns a page of the pinned conversations, as [`Zim::query_conversation_list`] does.

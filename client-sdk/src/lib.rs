@@ -86,6 +86,8 @@ mod observe;
 /// Friends and friend applications.
 mod friend;
 mod group;
+mod group_application;
+mod group_member;
 /// The blacklist.
 mod blacklist;
 /// Presence: online status and custom status.

@@ -406,6 +406,48 @@ impl Error {
         Self::new(ErrorCode::GroupModuleGroupNoCorrespondingOperationAuthority, format!("you may not {what}"))
     }
 
+    /// The user is a member of the group already.
+    pub fn already_in_group(user_id: &str) -> Self {
+        let message = format!("{user_id} is a member of this group already");
+        Self::new(ErrorCode::GroupModuleMemberIsAlreadyInTheGroup, message)
+    }
+
+    /// The sender must not write to the group. `until`: Unix milliseconds, -1 for good.
+    pub fn muted_in_group(group_id: &str, until: i64) -> Self {
+        let message = format!("you are muted in the group {group_id}");
+        Self::new(ErrorCode::GroupModuleGroupNoCorrespondingOperationAuthority, message)
+            .with_detail("mutedUntil", until.to_string())
+    }
+
+    /// The group does not have these attributes.
+    pub fn no_such_attributes() -> Self {
+        Self::new(ErrorCode::GroupModuleGroupAttributeDoesNotExist, "the group has none of these attributes")
+    }
+
+    /// The group would have more attributes than it may have.
+    pub fn too_many_attributes(most: usize) -> Self {
+        let message = format!("a group has at most {most} attributes");
+        Self::new(ErrorCode::GroupModuleTheNumberOfGroupAttributesExceedsLimit, message)
+    }
+
+    /// A user who is invited must agree; they were asked.
+    pub fn invited_user_must_agree(user_id: &str) -> Self {
+        let message = format!("{user_id} must agree, and was asked");
+        Self::new(ErrorCode::GroupModuleNeedApplyInviteGroupError, message)
+    }
+
+    /// No application of the user to join the group waits for an answer.
+    pub fn no_join_application(user_id: &str) -> Self {
+        let message = format!("no application of {user_id} to join this group waits for an answer");
+        Self::new(ErrorCode::GroupModuleJoinGroupError, message)
+    }
+
+    /// No invitation of the user to the caller waits for an answer.
+    pub fn no_invite_application(user_id: &str) -> Self {
+        let message = format!("no invitation of {user_id} to this group waits for your answer");
+        Self::new(ErrorCode::GroupModuleInviteUserIntoGroupError, message)
+    }
+
     /// Nobody joins the group by themselves.
     pub fn joining_is_forbidden() -> Self {
         Self::new(ErrorCode::GroupModuleForbidJoinGroupError, "nobody can join this group without an invitation")
@@ -482,6 +524,11 @@ impl Error {
 pub struct LeftOut(Vec<(String, Error)>);
 
 impl LeftOut {
+    /// Whether nobody is left out.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Adds a user.
     pub fn add(&mut self, user_id: String, why: Error) {
         self.0.push((user_id, why));

@@ -1,15 +1,21 @@
 //! `zim group`: groups and their members.
 
+mod application;
+mod change;
 mod create;
+mod member;
 
 use clap::Subcommand;
 use zim_client_sdk::Zim;
 use zim_protocol::{
-    GroupBeInviteMode, GroupFullInfo, GroupInviteMode, GroupJoinMode, GroupMemberInfo, GroupMemberQueryConfig,
-    GroupVerifyInfo,
+    Group, GroupBeInviteMode, GroupFullInfo, GroupInviteMode, GroupJoinMode, GroupListQueryConfig, GroupMemberInfo,
+    GroupMemberQueryConfig, GroupMuteInfo, GroupMuteMode, GroupSearchConfig, GroupVerifyInfo,
 };
 
+use self::application::ApplicationCommand;
+use self::change::ChangeCommand;
 use self::create::CreateArgs;
+use self::member::MemberCommand;
 use super::friend::{ListArgs, next_count};
 use crate::attribute::attributes_text;
 use crate::context::{Context, now_ms};
@@ -31,6 +37,9 @@ Examples:
   zim send --group crew2 \"hi all\"
   zim --profile carol group leave crew2
   zim group members crew2 | jq -r .userID
+  zim group invite crew2 carol
+  zim group set crew2 --name \"Crew of Bern\" --join-mode auth
+  zim group mute crew2 bob --for 1h
   zim group kick crew2 bob")]
 pub(crate) enum GroupCommand {
     /// Create a group, with yourself as its owner
@@ -70,10 +79,33 @@ pub(crate) enum GroupCommand {
         #[command(flatten)]
         list: ListArgs,
     },
+    /// List the groups that you are in, the last entered first
+    List {
+        /// Only groups that this user is in, too; may be repeated
+        #[arg(long = "with", value_name = "USER")]
+        with: Vec<String>,
+        #[command(flatten)]
+        list: ListArgs,
+    },
+    /// Search your groups by name
+    Search {
+        /// Text that must occur, ignoring case
+        #[arg(value_name = "KEYWORD", required = true, num_args = 1..=5)]
+        keywords: Vec<String>,
+    },
+    #[command(flatten)]
+    Change(ChangeCommand),
+    #[command(flatten)]
+    Member(MemberCommand),
+    #[command(flatten)]
+    Application(ApplicationCommand),
 }
 
 pub(crate) async fn run(command: GroupCommand, context: &Context) -> Result<(), Failure> {
-    let session = context.one_shot().await?;
+    let session = match command {
+        GroupCommand::Search { .. } => context.one_shot_synced().await?,
+        _ => context.one_shot().await?,
+    };
     let (zim, output) = (&session.zim, context.output);
     let outcome = match command {
         GroupCommand::Create(args) => create::run(args, zim, output).await,
@@ -83,6 +115,11 @@ pub(crate) async fn run(command: GroupCommand, context: &Context) -> Result<(), 
         GroupCommand::Kick { group, users } => kick(&group, &users, zim, output).await,
         GroupCommand::Info { group } => info(&group, zim, output).await,
         GroupCommand::Members { group, list } => members(&group, &list, zim, output).await,
+        GroupCommand::List { with, list } => groups(with, &list, zim, output).await,
+        GroupCommand::Search { keywords } => search(keywords, zim, output).await,
+        GroupCommand::Change(command) => change::run(command, zim, output).await,
+        GroupCommand::Member(command) => member::run(command, zim, output).await,
+        GroupCommand::Application(command) => application::run(command, zim, output).await,
     };
     session.end().await;
     outcome
@@ -142,11 +179,29 @@ fn rows(info: &GroupFullInfo, now_ms: i64) -> Vec<(&'static str, String)> {
         ("notice", preview(&info.group_notice, 300)),
         ("attributes", attributes_text(&info.group_attributes)),
         ("created", when(info.create_time, now_ms)),
+        ("alias", preview(&info.group_alias, 100)),
+        ("muted", muted(info.muted_info.clone().unwrap_or_default(), now_ms)),
         ("room", if info.max_member_count > 0 { format!("{} members", info.max_member_count) } else { String::new() }),
         ("who joins", joins(rules).to_owned()),
         ("who invites", invites(rules).to_owned()),
     ];
     rows.into_iter().filter(|(_, value)| !value.is_empty()).collect()
+}
+
+/// Says who may not write, and until when.
+fn muted(mute: GroupMuteInfo, now_ms: i64) -> String {
+    let who = match mute.mode() {
+        GroupMuteMode::None => return String::new(),
+        GroupMuteMode::Normal => "members".to_owned(),
+        GroupMuteMode::All => "everybody".to_owned(),
+        GroupMuteMode::Custom => mute.roles.iter().map(|one| role(*one)).collect::<Vec<_>>().join(", "),
+    };
+    format!("{who} {}", until(mute.expired_time, now_ms))
+}
+
+/// Says when a mute ends.
+fn until(expired_time: i64, now_ms: i64) -> String {
+    if expired_time == -1 { "for good".to_owned() } else { format!("until {}", when(expired_time, now_ms)) }
 }
 
 fn joins(rules: GroupVerifyInfo) -> &'static str {
@@ -182,6 +237,58 @@ async fn members(group: &str, args: &ListArgs, zim: &Zim, output: Output) -> Res
         return all.iter().try_for_each(|member| output.json(member));
     }
     output.table(&table(&all, now_ms()))
+}
+
+async fn groups(with: Vec<String>, args: &ListArgs, zim: &Zim, output: Output) -> Result<(), Failure> {
+    let (mut all, mut next_flag): (Vec<Group>, i64) = (Vec::new(), 0);
+    while let Some(count) = next_count(args.count, all.len()) {
+        let config = GroupListQueryConfig { next_flag, user_ids: with.clone() };
+        let page = zim.query_group_list_page(count, config).await?;
+        all.extend(page.group_list);
+        next_flag = page.next_flag;
+        if next_flag == 0 {
+            break;
+        }
+    }
+    if output.is_json() {
+        return all.iter().try_for_each(|group| output.json(group));
+    }
+    if all.is_empty() {
+        return output.line("You are in no group.");
+    }
+    output.table(&group_table(&all))
+}
+
+fn group_table(groups: &[Group]) -> Table {
+    let mut table = Table::new(&["GROUP", "NAME", "ALIAS"].map(|name| (name, Align::Left)));
+    for group in groups {
+        let base = group.base_info.clone().unwrap_or_default();
+        table.row([preview(&base.group_id, 32), preview(&base.group_name, 40), preview(&group.group_alias, 40)]);
+    }
+    table
+}
+
+async fn search(keywords: Vec<String>, zim: &Zim, output: Output) -> Result<(), Failure> {
+    let (mut all, mut next_flag) = (Vec::new(), 0);
+    loop {
+        let config =
+            GroupSearchConfig { next_flag, count: 30, keywords: keywords.clone(), ..GroupSearchConfig::default() };
+        let page = zim.search_local_groups(config).await?;
+        all.extend(page.group_search_info_list.into_iter().filter_map(|hit| hit.group_info));
+        next_flag = page.next_flag;
+        if next_flag == 0 {
+            break;
+        }
+    }
+    if output.is_json() {
+        return all.iter().try_for_each(|group| output.json(group));
+    }
+    if all.is_empty() {
+        return output.line("No group matches.");
+    }
+    let found: Vec<Group> =
+        all.into_iter().map(|base_info| Group { base_info: Some(base_info), ..Group::default() }).collect();
+    output.table(&group_table(&found))
 }
 
 fn table(members: &[GroupMemberInfo], now_ms: i64) -> Table {

@@ -1,8 +1,11 @@
 //! Groups and their events as text.
 
 use zim_protocol::{
-    GroupAttributesUpdateAction, GroupAttributesUpdatedEvent, GroupEvent, GroupInfo, GroupMemberEvent, GroupMemberInfo,
-    GroupMemberInfoUpdatedEvent, GroupMemberStateChangedEvent, GroupOperatedInfo, GroupStateChangedEvent, Message,
+    GroupAliasUpdatedEvent, GroupApplicationInfo, GroupApplicationType, GroupAttributesUpdateAction,
+    GroupAttributesUpdatedEvent, GroupAvatarUrlUpdatedEvent, GroupEvent, GroupInfo, GroupMemberEvent, GroupMemberInfo,
+    GroupMemberInfoUpdatedEvent, GroupMemberStateChangedEvent, GroupMuteMode, GroupMutedInfoUpdatedEvent,
+    GroupNameUpdatedEvent, GroupNoticeUpdatedEvent, GroupOperatedInfo, GroupStateChangedEvent,
+    GroupVerifyInfoUpdatedEvent, Message,
 };
 
 use crate::attribute::attributes_text;
@@ -95,6 +98,71 @@ pub(super) fn attributes_updated(change: &GroupAttributesUpdatedEvent) -> Vec<St
     lines.collect()
 }
 
+/// Describes a new name.
+pub(crate) fn name_updated(change: &GroupNameUpdatedEvent) -> String {
+    let by = operator(change.operated_info.as_ref());
+    format!("{by} named the group {} {:?}", preview(&change.group_id, 32), preview(&change.group_name, 100))
+}
+
+/// Describes a new avatar.
+pub(crate) fn avatar_updated(change: &GroupAvatarUrlUpdatedEvent) -> String {
+    format!(
+        "{} changed the avatar of the group {}",
+        operator(change.operated_info.as_ref()),
+        preview(&change.group_id, 32)
+    )
+}
+
+/// Describes a new notice.
+pub(crate) fn notice_updated(change: &GroupNoticeUpdatedEvent) -> String {
+    let (by, group) = (operator(change.operated_info.as_ref()), preview(&change.group_id, 32));
+    format!("{by} changed the notice of the group {group}: {}", preview(&change.group_notice, 200))
+}
+
+/// Describes the name that the user gave a group.
+pub(crate) fn alias_updated(change: &GroupAliasUpdatedEvent) -> String {
+    format!("you call the group {} {:?}", preview(&change.group_id, 32), preview(&change.group_alias, 100))
+}
+
+/// Describes who enters a group from now on.
+pub(crate) fn verify_updated(change: &GroupVerifyInfoUpdatedEvent) -> String {
+    let (by, group) = (operator(change.operated_info.as_ref()), preview(&change.group_id, 32));
+    let modes = change.verify_info.unwrap_or_default();
+    let (join, invite, be_invite) = (modes.join_mode(), modes.invite_mode(), modes.be_invite_mode());
+    let text = format!("joining {join:?}, inviting {invite:?}, agreement {be_invite:?}").to_lowercase();
+    format!("{by} changed who enters the group {group}: {text}")
+}
+
+/// Describes who may not write from now on.
+pub(crate) fn muted_updated(change: &GroupMutedInfoUpdatedEvent) -> String {
+    let (by, group) = (operator(change.operated_info.as_ref()), preview(&change.group_id, 32));
+    let mute = change.muted_info.clone().unwrap_or_default();
+    match mute.mode() {
+        GroupMuteMode::None => format!("{by} ended the mute of the group {group}"),
+        GroupMuteMode::All => format!("{by} muted the group {group}"),
+        GroupMuteMode::Normal => format!("{by} muted the members of the group {group}"),
+        GroupMuteMode::Custom => {
+            let roles: Vec<String> = mute.roles.iter().map(|one| role(*one)).collect();
+            format!("{by} muted in the group {group}: {}", roles.join(", "))
+        }
+    }
+}
+
+/// Describes an application.
+pub(crate) fn application(info: &GroupApplicationInfo) -> String {
+    let user = info.apply_user.as_ref().map_or_else(String::new, |user| preview(&user.user_id, 32));
+    let group = info.group_info.as_ref().map_or_else(|| "?".to_owned(), name);
+    let state = format!("{:?}", info.state()).to_lowercase();
+    let wording = if info.wording.is_empty() { String::new() } else { format!(": {}", preview(&info.wording, 60)) };
+    match info.r#type() {
+        GroupApplicationType::Invite => format!("your invitation of {user} to {group} is {state}{wording}"),
+        GroupApplicationType::BeInvite => format!("the invitation of {user} to {group} is {state}{wording}"),
+        GroupApplicationType::Join | GroupApplicationType::None | GroupApplicationType::Unknown => {
+            format!("the application of {user} to {group} is {state}{wording}")
+        }
+    }
+}
+
 fn operator(info: Option<&GroupOperatedInfo>) -> String {
     info.map_or_else(|| "?".to_owned(), |info| preview(&info.user_id, 32))
 }
@@ -115,7 +183,7 @@ pub(crate) fn users(members: &[GroupMemberInfo]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use zim_protocol::{GroupAttributesUpdateInfo, GroupFullInfo};
+    use zim_protocol::{GroupAttributesUpdateInfo, GroupFullInfo, GroupMuteInfo, UserInfo};
 
     use super::*;
 
@@ -160,6 +228,26 @@ mod tests {
         assert_eq!(theirs(GroupMemberEvent::Invited), "ann invited bob and cai to the group crew");
         assert_eq!(theirs(GroupMemberEvent::KickedOut), "ann removed bob and cai from the group crew");
         assert_eq!(theirs(GroupMemberEvent::Left), "bob and cai left the group crew");
+    }
+
+    #[test]
+    fn changes_and_applications_are_sentences() {
+        let change =
+            GroupNameUpdatedEvent { group_id: "crew".into(), group_name: "Us".into(), operated_info: by("ann") };
+        assert_eq!(name_updated(&change), "ann named the group crew \"Us\"");
+        let muted_info =
+            Some(GroupMuteInfo { mode: GroupMuteMode::Custom as i32, expired_time: -1, roles: vec![2, 77] });
+        let change = GroupMutedInfoUpdatedEvent { group_id: "crew".into(), muted_info, operated_info: by("ann") };
+        assert_eq!(muted_updated(&change), "ann muted in the group crew: administrator, role 77");
+        let info = GroupApplicationInfo {
+            r#type: GroupApplicationType::BeInvite as i32,
+            state: 1,
+            group_info: Some(GroupInfo { group_id: "crew".into(), ..GroupInfo::default() }),
+            apply_user: Some(UserInfo { user_id: "ann".into(), ..UserInfo::default() }),
+            wording: "come".into(),
+            ..GroupApplicationInfo::default()
+        };
+        assert_eq!(application(&info), "the invitation of ann to crew is waiting: come");
     }
 
     #[test]

@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering;
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use zim_protocol::{
-    Dirty, ErrorCode, EventFrame, FillResult, LogKind, MessageSentResult, Page, Push, SyncResult, UserFullInfo,
-    UserStatus, Welcome, event_frame::Frame,
+    Dirty, ErrorCode, EventFrame, FillResult, GroupMemberInfo, LogKind, MessageSentResult, Page, Push, SyncResult,
+    UserFullInfo, UserStatus, Welcome, event_frame::Frame,
 };
 
 use super::remote::Remote;
@@ -33,6 +33,8 @@ pub(crate) enum Input {
     Filled { name: Name, generation: u64, fill: FillResult, done: Stored },
     /// Profiles from the server.
     Users(Vec<UserFullInfo>, Stored),
+    /// Members of a group that were requested.
+    Members(String, Vec<GroupMemberInfo>, Stored),
     /// The user's own status, as a request of this device changed it.
     OwnStatus(UserStatus, Stored),
     /// A change of what this device has, and the positions that no longer count as unread in its conversation; `None`: all.
@@ -95,6 +97,7 @@ impl<L: Remote> AccountTask<L> {
                 match input {
                     Input::Filled { done, .. }
                     | Input::Users(_, done)
+                    | Input::Members(_, _, done)
                     | Input::OwnStatus(_, done)
                     | Input::Local(_, _, done)
                     | Input::Edit(_, done) => {
@@ -149,6 +152,10 @@ impl<L: Remote> AccountTask<L> {
             }
             Input::Users(users, done) => {
                 self.job.settle.push(Settle::Users(users));
+                self.after.done.push(done);
+            }
+            Input::Members(group_id, members, done) => {
+                self.job.settle.push(Settle::Members { group_id, members });
                 self.after.done.push(done);
             }
             Input::OwnStatus(status, done) => {

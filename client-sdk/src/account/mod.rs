@@ -26,8 +26,8 @@ use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use zim_protocol::{
-    ConversationRef, Dirty, ErrorCode, ErrorEvent, Event, EventFrame, FillRequest, LogKind, LoginResult, Push, Rpc,
-    UserFullInfo, UserStatus, Welcome, clock::Clock,
+    ConversationRef, Dirty, ErrorCode, ErrorEvent, Event, EventFrame, FillRequest, GroupMemberInfo, LogKind,
+    LoginResult, Push, Rpc, UserFullInfo, UserStatus, Welcome, clock::Clock,
 };
 
 use self::input::{Done, Input};
@@ -373,6 +373,11 @@ impl<L: Remote> Account<L> {
         };
         self.send(Input::Request(Box::pin(work)));
         async move { answer.await.map_err(|_| logged_out())? }
+    }
+
+    /// Stores members of a group that the server sent.
+    pub(crate) async fn store_members(&self, group_id: String, members: Vec<GroupMemberInfo>) -> Result<(), Error> {
+        self.ask(|done| Input::Members(group_id, members, done)).await
     }
 
     /// Stores profiles that the server sent.

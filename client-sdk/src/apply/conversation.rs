@@ -39,6 +39,7 @@ impl Transaction<'_> {
         }
         if let Some(info) = head.group {
             group::write(self.db, &info)?;
+            group::write_own(self.db, &to.id, (head.role, head.mute_expired_time))?;
             set_disabled(self.db, id, head.has_left)?;
         }
         if let Some(last) = head.last_message.filter(|last| !last.content.is_empty()) {

@@ -1,13 +1,16 @@
-//! Groups: who entered and left.
+//! Groups: who entered and left, and what they are.
 
 use zim_protocol::{
-    Event, GroupAttributesUpdateAction, GroupAttributesUpdateInfo, GroupAttributesUpdatedEvent, GroupEvent,
-    GroupFullInfo, GroupInfo, GroupMemberEvent, GroupMemberInfoUpdatedEvent, GroupMemberState,
-    GroupMemberStateChangedEvent, GroupState, GroupStateChangedEvent, RosterChange, UserInfo,
+    Event, GroupAliasEntry, GroupAliasUpdatedEvent, GroupAttributesUpdateAction, GroupAttributesUpdateInfo,
+    GroupAttributesUpdatedEvent, GroupAvatarUrlUpdatedEvent, GroupChange, GroupEvent, GroupFullInfo, GroupInfo,
+    GroupMemberEvent, GroupMemberInfo, GroupMemberInfoUpdatedEvent, GroupMemberState, GroupMemberStateChangedEvent,
+    GroupMuteInfo, GroupMutedInfoUpdatedEvent, GroupNameUpdatedEvent, GroupNoticeUpdatedEvent, GroupState,
+    GroupStateChangedEvent, GroupVerifyInfoUpdatedEvent, RosterChange, UserInfo, group_change::Detail,
 };
 
 use super::Transaction;
 use super::user::full_info;
+use crate::engine::Origin;
 use crate::store::conversation::set_disabled;
 use crate::store::{conversation_setting, group};
 use crate::types::Name;
@@ -16,33 +19,35 @@ impl Transaction<'_> {
     /// Applies a change of the members of a group. All devices get the events, including the one that made the change.
     pub(super) fn roster(&mut self, name: &Name, conversation: i64, change: RosterChange) -> rusqlite::Result<()> {
         let viewer = self.viewer.user_id.clone();
-        let is_own = change.user_list.iter().any(|member| member.user_id == *viewer);
+        let own = change.user_list.iter().find(|member| member.user_id == *viewer).cloned();
         let is_dismissed = change.group_event() == GroupEvent::Dismissed;
-        for member in &change.user_list {
-            self.store_incidental_profile(full_info(UserInfo {
-                user_id: member.user_id.clone(),
-                user_name: member.user_name.clone(),
-                user_avatar_url: member.user_avatar_url.clone(),
-                user_extended_data: member.user_extended_data.clone(),
-            }))?;
-        }
         let group_id = name.id.to_string();
-        let RosterChange { user_list, operated_info, .. } = change.clone();
+        self.store_roster(&group_id, &change)?;
+        let RosterChange { mut user_list, operated_info, .. } = change.clone();
+        for member in &mut user_list {
+            member.mute_expired_time = group::mute_at(member.mute_expired_time, self.viewer.now_ms);
+        }
         if change.group_event() == GroupEvent::Unspecified {
+            if let Some(own) = own.filter(|own| own.member_role != 0) {
+                group::write_own(self.db, &group_id, (own.member_role, own.mute_expired_time))?;
+            }
             let event = GroupMemberInfoUpdatedEvent { group_id, user_list, operated_info };
             self.raise(Event::GroupMemberInfoUpdated(event));
             return Ok(());
         }
-        if is_own || is_dismissed {
+        if own.is_some() || is_dismissed {
             let is_member = change.state() == GroupMemberState::Enter;
             set_disabled(self.db, conversation, !is_member)?;
             if is_member {
                 // The group begins anew for the user.
                 conversation_setting::show_here(self.db, conversation)?;
             }
-            let unknown = || GroupInfo { group_id: group_id.clone(), ..GroupInfo::default() };
-            let info = group::read(self.db, &group_id)?
-                .unwrap_or_else(|| GroupFullInfo { base_info: Some(unknown()), ..GroupFullInfo::default() });
+            let own = own.filter(|_| is_member).unwrap_or_default();
+            group::write_own(self.db, &group_id, (own.member_role, own.mute_expired_time))?;
+            if !is_member {
+                group::forget_members(self.db, &group_id)?;
+            }
+            let info = self.group_info(&group_id)?;
             let attributes = info.group_attributes.clone();
             self.raise(Event::GroupStateChanged(GroupStateChangedEvent {
                 state: if is_member { GroupState::Enter } else { GroupState::Quit } as i32,
@@ -70,5 +75,118 @@ impl Transaction<'_> {
             }));
         }
         Ok(())
+    }
+
+    /// Keeps the local list of members in step. The change has what is true of its users now.
+    fn store_roster(&mut self, group_id: &str, change: &RosterChange) -> rusqlite::Result<()> {
+        for member in &change.user_list {
+            self.store_incidental_profile(full_info(UserInfo {
+                user_id: member.user_id.clone(),
+                user_name: member.user_name.clone(),
+                user_avatar_url: member.user_avatar_url.clone(),
+                user_extended_data: member.user_extended_data.clone(),
+            }))?;
+            if change.state() == GroupMemberState::Enter && member.member_role != 0 {
+                group::write_member(self.db, group_id, member)?;
+            } else {
+                group::forget_member(self.db, group_id, &member.user_id)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Stores a member that was requested.
+    pub(super) fn store_member(&mut self, group_id: &str, member: GroupMemberInfo) -> rusqlite::Result<()> {
+        group::write_member(self.db, group_id, &member)?;
+        self.store_incidental_profile(full_info(UserInfo {
+            user_id: member.user_id,
+            user_name: member.user_name,
+            user_avatar_url: member.user_avatar_url,
+            user_extended_data: member.user_extended_data,
+        }))
+    }
+
+    /// Returns what this device knows of a group.
+    fn group_info(&self, group_id: &str) -> rusqlite::Result<GroupFullInfo> {
+        let unknown = || {
+            let base_info = Some(GroupInfo { group_id: group_id.to_owned(), ..GroupInfo::default() });
+            GroupFullInfo { base_info, ..GroupFullInfo::default() }
+        };
+        let mut info = group::read(self.db, group_id)?.unwrap_or_else(unknown);
+        let now_ms = self.viewer.now_ms;
+        info.muted_info = info.muted_info.map(|mute| match group::mute_at(mute.expired_time, now_ms) {
+            0 => GroupMuteInfo::default(),
+            _ => mute,
+        });
+        Ok(info)
+    }
+
+    /// Applies a change of what a group is. All devices get the event, including the one that made the change.
+    pub(super) fn group_changed(&mut self, name: &Name, change: GroupChange) -> rusqlite::Result<()> {
+        let group_id = name.id.to_string();
+        let GroupChange { detail: Some(detail), operated_info } = change else { return Ok(()) };
+        if let Some(mut info) = group::read(self.db, &group_id)? {
+            apply(&mut info, &detail);
+            group::write(self.db, &info)?;
+        }
+        self.raise(match detail {
+            Detail::GroupName(group_name) => {
+                Event::GroupNameUpdated(GroupNameUpdatedEvent { group_id, group_name, operated_info })
+            }
+            Detail::GroupAvatarUrl(group_avatar_url) => {
+                Event::GroupAvatarUrlUpdated(GroupAvatarUrlUpdatedEvent { group_id, group_avatar_url, operated_info })
+            }
+            Detail::GroupNotice(group_notice) => {
+                Event::GroupNoticeUpdated(GroupNoticeUpdatedEvent { group_id, group_notice, operated_info })
+            }
+            Detail::VerifyInfo(info) => Event::GroupVerifyInfoUpdated(GroupVerifyInfoUpdatedEvent {
+                group_id,
+                verify_info: Some(info),
+                operated_info,
+            }),
+            Detail::Attributes(info) => Event::GroupAttributesUpdated(GroupAttributesUpdatedEvent {
+                group_id,
+                info_list: vec![info],
+                operated_info,
+            }),
+            Detail::MutedInfo(info) => Event::GroupMutedInfoUpdated(GroupMutedInfoUpdatedEvent {
+                group_id,
+                muted_info: Some(info),
+                operated_info,
+            }),
+        });
+        Ok(())
+    }
+
+    /// Applies the name that the user gave a group. The local copy tells whether it is news.
+    pub(super) fn group_alias(&mut self, entry: GroupAliasEntry, origin: Origin) -> rusqlite::Result<()> {
+        self.touch(&Name::new(zim_protocol::ConversationType::Group as i32, entry.group_id.as_str()))?;
+        if group::write_alias(self.db, &entry)? && origin != Origin::First {
+            let operated_user_id = self.viewer.user_id.to_string();
+            let GroupAliasEntry { group_id, alias } = entry;
+            self.raise(Event::GroupAliasUpdated(GroupAliasUpdatedEvent {
+                group_id,
+                group_alias: alias,
+                operated_user_id,
+            }));
+        }
+        Ok(())
+    }
+}
+
+fn apply(info: &mut GroupFullInfo, detail: &Detail) {
+    let base = info.base_info.get_or_insert_default();
+    match detail {
+        Detail::GroupName(name) => base.group_name.clone_from(name),
+        Detail::GroupAvatarUrl(url) => base.group_avatar_url.clone_from(url),
+        Detail::GroupNotice(notice) => info.group_notice.clone_from(notice),
+        Detail::VerifyInfo(verify) => info.verify_info = Some(*verify),
+        Detail::MutedInfo(mute) => info.muted_info = Some(mute.clone()),
+        Detail::Attributes(update) => match update.action() {
+            GroupAttributesUpdateAction::Set => info.group_attributes.extend(update.group_attributes.clone()),
+            GroupAttributesUpdateAction::Delete => {
+                info.group_attributes.retain(|key, _| !update.group_attributes.contains_key(key));
+            }
+        },
     }
 }

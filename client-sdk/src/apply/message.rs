@@ -154,6 +154,12 @@ impl Transaction<'_> {
                     }
                     continue;
                 }
+                Some(change_entry::Detail::Group(change)) => {
+                    if conversation::advance_roster(self.db, id, rev)? {
+                        self.group_changed(name, change)?;
+                    }
+                    continue;
+                }
                 None => continue,
             };
             revoked.extend(self.message_change(name, id, (entry, change), &actor, origin)?);

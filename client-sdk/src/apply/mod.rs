@@ -4,6 +4,7 @@ mod blacklist;
 mod conversation;
 mod friend;
 mod group;
+mod group_application;
 mod local;
 mod message;
 mod message_change;
@@ -19,8 +20,9 @@ use bytes::Bytes;
 use rusqlite::Connection;
 use zim_protocol::{
     BlacklistChangeAction, ChangeEntry, ConversationChangeInfo, ConversationChangedEvent, ConversationEvent,
-    EpochChangedEvent, Event, Message, MessageEntry, MessageSentStatusChangeInfo, MessageSentStatusChangedEvent,
-    Snapshot, UserFullInfo, UserInfoUpdatedEvent, UserRuleUpdatedEvent, UserStatus, change_entry, feed_entry::Detail,
+    EpochChangedEvent, Event, GroupMemberInfo, Message, MessageEntry, MessageSentStatusChangeInfo,
+    MessageSentStatusChangedEvent, Snapshot, UserFullInfo, UserInfoUpdatedEvent, UserRuleUpdatedEvent, UserStatus,
+    change_entry, feed_entry::Detail,
 };
 
 pub(crate) use self::conversation::Edit;
@@ -78,6 +80,13 @@ pub(crate) enum Settle {
     ServerTime(i64),
     /// Profiles that were requested.
     Users(Vec<UserFullInfo>),
+    /// Members of a group that were requested.
+    Members {
+        /// The group.
+        group_id: String,
+        /// The members.
+        members: Vec<GroupMemberInfo>,
+    },
     /// Current profiles and statuses of other users.
     Snapshot(Snapshot),
     /// The user's own status, as a request of this device changed it: not news to its app.
@@ -114,6 +123,7 @@ impl Job {
         let rows = self.batch.changes.iter().map(entries).fold(self.batch.states.len(), usize::saturating_add);
         let settled = |settle: &Settle| match settle {
             Settle::Users(users) => users.len(),
+            Settle::Members { members, .. } => members.len(),
             Settle::Snapshot(snapshot) => snapshot.profiles.len() + snapshot.statuses.len(),
             Settle::Edit(Edit::HideAll { .. }) => usize::MAX,
             _ => 1,
@@ -329,6 +339,7 @@ impl<'a> Transaction<'a> {
                 store::message::keep_known(self.db, self.viewer.horizon_ms)?;
                 store::friend::mark_stale(self.db)?;
                 store::friend_application::mark_stale(self.db)?;
+                store::group_application::mark_stale(self.db)?;
                 block::mark_stale(self.db)?;
                 store::status::mark_stale(self.db)?;
                 store::conversation_setting::mark_stale(self.db)?;
@@ -338,6 +349,7 @@ impl<'a> Transaction<'a> {
             Change::Sweep => {
                 self.sweep_friends()?;
                 self.sweep_settings()?;
+                store::group_application::sweep(self.db)?;
                 store::status::sweep(self.db)?;
                 for user in block::sweep(self.db)? {
                     self.blacklist_changed(user, BlacklistChangeAction::Removed);
@@ -360,6 +372,8 @@ impl<'a> Transaction<'a> {
             Detail::Application(entry) => self.application(entry, origin),
             Detail::Block(entry) => self.block(entry, origin),
             Detail::Subscription(entry) => self.subscription(entry),
+            Detail::GroupAlias(entry) => self.group_alias(entry, origin),
+            Detail::GroupApplication(entry) => self.group_application(&entry, origin),
             Detail::Rule(rule) => {
                 let is_news = rule::write(self.db, &rule)? && origin != Origin::First;
                 if is_news {
@@ -428,6 +442,9 @@ impl<'a> Transaction<'a> {
                 store::message::date_back(self.db, now_ms)?;
             }
             Settle::Users(users) => users.into_iter().try_for_each(|info| self.store_incidental_profile(info))?,
+            Settle::Members { group_id, members } => {
+                members.into_iter().try_for_each(|member| self.store_member(&group_id, member))?;
+            }
             Settle::Snapshot(snapshot) => self.snapshot(snapshot)?,
             Settle::Local(local) => self.local(*local)?,
             Settle::OwnStatus(status) => drop(store::status::write(self.db, status)?),

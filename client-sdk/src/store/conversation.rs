@@ -255,7 +255,8 @@ pub(crate) fn drop_all(db: &Connection) -> rusqlite::Result<()> {
 }
 
 const SHOWN: &str = "c.type, c.name, c.notification, c.unread, c.read_seq, c.order_key, c.pinned_at, c.is_disabled, \
-                     COALESCE(u.user_name, g.group_name), COALESCE(u.avatar_url, g.avatar_url), f.alias, c.marks, c.draft, m.id";
+                     COALESCE(u.user_name, g.group_name), COALESCE(u.avatar_url, g.avatar_url), COALESCE(f.alias, g.alias), \
+                     c.marks, c.draft, g.muted_until, m.id";
 
 /// Selects conversations `c` with their peers, aliases and newest messages.
 fn shown_sql(rest: &str) -> String {
@@ -273,8 +274,8 @@ static ANY_SQL: LazyLock<String> = LazyLock::new(|| shown_sql("WHERE c.id = ?1")
 
 fn read_shown(row: &rusqlite::Row<'_>, viewer: &str) -> rusqlite::Result<Conversation> {
     let name = ConversationRef { r#type: row.get(0)?, id: row.get(1)? };
-    let last_message = match row.get::<_, Option<i64>>(13)? {
-        Some(_) => Some(MessageRow::read(row, 14)?.into_message(viewer, &name)),
+    let last_message = match row.get::<_, Option<i64>>(14)? {
+        Some(_) => Some(MessageRow::read(row, 15)?.into_message(viewer, &name)),
         None => None,
     };
     let pinned_time = row.get(6)?;
@@ -293,6 +294,7 @@ fn read_shown(row: &rusqlite::Row<'_>, viewer: &str) -> rusqlite::Result<Convers
         conversation_alias: row.get::<_, Option<String>>(10)?.unwrap_or_default(),
         marks: marks(row.get(11)?),
         draft: row.get(12)?,
+        muted_expired_time: row.get::<_, Option<i64>>(13)?.unwrap_or_default(),
         last_message,
         ..Conversation::default()
     })

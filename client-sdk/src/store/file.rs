@@ -25,6 +25,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/010_message_state.sql"),
     include_str!("migrations/011_conversation_setting.sql"),
     include_str!("migrations/012_message_search.sql"),
+    include_str!("migrations/013_group_data.sql"),
 ];
 /// The longest wait for a lock. Only a checkpoint causes one, and a short one.
 const BUSY: Duration = Duration::from_secs(5);

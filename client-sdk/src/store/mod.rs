@@ -11,6 +11,7 @@ mod file;
 pub(crate) mod friend;
 pub(crate) mod friend_application;
 pub(crate) mod group;
+pub(crate) mod group_application;
 pub(crate) mod message;
 pub(crate) mod message_change;
 pub(crate) mod message_search;

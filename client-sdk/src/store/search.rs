@@ -133,6 +133,23 @@ fn folded(text: &str) -> Cow<'_, str> {
     Cow::Owned(ComposingNormalizerBorrowed::new_nfc().normalize(&one_i).into_owned())
 }
 
+/// Keywords of a search that has no index: it reads rows, of which there are few.
+#[derive(Clone, Debug)]
+pub(crate) struct Keywords(Vec<String>);
+
+impl Keywords {
+    /// Takes the keywords, of which none is empty.
+    pub(crate) fn new<S: AsRef<str>>(keywords: &[S]) -> Self {
+        Self(keywords.iter().map(|keyword| folded(keyword.as_ref()).into_owned()).collect())
+    }
+
+    /// Whether each keyword is in one of these texts.
+    pub(crate) fn are_in<'a>(&self, texts: impl IntoIterator<Item = &'a str>) -> bool {
+        let texts: Vec<Cow<'_, str>> = texts.into_iter().map(folded).collect();
+        self.0.iter().all(|keyword| texts.iter().any(|text| text.contains(keyword.as_str())))
+    }
+}
+
 /// Returns the pairs, optionally followed by the last character.
 fn words(characters: &[char], with_last: bool) -> String {
     let mut words = String::with_capacity(characters.len() * 9);

@@ -7,6 +7,7 @@ mod chat;
 mod conversations;
 mod delivered;
 mod friends;
+mod group_changes;
 mod groups;
 mod guide;
 mod message_life;

@@ -158,6 +158,7 @@ impl Conversation {
             last_message: self.entries(user, end - 1, end).pop(),
             revoked: Vec::new(),
             peer: (!self.peers.is_empty()).then(UserFullInfo::default),
+            ..ConversationHead::default()
         }
     }
 }

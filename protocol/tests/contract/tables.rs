@@ -31,7 +31,7 @@ const OUR_FIELDS: [&str; 4] = [
 ];
 
 /// Fields of requests that are no parameters in the reference.
-const OUR_PARAMETERS: [&str; 9] = [
+const OUR_PARAMETERS: [&str; 11] = [
     // The reference's SDK has the app from `create`.
     "LoginRequest.appID",
     "LoginRequest.appSign",
@@ -42,6 +42,9 @@ const OUR_PARAMETERS: [&str; 9] = [
     "ReplyMessageRequest.clientKey",
     "ClearConversationUnreadMessageCountRequest.throughSeq",
     "DeleteConversationRequest.throughSeq",
+    // The form without parameters asks for one page after the other.
+    "QueryGroupListRequest.config",
+    "QueryGroupListRequest.count",
 ];
 
 /// Parameters that do not travel.

@@ -111,8 +111,9 @@ impl App {
         let mut fresh = ([0; 16], [0; 32]);
         getrandom::fill(&mut fresh.0).map_err(Error::internal)?;
         getrandom::fill(&mut fresh.1).map_err(Error::internal)?;
+        let most = i64::from(config.limits.max_group_members);
         let (epoch, secret, newest) =
-            db.submit(Scope::none(), async move |tx| open_deployment(tx, fresh).await).await?;
+            db.submit(Scope::none(), async move |tx| open_deployment(tx, fresh, most).await).await?;
         let tenants = Tenants::empty()?;
         for app in db.read(async move |tx| app_rows(tx).await).await? {
             tenants.add(app.into_tenant(&secret));

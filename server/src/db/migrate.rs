@@ -35,6 +35,7 @@ pub static MIGRATIONS: &[Migration] = migrations![
     "0007_group",
     "0008_message",
     "0009_conversation_setting",
+    "0010_group_data",
 ];
 
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS schema_migration \

@@ -1,14 +1,15 @@
 //! Appends messages: the most frequent job of the write queue. The messages of a batch are stored with a handful of
 //! multi-row statements, whatever their senders and conversations.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use zim_protocol::MessageState;
 
+use super::mute::{MUTE, Mute};
 use super::rules;
-use crate::db::{Bulk, DbError, Scope, Tx, Value, params};
+use crate::db::{Bulk, Scope, Tx, Value, params};
 use crate::effect::{Audience, Effect, MessageEffect};
 use crate::error::Error;
 use crate::key::{AppKey, ConversationKey, LoginKey, Scrambler, UserKey};
@@ -188,11 +189,16 @@ impl Bulk for NewMessage {
                 }));
                 continue;
             };
-            if let Audience::Group { name, .. } = &op.audience
-                && !members.contains(&(op.sender.0, op.conversation.0))
-            {
-                results.push(Err(Error::not_in_group(name)));
-                continue;
+            if let Audience::Group { name, .. } = &op.audience {
+                let refusal = match members.get(&(op.sender.0, op.conversation.0)).map(|mute| mute.until(op.now)) {
+                    None => Some(Error::not_in_group(name)),
+                    Some(0) => None,
+                    Some(until) => Some(Error::muted_in_group(name, until)),
+                };
+                if let Some(refusal) = refusal {
+                    results.push(Err(refusal));
+                    continue;
+                }
             }
             if op.is_refused(head) {
                 results.push(Err(Error::sender_blocked()));
@@ -256,21 +262,21 @@ async fn heads(tx: &mut Tx<'_>, ops: &[NewMessage]) -> Result<HashMap<i64, Head>
     Ok(heads)
 }
 
-/// Returns which senders are members of the groups that they send to. Read under the locks of the groups: a member who is removed
-/// sends nothing afterwards.
-async fn members(tx: &mut Tx<'_>, ops: &[NewMessage]) -> Result<HashSet<(i64, i64)>, Error> {
+/// Returns what the senders to groups may do there; nothing for those who are no members. Read under the locks of the groups: a
+/// member who is removed or muted sends nothing afterwards.
+async fn members(tx: &mut Tx<'_>, ops: &[NewMessage]) -> Result<HashMap<(i64, i64), Mute>, Error> {
     let in_groups = ops.iter().filter(|op| matches!(op.audience, Audience::Group { .. }));
     let wanted: BTreeSet<(i64, i64)> = in_groups.map(|op| (op.sender.0, op.conversation.0)).collect();
     let wanted: Vec<[Value; 2]> =
         wanted.into_iter().map(|(sender, conversation)| [sender.into(), conversation.into()]).collect();
     let sql = |rows: &str| {
         format!(
-            "SELECT g.account, g.conversation FROM ({rows}) AS v JOIN group_member g \
-             ON g.account = v.column1 AND g.conversation = v.column2"
+            "SELECT g.account, g.conversation, {MUTE} FROM ({rows}) AS v JOIN group_member g \
+             ON g.account = v.column1 AND g.conversation = v.column2 JOIN chat_group h ON h.conversation = g.conversation"
         )
     };
     let found = tx.fetch_rows(&wanted, sql).await?;
-    Ok(found.iter().map(|row| Ok((row.get(0)?, row.get(1)?))).collect::<Result<_, DbError>>()?)
+    found.iter().map(|row| Ok(((row.get(0)?, row.get(1)?), Mute::read(row, 2)?))).collect()
 }
 
 /// Returns what is stored already under the keys of these messages. Read under the locks of the heads, so that no other

@@ -5,10 +5,10 @@
 use std::collections::BTreeSet;
 
 use prost::Message as _;
-use zim_protocol::{ChangeEntry, MessageChange, MessageChangeKind, MessageEntry, change_entry::Detail};
+use zim_protocol::{ChangeEntry, GroupChange, MessageChange, MessageChangeKind, MessageEntry, change_entry::Detail};
 
 use super::read::{COLUMNS, ROWS, WIDTH, entry};
-use super::roster::{self, RosterRecord, Unresolved};
+use super::roster::{self, Record, RosterRecord, Unresolved};
 use super::rules::is_visible;
 use super::state;
 use super::visible::{Viewer, is_shown};
@@ -20,6 +20,7 @@ use crate::key::{ConversationKey, Scrambler, UserKey};
 pub(super) const MAX_ROSTER: i64 = 1_000;
 
 const MESSAGE: i64 = 1;
+const GROUP: i64 = 2;
 const ROSTER: i64 = 3;
 
 /// What changed.
@@ -29,6 +30,8 @@ pub enum Subject {
     Message(i64, MessageChange),
     /// The members of a group.
     Roster(RosterRecord),
+    /// What a group is.
+    Group(GroupChange),
 }
 
 /// Appends to the log of a conversation, whose head the job has locked. Returns the position.
@@ -55,6 +58,7 @@ pub async fn append(
     let (kind, seq, detail) = match subject {
         Subject::Message(seq, change) => (MESSAGE, *seq, Some(change.encode_to_vec())),
         Subject::Roster(record) => (ROSTER, 0, Some(record.encode_to_vec())),
+        Subject::Group(change) => (GROUP, 0, Some(change.encode_to_vec())),
     };
     tx.execute(
         "INSERT INTO change (conversation, rev, kind, actor, at, subject, detail) VALUES ($1, $2, $3, $4, $5, $6, $7)",
@@ -94,16 +98,16 @@ pub async fn changes(
     (after, through): (i64, i64),
     max_bytes: usize,
 ) -> Result<Changes, Error> {
-    let is_without_roster = has_long_roster(tx, conversation, (after, through)).await?;
+    let is_without_roster = has_long_roster(tx, conversation, viewer, (after, through)).await?;
     let statements = [select(false, viewer.is_some()), select(true, viewer.is_some())];
     let account = viewer.map_or(UserKey(0), |viewer| viewer.user);
     let message_windows = viewer.map(Viewer::windows);
     let mut page = Changes { entries: Vec::new(), through: after, is_without_roster };
     let (mut bytes, mut unresolved): (usize, Vec<Unresolved>) = (0, Vec::new());
     let mut is_full = false;
-    'spans: for (begin, end, only_messages) in spans(viewer, (after, through), is_without_roster) {
+    'spans: for (begin, end, without_roster) in spans(viewer, (after, through), is_without_roster) {
         let end = end.min(through);
-        let sql = &statements[usize::from(only_messages)];
+        let sql = &statements[usize::from(without_roster)];
         page.through = page.through.max(begin.min(end));
         while page.through < end {
             let mut params: Vec<Value> = params![conversation, page.through, end, ROWS].into();
@@ -113,7 +117,7 @@ pub async fn changes(
             let rows = tx.fetch(sql, &params).await?;
             for row in &rows {
                 let (change, record) = change(row, scrambler, viewer, message_windows.as_deref())?;
-                let size = change.encoded_len() + record.as_ref().map_or(0, |record| record.0.encoded_len() * 20);
+                let size = change.encoded_len() + record.as_ref().map_or(0, |record| record.0.size());
                 bytes += size + 4;
                 if bytes > max_bytes && !page.entries.is_empty() {
                     is_full = true;
@@ -135,16 +139,18 @@ pub async fn changes(
     state::attach(tx, conversation, scrambler, viewer, &mut messages).await?;
     // Who is in the group now, and as what, is not for somebody who has left it.
     let group = if viewer.is_some_and(Viewer::has_left) { ConversationKey(0) } else { conversation };
-    for (index, change) in roster::resolve(tx, group, unresolved).await? {
-        page.entries[index].detail = Some(Detail::Roster(change));
+    for (index, detail) in roster::resolve(tx, group, unresolved).await? {
+        page.entries[index].detail = Some(detail);
     }
     Ok(page)
 }
 
-/// Whether there are more changes of the roster in a span than a client goes through.
+/// Whether there are more changes of the roster in a span than a client goes through. What the viewer does not see does not
+/// count.
 async fn has_long_roster(
     tx: &mut Tx<'_>,
     conversation: ConversationKey,
+    viewer: Option<&Viewer>,
     (after, through): (i64, i64),
 ) -> Result<bool, Error> {
     if through - after <= MAX_ROSTER {
@@ -152,11 +158,19 @@ async fn has_long_roster(
     }
     let sql = "SELECT COUNT(*) FROM (SELECT 1 FROM change WHERE conversation = $1 AND kind = $2 AND rev > $3 AND rev <= $4 \
                LIMIT $5) AS found";
-    let row = tx.fetch_one(sql, &params![conversation, ROSTER, after, through, MAX_ROSTER + 1]).await?;
-    Ok(row.map_or(Ok(0), |row| row.get::<i64>(0))? > MAX_ROSTER)
+    let windows = viewer.map_or_else(|| vec![(after, through)], Viewer::change_windows);
+    let mut found = 0;
+    for (begin, end) in windows {
+        let (begin, end) = (begin.max(after), end.min(through));
+        if begin < end && found <= MAX_ROSTER {
+            let row = tx.fetch_one(sql, &params![conversation, ROSTER, begin, end, MAX_ROSTER + 1]).await?;
+            found += row.map_or(Ok(0), |row| row.get::<i64>(0))?;
+        }
+    }
+    Ok(found > MAX_ROSTER)
 }
 
-/// Returns what a viewer may see of a span, as `(after, through)` pairs, and whether only changes of messages are read there. A
+/// Returns what a viewer may see of a span, as `(after, through)` pairs, and whether changes of the roster are left out there. A
 /// client that goes without the roster is still told when its user entered and left, and of the end of the group.
 fn spans(viewer: Option<&Viewer>, (after, through): (i64, i64), is_without_roster: bool) -> Vec<(i64, i64, bool)> {
     let Some(viewer) = viewer else { return vec![(after, through, is_without_roster)] };
@@ -179,10 +193,10 @@ fn spans(viewer: Option<&Viewer>, (after, through): (i64, i64), is_without_roste
 }
 
 /// The statement for a page of changes; its parameters are the conversation, the positions, the number of rows and the viewer.
-fn select(only_messages: bool, has_viewer: bool) -> String {
+fn select(without_roster: bool, has_viewer: bool) -> String {
     let shown = if has_viewer { format!(" AND {}", is_shown("m", "$5")) } else { String::new() };
     // By the index of kinds, so that the changes of the roster are not even read.
-    let kind = if only_messages { format!(" AND h.kind = {MESSAGE}") } else { String::new() };
+    let kind = if without_roster { format!(" AND h.kind IN ({MESSAGE}, {GROUP})") } else { String::new() };
     format!(
         "SELECT {COLUMNS}, h.rev, h.at, w.name, h.kind, h.detail, h.actor FROM change h JOIN account w ON w.id = h.actor \
          LEFT JOIN message m ON m.conversation = h.conversation AND m.seq = h.subject AND h.kind = {MESSAGE}{shown} \
@@ -191,9 +205,9 @@ fn select(only_messages: bool, has_viewer: bool) -> String {
     )
 }
 
-type Read = (ChangeEntry, Option<(RosterRecord, i64)>);
+type Read = (ChangeEntry, Option<(Record, i64)>);
 
-/// Reads a change; one of the roster is completed later.
+/// Reads a change; one of a group is completed later.
 fn change(
     row: &Row,
     scrambler: &Scrambler,
@@ -209,8 +223,13 @@ fn change(
         _ => None,
     };
     let record = match (row.get::<i64>(WIDTH + 3)?, row.get::<Option<Vec<u8>>>(WIDTH + 4)?) {
-        (ROSTER, Some(record)) => Some((RosterRecord::decode(&*record).map_err(Error::internal)?, row.get(WIDTH + 5)?)),
+        (ROSTER, Some(record)) => Some(Record::Roster(RosterRecord::decode(&*record).map_err(Error::internal)?)),
+        (GROUP, Some(change)) => Some(Record::Group(GroupChange::decode(&*change).map_err(Error::internal)?)),
         _ => None,
+    };
+    let record = match record {
+        Some(record) => Some((record, row.get(WIDTH + 5)?)),
+        None => None,
     };
     let rev = row.get::<i64>(WIDTH)?.unsigned_abs();
     let change = match (&detail, row.get::<Option<Vec<u8>>>(WIDTH + 4)?) {

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use zim_protocol::{ChangeEntry, FeedEntry, MessageChange, Push, feed_entry::Detail};
+use zim_protocol::{ChangeEntry, FeedEntry, GroupChange, MessageChange, Push, feed_entry::Detail};
 
 use super::change::{self, Subject};
 use super::feed::{self, FeedKind};
@@ -123,6 +123,20 @@ impl LogWriter {
         (actor, at): (UserKey, i64),
     ) -> Result<i64, Error> {
         self.change(tx, conversation, &Subject::Roster(RosterRecord::new(event, users)), (actor, at)).await
+    }
+
+    /// Appends an entry about what a group is, which is in the scope of the job. Returns its position.
+    ///
+    /// # Errors
+    /// The group is dismissed, or the store fails.
+    pub async fn change_group(
+        &mut self,
+        tx: &mut Tx<'_>,
+        conversation: &ChangedConversation,
+        change: GroupChange,
+        (actor, at): (UserKey, i64),
+    ) -> Result<i64, Error> {
+        self.change(tx, conversation, &Subject::Group(change), (actor, at)).await
     }
 
     async fn change(

@@ -5,6 +5,7 @@ mod append;
 mod change;
 mod feed;
 mod log;
+pub mod mute;
 mod push;
 mod read;
 mod roster;

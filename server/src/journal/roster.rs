@@ -1,11 +1,11 @@
-//! Changes of who is in a group, and as what. The log stores keys of users; names, nicknames and roles are read when an entry is delivered.
+//! Changes of who is in a group, and as what, and of what the group is. The log stores keys of users; names, nicknames and roles are read when an entry is delivered.
 
 use std::collections::HashMap;
 
 use prost::Message;
 use zim_protocol::{
-    GroupEnterInfo, GroupEnterType, GroupEvent, GroupMemberEvent, GroupMemberInfo, GroupMemberSimpleInfo,
-    GroupMemberState, GroupOperatedInfo, RosterChange,
+    GroupChange, GroupEnterInfo, GroupEnterType, GroupEvent, GroupMemberEvent, GroupMemberInfo, GroupMemberSimpleInfo,
+    GroupMemberState, GroupOperatedInfo, RosterChange, change_entry::Detail,
 };
 
 use crate::db::{Row, Tx};
@@ -88,7 +88,7 @@ impl RosterRecord {
 
 /// The columns of a member `g` of a group with the account `a`, and the account `o` that brought them in.
 pub const MEMBER: &str = "a.id, a.name, a.user_name, a.avatar_url, a.extended_data, g.nickname, g.role, g.enter_type, \
-     g.entered_at, o.name, o.user_name, o.avatar_url, o.extended_data";
+     g.entered_at, o.name, o.user_name, o.avatar_url, o.extended_data, g.mute_until";
 
 /// The tables of [`MEMBER`] for the conversation that parameter $1 names. A user who is not a member has no `g`.
 pub const MEMBERS: &str = "account a LEFT JOIN group_member g ON g.conversation = $1 AND g.account = a.id \
@@ -122,7 +122,7 @@ pub fn member_info(row: &Row, first: usize) -> Result<(UserKey, GroupMemberInfo)
         member_nickname: row.get::<Option<String>>(first + 5)?.unwrap_or_default(),
         member_role: row.get::<Option<i64>>(first + 6)?.unwrap_or_default(),
         member_avatar_url: user_avatar_url,
-        mute_expired_time: 0,
+        mute_expired_time: row.get::<Option<i64>>(first + 13)?.unwrap_or_default(),
         group_enter_info: enter,
     };
     Ok((UserKey(row.get(first)?), info))
@@ -144,39 +144,71 @@ pub async fn members(
     rows.iter().map(|row| member_info(row, 0).map(|(user, info)| (user.0, info))).collect()
 }
 
-/// The change of a page that is to be completed: its index there, its record and its actor.
-pub(super) type Unresolved = (usize, RosterRecord, i64);
+/// What happened to a group, as the log stores it.
+#[derive(Clone, Debug)]
+pub(super) enum Record {
+    /// To its members.
+    Roster(RosterRecord),
+    /// To what it is.
+    Group(GroupChange),
+}
 
-/// Completes changes of the roster with what is true of their users now. One statement for all of them. `group` tells what they
+impl Record {
+    /// Estimates how many bytes the completed change has.
+    pub(super) fn size(&self) -> usize {
+        match self {
+            Self::Roster(record) => record.encoded_len() * 20,
+            Self::Group(change) => change.encoded_len() + 100,
+        }
+    }
+
+    fn users(&self) -> &[i64] {
+        match self {
+            Self::Roster(record) => &record.users,
+            Self::Group(_) => &[],
+        }
+    }
+}
+
+/// The change of a page that is to be completed: its index there, its record and its actor.
+pub(super) type Unresolved = (usize, Record, i64);
+
+/// Completes changes of a group with what is true of their users now. One statement for all of them. `group` tells what they
 /// are in it; 0: nothing.
 pub(super) async fn resolve(
     tx: &mut Tx<'_>,
     group: ConversationKey,
     records: Vec<Unresolved>,
-) -> Result<Vec<(usize, RosterChange)>, Error> {
+) -> Result<Vec<(usize, Detail)>, Error> {
     if records.is_empty() {
         return Ok(Vec::new());
     }
-    let users = records.iter().flat_map(|(_, record, actor)| record.users.iter().chain([actor]).copied());
+    let users = records.iter().flat_map(|(_, record, actor)| record.users().iter().chain([actor]).copied());
     let found = members(tx, group, users.collect::<std::collections::BTreeSet<_>>()).await?;
     let resolved = records.into_iter().filter_map(|(index, record, actor)| {
-        // A later version may know more.
-        let event = record.event()?;
         let operator = found.get(&actor).cloned().unwrap_or_default();
-        let state = if event.are_members() { GroupMemberState::Enter } else { GroupMemberState::Quit };
-        let change = RosterChange {
-            state: state as i32,
-            member_event: event.member_event() as i32,
-            group_event: event.group_event() as i32,
-            user_list: record.users.iter().filter_map(|user| found.get(user).cloned()).collect(),
-            operated_info: Some(GroupOperatedInfo {
-                user_id: operator.user_id,
-                user_name: operator.user_name,
-                member_nickname: operator.member_nickname,
-                member_role: operator.member_role,
-            }),
+        let operated_info = Some(GroupOperatedInfo {
+            user_id: operator.user_id,
+            user_name: operator.user_name,
+            member_nickname: operator.member_nickname,
+            member_role: operator.member_role,
+        });
+        let detail = match record {
+            Record::Group(change) => Detail::Group(GroupChange { operated_info, ..change }),
+            Record::Roster(record) => {
+                // A later version may know more.
+                let event = record.event()?;
+                let state = if event.are_members() { GroupMemberState::Enter } else { GroupMemberState::Quit };
+                Detail::Roster(RosterChange {
+                    state: state as i32,
+                    member_event: event.member_event() as i32,
+                    group_event: event.group_event() as i32,
+                    user_list: record.users.iter().filter_map(|user| found.get(user).cloned()).collect(),
+                    operated_info,
+                })
+            }
         };
-        Some((index, change))
+        Some((index, detail))
     });
     Ok(resolved.collect())
 }

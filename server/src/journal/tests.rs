@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use zim_protocol::{ErrorCode, Message, MessageChange, MessageFlag, Push, change_entry};
+use zim_protocol::{ErrorCode, GroupChange, Message, MessageChange, MessageFlag, Push, change_entry, group_change};
 
 use super::*;
 use crate::db::tests::postgres::Cluster;
@@ -317,14 +317,23 @@ async fn a_long_roster_is_left_out(database: Database) {
     };
     add(1, 699).await;
     assert_eq!(fixture.change(1).await, 700);
-    add(701, 1_001).await;
-    let full: Vec<u64> = (3..=500).chain(600..=1_001).collect();
-    assert_eq!(read(0).await, (false, full.clone()), "1,000 changes of the roster");
-    add(1_002, 1_002).await;
-    assert_eq!(read(0).await, (true, vec![3, 500, 600, 700]), "1,001 changes");
-    assert_eq!(read(1).await, (false, full.into_iter().chain([1_002]).collect()), "1,000 changes after the first");
-    add(1_003, 3_000).await;
-    assert_eq!(read(500).await, (true, vec![600, 700]));
+    add(701, 1_103).await;
+    // What the group is changed with 800. That is never left out.
+    let named = GroupChange { detail: Some(group_change::Detail::GroupName("Us".into())), operated_info: None };
+    let named = prost::Message::encode_to_vec(&named);
+    let job = async move |tx: &mut Tx<'_>| {
+        Ok(tx.execute("UPDATE change SET kind = 2, detail = $1 WHERE rev = 800", &params![named]).await?)
+    };
+    fixture.db.submit(Scope::none(), job).await.unwrap();
+    let full: Vec<u64> = (3..=500).chain(600..=1_103).collect();
+    assert_eq!(read(0).await, (false, full.clone()), "1,000 changes of the roster that Bob sees");
+    add(1_104, 1_104).await;
+    assert_eq!(read(0).await, (true, vec![3, 500, 600, 700, 800]), "1,001 changes");
+    assert_eq!(read(1).await, (true, vec![3, 500, 600, 700, 800]), "he does not see the second");
+    let rest = full.into_iter().skip(1).chain([1_104]).collect();
+    assert_eq!(read(3).await, (false, rest), "1,000 changes after the first that he sees");
+    add(1_105, 3_000).await;
+    assert_eq!(read(500).await, (true, vec![600, 700, 800]));
     assert_eq!(read(1_500).await, (true, vec![]));
     fixture.execute("UPDATE conversation SET end_rev = 3000 WHERE id = 64").await;
     assert_eq!(read(1_500).await, (true, vec![3_000]), "the end of the group");

@@ -6,6 +6,8 @@ use crate::task::Kinds;
 
 /// What several nouns read in the same way.
 pub(crate) mod rows;
+/// What friend and group applications have in common.
+mod application;
 /// How many rows of a kind a user has.
 pub(crate) mod counter;
 /// Custom statuses, and subscriptions to presence.

@@ -9,6 +9,7 @@ use zim_protocol::{
 
 use crate::db::{Row, Tx, Value};
 use crate::error::Error;
+use crate::journal::mute;
 use crate::key::UserKey;
 
 /// The approximate bytes of a page: a quarter of the largest frame, so that a page does not delay a push by much.
@@ -37,9 +38,12 @@ pub(crate) fn full_info(row: &Row, first: usize) -> Result<UserFullInfo, Error> 
     })
 }
 
-/// The columns of a group `g` that [`group_info`] reads.
-pub(crate) const GROUP: &str = "g.group_name, g.avatar_url, g.notice, g.attributes, g.created_at, g.max_members, \
-     g.join_mode, g.invite_mode, g.be_invite_mode";
+/// The columns of a group `g` that [`group_info`] reads. The limit of members is the one in force: the server's, or a lower one of
+/// the group.
+pub(crate) const GROUP: &str = "g.group_name, g.avatar_url, g.notice, g.attributes, g.created_at, \
+     COALESCE((SELECT CASE WHEN g.max_members > 0 AND g.max_members < d.max_group_members THEN g.max_members \
+     ELSE d.max_group_members END FROM deployment d WHERE d.id = 1), g.max_members), \
+     g.join_mode, g.invite_mode, g.be_invite_mode, g.mute_mode, g.mute_until, g.mute_roles";
 
 /// Reads the columns of [`GROUP`], of which the first is column `first`.
 pub(crate) fn group_info(row: &Row, first: usize, group_id: &str) -> Result<GroupFullInfo, Error> {
@@ -54,7 +58,11 @@ pub(crate) fn group_info(row: &Row, first: usize, group_id: &str) -> Result<Grou
         group_attributes: serde_json::from_str(&attributes).map_err(Error::internal)?,
         group_alias: String::new(),
         notification_status: GroupMessageNotificationStatus::Notify as i32,
-        muted_info: Some(GroupMuteInfo::default()),
+        muted_info: Some(GroupMuteInfo {
+            mode: row.get(first + 9)?,
+            expired_time: row.get(first + 10)?,
+            roles: mute::roles(row, first + 11)?,
+        }),
         create_time: row.get(first + 4)?,
         max_member_count: row.get(first + 5)?,
         verify_info: Some(GroupVerifyInfo {

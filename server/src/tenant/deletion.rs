@@ -22,7 +22,7 @@ const OF_USER: [(&str, &str); 10] = [
     ("presence", "account"),
 ];
 /// Tables with rows of a conversation, in the same way.
-const OF_CONVERSATION: [(&str, &str); 10] = [
+const OF_CONVERSATION: [(&str, &str); 11] = [
     ("message", "seq"),
     ("message_state", "seq"),
     ("reaction", "seq"),
@@ -32,6 +32,7 @@ const OF_CONVERSATION: [(&str, &str); 10] = [
     ("change", "rev"),
     ("target", "seq"),
     ("group_member", "account"),
+    ("group_application", "id"),
     ("chat_group", "conversation"),
 ];
 

@@ -196,13 +196,20 @@ pub(crate) async fn count_users(tx: &mut Tx<'_>, app: AppKey) -> Result<i64, Err
     Ok(row.map_or(Ok(0), |row| row.get(0))?)
 }
 
-/// Returns the deployment's epoch and secret, which are made at the first start, and the newest stored ID.
-pub async fn open_deployment(tx: &mut Tx<'_>, fresh: ([u8; 16], [u8; 32])) -> Result<([u8; 16], [u8; 32], i64), Error> {
+/// Returns the deployment's epoch and secret, which are made at the first start, and the newest stored ID. Stores the server's
+/// limit of members, which statements read with the limits of groups.
+pub async fn open_deployment(
+    tx: &mut Tx<'_>,
+    fresh: ([u8; 16], [u8; 32]),
+    max_group_members: i64,
+) -> Result<([u8; 16], [u8; 32], i64), Error> {
     tx.execute(
         "INSERT INTO deployment (id, epoch, secret) VALUES (1, $1, $2) ON CONFLICT (id) DO NOTHING",
         &params![fresh.0.to_vec(), fresh.1.to_vec()],
     )
     .await?;
+    let sql = "UPDATE deployment SET max_group_members = $1 WHERE id = 1 AND max_group_members <> $1";
+    tx.execute(sql, &params![max_group_members]).await?;
     let row = tx
         .fetch_one("SELECT epoch, secret FROM deployment WHERE id = 1", &params![])
         .await?
@@ -211,7 +218,7 @@ pub async fn open_deployment(tx: &mut Tx<'_>, fresh: ([u8; 16], [u8; 32])) -> Re
     let epoch: Vec<u8> = row.get(0)?;
     let secret: Vec<u8> = row.get(1)?;
     let mut newest = 0;
-    for table in ["message", "account", "conversation", "session"] {
+    for table in ["message", "account", "conversation", "session", "group_application"] {
         let row = tx.fetch_one(&format!("SELECT MAX(id) FROM {table}"), &params![]).await?;
         let id: Option<i64> = row.map_or(Ok(None), |row| row.get(0))?;
         newest = newest.max(id.unwrap_or(0));

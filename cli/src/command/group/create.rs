@@ -57,22 +57,50 @@ pub(crate) struct CreateArgs {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum JoinMode {
+pub(super) enum JoinMode {
     Any,
     Auth,
     Forbid,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum InviteMode {
+pub(super) enum InviteMode {
     Any,
     Admin,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum BeInviteMode {
+pub(super) enum BeInviteMode {
     None,
     Auth,
+}
+
+impl From<JoinMode> for GroupJoinMode {
+    fn from(mode: JoinMode) -> Self {
+        match mode {
+            JoinMode::Any => Self::Any,
+            JoinMode::Auth => Self::Auth,
+            JoinMode::Forbid => Self::Forbid,
+        }
+    }
+}
+
+impl From<InviteMode> for GroupInviteMode {
+    fn from(mode: InviteMode) -> Self {
+        match mode {
+            InviteMode::Any => Self::Any,
+            InviteMode::Admin => Self::Admin,
+        }
+    }
+}
+
+impl From<BeInviteMode> for GroupBeInviteMode {
+    fn from(mode: BeInviteMode) -> Self {
+        match mode {
+            BeInviteMode::None => Self::None,
+            BeInviteMode::Auth => Self::Auth,
+        }
+    }
 }
 
 impl CreateArgs {
@@ -82,26 +110,13 @@ impl CreateArgs {
             group => (group.unwrap_or_default(), self.users),
         };
         let info = GroupInfo { group_id, group_name: self.name, group_avatar_url: self.avatar };
-        let join_mode = match self.join_mode {
-            JoinMode::Any => GroupJoinMode::Any,
-            JoinMode::Auth => GroupJoinMode::Auth,
-            JoinMode::Forbid => GroupJoinMode::Forbid,
-        };
-        let invite_mode = match self.invite_mode {
-            InviteMode::Any => GroupInviteMode::Any,
-            InviteMode::Admin => GroupInviteMode::Admin,
-        };
-        let be_invite_mode = match self.be_invite_mode {
-            BeInviteMode::None => GroupBeInviteMode::None,
-            BeInviteMode::Auth => GroupBeInviteMode::Auth,
-        };
         let config = GroupAdvancedConfig {
             group_notice: self.notice,
             group_attributes: self.attributes.into_iter().collect(),
             max_member_count: self.max_members.unwrap_or(0),
-            join_mode: join_mode as i32,
-            invite_mode: invite_mode as i32,
-            be_invite_mode: be_invite_mode as i32,
+            join_mode: GroupJoinMode::from(self.join_mode) as i32,
+            invite_mode: GroupInviteMode::from(self.invite_mode) as i32,
+            be_invite_mode: GroupBeInviteMode::from(self.be_invite_mode) as i32,
         };
         (info, users, config)
     }

@@ -51,7 +51,7 @@ fn select(condition: &str) -> String {
          m.read_seq, m.base_seq, m.base_n, m.base_sent, m.sent, {}, {TIME}, \
          p.name, p.user_name, p.avatar_url, p.extended_data, \
          x.seq, x.n, x.id, a.name, x.ts, x.kind, x.flags, x.key_hi, x.key_lo, x.body, {IS_LATER}, \
-         CASE WHEN m.to_seq IS NOT NULL OR c.end_seq IS NOT NULL THEN 1 ELSE 0 END, {GROUP} \
+         CASE WHEN m.to_seq IS NOT NULL OR c.end_seq IS NOT NULL THEN 1 ELSE 0 END, i.role, i.mute_until, {GROUP} \
          FROM member m JOIN conversation c ON c.id = m.conversation \
          LEFT JOIN account p ON p.id = m.peer \
          LEFT JOIN chat_group g ON g.conversation = c.id \
@@ -127,7 +127,7 @@ async fn head(
         _ => deducted_positions(tx, ConversationKey(row.get(0)?), user).await?,
     };
     Ok(ConversationHead {
-        group: if is_peer { None } else { Some(group_info(row, 33, &id)?) },
+        group: if is_peer { None } else { Some(group_info(row, 35, &id)?) },
         conversation: Some(ConversationRef { r#type: kind, id }),
         end_seq: number(3)?,
         end_rev: number(4)?,
@@ -146,6 +146,8 @@ async fn head(
         revoked,
         peer: if is_peer { Some(full_info(row, 17)?) } else { None },
         has_left: row.get::<i64>(32)? != 0,
+        role: row.get::<Option<i64>>(33)?.unwrap_or_default(),
+        mute_expired_time: row.get::<Option<i64>>(34)?.unwrap_or_default(),
     })
 }
 

@@ -7,6 +7,7 @@ use zim_protocol::{
 };
 
 use crate::error::Error;
+use crate::service::application;
 
 /// The most UTF-8 bytes of a friend's attributes, keys and values together.
 const MAX_ATTRIBUTE_BYTES: usize = 1_024;
@@ -84,13 +85,13 @@ pub(super) struct Application {
 impl Application {
     /// Whether the application can still be answered.
     pub(super) fn is_waiting(&self, now: i64) -> bool {
-        state_at(self.state, self.expires_at, now) == State::Waiting
+        application::answerable(self.state as i32, self.expires_at, now)
     }
 }
 
 /// Returns the state of an application at a time.
 pub(super) fn state_at(state: State, expires_at: i64, now: i64) -> State {
-    if state == State::Waiting && expires_at <= now { State::Expired } else { state }
+    State::try_from(application::state_at(state as i32, expires_at, now)).unwrap_or(state)
 }
 
 /// Returns the two rows of a new application: that of the applicant and that of the other user. An application that is

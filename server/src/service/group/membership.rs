@@ -1,9 +1,10 @@
 //! The jobs that let users into a group and out of it. The group is in their scope, and so is each user who enters: their feed
 //! tells their devices of the group.
 
-use zim_protocol::GroupFullInfo;
+use zim_protocol::{GroupBeInviteMode, GroupEnterType, GroupFullInfo, GroupInviteMode};
 
-use super::rules::{self, MEMBER, OWNER, Settings};
+use super::application::{self, Ask};
+use super::rules::{self, Act, MEMBER, OWNER, Settings};
 use super::store::{self, Head, Place};
 use crate::db::Tx;
 use crate::effect::{Audience, Effect, GroupStay};
@@ -24,22 +25,64 @@ pub(super) struct Group {
     pub(super) max_members: i64,
 }
 
+/// How users enter a group.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Entrance {
+    event: RosterEvent,
+    enter_type: GroupEnterType,
+    /// Who brings them in; 0: they come by themselves.
+    operator: UserKey,
+}
+
+impl Entrance {
+    /// Users come by themselves.
+    fn of(event: RosterEvent) -> Self {
+        Self::by(event, UserKey(0))
+    }
+
+    /// Somebody brings users in.
+    fn by(event: RosterEvent, operator: UserKey) -> Self {
+        Self { event, enter_type: enter_type(event), operator }
+    }
+
+    /// Somebody accepts a user who applied.
+    pub(super) fn accepted(operator: UserKey) -> Self {
+        Self { enter_type: GroupEnterType::JoinApply, ..Self::by(RosterEvent::Joined, operator) }
+    }
+
+    /// A user accepts the invitation of a member.
+    pub(super) fn agreed(inviter: UserKey) -> Self {
+        Self { enter_type: GroupEnterType::InviteApply, ..Self::by(RosterEvent::Invited, inviter) }
+    }
+}
+
+/// What became of users who were invited.
+#[derive(Debug, Default)]
+pub(super) struct Invited {
+    /// Those who are members now.
+    pub(super) entered: Vec<UserKey>,
+    /// Those who must agree.
+    pub(super) asked: Vec<UserKey>,
+    /// The others, with the reason.
+    pub(super) refused: Vec<(UserKey, Error)>,
+}
+
 impl Group {
     /// Reads the head of the group, whose row the job holds.
-    async fn head(&self, tx: &mut Tx<'_>) -> Result<Head, Error> {
+    pub(super) async fn head(&self, tx: &mut Tx<'_>) -> Result<Head, Error> {
         let head = store::head(tx, self.conversation.key).await?;
         head.filter(|head| !head.is_dismissed).ok_or_else(|| Error::group_not_found(&self.group_id))
     }
 
     /// Returns the role of the caller.
-    async fn my_role(&self, tx: &mut Tx<'_>) -> Result<i64, Error> {
+    pub(super) async fn my_role(&self, tx: &mut Tx<'_>) -> Result<i64, Error> {
         let role = store::role(tx, self.conversation.key, self.me).await?;
         role.ok_or_else(|| Error::not_in_group(&self.group_id))
     }
 
     /// Returns what the group is.
-    async fn info(&self, tx: &mut Tx<'_>) -> Result<GroupFullInfo, Error> {
-        let info = store::info(tx, self.conversation.key, &self.group_id).await?;
+    pub(super) async fn info(&self, tx: &mut Tx<'_>) -> Result<GroupFullInfo, Error> {
+        let info = store::info(tx, (self.conversation.key, &self.group_id), (self.me, self.now)).await?;
         info.ok_or_else(|| Error::internal_text("a group without a row"))
     }
 
@@ -63,9 +106,9 @@ impl Group {
         }
         let key = self.conversation.key;
         store::insert(tx, (app, key), (&self.group_id, name, avatar_url), settings, self.now).await?;
-        self.enter(tx, log, RosterEvent::Created, vec![self.me], OWNER).await?;
+        self.enter(tx, log, Entrance::of(RosterEvent::Created), vec![self.me]).await?;
         if !others.is_empty() {
-            self.enter(tx, log, RosterEvent::Invited, others, MEMBER).await?;
+            self.enter(tx, log, Entrance::by(RosterEvent::Invited, self.me), others).await?;
         }
         self.info(tx).await
     }
@@ -75,13 +118,56 @@ impl Group {
         let head = self.head(tx).await?;
         if store::role(tx, self.conversation.key, self.me).await?.is_none() {
             rules::check_join_mode(head.join_mode)?;
-            let most = rules::limit(head.max_members, self.max_members);
-            if head.members >= most {
-                return Err(Error::group_full(most));
-            }
-            self.enter(tx, log, RosterEvent::Joined, vec![self.me], MEMBER).await?;
+            self.check_room(&head)?;
+            self.enter(tx, log, Entrance::of(RosterEvent::Joined), vec![self.me]).await?;
         }
         self.info(tx).await
+    }
+
+    /// Checks that the group has room for one more member.
+    pub(super) fn check_room(&self, head: &Head) -> Result<(), Error> {
+        let most = rules::limit(head.max_members, self.max_members);
+        if head.members < most { Ok(()) } else { Err(Error::group_full(most)) }
+    }
+
+    /// Brings users in, or asks them if they must agree.
+    pub(super) async fn invite(
+        self,
+        tx: &mut Tx<'_>,
+        log: &mut LogWriter,
+        users: Vec<(UserKey, String)>,
+        ask: Ask,
+    ) -> Result<Invited, Error> {
+        let head = self.head(tx).await?;
+        let role = self.my_role(tx).await?;
+        if head.invite_mode != GroupInviteMode::Any as i32 && !rules::decides(role) {
+            return Err(Error::not_allowed_in_group("invite users to this group"));
+        }
+        let members = store::roles(tx, self.conversation.key, users.iter().map(|(user, _)| *user)).await?;
+        let most = rules::limit(head.max_members, self.max_members);
+        let must_agree = head.be_invite_mode != GroupBeInviteMode::None as i32;
+        let mut room = usize::try_from(most - head.members).unwrap_or(0);
+        let mut invited = Invited::default();
+        for (user, user_id) in users {
+            if members.contains_key(&user) {
+                invited.refused.push((user, Error::already_in_group(&user_id)));
+            } else if must_agree {
+                invited.asked.push(user);
+            } else if room == 0 {
+                invited.refused.push((user, Error::group_full(most)));
+            } else {
+                room -= 1;
+                invited.entered.push(user);
+            }
+        }
+        if !invited.asked.is_empty() {
+            application::ask(&self, tx, log, (role, &invited.asked), ask).await?;
+        }
+        if !invited.entered.is_empty() {
+            let entrance = Entrance::by(RosterEvent::Invited, self.me);
+            self.enter(tx, log, entrance, invited.entered.clone()).await?;
+        }
+        Ok(invited)
     }
 
     /// The caller leaves. The earliest member becomes the owner if they were; nobody is left in a group that ends.
@@ -105,7 +191,7 @@ impl Group {
     /// The owner dismisses the group.
     pub(super) async fn dismiss(self, tx: &mut Tx<'_>, log: &mut LogWriter) -> Result<(), Error> {
         self.head(tx).await?;
-        if self.my_role(tx).await? != OWNER {
+        if !rules::may(Act::Own, self.my_role(tx).await?, MEMBER, false) {
             return Err(Error::not_allowed_in_group("dismiss this group: you are not its owner"));
         }
         let at = (self.me, self.now);
@@ -122,7 +208,7 @@ impl Group {
     ) -> Result<Vec<(UserKey, Error)>, Error> {
         self.head(tx).await?;
         let role = self.my_role(tx).await?;
-        if !rules::is_above(role, MEMBER) {
+        if !rules::decides(role) {
             return Err(Error::not_allowed_in_group("remove members of this group"));
         }
         let roles = store::roles(tx, self.conversation.key, users.iter().map(|(user, _)| *user)).await?;
@@ -133,7 +219,7 @@ impl Group {
                     refused.push((user, Error::params_invalid("you cannot remove yourself; leave the group instead")));
                 }
                 None => refused.push((user, Error::not_a_member(&user_id))),
-                Some(other) if rules::is_above(role, *other) => removed.push(user),
+                Some(other) if rules::may(Act::Kick, role, *other, false) => removed.push(user),
                 Some(_) => refused.push((user, Error::not_allowed_in_group(&format!("remove {user_id}")))),
             }
         }
@@ -144,23 +230,27 @@ impl Group {
     }
 
     /// Lets users in, who are no members.
-    async fn enter(
+    pub(super) async fn enter(
         &self,
         tx: &mut Tx<'_>,
         log: &mut LogWriter,
-        event: RosterEvent,
+        entrance: Entrance,
         users: Vec<UserKey>,
-        role: i64,
     ) -> Result<(), Error> {
         let key = self.conversation.key;
-        let at = (self.me, self.now);
-        let rev = log.change_roster(tx, &self.conversation, event, users.iter().copied(), at).await?;
-        let operator = if event == RosterEvent::Invited { self.me } else { UserKey(0) };
-        let place = Place { role, enter_type: enter_type(event) as i32, at: self.now, operator, rev };
-        let stays = store::enter(tx, key, &users, place).await?;
-        undelete(tx, log, key, users).await?;
-        for (user, stay) in stays {
-            log.feed(tx, user, &CONVERSATION, key).await?;
+        let actor =
+            if entrance.operator.0 == 0 { users.first().copied().unwrap_or(self.me) } else { entrance.operator };
+        let event = entrance.event;
+        let rev = log.change_roster(tx, &self.conversation, event, users.iter().copied(), (actor, self.now)).await?;
+        undelete(tx, log, key, users.iter().copied()).await?;
+        let mut told = Vec::with_capacity(users.len());
+        for user in users {
+            told.push((user, log.feed(tx, user, &CONVERSATION, key).await?));
+        }
+        let role = if event == RosterEvent::Created { OWNER } else { MEMBER };
+        let (enter_type, operator) = (entrance.enter_type as i32, entrance.operator);
+        let place = Place { role, enter_type, at: self.now, operator, rev };
+        for (user, stay) in store::enter(tx, key, &told, place).await? {
             self.tell(tx, user, stay);
         }
         Ok(())

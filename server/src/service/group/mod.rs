@@ -1,23 +1,49 @@
 //! Groups: who is in them, and what they are called. A group is a conversation whose members come and go; what each of them
 //! sees of it is the rule of the journal.
 
+mod application;
+mod data;
+mod members;
 mod membership;
 mod rules;
 mod store;
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use zim_protocol::{
-    ConversationRef, ConversationType, CreateGroupRequest, DismissGroupRequest, GroupCreatedResult,
-    GroupDismissedResult, GroupInfoQueriedResult, GroupJoinedResult, GroupLeftResult, GroupMemberKickedResult,
-    GroupMemberListQueriedResult, JoinGroupRequest, KickGroupMembersRequest, LeaveGroupRequest, QueryGroupInfoRequest,
-    QueryGroupMemberListRequest, server::GroupService,
+    AcceptGroupInviteApplicationRequest, AcceptGroupJoinApplicationRequest, ConversationRef, ConversationType,
+    CreateGroupRequest, DeleteGroupAttributesRequest, DismissGroupRequest, GroupAliasUpdatedResult,
+    GroupApplicationListQueriedResult, GroupApplicationState, GroupAttributesOperatedResult,
+    GroupAttributesQueriedResult, GroupAvatarUrlUpdatedResult, GroupBeInviteModeUpdatedResult, GroupCreatedResult,
+    GroupDismissedResult, GroupFullInfo, GroupInfoQueriedResult, GroupInviteApplicationAcceptedResult,
+    GroupInviteApplicationRejectedResult, GroupInviteApplicationsSentResult, GroupInviteModeUpdatedResult,
+    GroupJoinApplicationAcceptedResult, GroupJoinApplicationRejectedResult, GroupJoinApplicationSentResult,
+    GroupJoinModeUpdatedResult, GroupJoinedResult, GroupLeftResult, GroupListQueriedResult,
+    GroupMemberCountQueriedResult, GroupMemberInfo, GroupMemberInfoQueriedResult, GroupMemberKickedResult,
+    GroupMemberListQueriedResult, GroupMemberMutedListQueriedResult, GroupMemberNicknameUpdatedResult,
+    GroupMemberQueryConfig, GroupMemberRoleUpdatedResult, GroupMembersMutedResult, GroupMutedResult,
+    GroupNameUpdatedResult, GroupNoticeUpdatedResult, GroupOwnerTransferredResult, GroupUsersInvitedResult,
+    InviteUsersIntoGroupRequest, JoinGroupRequest, KickGroupMembersRequest, LeaveGroupRequest, MuteGroupMembersRequest,
+    MuteGroupRequest, QueryGroupAllAttributesRequest, QueryGroupApplicationListRequest, QueryGroupAttributesRequest,
+    QueryGroupInfoRequest, QueryGroupListRequest, QueryGroupMemberCountRequest, QueryGroupMemberInfoRequest,
+    QueryGroupMemberListRequest, QueryGroupMemberMutedListRequest, RejectGroupInviteApplicationRequest,
+    RejectGroupJoinApplicationRequest, SendGroupInviteApplicationsRequest, SendGroupJoinApplicationRequest,
+    SetGroupAttributesRequest, SetGroupMemberNicknameRequest, SetGroupMemberRoleRequest, TransferGroupOwnerRequest,
+    UpdateGroupAliasRequest, UpdateGroupAvatarUrlRequest, UpdateGroupBeInviteModeRequest, UpdateGroupInviteModeRequest,
+    UpdateGroupJoinModeRequest, UpdateGroupNameRequest, UpdateGroupNoticeRequest,
+    server::{GroupApplicationService, GroupService},
 };
 
+use self::application::Ask;
+pub(crate) use self::application::GROUP_APPLICATION;
+pub(crate) use self::data::ALIAS;
+use self::data::{Mode, Text};
 use self::membership::Group;
 use self::rules::Settings;
 pub(crate) use self::rules::{OWNER, is_above};
-pub(crate) use self::store::role;
+use self::store::Which;
+pub(crate) use self::store::{check_may_write, role};
 use crate::app::{App, Named};
 use crate::connection::{Caller, ConnectionState, WriteTo};
 use crate::db::{Scope, Tx};
@@ -25,6 +51,7 @@ use crate::effect::Audience;
 use crate::error::Error;
 use crate::journal::{ChangedConversation, LogWriter, members};
 use crate::key::{ConversationKey, UserKey};
+use crate::service::rows::Page;
 
 impl GroupService for App {
     async fn create_group(&self, caller: &Caller, request: CreateGroupRequest) -> Result<GroupCreatedResult, Error> {
@@ -89,7 +116,7 @@ impl GroupService for App {
         let users = named.found.clone();
         let job = async move |tx: &mut Tx<'_>, log: &mut LogWriter, group: Group| group.kick(tx, log, users).await;
         let refused = self.write_group(caller, &request.group_id, job).await?;
-        let mut refused: std::collections::HashMap<UserKey, Error> = refused.into_iter().collect();
+        let mut refused: HashMap<UserKey, Error> = refused.into_iter().collect();
         named.leave_out(|user, _| refused.remove(&user));
         let kicked_user_ids = named.found.iter().map(|(_, user_id)| user_id.clone()).collect();
         Ok(GroupMemberKickedResult { group_id: request.group_id, kicked_user_ids, error_user_list: named.finish()? })
@@ -101,12 +128,11 @@ impl GroupService for App {
         request: QueryGroupInfoRequest,
     ) -> Result<GroupInfoQueriedResult, Error> {
         let group = self.find_group(caller, &request.group_id).await?;
-        let key = group.conversation.key;
         let info = self.db.read(async move |tx| {
-            let is_open = store::head(tx, key).await?.is_some_and(|head| !head.is_dismissed);
-            if is_open { store::info(tx, key, &group.group_id).await } else { Ok(None) }
+            group.head(tx).await?;
+            group.info(tx).await
         });
-        let info = info.await?.ok_or_else(|| Error::group_not_found(&request.group_id))?;
+        let info = info.await?;
         Ok(GroupInfoQueriedResult { group_info: Some(info) })
     }
 
@@ -115,19 +141,351 @@ impl GroupService for App {
         caller: &Caller,
         request: QueryGroupMemberListRequest,
     ) -> Result<GroupMemberListQueriedResult, Error> {
-        let (me, config) = (caller.identity()?.user, request.config.unwrap_or_default());
-        let key = self.find_group(caller, &request.group_id).await?.conversation.key;
-        let page = (config.next_flag, usize::try_from(config.count).unwrap_or(0));
-        let group_id = request.group_id.clone();
-        let page = self.db.read(async move |tx| {
-            // The rows of the members of a dismissed group stay.
-            let is_open = store::head(tx, key).await?.is_some_and(|head| !head.is_dismissed);
-            is_open.then_some(()).ok_or_else(|| Error::group_not_found(&group_id))?;
-            store::role(tx, key, me).await?.ok_or_else(|| Error::not_in_group(&group_id))?;
-            store::members(tx, key, page).await
-        });
-        let (user_list, next_flag) = page.await?;
+        let (user_list, next_flag) =
+            self.list_members(caller, &request.group_id, Which::All, request.config.unwrap_or_default()).await?;
         Ok(GroupMemberListQueriedResult { group_id: request.group_id, user_list, next_flag })
+    }
+
+    async fn query_group_member_muted_list(
+        &self,
+        caller: &Caller,
+        request: QueryGroupMemberMutedListRequest,
+    ) -> Result<GroupMemberMutedListQueriedResult, Error> {
+        let (user_list, next_flag) =
+            self.list_members(caller, &request.group_id, Which::Muted, request.config.unwrap_or_default()).await?;
+        Ok(GroupMemberMutedListQueriedResult { group_id: request.group_id, user_list, next_flag })
+    }
+
+    async fn query_group_member_info(
+        &self,
+        caller: &Caller,
+        request: QueryGroupMemberInfoRequest,
+    ) -> Result<GroupMemberInfoQueriedResult, Error> {
+        let user = self.user_key(caller.identity()?.app, &request.user_id).await?;
+        let user_id = request.user_id;
+        let info = self.read_group(caller, &request.group_id, async move |tx, group| {
+            let user = user.ok_or_else(|| Error::not_a_member(&user_id))?;
+            let key = group.conversation.key;
+            store::role(tx, key, user).await?.ok_or_else(|| Error::not_a_member(&user_id))?;
+            let info = members(tx, key, [user.0]).await?.remove(&user.0).unwrap_or_default();
+            Ok(rules::member_at(info, group.now))
+        });
+        Ok(GroupMemberInfoQueriedResult { user_info: Some(info.await?), group_id: request.group_id })
+    }
+
+    async fn query_group_member_count(
+        &self,
+        caller: &Caller,
+        request: QueryGroupMemberCountRequest,
+    ) -> Result<GroupMemberCountQueriedResult, Error> {
+        let count = self.read_group(caller, &request.group_id, async |tx, group| Ok(group.head(tx).await?.members));
+        Ok(GroupMemberCountQueriedResult { count: count.await?, group_id: request.group_id })
+    }
+
+    async fn query_group_list(
+        &self,
+        caller: &Caller,
+        request: QueryGroupListRequest,
+    ) -> Result<GroupListQueriedResult, Error> {
+        let (me, config) = (caller.identity()?.user, request.config.unwrap_or_default());
+        let page = Page::new(config.next_flag, request.count);
+        let others = self.resolve_users(caller, config.user_ids, Error::user_not_found).await?;
+        // Somebody who does not exist is in no group.
+        if !others.left_out.is_empty() {
+            return Ok(GroupListQueriedResult::default());
+        }
+        let others = others.keys();
+        let (group_list, next_flag) = self.db.read(async move |tx| store::groups(tx, me, &others, page).await).await?;
+        Ok(GroupListQueriedResult { group_list, next_flag })
+    }
+
+    async fn update_group_name(
+        &self,
+        caller: &Caller,
+        request: UpdateGroupNameRequest,
+    ) -> Result<GroupNameUpdatedResult, Error> {
+        let text = Text::Name(request.group_name.clone());
+        self.set_text(caller, &request.group_id, text).await?;
+        Ok(GroupNameUpdatedResult { group_id: request.group_id, group_name: request.group_name })
+    }
+
+    async fn update_group_avatar_url(
+        &self,
+        caller: &Caller,
+        request: UpdateGroupAvatarUrlRequest,
+    ) -> Result<GroupAvatarUrlUpdatedResult, Error> {
+        let text = Text::AvatarUrl(request.group_avatar_url.clone());
+        self.set_text(caller, &request.group_id, text).await?;
+        Ok(GroupAvatarUrlUpdatedResult { group_id: request.group_id, group_avatar_url: request.group_avatar_url })
+    }
+
+    async fn update_group_notice(
+        &self,
+        caller: &Caller,
+        request: UpdateGroupNoticeRequest,
+    ) -> Result<GroupNoticeUpdatedResult, Error> {
+        let text = Text::Notice(request.group_notice.clone());
+        self.set_text(caller, &request.group_id, text).await?;
+        Ok(GroupNoticeUpdatedResult { group_id: request.group_id, group_notice: request.group_notice })
+    }
+
+    async fn update_group_alias(
+        &self,
+        caller: &Caller,
+        request: UpdateGroupAliasRequest,
+    ) -> Result<GroupAliasUpdatedResult, Error> {
+        let group = self.find_group(caller, &request.group_id).await?;
+        let scope = Scope::conversation(group.conversation.key).and_user(group.me);
+        let alias = request.group_alias.clone();
+        caller.write(&self.db, scope, async move |tx, log| group.set_alias(tx, log, alias).await).await?;
+        Ok(GroupAliasUpdatedResult { group_id: request.group_id, group_alias: request.group_alias })
+    }
+
+    async fn update_group_join_mode(
+        &self,
+        caller: &Caller,
+        request: UpdateGroupJoinModeRequest,
+    ) -> Result<GroupJoinModeUpdatedResult, Error> {
+        self.set_mode(caller, &request.group_id, Mode::Join(request.mode)).await?;
+        Ok(GroupJoinModeUpdatedResult { group_id: request.group_id, mode: request.mode })
+    }
+
+    async fn update_group_invite_mode(
+        &self,
+        caller: &Caller,
+        request: UpdateGroupInviteModeRequest,
+    ) -> Result<GroupInviteModeUpdatedResult, Error> {
+        self.set_mode(caller, &request.group_id, Mode::Invite(request.mode)).await?;
+        Ok(GroupInviteModeUpdatedResult { group_id: request.group_id, mode: request.mode })
+    }
+
+    async fn update_group_be_invite_mode(
+        &self,
+        caller: &Caller,
+        request: UpdateGroupBeInviteModeRequest,
+    ) -> Result<GroupBeInviteModeUpdatedResult, Error> {
+        self.set_mode(caller, &request.group_id, Mode::BeInvite(request.mode)).await?;
+        Ok(GroupBeInviteModeUpdatedResult { group_id: request.group_id, mode: request.mode })
+    }
+
+    async fn set_group_attributes(
+        &self,
+        caller: &Caller,
+        request: SetGroupAttributesRequest,
+    ) -> Result<GroupAttributesOperatedResult, Error> {
+        let set = request.group_attributes;
+        let job =
+            async move |tx: &mut Tx<'_>, log: &mut LogWriter, group: Group| group.set_attributes(tx, log, set).await;
+        self.write_group(caller, &request.group_id, job).await?;
+        Ok(GroupAttributesOperatedResult { group_id: request.group_id, error_keys: Vec::new() })
+    }
+
+    async fn delete_group_attributes(
+        &self,
+        caller: &Caller,
+        request: DeleteGroupAttributesRequest,
+    ) -> Result<GroupAttributesOperatedResult, Error> {
+        let keys = request.keys;
+        let job = async move |tx: &mut Tx<'_>, log: &mut LogWriter, group: Group| {
+            group.delete_attributes(tx, log, keys).await
+        };
+        let error_keys = self.write_group(caller, &request.group_id, job).await?;
+        Ok(GroupAttributesOperatedResult { group_id: request.group_id, error_keys })
+    }
+
+    async fn query_group_attributes(
+        &self,
+        caller: &Caller,
+        request: QueryGroupAttributesRequest,
+    ) -> Result<GroupAttributesQueriedResult, Error> {
+        let all = self.read_group(caller, &request.group_id, async |tx, group| {
+            data::attributes(tx, group.conversation.key).await
+        });
+        let mut all = all.await?;
+        let found = request.keys.into_iter().filter_map(|key| all.remove(&key).map(|value| (key, value)));
+        Ok(GroupAttributesQueriedResult { group_attributes: found.collect(), group_id: request.group_id })
+    }
+
+    async fn query_group_all_attributes(
+        &self,
+        caller: &Caller,
+        request: QueryGroupAllAttributesRequest,
+    ) -> Result<GroupAttributesQueriedResult, Error> {
+        let all = self.read_group(caller, &request.group_id, async |tx, group| {
+            data::attributes(tx, group.conversation.key).await
+        });
+        let group_attributes = all.await?.into_iter().collect();
+        Ok(GroupAttributesQueriedResult { group_attributes, group_id: request.group_id })
+    }
+
+    async fn invite_users_into_group(
+        &self,
+        caller: &Caller,
+        request: InviteUsersIntoGroupRequest,
+    ) -> Result<GroupUsersInvitedResult, Error> {
+        let (user_list, mut named, asked) =
+            self.invite(caller, (request.user_ids, &request.group_id), String::new()).await?;
+        let served = named.found.len();
+        named.leave_out(|user, user_id| asked.contains(&user).then(|| Error::invited_user_must_agree(user_id)));
+        let error_user_list = named.left_out.finish(served)?;
+        Ok(GroupUsersInvitedResult { group_id: request.group_id, user_list, error_user_list })
+    }
+
+    async fn transfer_group_owner(
+        &self,
+        caller: &Caller,
+        request: TransferGroupOwnerRequest,
+    ) -> Result<GroupOwnerTransferredResult, Error> {
+        let heir = self.other(caller, &request.to_user_id).await?;
+        let job = async move |tx: &mut Tx<'_>, log: &mut LogWriter, group: Group| group.transfer(tx, log, heir).await;
+        self.write_group(caller, &request.group_id, job).await?;
+        Ok(GroupOwnerTransferredResult { group_id: request.group_id, to_user_id: request.to_user_id })
+    }
+
+    async fn set_group_member_role(
+        &self,
+        caller: &Caller,
+        request: SetGroupMemberRoleRequest,
+    ) -> Result<GroupMemberRoleUpdatedResult, Error> {
+        let (other, role) = (self.other(caller, &request.for_user_id).await?, request.role);
+        let job =
+            async move |tx: &mut Tx<'_>, log: &mut LogWriter, group: Group| group.set_role(tx, log, other, role).await;
+        self.write_group(caller, &request.group_id, job).await?;
+        Ok(GroupMemberRoleUpdatedResult { group_id: request.group_id, for_user_id: request.for_user_id, role })
+    }
+
+    async fn set_group_member_nickname(
+        &self,
+        caller: &Caller,
+        request: SetGroupMemberNicknameRequest,
+    ) -> Result<GroupMemberNicknameUpdatedResult, Error> {
+        let (other, nickname) = (self.other(caller, &request.for_user_id).await?, request.nickname.clone());
+        let job = async move |tx: &mut Tx<'_>, log: &mut LogWriter, group: Group| {
+            group.set_nickname(tx, log, other, nickname).await
+        };
+        self.write_group(caller, &request.group_id, job).await?;
+        Ok(GroupMemberNicknameUpdatedResult {
+            group_id: request.group_id,
+            for_user_id: request.for_user_id,
+            nickname: request.nickname,
+        })
+    }
+
+    async fn mute_group(&self, caller: &Caller, request: MuteGroupRequest) -> Result<GroupMutedResult, Error> {
+        let config = request.config.unwrap_or_default();
+        let info = rules::group_mute(request.is_mute, config, self.clock.now_ms())?;
+        let muted_info = Some(info.clone());
+        let job = async move |tx: &mut Tx<'_>, log: &mut LogWriter, group: Group| group.mute(tx, log, info).await;
+        self.write_group(caller, &request.group_id, job).await?;
+        Ok(GroupMutedResult { group_id: request.group_id, is_mute: request.is_mute, muted_info })
+    }
+
+    async fn mute_group_members(
+        &self,
+        caller: &Caller,
+        request: MuteGroupMembersRequest,
+    ) -> Result<GroupMembersMutedResult, Error> {
+        let duration = request.config.unwrap_or_default().duration;
+        let until = if request.is_mute { rules::until(duration, self.clock.now_ms())? } else { 0 };
+        let mut named = self.resolve_users(caller, request.user_ids, Error::user_not_found).await?;
+        let users = named.found.clone();
+        let job = async move |tx: &mut Tx<'_>, log: &mut LogWriter, group: Group| {
+            group.mute_members(tx, log, users, until).await
+        };
+        let refused = self.write_group(caller, &request.group_id, job).await?;
+        let mut refused: HashMap<UserKey, Error> = refused.into_iter().collect();
+        named.leave_out(|user, _| refused.remove(&user));
+        let muted_user_ids = named.found.iter().map(|(_, user_id)| user_id.clone()).collect();
+        Ok(GroupMembersMutedResult {
+            group_id: request.group_id,
+            is_mute: request.is_mute,
+            duration,
+            muted_user_ids,
+            error_user_list: named.finish()?,
+        })
+    }
+}
+
+impl GroupApplicationService for App {
+    async fn send_group_join_application(
+        &self,
+        caller: &Caller,
+        request: SendGroupJoinApplicationRequest,
+    ) -> Result<GroupJoinApplicationSentResult, Error> {
+        let identity = caller.identity()?;
+        let (me, my_id) = (identity.user, identity.user_id.to_string());
+        let group = self.find_group(caller, &request.group_id).await?;
+        let key = group.conversation.key;
+        self.check_room(me, Some(key)).await?;
+        let deciders = self.deciders(key).await?;
+        let scope = Scope::conversation(key).and_user(me).and_users(deciders.iter().copied());
+        let ask = self.ask(request.config.unwrap_or_default().wording, 1, deciders);
+        caller.write(&self.db, scope, async move |tx, log| group.apply(tx, log, my_id, ask).await).await?;
+        Ok(GroupJoinApplicationSentResult { group_id: request.group_id })
+    }
+
+    async fn accept_group_join_application(
+        &self,
+        caller: &Caller,
+        request: AcceptGroupJoinApplicationRequest,
+    ) -> Result<GroupJoinApplicationAcceptedResult, Error> {
+        let (group_id, user_id) = (request.group_id, request.user_id);
+        self.answer_applicant(caller, (&group_id, &user_id), GroupApplicationState::Accepted).await?;
+        Ok(GroupJoinApplicationAcceptedResult { group_id, user_id })
+    }
+
+    async fn reject_group_join_application(
+        &self,
+        caller: &Caller,
+        request: RejectGroupJoinApplicationRequest,
+    ) -> Result<GroupJoinApplicationRejectedResult, Error> {
+        let (group_id, user_id) = (request.group_id, request.user_id);
+        self.answer_applicant(caller, (&group_id, &user_id), GroupApplicationState::Rejected).await?;
+        Ok(GroupJoinApplicationRejectedResult { group_id, user_id })
+    }
+
+    async fn send_group_invite_applications(
+        &self,
+        caller: &Caller,
+        request: SendGroupInviteApplicationsRequest,
+    ) -> Result<GroupInviteApplicationsSentResult, Error> {
+        let wording = request.config.unwrap_or_default().wording;
+        let (_, named, _) = self.invite(caller, (request.user_ids, &request.group_id), wording).await?;
+        Ok(GroupInviteApplicationsSentResult { group_id: request.group_id, error_user_list: named.finish()? })
+    }
+
+    async fn accept_group_invite_application(
+        &self,
+        caller: &Caller,
+        request: AcceptGroupInviteApplicationRequest,
+    ) -> Result<GroupInviteApplicationAcceptedResult, Error> {
+        let (group_id, inviter_user_id) = (request.group_id, request.inviter_user_id);
+        let answer = (&*group_id, &*inviter_user_id);
+        let info = self.answer_invitation(caller, answer, GroupApplicationState::Accepted).await?;
+        Ok(GroupInviteApplicationAcceptedResult { group_info: Some(info), inviter_user_id })
+    }
+
+    async fn reject_group_invite_application(
+        &self,
+        caller: &Caller,
+        request: RejectGroupInviteApplicationRequest,
+    ) -> Result<GroupInviteApplicationRejectedResult, Error> {
+        let (group_id, inviter_user_id) = (request.group_id, request.inviter_user_id);
+        let answer = (&*group_id, &*inviter_user_id);
+        self.answer_invitation(caller, answer, GroupApplicationState::Rejected).await?;
+        Ok(GroupInviteApplicationRejectedResult { group_id, inviter_user_id })
+    }
+
+    async fn query_group_application_list(
+        &self,
+        caller: &Caller,
+        request: QueryGroupApplicationListRequest,
+    ) -> Result<GroupApplicationListQueriedResult, Error> {
+        let (me, config, now) = (caller.identity()?.user, request.config.unwrap_or_default(), self.clock.now_ms());
+        let page = Page::new(config.next_flag, config.count);
+        let (application_list, next_flag) =
+            self.db.read(async move |tx| application::page(tx, me, page, now).await).await?;
+        Ok(GroupApplicationListQueriedResult { application_list, next_flag })
     }
 }
 
@@ -174,31 +532,182 @@ impl App {
         caller.write(&self.db, target, async move |tx, log| job(tx, log, group).await).await
     }
 
-    /// Leaves out the users who are in as many groups as a user may be. It counts before the job, because counting there
-    /// would delay all other writes: joins at the same moment may exceed the limit.
+    /// Reads something of a group, for its members.
+    async fn read_group<T: Send + 'static>(
+        &self,
+        caller: &Caller,
+        group_id: &str,
+        read: impl AsyncFnOnce(&mut Tx<'_>, &Group) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let group = self.find_group(caller, group_id).await?;
+        self.db
+            .read(async move |tx| {
+                // The rows of the members of a dismissed group stay.
+                group.head(tx).await?;
+                group.my_role(tx).await?;
+                read(tx, &group).await
+            })
+            .await
+    }
+
+    async fn list_members(
+        &self,
+        caller: &Caller,
+        group_id: &str,
+        which: Which,
+        config: GroupMemberQueryConfig,
+    ) -> Result<(Vec<GroupMemberInfo>, i64), Error> {
+        let page = (config.next_flag, usize::try_from(config.count).unwrap_or(0));
+        let read = async move |tx: &mut Tx<'_>, group: &Group| {
+            store::members(tx, group.conversation.key, which, page, group.now).await
+        };
+        self.read_group(caller, group_id, read).await
+    }
+
+    async fn set_text(&self, caller: &Caller, group_id: &str, text: Text) -> Result<(), Error> {
+        let job = async move |tx: &mut Tx<'_>, log: &mut LogWriter, group: Group| group.set_text(tx, log, text).await;
+        self.write_group(caller, group_id, job).await
+    }
+
+    async fn set_mode(&self, caller: &Caller, group_id: &str, mode: Mode) -> Result<(), Error> {
+        let job = async move |tx: &mut Tx<'_>, log: &mut LogWriter, group: Group| group.set_mode(tx, log, mode).await;
+        self.write_group(caller, group_id, job).await
+    }
+
+    /// Resolves a user whom a request names.
+    async fn other(&self, caller: &Caller, user_id: &str) -> Result<(UserKey, String), Error> {
+        let key = self.user_key(caller.identity()?.app, user_id).await?;
+        Ok((key.ok_or_else(|| Error::not_a_member(user_id))?, user_id.to_owned()))
+    }
+
+    /// Returns those who decide on applications to a group.
+    async fn deciders(&self, group: ConversationKey) -> Result<Vec<UserKey>, Error> {
+        self.db.read(async move |tx| store::deciders(tx, group).await).await
+    }
+
+    fn ask(&self, wording: String, count: usize, deciders: Vec<UserKey>) -> Ask {
+        let expires_at = self.clock.now_ms() + i64::from(self.config.limits.friend_application_valid_s) * 1_000;
+        Ask { wording, expires_at, ids: (0..count).map(|_| self.ids.next()).collect(), deciders }
+    }
+
+    /// Brings users into a group or asks them. Returns those who are members now, the users with those who could not be invited
+    /// left out, and those of them who were asked.
+    async fn invite(
+        &self,
+        caller: &Caller,
+        (user_ids, group_id): (Vec<String>, &str),
+        wording: String,
+    ) -> Result<(Vec<GroupMemberInfo>, Named, HashSet<UserKey>), Error> {
+        let group = self.find_group(caller, group_id).await?;
+        let key = group.conversation.key;
+        let mut named = self.resolve_users(caller, user_ids, Error::user_not_found).await?;
+        self.leave_out_full(&mut named, Some(key)).await?;
+        let scope = Scope::conversation(key).and_user(group.me).and_users(named.keys());
+        let (users, now) = (named.found.clone(), group.now);
+        let ask = self.ask(wording, users.len(), Vec::new());
+        let invited = caller.write(&self.db, scope, async move |tx, log| {
+            let invited = group.invite(tx, log, users, ask).await?;
+            let mut found = members(tx, key, invited.entered.iter().map(|user| user.0)).await?;
+            let entered = invited.entered.iter().filter_map(|user| found.remove(&user.0));
+            Ok((entered.map(|member| rules::member_at(member, now)).collect(), invited.refused, invited.asked))
+        });
+        let (entered, refused, asked) = invited.await?;
+        let mut refused: HashMap<UserKey, Error> = refused.into_iter().collect();
+        named.leave_out(|user, _| refused.remove(&user));
+        Ok((entered, named, asked.into_iter().collect()))
+    }
+
+    async fn answer_applicant(
+        &self,
+        caller: &Caller,
+        (group_id, user_id): (&str, &str),
+        answer: GroupApplicationState,
+    ) -> Result<(), Error> {
+        let group = self.find_group(caller, group_id).await?;
+        let key = group.conversation.key;
+        let user = self.user_key(caller.identity()?.app, user_id).await?;
+        let applicant = user.ok_or_else(|| Error::no_join_application(user_id))?;
+        if answer == GroupApplicationState::Accepted && self.is_full(applicant, Some(key)).await? {
+            return Err(Error::too_many_groups(user_id, self.config.limits.max_groups.into()));
+        }
+        let deciders = self.deciders(key).await?;
+        let scope = Scope::conversation(key).and_user(applicant).and_users(deciders.iter().copied());
+        let applicant = (applicant, user_id.to_owned());
+        let job = async move |tx: &mut Tx<'_>, log: &mut LogWriter| {
+            group.answer_applicant(tx, log, applicant, answer, deciders).await
+        };
+        caller.write(&self.db, scope, job).await
+    }
+
+    async fn answer_invitation(
+        &self,
+        caller: &Caller,
+        (group_id, inviter_id): (&str, &str),
+        answer: GroupApplicationState,
+    ) -> Result<GroupFullInfo, Error> {
+        let group = self.find_group(caller, group_id).await?;
+        let key = group.conversation.key;
+        let inviter = self.user_key(caller.identity()?.app, inviter_id).await?;
+        let inviter = inviter.ok_or_else(|| Error::no_invite_application(inviter_id))?;
+        if answer == GroupApplicationState::Accepted {
+            self.check_room(group.me, Some(key)).await?;
+        }
+        let scope = Scope::conversation(key).and_user(group.me).and_user(inviter);
+        let inviter = (inviter, inviter_id.to_owned());
+        let job =
+            async move |tx: &mut Tx<'_>, log: &mut LogWriter| group.answer_invitation(tx, log, inviter, answer).await;
+        caller.write(&self.db, scope, job).await
+    }
+
+    /// Leaves out the creator of a group, and the users who are in as many groups as a user may be.
     async fn with_room(&self, me: UserKey, named: Named) -> Result<Named, Error> {
         self.check_room(me, None).await?;
         let mut named = named.without(me, || Error::params_invalid("you are a member of the group that you create"));
+        self.leave_out_full(&mut named, None).await?;
+        Ok(named)
+    }
+
+    /// Leaves out the users who are in as many groups as a user may be, and not in this one. It counts before the job, because
+    /// counting there would delay all other writes: joins at the same moment may exceed the limit.
+    async fn leave_out_full(&self, named: &mut Named, group: Option<ConversationKey>) -> Result<(), Error> {
         let (users, most) = (named.keys(), i64::from(self.config.limits.max_groups));
-        let counts = self.db.read(async move |tx| store::counts(tx, users).await).await?;
+        let (counts, members) = self
+            .db
+            .read(async move |tx| {
+                let members = match group {
+                    Some(group) => store::roles(tx, group, users.iter().copied()).await?,
+                    None => HashMap::new(),
+                };
+                Ok((store::counts(tx, users).await?, members))
+            })
+            .await?;
         named.leave_out(|user, user_id| {
-            let is_full = counts.get(&user).is_some_and(|count| *count >= most);
+            let is_full = counts.get(&user).is_some_and(|count| *count >= most) && !members.contains_key(&user);
             is_full.then(|| Error::too_many_groups(user_id, most))
         });
-        Ok(named)
+        Ok(())
     }
 
     /// Checks that the caller may be in one more group, unless they are in this one already.
     async fn check_room(&self, me: UserKey, group: Option<ConversationKey>) -> Result<(), Error> {
+        match self.is_full(me, group).await? {
+            true => Err(Error::too_many_own_groups(self.config.limits.max_groups.into())),
+            false => Ok(()),
+        }
+    }
+
+    /// Whether a user is in as many groups as a user may be, and not in this one.
+    async fn is_full(&self, user: UserKey, group: Option<ConversationKey>) -> Result<bool, Error> {
         let most = i64::from(self.config.limits.max_groups);
-        let is_full = self.db.read(async move |tx| {
-            if let Some(group) = group
-                && store::role(tx, group, me).await?.is_some()
-            {
-                return Ok(false);
-            }
-            Ok(store::counts(tx, [me]).await?.get(&me).is_some_and(|count| *count >= most))
-        });
-        if is_full.await? { Err(Error::too_many_own_groups(most)) } else { Ok(()) }
+        self.db
+            .read(async move |tx| {
+                if let Some(group) = group
+                    && store::role(tx, group, user).await?.is_some()
+                {
+                    return Ok(false);
+                }
+                Ok(store::counts(tx, [user]).await?.get(&user).is_some_and(|count| *count >= most))
+            })
+            .await
     }
 }

@@ -3,21 +3,25 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use zim_protocol::{GroupFullInfo, GroupMemberInfo};
+use zim_protocol::{Group, GroupFullInfo, GroupInfo, GroupMemberInfo, GroupMessageNotificationStatus};
 
-use super::rules::Settings;
-use crate::db::{Tx, params};
+use super::rules::{self, Settings};
+use crate::db::{Tx, Value, params};
 use crate::effect::GroupStay;
 use crate::error::Error;
+use crate::journal::mute::{MUTE, Mute};
 use crate::journal::{MEMBER, member_info};
 use crate::key::{AppKey, ConversationKey, UserKey};
-use crate::service::rows::{GROUP, PAGE_BYTES, group_info};
+use crate::service::rows::{GROUP, PAGE_BYTES, Page, group_info};
 
 /// The users of one event of the roster are at consecutive places, and those of the next event behind them.
 const PLACES: i64 = 128;
 
 /// The earlier stays of a user in a group that are kept. A read goes through all of them.
 const MAX_SPANS: i64 = 100;
+
+/// The most users who are told of an application because they may decide on it. Others find it in their lists.
+const MAX_TOLD: i64 = 100;
 
 /// 1 if there are earlier stays of a row of `member`.
 const IS_RETURN: &str = "CASE WHEN EXISTS (SELECT 1 FROM span sp WHERE sp.account = member.account \
@@ -30,11 +34,13 @@ pub(super) struct Head {
     pub(super) members: i64,
     pub(super) max_members: i64,
     pub(super) join_mode: i32,
+    pub(super) invite_mode: i32,
+    pub(super) be_invite_mode: i32,
 }
 
 /// Returns the head of a group.
 pub(super) async fn head(tx: &mut Tx<'_>, group: ConversationKey) -> Result<Option<Head>, Error> {
-    let sql = "SELECT c.end_seq, g.members, g.max_members, g.join_mode \
+    let sql = "SELECT c.end_seq, g.members, g.max_members, g.join_mode, g.invite_mode, g.be_invite_mode \
                FROM conversation c JOIN chat_group g ON g.conversation = c.id WHERE c.id = $1";
     let Some(row) = tx.fetch_one(sql, &params![group]).await? else { return Ok(None) };
     Ok(Some(Head {
@@ -42,18 +48,26 @@ pub(super) async fn head(tx: &mut Tx<'_>, group: ConversationKey) -> Result<Opti
         members: row.get(1)?,
         max_members: row.get(2)?,
         join_mode: row.get(3)?,
+        invite_mode: row.get(4)?,
+        be_invite_mode: row.get(5)?,
     }))
 }
 
-/// Returns what a group is.
+/// Returns what a group is, as a user sees it at a time.
 pub(super) async fn info(
     tx: &mut Tx<'_>,
-    group: ConversationKey,
-    group_id: &str,
+    (group, group_id): (ConversationKey, &str),
+    (user, now): (UserKey, i64),
 ) -> Result<Option<GroupFullInfo>, Error> {
-    let sql = format!("SELECT {GROUP} FROM chat_group g WHERE g.conversation = $1");
-    let row = tx.fetch_one(&sql, &params![group]).await?;
-    row.map(|row| group_info(&row, 0, group_id)).transpose()
+    let sql = format!(
+        "SELECT m.alias, {GROUP} FROM chat_group g \
+         LEFT JOIN member m ON m.conversation = g.conversation AND m.account = $2 WHERE g.conversation = $1"
+    );
+    let Some(row) = tx.fetch_one(&sql, &params![group, user]).await? else { return Ok(None) };
+    let mut info = group_info(&row, 1, group_id)?;
+    info.group_alias = row.get::<Option<String>>(0)?.unwrap_or_default();
+    info.muted_info = info.muted_info.map(|mute| rules::mute_at(mute, now));
+    Ok(Some(info))
 }
 
 /// Adds a group without members.
@@ -104,11 +118,12 @@ pub(super) struct Place {
     pub(super) rev: i64,
 }
 
-/// Begins the stays of users, at most 100, who are no members. Returns the stays.
+/// Begins the stays of users, at most 100, who are no members. Each comes with the position in their feed that tells of it. Returns
+/// the stays.
 pub(super) async fn enter(
     tx: &mut Tx<'_>,
     group: ConversationKey,
-    users: &[UserKey],
+    users: &[(UserKey, i64)],
     place: Place,
 ) -> Result<Vec<(UserKey, GroupStay)>, Error> {
     let row = tx
@@ -117,7 +132,7 @@ pub(super) async fn enter(
         .ok_or_else(|| Error::internal_text("a group without a conversation"))?;
     let (seq, n): (i64, i64) = (row.get(0)?, row.get(1)?);
     let mut stays = Vec::with_capacity(users.len());
-    for (index, user) in (0_i64..).zip(users.iter().copied()) {
+    for (index, (user, list_place)) in (0_i64..).zip(users.iter().copied()) {
         // Somebody who returns: the stay before becomes an earlier one.
         let earlier = tx
             .execute(
@@ -142,8 +157,8 @@ pub(super) async fn enter(
         )
         .await?;
         tx.execute(
-            "INSERT INTO group_member (conversation, account, role, nickname, enter_type, entered_at, operator, place) \
-             VALUES ($1, $2, $3, '', $4, $5, $6, $7)",
+            "INSERT INTO group_member (conversation, account, role, nickname, enter_type, entered_at, operator, place, list_place) \
+             VALUES ($1, $2, $3, '', $4, $5, $6, $7, $8)",
             &params![
                 group,
                 user,
@@ -151,7 +166,8 @@ pub(super) async fn enter(
                 i64::from(place.enter_type),
                 place.at,
                 place.operator,
-                place.rev * PLACES + index
+                place.rev * PLACES + index,
+                list_place
             ],
         )
         .await?;
@@ -220,6 +236,56 @@ pub(super) async fn roles(
     tx.fetch(&sql, &params).await?.iter().map(|row| Ok((UserKey(row.get(0)?), row.get(1)?))).collect()
 }
 
+/// Checks that a user may write to a group now: a member who is not muted.
+pub(crate) async fn check_may_write(
+    tx: &mut Tx<'_>,
+    (group, group_id): (ConversationKey, &str),
+    user: UserKey,
+    now: i64,
+) -> Result<(), Error> {
+    let sql = format!(
+        "SELECT {MUTE} FROM group_member g JOIN chat_group h ON h.conversation = g.conversation \
+         WHERE g.conversation = $1 AND g.account = $2"
+    );
+    let row = tx.fetch_one(&sql, &params![group, user]).await?.ok_or_else(|| Error::not_in_group(group_id))?;
+    match Mute::read(&row, 0)?.until(now) {
+        0 => Ok(()),
+        until => Err(Error::muted_in_group(group_id, until)),
+    }
+}
+
+/// Returns the owner and the administrators, at most [`MAX_TOLD`], in the order in which they entered.
+pub(super) async fn deciders(tx: &mut Tx<'_>, group: ConversationKey) -> Result<Vec<UserKey>, Error> {
+    let sql = "SELECT account FROM group_member WHERE conversation = $1 AND role <= 2 ORDER BY place LIMIT $2";
+    let rows = tx.fetch(sql, &params![group, MAX_TOLD]).await?;
+    rows.iter().map(|row| Ok(UserKey(row.get(0)?))).collect()
+}
+
+/// Changes the nickname of a member. Returns false if it was the same.
+pub(super) async fn set_nickname(
+    tx: &mut Tx<'_>,
+    group: ConversationKey,
+    user: UserKey,
+    nickname: String,
+) -> Result<bool, Error> {
+    let sql = "UPDATE group_member SET nickname = $3 WHERE conversation = $1 AND account = $2 AND nickname <> $3";
+    Ok(tx.execute(sql, &params![group, user, nickname]).await? > 0)
+}
+
+/// Mutes members until a time.
+pub(super) async fn mute_members(
+    tx: &mut Tx<'_>,
+    group: ConversationKey,
+    users: &[UserKey],
+    until: i64,
+) -> Result<(), Error> {
+    let (list, mut params) = tx.dialect().in_list(users.iter().copied(), 3);
+    params.splice(0..0, params![group, until]);
+    let sql = format!("UPDATE group_member SET mute_until = $2 WHERE conversation = $1 AND account IN {list}");
+    tx.execute(&sql, &params).await?;
+    Ok(())
+}
+
 /// Gives a member a role.
 pub(super) async fn set_role(tx: &mut Tx<'_>, group: ConversationKey, user: UserKey, role: i64) -> Result<(), Error> {
     let sql = "UPDATE group_member SET role = $3 WHERE conversation = $1 AND account = $2";
@@ -233,31 +299,82 @@ pub(super) async fn earliest(tx: &mut Tx<'_>, group: ConversationKey) -> Result<
     Ok(tx.fetch_one(sql, &params![group]).await?.map(|row| row.get(0)).transpose()?.map(UserKey))
 }
 
+/// Which members a list has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Which {
+    All,
+    Muted,
+}
+
 /// Returns up to `count` members after a place, in the order in which they entered, and the place to go on from; 0: there are
 /// no more.
 pub(super) async fn members(
     tx: &mut Tx<'_>,
     group: ConversationKey,
+    which: Which,
     (after, count): (i64, usize),
+    now: i64,
 ) -> Result<(Vec<GroupMemberInfo>, i64), Error> {
+    // The first condition is that of the index.
+    let muted = " AND g.mute_until <> 0 AND (g.mute_until = -1 OR g.mute_until > $4)";
     let sql = format!(
         "SELECT {MEMBER}, g.place FROM group_member g JOIN account a ON a.id = g.account \
-         LEFT JOIN account o ON o.id = g.operator WHERE g.conversation = $1 AND g.place > $2 ORDER BY g.place LIMIT $3"
+         LEFT JOIN account o ON o.id = g.operator WHERE g.conversation = $1 AND g.place > $2{} ORDER BY g.place LIMIT $3",
+        if which == Which::Muted { muted } else { "" }
     );
     let limit = i64::try_from(count + 1).map_err(Error::internal)?;
-    let rows = tx.fetch(&sql, &params![group, after, limit]).await?;
+    let mut params: Vec<Value> = params![group, after, limit].into();
+    if which == Which::Muted {
+        params.push(now.into());
+    }
+    let rows = tx.fetch(&sql, &params).await?;
     let (mut members, mut bytes, mut last) = (Vec::with_capacity(rows.len()), 0, 0);
     for row in rows.iter().take(count) {
-        let (_, member) = member_info(row, 0)?;
+        let member = rules::member_at(member_info(row, 0)?.1, now);
         bytes += prost::Message::encoded_len(&member);
         if bytes > PAGE_BYTES && !members.is_empty() {
             break;
         }
         members.push(member);
-        last = row.get(13)?;
+        last = row.get(14)?;
     }
     let is_last = members.len() == rows.len();
     Ok((members, if is_last { 0 } else { last }))
+}
+
+/// Returns a page of the groups of a user in which all of `others` are, too.
+pub(super) async fn groups(
+    tx: &mut Tx<'_>,
+    user: UserKey,
+    others: &[UserKey],
+    page: Page,
+) -> Result<(Vec<Group>, i64), Error> {
+    // Keys are numbers.
+    let with = |other: &UserKey| {
+        format!(
+            " AND EXISTS (SELECT 1 FROM group_member w WHERE w.conversation = i.conversation AND w.account = {})",
+            other.0
+        )
+    };
+    let sql = format!(
+        "SELECT i.list_place, c.name, g.group_name, g.avatar_url, m.alias FROM group_member i \
+         JOIN conversation c ON c.id = i.conversation JOIN chat_group g ON g.conversation = i.conversation \
+         JOIN member m ON m.conversation = i.conversation AND m.account = i.account \
+         WHERE i.account = $1 AND i.list_place < $2 AND c.end_seq IS NULL{} ORDER BY i.list_place DESC LIMIT $3",
+        others.iter().map(with).collect::<String>()
+    );
+    page.fetch(tx, user, &sql, |row| {
+        Ok(Group {
+            base_info: Some(GroupInfo {
+                group_id: row.get(1)?,
+                group_name: row.get(2)?,
+                group_avatar_url: row.get(3)?,
+            }),
+            group_alias: row.get(4)?,
+            notification_status: GroupMessageNotificationStatus::Notify as i32,
+        })
+    })
+    .await
 }
 
 /// Returns how many groups each of these users is in; a user in none is left out.

@@ -48,11 +48,11 @@ impl App {
         let sent = self.command(identity)?;
         let message = sent_entry(identity, draft, key, sent, draft.content.clone());
         let (me, cause, priority) = (identity.user, identity.login, draft.priority);
-        let (closed, not_in_group) = (Error::group_not_found(&name.id), Error::not_in_group(&name.id));
+        let (closed, group_id, now) = (Error::group_not_found(&name.id), name.id.clone(), sent.ts);
         let target = WriteTo::conversation(Scope::conversation(conversation), name.clone());
         let sending = caller.write(&self.db, target, async move |tx, _| {
             let (seq, rev) = journal::open_ends(tx, conversation).await?.ok_or(closed)?;
-            group::role(tx, conversation, me).await?.ok_or(not_in_group)?;
+            group::check_may_write(tx, (conversation, &group_id), me, now).await?;
             let effect = TransientEffect { audience, message, after_seq: seq, after_rev: rev, priority, cause };
             tx.emit(Effect::Transient(Box::new(effect)));
             Ok(())

@@ -11,13 +11,14 @@ use crate::key::UserKey;
 use crate::service::blacklist::BLOCK;
 use crate::service::conversation::{ALL_DELETED, CONVERSATION, SETTING};
 use crate::service::friend::{APPLICATION, FRIEND};
+use crate::service::group::{ALIAS, GROUP_APPLICATION};
 use crate::service::message::{ALL_CLEARED, CLEARED, CONVERSATION_RECEIPT, DELETION, RECEIPT};
 use crate::service::rows::PAGE_BYTES;
 use crate::service::status::SUBSCRIPTION;
 use crate::service::user::{PROFILE, RULE};
 
 /// All kinds of entries.
-static KINDS: [&FeedKind; 15] = [
+static KINDS: [&FeedKind; 17] = [
     &READ,
     &CONVERSATION,
     &SETTING,
@@ -33,6 +34,8 @@ static KINDS: [&FeedKind; 15] = [
     &DELETION,
     &CLEARED,
     &ALL_CLEARED,
+    &ALIAS,
+    &GROUP_APPLICATION,
 ];
 
 /// Returns the feed after `after`, resolved to present values, the position up to which it is complete, and whether

@@ -1,0 +1,189 @@
+//! Rows of applications. There is one for each user and group, and one for each invitation of a member; all whom it concerns see
+//! the same one.
+
+use std::collections::HashMap;
+
+use zim_protocol::{
+    GroupApplicationEntry, GroupApplicationInfo, GroupApplicationState as State, GroupApplicationType as Kind,
+    GroupInfo, GroupMemberSimpleInfo, feed_entry::Detail,
+};
+
+use crate::db::{Row, Tx, params};
+use crate::error::Error;
+use crate::journal::FeedKind;
+use crate::key::{ConversationKey, UserKey};
+use crate::service::application::state_at;
+use crate::service::rows::{Page, USER, user_info};
+
+/// What decides whether an application can be answered.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Application {
+    pub(super) id: i64,
+    pub(super) account: UserKey,
+    /// 0: the user applies.
+    pub(super) inviter: UserKey,
+    pub(super) state: i32,
+    pub(super) expires_at: i64,
+}
+
+/// Returns the application of a user, or that of an inviter for a user.
+pub(super) async fn find(
+    tx: &mut Tx<'_>,
+    group: ConversationKey,
+    (account, inviter): (UserKey, UserKey),
+) -> Result<Option<Application>, Error> {
+    let sql =
+        "SELECT id, state, expires_at FROM group_application WHERE conversation = $1 AND account = $2 AND inviter = $3";
+    let Some(row) = tx.fetch_one(sql, &params![group, account, inviter]).await? else { return Ok(None) };
+    Ok(Some(Application { id: row.get(0)?, account, inviter, state: row.get(1)?, expires_at: row.get(2)? }))
+}
+
+/// Places are numbers that a JSON number holds, in the order of the changes. Two nodes may give the same one: then a page that
+/// ends between the two leaves one out.
+async fn next_place(tx: &mut Tx<'_>, now: i64) -> Result<i64, Error> {
+    let row = tx.fetch_one("SELECT COALESCE(MAX(place), 0) FROM group_application", &[]).await?;
+    let last: i64 = row.map_or(Ok(0), |row| row.get(0))?;
+    Ok((now * 1_024).max(last + 1))
+}
+
+/// Stores an application in the place of the one before, if there is one. Returns its ID: that of the first.
+pub(super) async fn save(
+    tx: &mut Tx<'_>,
+    group: ConversationKey,
+    new: Application,
+    wording: &str,
+    now: i64,
+) -> Result<i64, Error> {
+    let place = next_place(tx, now).await?;
+    let row = tx
+        .fetch_one(
+            "INSERT INTO group_application \
+             (id, conversation, account, inviter, state, wording, created_at, updated_at, expires_at, operator, place) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $7, $8, $4, $9) \
+             ON CONFLICT (conversation, account, inviter) DO UPDATE SET state = excluded.state, wording = excluded.wording, \
+             created_at = excluded.created_at, updated_at = excluded.updated_at, expires_at = excluded.expires_at, \
+             operator = excluded.operator, place = excluded.place RETURNING id",
+            &params![
+                new.id,
+                group,
+                new.account,
+                new.inviter,
+                i64::from(new.state),
+                wording,
+                now,
+                new.expires_at,
+                place
+            ],
+        )
+        .await?;
+    row.map_or_else(|| Err(Error::internal_text("an application without a row")), |row| Ok(row.get(0)?))
+}
+
+/// Answers an application.
+pub(super) async fn answer(
+    tx: &mut Tx<'_>,
+    id: i64,
+    state: State,
+    (operator, now): (UserKey, i64),
+) -> Result<(), Error> {
+    let place = next_place(tx, now).await?;
+    tx.execute(
+        "UPDATE group_application SET state = $2, operator = $3, updated_at = $4, place = $5 WHERE id = $1",
+        &params![id, state as i64, operator, now, place],
+    )
+    .await?;
+    Ok(())
+}
+
+/// An application changed; the key is its ID.
+pub(crate) static GROUP_APPLICATION: FeedKind = FeedKind {
+    number: 41,
+    resolve: |tx, user, keys| {
+        Box::pin(async move {
+            let entries = entries(tx, user, keys).await?;
+            Ok(entries.into_iter().map(|(key, entry)| (key, Detail::GroupApplication(entry))).collect())
+        })
+    },
+};
+
+/// What an application `p` is for the user $1: a `GroupApplicationType`, 0 if it does not concern them. `r` is their membership.
+const KIND: &str = "CASE WHEN p.account = $1 AND p.inviter = 0 THEN 1 WHEN p.account = $1 THEN 3 \
+     WHEN p.inviter = $1 AND r.role <= 2 THEN 2 WHEN p.inviter = 0 AND r.role <= 2 THEN 1 ELSE 0 END";
+
+/// Selects applications `p` for the user $1. `a` is the other user: the inviter for somebody who is invited, or who would enter.
+fn select(condition: &str) -> String {
+    format!(
+        "SELECT p.place, p.id, {KIND}, CASE WHEN c.end_seq IS NOT NULL AND p.state = 1 THEN 5 ELSE p.state END, c.name, \
+         g.group_name, g.avatar_url, {USER}, p.created_at, p.updated_at, p.expires_at, p.wording, \
+         o.name, o.user_name, o.avatar_url, o.extended_data, n.nickname, n.role \
+         FROM group_application p JOIN conversation c ON c.id = p.conversation \
+         JOIN chat_group g ON g.conversation = p.conversation \
+         JOIN account a ON a.id = CASE WHEN p.account = $1 AND p.inviter <> 0 THEN p.inviter ELSE p.account END \
+         LEFT JOIN account o ON o.id = p.operator \
+         LEFT JOIN group_member n ON n.conversation = p.conversation AND n.account = p.operator \
+         LEFT JOIN group_member r ON r.conversation = p.conversation AND r.account = $1 \
+         WHERE {condition}"
+    )
+}
+
+/// Reads a row of [`select`].
+fn info(row: &Row) -> Result<GroupApplicationInfo, Error> {
+    let operated_user = match row.get::<Option<String>>(15)? {
+        Some(user_id) => Some(GroupMemberSimpleInfo {
+            user_id,
+            user_name: row.get(16)?,
+            user_avatar_url: row.get(17)?,
+            user_extended_data: row.get(18)?,
+            member_nickname: row.get::<Option<String>>(19)?.unwrap_or_default(),
+            member_role: row.get::<Option<i64>>(20)?.unwrap_or_default(),
+        }),
+        None => None,
+    };
+    Ok(GroupApplicationInfo {
+        r#type: row.get(2)?,
+        state: row.get(3)?,
+        group_info: Some(GroupInfo { group_id: row.get(4)?, group_name: row.get(5)?, group_avatar_url: row.get(6)? }),
+        apply_user: Some(user_info(row, 7)?),
+        create_time: row.get(11)?,
+        update_time: row.get(12)?,
+        wording: row.get(14)?,
+        operated_user,
+    })
+}
+
+/// Returns these applications as a user sees them now.
+async fn entries(tx: &mut Tx<'_>, user: UserKey, keys: &[i64]) -> Result<HashMap<i64, GroupApplicationEntry>, Error> {
+    let (list, mut params) = tx.dialect().in_list(keys.iter().copied(), 2);
+    params.insert(0, user.into());
+    let rows = tx.fetch(&select(&format!("p.id IN {list}")), &params).await?;
+    let entry = |row: &Row| {
+        let (id, is_seen) = (row.get(1)?, row.get::<i64>(2)? != Kind::None as i64);
+        let info = if is_seen { Some(info(row)?) } else { None };
+        Ok((id, GroupApplicationEntry { id, info, place: row.get(0)?, expires_at: row.get(13)? }))
+    };
+    rows.iter().map(entry).collect()
+}
+
+/// Returns a page of the applications that concern a user, the last changed first, and the flag of the next page. Each of the
+/// three lists that it consists of is read by an index, as far as the page reaches.
+pub(in crate::service::group) async fn page(
+    tx: &mut Tx<'_>,
+    user: UserKey,
+    page: Page,
+    now: i64,
+) -> Result<(Vec<GroupApplicationInfo>, i64), Error> {
+    let rest = "p.place < $2 ORDER BY p.place DESC LIMIT $3";
+    let above = "JOIN group_member r ON r.conversation = p.conversation AND r.account = $1 AND r.role <= 2";
+    let condition = format!(
+        "p.id IN (SELECT id FROM (SELECT p.id FROM group_application p WHERE p.account = $1 AND {rest}) AS own \
+         UNION SELECT id FROM (SELECT p.id FROM group_application p {above} WHERE p.inviter = $1 AND {rest}) AS sent \
+         UNION SELECT id FROM (SELECT p.id FROM group_application p {above} WHERE p.inviter = 0 AND {rest}) AS got) \
+         ORDER BY p.place DESC LIMIT $3"
+    );
+    page.fetch(tx, user, &select(&condition), |row| {
+        let info = info(row)?;
+        let state = state_at(info.state, row.get(13)?, now);
+        Ok(GroupApplicationInfo { state, ..info })
+    })
+    .await
+}
